@@ -1,0 +1,132 @@
+// Dialtone makes and keeps accounts for SIP and WebRTC phone platforms: one program, with its store, its pages and its
+// commands for operators.
+//
+// This package wires and does nothing else: it reads the configuration, opens the data folder, and hands the parts to each
+// other. Rules stand in the packages below internal.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"dialtone/internal/config"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+)
+
+// The exit statuses that scripts may rely on (78 is EX_CONFIG of sysexits.h).
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitConfig = 78
+)
+
+// commandLine is the whole grammar.
+type commandLine struct {
+	Data   *string `placeholder:"DIR" help:"Data folder (./data)."`
+	Config string  `placeholder:"FILE" help:"Configuration file (TOML)."`
+
+	Serve   serveCommand   `cmd:"" help:"Run the server."`
+	Account accountCommand `cmd:"" help:"Look at accounts and change them; a running server goes on."`
+	Tenant  tenantCommand  `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
+	Keys    keysCommand    `cmd:"" help:"Look after the keys."`
+	Check   configCommand  `cmd:"" name:"config" help:"Look at the configuration."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// program is what a command runs with: the world outside, so that a test can be one.
+type program struct {
+	ctx     context.Context
+	stdout  io.Writer
+	stderr  io.Writer
+	environ []string
+	line    *commandLine
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// run does what the arguments say and returns the exit status.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	p := &program{ctx: ctx, stdout: stdout, stderr: stderr, environ: environ, line: &commandLine{}}
+	// kong ends the process after --help, which is the one thing here that does.
+	parser, err := kong.New(p.line,
+		kong.Name("dialtone"),
+		kong.Description("Accounts for SIP and WebRTC phone platforms."),
+		kong.Writers(stdout, stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "dialtone:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	c, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "dialtone: %v\nsee: dialtone --help\n", err)
+		return exitUsage
+	}
+	if err := c.Run(p); err != nil {
+		return p.report(err)
+	}
+	return 0
+}
+
+// report tells of an error, one line a fault, and gives the exit status that it deserves.
+func (p *program) report(err error) int {
+	fmt.Fprintln(p.stderr, "dialtone:", err)
+	if _, ok := errors.AsType[config.Faults](err); ok || errors.Is(err, sqlstore.ErrSealKey) || errors.Is(err, errKeys) || errors.Is(err, secret.ErrNoFile) {
+		return exitConfig
+	}
+	return exitFailed
+}
+
+// settings reads the configuration, with the flags that were given on top.
+func (p *program) settings(flags map[string]string) (config.Config, error) {
+	if flags == nil {
+		flags = make(map[string]string)
+	}
+	if p.line.Data != nil {
+		flags["data"] = *p.line.Data
+	}
+	return config.Load(p.line.Config, p.environ, flags)
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(p *program) error {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+	}
+	fmt.Fprintln(p.stdout, "dialtone", version)
+	return nil
+}
+
+type configCommand struct {
+	Check configCheckCommand `cmd:"" help:"Name every fault of file, environment and flags at once."`
+}
+
+type configCheckCommand struct{}
+
+func (configCheckCommand) Run(p *program) error {
+	if _, err := p.settings(nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stdout, "the configuration is sound")
+	return nil
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/pickup"
+	"dialtone/internal/session"
+	"dialtone/internal/tenant"
+	"dialtone/internal/web"
+)
+
+// serveCommand has a flag for every key of the configuration, named like it.
+type serveCommand struct {
+	Listen        *string `placeholder:"ADDR" help:"Address to listen on (127.0.0.1:8080)."`
+	Dev           *bool   `help:"Show the messages of the pickup directory at /dev/mail, to this machine alone."`
+	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
+	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
+	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
+	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
+	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
+	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
+	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
+}
+
+// flags are the flags that were given, by the keys they set.
+func (c *serveCommand) flags() map[string]string {
+	flags := make(map[string]string)
+	for key, value := range map[string]*string{
+		"listen":               c.Listen,
+		"mail.pickup_dir":      c.PickupDir,
+		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
+		"log.level": c.LogLevel, "log.format": c.LogFormat,
+		"limits.signups_per_address_all_tenants": c.SignupCeiling,
+	} {
+		if value != nil {
+			flags[key] = *value
+		}
+	}
+	if c.Dev != nil {
+		flags["dev"] = strconv.FormatBool(*c.Dev)
+	}
+	return flags
+}
+
+func (c *serveCommand) Run(p *program) (err error) {
+	conf, err := p.settings(c.flags())
+	if err != nil {
+		return err
+	}
+	log := p.logger(conf.Log)
+	f, err := openFolder(p.ctx, conf)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.store.Close()) }()
+	unlock, err := lock(filepath.Join(f.Data, "serve.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := f.firstTenant(p.ctx); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", conf.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w; another program may have the port: choose one with --listen", err)
+	}
+	defer listener.Close()
+	f.Listen = listener.Addr().String() // with the port that a 0 became
+
+	s, err := newServer(p, f, log)
+	if err != nil {
+		return err
+	}
+	s.announce(p)
+	background, stop := context.WithCancel(context.WithoutCancel(p.ctx))
+	var loops sync.WaitGroup
+	for _, loop := range s.loops() {
+		loops.Go(func() { loop(background) })
+	}
+	err = web.Serve(p.ctx, listener, s.site, s.limits(), log)
+	stop()
+	loops.Wait()
+	// What was answered is safe already; this only spares the next start the work.
+	return errors.Join(err, s.desk.Tend(context.WithoutCancel(p.ctx)))
+}
+
+// lock keeps a second server from the folder: two would recover each other's messages.
+func lock(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s is held: another server runs on this data folder (%w)", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// server is everything that runs.
+type server struct {
+	*folder
+	log     *slog.Logger
+	tenants *tenant.Directory
+	signing *signing
+	pickup  *pickup.Directory
+	desk    *account.Desk
+	site    *web.Site
+}
+
+func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
+	s := &server{folder: f, log: log, signing: &signing{path: f.signKey(), log: log}}
+	if err := s.signing.refresh(); err != nil {
+		return nil, err
+	}
+	s.tenants = tenant.NewDirectory(f.store, f.defaultURL)
+	if err := s.tenants.Refresh(p.ctx); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.pickup, err = pickup.Open(f.Mail.PickupDir); err != nil {
+		return nil, err
+	}
+	if err := s.pickup.Clean(); err != nil {
+		return nil, err
+	}
+	if s.pickup.Readable() {
+		log.Warn("everybody on this machine can list the pickup directory; its messages hold activation links", "dir", s.pickup.Path())
+	}
+	events := audit.Log{Logger: log}
+	s.desk = account.NewDesk(account.Deps{
+		Store: f.store, Mailbox: s.pickup, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
+		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
+	})
+	if err := s.desk.Recover(p.ctx); err != nil {
+		return nil, err
+	}
+	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
+	s.tend(p.ctx)
+	door := session.NewDoor(session.Deps{
+		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Audit: events, Now: time.Now,
+	})
+	deps := web.Deps{
+		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TrustedProxies: f.HTTP.TrustedProxies, Log: log,
+	}
+	if f.Dev {
+		deps.DevMail = s.messages
+	}
+	s.site, err = web.New(deps)
+	return s, err
+}
+
+// devMessages is how many messages a development server shows.
+const devMessages = 50
+
+func (s *server) messages() ([]web.DevMessage, error) {
+	list, err := s.pickup.Messages(devMessages)
+	out := make([]web.DevMessage, len(list))
+	for i, m := range list {
+		out[i] = web.DevMessage(m)
+	}
+	return out, err
+}
+
+func (s *server) limits() web.Limits {
+	return web.Limits{
+		Connections: s.HTTP.MaxConnections, ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress, TrustedProxies: s.HTTP.TrustedProxies,
+	}
+}
+
+// announce says where to go.
+func (s *server) announce(p *program) {
+	fmt.Fprintf(p.stdout, "Dialtone listens on %s\n", s.Listen)
+	for _, t := range s.tenants.All() {
+		fmt.Fprintf(p.stdout, "  sign up    %s/signup.html\n", t.PublicURL)
+		if s.Dev && tenant.Loopback(t.Host) {
+			fmt.Fprintf(p.stdout, "  messages   %s%s\n", t.PublicURL, web.DevMailPath)
+		}
+	}
+	fmt.Fprintf(p.stdout, "  pickup     %s\n", s.pickup.Path())
+}
+
+// The rhythm of the background work. Operators are promised that a change of a tenant is seen within a second.
+const (
+	watchEvery = 300 * time.Millisecond
+	tendEvery  = time.Second
+	sweepEvery = time.Minute
+)
+
+func (s *server) loops() []func(context.Context) {
+	return []func(context.Context){
+		every(watchEvery, s.watch),
+		every(tendEvery, s.tend),
+		every(sweepEvery, s.sweep),
+	}
+}
+
+func every(d time.Duration, do func(context.Context)) func(context.Context) {
+	return func(ctx context.Context) {
+		ticker := time.NewTicker(d)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				do(ctx)
+			}
+		}
+	}
+}
+
+func (s *server) watch(ctx context.Context) {
+	if err := errors.Join(s.tenants.Refresh(ctx), s.signing.refresh()); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "tenants or keys could not be read; those of before stay in force", "err", err)
+	}
+}
+
+func (s *server) tend(ctx context.Context) {
+	if err := s.desk.Tend(context.WithoutCancel(ctx)); err != nil {
+		s.log.ErrorContext(ctx, "messages could not be made safe; it is tried again in a second", "err", err)
+	}
+}
+
+func (s *server) sweep(ctx context.Context) {
+	if err := s.desk.Sweep(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "sweep failed; it is tried again in a minute", "err", err)
+	}
+}

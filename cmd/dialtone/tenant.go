@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"text/tabwriter"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/config"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+type tenantCommand struct {
+	Add    tenantAdd    `cmd:"" help:"Add a platform on a host name."`
+	List   tenantList   `cmd:"" help:"List all tenants."`
+	Set    tenantSet    `cmd:"" help:"Change a tenant: what is given is set, an empty value goes back to the default."`
+	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
+}
+
+// tenantOptions are what can be chosen; nil is what was not given.
+type tenantOptions struct {
+	Realm          *string   `help:"Digest realm (the host). It cannot change while there are accounts."`
+	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
+	Product        *string   `help:"What people call the platform (the host)."`
+	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
+	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"What a person types into a softphone (the host)."`
+	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it (TLS)."`
+	Origin         *[]string `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
+	Reserve        *[]string `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
+	Algorithm      *string   `help:"What sign-in challenges with: MD5 or SHA-256 (MD5)."`
+	SignupsPerHour *int      `name:"signups-per-hour" help:"Ceiling for the whole tenant; 0 for none (0)."`
+}
+
+func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
+	set(&t.Realm, o.Realm)
+	set(&t.PublicURL, o.PublicURL)
+	set(&t.Product, o.Product)
+	set(&t.MailFrom, o.MailFrom)
+	set(&t.SIPServer, o.SIPServer)
+	set(&t.SIPTransport, o.SIPTransport)
+	set(&t.Origins, o.Origin)
+	set(&t.Reserved, o.Reserve)
+	set(&t.SignupsPerHour, o.SignupsPerHour)
+	if o.Algorithm != nil {
+		t.Algorithm = digest.Algorithm(*o.Algorithm)
+	}
+	if _, err := account.NewReserved(t.Reserved); err != nil {
+		return t, fault.Field("reserve", "%v", err)
+	}
+	return tenant.New(t)
+}
+
+func set[T any](dst *T, value *T) {
+	if value != nil {
+		*dst = *value
+	}
+}
+
+// audited runs a change of a tenant and records it.
+func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
+	err := do()
+	outcome := "ok"
+	switch {
+	case err != nil && fault.KindOf(err) == fault.Internal:
+		outcome = "server_error"
+	case err != nil:
+		outcome = "refused"
+	}
+	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, audit.Event{Action: action, Outcome: outcome, Tenant: host})
+	return err
+}
+
+type tenantAdd struct {
+	Host string `arg:"" help:"The host name."`
+	tenantOptions
+}
+
+func (c *tenantAdd) Run(p *program) error {
+	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: time.Now()})
+	if err != nil {
+		return err
+	}
+	return p.with(func(f *folder) error {
+		return p.audited(f, audit.TenantAdd, t.Host, func() error {
+			_, err := f.store.AddTenant(p.ctx, t)
+			return err
+		})
+	})
+}
+
+type tenantSet struct {
+	Host string `arg:"" help:"The host name."`
+	tenantOptions
+}
+
+func (c *tenantSet) Run(p *program) error {
+	return p.with(func(f *folder) error {
+		old, err := f.tenantOf(p.ctx, c.Host)
+		if err != nil {
+			return err
+		}
+		t, err := c.apply(*old)
+		if err != nil {
+			return err
+		}
+		return p.audited(f, audit.TenantSet, t.Host, func() error { return f.store.SetTenant(p.ctx, t, time.Now()) })
+	})
+}
+
+type tenantRemove struct {
+	Host         string `arg:"" help:"The host name."`
+	WithAccounts bool   `name:"with-accounts" help:"Remove its accounts too. They do not come back."`
+}
+
+func (c *tenantRemove) Run(p *program) error {
+	host := tenant.CanonicalHost(c.Host)
+	return p.with(func(f *folder) error {
+		return p.audited(f, audit.TenantRemove, host, func() error {
+			return f.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
+		})
+	})
+}
+
+type tenantList struct {
+	JSON bool `name:"json" help:"Print one JSON array."`
+}
+
+type shownTenant struct {
+	Host      string `json:"host"`
+	Realm     string `json:"realm"`
+	PublicURL string `json:"public_url"`
+	tenant.Settings
+	Created time.Time `json:"created"`
+}
+
+func (c *tenantList) Run(p *program) error {
+	return p.with(func(f *folder) error {
+		list, _, err := f.store.Tenants(p.ctx)
+		if err != nil {
+			return err
+		}
+		shown := make([]shownTenant, len(list))
+		for i, t := range list {
+			if t.PublicURL == "" {
+				t.PublicURL = f.defaultURL(t.Host)
+			}
+			shown[i] = shownTenant{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
+		}
+		if c.JSON {
+			out := json.NewEncoder(p.stdout)
+			out.SetIndent("", "  ")
+			return out.Encode(shown)
+		}
+		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(out, "HOST\tREALM\tPUBLIC URL")
+		for _, t := range shown {
+			fmt.Fprintf(out, "%s\t%s\t%s\n", t.Host, t.Realm, t.PublicURL)
+		}
+		return out.Flush()
+	})
+}
+
+// defaultURL is where people reach a tenant that has no public URL set, with the port of the configuration.
+func (f *folder) defaultURL(host string) string { return tenant.DefaultURL(host, port(f.Config)) }
+
+func port(c config.Config) string {
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return "8080"
+	}
+	return port
+}
+
+// firstTenant is the tenant of a folder that has none: this machine itself.
+func (f *folder) firstTenant(ctx context.Context) error {
+	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
+	if err != nil {
+		return err
+	}
+	return f.store.AddFirstTenant(ctx, t)
+}

@@ -1,0 +1,142 @@
+package account
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/captcha"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/letter"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+// Desk is where accounts are asked for and dealt with: the rules of this package over a store and a mailbox. It is safe
+// for concurrent use.
+type Desk struct {
+	Deps
+	buckets     throttle.Buckets
+	credentials *secret.Vault
+	tokens      *secret.Vault
+	failures    *throttle.Failures
+	reserved    sync.Map // string (the tenant's words) -> Reserved
+
+	outbox  outbox
+	started time.Time
+}
+
+// Deps is what a Desk works with. Every field is needed, save AddressCeiling.
+type Deps struct {
+	Store   Store
+	Mailbox Mailbox
+	// Tenant is a tenant by its ID, for a message that is written again after a crash.
+	Tenant func(id int64) (*tenant.Tenant, bool)
+	// Captcha checks answers under the present signing keys.
+	Captcha func() *captcha.Issuer
+	// SealRing is the ring of seal.key.
+	SealRing *secret.Ring
+	Audit    audit.Log
+	Log      *slog.Logger
+	Now      func() time.Time
+	// AddressCeiling is how many signups an hour one address gets at all tenants together; zero for no such limit.
+	AddressCeiling int
+}
+
+// failureBuckets bounds the memory for counting failed signups: about 100 bytes each, and more for those that fail often.
+const failureBuckets = 1 << 16
+
+// NewDesk makes a Desk.
+func NewDesk(d Deps) *Desk {
+	return &Desk{
+		Deps:        d,
+		buckets:     throttle.NewBuckets(d.SealRing),
+		credentials: secret.NewVault(d.SealRing, "credential"),
+		tokens:      secret.NewVault(d.SealRing, "activation token"),
+		started:     d.Now(),
+		failures:    throttle.NewFailures(throttle.FailedSignups, failureBuckets, d.Now),
+	}
+}
+
+// Origin is where a request comes from.
+type Origin struct {
+	Addr    netip.Addr
+	Request string // the request's id, for the log
+}
+
+// Credential opens the sealed credential of an account.
+func (d *Desk) Credential(a Account) (digest.Credential, error) {
+	b, err := d.credentials.Open(a.Tenant, a.UID[:], a.Sealed)
+	if err != nil {
+		return digest.Credential{}, err
+	}
+	return digest.UnmarshalCredential(b)
+}
+
+// Activate spends the token of a link. Besides the errors of Store.Activate it fails with fault.NotFound for a text that
+// is no token.
+func (d *Desk) Activate(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
+	var a Account
+	err := error(fault.New(fault.NotFound, "no such link"))
+	if token, ok := secret.ParseToken(text); ok {
+		// The write goes on when the client hangs up: a link is not left half used.
+		a, err = d.Store.Activate(context.WithoutCancel(ctx), t.ID, token.Hash(), d.Now())
+	}
+	d.record(ctx, audit.Activate, t, a, from, err)
+	return a, err
+}
+
+// Enable, Disable, SetRole and Delete are an operator's acts.
+func (d *Desk) Enable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	a, err := d.Store.Enable(ctx, t.ID, user, d.Now())
+	d.record(ctx, audit.AccountEnable, t, named(a, user), Origin{}, err)
+	return a, err
+}
+
+func (d *Desk) Disable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	a, err := d.Store.Disable(ctx, t.ID, user, d.Now())
+	d.record(ctx, audit.AccountDisable, t, named(a, user), Origin{}, err)
+	return a, err
+}
+
+func (d *Desk) SetRole(ctx context.Context, t *tenant.Tenant, user string, role Role) (Account, error) {
+	a, err := d.Store.SetRole(ctx, t.ID, user, role, d.Now())
+	d.record(ctx, audit.AccountRole, t, named(a, user), Origin{}, err)
+	return a, err
+}
+
+func (d *Desk) Delete(ctx context.Context, t *tenant.Tenant, user string) error {
+	err := d.Store.Delete(ctx, t.ID, user, d.Now())
+	d.record(ctx, audit.AccountDelete, t, named(Account{}, user), Origin{}, err)
+	return err
+}
+
+func named(a Account, user string) Account {
+	if a.User == "" {
+		a.User = user
+	}
+	return a
+}
+
+func (d *Desk) record(ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin, err error) {
+	e := audit.Event{
+		Action: action, Outcome: outcome(err), Tenant: t.Host, User: a.User, Peer: from.Addr, Request: from.Request,
+	}
+	if a.Email != "" {
+		e.Email = MaskEmail(a.Email)
+	}
+	if fe, ok := asFault(err); ok {
+		e.Detail = fe.Field
+	}
+	d.Audit.Record(ctx, e)
+}
+
+// letterFor is the activation message of an account.
+func letterFor(t *tenant.Tenant, a Account, id letter.ID, token secret.Token) letter.Letter {
+	return letter.Activation(t, id, a.Email, token, a.Created, a.Expires)
+}

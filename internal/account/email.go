@@ -1,0 +1,263 @@
+package account
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
+
+	"dialtone/internal/fault"
+)
+
+// Bounds of an address, in bytes: RFC 5321 §4.5.3.1.1 for the part before the @, and for all of it what is left of a path
+// of 256 within its angle brackets (§4.5.3.1.3). A label of a domain has at most 63 (RFC 1035 §2.3.4).
+const (
+	maxEmail = 254
+	maxLocal = 64
+	maxLabel = 63
+)
+
+// CleanEmail makes of raw the address that messages are sent to: at most 254 bytes of ASCII, a dot-atom (RFC 5322
+// §3.2.3) of at most 64 bytes that does not begin with a hyphen, an @, and a domain of at least two labels in small
+// letters, those of other scripts as A-labels (IDNA2008, RFC 5890 §2.3.2.1). The part before the @ keeps its case,
+// which is its own mail server's affair. CleanEmail of its own result is that result.
+//
+// One address and nothing else: no display name, comment, quotes, route, list, group, address literal or white space,
+// for this text goes into a message's header and perhaps into the arguments of whatever sends it. Whether anybody reads
+// mail there is not asked. It fails with fault.Field("email", …).
+func CleanEmail(raw string) (string, error) {
+	// In A-labels a code point takes at least one byte, where UTF-8 took at most four. Beyond that IDNA need not be asked.
+	if len(raw) > utf8.UTFMax*maxEmail {
+		return "", longEmail()
+	}
+	at, err := findAt(raw)
+	if err != nil {
+		return "", err
+	}
+	if err := checkLocal(raw[:at]); err != nil {
+		return "", err
+	}
+	domain, err := cleanDomain(raw[at+1:])
+	if err != nil {
+		return "", err
+	}
+	email := raw
+	if domain != raw[at+1:] {
+		email = raw[:at+1] + domain
+	}
+	if len(email) > maxEmail {
+		return "", longEmail()
+	}
+	return email, nil
+}
+
+func longEmail() error {
+	return fault.Field("email", "must be at most %d characters long; use a shorter address", maxEmail)
+}
+
+// findAt is the index of the only @ in raw.
+func findAt(raw string) (int, error) {
+	if raw == "" {
+		return 0, fault.Field("email", "is empty; enter an address such as name@example.org")
+	}
+	at := -1
+	for i := range len(raw) {
+		switch c := raw[i]; {
+		case c == ' ':
+			return 0, fault.Field("email", "must have no spaces; take them out")
+		case c < ' ' || c == 0x7F:
+			return 0, fault.Field("email", "has a line break, tab or other control character; type it again as one line")
+		case c == ',' || c == ';' || c == '<' || c == '>' || c == '@' && at >= 0:
+			return 0, fault.Field("email", "must be one address and nothing else, such as name@example.org")
+		case c == '@':
+			at = i
+		}
+	}
+	if at < 0 {
+		return 0, fault.Field("email", "has no @; write it as name@example.org")
+	}
+	return at, nil
+}
+
+// checkLocal refuses what comes before the @ unless it is a dot-atom that any mail server takes.
+func checkLocal(local string) error {
+	switch {
+	case local == "":
+		return fault.Field("email", "has nothing before the @; write it as name@example.org")
+	case len(local) > maxLocal:
+		return fault.Field("email", "must have at most %d characters before the @; use a shorter address", maxLocal)
+	case local[0] == '-':
+		// Programs that are given the address as an argument would take it for an option.
+		return fault.Field("email", "must not begin with a hyphen; use another address")
+	}
+	last := byte('.')
+	for i := range len(local) {
+		c := local[i]
+		switch {
+		case c >= utf8.RuneSelf:
+			return fault.Field("email", "has letters other than a to z before the @, which are not supported; use another address")
+		case c == '.' && last == '.':
+			return fault.Field("email", "has a dot that does not stand between two characters; check the part before the @")
+		case c != '.' && !atext[c]:
+			return fault.Field("email", "has a character before the @ that is not supported; check it, or use another address")
+		}
+		last = c
+	}
+	if last == '.' {
+		return fault.Field("email", "has a dot that does not stand between two characters; check the part before the @")
+	}
+	return nil
+}
+
+// atext are the bytes of an atom (RFC 5322 §3.2.3).
+var atext = func() (t [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~") {
+		t[c] = true
+	}
+	return t
+}()
+
+// cleanDomain is domain in small letters and A-labels.
+func cleanDomain(domain string) (string, error) {
+	if domain == "" {
+		return "", fault.Field("email", "has nothing after the @; write it as name@example.org")
+	}
+	// Only names that IDNA has a say in are worth its tables: other scripts, A-labels, and labels that are made up like
+	// them, which have hyphens as third and fourth character.
+	capitals, idn := false, false
+	for i := range len(domain) {
+		c := domain[i]
+		capitals = capitals || 'A' <= c && c <= 'Z'
+		idn = idn || c >= utf8.RuneSelf || c == '-' && i > 0 && domain[i-1] == '-'
+	}
+	if capitals {
+		domain = lowerASCII(domain)
+	}
+	if idn {
+		var err error
+		if domain, err = toALabels(domain); err != nil {
+			return "", err
+		}
+	}
+	return domain, checkHost(domain)
+}
+
+func badDomain() error {
+	return fault.Field("email", "has a domain that no mail can be sent to; check the part after the @")
+}
+
+// checkHost refuses a domain, in ASCII and small letters, that is no host name of two or more labels (RFC 1123 §2.1).
+func checkHost(domain string) error {
+	labels, start, numeric := 0, 0, true
+	for i := 0; i <= len(domain); i++ {
+		if i < len(domain) && domain[i] != '.' {
+			kind := classes[domain[i]]
+			if kind&(alpha|digit) == 0 && domain[i] != '-' {
+				return badDomain()
+			}
+			numeric = numeric && kind == digit
+			continue
+		}
+		if i == start || i-start > maxLabel || domain[start] == '-' || domain[i-1] == '-' {
+			return badDomain()
+		}
+		labels++
+		if i == len(domain) {
+			break
+		}
+		start, numeric = i+1, true
+	}
+	switch {
+	case labels < 2:
+		return fault.Field("email", "needs a full domain after the @, such as example.org")
+	case numeric:
+		// The last label tells a name from an IPv4 address.
+		return fault.Field("email", "has a number where its domain should be; write a name such as example.org after the @")
+	}
+	return nil
+}
+
+// toALabels turns a domain with labels of other scripts into A-labels. The rules are those for registering a name, which
+// map nothing: full-width letters, ligatures and invisible characters are refused, not read as something else. Capitals
+// are the exception (RFC 5895 §2), as phones put one at the start of every field. Only those whose small form is no ASCII
+// letter count: the Kelvin sign is no k.
+func toALabels(domain string) (string, error) {
+	if !utf8.ValidString(domain) {
+		return "", badDomain()
+	}
+	domain = norm.NFC.String(strings.Map(func(r rune) rune {
+		if small := unicode.ToLower(r); small >= utf8.RuneSelf {
+			return small
+		}
+		return r
+	}, domain))
+	ascii, err := idna.Registration.ToASCII(domain)
+	var shown string
+	if err == nil {
+		shown, err = idna.Registration.ToUnicode(ascii)
+	}
+	if err != nil {
+		return "", badDomain()
+	}
+	// The package follows UTS #46, which lets symbols through. IDNA2008 does not (RFC 5892 §2).
+	for _, r := range shown {
+		if r >= utf8.RuneSelf && !unicode.In(r, unicode.L, unicode.M, unicode.Nd) && !inContext(r) {
+			return "", badDomain()
+		}
+	}
+	return ascii, nil
+}
+
+// inContext tells whether r is one of the signs that IDNA2008 admits in certain places (RFC 5892 §2.6, §2.7). The joiners'
+// places were checked; those of the others are left to whoever registered the name (RFC 5891 §5.4).
+func inContext(r rune) bool {
+	switch r {
+	case zwnj, zwj, '\u00B7', '\u0375', '\u05F3', '\u05F4', '\u30FB':
+		return true
+	}
+	return false
+}
+
+// RecipientKey is equal for addresses that probably lead to one person: it has no +tag, and no capitals. It is made to
+// count the messages to somebody, never to send one. email is a result of CleanEmail.
+func RecipientKey(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return lowerASCII(email)
+	}
+	local, _, _ := strings.Cut(email[:at], "+")
+	if local == "" {
+		// All that such an address has is its tag.
+		return lowerASCII(email)
+	}
+	return lowerASCII(local + email[at:])
+}
+
+// MaskEmail shows enough of an address for its owner to know it, and no more: j***@x.test. It is for logs and pages;
+// email is a result of CleanEmail, and anything else that has no @ is masked altogether.
+func MaskEmail(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return "***"
+	}
+	_, first := utf8.DecodeRuneInString(email[:at])
+	return email[:first] + "***" + email[at:]
+}
+
+// lowerASCII is s with the letters A to Z in lower case, and nothing else changed.
+func lowerASCII(s string) string {
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'Z' {
+			b := []byte(s)
+			for j := i; j < len(b); j++ {
+				if c := b[j]; 'A' <= c && c <= 'Z' {
+					b[j] = c + 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
+}

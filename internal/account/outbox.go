@@ -1,0 +1,154 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/secret"
+)
+
+// outbox remembers what is to be done about messages besides answering.
+type outbox struct {
+	mu   sync.Mutex
+	todo chores
+}
+
+type chores struct {
+	// settle are published messages, whose rows go when the files are on the disk.
+	settle []Sent
+	// doubtful are messages whose sync failed. The kernel may have dropped what it could not write, and a second sync
+	// would not say so: they are written again, never synced again.
+	doubtful []Sent
+	// again are rows whose messages are to be written again.
+	again []Waiting
+	// undo are accounts to take back whose undoing failed.
+	undo []Admission
+}
+
+func (o *outbox) published(s Sent) {
+	o.mu.Lock()
+	o.todo.settle = append(o.todo.settle, s)
+	o.mu.Unlock()
+}
+
+func (o *outbox) take() chores {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c := o.todo
+	o.todo = chores{}
+	return c
+}
+
+func (o *outbox) add(c chores) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.todo.settle = append(o.todo.settle, c.settle...)
+	o.todo.doubtful = append(o.todo.doubtful, c.doubtful...)
+	o.todo.again = append(o.todo.again, c.again...)
+	o.todo.undo = append(o.todo.undo, c.undo...)
+}
+
+// undo takes an account back whose message could not be published. Where the store fails too, Tend tries again.
+func (d *Desk) undo(ctx context.Context, ad Admission) {
+	err := d.Store.Undo(ctx, ad, d.Now())
+	d.Audit.Record(ctx, audit.Event{Action: audit.Undo, Outcome: outcome(err), User: ad.Account.User})
+	if err != nil {
+		d.Log.ErrorContext(ctx, "an account whose message failed could not be taken back yet", "err", err)
+		d.outbox.add(chores{undo: []Admission{ad}})
+	}
+}
+
+// Recover finds what a crash left over: every outbox row in the store stands for a message that may be missing. It is
+// called once, before the first signup; Tend then writes the messages again.
+func (d *Desk) Recover(ctx context.Context) error {
+	waiting, err := d.Store.Waiting(ctx)
+	if err != nil {
+		return fmt.Errorf("read the outbox: %w", err)
+	}
+	d.outbox.add(chores{again: waiting})
+	return nil
+}
+
+// Tend does what is to be done about messages: it writes those again that a crash swallowed, makes files durable, and
+// removes the outbox rows of those that are. It is called about once a second, and once more at the end. What it fails
+// at it tries again at the next call. It must not be called concurrently.
+func (d *Desk) Tend(ctx context.Context) error {
+	todo := d.outbox.take()
+	return errors.Join(d.tendUndone(ctx, todo.undo), d.tendDoubtful(ctx, todo.doubtful), d.tendMessages(ctx, todo.settle, todo.again))
+}
+
+func (d *Desk) tendUndone(ctx context.Context, undo []Admission) error {
+	for i, ad := range undo {
+		if err := d.Store.Undo(ctx, ad, d.Now()); err != nil {
+			d.outbox.add(chores{undo: undo[i:]})
+			return fmt.Errorf("take back an account whose message failed: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *Desk) tendDoubtful(ctx context.Context, doubtful []Sent) error {
+	if len(doubtful) == 0 {
+		return nil
+	}
+	waiting, err := d.Store.Waiting(ctx)
+	if err != nil {
+		d.outbox.add(chores{doubtful: doubtful})
+		return fmt.Errorf("read the outbox: %w", err)
+	}
+	waiting = slices.DeleteFunc(waiting, func(w Waiting) bool { return !slices.Contains(doubtful, w.sent()) })
+	d.outbox.add(chores{again: waiting})
+	return nil
+}
+
+func (d *Desk) tendMessages(ctx context.Context, settle []Sent, again []Waiting) error {
+	for i, w := range again {
+		if err := d.writeAgain(ctx, w); err != nil {
+			d.outbox.add(chores{settle: settle, again: again[i:]})
+			return fmt.Errorf("write a message again: %w", err)
+		}
+		settle = append(settle, w.sent())
+	}
+	if len(settle) == 0 {
+		return nil
+	}
+	if err := d.Mailbox.Sync(); err != nil {
+		d.outbox.add(chores{doubtful: settle})
+		return fmt.Errorf("sync the pickup directory: %w", err)
+	}
+	if err := d.Store.Settle(ctx, settle); err != nil {
+		d.outbox.add(chores{settle: settle})
+		return fmt.Errorf("settle the outbox: %w", err)
+	}
+	return nil
+}
+
+func (w Waiting) sent() Sent { return Sent{w.Account.UID, w.Message} }
+
+// writeAgain publishes the message of an outbox row, the same bytes under the same name.
+func (d *Desk) writeAgain(ctx context.Context, w Waiting) error {
+	t, ok := d.Tenant(w.Account.Tenant)
+	if !ok {
+		// The tenant was removed meanwhile, with its accounts: nobody waits for this message.
+		return nil
+	}
+	token, err := d.tokens.Open(w.Account.Tenant, w.Message[:], w.SealedToken)
+	if err != nil || len(token) != len(secret.Token{}) {
+		return fmt.Errorf("message %s: %w", w.Message, secret.ErrSeal)
+	}
+	draft, err := d.Mailbox.Stage(letterFor(t, w.Account, w.Message, secret.Token(token)))
+	if err != nil {
+		return err
+	}
+	if err := draft.Publish(); err != nil {
+		return err
+	}
+	d.Audit.Record(ctx, audit.Event{
+		Action: audit.Republish, Outcome: "ok", Tenant: t.Host, User: w.Account.User, Email: MaskEmail(w.Account.Email),
+	})
+	return nil
+}

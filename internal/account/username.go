@@ -1,0 +1,343 @@
+package account
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"dialtone/internal/fault"
+)
+
+// maxUser is the length of the longest user name, in bytes, which are characters here.
+const maxUser = 64
+
+// CheckUser tells whether user may become the name of a new account: 1 to 64 of the letters a to z, digits, dot,
+// underscore and hyphen, at least one of them a letter or digit, and no name that reserved keeps back. It looks at the
+// bytes as they came. Nothing is folded first, because HA1 contains the name: a stored name that differs from the typed
+// one by a single letter's case belongs to a password that nobody has, and Unicode's folds make "karl" of a Kelvin sign.
+//
+// Names of digits alone are extensions and stand, save emergency numbers. Whether the name is taken is not asked here,
+// and old accounts are not held to it. It fails with fault.Field("user", …).
+func CheckUser(user string, reserved Reserved) error {
+	if user == "" || len(user) > maxUser {
+		return fault.Field("user", "must be 1 to 64 characters long")
+	}
+	var seen class
+	for i := range len(user) {
+		seen |= classes[user[i]]
+	}
+	switch {
+	case seen&foreign != 0:
+		return fault.Field("user", "may hold only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
+	case seen&capital != 0:
+		return fault.Field("user", "must be in small letters; type it again without capitals")
+	case seen&(alpha|digit) == 0:
+		return fault.Field("user", "needs at least one letter or digit; add one")
+	}
+	return reserved.check(user, seen)
+}
+
+// class is a set of kinds of byte that a user name was found to hold.
+type class uint8
+
+const (
+	alpha class = 1 << iota
+	digit
+	mark
+	capital
+	foreign
+)
+
+var classes = func() (t [256]class) {
+	for b := range t {
+		switch {
+		case 'a' <= b && b <= 'z':
+			t[b] = alpha
+		case '0' <= b && b <= '9':
+			t[b] = digit
+		case b == '_' || b == '.' || b == '-':
+			t[b] = mark
+		case 'A' <= b && b <= 'Z':
+			t[b] = capital
+		default:
+			t[b] = foreign
+		}
+	}
+	return t
+}()
+
+// Reserved is what nobody may be called at one tenant: the names built into the program, which all tenants share, and
+// the tenant's own words. The zero value holds the built-in names alone. It does not change and may be shared.
+//
+// A name is compared as it stands with every reserved one. Names that a stranger would obey (administration, and the
+// offices of a company; the tenant's own words too) are also compared by skeleton, which is what the name looks like at
+// a glance, and always as a whole: "adminson" and "modern" contain a reserved word and are none.
+//
+//   - Digits stand for the letters they resemble (adm1n, supp0rt), i and l are one letter, and so are q and g; rn and nn
+//     read as m, vv as w, cl as d (adrnin). Dot, underscore and hyphen are not seen (sup.port, admin_, -admin-).
+//   - Names of up to three letters and digits have too many innocent neighbours for that. There, only digits stand for
+//     letters, and separators disappear from the ends and from a word spelled out (m0d, ceo_, c.e.o). So "ls", "mls",
+//     "h.r" and "c.to" remain people's names.
+//   - A name without a letter is an extension and looks like no word, whatever digits may resemble: 1001, 50, 1-3.
+//   - Doubled and dropped letters count as written. They are slips of the pen, not look-alikes, and to fold them would
+//     take the names of people called Tennant, Carre, Staf and Legall.
+//
+// A reserved number is compared without separators, since a telephone system drops them when it dials (RFC 3966
+// §5.1.1): 9-1-1 is 911.
+type Reserved struct {
+	own *nameSet
+}
+
+// NewReserved is the built-in names and a tenant's own words besides: its brand, its departments. Each is compared
+// exactly and by skeleton. It fails for a word that could be no user name anyway, with a text for the operator that names
+// the word. That is no fault of whoever signs up, so the error has the kind fault.Internal.
+func NewReserved(tenantWords []string) (Reserved, error) {
+	if len(tenantWords) == 0 {
+		return Reserved{}, nil
+	}
+	own := newNameSet(len(tenantWords))
+	for _, w := range tenantWords {
+		if err := own.add(w, true); err != nil {
+			return Reserved{}, err
+		}
+	}
+	return Reserved{own}, nil
+}
+
+// check refuses user, whose bytes are of the kinds seen, if it is kept back.
+func (r Reserved) check(user string, seen class) error {
+	built := builtInNames()
+	if seen&alpha == 0 {
+		number := user
+		if seen&mark != 0 {
+			var buf [maxUser]byte
+			number = string(bare(buf[:0], user))
+		}
+		switch {
+		case built.has(number):
+			return fault.Field("user", "is an emergency or service number; choose another name")
+		case r.own.has(number):
+			return errKept()
+		}
+		return nil
+	}
+	if built.has(user) || r.own.has(user) {
+		return errKept()
+	}
+	var buf [2 * maxUser]byte
+	if letters(user) > shortName {
+		looks := longSkeleton(buf[:0], user)
+		if built.looksLong(looks) || r.own.looksLong(looks) {
+			return errAlike()
+		}
+		return nil
+	}
+	for _, one := range readingsOfOne {
+		looks := shortSkeleton(buf[:0], user, one)
+		if built.looksShort(looks) || r.own.looksShort(looks) {
+			return errAlike()
+		}
+	}
+	return nil
+}
+
+func errKept() error {
+	return fault.Field("user", "is kept for the platform itself; choose another name")
+}
+
+func errAlike() error {
+	return fault.Field("user", "looks like a name that is kept for the platform itself; choose another name")
+}
+
+// nameSet is a list of reserved names, ready to be compared with. A nil one is empty.
+type nameSet struct {
+	exact map[string]struct{}
+	// short and long hold what shortSkeleton and longSkeleton make of the names that are also compared by skeleton.
+	short, long map[string]struct{}
+}
+
+func newNameSet(size int) *nameSet {
+	return &nameSet{
+		exact: make(map[string]struct{}, size),
+		short: make(map[string]struct{}),
+		long:  make(map[string]struct{}),
+	}
+}
+
+// add puts name on the list; with looks, its look-alikes are refused too.
+func (s *nameSet) add(name string, looks bool) error {
+	var seen class
+	for i := range len(name) {
+		seen |= classes[name[i]]
+	}
+	if len(name) > maxUser || seen&(capital|foreign) != 0 || seen&(alpha|digit) == 0 {
+		return fmt.Errorf("reserved name %q must be 1 to 64 of the letters a to z, digits, dot, underscore and hyphen, with at least one letter or digit", name)
+	}
+	s.exact[name] = struct{}{}
+	if !looks {
+		return nil
+	}
+	if seen&alpha == 0 {
+		// Numbers are compared without separators.
+		s.exact[string(bare(nil, name))] = struct{}{}
+		return nil
+	}
+	if letters(name) <= shortName {
+		for _, one := range readingsOfOne {
+			s.short[string(shortSkeleton(nil, name, one))] = struct{}{}
+		}
+	}
+	s.long[string(longSkeleton(nil, name))] = struct{}{}
+	return nil
+}
+
+func (s *nameSet) has(name string) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.exact[name]
+	return ok
+}
+
+func (s *nameSet) looksShort(skeleton []byte) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.short[string(skeleton)]
+	return ok
+}
+
+func (s *nameSet) looksLong(skeleton []byte) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.long[string(skeleton)]
+	return ok
+}
+
+// shortName is the number of letters and digits up to which a name is compared by its short skeleton.
+const shortName = 3
+
+// readingsOfOne are the letters that the digit 1 passes for.
+var readingsOfOne = [...]byte{'i', 'l'}
+
+// shortSkeleton appends to b what a name of up to three letters and digits looks like: letters for digits, with one for
+// the digit 1, no separators at the ends, and none in a word of three letters that is spelled out.
+func shortSkeleton(b []byte, name string, one byte) []byte {
+	name = strings.Trim(name, "._-")
+	spelled := len(name) == 5 && classes[name[1]] == mark && classes[name[3]] == mark
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c == '1':
+			b = append(b, one)
+		case spelled && classes[c] == mark:
+		default:
+			b = append(b, looks[c])
+		}
+	}
+	return b
+}
+
+// longSkeleton appends to b what a longer name looks like. A letter that two others imitate is written as those two
+// (m as nn, w as vv, d as cl), so that each byte can be written on its own, wherever the imitation begins.
+func longSkeleton(b []byte, name string) []byte {
+	for i := range len(name) {
+		c := looks[name[i]]
+		switch c {
+		case '.', '_', '-':
+		case 'i':
+			b = append(b, 'l')
+		case 'q':
+			b = append(b, 'g')
+		case 'm':
+			b = append(b, 'n', 'n')
+		case 'w':
+			b = append(b, 'v', 'v')
+		case 'd':
+			b = append(b, 'c', 'l')
+		case 'n':
+			if last := len(b) - 1; last >= 0 && b[last] == 'r' {
+				b[last] = 'n'
+			}
+			b = append(b, 'n')
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// looks gives for each byte of a user name the letter that it passes for. 1 is i here; whoever tells i from l decides.
+var looks = func() (t [256]byte) {
+	for b := range t {
+		t[b] = byte(b)
+	}
+	for i, c := range []byte("oizeasbtbg") {
+		t['0'+i] = c
+	}
+	return t
+}()
+
+// letters counts the letters and digits of name.
+func letters(name string) (n int) {
+	for i := range len(name) {
+		if classes[name[i]] != mark {
+			n++
+		}
+	}
+	return n
+}
+
+// bare appends name without its separators to b.
+func bare(b []byte, name string) []byte {
+	for i := range len(name) {
+		if classes[name[i]] != mark {
+			b = append(b, name[i])
+		}
+	}
+	return b
+}
+
+//go:embed data/reserved.txt
+var reservedText string
+
+// builtInNames is the list that comes with the program, read on first use. A mistake in the embedded file is one of the
+// build, not of anything that runs: it panics, and a test reads the file.
+var builtInNames = sync.OnceValue(func() *nameSet {
+	s, err := parseNames(reservedText)
+	if err != nil {
+		panic("account: data/reserved.txt: " + err.Error())
+	}
+	return s
+})
+
+// parseNames reads a list in the form that data/reserved.txt describes.
+func parseNames(text string) (*nameSet, error) {
+	s := newNameSet(strings.Count(text, "\n"))
+	section := ""
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "" || line[0] == '#':
+		case line == "[exact]" || line == "[skeleton]":
+			section = line
+		case section == "":
+			return nil, fmt.Errorf("line %d: a name before the first section", number)
+		case s.has(line):
+			return nil, fmt.Errorf("line %d: %s is there already", number, line)
+		default:
+			if err := s.add(line, section == "[skeleton]"); err != nil {
+				return nil, fmt.Errorf("line %d: %w", number, err)
+			}
+		}
+	}
+	if len(s.long) == 0 {
+		return nil, errors.New("no section of names whose look-alikes are refused")
+	}
+	return s, nil
+}

@@ -1,0 +1,89 @@
+// Package audit records decisions: what was asked, by whom, and what came of it. There is one event for each decision, so
+// that an operator can tell afterwards why a person has, or has not, an account.
+//
+// An event holds only what may lie in a log for years: the tenant, the user name, a masked e-mail address, the network
+// that a request came from (IPv4 /24, IPv6 /48) and a reason code. It has no place for a password, a hash, a token, a
+// link, a captcha's answer or a whole address, so none can be written by mistake.
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+)
+
+// Action is what was tried.
+type Action string
+
+// The inventory of actions. It is published (docs/operating.md): a name here is not changed.
+const (
+	Signup         Action = "signup"
+	Activate       Action = "activate"
+	SignIn         Action = "signin"
+	SignOut        Action = "signout"
+	AccountEnable  Action = "account.enable"
+	AccountDisable Action = "account.disable"
+	AccountRole    Action = "account.role"
+	AccountDelete  Action = "account.delete"
+	TenantAdd      Action = "tenant.add"
+	TenantSet      Action = "tenant.set"
+	TenantRemove   Action = "tenant.remove"
+	KeysRotate     Action = "keys.rotate"
+	Undo           Action = "signup.undo"
+	Republish      Action = "message.republish"
+)
+
+// Event is one decision.
+type Event struct {
+	Action Action
+	// Outcome is "ok" or a reason code, for instance "captcha_failed".
+	Outcome string
+	Tenant  string
+	User    string
+	// Email is masked (account.MaskEmail).
+	Email string
+	// Peer is the client's address; only its network is written.
+	Peer netip.Addr
+	// Request is the request's id, or empty for a command line's event.
+	Request string
+	// Detail is a fixed word on top of the outcome, for instance which rule was met.
+	Detail string
+}
+
+// Log writes events. The zero Log drops them.
+type Log struct{ Logger *slog.Logger }
+
+// Record writes one event.
+func (l Log) Record(ctx context.Context, e Event) {
+	if l.Logger == nil {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("outcome", e.Outcome))
+	for _, a := range [...]struct{ key, value string }{
+		{"tenant", e.Tenant}, {"user", e.User}, {"email", e.Email}, {"net", Network(e.Peer)},
+		{"request", e.Request}, {"detail", e.Detail},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	l.Logger.LogAttrs(ctx, slog.LevelInfo, string(e.Action), append(attrs, slog.Bool("audit", true))...)
+}
+
+// Network is the network that a log may name for an address, or "" for none.
+func Network(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	a = a.Unmap().WithZone("")
+	bits := 48
+	if a.Is4() {
+		bits = 24
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}

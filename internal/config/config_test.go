@@ -1,0 +1,496 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// write makes the file in a directory of its own and goes there, so that faults begin with its bare name.
+func write(t *testing.T, text string) string {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("dialtone.toml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "dialtone.toml"
+}
+
+// standard is the configuration of somebody who configures nothing.
+func standard() Config {
+	return Config{
+		Data:   "./data",
+		Listen: "127.0.0.1:8080",
+		Mail:   Mail{PickupDir: "data/pickup"},
+		HTTP:   HTTP{MaxConnections: 8192, MaxConnectionsPerAddress: 512},
+		Log:    Log{Level: slog.LevelInfo, Format: LogAuto},
+	}
+}
+
+// faultCase is one case of testdata/faults.txt.
+type faultCase struct {
+	name, file, environment, flags, faults string
+}
+
+func (c faultCase) String() string {
+	s := "=== " + c.name + "\n" + c.file
+	for _, part := range [...]struct{ name, text string }{
+		{"environment", c.environment}, {"flags", c.flags}, {"faults", c.faults},
+	} {
+		if part.text != "" {
+			s += "--- " + part.name + "\n" + part.text
+		}
+	}
+	return s
+}
+
+func faultCases(t *testing.T, text string) (preface string, cases []faultCase) {
+	t.Helper()
+	parts := strings.Split("\n"+text, "\n=== ")
+	for _, part := range parts[1:] {
+		var c faultCase
+		c.name, part, _ = strings.Cut(part, "\n")
+		into := &c.file
+		for line := range strings.Lines(strings.TrimRight(part, "\n") + "\n") {
+			section, ok := strings.CutPrefix(line, "--- ")
+			if !ok {
+				*into += line
+				continue
+			}
+			switch section {
+			case "environment\n":
+				into = &c.environment
+			case "flags\n":
+				into = &c.flags
+			case "faults\n":
+				into = &c.faults
+			default:
+				t.Fatalf("%s: unknown section %s", c.name, section)
+			}
+		}
+		c.file = strings.TrimLeft(c.file, "\n")
+		cases = append(cases, c)
+	}
+	return strings.Trim(parts[0], "\n"), cases
+}
+
+func TestFaults(t *testing.T) {
+	const golden = "testdata/faults.txt"
+	text, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	preface, cases := faultCases(t, string(text))
+	written := preface + "\n"
+	for _, c := range cases {
+		want := c.faults
+		t.Run(c.name, func(t *testing.T) {
+			flags := map[string]string{}
+			for line := range strings.Lines(c.flags) {
+				name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+				flags[name] = value
+			}
+			got, err := Load(write(t, c.file), strings.Split(c.environment, "\n"), flags)
+			if err == nil {
+				t.Fatal("no fault")
+			}
+			if _, ok := errors.AsType[Faults](err); !ok {
+				t.Errorf("the error is a %T", err)
+			}
+			if !reflect.DeepEqual(got, Config{}) {
+				t.Errorf("a configuration came with the faults: %+v", got)
+			}
+			c.faults = err.Error() + "\n"
+			if c.faults != want && !*update {
+				t.Errorf("got\n%swant\n%s", c.faults, want)
+			}
+		})
+		written += "\n" + c.String()
+	}
+	if *update {
+		if err := os.WriteFile(golden, []byte(written), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	const file = `
+data = "/file"
+listen = "127.0.0.1:1"
+[http]
+trusted_proxies = ["192.0.2.1", "192.0.2.2"]
+`
+	for _, c := range []struct {
+		name        string
+		file        string
+		environment []string
+		flags       map[string]string
+		change      func(*Config)
+	}{
+		{
+			name:   "with nothing set, everything has its default",
+			change: func(c *Config) {},
+		},
+		{
+			name: "the file beats the default",
+			file: file,
+			change: func(c *Config) {
+				c.Data, c.Mail.PickupDir, c.Listen = "/file", "/file/pickup", "127.0.0.1:1"
+				c.HTTP.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")}
+			},
+		},
+		{
+			name:        "the environment beats the file, and replaces its lists",
+			file:        file,
+			environment: []string{"DIALTONE_DATA=/environment", "DIALTONE_HTTP_TRUSTED_PROXIES=192.0.2.3", "HOME=/root"},
+			change: func(c *Config) {
+				c.Data, c.Mail.PickupDir, c.Listen = "/environment", "/environment/pickup", "127.0.0.1:1"
+				c.HTTP.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.3/32")}
+			},
+		},
+		{
+			name:        "a flag beats the environment, and replaces its lists",
+			file:        file,
+			environment: []string{"DIALTONE_DATA=/environment", "DIALTONE_HTTP_TRUSTED_PROXIES=192.0.2.3"},
+			flags:       map[string]string{"data": "/flag", "http.trusted_proxies": "192.0.2.4, 192.0.2.5"},
+			change: func(c *Config) {
+				c.Data, c.Mail.PickupDir, c.Listen = "/flag", "/flag/pickup", "127.0.0.1:1"
+				c.HTTP.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.4/32"), netip.MustParsePrefix("192.0.2.5/32")}
+			},
+		},
+		{
+			name:        "an empty variable empties a list",
+			file:        file,
+			environment: []string{"DIALTONE_HTTP_TRUSTED_PROXIES="},
+			change: func(c *Config) {
+				c.Data, c.Mail.PickupDir, c.Listen = "/file", "/file/pickup", "127.0.0.1:1"
+			},
+		},
+		{
+			name:        "a pickup directory of its own stays where it is",
+			environment: []string{"DIALTONE_MAIL_PICKUP_DIR=/var/spool/pickup"},
+			flags:       map[string]string{"data": "/flag"},
+			change:      func(c *Config) { c.Data, c.Mail.PickupDir = "/flag", "/var/spool/pickup" },
+		},
+		{
+			name:        "a rule over two keys looks at the values that win",
+			file:        "dev = true\nlisten = ':8080'",
+			environment: []string{"DIALTONE_LISTEN=[::1]:8080"},
+			change:      func(c *Config) { c.Dev, c.Listen = true, "[::1]:8080" },
+		},
+		{
+			name: "what Kubernetes makes for a Service is ignored",
+			environment: []string{
+				"DIALTONE_SERVICE_HOST=10.0.0.1", "DIALTONE_SERVICE_PORT=80", "DIALTONE_SERVICE_PORT_HTTP=80",
+				"DIALTONE_PORT=tcp://10.0.0.1:80", "DIALTONE_PORT_80_TCP=tcp://10.0.0.1:80", "DIALTONE_PORT_80_TCP_PROTO=tcp",
+				"DIALTONE_PORT_80_TCP_PORT=80", "DIALTONE_PORT_80_TCP_ADDR=10.0.0.1", "DIALTONE_WEB_SERVICE_HOST=10.0.0.2",
+				"DIALTONE_WEB_PORT=tcp://10.0.0.2:80", "DIALTONE_WEB_PORT_80_TCP=tcp://10.0.0.2:80",
+			},
+			change: func(c *Config) {},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Load(write(t, c.file), c.environment, c.flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := standard()
+			c.change(&want)
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got\n%+v\nwant\n%+v", got, want)
+			}
+		})
+	}
+}
+
+func TestValues(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		get        func(Config) any
+		want       any
+	}{
+		{"an address stands for itself alone", `http.trusted_proxies = ["192.0.2.1", "2001:db8::1"]`, proxies, "192.0.2.1/32 2001:db8::1/128"},
+		{"a prefix stands for all in it", `http.trusted_proxies = ["10.0.0.0/8", "fd00::/8"]`, proxies, "10.0.0.0/8 fd00::/8"},
+		{"IPv4 in IPv6 clothes is IPv4", `http.trusted_proxies = ["::ffff:192.0.2.1", "::ffff:10.0.0.0/104"]`, proxies, "192.0.2.1/32 10.0.0.0/8"},
+		{"an empty list is one", `http.trusted_proxies = []`, proxies, ""},
+		{"a list may take several lines and comments", "http.trusted_proxies = [\n  '192.0.2.1', # east\n  '192.0.2.2',\n]", proxies, "192.0.2.1/32 192.0.2.2/32"},
+		{"a number may be hexadecimal", `http.max_connections = 0x400`, func(c Config) any { return c.HTTP.MaxConnections }, 1024},
+		{"a number may have underscores", `http.max_connections = 16_384`, func(c Config) any { return c.HTTP.MaxConnections }, 16384},
+		{"a table may be inline", `log = { level = "error", format = "json" }`, func(c Config) any { return c.Log }, Log{slog.LevelError, LogJSON}},
+		{"a key may be quoted", `"log" . 'level' = 'debug'`, func(c Config) any { return c.Log.Level }, slog.LevelDebug},
+		{"port 0 lets the system choose", `listen = "localhost:0"`, func(c Config) any { return c.Listen }, "localhost:0"},
+		{"a listener may have no host", `listen = ":443"`, func(c Config) any { return c.Listen }, ":443"},
+		{"a listener may have a zone", `listen = "[fe80::1%eth0]:443"`, func(c Config) any { return c.Listen }, "[fe80::1%eth0]:443"},
+		{"a listener may have a name", `listen = "phone-1.example.com:443"`, func(c Config) any { return c.Listen }, "phone-1.example.com:443"},
+		{"dev goes with localhost", "dev = true\nlisten = 'localhost:8080'", func(c Config) any { return c.Dev }, true},
+		{"dev goes with all of 127", "dev = true\nlisten = '127.8.8.8:8080'", func(c Config) any { return c.Dev }, true},
+		{"0 is no limit", `limits.signups_per_address_all_tenants = 0`, func(c Config) any { return c.Limits.SignupsPerAddressAllTenants }, 0},
+		{"a byte order mark is no part of the first key", "\xef\xbb\xbfdata = '/d'", func(c Config) any { return c.Data }, "/d"},
+		{"lines may end as on Windows", "data = '/d'\r\n[log]\r\nlevel = 'warn'\r\n", func(c Config) any { return c.Log.Level }, slog.LevelWarn},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Load(write(t, c.file), nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.get(got); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func proxies(c Config) any {
+	var all []string
+	for _, p := range c.HTTP.TrustedProxies {
+		all = append(all, p.String())
+	}
+	return strings.Join(all, " ")
+}
+
+func TestFile(t *testing.T) {
+	write(t, "data = '/d'\n")
+	for name, text := range map[string]string{
+		"utf16.toml":  "\xff\xfed\x00a\x00t\x00a\x00",
+		"latin1.toml": "data = '/d'\n# M\xfcnchen\n",
+		"long.toml":   strings.Repeat("# more\n", maxFile/7+1),
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name, path  string
+		environment []string
+		data, fault string
+	}{
+		{"is not needed", "", nil, "./data", ""},
+		{"is read", "dialtone.toml", nil, "/d", ""},
+		{"is what DIALTONE_CONFIG names", "", []string{"DIALTONE_CONFIG=dialtone.toml"}, "/d", ""},
+		{"is what the caller names before DIALTONE_CONFIG", "dialtone.toml", []string{"DIALTONE_CONFIG=missing.toml"}, "/d", ""},
+		{"is not needed with an empty DIALTONE_CONFIG", "", []string{"DIALTONE_CONFIG="}, "./data", ""},
+		{"must exist", "missing.toml", nil, "", "missing.toml: cannot be read: no such file or directory"},
+		{
+			"must exist where DIALTONE_CONFIG names it", "", []string{"DIALTONE_CONFIG=missing.toml"}, "",
+			"missing.toml: cannot be read: no such file or directory; DIALTONE_CONFIG names this file",
+		},
+		{
+			"leaves the other faults to be seen when it is missing", "missing.toml", []string{"DIALTONE_LISTEN=8080", "DIALTONE_DEV=true"}, "",
+			"missing.toml: cannot be read: no such file or directory\n" +
+				`DIALTONE_LISTEN: listen: expected host:port, such as 127.0.0.1:8080, not "8080"; did you mean 127.0.0.1:8080?`,
+		},
+		{"is no directory", ".", nil, "", ".: cannot be read: is a directory"},
+		{"has an end", "long.toml", nil, "", "long.toml: cannot be read: longer than 262144 bytes"},
+		{"is not UTF-16", "utf16.toml", nil, "", "utf16.toml:1:1: not UTF-8; this is UTF-16; save the file as UTF-8"},
+		{"is not Latin-1", "latin1.toml", nil, "", "latin1.toml:2:4: not TOML: invalid UTF-8 character in comment"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Load(c.path, c.environment, nil)
+			if fault := fmt.Sprint(err); c.fault != "" && fault != c.fault {
+				t.Errorf("got\n%s\nwant\n%s", fault, c.fault)
+			}
+			if c.fault == "" && err != nil {
+				t.Error(err)
+			}
+			if got.Data != c.data {
+				t.Errorf("data is %q, want %q", got.Data, c.data)
+			}
+		})
+	}
+}
+
+// Nobody knows what stands under a misspelt key; it may be a password.
+func TestFaultsDoNotShowWhatStandsUnderUnknownNames(t *testing.T) {
+	const secret = "hunter2"
+	_, err := Load(write(t, `
+password = "hunter2"
+mail = "hunter2"
+[mail]
+password = ["hunter2"]
+relay.password = { hunter = "hunter2" }
+[relay]
+password = hunter2
+[[secrets]]
+password = "hunter2
+`), []string{"DIALTONE_PASSWORD=" + secret}, map[string]string{"password": secret})
+	if err == nil {
+		t.Fatal("no fault")
+	}
+	if strings.Contains(err.Error(), secret) {
+		t.Error(err)
+	}
+}
+
+func TestGeneratedFilesAreUpToDate(t *testing.T) {
+	for name, want := range map[string]string{
+		"../../docs/configuration.md":      Manual(),
+		"../../docs/dialtone.example.toml": Example(),
+	} {
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Error(err)
+		} else if string(got) != want {
+			t.Errorf("%s differs from what the table of keys makes; run go generate ./internal/config", filepath.Base(name))
+		}
+	}
+}
+
+func TestExampleIsTheDefault(t *testing.T) {
+	commented := regexp.MustCompile(`(?m)^#([a-z])`)
+	if got, want := len(commented.FindAllString(Example(), -1)), len(Keys()); got != want {
+		t.Errorf("%d keys in the example, want %d", got, want)
+	}
+	for name, text := range map[string]string{
+		"as it is":           Example(),
+		"with every key set": commented.ReplaceAllString(Example(), "$1"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Load(write(t, text), nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := standard()
+			got.Mail.PickupDir = filepath.Clean(got.Mail.PickupDir)
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got\n%+v\nwant\n%+v", got, want)
+			}
+		})
+	}
+}
+
+// Every field belongs to one key and every key to one field: a field spoilt beforehand is mended by its key's default.
+func TestEveryFieldHasItsKey(t *testing.T) {
+	var c Config
+	fields := map[string]reflect.Value{}
+	collect("", reflect.ValueOf(&c).Elem(), fields)
+	spoil := func() {
+		for name, f := range fields {
+			switch f.Kind() {
+			case reflect.String:
+				f.SetString("?")
+			case reflect.Bool:
+				f.SetBool(true)
+			case reflect.Int:
+				f.SetInt(-1)
+			case reflect.Slice:
+				f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+			default:
+				t.Fatalf("%s: this test does not know the kind %s", name, f.Kind())
+			}
+		}
+	}
+	spoil()
+	before := c
+	owner := map[string]string{}
+	for _, k := range keys(&c) {
+		spoil()
+		if refused := k.apply(k.standard + k.exampled); refused != nil {
+			t.Errorf("%s refuses its own default: %v", k.name, refused)
+		}
+		was := map[string]reflect.Value{}
+		collect("", reflect.ValueOf(&before).Elem(), was)
+		var changed []string
+		for name, f := range fields {
+			if !reflect.DeepEqual(f.Interface(), was[name].Interface()) {
+				changed = append(changed, name)
+			}
+		}
+		if len(changed) != 1 || owner[changed[0]] != "" {
+			t.Errorf("%s sets %v", k.name, changed)
+			continue
+		}
+		owner[changed[0]] = k.name
+	}
+	for name := range fields {
+		if owner[name] == "" {
+			t.Errorf("no key sets %s", name)
+		}
+	}
+}
+
+func collect(name string, v reflect.Value, into map[string]reflect.Value) {
+	if v.Kind() != reflect.Struct {
+		into[name] = v
+		return
+	}
+	for i := range v.NumField() {
+		collect(name+"."+v.Type().Field(i).Name, v.Field(i), into)
+	}
+}
+
+func TestNamesAreDistinct(t *testing.T) {
+	seen := map[string]string{}
+	var tables []string
+	for _, k := range keys(new(Config)) {
+		for _, name := range []string{k.name, k.variable(), k.flag()} {
+			if other, ok := seen[name]; ok {
+				t.Errorf("%s and %s are both called %s", other, k.name, name)
+			}
+			seen[name] = k.name
+		}
+		if k.variable() == configVariable || injected.MatchString(k.variable()+"=") {
+			t.Errorf("the variable of %s is taken", k.name)
+		}
+		// The example file gives each table once, so that its keys must stand together.
+		switch t2, _ := k.split(); {
+		case len(tables) > 0 && tables[len(tables)-1] == t2:
+		case slices.Contains(tables, t2):
+			t.Errorf("%s stands apart from the other keys of its table", k.name)
+		default:
+			tables = append(tables, t2)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	text, err := os.ReadFile("testdata/faults.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for part := range strings.SplitSeq(string(text), "\n=== ") {
+		_, part, _ = strings.Cut(part, "\n")
+		f.Add([]byte(part))
+	}
+	f.Add([]byte(Example()))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l := newLoading()
+		l.file("dialtone.toml", bytes.Clone(data))
+		_, err := l.finish(nil, nil)
+		if err == nil {
+			// Whatever is accepted is TOML.
+			if err := toml.Unmarshal(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), new(map[string]any)); err != nil {
+				t.Errorf("accepted, but %v", err)
+			}
+			return
+		}
+		lines := strings.Split(string(data), "\n")
+		var last Fault
+		for _, fault := range err.(Faults) {
+			if fault.Line < 1 || fault.Line > len(lines) || fault.Column < 1 || fault.Column > len(lines[fault.Line-1])+1 {
+				t.Errorf("no such place: %s", fault)
+			}
+			if fault.Line < last.Line || fault.Line == last.Line && fault.Column < last.Column {
+				t.Errorf("out of order: %s", fault)
+			}
+			if strings.ContainsFunc(fault.String(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				t.Errorf("a control character: %q", fault.String())
+			}
+			last = fault
+		}
+	})
+}

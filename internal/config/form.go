@@ -1,0 +1,206 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// form is what the value of a key looks like, and where it goes.
+type form struct {
+	// kind names the form in the manual, want in a fault: "expected …".
+	kind, want string
+	// toml is how the file writes the value, or each element of a list.
+	toml unstable.Kind
+	list bool
+	// clear empties a list before its elements are set.
+	clear func()
+	// set takes one value, or one element of a list. Where it refuses, it may know what to do about it.
+	set func(text string) (hint string, ok bool)
+}
+
+// refusal is a text that is not of the form, and what to do about it, if known.
+type refusal struct{ text, hint string }
+
+// apply sets the value from one text, in which commas separate the elements of a list.
+func (f form) apply(text string) []refusal {
+	texts := []string{text}
+	if f.list {
+		f.clear()
+		texts = strings.Split(text, ",")
+		if strings.TrimSpace(text) == "" {
+			texts = nil
+		}
+	}
+	var refused []refusal
+	for _, t := range texts {
+		if f.list {
+			t = strings.TrimSpace(t)
+		}
+		if hint, ok := f.set(t); !ok {
+			refused = append(refused, refusal{t, hint})
+		}
+	}
+	return refused
+}
+
+func directory(p *string) form {
+	return form{
+		kind: "directory", want: "a directory", toml: unstable.String,
+		set: func(text string) (string, bool) {
+			// The system calls end a path at NUL, and would take a part of the name for the whole.
+			if strings.TrimSpace(text) == "" || strings.ContainsRune(text, 0) {
+				return "", false
+			}
+			*p = text
+			return "", true
+		},
+	}
+}
+
+func boolean(p *bool) form {
+	return form{
+		kind: "true or false", want: "true or false", toml: unstable.Bool,
+		set: func(text string) (string, bool) {
+			*p = text == "true"
+			return "", text == "true" || text == "false"
+		},
+	}
+}
+
+func number(p *int, least, most int) form {
+	return form{
+		kind: fmt.Sprintf("number, %d to %d", least, most),
+		want: fmt.Sprintf("a whole number from %d to %d", least, most), toml: unstable.Integer,
+		set: func(text string) (string, bool) {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < least || n > most {
+				return "", false
+			}
+			*p = n
+			return "", true
+		},
+	}
+}
+
+// oneOf takes one of words, and sets the value that stands at the same place.
+func oneOf[T any](p *T, words []string, values []T) form {
+	last := len(words) - 1
+	choice := strings.Join(words[:last], ", ") + " or " + words[last]
+	return form{
+		kind: choice, want: choice, toml: unstable.String,
+		set: func(text string) (string, bool) {
+			i := slices.Index(words, text)
+			if i < 0 {
+				return didYouMean(nearest(text, words)), false
+			}
+			*p = values[i]
+			return "", true
+		},
+	}
+}
+
+func address(p *string) form {
+	return form{
+		kind: "host:port", want: "host:port, such as 127.0.0.1:8080", toml: unstable.String,
+		set: func(text string) (string, bool) {
+			host, port, err := net.SplitHostPort(text)
+			if err != nil {
+				return correctAddress(text), false
+			}
+			if !isPort(port) || !isHost(host) {
+				return "", false
+			}
+			*p = text
+			return "", true
+		},
+	}
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && strconv.FormatUint(n, 10) == text
+}
+
+// isHost takes what a listener can be bound to: nothing, an address, or the shape of a host name.
+func isHost(text string) bool {
+	if text == "" {
+		return true
+	}
+	if _, err := netip.ParseAddr(text); err == nil {
+		return true
+	}
+	// What consists of digits and dots is a mistyped address, and never a name.
+	if strings.Trim(text, "0123456789.") == "" {
+		return false
+	}
+	for label := range strings.SplitSeq(text, ".") {
+		if label == "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") || shownName(label) != label {
+			return false
+		}
+	}
+	return true
+}
+
+// correctAddress says what to do about an address that net.SplitHostPort cannot split.
+func correctAddress(text string) string {
+	switch scheme, _, ok := strings.Cut(text, "://"); {
+	case ok:
+		return "leave out " + shownName(scheme) + "://"
+	case isPort(text):
+		return "did you mean 127.0.0.1:" + text + "?"
+	case strings.Count(text, ":") > 1 && strings.Trim(text, "0123456789abcdefABCDEF:.") == "":
+		return "an IPv6 address goes in brackets, as in [::1]:8080"
+	case text != "" && isHost(text):
+		return "the port is missing"
+	}
+	return ""
+}
+
+func prefixes(p *[]netip.Prefix) form {
+	return form{
+		kind: "list of addresses and CIDR prefixes",
+		want: "an address or CIDR prefix, such as 10.0.0.0/8", toml: unstable.String, list: true,
+		clear: func() { *p = nil },
+		set: func(text string) (string, bool) {
+			prefix, hint, ok := parsePrefix(text)
+			if ok {
+				*p = append(*p, prefix)
+			}
+			return hint, ok
+		},
+	}
+}
+
+func parsePrefix(text string) (_ netip.Prefix, hint string, ok bool) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		if addr.Zone() != "" {
+			return netip.Prefix{}, "leave out the zone, %" + shownName(addr.Zone()), false
+		}
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), "", true
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, "", false
+	}
+	if prefix.Bits() == 0 {
+		return netip.Prefix{}, "that is everybody, and everybody could claim any address", false
+	}
+	if prefix != prefix.Masked() {
+		// Either the address or the length is not what was meant, and the two readings trust different peers.
+		return netip.Prefix{}, fmt.Sprintf("did you mean %s or %s?", prefix.Masked(), prefix.Addr()), false
+	}
+	if prefix.Addr().Is4In6() {
+		if prefix.Bits() <= 96 {
+			return netip.Prefix{}, "that is every IPv4 address, and everybody could claim any address", false
+		}
+		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+	}
+	return prefix, "", true
+}

@@ -1,0 +1,115 @@
+package digest
+
+import (
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// HA1 is MD5(user:realm:password), or MD5(user@realm:realm:password) where it is named HA1B.
+type HA1 [16]byte
+
+// HA1SHA256 is SHA-256(user:realm:password).
+type HA1SHA256 [32]byte
+
+const redacted = "[HA1]"
+
+// Compute is the HA1 of a password: for tests, for tools and for the list of passwords that nobody may have. The server is
+// never sent a password to call it with.
+func Compute(user, realm, password string) HA1 {
+	return md5.Sum([]byte(user + ":" + realm + ":" + password))
+}
+
+// ComputeB is the HA1 for a phone whose digest user name is user@realm.
+func ComputeB(user, realm, password string) HA1 { return Compute(user+"@"+realm, realm, password) }
+
+// ComputeSHA256 is the SHA-256 digest of a password.
+func ComputeSHA256(user, realm, password string) HA1SHA256 {
+	return sha256.Sum256([]byte(user + ":" + realm + ":" + password))
+}
+
+// Hex is the hash in lower-case hex, as RFC 7616 §3.4 wants it (LHEX). It is the secret itself.
+func (h HA1) Hex() string       { return hex.EncodeToString(h[:]) }
+func (h HA1SHA256) Hex() string { return hex.EncodeToString(h[:]) }
+
+// ErrHex is returned for a text that is not a hash in hex of either case.
+var ErrHex = errors.New("not hex digits of the right number")
+
+// ParseHA1 reads 32 hex digits of either case.
+func ParseHA1(text string) (h HA1, err error) { return h, parseHex(h[:], text) }
+
+// ParseHA1SHA256 reads 64 hex digits of either case.
+func ParseHA1SHA256(text string) (h HA1SHA256, err error) { return h, parseHex(h[:], text) }
+
+func parseHex(dst []byte, text string) error {
+	if len(text) != hex.EncodedLen(len(dst)) {
+		return ErrHex
+	}
+	if _, err := hex.Decode(dst, []byte(text)); err != nil {
+		return ErrHex
+	}
+	return nil
+}
+
+func (HA1) String() string                     { return redacted }
+func (HA1) LogValue() slog.Value               { return slog.StringValue(redacted) }
+func (HA1) MarshalText() ([]byte, error)       { return []byte(redacted), nil }
+func (HA1) Format(f fmt.State, _ rune)         { fmt.Fprint(f, redacted) }
+func (HA1SHA256) String() string               { return redacted }
+func (HA1SHA256) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (HA1SHA256) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (HA1SHA256) Format(f fmt.State, _ rune)   { fmt.Fprint(f, redacted) }
+
+// Credential is what an account keeps of its password. HA1B and SHA256 are there where the client sent them; they cannot
+// be derived later.
+type Credential struct {
+	HA1    HA1
+	HA1B   *HA1
+	SHA256 *HA1SHA256
+}
+
+const (
+	hasHA1B   = 1 << 0
+	hasSHA256 = 1 << 1
+)
+
+// Marshal is the credential as bytes, to be sealed: a byte of flags, then the hashes that it names.
+func (c Credential) Marshal() []byte {
+	b := make([]byte, 1, 1+16+16+32)
+	b = append(b, c.HA1[:]...)
+	if c.HA1B != nil {
+		b[0] |= hasHA1B
+		b = append(b, c.HA1B[:]...)
+	}
+	if c.SHA256 != nil {
+		b[0] |= hasSHA256
+		b = append(b, c.SHA256[:]...)
+	}
+	return b
+}
+
+// UnmarshalCredential reads what Marshal wrote.
+func UnmarshalCredential(b []byte) (c Credential, err error) {
+	take := func(dst []byte) bool {
+		n := copy(dst, b)
+		b = b[n:]
+		return n == len(dst)
+	}
+	var flags [1]byte
+	ok := take(flags[:]) && flags[0]&^(hasHA1B|hasSHA256) == 0 && take(c.HA1[:])
+	if ok && flags[0]&hasHA1B != 0 {
+		c.HA1B = new(HA1)
+		ok = take(c.HA1B[:])
+	}
+	if ok && flags[0]&hasSHA256 != 0 {
+		c.SHA256 = new(HA1SHA256)
+		ok = take(c.SHA256[:])
+	}
+	if !ok || len(b) != 0 {
+		return Credential{}, errors.New("digest: not a stored credential")
+	}
+	return c, nil
+}

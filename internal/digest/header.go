@@ -1,0 +1,212 @@
+package digest
+
+import (
+	"crypto/md5"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"strings"
+)
+
+// Algorithm is a digest algorithm by its name in the header (RFC 7616 §3.3).
+type Algorithm string
+
+// The algorithms that a tenant may challenge with.
+const (
+	MD5    Algorithm = "MD5"
+	SHA256 Algorithm = "SHA-256"
+)
+
+func (a Algorithm) sum(text string) string {
+	if a == SHA256 {
+		d := sha256.Sum256([]byte(text))
+		return hex.EncodeToString(d[:])
+	}
+	d := md5.Sum([]byte(text))
+	return hex.EncodeToString(d[:])
+}
+
+// ha1 is the credential's hash for the algorithm. A credential without a SHA-256 hash gives false.
+func (a Algorithm) ha1(c Credential) (string, bool) {
+	if a == MD5 {
+		return c.HA1.Hex(), true
+	}
+	if c.SHA256 == nil {
+		return "", false
+	}
+	return c.SHA256.Hex(), true
+}
+
+// Challenge is the server's half of the exchange.
+type Challenge struct {
+	Realm     string
+	Algorithm Algorithm
+	Nonce     string
+	// Stale says that the answer failed for its nonce alone: the client may answer again without asking for the password.
+	Stale bool
+}
+
+// String is the challenge's parameters, without a scheme name before them: `realm="…", qop="auth", …`.
+func (c Challenge) String() string {
+	var b strings.Builder
+	b.WriteString(`realm=`)
+	quote(&b, c.Realm)
+	b.WriteString(`, qop="auth", algorithm=`)
+	b.WriteString(string(c.Algorithm))
+	b.WriteString(`, nonce=`)
+	quote(&b, c.Nonce)
+	b.WriteString(`, charset=UTF-8`)
+	if c.Stale {
+		b.WriteString(`, stale=true`)
+	}
+	return b.String()
+}
+
+func quote(b *strings.Builder, s string) {
+	b.WriteByte('"')
+	for i := range len(s) {
+		if s[i] == '"' || s[i] == '\\' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+	}
+	b.WriteByte('"')
+}
+
+// Answer is a parsed Authorization header of the Digest scheme.
+type Answer struct {
+	Username, Realm, Nonce, URI, Response, CNonce, NC string
+	Algorithm                                         Algorithm
+}
+
+// ErrAnswer is returned for an Authorization header that is no Digest answer of the one form spoken here.
+var ErrAnswer = errors.New("not a Digest answer with qop=auth")
+
+// maxHeader bounds what ParseAnswer reads; the longest honest header has about 600 bytes.
+const maxHeader = 4096
+
+// ParseAnswer reads an Authorization header (RFC 7616 §3.4). It wants every parameter of qop=auth exactly once, ignores
+// those it does not know, and refuses -sess algorithms, userhash and anything malformed with ErrAnswer.
+func ParseAnswer(header string) (Answer, error) {
+	scheme, rest, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "Digest") || len(header) > maxHeader {
+		return Answer{}, ErrAnswer
+	}
+	a := Answer{Algorithm: MD5} // RFC 7616 §3.4: MD5 where the parameter is absent
+	var qop, algorithm, userhash string
+	known := map[string]*string{
+		"username": &a.Username, "realm": &a.Realm, "nonce": &a.Nonce, "uri": &a.URI, "response": &a.Response,
+		"cnonce": &a.CNonce, "nc": &a.NC, "qop": &qop, "algorithm": &algorithm, "userhash": &userhash,
+	}
+	seen := make(map[string]bool, len(known))
+	for {
+		name, value, next, ok := parameter(rest)
+		if !ok || seen[name] {
+			return Answer{}, ErrAnswer
+		}
+		seen[name] = true
+		if dst := known[name]; dst != nil {
+			*dst = value
+		}
+		if next == "" {
+			break
+		}
+		rest = next
+	}
+	switch strings.ToUpper(algorithm) {
+	case "", "MD5":
+	case "SHA-256":
+		a.Algorithm = SHA256
+	default:
+		return Answer{}, ErrAnswer
+	}
+	complete := a.Username != "" && a.Realm != "" && a.Nonce != "" && a.URI != "" && a.CNonce != ""
+	if !complete || qop != "auth" || strings.EqualFold(userhash, "true") ||
+		len(a.NC) != 8 || !isHex(a.NC) || len(a.Response) != len(a.Algorithm.sum("")) || !isHex(a.Response) {
+		return Answer{}, ErrAnswer
+	}
+	return a, nil
+}
+
+// parameter reads one `name=value` of an auth-param list (RFC 9110 §11.2) and what follows its comma.
+func parameter(s string) (name, value, rest string, ok bool) {
+	s = strings.TrimLeft(s, " \t")
+	name, s, ok = strings.Cut(s, "=")
+	name = strings.TrimRight(name, " \t")
+	if !ok || !isToken(name) {
+		return "", "", "", false
+	}
+	s = strings.TrimLeft(s, " \t")
+	if strings.HasPrefix(s, `"`) {
+		value, s, ok = unquote(s)
+	} else {
+		end := strings.IndexAny(s, ", \t")
+		if end < 0 {
+			end = len(s)
+		}
+		value, s = s[:end], s[end:]
+		ok = isToken(value)
+	}
+	if !ok {
+		return "", "", "", false
+	}
+	s = strings.TrimLeft(s, " \t")
+	if s == "" {
+		return strings.ToLower(name), value, "", true
+	}
+	if s[0] != ',' || strings.TrimLeft(s[1:], " \t") == "" {
+		return "", "", "", false
+	}
+	return strings.ToLower(name), value, s[1:], true
+}
+
+// unquote reads a quoted-string (RFC 9110 §5.6.4).
+func unquote(s string) (value, rest string, ok bool) {
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return b.String(), s[i+1:], true
+		case c == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		case c < ' ' && c != '\t' || c == 0x7f:
+			return "", "", false
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", false
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return false
+		}
+	}
+	return true
+}
+
+// Proves reports whether the answer's response is that of the credential for a request of the method (RFC 7616 §3.4.1).
+// It takes the same time for every credential, the zero one included, so that an unknown name can be checked against a
+// decoy. Nonce, realm, URI and algorithm are the caller's to check.
+func (a Answer) Proves(c Credential, method string) bool {
+	ha1, has := a.Algorithm.ha1(c)
+	ha2 := a.Algorithm.sum(method + ":" + a.URI)
+	want := a.Algorithm.sum(ha1 + ":" + a.Nonce + ":" + a.NC + ":" + a.CNonce + ":auth:" + ha2)
+	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(a.Response))) == 1
+	return has && same
+}

@@ -1,0 +1,193 @@
+// Package pickup is the SMTP pickup directory: messages leave the program as files, and a mail server's pickup agent takes
+// them from there.
+//
+// One message is one file, whole before it has a name that an agent looks for:
+//
+//	.<id>.part   being written; no agent takes a name that does not end in .eml
+//	<id>.eml     published, by a rename within the directory
+//
+// The id is the message's own random one, so a name says nothing of a person, two messages never share one, and publishing
+// a message again replaces it by the same bytes. Files have mode 0640: they hold activation links, which are for the mail
+// server's group and nobody else.
+//
+// Publishing does not sync each file, which would cost more than everything else in a signup. Sync makes all of the
+// directory durable at once; until then the caller keeps what is needed to write a message again (package account).
+package pickup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/letter"
+)
+
+const (
+	published = ".eml"
+	staged    = ".part"
+	mode      = 0o640
+)
+
+// Directory is one pickup directory. It is safe for concurrent use.
+type Directory struct{ path string }
+
+var _ account.Mailbox = (*Directory)(nil)
+
+// Open makes the directory where it is missing, for the owner and the group, whose members are mail agents.
+func Open(path string) (*Directory, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, err
+	}
+	err = os.Mkdir(path, 0o770)
+	if errors.Is(err, fs.ErrExist) {
+		info, err := os.Stat(path)
+		if err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is not a directory", path)
+		}
+		return &Directory{path}, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The umask does not know who the mail agent is; setgid keeps new messages in the directory's group.
+	return &Directory{path}, os.Chmod(path, 0o770|fs.ModeSetgid)
+}
+
+// Path is the directory's absolute path.
+func (d *Directory) Path() string { return d.path }
+
+// Readable reports whether anybody on the machine may list the directory.
+func (d *Directory) Readable() bool {
+	info, err := os.Stat(d.path)
+	return err == nil && info.Mode().Perm()&0o005 != 0
+}
+
+// Clean removes what an earlier run staged and did not publish. It is called by the one server of the directory before it
+// takes its first signup.
+func (d *Directory) Clean() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if isStaged(e.Name()) {
+			if err := os.Remove(filepath.Join(d.path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isStaged(name string) bool {
+	id, ok := strings.CutSuffix(name, staged)
+	return ok && len(id) == 1+32 && id[0] == '.' && strings.Trim(id[1:], "0123456789abcdef") == ""
+}
+
+// Stage implements account.Mailbox.
+func (d *Directory) Stage(l letter.Letter) (account.Draft, error) {
+	text, err := l.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	dr := draft{
+		part: filepath.Join(d.path, "."+l.ID.String()+staged),
+		name: filepath.Join(d.path, l.ID.String()+published),
+	}
+	f, err := os.OpenFile(dr.part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) { // an earlier try to write this message again
+		dr.Discard()
+		f, err = os.OpenFile(dr.part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Chmod(mode) // whatever the umask is
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		dr.Discard()
+		return nil, err
+	}
+	return dr, nil
+}
+
+type draft struct{ part, name string }
+
+func (d draft) Publish() error {
+	err := os.Rename(d.part, d.name)
+	if err != nil {
+		d.Discard()
+	}
+	return err
+}
+
+// Discard has nobody to tell of a failure, and Clean removes what it leaves.
+func (d draft) Discard() { os.Remove(d.part) }
+
+// Message is a published message, as the page of a development server shows it.
+type Message struct {
+	File, From, To, Subject, Text string
+	Date                          time.Time
+}
+
+// Messages are at most limit published messages, newest first. A file that is no message is left out.
+func (d *Directory) Messages(limit int) ([]Message, error) {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, err
+	}
+	type file struct {
+		name string
+		at   time.Time
+	}
+	var files []file
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), published) {
+			if info, err := e.Info(); err == nil { // else an agent took it meanwhile
+				files = append(files, file{e.Name(), info.ModTime()})
+			}
+		}
+	}
+	slices.SortFunc(files, func(a, b file) int { return b.at.Compare(a.at) })
+	var list []Message
+	for _, f := range files[:min(limit, len(files))] {
+		if m, err := read(filepath.Join(d.path, f.name)); err == nil {
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+func read(path string) (Message, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Message{}, err
+	}
+	defer f.Close()
+	m, err := mail.ReadMessage(f)
+	if err != nil {
+		return Message{}, err
+	}
+	text, err := letter.Text(m)
+	if err != nil {
+		return Message{}, err
+	}
+	date, err := m.Header.Date()
+	return Message{
+		File: filepath.Base(path), From: m.Header.Get("From"), To: m.Header.Get("To"),
+		Subject: letter.Decode(m.Header.Get("Subject")), Text: text, Date: date,
+	}, err
+}

@@ -1,0 +1,279 @@
+// Package session says who is signed in, until when, and how a person signs in.
+//
+// # Signing in
+//
+// Sign-in is the Digest exchange of package digest. The password is proved, never sent, and neither is its hash. A wrong
+// password, an unknown name and an account that an operator disabled are one and the same answer, at the same cost: an
+// unknown name is checked against a decoy. Only after the right proof is a person told that the account still waits for
+// its link.
+//
+// Wrong proofs are counted by name, known or not, and by address; past the limit further tries wait. So that nobody can
+// shut a person out by guessing at their name, a browser that has signed in before carries a device token, and its
+// failures are counted by themselves.
+//
+// # Sessions
+//
+// A session is a token in a cookie: who, since when, under a signature. Reading one costs no write and no session table:
+// it is good for Life, while the account's epoch is the one that it was made under, so that disabling an account ends its
+// sessions with the next request. Signing out revokes the one session, by its id, in the store.
+//
+// The token is unpadded base64url of
+//
+//	version (1 byte) ‖ id (16, random) ‖ uid (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC-SHA-256 (32)
+//
+// and the HMAC covers the tenant besides.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+// Life is how long a person stays signed in.
+const Life = 12 * time.Hour
+
+// DeviceLife is how long a browser counts as known.
+const DeviceLife = 365 * 24 * time.Hour
+
+// Store keeps the ids of sessions that ended before their time.
+type Store interface {
+	// Revoke notes an id until expires. It may be repeated.
+	Revoke(ctx context.Context, id [16]byte, expires time.Time) error
+	// Revoked reports whether the id was noted.
+	Revoked(ctx context.Context, id [16]byte, expires time.Time) (bool, error)
+}
+
+// Door is where people sign in and out. It is safe for concurrent use.
+type Door struct {
+	Deps
+	nonces    *digest.Nonces
+	buckets   throttle.Buckets
+	byName    *throttle.Failures
+	byAddress *throttle.Failures
+	decoy     digest.Credential
+}
+
+// Deps is what a Door works with.
+type Deps struct {
+	Accounts *account.Desk
+	Store    Store
+	// Signatures signs sessions and device tokens under the present signing keys.
+	Signatures func() *Signatures
+	SealRing   *secret.Ring
+	Audit      audit.Log
+	Now        func() time.Time
+}
+
+// Signatures are the codes of session and device tokens under one state of the signing keys.
+type Signatures struct{ session, device *secret.MAC }
+
+// NewSignatures uses the keys of the ring.
+func NewSignatures(r *secret.Ring) *Signatures {
+	return &Signatures{secret.NewMAC(r, "session"), secret.NewMAC(r, "device")}
+}
+
+const failureBuckets = 1 << 16
+
+// NewDoor makes a Door.
+func NewDoor(d Deps) *Door {
+	door := &Door{
+		Deps:      d,
+		nonces:    digest.NewNonces(d.Now),
+		buckets:   throttle.NewBuckets(d.SealRing),
+		byName:    throttle.NewFailures(throttle.FailedSignIns, failureBuckets, d.Now),
+		byAddress: throttle.NewFailures(throttle.FailedSignInsPerAddress, failureBuckets, d.Now),
+	}
+	door.decoy.SHA256 = new(digest.HA1SHA256)
+	rand.Read(door.decoy.HA1[:])
+	rand.Read(door.decoy.SHA256[:])
+	return door
+}
+
+// Challenge is what a request without an answer, or with a wrong one, is told.
+func (d *Door) Challenge(t *tenant.Tenant, stale bool) digest.Challenge {
+	return digest.Challenge{Realm: t.Realm, Algorithm: t.Challenge(), Nonce: d.nonces.Issue(t.Realm), Stale: stale}
+}
+
+// Attempt is one answer to a challenge.
+type Attempt struct {
+	Authorization string
+	Method        string
+	// URI is the request's target, as it came in.
+	URI string
+	// Device is the device token that came with it, or empty.
+	Device string
+	From   account.Origin
+}
+
+// Grant is a successful sign-in.
+type Grant struct {
+	Account account.Account
+	Session string // for a cookie, good for Life
+	Device  string // for a cookie, good for DeviceLife
+}
+
+// ErrStale is a sign-in that failed for its nonce alone; the client answers a new challenge by itself.
+var ErrStale = fault.New(fault.Unauthorized, "the challenge was answered too late or twice; answer the new one")
+
+// ErrDenied is every sign-in that did not prove an account's password.
+var ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is not right")
+
+// ErrNotActivated is a proved password of an account whose link was not opened yet.
+var ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; open the link in the message that was sent when it was made")
+
+// SignIn checks an answer. It fails with ErrStale, ErrDenied, ErrNotActivated or fault.Limited.
+func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant, error) {
+	answer, err := digest.ParseAnswer(at.Authorization)
+	if err != nil || answer.Realm != t.Realm || answer.URI != at.URI || answer.Algorithm != t.Challenge() {
+		d.record(ctx, t, "", at.From, "malformed")
+		return Grant{}, ErrDenied
+	}
+	address := d.buckets.Of("failed sign-in address", t.ID, throttle.Party(at.From.Addr))
+	name := d.nameBucket(t, answer.Username, at.Device)
+	if wait := max(d.byAddress.Wait(address), d.byName.Wait(name)); wait > 0 {
+		d.record(ctx, t, answer.Username, at.From, "rate_limited")
+		return Grant{}, fault.Limit(wait, "too many sign-ins that failed; wait before the next one")
+	}
+	if answer.NC != "00000001" || !d.nonces.Spend(answer.Nonce, t.Realm) {
+		return Grant{}, ErrStale
+	}
+
+	a, err := d.Accounts.Store.Find(ctx, t.ID, answer.Username, d.Now())
+	credential := d.decoy
+	known := err == nil
+	switch {
+	case known:
+		if credential, err = d.Accounts.Credential(a); err != nil {
+			return Grant{}, err
+		}
+	case fault.Is(err, fault.NotFound):
+	default:
+		return Grant{}, err
+	}
+	proved := answer.Proves(credential, at.Method)
+	if !known || !proved || a.Held {
+		d.byName.Add(name)
+		d.byAddress.Add(address)
+		d.record(ctx, t, answer.Username, at.From, "denied")
+		return Grant{}, ErrDenied
+	}
+	d.byName.Forget(name)
+	if a.Disabled {
+		d.record(ctx, t, a.User, at.From, "not_activated")
+		return Grant{}, ErrNotActivated
+	}
+	d.record(ctx, t, a.User, at.From, "ok")
+	return Grant{Account: a, Session: d.newSession(a), Device: d.deviceToken(t, a.User)}, nil
+}
+
+// record never logs a name that is not of an account's form: what a person types into a name field is sometimes their
+// password.
+func (d *Door) record(ctx context.Context, t *tenant.Tenant, user string, from account.Origin, outcome string) {
+	if !account.WellFormedUser(user) {
+		user = ""
+	}
+	d.Audit.Record(ctx, audit.Event{
+		Action: audit.SignIn, Outcome: outcome, Tenant: t.Host, User: user, Peer: from.Addr, Request: from.Request,
+	})
+}
+
+// nameBucket counts by the name, or for a device that has signed in with it before by the device.
+func (d *Door) nameBucket(t *tenant.Tenant, user, device string) throttle.Bucket {
+	if b, ok := secret.DecodeText(device); ok && len(b) == 16+32 {
+		if d.Signatures().device.Verify(b[16:], tenantBytes(t.ID), b[:16], []byte(user)) {
+			return d.buckets.Of("failed sign-in device", t.ID, string(b[:16]))
+		}
+	}
+	return d.buckets.Of("failed sign-in name", t.ID, user)
+}
+
+func (d *Door) deviceToken(t *tenant.Tenant, user string) string {
+	b := make([]byte, 16, 16+32)
+	rand.Read(b)
+	sum := d.Signatures().device.Sum(tenantBytes(t.ID), b, []byte(user))
+	return base64.RawURLEncoding.EncodeToString(append(b, sum[:]...))
+}
+
+const (
+	version = 1
+	signed  = 1 + 16 + 16 + 8 + 8
+)
+
+func (d *Door) newSession(a account.Account) string {
+	b := make([]byte, signed, signed+32)
+	b[0] = version
+	rand.Read(b[1:17])
+	copy(b[17:33], a.UID[:])
+	binary.BigEndian.PutUint64(b[33:], uint64(a.Epoch))
+	binary.BigEndian.PutUint64(b[41:], uint64(d.Now().Unix()))
+	sum := d.Signatures().session.Sum(tenantBytes(a.Tenant), b)
+	return base64.RawURLEncoding.EncodeToString(append(b, sum[:]...))
+}
+
+func tenantBytes(id int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
+
+type parsed struct {
+	id      [16]byte
+	uid     account.UID
+	epoch   int64
+	expires time.Time
+}
+
+func (d *Door) parse(t *tenant.Tenant, token string) (parsed, bool) {
+	b, ok := secret.DecodeText(token)
+	if !ok || len(b) != signed+32 || b[0] != version || !d.Signatures().session.Verify(b[signed:], tenantBytes(t.ID), b[:signed]) {
+		return parsed{}, false
+	}
+	issued := time.Unix(int64(binary.BigEndian.Uint64(b[41:])), 0)
+	p := parsed{
+		id: [16]byte(b[1:17]), uid: account.UID(b[17:33]),
+		epoch: int64(binary.BigEndian.Uint64(b[33:])), expires: issued.Add(Life),
+	}
+	return p, d.Now().Before(p.expires)
+}
+
+// Who is the account that a session token stands for. It fails with ErrDenied where there is none, or no more.
+func (d *Door) Who(ctx context.Context, t *tenant.Tenant, token string) (account.Account, error) {
+	p, ok := d.parse(t, token)
+	if !ok {
+		return account.Account{}, ErrDenied
+	}
+	a, err := d.Accounts.Store.FindUID(ctx, t.ID, p.uid, d.Now())
+	if fault.Is(err, fault.NotFound) || err == nil && (a.Disabled || a.Epoch != p.epoch) {
+		return account.Account{}, ErrDenied
+	}
+	if err != nil {
+		return account.Account{}, err
+	}
+	revoked, err := d.Store.Revoked(ctx, p.id, p.expires)
+	if err == nil && revoked {
+		err = ErrDenied
+	}
+	return a, err
+}
+
+// SignOut ends a session. A token that stands for none is not an error: the person is signed out.
+func (d *Door) SignOut(ctx context.Context, t *tenant.Tenant, token string, from account.Origin) error {
+	p, ok := d.parse(t, token)
+	if !ok {
+		return nil
+	}
+	err := d.Store.Revoke(context.WithoutCancel(ctx), p.id, p.expires)
+	e := audit.Event{Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request}
+	if err != nil {
+		e.Outcome = "server_error"
+	}
+	d.Audit.Record(ctx, e)
+	return err
+}

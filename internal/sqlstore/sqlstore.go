@@ -1,0 +1,215 @@
+// Package sqlstore keeps everything in an SQL database: today SQLite, in one file.
+//
+// # One use case, one transaction
+//
+// Every method of a store interface is one transaction here, and no transaction leaves this package. A method checks
+// first and writes last: what it refuses with a fault leaves only what its interface says that a refusal leaves. Any
+// other error rolls everything back.
+//
+// # Group commit
+//
+// SQLite has one writer, and what a durable transaction costs is the wait for the disk. So all writes go to one goroutine,
+// which puts those that wait into one transaction and commits them together. A lone write does not wait for company: the
+// group is whatever came in while the last one was on its way to the disk. Writes of one group see each other in order,
+// as if each had been a transaction of its own; should one of them fail with an error of the database, the group is rolled
+// back and the others are run again without it, so writes are functions that can be repeated.
+//
+// The queue is bounded. A write that finds it full, or that waited too long without having been started, fails with
+// fault.Overloaded and has not happened.
+//
+// # SQL
+//
+// The text of a statement serves SQLite and PostgreSQL alike: $1 placeholders, ON CONFLICT, RETURNING, times as
+// microseconds in BIGINT. Only opening and migrations are per engine. The database runs in WAL mode with
+// synchronous=FULL: a commit that returned is on the disk.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"dialtone/internal/secret"
+)
+
+// Store is an open database. It is safe for concurrent use, and by several processes at once.
+type Store struct {
+	reads  *sql.DB
+	writes *sql.DB
+	writer *writer
+
+	mu       sync.Mutex
+	prepared map[string]*sql.Stmt
+}
+
+var strict = sync.OnceFunc(func() { sqlite.StrictPragmas(true) })
+
+// ErrSealKey is returned by Open where the key file is not the one that the store was sealed with.
+var ErrSealKey = errors.New("the store was sealed with another key")
+
+// Open opens the SQLite database at path, makes it where it is missing, brings its schema up to date, and checks that ring
+// has every key that it was sealed with. A database of a newer program is refused and not touched.
+func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
+	strict()
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// SQLite gives its journals the mode of the database file, so the file is made here, with a mode of its own.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	s := &Store{prepared: make(map[string]*sql.Stmt)}
+	if s.writes, err = sql.Open("sqlite", dsn(path, "immediate", false)); err != nil {
+		return nil, err
+	}
+	s.writes.SetMaxOpenConns(1)
+	if err := s.start(ctx, path, ring); err != nil {
+		s.writes.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+func (s *Store) start(ctx context.Context, path string, ring *secret.Ring) error {
+	if err := migrate(ctx, s.writes); err != nil {
+		return err
+	}
+	if err := checkSealKey(ctx, s.writes, ring); err != nil {
+		return err
+	}
+	var err error
+	if s.reads, err = sql.Open("sqlite", dsn(path, "deferred", true)); err != nil {
+		return err
+	}
+	// More connections than processors only take memory and contend.
+	s.reads.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0)))
+	s.reads.SetMaxIdleConns(max(2, runtime.GOMAXPROCS(0)))
+	conn, err := s.writes.Conn(ctx)
+	if err != nil {
+		s.reads.Close()
+		return err
+	}
+	s.writer = startWriter(conn)
+	return nil
+}
+
+// dsn has only what stands here in it; the path is percent-encoded, since a query in it would be options.
+func dsn(path, lock string, readOnly bool) string {
+	text := "file:" + escapePath(path) + "?_txlock=" + lock +
+		"&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	if readOnly {
+		text += "&_pragma=query_only(1)"
+	}
+	return text
+}
+
+func escapePath(path string) string {
+	var b []byte
+	for i := range len(path) {
+		switch c := path[i]; c {
+		case '%', '?', '#':
+			b = fmt.Appendf(b, "%%%02X", c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// checkSealKey compares the ring with the ids in the store, and notes the ring's keys where there are new ones.
+func checkSealKey(ctx context.Context, db *sql.DB, ring *secret.Ring) error {
+	has := make(map[string]bool)
+	for _, id := range ring.IDs() {
+		has[id.String()] = true
+	}
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	rows, err := tx.QueryContext(ctx, `SELECT id FROM seal_key`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		if !has[id] {
+			return fmt.Errorf("%w (%s); put the seal.key file back that was made with this store, from a backup", ErrSealKey, id)
+		}
+		delete(has, id)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for id := range has {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO seal_key (id) VALUES ($1)`, id); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// Close finishes the writes that were accepted and closes the database.
+func (s *Store) Close() error {
+	return errors.Join(s.writer.stop(), s.reads.Close(), s.writes.Close())
+}
+
+// statement is a prepared statement for the read connections.
+func (s *Store) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.prepared[query]; st != nil {
+		return st, nil
+	}
+	st, err := s.reads.PrepareContext(ctx, query)
+	if err == nil {
+		s.prepared[query] = st
+	}
+	return st, err
+}
+
+// querier reads: within a write, or beside all writes.
+type querier interface {
+	row(query string, args ...any) scanner
+}
+
+type scanner interface{ Scan(dst ...any) error }
+
+// reader is a querier on the read connections. Each of its statements sees what was committed when it began.
+type reader struct {
+	ctx context.Context
+	s   *Store
+}
+
+func (r reader) row(query string, args ...any) scanner {
+	st, err := r.s.statement(r.ctx, query)
+	if err != nil {
+		return failed{err}
+	}
+	return st.QueryRowContext(r.ctx, args...)
+}
+
+type failed struct{ err error }
+
+func (f failed) Scan(...any) error { return f.err }
+
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }

@@ -1,0 +1,192 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/session"
+	"dialtone/internal/tenant"
+)
+
+var (
+	_ tenant.Store  = (*Store)(nil)
+	_ session.Store = (*Store)(nil)
+)
+
+// AddTenant implements tenant.Store.
+func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, error) {
+	err := s.write(func(tx *tx) (err error) {
+		t.ID, err = addTenant(tx, t)
+		return err
+	})
+	return t, err
+}
+
+// AddFirstTenant implements tenant.Store.
+func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
+	return s.write(func(tx *tx) error {
+		var one int
+		err := tx.row(`SELECT 1 FROM tenant LIMIT 1`).Scan(&one)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		_, err = addTenant(tx, t)
+		return err
+	})
+}
+
+func addTenant(tx *tx, t tenant.Tenant) (int64, error) {
+	var one int
+	err := tx.row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
+	if err == nil {
+		return 0, fault.New(fault.Conflict, "there is a tenant %s already; change it with: dialtone tenant set %s", t.Host, t.Host)
+	} else if !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	if err := realmFree(tx, t); err != nil {
+		return 0, err
+	}
+	settings, err := json.Marshal(t.Settings)
+	if err != nil {
+		return 0, err
+	}
+	var id int64
+	err = tx.row(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ($1, $2, $3, $4, $5) RETURNING id`,
+		t.Host, t.Realm, t.PublicURL, string(settings), micros(t.Created)).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	return id, tenantsChanged(tx)
+}
+
+func realmFree(tx *tx, t tenant.Tenant) error {
+	var host string
+	err := tx.row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
+	if err == nil {
+		return fault.New(fault.Conflict, "the realm %q is that of the tenant %s; two tenants with one realm would share their passwords' hashes, so choose another", t.Realm, host)
+	} else if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return nil
+}
+
+func tenantsChanged(tx *tx) error {
+	_, err := tx.exec(`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`)
+	return err
+}
+
+// SetTenant implements tenant.Store.
+func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
+	return s.write(func(tx *tx) error {
+		var realm string
+		err := tx.row(`SELECT realm FROM tenant WHERE id = $1`, t.ID).Scan(&realm)
+		if errors.Is(err, sql.ErrNoRows) {
+			return noTenant(t.Host)
+		} else if err != nil {
+			return err
+		}
+		if realm != t.Realm {
+			n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, micros(now), t.ID)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every password's hash contains the realm, and none would match any more", t.Host, n)
+			}
+			if err := realmFree(tx, t); err != nil {
+				return err
+			}
+		}
+		if t.Challenge() == digest.SHA256 {
+			n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND NOT has_sha256 AND `+live, micros(now), t.ID)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is stored at signup where the client sends ha1_sha256", n, t.Host)
+			}
+		}
+		settings, err := json.Marshal(t.Settings)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings)); err != nil {
+			return err
+		}
+		return tenantsChanged(tx)
+	})
+}
+
+func noTenant(host string) error {
+	return fault.New(fault.NotFound, "there is no tenant %s; see: dialtone tenant list", host)
+}
+
+func count(q querier, query string, args ...any) (n int64, err error) {
+	return n, q.row(query, args...).Scan(&n)
+}
+
+// RemoveTenant implements tenant.Store.
+func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
+	return s.write(func(tx *tx) error {
+		var id int64
+		err := tx.row(`SELECT id FROM tenant WHERE host = $1`, host).Scan(&id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return noTenant(host)
+		} else if err != nil {
+			return err
+		}
+		n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, micros(now), id)
+		if err != nil {
+			return err
+		}
+		if n > 0 && !accounts {
+			return fault.New(fault.Conflict, "the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
+		}
+		if _, err := tx.exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM tenant WHERE id = $1`, id); err != nil {
+			return err
+		}
+		return tenantsChanged(tx)
+	})
+}
+
+// Tenants implements tenant.Store.
+func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
+	// The number is read first: a change that comes in between is then seen again, and not missed.
+	version, err := s.TenantVersion(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	rows, err := s.reads.QueryContext(ctx, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	var list []tenant.Tenant
+	for rows.Next() {
+		var t tenant.Tenant
+		var settings string
+		var created int64
+		if err := rows.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+			return nil, 0, err
+		}
+		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
+			return nil, 0, err
+		}
+		t.Created = fromMicros(created)
+		list = append(list, t)
+	}
+	return list, version, rows.Err()
+}
+
+// TenantVersion implements tenant.Store.
+func (s *Store) TenantVersion(ctx context.Context) (int64, error) {
+	return count(reader{ctx, s}, `SELECT n FROM revision WHERE subject = 'tenant'`)
+}

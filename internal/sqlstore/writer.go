@@ -1,0 +1,199 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"sync/atomic"
+	"time"
+
+	"dialtone/internal/fault"
+)
+
+const (
+	// queued is how many writes may wait. At the slowest disk that is worth the name they are done within some seconds.
+	queued = 4096
+	// groupLimit bounds what one transaction holds, so that its first write is not kept waiting by its last.
+	groupLimit = 128
+	// patience is how long a write waits to be started.
+	patience = 5 * time.Second
+)
+
+// errOverloaded says that nothing has happened yet.
+var errOverloaded = &fault.Error{
+	Kind: fault.Overloaded, Message: "too much is going on at once; nothing was saved, send the same again in a moment", RetryAfter: 2 * time.Second,
+}
+
+// writer is the one goroutine that writes.
+type writer struct {
+	queue chan *job
+	done  chan struct{}
+	conn  *sql.Conn
+	tx    *tx
+}
+
+// job is one write on its way.
+type job struct {
+	do func(*tx) error
+	// state goes from waiting to started (by the writer) or to abandoned (by the caller), and is decided by who is first.
+	state  atomic.Int32
+	result chan error
+	err    error
+}
+
+const (
+	waiting int32 = iota
+	started
+	abandoned
+)
+
+func startWriter(conn *sql.Conn) *writer {
+	w := &writer{queue: make(chan *job, queued), done: make(chan struct{}), conn: conn}
+	w.tx = &tx{conn: conn, prepared: make(map[string]*sql.Stmt)}
+	go w.run()
+	return w
+}
+
+// write runs do in a transaction, together with others, and returns when it is durable. Where do returns a fault, what it
+// wrote before stays, and write returns the fault. Any other error undoes it.
+func (s *Store) write(do func(*tx) error) error {
+	j := &job{do: do, result: make(chan error, 1)}
+	select {
+	case s.writer.queue <- j:
+	default:
+		return errOverloaded
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case err := <-j.result:
+		return err
+	case <-timer.C:
+		if j.state.CompareAndSwap(waiting, abandoned) {
+			return errOverloaded
+		}
+	}
+	return <-j.result
+}
+
+func (w *writer) stop() error {
+	close(w.queue)
+	<-w.done
+	w.tx.close()
+	return w.conn.Close()
+}
+
+func (w *writer) run() {
+	defer close(w.done)
+	group := make([]*job, 0, groupLimit)
+	for first := range w.queue {
+		group = append(group[:0], first)
+	fill:
+		for len(group) < groupLimit {
+			select {
+			case j, ok := <-w.queue:
+				if !ok {
+					break fill
+				}
+				group = append(group, j)
+			default:
+				break fill
+			}
+		}
+		w.commit(group)
+	}
+}
+
+// commit runs a group until what is left of it succeeds together.
+func (w *writer) commit(group []*job) {
+	live := group[:0]
+	for _, j := range group {
+		if j.state.CompareAndSwap(waiting, started) {
+			live = append(live, j)
+		}
+	}
+	for len(live) > 0 {
+		broken, err := w.try(live)
+		if err == nil {
+			for _, j := range live {
+				j.result <- j.err
+			}
+			return
+		}
+		if broken < 0 {
+			for _, j := range live {
+				j.result <- err
+			}
+			return
+		}
+		live[broken].result <- err
+		live = append(live[:broken], live[broken+1:]...)
+	}
+}
+
+// try runs the group in one transaction. Where a job's statement fails, it gives the job's place; where the transaction
+// itself does, -1. In both cases nothing has happened.
+func (w *writer) try(group []*job) (broken int, err error) {
+	ctx := context.Background()
+	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return -1, err
+	}
+	for i, j := range group {
+		j.err = j.do(w.tx)
+		if j.err != nil && fault.KindOf(j.err) == fault.Internal {
+			w.rollback(ctx)
+			return i, j.err
+		}
+	}
+	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		w.rollback(ctx)
+		return -1, err
+	}
+	return 0, nil
+}
+
+// rollback ends a transaction that failed. SQLite has ended it already after some errors, and then says so.
+func (w *writer) rollback(ctx context.Context) { w.conn.ExecContext(ctx, "ROLLBACK") }
+
+// tx is the transaction that the writer is in.
+type tx struct {
+	conn     *sql.Conn
+	prepared map[string]*sql.Stmt
+}
+
+func (t *tx) statement(query string) (*sql.Stmt, error) {
+	if st := t.prepared[query]; st != nil {
+		return st, nil
+	}
+	st, err := t.conn.PrepareContext(context.Background(), query)
+	if err == nil {
+		t.prepared[query] = st
+	}
+	return st, err
+}
+
+func (t *tx) row(query string, args ...any) scanner {
+	st, err := t.statement(query)
+	if err != nil {
+		return failed{err}
+	}
+	return st.QueryRowContext(context.Background(), args...)
+}
+
+// exec runs a statement and says how many rows it changed.
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	st, err := t.statement(query)
+	if err != nil {
+		return 0, err
+	}
+	result, err := st.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (t *tx) close() {
+	for _, st := range t.prepared {
+		st.Close()
+	}
+}

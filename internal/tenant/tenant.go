@@ -1,0 +1,315 @@
+// Package tenant says whose platform a request is for.
+//
+// A tenant is one phone platform on one host name. The request's Host alone selects it, by an exact match after the form
+// was made canonical; there is no default tenant, and no parameter can name one. A tenant's realm is part of every HA1
+// that its accounts have, so it is unique and does not change while there are accounts. Links are built from the tenant's
+// public URL, and never from a request.
+//
+// Tenants lie in the store, where a command changes them while servers run. A server looks them up in a Directory: a
+// table in memory that is read without a lock and renewed when the store's count of changes has moved.
+package tenant
+
+import (
+	"context"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/idna"
+
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+)
+
+// Tenant is one platform.
+type Tenant struct {
+	ID      int64
+	Host    string
+	Realm   string
+	Created time.Time
+	// PublicURL is scheme, host and port, without a path. Empty in the store where it was not set; a Directory fills in
+	// the default.
+	PublicURL string
+	Settings
+}
+
+// Settings are what an operator may choose for a tenant. The zero value is a working choice.
+type Settings struct {
+	// Product is the platform's name for people; its host where empty.
+	Product string `json:"product,omitempty"`
+	// MailFrom is the sender of messages; no-reply@HOST where empty.
+	MailFrom string `json:"mail_from,omitempty"`
+	// SIPServer and SIPTransport are what a person types into a softphone; the host, and TLS, where empty.
+	SIPServer    string `json:"sip_server,omitempty"`
+	SIPTransport string `json:"sip_transport,omitempty"`
+	// Origins may call the API from a browser page of their own (CORS), each as scheme://host[:port].
+	Origins []string `json:"origins,omitempty"`
+	// Reserved are user names that nobody may have, besides the built-in ones.
+	Reserved []string `json:"reserved,omitempty"`
+	// Algorithm is what sign-in challenges with; MD5 where empty.
+	Algorithm digest.Algorithm `json:"algorithm,omitempty"`
+	// SignupsPerHour is a ceiling for the whole tenant; none where zero.
+	SignupsPerHour int `json:"signups_per_hour,omitempty"`
+}
+
+// Name is what people call the platform.
+func (t Tenant) Name() string { return or(t.Product, t.Host) }
+
+// Sender is the address that messages come from.
+func (t Tenant) Sender() string { return or(t.MailFrom, "no-reply@"+t.Host) }
+
+// Server is the SIP server that a softphone is given.
+func (t Tenant) Server() string { return or(t.SIPServer, t.Host) }
+
+// Transport is the SIP transport that a softphone is given.
+func (t Tenant) Transport() string { return or(t.SIPTransport, "TLS") }
+
+// Challenge is the algorithm of the sign-in challenge.
+func (t Tenant) Challenge() digest.Algorithm {
+	return digest.Algorithm(or(string(t.Algorithm), string(digest.MD5)))
+}
+
+// Secure reports whether people reach the tenant over TLS.
+func (t Tenant) Secure() bool { return strings.HasPrefix(t.PublicURL, "https://") }
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// CanonicalHost is the form that a request's Host is looked up by: ASCII letters in lower case, without a port and one
+// trailing dot. It is "" for what cannot be a host name.
+func CanonicalHost(raw string) string {
+	host := raw
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.IndexByte(host, ']') < i {
+		if !digits(host[i+1:]) {
+			return ""
+		}
+		host = host[:i]
+	}
+	host = strings.TrimSuffix(host, ".")
+	if len(host) == 0 || len(host) > 253 {
+		return ""
+	}
+	var lower []byte
+	for i := range len(host) {
+		c := host[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			if lower == nil {
+				lower = []byte(host)
+			}
+			lower[i] = c + 'a' - 'A'
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '.', c == '_':
+		default:
+			return ""
+		}
+	}
+	if lower != nil {
+		return string(lower)
+	}
+	return host
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// New checks and completes what an operator gave for a tenant: host and realm, the public URL and the settings. Its
+// errors are fault.Invalid, with the option's name as field.
+func New(t Tenant) (Tenant, error) {
+	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(t.Host, "."))
+	if err != nil || CanonicalHost(host) != host || strings.ContainsAny(host, "_:") || strings.Contains(host, "..") {
+		return Tenant{}, fault.Field("host", "%q is not a host name; give a DNS name such as phone.example.org, without a port or path", t.Host)
+	}
+	t.Host = host
+	if t.Realm == "" {
+		t.Realm = t.Host
+	}
+	if t.Realm, err = checkRealm(t.Realm); err != nil {
+		return Tenant{}, err
+	}
+	if t.PublicURL, err = checkURL("public-url", t.PublicURL); err != nil {
+		return Tenant{}, err
+	}
+	t.Settings, err = t.Settings.check()
+	return t, err
+}
+
+// checkRealm refuses what would break out of H(user:realm:password) or of the quoted string of a challenge.
+func checkRealm(realm string) (string, error) {
+	if len(realm) > 253 {
+		return "", fault.Field("realm", "the realm is longer than 253 characters; shorten it")
+	}
+	for i := range len(realm) {
+		if c := realm[i]; c < ' ' || c > '~' || c == ':' || c == '"' || c == '\\' {
+			return "", fault.Field("realm", "the realm %q has a character that no digest realm can have; use letters, digits, dots, hyphens and spaces, and no colon, quote or backslash", realm)
+		}
+	}
+	if strings.TrimSpace(realm) != realm {
+		return "", fault.Field("realm", "the realm %q begins or ends with a space; leave it out", realm)
+	}
+	return realm, nil
+}
+
+func checkURL(field, raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" ||
+		CanonicalHost(u.Host) == "" && !strings.HasPrefix(u.Host, "[::1]") {
+		return "", fault.Field(field, "%q is not of the form https://host or https://host:port", raw)
+	}
+	if u.Scheme != "https" && !(u.Scheme == "http" && Loopback(u.Hostname())) {
+		return "", fault.Field(field, "%q is not https; http is for localhost alone, since links and sessions would travel in clear", raw)
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+}
+
+// Loopback reports whether a host name or address can only be this machine.
+func Loopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+func (s Settings) check() (Settings, error) {
+	var err error
+	for i, origin := range s.Origins {
+		if s.Origins[i], err = checkURL("origin", origin); err != nil {
+			return s, err
+		}
+	}
+	for _, text := range []struct{ field, value string }{
+		{"product", s.Product}, {"sip-server", s.SIPServer}, {"sip-transport", s.SIPTransport}, {"mail-from", s.MailFrom},
+	} {
+		if len(text.value) > 200 || strings.ContainsFunc(text.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+			return s, fault.Field(text.field, "%s is longer than 200 characters or has a control character in it", text.field)
+		}
+	}
+	if a, err := mail.ParseAddress(s.MailFrom); s.MailFrom != "" && (err != nil || a.Address != s.MailFrom || a.Name != "") {
+		return s, fault.Field("mail-from", "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", s.MailFrom)
+	}
+	switch s.Algorithm {
+	case "", digest.MD5, digest.SHA256:
+	default:
+		return s, fault.Field("algorithm", "%q is no algorithm of sign-in; use MD5 or SHA-256", string(s.Algorithm))
+	}
+	if s.SignupsPerHour < 0 {
+		return s, fault.Field("signups-per-hour", "a ceiling below zero means nothing; use 0 for none")
+	}
+	return s, nil
+}
+
+// Store keeps tenants. Every method is one transaction.
+type Store interface {
+	// AddTenant adds a tenant and gives it an ID. It fails with fault.Conflict where the host is there, or where a tenant
+	// has the realm in any case: two tenants with one realm would share every HA1.
+	AddTenant(ctx context.Context, t Tenant) (Tenant, error)
+
+	// AddFirstTenant adds a tenant where there is none at all, and otherwise does nothing.
+	AddFirstTenant(ctx context.Context, t Tenant) error
+
+	// SetTenant replaces realm, public URL and settings of the tenant with the ID. It fails with fault.NotFound where the
+	// tenant is gone, and with fault.Conflict where the realm would change or is another's while accounts exist, or where
+	// the algorithm would be SHA-256 while an account lacks that digest.
+	SetTenant(ctx context.Context, t Tenant, now time.Time) error
+
+	// RemoveTenant removes a tenant and all that it has. It fails with fault.Conflict while it has accounts, unless
+	// accounts are to go too, and with fault.NotFound where there is no such host.
+	RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error
+
+	// Tenants are all tenants, by host, and the number that every change of a tenant raises.
+	Tenants(ctx context.Context) ([]Tenant, int64, error)
+
+	// TenantVersion is that number alone.
+	TenantVersion(ctx context.Context) (int64, error)
+}
+
+// Directory is the table that requests are looked up in. It is safe for concurrent use.
+type Directory struct {
+	store Store
+	// url is the public URL of a tenant that has none of its own.
+	url   func(host string) string
+	table atomic.Pointer[table]
+}
+
+type table struct {
+	version int64
+	hosts   map[string]*Tenant
+}
+
+// NewDirectory is an empty directory; Refresh fills it.
+func NewDirectory(store Store, defaultURL func(host string) string) *Directory {
+	d := &Directory{store: store, url: defaultURL}
+	d.table.Store(&table{version: -1})
+	return d
+}
+
+// Refresh reads the tenants anew if they have changed. On an error the old table stays.
+func (d *Directory) Refresh(ctx context.Context) error {
+	version, err := d.store.TenantVersion(ctx)
+	if err != nil || version == d.table.Load().version {
+		return err
+	}
+	list, version, err := d.store.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	next := &table{version: version, hosts: make(map[string]*Tenant, len(list))}
+	for _, t := range list {
+		if t.PublicURL == "" {
+			t.PublicURL = d.url(t.Host)
+		}
+		next.hosts[t.Host] = &t
+	}
+	d.table.Store(next)
+	return nil
+}
+
+// Lookup is the tenant of a request's Host, as the request has it. The tenant is shared: it is read, never written.
+func (d *Directory) Lookup(host string) (*Tenant, bool) {
+	t, ok := d.table.Load().hosts[CanonicalHost(host)]
+	return t, ok
+}
+
+// ByID is the tenant with the ID.
+func (d *Directory) ByID(id int64) (*Tenant, bool) {
+	for _, t := range d.table.Load().hosts {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return nil, false
+}
+
+// All are the tenants, in no order.
+func (d *Directory) All() []*Tenant {
+	var list []*Tenant
+	for _, t := range d.table.Load().hosts {
+		list = append(list, t)
+	}
+	return list
+}
+
+// DefaultURL is the public URL of a host that has none set: https, or for this machine's own names http on the port that
+// the server listens on.
+func DefaultURL(host, listenPort string) string {
+	if !Loopback(host) {
+		return "https://" + host
+	}
+	return "http://" + host + ":" + listenPort
+}

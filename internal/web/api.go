@@ -1,0 +1,184 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/session"
+	"dialtone/internal/tenant"
+)
+
+func (s *Site) captcha(w http.ResponseWriter, v *visit) error {
+	q := s.Captcha().Ask(v.tenant.ID)
+	return writeJSON(w, http.StatusOK, struct {
+		Question string `json:"question"`
+		Token    string `json:"token"`
+	}{q.Text, q.Token})
+}
+
+func (s *Site) signup(w http.ResponseWriter, v *visit) error {
+	form, err := s.readSignup(w, v)
+	if err != nil {
+		s.Accounts.Refused(v.tenant, v.from)
+		return err
+	}
+	a, err := s.Accounts.Signup(v.Context(), v.tenant, form, v.from)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		OK   bool   `json:"ok"`
+		User string `json:"user"`
+	}{true, a.User})
+}
+
+func (s *Site) readSignup(w http.ResponseWriter, v *visit) (account.Form, error) {
+	if err := sameSite(v); err != nil {
+		return account.Form{}, err
+	}
+	values, err := readForm(w, v.Request)
+	if err != nil {
+		return account.Form{}, err
+	}
+	return takeSignup(values)
+}
+
+func (s *Site) activate(w http.ResponseWriter, v *visit) error {
+	if v.Method != http.MethodGet || speculative(v.Header) {
+		return s.activationPage(w, v, http.StatusOK, activationPage{State: activationUnopened})
+	}
+	a, err := s.Accounts.Activate(v.Context(), v.tenant, tokenOf(v.URL), v.from)
+	switch err {
+	case nil:
+		return s.activationPage(w, v, http.StatusOK, activationPage{State: activationDone, User: a.User})
+	case account.ErrActive:
+		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationAlready, User: a.User})
+	case account.ErrExpired:
+		on := a.Expires.Format("2 January 2006")
+		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationExpired, Expired: on})
+	case account.ErrHeld:
+		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationHeld})
+	}
+	if fault.Is(err, fault.NotFound) {
+		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationInvalid})
+	}
+	status := http.StatusInternalServerError
+	if fault.Is(err, fault.Overloaded) {
+		status = http.StatusServiceUnavailable
+	}
+	s.Log.ErrorContext(v.Context(), "activation failed", "request", v.from.Request, "err", err)
+	return s.activationPage(w, v, status, activationPage{State: activationTrouble})
+}
+
+// tokenOf is the token of a link, or "" where there is not exactly one.
+func tokenOf(u *url.URL) string {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil || len(query["token"]) != 1 {
+		return ""
+	}
+	return query["token"][0]
+}
+
+// speculative reports whether a browser fetches a page that nobody has asked to see.
+func speculative(h http.Header) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		value := strings.ToLower(h.Get(name))
+		if strings.Contains(value, "prefetch") || strings.Contains(value, "prerender") || strings.Contains(value, "preview") {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Site) activationPage(w http.ResponseWriter, v *visit, status int, p activationPage) error {
+	p.frame = s.frame(v.tenant)
+	page, err := s.pages.render("activation", p)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Robots-Tag", "noindex")
+	writePage(w, status, page)
+	return nil
+}
+
+func (s *Site) signin(w http.ResponseWriter, v *visit) error {
+	authorization := v.Header.Get("Authorization")
+	if authorization == "" {
+		s.challenge(w, v, false)
+		return fault.New(fault.Unauthorized, "sign in with HTTP Digest, by the challenge in WWW-Authenticate")
+	}
+	grant, err := s.Door.SignIn(v.Context(), v.tenant, session.Attempt{
+		Authorization: authorization,
+		Method:        v.Method,
+		URI:           v.RequestURI,
+		Device:        cookie(v, deviceCookie),
+		From:          v.from,
+	})
+	if fault.Is(err, fault.Unauthorized) {
+		s.challenge(w, v, err == session.ErrStale)
+	}
+	if err != nil {
+		return err
+	}
+	setCookie(w, v.tenant, sessionCookie, grant.Session, session.Life)
+	setCookie(w, v.tenant, deviceCookie, grant.Device, session.DeviceLife)
+	return writeJSON(w, http.StatusOK, struct {
+		OK   bool         `json:"ok"`
+		User string       `json:"user"`
+		Role account.Role `json:"role"`
+	}{true, grant.Account.User, grant.Account.Role})
+}
+
+// challenge sets the header of a 401. A script that says X-Requested-With gets the same challenge under a scheme name
+// that browsers do not know, since at the name Digest they would open a password box of their own.
+func (s *Site) challenge(w http.ResponseWriter, v *visit, stale bool) {
+	scheme := "Digest "
+	if v.Header.Get("X-Requested-With") != "" {
+		scheme = "X-Digest "
+	}
+	w.Header().Set("WWW-Authenticate", scheme+s.Door.Challenge(v.tenant, stale).String())
+}
+
+func (s *Site) signout(w http.ResponseWriter, v *visit) error {
+	if err := sameSite(v); err != nil {
+		return err
+	}
+	if err := s.Door.SignOut(v.Context(), v.tenant, cookie(v, sessionCookie), v.from); err != nil {
+		return err
+	}
+	setCookie(w, v.tenant, sessionCookie, "", -time.Second)
+	http.Redirect(w, v.Request, "/login.html", http.StatusSeeOther)
+	return nil
+}
+
+const (
+	sessionCookie = "dialtone-session"
+	deviceCookie  = "dialtone-device"
+)
+
+// cookieName has the prefix that binds a cookie to this very host, where there is TLS for it.
+func cookieName(t *tenant.Tenant, name string) string {
+	if t.Secure() {
+		return "__Host-" + name
+	}
+	return name
+}
+
+func cookie(v *visit, name string) string {
+	c, err := v.Cookie(cookieName(v.tenant, name))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName(t, name), Value: value, Path: "/", MaxAge: int(life / time.Second),
+		Secure: t.Secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+}

@@ -1,0 +1,94 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// clientAddr is where a request comes from: the TCP peer, or what a trusted proxy says.
+func (s *Site) clientAddr(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.TrustedProxies)
+}
+
+// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy wrote, as long as it
+// meets trusted proxies. The first address that is none is the client. What is not an address ends the walk: the proxy
+// that passed it on is all that is known then.
+func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) netip.Addr {
+	isTrusted := func(a netip.Addr) bool {
+		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	if len(trusted) == 0 || !isTrusted(peer) {
+		return peer
+	}
+	client := peer
+	hops := strings.Split(strings.Join(headers, ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			return client
+		}
+		client = hop.Unmap().WithZone("")
+		if !isTrusted(client) {
+			return client
+		}
+	}
+	return client
+}
+
+// sameSite refuses a request that a browser made for another site's page, unless the tenant lists that site. Programs send
+// neither of the two headers.
+func sameSite(v *visit) error {
+	origin := v.Header.Get("Origin")
+	if origin != "" && slices.Contains(v.tenant.Origins, strings.ToLower(origin)) {
+		return nil
+	}
+	switch site := v.Header.Get("Sec-Fetch-Site"); site {
+	case "same-origin", "none":
+		return nil
+	case "":
+		if origin == "" || ownOrigin(v.tenant, origin, v.Host) {
+			return nil
+		}
+	}
+	return fault.New(fault.Invalid, "the request was made by the page of another site; open this platform's own page")
+}
+
+// ownOrigin compares with the public URL and, for whoever forwards a port to a development server, with the Host, which
+// has been found to be the tenant's.
+func ownOrigin(t *tenant.Tenant, origin, host string) bool {
+	if origin == t.PublicURL {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host == host
+}
+
+// allowOrigin answers a page of a listed origin (CORS). No credentials go with it.
+func (s *Site) allowOrigin(h http.Header, v *visit) {
+	if len(v.tenant.Origins) == 0 {
+		return
+	}
+	h.Set("Vary", "Origin")
+	origin := v.Header.Get("Origin")
+	if !slices.Contains(v.tenant.Origins, strings.ToLower(origin)) {
+		return
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	if v.Method == http.MethodOptions {
+		h.Set("Access-Control-Allow-Methods", "GET, POST")
+		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Requested-With")
+		h.Set("Access-Control-Max-Age", "600")
+	}
+}

@@ -1,0 +1,83 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+	"regexp"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+func (s *Site) frame(t *tenant.Tenant) frame {
+	return frame{Product: t.Name(), Host: t.Host, Realm: t.Realm}
+}
+
+func (s *Site) show(w http.ResponseWriter, name string, data any) error {
+	page, err := s.pages.render(name, data)
+	if err != nil {
+		return err
+	}
+	writePage(w, http.StatusOK, page)
+	return nil
+}
+
+func (s *Site) home(w http.ResponseWriter, v *visit) error {
+	return s.show(w, "home", homePage{s.frame(v.tenant)})
+}
+
+func (s *Site) signupForm(w http.ResponseWriter, v *visit) error {
+	return s.show(w, "signup", signupPage{frame: s.frame(v.tenant), MailFrom: v.tenant.Sender()})
+}
+
+func (s *Site) loginForm(w http.ResponseWriter, v *visit) error {
+	return s.show(w, "login", loginPage{s.frame(v.tenant)})
+}
+
+func (s *Site) accountPage(w http.ResponseWriter, v *visit) error {
+	t := v.tenant
+	a, err := s.Door.Who(v.Context(), t, cookie(v, sessionCookie))
+	if fault.Is(err, fault.Unauthorized) {
+		http.Redirect(w, v.Request, "/login.html", http.StatusSeeOther)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return s.show(w, "account", accountPage{
+		frame: s.frame(t), User: a.User, Name: a.Name, Email: a.Email, Role: string(a.Role),
+		SIP: sipSettings{User: a.User, Domain: t.Host, Realm: t.Realm, Server: t.Server(), Transport: t.Transport()},
+	})
+}
+
+// DevMailPath is where a development server shows the pickup directory.
+const DevMailPath = "/dev/mail"
+
+// DevMessage is one message in the pickup directory.
+type DevMessage struct {
+	File, From, To, Subject, Text string
+	Date                          time.Time
+}
+
+var link = regexp.MustCompile(`https?://\S+/activate\.ashx\?token=\S+`)
+
+// devMail shows activation links, so it is for a person on this machine alone: a request that came through a proxy on this
+// machine is somebody else's.
+func (s *Site) devMail(w http.ResponseWriter, v *visit) error {
+	peer, err := netip.ParseAddrPort(v.RemoteAddr)
+	h := v.Header
+	if err != nil || !peer.Addr().Unmap().IsLoopback() || h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
+		return errNoPage
+	}
+	messages, err := s.DevMail()
+	if err != nil {
+		return err
+	}
+	p := devMailPage{frame: s.frame(v.tenant)}
+	for _, m := range messages {
+		p.Messages = append(p.Messages, devMail{
+			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123), Subject: m.Subject, Text: m.Text, Link: link.FindString(m.Text),
+		})
+	}
+	return s.show(w, "devmail", p)
+}
