@@ -37,3 +37,9 @@ fuzz:
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s $$p || exit 1; \
 	  done; \
 	done
+
+# What the program does beside what the machine can do at best; an idle machine and some minutes.
+.PHONY: bench
+bench:
+	$(GO) run ./bench
+	$(GO) run ./bench -growth 1000,100000,1000000

@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"pickup":    {"letter", "account"},
 
 	// Edges: what people and programs touch.
+	"ops":        {},
 	"web":        {"fault", "digest", "captcha", "tenant", "account", "session"},
 	"config":     {},
 	"config/gen": {"config"},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,15 +45,15 @@ func openFolder(ctx context.Context, c config.Config) (*folder, error) {
 		return nil, err
 	}
 	keys := filepath.Join(f.Data, "keys")
-	if err := os.Mkdir(keys, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
 	database, sealKey := filepath.Join(f.Data, "dialtone.db"), filepath.Join(keys, "seal.key")
 	if info, err := os.Stat(database); err == nil && info.Size() > 0 {
 		// The key was there before the store. A new one would open nothing, and hide that the right one is missing.
 		if _, err := os.Stat(sealKey); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %s is missing, and what is in the store cannot be read without it; restore it from a backup", errKeys, sealKey)
 		}
+	}
+	if err := os.Mkdir(keys, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
 	}
 	var err error
 	if f.seal, err = secret.ReadOrCreate(sealKey, time.Now()); err != nil {
@@ -81,42 +80,28 @@ func (p *program) with(do func(*folder) error) (err error) {
 	return do(f)
 }
 
-// logger writes to stderr: readable text for a person at a terminal, JSON lines for everything else.
-func (p *program) logger(c config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level, ReplaceAttr: utc}
-	text := c.Format == config.LogText
-	if c.Format == config.LogAuto {
-		f, ok := p.stderr.(*os.File)
-		if ok {
-			info, err := f.Stat()
-			text = err == nil && info.Mode()&fs.ModeCharDevice != 0
-		}
-	}
-	if text {
-		return slog.New(slog.NewTextHandler(p.stderr, options))
-	}
-	return slog.New(slog.NewJSONHandler(p.stderr, options))
-}
-
-func utc(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		a.Value = slog.TimeValue(a.Value.Time().UTC())
-	}
-	return a
-}
-
 // tenantOf is the tenant of a host that an operator typed.
 func (f *folder) tenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
+	typed, err := typedHost(host)
+	if err != nil {
+		return nil, err
+	}
 	list, _, err := f.store.Tenants(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range list {
-		if t.Host == tenant.CanonicalHost(host) {
+		if t.Host == typed {
 			return &t, nil
 		}
 	}
 	return nil, fault.New(fault.NotFound, "there is no tenant %s; see: dialtone tenant list", host)
+}
+
+// typedHost is a host name as the store has it, from how an operator may type it: in any case and any script.
+func typedHost(host string) (string, error) {
+	t, err := tenant.New(tenant.Tenant{Host: host})
+	return t.Host, err
 }
 
 // desk is the accounts' desk of a command, which publishes no messages.

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +32,7 @@ type serveCommand struct {
 	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
 	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
+	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez and /readyz (127.0.0.1:8081)."`
 	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
 	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
 	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
@@ -42,7 +45,8 @@ func (c *serveCommand) flags() map[string]string {
 		"listen":               c.Listen,
 		"mail.pickup_dir":      c.PickupDir,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
-		"log.level": c.LogLevel, "log.format": c.LogFormat,
+		"ops.listen": c.OpsListen,
+		"log.level":  c.LogLevel, "log.format": c.LogFormat,
 		"limits.signups_per_address_all_tenants": c.SignupCeiling,
 	} {
 		if value != nil {
@@ -60,7 +64,10 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	log := p.logger(conf.Log)
+	// Whoever read stdout and stderr may go away: writing there then fails, and does not end the server.
+	signal.Ignore(syscall.SIGPIPE)
+	log, flush := p.serverLog(conf.Log)
+	defer flush()
 	f, err := openFolder(p.ctx, conf)
 	if err != nil {
 		return err
@@ -85,15 +92,22 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	loops := s.loops()
+	if l, err := s.opsListener(); err != nil {
+		return err
+	} else if l != nil {
+		defer l.Close()
+		loops = append(loops, s.serveOps(l))
+	}
 	s.announce(p)
 	background, stop := context.WithCancel(context.WithoutCancel(p.ctx))
-	var loops sync.WaitGroup
-	for _, loop := range s.loops() {
-		loops.Go(func() { loop(background) })
+	var running sync.WaitGroup
+	for _, loop := range loops {
+		running.Go(func() { loop(background) })
 	}
 	err = web.Serve(p.ctx, listener, s.site, s.limits(), log)
 	stop()
-	loops.Wait()
+	running.Wait()
 	// What was answered is safe already; this only spares the next start the work.
 	return errors.Join(err, s.desk.Tend(context.WithoutCancel(p.ctx)))
 }

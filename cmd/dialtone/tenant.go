@@ -119,7 +119,10 @@ type tenantRemove struct {
 }
 
 func (c *tenantRemove) Run(p *program) error {
-	host := tenant.CanonicalHost(c.Host)
+	host, err := typedHost(c.Host)
+	if err != nil {
+		return err
+	}
 	return p.with(func(f *folder) error {
 		return p.audited(f, audit.TenantRemove, host, func() error {
 			return f.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())

@@ -49,6 +49,7 @@ type Config struct {
 
 	Mail   Mail
 	HTTP   HTTP
+	Ops    Ops
 	Log    Log
 	Limits Limits
 }
@@ -68,6 +69,12 @@ type HTTP struct {
 	MaxConnections int
 	// MaxConnectionsPerAddress bounds those of one address.
 	MaxConnectionsPerAddress int
+}
+
+// Ops says where machines that look after this one are answered.
+type Ops struct {
+	// Listen is the address of that listener, as host:port. It is not for the public.
+	Listen string
 }
 
 // Log says what is logged, and how.

@@ -59,6 +59,11 @@ func keys(c *Config) []key {
 			doc: "How many of them one address may hold.",
 		},
 		{
+			name: "ops.listen", form: address(&c.Ops.Listen), standard: "127.0.0.1:8081",
+			doc: "The address on which machines that look after this one are answered: /livez and /readyz. It is not for the " +
+				"public. Where another program has the default port, the server goes without.",
+		},
+		{
 			name: "log.level",
 			form: oneOf(&c.Log.Level, []string{"debug", "info", "warn", "error"},
 				[]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}),

@@ -95,19 +95,27 @@ func ParseAnswer(header string) (Answer, error) {
 	}
 	a := Answer{Algorithm: MD5} // RFC 7616 §3.4: MD5 where the parameter is absent
 	var qop, algorithm, userhash string
-	known := map[string]*string{
-		"username": &a.Username, "realm": &a.Realm, "nonce": &a.Nonce, "uri": &a.URI, "response": &a.Response,
-		"cnonce": &a.CNonce, "nc": &a.NC, "qop": &qop, "algorithm": &algorithm, "userhash": &userhash,
+	known := [...]struct {
+		name string
+		dst  *string
+	}{
+		{"username", &a.Username}, {"realm", &a.Realm}, {"nonce", &a.Nonce}, {"uri", &a.URI}, {"response", &a.Response},
+		{"cnonce", &a.CNonce}, {"nc", &a.NC}, {"qop", &qop}, {"algorithm", &algorithm}, {"userhash", &userhash},
 	}
-	seen := make(map[string]bool, len(known))
+	var seen [len(known)]bool
 	for {
 		name, value, next, ok := parameter(rest)
-		if !ok || seen[name] {
+		if !ok {
 			return Answer{}, ErrAnswer
 		}
-		seen[name] = true
-		if dst := known[name]; dst != nil {
-			*dst = value
+		for i, k := range known {
+			if !strings.EqualFold(k.name, name) {
+				continue
+			}
+			if seen[i] {
+				return Answer{}, ErrAnswer
+			}
+			seen[i], *k.dst = true, value
 		}
 		if next == "" {
 			break
@@ -153,12 +161,12 @@ func parameter(s string) (name, value, rest string, ok bool) {
 	}
 	s = strings.TrimLeft(s, " \t")
 	if s == "" {
-		return strings.ToLower(name), value, "", true
+		return name, value, "", true
 	}
 	if s[0] != ',' || strings.TrimLeft(s[1:], " \t") == "" {
 		return "", "", "", false
 	}
-	return strings.ToLower(name), value, s[1:], true
+	return name, value, s[1:], true
 }
 
 // unquote reads a quoted-string (RFC 9110 §5.6.4).

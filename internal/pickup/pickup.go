@@ -191,3 +191,13 @@ func read(path string) (Message, error) {
 		Subject: letter.Decode(m.Header.Get("Subject")), Text: text, Date: date,
 	}, err
 }
+
+// Ready shows that a message could be staged now.
+func (d *Directory) Ready() error {
+	f, err := os.CreateTemp(d.path, ".ready-*"+staged)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("is there room?\n")
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}

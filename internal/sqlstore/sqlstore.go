@@ -29,6 +29,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -56,20 +58,16 @@ var strict = sync.OnceFunc(func() { sqlite.StrictPragmas(true) })
 var ErrSealKey = errors.New("the store was sealed with another key")
 
 // Open opens the SQLite database at path, makes it where it is missing, brings its schema up to date, and checks that ring
-// has every key that it was sealed with. A database of a newer program is refused and not touched.
+// has every key that it was sealed with. A database of a newer program is refused and not touched, and so is a file that is no
+// database or has lost its content.
 func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 	strict()
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	// SQLite gives its journals the mode of the database file, so the file is made here, with a mode of its own.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
+	if err := makeWhole(ctx, path); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s := &Store{prepared: make(map[string]*sql.Stmt)}
 	if s.writes, err = sql.Open("sqlite", dsn(path, "immediate", false)); err != nil {
@@ -81,6 +79,81 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+// errLost is a database of which a part alone is left, or nothing. SQLite would take some of these for whole or for new.
+var errLost = errors.New("the database has lost content; restore it from a backup, or, to begin without any accounts, move it and its -wal file away")
+
+// makeWhole makes a database with its schema where there is none. It is made beside its place and linked to it when it is
+// whole and durable: so whatever has the name was a database once, and an empty file is one that lost its content. The
+// file has mode 0600, which SQLite gives its journals too.
+func makeWhole(ctx context.Context, path string) (err error) {
+	if err := checkWhole(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		return errLost
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.db")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			os.Remove(f.Name() + suffix)
+		}
+	}()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", dsn(f.Name(), "immediate", false))
+	if err != nil {
+		return err
+	}
+	// Closing the only connection moves what is in the journal to the file, and syncs it.
+	if err := errors.Join(migrate(ctx, db), db.Close()); err != nil {
+		return err
+	}
+	// A link, unlike a rename, does not replace a database that another process made meanwhile.
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// checkWhole refuses a file that ends within a page. SQLite would read zeros for the rest: a leaf without its last accounts,
+// or for a file shorter than its header a new database.
+func checkWhole(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var header [100]byte // https://www.sqlite.org/fileformat2.html#the_database_header
+	if _, err := io.ReadFull(f, header[:]); err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errLost
+	} else if err != nil {
+		return err
+	}
+	page := int64(header[16])<<8 | int64(header[17])
+	if page == 1 {
+		page = 1 << 16
+	}
+	if string(header[:16]) != "SQLite format 3\x00" || page == 0 {
+		return errors.New("the file is no SQLite database")
+	}
+	if info.Size()%page != 0 {
+		return errLost
+	}
+	return nil
 }
 
 func (s *Store) start(ctx context.Context, path string, ring *secret.Ring) error {
@@ -102,7 +175,7 @@ func (s *Store) start(ctx context.Context, path string, ring *secret.Ring) error
 		s.reads.Close()
 		return err
 	}
-	s.writer = startWriter(conn)
+	s.writer = startWriter(s.writes, conn)
 	return nil
 }
 

@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +29,10 @@ var errOverloaded = &fault.Error{
 type writer struct {
 	queue chan *job
 	done  chan struct{}
-	conn  *sql.Conn
+	db    *sql.DB
 	tx    *tx
+	// unsound is the commit's error after which nothing is written until the database has been proven.
+	unsound error
 }
 
 // job is one write on its way.
@@ -46,9 +50,8 @@ const (
 	abandoned
 )
 
-func startWriter(conn *sql.Conn) *writer {
-	w := &writer{queue: make(chan *job, queued), done: make(chan struct{}), conn: conn}
-	w.tx = &tx{conn: conn, prepared: make(map[string]*sql.Stmt)}
+func startWriter(db *sql.DB, conn *sql.Conn) *writer {
+	w := &writer{queue: make(chan *job, queued), done: make(chan struct{}), db: db, tx: newTx(conn)}
 	go w.run()
 	return w
 }
@@ -78,8 +81,7 @@ func (s *Store) write(do func(*tx) error) error {
 func (w *writer) stop() error {
 	close(w.queue)
 	<-w.done
-	w.tx.close()
-	return w.conn.Close()
+	return w.tx.close()
 }
 
 func (w *writer) run() {
@@ -112,7 +114,10 @@ func (w *writer) commit(group []*job) {
 		}
 	}
 	for len(live) > 0 {
-		broken, err := w.try(live)
+		broken, err := -1, w.prove()
+		if err == nil {
+			broken, err = w.try(live)
+		}
 		if err == nil {
 			for _, j := range live {
 				j.result <- j.err
@@ -134,7 +139,7 @@ func (w *writer) commit(group []*job) {
 // itself does, -1. In both cases nothing has happened.
 func (w *writer) try(group []*job) (broken int, err error) {
 	ctx := context.Background()
-	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if _, err := w.tx.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return -1, err
 	}
 	for i, j := range group {
@@ -144,21 +149,63 @@ func (w *writer) try(group []*job) (broken int, err error) {
 			return i, j.err
 		}
 	}
-	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
+	if _, err := w.tx.conn.ExecContext(ctx, "COMMIT"); err != nil {
 		w.rollback(ctx)
+		w.unsound = err
 		return -1, err
 	}
 	return 0, nil
 }
 
+// prove shows that the database holds what was committed, after a commit that failed. A sync that failed is never simply
+// repeated: the kernel may have dropped what it could not write, and would report success. So everything that was ever
+// committed is written from the journal to the database file, synced there, and the journal begun anew, on a connection
+// of its own; only when all of that succeeds is anything written again.
+func (w *writer) prove() error {
+	if w.unsound == nil {
+		return nil
+	}
+	ctx := context.Background()
+	// The pool has one connection. It is broken now, for all that is known: it is thrown away.
+	w.tx.conn.Raw(func(any) error { return driver.ErrBadConn })
+	w.tx.close()
+	conn, err := w.db.Conn(ctx)
+	if err != nil {
+		return errors.Join(errUnsound, err, w.unsound)
+	}
+	w.tx = newTx(conn)
+	var busy, pages, moved int
+	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	if err == nil && busy != 0 {
+		err = errors.New("the journal is in use")
+	}
+	if err != nil {
+		return errors.Join(errUnsound, err, w.unsound)
+	}
+	w.unsound = nil
+	return nil
+}
+
+var errUnsound = errors.New("writing is stopped after a commit that failed, until the database is proven sound")
+
+// Ready writes nothing of meaning and says whether that is possible now. It proves a database that was found unsound.
+func (s *Store) Ready(context.Context) error {
+	return s.write(func(tx *tx) error {
+		_, err := tx.exec(`UPDATE revision SET n = n WHERE subject = 'tenant'`)
+		return err
+	})
+}
+
 // rollback ends a transaction that failed. SQLite has ended it already after some errors, and then says so.
-func (w *writer) rollback(ctx context.Context) { w.conn.ExecContext(ctx, "ROLLBACK") }
+func (w *writer) rollback(ctx context.Context) { w.tx.conn.ExecContext(ctx, "ROLLBACK") }
 
 // tx is the transaction that the writer is in.
 type tx struct {
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
 }
+
+func newTx(conn *sql.Conn) *tx { return &tx{conn: conn, prepared: make(map[string]*sql.Stmt)} }
 
 func (t *tx) statement(query string) (*sql.Stmt, error) {
 	if st := t.prepared[query]; st != nil {
@@ -192,8 +239,9 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-func (t *tx) close() {
+func (t *tx) close() error {
 	for _, st := range t.prepared {
 		st.Close()
 	}
+	return t.conn.Close()
 }

@@ -106,6 +106,10 @@ func (s *Site) activationPage(w http.ResponseWriter, v *visit, status int, p act
 }
 
 func (s *Site) signin(w http.ResponseWriter, v *visit) error {
+	// A link on another site may hold a name and a password, and would sign a person in as somebody else.
+	if err := sameSite(v); err != nil {
+		return err
+	}
 	authorization := v.Header.Get("Authorization")
 	if authorization == "" {
 		s.challenge(w, v, false)

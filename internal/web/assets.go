@@ -96,26 +96,27 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 			return err
 		}
 	}
-	x := asset{contentType: contentTypes[ext], plain: content}
-	sum := sha256.Sum256(content)
-	x.sum = hex.EncodeToString(sum[:])
-	var packed bytes.Buffer
-	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(content); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if packed.Len() < len(content) {
-		x.packed = packed.Bytes()
-	}
+	x := newAsset(contentTypes[ext], content)
 	a.urls[name] = staticRoot + strings.TrimSuffix(name, ext) + "." + x.sum[:8] + ext
 	a.byPath[a.urls[name]] = x
 	return nil
+}
+
+// newAsset is content in both of its forms.
+func newAsset(contentType string, content []byte) asset {
+	sum := sha256.Sum256(content)
+	x := asset{contentType: contentType, plain: content, sum: hex.EncodeToString(sum[:])}
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		panic("web: gzip has that level: " + err.Error())
+	}
+	w.Write(content) // to memory: cannot fail
+	w.Close()
+	if packed.Len() < len(content) {
+		x.packed = packed.Bytes()
+	}
+	return x
 }
 
 // link replaces the names of imported modules with their fingerprinted ones, and notes them for modules.
@@ -158,13 +159,18 @@ func (a *assets) lookup(path string) (asset, bool) {
 	return x, ok
 }
 
-// serve answers GET and HEAD with the file, or with 304 where the browser has it already. The two forms are different
-// representations and have different entity tags (RFC 9110 §8.8.3).
+// serve answers with a file whose address names its content.
 func (x asset) serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	x.answer(w, r)
+}
+
+// answer answers GET and HEAD with the content, or with 304 where the browser has it already. The two forms are different
+// representations and have different entity tags (RFC 9110 §8.8.3).
+func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", x.contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("Vary", "Accept-Encoding")
 	body, tag := x.plain, `"`+x.sum+`"`
 	if x.packed != nil && acceptsGzip(r.Header.Values("Accept-Encoding")) {

@@ -22,7 +22,7 @@ const formType = "application/x-www-form-urlencoded"
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
-	if err != nil || media != formType || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
+	if err != nil || len(r.Header["Content-Type"]) > 1 || media != formType || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
 		return nil, fault.New(fault.Invalid, "send the form as %s in UTF-8", formType)
 	}
 	if r.ContentLength > maxForm {

@@ -15,7 +15,7 @@ import (
 // Limits bound what connections may take.
 type Limits struct {
 	Connections           int // in all
-	ConnectionsPerAddress int // of one client address; a trusted proxy has no such bound
+	ConnectionsPerAddress int // of one IPv4 address or IPv6 /64; a trusted proxy has no such bound
 	TrustedProxies        []netip.Prefix
 }
 
@@ -32,7 +32,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, limits Limits, l
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// OPTIONS * goes through the gates too.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(limit(l, limits)) }()
@@ -74,7 +76,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil { // not TCP
 			return c, nil
 		}
-		addr := peer.Addr().Unmap()
+		addr := peer.Addr().Unmap().WithZone("")
 		if l.enter(addr) {
 			return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(addr) })}, nil
 		}
@@ -86,20 +88,30 @@ func (l *boundedListener) enter(addr netip.Addr) bool {
 	proxy := slices.ContainsFunc(l.limits.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= l.limits.Connections || !proxy && l.open[addr] >= l.limits.ConnectionsPerAddress {
+	client := party(addr)
+	if l.total >= l.limits.Connections || !proxy && l.open[client] >= l.limits.ConnectionsPerAddress {
 		return false
 	}
 	l.total++
-	l.open[addr]++
+	l.open[client]++
 	return true
+}
+
+// party is what one client is taken to hold: an IPv4 address, or an IPv6 /64, whose addresses cost nothing.
+func party(addr netip.Addr) netip.Addr {
+	if addr.Is4() {
+		return addr
+	}
+	return netip.PrefixFrom(addr, 64).Masked().Addr()
 }
 
 func (l *boundedListener) leave(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.open[addr]--; l.open[addr] == 0 {
-		delete(l.open, addr)
+	client := party(addr)
+	if l.open[client]--; l.open[client] == 0 {
+		delete(l.open, client)
 	}
 }
 

@@ -64,13 +64,13 @@ func sameSite(v *visit) error {
 }
 
 // ownOrigin compares with the public URL and, for whoever forwards a port to a development server, with the Host, which
-// has been found to be the tenant's.
+// has been found to be the tenant's. A page that came without TLS may be anybody's.
 func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	if origin == t.PublicURL {
 		return true
 	}
 	u, err := url.Parse(origin)
-	return err == nil && u.Host == host
+	return err == nil && u.Host == host && (u.Scheme == "https" || !t.Secure())
 }
 
 // allowOrigin answers a page of a listed origin (CORS). No credentials go with it.

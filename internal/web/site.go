@@ -32,6 +32,7 @@ type Site struct {
 	Deps
 	assets *assets
 	pages  *pages
+	cache  pageCache
 	table  map[string]route
 }
 
@@ -75,9 +76,11 @@ func (s *Site) routes() map[string]route {
 		"/signin.ashx":   {get: s.signin, post: s.signin, api: true},
 		"/signout.ashx":  {post: s.signout},
 
-		"/":             {get: s.home},
-		"/signup.html":  {get: s.signupForm},
-		"/login.html":   {get: s.loginForm},
+		"/": {get: s.standing("home", func(t *tenant.Tenant) any { return homePage{s.frame(t)} })},
+		"/signup.html": {get: s.standing("signup", func(t *tenant.Tenant) any {
+			return signupPage{frame: s.frame(t), MailFrom: t.Sender()}
+		})},
+		"/login.html":   {get: s.standing("login", func(t *tenant.Tenant) any { return loginPage{s.frame(t)} })},
 		"/account.html": {get: s.accountPage},
 	}
 	if s.DevMail != nil {
@@ -102,6 +105,12 @@ func (rt route) methods() string {
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit{Request: r, from: account.Origin{Addr: s.clientAddr(r), Request: newRequestID()}}
 	setHeaders(w.Header())
+	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+		// A proxy before us may see another end of this body than we do (net/http drops the Content-Length beside a
+		// Transfer-Encoding, and the Transfer-Encoding of an HTTP/1.0 request). What follows is not taken for a request
+		// (RFC 9112 §6.1).
+		w.Header().Set("Connection", "close")
+	}
 	var rt route
 	defer func() {
 		if p := recover(); p != nil {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"sync"
 	"time"
 
 	"dialtone/internal/fault"
@@ -23,16 +24,46 @@ func (s *Site) show(w http.ResponseWriter, name string, data any) error {
 	return nil
 }
 
-func (s *Site) home(w http.ResponseWriter, v *visit) error {
-	return s.show(w, "home", homePage{s.frame(v.tenant)})
+// standing are the pages that are the same for every visitor of a tenant.
+func (s *Site) standing(name string, data func(*tenant.Tenant) any) handler {
+	return func(w http.ResponseWriter, v *visit) error {
+		page, err := s.cache.page(v.tenant, name, func() (asset, error) {
+			html, err := s.pages.render(name, data(v.tenant))
+			return newAsset(htmlType[0], html), err
+		})
+		if err != nil {
+			return err
+		}
+		// A browser keeps it and asks each time whether it still stands: the realm in it must never be an old one.
+		w.Header().Set("Cache-Control", "no-cache")
+		page.answer(w, v.Request)
+		return nil
+	}
 }
 
-func (s *Site) signupForm(w http.ResponseWriter, v *visit) error {
-	return s.show(w, "signup", signupPage{frame: s.frame(v.tenant), MailFrom: v.tenant.Sender()})
+// pageCache keeps the rendered pages of each tenant, as the tenant is now.
+type pageCache struct{ entries sync.Map } // cacheKey -> cacheEntry
+
+type cacheKey struct {
+	tenant int64
+	name   string
 }
 
-func (s *Site) loginForm(w http.ResponseWriter, v *visit) error {
-	return s.show(w, "login", loginPage{s.frame(v.tenant)})
+type cacheEntry struct {
+	of   *tenant.Tenant // another pointer is another state of the tenant
+	page asset
+}
+
+func (c *pageCache) page(t *tenant.Tenant, name string, render func() (asset, error)) (asset, error) {
+	key := cacheKey{t.ID, name}
+	if e, ok := c.entries.Load(key); ok && e.(cacheEntry).of == t {
+		return e.(cacheEntry).page, nil
+	}
+	page, err := render()
+	if err == nil {
+		c.entries.Store(key, cacheEntry{t, page})
+	}
+	return page, err
 }
 
 func (s *Site) accountPage(w http.ResponseWriter, v *visit) error {

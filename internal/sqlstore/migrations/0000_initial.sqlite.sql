@@ -13,7 +13,7 @@ CREATE TABLE seal_key (
 ) WITHOUT ROWID;
 
 CREATE TABLE tenant (
-	id         INTEGER PRIMARY KEY,
+	id         INTEGER PRIMARY KEY AUTOINCREMENT, -- never given again: a server may not know yet that its tenant is gone
 	host       TEXT NOT NULL UNIQUE,
 	realm      TEXT NOT NULL,
 	public_url TEXT NOT NULL,

@@ -44,7 +44,7 @@ const common = ["password", "passwort", "passwd", "letmein", "welcome", "iloveyo
   "sunshine", "superman", "dragon", "monkey", "shadow", "master", "secret", "admin", "login", "hello", "phone", "summer",
   "winter", "spring", "autumn", "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertz", "qwerty", "azerty", "1q2w3e4r", "changeme"];
 
-/** A guess at the bits of a password: lower for words, runs, repeats, and for what is known about the person. */
+/** A guess at the bits of a password: lower for words, years, runs, repeats, and for what is known about the person. */
 export function bits(password, personal = []) {
   let text = password.slice(0, 128).toLowerCase();
   const repeated = /^(.+?)\1+$/u.exec(text);
@@ -58,6 +58,10 @@ export function bits(password, personal = []) {
     sum += 6;
     text = text.replaceAll(word, "\0");
   }
+  text = text.replace(/(?:19|20)\d\d/g, () => {
+    sum += 6;
+    return "\0";
+  });
   const pool = [[/[a-z]/i, 26], [/[0-9]/, 10], [/[ -/:-@[-`{-~]/, 33], [/[^\0-\x7f]/, 100]]
     .reduce((size, [kind, members]) => size + (kind.test(text) ? members : 0), /[A-Z]/.test(password) ? 10 : 0);
   const each = Math.log2(pool || 1);
@@ -68,7 +72,7 @@ export function bits(password, personal = []) {
     letters = /\p{L}/u.test(character) ? letters + 1 : 0;
     if (code === 0) before = 0;
     else if (before && Math.abs(code - before) <= 1) sum += 1;
-    else sum += letters > 3 ? Math.min(each, 3) : each;
+    else sum += letters > 1 ? Math.min(each, 3) : each;
     before = code;
   }
   return sum;
@@ -80,7 +84,7 @@ export function attachMeter(personal) {
   input.addEventListener("input", () => {
     const length = count(input.value);
     const guess = bits(input.value, personal());
-    const level = length < minimum ? 0 : guess < 28 ? 1 : guess < 45 ? 2 : guess < 65 ? 3 : 4;
+    const level = length < minimum ? 0 : guess < 30 ? 1 : guess < 48 ? 2 : guess < 70 ? 3 : 4;
     const text = say(`strength_${level}`, { count: minimum - length });
     document.getElementById("strength").hidden = length === 0;
     document.getElementById("meter").value = level;

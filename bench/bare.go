@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+)
+
+const bareGroup = 64
+
+// bare is the machine's own limit for signups: their rows in transactions of 64, their files, and nothing else. The files
+// of the next group are written while the last group is on its way to the disk.
+func bare(ctx context.Context, dir string, duration time.Duration) (perSecond float64, err error) {
+	database, box := filepath.Join(dir, "bare.db"), filepath.Join(dir, "bare")
+	conn, close, err := openBare(ctx, database, box)
+	if err != nil {
+		return 0, err
+	}
+	defer close()
+	rows, err := prepareBare(ctx, conn)
+	if err != nil {
+		return 0, err
+	}
+	// Two groups at a time have their files written, on both sides of the commit.
+	groups := make(chan [][16]byte, 1)
+	stop := make(chan struct{})
+	var files sync.WaitGroup
+	for range 2 {
+		files.Go(func() {
+			for {
+				group := make([][16]byte, bareGroup)
+				for i := range group {
+					rand.Read(group[i][:])
+					if err := writeMessage(box, group[i]); err != nil {
+						return
+					}
+				}
+				select {
+				case groups <- group:
+				case <-stop:
+					return
+				}
+			}
+		})
+	}
+	n, began := 0, time.Now()
+	for time.Since(began) < duration {
+		group := <-groups
+		if err := rows.insert(ctx, conn, group, &n); err != nil {
+			return 0, err
+		}
+		files.Go(func() {
+			for _, id := range group {
+				name := filepath.Join(box, hex.EncodeToString(id[:]))
+				os.Rename(name+".part", name+".eml")
+			}
+		})
+	}
+	elapsed := time.Since(began)
+	close2(stop, groups)
+	files.Wait()
+	return float64(n) / elapsed.Seconds(), nil
+}
+
+func close2(stop chan struct{}, groups chan [][16]byte) {
+	close(stop)
+	select {
+	case <-groups:
+	default:
+	}
+}
+
+// bareLone is one signup after the other, each with a transaction and a file of its own: the median time.
+func bareLone(ctx context.Context, dir string, count int) (figures, error) {
+	database, box := filepath.Join(dir, "lone.db"), filepath.Join(dir, "lone")
+	conn, close, err := openBare(ctx, database, box)
+	if err != nil {
+		return figures{}, err
+	}
+	defer close()
+	rows, err := prepareBare(ctx, conn)
+	if err != nil {
+		return figures{}, err
+	}
+	n := 0
+	c := 0
+	return drive(1, "", time.Hour, func(*client) func() error {
+		return func() error {
+			if c++; c > count {
+				return errEOF
+			}
+			var id [16]byte
+			rand.Read(id[:])
+			if err := writeMessage(box, id); err != nil {
+				return err
+			}
+			if err := rows.insert(ctx, conn, [][16]byte{id}, &n); err != nil {
+				return err
+			}
+			name := filepath.Join(box, hex.EncodeToString(id[:]))
+			return os.Rename(name+".part", name+".eml")
+		}
+	}), nil
+}
+
+var message = []byte(strings.Repeat("A line of a message that is about as long as they are.\r\n", 15))
+
+func writeMessage(box string, id [16]byte) error {
+	f, err := os.OpenFile(filepath.Join(box, hex.EncodeToString(id[:])+".part"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(message); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// openBare makes the program's own schema and opens it with the driver alone.
+func openBare(ctx context.Context, database, box string) (*sql.Conn, func(), error) {
+	store, err := sqlstore.Open(ctx, database, secret.NewRing(time.Now()))
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := store.Close(); err != nil {
+		return nil, nil, err
+	}
+	if err := os.Mkdir(box, 0o770); err != nil {
+		return nil, nil, err
+	}
+	db, err := sql.Open("sqlite", "file:"+database+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)")
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = conn.ExecContext(ctx, `INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (1, 'localhost', 'localhost', '', '{}', 0)`)
+	return conn, func() { conn.Close(); db.Close() }, err
+}
+
+type bareRows struct{ account, outbox, spent, taken *sql.Stmt }
+
+func prepareBare(ctx context.Context, conn *sql.Conn) (r bareRows, err error) {
+	for _, p := range []struct {
+		dst   **sql.Stmt
+		query string
+	}{
+		{&r.account, `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
+			VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, 0, $6, TRUE, $7)`},
+		{&r.outbox, `INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`},
+		{&r.spent, `INSERT INTO spent (expires, nonce) VALUES ($1, $2)`},
+		{&r.taken, `INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`},
+	} {
+		if *p.dst, err = conn.PrepareContext(ctx, p.query); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (r bareRows) insert(ctx context.Context, conn *sql.Conn, group [][16]byte, n *int) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	now := time.Now()
+	us := now.UnixMicro()
+	for _, id := range group {
+		*n++
+		var noise [32 + 16 + 16 + 97 + 64]byte
+		rand.Read(noise[:])
+		uid := account.NewUID(now)
+		user := fmt.Sprintf("bare%d", *n)
+		for _, s := range []struct {
+			st   *sql.Stmt
+			args []any
+		}{
+			{r.spent, []any{us + 1, noise[:16]}},
+			{r.taken, []any{noise[16:32], us, uid[:], us + 1}},
+			{r.taken, []any{noise[32:48], us, uid[:], us + 2}},
+			{r.account, []any{uid[:], user, user + "@example.org", us, us + 3, noise[48:145], noise[145:177]}},
+			{r.outbox, []any{uid[:], id[:], noise[161:225]}},
+		} {
+			if _, err := s.st.ExecContext(ctx, s.args...); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := conn.ExecContext(ctx, "COMMIT")
+	return err
+}
+
+// openFast opens a database to fill it, without waiting for the disk.
+func openFast(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=synchronous(OFF)&_pragma=journal_mode(DELETE)&_pragma=foreign_keys(1)&_pragma=cache_size(-200000)")
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
+}

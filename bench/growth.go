@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/secret"
+)
+
+// growth prints the same figures at growing numbers of accounts.
+func growth(ctx context.Context, o options) error {
+	const conns = 64
+	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 | sign-ins/s | p50 | p99 | peak memory |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	for _, n := range o.accounts {
+		data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))
+		users, err := populate(ctx, o.binary, data, n)
+		if err != nil {
+			return err
+		}
+		p, err := startDialtone(ctx, o.binary, data)
+		if err != nil {
+			return err
+		}
+		idle := p.memory("VmRSS")
+		stock, err := prefetch(p.target, int(12000*o.duration.Seconds()))
+		if err != nil {
+			return err
+		}
+		up := drive(conns, p.target, o.duration, signups(stock))
+		in := drive(conns, p.target, o.duration, signins(users))
+		if up.failed+in.failed > 0 {
+			fmt.Printf("failed: %d %v, %d %v\n", up.failed, up.firstFailure, in.failed, in.firstFailure)
+		}
+		fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %.0f | %s | %s | %.0f MiB |\n", n, show(p.first), idle,
+			up.rate, show(up.p50), show(up.p99), in.rate, show(in.p50), show(in.p99), p.memory("VmHWM"))
+		if err := p.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// populate makes a data folder with n active accounts. It writes them as the program would, sealed under the folder's own
+// key, without the cost of a signup for each.
+func populate(ctx context.Context, binary, data string, n int) (users []string, err error) {
+	p, err := startDialtone(ctx, binary, data)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.stop(); err != nil {
+		return nil, err
+	}
+	ring, err := secret.ReadRing(filepath.Join(data, "keys", "seal.key"))
+	if err != nil {
+		return nil, err
+	}
+	db, err := openFast(filepath.Join(data, "dialtone.db"))
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, epoch,
+		credential, has_sha256, token) VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, $4, 0, $6, TRUE, $7)`)
+	if err != nil {
+		return nil, err
+	}
+	vault := secret.NewVault(ring, "credential")
+	at := time.Now().Add(-30 * 24 * time.Hour)
+	for i := range n {
+		user := fmt.Sprintf("person%08d", i)
+		uid := account.NewUID(at.Add(time.Duration(i) * time.Millisecond))
+		b, sha := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
+		c := digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sha}
+		var token [32]byte
+		rand.Read(token[:])
+		if _, err := insert.ExecContext(ctx, uid[:], user, user+"@example.org", at.UnixMicro(), at.Add(account.PendingLife).UnixMicro(),
+			vault.Seal(1, uid[:], c.Marshal()), token[:]); err != nil {
+			return nil, err
+		}
+		if i%max(1, n/5000) == 0 {
+			users = append(users, user)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+	// What was written without syncs shall not be on its way to the disk while the measuring goes on.
+	f, err := os.OpenFile(filepath.Join(data, "dialtone.db"), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return users, f.Sync()
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// sources gives every client an address that nobody had before: all of 127/8 is this machine.
+var sources atomic.Uint32
+
+func nextSource() netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], 127<<24|(1<<16+sources.Add(1))&0xffffff)
+	return netip.AddrFrom4(b)
+}
+
+// client is one connection, with as little of HTTP/1.1 as the answers need.
+type client struct {
+	target string
+	conn   net.Conn
+	in     *bufio.Reader
+	body   bytes.Buffer
+	header []byte // of the last answer
+}
+
+func (c *client) connect() error {
+	c.close()
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(nextSource(), 0)), Timeout: 5 * time.Second}
+	conn, err := d.Dial("tcp", c.target)
+	if err != nil {
+		return err
+	}
+	c.conn = conn
+	if c.in == nil {
+		c.in = bufio.NewReader(conn)
+	} else {
+		c.in.Reset(conn)
+	}
+	return nil
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+// do sends a request and reads the answer's status; the body is in c.body until the next call.
+func (c *client) do(request []byte) (status int, err error) {
+	if _, err := c.conn.Write(request); err != nil {
+		return 0, err
+	}
+	c.header, c.body = c.header[:0], *bytes.NewBuffer(c.body.AvailableBuffer())
+	length := 0
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return 0, err
+		}
+		if len(line) <= 2 {
+			break
+		}
+		if status == 0 {
+			if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+				return 0, err
+			}
+		} else if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return 0, err
+			}
+		}
+		c.header = append(c.header, line...)
+	}
+	_, err = io.CopyN(&c.body, c.in, int64(length))
+	return status, err
+}
+
+// get and post are requests as bytes.
+func get(target, path, more string) []byte {
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, target, more)
+}
+
+func post(target, path string, form []byte) []byte {
+	b := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n", path, target, len(form))
+	return append(b, form...)
+}
+
+// figures are what a run of one kind of request came to.
+type figures struct {
+	rate          float64 // a second
+	p50, p99, max time.Duration
+	failed        int
+	firstFailure  error
+}
+
+func (f figures) String() string {
+	return fmt.Sprintf("%8.0f | %9s | %9s | %9s", f.rate, show(f.p50), show(f.p99), show(f.max))
+}
+
+func show(d time.Duration) string { return d.Round(time.Microsecond * 10).String() }
+
+// drive runs work on conns connections for a while. Each call of the function that work gives is one request, or one
+// exchange; io.EOF ends its worker early.
+func drive(conns int, target string, duration time.Duration, work func(c *client) func() error) figures {
+	var mu sync.Mutex
+	var all []time.Duration
+	var f figures
+	var workers sync.WaitGroup
+	start := time.Now()
+	for range conns {
+		workers.Go(func() {
+			c := &client{target: target}
+			defer c.close()
+			var took []time.Duration
+			next := work(c)
+			for time.Since(start) < duration {
+				began := time.Now()
+				err := next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					mu.Lock()
+					if f.failed++; f.firstFailure == nil {
+						f.firstFailure = err
+					}
+					mu.Unlock()
+					c.close()
+					continue
+				}
+				took = append(took, time.Since(began))
+			}
+			mu.Lock()
+			all = append(all, took...)
+			mu.Unlock()
+		})
+	}
+	workers.Wait()
+	f.rate = float64(len(all)) / time.Since(start).Seconds()
+	if len(all) > 0 {
+		slices.Sort(all)
+		f.p50, f.p99, f.max = all[len(all)/2], all[len(all)*99/100], all[len(all)-1]
+	}
+	return f
+}
