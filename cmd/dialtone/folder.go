@@ -36,6 +36,7 @@ type folder struct {
 }
 
 func (f *folder) signKey() string { return filepath.Join(f.Data, "keys", "sign.key") }
+func (f *folder) sealKey() string { return filepath.Join(f.Data, "keys", "seal.key") }
 
 // openFolder opens the data folder, and makes it where it is missing.
 func openFolder(ctx context.Context, c config.Config) (*folder, error) {
@@ -45,7 +46,7 @@ func openFolder(ctx context.Context, c config.Config) (*folder, error) {
 		return nil, err
 	}
 	keys := filepath.Join(f.Data, "keys")
-	database, sealKey := filepath.Join(f.Data, "dialtone.db"), filepath.Join(keys, "seal.key")
+	database, sealKey := filepath.Join(f.Data, "dialtone.db"), f.sealKey()
 	if info, err := os.Stat(database); err == nil && info.Size() > 0 {
 		// The key was there before the store. A new one would open nothing, and hide that the right one is missing.
 		if _, err := os.Stat(sealKey); errors.Is(err, fs.ErrNotExist) {

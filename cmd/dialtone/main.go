@@ -37,6 +37,8 @@ type commandLine struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server."`
 	Account accountCommand `cmd:"" help:"Look at accounts and change them; a running server goes on."`
 	Tenant  tenantCommand  `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
+	Verify  verifyCommand  `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
+	Backup  backupCommand  `cmd:"" help:"Copy the store to a file; a running server goes on."`
 	Keys    keysCommand    `cmd:"" help:"Look after the keys."`
 	Check   configCommand  `cmd:"" name:"config" help:"Look at the configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`

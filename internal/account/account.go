@@ -189,8 +189,8 @@ type Store interface {
 	// Settle removes outbox rows. Those that are gone do not matter.
 	Settle(ctx context.Context, sent []Sent) error
 
-	// Sweep removes at most limit rows of each kind that have had their time: accounts that expired before expired, and
-	// spent captchas and taken places that count no more. It returns how many went, and how many accounts there are.
+	// Sweep removes at most limit rows of each kind that have had their time: accounts that had expired by expired, and
+	// spent captchas, revoked sessions and taken places that count no more.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
 }
 

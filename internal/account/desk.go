@@ -51,13 +51,19 @@ type Deps struct {
 // failureBuckets bounds the memory for counting failed signups: about 100 bytes each, and more for those that fail often.
 const failureBuckets = 1 << 16
 
+// What is sealed, and so which keys are used. The words never change: they are part of the keys.
+const (
+	vaultCredential = "credential"
+	vaultToken      = "activation token"
+)
+
 // NewDesk makes a Desk.
 func NewDesk(d Deps) *Desk {
 	return &Desk{
 		Deps:        d,
 		buckets:     throttle.NewBuckets(d.SealRing),
-		credentials: secret.NewVault(d.SealRing, "credential"),
-		tokens:      secret.NewVault(d.SealRing, "activation token"),
+		credentials: secret.NewVault(d.SealRing, vaultCredential),
+		tokens:      secret.NewVault(d.SealRing, vaultToken),
 		started:     d.Now(),
 		failures:    throttle.NewFailures(throttle.FailedSignups, failureBuckets, d.Now),
 	}

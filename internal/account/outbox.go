@@ -106,13 +106,21 @@ func (d *Desk) tendDoubtful(ctx context.Context, doubtful []Sent) error {
 }
 
 func (d *Desk) tendMessages(ctx context.Context, settle []Sent, again []Waiting) error {
-	for i, w := range again {
+	var failed []error
+	for _, w := range again {
 		if err := d.writeAgain(ctx, w); err != nil {
-			d.outbox.add(chores{settle: settle, again: again[i:]})
-			return fmt.Errorf("write a message again: %w", err)
+			// The others do not wait for it.
+			failed = append(failed, fmt.Errorf("write a message again: %w", err))
+			d.outbox.add(chores{again: []Waiting{w}})
+			continue
 		}
 		settle = append(settle, w.sent())
 	}
+	return errors.Join(append(failed, d.settle(ctx, settle))...)
+}
+
+// settle makes messages durable that were published, and then removes their rows.
+func (d *Desk) settle(ctx context.Context, settle []Sent) error {
 	if len(settle) == 0 {
 		return nil
 	}

@@ -40,6 +40,9 @@ type Letter struct {
 	Text     string // lines end with \n
 }
 
+// linkPath is what a link has between the tenant's public URL and the token (the published contract).
+const linkPath = "/activate.ashx?token="
+
 // Activation is the message with an account's one-time link, which is good until expires.
 func Activation(t *tenant.Tenant, id ID, to string, token secret.Token, date, expires time.Time) Letter {
 	return Letter{
@@ -55,7 +58,7 @@ func Activation(t *tenant.Tenant, id ID, to string, token secret.Token, date, ex
 			"\n" +
 			"To activate the account, open this link:\n" +
 			"\n" +
-			t.PublicURL + "/activate.ashx?token=" + token.Text() + "\n" +
+			t.PublicURL + linkPath + token.Text() + "\n" +
 			"\n" +
 			"It works once, until " + expires.UTC().Format("Monday, 2 January 2006, 15:04") + " UTC.\n" +
 			"Then sign in with the user name and password that you chose.\n" +
@@ -66,7 +69,7 @@ func Activation(t *tenant.Tenant, id ID, to string, token secret.Token, date, ex
 }
 
 // errHeader is a bug of the caller: what goes into a header was to be checked long before.
-var errHeader = errors.New("letter: control character in a header")
+var errHeader = errors.New("letter: control character in a header, or an address that is not ASCII")
 
 // Bytes is the message by RFC 5322: CRLF, 7-bit where the text allows it and quoted-printable otherwise.
 func (l Letter) Bytes() ([]byte, error) {
@@ -75,7 +78,10 @@ func (l Letter) Bytes() ([]byte, error) {
 			return nil, errHeader
 		}
 	}
-	for _, address := range []string{l.From, l.To} {
+	for _, address := range []string{l.From, l.To, "id@" + l.Domain} {
+		if strings.ContainsFunc(address, func(r rune) bool { return r > '~' }) {
+			return nil, errHeader
+		}
 		if a, err := mail.ParseAddress(address); err != nil || a.Address != address || a.Name != "" {
 			return nil, fmt.Errorf("letter: %s is not one plain address", strings.ToValidUTF8(address, "?"))
 		}

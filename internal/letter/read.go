@@ -1,6 +1,7 @@
 package letter
 
 import (
+	"dialtone/internal/secret"
 	"io"
 	"mime"
 	"mime/quotedprintable"
@@ -16,6 +17,15 @@ func Text(m *mail.Message) (string, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(body, 1<<20))
 	return strings.ReplaceAll(string(b), "\r\n", "\n"), err
+}
+
+// Token is the activation token of the link in a message's text.
+func Token(text string) (secret.Token, bool) {
+	_, rest, ok := strings.Cut(text, linkPath)
+	if !ok || len(rest) < secret.TokenLength {
+		return secret.Token{}, false
+	}
+	return secret.ParseToken(rest[:secret.TokenLength])
 }
 
 // Decode is a header's text without its encoded words (RFC 2047).

@@ -15,8 +15,9 @@
 package pickup
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/mail"
 	"os"
@@ -32,11 +33,13 @@ import (
 const (
 	published = ".eml"
 	staged    = ".part"
-	mode      = 0o640
 )
 
 // Directory is one pickup directory. It is safe for concurrent use.
-type Directory struct{ path string }
+type Directory struct {
+	disk FileSystem
+	path string
+}
 
 var _ account.Mailbox = (*Directory)(nil)
 
@@ -46,22 +49,12 @@ func Open(path string) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, err
-	}
-	err = os.Mkdir(path, 0o770)
-	if errors.Is(err, fs.ErrExist) {
-		info, err := os.Stat(path)
-		if err == nil && !info.IsDir() {
-			err = fmt.Errorf("%s is not a directory", path)
-		}
-		return &Directory{path}, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	// The umask does not know who the mail agent is; setgid keeps new messages in the directory's group.
-	return &Directory{path}, os.Chmod(path, 0o770|fs.ModeSetgid)
+	return OpenOn(system{}, path)
+}
+
+// OpenOn is Open on a file system other than the system's. The path is absolute.
+func OpenOn(disk FileSystem, path string) (*Directory, error) {
+	return &Directory{disk, path}, disk.MakeDir(path)
 }
 
 // Path is the directory's absolute path.
@@ -76,13 +69,13 @@ func (d *Directory) Readable() bool {
 // Clean removes what an earlier run staged and did not publish. It is called by the one server of the directory before it
 // takes its first signup.
 func (d *Directory) Clean() error {
-	entries, err := os.ReadDir(d.path)
+	entries, err := d.disk.List(d.path)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if isStaged(e.Name()) {
-			if err := os.Remove(filepath.Join(d.path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := d.disk.Remove(filepath.Join(d.path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -102,32 +95,32 @@ func (d *Directory) Stage(l letter.Letter) (account.Draft, error) {
 		return nil, err
 	}
 	dr := draft{
+		disk: d.disk,
 		part: filepath.Join(d.path, "."+l.ID.String()+staged),
 		name: filepath.Join(d.path, l.ID.String()+published),
 	}
-	f, err := os.OpenFile(dr.part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	err = d.disk.Create(dr.part, text)
 	if errors.Is(err, fs.ErrExist) { // an earlier try to write this message again
 		dr.Discard()
-		f, err = os.OpenFile(dr.part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		err = d.disk.Create(dr.part, text)
 	}
 	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(mode) // whatever the umask is
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
 		dr.Discard()
 		return nil, err
 	}
 	return dr, nil
 }
 
-type draft struct{ part, name string }
+// Sync implements account.Mailbox.
+func (d *Directory) Sync() error { return d.disk.Sync(d.path) }
+
+type draft struct {
+	disk       FileSystem
+	part, name string
+}
 
 func (d draft) Publish() error {
-	err := os.Rename(d.part, d.name)
+	err := d.disk.Rename(d.part, d.name)
 	if err != nil {
 		d.Discard()
 	}
@@ -135,7 +128,7 @@ func (d draft) Publish() error {
 }
 
 // Discard has nobody to tell of a failure, and Clean removes what it leaves.
-func (d draft) Discard() { os.Remove(d.part) }
+func (d draft) Discard() { d.disk.Remove(d.part) }
 
 // Message is a published message, as the page of a development server shows it.
 type Message struct {
@@ -145,7 +138,7 @@ type Message struct {
 
 // Messages are at most limit published messages, newest first. A file that is no message is left out.
 func (d *Directory) Messages(limit int) ([]Message, error) {
-	entries, err := os.ReadDir(d.path)
+	entries, err := d.disk.List(d.path)
 	if err != nil {
 		return nil, err
 	}
@@ -164,20 +157,19 @@ func (d *Directory) Messages(limit int) ([]Message, error) {
 	slices.SortFunc(files, func(a, b file) int { return b.at.Compare(a.at) })
 	var list []Message
 	for _, f := range files[:min(limit, len(files))] {
-		if m, err := read(filepath.Join(d.path, f.name)); err == nil {
+		if m, err := d.read(f.name); err == nil {
 			list = append(list, m)
 		}
 	}
 	return list, nil
 }
 
-func read(path string) (Message, error) {
-	f, err := os.Open(path)
+func (d *Directory) read(name string) (Message, error) {
+	b, err := d.disk.ReadFile(filepath.Join(d.path, name))
 	if err != nil {
 		return Message{}, err
 	}
-	defer f.Close()
-	m, err := mail.ReadMessage(f)
+	m, err := mail.ReadMessage(bytes.NewReader(b))
 	if err != nil {
 		return Message{}, err
 	}
@@ -187,17 +179,34 @@ func read(path string) (Message, error) {
 	}
 	date, err := m.Header.Date()
 	return Message{
-		File: filepath.Base(path), From: m.Header.Get("From"), To: m.Header.Get("To"),
+		File: name, From: m.Header.Get("From"), To: m.Header.Get("To"),
 		Subject: letter.Decode(m.Header.Get("Subject")), Text: text, Date: date,
 	}, err
 }
 
 // Ready shows that a message could be staged now.
 func (d *Directory) Ready() error {
-	f, err := os.CreateTemp(d.path, ".ready-*"+staged)
+	var id letter.ID
+	rand.Read(id[:])
+	probe := filepath.Join(d.path, "."+id.String()+staged) // which Clean removes, should we not get to it
+	return errors.Join(d.disk.Create(probe, []byte("is there room?\n")), d.disk.Remove(probe))
+}
+
+// Each implements account.Shelf.
+func (d *Directory) Each(f func(file, text string, err error)) error {
+	entries, err := d.disk.List(d.path)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString("is there room?\n")
-	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), published) {
+			continue
+		}
+		m, err := d.read(e.Name())
+		if errors.Is(err, fs.ErrNotExist) { // an agent took it meanwhile
+			continue
+		}
+		f(e.Name(), m.Text, err)
+	}
+	return nil
 }

@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sync implements account.Mailbox: one syncfs(2) for all files and names together. Since Linux 5.8 it reports a write
-// that failed since the last call.
-func (d *Directory) Sync() error {
-	f, err := os.Open(d.path)
+// Sync is one syncfs(2) for all files and names together. Since Linux 5.8 it reports a write that failed since the last
+// call.
+func (system) Sync(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Sync implements account.Mailbox: every published file, then the directory.
-func (d *Directory) Sync() error {
-	entries, err := os.ReadDir(d.path)
+// Sync syncs every published file, then the directory.
+func (system) Sync(path string) error {
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		return err
 	}
@@ -20,11 +20,11 @@ func (d *Directory) Sync() error {
 		if !strings.HasSuffix(e.Name(), published) {
 			continue
 		}
-		if err := syncPath(filepath.Join(d.path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := syncPath(filepath.Join(path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return syncPath(d.path)
+	return syncPath(path)
 }
 
 func syncPath(path string) error {

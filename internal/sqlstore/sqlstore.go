@@ -69,12 +69,20 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 	if err := makeWhole(ctx, path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	return OpenVFS(ctx, path, ring, "")
+}
+
+// OpenVFS is Open for files that the named VFS of SQLite has; the empty name is the system's. The path is absolute, and an
+// empty database is made in its place.
+func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*Store, error) {
+	strict()
+	var err error
 	s := &Store{prepared: make(map[string]*sql.Stmt)}
-	if s.writes, err = sql.Open("sqlite", dsn(path, "immediate", false)); err != nil {
+	if s.writes, err = sql.Open("sqlite", dsn(path, "immediate", false)+on(vfs)); err != nil {
 		return nil, err
 	}
 	s.writes.SetMaxOpenConns(1)
-	if err := s.start(ctx, path, ring); err != nil {
+	if err := s.start(ctx, path, ring, vfs); err != nil {
 		s.writes.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -118,7 +126,11 @@ func makeWhole(ctx context.Context, path string) (err error) {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -156,7 +168,7 @@ func checkWhole(path string) error {
 	return nil
 }
 
-func (s *Store) start(ctx context.Context, path string, ring *secret.Ring) error {
+func (s *Store) start(ctx context.Context, path string, ring *secret.Ring, vfs string) error {
 	if err := migrate(ctx, s.writes); err != nil {
 		return err
 	}
@@ -164,7 +176,7 @@ func (s *Store) start(ctx context.Context, path string, ring *secret.Ring) error
 		return err
 	}
 	var err error
-	if s.reads, err = sql.Open("sqlite", dsn(path, "deferred", true)); err != nil {
+	if s.reads, err = sql.Open("sqlite", dsn(path, "deferred", true)+on(vfs)); err != nil {
 		return err
 	}
 	// More connections than processors only take memory and contend.
@@ -187,6 +199,14 @@ func dsn(path, lock string, readOnly bool) string {
 		text += "&_pragma=query_only(1)"
 	}
 	return text
+}
+
+// on is the option for a VFS other than the system's.
+func on(vfs string) string {
+	if vfs == "" {
+		return ""
+	}
+	return "&vfs=" + vfs
 }
 
 func escapePath(path string) string {

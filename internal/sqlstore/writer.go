@@ -166,7 +166,9 @@ func (w *writer) prove() error {
 		return nil
 	}
 	ctx := context.Background()
-	// The pool has one connection. It is broken now, for all that is known: it is thrown away.
+	// The pool has one connection. It is broken now, for all that is known: it is thrown away. Its statements go first,
+	// since the driver finalizes them, and must still have the connection for that.
+	w.tx.closeStatements()
 	w.tx.conn.Raw(func(any) error { return driver.ErrBadConn })
 	w.tx.close()
 	conn, err := w.db.Conn(ctx)
@@ -239,9 +241,14 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-func (t *tx) close() error {
+func (t *tx) closeStatements() {
 	for _, st := range t.prepared {
 		st.Close()
 	}
+	clear(t.prepared)
+}
+
+func (t *tx) close() error {
+	t.closeStatements()
 	return t.conn.Close()
 }

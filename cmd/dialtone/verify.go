@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/pickup"
+)
+
+type verifyCommand struct {
+	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// Run exits with status 1 where there is a fault.
+func (c *verifyCommand) Run(p *program) error {
+	return p.with(func(f *folder) error {
+		box, err := pickup.Open(f.Mail.PickupDir)
+		if err != nil {
+			return err
+		}
+		r, err := account.Verify(p.ctx, f.store, box, f.seal, time.Now())
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			err = json.NewEncoder(p.stdout).Encode(r)
+		} else {
+			err = c.text(p, r)
+		}
+		if err == nil && len(r.Faults) > 0 {
+			err = fault.New(fault.Conflict, "the data folder has faults: %d", len(r.Faults))
+		}
+		return err
+	})
+}
+
+func (c *verifyCommand) text(p *program, r account.Report) error {
+	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; %d messages in the pickup directory, %d not yet known to be on the disk\n",
+		r.Accounts, r.Active, r.Messages, r.Waiting)
+	for _, s := range r.Faults {
+		fmt.Fprintln(p.stdout, "FAULT ", s)
+	}
+	for _, s := range r.Notes {
+		fmt.Fprintln(p.stdout, "note  ", s)
+	}
+	if len(r.Faults) == 0 {
+		fmt.Fprintln(p.stdout, "everything fits together")
+	}
+	return nil
+}
+
+type backupCommand struct {
+	File string `arg:"" help:"The file to write; it must not be there yet."`
+}
+
+func (c *backupCommand) Run(p *program) error {
+	return p.with(func(f *folder) error {
+		if err := f.store.Backup(p.ctx, c.File); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s apart from it\n", c.File, f.sealKey())
+		return nil
+	})
+}
