@@ -87,7 +87,8 @@ type Proof struct {
 	// Right says that the answer is the question's.
 	Right bool
 	Nonce [16]byte
-	// Expires is when a spent nonce may be forgotten, since the token is refused by its time from then on.
+	// Expires is when a spent nonce may be forgotten, since the token is refused by its time from then on, by a node whose
+	// clock is behind ours too.
 	Expires time.Time
 }
 
@@ -105,7 +106,7 @@ func (i *Issuer) Check(tenant int64, token, answer string) Proof {
 	if now := i.now(); now.Before(issued.Add(-skew)) || !now.Before(issued.Add(Life)) {
 		return Proof{}
 	}
-	p := Proof{Ours: true, Nonce: [16]byte(b[1:17]), Expires: issued.Add(Life)}
+	p := Proof{Ours: true, Nonce: [16]byte(b[1:17]), Expires: issued.Add(Life + skew)}
 	if n, ok := parseAnswer(answer); ok {
 		p.Right = i.answer.Verify(b[41:57], t[:], b[:25], []byte{n})
 	}

@@ -129,7 +129,7 @@ func digits(s string) bool {
 // errors are fault.Invalid, with the option's name as field.
 func New(t Tenant) (Tenant, error) {
 	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(t.Host, "."))
-	if err != nil || CanonicalHost(host) != host || strings.ContainsAny(host, "_:") || strings.Contains(host, "..") {
+	if err != nil || CanonicalHost(host) != host || strings.ContainsAny(host, "_:") || !labels(host) {
 		return Tenant{}, fault.Field("host", "%q is not a host name; give a DNS name such as phone.example.org, without a port or path", t.Host)
 	}
 	t.Host = host
@@ -144,6 +144,19 @@ func New(t Tenant) (Tenant, error) {
 	}
 	t.Settings, err = t.Settings.check()
 	return t, err
+}
+
+// ascii reports whether a text is ASCII, which a mail server takes that knows nothing of RFC 6531.
+func ascii(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r > '~' }) }
+
+// labels reports whether every label of a host has 1 to 63 bytes (RFC 1035 §2.3.4).
+func labels(host string) bool {
+	for label := range strings.SplitSeq(host, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+	}
+	return true
 }
 
 // checkRealm refuses what would break out of H(user:realm:password) or of the quoted string of a challenge.
@@ -200,7 +213,7 @@ func (s Settings) check() (Settings, error) {
 			return s, fault.Field(text.field, "%s is longer than 200 characters or has a control character in it", text.field)
 		}
 	}
-	if a, err := mail.ParseAddress(s.MailFrom); s.MailFrom != "" && (err != nil || a.Address != s.MailFrom || a.Name != "") {
+	if a, err := mail.ParseAddress(s.MailFrom); s.MailFrom != "" && (err != nil || a.Address != s.MailFrom || a.Name != "" || !ascii(s.MailFrom)) {
 		return s, fault.Field("mail-from", "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", s.MailFrom)
 	}
 	switch s.Algorithm {

@@ -1,0 +1,276 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+)
+
+// openNotes is a store whose table spent takes notes.
+func openNotes(t *testing.T) *Store {
+	s, err := Open(context.Background(), filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(time.Unix(0, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeNotes(t *testing.T, s *Store) {
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func nonceOf(n int) (nonce [16]byte) {
+	nonce[0], nonce[1] = byte(n), byte(n>>8)
+	return nonce
+}
+
+func jot(tx *tx, n int) error { return note(tx, nonceOf(n), time.UnixMicro(1)) }
+
+func (s *Store) has(t *testing.T, n int) bool {
+	t.Helper()
+	ok, err := s.Revoked(context.Background(), nonceOf(n), time.UnixMicro(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok
+}
+
+// hold keeps the writer busy until release is called, so that what is written meanwhile becomes one group.
+func hold(s *Store) (release func()) {
+	busy, free := make(chan struct{}), make(chan struct{})
+	go s.write(func(*tx) error {
+		close(busy)
+		<-free
+		return nil
+	})
+	<-busy
+	return func() { close(free) }
+}
+
+// enqueue puts writes into the queue in order, as write does.
+func enqueue(s *Store, writes ...func(*tx) error) (jobs []*job) {
+	for _, do := range writes {
+		j := &job{do: do, result: make(chan error, 1)}
+		s.writer.queue <- j
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
+func TestGroup(t *testing.T) {
+	s := openNotes(t)
+	defer closeNotes(t, s)
+	release := hold(s)
+	broken := errors.New("broken")
+	refusal := fault.New(fault.Conflict, "refused")
+	runs := make([]int, 6)
+	write := func(n int, result error) func(*tx) error {
+		return func(tx *tx) error {
+			runs[n]++
+			if err := jot(tx, n); err != nil {
+				return err
+			}
+			return result
+		}
+	}
+	var order []int
+	jobs := enqueue(s,
+		write(0, nil),
+		write(1, broken),
+		write(2, refusal),
+		func(tx *tx) error {
+			runs[3]++
+			if err := jot(tx, 3); err != nil {
+				return err
+			}
+			_, err := tx.exec(`INSERT INTO spent (expires, nonce) VALUES ($1, NULL)`, 1) // which the schema refuses
+			return err
+		},
+		func(tx *tx) error { // which sees what those before it wrote, and not what was undone
+			runs[4]++
+			order = order[:0]
+			for n := range 4 {
+				there, err := isSpent(tx, nonceOf(n), time.UnixMicro(1))
+				if err != nil {
+					return err
+				}
+				if there {
+					order = append(order, n)
+				}
+			}
+			return jot(tx, 4)
+		},
+		write(5, nil),
+	)
+	release()
+	var results []error
+	for _, j := range jobs {
+		results = append(results, <-j.result)
+	}
+	for n, c := range []struct {
+		want  func(error) bool
+		stays bool
+	}{
+		{func(err error) bool { return err == nil }, true},
+		{func(err error) bool { return err == broken }, false},
+		{func(err error) bool { return errors.Is(err, refusal) }, true},
+		{func(err error) bool { return err != nil && fault.KindOf(err) == fault.Internal }, false},
+		{func(err error) bool { return err == nil }, true},
+		{func(err error) bool { return err == nil }, true},
+	} {
+		if !c.want(results[n]) {
+			t.Errorf("write %d ended with %v", n, results[n])
+		}
+		if got := s.has(t, n); got != c.stays {
+			t.Errorf("what write %d wrote is there: %v, want %v", n, got, c.stays)
+		}
+	}
+	if fmt.Sprint(order) != "[0 2]" {
+		t.Errorf("a later write of the group saw %v", order)
+	}
+	if runs[0] < 2 {
+		t.Error("the writes were not in one group: nothing was run again when one failed")
+	}
+}
+
+func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
+	s := openNotes(t)
+	defer closeNotes(t, s)
+	release := hold(s)
+	jobs := enqueue(s,
+		func(tx *tx) error { return jot(tx, 0) },
+		func(tx *tx) error { // a foreign key that is looked at by COMMIT alone
+			if _, err := tx.exec(`PRAGMA defer_foreign_keys = ON`); err != nil {
+				return err
+			}
+			_, err := tx.exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $1, $1)`, []byte("nobody"))
+			return err
+		},
+		func(tx *tx) error { return jot(tx, 2) },
+	)
+	release()
+	for i, j := range jobs {
+		if err := <-j.result; err == nil {
+			t.Errorf("write %d is told that it is durable", i)
+		}
+	}
+	if s.has(t, 0) || s.has(t, 2) {
+		t.Error("something of the failed transaction is there")
+	}
+	if err := s.write(func(tx *tx) error { return jot(tx, 3) }); err != nil || !s.has(t, 3) {
+		t.Errorf("the next write: %v", err)
+	}
+}
+
+func TestLoneWriteDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openNotes(t)
+		defer closeNotes(t, s)
+		begin := time.Now() // the bubble's clock, which stands still while anything runs
+		for n := range 3 {
+			if err := s.write(func(tx *tx) error { return jot(tx, n) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := time.Since(begin); d != 0 {
+			t.Errorf("three lone writes waited %v", d)
+		}
+	})
+}
+
+func TestFullQueue(t *testing.T) {
+	s := openNotes(t)
+	defer closeNotes(t, s)
+	release := hold(s)
+	var last []*job
+	for range queued {
+		last = enqueue(s, func(*tx) error { return nil })
+	}
+	err := s.write(func(tx *tx) error { return jot(tx, 1) })
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok || f.Kind != fault.Overloaded || f.RetryAfter <= 0 {
+		t.Errorf("got %v", err)
+	}
+	release()
+	<-last[0].result
+	if s.has(t, 1) {
+		t.Error("a write that was turned away has happened")
+	}
+	if err := s.write(func(tx *tx) error { return jot(tx, 2) }); err != nil || !s.has(t, 2) {
+		t.Errorf("when the queue is empty again: %v", err)
+	}
+}
+
+func TestImpatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openNotes(t)
+		defer closeNotes(t, s)
+		release := hold(s)
+		begin := time.Now()
+		err := s.write(func(tx *tx) error { return jot(tx, 1) })
+		if !fault.Is(err, fault.Overloaded) || time.Since(begin) != patience {
+			t.Errorf("got %v after %v", err, time.Since(begin))
+		}
+		release()
+		if err := s.write(func(*tx) error { return nil }); err != nil { // behind the abandoned one
+			t.Fatal(err)
+		}
+		if s.has(t, 1) {
+			t.Error("an abandoned write has happened")
+		}
+	})
+}
+
+func TestStartedWriteIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openNotes(t)
+		defer closeNotes(t, s)
+		err := s.write(func(tx *tx) error {
+			time.Sleep(10 * patience) // of the bubble's clock
+			return jot(tx, 1)
+		})
+		if err != nil || !s.has(t, 1) {
+			t.Errorf("a slow write ended with %v, and has happened: %v", err, s.has(t, 1))
+		}
+	})
+}
+
+func TestCloseFinishesWhatWasAccepted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dialtone.db")
+	ring := secret.NewRing(time.Unix(0, 0))
+	s, err := Open(t.Context(), path, ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := hold(s)
+	var writes []func(*tx) error
+	for n := range 300 {
+		writes = append(writes, func(tx *tx) error { return jot(tx, n) })
+	}
+	jobs := enqueue(s, writes...)
+	release()
+	closeNotes(t, s)
+	for n, j := range jobs {
+		if err := <-j.result; err != nil {
+			t.Fatalf("write %d: %v", n, err)
+		}
+	}
+	if s, err = Open(t.Context(), path, ring); err != nil {
+		t.Fatal(err)
+	}
+	defer closeNotes(t, s)
+	for n := range writes {
+		if !s.has(t, n) {
+			t.Fatalf("write %d is not there", n)
+		}
+	}
+}

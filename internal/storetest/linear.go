@@ -1,0 +1,243 @@
+package storetest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+)
+
+// Linearizable shows that a store, whatever goes on in it at once, answers as if one thing had been done after the other,
+// each between its call and its answer. Clients sign up, activate, enable, disable, delete and look up a few names, while
+// days pass; every some operations the store is closed and opened again, as a restart does. The history of calls and
+// answers is then searched for an order that explains it; there must be one for each name.
+func Linearizable(t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store, seed uint64, operations int) {
+	const clients, restarts, names = 8, 4, 6
+	b := &bench{T: t, Store: open(t), ctx: t.Context()}
+	b.tenant = b.addTenant("phone.test")
+	h := &history{bench: b, start: time.Now()}
+	for round := range restarts {
+		var all sync.WaitGroup
+		for client := range clients {
+			chance := rand.New(rand.NewPCG(seed, uint64(round*clients+client)))
+			all.Go(func() {
+				for range operations / clients / restarts {
+					h.step(client, chance, fmt.Sprintf("user%d", chance.IntN(names)))
+				}
+			})
+		}
+		all.Wait()
+		b.Store = reopen(t, b.Store)
+	}
+	if t.Failed() {
+		return
+	}
+	switch porcupine.CheckOperationsTimeout(oneName, h.operations, time.Minute) {
+	case porcupine.Ok:
+		t.Logf("%d operations of %d clients over %d restarts, seed %d", len(h.operations), clients, restarts, seed)
+	case porcupine.Illegal:
+		t.Errorf("no order explains the history of seed %d", seed)
+	default:
+		t.Errorf("no order was found in a minute for the history of seed %d", seed)
+	}
+}
+
+// act is what a client does, and call what it does it with.
+type act string
+
+const (
+	create   act = "create"
+	activate act = "activate"
+	enable   act = "enable"
+	disable  act = "disable"
+	remove   act = "delete"
+	look     act = "find"
+)
+
+type call struct {
+	act  act
+	user string
+	at   time.Time
+	uid  account.UID // of the admission, or of the account whose link is opened
+}
+
+// answer is what came of it.
+type answer struct {
+	err              error // as the interface names it, or nil
+	uid              account.UID
+	disabled, active bool
+}
+
+// history is what the clients did so far. All clients have one clock, which jumps.
+type history struct {
+	*bench
+	start time.Time
+	days  atomic.Int64
+
+	mu         sync.Mutex
+	operations []porcupine.Operation
+	admissions []account.Admission
+}
+
+func (h *history) step(client int, chance *rand.Rand, user string) {
+	if chance.IntN(50) == 0 {
+		h.days.Add(int64(chance.IntN(8)))
+	}
+	c := call{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
+	var do func() (account.Account, error)
+	switch n := chance.IntN(10); {
+	case n < 3:
+		ad := h.admission(user, c.at)
+		c.act, c.uid = create, ad.Account.UID
+		h.mu.Lock()
+		h.admissions = append(h.admissions, ad)
+		h.mu.Unlock()
+		do = func() (account.Account, error) { return ad.Account, h.Create(h.ctx, ad, c.at) }
+	case n < 6:
+		ad, ok := h.anyLink(chance)
+		if !ok {
+			return
+		}
+		c.act, c.uid, c.user = activate, ad.Account.UID, ad.Account.User
+		do = func() (account.Account, error) { return h.Activate(h.ctx, h.tenant, ad.Token, c.at) }
+	case n == 6:
+		c.act = enable
+		do = func() (account.Account, error) { return h.Enable(h.ctx, h.tenant, user, c.at) }
+	case n == 7:
+		c.act = disable
+		do = func() (account.Account, error) { return h.Disable(h.ctx, h.tenant, user, c.at) }
+	case n == 8 && chance.IntN(4) == 0:
+		c.act = remove
+		do = func() (account.Account, error) { return account.Account{}, h.Delete(h.ctx, h.tenant, user, c.at) }
+	default:
+		c.act = look
+		do = func() (account.Account, error) { return h.Find(h.ctx, h.tenant, user, c.at) }
+	}
+	called := time.Since(h.start)
+	a, err := do()
+	returned := time.Since(h.start)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil && fault.KindOf(err) == fault.Internal {
+		h.Errorf("%s %s: %v", c.act, c.user, err)
+	}
+	h.operations = append(h.operations, porcupine.Operation{
+		ClientId: client, Input: c, Call: int64(called),
+		Output: answer{named(err), a.UID, a.Disabled, !a.Pending()}, Return: int64(returned),
+	})
+}
+
+// anyLink is an admission whose link somebody opens, a recent one as a rule.
+func (h *history) anyLink(chance *rand.Rand) (account.Admission, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.admissions) == 0 {
+		return account.Admission{}, false
+	}
+	recent := max(0, len(h.admissions)-20)
+	return h.admissions[recent+chance.IntN(len(h.admissions)-recent)], true
+}
+
+// named is an error as the interface has a name for it.
+func named(err error) error {
+	switch {
+	case err == nil || slices.Contains([]error{account.ErrActive, account.ErrExpired, account.ErrHeld}, err):
+		return err
+	case fault.Is(err, fault.NotFound):
+		return errAbsent
+	case fault.Is(err, fault.Conflict):
+		return account.ErrTaken
+	}
+	return err
+}
+
+var errAbsent = fault.New(fault.NotFound, "absent")
+
+// fate is what one name has come to.
+type fate struct {
+	uid          account.UID // zero where nobody has the name
+	expires      time.Time
+	active, held bool
+	closed       bool
+}
+
+func (f fate) live(at time.Time) bool {
+	return f.uid != account.UID{} && !f.closed && (f.active || f.expires.After(at))
+}
+
+// oneName is the truth about one name, one thing after the other.
+var oneName = porcupine.Model{
+	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
+		byUser := make(map[string][]porcupine.Operation)
+		for _, op := range all {
+			user := op.Input.(call).user
+			byUser[user] = append(byUser[user], op)
+		}
+		var parts [][]porcupine.Operation
+		for _, part := range byUser {
+			parts = append(parts, part)
+		}
+		return parts
+	},
+	Init: func() any { return fate{} },
+	Step: func(state, input, output any) (bool, any) {
+		f, c, out := state.(fate), input.(call), output.(answer)
+		want, next := f.after(c)
+		if want != out.err {
+			return false, f
+		}
+		if want == nil && c.act != create && c.act != remove {
+			if out.uid != next.uid || out.active != next.active || out.disabled != (next.held || !next.active) {
+				return false, f
+			}
+		}
+		return true, next
+	},
+}
+
+// after is what a call must be answered, and what the name has come to then.
+func (f fate) after(c call) (error, fate) {
+	if c.act == create {
+		if f.closed || f.live(c.at) {
+			return account.ErrTaken, f
+		}
+		return nil, fate{uid: c.uid, expires: c.at.Add(account.PendingLife)}
+	}
+	if c.act == activate {
+		switch {
+		case f.uid != c.uid || f.closed:
+			return errAbsent, f
+		case f.held:
+			return account.ErrHeld, f
+		case f.active:
+			return account.ErrActive, f
+		case !f.expires.After(c.at):
+			return account.ErrExpired, f
+		}
+		f.active = true
+		return nil, f
+	}
+	if !f.live(c.at) {
+		return errAbsent, f
+	}
+	switch c.act {
+	case enable:
+		f.active, f.held = true, false
+	case disable:
+		f.held = true
+	case remove:
+		if !f.active {
+			return nil, fate{}
+		}
+		f.closed = true
+	}
+	return nil, f
+}
