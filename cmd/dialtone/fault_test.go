@@ -1,0 +1,451 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/internal/config"
+)
+
+// patient is a server that something is done to, and a person who has an account there from before.
+type patient struct {
+	*testing.T
+	*process
+	data, pickup string
+	v            *visitor
+	n            int
+}
+
+const regular = "regular"
+
+func newPatient(t *testing.T, l launch, pickup string) *patient {
+	t.Helper()
+	if pickup == "" {
+		pickup = filepath.Join(l.data, "pickup")
+	} else {
+		l.flags = append(l.flags, "--mail-pickup-dir", pickup)
+	}
+	p := &patient{T: t, process: start(t, l), data: l.data, pickup: pickup}
+	p.v = newVisitor(p.address, "")
+	t.Cleanup(p.v.leave)
+	if a, err := p.v.signup(regular); err != nil || a.Status != 200 {
+		t.Fatal(a, err)
+	}
+	list, err := messagesIn(pickup)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d messages, %v", len(list), err)
+	}
+	if status, page, err := p.v.open(list[0].link); status != 200 || err != nil {
+		t.Fatalf("activation: %d %v\n%s", status, err, page)
+	}
+	return p
+}
+
+// next is a form of somebody new, filled in at an address of their own.
+func (p *patient) next() (*visitor, url.Values) {
+	p.Helper()
+	p.n++
+	v := newVisitor(p.address, "")
+	p.Cleanup(v.leave)
+	form, err := v.form(fmt.Sprintf("person-%d", p.n))
+	if err != nil {
+		p.Fatal(err)
+	}
+	return v, form
+}
+
+// suffer sends a form while the fault lasts, so many times, then ends the fault and sends the very same form again. In
+// between the program does whatever does not need what is broken.
+func (p *patient) suffer(times int, begin, end func()) {
+	p.Helper()
+	before := len(shownAccounts(p, p.data))
+	v, form := p.next()
+	begin()
+	for range times {
+		a, err := v.post(form)
+		if err != nil || a.Status != 500 || a.Error != "server_error" || a.Description == "" {
+			p.Fatalf("while the fault lasts: %v, %v; want 500 server_error\n%s", a, err, p.stderr)
+		}
+		if strings.Contains(a.Description, "/") {
+			p.Errorf("the answer shows the inside: %s", a.Description)
+		}
+	}
+	if _, err := v.captcha(); err != nil {
+		p.Errorf("captcha: %v", err)
+	}
+	if a, err := v.signIn(regular, password(regular)); err != nil || a.Status != 200 {
+		p.Errorf("sign-in: %v, %v", a, err)
+	}
+	end()
+	if list := shownAccounts(p, p.data); len(list) != before {
+		p.Errorf("%d accounts after the fault, %d before", len(list), before)
+	}
+	p.heals(v, form)
+}
+
+// heals sends a form that failed before. Its captcha and its places were not used up: the address has its three signups.
+func (p *patient) heals(v *visitor, form url.Values) {
+	p.Helper()
+	// A server that tries once a second has a moment to find the fault gone.
+	deadline := time.Now().Add(10 * time.Second)
+	a, err := v.post(form)
+	for err == nil && a.Status == 500 && time.Now().Before(deadline) {
+		<-time.After(50 * time.Millisecond)
+		a, err = v.post(form)
+	}
+	if err != nil || a.Status != 200 {
+		p.Fatalf("after the fault: %v, %v; want 200", a, err)
+	}
+	if a, err := v.post(form); err != nil || a.Error != "captcha_failed" {
+		p.Errorf("the same form once more: %v, %v; want captcha_failed", a, err)
+	}
+	user := form.Get("user")
+	for i, want := range []int{200, 200, 429} {
+		if a, err := v.signup(fmt.Sprintf("%s-%d", user, i)); err != nil || a.Status != want {
+			p.Errorf("signup %d from the address: %v, %v; want %d", i+2, a, err, want)
+		}
+	}
+	p.consistent()
+}
+
+// consistent wants one whole message for every account and nothing else in the pickup directory.
+func (p *patient) consistent() {
+	p.Helper()
+	list, err := messagesIn(p.pickup)
+	if err != nil {
+		p.Error(err)
+	}
+	count := make(map[string]int)
+	for _, m := range list {
+		count[m.to]++
+	}
+	accounts := shownAccounts(p, p.data)
+	for _, a := range accounts {
+		if count[a.Email] != 1 {
+			p.Errorf("%s has %d messages", a.User, count[a.Email])
+		}
+	}
+	if len(list) != len(accounts) {
+		p.Errorf("%d messages, %d accounts", len(list), len(accounts))
+	}
+}
+
+func (p *patient) must(err error) {
+	p.Helper()
+	if err != nil {
+		p.Fatal(err)
+	}
+}
+
+func TestPickupDirectoryGone(t *testing.T) {
+	for _, c := range []struct{ name, pickup string }{
+		{"within the data folder", ""},
+		{"elsewhere", filepath.Join(t.TempDir(), "mail")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPatient(t, launch{data: t.TempDir()}, c.pickup)
+			away := filepath.Join(t.TempDir(), "away")
+			p.suffer(3,
+				func() { p.must(os.Rename(p.pickup, away)) },
+				func() {
+					if _, err := os.Stat(p.pickup); !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s is there again by itself (%v)", p.pickup, err)
+					}
+					p.must(os.Rename(away, p.pickup))
+				})
+			p.mustStop(t)
+			p.consistent()
+		})
+	}
+}
+
+// A server whose pickup directory fails at the start comes up: people can sign in. A message that a crash swallowed is
+// written once the directory is back.
+func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
+	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
+	p := newPatient(t, launch{data: data}, mail)
+	v, form := p.next()
+	if a, err := v.post(form); err != nil || a.Status != 200 {
+		t.Fatal(a, err)
+	}
+	p.kill()
+	want, err := messagesIn(mail)
+	if err != nil || len(want) != 2 {
+		t.Fatalf("%d messages, %v", len(want), err)
+	}
+	// What a power cut does to files that were not synced: they are gone. A directory of the message's own name is a
+	// fault that root meets too.
+	names, err := filepath.Glob(filepath.Join(mail, "*.eml"))
+	p.must(err)
+	for _, name := range names {
+		p.must(os.Remove(name))
+		p.must(os.MkdirAll(filepath.Join(name, "in-the-way"), 0o755))
+	}
+	again := start(t, launch{data: data, listen: p.address, flags: []string{"--mail-pickup-dir", mail}})
+	if a, err := v.signIn(regular, password(regular)); err != nil || a.Status != 200 {
+		t.Errorf("sign-in: %v, %v", a, err)
+	}
+	for _, name := range names {
+		p.must(os.RemoveAll(name))
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		got, err := messagesIn(mail)
+		if err == nil && len(got) == 2 {
+			for i := range got {
+				if got[i] != want[i] {
+					t.Errorf("the message is not the same:\n%s\nit was:\n%s", got[i].raw, want[i].raw)
+				}
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the messages do not come back: %d, %v\n%s", len(got), err, again.stderr)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	again.mustStop(t)
+}
+
+// Nobody reads what the server logs, or nobody is there to read it.
+func TestServerOutlivesItsLog(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(t *testing.T, r *os.File)
+	}{
+		{"the pipe is full and unread", func(t *testing.T, r *os.File) {
+			// The smallest pipe that the kernel gives is full after some twenty lines.
+			if _, err := unix.FcntlInt(r.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"the reader is gone", func(t *testing.T, r *os.File) { r.Close() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			c.prepare(t, r)
+			data := t.TempDir()
+			p := start(t, launch{data: data, stderr: w})
+			w.Close()
+			v := newVisitor(p.address, "")
+			v.http.Timeout = 5 * time.Second
+			for i := range 100 { // each leaves a line of its own in the log
+				a, err := v.signup("Not-A-Name")
+				if err != nil || a.Status != 400 {
+					t.Fatalf("signup %d: %v, %v", i, a, err)
+				}
+			}
+			good := newVisitor(p.address, "")
+			good.http.Timeout = 5 * time.Second
+			if a, err := good.signup(regular); err != nil || a.Status != 200 {
+				t.Fatalf("signup: %v, %v", a, err)
+			}
+			if status, err := p.stop(); err != nil || status != 0 {
+				t.Errorf("the end: %d, %v", status, err)
+			}
+			if n := len(shownAccounts(t, data)); n != 1 {
+				t.Errorf("%d accounts", n)
+			}
+		})
+	}
+}
+
+// inNamespace says that this process has mounts of its own.
+const inNamespace = "DIALTONE_TEST_NAMESPACE"
+
+// noMounts is the status of a process that may make no mounts.
+const noMounts = 77
+
+// Disks that are full or read-only are made of tmpfs, in a mount namespace that ends with the test: as an ordinary user
+// in a user namespace, or else as root. Nothing is mounted where another process sees it.
+func TestBrokenDisks(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		ownNamespace(t)
+		return
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(noMounts)
+	}
+	t.Run("pickup directory full", func(t *testing.T) { testFull(t, "size=256k", 1<<20, "pickup") })
+	t.Run("pickup directory without inodes", func(t *testing.T) { testFull(t, "size=1m,nr_inodes=30", 0, "pickup") })
+	t.Run("data folder full", func(t *testing.T) { testFull(t, "size=8m", 1<<20, "data") })
+	t.Run("pickup directory read-only", testReadOnly)
+	t.Run("data folder read-only at the start", testReadOnlyStart)
+}
+
+// ownNamespace runs the test again in a process with mounts of its own.
+func ownNamespace(t *testing.T) {
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var why []string
+	for _, attr := range []*syscall.SysProcAttr{
+		{
+			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		},
+		{Cloneflags: syscall.CLONE_NEWNS},
+	} {
+		cmd := exec.Command(path, "-test.run=^TestBrokenDisks$", "-test.v", "-test.timeout=90s")
+		cmd.Env = append(os.Environ(), inNamespace+"=1", "DIALTONE_TEST_BINARY="+binary(t))
+		cmd.SysProcAttr = attr
+		out, err := cmd.CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); err == nil || ok && exit.ExitCode() != noMounts {
+			t.Logf("%s", out)
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		why = append(why, fmt.Sprint(err, " ", strings.TrimSpace(string(out))))
+	}
+	t.Skipf("this machine lets the test make mounts of its own neither in a user namespace nor as root: %s. "+
+		"Allow user namespaces (sysctl kernel.unprivileged_userns_clone, or kernel.apparmor_restrict_unprivileged_userns) or run it as root.",
+		strings.Join(why, "; "))
+}
+
+func mount(t *testing.T, options string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// testFull fills the disk that holds the pickup directory or the data folder with files of a size.
+func testFull(t *testing.T, options string, size int, what string) {
+	disk := mount(t, options)
+	data, pickup := t.TempDir(), filepath.Join(disk, "mail")
+	if what == "data" {
+		data, pickup = filepath.Join(disk, "data"), filepath.Join(t.TempDir(), "mail")
+	}
+	p := newPatient(t, launch{data: data}, pickup)
+	filler := filepath.Join(disk, "filler")
+	times := 3
+	if what == "data" {
+		times = 1 // then the store may find room by tidying up its journal, and rightly answer 200
+	}
+	p.suffer(times,
+		func() { p.fill(filler, size) },
+		func() { p.must(os.RemoveAll(filler)) })
+	p.mustStop(t)
+	p.consistent()
+	if err := p.checkLog(); err != nil {
+		t.Error(err)
+	}
+}
+
+// fill takes what is left of a small disk: every byte, or with a size of 0 every inode.
+func (p *patient) fill(dir string, size int) {
+	p.Helper()
+	for range 10_000 {
+		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			p.n++
+			err = os.WriteFile(filepath.Join(dir, fmt.Sprint("filler-", p.n)), make([]byte, size), 0o644)
+		}
+		switch {
+		case err == nil:
+		case !errors.Is(err, syscall.ENOSPC):
+			p.Fatal(err)
+		case size <= 1:
+			return
+		default:
+			size /= 4
+		}
+	}
+	p.Fatal("the disk does not get full")
+}
+
+func testReadOnly(t *testing.T) {
+	disk := mount(t, "size=1m")
+	p := newPatient(t, launch{data: t.TempDir()}, filepath.Join(disk, "mail"))
+	p.suffer(3,
+		func() { p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m")) },
+		func() { p.must(unix.Mount("", disk, "", unix.MS_REMOUNT, "size=1m")) })
+	p.mustStop(t)
+	p.consistent()
+}
+
+// A disk cannot become read-only under a server that holds its store open for writing: the kernel says EBUSY. At a start
+// it can be, and the server says so.
+func testReadOnlyStart(t *testing.T) {
+	disk := mount(t, "size=8m")
+	data := filepath.Join(disk, "data")
+	p := newPatient(t, launch{data: data}, filepath.Join(t.TempDir(), "mail"))
+	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("read-only under a running server: %v, want EBUSY", err)
+	}
+	p.mustStop(t)
+	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"))
+	cmd := exec.Command(binary(t), "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--mail-pickup-dir", p.pickup)
+	cmd.Env = []string{}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "dialtone.db: ") {
+		t.Errorf("start: %v\n%s", err, out)
+	}
+	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT, "size=8m"))
+	p.process = start(t, launch{data: data, flags: []string{"--mail-pickup-dir", p.pickup}})
+	p.v = newVisitor(p.address, "")
+	v, form := p.next()
+	p.heals(v, form)
+}
+
+// A reader of the log that stands still and then goes on finds how much it has missed.
+func TestLogTellsWhatItDropped(t *testing.T) {
+	r, w := io.Pipe()
+	p := &program{stderr: w}
+	log, flush := p.serverLog(config.Log{Level: slog.LevelInfo, Format: config.LogJSON})
+	const more = 100
+	for i := range logWaiting + 1 + more { // one is with the reader, who has not taken it
+		log.Info("line", "n", i)
+	}
+	go func() {
+		flush()
+		w.Close()
+	}()
+	var got, dropped int64
+	for in := json.NewDecoder(r); ; {
+		var line struct {
+			Msg   string
+			Lines int64
+		}
+		if err := in.Decode(&line); err != nil {
+			break
+		}
+		if line.Msg == "line" {
+			got++
+		}
+		dropped += line.Lines
+	}
+	if sum := got + dropped; dropped < more || sum != logWaiting+1+more {
+		t.Errorf("%d lines came and %d were dropped, which is %d of %d", got, dropped, sum, logWaiting+1+more)
+	}
+}

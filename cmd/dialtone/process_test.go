@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The time that the operators' manual gives: to start, and to end after SIGTERM.
+const (
+	startWithin = 20 * time.Second
+	stopWithin  = 10 * time.Second
+)
+
+// built is the program as it is shipped, made once for all tests of a run.
+var built struct {
+	once sync.Once
+	dir  string
+	path string
+	err  error
+}
+
+// binary is the path of the program.
+func binary(t testing.TB) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.path = os.Getenv("DIALTONE_TEST_BINARY"); built.path != "" {
+			return
+		}
+		if built.dir, built.err = os.MkdirTemp("", "dialtone-built-"); built.err != nil {
+			return
+		}
+		built.path = filepath.Join(built.dir, "dialtone")
+		out, err := exec.Command("go", "build", "-o", built.path, ".").CombinedOutput()
+		if err != nil {
+			built.err = fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// process is a server that runs in a process of its own.
+type process struct {
+	cmd *exec.Cmd
+	// address is where it listens, base how people reach its first tenant.
+	address, base string
+	stdout        *lines
+	stderr        *lines
+	ended         chan struct{}
+}
+
+// launch says how a server is started. Its environment has what env says and nothing else.
+type launch struct {
+	data   string
+	listen string // 127.0.0.1:0 where empty
+	flags  []string
+	env    []string
+	stderr *os.File // collected in the process's stderr where nil
+}
+
+// start runs the built server and waits until it answers.
+func start(t testing.TB, l launch) *process {
+	t.Helper()
+	listen := l.listen
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	cmd := exec.Command(binary(t), append([]string{"serve", "--data", l.data, "--listen", listen, "--ops-listen", "127.0.0.1:0"}, l.flags...)...)
+	cmd.Env = append([]string{"TZ=Pacific/Auckland"}, l.env...)
+	p, err := launched(cmd, l.stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	return p
+}
+
+// launched starts a server and waits until it answers.
+func launched(cmd *exec.Cmd, stderr *os.File) (*process, error) {
+	p := &process{cmd: cmd, stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	readers := new(sync.WaitGroup)
+	if stderr != nil {
+		cmd.Stderr = stderr
+	} else {
+		pipe, err := cmd.StderrPipe()
+		if err != nil {
+			return nil, err
+		}
+		readers.Go(func() { p.stderr.read(pipe) })
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	readers.Go(func() { p.stdout.read(stdout) })
+	go func() {
+		readers.Wait() // os/exec wants all to be read before Wait
+		cmd.Wait()
+		close(p.ended)
+	}()
+	deadline := time.Now().Add(startWithin)
+	err = p.answers(deadline)
+	if err != nil {
+		p.kill()
+		return nil, fmt.Errorf("the server does not answer: %w\n%s%s", err, p.stdout, p.stderr)
+	}
+	return p, nil
+}
+
+// answers waits until the server has said where it listens and answers there.
+func (p *process) answers(deadline time.Time) error {
+	line, err := p.stdout.find("Dialtone listens on ", p.ended, deadline)
+	if err != nil {
+		return err
+	}
+	if _, err := p.stdout.find("  pickup ", p.ended, deadline); err != nil { // the last line that says where to go
+		return err
+	}
+	p.address = strings.TrimPrefix(line, "Dialtone listens on ")
+	_, port, err := net.SplitHostPort(p.address)
+	if err != nil {
+		return err
+	}
+	p.base = "http://localhost:" + port
+	for {
+		v := newVisitor(p.address, "")
+		_, err := v.captcha()
+		v.leave()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-p.ended:
+			return fmt.Errorf("it ended with status %d", p.cmd.ProcessState.ExitCode())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// kill ends the server at once.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// stop asks the server to end, and gives the status it ended with.
+func (p *process) stop() (int, error) {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return -1, err
+	}
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.ExitCode(), nil
+	case <-time.After(stopWithin):
+		p.kill()
+		return -1, fmt.Errorf("the server did not end within %v of SIGTERM\n%s", stopWithin, p.stderr)
+	}
+}
+
+// mustStop is stop for a server that is to end well.
+func (p *process) mustStop(t testing.TB) {
+	t.Helper()
+	status, err := p.stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status != 0 {
+		t.Fatalf("exit status %d after SIGTERM, want 0\n%s", status, p.stderr)
+	}
+}
+
+// checkLog wants every whole line of the log to be a JSON object with a time in UTC, a level and a text.
+func (p *process) checkLog() error {
+	for _, line := range p.stderr.whole() {
+		var entry struct {
+			Time  time.Time
+			Level string
+			Msg   string
+		}
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			return fmt.Errorf("a log line is not JSON: %w\n%s", err, line)
+		}
+		if entry.Time.IsZero() || entry.Time.Location() != time.UTC || entry.Level == "" || entry.Msg == "" {
+			return fmt.Errorf("a log line lacks its time in UTC, its level or its text:\n%s", line)
+		}
+	}
+	return nil
+}
+
+// lines is what a process wrote to a pipe.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+	more chan struct{} // closed and replaced with every line
+}
+
+func newLines() *lines { return &lines{more: make(chan struct{})} }
+
+func (l *lines) read(from io.Reader) {
+	r := bufio.NewReader(from)
+	for {
+		line, err := r.ReadString('\n')
+		l.mu.Lock()
+		l.text.WriteString(line)
+		close(l.more)
+		l.more = make(chan struct{})
+		l.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// whole are the lines that have their end.
+func (l *lines) whole() []string {
+	list := strings.Split(l.String(), "\n")
+	return list[:len(list)-1]
+}
+
+func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
+
+// find waits for a line that begins so.
+func (l *lines) find(beginning string, ended <-chan struct{}, deadline time.Time) (string, error) {
+	for over := false; ; {
+		l.mu.Lock()
+		more := l.more
+		l.mu.Unlock()
+		for _, line := range l.whole() {
+			if strings.HasPrefix(line, beginning) {
+				return line, nil
+			}
+		}
+		if over {
+			return "", fmt.Errorf("no line begins with %q", beginning)
+		}
+		select {
+		case <-more:
+		case <-ended:
+			over = true
+		case <-time.After(time.Until(deadline)):
+			over = true
+		}
+	}
+}
+
+// shownAccounts is what `dialtone account list --json` prints.
+func shownAccounts(t testing.TB, data string) []shown {
+	t.Helper()
+	cmd := exec.Command(binary(t), "account", "list", "--tenant", "localhost", "--json", "--data", data)
+	cmd.Env = []string{}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("account list: %v\n%s", err, out)
+	}
+	var list []shown
+	if err := json.Unmarshal(out, &list); err != nil {
+		t.Fatalf("account list: %v\n%s", err, out)
+	}
+	return list
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"dialtone/internal/config"
+)
+
+// suite is all tests, with what they made outside their own folders.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	status := s.M.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	return status
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(suite{m}, map[string]func(){"dialtone": main})
+}
+
+// The scripts in testdata/script are the program as its users run it. Besides the commands of testscript they know:
+//
+//	serve NAME [flag…]         start a server and wait until it answers; its base URL is then $NAME
+//	terminate NAME             send SIGTERM and want exit status 0 within 10 s and a log of JSON lines, which goes to NAME.log
+//	exits STATUS command…      run a command and want that exit status
+//	eventually TEXT command…   run a command again and again, for at most 5 s, until its output has the text
+//	signup URL USER            sign somebody up from a fresh address, with the password "the pass phrase of USER"
+//	activate URL DIR USER      open the link of the message to USER in a pickup directory; with ! both are to be refused
+//	mode MODE file…            want the permissions of files
+//	closed DIR                 want no file below a folder to be open to other users of the machine
+//	members NAME…              want the output to be JSON objects, or a list of them, with exactly these members
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
+		Setup: func(e *testscript.Env) error {
+			e.Values[serversKey{}] = servers{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": cmdServe, "terminate": cmdTerminate, "exits": cmdExits, "eventually": cmdEventually,
+			"signup": cmdSignup, "activate": cmdActivate, "mode": cmdMode, "closed": cmdClosed, "members": cmdMembers,
+		},
+	})
+}
+
+// servers are those of one script, by name.
+type servers map[string]*process
+
+type serversKey struct{}
+
+func serversOf(ts *testscript.TestScript) servers { return ts.Value(serversKey{}).(servers) }
+
+func wants(ts *testscript.TestScript, neg bool, ok bool, usage string) {
+	if neg || !ok {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) >= 1, "serve NAME [flag…]")
+	flags := args[1:]
+	if !slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, "--listen") }) && ts.Getenv("DIALTONE_LISTEN") == "" {
+		flags = append(flags, "--listen=127.0.0.1:0")
+	}
+	if !slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, "--ops-listen") }) {
+		flags = append(flags, "--ops-listen=127.0.0.1:0")
+	}
+	cmd := exec.Command("dialtone", append([]string{"serve"}, flags...)...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "DIALTONE_CONFIG", "DIALTONE_DATA", "DIALTONE_LISTEN", "DIALTONE_DEV", "DIALTONE_LOG_LEVEL"} {
+		if value := ts.Getenv(name); value != "" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	p, err := launched(cmd, nil)
+	ts.Check(err)
+	ts.Defer(p.kill)
+	serversOf(ts)[args[0]] = p
+	ts.Setenv(args[0], p.base)
+	fmt.Fprint(ts.Stdout(), p.stdout)
+}
+
+func cmdTerminate(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) == 1 && serversOf(ts)[args[0]] != nil, "terminate NAME")
+	p := serversOf(ts)[args[0]]
+	status, err := p.stop()
+	ts.Check(err)
+	if status != 0 {
+		ts.Fatalf("exit status %d after SIGTERM\n%s", status, p.stderr)
+	}
+	ts.Check(p.checkLog())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".log"), []byte(p.stderr.String()), 0o644))
+}
+
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) >= 2, "exits STATUS command…")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	status := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		status = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if status != want {
+		ts.Fatalf("exit status %d, want %d", status, want)
+	}
+}
+
+func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) >= 2, "eventually TEXT command…")
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("it does not come: %v", err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// visit is a visitor of a server of the script.
+func visit(ts *testscript.TestScript, base string) *visitor {
+	for _, p := range serversOf(ts) {
+		if p.base == base {
+			return newVisitor(p.address, "")
+		}
+	}
+	ts.Fatalf("no server has the base URL %s", base)
+	return nil
+}
+
+func cmdSignup(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, false, len(args) == 2, "signup URL USER")
+	v := visit(ts, args[0])
+	defer v.leave()
+	a, err := v.signup(args[1])
+	ts.Check(err)
+	if (a.Status != 200) != neg {
+		ts.Fatalf("signup: %s", a)
+	}
+}
+
+func cmdActivate(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, false, len(args) == 3, "activate URL DIR USER")
+	v := visit(ts, args[0])
+	defer v.leave()
+	list, err := messagesIn(ts.MkAbs(args[1]))
+	ts.Check(err)
+	i := slices.IndexFunc(list, func(m message) bool { return m.to == email(args[2]) })
+	if i < 0 {
+		ts.Fatalf("there is no message to %s", email(args[2]))
+	}
+	status, page, err := v.open(list[i].link)
+	ts.Check(err)
+	if (status != 200) != neg {
+		ts.Fatalf("activation: %d\n%s", status, page)
+	}
+}
+
+func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) >= 2, "mode MODE file…")
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	for _, name := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(name))
+		ts.Check(err)
+		if got := info.Mode().Perm(); got != os.FileMode(want) {
+			ts.Fatalf("%s has mode %#o, want %#o", name, got, want)
+		}
+	}
+}
+
+func cmdClosed(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) == 1, "closed DIR")
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm()&0o007 != 0 {
+			err = fmt.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	}))
+}
+
+func cmdMembers(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, len(args) >= 1, "members NAME…")
+	text := ts.ReadFile("stdout")
+	var list []map[string]any
+	if json.Unmarshal([]byte(text), &list) != nil {
+		list = make([]map[string]any, 1)
+		ts.Check(json.Unmarshal([]byte(text), &list[0]))
+	}
+	slices.Sort(args)
+	for _, o := range list {
+		if got := slices.Sorted(maps.Keys(o)); !slices.Equal(got, args) {
+			ts.Fatalf("members %q, want %q", got, args)
+		}
+	}
+	if len(list) == 0 {
+		ts.Fatalf("an empty list has no members to look at")
+	}
+}
+
+// example is for each key a value other than its default.
+var example = map[string]string{
+	"data":                                   "elsewhere",
+	"listen":                                 "127.0.0.1:4711",
+	"dev":                                    "true",
+	"mail.pickup_dir":                        "mail",
+	"http.trusted_proxies":                   "192.0.2.1,2001:db8::/32",
+	"http.max_connections":                   "17",
+	"http.max_connections_per_address":       "7",
+	"ops.listen":                             "127.0.0.1:4712",
+	"log.level":                              "debug",
+	"log.format":                             "text",
+	"limits.signups_per_address_all_tenants": "5",
+}
+
+// Every key of the configuration is a flag of serve, and what the flag says is what the server gets.
+func TestServeHasAFlagForEveryKey(t *testing.T) {
+	standard, err := config.Load("", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := 0
+	for _, k := range config.Keys() {
+		t.Run(k.Name, func(t *testing.T) {
+			value, ok := example[k.Name]
+			if !ok {
+				t.Fatalf("%s is a new key: give it an example in this test", k.Name)
+			}
+			want, err := config.Load("", nil, map[string]string{k.Name: value})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(want) == fmt.Sprint(standard) {
+				t.Fatalf("the example %q is the default", value)
+			}
+			p := parse(t, "serve", k.Flag+"="+value)
+			got, err := p.settings(p.line.Serve.flags())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", want) {
+				t.Errorf("%s=%s gives\n%+v, want\n%+v", k.Flag, value, got, want)
+			}
+		})
+		flags++
+	}
+	var named []string
+	for _, f := range parse(t, "serve").serveFlags(t) {
+		named = append(named, f.Name)
+	}
+	if len(named) != flags-1 { // --data stands before the command
+		t.Errorf("serve has the flags %q for %d keys", named, flags)
+	}
+}
+
+// grammar is the parser of the command line, as run makes it.
+func grammar(t *testing.T, line *commandLine) *kong.Kong {
+	t.Helper()
+	parser, err := kong.New(line, kong.Name("dialtone"), kong.Exit(func(int) { t.Error("the parser ends the program") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parser
+}
+
+func parse(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{line: &commandLine{}}
+	if _, err := grammar(t, p.line).Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *program) serveFlags(t *testing.T) []*kong.Flag {
+	for _, n := range grammar(t, &commandLine{}).Model.Children {
+		if n.Name == "serve" {
+			return n.Flags
+		}
+	}
+	t.Fatal("there is no command serve")
+	return nil
+}
+
+// What stands on a command line, every user of the machine can read. So no flag and no argument takes a secret, and
+// whoever adds one has to think about it here.
+func TestNoSecretOnTheCommandLine(t *testing.T) {
+	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
+	harmless := []string{
+		"account/user", "account/role", "account/tenant", "account/json", "tenant/host", "tenant/json", "tenant/realm", "tenant/public-url",
+		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/origin", "tenant/reserve",
+		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
+		"verify/json", "backup/to", "backup/file",
+	}
+	for _, k := range config.Keys() {
+		harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag, "--"))
+	}
+	look := func(where, name, help string) {
+		if !slices.Contains(harmless, where+"/"+name) {
+			t.Errorf("dialtone %s takes %s (%s), which nobody has looked at", where, name, help)
+		}
+		if secret.MatchString(name) {
+			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
+		}
+	}
+	var walk func(n *kong.Node, where string)
+	walk = func(n *kong.Node, where string) {
+		for _, f := range n.Flags {
+			look(where, f.Name, f.Help)
+		}
+		for _, a := range n.Positional {
+			look(where, a.Name, a.Help)
+		}
+		for _, c := range n.Children {
+			below := where
+			if below == "" {
+				below = c.Name
+			}
+			walk(c, below)
+		}
+	}
+	walk(grammar(t, &commandLine{}).Model.Node, "")
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/mail"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// visitor is a client written from the published contract, with an address of its own: all of 127.0.0.0/8 is this
+// machine, so no limit needs to be switched off.
+type visitor struct {
+	address string // of the server
+	host    string
+	http    *http.Client
+	// began says that the first byte of an answer has come.
+	began atomic.Bool
+}
+
+// visitors counts the addresses given out.
+var visitors atomic.Uint32
+
+// nextAddress is a loopback address that no other visitor of this run has.
+func nextAddress() string {
+	n := visitors.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d", 16+n>>16&0x3f, n>>8&0xff, n&0xff)
+}
+
+// newVisitor visits the server from an address, or from a new one where from is empty.
+func newVisitor(address, from string) *visitor {
+	if from == "" {
+		from = nextAddress()
+	}
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	_, port, _ := net.SplitHostPort(address)
+	return &visitor{
+		address: address,
+		host:    "localhost:" + port,
+		http: &http.Client{
+			Timeout: 30 * time.Second,
+			Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "tcp", address)
+			}},
+		},
+	}
+}
+
+// hurried makes every request of the visitor on a connection of its own.
+func (v *visitor) hurried() *visitor {
+	v.http.Transport.(*http.Transport).DisableKeepAlives = true
+	return v
+}
+
+func (v *visitor) leave() { v.http.CloseIdleConnections() }
+
+// answer is any of the contract's JSON answers.
+type answer struct {
+	Status      int    `json:"-"`
+	RetryAfter  string `json:"-"`
+	OK          bool   `json:"ok"`
+	User        string `json:"user"`
+	Role        string `json:"role"`
+	Question    string `json:"question"`
+	Token       string `json:"token"`
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Error, a.Description) }
+
+func (v *visitor) send(method, path string, form url.Values, authorization string) (*http.Response, []byte, error) {
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	r, err := http.NewRequest(method, "http://"+v.host+path, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
+	v.began.Store(false)
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotFirstResponseByte: func() { v.began.Store(true) },
+	}))
+	resp, err := v.http.Do(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, text, err
+}
+
+func (v *visitor) ask(method, path string, form url.Values, authorization string) (answer, *http.Response, error) {
+	resp, text, err := v.send(method, path, form, authorization)
+	if err != nil {
+		return answer{}, nil, err
+	}
+	a := answer{Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After")}
+	if err := json.Unmarshal(text, &a); err != nil {
+		return a, resp, fmt.Errorf("%s %s: %d, not JSON: %q", method, path, resp.StatusCode, text)
+	}
+	return a, resp, nil
+}
+
+func (v *visitor) captcha() (answer, error) {
+	a, _, err := v.ask("GET", "/captcha.ashx", nil, "")
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("captcha: %s", a)
+	}
+	return a, err
+}
+
+// form is a good signup of a user, with a fresh captcha. The password is password(user), the address email(user).
+func (v *visitor) form(user string) (url.Values, error) {
+	q, err := v.captcha()
+	if err != nil {
+		return nil, err
+	}
+	var x, y int
+	if _, err := fmt.Sscanf(q.Question, "%d + %d", &x, &y); err != nil {
+		return nil, fmt.Errorf("question %q: %w", q.Question, err)
+	}
+	return url.Values{
+		"user": {user}, "name": {"Someone of " + user}, "email": {email(user)}, "ha1": {ha1(user)},
+		"captcha_token": {q.Token}, "captcha_answer": {fmt.Sprint(x + y)},
+	}, nil
+}
+
+func (v *visitor) post(form url.Values) (answer, error) {
+	a, _, err := v.ask("POST", "/signup.ashx", form, "")
+	return a, err
+}
+
+// signup is form and post.
+func (v *visitor) signup(user string) (answer, error) {
+	form, err := v.form(user)
+	if err != nil {
+		return answer{}, err
+	}
+	return v.post(form)
+}
+
+const realm = "localhost"
+
+func email(user string) string    { return user + "@example.test" }
+func password(user string) string { return "the pass phrase of " + user }
+func ha1(user string) string      { return digestOf(user, realm, password(user)) }
+
+func digestOf(parts ...string) string {
+	sum := md5.Sum([]byte(strings.Join(parts, ":")))
+	return hex.EncodeToString(sum[:])
+}
+
+var nonce = regexp.MustCompile(`\bnonce="([^"]*)"`)
+
+// signIn is RFC 7616 §3.4 with qop=auth and MD5.
+func (v *visitor) signIn(user, password string) (answer, error) {
+	const path = "/signin.ashx"
+	first, resp, err := v.ask("GET", path, nil, "")
+	if err != nil {
+		return first, err
+	}
+	m := nonce.FindStringSubmatch(resp.Header.Get("WWW-Authenticate"))
+	if first.Status != http.StatusUnauthorized || m == nil {
+		return first, fmt.Errorf("sign-in does not ask: %s", first)
+	}
+	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth", digestOf("GET", path))
+	a, _, err := v.ask("GET", path, nil, fmt.Sprintf(
+		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
+		user, realm, m[1], path, response))
+	return a, err
+}
+
+// open follows a link of a message.
+func (v *visitor) open(link string) (status int, page string, err error) {
+	u, err := url.Parse(link)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, text, err := v.send("GET", u.RequestURI(), nil, "")
+	if err != nil {
+		return 0, "", err
+	}
+	return resp.StatusCode, string(text), nil
+}
+
+// message is a message in the pickup directory as a mail server understands it.
+type message struct {
+	id, to, link, token string
+	raw                 string
+}
+
+// The headers of every message, each once.
+var messageHeaders = []string{
+	"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type", "Content-Transfer-Encoding",
+	"Auto-Submitted", "X-Auto-Response-Suppress",
+}
+
+var activationLink = regexp.MustCompile(`(?m)^https?://\S+/activate\.ashx\?token=([A-Za-z0-9_-]{43})\r$`)
+
+// parseMessage reads a message and wants it whole: every header, one link, and the last line.
+func parseMessage(raw string) (m message, err error) {
+	parsed, err := mail.ReadMessage(strings.NewReader(raw))
+	if err != nil {
+		return m, err
+	}
+	for _, name := range messageHeaders {
+		if n := len(parsed.Header[name]); n != 1 || parsed.Header.Get(name) == "" {
+			return m, fmt.Errorf("the header %s is there %d times", name, n)
+		}
+	}
+	if len(parsed.Header) != len(messageHeaders) {
+		return m, fmt.Errorf("there are other headers: %v", parsed.Header)
+	}
+	if _, err := parsed.Header.Date(); err != nil {
+		return m, err
+	}
+	body, err := io.ReadAll(parsed.Body)
+	if err != nil {
+		return m, err
+	}
+	links := activationLink.FindAllStringSubmatch(string(body), -1)
+	if len(links) != 1 {
+		return m, fmt.Errorf("there are %d links", len(links))
+	}
+	if !strings.HasSuffix(string(body), "it is removed on that day.\r\n") {
+		return m, fmt.Errorf("the text breaks off: %q", body)
+	}
+	return message{
+		id: parsed.Header.Get("Message-Id"), to: parsed.Header.Get("To"),
+		link: strings.TrimSuffix(links[0][0], "\r"), token: links[0][1], raw: raw,
+	}, nil
+}
+
+// messagesIn reads a pickup directory, and wants nothing but whole messages in it, each under the name that its
+// Message-ID says.
+func messagesIn(dir string) ([]message, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []message
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".eml")
+		if !ok {
+			return nil, fmt.Errorf("%s is left in the pickup directory", e.Name())
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		m, err := parseMessage(string(raw))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		if !strings.HasPrefix(m.id, "<"+id+"@") {
+			return nil, fmt.Errorf("%s has the Message-ID %s", e.Name(), m.id)
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
