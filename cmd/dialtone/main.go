@@ -91,8 +91,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // report tells of an error, one line a fault, and gives the exit status that it deserves.
 func (p *program) report(err error) int {
 	fmt.Fprintln(p.stderr, "dialtone:", err)
-	if _, ok := errors.AsType[config.Faults](err); ok || errors.Is(err, sqlstore.ErrSealKey) || errors.Is(err, errKeys) || errors.Is(err, secret.ErrNoFile) {
+	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
+	}
+	for _, e := range []error{errKeys, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged} {
+		if errors.Is(err, e) {
+			return exitConfig
+		}
 	}
 	return exitFailed
 }

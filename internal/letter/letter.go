@@ -92,7 +92,7 @@ func (l Letter) Bytes() ([]byte, error) {
 	header("Date", l.Date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
 	from := l.From
 	if l.FromName != "" {
-		from = (&mail.Address{Name: l.FromName, Address: l.From}).String()
+		from = foldable((&mail.Address{Name: l.FromName, Address: l.From}).String())
 	}
 	header("From", from)
 	header("To", l.To)
@@ -124,7 +124,7 @@ func (l Letter) Bytes() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// foldable puts each encoded word of a long subject on a line of its own (RFC 2047 §2).
+// foldable puts each encoded word of a long header on a line of its own (RFC 2047 §2).
 func foldable(encoded string) string { return strings.ReplaceAll(encoded, "?= =?", "?=\r\n =?") }
 
 // sevenBit reports whether the text can be sent as it is (RFC 5322 §2.1.1, RFC 2045 §2.7).

@@ -174,7 +174,7 @@ func note(tx *tx, nonce [16]byte, expires time.Time) error {
 // Undo implements account.Store.
 func (s *Store) Undo(ctx context.Context, a account.Admission, now time.Time) error {
 	return s.write(func(tx *tx) error {
-		// An account that somebody enabled meanwhile has an owner; its message will be written by a later Tend.
+		// An account that somebody enabled meanwhile has an owner; its message is written at the next start.
 		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL`, a.Account.UID[:])
 		if err != nil || n == 0 {
 			return err

@@ -89,8 +89,9 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	return s, nil
 }
 
-// errLost is a database of which a part alone is left, or nothing. SQLite would take some of these for whole or for new.
-var errLost = errors.New("the database has lost content; restore it from a backup, or, to begin without any accounts, move it and its -wal file away")
+// ErrDamaged is returned by Open for a database of which a part alone is left, or nothing, and for a file that is none.
+// SQLite would take some of these for whole or for new.
+var ErrDamaged = errors.New("the database is damaged or has lost content; restore it from a backup, or, to begin without any accounts, move it and its -wal file away")
 
 // makeWhole makes a database with its schema where there is none. It is made beside its place and linked to it when it is
 // whole and durable: so whatever has the name was a database once, and an empty file is one that lost its content. The
@@ -100,7 +101,7 @@ func makeWhole(ctx context.Context, path string) (err error) {
 		return err
 	}
 	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
-		return errLost
+		return ErrDamaged
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.db")
 	if err != nil {
@@ -151,7 +152,7 @@ func checkWhole(path string) error {
 	}
 	var header [100]byte // https://www.sqlite.org/fileformat2.html#the_database_header
 	if _, err := io.ReadFull(f, header[:]); err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errLost
+		return ErrDamaged
 	} else if err != nil {
 		return err
 	}
@@ -160,10 +161,12 @@ func checkWhole(path string) error {
 		page = 1 << 16
 	}
 	if string(header[:16]) != "SQLite format 3\x00" || page == 0 {
-		return errors.New("the file is no SQLite database")
+		return ErrDamaged
 	}
-	if info.Size()%page != 0 {
-		return errLost
+	// A power cut may leave half a page behind while pages move from the journal. All of them are in the journal then.
+	journal, err := os.Stat(path + "-wal")
+	if info.Size()%page != 0 && (err != nil || journal.Size() == 0) {
+		return ErrDamaged
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ var errOverloaded = &fault.Error{
 
 // writer is the one goroutine that writes.
 type writer struct {
+	mu     sync.RWMutex // guards closed, and the queue against being closed under a send
+	closed bool
+
 	queue chan *job
 	done  chan struct{}
 	db    *sql.DB
@@ -60,10 +64,8 @@ func startWriter(db *sql.DB, conn *sql.Conn) *writer {
 // wrote before stays, and write returns the fault. Any other error undoes it.
 func (s *Store) write(do func(*tx) error) error {
 	j := &job{do: do, result: make(chan error, 1)}
-	select {
-	case s.writer.queue <- j:
-	default:
-		return errOverloaded
+	if err := s.writer.accept(j); err != nil {
+		return err
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -78,8 +80,27 @@ func (s *Store) write(do func(*tx) error) error {
 	return <-j.result
 }
 
+var errClosed = errors.New("the store is closed")
+
+func (w *writer) accept(j *job) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return errClosed
+	}
+	select {
+	case w.queue <- j:
+		return nil
+	default:
+		return errOverloaded
+	}
+}
+
 func (w *writer) stop() error {
+	w.mu.Lock()
+	w.closed = true
 	close(w.queue)
+	w.mu.Unlock()
 	<-w.done
 	return w.tx.close()
 }
@@ -151,10 +172,49 @@ func (w *writer) try(group []*job) (broken int, err error) {
 	}
 	if _, err := w.tx.conn.ExecContext(ctx, "COMMIT"); err != nil {
 		w.rollback(ctx)
+		w.bury(ctx)
 		w.unsound = err
 		return -1, err
 	}
 	return 0, nil
+}
+
+// bury writes over what a failed commit left in the journal. Where its sync alone failed it lies there whole: this process
+// knows that it does not count, but the next one to open the database would take it for committed. A sync would fail
+// again, so there is none; against a power cut nothing helps then, but against the end of this process it does. Should
+// writing fail as well, there is nothing whole to be found.
+func (w *writer) bury(ctx context.Context) {
+	exec := func(query string) error {
+		_, err := w.tx.conn.ExecContext(ctx, query)
+		return err
+	}
+	// Nothing may be moved to the database file without a sync.
+	err := errors.Join(exec("PRAGMA wal_autocheckpoint=0"), exec("PRAGMA synchronous=OFF"))
+	if err == nil {
+		err = exec("BEGIN IMMEDIATE")
+	}
+	if err == nil {
+		if err = touch(w.tx); err == nil {
+			err = exec("COMMIT")
+		}
+		if err != nil {
+			w.rollback(ctx)
+		}
+	}
+	exec("PRAGMA synchronous=FULL") // for when the store is closed, which moves and syncs once more
+}
+
+// touch makes a transaction that writes and changes nothing. An UPDATE to the same values would not even write.
+func touch(tx *tx) error {
+	for _, query := range []string{
+		`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`,
+		`UPDATE revision SET n = n - 1 WHERE subject = 'tenant'`,
+	} {
+		if _, err := tx.exec(query); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prove shows that the database holds what was committed, after a commit that failed. A sync that failed is never simply
@@ -190,13 +250,8 @@ func (w *writer) prove() error {
 
 var errUnsound = errors.New("writing is stopped after a commit that failed, until the database is proven sound")
 
-// Ready writes nothing of meaning and says whether that is possible now. It proves a database that was found unsound.
-func (s *Store) Ready(context.Context) error {
-	return s.write(func(tx *tx) error {
-		_, err := tx.exec(`UPDATE revision SET n = n WHERE subject = 'tenant'`)
-		return err
-	})
-}
+// Ready commits something that has no meaning and says whether that is possible now. It proves a database that was found unsound.
+func (s *Store) Ready(context.Context) error { return s.write(touch) }
 
 // rollback ends a transaction that failed. SQLite has ended it already after some errors, and then says so.
 func (w *writer) rollback(ctx context.Context) { w.tx.conn.ExecContext(ctx, "ROLLBACK") }

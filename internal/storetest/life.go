@@ -400,9 +400,9 @@ var outboxRules = []rule{
 		}
 		b.must(b.Settle(b.ctx, nil))
 	}},
-	{"a thousand messages are settled by one call", func(b *bench) {
+	{"hundreds of messages are settled by one call", func(b *bench) {
 		var sent []account.Sent
-		all := make([]account.Admission, 1000)
+		all := make([]account.Admission, 300)
 		for i := range all {
 			all[i] = b.admission(fmt.Sprint("ann", i), noon)
 			sent = append(sent, account.Sent{Account: all[i].Account.UID, Message: all[i].Message})

@@ -190,7 +190,7 @@ var oneName = porcupine.Model{
 	Init: func() any { return fate{} },
 	Step: func(state, input, output any) (bool, any) {
 		f, c, out := state.(fate), input.(call), output.(answer)
-		want, next := f.after(c)
+		next, want := f.after(c)
 		if want != out.err {
 			return false, f
 		}
@@ -204,29 +204,29 @@ var oneName = porcupine.Model{
 }
 
 // after is what a call must be answered, and what the name has come to then.
-func (f fate) after(c call) (error, fate) {
+func (f fate) after(c call) (fate, error) {
 	if c.act == create {
 		if f.closed || f.live(c.at) {
-			return account.ErrTaken, f
+			return f, account.ErrTaken
 		}
-		return nil, fate{uid: c.uid, expires: c.at.Add(account.PendingLife)}
+		return fate{uid: c.uid, expires: c.at.Add(account.PendingLife)}, nil
 	}
 	if c.act == activate {
 		switch {
 		case f.uid != c.uid || f.closed:
-			return errAbsent, f
+			return f, errAbsent
 		case f.held:
-			return account.ErrHeld, f
+			return f, account.ErrHeld
 		case f.active:
-			return account.ErrActive, f
+			return f, account.ErrActive
 		case !f.expires.After(c.at):
-			return account.ErrExpired, f
+			return f, account.ErrExpired
 		}
 		f.active = true
-		return nil, f
+		return f, nil
 	}
 	if !f.live(c.at) {
-		return errAbsent, f
+		return f, errAbsent
 	}
 	switch c.act {
 	case enable:
@@ -235,9 +235,9 @@ func (f fate) after(c call) (error, fate) {
 		f.held = true
 	case remove:
 		if !f.active {
-			return nil, fate{}
+			return fate{}, nil
 		}
 		f.closed = true
 	}
-	return nil, f
+	return f, nil
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -129,7 +130,7 @@ func digits(s string) bool {
 // errors are fault.Invalid, with the option's name as field.
 func New(t Tenant) (Tenant, error) {
 	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(t.Host, "."))
-	if err != nil || CanonicalHost(host) != host || strings.ContainsAny(host, "_:") || !labels(host) {
+	if err != nil || !utf8.ValidString(t.Host) || CanonicalHost(host) != host || strings.ContainsAny(host, "_:") || !labels(host) {
 		return Tenant{}, fault.Field("host", "%q is not a host name; give a DNS name such as phone.example.org, without a port or path", t.Host)
 	}
 	t.Host = host

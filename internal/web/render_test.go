@@ -83,8 +83,8 @@ func TestPagesEscape(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if page := string(out); strings.Contains(page, "<img src=x") || strings.Contains(page, `"><`) && strings.Contains(page, `""><`) {
-				t.Errorf("markup came through:\n%s", page)
+			if strings.Contains(string(out), "<img src=x") {
+				t.Errorf("markup came through:\n%s", out)
 			}
 			if strings.Count(string(out), "</title>") != 1 {
 				t.Error("the title was closed from inside")

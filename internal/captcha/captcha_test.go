@@ -1,0 +1,221 @@
+package captcha_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/captcha"
+	"dialtone/internal/secret"
+)
+
+var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+// desk is an issuer with a clock.
+type desk struct {
+	*captcha.Issuer
+	now  time.Time
+	ring *secret.Ring
+}
+
+func newDesk() *desk {
+	d := &desk{now: noon, ring: secret.NewRing(noon)}
+	d.Issuer = captcha.NewIssuer(d.ring, func() time.Time { return d.now })
+	return d
+}
+
+func solve(t testing.TB, q captcha.Question) int {
+	t.Helper()
+	var x, y int
+	if n, err := fmt.Sscanf(q.Text, "%d + %d", &x, &y); n != 2 || err != nil || x < 1 || x > 9 || y < 1 || y > 9 || q.Text != fmt.Sprintf("%d + %d", x, y) {
+		t.Fatalf("the question is %q", q.Text)
+	}
+	return x + y
+}
+
+func TestAnswers(t *testing.T) {
+	d := newDesk()
+	for range 50 {
+		q := d.Ask(1)
+		right := solve(t, q)
+		for n := -20; n <= 300; n++ {
+			p := d.Check(1, q.Token, strconv.Itoa(n))
+			if !p.Ours || p.Right != (n == right) {
+				t.Fatalf("%s = %d: %+v", q.Text, n, p)
+			}
+		}
+	}
+	q := d.Ask(1)
+	right := strconv.Itoa(solve(t, q))
+	for answer, want := range map[string]bool{
+		right: true, " " + right + " ": true, "": false, " ": false, "x": false, right + "x": false, right + ".0": false, "+" + right: false,
+		"-" + right: false, "0x" + right: false, right + "\n": false, right + "\x00": false, strings.Repeat(" ", 5000) + "99": false,
+		strings.Repeat("9", 5000): false, "０": false,
+	} {
+		if p := d.Check(1, q.Token, answer); !p.Ours || p.Right != want {
+			t.Errorf("%.20q for %s: %+v", answer, right, p)
+		}
+	}
+}
+
+func TestTime(t *testing.T) {
+	d := newDesk()
+	q := d.Ask(1)
+	answer := strconv.Itoa(solve(t, q))
+	for after, want := range map[time.Duration]bool{
+		0: true, 15*time.Minute - time.Nanosecond: true, 15 * time.Minute: false, time.Hour: false,
+		-time.Minute: true, -time.Minute - time.Nanosecond: false, -time.Hour: false,
+	} {
+		d.now = noon.Add(after)
+		if p := d.Check(1, q.Token, answer); p.Ours != want || p.Right != want {
+			t.Errorf("%v after it was asked: %+v", after, p)
+		}
+	}
+	// As long as any node takes the token, no node may forget that it was spent.
+	d.now = noon
+	p := d.Check(1, q.Token, answer)
+	d.now = p.Expires.Add(-time.Minute)
+	if late := d.Check(1, q.Token, answer); late.Ours {
+		t.Error("a node whose clock is a minute behind takes a captcha that the others have forgotten")
+	}
+}
+
+func TestProof(t *testing.T) {
+	d := newDesk()
+	q, other := d.Ask(1), d.Ask(1)
+	right, wrong := d.Check(1, q.Token, strconv.Itoa(solve(t, q))), d.Check(1, q.Token, "99")
+	if right.Nonce != wrong.Nonce || !right.Expires.Equal(wrong.Expires) {
+		t.Error("a right and a wrong answer do not spend the same thing")
+	}
+	if p := d.Check(1, other.Token, "1"); p.Nonce == right.Nonce {
+		t.Error("two questions have one nonce")
+	}
+	if p := d.Check(2, q.Token, strconv.Itoa(solve(t, q))); p != (captcha.Proof{}) {
+		t.Errorf("at another tenant: %+v", p)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	d := newDesk()
+	q := d.Ask(1)
+	answer := strconv.Itoa(solve(t, q))
+	ring := d.ring
+	for rotations, want := range []bool{true, true, false} {
+		p := captcha.NewIssuer(ring, func() time.Time { return noon }).Check(1, q.Token, answer)
+		if p.Ours != want || p.Right != want {
+			t.Errorf("after %d rotations: %+v", rotations, p)
+		}
+		ring = ring.Rotated(noon, 2)
+	}
+	if p := captcha.NewIssuer(secret.NewRing(noon), func() time.Time { return noon }).Check(1, q.Token, answer); p.Ours {
+		t.Error("another installation takes it")
+	}
+}
+
+func TestOneTokenHasOneText(t *testing.T) {
+	d := newDesk()
+	q := d.Ask(1)
+	answer := strconv.Itoa(solve(t, q))
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	variants := []string{"", q.Token[1:], q.Token + "A", q.Token + "=", q.Token + "==", q.Token + "\n", "\n" + q.Token, q.Token + " ", strings.ToLower(q.Token), strings.ToUpper(q.Token)}
+	for i := range len(q.Token) {
+		variants = append(variants, q.Token[:i]+"\n"+q.Token[i:], q.Token[:i]+"\r\n"+q.Token[i:])
+		for _, c := range alphabet + "+/" {
+			variants = append(variants, q.Token[:i]+string(c)+q.Token[i+1:])
+		}
+	}
+	b, err := base64.RawURLEncoding.DecodeString(q.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	variants = append(variants, base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(append(b, 0)))
+	for _, v := range variants {
+		// The part that stands for the answer may be changed: then the token is ours, and no answer is right.
+		if p := d.Check(1, v, answer); v != q.Token && p.Right {
+			t.Fatalf("%q is taken for %q", v, q.Token)
+		}
+	}
+	if !d.Check(1, q.Token, answer).Right {
+		t.Error("the token itself is refused")
+	}
+}
+
+// Over many tokens each byte is compared with the answer by Pearson's chi-square. The tokens' 17 answers make classes, and
+// the byte's low four bits and its high four bits each 16 more: (17-1)*(16-1) = 240 degrees of freedom, so the statistic of
+// independent values is about 240 with a standard deviation of sqrt(2*240), 22. A byte that tells anything of the answer
+// makes it grow with the number of tokens: one that gives the answer away reaches 16 times 10,000. The bound is eight
+// deviations, which chance reaches less than once in 10^12 runs over all 114 halves.
+func TestTokensTellNothingOfTheAnswer(t *testing.T) {
+	const tokens, bound = 10000, 240 + 8*22
+	d := newDesk()
+	var answers [19]float64
+	counts := make(map[[2]int]*[19]float64) // (half byte's place, value) -> by answer
+	seen := make(map[string]bool)
+	halves := 0
+	for range tokens {
+		q := d.Ask(1)
+		if seen[q.Token] {
+			t.Fatal("two questions have one token")
+		}
+		seen[q.Token] = true
+		n := solve(t, q)
+		answers[n]++
+		b, err := base64.RawURLEncoding.DecodeString(q.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		halves = 2 * len(b)
+		for i, v := range b {
+			for half, value := range [2]int{int(v >> 4), int(v & 15)} {
+				key := [2]int{2*i + half, value}
+				if counts[key] == nil {
+					counts[key] = new([19]float64)
+				}
+				counts[key][n]++
+			}
+		}
+	}
+	for half := range halves {
+		var statistic float64
+		for value := range 16 {
+			row := counts[[2]int{half, value}]
+			if row == nil {
+				continue
+			}
+			var total float64
+			for _, n := range row {
+				total += n
+			}
+			for n, got := range row {
+				if expected := total * answers[n] / tokens; expected > 0 {
+					statistic += (got - expected) * (got - expected) / expected
+				}
+			}
+		}
+		if statistic > bound {
+			t.Errorf("half %d of byte %d depends on the answer: chi-square %.0f", half%2, half/2, statistic)
+		}
+	}
+}
+
+func FuzzCheck(f *testing.F) {
+	d := newDesk()
+	q := d.Ask(1)
+	real := strconv.Itoa(solve(f, q))
+	f.Add(q.Token, real)
+	f.Add(q.Token, "99")
+	f.Add(q.Token+"\n", real)
+	f.Add("", "")
+	f.Fuzz(func(t *testing.T, token, answer string) {
+		p := d.Check(1, token, answer)
+		if p.Right && (token != q.Token || strings.TrimLeft(strings.Trim(answer, " "), "0") != real) {
+			t.Fatalf("%q answers %q", answer, token)
+		}
+		if !p.Ours && p != (captcha.Proof{}) {
+			t.Fatalf("what is not ours came to %+v", p)
+		}
+	})
+}

@@ -1,0 +1,56 @@
+package fault_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"dialtone/internal/fault"
+)
+
+func TestKind(t *testing.T) {
+	refusal := fault.New(fault.Conflict, "the name %q is taken", "ann")
+	for name, c := range map[string]struct {
+		err  error
+		kind fault.Kind
+	}{
+		"a refusal":               {refusal, fault.Conflict},
+		"a wrapped refusal":       {fmt.Errorf("signup: %w", refusal), fault.Conflict},
+		"a refusal beside others": {errors.Join(io.EOF, refusal), fault.Conflict},
+		"any other error":         {io.EOF, fault.Internal},
+		"a field":                 {fault.Field("user", "too long"), fault.Invalid},
+		"a limit":                 {fault.Limit(time.Second, "wait"), fault.Limited},
+	} {
+		if got := fault.KindOf(c.err); got != c.kind {
+			t.Errorf("%s is of kind %d, want %d", name, got, c.kind)
+		}
+		if !fault.Is(c.err, c.kind) || fault.Is(c.err, fault.Method) {
+			t.Errorf("%s is not of its kind, or of another", name)
+		}
+	}
+	if fault.Is(nil, fault.Internal) {
+		t.Error("no error is our own trouble")
+	}
+	if refusal.Message != `the name "ann" is taken` || fault.Field("user", "x").Field != "user" {
+		t.Error("the words are not those that were given")
+	}
+}
+
+func TestCauseIsForTheLog(t *testing.T) {
+	err := &fault.Error{Kind: fault.Invalid, Message: "the form is cut off", Cause: io.ErrUnexpectedEOF}
+	if !errors.Is(err, io.ErrUnexpectedEOF) || err.Error() != "the form is cut off: unexpected EOF" || err.Message != "the form is cut off" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLimitIsOfWholeSeconds(t *testing.T) {
+	for wait, want := range map[time.Duration]time.Duration{
+		-time.Hour: time.Second, 0: time.Second, 1: time.Second, time.Second: time.Second, time.Second + 1: 2 * time.Second, time.Hour: time.Hour, time.Hour - 1: time.Hour,
+	} {
+		if got := fault.Limit(wait, "wait").RetryAfter; got != want {
+			t.Errorf("%v becomes %v, want %v", wait, got, want)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package tenant_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+	"dialtone/internal/tenant"
+)
+
+var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+func TestCanonicalHost(t *testing.T) {
+	for raw, want := range map[string]string{
+		"a.test": "a.test", "A.TEST": "a.test", "a.test.": "a.test", "A.Test.:8443": "a.test", "a.test:8443": "a.test", "a.test:": "a.test",
+		"xn--bcher-kva.test": "xn--bcher-kva.test", "XN--BCHER-KVA.test": "xn--bcher-kva.test", "127.0.0.1:80": "127.0.0.1", "a_b.test": "a_b.test",
+		"": "", ".": "", ":": "", ":80": "", "a.test:80:90": "", "a.test:x": "", "a.test:-1": "", "a@b": "", "a/b": "", "a b": "", "a\x00b": "", "a.test\n": "",
+		"bücher.test": "", "\u212aarl.test": "", "İ.test": "", "[::1]": "", "[::1]:80": "", "::1": "", "a.test,b.test": "", "a%2etest": "", "http://a.test": "",
+		"\xff.test": "", strings.Repeat("a", 253): strings.Repeat("a", 253), strings.Repeat("a", 254): "",
+	} {
+		if got := tenant.CanonicalHost(raw); got != want {
+			t.Errorf("%q becomes %q, want %q", raw, got, want)
+		}
+	}
+}
+
+func FuzzCanonicalHost(f *testing.F) {
+	for _, s := range []string{"A.Test.:8443", "[::1]:80", "a..", "..", "\u212a", "a:b:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		got := tenant.CanonicalHost(raw)
+		if got == "" {
+			return
+		}
+		if len(got) > 253 || strings.Trim(got, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" {
+			t.Fatalf("%q becomes %q", raw, got)
+		}
+		// Nothing but case, a port and a dot is forgiven.
+		rest, ok := strings.CutPrefix(strings.ToLower(raw), got)
+		if port := strings.TrimPrefix(rest, "."); !ok || port != "" && strings.Trim(port, "0123456789") != ":" {
+			t.Fatalf("%q becomes %q", raw, got)
+		}
+		if again := tenant.CanonicalHost(got + ".:443"); again != got && len(got) < 253 {
+			t.Fatalf("%q becomes %q, and with a port %q", raw, got, again)
+		}
+	})
+}
+
+func TestNewCompletes(t *testing.T) {
+	for host, want := range map[string]string{
+		"phone.test": "phone.test", "Phone.Test": "phone.test", "phone.test.": "phone.test", "bücher.test": "xn--bcher-kva.test", "BÜCHER.test": "xn--bcher-kva.test",
+		"xn--bcher-kva.test": "xn--bcher-kva.test", "localhost": "localhost", strings.Repeat("a", 63) + ".test": strings.Repeat("a", 63) + ".test",
+	} {
+		got, err := tenant.New(tenant.Tenant{Host: host})
+		if err != nil || got.Host != want || got.Realm != want || got.PublicURL != "" {
+			t.Errorf("%q becomes %+v, %v", host, got, err)
+		}
+	}
+	for url, want := range map[string]string{
+		"https://Phone.Test": "https://phone.test", "https://phone.test/": "https://phone.test", "https://phone.test:8443": "https://phone.test:8443",
+		"http://localhost:8080": "http://localhost:8080", "http://127.0.0.1:80": "http://127.0.0.1:80", "http://[::1]:80": "http://[::1]:80", "http://a.localhost": "http://a.localhost", "": "",
+	} {
+		if got, err := tenant.New(tenant.Tenant{Host: "phone.test", PublicURL: url}); err != nil || got.PublicURL != want {
+			t.Errorf("%q becomes %q, %v", url, got.PublicURL, err)
+		}
+	}
+	got, err := tenant.New(tenant.Tenant{Host: "phone.test", Realm: "My Phones (1)"})
+	if err != nil || got.Realm != "My Phones (1)" || got.Name() != "phone.test" || got.Sender() != "no-reply@phone.test" ||
+		got.Server() != "phone.test" || got.Transport() != "TLS" || got.Challenge() != digest.MD5 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	with := func(change func(*tenant.Tenant)) tenant.Tenant {
+		tn := tenant.Tenant{Host: "phone.test"}
+		change(&tn)
+		return tn
+	}
+	cases := map[string]struct {
+		field string
+		list  []tenant.Tenant
+	}{}
+	add := func(field string, change func(*tenant.Tenant, string), values ...string) {
+		c := cases[field]
+		c.field = field
+		for _, v := range values {
+			c.list = append(c.list, with(func(tn *tenant.Tenant) { change(tn, v) }))
+		}
+		cases[field] = c
+	}
+	add("host", func(tn *tenant.Tenant, v string) { tn.Host = v }, "", ".", ".test", "a..test", "a.test:80", "https://a.test", "a/b", "a b.test", "a_b.test", "-a.test", "a-.test",
+		"[::1]", "a@b", strings.Repeat("a", 64)+".test", strings.Repeat("a.", 127)+"test", "xn--a.test", "a\n.test", "\xff.test")
+	add("realm", func(tn *tenant.Tenant, v string) { tn.Realm = v }, "a:b", `a"b`, `a\b`, "a\r\nb", "a\x00", "büro", " a", "a ", strings.Repeat("a", 254), "\x7f")
+	add("public-url", func(tn *tenant.Tenant, v string) { tn.PublicURL = v }, "http://phone.test", "phone.test", "//phone.test", "ftp://phone.test", "https://", "https://phone.test/x",
+		"https://phone.test?x=1", "https://phone.test#x", "https://u:p@phone.test", "https://a b", "https://phone.test:x", "javascript:alert(1)", "http://localhost.evil.test", "http://10.0.0.1", "https://[::1]evil", "https://phone.test\r\nX: y")
+	add("origin", func(tn *tenant.Tenant, v string) { tn.Origins = []string{"https://ok.test", v} }, "*", "null", "http://x.test", "https://x.test/path", "https://*.x.test")
+	add("product", func(tn *tenant.Tenant, v string) { tn.Product = v }, "a\r\nBcc: x@y.test", "a\x00", "a\x7f", "\xff", strings.Repeat("a", 201))
+	add("mail-from", func(tn *tenant.Tenant, v string) { tn.MailFrom = v }, "x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`, "ü@b.test", "a@bü.test")
+	add("algorithm", func(tn *tenant.Tenant, v string) { tn.Algorithm = digest.Algorithm(v) }, "md5", "SHA-512-256", "MD5-sess")
+	add("sip-server", func(tn *tenant.Tenant, v string) { tn.SIPServer = v }, "a\nb")
+	add("sip-transport", func(tn *tenant.Tenant, v string) { tn.SIPTransport = v }, "a\tb")
+	add("signups-per-hour", func(tn *tenant.Tenant, _ string) { tn.SignupsPerHour = -1 }, "")
+	for _, c := range cases {
+		for _, tn := range c.list {
+			got, err := tenant.New(tn)
+			f, ok := errors.AsType[*fault.Error](err)
+			if !ok || f.Kind != fault.Invalid || f.Field != c.field {
+				t.Errorf("%s of %+v: got %+v, %v", c.field, tn, got, err)
+			}
+		}
+	}
+}
+
+func TestDefaultURL(t *testing.T) {
+	for host, want := range map[string]string{
+		"phone.test": "https://phone.test", "localhost": "http://localhost:8080", "a.localhost": "http://a.localhost:8080", "127.0.0.1": "http://127.0.0.1:8080",
+		"localhost.evil.test": "https://localhost.evil.test", "evillocalhost": "https://evillocalhost", "10.0.0.1": "https://10.0.0.1",
+	} {
+		if got := tenant.DefaultURL(host, "8080"); got != want {
+			t.Errorf("%s is at %s, want %s", host, got, want)
+		}
+	}
+}
+
+// shaky is a store that fails, and counts how often all tenants are read.
+type shaky struct {
+	tenant.Store
+	fails bool
+	reads int
+}
+
+var errShaky = errors.New("broken by the test")
+
+func (s *shaky) TenantVersion(ctx context.Context) (int64, error) {
+	if s.fails {
+		return 0, errShaky
+	}
+	return s.Store.TenantVersion(ctx)
+}
+
+func (s *shaky) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
+	s.reads++
+	return s.Store.Tenants(ctx)
+}
+
+func TestDirectory(t *testing.T) {
+	ctx := t.Context()
+	db, err := sqlstore.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	store := &shaky{Store: db}
+	d := tenant.NewDirectory(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
+	refresh := func() {
+		t.Helper()
+		if err := d.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(host, url string) tenant.Tenant {
+		t.Helper()
+		tn, err := db.AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, PublicURL: url, Created: noon})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tn
+	}
+	if _, ok := d.Lookup("a.test"); ok || len(d.All()) != 0 {
+		t.Error("an empty directory has a tenant")
+	}
+	refresh()
+	a := add("a.test", "")
+	if _, ok := d.Lookup("a.test"); ok {
+		t.Error("a tenant is there before it was read")
+	}
+	refresh()
+	b := add("b.test", "https://www.b.test:444")
+	refresh()
+	for _, host := range []string{"a.test", "A.TEST", "a.test.", "a.test:8443", "A.Test.:1"} {
+		if got, ok := d.Lookup(host); !ok || got.ID != a.ID || got.PublicURL != "https://a.test" {
+			t.Errorf("%q leads to %+v", host, got)
+		}
+	}
+	if got, ok := d.ByID(b.ID); !ok || got.Host != "b.test" || got.PublicURL != "https://www.b.test:444" {
+		t.Errorf("the other is %+v", got)
+	}
+	if _, ok := d.ByID(99); ok || len(d.All()) != 2 {
+		t.Errorf("there are %d tenants", len(d.All()))
+	}
+	for _, host := range []string{"", ".", "a.test..", "a.test.evil.test", "evil-a.test", "x.a.test", "test", "a.test@b.test", "a.test/", "127.0.0.1"} {
+		if got, ok := d.Lookup(host); ok {
+			t.Errorf("%q leads to %+v", host, got)
+		}
+	}
+	reads := store.reads
+	for range 5 {
+		refresh()
+	}
+	if store.reads != reads {
+		t.Error("the tenants are read though none has changed")
+	}
+	if err := db.RemoveTenant(ctx, "a.test", false, noon); err != nil {
+		t.Fatal(err)
+	}
+	store.fails = true
+	if err := d.Refresh(ctx); !errors.Is(err, errShaky) {
+		t.Errorf("got %v", err)
+	}
+	if _, ok := d.Lookup("a.test"); !ok {
+		t.Error("an error emptied the directory")
+	}
+	store.fails = false
+	refresh()
+	if _, ok := d.Lookup("a.test"); ok {
+		t.Error("a tenant that was removed is there")
+	}
+}
