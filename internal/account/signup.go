@@ -36,11 +36,21 @@ func (d *Desk) Signup(ctx context.Context, t *tenant.Tenant, form Form, from Ori
 	if err == nil {
 		err = d.admit(ctx, t, a, credential, form, from, now)
 	}
-	if k := fault.KindOf(err); err != nil && k != fault.Internal && k != fault.Overloaded {
+	if counts(err) {
 		d.Refused(t, from)
 	}
 	d.record(ctx, audit.Signup, t, a, from, err)
 	return a, err
+}
+
+// counts reports whether a failure is the sender's. One of the limit on failures itself is not: it would renew itself, and
+// a sender who waits as long as they were told would wait for ever.
+func counts(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Internal, fault.Overloaded:
+		return false
+	}
+	return !errors.Is(err, errFailures)
 }
 
 // Refused counts a failed POST of the address, whoever refused it.
@@ -124,7 +134,9 @@ func (d *Desk) reservedFor(t *tenant.Tenant) (Reserved, error) {
 // admit does what a checked form asks for.
 func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.Credential, form Form, from Origin, now time.Time) error {
 	if wait := d.failures.Wait(d.failureBucket(t, from)); wait > 0 {
-		return fault.Limit(wait, "too many tries from your address that came to nothing; wait before the next one")
+		limit := fault.Limit(wait, "too many tries from your address that came to nothing; wait before the next one")
+		limit.Cause = errFailures
+		return limit
 	}
 	proof := d.Captcha().Check(t.ID, form.CaptchaToken, form.CaptchaAnswer)
 	ad := Admission{
@@ -162,6 +174,8 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 	d.outbox.published(Sent{ad.Account.UID, ad.Message})
 	return nil
 }
+
+var errFailures = errors.New("limit on failures")
 
 func (d *Desk) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {
 	list := d.buckets.Signup(t.ID, from.Addr)

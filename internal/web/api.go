@@ -69,6 +69,7 @@ func (s *Site) activate(w http.ResponseWriter, v *visit) error {
 	status := http.StatusInternalServerError
 	if fault.Is(err, fault.Overloaded) {
 		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "2")
 	}
 	s.Log.ErrorContext(v.Context(), "activation failed", "request", v.from.Request, "err", err)
 	return s.activationPage(w, v, status, activationPage{State: activationTrouble})

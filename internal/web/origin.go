@@ -33,16 +33,27 @@ func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) net
 	client := peer
 	hops := strings.Split(strings.Join(headers, ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		hop, ok := parseHop(strings.TrimSpace(hops[i]))
+		if !ok {
 			return client
 		}
-		client = hop.Unmap().WithZone("")
+		client = hop
 		if !isTrusted(client) {
 			return client
 		}
 	}
 	return client
+}
+
+// parseHop reads an address, with a port behind it as some proxies write it.
+func parseHop(s string) (netip.Addr, bool) {
+	hop, err := netip.ParseAddr(s)
+	if err != nil {
+		var with netip.AddrPort
+		with, err = netip.ParseAddrPort(s)
+		hop = with.Addr()
+	}
+	return hop.Unmap().WithZone(""), err == nil
 }
 
 // sameSite refuses a request that a browser made for another site's page, unless the tenant lists that site. Programs send
