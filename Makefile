@@ -1,17 +1,24 @@
 # make test    everything that must hold, in a few minutes; installs what is missing
 # make check   what a change must pass besides: format, vet, staticcheck, generated files, race detector
+# make test-long  power cuts, kills, failing disks, floods: root, loop devices, strace, half an hour
+# make bench   what the program does beside what the machine can do at best
+# make fuzz    a minute for every parser of outside input
 # make run     a server to try things out, on http://localhost:8080
 # make build   the program as it is shipped: one static file
 
 GO ?= go
 
-.PHONY: run test check build tools fuzz
+.PHONY: run test test-long check build tools fuzz bench
 
 run:
 	$(GO) run ./cmd/dialtone serve --dev
 
 test: tools
 	$(GO) test -timeout 9m ./...
+
+test-long:
+	@tools/need strace e2fsck fsfreeze
+	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 
 check: tools
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not in gofmt form:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -30,7 +37,6 @@ tools:
 	@tools/need chromium curl npm bash
 	@tools/axe
 
-# A minute for every parser of outside input.
 fuzz:
 	@for p in $$($(GO) list ./internal/...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
@@ -38,8 +44,7 @@ fuzz:
 	  done; \
 	done
 
-# What the program does beside what the machine can do at best; an idle machine and some minutes.
-.PHONY: bench
+# On an idle machine, and with some minutes to spare.
 bench:
 	$(GO) run ./bench
 	$(GO) run ./bench -growth 1000,100000,1000000

@@ -34,6 +34,9 @@ var rooms = map[string][]string{
 	"storetest": {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session"},
 	"pickup":    {"letter", "account"},
 
+	// Test support: a file system that can lose power.
+	"crashfs": {},
+
 	// Edges: what people and programs touch.
 	"ops":        {},
 	"web":        {"fault", "digest", "captcha", "tenant", "account", "session"},

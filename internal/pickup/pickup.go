@@ -184,12 +184,12 @@ func (d *Directory) read(name string) (Message, error) {
 	}, err
 }
 
-// Ready shows that a message could be staged now.
+// Ready shows that a message could be staged now: the file that comes and goes is as large as one.
 func (d *Directory) Ready() error {
 	var id letter.ID
 	rand.Read(id[:])
 	probe := filepath.Join(d.path, "."+id.String()+staged) // which Clean removes, should we not get to it
-	return errors.Join(d.disk.Create(probe, []byte("is there room?\n")), d.disk.Remove(probe))
+	return errors.Join(d.disk.Create(probe, bytes.Repeat([]byte("is there room?\n"), 4096/15)), d.disk.Remove(probe))
 }
 
 // Each implements account.Shelf.

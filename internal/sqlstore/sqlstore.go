@@ -66,7 +66,7 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeWhole(ctx, path); err != nil {
+	if err := errors.Join(makeWhole(ctx, path), forget(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return OpenVFS(ctx, path, ring, "")

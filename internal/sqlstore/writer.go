@@ -37,7 +37,18 @@ type writer struct {
 	tx    *tx
 	// unsound is the commit's error after which nothing is written until the database has been proven.
 	unsound error
+	// trouble is the last write that failed for a reason of ours, for Ready to tell.
+	trouble atomic.Pointer[trouble]
 }
+
+type trouble struct {
+	at  time.Time
+	err error
+}
+
+// troubled is how long the server is not ready after a write that failed. A disk that is nearly full takes the little that
+// a probe writes, and refuses a signup.
+const troubled = 2 * time.Second
 
 // job is one write on its way.
 type job struct {
@@ -145,6 +156,7 @@ func (w *writer) commit(group []*job) {
 			}
 			return
 		}
+		w.trouble.Store(&trouble{time.Now(), err})
 		if broken < 0 {
 			for _, j := range live {
 				j.result <- err
@@ -182,7 +194,7 @@ func (w *writer) try(group []*job) (broken int, err error) {
 // bury writes over what a failed commit left in the journal. Where its sync alone failed it lies there whole: this process
 // knows that it does not count, but the next one to open the database would take it for committed. A sync would fail
 // again, so there is none; against a power cut nothing helps then, but against the end of this process it does. Should
-// writing fail as well, there is nothing whole to be found.
+// writing fail as well, the next start finds what it would after a power cut: all of it or nothing.
 func (w *writer) bury(ctx context.Context) {
 	exec := func(query string) error {
 		_, err := w.tx.conn.ExecContext(ctx, query)
@@ -250,8 +262,17 @@ func (w *writer) prove() error {
 
 var errUnsound = errors.New("writing is stopped after a commit that failed, until the database is proven sound")
 
-// Ready commits something that has no meaning and says whether that is possible now. It proves a database that was found unsound.
-func (s *Store) Ready(context.Context) error { return s.write(touch) }
+// Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
+// ago. It proves a database that was found unsound.
+func (s *Store) Ready(context.Context) error {
+	if err := s.write(touch); err != nil {
+		return err
+	}
+	if last := s.writer.trouble.Load(); last != nil && time.Since(last.at) < troubled {
+		return last.err
+	}
+	return nil
+}
 
 // rollback ends a transaction that failed. SQLite has ended it already after some errors, and then says so.
 func (w *writer) rollback(ctx context.Context) { w.tx.conn.ExecContext(ctx, "ROLLBACK") }

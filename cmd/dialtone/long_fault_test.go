@@ -1,0 +1,683 @@
+//go:build long
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Faults of disks and of the machine, on a server that goes on running.
+func TestLongFaults(t *testing.T) {
+	if !ownMounts(t) {
+		return
+	}
+	t.Run("sync fails now and then", testSyncFailsNowAndThen)
+	t.Run("sync of the journal fails", testJournalFails)
+	t.Run("sync of the database file fails", testDatabaseFileFails)
+	t.Run("sync of the pickup directory fails", testPickupSyncFails)
+	t.Run("failed commit", testFailedCommit)
+	t.Run("failed commit and power cut", testFailedCommitAndPowerCut)
+	t.Run("disk full", testFillAndHeal)
+	t.Run("no file descriptors", testNoFiles)
+	t.Run("frozen pickup", func(t *testing.T) { testFrozen(t, false) })
+	t.Run("frozen data and pickup", func(t *testing.T) { testFrozen(t, true) })
+}
+
+// The system calls with which SQLite makes a file durable.
+const syncs = "fsync,fdatasync"
+
+// ward is a patient whose readiness is watched.
+type ward struct {
+	*patient
+	gauge *gauge
+}
+
+func newWard(t *testing.T, data, pickup string, env ...string) *ward {
+	t.Helper()
+	ops := freeAddress(t)
+	p := newPatient(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops}, env: env}, pickup)
+	return &ward{patient: p, gauge: newGauge(t, ops)}
+}
+
+// again starts the server once more, as it was.
+func (w *ward) again() {
+	w.Helper()
+	w.process = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen", w.gauge.address, "--mail-pickup-dir", w.pickup}})
+}
+
+func (w *ward) journal() string  { return filepath.Join(w.data, "dialtone.db-wal") }
+func (w *ward) database() string { return filepath.Join(w.data, "dialtone.db") }
+
+// refuses sends a form until it is answered with an error of ours, at most so many forms.
+func (w *ward) refuses(most int) (v *visitor, form url.Values) {
+	w.Helper()
+	for range most {
+		v, form = w.next()
+		a, err := v.post(form)
+		switch {
+		case err != nil:
+			w.Fatal(err)
+		case a.Status == 500 && a.Error == "server_error", a.Status == 503 && a.RetryAfter != "":
+			return v, form
+		case a.Status != 200:
+			w.Fatalf("while the fault lasts: %s", a)
+		}
+	}
+	w.Fatalf("%d signups succeed in spite of the fault", most)
+	return nil, nil
+}
+
+// notReadyWhileRefusing wants /readyz to notice in time that every signup is refused. A store whose disk is full may find
+// room by tidying up its journal: then it is ready, rightly, for some more, and that room is filled too.
+func (w *ward) notReadyWhileRefusing(fill func()) {
+	w.Helper()
+	since := time.Now()
+	for deadline := since.Add(time.Minute); time.Now().Before(deadline); {
+		status, text := w.gauge.ask()
+		if status == 503 {
+			w.gauge.down = max(w.gauge.down, time.Since(since))
+			return
+		}
+		if time.Since(since) > noticeWithin {
+			w.Errorf("/readyz says %d, and for %v every signup was refused: %s", status, time.Since(since), text)
+			return
+		}
+		v, form := w.next()
+		a, err := v.post(form)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if v.leave(); a.Status == 200 {
+			fill()
+			since = time.Now()
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	w.Error("the disk does not get full")
+}
+
+// settled waits until no outbox row is left.
+func (w *ward) settled() {
+	w.Helper()
+	deadline := time.Now().Add(noticeWithin)
+	for verified(w.T, w.data, w.pickup).Waiting > 0 {
+		if time.Now().After(deadline) {
+			w.Fatal("the outbox is not settled")
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+// nothingLeft sends a form again that was answered with an error: nothing of it is in the way.
+func (w *ward) nothingLeft(v *visitor, form url.Values) {
+	w.Helper()
+	if a, err := v.post(form); err != nil || a.Status != 200 {
+		w.Fatalf("%s, who was told that nothing was saved, tries again: %v, %v\n%s", form.Get("user"), a, err, w.stderr)
+	}
+}
+
+// crowd sends forms from many addresses until it is told to stop, and those that were answered with an error again at
+// once, as they are. What was answered with an error must have left nothing.
+type crowd struct {
+	end               chan struct{}
+	all               sync.WaitGroup
+	mu                sync.Mutex
+	answered, refused int
+	err               error
+}
+
+func (w *ward) crowd(n int) *crowd {
+	c := &crowd{end: make(chan struct{})}
+	for i := range n {
+		c.all.Go(func() {
+			for j := 0; ; j++ {
+				select {
+				case <-c.end:
+					return
+				default:
+				}
+				if err := c.person(w.address, fmt.Sprintf("crowd-%d-%d-%d", i, j, visitors.Load())); err != nil {
+					c.mu.Lock()
+					c.err = err
+					c.mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+	return c
+}
+
+func (c *crowd) person(address, user string) error {
+	v := newVisitor(address, "")
+	defer v.leave()
+	form, err := v.form(user)
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		a, err := v.post(form)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		switch a.Status {
+		case 200:
+			c.answered++
+		case 500, 503:
+			c.refused++
+		default:
+			err = fmt.Errorf("%s: %s", user, a)
+		}
+		c.mu.Unlock()
+		if a.Status == 200 || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: %s, and no end", user, a)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func (c *crowd) finish(t *testing.T) {
+	t.Helper()
+	close(c.end)
+	c.all.Wait()
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+}
+
+// Every so many syncs of the journal, the database file or either fail while many sign up.
+func testSyncFailsNowAndThen(t *testing.T) {
+	w := newWard(t, t.TempDir(), "")
+	var answered, refused, faults int
+	for _, which := range [][]string{{w.journal()}, {w.database()}, {w.journal(), w.database()}} {
+		for _, when := range []string{"1", "2", "1..3", "2+2", "3+7", "5+11", "1+4", "20"} {
+			before := w.stderr.count(`"msg":"request failed"`)
+			stop := inject(t, w.process, syncs, "error=EIO:when="+when, which...)
+			c := w.crowd(8)
+			begin := time.Now()
+			for time.Since(begin) < 400*time.Millisecond {
+				<-time.After(10 * time.Millisecond)
+			}
+			stop()
+			c.finish(t)
+			answered += c.answered
+			refused += c.refused
+			faults++
+			if len(which) == 1 && which[0] == w.database() && w.stderr.count(`"msg":"request failed"`) != before {
+				t.Logf("when=%s of the database file alone was noticed by requests", when)
+			}
+		}
+	}
+	w.gauge.wait(true, time.Now())
+	w.consistent()
+	w.noPanic(t)
+	w.kill()
+	w.again()
+	w.consistent()
+	verified(t, w.data, w.pickup)
+	t.Logf("%d patterns of failing syncs: %d signups answered 200, lost 0; %d answered with an error, every one of whom succeeded with the same form", faults, answered, refused)
+}
+
+func testJournalFails(t *testing.T) {
+	w := newWard(t, t.TempDir(), "")
+	const times = 5
+	for range times {
+		v, form := w.next()
+		w.settled() // so that nothing but the question itself meets the fault
+		stop := inject(t, w.process, syncs, "error=EIO", w.journal())
+		w.gauge.wait(false, time.Now())
+		for range 3 {
+			if a, err := v.post(form); err != nil || a.Status != 500 {
+				t.Fatal(a, err)
+			}
+		}
+		if a, err := w.v.signIn(regular, password(regular)); err != nil || a.Status != 200 {
+			t.Errorf("sign-in: %v, %v", a, err)
+		}
+		stop()
+		w.gauge.wait(true, time.Now())
+		w.nothingLeft(v, form)
+	}
+	w.consistent()
+	verified(t, w.data, w.pickup)
+	w.mustStop(t)
+	t.Logf("%d times: %s", times, w.gauge)
+}
+
+// The database file is synced when the journal is moved there, which no signup waits for. Where that fails the journal
+// stays, and holds what was promised.
+func testDatabaseFileFails(t *testing.T) {
+	w := newWard(t, t.TempDir(), "")
+	stop := inject(t, w.process, syncs, "error=EIO", w.database())
+	c := w.crowd(12)
+	deadline := time.Now().Add(60 * time.Second)
+	for { // until the journal has been full several times
+		info, err := os.Stat(w.journal())
+		w.must(err)
+		if info.Size() > 12<<20 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the journal has %d bytes", info.Size())
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	status, _ := w.gauge.ask()
+	c.finish(t)
+	if c.refused > 0 {
+		t.Errorf("%d signups failed, though the journal was in order", c.refused)
+	}
+	w.kill()
+	stop()
+	w.again()
+	w.consistent()
+	verified(t, w.data, w.pickup)
+
+	// A commit that failed needs the database file to be proven, and waits for it.
+	v, form := w.next()
+	stop = inject(t, w.process, syncs, "error=EIO", w.journal(), w.database())
+	for range 2 {
+		if a, err := v.post(form); err != nil || a.Status != 500 {
+			t.Fatal(a, err)
+		}
+		w.gauge.wait(false, time.Now())
+	}
+	stop()
+	w.gauge.wait(true, time.Now())
+	w.nothingLeft(v, form)
+	w.consistent()
+	verified(t, w.data, w.pickup)
+	t.Logf("%d signups answered 200 beside a database file that cannot be synced (/readyz then says %d), lost 0 after kill -9; after a failed commit: %s",
+		c.answered, status, w.gauge)
+}
+
+// A pickup directory that cannot be synced keeps the outbox rows. The messages are there all the same.
+func testPickupSyncFails(t *testing.T) {
+	w := newWard(t, t.TempDir(), "")
+	var answered, again int
+	var status int
+	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
+		stop := inject(t, w.process, "syncfs", "error=EIO:when="+when, w.pickup)
+		c := w.crowd(6)
+		errors := w.stderr.count("messages could not be made safe")
+		deadline := time.Now().Add(20 * time.Second)
+		for w.stderr.count("messages could not be made safe") == errors && time.Now().Before(deadline) {
+			<-time.After(10 * time.Millisecond)
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("when=%s: the log does not say that the sync failed", when)
+		}
+		status, _ = w.gauge.ask()
+		c.finish(t)
+		stop()
+		if c.refused > 0 {
+			t.Errorf("%d signups failed", c.refused)
+		}
+		answered += c.answered
+	}
+	w.kill()
+	w.again()
+	w.settled()
+	again = w.stderr.count(`"msg":"message.republish"`)
+	w.consistent()
+	t.Logf("%d signups answered 200 (/readyz says %d), lost 0 after kill -9, %d messages written again at the start, no outbox row left after the fault", answered, status, again)
+}
+
+// An account whose signup was answered with an error after a failed commit is not there, however the server ends.
+func testFailedCommit(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(w *ward, heal func())
+	}{
+		{"goes on", func(w *ward, heal func()) { heal() }},
+		{"kill", func(w *ward, heal func()) { w.kill(); heal() }},
+		{"healed, then kill", func(w *ward, heal func()) { heal(); w.kill() }},
+		{"end", func(w *ward, heal func()) {
+			if _, err := w.stop(); err != nil {
+				w.Error(err)
+			}
+			heal()
+		}},
+		{"healed, then end", func(w *ward, heal func()) { heal(); w.mustStop(w) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWard(t, t.TempDir(), "")
+			const times = 10
+			for range times {
+				// The journal is in different states: fresh after a start, with some groups in it.
+				for range w.n % 3 {
+					v, form := w.next()
+					w.nothingLeft(v, form)
+				}
+				list := len(shownAccounts(t, w.data))
+				v, form := w.next()
+				heal := inject(t, w.process, syncs, "error=EIO", w.journal(), w.database())
+				if a, err := v.post(form); err != nil || a.Status != 500 {
+					t.Fatal(a, err)
+				}
+				c.end(w, heal)
+				if c.name != "goes on" {
+					w.again()
+				}
+				if n := len(shownAccounts(t, w.data)); n != list {
+					t.Errorf("%d accounts, %d before the commit that failed", n, list)
+				}
+				deadline := time.Now().Add(noticeWithin)
+				a, err := v.post(form)
+				for err == nil && a.Status == 500 && time.Now().Before(deadline) {
+					<-time.After(20 * time.Millisecond)
+					a, err = v.post(form)
+				}
+				if err != nil || a.Status != 200 {
+					t.Fatalf("the same form: %v, %v", a, err)
+				}
+			}
+			w.consistent()
+			verified(t, w.data, w.pickup)
+			t.Logf("%d failed commits, 0 accounts left", times)
+		})
+	}
+}
+
+// With the power cut right after the error, the signup is whole or gone: nothing can be made to last on a disk that fails.
+func testFailedCommitAndPowerCut(t *testing.T) {
+	d := newDisk(t, 96<<20, "")
+	w := newWard(t, filepath.Join(d.dir, "data"), "")
+	var whole, gone int
+	const times = 10
+	for range times {
+		v, form := w.next()
+		stop := inject(t, w.process, syncs, "error=EIO", w.journal(), w.database())
+		if a, err := v.post(form); err != nil || a.Status != 500 {
+			t.Fatal(a, err)
+		}
+		w.must(d.cut())
+		w.kill()
+		stop()
+		d.restore()
+		w.again()
+		w.consistent()
+		verified(t, w.data, w.pickup)
+		switch a, err := v.post(form); {
+		case err == nil && a.Status == 200:
+			gone++
+		case err == nil && a.Error == "captcha_failed":
+			whole++
+		default:
+			t.Fatal(a, err)
+		}
+		w.consistent()
+	}
+	w.mustStop(t)
+	t.Logf("%d power cuts right after a failed commit: %d signups gone, %d whole, 0 half", times, gone, whole)
+}
+
+// Disks are filled and emptied under a server that goes on running.
+func testFillAndHeal(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		times int
+		dirs  func(t *testing.T) (disk, data, pickup string)
+	}{
+		{"data and pickup on one disk", 25, func(t *testing.T) (string, string, string) {
+			d := newDisk(t, 24<<20, "")
+			return d.dir, filepath.Join(d.dir, "data"), ""
+		}},
+		{"pickup", 15, func(t *testing.T) (string, string, string) {
+			dir := mount(t, "size=256k")
+			return dir, t.TempDir(), filepath.Join(dir, "mail")
+		}},
+		{"pickup without inodes", 10, func(t *testing.T) (string, string, string) {
+			dir := mount(t, "size=1m,nr_inodes=60")
+			return dir, t.TempDir(), filepath.Join(dir, "mail")
+		}},
+		{"data", 10, func(t *testing.T) (string, string, string) {
+			dir := mount(t, "size=12m")
+			return dir, filepath.Join(dir, "data"), filepath.Join(t.TempDir(), "mail")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, data, pickup := c.dirs(t)
+			w := newWard(t, data, pickup)
+			filler, size := filepath.Join(dir, "filler"), 1<<20
+			if strings.Contains(c.name, "inodes") {
+				size = 0
+			}
+			for range c.times {
+				w.fill(filler, size)
+				v, form := w.refuses(200)
+				w.fill(filler, size) // again: what was refused gave its room back
+				w.notReadyWhileRefusing(func() { w.fill(filler, size) })
+				w.must(os.RemoveAll(filler))
+				w.gauge.wait(true, time.Now())
+				w.nothingLeft(v, form)
+			}
+			w.consistent()
+			verified(t, w.data, w.pickup)
+			w.noPanic(t)
+			w.mustStop(t)
+			t.Logf("filled and healed %d times: %s", c.times, w.gauge)
+		})
+	}
+}
+
+// Idle connections take every file descriptor that the server may have.
+func testNoFiles(t *testing.T) {
+	w := newWard(t, t.TempDir(), "")
+	const times = 3
+	for range times {
+		type try struct {
+			v    *visitor
+			form url.Values
+		}
+		var tries []try
+		for range 5 { // on connections that are open already
+			v, form := w.next()
+			tries = append(tries, try{v, form})
+		}
+		if status, text := w.gauge.ask(); status != 200 {
+			t.Fatal(status, text)
+		}
+		most := uint64(w.files(t) + 40)
+		var before unix.Rlimit
+		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &before))
+		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: before.Max}, nil))
+		idle := w.idle(int(most) + 50)
+		since := time.Now()
+		var answered, refused int
+		failed := tries[:0:0]
+		for _, y := range tries {
+			switch a, err := y.v.post(y.form); {
+			case err != nil:
+				t.Fatal(err)
+			case a.Status == 200:
+				answered++
+			case a.Status == 500 || a.Status == 503:
+				refused++
+				failed = append(failed, y)
+			default:
+				t.Fatal(a)
+			}
+		}
+		w.gauge.wait(false, since)
+		for _, c := range idle {
+			c.Close()
+		}
+		since = time.Now()
+		w.gauge.wait(true, since)
+		for _, y := range failed {
+			w.nothingLeft(y.v, y.form)
+		}
+		v, form := w.next() // on a new connection
+		w.nothingLeft(v, form)
+		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, &before, nil))
+		t.Logf("%d descriptors, %d idle connections: %d signups answered 200, %d with an error", most, len(idle), answered, refused)
+	}
+	w.consistent()
+	verified(t, w.data, w.pickup)
+	w.noPanic(t)
+	w.mustStop(t)
+	t.Logf("%d times: %s", times, w.gauge)
+}
+
+// idle opens connections that were answered once and stay, until the server takes no more.
+func (w *ward) idle(most int) (list []net.Conn) {
+	w.Helper()
+	for range most {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 2 * time.Second}
+		c, err := dialer.Dial("tcp", w.address)
+		if err != nil {
+			return list
+		}
+		w.Cleanup(func() { c.Close() })
+		list = append(list, c)
+		c.SetDeadline(time.Now().Add(time.Second))
+		fmt.Fprintf(c, "GET /captcha.ashx HTTP/1.1\r\nHost: localhost:%s\r\n\r\n", w.address[strings.LastIndexByte(w.address, ':')+1:])
+		if n, err := c.Read(make([]byte, 4096)); err != nil || n == 0 {
+			return list
+		}
+	}
+	w.Fatalf("%d idle connections do not use up the descriptors", most)
+	return nil
+}
+
+// frozenFor is how long the disk stands still.
+const frozenFor = 30 * time.Second
+
+// A disk that stands still: what writes waits, everything else goes on. Where the store is on it the whole program may
+// stand still with it, since SQLite's shared memory is a file there that is written by way of the processor, and Go cannot
+// tell that a thread waits for that; what was answered is true all the same.
+func testFrozen(t *testing.T, store bool) {
+	d := newDisk(t, 96<<20, "")
+	data, pickup := t.TempDir(), filepath.Join(d.dir, "mail")
+	if store {
+		data, pickup = filepath.Join(d.dir, "data"), ""
+	}
+	w := newWard(t, data, pickup)
+	type person struct {
+		v    *visitor
+		form url.Values
+		answer
+		err  error
+		took time.Duration
+	}
+	people := make([]*person, 200)
+	for i := range people {
+		v, form := w.next()
+		v.http.Timeout = frozenFor + 30*time.Second
+		people[i] = &person{v: v, form: form}
+	}
+	before := w.status(t, "Threads")
+
+	// A process of its own thaws the disk, whatever becomes of this one: who writes there cannot even be killed.
+	freezer := exec.Command("sh", "-c", `fsfreeze -f "$1" || exit 1; echo frozen; sleep "$2"; fsfreeze -u "$1"`, "sh", d.dir, fmt.Sprint(frozenFor.Seconds()))
+	out, err := freezer.StdoutPipe()
+	w.must(err)
+	w.must(freezer.Start())
+	if _, err := out.Read(make([]byte, 16)); err != nil {
+		t.Fatal("fsfreeze: ", err)
+	}
+	since := time.Now()
+	others := watchCaptchas(t, w.address)
+	var all sync.WaitGroup
+	for _, p := range people {
+		all.Go(func() {
+			begin := time.Now()
+			p.answer, p.err = p.v.post(p.form)
+			p.took = time.Since(begin)
+		})
+	}
+	if !store {
+		w.gauge.wait(false, since)
+	}
+	thawed := make(chan error, 1)
+	go func() { thawed <- freezer.Wait() }()
+	var threads, memory int
+	for running := true; running; {
+		select {
+		case err := <-thawed:
+			w.must(err)
+			running = false
+		case <-time.After(20 * time.Millisecond):
+		}
+		threads, memory = max(threads, w.status(t, "Threads")), max(memory, w.status(t, "VmRSS"))
+	}
+	w.gauge.wait(true, time.Now())
+	var n int
+	var p99 time.Duration
+	if store {
+		close(others.end)
+		others.all.Wait()
+		n, p99 = len(others.times), percentile(others.times, 0.99)
+	} else {
+		n, p99 = others.done()
+	}
+	all.Wait()
+	accounts := make(map[string]bool)
+	for _, a := range shownAccounts(t, w.data) {
+		accounts[a.User] = true
+	}
+	var answered, refused, whole, gone int
+	var quickest, slowest time.Duration
+	for _, p := range people {
+		user := p.form.Get("user")
+		if quickest == 0 || p.took < quickest {
+			quickest = p.took
+		}
+		slowest = max(slowest, p.took)
+		switch {
+		case p.err == nil && p.Status == 200:
+			answered++
+			if !accounts[user] {
+				t.Errorf("%s was answered 200 and has no account", user)
+			}
+			continue
+		case p.err == nil && (p.Status == 500 || p.Status == 503):
+			refused++
+			if accounts[user] {
+				t.Errorf("%s was told that nothing was saved and has an account", user)
+			}
+		case p.err != nil:
+			if accounts[user] {
+				whole++
+			} else {
+				gone++
+			}
+		default:
+			t.Errorf("%s: %s", user, p.answer)
+		}
+		want := "200 "
+		if accounts[user] {
+			want = "400 captcha_failed"
+		}
+		if a, err := p.v.post(p.form); err != nil || !strings.HasPrefix(a.String(), want) {
+			t.Errorf("%s tries again: %v, %v; want %s", user, a, err, want)
+		}
+	}
+	if most := before + len(people) + 32; threads > most {
+		t.Errorf("%d threads, %d before", threads, before)
+	}
+	w.consistent()
+	verified(t, w.data, w.pickup)
+	w.noPanic(t)
+	w.mustStop(t)
+	t.Logf("frozen for %v: %d captchas, p99 %v; of %d signups %d were answered 200, %d with 500 or 503, %d not and are whole, %d not and are gone; "+
+		"first after %v, last after %v; at most %d threads and %d MB; %s",
+		frozenFor, n, p99.Round(100*time.Microsecond), len(people), answered, refused, whole, gone, quickest.Round(time.Millisecond), slowest.Round(time.Millisecond),
+		threads, memory>>10, w.gauge)
+}

@@ -1,0 +1,542 @@
+package crashfs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/mail"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/captcha"
+	"dialtone/internal/crashfs"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/letter"
+	"dialtone/internal/pickup"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+const (
+	database = "/data/dialtone.db"
+	outgoing = "/data/pickup"
+	realm    = "phone.test"
+	password = "correct horse battery staple"
+)
+
+var (
+	ring = secret.NewRing(time.Unix(0, 0))
+	ctx  = context.Background()
+)
+
+// house is the program without its edges, put together and started as the serve command does.
+type house struct {
+	fs     *crashfs.FS
+	store  *sqlstore.Store
+	box    *pickup.Directory
+	desk   *account.Desk
+	tenant *tenant.Tenant
+	issuer *captcha.Issuer
+	now    func() time.Time
+	closed bool
+}
+
+// close closes the store, once. A house that never stood is closed too.
+func (h *house) close() error {
+	if h == nil || h.closed {
+		return nil
+	}
+	h.closed = true
+	return h.store.Close()
+}
+
+// open starts the program on a file system. Where the pickup directory is in trouble it starts all the same, and tended is
+// that trouble.
+func open(f *crashfs.FS, now func() time.Time) (h *house, tended, err error) {
+	h = &house{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
+	f.Forget(database + "-wal") // which sqlstore.Open has the system do
+	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
+		return nil, nil, err
+	}
+	if tended, err = h.start(); err != nil {
+		h.store.Close()
+		return nil, nil, err
+	}
+	return h, tended, nil
+}
+
+func (h *house) start() (tended, err error) {
+	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
+	if err != nil {
+		return nil, err
+	}
+	if err := h.store.AddFirstTenant(ctx, t); err != nil {
+		return nil, err
+	}
+	tenants := tenant.NewDirectory(h.store, func(host string) string { return "https://" + host })
+	if err := tenants.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	h.tenant, _ = tenants.Lookup(realm)
+	if h.box, err = pickup.OpenOn(h.fs, outgoing); err != nil {
+		return nil, err
+	}
+	if err := h.box.Clean(); err != nil {
+		return nil, err
+	}
+	h.desk = account.NewDesk(account.Deps{
+		Store: h.store, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
+		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
+	})
+	if err := h.desk.Recover(ctx); err != nil {
+		return nil, err
+	}
+	return h.desk.Tend(ctx), nil
+}
+
+// deed is something that a client asked for, or an operator.
+type deed struct {
+	what string // signup, activate, disable, enable, delete
+	user string
+
+	// Of a signup: what it was asked with, each its own, so that what is found can be traced to it.
+	email        string
+	form         account.Form
+	proof        captcha.Proof
+	addr         netip.Addr
+	rightCaptcha bool
+
+	token string // of an activation
+
+	when time.Time
+	base state // of the account when the truth was told anew
+
+	// When it was asked and answered, as moments of the journal; before all of them where it was not recorded.
+	began, ended int
+	answered     bool
+	err          error
+}
+
+func (d *deed) String() string {
+	s := fmt.Sprintf("%s %s", d.what, d.user)
+	if d.what == "signup" && !d.rightCaptcha {
+		s += " with a wrong captcha"
+	}
+	return s
+}
+
+// as is a deed as one saw it at an earlier moment.
+func (d *deed) as(at int) *deed {
+	if d.began >= at {
+		return nil
+	}
+	c := *d
+	if c.answered && c.ended >= at {
+		c.answered, c.err = false, nil
+	}
+	return &c
+}
+
+// done reports a deed that was answered with success, open one of which nobody outside can say what came of it.
+func (d *deed) done() bool { return d.answered && d.err == nil }
+func (d *deed) open() bool {
+	return !d.answered || d.err != nil && fault.KindOf(d.err) == fault.Internal
+}
+
+// truth is what was asked and answered: the only record that a person outside has.
+type truth struct {
+	mu     sync.Mutex
+	deeds  []*deed
+	tokens map[string]string // that came by mail, by user
+	past   map[string]bool   // addresses of accounts that went
+	asked  int
+}
+
+func (t *truth) at(moment int) *truth {
+	then := &truth{}
+	for _, d := range t.deeds {
+		if c := d.as(moment); c != nil {
+			then.deeds = append(then.deeds, c)
+		}
+	}
+	return then
+}
+
+// key tells apart truths that demand different things.
+func (t *truth) key() string {
+	var b strings.Builder
+	for _, d := range t.deeds {
+		fmt.Fprintf(&b, "%t %v;", d.answered, d.err)
+	}
+	return b.String()
+}
+
+func (t *truth) copy() *truth {
+	return &truth{deeds: slices.Clone(t.deeds), tokens: t.tokens, asked: t.asked}
+}
+
+// after is what was asked for about the account of a signup, until another account got its name.
+func (t *truth) after(signup *deed) (list []*deed) {
+	for _, d := range t.deeds[slices.Index(t.deeds, signup)+1:] {
+		if d.user == signup.user {
+			if d.what == "signup" && d.done() {
+				break
+			}
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// gone says whether the account of a signup may be gone, and whether it must be: by an operator, or since nobody opened
+// its link in time.
+func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
+	pending := t.states(signup, false)
+	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
+		may = pending[state{}] || pending[state{held: true}]
+		must = may && !pending[state{active: true}] && !pending[state{true, true}]
+	}
+	for _, d := range t.after(signup) {
+		if d.what == "delete" {
+			may, must = may || d.done() || d.open(), must || d.done()
+		}
+	}
+	return may, must
+}
+
+// tokenOf is the token that a user got.
+func (t *truth) tokenOf(h *house, user string) string {
+	if token := t.tokens[user]; token != "" {
+		return token
+	}
+	f, err := h.look()
+	if err != nil {
+		return ""
+	}
+	for email, a := range f.accounts {
+		if a.User == user {
+			return f.tokens[email]
+		}
+	}
+	return ""
+}
+
+func (t *truth) begin(h *house, d *deed) *deed {
+	d.when = h.now()
+	h.fs.Mark("%s is asked for", d)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d.began = h.fs.Now() - 1
+	t.deeds = append(t.deeds, d)
+	t.asked++
+	return d
+}
+
+func (t *truth) end(h *house, d *deed, err error) {
+	h.fs.Mark("%s is answered: %v", d, err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d.ended, d.answered, d.err = h.fs.Now()-1, !h.fs.Stopped(), err
+}
+
+func (t *truth) serial() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.asked
+}
+
+// newSignup is a signup with everything its own.
+func newSignup(h *house, user string, serial int, right bool) *deed {
+	q := h.issuer.Ask(h.tenant.ID)
+	x, y, _ := strings.Cut(q.Text, " + ")
+	xn, _ := strconv.Atoi(x)
+	yn, _ := strconv.Atoi(y)
+	if !right {
+		yn++
+	}
+	d := &deed{
+		what: "signup", user: user, email: fmt.Sprintf("person%d@example.org", serial), rightCaptcha: right,
+		addr: netip.AddrFrom4([4]byte{10, byte(serial >> 16), byte(serial >> 8), byte(serial)}),
+		form: account.Form{
+			User: user, Name: "Alex Example", HA1: digest.Compute(user, realm, password).Hex(),
+			CaptchaToken: q.Token, CaptchaAnswer: strconv.Itoa(xn + yn),
+		},
+	}
+	d.form.Email = d.email
+	d.proof = h.issuer.Check(h.tenant.ID, q.Token, d.form.CaptchaAnswer)
+	return d
+}
+
+func (t *truth) signup(h *house, user string, right bool) *deed {
+	return t.ask(h, newSignup(h, user, t.serial(), right))
+}
+
+func (t *truth) ask(h *house, d *deed) *deed {
+	t.begin(h, d)
+	_, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr})
+	t.end(h, d, err)
+	return d
+}
+
+func (t *truth) act(h *house, what, user, token string) *deed {
+	d := t.begin(h, &deed{what: what, user: user, token: token})
+	var err error
+	switch what {
+	case "activate":
+		_, err = h.desk.Activate(ctx, h.tenant, token, account.Origin{})
+	case "disable":
+		_, err = h.desk.Disable(ctx, h.tenant, user)
+	case "enable":
+		_, err = h.desk.Enable(ctx, h.tenant, user)
+	case "delete":
+		err = h.desk.Delete(ctx, h.tenant, user)
+	}
+	t.end(h, d, err)
+	return d
+}
+
+// found is what is there.
+type found struct {
+	accounts map[string]account.Account // by e-mail address
+	tokens   map[string]string          // of the messages, by the address they go to
+	stray    []string                   // other files in the pickup directory
+}
+
+func (h *house) look() (*found, error) {
+	f := &found{accounts: make(map[string]account.Account), tokens: make(map[string]string)}
+	if err := h.store.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
+		f.accounts[a.Email] = a
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	entries, err := h.fs.List(outgoing)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if path.Ext(e.Name()) != ".eml" {
+			f.stray = append(f.stray, e.Name())
+			continue
+		}
+		to, token, err := readMessage(h.fs, path.Join(outgoing, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("message %s is not whole: %w", e.Name(), err)
+		}
+		if f.tokens[to] != "" {
+			return nil, fmt.Errorf("two messages to %s", to)
+		}
+		f.tokens[to] = token
+	}
+	return f, nil
+}
+
+func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
+	b, err := f.ReadFile(p)
+	if err != nil {
+		return "", "", err
+	}
+	m, err := mail.ReadMessage(bytes.NewReader(b))
+	if err != nil {
+		return "", "", err
+	}
+	if want := "<" + strings.TrimSuffix(path.Base(p), ".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
+		return "", "", fmt.Errorf("Message-ID %q, want %q", m.Header.Get("Message-Id"), want)
+	}
+	text, err := letter.Text(m)
+	if err != nil {
+		return "", "", err
+	}
+	_, rest, _ := strings.Cut(text, "/activate.ashx?token=")
+	token, rest, _ = strings.Cut(rest, "\n")
+	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "removed on that day.\n") {
+		return "", "", errors.New("the text is not whole")
+	}
+	return m.Header.Get("To"), token, nil
+}
+
+// promise is what must hold of what is there, given what was asked and answered. running says that no crash was in
+// between: then what was answered with an error is not there at all.
+func (h *house) promise(t *truth, running bool) error { return h.promiseWith(t, running, nil) }
+
+// promiseWith counts messages as there that a mail agent took.
+func (h *house) promiseWith(t *truth, running bool, delivered map[string]string) error {
+	f, err := h.look()
+	if err != nil {
+		return err
+	}
+	maps.Copy(f.tokens, delivered)
+	var faults []error
+	wrong := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if len(f.stray) > 0 && !running {
+		wrong("files left in the pickup directory: %q", f.stray)
+	}
+	if rows, err := h.store.Waiting(ctx); err != nil {
+		return err
+	} else if len(rows) > 0 {
+		wrong("%d messages are still to be made safe", len(rows))
+	}
+	emails := make(map[string]bool)
+	for _, d := range t.deeds {
+		if d.what == "signup" {
+			emails[d.email] = true
+			h.promiseSignup(t, d, f, running, wrong)
+		}
+	}
+	for email := range maps.Keys(f.accounts) {
+		if !emails[email] {
+			wrong("an account of %s that nobody asked for", email)
+		}
+	}
+	for email := range maps.Keys(f.tokens) {
+		if _, ok := f.accounts[email]; !ok && !t.past[email] {
+			wrong("a message to %s and no account", email)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong func(string, ...any)) {
+	a, there := f.accounts[d.email]
+	_, message := f.tokens[d.email]
+	mayGo, mustGo := t.gone(d, h.now())
+	if mustGo && there {
+		wrong("%s: the account is gone and there again", d)
+	}
+	if mayGo && !there {
+		if t.past != nil {
+			t.past[d.email] = true
+		}
+		return
+	}
+	possible := d.rightCaptcha && (d.done() || d.open() && !(running && d.answered))
+	switch {
+	case d.done() && !there:
+		wrong("%s was answered and there is no account", d)
+	case there && !possible:
+		wrong("%s was answered %v and the account is there", d, d.err)
+	case there != message:
+		wrong("%s: account %t, message %t", d, there, message)
+	}
+	// Whoever asks for a name that another has is refused, and that spends the captcha though the answer never came.
+	var refused bool
+	for _, a := range f.accounts {
+		refused = refused || a.User == d.user && a.Email != d.email
+	}
+	spent, err := h.store.Revoked(ctx, d.proof.Nonce, d.proof.Expires)
+	kind := fault.KindOf(d.err)
+	switch {
+	case err != nil:
+		wrong("%s: look at the captcha: %v", d, err)
+	case !h.now().Before(d.proof.Expires): // nobody asks any more
+	case d.rightCaptcha && d.open() && spent != there && !(refused && !running):
+		wrong("%s: account %t, captcha spent %t", d, there, spent)
+	case d.answered && (d.err == nil || kind == fault.Captcha || kind == fault.Conflict) && !spent:
+		wrong("%s was answered %v and its captcha is not spent", d, d.err)
+	case d.open() && d.answered && running && spent:
+		wrong("%s was answered %v and its captcha is spent", d, d.err)
+	}
+	buckets := throttle.NewBuckets(ring)
+	for _, al := range append(buckets.Signup(h.tenant.ID, d.addr),
+		throttle.Allowance{Bucket: buckets.Of("message", h.tenant.ID, account.RecipientKey(d.email)), Rule: throttle.MessagesPerRecipient}) {
+		counts := h.now().Sub(d.when) < al.Rule.Per
+		if taken := h.taken(al); taken != (there && counts) {
+			wrong("%s: account %t, place taken %t", d, there, taken)
+		}
+	}
+	if !there {
+		return
+	}
+	if c, err := h.desk.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
+		wrong("%s: the credential does not open: %v", d, err)
+	}
+	states := t.states(d, running)
+	if got := (state{!a.Pending(), a.Held}); !states[got] {
+		wrong("%s is %v, which nobody was told; possible: %v", d.user, got, states)
+	}
+}
+
+// taken reports whether one place is taken, by asking for one where there is but one.
+func (h *house) taken(al throttle.Allowance) bool {
+	al.Rule.Limit = 1
+	err := h.store.Create(ctx, account.Admission{Address: []throttle.Allowance{al}}, h.now())
+	return fault.KindOf(err) == fault.Limited
+}
+
+// state is how an account stands.
+type state struct{ active, held bool }
+
+// states are those that the account of a signup may be in.
+func (t *truth) states(signup *deed, running bool) map[state]bool {
+	now := map[state]bool{signup.base: true}
+	for _, d := range t.after(signup) {
+		var step func(state) state
+		switch d.what {
+		case "activate":
+			step = func(s state) state { return state{s.active || !s.held, s.held} }
+		case "disable":
+			step = func(s state) state { return state{s.active, true} }
+		case "enable":
+			step = func(state) state { return state{true, false} }
+		default:
+			continue
+		}
+		next := make(map[state]bool)
+		for s := range now {
+			if d.done() || d.open() && !(running && d.answered) {
+				next[step(s)] = true
+			}
+			if !d.done() {
+				next[s] = true
+			}
+		}
+		now = next
+	}
+	return now
+}
+
+// use does what people do next: whoever got no answer sends the same again, and everybody opens the link that came. It is
+// the last thing that is done with a house.
+func (h *house) use(t *truth) error {
+	f, err := h.look()
+	if err != nil {
+		return err
+	}
+	users := make(map[string]bool)
+	for _, a := range f.accounts {
+		users[a.User] = true
+	}
+	for _, d := range t.deeds {
+		if d.what == "signup" && d.rightCaptcha && d.open() && !users[d.user] {
+			users[d.user] = true
+			if _, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr}); err != nil {
+				return fmt.Errorf("%s came to nothing and cannot be sent again: %w", d, err)
+			}
+		}
+	}
+	for email, token := range f.tokens {
+		before, ok := f.accounts[email]
+		if !ok {
+			continue
+		}
+		a, err := h.desk.Activate(ctx, h.tenant, token, account.Origin{})
+		switch {
+		case before.Held && errors.Is(err, account.ErrHeld), !before.Held && !before.Pending() && errors.Is(err, account.ErrActive):
+		case before.Held || !before.Pending() || err != nil || a.UID != before.UID || a.Disabled:
+			return fmt.Errorf("the link of %s: %v", before.User, err)
+		}
+	}
+	return nil
+}
