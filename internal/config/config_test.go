@@ -37,6 +37,7 @@ func standard() Config {
 		Listen: "127.0.0.1:8080",
 		Mail:   Mail{PickupDir: "data/pickup"},
 		HTTP:   HTTP{MaxConnections: 8192, MaxConnectionsPerAddress: 512},
+		Ops:    Ops{Listen: "127.0.0.1:8081"},
 		Log:    Log{Level: slog.LevelInfo, Format: LogAuto},
 	}
 }

@@ -339,7 +339,7 @@ func (p *tab) wait(expression string) {
 	p.t.Helper()
 	for {
 		// Longer timers of the page are held back, see clockwork.
-		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(9*time.Second)))
+		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool]("(() => { try { return Boolean("+expression+") } catch { return false } })()", chromedp.WithPollingTimeout(9*time.Second)))
 		if err == nil {
 			return
 		}

@@ -1,0 +1,96 @@
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// ask gets a path and gives the status and the answer.
+func ask(t *testing.T, s *Site, method, path string) (int, map[string]any) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	var body map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+		t.Fatalf("%s: %v: %s", path, err, w.Body)
+	}
+	if got := w.Header().Get("Cache-Control"); got != "no-store" {
+		t.Errorf("%s: Cache-Control is %q", path, got)
+	}
+	return w.Code, body
+}
+
+func TestReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var broken error
+		probes := 0
+		s := New([]Check{
+			{"store", func(context.Context) error { probes++; return broken }},
+			{"pickup", func(context.Context) error { return nil }},
+		}, time.Now)
+		want := func(status int) {
+			t.Helper()
+			got, body := ask(t, s, "GET", "/readyz")
+			if got != status || body["ok"] != (status == http.StatusOK) {
+				t.Errorf("status %d, want %d: %v", got, status, body)
+			}
+		}
+		want(200)
+		want(200)
+		if probes != 1 {
+			t.Errorf("%d probes within a second", probes)
+		}
+		broken = errors.New("the disk is full")
+		want(200) // the last result stands for a second
+		time.Sleep(fresh)
+		want(503)
+		if _, body := ask(t, s, "GET", "/readyz"); body["checks"].([]any)[0].(map[string]any)["error"] != "the disk is full" {
+			t.Errorf("it does not say why: %v", body)
+		}
+		broken = nil
+		time.Sleep(fresh)
+		want(200)
+	})
+}
+
+func TestProbesThatHangDoNotPileUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, started := make(chan struct{}), 0
+		s := New([]Check{{"disk", func(context.Context) error { started++; <-release; return nil }}}, time.Now)
+		for range 5 {
+			if status, _ := ask(t, s, "GET", "/readyz"); status != 503 {
+				t.Errorf("status %d while the disk hangs", status)
+			}
+			time.Sleep(fresh)
+		}
+		if started != 1 {
+			t.Errorf("%d probes wait for the disk", started)
+		}
+		if status, _ := ask(t, s, "GET", "/livez"); status != 200 {
+			t.Errorf("/livez: status %d", status)
+		}
+		close(release)
+		synctest.Wait()
+		if status, _ := ask(t, s, "GET", "/readyz"); status != 200 {
+			t.Errorf("status %d after the disk came back", status)
+		}
+	})
+}
+
+func TestNothingElseIsHere(t *testing.T) {
+	s := New(nil, time.Now)
+	for _, path := range []string{"/", "/metrics", "/debug/pprof/", "/signup.ashx"} {
+		if status, _ := ask(t, s, "GET", path); status != 404 {
+			t.Errorf("%s: status %d", path, status)
+		}
+	}
+	if status, _ := ask(t, s, "POST", "/readyz"); status != 405 {
+		t.Errorf("POST: status %d", status)
+	}
+}
