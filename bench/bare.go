@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,11 +24,11 @@ const bareGroup = 64
 // of the next group are written while the last group is on its way to the disk.
 func bare(ctx context.Context, dir string, duration time.Duration) (perSecond float64, err error) {
 	database, box := filepath.Join(dir, "bare.db"), filepath.Join(dir, "bare")
-	conn, close, err := openBare(ctx, database, box)
+	conn, shut, err := openBare(ctx, database, box)
 	if err != nil {
 		return 0, err
 	}
-	defer close()
+	defer shut()
 	rows, err := prepareBare(ctx, conn)
 	if err != nil {
 		return 0, err
@@ -68,27 +69,19 @@ func bare(ctx context.Context, dir string, duration time.Duration) (perSecond fl
 		})
 	}
 	elapsed := time.Since(began)
-	close2(stop, groups)
+	close(stop)
 	files.Wait()
 	return float64(n) / elapsed.Seconds(), nil
-}
-
-func close2(stop chan struct{}, groups chan [][16]byte) {
-	close(stop)
-	select {
-	case <-groups:
-	default:
-	}
 }
 
 // bareLone is one signup after the other, each with a transaction and a file of its own: the median time.
 func bareLone(ctx context.Context, dir string, count int) (figures, error) {
 	database, box := filepath.Join(dir, "lone.db"), filepath.Join(dir, "lone")
-	conn, close, err := openBare(ctx, database, box)
+	conn, shut, err := openBare(ctx, database, box)
 	if err != nil {
 		return figures{}, err
 	}
-	defer close()
+	defer shut()
 	rows, err := prepareBare(ctx, conn)
 	if err != nil {
 		return figures{}, err
@@ -98,7 +91,7 @@ func bareLone(ctx context.Context, dir string, count int) (figures, error) {
 	return drive(1, "", time.Hour, func(*client) func() error {
 		return func() error {
 			if c++; c > count {
-				return errEOF
+				return io.EOF
 			}
 			var id [16]byte
 			rand.Read(id[:])

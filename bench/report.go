@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 	"sync"
 	"time"
 )
-
-var errEOF = io.EOF
 
 // throughput prints the tables for every number of connections, and the ratios to the limits of the same run.
 func throughput(ctx context.Context, o options) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
@@ -42,7 +41,6 @@ func (keysRotate) Run(p *program) error {
 // signing is what a running server signs with. It follows the key file.
 type signing struct {
 	path string
-	log  *slog.Logger
 	at   os.FileInfo
 	now  atomic.Pointer[signers]
 }

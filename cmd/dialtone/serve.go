@@ -137,7 +137,7 @@ type server struct {
 }
 
 func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
-	s := &server{folder: f, log: log, signing: &signing{path: f.signKey(), log: log}}
+	s := &server{folder: f, log: log, signing: &signing{path: f.signKey()}}
 	if err := s.signing.refresh(); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
@@ -21,7 +20,7 @@ func (c *verifyCommand) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		r, err := account.Verify(p.ctx, f.store, box, f.seal, time.Now())
+		r, err := account.Verify(p.ctx, f.store, box, f.seal)
 		if err != nil {
 			return err
 		}

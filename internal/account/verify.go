@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"dialtone/internal/letter"
 	"dialtone/internal/secret"
@@ -40,7 +39,7 @@ type Report struct {
 
 // Verify goes through a data folder and says what does not fit together: the database's structures, every sealed value,
 // every outbox row, every message in the pickup directory. It changes nothing.
-func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring, now time.Time) (Report, error) {
+func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring) (Report, error) {
 	r := Report{Faults: []string{}, Notes: []string{}}
 	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
 	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
