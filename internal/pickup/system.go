@@ -49,19 +49,6 @@ func (system) MakeDir(path string) error {
 	return os.Chmod(path, 0o770|fs.ModeSetgid)
 }
 
-func (system) Create(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode) // whatever the umask is
-	}
-	return errors.Join(err, f.Close())
-}
-
-func (system) Rename(from, to string) error            { return os.Rename(from, to) }
 func (system) Remove(path string) error                { return os.Remove(path) }
 func (system) List(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
 func (system) ReadFile(path string) ([]byte, error)    { return os.ReadFile(path) }

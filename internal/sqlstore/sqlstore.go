@@ -8,9 +8,9 @@
 //
 // # Group commit
 //
-// SQLite has one writer, and what a durable transaction costs is the wait for the disk. So all writes go to one goroutine,
-// which puts those that wait into one transaction and commits them together. A lone write does not wait for company: the
-// group is whatever came in while the last one was on its way to the disk. Writes of one group see each other in order,
+// SQLite has one writer, and what a durable transaction costs is the wait for the disk. So writes that come at once share
+// one transaction and are committed together. A lone write does not wait for company, nor for another goroutine: it
+// commits itself. The next group is whatever came in while the last one was on its way to the disk. Writes of one group see each other in order,
 // as if each had been a transaction of its own; should one of them fail with an error of the database, the group is rolled
 // back and the others are run again without it, so writes are functions that can be repeated.
 //

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,15 +27,18 @@ var errOverloaded = &fault.Error{
 	Kind: fault.Overloaded, Message: "too much is going on at once; nothing was saved, send the same again in a moment", RetryAfter: 2 * time.Second,
 }
 
-// writer is the one goroutine that writes.
+// writer makes groups of writes and commits one group at a time. It has no goroutine of its own: a write that finds nobody
+// committing commits itself, and so costs no hand-over; those that come meanwhile wait, and when the commit is done the
+// first of them leads the next group, which is all that wait.
 type writer struct {
-	mu     sync.RWMutex // guards closed, and the queue against being closed under a send
-	closed bool
+	mu      sync.Mutex // guards what follows, up to the blank line
+	closed  bool
+	leading bool       // somebody commits
+	idle    *sync.Cond // nobody does any more
+	waiting []*job
 
-	queue chan *job
-	done  chan struct{}
-	db    *sql.DB
-	tx    *tx
+	db *sql.DB
+	tx *tx
 	// unsound is the commit's error after which nothing is written until the database has been proven.
 	unsound error
 	// trouble is the last write that failed for a reason of ours, for Ready to tell.
@@ -52,119 +56,146 @@ const troubled = 2 * time.Second
 
 // job is one write on its way.
 type job struct {
-	do func(*tx) error
-	// state goes from waiting to started (by the writer) or to abandoned (by the caller), and is decided by who is first.
-	state  atomic.Int32
-	result chan error
-	err    error
+	do  func(*tx) error
+	err error
+	// turn tells a write that waited what to do. It is nil for one that did not wait.
+	turn chan turn
 }
 
-const (
-	waiting int32 = iota
-	started
-	abandoned
-)
+// turn is nil when the write was done by another, and else the group to lead, with the write itself in front.
+type turn []*job
 
 func startWriter(db *sql.DB, conn *sql.Conn) *writer {
-	w := &writer{queue: make(chan *job, queued), done: make(chan struct{}), db: db, tx: newTx(conn)}
-	go w.run()
+	w := &writer{db: db, tx: newTx(conn)}
+	w.idle = sync.NewCond(&w.mu)
 	return w
 }
 
 // write runs do in a transaction, together with others, and returns when it is durable. Where do returns a fault, what it
 // wrote before stays, and write returns the fault. Any other error undoes it.
 func (s *Store) write(do func(*tx) error) error {
-	j := &job{do: do, result: make(chan error, 1)}
-	if err := s.writer.accept(j); err != nil {
+	j := &job{do: do}
+	leads, err := s.writer.enter(j)
+	switch {
+	case err != nil:
 		return err
+	case leads:
+		s.writer.lead([]*job{j})
+		return j.err
+	default:
+		return s.writer.wait(j)
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case err := <-j.result:
-		return err
-	case <-timer.C:
-		if j.state.CompareAndSwap(waiting, abandoned) {
-			return errOverloaded
-		}
-	}
-	return <-j.result
 }
 
 var errClosed = errors.New("the store is closed")
 
-func (w *writer) accept(j *job) error {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	if w.closed {
-		return errClosed
+// enter makes the write the leader, or lets it wait.
+func (w *writer) enter(j *job) (leads bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.closed:
+		return false, errClosed
+	case !w.leading:
+		w.leading = true
+		return true, nil
+	case len(w.waiting) >= queued:
+		return false, errOverloaded
 	}
+	j.turn = make(chan turn, 1)
+	w.waiting = append(w.waiting, j)
+	return false, nil
+}
+
+func (w *writer) wait(j *job) error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	var t turn
 	select {
-	case w.queue <- j:
-		return nil
-	default:
-		return errOverloaded
+	case t = <-j.turn:
+	case <-timer.C:
+		if w.leave(j) {
+			return errOverloaded
+		}
+		t = <-j.turn // it has been started
+	}
+	if t != nil {
+		w.lead(t)
+	}
+	return j.err
+}
+
+// leave takes back a write that was not started.
+func (w *writer) leave(j *job) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.waiting, j)
+	if i >= 0 {
+		w.waiting = slices.Delete(w.waiting, i, i+1)
+	}
+	return i >= 0
+}
+
+// lead commits a group and hands over to whoever waits. The next leader is told before the group is: the disk is what
+// everybody waits for.
+func (w *writer) lead(group []*job) {
+	// A panic would be caught with its request, and leave the store without a leader and in the middle of a transaction.
+	// There is nothing to lose: what was answered is durable.
+	defer func() {
+		if p := recover(); p != nil {
+			go panic(p)
+			select {}
+		}
+	}()
+	w.commit(group)
+	w.mu.Lock()
+	n := min(len(w.waiting), groupLimit)
+	next := slices.Clone(w.waiting[:n])
+	w.waiting = slices.Delete(w.waiting, 0, n)
+	if n == 0 {
+		w.leading = false
+		w.idle.Broadcast()
+	}
+	w.mu.Unlock()
+	if n > 0 {
+		next[0].turn <- next
+	}
+	for _, j := range group[1:] {
+		j.turn <- nil
 	}
 }
 
+// stop lets what was accepted finish.
 func (w *writer) stop() error {
 	w.mu.Lock()
 	w.closed = true
-	close(w.queue)
+	for w.leading {
+		w.idle.Wait()
+	}
 	w.mu.Unlock()
-	<-w.done
 	return w.tx.close()
 }
 
-func (w *writer) run() {
-	defer close(w.done)
-	group := make([]*job, 0, groupLimit)
-	for first := range w.queue {
-		group = append(group[:0], first)
-	fill:
-		for len(group) < groupLimit {
-			select {
-			case j, ok := <-w.queue:
-				if !ok {
-					break fill
-				}
-				group = append(group, j)
-			default:
-				break fill
-			}
-		}
-		w.commit(group)
-	}
-}
-
-// commit runs a group until what is left of it succeeds together.
+// commit runs a group until what is left of it succeeds together, and sets the error of each.
 func (w *writer) commit(group []*job) {
-	live := group[:0]
-	for _, j := range group {
-		if j.state.CompareAndSwap(waiting, started) {
-			live = append(live, j)
-		}
-	}
+	live := slices.Clone(group)
 	for len(live) > 0 {
 		broken, err := -1, w.prove()
 		if err == nil {
 			broken, err = w.try(live)
 		}
 		if err == nil {
-			for _, j := range live {
-				j.result <- j.err
-			}
 			return
 		}
 		w.trouble.Store(&trouble{time.Now(), err})
 		if broken < 0 {
 			for _, j := range live {
-				j.result <- err
+				j.err = err
 			}
 			return
 		}
-		live[broken].result <- err
-		live = append(live[:broken], live[broken+1:]...)
+		live[broken].err = err
+		live = slices.Delete(live, broken, broken+1)
 	}
 }
 

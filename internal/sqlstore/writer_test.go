@@ -62,14 +62,25 @@ func hold(s *Store) (release func()) {
 	return func() { close(free) }
 }
 
-// enqueue puts writes into the queue in order, as write does.
-func enqueue(s *Store, writes ...func(*tx) error) (jobs []*job) {
+// enqueue lets writes wait in order, as write does while another commits.
+func enqueue(t *testing.T, s *Store, writes ...func(*tx) error) (results []chan error) {
+	t.Helper()
 	for _, do := range writes {
-		j := &job{do: do, result: make(chan error, 1)}
-		s.writer.queue <- j
-		jobs = append(jobs, j)
+		j := &job{do: do}
+		if leads, err := s.writer.enter(j); leads || err != nil {
+			t.Fatalf("a write does not wait: leads %v, %v", leads, err)
+		}
+		result := make(chan error, 1)
+		go func() { result <- s.writer.wait(j) }()
+		results = append(results, result)
 	}
-	return jobs
+	return results
+}
+
+func (w *writer) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting)
 }
 
 func TestGroup(t *testing.T) {
@@ -89,7 +100,7 @@ func TestGroup(t *testing.T) {
 		}
 	}
 	var order []int
-	jobs := enqueue(s,
+	jobs := enqueue(t, s,
 		write(0, nil),
 		write(1, broken),
 		write(2, refusal),
@@ -120,7 +131,7 @@ func TestGroup(t *testing.T) {
 	release()
 	var results []error
 	for _, j := range jobs {
-		results = append(results, <-j.result)
+		results = append(results, <-j)
 	}
 	for n, c := range []struct {
 		want  func(error) bool
@@ -152,7 +163,7 @@ func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
 	release := hold(s)
-	jobs := enqueue(s,
+	jobs := enqueue(t, s,
 		func(tx *tx) error { return jot(tx, 0) },
 		func(tx *tx) error { // a foreign key that is looked at by COMMIT alone
 			if _, err := tx.exec(`PRAGMA defer_foreign_keys = ON`); err != nil {
@@ -165,7 +176,7 @@ func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
 	)
 	release()
 	for i, j := range jobs {
-		if err := <-j.result; err == nil {
+		if err := <-j; err == nil {
 			t.Errorf("write %d is told that it is durable", i)
 		}
 	}
@@ -197,9 +208,9 @@ func TestFullQueue(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
 	release := hold(s)
-	var last []*job
+	var last []chan error
 	for range queued {
-		last = enqueue(s, func(*tx) error { return nil })
+		last = enqueue(t, s, func(*tx) error { return nil })
 	}
 	err := s.write(func(tx *tx) error { return jot(tx, 1) })
 	f, ok := errors.AsType[*fault.Error](err)
@@ -207,7 +218,7 @@ func TestFullQueue(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	release()
-	<-last[0].result
+	<-last[0]
 	if s.has(t, 1) {
 		t.Error("a write that was turned away has happened")
 	}
@@ -262,11 +273,11 @@ func TestCloseFinishesWhatWasAccepted(t *testing.T) {
 	for n := range 300 {
 		writes = append(writes, func(tx *tx) error { return jot(tx, n) })
 	}
-	jobs := enqueue(s, writes...)
+	jobs := enqueue(t, s, writes...)
 	release()
 	closeNotes(t, s)
 	for n, j := range jobs {
-		if err := <-j.result; err != nil {
+		if err := <-j; err != nil {
 			t.Fatalf("write %d: %v", n, err)
 		}
 	}
@@ -315,7 +326,7 @@ func TestLinkIsDecidedWithinItsTransaction(t *testing.T) {
 			release := hold(s)
 			results := make(chan error, 2)
 			go func() { results <- c.meet(s, home.ID) }()
-			for len(s.writer.queue) < 1 {
+			for s.writer.count() < 1 {
 				runtime.Gosched()
 			}
 			linked := make(chan error, 1)
@@ -323,7 +334,7 @@ func TestLinkIsDecidedWithinItsTransaction(t *testing.T) {
 				_, err := s.Activate(t.Context(), home.ID, a.Token, c.at)
 				linked <- err
 			}()
-			for len(s.writer.queue) < 2 { // it has looked, and waits to write
+			for s.writer.count() < 2 { // it has looked, and waits to write
 				runtime.Gosched()
 			}
 			release()

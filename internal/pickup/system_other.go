@@ -10,6 +10,20 @@ import (
 	"strings"
 )
 
+func (system) Create(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode) // whatever the umask is
+	}
+	return errors.Join(err, f.Close())
+}
+
+func (system) Rename(from, to string) error { return os.Rename(from, to) }
+
 // Sync syncs every published file, then the directory.
 func (system) Sync(path string) error {
 	entries, err := os.ReadDir(path)
