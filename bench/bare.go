@@ -20,19 +20,33 @@ import (
 
 const bareGroup = 64
 
-// bare is the machine's own limit for signups: their rows in transactions of 64, their files, and nothing else. The files
+// bareSite is a database and a folder without a program around them. They grow from turn to turn, as the program's do.
+type bareSite struct {
+	ctx  context.Context
+	conn *sql.Conn
+	rows bareRows
+	box  string
+	n    int
+}
+
+func newBare(ctx context.Context, dir, name string) (*bareSite, func(), error) {
+	s := &bareSite{ctx: ctx, box: filepath.Join(dir, name)}
+	conn, shut, err := openBare(ctx, filepath.Join(dir, name+".db"), s.box)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.conn = conn
+	if s.rows, err = prepareBare(ctx, conn); err != nil {
+		shut()
+		return nil, nil, err
+	}
+	return s, shut, nil
+}
+
+// groups is the machine's own limit for signups: their rows in transactions of 64, their files, and nothing else. The files
 // of the next group are written while the last group is on its way to the disk.
-func bare(ctx context.Context, dir string, duration time.Duration) (perSecond float64, err error) {
-	database, box := filepath.Join(dir, "bare.db"), filepath.Join(dir, "bare")
-	conn, shut, err := openBare(ctx, database, box)
-	if err != nil {
-		return 0, err
-	}
-	defer shut()
-	rows, err := prepareBare(ctx, conn)
-	if err != nil {
-		return 0, err
-	}
+func (s *bareSite) groups(duration time.Duration) (figures, error) {
+	ctx, conn, rows, box := s.ctx, s.conn, s.rows, s.box
 	// Two groups at a time have their files written, on both sides of the commit.
 	groups := make(chan [][16]byte, 1)
 	stop := make(chan struct{})
@@ -55,11 +69,11 @@ func bare(ctx context.Context, dir string, duration time.Duration) (perSecond fl
 			}
 		})
 	}
-	n, began := 0, time.Now()
+	before, began := s.n, time.Now()
 	for time.Since(began) < duration {
 		group := <-groups
-		if err := rows.insert(ctx, conn, group, &n); err != nil {
-			return 0, err
+		if err := rows.insert(ctx, conn, group, &s.n); err != nil {
+			return figures{}, err
 		}
 		files.Go(func() {
 			for _, id := range group {
@@ -71,22 +85,11 @@ func bare(ctx context.Context, dir string, duration time.Duration) (perSecond fl
 	elapsed := time.Since(began)
 	close(stop)
 	files.Wait()
-	return float64(n) / elapsed.Seconds(), nil
+	return figures{rate: float64(s.n-before) / elapsed.Seconds()}, nil
 }
 
-// bareLone is one signup after the other, each with a transaction and a file of its own: the median time.
-func bareLone(ctx context.Context, dir string, count int) (figures, error) {
-	database, box := filepath.Join(dir, "lone.db"), filepath.Join(dir, "lone")
-	conn, shut, err := openBare(ctx, database, box)
-	if err != nil {
-		return figures{}, err
-	}
-	defer shut()
-	rows, err := prepareBare(ctx, conn)
-	if err != nil {
-		return figures{}, err
-	}
-	n := 0
+// lone is one signup after the other, each with a transaction and a file of its own.
+func (s *bareSite) lone(count int) (figures, error) {
 	c := 0
 	return drive(1, "", time.Hour, func(*client) func() error {
 		return func() error {
@@ -95,13 +98,13 @@ func bareLone(ctx context.Context, dir string, count int) (figures, error) {
 			}
 			var id [16]byte
 			rand.Read(id[:])
-			if err := writeMessage(box, id); err != nil {
+			if err := writeMessage(s.box, id); err != nil {
 				return err
 			}
-			if err := rows.insert(ctx, conn, [][16]byte{id}, &n); err != nil {
+			if err := s.rows.insert(s.ctx, s.conn, [][16]byte{id}, &s.n); err != nil {
 				return err
 			}
-			name := filepath.Join(box, hex.EncodeToString(id[:]))
+			name := filepath.Join(s.box, hex.EncodeToString(id[:]))
 			return os.Rename(name+".part", name+".eml")
 		}
 	}), nil

@@ -98,7 +98,8 @@ func post(target, path string, form []byte) []byte {
 
 // figures are what a run of one kind of request came to.
 type figures struct {
-	rate          float64 // a second
+	rate          float64         // a second
+	all           []time.Duration // sorted
 	p50, p99, max time.Duration
 	failed        int
 	firstFailure  error
@@ -148,9 +149,57 @@ func drive(conns int, target string, duration time.Duration, work func(c *client
 	}
 	workers.Wait()
 	f.rate = float64(len(all)) / time.Since(start).Seconds()
+	f.summarize(all)
+	return f
+}
+
+func (f *figures) summarize(all []time.Duration) {
+	slices.Sort(all)
+	f.all = all
 	if len(all) > 0 {
-		slices.Sort(all)
 		f.p50, f.p99, f.max = all[len(all)/2], all[len(all)*99/100], all[len(all)-1]
 	}
-	return f
+}
+
+// slices of time in which two things are measured by turns.
+const turns = 5
+
+// compare measures two things by turns, so that what a disk or a neighbour does in between meets both. It gives the figures
+// of all turns together, with the median of the rates, and the median, least and greatest of the turns' ratios.
+func compare(one, other func() (figures, error), ratio func(a, b figures) float64) (a, b figures, of [3]float64, err error) {
+	var ratios, ratesA, ratesB []float64
+	for range turns {
+		fa, err := one()
+		if err != nil {
+			return a, b, of, err
+		}
+		fb, err := other()
+		if err != nil {
+			return a, b, of, err
+		}
+		a.add(fa)
+		b.add(fb)
+		ratios, ratesA, ratesB = append(ratios, ratio(fa, fb)), append(ratesA, fa.rate), append(ratesB, fb.rate)
+	}
+	for _, list := range [][]float64{ratios, ratesA, ratesB} {
+		slices.Sort(list)
+	}
+	a.rate, b.rate = ratesA[turns/2], ratesB[turns/2]
+	return a, b, [3]float64{ratios[turns/2], ratios[0], ratios[turns-1]}, nil
+}
+
+// add joins the figures of another turn, but for the rate.
+func (f *figures) add(g figures) {
+	f.failed += g.failed
+	if f.firstFailure == nil {
+		f.firstFailure = g.firstFailure
+	}
+	f.summarize(append(f.all, g.all...))
+}
+
+func byRate(a, b figures) float64 { return a.rate / b.rate }
+func byP50(a, b figures) float64  { return float64(a.p50) / float64(b.p50) }
+
+func told(of [3]float64, what string) string {
+	return fmt.Sprintf("%.2f (%.2f to %.2f) %s", of[0], of[1], of[2], what)
 }

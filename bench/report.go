@@ -10,29 +10,20 @@ import (
 
 // throughput prints the tables for every number of connections, and the ratios to the limits of the same run.
 func throughput(ctx context.Context, o options) error {
-	limit, err := bare(ctx, o.dir, o.duration)
-	if err != nil {
-		return fmt.Errorf("bare limit: %w", err)
-	}
-	lone, err := bareLone(ctx, o.dir, 2000)
-	if err != nil {
-		return fmt.Errorf("bare limit: %w", err)
-	}
-	fmt.Printf("bare limit: %.0f signups/s in groups of %d; one at a time p50 %s, p99 %s\n\n", limit, bareGroup, show(lone.p50), show(lone.p99))
 	empty, err := startEmpty(ctx)
 	if err != nil {
 		return err
 	}
 	defer empty.stop()
 	for _, conns := range o.conns {
-		if err := round(ctx, o, conns, limit, lone, empty); err != nil {
+		if err := round(ctx, o, conns, empty); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func round(ctx context.Context, o options, conns int, limit float64, lone figures, empty *process) error {
+func round(ctx context.Context, o options, conns int, empty *process) error {
 	p, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, fmt.Sprintf("data-%d", conns)))
 	if err != nil {
 		return err
@@ -46,39 +37,74 @@ func round(ctx context.Context, o options, conns int, limit float64, lone figure
 		}
 	}
 	idle := p.memory("VmRSS")
-	base := drive(conns, empty.target, o.duration, repeat("/"))
-	captchas := drive(conns, p.target, o.duration, repeat("/captcha.ashx"))
-	row("empty handler", base, "")
-	row("captchas", captchas, fmt.Sprintf("%.2f of the empty handler", captchas.rate/base.rate))
-
-	stock, err := prefetch(p.target, int(limit*o.duration.Seconds())+1000)
+	slice := o.duration / turns
+	against := func(p *process, work func(*client) func() error) func() (figures, error) {
+		return func() (figures, error) { return drive(conns, p.target, slice, work), nil }
+	}
+	captchas, base, of, err := compare(against(p, repeat("/captcha.ashx")), against(empty, repeat("/")), byRate)
 	if err != nil {
 		return err
 	}
-	f := drive(conns, p.target, o.duration, signups(stock))
-	ratio := fmt.Sprintf("%.2f of the bare limit", f.rate/limit)
-	if conns == 1 {
-		ratio = fmt.Sprintf("p50 %.2f times one bare transaction and file", float64(f.p50)/float64(lone.p50))
-	}
-	row("signups, the POST alone", f, ratio)
+	row("empty handler", base, "")
+	row("captchas", captchas, told(of, "of the empty handler"))
 
-	emptyVisit := drive(conns, empty.target, o.duration, emptyVisits)
-	visit := drive(conns, p.target, o.duration, visits)
+	stock, err := prefetch(p.target, stockRate*int(o.duration.Seconds()+1))
+	if err != nil {
+		return err
+	}
+	site, shut, err := newBare(ctx, o.dir, fmt.Sprintf("bare-%d", conns))
+	if err != nil {
+		return fmt.Errorf("bare limit: %w", err)
+	}
+	defer shut()
+	if conns == 1 {
+		f, lone, of, err := compare(against(p, signups(stock)), func() (figures, error) { return site.lone(loneCount) }, byP50)
+		if err != nil {
+			return err
+		}
+		row("one bare transaction and file", lone, "")
+		row("signups, the POST alone", f, told(of, "times that, by p50"))
+	} else {
+		f, limit, of, err := compare(against(p, signups(stock)), func() (figures, error) { return site.groups(slice) }, byRate)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("| bare limit, in groups of %d | %8.0f | | | | |\n", bareGroup, limit.rate)
+		row("signups, the POST alone", f, told(of, "of the bare limit"))
+	}
+
+	visit, emptyVisit, of, err := compare(against(p, visits), against(empty, emptyVisits), byRate)
+	if err != nil {
+		return err
+	}
 	row("empty handler, visits", emptyVisit, "")
-	row("visits (captcha and signup, a new connection every third)", visit, fmt.Sprintf("%.2f of the empty handler", visit.rate/emptyVisit.rate))
+	row("visits (captcha and signup, a new connection every third)", visit, told(of, "of the empty handler"))
 
 	users, activated, err := activateAll(p, conns, o.duration)
 	if err != nil {
 		return err
 	}
 	row("activations", activated, "")
-	in := drive(conns, p.target, o.duration, signins(users))
-	row("sign-ins (challenge and proof)", in, fmt.Sprintf("%.2f of the empty handler's exchanges of two", in.rate/(base.rate/2)))
-	page := drive(conns, p.target, o.duration, repeat("/signup.html"))
-	row("sign-up page", page, fmt.Sprintf("%.2f of the empty handler", page.rate/base.rate))
+	in, _, of, err := compare(against(p, signins(users)), against(empty, repeat("/")), func(a, b figures) float64 { return 2 * byRate(a, b) })
+	if err != nil {
+		return err
+	}
+	row("sign-ins (challenge and proof)", in, told(of, "of the empty handler's exchanges of two"))
+	page, _, of, err := compare(against(p, repeat("/signup.html")), against(empty, repeat("/")), byRate)
+	if err != nil {
+		return err
+	}
+	row("sign-up page", page, told(of, "of the empty handler"))
 	fmt.Printf("\nmemory: %.0f MiB at start, %.0f MiB at the peak; first answer %s after start\n\n", idle, p.memory("VmHWM"), show(p.first))
 	return nil
 }
+
+const (
+	// stockRate is how many captchas a second the signups alone may use up.
+	stockRate = 8000
+	// loneCount is how many bare transactions one turn makes.
+	loneCount = 400
+)
 
 // prefetch is a stock of solved captchas.
 func prefetch(target string, n int) (<-chan solved, error) {
