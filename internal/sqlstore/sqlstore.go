@@ -295,6 +295,9 @@ type reader struct {
 }
 
 func (r reader) row(query string, args ...any) scanner {
+	if err := r.ctx.Err(); err != nil {
+		return failed{err}
+	}
 	// The driver starts a goroutine to watch a context that can end, which costs more than finding one row.
 	ctx := context.WithoutCancel(r.ctx)
 	st, err := r.s.statement(ctx, query)
