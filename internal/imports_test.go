@@ -34,8 +34,9 @@ var rooms = map[string][]string{
 	"storetest": {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session"},
 	"pickup":    {"letter", "account"},
 
-	// Test support: a file system that can lose power.
-	"crashfs": {},
+	// Test support: a file system that can lose power, and database servers that can die.
+	"crashfs":      {},
+	"postgrestest": {},
 
 	// Edges: what people and programs touch.
 	"ops":        {},

@@ -145,6 +145,14 @@ var (
 	ErrHeld    = fault.New(fault.Conflict, "an operator has disabled the account")
 )
 
+// ErrUnknown is a write of which a store cannot say in time whether it has happened, since it lost the database at the moment
+// of the commit. A Create that fails with it is to be undone.
+var ErrUnknown = &fault.Error{
+	Kind:       fault.Overloaded,
+	Message:    "the store was lost in the middle of saving, and what came of it is not known yet; look in a moment, and send it again if it is not there",
+	RetryAfter: 5 * time.Second,
+}
+
 // Store keeps accounts. Every method is one transaction: it happens whole or not at all, it is durable when it returns,
 // and any process may call it at any time. A user whose activation time has run out counts as absent everywhere. Package
 // storetest states these rules as tests; an implementation is right when it passes them.
@@ -183,11 +191,15 @@ type Store interface {
 	// fault.NotFound.
 	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
 
-	// Waiting are the outbox rows, oldest first.
+	// Waiting are this node's outbox rows, oldest first.
 	Waiting(ctx context.Context) ([]Waiting, error)
 
 	// Settle removes outbox rows. Those that are gone do not matter.
 	Settle(ctx context.Context, sent []Sent) error
+
+	// Adopt tells the other nodes that share the store that this one lives, and makes the outbox rows of a node that has died
+	// this node's own; it returns those. A node that calls it more often than every twenty seconds is not taken for dead.
+	Adopt(ctx context.Context) ([]Waiting, error)
 
 	// Sweep removes at most limit rows of each kind that have had their time: accounts that had expired by expired, and
 	// spent captchas, revoked sessions and taken places that count no more.

@@ -73,6 +73,17 @@ func (d *Desk) Recover(ctx context.Context) error {
 	return nil
 }
 
+// Adopt lets the other nodes know that this one lives, and has Tend write the messages of nodes that have died. The same message
+// has the same name and Message-ID wherever it is written. It is called about every ten seconds.
+func (d *Desk) Adopt(ctx context.Context) error {
+	adopted, err := d.Store.Adopt(ctx)
+	if len(adopted) > 0 {
+		d.Log.InfoContext(ctx, "took over the messages of a node that has died", "messages", len(adopted))
+		d.outbox.add(chores{again: adopted})
+	}
+	return err
+}
+
 // Tend does what is to be done about messages: it writes those again that a crash swallowed, makes files durable, and
 // removes the outbox rows of those that are. It is called about once a second, and once more at the end. What it fails
 // at it tries again at the next call. It must not be called concurrently.

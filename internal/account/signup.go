@@ -165,6 +165,10 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 	}
 	if err := d.Store.Create(ctx, ad, now); err != nil {
 		draft.Discard()
+		if errors.Is(err, ErrUnknown) {
+			// Nobody is told of an account, so there is to be none. Tend sees to it as soon as the store is back.
+			d.outbox.add(chores{undo: []Admission{ad}})
+		}
 		return err
 	}
 	if err := draft.Publish(); err != nil {

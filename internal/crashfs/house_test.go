@@ -435,7 +435,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	for _, a := range f.accounts {
 		refused = refused || a.User == d.user && a.Email != d.email
 	}
-	spent, err := h.store.Revoked(ctx, d.proof.Nonce, d.proof.Expires)
+	spent, err := h.store.Revoked(ctx, h.tenant.ID, d.proof.Nonce, d.proof.Expires)
 	kind := fault.KindOf(d.err)
 	switch {
 	case err != nil:

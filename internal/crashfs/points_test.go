@@ -193,7 +193,7 @@ func group(f *crashfs.FS, h *house, tr *truth, users ...string) {
 		}
 	}
 	var all sync.WaitGroup
-	all.Go(func() { h.store.Revoke(ctx, [16]byte{1}, noon.Add(time.Hour)) })
+	all.Go(func() { h.store.Revoke(ctx, 1, [16]byte{1}, noon.Add(time.Hour)) })
 	synctest.Wait()
 	serial := tr.serial()
 	for i, user := range users {

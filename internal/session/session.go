@@ -49,15 +49,18 @@ const DeviceLife = 365 * 24 * time.Hour
 // Store keeps the ids of sessions that ended before their time.
 type Store interface {
 	// Revoke notes an id until expires. It may be repeated.
-	Revoke(ctx context.Context, id [16]byte, expires time.Time) error
+	Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error
 	// Revoked reports whether the id was noted.
-	Revoked(ctx context.Context, id [16]byte, expires time.Time) (bool, error)
+	Revoked(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (bool, error)
+	// Spend notes an id until expires and reports whether it was the first to do so. Of any number of concurrent calls one is. A
+	// crash of the database may forget what was spent in the second before it.
+	Spend(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (first bool, err error)
 }
 
 // Door is where people sign in and out. It is safe for concurrent use.
 type Door struct {
 	Deps
-	nonces    *digest.Nonces
+	nonces    nonces
 	buckets   throttle.Buckets
 	byName    *throttle.Failures
 	byAddress *throttle.Failures
@@ -71,16 +74,18 @@ type Deps struct {
 	// Signatures signs sessions and device tokens under the present signing keys.
 	Signatures func() *Signatures
 	SealRing   *secret.Ring
-	Audit      audit.Log
-	Now        func() time.Time
+	// Nodes says that other servers share the store, so that a challenge of one may be answered at another.
+	Nodes bool
+	Audit audit.Log
+	Now   func() time.Time
 }
 
 // Signatures are the codes of session and device tokens under one state of the signing keys.
-type Signatures struct{ session, device *secret.MAC }
+type Signatures struct{ session, device, nonce *secret.MAC }
 
 // NewSignatures uses the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
-	return &Signatures{secret.NewMAC(r, "session"), secret.NewMAC(r, "device")}
+	return &Signatures{secret.NewMAC(r, "session"), secret.NewMAC(r, "device"), secret.NewMAC(r, "sign-in nonce")}
 }
 
 const failureBuckets = 1 << 16
@@ -89,10 +94,13 @@ const failureBuckets = 1 << 16
 func NewDoor(d Deps) *Door {
 	door := &Door{
 		Deps:      d,
-		nonces:    digest.NewNonces(d.Now),
+		nonces:    ownNonces{digest.NewNonces(d.Now)},
 		buckets:   throttle.NewBuckets(d.SealRing),
 		byName:    throttle.NewFailures(throttle.FailedSignIns, failureBuckets, d.Now),
 		byAddress: throttle.NewFailures(throttle.FailedSignInsPerAddress, failureBuckets, d.Now),
+	}
+	if d.Nodes {
+		door.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
 	}
 	door.decoy.SHA256 = new(digest.HA1SHA256)
 	rand.Read(door.decoy.HA1[:])
@@ -102,7 +110,7 @@ func NewDoor(d Deps) *Door {
 
 // Challenge is what a request without an answer, or with a wrong one, is told.
 func (d *Door) Challenge(t *tenant.Tenant, stale bool) digest.Challenge {
-	return digest.Challenge{Realm: t.Realm, Algorithm: t.Challenge(), Nonce: d.nonces.Issue(t.Realm), Stale: stale}
+	return digest.Challenge{Realm: t.Realm, Algorithm: t.Challenge(), Nonce: d.nonces.issue(t), Stale: stale}
 }
 
 // Attempt is one answer to a challenge.
@@ -145,7 +153,12 @@ func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant,
 		d.record(ctx, t, answer.Username, at.From, "rate_limited")
 		return Grant{}, fault.Limit(wait, "too many sign-ins that failed; wait before the next one")
 	}
-	if answer.NC != "00000001" || !d.nonces.Spend(answer.Nonce, t.Realm) {
+	if answer.NC != "00000001" {
+		return Grant{}, ErrStale
+	}
+	if fresh, err := d.nonces.spend(ctx, t, answer.Nonce); err != nil {
+		return Grant{}, err
+	} else if !fresh {
 		return Grant{}, ErrStale
 	}
 
@@ -256,7 +269,7 @@ func (d *Door) Who(ctx context.Context, t *tenant.Tenant, token string) (account
 	if err != nil {
 		return account.Account{}, err
 	}
-	revoked, err := d.Store.Revoked(ctx, p.id, p.expires)
+	revoked, err := d.Store.Revoked(ctx, t.ID, p.id, p.expires)
 	if err == nil && revoked {
 		err = ErrDenied
 	}
@@ -269,7 +282,7 @@ func (d *Door) SignOut(ctx context.Context, t *tenant.Tenant, token string, from
 	if !ok {
 		return nil
 	}
-	err := d.Store.Revoke(context.WithoutCancel(ctx), p.id, p.expires)
+	err := d.Store.Revoke(context.WithoutCancel(ctx), t.ID, p.id, p.expires)
 	e := audit.Event{Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request}
 	if err != nil {
 		e.Outcome = "server_error"

@@ -15,26 +15,27 @@ var _ account.Inspector = (*Store)(nil)
 
 // Consistent implements account.Inspector.
 func (s *Store) Consistent(ctx context.Context, report func(string)) error {
-	for _, query := range []string{
+	return s.everywhere(func(e engine) error { return e.consistent(ctx, report) })
+}
+
+func (l *lite) consistent(ctx context.Context, report func(string)) error {
+	return faults(l.reads(ctx), report,
 		`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'`,
-		`SELECT "table" || ' has a row that refers to no ' || parent FROM pragma_foreign_key_check`,
-	} {
-		rows, err := s.reads.QueryContext(ctx, query)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
+		`SELECT "table" || ' has a row that refers to no ' || parent FROM pragma_foreign_key_check`)
+}
+
+// faults reports what each query finds: a sentence a row.
+func faults(q querier, report func(string), queries ...string) error {
+	for _, query := range queries {
+		err := q.each(func(row scanner) error {
 			var fault string
-			if err := rows.Scan(&fault); err != nil {
-				rows.Close()
+			if err := row.Scan(&fault); err != nil {
 				return err
 			}
 			report(fault)
-		}
-		if err := rows.Close(); err != nil {
-			return err
-		}
-		if err := rows.Err(); err != nil {
+			return nil
+		}, query)
+		if err != nil {
 			return err
 		}
 	}
@@ -43,29 +44,28 @@ func (s *Store) Consistent(ctx context.Context, report func(string)) error {
 
 // Each implements account.Inspector.
 func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) error) error {
-	rows, err := s.reads.QueryContext(ctx, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var token []byte
-		var closed bool
-		a, err := scanAccount(prefixed{rows, []any{&token, &closed}})
-		if err != nil {
-			return err
-		}
-		if err := f(a, token, closed); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return s.everywhere(func(e engine) error {
+		return e.reads(ctx).each(func(row scanner) error {
+			var token []byte
+			var closed bool
+			a, err := scanAccount(prefixed{row, []any{&token, &closed}})
+			if err != nil {
+				return err
+			}
+			return f(a, token, closed)
+		}, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
+	})
 }
+
+// ErrNoBackup is returned by Backup for a database that has tools of its own for that.
+var ErrNoBackup = errors.New("a PostgreSQL database is backed up with its own tools: pg_dump for a copy, pg_basebackup and WAL archiving for every moment")
 
 // Backup writes a copy of the database, as it is at one moment, to a new file. Writes go on meanwhile. The file has its
 // name when it is whole and durable; one that is there already is not replaced. Credentials in it are sealed as they are
 // here: the copy is worth nothing without the key file, which belongs elsewhere.
-func (s *Store) Backup(ctx context.Context, path string) error {
+func (s *Store) Backup(ctx context.Context, path string) error { return s.homes[0].backup(ctx, path) }
+
+func (l *lite) backup(ctx context.Context, path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	conn, err := s.reads.Conn(ctx)
+	conn, err := l.db.Conn(ctx)
 	if err != nil {
 		return err
 	}

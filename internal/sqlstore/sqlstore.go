@@ -1,4 +1,5 @@
-// Package sqlstore keeps everything in an SQL database: today SQLite, in one file.
+// Package sqlstore keeps everything in an SQL database: SQLite in one file, for one server, or PostgreSQL, for any number of
+// them.
 //
 // # One use case, one transaction
 //
@@ -6,307 +7,177 @@
 // first and writes last: what it refuses with a fault leaves only what its interface says that a refusal leaves. Any
 // other error rolls everything back.
 //
-// # Group commit
+// # Two engines
 //
-// SQLite has one writer, and what a durable transaction costs is the wait for the disk. So writes that come at once share
-// one transaction and are committed together. A lone write does not wait for company, nor for another goroutine: it
-// commits itself. The next group is whatever came in while the last one was on its way to the disk. Writes of one group see each other in order,
-// as if each had been a transaction of its own; should one of them fail with an error of the database, the group is rolled
-// back and the others are run again without it, so writes are functions that can be repeated.
+// The text of a statement serves both: $1 placeholders, ON CONFLICT, RETURNING, times as microseconds in BIGINT. An engine is
+// how it is run: how connections are had, how a transaction is made durable, and what is done when that fails. The two differ in
+// what they keep apart. SQLite has one writer, so that transactions do not see each other; in PostgreSQL they run at once, at the
+// level READ COMMITTED, and what must not be decided twice is either decided by the condition of one statement or under a lock
+// that the transaction names (transaction.lock).
 //
-// The queue is bounded. A write that finds it full, or that waited too long without having been started, fails with
+// # Signing up in groups
+//
+// What a durable transaction costs is the wait for the disk, and with PostgreSQL the way there and back. So writes that come at
+// once share a transaction. A lone write does not wait for company, nor for another goroutine: it commits itself. The next group
+// is whatever came in while the last one was on its way.
+//
+// In SQLite all writes are grouped. Those of one group see each other in order, as if each had been a transaction of its own;
+// should one of them fail with an error of the database, the group is rolled back and the others are run again without it, so
+// writes are functions that can be repeated. In PostgreSQL signups are: those of one group have nothing in common (no address,
+// name, recipient or captcha), so that a statement can check or insert all of them, and two round trips do for the whole group.
+//
+// Queues are bounded. A write that finds its queue full, or that waited too long without having been started, fails with
 // fault.Overloaded and has not happened.
 //
-// # SQL
+// # What is known of a commit
 //
-// The text of a statement serves SQLite and PostgreSQL alike: $1 placeholders, ON CONFLICT, RETURNING, times as
-// microseconds in BIGINT. Only opening and migrations are per engine. The database runs in WAL mode with
-// synchronous=FULL: a commit that returned is on the disk.
+// SQLite in WAL mode with synchronous=FULL: a commit that returned is on the disk; for one that failed see writer. In PostgreSQL
+// a connection may break while a commit is on its way. Then nobody is answered before it was looked up what came of it, or, where
+// that cannot be done in time, with account.ErrUnknown (see postgres).
+//
+// # Clusters
+//
+// A Store spans several PostgreSQL clusters where one is not enough. A tenant lives in one of them, whole, and its id says in
+// which: the number of the cluster is in the bits above the lowest 32.
 package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
-	"sync"
 	"time"
 
-	"modernc.org/sqlite"
-
+	"dialtone/internal/account"
 	"dialtone/internal/secret"
 )
 
-// Store is an open database. It is safe for concurrent use, and by several processes at once.
+// Store is an open database, or several. It is safe for concurrent use, and by several processes at once.
 type Store struct {
-	reads  *sql.DB
-	writes *sql.DB
-	writer *writer
-
-	mu       sync.Mutex
-	prepared map[string]*sql.Stmt
+	homes []home // never empty
 }
 
-var strict = sync.OnceFunc(func() { sqlite.StrictPragmas(true) })
+// home is a database that tenants live in.
+type home struct {
+	number int64
+	engine
+}
+
+// engine runs statements on one database.
+type engine interface {
+	// reads is a querier beside all writes. Each of its statements sees what was committed when it began.
+	reads(ctx context.Context) querier
+	// write runs do in a transaction and returns when it is durable. Where do returns a fault, what it wrote before stays,
+	// and write returns the fault. Any other error undoes it. do may be run more than once.
+	write(do func(transaction) error) error
+	// admit is Store.Create for a captcha of ours.
+	admit(a account.Admission, now time.Time) error
+	// spendSoon notes an id and reports whether it is the first time. A crash may forget what it noted in the last second.
+	spendSoon(ctx context.Context, id [16]byte, expires time.Time) (first bool, err error)
+	// ready says whether writing is possible.
+	ready(ctx context.Context) error
+	// watch calls changed when a tenant may have changed, until ctx ends, where the database can tell.
+	watch(ctx context.Context, changed func())
+	// node is the name under which outbox rows are kept.
+	node() string
+	// adopt is Store.Adopt.
+	adopt(ctx context.Context) ([]account.Waiting, error)
+	consistent(ctx context.Context, report func(string)) error
+	backup(ctx context.Context, path string) error
+	close() error
+}
+
+// querier reads.
+type querier interface {
+	row(query string, args ...any) scanner
+	// each calls f for every row, until f fails.
+	each(f func(scanner) error, query string, args ...any) error
+}
+
+type scanner interface{ Scan(dst ...any) error }
+
+// transaction is what a write runs in.
+type transaction interface {
+	querier
+	// exec runs a statement and says how many rows it changed.
+	exec(query string, args ...any) (int64, error)
+	// lock waits until no other transaction, of any process, has one of the keys. They are free again at the end.
+	lock(keys ...int64) error
+	// repeated reports whether an earlier run may have been committed, without anybody having been told.
+	repeated() bool
+}
 
 // ErrSealKey is returned by Open where the key file is not the one that the store was sealed with.
 var ErrSealKey = errors.New("the store was sealed with another key")
 
-// Open opens the SQLite database at path, makes it where it is missing, brings its schema up to date, and checks that ring
-// has every key that it was sealed with. A database of a newer program is refused and not touched, and so is a file that is no
-// database or has lost its content.
-func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
-	strict()
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(makeWhole(ctx, path), forget(path+"-wal")); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return OpenVFS(ctx, path, ring, "")
-}
+// homeShift is where the number of a home begins in the ids of its tenants.
+const homeShift = 32
 
-// OpenVFS is Open for files that the named VFS of SQLite has; the empty name is the system's. The path is absolute, and an
-// empty database is made in its place.
-func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*Store, error) {
-	strict()
-	var err error
-	s := &Store{prepared: make(map[string]*sql.Stmt)}
-	if s.writes, err = sql.Open("sqlite", dsn(path, "immediate", false)+on(vfs)); err != nil {
-		return nil, err
-	}
-	s.writes.SetMaxOpenConns(1)
-	if err := s.start(ctx, path, ring, vfs); err != nil {
-		s.writes.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return s, nil
-}
-
-// ErrDamaged is returned by Open for a database of which a part alone is left, or nothing, and for a file that is none.
-// SQLite would take some of these for whole or for new.
-var ErrDamaged = errors.New("the database is damaged or has lost content; restore it from a backup, or, to begin without any accounts, move it and its -wal file away")
-
-// makeWhole makes a database with its schema where there is none. It is made beside its place and linked to it when it is
-// whole and durable: so whatever has the name was a database once, and an empty file is one that lost its content. The
-// file has mode 0600, which SQLite gives its journals too.
-func makeWhole(ctx context.Context, path string) (err error) {
-	if err := checkWhole(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
-		return ErrDamaged
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.db")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			os.Remove(f.Name() + suffix)
-		}
-	}()
-	if err := f.Close(); err != nil {
-		return err
-	}
-	db, err := sql.Open("sqlite", dsn(f.Name(), "immediate", false))
-	if err != nil {
-		return err
-	}
-	// Closing the only connection moves what is in the journal to the file, and syncs it.
-	if err := errors.Join(migrate(ctx, db), db.Close()); err != nil {
-		return err
-	}
-	// A link, unlike a rename, does not replace a database that another process made meanwhile.
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// checkWhole refuses a file that ends within a page. SQLite would read zeros for the rest: a leaf without its last accounts,
-// or for a file shorter than its header a new database.
-func checkWhole(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	var header [100]byte // https://www.sqlite.org/fileformat2.html#the_database_header
-	if _, err := io.ReadFull(f, header[:]); err == io.EOF || err == io.ErrUnexpectedEOF {
-		return ErrDamaged
-	} else if err != nil {
-		return err
-	}
-	page := int64(header[16])<<8 | int64(header[17])
-	if page == 1 {
-		page = 1 << 16
-	}
-	if string(header[:16]) != "SQLite format 3\x00" || page == 0 {
-		return ErrDamaged
-	}
-	// A power cut may leave half a page behind while pages move from the journal. All of them are in the journal then.
-	journal, err := os.Stat(path + "-wal")
-	if info.Size()%page != 0 && (err != nil || journal.Size() == 0) {
-		return ErrDamaged
-	}
-	return nil
-}
-
-func (s *Store) start(ctx context.Context, path string, ring *secret.Ring, vfs string) error {
-	if err := migrate(ctx, s.writes); err != nil {
-		return err
-	}
-	if err := checkSealKey(ctx, s.writes, ring); err != nil {
-		return err
-	}
-	var err error
-	if s.reads, err = sql.Open("sqlite", dsn(path, "deferred", true)+on(vfs)); err != nil {
-		return err
-	}
-	// More connections than processors only take memory and contend.
-	s.reads.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0)))
-	s.reads.SetMaxIdleConns(max(2, runtime.GOMAXPROCS(0)))
-	conn, err := s.writes.Conn(ctx)
-	if err != nil {
-		s.reads.Close()
-		return err
-	}
-	s.writer = startWriter(s.writes, conn)
-	return nil
-}
-
-// dsn has only what stands here in it; the path is percent-encoded, since a query in it would be options.
-func dsn(path, lock string, readOnly bool) string {
-	text := "file:" + escapePath(path) + "?_txlock=" + lock +
-		"&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
-	if readOnly {
-		text += "&_pragma=query_only(1)"
-	}
-	return text
-}
-
-// on is the option for a VFS other than the system's.
-func on(vfs string) string {
-	if vfs == "" {
-		return ""
-	}
-	return "&vfs=" + vfs
-}
-
-func escapePath(path string) string {
-	var b []byte
-	for i := range len(path) {
-		switch c := path[i]; c {
-		case '%', '?', '#':
-			b = fmt.Appendf(b, "%%%02X", c)
-		default:
-			b = append(b, c)
+// of is the home of a tenant.
+func (s *Store) of(tenant int64) engine {
+	for _, h := range s.homes {
+		if h.number == tenant>>homeShift {
+			return h
 		}
 	}
-	return string(b)
+	return s.homes[0] // which has no such tenant, and says so
+}
+
+// everywhere does something in every home, and goes on where it fails in one.
+func (s *Store) everywhere(do func(engine) error) error {
+	var errs []error
+	for _, h := range s.homes {
+		errs = append(errs, do(h.engine))
+	}
+	return errors.Join(errs...)
+}
+
+// Close finishes the writes that were accepted and closes the database.
+func (s *Store) Close() error { return s.everywhere(engine.close) }
+
+// Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
+// ago. In SQLite it proves a database that was found unsound.
+func (s *Store) Ready(ctx context.Context) error {
+	return s.everywhere(func(e engine) error { return e.ready(ctx) })
+}
+
+// Watch calls changed when a tenant may have changed, until ctx ends. It is a hint, which may be missing: TenantVersion is the
+// truth.
+func (s *Store) Watch(ctx context.Context, changed func()) {
+	for _, h := range s.homes[1:] {
+		go h.watch(ctx, changed)
+	}
+	s.homes[0].watch(ctx, changed)
 }
 
 // checkSealKey compares the ring with the ids in the store, and notes the ring's keys where there are new ones.
-func checkSealKey(ctx context.Context, db *sql.DB, ring *secret.Ring) error {
+func checkSealKey(tx transaction, ring *secret.Ring) error {
 	has := make(map[string]bool)
 	for _, id := range ring.IDs() {
 		has[id.String()] = true
 	}
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	rows, err := tx.QueryContext(ctx, `SELECT id FROM seal_key`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := tx.each(func(row scanner) error {
 		var id string
-		if err := rows.Scan(&id); err != nil {
+		if err := row.Scan(&id); err != nil {
 			return err
 		}
 		if !has[id] {
 			return fmt.Errorf("%w (%s); put the seal.key file back that was made with this store, from a backup", ErrSealKey, id)
 		}
 		delete(has, id)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, `SELECT id FROM seal_key`)
+	if err != nil {
 		return err
 	}
 	for id := range has {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO seal_key (id) VALUES ($1)`, id); err != nil {
+		if _, err := tx.exec(`INSERT INTO seal_key (id) VALUES ($1)`, id); err != nil {
 			return err
 		}
 	}
-	return tx.Commit()
+	return nil
 }
 
-// Close finishes the writes that were accepted and closes the database.
-func (s *Store) Close() error {
-	return errors.Join(s.writer.stop(), s.reads.Close(), s.writes.Close())
-}
-
-// statement is a prepared statement for the read connections.
-func (s *Store) statement(ctx context.Context, query string) (*sql.Stmt, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := s.prepared[query]; st != nil {
-		return st, nil
-	}
-	st, err := s.reads.PrepareContext(ctx, query)
-	if err == nil {
-		s.prepared[query] = st
-	}
-	return st, err
-}
-
-// querier reads: within a write, or beside all writes.
-type querier interface {
-	row(query string, args ...any) scanner
-}
-
-type scanner interface{ Scan(dst ...any) error }
-
-// reader is a querier on the read connections. Each of its statements sees what was committed when it began.
-type reader struct {
-	ctx context.Context
-	s   *Store
-}
-
-func (r reader) row(query string, args ...any) scanner {
-	if err := r.ctx.Err(); err != nil {
-		return failed{err}
-	}
-	// The driver starts a goroutine to watch a context that can end, which costs more than finding one row.
-	ctx := context.WithoutCancel(r.ctx)
-	st, err := r.s.statement(ctx, query)
-	if err != nil {
-		return failed{err}
-	}
-	return st.QueryRowContext(ctx, args...)
-}
-
+// failed is a row that there was no looking for.
 type failed struct{ err error }
 
 func (f failed) Scan(...any) error { return f.err }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"dialtone/internal/digest"
@@ -18,18 +20,66 @@ var (
 	_ session.Store = (*Store)(nil)
 )
 
+// tenantsLock is held by whoever adds or changes tenants.
+var tenantsLock = keyOf("tenants", 0, nil)
+
 // AddTenant implements tenant.Store.
 func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, error) {
-	err := s.write(func(tx *tx) (err error) {
+	home, err := s.homeFor(ctx, t)
+	if err != nil {
+		return t, err
+	}
+	err = home.write(func(tx transaction) (err error) {
+		if err := tx.lock(tenantsLock); err != nil {
+			return err
+		}
+		if tx.repeated() {
+			err := tx.row(`SELECT id FROM tenant WHERE host = $1 AND realm = $2 AND created = $3`, t.Host, t.Realm, micros(t.Created)).Scan(&t.ID)
+			if !errors.Is(err, sql.ErrNoRows) {
+				return err
+			}
+		}
 		t.ID, err = addTenant(tx, t)
 		return err
 	})
 	return t, err
 }
 
+// homeFor is where a new tenant goes. In the other homes there may be none with its host or realm.
+func (s *Store) homeFor(ctx context.Context, t tenant.Tenant) (engine, error) {
+	i := slices.IndexFunc(s.homes, func(h home) bool { return h.number == int64(t.Cluster) })
+	if i < 0 {
+		return nil, fault.Field("cluster", "there is no database with the number %d; name it under clusters in the configuration", t.Cluster)
+	}
+	for j, h := range s.homes {
+		if j == i {
+			continue
+		}
+		if err := free(h.reads(ctx), t); err != nil {
+			return nil, err
+		}
+	}
+	return s.homes[i], nil
+}
+
+// free refuses a tenant whose host or realm another has.
+func free(q querier, t tenant.Tenant) error {
+	var one int
+	err := q.row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
+	if err == nil {
+		return fault.New(fault.Conflict, "there is a tenant %s already; change it with: dialtone tenant set %s", t.Host, t.Host)
+	} else if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return realmFree(q, t)
+}
+
 // AddFirstTenant implements tenant.Store.
 func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
-	return s.write(func(tx *tx) error {
+	return s.homes[0].write(func(tx transaction) error {
+		if err := tx.lock(tenantsLock); err != nil {
+			return err
+		}
 		var one int
 		err := tx.row(`SELECT 1 FROM tenant LIMIT 1`).Scan(&one)
 		if !errors.Is(err, sql.ErrNoRows) {
@@ -40,15 +90,8 @@ func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
 	})
 }
 
-func addTenant(tx *tx, t tenant.Tenant) (int64, error) {
-	var one int
-	err := tx.row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
-	if err == nil {
-		return 0, fault.New(fault.Conflict, "there is a tenant %s already; change it with: dialtone tenant set %s", t.Host, t.Host)
-	} else if !errors.Is(err, sql.ErrNoRows) {
-		return 0, err
-	}
-	if err := realmFree(tx, t); err != nil {
+func addTenant(tx transaction, t tenant.Tenant) (int64, error) {
+	if err := free(tx, t); err != nil {
 		return 0, err
 	}
 	settings, err := json.Marshal(t.Settings)
@@ -64,9 +107,9 @@ func addTenant(tx *tx, t tenant.Tenant) (int64, error) {
 	return id, tenantsChanged(tx)
 }
 
-func realmFree(tx *tx, t tenant.Tenant) error {
+func realmFree(q querier, t tenant.Tenant) error {
 	var host string
-	err := tx.row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
+	err := q.row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
 	if err == nil {
 		return fault.New(fault.Conflict, "the realm %q is that of the tenant %s; two tenants with one realm would share their passwords' hashes, so choose another", t.Realm, host)
 	} else if !errors.Is(err, sql.ErrNoRows) {
@@ -75,14 +118,17 @@ func realmFree(tx *tx, t tenant.Tenant) error {
 	return nil
 }
 
-func tenantsChanged(tx *tx) error {
+func tenantsChanged(tx transaction) error {
 	_, err := tx.exec(`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`)
 	return err
 }
 
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
-	return s.write(func(tx *tx) error {
+	return s.of(t.ID).write(func(tx transaction) error {
+		if err := tx.lock(tenantsLock); err != nil {
+			return err
+		}
 		var realm string
 		err := tx.row(`SELECT realm FROM tenant WHERE id = $1`, t.ID).Scan(&realm)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -132,10 +178,26 @@ func count(q querier, query string, args ...any) (n int64, err error) {
 
 // RemoveTenant implements tenant.Store.
 func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
-	return s.write(func(tx *tx) error {
+	for _, h := range s.homes[1:] {
+		err := removeTenant(h, host, accounts, now)
+		if !fault.Is(err, fault.NotFound) {
+			return err
+		}
+	}
+	return removeTenant(s.homes[0], host, accounts, now)
+}
+
+func removeTenant(home engine, host string, accounts bool, now time.Time) error {
+	return home.write(func(tx transaction) error {
+		if err := tx.lock(tenantsLock); err != nil {
+			return err
+		}
 		var id int64
 		err := tx.row(`SELECT id FROM tenant WHERE host = $1`, host).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
+			if tx.repeated() {
+				return nil
+			}
 			return noTenant(host)
 		} else if err != nil {
 			return err
@@ -164,29 +226,39 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	rows, err := s.reads.QueryContext(ctx, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer rows.Close()
 	var list []tenant.Tenant
-	for rows.Next() {
-		var t tenant.Tenant
-		var settings string
-		var created int64
-		if err := rows.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+	for _, h := range s.homes {
+		err := h.reads(ctx).each(func(row scanner) error {
+			var settings string
+			var created int64
+			t := tenant.Tenant{Cluster: int(h.number)}
+			if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+				return err
+			}
+			if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
+				return err
+			}
+			t.Created = fromMicros(created)
+			list = append(list, t)
+			return nil
+		}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+		if err != nil {
 			return nil, 0, err
 		}
-		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
-			return nil, 0, err
-		}
-		t.Created = fromMicros(created)
-		list = append(list, t)
 	}
-	return list, version, rows.Err()
+	slices.SortFunc(list, func(a, b tenant.Tenant) int { return strings.Compare(a.Host, b.Host) })
+	return list, version, nil
 }
 
 // TenantVersion implements tenant.Store.
 func (s *Store) TenantVersion(ctx context.Context) (int64, error) {
-	return count(reader{ctx, s}, `SELECT n FROM revision WHERE subject = 'tenant'`)
+	var sum int64 // every change raises one of them
+	for _, h := range s.homes {
+		n, err := count(h.reads(ctx), `SELECT n FROM revision WHERE subject = 'tenant'`)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }

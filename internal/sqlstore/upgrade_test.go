@@ -21,7 +21,10 @@ import (
 
 // The migrations that databases out there have been through, for ever as they were.
 var frozen = map[string]string{
-	"0000_initial.sqlite.sql": "517b26ec58003e2ecadd45bb16d0b7e5fe525d4cfa672cd01de43f1fde9618db",
+	"0000_initial.sqlite.sql":   "517b26ec58003e2ecadd45bb16d0b7e5fe525d4cfa672cd01de43f1fde9618db",
+	"0000_initial.postgres.sql": "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",
+	"0001_nodes.postgres.sql":   "9805240c406bc29baf7614e48aa28757fe78c87c26fb31f991f43e34025ef76a",
+	"0001_nodes.sqlite.sql":     "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
@@ -156,7 +159,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 			t.Errorf("the link of %s: %v", w.Account.User, err)
 		}
 	}
-	if revoked, err := s.Revoked(ctx, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {
+	if revoked, err := s.Revoked(ctx, 1, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {
 		t.Errorf("the session that was ended: %v, %v", revoked, err)
 	}
 	if err := s.Create(ctx, admission(1, "cid"), at); !fault.Is(err, fault.Conflict) {

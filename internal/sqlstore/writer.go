@@ -6,42 +6,23 @@ import (
 	"database/sql/driver"
 	"errors"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"dialtone/internal/fault"
 )
 
-const (
-	// queued is how many writes may wait. At the slowest disk that is worth the name they are done within some seconds.
-	queued = 4096
-	// groupLimit bounds what one transaction holds, so that its first write is not kept waiting by its last.
-	groupLimit = 128
-	// patience is how long a write waits to be started.
-	patience = 5 * time.Second
-)
+// groupLimit bounds what one transaction holds, so that its first write is not kept waiting by its last.
+const groupLimit = 128
 
-// errOverloaded says that nothing has happened yet.
-var errOverloaded = &fault.Error{
-	Kind: fault.Overloaded, Message: "too much is going on at once; nothing was saved, send the same again in a moment", RetryAfter: 2 * time.Second,
-}
-
-// writer makes groups of writes and commits one group at a time. It has no goroutine of its own: a write that finds nobody
-// committing commits itself, and so costs no hand-over; those that come meanwhile wait, and when the commit is done the
-// first of them leads the next group, which is all that wait.
+// writer commits one group of writes at a time, on the one connection that writes.
 type writer struct {
-	mu      sync.Mutex // guards what follows, up to the blank line
-	closed  bool
-	leading bool       // somebody commits
-	idle    *sync.Cond // nobody does any more
-	waiting []*job
-
+	*queue
 	db *sql.DB
-	tx *tx
+	tx *liteTx
 	// unsound is the commit's error after which nothing is written until the database has been proven.
 	unsound error
-	// trouble is the last write that failed for a reason of ours, for Ready to tell.
+	// trouble is the last write that failed for a reason of ours, for ready to tell.
 	trouble atomic.Pointer[trouble]
 }
 
@@ -54,125 +35,17 @@ type trouble struct {
 // a probe writes, and refuses a signup.
 const troubled = 2 * time.Second
 
-// job is one write on its way.
-type job struct {
-	do  func(*tx) error
-	err error
-	// turn tells a write that waited what to do. It is nil for one that did not wait.
-	turn chan turn
-}
-
-// turn is nil when the write was done by another, and else the group to lead, with the write itself in front.
-type turn []*job
-
-func startWriter(db *sql.DB, conn *sql.Conn) *writer {
-	w := &writer{db: db, tx: newTx(conn)}
-	w.idle = sync.NewCond(&w.mu)
+func newWriter(db *sql.DB, conn *sql.Conn) *writer {
+	w := &writer{db: db, tx: newLiteTx(conn)}
+	w.queue = newQueue(1, groupLimit, w.commit)
 	return w
 }
 
-// write runs do in a transaction, together with others, and returns when it is durable. Where do returns a fault, what it
-// wrote before stays, and write returns the fault. Any other error undoes it.
-func (s *Store) write(do func(*tx) error) error {
-	j := &job{do: do}
-	leads, err := s.writer.enter(j)
-	switch {
-	case err != nil:
-		return err
-	case leads:
-		s.writer.lead([]*job{j})
-		return j.err
-	default:
-		return s.writer.wait(j)
-	}
-}
-
-var errClosed = errors.New("the store is closed")
-
-// enter makes the write the leader, or lets it wait.
-func (w *writer) enter(j *job) (leads bool, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.closed:
-		return false, errClosed
-	case !w.leading:
-		w.leading = true
-		return true, nil
-	case len(w.waiting) >= queued:
-		return false, errOverloaded
-	}
-	j.turn = make(chan turn, 1)
-	w.waiting = append(w.waiting, j)
-	return false, nil
-}
-
-func (w *writer) wait(j *job) error {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	var t turn
-	select {
-	case t = <-j.turn:
-	case <-timer.C:
-		if w.leave(j) {
-			return errOverloaded
-		}
-		t = <-j.turn // it has been started
-	}
-	if t != nil {
-		w.lead(t)
-	}
-	return j.err
-}
-
-// leave takes back a write that was not started.
-func (w *writer) leave(j *job) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	i := slices.Index(w.waiting, j)
-	if i >= 0 {
-		w.waiting = slices.Delete(w.waiting, i, i+1)
-	}
-	return i >= 0
-}
-
-// lead commits a group and hands over to whoever waits. The next leader is told before the group is: the disk is what
-// everybody waits for.
-func (w *writer) lead(group []*job) {
-	// A panic would be caught with its request, and leave the store without a leader and in the middle of a transaction.
-	// There is nothing to lose: what was answered is durable.
-	defer func() {
-		if p := recover(); p != nil {
-			go panic(p)
-			select {}
-		}
-	}()
-	w.commit(group)
-	w.mu.Lock()
-	n := min(len(w.waiting), groupLimit)
-	next := slices.Clone(w.waiting[:n])
-	w.waiting = slices.Delete(w.waiting, 0, n)
-	if n == 0 {
-		w.leading = false
-		w.idle.Broadcast()
-	}
-	w.mu.Unlock()
-	if n > 0 {
-		next[0].turn <- next
-	}
-	for _, j := range group[1:] {
-		j.turn <- nil
-	}
-}
+func (l *lite) write(do func(transaction) error) error { return l.writer.run(&job{do: do}) }
 
 // stop lets what was accepted finish.
 func (w *writer) stop() error {
-	w.mu.Lock()
-	w.closed = true
-	for w.leading {
-		w.idle.Wait()
-	}
-	w.mu.Unlock()
+	w.drain()
 	return w.tx.close()
 }
 
@@ -248,7 +121,7 @@ func (w *writer) bury(ctx context.Context) {
 }
 
 // touch makes a transaction that writes and changes nothing. An UPDATE to the same values would not even write.
-func touch(tx *tx) error {
+func touch(tx transaction) error {
 	for _, query := range []string{
 		`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`,
 		`UPDATE revision SET n = n - 1 WHERE subject = 'tenant'`,
@@ -278,7 +151,7 @@ func (w *writer) prove() error {
 	if err != nil {
 		return errors.Join(errUnsound, err, w.unsound)
 	}
-	w.tx = newTx(conn)
+	w.tx = newLiteTx(conn)
 	var busy, pages, moved int
 	err = conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
 	if err == nil && busy != 0 {
@@ -293,13 +166,11 @@ func (w *writer) prove() error {
 
 var errUnsound = errors.New("writing is stopped after a commit that failed, until the database is proven sound")
 
-// Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
-// ago. It proves a database that was found unsound.
-func (s *Store) Ready(context.Context) error {
-	if err := s.write(touch); err != nil {
+func (l *lite) ready(context.Context) error {
+	if err := l.write(touch); err != nil {
 		return err
 	}
-	if last := s.writer.trouble.Load(); last != nil && time.Since(last.at) < troubled {
+	if last := l.writer.trouble.Load(); last != nil && time.Since(last.at) < troubled {
 		return last.err
 	}
 	return nil
@@ -308,15 +179,17 @@ func (s *Store) Ready(context.Context) error {
 // rollback ends a transaction that failed. SQLite has ended it already after some errors, and then says so.
 func (w *writer) rollback(ctx context.Context) { w.tx.conn.ExecContext(ctx, "ROLLBACK") }
 
-// tx is the transaction that the writer is in.
-type tx struct {
+// liteTx is the transaction that a connection of SQLite is in. No other is in one meanwhile.
+type liteTx struct {
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
 }
 
-func newTx(conn *sql.Conn) *tx { return &tx{conn: conn, prepared: make(map[string]*sql.Stmt)} }
+func newLiteTx(conn *sql.Conn) *liteTx {
+	return &liteTx{conn: conn, prepared: make(map[string]*sql.Stmt)}
+}
 
-func (t *tx) statement(query string) (*sql.Stmt, error) {
+func (t *liteTx) statement(query string) (*sql.Stmt, error) {
 	if st := t.prepared[query]; st != nil {
 		return st, nil
 	}
@@ -327,7 +200,7 @@ func (t *tx) statement(query string) (*sql.Stmt, error) {
 	return st, err
 }
 
-func (t *tx) row(query string, args ...any) scanner {
+func (t *liteTx) row(query string, args ...any) scanner {
 	st, err := t.statement(query)
 	if err != nil {
 		return failed{err}
@@ -336,7 +209,7 @@ func (t *tx) row(query string, args ...any) scanner {
 }
 
 // exec runs a statement and says how many rows it changed.
-func (t *tx) exec(query string, args ...any) (int64, error) {
+func (t *liteTx) exec(query string, args ...any) (int64, error) {
 	st, err := t.statement(query)
 	if err != nil {
 		return 0, err
@@ -348,14 +221,33 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return result.RowsAffected()
 }
 
-func (t *tx) closeStatements() {
+func (t *liteTx) each(f func(scanner) error, query string, args ...any) error {
+	st, err := t.statement(query)
+	if err != nil {
+		return err
+	}
+	rows, err := st.QueryContext(context.Background(), args...)
+	return eachOf(rows, err, f)
+}
+
+// script runs statements without arguments.
+func (t *liteTx) script(text string) error {
+	_, err := t.conn.ExecContext(context.Background(), text)
+	return err
+}
+
+func (t *liteTx) lock(...int64) error { return nil }
+
+func (t *liteTx) repeated() bool { return false }
+
+func (t *liteTx) closeStatements() {
 	for _, st := range t.prepared {
 		st.Close()
 	}
 	clear(t.prepared)
 }
 
-func (t *tx) close() error {
+func (t *liteTx) close() error {
 	t.closeStatements()
 	return t.conn.Close()
 }

@@ -39,21 +39,28 @@ func nonceOf(n int) (nonce [16]byte) {
 	return nonce
 }
 
-func jot(tx *tx, n int) error { return note(tx, nonceOf(n), time.UnixMicro(1)) }
+func jot(tx transaction, n int) error {
+	_, err := note(tx, nonceOf(n), time.UnixMicro(1))
+	return err
+}
 
 func (s *Store) has(t *testing.T, n int) bool {
 	t.Helper()
-	ok, err := s.Revoked(context.Background(), nonceOf(n), time.UnixMicro(1))
+	ok, err := s.Revoked(context.Background(), 0, nonceOf(n), time.UnixMicro(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ok
 }
 
+func (s *Store) writer() *writer { return s.homes[0].engine.(*lite).writer }
+
+func (s *Store) write(do func(transaction) error) error { return s.homes[0].write(do) }
+
 // hold keeps the writer busy until release is called, so that what is written meanwhile becomes one group.
 func hold(s *Store) (release func()) {
 	busy, free := make(chan struct{}), make(chan struct{})
-	go s.write(func(*tx) error {
+	go s.write(func(transaction) error {
 		close(busy)
 		<-free
 		return nil
@@ -63,21 +70,21 @@ func hold(s *Store) (release func()) {
 }
 
 // enqueue lets writes wait in order, as write does while another commits.
-func enqueue(t *testing.T, s *Store, writes ...func(*tx) error) (results []chan error) {
+func enqueue(t *testing.T, s *Store, writes ...func(transaction) error) (results []chan error) {
 	t.Helper()
 	for _, do := range writes {
 		j := &job{do: do}
-		if leads, err := s.writer.enter(j); leads || err != nil {
+		if leads, err := s.writer().enter(j); leads || err != nil {
 			t.Fatalf("a write does not wait: leads %v, %v", leads, err)
 		}
 		result := make(chan error, 1)
-		go func() { result <- s.writer.wait(j) }()
+		go func() { result <- s.writer().wait(j) }()
 		results = append(results, result)
 	}
 	return results
 }
 
-func (w *writer) count() int {
+func (w *queue) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.waiting)
@@ -90,8 +97,8 @@ func TestGroup(t *testing.T) {
 	broken := errors.New("broken")
 	refusal := fault.New(fault.Conflict, "refused")
 	runs := make([]int, 6)
-	write := func(n int, result error) func(*tx) error {
-		return func(tx *tx) error {
+	write := func(n int, result error) func(transaction) error {
+		return func(tx transaction) error {
 			runs[n]++
 			if err := jot(tx, n); err != nil {
 				return err
@@ -104,7 +111,7 @@ func TestGroup(t *testing.T) {
 		write(0, nil),
 		write(1, broken),
 		write(2, refusal),
-		func(tx *tx) error {
+		func(tx transaction) error {
 			runs[3]++
 			if err := jot(tx, 3); err != nil {
 				return err
@@ -112,7 +119,7 @@ func TestGroup(t *testing.T) {
 			_, err := tx.exec(`INSERT INTO spent (expires, nonce) VALUES ($1, NULL)`, 1) // which the schema refuses
 			return err
 		},
-		func(tx *tx) error { // which sees what those before it wrote, and not what was undone
+		func(tx transaction) error { // which sees what those before it wrote, and not what was undone
 			runs[4]++
 			order = order[:0]
 			for n := range 4 {
@@ -164,15 +171,15 @@ func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
 	defer closeNotes(t, s)
 	release := hold(s)
 	jobs := enqueue(t, s,
-		func(tx *tx) error { return jot(tx, 0) },
-		func(tx *tx) error { // a foreign key that is looked at by COMMIT alone
+		func(tx transaction) error { return jot(tx, 0) },
+		func(tx transaction) error { // a foreign key that is looked at by COMMIT alone
 			if _, err := tx.exec(`PRAGMA defer_foreign_keys = ON`); err != nil {
 				return err
 			}
 			_, err := tx.exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $1, $1)`, []byte("nobody"))
 			return err
 		},
-		func(tx *tx) error { return jot(tx, 2) },
+		func(tx transaction) error { return jot(tx, 2) },
 	)
 	release()
 	for i, j := range jobs {
@@ -183,7 +190,7 @@ func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
 	if s.has(t, 0) || s.has(t, 2) {
 		t.Error("something of the failed transaction is there")
 	}
-	if err := s.write(func(tx *tx) error { return jot(tx, 3) }); err != nil || !s.has(t, 3) {
+	if err := s.write(func(tx transaction) error { return jot(tx, 3) }); err != nil || !s.has(t, 3) {
 		t.Errorf("the next write: %v", err)
 	}
 }
@@ -194,7 +201,7 @@ func TestLoneWriteDoesNotWait(t *testing.T) {
 		defer closeNotes(t, s)
 		begin := time.Now() // the bubble's clock, which stands still while anything runs
 		for n := range 3 {
-			if err := s.write(func(tx *tx) error { return jot(tx, n) }); err != nil {
+			if err := s.write(func(tx transaction) error { return jot(tx, n) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -210,9 +217,9 @@ func TestFullQueue(t *testing.T) {
 	release := hold(s)
 	var last []chan error
 	for range queued {
-		last = enqueue(t, s, func(*tx) error { return nil })
+		last = enqueue(t, s, func(transaction) error { return nil })
 	}
-	err := s.write(func(tx *tx) error { return jot(tx, 1) })
+	err := s.write(func(tx transaction) error { return jot(tx, 1) })
 	f, ok := errors.AsType[*fault.Error](err)
 	if !ok || f.Kind != fault.Overloaded || f.RetryAfter <= 0 {
 		t.Errorf("got %v", err)
@@ -222,7 +229,7 @@ func TestFullQueue(t *testing.T) {
 	if s.has(t, 1) {
 		t.Error("a write that was turned away has happened")
 	}
-	if err := s.write(func(tx *tx) error { return jot(tx, 2) }); err != nil || !s.has(t, 2) {
+	if err := s.write(func(tx transaction) error { return jot(tx, 2) }); err != nil || !s.has(t, 2) {
 		t.Errorf("when the queue is empty again: %v", err)
 	}
 }
@@ -233,12 +240,12 @@ func TestImpatience(t *testing.T) {
 		defer closeNotes(t, s)
 		release := hold(s)
 		begin := time.Now()
-		err := s.write(func(tx *tx) error { return jot(tx, 1) })
+		err := s.write(func(tx transaction) error { return jot(tx, 1) })
 		if !fault.Is(err, fault.Overloaded) || time.Since(begin) != patience {
 			t.Errorf("got %v after %v", err, time.Since(begin))
 		}
 		release()
-		if err := s.write(func(*tx) error { return nil }); err != nil { // behind the abandoned one
+		if err := s.write(func(transaction) error { return nil }); err != nil { // behind the abandoned one
 			t.Fatal(err)
 		}
 		if s.has(t, 1) {
@@ -251,7 +258,7 @@ func TestStartedWriteIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
 		defer closeNotes(t, s)
-		err := s.write(func(tx *tx) error {
+		err := s.write(func(tx transaction) error {
 			time.Sleep(10 * patience) // of the bubble's clock
 			return jot(tx, 1)
 		})
@@ -269,9 +276,9 @@ func TestCloseFinishesWhatWasAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	release := hold(s)
-	var writes []func(*tx) error
+	var writes []func(transaction) error
 	for n := range 300 {
-		writes = append(writes, func(tx *tx) error { return jot(tx, n) })
+		writes = append(writes, func(tx transaction) error { return jot(tx, n) })
 	}
 	jobs := enqueue(t, s, writes...)
 	release()
@@ -326,7 +333,7 @@ func TestLinkIsDecidedWithinItsTransaction(t *testing.T) {
 			release := hold(s)
 			results := make(chan error, 2)
 			go func() { results <- c.meet(s, home.ID) }()
-			for s.writer.count() < 1 {
+			for s.writer().count() < 1 {
 				runtime.Gosched()
 			}
 			linked := make(chan error, 1)
@@ -334,7 +341,7 @@ func TestLinkIsDecidedWithinItsTransaction(t *testing.T) {
 				_, err := s.Activate(t.Context(), home.ID, a.Token, c.at)
 				linked <- err
 			}()
-			for s.writer.count() < 2 { // it has looked, and waits to write
+			for s.writer().count() < 2 { // it has looked, and waits to write
 				runtime.Gosched()
 			}
 			release()

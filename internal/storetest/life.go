@@ -476,14 +476,14 @@ var sweepRules = []rule{
 	{"counts what it removes", func(b *bench) {
 		b.join("ann", noon) // one captcha, one place of the address, one of the recipient
 		id := fresh()
-		b.must(b.Revoke(b.ctx, id, noon.Add(time.Hour)))
+		b.must(b.Revoke(b.ctx, b.tenant, id, noon.Add(time.Hour)))
 		late := noon.Add(2 * week)
 		got, err := b.Store.Sweep(b.ctx, late, late, 100)
 		b.must(err)
 		if got != (account.Swept{Accounts: 1, Others: 4}) {
 			b.Errorf("got %+v", got)
 		}
-		revoked, err := b.Revoked(b.ctx, id, noon.Add(time.Hour))
+		revoked, err := b.Revoked(b.ctx, b.tenant, id, noon.Add(time.Hour))
 		b.must(err)
 		if revoked {
 			b.Error("the revoked session was not removed")

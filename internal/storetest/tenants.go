@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -274,7 +275,7 @@ var sessionRules = []rule{
 		until := noon.Add(12 * time.Hour)
 		check := func(id [16]byte, until time.Time, want bool) {
 			b.Helper()
-			got, err := b.Revoked(b.ctx, id, until)
+			got, err := b.Revoked(b.ctx, b.tenant, id, until)
 			b.must(err)
 			if got != want {
 				b.Errorf("revoked is %v, want %v", got, want)
@@ -282,28 +283,49 @@ var sessionRules = []rule{
 		}
 		check(id, until, false)
 		for range 2 {
-			b.must(b.Revoke(b.ctx, id, until))
+			b.must(b.Revoke(b.ctx, b.tenant, id, until))
 			check(id, until, true)
 		}
 		check(other, until, false)
-		b.must(b.Revoke(b.ctx, other, until))
+		b.must(b.Revoke(b.ctx, b.tenant, other, until))
 		check(id, until, true)
 		check(other, until, true)
 	}},
 	{"are kept revoked until their time, by a sweep too", func(b *bench) {
 		id, until := fresh(), noon.Add(time.Hour)
-		b.must(b.Revoke(b.ctx, id, until))
+		b.must(b.Revoke(b.ctx, b.tenant, id, until))
 		_, err := b.Store.Sweep(b.ctx, until.Add(-tick), noon, 100)
 		b.must(err)
-		got, err := b.Revoked(b.ctx, id, until)
+		got, err := b.Revoked(b.ctx, b.tenant, id, until)
 		b.must(err)
 		if !got {
 			b.Error("a session that was ended is back")
 		}
 	}},
+	{"spend an id once, of 20 at once too", func(b *bench) {
+		for range 5 {
+			id := fresh()
+			var firsts atomic.Int32
+			got := b.crowd(20, func(int) error {
+				first, err := b.Spend(b.ctx, b.tenant, id, noon)
+				if first {
+					firsts.Add(1)
+				}
+				return err
+			})
+			if got[-1] != 20 || firsts.Load() != 1 {
+				b.Errorf("%d of 20 were the first (%v)", firsts.Load(), got)
+			}
+		}
+		first, err := b.Spend(b.ctx, b.tenant, fresh(), noon)
+		b.must(err)
+		if !first {
+			b.Error("an id that nobody spent is spent")
+		}
+	}},
 	{"can be revoked by 20 at once", func(b *bench) {
 		id := fresh()
-		got := b.crowd(20, func(int) error { return b.Revoke(b.ctx, id, noon) })
+		got := b.crowd(20, func(int) error { return b.Revoke(b.ctx, b.tenant, id, noon) })
 		if got[-1] != 20 {
 			b.Errorf("got %v", got)
 		}

@@ -1,0 +1,215 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"hash/fnv"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/throttle"
+)
+
+// Create implements account.Store.
+func (s *Store) Create(ctx context.Context, a account.Admission, now time.Time) error {
+	home := s.of(a.Account.Tenant)
+	if a.Captcha.Ours {
+		return home.admit(a, now)
+	}
+	// Nothing can come of it, so no write waits for it either.
+	wait, err := longestWait(home.reads(ctx), a.Address, now)
+	if err != nil {
+		return err
+	}
+	return facts{address: wait, used: true}.judge(a).refusal
+}
+
+func (l *lite) admit(a account.Admission, now time.Time) error {
+	return l.write(func(tx transaction) error {
+		f, err := look(tx, a, now)
+		if err != nil {
+			return err
+		}
+		v := f.judge(a)
+		if err := v.carryOut(tx, a, now); err != nil {
+			return err
+		}
+		return v.refusal
+	})
+}
+
+// facts are what a store knows about an admission.
+type facts struct {
+	address   time.Duration // how long until there is a place under every rule of the address
+	used      bool          // the captcha was answered before, or is none of ours
+	holder    []byte        // the uid of the account that has the name, or nil
+	taken     bool          // it has it still
+	recipient time.Duration // as address
+}
+
+// verdict is what is to be done about an admission, and its answer.
+type verdict struct {
+	refusal error  // nil where the account is made, or could be
+	spends  bool   // the captcha is spent
+	admits  bool   // the account is made
+	clears  []byte // the uid of an expired account that had the name
+}
+
+// judge is the order of account.Store.Create.
+func (f facts) judge(a account.Admission) verdict {
+	switch {
+	case f.address > 0:
+		return verdict{refusal: account.ErrAddress(f.address)}
+	case f.used:
+		return verdict{refusal: account.ErrCaptcha}
+	case !a.Captcha.Right:
+		return verdict{refusal: account.ErrCaptcha, spends: true}
+	case f.taken:
+		return verdict{refusal: account.ErrTaken, spends: true}
+	case f.recipient > 0:
+		return verdict{refusal: account.ErrRecipient(f.recipient)}
+	case a.CheckOnly:
+		return verdict{}
+	default:
+		return verdict{spends: true, admits: true, clears: f.holder}
+	}
+}
+
+// look finds the facts one by one, and no more than a refusal needs.
+func look(q querier, a account.Admission, now time.Time) (f facts, err error) {
+	if f.address, err = longestWait(q, a.Address, now); err != nil || f.address > 0 {
+		return f, err
+	}
+	if f.used, err = isSpent(q, a.Captcha.Nonce, a.Captcha.Expires); err != nil || f.used || !a.Captcha.Right {
+		return f, err
+	}
+	err = q.row(`SELECT uid, closed IS NOT NULL OR activated IS NOT NULL OR expires > $1
+		FROM account WHERE tenant = $2 AND username = $3`, micros(now), a.Account.Tenant, a.Account.User).Scan(&f.holder, &f.taken)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) || f.taken {
+		return f, err
+	}
+	f.recipient, err = waitFor(q, a.Recipient, now)
+	return f, err
+}
+
+// longestWait is zero where there is a place under every rule.
+func longestWait(q querier, list []throttle.Allowance, now time.Time) (longest time.Duration, err error) {
+	for _, al := range list {
+		wait, err := waitFor(q, al, now)
+		if err != nil {
+			return 0, err
+		}
+		longest = max(longest, wait)
+	}
+	return longest, nil
+}
+
+// waitFor is how long it takes until there is a place: until the oldest of the last Limit times no longer counts.
+func waitFor(q querier, al throttle.Allowance, now time.Time) (time.Duration, error) {
+	var at int64
+	err := q.row(`SELECT at FROM taken WHERE bucket = $1 AND at > $2 ORDER BY at DESC LIMIT 1 OFFSET $3`,
+		al.Bucket[:], micros(now.Add(-al.Rule.Per)), al.Rule.Limit-1).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
+	}
+	return waitSince(at, al, now), nil
+}
+
+func waitSince(at int64, al throttle.Allowance, now time.Time) time.Duration {
+	return fromMicros(at).Add(al.Rule.Per).Sub(now)
+}
+
+func isSpent(q querier, nonce [16]byte, expires time.Time) (bool, error) {
+	var one int
+	err := q.row(`SELECT 1 FROM spent WHERE expires = $1 AND nonce = $2`, micros(expires), nonce[:]).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// note keeps an id until its time, and reports whether it is the first time.
+func note(tx transaction, id [16]byte, expires time.Time) (first bool, err error) {
+	n, err := tx.exec(`INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING`, micros(expires), id[:])
+	return n > 0, err
+}
+
+// carryOut does what the verdict says.
+func (v verdict) carryOut(tx transaction, a account.Admission, now time.Time) error {
+	if v.clears != nil { // expired: its name, its row and its link end here
+		if _, err := tx.exec(`DELETE FROM account WHERE uid = $1`, v.clears); err != nil {
+			return err
+		}
+	}
+	if v.spends {
+		if _, err := note(tx, a.Captcha.Nonce, a.Captcha.Expires); err != nil {
+			return err
+		}
+	}
+	if !v.admits {
+		return nil
+	}
+	for _, al := range places(a) {
+		if _, err := tx.exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
+			al.Bucket[:], micros(now), a.Account.UID[:], micros(now.Add(al.Rule.Per))); err != nil {
+			return err
+		}
+	}
+	c := a.Account
+	if _, err := tx.exec(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch,
+		credential, has_sha256, token) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		c.UID[:], c.Tenant, c.User, c.Name, c.Email, string(c.Role), c.Held, micros(c.Created), micros(c.Expires), c.Epoch,
+		c.Sealed, c.HasSHA256, a.Token[:]); err != nil {
+		return err
+	}
+	_, err := tx.exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`, c.UID[:], a.Message[:], a.SealedToken)
+	return err
+}
+
+// places are all places that an admission takes.
+func places(a account.Admission) []throttle.Allowance {
+	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
+}
+
+// keysOf are what no two signups may be decided about at once: places, the captcha and the name.
+func keysOf(a account.Admission) []int64 {
+	keys := []int64{keyOf("captcha", 0, a.Captcha.Nonce[:]), keyOf("name", a.Account.Tenant, []byte(a.Account.User))}
+	for _, al := range places(a) {
+		keys = append(keys, keyOf("place", 0, al.Bucket[:]))
+	}
+	return keys
+}
+
+// keyOf is the key of a lock. Two things with one key only wait for each other.
+func keyOf(kind string, tenant int64, thing []byte) int64 {
+	h := fnv.New64a()
+	h.Write(binary.BigEndian.AppendUint64([]byte(kind), uint64(tenant)))
+	h.Write(thing)
+	return int64(h.Sum64())
+}
+
+// Undo implements account.Store.
+func (s *Store) Undo(ctx context.Context, a account.Admission, now time.Time) error {
+	return s.of(a.Account.Tenant).write(func(tx transaction) error {
+		// A commit of the account that is still on its way ends first.
+		if err := tx.lock(keysOf(a)...); err != nil {
+			return err
+		}
+		// An account that somebody enabled meanwhile has an owner; its message is written at the next start.
+		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL`, a.Account.UID[:])
+		if err != nil || n == 0 {
+			return err
+		}
+		for _, al := range places(a) {
+			if _, err := tx.exec(`DELETE FROM taken WHERE bucket = $1 AND account = $2`, al.Bucket[:], a.Account.UID[:]); err != nil {
+				return err
+			}
+		}
+		_, err = tx.exec(`DELETE FROM spent WHERE expires = $1 AND nonce = $2`, micros(a.Captcha.Expires), a.Captcha.Nonce[:])
+		return err
+	})
+}

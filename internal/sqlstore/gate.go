@@ -1,0 +1,106 @@
+package sqlstore
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// probeEvery is the rhythm of looking whether the database is there; while it is not, that of looking whether it is back.
+	probeEvery     = time.Second
+	probeEveryShut = 100 * time.Millisecond
+	// probeTime is how long a probe may take. It bounds for how long a network that swallows everything is waited for.
+	probeTime = time.Second
+)
+
+// gate is shut while the database cannot be reached. Nobody then waits for what cannot come, or holds on to memory and sockets
+// meanwhile: whoever meets it shut is turned away at once.
+type gate struct {
+	probe func(context.Context) error
+
+	stop    context.CancelFunc
+	stopped sync.WaitGroup
+	doubts  chan struct{}
+
+	mu   sync.Mutex
+	shut chan struct{} // while it is shut: closed when it opens
+	why  error
+}
+
+func newGate(probe func(context.Context) error) *gate {
+	ctx, stop := context.WithCancel(context.Background())
+	g := &gate{probe: probe, stop: stop, doubts: make(chan struct{}, 1)}
+	g.stopped.Go(func() { g.watch(ctx) })
+	return g
+}
+
+func (g *gate) close() {
+	g.stop()
+	g.stopped.Wait()
+}
+
+// closed is why the gate is shut, and nil where it is open.
+func (g *gate) closed() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.why
+}
+
+// doubt has the gate probe at once: something went wrong that may be the database's end.
+func (g *gate) doubt() {
+	select {
+	case g.doubts <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when the gate is open, or ctx ends.
+func (g *gate) wait(ctx context.Context) {
+	g.mu.Lock()
+	shut := g.shut
+	g.mu.Unlock()
+	if shut == nil {
+		return
+	}
+	select {
+	case <-shut:
+	case <-ctx.Done():
+	}
+}
+
+func (g *gate) watch(ctx context.Context) {
+	every := probeEvery
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.doubts:
+		case <-timer.C:
+		}
+		limited, cancel := context.WithTimeout(ctx, probeTime)
+		err := g.probe(limited)
+		cancel()
+		g.set(err)
+		every = probeEvery
+		if err != nil {
+			every = probeEveryShut
+		}
+		timer.Reset(every)
+	}
+}
+
+func (g *gate) set(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.why = err
+	switch {
+	case err != nil && g.shut == nil:
+		g.shut = make(chan struct{})
+	case err == nil && g.shut != nil:
+		close(g.shut)
+		g.shut = nil
+	}
+}

@@ -1,0 +1,326 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dialtone/internal/account"
+)
+
+// admit is a place in a group of signups.
+func (p *postgres) admit(a account.Admission, now time.Time) error {
+	if err := p.gate.closed(); err != nil {
+		return err
+	}
+	return p.queue.run(&job{signup: a, now: now, keys: keysOf(a)})
+}
+
+// admitAll decides a group and sets the answer of each.
+func (p *postgres) admitAll(group []*job) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for n := 1; ; n++ {
+		if err := p.gate.closed(); err != nil {
+			answer(group, err)
+			return
+		}
+		verdicts, what, err := p.tryGroup(ctx, group)
+		pg := answered(err)
+		switch {
+		case what == done:
+			for i, j := range group {
+				j.err = verdicts[i].refusal
+			}
+		case what == unknown:
+			p.gate.doubt()
+			p.settleDoubt(group, verdicts)
+		case ctx.Err() == nil && n < tries && (pg == nil || away(pg.Code) || passing(pg.Code) && len(group) == 1):
+			if pg == nil {
+				p.pool.Reset()
+			}
+			pause(ctx, n)
+			continue
+		case pg != nil && len(group) > 1:
+			// One of them is to blame, and only it shall hear of it.
+			for _, j := range group {
+				p.admitAll([]*job{j})
+			}
+		default:
+			answer(group, p.told(err))
+		}
+		return
+	}
+}
+
+func answer(group []*job, err error) {
+	for _, j := range group {
+		j.err = err
+	}
+}
+
+// tryGroup runs a group in one transaction: one round trip to lock and to look, one to write and to commit.
+func (p *postgres) tryGroup(ctx context.Context, group []*job) ([]verdict, outcome, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return nil, nothing, err
+	}
+	defer conn.Release()
+	list, err := lookAll(ctx, conn.Conn(), group)
+	if err != nil {
+		rollback(conn.Conn())
+		return nil, nothing, err
+	}
+	verdicts := make([]verdict, len(group))
+	writes := &writes{}
+	for i, j := range group {
+		verdicts[i] = list[i].judge(j.signup)
+		writes.add(verdicts[i], j)
+	}
+	if writes.empty() {
+		rollback(conn.Conn())
+		return verdicts, done, nil
+	}
+	committed, err := writes.send(ctx, conn.Conn(), p.name)
+	switch {
+	case committed:
+		return verdicts, done, nil
+	case answered(err) != nil:
+		rollback(conn.Conn())
+		return nil, nothing, err
+	default:
+		return verdicts, unknown, err
+	}
+}
+
+// lookAll begins a transaction, takes the locks and finds the facts about each signup.
+func lookAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]facts, error) {
+	list := make([]facts, len(group))
+	var keys []int64
+	var place struct {
+		of     []int32 // the signup's place in the group
+		index  []int32 // the allowance's place in the signup
+		bucket [][]byte
+		since  []int64
+		skip   []int64
+	}
+	var of []int32
+	var expires, tenants, nows []int64
+	var nonces [][]byte
+	var users []string
+	for i, j := range group {
+		a := j.signup
+		keys = append(keys, j.keys...)
+		for k, al := range places(a) {
+			place.of = append(place.of, int32(i))
+			place.index = append(place.index, int32(k))
+			place.bucket = append(place.bucket, al.Bucket[:])
+			place.since = append(place.since, micros(j.now.Add(-al.Rule.Per)))
+			place.skip = append(place.skip, int64(al.Rule.Limit-1))
+		}
+		of = append(of, int32(i))
+		expires = append(expires, micros(a.Captcha.Expires))
+		nonces = append(nonces, a.Captcha.Nonce[:])
+		tenants = append(tenants, a.Account.Tenant)
+		users = append(users, a.Account.User)
+		nows = append(nows, micros(j.now))
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`BEGIN`)
+	batch.Queue(takeLocks, keys)
+	// READ COMMITTED: each statement from here on sees what was committed before it began, and so before the locks were had.
+	batch.Queue(`SELECT w.i, w.k, t.at FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[]) w (i, k, bucket, since, skip)
+		CROSS JOIN LATERAL (SELECT at FROM taken WHERE bucket = w.bucket AND at > w.since ORDER BY at DESC LIMIT 1 OFFSET w.skip) t`,
+		place.of, place.index, place.bucket, place.since, place.skip).Query(func(rows pgx.Rows) error {
+		return eachRow(rows, nil, func(row scanner) error {
+			var i, k int32
+			var at int64
+			if err := row.Scan(&i, &k, &at); err != nil {
+				return err
+			}
+			j := group[i]
+			if int(k) < len(j.signup.Address) {
+				list[i].address = max(list[i].address, waitSince(at, j.signup.Address[k], j.now))
+			} else {
+				list[i].recipient = waitSince(at, j.signup.Recipient, j.now)
+			}
+			return nil
+		})
+	})
+	batch.Queue(`SELECT w.i FROM unnest($1::int[], $2::bigint[], $3::bytea[]) w (i, expires, nonce)
+		JOIN spent s ON s.expires = w.expires AND s.nonce = w.nonce`, of, expires, nonces).Query(func(rows pgx.Rows) error {
+		return eachRow(rows, nil, func(row scanner) error {
+			var i int32
+			err := row.Scan(&i)
+			if err == nil {
+				list[i].used = true
+			}
+			return err
+		})
+	})
+	batch.Queue(`SELECT w.i, a.uid, a.closed IS NOT NULL OR a.activated IS NOT NULL OR a.expires > w.now
+		FROM unnest($1::int[], $2::bigint[], $3::text[], $4::bigint[]) w (i, tenant, username, now)
+		JOIN account a ON a.tenant = w.tenant AND a.username = w.username`, of, tenants, users, nows).Query(func(rows pgx.Rows) error {
+		return eachRow(rows, nil, func(row scanner) error {
+			var i int32
+			var uid []byte
+			var taken bool
+			err := row.Scan(&i, &uid, &taken)
+			if err == nil {
+				list[i].holder, list[i].taken = uid, taken
+			}
+			return err
+		})
+	})
+	return list, conn.SendBatch(ctx, batch).Close()
+}
+
+// writes are the rows of a group, by table and column.
+type writes struct {
+	clears [][]byte
+	spent  struct {
+		expires []int64
+		nonce   [][]byte
+	}
+	taken struct {
+		bucket, account [][]byte
+		at, until       []int64
+	}
+	account struct {
+		uid, credential, token  [][]byte
+		tenant                  []int64
+		user, name, email, role []string
+		held, sha256            []bool
+		created, expires, epoch []int64
+		message, sealedToken    [][]byte
+	}
+}
+
+func (w *writes) empty() bool { return len(w.spent.nonce) == 0 } // whatever is written spends a captcha
+
+func (w *writes) add(v verdict, j *job) {
+	a := &j.signup
+	if v.clears != nil {
+		w.clears = append(w.clears, v.clears)
+	}
+	if v.spends {
+		w.spent.expires = append(w.spent.expires, micros(a.Captcha.Expires))
+		w.spent.nonce = append(w.spent.nonce, a.Captcha.Nonce[:])
+	}
+	if !v.admits {
+		return
+	}
+	c := &a.Account
+	for _, al := range places(*a) {
+		w.taken.bucket = append(w.taken.bucket, slices.Clone(al.Bucket[:]))
+		w.taken.at = append(w.taken.at, micros(j.now))
+		w.taken.account = append(w.taken.account, c.UID[:])
+		w.taken.until = append(w.taken.until, micros(j.now.Add(al.Rule.Per)))
+	}
+	r := &w.account
+	r.uid, r.tenant = append(r.uid, c.UID[:]), append(r.tenant, c.Tenant)
+	r.user, r.name, r.email = append(r.user, c.User), append(r.name, c.Name), append(r.email, c.Email)
+	r.role, r.held = append(r.role, string(c.Role)), append(r.held, c.Held)
+	r.created, r.expires = append(r.created, micros(c.Created)), append(r.expires, micros(c.Expires))
+	r.epoch, r.credential = append(r.epoch, c.Epoch), append(r.credential, c.Sealed)
+	r.sha256, r.token = append(r.sha256, c.HasSHA256), append(r.token, a.Token[:])
+	r.message, r.sealedToken = append(r.message, a.Message[:]), append(r.sealedToken, a.SealedToken)
+}
+
+// send writes everything and commits. It reports whether the commit is known to have happened.
+func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committed bool, err error) {
+	batch := &pgx.Batch{}
+	if len(w.clears) > 0 {
+		// One that was enabled in the last moment stays, and the insertion below fails.
+		batch.Queue(`DELETE FROM account WHERE uid = ANY ($1::bytea[]) AND activated IS NULL AND closed IS NULL`, w.clears)
+	}
+	batch.Queue(`INSERT INTO spent (expires, nonce) SELECT * FROM unnest($1::bigint[], $2::bytea[]) ON CONFLICT DO NOTHING`,
+		w.spent.expires, w.spent.nonce)
+	if r := &w.account; len(r.uid) > 0 {
+		batch.Queue(`INSERT INTO taken (bucket, at, account, until) SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[])`,
+			w.taken.bucket, w.taken.at, w.taken.account, w.taken.until)
+		batch.Queue(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
+			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::bigint[], $9::bigint[],
+			$10::bigint[], $11::bytea[], $12::bool[], $13::bytea[])`,
+			r.uid, r.tenant, r.user, r.name, r.email, r.role, r.held, r.created, r.expires, r.epoch, r.credential, r.sha256, r.token)
+		batch.Queue(`INSERT INTO outbox (account, message, token, node) SELECT u.account, u.message, u.token, $4
+			FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) u (account, message, token)`, r.uid, r.message, r.sealedToken, node)
+	}
+	batch.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		committed = tag.String() == "COMMIT"
+		return nil
+	})
+	err = conn.SendBatch(ctx, batch).Close()
+	if err == nil && !committed {
+		err = errors.New("the transaction was rolled back")
+	}
+	return committed, err
+}
+
+// settleDoubt finds out what came of a group whose commit was sent and not answered, and does again what has not happened.
+func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var uids [][]byte
+	var keys []int64
+	for i, j := range group {
+		keys = append(keys, j.keys...)
+		if verdicts[i].admits {
+			uids = append(uids, j.signup.Account.UID[:])
+		}
+	}
+	for n := 1; ctx.Err() == nil; n++ {
+		p.gate.wait(ctx)
+		there := make(map[account.UID]bool)
+		what, err := p.try(ctx, func(tx transaction) error {
+			// When these are had, the transaction in doubt has ended.
+			if err := tx.lock(keys...); err != nil {
+				return err
+			}
+			err := tx.each(func(row scanner) error {
+				var uid []byte
+				err := row.Scan(&uid)
+				if err == nil && len(uid) == len(account.UID{}) {
+					there[account.UID(uid)] = true
+				}
+				return err
+			}, `SELECT uid FROM account WHERE uid = ANY ($1::bytea[])`, uids)
+			if err != nil {
+				return err
+			}
+			for i, j := range group {
+				// A refusal was decided, and stands; its captcha is spent, be it now.
+				if v := verdicts[i]; v.spends && !v.admits {
+					if _, err := note(tx, j.signup.Captcha.Nonce, j.signup.Captcha.Expires); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}, false)
+		if what != done {
+			if answered(err) == nil {
+				p.pool.Reset()
+			}
+			pause(ctx, n)
+			continue
+		}
+		for i, j := range group {
+			j.err = verdicts[i].refusal
+			if verdicts[i].admits && !there[j.signup.Account.UID] {
+				p.admitAll([]*job{j})
+			}
+		}
+		return
+	}
+	for i, j := range group {
+		j.err = account.ErrUnknown
+		if !verdicts[i].spends {
+			j.err = verdicts[i].refusal
+		}
+	}
+}

@@ -1,0 +1,507 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+)
+
+// Cluster is a PostgreSQL database.
+type Cluster struct {
+	// Number is the cluster's among those of one platform; the ids of its tenants begin with it. It never changes.
+	Number int
+	// URL is the database's, as libpq takes it (PostgreSQL 15, §34.1.1.2). With several hosts and
+	// target_session_attrs=read-write the store follows the primary.
+	URL string
+}
+
+// OpenPostgres opens the databases of a platform, brings their schemas up to date, and checks that ring has every key that they
+// were sealed with. node names this server among those that share them, and is the same after a restart; it is empty for a
+// command, which has no pickup directory. The first cluster has the number 0.
+func OpenPostgres(ctx context.Context, ring *secret.Ring, node string, clusters ...Cluster) (*Store, error) {
+	s := &Store{}
+	for _, c := range clusters {
+		p, err := openPostgres(ctx, ring, node, c)
+		if err != nil {
+			if len(s.homes) > 0 {
+				err = errors.Join(err, s.Close())
+			}
+			return nil, err
+		}
+		s.homes = append(s.homes, home{int64(c.Number), p})
+	}
+	return s, nil
+}
+
+// PostgresSealed reports whether a database has been sealed with a key. One without a schema has not.
+func PostgresSealed(ctx context.Context, url string) (sealed bool, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return false, withoutPassword(err)
+	}
+	defer conn.Close(ctx)
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass('seal_key') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return false, err
+	}
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM seal_key)`).Scan(&sealed)
+	return sealed, err
+}
+
+// withoutPassword is an error of connecting. The driver leaves passwords out of the text of those; of the parser's, it shows the
+// URL only where it could make sense of it.
+func withoutPassword(err error) error {
+	if _, bad := errors.AsType[*pgconn.ParseConfigError](err); bad {
+		return errors.New("the database's URL is not one that PostgreSQL's libraries understand; give postgres://user@host:5432/database")
+	}
+	return fmt.Errorf("the database cannot be opened: %w", err)
+}
+
+const (
+	// lanes is how many groups of signups are on their way at a time: while the server makes one durable, the next is checked.
+	lanes = 3
+	// postgresGroup bounds the locks of one transaction: five or six a signup, of which PostgreSQL keeps some 6,400 for all
+	// transactions by its default settings.
+	postgresGroup = 64
+	// connections is how many there are at most, unless the URL has pool_max_conns.
+	connections = 16
+	// tries is how often a write is begun anew that has certainly not happened.
+	tries = 4
+)
+
+// postgres is the engine of PostgreSQL.
+//
+// # What happened
+//
+// A transaction whose connection broke before COMMIT was sent has not happened, and is begun anew on another connection. When
+// COMMIT was sent and its answer did not come, nobody knows. Then:
+//   - a signup is looked up by its uid, under the locks that it took: the old transaction, should it still be on its way, has ended
+//     when they are had;
+//   - any other write is run again. Each is such that the second time changes nothing, or can tell that it was the first
+//     (transaction.repeated).
+//
+// Where the database does not come back within patience, the answer is account.ErrUnknown.
+//
+// # Away and back
+//
+// A gate tells whether the database can be reached, so that a long absence costs nobody a wait. Every statement has a deadline.
+// The server ends a transaction that sits idle, since a node that is cut off would hold its locks until TCP gives up.
+type postgres struct {
+	name  string
+	pool  *pgxpool.Pool
+	queue *queue
+	gate  *gate
+	known int // the newest version of the schema
+
+	mu     sync.Mutex
+	others map[string]sighting
+}
+
+func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster) (*postgres, error) {
+	conf, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, withoutPassword(err)
+	}
+	if !strings.Contains(c.URL, "pool_max_conns") {
+		conf.MaxConns = connections
+	}
+	if !strings.Contains(c.URL, "connect_timeout") {
+		conf.ConnConfig.ConnectTimeout = 2 * time.Second
+	}
+	for setting, value := range map[string]string{
+		"application_name":                    "dialtone",
+		"idle_in_transaction_session_timeout": "5s",
+		// Every table is looked up by a key. The planner, which may know nothing yet of a table that grows fast, would sometimes
+		// rather read all of it.
+		"enable_seqscan":   "off",
+		"enable_hashjoin":  "off",
+		"enable_mergejoin": "off",
+		"jit":              "off",
+	} {
+		if _, set := conf.ConnConfig.RuntimeParams[setting]; !set {
+			conf.ConnConfig.RuntimeParams[setting] = value
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, conf)
+	if err != nil {
+		return nil, withoutPassword(err)
+	}
+	p := &postgres{name: node, pool: pool, known: known("postgres"), others: make(map[string]sighting)}
+	if err := p.prepare(ctx, ring, c.Number); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	p.queue = newQueue(lanes, postgresGroup, p.admitAll)
+	p.gate = newGate(p.probe)
+	return p, nil
+}
+
+// schemaLock is held by whoever changes the schema, and was chosen once.
+const schemaLock = 0x6469616c746f6e65 // "dialtone"
+
+// prepare brings the schema up to date and checks what belongs together.
+func (p *postgres) prepare(ctx context.Context, ring *secret.Ring, number int) error {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return withoutPassword(err)
+	}
+	defer conn.Release()
+	tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
+	if err := tx.script("BEGIN"); err != nil {
+		return err
+	}
+	err = tx.lock(schemaLock)
+	if err == nil {
+		err = migrate(tx, "postgres", time.Now())
+	}
+	if err == nil {
+		err = checkNumber(tx, number)
+	}
+	if err == nil {
+		err = checkSealKey(tx, ring)
+	}
+	if err != nil {
+		return errors.Join(err, tx.script("ROLLBACK"))
+	}
+	return tx.script("COMMIT")
+}
+
+// checkNumber refuses a database that has another number than the configuration gives it: its tenants' ids would be looked for
+// elsewhere. A new one takes the number.
+func checkNumber(tx migrator, number int) error {
+	var has int
+	err := tx.row(`SELECT number FROM cluster`).Scan(&has)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		if _, err := tx.exec(`INSERT INTO cluster (number) VALUES ($1)`, number); err != nil {
+			return err
+		}
+		return tx.script(fmt.Sprintf(`ALTER TABLE tenant ALTER COLUMN id RESTART WITH %d`, number<<homeShift+1))
+	case err == nil && has != number:
+		return fmt.Errorf("the database has the number %d among the platform's databases, and the configuration gives it %d; put the numbers back as they were", has, number)
+	}
+	return err
+}
+
+func (p *postgres) close() error {
+	p.queue.drain()
+	p.gate.close()
+	p.pool.Close()
+	return nil
+}
+
+func (p *postgres) node() string { return p.name }
+
+// probe wants an answer of a server that takes writes.
+func (p *postgres) probe(ctx context.Context) error {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return p.told(err)
+	}
+	defer conn.Release()
+	var standby bool
+	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
+		p.pool.Reset() // the others are no better
+		return p.told(err)
+	}
+	if standby {
+		p.pool.Reset()
+		return unavailable(errors.New("the server is a standby"))
+	}
+	return nil
+}
+
+// ready commits something that has no meaning, and refuses where the schema has left this program behind.
+func (p *postgres) ready(ctx context.Context) error {
+	if err := allowed(p.reads(ctx), p.known); err != nil {
+		return err
+	}
+	return p.write(func(tx transaction) error {
+		_, err := tx.exec(`UPDATE revision SET n = n + 1 WHERE subject = 'ready'`)
+		return err
+	})
+}
+
+// unavailable is what a person is told while the database is away.
+func unavailable(why error) error {
+	return &fault.Error{
+		Kind: fault.Overloaded, Message: "the store cannot be reached at the moment; nothing was saved, send the same again in a moment",
+		RetryAfter: 2 * time.Second, Cause: why,
+	}
+}
+
+// away are the SQLSTATEs of a server that is on its way out or not there yet, or is the wrong one
+// (PostgreSQL 15, appendix A).
+func away(code string) bool {
+	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "25006") || code == "53300"
+}
+
+// passing are those of a transaction that may succeed when it is run again: a deadlock or a serialization failure, and what else
+// two transactions meet that run at once: a row that came or went between a check and a write.
+func passing(code string) bool {
+	return code == "40001" || code == "40P01" || code == "23505" || code == "23503"
+}
+
+// answered is the server's own error where it refused a statement and went on, and nil where the connection is in doubt.
+func answered(err error) *pgconn.PgError {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.SeverityUnlocalized != "ERROR" && pg.Severity != "ERROR" {
+		return nil
+	}
+	return pg
+}
+
+// told is an error as the rest of the program has it: fault.Overloaded where the database is away or took too long.
+func (p *postgres) told(err error) error {
+	if err == nil || errors.Is(err, pgx.ErrNoRows) || fault.KindOf(err) != fault.Internal {
+		return err
+	}
+	if pg := answered(err); pg != nil && !away(pg.Code) {
+		return err
+	}
+	if p.gate != nil {
+		p.gate.doubt()
+	}
+	return unavailable(err)
+}
+
+// outcome is what is known of a transaction.
+type outcome int
+
+const (
+	nothing outcome = iota // it has not happened
+	done                   // it has
+	unknown                // it may have
+)
+
+func (p *postgres) write(do func(transaction) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	doubtful := false
+	for n := 1; ; n++ {
+		if doubtful {
+			p.gate.wait(ctx)
+		} else if err := p.gate.closed(); err != nil {
+			return err
+		}
+		what, err := p.try(ctx, do, doubtful)
+		switch what {
+		case done:
+			return err
+		case unknown:
+			p.gate.doubt()
+			doubtful = true
+		}
+		if pg := answered(err); ctx.Err() == nil && (doubtful || n < tries && (pg == nil || passing(pg.Code) || away(pg.Code))) {
+			if pg == nil {
+				p.pool.Reset()
+			}
+			pause(ctx, n)
+			continue
+		}
+		if doubtful {
+			return account.ErrUnknown
+		}
+		return p.told(err)
+	}
+}
+
+// pause keeps those that failed at once from trying again at once.
+func pause(ctx context.Context, n int) {
+	timer := time.NewTimer(time.Duration(n) * 10 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// try runs a write once.
+func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated bool) (outcome, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return nothing, err
+	}
+	defer conn.Release()
+	tx := &postgresTx{ctx: ctx, conn: conn.Conn(), again: repeated}
+	if err := tx.script("BEGIN"); err != nil {
+		return nothing, err
+	}
+	refusal := do(tx)
+	if refusal != nil && fault.KindOf(refusal) == fault.Internal {
+		rollback(conn.Conn())
+		return nothing, refusal
+	}
+	tag, err := conn.Exec(ctx, "COMMIT")
+	switch {
+	case err == nil && tag.String() == "COMMIT":
+		return done, refusal
+	case err == nil:
+		return nothing, errors.New("the transaction was rolled back")
+	case answered(err) != nil:
+		return nothing, err
+	default:
+		return unknown, err
+	}
+}
+
+// rollback ends a transaction that failed. A connection that cannot even do that is closed, which does it too.
+func rollback(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+		conn.Close(ctx)
+	}
+}
+
+// postgresTx is a transaction that a connection is in.
+type postgresTx struct {
+	ctx   context.Context
+	conn  *pgx.Conn
+	again bool
+}
+
+func (t *postgresTx) row(query string, args ...any) scanner {
+	return t.conn.QueryRow(t.ctx, query, args...)
+}
+
+func (t *postgresTx) each(f func(scanner) error, query string, args ...any) error {
+	rows, err := t.conn.Query(t.ctx, query, args...)
+	return eachRow(rows, err, f)
+}
+
+func eachRow(rows pgx.Rows, err error, f func(scanner) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (t *postgresTx) exec(query string, args ...any) (int64, error) {
+	tag, err := t.conn.Exec(t.ctx, query, args...)
+	return tag.RowsAffected(), err
+}
+
+func (t *postgresTx) script(text string) error {
+	_, err := t.conn.Exec(t.ctx, text)
+	return err
+}
+
+// takeLocks takes them in one order everywhere, so that no two transactions wait for each other.
+const takeLocks = `SELECT count(pg_advisory_xact_lock(k)) FROM (SELECT k FROM unnest($1::bigint[]) k ORDER BY k) sorted`
+
+func (t *postgresTx) lock(keys ...int64) error {
+	_, err := t.exec(takeLocks, keys)
+	return err
+}
+
+func (t *postgresTx) repeated() bool { return t.again }
+
+func (p *postgres) reads(ctx context.Context) querier { return postgresReader{ctx, p} }
+
+// postgresReader is a querier on any connection. What failed with its connection is asked once more: it changed nothing.
+type postgresReader struct {
+	ctx context.Context
+	p   *postgres
+}
+
+func (r postgresReader) row(query string, args ...any) scanner {
+	return postgresRow{r, query, args}
+}
+
+type postgresRow struct {
+	postgresReader
+	query string
+	args  []any
+}
+
+func (r postgresRow) Scan(dst ...any) error {
+	return r.twice(func(ctx context.Context) (bool, error) {
+		return true, r.p.pool.QueryRow(ctx, r.query, r.args...).Scan(dst...)
+	})
+}
+
+func (r postgresReader) each(f func(scanner) error, query string, args ...any) error {
+	return r.twice(func(ctx context.Context) (again bool, err error) {
+		again = true
+		var stopped error
+		rows, err := r.p.pool.Query(ctx, query, args...)
+		err = eachRow(rows, err, func(row scanner) error {
+			again = false // f has seen something
+			stopped = f(row)
+			return stopped
+		})
+		if stopped != nil {
+			return false, stopped
+		}
+		return again, err
+	})
+}
+
+// twice asks again where nothing of the first answer was used and its connection broke.
+func (r postgresReader) twice(ask func(context.Context) (again bool, err error)) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.p.gate.closed(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	defer cancel()
+	again, err := ask(ctx)
+	if err != nil && again && answered(err) == nil && !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil {
+		r.p.pool.Reset()
+		_, err = ask(ctx)
+	}
+	if r.ctx.Err() != nil && err != nil {
+		return errors.Join(r.ctx.Err(), err)
+	}
+	return r.p.told(err)
+}
+
+func (p *postgres) spendSoon(ctx context.Context, id [16]byte, expires time.Time) (first bool, err error) {
+	if err := p.gate.closed(); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	batch := &pgx.Batch{}
+	batch.Queue(`BEGIN`)
+	batch.Queue(`SET LOCAL synchronous_commit = off`)
+	batch.Queue(`INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING`, micros(expires), id[:]).Exec(func(tag pgconn.CommandTag) error {
+		first = tag.RowsAffected() > 0
+		return nil
+	})
+	batch.Queue(`COMMIT`)
+	// Not to be repeated: what comes after a first time that is not known of is not the first.
+	err = p.pool.SendBatch(ctx, batch).Close()
+	return first && err == nil, p.told(err)
+}
+
+func (p *postgres) consistent(ctx context.Context, report func(string)) error {
+	return faults(p.reads(ctx), report,
+		`SELECT 'PostgreSQL has seen pages with a wrong checksum: ' || checksum_failures FROM pg_stat_database
+			WHERE datname = current_database() AND checksum_failures > 0`,
+		`SELECT 'the index ' || indexrelid::regclass || ' is not valid' FROM pg_index WHERE NOT indisvalid`,
+		`SELECT 'account has a row that refers to no tenant: ' || username FROM account a WHERE NOT EXISTS (SELECT 1 FROM tenant WHERE id = a.tenant)`,
+		`SELECT 'outbox has a row that refers to no account: ' || encode(account, 'hex') FROM outbox o WHERE NOT EXISTS (SELECT 1 FROM account WHERE uid = o.account)`)
+}
+
+func (p *postgres) backup(context.Context, string) error { return ErrNoBackup }

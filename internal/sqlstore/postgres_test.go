@@ -1,0 +1,54 @@
+package sqlstore_test
+
+import (
+	"fmt"
+	"testing"
+
+	"dialtone/internal/postgrestest"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+	"dialtone/internal/storetest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// openNode opens a database of PostgreSQL for a node, and closes it at the end of the test.
+func openNode(t *testing.T, url string, ring *secret.Ring, node string) *sqlstore.Store {
+	t.Helper()
+	s, err := sqlstore.OpenPostgres(t.Context(), ring, node, sqlstore.Cluster{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { shut(t, s) })
+	return s
+}
+
+func TestStoreOnPostgres(t *testing.T) {
+	c := postgrestest.Shared(t)
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		return openNode(t, c.Database(t), secret.NewRing(noon), "a")
+	})
+}
+
+func TestLinearizableOnPostgres(t *testing.T) {
+	c := postgrestest.Shared(t)
+	for seed := range uint64(5) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			url, ring := c.Database(t), secret.NewRing(noon)
+			var last *sqlstore.Store
+			open := func(t *testing.T) storetest.Store {
+				s, err := sqlstore.OpenPostgres(t.Context(), ring, "a", sqlstore.Cluster{URL: url})
+				if err != nil {
+					t.Fatal(err)
+				}
+				last = s
+				return s
+			}
+			t.Cleanup(func() { shut(t, last) })
+			storetest.Linearizable(t, open, func(t *testing.T, _ storetest.Store) storetest.Store {
+				shut(t, last)
+				return open(t)
+			}, seed, 2000)
+		})
+	}
+}
