@@ -111,10 +111,12 @@ func (d draft) Publish() error {
 	return d.Draft.Publish()
 }
 
-// troubled is a store that fails at Undo and Create while it is told to.
+// troubled is a store that fails at Undo and Create while it is told to. Where it fails with ErrUnknown, it has made the account.
 type troubled struct {
 	account.Store
 	undo, create error
+	lost         bool // what Create knows nothing of has not happened
+	adopted      []account.Waiting
 }
 
 func (s *troubled) Undo(ctx context.Context, a account.Admission, now time.Time) error {
@@ -125,11 +127,13 @@ func (s *troubled) Undo(ctx context.Context, a account.Admission, now time.Time)
 }
 
 func (s *troubled) Create(ctx context.Context, a account.Admission, now time.Time) error {
-	if s.create != nil {
+	if s.create != nil && (s.lost || !errors.Is(s.create, account.ErrUnknown)) {
 		return s.create
 	}
-	return s.Store.Create(ctx, a, now)
+	return errors.Join(s.Store.Create(ctx, a, now), s.create)
 }
+
+func (s *troubled) Adopt(context.Context) ([]account.Waiting, error) { return s.adopted, nil }
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
@@ -619,6 +623,45 @@ func TestUndoThatFailsIsTriedAgain(t *testing.T) {
 	}
 	_, err = o.Signup(o.Context(), o.tenant, form, from(1))
 	o.must(err)
+}
+
+func TestSignupThatNobodyKnowsOfIsTakenBack(t *testing.T) {
+	for _, committed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
+			o := newOffice(t)
+			form := o.form("ann")
+			o.faults.create, o.faults.lost = account.ErrUnknown, !committed
+			_, err := o.Signup(o.Context(), o.tenant, form, from(1))
+			o.refused(err, fault.Overloaded)
+			o.faults.create, o.faults.lost = nil, false
+			o.must(o.Tend(o.Context()))
+			o.absent("ann")
+			if o.waiting() != 0 || len(o.files()) != 0 {
+				t.Errorf("%d messages wait, %d files are left", o.waiting(), len(o.files()))
+			}
+			_, err = o.Signup(o.Context(), o.tenant, form, from(1)) // the same captcha: nothing is left of the first try
+			o.must(err)
+		})
+	}
+}
+
+func TestMessagesOfADeadNodeAreWritten(t *testing.T) {
+	o := newOffice(t)
+	o.join("ann")
+	name, content := o.onlyFile()
+	rows, err := o.store.Waiting(o.Context())
+	o.must(err)
+	o.open(filepath.Join(t.TempDir(), "pickup")) // another node
+	o.faults.adopted = rows
+	o.must(o.Adopt(o.Context()))
+	o.faults.adopted = nil
+	o.must(o.Tend(o.Context()))
+	if again, bytes := o.onlyFile(); again != name || bytes != content {
+		t.Errorf("there is %s:\n%s\nwant %s:\n%s", again, bytes, name, content)
+	}
+	if o.waiting() != 0 {
+		t.Error("the message still waits")
+	}
 }
 
 func TestCrash(t *testing.T) {

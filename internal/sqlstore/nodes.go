@@ -40,6 +40,21 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 	if err != nil {
 		return nil, err
 	}
+	// Rows of no node came with a copy of another store.
+	if n, err := count(p.reads(ctx), `SELECT count(*) FROM outbox WHERE node = ''`); err != nil {
+		return nil, err
+	} else if n > 0 {
+		err := p.write(func(tx transaction) error {
+			more, err := move(tx, "", p.name)
+			if len(more) > 0 || !tx.repeated() {
+				list = more
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	for id, beat := range dead {
 		var more []account.Waiting
 		err := p.write(func(tx transaction) error {
@@ -48,8 +63,7 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 			case err != nil:
 				return err
 			case n > 0:
-				more, err = waiting(tx, `WITH moved AS (UPDATE outbox SET node = $1 WHERE node = $2 RETURNING account, message, token)
-					SELECT o.message, o.token, `+accountColumns+` FROM moved o JOIN account ON uid = o.account ORDER BY uid`, p.name, id)
+				more, err = move(tx, id, p.name)
 			case tx.repeated(): // of what was found before, that is ours which is ours
 				var uids [][]byte
 				for _, w := range more {
@@ -68,6 +82,12 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 		list = append(list, more...)
 	}
 	return list, nil
+}
+
+// move makes one node's outbox rows another's, and gives them.
+func move(tx transaction, from, to string) ([]account.Waiting, error) {
+	return waiting(tx, `WITH moved AS (UPDATE outbox SET node = $1 WHERE node = $2 RETURNING account, message, token)
+		SELECT o.message, o.token, `+accountColumns+` FROM moved o JOIN account ON uid = o.account ORDER BY uid`, to, from)
 }
 
 // dead are the other nodes whose beat has stood still for the time of the lease.
