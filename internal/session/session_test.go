@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,14 +33,27 @@ const password = "seven horses under the bridge"
 type house struct {
 	*testing.T
 	*session.Door
+	deps   session.Deps
 	desk   *account.Desk
 	store  *sqlstore.Store
 	now    time.Time
 	tenant *tenant.Tenant
 	other  *tenant.Tenant
 	sign   *secret.Ring
-	log    bytes.Buffer
+	log    journal
 	visits int
+}
+
+// journal is a log that may be written to at any time.
+type journal struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.Buffer.Write(p)
 }
 
 func newHouse(t *testing.T) *house {
@@ -67,10 +82,11 @@ func newHouse(t *testing.T) *house {
 		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(h.sign, now) }, SealRing: seal,
 		Audit: audit.Log{Logger: logger}, Log: logger, Now: now,
 	})
-	h.Door = session.NewDoor(session.Deps{
+	h.deps = session.Deps{
 		Accounts: h.desk, Store: h.store, Signatures: func() *session.Signatures { return session.NewSignatures(h.sign) },
 		SealRing: seal, Audit: audit.Log{Logger: logger}, Now: now,
-	})
+	}
+	h.Door = session.NewDoor(h.deps)
 	return h
 }
 
@@ -198,8 +214,19 @@ func TestSignIn(t *testing.T) {
 }
 
 func TestAnswersThatAreRefused(t *testing.T) {
+	for _, nodes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("nodes %v", nodes), func(t *testing.T) { testRefusedAnswers(t, nodes) })
+	}
+}
+
+func testRefusedAnswers(t *testing.T, nodes bool) {
 	h := newHouse(t)
+	h.deps.Nodes = nodes
+	h.Door = session.NewDoor(h.deps)
 	h.member("ann")
+	elsewhere := newHouse(t)
+	elsewhere.deps.Nodes = nodes
+	elsewhere.Door = session.NewDoor(elsewhere.deps)
 	for name, c := range map[string]struct {
 		change func(*answer)
 		want   error
@@ -213,7 +240,9 @@ func TestAnswersThatAreRefused(t *testing.T) {
 		"of another tenant's nonce": {func(a *answer) {
 			a.nonce = h.Challenge(h.other, false).Nonce
 		}, session.ErrStale},
-		"after a minute": {func(*answer) { h.now = h.now.Add(digest.NonceLife) }, session.ErrStale},
+		"after a minute":       {func(*answer) { h.now = h.now.Add(digest.NonceLife) }, session.ErrStale},
+		"of another house":     {func(a *answer) { a.nonce = elsewhere.Challenge(h.tenant, false).Nonce }, session.ErrStale},
+		"with a changed nonce": {func(a *answer) { a.nonce = string(a.nonce[0]^1) + a.nonce[1:] }, session.ErrStale},
 	} {
 		a := h.answer("ann", password)
 		c.change(&a)
@@ -232,6 +261,48 @@ func TestAnswersThatAreRefused(t *testing.T) {
 	}
 	if _, err := h.send(header, "", h.anywhere()); err != session.ErrStale {
 		t.Errorf("replayed: %v", err)
+	}
+}
+
+func TestNodesAnswerEachOthersChallenges(t *testing.T) {
+	h := newHouse(t)
+	h.deps.Nodes = true
+	doors := []*session.Door{session.NewDoor(h.deps), session.NewDoor(h.deps), session.NewDoor(h.deps)}
+	h.Door = doors[0]
+	h.member("ann")
+	header := h.answer("ann", password).header()
+	var in, stale atomic.Int32
+	var all sync.WaitGroup
+	for i := range 24 {
+		from := h.anywhere()
+		all.Go(func() {
+			_, err := doors[i%3].SignIn(t.Context(), h.tenant, session.Attempt{Authorization: header, Method: "GET", URI: "/signin.ashx", From: from})
+			switch err {
+			case nil:
+				in.Add(1)
+			case session.ErrStale:
+				stale.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if in.Load() != 1 || stale.Load() != 23 {
+		t.Errorf("one answer signed in %d times, and was stale %d times", in.Load(), stale.Load())
+	}
+	// A node whose clock is behind takes a challenge of now, and one whose clock is right does not take one of later.
+	h.now = h.now.Add(5 * time.Second)
+	early := h.answer("ann", password).header()
+	h.now = h.now.Add(-5 * time.Second)
+	if _, err := h.send(early, "", h.anywhere()); err != nil {
+		t.Errorf("a challenge of a clock that is five seconds ahead: %v", err)
+	}
+	h.now = h.now.Add(time.Minute)
+	late := h.answer("ann", password).header()
+	h.now = h.now.Add(-time.Minute)
+	if _, err := h.send(late, "", h.anywhere()); err != session.ErrStale {
+		t.Errorf("a challenge of a clock that is a minute ahead: %v", err)
 	}
 }
 
