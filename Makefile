@@ -48,3 +48,4 @@ fuzz:
 bench:
 	$(GO) run ./bench
 	$(GO) run ./bench -growth 1000,100000,1000000
+	$(GO) run ./bench -postgres -conns 64

@@ -5,6 +5,8 @@
 // written. Beside that it measures the bare limit: the same rows in groups of 64 with the same driver and the same files,
 // without HTTP and without a rule; and an empty net/http handler, in a process of its own, driven by the same client.
 //
+// With -postgres it measures signups of one server and of two on a PostgreSQL database, beside plain INSERTs by pgbench.
+//
 // Absolute figures belong to a machine and a moment. The ratios are what to look at.
 package main
 
@@ -26,6 +28,7 @@ type options struct {
 	accounts []int
 	dir      string
 	binary   string
+	postgres bool
 }
 
 func main() {
@@ -34,6 +37,7 @@ func main() {
 	accounts := flag.String("growth", "", "numbers of accounts to measure growth at, for instance 1000,100000,1000000")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long each figure is measured")
 	flag.StringVar(&o.dir, "dir", "", "folder on the disk to measure (a temporary one)")
+	flag.BoolVar(&o.postgres, "postgres", false, "measure signups on a PostgreSQL database that is made for it, by one server and by two")
 	empty := flag.String("empty", "", "serve an empty handler at this address; for the program itself")
 	flag.Parse()
 	if *empty != "" {
@@ -74,6 +78,9 @@ func run(ctx context.Context, o options) error {
 	describe()
 	if len(o.accounts) > 0 {
 		return growth(ctx, o)
+	}
+	if o.postgres {
+		return shared(ctx, o)
 	}
 	return throughput(ctx, o)
 }

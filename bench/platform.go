@@ -37,9 +37,10 @@ type process struct {
 	first  time.Duration // from start to the first answer
 }
 
-func start(ctx context.Context, args []string, target, probe string) (*process, error) {
+func start(ctx context.Context, args, environ []string, target, probe string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, args[0], args[1:]...), target: target}
 	p.cmd.Stdout, p.cmd.Stderr = io.Discard, io.Discard
+	p.cmd.Env = append(os.Environ(), environ...)
 	began := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -89,13 +90,13 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// startDialtone runs the binary on a data folder.
-func startDialtone(ctx context.Context, binary, data string) (*process, error) {
+// startDialtone runs the binary on a data folder, with more variables in its environment.
+func startDialtone(ctx context.Context, binary, data string, environ ...string) (*process, error) {
 	target, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, []string{binary, "serve", "--data", data, "--listen", target, "--log-format", "json"}, target, "/captcha.ashx")
+	p, err := start(ctx, []string{binary, "serve", "--data", data, "--listen", target, "--log-format", "json"}, environ, target, "/captcha.ashx")
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func startEmpty(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, []string{self, "-empty", target}, target, "/")
+	return start(ctx, []string{self, "-empty", target}, nil, target, "/")
 }
 
 // serveEmpty is the least that net/http can do: read the request, its body too, and answer as much as a captcha has.

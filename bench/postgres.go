@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/postgrestest"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+)
+
+// shared measures signups of one and of two servers on one PostgreSQL database, beside the same rows as plain INSERTs of
+// pgbench: one transaction a signup, prepared statements, as many connections as the servers have clients, and
+// synchronous_commit on. All of it is on one machine: servers, clients and database share its processors.
+func shared(ctx context.Context, o options) error {
+	// PostgreSQL runs as another user than root, and passes through.
+	if err := os.Chmod(o.dir, 0o711); err != nil {
+		return err
+	}
+	c, err := postgrestest.Launch(filepath.Join(o.dir, "postgres"), "max_connections=400")
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, conns := range o.conns {
+		if err := sharedRound(ctx, o, c, conn, conns); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *pgx.Conn, conns int) error {
+	database, plain := fmt.Sprintf("dialtone%d", conns), fmt.Sprintf("plain%d", conns)
+	for _, name := range []string{database, plain} {
+		if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+			return err
+		}
+	}
+	pgbench, err := newPlain(ctx, o, c.URL(plain), conns)
+	if err != nil {
+		return err
+	}
+	var nodes []*process
+	for i := range 2 {
+		data := filepath.Join(o.dir, fmt.Sprintf("node-%d-%d", conns, i+1))
+		if i > 0 {
+			if err := os.CopyFS(filepath.Join(data, "keys"), os.DirFS(filepath.Join(nodes[0].data, "keys"))); err != nil {
+				return err
+			}
+			for _, name := range []string{"seal.key", "sign.key"} {
+				if err := os.Chmod(filepath.Join(data, "keys", name), 0o600); err != nil {
+					return err
+				}
+			}
+		}
+		p, err := startDialtone(ctx, o.binary, data, "DIALTONE_DATABASE="+c.URL(database))
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+		nodes = append(nodes, p)
+	}
+	stock, err := prefetch(nodes[0].target, stockRate*int(2*o.duration.Seconds()+1))
+	if err != nil {
+		return err
+	}
+	slice := o.duration / turns
+	on := func(nodes ...*process) func() (figures, error) {
+		return func() (figures, error) {
+			var mu sync.Mutex
+			var all figures
+			var running sync.WaitGroup
+			for _, p := range nodes {
+				running.Go(func() {
+					f := drive(conns/len(nodes), p.target, slice, signups(stock))
+					mu.Lock()
+					defer mu.Unlock()
+					all.rate += f.rate
+					all.add(f)
+				})
+			}
+			running.Wait()
+			return all, nil
+		}
+	}
+	fmt.Printf("### PostgreSQL, %d connections\n\n| | a second | p50 | p99 | max | ratio |\n| --- | --- | --- | --- | --- | --- |\n", conns)
+	one, limit, of, err := compare(on(nodes[0]), func() (figures, error) { return pgbench(slice) }, byRate)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("| pgbench, the same rows by plain INSERTs | %8.0f | | | | |\n", limit.rate)
+	fmt.Printf("| signups, one server | %s | %s |\n", one, told(of, "of pgbench"))
+	two, _, of, err := compare(on(nodes...), on(nodes[0]), byRate)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("| signups, two servers | %s | %s |\n", two, told(of, "of one server"))
+	for _, f := range []figures{one, two} {
+		if f.failed > 0 {
+			fmt.Printf("\n%d of them failed, the first with: %v\n", f.failed, f.firstFailure)
+		}
+	}
+	fmt.Println()
+	return nil
+}
+
+// plainScript is the rows of one signup. The numbers are as many as a signup's, and as random.
+const plainScript = `\set a random(1, 9000000000000000000)
+\set b random(1, 9000000000000000000)
+BEGIN;
+INSERT INTO spent (expires, nonce) VALUES ((extract(epoch FROM now()) * 1000000)::bigint, uuid_send(gen_random_uuid()));
+INSERT INTO taken (bucket, at, account, until) VALUES (uuid_send(gen_random_uuid()), (extract(epoch FROM now()) * 1000000)::bigint, int8send(:a::bigint) || int8send(:b::bigint), (extract(epoch FROM now()) * 1000000)::bigint + 1);
+INSERT INTO taken (bucket, at, account, until) VALUES (uuid_send(gen_random_uuid()), (extract(epoch FROM now()) * 1000000)::bigint, int8send(:a::bigint) || int8send(:b::bigint), (extract(epoch FROM now()) * 1000000)::bigint + 2);
+INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
+	VALUES (int8send((extract(epoch FROM now()) * 1000000)::bigint) || int8send(:b::bigint), 1, 'plain' || :a::bigint, 'Alex Example', 'plain' || :a::bigint || '@example.org', 'guest', FALSE,
+	(extract(epoch FROM now()) * 1000000)::bigint, (extract(epoch FROM now()) * 1000000)::bigint + 604800000000, 0, decode(repeat('5a', 97), 'hex'), TRUE,
+	uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+INSERT INTO outbox (account, message, token) VALUES (int8send((extract(epoch FROM now()) * 1000000)::bigint) || int8send(:b::bigint), uuid_send(gen_random_uuid()), decode(repeat('a5', 64), 'hex'));
+COMMIT;
+`
+
+var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
+
+// newPlain makes the program's schema in a database, for pgbench to fill.
+func newPlain(ctx context.Context, o options, url string, conns int) (func(time.Duration) (figures, error), error) {
+	program, err := postgrestest.Program("pgbench")
+	if err != nil {
+		return nil, err
+	}
+	store, err := sqlstore.OpenPostgres(ctx, secret.NewRing(time.Now()), "", sqlstore.Cluster{URL: url})
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Close(); err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, `INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (1, 'localhost', 'localhost', '', '{}', 0)`); err != nil {
+		return nil, err
+	}
+	script := filepath.Join(o.dir, "signup.pgbench")
+	if err := os.WriteFile(script, []byte(plainScript), 0o644); err != nil {
+		return nil, err
+	}
+	return func(d time.Duration) (figures, error) {
+		seconds := max(1, int(d.Round(time.Second).Seconds()))
+		cmd := exec.CommandContext(ctx, program, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(conns), "--jobs="+strconv.Itoa(min(2, conns)),
+			"--time="+strconv.Itoa(seconds), "--file="+script, "--random-seed=rand", url)
+		cmd.Stderr = io.Discard
+		out, err := cmd.Output()
+		if err != nil {
+			return figures{}, fmt.Errorf("pgbench: %w\n%s", err, out)
+		}
+		m := tps.FindSubmatch(out)
+		if m == nil {
+			return figures{}, fmt.Errorf("pgbench did not say how fast it was:\n%s", out)
+		}
+		rate, err := strconv.ParseFloat(string(m[1]), 64)
+		return figures{rate: rate}, err
+	}, nil
+}
