@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -25,8 +27,9 @@ var errKeys = errors.New("keys")
 
 // folder is an open data folder:
 //
-//	dialtone.db   the store
-//	keys/         sign.key and seal.key, which a copy of the store is worth nothing without
+//	dialtone.db   the store, unless that is a PostgreSQL database
+//	keys/         sign.key and seal.key, which a copy of the store is worth nothing without, unless they lie elsewhere
+//	node.id       the name under which PostgreSQL knows this server
 //	pickup/       messages on their way to a mail server, unless they go elsewhere
 //	serve.lock    held by the server of this folder
 type folder struct {
@@ -35,36 +38,129 @@ type folder struct {
 	store *sqlstore.Store
 }
 
-func (f *folder) signKey() string { return filepath.Join(f.Data, "keys", "sign.key") }
-func (f *folder) sealKey() string { return filepath.Join(f.Data, "keys", "seal.key") }
+func (f *folder) signKey() string { return filepath.Join(f.Keys.Dir, "sign.key") }
+func (f *folder) sealKey() string { return filepath.Join(f.Keys.Dir, "seal.key") }
 
-// openFolder opens the data folder, and makes it where it is missing.
-func openFolder(ctx context.Context, c config.Config) (*folder, error) {
+// nodes reports whether other servers may share the store.
+func (f *folder) nodes() bool { return f.Database != "" }
+
+// signRing is the ring of sign.key as it is now.
+func (f *folder) signRing() (*secret.Ring, error) {
+	return heldOr(f.Keys.Sign, "DIALTONE_KEYS_SIGN", f.signKey())
+}
+
+// heldOr reads a ring that the environment holds, or else a file.
+func heldOr(text, variable, path string) (ring *secret.Ring, err error) {
+	if text == "" {
+		ring, err = secret.ReadRing(path)
+	} else if ring, err = secret.ParseRing(text); err != nil {
+		err = fmt.Errorf("%s:%w; give it the content of a key file", variable, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errKeys, err)
+	}
+	return ring, nil
+}
+
+// openFolder opens the data folder, and makes it where it is missing, for a command.
+func openFolder(ctx context.Context, c config.Config) (*folder, error) { return openNode(ctx, c, "") }
+
+// openNode opens it for the server of that name.
+func openNode(ctx context.Context, c config.Config, node string) (*folder, error) {
 	f := &folder{Config: c}
 	// Mail agents of another group pass through to the pickup directory; what is beside it has modes of its own.
 	if err := os.MkdirAll(f.Data, 0o751); err != nil {
 		return nil, err
 	}
-	keys := filepath.Join(f.Data, "keys")
-	database, sealKey := filepath.Join(f.Data, "dialtone.db"), f.sealKey()
-	if info, err := os.Stat(database); err == nil && info.Size() > 0 {
-		// The key was there before the store. A new one would open nothing, and hide that the right one is missing.
-		if _, err := os.Stat(sealKey); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s is missing, and what is in the store cannot be read without it; restore it from a backup", errKeys, sealKey)
-		}
-	}
-	if err := os.Mkdir(keys, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := f.openKeys(ctx); err != nil {
 		return nil, err
 	}
 	var err error
-	if f.seal, err = secret.ReadOrCreate(sealKey, time.Now()); err != nil {
-		return nil, fmt.Errorf("%w: %w", errKeys, err)
+	if !f.nodes() {
+		f.store, err = sqlstore.Open(ctx, f.database(), f.seal)
+		return f, err
 	}
-	if _, err = secret.ReadOrCreate(f.signKey(), time.Now()); err != nil {
-		return nil, fmt.Errorf("%w: %w", errKeys, err)
+	clusters := []sqlstore.Cluster{{URL: f.Database}}
+	for _, c := range f.Clusters {
+		clusters = append(clusters, sqlstore.Cluster(c))
 	}
-	f.store, err = sqlstore.Open(ctx, database, f.seal)
+	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, clusters...)
 	return f, err
+}
+
+// database is the file of SQLite.
+func (f *folder) database() string { return filepath.Join(f.Data, "dialtone.db") }
+
+// openKeys reads the keys, and makes what is missing, but not a seal key for a store that has one: a new one would open nothing,
+// and hide that the right one is missing.
+func (f *folder) openKeys(ctx context.Context) (err error) {
+	for _, k := range []struct {
+		held, path, why string
+		needed          bool
+	}{
+		{f.Keys.Seal, f.sealKey(), "what is in the store cannot be read without it; restore it from a backup", true},
+		{f.Keys.Sign, f.signKey(), "other servers of this database have one, and this one would refuse what they signed; take it from one of them", f.nodes()},
+	} {
+		if _, err := os.Stat(k.path); k.held != "" || !k.needed || !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if sealed, err := f.sealed(ctx); err != nil {
+			return err
+		} else if sealed {
+			return fmt.Errorf("%w: %s is missing, and %s", errKeys, k.path, k.why)
+		}
+	}
+	if f.Keys.Seal == "" || f.Keys.Sign == "" {
+		if err := os.Mkdir(f.Keys.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	for _, k := range []struct{ held, path string }{{f.Keys.Seal, f.sealKey()}, {f.Keys.Sign, f.signKey()}} {
+		if k.held != "" {
+			continue
+		}
+		if _, err := secret.ReadOrCreate(k.path, time.Now()); err != nil {
+			return fmt.Errorf("%w: %w", errKeys, err)
+		}
+	}
+	if f.seal, err = heldOr(f.Keys.Seal, "DIALTONE_KEYS_SEAL", f.sealKey()); err != nil {
+		return err
+	}
+	_, err = f.signRing()
+	return err
+}
+
+// sealed reports whether the store has been sealed with a key.
+func (f *folder) sealed(ctx context.Context) (bool, error) {
+	if f.nodes() {
+		return sqlstore.PostgresSealed(ctx, f.Database)
+	}
+	info, err := os.Stat(f.database())
+	return err == nil && info.Size() > 0, nil
+}
+
+// nodeID is the name of the server of a data folder among those that share a database. It is made once, at random.
+func nodeID(data string) (string, error) {
+	path := filepath.Join(data, "node.id")
+	if text, err := os.ReadFile(path); err == nil && len(strings.TrimSpace(string(text))) >= 16 {
+		return strings.TrimSpace(string(text)), nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := os.MkdirAll(data, 0o751); err != nil {
+		return "", err
+	}
+	id := strings.ToLower(rand.Text())
+	f, err := os.CreateTemp(data, ".node-*") // with mode 0600
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(id + "\n")
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", err
+	}
+	return id, os.Rename(f.Name(), path)
 }
 
 // with opens the data folder for one command and closes it behind it.

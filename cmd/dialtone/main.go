@@ -31,8 +31,9 @@ const (
 
 // commandLine is the whole grammar.
 type commandLine struct {
-	Data   *string `placeholder:"DIR" help:"Data folder (./data)."`
-	Config string  `placeholder:"FILE" help:"Configuration file (TOML)."`
+	Data     *string `placeholder:"DIR" help:"Data folder (./data)."`
+	Database *string `placeholder:"URL" help:"PostgreSQL database (SQLite inside DATA)."`
+	Config   string  `placeholder:"FILE" help:"Configuration file (TOML)."`
 
 	Serve   serveCommand   `cmd:"" help:"Run the server."`
 	Account accountCommand `cmd:"" help:"Look at accounts and change them; a running server goes on."`
@@ -109,6 +110,9 @@ func (p *program) settings(flags map[string]string) (config.Config, error) {
 	}
 	if p.line.Data != nil {
 		flags["data"] = *p.line.Data
+	}
+	if p.line.Database != nil {
+		flags["database"] = *p.line.Database
 	}
 	return config.Load(p.line.Config, p.environ, flags)
 }

@@ -239,11 +239,15 @@ var example = map[string]string{
 	"log.level":                              "debug",
 	"log.format":                             "text",
 	"limits.signups_per_address_all_tenants": "5",
+	"database":                               "postgres://dialtone@db.example.org/dialtone",
+	"clusters":                               "2=postgres://dialtone@db2.example.org/dialtone",
+	"keys.dir":                               "/etc/dialtone/keys",
 }
 
 // Every key of the configuration is a flag of serve, and what the flag says is what the server gets.
 func TestServeHasAFlagForEveryKey(t *testing.T) {
-	standard, err := config.Load("", nil, nil)
+	environ := []string{"DIALTONE_DATABASE=postgres://h/d"} // some keys are right only together with it
+	standard, err := config.Load("", environ, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +258,7 @@ func TestServeHasAFlagForEveryKey(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s is a new key: give it an example in this test", k.Name)
 			}
-			want, err := config.Load("", nil, map[string]string{k.Name: value})
+			want, err := config.Load("", environ, map[string]string{k.Name: value})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -262,6 +266,7 @@ func TestServeHasAFlagForEveryKey(t *testing.T) {
 				t.Fatalf("the example %q is the default", value)
 			}
 			p := parse(t, "serve", k.Flag+"="+value)
+			p.environ = environ
 			got, err := p.settings(p.line.Serve.flags())
 			if err != nil {
 				t.Fatal(err)
@@ -276,7 +281,7 @@ func TestServeHasAFlagForEveryKey(t *testing.T) {
 	for _, f := range parse(t, "serve").serveFlags(t) {
 		named = append(named, f.Name)
 	}
-	if len(named) != flags-1 { // --data stands before the command
+	if len(named) != flags-2 { // --data and --database stand before the command
 		t.Errorf("serve has the flags %q for %d keys", named, flags)
 	}
 }

@@ -29,6 +29,8 @@ import (
 type serveCommand struct {
 	Listen        *string `placeholder:"ADDR" help:"Address to listen on (127.0.0.1:8080)."`
 	Dev           *bool   `help:"Show the messages of the pickup directory at /dev/mail, to this machine alone."`
+	Clusters      *string `placeholder:"LIST" help:"Further PostgreSQL databases, each as NUMBER=URL (none)."`
+	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key and sign.key (DATA/keys)."`
 	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
 	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
@@ -43,7 +45,8 @@ type serveCommand struct {
 func (c *serveCommand) flags() map[string]string {
 	flags := make(map[string]string)
 	for key, value := range map[string]*string{
-		"listen":               c.Listen,
+		"listen":   c.Listen,
+		"clusters": c.Clusters, "keys.dir": c.KeysDir,
 		"mail.pickup_dir":      c.PickupDir,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
 		"ops.listen": c.OpsListen,
@@ -70,7 +73,11 @@ func (c *serveCommand) Run(p *program) (err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
-	f, err := openFolder(p.ctx, conf)
+	node, err := nodeID(conf.Data)
+	if err != nil {
+		return err
+	}
+	f, err := openNode(p.ctx, conf, node)
 	if err != nil {
 		return err
 	}
@@ -151,7 +158,7 @@ type server struct {
 }
 
 func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
-	s := &server{folder: f, log: log, signing: &signing{path: f.signKey()}}
+	s := &server{folder: f, log: log, signing: newSigning(f)}
 	if err := s.signing.refresh(); err != nil {
 		return nil, err
 	}
@@ -177,10 +184,11 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 	if err := s.desk.Recover(p.ctx); err != nil {
 		return nil, err
 	}
+	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
 	door := session.NewDoor(session.Deps{
-		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Audit: events, Now: time.Now,
+		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
 		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TrustedProxies: f.HTTP.TrustedProxies, Log: log,
@@ -227,11 +235,13 @@ const (
 	watchEvery = 300 * time.Millisecond
 	tendEvery  = time.Second
 	sweepEvery = time.Minute
+	adoptEvery = 10 * time.Second
 )
 
 func (s *server) loops() []func(context.Context) {
 	return []func(context.Context){
-		every(watchEvery, s.watch),
+		s.follow,
+		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
 	}
@@ -249,6 +259,38 @@ func every(d time.Duration, do func(context.Context)) func(context.Context) {
 				do(ctx)
 			}
 		}
+	}
+}
+
+// follow sees changes of tenants and keys when it is told of them, and by looking besides.
+func (s *server) follow(ctx context.Context) {
+	told := make(chan struct{}, 1)
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		s.store.Watch(ctx, func() {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		})
+	})
+	defer listening.Wait()
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-told:
+		case <-ticker.C:
+		}
+		s.watch(ctx)
+	}
+}
+
+func (s *server) adopt(ctx context.Context) {
+	if err := s.desk.Adopt(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "the other servers could not be told that this one lives; it is tried again in ten seconds", "err", err)
 	}
 }
 

@@ -42,16 +42,35 @@ import (
 type Config struct {
 	// Data is the directory of everything that must survive a restart.
 	Data string
+	// Database is the URL of a PostgreSQL database, or empty for SQLite inside Data.
+	Database string
+	// Clusters are further databases that tenants can live in. Database is number 0.
+	Clusters []Cluster
 	// Listen is the address of the public listener, as host:port. An empty host means every address of the machine.
 	Listen string
 	// Dev relaxes what a developer's own machine cannot offer, such as HTTPS. Load refuses it off loopback.
 	Dev bool
 
+	Keys   KeyFiles
 	Mail   Mail
 	HTTP   HTTP
 	Ops    Ops
 	Log    Log
 	Limits Limits
+}
+
+// Cluster is a PostgreSQL database with its number among those of the platform.
+type Cluster struct {
+	Number int
+	URL    string
+}
+
+// KeyFiles says where the keys come from.
+type KeyFiles struct {
+	// Dir is the directory of seal.key and sign.key.
+	Dir string
+	// Seal and Sign are the content of those files, where the environment has it, and else empty.
+	Seal, Sign string
 }
 
 // Mail says how messages leave.
@@ -294,10 +313,23 @@ func (l *loading) flags(flags map[string]string) {
 
 // text sets a key from a variable or a flag.
 func (l *loading) text(at place, k *key, text string) {
-	for _, r := range k.apply(text) {
-		l.fault(at, Fault{Key: k.name, Value: shown(r.text), Want: k.want, Hint: r.hint})
+	switch {
+	case k.secret && at.order != orderEnvironment:
+		l.fault(at, k.notHere())
+	case at.order == orderFlag && strings.Contains(k.hidden(text), hiddenPassword):
+		l.fault(at, Fault{Key: k.name, Problem: "has a password in it, and everybody on this machine can see the flags of a program",
+			Hint: "use " + k.variable() + ", the file, or a PGPASSFILE"})
+	default:
+		for _, r := range k.apply(text) {
+			l.fault(at, Fault{Key: k.name, Value: shown(k.hidden(r.text)), Want: k.want, Hint: r.hint})
+		}
 	}
 	l.set[k.name] = at
+}
+
+// notHere is the fault of a secret that stands elsewhere than in the environment.
+func (k *key) notHere() Fault {
+	return Fault{Key: k.name, Problem: "is taken from " + k.variable() + " alone, since others may read what stands here"}
 }
 
 // lookup is the value of a variable in environ, or empty.
@@ -316,6 +348,9 @@ func (l *loading) derive() {
 	if c.Mail.PickupDir == "" {
 		c.Mail.PickupDir = filepath.Join(c.Data, "pickup")
 	}
+	if c.Keys.Dir == "" {
+		c.Keys.Dir = filepath.Join(c.Data, "keys")
+	}
 }
 
 // check holds the rules that look at more than one key. A rule waits until each of its keys is right by itself.
@@ -326,6 +361,9 @@ func (l *loading) check() {
 			Key: "dev", Value: "true", Want: "false unless listen is a loopback address",
 			Hint: fmt.Sprintf("listen is %s, from %s", shown(c.Listen), l.set["listen"]),
 		})
+	}
+	if l.right("database", "clusters") && len(c.Clusters) > 0 && c.Database == "" {
+		l.fault(l.set["clusters"], Fault{Key: "clusters", Problem: "there are further databases and no first one", Hint: "set database to a PostgreSQL URL too"})
 	}
 	if l.right("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {
 		// A mail server that reads the pickup directory would send the database away, or delete it.

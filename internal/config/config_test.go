@@ -35,6 +35,7 @@ func standard() Config {
 	return Config{
 		Data:   "./data",
 		Listen: "127.0.0.1:8080",
+		Keys:   KeyFiles{Dir: "data/keys"},
 		Mail:   Mail{PickupDir: "data/pickup"},
 		HTTP:   HTTP{MaxConnections: 8192, MaxConnectionsPerAddress: 512},
 		Ops:    Ops{Listen: "127.0.0.1:8081"},
@@ -151,7 +152,7 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			name: "the file beats the default",
 			file: file,
 			change: func(c *Config) {
-				c.Data, c.Mail.PickupDir, c.Listen = "/file", "/file/pickup", "127.0.0.1:1"
+				c.Data, c.Keys.Dir, c.Mail.PickupDir, c.Listen = "/file", "/file/keys", "/file/pickup", "127.0.0.1:1"
 				c.HTTP.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")}
 			},
 		},
@@ -160,7 +161,7 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			file:        file,
 			environment: []string{"DIALTONE_DATA=/environment", "DIALTONE_HTTP_TRUSTED_PROXIES=192.0.2.3", "HOME=/root"},
 			change: func(c *Config) {
-				c.Data, c.Mail.PickupDir, c.Listen = "/environment", "/environment/pickup", "127.0.0.1:1"
+				c.Data, c.Keys.Dir, c.Mail.PickupDir, c.Listen = "/environment", "/environment/keys", "/environment/pickup", "127.0.0.1:1"
 				c.HTTP.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.3/32")}
 			},
 		},
@@ -170,7 +171,7 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			environment: []string{"DIALTONE_DATA=/environment", "DIALTONE_HTTP_TRUSTED_PROXIES=192.0.2.3"},
 			flags:       map[string]string{"data": "/flag", "http.trusted_proxies": "192.0.2.4, 192.0.2.5"},
 			change: func(c *Config) {
-				c.Data, c.Mail.PickupDir, c.Listen = "/flag", "/flag/pickup", "127.0.0.1:1"
+				c.Data, c.Keys.Dir, c.Mail.PickupDir, c.Listen = "/flag", "/flag/keys", "/flag/pickup", "127.0.0.1:1"
 				c.HTTP.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.4/32"), netip.MustParsePrefix("192.0.2.5/32")}
 			},
 		},
@@ -179,14 +180,25 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			file:        file,
 			environment: []string{"DIALTONE_HTTP_TRUSTED_PROXIES="},
 			change: func(c *Config) {
-				c.Data, c.Mail.PickupDir, c.Listen = "/file", "/file/pickup", "127.0.0.1:1"
+				c.Data, c.Keys.Dir, c.Mail.PickupDir, c.Listen = "/file", "/file/keys", "/file/pickup", "127.0.0.1:1"
 			},
 		},
 		{
 			name:        "a pickup directory of its own stays where it is",
 			environment: []string{"DIALTONE_MAIL_PICKUP_DIR=/var/spool/pickup"},
 			flags:       map[string]string{"data": "/flag"},
-			change:      func(c *Config) { c.Data, c.Mail.PickupDir = "/flag", "/var/spool/pickup" },
+			change:      func(c *Config) { c.Data, c.Keys.Dir, c.Mail.PickupDir = "/flag", "/flag/keys", "/var/spool/pickup" },
+		},
+		{
+			name: "keys and databases come by the environment, secrets and all",
+			environment: []string{
+				"DIALTONE_KEYS_SEAL=v1 1 a", "DIALTONE_KEYS_SIGN=v1 2 b", "DIALTONE_DATABASE=postgres://u:hunter2@h/d",
+				"DIALTONE_CLUSTERS=2=postgresql://u:hunter2@i/d, 4095=postgres://j,k:5433/d?target_session_attrs=read-write",
+			},
+			change: func(c *Config) {
+				c.Keys.Seal, c.Keys.Sign, c.Database = "v1 1 a", "v1 2 b", "postgres://u:hunter2@h/d"
+				c.Clusters = []Cluster{{2, "postgresql://u:hunter2@i/d"}, {4095, "postgres://j,k:5433/d?target_session_attrs=read-write"}}
+			},
 		},
 		{
 			name:        "a rule over two keys looks at the values that win",
@@ -366,11 +378,57 @@ func TestExampleIsTheDefault(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := standard()
-			got.Mail.PickupDir = filepath.Clean(got.Mail.PickupDir)
+			got.Mail.PickupDir, got.Keys.Dir = filepath.Clean(got.Mail.PickupDir), filepath.Clean(got.Keys.Dir)
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("got\n%+v\nwant\n%+v", got, want)
 			}
 		})
+	}
+}
+
+// No fault shows a password or a key, however broken the text around it is.
+func TestFaultsDoNotShowSecrets(t *testing.T) {
+	const secret = "hunter2"
+	for _, url := range []string{
+		"http://u:hunter2@h/d", "postgres:/u:hunter2@h/d", "u:hunter2@h", "postgres://u:hun:ter2hunter2@h @", "postgres://h/d e?password=hunter2",
+		"postgres:// h/d?sslmode=x&PASSWORD=hunter2&password=hunter2", ":hunter2@", "postgres://u:p@hunter2@ h",
+	} {
+		for name, load := range map[string]func() (Config, error){
+			"file": func() (Config, error) {
+				return Load(write(t, "database = '"+url+"'\nclusters = ['x="+url+"', '0="+url+"']"), nil, nil)
+			},
+			"environment": func() (Config, error) {
+				return Load("", []string{"DIALTONE_DATABASE=" + url, "DIALTONE_CLUSTERS=x=" + url}, nil)
+			},
+			"flag": func() (Config, error) {
+				return Load("", nil, map[string]string{"database": url, "clusters": "x=" + url})
+			},
+		} {
+			_, err := load()
+			if err == nil {
+				t.Errorf("%s: %q is taken", name, url)
+			} else if strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	for name, load := range map[string]func() (Config, error){
+		"a key in the file": func() (Config, error) {
+			return Load(write(t, "[keys]\nseal = 'hunter2'\nsign = ['hunter2']"), nil, nil)
+		},
+		"a key as a flag": func() (Config, error) {
+			return Load("", nil, map[string]string{"keys.seal": secret, "keys.sign": secret})
+		},
+		"a password in a flag": func() (Config, error) {
+			return Load("", nil, map[string]string{"database": "postgres://u:hunter2@h/d", "clusters": "2=postgres://u@h/d?password=hunter2"})
+		},
+	} {
+		_, err := load()
+		if faults, _ := errors.AsType[Faults](err); len(faults) != 2 {
+			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -256,12 +256,16 @@ func (r *reading) once(name string, at place) {
 // value sets a key from its value in the file.
 func (r *reading) value(k *key, n *unstable.Node, at place) {
 	r.set[k.name] = at
+	if k.secret {
+		r.fault(at, k.notHere())
+		return
+	}
 	if !k.list {
 		r.scalar(k, n, at)
 		return
 	}
 	if n.Kind != unstable.Array {
-		f := Fault{Key: k.name, Value: shownNode(n), Want: "a list"}
+		f := Fault{Key: k.name, Value: k.shownNode(n), Want: "a list"}
 		if n.Kind == k.toml {
 			f.Hint = "write it in brackets: [" + f.Value + "]"
 		}
@@ -279,7 +283,7 @@ func (r *reading) value(k *key, n *unstable.Node, at place) {
 }
 
 func (r *reading) scalar(k *key, n *unstable.Node, at place) {
-	f := Fault{Key: k.name, Value: shownNode(n), Want: k.want}
+	f := Fault{Key: k.name, Value: k.shownNode(n), Want: k.want}
 	if n.Kind == k.toml {
 		hint, ok := k.form.set(text(n))
 		if ok {
@@ -309,10 +313,10 @@ func text(n *unstable.Node) string {
 	return string(n.Data)
 }
 
-func shownNode(n *unstable.Node) string {
+func (k *key) shownNode(n *unstable.Node) string {
 	switch n.Kind {
 	case unstable.String:
-		return shown(string(n.Data))
+		return shown(k.hidden(string(n.Data)))
 	case unstable.Array:
 		return "a list"
 	case unstable.InlineTable:

@@ -18,10 +18,27 @@ type form struct {
 	// toml is how the file writes the value, or each element of a list.
 	toml unstable.Kind
 	list bool
+	// split parts the elements of a list in one text, where commas do not.
+	split func(text string) []string
 	// clear empties a list before its elements are set.
 	clear func()
+	// secret is a value that nobody but the environment may hold.
+	secret bool
+	// hide takes out of a value what a fault may not show; nil where that is nothing.
+	hide func(text string) string
 	// set takes one value, or one element of a list. Where it refuses, it may know what to do about it.
 	set func(text string) (hint string, ok bool)
+}
+
+// hidden is a text as a fault may show it.
+func (f form) hidden(text string) string {
+	switch {
+	case f.secret:
+		return hiddenPassword
+	case f.hide != nil:
+		return f.hide(text)
+	}
+	return text
 }
 
 // refusal is a text that is not of the form, and what to do about it, if known.
@@ -33,6 +50,9 @@ func (f form) apply(text string) []refusal {
 	if f.list {
 		f.clear()
 		texts = strings.Split(text, ",")
+		if f.split != nil {
+			texts = f.split(text)
+		}
 		if strings.TrimSpace(text) == "" {
 			texts = nil
 		}
@@ -57,6 +77,98 @@ func directory(p *string) form {
 			if strings.TrimSpace(text) == "" || strings.ContainsRune(text, 0) {
 				return "", false
 			}
+			*p = text
+			return "", true
+		},
+	}
+}
+
+// hiddenPassword stands where a password stood.
+const hiddenPassword = "[password]"
+
+// withoutPassword hides everything between the user and the last @ before the host, and a password among the parameters. It
+// does not rely on the URL's being one.
+func withoutPassword(text string) string {
+	before, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		before, rest = "", text
+	} else {
+		before += "://"
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		if user, _, has := strings.Cut(rest[:at], ":"); has {
+			rest = user + ":" + hiddenPassword + rest[at:]
+		}
+	}
+	if i := strings.Index(strings.ToLower(rest), "password="); i >= 0 && !strings.HasPrefix(rest[i+len("password="):], hiddenPassword) {
+		_, after, more := strings.Cut(rest[i:], "&")
+		rest = rest[:i+len("password=")] + hiddenPassword
+		if more {
+			rest += "&" + withoutPassword(after)
+		}
+	}
+	return before + rest
+}
+
+func isPostgres(text string) bool {
+	rest, ok := strings.CutPrefix(text, "postgres://")
+	if !ok {
+		rest, ok = strings.CutPrefix(text, "postgresql://")
+	}
+	return ok && rest != "" && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f })
+}
+
+// database takes the URL of a PostgreSQL database, or nothing for SQLite.
+func database(p *string) form {
+	return form{
+		kind: "URL", want: "postgres://user@host:5432/database, or nothing for SQLite", toml: unstable.String, hide: withoutPassword,
+		set: func(text string) (string, bool) {
+			if text != "" && !isPostgres(text) {
+				return "", false
+			}
+			*p = text
+			return "", true
+		},
+	}
+}
+
+// clusters takes numbered URLs.
+func clusters(p *[]Cluster) form {
+	return form{
+		kind: "list of NUMBER=URL", want: "a number from 1 to 4095 and a URL, as in 2=postgres://user@host:5432/database",
+		toml: unstable.String, list: true, hide: withoutPassword,
+		clear: func() { *p = nil },
+		// A URL has commas between its hosts.
+		split: func(text string) (texts []string) {
+			for part := range strings.SplitSeq(text, ",") {
+				if len(texts) > 0 && !strings.Contains(part, "://") {
+					texts[len(texts)-1] += "," + part
+					continue
+				}
+				texts = append(texts, part)
+			}
+			return texts
+		},
+		set: func(text string) (string, bool) {
+			number, url, _ := strings.Cut(text, "=")
+			n, err := strconv.Atoi(number)
+			if err != nil || n < 1 || n > 4095 || !isPostgres(url) {
+				return "", false
+			}
+			if slices.ContainsFunc(*p, func(c Cluster) bool { return c.Number == n }) {
+				return "the number is there twice", false
+			}
+			*p = append(*p, Cluster{n, url})
+			return "", true
+		},
+	}
+}
+
+// held takes a secret out of the environment.
+func held(p *string) form {
+	return form{
+		kind: "text", want: "the content of a key file", toml: unstable.String, secret: true,
+		set: func(text string) (string, bool) {
 			*p = text
 			return "", true
 		},

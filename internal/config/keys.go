@@ -30,6 +30,19 @@ func keys(c *Config) []key {
 				"Back it up, and let nobody else read it.",
 		},
 		{
+			name: "database", form: database(&c.Database), derived: "SQLite: dialtone.db inside data",
+			doc: "The PostgreSQL database that the accounts are in, which any number of servers may share: " +
+				"\"postgres://dialtone@db.example.org:5432/dialtone?sslmode=verify-full\". With several hosts and " +
+				"target_session_attrs=read-write the servers follow the primary. On the command line it may not have the " +
+				"password in it; leave it to PGPASSFILE or to the variable.",
+		},
+		{
+			name: "clusters", form: clusters(&c.Clusters),
+			doc: "Further PostgreSQL databases, for a platform that one cannot hold, each with a number from 1 to 4095: " +
+				"\"2=postgres://dialtone@db2.example.org/dialtone\". A tenant is put on one of them when it is added; the number is " +
+				"in its accounts and never changes. database has the number 0.",
+		},
+		{
 			name: "listen", form: address(&c.Listen), standard: "127.0.0.1:8080",
 			doc: "The address on which people and programs are served. Without a host, as in \":8080\", it is every address " +
 				"of the machine.",
@@ -37,6 +50,21 @@ func keys(c *Config) []key {
 		{
 			name: "dev", form: boolean(&c.Dev), standard: "false",
 			doc: "For trying things out on your own machine, without HTTPS. It is refused unless listen is a loopback address.",
+		},
+		{
+			name: "keys.dir", form: directory(&c.Keys.Dir),
+			derived: "keys inside data", exampled: "./data/keys",
+			doc: "The directory of seal.key and sign.key. Servers that share a database share the keys, by a directory that all of " +
+				"them have or by copies of the files.",
+		},
+		{
+			name: "keys.seal", form: held(&c.Keys.Seal),
+			doc: "The content of seal.key, for servers that get their secrets by the environment: its lines, or what stands in them " +
+				"with commas in between. It is taken from the variable alone, and then there is no such file.",
+		},
+		{
+			name: "keys.sign", form: held(&c.Keys.Sign),
+			doc: "The content of sign.key, likewise.",
 		},
 		{
 			name: "mail.pickup_dir", form: directory(&c.Mail.PickupDir),
@@ -100,6 +128,14 @@ func (k key) flag() string {
 	return "--" + strings.NewReplacer(".", "-", "_", "-").Replace(k.name)
 }
 
+// flagShown is the flag, if there is one, in the manual's words.
+func (k key) flagShown() string {
+	if k.secret {
+		return "none"
+	}
+	return k.flag()
+}
+
 // split is the table of a key, empty for the top level, and its name inside it.
 func (k key) split() (table, name string) {
 	if i := strings.LastIndexByte(k.name, '.'); i >= 0 {
@@ -122,10 +158,13 @@ type Key struct {
 	Doc string
 }
 
-// Keys are all keys, in the order of the manual.
+// Keys are all keys, in the order of the manual, but for secrets, which are no flags.
 func Keys() []Key {
 	var all []Key
 	for _, k := range keys(new(Config)) {
+		if k.secret {
+			continue
+		}
 		d := k.standard
 		if k.derived != "" {
 			d = k.derived

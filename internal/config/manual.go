@@ -46,7 +46,7 @@ func Manual() string {
 			standard = k.derived
 		}
 		fmt.Fprintf(&b, "| type | default | environment | flag |\n| --- | --- | --- | --- |\n| %s | %s | `%s` | `%s` |\n",
-			k.kind, standard, k.variable(), k.flag())
+			k.kind, standard, k.variable(), k.flagShown())
 	}
 	return b.String()
 }
@@ -65,6 +65,9 @@ func Example() string {
 		if t != table {
 			table = t
 			fmt.Fprintf(&b, "[%s]\n\n", table)
+		}
+		if k.secret {
+			continue
 		}
 		b.WriteString(fold(k.doc, 100, "# "))
 		b.WriteString("#" + name + " = " + k.example() + "\n\n")

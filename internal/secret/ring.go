@@ -69,6 +69,36 @@ func (r *Ring) Rotated(now time.Time, keep int) *Ring {
 	return &Ring{keys: keys[:min(keep, len(keys))]}
 }
 
+// InUse is how many of the keys may have signed something since a time: the newest, and those that were replaced after it.
+func (r *Ring) InUse(since time.Time) int {
+	n := 1
+	for n < len(r.keys) && r.keys[n-1].created.After(since) {
+		n++
+	}
+	return n
+}
+
+// Spread is how old a key is before it signs. By then, every server that shares the keys knows it.
+const Spread = 10 * time.Second
+
+// Signing is the ring as it is used at a time: the newest key that is old enough stands in front. Where none is, it is the
+// oldest, and so a ring of one key is used at once.
+func (r *Ring) Signing(now time.Time) *Ring {
+	first := len(r.keys) - 1
+	for i, k := range r.keys {
+		if now.Sub(k.created) >= Spread {
+			first = i
+			break
+		}
+	}
+	if first == 0 {
+		return r
+	}
+	keys := []ringKey{r.keys[first]}
+	keys = append(append(keys, r.keys[:first]...), r.keys[first+1:]...)
+	return &Ring{keys: keys}
+}
+
 // Oldest is a ring of the oldest key alone.
 func (r *Ring) Oldest() *Ring { return &Ring{keys: r.keys[len(r.keys)-1:]} }
 
@@ -109,15 +139,34 @@ func ReadRing(path string) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, err := ParseRing(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w; restore the file from a backup", path, err)
+	}
+	return r, nil
+}
+
+// ParseRing reads the content of a key file; commas may stand for its line ends. Its error says in which line it is not of the
+// form that the package comment gives, and nothing of what stands there.
+func ParseRing(text string) (*Ring, error) {
 	r := &Ring{}
-	for i, line := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
+	for i, line := range strings.Split(strings.ReplaceAll(strings.TrimSuffix(text, "\n"), ",", "\n"), "\n") {
 		k, err := parseKey(line)
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w; restore the file from a backup", path, i+1, err)
+			return nil, fmt.Errorf("%d: %w", i+1, err)
 		}
 		r.keys = append(r.keys, k)
 	}
 	return r, nil
+}
+
+// Text is the content of the ring's key file. It is for whoever keeps the keys elsewhere, and for nobody else.
+func (r *Ring) Text() string {
+	var b strings.Builder
+	for _, k := range r.keys {
+		fmt.Fprintf(&b, "v1 %d %s\n", k.created.Unix(), hex.EncodeToString(k.key[:]))
+	}
+	return b.String()
 }
 
 func parseKey(line string) (ringKey, error) {
@@ -178,10 +227,8 @@ func (r *Ring) stage(path string) (temp string, err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	for _, k := range r.keys {
-		if _, err := fmt.Fprintf(f, "v1 %d %s\n", k.created.Unix(), hex.EncodeToString(k.key[:])); err != nil {
-			return "", err
-		}
+	if _, err := f.WriteString(r.Text()); err != nil {
+		return "", err
 	}
 	if err := f.Sync(); err != nil {
 		return "", err

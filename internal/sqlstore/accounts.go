@@ -167,7 +167,7 @@ func (s *Store) Waiting(ctx context.Context) ([]account.Waiting, error) {
 	var list []account.Waiting
 	err := s.everywhere(func(e engine) error {
 		more, err := waiting(e.reads(ctx), `SELECT o.message, o.token, `+accountColumns+` FROM outbox o JOIN account ON uid = o.account
-			WHERE o.node = $1 ORDER BY o.account`, e.node())
+			WHERE $1 = '' OR o.node = $1 ORDER BY o.account`, e.node())
 		list = append(list, more...)
 		return err
 	})
