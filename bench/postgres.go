@@ -57,16 +57,11 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		return err
 	}
 	var nodes []*process
-	for i := range 2 {
+	for i := range sharers {
 		data := filepath.Join(o.dir, fmt.Sprintf("node-%d-%d", conns, i+1))
 		if i > 0 {
-			if err := os.CopyFS(filepath.Join(data, "keys"), os.DirFS(filepath.Join(nodes[0].data, "keys"))); err != nil {
+			if err := copyKeys(data, nodes[0].data); err != nil {
 				return err
-			}
-			for _, name := range []string{"seal.key", "sign.key"} {
-				if err := os.Chmod(filepath.Join(data, "keys", name), 0o600); err != nil {
-					return err
-				}
 			}
 		}
 		p, err := startDialtone(ctx, o.binary, data, "DIALTONE_DATABASE="+c.URL(database))
@@ -76,7 +71,7 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		defer p.stop()
 		nodes = append(nodes, p)
 	}
-	stock, err := prefetch(nodes[0].target, stockRate*int(2*o.duration.Seconds()+1))
+	stock, err := prefetch(nodes[0].target, stockRate*int((2+sharers)*o.duration.Seconds()+1))
 	if err != nil {
 		return err
 	}
@@ -106,7 +101,7 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 	}
 	fmt.Printf("| pgbench, the same rows by plain INSERTs | %8.0f | | | | |\n", limit.rate)
 	fmt.Printf("| signups, one server | %s | %s |\n", one, told(of, "of pgbench"))
-	two, _, of, err := compare(on(nodes...), on(nodes[0]), byRate)
+	two, _, of, err := compare(on(nodes[:2]...), on(nodes[0]), byRate)
 	if err != nil {
 		return err
 	}
@@ -116,7 +111,54 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 			fmt.Printf("\n%d of them failed, the first with: %v\n", f.failed, f.firstFailure)
 		}
 	}
+	groups, ok := newShares(sharers, sharePart)
+	if !ok {
+		fmt.Printf("\nNo control groups here: what servers with a part of a processor each add up to was not measured.\n\n")
+		return nil
+	}
+	defer groups.end()
+	for i, p := range nodes {
+		if err := groups.put(i, p.cmd.Process.Pid); err != nil {
+			return err
+		}
+		defer p.stop() // before the groups go
+	}
+	fmt.Printf("\nservers of %.2f of a processor each, %d connections in all:\n\n| servers | signups a second | p50 | p99 | max | of one |\n| --- | --- | --- | --- | --- | --- |\n", sharePart, conns)
+	for n := 2; n <= sharers; n++ {
+		f, one, of, err := compare(on(nodes[:n]...), on(nodes[0]), byRate)
+		if err != nil {
+			return err
+		}
+		if n == 2 {
+			fmt.Printf("| 1 | %s | |\n", one)
+		}
+		fmt.Printf("| %d | %s | %s |\n", n, f, told(of, "of one"))
+	}
 	fmt.Println()
+	return nil
+}
+
+// sharers are servers that have sharePart of a processor each, as if they were on small machines of their own.
+const (
+	sharers   = 4
+	sharePart = 0.2
+)
+
+// copyKeys gives a server the keys of another.
+func copyKeys(to, from string) error {
+	keys := filepath.Join(to, "keys")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		return err
+	}
+	for _, name := range []string{"seal.key", "sign.key"} {
+		text, err := os.ReadFile(filepath.Join(from, "keys", name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(keys, name), text, 0o600); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
