@@ -10,12 +10,14 @@ const (
 	// probeEvery is the rhythm of looking whether the database is there; while it is not, that of looking whether it is back.
 	probeEvery     = time.Second
 	probeEveryShut = 100 * time.Millisecond
-	// probeTime is how long a probe may take. It bounds for how long a network that swallows everything is waited for.
-	probeTime = time.Second
+	// probeTime is how long a probe may take. It bounds for how long a network that swallows everything is waited for; a server
+	// that has much to do answers within it. While the gate is shut, more probes of less patience are what finds it open again.
+	probeTime     = 2 * time.Second
+	probeTimeShut = time.Second
 )
 
 // gate is shut while the database cannot be reached. Nobody then waits for what cannot come, or holds on to memory and sockets
-// meanwhile: whoever meets it shut is turned away at once.
+// meanwhile: whoever meets it shut is turned away at once, and what was on its way is given up.
 type gate struct {
 	probe func(context.Context) error
 
@@ -23,14 +25,17 @@ type gate struct {
 	stopped sync.WaitGroup
 	doubts  chan struct{}
 
-	mu   sync.Mutex
-	shut chan struct{} // while it is shut: closed when it opens
-	why  error
+	mu     sync.Mutex
+	shut   chan struct{} // while it is shut: closed when it opens
+	why    error
+	passed context.Context // of what went through; it ends when the gate shuts
+	giveUp context.CancelFunc
 }
 
 func newGate(probe func(context.Context) error) *gate {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &gate{probe: probe, stop: stop, doubts: make(chan struct{}, 1)}
+	g.passed, g.giveUp = context.WithCancel(context.Background())
 	g.stopped.Go(func() { g.watch(ctx) })
 	return g
 }
@@ -69,8 +74,18 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
+// pass is ctx for something that is given up when the gate shuts.
+func (g *gate) pass(ctx context.Context) (context.Context, context.CancelFunc) {
+	g.mu.Lock()
+	passed := g.passed
+	g.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(passed, cancel)
+	return ctx, func() { forget(); cancel() }
+}
+
 func (g *gate) watch(ctx context.Context) {
-	every := probeEvery
+	every, patience := probeEvery, probeTime
 	timer := time.NewTimer(every)
 	defer timer.Stop()
 	for {
@@ -80,13 +95,13 @@ func (g *gate) watch(ctx context.Context) {
 		case <-g.doubts:
 		case <-timer.C:
 		}
-		limited, cancel := context.WithTimeout(ctx, probeTime)
+		limited, cancel := context.WithTimeout(ctx, patience)
 		err := g.probe(limited)
 		cancel()
 		g.set(err)
-		every = probeEvery
+		every, patience = probeEvery, probeTime
 		if err != nil {
-			every = probeEveryShut
+			every, patience = probeEveryShut, probeTimeShut
 		}
 		timer.Reset(every)
 	}
@@ -99,8 +114,10 @@ func (g *gate) set(err error) {
 	switch {
 	case err != nil && g.shut == nil:
 		g.shut = make(chan struct{})
+		g.giveUp()
 	case err == nil && g.shut != nil:
 		close(g.shut)
 		g.shut = nil
+		g.passed, g.giveUp = context.WithCancel(context.Background())
 	}
 }

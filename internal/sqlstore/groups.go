@@ -65,6 +65,8 @@ func answer(group []*job, err error) {
 
 // tryGroup runs a group in one transaction: one round trip to lock and to look, one to write and to commit.
 func (p *postgres) tryGroup(ctx context.Context, group []*job) ([]verdict, outcome, error) {
+	ctx, cancel := p.gate.pass(ctx)
+	defer cancel()
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nothing, err

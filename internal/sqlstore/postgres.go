@@ -104,6 +104,8 @@ type postgres struct {
 	gate  *gate
 	known int // the newest version of the schema
 
+	probing *pgx.Conn // of the gate's probes
+
 	mu     sync.Mutex
 	others map[string]sighting
 }
@@ -197,27 +199,38 @@ func checkNumber(tx migrator, number int) error {
 func (p *postgres) close() error {
 	p.queue.drain()
 	p.gate.close()
+	if p.probing != nil {
+		p.probing.Close(context.Background())
+	}
 	p.pool.Close()
 	return nil
 }
 
 func (p *postgres) node() string { return p.name }
 
-// probe wants an answer of a server that takes writes.
-func (p *postgres) probe(ctx context.Context) error {
-	conn, err := p.pool.Acquire(ctx)
-	if err != nil {
-		return p.told(err)
+// probe wants an answer of a server that takes writes, on a connection of its own: those of the pool may all be busy.
+func (p *postgres) probe(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			if p.probing != nil {
+				p.probing.Close(ctx)
+				p.probing = nil
+			}
+			p.pool.Reset() // the other connections are no better
+			err = unavailable(err)
+		}
+	}()
+	if p.probing == nil {
+		if p.probing, err = pgx.ConnectConfig(ctx, p.pool.Config().ConnConfig); err != nil {
+			return err
+		}
 	}
-	defer conn.Release()
 	var standby bool
-	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
-		p.pool.Reset() // the others are no better
-		return p.told(err)
+	if err := p.probing.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
+		return err
 	}
 	if standby {
-		p.pool.Reset()
-		return unavailable(errors.New("the server is a standby"))
+		return errors.New("the server is a standby")
 	}
 	return nil
 }
@@ -329,6 +342,8 @@ func pause(ctx context.Context, n int) {
 
 // try runs a write once.
 func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated bool) (outcome, error) {
+	ctx, cancel := p.gate.pass(ctx)
+	defer cancel()
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nothing, err
@@ -463,7 +478,9 @@ func (r postgresReader) twice(ask func(context.Context) (again bool, err error))
 	if err := r.p.gate.closed(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	limited, cancel := context.WithTimeout(r.ctx, patience)
+	defer cancel()
+	ctx, cancel := r.p.gate.pass(limited)
 	defer cancel()
 	again, err := ask(ctx)
 	if err != nil && again && answered(err) == nil && !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil {
