@@ -55,6 +55,12 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 			return nil, err
 		}
 	}
+	more, err := p.inherit(dead)
+	return append(list, more...), err
+}
+
+// inherit takes over from nodes, unless their beat has moved.
+func (p *postgres) inherit(dead map[string]int64) (list []account.Waiting, err error) {
 	for id, beat := range dead {
 		var more []account.Waiting
 		err := p.write(func(tx transaction) error {

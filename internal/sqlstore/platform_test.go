@@ -1,0 +1,372 @@
+package sqlstore
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/postgrestest"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+func (s *Store) users(t *testing.T, list []account.Waiting, err error) (users []string) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range list {
+		users = append(users, w.Account.User)
+	}
+	return users
+}
+
+func (s *Store) waitingUsers(t *testing.T) []string {
+	t.Helper()
+	list, err := s.Waiting(t.Context())
+	return s.users(t, list, err)
+}
+
+func (s *Store) adopted(t *testing.T) []string {
+	t.Helper()
+	list, err := s.Adopt(t.Context())
+	return s.users(t, list, err)
+}
+
+func TestDeadNodeIsTakenOverOnce(t *testing.T) {
+	defer func(d time.Duration) { lease = d }(lease)
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+	var nodes []*Store
+	for _, name := range []string{"dead", "b", "c", "alive"} {
+		nodes = append(nodes, openCluster(t, ring, name, Cluster{URL: url}))
+	}
+	home, err := nodes[0].AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range nodes {
+		for range 3 - i%2 {
+			if got := s.adopted(t); got != nil {
+				t.Fatalf("%v were taken from nodes that live", got)
+			}
+		}
+	}
+	for i, user := range []string{"ann", "bob"} {
+		if err := nodes[0].Create(t.Context(), newcomer(home.ID, user), midday.Add(time.Duration(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nodes[3].Create(t.Context(), newcomer(home.ID, "eve"), midday); err != nil {
+		t.Fatal(err)
+	}
+	heirs := nodes[1:3]
+	for _, s := range heirs {
+		s.adopted(t) // sees how far everybody's beat is
+	}
+	nodes[3].adopted(t) // lives on
+	lease = 0           // and now the time has passed
+	var mu sync.Mutex
+	var taken []string
+	var all sync.WaitGroup
+	for _, s := range heirs {
+		dead, err := s.postgres().dead(t.Context())
+		if err != nil || dead["dead"] == 0 {
+			t.Fatalf("dead are %v, %v", dead, err)
+		}
+		all.Go(func() {
+			list, err := s.postgres().inherit(map[string]int64{"dead": dead["dead"]})
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range list {
+				taken = append(taken, w.Account.User)
+			}
+		})
+	}
+	all.Wait()
+	if slices.Sort(taken); !slices.Equal(taken, []string{"ann", "bob"}) {
+		t.Errorf("two heirs took %v", taken)
+	}
+	if got := nodes[0].waitingUsers(t); got != nil {
+		t.Errorf("the dead one has still %v", got)
+	}
+	if got := nodes[3].waitingUsers(t); !slices.Equal(got, []string{"eve"}) {
+		t.Errorf("the living one has %v", got)
+	}
+	// It was not dead after all. What it lost it does not take back, and it can go on.
+	lease = time.Hour
+	if got := nodes[0].adopted(t); got != nil {
+		t.Errorf("the one that is back took %v", got)
+	}
+	if err := nodes[0].Create(t.Context(), newcomer(home.ID, "ida"), midday); err != nil {
+		t.Fatal(err)
+	}
+	if got := nodes[0].waitingUsers(t); !slices.Equal(got, []string{"ida"}) {
+		t.Errorf("the one that is back has %v", got)
+	}
+	// A beat that was raised after it was looked at saves a node.
+	if list, err := nodes[1].postgres().inherit(map[string]int64{"alive": 1}); err != nil || list != nil {
+		t.Errorf("an old beat of a living node: %v, %v", list, err)
+	}
+}
+
+func TestRowsOfNoNodeFindOne(t *testing.T) {
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+	command, node := openCluster(t, ring, "", Cluster{URL: url}), openCluster(t, ring, "a", Cluster{URL: url})
+	home, err := command.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Create(t.Context(), newcomer(home.ID, "ann"), midday); err != nil {
+		t.Fatal(err)
+	}
+	if got := node.waitingUsers(t); got != nil {
+		t.Errorf("before: %v", got)
+	}
+	if got := node.adopted(t); !slices.Equal(got, []string{"ann"}) {
+		t.Errorf("adopted: %v", got)
+	}
+	if got := node.adopted(t); got != nil {
+		t.Errorf("adopted again: %v", got)
+	}
+	if got := command.waitingUsers(t); !slices.Equal(got, []string{"ann"}) {
+		t.Errorf("a command sees %v, and not everything", got)
+	}
+}
+
+// later are the schema's steps as a later program has them: one that adds, which today's program can live with, and one that
+// takes away.
+func later(t *testing.T, engine string) (expand, contract []migration) {
+	t.Helper()
+	today, err := steps(embedded, engine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{}
+	for _, m := range today {
+		files[fmt.Sprintf("migrations/%04d_x.%s.sql", m.version, engine)] = &fstest.MapFile{Data: []byte(m.sql)}
+	}
+	next := today[len(today)-1].version + 1
+	files[fmt.Sprintf("migrations/%04d_expand.%s.sql", next, engine)] = &fstest.MapFile{
+		Data: fmt.Appendf(nil, "-- for programs from version %d on\nALTER TABLE account ADD COLUMN locale TEXT;", next-1),
+	}
+	if expand, err = steps(files, engine); err != nil {
+		t.Fatal(err)
+	}
+	files[fmt.Sprintf("migrations/%04d_contract.%s.sql", next+1, engine)] = &fstest.MapFile{
+		Data: fmt.Appendf(nil, "-- for programs from version %d on\nALTER TABLE account DROP COLUMN name;", next),
+	}
+	if contract, err = steps(files, engine); err != nil {
+		t.Fatal(err)
+	}
+	return expand, contract
+}
+
+func TestOldAndNewProgramSideBySide(t *testing.T) {
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+	old := openCluster(t, ring, "old", Cluster{URL: url})
+	home, err := old.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expand, contract := later(t, "postgres")
+	upgrade := func(s *Store, to []migration) {
+		t.Helper()
+		err := s.homes[0].write(func(tx transaction) error {
+			if err := tx.lock(schemaLock); err != nil {
+				return err
+			}
+			return migrateTo(tx.(migrator), to, midday)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := startLoad(old, home.ID)
+	load.until(100)
+	// The new version's node: the same program, which knows one step more, and uses it.
+	fresh := openCluster(t, ring, "new", Cluster{URL: url})
+	fresh.postgres().known++
+	upgrade(fresh, expand)
+	upgrade(fresh, expand) // another node of the new version finds it done
+	other := startLoad(fresh, addedTenant(t, fresh, "other.test"))
+	other.until(100)
+	load.until(100)
+	for _, s := range []*Store{old, fresh, openCluster(t, ring, "late", Cluster{URL: url})} {
+		if err := s.Ready(t.Context()); err != nil {
+			t.Errorf("after the first step: %v", err)
+		}
+	}
+	load.check(t, old)
+	other.check(t, fresh)
+	upgrade(fresh, contract)
+	if err := old.Ready(t.Context()); !errors.Is(err, ErrNewer) {
+		t.Errorf("the old program, after the second step: %v", err)
+	}
+	if err := fresh.Ready(t.Context()); err != nil {
+		t.Errorf("the new program, after the second step: %v", err)
+	}
+	if _, err := OpenPostgres(t.Context(), ring, "a", Cluster{URL: url}); !errors.Is(err, ErrNewer) {
+		t.Errorf("a start of the old program: %v", err)
+	}
+}
+
+func addedTenant(t *testing.T, s *Store, host string) int64 {
+	t.Helper()
+	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: midday})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return added.ID
+}
+
+func TestSQLiteOfALaterProgram(t *testing.T) {
+	path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(midday)
+	expand, contract := later(t, "sqlite")
+	for i, c := range []struct {
+		to   []migration
+		want error
+	}{{expand, nil}, {contract, ErrNewer}} {
+		s, err := Open(t.Context(), path, ring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.homes[0].write(func(tx transaction) error { return migrateTo(tx.(migrator), c.to, midday) })
+		if (i == 1) != errors.Is(err, ErrNewer) && err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, err = Open(t.Context(), path, ring)
+		if !errors.Is(err, c.want) {
+			t.Errorf("step %d: got %v, want %v", i, err, c.want)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+}
+
+func TestManyNodesMakeOneSchema(t *testing.T) {
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			s, err := OpenPostgres(t.Context(), ring, fmt.Sprint(i), Cluster{URL: url})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := errors.Join(s.Ready(t.Context()), s.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestTwoClusters(t *testing.T) {
+	shared, own := postgrestest.Shared(t), postgrestest.Start(t)
+	ring := secret.NewRing(midday)
+	first, second := Cluster{URL: shared.Database(t)}, Cluster{Number: 7, URL: own.Database(t)}
+	s := openCluster(t, ring, "a", first, second)
+	ctx := t.Context()
+	add := func(host string, cluster int) (tenant.Tenant, error) {
+		return s.AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, Cluster: cluster, Created: midday})
+	}
+	here, err := add("here.test", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := add("there.test", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if here.ID>>homeShift != 0 || there.ID>>homeShift != 7 {
+		t.Errorf("the tenants' ids are %d and %d", here.ID, there.ID)
+	}
+	for host, cluster := range map[string]int{"here.test": 7, "there.test": 0} {
+		if _, err := add(host, cluster); !fault.Is(err, fault.Conflict) {
+			t.Errorf("%s once more, on the other cluster: %v", host, err)
+		}
+	}
+	if _, err := s.AddTenant(ctx, tenant.Tenant{Host: "x.test", Realm: "HERE.test", Cluster: 7}); !fault.Is(err, fault.Conflict) {
+		t.Errorf("the realm of a tenant on the other cluster: %v", err)
+	}
+	if _, err := add("x.test", 3); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a cluster that there is not: %v", err)
+	}
+	list, version, err := s.Tenants(ctx)
+	if err != nil || len(list) != 2 || list[0].Cluster != 0 || list[1].Cluster != 7 || list[1].ID != there.ID {
+		t.Errorf("the tenants are %+v, %v", list, err)
+	}
+	there.Product = "There"
+	if err := s.SetTenant(ctx, there, midday); err != nil {
+		t.Error(err)
+	}
+	if now, err := s.TenantVersion(ctx); err != nil || now == version {
+		t.Errorf("a change on the second cluster is not seen: %v", err)
+	}
+	life := func(home int64, user string) error {
+		a := newcomer(home, user)
+		if err := s.Create(ctx, a, midday); err != nil {
+			return err
+		}
+		if _, err := s.Activate(ctx, home, a.Token, midday); err != nil {
+			return err
+		}
+		if err := s.Settle(ctx, []account.Sent{{Account: a.Account.UID, Message: a.Message}}); err != nil {
+			return err
+		}
+		if err := s.Revoke(ctx, home, [16]byte{1}, midday); err != nil {
+			return err
+		}
+		_, err := s.Disable(ctx, home, user, midday)
+		return err
+	}
+	for _, home := range []int64{here.ID, there.ID} {
+		if err := life(home, "ann"); err != nil {
+			t.Errorf("a life at %d: %v", home, err)
+		}
+	}
+	if revoked, err := s.Revoked(ctx, here.ID, [16]byte{1}, midday); err != nil || !revoked {
+		t.Errorf("revoked: %v, %v", revoked, err)
+	}
+	if got := s.waitingUsers(t); got != nil {
+		t.Errorf("waiting: %v", got)
+	}
+	// The databases change places, or one has another's number.
+	for _, wrong := range [][]Cluster{{{URL: second.URL}}, {first, {Number: 8, URL: second.URL}}} {
+		if _, err := OpenPostgres(ctx, ring, "b", wrong...); err == nil || fault.KindOf(err) != fault.Internal {
+			t.Errorf("a database under a number that is not its own: %v", err)
+		}
+	}
+	// The second cluster is gone: those on the first do not notice.
+	own.Crash(t)
+	for err := error(nil); !fault.Is(err, fault.Overloaded); {
+		_, err = s.Find(ctx, there.ID, "ann", midday)
+		if err != nil && !fault.Is(err, fault.Overloaded) {
+			t.Fatal(err)
+		}
+	}
+	a := newcomer(here.ID, "bob")
+	if err := s.Create(ctx, a, midday); err != nil {
+		t.Errorf("a signup on the cluster that is there: %v", err)
+	}
+	if _, err := s.Activate(ctx, here.ID, a.Token, midday); err != nil {
+		t.Errorf("a link on the cluster that is there: %v", err)
+	}
+	if err := life(there.ID, "bob"); !fault.Is(err, fault.Overloaded) {
+		t.Errorf("a signup on the cluster that is gone: %v", err)
+	}
+}
