@@ -298,15 +298,19 @@ func TestBlackHole(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	w.set(func() { w.hole = true })
 	lost := newcomer(home, "lost")
+	began := time.Now()
 	if err := far.Create(t.Context(), lost, midday); !fault.Is(err, fault.Overloaded) {
 		t.Fatalf("a signup into the hole: %v", err)
+	}
+	if d := time.Since(began); d >= patience {
+		t.Errorf("a signup into the hole was given up after %v, by its own deadline alone", d)
 	}
 	for far.postgres().gate.closed() == nil { // seen by the first that met it, or by the next probe
 		if _, err := far.Find(t.Context(), home, "lost", midday); !fault.Is(err, fault.Overloaded) {
 			t.Fatalf("a look-up into the hole: %v", err)
 		}
 	}
-	began := time.Now()
+	began = time.Now()
 	for i := range 1000 {
 		err := far.Create(t.Context(), newcomer(home, fmt.Sprint("quick", i)), midday)
 		_, other := far.Find(t.Context(), home, "ann", midday)
@@ -357,6 +361,47 @@ func TestUnknownIsTakenBack(t *testing.T) {
 	}
 	if err != nil || near.there(t, lost) {
 		t.Errorf("taken back: %v; still there: %v", err, near.there(t, lost))
+	}
+}
+
+// A commit is on its way when the account is to be taken back: the one ends before the other begins.
+func TestUndoWaitsForTheCommit(t *testing.T) {
+	c := postgrestest.Shared(t)
+	_, near, _, home := farAndNear(t, c)
+	ctx := t.Context()
+	conn, err := near.postgres().pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	a := newcomer(home, "ann")
+	tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
+	for _, err := range []error{tx.script("BEGIN"), tx.lock(keysOf(a)...), verdict{spends: true, admits: true}.carryOut(tx, a, midday)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	undone := make(chan error, 1)
+	go func() { undone <- near.Undo(ctx, a, midday) }()
+	waits := func() (n int64) {
+		n, err := count(near.homes[0].reads(ctx), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for waits() == 0 {
+		select {
+		case err := <-undone:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+	}
+	if err := tx.script("COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-undone; err != nil || near.there(t, a) {
+		t.Errorf("taken back: %v; still there: %v", err, near.there(t, a))
 	}
 }
 
