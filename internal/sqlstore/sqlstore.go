@@ -112,15 +112,18 @@ func makeWhole(ctx context.Context, path string) (err error) {
 			os.Remove(f.Name() + suffix)
 		}
 	}()
-	if err := f.Close(); err != nil {
-		return err
-	}
-	db, err := sql.Open("sqlite", dsn(f.Name(), "immediate", false))
+	defer f.Close()
+	// Nobody has the file yet, and so one sync at the end is enough. WAL mode stays with the file (the driver sets it after
+	// what _pragma says); closing the only connection moves what is in the journal to it.
+	db, err := sql.Open("sqlite", "file:"+escapePath(f.Name())+"?_txlock=immediate&_pragma=synchronous(OFF)&_journal_mode=WAL")
 	if err != nil {
 		return err
 	}
-	// Closing the only connection moves what is in the journal to the file, and syncs it.
 	if err := errors.Join(migrate(ctx, db), db.Close()); err != nil {
+		return err
+	}
+	// Closed before it has its name: a close takes SQLite's locks on the same file with it, where another opened it here.
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	// A link, unlike a rename, does not replace a database that another process made meanwhile.
