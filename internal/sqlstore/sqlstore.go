@@ -97,10 +97,12 @@ var ErrDamaged = errors.New("the database is damaged or has lost content; restor
 // whole and durable: so whatever has the name was a database once, and an empty file is one that lost its content. The
 // file has mode 0600, which SQLite gives its journals too.
 func makeWhole(ctx context.Context, path string) (err error) {
+	// The journal is looked at first: another process may make the database meanwhile, and has a journal only after it.
+	journal, noJournal := os.Stat(path + "-wal")
 	if err := checkWhole(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+	if noJournal == nil && journal.Size() > 0 {
 		return ErrDamaged
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.db")
