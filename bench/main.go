@@ -29,6 +29,7 @@ type options struct {
 	dir      string
 	binary   string
 	postgres bool
+	cpu      bool
 }
 
 func main() {
@@ -38,6 +39,8 @@ func main() {
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long each figure is measured")
 	flag.StringVar(&o.dir, "dir", "", "folder on the disk to measure (a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false, "measure signups on a PostgreSQL database that is made for it, by one server and by two")
+	flag.BoolVar(&o.cpu, "processor", false, "measure the processor time of each kind of request instead of rates")
+	flag.StringVar(&o.binary, "binary", "", "program to measure (one that is built from here)")
 	empty := flag.String("empty", "", "serve an empty handler at this address; for the program itself")
 	flag.Parse()
 	if *empty != "" {
@@ -69,13 +72,18 @@ func fail(err error) {
 }
 
 func run(ctx context.Context, o options) error {
-	o.binary = o.dir + "/dialtone"
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", o.binary, "./cmd/dialtone")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
+	if o.binary == "" {
+		o.binary = o.dir + "/dialtone"
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", o.binary, "./cmd/dialtone")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w\n%s", err, out)
+		}
 	}
 	describe()
+	if o.cpu {
+		return processor(ctx, o)
+	}
 	if len(o.accounts) > 0 {
 		return growth(ctx, o)
 	}

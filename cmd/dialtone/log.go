@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -17,7 +18,7 @@ func (p *program) logger(c config.Log) *slog.Logger { return slog.New(p.logHandl
 
 // logHandler writes to a way to stderr.
 func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
-	options := &slog.HandlerOptions{Level: c.Level, ReplaceAttr: utc}
+	options := &slog.HandlerOptions{Level: c.Level}
 	text := c.Format == config.LogText
 	if c.Format == config.LogAuto {
 		f, ok := p.stderr.(*os.File)
@@ -27,17 +28,21 @@ func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
 		}
 	}
 	if text {
-		return slog.NewTextHandler(to, options)
+		return utc{slog.NewTextHandler(to, options)}
 	}
-	return slog.NewJSONHandler(to, options)
+	return utc{slog.NewJSONHandler(to, options)}
 }
 
-func utc(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		a.Value = slog.TimeValue(a.Value.Time().UTC())
-	}
-	return a
+// utc is a handler whose times are in UTC. A ReplaceAttr would be asked about each attribute of each line instead.
+type utc struct{ slog.Handler }
+
+func (h utc) Handle(ctx context.Context, r slog.Record) error {
+	r.Time = r.Time.UTC()
+	return h.Handler.Handle(ctx, r)
 }
+
+func (h utc) WithAttrs(attrs []slog.Attr) slog.Handler { return utc{h.Handler.WithAttrs(attrs)} }
+func (h utc) WithGroup(name string) slog.Handler       { return utc{h.Handler.WithGroup(name)} }
 
 const (
 	// logWaiting is how many lines may wait for a slow reader of the log: about a megabyte.

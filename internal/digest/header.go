@@ -27,6 +27,14 @@ func (a Algorithm) sum(text string) string {
 	return hex.EncodeToString(d[:])
 }
 
+// hexLen is the length of what sum gives.
+func (a Algorithm) hexLen() int {
+	if a == SHA256 {
+		return hex.EncodedLen(sha256.Size)
+	}
+	return hex.EncodedLen(md5.Size)
+}
+
 // ha1 is the credential's hash for the algorithm. A credential without a SHA-256 hash gives false.
 func (a Algorithm) ha1(c Credential) (string, bool) {
 	if a == MD5 {
@@ -131,7 +139,7 @@ func ParseAnswer(header string) (Answer, error) {
 	}
 	complete := a.Username != "" && a.Realm != "" && a.Nonce != "" && a.URI != "" && a.CNonce != ""
 	if !complete || qop != "auth" || strings.EqualFold(userhash, "true") ||
-		len(a.NC) != 8 || !isHex(a.NC) || len(a.Response) != len(a.Algorithm.sum("")) || !isHex(a.Response) {
+		len(a.NC) != 8 || !isHex(a.NC) || len(a.Response) != a.Algorithm.hexLen() || !isHex(a.Response) {
 		return Answer{}, ErrAnswer
 	}
 	return a, nil
@@ -171,18 +179,23 @@ func parameter(s string) (name, value, rest string, ok bool) {
 
 // unquote reads a quoted-string (RFC 9110 §5.6.4).
 func unquote(s string) (value, rest string, ok bool) {
-	var b strings.Builder
+	var unescaped []byte // nil as long as there was no escape: the value is then the text as it stands
 	for i := 1; i < len(s); i++ {
 		switch c := s[i]; {
+		case c == '"' && unescaped == nil:
+			return s[1:i], s[i+1:], true
 		case c == '"':
-			return b.String(), s[i+1:], true
+			return string(unescaped), s[i+1:], true
 		case c == '\\' && i+1 < len(s):
+			if unescaped == nil {
+				unescaped = append(make([]byte, 0, len(s)), s[1:i]...)
+			}
 			i++
-			b.WriteByte(s[i])
+			unescaped = append(unescaped, s[i])
 		case c < ' ' && c != '\t' || c == 0x7f:
 			return "", "", false
-		default:
-			b.WriteByte(c)
+		case unescaped != nil:
+			unescaped = append(unescaped, c)
 		}
 	}
 	return "", "", false
@@ -190,13 +203,20 @@ func unquote(s string) (value, rest string, ok bool) {
 
 func isToken(s string) bool {
 	for i := range len(s) {
-		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+		if !tokenBytes[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
+
+// tokenBytes are the bytes that a token may have (RFC 9110 §5.6.2).
+var tokenBytes = func() (is [256]bool) {
+	for c := '!'; c <= '~'; c++ {
+		is[c] = !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	}
+	return is
+}()
 
 func isHex(s string) bool {
 	for i := range len(s) {

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,15 +27,17 @@ const (
 //	serial number (8 bytes) ‖ Unix milliseconds (8) ‖ HMAC-SHA-256 over both and the realm (first 16 bytes)
 type Nonces struct {
 	now    func() time.Time
-	key    [32]byte
+	macs   sync.Pool // of hash.Hash: HMACs under a key that is known here alone
 	serial atomic.Uint64
 	spent  []atomic.Uint32
 }
 
 // NewNonces starts with a key of its own.
 func NewNonces(now func() time.Time) *Nonces {
+	var key [32]byte
+	rand.Read(key[:])
 	n := &Nonces{now: now, spent: make([]atomic.Uint32, outstanding/32)}
-	rand.Read(n.key[:])
+	n.macs.New = func() any { return hmac.New(sha256.New, key[:]) }
 	return n
 }
 
@@ -86,9 +90,11 @@ func (n *Nonces) bit(serial uint64) (*atomic.Uint32, uint32) {
 }
 
 func (n *Nonces) authenticate(dst, message []byte, realm string) {
-	h := hmac.New(sha256.New, n.key[:])
+	h := n.macs.Get().(hash.Hash)
+	h.Reset()
 	h.Write(message)
 	h.Write([]byte(realm))
 	var sum [sha256.Size]byte
 	copy(dst, h.Sum(sum[:0])[:16])
+	n.macs.Put(h)
 }

@@ -71,10 +71,12 @@ var ErrDamaged = errors.New("the database is damaged or has lost content; restor
 // whole and durable: so whatever has the name was a database once, and an empty file is one that lost its content. The
 // file has mode 0600, which SQLite gives its journals too.
 func makeWhole(ctx context.Context, path string) (err error) {
+	// The journal is looked at first: another process may make the database meanwhile, and has a journal only after it.
+	journal, noJournal := os.Stat(path + "-wal")
 	if err := checkWhole(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+	if noJournal == nil && journal.Size() > 0 {
 		return ErrDamaged
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.db")
@@ -86,18 +88,21 @@ func makeWhole(ctx context.Context, path string) (err error) {
 			os.Remove(f.Name() + suffix)
 		}
 	}()
-	if err := f.Close(); err != nil {
-		return err
-	}
-	db, err := sql.Open("sqlite", dsn(f.Name(), "immediate", false))
+	defer f.Close()
+	// Nobody has the file yet, and so one sync at the end is enough. WAL mode stays with the file (the driver sets it after
+	// what _pragma says); closing the only connection moves what is in the journal to it.
+	db, err := sql.Open("sqlite", "file:"+escapePath(f.Name())+"?_txlock=immediate&_pragma=synchronous(OFF)&_journal_mode=WAL")
 	if err != nil {
 		return err
 	}
-	// Closing the only connection moves what is in the journal to the file, and syncs it.
 	if err := errors.Join(
 		alone(ctx, db, func(tx *liteTx) error { return migrate(tx, "sqlite", time.Now()) }),
 		db.Close(),
 	); err != nil {
+		return err
+	}
+	// Closed before it has its name: a close takes SQLite's locks on the same file with it, where another opened it here.
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	// A link, unlike a rename, does not replace a database that another process made meanwhile.

@@ -49,16 +49,24 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	}
 	h := w.Header()
 	h["Content-Type"] = jsonType
-	h["Content-Length"] = []string{strconv.Itoa(len(b) + 1)}
+	setLength(h, len(b)+1)
 	w.WriteHeader(status)
 	w.Write(append(b, '\n'))
 	return nil
 }
 
+// setLength tells the length of a body that net/http would send in chunks. It counts a body of up to 2048 bytes by itself,
+// without another entry in the header: a map of more than eight entries costs as much as all of them.
+func setLength(h http.Header, length int) {
+	if length > 2048 {
+		h["Content-Length"] = []string{strconv.Itoa(length)}
+	}
+}
+
 func writePage(w http.ResponseWriter, status int, page []byte) {
 	h := w.Header()
 	h["Content-Type"] = htmlType
-	h["Content-Length"] = []string{strconv.Itoa(len(page))}
+	setLength(h, len(page))
 	w.WriteHeader(status)
 	w.Write(page)
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,18 +34,20 @@ var contentTypes = map[string]string{
 	".svg": "image/svg+xml",
 }
 
-// assets are the embedded static files, compressed and named once at start.
+// assets are the embedded static files, named once at start.
 type assets struct {
 	byPath  map[string]asset
 	urls    map[string]string
 	imports map[string][]string
 }
 
-// asset is one static file in both of its forms. packed is nil where compression would not make the file smaller.
+// asset is one static file in both of its forms. packed gives nil where compression would not make the file smaller; it
+// compresses when it is called first, which a start does not wait for.
 type asset struct {
-	contentType   string
-	plain, packed []byte
-	sum           string
+	contentType string
+	plain       []byte
+	packed      func() []byte
+	sum         string
 }
 
 // newAssets loads the embedded files. It fails only for faults that a build should never ship: a module that imports a
@@ -105,7 +108,11 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 // newAsset is content in both of its forms.
 func newAsset(contentType string, content []byte) asset {
 	sum := sha256.Sum256(content)
-	x := asset{contentType: contentType, plain: content, sum: hex.EncodeToString(sum[:])}
+	pack := sync.OnceValue(func() []byte { return pack(content) })
+	return asset{contentType: contentType, plain: content, packed: pack, sum: hex.EncodeToString(sum[:])}
+}
+
+func pack(content []byte) []byte {
 	var packed bytes.Buffer
 	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
 	if err != nil {
@@ -113,10 +120,10 @@ func newAsset(contentType string, content []byte) asset {
 	}
 	w.Write(content) // to memory: cannot fail
 	w.Close()
-	if packed.Len() < len(content) {
-		x.packed = packed.Bytes()
+	if packed.Len() >= len(content) {
+		return nil
 	}
-	return x
+	return packed.Bytes()
 }
 
 // link replaces the names of imported modules with their fingerprinted ones, and notes them for modules.
@@ -173,9 +180,11 @@ func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Accept-Encoding")
 	body, tag := x.plain, `"`+x.sum+`"`
-	if x.packed != nil && acceptsGzip(r.Header.Values("Accept-Encoding")) {
-		body, tag = x.packed, `"`+x.sum+`-gzip"`
-		h.Set("Content-Encoding", "gzip")
+	if acceptsGzip(r.Header.Values("Accept-Encoding")) {
+		if packed := x.packed(); packed != nil {
+			body, tag = packed, `"`+x.sum+`-gzip"`
+			h.Set("Content-Encoding", "gzip")
+		}
 	}
 	h.Set("ETag", tag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))

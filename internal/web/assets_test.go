@@ -203,8 +203,8 @@ func TestFaultyAssetsAreRefused(t *testing.T) {
 func TestEverythingTogetherIsSmall(t *testing.T) {
 	total := 0
 	for _, x := range mustAssets(t).byPath {
-		if x.packed != nil {
-			total += len(x.packed)
+		if packed := x.packed(); packed != nil {
+			total += len(packed)
 		} else {
 			total += len(x.plain)
 		}

@@ -312,3 +312,28 @@ func TestLongRequests(t *testing.T) {
 		p.visitor("a.test").get(t, "/captcha.ashx", "X-Pad", strings.Repeat("x", 12<<10)).isJSON(t, 200)
 	})
 }
+
+// Whoever counts on the length of an answer finds it, whether the handler or net/http has written it, and HEAD tells it too.
+func TestAnswersTellTheirLength(t *testing.T) {
+	t.Parallel()
+	p := open(t)
+	who := p.active(t, "a.test")
+	v := p.visitor("a.test")
+	cookies := v.signIn(t, who.user, who.password).cookies()
+	longest := 0
+	for _, target := range []string{"/captcha.ashx", "/signin.ashx", "/account.html", "/signup.html", "/nothing", "/nothing.ashx"} {
+		get := v.get(t, target, "Accept", "text/html", "Cookie", cookies)
+		length := get.header.Get("Content-Length")
+		if length != strconv.Itoa(len(get.body)) {
+			t.Errorf("GET %s: the length is %q, the body has %d bytes", target, length, len(get.body))
+		}
+		head := v.do(t, "HEAD", target, "", "Accept", "text/html", "Cookie", cookies).header.Get("Content-Length")
+		if head != length && target != "/captcha.ashx" { // which is another captcha each time
+			t.Errorf("%s: HEAD says %q, GET %q", target, head, length)
+		}
+		longest = max(longest, len(get.body))
+	}
+	if longest <= 2048 {
+		t.Errorf("the longest answer has %d bytes, of which net/http counts the length by itself", longest)
+	}
+}
