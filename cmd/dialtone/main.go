@@ -40,6 +40,7 @@ type commandLine struct {
 	Tenant  tenantCommand  `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
 	Verify  verifyCommand  `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
 	Backup  backupCommand  `cmd:"" help:"Copy the store to a file; a running server goes on."`
+	Store   storeCommand   `cmd:"" help:"Bring the store's schema up to date, or copy the store to another database."`
 	Keys    keysCommand    `cmd:"" help:"Look after the keys."`
 	Check   configCommand  `cmd:"" name:"config" help:"Look at the configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
@@ -95,7 +96,7 @@ func (p *program) report(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	for _, e := range []error{errKeys, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged} {
+	for _, e := range []error{errKeys, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
 		}

@@ -323,7 +323,7 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 		"account/user", "account/role", "account/tenant", "account/json", "tenant/host", "tenant/json", "tenant/realm", "tenant/public-url",
 		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/origin", "tenant/reserve",
 		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
-		"verify/json", "backup/to", "backup/file",
+		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare", "tenant/cluster",
 	}
 	for _, k := range config.Keys() {
 		harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag, "--"))
@@ -332,7 +332,7 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 		if !slices.Contains(harmless, where+"/"+name) {
 			t.Errorf("dialtone %s takes %s (%s), which nobody has looked at", where, name, help)
 		}
-		if secret.MatchString(name) {
+		if secret.MatchString(name) && name != "keys-dir" {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
 		}
 	}

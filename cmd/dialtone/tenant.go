@@ -77,12 +77,14 @@ func (p *program) audited(f *folder, action audit.Action, host string, do func()
 }
 
 type tenantAdd struct {
-	Host string `arg:"" help:"The host name."`
+	Host    string `arg:"" help:"The host name."`
+	Cluster int    `placeholder:"N" help:"Number of the database that it is to live in, of those under clusters in the configuration; it stays there (0)."`
 	tenantOptions
 }
 
 func (c *tenantAdd) Run(p *program) error {
-	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: time.Now()})
+	// As the store keeps it: an answer that was lost is recognised by it.
+	t, err := c.apply(tenant.Tenant{Host: c.Host, Cluster: c.Cluster, Created: time.Now().UTC().Truncate(time.Microsecond)})
 	if err != nil {
 		return err
 	}

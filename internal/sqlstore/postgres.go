@@ -144,6 +144,10 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster
 		pool.Close()
 		return nil, err
 	}
+	if err := p.probe(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
 	p.queue = newQueue(lanes, postgresGroup, p.admitAll)
 	p.gate = newGate(p.probe)
 	return p, nil
@@ -224,6 +228,9 @@ func (p *postgres) probe(ctx context.Context) (err error) {
 		if p.probing, err = pgx.ConnectConfig(ctx, p.pool.Config().ConnConfig); err != nil {
 			return err
 		}
+		if err := p.present(ctx); err != nil {
+			return err
+		}
 	}
 	var standby bool
 	if err := p.probing.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
@@ -233,6 +240,23 @@ func (p *postgres) probe(ctx context.Context) (err error) {
 		return errors.New("the server is a standby")
 	}
 	return nil
+}
+
+// serverLock is shared by the servers that run on a database, each on the connection of its probes, and held alone by who copies
+// it.
+const serverLock = schemaLock + 1
+
+// present tells whoever wants to copy the database that a server runs.
+func (p *postgres) present(ctx context.Context) error {
+	if p.name == "" {
+		return nil
+	}
+	var ok bool
+	err := p.probing.QueryRow(ctx, `SELECT pg_try_advisory_lock_shared($1)`, int64(serverLock)).Scan(&ok)
+	if err == nil && !ok {
+		err = errors.New("the database is being copied; start the server when that is done")
+	}
+	return err
 }
 
 // ready commits something that has no meaning, and refuses where the schema has left this program behind.

@@ -149,8 +149,17 @@ func (s *Store) Watch(ctx context.Context, changed func()) {
 	s.homes[0].watch(ctx, changed)
 }
 
-// checkSealKey compares the ring with the ids in the store, and notes the ring's keys where there are new ones.
+// checkSealKey compares the ring with the ids in the store, and notes the ring's keys where there are new ones. Whoever copies
+// has no ring, and may find a copy that was begun.
 func checkSealKey(tx transaction, ring *secret.Ring) error {
+	if ring == nil {
+		return nil
+	}
+	if n, err := count(tx, `SELECT count(*) FROM revision WHERE subject = 'copy'`); err != nil {
+		return err
+	} else if n > 0 {
+		return ErrUnfinished
+	}
 	has := make(map[string]bool)
 	for _, id := range ring.IDs() {
 		has[id.String()] = true

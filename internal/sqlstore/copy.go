@@ -1,0 +1,423 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/fault"
+)
+
+// A copy takes every row of one database to another, of any engine, in the order of keys and in transactions of a page each. So
+// what the target has is always the beginning of the copy, and a copy that was interrupted goes on behind the last row. As long
+// as it is not complete and compared, a mark in the target says so, and Open refuses it.
+
+// table is what a copy takes along of a table.
+type table struct {
+	name         string
+	key, columns []string
+}
+
+// copied are the tables, those that others refer to first. What concerns the servers on a database stays with it.
+var copied = []table{
+	{"seal_key", []string{"id"}, []string{"id"}},
+	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created"}},
+	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated",
+		"closed", "epoch", "credential", "has_sha256", "token"}},
+	{"outbox", []string{"account", "message"}, []string{"account", "message", "token"}},
+	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
+	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},
+}
+
+// truths are the columns of type BOOLEAN, of which SQLite makes a number.
+var truths = []string{"held", "has_sha256"}
+
+// page is how many rows a transaction of a copy has.
+const page = 2000
+
+// Progress is told how far a copy is: of what is being done ("copy account"), done rows of total.
+type Progress func(what string, done, total int64)
+
+// ErrUnfinished is returned by Open for the target of a copy that was not completed.
+var ErrUnfinished = errors.New("a copy into this database was begun and not completed; run it again, and it goes on where it stopped")
+
+// errForeign is what a copy is refused with whose target holds something else.
+var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not of this copy; give an empty database or a new file")
+
+// Copy copies the database at one place to another: "sqlite:PATH" or a PostgreSQL URL. It compares all rows in the end. No server
+// may run on either; for PostgreSQL that is made sure of, for SQLite it is the caller's to do.
+func Copy(ctx context.Context, from, to string, progress Progress) error {
+	source, err := openSource(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer source.end()
+	target, err := openPlace(ctx, to, true)
+	if err != nil {
+		return err
+	}
+	defer target.close()
+	c := copying{source, target, progress}
+	if err := c.begin(); err != nil {
+		return err
+	}
+	for _, t := range copied {
+		if err := c.table(ctx, t); err != nil {
+			return fmt.Errorf("copy %s: %w", t.name, err)
+		}
+	}
+	if err := c.lastTenant(); err != nil {
+		return err
+	}
+	if err := c.compare(ctx); err != nil {
+		return err
+	}
+	return target.write(func(tx transaction) error {
+		_, err := tx.exec(`DELETE FROM revision WHERE subject = 'copy'`)
+		return err
+	})
+}
+
+// Compare compares all rows of two databases. It changes neither.
+func Compare(ctx context.Context, from, to string, progress Progress) error {
+	source, err := openSource(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer source.end()
+	target, err := openPlace(ctx, to, false)
+	if err != nil {
+		return err
+	}
+	defer target.close()
+	return copying{source, target, progress}.compare(ctx)
+}
+
+// openPlace opens a database without looking at keys. Where create is not said, it must be there.
+func openPlace(ctx context.Context, place string, create bool) (engine, error) {
+	path, lite := strings.CutPrefix(place, "sqlite:")
+	if !lite {
+		return openPostgres(ctx, nil, "", Cluster{URL: place})
+	}
+	strict()
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); err != nil && !create {
+		return nil, err
+	}
+	if err := makeWhole(ctx, path); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s, err := OpenVFS(ctx, path, nil, "")
+	if err != nil {
+		return nil, err
+	}
+	return s.homes[0].engine, nil
+}
+
+// source is a database at one moment.
+type source struct {
+	engine
+	tx  transaction
+	end func() error
+}
+
+func openSource(ctx context.Context, place string) (*source, error) {
+	e, err := openPlace(ctx, place, false)
+	if err != nil {
+		return nil, err
+	}
+	s := &source{engine: e}
+	switch e := e.(type) {
+	case *lite:
+		conn, err := e.db.Conn(ctx)
+		if err != nil {
+			return nil, errors.Join(err, e.close())
+		}
+		tx := newLiteTx(conn)
+		s.tx, s.end = tx, func() error { return errors.Join(tx.close(), e.close()) }
+		err = tx.script("BEGIN")
+		if err != nil {
+			return nil, errors.Join(err, s.end())
+		}
+	case *postgres:
+		conn, err := e.pool.Acquire(ctx)
+		if err != nil {
+			return nil, errors.Join(e.told(err), e.close())
+		}
+		tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
+		s.tx, s.end = tx, func() error {
+			rollback(conn.Conn())
+			conn.Release()
+			return e.close()
+		}
+		var alone bool
+		err = tx.row(`SELECT pg_try_advisory_lock($1)`, int64(serverLock)).Scan(&alone)
+		if err == nil && !alone {
+			err = fault.New(fault.Conflict, "a server runs on the database, and what it changes meanwhile would be missing; stop all of them first")
+		}
+		if err == nil {
+			err = tx.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0")
+		}
+		if err != nil {
+			return nil, errors.Join(err, s.end())
+		}
+	}
+	return s, nil
+}
+
+type copying struct {
+	from     *source
+	to       engine
+	progress Progress
+}
+
+// begin marks the target, or finds its mark.
+func (c copying) begin() error {
+	// A copy is known by the keys that its source was sealed with.
+	h := fnv.New64a()
+	err := c.from.tx.each(func(row scanner) error {
+		var id string
+		err := row.Scan(&id)
+		h.Write([]byte(id))
+		return err
+	}, `SELECT id FROM seal_key ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	mark := int64(h.Sum64() >> 1)
+	return c.to.write(func(tx transaction) error {
+		var has int64
+		err := tx.row(`SELECT n FROM revision WHERE subject = 'copy'`).Scan(&has)
+		switch {
+		case err == nil && has == mark:
+			return nil
+		case err == nil:
+			return errForeign
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		for _, t := range copied {
+			n, err := count(tx, `SELECT count(*) FROM `+t.name)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				return errForeign
+			}
+		}
+		_, err = tx.exec(`INSERT INTO revision (subject, n) VALUES ('copy', $1)`, mark)
+		return err
+	})
+}
+
+// table copies what is missing of a table.
+func (c copying) table(ctx context.Context, t table) error {
+	total, err := count(c.from.tx, `SELECT count(*) FROM `+t.name)
+	if err != nil {
+		return err
+	}
+	done, err := count(c.to.reads(ctx), `SELECT count(*) FROM `+t.name)
+	if err != nil {
+		return err
+	}
+	last, err := t.last(c.to.reads(ctx))
+	if err != nil {
+		return err
+	}
+	c.progress("copy "+t.name, done, total)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rows, err := t.after(c.from.tx, last)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		if err := c.to.write(func(tx transaction) error { return t.insert(tx, rows) }); err != nil {
+			return err
+		}
+		last = t.keyOf(rows[len(rows)-1])
+		done += int64(len(rows))
+		c.progress("copy "+t.name, done, total)
+	}
+}
+
+// insert adds a page of rows, once.
+func (t table) insert(tx transaction, rows [][]any) error {
+	if tx.repeated() {
+		if last, err := t.last(tx); err != nil || reflect.DeepEqual(last, t.keyOf(rows[len(rows)-1])) {
+			return err
+		}
+	}
+	if pg, ok := tx.(*postgresTx); ok {
+		_, err := pg.conn.CopyFrom(pg.ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromRows(rows))
+		return err
+	}
+	query := fmt.Sprintf(`INSERT INTO %s (%s) VALUES (%s)`, t.name, strings.Join(t.columns, ", "), dollars(1, len(t.columns)))
+	for _, row := range rows {
+		if _, err := tx.exec(query, row...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dollars are placeholders: "$1, $2".
+func dollars(from, n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("$%d", from+i))
+	}
+	return strings.Join(list, ", ")
+}
+
+// last is the last key of the table, or nil.
+func (t table) last(q querier) (key []any, err error) {
+	descending := strings.Join(t.key, " DESC, ") + " DESC"
+	err = q.each(func(row scanner) error {
+		key, err = scanAny(row, len(t.key))
+		return err
+	}, fmt.Sprintf(`SELECT %s FROM %s ORDER BY %s LIMIT 1`, strings.Join(t.key, ", "), t.name, descending))
+	return key, err
+}
+
+// after are the rows behind a key, a page of them.
+func (t table) after(q querier, key []any) (rows [][]any, err error) {
+	keys, where := strings.Join(t.key, ", "), ""
+	if key != nil {
+		where = fmt.Sprintf("WHERE (%s) > (%s)", keys, dollars(1, len(key)))
+	}
+	err = q.each(func(row scanner) error {
+		values, err := scanAny(row, len(t.columns))
+		for i, name := range t.columns {
+			if n, ok := values[i].(int64); ok && slices.Contains(truths, name) {
+				values[i] = n != 0
+			}
+		}
+		rows = append(rows, values)
+		return err
+	}, fmt.Sprintf(`SELECT %s FROM %s %s ORDER BY %s LIMIT %d`, strings.Join(t.columns, ", "), t.name, where, keys, page), key...)
+	return rows, err
+}
+
+// keyOf is the key of a row.
+func (t table) keyOf(row []any) []any {
+	var key []any
+	for _, name := range t.key {
+		key = append(key, row[slices.Index(t.columns, name)])
+	}
+	return key
+}
+
+func scanAny(row scanner, n int) ([]any, error) {
+	values, dst := make([]any, n), make([]any, n)
+	for i := range values {
+		dst[i] = &values[i]
+	}
+	err := row.Scan(dst...)
+	for i, v := range values {
+		if b, ok := v.([]byte); ok && len(b) == 0 {
+			values[i] = []byte{} // an empty value, which is not none
+		}
+	}
+	return values, err
+}
+
+// lastTenant sees to it that the target gives no id again that the source has given, to a tenant that is gone.
+func (c copying) lastTenant() error {
+	var last int64
+	query := `SELECT COALESCE(max(seq), 0) FROM sqlite_sequence WHERE name = 'tenant'`
+	if _, ok := c.from.engine.(*postgres); ok {
+		query = `SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM tenant_id_seq`
+	}
+	if err := c.from.tx.row(query).Scan(&last); err != nil {
+		return err
+	}
+	return c.to.write(func(tx transaction) error {
+		if pg, ok := tx.(*postgresTx); ok {
+			return pg.script(fmt.Sprintf(`ALTER TABLE tenant ALTER COLUMN id RESTART WITH %d`, last+1))
+		}
+		if _, err := tx.exec(`DELETE FROM sqlite_sequence WHERE name = 'tenant'`); err != nil {
+			return err
+		}
+		_, err := tx.exec(`INSERT INTO sqlite_sequence (name, seq) VALUES ('tenant', $1)`, last)
+		return err
+	})
+}
+
+// compare reads both sides in order, row by row.
+func (c copying) compare(ctx context.Context) error {
+	for _, t := range copied {
+		total, err := count(c.from.tx, `SELECT count(*) FROM `+t.name)
+		if err != nil {
+			return err
+		}
+		var last []any
+		var done int64
+		for {
+			c.progress("compare "+t.name, done, total)
+			ours, err := t.after(c.from.tx, last)
+			if err != nil {
+				return err
+			}
+			theirs, err := t.after(c.to.reads(ctx), last)
+			if err != nil {
+				return err
+			}
+			for i := range max(len(ours), len(theirs)) {
+				if i >= len(ours) || i >= len(theirs) || !reflect.DeepEqual(ours[i], theirs[i]) {
+					return t.different(ours, theirs, i)
+				}
+			}
+			if len(ours) == 0 {
+				break
+			}
+			last, done = t.keyOf(ours[len(ours)-1]), done+int64(len(ours))
+		}
+	}
+	return nil
+}
+
+// different names a row that is not the same on both sides, by its key. What else is in it may be a secret.
+func (t table) different(ours, theirs [][]any, i int) error {
+	row, what := ours, "is not the same on both sides"
+	switch {
+	case i >= len(ours):
+		row, what = theirs, "is in the target alone"
+	case i >= len(theirs):
+		what = "is missing in the target"
+	}
+	var key []string
+	for _, v := range t.keyOf(row[i]) {
+		if b, ok := v.([]byte); ok {
+			v = fmt.Sprintf("%x", b)
+		}
+		key = append(key, fmt.Sprint(v))
+	}
+	return fault.New(fault.Conflict, "the row %s of %s %s; the copy is not to be used", strings.Join(key, " "), t.name, what)
+}
+
+// Schema is the version of the database's schema.
+func (s *Store) Schema(ctx context.Context) (version int64, err error) {
+	err = s.everywhere(func(e engine) error {
+		n, err := count(e.reads(ctx), `SELECT max(version) FROM schema_version`)
+		version = max(version, n)
+		return err
+	})
+	return version, err
+}
