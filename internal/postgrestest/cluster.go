@@ -36,6 +36,7 @@ type Cluster struct {
 	password  string
 	name      string // of a standby, to its primary
 	shared    bool
+	held      *os.File // the folder, where it is a temporary one
 
 	mu     sync.Mutex
 	server *process // nil where none was begun
@@ -55,7 +56,10 @@ func Launch(dir string, settings ...string) (*Cluster, error) {
 	if err := c.set("postgresql.conf", settings...); err != nil {
 		return nil, err
 	}
-	return c, c.beginSomewhere()
+	if err := c.beginSomewhere(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // standbys counts those of this process, for their names.
@@ -250,7 +254,7 @@ func (c *Cluster) ready(pid int) error {
 	}
 	lines := strings.Split(string(file), "\n")
 	if len(lines) < 8 || lines[0] != strconv.Itoa(pid) || strings.TrimSpace(lines[7]) != "ready" {
-		return fmt.Errorf("it says of itself %q", lines[len(lines)-1])
+		return errors.New("it is not ready")
 	}
 	return nil
 }

@@ -2,8 +2,8 @@
 // in a temporary folder from the PostgreSQL that the system has installed. The system's own cluster is never touched.
 //
 // There are two kinds of cluster. Shared is one for all tests of a process, for tests that want a database and nothing
-// else; it is fast, and nobody may crash it. Start makes one for a test that crashes it, cuts its connections or gives it
-// standbys; it is as durable as PostgreSQL is by default.
+// else; it is fast, in memory where the system has the room, and nobody may crash it. Start makes one for a test that
+// crashes it, cuts its connections or gives it standbys; it is on the disk and as durable as PostgreSQL is by default.
 //
 // A cluster differs from what would be convenient where an operator's may. Who connects must have the password. It sorts
 // text as people do and not by bytes (ICU's "en"), and its time zone is Auckland, so that what relies on either by
@@ -15,7 +15,7 @@
 // Promises: a cluster listens on 127.0.0.1 alone, on the same port all its life, and one that is outside what the system
 // gives to clients, so that no client takes it while the cluster is down. What waits, waits for a fact and not longer than
 // a minute. When the process that started a cluster ends, however it ends, the cluster ends (on Linux; elsewhere one that
-// is killed leaves it). Whoever is killed leaves the folder behind, as dialtone-postgres-* among the temporary ones.
+// is killed leaves it). Whoever is killed leaves the folder, dialtone-postgrestest-*; the next to come removes it.
 //
 // Not in it: power cuts. A crash here is one of processes; what PostgreSQL has written, the system still has.
 package postgrestest
@@ -61,7 +61,7 @@ func Shared(t testing.TB) *Cluster {
 	}
 	shared.once.Do(func() {
 		// It never crashes, so nothing is gained by waiting for the disk.
-		c, err := temporary("fsync=off", "full_page_writes=off", "max_connections=300")
+		c, err := temporary(memory(), "fsync=off", "full_page_writes=off", "max_connections=300")
 		if err == nil {
 			c.shared = true
 		}
@@ -77,7 +77,7 @@ func Shared(t testing.TB) *Cluster {
 // the test has failed, what PostgreSQL said last is in its output.
 func Start(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
-	c, err := temporary(settings...)
+	c, err := temporary("", settings...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,16 +86,23 @@ func Start(t testing.TB, settings ...string) *Cluster {
 }
 
 // temporary launches a cluster in a temporary folder.
-func temporary(settings ...string) (*Cluster, error) {
-	dir, err := os.MkdirTemp("", "dialtone-postgres-")
+func temporary(in string, settings ...string) (*Cluster, error) {
+	return inFolder(in, func(dir string) (*Cluster, error) { return Launch(dir, settings...) })
+}
+
+// inFolder launches something in a temporary folder, which it holds.
+func inFolder(in string, launch func(dir string) (*Cluster, error)) (*Cluster, error) {
+	held, err := folder(in)
 	if err != nil {
 		return nil, err
 	}
-	c, err := Launch(dir, settings...)
+	c, err := launch(held.Name())
 	if err != nil {
-		os.RemoveAll(dir)
+		os.RemoveAll(held.Name())
+		held.Close()
 		return nil, err
 	}
+	c.held = held
 	return c, nil
 }
 
@@ -116,6 +123,7 @@ func (c *Cluster) discard() error {
 	if err := c.end(syscall.SIGQUIT); err != nil {
 		return err
 	}
+	defer c.held.Close()
 	return os.RemoveAll(c.Dir)
 }
 
@@ -134,13 +142,28 @@ var databases atomic.Int64
 // is still connected; on another it goes with the cluster.
 func (c *Cluster) Database(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test_%d", databases.Add(1))
-	// Nobody can connect to template0, so nobody can be in the way.
-	c.Exec(t, c.URL("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'")
+	name, err := c.create()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if c.shared {
-		t.Cleanup(func() { c.Exec(t, c.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)") })
+		t.Cleanup(func() {
+			if err := c.drop(name); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	return c.URL(name)
+}
+
+func (c *Cluster) create() (name string, err error) {
+	name = fmt.Sprintf("test_%d", databases.Add(1))
+	// Nobody can connect to template0, so nobody can be in the way.
+	return name, execute(c.URL("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'")
+}
+
+func (c *Cluster) drop(name string) error {
+	return execute(c.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)")
 }
 
 // Exec runs a statement on a connection of its own; without arguments, it may be several.
@@ -182,13 +205,8 @@ func (c *Cluster) Restart(t testing.TB) {
 func (c *Cluster) Standby(t testing.TB) *Cluster {
 	t.Helper()
 	c.own(t)
-	dir, err := os.MkdirTemp("", "dialtone-postgres-")
+	s, err := inFolder("", c.LaunchStandby)
 	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.LaunchStandby(dir)
-	if err != nil {
-		os.RemoveAll(dir)
 		t.Fatal(err)
 	}
 	s.endWith(t)

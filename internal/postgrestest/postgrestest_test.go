@@ -9,10 +9,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -283,11 +283,9 @@ func TestDatabasesAreApartAndDropped(t *testing.T) {
 			t.Error("texts are sorted by bytes")
 		}
 		left = one
-		conn, err := pgx.Connect(t.Context(), one) // nobody closes it
-		if err != nil {
+		if _, err := pgx.Connect(t.Context(), one); err != nil { // nobody closes it
 			t.Fatal(err)
 		}
-		t.Log(conn.PgConn().PID())
 	})
 	if _, err := pgx.Connect(t.Context(), left); code(err) != "3D000" {
 		t.Errorf("the database is there after its test: %v", err)
@@ -352,14 +350,9 @@ func (r *refused) Fatal(...any) {
 
 func TestAClusterThatCannotStartSaysWhy(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "dialtone-postgres-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	c, err := Launch(dir, "no_such_setting=1")
+	c, err := temporary("", "no_such_setting=1")
 	if err == nil {
-		c.Stop()
+		c.discard()
 		t.Fatal("it started")
 	}
 	if !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
@@ -367,23 +360,48 @@ func TestAClusterThatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
-// A test process that is killed has not the time to end its cluster.
-func TestKilledProcessLeavesNoServer(t *testing.T) {
+// The system ends the server when the thread ends that started it, and the threads of a Go program come and go.
+func TestServerOutlivesThreads(t *testing.T) {
+	t.Parallel()
+	c := Start(t)
+	var ended sync.WaitGroup
+	for range 100 {
+		ended.Go(runtime.LockOSThread) // such a goroutine takes its thread along
+	}
+	ended.Wait()
+	if err := connect(t, c.URL("postgres")).Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(c.Logs(), "received fast shutdown request") || strings.Contains(c.Logs(), "immediate shutdown") {
+		t.Errorf("it was not we who ended it:\n%s", c.Logs())
+	}
+}
+
+// A test process that is killed has no time to end its cluster, or to remove it.
+func TestKilledProcessLeavesNothing(t *testing.T) {
 	t.Parallel()
 	if !endsWithUs {
 		t.Skip("only Linux tells a process that its parent has ended")
 	}
-	dir, err := os.MkdirTemp("", "dialtone-postgres-")
+	dir, err := os.MkdirTemp("", "dialtone-killed-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // the cluster's folder is in it, and its owner another
+	if err := os.Chmod(dir, 0o755); err != nil { // the cluster's folder is in it, and its owner may be another
 		t.Fatal(err)
 	}
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), "POSTGRESTEST_LAUNCH="+filepath.Join(dir, "cluster"))
+	child.Env = append(os.Environ(), "POSTGRESTEST_LAUNCH="+dir)
 	child.Stderr = os.Stderr
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -393,27 +411,30 @@ func TestKilledProcessLeavesNoServer(t *testing.T) {
 	}
 	defer child.Wait()
 	defer child.Process.Kill()
-	line, err := bufio.NewReader(out).ReadString('\n')
+	url, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := connect(t, strings.TrimSpace(line))
-
-	// It is up, and not by chance just now.
+	url = strings.TrimSpace(url)
+	conn := connect(t, url)
+	if sweep(dir); folders(t, dir) != 1 {
+		t.Fatal("a folder was removed that its process holds")
+	}
 	if err := conn.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
 	child.Process.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err = until(ctx, nil, func() error {
-		c, err := pgx.Connect(ctx, strings.TrimSpace(line))
+		c, err := pgx.Connect(ctx, url)
 		if err == nil {
 			c.Close(ctx)
 			return errors.New("the server lives")
 		}
 		if code(err) != "" {
-			return err // shutting down
+			return err // so it has said something
 		}
 		return nil
 	})
@@ -423,28 +444,68 @@ func TestKilledProcessLeavesNoServer(t *testing.T) {
 	if err := conn.Ping(t.Context()); err == nil {
 		t.Error("a backend lives")
 	}
+	child.Wait()
+	if sweep(dir); folders(t, dir) != 0 {
+		t.Error("the folder of a killed process is not removed")
+	}
 }
 
-// launchAndWait is the process that is killed. It lets the threads come and go, the one that started the server too if it
-// is not kept.
+// folders counts what is in a folder.
+func folders(t *testing.T, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// launchAndWait is the process that is killed.
 func launchAndWait(dir string) {
-	c, err := Launch(dir)
+	c, err := temporary(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	fmt.Println(c.URL("postgres"))
 	io.Copy(io.Discard, os.Stdin)
-	time.Sleep(time.Hour)
+	os.Exit(0)
 }
 
-// BenchmarkDatabase is what a test pays for a database of its own, making it and dropping it; in parallel, as tests do.
+// What a test pays for a database, made and dropped: on the cluster of all tests, and on one that waits for the disk.
 func BenchmarkDatabase(b *testing.B) {
-	Shared(b)
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			b.Run("one", func(b *testing.B) {})
-		}
-	})
+	own := Start(b)
+	for name, c := range map[string]*Cluster{"Shared": Shared(b), "Start": own} {
+		b.Run(name, func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					name, err := c.create()
+					if err == nil {
+						err = c.drop(name)
+					}
+					if err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// What a process pays for its shared cluster, and a test for one of its own.
+func BenchmarkStart(b *testing.B) {
+	for name, in := range map[string]string{"Shared": memory(), "Start": ""} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				c, err := temporary(in)
+				if err == nil {
+					err = c.discard()
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
