@@ -17,7 +17,7 @@ test: tools
 	$(GO) test -timeout 9m ./...
 
 test-long:
-	@tools/need strace e2fsck fsfreeze
+	@tools/need strace e2fsck fsfreeze ip postgres
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 
 check: tools

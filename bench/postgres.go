@@ -42,6 +42,53 @@ func shared(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	return million(ctx, o, c, conn)
+}
+
+// million measures what a million accounts take, and how fast one of them is found by tenant and name.
+func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx.Conn) error {
+	if _, err := admin.Exec(ctx, "CREATE DATABASE million"); err != nil {
+		return err
+	}
+	if _, err := newPlain(ctx, o, c.URL("million"), 1); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, c.URL("million"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	const accounts = 1_000_000
+	if _, err := conn.Exec(ctx, `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, token)
+		SELECT int8send(i::bigint) || uuid_send(gen_random_uuid())::bytea, 1, 'user' || i, 'Alex Example', 'user' || i || '@example.org', 'guest', FALSE, i, i, i, 0,
+			decode(repeat('5a', 97), 'hex'), TRUE, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) FROM generate_series(1, $1::int) i`, accounts); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, `VACUUM ANALYZE account`); err != nil {
+		return err
+	}
+	var table, all int64
+	if err := conn.QueryRow(ctx, `SELECT pg_table_size('account'), pg_total_relation_size('account')`).Scan(&table, &all); err != nil {
+		return err
+	}
+	program, err := postgrestest.Program("pgbench")
+	if err != nil {
+		return err
+	}
+	script := filepath.Join(o.dir, "find.pgbench")
+	text := fmt.Sprintf("\\set i random(1, %d)\nSELECT uid, name, email, role, held, activated, credential FROM account WHERE tenant = 1 AND username = 'user' || :i::bigint AND closed IS NULL;\n", accounts)
+	if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, program, "--no-vacuum", "--protocol=prepared", "--client=16", "--jobs=2", "--time=5", "--file="+script, c.URL("million")).Output()
+	if err != nil {
+		return fmt.Errorf("pgbench: %w\n%s", err, out)
+	}
+	m := tps.FindSubmatch(out)
+	if m == nil {
+		return fmt.Errorf("pgbench did not say how fast it was:\n%s", out)
+	}
+	fmt.Printf("### PostgreSQL, a million active accounts\n\n%d bytes each, %d of them indexes; %s of them found a second by name (pgbench, 16 connections)\n", all/accounts, (all-table)/accounts, m[1])
 	return nil
 }
 

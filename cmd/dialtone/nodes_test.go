@@ -273,11 +273,12 @@ func TestPlatformOfThreeServers(t *testing.T) {
 	})
 }
 
-// siegeLoad are visitors of the fleet, who remember what they were told.
-type siegeLoad struct {
+// rush is visitors of the fleet, who remember what they were told.
+type rush struct {
 	*fleet
-	stop chan struct{}
-	all  sync.WaitGroup
+	address string // where they go
+	stop    chan struct{}
+	all     sync.WaitGroup
 
 	mu      sync.Mutex
 	moved   *sync.Cond
@@ -287,8 +288,13 @@ type siegeLoad struct {
 	refused int
 }
 
-func (f *fleet) load() *siegeLoad {
-	l := &siegeLoad{fleet: f, stop: make(chan struct{}), told: make(map[string]answer), silence: make(map[string]bool)}
+func (f *fleet) load() *rush {
+	l := &rush{fleet: f, address: example10, stop: make(chan struct{}), told: make(map[string]answer), silence: make(map[string]bool)}
+	l.begin()
+	return l
+}
+
+func (l *rush) begin() {
 	l.moved = sync.NewCond(&l.mu)
 	for client := range 8 {
 		l.all.Go(func() {
@@ -302,11 +308,10 @@ func (f *fleet) load() *siegeLoad {
 			}
 		})
 	}
-	return l
 }
 
-func (l *siegeLoad) one(user string) {
-	v := newVisitor(example10, "").hurried()
+func (l *rush) one(user string) {
+	v := newVisitor(l.address, "").hurried()
 	form, err := v.form(user)
 	var a answer
 	if err == nil {
@@ -333,7 +338,7 @@ func (l *siegeLoad) one(user string) {
 	l.moved.Broadcast()
 }
 
-func (l *siegeLoad) until(n int) {
+func (l *rush) until(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for want := l.made + n; l.made < want; {
@@ -341,7 +346,7 @@ func (l *siegeLoad) until(n int) {
 	}
 }
 
-func (l *siegeLoad) untilRefused() {
+func (l *rush) untilRefused() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for want := l.refused + 1; l.refused < want; {
@@ -349,13 +354,13 @@ func (l *siegeLoad) untilRefused() {
 	}
 }
 
-func (l *siegeLoad) end() {
+func (l *rush) end() {
 	close(l.stop)
 	l.all.Wait()
 }
 
 // check compares what visitors were told with accounts and messages.
-func (l *siegeLoad) check() {
+func (l *rush) check() {
 	l.Helper()
 	accounts := make(map[string]bool)
 	for _, line := range strings.Split(l.command("account", "list", "--tenant", "localhost", "--json"), "\n") {

@@ -1,0 +1,169 @@
+//go:build long
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dialtone/internal/postgrestest"
+)
+
+// A server in a network namespace of its own, with a cable to the database and one to its visitors. The first is cut and mended
+// again and again, under load: packets vanish, and nobody is told.
+func TestLongPartition(t *testing.T) {
+	c := postgrestest.Start(t)
+	f := &fleet{T: t, dir: t.TempDir(), url: c.Database(t)}
+
+	name := fmt.Sprintf("dialtone-%d", os.Getpid())
+	ip := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	ip("netns", "add", name)
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
+	ip("-n", name, "link", "set", "lo", "up")
+	for i, cable := range []string{"dtdb", "dtweb"} {
+		ip("link", "add", cable, "type", "veth", "peer", "name", cable+"in", "netns", name)
+		t.Cleanup(func() { exec.Command("ip", "link", "del", cable).Run() })
+		ip("addr", "add", fmt.Sprintf("10.203.%d.1/30", i), "dev", cable)
+		ip("-n", name, "addr", "add", fmt.Sprintf("10.203.%d.2/30", i), "dev", cable+"in")
+		ip("link", "set", cable, "up")
+		ip("-n", name, "link", "set", cable+"in", "up")
+	}
+	relay(t, "10.203.0.1:5432", c.Addr())
+
+	cmd := exec.Command("ip", "netns", "exec", name, binary(t), "serve", "--data", f.data(0), "--listen", "10.203.1.2:8080",
+		"--ops-listen", "10.203.1.2:8081", "--http-trusted-proxies", "10.203.1.1")
+	cmd.Env = []string{"DIALTONE_DATABASE=" + strings.Replace(f.url, c.Addr(), "10.203.0.1:5432", 1), "PATH=" + os.Getenv("PATH"), "DIALTONE_KEYS_DIR=" + filepath.Join(f.dir, "keys")}
+	if err := os.MkdirAll(f.data(0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := os.Create(filepath.Join(f.dir, "server.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = stdout, stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
+
+	// What a proxy does: the visitors' addresses are passed on.
+	inner := &url.URL{Scheme: "http", Host: "10.203.1.2:8080"}
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = inner.Scheme, inner.Host, r.In.Host
+		r.SetXForwarded()
+	}}
+	server := &http.Server{Handler: proxy}
+	go server.Serve(front)
+	t.Cleanup(func() { server.Close() })
+	l := &rush{fleet: f, address: front.Addr().String(), stop: make(chan struct{}), told: make(map[string]answer), silence: make(map[string]bool)}
+	for deadline := time.Now().Add(startWithin); ; {
+		v := newVisitor(l.address, "")
+		_, err := v.captcha()
+		v.leave()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			text, _ := os.ReadFile(stdout.Name())
+			t.Fatalf("the server does not answer: %v\n%s", err, text)
+		}
+	}
+	l.begin()
+	const cuts = 8
+	for range cuts {
+		l.until(100)
+		ip("link", "set", "dtdb", "down")
+		cut := time.Now()
+		l.untilRefused()
+		refused := time.Since(cut)
+		v := newVisitor(l.address, "")
+		if _, err := v.captcha(); err != nil {
+			t.Errorf("a captcha while the database is away: %v", err)
+		}
+		began := time.Now()
+		if _, err := v.signup("nobody"); err != nil {
+			t.Errorf("a signup while the database is away: %v", err)
+		}
+		quick := time.Since(began)
+		v.leave()
+		ip("link", "set", "dtdb", "up")
+		mended := time.Now()
+		l.until(1)
+		t.Logf("first refusal %v after the cut, one that comes later after %v; first signup %v after it was mended",
+			refused.Round(time.Millisecond), quick.Round(time.Millisecond), time.Since(mended).Round(time.Millisecond))
+	}
+	l.until(100)
+	l.end()
+	// The database stays; what was to be taken back is, with the end of the server.
+	exec.Command("ip", "netns", "exec", name, "kill", "-TERM", fmt.Sprint(cmd.Process.Pid)).Run()
+	select {
+	case <-ended:
+	case <-time.After(2 * stopWithin):
+		t.Error("the server does not end")
+	}
+	l.check()
+}
+
+// relay passes connections on to a server that listens on this machine's loopback alone.
+func relay(t *testing.T, listen, target string) {
+	t.Helper()
+	from, err := net.Listen("tcp", listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var open []net.Conn
+	t.Cleanup(func() {
+		from.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range open {
+			c.Close()
+		}
+	})
+	go func() {
+		for {
+			a, err := from.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial("tcp", target)
+			if err != nil {
+				a.Close()
+				continue
+			}
+			mu.Lock()
+			open = append(open, a, b)
+			mu.Unlock()
+			for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
+				go func() {
+					defer way[0].Close()
+					defer way[1].Close()
+					io.Copy(way[1], way[0])
+				}()
+			}
+		}
+	}()
+}
