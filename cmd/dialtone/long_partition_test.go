@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"dialtone/internal/postgrestest"
 )
 
@@ -167,4 +169,46 @@ func relay(t *testing.T, listen, target string) {
 			}
 		}
 	}()
+}
+
+// A server dies for good under load. After the lease another one writes what it left, under the same names.
+func TestLongDeadServer(t *testing.T) {
+	f := newFleet(t)
+	l := f.load()
+	l.until(300)
+	f.nodes[1].kill()
+	l.until(100)
+	l.end()
+	conn, err := pgx.Connect(t.Context(), f.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	dead, err := os.ReadFile(filepath.Join(f.data(1), "node.id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func() (n int) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE node = $1`, strings.TrimSpace(string(dead))).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := left()
+	if before == 0 {
+		t.Fatal("the server left nothing behind")
+	}
+	began := time.Now()
+	for left() > 0 {
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("%d messages still wait for the dead server", left())
+		}
+		<-time.After(time.Second)
+	}
+	t.Logf("%d messages were taken over %v after the end", before, time.Since(began).Round(time.Second))
+	for _, i := range []int{0, 2} {
+		f.nodes[i].mustStop(t)
+	}
+	l.check()
 }

@@ -55,11 +55,19 @@ func (o *outbox) add(c chores) {
 // undo takes an account back whose message could not be published. Where the store fails too, Tend tries again.
 func (d *Desk) undo(ctx context.Context, ad Admission) {
 	err := d.Store.Undo(ctx, ad, d.Now())
-	d.Audit.Record(ctx, audit.Event{Action: audit.Undo, Outcome: outcome(err), User: ad.Account.User})
+	d.recordUndo(ctx, ad, err)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "an account whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undo: []Admission{ad}})
 	}
+}
+
+func (d *Desk) recordUndo(ctx context.Context, ad Admission, err error) {
+	e := audit.Event{Action: audit.Undo, Outcome: outcome(err), User: ad.Account.User}
+	if t, ok := d.Tenant(ad.Account.Tenant); ok {
+		e.Tenant = t.Host
+	}
+	d.Audit.Record(ctx, e)
 }
 
 // Recover finds what a crash left over: every outbox row in the store stands for a message that may be missing. It is
@@ -94,7 +102,9 @@ func (d *Desk) Tend(ctx context.Context) error {
 
 func (d *Desk) tendUndone(ctx context.Context, undo []Admission) error {
 	for i, ad := range undo {
-		if err := d.Store.Undo(ctx, ad, d.Now()); err != nil {
+		err := d.Store.Undo(ctx, ad, d.Now())
+		d.recordUndo(ctx, ad, err)
+		if err != nil {
 			d.outbox.add(chores{undo: undo[i:]})
 			return fmt.Errorf("take back an account whose message failed: %w", err)
 		}

@@ -364,6 +364,28 @@ func TestUnknownIsTakenBack(t *testing.T) {
 	}
 }
 
+// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the gate stays open.
+func TestOurOwnFaultIsTold(t *testing.T) {
+	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})
+	var n int
+	for name, do := range map[string]func(transaction) error{
+		"a value of another type":     func(tx transaction) error { return tx.row(`SELECT 'x'`).Scan(&n) },
+		"an argument of another type": func(tx transaction) error { _, err := tx.exec(`UPDATE revision SET n = $1`, "x"); return err },
+		"a statement that is none":    func(tx transaction) error { _, err := tx.exec(`SELEC`); return err },
+		"a table that is not there":   func(tx transaction) error { return tx.row(`SELECT 1 FROM nothing`).Scan(&n) },
+	} {
+		if err := s.homes[0].write(do); err == nil || fault.KindOf(err) != fault.Internal {
+			t.Errorf("%s, writing: %v", name, err)
+		}
+	}
+	if err := s.homes[0].reads(t.Context()).row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
+		t.Errorf("reading: %v", err)
+	}
+	if err := s.postgres().gate.closed(); err != nil {
+		t.Errorf("the gate is shut: %v", err)
+	}
+}
+
 // A commit is on its way when the account is to be taken back: the one ends before the other begins.
 func TestUndoWaitsForTheCommit(t *testing.T) {
 	c := postgrestest.Shared(t)

@@ -30,7 +30,6 @@ func (p *postgres) admitAll(group []*job) {
 			return
 		}
 		verdicts, what, err := p.tryGroup(ctx, group)
-		pg := answered(err)
 		switch {
 		case what == done:
 			for i, j := range group {
@@ -39,13 +38,10 @@ func (p *postgres) admitAll(group []*job) {
 		case what == unknown:
 			p.gate.doubt()
 			p.settleDoubt(group, verdicts)
-		case ctx.Err() == nil && n < tries && (pg == nil || away(pg.Code) || passing(pg.Code) && len(group) == 1):
-			if pg == nil {
-				p.pool.Reset()
-			}
+		case ctx.Err() == nil && n < tries && (lost(err) || len(group) == 1) && p.again(err):
 			pause(ctx, n)
 			continue
-		case pg != nil && len(group) > 1:
+		case !lost(err) && len(group) > 1:
 			// One of them is to blame, and only it shall hear of it.
 			for _, j := range group {
 				p.admitAll([]*job{j})
@@ -305,9 +301,7 @@ func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
 			return nil
 		}, false)
 		if what != done {
-			if answered(err) == nil {
-				p.pool.Reset()
-			}
+			p.again(err)
 			pause(ctx, n)
 			continue
 		}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -299,17 +302,28 @@ func answered(err error) *pgconn.PgError {
 	return pg
 }
 
+// lost reports whether an error is the connection's, or that of a server which is away. Any other is one of ours.
+func lost(err error) bool {
+	if pg := answered(err); pg != nil {
+		return away(pg.Code)
+	}
+	if _, fatal := errors.AsType[*pgconn.PgError](err); fatal {
+		return true
+	}
+	_, network := errors.AsType[net.Error](err)
+	_, refused := errors.AsType[*pgconn.ConnectError](err)
+	_, system := errors.AsType[syscall.Errno](err)
+	return network || refused || system || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // told is an error as the rest of the program has it: fault.Overloaded where the database is away or took too long.
 func (p *postgres) told(err error) error {
-	if err == nil || errors.Is(err, pgx.ErrNoRows) || fault.KindOf(err) != fault.Internal {
+	if err == nil || fault.KindOf(err) != fault.Internal || !lost(err) {
 		return err
 	}
-	if pg := answered(err); pg != nil && !away(pg.Code) {
-		return err
-	}
-	if p.gate != nil {
-		p.gate.doubt()
-	}
+	p.gate.doubt()
 	return unavailable(err)
 }
 
@@ -340,10 +354,7 @@ func (p *postgres) write(do func(transaction) error) error {
 			p.gate.doubt()
 			doubtful = true
 		}
-		if pg := answered(err); ctx.Err() == nil && (doubtful || n < tries && (pg == nil || passing(pg.Code) || away(pg.Code))) {
-			if pg == nil {
-				p.pool.Reset()
-			}
+		if ctx.Err() == nil && (doubtful && lost(err) || n < tries && p.again(err)) {
 			pause(ctx, n)
 			continue
 		}
@@ -352,6 +363,17 @@ func (p *postgres) write(do func(transaction) error) error {
 		}
 		return p.told(err)
 	}
+}
+
+// again reports whether a transaction that has not happened is worth another try. The other connections of the pool may have
+// broken with one.
+func (p *postgres) again(err error) bool {
+	if lost(err) {
+		p.pool.Reset()
+		return true
+	}
+	pg := answered(err)
+	return pg != nil && passing(pg.Code)
 }
 
 // pause keeps those that failed at once from trying again at once.
@@ -507,7 +529,7 @@ func (r postgresReader) twice(ask func(context.Context) (again bool, err error))
 	ctx, cancel := r.p.gate.pass(limited)
 	defer cancel()
 	again, err := ask(ctx)
-	if err != nil && again && answered(err) == nil && !errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil {
+	if err != nil && again && ctx.Err() == nil && lost(err) {
 		r.p.pool.Reset()
 		_, err = ask(ctx)
 	}
