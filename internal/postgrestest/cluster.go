@@ -233,7 +233,7 @@ func (c *Cluster) Begin() error {
 		if err := c.ready(server.cmd.Process.Pid); err != nil {
 			return err
 		}
-		conn, err := pgx.Connect(ctx, c.URL("postgres"))
+		conn, err := connect(ctx, c.URL("postgres"))
 		if err != nil {
 			return err
 		}
@@ -355,11 +355,23 @@ func until(ctx context.Context, ended <-chan struct{}, try func() error) error {
 	}
 }
 
+// ourselves is the application's name of the connections that are made here.
+const ourselves = "postgrestest"
+
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["application_name"] = ourselves
+	return pgx.ConnectConfig(ctx, config)
+}
+
 // within does something on a connection of its own, and not for ever.
 func within(what string, do func(context.Context, *pgx.Conn) error, url string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

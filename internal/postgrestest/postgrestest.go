@@ -243,7 +243,7 @@ func (c *Cluster) Promote(t testing.TB) {
 }
 
 // KillBackends cuts the connections whose state is matching ("idle in transaction"), or whose query has it in its text
-// (the last one, where none runs); all, for "". It returns when they are gone, and how many.
+// (the last one, where none runs); all, for "". Those of this package are left. It returns when they are gone, and how many.
 func (c *Cluster) KillBackends(t testing.TB, matching string) int {
 	t.Helper()
 	c.own(t)
@@ -252,8 +252,8 @@ func (c *Cluster) KillBackends(t testing.TB, matching string) int {
 		return conn.QueryRow(ctx, `
 			SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 20000))
 			FROM pg_stat_activity
-			WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-			  AND (state = $1 OR strpos(query, $1) > 0)`, matching).Scan(&gone)
+			WHERE backend_type = 'client backend' AND application_name <> $2
+			  AND (state = $1 OR strpos(query, $1) > 0)`, matching, ourselves).Scan(&gone)
 	}, c.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)

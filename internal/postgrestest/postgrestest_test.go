@@ -12,11 +12,15 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
+
+// The first thread of a process is the one that never ends. It is kept for TestMain, so that tests run on those that do.
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("POSTGRESTEST_LAUNCH"); dir != "" {
@@ -25,8 +29,8 @@ func TestMain(m *testing.M) {
 	Main(m)
 }
 
-// connect is a connection that is closed when the test is over.
-func connect(t testing.TB, url string) *pgx.Conn {
+// connection is one that is closed when the test is over.
+func connection(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -40,7 +44,7 @@ func connect(t testing.TB, url string) *pgx.Conn {
 func value(t testing.TB, url, sql string) string {
 	t.Helper()
 	var v string
-	if err := connect(t, url).QueryRow(t.Context(), sql).Scan(&v); err != nil {
+	if err := connection(t, url).QueryRow(t.Context(), sql).Scan(&v); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return v
@@ -52,7 +56,7 @@ func TestWhatWasCommittedIsThereAfterACrash(t *testing.T) {
 	url := c.Database(t)
 	c.Exec(t, url, "CREATE TABLE said (what text)")
 	c.Exec(t, url, "INSERT INTO said VALUES ($1)", "hello")
-	open := connect(t, url)
+	open := connection(t, url)
 	first, address := c.Pid(), c.Addr()
 
 	c.Crash(t)
@@ -151,16 +155,16 @@ func TestCommitsWaitForASyncStandby(t *testing.T) {
 	primary.Exec(t, url, "INSERT INTO said VALUES ('hello')")
 
 	standby.Crash(t)
-	conn := connect(t, url)
+	conn := connection(t, url)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	answer := make(chan error, 1)
 	go func() {
-		_, err := conn.Exec(context.Background(), "INSERT INTO said VALUES ('again')")
+		_, err := conn.Exec(ctx, "INSERT INTO said VALUES ('again')")
 		answer <- err
 	}()
 	// It is in the log, and is not acknowledged.
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	watch := connect(t, url)
+	watch := connection(t, url)
 	err := until(ctx, nil, func() error {
 		var waiting int
 		err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&waiting)
@@ -177,6 +181,11 @@ func TestCommitsWaitForASyncStandby(t *testing.T) {
 		t.Fatalf("a commit was acknowledged without the standby (%v)", err)
 	default:
 	}
+	// What the standby has missed is kept for it, though the primary needs it no more.
+	for range 3 {
+		primary.Exec(t, url, "SELECT pg_logical_emit_message(false, '', 'one more segment'), pg_switch_wal()")
+	}
+	primary.Exec(t, url, "CHECKPOINT")
 	standby.Restart(t)
 	if err := <-answer; err != nil {
 		t.Fatal(err)
@@ -205,7 +214,7 @@ func TestKillBackends(t *testing.T) {
 	t.Parallel()
 	c := Start(t)
 	url := c.Database(t)
-	busy, idle, bystander := connect(t, url), connect(t, url), connect(t, url)
+	busy, idle, bystander := connection(t, url), connection(t, url), connection(t, url)
 	ended := make(chan error, 1)
 	go func() {
 		_, err := busy.Exec(context.Background(), "SELECT pg_sleep(600)")
@@ -363,13 +372,19 @@ func TestAClusterThatCannotStartSaysWhy(t *testing.T) {
 // The system ends the server when the thread ends that started it, and the threads of a Go program come and go.
 func TestServerOutlivesThreads(t *testing.T) {
 	t.Parallel()
-	c := Start(t)
-	var ended sync.WaitGroup
-	for range 100 {
-		ended.Go(runtime.LockOSThread) // such a goroutine takes its thread along
+	var c *Cluster
+	var err error
+	var caller sync.WaitGroup
+	caller.Go(func() {
+		runtime.LockOSThread() // a goroutine that ends like this takes its thread along
+		c, err = temporary("")
+	})
+	caller.Wait()
+	if err != nil {
+		t.Fatal(err)
 	}
-	ended.Wait()
-	if err := connect(t, c.URL("postgres")).Ping(t.Context()); err != nil {
+	c.endWith(t)
+	if err := connection(t, c.URL("postgres")).Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := c.Stop(); err != nil {
@@ -416,7 +431,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	url = strings.TrimSpace(url)
-	conn := connect(t, url)
+	conn := connection(t, url)
 	if sweep(dir); folders(t, dir) != 1 {
 		t.Fatal("a folder was removed that its process holds")
 	}
@@ -433,8 +448,8 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 			c.Close(ctx)
 			return errors.New("the server lives")
 		}
-		if code(err) != "" {
-			return err // so it has said something
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return err
 		}
 		return nil
 	})
