@@ -53,6 +53,9 @@ func (c *storeCopy) Run(p *program) error {
 		if !ok {
 			continue
 		}
+		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+			return fault.New(fault.Invalid, "there is no folder %s; make it first, or mend the path", filepath.Dir(path))
+		}
 		// The lock of the server that would run on the file.
 		unlock, err := lock(filepath.Join(filepath.Dir(path), "serve.lock"))
 		if err != nil {
@@ -118,7 +121,7 @@ type bar struct {
 func newBar(to io.Writer) *bar {
 	b := &bar{to: to}
 	if f, ok := to.(*os.File); ok {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 		b.terminal = err == nil
 	}
 	return b

@@ -75,7 +75,11 @@ func Copy(ctx context.Context, from, to string, progress Progress) error {
 			return fmt.Errorf("copy %s: %w", t.name, err)
 		}
 	}
-	if err := c.lastTenant(); err != nil {
+	if err := c.numbers(); err != nil {
+		return err
+	}
+	// What a command changed meanwhile is seen from here on.
+	if err := source.look(); err != nil {
 		return err
 	}
 	if err := c.compare(ctx); err != nil {
@@ -99,6 +103,13 @@ func Compare(ctx context.Context, from, to string, progress Progress) error {
 		return err
 	}
 	defer target.close()
+	n, err := count(target.reads(ctx), `SELECT count(*) FROM revision WHERE subject = 'copy'`)
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		return ErrUnfinished
+	}
 	return copying{source, target, progress}.compare(ctx)
 }
 
@@ -129,11 +140,64 @@ func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 // source is a database at one moment.
 type source struct {
 	engine
-	tx  transaction
-	end func() error
+	tx    migrator
+	begin string
+	end   func() error
+}
+
+// look makes the moment this one.
+func (s *source) look() error {
+	if err := s.tx.script("COMMIT"); err != nil {
+		return err
+	}
+	return s.tx.script(s.begin)
+}
+
+// current refuses a source without today's schema. To open it would bring it up to date, and a source is not written to.
+func current(ctx context.Context, place string) error {
+	var has sql.NullInt64
+	engine, query := "postgres", `SELECT max(version) FROM schema_version`
+	if path, lite := strings.CutPrefix(place, "sqlite:"); lite {
+		engine = "sqlite"
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		if err := checkWhole(path); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		strict()
+		db, err := sql.Open("sqlite", "file:"+escapePath(path)+"?mode=ro&_pragma=busy_timeout(5000)")
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		if err := db.QueryRowContext(ctx, query).Scan(&has); err != nil {
+			return fmt.Errorf("%s holds no store: %w", path, err)
+		}
+	} else {
+		conn, err := pgx.Connect(ctx, place)
+		if err != nil {
+			return withoutPassword(err)
+		}
+		defer conn.Close(ctx)
+		if err := conn.QueryRow(ctx, query).Scan(&has); err != nil {
+			return fmt.Errorf("the source holds no store: %w", err)
+		}
+	}
+	// A newer schema, even one that this program could use, may have columns that it would leave out.
+	if knows := int64(known(engine)); has.Int64 < knows {
+		return fault.New(fault.Conflict, "the source has schema version %d and this program copies version %d; run dialtone store migrate on it first", has.Int64, knows)
+	} else if has.Int64 > knows {
+		return fmt.Errorf("the source has schema version %d and this program copies version %d: %w", has.Int64, knows, ErrNewer)
+	}
+	return nil
 }
 
 func openSource(ctx context.Context, place string) (*source, error) {
+	if err := current(ctx, place); err != nil {
+		return nil, err
+	}
 	e, err := openPlace(ctx, place, false)
 	if err != nil {
 		return nil, err
@@ -147,7 +211,8 @@ func openSource(ctx context.Context, place string) (*source, error) {
 		}
 		tx := newLiteTx(conn)
 		s.tx, s.end = tx, func() error { return errors.Join(tx.close(), e.close()) }
-		err = tx.script("BEGIN")
+		s.begin = "BEGIN"
+		err = tx.script(s.begin)
 		if err != nil {
 			return nil, errors.Join(err, s.end())
 		}
@@ -168,7 +233,8 @@ func openSource(ctx context.Context, place string) (*source, error) {
 			err = fault.New(fault.Conflict, "a server runs on the database, and what it changes meanwhile would be missing; stop all of them first")
 		}
 		if err == nil {
-			err = tx.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0")
+			s.begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
+			err = tx.script(s.begin)
 		}
 		if err != nil {
 			return nil, errors.Join(err, s.end())
@@ -338,17 +404,31 @@ func scanAny(row scanner, n int) ([]any, error) {
 	return values, err
 }
 
-// lastTenant sees to it that the target gives no id again that the source has given, to a tenant that is gone.
-func (c copying) lastTenant() error {
-	var last int64
-	query := `SELECT COALESCE(max(seq), 0) FROM sqlite_sequence WHERE name = 'tenant'`
-	if _, ok := c.from.engine.(*postgres); ok {
-		query = `SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM tenant_id_seq`
+// lastTenant is the highest id that a database has given to a tenant.
+func lastTenant(q querier, e engine) (int64, error) {
+	if _, ok := e.(*postgres); ok {
+		return count(q, `SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM tenant_id_seq`)
 	}
-	if err := c.from.tx.row(query).Scan(&last); err != nil {
+	return count(q, `SELECT COALESCE(max(seq), 0) FROM sqlite_sequence WHERE name = 'tenant'`)
+}
+
+const tenantNumber = `SELECT n FROM revision WHERE subject = 'tenant'`
+
+// numbers sees to it that the target gives no id again that the source has given, to a tenant that is gone, and that nobody sees
+// an older number of the tenants.
+func (c copying) numbers() error {
+	last, err := lastTenant(c.from.tx, c.from.engine)
+	if err != nil {
+		return err
+	}
+	version, err := count(c.from.tx, tenantNumber)
+	if err != nil {
 		return err
 	}
 	return c.to.write(func(tx transaction) error {
+		if _, err := tx.exec(`UPDATE revision SET n = $1 WHERE subject = 'tenant' AND n < $1`, version); err != nil {
+			return err
+		}
 		if pg, ok := tx.(*postgresTx); ok {
 			return pg.script(fmt.Sprintf(`ALTER TABLE tenant ALTER COLUMN id RESTART WITH %d`, last+1))
 		}
@@ -358,6 +438,27 @@ func (c copying) lastTenant() error {
 		_, err := tx.exec(`INSERT INTO sqlite_sequence (name, seq) VALUES ('tenant', $1)`, last)
 		return err
 	})
+}
+
+// compareNumbers wants the target not to be behind.
+func (c copying) compareNumbers(ctx context.Context) error {
+	for what, number := range map[string]func(querier, engine) (int64, error){
+		"last id of a tenant":   lastTenant,
+		"number of the tenants": func(q querier, _ engine) (int64, error) { return count(q, tenantNumber) },
+	} {
+		ours, err := number(c.from.tx, c.from.engine)
+		if err != nil {
+			return err
+		}
+		theirs, err := number(c.to.reads(ctx), c.to)
+		if err != nil {
+			return err
+		}
+		if theirs < ours {
+			return fault.New(fault.Conflict, "the %s is %d in the source and %d in the target; the copy is not to be used", what, ours, theirs)
+		}
+	}
+	return nil
 }
 
 // compare reads both sides in order, row by row.
@@ -390,7 +491,7 @@ func (c copying) compare(ctx context.Context) error {
 			last, done = t.keyOf(ours[len(ours)-1]), done+int64(len(ours))
 		}
 	}
-	return nil
+	return c.compareNumbers(ctx)
 }
 
 // different names a row that is not the same on both sides, by its key. What else is in it may be a secret.

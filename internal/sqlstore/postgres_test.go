@@ -1,7 +1,6 @@
 package sqlstore_test
 
 import (
-	"fmt"
 	"testing"
 
 	"dialtone/internal/postgrestest"
@@ -28,27 +27,4 @@ func TestStoreOnPostgres(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Store {
 		return openNode(t, c.Database(t), secret.NewRing(noon), "a")
 	})
-}
-
-func TestLinearizableOnPostgres(t *testing.T) {
-	c := postgrestest.Shared(t)
-	for seed := range uint64(5) {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			url, ring := c.Database(t), secret.NewRing(noon)
-			var last *sqlstore.Store
-			open := func(t *testing.T) storetest.Store {
-				s, err := sqlstore.OpenPostgres(t.Context(), ring, "a", sqlstore.Cluster{URL: url})
-				if err != nil {
-					t.Fatal(err)
-				}
-				last = s
-				return s
-			}
-			t.Cleanup(func() { shut(t, last) })
-			storetest.Linearizable(t, open, func(t *testing.T, _ storetest.Store) storetest.Store {
-				shut(t, last)
-				return open(t)
-			}, seed, 2000)
-		})
-	}
 }
