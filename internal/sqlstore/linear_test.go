@@ -1,10 +1,15 @@
 package sqlstore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -12,28 +17,84 @@ import (
 )
 
 func TestLinearizable(t *testing.T) {
-	testLinearizable(t, func(t *testing.T) func() (*sqlstore.Store, error) {
+	testLinearizable(t, func(t *testing.T) func() (closing, error) {
 		path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon)
-		return func() (*sqlstore.Store, error) { return sqlstore.Open(t.Context(), path, ring) }
+		return func() (closing, error) { return sqlstore.Open(t.Context(), path, ring) }
 	})
 }
 
+// Three servers on one database are one store.
 func TestLinearizableOnPostgres(t *testing.T) {
 	c := postgrestest.Shared(t)
-	testLinearizable(t, func(t *testing.T) func() (*sqlstore.Store, error) {
+	testLinearizable(t, func(t *testing.T) func() (closing, error) {
 		url, ring := c.Database(t), secret.NewRing(noon)
-		return func() (*sqlstore.Store, error) {
-			return sqlstore.OpenPostgres(t.Context(), ring, "a", sqlstore.Cluster{URL: url})
+		return func() (closing, error) {
+			var s spread
+			for _, name := range []string{"a", "b", "c"} {
+				node, err := sqlstore.OpenPostgres(t.Context(), ring, name, sqlstore.Cluster{URL: url})
+				if err != nil {
+					return nil, err
+				}
+				s.nodes = append(s.nodes, node)
+			}
+			s.Store = s.nodes[0]
+			return &s, nil
 		}
 	})
 }
 
+type closing interface {
+	storetest.Store
+	Close() error
+}
+
+// spread has each call done by the next of some servers.
+type spread struct {
+	*sqlstore.Store
+	nodes []*sqlstore.Store
+	calls atomic.Uint32
+}
+
+func (s *spread) next() *sqlstore.Store { return s.nodes[s.calls.Add(1)%uint32(len(s.nodes))] }
+
+func (s *spread) Close() error {
+	var errs []error
+	for _, node := range s.nodes {
+		errs = append(errs, node.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *spread) Create(ctx context.Context, a account.Admission, now time.Time) error {
+	return s.next().Create(ctx, a, now)
+}
+
+func (s *spread) Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
+	return s.next().Activate(ctx, tenant, token, now)
+}
+
+func (s *spread) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().Find(ctx, tenant, user, now)
+}
+
+func (s *spread) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().Enable(ctx, tenant, user, now)
+}
+
+func (s *spread) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().Disable(ctx, tenant, user, now)
+}
+
+func (s *spread) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
+	return s.next().Delete(ctx, tenant, user, now)
+}
+
 // testLinearizable has some histories made on a database each.
-func testLinearizable(t *testing.T, database func(*testing.T) (open func() (*sqlstore.Store, error))) {
+func testLinearizable(t *testing.T, database func(*testing.T) (open func() (closing, error))) {
 	for seed := range uint64(5) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			open := database(t)
-			var last *sqlstore.Store
+			var last closing
 			next := func(t *testing.T) storetest.Store {
 				s, err := open()
 				if err != nil {

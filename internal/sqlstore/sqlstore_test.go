@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,7 +38,7 @@ func open(t *testing.T, path string, ring *secret.Ring) *sqlstore.Store {
 	return s
 }
 
-func shut(t *testing.T, s *sqlstore.Store) {
+func shut(t *testing.T, s io.Closer) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Error(err)
