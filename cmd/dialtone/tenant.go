@@ -140,6 +140,7 @@ type shownTenant struct {
 	Host      string `json:"host"`
 	Realm     string `json:"realm"`
 	PublicURL string `json:"public_url"`
+	Cluster   int    `json:"cluster,omitempty"`
 	tenant.Settings
 	Created time.Time `json:"created"`
 }
@@ -155,7 +156,7 @@ func (c *tenantList) Run(p *program) error {
 			if t.PublicURL == "" {
 				t.PublicURL = f.defaultURL(t.Host)
 			}
-			shown[i] = shownTenant{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
+			shown[i] = shownTenant{t.Host, t.Realm, t.PublicURL, t.Cluster, t.Settings, t.Created}
 		}
 		if c.JSON {
 			out := json.NewEncoder(p.stdout)

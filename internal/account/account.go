@@ -134,6 +134,7 @@ type Waiting struct {
 
 // Sent names an outbox row.
 type Sent struct {
+	Tenant  int64
 	Account UID
 	Message letter.ID
 }
@@ -194,8 +195,8 @@ type Store interface {
 	// Waiting are this node's outbox rows, oldest first.
 	Waiting(ctx context.Context) ([]Waiting, error)
 
-	// Settle removes outbox rows. Those that are gone do not matter.
-	Settle(ctx context.Context, sent []Sent) error
+	// Settle removes outbox rows. Those that are gone do not matter. With an error it returns those that may be there still.
+	Settle(ctx context.Context, sent []Sent) (left []Sent, err error)
 
 	// Adopt tells the other nodes that share the store that this one lives, and makes the outbox rows of a node that has died
 	// this node's own; it returns those. A node that calls it more often than every twenty seconds is not taken for dead.

@@ -149,14 +149,14 @@ func (d *Desk) settle(ctx context.Context, settle []Sent) error {
 		d.outbox.add(chores{doubtful: settle})
 		return fmt.Errorf("sync the pickup directory: %w", err)
 	}
-	if err := d.Store.Settle(ctx, settle); err != nil {
-		d.outbox.add(chores{settle: settle})
+	if left, err := d.Store.Settle(ctx, settle); err != nil {
+		d.outbox.add(chores{settle: left})
 		return fmt.Errorf("settle the outbox: %w", err)
 	}
 	return nil
 }
 
-func (w Waiting) sent() Sent { return Sent{w.Account.UID, w.Message} }
+func (w Waiting) sent() Sent { return Sent{w.Account.Tenant, w.Account.UID, w.Message} }
 
 // writeAgain publishes the message of an outbox row, the same bytes under the same name.
 func (d *Desk) writeAgain(ctx context.Context, w Waiting) error {

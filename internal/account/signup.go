@@ -175,7 +175,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 		d.undo(ctx, ad)
 		return err
 	}
-	d.outbox.published(Sent{ad.Account.UID, ad.Message})
+	d.outbox.published(Sent{t.ID, ad.Account.UID, ad.Message})
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -209,24 +208,37 @@ func (s *Store) Adopt(ctx context.Context) ([]account.Waiting, error) {
 }
 
 // Settle implements account.Store.
-func (s *Store) Settle(ctx context.Context, messages []account.Sent) error {
+func (s *Store) Settle(ctx context.Context, messages []account.Sent) (left []account.Sent, err error) {
+	var errs []error
+	for _, h := range s.homes {
+		var own []account.Sent
+		for _, m := range messages {
+			if s.of(m.Tenant) == h.engine {
+				own = append(own, m)
+			}
+		}
+		rest, err := settle(h, own)
+		left, errs = append(left, rest...), append(errs, err)
+	}
+	return left, errors.Join(errs...)
+}
+
+func settle(home engine, messages []account.Sent) (left []account.Sent, err error) {
 	const chunk = 256 // so that signups get their turn in between
-	for part := range slices.Chunk(messages, chunk) {
-		err := s.everywhere(func(e engine) error {
-			return e.write(func(tx transaction) error {
-				for _, m := range part {
-					if _, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`, m.Account[:], m.Message[:]); err != nil {
-						return err
-					}
+	for i := 0; i < len(messages); i += chunk {
+		err := home.write(func(tx transaction) error {
+			for _, m := range messages[i:min(i+chunk, len(messages))] {
+				if _, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`, m.Account[:], m.Message[:]); err != nil {
+					return err
 				}
-				return nil
-			})
+			}
+			return nil
 		})
 		if err != nil {
-			return err
+			return messages[i:], err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // Sweep implements account.Store.

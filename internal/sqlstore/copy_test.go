@@ -55,9 +55,10 @@ func crowded(t *testing.T, s *Store) {
 	must(err)
 	var sent []account.Sent
 	for _, w := range list[:100] {
-		sent = append(sent, account.Sent{Account: w.Account.UID, Message: w.Message})
+		sent = append(sent, account.Sent{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
 	}
-	must(s.Settle(ctx, sent))
+	_, err = s.Settle(ctx, sent)
+	must(err)
 }
 
 func quiet(string, int64, int64) {}

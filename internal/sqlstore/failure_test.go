@@ -265,7 +265,8 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			{"delete one that waits", func() error { return far.Delete(ctx, home, gone.Account.User, midday) }},
 			{"delete one that is active", func() error { return far.Delete(ctx, home, active.Account.User, midday) }},
 			{"settle", func() error {
-				return far.Settle(ctx, []account.Sent{{Account: sent.Account.UID, Message: sent.Message}})
+				_, err := far.Settle(ctx, []account.Sent{{Account: sent.Account.UID, Message: sent.Message}})
+				return err
 			}},
 			{"undo", func() error { return far.Undo(ctx, undone, midday) }},
 			{"revoke", func() error { return far.Revoke(ctx, home, [16]byte{byte(n)}, midday) }},

@@ -161,7 +161,8 @@ func TestNodesDoNotBlockEachOther(t *testing.T) {
 		case n < 15:
 			return s.Undo(t.Context(), old, at)
 		case n < 16:
-			return s.Settle(t.Context(), []account.Sent{{Account: old.Account.UID, Message: old.Message}})
+			_, err := s.Settle(t.Context(), []account.Sent{{Account: old.Account.UID, Message: old.Message}})
+			return err
 		case n < 17:
 			_, err := s.Sweep(t.Context(), at, at, 50)
 			return err

@@ -325,7 +325,7 @@ func TestTwoClusters(t *testing.T) {
 		if _, err := s.Activate(ctx, home, a.Token, midday); err != nil {
 			return err
 		}
-		if err := s.Settle(ctx, []account.Sent{{Account: a.Account.UID, Message: a.Message}}); err != nil {
+		if _, err := s.Settle(ctx, []account.Sent{{Tenant: home, Account: a.Account.UID, Message: a.Message}}); err != nil {
 			return err
 		}
 		if err := s.Revoke(ctx, home, [16]byte{1}, midday); err != nil {
@@ -365,6 +365,17 @@ func TestTwoClusters(t *testing.T) {
 	}
 	if _, err := s.Activate(ctx, here.ID, a.Token, midday); err != nil {
 		t.Errorf("a link on the cluster that is there: %v", err)
+	}
+	sent := []account.Sent{{Tenant: there.ID, Message: a.Message}, {Tenant: here.ID, Account: a.Account.UID, Message: a.Message}}
+	left, err := s.Settle(ctx, sent)
+	if !fault.Is(err, fault.Overloaded) || !slices.Equal(left, sent[:1]) {
+		t.Errorf("of two messages on two clusters %v are left, %v", left, err)
+	}
+	if got, err := waiting(s.homes[0].reads(ctx), `SELECT o.message, o.token, `+accountColumns+` FROM outbox o JOIN account ON uid = o.account`); err != nil || got != nil {
+		t.Errorf("the one on the cluster that is there was not settled: %v, %v", got, err)
+	}
+	if err := s.Ready(ctx); err != nil {
+		t.Errorf("the server is not ready for those that are there: %v", err)
 	}
 	if err := life(there.ID, "bob"); !fault.Is(err, fault.Overloaded) {
 		t.Errorf("a signup on the cluster that is gone: %v", err)

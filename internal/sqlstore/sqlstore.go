@@ -116,10 +116,10 @@ const homeShift = 32
 func (s *Store) of(tenant int64) engine {
 	for _, h := range s.homes {
 		if h.number == tenant>>homeShift {
-			return h
+			return h.engine
 		}
 	}
-	return s.homes[0] // which has no such tenant, and says so
+	return s.homes[0].engine // which has no such tenant, and says so
 }
 
 // everywhere does something in every home, and goes on where it fails in one.
@@ -135,9 +135,18 @@ func (s *Store) everywhere(do func(engine) error) error {
 func (s *Store) Close() error { return s.everywhere(engine.close) }
 
 // Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
-// ago. In SQLite it proves a database that was found unsound.
+// ago. In SQLite it proves a database that was found unsound. Of several databases one is enough: whoever took the server away
+// for the loss of another would take it from those too whose tenants live here.
 func (s *Store) Ready(ctx context.Context) error {
-	return s.everywhere(func(e engine) error { return e.ready(ctx) })
+	var errs []error
+	for _, h := range s.homes {
+		err := h.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // Watch calls changed when a tenant may have changed, until ctx ends. It is a hint, which may be missing: TenantVersion is the

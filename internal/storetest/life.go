@@ -372,7 +372,7 @@ var outboxRules = []rule{
 			b.Fatalf("got %+v", list)
 		}
 		b.same(list[0].Account, a.Account)
-		b.must(b.Settle(b.ctx, []account.Sent{{Account: a.Account.UID, Message: a.Message}}))
+		b.settle([]account.Sent{{Account: a.Account.UID, Message: a.Message}})
 		b.equal(b.waiting(), nil)
 		b.same(b.find("ann", noon), a.Account)
 	}},
@@ -395,10 +395,10 @@ var outboxRules = []rule{
 			{Account: account.UID(fresh()), Message: bob.Message},
 		}
 		for range 2 {
-			b.must(b.Settle(b.ctx, sent))
+			b.settle(sent)
 			b.equal(b.waiting(), []string{"bob"})
 		}
-		b.must(b.Settle(b.ctx, nil))
+		b.settle(nil)
 	}},
 	{"hundreds of messages are settled by one call", func(b *bench) {
 		var sent []account.Sent
@@ -410,7 +410,7 @@ var outboxRules = []rule{
 		if got := b.crowd(len(all), func(i int) error { return b.Create(b.ctx, all[i], noon) }); got[-1] != len(all) {
 			b.Fatalf("got %v", got)
 		}
-		b.must(b.Settle(b.ctx, sent[1:]))
+		b.settle(sent[1:])
 		list, err := b.Waiting(b.ctx)
 		b.must(err)
 		if len(list) != 1 || list[0].Message != sent[0].Message {

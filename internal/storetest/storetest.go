@@ -177,6 +177,15 @@ func (b *bench) absent(user string, at time.Time) {
 	b.refused(err, fault.NotFound)
 }
 
+func (b *bench) settle(sent []account.Sent) {
+	b.Helper()
+	left, err := b.Settle(b.ctx, sent)
+	b.must(err)
+	if len(left) > 0 {
+		b.Fatalf("%d are left", len(left))
+	}
+}
+
 // waiting are the users of the outbox, in its order.
 func (b *bench) waiting() (users []string) {
 	b.Helper()
