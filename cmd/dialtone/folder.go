@@ -50,10 +50,10 @@ func (f *folder) signRing() (*secret.Ring, error) {
 }
 
 // heldOr reads a ring that the environment holds, or else a file.
-func heldOr(text, variable, path string) (ring *secret.Ring, err error) {
+func heldOr(text config.Held, variable, path string) (ring *secret.Ring, err error) {
 	if text == "" {
 		ring, err = secret.ReadRing(path)
-	} else if ring, err = secret.ParseRing(text); err != nil {
+	} else if ring, err = secret.ParseRing(string(text)); err != nil {
 		err = fmt.Errorf("%s:%w; give it the content of a key file", variable, err)
 	}
 	if err != nil {
@@ -95,8 +95,9 @@ func (f *folder) database() string { return filepath.Join(f.Data, "dialtone.db")
 // and hide that the right one is missing.
 func (f *folder) openKeys(ctx context.Context) (err error) {
 	for _, k := range []struct {
-		held, path, why string
-		needed          bool
+		held      config.Held
+		path, why string
+		needed    bool
 	}{
 		{f.Keys.Seal, f.sealKey(), "what is in the store cannot be read without it; restore it from a backup", true},
 		{f.Keys.Sign, f.signKey(), "other servers of this database have one, and this one would refuse what they signed; take it from one of them", f.nodes()},
@@ -111,11 +112,15 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 		}
 	}
 	if f.Keys.Seal == "" || f.Keys.Sign == "" {
+		// Not what it lies in: where that is missing, something is not mounted.
 		if err := os.Mkdir(f.Keys.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+			return fmt.Errorf("%w: the folder of the keys cannot be made: %w; mount or make what it lies in, or mend keys.dir", errKeys, err)
 		}
 	}
-	for _, k := range []struct{ held, path string }{{f.Keys.Seal, f.sealKey()}, {f.Keys.Sign, f.signKey()}} {
+	for _, k := range []struct {
+		held config.Held
+		path string
+	}{{f.Keys.Seal, f.sealKey()}, {f.Keys.Sign, f.signKey()}} {
 		if k.held != "" {
 			continue
 		}
@@ -142,25 +147,51 @@ func (f *folder) sealed(ctx context.Context) (bool, error) {
 // nodeID is the name of the server of a data folder among those that share a database. It is made once, at random.
 func nodeID(data string) (string, error) {
 	path := filepath.Join(data, "node.id")
-	if text, err := os.ReadFile(path); err == nil && len(strings.TrimSpace(string(text))) >= 16 {
-		return strings.TrimSpace(string(text)), nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	id, err := readNodeID(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return id, err
 	}
 	if err := os.MkdirAll(data, 0o751); err != nil {
 		return "", err
 	}
-	id := strings.ToLower(rand.Text())
 	f, err := os.CreateTemp(data, ".node-*") // with mode 0600
 	if err != nil {
 		return "", err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.WriteString(id + "\n")
+	_, err = f.WriteString(strings.ToLower(rand.Text()) + "\n")
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return "", err
 	}
-	return id, os.Rename(f.Name(), path)
+	// Of two servers that start at once, only one gets the folder; which, is not known yet. So both take the name that was first.
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	// A server whose name a power cut takes away would be another one afterwards, and wait for its own messages.
+	if err := syncFolder(data); err != nil {
+		return "", err
+	}
+	return readNodeID(path)
+}
+
+func readNodeID(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(string(text))
+	if len(id) < 16 || len(id) > 64 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", fmt.Errorf("%s is damaged; delete it, and this server gets a new name", path)
+	}
+	return id, nil
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // with opens the data folder for one command and closes it behind it.

@@ -13,15 +13,32 @@ import (
 )
 
 type keysCommand struct {
-	Rotate keysRotate `cmd:"" help:"Make a new signing key. It signs from ten seconds on; what the older ones signed stays good until it would end by itself."`
+	Rotate keysRotate `cmd:"" help:"Make a new signing key. Servers that share the key file sign with it from ten seconds on; where the environment holds the keys, its new content is printed, and signs from an hour on. Sessions and forms of before stay good until they would end by themselves. That a browser has signed in before is known for this rotation, and forgotten with one that comes more than thirteen hours later; then it only shares the limit of its name."`
 }
 
 type keysRotate struct {
 	Revoke bool `help:"Forget the older keys at once, for instance because somebody has read one. Everybody signs in again, and forms that are open ask anew."`
 }
 
-// signedLife is for how long a key may be needed that signs no more: as long as sessions live, and some time for clocks.
-const signedLife = session.Life + time.Hour
+const (
+	// signedLife is for how long a key may be needed that signs no more: as long as sessions live, and some time for clocks.
+	signedLife = session.Life + time.Hour
+	// handOut is how long an operator has to give all servers the new content of a variable, before the first of them signs with it.
+	handOut = time.Hour
+)
+
+// rotated is a ring with a new signing key, and with the older ones that are needed. Where the keys are held by the environment,
+// the new one counts as made only when every server has it.
+func rotated(r *secret.Ring, now time.Time, held, revoke bool) *secret.Ring {
+	if revoke {
+		return r.Rotated(now, 1) // which signs at once
+	}
+	keep := 1 + r.InUse(now.Add(-signedLife))
+	if held {
+		now = now.Add(handOut)
+	}
+	return r.Rotated(now, keep)
+}
 
 func (c *keysRotate) Run(p *program) error {
 	return p.with(func(f *folder) error {
@@ -31,20 +48,23 @@ func (c *keysRotate) Run(p *program) error {
 			if err != nil {
 				return err
 			}
-			keep := 1 + ring.InUse(now.Add(-signedLife))
-			if c.Revoke {
-				keep = 1
-			}
-			ring = ring.Rotated(now, keep)
-			if f.Keys.Sign != "" {
-				fmt.Fprint(p.stdout, ring.Text())
-				fmt.Fprintln(p.stderr, "that is the new content of DIALTONE_KEYS_SIGN: give it to every server, and start them anew one by one")
+			held := f.Keys.Sign != ""
+			ring = rotated(ring, now, held, c.Revoke)
+			if !held {
+				if err := ring.Replace(f.signKey()); err != nil {
+					return err
+				}
+				fmt.Fprintf(p.stdout, "%s has a new key in front\n", f.signKey())
 				return nil
 			}
-			if err := ring.Replace(f.signKey()); err != nil {
+			if _, err := fmt.Fprint(p.stdout, ring.Text()); err != nil {
 				return err
 			}
-			fmt.Fprintf(p.stdout, "%s has a new key in front\n", f.signKey())
+			said := "give it to every server, and start them anew one by one, before " + now.Add(handOut).UTC().Format(time.TimeOnly) + " UTC, when its new key begins to sign"
+			if c.Revoke {
+				said = "give it to every server, and start them anew at once: until then, each refuses what the others sign"
+			}
+			fmt.Fprintf(p.stderr, "that is the new content of DIALTONE_KEYS_SIGN: %s\n", said)
 			return nil
 		})
 	})
@@ -52,8 +72,9 @@ func (c *keysRotate) Run(p *program) error {
 
 // signing is what a running server signs with. It follows the key file, where there is one.
 type signing struct {
-	read func() (*secret.Ring, error)
-	stat func() (os.FileInfo, error)
+	read  func() (*secret.Ring, error)
+	stat  func() (os.FileInfo, error)
+	clock func() time.Time
 
 	at    os.FileInfo
 	ring  *secret.Ring
@@ -62,7 +83,7 @@ type signing struct {
 }
 
 func newSigning(f *folder) *signing {
-	s := &signing{read: f.signRing}
+	s := &signing{read: f.signRing, clock: time.Now}
 	if f.Keys.Sign == "" {
 		s.stat = func() (os.FileInfo, error) { return os.Stat(f.signKey()) }
 	}
@@ -98,10 +119,10 @@ func (s *signing) refresh() error {
 		}
 		s.ring = ring
 	}
-	ring := s.ring.Signing(time.Now())
+	ring := s.ring.Signing(s.clock())
 	if front := ring.IDs()[0]; changed || front != s.front {
 		s.front = front
-		s.now.Store(&signers{captcha.NewIssuer(ring, time.Now), session.NewSignatures(ring)})
+		s.now.Store(&signers{captcha.NewIssuer(ring, s.clock), session.NewSignatures(ring)})
 	}
 	return nil
 }

@@ -11,13 +11,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"dialtone/internal/captcha"
 	"dialtone/internal/config"
+	"dialtone/internal/postgrestest"
+	"dialtone/internal/secret"
 )
 
 // suite is all tests, with what they made outside their own folders.
@@ -353,4 +357,200 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 		}
 	}
 	walk(grammar(t, &commandLine{}).Model.Node, "")
+}
+
+// A server signs with a new key when the others know it, and takes what they sign with it at once.
+func TestServerFollowsTheSigningKeys(t *testing.T) {
+	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	for name, held := range map[string]bool{"a key file": false, "the environment": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: dir}}}
+			old := secret.NewRing(noon)
+			if err := old.Create(f.signKey()); err != nil {
+				t.Fatal(err)
+			}
+			now := noon
+			clock := func() time.Time { return now }
+			begins := secret.Spread
+			both := rotated(old, noon, held, false)
+			if held {
+				f.Keys.Sign = config.Held(both.Text())
+				begins += handOut
+			}
+			s := newSigning(f)
+			s.clock = clock
+			refresh := func() {
+				t.Helper()
+				if err := s.refresh(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			refresh()
+			if !held {
+				if err := both.Replace(f.signKey()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			knowsOld := captcha.NewIssuer(old, clock) // a server that has not seen the new key
+			for age, young := range map[time.Duration]bool{0: true, begins - time.Second: true, begins: false} {
+				now = noon.Add(age)
+				refresh()
+				if got := knowsOld.Check(1, s.issuer().Ask(1).Token, "").Ours; got != young {
+					t.Errorf("after %v, a server that has the old key alone takes what is signed: %v", age, got)
+				}
+				for name, r := range map[string]*secret.Ring{"the old key": old, "both keys": both, "both keys, old enough": both.Signing(noon.Add(begins))} {
+					if !s.issuer().Check(1, captcha.NewIssuer(r, clock).Ask(1).Token, "").Ours {
+						t.Errorf("after %v, what was signed with %s is refused", age, name)
+					}
+				}
+				if before := s.now.Load(); true {
+					refresh()
+					if s.now.Load() != before {
+						t.Errorf("after %v, nothing changed and the keys were derived anew", age)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestRotationKeepsWhatIsNeeded(t *testing.T) {
+	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	var ring *secret.Ring
+	for _, c := range []struct {
+		after        time.Duration
+		held, revoke bool
+		keys         int
+	}{
+		{after: 0, keys: 2}, // of the first
+		{after: time.Hour, keys: 3},
+		{after: time.Hour, held: true, keys: 4},
+		{after: signedLife - time.Hour - time.Second, keys: 4}, // but for the first key, which was replaced before
+		{after: signedLife + time.Hour, keys: 2},
+		{after: 365 * 24 * time.Hour, keys: 2},
+		{after: time.Second, held: true, keys: 3},
+		{after: time.Second, revoke: true, keys: 1},
+		{after: time.Second, held: true, revoke: true, keys: 1},
+	} {
+		if ring == nil {
+			ring = secret.NewRing(noon)
+		}
+		noon = noon.Add(c.after)
+		next := rotated(ring, noon, c.held, c.revoke)
+		signer := ring.Signing(noon).IDs()[0]
+		if c.revoke {
+			signer = next.IDs()[0]
+		}
+		if got := len(next.IDs()); got != c.keys || next.Signing(noon).IDs()[0] != signer {
+			t.Errorf("%+v: %d keys, and another one signs: %v", c, got, next.Signing(noon).IDs()[0] != signer)
+		}
+		ring = next
+	}
+}
+
+func TestServerKeepsItsName(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	names := make([]string, 16)
+	var all sync.WaitGroup
+	for i := range names {
+		all.Go(func() {
+			name, err := nodeID(data)
+			if err != nil {
+				t.Error(err)
+			}
+			names[i] = name
+		})
+	}
+	all.Wait()
+	again, err := nodeID(data)
+	if names = slices.Compact(append(names, again)); err != nil || len(names) != 1 || len(again) < 16 {
+		t.Errorf("one folder has the names %q, %v", names, err)
+	}
+	if other, err := nodeID(t.TempDir()); err != nil || other == again {
+		t.Errorf("two folders have the name %q, %v", other, err)
+	}
+	left, err := os.ReadDir(data)
+	if err != nil || len(left) != 1 {
+		t.Errorf("in the folder are %v, %v", left, err)
+	}
+	path := filepath.Join(data, "node.id")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	for _, damaged := range []string{"", "short\n", strings.Repeat("\x00", 27), strings.Repeat("x", 65), again + "\n" + again} {
+		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name, err := nodeID(data); err == nil || !strings.Contains(err.Error(), "node.id is damaged; delete it") {
+			t.Errorf("%q is the name %q, %v", damaged, name, err)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != damaged {
+			t.Errorf("%q became %q, %v", damaged, text, err)
+		}
+	}
+}
+
+// Whoever comes to a database that has accounts needs its keys, and does not get new ones in their place.
+func TestKeysOfASharedDatabase(t *testing.T) {
+	dir := t.TempDir()
+	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
+	url := postgrestest.Start(t).Database(t)
+	run := func(data string, env ...string) (string, int) {
+		var said strings.Builder
+		environ := append([]string{"DIALTONE_DATABASE=" + url}, env...)
+		status := run(t.Context(), []string{"--data", place(data), "tenant", "list"}, environ, &said, &said)
+		return said.String(), status
+	}
+	shared := "DIALTONE_KEYS_DIR=" + place("keys")
+
+	if said, status := run("away", shared, "DIALTONE_DATABASE=postgres://127.0.0.1:1/none?connect_timeout=1"); status != exitFailed {
+		t.Errorf("without the database: %d, %s", status, said)
+	}
+	if _, err := os.Stat(place("keys")); err == nil {
+		t.Error("a key was made before anybody knew whether the database has one")
+	}
+	if said, status := run("first", "DIALTONE_KEYS_DIR="+place("not", "mounted")); status != exitConfig || !strings.Contains(said, "mount or make what it lies in") {
+		t.Errorf("nothing is mounted: %d, %s", status, said)
+	}
+	for _, data := range []string{"first", "second"} {
+		if said, status := run(data, shared); status != 0 {
+			t.Fatalf("%s: %d, %s", data, status, said)
+		}
+		if _, err := os.Stat(place(data, "dialtone.db")); err == nil {
+			t.Errorf("%s has a store of SQLite", data)
+		}
+	}
+	var held []string
+	for _, name := range []string{"seal", "sign"} {
+		text, err := os.ReadFile(place("keys", name+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, "DIALTONE_KEYS_"+strings.ToUpper(name)+"="+string(text))
+	}
+	if said, status := run("third"); status != exitConfig || !strings.Contains(said, "seal.key is missing") {
+		t.Errorf("without keys: %d, %s", status, said)
+	}
+	if said, status := run("third", held[0]); status != exitConfig || !strings.Contains(said, "sign.key is missing, and other servers") {
+		t.Errorf("with the seal alone: %d, %s", status, said)
+	}
+	if said, status := run("third", held[1]); status != exitConfig || !strings.Contains(said, "seal.key is missing") {
+		t.Errorf("with the signing key alone: %d, %s", status, said)
+	}
+	if _, err := os.Stat(place("third", "keys")); err == nil {
+		t.Error("keys were made for a database that has some")
+	}
+	if said, status := run("third", held...); status != 0 {
+		t.Errorf("with both: %d, %s", status, said)
+	}
+	for i, name := range []string{"sign.key", "seal.key"} {
+		if said, status := run("third", held[i], shared); status != 0 {
+			t.Errorf("with a variable and %s: %d, %s", name, status, said)
+		}
+	}
+	other := "DIALTONE_KEYS_SEAL=" + secret.NewRing(time.Now()).Text()
+	if said, status := run("third", other, held[1]); status != exitConfig || !strings.Contains(said, "sealed with another key") {
+		t.Errorf("with another seal: %d, %s", status, said)
+	}
 }

@@ -13,7 +13,8 @@
 //   - All faults come at once, each with its place, and with the correction where one is likely. Not even broken TOML
 //     hides the faults after it: reading goes on at the next line that looks like a key or a table.
 //   - A fault shows the value of a known key only, quoted and cut short, so that it can neither drive a terminal nor show
-//     what somebody typed under a misspelt name.
+//     what somebody typed under a misspelt name. A password in a URL it leaves out, and so it does with all of a broken one that
+//     may be a password.
 //
 // The file is read with the parser of go-toml rather than decoded into the struct, since a decoder stops at its first
 // fault and forgets where each value stood. The decoder then has the last word on what is TOML.
@@ -70,8 +71,21 @@ type KeyFiles struct {
 	// Dir is the directory of seal.key and sign.key.
 	Dir string
 	// Seal and Sign are the content of those files, where the environment has it, and else empty.
-	Seal, Sign string
+	Seal, Sign Held
 }
+
+// Held is a secret that the environment holds. It does not print.
+type Held string
+
+const redacted = "[secret]"
+
+// String and its kin keep it out of logs.
+func (Held) String() string               { return redacted }
+func (Held) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Held) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Format keeps it out of the verbs that would print its bytes.
+func (Held) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 
 // Mail says how messages leave.
 type Mail struct {
@@ -316,7 +330,7 @@ func (l *loading) text(at place, k *key, text string) {
 	switch {
 	case k.secret && at.order != orderEnvironment:
 		l.fault(at, k.notHere())
-	case at.order == orderFlag && strings.Contains(k.hidden(text), hiddenPassword):
+	case at.order == orderFlag && k.hasPassword(text):
 		l.fault(at, Fault{Key: k.name, Problem: "has a password in it, and everybody on this machine can see the flags of a program",
 			Hint: "use " + k.variable() + ", the file, or a PGPASSFILE"})
 	default:

@@ -2,6 +2,8 @@ package config
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -391,7 +393,10 @@ func TestFaultsDoNotShowSecrets(t *testing.T) {
 	const secret = "hunter2"
 	for _, url := range []string{
 		"http://u:hunter2@h/d", "postgres:/u:hunter2@h/d", "u:hunter2@h", "postgres://u:hun:ter2hunter2@h @", "postgres://h/d e?password=hunter2",
-		"postgres:// h/d?sslmode=x&PASSWORD=hunter2&password=hunter2", ":hunter2@", "postgres://u:p@hunter2@ h",
+		"postgres:// h/d?sslmode=x&PASSWORD=hunter2&password=hunter2", ":hunter2@", "postgres://u:p@hunter2@ h", "hunter2",
+		"postgre://h:5432/d?password=hun@hunter2", "host=h user=u password = hunter2", "postgres://u:hunter2#h/d", "postgres:/u:x://hunter2@h",
+		"postgres://u:hunter2%40h/d", "postgres://h/d ?pass%77ord=hunter2", "u:hunter2@h://x", "postgres://u:x/hunter2@h/d", "postgres://u:1/hunter2@h/d",
+		"postgres://u:1?hunter2@h/d", "sqlit:u:hunter2@h", "postgres ://u:hunter2/d",
 	} {
 		for name, load := range map[string]func() (Config, error){
 			"file": func() (Config, error) {
@@ -429,6 +434,63 @@ func TestFaultsDoNotShowSecrets(t *testing.T) {
 		} else if strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A URL without a password may be a flag, and whatever PostgreSQL's libraries take may be a variable.
+func TestDatabaseURLs(t *testing.T) {
+	for url, secret := range map[string]bool{
+		"postgres://h": false,
+		"postgres:///": false,
+		"postgres:///d?host=/run/postgresql,/run/other&port=5433":            false,
+		"postgres://%2Frun%2Fpostgresql/d":                                   false,
+		"postgresql://u@[::1]:5432/d?sslmode=verify-full":                    false,
+		"postgres://u@[fe80::1%25eth0]/d":                                    false,
+		"postgres://u@h:5432,[::1],i:5432/d?target_session_attrs=read-write": false,
+		"postgres://u@h/d?passfile=/etc/pass&require_auth=password":          false,
+		"postgres://h:5432/d?application_name=a%40b":                         false,
+		"postgres://u%3Ax@h/d":                                               false,
+		"postgres://u:pw@h/d":                                                true,
+		"postgres://:pw@h/d":                                                 true,
+		"postgres://u:p@w@h/d":                                               true,
+		"postgres://h/d?password=pw":                                         true,
+		"postgres://h/d?a=b&pass%77ord=pw":                                   true,
+		"postgres://h/d?SSLPassword=pw":                                      true,
+	} {
+		for _, clusters := range []string{"", "1=postgres://a/d,2=" + url} {
+			c, err := Load("", []string{"DIALTONE_DATABASE=" + url, "DIALTONE_CLUSTERS=" + clusters}, nil)
+			if err != nil || c.Database != url || clusters != "" && (len(c.Clusters) != 2 || c.Clusters[1] != Cluster{2, url}) {
+				t.Errorf("%s: %v, %v", url, c.Clusters, err)
+			}
+		}
+		for name, flags := range map[string]map[string]string{
+			"database": {"database": url},
+			"clusters": {"database": "postgres://h/d", "clusters": "1=postgres://a/d,2=" + url},
+		} {
+			if _, err := Load("", nil, flags); (err != nil) != secret {
+				t.Errorf("%s as a flag %s: %v", url, name, err)
+			}
+		}
+	}
+}
+
+func TestHeldDoesNotPrint(t *testing.T) {
+	c, err := Load("", []string{"DIALTONE_KEYS_SEAL=hunter2", "DIALTONE_KEYS_SIGN=hunter2"}, nil)
+	if err != nil || c.Keys.Seal != "hunter2" || c.Keys.Sign != "hunter2" {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&b, nil))
+	log.Info("keys", "seal", c.Keys.Seal, "all", c.Keys)
+	asJSON, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Write(asJSON)
+	fmt.Fprintf(&b, "%v %+v %#v %s %q %x %d", c, c, c, c.Keys.Seal, c.Keys.Seal, c.Keys.Seal, c.Keys.Seal)
+	b.WriteString(c.Keys.Seal.String())
+	if strings.Contains(b.String(), "hunter2") || strings.Contains(b.String(), hex.EncodeToString([]byte("hunter2"))) {
+		t.Error(b.String())
 	}
 }
 

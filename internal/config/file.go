@@ -290,7 +290,7 @@ func (r *reading) scalar(k *key, n *unstable.Node, at place) {
 			return
 		}
 		f.Hint = hint
-	} else if _, ok := k.form.set(text(n)); ok {
+	} else if _, ok := k.form.set(text(n)); ok && len(n.Data) > 0 {
 		// The Config is spoilt by this, but with a fault nobody gets to see it.
 		switch unstable.String {
 		case n.Kind:

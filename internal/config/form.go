@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,27 +43,39 @@ func (f form) hidden(text string) string {
 	return text
 }
 
+// hasPassword tells whether a value has a password in it, or one of its elements has.
+func (f form) hasPassword(text string) bool {
+	return f.hide != nil && slices.ContainsFunc(f.texts(text), func(t string) bool { return strings.Contains(f.hide(t), hiddenPassword) })
+}
+
 // refusal is a text that is not of the form, and what to do about it, if known.
 type refusal struct{ text, hint string }
 
-// apply sets the value from one text, in which commas separate the elements of a list.
+// texts are the elements of a list in one text, in which commas separate them, or the text itself.
+func (f form) texts(text string) []string {
+	if !f.list {
+		return []string{text}
+	}
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	texts := strings.Split(text, ",")
+	if f.split != nil {
+		texts = f.split(text)
+	}
+	for i, t := range texts {
+		texts[i] = strings.TrimSpace(t)
+	}
+	return texts
+}
+
+// apply sets the value from one text.
 func (f form) apply(text string) []refusal {
-	texts := []string{text}
 	if f.list {
 		f.clear()
-		texts = strings.Split(text, ",")
-		if f.split != nil {
-			texts = f.split(text)
-		}
-		if strings.TrimSpace(text) == "" {
-			texts = nil
-		}
 	}
 	var refused []refusal
-	for _, t := range texts {
-		if f.list {
-			t = strings.TrimSpace(t)
-		}
+	for _, t := range f.texts(text) {
 		if hint, ok := f.set(t); !ok {
 			refused = append(refused, refusal{t, hint})
 		}
@@ -83,39 +97,80 @@ func directory(p *string) form {
 	}
 }
 
-// hiddenPassword stands where a password stood.
-const hiddenPassword = "[password]"
+// hiddenPassword stands where a password stood, and notShown where a part of a text may be one.
+const (
+	hiddenPassword = "[password]"
+	notShown       = "[not shown]"
+)
 
-// withoutPassword hides everything between the user and the last @ before the host, and a password among the parameters. It
-// does not rely on the URL's being one.
-func withoutPassword(text string) string {
-	before, rest, ok := strings.Cut(text, "://")
-	if !ok {
-		before, rest = "", text
-	} else {
-		before += "://"
+// postgresURL has the parts of the URL of a PostgreSQL database: scheme, user, password, hosts with their ports, database,
+// parameters. Where a password has a sign in it that parts them, nobody can tell where it ends, and the URL is not of this shape.
+var postgresURL = func() *regexp.Regexp {
+	const (
+		host      = `(?:\[[0-9A-Fa-f:.]+(?:%25[^\]/?#@]+)?\]|[^][:/?#@,]+)(?::[0-9]{1,5})?`
+		parameter = `[^=&#@]+=[^&#]*`
+	)
+	return regexp.MustCompile(`^(postgres(?:ql)?://)(?:([^:/?#@]*)(:[^/?#]*)?@)?((?:` + host + `(?:,` + host + `)*)?(?:/[^/?#:@,]*)?)(?:\?(` +
+		parameter + `(?:&` + parameter + `)*)?)?$`)
+}()
+
+// splitPostgres is the parts of a text that is such a URL, or nil.
+func splitPostgres(text string) []string {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil
 	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		if user, _, has := strings.Cut(rest[:at], ":"); has {
-			rest = user + ":" + hiddenPassword + rest[at:]
-		}
+	if _, err := url.PathUnescape(text); err != nil {
+		return nil
 	}
-	if i := strings.Index(strings.ToLower(rest), "password="); i >= 0 && !strings.HasPrefix(rest[i+len("password="):], hiddenPassword) {
-		_, after, more := strings.Cut(rest[i:], "&")
-		rest = rest[:i+len("password=")] + hiddenPassword
-		if more {
-			rest += "&" + withoutPassword(after)
-		}
+	m := postgresURL.FindStringSubmatch(text)
+	if m == nil || m[0] == m[1] {
+		return nil
 	}
-	return before + rest
+	return m
 }
 
-func isPostgres(text string) bool {
-	rest, ok := strings.CutPrefix(text, "postgres://")
-	if !ok {
-		rest, ok = strings.CutPrefix(text, "postgresql://")
+// opened is the part of a text before anything that may be a password: a file of SQLite, or the scheme of a URL.
+var opened = regexp.MustCompile(`^(?:[0-9]{1,9}=)?(?:sqlite:.*|[A-Za-z][A-Za-z0-9+.-]{0,20}://)`)
+
+// withoutPassword hides the password of a URL, and of a text that is none all that may be one.
+func withoutPassword(text string) string {
+	m := splitPostgres(text)
+	if m == nil {
+		if start := opened.FindString(text); start != text || text == "" {
+			return start + notShown
+		}
+		return text
 	}
-	return ok && rest != "" && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	scheme, user, password, place, parameters := m[1], m[2], m[3], m[4], m[5]
+	if password != "" {
+		user += ":" + hiddenPassword
+	}
+	if user != "" {
+		user += "@"
+	}
+	if parameters != "" {
+		list := strings.Split(parameters, "&")
+		for i, p := range list {
+			name, _, _ := strings.Cut(p, "=")
+			// The library unescapes names too.
+			if n, err := url.QueryUnescape(name); err != nil || strings.Contains(strings.ToLower(n), "pass") && n != "passfile" {
+				list[i] = name + "=" + hiddenPassword
+			}
+		}
+		parameters = "?" + strings.Join(list, "&")
+	}
+	return scheme + user + place + parameters
+}
+
+// correctURL says what to do about a text that is not the URL of a PostgreSQL database.
+func correctURL(text string) string {
+	switch {
+	case strings.HasPrefix(text, "sqlite:"):
+		return "SQLite's file is dialtone.db inside data; leave database out, and set data"
+	case strings.HasPrefix(text, "postgres://"), strings.HasPrefix(text, "postgresql://"):
+		return "a sign such as / # ? or a space in a password is written %2F %23 %3F %20"
+	}
+	return ""
 }
 
 // database takes the URL of a PostgreSQL database, or nothing for SQLite.
@@ -123,8 +178,8 @@ func database(p *string) form {
 	return form{
 		kind: "URL", want: "postgres://user@host:5432/database, or nothing for SQLite", toml: unstable.String, hide: withoutPassword,
 		set: func(text string) (string, bool) {
-			if text != "" && !isPostgres(text) {
-				return "", false
+			if text != "" && splitPostgres(text) == nil {
+				return correctURL(text), false
 			}
 			*p = text
 			return "", true
@@ -136,7 +191,14 @@ func database(p *string) form {
 func clusters(p *[]Cluster) form {
 	return form{
 		kind: "list of NUMBER=URL", want: "a number from 1 to 4095 and a URL, as in 2=postgres://user@host:5432/database",
-		toml: unstable.String, list: true, hide: withoutPassword,
+		toml: unstable.String, list: true,
+		hide: func(text string) string {
+			number, database, _ := strings.Cut(text, "=")
+			if splitPostgres(database) == nil || len(number) > 9 || strings.ContainsAny(number, ":/@") {
+				return withoutPassword(text)
+			}
+			return number + "=" + withoutPassword(database)
+		},
 		clear: func() { *p = nil },
 		// A URL has commas between its hosts.
 		split: func(text string) (texts []string) {
@@ -150,26 +212,32 @@ func clusters(p *[]Cluster) form {
 			return texts
 		},
 		set: func(text string) (string, bool) {
-			number, url, _ := strings.Cut(text, "=")
+			number, database, _ := strings.Cut(text, "=")
 			n, err := strconv.Atoi(number)
-			if err != nil || n < 1 || n > 4095 || !isPostgres(url) {
+			if err != nil || n < 1 || n > 4095 || strconv.Itoa(n) != number {
 				return "", false
+			}
+			if splitPostgres(database) == nil {
+				if strings.HasPrefix(database, "sqlite:") {
+					return "a cluster is a PostgreSQL database", false
+				}
+				return correctURL(database), false
 			}
 			if slices.ContainsFunc(*p, func(c Cluster) bool { return c.Number == n }) {
 				return "the number is there twice", false
 			}
-			*p = append(*p, Cluster{n, url})
+			*p = append(*p, Cluster{n, database})
 			return "", true
 		},
 	}
 }
 
 // held takes a secret out of the environment.
-func held(p *string) form {
+func held(p *Held) form {
 	return form{
 		kind: "text", want: "the content of a key file", toml: unstable.String, secret: true,
 		set: func(text string) (string, bool) {
-			*p = text
+			*p = Held(text)
 			return "", true
 		},
 	}

@@ -34,7 +34,7 @@ func keys(c *Config) []key {
 			doc: "The PostgreSQL database that the accounts are in, which any number of servers may share: " +
 				"\"postgres://dialtone@db.example.org:5432/dialtone?sslmode=verify-full\". With several hosts and " +
 				"target_session_attrs=read-write the servers follow the primary. On the command line it may not have the " +
-				"password in it; leave it to PGPASSFILE or to the variable.",
+				"password in it; leave it to PGPASSFILE or to the variable. There, signs in it such as / and # are percent-encoded.",
 		},
 		{
 			name: "clusters", form: clusters(&c.Clusters),
@@ -60,7 +60,8 @@ func keys(c *Config) []key {
 		{
 			name: "keys.seal", form: held(&c.Keys.Seal),
 			doc: "The content of seal.key, for servers that get their secrets by the environment: its lines, or what stands in them " +
-				"with commas in between. It is taken from the variable alone, and then there is no such file.",
+				"with commas in between. It is taken from the variable alone, and then there is no such file. The other key " +
+				"may be a file all the same.",
 		},
 		{
 			name: "keys.sign", form: held(&c.Keys.Sign),
@@ -133,7 +134,7 @@ func (k key) flagShown() string {
 	if k.secret {
 		return "none"
 	}
-	return k.flag()
+	return "`" + k.flag() + "`"
 }
 
 // split is the table of a key, empty for the top level, and its name inside it.

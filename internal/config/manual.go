@@ -45,7 +45,7 @@ func Manual() string {
 		if k.derived != "" {
 			standard = k.derived
 		}
-		fmt.Fprintf(&b, "| type | default | environment | flag |\n| --- | --- | --- | --- |\n| %s | %s | `%s` | `%s` |\n",
+		fmt.Fprintf(&b, "| type | default | environment | flag |\n| --- | --- | --- | --- |\n| %s | %s | `%s` | %s |\n",
 			k.kind, standard, k.variable(), k.flagShown())
 	}
 	return b.String()
