@@ -10,16 +10,19 @@ const (
 	// probeEvery is the rhythm of looking whether the database is there; while it is not, that of looking whether it is back.
 	probeEvery     = time.Second
 	probeEveryShut = 100 * time.Millisecond
-	// probeTime is how long a probe may take. It bounds for how long a network that swallows everything is waited for; a server
+	// probeTime is how long a probe waits for a host. It bounds for how long a network that swallows everything is waited for; a server
 	// that has much to do answers within it. While the gate is shut, more probes of less patience are what finds it open again.
 	probeTime     = 2 * time.Second
 	probeTimeShut = time.Second
+	// probeMost is how long a probe may take over all hosts, and for their names. Of those that are asked before the primary, some may
+	// be gone without a word.
+	probeMost = 10 * time.Second
 )
 
 // gate is shut while the database cannot be reached. Nobody then waits for what cannot come, or holds on to memory and sockets
 // meanwhile: whoever meets it shut is turned away at once, and what was on its way is given up.
 type gate struct {
-	probe func(context.Context) error
+	probe func(ctx context.Context, each time.Duration) error
 
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
@@ -32,7 +35,7 @@ type gate struct {
 	giveUp context.CancelFunc
 }
 
-func newGate(probe func(context.Context) error) *gate {
+func newGate(probe func(ctx context.Context, each time.Duration) error) *gate {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &gate{probe: probe, stop: stop, doubts: make(chan struct{}, 1)}
 	g.passed, g.giveUp = context.WithCancel(context.Background())
@@ -85,7 +88,7 @@ func (g *gate) pass(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func (g *gate) watch(ctx context.Context) {
-	every, patience := probeEvery, probeTime
+	every, each := probeEvery, probeTime
 	timer := time.NewTimer(every)
 	defer timer.Stop()
 	for {
@@ -95,13 +98,13 @@ func (g *gate) watch(ctx context.Context) {
 		case <-g.doubts:
 		case <-timer.C:
 		}
-		limited, cancel := context.WithTimeout(ctx, patience)
-		err := g.probe(limited)
+		limited, cancel := context.WithTimeout(ctx, probeMost)
+		err := g.probe(limited, each)
 		cancel()
 		g.set(err)
-		every, patience = probeEvery, probeTime
+		every, each = probeEvery, probeTime
 		if err != nil {
-			every, patience = probeEveryShut, probeTimeShut
+			every, each = probeEveryShut, probeTimeShut
 		}
 		timer.Reset(every)
 	}

@@ -67,7 +67,7 @@ func (p *postgres) tryGroup(ctx context.Context, group []*job) ([]verdict, outco
 	if err != nil {
 		return nil, nothing, err
 	}
-	defer conn.Release()
+	defer release(conn)
 	list, err := lookAll(ctx, conn.Conn(), group)
 	if err != nil {
 		rollback(conn.Conn())
@@ -252,9 +252,14 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 		committed = tag.String() == "COMMIT"
 		return nil
 	})
+	forgetWarning(conn)
 	err = conn.SendBatch(ctx, batch).Close()
-	if err == nil && !committed {
+	switch {
+	case err == nil && !committed:
 		err = errors.New("the transaction was rolled back")
+	case committed:
+		err = warning(conn)
+		committed = err == nil
 	}
 	return committed, err
 }
@@ -299,7 +304,7 @@ func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
 				}
 			}
 			return nil
-		}, false)
+		}, true)
 		if what != done {
 			p.again(err)
 			pause(ctx, n)

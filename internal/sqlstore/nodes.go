@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +31,12 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 		return nil, err
 	}
 	err = p.write(func(tx transaction) error {
-		_, err := tx.exec(`INSERT INTO node (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1`, p.name)
+		if _, err := tx.exec(`INSERT INTO node (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1`, p.name); err != nil {
+			return err
+		}
+		// Who was taken for dead and has rows again is missed from now on, whether it ever raises its beat or not.
+		_, err := tx.exec(`INSERT INTO node (id, beat) SELECT DISTINCT node, 0 FROM outbox o WHERE node <> ''
+			AND NOT EXISTS (SELECT 1 FROM node WHERE id = o.node) ORDER BY node ON CONFLICT DO NOTHING`)
 		return err
 	})
 	if err != nil {
@@ -43,15 +49,8 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 	// Rows of no node came with a copy of another store.
 	if n, err := count(p.reads(ctx), `SELECT count(*) FROM outbox WHERE node = ''`); err != nil {
 		return nil, err
-	} else if n > 0 {
-		err := p.write(func(tx transaction) error {
-			more, err := move(tx, "", p.name)
-			if len(more) > 0 || !tx.repeated() {
-				list = more
-			}
-			return err
-		})
-		if err != nil {
+	} else if n > 0 || p.inDoubt() {
+		if list, err = p.take(func(tx transaction) ([][]byte, error) { return move(tx, "", p.name) }); err != nil {
 			return nil, err
 		}
 	}
@@ -62,25 +61,12 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 // inherit takes over from nodes, unless their beat has moved.
 func (p *postgres) inherit(dead map[string]int64) (list []account.Waiting, err error) {
 	for id, beat := range dead {
-		var more []account.Waiting
-		err := p.write(func(tx transaction) error {
+		more, err := p.take(func(tx transaction) ([][]byte, error) {
 			n, err := tx.exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, id, beat)
-			switch {
-			case err != nil:
-				return err
-			case n > 0:
-				more, err = move(tx, id, p.name)
-			case tx.repeated(): // of what was found before, that is ours which is ours
-				var uids [][]byte
-				for _, w := range more {
-					uids = append(uids, w.Account.UID[:])
-				}
-				more, err = waiting(tx, `SELECT o.message, o.token, `+accountColumns+` FROM outbox o JOIN account ON uid = o.account
-					WHERE o.node = $1 AND o.account = ANY ($2::bytea[]) ORDER BY uid`, p.name, uids)
-			default: // it lives, or somebody else takes over
-				more = nil
+			if err != nil || n == 0 { // it lives, or somebody else takes over
+				return nil, err
 			}
-			return err
+			return move(tx, id, p.name)
 		})
 		if err != nil {
 			return list, err
@@ -90,10 +76,45 @@ func (p *postgres) inherit(dead map[string]int64) (list []account.Waiting, err e
 	return list, nil
 }
 
-// move makes one node's outbox rows another's, and gives them.
-func move(tx transaction, from, to string) ([]account.Waiting, error) {
-	return waiting(tx, `WITH moved AS (UPDATE outbox SET node = $1 WHERE node = $2 RETURNING account, message, token)
-		SELECT o.message, o.token, `+accountColumns+` FROM moved o JOIN account ON uid = o.account ORDER BY uid`, to, from)
+// move makes one node's outbox rows another's, and names their accounts.
+func move(tx transaction, from, to string) (accounts [][]byte, err error) {
+	err = tx.each(func(row scanner) error {
+		var uid []byte
+		err := row.Scan(&uid)
+		accounts = append(accounts, uid)
+		return err
+	}, `UPDATE outbox SET node = $1 WHERE node = $2 RETURNING account`, to, from)
+	return accounts, err
+}
+
+// take gives the outbox rows that do has made this node's own. Nobody else writes their messages any more: so where it is not known
+// whether the commit happened, they are remembered, and the next time gives those that have become ours.
+func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []account.Waiting, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	perhaps := p.doubtful
+	err = p.write(func(tx transaction) error {
+		moved, err := do(tx) // waits for an earlier run that is still on its way
+		if err != nil {
+			return err
+		}
+		perhaps = append(perhaps, moved...)
+		list, err = waiting(tx, `SELECT o.message, o.token, `+accountColumns+` FROM outbox o JOIN account ON uid = o.account
+			WHERE o.node = $1 AND o.account = ANY ($2::bytea[]) ORDER BY uid`, p.name, perhaps)
+		return err
+	})
+	if err == nil {
+		p.doubtful = nil
+	} else if list = nil; errors.Is(err, account.ErrUnknown) {
+		p.doubtful = perhaps
+	}
+	return list, err
+}
+
+func (p *postgres) inDoubt() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.doubtful) > 0
 }
 
 // dead are the other nodes whose beat has stood still for the time of the lease.

@@ -106,8 +106,9 @@ type postgres struct {
 
 	probing *pgx.Conn // of the gate's probes
 
-	mu     sync.Mutex
-	others map[string]sighting
+	mu       sync.Mutex
+	others   map[string]sighting
+	doubtful [][]byte // accounts whose outbox rows may have become this node's
 }
 
 func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster) (*postgres, error) {
@@ -135,6 +136,13 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster
 			conf.ConnConfig.RuntimeParams[setting] = value
 		}
 	}
+	conf.ConnConfig.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			c.CustomData()[warned] = true
+		}
+	}
+	// A connection that does not answer would keep its place in the pool while it is asked. What is broken shows when it is used.
+	conf.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	pool, err := pgxpool.NewWithConfig(ctx, conf)
 	if err != nil {
 		return nil, withoutPassword(err)
@@ -144,7 +152,7 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster
 		pool.Close()
 		return nil, err
 	}
-	if err := p.probe(ctx); err != nil {
+	if err := p.probe(ctx, patience); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -212,8 +220,9 @@ func (p *postgres) close() error {
 
 func (p *postgres) node() string { return p.name }
 
-// probe wants an answer of a server that takes writes, on a connection of its own: those of the pool may all be busy.
-func (p *postgres) probe(ctx context.Context) (err error) {
+// probe wants an answer of a server that takes writes, on a connection of its own: those of the pool may all be busy. It has so much
+// time for each host that it has to ask.
+func (p *postgres) probe(ctx context.Context, each time.Duration) (err error) {
 	defer func() {
 		if err != nil {
 			if p.probing != nil {
@@ -224,16 +233,25 @@ func (p *postgres) probe(ctx context.Context) (err error) {
 			err = unavailable(err)
 		}
 	}()
-	if p.probing == nil {
-		if p.probing, err = pgx.ConnectConfig(ctx, p.pool.Config().ConnConfig); err != nil {
+	fresh := p.probing == nil
+	if fresh {
+		conf := p.pool.Config().ConnConfig
+		if conf.ConnectTimeout == 0 || conf.ConnectTimeout > each {
+			conf.ConnectTimeout = each
+		}
+		if p.probing, err = pgx.ConnectConfig(ctx, conf); err != nil {
 			return err
 		}
-		if err := p.present(ctx); err != nil {
+	}
+	asking, cancel := context.WithTimeout(ctx, each)
+	defer cancel()
+	if fresh {
+		if err := p.present(asking); err != nil {
 			return err
 		}
 	}
 	var standby bool
-	if err := p.probing.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
+	if err := p.probing.QueryRow(asking, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
 		return err
 	}
 	if standby {
@@ -288,7 +306,7 @@ func (p *postgres) write(do func(transaction) error) error {
 			p.gate.doubt()
 			doubtful = true
 		}
-		if ctx.Err() == nil && (doubtful && lost(err) || n < tries && p.again(err)) {
+		if ctx.Err() == nil && (what == unknown || doubtful && lost(err) || n < tries && p.again(err)) {
 			pause(ctx, n)
 			continue
 		}
@@ -328,19 +346,31 @@ func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated
 	if err != nil {
 		return nothing, err
 	}
-	defer conn.Release()
+	defer release(conn)
 	tx := &postgresTx{ctx: ctx, conn: conn.Conn(), again: repeated}
 	if err := tx.script("BEGIN"); err != nil {
 		return nothing, err
+	}
+	if repeated {
+		// What it finds of the first time may have reached this server's disk alone: a commit that lost its connection, or its
+		// server, no longer waits for the standby. This one does, if it has anything to write.
+		if err := tx.script(`SELECT pg_logical_emit_message(true, 'dialtone', '')`); err != nil {
+			rollback(conn.Conn())
+			return nothing, err
+		}
 	}
 	refusal := do(tx)
 	if refusal != nil && fault.KindOf(refusal) == fault.Internal {
 		rollback(conn.Conn())
 		return nothing, refusal
 	}
+	forgetWarning(conn.Conn())
 	tag, err := conn.Exec(ctx, "COMMIT")
 	switch {
 	case err == nil && tag.String() == "COMMIT":
+		if err := warning(conn.Conn()); err != nil {
+			return unknown, err
+		}
 		return done, refusal
 	case err == nil:
 		return nothing, errors.New("the transaction was rolled back")
@@ -349,6 +379,34 @@ func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated
 	default:
 		return unknown, err
 	}
+}
+
+// warned is the mark of a connection whose server has given a warning. With a commit that is the one that somebody, be it a limit of
+// time, has ended the wait for the standby: the server has the transaction and shows it, and no more is known.
+const warned = "warned"
+
+func forgetWarning(conn *pgx.Conn) { delete(conn.PgConn().CustomData(), warned) }
+
+func warning(conn *pgx.Conn) error {
+	if conn.PgConn().CustomData()[warned] != nil {
+		return errors.New("the server gave a warning with the commit")
+	}
+	return nil
+}
+
+// release gives a connection back. One that is broken leaves the pool at once: it takes the driver up to 15 seconds to close it where
+// the network swallows everything, and it would keep its place for so long.
+func release(c *pgxpool.Conn) {
+	if conn := c.Conn(); !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == 'I' {
+		c.Release()
+		return
+	}
+	broken := c.Hijack()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		broken.Close(ctx)
+	}()
 }
 
 // rollback ends a transaction that failed. A connection that cannot even do that is closed, which does it too.
@@ -429,15 +487,25 @@ type postgresRow struct {
 
 func (r postgresRow) Scan(dst ...any) error {
 	return r.twice(func(ctx context.Context) (bool, error) {
-		return true, r.p.pool.QueryRow(ctx, r.query, r.args...).Scan(dst...)
+		conn, err := r.p.pool.Acquire(ctx)
+		if err != nil {
+			return true, err
+		}
+		defer release(conn)
+		return true, conn.QueryRow(ctx, r.query, r.args...).Scan(dst...)
 	})
 }
 
 func (r postgresReader) each(f func(scanner) error, query string, args ...any) error {
 	return r.twice(func(ctx context.Context) (again bool, err error) {
+		conn, err := r.p.pool.Acquire(ctx)
+		if err != nil {
+			return true, err
+		}
+		defer release(conn)
 		again = true
 		var stopped error
-		rows, err := r.p.pool.Query(ctx, query, args...)
+		rows, err := conn.Query(ctx, query, args...)
 		err = eachRow(rows, err, func(row scanner) error {
 			again = false // f has seen something
 			stopped = f(row)
@@ -477,8 +545,15 @@ func (p *postgres) spendSoon(ctx context.Context, id [16]byte, expires time.Time
 	if err := p.gate.closed(); err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	ctx, cancel = p.gate.pass(limited)
+	defer cancel()
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return false, p.told(err)
+	}
+	defer release(conn)
 	batch := &pgx.Batch{}
 	batch.Queue(`BEGIN`)
 	batch.Queue(`SET LOCAL synchronous_commit = off`)
@@ -488,7 +563,7 @@ func (p *postgres) spendSoon(ctx context.Context, id [16]byte, expires time.Time
 	})
 	batch.Queue(`COMMIT`)
 	// Not to be repeated: what comes after a first time that is not known of is not the first.
-	err = p.pool.SendBatch(ctx, batch).Close()
+	err = conn.SendBatch(ctx, batch).Close()
 	return first && err == nil, p.told(err)
 }
 
