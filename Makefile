@@ -1,6 +1,6 @@
 # make test    everything that must hold, in a few minutes; installs what is missing
 # make check   what a change must pass besides: format, vet, staticcheck, generated files, race detector
-# make test-long  power cuts, kills, failing disks, floods: root, loop devices, strace, half an hour
+# make test-long  power cuts, kills, failing disks, floods, twenty thousand simulated lives: root, loop devices, strace, half an hour
 # make bench   what the program does beside what the machine can do at best
 # make fuzz    a minute for every parser of outside input
 # make run     a server to try things out, on http://localhost:8080
@@ -18,6 +18,7 @@ test: tools
 
 test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres
+	DIALTONE_SEEDS=20000 $(GO) test -timeout 30m -run 'TestSimulation$$' ./internal/crashfs
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 
 check: tools

@@ -12,7 +12,7 @@
 //
 // SQLite works on it through VFS, package pickup through the methods that its FileSystem asks for.
 //
-// Not in it: modes and owners, hard links, renames between directories, and the memory that connections share beside the
+// Not in it: modes and owners, renames and links between directories, and the memory that connections share beside the
 // write-ahead log (the -shm file), which SQLite makes anew after a crash.
 package crashfs
 
@@ -35,7 +35,7 @@ type Kind string
 
 // The kinds of operations. Those of the second line change nothing.
 const (
-	Create, MakeDir, Write, Truncate, Remove, Rename, Sync, SyncDir, SyncAll Kind = "create", "mkdir", "write", "truncate", "remove", "rename", "fsync", "fsync dir", "syncfs"
+	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir", "write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
 	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the disk again.
 	Forget Kind = "fadvise"
 
@@ -49,7 +49,7 @@ const (
 type Op struct {
 	Kind Kind
 	Path string
-	To   string // of a rename
+	To   string // of a rename or a link
 	Off  int64
 	Data []byte // as far as it was written
 	Size int    // of a read
@@ -64,7 +64,7 @@ type Op struct {
 // Changes reports whether a crash after the operation can leave another disk than one before it.
 func (op Op) Changes() bool {
 	switch op.Kind {
-	case Create, MakeDir, Write, Truncate, Remove, Rename, Sync, SyncDir, SyncAll:
+	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll:
 		return true
 	}
 	return false
@@ -74,7 +74,7 @@ func (op Op) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", op.Kind, op.Path)
 	switch op.Kind {
-	case Rename:
+	case Rename, Link:
 		fmt.Fprintf(&b, " -> %s", path.Base(op.To))
 	case Write:
 		fmt.Fprintf(&b, " %d bytes at %d", len(op.Data), op.Off)
@@ -416,6 +416,24 @@ func (f *FS) Rename(from, to string) error {
 	return err
 }
 
+// Link gives a file a further name in its directory, which must not be there.
+func (f *FS) Link(from, to string) error {
+	_, err := f.do(Op{Kind: Link, Path: from, To: to}, func(op *Op) error {
+		if path.Dir(from) != path.Dir(to) {
+			return syscall.EXDEV
+		}
+		op.newName = path.Base(to)
+		if err := f.named(op); err != nil {
+			return err
+		}
+		if _, taken := f.disk.nodes[op.node].names[op.newName]; taken {
+			return syscall.EEXIST
+		}
+		return nil
+	})
+	return err
+}
+
 // Remove removes a file.
 func (f *FS) Remove(p string) error {
 	_, err := f.do(Op{Kind: Remove, Path: p}, f.named)
@@ -455,6 +473,9 @@ func (f *FS) List(p string) ([]fs.DirEntry, error) {
 	}
 	return list, nil
 }
+
+// SyncDir makes the names in a directory durable.
+func (f *FS) SyncDir(p string) error { return f.syncDir(p, false) }
 
 // Sync makes everything durable, as syncfs does for the file system of a directory.
 func (f *FS) Sync(p string) error {

@@ -102,6 +102,10 @@ func (d *disk) apply(op Op) {
 		if op.Err == nil {
 			n.link(move{old: op.name, new: op.newName, node: n.names[op.name]})
 		}
+	case Link:
+		if op.Err == nil {
+			n.link(move{new: op.newName, node: n.names[op.name]})
+		}
 	case Sync:
 		n.sync(op.Err != nil, op.reverts)
 	case SyncDir:

@@ -32,6 +32,7 @@ import (
 const (
 	database = "/data/dialtone.db"
 	outgoing = "/data/pickup"
+	copied   = "/data/copy.db"
 	realm    = "phone.test"
 	password = "correct horse battery staple"
 )
@@ -108,7 +109,7 @@ func (h *house) start() (tended, err error) {
 
 // deed is something that a client asked for, or an operator.
 type deed struct {
-	what string // signup, activate, disable, enable, delete
+	what string // signup, activate, disable, enable, delete, backup
 	user string
 
 	// Of a signup: what it was asked with, each its own, so that what is found can be traced to it.
@@ -302,6 +303,8 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 		_, err = h.desk.Enable(ctx, h.tenant, user)
 	case "delete":
 		err = h.desk.Delete(ctx, h.tenant, user)
+	case "backup":
+		err = h.store.BackupOn(ctx, h.fs, copied)
 	}
 	t.end(h, d, err)
 	return d
@@ -390,9 +393,12 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 	}
 	emails := make(map[string]bool)
 	for _, d := range t.deeds {
-		if d.what == "signup" {
+		switch d.what {
+		case "signup":
 			emails[d.email] = true
 			h.promiseSignup(t, d, f, running, wrong)
+		case "backup":
+			h.promiseBackup(t, d, running, wrong)
 		}
 	}
 	for email := range maps.Keys(f.accounts) {
@@ -465,6 +471,39 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	states := t.states(d, running)
 	if got := (state{!a.Pending(), a.Held}); !states[got] {
 		wrong("%s is %v, which nobody was told; possible: %v", d.user, got, states)
+	}
+}
+
+// promiseBackup: whatever has the name of a copy is one, with everything that was answered before it was asked for.
+func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string, ...any)) {
+	if !slices.Contains(h.fs.Files(), copied) {
+		if d.done() {
+			wrong("a backup was answered and is not there")
+		}
+		return
+	}
+	kept := slices.ContainsFunc(h.fs.Journal(), func(op crashfs.Op) bool { return op.Kind == crashfs.Remove && op.Path == copied && op.Err != nil })
+	if running && d.answered && d.err != nil && !kept {
+		wrong("a backup was answered %v and is there", d.err)
+	}
+	s, err := sqlstore.OpenVFS(ctx, copied, ring, h.fs.VFS())
+	if err != nil {
+		wrong("the copy does not open: %v", err)
+		return
+	}
+	defer s.Close()
+	has := make(map[string]bool)
+	err = s.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
+		has[a.Email] = true
+		return nil
+	})
+	if err := errors.Join(err, s.Consistent(ctx, func(what string) { wrong("the copy: %s", what) })); err != nil {
+		wrong("the copy cannot be read: %v", err)
+	}
+	for _, before := range t.deeds[:slices.Index(t.deeds, d)] {
+		if before.what == "signup" && before.done() && !has[before.email] {
+			wrong("the copy has no account of %s, which was answered before", before)
+		}
 	}
 }
 

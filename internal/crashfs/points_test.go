@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -131,6 +132,18 @@ var scenarios = []scenario{
 			tr.signup(h, "nora", true)
 		},
 		sees: func(journal []crashfs.Op) bool { return count(journal, crashfs.Sync, database) == 2 },
+	},
+	{
+		name:   "backup",
+		before: func(t *testing.T, h *house, tr *truth) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
+			tr.signup(h, "lena", true)
+			tr.act(h, "backup", "", "")
+			tr.signup(h, "mary", true)
+		},
+		sees: func(journal []crashfs.Op) bool {
+			return slices.ContainsFunc(journal, func(op crashfs.Op) bool { return op.Kind == crashfs.Link && op.To == copied })
+		},
 	},
 	{
 		name: "publishing fails and the account is taken back",

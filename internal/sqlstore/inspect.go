@@ -2,11 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"dialtone/internal/account"
 )
@@ -55,50 +50,4 @@ func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) 
 			return f(a, token, closed)
 		}, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
 	})
-}
-
-// ErrNoBackup is returned by Backup for a database that has tools of its own for that.
-var ErrNoBackup = errors.New("a PostgreSQL database is backed up with its own tools: pg_dump for a copy, pg_basebackup and WAL archiving for every moment")
-
-// Backup writes a copy of the database, as it is at one moment, to a new file. Writes go on meanwhile. The file has its
-// name when it is whole and durable; one that is there already is not replaced. Credentials in it are sealed as they are
-// here: the copy is worth nothing without the key file, which belongs elsewhere.
-func (s *Store) Backup(ctx context.Context, path string) error { return s.homes[0].backup(ctx, path) }
-
-func (l *lite) backup(ctx context.Context, path string) error {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".backup-*") // with mode 0600, and empty, as VACUUM INTO wants it
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	conn, err := l.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	// The connection may not write, which includes the copy.
-	if _, err := conn.ExecContext(ctx, `PRAGMA query_only = 0`); err != nil {
-		return err
-	}
-	_, err = conn.ExecContext(ctx, `VACUUM INTO $1`, f.Name())
-	if _, restore := conn.ExecContext(ctx, `PRAGMA query_only = 1`); err == nil {
-		err = restore
-	}
-	if err != nil {
-		return fmt.Errorf("copy the database: %w", err)
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s is there already; give a new name, or move it away", path)
-	} else if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
 }

@@ -321,4 +321,4 @@ func (p *postgres) consistent(ctx context.Context, report func(string)) error {
 		`SELECT 'outbox has a row that refers to no account: ' || encode(account, 'hex') FROM outbox o WHERE NOT EXISTS (SELECT 1 FROM account WHERE uid = o.account)`)
 }
 
-func (p *postgres) backup(context.Context, string) error { return ErrNoBackup }
+func (p *postgres) backup(context.Context, Shelf, string) error { return ErrNoBackup }

@@ -82,7 +82,7 @@ type engine interface {
 	// adopt is Store.Adopt.
 	adopt(ctx context.Context) ([]account.Waiting, error)
 	consistent(ctx context.Context, report func(string)) error
-	backup(ctx context.Context, path string) error
+	backup(ctx context.Context, disk Shelf, path string) error
 	close() error
 }
 
