@@ -109,6 +109,9 @@ func live(t *testing.T, seed uint64) (done tally) {
 		done.digest = fmt.Sprintf("%x %s", h.Sum(nil), strings.Join(l.log, "\n"))
 		l.h.fs.Crash(crashfs.Killed)
 		l.h.close()
+		if err := l.h.fs.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return done
 }
@@ -258,7 +261,9 @@ func (l *life) crash() error {
 	l.note("%s", v.Name)
 	after := l.h.fs.Crash(v)
 	l.h.close()
-	l.h.fs.Close()
+	if err := l.h.fs.Close(); err != nil {
+		return err
+	}
 	l.shaken = l.shaken && v == crashfs.Killed
 	l.tally.restarts++
 	return l.start(after)
