@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -16,37 +15,32 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
+	"dialtone/internal/sqlstore/sqlite"
 )
 
 const bareGroup = 64
 
 // bareSite is a database and a folder without a program around them. They grow from turn to turn, as the program's do.
 type bareSite struct {
-	ctx  context.Context
-	conn *sql.Conn
-	rows bareRows
+	conn *sqlite.Conn
 	box  string
 	n    int
 }
 
 func newBare(ctx context.Context, dir, name string) (*bareSite, func(), error) {
-	s := &bareSite{ctx: ctx, box: filepath.Join(dir, name)}
-	conn, shut, err := openBare(ctx, filepath.Join(dir, name+".db"), s.box)
+	s := &bareSite{box: filepath.Join(dir, name)}
+	conn, err := openBare(ctx, filepath.Join(dir, name+".db"), s.box)
 	if err != nil {
 		return nil, nil, err
 	}
 	s.conn = conn
-	if s.rows, err = prepareBare(ctx, conn); err != nil {
-		shut()
-		return nil, nil, err
-	}
-	return s, shut, nil
+	return s, func() { conn.Close() }, nil
 }
 
 // groups is the machine's own limit for signups: their rows in transactions of 64, their files, and nothing else. The files
 // of the next group are written while the last group is on its way to the disk.
 func (s *bareSite) groups(duration time.Duration) (figures, error) {
-	ctx, conn, rows, box := s.ctx, s.conn, s.rows, s.box
+	box := s.box
 	// Two groups at a time have their files written, on both sides of the commit.
 	groups := make(chan [][16]byte, 1)
 	stop := make(chan struct{})
@@ -72,7 +66,7 @@ func (s *bareSite) groups(duration time.Duration) (figures, error) {
 	before, began := s.n, time.Now()
 	for time.Since(began) < duration {
 		group := <-groups
-		if err := rows.insert(ctx, conn, group, &s.n); err != nil {
+		if err := s.insert(group); err != nil {
 			return figures{}, err
 		}
 		files.Go(func() {
@@ -101,7 +95,7 @@ func (s *bareSite) lone(count int) (figures, error) {
 			if err := writeMessage(s.box, id); err != nil {
 				return err
 			}
-			if err := s.rows.insert(s.ctx, s.conn, [][16]byte{id}, &s.n); err != nil {
+			if err := s.insert([][16]byte{id}); err != nil {
 				return err
 			}
 			name := filepath.Join(s.box, hex.EncodeToString(id[:]))
@@ -123,87 +117,61 @@ func writeMessage(box string, id [16]byte) error {
 	return f.Close()
 }
 
-// openBare makes the program's own schema and opens it with the driver alone.
-func openBare(ctx context.Context, database, box string) (*sql.Conn, func(), error) {
+// openBare makes the program's own schema and opens it as the program does.
+func openBare(ctx context.Context, database, box string) (*sqlite.Conn, error) {
 	store, err := sqlstore.Open(ctx, database, secret.NewRing(time.Now()))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := store.Close(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := os.Mkdir(box, 0o770); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	db, err := sql.Open("sqlite", "file:"+database+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)")
+	conn, err := sqlite.Open(database, sqlite.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	_, err = conn.ExecContext(ctx, `INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (1, 'localhost', 'localhost', '', '{}', 0)`)
-	return conn, func() { conn.Close(); db.Close() }, err
+	return conn, conn.Script(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1;
+		INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (1, 'localhost', 'localhost', '', '{}', 0)`)
 }
 
-type bareRows struct{ account, outbox, spent, taken *sql.Stmt }
+const (
+	bareAccount = `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
+		VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, 0, $6, TRUE, $7)`
+	bareOutbox = `INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`
+	bareSpent  = `INSERT INTO spent (expires, nonce) VALUES ($1, $2)`
+	bareTaken  = `INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`
+)
 
-func prepareBare(ctx context.Context, conn *sql.Conn) (r bareRows, err error) {
-	for _, p := range []struct {
-		dst   **sql.Stmt
-		query string
-	}{
-		{&r.account, `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
-			VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, 0, $6, TRUE, $7)`},
-		{&r.outbox, `INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`},
-		{&r.spent, `INSERT INTO spent (expires, nonce) VALUES ($1, $2)`},
-		{&r.taken, `INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`},
-	} {
-		if *p.dst, err = conn.PrepareContext(ctx, p.query); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
-}
-
-func (r bareRows) insert(ctx context.Context, conn *sql.Conn, group [][16]byte, n *int) error {
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+func (s *bareSite) insert(group [][16]byte) error {
+	if _, err := s.conn.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	now := time.Now()
 	us := now.UnixMicro()
 	for _, id := range group {
-		*n++
+		s.n++
 		var noise [32 + 16 + 16 + 97 + 64]byte
 		rand.Read(noise[:])
 		uid := account.NewUID(now)
-		user := fmt.Sprintf("bare%d", *n)
-		for _, s := range []struct {
-			st   *sql.Stmt
-			args []any
+		user := fmt.Sprintf("bare%d", s.n)
+		for _, row := range []struct {
+			query string
+			args  []any
 		}{
-			{r.spent, []any{us + 1, noise[:16]}},
-			{r.taken, []any{noise[16:32], us, uid[:], us + 1}},
-			{r.taken, []any{noise[32:48], us, uid[:], us + 2}},
-			{r.account, []any{uid[:], user, user + "@example.org", us, us + 3, noise[48:145], noise[145:177]}},
-			{r.outbox, []any{uid[:], id[:], noise[161:225]}},
+			{bareSpent, []any{us + 1, noise[:16]}},
+			{bareTaken, []any{noise[16:32], us, uid[:], us + 1}},
+			{bareTaken, []any{noise[32:48], us, uid[:], us + 2}},
+			{bareAccount, []any{uid[:], user, user + "@example.org", us, us + 3, noise[48:145], noise[145:177]}},
+			{bareOutbox, []any{uid[:], id[:], noise[161:225]}},
 		} {
-			if _, err := s.st.ExecContext(ctx, s.args...); err != nil {
+			if _, err := s.conn.Exec(row.query, row.args...); err != nil {
 				return err
 			}
 		}
 	}
-	_, err := conn.ExecContext(ctx, "COMMIT")
+	_, err := s.conn.Exec("COMMIT")
 	return err
-}
-
-// openFast opens a database to fill it, without waiting for the disk.
-func openFast(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=synchronous(OFF)&_pragma=journal_mode(DELETE)&_pragma=foreign_keys(1)&_pragma=cache_size(-200000)")
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	return db, nil
 }

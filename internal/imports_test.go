@@ -30,9 +30,12 @@ var rooms = map[string][]string{
 	"session":  {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
 
 	// Adapters: one outside system each. They may use the vocabulary and the domain, and never each other.
-	"sqlstore":  {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session"},
+	"sqlstore":  {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "sqlstore/sqlite"},
 	"storetest": {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session"},
 	"pickup":    {"letter", "account"},
+
+	// A connection to SQLite, for the store alone.
+	"sqlstore/sqlite": {},
 
 	// Test support: a file system that can lose power, and database servers that can die.
 	"crashfs":      {},

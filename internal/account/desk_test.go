@@ -21,6 +21,8 @@ import (
 	"time"
 	"unsafe"
 
+	_ "modernc.org/sqlite"
+
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	_ "modernc.org/sqlite"
+
 	"dialtone/internal/crashfs"
 )
 

@@ -65,19 +65,13 @@ func (l *lite) backup(ctx context.Context, disk Shelf, path string) error {
 }
 
 func (l *lite) vacuumInto(ctx context.Context, path string) error {
-	conn, err := l.db.Conn(ctx)
+	conn, err := l.open() // of its own: those that read may not write, which includes the copy
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	// The connection may not write, which includes the copy.
-	if _, err := conn.ExecContext(ctx, `PRAGMA query_only = 0`); err != nil {
-		return err
-	}
 	// It syncs the file, by the connection's synchronous=FULL.
-	_, err = conn.ExecContext(ctx, `VACUUM INTO $1`, path)
-	_, restore := conn.ExecContext(context.WithoutCancel(ctx), `PRAGMA query_only = 1`)
-	return errors.Join(err, restore)
+	return conn.Each(ctx, nil, `VACUUM INTO $1`, path)
 }
 
 // system is the machine's own disk.

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/sqlstore/sqlite"
 )
 
 // A copy takes every row of one database to another, of any engine, in the order of keys and in transactions of a page each. So
@@ -119,7 +120,6 @@ func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 	if !lite {
 		return openPostgres(ctx, nil, "", Cluster{URL: place})
 	}
-	strict()
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -127,7 +127,7 @@ func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 	if _, err := os.Stat(path); err != nil && !create {
 		return nil, err
 	}
-	if err := makeWhole(ctx, path); err != nil {
+	if err := makeWhole(path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	s, err := OpenVFS(ctx, path, nil, "")
@@ -166,13 +166,12 @@ func current(ctx context.Context, place string) error {
 		if err := checkWhole(path); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		strict()
-		db, err := sql.Open("sqlite", "file:"+escapePath(path)+"?mode=ro&_pragma=busy_timeout(5000)")
+		conn, err := sqlite.Open(path, sqlite.Options{ReadOnly: true})
 		if err != nil {
 			return err
 		}
-		defer db.Close()
-		if err := db.QueryRowContext(ctx, query).Scan(&has); err != nil {
+		defer conn.Close()
+		if err := errors.Join(conn.Script(`PRAGMA busy_timeout = 5000`), conn.Row([]any{&has}, query)); err != nil {
 			return fmt.Errorf("%s holds no store: %w", path, err)
 		}
 	} else {
@@ -205,12 +204,12 @@ func openSource(ctx context.Context, place string) (*source, error) {
 	s := &source{engine: e}
 	switch e := e.(type) {
 	case *lite:
-		conn, err := e.db.Conn(ctx)
+		conn, err := e.readers.open()
 		if err != nil {
 			return nil, errors.Join(err, e.close())
 		}
-		tx := newLiteTx(conn)
-		s.tx, s.end = tx, func() error { return errors.Join(tx.close(), e.close()) }
+		tx := liteTx{conn}
+		s.tx, s.end = tx, func() error { return errors.Join(conn.Close(), e.close()) }
 		s.begin = "BEGIN"
 		err = tx.script(s.begin)
 		if err != nil {

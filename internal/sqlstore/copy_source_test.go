@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	_ "modernc.org/sqlite"
+
 	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 )
@@ -193,7 +195,7 @@ func TestCopyBreaksWithinAPage(t *testing.T) {
 		t.Error(err)
 	}
 	to := filepath.Join(t.TempDir(), "to.db")
-	if err := makeWhole(t.Context(), to); err != nil {
+	if err := makeWhole(to); err != nil {
 		t.Fatal(err)
 	}
 	raw(t, to, fmt.Sprintf(`CREATE TRIGGER die BEFORE INSERT ON account WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'dead'); END`, uid))
@@ -250,7 +252,7 @@ func TestNothingIsForgottenInACopy(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "x.db")
-	if err := makeWhole(t.Context(), path); err != nil {
+	if err := makeWhole(path); err != nil {
 		t.Fatal(err)
 	}
 	url := postgrestest.Shared(t).Database(t)

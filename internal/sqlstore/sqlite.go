@@ -2,45 +2,36 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"sync"
 	"time"
-
-	"modernc.org/sqlite"
 
 	"dialtone/internal/account"
 	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore/sqlite"
 )
-
-var strict = sync.OnceFunc(func() { sqlite.StrictPragmas(true) })
 
 // lite is the engine of SQLite: one writer, and beside it readers.
 type lite struct {
-	db     *sql.DB // reads
-	writes *sql.DB
+	*readers
 	writer *writer
-
-	mu       sync.Mutex
-	prepared map[string]*sql.Stmt
+	// open makes a connection that may write.
+	open func() (*sqlite.Conn, error)
 }
 
 // Open opens the SQLite database at path, makes it where it is missing, brings its schema up to date, and checks that ring
 // has every key that it was sealed with. A database of a newer program is refused and not touched, and so is a file that is no
 // database or has lost its content.
 func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
-	strict()
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(makeWhole(ctx, path), forget(path+"-wal")); err != nil {
+	if err := errors.Join(makeWhole(path), forget(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return OpenVFS(ctx, path, ring, "")
@@ -49,18 +40,39 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 // OpenVFS is Open for files that the named VFS of SQLite has; the empty name is the system's. The path is absolute, and an
 // empty database is made in its place.
 func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*Store, error) {
-	strict()
-	db, err := sql.Open("sqlite", dsn(path, "immediate", false)+on(vfs))
+	l := &lite{open: func() (*sqlite.Conn, error) {
+		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1`)
+	}}
+	conn, err := l.open()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	err = alone(conn, func(tx liteTx) error {
+		if err := migrate(tx, "sqlite", time.Now()); err != nil {
+			return err
+		}
+		return checkSealKey(tx, ring)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, conn.Close()))
+	}
+	l.writer = newWriter(conn, l.open)
+	l.readers = newReaders(func() (*sqlite.Conn, error) {
+		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
+	})
+	return &Store{homes: []home{{0, l}}}, nil
+}
+
+// connect opens a connection and sets it up.
+func connect(path, vfs, pragmas string) (*sqlite.Conn, error) {
+	conn, err := sqlite.Open(path, sqlite.Options{VFS: vfs})
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
-	l := &lite{writes: db, prepared: make(map[string]*sql.Stmt)}
-	if err := l.start(ctx, path, ring, vfs); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if err := conn.Script(pragmas); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
-	return &Store{homes: []home{{0, l}}}, nil
+	return conn, nil
 }
 
 // ErrDamaged is returned by Open for a database of which a part alone is left, or nothing, and for a file that is none.
@@ -70,7 +82,7 @@ var ErrDamaged = errors.New("the database is damaged or has lost content; restor
 // makeWhole makes a database with its schema where there is none. It is made beside its place and linked to it when it is
 // whole and durable: so whatever has the name was a database once, and an empty file is one that lost its content. The
 // file has mode 0600, which SQLite gives its journals too.
-func makeWhole(ctx context.Context, path string) (err error) {
+func makeWhole(path string) (err error) {
 	// The journal is looked at first: another process may make the database meanwhile, and has a journal only after it.
 	journal, noJournal := os.Stat(path + "-wal")
 	if err := checkWhole(path); !errors.Is(err, fs.ErrNotExist) {
@@ -89,15 +101,15 @@ func makeWhole(ctx context.Context, path string) (err error) {
 		}
 	}()
 	defer f.Close()
-	// Nobody has the file yet, and so one sync at the end is enough. WAL mode stays with the file (the driver sets it after
-	// what _pragma says); closing the only connection moves what is in the journal to it.
-	db, err := sql.Open("sqlite", "file:"+escapePath(f.Name())+"?_txlock=immediate&_pragma=synchronous(OFF)&_journal_mode=WAL")
+	// Nobody has the file yet, and so one sync at the end is enough. WAL mode stays with the file; closing the only connection
+	// moves what is in the journal to it.
+	conn, err := connect(f.Name(), "", `PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL`)
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(
-		alone(ctx, db, func(tx *liteTx) error { return migrate(tx, "sqlite", time.Now()) }),
-		db.Close(),
+		alone(conn, func(tx liteTx) error { return migrate(tx, "sqlite", time.Now()) }),
+		conn.Close(),
 	); err != nil {
 		return err
 	}
@@ -153,39 +165,9 @@ func checkWhole(path string) error {
 	return nil
 }
 
-func (l *lite) start(ctx context.Context, path string, ring *secret.Ring, vfs string) error {
-	err := alone(ctx, l.writes, func(tx *liteTx) error {
-		if err := migrate(tx, "sqlite", time.Now()); err != nil {
-			return err
-		}
-		return checkSealKey(tx, ring)
-	})
-	if err != nil {
-		return err
-	}
-	if l.db, err = sql.Open("sqlite", dsn(path, "deferred", true)+on(vfs)); err != nil {
-		return err
-	}
-	// More connections than processors only take memory and contend.
-	l.db.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0)))
-	l.db.SetMaxIdleConns(max(2, runtime.GOMAXPROCS(0)))
-	conn, err := l.writes.Conn(ctx)
-	if err != nil {
-		l.db.Close()
-		return err
-	}
-	l.writer = newWriter(l.writes, conn)
-	return nil
-}
-
 // alone runs do in a transaction that other processes wait for.
-func alone(ctx context.Context, db *sql.DB, do func(*liteTx) error) error {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	tx := newLiteTx(conn)
-	defer tx.close()
+func alone(conn *sqlite.Conn, do func(liteTx) error) error {
+	tx := liteTx{conn}
 	if err := tx.script("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -195,38 +177,11 @@ func alone(ctx context.Context, db *sql.DB, do func(*liteTx) error) error {
 	return tx.script("COMMIT")
 }
 
-// dsn has only what stands here in it; the path is percent-encoded, since a query in it would be options.
-func dsn(path, lock string, readOnly bool) string {
-	text := "file:" + escapePath(path) + "?_txlock=" + lock +
-		"&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
-	if readOnly {
-		text += "&_pragma=query_only(1)"
-	}
-	return text
+// close ends the writer's connection last: it may move what is in the journal to the database, and sync it.
+func (l *lite) close() error {
+	l.writer.drain()
+	return errors.Join(l.readers.close(), l.writer.close())
 }
-
-// on is the option for a VFS other than the system's.
-func on(vfs string) string {
-	if vfs == "" {
-		return ""
-	}
-	return "&vfs=" + vfs
-}
-
-func escapePath(path string) string {
-	var b []byte
-	for i := range len(path) {
-		switch c := path[i]; c {
-		case '%', '?', '#':
-			b = fmt.Appendf(b, "%%%02X", c)
-		default:
-			b = append(b, c)
-		}
-	}
-	return string(b)
-}
-
-func (l *lite) close() error { return errors.Join(l.writer.stop(), l.db.Close(), l.writes.Close()) }
 
 // node has no name: there are no other nodes.
 func (l *lite) node() string { return "" }
@@ -243,57 +198,4 @@ func (l *lite) spendSoon(_ context.Context, id [16]byte, expires time.Time) (fir
 		return err
 	})
 	return first, err
-}
-
-// statement is a prepared statement for the read connections.
-func (l *lite) statement(ctx context.Context, query string) (*sql.Stmt, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if st := l.prepared[query]; st != nil {
-		return st, nil
-	}
-	st, err := l.db.PrepareContext(ctx, query)
-	if err == nil {
-		l.prepared[query] = st
-	}
-	return st, err
-}
-
-func (l *lite) reads(ctx context.Context) querier { return liteReader{ctx, l} }
-
-// liteReader is a querier on the read connections.
-type liteReader struct {
-	ctx context.Context
-	l   *lite
-}
-
-func (r liteReader) row(query string, args ...any) scanner {
-	if err := r.ctx.Err(); err != nil {
-		return failed{err}
-	}
-	// The driver starts a goroutine to watch a context that can end, which costs more than finding one row.
-	ctx := context.WithoutCancel(r.ctx)
-	st, err := r.l.statement(ctx, query)
-	if err != nil {
-		return failed{err}
-	}
-	return st.QueryRowContext(ctx, args...)
-}
-
-func (r liteReader) each(f func(scanner) error, query string, args ...any) error {
-	rows, err := r.l.db.QueryContext(r.ctx, query, args...)
-	return eachOf(rows, err, f)
-}
-
-func eachOf(rows *sql.Rows, err error, f func(scanner) error) error {
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

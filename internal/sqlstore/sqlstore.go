@@ -195,11 +195,6 @@ func checkSealKey(tx transaction, ring *secret.Ring) error {
 	return nil
 }
 
-// failed is a row that there was no looking for.
-type failed struct{ err error }
-
-func (f failed) Scan(...any) error { return f.err }
-
 func micros(t time.Time) int64 { return t.UnixMicro() }
 
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }

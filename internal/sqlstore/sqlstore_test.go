@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	_ "modernc.org/sqlite"
+
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"

@@ -29,6 +29,8 @@ import (
 	"testing"
 	"time"
 
+	_ "modernc.org/sqlite"
+
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
