@@ -162,6 +162,7 @@ type truth struct {
 	deeds  []*deed
 	tokens map[string]string // that came by mail, by user
 	past   map[string]bool   // addresses of accounts that went
+	closed map[string]bool   // names that may be kept from everybody, since their accounts were deleted
 	asked  int
 }
 
@@ -185,7 +186,7 @@ func (t *truth) key() string {
 }
 
 func (t *truth) copy() *truth {
-	return &truth{deeds: slices.Clone(t.deeds), tokens: t.tokens, asked: t.asked}
+	return &truth{deeds: slices.Clone(t.deeds), tokens: t.tokens, closed: t.closed, asked: t.asked}
 }
 
 // after is what was asked for about the account of a signup, until another account got its name.
@@ -302,6 +303,9 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 	case "enable":
 		_, err = h.desk.Enable(ctx, h.tenant, user)
 	case "delete":
+		if t.closed != nil {
+			t.closed[user] = true
+		}
 		err = h.desk.Delete(ctx, h.tenant, user)
 	case "backup":
 		err = h.store.BackupOn(ctx, h.fs, copied)
@@ -437,7 +441,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		wrong("%s: account %t, message %t", d, there, message)
 	}
 	// Whoever asks for a name that another has is refused, and that spends the captcha though the answer never came.
-	var refused bool
+	refused := t.closed[d.user]
 	for _, a := range f.accounts {
 		refused = refused || a.User == d.user && a.Email != d.email
 	}

@@ -21,6 +21,8 @@ type writer struct {
 	open func() (*sqlite.Conn, error)
 	// unsound is the commit's error after which nothing is written until the database has been proven.
 	unsound error
+	// buried says that what the failed commit left in the journal was written over.
+	buried bool
 	// trouble is the last write that failed for a reason of ours, for ready to tell.
 	trouble atomic.Pointer[trouble]
 }
@@ -42,8 +44,14 @@ func newWriter(conn *sqlite.Conn, open func() (*sqlite.Conn, error)) *writer {
 
 func (l *lite) write(do func(transaction) error) error { return l.writer.run(&job{do: do}) }
 
-// close comes after drain.
-func (w *writer) close() error { return w.conn.Close() }
+// close comes after drain, and when nobody reads any more: so it moves what is in the journal to the database.
+func (w *writer) close() error {
+	var err error
+	if w.unsound != nil {
+		err = w.conn.ForgetIndex() // see prove
+	}
+	return errors.Join(err, w.conn.Close())
+}
 
 // commit runs a group until what is left of it succeeds together, and sets the error of each.
 func (w *writer) commit(group []*job) {
@@ -83,7 +91,7 @@ func (w *writer) try(group []*job) (broken int, err error) {
 	}
 	if _, err := w.conn.Exec("COMMIT"); err != nil {
 		w.rollback()
-		w.bury()
+		w.buried = w.bury() == nil
 		w.unsound = err
 		return -1, err
 	}
@@ -91,10 +99,10 @@ func (w *writer) try(group []*job) (broken int, err error) {
 }
 
 // bury writes over what a failed commit left in the journal. Where its sync alone failed it lies there whole: this process
-// knows that it does not count, but the next one to open the database would take it for committed. A sync would fail
+// knows that it does not count, but whoever reads the journal from its beginning would take it for committed. A sync would fail
 // again, so there is none; against a power cut nothing helps then, but against the end of this process it does. Should
-// writing fail as well, the next start finds what it would after a power cut: all of it or nothing.
-func (w *writer) bury() {
+// writing fail as well, a start before the next try finds what it would after a power cut: all of it or nothing.
+func (w *writer) bury() error {
 	tx := liteTx{w.conn}
 	// Nothing may be moved to the database file without a sync.
 	err := errors.Join(tx.script("PRAGMA wal_autocheckpoint=0"), tx.script("PRAGMA synchronous=OFF"))
@@ -109,7 +117,7 @@ func (w *writer) bury() {
 			w.rollback()
 		}
 	}
-	tx.script("PRAGMA synchronous=FULL") // for when the store is closed, which moves and syncs once more
+	return errors.Join(err, tx.script("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=1000"))
 }
 
 // touch makes a transaction that writes and changes nothing. An UPDATE to the same values would not even write.
@@ -129,27 +137,43 @@ func touch(tx transaction) error {
 // repeated: the kernel may have dropped what it could not write, and would report success. So everything that was ever
 // committed is written from the journal to the database file, synced there, and the journal begun anew, on a connection
 // of its own; only when all of that succeeds is anything written again.
+//
+// A proof may fail too, and its sync drop what was buried with. So each begins with the journal as the disk has it: what does not
+// hold by its checksums is not moved.
 func (w *writer) prove() error {
 	if w.unsound == nil {
 		return nil
 	}
+	if err := w.move(); err != nil {
+		return errors.Join(errUnsound, err, w.unsound)
+	}
+	w.unsound = nil
+	return nil
+}
+
+func (w *writer) move() error {
 	// The connection is broken now, for all that is known: it is thrown away.
 	w.conn.Close()
 	conn, err := w.open()
 	if err != nil {
-		return errors.Join(errUnsound, err, w.unsound)
+		return err
 	}
 	w.conn = conn
+	if !w.buried {
+		if err := w.bury(); err != nil {
+			return err
+		}
+		w.buried = true
+	}
+	if err := conn.ForgetIndex(); err != nil {
+		return err
+	}
 	var busy, pages, moved int
 	err = conn.Row([]any{&busy, &pages, &moved}, "PRAGMA wal_checkpoint(TRUNCATE)")
 	if err == nil && busy != 0 {
 		err = errors.New("the journal is in use")
 	}
-	if err != nil {
-		return errors.Join(errUnsound, err, w.unsound)
-	}
-	w.unsound = nil
-	return nil
+	return err
 }
 
 var errUnsound = errors.New("writing is stopped after a commit that failed, until the database is proven sound")

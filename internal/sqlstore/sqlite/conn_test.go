@@ -326,6 +326,61 @@ func TestKeepJournal(t *testing.T) {
 	}
 }
 
+func TestForgetIndex(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	c, other := open(t, path), open(t, path)
+	script(t, c, `PRAGMA journal_mode = WAL; CREATE TABLE x (n INTEGER); INSERT INTO x VALUES (1)`)
+	journal, err := os.OpenFile(path+"-wal", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer journal.Close()
+	before, err := journal.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script(t, c, `UPDATE x SET n = 2`)
+	read := func(c *Conn) (n int64, err error) { return n, c.Row([]any{&n}, `SELECT n FROM x`) }
+	if n, err := read(other); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	// What the system dropped is zeros, and SQLite takes it as it is.
+	after, err := journal.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journal.WriteAt(make([]byte, after.Size()-before.Size()), before.Size()); err != nil {
+		t.Fatal(err)
+	}
+	third := open(t, path)
+	if n, err := read(third); err == nil {
+		t.Fatalf("zeros are read as %d", n)
+	}
+	script(t, other, `BEGIN IMMEDIATE`)
+	if err := third.ForgetIndex(); err == nil {
+		t.Error("the index is forgotten under somebody who writes")
+	}
+	script(t, other, `ROLLBACK`)
+	if err := third.ForgetIndex(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*Conn{open(t, path), third, other} {
+		if n, err := read(c); n != 1 || err != nil {
+			t.Errorf("%d is read, %v", n, err)
+		}
+	}
+	script(t, other, `UPDATE x SET n = n + 2`)
+	if n, err := read(open(t, path)); n != 3 || err != nil {
+		t.Errorf("%d is read, %v", n, err)
+	}
+	if err := third.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := third.ForgetIndex(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What finding one row costs, beside database/sql with the driver of the same SQLite.
 func BenchmarkRow(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "x.db")

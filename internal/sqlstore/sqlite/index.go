@@ -1,0 +1,59 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"modernc.org/libc"
+	lib "modernc.org/sqlite/lib"
+)
+
+const (
+	indexHeader = 96      // both copies, https://www.sqlite.org/walformat.html#the_wal_index_file_format
+	indexRegion = 1 << 15 // what SQLite maps at a time
+	indexWriter = 0       // the lock of whoever writes
+)
+
+// ForgetIndex has SQLite make the index of the journal anew, whichever connection uses it next: from those frames of the journal
+// whose checksums hold. It is for after a sync that failed. The index then still points to what was to be synced, and the system may
+// have dropped that; SQLite checks a frame when it makes the index, and never when it reads by it.
+//
+// The connection has read something, be it a PRAGMA that looks into the file. It fails where another process writes.
+func (c *Conn) ForgetIndex() error {
+	if c.tls == nil {
+		return nil // closed
+	}
+	if rc := lib.Xsqlite3_file_control(c.tls, c.db, 0, lib.SQLITE_FCNTL_FILE_POINTER, c.out); rc != lib.SQLITE_OK {
+		return c.fault(rc)
+	}
+	file := *at[uintptr](c.out)
+	methods := at[lib.Tsqlite3_io_methods](at[lib.Tsqlite3_file](file).FpMethods)
+	if methods.FiVersion < 2 {
+		return errors.New("the file system of SQLite has no shared memory")
+	}
+	type mapping = func(tls *libc.TLS, file uintptr, region, size, extend int32, out uintptr) int32
+	type locking = func(tls *libc.TLS, file uintptr, offset, n, flags int32) int32
+	*at[uintptr](c.out) = 0
+	if rc := function[mapping](methods.FxShmMap)(c.tls, file, 0, indexRegion, 0, c.out); rc != lib.SQLITE_OK {
+		return c.fault(rc)
+	}
+	index := *at[uintptr](c.out)
+	if index == 0 {
+		return nil // there is none
+	}
+	lock := function[locking](methods.FxShmLock)
+	if rc := lock(c.tls, file, indexWriter, 1, lib.SQLITE_SHM_LOCK|lib.SQLITE_SHM_EXCLUSIVE); rc != lib.SQLITE_OK {
+		return fmt.Errorf("lock the journal's index: %w", c.fault(rc))
+	}
+	// A header of zeros is one that nobody takes for whole.
+	clear(bytesAt(index, indexHeader))
+	function[func(*libc.TLS, uintptr)](methods.FxShmBarrier)(c.tls, file)
+	if rc := lock(c.tls, file, indexWriter, 1, lib.SQLITE_SHM_UNLOCK|lib.SQLITE_SHM_EXCLUSIVE); rc != lib.SQLITE_OK {
+		return fmt.Errorf("unlock the journal's index: %w", c.fault(rc))
+	}
+	return nil
+}
+
+// function is one of C's, as the library has it: the word that a Go function value is.
+func function[F any](p uintptr) F { return *(*F)(unsafe.Pointer(&p)) }
