@@ -35,6 +35,7 @@ var copied = []table{
 	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated",
 		"closed", "epoch", "credential", "has_sha256", "token"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token"}},
+	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
 	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},
 }

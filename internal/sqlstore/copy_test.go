@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -51,6 +52,7 @@ func crowded(t *testing.T, s *Store) {
 	must(err)
 	must(s.Delete(ctx, homes[0], "closed", midday))
 	must(s.Revoke(ctx, homes[0], [16]byte{1, 2, 3}, midday))
+	must(s.AddServer(ctx, phone.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
 	list, err := s.Waiting(ctx)
 	must(err)
 	var sent []account.Sent

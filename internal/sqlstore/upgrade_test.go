@@ -21,10 +21,12 @@ import (
 
 // The migrations that databases out there have been through, for ever as they were.
 var frozen = map[string]string{
-	"0000_initial.sqlite.sql":   "517b26ec58003e2ecadd45bb16d0b7e5fe525d4cfa672cd01de43f1fde9618db",
-	"0000_initial.postgres.sql": "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",
-	"0001_nodes.postgres.sql":   "9805240c406bc29baf7614e48aa28757fe78c87c26fb31f991f43e34025ef76a",
-	"0001_nodes.sqlite.sql":     "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
+	"0000_initial.sqlite.sql":         "517b26ec58003e2ecadd45bb16d0b7e5fe525d4cfa672cd01de43f1fde9618db",
+	"0000_initial.postgres.sql":       "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",
+	"0001_nodes.postgres.sql":         "9805240c406bc29baf7614e48aa28757fe78c87c26fb31f991f43e34025ef76a",
+	"0001_nodes.sqlite.sql":           "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
+	"0002_phone_servers.postgres.sql": "e6757d4a465818dfe43bea0f211eebd6865ff3110bc742112123d3f72a5fd28a",
+	"0002_phone_servers.sqlite.sql":   "fc9de5df7ce3bddc6369d1219d39563c0a7ebcc3f3f179d7d760982cf1d55c5f",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

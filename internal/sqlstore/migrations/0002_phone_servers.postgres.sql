@@ -1,0 +1,12 @@
+-- for programs from version 1 on
+-- Times are Unix microseconds, UTC. This file is frozen: a change of the schema is a new file.
+
+-- The phone servers that may look accounts up. Of several databases the first has them.
+CREATE TABLE phone_server (
+	name    TEXT COLLATE "C" PRIMARY KEY,
+	token   BYTEA NOT NULL UNIQUE,     -- SHA-256 of its token
+	tenants TEXT COLLATE "C" NOT NULL, -- JSON: the ids of those it may ask about. One that is gone is never given again
+	created BIGINT NOT NULL
+);
+
+INSERT INTO revision (subject, n) VALUES ('phone', 0);

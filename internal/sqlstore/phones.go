@@ -1,0 +1,92 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/phone"
+)
+
+var _ phone.Store = (*Store)(nil)
+
+// Phone servers lie in the first database, whichever their tenants live in.
+
+// AddServer implements phone.Store.
+func (s *Store) AddServer(_ context.Context, p phone.Server) error {
+	tenants, err := json.Marshal(p.Tenants)
+	if err != nil {
+		return err
+	}
+	return s.homes[0].write(func(tx transaction) error {
+		n, err := tx.exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING`,
+			p.Name, p.Token[:], string(tenants), micros(p.Created))
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return phonesChanged(tx)
+		}
+		if tx.repeated() {
+			var token []byte
+			err := tx.row(`SELECT token FROM phone_server WHERE name = $1`, p.Name).Scan(&token)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) || bytes.Equal(token, p.Token[:]) {
+				return err
+			}
+		}
+		return fault.New(fault.Conflict, "there is a phone server %s already; choose another name, or remove it first with: dialtone directory token remove %s", p.Name, p.Name)
+	})
+}
+
+// RemoveServer implements phone.Store.
+func (s *Store) RemoveServer(_ context.Context, name string) error {
+	return s.homes[0].write(func(tx transaction) error {
+		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			return phonesChanged(tx)
+		case tx.repeated():
+			return nil
+		}
+		return fault.New(fault.NotFound, "there is no phone server %s; see: dialtone directory token list", name)
+	})
+}
+
+func phonesChanged(tx transaction) error {
+	_, err := tx.exec(`UPDATE revision SET n = n + 1 WHERE subject = 'phone'`)
+	return err
+}
+
+// Servers implements phone.Store.
+func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
+	// The number is read first: a change that comes in between is then seen again, and not missed.
+	version, err := s.ServersVersion(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var list []phone.Server
+	err = s.homes[0].reads(ctx).each(func(row scanner) error {
+		var p phone.Server
+		var token []byte
+		var tenants string
+		var created int64
+		if err := row.Scan(&p.Name, &token, &tenants, &created); err != nil {
+			return err
+		}
+		copy(p.Token[:], token)
+		p.Created = fromMicros(created)
+		list = append(list, p)
+		return json.Unmarshal([]byte(tenants), &list[len(list)-1].Tenants)
+	}, `SELECT name, token, tenants, created FROM phone_server ORDER BY name`)
+	return list, version, err
+}
+
+// ServersVersion implements phone.Store.
+func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
+	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
+}
