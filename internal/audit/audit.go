@@ -1,9 +1,9 @@
 // Package audit records decisions: what was asked, by whom, and what came of it. There is one event for each decision, so
 // that an operator can tell afterwards why a person has, or has not, an account.
 //
-// An event holds only what may lie in a log for years: the tenant, the user name, a masked e-mail address, the network
-// that a request came from (IPv4 /24, IPv6 /48) and a reason code. It has no place for a password, a hash, a token, a
-// link, a captcha's answer or a whole address, so none can be written by mistake.
+// An event holds only what may lie in a log for years: the tenant, the user name, the name of a phone server, a masked
+// e-mail address, the network that a request came from (IPv4 /24, IPv6 /48) and a reason code. It has no place for a
+// password, a hash, a token, a link, a captcha's answer or a whole address, so none can be written by mistake.
 package audit
 
 import (
@@ -31,6 +31,10 @@ const (
 	KeysRotate     Action = "keys.rotate"
 	Undo           Action = "signup.undo"
 	Republish      Action = "message.republish"
+
+	DirectoryTokenAdd    Action = "directory.token.add"
+	DirectoryTokenRemove Action = "directory.token.remove"
+	DirectoryRequest     Action = "directory.request"
 )
 
 // Event is one decision.
@@ -40,6 +44,8 @@ type Event struct {
 	Outcome string
 	Tenant  string
 	User    string
+	// Server is the name of a phone server.
+	Server string
 	// Email is masked (account.MaskEmail).
 	Email string
 	// Peer is the client's address; only its network is written.
@@ -61,7 +67,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("outcome", e.Outcome))
 	for _, a := range [...]struct{ key, value string }{
-		{"tenant", e.Tenant}, {"user", e.User}, {"email", e.Email}, {"net", Network(e.Peer)},
+		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"email", e.Email}, {"net", Network(e.Peer)},
 		{"request", e.Request}, {"detail", e.Detail},
 	} {
 		if a.value != "" {

@@ -35,6 +35,10 @@ func ComputeSHA256(user, realm, password string) HA1SHA256 {
 func (h HA1) Hex() string       { return hex.EncodeToString(h[:]) }
 func (h HA1SHA256) Hex() string { return hex.EncodeToString(h[:]) }
 
+// AppendHex appends what Hex gives.
+func (h HA1) AppendHex(b []byte) []byte       { return hex.AppendEncode(b, h[:]) }
+func (h HA1SHA256) AppendHex(b []byte) []byte { return hex.AppendEncode(b, h[:]) }
+
 // ErrHex is returned for a text that is not a hash in hex of either case.
 var ErrHex = errors.New("not hex digits of the right number")
 

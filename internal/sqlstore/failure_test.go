@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -275,6 +276,10 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return err
 			}},
 			{"remove a tenant", func() error { return far.RemoveTenant(ctx, host, false, midday) }},
+			{"add a phone server", func() error {
+				return far.AddServer(ctx, phone.Server{Name: host, Token: [32]byte{byte(n)}, Tenants: []int64{home}, Created: midday})
+			}},
+			{"remove a phone server", func() error { return far.RemoveServer(ctx, host) }},
 		} {
 			before := w.cuts.Load()
 			w.set(lose)

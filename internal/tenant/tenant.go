@@ -266,6 +266,8 @@ type Directory struct {
 type table struct {
 	version int64
 	hosts   map[string]*Tenant
+	realms  map[string]*Tenant // by foldedRealm
+	ids     map[int64]*Tenant
 }
 
 // NewDirectory is an empty directory; Refresh fills it.
@@ -285,12 +287,17 @@ func (d *Directory) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	next := &table{version: version, hosts: make(map[string]*Tenant, len(list))}
+	next := &table{
+		version: version,
+		hosts:   make(map[string]*Tenant, len(list)), realms: make(map[string]*Tenant, len(list)), ids: make(map[int64]*Tenant, len(list)),
+	}
 	for _, t := range list {
 		if t.PublicURL == "" {
 			t.PublicURL = d.url(t.Host)
 		}
 		next.hosts[t.Host] = &t
+		next.realms[foldedRealm(t.Realm)] = &t
+		next.ids[t.ID] = &t
 	}
 	d.table.Store(next)
 	return nil
@@ -302,14 +309,31 @@ func (d *Directory) Lookup(host string) (*Tenant, bool) {
 	return t, ok
 }
 
-// ByID is the tenant with the ID.
-func (d *Directory) ByID(id int64) (*Tenant, bool) {
-	for _, t := range d.table.Load().hosts {
-		if t.ID == id {
-			return t, true
+// ByRealm is the tenant with the realm, with ASCII letters in any case, as phone servers compare it.
+func (d *Directory) ByRealm(realm string) (*Tenant, bool) {
+	t, ok := d.table.Load().realms[foldedRealm(realm)]
+	return t, ok
+}
+
+// foldedRealm has ASCII letters in lower case and leaves all else alone, as the store's index does.
+func foldedRealm(realm string) string {
+	for i := range len(realm) {
+		if c := realm[i]; 'A' <= c && c <= 'Z' {
+			return strings.Map(func(r rune) rune {
+				if 'A' <= r && r <= 'Z' {
+					r += 'a' - 'A'
+				}
+				return r
+			}, realm)
 		}
 	}
-	return nil, false
+	return realm
+}
+
+// ByID is the tenant with the ID.
+func (d *Directory) ByID(id int64) (*Tenant, bool) {
+	t, ok := d.table.Load().ids[id]
+	return t, ok
 }
 
 // All are the tenants, in no order.

@@ -194,6 +194,26 @@ func TestDirectory(t *testing.T) {
 	if got, ok := d.ByID(b.ID); !ok || got.Host != "b.test" || got.PublicURL != "https://www.b.test:444" {
 		t.Errorf("the other is %+v", got)
 	}
+	for _, realm := range []string{"b.test", "B.Test"} {
+		if got, ok := d.ByRealm(realm); !ok || got.ID != b.ID {
+			t.Errorf("the realm %q leads to %+v", realm, got)
+		}
+	}
+	// A Kelvin sign and a long s are not a k and an s, as Unicode's lower case would have it.
+	add("sick.test", "")
+	refresh()
+	for _, realm := range []string{"", "b.test.", "b", "b.test ", "sic\u212a.test", "\u017fick.test", "b.test\xff", "B.TEST\xff"} {
+		if got, ok := d.ByRealm(realm); ok {
+			t.Errorf("the realm %q leads to %+v", realm, got)
+		}
+	}
+	if err := db.RemoveTenant(ctx, "sick.test", false, noon); err != nil {
+		t.Fatal(err)
+	}
+	refresh()
+	if _, ok := d.ByRealm("sick.test"); ok {
+		t.Error("a realm whose tenant was removed is there")
+	}
 	if _, ok := d.ByID(99); ok || len(d.All()) != 2 {
 		t.Errorf("there are %d tenants", len(d.All()))
 	}

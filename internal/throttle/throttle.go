@@ -1,11 +1,12 @@
 // Package throttle says how often a thing may be tried.
 //
-// Two kinds of limit stand here, since they have different needs. What a person is granted (a signup, a message) is
+// Three kinds of limit stand here, since they have different needs. What a person is granted (a signup, a message) is
 // counted exactly, must survive a restart and hold on every node: it is a Rule, and the store keeps the times under a
 // Bucket and decides within the transaction that takes the place. What a person fails at (a wrong captcha, a wrong
-// password) must cost nothing to count: it is kept in memory, in a Failures of bounded size.
+// password) must cost nothing to count: it is kept in memory, in a Failures of bounded size. What programs do tens of thousands of
+// times a second is held to a Rate, which is one number.
 //
-// Both are sliding: a place is free again when the oldest of the last Limit times is Per ago, and not at the turn of an
+// The first two are sliding: a place is free again when the oldest of the last Limit times is Per ago, and not at the turn of an
 // hour.
 package throttle
 
@@ -37,6 +38,8 @@ var (
 	FailedSignIns = Rule{10, 15 * time.Minute}
 	// FailedSignInsPerAddress holds for wrong passwords from one address, for any names.
 	FailedSignInsPerAddress = Rule{100, 15 * time.Minute}
+	// WrongTokens holds for look-ups by phone servers of one address with a token that is none.
+	WrongTokens = Rule{60, 10 * time.Minute}
 )
 
 // Bucket is what a limit is counted by: a keyed hash, so that neither addresses nor e-mails lie in the store for it.

@@ -1,0 +1,57 @@
+package throttle_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dialtone/internal/throttle"
+)
+
+func TestRate(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	r := throttle.NewRate(1000)
+	take := func(want int) {
+		t.Helper()
+		n := 0
+		for r.Take(now) == 0 && n < 5000 {
+			n++
+		}
+		if n != want {
+			t.Errorf("%d places, want %d", n, want)
+		}
+	}
+	take(1000)
+	if wait := r.Take(now); wait != time.Millisecond {
+		t.Errorf("the next place comes in %s", wait)
+	}
+	now = now.Add(time.Millisecond)
+	take(1)
+	now = now.Add(250 * time.Millisecond)
+	take(250)
+	now = now.Add(time.Hour)
+	take(1000)
+	now = now.Add(-time.Hour) // a clock that is put back keeps nobody waiting
+	take(1000)
+}
+
+func TestRateIsSharedByMany(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	r := throttle.NewRate(10000)
+	var taken atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 5000 {
+				if r.Take(now) == 0 {
+					taken.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := taken.Load(); n != 10000 {
+		t.Errorf("%d places of 10000 were taken", n)
+	}
+}
