@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 
 	// Edges: what people and programs touch.
 	"ops":        {},
-	"directory":  {"fault", "digest", "account", "phone"},
+	"directory":  {"fault", "digest", "throttle", "account", "phone"},
 	"web":        {"fault", "digest", "captcha", "tenant", "account", "session"},
 	"config":     {},
 	"config/gen": {"config"},

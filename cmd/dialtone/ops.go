@@ -5,21 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/config"
+	"dialtone/internal/directory"
 	"dialtone/internal/ops"
 	"dialtone/internal/web"
 )
 
-// opsListener listens for machines that look after this one. Two servers may run on one machine without either of them
+// opsListener listens for machines that look after this one, and for phone servers. Two servers may run on one machine without either of them
 // having been told an address of its own: the second goes without.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
 	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {
-		s.log.Warn("another program has the port for /livez and /readyz, so there are none; choose one with --ops-listen", "addr", s.Ops.Listen)
+		s.log.Warn("another program has the port for /livez, /readyz and look-ups by phone servers, so there are none; choose one with --ops-listen", "addr", s.Ops.Listen)
 		return nil, nil
 	}
 	if err != nil {
@@ -43,10 +46,18 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, time.Now)
+	lookups := directory.New(s.phones, s.log)
+	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, directory.Root) {
+			lookups.ServeHTTP(w, r)
+		} else {
+			site.ServeHTTP(w, r)
+		}
+	})
 	return func(ctx context.Context) {
-		limits := web.Limits{Connections: 64, ConnectionsPerAddress: 64}
-		if err := web.Serve(ctx, l, site, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("/livez and /readyz are gone", "err", err)
+		limits := web.Limits{Connections: 1024, ConnectionsPerAddress: 512}
+		if err := web.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("/livez, /readyz and look-ups by phone servers are gone", "err", err)
 		}
 	}
 }

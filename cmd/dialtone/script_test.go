@@ -328,6 +328,7 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/origin", "tenant/reserve",
 		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare", "tenant/cluster",
+		"directory/name", "directory/tenant", "directory/json",
 	}
 	for _, k := range config.Keys() {
 		harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag, "--"))

@@ -19,6 +19,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -35,7 +36,7 @@ type serveCommand struct {
 	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
 	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
-	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez and /readyz (127.0.0.1:8081)."`
+	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez, /readyz and look-ups by phone servers (127.0.0.1:8081)."`
 	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
 	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
 	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
@@ -154,6 +155,7 @@ type server struct {
 	signing *signing
 	pickup  *pickup.Directory
 	desk    *account.Desk
+	phones  *phone.Directory
 	site    *web.Site
 }
 
@@ -181,6 +183,12 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 		Store: f.store, Mailbox: s.pickup, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 	})
+	s.phones = phone.NewDirectory(phone.Deps{
+		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
+	})
+	if err := s.phones.Refresh(p.ctx); err != nil {
+		return nil, err
+	}
 	if err := s.desk.Recover(p.ctx); err != nil {
 		return nil, err
 	}
@@ -230,7 +238,7 @@ func (s *server) announce(p *program) {
 	fmt.Fprintf(p.stdout, "  pickup     %s\n", s.pickup.Path())
 }
 
-// The rhythm of the background work. Operators are promised that a change of a tenant is seen within a second.
+// The rhythm of the background work. Operators are promised that a change of a tenant or of a phone server's token is seen within a second.
 const (
 	watchEvery = 300 * time.Millisecond
 	tendEvery  = time.Second
@@ -262,7 +270,7 @@ func every(d time.Duration, do func(context.Context)) func(context.Context) {
 	}
 }
 
-// follow sees changes of tenants and keys when it is told of them, and by looking besides.
+// follow sees changes of tenants, phone servers and keys when it is told of them, and by looking besides.
 func (s *server) follow(ctx context.Context) {
 	told := make(chan struct{}, 1)
 	var listening sync.WaitGroup
@@ -295,8 +303,8 @@ func (s *server) adopt(ctx context.Context) {
 }
 
 func (s *server) watch(ctx context.Context) {
-	if err := errors.Join(s.tenants.Refresh(ctx), s.signing.refresh()); err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "tenants or keys could not be read; those of before stay in force", "err", err)
+	if err := errors.Join(s.tenants.Refresh(ctx), s.phones.Refresh(ctx), s.signing.refresh()); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "tenants, phone servers or keys could not be read; those of before stay in force", "err", err)
 	}
 }
 

@@ -64,15 +64,20 @@ func set[T any](dst *T, value *T) {
 
 // audited runs a change of a tenant and records it.
 func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
+	return p.recorded(f, audit.Event{Action: action, Tenant: host}, do)
+}
+
+// recorded runs something and records what came of it.
+func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
 	err := do()
-	outcome := "ok"
+	e.Outcome = "ok"
 	switch {
 	case err != nil && fault.KindOf(err) == fault.Internal:
-		outcome = "server_error"
+		e.Outcome = "server_error"
 	case err != nil:
-		outcome = "refused"
+		e.Outcome = "refused"
 	}
-	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, audit.Event{Action: action, Outcome: outcome, Tenant: host})
+	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, e)
 	return err
 }
 

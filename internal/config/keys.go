@@ -89,8 +89,9 @@ func keys(c *Config) []key {
 		},
 		{
 			name: "ops.listen", form: address(&c.Ops.Listen), standard: "127.0.0.1:8081",
-			doc: "The address on which machines that look after this one are answered: /livez and /readyz. It is not for the " +
-				"public. Where another program has the default port, the server goes without.",
+			doc: "The address on which machines are answered that look after this one (/livez and /readyz), and phone servers that " +
+				"look accounts up (docs/directory.md). It is not for the public. Where another program has the default port, the " +
+				"server goes without.",
 		},
 		{
 			name: "log.level",

@@ -315,6 +315,12 @@ func (d *Directory) ByRealm(realm string) (*Tenant, bool) {
 	return t, ok
 }
 
+// Means reports whether a SIP domain is the tenant's: its host or its realm, with ASCII letters in any case.
+func (t Tenant) Means(domain string) bool {
+	folded := foldedRealm(domain)
+	return folded == t.Host || folded == foldedRealm(t.Realm)
+}
+
 // foldedRealm has ASCII letters in lower case and leaves all else alone, as the store's index does.
 func foldedRealm(realm string) string {
 	for i := range len(realm) {
