@@ -57,9 +57,11 @@ type process struct {
 	cmd *exec.Cmd
 	// address is where it listens, base how people reach its first tenant.
 	address, base string
-	stdout        *lines
-	stderr        *lines
-	ended         chan struct{}
+	// operators is the base of the operators' listener.
+	operators string
+	stdout    *lines
+	stderr    *lines
+	ended     chan struct{}
 }
 
 // launch says how a server is started. Its environment has what env says and nothing else.
@@ -133,6 +135,11 @@ func (p *process) answers(deadline time.Time) error {
 		return err
 	}
 	p.address = strings.TrimPrefix(line, "Dialtone listens on ")
+	for _, line := range p.stdout.whole() {
+		if base, ok := strings.CutPrefix(line, "  operators  "); ok {
+			p.operators = base
+		}
+	}
 	_, port, err := net.SplitHostPort(p.address)
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 // The scripts in testdata/script are the program as its users run it. Besides the commands of testscript they know:
 //
-//	serve NAME [flag…]         start a server and wait until it answers; its base URL is then $NAME
+//	serve NAME [flag…]         start a server and wait until it answers; its base URL is then $NAME, and that for operators $NAME_OPS
 //	terminate NAME             send SIGTERM and want exit status 0 within 10 s and a log of JSON lines, which goes to NAME.log
 //	exits STATUS command…      run a command and want that exit status
 //	eventually TEXT command…   run a command again and again, for at most 5 s, until its output has the text
@@ -99,6 +99,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(p.kill)
 	serversOf(ts)[args[0]] = p
 	ts.Setenv(args[0], p.base)
+	ts.Setenv(args[0]+"_OPS", p.operators)
 	fmt.Fprint(ts.Stdout(), p.stdout)
 }
 

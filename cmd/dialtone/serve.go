@@ -103,13 +103,15 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return err
 	}
 	loops := s.loops()
-	if l, err := s.opsListener(); err != nil {
+	operators, err := s.opsListener()
+	if err != nil {
 		return err
-	} else if l != nil {
-		defer l.Close()
-		loops = append(loops, s.serveOps(l))
 	}
-	s.announce(p)
+	if operators != nil {
+		defer operators.Close()
+		loops = append(loops, s.serveOps(operators))
+	}
+	s.announce(p, operators)
 	background, stop := context.WithCancel(context.WithoutCancel(p.ctx))
 	var running sync.WaitGroup
 	for _, loop := range loops {
@@ -227,13 +229,16 @@ func (s *server) limits() web.Limits {
 }
 
 // announce says where to go.
-func (s *server) announce(p *program) {
+func (s *server) announce(p *program, operators net.Listener) {
 	fmt.Fprintf(p.stdout, "Dialtone listens on %s\n", s.Listen)
 	for _, t := range s.tenants.All() {
 		fmt.Fprintf(p.stdout, "  sign up    %s/signup.html\n", t.PublicURL)
 		if s.Dev && tenant.Loopback(t.Host) {
 			fmt.Fprintf(p.stdout, "  messages   %s%s\n", t.PublicURL, web.DevMailPath)
 		}
+	}
+	if operators != nil {
+		fmt.Fprintf(p.stdout, "  operators  http://%s\n", operators.Addr())
 	}
 	fmt.Fprintf(p.stdout, "  pickup     %s\n", s.pickup.Path())
 }
