@@ -76,12 +76,20 @@ type Origin struct {
 }
 
 // Credential opens the sealed credential of an account.
-func (d *Desk) Credential(a Account) (digest.Credential, error) {
-	b, err := d.credentials.Open(a.Tenant, a.UID[:], a.Sealed)
+func (d *Desk) Credential(a Account) (digest.Credential, error) { return a.open(d.credentials) }
+
+func (a Account) open(v *secret.Vault) (digest.Credential, error) {
+	b, err := v.Open(a.Tenant, a.UID[:], a.Sealed)
 	if err != nil {
 		return digest.Credential{}, err
 	}
 	return digest.UnmarshalCredential(b)
+}
+
+// Opener opens the sealed credentials of accounts, for a store that keeps a directory for phone servers.
+func Opener(ring *secret.Ring) func(Account) (digest.Credential, error) {
+	v := secret.NewVault(ring, vaultCredential)
+	return func(a Account) (digest.Credential, error) { return a.open(v) }
 }
 
 // Activate spends the token of a link. Besides the errors of Store.Activate it fails with fault.NotFound for a text that

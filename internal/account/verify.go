@@ -12,6 +12,9 @@ import (
 type Inspector interface {
 	// Consistent tells of every fault in the database's own structures: pages, indexes, references.
 	Consistent(ctx context.Context, report func(string)) error
+	// CompareExport tells of everything in the directory of phone servers that is not as the accounts are. It may first do what was
+	// due there.
+	CompareExport(ctx context.Context, report func(string)) error
 	// Each calls f for every account of every tenant, those that expired or are closed too. The token is the hash of the
 	// activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
@@ -45,6 +48,9 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
 
 	if err := store.Consistent(ctx, func(s string) { fault("database: %s", s) }); err != nil {
+		return r, err
+	}
+	if err := store.CompareExport(ctx, func(s string) { fault("directory of phone servers: %s", s) }); err != nil {
 		return r, err
 	}
 	desk := Desk{credentials: secret.NewVault(ring, vaultCredential), tokens: secret.NewVault(ring, vaultToken)}

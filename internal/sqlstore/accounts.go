@@ -68,19 +68,19 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	if err != nil {
 		return a, err
 	}
-	err = s.of(tenant).write(func(tx transaction) error {
+	err = announce(s.of(tenant), func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 			AND activated IS NULL AND NOT held AND expires > $1`, micros(now), token[:], tenant)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if a, err = find(tx); err != nil {
-			return err
+			return nil, err
 		}
 		if n > 0 || tx.repeated() && a.Activated.Equal(fromMicros(micros(now))) {
-			return nil
+			return []subject{subjectOf(a)}, nil
 		}
-		return explain(a)
+		return nil, explain(a)
 	})
 	return a, err
 }
@@ -115,9 +115,9 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 // change updates one live account and gives it back as it is then. The statement has the present time as $1.
 func (s *Store) change(set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
 	args := append([]any{micros(now), tenant, user}, more...)
-	err = s.of(tenant).write(func(tx transaction) (err error) {
+	err = announce(s.of(tenant), func(tx transaction) (_ []subject, err error) {
 		a, err = scanAccount(tx.row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+` RETURNING `+accountColumns, args...))
-		return err
+		return []subject{subjectOf(a)}, err
 	})
 	return a, err
 }
@@ -139,10 +139,10 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 
 // Delete implements account.Store.
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
-	return s.of(tenant).write(func(tx transaction) error {
+	return announce(s.of(tenant), func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live, micros(now), tenant, user)
 		if err != nil || n > 0 {
-			return err
+			return nil, err
 		}
 		var uid []byte
 		err = tx.row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE, token = NULL, epoch = epoch + 1
@@ -150,14 +150,14 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 			micros(now), tenant, user, []byte{}).Scan(&uid)
 		if errors.Is(err, sql.ErrNoRows) {
 			if tx.repeated() {
-				return nil
+				return nil, nil
 			}
-			return errNoAccount
+			return nil, errNoAccount
 		} else if err != nil {
-			return err
+			return nil, err
 		}
 		_, err = tx.exec(`DELETE FROM outbox WHERE account = $1`, uid)
-		return err
+		return []subject{subject(uid)}, err
 	})
 }
 

@@ -283,6 +283,11 @@ func (c copying) begin() error {
 				return errForeign
 			}
 		}
+		if on, err := exporting(tx); err != nil {
+			return err
+		} else if on {
+			return errForeign // rows that are copied would have no entries for phone servers
+		}
 		_, err = tx.exec(`INSERT INTO revision (subject, n) VALUES ('copy', $1)`, mark)
 		return err
 	})

@@ -101,6 +101,7 @@ type postgres struct {
 	queue *queue
 	gate  *gate
 	known int // the newest version of the schema
+	open  opener
 
 	probing *pgx.Conn // of the gate's probes
 
@@ -145,7 +146,7 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster
 	if err != nil {
 		return nil, withoutPassword(err)
 	}
-	p := &postgres{name: node, pool: pool, known: known("postgres"), others: make(map[string]sighting)}
+	p := &postgres{name: node, pool: pool, known: known("postgres"), open: openerOf(ring), others: make(map[string]sighting)}
 	if err := p.prepare(ctx, ring, c.Number); err != nil {
 		pool.Close()
 		return nil, err

@@ -1,6 +1,8 @@
 package sqlstore_test
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"dialtone/internal/postgrestest"
@@ -9,7 +11,13 @@ import (
 	"dialtone/internal/storetest"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childFolder); dir != "" {
+		fmt.Fprintln(os.Stderr, exportChild(dir))
+		os.Exit(1)
+	}
+	postgrestest.Main(m)
+}
 
 // openNode opens a database of PostgreSQL for a node, and closes it at the end of the test.
 func openNode(t *testing.T, url string, ring *secret.Ring, node string) *sqlstore.Store {

@@ -19,6 +19,7 @@ import (
 type lite struct {
 	*readers
 	writer *writer
+	annex  *annex // what phone servers read
 	// open makes a connection that may write.
 	open func() (*sqlite.Conn, error)
 }
@@ -43,6 +44,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	l := &lite{open: func() (*sqlite.Conn, error) {
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1`)
 	}}
+	l.annex = newAnnex(path, openerOf(ring), l.open)
 	conn, err := l.open()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -180,6 +182,7 @@ func alone(conn *sqlite.Conn, do func(liteTx) error) error {
 // close ends the writer's connection last: it may move what is in the journal to the database, and sync it.
 func (l *lite) close() error {
 	l.writer.drain()
+	l.annex.close()
 	return errors.Join(l.readers.close(), l.writer.close())
 }
 

@@ -81,6 +81,19 @@ type engine interface {
 	node() string
 	// adopt is Store.Adopt.
 	adopt(ctx context.Context) ([]account.Waiting, error)
+	// publish has the directory of phone servers follow a change, where there is one. What is due is left for follow, which is
+	// called after the commit and returns when phone servers see the change.
+	publish(tx transaction, changed []subject) (due bool, err error)
+	follow() error
+	// directory runs do in a transaction that sees accounts and directory as of one moment, and that no change comes into. It fails
+	// with phone.ErrNoExport.
+	directory(do func(transaction) error) error
+	enableExport() error
+	disableExport() error
+	tendExport(ctx context.Context) error
+	exportChanges(ctx context.Context) (int64, error)
+	exportPlaces() []string
+	opener() opener
 	consistent(ctx context.Context, report func(string)) error
 	backup(ctx context.Context, disk Shelf, path string) error
 	close() error

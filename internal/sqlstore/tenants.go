@@ -23,24 +23,27 @@ var (
 // tenantsLock is held by whoever adds or changes tenants.
 var tenantsLock = keyOf("tenants", 0, nil)
 
+// allTenants is the subject of a change of a tenant: domains are decided over all of them.
+var allTenants = []subject{tenantsSubject}
+
 // AddTenant implements tenant.Store.
 func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, error) {
 	home, err := s.homeFor(ctx, t)
 	if err != nil {
 		return t, err
 	}
-	err = home.write(func(tx transaction) (err error) {
+	err = announce(home, func(tx transaction) (_ []subject, err error) {
 		if err := tx.lock(tenantsLock); err != nil {
-			return err
+			return nil, err
 		}
 		if tx.repeated() {
 			err := tx.row(`SELECT id FROM tenant WHERE host = $1 AND realm = $2 AND created = $3`, t.Host, t.Realm, micros(t.Created)).Scan(&t.ID)
 			if !errors.Is(err, sql.ErrNoRows) {
-				return err
+				return allTenants, err
 			}
 		}
 		t.ID, err = addTenant(tx, t)
-		return err
+		return allTenants, err
 	})
 	return t, err
 }
@@ -76,17 +79,17 @@ func free(q querier, t tenant.Tenant) error {
 
 // AddFirstTenant implements tenant.Store.
 func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
-	return s.homes[0].write(func(tx transaction) error {
+	return announce(s.homes[0], func(tx transaction) ([]subject, error) {
 		if err := tx.lock(tenantsLock); err != nil {
-			return err
+			return nil, err
 		}
 		var one int
 		err := tx.row(`SELECT 1 FROM tenant LIMIT 1`).Scan(&one)
 		if !errors.Is(err, sql.ErrNoRows) {
-			return err
+			return nil, err
 		}
 		_, err = addTenant(tx, t)
-		return err
+		return allTenants, err
 	})
 }
 
@@ -125,47 +128,49 @@ func tenantsChanged(tx transaction) error {
 
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
-	return s.of(t.ID).write(func(tx transaction) error {
-		if err := tx.lock(tenantsLock); err != nil {
-			return err
-		}
-		var realm string
-		err := tx.row(`SELECT realm FROM tenant WHERE id = $1`, t.ID).Scan(&realm)
-		if errors.Is(err, sql.ErrNoRows) {
-			return noTenant(t.Host)
-		} else if err != nil {
-			return err
-		}
-		if realm != t.Realm {
-			n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, micros(now), t.ID)
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every password's hash contains the realm, and none would match any more", t.Host, n)
-			}
-			if err := realmFree(tx, t); err != nil {
-				return err
-			}
-		}
-		if t.Challenge() == digest.SHA256 {
-			n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND NOT has_sha256 AND `+live, micros(now), t.ID)
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is stored at signup where the client sends ha1_sha256", n, t.Host)
-			}
-		}
-		settings, err := json.Marshal(t.Settings)
+	return announce(s.of(t.ID), func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, now) })
+}
+
+func setTenant(tx transaction, t tenant.Tenant, now time.Time) error {
+	if err := tx.lock(tenantsLock); err != nil {
+		return err
+	}
+	var realm string
+	err := tx.row(`SELECT realm FROM tenant WHERE id = $1`, t.ID).Scan(&realm)
+	if errors.Is(err, sql.ErrNoRows) {
+		return noTenant(t.Host)
+	} else if err != nil {
+		return err
+	}
+	if realm != t.Realm {
+		n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, micros(now), t.ID)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings)); err != nil {
+		if n > 0 {
+			return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every password's hash contains the realm, and none would match any more", t.Host, n)
+		}
+		if err := realmFree(tx, t); err != nil {
 			return err
 		}
-		return tenantsChanged(tx)
-	})
+	}
+	if t.Challenge() == digest.SHA256 {
+		n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND NOT has_sha256 AND `+live, micros(now), t.ID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is stored at signup where the client sends ha1_sha256", n, t.Host)
+		}
+	}
+	settings, err := json.Marshal(t.Settings)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings)); err != nil {
+		return err
+	}
+	return tenantsChanged(tx)
 }
 
 func noTenant(host string) error {
@@ -188,35 +193,37 @@ func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, no
 }
 
 func removeTenant(home engine, host string, accounts bool, now time.Time) error {
-	return home.write(func(tx transaction) error {
-		if err := tx.lock(tenantsLock); err != nil {
-			return err
+	return announce(home, func(tx transaction) ([]subject, error) { return allTenants, dropTenant(tx, host, accounts, now) })
+}
+
+func dropTenant(tx transaction, host string, accounts bool, now time.Time) error {
+	if err := tx.lock(tenantsLock); err != nil {
+		return err
+	}
+	var id int64
+	err := tx.row(`SELECT id FROM tenant WHERE host = $1`, host).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		if tx.repeated() {
+			return nil
 		}
-		var id int64
-		err := tx.row(`SELECT id FROM tenant WHERE host = $1`, host).Scan(&id)
-		if errors.Is(err, sql.ErrNoRows) {
-			if tx.repeated() {
-				return nil
-			}
-			return noTenant(host)
-		} else if err != nil {
-			return err
-		}
-		n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, micros(now), id)
-		if err != nil {
-			return err
-		}
-		if n > 0 && !accounts {
-			return fault.New(fault.Conflict, "the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
-		}
-		if _, err := tx.exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
-			return err
-		}
-		if _, err := tx.exec(`DELETE FROM tenant WHERE id = $1`, id); err != nil {
-			return err
-		}
-		return tenantsChanged(tx)
-	})
+		return noTenant(host)
+	} else if err != nil {
+		return err
+	}
+	n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, micros(now), id)
+	if err != nil {
+		return err
+	}
+	if n > 0 && !accounts {
+		return fault.New(fault.Conflict, "the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
+	}
+	if _, err := tx.exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
+		return err
+	}
+	if _, err := tx.exec(`DELETE FROM tenant WHERE id = $1`, id); err != nil {
+		return err
+	}
+	return tenantsChanged(tx)
 }
 
 // Tenants implements tenant.Store.

@@ -27,6 +27,8 @@ var frozen = map[string]string{
 	"0001_nodes.sqlite.sql":           "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
 	"0002_phone_servers.postgres.sql": "e6757d4a465818dfe43bea0f211eebd6865ff3110bc742112123d3f72a5fd28a",
 	"0002_phone_servers.sqlite.sql":   "fc9de5df7ce3bddc6369d1219d39563c0a7ebcc3f3f179d7d760982cf1d55c5f",
+	"0003_export.postgres.sql":        "826630478984efc90eb0f244c7f01eb58787e36cc11ead80703b74e5d2b99f82",
+	"0003_export.sqlite.sql":          "322a7b5a40a0a98e6be3126e7d8e30a55a217fbdba29eb83272c5a8a3fa563e9",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

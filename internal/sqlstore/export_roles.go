@@ -1,0 +1,101 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/phone"
+)
+
+// GrantExport makes a role of PostgreSQL that may read the schema of one kind of phone server, and nothing else. The role cannot
+// log in unless it is given a password. Where the database's user may not make roles, nothing is done, and the statements are
+// given for somebody who may.
+func (s *Store) GrantExport(ctx context.Context, schema, role, password string) (statements []string, err error) {
+	statements, err = grants(schema, role, password)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range s.homes {
+		p, ok := h.engine.(*postgres)
+		if !ok {
+			return nil, fault.New(fault.Invalid, "there are no roles in SQLite; make the phone server's user a member of the group of the folder that the file is in")
+		}
+		err := p.write(func(tx transaction) error {
+			if on, err := exporting(tx); err != nil {
+				return err
+			} else if !on {
+				return phone.ErrNoExport
+			}
+			var there bool
+			if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
+				return err
+			}
+			for i, text := range statements {
+				if i == 0 && there {
+					continue
+				}
+				if err := tx.(*postgresTx).script(text); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if denied(err) {
+			return statements, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// grants are the statements that make a role. The first one makes it; the others may be repeated.
+func grants(schema, role, password string) ([]string, error) {
+	id := func(name string) string { return pgx.Identifier{name}.Sanitize() }
+	list := []string{
+		"CREATE ROLE " + id(role) + " NOLOGIN",
+		"GRANT USAGE ON SCHEMA " + id(schema) + " TO " + id(role),
+		"GRANT SELECT ON ALL TABLES IN SCHEMA " + id(schema) + " TO " + id(role),
+		"ALTER ROLE " + id(role) + " SET search_path = " + id(schema),
+	}
+	if password != "" {
+		verifier, err := scram(password)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, "ALTER ROLE "+id(role)+" LOGIN PASSWORD '"+verifier+"'")
+	}
+	return list, nil
+}
+
+// scram is what PostgreSQL keeps of a password (RFC 5803 §3, with the iterations of PostgreSQL). The server never sees the password,
+// which it might write to a log.
+func scram(password string) (string, error) {
+	if strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return "", fault.New(fault.Invalid, "a role's password has printable ASCII characters only, since programs disagree about others")
+	}
+	const iterations = 4096
+	var salt [16]byte
+	rand.Read(salt[:])
+	salted, err := pbkdf2.Key(sha256.New, password, salt[:], iterations, sha256.Size)
+	if err != nil {
+		return "", err
+	}
+	key := func(name string) []byte {
+		h := hmac.New(sha256.New, salted)
+		h.Write([]byte(name))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(key("Client Key"))
+	b64 := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt[:]), b64(stored[:]), b64(key("Server Key"))), nil
+}
