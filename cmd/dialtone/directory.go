@@ -15,7 +15,9 @@ import (
 )
 
 type directoryCommand struct {
-	Token directoryToken `cmd:"" help:"The tokens that phone servers look accounts up with."`
+	Token    directoryToken  `cmd:"" help:"The tokens that phone servers look accounts up with."`
+	Export   exportCommand   `cmd:"" help:"The directory of active accounts that phone servers read as tables."`
+	Htdigest htdigestCommand `cmd:"" help:"Write the active accounts of a tenant to a file for Apache."`
 }
 
 type directoryToken struct {

@@ -38,7 +38,7 @@ type commandLine struct {
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
 	Tenant    tenantCommand    `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
-	Directory directoryCommand `cmd:"" help:"Look after the phone servers that may look accounts up; a running server sees it within a second."`
+	Directory directoryCommand `cmd:"" help:"Look after the phone servers: what they may look up, and what they are given."`
 	Verify    verifyCommand    `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
 	Backup    backupCommand    `cmd:"" help:"Copy the store to a file; a running server goes on."`
 	Store     storeCommand     `cmd:"" help:"Bring the store's schema up to date, or copy the store to another database."`

@@ -241,6 +241,7 @@ var example = map[string]string{
 	"http.max_connections":                   "17",
 	"http.max_connections_per_address":       "7",
 	"ops.listen":                             "127.0.0.1:4712",
+	"directory.htdigest":                     "phone.example.org=/etc/apache2/phone.htdigest",
 	"log.level":                              "debug",
 	"log.format":                             "text",
 	"limits.signups_per_address_all_tenants": "5",
@@ -329,7 +330,8 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/origin", "tenant/reserve",
 		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare", "tenant/cluster",
-		"directory/name", "directory/tenant", "directory/json",
+		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
+		"directory/login", // a file with the password
 	}
 	for _, k := range config.Keys() {
 		harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag, "--"))

@@ -37,6 +37,7 @@ type serveCommand struct {
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
 	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
 	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez, /readyz and look-ups by phone servers (127.0.0.1:8081)."`
+	Htdigest      *string `name:"directory-htdigest" placeholder:"LIST" help:"Files of a tenant's active accounts for Apache, each as HOST=FILE (none)."`
 	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
 	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
 	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
@@ -50,8 +51,9 @@ func (c *serveCommand) flags() map[string]string {
 		"clusters": c.Clusters, "keys.dir": c.KeysDir,
 		"mail.pickup_dir":      c.PickupDir,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
-		"ops.listen": c.OpsListen,
-		"log.level":  c.LogLevel, "log.format": c.LogFormat,
+		"ops.listen":         c.OpsListen,
+		"directory.htdigest": c.Htdigest,
+		"log.level":          c.LogLevel, "log.format": c.LogFormat,
 		"limits.signups_per_address_all_tenants": c.SignupCeiling,
 	} {
 		if value != nil {
@@ -252,12 +254,17 @@ const (
 )
 
 func (s *server) loops() []func(context.Context) {
-	return []func(context.Context){
+	loops := []func(context.Context){
 		s.follow,
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
+		every(tendEvery, s.tendExport),
 	}
+	if len(s.Directory.Htdigest) > 0 {
+		loops = append(loops, every(watchEvery, s.keepFiles()))
+	}
+	return loops
 }
 
 func every(d time.Duration, do func(context.Context)) func(context.Context) {

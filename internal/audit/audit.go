@@ -35,6 +35,11 @@ const (
 	DirectoryTokenAdd    Action = "directory.token.add"
 	DirectoryTokenRemove Action = "directory.token.remove"
 	DirectoryRequest     Action = "directory.request"
+	ExportEnable         Action = "directory.export.enable"
+	ExportDisable        Action = "directory.export.disable"
+	ExportRebuild        Action = "directory.export.rebuild"
+	ExportRole           Action = "directory.export.role"
+	ExportFile           Action = "directory.htdigest"
 )
 
 // Event is one decision.

@@ -52,12 +52,13 @@ type Config struct {
 	// Dev relaxes what a developer's own machine cannot offer, such as HTTPS. Load refuses it off loopback.
 	Dev bool
 
-	Keys   KeyFiles
-	Mail   Mail
-	HTTP   HTTP
-	Ops    Ops
-	Log    Log
-	Limits Limits
+	Keys      KeyFiles
+	Mail      Mail
+	HTTP      HTTP
+	Ops       Ops
+	Directory Directory
+	Log       Log
+	Limits    Limits
 }
 
 // Cluster is a PostgreSQL database with its number among those of the platform.
@@ -108,6 +109,18 @@ type HTTP struct {
 type Ops struct {
 	// Listen is the address of that listener, as host:port. It is not for the public.
 	Listen string
+}
+
+// Directory says what is kept for phone servers besides their tables.
+type Directory struct {
+	// Htdigest are files of HA1s, each of one tenant.
+	Htdigest []Htdigest
+}
+
+// Htdigest is a file that has the accounts of a tenant.
+type Htdigest struct {
+	Host string // as an operator types it
+	File string // an absolute path
 }
 
 // Log says what is logged, and how.

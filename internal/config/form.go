@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -227,6 +228,25 @@ func clusters(p *[]Cluster) form {
 				return "the number is there twice", false
 			}
 			*p = append(*p, Cluster{n, database})
+			return "", true
+		},
+	}
+}
+
+func htdigests(p *[]Htdigest) form {
+	return form{
+		kind: "list of HOST=FILE", want: "a tenant's host name and a file, as in phone.example.org=/etc/apache2/phone.htdigest",
+		toml: unstable.String, list: true,
+		clear: func() { *p = nil },
+		set: func(text string) (string, bool) {
+			host, file, ok := strings.Cut(text, "=")
+			if !ok || host == "" || strings.ContainsAny(host, "/ ") || !filepath.IsAbs(file) || strings.ContainsRune(file, 0) {
+				return "", false
+			}
+			if slices.ContainsFunc(*p, func(h Htdigest) bool { return h.File == file }) {
+				return "the file is there twice, and each tenant has one of its own", false
+			}
+			*p = append(*p, Htdigest{host, file})
 			return "", true
 		},
 	}

@@ -94,6 +94,12 @@ func keys(c *Config) []key {
 				"server goes without.",
 		},
 		{
+			name: "directory.htdigest", form: htdigests(&c.Directory.Htdigest),
+			doc: "Files in the format of Apache's htdigest, each with the active accounts of one tenant: " +
+				"\"phone.example.org=/etc/apache2/phone.htdigest\". A file is replaced within a second after a change. It is written from the " +
+				"directory of phone servers, which dialtone directory export enable begins; without that it is left as it is.",
+		},
+		{
 			name: "log.level",
 			form: oneOf(&c.Log.Level, []string{"debug", "info", "warn", "error"},
 				[]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}),

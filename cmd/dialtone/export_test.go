@@ -1,0 +1,96 @@
+package main
+
+import (
+	"database/sql"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	_ "modernc.org/sqlite"
+
+	"dialtone/internal/postgrestest"
+)
+
+// A role that a command makes logs in with the password that came in a file, and then by standard input.
+func TestExportRole(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	database := postgrestest.Start(t).Database(t)
+	command := func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(binary(t), append(args, "--data", filepath.Join(dir, "data"))...)
+		cmd.Env = []string{"DIALTONE_DATABASE=" + database}
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	file := filepath.Join(dir, "password")
+	if err := os.WriteFile(file, []byte("by a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command("", "tenant", "add", "phone.test")
+	command("", "directory", "export", "enable")
+	for password, out := range map[string]string{
+		"by a file": command("", "directory", "export", "role", "opensips", "--name", "a", "--login", file),
+		"by a pipe": command("by a pipe\n", "directory", "export", "role", "opensips", "--name", "b", "--login", "-"),
+	} {
+		role, _, _ := strings.Cut(strings.TrimPrefix(out[strings.Index(out, "the role "):], "the role "), " ")
+		u, err := url.Parse(database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(role, password)
+		conn, err := pgx.Connect(ctx, u.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(ctx)
+		var domain string
+		if err := conn.QueryRow(ctx, `SELECT domain FROM domain`).Scan(&domain); err != nil || domain != "phone.test" {
+			t.Errorf("%s sees %q, %v", role, domain, err)
+		}
+		if strings.Contains(out, password) {
+			t.Errorf("the password is in the output:\n%s", out)
+		}
+	}
+}
+
+// What phone servers are given is a part of what fits together.
+func TestVerifyComparesTheDirectory(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	command := func(args ...string) (string, error) {
+		cmd := exec.Command(binary(t), append(args, "--data", data)...)
+		cmd.Env = []string{}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, args := range [][]string{{"tenant", "add", "phone.test"}, {"directory", "export", "enable"}, {"verify"}} {
+		if out, err := command(args...); err != nil {
+			t.Fatalf("%s: %v\n%s", args, err, out)
+		}
+	}
+	db, err := sql.Open("sqlite", filepath.Join(data, "directory", "directory.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`DELETE FROM realm`); err != nil {
+		t.Fatal(err)
+	}
+	out, err := command("verify")
+	if err == nil || !strings.Contains(out, "FAULT  directory of phone servers: the domain phone.test is missing") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := command("directory", "export", "rebuild"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := command("verify"); err != nil {
+		t.Errorf("mended: %v\n%s", err, out)
+	}
+}
