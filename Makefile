@@ -33,9 +33,9 @@ check: tools
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, and the accessibility rules that the browser runs.
+# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phone servers, and the accessibility rules that the browser runs.
 tools:
-	@tools/need chromium curl npm bash postgres haproxy
+	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2
 	@tools/axe
 
 fuzz:
@@ -50,3 +50,5 @@ bench:
 	$(GO) run ./bench
 	$(GO) run ./bench -growth 1000,100000,1000000
 	$(GO) run ./bench -postgres -conns 64
+	@tools/need kamailio sipp
+	$(GO) test -run '^$$' -bench Kamailio -benchtime 1x ./internal/phonetest

@@ -42,6 +42,7 @@ var rooms = map[string][]string{
 	// Test support: a file system that can lose power, and database servers that can die.
 	"crashfs":      {},
 	"postgrestest": {},
+	"phonetest":    {},
 
 	// Edges: what people and programs touch.
 	"ops":        {},

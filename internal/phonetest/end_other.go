@@ -1,0 +1,7 @@
+//go:build !linux
+
+package phonetest
+
+import "syscall"
+
+func endWithUs(*syscall.SysProcAttr) {}
