@@ -49,6 +49,7 @@ fuzz:
 bench:
 	$(GO) run ./bench
 	$(GO) run ./bench -growth 1000,100000,1000000
+	$(GO) run ./bench -lookups 1000,1000000
 	$(GO) run ./bench -postgres -conns 64
 	@tools/need kamailio sipp
 	$(GO) test -run '^$$' -bench Kamailio -benchtime 1x ./internal/phonetest

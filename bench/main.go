@@ -7,6 +7,8 @@
 //
 // With -postgres it measures signups of one server and of two on a PostgreSQL database, beside plain INSERTs by pgbench.
 //
+// With -lookups it measures look-ups by phone servers beside the empty handler.
+//
 // Absolute figures belong to a machine and a moment. The ratios are what to look at.
 package main
 
@@ -26,6 +28,7 @@ type options struct {
 	conns    []int
 	duration time.Duration
 	accounts []int
+	lookups  []int
 	dir      string
 	binary   string
 	postgres bool
@@ -36,6 +39,7 @@ func main() {
 	var o options
 	conns := flag.String("conns", "1,8,64,256", "numbers of connections")
 	accounts := flag.String("growth", "", "numbers of accounts to measure growth at, for instance 1000,100000,1000000")
+	lookedUp := flag.String("lookups", "", "numbers of accounts to measure look-ups by phone servers at, for instance 1000,1000000")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long each figure is measured")
 	flag.StringVar(&o.dir, "dir", "", "folder on the disk to measure (a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false, "measure signups on a PostgreSQL database that is made for it, by one server and by two")
@@ -47,7 +51,7 @@ func main() {
 		fail(serveEmpty(*empty))
 		return
 	}
-	o.conns, o.accounts = numbers(*conns), numbers(*accounts)
+	o.conns, o.accounts, o.lookups = numbers(*conns), numbers(*accounts), numbers(*lookedUp)
 	dir, err := os.MkdirTemp(o.dir, "dialtone-bench-")
 	fail(err)
 	o.dir = dir
@@ -86,6 +90,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if len(o.accounts) > 0 {
 		return growth(ctx, o)
+	}
+	if len(o.lookups) > 0 {
+		return lookups(ctx, o)
 	}
 	if o.postgres {
 		return shared(ctx, o)

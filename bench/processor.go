@@ -44,7 +44,11 @@ func processor(ctx context.Context, o options) error {
 	}
 	start := math.Inf(1)
 	for i := range rounds {
-		p, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)))
+		operators, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		p, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)), "DIALTONE_OPS_LISTEN="+operators)
 		if err != nil {
 			return err
 		}
@@ -90,10 +94,19 @@ func processor(ctx context.Context, o options) error {
 		if err := measure("sign-ins (challenge and proof)", p, 20000, signins(users)); err != nil {
 			return err
 		}
+		token, err := newToken(ctx, o.binary, p.data, operators)
+		if err != nil {
+			return err
+		}
+		asked := *p
+		asked.target = operators
+		if err := measure("look-ups by phone servers", &asked, 40000, credentials(users, token)); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("| microseconds of processor, each | least of %d |\n| --- | --- |\n", rounds)
 	for _, name := range []string{"empty handler", "empty handler, visits", "captchas", "sign-up page", "signups, the POST alone",
-		"visits", "activations", "sign-ins (challenge and proof)"} {
+		"visits", "activations", "sign-ins (challenge and proof)", "look-ups by phone servers"} {
 		fmt.Printf("| %s | %.1f |\n", name, least[name])
 	}
 	fmt.Printf("\nfirst answer %.1f ms after start\n", start)

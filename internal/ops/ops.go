@@ -1,6 +1,6 @@
 // Package ops is what machines that look after the server ask it: whether it lives, and whether it can do its work.
 //
-// It has a listener of its own, which is not for the public. It answers
+// Its listener is not for the public. It answers
 //
 //	GET /livez   200 as long as the process answers at all
 //	GET /readyz  200 when every check holds, otherwise 503; the body names each check and, where one fails, why

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// lookups prints how often phone servers can look accounts up, by turns with the empty handler, at growing numbers of accounts.
+func lookups(ctx context.Context, o options) error {
+	const conns = 64
+	empty, err := startEmpty(ctx)
+	if err != nil {
+		return err
+	}
+	defer empty.stop()
+	fmt.Printf("| accounts | look-ups/s, %d connections | p50 | p99 | max | empty handler/s | ratio |\n| --- | --- | --- | --- | --- | --- | --- |\n", conns)
+	least, most := math.Inf(1), 0.0
+	for _, n := range o.lookups {
+		data := filepath.Join(o.dir, fmt.Sprintf("lookups-%d", n))
+		users, err := populate(ctx, o.binary, data, n)
+		if err != nil {
+			return err
+		}
+		operators, err := freeAddress()
+		if err != nil {
+			return err
+		}
+		p, err := startDialtone(ctx, o.binary, data, "DIALTONE_OPS_LISTEN="+operators)
+		if err != nil {
+			return err
+		}
+		token, err := newToken(ctx, o.binary, data, operators)
+		if err != nil {
+			return err
+		}
+		work := credentials(users, token)
+		slice := o.duration / turns
+		f, base, of, err := compare(
+			func() (figures, error) { return drive(conns, operators, slice, work), nil },
+			func() (figures, error) { return drive(conns, empty.target, slice, repeat("/")), nil }, byRate)
+		if err != nil {
+			return err
+		}
+		if f.failed > 0 {
+			return fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
+		}
+		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, told(of, "of the empty handler"))
+		least, most = min(least, of[0]), max(most, of[0])
+		if err := p.stop(); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\nthe least ratio is %.2f of the greatest\n", least/most)
+	return nil
+}
+
+// newToken adds a phone server and waits until the running server has seen it.
+func newToken(ctx context.Context, binary, data, operators string) (string, error) {
+	out, err := exec.CommandContext(ctx, binary, "--data", data, "directory", "token", "add", "bench", "--tenant", realm).Output()
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	token := strings.TrimSpace(string(out))
+	c := &client{target: operators}
+	defer c.close()
+	if err := c.connect(); err != nil {
+		return "", err
+	}
+	ask := get(operators, "/v1/sip/credential?username=nobody&realm="+realm, bearer(token))
+	for began := time.Now(); time.Since(began) < 5*time.Second; time.Sleep(50 * time.Millisecond) {
+		if status, err := c.do(ask); err != nil {
+			return "", err
+		} else if status == http.StatusNotFound {
+			return token, nil
+		}
+	}
+	return "", errors.New("the token is not known to the server")
+}
+
+func bearer(token string) string { return "Authorization: Bearer " + token + "\r\n" }
+
+// credentials look one user after the other up, as Kamailio does.
+func credentials(users []string, token string) func(*client) func() error {
+	var turn atomic.Uint64
+	return func(c *client) func() error {
+		more := bearer(token)
+		return func() error {
+			if c.conn == nil {
+				if err := c.connect(); err != nil {
+					return err
+				}
+			}
+			user := users[turn.Add(1)%uint64(len(users))]
+			return wantOK(c, get(c.target, "/v1/sip/credential?username="+user+"&realm="+realm+"&algorithm=MD5", more))
+		}
+	}
+}
