@@ -49,11 +49,15 @@ func (r *readers) use(ctx context.Context, do func(*sqlite.Conn) error) error {
 	return do(conn)
 }
 
-// close waits for those that are in use.
+// close waits for those that are in use. Closing again does nothing.
 func (r *readers) close() error {
 	var errs []error
 	for range cap(r.free) {
-		if conn := <-r.free; conn != nil {
+		conn, open := <-r.free
+		if !open {
+			return nil
+		}
+		if conn != nil {
 			errs = append(errs, conn.Close())
 		}
 	}
