@@ -431,7 +431,9 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		}
 		return
 	}
-	possible := d.rightCaptcha && (d.done() || d.open() && !(running && d.answered))
+	// An account that is to be taken back, and that an operator enabled before that was possible, has an owner and stays.
+	owned := slices.ContainsFunc(t.after(d), func(later *deed) bool { return later.what == "enable" && later.done() })
+	possible := d.rightCaptcha && (d.done() || owned || d.open() && !(running && d.answered))
 	switch {
 	case d.done() && !there:
 		wrong("%s was answered and there is no account", d)
@@ -455,7 +457,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		wrong("%s: account %t, captcha spent %t", d, there, spent)
 	case d.answered && (d.err == nil || kind == fault.Captcha || kind == fault.Conflict) && !spent:
 		wrong("%s was answered %v and its captcha is not spent", d, d.err)
-	case d.open() && d.answered && running && spent:
+	case d.open() && d.answered && running && spent && !owned:
 		wrong("%s was answered %v and its captcha is spent", d, d.err)
 	}
 	buckets := throttle.NewBuckets(ring)
