@@ -25,6 +25,10 @@ var frozen = map[string]string{
 	"0000_initial.postgres.sql": "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",
 	"0001_nodes.postgres.sql":   "9805240c406bc29baf7614e48aa28757fe78c87c26fb31f991f43e34025ef76a",
 	"0001_nodes.sqlite.sql":     "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
+	"0002_place.postgres.sql":   "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
+	"0002_place.sqlite.sql":     "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
+	"0003_place.postgres.sql":   "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
+	"0003_place.sqlite.sql":     "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -1,0 +1,2 @@
+-- for programs from version 1 on
+-- Holds the place of a step of another branch.
