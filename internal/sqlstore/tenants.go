@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
@@ -29,6 +31,8 @@ func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, 
 	if err != nil {
 		return t, err
 	}
+	event := account.NewUID(t.Created)
+	defer s.notify()
 	err = home.write(func(tx transaction) (err error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return err
@@ -39,8 +43,10 @@ func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, 
 				return err
 			}
 		}
-		t.ID, err = addTenant(tx, t)
-		return err
+		if t.ID, err = addTenant(tx, t); err != nil {
+			return err
+		}
+		return noticeTenant(tx, phone.TenantAdded, event, t.ID, t.Created)
 	})
 	return t, err
 }
@@ -125,6 +131,8 @@ func tenantsChanged(tx transaction) error {
 
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
+	event := account.NewUID(now)
+	defer s.notify()
 	return s.of(t.ID).write(func(tx transaction) error {
 		if err := tx.lock(tenantsLock); err != nil {
 			return err
@@ -164,6 +172,9 @@ func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) e
 		if _, err := tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings)); err != nil {
 			return err
 		}
+		if err := noticeTenant(tx, phone.TenantChanged, event, t.ID, now); err != nil {
+			return err
+		}
 		return tenantsChanged(tx)
 	})
 }
@@ -178,6 +189,7 @@ func count(q querier, query string, args ...any) (n int64, err error) {
 
 // RemoveTenant implements tenant.Store.
 func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
+	defer s.notify()
 	for _, h := range s.homes[1:] {
 		err := removeTenant(h, host, accounts, now)
 		if !fault.Is(err, fault.NotFound) {
@@ -188,6 +200,7 @@ func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, no
 }
 
 func removeTenant(home engine, host string, accounts bool, now time.Time) error {
+	event := account.NewUID(now)
 	return home.write(func(tx transaction) error {
 		if err := tx.lock(tenantsLock); err != nil {
 			return err
@@ -208,6 +221,15 @@ func removeTenant(home engine, host string, accounts bool, now time.Time) error 
 		}
 		if n > 0 && !accounts {
 			return fault.New(fault.Conflict, "the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
+		}
+		if err := noticeTenantAccounts(tx, event, id, now); err != nil {
+			return err
+		}
+		if err := noticeTenant(tx, phone.TenantRemoved, event, id, now); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`DELETE FROM hook_tenant WHERE tenant = $1`, id); err != nil {
+			return err
 		}
 		if _, err := tx.exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
 			return err

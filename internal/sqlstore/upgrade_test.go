@@ -29,6 +29,8 @@ var frozen = map[string]string{
 	"0002_place.sqlite.sql":     "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
 	"0003_place.postgres.sql":   "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
 	"0003_place.sqlite.sql":     "1176ba98d4b7d74b5177105eea26a5cc09ef626e4d703f7aab85a156a02829f7",
+	"0004_hooks.postgres.sql":   "375b6f848a28036733d7654dc37f92a7f48c0d1dd31c1b33db42173028e0d615",
+	"0004_hooks.sqlite.sql":     "98d2cfec6643466e0219aefcd80b8bfe140acff787575ac20cc95308e38bc2d2",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
