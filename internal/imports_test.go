@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"sqlstore":  {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "phone", "sqlstore/sqlite"},
 	"storetest": {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "phone"},
 	"pickup":    {"letter", "account"},
+	"callout":   {"phone"},
 
 	// A connection to SQLite, for the store alone.
 	"sqlstore/sqlite": {},
