@@ -19,6 +19,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/callout"
+	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -154,6 +156,7 @@ type server struct {
 	signing *signing
 	pickup  *pickup.Directory
 	desk    *account.Desk
+	courier *phone.Courier
 	site    *web.Site
 }
 
@@ -187,6 +190,7 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
+	s.courier = &phone.Courier{Store: f.store, Caller: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
 	door := session.NewDoor(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
@@ -244,6 +248,7 @@ func (s *server) loops() []func(context.Context) {
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
+		s.courier.Run,
 	}
 }
 

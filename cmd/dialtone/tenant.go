@@ -65,15 +65,20 @@ func set[T any](dst *T, value *T) {
 // audited runs a change of a tenant and records it.
 func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
 	err := do()
-	outcome := "ok"
-	switch {
-	case err != nil && fault.KindOf(err) == fault.Internal:
-		outcome = "server_error"
-	case err != nil:
-		outcome = "refused"
-	}
-	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, audit.Event{Action: action, Outcome: outcome, Tenant: host})
+	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, audit.Event{Action: action, Outcome: commandOutcome(err), Tenant: host})
 	return err
+}
+
+// commandOutcome is how the audit log calls what came of a command.
+func commandOutcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case fault.KindOf(err) == fault.Internal:
+		return "server_error"
+	default:
+		return "refused"
+	}
 }
 
 type tenantAdd struct {

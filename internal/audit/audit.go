@@ -1,7 +1,7 @@
 // Package audit records decisions: what was asked, by whom, and what came of it. There is one event for each decision, so
 // that an operator can tell afterwards why a person has, or has not, an account.
 //
-// An event holds only what may lie in a log for years: the tenant, the user name, a masked e-mail address, the network
+// An event holds only what may lie in a log for years: the tenant, the user name, the name of a hook, a masked e-mail address, the network
 // that a request came from (IPv4 /24, IPv6 /48) and a reason code. It has no place for a password, a hash, a token, a
 // link, a captcha's answer or a whole address, so none can be written by mistake.
 package audit
@@ -31,6 +31,9 @@ const (
 	KeysRotate     Action = "keys.rotate"
 	Undo           Action = "signup.undo"
 	Republish      Action = "message.republish"
+	HookAdd        Action = "directory.hook.add"
+	HookRemove     Action = "directory.hook.remove"
+	HookTest       Action = "directory.hook.test"
 )
 
 // Event is one decision.
@@ -40,6 +43,8 @@ type Event struct {
 	Outcome string
 	Tenant  string
 	User    string
+	// Hook is the name of a hook.
+	Hook string
 	// Email is masked (account.MaskEmail).
 	Email string
 	// Peer is the client's address; only its network is written.
@@ -61,7 +66,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("outcome", e.Outcome))
 	for _, a := range [...]struct{ key, value string }{
-		{"tenant", e.Tenant}, {"user", e.User}, {"email", e.Email}, {"net", Network(e.Peer)},
+		{"tenant", e.Tenant}, {"user", e.User}, {"hook", e.Hook}, {"email", e.Email}, {"net", Network(e.Peer)},
 		{"request", e.Request}, {"detail", e.Detail},
 	} {
 		if a.value != "" {

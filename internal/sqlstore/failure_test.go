@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -250,10 +251,13 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		host := fmt.Sprintf("other%d.test", n)
+		hook := phone.Hook{ID: phone.HookID{byte(n)}, Name: "hook", Everyone: true, Created: midday}
+		var notices []phone.Notice
 		for _, c := range []struct {
 			name string
 			do   func() error
 		}{
+			{"add a hook", func() error { return far.AddHook(ctx, hook) }},
 			{"activate", func() error {
 				a, err := far.Activate(ctx, home, link.Token, midday)
 				if err == nil && a.Disabled {
@@ -275,6 +279,29 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return err
 			}},
 			{"remove a tenant", func() error { return far.RemoveTenant(ctx, host, false, midday) }},
+			{"claim", func() error {
+				if _, err := far.Claim(ctx, hook.ID, midday, midday.Add(time.Minute), 9); err != nil {
+					return err
+				}
+				// Nobody was told of those that the first run claimed. They are there when the claim is over, each change once.
+				var err error
+				notices, err = near.Claim(ctx, hook.ID, midday.Add(time.Minute), midday.Add(2*time.Minute), 9)
+				if len(notices) != 3 {
+					t.Errorf("%d notices of three changes", len(notices))
+				}
+				return err
+			}},
+			{"report", func() error {
+				return far.Report(ctx, []phone.Result{{Notice: notices[0]}, {Notice: notices[1], Why: "no"}, {Notice: notices[2], Why: "no", Next: midday}}, midday)
+			}},
+			{"what was reported", func() error {
+				w.cuts.Add(1)
+				if s, err := near.Hooks(ctx); err != nil || s[0].Waiting != 1 || s[0].GivenUp != 1 {
+					t.Errorf("%+v, %v", s, err)
+				}
+				return nil
+			}},
+			{"remove a hook", func() error { return far.RemoveHook(ctx, "hook") }},
 		} {
 			before := w.cuts.Load()
 			w.set(lose)
