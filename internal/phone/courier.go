@@ -27,11 +27,11 @@ const (
 	lookEvery = 400 * time.Millisecond
 	// shareEvery is the rhythm of HookStore.ShareHooks.
 	shareEvery = 10 * time.Second
-	// CallTime is how long one call may take, and claimTime how long a batch of them.
+	// CallTime is how long it may take to tell of one notice, and claimTime of a batch.
 	CallTime  = 5 * time.Second
-	claimTime = 20 * time.Second
+	claimTime = 10 * time.Second
 	// batch is how many notices a lane claims at a time, and abreast how many of them are on their way at once.
-	batch   = 64
+	batch   = 32
 	abreast = 4
 	// firstPause doubles with every failure up to longestPause; a pause is between half of that and the whole.
 	firstPause   = 2 * time.Second
