@@ -184,7 +184,8 @@ func (c *crm) users() (users []string) {
 func TestNoticesSurviveTheServer(t *testing.T) {
 	s := &station{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}
 	c := newCRM(t, http.StatusInternalServerError)
-	p := start(t, launch{data: s.dir})
+	ops := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	p := start(t, launch{data: s.dir, flags: []string{"--ops-listen", ops}})
 	for _, user := range []string{"ann", "bob"} {
 		s.member(p, user)
 	}
@@ -193,6 +194,9 @@ func TestNoticesSurviveTheServer(t *testing.T) {
 	s.within(10*time.Second, "the call has failed", func() bool { h := s.hooks()[0]; return h.Waiting == 1 && h.Failed != nil })
 	if !strings.Contains(s.hooks()[0].Why, "500") {
 		t.Errorf("the hook: %+v", s.hooks()[0])
+	}
+	if resp, err := http.Get("http://" + ops + "/readyz"); err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("the server is not ready: %v", err)
 	}
 	if out := s.command("verify"); !strings.Contains(out, "1 hooks, 1 notices that phone servers have not been told yet") {
 		t.Errorf("verify says %s", out)
