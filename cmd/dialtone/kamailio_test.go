@@ -93,7 +93,7 @@ func newKamailio(t *testing.T) *kamailio {
 		t.Fatal(err)
 	}
 	k.write("rpc.cfg", string(rules))
-	k.write("rpc-token.cfg", fmt.Sprintf("#!define RPC_AUTHORIZATION \"Bearer %s\"\n", k.bearer))
+	k.write("rpc-token.cfg", fmt.Sprintf("#!define RPC_TOKEN \"Bearer %s\"\n", k.bearer))
 	k.write("token", k.bearer+"\n")
 	k.write("kamailio.cfg", fmt.Sprintf(kamailioConfig, port, k.address, k.dir))
 	k.write("version", "table_name(string) table_version(int)\ndomain:2\ndomain_attrs:1\n")

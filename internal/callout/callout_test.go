@@ -71,8 +71,10 @@ func newKamailio(t *testing.T, answers map[string]string) *kamailio {
 }
 
 func TestKamailioIsTold(t *testing.T) {
-	user := func(what phone.What) phone.Notice { return phone.Notice{What: what, Realm: "Phone.Test", User: "ann"} }
-	cached := []string{"htable.delete ha1 ann@phone.test", "htable.delete ha1 ann@phone.test@phone.test"}
+	user := func(what phone.What) phone.Notice {
+		return phone.Notice{What: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
+	}
+	cached := []string{"htable.delete ha1 ann@phone.test", "htable.delete ha1 ann@Phone.Test@phone.test"}
 	all := append(slices.Clone(cached), "ul.rm location ann@phone.test")
 	for name, c := range map[string]struct {
 		notice  phone.Notice
@@ -81,10 +83,15 @@ func TestKamailioIsTold(t *testing.T) {
 		err     string
 		away    bool
 	}{
-		"a disabled account":                  {notice: user(phone.AccountDisabled), called: all},
-		"a deleted account":                   {notice: user(phone.AccountDeleted), called: all},
-		"another password":                    {notice: user(phone.AccountPassword), called: all},
-		"a role, which keeps the phone":       {notice: user(phone.AccountRole), called: cached},
+		"a disabled account":            {notice: user(phone.AccountDisabled), called: all},
+		"a deleted account":             {notice: user(phone.AccountDeleted), called: all},
+		"another password":              {notice: user(phone.AccountPassword), called: all},
+		"a role, which keeps the phone": {notice: user(phone.AccountRole), called: cached},
+		"a realm that is another host name": {notice: phone.Notice{What: phone.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
+			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@B.test@a.test", "htable.delete ha1 ann@b.test", "htable.delete ha1 ann@B.test@b.test",
+			"ul.rm location ann@a.test", "ul.rm location ann@b.test"}},
+		"a realm that is no host name": {notice: phone.Notice{What: phone.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
+			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@Our Phones@a.test", "ul.rm location ann@a.test"}},
 		"a new tenant":                        {notice: phone.Notice{What: phone.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
 		"nothing was cached":                  {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noKey}, called: all},
 		"it has no such table":                {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noTable}, called: all},

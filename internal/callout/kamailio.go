@@ -18,7 +18,7 @@ const (
 	listCommands   = "system.listMethods"
 
 	locationTable   = "location"
-	credentialTable = "ha1" // what look-ups were answered, by digest user name and realm
+	credentialTable = "ha1" // what look-ups were answered, by digest user name and domain
 )
 
 // rpcRequest and rpcAnswer are JSON-RPC 2.0, §4 and §5, as module jsonrpcs has it. It answers an error with its code as the HTTP
@@ -80,20 +80,43 @@ func (c *Client) tellKamailio(ctx context.Context, h phone.Hook, s phone.HookSec
 		}
 		return err
 	}
-	address := n.User + "@" + strings.ToLower(n.Realm)
-	// A phone may give user@realm as its name, and is cached by that.
-	for _, key := range []string{address, address + "@" + strings.ToLower(n.Realm)} {
-		_, refused, err := c.rpc(ctx, h, s, deleteCached, credentialTable, key)
-		if refused != nil && !refused.unknown() && refused.Code != http.StatusNotFound && !refused.is("no such htable") {
-			err = fmt.Errorf("%s %s: %s (%d)", deleteCached, credentialTable, refused.Message, refused.Code)
-		}
-		if err != nil {
-			return err
+	domains := domainsOf(n)
+	for _, domain := range domains {
+		for _, name := range []string{n.User, n.User + "@" + n.Realm} { // either of which a phone may give
+			if err := c.forget(ctx, h, s, name+"@"+domain); err != nil {
+				return err
+			}
 		}
 	}
 	if !n.What.Unregisters() {
 		return nil
 	}
+	for _, domain := range domains {
+		if err := c.unregister(ctx, h, s, n.User+"@"+domain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// domainsOf are the domains that a tenant's phones may register in: its host, and its realm where that is another host name.
+func domainsOf(n phone.Notice) []string {
+	realm := strings.ToLower(n.Realm)
+	if realm == n.Host || strings.Trim(realm, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+		return []string{n.Host}
+	}
+	return []string{n.Host, realm}
+}
+
+func (c *Client) forget(ctx context.Context, h phone.Hook, s phone.HookSecret, key string) error {
+	_, refused, err := c.rpc(ctx, h, s, deleteCached, credentialTable, key)
+	if refused != nil && !refused.unknown() && refused.Code != http.StatusNotFound && !refused.is("no such htable") {
+		err = fmt.Errorf("%s %s: %s (%d)", deleteCached, credentialTable, refused.Message, refused.Code)
+	}
+	return err
+}
+
+func (c *Client) unregister(ctx context.Context, h phone.Hook, s phone.HookSecret, address string) error {
 	_, refused, err := c.rpc(ctx, h, s, removeContacts, locationTable, address)
 	if refused != nil && refused.Code != http.StatusNotFound && !refused.is("aor not found") {
 		err = fmt.Errorf("%s %s: %s (%d)", removeContacts, locationTable, refused.Message, refused.Code)
