@@ -116,7 +116,7 @@ func TestCopyThereAndBack(t *testing.T) {
 		if err := s.Create(ctx, newcomer(1, "closed"), midday); err != account.ErrTaken {
 			t.Errorf("%s: the name of a deleted account: %v", name, err)
 		}
-		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 {
+		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 || len(hooks[1].Tenants) != 1 {
 			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
 		}
 		adopted, err := s.Adopt(ctx)

@@ -266,6 +266,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return err
 			}},
 			{"disable", func() error { _, err := far.Disable(ctx, home, shut.Account.User, midday); return err }},
+			{"disable one that is active", func() error { _, err := far.Disable(ctx, home, active.Account.User, midday); return err }},
 			{"delete one that waits", func() error { return far.Delete(ctx, home, gone.Account.User, midday) }},
 			{"delete one that is active", func() error { return far.Delete(ctx, home, active.Account.User, midday) }},
 			{"settle", func() error {
@@ -286,13 +287,13 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				// Nobody was told of those that the first run claimed. They are there when the claim is over, each change once.
 				var err error
 				notices, err = near.Claim(ctx, hook.ID, midday.Add(time.Minute), midday.Add(2*time.Minute), 9)
-				if len(notices) != 3 {
-					t.Errorf("%d notices of three changes", len(notices))
+				if len(notices) != 4 {
+					t.Errorf("%d notices of four changes", len(notices))
 				}
 				return err
 			}},
 			{"report", func() error {
-				return far.Report(ctx, []phone.Result{{Notice: notices[0]}, {Notice: notices[1], Why: "no"}, {Notice: notices[2], Why: "no", Next: midday}}, midday)
+				return far.Report(ctx, []phone.Result{{Notice: notices[0]}, {Notice: notices[3]}, {Notice: notices[1], Why: "no"}, {Notice: notices[2], Why: "no", Next: midday}}, midday)
 			}},
 			{"what was reported", func() error {
 				w.cuts.Add(1)

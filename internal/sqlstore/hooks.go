@@ -232,25 +232,30 @@ func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Ti
 }
 
 func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
-	err = home.write(func(tx transaction) error {
-		list = nil
-		// Of two that come at once, the second waits for the first and then finds the notices due later. What a first run claimed
-		// whose commit was in doubt is due again with the end of its claim.
-		return tx.each(func(row scanner) error {
-			n := phone.Notice{Hook: hook, Due: until}
-			var event, uid []byte
-			var what string
-			var at int64
-			err := row.Scan(&event, &uid, &what, &n.Tenant, &n.Host, &n.Realm, &n.User, &at, &n.Tries)
-			copy(n.Event[:], event)
-			copy(n.Account[:], uid)
-			n.What, n.At = phone.What(what), fromMicros(at)
-			list = append(list, n)
-			return err
-		}, `UPDATE notice SET due = $3, tries = tries + 1 WHERE hook = $1 AND due <= $2 AND (event, account) IN
-			(SELECT event, account FROM notice WHERE hook = $1 AND due <= $2 ORDER BY due, at, event LIMIT $4)
-			RETURNING event, account, what, tenant, host, realm, username, at, tries`, hook[:], micros(now), micros(until), limit)
+	// What a first run claimed whose commit was in doubt is due again with the end of its claim.
+	err = home.write(func(tx transaction) (err error) {
+		list, err = claimIn(tx, hook, now, until, limit)
+		return err
 	})
+	return list, err
+}
+
+// claimIn claims in a transaction. Of two that come at once, the second waits for the first, and then finds the notices due later.
+func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
+	err = tx.each(func(row scanner) error {
+		n := phone.Notice{Hook: hook, Due: until}
+		var event, uid []byte
+		var what string
+		var at int64
+		err := row.Scan(&event, &uid, &what, &n.Tenant, &n.Host, &n.Realm, &n.User, &at, &n.Tries)
+		copy(n.Event[:], event)
+		copy(n.Account[:], uid)
+		n.What, n.At = phone.What(what), fromMicros(at)
+		list = append(list, n)
+		return err
+	}, `UPDATE notice SET due = $3, tries = tries + 1 WHERE hook = $1 AND due <= $2 AND (event, account) IN
+		(SELECT event, account FROM notice WHERE hook = $1 AND due <= $2 ORDER BY due, at, event LIMIT $4)
+		RETURNING event, account, what, tenant, host, realm, username, at, tries`, hook[:], micros(now), micros(until), limit)
 	return list, err
 }
 

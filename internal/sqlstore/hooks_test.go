@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,5 +96,39 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 			h.Name == "late" && (h.Waiting != 1 || h.GivenUp != 0 || !h.Failed.Equal(midday.Add(time.Second)) || !h.Oldest.Equal(midday)):
 			t.Errorf("got %+v", h)
 		}
+	}
+}
+
+// Two claims meet at one notice: the second waits until the first is committed, and then finds nothing.
+func TestClaimWaitsForAnother(t *testing.T) {
+	ctx := t.Context()
+	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})
+	h := phone.Hook{ID: phone.HookID{1}, Name: "a", Everyone: true, Created: midday}
+	if err := s.AddHook(ctx, h); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"a.test", "b.test"} {
+		addedTenant(t, s, host)
+	}
+	var first, second []phone.Notice
+	var other sync.WaitGroup
+	err := s.homes[0].write(func(tx transaction) (err error) {
+		if first, err = claimIn(tx, h.ID, midday, midday.Add(time.Hour), 1); err != nil {
+			return err
+		}
+		other.Go(func() {
+			var err error
+			if second, err = s.Claim(ctx, h.ID, midday, midday.Add(time.Minute), 1); err != nil {
+				t.Error(err)
+			}
+		})
+		eventually(t, "the second waits", func() bool {
+			return s.number(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+		})
+		return nil
+	})
+	other.Wait()
+	if err != nil || len(first) != 1 || len(second) != 0 {
+		t.Errorf("the first has %d, the second %d, %v", len(first), len(second), err)
 	}
 }
