@@ -416,14 +416,12 @@ func TestOrderOfCalls(t *testing.T) {
 	o.hook("a", r.URL)
 	users := many(10)
 	o.members(users...)
-	for _, role := range []account.Role{account.User, account.Admin} {
-		for _, user := range users {
+	for _, user := range users {
+		for _, role := range []account.Role{account.User, account.Admin} {
 			_, err := o.store.SetRole(t.Context(), o.tenant, user, role, o.now())
 			o.must(err)
 		}
-	}
-	o.disable(users...)
-	for _, user := range users {
+		o.disable(user)
 		o.must(o.store.Delete(t.Context(), o.tenant, user, o.now()))
 	}
 	o.open()
