@@ -134,7 +134,7 @@ func (k *kamailio) begin() {
 		path = "/usr/sbin/kamailio"
 	}
 	k.cmd = exec.Command(path, "-DD", "-E", "-m", "32", "-M", "4", "-Y", k.dir, "-w", k.dir, "-f", filepath.Join(k.dir, "kamailio.cfg"))
-	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	k.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pipe, err := k.cmd.StderrPipe()
 	if err != nil {
 		k.Fatal(err)

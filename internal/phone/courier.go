@@ -3,6 +3,7 @@ package phone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -113,12 +114,17 @@ func (c *Courier) leave(id HookID) {
 	delete(c.busy, id)
 }
 
-// lane tells a hook's notices, until none is due or the server is away.
+// lane tells a hook's notices, until none is due or the server is away. One whose secret does not open is taken for away: somebody
+// has to mend it.
 func (c *Courier) lane(ctx context.Context, h Hook) {
-	s, err := NewLocker(c.SealRing).Open(h)
-	if err != nil {
-		c.failed(ctx, h, err)
-		return
+	s, unsealed := NewLocker(c.SealRing).Open(h)
+	call := func(n Notice) error {
+		if unsealed != nil {
+			return fmt.Errorf("%w: %w", ErrAway, unsealed)
+		}
+		ctx, cancel := context.WithTimeout(ctx, CallTime)
+		defer cancel()
+		return c.Caller.Call(ctx, h, s, n)
 	}
 	for away := false; !away && ctx.Err() == nil; {
 		now := c.Now()
@@ -131,7 +137,7 @@ func (c *Courier) lane(ctx context.Context, h Hook) {
 			return
 		}
 		var results []Result
-		results, away = c.tell(ctx, h, s, notices, until)
+		results, away = c.tell(ctx, call, notices, until)
 		// Also when the server ends: nobody is to wait for claims that nobody works on.
 		if err := c.Store.Report(context.WithoutCancel(ctx), results, c.Now()); err != nil {
 			c.Log.ErrorContext(ctx, "what came of notices could not be saved; they are told again", "hook", h.Name, "err", err)
@@ -143,7 +149,7 @@ func (c *Courier) lane(ctx context.Context, h Hook) {
 
 // tell calls the server for each notice, for those about one user one after the other. Where the server is away, the rest is put off
 // with what failed.
-func (c *Courier) tell(ctx context.Context, h Hook, s HookSecret, notices []Notice, until time.Time) (results []Result, away bool) {
+func (c *Courier) tell(ctx context.Context, call func(Notice) error, notices []Notice, until time.Time) (results []Result, away bool) {
 	var mu sync.Mutex
 	var why error
 	todo := make(chan []Notice)
@@ -159,7 +165,7 @@ func (c *Courier) tell(ctx context.Context, h Hook, s HookSecret, notices []Noti
 						if c.Now().Add(CallTime).After(until) {
 							continue // it is due again when the claim is over
 						}
-						err = c.call(ctx, h, s, n)
+						err = call(n)
 					}
 					mu.Lock()
 					if errors.Is(err, ErrAway) && why == nil {
@@ -177,12 +183,6 @@ func (c *Courier) tell(ctx context.Context, h Hook, s HookSecret, notices []Noti
 	close(todo)
 	all.Wait()
 	return results, why != nil
-}
-
-func (c *Courier) call(ctx context.Context, h Hook, s HookSecret, n Notice) error {
-	ctx, cancel := context.WithTimeout(ctx, CallTime)
-	defer cancel()
-	return c.Caller.Call(ctx, h, s, n)
 }
 
 // byUser are the notices about each user, in their order.

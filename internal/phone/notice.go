@@ -89,7 +89,7 @@ type HookStore interface {
 	RemoveHook(ctx context.Context, name string) error
 
 	// ShareHooks brings the hooks to databases that do not have them all yet: one that was added to the platform, or was away when
-	// a hook was added or removed.
+	// a hook was added or removed. Until then, changes of its tenants are told as before.
 	ShareHooks(ctx context.Context) error
 
 	// Hooks are all hooks, by name.

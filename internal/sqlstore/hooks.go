@@ -45,10 +45,10 @@ func (s *Store) AddHook(ctx context.Context, h phone.Hook) error {
 		}
 		return addHook(tx, h)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		s.ShareHooks(ctx) // a database that is away has it when it is back
 	}
-	return s.ShareHooks(ctx)
+	return err
 }
 
 func addHook(tx transaction, h phone.Hook) error {
@@ -76,10 +76,10 @@ func (s *Store) RemoveHook(ctx context.Context, name string) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		s.ShareHooks(ctx) // likewise
 	}
-	return s.ShareHooks(ctx)
+	return err
 }
 
 // ShareHooks implements phone.HookStore.
