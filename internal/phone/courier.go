@@ -49,7 +49,7 @@ type Courier struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 
-	mu      sync.Mutex
+	state   sync.Mutex // guards what follows
 	busy    map[HookID]bool
 	failing map[HookID]bool
 }
@@ -99,8 +99,8 @@ func (c *Courier) share(ctx context.Context) {
 
 // enter reports whether the hook's lane was free.
 func (c *Courier) enter(id HookID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state.Lock()
+	defer c.state.Unlock()
 	if c.busy[id] {
 		return false
 	}
@@ -109,8 +109,8 @@ func (c *Courier) enter(id HookID) bool {
 }
 
 func (c *Courier) leave(id HookID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state.Lock()
+	defer c.state.Unlock()
 	delete(c.busy, id)
 }
 
@@ -147,32 +147,28 @@ func (c *Courier) lane(ctx context.Context, h Hook) {
 	}
 }
 
+// round is a batch of notices that are being told.
+type round struct {
+	*Courier
+	call  func(Notice) error
+	until time.Time // of the claim
+
+	mu      sync.Mutex
+	away    error // why no other call is made
+	results []Result
+}
+
 // tell calls the server for each notice, for those about one user one after the other. Where the server is away, the rest is put off
 // with what failed.
 func (c *Courier) tell(ctx context.Context, call func(Notice) error, notices []Notice, until time.Time) (results []Result, away bool) {
-	var mu sync.Mutex
-	var why error
+	r := &round{Courier: c, call: call, until: until}
 	todo := make(chan []Notice)
 	var all sync.WaitGroup
 	for range abreast {
 		all.Go(func() {
 			for group := range todo {
 				for _, n := range group {
-					mu.Lock()
-					err := why
-					mu.Unlock()
-					if err == nil && ctx.Err() == nil {
-						if c.Now().Add(CallTime).After(until) {
-							continue // it is due again when the claim is over
-						}
-						err = call(n)
-					}
-					mu.Lock()
-					if errors.Is(err, ErrAway) && why == nil {
-						why = err
-					}
-					results = append(results, c.result(ctx, n, err))
-					mu.Unlock()
+					r.one(ctx, n)
 				}
 			}
 		})
@@ -182,7 +178,25 @@ func (c *Courier) tell(ctx context.Context, call func(Notice) error, notices []N
 	}
 	close(todo)
 	all.Wait()
-	return results, why != nil
+	return r.results, r.away != nil
+}
+
+func (r *round) one(ctx context.Context, n Notice) {
+	r.mu.Lock()
+	err := r.away
+	r.mu.Unlock()
+	if err == nil && ctx.Err() == nil {
+		if r.Now().Add(CallTime).After(r.until) {
+			return // it is due again when the claim is over
+		}
+		err = r.call(n)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if errors.Is(err, ErrAway) && r.away == nil {
+		r.away = err
+	}
+	r.results = append(r.results, r.result(ctx, n, err))
 }
 
 // byUser are the notices about each user, in their order.
@@ -253,10 +267,10 @@ func (c *Courier) failed(ctx context.Context, h Hook, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	c.mu.Lock()
+	c.state.Lock()
 	before := c.failing[h.ID]
 	c.failing[h.ID] = err != nil
-	c.mu.Unlock()
+	c.state.Unlock()
 	switch {
 	case err != nil && !before:
 		c.Log.WarnContext(ctx, "a phone server could not be told of changes; it is tried again, ever more rarely", "hook", h.Name, "err", err)
