@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"storetest": {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "phone"},
 	"pickup":    {"letter", "account"},
 	"htdigest":  {"phone"},
+	"callout":   {"phone"},
 
 	// A connection to SQLite, for the store alone.
 	"sqlstore/sqlite": {},

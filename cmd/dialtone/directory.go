@@ -17,6 +17,7 @@ import (
 type directoryCommand struct {
 	Token    directoryToken  `cmd:"" help:"The tokens that phone servers look accounts up with."`
 	Export   exportCommand   `cmd:"" help:"The directory of active accounts that phone servers read as tables."`
+	Hook     hookCommand     `cmd:"" help:"Phone servers that are told at once when an account or a tenant changes."`
 	Htdigest htdigestCommand `cmd:"" help:"Write the active accounts of a tenant to a file for Apache."`
 }
 

@@ -38,7 +38,7 @@ type commandLine struct {
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
 	Tenant    tenantCommand    `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
-	Directory directoryCommand `cmd:"" help:"Look after the phone servers: what they may look up, and what they are given."`
+	Directory directoryCommand `cmd:"" help:"Look after the phone servers: what they may look up, what they are given, and what they are told."`
 	Verify    verifyCommand    `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
 	Backup    backupCommand    `cmd:"" help:"Copy the store to a file; a running server goes on."`
 	Store     storeCommand     `cmd:"" help:"Bring the store's schema up to date, or copy the store to another database."`
@@ -50,6 +50,7 @@ type commandLine struct {
 // program is what a command runs with: the world outside, so that a test can be one.
 type program struct {
 	ctx     context.Context
+	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
 	environ []string
@@ -65,7 +66,7 @@ func main() {
 
 // run does what the arguments say and returns the exit status.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	p := &program{ctx: ctx, stdout: stdout, stderr: stderr, environ: environ, line: &commandLine{}}
+	p := &program{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: environ, line: &commandLine{}}
 	// kong ends the process after --help, which is the one thing here that does.
 	parser, err := kong.New(p.line,
 		kong.Name("dialtone"),

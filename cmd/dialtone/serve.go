@@ -19,6 +19,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/callout"
 	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/session"
@@ -160,6 +161,7 @@ type server struct {
 	pickup  *pickup.Directory
 	desk    *account.Desk
 	phones  *phone.Directory
+	courier *phone.Courier
 	site    *web.Site
 }
 
@@ -199,6 +201,7 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
+	s.courier = &phone.Courier{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
 	door := session.NewDoor(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
@@ -260,6 +263,7 @@ func (s *server) loops() []func(context.Context) {
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
 		every(tendEvery, s.tendExport),
+		s.courier.Run,
 	}
 	if len(s.Directory.Htdigest) > 0 {
 		loops = append(loops, every(watchEvery, s.keepFiles()))

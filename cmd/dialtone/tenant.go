@@ -70,15 +70,21 @@ func (p *program) audited(f *folder, action audit.Action, host string, do func()
 // recorded runs something and records what came of it.
 func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
 	err := do()
-	e.Outcome = "ok"
-	switch {
-	case err != nil && fault.KindOf(err) == fault.Internal:
-		e.Outcome = "server_error"
-	case err != nil:
-		e.Outcome = "refused"
-	}
+	e.Outcome = commandOutcome(err)
 	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, e)
 	return err
+}
+
+// commandOutcome is how the audit log calls what came of a command.
+func commandOutcome(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case fault.KindOf(err) == fault.Internal:
+		return "server_error"
+	default:
+		return "refused"
+	}
 }
 
 type tenantAdd struct {

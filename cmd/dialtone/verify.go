@@ -6,11 +6,18 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 )
 
 type verifyCommand struct {
 	JSON bool `name:"json" help:"Print one JSON object."`
+}
+
+// verified is what is printed.
+type verified struct {
+	account.Report
+	phone.HookReport
 }
 
 // Run exits with status 1 where there is a fault.
@@ -20,7 +27,11 @@ func (c *verifyCommand) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		r, err := account.Verify(p.ctx, f.store, box, f.seal)
+		var r verified
+		if r.Report, err = account.Verify(p.ctx, f.store, box, f.seal); err != nil {
+			return err
+		}
+		r.HookReport, err = phone.VerifyHooks(p.ctx, f.store, f.seal, func(s string) { r.Faults = append(r.Faults, s) })
 		if err != nil {
 			return err
 		}
@@ -36,9 +47,12 @@ func (c *verifyCommand) Run(p *program) error {
 	})
 }
 
-func (c *verifyCommand) text(p *program, r account.Report) error {
+func (c *verifyCommand) text(p *program, r verified) error {
 	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; %d messages in the pickup directory, %d not yet known to be on the disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
+	if r.Hooks > 0 {
+		fmt.Fprintf(p.stdout, "%d hooks, %d notices that phone servers have not been told yet\n", r.Hooks, r.Notices)
+	}
 	for _, s := range r.Faults {
 		fmt.Fprintln(p.stdout, "FAULT ", s)
 	}

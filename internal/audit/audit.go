@@ -1,7 +1,7 @@
 // Package audit records decisions: what was asked, by whom, and what came of it. There is one event for each decision, so
 // that an operator can tell afterwards why a person has, or has not, an account.
 //
-// An event holds only what may lie in a log for years: the tenant, the user name, the name of a phone server, a masked
+// An event holds only what may lie in a log for years: the tenant, the user name, the name of a phone server or a hook, a masked
 // e-mail address, the network that a request came from (IPv4 /24, IPv6 /48) and a reason code. It has no place for a
 // password, a hash, a token, a link, a captcha's answer or a whole address, so none can be written by mistake.
 package audit
@@ -40,6 +40,9 @@ const (
 	ExportRebuild        Action = "directory.export.rebuild"
 	ExportRole           Action = "directory.export.role"
 	ExportFile           Action = "directory.htdigest"
+	HookAdd              Action = "directory.hook.add"
+	HookRemove           Action = "directory.hook.remove"
+	HookTest             Action = "directory.hook.test"
 )
 
 // Event is one decision.
@@ -51,6 +54,8 @@ type Event struct {
 	User    string
 	// Server is the name of a phone server.
 	Server string
+	// Hook is the name of a hook.
+	Hook string
 	// Email is masked (account.MaskEmail).
 	Email string
 	// Peer is the client's address; only its network is written.
@@ -72,7 +77,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("outcome", e.Outcome))
 	for _, a := range [...]struct{ key, value string }{
-		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"email", e.Email}, {"net", Network(e.Peer)},
+		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"hook", e.Hook}, {"email", e.Email}, {"net", Network(e.Peer)},
 		{"request", e.Request}, {"detail", e.Detail},
 	} {
 		if a.value != "" {

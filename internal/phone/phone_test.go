@@ -24,7 +24,6 @@ import (
 	"dialtone/internal/throttle"
 )
 
-var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // house is a store with the tenants a.test, b.test and c.test (whose realm is "C Phones"), and a directory over it.
 type house struct {

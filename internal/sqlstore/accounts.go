@@ -10,6 +10,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 )
 
 var _ account.Store = (*Store)(nil)
@@ -112,11 +113,17 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`, micros(now), tenant)
 }
 
-// change updates one live account and gives it back as it is then. The statement has the present time as $1.
-func (s *Store) change(set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
+// change updates one live account and gives it back as it is then. The statement has the present time as $1. Phone servers are told
+// of what, unless that is empty.
+func (s *Store) change(what phone.What, set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
 	args := append([]any{micros(now), tenant, user}, more...)
+	event := account.NewUID(now)
+	defer s.notify()
 	err = announce(s.of(tenant), func(tx transaction) (_ []subject, err error) {
 		a, err = scanAccount(tx.row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+` RETURNING `+accountColumns, args...))
+		if err == nil && what != "" {
+			err = noticeAccount(tx, what, event, a.UID[:], now)
+		}
 		return []subject{subjectOf(a)}, err
 	})
 	return a, err
@@ -124,21 +131,23 @@ func (s *Store) change(set string, tenant int64, user string, now time.Time, mor
 
 // Enable implements account.Store.
 func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(`held = FALSE, activated = COALESCE(activated, $1)`, tenant, user, now)
+	return s.change("", `held = FALSE, activated = COALESCE(activated, $1)`, tenant, user, now)
 }
 
 // Disable implements account.Store.
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(`held = TRUE, epoch = epoch + 1`, tenant, user, now)
+	return s.change(phone.AccountDisabled, `held = TRUE, epoch = epoch + 1`, tenant, user, now)
 }
 
 // SetRole implements account.Store.
 func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role account.Role, now time.Time) (account.Account, error) {
-	return s.change(`role = $4`, tenant, user, now, string(role))
+	return s.change(phone.AccountRole, `role = $4`, tenant, user, now, string(role))
 }
 
 // Delete implements account.Store.
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
+	event := account.NewUID(now)
+	defer s.notify()
 	return announce(s.of(tenant), func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live, micros(now), tenant, user)
 		if err != nil || n > 0 {
@@ -154,6 +163,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 			}
 			return nil, errNoAccount
 		} else if err != nil {
+			return nil, err
+		}
+		if err := noticeAccount(tx, phone.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
 		_, err = tx.exec(`DELETE FROM outbox WHERE account = $1`, uid)

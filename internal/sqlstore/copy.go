@@ -38,10 +38,14 @@ var copied = []table{
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
 	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},
+	{"hook", []string{"id"}, []string{"id", "name", "kind", "url", "plain", "everyone", "secret", "created", "given_up", "failed", "why"}},
+	{"hook_tenant", []string{"hook", "tenant"}, []string{"hook", "tenant"}},
+	{"notice", []string{"hook", "event", "account"}, []string{"hook", "event", "account", "what", "tenant", "host", "realm", "username",
+		"at", "due", "tries"}},
 }
 
 // truths are the columns of type BOOLEAN, of which SQLite makes a number.
-var truths = []string{"held", "has_sha256"}
+var truths = []string{"held", "has_sha256", "plain", "everyone"}
 
 // page is how many rows a transaction of a copy has.
 const page = 2000

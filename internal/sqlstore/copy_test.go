@@ -31,6 +31,8 @@ func crowded(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 	}
+	must(s.AddHook(ctx, phone.Hook{ID: phone.HookID{1}, Name: "all", Kind: phone.Webhook, URL: "https://hooks.test", Everyone: true, Sealed: []byte("sealed"), Created: midday}))
+	must(s.AddHook(ctx, phone.Hook{ID: phone.HookID{2}, Name: "one", Kind: phone.Kamailio, URL: "http://127.0.0.1", Plain: true, Tenants: homes[:1], Created: midday}))
 	must(s.RemoveTenant(ctx, "gone.test", false, midday))
 	must(s.write(func(tx transaction) error {
 		for i := range page + 500 {
@@ -114,6 +116,9 @@ func TestCopyThereAndBack(t *testing.T) {
 		}
 		if err := s.Create(ctx, newcomer(1, "closed"), midday); err != account.ErrTaken {
 			t.Errorf("%s: the name of a deleted account: %v", name, err)
+		}
+		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 || len(hooks[1].Tenants) != 1 {
+			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
 		}
 		adopted, err := s.Adopt(ctx)
 		if err != nil {

@@ -251,10 +251,13 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		host := fmt.Sprintf("other%d.test", n)
+		hook := phone.Hook{ID: phone.HookID{byte(n)}, Name: "hook", Everyone: true, Created: midday}
+		var notices []phone.Notice
 		for _, c := range []struct {
 			name string
 			do   func() error
 		}{
+			{"add a hook", func() error { return far.AddHook(ctx, hook) }},
 			{"activate", func() error {
 				a, err := far.Activate(ctx, home, link.Token, midday)
 				if err == nil && a.Disabled {
@@ -263,6 +266,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return err
 			}},
 			{"disable", func() error { _, err := far.Disable(ctx, home, shut.Account.User, midday); return err }},
+			{"disable one that is active", func() error { _, err := far.Disable(ctx, home, active.Account.User, midday); return err }},
 			{"delete one that waits", func() error { return far.Delete(ctx, home, gone.Account.User, midday) }},
 			{"delete one that is active", func() error { return far.Delete(ctx, home, active.Account.User, midday) }},
 			{"settle", func() error {
@@ -280,6 +284,29 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return far.AddServer(ctx, phone.Server{Name: host, Token: [32]byte{byte(n)}, Tenants: []int64{home}, Created: midday})
 			}},
 			{"remove a phone server", func() error { return far.RemoveServer(ctx, host) }},
+			{"claim", func() error {
+				if _, err := far.Claim(ctx, hook.ID, midday, midday.Add(time.Minute), 9); err != nil {
+					return err
+				}
+				// Nobody was told of those that the first run claimed. They are there when the claim is over, each change once.
+				var err error
+				notices, err = near.Claim(ctx, hook.ID, midday.Add(time.Minute), midday.Add(2*time.Minute), 9)
+				if len(notices) != 4 {
+					t.Errorf("%d notices of four changes", len(notices))
+				}
+				return err
+			}},
+			{"report", func() error {
+				return far.Report(ctx, []phone.Result{{Notice: notices[0]}, {Notice: notices[3]}, {Notice: notices[1], Why: "no"}, {Notice: notices[2], Why: "no", Next: midday}}, midday)
+			}},
+			{"what was reported", func() error {
+				w.cuts.Add(1)
+				if s, err := near.Hooks(ctx); err != nil || s[0].Waiting != 1 || s[0].GivenUp != 1 {
+					t.Errorf("%+v, %v", s, err)
+				}
+				return nil
+			}},
+			{"remove a hook", func() error { return far.RemoveHook(ctx, "hook") }},
 		} {
 			before := w.cuts.Load()
 			w.set(lose)

@@ -28,7 +28,7 @@ type Cluster struct {
 // were sealed with. node names this server among those that share them, and is the same after a restart; it is empty for a
 // command, which has no pickup directory. The first cluster has the number 0.
 func OpenPostgres(ctx context.Context, ring *secret.Ring, node string, clusters ...Cluster) (*Store, error) {
-	s := &Store{}
+	s := newStore()
 	for _, c := range clusters {
 		p, err := openPostgres(ctx, ring, node, c)
 		if err != nil {

@@ -53,8 +53,11 @@ import (
 
 // Store is an open database, or several. It is safe for concurrent use, and by several processes at once.
 type Store struct {
-	homes []home // never empty
+	homes   []home        // never empty
+	noticed chan struct{} // has something in it when this process may have written notices
 }
+
+func newStore(homes ...home) *Store { return &Store{homes: homes, noticed: make(chan struct{}, 1)} }
 
 // home is a database that tenants live in.
 type home struct {

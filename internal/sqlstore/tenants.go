@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/phone"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
@@ -32,6 +34,8 @@ func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, 
 	if err != nil {
 		return t, err
 	}
+	event := account.NewUID(t.Created)
+	defer s.notify()
 	err = announce(home, func(tx transaction) (_ []subject, err error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
@@ -42,7 +46,9 @@ func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, 
 				return allTenants, err
 			}
 		}
-		t.ID, err = addTenant(tx, t)
+		if t.ID, err = addTenant(tx, t); err == nil {
+			err = noticeTenant(tx, phone.TenantAdded, event, t.ID, t.Created)
+		}
 		return allTenants, err
 	})
 	return t, err
@@ -128,10 +134,12 @@ func tenantsChanged(tx transaction) error {
 
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
-	return announce(s.of(t.ID), func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, now) })
+	event := account.NewUID(now)
+	defer s.notify()
+	return announce(s.of(t.ID), func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, event, now) })
 }
 
-func setTenant(tx transaction, t tenant.Tenant, now time.Time) error {
+func setTenant(tx transaction, t tenant.Tenant, event account.UID, now time.Time) error {
 	if err := tx.lock(tenantsLock); err != nil {
 		return err
 	}
@@ -170,6 +178,9 @@ func setTenant(tx transaction, t tenant.Tenant, now time.Time) error {
 	if _, err := tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings)); err != nil {
 		return err
 	}
+	if err := noticeTenant(tx, phone.TenantChanged, event, t.ID, now); err != nil {
+		return err
+	}
 	return tenantsChanged(tx)
 }
 
@@ -183,6 +194,7 @@ func count(q querier, query string, args ...any) (n int64, err error) {
 
 // RemoveTenant implements tenant.Store.
 func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
+	defer s.notify()
 	for _, h := range s.homes[1:] {
 		err := removeTenant(h, host, accounts, now)
 		if !fault.Is(err, fault.NotFound) {
@@ -193,10 +205,11 @@ func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, no
 }
 
 func removeTenant(home engine, host string, accounts bool, now time.Time) error {
-	return announce(home, func(tx transaction) ([]subject, error) { return allTenants, dropTenant(tx, host, accounts, now) })
+	event := account.NewUID(now)
+	return announce(home, func(tx transaction) ([]subject, error) { return allTenants, dropTenant(tx, host, accounts, event, now) })
 }
 
-func dropTenant(tx transaction, host string, accounts bool, now time.Time) error {
+func dropTenant(tx transaction, host string, accounts bool, event account.UID, now time.Time) error {
 	if err := tx.lock(tenantsLock); err != nil {
 		return err
 	}
@@ -216,6 +229,15 @@ func dropTenant(tx transaction, host string, accounts bool, now time.Time) error
 	}
 	if n > 0 && !accounts {
 		return fault.New(fault.Conflict, "the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
+	}
+	if err := noticeTenantAccounts(tx, event, id, now); err != nil {
+		return err
+	}
+	if err := noticeTenant(tx, phone.TenantRemoved, event, id, now); err != nil {
+		return err
+	}
+	if _, err := tx.exec(`DELETE FROM hook_tenant WHERE tenant = $1`, id); err != nil {
+		return err
 	}
 	if _, err := tx.exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
 		return err

@@ -29,6 +29,8 @@ var frozen = map[string]string{
 	"0002_phone_servers.sqlite.sql":   "fc9de5df7ce3bddc6369d1219d39563c0a7ebcc3f3f179d7d760982cf1d55c5f",
 	"0003_export.postgres.sql":        "826630478984efc90eb0f244c7f01eb58787e36cc11ead80703b74e5d2b99f82",
 	"0003_export.sqlite.sql":          "322a7b5a40a0a98e6be3126e7d8e30a55a217fbdba29eb83272c5a8a3fa563e9",
+	"0004_hooks.postgres.sql":         "375b6f848a28036733d7654dc37f92a7f48c0d1dd31c1b33db42173028e0d615",
+	"0004_hooks.sqlite.sql":           "98d2cfec6643466e0219aefcd80b8bfe140acff787575ac20cc95308e38bc2d2",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package storetest states what every store must do, as tests. A store is right when it passes them, whatever it is made
 // of: nothing here knows an engine, and all of it is said in the terms of the interfaces account.Store, tenant.Store,
-// session.Store and phone.Store. The time is passed in, and no test waits.
+// session.Store, phone.Store and phone.HookStore. The time is passed in, and no test waits.
 package storetest
 
 import (
@@ -27,6 +27,7 @@ type Store interface {
 	tenant.Store
 	session.Store
 	phone.Store
+	phone.HookStore
 }
 
 // Run tests a store. open gives a fresh, empty one, which it closes at the end of the test that it is given.
@@ -38,7 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Create", createRules}, {"Limits", limitRules}, {"Captcha", captchaRules}, {"Undo", undoRules},
 		{"Activate", activateRules}, {"Expiry", expiryRules}, {"Operator", operatorRules}, {"Look-ups", lookupRules},
 		{"Outbox", outboxRules}, {"Sweep", sweepRules}, {"Tenants", tenantRules}, {"Sessions", sessionRules},
-		{"Strangers", strangerRules}, {"Phone servers", phoneRules},
+		{"Strangers", strangerRules}, {"Phone servers", phoneRules}, {"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
 			for _, r := range chapter.rules {
