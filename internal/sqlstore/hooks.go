@@ -18,11 +18,11 @@ var _ phone.HookStore = (*Store)(nil)
 
 const hookColumns = `h.id, h.name, h.kind, h.url, h.plain, h.everyone, h.secret, h.created`
 
-func scanHook(row scanner, more ...any) (h phone.Hook, err error) {
+func scanHook(row scanner) (h phone.Hook, err error) {
 	var id []byte
 	var kind string
 	var created int64
-	err = row.Scan(append([]any{&id, &h.Name, &kind, &h.URL, &h.Plain, &h.Everyone, &h.Sealed, &created}, more...)...)
+	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.Plain, &h.Everyone, &h.Sealed, &created)
 	copy(h.ID[:], id)
 	h.Kind, h.Created = phone.Kind(kind), fromMicros(created)
 	return h, err
