@@ -30,7 +30,10 @@ type tenantOptions struct {
 	Product        *string   `help:"What people call the platform (the host)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
 	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"What a person types into a softphone (the host)."`
-	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it (TLS)."`
+	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it: UDP, TCP, TLS, WS or WSS (TLS)."`
+	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"Where phones in browsers connect to, as wss://HOST[:PORT][/PATH] (none; the SIP server where the transport is WSS)."`
+	TURNURI        *[]string `name:"turn-uri" placeholder:"URI" help:"TURN servers that people who are signed in get credentials for, such as turn:HOST:3478?transport=udp (none). May be repeated."`
+	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"For how long such a credential is good, from 1m to 24h (1h)."`
 	Origin         *[]string `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
 	Reserve        *[]string `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
 	Algorithm      *string   `help:"What sign-in challenges with: MD5 or SHA-256 (MD5)."`
@@ -44,6 +47,9 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.MailFrom, o.MailFrom)
 	set(&t.SIPServer, o.SIPServer)
 	set(&t.SIPTransport, o.SIPTransport)
+	set(&t.SIPWebSocket, o.SIPWebSocket)
+	set(&t.TURNURIs, o.TURNURI)
+	set(&t.TURNSeconds, (*int)(o.TURNLife))
 	set(&t.Origins, o.Origin)
 	set(&t.Reserved, o.Reserve)
 	set(&t.SignupsPerHour, o.SignupsPerHour)
@@ -54,6 +60,23 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 		return t, fault.Field("reserve", "%v", err)
 	}
 	return tenant.New(t)
+}
+
+// turnLife is a number of whole seconds, typed as 30m or 1h30m; nothing is zero, which is the default.
+type turnLife int
+
+// UnmarshalText implements encoding.TextUnmarshaler, for kong.
+func (l *turnLife) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*l = 0
+		return nil
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d%time.Second != 0 || d <= 0 {
+		return fmt.Errorf("%q is no time in whole seconds, such as 30m or 1h", text)
+	}
+	*l = turnLife(d / time.Second)
+	return nil
 }
 
 func set[T any](dst *T, value *T) {
