@@ -35,15 +35,17 @@ type commandLine struct {
 	Database *string `placeholder:"URL" help:"PostgreSQL database (SQLite inside DATA)."`
 	Config   string  `placeholder:"FILE" help:"Configuration file (TOML)."`
 
-	Serve   serveCommand   `cmd:"" help:"Run the server."`
-	Account accountCommand `cmd:"" help:"Look at accounts and change them; a running server goes on."`
-	Tenant  tenantCommand  `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
-	Verify  verifyCommand  `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
-	Backup  backupCommand  `cmd:"" help:"Copy the store to a file; a running server goes on."`
-	Store   storeCommand   `cmd:"" help:"Bring the store's schema up to date, or copy the store to another database."`
-	Keys    keysCommand    `cmd:"" help:"Look after the keys."`
-	Check   configCommand  `cmd:"" name:"config" help:"Look at the configuration."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Serve     serveCommand     `cmd:"" help:"Run the server."`
+	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
+	Tenant    tenantCommand    `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
+	Provision provisionCommand `cmd:"" help:"Print what sets up a phone for an account, for a person or a program. The password is not in it."`
+	Verify    verifyCommand    `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
+	Backup    backupCommand    `cmd:"" help:"Copy the store to a file; a running server goes on."`
+	Store     storeCommand     `cmd:"" help:"Bring the store's schema up to date, or copy the store to another database."`
+	Keys      keysCommand      `cmd:"" help:"Look after the keys."`
+	TURN      turnCommand      `cmd:"" name:"turn" help:"Look after the TURN servers' secret."`
+	Check     configCommand    `cmd:"" name:"config" help:"Look at the configuration."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
 // program is what a command runs with: the world outside, so that a test can be one.

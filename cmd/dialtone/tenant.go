@@ -34,6 +34,7 @@ type tenantOptions struct {
 	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"Where phones in browsers connect to, as wss://HOST[:PORT][/PATH] (none; the SIP server where the transport is WSS)."`
 	TURNURI        *[]string `name:"turn-uri" placeholder:"URI" help:"TURN servers that people who are signed in get credentials for, such as turn:HOST:3478?transport=udp (none). May be repeated."`
 	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"For how long such a credential is good, from 1m to 24h (1h)."`
+	AcrobitsCloud  *string   `name:"acrobits-cloud-id" placeholder:"ID" help:"The platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone (none)."`
 	Origin         *[]string `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
 	Reserve        *[]string `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
 	Algorithm      *string   `help:"What sign-in challenges with: MD5 or SHA-256 (MD5)."`
@@ -48,6 +49,7 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.SIPServer, o.SIPServer)
 	set(&t.SIPTransport, o.SIPTransport)
 	set(&t.SIPWebSocket, o.SIPWebSocket)
+	set(&t.AcrobitsCloud, o.AcrobitsCloud)
 	set(&t.TURNURIs, o.TURNURI)
 	set(&t.TURNSeconds, (*int)(o.TURNLife))
 	set(&t.Origins, o.Origin)

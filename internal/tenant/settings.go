@@ -29,6 +29,9 @@ func (s Settings) check() (Settings, error) {
 	if err := checkWebSocket(s.SIPWebSocket); err != nil {
 		return s, err
 	}
+	if id := strings.TrimSuffix(s.AcrobitsCloud, "*"); len(id) > 32 || strings.Trim(strings.ToUpper(id), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || id == "" && s.AcrobitsCloud != "" {
+		return s, fault.Field("acrobits-cloud-id", "%q is no Cloud ID; it has letters and digits alone, and a * behind them for the test version", s.AcrobitsCloud)
+	}
 	if s.TURNURIs, err = checkTURN(s.TURNURIs); err != nil {
 		return s, err
 	}

@@ -53,6 +53,8 @@ type Settings struct {
 	TURNURIs []string `json:"turn_uris,omitempty"`
 	// TURNSeconds is for how long a TURN credential is good; DefaultTURNLife where zero.
 	TURNSeconds int `json:"turn_seconds,omitempty"`
+	// AcrobitsCloud is the platform's Cloud ID at Acrobits, for people who scan its QR code with Cloud Softphone; none where empty.
+	AcrobitsCloud string `json:"acrobits_cloud,omitempty"`
 	// Origins may call the API from a browser page of their own (CORS), each as scheme://host[:port].
 	Origins []string `json:"origins,omitempty"`
 	// Reserved are user names that nobody may have, besides the built-in ones.

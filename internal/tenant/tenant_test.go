@@ -141,6 +141,7 @@ func TestNewRefuses(t *testing.T) {
 	add("sip-transport", func(tn *tenant.Tenant, v string) { tn.SIPTransport = v }, "a\tb", "TLS/TCP", "SCTP")
 	add("sip-websocket", func(tn *tenant.Tenant, v string) { tn.SIPWebSocket = v }, "ws://a.test", "a.test", "https://a.test", "wss://", "wss://u:p@a.test", "wss://a.test/#x",
 		"wss://a.test/\"x", "wss://a.test:x", "wss://a b", "ws://localhost.evil.test", "wss://a.test/"+strings.Repeat("a", 200))
+	add("acrobits-cloud-id", func(tn *tenant.Tenant, v string) { tn.AcrobitsCloud = v }, "*", "A B", "A@B", "A**", "Ä", strings.Repeat("A", 33))
 	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = []string{"turn:ok.test", v} }, "", "turn.test", "turn:", "turn://a.test", "stun:a.test", "turn:a.test:x", "turn:a.test?",
 		"turn:a.test?transport=sctp", "turn:a.test?transport=udp&x=1", "turn:u@a.test", "turn:a b", "TURN:OK.test", "turn:a.test?x=\"y")
 	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = strings.Fields(strings.Repeat(v+" ", 9)) }, "turn:a.test")
