@@ -149,23 +149,22 @@ func (p Phone) quotedName() string {
 // jssip is a script for a page that has JsSIP loaded (jssip.net/documentation, "UA Configuration Parameters"). Credentials of
 // TURN servers are for pages of the platform itself, where the person is signed in.
 func (p Phone) jssip() (File, error) {
-	type ua struct {
-		URI      string `json:"uri"`
-		Display  string `json:"display_name"`
-		User     string `json:"authorization_user"`
-		Register bool   `json:"register"`
-	}
-	settings, err := json.MarshalIndent(ua{"sip:" + p.User + "@" + p.Domain, p.Name, p.User, true}, "", "  ")
-	if err != nil {
-		return File{}, err
-	}
-	socket, err := json.Marshal(p.WebSocket)
-	if err != nil {
-		return File{}, err
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "// Needs JsSIP on the page: https://jssip.net/\nconst phone = new JsSIP.UA(Object.assign(%s, {\n", settings)
-	fmt.Fprintf(&b, "  sockets: [new JsSIP.WebSocketInterface(%s)],\n  password: prompt(%q),\n}));\nphone.start();\n", socket, "Password of "+p.User+"@"+p.Domain)
+	b.WriteString("// Needs JsSIP on the page: https://jssip.net/\nconst phone = new JsSIP.UA({\n")
+	for _, setting := range []struct{ before, value, after string }{
+		{"uri: ", "sip:" + p.User + "@" + p.Domain, ""},
+		{"display_name: ", p.Name, ""},
+		{"authorization_user: ", p.User, ""},
+		{"sockets: [new JsSIP.WebSocketInterface(", p.WebSocket, ")]"},
+		{"password: prompt(", "Password of " + p.User + "@" + p.Domain, ")"},
+	} {
+		value, err := json.Marshal(setting.value) // a string of JSON is one of JavaScript
+		if err != nil {
+			return File{}, err
+		}
+		fmt.Fprintf(&b, "  %s%s%s,\n", setting.before, value, setting.after)
+	}
+	b.WriteString("});\nphone.start();\n")
 	if p.TURN {
 		b.WriteString(`
 // Before a call, on a page of this platform: phone.call(target, { pcConfig: await turn() })

@@ -55,7 +55,7 @@ type platform struct {
 	seal    *secret.Ring
 	sign    atomic.Pointer[secret.Ring]
 	turn    atomic.Pointer[secret.Ring] // nil until a test sets it
-	handled atomic.Int64 // requests that reached the site
+	handled atomic.Int64                // requests that reached the site
 
 	addr    string
 	stop    func()
