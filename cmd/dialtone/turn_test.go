@@ -108,35 +108,25 @@ func TestCoturnTakesWhatIsMinted(t *testing.T) {
 // secrets are the lines of what a command prints.
 func secrets(t *testing.T, data string, args ...string) []string {
 	t.Helper()
-	cmd := exec.Command(binary(t), append(args, "--data", data)...)
-	cmd.Env = []string{}
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("dialtone %s: %v", strings.Join(args, " "), err)
-	}
-	return strings.Fields(string(out))
+	return strings.Fields(string(mustOutput(t, append(args, "--data", data)...)))
 }
 
 // coturn is a TURN server on loopback.
 type coturn struct {
 	port int
-	log  *lines
+	log  *screen
 }
 
 // newCoturn runs coturn with the file of deploy/coturn and the secrets, as that file says. What a test on loopback needs besides is
 // its own ports, and leave to relay to loopback, which the file forbids.
 func newCoturn(t *testing.T, secrets ...string) *coturn {
 	t.Helper()
-	path, err := exec.LookPath("turnserver")
-	if err != nil {
-		t.Fatal("this test needs a real TURN server: make test installs coturn")
-	}
 	file, err := os.ReadFile("../../deploy/coturn/rest.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := &coturn{port: freePort(t), log: newLines()}
+	c := &coturn{port: freePort(t), log: new(screen)}
 	conf := regexp.MustCompile(`(?m)^listening-port=.*$`).ReplaceAllString(string(file), "listening-port="+strconv.Itoa(c.port))
 	conf = regexp.MustCompile(`(?m)^denied-peer-ip=127\..*$`).ReplaceAllString(conf, "allow-loopback-peers")
 	for _, s := range secrets {
@@ -147,9 +137,7 @@ func newCoturn(t *testing.T, secrets ...string) *coturn {
 	if err := os.WriteFile(filepath.Join(dir, "turnserver.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "-c", filepath.Join(dir, "turnserver.conf"))
-	cmd.Dir = dir
-	runUntilTheEnd(t, cmd, c.log)
+	runs(t, c.log, nil, tool(t, "turnserver"), "-c", filepath.Join(dir, "turnserver.conf"))
 	waitUntil(t, func() bool {
 		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(c.port), time.Second)
 		if err == nil {
@@ -168,7 +156,7 @@ func (c *coturn) takes(t *testing.T, user, password string) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "turnutils_uclient", "-y", "-c", "-n", "1", "-u", user, "-w", password, "-p", strconv.Itoa(c.port), "127.0.0.1").CombinedOutput()
+	out, err := exec.CommandContext(ctx, tool(t, "turnutils_uclient"), "-y", "-c", "-n", "1", "-u", user, "-w", password, "-p", strconv.Itoa(c.port), "127.0.0.1").CombinedOutput()
 	switch _, refused := errors.AsType[*exec.ExitError](err); {
 	case err == nil:
 		if !bytes.Contains(out, []byte("Total lost packets 0 ")) {
@@ -201,27 +189,4 @@ func freePort(t *testing.T) int {
 	}
 	t.Fatal("no port is free for TCP and UDP")
 	return 0
-}
-
-// runUntilTheEnd starts a program of somebody else, which ends with the test.
-func runUntilTheEnd(t *testing.T, cmd *exec.Cmd, log *lines) {
-	t.Helper()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		log.read(out)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-read
-		cmd.Wait()
-	})
 }
