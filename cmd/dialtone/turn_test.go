@@ -18,6 +18,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dialtone/internal/config"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
 )
 
 // credential is the answer of GET /turn.
@@ -102,6 +107,54 @@ func TestCoturnTakesWhatIsMinted(t *testing.T) {
 		if strings.Contains(p.stderr.String(), secret) {
 			t.Error("the log holds a secret")
 		}
+	}
+}
+
+// A server signs with a key when one is made, and with a new one when the TURN servers have had the time to learn of it.
+func TestServerFollowsTheTURNKey(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: t.TempDir()}}}
+	s := newTURN(f)
+	s.clock = func() time.Time { return now }
+	tn := &tenant.Tenant{Host: "phone.test"}
+	signer := func() *turn.Issuer {
+		t.Helper()
+		if err := s.refresh(); err != nil {
+			t.Fatal(err)
+		}
+		return s.now.Load()
+	}
+	signedBy := func(r *secret.Ring) bool {
+		t.Helper()
+		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.clock).Issue(tn, "alex").Password
+	}
+	if signer() != nil {
+		t.Fatal("without a key there is a signer")
+	}
+	if _, err := os.Stat(f.turnKey()); err == nil {
+		t.Fatal("a server makes a key that no TURN server knows")
+	}
+	old, err := f.makeTURN(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !signedBy(old) {
+		t.Error("the first key does not sign at once")
+	}
+	both := rotated(old, now, turnSigned, true, false)
+	if err := both.Replace(f.turnKey()); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(handOut)
+	if !signedBy(old) {
+		t.Error("the new key signs before the TURN servers know it")
+	}
+	now = now.Add(secret.Spread)
+	if signedBy(old) || !signedBy(both) {
+		t.Error("the new key does not sign when its time has come")
+	}
+	if err := os.Remove(f.turnKey()); err != nil || signer() != nil {
+		t.Errorf("a key that is gone signs still: %v", err)
 	}
 }
 
