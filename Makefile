@@ -33,10 +33,11 @@ check: tools
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phone servers, and the accessibility rules that the browser runs.
+# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phones, the servers that phones talk to, and what runs in
+# the browser or in Node.
 tools:
-	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2
-	@tools/axe
+	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2 baresip linphonec zbarimg
+	@tools/npm
 
 fuzz:
 	@for p in $$($(GO) list ./internal/...); do \

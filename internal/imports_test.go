@@ -21,14 +21,16 @@ var rooms = map[string][]string{
 	"dictionary/gen": {},
 
 	// Domain: the rules. A package may use those above it.
-	"audit":    {},
-	"tenant":   {"fault", "digest"},
-	"throttle": {"secret"},
-	"captcha":  {"secret"},
-	"letter":   {"secret", "tenant"},
-	"account":  {"fault", "secret", "digest", "dictionary", "audit", "tenant", "throttle", "captcha", "letter"},
-	"session":  {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
-	"phone":    {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
+	"audit":     {},
+	"tenant":    {"fault", "digest"},
+	"throttle":  {"secret"},
+	"captcha":   {"secret"},
+	"letter":    {"secret", "tenant"},
+	"account":   {"fault", "secret", "digest", "dictionary", "audit", "tenant", "throttle", "captcha", "letter"},
+	"session":   {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
+	"provision": {"fault", "secret", "audit", "tenant", "account"},
+	"turn":      {"secret", "tenant"},
+	"phone":     {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
 
 	// Adapters: one outside system each. They may use the vocabulary and the domain, and never each other.
 	"sqlstore":  {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "phone", "sqlstore/sqlite"},
@@ -48,7 +50,7 @@ var rooms = map[string][]string{
 	// Edges: what people and programs touch.
 	"ops":        {},
 	"directory":  {"fault", "digest", "throttle", "account", "phone"},
-	"web":        {"fault", "digest", "captcha", "tenant", "account", "session"},
+	"web":        {"fault", "digest", "captcha", "tenant", "account", "session", "provision", "turn"},
 	"config":     {},
 	"config/gen": {"config"},
 }
@@ -56,7 +58,7 @@ var rooms = map[string][]string{
 // The domain touches neither network, database nor files. Two of its packages use tables of golang.org/x for names.
 var (
 	vocabulary = []string{"fault", "secret", "digest", "dictionary"}
-	domain     = []string{"audit", "tenant", "throttle", "captcha", "letter", "account", "session", "phone"}
+	domain     = []string{"audit", "tenant", "throttle", "captcha", "letter", "account", "session", "phone", "provision", "turn"}
 	outside    = []string{"net/http", "database/sql", "os", "os/exec", "net"}
 	tables     = []string{"golang.org/x/net/idna", "golang.org/x/text/unicode/norm", "golang.org/x/sys/cpu"}
 )

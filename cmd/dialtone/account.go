@@ -73,7 +73,7 @@ func (p *program) at(host string, do func(*folder, *account.Desk, *tenant.Tenant
 // result prints the account that a command ends with.
 func (w who) result(p *program, a account.Account, err error) error {
 	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.NotFound, "there is no account %s at %s; see: dialtone account list --tenant %s", w.User, w.Tenant, w.Tenant)
+		return noAccount(w.User, w.Tenant)
 	}
 	if err != nil {
 		return err
@@ -86,6 +86,10 @@ func (w who) result(p *program, a account.Account, err error) error {
 	fmt.Fprintf(out, "user\t%s\nname\t%s\nemail\t%s\nrole\t%s\ndisabled\t%t\ncreated\t%s\nactivated\t%s\n",
 		s.User, s.Name, s.Email, s.Role, s.Disabled, s.Created.Format(time.RFC3339), s.activated())
 	return out.Flush()
+}
+
+func noAccount(user, host string) error {
+	return fault.New(fault.NotFound, "there is no account %s at %s; see: dialtone account list --tenant %s", user, host, host)
 }
 
 type accountList struct {

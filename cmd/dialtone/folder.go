@@ -28,7 +28,7 @@ var errKeys = errors.New("keys")
 // folder is an open data folder:
 //
 //	dialtone.db   the store, unless that is a PostgreSQL database
-//	keys/         sign.key and seal.key, which a copy of the store is worth nothing without, unless they lie elsewhere
+//	keys/         sign.key and seal.key, which a copy of the store is worth nothing without, and turn.key, unless they lie elsewhere
 //	node.id       the name under which PostgreSQL knows this server
 //	pickup/       messages on their way to a mail server, unless they go elsewhere
 //	serve.lock    held by the server of this folder
@@ -112,9 +112,8 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 		}
 	}
 	if f.Keys.Seal == "" || f.Keys.Sign == "" {
-		// Not what it lies in: where that is missing, something is not mounted.
-		if err := os.Mkdir(f.Keys.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w: the folder of the keys cannot be made: %w; mount or make what it lies in, or mend keys.dir", errKeys, err)
+		if err := f.makeKeysFolder(); err != nil {
+			return err
 		}
 	}
 	for _, k := range []struct {
@@ -133,6 +132,14 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 	}
 	_, err = f.signRing()
 	return err
+}
+
+// makeKeysFolder does not make what it lies in: where that is missing, something is not mounted.
+func (f *folder) makeKeysFolder() error {
+	if err := os.Mkdir(f.Keys.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: the folder of the keys cannot be made: %w; mount or make what it lies in, or mend keys.dir", errKeys, err)
+	}
+	return nil
 }
 
 // sealed reports whether the store has been sealed with a key.

@@ -2,12 +2,11 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"sync/atomic"
 	"time"
 
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
+	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 )
@@ -27,14 +26,14 @@ const (
 	handOut = time.Hour
 )
 
-// rotated is a ring with a new signing key, and with the older ones that are needed. Where the keys are held by the environment,
-// the new one counts as made only when every server has it.
-func rotated(r *secret.Ring, now time.Time, held, revoke bool) *secret.Ring {
+// rotated is a ring with a new key in front, and with the older ones that are needed by what they signed, which lives so long. With
+// ahead, the new one counts as made only when an operator has had the time to hand it out.
+func rotated(r *secret.Ring, now time.Time, life time.Duration, ahead, revoke bool) *secret.Ring {
 	if revoke {
 		return r.Rotated(now, 1) // which signs at once
 	}
-	keep := 1 + r.InUse(now.Add(-signedLife))
-	if held {
+	keep := 1 + r.InUse(now.Add(-life))
+	if ahead {
 		now = now.Add(handOut)
 	}
 	return r.Rotated(now, keep)
@@ -49,7 +48,7 @@ func (c *keysRotate) Run(p *program) error {
 				return err
 			}
 			held := f.Keys.Sign != ""
-			ring = rotated(ring, now, held, c.Revoke)
+			ring = rotated(ring, now, signedLife, held, c.Revoke)
 			if !held {
 				if err := ring.Replace(f.signKey()); err != nil {
 					return err
@@ -70,59 +69,24 @@ func (c *keysRotate) Run(p *program) error {
 	})
 }
 
-// signing is what a running server signs with. It follows the key file, where there is one.
-type signing struct {
-	read  func() (*secret.Ring, error)
-	stat  func() (os.FileInfo, error)
-	clock func() time.Time
-
-	at    os.FileInfo
-	ring  *secret.Ring
-	front secret.ID
-	now   atomic.Pointer[signers]
-}
+// signing is what a running server signs with.
+type signing struct{ followed[signers] }
 
 func newSigning(f *folder) *signing {
-	s := &signing{read: f.signRing, clock: time.Now}
-	if f.Keys.Sign == "" {
-		s.stat = func() (os.FileInfo, error) { return os.Stat(f.signKey()) }
-	}
-	return s
+	return &signing{followed[signers]{
+		file: f.signKey(), held: f.Keys.Sign != "", read: f.signRing, clock: time.Now,
+		use: func(r *secret.Ring, clock func() time.Time) *signers {
+			return &signers{captcha.NewIssuer(r, clock), session.NewSignatures(r), provision.NewTickets(r, clock)}
+		},
+	}}
 }
 
 type signers struct {
 	captcha    *captcha.Issuer
 	signatures *session.Signatures
+	tickets    *provision.Tickets
 }
 
 func (s *signing) issuer() *captcha.Issuer         { return s.now.Load().captcha }
 func (s *signing) signatures() *session.Signatures { return s.now.Load().signatures }
-
-// refresh reads the key file if it is another one than before, and has a new key sign when it is old enough. A file that cannot
-// be read changes nothing.
-func (s *signing) refresh() error {
-	changed := s.ring == nil
-	if s.stat != nil {
-		info, err := s.stat()
-		if err != nil {
-			return fmt.Errorf("%w: %w", errKeys, err)
-		}
-		if s.at == nil || !os.SameFile(s.at, info) || !s.at.ModTime().Equal(info.ModTime()) {
-			s.at, changed = info, true
-		}
-	}
-	if changed {
-		ring, err := s.read()
-		if err != nil {
-			s.at = nil
-			return err
-		}
-		s.ring = ring
-	}
-	ring := s.ring.Signing(s.clock())
-	if front := ring.IDs()[0]; changed || front != s.front {
-		s.front = front
-		s.now.Store(&signers{captcha.NewIssuer(ring, s.clock), session.NewSignatures(ring)})
-	}
-	return nil
-}
+func (s *signing) tickets() *provision.Tickets     { return s.now.Load().tickets }

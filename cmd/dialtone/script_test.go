@@ -327,13 +327,14 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "tenant/host", "tenant/json", "tenant/realm", "tenant/public-url",
-		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/origin", "tenant/reserve",
+		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life", "tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve",
 		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare", "tenant/cluster",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
 		// The secret of a hook stands in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
+		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
 	}
 	for _, k := range config.Keys() {
 		harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag, "--"))
@@ -379,7 +380,7 @@ func TestServerFollowsTheSigningKeys(t *testing.T) {
 			now := noon
 			clock := func() time.Time { return now }
 			begins := secret.Spread
-			both := rotated(old, noon, held, false)
+			both := rotated(old, noon, signedLife, held, false)
 			if held {
 				f.Keys.Sign = config.Held(both.Text())
 				begins += handOut
@@ -443,7 +444,7 @@ func TestRotationKeepsWhatIsNeeded(t *testing.T) {
 			ring = secret.NewRing(noon)
 		}
 		noon = noon.Add(c.after)
-		next := rotated(ring, noon, c.held, c.revoke)
+		next := rotated(ring, noon, signedLife, c.held, c.revoke)
 		signer := ring.Signing(noon).IDs()[0]
 		if c.revoke {
 			signer = next.IDs()[0]

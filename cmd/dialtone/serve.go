@@ -22,8 +22,10 @@ import (
 	"dialtone/internal/callout"
 	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
+	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
 	"dialtone/internal/web"
 )
 
@@ -32,7 +34,7 @@ type serveCommand struct {
 	Listen        *string `placeholder:"ADDR" help:"Address to listen on (127.0.0.1:8080)."`
 	Dev           *bool   `help:"Show the messages of the pickup directory at /dev/mail, to this machine alone."`
 	Clusters      *string `placeholder:"LIST" help:"Further PostgreSQL databases, each as NUMBER=URL (none)."`
-	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key and sign.key (DATA/keys)."`
+	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key, sign.key and turn.key (DATA/keys)."`
 	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
 	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
@@ -158,6 +160,7 @@ type server struct {
 	log     *slog.Logger
 	tenants *tenant.Directory
 	signing *signing
+	turn    *followed[turn.Issuer]
 	pickup  *pickup.Directory
 	desk    *account.Desk
 	phones  *phone.Directory
@@ -166,8 +169,8 @@ type server struct {
 }
 
 func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
-	s := &server{folder: f, log: log, signing: newSigning(f)}
-	if err := s.signing.refresh(); err != nil {
+	s := &server{folder: f, log: log, signing: newSigning(f), turn: newTURN(f)}
+	if err := errors.Join(s.signing.refresh(), s.turn.refresh()); err != nil {
 		return nil, err
 	}
 	s.tenants = tenant.NewDirectory(f.store, f.defaultURL)
@@ -206,7 +209,9 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
-		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TrustedProxies: f.HTTP.TrustedProxies, Log: log,
+		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TURN: s.turn.now.Load,
+		Links:          &provision.Links{Accounts: f.store, Store: f.store, Tickets: s.signing.tickets, Audit: events, Now: time.Now},
+		TrustedProxies: f.HTTP.TrustedProxies, Log: log,
 	}
 	if f.Dev {
 		deps.DevMail = s.messages
@@ -319,7 +324,7 @@ func (s *server) adopt(ctx context.Context) {
 }
 
 func (s *server) watch(ctx context.Context) {
-	if err := errors.Join(s.tenants.Refresh(ctx), s.phones.Refresh(ctx), s.signing.refresh()); err != nil && ctx.Err() == nil {
+	if err := errors.Join(s.tenants.Refresh(ctx), s.phones.Refresh(ctx), s.signing.refresh(), s.turn.refresh()); err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "tenants, phone servers or keys could not be read; those of before stay in force", "err", err)
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -30,9 +33,13 @@ type tenantOptions struct {
 	Product        *string   `help:"What people call the platform (the host)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
 	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"What a person types into a softphone (the host)."`
-	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it (TLS)."`
-	Origin         *[]string `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
-	Reserve        *[]string `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
+	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it: UDP, TCP, TLS, WS or WSS (TLS)."`
+	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"Where phones in browsers connect to, as wss://HOST[:PORT][/PATH] (none; the SIP server where the transport is WSS)."`
+	TURNURI        *textList `name:"turn-uri" placeholder:"URI" help:"TURN servers that people who are signed in get credentials for, such as turn:HOST:3478?transport=udp (none). May be repeated."`
+	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"For how long such a credential is good, from 1m to 24h (1h)."`
+	AcrobitsCloud  *string   `name:"acrobits-cloud-id" placeholder:"ID" help:"The platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone (none)."`
+	Origin         *textList `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
+	Reserve        *textList `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
 	Algorithm      *string   `help:"What sign-in challenges with: MD5 or SHA-256 (MD5)."`
 	SignupsPerHour *int      `name:"signups-per-hour" help:"Ceiling for the whole tenant; 0 for none (0)."`
 }
@@ -44,8 +51,12 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.MailFrom, o.MailFrom)
 	set(&t.SIPServer, o.SIPServer)
 	set(&t.SIPTransport, o.SIPTransport)
-	set(&t.Origins, o.Origin)
-	set(&t.Reserved, o.Reserve)
+	set(&t.SIPWebSocket, o.SIPWebSocket)
+	set(&t.AcrobitsCloud, o.AcrobitsCloud)
+	set(&t.TURNURIs, (*[]string)(o.TURNURI))
+	set(&t.TURNSeconds, (*int)(o.TURNLife))
+	set(&t.Origins, (*[]string)(o.Origin))
+	set(&t.Reserved, (*[]string)(o.Reserve))
 	set(&t.SignupsPerHour, o.SignupsPerHour)
 	if o.Algorithm != nil {
 		t.Algorithm = digest.Algorithm(*o.Algorithm)
@@ -54,6 +65,39 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 		return t, fault.Field("reserve", "%v", err)
 	}
 	return tenant.New(t)
+}
+
+// textList is a flag that may be repeated, and whose values commas may separate. A single empty value is an empty list. (kong reads
+// a pointer to a slice anew at each repetition, and so keeps the last value alone.)
+type textList []string
+
+// Decode implements kong.MapperValue.
+func (l *textList) Decode(ctx *kong.DecodeContext) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		return err
+	}
+	if text != "" {
+		*l = append(*l, strings.Split(text, ",")...)
+	}
+	return nil
+}
+
+// turnLife is a number of whole seconds, typed as 30m or 1h30m; nothing is zero, which is the default.
+type turnLife int
+
+// UnmarshalText implements encoding.TextUnmarshaler, for kong.
+func (l *turnLife) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*l = 0
+		return nil
+	}
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d%time.Second != 0 || d <= 0 {
+		return fmt.Errorf("%q is no time in whole seconds, such as 30m or 1h", text)
+	}
+	*l = turnLife(d / time.Second)
+	return nil
 }
 
 func set[T any](dst *T, value *T) {

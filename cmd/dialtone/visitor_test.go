@@ -26,6 +26,8 @@ type visitor struct {
 	address string // of the server
 	host    string
 	http    *http.Client
+	// session is the cookie of a sign-in, or empty.
+	session string
 	// began says that the first byte of an answer has come.
 	began atomic.Bool
 }
@@ -95,6 +97,9 @@ func (v *visitor) send(method, path string, form url.Values, authorization strin
 	}
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
+	}
+	if v.session != "" {
+		r.Header.Set("Cookie", v.session)
 	}
 	v.began.Store(false)
 	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
@@ -184,9 +189,12 @@ func (v *visitor) signIn(user, password string) (answer, error) {
 		return first, fmt.Errorf("sign-in does not ask: %s", first)
 	}
 	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth", digestOf("GET", path))
-	a, _, err := v.ask("GET", path, nil, fmt.Sprintf(
+	a, resp, err := v.ask("GET", path, nil, fmt.Sprintf(
 		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
 		user, realm, m[1], path, response))
+	if err == nil && a.OK {
+		v.session = strings.Split(resp.Header.Get("Set-Cookie"), ";")[0]
+	}
 	return a, err
 }
 

@@ -29,6 +29,10 @@ const (
 	TenantSet      Action = "tenant.set"
 	TenantRemove   Action = "tenant.remove"
 	KeysRotate     Action = "keys.rotate"
+	TURNSecret     Action = "turn.secret"
+	TURNRotate     Action = "turn.rotate"
+	ProvisionLink  Action = "provision.link"
+	ProvisionFile  Action = "provision.file"
 	Undo           Action = "signup.undo"
 	Republish      Action = "message.republish"
 

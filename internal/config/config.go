@@ -69,10 +69,10 @@ type Cluster struct {
 
 // KeyFiles says where the keys come from.
 type KeyFiles struct {
-	// Dir is the directory of seal.key and sign.key.
+	// Dir is the directory of seal.key, sign.key and turn.key.
 	Dir string
-	// Seal and Sign are the content of those files, where the environment has it, and else empty.
-	Seal, Sign Held
+	// Seal, Sign and Turn are the content of those files, where the environment has it, and else empty.
+	Seal, Sign, Turn Held
 }
 
 // Held is a secret that the environment holds. It does not print.

@@ -194,11 +194,11 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 		{
 			name: "keys and databases come by the environment, secrets and all",
 			environment: []string{
-				"DIALTONE_KEYS_SEAL=v1 1 a", "DIALTONE_KEYS_SIGN=v1 2 b", "DIALTONE_DATABASE=postgres://u:hunter2@h/d",
+				"DIALTONE_KEYS_SEAL=v1 1 a", "DIALTONE_KEYS_SIGN=v1 2 b", "DIALTONE_KEYS_TURN=v1 3 c", "DIALTONE_DATABASE=postgres://u:hunter2@h/d",
 				"DIALTONE_CLUSTERS=2=postgresql://u:hunter2@i/d, 4095=postgres://j,k:5433/d?target_session_attrs=read-write",
 			},
 			change: func(c *Config) {
-				c.Keys.Seal, c.Keys.Sign, c.Database = "v1 1 a", "v1 2 b", "postgres://u:hunter2@h/d"
+				c.Keys.Seal, c.Keys.Sign, c.Keys.Turn, c.Database = "v1 1 a", "v1 2 b", "v1 3 c", "postgres://u:hunter2@h/d"
 				c.Clusters = []Cluster{{2, "postgresql://u:hunter2@i/d"}, {4095, "postgres://j,k:5433/d?target_session_attrs=read-write"}}
 			},
 		},
@@ -422,7 +422,7 @@ func TestFaultsDoNotShowSecrets(t *testing.T) {
 			return Load(write(t, "[keys]\nseal = 'hunter2'\nsign = ['hunter2']"), nil, nil)
 		},
 		"a key as a flag": func() (Config, error) {
-			return Load("", nil, map[string]string{"keys.seal": secret, "keys.sign": secret})
+			return Load("", nil, map[string]string{"keys.seal": secret, "keys.turn": secret})
 		},
 		"a password in a flag": func() (Config, error) {
 			return Load("", nil, map[string]string{"database": "postgres://u:hunter2@h/d", "clusters": "2=postgres://u@h/d?password=hunter2"})

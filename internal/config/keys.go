@@ -54,7 +54,7 @@ func keys(c *Config) []key {
 		{
 			name: "keys.dir", form: directory(&c.Keys.Dir),
 			derived: "keys inside data", exampled: "./data/keys",
-			doc: "The directory of seal.key and sign.key. Servers that share a database share the keys, by a directory that all of " +
+			doc: "The directory of seal.key, sign.key and turn.key. Servers that share a database share the keys, by a directory that all of " +
 				"them have or by copies of the files.",
 		},
 		{
@@ -66,6 +66,11 @@ func keys(c *Config) []key {
 		{
 			name: "keys.sign", form: held(&c.Keys.Sign),
 			doc: "The content of sign.key, likewise.",
+		},
+		{
+			name: "keys.turn", form: held(&c.Keys.Turn),
+			doc: "The content of turn.key, likewise. That is the key that the secret of TURN servers comes from; without it, nobody " +
+				"gets a credential for them.",
 		},
 		{
 			name: "mail.pickup_dir", form: directory(&c.Mail.PickupDir),

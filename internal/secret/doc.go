@@ -3,11 +3,13 @@
 //
 // # Keys
 //
-// An installation has two key files, apart from the database so that a stolen copy of one is worth nothing without the
+// An installation has its keys in files apart from the database, so that a stolen copy of one is worth nothing without the
 // other:
 //
 //	sign.key  what is handed out and comes back: captcha tokens, session cookies. Rotating it keeps the present key as
 //	          the previous one, so that a form that was open during one rotation still works; after two it does not.
+//	turn.key  what TURN servers share with the platform; made when it is first asked for. A new one signs nothing until the
+//	          servers know it.
 //	seal.key  what lies in the store: credentials, waiting activation links. Every key that ever sealed a value stays.
 //
 // A file is made on first start, with mode 0600 and durable before it is used; there is no default key. A file that

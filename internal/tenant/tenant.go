@@ -11,7 +11,6 @@ package tenant
 
 import (
 	"context"
-	"net/mail"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -48,6 +47,14 @@ type Settings struct {
 	// SIPServer and SIPTransport are what a person types into a softphone; the host, and TLS, where empty.
 	SIPServer    string `json:"sip_server,omitempty"`
 	SIPTransport string `json:"sip_transport,omitempty"`
+	// SIPWebSocket is where phones in browsers reach the platform (RFC 7118), as wss://host[:port][/path]; none where empty.
+	SIPWebSocket string `json:"sip_websocket,omitempty"`
+	// TURNURIs are the platform's TURN servers (RFC 7065), in the order in which a browser tries them.
+	TURNURIs []string `json:"turn_uris,omitempty"`
+	// TURNSeconds is for how long a TURN credential is good; DefaultTURNLife where zero.
+	TURNSeconds int `json:"turn_seconds,omitempty"`
+	// AcrobitsCloud is the platform's Cloud ID at Acrobits, for people who scan its QR code with Cloud Softphone; none where empty.
+	AcrobitsCloud string `json:"acrobits_cloud,omitempty"`
 	// Origins may call the API from a browser page of their own (CORS), each as scheme://host[:port].
 	Origins []string `json:"origins,omitempty"`
 	// Reserved are user names that nobody may have, besides the built-in ones.
@@ -69,6 +76,26 @@ func (t Tenant) Server() string { return or(t.SIPServer, t.Host) }
 
 // Transport is the SIP transport that a softphone is given.
 func (t Tenant) Transport() string { return or(t.SIPTransport, "TLS") }
+
+// WebSocket is where a phone in a browser connects to, or empty where it cannot.
+func (t Tenant) WebSocket() string {
+	if t.SIPWebSocket == "" && t.Transport() == "WSS" {
+		return "wss://" + t.Server()
+	}
+	return t.SIPWebSocket
+}
+
+// DefaultTURNLife is for how long a TURN credential is good where the tenant does not say: long enough to begin a call with, and
+// short enough that somebody who was disabled is soon without.
+const DefaultTURNLife = time.Hour
+
+// TURNLife is for how long a TURN credential is good.
+func (t Tenant) TURNLife() time.Duration {
+	if t.TURNSeconds == 0 {
+		return DefaultTURNLife
+	}
+	return time.Duration(t.TURNSeconds) * time.Second
+}
 
 // Challenge is the algorithm of the sign-in challenge.
 func (t Tenant) Challenge() digest.Algorithm {
@@ -200,34 +227,6 @@ func Loopback(host string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.Unmap().IsLoopback()
-}
-
-func (s Settings) check() (Settings, error) {
-	var err error
-	for i, origin := range s.Origins {
-		if s.Origins[i], err = checkURL("origin", origin); err != nil {
-			return s, err
-		}
-	}
-	for _, text := range []struct{ field, value string }{
-		{"product", s.Product}, {"sip-server", s.SIPServer}, {"sip-transport", s.SIPTransport}, {"mail-from", s.MailFrom},
-	} {
-		if len(text.value) > 200 || strings.ContainsFunc(text.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
-			return s, fault.Field(text.field, "%s is longer than 200 characters or has a control character in it", text.field)
-		}
-	}
-	if a, err := mail.ParseAddress(s.MailFrom); s.MailFrom != "" && (err != nil || a.Address != s.MailFrom || a.Name != "" || !ascii(s.MailFrom)) {
-		return s, fault.Field("mail-from", "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", s.MailFrom)
-	}
-	switch s.Algorithm {
-	case "", digest.MD5, digest.SHA256:
-	default:
-		return s, fault.Field("algorithm", "%q is no algorithm of sign-in; use MD5 or SHA-256", string(s.Algorithm))
-	}
-	if s.SignupsPerHour < 0 {
-		return s, fault.Field("signups-per-hour", "a ceiling below zero means nothing; use 0 for none")
-	}
-	return s, nil
 }
 
 // Store keeps tenants. Every method is one transaction.

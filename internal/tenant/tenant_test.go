@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,35 @@ func TestNewCompletes(t *testing.T) {
 	}
 }
 
+func TestSettingsOfPhones(t *testing.T) {
+	for _, server := range []string{"", "a.test", "a.test:5061", "A.test", "10.0.0.1:5060", "[::1]", "[2001:db8::1]:5061"} {
+		if got, err := tenant.New(tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{SIPServer: server}}); err != nil || got.SIPServer != server {
+			t.Errorf("%q becomes %q, %v", server, got.SIPServer, err)
+		}
+	}
+	for _, c := range []struct{ transport, websocket, wantTransport, wantWebSocket string }{
+		{"", "", "TLS", ""},
+		{"tcp", "", "TCP", ""},
+		{"wss", "", "WSS", "wss://sip.test:7443"},
+		{"WSS", "wss://ws.test/sip", "WSS", "wss://ws.test/sip"},
+		{"UDP", "ws://localhost:5066", "UDP", "ws://localhost:5066"},
+	} {
+		got, err := tenant.New(tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{SIPServer: "sip.test:7443", SIPTransport: c.transport, SIPWebSocket: c.websocket}})
+		if err != nil || got.Transport() != c.wantTransport || got.WebSocket() != c.wantWebSocket {
+			t.Errorf("%+v: got %s, %q, %v", c, got.Transport(), got.WebSocket(), err)
+		}
+	}
+	got, err := tenant.New(tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{
+		TURNURIs: []string{"TURN:turn.test", "turns:Turn.test:5349?transport=tcp", "turn:[2001:db8::1]:3478?transport=udp"}, TURNSeconds: 60,
+	}})
+	if want := []string{"turn:turn.test", "turns:turn.test:5349?transport=tcp", "turn:[2001:db8::1]:3478?transport=udp"}; err != nil || !slices.Equal(got.TURNURIs, want) || got.TURNLife() != time.Minute {
+		t.Errorf("got %q, %v, %v", got.TURNURIs, got.TURNLife(), err)
+	}
+	if got, err := tenant.New(tenant.Tenant{Host: "phone.test"}); err != nil || got.TURNLife() != tenant.DefaultTURNLife {
+		t.Errorf("without a word, a credential is good for %v, %v", got.TURNLife(), err)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	with := func(change func(*tenant.Tenant)) tenant.Tenant {
 		tn := tenant.Tenant{Host: "phone.test"}
@@ -106,8 +136,17 @@ func TestNewRefuses(t *testing.T) {
 	add("product", func(tn *tenant.Tenant, v string) { tn.Product = v }, "a\r\nBcc: x@y.test", "a\x00", "a\x7f", "\xff", strings.Repeat("a", 201))
 	add("mail-from", func(tn *tenant.Tenant, v string) { tn.MailFrom = v }, "x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`, "ü@b.test", "a@bü.test")
 	add("algorithm", func(tn *tenant.Tenant, v string) { tn.Algorithm = digest.Algorithm(v) }, "md5", "SHA-512-256", "MD5-sess")
-	add("sip-server", func(tn *tenant.Tenant, v string) { tn.SIPServer = v }, "a\nb")
-	add("sip-transport", func(tn *tenant.Tenant, v string) { tn.SIPTransport = v }, "a\tb")
+	add("sip-server", func(tn *tenant.Tenant, v string) { tn.SIPServer = v }, "a\nb", "a b", "sip:a.test", "a.test:", "a.test:0", "a.test:05060", "a.test:65536", "a..test", ".", "::1", "[::1", "[::1]x", "[1.2.3.4]", "[fe80::1%eth0]",
+		"a;lr", "a>b", "bücher.test", strings.Repeat("a", 64), strings.Repeat("a.", 127)+"test")
+	add("sip-transport", func(tn *tenant.Tenant, v string) { tn.SIPTransport = v }, "a\tb", "TLS/TCP", "SCTP")
+	add("sip-websocket", func(tn *tenant.Tenant, v string) { tn.SIPWebSocket = v }, "ws://a.test", "a.test", "https://a.test", "wss://", "wss://u:p@a.test", "wss://a.test/#x",
+		"wss://a.test/\"x", "wss://a.test:x", "wss://a b", "ws://localhost.evil.test", "wss://a.test/"+strings.Repeat("a", 200))
+	add("acrobits-cloud-id", func(tn *tenant.Tenant, v string) { tn.AcrobitsCloud = v }, "*", "A B", "A@B", "A**", "Ä", strings.Repeat("A", 33))
+	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = []string{"turn:ok.test", v} }, "", "turn.test", "turn:", "turn://a.test", "stun:a.test", "turn:a.test:x", "turn:a.test?",
+		"turn:a.test?transport=sctp", "turn:a.test?transport=udp&x=1", "turn:u@a.test", "turn:a b", "TURN:OK.test", "turn:a.test?x=\"y")
+	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = strings.Fields(strings.Repeat(v+" ", 9)) }, "turn:a.test")
+	add("turn-life", func(tn *tenant.Tenant, v string) { tn.TURNSeconds = len(v) }, strings.Repeat("s", 59), strings.Repeat("s", 86401))
+	add("turn-life", func(tn *tenant.Tenant, _ string) { tn.TURNSeconds = -1 }, "")
 	add("signups-per-hour", func(tn *tenant.Tenant, _ string) { tn.SignupsPerHour = -1 }, "")
 	for _, c := range cases {
 		for _, tn := range c.list {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/provision"
 )
 
 // setHeaders are the headers of every answer. The policy lets a page load its own files and talk to its own host, and
@@ -111,7 +112,11 @@ func (s *Site) fail(w http.ResponseWriter, v *visit, rt route, err error) {
 		}
 	}
 	if !rt.api && v.tenant != nil && wantsPage(v.Request) {
-		if page, err := s.pages.render("error", s.errorPage(v, k.status, description)); err == nil {
+		p := s.errorPage(v, k.status, description)
+		if err == provision.ErrGone {
+			p.Heading, p.ActionURL, p.ActionText = "This link does nothing any more", "/account.html", "Go to your account"
+		}
+		if page, err := s.pages.render("error", p); err == nil {
 			writePage(w, k.status, page)
 			return
 		}

@@ -469,6 +469,7 @@ func TestMethods(t *testing.T) {
 	for _, row := range []struct{ path, allow string }{
 		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"}, {"/activate.ashx", "GET, HEAD"}, {"/signin.ashx", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"}, {"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
+		{"/turn", "GET, HEAD"}, {"/provision", "POST"}, {"/provision/linphone.xml", "GET, HEAD"}, {"/provision/zoiper.xml", "GET, HEAD"},
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT"} {
 			if slices.Contains(strings.Split(row.allow, ", "), method) {

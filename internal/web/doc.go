@@ -13,6 +13,13 @@
 // which send neither Origin nor Sec-Fetch-Site, are not concerned. A password field has no name, so that no failure of
 // script can send it.
 //
+// # What phones are given
+//
+// A person who is signed in may have a phone set up (package provision) and gets credentials for TURN servers (package turn). Both
+// are for pages of this host alone: another site can neither ask nor read the answer. A link for a phone is in the page that made it
+// and nowhere else; its token stands in the query of the address, which no log of ours has, and is not spent by programs that only
+// look.
+//
 // # Where a request comes from
 //
 // It comes from the TCP peer. Forwarding headers count only where the peer is a proxy that the operator has named.

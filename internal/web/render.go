@@ -55,7 +55,7 @@ func newPages(a *assets) (*pages, error) {
 }
 
 // render makes the whole page, so that a fault shows before the first byte is sent. The names are home, signup, login,
-// account, activation, error and devmail; data is the struct of that page.
+// account, provision, activation, error and devmail; data is the struct of that page.
 func (p *pages) render(name string, data any) ([]byte, error) {
 	page := p.byName[name]
 	if page == nil {
@@ -109,6 +109,18 @@ type accountPage struct {
 	frame
 	User, Name, Email, Role string
 	SIP                     sipSettings
+	// Programs are those that can be set up without typing, by the names that the form sends.
+	Programs []string
+}
+
+// provisionPage is the answer to the form on the account page: what one program is set up with. It has either a code to scan,
+// with the link in it if it is one, or a text to copy.
+type provisionPage struct {
+	frame
+	Program string
+	Code    *qrCode
+	Link    string
+	Text    string
 }
 
 // activationState is what became of an activation link.

@@ -55,13 +55,20 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	link := "https://phone.test/provision/linphone.xml?token=" + strings.Repeat("abcdefgh", 11)
+	drawn, err := newQR(link)
+	if err != nil {
+		t.Fatal(err)
+	}
 	f := frame{Product: "Dialtone", Host: testRealm, Realm: testRealm, Contact: "desk@phone.test"}
 	views := map[string]view{
 		"/":             {"home", homePage{f}},
 		"/signup.html":  {"signup", signupPage{f, "phones@phone.test"}},
 		"/login.html":   {"login", loginPage{f}},
-		"/account.html": {"account", accountPage{f, "alex", "Álex 🙂", "alex@example.org", "user", sipSettings{"alex", testRealm, testRealm, "sip.phone.test:5061", "TLS", "turns:turn.phone.test:5349?transport=tcp"}}},
+		"/account.html": {"account", accountPage{f, "alex", "Álex 🙂", "alex@example.org", "user", sipSettings{"alex", testRealm, testRealm, "sip.phone.test:5061", "TLS", "turns:turn.phone.test:5349?transport=tcp"}, []string{"linphone", "zoiper", "baresip", "jssip"}}},
 		"/error":        {"error", errorPage{f, 404, "There is no such page", "The address may be mistyped, or the page is gone.", "/", "To the start page"}},
+		"/scan":         {"provision", provisionPage{f, "linphone", drawn, link, ""}},
+		"/copied":       {"provision", provisionPage{f, "baresip", nil, "", "\"Álex 🙂\" <sip:alex@phone.test;transport=tls>;auth_user=alex;outbound=\"sip:sip.phone.test:5061;transport=tls\";regint=600\n"}},
 		"/devmail":      {"devmail", devMailPage{f, []devMail{{"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000", "Activate your account", "Hello,\n\nopen this link within 7 days:\n\nhttps://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n", "/activate/done?token=secret"}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
@@ -1090,7 +1097,7 @@ func TestAccountPageCopies(t *testing.T) {
 // policy.
 func TestPagesFit(t *testing.T) {
 	s := newStage(t)
-	paths := []string{"/", "/signup.html", "/login.html", "/account.html", "/error", "/devmail", "/devmail/none"}
+	paths := []string{"/", "/signup.html", "/login.html", "/account.html", "/scan", "/copied", "/error", "/devmail", "/devmail/none"}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))
 	}

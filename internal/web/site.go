@@ -11,8 +11,10 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
+	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
 )
 
 // Deps is what a Site works with. DevMail is nil save on a development server.
@@ -21,6 +23,9 @@ type Deps struct {
 	Accounts *account.Desk
 	Door     *session.Door
 	Captcha  func() *captcha.Issuer
+	Links    *provision.Links
+	// TURN gives nil where the platform has no secret for TURN servers.
+	TURN func() *turn.Issuer
 	// TrustedProxies may say for whom they ask.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
@@ -81,7 +86,13 @@ func (s *Site) routes() map[string]route {
 			return signupPage{frame: s.frame(t), MailFrom: t.Sender()}
 		})},
 		"/login.html":   {get: s.standing("login", func(t *tenant.Tenant) any { return loginPage{s.frame(t)} })},
-		"/account.html": {get: s.accountPage},
+		"/account.html": {get: s.personal(s.accountPage)},
+
+		"/turn":      {get: s.turn},
+		"/provision": {post: s.provision},
+	}
+	for _, f := range provision.Fetched {
+		table[provisionPath(f)] = route{get: s.provisionFile(f)}
 	}
 	if s.DevMail != nil {
 		table[DevMailPath] = route{get: s.devMail}

@@ -36,10 +36,12 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/letter"
 	"dialtone/internal/pickup"
+	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
 	"dialtone/internal/web"
 )
 
@@ -52,7 +54,8 @@ type platform struct {
 	log     logBuffer
 	seal    *secret.Ring
 	sign    atomic.Pointer[secret.Ring]
-	handled atomic.Int64 // requests that reached the site
+	turn    atomic.Pointer[secret.Ring] // nil until a test sets it
+	handled atomic.Int64                // requests that reached the site
 
 	addr    string
 	stop    func()
@@ -187,6 +190,16 @@ func (p *platform) start(t testing.TB) {
 	site := must[*web.Site](t)(web.New(web.Deps{
 		Tenants: p.tenants, Accounts: p.desk, Door: door, Captcha: issuer, TrustedProxies: p.choice.proxies, Log: log,
 		DevMail: p.choice.devMail,
+		Links: &provision.Links{
+			Accounts: p.store, Store: p.store, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
+			Tickets: func() *provision.Tickets { return provision.NewTickets(p.sign.Load(), p.clock.Now) },
+		},
+		TURN: func() *turn.Issuer {
+			if r := p.turn.Load(); r != nil {
+				return turn.NewIssuer(r, p.clock.Now)
+			}
+			return nil
+		},
 	}))
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.handled.Add(1)

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/provision"
 	"dialtone/internal/tenant"
 )
 
@@ -66,19 +68,35 @@ func (c *pageCache) page(t *tenant.Tenant, name string, render func() (asset, er
 	return page, err
 }
 
-func (s *Site) accountPage(w http.ResponseWriter, v *visit) error {
-	t := v.tenant
-	a, err := s.Door.Who(v.Context(), t, cookie(v, sessionCookie))
-	if fault.Is(err, fault.Unauthorized) {
-		http.Redirect(w, v.Request, "/login.html", http.StatusSeeOther)
-		return nil
-	} else if err != nil {
-		return err
+// who is the account of the person who is signed in.
+func (s *Site) who(v *visit) (account.Account, error) {
+	return s.Door.Who(v.Context(), v.tenant, cookie(v, sessionCookie))
+}
+
+// personal is a page for whoever is signed in; others are led to the page on which they can do that.
+func (s *Site) personal(page func(http.ResponseWriter, *visit, account.Account) error) handler {
+	return func(w http.ResponseWriter, v *visit) error {
+		a, err := s.who(v)
+		if fault.Is(err, fault.Unauthorized) {
+			http.Redirect(w, v.Request, "/login.html", http.StatusSeeOther)
+			return nil
+		} else if err != nil {
+			return err
+		}
+		return page(w, v, a)
 	}
-	return s.show(w, "account", accountPage{
+}
+
+func (s *Site) accountPage(w http.ResponseWriter, v *visit, a account.Account) error {
+	t := v.tenant
+	p := accountPage{
 		frame: s.frame(t), User: a.User, Name: a.Name, Email: a.Email, Role: string(a.Role),
 		SIP: sipSettings{User: a.User, Domain: t.Host, Realm: t.Realm, Server: t.Server(), Transport: t.Transport()},
-	})
+	}
+	for _, f := range programs(provision.New(t, a)) {
+		p.Programs = append(p.Programs, string(f))
+	}
+	return s.show(w, "account", p)
 }
 
 // DevMailPath is where a development server shows the pickup directory.

@@ -1,0 +1,358 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// phoneWords is a password as hard as secretWords, but without the sign beyond U+FFFF: JsSIP 3.13 hashes those another way than
+// everybody else (docs/operating.md).
+const phoneWords = `sieben Zwölftel: "grün" & mehr`
+
+// TestPhones is what the platform is for: somebody signs up in a browser, opens the link, and has a phone that rings, with one name
+// and one password and no copying of either. Browser, phones, registrar and relay are all real ones.
+func TestPhones(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	tap := newTap(t, p.address)
+	relay := newCoturn(t, secrets(t, data, "turn", "secret")...)
+	registrar := newRegistrar(t, standIn(t, data, tap), "a token")
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--data", data,
+		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
+		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.port)+"?transport=udp")
+	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
+	b := newBrowser(t, tap.base, chromedp.Flag("allow-loopback-in-peer-connection", true))
+	var line string
+
+	b.step("Somebody signs up, and their phone is refused", func() {
+		b.visit("/signup.html")
+		b.fill("user", "alex", "name", "Älex 🙂", "email", "alex@example.org", "password", phoneWords)
+		b.answer()
+		b.click("#submit")
+		b.until(`!sent.hidden`)
+		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format", "baresip", "--data", data))
+		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
+			t.Errorf("before the link was opened, baresip says %s", said)
+		}
+	})
+	b.step("They open the link, and it registers with the password that they chose", func() {
+		b.visit("/dev/mail")
+		b.click(`a[href*="/activate.ashx?token="]`)
+		b.until(`document.querySelector("h1").textContent === "Account activated"`)
+		if said := baresip(t, line, phoneWords); !strings.Contains(said, "200 OK") {
+			t.Errorf("baresip says %s", said)
+		}
+		if said := baresip(t, line, phoneWords+"!"); !strings.Contains(said, "401 Unauthorized") {
+			t.Errorf("with a wrong password, baresip says %s", said)
+		}
+	})
+	b.step("They sign in, and their browser gets a relay for calls", func() {
+		b.signIn("alex", phoneWords)
+		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		b.check("account")
+		b.do(`window.relayed = (async () => {
+			const { uris, username, password } = await (await fetch("/turn")).json();
+			const peer = new RTCPeerConnection({ iceServers: [{ urls: uris, username, credential: password }], iceTransportPolicy: "relay" });
+			peer.createDataChannel("x");
+			peer.onicecandidate = ({ candidate }) => { if (candidate?.candidate) document.title = candidate.type; };
+			peer.onicecandidateerror = ({ errorCode, errorText }) => { document.title = errorCode + " " + errorText; };
+			await peer.setLocalDescription();
+		})()`)
+		b.until(`document.title === "relay"`)
+	})
+	b.step("Linphone scans the code, and asks for the password alone", func() {
+		b.program("linphone")
+		b.check("provision-linphone")
+		b.shot("provision")
+		link := b.get(`document.getElementById("v-link").textContent`)
+		for _, scheme := range []string{"light", "dark"} {
+			if got := b.scan(scheme); got != link {
+				t.Errorf("in a %s page, the code holds %q, and the link is %q", scheme, got, link)
+			}
+		}
+		linphone(t, link, phoneWords, registrar)
+		b.visit(strings.TrimPrefix(link, tap.base))
+		b.until(`document.querySelector("h1").textContent === "This link does nothing any more"`)
+		b.check("provision-gone")
+	})
+	b.step("baresip gets the line that the command prints", func() {
+		b.program("baresip")
+		b.check("provision-baresip")
+		b.want(`document.getElementById("v-text").textContent`, line)
+		b.want(`document.querySelectorAll("[data-copy]:not([hidden])").length`, "1")
+	})
+	b.step("A page with JsSIP gets its script", func() {
+		b.program("jssip")
+		b.check("provision-jssip")
+		jssip(t, b.get(`document.getElementById("v-text").textContent`), phoneWords)
+		registrar.registered(t, "alex", "JsSIP")
+	})
+	b.step("An operator disables them, and the phone is refused from then on", func() {
+		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
+		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
+			t.Errorf("baresip says %s", said)
+		}
+		b.visit("/account.html")
+		b.until(`location.pathname === "/login.html"`)
+	})
+	b.end()
+	tap.neverCarried(t, phoneWords)
+	p.mustStop(t)
+}
+
+// program chooses one on the account page.
+func (b *browser) program(format string) {
+	b.t.Helper()
+	b.visit("/account.html")
+	b.click(`button[name="format"][value="` + format + `"]`)
+	b.until(`location.pathname === "/provision" && document.readyState === "complete"`)
+}
+
+// scan is what a scanner reads on the screen.
+func (b *browser) scan(scheme string) string {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	file := filepath.Join(b.t.TempDir(), "screen.png")
+	if err := os.WriteFile(file, png, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+	out, err := exec.Command(tool(b.t, "zbarimg"), "--quiet", "--raw", file).Output()
+	if err != nil {
+		b.t.Errorf("nothing can be read in a %s page: %v", scheme, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// tool is the path of a program of somebody else.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	for _, path := range []string{name, "/usr/sbin/" + name} { // not in everybody's PATH
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	t.Fatalf("this test needs the real %s: make test installs it", name)
+	return ""
+}
+
+func mustOutput(t *testing.T, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command(binary(t), args...)
+	cmd.Env = []string{}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("dialtone %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// registrar is a Kamailio on loopback.
+type registrar struct {
+	udp, websocket string
+	log            *screen
+}
+
+// newRegistrar runs testdata/phones/kamailio.cfg, which asks a directory for every credential.
+func newRegistrar(t *testing.T, directory, token string) *registrar {
+	t.Helper()
+	file, err := os.ReadFile("testdata/phones/kamailio.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp, websocket := freePort(t), freePort(t)
+	conf := strings.NewReplacer("@PORT@", strconv.Itoa(udp), "@WSPORT@", strconv.Itoa(websocket), "@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "kamailio.cfg"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &registrar{udp: fmt.Sprintf("127.0.0.1:%d", udp), websocket: fmt.Sprintf("ws://127.0.0.1:%d", websocket), log: new(screen)}
+	runs(t, k.log, nil, tool(t, "kamailio"), "-DD", "-E", "-m", "64", "-M", "8", "-f", filepath.Join(dir, "kamailio.cfg"), "-Y", dir, "-w", dir, "-P", filepath.Join(dir, "pid"))
+	waitUntil(t, func() bool {
+		resp, err := http.Get("http" + strings.TrimPrefix(k.websocket, "ws"))
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil && resp.StatusCode == http.StatusNotFound
+	})
+	return k
+}
+
+// registered waits until the registrar has taken a user's phone of a kind.
+func (k *registrar) registered(t *testing.T, user, agent string) {
+	t.Helper()
+	k.log.wait(t, "registered sip:"+user+"@localhost by "+agent)
+}
+
+// baresip registers with a line of its configuration and a password that is typed, and gives what it says of it.
+func baresip(t *testing.T, line, password string) string {
+	t.Helper()
+	path := tool(t, "baresip")
+	modules := ""
+	for _, dir := range []string{"/usr/lib/baresip/modules", "/usr/lib64/baresip/modules", "/usr/local/lib/baresip/modules", "/opt/homebrew/lib/baresip/modules"} {
+		if _, err := os.Stat(dir); err == nil {
+			modules = dir
+		}
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"accounts": line,
+		"config":   "module_path " + modules + "\nmodule_app account.so\nmodule_app menu.so\nsip_listen 127.0.0.1:0\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := new(screen)
+	in, end := runs(t, out, nil, path, "-f", dir)
+	defer end()
+	out.wait(t, "enter password for sip:alex@localhost")
+	io.WriteString(in, password+"\n")
+	return out.wait(t, "200 OK", "401 Unauthorized", "Service Unavailable", "failed")
+}
+
+// linphone fetches its settings by a link and registers with a password that is typed. Its sockets would be anywhere.
+func linphone(t *testing.T, link, password string, at *registrar) {
+	t.Helper()
+	home := t.TempDir()
+	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(freePort(t)) + "\nsip_tcp_port=-1\nsip_tls_port=-1\nregister_only_when_network_is_up=0\n"
+	if err := os.WriteFile(filepath.Join(home, "linphonerc"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(home, ".local/share/linphone"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out := new(screen)
+	in, end := runs(t, out, []string{"HOME=" + home}, tool(t, "linphonec"), "-c", filepath.Join(home, "linphonerc"))
+	defer end()
+	out.wait(t, "Password for alex on localhost:")
+	io.WriteString(in, password+"\n")
+	at.registered(t, "alex", "Linphone")
+	// The link is good for one time, and is not kept for the next start.
+	io.WriteString(in, "quit\n")
+	waitUntil(t, func() bool {
+		kept, err := os.ReadFile(filepath.Join(home, "linphonerc"))
+		return err == nil && bytes.Contains(kept, []byte("reg_identity")) && !bytes.Contains(kept, []byte("config-uri"))
+	})
+}
+
+// jssip runs a script for a page in Node, and gives the password where it asks for it.
+func jssip(t *testing.T, script, password string) {
+	t.Helper()
+	modules, err := filepath.Glob("../../.tools/jssip-*/node_modules")
+	if err != nil || len(modules) != 1 {
+		t.Fatal("this test needs JsSIP: make test fetches it")
+	}
+	cmd := exec.Command(tool(t, "node"), "testdata/phones/jssip.cjs")
+	cmd.Env = []string{"NODE_PATH=" + modules[0], "PASSWORD=" + password}
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "asked: Password of alex@localhost\nregistered\n" {
+		t.Errorf("JsSIP: %v\n%s", err, out)
+	}
+}
+
+// screen is what a program has written, also where no line ends.
+type screen struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// wait waits until the screen shows one of the texts, and gives all of it.
+func (s *screen) wait(t *testing.T, texts ...string) string {
+	t.Helper()
+	shows := func() bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(s.String(), text) })
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for !shows() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("none of %q comes; there is\n%s", texts, s)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return s.String()
+}
+
+// runs starts a program of somebody else and whatever it starts itself; all of it ends with the test, or before it with end.
+func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer, end func()) {
+	t.Helper()
+	cmd := exec.Command(path, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+	})
+	t.Cleanup(end)
+	return pipe, end
+}
+
+// standIn answers as the directory for phone servers does: the credential of an active account, and 404 for every other. It knows
+// the credential from where it goes over the wire, the one signup.
+func standIn(t *testing.T, data string, tap *tap) string {
+	t.Helper()
+	sent := regexp.MustCompile(`\bha1=([0-9a-f]{32})\b`)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		tap.mu.Lock()
+		m := sent.FindStringSubmatch(tap.sent.String())
+		tap.mu.Unlock()
+		var a shown
+		if json.Unmarshal(mustOutput(t, "account", "show", "alex", "--json", "--tenant", "localhost", "--data", data), &a) != nil || err != nil || m == nil ||
+			a.Disabled || a.Activated == nil || q.Get("username") != a.User || q.Get("realm") != "localhost" || r.Header.Get("Authorization") != "Bearer a token" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprintf(w, `{"username":"alex","realm":"localhost","algorithm":"MD5","ha1":%q,"role":"guest"}`, m[1])
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}

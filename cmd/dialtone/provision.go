@@ -1,0 +1,33 @@
+package main
+
+import (
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/provision"
+	"dialtone/internal/tenant"
+)
+
+type provisionCommand struct {
+	where
+	User   string `arg:"" help:"The user name."`
+	Format string `default:"text" enum:"text,linphone,zoiper,acrobits,baresip,jssip" help:"text, linphone, zoiper, acrobits, baresip or jssip (text)."`
+}
+
+func (c *provisionCommand) Run(p *program) error {
+	return p.at(c.Tenant, func(f *folder, _ *account.Desk, t *tenant.Tenant) error {
+		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
+		if fault.Is(err, fault.NotFound) {
+			return noAccount(c.User, c.Tenant)
+		} else if err != nil {
+			return err
+		}
+		file, err := provision.New(t, a).In(provision.Format(c.Format))
+		if err != nil {
+			return err
+		}
+		_, err = p.stdout.Write(file.Text)
+		return err
+	})
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/config"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
+)
+
+// credential is the answer of GET /turn.
+type credential struct {
+	Username, Password string
+	TTL                int
+	URIs               []string
+}
+
+// turnOf asks for a credential, as somebody who is signed in.
+func turnOf(t *testing.T, v *visitor) (c credential) {
+	t.Helper()
+	resp, body, err := v.send("GET", "/turn", nil, "")
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("GET /turn: %v, %v\n%s", resp, err, body)
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	return c
+}
+
+// A real coturn, with the configuration that operators are given, takes what is minted, and nothing else.
+func TestCoturnTakesWhatIsMinted(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data})
+	v := newVisitor(p.address, "")
+	if a, err := v.signup("alex"); err != nil || !a.OK {
+		t.Fatal(a, err)
+	}
+	command(t, "account", "enable", "alex", "--tenant", "localhost", "--data", data)
+	if a, err := v.signIn("alex", password("alex")); err != nil || !a.OK {
+		t.Fatal(a, err)
+	}
+	command(t, "tenant", "set", "localhost", "--turn-uri", "turn:127.0.0.1:3478?transport=udp", "--data", data)
+	first := secrets(t, data, "turn", "secret")
+	if len(first) != 1 {
+		t.Fatalf("there are %d secrets", len(first))
+	}
+	waitUntil(t, func() bool {
+		resp, _, err := v.send("GET", "/turn", nil, "")
+		return err == nil && resp.StatusCode == 200
+	})
+	both := secrets(t, data, "turn", "secret", "--rotate")
+	if len(both) != 2 || both[1] != first[0] {
+		t.Fatalf("after a rotation there are %d secrets", len(both))
+	}
+	c := newCoturn(t, both...)
+	minted := turnOf(t, v)
+	if minted.TTL != 3600 {
+		t.Errorf("it is good for %d s", minted.TTL)
+	}
+	sign := func(secret, name string) string {
+		mac := hmac.New(sha1.New, []byte(secret))
+		mac.Write([]byte(name))
+		return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	}
+	at := func(d time.Duration, who string) string {
+		return strconv.FormatInt(time.Now().Add(d).Unix(), 10) + ":" + who
+	}
+	later := at(24*time.Hour, "alex@localhost")
+	for _, row := range []struct {
+		name, user, password string
+		ok                   bool
+	}{
+		{"what was minted", minted.Username, minted.Password, true},
+		{"what the new secret will sign", later, sign(both[0], later), true},
+		{"not one that has expired", at(-2*time.Second, "alex@localhost"), sign(both[1], at(-2*time.Second, "alex@localhost")), false},
+		{"not one whose time was moved", later, minted.Password, false},
+		{"not one that was made for another name", strings.Replace(minted.Username, "alex", "boss", 1), minted.Password, false},
+		{"not one under another secret", later, sign(strings.Repeat("0", 64), later), false},
+		{"not the account's own password", "alex", password("alex"), false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got := c.takes(t, row.user, row.password); got != row.ok {
+				t.Errorf("coturn takes it: %v\n%s", got, c.log)
+			}
+		})
+	}
+	p.mustStop(t)
+	for _, secret := range append(both, minted.Password) {
+		if strings.Contains(p.stderr.String(), secret) {
+			t.Error("the log holds a secret")
+		}
+	}
+}
+
+// A server signs with a key when one is made, and with a new one when the TURN servers have had the time to learn of it.
+func TestServerFollowsTheTURNKey(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: t.TempDir()}}}
+	s := newTURN(f)
+	s.clock = func() time.Time { return now }
+	tn := &tenant.Tenant{Host: "phone.test"}
+	signer := func() *turn.Issuer {
+		t.Helper()
+		if err := s.refresh(); err != nil {
+			t.Fatal(err)
+		}
+		return s.now.Load()
+	}
+	signedBy := func(r *secret.Ring) bool {
+		t.Helper()
+		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.clock).Issue(tn, "alex").Password
+	}
+	if signer() != nil {
+		t.Fatal("without a key there is a signer")
+	}
+	if _, err := os.Stat(f.turnKey()); err == nil {
+		t.Fatal("a server makes a key that no TURN server knows")
+	}
+	old, err := f.makeTURN(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !signedBy(old) {
+		t.Error("the first key does not sign at once")
+	}
+	both := rotated(old, now, turnSigned, true, false)
+	if err := both.Replace(f.turnKey()); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(handOut)
+	if !signedBy(old) {
+		t.Error("the new key signs before the TURN servers know it")
+	}
+	now = now.Add(secret.Spread)
+	if signedBy(old) || !signedBy(both) {
+		t.Error("the new key does not sign when its time has come")
+	}
+	if err := os.Remove(f.turnKey()); err != nil || signer() != nil {
+		t.Errorf("a key that is gone signs still: %v", err)
+	}
+}
+
+// secrets are the lines of what a command prints.
+func secrets(t *testing.T, data string, args ...string) []string {
+	t.Helper()
+	return strings.Fields(string(mustOutput(t, append(args, "--data", data)...)))
+}
+
+// coturn is a TURN server on loopback.
+type coturn struct {
+	port int
+	log  *screen
+}
+
+// newCoturn runs coturn with the file of deploy/coturn and the secrets, as that file says. What a test on loopback needs besides is
+// its own ports, and leave to relay to loopback, which the file forbids.
+func newCoturn(t *testing.T, secrets ...string) *coturn {
+	t.Helper()
+	file, err := os.ReadFile("../../deploy/coturn/rest.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	c := &coturn{port: freePort(t), log: new(screen)}
+	conf := regexp.MustCompile(`(?m)^listening-port=.*$`).ReplaceAllString(string(file), "listening-port="+strconv.Itoa(c.port))
+	conf = regexp.MustCompile(`(?m)^denied-peer-ip=127\..*$`).ReplaceAllString(conf, "allow-loopback-peers")
+	for _, s := range secrets {
+		conf += "static-auth-secret=" + s + "\n"
+	}
+	conf += "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nmin-port=" + strconv.Itoa(relayPorts) + "\nmax-port=" + strconv.Itoa(relayPorts+200) +
+		"\nno-tls\nno-dtls\nlog-file=stdout\nsimple-log\npidfile=" + filepath.Join(dir, "pid") + "\nuserdb=" + filepath.Join(dir, "turndb") + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "turnserver.conf"), []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runs(t, c.log, nil, tool(t, "turnserver"), "-c", filepath.Join(dir, "turnserver.conf"))
+	waitUntil(t, func() bool {
+		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(c.port), time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return c
+}
+
+// relayPorts is where coturn's relays begin, below the range that the system gives out by itself.
+const relayPorts = 21000
+
+// takes reports whether the server opens a relay for a user, and carries something over it. coturn's client tells by its status.
+func (c *coturn) takes(t *testing.T, user, password string) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, tool(t, "turnutils_uclient"), "-y", "-c", "-n", "1", "-u", user, "-w", password, "-p", strconv.Itoa(c.port), "127.0.0.1").CombinedOutput()
+	switch _, refused := errors.AsType[*exec.ExitError](err); {
+	case err == nil:
+		if !bytes.Contains(out, []byte("Total lost packets 0 ")) {
+			t.Errorf("the relay carries nothing:\n%s", out)
+		}
+		return true
+	case refused && ctx.Err() == nil && bytes.Contains(out, []byte("Cannot complete Allocation")):
+		return false
+	default:
+		t.Fatalf("turnutils_uclient: %v\n%s", err, out)
+		return false
+	}
+}
+
+// freePort is a port on which nothing listens, by TCP or UDP.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+		l.Close()
+		if err == nil {
+			u.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free for TCP and UDP")
+	return 0
+}

@@ -1,0 +1,46 @@
+package provision
+
+import (
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+)
+
+// A ticket is read by whoever has the key, for the tenant and the format that it was made for. What becomes of links is tried where
+// they are opened, in package web.
+func TestTicketsAreBound(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 500, time.UTC)
+	clock := func() time.Time { return now }
+	ring := secret.NewRing(now)
+	a := account.Account{Tenant: 7, UID: account.NewUID(now), Epoch: 3}
+	token := NewTickets(ring, clock).issue(a, Linphone)
+	if n := len(token); n != 87 {
+		t.Errorf("a token has %d letters, and its QR code was to stay coarse", n)
+	}
+	for _, c := range []struct {
+		name    string
+		tickets *Tickets
+		tenant  int64
+		format  Format
+		ok      bool
+	}{
+		{"by the key that signed it", NewTickets(ring, clock), 7, Linphone, true},
+		{"after a rotation", NewTickets(ring.Rotated(now, 2), clock), 7, Linphone, true},
+		{"not by another key", NewTickets(secret.NewRing(now), clock), 7, Linphone, false},
+		{"not at another tenant", NewTickets(ring, clock), 8, Linphone, false},
+		{"not as another format", NewTickets(ring, clock), 7, Zoiper, false},
+	} {
+		k, ok := c.tickets.read(c.tenant, c.format, token)
+		if ok != c.ok {
+			t.Errorf("%s: %v", c.name, ok)
+		}
+		if ok && (k.uid != a.UID || k.epoch != 3 || !k.expires.Equal(now.Truncate(time.Second).Add(LinkLife)) || k.id == [16]byte{}) {
+			t.Errorf("%s: it says %+v", c.name, k)
+		}
+	}
+	if NewTickets(ring, clock).issue(a, Linphone) == token {
+		t.Error("two tickets are one")
+	}
+}
