@@ -3,16 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +29,12 @@ const phoneWords = `sieben Zwölftel: "grün" & mehr`
 // and one password and no copying of either. Browser, phones, registrar and relay are all real ones.
 func TestPhones(t *testing.T) {
 	data := t.TempDir()
-	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	operators := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	p := start(t, launch{data: data, flags: []string{"--dev", "--ops-listen", operators}})
 	tap := newTap(t, p.address)
 	relay := newCoturn(t, secrets(t, data, "turn", "secret")...)
-	registrar := newRegistrar(t, standIn(t, data, tap), "a token")
+	token := secrets(t, data, "directory", "token", "add", "registrar", "--tenant", "localhost")
+	registrar := newRegistrar(t, "http://"+operators, token[0])
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--data", data,
 		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
 		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.port)+"?transport=udp")
@@ -333,26 +331,4 @@ func runs(t *testing.T, out io.Writer, env []string, path string, args ...string
 	})
 	t.Cleanup(end)
 	return pipe, end
-}
-
-// standIn answers as the directory for phone servers does: the credential of an active account, and 404 for every other. It knows
-// the credential from where it goes over the wire, the one signup.
-func standIn(t *testing.T, data string, tap *tap) string {
-	t.Helper()
-	sent := regexp.MustCompile(`\bha1=([0-9a-f]{32})\b`)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q, err := url.ParseQuery(r.URL.RawQuery)
-		tap.mu.Lock()
-		m := sent.FindStringSubmatch(tap.sent.String())
-		tap.mu.Unlock()
-		var a shown
-		if json.Unmarshal(mustOutput(t, "account", "show", "alex", "--json", "--tenant", "localhost", "--data", data), &a) != nil || err != nil || m == nil ||
-			a.Disabled || a.Activated == nil || q.Get("username") != a.User || q.Get("realm") != "localhost" || r.Header.Get("Authorization") != "Bearer a token" {
-			http.NotFound(w, r)
-			return
-		}
-		fmt.Fprintf(w, `{"username":"alex","realm":"localhost","algorithm":"MD5","ha1":%q,"role":"guest"}`, m[1])
-	}))
-	t.Cleanup(s.Close)
-	return s.URL
 }

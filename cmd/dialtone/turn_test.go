@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -222,24 +221,4 @@ func (c *coturn) takes(t *testing.T, user, password string) bool {
 		t.Fatalf("turnutils_uclient: %v\n%s", err, out)
 		return false
 	}
-}
-
-// freePort is a port on which nothing listens, by TCP or UDP.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
-		l.Close()
-		if err == nil {
-			u.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free for TCP and UDP")
-	return 0
 }
