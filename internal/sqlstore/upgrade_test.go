@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -25,6 +26,8 @@ var frozen = map[string]string{
 	"0000_initial.postgres.sql": "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",
 	"0001_nodes.postgres.sql":   "9805240c406bc29baf7614e48aa28757fe78c87c26fb31f991f43e34025ef76a",
 	"0001_nodes.sqlite.sql":     "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
+	"0006_lang.postgres.sql":    "e44bc2fdc31e68fb5fedb0e6553a3f4d2204de537e024dfb7fa4e85619091f87",
+	"0006_lang.sqlite.sql":      "b0ba964488db1bdf266271569e86555924b3b84007bed3a8d881acb64660e456",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
@@ -113,7 +116,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	var got []row
 	for _, tn := range tenants {
 		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
-			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) {
+			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) || a.Lang != lang.English {
 				t.Errorf("%s: %+v", a.User, a)
 			}
 			b, err := vault.Open(a.Tenant, a.UID[:], a.Sealed)

@@ -28,6 +28,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"dialtone/internal/lang"
 )
 
 const (
@@ -51,17 +53,17 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	a := mustAssets(t)
-	p, err := newPages(a)
+	p, err := newPages(a, append(everyLanguage(), pseudo(t))...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := frame{Product: "Dialtone", Host: testRealm, Realm: testRealm, Contact: "desk@phone.test"}
+	f := frame{Product: "Dialtone", Host: testRealm, Realm: testRealm, Contact: "desk@phone.test", Switch: true}
 	views := map[string]view{
 		"/":             {"home", homePage{f}},
 		"/signup.html":  {"signup", signupPage{f, "phones@phone.test"}},
 		"/login.html":   {"login", loginPage{f}},
 		"/account.html": {"account", accountPage{f, "alex", "Álex 🙂", "alex@example.org", "user", sipSettings{"alex", testRealm, testRealm, "sip.phone.test:5061", "TLS", "turns:turn.phone.test:5349?transport=tcp"}}},
-		"/error":        {"error", errorPage{f, 404, "There is no such page", "The address may be mistyped, or the page is gone.", "/", "To the start page"}},
+		"/error":        {"error", errorPage{f, 404, "error.not_found", "x"}},
 		"/devmail":      {"devmail", devMailPage{f, []devMail{{"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000", "Activate your account", "Hello,\n\nopen this link within 7 days:\n\nhttps://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n", "/activate/done?token=secret"}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
@@ -98,7 +100,11 @@ func newStage(t *testing.T) *stage {
 			http.NotFound(w, r)
 			return
 		}
-		out, err := p.render(v.page, v.data)
+		tag := lang.English
+		if asked := r.URL.Query().Get("lang"); asked != "" {
+			tag = lang.Tag(asked)
+		}
+		out, err := p.render(tag, v.page, v.data)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -160,6 +166,15 @@ func refuses(status int, code, text string) http.HandlerFunc {
 		panic(err)
 	}
 	return says(status, string(body))
+}
+
+// breaks is the answer to a form that breaks a rule.
+func breaks(field, rule string) http.HandlerFunc {
+	body, err := json.Marshal(errorAnswer{"invalid_request", field + ": in English", field, rule})
+	if err != nil {
+		panic(err)
+	}
+	return says(400, string(body))
 }
 
 func retryAfter(seconds string, h http.HandlerFunc) http.HandlerFunc {
@@ -755,13 +770,15 @@ func TestSignUpPage(t *testing.T) {
 			{name: "limited without end", answer: refuses(429, "rate_limited", "x"), problem: "Try again later", focus: "summary"},
 			{name: "trouble", answer: refuses(500, "server_error", "x"), problem: "Nothing was saved", focus: "summary", retry: true},
 			{name: "too many", answer: refuses(503, "overloaded", "x"), problem: "Too many people are waiting", focus: "summary", retry: true},
-			{name: "a word about the name", answer: refuses(400, "invalid_request", "user: that name is reserved"), problem: "That name is reserved", field: "user", focus: "summary"},
-			{name: "a common password", answer: refuses(400, "invalid_request", "ha1: this password is: too common"), problem: "This password is: too common", field: "password", focus: "summary"},
-			{name: "a word about no field", answer: refuses(400, "invalid_request", "constructor: x"), problem: "The server did not accept the form", focus: "summary"},
+			{name: "a kept name", answer: breaks("user", "kept"), problem: "That name is kept for the platform itself", field: "user", focus: "summary"},
+			{name: "a common password", answer: breaks("ha1", "common"), problem: "That password is one of the first", field: "password", focus: "summary"},
+			{name: "a rule that the page does not know", answer: breaks("name", "new"), problem: "The server did not accept this", field: "name", focus: "summary"},
+			{name: "a field that the page does not have", answer: breaks("constructor", "kept"), problem: "The server did not accept the form", focus: "summary"},
+			{name: "a description alone", answer: refuses(400, "invalid_request", "user: is kept"), problem: "The server did not accept the form", focus: "summary"},
 			{name: "no contract at all", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "look in your mail first", focus: "summary", retry: true},
 			{name: "a lie about success", answer: says(200, `null`), problem: "look in your mail first", focus: "summary", retry: true},
 			{name: "silence", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "markup", answer: refuses(400, "invalid_request", "name: "+hostile), problem: hostile[:20], field: "name", focus: "summary"},
+			{name: "markup", answer: breaks("name", hostile), problem: "The server did not accept this", field: "name", focus: "summary"},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
