@@ -162,7 +162,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 	ad.Token = token.Hash()
 	ad.SealedToken = d.tokens.Seal(t.ID, ad.Message[:], token[:])
 
-	draft, err := d.Mailbox.Stage(letterFor(t, ad.Account, ad.Message, token))
+	draft, err := d.stage(t, ad.Account, ad.Message, token)
 	if err != nil {
 		ad.CheckOnly = true
 		return errors.Join(d.Store.Create(ctx, ad, now), err)

@@ -100,15 +100,31 @@ func (w *Words) Keys() []string { return slices.Sorted(maps.Keys(w.texts)) }
 
 // Fill fills the braces of a text. Those without a value stay.
 func Fill(text string, slots ...string) string {
-	if !strings.Contains(text, "{") {
+	at := strings.IndexByte(text, '{')
+	if at < 0 {
 		return text
 	}
-	pairs := make([]string, len(slots))
-	for i := range slots {
-		pairs[i] = slots[i]
-		if i%2 == 0 {
-			pairs[i] = "{" + slots[i] + "}"
+	var b strings.Builder
+	b.Grow(2 * len(text))
+	for ; at >= 0; at = strings.IndexByte(text, '{') {
+		end := strings.IndexByte(text[at:], '}')
+		if end < 0 {
+			break
+		}
+		b.WriteString(text[:at])
+		b.WriteString(value(text[at:at+end+1], slots))
+		text = text[at+end+1:]
+	}
+	b.WriteString(text)
+	return b.String()
+}
+
+// value is that of a slot with its braces, or these.
+func value(slot string, slots []string) string {
+	for i := 0; i+1 < len(slots); i += 2 {
+		if slots[i] == slot[1:len(slot)-1] {
+			return slots[i+1]
 		}
 	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	return slot
 }

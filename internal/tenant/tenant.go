@@ -45,6 +45,10 @@ type Settings struct {
 	Product string `json:"product,omitempty"`
 	// MailFrom is the sender of messages; no-reply@HOST where empty.
 	MailFrom string `json:"mail_from,omitempty"`
+	// ReplyTo is where answers to messages go; to the sender where empty.
+	ReplyTo string `json:"reply_to,omitempty"`
+	// MailFooter is a line at the end of messages; none where empty.
+	MailFooter string `json:"mail_footer,omitempty"`
 	// SIPServer and SIPTransport are what a person types into a softphone; the host, and TLS, where empty.
 	SIPServer    string `json:"sip_server,omitempty"`
 	SIPTransport string `json:"sip_transport,omitempty"`
@@ -202,6 +206,9 @@ func Loopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
+// maxText is the longest text among the settings, in bytes.
+const maxText = 200
+
 func (s Settings) check() (Settings, error) {
 	var err error
 	for i, origin := range s.Origins {
@@ -210,14 +217,17 @@ func (s Settings) check() (Settings, error) {
 		}
 	}
 	for _, text := range []struct{ field, value string }{
-		{"product", s.Product}, {"sip-server", s.SIPServer}, {"sip-transport", s.SIPTransport}, {"mail-from", s.MailFrom},
+		{"product", s.Product}, {"mail-footer", s.MailFooter}, {"sip-server", s.SIPServer}, {"sip-transport", s.SIPTransport}, {"mail-from", s.MailFrom}, {"reply-to", s.ReplyTo},
 	} {
-		if len(text.value) > 200 || strings.ContainsFunc(text.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
-			return s, fault.Field(text.field, "%s is longer than 200 characters or has a control character in it", text.field)
+		if len(text.value) > maxText || strings.ContainsFunc(text.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+			return s, fault.Field(text.field, "%s is longer than %d bytes or has a control character in it", text.field, maxText)
 		}
 	}
-	if a, err := mail.ParseAddress(s.MailFrom); s.MailFrom != "" && (err != nil || a.Address != s.MailFrom || a.Name != "" || !ascii(s.MailFrom)) {
-		return s, fault.Field("mail-from", "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", s.MailFrom)
+	for _, address := range []struct{ field, value string }{{"mail-from", s.MailFrom}, {"reply-to", s.ReplyTo}} {
+		a, err := mail.ParseAddress(address.value)
+		if address.value != "" && (err != nil || a.Address != address.value || a.Name != "" || !ascii(address.value)) {
+			return s, fault.Field(address.field, "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", address.value)
+		}
 	}
 	switch s.Algorithm {
 	case "", digest.MD5, digest.SHA256:

@@ -93,10 +93,11 @@ var kinds = map[fault.Kind]struct {
 type errorAnswer struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
-	// Field and Rule say the same for programs that have words of their own.
-	Field string `json:"field,omitempty"`
-	Rule  string `json:"rule,omitempty"`
 }
+
+// ruleHeader names the field and the rule that a form breaks, for programs that have words of their own. The body is the
+// published contract's and has its two members.
+const ruleHeader = "Dialtone-Rule"
 
 // fail is the one place where an error becomes an answer.
 func (s *Site) fail(w http.ResponseWriter, v *visit, rt route, err error) {
@@ -112,7 +113,7 @@ func (s *Site) fail(w http.ResponseWriter, v *visit, rt route, err error) {
 			answer.Description = fe.Field + ": " + fe.Message
 		}
 		if fe.Rule != "" {
-			answer.Field, answer.Rule = fe.Field, fe.Rule
+			w.Header()[ruleHeader] = []string{fe.Field + "." + fe.Rule}
 		}
 		if fe.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(fe.RetryAfter/time.Second)))

@@ -154,7 +154,7 @@ func TestTextsForScripts(t *testing.T) {
 			}
 		}
 	}
-	if found < 40 {
+	if found < 30 {
 		t.Errorf("only %d texts were found in the scripts", found)
 	}
 }

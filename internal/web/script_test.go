@@ -170,11 +170,11 @@ func refuses(status int, code, text string) http.HandlerFunc {
 
 // breaks is the answer to a form that breaks a rule.
 func breaks(field, rule string) http.HandlerFunc {
-	body, err := json.Marshal(errorAnswer{"invalid_request", field + ": in English", field, rule})
-	if err != nil {
-		panic(err)
+	answer := refuses(400, "invalid_request", field+": in English")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(ruleHeader, field+"."+rule)
+		answer(w, r)
 	}
-	return says(400, string(body))
 }
 
 func retryAfter(seconds string, h http.HandlerFunc) http.HandlerFunc {
@@ -595,7 +595,7 @@ func TestSignUpPage(t *testing.T) {
 			"ha1":           {hexDigest("MD5", "alexa:"+testRealm+":"+testPassword)},
 			"ha1b":          {hexDigest("MD5", "alexa@"+testRealm+":"+testRealm+":"+testPassword)},
 			"ha1_sha256":    {hexDigest("SHA-256", "alexa:"+testRealm+":"+testPassword)},
-			"captcha_token": {"token-1"}, "captcha_answer": {"4"},
+			"captcha_token": {"token-1"}, "captcha_answer": {"4"}, "lang": {"en"},
 		}
 		if fields.Encode() != want.Encode() {
 			t.Errorf("sent %s\nwant %s", fields.Encode(), want.Encode())
@@ -622,7 +622,7 @@ func TestSignUpPage(t *testing.T) {
 		p := openTab(t, b, s, "/signup.html")
 		p.ready()
 		var stops []string
-		for _, text := range []string{"alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", ""} {
+		for _, text := range []string{"", "alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", ""} {
 			p.do(chromedp.KeyEvent(kb.Tab))
 			stops = append(stops, p.focused())
 			if text != "" {
@@ -632,7 +632,7 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the ring around %q is %s wide", p.focused(), ring)
 			}
 		}
-		if got, want := strings.Join(stops, " "), "user name email password reveal captcha_answer another submit "; got != want {
+		if got, want := strings.Join(stops, " "), "language user name email password reveal captcha_answer another submit "; got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.Focus(chromedp.ID("captcha_answer")), chromedp.KeyEvent(kb.Enter))

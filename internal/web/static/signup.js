@@ -60,7 +60,9 @@ function offer(user) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "plain";
-  write(button, "use", { user });
+  const words = document.createElement("span");
+  write(words, "use", { user });
+  button.append(words);
   button.addEventListener("click", () => {
     byId("user").value = user;
     byId("user-offers").hidden = true;
@@ -98,7 +100,8 @@ function check() {
 const inputs = { user: "user", name: "name", email: "email", ha1: "password", captcha_answer: "captcha_answer" };
 
 /** Where a refusal of the server belongs, in this page's words: it names the field and the rule, if it concerns one. */
-function refusal({ field, rule }) {
+function refusal(headers) {
+  const [field, rule] = (headers.get("Dialtone-Rule") ?? "").split(".");
   if (!Object.hasOwn(inputs, field)) return { text: say("invalid_request") };
   const key = `${inputs[field]}_${rule}`;
   return { field: inputs[field], text: say(has(key) ? key : "refused") };
@@ -169,7 +172,7 @@ async function submit(busy) {
   } else if (status === 429) {
     showProblems([{ text: limited(headers) }]);
   } else if (body.error === "invalid_request") {
-    showProblems([refusal(body)]);
+    showProblems([refusal(headers)]);
   } else if (body.error === "server_error") {
     showProblems([{ text: say("server_error") }], { retry: true });
   } else if (status === 503 && body.error) {
