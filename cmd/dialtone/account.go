@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/tenant"
 )
 
@@ -39,13 +40,14 @@ type shown struct {
 	Name      string       `json:"name"`
 	Email     string       `json:"email"`
 	Role      account.Role `json:"role"`
+	Lang      lang.Tag     `json:"lang"`
 	Disabled  bool         `json:"disabled"`
 	Created   time.Time    `json:"created"`
 	Activated *time.Time   `json:"activated"`
 }
 
 func show(a account.Account) shown {
-	s := shown{User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Disabled: a.Disabled, Created: a.Created}
+	s := shown{User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Lang: a.Lang, Disabled: a.Disabled, Created: a.Created}
 	if !a.Pending() {
 		s.Activated = &a.Activated
 	}

@@ -29,6 +29,8 @@ type tenantOptions struct {
 	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
 	Product        *string   `help:"What people call the platform (the host)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
+	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Where answers to messages go (the sender)."`
+	MailFooter     *string   `name:"mail-footer" placeholder:"TEXT" help:"Line at the end of messages (none)."`
 	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"What a person types into a softphone (the host)."`
 	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it (TLS)."`
 	Origin         *[]string `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
@@ -42,6 +44,8 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.PublicURL, o.PublicURL)
 	set(&t.Product, o.Product)
 	set(&t.MailFrom, o.MailFrom)
+	set(&t.ReplyTo, o.ReplyTo)
+	set(&t.MailFooter, o.MailFooter)
 	set(&t.SIPServer, o.SIPServer)
 	set(&t.SIPTransport, o.SIPTransport)
 	set(&t.Origins, o.Origin)
