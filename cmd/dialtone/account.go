@@ -40,10 +40,10 @@ type shown struct {
 	Name      string       `json:"name"`
 	Email     string       `json:"email"`
 	Role      account.Role `json:"role"`
-	Lang      lang.Tag     `json:"lang"`
 	Disabled  bool         `json:"disabled"`
 	Created   time.Time    `json:"created"`
 	Activated *time.Time   `json:"activated"`
+	Lang      lang.Tag     `json:"lang"`
 }
 
 func show(a account.Account) shown {

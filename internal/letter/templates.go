@@ -85,7 +85,7 @@ func Load(files fs.FS) (Templates, error) {
 		}
 		part := strings.Split(name, ".")
 		if len(part) != 3 || part[0] != "activation" || !slices.Contains(lang.Tags, lang.Tag(part[1])) || part[2] != "txt" && part[2] != "html" {
-			faults = append(faults, fmt.Errorf("%s: no template is called that; they are activation.LANGUAGE.txt and .html, where LANGUAGE is one of %v", name, lang.Tags))
+			faults = append(faults, fmt.Errorf("%s: no template is called that; they are activation.LANGUAGE.txt and .html, where LANGUAGE is one of %s", name, languages()))
 			continue
 		}
 		tag := lang.Tag(part[1])
@@ -107,6 +107,14 @@ func Load(files fs.FS) (Templates, error) {
 		return Templates{}, errors.Join(faults...)
 	}
 	return ts, nil
+}
+
+func languages() string {
+	var list []string
+	for _, t := range lang.Tags {
+		list = append(list, string(t))
+	}
+	return strings.Join(list, ", ")
 }
 
 func load(files fs.FS, tag lang.Tag, names map[string]string) (*form, error) {

@@ -542,7 +542,7 @@ func checkMessage(t *testing.T, m message) {
 		t.Errorf("the message goes to %q", m.header.Get("To"))
 	}
 	for _, form := range []string{m.raw, m.text, m.html} {
-		if strings.Contains(form, "canary") || strings.Contains(form, "evil.test") {
+		if strings.Contains(form, "canary@") || strings.Contains(form, "evil.test") {
 			t.Errorf("the message holds what a form said: %s", form)
 		}
 	}
