@@ -33,7 +33,7 @@ func pseudo(t testing.TB) *lang.Words {
 				}
 			}
 		}
-		text.WriteString(key + " = " + out.String() + "\n")
+		text.WriteString(key + " = " + strings.ReplaceAll(out.String(), "  ", " ") + "\n")
 	}
 	words, err := lang.Read(pseudoTag, text.String())
 	if err != nil {

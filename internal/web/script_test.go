@@ -376,7 +376,7 @@ func eval[T any](p *tab, expression string) T {
 // ready waits until the form can be sent and its sum is there.
 func (p *tab) ready() {
 	p.t.Helper()
-	p.wait(`!document.getElementById("submit").disabled && !document.getElementById("question")?.textContent.startsWith("One")`)
+	p.wait(`!document.getElementById("submit").disabled && (!document.getElementById("question") || document.querySelector("#question bdi"))`)
 }
 
 // fill puts text into fields, given as pairs of id and text, as a person's paste would.
@@ -1114,12 +1114,29 @@ func TestPagesFit(t *testing.T) {
 	for name := range everyPage("") {
 		paths = append(paths, "/hostile/"+strings.ReplaceAll(name, " ", "-"))
 	}
+	for _, path := range slices.Clone(paths) {
+		if !strings.HasPrefix(path, "/hostile") {
+			paths = append(paths, path+"?lang="+string(pseudoTag), path+"?lang=de", path+"?lang=ar")
+		}
+	}
 	p := openTab(t, startBrowser(t), s, "/", chromedp.EmulateViewport(320, 640))
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
+			p.t = t
 			p.do(chromedp.Navigate(s.URL + path))
 			if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 				t.Errorf("the page is %d pixels wide", got)
+			}
+			if strings.Contains(path, "lang=") { // everything that may ever be shown
+				eval[bool](p, `(document.querySelectorAll("details").forEach((e) => { e.open = true; }),
+					document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; }), true)`)
+				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
+					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
+				}
+				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")].filter((e) => e.checkVisibility())
+					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`); len(cut) > 0 {
+					t.Errorf("text is wider than its place: %q", cut)
+				}
 			}
 			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, .button")].filter((e) => e.checkVisibility())
 				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {
