@@ -506,7 +506,7 @@ func (b *browser) fill(fields ...string) {
 // answer does the sum, as a person reads it.
 func (b *browser) answer() {
 	b.t.Helper()
-	b.until(`/What is \d+ \+ \d+/.test(question.textContent)`)
+	b.until(`/\d+ \+ \d+/.test(question.textContent)`)
 	b.do(`captcha_answer.value = /(\d+) \+ (\d+)/.exec(question.textContent).slice(1).map(Number).reduce((x, y) => x + y)`)
 }
 
@@ -560,14 +560,27 @@ func (b *browser) resize(width int) {
 }
 
 // shot keeps a picture of the page, for whoever named a folder in DIALTONE_TEST_SHOTS; the README's are made so.
-func (b *browser) shot(name string) {
+func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
+
+// shots are pictures of the page on a wide and on a narrow screen, light and dark.
+func (b *browser) shots(name string) {
+	for _, width := range []int{320, 1280} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.picture(fmt.Sprintf("%s-%d-%s", name, width, scheme), width, scheme)
+		}
+	}
+}
+
+func (b *browser) picture(name string, width int, scheme string) {
 	b.t.Helper()
 	dir := os.Getenv("DIALTONE_TEST_SHOTS")
 	if dir == "" {
 		return
 	}
+	b.resize(width)
+	defer b.resize(1280)
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 	}); err != nil {
 		b.t.Fatal(err)
 	}
