@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -551,10 +552,13 @@ func (b *browser) check(state string) {
 	b.resize(320)
 	b.want(`document.documentElement.scrollWidth <= innerWidth`, "true")
 	b.resize(1280)
+	b.want(`((box) => Math.abs(box.left - (document.documentElement.clientWidth - box.right)) < 1)(document.querySelector("main").getBoundingClientRect())`, "true")
 }
 
-func (b *browser) resize(width int) {
-	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: 900, DeviceScaleFactor: 1}); err != nil {
+func (b *browser) resize(width int) { b.resizeTo(width, 900) }
+
+func (b *browser) resizeTo(width, height int) {
+	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: int64(height), DeviceScaleFactor: 1}); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -584,7 +588,13 @@ func (b *browser) picture(name string, width int, scheme string) {
 	}); err != nil {
 		b.t.Fatal(err)
 	}
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	// A picture of what is beyond the screen is moved aside where the page reads from right to left, so the screen is made large.
+	height, err := strconv.Atoi(b.get(`document.documentElement.scrollHeight`))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.resizeTo(width, height)
+	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		b.t.Fatal(err)
 	}
