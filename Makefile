@@ -33,9 +33,9 @@ check: tools
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, and the accessibility rules that the browser runs.
+# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, Python (whose parser reads messages), and the accessibility rules that the browser runs.
 tools:
-	@tools/need chromium curl npm bash postgres haproxy
+	@tools/need chromium curl npm bash postgres haproxy python3
 	@tools/axe
 
 fuzz:
