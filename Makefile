@@ -34,9 +34,9 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
 # What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phones, the servers that phones talk to, and what runs in
-# the browser or in Node.
+# the browser or in Node, and Python, whose parser reads messages.
 tools:
-	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2 baresip linphonec zbarimg
+	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2 baresip linphonec zbarimg python3
 	@tools/npm
 
 fuzz:

@@ -19,22 +19,23 @@ var rooms = map[string][]string{
 	"digest":         {},
 	"dictionary":     {},
 	"dictionary/gen": {},
+	"lang":           {},
 
 	// Domain: the rules. A package may use those above it.
 	"audit":     {},
 	"tenant":    {"fault", "digest"},
 	"throttle":  {"secret"},
 	"captcha":   {"secret"},
-	"letter":    {"secret", "tenant"},
-	"account":   {"fault", "secret", "digest", "dictionary", "audit", "tenant", "throttle", "captcha", "letter"},
+	"letter":    {"secret", "lang", "tenant"},
+	"account":   {"fault", "secret", "digest", "dictionary", "lang", "audit", "tenant", "throttle", "captcha", "letter"},
 	"session":   {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
 	"provision": {"fault", "secret", "audit", "tenant", "account"},
 	"turn":      {"secret", "tenant"},
 	"phone":     {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
 
 	// Adapters: one outside system each. They may use the vocabulary and the domain, and never each other.
-	"sqlstore":  {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "phone", "sqlstore/sqlite"},
-	"storetest": {"fault", "secret", "digest", "captcha", "throttle", "letter", "tenant", "account", "session", "phone"},
+	"sqlstore":  {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "session", "phone", "sqlstore/sqlite"},
+	"storetest": {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "session", "phone"},
 	"pickup":    {"letter", "account"},
 	"htdigest":  {"phone"},
 	"callout":   {"phone"},
@@ -50,14 +51,14 @@ var rooms = map[string][]string{
 	// Edges: what people and programs touch.
 	"ops":        {},
 	"directory":  {"fault", "digest", "throttle", "account", "phone"},
-	"web":        {"fault", "digest", "captcha", "tenant", "account", "session", "provision", "turn"},
+	"web":        {"fault", "digest", "lang", "captcha", "tenant", "account", "session", "provision", "turn"},
 	"config":     {},
 	"config/gen": {"config"},
 }
 
 // The domain touches neither network, database nor files. Two of its packages use tables of golang.org/x for names.
 var (
-	vocabulary = []string{"fault", "secret", "digest", "dictionary"}
+	vocabulary = []string{"fault", "secret", "digest", "dictionary", "lang"}
 	domain     = []string{"audit", "tenant", "throttle", "captcha", "letter", "account", "session", "phone", "provision", "turn"}
 	outside    = []string{"net/http", "database/sql", "os", "os/exec", "net"}
 	tables     = []string{"golang.org/x/net/idna", "golang.org/x/text/unicode/norm", "golang.org/x/sys/cpu"}

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/tenant"
 )
 
@@ -42,10 +43,11 @@ type shown struct {
 	Disabled  bool         `json:"disabled"`
 	Created   time.Time    `json:"created"`
 	Activated *time.Time   `json:"activated"`
+	Lang      lang.Tag     `json:"lang"`
 }
 
 func show(a account.Account) shown {
-	s := shown{User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Disabled: a.Disabled, Created: a.Created}
+	s := shown{User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Lang: a.Lang, Disabled: a.Disabled, Created: a.Created}
 	if !a.Pending() {
 		s.Activated = &a.Activated
 	}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -507,7 +508,7 @@ func (b *browser) fill(fields ...string) {
 // answer does the sum, as a person reads it.
 func (b *browser) answer() {
 	b.t.Helper()
-	b.until(`/What is \d+ \+ \d+/.test(question.textContent)`)
+	b.until(`/\d+ \+ \d+/.test(question.textContent)`)
 	b.do(`captcha_answer.value = /(\d+) \+ (\d+)/.exec(question.textContent).slice(1).map(Number).reduce((x, y) => x + y)`)
 }
 
@@ -552,27 +553,49 @@ func (b *browser) check(state string) {
 	b.resize(320)
 	b.want(`document.documentElement.scrollWidth <= innerWidth`, "true")
 	b.resize(1280)
+	b.want(`((box) => Math.abs(box.left - (document.documentElement.clientWidth - box.right)) < 1)(document.querySelector("main").getBoundingClientRect())`, "true")
 }
 
-func (b *browser) resize(width int) {
-	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: 900, DeviceScaleFactor: 1}); err != nil {
+func (b *browser) resize(width int) { b.resizeTo(width, 900) }
+
+func (b *browser) resizeTo(width, height int) {
+	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: int64(height), DeviceScaleFactor: 1}); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
 // shot keeps a picture of the page, for whoever named a folder in DIALTONE_TEST_SHOTS; the README's are made so.
-func (b *browser) shot(name string) {
+func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
+
+// shots are pictures of the page on a wide and on a narrow screen, light and dark.
+func (b *browser) shots(name string) {
+	for _, width := range []int{320, 1280} {
+		for _, scheme := range []string{"light", "dark"} {
+			b.picture(fmt.Sprintf("%s-%d-%s", name, width, scheme), width, scheme)
+		}
+	}
+}
+
+func (b *browser) picture(name string, width int, scheme string) {
 	b.t.Helper()
 	dir := os.Getenv("DIALTONE_TEST_SHOTS")
 	if dir == "" {
 		return
 	}
+	b.resize(width)
+	defer b.resize(1280)
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 	}); err != nil {
 		b.t.Fatal(err)
 	}
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	// A picture of what is beyond the screen is moved aside where the page reads from right to left, so the screen is made large.
+	height, err := strconv.Atoi(b.get(`document.documentElement.scrollHeight`))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.resizeTo(width, height)
+	png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
+	"dialtone/internal/letter"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -24,6 +25,21 @@ import (
 
 // errKeys is trouble with a key file.
 var errKeys = errors.New("keys")
+
+// errTemplates is trouble with a template for messages.
+var errTemplates = errors.New("mail.templates_dir")
+
+// templates are those of a directory, or none.
+func templates(dir string) (letter.Templates, error) {
+	if dir == "" {
+		return letter.Templates{}, nil
+	}
+	ts, err := letter.Load(os.DirFS(dir))
+	if err != nil {
+		err = fmt.Errorf("%w: %s: %w", errTemplates, dir, err)
+	}
+	return ts, err
+}
 
 // folder is an open data folder:
 //

@@ -100,7 +100,7 @@ func (p *program) report(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	for _, e := range []error{errKeys, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
+	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
 		}
@@ -140,7 +140,11 @@ type configCommand struct {
 type configCheckCommand struct{}
 
 func (configCheckCommand) Run(p *program) error {
-	if _, err := p.settings(nil); err != nil {
+	c, err := p.settings(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := templates(c.Mail.TemplatesDir); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stdout, "the configuration is sound")

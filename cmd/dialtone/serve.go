@@ -36,6 +36,7 @@ type serveCommand struct {
 	Clusters      *string `placeholder:"LIST" help:"Further PostgreSQL databases, each as NUMBER=URL (none)."`
 	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key, sign.key and turn.key (DATA/keys)."`
 	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
+	TemplatesDir  *string `name:"mail-templates-dir" placeholder:"DIR" help:"Directory of templates for messages (none)."`
 	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
 	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
@@ -52,7 +53,7 @@ func (c *serveCommand) flags() map[string]string {
 	for key, value := range map[string]*string{
 		"listen":   c.Listen,
 		"clusters": c.Clusters, "keys.dir": c.KeysDir,
-		"mail.pickup_dir":      c.PickupDir,
+		"mail.pickup_dir": c.PickupDir, "mail.templates_dir": c.TemplatesDir,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
 		"ops.listen":         c.OpsListen,
 		"directory.htdigest": c.Htdigest,
@@ -187,9 +188,13 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 	if s.pickup.Readable() {
 		log.Warn("everybody on this machine can list the pickup directory; its messages hold activation links", "dir", s.pickup.Path())
 	}
+	letters, err := templates(f.Mail.TemplatesDir)
+	if err != nil {
+		return nil, err
+	}
 	events := audit.Log{Logger: log}
 	s.desk = account.NewDesk(account.Deps{
-		Store: f.store, Mailbox: s.pickup, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
+		Store: f.store, Mailbox: s.pickup, Letters: letters, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 	})
 	s.phones = phone.NewDirectory(phone.Deps{

@@ -32,6 +32,8 @@ type tenantOptions struct {
 	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
 	Product        *string   `help:"What people call the platform (the host)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
+	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Where answers to messages go (the sender)."`
+	MailFooter     *string   `name:"mail-footer" placeholder:"TEXT" help:"Line at the end of messages (none)."`
 	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"What a person types into a softphone (the host)."`
 	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it: UDP, TCP, TLS, WS or WSS (TLS)."`
 	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"Where phones in browsers connect to, as wss://HOST[:PORT][/PATH] (none; the SIP server where the transport is WSS)."`
@@ -49,6 +51,8 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.PublicURL, o.PublicURL)
 	set(&t.Product, o.Product)
 	set(&t.MailFrom, o.MailFrom)
+	set(&t.ReplyTo, o.ReplyTo)
+	set(&t.MailFooter, o.MailFooter)
 	set(&t.SIPServer, o.SIPServer)
 	set(&t.SIPTransport, o.SIPTransport)
 	set(&t.SIPWebSocket, o.SIPWebSocket)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -219,13 +220,13 @@ type message struct {
 
 // The headers of every message, each once.
 var messageHeaders = []string{
-	"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type", "Content-Transfer-Encoding",
+	"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type", "Content-Language",
 	"Auto-Submitted", "X-Auto-Response-Suppress",
 }
 
 var activationLink = regexp.MustCompile(`(?m)^https?://\S+/activate\.ashx\?token=([A-Za-z0-9_-]{43})\r$`)
 
-// parseMessage reads a message and wants it whole: every header, one link, and the last line.
+// parseMessage reads a message and wants it whole: every header, one link, and the end of both its parts.
 func parseMessage(raw string) (m message, err error) {
 	parsed, err := mail.ReadMessage(strings.NewReader(raw))
 	if err != nil {
@@ -250,7 +251,11 @@ func parseMessage(raw string) (m message, err error) {
 	if len(links) != 1 {
 		return m, fmt.Errorf("there are %d links", len(links))
 	}
-	if !strings.HasSuffix(string(body), "it is removed on that day.\r\n") {
+	_, params, err := mime.ParseMediaType(parsed.Header.Get("Content-Type"))
+	if err != nil {
+		return m, err
+	}
+	if !strings.Contains(string(body), "it is removed on that day.\r\n") || !strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
 		return m, fmt.Errorf("the text breaks off: %q", body)
 	}
 	return message{

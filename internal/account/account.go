@@ -42,6 +42,7 @@ import (
 
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/letter"
 	"dialtone/internal/throttle"
 )
@@ -88,6 +89,8 @@ type Account struct {
 	Name   string
 	Email  string
 	Role   Role
+	// Lang is the language that the person is written to in.
+	Lang lang.Tag
 	// Disabled is true until activation, and again after an operator has disabled the account.
 	Disabled bool
 	// Held says that an operator disabled the account. No link undoes it.

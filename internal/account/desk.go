@@ -31,10 +31,12 @@ type Desk struct {
 	started time.Time
 }
 
-// Deps is what a Desk works with. Every field is needed, save AddressCeiling.
+// Deps is what a Desk works with. Every field is needed, save Letters and AddressCeiling.
 type Deps struct {
 	Store   Store
 	Mailbox Mailbox
+	// Letters makes the messages; in the program's own words where it is empty.
+	Letters letter.Templates
 	// Tenant is a tenant by its ID, for a message that is written again after a crash.
 	Tenant func(id int64) (*tenant.Tenant, bool)
 	// Captcha checks answers under the present signing keys.
@@ -150,7 +152,11 @@ func (d *Desk) record(ctx context.Context, action audit.Action, t *tenant.Tenant
 	d.Audit.Record(ctx, e)
 }
 
-// letterFor is the activation message of an account.
-func letterFor(t *tenant.Tenant, a Account, id letter.ID, token secret.Token) letter.Letter {
-	return letter.Activation(t, id, a.Email, token, a.Created, a.Expires)
+// stage stages the activation message of an account.
+func (d *Desk) stage(t *tenant.Tenant, a Account, id letter.ID, token secret.Token) (Draft, error) {
+	l, err := d.Letters.Activation(t, a.Lang, id, a.Email, token, a.Created, a.Expires)
+	if err != nil {
+		return nil, err
+	}
+	return d.Mailbox.Stage(l)
 }

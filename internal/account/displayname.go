@@ -41,29 +41,29 @@ func CleanName(raw string) (string, error) {
 		return raw, nil
 	}
 	if !utf8.ValidString(raw) {
-		return "", fault.Field("name", "has bytes that are no text in UTF-8; type it again")
+		return "", fault.Rule("name", "lost", "has bytes that are no text in UTF-8; type it again")
 	}
 	name := foldSpace(norm.NFC.String(raw))
 	// Controls are told apart first: "empty" would be a strange answer to a line break.
 	count, worded := 0, false
 	for _, r := range name {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return "", fault.Field("name", "has a line break, tab or other control character; type it as one line of plain text")
+			return "", fault.Rule("name", "control", "has a line break, tab or other control character; type it as one line of plain text")
 		}
 		count++
 		worded = worded || unicode.IsLetter(r) || unicode.IsNumber(r)
 	}
 	switch {
 	case count == 0:
-		return "", fault.Field("name", "is empty; enter the name that others will see")
+		return "", fault.Rule("name", "empty", "is empty; enter the name that others will see")
 	case count > maxNameRunes || len(name) > maxNameBytes:
-		return "", fault.Field("name", "must be at most %d characters long; shorten it", maxNameRunes)
+		return "", fault.Rule("name", "long", "must be at most %d characters long; shorten it", maxNameRunes)
 	}
 	if err := checkWriting(name); err != nil {
 		return "", err
 	}
 	if !worded {
-		return "", fault.Field("name", "needs at least one letter or digit; add one")
+		return "", fault.Rule("name", "wordless", "needs at least one letter or digit; add one")
 	}
 	return name, nil
 }
@@ -126,25 +126,25 @@ func checkWriting(name string) error {
 				return hiddenCharacter()
 			}
 		case r == utf8.RuneError || r == '\uFFFC':
-			return fault.Field("name", "has a character that stands for a lost one; type it again")
+			return fault.Rule("name", "lost", "has a character that stands for a lost one; type it again")
 		case r == brailleBlank || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Cf, r):
 			return hiddenCharacter()
 		case unicode.IsMark(r):
 			if base == ' ' {
-				return fault.Field("name", "has an accent or vowel sign with no letter before it; add the letter or take out the sign")
+				return fault.Rule("name", "accent", "has an accent or vowel sign with no letter before it; add the letter or take out the sign")
 			}
 			marks++
 			if unicode.Is(unicode.Inherited, r) {
 				inherited++
 			}
 			if marks > maxMarks || inherited > maxInheritedMarks {
-				return fault.Field("name", "has too many accents or signs on one letter; take some out")
+				return fault.Rule("name", "accents", "has too many accents or signs on one letter; take some out")
 			}
 		case unicode.IsGraphic(r):
 			base = r
 			marks, inherited = 0, 0
 		default:
-			return fault.Field("name", "has a character that is in no standard alphabet or too new to be shown; type it again without that character")
+			return fault.Rule("name", "unknown", "has a character that is in no standard alphabet or too new to be shown; type it again without that character")
 		}
 		before = r
 	}
@@ -152,7 +152,7 @@ func checkWriting(name string) error {
 }
 
 func hiddenCharacter() error {
-	return fault.Field("name", "has a character that cannot be seen or that turns the direction of the text; type it again by hand")
+	return fault.Rule("name", "hidden", "has a character that cannot be seen or that turns the direction of the text; type it again by hand")
 }
 
 const (

@@ -54,29 +54,29 @@ func CleanEmail(raw string) (string, error) {
 }
 
 func longEmail() error {
-	return fault.Field("email", "must be at most %d characters long; use a shorter address", maxEmail)
+	return fault.Rule("email", "long", "must be at most %d characters long; use a shorter address", maxEmail)
 }
 
 // findAt is the index of the only @ in raw.
 func findAt(raw string) (int, error) {
 	if raw == "" {
-		return 0, fault.Field("email", "is empty; enter an address such as name@example.org")
+		return 0, fault.Rule("email", "empty", "is empty; enter an address such as name@example.org")
 	}
 	at := -1
 	for i := range len(raw) {
 		switch c := raw[i]; {
 		case c == ' ':
-			return 0, fault.Field("email", "must have no spaces; take them out")
+			return 0, fault.Rule("email", "space", "must have no spaces; take them out")
 		case c < ' ' || c == 0x7F:
-			return 0, fault.Field("email", "has a line break, tab or other control character; type it again as one line")
+			return 0, fault.Rule("email", "control", "has a line break, tab or other control character; type it again as one line")
 		case c == ',' || c == ';' || c == '<' || c == '>' || c == '@' && at >= 0:
-			return 0, fault.Field("email", "must be one address and nothing else, such as name@example.org")
+			return 0, fault.Rule("email", "several", "must be one address and nothing else, such as name@example.org")
 		case c == '@':
 			at = i
 		}
 	}
 	if at < 0 {
-		return 0, fault.Field("email", "has no @; write it as name@example.org")
+		return 0, fault.Rule("email", "at", "has no @; write it as name@example.org")
 	}
 	return at, nil
 }
@@ -85,28 +85,28 @@ func findAt(raw string) (int, error) {
 func checkLocal(local string) error {
 	switch {
 	case local == "":
-		return fault.Field("email", "has nothing before the @; write it as name@example.org")
+		return fault.Rule("email", "local", "has nothing before the @; write it as name@example.org")
 	case len(local) > maxLocal:
-		return fault.Field("email", "must have at most %d characters before the @; use a shorter address", maxLocal)
+		return fault.Rule("email", "long", "must have at most %d characters before the @; use a shorter address", maxLocal)
 	case local[0] == '-':
 		// Programs that are given the address as an argument would take it for an option.
-		return fault.Field("email", "must not begin with a hyphen; use another address")
+		return fault.Rule("email", "hyphen", "must not begin with a hyphen; use another address")
 	}
 	last := byte('.')
 	for i := range len(local) {
 		c := local[i]
 		switch {
 		case c >= utf8.RuneSelf:
-			return fault.Field("email", "has letters other than a to z before the @, which are not supported; use another address")
+			return fault.Rule("email", "script", "has letters other than a to z before the @, which are not supported; use another address")
 		case c == '.' && last == '.':
-			return fault.Field("email", "has a dot that does not stand between two characters; check the part before the @")
+			return fault.Rule("email", "dots", "has a dot that does not stand between two characters; check the part before the @")
 		case c != '.' && !atext[c]:
-			return fault.Field("email", "has a character before the @ that is not supported; check it, or use another address")
+			return fault.Rule("email", "sign", "has a character before the @ that is not supported; check it, or use another address")
 		}
 		last = c
 	}
 	if last == '.' {
-		return fault.Field("email", "has a dot that does not stand between two characters; check the part before the @")
+		return fault.Rule("email", "dots", "has a dot that does not stand between two characters; check the part before the @")
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ var atext = func() (t [256]bool) {
 // cleanDomain is domain in small letters and A-labels.
 func cleanDomain(domain string) (string, error) {
 	if domain == "" {
-		return "", fault.Field("email", "has nothing after the @; write it as name@example.org")
+		return "", fault.Rule("email", "domain", "has nothing after the @; write it as name@example.org")
 	}
 	// Only names that IDNA has a say in are worth its tables: other scripts, A-labels, and labels that are made up like
 	// them, which have hyphens as third and fourth character.
@@ -145,7 +145,7 @@ func cleanDomain(domain string) (string, error) {
 }
 
 func badDomain() error {
-	return fault.Field("email", "has a domain that no mail can be sent to; check the part after the @")
+	return fault.Rule("email", "domain", "has a domain that no mail can be sent to; check the part after the @")
 }
 
 // checkHost refuses a domain, in ASCII and small letters, that is no host name of two or more labels (RFC 1123 §2.1).
@@ -171,10 +171,10 @@ func checkHost(domain string) error {
 	}
 	switch {
 	case labels < 2:
-		return fault.Field("email", "needs a full domain after the @, such as example.org")
+		return fault.Rule("email", "domain", "needs a full domain after the @, such as example.org")
 	case numeric:
 		// The last label tells a name from an IPv4 address.
-		return fault.Field("email", "has a number where its domain should be; write a name such as example.org after the @")
+		return fault.Rule("email", "number", "has a number where its domain should be; write a name such as example.org after the @")
 	}
 	return nil
 }

@@ -169,7 +169,7 @@ func (d *Desk) writeAgain(ctx context.Context, w Waiting) error {
 	if err != nil || len(token) != len(secret.Token{}) {
 		return fmt.Errorf("message %s: %w", w.Message, secret.ErrSeal)
 	}
-	draft, err := d.Mailbox.Stage(letterFor(t, w.Account, w.Message, secret.Token(token)))
+	draft, err := d.stage(t, w.Account, w.Message, secret.Token(token))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/dictionary"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -22,6 +23,8 @@ type Form struct {
 	CaptchaToken, CaptchaAnswer string
 	// HA1B and HA1SHA256 are nil where the field was not sent.
 	HA1B, HA1SHA256 *string
+	// Lang is the language to write to the person in; empty is English.
+	Lang lang.Tag
 }
 
 // Missing is what a form without one of its fields is told, word for word (the published contract).
@@ -86,8 +89,9 @@ func (d *Desk) check(t *tenant.Tenant, form Form, now time.Time) (Account, diges
 	}
 	local, _, _ := strings.Cut(a.Email, "@")
 	if dictionary.Contains(c.HA1, a.User, t.Realm, t.Realm, t.Host, a.Name, local, a.Email) {
-		return a, c, fault.Field("ha1", "the password is one that is tried first by everybody who guesses; choose another one")
+		return a, c, fault.Rule("ha1", "common", "the password is one that is tried first by everybody who guesses; choose another one")
 	}
+	a.Lang, _ = lang.Parse(string(form.Lang))
 	// The store keeps microseconds; what is derived from these times must come out the same after a restart.
 	a.Created = now.UTC().Truncate(time.Microsecond)
 	a.Expires = a.Created.Add(PendingLife)
@@ -158,7 +162,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 	ad.Token = token.Hash()
 	ad.SealedToken = d.tokens.Seal(t.ID, ad.Message[:], token[:])
 
-	draft, err := d.Mailbox.Stage(letterFor(t, ad.Account, ad.Message, token))
+	draft, err := d.stage(t, ad.Account, ad.Message, token)
 	if err != nil {
 		ad.CheckOnly = true
 		return errors.Join(d.Store.Create(ctx, ad, now), err)

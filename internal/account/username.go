@@ -22,7 +22,7 @@ const maxUser = 64
 // and old accounts are not held to it. It fails with fault.Field("user", …).
 func CheckUser(user string, reserved Reserved) error {
 	if user == "" || len(user) > maxUser {
-		return fault.Field("user", "must be 1 to 64 characters long")
+		return fault.Rule("user", "length", "must be 1 to 64 characters long")
 	}
 	var seen class
 	for i := range len(user) {
@@ -30,11 +30,11 @@ func CheckUser(user string, reserved Reserved) error {
 	}
 	switch {
 	case seen&foreign != 0:
-		return fault.Field("user", "may hold only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
+		return fault.Rule("user", "shape", "may hold only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
 	case seen&capital != 0:
-		return fault.Field("user", "must be in small letters; type it again without capitals")
+		return fault.Rule("user", "upper", "must be in small letters; type it again without capitals")
 	case seen&(alpha|digit) == 0:
-		return fault.Field("user", "needs at least one letter or digit; add one")
+		return fault.Rule("user", "marks", "needs at least one letter or digit; add one")
 	}
 	return reserved.check(user, seen)
 }
@@ -117,7 +117,7 @@ func (r Reserved) check(user string, seen class) error {
 		}
 		switch {
 		case built.has(number):
-			return fault.Field("user", "is an emergency or service number; choose another name")
+			return fault.Rule("user", "service", "is an emergency or service number; choose another name")
 		case r.own.has(number):
 			return errKept()
 		}
@@ -144,11 +144,11 @@ func (r Reserved) check(user string, seen class) error {
 }
 
 func errKept() error {
-	return fault.Field("user", "is kept for the platform itself; choose another name")
+	return fault.Rule("user", "kept", "is kept for the platform itself; choose another name")
 }
 
 func errAlike() error {
-	return fault.Field("user", "looks like a name that is kept for the platform itself; choose another name")
+	return fault.Rule("user", "alike", "looks like a name that is kept for the platform itself; choose another name")
 }
 
 // nameSet is a list of reserved names, ready to be compared with. A nil one is empty.

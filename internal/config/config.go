@@ -92,6 +92,8 @@ func (Held) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
 type Mail struct {
 	// PickupDir is the SMTP pickup directory. It is never Data itself.
 	PickupDir string
+	// TemplatesDir is the directory of an operator's templates, or empty.
+	TemplatesDir string
 }
 
 // HTTP says how the public listener treats its peers.

@@ -84,6 +84,20 @@ func (f form) apply(text string) []refusal {
 	return refused
 }
 
+// directoryOrNone is a directory, or nothing.
+func directoryOrNone(p *string) form {
+	f := directory(p)
+	set := f.set
+	f.set = func(text string) (string, bool) {
+		if text == "" {
+			*p = ""
+			return "", true
+		}
+		return set(text)
+	}
+	return f
+}
+
 func directory(p *string) form {
 	return form{
 		kind: "directory", want: "a directory", toml: unstable.String,

@@ -79,6 +79,12 @@ func keys(c *Config) []key {
 				"It may not be the data directory itself.",
 		},
 		{
+			name: "mail.templates_dir", form: directoryOrNone(&c.Mail.TemplatesDir), derived: "none: messages have the program's own words",
+			doc: "A directory of templates for messages: activation.LANGUAGE.txt and activation.LANGUAGE.html for each language whose " +
+				"message you write yourself, where LANGUAGE is en, de, fr, es or ar. They are tried when the server starts, and it " +
+				"does not start with a faulty one.",
+		},
+		{
 			name: "http.trusted_proxies", form: prefixes(&c.HTTP.TrustedProxies),
 			doc: "The reverse proxies in front, as addresses or CIDR prefixes. Only what they say about a client's address " +
 				"counts; from anybody else, forwarded headers are ignored. With none, every client is who its connection " +

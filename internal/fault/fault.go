@@ -49,6 +49,9 @@ type Error struct {
 	Message string
 	// Field is the form field or configuration key at fault, or empty.
 	Field string
+	// Rule names the rule of the field that was broken, in a word for programs, which then need not read the message. Empty
+	// where nobody but a programmer meets the rule.
+	Rule string
 	// RetryAfter is set with Limited and Overloaded.
 	RetryAfter time.Duration
 	// Cause is for the log; it is never shown.
@@ -63,6 +66,13 @@ func New(k Kind, format string, args ...any) *Error {
 // Field is an Invalid error about one field.
 func Field(field, format string, args ...any) *Error {
 	return &Error{Kind: Invalid, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// Rule is an Invalid error about one rule of a field that a person fills in.
+func Rule(field, rule, format string, args ...any) *Error {
+	e := Field(field, format, args...)
+	e.Rule = rule
+	return e
 }
 
 // Limit is a Limited error that may be tried again after d, which is rounded up to a whole second and is at least one.

@@ -24,7 +24,6 @@ import (
 	"dialtone/internal/throttle"
 )
 
-
 // house is a store with the tenants a.test, b.test and c.test (whose realm is "C Phones"), and a directory over it.
 type house struct {
 	testing.TB

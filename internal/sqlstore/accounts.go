@@ -10,12 +10,13 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/phone"
 )
 
 var _ account.Store = (*Store)(nil)
 
-const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256`
+const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, lang`
 
 // live is the condition that an account is there at all, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -24,11 +25,11 @@ var errNoAccount = fault.New(fault.NotFound, "there is no such account")
 
 func scanAccount(row scanner) (a account.Account, err error) {
 	var uid []byte
-	var role string
+	var role, language string
 	var created, expires int64
 	var activated sql.NullInt64
 	err = row.Scan(&uid, &a.Tenant, &a.User, &a.Name, &a.Email, &role, &a.Held, &created, &expires, &activated,
-		&a.Epoch, &a.Sealed, &a.HasSHA256)
+		&a.Epoch, &a.Sealed, &a.HasSHA256, &language)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, errNoAccount
 	} else if err != nil {
@@ -36,6 +37,7 @@ func scanAccount(row scanner) (a account.Account, err error) {
 	}
 	copy(a.UID[:], uid)
 	a.Role = account.Role(role)
+	a.Lang, _ = lang.Parse(language) // one that a newer program knows is English to this one
 	a.Created, a.Expires = fromMicros(created), fromMicros(expires)
 	if activated.Valid {
 		a.Activated = fromMicros(activated.Int64)
@@ -154,7 +156,8 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 			return nil, err
 		}
 		var uid []byte
-		err = tx.row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE, token = NULL, epoch = epoch + 1
+		err = tx.row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE, token = NULL,
+			lang = 'en', epoch = epoch + 1
 			WHERE tenant = $2 AND username = $3 AND activated IS NOT NULL AND closed IS NULL RETURNING uid`,
 			micros(now), tenant, user, []byte{}).Scan(&uid)
 		if errors.Is(err, sql.ErrNoRows) {

@@ -161,9 +161,9 @@ func (v verdict) carryOut(tx transaction, a account.Admission, now time.Time) er
 	}
 	c := a.Account
 	if _, err := tx.exec(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch,
-		credential, has_sha256, token) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		credential, has_sha256, token, lang) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
 		c.UID[:], c.Tenant, c.User, c.Name, c.Email, string(c.Role), c.Held, micros(c.Created), micros(c.Expires), c.Epoch,
-		c.Sealed, c.HasSHA256, a.Token[:]); err != nil {
+		c.Sealed, c.HasSHA256, a.Token[:], string(c.Lang)); err != nil {
 		return err
 	}
 	_, err := tx.exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`, c.UID[:], a.Message[:], a.SealedToken)

@@ -33,7 +33,7 @@ var copied = []table{
 	{"seal_key", []string{"id"}, []string{"id"}},
 	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created"}},
 	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated",
-		"closed", "epoch", "credential", "has_sha256", "token"}},
+		"closed", "epoch", "credential", "has_sha256", "token", "lang"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},

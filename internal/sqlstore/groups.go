@@ -191,7 +191,8 @@ type writes struct {
 	account struct {
 		uid, credential, token  [][]byte
 		tenant                  []int64
-		user, name, email, role []string
+		user, name, email       []string
+		role, lang              []string
 		held, sha256            []bool
 		created, expires, epoch []int64
 		message, sealedToken    [][]byte
@@ -223,6 +224,7 @@ func (w *writes) add(v verdict, j *job) {
 	r.uid, r.tenant = append(r.uid, c.UID[:]), append(r.tenant, c.Tenant)
 	r.user, r.name, r.email = append(r.user, c.User), append(r.name, c.Name), append(r.email, c.Email)
 	r.role, r.held = append(r.role, string(c.Role)), append(r.held, c.Held)
+	r.lang = append(r.lang, string(c.Lang))
 	r.created, r.expires = append(r.created, micros(c.Created)), append(r.expires, micros(c.Expires))
 	r.epoch, r.credential = append(r.epoch, c.Epoch), append(r.credential, c.Sealed)
 	r.sha256, r.token = append(r.sha256, c.HasSHA256), append(r.token, a.Token[:])
@@ -241,10 +243,10 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 	if r := &w.account; len(r.uid) > 0 {
 		batch.Queue(`INSERT INTO taken (bucket, at, account, until) SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[])`,
 			w.taken.bucket, w.taken.at, w.taken.account, w.taken.until)
-		batch.Queue(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
+		batch.Queue(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token, lang)
 			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::bigint[], $9::bigint[],
-			$10::bigint[], $11::bytea[], $12::bool[], $13::bytea[])`,
-			r.uid, r.tenant, r.user, r.name, r.email, r.role, r.held, r.created, r.expires, r.epoch, r.credential, r.sha256, r.token)
+			$10::bigint[], $11::bytea[], $12::bool[], $13::bytea[], $14::text[])`,
+			r.uid, r.tenant, r.user, r.name, r.email, r.role, r.held, r.created, r.expires, r.epoch, r.credential, r.sha256, r.token, r.lang)
 		batch.Queue(`INSERT INTO outbox (account, message, token, node) SELECT u.account, u.message, u.token, $4
 			FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) u (account, message, token)`, r.uid, r.message, r.sealedToken, node)
 	}

@@ -36,23 +36,24 @@ type migration struct {
 
 const floorLine = "-- for programs from version "
 
-// steps are the migrations of one engine, from version 0 on without a gap.
+// steps are the migrations of one engine, in order.
 func steps(files fs.FS, engine string) ([]migration, error) {
 	names, err := fs.Glob(files, "migrations/*."+engine+".sql") // sorted, and so by version
 	if err != nil {
 		return nil, err
 	}
 	var list []migration
-	for i, name := range names {
+	for _, name := range names {
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, err
 		}
 		number, _, _ := strings.Cut(strings.TrimPrefix(name, "migrations/"), "_")
-		if version, err := strconv.Atoi(number); err != nil || version != i {
-			return nil, fmt.Errorf("migration %s is not number %04d", name, i)
+		version, err := strconv.Atoi(number)
+		if err != nil || len(list) == 0 && version != 0 || len(list) > 0 && version <= list[len(list)-1].version {
+			return nil, fmt.Errorf("migration %s is out of order", name)
 		}
-		floor := i
+		floor := version
 		if first, _, _ := bytes.Cut(text, []byte("\n")); bytes.HasPrefix(first, []byte(floorLine)) {
 			words := strings.Fields(string(first[len(floorLine):]))
 			if floor, err = strconv.Atoi(words[0]); err != nil {
@@ -60,7 +61,7 @@ func steps(files fs.FS, engine string) ([]migration, error) {
 			}
 		}
 		sum := sha256.Sum256(text)
-		list = append(list, migration{i, floor, string(text), hex.EncodeToString(sum[:])})
+		list = append(list, migration{version, floor, string(text), hex.EncodeToString(sum[:])})
 	}
 	return list, nil
 }
@@ -110,7 +111,7 @@ func migrateTo(tx migrator, list []migration, now time.Time) error {
 			return err
 		}
 	}
-	return allowed(tx, len(list)-1)
+	return allowed(tx, list[len(list)-1].version)
 }
 
 // allowed refuses a database that wants a newer program than one that knows the schema up to a version.
@@ -133,5 +134,5 @@ func known(engine string) int {
 	if err != nil {
 		panic("sqlstore: " + err.Error())
 	}
-	return len(list) - 1
+	return list[len(list)-1].version
 }

@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -31,6 +32,8 @@ var frozen = map[string]string{
 	"0003_export.sqlite.sql":          "322a7b5a40a0a98e6be3126e7d8e30a55a217fbdba29eb83272c5a8a3fa563e9",
 	"0004_hooks.postgres.sql":         "375b6f848a28036733d7654dc37f92a7f48c0d1dd31c1b33db42173028e0d615",
 	"0004_hooks.sqlite.sql":           "98d2cfec6643466e0219aefcd80b8bfe140acff787575ac20cc95308e38bc2d2",
+	"0006_lang.postgres.sql":          "e44bc2fdc31e68fb5fedb0e6553a3f4d2204de537e024dfb7fa4e85619091f87",
+	"0006_lang.sqlite.sql":            "b0ba964488db1bdf266271569e86555924b3b84007bed3a8d881acb64660e456",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
@@ -119,7 +122,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	var got []row
 	for _, tn := range tenants {
 		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
-			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) {
+			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) || a.Lang != lang.English {
 				t.Errorf("%s: %+v", a.User, a)
 			}
 			b, err := vault.Open(a.Tenant, a.UID[:], a.Sealed)

@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/phone"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -135,7 +136,7 @@ func (b *bench) admission(user string, at time.Time) account.Admission {
 	a := account.Admission{
 		Account: account.Account{
 			UID: account.NewUID(at), Tenant: b.tenant, User: user, Name: "Ann Example", Email: user + "@mail.test",
-			Role: account.Guest, Disabled: true, Created: at, Expires: at.Add(account.PendingLife),
+			Role: account.Guest, Lang: lang.Arabic, Disabled: true, Created: at, Expires: at.Add(account.PendingLife),
 			Sealed: []byte("sealed credential of " + user),
 		},
 		Message:     fresh(),

@@ -13,6 +13,9 @@ import (
 	"dialtone/internal/fault"
 )
 
+// maxText is the longest text among the settings, in bytes.
+const maxText = 200
+
 func (s Settings) check() (Settings, error) {
 	var err error
 	for i, origin := range s.Origins {
@@ -39,14 +42,17 @@ func (s Settings) check() (Settings, error) {
 		return s, fault.Field("turn-life", "a TURN credential is good for 1 minute to 24 hours; %v is outside of that", life)
 	}
 	for _, text := range []struct{ field, value string }{
-		{"product", s.Product}, {"mail-from", s.MailFrom},
+		{"product", s.Product}, {"mail-footer", s.MailFooter}, {"mail-from", s.MailFrom}, {"reply-to", s.ReplyTo},
 	} {
-		if len(text.value) > 200 || strings.ContainsFunc(text.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
-			return s, fault.Field(text.field, "%s is longer than 200 characters or has a control character in it", text.field)
+		if len(text.value) > maxText || strings.ContainsFunc(text.value, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+			return s, fault.Field(text.field, "%s is longer than %d bytes or has a control character in it", text.field, maxText)
 		}
 	}
-	if a, err := mail.ParseAddress(s.MailFrom); s.MailFrom != "" && (err != nil || a.Address != s.MailFrom || a.Name != "" || !ascii(s.MailFrom)) {
-		return s, fault.Field("mail-from", "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", s.MailFrom)
+	for _, address := range []struct{ field, value string }{{"mail-from", s.MailFrom}, {"reply-to", s.ReplyTo}} {
+		a, err := mail.ParseAddress(address.value)
+		if address.value != "" && (err != nil || a.Address != address.value || a.Name != "" || !ascii(address.value)) {
+			return s, fault.Field(address.field, "%q is not one plain e-mail address; give one such as no-reply@phone.example.org", address.value)
+		}
 	}
 	switch s.Algorithm {
 	case "", digest.MD5, digest.SHA256:

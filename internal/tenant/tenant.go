@@ -44,6 +44,10 @@ type Settings struct {
 	Product string `json:"product,omitempty"`
 	// MailFrom is the sender of messages; no-reply@HOST where empty.
 	MailFrom string `json:"mail_from,omitempty"`
+	// ReplyTo is where answers to messages go; to the sender where empty.
+	ReplyTo string `json:"reply_to,omitempty"`
+	// MailFooter is a line at the end of messages; none where empty.
+	MailFooter string `json:"mail_footer,omitempty"`
 	// SIPServer and SIPTransport are what a person types into a softphone; the host, and TLS, where empty.
 	SIPServer    string `json:"sip_server,omitempty"`
 	SIPTransport string `json:"sip_transport,omitempty"`

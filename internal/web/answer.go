@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/provision"
 )
 
@@ -95,61 +96,52 @@ type errorAnswer struct {
 	Description string `json:"error_description"`
 }
 
+// ruleHeader names the field and the rule that a form breaks, for programs that have words of their own. The body is the
+// published contract's and has its two members.
+const ruleHeader = "Dialtone-Rule"
+
 // fail is the one place where an error becomes an answer.
 func (s *Site) fail(w http.ResponseWriter, v *visit, rt route, err error) {
 	kind := fault.KindOf(err)
 	k := kinds[kind]
-	description := "something failed on our side and nothing was saved; send the same again in a while, and tell the operator if it stays (request " + v.from.Request + ")"
+	answer := errorAnswer{Error: k.code}
+	answer.Description = "something failed on our side and nothing was saved; send the same again in a while, and tell the operator if it stays (request " + v.from.Request + ")"
 	if kind == fault.Internal {
 		s.Log.ErrorContext(v.Context(), "request failed", "request", v.from.Request, "path", v.URL.Path, "err", err)
 	} else if fe, ok := errors.AsType[*fault.Error](err); ok {
-		description = fe.Message
+		answer.Description = fe.Message
 		if fe.Field != "" {
-			description = fe.Field + ": " + fe.Message
+			answer.Description = fe.Field + ": " + fe.Message
+		}
+		if fe.Rule != "" {
+			w.Header()[ruleHeader] = []string{fe.Field + "." + fe.Rule}
 		}
 		if fe.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.Itoa(int(fe.RetryAfter/time.Second)))
 		}
 	}
 	if !rt.api && v.tenant != nil && wantsPage(v.Request) {
-		p := s.errorPage(v, k.status, description)
+		sp, key := s.speech(v), errorWords(k.code)
 		if err == provision.ErrGone {
-			p.Heading, p.ActionURL, p.ActionText = "This link does nothing any more", "/account.html", "Go to your account"
+			key = "error.gone"
 		}
-		if page, err := s.pages.render("error", p); err == nil {
+		if page, err := s.pages.render(sp.tag, "error", errorPage{newFrame(v.tenant, sp), k.status, key, v.from.Request}); err == nil {
 			writePage(w, k.status, page)
 			return
 		}
 	}
-	if err := writeJSON(w, k.status, errorAnswer{k.code, description}); err != nil {
+	if err := writeJSON(w, k.status, answer); err != nil {
 		s.Log.ErrorContext(v.Context(), "an error could not be told", "request", v.from.Request, "err", err)
 	}
 }
 
+// errorWords is the key of what a person is told about an error with that code.
+func errorWords(code string) string {
+	if _, ok := lang.In(lang.English).Find("error." + code); ok {
+		return "error." + code
+	}
+	return "error.other"
+}
+
 // wantsPage reports whether a person's browser is asking, by the one thing that browsers say and programs do not.
 func wantsPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
-
-func (s *Site) errorPage(v *visit, status int, description string) errorPage {
-	p := errorPage{frame: s.frame(v.tenant), Status: status, Text: sentence(description), ActionURL: "/", ActionText: "Go to the start page"}
-	switch status {
-	case http.StatusNotFound:
-		p.Heading = "There is no such page"
-	case http.StatusMethodNotAllowed:
-		p.Heading = "That cannot be done here"
-	case http.StatusTooManyRequests:
-		p.Heading = "Too many tries"
-	case http.StatusInternalServerError:
-		p.Heading = "Something failed on our side"
-	default:
-		p.Heading = "That did not work"
-	}
-	return p
-}
-
-// sentence makes a description, which is a clause in lower case, stand by itself.
-func sentence(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:] + "."
-}

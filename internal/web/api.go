@@ -8,6 +8,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
@@ -44,27 +45,39 @@ func (s *Site) readSignup(w http.ResponseWriter, v *visit) (account.Form, error)
 	if err != nil {
 		return account.Form{}, err
 	}
-	return takeSignup(values)
+	form, err := takeSignup(values)
+	form.Lang = s.writtenTo(v, values)
+	return form, err
+}
+
+// writtenTo is the language of the message to a person: the form's, or else the browser's. No value of the field is an error.
+// Clients that were written before there was one may send a field of that name with anything in it.
+func (s *Site) writtenTo(v *visit, values url.Values) lang.Tag {
+	if sent := values["lang"]; len(sent) == 1 {
+		if tag, ok := lang.Parse(sent[0]); ok {
+			return tag
+		}
+	}
+	return s.accepts(v)
 }
 
 func (s *Site) activate(w http.ResponseWriter, v *visit) error {
 	if v.Method != http.MethodGet || speculative(v.Header) {
-		return s.activationPage(w, v, http.StatusOK, activationPage{State: activationUnopened})
+		return s.activationPage(w, v, http.StatusOK, account.Account{}, activationPage{State: activationUnopened})
 	}
 	a, err := s.Accounts.Activate(v.Context(), v.tenant, tokenOf(v.URL), v.from)
 	switch err {
 	case nil:
-		return s.activationPage(w, v, http.StatusOK, activationPage{State: activationDone, User: a.User})
+		return s.activationPage(w, v, http.StatusOK, a, activationPage{State: activationDone, User: a.User})
 	case account.ErrActive:
-		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationAlready, User: a.User})
+		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationAlready, User: a.User})
 	case account.ErrExpired:
-		on := a.Expires.Format("2 January 2006")
-		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationExpired, Expired: on})
+		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationExpired})
 	case account.ErrHeld:
-		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationHeld})
+		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationHeld})
 	}
 	if fault.Is(err, fault.NotFound) {
-		return s.activationPage(w, v, http.StatusBadRequest, activationPage{State: activationInvalid})
+		return s.activationPage(w, v, http.StatusBadRequest, account.Account{}, activationPage{State: activationInvalid})
 	}
 	status := http.StatusInternalServerError
 	if fault.Is(err, fault.Overloaded) {
@@ -72,7 +85,7 @@ func (s *Site) activate(w http.ResponseWriter, v *visit) error {
 		w.Header().Set("Retry-After", "2")
 	}
 	s.Log.ErrorContext(v.Context(), "activation failed", "request", v.from.Request, "err", err)
-	return s.activationPage(w, v, status, activationPage{State: activationTrouble})
+	return s.activationPage(w, v, status, account.Account{}, activationPage{State: activationTrouble})
 }
 
 // tokenOf is the token of a link, or "" where there is not exactly one.
@@ -95,9 +108,17 @@ func speculative(h http.Header) bool {
 	return false
 }
 
-func (s *Site) activationPage(w http.ResponseWriter, v *visit, status int, p activationPage) error {
-	p.frame = s.frame(v.tenant)
-	page, err := s.pages.render("activation", p)
+// activationPage speaks the language of the message that led to it, where the account is known.
+func (s *Site) activationPage(w http.ResponseWriter, v *visit, status int, a account.Account, p activationPage) error {
+	sp := s.speech(v)
+	if a.User != "" && a.Lang != sp.tag {
+		sp = speech{a.Lang, true}
+	}
+	p.frame = newFrame(v.tenant, sp)
+	if p.State == activationExpired {
+		p.Expired = lang.In(sp.tag).Day(a.Expires)
+	}
+	page, err := s.pages.render(sp.tag, "activation", p)
 	if err != nil {
 		return err
 	}
@@ -156,7 +177,7 @@ func (s *Site) signout(w http.ResponseWriter, v *visit) error {
 		return err
 	}
 	setCookie(w, v.tenant, sessionCookie, "", -time.Second)
-	http.Redirect(w, v.Request, "/login.html", http.StatusSeeOther)
+	http.Redirect(w, v.Request, newFrame(v.tenant, s.speech(v)).To("/login.html"), http.StatusSeeOther)
 	return nil
 }
 

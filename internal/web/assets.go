@@ -48,7 +48,14 @@ type asset struct {
 	plain       []byte
 	packed      func() []byte
 	sum         string
+	// vary is what in a request decides about the answer.
+	vary []string
 }
+
+var (
+	varyFile = []string{"Accept-Encoding"}
+	varyPage = []string{"Accept-Encoding, Accept-Language"}
+)
 
 // newAssets loads the embedded files. It fails only for faults that a build should never ship: a module that imports a
 // file that does not exist, modules that import each other in a circle, or a file of a kind that nothing serves.
@@ -109,7 +116,7 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 func newAsset(contentType string, content []byte) asset {
 	sum := sha256.Sum256(content)
 	pack := sync.OnceValue(func() []byte { return pack(content) })
-	return asset{contentType: contentType, plain: content, packed: pack, sum: hex.EncodeToString(sum[:])}
+	return asset{contentType: contentType, plain: content, packed: pack, sum: hex.EncodeToString(sum[:]), vary: varyFile}
 }
 
 func pack(content []byte) []byte {
@@ -178,7 +185,7 @@ func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", x.contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Vary", "Accept-Encoding")
+	h["Vary"] = x.vary
 	body, tag := x.plain, `"`+x.sum+`"`
 	if acceptsGzip(r.Header.Values("Accept-Encoding")) {
 		if packed := x.packed(); packed != nil {

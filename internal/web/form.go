@@ -53,7 +53,7 @@ func parseForm(body string) (url.Values, error) {
 	return values, nil
 }
 
-// signupFields are the fields that a signup knows. All others are ignored.
+// signupFields are the fields that a signup is refused for. All others are ignored, but for lang (Site.writtenTo).
 var signupFields = []string{"user", "name", "email", "ha1", "captcha_token", "captcha_answer", "ha1b", "ha1_sha256"}
 
 // takeSignup takes the known fields out of a parsed body.
@@ -78,7 +78,7 @@ func takeSignup(values url.Values) (account.Form, error) {
 			return f, fault.Field(field, "the text is not UTF-8; send it as UTF-8")
 		}
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }) {
-			return f, fault.Field(field, "there is a control character in it; leave that out")
+			return f, fault.Rule(field, "control", "there is a control character in it; leave that out")
 		}
 		switch field {
 		case "ha1b":

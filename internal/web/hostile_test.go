@@ -477,7 +477,7 @@ func TestNobodyIsSentElsewhere(t *testing.T) {
 
 // messageHeaders are all headers that a message may have.
 var messageHeaders = []string{
-	"Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress",
+	"Auto-Submitted", "Content-Language", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress",
 }
 
 // Whatever stands in the fields, a form is refused or makes one message to one person, with nothing of the form in it.
@@ -494,12 +494,12 @@ func TestMessagesCannotBeSteered(t *testing.T) {
 		"=?utf-8?q?a=0D=0ABcc:canary@evil.test?=", "=?utf-8?b?DQpCY2M6IGNhbmFyeUBldmlsLnRlc3Q=?=", ", canary@evil.test", ";canary@evil.test",
 		"> canary@evil.test", `" canary@evil.test`, ".\r\nMAIL FROM:<canary@evil.test>", "\r\n.\r\nQUIT", "\r\n\r\ncanary body", "嘊嘍Bcc: canary@evil.test",
 	)
-	for _, field := range []string{"email", "name", "user", "ha1", "captcha_answer", "x"} {
+	for _, field := range []string{"email", "name", "user", "ha1", "captcha_answer", "lang", "x"} {
 		t.Run("by "+field, func(t *testing.T) {
 			for _, payload := range payloads {
 				who := p.person("a.test")
 				f := p.form(t, who)
-				value := map[string]string{"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(), "captcha_answer": "1", "x": "x"}[field] + payload
+				value := map[string]string{"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(), "captcha_answer": "1", "lang": "de-", "x": "x"}[field] + payload
 				before, state := p.files(t), p.state(t)
 				a := p.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
 				if a.status != 200 {
@@ -528,7 +528,7 @@ func TestMessagesCannotBeSteered(t *testing.T) {
 		p.signUp(t, who)
 		m := p.messages(t, who.email)[0]
 		checkMessage(t, m)
-		for _, text := range []string{m.raw, m.text, letter.Decode(m.header.Get("Subject"))} {
+		for _, text := range []string{m.raw, m.text, m.html, letter.Decode(m.header.Get("Subject"))} {
 			for _, bad := range []string{"WIN-A-PRIZE", "evil", who.user} {
 				if strings.Contains(text, bad) {
 					t.Errorf("the message holds %q: %s", bad, text)
@@ -548,8 +548,10 @@ func checkMessage(t *testing.T, m message) {
 	if to, err := mail.ParseAddressList(m.header.Get("To")); err != nil || len(to) != 1 || to[0].Name != "" {
 		t.Errorf("the message goes to %q", m.header.Get("To"))
 	}
-	if strings.Contains(m.raw, "canary@") || strings.Contains(m.raw, "evil.test") {
-		t.Errorf("the message holds what a form said: %s", m.raw)
+	for _, form := range []string{m.raw, m.text, m.html} {
+		if strings.Contains(form, "canary@") || strings.Contains(form, "evil.test") {
+			t.Errorf("the message holds what a form said: %s", form)
+		}
 	}
 	for line := range strings.SplitSeq(m.raw, "\r\n") {
 		if strings.ContainsAny(line, "\r\n\x00") || len(line) > 998 {

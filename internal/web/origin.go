@@ -95,7 +95,7 @@ func (s *Site) allowOrigin(h http.Header, v *visit) {
 		return
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate, "+ruleHeader)
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	if v.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, POST")

@@ -60,6 +60,10 @@ func (s *Site) provision(w http.ResponseWriter, v *visit) error {
 }
 
 func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account) error {
+	sp := s.speech(v)
+	if v.URL.RawQuery == "lang="+string(sp.tag) {
+		v.URL.RawQuery = "" // the page's language, which its form takes along; a form has nothing else there
+	}
 	values, err := readForm(w, v.Request)
 	if err != nil {
 		return err
@@ -70,7 +74,7 @@ func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account)
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
 	f := provision.Format(list[0])
-	p := provisionPage{frame: s.frame(v.tenant), Program: string(f)}
+	p := provisionPage{frame: newFrame(v.tenant, sp), Program: string(f)}
 	code := phone.Scan(f)
 	if slices.Contains(provision.Fetched, f) {
 		query := url.Values{"token": {s.Links.Make(v.Context(), v.tenant, a, f, v.from)}}
@@ -81,14 +85,14 @@ func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account)
 		if p.Code, err = newQR(code); err != nil {
 			return err
 		}
-		return s.show(w, "provision", p)
+		return s.show(w, sp, "provision", p)
 	}
 	file, err := phone.In(f)
 	if err != nil {
 		return err
 	}
 	p.Text = string(file.Text)
-	return s.show(w, "provision", p)
+	return s.show(w, sp, "provision", p)
 }
 
 // errAhead is told to whoever only looks at a link that works once: a browser that guesses where a person will go, a messenger

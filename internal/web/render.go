@@ -8,20 +8,37 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"dialtone/internal/lang"
 )
 
 //go:embed pages/*.html
 var pageFiles embed.FS
 
-// pages are the templates, parsed once. Each page is layout.html with one file beside it filled in. All words that a
-// person reads stand in those files, also the ones that scripts show: these are a block of JSON in the page.
+// pages are the templates, parsed once for each language. Each page is layout.html with one file beside it filled in. The
+// words that a person reads stand in package lang, also the ones that scripts show: these are a block of JSON in the page.
 type pages struct {
-	byName map[string]*template.Template
+	byName map[pageKey]*template.Template
 }
 
-// newPages parses every page. The addresses of static files come from a.
-func newPages(a *assets) (*pages, error) {
-	layout, err := template.New("layout.html").Option("missingkey=error").Funcs(template.FuncMap{
+type pageKey struct {
+	tag  lang.Tag
+	name string
+}
+
+// newPages parses every page in the languages given. The addresses of static files come from a.
+func newPages(a *assets, languages ...*lang.Words) (*pages, error) {
+	p := &pages{byName: map[pageKey]*template.Template{}}
+	for _, words := range languages {
+		if err := p.parse(a, words); err != nil {
+			return nil, fmt.Errorf("%s: %w", words.Tag, err)
+		}
+	}
+	return p, nil
+}
+
+func (p *pages) parse(a *assets, words *lang.Words) error {
+	layout, err := template.New("layout.html").Option("missingkey=error").Funcs(wording{words}.functions()).Funcs(template.FuncMap{
 		"asset": func(name string) (string, error) {
 			if a.url(name) == "" {
 				return "", fmt.Errorf("no static file %s", name)
@@ -31,13 +48,12 @@ func newPages(a *assets) (*pages, error) {
 		"modules": a.modules,
 	}).ParseFS(pageFiles, "pages/layout.html")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &pages{byName: map[string]*template.Template{}}
 	for _, file := range files {
 		name := strings.TrimSuffix(path.Base(file), ".html")
 		if name == "layout" {
@@ -45,21 +61,21 @@ func newPages(a *assets) (*pages, error) {
 		}
 		page, err := layout.Clone()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if p.byName[name], err = page.ParseFS(pageFiles, file); err != nil {
-			return nil, err
+		if p.byName[pageKey{words.Tag, name}], err = page.ParseFS(pageFiles, file); err != nil {
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // render makes the whole page, so that a fault shows before the first byte is sent. The names are home, signup, login,
 // account, provision, activation, error and devmail; data is the struct of that page.
-func (p *pages) render(name string, data any) ([]byte, error) {
-	page := p.byName[name]
+func (p *pages) render(tag lang.Tag, name string, data any) ([]byte, error) {
+	page := p.byName[pageKey{tag, name}]
 	if page == nil {
-		return nil, fmt.Errorf("no page %q", name)
+		return nil, fmt.Errorf("no page %q in %s", name, tag)
 	}
 	var out bytes.Buffer
 	if err := page.Execute(&out, data); err != nil {
@@ -72,14 +88,24 @@ func (p *pages) render(name string, data any) ([]byte, error) {
 type frame struct {
 	// Title replaces the page's own title where it is not empty.
 	Title string
-	// Lang and Dir are the page's language tag and direction; empty means en and ltr.
-	Lang, Dir string
+	// Chosen is the language that links take along, or empty where the browser's wish decides.
+	Chosen lang.Tag
+	// Switch offers the other languages. It is for pages whose address is nothing but a path.
+	Switch bool
 	// Product is the name that the tenant goes by, such as Dialtone.
 	Product string
 	// Host is the tenant's host name as people know it; Realm is what their digests are made with.
 	Host, Realm string
 	// Contact is the e-mail address of the tenant's operator, or empty.
 	Contact string
+}
+
+// To is the address of another page, in the language that was chosen.
+func (f frame) To(path string) string {
+	if f.Chosen == "" {
+		return path
+	}
+	return path + "?lang=" + string(f.Chosen)
 }
 
 // homePage is /.
@@ -107,8 +133,9 @@ type sipSettings struct {
 // accountPage is /account.html of the person who is signed in.
 type accountPage struct {
 	frame
-	User, Name, Email, Role string
-	SIP                     sipSettings
+	User, Name, Email string
+	Role              string // in words
+	SIP               sipSettings
 	// Programs are those that can be set up without typing, by the names that the form sends.
 	Programs []string
 }
@@ -156,13 +183,14 @@ type activationPage struct {
 	Expired string
 }
 
-// errorPage is an answer of 404, 405, 429 or 500 to a person. The words come with it.
+// errorPage is an answer of 404, 405, 429 or 500 to a person.
 type errorPage struct {
 	frame
-	Status        int
-	Heading, Text string
-	// ActionURL and ActionText make the one button of the page; with an empty ActionText there is none.
-	ActionURL, ActionText string
+	Status int
+	// Key names the words: error.not_found and the like.
+	Key string
+	// Request is the id that the log has too.
+	Request string
 }
 
 // devMailPage lists the messages in the pickup directory. It is for a developer's own machine and never served otherwise.

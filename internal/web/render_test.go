@@ -2,21 +2,37 @@ package web
 
 import (
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"html"
+	"io/fs"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"dialtone/internal/account"
+	"dialtone/internal/lang"
+	"dialtone/internal/provision"
 )
 
 const hostile = `"><img src=x onerror=alert(1)></script></title><!--'` + "\u2028`"
 
 func mustPages(t *testing.T) *pages {
 	t.Helper()
-	p, err := newPages(mustAssets(t))
+	p, err := newPages(mustAssets(t), everyLanguage()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+func everyLanguage() (list []*lang.Words) {
+	for _, t := range lang.Tags {
+		list = append(list, lang.In(t))
+	}
+	return list
 }
 
 // view is a page with its data.
@@ -35,9 +51,10 @@ func everyPage(text string) map[string]view {
 		"account": {"account", accountPage{f, text, text, text, text, sipSettings{text, text, text, text, text, text}, []string{"linphone", "zoiper", "acrobits", "baresip", "jssip"}}},
 		"scan":    {"provision", provisionPage{f, "linphone", &qrCode{25, "M4 4h1v1h-1z"}, text, ""}},
 		"copied":  {"provision", provisionPage{f, "baresip", nil, "", text}},
-		"error":   {"error", errorPage{f, 404, text, text, text, text}},
+		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
+		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
 		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text}, {}}}},
-		"titled":  {"home", homePage{frame{Title: text, Lang: text, Dir: text, Product: text, Host: text}}},
+		"titled":  {"home", homePage{frame{Title: text, Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
 	}
 	for _, state := range activationStates {
@@ -53,84 +70,187 @@ var activationStates = []activationState{
 
 func TestPagesRender(t *testing.T) {
 	p := mustPages(t)
-	for name, v := range everyPage("plain") {
-		t.Run(name, func(t *testing.T) {
-			out, err := p.render(v.page, v.data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			page := string(out)
-			for _, want := range []string{"<!doctype html>", "<html lang=", "<title>", "<h1", "<main>", "</html>"} {
-				if !strings.Contains(page, want) {
-					t.Errorf("there is no %s", want)
+	for _, words := range everyLanguage() {
+		for name, v := range everyPage("plain") {
+			t.Run(string(words.Tag)+" "+name, func(t *testing.T) {
+				out, err := p.render(words.Tag, v.page, v.data)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			for _, never := range []string{"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://"} {
-				if strings.Contains(page, never) {
-					t.Errorf("there is %q", never)
+				page := string(out)
+				for _, want := range []string{"<!doctype html>", `<html lang="` + string(words.Tag) + `" dir="` + words.Dir + `">`, "<title>", "<h1", "<main>", "</html>"} {
+					if !strings.Contains(page, want) {
+						t.Errorf("there is no %s", want)
+					}
 				}
-			}
-			if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
-				t.Error("a page that a link leads to may be indexed")
-			}
-		})
+				for _, never := range []string{"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://"} {
+					if strings.Contains(page, never) {
+						t.Errorf("there is %q", never)
+					}
+				}
+				if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
+					t.Error("a page that a link leads to may be indexed")
+				}
+				if rest := regexp.MustCompile(`[{}*]|\[\w`).FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
+					t.Errorf("a mark of a text is left: %q", rest)
+				}
+			})
+		}
 	}
 }
 
 func TestPagesEscape(t *testing.T) {
 	p := mustPages(t)
-	for name, v := range everyPage(hostile) {
-		t.Run(name, func(t *testing.T) {
-			out, err := p.render(v.page, v.data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(string(out), "<img src=x") {
-				t.Errorf("markup came through:\n%s", out)
-			}
-			if strings.Count(string(out), "</title>") != 1 {
-				t.Error("the title was closed from inside")
-			}
-		})
+	for _, tag := range lang.Tags {
+		for name, v := range everyPage(hostile) {
+			t.Run(string(tag)+" "+name, func(t *testing.T) {
+				out, err := p.render(tag, v.page, v.data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(string(out), "<img src=x") {
+					t.Errorf("markup came through:\n%s", out)
+				}
+				if strings.Count(string(out), "</title>") != 1 {
+					t.Error("the title was closed from inside")
+				}
+			})
+		}
 	}
 }
 
 var textsBlock = regexp.MustCompile(`(?s)<script type="application/json" id="texts">(.*?)</script>`)
 
+// textsOf is the block of texts of a page.
+func textsOf(t *testing.T, p *pages, tag lang.Tag, page string) map[string]string {
+	t.Helper()
+	out, err := p.render(tag, page, everyPage(hostile)[page].data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := textsBlock.FindSubmatch(out)
+	if match == nil {
+		t.Fatalf("%s has no block of texts", page)
+	}
+	texts := map[string]string{}
+	if err := json.Unmarshal(match[1], &texts); err != nil {
+		t.Fatalf("the texts of %s: %v\n%s", page, err, match[1])
+	}
+	return texts
+}
+
 func TestTextsForScripts(t *testing.T) {
-	p, a := mustPages(t), mustAssets(t)
+	p, a, found := mustPages(t), mustAssets(t), 0
 	for page, modules := range map[string][]string{
 		"signup":  {"signup.js", "form.js", "password.js"},
 		"login":   {"login.js"},
 		"account": {"account.js"},
 	} {
-		out, err := p.render(page, everyPage(hostile)[page].data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		match := textsBlock.FindSubmatch(out)
-		if match == nil {
-			t.Fatalf("%s has no block of texts", page)
-		}
-		texts := map[string]string{}
-		if err := json.Unmarshal(match[1], &texts); err != nil {
-			t.Fatalf("the texts of %s: %v\n%s", page, err, match[1])
-		}
-		said := regexp.MustCompile(`say\("(\w+)"`)
+		texts := textsOf(t, p, lang.French, page)
+		said := regexp.MustCompile(`(?:say\(|\badd\("\w+", )"(\w+)"`)
 		for _, module := range modules {
 			x, _ := a.lookup(a.url(module))
 			for _, key := range said.FindAllSubmatch(x.plain, -1) {
+				found++
 				if texts[string(key[1])] == "" {
 					t.Errorf("%s says %q, and %s has no such text", module, key[1], page)
 				}
 			}
 		}
-		for key, text := range texts {
-			for _, word := range []string{"please", "sorry", "oops", "invalid", "illegal", "forbidden"} {
-				if strings.Contains(strings.ToLower(text), word) {
-					t.Errorf("%s: text %s has the word %q", page, key, word)
-				}
+	}
+	if found < 30 {
+		t.Errorf("only %d texts were found in the scripts", found)
+	}
+}
+
+// TestEveryRuleHasWords finds every rule by which the server refuses what a person typed, in the program's own text.
+func TestEveryRuleHasWords(t *testing.T) {
+	texts := textsOf(t, mustPages(t), lang.English, "signup")
+	inputs := map[string][]string{"user": {"user"}, "name": {"name"}, "email": {"email"}, "ha1": {"password"}, "": {"user", "name", "email"}}
+	count := 0
+	literal := func(e ast.Expr) string {
+		if l, ok := e.(*ast.BasicLit); ok {
+			return strings.Trim(l.Value, `"`)
+		}
+		return ""
+	}
+	for _, pattern := range []string{"../account/*.go", "*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
 			}
+			tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(tree, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || len(call.Args) < 2 {
+					return true
+				}
+				name, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				field := literal(call.Args[0])
+				switch name.Sel.Name {
+				case "Rule":
+					count++
+					for _, input := range inputs[field] {
+						if texts[input+"_"+literal(call.Args[1])] == "" {
+							t.Errorf("the sign-up page has no words for the rule %s of %s", literal(call.Args[1]), input)
+						}
+					}
+				case "Field":
+					if field == "user" || field == "name" || field == "email" {
+						t.Errorf("%s is refused with no rule: %s", field, literal(call.Args[1]))
+					}
+				}
+				return true
+			})
+		}
+	}
+	if count < 30 {
+		t.Errorf("only %d rules were found", count)
+	}
+}
+
+// TestNoTextIsLeftOver wants every text for pages to be on one.
+func TestNoTextIsLeftOver(t *testing.T) {
+	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
+	files, err := fs.Glob(pageFiles, "pages/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := pageFiles.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range regexp.MustCompile(`say "([\w.]+)"`).FindAllSubmatch(text, -1) {
+			used[string(key[1])] = true
+		}
+	}
+	for _, state := range activationStates {
+		used["activation."+string(state)] = true
+	}
+	for _, role := range account.Roles {
+		used["account.role_"+string(role)] = true
+	}
+	for _, key := range []string{"error.other", "error.gone"} { // for kinds without words, and for a link that was opened
+		used[key], used[key+"_text"] = true, true
+	}
+	used["provision."+string(provision.JsSIP)] = true
+	for _, k := range kinds {
+		used["error."+k.code], used["error."+k.code+"_text"] = true, true
+	}
+	for _, key := range lang.In(lang.English).Keys() {
+		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") && !strings.HasPrefix(key, "date.") {
+			t.Errorf("%s is on no page", key)
 		}
 	}
 }
@@ -138,7 +258,7 @@ func TestTextsForScripts(t *testing.T) {
 func TestFormsKeepTheirPromises(t *testing.T) {
 	p := mustPages(t)
 	for _, page := range []string{"signup", "login"} {
-		out, err := p.render(page, everyPage("plain")[page].data)
+		out, err := p.render(lang.English, page, everyPage("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +300,7 @@ func TestActivationStates(t *testing.T) {
 			if state == activationExpired {
 				data.Expired = "1 May 2026"
 			}
-			out, err := p.render("activation", data)
+			out, err := p.render(lang.English, "activation", data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -206,13 +326,13 @@ func TestActivationStates(t *testing.T) {
 }
 
 func TestUnknownPage(t *testing.T) {
-	if _, err := mustPages(t).render("layout", homePage{}); err == nil {
+	if _, err := mustPages(t).render(lang.English, "layout", homePage{}); err == nil {
 		t.Error("the layout alone was rendered")
 	}
 }
 
 func TestAddressesInMessagesAreLinksOnlyIfTheyAreWeb(t *testing.T) {
-	out, err := mustPages(t).render("devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
+	out, err := mustPages(t).render(lang.English, "devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"dialtone/internal/lang"
 )
 
 const (
@@ -51,7 +53,7 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	a := mustAssets(t)
-	p, err := newPages(a)
+	p, err := newPages(a, append(everyLanguage(), pseudo(t))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +62,13 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := frame{Product: "Dialtone", Host: testRealm, Realm: testRealm, Contact: "desk@phone.test"}
+	f := frame{Product: "Dialtone", Host: testRealm, Realm: testRealm, Contact: "desk@phone.test", Switch: true}
 	views := map[string]view{
 		"/":             {"home", homePage{f}},
 		"/signup.html":  {"signup", signupPage{f, "phones@phone.test"}},
 		"/login.html":   {"login", loginPage{f}},
 		"/account.html": {"account", accountPage{f, "alex", "Álex 🙂", "alex@example.org", "user", sipSettings{"alex", testRealm, testRealm, "sip.phone.test:5061", "TLS", "turns:turn.phone.test:5349?transport=tcp"}, []string{"linphone", "zoiper", "baresip", "jssip"}}},
-		"/error":        {"error", errorPage{f, 404, "There is no such page", "The address may be mistyped, or the page is gone.", "/", "To the start page"}},
+		"/error":        {"error", errorPage{f, 404, "error.not_found", "x"}},
 		"/scan":         {"provision", provisionPage{f, "linphone", drawn, link, ""}},
 		"/copied":       {"provision", provisionPage{f, "baresip", nil, "", "\"Álex 🙂\" <sip:alex@phone.test;transport=tls>;auth_user=alex;outbound=\"sip:sip.phone.test:5061;transport=tls\";regint=600\n"}},
 		"/devmail":      {"devmail", devMailPage{f, []devMail{{"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000", "Activate your account", "Hello,\n\nopen this link within 7 days:\n\nhttps://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n", "/activate/done?token=secret"}}}},
@@ -105,7 +107,11 @@ func newStage(t *testing.T) *stage {
 			http.NotFound(w, r)
 			return
 		}
-		out, err := p.render(v.page, v.data)
+		tag := lang.English
+		if asked := r.URL.Query().Get("lang"); asked != "" {
+			tag = lang.Tag(asked)
+		}
+		out, err := p.render(tag, v.page, v.data)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -167,6 +173,15 @@ func refuses(status int, code, text string) http.HandlerFunc {
 		panic(err)
 	}
 	return says(status, string(body))
+}
+
+// breaks is the answer to a form that breaks a rule.
+func breaks(field, rule string) http.HandlerFunc {
+	answer := refuses(400, "invalid_request", field+": in English")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(ruleHeader, field+"."+rule)
+		answer(w, r)
+	}
 }
 
 func retryAfter(seconds string, h http.HandlerFunc) http.HandlerFunc {
@@ -368,7 +383,7 @@ func eval[T any](p *tab, expression string) T {
 // ready waits until the form can be sent and its sum is there.
 func (p *tab) ready() {
 	p.t.Helper()
-	p.wait(`!document.getElementById("submit").disabled && !document.getElementById("question")?.textContent.startsWith("One")`)
+	p.wait(`!document.getElementById("submit").disabled && (!document.getElementById("question") || document.querySelector("#question bdi"))`)
 }
 
 // fill puts text into fields, given as pairs of id and text, as a person's paste would.
@@ -587,7 +602,7 @@ func TestSignUpPage(t *testing.T) {
 			"ha1":           {hexDigest("MD5", "alexa:"+testRealm+":"+testPassword)},
 			"ha1b":          {hexDigest("MD5", "alexa@"+testRealm+":"+testRealm+":"+testPassword)},
 			"ha1_sha256":    {hexDigest("SHA-256", "alexa:"+testRealm+":"+testPassword)},
-			"captcha_token": {"token-1"}, "captcha_answer": {"4"},
+			"captcha_token": {"token-1"}, "captcha_answer": {"4"}, "lang": {"en"},
 		}
 		if fields.Encode() != want.Encode() {
 			t.Errorf("sent %s\nwant %s", fields.Encode(), want.Encode())
@@ -614,7 +629,7 @@ func TestSignUpPage(t *testing.T) {
 		p := openTab(t, b, s, "/signup.html")
 		p.ready()
 		var stops []string
-		for _, text := range []string{"alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", ""} {
+		for _, text := range []string{"", "alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", ""} {
 			p.do(chromedp.KeyEvent(kb.Tab))
 			stops = append(stops, p.focused())
 			if text != "" {
@@ -624,7 +639,7 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the ring around %q is %s wide", p.focused(), ring)
 			}
 		}
-		if got, want := strings.Join(stops, " "), "user name email password reveal captcha_answer another submit "; got != want {
+		if got, want := strings.Join(stops, " "), "language user name email password reveal captcha_answer another submit "; got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.Focus(chromedp.ID("captcha_answer")), chromedp.KeyEvent(kb.Enter))
@@ -762,13 +777,15 @@ func TestSignUpPage(t *testing.T) {
 			{name: "limited without end", answer: refuses(429, "rate_limited", "x"), problem: "Try again later", focus: "summary"},
 			{name: "trouble", answer: refuses(500, "server_error", "x"), problem: "Nothing was saved", focus: "summary", retry: true},
 			{name: "too many", answer: refuses(503, "overloaded", "x"), problem: "Too many people are waiting", focus: "summary", retry: true},
-			{name: "a word about the name", answer: refuses(400, "invalid_request", "user: that name is reserved"), problem: "That name is reserved", field: "user", focus: "summary"},
-			{name: "a common password", answer: refuses(400, "invalid_request", "ha1: this password is: too common"), problem: "This password is: too common", field: "password", focus: "summary"},
-			{name: "a word about no field", answer: refuses(400, "invalid_request", "constructor: x"), problem: "The server did not accept the form", focus: "summary"},
+			{name: "a kept name", answer: breaks("user", "kept"), problem: "That name is kept for the platform itself", field: "user", focus: "summary"},
+			{name: "a common password", answer: breaks("ha1", "common"), problem: "That password is one of the first", field: "password", focus: "summary"},
+			{name: "a rule that the page does not know", answer: breaks("name", "new"), problem: "The server did not accept this", field: "name", focus: "summary"},
+			{name: "a field that the page does not have", answer: breaks("constructor", "kept"), problem: "The server did not accept the form", focus: "summary"},
+			{name: "a description alone", answer: refuses(400, "invalid_request", "user: is kept"), problem: "The server did not accept the form", focus: "summary"},
 			{name: "no contract at all", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "look in your mail first", focus: "summary", retry: true},
 			{name: "a lie about success", answer: says(200, `null`), problem: "look in your mail first", focus: "summary", retry: true},
 			{name: "silence", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "markup", answer: refuses(400, "invalid_request", "name: "+hostile), problem: hostile[:20], field: "name", focus: "summary"},
+			{name: "markup", answer: breaks("name", hostile), problem: "The server did not accept this", field: "name", focus: "summary"},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
@@ -1104,12 +1121,29 @@ func TestPagesFit(t *testing.T) {
 	for name := range everyPage("") {
 		paths = append(paths, "/hostile/"+strings.ReplaceAll(name, " ", "-"))
 	}
+	for _, path := range slices.Clone(paths) {
+		if !strings.HasPrefix(path, "/hostile") {
+			paths = append(paths, path+"?lang="+string(pseudoTag), path+"?lang=de", path+"?lang=ar")
+		}
+	}
 	p := openTab(t, startBrowser(t), s, "/", chromedp.EmulateViewport(320, 640))
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
+			p.t = t
 			p.do(chromedp.Navigate(s.URL + path))
 			if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 				t.Errorf("the page is %d pixels wide", got)
+			}
+			if strings.Contains(path, "lang=") { // everything that may ever be shown
+				eval[bool](p, `(document.querySelectorAll("details").forEach((e) => { e.open = true; }),
+					document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; }), true)`)
+				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
+					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
+				}
+				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")].filter((e) => e.checkVisibility())
+					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`); len(cut) > 0 {
+					t.Errorf("text is wider than its place: %q", cut)
+				}
 			}
 			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, .button")].filter((e) => e.checkVisibility())
 				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {

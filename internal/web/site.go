@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -35,10 +36,11 @@ type Deps struct {
 // Site answers requests.
 type Site struct {
 	Deps
-	assets *assets
-	pages  *pages
-	cache  pageCache
-	table  map[string]route
+	assets     *assets
+	pages      *pages
+	negotiator *negotiator
+	cache      pageCache
+	table      map[string]route
 }
 
 // New makes a Site. It fails only for faults that a build should never ship.
@@ -47,11 +49,15 @@ func New(d Deps) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPages(a)
+	var languages []*lang.Words
+	for _, t := range lang.Tags {
+		languages = append(languages, lang.In(t))
+	}
+	p, err := newPages(a, languages...)
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{Deps: d, assets: a, pages: p}
+	s := &Site{Deps: d, assets: a, pages: p, negotiator: newNegotiator()}
 	s.table = s.routes()
 	return s, nil
 }
@@ -81,11 +87,11 @@ func (s *Site) routes() map[string]route {
 		"/signin.ashx":   {get: s.signin, post: s.signin, api: true},
 		"/signout.ashx":  {post: s.signout},
 
-		"/": {get: s.standing("home", func(t *tenant.Tenant) any { return homePage{s.frame(t)} })},
-		"/signup.html": {get: s.standing("signup", func(t *tenant.Tenant) any {
-			return signupPage{frame: s.frame(t), MailFrom: t.Sender()}
+		"/": {get: s.standing("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
+		"/signup.html": {get: s.standing("signup", func(t *tenant.Tenant, f frame) any {
+			return signupPage{frame: f, MailFrom: t.Sender()}
 		})},
-		"/login.html":   {get: s.standing("login", func(t *tenant.Tenant) any { return loginPage{s.frame(t)} })},
+		"/login.html":   {get: s.standing("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} })},
 		"/account.html": {get: s.personal(s.accountPage)},
 
 		"/turn":      {get: s.turn},

@@ -7,12 +7,15 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/mail"
@@ -611,8 +614,8 @@ func (p *platform) find(t testing.TB, who person) account.Account {
 }
 
 type message struct {
-	raw, text string
-	header    mail.Header
+	raw, text, html string
+	header          mail.Header
 }
 
 // messages are the published ones to an address.
@@ -625,7 +628,7 @@ func (p *platform) messages(t testing.TB, email string) (list []message) {
 		if !read {
 			raw := must[[]byte](t)(os.ReadFile(filepath.Join(p.pickup(), name)))
 			parsed := must[*mail.Message](t)(mail.ReadMessage(bytes.NewReader(raw)))
-			m = message{string(raw), must[string](t)(letter.Text(parsed)), parsed.Header}
+			m = message{string(raw), must[string](t)(letter.Text(parsed)), htmlOf(t, raw), parsed.Header}
 			p.mail[name] = m
 		}
 		if m.header.Get("To") == email {
@@ -633,6 +636,23 @@ func (p *platform) messages(t testing.TB, email string) (list []message) {
 		}
 	}
 	return list
+}
+
+// htmlOf is the second part of a message, decoded.
+func htmlOf(t testing.TB, raw []byte) string {
+	t.Helper()
+	m := must[*mail.Message](t)(mail.ReadMessage(bytes.NewReader(raw)))
+	_, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := multipart.NewReader(m.Body, params["boundary"])
+	must[*multipart.Part](t)(parts.NextPart())
+	html := must[*multipart.Part](t)(parts.NextPart())
+	if got := html.Header.Get("Content-Type"); got != "text/html; charset=utf-8" {
+		t.Fatalf("the second part is %s", got)
+	}
+	return string(must[[]byte](t)(io.ReadAll(base64.NewDecoder(base64.StdEncoding, html))))
 }
 
 var linkInText = regexp.MustCompile(`(?m)^(\S+)(/activate\.ashx\?token=([A-Za-z0-9_-]{43}))$`)

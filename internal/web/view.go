@@ -9,16 +9,28 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/lang"
 	"dialtone/internal/provision"
 	"dialtone/internal/tenant"
 )
 
-func (s *Site) frame(t *tenant.Tenant) frame {
-	return frame{Product: t.Name(), Host: t.Host, Realm: t.Realm}
+func newFrame(t *tenant.Tenant, sp speech) frame {
+	f := frame{Product: t.Name(), Host: t.Host, Realm: t.Realm}
+	if sp.chosen {
+		f.Chosen = sp.tag
+	}
+	return f
 }
 
-func (s *Site) show(w http.ResponseWriter, name string, data any) error {
-	page, err := s.pages.render(name, data)
+// switching is a frame with a switch for the language.
+func switching(t *tenant.Tenant, sp speech) frame {
+	f := newFrame(t, sp)
+	f.Switch = true
+	return f
+}
+
+func (s *Site) show(w http.ResponseWriter, sp speech, name string, data any) error {
+	page, err := s.pages.render(sp.tag, name, data)
 	if err != nil {
 		return err
 	}
@@ -26,12 +38,15 @@ func (s *Site) show(w http.ResponseWriter, name string, data any) error {
 	return nil
 }
 
-// standing are the pages that are the same for every visitor of a tenant.
-func (s *Site) standing(name string, data func(*tenant.Tenant) any) handler {
+// standing are the pages that are the same for every visitor of a tenant who speaks a language.
+func (s *Site) standing(name string, data func(*tenant.Tenant, frame) any) handler {
 	return func(w http.ResponseWriter, v *visit) error {
-		page, err := s.cache.page(v.tenant, name, func() (asset, error) {
-			html, err := s.pages.render(name, data(v.tenant))
-			return newAsset(htmlType[0], html), err
+		sp := s.speech(v)
+		page, err := s.cache.page(v.tenant, name, sp, func() (asset, error) {
+			html, err := s.pages.render(sp.tag, name, data(v.tenant, switching(v.tenant, sp)))
+			page := newAsset(htmlType[0], html)
+			page.vary = varyPage
+			return page, err
 		})
 		if err != nil {
 			return err
@@ -43,12 +58,20 @@ func (s *Site) standing(name string, data func(*tenant.Tenant) any) handler {
 	}
 }
 
-// pageCache keeps the rendered pages of each tenant, as the tenant is now.
-type pageCache struct{ entries sync.Map } // cacheKey -> cacheEntry
+// pageCache keeps the rendered pages of each tenant in each language, as the tenant is now.
+type pageCache struct {
+	mu      sync.RWMutex
+	entries map[cacheKey]cacheEntry
+}
+
+// maxPages bounds a cache, at some 15 KiB a page. Where a server has so many tenants that they need more at a time, it begins
+// anew: a page is made in a fraction of a millisecond.
+const maxPages = 4096
 
 type cacheKey struct {
 	tenant int64
 	name   string
+	speech speech
 }
 
 type cacheEntry struct {
@@ -56,16 +79,25 @@ type cacheEntry struct {
 	page asset
 }
 
-func (c *pageCache) page(t *tenant.Tenant, name string, render func() (asset, error)) (asset, error) {
-	key := cacheKey{t.ID, name}
-	if e, ok := c.entries.Load(key); ok && e.(cacheEntry).of == t {
-		return e.(cacheEntry).page, nil
+func (c *pageCache) page(t *tenant.Tenant, name string, sp speech, render func() (asset, error)) (asset, error) {
+	key := cacheKey{t.ID, name, sp}
+	c.mu.RLock()
+	e, ok := c.entries[key]
+	c.mu.RUnlock()
+	if ok && e.of == t {
+		return e.page, nil
 	}
 	page, err := render()
-	if err == nil {
-		c.entries.Store(key, cacheEntry{t, page})
+	if err != nil {
+		return page, err
 	}
-	return page, err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.entries) >= maxPages || c.entries == nil {
+		c.entries = make(map[cacheKey]cacheEntry)
+	}
+	c.entries[key] = cacheEntry{t, page}
+	return page, nil
 }
 
 // who is the account of the person who is signed in.
@@ -78,7 +110,7 @@ func (s *Site) personal(page func(http.ResponseWriter, *visit, account.Account) 
 	return func(w http.ResponseWriter, v *visit) error {
 		a, err := s.who(v)
 		if fault.Is(err, fault.Unauthorized) {
-			http.Redirect(w, v.Request, "/login.html", http.StatusSeeOther)
+			http.Redirect(w, v.Request, newFrame(v.tenant, s.speech(v)).To("/login.html"), http.StatusSeeOther)
 			return nil
 		} else if err != nil {
 			return err
@@ -88,15 +120,15 @@ func (s *Site) personal(page func(http.ResponseWriter, *visit, account.Account) 
 }
 
 func (s *Site) accountPage(w http.ResponseWriter, v *visit, a account.Account) error {
-	t := v.tenant
+	t, sp := v.tenant, s.speech(v)
 	p := accountPage{
-		frame: s.frame(t), User: a.User, Name: a.Name, Email: a.Email, Role: string(a.Role),
+		frame: switching(t, sp), User: a.User, Name: a.Name, Email: a.Email, Role: lang.In(sp.tag).Text("account.role_" + string(a.Role)),
 		SIP: sipSettings{User: a.User, Domain: t.Host, Realm: t.Realm, Server: t.Server(), Transport: t.Transport()},
 	}
 	for _, f := range programs(provision.New(t, a)) {
 		p.Programs = append(p.Programs, string(f))
 	}
-	return s.show(w, "account", p)
+	return s.show(w, sp, "account", p)
 }
 
 // DevMailPath is where a development server shows the pickup directory.
@@ -122,11 +154,12 @@ func (s *Site) devMail(w http.ResponseWriter, v *visit) error {
 	if err != nil {
 		return err
 	}
-	p := devMailPage{frame: s.frame(v.tenant)}
+	english := speech{tag: lang.English} // it is for developers
+	p := devMailPage{frame: newFrame(v.tenant, english)}
 	for _, m := range messages {
 		p.Messages = append(p.Messages, devMail{
 			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123), Subject: m.Subject, Text: m.Text, Link: link.FindString(m.Text),
 		})
 	}
-	return s.show(w, "devmail", p)
+	return s.show(w, english, "devmail", p)
 }

@@ -10,6 +10,23 @@ export function say(key, slots = {}) {
   return texts[key].replace(/\{(\w+)\}/g, (whole, slot) => slots[slot] ?? whole);
 }
 
+/** Whether there is a text with this key. */
+export const has = (key) => Object.hasOwn(texts, key);
+
+/** Makes the text with this key the content of an element. What fills its slots keeps its own direction. */
+export function write(element, key, slots = {}) {
+  element.replaceChildren(...texts[key].split(/(\{\w+\})/).map((part) => {
+    const slot = part.slice(1, -1);
+    if (!part.startsWith("{") || !(slot in slots)) return part;
+    const own = document.createElement("bdi");
+    own.textContent = slots[slot];
+    return own;
+  }));
+}
+
+// The page's language, for dates and spans of time, with the digits that its texts and fields have.
+export const locale = `${document.documentElement.lang}-u-nu-latn`;
+
 /** Tells people who listen to the page instead of looking at it. */
 export function announce(text) {
   byId("status").textContent = text;
@@ -32,7 +49,7 @@ export function userProblem(user) {
 /** A point in time in words: the time of day, and the date if it is another day. */
 export function clock(date) {
   const today = new Date().toDateString() === date.toDateString();
-  return date.toLocaleString(document.documentElement.lang, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
+  return date.toLocaleString(locale, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
 }
 
 /** The text of a 429: how long, and until when, as the Retry-After field says in seconds. */
@@ -40,7 +57,7 @@ export function limited(headers) {
   const seconds = Number(headers.get("Retry-After"));
   if (!(seconds > 0)) return say("rate_limited_open");
   const minutes = Math.ceil(seconds / 60);
-  const format = new Intl.RelativeTimeFormat(document.documentElement.lang);
+  const format = new Intl.RelativeTimeFormat(locale);
   const wait = minutes < 120 ? format.format(minutes, "minute") : format.format(Math.ceil(minutes / 60), "hour");
   return say("rate_limited", { wait, time: clock(new Date(Date.now() + seconds * 1000)) });
 }
@@ -159,6 +176,29 @@ export function onSubmit(form, submit) {
   });
   byId("stalled").remove();
   button.disabled = false;
+}
+
+/**
+ * Another language is another page. What was typed into these fields goes there along, by way of this tab's storage, which
+ * gives it out once.
+ */
+export function keepTyped(...ids) {
+  const key = `typed ${location.pathname}`;
+  try {
+    const typed = JSON.parse(sessionStorage.getItem(key) ?? "{}");
+    sessionStorage.removeItem(key);
+    for (const id of ids) byId(id).value ||= typed[id] ?? "";
+  } catch {
+    // Without storage the person types it again.
+  }
+  byId("languages")?.addEventListener("click", (event) => {
+    if (!event.target.closest("a")) return;
+    try {
+      sessionStorage.setItem(key, JSON.stringify(Object.fromEntries(ids.map((id) => [id, byId(id).value]))));
+    } catch {
+      // As above.
+    }
+  });
 }
 
 /** Says that this browser cannot make the keys. The button stays disabled. */

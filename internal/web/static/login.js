@@ -1,6 +1,6 @@
 // The sign-in form: two requests to the same address, the second with the answer to the first one's challenge.
 
-import { say, send, userName, userProblem, limited, showProblems, clearProblems, onSubmit, refuse } from "./form.js";
+import { say, send, userName, userProblem, limited, showProblems, clearProblems, onSubmit, keepTyped, refuse } from "./form.js";
 import { digestChallenge, authorization } from "./digest.js";
 import { sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
@@ -24,6 +24,7 @@ async function exchange(user, password) {
 
 function inactive() {
   byId("start").remove();
+  byId("languages")?.remove(); // it would lead back to an empty form
   byId("inactive").hidden = false;
   const title = byId("inactive-title");
   document.title = document.title.replace(/^[^–]*/, `${title.textContent} `);
@@ -59,7 +60,7 @@ async function submit(busy) {
     } catch {
       // It was never there.
     }
-    location.assign("/account.html");
+    location.assign(byId("login").dataset.next);
     // The page stays busy until the next one is here. Going back to it must not bring the password back.
     await new Promise((done) => { addEventListener("pagehide", done, { once: true }); });
     byId("password").value = "";
@@ -83,6 +84,7 @@ if (sound) {
   } catch {
     // No storage, no name.
   }
+  keepTyped("user");
   onSubmit(byId("login"), submit);
 } else {
   refuse();

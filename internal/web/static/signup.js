@@ -1,6 +1,8 @@
 // The sign-up form. It checks what it can, makes the keys from the fields as they are at that moment, and sends the keys.
 
-import { say, announce, send, userName, userProblem, limited, showProblems, clearProblems, onSubmit, refuse } from "./form.js";
+import {
+  say, has, write, locale, announce, send, userName, userProblem, limited, showProblems, clearProblems, onSubmit, keepTyped, refuse,
+} from "./form.js";
 import { keys, sound } from "./keys.js";
 import { attach, attachMeter, conceal, count, minimum } from "./password.js";
 
@@ -29,7 +31,7 @@ async function ask() {
   if (turn !== captchaTurn) return true;
   const { question: sum, token: fresh } = answer.body;
   const here = typeof sum === "string" && typeof fresh === "string";
-  byId("question").textContent = here ? say("question", { sum }) : say("question_lost");
+  write(byId("question"), here ? "question" : "question_lost", { sum });
   token = here ? fresh : "";
   if (here) captchaTimer = setTimeout(renew, captchaLife);
   return here;
@@ -58,8 +60,9 @@ function offer(user) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "plain";
-  button.dir = "auto";
-  button.textContent = say("use", { user });
+  const words = document.createElement("span");
+  write(words, "use", { user });
+  button.append(words);
   button.addEventListener("click", () => {
     byId("user").value = user;
     byId("user-offers").hidden = true;
@@ -96,18 +99,19 @@ function check() {
 // Which field of the page a field of the contract is.
 const inputs = { user: "user", name: "name", email: "email", ha1: "password", captcha_answer: "captcha_answer" };
 
-/** Where a refusal of the server belongs: its description begins with the field's name if it concerns one. */
-function refusal(body) {
-  const [, field, text] = /^(\w+): ([^]+)$/.exec(body.error_description ?? "") ?? [];
+/** Where a refusal of the server belongs, in this page's words: it names the field and the rule, if it concerns one. */
+function refusal(headers) {
+  const [field, rule] = (headers.get("Dialtone-Rule") ?? "").split(".");
   if (!Object.hasOwn(inputs, field)) return { text: say("invalid_request") };
-  return { field: inputs[field], text: text[0].toUpperCase() + text.slice(1) };
+  const key = `${inputs[field]}_${rule}`;
+  return { field: inputs[field], text: say(has(key) ? key : "refused") };
 }
 
 function succeed(user, email) {
   const until = new Date(Date.now() + 7 * 24 * 60 * 60 * 1000);
   byId("sent-to").textContent = email;
   byId("sent-user").textContent = user;
-  byId("sent-until").textContent = until.toLocaleString(document.documentElement.lang, { dateStyle: "full", timeStyle: "short" });
+  byId("sent-until").textContent = until.toLocaleString(locale, { dateStyle: "full", timeStyle: "short" });
   clearTimeout(captchaTimer);
   captchaTurn++;
   try {
@@ -123,6 +127,7 @@ function succeed(user, email) {
   history.pushState(null, "", "#sent");
   addEventListener("popstate", () => location.reload());
   byId("start").remove();
+  byId("languages")?.remove(); // it would lead back to an empty form
   scrollTo(0, 0);
   title.focus();
 }
@@ -145,6 +150,7 @@ async function submit(busy) {
     ...keys(user, form.dataset.realm, value("password")),
     captcha_token: token,
     captcha_answer: value("captcha_answer").trim(),
+    lang: document.documentElement.lang,
   });
   let answer;
   try {
@@ -166,7 +172,7 @@ async function submit(busy) {
   } else if (status === 429) {
     showProblems([{ text: limited(headers) }]);
   } else if (body.error === "invalid_request") {
-    showProblems([refusal(body)]);
+    showProblems([refusal(headers)]);
   } else if (body.error === "server_error") {
     showProblems([{ text: say("server_error") }], { retry: true });
   } else if (status === 503 && body.error) {
@@ -177,7 +183,7 @@ async function submit(busy) {
 }
 
 if (sound) {
-  if (location.hash === "#sent") history.replaceState(null, "", location.pathname);
+  if (location.hash === "#sent") history.replaceState(null, "", location.pathname + location.search);
   attach();
   attachMeter(() => [value("user"), ...value("name").split(/\s+/), ...value("email").split(/[@.]/), form.dataset.realm]);
   byId("another").hidden = false;
@@ -186,6 +192,7 @@ if (sound) {
     else announce(say("captcha_lost"));
     byId("captcha_answer").focus();
   });
+  keepTyped("user", "name", "email");
   onSubmit(form, submit);
   ask();
 } else {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"dialtone/internal/lang"
+)
+
+// speaks makes the browser ask for a language.
+func (b *browser) speaks(tag lang.Tag) {
+	b.t.Helper()
+	agent := b.get(`navigator.userAgent`)
+	if _, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: string(tag)}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// TestBrowserSpeaks is the main job again, by people of other languages: one whose browser asks for theirs, and one who
+// chooses it on the page, against the browser.
+func TestBrowserSpeaks(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--product", "Example Phones", "--data", data)
+	b := newBrowser(t, p.base)
+	for _, c := range []struct {
+		tag     lang.Tag
+		browser lang.Tag
+		name    string
+	}{{lang.German, lang.German, "Jürgen Groß"}, {lang.Arabic, lang.English, "مريم الحسن"}} {
+		w := lang.In(c.tag)
+		user := "user-" + string(c.tag)
+		title := func(key string) string {
+			return `document.querySelector("h1:not([hidden] *)")?.textContent === ` + quoted(w.Text(key))
+		}
+		b.speaks(c.browser)
+		b.step(w.Name+": the pages are in the language", func() {
+			b.visit("/")
+			if c.tag != c.browser {
+				b.click("#language")
+				b.shots(string(c.tag) + "-languages")
+				b.check(string(c.tag) + " languages")
+				b.click(`#languages a[lang="` + string(c.tag) + `"]`)
+			}
+			b.until(title("home.heading"))
+			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " + getComputedStyle(document.body).direction`, string(c.tag)+" "+w.Dir+" "+w.Dir)
+			b.check(string(c.tag) + " home")
+			b.shots(string(c.tag) + "-home")
+			b.click(`.hero a.button`)
+		})
+		b.step(w.Name+": signing up", func() {
+			b.until(title("signup.title") + ` && document.getElementById("submit")?.disabled === false && /\d \+ \d/.test(question.textContent)`)
+			b.check(string(c.tag) + " signup")
+			b.click("#submit")
+			b.until(`!summary.hidden`)
+			b.check(string(c.tag) + " signup, empty")
+			b.shots(string(c.tag) + "-empty")
+			b.fill("user", user, "name", c.name, "email", user+"@example.org", "password", secretWords)
+			b.answer()
+			b.shots(string(c.tag) + "-signup")
+			b.click("#submit")
+			b.until(`!sent.hidden && document.activeElement.id === "sent-title"`)
+			b.want(`document.getElementById("sent-title").textContent`, w.Text("signup.sent_title"))
+			b.check(string(c.tag) + " sent")
+			b.shots(string(c.tag) + "-sent")
+		})
+		b.step(w.Name+": the message is in the language, and so is the page behind its link", func() {
+			b.visit("/dev/mail")
+			b.want(`[...document.querySelectorAll("article h2")].filter(e => e.textContent === `+quoted(w.Text("letter.subject", "platform", "Example Phones"))+`).length`, "1")
+			text := b.get(`[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(user) + `)).querySelector("pre").innerText`)
+			if !strings.Contains(text, w.Text("letter.open")) {
+				t.Errorf("the message says %s", text)
+			}
+			b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(user) + `)).querySelector("a").click()`)
+			b.until(title("activation.done") + ` && !location.href.includes("token")`)
+			b.check(string(c.tag) + " activated")
+			b.shots(string(c.tag) + "-activated")
+			b.click(`.actions a`)
+		})
+		b.step(w.Name+": signing in and out", func() {
+			b.until(title("login.title") + ` && document.getElementById("submit")?.disabled === false`)
+			b.want(`user.value`, user)
+			b.fill("password", "another password")
+			b.click("#submit")
+			b.until(`!summary.hidden`)
+			b.want(`document.getElementById("summary-list").innerText`, w.Text("login.say.wrong"))
+			b.check(string(c.tag) + " login, wrong")
+			b.shots(string(c.tag) + "-login")
+			b.fill("password", secretWords)
+			b.click("#submit")
+			b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+			b.want(`document.querySelector("h1").textContent`, w.Text("account.hello", "name", c.name))
+			b.check(string(c.tag) + " account")
+			b.shots(string(c.tag) + "-account")
+			b.click(`form[action^="/signout.ashx"] button`)
+			b.until(title("login.title"))
+		})
+	}
+	b.end()
+	p.mustStop(t)
+}
+
+// TestEveryLanguageIsAccessible has the rules of accessibility looked at in all languages, on the pages that everybody meets.
+func TestEveryLanguageIsAccessible(t *testing.T) {
+	p := start(t, launch{data: t.TempDir()})
+	b := newBrowser(t, p.base)
+	for _, tag := range lang.Tags {
+		for _, path := range []string{"/", "/signup.html", "/login.html", "/activate.ashx?token=x", "/nothing"} {
+			b.speaks(tag)
+			b.visit(path)
+			b.until(`document.documentElement.lang === ` + quoted(string(tag)) + ` && document.readyState === "complete"`)
+			b.do(`document.getElementById("languages")?.setAttribute("open", "")`)
+			b.do(`document.getElementById("submit")?.click()`)
+			b.check(string(tag) + " " + path)
+		}
+	}
+	b.end()
+}
+
+// quoted is text as JavaScript has it.
+func quoted(text string) string { return "`" + text + "`" }
