@@ -20,8 +20,9 @@ type outbox struct {
 type chores struct {
 	// settle are published messages, whose rows go when the files are on the disk.
 	settle []Sent
-	// doubtful are messages whose sync failed. The kernel may have dropped what it could not write, and a second sync
-	// would not say so: they are written again, never synced again.
+	// doubtful are messages of which nothing is known: their sync failed, or they were not published and their account could not
+	// be taken back, since it has an owner by now. After a sync that failed the kernel may have dropped what it could not write,
+	// and a second sync would not say so. So where the row is still there, they are written again, never synced again.
 	doubtful []Sent
 	// again are rows whose messages are to be written again.
 	again []Waiting
@@ -59,8 +60,12 @@ func (d *Desk) undo(ctx context.Context, ad Admission) {
 	if err != nil {
 		d.Log.ErrorContext(ctx, "an account whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undo: []Admission{ad}})
+		return
 	}
+	d.outbox.add(chores{doubtful: []Sent{ad.sent()}})
 }
+
+func (ad Admission) sent() Sent { return Sent{ad.Account.Tenant, ad.Account.UID, ad.Message} }
 
 func (d *Desk) recordUndo(ctx context.Context, ad Admission, err error) {
 	e := audit.Event{Action: audit.Undo, Outcome: outcome(err), User: ad.Account.User}
@@ -108,6 +113,7 @@ func (d *Desk) tendUndone(ctx context.Context, undo []Admission) error {
 			d.outbox.add(chores{undo: undo[i:]})
 			return fmt.Errorf("take back an account whose message failed: %w", err)
 		}
+		d.outbox.add(chores{doubtful: []Sent{ad.sent()}})
 	}
 	return nil
 }

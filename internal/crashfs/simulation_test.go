@@ -26,9 +26,10 @@ import (
 
 const seedsByDefault = 2000
 
-// failedOnce are seeds that found something: a second sync that failed took what the first one's failure had left, and zeros were
+// failedOnce are seeds that found something. In the first, an account that was enabled before it could be taken back had no message.
+// In the others, a second sync that failed took what the first one's failure had left, and zeros were
 // moved from the journal to the database.
-var failedOnce = []uint64{6761, 6815, 10004, 12743, 13202, 18767}
+var failedOnce = []uint64{268, 6761, 6815, 10004, 12743, 13202, 18767}
 
 // TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one alone.
 func TestSimulation(t *testing.T) {
@@ -252,7 +253,8 @@ func (l *life) step() error {
 // calm is a while without trouble, after which everything is as it should be.
 func (l *life) calm() error {
 	l.h.fs.GoOn()
-	if err := errors.Join(l.h.desk.Tend(ctx), l.h.desk.Tend(ctx)); err != nil {
+	// An account that cannot be taken back any more is found at the first time, its message at the second, and written at the third.
+	if err := errors.Join(l.h.desk.Tend(ctx), l.h.desk.Tend(ctx), l.h.desk.Tend(ctx)); err != nil {
 		return fmt.Errorf("on a disk that is well: %w", err)
 	}
 	l.deliver()

@@ -199,7 +199,7 @@ func (s *Store) Undo(ctx context.Context, a account.Admission, now time.Time) er
 		if err := tx.lock(keysOf(a)...); err != nil {
 			return err
 		}
-		// An account that somebody enabled meanwhile has an owner; its message is written at the next start.
+		// An account that somebody enabled meanwhile has an owner; its message is written again.
 		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL`, a.Account.UID[:])
 		if err != nil || n == 0 {
 			return err
