@@ -237,6 +237,7 @@ var example = map[string]string{
 	"listen":                                 "127.0.0.1:4711",
 	"dev":                                    "true",
 	"mail.pickup_dir":                        "mail",
+	"mail.templates_dir":                     "letters",
 	"http.trusted_proxies":                   "192.0.2.1,2001:db8::/32",
 	"http.max_connections":                   "17",
 	"http.max_connections_per_address":       "7",
@@ -327,7 +328,7 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "tenant/host", "tenant/json", "tenant/realm", "tenant/public-url",
-		"tenant/product", "tenant/mail-from", "tenant/sip-server", "tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life", "tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve",
+		"tenant/product", "tenant/mail-from", "tenant/reply-to", "tenant/mail-footer", "tenant/sip-server", "tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life", "tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve",
 		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare", "tenant/cluster",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
