@@ -135,6 +135,8 @@ func TestNewRefuses(t *testing.T) {
 	add("origin", func(tn *tenant.Tenant, v string) { tn.Origins = []string{"https://ok.test", v} }, "*", "null", "http://x.test", "https://x.test/path", "https://*.x.test")
 	add("product", func(tn *tenant.Tenant, v string) { tn.Product = v }, "a\r\nBcc: x@y.test", "a\x00", "a\x7f", "\xff", strings.Repeat("a", 201))
 	add("mail-from", func(tn *tenant.Tenant, v string) { tn.MailFrom = v }, "x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`, "ü@b.test", "a@bü.test")
+	add("reply-to", func(tn *tenant.Tenant, v string) { tn.ReplyTo = v }, "x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`, "ü@b.test", "a@bü.test")
+	add("mail-footer", func(tn *tenant.Tenant, v string) { tn.MailFooter = v }, "a\nb", "a\r\nBcc: c@d.test", "\x00", strings.Repeat("x", 201), "\xff")
 	add("algorithm", func(tn *tenant.Tenant, v string) { tn.Algorithm = digest.Algorithm(v) }, "md5", "SHA-512-256", "MD5-sess")
 	add("sip-server", func(tn *tenant.Tenant, v string) { tn.SIPServer = v }, "a\nb", "a b", "sip:a.test", "a.test:", "a.test:0", "a.test:05060", "a.test:65536", "a..test", ".", "::1", "[::1", "[::1]x", "[1.2.3.4]", "[fe80::1%eth0]",
 		"a;lr", "a>b", "bücher.test", strings.Repeat("a", 64), strings.Repeat("a.", 127)+"test")
