@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -25,8 +26,11 @@ var errOverloaded = &fault.Error{
 var errClosed = errors.New("the store is closed")
 
 // queue makes groups of jobs and has them committed, so many groups at a time as it has lanes. It has no goroutine of its own: a
-// job that finds a lane free is committed by its caller at once, and so costs no hand-over; those that come meanwhile wait, and
-// when a commit is done the first of them leads the next group.
+// job that finds a lane free leads a group, and so costs no hand-over; those that come meanwhile wait, and when a commit is done
+// the first of them leads the next group.
+//
+// Whoever leads lets those go first who are ready to run, and then takes what waits: where nobody is, that takes no time, and where
+// the processors are what is short, the jobs that are almost here share this commit instead of paying for another.
 type queue struct {
 	commit func(group []*job) // sets the error of each
 	lanes  int
@@ -49,12 +53,9 @@ type job struct {
 	keys []int64
 
 	err error
-	// turn tells a job that waited what to do. It is nil for one that did not wait.
-	turn chan turn
+	// turn tells a job that waited whether to lead, or that it was done by another. It is nil for one that did not wait.
+	turn chan bool
 }
-
-// turn is nil when the job was done by another, and else the group to lead, with the job itself in front.
-type turn []*job
 
 func newQueue(lanes, limit int, commit func([]*job)) *queue {
 	q := &queue{commit: commit, lanes: lanes, limit: limit}
@@ -69,7 +70,7 @@ func (q *queue) run(j *job) error {
 	case err != nil:
 		return err
 	case leads:
-		q.lead([]*job{j})
+		q.lead(j)
 		return j.err
 	default:
 		return q.wait(j)
@@ -89,7 +90,7 @@ func (q *queue) enter(j *job) (leads bool, err error) {
 	case len(q.waiting) >= queued:
 		return false, errOverloaded
 	}
-	j.turn = make(chan turn, 1)
+	j.turn = make(chan bool, 1)
 	q.waiting = append(q.waiting, j)
 	return false, nil
 }
@@ -97,17 +98,17 @@ func (q *queue) enter(j *job) (leads bool, err error) {
 func (q *queue) wait(j *job) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	var t turn
+	var leads bool
 	select {
-	case t = <-j.turn:
+	case leads = <-j.turn:
 	case <-timer.C:
 		if q.leave(j) {
 			return errOverloaded
 		}
-		t = <-j.turn // it has been started
+		leads = <-j.turn // it has been started
 	}
-	if t != nil {
-		q.lead(t)
+	if leads {
+		q.lead(j)
 	}
 	return j.err
 }
@@ -123,9 +124,9 @@ func (q *queue) leave(j *job) bool {
 	return i >= 0
 }
 
-// lead commits a group and hands over to whoever waits. The next leader is told before the group is: the disk is what
-// everybody waits for.
-func (q *queue) lead(group []*job) {
+// lead commits a group with the job in front, and hands over to whoever waits. The next leader is told before the group is: the
+// disk is what everybody waits for.
+func (q *queue) lead(j *job) {
 	// A panic would be caught with its request, and leave the store without a leader and in the middle of a transaction.
 	// There is nothing to lose: what was answered is durable.
 	defer func() {
@@ -134,40 +135,58 @@ func (q *queue) lead(group []*job) {
 			select {}
 		}
 	}()
+	runtime.Gosched()
+	group := q.gather(j)
 	q.commit(group)
-	if next := q.next(); next != nil {
-		next[0].turn <- next
-	}
+	q.next()
 	for _, j := range group[1:] {
-		j.turn <- nil
+		j.turn <- false
 	}
 }
 
-// next takes the jobs of the next group out of those that wait, in order, and leaves those that have a key in common with one
-// before them. Where nobody waits, the lane is free.
-func (q *queue) next() (group []*job) {
+// gather takes the jobs of a group out of those that wait, in order, and leaves those that have a key in common with one before
+// them.
+func (q *queue) gather(first *job) []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	group := []*job{first}
+	if len(q.waiting) == 0 {
+		return group
+	}
 	taken := make(map[int64]bool)
-	clash := func(j *job) bool { return slices.ContainsFunc(j.keys, func(k int64) bool { return taken[k] }) }
-	left := q.waiting[:0]
-	for _, j := range q.waiting {
-		if len(group) == q.limit || clash(j) {
-			left = append(left, j)
-			continue
-		}
+	fits := func(j *job) bool { return !slices.ContainsFunc(j.keys, func(k int64) bool { return taken[k] }) }
+	add := func(j *job) {
 		for _, k := range j.keys {
 			taken[k] = true
 		}
+	}
+	add(first)
+	left := q.waiting[:0]
+	for _, j := range q.waiting {
+		if len(group) == q.limit || !fits(j) {
+			left = append(left, j)
+			continue
+		}
+		add(j)
 		group = append(group, j)
 	}
 	clear(q.waiting[len(left):])
 	q.waiting = left
-	if group == nil {
+	return group
+}
+
+// next has the first of those that wait lead. Where nobody does, the lane is free.
+func (q *queue) next() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
 		q.leading--
 		q.idle.Broadcast()
+		return
 	}
-	return group
+	first := q.waiting[0]
+	q.waiting = slices.Delete(q.waiting, 0, 1)
+	first.turn <- true
 }
 
 // drain accepts no more and lets what was accepted finish.
