@@ -14,8 +14,8 @@ type verifyCommand struct {
 	JSON bool `name:"json" help:"Print one JSON object."`
 }
 
-// verified is what is printed.
-type verified struct {
+// findings is what is printed.
+type findings struct {
 	account.Report
 	phone.HookReport
 }
@@ -27,7 +27,7 @@ func (c *verifyCommand) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		var r verified
+		var r findings
 		if r.Report, err = account.Verify(p.ctx, f.store, box, f.seal); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (c *verifyCommand) Run(p *program) error {
 	})
 }
 
-func (c *verifyCommand) text(p *program, r verified) error {
+func (c *verifyCommand) text(p *program, r findings) error {
 	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; %d messages in the pickup directory, %d not yet known to be on the disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
 	if r.Hooks > 0 {
