@@ -37,7 +37,7 @@ build:
 # What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phones, the servers that phones talk to, and what runs in
 # the browser or in Node, and Python, whose parser reads messages.
 tools:
-	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2 baresip linphonec zbarimg python3
+	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify
 	@tools/npm
 
 fuzz:

@@ -28,25 +28,30 @@ var rooms = map[string][]string{
 	"captcha":   {"secret"},
 	"letter":    {"secret", "lang", "tenant"},
 	"account":   {"fault", "secret", "digest", "dictionary", "lang", "audit", "tenant", "throttle", "captcha", "letter"},
+	"delivery":  {"fault", "secret", "letter", "account"},
 	"session":   {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
 	"provision": {"fault", "secret", "audit", "tenant", "account"},
 	"turn":      {"secret", "tenant"},
 	"phone":     {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
 
 	// Adapters: one outside system each. They may use the vocabulary and the domain, and never each other.
-	"sqlstore":  {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "session", "phone", "sqlstore/sqlite"},
-	"storetest": {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "session", "phone"},
-	"pickup":    {"letter", "account"},
+	"sqlstore":  {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "delivery", "session", "phone", "sqlstore/sqlite"},
+	"storetest": {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "delivery", "session", "phone"},
+	"pickup":    {"letter", "account", "delivery"},
+	"relay":     {"delivery"},
+	"dkim":      {"secret", "delivery"},
+	"doctor":    {},
 	"htdigest":  {"phone"},
 	"callout":   {"phone"},
 
 	// A connection to SQLite, for the store alone.
 	"sqlstore/sqlite": {},
 
-	// Test support: a file system that can lose power, and database servers that can die.
+	// Test support: a file system that can lose power, database servers that can die, and mail servers that say no.
 	"crashfs":      {},
 	"postgrestest": {},
 	"phonetest":    {},
+	"smtptest":     {},
 
 	// Edges: what people and programs touch.
 	"ops":        {},
@@ -59,7 +64,7 @@ var rooms = map[string][]string{
 // The domain touches neither network, database nor files. Two of its packages use tables of golang.org/x for names.
 var (
 	vocabulary = []string{"fault", "secret", "digest", "dictionary", "lang"}
-	domain     = []string{"audit", "tenant", "throttle", "captcha", "letter", "account", "session", "phone", "provision", "turn"}
+	domain     = []string{"audit", "tenant", "throttle", "captcha", "letter", "account", "delivery", "session", "phone", "provision", "turn"}
 	outside    = []string{"net/http", "database/sql", "os", "os/exec", "net"}
 	tables     = []string{"golang.org/x/net/idna", "golang.org/x/text/unicode/norm", "golang.org/x/sys/cpu"}
 )

@@ -102,7 +102,9 @@ type accountList struct {
 func (c *accountList) Run(p *program) error {
 	return p.at(c.Tenant, func(f *folder, _ *account.Desk, t *tenant.Tenant) error {
 		if c.JSON {
-			return c.array(p, f, t)
+			return array(p.stdout, func(each func(any) error) error {
+				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error { return each(show(a)) })
+			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "USER\tROLE\tDISABLED\tCREATED\tACTIVATED\tEMAIL\tNAME")
@@ -119,26 +121,22 @@ func (c *accountList) Run(p *program) error {
 	})
 }
 
-// array prints account by account, so that a million of them take no memory.
-func (c *accountList) array(p *program, f *folder, t *tenant.Tenant) error {
-	before := "[\n  "
-	err := f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-		b, err := json.Marshal(show(a))
+// array prints what all gives as one JSON array, element by element, so that a million of them take no memory.
+func array(to io.Writer, all func(each func(any) error) error) error {
+	before, end := "[\n  ", "[]\n"
+	err := all(func(v any) error {
+		b, err := json.Marshal(v)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(p.stdout, "%s%s", before, b)
-		before = ",\n  "
+		_, err = fmt.Fprintf(to, "%s%s", before, b)
+		before, end = ",\n  ", "\n]\n"
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	end := "\n]\n"
-	if before == "[\n  " {
-		end = "[]\n"
-	}
-	_, err = io.WriteString(p.stdout, end)
+	_, err = io.WriteString(to, end)
 	return err
 }
 

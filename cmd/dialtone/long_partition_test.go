@@ -47,7 +47,7 @@ func TestLongPartition(t *testing.T) {
 		ip("link", "set", cable, "up")
 		ip("-n", name, "link", "set", cable+"in", "up")
 	}
-	relay(t, "10.203.0.1:5432", c.Addr())
+	passOn(t, "10.203.0.1:5432", c.Addr())
 
 	cmd := exec.Command("ip", "netns", "exec", name, binary(t), "serve", "--data", f.data(0), "--listen", "10.203.1.2:8080",
 		"--ops-listen", "10.203.1.2:8081", "--http-trusted-proxies", "10.203.1.1")
@@ -129,8 +129,8 @@ func TestLongPartition(t *testing.T) {
 	l.check()
 }
 
-// relay passes connections on to a server that listens on this machine's loopback alone.
-func relay(t *testing.T, listen, target string) {
+// passOn passes connections on to a server that listens on this machine's loopback alone.
+func passOn(t *testing.T, listen, target string) {
 	t.Helper()
 	from, err := net.Listen("tcp", listen)
 	if err != nil {

@@ -42,10 +42,14 @@ func defaultOps() string {
 
 // serveOps answers on the listener until ctx ends.
 func (s *server) serveOps(l net.Listener) func(context.Context) {
+	s.metrics.MustRegister(s.pickupMetrics())
+	if s.queue != nil {
+		s.metrics.MustRegister(s.relayMetrics())
+	}
 	site := ops.New([]ops.Check{
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
-	}, time.Now)
+	}, s.metrics, time.Now)
 	lookups := directory.New(s.phones, s.log)
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, directory.Root) {

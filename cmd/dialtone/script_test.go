@@ -249,6 +249,10 @@ var example = map[string]string{
 	"database":                               "postgres://dialtone@db.example.org/dialtone",
 	"clusters":                               "2=postgres://dialtone@db2.example.org/dialtone",
 	"keys.dir":                               "/etc/dialtone/keys",
+	"mail.relay":                             "smtp://127.0.0.1:2525",
+	"mail.relay_password_file":               "/etc/dialtone/relay.password",
+	"mail.relay_ca_file":                     "/etc/dialtone/relay.pem",
+	"mail.relay_connections":                 "2",
 }
 
 // Every key of the configuration is a flag of serve, and what the flag says is what the server gets.

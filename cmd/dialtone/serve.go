@@ -15,14 +15,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/callout"
+	"dialtone/internal/delivery"
+	"dialtone/internal/ops"
 	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
+	"dialtone/internal/relay"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
@@ -37,10 +41,14 @@ type serveCommand struct {
 	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key, sign.key and turn.key (DATA/keys)."`
 	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
 	TemplatesDir  *string `name:"mail-templates-dir" placeholder:"DIR" help:"Directory of templates for messages (none)."`
+	Relay         *string `name:"mail-relay" placeholder:"URL" help:"SMTP server that takes the messages (none: the pickup directory is left to your mail server)."`
+	RelayFile     *string `name:"mail-relay-password-file" placeholder:"FILE" help:"File with the password of the relay's user."`
+	RelayCA       *string `name:"mail-relay-ca-file" placeholder:"FILE" help:"Certificates that the relay's is checked by (the system's)."`
+	RelayMany     *string `name:"mail-relay-connections" placeholder:"N" help:"Messages handed to the relay at a time (4)."`
 	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
 	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
 	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
-	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez, /readyz and look-ups by phone servers (127.0.0.1:8081)."`
+	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez, /readyz, /metrics and look-ups by phone servers (127.0.0.1:8081)."`
 	Htdigest      *string `name:"directory-htdigest" placeholder:"LIST" help:"Files of a tenant's active accounts for Apache, each as HOST=FILE (none)."`
 	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
 	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
@@ -54,6 +62,7 @@ func (c *serveCommand) flags() map[string]string {
 		"listen":   c.Listen,
 		"clusters": c.Clusters, "keys.dir": c.KeysDir,
 		"mail.pickup_dir": c.PickupDir, "mail.templates_dir": c.TemplatesDir,
+		"mail.relay": c.Relay, "mail.relay_password_file": c.RelayFile, "mail.relay_ca_file": c.RelayCA, "mail.relay_connections": c.RelayMany,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
 		"ops.listen":         c.OpsListen,
 		"directory.htdigest": c.Htdigest,
@@ -104,7 +113,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	defer listener.Close()
 	f.Listen = listener.Addr().String() // with the port that a 0 became
 
-	s, err := newServer(p, f, log)
+	s, err := newServer(p, f, log, node)
 	if err != nil {
 		return err
 	}
@@ -167,10 +176,15 @@ type server struct {
 	phones  *phone.Directory
 	courier *phone.Courier
 	site    *web.Site
+	metrics *prometheus.Registry
+
+	// What sends the messages; nil where nothing of ours does.
+	queue    *delivery.Queue
+	outgoing *relay.Relay
 }
 
-func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
-	s := &server{folder: f, log: log, signing: newSigning(f), turn: newTURN(f)}
+func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, error) {
+	s := &server{folder: f, log: log, signing: newSigning(f), turn: newTURN(f), metrics: ops.NewRegistry()}
 	if err := errors.Join(s.signing.refresh(), s.turn.refresh()); err != nil {
 		return nil, err
 	}
@@ -188,6 +202,12 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 	if s.pickup.Readable() {
 		log.Warn("everybody on this machine can list the pickup directory; its messages hold activation links", "dir", s.pickup.Path())
 	}
+	if !f.nodes() {
+		node = ""
+	}
+	if err := s.openRelay(node); err != nil {
+		return nil, err
+	}
 	letters, err := templates(f.Mail.TemplatesDir)
 	if err != nil {
 		return nil, err
@@ -196,6 +216,7 @@ func newServer(p *program, f *folder, log *slog.Logger) (*server, error) {
 	s.desk = account.NewDesk(account.Deps{
 		Store: f.store, Mailbox: s.pickup, Letters: letters, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
+		Relayed: s.queue != nil,
 	})
 	s.phones = phone.NewDirectory(phone.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
@@ -255,6 +276,9 @@ func (s *server) announce(p *program, operators net.Listener) {
 	if operators != nil {
 		fmt.Fprintf(p.stdout, "  operators  http://%s\n", operators.Addr())
 	}
+	if s.queue != nil {
+		fmt.Fprintf(p.stdout, "  relay      %s\n", s.Mail.Relay.Parts().Address)
+	}
 	fmt.Fprintf(p.stdout, "  pickup     %s\n", s.pickup.Path())
 }
 
@@ -277,6 +301,9 @@ func (s *server) loops() []func(context.Context) {
 	}
 	if len(s.Directory.Htdigest) > 0 {
 		loops = append(loops, every(watchEvery, s.keepFiles()))
+	}
+	if s.queue != nil {
+		loops = append(loops, s.post)
 	}
 	return loops
 }

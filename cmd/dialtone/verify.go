@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"dialtone/internal/account"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
@@ -35,6 +40,11 @@ func (c *verifyCommand) Run(p *program) error {
 		if err != nil {
 			return err
 		}
+		lost, err := f.lostMessages(p.ctx, box)
+		if err != nil {
+			return err
+		}
+		r.Faults = append(r.Faults, lost...)
 		if c.JSON {
 			err = json.NewEncoder(p.stdout).Encode(r)
 		} else {
@@ -45,6 +55,20 @@ func (c *verifyCommand) Run(p *program) error {
 		}
 		return err
 	})
+}
+
+// lostMessages are those that this folder's server is to send and has not got.
+func (f *folder) lostMessages(ctx context.Context, box *pickup.Directory) ([]string, error) {
+	node := ""
+	if f.nodes() {
+		var err error
+		if node, err = readNodeID(filepath.Join(f.Data, "node.id")); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // no server has run here
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return delivery.Verify(ctx, f.store, box, node)
 }
 
 func (c *verifyCommand) text(p *program, r findings) error {

@@ -201,6 +201,10 @@ type Store interface {
 	// Settle removes outbox rows. Those that are gone do not matter. With an error it returns those that may be there still.
 	Settle(ctx context.Context, sent []Sent) (left []Sent, err error)
 
+	// Hand is Settle for a server that sends its messages by a relay: in the same transaction in which an outbox row goes, its message
+	// begins to wait for that (package delivery). Of a row that is gone nothing is made.
+	Hand(ctx context.Context, sent []Sent, now time.Time) (left []Sent, err error)
+
 	// Adopt tells the other nodes that share the store that this one lives, and makes the outbox rows of a node that has died
 	// this node's own; it returns those. A node that calls it more often than every twenty seconds is not taken for dead.
 	Adopt(ctx context.Context) ([]Waiting, error)

@@ -31,7 +31,7 @@ type Desk struct {
 	started time.Time
 }
 
-// Deps is what a Desk works with. Every field is needed, save Letters and AddressCeiling.
+// Deps is what a Desk works with. Every field is needed, save Letters, AddressCeiling and Relayed.
 type Deps struct {
 	Store   Store
 	Mailbox Mailbox
@@ -48,6 +48,8 @@ type Deps struct {
 	Now      func() time.Time
 	// AddressCeiling is how many signups an hour one address gets at all tenants together; zero for no such limit.
 	AddressCeiling int
+	// Relayed says that this server sends its messages itself, once their files are on the disk.
+	Relayed bool
 }
 
 // failureBuckets bounds the memory for counting failed signups: about 100 bytes each, and more for those that fail often.

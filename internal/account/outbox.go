@@ -155,11 +155,19 @@ func (d *Desk) settle(ctx context.Context, settle []Sent) error {
 		d.outbox.add(chores{doubtful: settle})
 		return fmt.Errorf("sync the pickup directory: %w", err)
 	}
-	if left, err := d.Store.Settle(ctx, settle); err != nil {
+	if left, err := d.release(ctx, settle); err != nil {
 		d.outbox.add(chores{settle: left})
 		return fmt.Errorf("settle the outbox: %w", err)
 	}
 	return nil
+}
+
+// release removes the rows of messages whose files are on the disk, and hands these to the relay where there is one.
+func (d *Desk) release(ctx context.Context, settle []Sent) (left []Sent, err error) {
+	if d.Relayed {
+		return d.Store.Hand(ctx, settle, d.Now())
+	}
+	return d.Store.Settle(ctx, settle)
 }
 
 func (w Waiting) sent() Sent { return Sent{w.Account.Tenant, w.Account.UID, w.Message} }

@@ -35,6 +35,10 @@ const (
 	ProvisionFile  Action = "provision.file"
 	Undo           Action = "signup.undo"
 	Republish      Action = "message.republish"
+	MessageRetry   Action = "message.retry"
+	MessageDiscard Action = "message.discard"
+	DKIMAdd        Action = "dkim.add"
+	DKIMRemove     Action = "dkim.remove"
 
 	DirectoryTokenAdd    Action = "directory.token.add"
 	DirectoryTokenRemove Action = "directory.token.remove"

@@ -94,6 +94,15 @@ type Mail struct {
 	PickupDir string
 	// TemplatesDir is the directory of an operator's templates, or empty.
 	TemplatesDir string
+	// Relay is the SMTP server that takes the messages, if the program is to send them itself.
+	Relay RelayURL
+	// RelayPassword is what the environment holds, RelayPasswordFile the file that has it otherwise; both are empty where nobody logs in.
+	RelayPassword     Held
+	RelayPasswordFile string
+	// RelayCAFile has the certificates by which the server's is checked; the system's where empty.
+	RelayCAFile string
+	// RelayConnections is how many messages are handed over at a time.
+	RelayConnections int
 }
 
 // HTTP says how the public listener treats its peers.
@@ -394,6 +403,7 @@ func (l *loading) check() {
 	if l.right("database", "clusters") && len(c.Clusters) > 0 && c.Database == "" {
 		l.fault(l.set["clusters"], Fault{Key: "clusters", Problem: "there are further databases and no first one", Hint: "set database to a PostgreSQL URL too"})
 	}
+	l.checkRelay()
 	if l.right("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {
 		// A mail server that reads the pickup directory would send the database away, or delete it.
 		l.fault(l.set["mail.pickup_dir"], Fault{

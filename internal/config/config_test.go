@@ -38,7 +38,7 @@ func standard() Config {
 		Data:   "./data",
 		Listen: "127.0.0.1:8080",
 		Keys:   KeyFiles{Dir: "data/keys"},
-		Mail:   Mail{PickupDir: "data/pickup"},
+		Mail:   Mail{PickupDir: "data/pickup", RelayConnections: 4},
 		HTTP:   HTTP{MaxConnections: 8192, MaxConnectionsPerAddress: 512},
 		Ops:    Ops{Listen: "127.0.0.1:8081"},
 		Log:    Log{Level: slog.LevelInfo, Format: LogAuto},

@@ -112,6 +112,20 @@ func directory(p *string) form {
 	}
 }
 
+// file takes the path of a file, or nothing.
+func file(p *string) form {
+	return form{
+		kind: "file", want: "the path of a file, or nothing", toml: unstable.String,
+		set: func(text string) (string, bool) {
+			if strings.ContainsRune(text, 0) {
+				return "", false
+			}
+			*p = text
+			return "", true
+		},
+	}
+}
+
 // hiddenPassword stands where a password stood, and notShown where a part of a text may be one.
 const (
 	hiddenPassword = "[password]"

@@ -85,6 +85,30 @@ func keys(c *Config) []key {
 				"does not start with a faulty one.",
 		},
 		{
+			name: "mail.relay", form: relay(&c.Mail.Relay),
+			doc: "The SMTP server that takes the messages, if this program is to send them itself: \"smtps://user@mail.example.org\" (TLS, port " +
+				"465), \"smtp+starttls://user@mail.example.org\" (STARTTLS, port 587), or \"smtp://127.0.0.1\" (port 25, on this machine alone). " +
+				"Another port goes behind a colon. The certificate is always checked. ?auth=plain, login, cram-md5 or xoauth2 chooses " +
+				"how to log in, and &name=host.example.org what to greet with. Without it nothing touches the files in the pickup directory.",
+		},
+		{
+			name: "mail.relay_password", form: held(&c.Mail.RelayPassword),
+			doc: "The password of the relay's user; with ?auth=xoauth2, the access token. It is taken from the variable alone.",
+		},
+		{
+			name: "mail.relay_password_file", form: file(&c.Mail.RelayPasswordFile),
+			doc: "The file that the password is in, for those who have no variable for it. It is read at every login, so another program may " +
+				"renew it.",
+		},
+		{
+			name: "mail.relay_ca_file", form: file(&c.Mail.RelayCAFile),
+			doc: "Certificates (PEM) by which the relay's is checked, for a server with a certificate of your own; the system's where it is not set.",
+		},
+		{
+			name: "mail.relay_connections", form: number(&c.Mail.RelayConnections, 1, 32), standard: "4",
+			doc: "How many messages are handed to the relay at a time. One domain's recipients get all of them but one.",
+		},
+		{
 			name: "http.trusted_proxies", form: prefixes(&c.HTTP.TrustedProxies),
 			doc: "The reverse proxies in front, as addresses or CIDR prefixes. Only what they say about a client's address " +
 				"counts; from anybody else, forwarded headers are ignored. With none, every client is who its connection " +
@@ -100,7 +124,7 @@ func keys(c *Config) []key {
 		},
 		{
 			name: "ops.listen", form: address(&c.Ops.Listen), standard: "127.0.0.1:8081",
-			doc: "The address on which machines are answered that look after this one (/livez and /readyz), and phone servers that " +
+			doc: "The address on which machines are answered that look after this one (/livez, /readyz and /metrics), and phone servers that " +
 				"look accounts up (docs/directory.md). It is not for the public. Where another program has the default port, the " +
 				"server goes without.",
 		},

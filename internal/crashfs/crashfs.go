@@ -477,6 +477,15 @@ func (f *FS) List(p string) ([]fs.DirEntry, error) {
 // SyncDir makes the names in a directory durable.
 func (f *FS) SyncDir(p string) error { return f.syncDir(p, false) }
 
+// Walk calls f with the entries of a directory.
+func (f *FS) Walk(p string, each func([]fs.DirEntry) error) error {
+	list, err := f.List(p)
+	if err != nil {
+		return err
+	}
+	return each(list)
+}
+
 // Sync makes everything durable, as syncfs does for the file system of a directory.
 func (f *FS) Sync(p string) error {
 	_, err := f.do(Op{Kind: SyncAll, Path: p}, nil)

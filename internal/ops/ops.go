@@ -1,9 +1,11 @@
-// Package ops is what machines that look after the server ask it: whether it lives, and whether it can do its work.
+// Package ops is what machines that look after the server ask it: whether it lives, whether it can
+// do its work, and how much of it there is.
 //
 // Its listener is not for the public. It answers
 //
 //	GET /livez   200 as long as the process answers at all
 //	GET /readyz  200 when every check holds, otherwise 503; the body names each check and, where one fails, why
+//	GET /metrics what is counted and measured, in the text form of Prometheus
 //
 // The checks do what the work does: the store commits something, a file comes and goes in the pickup directory. Their
 // results are kept for a moment, so that being asked often costs nothing.
@@ -14,9 +16,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Check is one thing that has to work.
@@ -34,8 +39,9 @@ const (
 
 // Site answers the questions.
 type Site struct {
-	checks []*check
-	now    func() time.Time
+	checks  []*check
+	metrics http.Handler
+	now     func() time.Time
 
 	mu      sync.Mutex
 	at      time.Time
@@ -54,14 +60,16 @@ type check struct {
 	running atomic.Bool
 }
 
-// New makes a Site.
-func New(checks []Check, now func() time.Time) *Site {
-	s := &Site{now: now}
+// New makes a Site. What is asked for at /metrics is gathered from metrics.
+func New(checks []Check, metrics prometheus.Gatherer, now func() time.Time) *Site {
+	s := &Site{now: now, metrics: exposition(metrics)}
 	for _, c := range checks {
 		s.checks = append(s.checks, &check{Check: c})
 	}
 	return s
 }
+
+var paths = []string{"/livez", "/readyz", "/metrics"}
 
 // ServeHTTP answers.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -70,13 +78,15 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch {
-	case r.URL.Path != "/livez" && r.URL.Path != "/readyz":
+	case !slices.Contains(paths, r.URL.Path):
 		answer(w, http.StatusNotFound, map[string]string{"error": "not_found"})
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
 		answer(w, http.StatusMethodNotAllowed, map[string]string{"error": "method_not_allowed"})
 	case r.URL.Path == "/livez":
 		answer(w, http.StatusOK, map[string]bool{"ok": true})
+	case r.URL.Path == "/metrics":
+		s.metrics.ServeHTTP(w, r)
 	default:
 		results, ok := s.probe()
 		status := http.StatusOK

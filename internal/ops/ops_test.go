@@ -33,7 +33,7 @@ func TestReadiness(t *testing.T) {
 		s := New([]Check{
 			{"store", func(context.Context) error { probes++; return broken }},
 			{"pickup", func(context.Context) error { return nil }},
-		}, time.Now)
+		}, NewRegistry(), time.Now)
 		want := func(status int) {
 			t.Helper()
 			got, body := ask(t, s, "GET", "/readyz")
@@ -62,7 +62,7 @@ func TestReadiness(t *testing.T) {
 func TestProbesThatHangDoNotPileUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release, started := make(chan struct{}), 0
-		s := New([]Check{{"disk", func(context.Context) error { started++; <-release; return nil }}}, time.Now)
+		s := New([]Check{{"disk", func(context.Context) error { started++; <-release; return nil }}}, NewRegistry(), time.Now)
 		for range 5 {
 			if status, _ := ask(t, s, "GET", "/readyz"); status != 503 {
 				t.Errorf("status %d while the disk hangs", status)
@@ -84,13 +84,15 @@ func TestProbesThatHangDoNotPileUp(t *testing.T) {
 }
 
 func TestNothingElseIsHere(t *testing.T) {
-	s := New(nil, time.Now)
-	for _, path := range []string{"/", "/metrics", "/debug/pprof/", "/signup.ashx"} {
+	s := New(nil, NewRegistry(), time.Now)
+	for _, path := range []string{"/", "/metrics/", "/debug/pprof/", "/signup.ashx"} {
 		if status, _ := ask(t, s, "GET", path); status != 404 {
 			t.Errorf("%s: status %d", path, status)
 		}
 	}
-	if status, _ := ask(t, s, "POST", "/readyz"); status != 405 {
-		t.Errorf("POST: status %d", status)
+	for _, path := range []string{"/readyz", "/metrics"} {
+		if status, _ := ask(t, s, "POST", path); status != 405 {
+			t.Errorf("POST %s: status %d", path, status)
+		}
 	}
 }

@@ -6,6 +6,11 @@
 //	.<id>.part   being written; no agent takes a name that does not end in .eml
 //	<id>.eml     published, by a rename within the directory
 //
+// A server that sends its messages itself (package delivery) takes them from here, and has a second directory beside this one for
+// those that failed:
+//
+//	../badmail/<id>.eml, <id>.txt    the message, and why it failed
+//
 // The id is the message's own random one, so a name says nothing of a person, two messages never share one, and publishing
 // a message again replaces it by the same bytes. Files have mode 0640: they hold activation links, which are for the mail
 // server's group and nobody else.
@@ -24,6 +29,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -39,6 +45,8 @@ const (
 type Directory struct {
 	disk FileSystem
 	path string
+	// moving is held while a message moves to badmail or back.
+	moving sync.Mutex
 }
 
 var _ account.Mailbox = (*Directory)(nil)
@@ -54,7 +62,7 @@ func Open(path string) (*Directory, error) {
 
 // OpenOn is Open on a file system other than the system's. The path is absolute.
 func OpenOn(disk FileSystem, path string) (*Directory, error) {
-	return &Directory{disk, path}, disk.MakeDir(path)
+	return &Directory{disk: disk, path: path}, disk.MakeDir(path)
 }
 
 // Path is the directory's absolute path.

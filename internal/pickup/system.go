@@ -3,6 +3,7 @@ package pickup
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ type FileSystem interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	List(path string) ([]fs.DirEntry, error)
+	// Walk calls f with the entries of a directory, in any order and some hundred at a time, until f fails.
+	Walk(path string, f func([]fs.DirEntry) error) error
 	ReadFile(path string) ([]byte, error)
 	// Sync makes all files and names of a directory durable. Where it fails nothing is known of any of them.
 	Sync(path string) error
@@ -49,6 +52,24 @@ func (system) MakeDir(path string) error {
 	return os.Chmod(path, 0o770|fs.ModeSetgid)
 }
 
+func (system) Walk(path string, f func([]fs.DirEntry) error) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.ReadDir(256)
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := f(entries); err != nil {
+			return err
+		}
+	}
+}
+
 func (system) Remove(path string) error                { return os.Remove(path) }
 func (system) List(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }
-func (system) ReadFile(path string) ([]byte, error)    { return os.ReadFile(path) }

@@ -22,6 +22,8 @@ func (system) Create(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+func (system) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
+
 func (system) Rename(from, to string) error { return os.Rename(from, to) }
 
 // Sync syncs every published file, then the directory.

@@ -171,8 +171,12 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		if err := noticeAccount(tx, phone.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
-		_, err = tx.exec(`DELETE FROM outbox WHERE account = $1`, uid)
-		return []subject{subject(uid)}, err
+		for _, query := range []string{`DELETE FROM outbox WHERE account = $1`, `DELETE FROM delivery WHERE account = $1`} {
+			if _, err := tx.exec(query, uid); err != nil {
+				return nil, err
+			}
+		}
+		return []subject{subject(uid)}, nil
 	})
 }
 
@@ -224,6 +228,10 @@ func (s *Store) Adopt(ctx context.Context) ([]account.Waiting, error) {
 
 // Settle implements account.Store.
 func (s *Store) Settle(ctx context.Context, messages []account.Sent) (left []account.Sent, err error) {
+	return s.settle(messages, settle)
+}
+
+func (s *Store) settle(messages []account.Sent, one func(transaction, account.Sent) error) (left []account.Sent, err error) {
 	var errs []error
 	for _, h := range s.homes {
 		var own []account.Sent
@@ -232,28 +240,34 @@ func (s *Store) Settle(ctx context.Context, messages []account.Sent) (left []acc
 				own = append(own, m)
 			}
 		}
-		rest, err := settle(h, own)
+		rest, err := inChunks(h, own, one)
 		left, errs = append(left, rest...), append(errs, err)
 	}
 	return left, errors.Join(errs...)
 }
 
-func settle(home engine, messages []account.Sent) (left []account.Sent, err error) {
+// inChunks does something for each element in transactions of some hundred, and gives back those that come after one that failed.
+func inChunks[T any](home engine, list []T, one func(transaction, T) error) (left []T, err error) {
 	const chunk = 256 // so that signups get their turn in between
-	for i := 0; i < len(messages); i += chunk {
+	for i := 0; i < len(list); i += chunk {
 		err := home.write(func(tx transaction) error {
-			for _, m := range messages[i:min(i+chunk, len(messages))] {
-				if _, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`, m.Account[:], m.Message[:]); err != nil {
+			for _, e := range list[i:min(i+chunk, len(list))] {
+				if err := one(tx, e); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 		if err != nil {
-			return messages[i:], err
+			return list[i:], err
 		}
 	}
 	return nil, nil
+}
+
+func settle(tx transaction, m account.Sent) error {
+	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`, m.Account[:], m.Message[:])
+	return err
 }
 
 // Sweep implements account.Store.
@@ -283,6 +297,7 @@ func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swe
 	for _, query := range []string{
 		`DELETE FROM spent WHERE (expires, nonce) IN (SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM taken WHERE (bucket, at, account) IN (SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
+		`DELETE FROM delivery WHERE message IN (SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 	} {
 		n, err := tx.exec(query, micros(now), limit)
 		if err != nil {

@@ -36,6 +36,8 @@ var copied = []table{
 		"closed", "epoch", "credential", "has_sha256", "token", "lang"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
+	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts", "answer"}},
+	{"dkim_key", []string{"tenant", "selector"}, []string{"tenant", "selector", "created", "sealed"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
 	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},
 	{"hook", []string{"id"}, []string{"id", "name", "kind", "url", "plain", "everyone", "secret", "created", "given_up", "failed", "why"}},

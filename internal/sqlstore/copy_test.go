@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
 	"dialtone/internal/postgrestest"
@@ -61,8 +63,17 @@ func crowded(t *testing.T, s *Store) {
 	for _, w := range list[:100] {
 		sent = append(sent, account.Sent{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
 	}
-	_, err = s.Settle(ctx, sent)
+	_, err = s.Settle(ctx, sent[:50])
 	must(err)
+	_, err = s.Hand(ctx, sent[50:], midday)
+	must(err)
+	due, _, err := s.DueMessages(ctx, midday, delivery.Place{}, nil, 10)
+	must(err)
+	for i := range due {
+		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"
+	}
+	must(s.Record(ctx, due))
+	must(s.AddSigningKey(ctx, delivery.SigningKey{Tenant: homes[0], Selector: "a", Created: midday, Sealed: []byte{1, 2, 3}}))
 }
 
 func quiet(string, int64, int64) {}

@@ -32,6 +32,8 @@ var frozen = map[string]string{
 	"0003_export.sqlite.sql":          "322a7b5a40a0a98e6be3126e7d8e30a55a217fbdba29eb83272c5a8a3fa563e9",
 	"0004_hooks.postgres.sql":         "375b6f848a28036733d7654dc37f92a7f48c0d1dd31c1b33db42173028e0d615",
 	"0004_hooks.sqlite.sql":           "98d2cfec6643466e0219aefcd80b8bfe140acff787575ac20cc95308e38bc2d2",
+	"0005_delivery.sqlite.sql":        "73870f26feb15755d7d34c5b0e0ce36b20acffbde1b5965675dae85f299536cf",
+	"0005_delivery.postgres.sql":      "650c3e1df9aa672f59227e0907d44dda330cd21befcc4b823dd786b9e5012b1f",
 	"0006_lang.postgres.sql":          "e44bc2fdc31e68fb5fedb0e6553a3f4d2204de537e024dfb7fa4e85619091f87",
 	"0006_lang.sqlite.sql":            "b0ba964488db1bdf266271569e86555924b3b84007bed3a8d881acb64660e456",
 }

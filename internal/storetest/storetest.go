@@ -1,6 +1,6 @@
 // Package storetest states what every store must do, as tests. A store is right when it passes them, whatever it is made
 // of: nothing here knows an engine, and all of it is said in the terms of the interfaces account.Store, tenant.Store,
-// session.Store, phone.Store and phone.HookStore. The time is passed in, and no test waits.
+// session.Store, delivery.Store, delivery.KeyStore, phone.Store and phone.HookStore. The time is passed in, and no test waits.
 package storetest
 
 import (
@@ -14,6 +14,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/lang"
 	"dialtone/internal/phone"
@@ -29,6 +30,8 @@ type Store interface {
 	session.Store
 	phone.Store
 	phone.HookStore
+	delivery.Store
+	delivery.KeyStore
 }
 
 // Run tests a store. open gives a fresh, empty one, which it closes at the end of the test that it is given.
@@ -41,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Activate", activateRules}, {"Expiry", expiryRules}, {"Operator", operatorRules}, {"Look-ups", lookupRules},
 		{"Outbox", outboxRules}, {"Sweep", sweepRules}, {"Tenants", tenantRules}, {"Sessions", sessionRules},
 		{"Strangers", strangerRules}, {"Phone servers", phoneRules}, {"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
+		{"Deliveries", deliveryRules}, {"Signing keys", keyRules},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
 			for _, r := range chapter.rules {

@@ -1,0 +1,265 @@
+package crashfs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dialtone/internal/crashfs"
+	"dialtone/internal/delivery"
+)
+
+const badmail = "/data/badmail"
+
+// world is what lies outside of the machine: it keeps what it was given, whatever becomes of whoever gave it.
+type world struct {
+	mu   sync.Mutex
+	fs   *crashfs.FS
+	came []arrival
+	// says is what the person of an address answers with; nil for those who take the message.
+	says map[string]*delivery.Refusal
+}
+
+type arrival struct {
+	to     string
+	text   []byte
+	at     int // a moment of the journal
+	untold bool
+}
+
+// Send implements delivery.Relay.
+func (w *world) Send(_ context.Context, _, to string, message []byte) (string, error) {
+	says := w.says[to]
+	if says != nil && says.Code != 0 {
+		return "", says
+	}
+	w.fs.Mark("the relay has the message to %s", to)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.came = append(w.came, arrival{to, bytes.Clone(message), w.fs.Now() - 1, says != nil})
+	if says != nil {
+		return "", says
+	}
+	return "250 ok", nil
+}
+
+// has are the messages that came before a moment, by address.
+func (w *world) has(before int) map[string][]arrival {
+	list := make(map[string][]arrival)
+	for _, a := range w.came {
+		if a.at < before {
+			list[a.to] = append(list[a.to], a)
+		}
+	}
+	return list
+}
+
+// post sends what is due, until nothing is.
+func (h *house) post(w *world) error {
+	q := delivery.NewQueue(delivery.Deps{
+		Store: h.store, Box: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
+	})
+	if err := q.Tidy(ctx); err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	all.Go(func() { q.Run(running) })
+	time.Sleep(3 * time.Second) // of the bubble: the queue looks every second
+	synctest.Wait()
+	stop()
+	all.Wait()
+	return nil
+}
+
+// openRelayed starts a house whose messages leave by a relay.
+func openRelayed(f *crashfs.FS) (*house, error) {
+	h, tended, err := open(f, clock)
+	if err != nil {
+		return nil, err
+	}
+	h.desk.Relayed = true
+	return h, errors.Join(tended, h.desk.Tend(ctx))
+}
+
+// TestNoCrashLosesAMessageOnItsWay stops a server that sends its messages at every operation, in every way, and starts it again. Every
+// message of a signup that was answered must then have come, or lie where messages wait; and none comes again of which that was known.
+func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
+	var f *crashfs.FS
+	tr, before := &truth{}, &world{says: map[string]*delivery.Refusal{
+		"person1@example.org": {At: delivery.Rcpt, Code: 550, Text: "5.1.1 nobody"},
+		"person2@example.org": {At: delivery.Data, Text: "the connection broke"},
+		"person3@example.org": {At: delivery.Rcpt, Code: 450, Text: "4.2.1 busy"},
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		disk := crashfs.New()
+		if err := disk.MakeDir("/data"); err != nil {
+			t.Fatal(err)
+		}
+		first, err := openRelayed(disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f = disk.Clone()
+		first.close()
+		h, err := openRelayed(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Record()
+		before.fs = f
+		for _, user := range []string{"karl", "lena", "mary", "nora", "olga"} {
+			tr.signup(h, user, true)
+		}
+		h.desk.Tend(ctx)
+		if err := h.post(before); err != nil {
+			t.Fatal(err)
+		}
+		tr.signup(h, "paul", true)
+		h.desk.Tend(ctx)
+		if err := h.post(before); err != nil {
+			t.Fatal(err)
+		}
+		f.Crash(crashfs.Killed)
+		h.close()
+	})
+	if n := len(before.came); n != 4 {
+		t.Fatalf("this is another scenario: %d messages came", n)
+	}
+	moments, points, twice := 0, 0, 0
+	seen := make(map[string]bool)
+	f.Moments(func(at int, then *crashfs.FS) bool {
+		moments++
+		for _, v := range cuts(uint64(at), chances) {
+			after := then.Crash(v)
+			image := after.Image()
+			key := fmt.Sprintf("%x %s %d", image, tr.at(at).key(), len(before.has(at)))
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			points++
+			var err error
+			synctest.Test(t, func(*testing.T) {
+				var again int
+				again, err = arrives(after, tr.at(at), before.has(at), before.says)
+				twice += again
+			})
+			if err != nil {
+				t.Errorf("stopped at %d, %s: %v\n%s", at, v.Name, err, history(f.Journal(), at))
+				return false
+			}
+		}
+		return true
+	})
+	if twice == 0 {
+		t.Error("no stop fell between the relay's answer and its record, which there must be")
+	}
+	t.Logf("%d moments, %d different disks, %d messages came twice", moments, points, twice)
+}
+
+// arrives starts the program on a disk, has it send what there is, and says where a message is missing.
+func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[string]*delivery.Refusal) (twice int, err error) {
+	h, err := openRelayed(f)
+	if err != nil {
+		return 0, fmt.Errorf("it does not start: %w", err)
+	}
+	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
+	known := make(map[string]delivery.State)
+	read := func() error {
+		return h.store.EachDelivery(ctx, []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Sent, delivery.Failed, delivery.Discarded},
+			func(d delivery.Delivery) error {
+				known[d.Email] = d.State
+				return nil
+			})
+	}
+	if err := read(); err != nil {
+		return 0, err
+	}
+	atStart := make(map[string]delivery.State)
+	for email, state := range known {
+		atStart[email] = state
+	}
+	w := &world{fs: f, says: says}
+	if err := h.post(w); err != nil {
+		return 0, err
+	}
+	later := w.has(f.Now() + 1)
+	if err := read(); err != nil {
+		return 0, err
+	}
+	var faults []error
+	wrong := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	waits, condemned, err := h.lie()
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range tr.deeds {
+		all := append(came[d.email], later[d.email]...)
+		told := 0
+		for _, a := range all {
+			if !bytes.Equal(a.text, all[0].text) {
+				wrong("the message to %s came as two", d.email)
+			}
+			if !a.untold {
+				told++
+			}
+		}
+		if told > 1 {
+			twice++
+		}
+		if len(later[d.email]) > 0 && atStart[d.email] == delivery.Sent {
+			wrong("the message to %s was known to be sent, and came again", d.email)
+		}
+		state := known[d.email]
+		there := map[delivery.State]bool{
+			delivery.Sent: told > 0 && !waits[d.email], delivery.Failed: condemned[d.email] && !waits[d.email], delivery.Deferred: waits[d.email],
+		}
+		if (d.done() || state != "") && !there[state] {
+			wrong("the message to %s is %q: it came %d times, waits %t, condemned %t", d.email, state, told, waits[d.email], condemned[d.email])
+		}
+		delete(waits, d.email)
+		delete(condemned, d.email)
+	}
+	for email := range waits {
+		wrong("a message to %s that nobody asked for", email)
+	}
+	return twice, errors.Join(faults...)
+}
+
+// lie says whose messages lie in the pickup directory and in badmail, whole.
+func (h *house) lie() (waits, condemned map[string]bool, err error) {
+	waits, condemned = make(map[string]bool), make(map[string]bool)
+	for _, p := range h.fs.Files() {
+		into := waits
+		switch path.Dir(p) {
+		case outgoing:
+		case badmail:
+			into = condemned
+		default:
+			continue
+		}
+		if strings.HasSuffix(p, ".txt") {
+			continue
+		}
+		to, _, err := readMessage(h.fs, p)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s is not whole: %w", p, err)
+		}
+		if into[to] {
+			return nil, nil, fmt.Errorf("two messages to %s", to)
+		}
+		into[to] = true
+	}
+	return waits, condemned, nil
+}
+
+var _ delivery.Relay = (*world)(nil)

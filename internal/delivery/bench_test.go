@@ -1,0 +1,158 @@
+package delivery_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wneessen/go-mail/smtp"
+
+	"dialtone/internal/smtptest"
+)
+
+const (
+	backlog     = 10_000
+	connections = 4
+)
+
+// BenchmarkBacklog sends a backlog through a server on this machine, and the same messages before and after by a bare client of the same
+// SMTP library, which reads no files and records nothing: one as such a client is used, with one connection, and one with as many
+// connections as the queue. The ratios are what is left of their rates.
+func BenchmarkBacklog(b *testing.B) {
+	o := opened(b)
+	s := smtptest.Start(b, smtptest.Options{Forget: true})
+	var one, many, ours []float64
+	for range b.N {
+		list := o.writeMany(backlog, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })
+		bare := func() {
+			one = append(one, rate(func() { bareClient(b, s.Address, list, 1) }))
+			many = append(many, rate(func() { bareClient(b, s.Address, list, connections) }))
+		}
+		bare()
+		o.hand(list...)
+		before := s.Taken()
+		var closes func()
+		ours = append(ours, rate(func() {
+			closes = o.opens(s.Address, connections)
+			for end := time.Now().Add(5 * time.Minute); o.queue.Counts().Sent < backlog; time.Sleep(2 * time.Millisecond) {
+				if time.Now().After(end) {
+					b.Fatalf("%d were sent", o.queue.Counts().Sent)
+				}
+			}
+		}))
+		closes()
+		if got := s.Taken() - before; got != backlog || len(o.files("pickup")) != 0 {
+			b.Fatalf("%d came, %d files are left", got, len(o.files("pickup")))
+		}
+		bare()
+	}
+	b.ReportMetric(mean(one), "bare1/s")
+	b.ReportMetric(mean(many), "bare4/s")
+	b.ReportMetric(mean(ours), "messages/s")
+	b.ReportMetric(mean(ours)/mean(one), "ratio1")
+	b.ReportMetric(mean(ours)/mean(many), "ratio4")
+}
+
+func rate(do func()) float64 {
+	began := time.Now()
+	do()
+	return backlog / time.Since(began).Seconds()
+}
+
+func mean(list []float64) (m float64) {
+	for _, x := range list {
+		m += x / float64(len(list))
+	}
+	return m
+}
+
+func bareClient(b *testing.B, address string, list []posted, connections int) {
+	var all sync.WaitGroup
+	for first := range connections {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			c, err := smtp.NewClient(conn, "127.0.0.1")
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			for i := first; i < len(list); i += connections {
+				if err := bareSend(c, list[i]); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+			c.Quit()
+		})
+	}
+	all.Wait()
+}
+
+func bareSend(c *smtp.Client, p posted) error {
+	if err := c.Mail("<no-reply@phone.test>"); err != nil {
+		return err
+	}
+	if err := c.Rcpt("<" + p.Account.Email + ">"); err != nil {
+		return err
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(p.text); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// BenchmarkMemory says what a queue holds in memory at backlogs of two sizes: live is the most that was alive while it sent.
+func BenchmarkMemory(b *testing.B) {
+	for _, n := range []int{1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for range b.N {
+				o := opened(b)
+				s := smtptest.Start(b, smtptest.Options{Forget: true})
+				o.hand(o.writeMany(n, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })...)
+				alive := func() uint64 {
+					var m runtime.MemStats
+					runtime.GC()
+					runtime.ReadMemStats(&m)
+					return m.HeapAlloc
+				}
+				before, most := alive(), uint64(0)
+				closes := o.opens(s.Address, connections)
+				for o.queue.Counts().Sent < int64(n) {
+					most = max(most, alive())
+				}
+				closes()
+				b.ReportMetric(float64(most-min(before, most))/1024, "live-KiB")
+			}
+		})
+	}
+}
+
+// BenchmarkLoad is what a look at a directory costs that a mail agent does not drain.
+func BenchmarkLoad(b *testing.B) {
+	o := opened(b)
+	for i := range 10_000 {
+		name := filepath.Join(o.box.Path(), strings.Repeat("0", 24)+fmt.Sprintf("%08x.eml", i))
+		if err := os.WriteFile(name, nil, 0o640); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if n, _, err := o.box.Load(); err != nil || n != 10_000 {
+			b.Fatal(n, err)
+		}
+	}
+}

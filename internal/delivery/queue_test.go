@@ -1,0 +1,667 @@
+package delivery_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/captcha"
+	"dialtone/internal/delivery"
+	"dialtone/internal/lang"
+	"dialtone/internal/letter"
+	"dialtone/internal/pickup"
+	"dialtone/internal/relay"
+	"dialtone/internal/secret"
+	"dialtone/internal/smtptest"
+	"dialtone/internal/sqlstore"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+// office is a store, a pickup directory and a queue for them, as the server puts them together.
+type office struct {
+	testing.TB
+	*sqlstore.Store
+	tenant *tenant.Tenant
+	box    *pickup.Directory
+	ring   *secret.Ring
+	path   string
+	ahead  atomic.Int64 // how far its clock is ahead
+	queue  *delivery.Queue
+	signer delivery.Signer
+}
+
+func opened(t testing.TB) *office {
+	t.Helper()
+	o := &office{TB: t, path: t.TempDir(), ring: secret.NewRing(time.Now())}
+	var err error
+	if o.Store, err = sqlstore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.Store.Close() })
+	if o.box, err = pickup.Open(filepath.Join(o.path, "pickup")); err != nil {
+		t.Fatal(err)
+	}
+	added, err := o.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test", Created: o.now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.tenant = &added
+	return o
+}
+
+func (o *office) now() time.Time { return time.Now().Add(time.Duration(o.ahead.Load())) }
+
+// posted is a message with the account that it is for.
+type posted struct {
+	account.Admission
+	text []byte
+}
+
+func (p posted) sent() account.Sent {
+	return account.Sent{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
+}
+
+// write makes an account, and the message to it with an outbox row.
+func (o *office) write(to string) posted {
+	o.Helper()
+	p, err := o.written(to)
+	if err != nil {
+		o.Fatal(err)
+	}
+	return p
+}
+
+// writeMany does it so many times at once, since the disk takes many at once.
+func (o *office) writeMany(n int, to func(i int) string) []posted {
+	o.Helper()
+	list, errs := make([]posted, n), make([]error, n)
+	var all sync.WaitGroup
+	for first := range 64 {
+		all.Go(func() {
+			for i := first; i < n; i += 64 {
+				list[i], errs[i] = o.written(to(i))
+			}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		o.Fatal(err)
+	}
+	return list
+}
+
+func (o *office) written(to string) (p posted, err error) {
+	now := o.now().UTC().Truncate(time.Microsecond)
+	token := secret.NewToken()
+	a := account.Admission{
+		Account: account.Account{
+			UID: account.NewUID(now), Tenant: o.tenant.ID, Email: to, Role: account.Guest, Disabled: true, Created: now,
+			Expires: now.Add(account.PendingLife), Sealed: []byte("sealed"),
+		},
+		Token: token.Hash(), SealedToken: []byte("sealed"),
+		Captcha:   captcha.Proof{Ours: true, Right: true, Expires: now.Add(time.Hour)},
+		Recipient: throttle.Allowance{Rule: throttle.Rule{Limit: 1 << 20, Per: time.Hour}},
+	}
+	rand.Read(a.Message[:])
+	rand.Read(a.Captcha.Nonce[:])
+	rand.Read(a.Recipient.Bucket[:])
+	a.Account.User = a.Message.String()
+	if err := o.Create(context.Background(), a, now); err != nil {
+		return p, err
+	}
+	l, err := letter.Templates{}.Activation(o.tenant, lang.English, a.Message, to, token, now, a.Account.Expires)
+	if err != nil {
+		return p, err
+	}
+	text, err := l.Bytes()
+	if err != nil {
+		return p, err
+	}
+	draft, err := o.box.Stage(l)
+	if err != nil {
+		return p, err
+	}
+	return posted{a, text}, draft.Publish()
+}
+
+// post writes a message and hands it to the relay.
+func (o *office) post(to string) posted {
+	o.Helper()
+	p := o.write(to)
+	o.hand(p)
+	return p
+}
+
+func (o *office) hand(list ...posted) {
+	o.Helper()
+	var sent []account.Sent
+	for _, p := range list {
+		sent = append(sent, p.sent())
+	}
+	if _, err := o.Hand(o.Context(), sent, o.now()); err != nil {
+		o.Fatal(err)
+	}
+}
+
+// opens starts a queue that sends to an address, until the returned function is called.
+func (o *office) opens(address string, connections int) (closes func()) {
+	o.Helper()
+	r, err := relay.New(relay.Config{Address: address, Security: relay.None, Connections: connections,
+		Times: relay.Times{Connect: 2 * time.Second, Command: 30 * time.Second, Content: 30 * time.Second, Idle: time.Minute}})
+	if err != nil {
+		o.Fatal(err)
+	}
+	o.queue = delivery.NewQueue(delivery.Deps{
+		Store: o.Store, Box: o.box, Relay: r, Signer: o.signer, Connections: connections, Log: slog.New(slog.DiscardHandler), Now: o.now,
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { o.queue.Run(ctx) })
+	closes = sync.OnceFunc(func() {
+		stop()
+		running.Wait()
+		r.Close()
+	})
+	o.Cleanup(closes)
+	return closes
+}
+
+func (o *office) until(what string, is func() bool) {
+	o.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			o.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func (o *office) delivery(p posted) delivery.Delivery {
+	o.Helper()
+	d, err := o.Delivery(o.Context(), p.Message)
+	if err != nil {
+		o.Fatal(err)
+	}
+	return d
+}
+
+func (o *office) becomes(p posted, s delivery.State) {
+	o.Helper()
+	o.until(fmt.Sprintf("the message to %s is %s", p.Account.Email, s), func() bool { return o.delivery(p).State == s })
+}
+
+// files are the names in a directory beside the store.
+func (o *office) files(dir string) (names []string) {
+	o.Helper()
+	entries, err := os.ReadDir(filepath.Join(o.path, dir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		o.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func (o *office) empty(dir string) {
+	o.Helper()
+	o.until(dir+" is empty", func() bool { return len(o.files(dir)) == 0 })
+}
+
+// recipientSays is an answer for whose addresses begin with bad.
+func recipientSays(at smtptest.Step, says error) func(smtptest.Step, string, string) error {
+	return func(now smtptest.Step, _, to string) error {
+		if now == at && strings.HasPrefix(to, "bad") {
+			return says
+		}
+		return nil
+	}
+}
+
+func TestMessageIsSentAndItsFileGoes(t *testing.T) {
+	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	early := o.post("ann@mail.test")
+	o.opens(s.Address, 4)
+	late := o.post("bob@mail.test")
+	for _, p := range []posted{early, late} {
+		o.becomes(p, delivery.Sent)
+		d := o.delivery(p)
+		if !strings.HasPrefix(d.Answer, "2.0.0 OK") || d.Attempts != 1 || !d.Due.IsZero() {
+			t.Errorf("got %+v", d)
+		}
+	}
+	o.empty("pickup")
+	want := map[string][]byte{early.Account.Email: early.text, late.Account.Email: late.text}
+	for _, m := range s.Messages() {
+		if m.From != "no-reply@phone.test" || !bytes.Equal(m.Data, want[m.To]) {
+			t.Errorf("to %s came from %s\n%s", m.To, m.From, m.Data)
+		}
+		delete(want, m.To)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d messages did not come", len(want))
+	}
+}
+
+// A message whose outbox row is there may be written again, and so is not sent yet.
+func TestMessageThatMayBeWrittenAgainIsNotSent(t *testing.T) {
+	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	unsettled := o.write("ann@mail.test")
+	o.opens(s.Address, 4)
+	o.becomes(o.post("bob@mail.test"), delivery.Sent)
+	if s.Taken() != 1 || len(o.files("pickup")) != 1 {
+		t.Fatalf("%d messages were sent, %q are left", s.Taken(), o.files("pickup"))
+	}
+	o.hand(unsettled)
+	o.becomes(unsettled, delivery.Sent)
+}
+
+func TestAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		at    smtptest.Step
+		says  error
+		want  delivery.State
+		tries int
+		words string
+	}{
+		"a recipient refused for good":           {smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody of that name"), delivery.Failed, 1, "RCPT: 550 5.1.1 nobody of that name"},
+		"a recipient refused without more words": {smtptest.Rcpt, smtptest.Says(550, "no"), delivery.Failed, 1, "RCPT: 550 no"},
+		"content refused for good":               {smtptest.Content, smtptest.Says(554, "5.6.0 spam"), delivery.Failed, 1, "DATA: 554 5.6.0 spam"},
+		"a recipient refused for now":            {smtptest.Rcpt, smtptest.Says(450, "4.2.1 mailbox busy"), delivery.Deferred, 1, "RCPT: 450"},
+		"content refused for now":                {smtptest.Content, smtptest.Says(451, "4.3.0 try later"), delivery.Deferred, 1, "DATA: 451"},
+		"a connection broken at the content":     {smtptest.Content, smtptest.Drop, delivery.Deferred, 1, "DATA: "},
+		"relaying denied":                        {smtptest.Rcpt, smtptest.Says(554, "5.7.1 Relay access denied"), delivery.Deferred, 1, "RCPT: 554 5.7.1"},
+		"authentication wanted":                  {smtptest.Rcpt, smtptest.Says(530, "log in first"), delivery.Deferred, 1, "RCPT: 530"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(c.at, c.says)})
+			p := o.post("bad@mail.test")
+			before := o.now()
+			o.opens(s.Address, 2)
+			o.becomes(p, c.want)
+			d := o.delivery(p)
+			if d.Attempts != c.tries || !strings.HasPrefix(d.Answer, c.words) {
+				t.Errorf("got %+v", d)
+			}
+			switch c.want {
+			case delivery.Failed:
+				o.condemned(p, c.words)
+			case delivery.Deferred:
+				if pause := d.Due.Sub(before); pause < time.Minute || pause > 72*time.Second+time.Since(before) {
+					t.Errorf("it is due in %v", pause)
+				}
+				if len(o.files("pickup")) != 1 || len(o.files("badmail")) != 0 {
+					t.Errorf("files: %q, %q", o.files("pickup"), o.files("badmail"))
+				}
+			}
+			o.becomes(o.post("good@mail.test"), delivery.Sent)
+		})
+	}
+}
+
+// condemned wants a message in badmail with a text that begins so.
+func (o *office) condemned(p posted, words string) {
+	o.Helper()
+	o.empty("pickup")
+	id := p.Message.String()
+	if got := o.files("badmail"); len(got) != 2 || got[0] != id+".eml" || got[1] != id+".txt" {
+		o.Fatalf("badmail has %q", got)
+	}
+	why, err := os.ReadFile(filepath.Join(o.path, "badmail", id+".txt"))
+	if err != nil || !strings.HasPrefix(string(why), words) || !strings.Contains(string(why), "dialtone mail retry "+id) {
+		o.Errorf("the text says %q, %v", why, err)
+	}
+	text, err := os.ReadFile(filepath.Join(o.path, "badmail", id+".eml"))
+	if err != nil || !bytes.Equal(text, p.text) {
+		o.Errorf("the message has %d bytes of %d, %v", len(text), len(p.text), err)
+	}
+}
+
+// What is about the sender is nobody's fault who gets the message: it waits until the configuration is mended.
+func TestRefusedSenderFailsNoMessage(t *testing.T) {
+	for name, says := range map[string]error{"for good": smtptest.Says(553, "5.7.1 not your address"), "for now": smtptest.Says(451, "4.3.0 full")} {
+		t.Run(name, func(t *testing.T) {
+			var mended atomic.Bool
+			o := opened(t)
+			s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
+				if at == smtptest.Mail && !mended.Load() {
+					return says
+				}
+				return nil
+			}})
+			p := o.post("ann@mail.test")
+			o.opens(s.Address, 2)
+			o.becomes(p, delivery.Deferred)
+			mended.Store(true)
+			o.ahead.Add(int64(2 * time.Minute))
+			o.becomes(p, delivery.Sent)
+		})
+	}
+}
+
+func TestOnePoisonedAmongAThousandStopsNobody(t *testing.T) {
+	for name, says := range map[string]error{"refused for now": smtptest.Says(451, "4.3.0 again"), "breaking the connection": smtptest.Drop} {
+		t.Run(name, func(t *testing.T) {
+			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
+			poisoned := o.write("bad@mail.test")
+			garbled := o.write("ann@mail.test")
+			if err := os.WriteFile(filepath.Join(o.box.Path(), garbled.Message.String()+".eml"), []byte("no message"), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			o.hand(poisoned, garbled)
+			list := o.writeMany(1000, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%7) })
+			o.hand(list...)
+			o.opens(s.Address, 4)
+			o.until("all others are sent", func() bool { return s.Taken() == len(list) })
+			o.becomes(poisoned, delivery.Deferred)
+			o.becomes(garbled, delivery.Failed)
+			o.until("only the poisoned one is left", func() bool { return len(o.files("pickup")) == 1 })
+			seen := make(map[string]int)
+			for _, m := range s.Messages() {
+				parsed, err := mail.ReadMessage(bytes.NewReader(m.Data))
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen[parsed.Header.Get("Message-ID")]++
+			}
+			for _, p := range list {
+				if n := seen["<"+p.Message.String()+"@phone.test>"]; n != 1 {
+					t.Errorf("the message to %s came %d times", p.Account.Email, n)
+				}
+			}
+		})
+	}
+}
+
+func TestRelayThatIsDownFailsNoMessage(t *testing.T) {
+	o := opened(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close() // nobody listens there for now
+	var list []posted
+	for i := range 30 {
+		list = append(list, o.post(fmt.Sprintf("user%d@mail%d.test", i, i%3)))
+	}
+	o.opens(address, 4)
+	o.until("the relay is left alone", func() bool { return o.queue.Counts().Pause > 0 })
+	o.until("that is told", func() bool {
+		b, err := o.Backlog(t.Context())
+		return err == nil && b.Deferred > 0 && b.Waiting+b.Deferred == int64(len(list))
+	})
+	for _, p := range list {
+		if d := o.delivery(p); !d.State.Open() || d.Attempts != 0 || d.State == delivery.Deferred && !strings.HasPrefix(d.Answer, "connecting: ") {
+			t.Errorf("got %+v", d)
+		}
+	}
+	s := smtptest.Start(t, smtptest.Options{Listen: address})
+	o.ahead.Add(int64(10 * time.Minute)) // longer than the longest pause
+	for _, p := range list {
+		o.becomes(p, delivery.Sent)
+	}
+	if s.Taken() != len(list) {
+		t.Errorf("%d messages of %d", s.Taken(), len(list))
+	}
+}
+
+func TestSlowDomainLeavesOthersAConnection(t *testing.T) {
+	o := opened(t)
+	release := make(chan struct{})
+	var slow, most atomic.Int64
+	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
+		if at == smtptest.Rcpt && strings.HasSuffix(to, "@slow.test") {
+			n := slow.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			<-release
+			slow.Add(-1)
+		}
+		return nil
+	}})
+	list := o.writeMany(600, func(i int) string { return fmt.Sprintf("user%d@slow.test", i) }) // more than are read at a time
+	o.hand(list...)
+	others := o.writeMany(20, func(i int) string { return fmt.Sprintf("user%d@quick.test", i) })
+	o.hand(others...)
+	o.opens(s.Address, 4)
+	o.until("the slow domain has all that it may have", func() bool { return slow.Load() == 3 })
+	for _, p := range others {
+		o.becomes(p, delivery.Sent)
+	}
+	close(release)
+	for _, p := range list {
+		o.becomes(p, delivery.Sent)
+	}
+	if most.Load() != 3 {
+		t.Errorf("%d connections for one domain", most.Load())
+	}
+}
+
+func TestPatienceEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration
+		words string
+	}{
+		"after three days":          {3*24*time.Hour + time.Minute, "the relay did not take it in 3 days; the last answer: RCPT: 450 4.2.1 busy"},
+		"when the link has expired": {account.PendingLife, "its link expired before the relay took it; the last answer: RCPT: 450 4.2.1 busy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Says(450, "4.2.1 busy"))})
+			p := o.post("bad@mail.test")
+			o.opens(s.Address, 2)
+			o.becomes(p, delivery.Deferred)
+			o.ahead.Add(int64(c.after))
+			o.becomes(p, delivery.Failed)
+			o.condemned(p, c.words)
+		})
+	}
+}
+
+func TestOperatorRetriesAndDiscards(t *testing.T) {
+	var mended atomic.Bool
+	o := opened(t)
+	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, from, to string) error {
+		if mended.Load() {
+			return nil
+		}
+		return recipientSays(smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody"))(at, from, to)
+	}})
+	retried, discarded := o.post("bad1@mail.test"), o.post("bad2@mail.test")
+	o.opens(s.Address, 2)
+	for _, p := range []posted{retried, discarded} {
+		o.becomes(p, delivery.Failed)
+	}
+	o.until("both lie in badmail", func() bool { return len(o.files("badmail")) == 4 })
+	mended.Store(true)
+	if _, err := o.Retry(t.Context(), retried.Message, o.now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Discard(t.Context(), discarded.Message, "enough of it", o.now()); err != nil {
+		t.Fatal(err)
+	}
+	o.becomes(retried, delivery.Sent)
+	o.empty("badmail")
+	o.empty("pickup")
+	if got := s.Messages(); len(got) != 1 || !bytes.Equal(got[0].Data, retried.text) {
+		t.Errorf("%d messages came", len(got))
+	}
+	if d := o.delivery(discarded); d.State != delivery.Discarded || d.Answer != "enough of it" {
+		t.Errorf("got %+v", d)
+	}
+}
+
+func TestFileThatSomebodyTookIsNotMissed(t *testing.T) {
+	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	p := o.post("ann@mail.test")
+	if err := os.Remove(filepath.Join(o.box.Path(), p.Message.String()+".eml")); err != nil {
+		t.Fatal(err)
+	}
+	o.opens(s.Address, 2)
+	o.becomes(p, delivery.Discarded)
+	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Taken() != 0 {
+		t.Errorf("got %+v", d)
+	}
+}
+
+// A server that is stopped lets messages end that are on their way, and sends none twice.
+func TestStopInTheMiddle(t *testing.T) {
+	o := opened(t)
+	entered, release := make(chan struct{}, 100), make(chan struct{})
+	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
+		if at == smtptest.Content {
+			entered <- struct{}{}
+			<-release
+		}
+		return nil
+	}})
+	var list []posted
+	for i := range 20 {
+		list = append(list, o.post(fmt.Sprintf("user%d@mail%d.test", i, i)))
+	}
+	closes := o.opens(s.Address, 4)
+	for range 4 {
+		<-entered
+	}
+	closed := make(chan struct{})
+	go func() {
+		closes()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		t.Fatal("it did not wait for what is on its way")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(release)
+	<-closed
+	if s.Taken() != 4 || len(o.files("pickup")) != 16 {
+		t.Errorf("%d messages, %d files", s.Taken(), len(o.files("pickup")))
+	}
+	o.opens(s.Address, 4)
+	for _, p := range list {
+		o.becomes(p, delivery.Sent)
+	}
+	if s.Taken() != len(list) {
+		t.Errorf("%d messages of %d", s.Taken(), len(list))
+	}
+}
+
+// A server that hangs does not keep ours from ending.
+func TestStopBesideASilentRelay(t *testing.T) {
+	o := opened(t)
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
+		if at == smtptest.Content {
+			entered <- struct{}{}
+			<-release
+		}
+		return nil
+	}})
+	defer close(release)
+	p := o.post("ann@mail.test")
+	closes := o.opens(s.Address, 2)
+	<-entered
+	began := time.Now()
+	closes()
+	if took := time.Since(began); took > 9*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if d := o.delivery(p); d.State != delivery.Waiting || d.Attempts != 0 {
+		t.Errorf("got %+v", d)
+	}
+}
+
+func TestTidy(t *testing.T) {
+	o := opened(t)
+	// What came of messages as a crash left it: the row says so, and the file is still there.
+	sent, failed, discarded := o.post("sent@mail.test"), o.post("failed@mail.test"), o.post("discarded@mail.test")
+	for p, s := range map[*posted]delivery.State{&sent: delivery.Sent, &failed: delivery.Failed, &discarded: delivery.Discarded} {
+		d := o.delivery(*p)
+		d.State, d.Due, d.Answer = s, time.Time{}, "the answer"
+		if err := o.Record(t.Context(), []delivery.Delivery{d}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Of a time before there was a relay.
+	old := o.write("old@mail.test")
+	if _, err := o.Settle(t.Context(), []account.Sent{old.sent()}); err != nil {
+		t.Fatal(err)
+	}
+	// Whose account is gone, and whose message is still to be settled.
+	gone, unsettled, waiting := o.post("gone@mail.test"), o.write("unsettled@mail.test"), o.post("waiting@mail.test")
+	if err := o.Store.Delete(t.Context(), o.tenant.ID, gone.Account.User, o.now()); err != nil {
+		t.Fatal(err)
+	}
+	foreign := strings.Repeat("ab", 16) + ".eml"
+	for _, name := range []string{foreign, "notes.eml", "x.txt"} {
+		if err := os.WriteFile(filepath.Join(o.box.Path(), name), []byte("Subject: no link\r\n\r\nof ours\r\n"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Box: o.box, Connections: 1, Log: slog.New(slog.DiscardHandler), Now: o.now})
+	for range 2 {
+		if err := q.Tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := make(map[string]bool)
+		for _, p := range []posted{old, unsettled, waiting} {
+			want[p.Message.String()+".eml"] = true
+		}
+		for _, name := range []string{foreign, "notes.eml", "x.txt"} {
+			want[name] = true
+		}
+		got := o.files("pickup")
+		for _, name := range got {
+			if !want[name] {
+				t.Errorf("%s is there still", name)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("there are %d files, want %d", len(got), len(want))
+		}
+		if got := o.files("badmail"); len(got) != 2 || got[0] != failed.Message.String()+".eml" {
+			t.Errorf("badmail has %q", got)
+		}
+		if d := o.delivery(old); d.State != delivery.Waiting {
+			t.Errorf("got %+v", d)
+		}
+	}
+	if err := o.Store.Delete(t.Context(), o.tenant.ID, failed.Account.User, o.now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.empty("badmail")
+}
+
+// What a signature needs must not be left out: a message that cannot be signed waits.
+type noKey struct{}
+
+func (noKey) Sign(context.Context, int64, []byte) ([]byte, error) { return nil, secret.ErrSeal }
+
+func TestMessageThatCannotBeSignedWaits(t *testing.T) {
+	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	o.signer = noKey{}
+	p := o.post("ann@mail.test")
+	o.opens(s.Address, 2)
+	o.becomes(p, delivery.Deferred)
+	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "sign: ") || s.Taken() != 0 {
+		t.Errorf("got %+v", d)
+	}
+}

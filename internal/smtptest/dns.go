@@ -1,0 +1,60 @@
+package smtptest
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// Fails is the record of a name that the server fails at.
+const Fails = "SERVFAIL"
+
+// DNS is a DNS server with TXT records, which ends with the test; it gives its address. A name without records does not exist.
+func DNS(t testing.TB, records map[string][]string) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			texts := records[strings.TrimSuffix(strings.ToLower(q.Name.String()), ".")]
+			m.Header.Response, m.Header.Authoritative, m.Header.RecursionAvailable, m.Additionals = true, true, true, nil
+			switch {
+			case len(texts) == 1 && texts[0] == Fails:
+				m.Header.RCode = dnsmessage.RCodeServerFailure
+			case texts == nil:
+				m.Header.RCode = dnsmessage.RCodeNameError
+			case q.Type == dnsmessage.TypeTXT:
+				for _, text := range texts {
+					var parts []string
+					for len(text) > 255 {
+						parts, text = append(parts, text[:255]), text[255:]
+					}
+					m.Answers = append(m.Answers, dnsmessage.Resource{
+						Header: dnsmessage.ResourceHeader{Name: q.Name, Type: dnsmessage.TypeTXT, Class: dnsmessage.ClassINET, TTL: 60},
+						Body:   &dnsmessage.TXTResource{TXT: append(parts, text)},
+					})
+				}
+			}
+			out, err := m.Pack()
+			if err == nil {
+				conn.WriteTo(out, from)
+			}
+		}
+	}()
+	return conn.LocalAddr().String()
+}

@@ -1,0 +1,205 @@
+package smtptest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Postfix is a running Postfix, with a folder of its own: it takes messages from whoever logs in over TLS, queues them, and sends them
+// on to one server.
+type Postfix struct {
+	// StartTLS and TLS are its addresses, with STARTTLS and with TLS from the first byte on.
+	StartTLS, TLS string
+	// CA is the file by which its certificate is checked. User and Password log in.
+	CA, User, Password string
+
+	t      testing.TB
+	dir    string
+	config string
+}
+
+// HasPostfix says why there can be no Postfix here, or nothing.
+func HasPostfix() string {
+	if _, err := exec.LookPath("postfix"); err != nil {
+		return "Postfix is not installed; tools/need postfix does that, where there is no other mail server"
+	}
+	if os.Geteuid() != 0 {
+		return "Postfix runs for root alone"
+	}
+	return ""
+}
+
+// StartPostfix starts one that sends on to the address of an SMTP server. access are lines of its access table, such as
+// "bad@mail.test REJECT 5.1.1 nobody". It ends with the test.
+func StartPostfix(t testing.TB, onTo string, access ...string) *Postfix {
+	t.Helper()
+	dir := t.TempDir()
+	p := &Postfix{
+		t: t, dir: dir, config: filepath.Join(dir, "etc"), CA: filepath.Join(dir, "ca.pem"), User: "alex", Password: "a pass phrase",
+		StartTLS: freeAddress(t), TLS: freeAddress(t),
+	}
+	p.write(onTo, access)
+	p.run("postfix", "-c", p.config, "start")
+	t.Cleanup(func() {
+		exec.Command("postfix", "-c", p.config, "stop").Run()
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			t.Logf("Postfix's log:\n%s", log)
+		}
+	})
+	p.waits()
+	return p
+}
+
+func freeAddress(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (p *Postfix) write(onTo string, access []string) {
+	p.t.Helper()
+	host, port, _ := net.SplitHostPort(onTo)
+	_, trusted, private := Certificate(p.t, time.Now().Add(24*time.Hour), "127.0.0.1")
+	for _, d := range []string{"etc", "queue", "data"} {
+		p.must(os.Mkdir(filepath.Join(p.dir, d), 0o755))
+	}
+	for name, text := range map[string]string{
+		"etc/main.cf": p.fill(`compatibility_level = 3.6
+queue_directory = DIR/queue
+data_directory = DIR/data
+maillog_file = DIR/log
+maillog_file_prefixes = DIR
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = relay.test
+mydestination =
+mynetworks =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+local_recipient_maps =
+default_transport = smtp:[` + host + `]:` + port + `
+relay_transport = $default_transport
+smtp_destination_concurrency_limit = 2
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+queue_run_delay = 1s
+smtpd_tls_cert_file = DIR/relay.pem
+smtpd_tls_key_file = DIR/relay.key
+smtpd_tls_auth_only = yes
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:` + authority(p.t, map[string]string{p.User: p.Password}) + `
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+smtpd_recipient_restrictions = check_recipient_access texthash:DIR/access, permit_sasl_authenticated, reject
+smtpd_delay_reject = yes
+`),
+		"etc/master.cf": p.fill(strings.ReplaceAll(masterTemplate, "WRAPPEDPORT", portOf(p.TLS))),
+		"access":        strings.Join(access, "\n") + "\n",
+		"relay.pem":     string(trusted), "relay.key": string(private), "ca.pem": string(trusted),
+	} {
+		p.must(os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o644))
+	}
+	owner, err := user.Lookup("postfix")
+	p.must(err)
+	uid, err := strconv.Atoi(owner.Uid)
+	p.must(err)
+	p.must(os.Chown(filepath.Join(p.dir, "data"), uid, -1))
+	// What Postfix runs as is to get here.
+	for d := p.dir; d != filepath.Clean(os.TempDir()) && d != "/"; d = filepath.Dir(d) {
+		p.must(os.Chmod(d, 0o755))
+	}
+}
+
+func portOf(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+func (p *Postfix) fill(text string) string {
+	return strings.NewReplacer("DIR", p.dir, "STARTTLSPORT", portOf(p.StartTLS)).Replace(text)
+}
+
+const masterTemplate = `STARTTLSPORT inet n - n - - smtpd -o smtpd_tls_security_level=encrypt
+WRAPPEDPORT inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+`
+
+func (p *Postfix) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *Postfix) run(program string, args ...string) string {
+	p.t.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+		p.t.Fatalf("%s: %v\n%s%s", program, err, out, log)
+	}
+	return string(out)
+}
+
+// waits until both addresses answer.
+func (p *Postfix) waits() {
+	p.t.Helper()
+	for _, address := range []string{p.StartTLS, p.TLS} {
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+				break
+			}
+			if time.Now().After(end) {
+				p.t.Fatalf("Postfix does not answer: %v", err)
+			}
+		}
+	}
+}
+
+// Queue is what Postfix has to send, as its own tool lists it.
+func (p *Postfix) Queue() string {
+	p.t.Helper()
+	return p.run("postqueue", "-c", p.config, "-p")
+}
+
+// Log is what Postfix has logged.
+func (p *Postfix) Log() string {
+	log, err := os.ReadFile(filepath.Join(p.dir, "log"))
+	if err != nil {
+		return fmt.Sprint(err)
+	}
+	return string(log)
+}
