@@ -37,6 +37,7 @@ type house struct {
 	url     string
 	ring    *secret.Ring
 	store   *sqlstore.Store
+	shut    func() // closes the store
 	tenants *tenant.Directory
 	desk    *account.Desk
 	phones  *phone.Directory
@@ -66,7 +67,8 @@ func open(t testing.TB) *house {
 	var err error
 	h.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring)
 	h.must(err)
-	t.Cleanup(func() { h.store.Close() })
+	h.shut = sync.OnceFunc(func() { h.store.Close() })
+	t.Cleanup(h.shut)
 	for _, tn := range []tenant.Tenant{
 		{Host: "a.test", Realm: "a.test"}, {Host: "b.test", Realm: "b.test"},
 		{Host: "c.test", Realm: "C & <Phones>", Settings: tenant.Settings{Algorithm: digest.SHA256}},
@@ -390,7 +392,7 @@ func TestStoreAway(t *testing.T) {
 	h := open(t)
 	h.member("a.test", "alice", nil)
 	token := h.server("sbc", "a.test")
-	h.store.Close()
+	h.shut()
 	for range 3 {
 		for _, user := range []string{"alice", "nobody"} {
 			a := h.credential("username="+user+"&realm=a.test", token)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type house struct {
 	testing.TB
 	now     time.Time
 	store   *sqlstore.Store
+	shut    func() // closes the store
 	ring    *secret.Ring
 	tenants *tenant.Directory
 	desk    *account.Desk
@@ -43,7 +45,8 @@ func open(t testing.TB) *house {
 	if h.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.store.Close() })
+	h.shut = sync.OnceFunc(func() { h.store.Close() })
+	t.Cleanup(h.shut)
 	for host, realm := range map[string]string{"a.test": "a.test", "b.test": "b.test", "c.test": "C Phones"} {
 		_, err := h.store.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: realm, Created: noon})
 		h.must(err)
@@ -247,7 +250,7 @@ func TestFind(t *testing.T) {
 		}
 	})
 	t.Run("a store that is closed is no unknown name", func(t *testing.T) {
-		h.store.Close()
+		h.shut()
 		for _, user := range []string{"alice", "nobody"} {
 			_, err := h.phones.Find(ctx, ac, "a.test", user)
 			if fe, ok := errors.AsType[*fault.Error](err); !ok || fe.Kind != fault.Overloaded || fe.RetryAfter == 0 || fe.Cause == nil {
@@ -285,7 +288,7 @@ func TestAdmit(t *testing.T) {
 		t.Errorf("a token that was removed: %v", err)
 	}
 	h.admitted(two)
-	h.store.Close()
+	h.shut()
 	if err := h.phones.Refresh(ctx); err == nil {
 		t.Error("a closed store was read")
 	}
