@@ -73,7 +73,6 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, b := s.answer((*buffer)[:0], h, r)
 	w.WriteHeader(status)
 	w.Write(b)
-	clear(b) // it had an HA1 in it
 	*buffer = b
 	buffers.Put(buffer)
 }

@@ -318,7 +318,7 @@ func TestCredentialRefuses(t *testing.T) {
 		good + "&username=alice", good + "&username=bob", good + "&%75sername=bob", good + "&username", good + "&realm=b.test", good + "&algorithm=MD5",
 		"username=alice&realm=a.test&algorithm=", "username=alice&realm=a.test&algorithm=md5", "username=alice&realm=a.test&algorithm=MD5-sess",
 		"username=alice&realm=a.test&algorithm=SHA-512-256", "username=al%zzice&realm=a.test", "username=alice&realm=a.test%", good + "&%zz=1",
-		good + ";x=1", "username=alice;realm=a.test", "username=alice%00&realm=a.test", "username=alice%0A&realm=a.test", "username=%1b[2J&realm=a.test",
+		good + ";x=1", good + "&x=1;y", "username=alice;realm=a.test", "username=alice%00&realm=a.test", "username=alice%0A&realm=a.test", "username=%1b[2J&realm=a.test",
 		"username=%ff%fe&realm=a.test", "username=%c0%af&realm=a.test", "username=alice&realm=%c2%85", good + "&x=" + strings.Repeat("y", 3000),
 	} {
 		h.credential(q, token).fails(t, q, 400, "invalid_request")
@@ -410,6 +410,37 @@ func TestStoreAway(t *testing.T) {
 	}
 	if n := strings.Count(h.log.String(), "look-ups are not answered"); n == 0 || n > 2 {
 		t.Errorf("it was logged %d times", n)
+	}
+}
+
+// What is our own trouble is told as such and logged, and never taken for an unknown name.
+func TestOwnTrouble(t *testing.T) {
+	h := open(t)
+	a := h.joins("a.test", "alice", nil)
+	token := h.server("sbc", "a.test")
+	_, err := h.store.Enable(t.Context(), a.Account.Tenant, "alice", h.now)
+	h.must(err)
+	wrong := account.NewDesk(account.Deps{Store: h.store, SealRing: secret.NewRing(noon), Now: h.clock})
+	for name, c := range map[string]struct {
+		broken func(*phone.Deps)
+		logged string
+	}{
+		"a credential that does not open": {func(d *phone.Deps) { d.Accounts = wrong }, secret.ErrSeal.Error()},
+		"a panic":                         {func(d *phone.Deps) { d.Tenants = nil }, "level=ERROR msg=panic path=/v1/"},
+	} {
+		deps := h.phones.Deps
+		c.broken(&deps)
+		broken := phone.NewDirectory(deps)
+		h.must(broken.Refresh(t.Context()))
+		h.site = directory.New(broken, slog.New(slog.NewTextHandler(h, nil)))
+		h.direct("GET", "/v1/sip/credential?username=alice&realm=a.test", "", token).fails(t, name, 500, "server_error")
+		h.direct("POST", "/v1/freeswitch/directory", sipAuth("alice", "a.test"), token).fails(t, name, 500, "server_error")
+		if a := h.direct("POST", "/v1/asterisk/ps_auths/single", "id=alice%40a.test", token); a.status != 500 || a.body != "" {
+			t.Errorf("%s: %d %q", name, a.status, a.body)
+		}
+		if n := strings.Count(h.log.String(), c.logged); n < 3 {
+			t.Errorf("%s: logged %d times: %s", name, n, h.log.String())
+		}
 	}
 }
 
