@@ -282,7 +282,7 @@ func TestAnswers(t *testing.T) {
 		"content refused for good":               {smtptest.Content, smtptest.Says(554, "5.6.0 spam"), delivery.Failed, 1, "DATA: 554 5.6.0 spam"},
 		"a recipient refused for now":            {smtptest.Rcpt, smtptest.Says(450, "4.2.1 mailbox busy"), delivery.Deferred, 1, "RCPT: 450"},
 		"content refused for now":                {smtptest.Content, smtptest.Says(451, "4.3.0 try later"), delivery.Deferred, 1, "DATA: 451"},
-		"a connection broken at the content":     {smtptest.Content, smtptest.Drop, delivery.Deferred, 1, "DATA: "},
+		"a connection broken at the content":     {smtptest.Content, smtptest.ErrDrop, delivery.Deferred, 1, "DATA: "},
 		"relaying denied":                        {smtptest.Rcpt, smtptest.Says(554, "5.7.1 Relay access denied"), delivery.Deferred, 1, "RCPT: 554 5.7.1"},
 		"authentication wanted":                  {smtptest.Rcpt, smtptest.Says(530, "log in first"), delivery.Deferred, 1, "RCPT: 530"},
 	} {
@@ -354,7 +354,7 @@ func TestRefusedSenderFailsNoMessage(t *testing.T) {
 }
 
 func TestOnePoisonedAmongAThousandStopsNobody(t *testing.T) {
-	for name, says := range map[string]error{"refused for now": smtptest.Says(451, "4.3.0 again"), "breaking the connection": smtptest.Drop} {
+	for name, says := range map[string]error{"refused for now": smtptest.Says(451, "4.3.0 again"), "breaking the connection": smtptest.ErrDrop} {
 		t.Run(name, func(t *testing.T) {
 			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
 			poisoned := o.write("bad@mail.test")

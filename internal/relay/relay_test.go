@@ -178,17 +178,17 @@ func TestAnswersAreTold(t *testing.T) {
 	}{
 		"greeting with 421":        {smtptest.Greet, smtptest.Says(421, "too busy"), delivery.Connecting, 421, "too busy"},
 		"greeting with 554":        {smtptest.Greet, smtptest.Says(554, "not you"), delivery.Connecting, 554, "not you"},
-		"broken at the greeting":   {smtptest.Greet, smtptest.Drop, delivery.Connecting, 0, ""},
+		"broken at the greeting":   {smtptest.Greet, smtptest.ErrDrop, delivery.Connecting, 0, ""},
 		"sender later":             {smtptest.Mail, smtptest.Says(451, "4.7.1 greylisted"), delivery.Mail, 451, "4.7.1 greylisted"},
 		"sender never":             {smtptest.Mail, smtptest.Says(550, "5.1.8 no such domain"), delivery.Mail, 550, "5.1.8 no such domain"},
 		"recipient later":          {smtptest.Rcpt, smtptest.Says(450, "4.2.1 busy"), delivery.Rcpt, 450, "4.2.1 busy"},
 		"recipient never":          {smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody"), delivery.Rcpt, 550, "5.1.1 nobody"},
 		"content later":            {smtptest.Content, smtptest.Says(452, "4.3.1 full"), delivery.Data, 452, "4.3.1 full"},
 		"content never":            {smtptest.Content, smtptest.Says(554, "5.6.0 no"), delivery.Data, 554, "5.6.0 no"},
-		"broken at the sender":     {smtptest.Mail, smtptest.Drop, delivery.Mail, 0, ""},
-		"broken at the recipient":  {smtptest.Rcpt, smtptest.Drop, delivery.Rcpt, 0, ""},
-		"broken after the content": {smtptest.Content, smtptest.Drop, delivery.Data, 0, ""},
-		"taken, and never said":    {smtptest.Content, smtptest.DropAfter, delivery.Data, 0, ""},
+		"broken at the sender":     {smtptest.Mail, smtptest.ErrDrop, delivery.Mail, 0, ""},
+		"broken at the recipient":  {smtptest.Rcpt, smtptest.ErrDrop, delivery.Rcpt, 0, ""},
+		"broken after the content": {smtptest.Content, smtptest.ErrDrop, delivery.Data, 0, ""},
+		"taken, and never said":    {smtptest.Content, smtptest.ErrDropAfter, delivery.Data, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var well atomic.Bool
@@ -324,7 +324,7 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 }
 
 func TestConnectionThatTheServerClosedIsNoFailure(t *testing.T) {
-	for name, says := range map[string]error{"without a word": smtptest.Drop, "with 421": smtptest.Says(421, "bye")} {
+	for name, says := range map[string]error{"without a word": smtptest.ErrDrop, "with 421": smtptest.Says(421, "bye")} {
 		t.Run(name, func(t *testing.T) {
 			var mails atomic.Int64
 			s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {

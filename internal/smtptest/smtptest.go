@@ -39,11 +39,11 @@ const (
 	Content Step = "content"
 )
 
-// Drop is an answer that never comes: the connection breaks.
-var Drop = errors.New("drop the connection")
+// ErrDrop is an answer that never comes: the connection breaks.
+var ErrDrop = errors.New("drop the connection")
 
-// DropAfter is Drop when the message has been taken: the client does not get to know.
-var DropAfter = errors.New("drop the connection, and keep the message")
+// ErrDropAfter is ErrDrop when the message has been taken: the client does not get to know.
+var ErrDropAfter = errors.New("drop the connection, and keep the message")
 
 // Says is an answer with a code, such as Says(451, "4.7.1 later").
 func Says(code int, text string) error {
@@ -158,7 +158,7 @@ func (s *Server) ask(c *smtp.Conn, at Step, from, to string) error {
 		return nil
 	}
 	err := s.opts.Answer(at, from, to)
-	if errors.Is(err, Drop) {
+	if errors.Is(err, ErrDrop) {
 		c.Conn().Close()
 	}
 	return err
@@ -200,7 +200,7 @@ func (x *session) Data(r io.Reader) error {
 		return err
 	}
 	err = x.s.ask(x.c, Content, x.from, x.to)
-	if err != nil && !errors.Is(err, DropAfter) {
+	if err != nil && !errors.Is(err, ErrDropAfter) {
 		return err
 	}
 	x.s.mu.Lock()
