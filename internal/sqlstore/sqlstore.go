@@ -19,7 +19,7 @@
 //
 // What a durable transaction costs is the wait for the disk, and with PostgreSQL the way there and back. So writes that come at
 // once share a transaction. A lone write does not wait for company, nor for another goroutine: it commits itself. The next group
-// is whatever came in while the last one was on its way.
+// is whatever came in while the last one was on its way, or is ready to.
 //
 // In SQLite all writes are grouped. Those of one group see each other in order, as if each had been a transaction of its own;
 // should one of them fail with an error of the database, the group is rolled back and the others are run again without it, so

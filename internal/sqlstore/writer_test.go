@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,6 +210,36 @@ func TestLoneWriteDoesNotWait(t *testing.T) {
 			t.Errorf("three lone writes waited %v", d)
 		}
 	})
+}
+
+func TestLeaderLetsOthersComeFirst(t *testing.T) {
+	s := openNotes(t)
+	defer closeNotes(t, s)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	commit := s.writer().commit
+	var first int
+	s.writer().queue.commit = func(group []*job) {
+		if first == 0 {
+			first = len(group)
+		}
+		commit(group)
+	}
+	// The scheduler looks at its queues in another order now and then, hence some tries.
+	for range 5 {
+		first = 0
+		var all sync.WaitGroup
+		for n := range 20 {
+			all.Go(func() {
+				if err := s.write(func(tx transaction) error { return jot(tx, n) }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if all.Wait(); first > 1 {
+			return
+		}
+	}
+	t.Errorf("twenty were ready to write, and the first commit had %d of them", first)
 }
 
 func TestFullQueue(t *testing.T) {
