@@ -24,7 +24,7 @@ const (
 	// readersCutWithin is more: each answer has 15 s of its own, and the kernel's buffers take some answers more for a while.
 	readersCutWithin = 2 * cutWithin
 	// memoryLimit is what the program may take in kB, whatever happens to it, when it is told to keep to goMemory.
-	memoryLimit = 128 << 10
+	memoryLimit = 160 << 10
 	goMemory    = "GOMEMLIMIT=64MiB"
 )
 
