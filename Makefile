@@ -14,7 +14,7 @@ run:
 	$(GO) run ./cmd/dialtone serve --dev
 
 test: tools
-	$(GO) test -timeout 9m ./...
+	$(GO) test -timeout 25m ./...
 
 test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres

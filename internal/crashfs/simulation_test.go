@@ -24,7 +24,7 @@ import (
 // and what is found is held against it. The clock is a synctest bubble's, chance is the seed's, also where the program
 // asks crypto/rand, and clients take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
 
-const seedsByDefault = 2000
+const seedsByDefault = 1000
 
 // failedOnce are seeds that found something. In the first, an account that was enabled before it could be taken back had no message.
 // In the others, a second sync that failed took what the first one's failure had left, and zeros were
