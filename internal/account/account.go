@@ -132,7 +132,11 @@ type Admission struct {
 type Waiting struct {
 	Message     letter.ID
 	SealedToken []byte
-	Account     Account
+	// Made is when the message was made.
+	Made time.Time
+	// Replaced says that the link in it is worth nothing any more.
+	Replaced bool
+	Account  Account
 }
 
 // Sent names an outbox row.
@@ -147,6 +151,8 @@ var (
 	ErrActive  = fault.New(fault.Conflict, "the account is active already")
 	ErrExpired = fault.New(fault.NotFound, "the account was not activated in time")
 	ErrHeld    = fault.New(fault.Conflict, "an operator has disabled the account")
+	// ErrReplaced comes without an account: the older message may have gone to somebody else's address.
+	ErrReplaced = fault.New(fault.NotFound, "a newer message holds the link that counts")
 )
 
 // ErrUnknown is a write of which a store cannot say in time whether it has happened, since it lost the database at the moment
@@ -168,13 +174,25 @@ type Store interface {
 	Create(ctx context.Context, a Admission, now time.Time) error
 
 	// Undo takes back a Create whose message could not be published: account, outbox row, places and captcha. It leaves
-	// an account alone that was activated meanwhile. It may be repeated.
+	// an account alone that was activated meanwhile, or has had a newer link. It may be repeated.
 	Undo(ctx context.Context, a Admission, now time.Time) error
 
 	// Activate enables the account that the token was issued for, once. Of any number of concurrent calls one succeeds;
-	// the others fail with ErrActive. Further failures: ErrExpired, ErrHeld, and fault.NotFound for a token of no
-	// account of the tenant. The account comes with ErrActive, ErrExpired and ErrHeld too.
+	// the others fail with ErrActive. Further failures: ErrExpired, ErrHeld, ErrReplaced for a link that Resend has replaced,
+	// and fault.NotFound for a token of no account of the tenant. The account comes with ErrActive, ErrExpired and ErrHeld too.
 	Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Resend gives a pending account a new link, and the address that the new message goes to. The link before is worth
+	// nothing from then on, and its message is marked as replaced in the outbox. It checks, and the first that fails wins: the
+	// account is there (fault.NotFound); it is not held (ErrHeld), and pending (ErrActive); its address is still Was
+	// (ErrMended); a place under each of Places (fault.Limited). A failure leaves nothing. When the account is gone does
+	// not change. Of concurrent calls each replaces the link of another, and no more of them succeed than there are places.
+	Resend(ctx context.Context, r Resending, now time.Time) error
+
+	// UndoResend takes back a Resend whose message could not be published: the link and the address before count again,
+	// unless another Resend came since, and the places are free. It leaves an account alone that was activated meanwhile. It
+	// may be repeated.
+	UndoResend(ctx context.Context, r Resending, now time.Time) error
 
 	// Find is the account of a user. It fails with fault.NotFound.
 	Find(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
@@ -198,7 +216,7 @@ type Store interface {
 	// Waiting are this node's outbox rows, oldest first.
 	Waiting(ctx context.Context) ([]Waiting, error)
 
-	// Settle removes outbox rows. Those that are gone do not matter. With an error it returns those that may be there still.
+	// Settle removes outbox rows, and those of older messages of the same account and node. Those that are gone do not matter. With an error it returns those that may be there still.
 	Settle(ctx context.Context, sent []Sent) (left []Sent, err error)
 
 	// Hand is Settle for a server that sends its messages by a relay: in the same transaction in which an outbox row goes, its message
@@ -225,6 +243,8 @@ type Swept struct {
 type Mailbox interface {
 	// Stage writes the message under a name that no agent takes.
 	Stage(l letter.Letter) (Draft, error)
+	// Withdraw removes a message that nobody has taken yet. One that is gone does not matter.
+	Withdraw(id letter.ID) error
 	// Sync makes everything durable that was published before the call.
 	Sync() error
 }

@@ -155,8 +155,8 @@ func (d *Desk) record(ctx context.Context, action audit.Action, t *tenant.Tenant
 }
 
 // stage stages the activation message of an account.
-func (d *Desk) stage(t *tenant.Tenant, a Account, id letter.ID, token secret.Token) (Draft, error) {
-	l, err := d.Letters.Activation(t, a.Lang, id, a.Email, token, a.Created, a.Expires)
+func (d *Desk) stage(t *tenant.Tenant, a Account, id letter.ID, token secret.Token, made time.Time) (Draft, error) {
+	l, err := d.Letters.Activation(t, a.Lang, id, a.Email, token, made, a.Expires)
 	if err != nil {
 		return nil, err
 	}

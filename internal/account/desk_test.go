@@ -113,11 +113,13 @@ func (d draft) Publish() error {
 	return d.Draft.Publish()
 }
 
-// troubled is a store that fails at Undo and Create while it is told to. Where it fails with ErrUnknown, it has made the account.
+// troubled is a store that fails at what is set while it is told to. Where it fails with ErrUnknown, it has made the account.
 type troubled struct {
 	account.Store
 	undo, create error
-	lost         bool // what Create knows nothing of has not happened
+	lost         bool // what Create or Resend knows nothing of has not happened
+	undoResend   error
+	resend       error
 	adopted      []account.Waiting
 }
 
@@ -133,6 +135,20 @@ func (s *troubled) Create(ctx context.Context, a account.Admission, now time.Tim
 		return s.create
 	}
 	return errors.Join(s.Store.Create(ctx, a, now), s.create)
+}
+
+func (s *troubled) Resend(ctx context.Context, r account.Resending, now time.Time) error {
+	if s.resend != nil && s.lost {
+		return s.resend
+	}
+	return errors.Join(s.Store.Resend(ctx, r, now), s.resend)
+}
+
+func (s *troubled) UndoResend(ctx context.Context, r account.Resending, now time.Time) error {
+	if s.undoResend != nil {
+		return s.undoResend
+	}
+	return s.Store.UndoResend(ctx, r, now)
 }
 
 func (s *troubled) Adopt(context.Context) ([]account.Waiting, error) { return s.adopted, nil }

@@ -28,6 +28,8 @@ type chores struct {
 	again []Waiting
 	// undo are accounts to take back whose undoing failed.
 	undo []Admission
+	// undoResend are new links to take back whose undoing failed.
+	undoResend []Resending
 }
 
 func (o *outbox) published(s Sent) {
@@ -51,12 +53,13 @@ func (o *outbox) add(c chores) {
 	o.todo.doubtful = append(o.todo.doubtful, c.doubtful...)
 	o.todo.again = append(o.todo.again, c.again...)
 	o.todo.undo = append(o.todo.undo, c.undo...)
+	o.todo.undoResend = append(o.todo.undoResend, c.undoResend...)
 }
 
 // undo takes an account back whose message could not be published. Where the store fails too, Tend tries again.
 func (d *Desk) undo(ctx context.Context, ad Admission) {
 	err := d.Store.Undo(ctx, ad, d.Now())
-	d.recordUndo(ctx, ad, err)
+	d.recordUndo(ctx, audit.Undo, ad.Account, err)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "an account whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undo: []Admission{ad}})
@@ -67,9 +70,9 @@ func (d *Desk) undo(ctx context.Context, ad Admission) {
 
 func (ad Admission) sent() Sent { return Sent{ad.Account.Tenant, ad.Account.UID, ad.Message} }
 
-func (d *Desk) recordUndo(ctx context.Context, ad Admission, err error) {
-	e := audit.Event{Action: audit.Undo, Outcome: outcome(err), User: ad.Account.User}
-	if t, ok := d.Tenant(ad.Account.Tenant); ok {
+func (d *Desk) recordUndo(ctx context.Context, action audit.Action, a Account, err error) {
+	e := audit.Event{Action: action, Outcome: outcome(err), User: a.User}
+	if t, ok := d.Tenant(a.Tenant); ok {
 		e.Tenant = t.Host
 	}
 	d.Audit.Record(ctx, e)
@@ -102,18 +105,28 @@ func (d *Desk) Adopt(ctx context.Context) error {
 // at it tries again at the next call. It must not be called concurrently.
 func (d *Desk) Tend(ctx context.Context) error {
 	todo := d.outbox.take()
-	return errors.Join(d.tendUndone(ctx, todo.undo), d.tendDoubtful(ctx, todo.doubtful), d.tendMessages(ctx, todo.settle, todo.again))
+	return errors.Join(d.tendUndone(ctx, todo.undo), d.tendTakenBack(ctx, todo.undoResend), d.tendDoubtful(ctx, todo.doubtful), d.tendMessages(ctx, todo.settle, todo.again))
 }
 
 func (d *Desk) tendUndone(ctx context.Context, undo []Admission) error {
 	for i, ad := range undo {
 		err := d.Store.Undo(ctx, ad, d.Now())
-		d.recordUndo(ctx, ad, err)
+		d.recordUndo(ctx, audit.Undo, ad.Account, err)
 		if err != nil {
 			d.outbox.add(chores{undo: undo[i:]})
 			return fmt.Errorf("take back an account whose message failed: %w", err)
 		}
 		d.outbox.add(chores{doubtful: []Sent{ad.sent()}})
+	}
+	return nil
+}
+
+func (d *Desk) tendTakenBack(ctx context.Context, undo []Resending) error {
+	for i, r := range undo {
+		if err := d.takeBack(ctx, r); err != nil {
+			d.outbox.add(chores{undoResend: undo[i:]})
+			return fmt.Errorf("take back a link whose message failed: %w", err)
+		}
 	}
 	return nil
 }
@@ -127,8 +140,17 @@ func (d *Desk) tendDoubtful(ctx context.Context, doubtful []Sent) error {
 		d.outbox.add(chores{doubtful: doubtful})
 		return fmt.Errorf("read the outbox: %w", err)
 	}
-	waiting = slices.DeleteFunc(waiting, func(w Waiting) bool { return !slices.Contains(doubtful, w.sent()) })
-	d.outbox.add(chores{again: waiting})
+	var todo chores
+	for _, w := range waiting {
+		switch {
+		case !slices.Contains(doubtful, w.sent()):
+		case w.Replaced: // which may be undone yet; it goes with the newer one, or at the next start
+			todo.doubtful = append(todo.doubtful, w.sent())
+		default:
+			todo.again = append(todo.again, w)
+		}
+	}
+	d.outbox.add(todo)
 	return nil
 }
 
@@ -172,8 +194,12 @@ func (d *Desk) release(ctx context.Context, settle []Sent) (left []Sent, err err
 
 func (w Waiting) sent() Sent { return Sent{w.Account.Tenant, w.Account.UID, w.Message} }
 
-// writeAgain publishes the message of an outbox row, the same bytes under the same name.
+// writeAgain publishes the message of an outbox row, the same bytes under the same name. One whose link is worth nothing any more is
+// withdrawn: half of it may be there.
 func (d *Desk) writeAgain(ctx context.Context, w Waiting) error {
+	if w.Replaced {
+		return d.Mailbox.Withdraw(w.Message)
+	}
 	t, ok := d.Tenant(w.Account.Tenant)
 	if !ok {
 		// The tenant was removed meanwhile, with its accounts: nobody waits for this message.
@@ -183,7 +209,7 @@ func (d *Desk) writeAgain(ctx context.Context, w Waiting) error {
 	if err != nil || len(token) != len(secret.Token{}) {
 		return fmt.Errorf("message %s: %w", w.Message, secret.ErrSeal)
 	}
-	draft, err := d.stage(t, w.Account, w.Message, secret.Token(token))
+	draft, err := d.stage(t, w.Account, w.Message, secret.Token(token), w.Made)
 	if err != nil {
 		return err
 	}

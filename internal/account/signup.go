@@ -147,7 +147,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 		Account:   a,
 		Captcha:   proof,
 		Address:   d.allowances(t, from),
-		Recipient: throttle.Allowance{Bucket: d.buckets.Of("message", t.ID, RecipientKey(a.Email)), Rule: throttle.MessagesPerRecipient},
+		Recipient: d.recipient(t, a.Email),
 	}
 	// From here on the work goes on when the client hangs up: it ends whole, or it is undone.
 	ctx = context.WithoutCancel(ctx)
@@ -162,7 +162,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 	ad.Token = token.Hash()
 	ad.SealedToken = d.tokens.Seal(t.ID, ad.Message[:], token[:])
 
-	draft, err := d.stage(t, ad.Account, ad.Message, token)
+	draft, err := d.stage(t, ad.Account, ad.Message, token, a.Created)
 	if err != nil {
 		ad.CheckOnly = true
 		return errors.Join(d.Store.Create(ctx, ad, now), err)
@@ -228,6 +228,8 @@ func outcome(err error) string {
 		return "expired"
 	case errors.Is(err, ErrHeld):
 		return "held"
+	case errors.Is(err, ErrReplaced):
+		return "replaced"
 	}
 	switch fault.KindOf(err) {
 	case fault.Invalid:

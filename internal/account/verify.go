@@ -84,8 +84,11 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 	if err != nil {
 		return r, err
 	}
-	r.Waiting = len(waiting)
 	for _, w := range waiting {
+		if w.Replaced {
+			continue
+		}
+		r.Waiting++
 		token, err := desk.tokens.Open(w.Account.Tenant, w.Message[:], w.SealedToken)
 		if err != nil || len(token) != len(secret.Token{}) {
 			fault("outbox: the message %s cannot be written again: %v", w.Message, secret.ErrSeal)
@@ -103,7 +106,7 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 		if !ok {
 			fault("message %s: there is no link in it", file)
 		} else if _, known := owners[token.Hash()]; !known {
-			note("message %s: its account is gone (not activated in time, or deleted)", file)
+			note("message %s: its link leads nowhere any more (the account was not activated in time or is deleted, or a newer message has replaced it)", file)
 		}
 	})
 	return r, err

@@ -19,6 +19,7 @@ type Action string
 const (
 	Signup         Action = "signup"
 	Activate       Action = "activate"
+	Resend         Action = "resend"
 	SignIn         Action = "signin"
 	SignOut        Action = "signout"
 	AccountEnable  Action = "account.enable"
@@ -34,6 +35,7 @@ const (
 	ProvisionLink  Action = "provision.link"
 	ProvisionFile  Action = "provision.file"
 	Undo           Action = "signup.undo"
+	UndoResend     Action = "resend.undo"
 	Republish      Action = "message.republish"
 	MessageRetry   Action = "message.retry"
 	MessageDiscard Action = "message.discard"

@@ -119,6 +119,15 @@ func (d *Directory) Stage(l letter.Letter) (account.Draft, error) {
 	return dr, nil
 }
 
+// Withdraw implements account.Mailbox.
+func (d *Directory) Withdraw(id letter.ID) error {
+	err := d.disk.Remove(filepath.Join(d.path, id.String()+published))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // Sync implements account.Mailbox.
 func (d *Directory) Sync() error { return d.disk.Sync(d.path) }
 

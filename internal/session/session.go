@@ -5,7 +5,8 @@
 // Sign-in is the Digest exchange of package digest. The password is proved, never sent, and neither is its hash. A wrong
 // password, an unknown name and an account that an operator disabled are one and the same answer, at the same cost: an
 // unknown name is checked against a decoy. Only after the right proof is a person told that the account still waits for
-// its link.
+// its link. The same proof, with the same counts and the same answers, is asked of whoever wants the message with the link
+// once more, or wants it to go elsewhere.
 //
 // Wrong proofs are counted by name, known or not, and by address; past the limit further tries wait. So that nobody can
 // shut a person out by guessing at their name, a browser that has signed in before carries a device token, and its
@@ -29,6 +30,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"dialtone/internal/account"
@@ -140,26 +142,62 @@ var ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is 
 // ErrNotActivated is a proved password of an account whose link was not opened yet.
 var ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; open the link in the message that was sent when it was made")
 
-// SignIn checks an answer. It fails with ErrStale, ErrDenied, ErrNotActivated or fault.Limited.
+// SignIn checks an answer. It fails with ErrStale, ErrDenied, fault.Limited, or with ErrNotActivated: the account comes along then
+// too, since its password was proved.
 func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant, error) {
+	a, err := d.prove(ctx, t, at, audit.SignIn)
+	if err != nil {
+		return Grant{}, err
+	}
+	if a.Disabled {
+		d.record(ctx, audit.SignIn, t, a.User, at.From, "not_activated")
+		return Grant{Account: a}, ErrNotActivated
+	}
+	d.record(ctx, audit.SignIn, t, a.User, at.From, "ok")
+	return Grant{Account: a, Session: d.newSession(a), Device: d.deviceToken(t, a.User)}, nil
+}
+
+// Resend sends the activation message of the account once more whose password the answer proves, to another address where email
+// is not empty. It fails like SignIn, and besides with account.ErrActive and the errors of account.Desk.Resend.
+func (d *Door) Resend(ctx context.Context, t *tenant.Tenant, at Attempt, email string) (account.Account, error) {
+	if email != "" {
+		// Before the proof, so that a slip does not cost a challenge.
+		if _, err := account.CleanEmail(email); err != nil {
+			return account.Account{}, err
+		}
+	}
+	a, err := d.prove(ctx, t, at, audit.Resend)
+	if err != nil {
+		return account.Account{}, err
+	}
+	a, err = d.Accounts.Resend(ctx, t, a, email, at.From)
+	if errors.Is(err, account.ErrHeld) || fault.Is(err, fault.NotFound) {
+		err = ErrDenied // since this moment, and so the same as a moment later
+	}
+	return a, err
+}
+
+// prove gives the account whose password an answer proves, be it active or not. It fails with ErrStale, ErrDenied or fault.Limited,
+// and records what it fails with as the outcome of an action.
+func (d *Door) prove(ctx context.Context, t *tenant.Tenant, at Attempt, action audit.Action) (account.Account, error) {
 	answer, err := digest.ParseAnswer(at.Authorization)
 	if err != nil || answer.Realm != t.Realm || answer.URI != at.URI || answer.Algorithm != t.Challenge() {
-		d.record(ctx, t, "", at.From, "malformed")
-		return Grant{}, ErrDenied
+		d.record(ctx, action, t, "", at.From, "malformed")
+		return account.Account{}, ErrDenied
 	}
 	address := d.buckets.Of("failed sign-in address", t.ID, throttle.Party(at.From.Addr))
 	name := d.nameBucket(t, answer.Username, at.Device)
 	if wait := max(d.byAddress.Wait(address), d.byName.Wait(name)); wait > 0 {
-		d.record(ctx, t, answer.Username, at.From, "rate_limited")
-		return Grant{}, fault.Limit(wait, "too many sign-ins that failed; wait before the next one")
+		d.record(ctx, action, t, answer.Username, at.From, "rate_limited")
+		return account.Account{}, fault.Limit(wait, "too many sign-ins that failed; wait before the next one")
 	}
 	if answer.NC != "00000001" {
-		return Grant{}, ErrStale
+		return account.Account{}, ErrStale
 	}
 	if fresh, err := d.nonces.spend(ctx, t, answer.Nonce); err != nil {
-		return Grant{}, err
+		return account.Account{}, err
 	} else if !fresh {
-		return Grant{}, ErrStale
+		return account.Account{}, ErrStale
 	}
 
 	a, err := d.Accounts.Store.Find(ctx, t.ID, answer.Username, d.Now())
@@ -168,36 +206,31 @@ func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant,
 	switch {
 	case known:
 		if credential, err = d.Accounts.Credential(a); err != nil {
-			return Grant{}, err
+			return account.Account{}, err
 		}
 	case fault.Is(err, fault.NotFound):
 	default:
-		return Grant{}, err
+		return account.Account{}, err
 	}
 	proved := answer.Proves(credential, at.Method)
 	if !known || !proved || a.Held {
 		d.byName.Add(name)
 		d.byAddress.Add(address)
-		d.record(ctx, t, answer.Username, at.From, "denied")
-		return Grant{}, ErrDenied
+		d.record(ctx, action, t, answer.Username, at.From, "denied")
+		return account.Account{}, ErrDenied
 	}
 	d.byName.Forget(name)
-	if a.Disabled {
-		d.record(ctx, t, a.User, at.From, "not_activated")
-		return Grant{}, ErrNotActivated
-	}
-	d.record(ctx, t, a.User, at.From, "ok")
-	return Grant{Account: a, Session: d.newSession(a), Device: d.deviceToken(t, a.User)}, nil
+	return a, nil
 }
 
 // record never logs a name that is not of an account's form: what a person types into a name field is sometimes their
 // password.
-func (d *Door) record(ctx context.Context, t *tenant.Tenant, user string, from account.Origin, outcome string) {
+func (d *Door) record(ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin, outcome string) {
 	if !account.WellFormedUser(user) {
 		user = ""
 	}
 	d.Audit.Record(ctx, audit.Event{
-		Action: audit.SignIn, Outcome: outcome, Tenant: t.Host, User: user, Peer: from.Addr, Request: from.Request,
+		Action: action, Outcome: outcome, Tenant: t.Host, User: user, Peer: from.Addr, Request: from.Request,
 	})
 }
 

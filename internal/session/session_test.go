@@ -195,7 +195,7 @@ func TestSignIn(t *testing.T) {
 		{"an account that was deleted", "dee", password, session.ErrDenied},
 	} {
 		g, err := h.signIn(c.user, c.password)
-		if err != c.want || g.Session+g.Device+g.Account.User != "" {
+		if err != c.want || g.Session+g.Device != "" || (g.Account.User != "") != (c.want == session.ErrNotActivated) {
 			t.Errorf("%s: got %v and %+v", c.name, err, g)
 		}
 	}

@@ -64,9 +64,12 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 		}
 	}
 	// Whoever comes with no good link is answered by a read alone.
-	a, err := find(s.of(tenant).reads(ctx))
+	reads := s.of(tenant).reads(ctx)
+	a, err := find(reads)
 	if err == nil {
 		err = explain(a)
+	} else if err == errNoAccount {
+		err = isReplaced(reads, tenant, token)
 	}
 	if err != nil {
 		return a, err
@@ -77,7 +80,9 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 		if err != nil {
 			return nil, err
 		}
-		if a, err = find(tx); err != nil {
+		if a, err = find(tx); err == errNoAccount {
+			return nil, isReplaced(tx, tenant, token)
+		} else if err != nil {
 			return nil, err
 		}
 		if n > 0 || tx.repeated() && a.Activated.Equal(fromMicros(micros(now))) {
@@ -171,8 +176,8 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		if err := noticeAccount(tx, phone.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
-		for _, query := range []string{`DELETE FROM outbox WHERE account = $1`, `DELETE FROM delivery WHERE account = $1`} {
-			if _, err := tx.exec(query, uid); err != nil {
+		for _, table := range []string{"outbox", "replaced", "delivery"} {
+			if _, err := tx.exec(`DELETE FROM `+table+` WHERE account = $1`, uid); err != nil {
 				return nil, err
 			}
 		}
@@ -184,26 +189,31 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 func (s *Store) Waiting(ctx context.Context) ([]account.Waiting, error) {
 	var list []account.Waiting
 	err := s.everywhere(func(e engine) error {
-		more, err := waiting(e.reads(ctx), `SELECT o.message, o.token, `+accountColumns+` FROM outbox o JOIN account ON uid = o.account
-			WHERE $1 = '' OR o.node = $1 ORDER BY o.account`, e.node())
+		more, err := waiting(e.reads(ctx), `($1 = '' OR o.node = $1)`, e.node())
 		list = append(list, more...)
 		return err
 	})
 	return list, err
 }
 
-// waiting are the rows of a query: an outbox row's message and token, and the columns of its account.
-func waiting(q querier, query string, args ...any) (list []account.Waiting, err error) {
+// waiting are the outbox rows of a condition, with their accounts.
+func waiting(q querier, condition string, args ...any) (list []account.Waiting, err error) {
 	err = q.each(func(row scanner) (err error) {
 		var w account.Waiting
 		var message []byte
-		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken}}); err != nil {
+		var made int64
+		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}}); err != nil {
 			return err
 		}
 		copy(w.Message[:], message)
+		w.Made = w.Account.Created
+		if made > 0 {
+			w.Made = fromMicros(made)
+		}
 		list = append(list, w)
 		return nil
-	}, query, args...)
+	}, `SELECT o.message, o.token, o.made, EXISTS (SELECT 1 FROM outbox n WHERE n.account = o.account AND n.turn > o.turn), `+accountColumns+`
+		FROM outbox o JOIN account ON uid = o.account WHERE `+condition+` ORDER BY o.account, o.turn`, args...)
 	return list, err
 }
 
@@ -266,7 +276,13 @@ func inChunks[T any](home engine, list []T, one func(transaction, T) error) (lef
 }
 
 func settle(tx transaction, m account.Sent) error {
-	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`, m.Account[:], m.Message[:])
+	// What an older message had to be made safe from, this one's sync has made it safe from.
+	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
+		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`, m.Account[:], m.Message[:])
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`UPDATE replaced SET email = '' WHERE account = $1 AND message = $2 AND email <> ''`, m.Account[:], m.Message[:])
 	return err
 }
 
@@ -298,6 +314,7 @@ func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swe
 		`DELETE FROM spent WHERE (expires, nonce) IN (SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM taken WHERE (bucket, at, account) IN (SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
 		`DELETE FROM delivery WHERE message IN (SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
+		`DELETE FROM replaced WHERE token IN (SELECT token FROM replaced WHERE until <= $1 ORDER BY until LIMIT $2)`,
 	} {
 		n, err := tx.exec(query, micros(now), limit)
 		if err != nil {

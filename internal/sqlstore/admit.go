@@ -199,8 +199,9 @@ func (s *Store) Undo(ctx context.Context, a account.Admission, now time.Time) er
 		if err := tx.lock(keysOf(a)...); err != nil {
 			return err
 		}
-		// An account that somebody enabled meanwhile has an owner; its message is written again.
-		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL`, a.Account.UID[:])
+		// An account that somebody enabled meanwhile has an owner; its message is written again. One with another link
+		// has had a message since.
+		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL AND token = $2`, a.Account.UID[:], a.Token[:])
 		if err != nil || n == 0 {
 			return err
 		}

@@ -99,8 +99,7 @@ func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []account.
 			return err
 		}
 		perhaps = append(perhaps, moved...)
-		list, err = waiting(tx, `SELECT o.message, o.token, `+accountColumns+` FROM outbox o JOIN account ON uid = o.account
-			WHERE o.node = $1 AND o.account = ANY ($2::bytea[]) ORDER BY uid`, p.name, perhaps)
+		list, err = waiting(tx, `o.node = $1 AND o.account = ANY ($2::bytea[])`, p.name, perhaps)
 		return err
 	})
 	if err == nil {

@@ -36,6 +36,8 @@ var frozen = map[string]string{
 	"0005_delivery.postgres.sql":      "650c3e1df9aa672f59227e0907d44dda330cd21befcc4b823dd786b9e5012b1f",
 	"0006_lang.postgres.sql":          "e44bc2fdc31e68fb5fedb0e6553a3f4d2204de537e024dfb7fa4e85619091f87",
 	"0006_lang.sqlite.sql":            "b0ba964488db1bdf266271569e86555924b3b84007bed3a8d881acb64660e456",
+	"0007_resend.postgres.sql":        "30172f9fbcd5575d3100ad4b0d5ac1c4be6c3dd2a25f4c3e3c9f43b9a66a9dd0",
+	"0007_resend.sqlite.sql":          "801625417979616870e96526a6c050834ba0649c1f7582adf8068fe8f45c258e",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

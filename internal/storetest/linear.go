@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -16,7 +17,7 @@ import (
 )
 
 // Linearizable shows that a store, whatever goes on in it at once, answers as if one thing had been done after the other,
-// each between its call and its answer. Clients sign up, activate, enable, disable, delete and look up a few names, while
+// each between its call and its answer. Clients sign up, activate, enable, disable, delete, ask for new links, take them back and look up a few names, while
 // days pass; every some operations the store is closed and opened again, as a restart does. The history of calls and
 // answers is then searched for an order that explains it; there must be one for each name.
 func Linearizable(t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store, seed uint64, operations int) {
@@ -59,6 +60,8 @@ const (
 	enable   act = "enable"
 	disable  act = "disable"
 	remove   act = "delete"
+	resend   act = "resend"
+	undo     act = "undo resend"
 	look     act = "find"
 )
 
@@ -66,7 +69,10 @@ type call struct {
 	act  act
 	user string
 	at   time.Time
-	uid  account.UID // of the admission, or of the account whose link is opened
+	uid  account.UID // of the admission, or of the account whose link is opened or replaced
+	link [32]byte    // that the account gets, or that is opened or taken back
+
+	was, email string // of a new link
 }
 
 // answer is what came of it.
@@ -74,6 +80,7 @@ type answer struct {
 	err              error // as the interface names it, or nil
 	uid              account.UID
 	disabled, active bool
+	email            string
 }
 
 // history is what the clients did so far. All clients have one clock, which jumps.
@@ -84,7 +91,14 @@ type history struct {
 
 	mu         sync.Mutex
 	operations []porcupine.Operation
-	admissions []account.Admission
+	links      []link
+}
+
+// link is what somebody may open: of a signup, or of a later message.
+type link struct {
+	account account.Account
+	token   [32]byte
+	newer   *account.Resending
 }
 
 func (h *history) step(client int, chance *rand.Rand, user string) {
@@ -93,21 +107,37 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	}
 	c := call{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
 	var do func() (account.Account, error)
-	switch n := chance.IntN(10); {
+	switch n := chance.IntN(14); {
 	case n < 3:
 		ad := h.admission(user, c.at)
-		c.act, c.uid = create, ad.Account.UID
-		h.mu.Lock()
-		h.admissions = append(h.admissions, ad)
-		h.mu.Unlock()
+		ad.Account.Email = h.anyAddress(chance)
+		c.act, c.uid, c.link, c.email = create, ad.Account.UID, ad.Token, ad.Account.Email
+		h.hand(link{ad.Account, ad.Token, nil})
 		do = func() (account.Account, error) { return ad.Account, h.Create(h.ctx, ad, c.at) }
 	case n < 6:
-		ad, ok := h.anyLink(chance)
+		l, ok := h.anyLink(chance)
 		if !ok {
 			return
 		}
-		c.act, c.uid, c.user = activate, ad.Account.UID, ad.Account.User
-		do = func() (account.Account, error) { return h.Activate(h.ctx, h.tenant, ad.Token, c.at) }
+		c.act, c.uid, c.user, c.link = activate, l.account.UID, l.account.User, l.token
+		do = func() (account.Account, error) { return h.Activate(h.ctx, h.tenant, l.token, c.at) }
+	case n >= 12:
+		l, ok := h.anyLink(chance)
+		if !ok {
+			return
+		}
+		r := h.resending(l.account, h.anyAddress(chance), c.at)
+		r.Was = h.anyAddress(chance)
+		c.act, c.uid, c.user, c.link, c.was, c.email = resend, l.account.UID, l.account.User, r.Token, r.Was, r.Account.Email
+		h.hand(link{l.account, r.Token, &r})
+		do = func() (account.Account, error) { return account.Account{}, h.Resend(h.ctx, r, c.at) }
+	case n == 11:
+		l, ok := h.anyLink(chance)
+		if !ok || l.newer == nil {
+			return
+		}
+		c.act, c.uid, c.user, c.link, c.was = undo, l.account.UID, l.account.User, l.token, l.newer.Was
+		do = func() (account.Account, error) { return account.Account{}, h.UndoResend(h.ctx, *l.newer, c.at) }
 	case n == 6:
 		c.act = enable
 		do = func() (account.Account, error) { return h.Enable(h.ctx, h.tenant, user, c.at) }
@@ -131,25 +161,38 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	}
 	h.operations = append(h.operations, porcupine.Operation{
 		ClientId: client, Input: c, Call: int64(called),
-		Output: answer{named(err), a.UID, a.Disabled, !a.Pending()}, Return: int64(returned),
+		Output: answer{named(err), a.UID, a.Disabled, !a.Pending(), a.Email}, Return: int64(returned),
 	})
 }
 
-// anyLink is an admission whose link somebody opens, a recent one as a rule.
-func (h *history) anyLink(chance *rand.Rand) (account.Admission, bool) {
+// hand gives a link to the clients, also before anybody can have it.
+func (h *history) hand(l link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.admissions) == 0 {
-		return account.Admission{}, false
+	h.links = append(h.links, l)
+}
+
+// anyLink is a link that somebody opens, a recent one as a rule.
+func (h *history) anyLink(chance *rand.Rand) (link, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.links) == 0 {
+		return link{}, false
 	}
-	recent := max(0, len(h.admissions)-20)
-	return h.admissions[recent+chance.IntN(len(h.admissions)-recent)], true
+	recent := max(0, len(h.links)-20)
+	return h.links[recent+chance.IntN(len(h.links)-recent)], true
+}
+
+func (h *history) anyAddress(chance *rand.Rand) string {
+	return []string{"a@mail.test", "b@mail.test"}[chance.IntN(2)]
 }
 
 // named is an error as the interface has a name for it.
 func named(err error) error {
 	switch {
-	case err == nil || slices.Contains([]error{account.ErrActive, account.ErrExpired, account.ErrHeld}, err):
+	case err == nil || slices.Contains([]error{account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced}, err):
+		return err
+	case errors.Is(err, account.ErrMended):
 		return err
 	case fault.Is(err, fault.NotFound):
 		return errAbsent
@@ -167,10 +210,23 @@ type fate struct {
 	expires      time.Time
 	active, held bool
 	closed       bool
+	link         [32]byte
+	older        string // the links before, one behind the other
+	email        string
 }
 
 func (f fate) live(at time.Time) bool {
 	return f.uid != account.UID{} && !f.closed && (f.active || f.expires.After(at))
+}
+
+// knew reports whether the account had the link before a newer one.
+func (f fate) knew(link [32]byte) bool {
+	for i := 0; i < len(f.older); i += len(link) {
+		if f.older[i:i+len(link)] == string(link[:]) {
+			return true
+		}
+	}
+	return false
 }
 
 // oneName is the truth about one name, one thing after the other.
@@ -194,8 +250,8 @@ var oneName = porcupine.Model{
 		if want != out.err {
 			return false, f
 		}
-		if want == nil && c.act != create && c.act != remove {
-			if out.uid != next.uid || out.active != next.active || out.disabled != (next.held || !next.active) {
+		if want == nil && out.uid != (account.UID{}) && c.act != create {
+			if out.email != next.email || out.uid != next.uid || out.active != next.active || out.disabled != (next.held || !next.active) {
 				return false, f
 			}
 		}
@@ -209,12 +265,14 @@ func (f fate) after(c call) (fate, error) {
 		if f.closed || f.live(c.at) {
 			return f, account.ErrTaken
 		}
-		return fate{uid: c.uid, expires: c.at.Add(account.PendingLife)}, nil
+		return fate{uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email}, nil
 	}
 	if c.act == activate {
 		switch {
-		case f.uid != c.uid || f.closed:
+		case f.uid != c.uid || f.closed || f.link != c.link && !f.knew(c.link):
 			return f, errAbsent
+		case f.link != c.link:
+			return f, account.ErrReplaced
 		case f.held:
 			return f, account.ErrHeld
 		case f.active:
@@ -225,10 +283,29 @@ func (f fate) after(c call) (fate, error) {
 		f.active = true
 		return f, nil
 	}
-	if !f.live(c.at) {
+	if c.act == undo {
+		if f.uid == c.uid && !f.active && !f.closed && f.link == c.link && f.older != "" {
+			last := len(f.older) - len(f.link)
+			copy(f.link[:], f.older[last:])
+			f.older, f.email = f.older[:last], c.was
+		}
+		return f, nil
+	}
+	if !f.live(c.at) || c.act == resend && f.uid != c.uid {
 		return f, errAbsent
 	}
 	switch c.act {
+	case resend:
+		switch {
+		case f.held:
+			return f, account.ErrHeld
+		case f.active:
+			return f, account.ErrActive
+		case f.email != c.was:
+			return f, account.ErrMended
+		}
+		f.older += string(f.link[:])
+		f.link, f.email = c.link, c.email
 	case enable:
 		f.active, f.held = true, false
 	case disable:

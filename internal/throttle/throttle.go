@@ -32,6 +32,8 @@ var (
 	SignupsPerSite = Rule{30, time.Hour}
 	// MessagesPerRecipient holds for one e-mail address.
 	MessagesPerRecipient = Rule{3, 24 * time.Hour}
+	// ResendsPerAccount holds for the messages of one account after its first.
+	ResendsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for POSTs of one address that came to nothing.
 	FailedSignups = Rule{60, 10 * time.Minute}
 	// FailedSignIns holds for wrong passwords for one name, known or not, and for one known device.

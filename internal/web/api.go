@@ -76,6 +76,9 @@ func (s *Site) activate(w http.ResponseWriter, v *visit) error {
 	case account.ErrHeld:
 		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationHeld})
 	}
+	if err == account.ErrReplaced {
+		return s.activationPage(w, v, http.StatusBadRequest, account.Account{}, activationPage{State: activationReplaced})
+	}
 	if fault.Is(err, fault.NotFound) {
 		return s.activationPage(w, v, http.StatusBadRequest, account.Account{}, activationPage{State: activationInvalid})
 	}
@@ -132,22 +135,17 @@ func (s *Site) signin(w http.ResponseWriter, v *visit) error {
 	if err := sameSite(v); err != nil {
 		return err
 	}
-	authorization := v.Header.Get("Authorization")
-	if authorization == "" {
-		s.challenge(w, v, false)
-		return fault.New(fault.Unauthorized, "sign in with HTTP Digest, by the challenge in WWW-Authenticate")
+	if err := s.wantsProof(w, v); err != nil {
+		return err
 	}
-	grant, err := s.Door.SignIn(v.Context(), v.tenant, session.Attempt{
-		Authorization: authorization,
-		Method:        v.Method,
-		URI:           v.RequestURI,
-		Device:        cookie(v, deviceCookie),
-		From:          v.from,
-	})
-	if fault.Is(err, fault.Unauthorized) {
-		s.challenge(w, v, err == session.ErrStale)
+	grant, err := s.Door.SignIn(v.Context(), v.tenant, attempt(v))
+	if err == session.ErrNotActivated {
+		return writeJSON(w, http.StatusForbidden, struct {
+			errorAnswer
+			Email string `json:"email"`
+		}{errorAnswer{kinds[fault.NotActivated].code, session.ErrNotActivated.Message}, account.MaskEmail(grant.Account.Email)})
 	}
-	if err != nil {
+	if err := s.notProved(w, v, err); err != nil {
 		return err
 	}
 	setCookie(w, v.tenant, sessionCookie, grant.Session, session.Life)
@@ -157,6 +155,56 @@ func (s *Site) signin(w http.ResponseWriter, v *visit) error {
 		User string       `json:"user"`
 		Role account.Role `json:"role"`
 	}{true, grant.Account.User, grant.Account.Role})
+}
+
+// resend is asked for by whoever has proved the password. The form may be missing; a client that does not know the challenge yet
+// sends none with its first request, for instance.
+func (s *Site) resend(w http.ResponseWriter, v *visit) error {
+	if err := sameSite(v); err != nil {
+		return err
+	}
+	if err := s.wantsProof(w, v); err != nil {
+		return err
+	}
+	email, err := readEmail(w, v.Request)
+	if err != nil {
+		return err
+	}
+	a, err := s.Door.Resend(v.Context(), v.tenant, attempt(v), email)
+	if err := s.notProved(w, v, err); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		OK    bool   `json:"ok"`
+		Email string `json:"email"`
+	}{true, account.MaskEmail(a.Email)})
+}
+
+func attempt(v *visit) session.Attempt {
+	return session.Attempt{
+		Authorization: v.Header.Get("Authorization"),
+		Method:        v.Method,
+		URI:           v.RequestURI,
+		Device:        cookie(v, deviceCookie),
+		From:          v.from,
+	}
+}
+
+// wantsProof asks for a proof where the request has none.
+func (s *Site) wantsProof(w http.ResponseWriter, v *visit) error {
+	if v.Header.Get("Authorization") != "" {
+		return nil
+	}
+	s.challenge(w, v, false)
+	return fault.New(fault.Unauthorized, "prove the password with HTTP Digest, by the challenge in WWW-Authenticate")
+}
+
+// notProved adds a new challenge where a proof was refused.
+func (s *Site) notProved(w http.ResponseWriter, v *visit, err error) error {
+	if fault.Is(err, fault.Unauthorized) {
+		s.challenge(w, v, err == session.ErrStale)
+	}
+	return err
 }
 
 // challenge sets the header of a 401. A script that says X-Requested-With gets the same challenge under a scheme name

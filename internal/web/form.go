@@ -35,10 +35,56 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	} else if err != nil {
 		return nil, fault.New(fault.Invalid, "the form did not arrive whole; send it again")
 	}
-	if r.URL.RawQuery != "" || r.URL.ForceQuery {
-		return nil, fault.New(fault.Invalid, "send the fields in the body alone, and nothing behind a question mark in the address")
+	if err := noQuery(r); err != nil {
+		return nil, err
 	}
 	return parseForm(string(body))
+}
+
+func noQuery(r *http.Request) error {
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		return fault.New(fault.Invalid, "send the fields in the body alone, and nothing behind a question mark in the address")
+	}
+	return nil
+}
+
+// readEmail is the form's one field, which may be missing, as may the form.
+func readEmail(w http.ResponseWriter, r *http.Request) (string, error) {
+	if r.ContentLength == 0 && r.Header.Get("Content-Type") == "" {
+		return "", noQuery(r)
+	}
+	values, err := readForm(w, r)
+	if err != nil {
+		return "", err
+	}
+	email, sent, err := field(values, "email")
+	if err == nil && sent && email == "" {
+		err = fault.Field("email", "send an address, or leave the field out to have the message sent where it went before")
+	}
+	return email, err
+}
+
+func errTwice(name string) error {
+	return fault.Field(name, "the field came more than once; send it once")
+}
+
+// field is a field that may be sent once, as a person's text.
+func field(values url.Values, name string) (text string, sent bool, err error) {
+	switch got := values[name]; len(got) {
+	case 0:
+		return "", false, nil
+	case 1:
+		text = got[0]
+	default:
+		return "", true, errTwice(name)
+	}
+	if !utf8.ValidString(text) {
+		return "", true, fault.Field(name, "the text is not UTF-8; send it as UTF-8")
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }) {
+		return "", true, fault.Rule(name, "control", "there is a control character in it; leave that out")
+	}
+	return text, true, nil
 }
 
 var errTooLong = fault.New(fault.Invalid, "the form is longer than 8 KiB; shorten its fields")
@@ -63,30 +109,26 @@ func takeSignup(values url.Values) (account.Form, error) {
 		"user": &f.User, "name": &f.Name, "email": &f.Email, "ha1": &f.HA1,
 		"captcha_token": &f.CaptchaToken, "captcha_answer": &f.CaptchaAnswer,
 	}
-	for _, field := range signupFields {
-		if len(values[field]) > 1 {
-			return f, fault.Field(field, "the field came more than once; send it once")
+	for _, name := range signupFields {
+		if len(values[name]) > 1 {
+			return f, errTwice(name)
 		}
 	}
-	for _, field := range signupFields {
-		got, sent := values[field]
+	for _, name := range signupFields {
+		text, sent, err := field(values, name)
+		if err != nil {
+			return f, err
+		}
 		if !sent {
 			continue
 		}
-		text := got[0]
-		if !utf8.ValidString(text) {
-			return f, fault.Field(field, "the text is not UTF-8; send it as UTF-8")
-		}
-		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }) {
-			return f, fault.Rule(field, "control", "there is a control character in it; leave that out")
-		}
-		switch field {
+		switch name {
 		case "ha1b":
 			f.HA1B = &text
 		case "ha1_sha256":
 			f.HA1SHA256 = &text
 		default:
-			*dst[field] = text
+			*dst[name] = text
 		}
 	}
 	return f, nil

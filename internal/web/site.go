@@ -85,6 +85,7 @@ func (s *Site) routes() map[string]route {
 		"/signup.ashx":   {post: s.signup, api: true},
 		"/activate.ashx": {get: s.activate, api: true},
 		"/signin.ashx":   {get: s.signin, post: s.signin, api: true},
+		"/resend.ashx":   {post: s.resend, api: true},
 		"/signout.ashx":  {post: s.signout},
 
 		"/": {get: s.standing("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
