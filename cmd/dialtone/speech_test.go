@@ -64,6 +64,7 @@ func TestBrowserSpeaks(t *testing.T) {
 			b.click("#submit")
 			b.until(`!sent.hidden && document.activeElement.id === "sent-title"`)
 			b.want(`document.getElementById("sent-title").textContent`, w.Text("signup.sent_title"))
+			b.click("#wrong summary")
 			b.check(string(c.tag) + " sent")
 			b.shots(string(c.tag) + "-sent")
 		})

@@ -160,12 +160,6 @@ func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant,
 // Resend sends the activation message of the account once more whose password the answer proves, to another address where email
 // is not empty. It fails like SignIn, and besides with account.ErrActive and the errors of account.Desk.Resend.
 func (d *Door) Resend(ctx context.Context, t *tenant.Tenant, at Attempt, email string) (account.Account, error) {
-	if email != "" {
-		// Before the proof, so that a slip does not cost a challenge.
-		if _, err := account.CleanEmail(email); err != nil {
-			return account.Account{}, err
-		}
-	}
 	a, err := d.prove(ctx, t, at, audit.Resend)
 	if err != nil {
 		return account.Account{}, err

@@ -58,8 +58,8 @@ func readEmail(w http.ResponseWriter, r *http.Request) (string, error) {
 		return "", err
 	}
 	email, sent, err := field(values, "email")
-	if err == nil && sent && email == "" {
-		err = fault.Field("email", "send an address, or leave the field out to have the message sent where it went before")
+	if err == nil && sent {
+		_, err = account.CleanEmail(email) // before the proof, so that a slip does not cost a challenge
 	}
 	return email, err
 }

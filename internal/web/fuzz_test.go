@@ -226,7 +226,8 @@ func FuzzToken(f *testing.F) {
 func TestRoutes(t *testing.T) {
 	documented := map[string]string{
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD", "/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST",
-		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD", "/account.html": "GET, HEAD",
+		"/resend.ashx": "POST",
+		"/":            "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD", "/account.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "POST", "/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
 	}
 	site, err := New(Deps{})

@@ -616,8 +616,11 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the page does not say %q:\n%s", part, body)
 			}
 		}
-		if got := eval[int](p, `document.querySelectorAll("input").length`); got != 0 {
-			t.Errorf("%d inputs are left in the page", got)
+		if got := eval[string](p, `[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`); got != "mend-email" {
+			t.Errorf("these inputs are left in the page: %s", got)
+		}
+		if got := eval[string](p, `document.getElementById("again").getAttribute("aria-disabled")`); got != "true" {
+			t.Error("the message can be asked for again at once")
 		}
 		p.do(chromedp.NavigateBack())
 		p.ready()

@@ -48,12 +48,15 @@ export function freshNonce() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The Authorization field that answers a challenge, for the first request with its nonce. */
-export function authorization(params, { user, password, method, uri, cnonce = freshNonce() }) {
+/**
+ * The Authorization field that answers a challenge, for the first request with its nonce. Who has no password any more has held its
+ * keys, by algorithm.
+ */
+export function authorization(params, { user, password, held, method, uri, cnonce = freshNonce() }) {
   const algorithm = (params.get("algorithm") ?? "MD5").toUpperCase();
   const hash = hashes[algorithm];
   const [realm, nonce, nc] = [params.get("realm"), params.get("nonce"), "00000001"];
-  const key = ha1(algorithm, user, realm, password);
+  const key = held ? held[algorithm] : ha1(algorithm, user, realm, password);
   const response = hash([key, nonce, nc, cnonce, "auth", hash(`${method}:${uri}`)].join(":"));
   const parts = [
     `username=${quote(user)}`, `realm=${quote(realm)}`, `nonce=${quote(nonce)}`, `uri=${quote(uri)}`,

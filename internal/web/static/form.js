@@ -53,13 +53,13 @@ export function clock(date) {
 }
 
 /** The text of a 429: how long, and until when, as the Retry-After field says in seconds. */
-export function limited(headers) {
+export function limited(headers, key = "rate_limited") {
   const seconds = Number(headers.get("Retry-After"));
-  if (!(seconds > 0)) return say("rate_limited_open");
+  if (!(seconds > 0)) return say(`${key}_open`);
   const minutes = Math.ceil(seconds / 60);
   const format = new Intl.RelativeTimeFormat(locale);
   const wait = minutes < 120 ? format.format(minutes, "minute") : format.format(Math.ceil(minutes / 60), "hour");
-  return say("rate_limited", { wait, time: clock(new Date(Date.now() + seconds * 1000)) });
+  return say(key, { wait, time: clock(new Date(Date.now() + seconds * 1000)) });
 }
 
 /** A request with a limit of 15 seconds for the whole answer. It throws if there is none; body is {} if it is no JSON. */

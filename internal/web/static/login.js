@@ -1,30 +1,19 @@
-// The sign-in form: two requests to the same address, the second with the answer to the first one's challenge.
+// The sign-in form. Whoever has the right password and has not opened the link is offered the message once more.
 
 import { say, send, userName, userProblem, limited, showProblems, clearProblems, onSubmit, keepTyped, refuse } from "./form.js";
-import { digestChallenge, authorization } from "./digest.js";
-import { sound } from "./keys.js";
+import { exchange } from "./exchange.js";
+import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
+import { offerResend } from "./resend.js";
 
 const byId = (id) => document.getElementById(id);
-const uri = "/signin.ashx";
-const asScript = { "X-Requested-With": "fetch" };
-
-/** The server's last word on this name and password. A nonce that had grown old is replaced once, without a word. */
-async function exchange(user, password) {
-  let answer = await send(uri, { headers: asScript });
-  for (let turn = 0; turn < 2 && answer.status === 401; turn++) {
-    const params = digestChallenge(answer.headers.get("WWW-Authenticate") ?? "");
-    if (!params || (turn > 0 && params.get("stale")?.toLowerCase() !== "true")) break;
-    const proof = authorization(params, { user, password, method: "GET", uri });
-    answer = await send(uri, { headers: { ...asScript, Authorization: proof } });
-    answer.proven = true;
-  }
-  return answer;
-}
-
-function inactive() {
+function inactive(user, password, email) {
+  const made = keys(user, byId("login").dataset.realm, password);
   byId("start").remove();
   byId("languages")?.remove(); // it would lead back to an empty form
+  const show = (address) => { byId("inactive-email").textContent = address; };
+  show(email);
+  offerResend(user, made, { sent: show });
   byId("inactive").hidden = false;
   const title = byId("inactive-title");
   document.title = document.title.replace(/^[^–]*/, `${title.textContent} `);
@@ -48,7 +37,7 @@ async function submit(busy) {
   busy();
   let answer;
   try {
-    answer = await exchange(user, password);
+    answer = await exchange("/signin.ashx", { user, password });
   } catch {
     showProblems([{ text: say("unreachable") }], { retry: true });
     return;
@@ -67,7 +56,7 @@ async function submit(busy) {
   } else if (status === 401 && proven) {
     showProblems([{ text: say("wrong") }]);
   } else if (body.error === "not_activated") {
-    inactive();
+    inactive(user, password, body.email ?? "");
   } else if (status === 429) {
     showProblems([{ text: limited(headers) }]);
   } else if (status === 503) {

@@ -5,6 +5,7 @@ import {
 } from "./form.js";
 import { keys, sound } from "./keys.js";
 import { attach, attachMeter, conceal, count, minimum } from "./password.js";
+import { offerResend } from "./resend.js";
 
 const byId = (id) => document.getElementById(id);
 const form = byId("signup");
@@ -107,11 +108,12 @@ function refusal(headers) {
   return { field: inputs[field], text: say(has(key) ? key : "refused") };
 }
 
-function succeed(user, email) {
+function succeed(user, email, made) {
   const until = new Date(Date.now() + 7 * 24 * 60 * 60 * 1000);
   byId("sent-to").textContent = email;
   byId("sent-user").textContent = user;
   byId("sent-until").textContent = until.toLocaleString(locale, { dateStyle: "full", timeStyle: "short" });
+  offerResend(user, made, { wait: true, sent: (address) => { byId("sent-to").textContent = address; } });
   clearTimeout(captchaTimer);
   captchaTurn++;
   try {
@@ -143,11 +145,12 @@ async function submit(busy) {
   }
   busy();
   const [user, name, email] = [userName(), value("name").trim(), value("email").trim()];
+  const made = keys(user, form.dataset.realm, value("password"));
   const fields = new URLSearchParams({
     user,
     name,
     email,
-    ...keys(user, form.dataset.realm, value("password")),
+    ...made,
     captcha_token: token,
     captcha_answer: value("captcha_answer").trim(),
     lang: document.documentElement.lang,
@@ -161,7 +164,7 @@ async function submit(busy) {
   }
   const { status, headers, body } = answer;
   if (status === 200 && body.ok === true) {
-    succeed(user, email);
+    succeed(user, email, made);
   } else if (body.error === "captcha_failed") {
     await ask();
     showProblems([{ field: "captcha_answer", text: say("captcha_failed") }], { focus: "captcha_answer" });
