@@ -26,6 +26,14 @@
 // left has its message written again, the same bytes under the same name. So a message may come twice after a crash, with
 // one Message-ID; it is never missing.
 //
+// # Another message
+//
+// Whoever has proved the password of a pending account can have a new link, and mend the address that it goes to. It is staged,
+// committed and published like that of a signup, with an outbox row of its own. The older link is worth nothing from the commit on,
+// and is remembered until the week is over, so that whoever opens it is told why; that person is told nothing of the account, since the
+// first address may have been somebody else's. The outbox row of the older message stays until that is safe or withdrawn, so that
+// undoing the new link gives back all that was before.
+//
 // # Credentials
 //
 // What the browser sends is password-equivalent (package digest). It is sealed before it reaches the store, bound to the
