@@ -224,11 +224,13 @@ type Store interface {
 	// Waiting are this node's outbox rows, oldest first.
 	Waiting(ctx context.Context) ([]Waiting, error)
 
-	// Settle removes outbox rows, and those of older messages of the same account and node. Those that are gone do not matter. With an error it returns those that may be there still.
+	// Settle removes outbox rows, and those of older messages of the same account and node. Those that are gone do not matter.
+	// With an error it returns those that may be there still.
 	Settle(ctx context.Context, sent []Sent) (left []Sent, err error)
 
 	// Hand is Settle for a server that sends its messages by a relay: in the same transaction in which an outbox row goes, its message
-	// begins to wait for that (package delivery). Of a row that is gone nothing is made.
+	// begins to wait for that (package delivery). Of a row that is gone nothing is made. Older messages of the account that were
+	// handed over before this one was made, and wait still, are discarded.
 	Hand(ctx context.Context, sent []Sent, now time.Time) (left []Sent, err error)
 
 	// Adopt tells the other nodes that share the store that this one lives, and makes the outbox rows of a node that has died

@@ -6,7 +6,7 @@
 //	   v  | retry
 //	deferred --> failed: the file is in badmail/, beside a text that says why
 //	   |
-//	   +--operator discards, or the file is gone--> discarded
+//	   +--operator discards, the file is gone, or a newer message is handed over--> discarded
 //
 // It is at work only where the server has a relay: the SMTP server that takes its messages. Without one the pickup directory is
 // where the program ends, and nothing of this package touches a file.

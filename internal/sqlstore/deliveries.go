@@ -27,6 +27,14 @@ func (s *Store) Hand(ctx context.Context, messages []account.Sent, now time.Time
 		if err != nil {
 			return err
 		}
+		// The link that counts is on the disk, so nothing brings an older one back. What was handed over before this message was made
+		// is older on any node; for a signup's own message, made is 0.
+		_, err = tx.exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4 WHERE account = $1 AND message <> $2
+			AND state IN ('waiting', 'deferred') AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
+			m.Account[:], m.Message[:], micros(now), account.ErrReplaced.Error())
+		if err != nil {
+			return err
+		}
 		return settle(tx, m)
 	})
 }

@@ -374,6 +374,40 @@ var deliveryRules = []rule{
 		enough := errors.New("enough")
 		b.is(b.EachDelivery(b.ctx, []delivery.State{delivery.Sent}, func(delivery.Delivery) error { return enough }), enough)
 	}},
+	{"a message that a newer one has replaced is discarded when the newer one is handed over, and not before", func(b *bench) {
+		a := b.handed("ann", noon)
+		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
+		b.messageIs(a, delivery.Waiting) // the newer link may be undone yet
+		newer := a
+		newer.Message = r.Message
+		for range 2 { // as after a commit of which nothing was heard
+			b.hand(newer, noon.Add(2*time.Minute))
+			b.messageIs(a, delivery.Discarded)
+			b.messageIs(newer, delivery.Waiting)
+		}
+		b.equal([]string{b.delivery(a).Answer}, []string{account.ErrReplaced.Error()})
+		b.equal(b.dueMessages(noon.Add(2*time.Minute)), []string{"ann", "ann"}) // a file to remove, and a message to send
+	}},
+	{"a message that was sent stays sent under a newer one", func(b *bench) {
+		a := b.handed("ann", noon)
+		b.becomes(a, delivery.Sent, "250 ok")
+		newer := a
+		newer.Message = b.resent(a.Account, a.Account.Email, noon.Add(time.Minute)).Message
+		b.hand(newer, noon.Add(2*time.Minute))
+		b.messageIs(a, delivery.Sent)
+	}},
+	{"a message that is handed over takes along the rows of older ones, and is not discarded by one of them", func(b *bench) {
+		a := b.join("ann", noon)
+		newer, older := a, a
+		older.Message = b.resent(a.Account, a.Account.Email, noon.Add(time.Minute)).Message
+		newer.Message = b.resent(a.Account, a.Account.Email, noon.Add(2*time.Minute)).Message
+		b.hand(newer, noon.Add(3*time.Minute))
+		b.equal(b.waiting(), nil)
+		b.hand(older, noon.Add(4*time.Minute))
+		b.hand(a, noon.Add(4*time.Minute))
+		b.messageIs(newer, delivery.Waiting)
+		b.equal(b.dueMessages(noon.Add(4*time.Minute)), []string{"ann"})
+	}},
 }
 
 var keyRules = []rule{
