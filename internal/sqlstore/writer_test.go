@@ -21,7 +21,7 @@ import (
 )
 
 // openNotes is a store whose table spent takes notes.
-func openNotes(t *testing.T) *Store {
+func openNotes(t testing.TB) *Store {
 	s, err := Open(context.Background(), filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(time.Unix(0, 0)))
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func openNotes(t *testing.T) *Store {
 	return s
 }
 
-func closeNotes(t *testing.T, s *Store) {
+func closeNotes(t testing.TB, s *Store) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
