@@ -75,13 +75,17 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 	var mu sync.Mutex
 	var taken []string
 	var all sync.WaitGroup
-	for _, s := range heirs {
+	beats := make([]int64, len(heirs)) // both look before one of them takes
+	for i, s := range heirs {
 		dead, err := s.postgres().dead(t.Context())
 		if err != nil || dead["dead"] == 0 {
 			t.Fatalf("dead are %v, %v", dead, err)
 		}
+		beats[i] = dead["dead"]
+	}
+	for i, s := range heirs {
 		all.Go(func() {
-			list, err := s.postgres().inherit(map[string]int64{"dead": dead["dead"]})
+			list, err := s.postgres().inherit(map[string]int64{"dead": beats[i]})
 			if err != nil {
 				t.Error(err)
 			}
