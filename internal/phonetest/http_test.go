@@ -23,8 +23,8 @@ import (
 // lookups are a platform's look-ups over HTTP, as the operators' listener has them.
 type lookups struct {
 	*platform
-	url   string
-	token secret.Token
+	server *httptest.Server
+	token  secret.Token
 	// asked counts requests; a request waits for slow, where there is one; away answers all with 503.
 	asked atomic.Int64
 	slow  atomic.Pointer[chan struct{}]
@@ -58,34 +58,40 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 		site.ServeHTTP(w, r)
 	}))
 	t.Cleanup(s.Close)
-	l.url = s.URL
+	l.server = s
 	return l
 }
 
+// patient has nobody turned away for a machine that has much to do, or for having one address with all phones of a test.
+var patient = []string{`"connection_timeout", 2`, `"connection_timeout", 30`, `"reqs_density_per_unit", 50`, `"reqs_density_per_unit", 100000`}
+
 // kamailio runs deploy/kamailio/http.cfg, with what hooks call.
-func (l *lookups) kamailio() (s *phonetest.Server, rpc int) {
+func (l *lookups) kamailio(replace []string) (s *phonetest.Server, rpc int) {
 	l.Helper()
 	rpc = phonetest.Port(l)
 	hooks := phonetest.Config(l, "kamailio/rpc.cfg", `include_file "rpc-token.cfg"`, `#!define RPC_TOKEN "`+rpcToken+`"`, "RPC_PORT 5065", "RPC_PORT "+strconv.Itoa(rpc))
-	return phonetest.Kamailio(l, "kamailio/http.cfg",
-		`"http://127.0.0.1:8081"`, `"`+l.url+`"`,
-		`include_file "directory-token.cfg"`, `#!define TOKEN "Authorization: Bearer `+l.token.Text()+`"`,
+	return phonetest.Kamailio(l, "kamailio/http.cfg", append([]string{
+		`"http://127.0.0.1:8081"`, `"` + l.server.URL + `"`,
+		`include_file "directory-token.cfg"`, `#!define TOKEN "Authorization: Bearer ` + l.token.Text() + `"`,
 		`alias="phone.example.org"`, "alias=\"phone.test\"\nalias=\"other.test\"",
 		"##!define HOOKS", "#!define HOOKS", `include_file "rpc.cfg"`, hooks,
-		// Nobody is turned away for a machine that has much to do.
-		`"connection_timeout", 2`, `"connection_timeout", 30`,
-		`"reqs_density_per_unit", 50`, `"reqs_density_per_unit", 100000`), rpc
+	}, replace...)...), rpc
 }
 
 func TestKamailioOverHTTP(t *testing.T) {
 	t.Parallel()
 	l := overHTTP(t, onSQLite(t))
-	k, rpc := l.kamailio()
+	k, rpc := l.kamailio(patient)
 	phone := func(user, password string) *phonetest.Phone {
 		return &phonetest.Phone{Server: k, User: user, Domain: "phone.test", Password: password}
 	}
 	alex, berta := phone("alex", "alex's password"), phone("berta", "berta's password")
 	testPeople(t, k)
+	t.Run("a name that nobody can have is out as any other", func(t *testing.T) {
+		for _, name := range []string{"al\x01ex", "\xff", "a&realm=other.test", "alex%00"} {
+			(&phonetest.Phone{Server: k, User: "alex", Domain: "phone.test", Digest: name, Password: "alex's password"}).Registers(t, 401)
+		}
+	})
 	t.Run("activation is seen at once", func(t *testing.T) {
 		waiting := phone("waiting", "waiting's password")
 		waiting.Registers(t, 401)

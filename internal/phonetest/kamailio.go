@@ -18,7 +18,7 @@ func Kamailio(t testing.TB, name string, replace ...string) *Server {
 	config := s.write(t, "kamailio.cfg", Config(t, name, append([]string{"127.0.0.1:5060", "127.0.0.1:" + port}, replace...)...))
 	probe := &Phone{Server: s, User: "nobody", Domain: "nowhere.test"}
 	s.start(t, func() error { _, err := probe.ask("REGISTER", "sip:nowhere.test", "nobody@nowhere.test"); return err },
-		"kamailio", "-DD", "-E", "-f", config, "-m", "64", "-M", "8", "-Y", s.Dir, "-w", s.Dir, "-P", filepath.Join(s.Dir, "pid"))
+		"kamailio", "-DD", "-E", "-f", config, "-m", "256", "-M", "8", "-Y", s.Dir, "-w", s.Dir, "-P", filepath.Join(s.Dir, "pid"))
 	return s
 }
 

@@ -107,9 +107,14 @@ func furnish(t testing.TB, s *sqlstore.Store, ring *secret.Ring) *platform {
 // reopen opens the store of SQLite again, which was closed.
 func (p *platform) reopen() {
 	p.Helper()
-	s, err := sqlstore.Open(p.Context(), filepath.Join(filepath.Dir(filepath.Dir(p.directory)), "dialtone.db"), p.ring)
+	s, err := sqlstore.Open(p.Context(), p.file(), p.ring)
 	p.must(err)
 	p.Store = s
+}
+
+// file is the store of SQLite.
+func (p *platform) file() string {
+	return filepath.Join(filepath.Dir(filepath.Dir(p.directory)), "dialtone.db")
 }
 
 func (p *platform) tenant(host, realm string) {
