@@ -68,7 +68,6 @@ func BenchmarkKamailio(b *testing.B) {
 			cold := l.asked.Load()
 			measure("http", web)
 			b.Logf("over HTTP, the directory was asked %d times, and %d times for those that it had told of", cold-before, l.asked.Load()-cold)
-			b.Log(web.RPC(b, rpc, rpcToken, "core.shmmem", ""))
 		}
 	}
 	median := func(list []float64) float64 { return slices.Sorted(slices.Values(list))[len(list)/2] }

@@ -3,9 +3,11 @@ package phonetest_test
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,10 +27,10 @@ type lookups struct {
 	*platform
 	server *httptest.Server
 	token  secret.Token
-	// asked counts requests; a request waits for slow, where there is one; away answers all with 503.
-	asked atomic.Int64
-	slow  atomic.Pointer[chan struct{}]
-	away  atomic.Bool
+	// asked counts requests, and connected connections; a request waits for slow, where there is one; away answers all with 503.
+	asked, connected atomic.Int64
+	slow             atomic.Pointer[chan struct{}]
+	away             atomic.Bool
 }
 
 func overHTTP(t testing.TB, p *platform) *lookups {
@@ -46,7 +48,7 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 	phones := phone.NewDirectory(phone.Deps{Store: p.Store, Tenants: tenants, Accounts: desk, SealRing: p.ring, Now: time.Now})
 	p.must(phones.Refresh(t.Context()))
 	site := directory.New(phones, log)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.asked.Add(1)
 		if wait := l.slow.Load(); wait != nil {
 			<-*wait
@@ -57,8 +59,13 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 		}
 		site.ServeHTTP(w, r)
 	}))
-	t.Cleanup(s.Close)
-	l.server = s
+	l.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			l.connected.Add(1)
+		}
+	}
+	l.server.Start()
+	t.Cleanup(l.server.Close)
 	return l
 }
 
@@ -70,12 +77,17 @@ func (l *lookups) kamailio(replace []string) (s *phonetest.Server, rpc int) {
 	l.Helper()
 	rpc = phonetest.Port(l)
 	hooks := phonetest.Config(l, "kamailio/rpc.cfg", `include_file "rpc-token.cfg"`, `#!define RPC_TOKEN "`+rpcToken+`"`, "RPC_PORT 5065", "RPC_PORT "+strconv.Itoa(rpc))
-	return phonetest.Kamailio(l, "kamailio/http.cfg", append([]string{
-		`"http://127.0.0.1:8081"`, `"` + l.server.URL + `"`,
-		`include_file "directory-token.cfg"`, `#!define TOKEN "Authorization: Bearer ` + l.token.Text() + `"`,
+	s = phonetest.Kamailio(l, "kamailio/http.cfg", append([]string{
+		`include_file "directory.cfg"`, fmt.Sprintf(`#!define DIRECTORY "dialtone=>http://kamailio:%s@%s"`, l.token.Text(), l.server.Listener.Addr()),
 		`alias="phone.example.org"`, "alias=\"phone.test\"\nalias=\"other.test\"",
 		"##!define HOOKS", "#!define HOOKS", `include_file "rpc.cfg"`, hooks,
-	}, replace...)...), rpc
+	}, replace...)...)
+	l.Cleanup(func() {
+		if strings.Contains(s.Logs(), l.token.Text()) {
+			l.Error("the log has the token in it")
+		}
+	})
+	return s, rpc
 }
 
 func TestKamailioOverHTTP(t *testing.T) {
@@ -106,6 +118,11 @@ func TestKamailioOverHTTP(t *testing.T) {
 		}
 		if more := l.asked.Load() - before; more > 0 {
 			t.Errorf("the directory was asked %d times more", more)
+		}
+	})
+	t.Run("connections are kept", func(t *testing.T) {
+		if n := l.connected.Load(); n > 8 {
+			t.Errorf("8 workers have made %d connections for %d look-ups", n, l.asked.Load())
 		}
 	})
 	t.Run("until a hook takes it out, and a wrong password does", func(t *testing.T) {
