@@ -43,6 +43,7 @@ type shown struct {
 	Disabled  bool         `json:"disabled"`
 	Created   time.Time    `json:"created"`
 	Activated *time.Time   `json:"activated"`
+	Confirmed *time.Time   `json:"confirmed"`
 	Lang      lang.Tag     `json:"lang"`
 }
 
@@ -51,14 +52,18 @@ func show(a account.Account) shown {
 	if !a.Pending() {
 		s.Activated = &a.Activated
 	}
+	if !a.Confirmed.IsZero() {
+		s.Confirmed = &a.Confirmed
+	}
 	return s
 }
 
-func (s shown) activated() string {
-	if s.Activated == nil {
+// since is a time that may not have come.
+func since(at *time.Time) string {
+	if at == nil {
 		return "not yet"
 	}
-	return s.Activated.Format(time.RFC3339)
+	return at.Format(time.RFC3339)
 }
 
 // desk opens the folder and gives the desk, the tenant and the folder to do.
@@ -85,8 +90,8 @@ func (w who) result(p *program, a account.Account, err error) error {
 		return json.NewEncoder(p.stdout).Encode(s)
 	}
 	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(out, "user\t%s\nname\t%s\nemail\t%s\nrole\t%s\ndisabled\t%t\ncreated\t%s\nactivated\t%s\n",
-		s.User, s.Name, s.Email, s.Role, s.Disabled, s.Created.Format(time.RFC3339), s.activated())
+	fmt.Fprintf(out, "user\t%s\nname\t%s\nemail\t%s\nrole\t%s\ndisabled\t%t\ncreated\t%s\nactivated\t%s\nconfirmed\t%s\n",
+		s.User, s.Name, s.Email, s.Role, s.Disabled, s.Created.Format(time.RFC3339), since(s.Activated), since(s.Confirmed))
 	return out.Flush()
 }
 
@@ -111,7 +116,7 @@ func (c *accountList) Run(p *program) error {
 		err := f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 			s := show(a)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n",
-				s.User, s.Role, s.Disabled, s.Created.Format(time.RFC3339), s.activated(), s.Email, s.Name)
+				s.User, s.Role, s.Disabled, s.Created.Format(time.RFC3339), since(s.Activated), s.Email, s.Name)
 			return err
 		})
 		if err != nil {

@@ -136,7 +136,10 @@ func TestBrowser(t *testing.T) {
 		b.until(`/already/i.test(document.querySelector("h1").textContent)`)
 		b.check("already")
 	})
-	b.step("Signing in leads to the settings for a phone", func() {
+	b.step("Signing in where the link was opened confirms the account, and leads to the settings for a phone", func() {
+		if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data); !strings.Contains(shown, "confirmed  not yet") {
+			t.Errorf("after the link alone: %s", shown)
+		}
 		b.click(`a[href="/login.html"]`)
 		b.until(`document.getElementById("submit")?.disabled === false`)
 		b.want(`user.value`, "alex")
@@ -151,6 +154,9 @@ func TestBrowser(t *testing.T) {
 			}
 		}
 		b.want(`document.cookie`, "") // scripts do not see the session
+		if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data); !strings.Contains(shown, "confirmed  2") {
+			t.Errorf("after link and password: %s", shown)
+		}
 		b.check("account")
 		b.shot("account")
 	})
@@ -234,14 +240,16 @@ func TestBrowserWithoutTheHeader(t *testing.T) {
 	}
 }
 
-// command runs the program's own command line.
-func command(t testing.TB, args ...string) {
+// command runs the program's own command line, and gives all that it prints.
+func command(t testing.TB, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
 	cmd.Env = []string{}
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("dialtone %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }
 
 func waitUntil(t testing.TB, holds func() bool) {

@@ -333,7 +333,7 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "tenant/host", "tenant/json", "tenant/realm", "tenant/public-url",
 		"tenant/product", "tenant/mail-from", "tenant/reply-to", "tenant/mail-footer", "tenant/sip-server", "tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life", "tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve",
-		"tenant/algorithm", "tenant/signups-per-hour", "tenant/with-accounts", "/data", "/config", "/help",
+		"tenant/algorithm", "tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare", "tenant/cluster",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password

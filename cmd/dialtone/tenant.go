@@ -44,6 +44,7 @@ type tenantOptions struct {
 	Reserve        *textList `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
 	Algorithm      *string   `help:"What sign-in challenges with: MD5 or SHA-256 (MD5)."`
 	SignupsPerHour *int      `name:"signups-per-hour" help:"Ceiling for the whole tenant; 0 for none (0)."`
+	Activation     *string   `help:"What activates an account: link, or confirm for the link and the password (link)."`
 }
 
 func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
@@ -64,6 +65,9 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.SignupsPerHour, o.SignupsPerHour)
 	if o.Algorithm != nil {
 		t.Algorithm = digest.Algorithm(*o.Algorithm)
+	}
+	if o.Activation != nil {
+		t.Activation = tenant.Activation(*o.Activation)
 	}
 	if _, err := account.NewReserved(t.Reserved); err != nil {
 		return t, fault.Field("reserve", "%v", err)

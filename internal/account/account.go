@@ -34,6 +34,14 @@
 // first address may have been somebody else's. The outbox row of the older message stays until that is safe or withdrawn, so that
 // undoing the new link gives back all that was before.
 //
+// # Confirmed
+//
+// That a link was opened proves little: mail scanners open links, and a mistyped address has an owner too. So it is noted apart from being
+// active when one pair of hands had both the newest link and the password, and nothing else sets that: not a link, not an operator. A
+// tenant may want both before anything happens (tenant.ActivationConfirm); then a link alone only shows where the password goes. At
+// other tenants a browser that has opened the link hands its token over when its owner signs in. Confirming activates what is pending,
+// may be repeated, and gives no session.
+//
 // # Credentials
 //
 // What the browser sends is password-equivalent (package digest). It is sealed before it reaches the store, bound to the
@@ -108,6 +116,9 @@ type Account struct {
 	Expires time.Time
 	// Activated is zero until then.
 	Activated time.Time
+	// Confirmed is when somebody first had both the link and the password, or zero: only then is the address known to be that of
+	// the account's owner. A link alone may have been opened by a mail scanner, or by the owner of a mistyped address.
+	Confirmed time.Time
 	// Epoch rises with everything that must end the account's sessions.
 	Epoch int64
 	// Sealed is the digest.Credential, sealed for the tenant and UID.
@@ -189,6 +200,14 @@ type Store interface {
 	// the others fail with ErrActive. Further failures: ErrExpired, ErrHeld, ErrReplaced for a link that Resend has replaced,
 	// and fault.NotFound for a token of no account of the tenant. The account comes with ErrActive, ErrExpired and ErrHeld too.
 	Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Linked is the account that Activate would enable, and fails as that does. It changes nothing.
+	Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Confirm notes that whoever has the token has proved the password of the account with the uid, and enables the account if it
+	// is pending. It may be repeated, and the first time stays. It fails with ErrExpired, ErrHeld, and fault.NotFound for a token
+	// that was not issued for this account, or that Resend has replaced.
+	Confirm(ctx context.Context, tenant int64, token [32]byte, uid UID, now time.Time) (Account, error)
 
 	// Resend gives a pending account a new link, and the address that the new message goes to. The link before is worth
 	// nothing from then on, and its message is marked as replaced in the outbox. It checks, and the first that fails wins: the

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -96,16 +97,48 @@ func Opener(ring *secret.Ring) func(Account) (digest.Credential, error) {
 	return func(a Account) (digest.Credential, error) { return a.open(v) }
 }
 
-// Activate spends the token of a link. Besides the errors of Store.Activate it fails with fault.NotFound for a text that
-// is no token.
+// Activate opens a link. It spends the token, or at a tenant that wants the password too it gives the account as it is, still
+// pending. Besides the errors of Store.Activate it fails with fault.NotFound for a text that is no token.
 func (d *Desk) Activate(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	var a Account
 	err := error(fault.New(fault.NotFound, "no such link"))
 	if token, ok := secret.ParseToken(text); ok {
-		// The write goes on when the client hangs up: a link is not left half used.
-		a, err = d.Store.Activate(context.WithoutCancel(ctx), t.ID, token.Hash(), d.Now())
+		if t.Confirms() {
+			a, err = d.Store.Linked(ctx, t.ID, token.Hash(), d.Now())
+		} else {
+			// The write goes on when the client hangs up: a link is not left half used.
+			a, err = d.Store.Activate(context.WithoutCancel(ctx), t.ID, token.Hash(), d.Now())
+		}
 	}
-	d.record(ctx, audit.Activate, t, a, from, err)
+	told := err
+	if err == nil && a.Pending() {
+		told = errOpened
+	}
+	d.record(ctx, audit.Activate, t, a, from, told)
+	return a, err
+}
+
+// errOpened is for the audit log alone.
+var errOpened = errors.New("a link was opened, and the password is to come")
+
+// ErrLink is a Confirm with a link that is not the account's.
+var ErrLink = fault.Field("token", "this is not the link of that account, or a newer message has replaced it; open the link of the newest message")
+
+// Confirm spends the token of a link of a person who has proved the password of a. It may be repeated. It fails with ErrLink,
+// ErrExpired and ErrHeld.
+func (d *Desk) Confirm(ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin) (Account, error) {
+	err := error(ErrLink)
+	if token, ok := secret.ParseToken(text); ok {
+		var confirmed Account
+		confirmed, err = d.Store.Confirm(context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, d.Now())
+		switch {
+		case err == nil:
+			a = confirmed
+		case fault.Is(err, fault.NotFound) && !errors.Is(err, ErrExpired):
+			err = ErrLink
+		}
+	}
+	d.record(ctx, audit.Confirm, t, a, from, err)
 	return a, err
 }
 

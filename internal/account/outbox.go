@@ -105,7 +105,9 @@ func (d *Desk) Adopt(ctx context.Context) error {
 // at it tries again at the next call. It must not be called concurrently.
 func (d *Desk) Tend(ctx context.Context) error {
 	todo := d.outbox.take()
-	return errors.Join(d.tendUndone(ctx, todo.undo), d.tendTakenBack(ctx, todo.undoResend), d.tendDoubtful(ctx, todo.doubtful), d.tendMessages(ctx, todo.settle, todo.again))
+	undone, takenBack := d.tendUndone(ctx, todo.undo), d.tendTakenBack(ctx, todo.undoResend)
+	replaced, unsure, doubtful := d.tendDoubtful(ctx, todo.doubtful, todo.settle)
+	return errors.Join(undone, takenBack, doubtful, d.tendMessages(ctx, todo.settle, append(todo.again, replaced...), unsure))
 }
 
 func (d *Desk) tendUndone(ctx context.Context, undo []Admission) error {
@@ -131,41 +133,56 @@ func (d *Desk) tendTakenBack(ctx context.Context, undo []Resending) error {
 	return nil
 }
 
-func (d *Desk) tendDoubtful(ctx context.Context, doubtful []Sent) error {
+// tendDoubtful looks at messages whose sync failed. It gives those that are to be withdrawn, since a newer one was published, and all
+// that nothing is known of yet.
+func (d *Desk) tendDoubtful(ctx context.Context, doubtful, published []Sent) (replaced []Waiting, unsure []Sent, err error) {
 	if len(doubtful) == 0 {
-		return nil
+		return nil, nil, nil
 	}
 	waiting, err := d.Store.Waiting(ctx)
 	if err != nil {
 		d.outbox.add(chores{doubtful: doubtful})
-		return fmt.Errorf("read the outbox: %w", err)
+		return nil, doubtful, fmt.Errorf("read the outbox: %w", err)
 	}
 	var todo chores
 	for _, w := range waiting {
 		switch {
 		case !slices.Contains(doubtful, w.sent()):
-		case w.Replaced: // which may be undone yet; it goes with the newer one, or at the next start
-			todo.doubtful = append(todo.doubtful, w.sent())
-		default:
+		case !w.Replaced:
 			todo.again = append(todo.again, w)
+		case slices.ContainsFunc(published, func(s Sent) bool { return s.Account == w.Account.UID }):
+			replaced = append(replaced, w)
+		default: // the newer one may be undone yet
+			todo.doubtful = append(todo.doubtful, w.sent())
 		}
 	}
 	d.outbox.add(todo)
-	return nil
+	return replaced, todo.doubtful, nil
 }
 
-func (d *Desk) tendMessages(ctx context.Context, settle []Sent, again []Waiting) error {
+func (d *Desk) tendMessages(ctx context.Context, settle []Sent, again []Waiting, unsure []Sent) error {
 	var failed []error
 	for _, w := range again {
 		if err := d.writeAgain(ctx, w); err != nil {
 			// The others do not wait for it.
 			failed = append(failed, fmt.Errorf("write a message again: %w", err))
 			d.outbox.add(chores{again: []Waiting{w}})
+			unsure = append(unsure, w.sent())
 			continue
 		}
 		settle = append(settle, w.sent())
 	}
-	return errors.Join(append(failed, d.settle(ctx, settle))...)
+	// Settling a message takes the rows of older ones of its account along. So it waits for these.
+	var now, later []Sent
+	for _, s := range settle {
+		if slices.ContainsFunc(unsure, func(u Sent) bool { return u.Account == s.Account }) {
+			later = append(later, s)
+		} else {
+			now = append(now, s)
+		}
+	}
+	d.outbox.add(chores{settle: later})
+	return errors.Join(append(failed, d.settle(ctx, now))...)
 }
 
 // settle makes messages durable that were published, and then removes their rows.

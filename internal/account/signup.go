@@ -230,6 +230,8 @@ func outcome(err error) string {
 		return "held"
 	case errors.Is(err, ErrReplaced):
 		return "replaced"
+	case errors.Is(err, errOpened):
+		return "opened"
 	}
 	switch fault.KindOf(err) {
 	case fault.Invalid:

@@ -69,6 +69,9 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 		case (c.SHA256 != nil) != a.HasSHA256:
 			fault("account %s: the row does not say rightly whether there is a SHA-256 digest", a.User)
 		}
+		if a.Pending() && !a.Confirmed.IsZero() {
+			fault("account %s: it is confirmed and not active", a.User)
+		}
 		if a.Pending() && len(token) != len(secret.Token{}) {
 			fault("account %s: it waits for a link and has none", a.User)
 		}

@@ -20,6 +20,7 @@ const (
 	Signup         Action = "signup"
 	Activate       Action = "activate"
 	Resend         Action = "resend"
+	Confirm        Action = "confirm"
 	SignIn         Action = "signin"
 	SignOut        Action = "signout"
 	AccountEnable  Action = "account.enable"

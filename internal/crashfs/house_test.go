@@ -109,7 +109,7 @@ func (h *house) start() (tended, err error) {
 
 // deed is something that a client asked for, or an operator.
 type deed struct {
-	what string // signup, activate, disable, enable, delete, backup
+	what string // signup, activate, confirm, resend, disable, enable, delete, backup
 	user string
 
 	// Of a signup: what it was asked with, each its own, so that what is found can be traced to it.
@@ -119,7 +119,7 @@ type deed struct {
 	addr         netip.Addr
 	rightCaptcha bool
 
-	token string // of an activation
+	token string // of an activation or a confirmation, and of the link that counted before a resend
 
 	when time.Time
 	base state // of the account when the truth was told anew
@@ -207,8 +207,10 @@ func (t *truth) after(signup *deed) (list []*deed) {
 func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
-		may = pending[state{}] || pending[state{held: true}]
-		must = may && !pending[state{active: true}] && !pending[state{true, true}]
+		must = true
+		for s := range pending {
+			may, must = may || !s.active, must && !s.active
+		}
 	}
 	for _, d := range t.after(signup) {
 		if d.what == "delete" {
@@ -298,6 +300,16 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 	switch what {
 	case "activate":
 		_, err = h.desk.Activate(ctx, h.tenant, token, account.Origin{})
+	case "confirm":
+		var a account.Account
+		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
+			_, err = h.desk.Confirm(ctx, h.tenant, a, token, account.Origin{})
+		}
+	case "resend":
+		var a account.Account
+		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
+			_, err = h.desk.Resend(ctx, h.tenant, a, "", account.Origin{})
+		}
 	case "disable":
 		_, err = h.desk.Disable(ctx, h.tenant, user)
 	case "enable":
@@ -317,7 +329,7 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 // found is what is there.
 type found struct {
 	accounts map[string]account.Account // by e-mail address
-	tokens   map[string]string          // of the messages, by the address they go to
+	tokens   map[string]string          // of the messages that no newer one has replaced, by the address they go to
 	stray    []string                   // other files in the pickup directory
 }
 
@@ -342,8 +354,13 @@ func (h *house) look() (*found, error) {
 		if err != nil {
 			return nil, fmt.Errorf("message %s is not whole: %w", e.Name(), err)
 		}
+		if t, ok := secret.ParseToken(token); ok {
+			if _, err := h.store.Linked(ctx, h.tenant.ID, t.Hash(), h.now()); err == account.ErrReplaced {
+				continue
+			}
+		}
 		if f.tokens[to] != "" {
-			return nil, fmt.Errorf("two messages to %s", to)
+			return nil, fmt.Errorf("two messages to %s, and neither is replaced", to)
 		}
 		f.tokens[to] = token
 	}
@@ -474,8 +491,22 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	if c, err := h.desk.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
 		wrong("%s: the credential does not open: %v", d, err)
 	}
+	var last *deed
+	for _, r := range t.after(d) {
+		if r.what == "resend" && !(r.answered && r.err != nil && !r.open()) {
+			last = r
+		}
+	}
+	if last != nil && a.Pending() && last.token != "" { // which nobody knows where the disk failed when it was looked for
+		switch kept := f.tokens[d.email] == last.token; {
+		case last.done() && kept:
+			wrong("%s was answered, and the older link counts", last)
+		case running && last.answered && last.err != nil && !kept:
+			wrong("%s was answered %v, and the older link does not count", last, last.err)
+		}
+	}
 	states := t.states(d, running)
-	if got := (state{!a.Pending(), a.Held}); !states[got] {
+	if got := (state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}); !states[got] {
 		wrong("%s is %v, which nobody was told; possible: %v", d.user, got, states)
 	}
 }
@@ -521,7 +552,7 @@ func (h *house) taken(al throttle.Allowance) bool {
 }
 
 // state is how an account stands.
-type state struct{ active, held bool }
+type state struct{ active, held, confirmed bool }
 
 // states are those that the account of a signup may be in.
 func (t *truth) states(signup *deed, running bool) map[state]bool {
@@ -530,11 +561,13 @@ func (t *truth) states(signup *deed, running bool) map[state]bool {
 		var step func(state) state
 		switch d.what {
 		case "activate":
-			step = func(s state) state { return state{s.active || !s.held, s.held} }
+			step = func(s state) state { return state{s.active || !s.held, s.held, s.confirmed} }
+		case "confirm":
+			step = func(s state) state { return state{s.active || !s.held, s.held, s.confirmed || !s.held} }
 		case "disable":
-			step = func(s state) state { return state{s.active, true} }
+			step = func(s state) state { return state{s.active, true, s.confirmed} }
 		case "enable":
-			step = func(state) state { return state{true, false} }
+			step = func(s state) state { return state{true, false, s.confirmed} }
 		default:
 			continue
 		}
@@ -570,6 +603,20 @@ func (h *house) use(t *truth) error {
 				return fmt.Errorf("%s came to nothing and cannot be sent again: %w", d, err)
 			}
 		}
+	}
+	for _, d := range t.deeds {
+		if d.what != "resend" || !d.open() {
+			continue
+		}
+		a, err := h.store.Find(ctx, h.tenant.ID, d.user, h.now())
+		if err == nil && a.Pending() && !a.Held {
+			if _, err := h.desk.Resend(ctx, h.tenant, a, "", account.Origin{}); err != nil {
+				return fmt.Errorf("%s came to nothing and cannot be asked for again: %w", d, err)
+			}
+		}
+	}
+	if f, err = h.look(); err != nil {
+		return err
 	}
 	for email, token := range f.tokens {
 		before, ok := f.accounts[email]

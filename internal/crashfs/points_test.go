@@ -77,6 +77,81 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name:   "confirmation",
+		before: func(t *testing.T, h *house, tr *truth) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
+			tr.act(h, "confirm", "karl", tr.tokenOf(h, "karl"))
+		},
+	},
+	{
+		name: "confirmation of an active account",
+		before: func(t *testing.T, h *house, tr *truth) {
+			tr.signup(h, "karl", true)
+			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
+			tr.act(h, "confirm", "karl", tr.tokenOf(h, "karl"))
+		},
+	},
+	{
+		name: "resend of a message that is on the disk",
+		before: func(t *testing.T, h *house, tr *truth) {
+			tr.signup(h, "karl", true)
+			h.desk.Tend(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
+			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
+			h.desk.Tend(ctx)
+		},
+	},
+	{
+		name:   "resend, activation by the new link",
+		before: func(t *testing.T, h *house, tr *truth) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
+			if d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl")); d.err == nil {
+				tr.tokens = nil
+				if token := tr.tokenOf(h, "karl"); token != "" {
+					tr.act(h, "activate", "karl", token)
+				}
+			}
+			h.desk.Tend(ctx)
+		},
+	},
+	{
+		name: "signup, a sync, resend, a sync, signup",
+		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
+			if d := tr.signup(h, "karl", true); d.err != nil {
+				return
+			}
+			token := tr.tokenOf(h, "karl")
+			h.desk.Tend(ctx)
+			tr.act(h, "resend", "karl", token)
+			h.desk.Tend(ctx)
+			tr.signup(h, "lena", true)
+			h.desk.Tend(ctx)
+		},
+	},
+	{
+		name:   "publishing fails and the new link is taken back",
+		before: func(t *testing.T, h *house, tr *truth) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, f *crashfs.FS, h *house, tr *truth) {
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
+			if heal() && d.err == nil {
+				t.Error("the resend was answered though its message could not be published")
+			}
+			h.desk.Tend(ctx)
+		},
+	},
+	{
+		name: "recovery after a power cut, with a resend", crash: &crashfs.Variant{Name: "data lost", Data: crashfs.None}, starts: true,
+		before: func(t *testing.T, h *house, tr *truth) {
+			tr.signup(h, "karl", true)
+			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
+		},
+		do: reopen,
+	},
+	{
 		name: "disable",
 		before: func(t *testing.T, h *house, tr *truth) {
 			tr.signup(h, "karl", true)

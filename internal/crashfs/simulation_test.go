@@ -183,7 +183,7 @@ func (l *life) tellAnew() error {
 		switch {
 		case there:
 			c := *d
-			c.answered, c.err, c.base = true, nil, state{!a.Pending(), a.Held}
+			c.answered, c.err, c.base = true, nil, state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}
 			deeds = append(deeds, &c)
 		default:
 			if _, sent := l.mail[d.email]; sent {
@@ -285,8 +285,10 @@ func (l *life) act() {
 		l.truth.signup(l.h, user, true)
 	case n < 8:
 		l.truth.signup(l.h, user, false)
-	case n < 11:
+	case n < 10:
 		l.truth.act(l.h, "activate", user, l.token(user))
+	case n < 11:
+		l.truth.act(l.h, "confirm", user, l.token(user))
 	case n < 12:
 		l.truth.act(l.h, "disable", user, "")
 	case n < 13:

@@ -6,7 +6,7 @@
 // password, an unknown name and an account that an operator disabled are one and the same answer, at the same cost: an
 // unknown name is checked against a decoy. Only after the right proof is a person told that the account still waits for
 // its link. The same proof, with the same counts and the same answers, is asked of whoever wants the message with the link
-// once more, or wants it to go elsewhere.
+// once more, or wants it to go elsewhere, and of whoever confirms that a link is theirs.
 //
 // Wrong proofs are counted by name, known or not, and by address; past the limit further tries wait. So that nobody can
 // shut a person out by guessing at their name, a browser that has signed in before carries a device token, and its
@@ -166,6 +166,20 @@ func (d *Door) Resend(ctx context.Context, t *tenant.Tenant, at Attempt, email s
 	}
 	a, err = d.Accounts.Resend(ctx, t, a, email, at.From)
 	if errors.Is(err, account.ErrHeld) || fault.Is(err, fault.NotFound) {
+		err = ErrDenied // since this moment, and so the same as a moment later
+	}
+	return a, err
+}
+
+// Confirm takes the token of an account's link from whoever proves its password. It fails like SignIn, and with the errors of
+// account.Desk.Confirm.
+func (d *Door) Confirm(ctx context.Context, t *tenant.Tenant, at Attempt, token string) (account.Account, error) {
+	a, err := d.prove(ctx, t, at, audit.Confirm)
+	if err != nil {
+		return account.Account{}, err
+	}
+	a, err = d.Accounts.Confirm(ctx, t, a, token, at.From)
+	if errors.Is(err, account.ErrHeld) || errors.Is(err, account.ErrExpired) {
 		err = ErrDenied // since this moment, and so the same as a moment later
 	}
 	return a, err

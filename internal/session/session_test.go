@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5"
 	"crypto/sha256"
 	"errors"
@@ -33,15 +34,16 @@ const password = "seven horses under the bridge"
 type house struct {
 	*testing.T
 	*session.Door
-	deps   session.Deps
-	desk   *account.Desk
-	store  *sqlstore.Store
-	now    time.Time
-	tenant *tenant.Tenant
-	other  *tenant.Tenant
-	sign   *secret.Ring
-	log    journal
-	visits int
+	deps    session.Deps
+	desk    *account.Desk
+	store   *sqlstore.Store
+	mailbox *pickup.Directory
+	now     time.Time
+	tenant  *tenant.Tenant
+	other   *tenant.Tenant
+	sign    *secret.Ring
+	log     journal
+	visits  int
 }
 
 // journal is a log that may be written to at any time.
@@ -68,6 +70,7 @@ func newHouse(t *testing.T) *house {
 	t.Cleanup(func() { h.store.Close() })
 	mailbox, err := pickup.Open(filepath.Join(dir, "pickup"))
 	h.must(err)
+	h.mailbox = mailbox
 	var list []*tenant.Tenant
 	for _, host := range []string{"phone.test", "other.test"} {
 		tn, err := h.store.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, PublicURL: "https://" + host, Created: h.now})
@@ -477,4 +480,47 @@ func TestSession(t *testing.T) {
 			h.must(h.SignOut(t.Context(), h.tenant, bad, h.anywhere()))
 		}
 	})
+}
+
+// late is a store in which something happens once an account was found.
+type late struct {
+	account.Store
+	then func()
+}
+
+func (l late) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	defer l.then()
+	return l.Store.Find(ctx, tenant, user, now)
+}
+
+// What comes between the proof and the confirmation is told as if it had come before both.
+func TestConfirmThatComesTooLate(t *testing.T) {
+	for name, then := range map[string]func(h *house){
+		"an operator holds the account": func(h *house) {
+			_, err := h.desk.Disable(h.Context(), h.tenant, "pia")
+			h.must(err)
+		},
+		"the week ends": func(h *house) { h.now = h.now.Add(account.PendingLife) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.join("pia")
+			list, err := h.mailbox.Messages(1)
+			h.must(err)
+			_, rest, _ := strings.Cut(list[0].Text, "/activate.ashx?token=")
+			token, _, _ := strings.Cut(rest, "\n")
+			confirm := func() error {
+				a := h.answer("pia", password)
+				a.uri, a.method = "/activate.ashx", "POST"
+				_, err := h.Confirm(h.Context(), h.tenant, session.Attempt{
+					Authorization: a.header(), Method: "POST", URI: "/activate.ashx", From: h.anywhere(),
+				}, token)
+				return err
+			}
+			h.desk.Store = late{h.store, func() { then(h) }}
+			h.is(confirm(), session.ErrDenied)
+			h.desk.Store = h.store
+			h.is(confirm(), session.ErrDenied)
+		})
+	}
 }

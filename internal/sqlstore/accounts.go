@@ -16,7 +16,7 @@ import (
 
 var _ account.Store = (*Store)(nil)
 
-const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, lang`
+const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, lang, confirmed`
 
 // live is the condition that an account is there at all, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -27,9 +27,9 @@ func scanAccount(row scanner) (a account.Account, err error) {
 	var uid []byte
 	var role, language string
 	var created, expires int64
-	var activated sql.NullInt64
+	var activated, confirmed sql.NullInt64
 	err = row.Scan(&uid, &a.Tenant, &a.User, &a.Name, &a.Email, &role, &a.Held, &created, &expires, &activated,
-		&a.Epoch, &a.Sealed, &a.HasSHA256, &language)
+		&a.Epoch, &a.Sealed, &a.HasSHA256, &language, &confirmed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, errNoAccount
 	} else if err != nil {
@@ -42,35 +42,52 @@ func scanAccount(row scanner) (a account.Account, err error) {
 	if activated.Valid {
 		a.Activated = fromMicros(activated.Int64)
 	}
+	if confirmed.Valid {
+		a.Confirmed = fromMicros(confirmed.Int64)
+	}
 	a.Disabled = a.Held || a.Pending()
 	return a, nil
 }
 
+// linked is the account of a token. It fails with account.ErrReplaced too. It is one statement, so that a link that is taken back at
+// this moment is found in one place or the other.
+func linked(q querier, tenant int64, token [32]byte) (account.Account, error) {
+	var counts bool
+	a, err := scanAccount(prefixed{q.row(`SELECT token = $1, `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL
+		AND uid = COALESCE((SELECT uid FROM account WHERE token = $1), (SELECT account FROM replaced WHERE token = $1))`, token[:], tenant), []any{&counts}})
+	if err == nil && !counts {
+		return account.Account{}, account.ErrReplaced
+	}
+	return a, err
+}
+
+// refusal is why the account's link does not activate it, or nil.
+func refusal(a account.Account, now time.Time) error {
+	switch {
+	case a.Held:
+		return account.ErrHeld
+	case !a.Pending():
+		return account.ErrActive
+	case !now.Before(a.Expires):
+		return account.ErrExpired
+	default:
+		return nil
+	}
+}
+
+// Linked implements account.Store.
+func (s *Store) Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
+	a, err := linked(s.of(tenant).reads(ctx), tenant, token)
+	if err == nil {
+		err = refusal(a, now)
+	}
+	return a, err
+}
+
 // Activate implements account.Store.
 func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
-	find := func(q querier) (account.Account, error) {
-		return scanAccount(q.row(`SELECT `+accountColumns+` FROM account WHERE token = $1 AND tenant = $2 AND closed IS NULL`, token[:], tenant))
-	}
-	explain := func(a account.Account) error {
-		switch {
-		case a.Held:
-			return account.ErrHeld
-		case !a.Pending():
-			return account.ErrActive
-		case !now.Before(a.Expires):
-			return account.ErrExpired
-		default:
-			return nil
-		}
-	}
 	// Whoever comes with no good link is answered by a read alone.
-	reads := s.of(tenant).reads(ctx)
-	a, err := find(reads)
-	if err == nil {
-		err = explain(a)
-	} else if err == errNoAccount {
-		err = isReplaced(reads, tenant, token)
-	}
+	a, err := s.Linked(ctx, tenant, token, now)
 	if err != nil {
 		return a, err
 	}
@@ -80,15 +97,41 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 		if err != nil {
 			return nil, err
 		}
-		if a, err = find(tx); err == errNoAccount {
-			return nil, isReplaced(tx, tenant, token)
-		} else if err != nil {
+		if a, err = linked(tx, tenant, token); err != nil {
 			return nil, err
 		}
 		if n > 0 || tx.repeated() && a.Activated.Equal(fromMicros(micros(now))) {
 			return []subject{subjectOf(a)}, nil
 		}
-		return nil, explain(a)
+		return nil, refusal(a, now)
+	})
+	return a, err
+}
+
+// Confirm implements account.Store.
+func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID, now time.Time) (account.Account, error) {
+	a, err := s.Linked(ctx, tenant, token, now)
+	switch {
+	case a.UID == account.UID{}:
+		return a, err
+	case a.UID != uid:
+		return account.Account{}, errNoAccount
+	case err != nil && err != account.ErrActive:
+		return a, err
+	case !a.Confirmed.IsZero():
+		return a, nil
+	}
+	err = announce(s.of(tenant), func(tx transaction) ([]subject, error) {
+		// Since the read the account may have gone, got another link or been held. Its end is where it was.
+		n, err := tx.exec(`UPDATE account SET activated = COALESCE(activated, $1), confirmed = COALESCE(confirmed, $1)
+			WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`, micros(now), token[:], tenant)
+		if err != nil {
+			return nil, err
+		}
+		if a, err = linked(tx, tenant, token); err == nil && n == 0 {
+			err = account.ErrHeld // at that moment, whatever it is now
+		}
+		return []subject{subjectOf(a)}, err
 	})
 	return a, err
 }
@@ -162,7 +205,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		}
 		var uid []byte
 		err = tx.row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE, token = NULL,
-			lang = 'en', epoch = epoch + 1
+			lang = 'en', confirmed = NULL, epoch = epoch + 1
 			WHERE tenant = $2 AND username = $3 AND activated IS NOT NULL AND closed IS NULL RETURNING uid`,
 			micros(now), tenant, user, []byte{}).Scan(&uid)
 		if errors.Is(err, sql.ErrNoRows) {

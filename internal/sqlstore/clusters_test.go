@@ -245,6 +245,7 @@ func TestShutGateLetsEverybodyGo(t *testing.T) {
 		"adopt":    func() error { _, err := far.Adopt(ctx); return err },
 		"disable":  func() error { _, err := far.Disable(ctx, home, "ann", midday); return err },
 		"activate": func() error { _, err := far.Activate(ctx, home, [32]byte{1}, midday); return err },
+		"confirm":  func() error { _, err := far.Confirm(ctx, home, [32]byte{1}, account.UID{}, midday); return err },
 	}
 	began := time.Now()
 	var all sync.WaitGroup

@@ -32,7 +32,7 @@ type table struct {
 var copied = []table{
 	{"seal_key", []string{"id"}, []string{"id"}},
 	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created"}},
-	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated",
+	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated", "confirmed",
 		"closed", "epoch", "credential", "has_sha256", "token", "lang"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token", "turn", "made"}},
 	{"replaced", []string{"token"}, []string{"token", "account", "message", "email", "until"}},

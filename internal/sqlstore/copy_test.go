@@ -49,7 +49,7 @@ func crowded(t *testing.T, s *Store) {
 		a := newcomer(homes[0], user)
 		a.Account.Name, a.Account.HasSHA256 = "Zoë \"Ж\" \\ 🎺", true
 		must(s.Create(ctx, a, midday))
-		_, err := s.Activate(ctx, homes[0], a.Token, midday)
+		_, err := s.Confirm(ctx, homes[0], a.Token, a.Account.UID, midday)
 		must(err)
 	}
 	_, err := s.Disable(ctx, homes[0], "held", midday)
@@ -127,7 +127,7 @@ func TestCopyThereAndBack(t *testing.T) {
 		if id := addedTenant(t, s, "next.test"); id != 4 {
 			t.Errorf("%s: the next tenant is %d", name, id)
 		}
-		if a, err := s.Find(ctx, 1, "active", midday); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" || a.Disabled || !a.HasSHA256 {
+		if a, err := s.Find(ctx, 1, "active", midday); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" || a.Disabled || !a.Confirmed.Equal(midday) || !a.HasSHA256 {
 			t.Errorf("%s: found %+v, %v", name, a, err)
 		}
 		if err := s.Create(ctx, newcomer(1, "closed"), midday); err != account.ErrTaken {

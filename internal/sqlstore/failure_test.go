@@ -245,7 +245,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 	n := 0
 	for _, lose := range []func(){func() { w.hear = committed }, func() { w.say = []byte("COMMIT") }} {
 		n++
-		link, shut, gone, active, sent, undone := member(fmt.Sprint("link", n)), member(fmt.Sprint("shut", n)), member(fmt.Sprint("gone", n)),
+		link, both, shut, gone, active, sent, undone := member(fmt.Sprint("link", n)), member(fmt.Sprint("both", n)), member(fmt.Sprint("shut", n)), member(fmt.Sprint("gone", n)),
 			member(fmt.Sprint("active", n)), member(fmt.Sprint("sent", n)), member(fmt.Sprint("undone", n))
 		if _, err := near.Enable(ctx, home, active.Account.User, midday); err != nil {
 			t.Fatal(err)
@@ -262,6 +262,13 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				a, err := far.Activate(ctx, home, link.Token, midday)
 				if err == nil && a.Disabled {
 					err = errors.New("it is not active")
+				}
+				return err
+			}},
+			{"confirm", func() error {
+				a, err := far.Confirm(ctx, home, both.Token, both.Account.UID, midday)
+				if err == nil && (a.Disabled || !a.Confirmed.Equal(midday)) {
+					err = errors.New("it is not confirmed")
 				}
 				return err
 			}},

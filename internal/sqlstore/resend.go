@@ -2,8 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"slices"
 	"time"
 
@@ -128,19 +126,4 @@ func (s *Store) UndoResend(ctx context.Context, r account.Resending, now time.Ti
 		}
 		return nil
 	})
-}
-
-// isReplaced explains a token of no account: account.ErrReplaced, or that there is none.
-func isReplaced(q querier, tenant int64, token [32]byte) error {
-	var one int
-	err := q.row(`SELECT 1 FROM replaced JOIN account ON uid = account WHERE replaced.token = $1 AND tenant = $2 AND closed IS NULL`,
-		token[:], tenant).Scan(&one)
-	switch {
-	case err == nil:
-		return account.ErrReplaced
-	case errors.Is(err, sql.ErrNoRows):
-		return errNoAccount
-	default:
-		return err
-	}
 }

@@ -38,6 +38,8 @@ var frozen = map[string]string{
 	"0006_lang.sqlite.sql":            "b0ba964488db1bdf266271569e86555924b3b84007bed3a8d881acb64660e456",
 	"0007_resend.postgres.sql":        "30172f9fbcd5575d3100ad4b0d5ac1c4be6c3dd2a25f4c3e3c9f43b9a66a9dd0",
 	"0007_resend.sqlite.sql":          "801625417979616870e96526a6c050834ba0649c1f7582adf8068fe8f45c258e",
+	"0008_confirmed.postgres.sql":     "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
+	"0008_confirmed.sqlite.sql":       "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 )
 
 // Linearizable shows that a store, whatever goes on in it at once, answers as if one thing had been done after the other,
-// each between its call and its answer. Clients sign up, activate, enable, disable, delete, ask for new links, take them back and look up a few names, while
+// each between its call and its answer. Clients sign up, activate, confirm, enable, disable, delete, ask for new links, take them back and look up a few names, while
 // days pass; every some operations the store is closed and opened again, as a restart does. The history of calls and
 // answers is then searched for an order that explains it; there must be one for each name.
 func Linearizable(t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store, seed uint64, operations int) {
@@ -57,6 +57,7 @@ type act string
 const (
 	create   act = "create"
 	activate act = "activate"
+	confirm  act = "confirm"
 	enable   act = "enable"
 	disable  act = "disable"
 	remove   act = "delete"
@@ -80,6 +81,7 @@ type answer struct {
 	err              error // as the interface names it, or nil
 	uid              account.UID
 	disabled, active bool
+	confirmed        bool
 	email            string
 }
 
@@ -121,6 +123,10 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 		}
 		c.act, c.uid, c.user, c.link = activate, l.account.UID, l.account.User, l.token
 		do = func() (account.Account, error) { return h.Activate(h.ctx, h.tenant, l.token, c.at) }
+		if chance.IntN(3) == 0 {
+			c.act = confirm
+			do = func() (account.Account, error) { return h.Confirm(h.ctx, h.tenant, l.token, l.account.UID, c.at) }
+		}
 	case n >= 12:
 		l, ok := h.anyLink(chance)
 		if !ok {
@@ -161,7 +167,7 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	}
 	h.operations = append(h.operations, porcupine.Operation{
 		ClientId: client, Input: c, Call: int64(called),
-		Output: answer{named(err), a.UID, a.Disabled, !a.Pending(), a.Email}, Return: int64(returned),
+		Output: answer{named(err), a.UID, a.Disabled, !a.Pending(), !a.Confirmed.IsZero(), a.Email}, Return: int64(returned),
 	})
 }
 
@@ -209,6 +215,7 @@ type fate struct {
 	uid          account.UID // zero where nobody has the name
 	expires      time.Time
 	active, held bool
+	confirmed    bool
 	closed       bool
 	link         [32]byte
 	older        string // the links before, one behind the other
@@ -251,7 +258,7 @@ var oneName = porcupine.Model{
 			return false, f
 		}
 		if want == nil && out.uid != (account.UID{}) && c.act != create {
-			if out.email != next.email || out.uid != next.uid || out.active != next.active || out.disabled != (next.held || !next.active) {
+			if out.email != next.email || out.uid != next.uid || out.active != next.active || out.confirmed != next.confirmed || out.disabled != (next.held || !next.active) {
 				return false, f
 			}
 		}
@@ -267,7 +274,7 @@ func (f fate) after(c call) (fate, error) {
 		}
 		return fate{uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email}, nil
 	}
-	if c.act == activate {
+	if c.act == activate || c.act == confirm {
 		switch {
 		case f.uid != c.uid || f.closed || f.link != c.link && !f.knew(c.link):
 			return f, errAbsent
@@ -275,12 +282,12 @@ func (f fate) after(c call) (fate, error) {
 			return f, account.ErrReplaced
 		case f.held:
 			return f, account.ErrHeld
-		case f.active:
+		case f.active && c.act == activate:
 			return f, account.ErrActive
-		case !f.expires.After(c.at):
+		case !f.active && !f.expires.After(c.at):
 			return f, account.ErrExpired
 		}
-		f.active = true
+		f.active, f.confirmed = true, f.confirmed || c.act == confirm
 		return f, nil
 	}
 	if c.act == undo {

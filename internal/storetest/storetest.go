@@ -41,7 +41,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		rules []rule
 	}{
 		{"Create", createRules}, {"Limits", limitRules}, {"Captcha", captchaRules}, {"Undo", undoRules},
-		{"Activate", activateRules}, {"Resend", resendRules}, {"Expiry", expiryRules}, {"Operator", operatorRules}, {"Look-ups", lookupRules},
+		{"Activate", activateRules}, {"Resend", resendRules}, {"Confirm", confirmRules}, {"Expiry", expiryRules},
+		{"Operator", operatorRules}, {"Look-ups", lookupRules},
 		{"Outbox", outboxRules}, {"Sweep", sweepRules}, {"Tenants", tenantRules}, {"Sessions", sessionRules},
 		{"Strangers", strangerRules}, {"Phone servers", phoneRules}, {"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
 		{"Deliveries", deliveryRules}, {"Signing keys", keyRules},

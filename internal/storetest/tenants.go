@@ -70,7 +70,7 @@ var tenantRules = []rule{
 			Settings: tenant.Settings{
 				Product: "Bürotelefon", MailFrom: "phones@b.test", SIPServer: "sip.b.test", SIPTransport: "TCP",
 				Origins: []string{"https://x.test", "https://y.test"}, Reserved: []string{"initech", "lab"},
-				Algorithm: digest.SHA256, SignupsPerHour: 200,
+				Algorithm: digest.SHA256, SignupsPerHour: 200, Activation: tenant.ActivationConfirm,
 			},
 		}
 		got, err := b.AddTenant(b.ctx, want)

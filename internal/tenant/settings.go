@@ -59,6 +59,11 @@ func (s Settings) check() (Settings, error) {
 	default:
 		return s, fault.Field("algorithm", "%q is no algorithm of sign-in; use MD5 or SHA-256", string(s.Algorithm))
 	}
+	switch s.Activation {
+	case "", ActivationLink, ActivationConfirm:
+	default:
+		return s, fault.Field("activation", "%q is no way of activating accounts; use link or confirm", string(s.Activation))
+	}
 	if s.SignupsPerHour < 0 {
 		return s, fault.Field("signups-per-hour", "a ceiling below zero means nothing; use 0 for none")
 	}

@@ -67,7 +67,19 @@ type Settings struct {
 	Algorithm digest.Algorithm `json:"algorithm,omitempty"`
 	// SignupsPerHour is a ceiling for the whole tenant; none where zero.
 	SignupsPerHour int `json:"signups_per_hour,omitempty"`
+	// Activation is what activates an account; the link alone where empty.
+	Activation Activation `json:"activation,omitempty"`
 }
+
+// Activation is what activates an account.
+type Activation string
+
+const (
+	// ActivationLink is opening the link of the message, as the published contract has it.
+	ActivationLink Activation = "link"
+	// ActivationConfirm is proving the account's password on the page that the link opens.
+	ActivationConfirm Activation = "confirm"
+)
 
 // Name is what people call the platform.
 func (t Tenant) Name() string { return or(t.Product, t.Host) }
@@ -105,6 +117,9 @@ func (t Tenant) TURNLife() time.Duration {
 func (t Tenant) Challenge() digest.Algorithm {
 	return digest.Algorithm(or(string(t.Algorithm), string(digest.MD5)))
 }
+
+// Confirms reports whether a link does nothing without the account's password.
+func (t Tenant) Confirms() bool { return t.Activation == ActivationConfirm }
 
 // Secure reports whether people reach the tenant over TLS.
 func (t Tenant) Secure() bool { return strings.HasPrefix(t.PublicURL, "https://") }

@@ -149,6 +149,7 @@ func TestNewRefuses(t *testing.T) {
 	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = strings.Fields(strings.Repeat(v+" ", 9)) }, "turn:a.test")
 	add("turn-life", func(tn *tenant.Tenant, v string) { tn.TURNSeconds = len(v) }, strings.Repeat("s", 59), strings.Repeat("s", 86401))
 	add("turn-life", func(tn *tenant.Tenant, _ string) { tn.TURNSeconds = -1 }, "")
+	add("activation", func(tn *tenant.Tenant, v string) { tn.Activation = tenant.Activation(v) }, "Confirm", "get", "link,confirm")
 	add("signups-per-hour", func(tn *tenant.Tenant, _ string) { tn.SignupsPerHour = -1 }, "")
 	for _, c := range cases {
 		for _, tn := range c.list {

@@ -68,15 +68,18 @@ func (s *Site) activate(w http.ResponseWriter, v *visit) error {
 	a, err := s.Accounts.Activate(v.Context(), v.tenant, tokenOf(v.URL), v.from)
 	switch err {
 	case nil:
-		return s.activationPage(w, v, http.StatusOK, a, activationPage{State: activationDone, User: a.User})
+		state := activationDone
+		if a.Pending() {
+			state = activationConfirm
+		}
+		return s.activationPage(w, v, http.StatusOK, a, activationPage{State: state, User: a.User})
 	case account.ErrActive:
 		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationAlready, User: a.User})
 	case account.ErrExpired:
 		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationExpired})
 	case account.ErrHeld:
 		return s.activationPage(w, v, http.StatusBadRequest, a, activationPage{State: activationHeld})
-	}
-	if err == account.ErrReplaced {
+	case account.ErrReplaced:
 		return s.activationPage(w, v, http.StatusBadRequest, account.Account{}, activationPage{State: activationReplaced})
 	}
 	if fault.Is(err, fault.NotFound) {
@@ -178,6 +181,36 @@ func (s *Site) resend(w http.ResponseWriter, v *visit) error {
 		OK    bool   `json:"ok"`
 		Email string `json:"email"`
 	}{true, account.MaskEmail(a.Email)})
+}
+
+// confirm takes the token of a link together with a proof of the password. The challenge comes before the form is looked at: a client
+// that does not know one yet may send none (RFC 7616 §3.3 has it repeat the request).
+func (s *Site) confirm(w http.ResponseWriter, v *visit) error {
+	if err := sameSite(v); err != nil {
+		return err
+	}
+	if err := s.wantsProof(w, v); err != nil {
+		return err
+	}
+	values, err := readForm(w, v.Request)
+	if err != nil {
+		return err
+	}
+	token, _, err := field(values, "token")
+	if err == nil && token == "" {
+		err = fault.Field("token", "send the token of the link")
+	}
+	if err != nil {
+		return err
+	}
+	a, err := s.Door.Confirm(v.Context(), v.tenant, attempt(v), token)
+	if err := s.notProved(w, v, err); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		OK   bool   `json:"ok"`
+		User string `json:"user"`
+	}{true, a.User})
 }
 
 func attempt(v *visit) session.Attempt {

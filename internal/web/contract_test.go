@@ -467,7 +467,7 @@ func TestMethods(t *testing.T) {
 	t.Parallel()
 	p := open(t)
 	for _, row := range []struct{ path, allow string }{
-		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"}, {"/activate.ashx", "GET, HEAD"}, {"/signin.ashx", "GET, HEAD, POST"},
+		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"}, {"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"}, {"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "POST"}, {"/provision/linphone.xml", "GET, HEAD"}, {"/provision/zoiper.xml", "GET, HEAD"},
 	} {
@@ -1141,7 +1141,7 @@ func TestActivation(t *testing.T) {
 		link := p.link(t, who.email)
 		v.do(t, "HEAD", link, "").is(t, 200)
 		v.do(t, "OPTIONS", link, "").is(t, 204)
-		v.do(t, "POST", link, "").fails(t, 405, "method_not_allowed")
+		v.do(t, "POST", link, "").fails(t, 401, "unauthorized")
 		for _, header := range [][2]string{
 			{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"}, {"Sec-Purpose", "prefetch;anonymous-client-ip"},
 			{"Purpose", "prefetch"}, {"X-Moz", "prefetch"}, {"X-Purpose", "preview"}, {"Purpose", "Prefetch"}, {"Sec-Purpose", "prerender"},

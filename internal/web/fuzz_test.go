@@ -225,7 +225,7 @@ func FuzzToken(f *testing.F) {
 // There is one table of addresses, and it is this one: what is added must be documented, and tried by the contract's tests.
 func TestRoutes(t *testing.T) {
 	documented := map[string]string{
-		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD", "/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST",
+		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST", "/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST",
 		"/resend.ashx": "POST",
 		"/":            "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD", "/account.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "POST", "/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",

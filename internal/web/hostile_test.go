@@ -267,7 +267,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 		{"an activation again", v.get(t, link), 400, page, "X-Robots-Tag"},
 		{"an unknown link", v.get(t, "/activate.ashx?token=x"), 400, page, "X-Robots-Tag"},
 		{"a look at a link", v.do(t, "HEAD", "/activate.ashx?token=x", ""), 200, page, "X-Robots-Tag"},
-		{"an activation by POST", v.do(t, "POST", "/activate.ashx?token=x", "", html...), 405, json, "Allow"},
+		{"a confirmation without a proof", v.do(t, "POST", "/activate.ashx?token=x", "", html...), 401, json, "Www-Authenticate"},
 		{"nothing", v.get(t, "/nothing"), 404, json, ""},
 		{"nothing for a browser", v.get(t, "/nothing", html...), 404, page, ""},
 		{"an endpoint that is none", v.get(t, "/nothing.ashx", html...), 404, json, ""},

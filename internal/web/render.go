@@ -170,13 +170,15 @@ const (
 	activationUnopened activationState = "unopened"
 	// activationHeld: an operator disabled the account, and no link undoes that.
 	activationHeld activationState = "held"
+	// activationConfirm: the tenant wants the password too, and nothing has happened. The one state that needs scripts.
+	activationConfirm activationState = "confirm"
 )
 
-// activationPage is /activate.ashx in each of its outcomes. It works without scripts.
+// activationPage is /activate.ashx in each of its outcomes. It works without scripts, save where a password is to be proved.
 type activationPage struct {
 	frame
 	State activationState
-	// User is the account's name, for the states done and already alone. The page hands it to the sign-in form through
+	// User is the account's name, for the states done, already and confirm alone. The page hands it to the sign-in form through
 	// the tab's session storage, never through an address.
 	User string
 	// Expired says in words when the link expired, for the state expired. It may be empty.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,7 +66,7 @@ func everyPage(text string) map[string]view {
 
 var activationStates = []activationState{
 	activationDone, activationAlready, activationExpired, activationInvalid, activationReplaced, activationTrouble,
-	activationUnopened, activationHeld,
+	activationUnopened, activationHeld, activationConfirm,
 }
 
 func TestPagesRender(t *testing.T) {
@@ -257,8 +258,8 @@ func TestNoTextIsLeftOver(t *testing.T) {
 
 func TestFormsKeepTheirPromises(t *testing.T) {
 	p := mustPages(t)
-	for _, page := range []string{"signup", "login"} {
-		out, err := p.render(lang.English, page, everyPage("plain")[page].data)
+	for _, page := range []string{"signup", "login", "activation confirm"} {
+		out, err := p.render(lang.English, everyPage("plain")[page].page, everyPage("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,6 +276,9 @@ func TestFormsKeepTheirPromises(t *testing.T) {
 	}
 }
 
+// named are the states in which the page knows whose link it is, and may say so.
+var named = []activationState{activationDone, activationAlready, activationConfirm}
+
 func TestActivationStates(t *testing.T) {
 	p := mustPages(t)
 	login, signup, again := `href="/login.html"`, `href="/signup.html"`, `href=""`
@@ -290,11 +294,12 @@ func TestActivationStates(t *testing.T) {
 		activationTrouble:  {"Your account is not active yet", []string{again}, []string{login, signup, "<script"}},
 		activationUnopened: {"Activate your account", []string{again}, []string{login, signup, "<script"}},
 		activationHeld:     {"This account is on hold", []string{"phone.test"}, []string{login, signup, again}},
+		activationConfirm:  {"Activate your account", []string{`value="alex"`, `action="/activate.ashx"`}, []string{signup, again, "token"}},
 	}
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
 			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", ""}
-			if state == activationDone || state == activationAlready {
+			if slices.Contains(named, state) {
 				data.User = "alex"
 			}
 			if state == activationExpired {

@@ -83,7 +83,7 @@ func (s *Site) routes() map[string]route {
 	table := map[string]route{
 		"/captcha.ashx":  {get: s.captcha, api: true},
 		"/signup.ashx":   {post: s.signup, api: true},
-		"/activate.ashx": {get: s.activate, api: true},
+		"/activate.ashx": {get: s.activate, post: s.confirm, api: true},
 		"/signin.ashx":   {get: s.signin, post: s.signin, api: true},
 		"/resend.ashx":   {post: s.resend, api: true},
 		"/signout.ashx":  {post: s.signout},

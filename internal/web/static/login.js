@@ -1,12 +1,14 @@
 // The sign-in form. Whoever has the right password and has not opened the link is offered the message once more.
 
-import { say, send, userName, userProblem, limited, showProblems, clearProblems, onSubmit, keepTyped, refuse } from "./form.js";
+import { say, userName, userProblem, limited, showProblems, clearProblems, onSubmit, keepTyped, refuse } from "./form.js";
 import { exchange } from "./exchange.js";
+import { left, forget } from "./link.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { offerResend } from "./resend.js";
 
 const byId = (id) => document.getElementById(id);
+
 function inactive(user, password, email) {
   const made = keys(user, byId("login").dataset.realm, password);
   byId("start").remove();
@@ -19,6 +21,17 @@ function inactive(user, password, email) {
   document.title = document.title.replace(/^[^–]*/, `${title.textContent} `);
   scrollTo(0, 0);
   title.focus();
+}
+
+/** Hands the token of a link that was opened in this tab over, with a proof of the password that has just been right. */
+async function handOver(user, password) {
+  const { token } = left();
+  if (!token) return;
+  try {
+    await exchange("/activate.ashx", { user, password }, { method: "POST", body: new URLSearchParams({ token }) });
+  } catch {
+    // Without an answer the account stays unconfirmed, which is no reason to keep anybody here.
+  }
 }
 
 async function submit(busy) {
@@ -44,11 +57,8 @@ async function submit(busy) {
   }
   const { status, headers, body, proven } = answer;
   if (status === 200 && body.ok === true && proven) {
-    try {
-      sessionStorage.removeItem("user");
-    } catch {
-      // It was never there.
-    }
+    await handOver(user, password);
+    forget();
     location.assign(byId("login").dataset.next);
     // The page stays busy until the next one is here. Going back to it must not bring the password back.
     await new Promise((done) => { addEventListener("pagehide", done, { once: true }); });
@@ -68,11 +78,7 @@ async function submit(busy) {
 
 if (sound) {
   attach();
-  try {
-    if (!byId("user").value) byId("user").value = sessionStorage.getItem("user") ?? "";
-  } catch {
-    // No storage, no name.
-  }
+  byId("user").value ||= left().user;
   keepTyped("user");
   onSubmit(byId("login"), submit);
 } else {

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"dialtone/internal/lang"
+)
+
+// TestBrowserConfirms is a tenant whose links want the password too, as people of two languages meet it.
+func TestBrowserConfirms(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	tap := newTap(t, p.address)
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--activation", "confirm", "--data", data)
+	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
+	b := newBrowser(t, tap.base)
+	for _, tag := range []lang.Tag{lang.English, lang.Arabic} {
+		w := lang.In(tag)
+		user := "user-" + string(tag)
+		shown := func() string { return command(t, "account", "show", user, "--tenant", "localhost", "--data", data) }
+		b.speaks(tag)
+		b.step(w.Name+": a link that was opened asks for the password, and has done nothing", func() {
+			b.signUp(user)
+			b.until(`!sent.hidden`)
+			b.visit("/dev/mail")
+			b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(user) + `)).querySelector("a").click()`)
+			b.until(`document.querySelector("h1").textContent === ` + quoted(w.Text("activation.confirm")) + ` && document.getElementById("submit")?.disabled === false`)
+			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " + user.value + " " + user.readOnly`, string(tag)+" "+w.Dir+" "+user+" true")
+			if s := shown(); !strings.Contains(s, "activated  not yet") || !strings.Contains(s, "confirmed  not yet") {
+				t.Errorf("the account: %s", s)
+			}
+			b.check(string(tag) + " confirm")
+			b.shots(string(tag) + "-confirm")
+		})
+		b.step(w.Name+": a wrong password is told to the field", func() {
+			b.fill("password", "not the pass phrase")
+			b.click("#submit")
+			b.until(`!summary.hidden`)
+			b.want(`document.getElementById("summary-list").innerText`, w.Text("activation.say.password_wrong"))
+			b.want(`password.getAttribute("aria-invalid")`, "true")
+			b.check(string(tag) + " confirm, wrong")
+			if n := b.boxes(); n != 0 {
+				t.Errorf("the browser wanted to open its password box %d times", n)
+			}
+		})
+		b.step(w.Name+": the right one activates, by the keyboard alone", func() {
+			b.fill("password", secretWords)
+			b.do(`password.form.requestSubmit()`)
+			b.until(`document.activeElement.id === "done-title" && !location.href.includes("token")`)
+			b.want(`document.getElementById("done-title").textContent`, w.Text("activation.done"))
+			if s := shown(); strings.Contains(s, "not yet") {
+				t.Errorf("the account: %s", s)
+			}
+			b.check(string(tag) + " confirmed")
+			b.shots(string(tag) + "-confirmed")
+			b.want(`document.cookie`, "")
+			b.visit("/account.html")
+			b.until(`location.pathname === "/login.html"`) // no session comes from a link
+		})
+		b.step(w.Name+": and then the password signs in", func() {
+			b.until(`document.getElementById("submit")?.disabled === false`)
+			b.want(`user.value`, user)
+			b.fill("password", secretWords)
+			b.click("#submit")
+			b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+			b.click(`form[action^="/signout.ashx"] button`)
+			b.until(`location.pathname === "/login.html"`)
+		})
+	}
+	b.end()
+	tap.neverCarried(t, secretWords, "not the pass phrase")
+	p.mustStop(t)
+}
