@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// lookups prints how often phone servers can look accounts up, by turns with the empty handler, at growing numbers of accounts.
+// lookups prints how often phone servers can look accounts up, by turns with the empty handler, which is sent the very same
+// requests, at growing numbers of accounts.
 func lookups(ctx context.Context, o options) error {
 	const conns = 64
 	empty, err := startEmpty(ctx)
@@ -45,7 +46,7 @@ func lookups(ctx context.Context, o options) error {
 		slice := o.duration / turns
 		f, base, of, err := compare(
 			func() (figures, error) { return drive(conns, operators, slice, work), nil },
-			func() (figures, error) { return drive(conns, empty.target, slice, repeat("/")), nil }, byRate)
+			func() (figures, error) { return drive(conns, empty.target, slice, work), nil }, byRate)
 		if err != nil {
 			return err
 		}

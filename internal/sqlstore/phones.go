@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
 )
@@ -89,4 +91,21 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 // ServersVersion implements phone.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
 	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
+}
+
+// Sealed implements phone.Store.
+func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	a := account.Account{Tenant: tenant}
+	var uid []byte
+	var role string
+	err := s.of(tenant).reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account WHERE tenant = $2 AND username = $3
+		AND `+live, micros(now), tenant, user).Scan(&uid, &role, &a.Disabled, &a.Sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return a, errNoAccount
+	} else if err != nil {
+		return a, err
+	}
+	copy(a.UID[:], uid)
+	a.Role = account.Role(role)
+	return a, nil
 }

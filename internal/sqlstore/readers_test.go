@@ -3,10 +3,13 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore/sqlite"
 )
 
@@ -68,11 +71,40 @@ func TestReaderFails(t *testing.T) {
 		}
 		func() {
 			defer func() { recover() }()
-			r.each(func(scanner) error { panic("in the middle of a row") }, `SELECT 1`)
+			r.each(func(scanner) error { panic("in the middle of a row") }, `SELECT n FROM revision`)
 			t.Error("no panic")
 		}()
 	}
+	var busy, pages, moved int
+	if err := s.writer().conn.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil || busy != 0 {
+		t.Errorf("a snapshot in which a read failed is kept: %d, %v", busy, err)
+	}
 	if s.has(t, 1) {
 		t.Error("there is a note that nobody made")
+	}
+}
+
+// A reader that nobody uses keeps its snapshot, and with it the journal. It must not, when there is something to write.
+func TestJournalIsBegunAnewBesideReaders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dialtone.db")
+	s, err := Open(t.Context(), path, secret.NewRing(time.Unix(0, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeNotes(t, s)
+	for n := range 4000 {
+		if err := s.write(func(tx transaction) error { return jot(tx, n) }); err != nil {
+			t.Fatal(err)
+		}
+		if !s.has(t, n) {
+			t.Fatalf("note %d is not seen", n)
+		}
+	}
+	journal, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(8 << 20); journal.Size() > most {
+		t.Errorf("the journal has %d bytes", journal.Size())
 	}
 }

@@ -58,10 +58,10 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, conn.Close()))
 	}
-	l.writer = newWriter(conn, l.open)
 	l.readers = newReaders(func() (*sqlite.Conn, error) {
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
 	})
+	l.writer = newWriter(conn, l.open, l.readers)
 	return newStore(home{0, l}), nil
 }
 

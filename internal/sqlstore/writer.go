@@ -36,9 +36,9 @@ type trouble struct {
 // a probe writes, and refuses a signup.
 const troubled = 2 * time.Second
 
-func newWriter(conn *sqlite.Conn, open func() (*sqlite.Conn, error)) *writer {
+func newWriter(conn *sqlite.Conn, open func() (*sqlite.Conn, error), beside *readers) *writer {
 	w := &writer{conn: conn, open: open}
-	w.queue = newQueue(1, groupLimit, w.commit)
+	w.queue = newQueue(1, groupLimit, func(group []*job) { beside.write(func() { w.commit(group) }) })
 	return w
 }
 
@@ -195,8 +195,17 @@ func (w *writer) rollback() { w.conn.Exec("ROLLBACK") }
 type liteTx struct{ conn *sqlite.Conn }
 
 func (t liteTx) row(query string, args ...any) scanner {
-	return liteRow{func(dst []any) error { return t.conn.Row(dst, query, args...) }}
+	return liteWritten{t.conn, query, args}
 }
+
+// liteWritten is a row of a transaction, looked for when it is scanned.
+type liteWritten struct {
+	conn  *sqlite.Conn
+	query string
+	args  []any
+}
+
+func (r liteWritten) Scan(dst ...any) error { return r.conn.Row(dst, r.query, r.args...) }
 
 // exec runs a statement and says how many rows it changed.
 func (t liteTx) exec(query string, args ...any) (int64, error) { return t.conn.Exec(query, args...) }

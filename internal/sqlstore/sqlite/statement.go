@@ -17,6 +17,7 @@ import (
 // statement is one that stays prepared.
 type statement struct {
 	c      *Conn
+	text   string
 	handle uintptr
 	// order has the place among a call's arguments of each parameter: SQLite numbers $1 and $2 as they come in the text.
 	order []int
@@ -26,9 +27,13 @@ type statement struct {
 	row    Row
 }
 
-// statement prepares a text, the first time.
+// statement prepares a text, the first time. Often it is the text of last time; then it need not be hashed.
 func (c *Conn) statement(text string) (*statement, error) {
+	if c.last != nil && c.last.text == text {
+		return c.last, nil
+	}
 	if s := c.prepared[text]; s != nil {
+		c.last = s
 		return s, nil
 	}
 	sql, err := libc.CString(text)
@@ -40,7 +45,7 @@ func (c *Conn) statement(text string) (*statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &statement{c: c, handle: handle}
+	s := &statement{c: c, text: text, handle: handle}
 	s.row.s = s
 	if handle == 0 || strings.TrimSpace(libc.GoString(tail)) != "" {
 		s.end()
