@@ -64,8 +64,12 @@ func TestReadersDoNotWrite(t *testing.T) {
 func TestReaderFails(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
+	if err := s.write(touch); err != nil { // so that there is a journal
+		t.Fatal(err)
+	}
 	r := s.homes[0].reads(t.Context())
-	for range 10 {
+	for range 11 { // connections take turns
+		s.has(t, 1)
 		if err := r.row(`SELECT nothing`).Scan(new(int)); err == nil {
 			t.Fatal("there is nothing")
 		}
