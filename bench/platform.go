@@ -329,6 +329,27 @@ func signins(users []string) func(*client) func() error {
 	}
 }
 
+// emptySignins are the same requests to the empty handler, and the same work of the client's for them.
+func emptySignins(users []string) func(*client) func() error {
+	var turn atomic.Uint64
+	nonce := strings.Repeat("n", 43) // as long as one of ours
+	return func(c *client) func() error {
+		ask := get(host(c.target), "/signin.ashx", "")
+		return func() error {
+			user := users[turn.Add(1)%uint64(len(users))]
+			if c.conn == nil {
+				if err := c.connect(); err != nil {
+					return err
+				}
+			}
+			if err := wantOK(c, ask); err != nil {
+				return err
+			}
+			return wantOK(c, get(host(c.target), "/signin.ashx", authorization(user, nonce)))
+		}
+	}
+}
+
 func md5Hex(s string) string {
 	sum := md5.Sum([]byte(s))
 	return hex.EncodeToString(sum[:])

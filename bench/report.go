@@ -85,11 +85,11 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 		return err
 	}
 	row("activations", activated, "")
-	in, _, of, err := compare(against(p, signins(users)), against(empty, repeat("/")), func(a, b figures) float64 { return 2 * byRate(a, b) })
+	in, _, of, err := compare(against(p, signins(users)), against(empty, emptySignins(users)), byRate)
 	if err != nil {
 		return err
 	}
-	row("sign-ins (challenge and proof)", in, told(of, "of the empty handler's exchanges of two"))
+	row("sign-ins (challenge and proof)", in, told(of, "of the empty handler, the same two requests"))
 	page, _, of, err := compare(against(p, repeat("/signup.html")), against(empty, repeat("/")), byRate)
 	if err != nil {
 		return err
