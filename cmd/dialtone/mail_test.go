@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -293,6 +294,47 @@ func TestMailCommands(t *testing.T) {
 	if out := o.must("verify"); !strings.Contains(out, "everything fits together") {
 		t.Errorf("verify: %s", out)
 	}
+}
+
+// Who gave an address that takes no mail is told so at sign-in, with the right password alone, and mends it.
+func TestPersonIsToldOfAFailedMessage(t *testing.T) {
+	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
+		switch {
+		case at == smtptest.Rcpt && strings.HasPrefix(to, "bad"):
+			return smtptest.Says(550, "5.1.1 nobody")
+		case at == smtptest.Rcpt && strings.HasPrefix(to, "late"):
+			return smtptest.Says(451, "4.7.1 later")
+		}
+		return nil
+	}})
+	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
+	p := o.start()
+	v := newVisitor(p.address, "")
+	defer v.leave()
+	for user, state := range map[string]string{"bad": "failed", "late": "deferred", "ann": "sent"} {
+		o.signup(user)
+		o.becomes(user, state)
+		a, err := v.signIn(user, password(user))
+		if err != nil || a.Status != http.StatusForbidden || a.Delivery != state || a.Email != user[:1]+"***@example.test" {
+			t.Errorf("%s: %s, delivery %q, to %q, %v", user, a, a.Delivery, a.Email, err)
+		}
+		if a, err := v.signIn(user, "wrong"); err != nil || a.Status != http.StatusUnauthorized || a.Delivery != "" {
+			t.Errorf("%s with a wrong password: %s, delivery %q, %v", user, a, a.Delivery, err)
+		}
+	}
+	a, _, err := v.prove("bad", password("bad"), "POST", "/resend.ashx", url.Values{"email": {"good@example.test"}})
+	if err != nil || !a.OK {
+		t.Fatalf("%s, %v", a, err)
+	}
+	o.until("the new message is sent", func() bool { return len(s.Messages()) == 2 })
+	m := arrived(t, s, "good")
+	if status, _, err := v.open(m.link); err != nil || status != http.StatusOK {
+		t.Errorf("the link of the new message: %d, %v", status, err)
+	}
+	if a, err := v.signIn("bad", password("bad")); err != nil || !a.OK {
+		t.Errorf("sign-in: %s, %v", a, err)
+	}
+	p.mustStop(t)
 }
 
 func TestVerifyMissesAMessage(t *testing.T) {

@@ -80,6 +80,8 @@ type answer struct {
 	Token       string `json:"token"`
 	Error       string `json:"error"`
 	Description string `json:"error_description"`
+	Email       string `json:"email"`
+	Delivery    string `json:"delivery"`
 }
 
 func (a answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Error, a.Description) }
@@ -178,25 +180,28 @@ func digestOf(parts ...string) string {
 
 var nonce = regexp.MustCompile(`\bnonce="([^"]*)"`)
 
-// signIn is RFC 7616 §3.4 with qop=auth and MD5.
 func (v *visitor) signIn(user, password string) (answer, error) {
-	const path = "/signin.ashx"
-	first, resp, err := v.ask("GET", path, nil, "")
-	if err != nil {
-		return first, err
-	}
-	m := nonce.FindStringSubmatch(resp.Header.Get("WWW-Authenticate"))
-	if first.Status != http.StatusUnauthorized || m == nil {
-		return first, fmt.Errorf("sign-in does not ask: %s", first)
-	}
-	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth", digestOf("GET", path))
-	a, resp, err := v.ask("GET", path, nil, fmt.Sprintf(
-		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
-		user, realm, m[1], path, response))
+	a, resp, err := v.prove(user, password, "GET", "/signin.ashx", nil)
 	if err == nil && a.OK {
 		v.session = strings.Split(resp.Header.Get("Set-Cookie"), ";")[0]
 	}
 	return a, err
+}
+
+// prove is RFC 7616 §3.4 with qop=auth and MD5.
+func (v *visitor) prove(user, password, method, path string, form url.Values) (answer, *http.Response, error) {
+	first, resp, err := v.ask(method, path, nil, "")
+	if err != nil {
+		return first, resp, err
+	}
+	m := nonce.FindStringSubmatch(resp.Header.Get("WWW-Authenticate"))
+	if first.Status != http.StatusUnauthorized || m == nil {
+		return first, resp, fmt.Errorf("%s does not ask: %s", path, first)
+	}
+	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth", digestOf(method, path))
+	return v.ask(method, path, form, fmt.Sprintf(
+		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
+		user, realm, m[1], path, response))
 }
 
 // open follows a link of a message.

@@ -111,7 +111,8 @@ type Store interface {
 	// EachDelivery calls f for every delivery of any node that is in one of the states, in order of Since, until f fails.
 	EachDelivery(ctx context.Context, states []State, f func(Delivery) error) error
 
-	// Delivery is that of a message, OfAccount that of the account's newest. They fail with fault.NotFound.
+	// Delivery is that of a message, OfAccount that of the account's newest. They fail with fault.NotFound; for an account also while a
+	// newer message was made and is not yet handed over, since what became of the older one matters to nobody then.
 	Delivery(ctx context.Context, message letter.ID) (Delivery, error)
 	OfAccount(ctx context.Context, tenant int64, uid account.UID) (Delivery, error)
 

@@ -221,7 +221,8 @@ func (s *Store) Delivery(ctx context.Context, message letter.ID) (d delivery.Del
 
 // OfAccount implements delivery.Store.
 func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (delivery.Delivery, error) {
-	return scanDelivery(s.of(tenant).reads(ctx).row(deliveryQuery+`WHERE d.account = $1 AND a.tenant = $2 ORDER BY d.since DESC, d.message LIMIT 1`,
+	return scanDelivery(s.of(tenant).reads(ctx).row(deliveryQuery+`WHERE d.account = $1 AND a.tenant = $2
+		AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = $1) ORDER BY d.since DESC, d.message LIMIT 1`,
 		uid[:], tenant))
 }
 

@@ -271,6 +271,18 @@ var deliveryRules = []rule{
 		_, err := b.OfAccount(b.ctx, b.addTenant("other.test"), a.Account.UID)
 		b.refused(err, fault.NotFound)
 	}},
+	{"an account is told nothing of an older message while a newer one is not handed over", func(b *bench) {
+		a := b.handed("ann", noon)
+		b.becomes(a, delivery.Failed, "550 nobody")
+		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
+		_, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID)
+		b.refused(err, fault.NotFound)
+		_, err = b.Hand(b.ctx, []account.Sent{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
+		b.must(err)
+		if d, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID); err != nil || d.Message != r.Message || d.State != delivery.Waiting {
+			b.Errorf("got %+v, %v", d, err)
+		}
+	}},
 	{"what is known of messages goes with their account", func(b *bench) {
 		gone := b.handed("gone", noon)
 		b.must(b.Delete(b.ctx, b.tenant, "gone", noon))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/lang"
 	"dialtone/internal/session"
@@ -145,8 +146,12 @@ func (s *Site) signin(w http.ResponseWriter, v *visit) error {
 	if err == session.ErrNotActivated {
 		return writeJSON(w, http.StatusForbidden, struct {
 			errorAnswer
-			Email string `json:"email"`
-		}{errorAnswer{kinds[fault.NotActivated].code, session.ErrNotActivated.Message}, account.MaskEmail(grant.Account.Email)})
+			Email    string         `json:"email"`
+			Delivery delivery.State `json:"delivery,omitempty"`
+		}{
+			errorAnswer{kinds[fault.NotActivated].code, session.ErrNotActivated.Message},
+			account.MaskEmail(grant.Account.Email), s.delivery(v, grant.Account),
+		})
 	}
 	if err := s.notProved(w, v, err); err != nil {
 		return err
@@ -158,6 +163,19 @@ func (s *Site) signin(w http.ResponseWriter, v *visit) error {
 		User string       `json:"user"`
 		Role account.Role `json:"role"`
 	}{true, grant.Account.User, grant.Account.Role})
+}
+
+// delivery is what became of the message, for the account's owner, or empty. It only adds to an answer, which does without it in
+// trouble.
+func (s *Site) delivery(v *visit, a account.Account) delivery.State {
+	if s.Delivery == nil {
+		return ""
+	}
+	state, err := s.Delivery(v.Context(), a)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		s.Log.WarnContext(v.Context(), "what became of a message could not be told", "request", v.from.Request, "err", err)
+	}
+	return state
 }
 
 // resend is asked for by whoever has proved the password. The form may be missing; a client that does not know the challenge yet

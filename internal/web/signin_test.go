@@ -1,12 +1,18 @@
 package web_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/delivery"
+	"dialtone/internal/fault"
 )
 
 func TestSignInExchange(t *testing.T) {
@@ -206,6 +212,32 @@ func TestSignInTellsNobodyWhoIsHere(t *testing.T) {
 	}
 	p.visitor("a.test").get(t, p.link(t, pending.email)).is(t, 200)
 	sign(pending.user, pending.password).is(t, 200)
+}
+
+func TestSignInTellsOfTheMessage(t *testing.T) {
+	t.Parallel()
+	states := map[account.UID]delivery.State{}
+	p := openWith(t, choice{delivery: func(_ context.Context, a account.Account) (delivery.State, error) {
+		state, ok := states[a.UID]
+		switch {
+		case state == "broken":
+			return "", errors.New("the store is on fire")
+		case !ok:
+			return "", fault.New(fault.NotFound, "nothing is known")
+		}
+		return state, nil
+	}})
+	failed, unknown, broken := p.member(t, "a.test"), p.member(t, "a.test"), p.member(t, "a.test")
+	states[p.find(t, failed).UID], states[p.find(t, broken).UID] = delivery.Failed, "broken"
+	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
+		a := p.visitor("a.test").signIn(t, who.user, who.password)
+		a.fails(t, 403, "not_activated")
+		if want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(a.body, want) {
+			t.Errorf("body %q, want it to end with %q", a.body, want)
+		}
+	}
+	a := p.visitor("a.test").signIn(t, failed.user, "wrong")
+	a.fails(t, 401, "unauthorized")
 }
 
 func TestSessions(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/lang"
 	"dialtone/internal/provision"
@@ -27,6 +28,9 @@ type Deps struct {
 	Links    *provision.Links
 	// TURN gives nil where the platform has no secret for TURN servers.
 	TURN func() *turn.Issuer
+	// Delivery tells what became of the newest message to an account, and fails with fault.NotFound where that is not known. It is nil
+	// where this program sends no messages itself.
+	Delivery func(context.Context, account.Account) (delivery.State, error)
 	// TrustedProxies may say for whom they ask.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger

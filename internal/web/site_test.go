@@ -37,6 +37,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
+	"dialtone/internal/delivery"
 	"dialtone/internal/letter"
 	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
@@ -81,6 +82,8 @@ type choice struct {
 	captcha func(*captcha.Issuer) *captcha.Issuer
 	devMail func() ([]web.DevMessage, error)
 	ceiling int
+
+	delivery func(context.Context, account.Account) (delivery.State, error)
 }
 
 type clock struct {
@@ -192,7 +195,7 @@ func (p *platform) start(t testing.TB) {
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
 		Tenants: p.tenants, Accounts: p.desk, Door: door, Captcha: issuer, TrustedProxies: p.choice.proxies, Log: log,
-		DevMail: p.choice.devMail,
+		DevMail: p.choice.devMail, Delivery: p.choice.delivery,
 		Links: &provision.Links{
 			Accounts: p.store, Store: p.store, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(p.sign.Load(), p.clock.Now) },

@@ -9,13 +9,28 @@ import { offerResend } from "./resend.js";
 
 const byId = (id) => document.getElementById(id);
 
-function inactive(user, password, email) {
+// What became of the message, where the person should know before looking for it.
+const troubles = new Map([["failed", "mail_failed"], ["discarded", "mail_failed"], ["deferred", "mail_deferred"]]);
+
+function inactive(user, password, { email = "", delivery }) {
   const made = keys(user, byId("login").dataset.realm, password);
   byId("start").remove();
   byId("languages")?.remove(); // it would lead back to an empty form
   const show = (address) => { byId("inactive-email").textContent = address; };
   show(email);
-  offerResend(user, made, { sent: show });
+  const trouble = troubles.get(delivery);
+  const mail = byId("inactive-mail");
+  if (trouble) {
+    mail.firstElementChild.textContent = say(trouble);
+    mail.hidden = false;
+    byId("wrong").open = true;
+  }
+  offerResend(user, made, {
+    sent(address) {
+      show(address);
+      mail.hidden = true;
+    },
+  });
   byId("inactive").hidden = false;
   const title = byId("inactive-title");
   document.title = document.title.replace(/^[^–]*/, `${title.textContent} `);
@@ -66,7 +81,7 @@ async function submit(busy) {
   } else if (status === 401 && proven) {
     showProblems([{ text: say("wrong") }]);
   } else if (body.error === "not_activated") {
-    inactive(user, password, body.email ?? "");
+    inactive(user, password, body);
   } else if (status === 429) {
     showProblems([{ text: limited(headers) }]);
   } else if (status === 503) {
