@@ -117,8 +117,8 @@ type Store interface {
 	OfAccount(ctx context.Context, tenant int64, uid account.UID) (Delivery, error)
 
 	// Retry makes a message that waits, was put off or has failed due now, as if it had just come. It fails with fault.NotFound, and
-	// with fault.Conflict for one that was sent, discarded or has expired. RetryAll does it for all that were put off or have failed
-	// and have not expired, and says how many there were.
+	// with fault.Conflict for one that was sent, discarded, has expired, or was replaced by a newer one. RetryAll does it for all that
+	// were put off or have failed and could be retried, and says how many there were.
 	Retry(ctx context.Context, message letter.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 

@@ -226,8 +226,10 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 		uid[:], tenant))
 }
 
-// again makes a message due as if it had just come.
-const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0 WHERE expires > $1 AND `
+// again makes messages due as if they had just come, but not one that a newer has replaced: its link is worth nothing.
+const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0 WHERE expires > $1
+	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)
+	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since) AND `
 
 // Retry implements delivery.Store.
 func (s *Store) Retry(ctx context.Context, message letter.ID, now time.Time) (delivery.Delivery, error) {
@@ -241,10 +243,14 @@ func (s *Store) Retry(ctx context.Context, message letter.ID, now time.Time) (de
 }
 
 func whyNot(d delivery.Delivery, now time.Time) string {
-	if d.State != delivery.Sent && d.State != delivery.Discarded && !now.Before(d.Expires) {
+	switch {
+	case d.State == delivery.Sent, d.State == delivery.Discarded:
+		return "it is " + string(d.State)
+	case !now.Before(d.Expires):
 		return "its link has expired"
+	default:
+		return "a newer message has replaced it"
 	}
-	return "it is " + string(d.State)
 }
 
 // operate changes one delivery and gives it back as it is then.

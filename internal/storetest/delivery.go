@@ -283,6 +283,32 @@ var deliveryRules = []rule{
 			b.Errorf("got %+v, %v", d, err)
 		}
 	}},
+	{"a message that a newer one has replaced is not tried again", func(b *bench) {
+		a, other := b.handed("ann", noon), b.handed("bob", noon)
+		b.becomes(a, delivery.Failed, "550 nobody")
+		b.becomes(other, delivery.Failed, "550 nobody")
+		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
+		older := func() {
+			_, err := b.Retry(b.ctx, a.Message, noon.Add(time.Minute))
+			b.refused(err, fault.Conflict)
+			if n, err := b.RetryAll(b.ctx, noon.Add(time.Minute)); err != nil || n > 1 {
+				b.Errorf("%d are tried again, %v", n, err)
+			}
+			b.messageIs(a, delivery.Failed)
+		}
+		older()
+		b.messageIs(other, delivery.Waiting)
+		_, err := b.Hand(b.ctx, []account.Sent{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
+		b.must(err)
+		older()
+		d, err := b.Delivery(b.ctx, r.Message)
+		b.must(err)
+		d.State, d.Answer = delivery.Failed, "550 nobody"
+		b.must(b.Record(b.ctx, []delivery.Delivery{d}))
+		if d, err := b.Retry(b.ctx, r.Message, noon.Add(2*time.Minute)); err != nil || d.State != delivery.Waiting {
+			b.Errorf("the newest: %+v, %v", d, err)
+		}
+	}},
 	{"what is known of messages goes with their account", func(b *bench) {
 		gone := b.handed("gone", noon)
 		b.must(b.Delete(b.ctx, b.tenant, "gone", noon))
