@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/crashfs"
 	"dialtone/internal/fault"
 )
@@ -163,9 +164,20 @@ func (l *life) start(f *crashfs.FS) error {
 	return l.tellAnew()
 }
 
-// check holds everything against the truth, counting delivered messages as there.
+// check holds everything against the truth, counting delivered messages as there. Whoever waits has a link that counts, however often
+// a newer one was asked for.
 func (l *life) check(running bool) error {
-	return l.h.promiseWith(l.truth, running, l.mail)
+	err := l.h.promiseWith(l.truth, running, l.mail)
+	for _, user := range users {
+		a, notFound := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
+		if notFound != nil || !a.Pending() {
+			continue
+		}
+		if _, why := l.h.linked(l.mail[a.Email]); why != nil && why != account.ErrHeld {
+			err = errors.Join(err, fmt.Errorf("the link that %s has: %w", user, why))
+		}
+	}
+	return err
 }
 
 // tellAnew makes what is there the truth: after a restart nothing is open any more.
@@ -195,7 +207,8 @@ func (l *life) tellAnew() error {
 	return nil
 }
 
-// deliver is the mail agent: it takes whole messages out of the pickup directory.
+// deliver is the mail agent: it takes whole messages out of the pickup directory. A link that a newer one has replaced is not kept,
+// since messages may come in any order. It ends where the store cannot tell.
 func (l *life) deliver() {
 	entries, err := l.h.fs.List(outgoing)
 	if err != nil {
@@ -206,10 +219,19 @@ func (l *life) deliver() {
 		if path.Ext(p) != ".eml" {
 			continue
 		}
-		if to, token, err := readMessage(l.h.fs, p); err == nil {
-			l.mail[to] = token
-			l.h.fs.Remove(p)
+		to, token, err := readMessage(l.h.fs, p)
+		if err != nil {
+			continue
 		}
+		_, err = l.h.linked(token)
+		replaced := errors.Is(err, account.ErrReplaced)
+		if err != nil && fault.KindOf(err) == fault.Internal {
+			return
+		}
+		if !replaced {
+			l.mail[to] = token
+		}
+		l.h.fs.Remove(p)
 	}
 }
 
@@ -290,7 +312,11 @@ func (l *life) act() {
 	case n < 11:
 		l.truth.act(l.h, "confirm", user, l.token(user))
 	case n < 12:
-		l.truth.act(l.h, "disable", user, "")
+		if l.IntN(2) == 0 {
+			l.truth.act(l.h, "disable", user, "")
+		} else {
+			l.truth.act(l.h, "resend", user, "")
+		}
 	case n < 13:
 		l.truth.act(l.h, "enable", user, "")
 	case n < 14:
