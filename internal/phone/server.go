@@ -33,7 +33,7 @@ type Store interface {
 	// ServersVersion is that number alone.
 	ServersVersion(ctx context.Context) (int64, error)
 
-	// Sealed is what a phone server's question takes of an account, and nothing else of it: Tenant, UID, Role, Disabled and Sealed.
+	// Sealed is what a phone server's question takes of an account, and nothing else of it: Tenant, UID, Role, Disabled and Sealed, which is shared and not written to.
 	// Such questions are the most frequent of all. It fails with fault.NotFound.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
 }

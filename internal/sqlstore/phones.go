@@ -95,17 +95,31 @@ func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
 
 // Sealed implements phone.Store.
 func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	a := account.Account{Tenant: tenant}
+	found, err := s.of(tenant).sealed(ctx, tenant, user)
+	if err == nil && found.until != 0 && found.until <= micros(now) {
+		return account.Account{}, errNoAccount
+	}
+	return found.Account, err
+}
+
+// sealed is what Store.Sealed gives, whatever the time.
+type sealed struct {
+	account.Account
+	until int64 // when it is gone if it is not activated; 0 where it is
+}
+
+func readSealed(q querier, tenant int64, user string) (s sealed, err error) {
+	s.Tenant = tenant
 	var uid []byte
 	var role string
-	err := s.of(tenant).reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account WHERE tenant = $2 AND username = $3
-		AND `+live, micros(now), tenant, user).Scan(&uid, &role, &a.Disabled, &a.Sealed)
+	err = q.row(`SELECT uid, role, held OR activated IS NULL, credential, CASE WHEN activated IS NULL THEN expires ELSE 0 END
+		FROM account WHERE tenant = $1 AND username = $2 AND closed IS NULL`, tenant, user).Scan(&uid, &role, &s.Disabled, &s.Sealed, &s.until)
 	if errors.Is(err, sql.ErrNoRows) {
-		return a, errNoAccount
+		return sealed{}, errNoAccount
 	} else if err != nil {
-		return a, err
+		return sealed{}, err
 	}
-	copy(a.UID[:], uid)
-	a.Role = account.Role(role)
-	return a, nil
+	copy(s.UID[:], uid)
+	s.Role = account.Role(role)
+	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"runtime"
+	"strings"
 	"sync/atomic"
 
 	"dialtone/internal/sqlstore/sqlite"
@@ -14,14 +15,31 @@ import (
 // is written, each goes on with the snapshot that its last read had.
 type readers struct {
 	// free has those that nobody uses, and nil for each that was not opened yet.
-	free chan *sqlite.Conn
+	free chan *reader
 	open func() (*sqlite.Conn, error)
 	// writing keeps a read from leaving its snapshot open: the writer could not begin the journal anew, and it would grow.
 	writing atomic.Bool
 }
 
+// reader is one of them.
+type reader struct {
+	*sqlite.Conn
+	// sealed is what was asked for since the snapshot was begun. Phones ask for the same accounts again and again, and seldom is
+	// anything committed in between.
+	sealed map[holder]sealed
+}
+
+// holder is whose credential it is.
+type holder struct {
+	tenant int64
+	user   string
+}
+
+// maxSealed bounds what one reader remembers, at some 400 bytes each.
+const maxSealed = 1 << 13
+
 func newReaders(open func() (*sqlite.Conn, error)) *readers {
-	r := &readers{free: make(chan *sqlite.Conn, max(2, runtime.GOMAXPROCS(0))), open: open}
+	r := &readers{free: make(chan *reader, max(2, runtime.GOMAXPROCS(0))), open: open}
 	for range cap(r.free) {
 		r.free <- nil
 	}
@@ -29,11 +47,11 @@ func newReaders(open func() (*sqlite.Conn, error)) *readers {
 }
 
 // use lends a connection to do.
-func (r *readers) use(ctx context.Context, do func(*sqlite.Conn) error) error {
+func (r *readers) use(ctx context.Context, do func(*reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var conn *sqlite.Conn
+	var conn *reader
 	var ok bool
 	select {
 	case conn, ok = <-r.free:
@@ -58,13 +76,14 @@ func (r *readers) use(ctx context.Context, do func(*sqlite.Conn) error) error {
 		if err != nil {
 			return err
 		}
-		conn = fresh
+		conn = &reader{fresh, make(map[holder]sealed)}
 	}
 	return r.read(conn, do)
 }
 
-func (r *readers) read(conn *sqlite.Conn, do func(*sqlite.Conn) error) error {
+func (r *readers) read(conn *reader, do func(*reader) error) error {
 	if r.writing.Load() {
+		clear(conn.sealed)
 		if err := conn.Release(); err != nil {
 			return err
 		}
@@ -76,10 +95,14 @@ func (r *readers) read(conn *sqlite.Conn, do func(*sqlite.Conn) error) error {
 			conn.Release()
 		}
 	}()
-	if err := conn.Resume(); err != nil {
+	same, err := conn.Resume()
+	if err != nil {
 		return err
 	}
-	err := do(conn)
+	if !same {
+		clear(conn.sealed)
+	}
+	err = do(conn)
 	if err != nil && err != sql.ErrNoRows {
 		return err
 	}
@@ -143,7 +166,7 @@ type liteReader struct {
 func (r liteReader) row(query string, args ...any) scanner { return &liteRead{r, query, args} }
 
 func (r liteReader) each(f func(scanner) error, query string, args ...any) error {
-	return r.use(r.ctx, func(conn *sqlite.Conn) error {
+	return r.use(r.ctx, func(conn *reader) error {
 		return conn.Each(r.ctx, func(row *sqlite.Row) error { return f(row) }, query, args...)
 	})
 }
@@ -156,5 +179,32 @@ type liteRead struct {
 }
 
 func (r *liteRead) Scan(dst ...any) error {
-	return r.use(r.ctx, func(conn *sqlite.Conn) error { return conn.Row(dst, r.query, r.args...) })
+	return r.use(r.ctx, func(conn *reader) error { return conn.Row(dst, r.query, r.args...) })
+}
+
+// sealed is remembered as long as the snapshot is.
+func (r *readers) sealed(ctx context.Context, tenant int64, user string) (s sealed, err error) {
+	used := r.use(ctx, func(conn *reader) error {
+		who := holder{tenant, user}
+		known := false
+		if s, known = conn.sealed[who]; known {
+			return nil
+		}
+		s, err = readSealed(liteTx{conn.Conn}, tenant, user)
+		if err == errNoAccount {
+			return nil // which is no trouble of the reader's
+		} else if err != nil {
+			return err
+		}
+		if len(conn.sealed) >= maxSealed {
+			clear(conn.sealed)
+		}
+		who.user = strings.Clone(user) // which may be a part of something long
+		conn.sealed[who] = s
+		return nil
+	})
+	if used != nil {
+		return sealed{}, used
+	}
+	return s, err
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/tenant"
 )
 
 func TestReaders(t *testing.T) {
@@ -19,7 +21,7 @@ func TestReaders(t *testing.T) {
 		r := s.homes[0].engine.(*lite).readers
 		held, free := make(chan struct{}), make(chan struct{})
 		for range cap(r.free) {
-			go r.use(t.Context(), func(*sqlite.Conn) error {
+			go r.use(t.Context(), func(*reader) error {
 				held <- struct{}{}
 				<-free
 				return nil
@@ -110,5 +112,102 @@ func TestJournalIsBegunAnewBesideReaders(t *testing.T) {
 	}
 	if most := int64(8 << 20); journal.Size() > most {
 		t.Errorf("the journal has %d bytes", journal.Size())
+	}
+}
+
+// What phones asked for is remembered as long as nothing is committed, by whomever.
+func TestSealedIsRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dialtone.db")
+	ring := secret.NewRing(time.Unix(0, 0))
+	s, err := Open(t.Context(), path, ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeNotes(t, s)
+	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := admissionsOf(home.ID)()
+	if err := s.Create(t.Context(), a, a.Account.Created); err != nil {
+		t.Fatal(err)
+	}
+	r := s.homes[0].engine.(*lite).readers
+	one := func(do func(*reader)) {
+		t.Helper()
+		if err := r.use(t.Context(), func(c *reader) error { do(c); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func() account.Account {
+		t.Helper()
+		got, err := s.Sealed(t.Context(), home.ID, a.Account.User, a.Account.Created)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	for range 2 * cap(r.free) {
+		ask()
+	}
+	for range cap(r.free) { // connections take turns
+		one(func(c *reader) {
+			if len(c.sealed) != 1 {
+				t.Errorf("%d are remembered", len(c.sealed))
+			}
+		})
+	}
+
+	// Another process knows nothing of this one's memory.
+	other, err := Open(t.Context(), path, ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeNotes(t, other)
+	for n := range 6 {
+		change := other.Enable
+		if n%2 == 1 {
+			change = other.Disable
+		}
+		if _, err := change(t.Context(), home.ID, a.Account.User, a.Account.Created); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 * cap(r.free) {
+			if got := ask(); got.Disabled != (n%2 == 1) {
+				t.Fatalf("after change %d the account is disabled: %t", n, got.Disabled)
+			}
+		}
+	}
+
+	// While something is written there is no snapshot to hold against what is remembered.
+	if _, err := s.Enable(t.Context(), home.ID, a.Account.User, a.Account.Created); err != nil {
+		t.Fatal(err)
+	}
+	release := hold(s)
+	for range 2 * cap(r.free) {
+		if got := ask(); got.Disabled {
+			t.Error("while something is written, what was remembered before is told")
+		}
+	}
+	release()
+
+	// What is remembered has an end.
+	for range cap(r.free) {
+		one(func(c *reader) {
+			clear(c.sealed)
+			for i := range maxSealed {
+				c.sealed[holder{home.ID, strconv.Itoa(i)}] = sealed{}
+			}
+		})
+	}
+	for range cap(r.free) {
+		ask()
+	}
+	for range cap(r.free) {
+		one(func(c *reader) {
+			if len(c.sealed) != 1 {
+				t.Errorf("%d are remembered", len(c.sealed))
+			}
+		})
 	}
 }

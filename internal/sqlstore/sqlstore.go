@@ -69,6 +69,8 @@ type home struct {
 type engine interface {
 	// reads is a querier beside all writes. Each of its statements sees what was committed when it began.
 	reads(ctx context.Context) querier
+	// sealed is readSealed beside all writes. What it gives may be shared.
+	sealed(ctx context.Context, tenant int64, user string) (sealed, error)
 	// write runs do in a transaction and returns when it is durable. Where do returns a fault, what it wrote before stays,
 	// and write returns the fault. Any other error undoes it. do may be run more than once.
 	write(do func(transaction) error) error

@@ -3,7 +3,9 @@ package storetest
 import (
 	"fmt"
 	"strconv"
+	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
 )
@@ -106,6 +108,70 @@ var phoneRules = []rule{
 		b.crowd(20, func(i int) error { return b.AddServer(b.ctx, b.phoneServer("sbc"+strconv.Itoa(i), b.tenant)) })
 		if _, after := b.servers(); after != before+20 {
 			b.Errorf("20 changes raise the number from %d to %d", before, after)
+		}
+	}},
+}
+
+// sealed wants that a question after an account is answered as Find says, whoever asked before.
+func (b *bench) sealed(user string, at time.Time) {
+	b.Helper()
+	want, missing := b.Find(b.ctx, b.tenant, user, at)
+	for range 4 {
+		got, err := b.Sealed(b.ctx, b.tenant, user, at)
+		if missing != nil {
+			b.refused(err, fault.NotFound)
+			b.same(got, account.Account{})
+			continue
+		}
+		b.must(err)
+		b.same(got, account.Account{Tenant: want.Tenant, UID: want.UID, Role: want.Role, Disabled: want.Disabled, Sealed: want.Sealed})
+	}
+}
+
+var sealedRules = []rule{
+	{"are answered with what there is, from the next moment on", func(b *bench) {
+		b.sealed("ann", noon)
+		a := b.join("ann", noon)
+		b.sealed("ann", noon)
+		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
+		b.must(err)
+		b.sealed("ann", noon)
+		b.sealed("ann", noon.Add(2*account.PendingLife))
+		_, err = b.Disable(b.ctx, b.tenant, "ann", noon)
+		b.must(err)
+		b.sealed("ann", noon)
+		_, err = b.Enable(b.ctx, b.tenant, "ann", noon)
+		b.must(err)
+		b.sealed("ann", noon)
+		b.must(b.Delete(b.ctx, b.tenant, "ann", noon))
+		b.sealed("ann", noon)
+	}},
+	{"end with the time of an account that nobody activated", func(b *bench) {
+		b.join("ann", noon)
+		end := noon.Add(account.PendingLife)
+		b.sealed("ann", end.Add(-tick))
+		b.sealed("ann", end)
+		b.sealed("ann", end.Add(-tick)) // another server's clock
+		b.join("ann", end)
+		b.sealed("ann", end)
+	}},
+	{"are of one tenant's accounts", func(b *bench) {
+		b.member("ann", noon)
+		other := b.addTenant("other.test")
+		b.sealed("ann", noon)
+		_, err := b.Sealed(b.ctx, other, "ann", noon)
+		b.refused(err, fault.NotFound)
+		_, err = b.Sealed(b.ctx, b.tenant, "anna", noon)
+		b.refused(err, fault.NotFound)
+	}},
+	{"are answered for more accounts than anybody would remember", func(b *bench) {
+		for i := range 30 {
+			b.member(fmt.Sprint("ann", i), noon)
+		}
+		for range 2 {
+			for i := range 30 {
+				b.sealed(fmt.Sprint("ann", i), noon)
+			}
 		}
 	}},
 }

@@ -32,26 +32,27 @@ func (c *Conn) header() (h header) {
 }
 
 // Resume has the statements up to Keep or Release read from one snapshot: one that has all that was committed when it was called.
-// Before the connection's first statement it does nothing; then each has a snapshot of its own.
-func (c *Conn) Resume() error {
+// same says that it is the one that the last Keep left: whatever was read from it would be read again. Before the connection's first
+// statement it does nothing; then each has a snapshot of its own.
+func (c *Conn) Resume() (same bool, err error) {
 	if c.index == 0 {
-		return nil
+		return false, nil
 	}
 	now := c.header()
 	if c.kept() {
 		if now == c.seen {
-			return nil
+			return true, nil
 		}
 		if err := c.Release(); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if !now.whole() {
-		return nil
+		return false, nil
 	}
 	c.seen = now
-	_, err := c.Exec("BEGIN")
-	return err
+	_, err = c.Exec("BEGIN")
+	return false, err
 }
 
 // Keep leaves the snapshot open for the next Resume, if it is not an old one already.

@@ -29,10 +29,17 @@ func (s sharer) read() (n int) {
 	return n
 }
 
+func (s sharer) resume() (same bool) {
+	s.Helper()
+	same, err := s.reader.Resume()
+	s.must(err)
+	return same
+}
+
 // once reads as readers do.
 func (s sharer) once() int {
 	s.Helper()
-	s.must(s.reader.Resume())
+	s.resume()
 	defer func() { s.must(s.reader.Keep()) }()
 	return s.read()
 }
@@ -78,7 +85,9 @@ func TestSnapshotIsKept(t *testing.T) {
 		t.Error("the snapshot was not kept")
 	}
 	seen := s.reader.seen
-	s.must(s.reader.Resume())
+	if !s.resume() {
+		t.Error("a snapshot that was kept is not gone on with")
+	}
 	script(t, s.other, `UPDATE x SET n = 1`)
 	if n := s.read(); n != 0 || s.reader.seen != seen {
 		t.Errorf("%d is read from a snapshot that is older than the commit", n)
@@ -96,7 +105,9 @@ func TestSnapshotIsKept(t *testing.T) {
 func TestSnapshotOfALaterCommit(t *testing.T) {
 	s := newSharer(t)
 	s.must(s.reader.Release())
-	s.must(s.reader.Resume())
+	if s.resume() {
+		t.Error("a snapshot that was ended is gone on with")
+	}
 	script(t, s.other, `UPDATE x SET n = 1`)
 	if n := s.read(); n != 1 {
 		t.Errorf("%d is read", n)
@@ -122,7 +133,7 @@ func TestSnapshotOfAnIndexThatWasForgotten(t *testing.T) {
 	}
 	// A header that nobody finished says nothing.
 	clear(bytesAt(s.reader.index, indexHeader/2))
-	s.must(s.reader.Resume())
+	s.resume()
 	if s.reader.kept() {
 		t.Error("a snapshot was begun by half a header")
 	}
@@ -142,14 +153,21 @@ func TestSnapshotEndsWithTheConnection(t *testing.T) {
 
 func TestReleaseOfNothing(t *testing.T) {
 	c := open(t, filepath.Join(t.TempDir(), "x.db"))
-	if err := errors.Join(c.Release(), c.Resume(), c.Release()); err != nil {
+	resume := func() error {
+		same, err := c.Resume()
+		if same {
+			t.Error("there is no snapshot to go on with")
+		}
+		return err
+	}
+	if err := errors.Join(c.Release(), resume(), c.Release()); err != nil {
 		t.Error(err)
 	}
 	script(t, c, `CREATE TABLE x (n INTEGER); INSERT INTO x VALUES (1)`)
 	// No journal of this kind, no index: each statement has a snapshot of its own.
 	for range 2 {
 		var n int
-		if err := errors.Join(c.Resume(), c.Row([]any{&n}, `SELECT n FROM x`), c.Keep()); err != nil || n != 1 || c.kept() {
+		if err := errors.Join(resume(), c.Row([]any{&n}, `SELECT n FROM x`), c.Keep()); err != nil || n != 1 || c.kept() {
 			t.Errorf("%d, %v, kept %t", n, err, c.kept())
 		}
 	}
