@@ -49,6 +49,14 @@ func (c *client) connect() error {
 	return nil
 }
 
+// ready connects where there is no connection, for the first time or since one failed.
+func (c *client) ready() error {
+	if c.conn != nil {
+		return nil
+	}
+	return c.connect()
+}
+
 func (c *client) close() {
 	if c.conn != nil {
 		c.conn.Close()

@@ -94,10 +94,8 @@ func credentials(users []string, token string) func(*client) func() error {
 	return func(c *client) func() error {
 		more := bearer(token)
 		return func() error {
-			if c.conn == nil {
-				if err := c.connect(); err != nil {
-					return err
-				}
+			if err := c.ready(); err != nil {
+				return err
 			}
 			user := users[turn.Add(1)%uint64(len(users))]
 			return wantOK(c, get(c.target, "/v1/sip/credential?username="+user+"&realm="+realm+"&algorithm=MD5", more))

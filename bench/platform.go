@@ -245,10 +245,8 @@ func repeat(path string) func(*client) func() error {
 	return func(c *client) func() error {
 		request := get(host(c.target), path, "")
 		return func() error {
-			if c.conn == nil {
-				if err := c.connect(); err != nil {
-					return err
-				}
+			if err := c.ready(); err != nil {
+				return err
 			}
 			return wantOK(c, request)
 		}
@@ -284,10 +282,8 @@ func activations(tokens <-chan string, done chan<- string) func(*client) func() 
 			if !ok {
 				return io.EOF
 			}
-			if c.conn == nil {
-				if err := c.connect(); err != nil {
-					return err
-				}
+			if err := c.ready(); err != nil {
+				return err
 			}
 			if err := wantOK(c, get(host(c.target), "/activate.ashx?token="+token, "")); err != nil {
 				return err
@@ -310,10 +306,8 @@ func signins(users []string) func(*client) func() error {
 		ask := get(host(c.target), "/signin.ashx", "")
 		return func() error {
 			user := users[turn.Add(1)%uint64(len(users))]
-			if c.conn == nil {
-				if err := c.connect(); err != nil {
-					return err
-				}
+			if err := c.ready(); err != nil {
+				return err
 			}
 			status, err := c.do(ask)
 			if err != nil {
@@ -337,10 +331,8 @@ func emptySignins(users []string) func(*client) func() error {
 		ask := get(host(c.target), "/signin.ashx", "")
 		return func() error {
 			user := users[turn.Add(1)%uint64(len(users))]
-			if c.conn == nil {
-				if err := c.connect(); err != nil {
-					return err
-				}
+			if err := c.ready(); err != nil {
+				return err
 			}
 			if err := wantOK(c, ask); err != nil {
 				return err

@@ -56,7 +56,7 @@ var rooms = map[string][]string{
 	// Edges: what people and programs touch.
 	"ops":        {},
 	"directory":  {"fault", "digest", "throttle", "account", "phone"},
-	"web":        {"fault", "digest", "lang", "captcha", "tenant", "account", "session", "provision", "turn"},
+	"web":        {"fault", "digest", "lang", "captcha", "tenant", "account", "delivery", "session", "provision", "turn"},
 	"config":     {},
 	"config/gen": {"config"},
 }
