@@ -85,8 +85,12 @@ func TestWhatBecameOfTheMessage(t *testing.T) {
 			if body := p.body(); !strings.Contains(body, "a***@example.org") {
 				t.Errorf("the address is not said: %s", body)
 			}
+			spam := `document.getElementById("inactive-spam").checkVisibility()`
+			if said, failed := eval[bool](p, spam), strings.HasPrefix(want, "That message"); said == failed {
+				t.Errorf("the spam folder is spoken of: %t", said)
+			}
 			p.do(chromedp.Click(chromedp.ID("again")))
-			p.wait(`document.getElementById("again-note").textContent.startsWith("A new message")`)
+			p.wait(`document.getElementById("again-note").textContent.startsWith("A new message") && ` + spam)
 			if eval[bool](p, `document.getElementById("inactive-mail").checkVisibility()`) {
 				t.Error("what became of the older message is still said")
 			}

@@ -24,11 +24,13 @@ function inactive(user, password, { email = "", delivery }) {
     mail.firstElementChild.textContent = say(trouble);
     mail.hidden = false;
     byId("wrong").open = true;
+    byId("inactive-spam").hidden = trouble === "mail_failed";
   }
   offerResend(user, made, {
     sent(address) {
       show(address);
       mail.hidden = true;
+      byId("inactive-spam").hidden = false;
     },
   });
   byId("inactive").hidden = false;
