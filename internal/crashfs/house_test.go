@@ -468,8 +468,11 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		}
 		return
 	}
-	// An account that is to be taken back, and that an operator enabled before that was possible, has an owner and stays.
-	owned := slices.ContainsFunc(t.after(d), func(later *deed) bool { return later.what == "enable" && later.done() })
+	// An account that is to be taken back has an owner and stays, where an operator enabled it before that was possible, or where
+	// whoever has its password was sent a new link.
+	owned := slices.ContainsFunc(t.after(d), func(later *deed) bool {
+		return (later.what == "enable" || later.what == "resend") && later.done()
+	})
 	possible := d.rightCaptcha && (d.done() || owned || d.open() && !(running && d.answered))
 	switch {
 	case d.done() && !there:
