@@ -77,7 +77,7 @@ func TestSnapshotHasWhatWasCommitted(t *testing.T) {
 	}
 }
 
-// What the rest of the package is for: a Resume that finds nothing new goes on with the snapshot, and takes no lock.
+// A Resume that finds nothing new goes on with the snapshot that was kept, which takes no lock.
 func TestSnapshotIsKept(t *testing.T) {
 	s := newSharer(t)
 	s.once()
