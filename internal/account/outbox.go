@@ -56,16 +56,26 @@ func (o *outbox) add(c chores) {
 	o.todo.undoResend = append(o.todo.undoResend, c.undoResend...)
 }
 
-// undo takes an account back whose message could not be published. Where the store fails too, Tend tries again.
-func (d *Desk) undo(ctx context.Context, ad Admission) {
+// undo takes an account back whose message could not be published. Where the store fails too, Tend tries again. It returns ErrUnknown if
+// the store has failed in such a way that the account may stay.
+func (d *Desk) undo(ctx context.Context, ad Admission) error {
 	err := d.Store.Undo(ctx, ad, d.Now())
 	d.recordUndo(ctx, audit.Undo, ad.Account, err)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "an account whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undo: []Admission{ad}})
-		return
+		return inDoubt(err)
 	}
 	d.outbox.add(chores{doubtful: []Sent{ad.sent()}})
+	return nil
+}
+
+// inDoubt is err if it is ErrUnknown, and nil otherwise.
+func inDoubt(err error) error {
+	if errors.Is(err, ErrUnknown) {
+		return err
+	}
+	return nil
 }
 
 func (ad Admission) sent() Sent { return Sent{ad.Account.Tenant, ad.Account.UID, ad.Message} }

@@ -82,8 +82,7 @@ func (d *Desk) resend(ctx context.Context, t *tenant.Tenant, r Resending, now ti
 		return err
 	}
 	if err := draft.Publish(); err != nil {
-		d.undoResend(ctx, r)
-		return err
+		return errors.Join(err, d.undoResend(ctx, r))
 	}
 	d.outbox.published(Sent{t.ID, r.Account.UID, r.Message})
 	return nil
@@ -94,12 +93,15 @@ func (d *Desk) recipient(t *tenant.Tenant, email string) throttle.Allowance {
 	return throttle.Allowance{Bucket: d.buckets.Of("message", t.ID, RecipientKey(email)), Rule: throttle.MessagesPerRecipient}
 }
 
-// undoResend takes a new link back whose message could not be published. Where the store fails too, Tend tries again.
-func (d *Desk) undoResend(ctx context.Context, r Resending) {
-	if err := d.takeBack(ctx, r); err != nil {
+// undoResend takes a new link back whose message could not be published. Where the store fails too, Tend tries again. It
+// returns ErrUnknown if the store has failed in such a way that the new link may stay.
+func (d *Desk) undoResend(ctx context.Context, r Resending) error {
+	err := d.takeBack(ctx, r)
+	if err != nil {
 		d.Log.ErrorContext(ctx, "a link whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undoResend: []Resending{r}})
 	}
+	return inDoubt(err)
 }
 
 func (d *Desk) takeBack(ctx context.Context, r Resending) error {

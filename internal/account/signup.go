@@ -176,8 +176,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 		return err
 	}
 	if err := draft.Publish(); err != nil {
-		d.undo(ctx, ad)
-		return err
+		return errors.Join(err, d.undo(ctx, ad))
 	}
 	d.outbox.published(Sent{t.ID, ad.Account.UID, ad.Message})
 	return nil

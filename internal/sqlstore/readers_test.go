@@ -48,7 +48,7 @@ func TestReaders(t *testing.T) {
 		if _, err := s.Revoked(t.Context(), 0, nonceOf(1), time.Unix(1, 0)); err != errClosed {
 			t.Errorf("reading from a closed store: %v", err)
 		}
-		if err := s.write(touch); err != errClosed {
+		if err := s.write(noopWrite); err != errClosed {
 			t.Errorf("writing to a closed store: %v", err)
 		}
 	})
@@ -66,7 +66,7 @@ func TestReadersDoNotWrite(t *testing.T) {
 func TestReaderFails(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
-	if err := s.write(touch); err != nil { // so that there is a journal
+	if err := s.write(noopWrite); err != nil { // so that there is a journal
 		t.Fatal(err)
 	}
 	r := s.homes[0].reads(t.Context())

@@ -153,7 +153,7 @@ func (s *Store) everywhere(do func(engine) error) error {
 func (s *Store) Close() error { return s.everywhere(engine.close) }
 
 // Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
-// ago. In SQLite it proves a database that was found unsound. Of several databases one is enough: whoever took the server away
+// ago. Of several databases one is enough: whoever took the server away
 // for the loss of another would take it from those too whose tenants live here.
 func (s *Store) Ready(ctx context.Context) error {
 	var errs []error
@@ -165,6 +165,29 @@ func (s *Store) Ready(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// failing is an engine that can fail in such a way that only a restart of the process helps.
+type failing interface {
+	failed() <-chan struct{}
+	failure() error
+}
+
+// Failed returns a channel that is closed when a commit has failed and it is not known whether it is on the disk. From then on every write
+// fails with account.ErrUnknown, and the process is to end. The channel is nil for an engine that recovers by itself.
+func (s *Store) Failed() <-chan struct{} {
+	if e, ok := s.homes[0].engine.(failing); ok {
+		return e.failed()
+	}
+	return nil
+}
+
+// Err returns why Failed was closed, wrapped in ErrFailed, and nil before that.
+func (s *Store) Err() error {
+	if e, ok := s.homes[0].engine.(failing); ok {
+		return e.failure()
+	}
+	return nil
 }
 
 // Watch calls changed when a tenant may have changed, until ctx ends. It is a hint, which may be missing: TenantVersion is the

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"errors"
-	"fmt"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -12,39 +11,7 @@ import (
 const (
 	indexHeader = 96      // both copies, https://www.sqlite.org/walformat.html#the_wal_index_file_format
 	indexRegion = 1 << 15 // what SQLite maps at a time
-	indexWriter = 0       // the lock of whoever writes
 )
-
-// ForgetIndex has SQLite make the index of the journal anew, whichever connection uses it next: from those frames of the journal
-// whose checksums hold. It is for after a sync that failed. The index then still points to what was to be synced, and the system may
-// have dropped that; SQLite checks a frame when it makes the index, and never when it reads by it.
-//
-// The connection has read something, be it a PRAGMA that looks into the file. It fails where another process writes.
-func (c *Conn) ForgetIndex() error {
-	if c.tls == nil {
-		return nil // closed
-	}
-	file, methods, err := c.file()
-	if err != nil {
-		return err
-	}
-	index, err := c.mapIndex(file, methods)
-	if index == 0 || err != nil {
-		return err
-	}
-	type locking = func(tls *libc.TLS, file uintptr, offset, n, flags int32) int32
-	lock := function[locking](methods.FxShmLock)
-	if rc := lock(c.tls, file, indexWriter, 1, lib.SQLITE_SHM_LOCK|lib.SQLITE_SHM_EXCLUSIVE); rc != lib.SQLITE_OK {
-		return fmt.Errorf("lock the journal's index: %w", c.fault(rc))
-	}
-	// A header of zeros is one that nobody takes for whole.
-	clear(bytesAt(index, indexHeader))
-	function[func(*libc.TLS, uintptr)](methods.FxShmBarrier)(c.tls, file)
-	if rc := lock(c.tls, file, indexWriter, 1, lib.SQLITE_SHM_UNLOCK|lib.SQLITE_SHM_EXCLUSIVE); rc != lib.SQLITE_OK {
-		return fmt.Errorf("unlock the journal's index: %w", c.fault(rc))
-	}
-	return nil
-}
 
 // file is SQLite's own of the database, with what can be done to it.
 func (c *Conn) file() (file uintptr, methods *lib.Tsqlite3_io_methods, err error) {
