@@ -18,7 +18,6 @@ package crashfs
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -212,7 +211,7 @@ func (f *FS) Crash(v Variant) *FS {
 func (f *FS) Clone() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return on(f.disk.crash(Killed))
+	return on(f.disk.crash(Cuts[0]))
 }
 
 // Torn are the lengths at which a power cut at this moment may have torn the last write.
@@ -244,17 +243,20 @@ func (f *FS) Moments(each func(at int, then *FS) bool) {
 	}
 }
 
-// Image is a digest of everything that programs see.
-func (f *FS) Image() (sum [32]byte) {
+// Image identifies everything that programs see, now or after Forget: two file systems of one process with
+// the same Image have the same names and contents.
+func (f *FS) Image() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h := sha256.New()
+	var b strings.Builder
 	f.disk.walk(0, "", func(name string, n *node) {
-		fmt.Fprintf(h, "%s\x00%t %d\x00", name, n.isDir(), len(n.data))
-		h.Write(n.data)
+		fmt.Fprintf(&b, "%q %t %d", name, n.isDir(), len(n.data))
+		if !n.isDir() {
+			now, forgotten := n.sums()
+			fmt.Fprint(&b, now, forgotten)
+		}
 	})
-	h.Sum(sum[:0])
-	return sum
+	return b.String()
 }
 
 // Files are the paths of all files, in order.

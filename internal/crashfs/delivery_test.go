@@ -140,8 +140,7 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 		moments++
 		for _, v := range cuts(uint64(at), chances) {
 			after := then.Crash(v)
-			image := after.Image()
-			key := fmt.Sprintf("%x %s %d", image, tr.at(at).key(), len(before.has(at)))
+			key := fmt.Sprintf("%s %s %d", after.Image(), tr.at(at).key(), len(before.has(at)))
 			if seen[key] {
 				continue
 			}

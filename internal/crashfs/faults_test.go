@@ -7,10 +7,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 
+	"dialtone/internal/account"
 	"dialtone/internal/crashfs"
 	"dialtone/internal/fault"
+	"dialtone/internal/sqlstore"
 )
 
 // ills are the ways in which an operation goes wrong.
@@ -40,31 +43,48 @@ func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == cr
 // with success and rightly so. Once the disk is well again nothing is left of what failed, the program works without a
 // restart, and a power cut, right after each answer or at the end, finds the promise kept.
 func TestEveryFault(t *testing.T) {
+	exits := 0
 	for _, sc := range scenarios {
-		for _, ill := range ills {
-			t.Run(sc.name+"/"+ill.name, func(t *testing.T) {
-				t.Parallel()
-				var base *crashfs.FS
-				var before *truth
-				synctest.Test(t, func(t *testing.T) { base, before = sc.prepare(t) })
-				p := points{seen: make(map[string]bool)}
-				hit := true
-				for after := 0; hit && !t.Failed(); after++ {
-					fault := ill.fault
-					fault.After = after
-					synctest.Test(t, func(t *testing.T) {
-						f := base.Clone()
-						var err error
-						if hit, err = sc.endure(t, f, before.copy(), fault, &p); err != nil {
-							t.Errorf("operation %d: %v\n%s", after, err, history(f.Journal(), f.Now()))
-						}
-					})
-					p.moments++
-				}
-				t.Logf("%d operations failed, %d points after them, %d different disks", p.moments-1, p.points, len(p.seen))
-			})
-		}
+		t.Run(sc.name, func(t *testing.T) {
+			repeat(t)
+			var base *crashfs.FS
+			var before *truth
+			synctest.Test(t, func(t *testing.T) { base, before = sc.prepare(t) })
+			// Faults differ in what they do to the disk less often than in their names.
+			p := points{seen: make(map[string]bool)}
+			for _, ill := range ills {
+				t.Run(ill.name, func(t *testing.T) {
+					moments := p.moments
+					for hit, after := true, 0; hit && !t.Failed(); after++ {
+						fault := ill.fault
+						fault.After = after
+						repeat(t)
+						synctest.Test(t, func(t *testing.T) {
+							f := base.Clone()
+							var err error
+							if hit, err = sc.endure(t, f, before.copy(), fault, &p); err != nil {
+								t.Errorf("operation %d: %v\n%s", after, err, history(f.Journal(), f.Now()))
+							}
+						})
+						p.moments++
+					}
+					t.Logf("%d operations failed", p.moments-moments-1)
+				})
+			}
+			t.Logf("%d points after a failure, %d different disks, %d exits", p.points, len(p.seen), p.exits)
+			exits += p.exits
+		})
 	}
+	if exits == 0 {
+		t.Error("no fault ended the process")
+	}
+}
+
+// repeat makes all that is random the same from here on as after the last call, so that two runs differ in
+// nothing but their faults.
+func repeat(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	crashfs.SeedSQLite(1)
 }
 
 // endure does a scenario with a fault, heals it, and looks at what is left.
@@ -75,8 +95,18 @@ func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fa
 	hit = heal()
 	f.Mark("the disk is well again")
 	for _, d := range tr.deeds {
-		if kind := fault.KindOf(d.err); d.err != nil && kind != fault.Internal && kind != fault.Captcha && kind != fault.Conflict {
+		if kind := fault.KindOf(d.err); d.err != nil && !d.open() && kind != fault.Captcha && kind != fault.Conflict {
 			return hit, fmt.Errorf("%s was answered: %w", d, d.err)
+		}
+	}
+	if err := endsRightly(f, h, tr); err != nil {
+		return hit, err
+	}
+	failed := h.failed()
+	if failed && !h.closed {
+		p.exits++
+		if err := h.exit(); err != nil {
+			return hit, err
 		}
 	}
 	running := h != nil && !h.closed
@@ -99,8 +129,8 @@ func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fa
 		return hit, fmt.Errorf("%s on a disk that is well again: %w", d, d.err)
 	}
 	journal := f.Journal()
-	failed := slices.IndexFunc(journal, func(op crashfs.Op) bool { return op.Err != nil })
-	if failed < 0 {
+	first := slices.IndexFunc(journal, func(op crashfs.Op) bool { return op.Err != nil })
+	if first < 0 {
 		return hit, nil
 	}
 	f.Moments(func(at int, then *crashfs.FS) bool {
@@ -108,13 +138,13 @@ func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fa
 			return false
 		}
 		// What went before is the matter of TestEveryPoint.
-		if at <= failed {
+		if at <= first {
 			return true
 		}
 		variants := crashfs.Cuts[:2]
 		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, "asked for") {
 			variants = cuts(uint64(at), 1)
-		} else if !syncs(journal[failed]) {
+		} else if !syncs(journal[first]) {
 			return true
 		}
 		if err = p.cut(then, tr.at(at), variants); err != nil {
@@ -123,4 +153,27 @@ func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fa
 		return err == nil
 	})
 	return hit, err
+}
+
+// endsRightly wants a store to have failed only where the disk of the database failed, and exactly when
+// somebody was answered that the outcome is unknown. A full disk is no such failure, except where a sync
+// or the memory of the wal-index meets it.
+func endsRightly(f *crashfs.FS, h *house, tr *truth) error {
+	unknown := slices.ContainsFunc(tr.deeds, func(d *deed) bool { return errors.Is(d.err, account.ErrUnknown) })
+	if !h.failed() {
+		if unknown {
+			return errors.New("the outcome is said to be unknown, and the store goes on")
+		}
+		return nil
+	}
+	if !errors.Is(h.store.Err(), sqlstore.ErrFailed) {
+		return fmt.Errorf("the store failed with %w", h.store.Err())
+	}
+	for _, op := range f.Journal() {
+		full := errors.Is(op.Err, syscall.ENOSPC) && op.Kind != crashfs.Sync && op.Kind != crashfs.Share
+		if op.Err != nil && !full && strings.HasPrefix(op.Path, database) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the store failed, and the disk of the database did not: %w", h.store.Err())
 }

@@ -52,6 +52,51 @@ type house struct {
 	issuer *captcha.Issuer
 	now    func() time.Time
 	closed bool
+	undo   *undoing
+}
+
+// undoing is a store that remembers which messages' accounts and links could not be taken back at once.
+// Their requests were answered with an error, and a crash may leave them as they are.
+type undoing struct {
+	*sqlstore.Store
+	mu     sync.Mutex
+	failed map[string]bool // by "signup" or "resend", and e-mail address
+}
+
+func (u *undoing) note(what, email string, err error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.failed[what+" "+email] = u.failed[what+" "+email] || err != nil
+	return err
+}
+
+func (u *undoing) has(what, email string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failed[what+" "+email]
+}
+
+func (u *undoing) Undo(ctx context.Context, a account.Admission, now time.Time) error {
+	return u.note("signup", a.Account.Email, u.Store.Undo(ctx, a, now))
+}
+
+func (u *undoing) UndoResend(ctx context.Context, r account.Resending, now time.Time) error {
+	return u.note("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
+}
+
+// failed reports whether the store wants the process to end.
+func (h *house) failed() bool { return h != nil && h.store.Err() != nil }
+
+// exit ends the process as the serve command does after a failed commit. Nothing on the disk changes by it.
+func (h *house) exit() error {
+	before := h.fs.Image()
+	if err := h.close(); err != nil {
+		return err
+	}
+	if h.fs.Image() != before {
+		return errors.New("closing a store that has failed changed the disk")
+	}
+	return nil
 }
 
 // close closes the store, once. A house that never stood is closed too.
@@ -97,8 +142,9 @@ func (h *house) start() (tended, err error) {
 	if err := h.box.Clean(); err != nil {
 		return nil, err
 	}
+	h.undo = &undoing{Store: h.store, failed: make(map[string]bool)}
 	h.desk = account.NewDesk(account.Deps{
-		Store: h.store, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
+		Store: h.undo, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
 		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := h.desk.Recover(ctx); err != nil {
@@ -129,6 +175,7 @@ type deed struct {
 	began, ended int
 	answered     bool
 	err          error
+	notUndone    bool // it failed, and what was saved of it could not be taken back at once
 }
 
 func (d *deed) String() string {
@@ -154,7 +201,22 @@ func (d *deed) as(at int) *deed {
 // done reports a deed that was answered with success, open one of which nobody outside can say what came of it.
 func (d *deed) done() bool { return d.answered && d.err == nil }
 func (d *deed) open() bool {
-	return !d.answered || d.err != nil && fault.KindOf(d.err) == fault.Internal
+	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err, account.ErrUnknown))
+}
+
+// mayRemain reports whether something may be there of a deed that was not done. Of one that was answered
+// with account.ErrUnknown it may be, and of one that was not answered. Of one that was answered with an
+// error of ours nothing is, not even after a power cut, unless it had been saved and could not be taken
+// back before the server died. running says that no restart came after.
+func (d *deed) mayRemain(running bool) bool {
+	switch {
+	case !d.open():
+		return false
+	case !d.answered, errors.Is(d.err, account.ErrUnknown):
+		return true
+	default:
+		return d.notUndone && !running
+	}
 }
 
 // truth is what was asked and answered: the only record that a person outside has.
@@ -181,8 +243,10 @@ func (t *truth) at(moment int) *truth {
 func (t *truth) key() string {
 	var b strings.Builder
 	for _, d := range t.deeds {
-		fmt.Fprintf(&b, "%t %v;", d.answered, d.err)
+		fmt.Fprintf(&b, "%v %s %s %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce, d.answered, d.err == nil, d.open(),
+			fault.KindOf(d.err), d.mayRemain(false), d.resent)
 	}
+	fmt.Fprint(&b, t.tokens)
 	return b.String()
 }
 
@@ -224,7 +288,7 @@ func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
 	}
 	for _, d := range t.after(signup) {
 		if d.what == "delete" {
-			may, must = may || d.done() || d.open(), must || d.done()
+			may, must = may || d.done() || d.mayRemain(false), must || d.done()
 		}
 	}
 	return may, must
@@ -300,6 +364,7 @@ func (t *truth) signup(h *house, user string, right bool) *deed {
 func (t *truth) ask(h *house, d *deed) *deed {
 	t.begin(h, d)
 	_, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr})
+	d.notUndone = h.undo.has("signup", d.email)
 	t.end(h, d, err)
 	return d
 }
@@ -320,6 +385,7 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
 			t.resends(a.Email)
 			_, err = h.desk.Resend(ctx, h.tenant, a, "", account.Origin{})
+			d.notUndone = h.undo.has("resend", a.Email)
 		}
 	case "disable":
 		_, err = h.desk.Disable(ctx, h.tenant, user)
@@ -411,8 +477,8 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	return m.Header.Get("To"), token, nil
 }
 
-// promise is what must hold of what is there, given what was asked and answered. running says that no crash was in
-// between: then what was answered with an error is not there at all.
+// promise is what must hold of what is there, given what was asked and answered. running says that no crash
+// or restart was in between.
 func (h *house) promise(t *truth, running bool) error { return h.promiseWith(t, running, nil) }
 
 // promiseWith counts messages as there that a mail agent took.
@@ -473,7 +539,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	owned := slices.ContainsFunc(t.after(d), func(later *deed) bool {
 		return (later.what == "enable" || later.what == "resend") && later.done()
 	})
-	possible := d.rightCaptcha && (d.done() || owned || d.open() && !(running && d.answered))
+	possible := d.rightCaptcha && (d.done() || owned || d.mayRemain(running))
 	switch {
 	case d.done() && !there:
 		wrong("%s was answered and there is no account", d)
@@ -497,7 +563,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		wrong("%s: account %t, captcha spent %t", d, there, spent)
 	case d.answered && (d.err == nil || kind == fault.Captcha || kind == fault.Conflict) && !spent:
 		wrong("%s was answered %v and its captcha is not spent", d, d.err)
-	case d.open() && d.answered && running && spent && !owned:
+	case d.open() && !d.mayRemain(running) && spent && !owned:
 		wrong("%s was answered %v and its captcha is spent", d, d.err)
 	}
 	buckets := throttle.NewBuckets(ring)
@@ -525,7 +591,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		switch kept := f.tokens[d.email] == last.token; {
 		case last.done() && kept:
 			wrong("%s was answered, and the older link counts", last)
-		case running && last.answered && last.err != nil && !kept:
+		case last.err != nil && !last.mayRemain(running) && !kept:
 			wrong("%s was answered %v, and the older link does not count", last, last.err)
 		}
 	}
@@ -597,7 +663,7 @@ func (t *truth) states(signup *deed, running bool) map[state]bool {
 		}
 		next := make(map[state]bool)
 		for s := range now {
-			if d.done() || d.open() && !(running && d.answered) {
+			if d.done() || d.mayRemain(running) {
 				next[step(s)] = true
 			}
 			if !d.done() {

@@ -382,6 +382,7 @@ func (sc scenario) run(t *testing.T, f *crashfs.FS, tr *truth, ready func()) *ho
 // points counts, and knows what was looked at already.
 type points struct {
 	moments, points int
+	exits           int
 	seen            map[string]bool
 }
 
@@ -408,8 +409,7 @@ func (p *points) cut(f *crashfs.FS, tr *truth, variants []crashfs.Variant) error
 	for _, v := range variants {
 		p.points++
 		after := f.Crash(v)
-		image := after.Image()
-		key := string(image[:]) + tr.key()
+		key := after.Image() + tr.key()
 		if p.seen[key] {
 			continue
 		}

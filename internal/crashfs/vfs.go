@@ -121,6 +121,16 @@ func (f *FS) VFS() string {
 	return f.sqlite.name
 }
 
+// SeedSQLite makes SQLite's own random numbers, such as the salts of a WAL, follow from a seed above 0, for
+// all file systems of the process.
+func SeedSQLite(seed int32) {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	args := libc.NewVaList(seed, uintptr(0))
+	defer libc.Xfree(tls, args)
+	sqlite3.Xsqlite3_test_control(tls, sqlite3.SQLITE_TESTCTRL_PRNG_SEED, args)
+}
+
 // Close takes the file system from SQLite. Every database on it must be closed.
 func (f *FS) Close() error {
 	if f.sqlite.vfs == 0 {
