@@ -18,14 +18,11 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// rounds is how often a server is killed: DIALTONE_TEST_KILLS, or 50. Under -short it is fewer.
+// rounds is how often a server is ended: DIALTONE_TEST_KILLS, or 12.
 func rounds(t *testing.T) int {
 	text := os.Getenv("DIALTONE_TEST_KILLS")
 	if text == "" {
-		if testing.Short() {
-			return 5
-		}
-		return 50
+		return 12
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -67,10 +64,7 @@ func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 // The server is asked to end while it is busy, as every upgrade does.
 func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
 	s := newSiege(t)
-	n := 30
-	if testing.Short() {
-		n = 5
-	}
+	n := rounds(t)
 	var whole int
 	for range n {
 		whole += s.terminatedRound()

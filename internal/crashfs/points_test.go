@@ -1,14 +1,18 @@
 package crashfs_test
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -308,6 +312,9 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *truth) {
 	if err := errors.Join(err, tended); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.Sync("/"); err != nil {
+		t.Fatal(err)
+	}
 	if sc.before != nil {
 		sc.before(t, h, tr)
 	}
@@ -324,20 +331,25 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *truth) {
 	return after, tr
 }
 
-// chances is how many power cuts by chance every moment has.
-const chances = 10
+// chances is how many power cuts by chance every moment has: DIALTONE_CHANCES, or 2.
+var chances = func() uint64 {
+	n, err := strconv.ParseUint(cmp.Or(os.Getenv("DIALTONE_CHANCES"), "2"), 10, 16)
+	if err != nil {
+		panic("DIALTONE_CHANCES: " + err.Error())
+	}
+	return n
+}()
 
 // TestEveryPoint stops each scenario before and after each of its operations, in every variant, starts the program on what
 // is left, and holds it to its promise.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
-			t.Parallel()
 			f, tr := sc.record(t)
 			if sc.sees != nil && !sc.sees(f.Journal()) {
 				t.Errorf("this is another scenario:\n%s", history(f.Journal(), f.Now()))
 			}
-			p := points{seen: make(map[string]bool)}
+			var p points
 			f.Moments(func(at int, then *crashfs.FS) bool {
 				p.moments++
 				err := p.everyCut(then, tr.at(at), uint64(at))
@@ -346,7 +358,7 @@ func TestEveryPoint(t *testing.T) {
 				}
 				return err == nil
 			})
-			t.Logf("%d moments, %d points, %d different disks", p.moments, p.points, len(p.seen))
+			t.Logf("%d moments, %d points, %d different disks", p.moments, p.points, p.disks)
 		})
 	}
 }
@@ -354,7 +366,9 @@ func TestEveryPoint(t *testing.T) {
 // record runs a scenario once, to its end.
 func (sc scenario) record(t *testing.T) (f *crashfs.FS, tr *truth) {
 	synctest.Test(t, func(t *testing.T) {
+		repeat(t, preparing)
 		f, tr = sc.prepare(t)
+		repeat(t, running)
 		h := sc.run(t, f, tr, nil)
 		f.Crash(crashfs.Killed) // so that the end of the test is not in the journal
 		h.close()
@@ -379,11 +393,23 @@ func (sc scenario) run(t *testing.T, f *crashfs.FS, tr *truth, ready func()) *ho
 	return h
 }
 
-// points counts, and knows what was looked at already.
+// points counts what was looked at.
 type points struct {
-	moments, points int
-	exits           int
-	seen            map[string]bool
+	moments, points, disks, exits int
+}
+
+// seen are the disks that keeps has found right, with what was asked and answered by then. All scenarios
+// begin with the same random numbers, so that many disks come up again: in other scenarios, after other
+// faults.
+var seen = make(map[string]bool)
+
+// The random numbers of what comes before a scenario, and of the scenario.
+const preparing, running = 1, 2
+
+// repeat makes all that is random follow from a seed.
+func repeat(t *testing.T, seed int32) {
+	cryptotest.SetGlobalRandom(t, uint64(seed))
+	crashfs.SeedSQLite(seed)
 }
 
 // cuts are the stops that do not depend on the last write.
@@ -410,13 +436,14 @@ func (p *points) cut(f *crashfs.FS, tr *truth, variants []crashfs.Variant) error
 		p.points++
 		after := f.Crash(v)
 		key := after.Image() + tr.key()
-		if p.seen[key] {
+		if seen[key] {
 			continue
 		}
-		p.seen[key] = true
+		p.disks++
 		if err := keeps(after, tr); err != nil {
 			return fmt.Errorf("%s: %w", v.Name, err)
 		}
+		seen[key] = true
 	}
 	return nil
 }
