@@ -25,7 +25,7 @@ import (
 // and what is found is held against it. The clock is a synctest bubble's, chance is the seed's, also where the program
 // asks crypto/rand, and clients take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
 
-const seedsByDefault = 1000
+const seedsByDefault = 400
 
 // TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one alone.
 func TestSimulation(t *testing.T) {
