@@ -163,11 +163,16 @@ func (w *ward) crowd(n int) *crowd {
 func (c *crowd) person(address, user string) error {
 	v := newVisitor(address, "")
 	defer v.leave()
+	deadline := time.Now().Add(30 * time.Second)
 	form, err := v.form(user)
+	for err != nil && time.Now().Before(deadline) { // the server starts again
+		<-time.After(5 * time.Millisecond)
+		form, err = v.form(user)
+	}
 	if err != nil {
 		return err
 	}
-	for deadline, doubt := time.Now().Add(30*time.Second), false; ; {
+	for doubt := false; ; {
 		a, err := v.post(form)
 		c.mu.Lock()
 		switch {

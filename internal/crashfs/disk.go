@@ -133,7 +133,8 @@ func (d *disk) apply(op Op) {
 
 func (n *node) write(c change) {
 	if n.shared {
-		n.data, n.shared = bytes.Clone(n.data), false
+		// With room to grow: a WAL is written to in pieces.
+		n.data, n.shared = append(make([]byte, 0, len(n.data)+16*page), n.data...), false
 	}
 	n.data, n.summed = c.onto(n.data), false
 	if n.failed && !c.cut {

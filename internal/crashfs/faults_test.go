@@ -82,7 +82,8 @@ func TestEveryFault(t *testing.T) {
 func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fault, p *points) (hit bool, err error) {
 	var heal func() bool
 	h := sc.run(t, f, tr, func() { heal = f.Fail(ill) })
-	defer func() { h.close() }()
+	// A file system that SQLite still has is never freed.
+	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
 	hit = heal()
 	f.Mark("the disk is well again")
 	for _, d := range tr.deeds {

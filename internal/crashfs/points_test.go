@@ -372,6 +372,9 @@ func (sc scenario) record(t *testing.T) (f *crashfs.FS, tr *truth) {
 		h := sc.run(t, f, tr, nil)
 		f.Crash(crashfs.Killed) // so that the end of the test is not in the journal
 		h.close()
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return f, tr
 }
