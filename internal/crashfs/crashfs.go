@@ -1,19 +1,18 @@
-// Package crashfs is a file system in memory that can be stopped at any moment and looked at as a machine would find it
-// after a power cut: for tests of what must survive one.
+// Package crashfs is a file system in memory for tests of durability: it can be stopped at any moment and
+// inspected as a machine would find it after a power cut.
 //
-// It keeps apart what programs see and what is on the disk. Data of a file gets there by a sync of the file, a name by a
-// sync of its directory, and SyncAll (syncfs) does both for everything. What is unsynced may be found after a Crash or
-// not, as a Variant says: also in another order than it was written, and torn within a write. This is more than most file
-// systems do (ext4 writes names in order, and with a file's data its name); whoever holds here holds on them.
+// It is at least as harsh as real file systems. Data of a file is on the disk after a sync of the file, a
+// name after a sync of its directory, and everything after SyncAll (syncfs). A power cut may keep or drop
+// anything unsynced, in any order, and tear a write. A sync that fails has dropped the data: the cache
+// takes it for clean, and the next sync succeeds without it. After the end of a process alone the cache
+// lives on, until Forget.
 //
-// Every operation goes through one place, which writes a journal. From the journal of a run every moment of it can be had
-// again (Moments), and any operation of it can be made to fail (Fail). A sync that fails has dropped the data: the system
-// takes it for clean from then on, and the next sync succeeds without it.
+// Every operation goes through one function, which records it. The state at every moment of a recorded
+// run can be restored (Moments), and any operation can be made to fail (Fail). SQLite works on the file
+// system through VFS, package pickup through the methods that its FileSystem interface wants.
 //
-// SQLite works on it through VFS, package pickup through the methods that its FileSystem asks for.
-//
-// Not in it: modes and owners, renames and links between directories, and the memory that connections share beside the
-// write-ahead log (the -shm file), which SQLite makes anew after a crash.
+// It has no modes or owners, no renames or links between directories, and no file for the memory that
+// connections share (the -shm file), which SQLite rebuilds after a crash.
 package crashfs
 
 import (
@@ -40,7 +39,7 @@ const (
 
 	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close", "map shared memory"
 
-	// Mark is no operation: it says where in the journal something happened outside.
+	// Mark is no operation: it records where in the journal something happened outside.
 	Mark Kind = "mark"
 )
 
@@ -94,11 +93,11 @@ type Fault struct {
 	After int
 	// Err is what it fails with.
 	Err syscall.Errno
-	// Stays says that every operation from then on fails, until Heal.
+	// Stays makes every operation from then on fail, until it is healed.
 	Stays bool
 	// Only, where it is set, are the operations that are counted and may fail.
 	Only func(Op) bool
-	// Reverts says that what a failed sync dropped is gone from the cache too.
+	// Reverts makes what a failed sync dropped disappear from the cache too.
 	Reverts bool
 }
 
@@ -123,7 +122,7 @@ func New() *FS { return on(newDisk()) }
 
 func on(d *disk) *FS { return &FS{disk: d, sqlite: sqliteFS{files: make(map[int]*shared)}} }
 
-// Record starts the journal anew, at the present state.
+// Record starts a new journal at the present state.
 func (f *FS) Record() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,7 +166,7 @@ type armed struct {
 	hit bool
 }
 
-// Fail arms a fault. What it returns takes the fault away again, and says whether it struck.
+// Fail arms a fault. heal disarms it and reports whether it struck.
 func (f *FS) Fail(fault Fault) (heal func() bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// ills are the ways in which an operation goes wrong.
-var ills = []struct {
+// diskFaults are the ways in which an operation fails.
+var diskFaults = []struct {
 	name  string
 	fault crashfs.Fault
 }{
@@ -38,29 +38,30 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes each operation of each scenario fail. What is asked for then is answered with our own trouble, or
-// with success and rightly so. Once the disk is well again nothing is left of what failed, the program works without a
-// restart, and a power cut, right after each answer or at the end, finds the promise kept.
+// TestEveryFault makes each operation of each scenario fail. Requests are then answered with 200 and carried out,
+// with 500 and leave nothing, or with 503 after a commit in doubt, and then the process exits and starts again.
+// Once the disk works again the program works, without a restart unless a commit was in doubt. A power cut,
+// right after each answer or at the end, finds the promise kept.
 func TestEveryFault(t *testing.T) {
 	exits := 0
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			repeat(t, preparing)
 			var base *crashfs.FS
-			var before *truth
+			var before *transcript
 			synctest.Test(t, func(t *testing.T) { base, before = sc.prepare(t) })
 			var p points
-			for _, ill := range ills {
-				t.Run(ill.name, func(t *testing.T) {
+			for _, injected := range diskFaults {
+				t.Run(injected.name, func(t *testing.T) {
 					moments := p.moments
 					for hit, after := true, 0; hit && !t.Failed(); after++ {
-						fault := ill.fault
+						fault := injected.fault
 						fault.After = after
 						repeat(t, running)
 						synctest.Test(t, func(t *testing.T) {
 							f := base.Clone()
 							var err error
-							if hit, err = sc.endure(t, f, before.copy(), fault, &p); err != nil {
+							if hit, err = sc.runWithFault(t, f, before.copy(), fault, &p); err != nil {
 								t.Errorf("operation %d: %v\n%s", after, err, history(f.Journal(), f.Now()))
 							}
 						})
@@ -78,15 +79,15 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// endure does a scenario with a fault, heals it, and looks at what is left.
-func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fault, p *points) (hit bool, err error) {
+// runWithFault runs a scenario with a fault, heals it, restarts a store that has failed, and checks the promise.
+func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, injected crashfs.Fault, p *points) (hit bool, err error) {
 	var heal func() bool
-	h := sc.run(t, f, tr, func() { heal = f.Fail(ill) })
+	h := sc.run(t, f, tr, func() { heal = f.Fail(injected) })
 	// A file system that SQLite still has is never freed.
 	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
 	hit = heal()
 	f.Mark("the disk is well again")
-	for _, d := range tr.deeds {
+	for _, d := range tr.requests {
 		if kind := fault.KindOf(d.err); d.err != nil && !d.open() && kind != fault.Captcha && kind != fault.Conflict {
 			return hit, fmt.Errorf("%s was answered: %w", d, d.err)
 		}
@@ -150,8 +151,8 @@ func (sc scenario) endure(t *testing.T, f *crashfs.FS, tr *truth, ill crashfs.Fa
 // endsRightly wants a store to have failed only where the disk of the database failed, and exactly when
 // somebody was answered that the outcome is unknown. A full disk is no such failure, except where a sync
 // or the memory of the wal-index meets it.
-func endsRightly(f *crashfs.FS, h *house, tr *truth) error {
-	unknown := slices.ContainsFunc(tr.deeds, func(d *deed) bool { return errors.Is(d.err, account.ErrUnknown) })
+func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
+	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, account.ErrUnknown) })
 	switch {
 	case h == nil && !unknown: // which the scenario started itself, and ended
 		return nil

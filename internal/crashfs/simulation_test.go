@@ -40,9 +40,9 @@ func TestSimulation(t *testing.T) {
 	for seed := from; seed < from+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { total.add(live(t, seed)) })
 	}
-	t.Logf("%d seeds: %d deeds, %d restarts, %d of them after a failed commit, %d faults that struck, %.0f days", n, total.deeds, total.restarts,
+	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults that struck, %.0f days", n, total.requests, total.restarts,
 		total.exits, total.faults, total.time.Hours()/24)
-	if n >= seedsByDefault && (total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.deeds == 0) {
+	if n >= seedsByDefault && (total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0) {
 		t.Error("a part of the simulation did not happen")
 	}
 }
@@ -69,24 +69,24 @@ func number(t *testing.T, text string) uint64 {
 }
 
 type tally struct {
-	deeds, restarts, exits, faults int
-	time                           time.Duration
-	digest                         string
+	requests, restarts, exits, faults int
+	time                              time.Duration
+	digest                            string
 }
 
 func (a *tally) add(b tally) {
-	a.deeds, a.restarts, a.exits = a.deeds+b.deeds, a.restarts+b.restarts, a.exits+b.exits
+	a.requests, a.restarts, a.exits = a.requests+b.requests, a.restarts+b.restarts, a.exits+b.exits
 	a.faults, a.time = a.faults+b.faults, a.time+b.time
 }
 
 // life is one seed's.
 type life struct {
 	*rand.Rand
-	h     *house
-	truth *truth
-	mail  map[string]string // address -> token, delivered
-	tally tally
-	log   []string
+	h          *harness
+	transcript *transcript
+	mail       map[string]string // address -> token, delivered
+	tally      tally
+	log        []string
 }
 
 var users = []string{"karl", "lena", "mary", "nora"}
@@ -94,7 +94,7 @@ var users = []string{"karl", "lena", "mary", "nora"}
 func live(t *testing.T, seed uint64) (done tally) {
 	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {
-		l := &life{Rand: rand.New(rand.NewPCG(seed, 2)), truth: &truth{past: make(map[string]bool), closed: make(map[string]bool)}, mail: make(map[string]string)}
+		l := &life{Rand: rand.New(rand.NewPCG(seed, 2)), transcript: &transcript{past: make(map[string]bool), closed: make(map[string]bool)}, mail: make(map[string]string)}
 		begin := time.Now()
 		err := l.run()
 		l.tally.time = time.Since(begin)
@@ -137,7 +137,7 @@ func (l *life) run() error {
 	return l.crash()
 }
 
-// start opens a house, and holds what it finds against the truth.
+// start opens a harness, and holds what it finds against the transcript.
 func (l *life) start(f *crashfs.FS) error {
 	f.Record()
 	h, tended, err := open(f, time.Now)
@@ -152,13 +152,13 @@ func (l *life) start(f *crashfs.FS) error {
 	if err := l.check(false); err != nil {
 		return err
 	}
-	return l.tellAnew()
+	return l.restartTranscript()
 }
 
-// check holds everything against the truth, counting delivered messages as there. Whoever waits has a link that counts, however often
-// a newer one was asked for.
+// check compares everything with the transcript, counting delivered messages as there. A pending account has a
+// link that works, however often a newer one was asked for.
 func (l *life) check(running bool) error {
-	err := l.h.promiseWith(l.truth, running, l.mail)
+	err := l.h.promiseWith(l.transcript, running, l.mail)
 	for _, user := range users {
 		a, notFound := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
 		if notFound != nil || !a.Pending() {
@@ -171,14 +171,14 @@ func (l *life) check(running bool) error {
 	return err
 }
 
-// tellAnew makes what is there the truth: after a restart nothing is open any more.
-func (l *life) tellAnew() error {
-	f, err := l.h.look()
+// restartTranscript makes what is there the transcript: after a restart no request is open.
+func (l *life) restartTranscript() error {
+	f, err := l.h.inspect()
 	if err != nil {
 		return err
 	}
-	var deeds []*deed
-	for _, d := range l.truth.deeds {
+	var requests []*request
+	for _, d := range l.transcript.requests {
 		if d.what != "signup" {
 			continue
 		}
@@ -187,14 +187,14 @@ func (l *life) tellAnew() error {
 		case there:
 			c := *d
 			c.answered, c.err, c.base = true, nil, state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}
-			deeds = append(deeds, &c)
+			requests = append(requests, &c)
 		default:
 			if _, sent := l.mail[d.email]; sent {
-				l.truth.past[d.email] = true
+				l.transcript.past[d.email] = true
 			}
 		}
 	}
-	l.truth.deeds = deeds
+	l.transcript.requests = requests
 	return nil
 }
 
@@ -228,23 +228,23 @@ func (l *life) deliver() {
 
 func (l *life) step() error {
 	var heal func() bool
-	var ill *crashfs.Fault
+	var injected *crashfs.Fault
 	switch l.IntN(8) {
 	case 0:
 		n := l.IntN(50)
 		l.h.fs.StopAfter(n)
 		l.note("the power fails %d operations from now", n)
 	case 1, 2:
-		one := ills[l.IntN(len(ills))]
+		one := diskFaults[l.IntN(len(diskFaults))]
 		fault := one.fault
 		fault.After = l.IntN(40)
-		ill, heal = &fault, l.h.fs.Fail(fault)
+		injected, heal = &fault, l.h.fs.Fail(fault)
 		l.note("%s", one.name)
 	}
-	before := len(l.truth.deeds)
+	before := len(l.transcript.requests)
 	l.act()
-	for _, d := range l.truth.deeds[before:] {
-		l.tally.deeds++
+	for _, d := range l.transcript.requests[before:] {
+		l.tally.requests++
 		l.note("%v %v: %v", time.Now().Format(time.DateTime), d, d.err)
 		if d.answered && d.err != nil && heal == nil && d.open() {
 			return fmt.Errorf("%s: %w", d, d.err)
@@ -254,7 +254,7 @@ func (l *life) step() error {
 		l.tally.faults++
 	}
 	if l.h.failed() && !l.h.fs.Stopped() {
-		return l.exit(ill)
+		return l.exit(injected)
 	}
 	if l.h.fs.Stopped() || l.IntN(10) == 0 {
 		return l.crash()
@@ -278,9 +278,9 @@ func (l *life) calm() error {
 
 // exit ends the process since a commit has failed, and the supervisor starts it again: where the fault lasts,
 // perhaps again and again. Or the power fails meanwhile.
-func (l *life) exit(ill *crashfs.Fault) error {
-	if ill == nil {
-		return fmt.Errorf("on a disk that is well: %w", l.h.store.Err())
+func (l *life) exit(injected *crashfs.Fault) error {
+	if injected == nil {
+		return fmt.Errorf("no fault was injected: %w", l.h.store.Err())
 	}
 	l.tally.exits++
 	l.note("the process exits: %v", l.h.store.Err())
@@ -292,8 +292,8 @@ func (l *life) exit(ill *crashfs.Fault) error {
 	}
 	f := l.h.fs
 	for range l.IntN(3) {
-		ill.After = l.IntN(60)
-		heal := f.Fail(*ill)
+		injected.After = l.IntN(60)
+		heal := f.Fail(*injected)
 		h, _, err := open(f, time.Now)
 		l.note("a start on a disk that fails: %v", err)
 		if h != nil {
@@ -332,26 +332,26 @@ func (l *life) act() {
 	user := users[l.IntN(len(users))]
 	switch n := l.IntN(20); {
 	case n < 7:
-		l.truth.signup(l.h, user, true)
+		l.transcript.signup(l.h, user, true)
 	case n < 8:
-		l.truth.signup(l.h, user, false)
+		l.transcript.signup(l.h, user, false)
 	case n < 10:
-		l.truth.act(l.h, "activate", user, l.token(user))
+		l.transcript.act(l.h, "activate", user, l.token(user))
 	case n < 11:
-		l.truth.act(l.h, "confirm", user, l.token(user))
+		l.transcript.act(l.h, "confirm", user, l.token(user))
 	case n < 12:
 		if l.IntN(2) == 0 {
-			l.truth.act(l.h, "disable", user, "")
+			l.transcript.act(l.h, "disable", user, "")
 		} else {
-			l.truth.act(l.h, "resend", user, "")
+			l.transcript.act(l.h, "resend", user, "")
 		}
 	case n < 13:
-		l.truth.act(l.h, "enable", user, "")
+		l.transcript.act(l.h, "enable", user, "")
 	case n < 14:
 		// The row that a message would be written again from goes with its account. So a message that is not yet on the
 		// disk when its account is deleted may stay torn after a power cut; here it is on the disk.
 		if l.h.desk.Tend(ctx) == nil {
-			l.truth.act(l.h, "delete", user, "")
+			l.transcript.act(l.h, "delete", user, "")
 		}
 	case n < 15:
 		l.h.desk.Sweep(ctx)
@@ -367,7 +367,7 @@ func (l *life) act() {
 
 // token is the newest that a user got.
 func (l *life) token(user string) string {
-	for _, d := range slices.Backward(l.truth.deeds) {
+	for _, d := range slices.Backward(l.transcript.requests) {
 		if token := l.mail[d.email]; d.user == user && token != "" {
 			return token
 		}

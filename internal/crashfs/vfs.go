@@ -16,7 +16,7 @@ import (
 )
 
 // SQLite sees the file system through what it calls a VFS: a table of C functions, which are Go functions here. They do
-// what those of SQLite's own unix VFS do, in its order: a journal's first sync syncs its directory too, and does not mind
+// what those of SQLite's own unix VFS do, in its order: the first sync of a new WAL syncs its directory too, and does not mind
 // if that fails; a file that cannot be looked at is taken for absent.
 
 // sqliteFS is what an FS keeps for SQLite.

@@ -42,8 +42,8 @@ var (
 	ctx  = context.Background()
 )
 
-// house is the program without its edges, put together and started as the serve command does.
-type house struct {
+// harness is the program without HTTP, assembled and started as the serve command does.
+type harness struct {
 	fs     *crashfs.FS
 	store  *sqlstore.Store
 	box    *pickup.Directory
@@ -85,10 +85,10 @@ func (u *undoing) UndoResend(ctx context.Context, r account.Resending, now time.
 }
 
 // failed reports whether the store wants the process to end.
-func (h *house) failed() bool { return h != nil && h.store.Err() != nil }
+func (h *harness) failed() bool { return h != nil && h.store.Err() != nil }
 
 // exit ends the process as the serve command does after a failed commit. Nothing on the disk changes by it.
-func (h *house) exit() error {
+func (h *harness) exit() error {
 	before := h.fs.Image()
 	if err := h.close(); err != nil {
 		return err
@@ -99,8 +99,8 @@ func (h *house) exit() error {
 	return nil
 }
 
-// close closes the store, once. A house that never stood is closed too.
-func (h *house) close() error {
+// close closes the store, once. On a nil harness it does nothing.
+func (h *harness) close() error {
 	if h == nil || h.closed {
 		return nil
 	}
@@ -110,8 +110,8 @@ func (h *house) close() error {
 
 // open starts the program on a file system. Where the pickup directory is in trouble it starts all the same, and tended is
 // that trouble.
-func open(f *crashfs.FS, now func() time.Time) (h *house, tended, err error) {
-	h = &house{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
+func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
+	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
 	f.Forget(database + "-wal") // which sqlstore.Open has the system do
 	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
@@ -123,7 +123,7 @@ func open(f *crashfs.FS, now func() time.Time) (h *house, tended, err error) {
 	return h, tended, nil
 }
 
-func (h *house) start() (tended, err error) {
+func (h *harness) start() (tended, err error) {
 	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
 	if err != nil {
 		return nil, err
@@ -153,8 +153,8 @@ func (h *house) start() (tended, err error) {
 	return h.desk.Tend(ctx), nil
 }
 
-// deed is something that a client asked for, or an operator.
-type deed struct {
+// request is something that a client asked for, or an operator.
+type request struct {
 	what string // signup, activate, confirm, resend, disable, enable, delete, backup
 	user string
 
@@ -169,7 +169,7 @@ type deed struct {
 	token string // of an activation or a confirmation, and of the link that counted before a resend
 
 	when time.Time
-	base state // of the account when the truth was told anew
+	base state // of the account after the last restart
 
 	// When it was asked and answered, as moments of the journal; before all of them where it was not recorded.
 	began, ended int
@@ -178,7 +178,7 @@ type deed struct {
 	notUndone    bool // it failed, and what was saved of it could not be taken back at once
 }
 
-func (d *deed) String() string {
+func (d *request) String() string {
 	s := fmt.Sprintf("%s %s", d.what, d.user)
 	if d.what == "signup" && !d.rightCaptcha {
 		s += " with a wrong captcha"
@@ -186,8 +186,8 @@ func (d *deed) String() string {
 	return s
 }
 
-// as is a deed as one saw it at an earlier moment.
-func (d *deed) as(at int) *deed {
+// as is a request as one saw it at an earlier moment.
+func (d *request) as(at int) *request {
 	if d.began >= at {
 		return nil
 	}
@@ -198,17 +198,18 @@ func (d *deed) as(at int) *deed {
 	return &c
 }
 
-// done reports a deed that was answered with success, open one of which nobody outside can say what came of it.
-func (d *deed) done() bool { return d.answered && d.err == nil }
-func (d *deed) open() bool {
+// done reports whether a request was answered with success, and open whether its answer does not say if it was
+// carried out.
+func (d *request) done() bool { return d.answered && d.err == nil }
+func (d *request) open() bool {
 	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err, account.ErrUnknown))
 }
 
-// mayRemain reports whether something may be there of a deed that was not done. Of one that was answered
+// mayRemain reports whether something may be there of a request that was not done. Of one that was answered
 // with account.ErrUnknown it may be, and of one that was not answered. Of one that was answered with an
 // error of ours nothing is, not even after a power cut, unless it had been saved and could not be taken
 // back before the server died. running says that no restart came after.
-func (d *deed) mayRemain(running bool) bool {
+func (d *request) mayRemain(running bool) bool {
 	switch {
 	case !d.open():
 		return false
@@ -219,30 +220,30 @@ func (d *deed) mayRemain(running bool) bool {
 	}
 }
 
-// truth is what was asked and answered: the only record that a person outside has.
-type truth struct {
-	mu     sync.Mutex
-	deeds  []*deed
-	tokens map[string]string // that came by mail, by user
-	past   map[string]bool   // addresses of accounts that went
-	closed map[string]bool   // names that may be kept from everybody, since their accounts were deleted
-	asked  int
+// transcript is what was asked and answered: the only record that a person outside has.
+type transcript struct {
+	mu       sync.Mutex
+	requests []*request
+	tokens   map[string]string // that came by mail, by user
+	past     map[string]bool   // addresses of accounts that went
+	closed   map[string]bool   // names that may be kept from everybody, since their accounts were deleted
+	asked    int
 }
 
-func (t *truth) at(moment int) *truth {
-	then := &truth{}
-	for _, d := range t.deeds {
+func (t *transcript) at(moment int) *transcript {
+	then := &transcript{}
+	for _, d := range t.requests {
 		if c := d.as(moment); c != nil {
-			then.deeds = append(then.deeds, c)
+			then.requests = append(then.requests, c)
 		}
 	}
 	return then
 }
 
-// key tells apart truths that demand different things.
-func (t *truth) key() string {
+// key tells apart transcripts that demand different things.
+func (t *transcript) key() string {
 	var b strings.Builder
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		fmt.Fprintf(&b, "%v %s %s %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce, d.answered, d.err == nil, d.open(),
 			fault.KindOf(d.err), d.mayRemain(false), d.resent)
 	}
@@ -250,22 +251,22 @@ func (t *truth) key() string {
 	return b.String()
 }
 
-func (t *truth) copy() *truth {
-	return &truth{deeds: slices.Clone(t.deeds), tokens: t.tokens, closed: t.closed, asked: t.asked}
+func (t *transcript) copy() *transcript {
+	return &transcript{requests: slices.Clone(t.requests), tokens: t.tokens, closed: t.closed, asked: t.asked}
 }
 
 // resends notes at the signup that a later message took a place too.
-func (t *truth) resends(email string) {
+func (t *transcript) resends(email string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		d.resent = d.resent || d.what == "signup" && d.email == email
 	}
 }
 
 // after is what was asked for about the account of a signup, until another account got its name.
-func (t *truth) after(signup *deed) (list []*deed) {
-	for _, d := range t.deeds[slices.Index(t.deeds, signup)+1:] {
+func (t *transcript) after(signup *request) (list []*request) {
+	for _, d := range t.requests[slices.Index(t.requests, signup)+1:] {
 		if d.user == signup.user {
 			if d.what == "signup" && d.done() {
 				break
@@ -278,7 +279,7 @@ func (t *truth) after(signup *deed) (list []*deed) {
 
 // gone says whether the account of a signup may be gone, and whether it must be: by an operator, or since nobody opened
 // its link in time.
-func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
+func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
 		must = true
@@ -295,11 +296,11 @@ func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
 }
 
 // tokenOf is the token that a user got.
-func (t *truth) tokenOf(h *house, user string) string {
+func (t *transcript) tokenOf(h *harness, user string) string {
 	if token := t.tokens[user]; token != "" {
 		return token
 	}
-	f, err := h.look()
+	f, err := h.inspect()
 	if err != nil {
 		return ""
 	}
@@ -311,32 +312,32 @@ func (t *truth) tokenOf(h *house, user string) string {
 	return ""
 }
 
-func (t *truth) begin(h *house, d *deed) *deed {
+func (t *transcript) begin(h *harness, d *request) *request {
 	d.when = h.now()
 	h.fs.Mark("%s is asked for", d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.began = h.fs.Now() - 1
-	t.deeds = append(t.deeds, d)
+	t.requests = append(t.requests, d)
 	t.asked++
 	return d
 }
 
-func (t *truth) end(h *house, d *deed, err error) {
+func (t *transcript) end(h *harness, d *request, err error) {
 	h.fs.Mark("%s is answered: %v", d, err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.ended, d.answered, d.err = h.fs.Now()-1, !h.fs.Stopped(), err
 }
 
-func (t *truth) serial() int {
+func (t *transcript) serial() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.asked
 }
 
 // newSignup is a signup with everything its own.
-func newSignup(h *house, user string, serial int, right bool) *deed {
+func newSignup(h *harness, user string, serial int, right bool) *request {
 	q := h.issuer.Ask(h.tenant.ID)
 	x, y, _ := strings.Cut(q.Text, " + ")
 	xn, _ := strconv.Atoi(x)
@@ -344,7 +345,7 @@ func newSignup(h *house, user string, serial int, right bool) *deed {
 	if !right {
 		yn++
 	}
-	d := &deed{
+	d := &request{
 		what: "signup", user: user, email: fmt.Sprintf("person%d@example.org", serial), rightCaptcha: right,
 		addr: netip.AddrFrom4([4]byte{10, byte(serial >> 16), byte(serial >> 8), byte(serial)}),
 		form: account.Form{
@@ -357,11 +358,11 @@ func newSignup(h *house, user string, serial int, right bool) *deed {
 	return d
 }
 
-func (t *truth) signup(h *house, user string, right bool) *deed {
+func (t *transcript) signup(h *harness, user string, right bool) *request {
 	return t.ask(h, newSignup(h, user, t.serial(), right))
 }
 
-func (t *truth) ask(h *house, d *deed) *deed {
+func (t *transcript) ask(h *harness, d *request) *request {
 	t.begin(h, d)
 	_, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr})
 	d.notUndone = h.undo.has("signup", d.email)
@@ -369,8 +370,8 @@ func (t *truth) ask(h *house, d *deed) *deed {
 	return d
 }
 
-func (t *truth) act(h *house, what, user, token string) *deed {
-	d := t.begin(h, &deed{what: what, user: user, token: token})
+func (t *transcript) act(h *harness, what, user, token string) *request {
+	d := t.begin(h, &request{what: what, user: user, token: token})
 	var err error
 	switch what {
 	case "activate":
@@ -404,7 +405,7 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 }
 
 // linked is the account of a link that counts.
-func (h *house) linked(token string) (account.Account, error) {
+func (h *harness) linked(token string) (account.Account, error) {
 	parsed, ok := secret.ParseToken(token)
 	if !ok {
 		return account.Account{}, fault.New(fault.NotFound, "no link")
@@ -419,7 +420,7 @@ type found struct {
 	stray    []string                   // other files in the pickup directory
 }
 
-func (h *house) look() (*found, error) {
+func (h *harness) inspect() (*found, error) {
 	f := &found{accounts: make(map[string]account.Account), tokens: make(map[string]string)}
 	if err := h.store.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
 		f.accounts[a.Email] = a
@@ -477,13 +478,13 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	return m.Header.Get("To"), token, nil
 }
 
-// promise is what must hold of what is there, given what was asked and answered. running says that no crash
+// promise reports where the state breaks the promise, given what was asked and answered. running says that no crash
 // or restart was in between.
-func (h *house) promise(t *truth, running bool) error { return h.promiseWith(t, running, nil) }
+func (h *harness) promise(t *transcript, running bool) error { return h.promiseWith(t, running, nil) }
 
 // promiseWith counts messages as there that a mail agent took.
-func (h *house) promiseWith(t *truth, running bool, delivered map[string]string) error {
-	f, err := h.look()
+func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]string) error {
+	f, err := h.inspect()
 	if err != nil {
 		return err
 	}
@@ -499,7 +500,7 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 		wrong("%d messages are still to be made safe", len(rows))
 	}
 	emails := make(map[string]bool)
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		switch d.what {
 		case "signup":
 			emails[d.email] = true
@@ -521,7 +522,7 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 	return errors.Join(faults...)
 }
 
-func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong func(string, ...any)) {
+func (h *harness) promiseSignup(t *transcript, d *request, f *found, running bool, wrong func(string, ...any)) {
 	a, there := f.accounts[d.email]
 	_, message := f.tokens[d.email]
 	mayGo, mustGo := t.gone(d, h.now())
@@ -534,9 +535,9 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		}
 		return
 	}
-	// An account that is to be taken back has an owner and stays, where an operator enabled it before that was possible, or where
-	// whoever has its password was sent a new link.
-	owned := slices.ContainsFunc(t.after(d), func(later *deed) bool {
+	// An account that is to be taken back has an owner, and stays, if an operator enabled it first, or if a new
+	// link was sent for it.
+	owned := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		return (later.what == "enable" || later.what == "resend") && later.done()
 	})
 	possible := d.rightCaptcha && (d.done() || owned || d.mayRemain(running))
@@ -548,7 +549,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	case there != message:
 		wrong("%s: account %t, message %t", d, there, message)
 	}
-	// Whoever asks for a name that another has is refused, and that spends the captcha though the answer never came.
+	// A signup for a taken name is refused, and spends the captcha even if the answer is lost.
 	refused := t.closed[d.user]
 	for _, a := range f.accounts {
 		refused = refused || a.User == d.user && a.Email != d.email
@@ -581,13 +582,13 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	if c, err := h.desk.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
 		wrong("%s: the credential does not open: %v", d, err)
 	}
-	var last *deed
+	var last *request
 	for _, r := range t.after(d) {
 		if r.what == "resend" && !(r.answered && r.err != nil && !r.open()) {
 			last = r
 		}
 	}
-	if last != nil && a.Pending() && last.token != "" { // which nobody knows where the disk failed when it was looked for
+	if last != nil && a.Pending() && last.token != "" { // unknown if the disk failed when it was looked up
 		switch kept := f.tokens[d.email] == last.token; {
 		case last.done() && kept:
 			wrong("%s was answered, and the older link counts", last)
@@ -602,7 +603,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 }
 
 // promiseBackup: whatever has the name of a copy is one, with everything that was answered before it was asked for.
-func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string, ...any)) {
+func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong func(string, ...any)) {
 	if !slices.Contains(h.fs.Files(), copied) {
 		if d.done() {
 			wrong("a backup was answered and is not there")
@@ -627,7 +628,7 @@ func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string
 	if err := errors.Join(err, s.Consistent(ctx, func(what string) { wrong("the copy: %s", what) })); err != nil {
 		wrong("the copy cannot be read: %v", err)
 	}
-	for _, before := range t.deeds[:slices.Index(t.deeds, d)] {
+	for _, before := range t.requests[:slices.Index(t.requests, d)] {
 		if before.what == "signup" && before.done() && !has[before.email] {
 			wrong("the copy has no account of %s, which was answered before", before)
 		}
@@ -635,7 +636,7 @@ func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string
 }
 
 // taken reports whether one place is taken, by asking for one where there is but one.
-func (h *house) taken(al throttle.Allowance) bool {
+func (h *harness) taken(al throttle.Allowance) bool {
 	al.Rule.Limit = 1
 	err := h.store.Create(ctx, account.Admission{Address: []throttle.Allowance{al}}, h.now())
 	return fault.KindOf(err) == fault.Limited
@@ -645,7 +646,7 @@ func (h *house) taken(al throttle.Allowance) bool {
 type state struct{ active, held, confirmed bool }
 
 // states are those that the account of a signup may be in.
-func (t *truth) states(signup *deed, running bool) map[state]bool {
+func (t *transcript) states(signup *request, running bool) map[state]bool {
 	now := map[state]bool{signup.base: true}
 	for _, d := range t.after(signup) {
 		var step func(state) state
@@ -675,10 +676,10 @@ func (t *truth) states(signup *deed, running bool) map[state]bool {
 	return now
 }
 
-// use does what people do next: whoever got no answer sends the same again, and everybody opens the link that came. It is
-// the last thing that is done with a house.
-func (h *house) use(t *truth) error {
-	f, err := h.look()
+// use does what people do next: those without an answer send the same form again, and all open their links. It is
+// the last thing that is done with a harness.
+func (h *harness) use(t *transcript) error {
+	f, err := h.inspect()
 	if err != nil {
 		return err
 	}
@@ -686,7 +687,7 @@ func (h *house) use(t *truth) error {
 	for _, a := range f.accounts {
 		users[a.User] = true
 	}
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		if d.what == "signup" && d.rightCaptcha && d.open() && !users[d.user] {
 			users[d.user] = true
 			if _, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr}); err != nil {
@@ -694,7 +695,7 @@ func (h *house) use(t *truth) error {
 			}
 		}
 	}
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		if d.what != "resend" || !d.open() {
 			continue
 		}
@@ -705,7 +706,7 @@ func (h *house) use(t *truth) error {
 			}
 		}
 	}
-	if f, err = h.look(); err != nil {
+	if f, err = h.inspect(); err != nil {
 		return err
 	}
 	for email, token := range f.tokens {
