@@ -34,10 +34,10 @@ func rounds(t *testing.T) int {
 // loadFor is how long a server is under load at most before its end comes.
 const loadFor = 150 * time.Millisecond
 
-// Every round a server is started on the same data folder, loaded with signups from many addresses and killed at a random
-// instant. What it answered must be there afterwards, and of what it did not answer all or nothing.
+// In every round a server is started on the same data folder, loaded with signups from many addresses, and killed at a
+// random moment. What it answered must be there afterwards; what it did not answer is whole or gone.
 func TestKilledServerLosesNothing(t *testing.T) {
-	s := newSiege(t)
+	s := newKillTest(t)
 	n := rounds(t)
 	for range n {
 		s.killedRound()
@@ -47,10 +47,10 @@ func TestKilledServerLosesNothing(t *testing.T) {
 		n, len(s.answered), s.unanswered, s.republished, len(s.activated))
 }
 
-// The same with a mail server behind the pickup directory, which takes every message away as soon as it is there. A
+// The same with a mail server behind the pickup directory, which takes every message away as waitRandomly as it is there. A
 // message may then come twice, as the same bytes with one Message-ID; it is never missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
-	s := newSiege(t)
+	s := newKillTest(t)
 	s.agent = newAgent(t, s.pickup)
 	n := rounds(t)
 	for range n {
@@ -63,7 +63,7 @@ func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 
 // The server is asked to end while it is busy, as every upgrade does.
 func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
-	s := newSiege(t)
+	s := newKillTest(t)
 	n := rounds(t)
 	var whole int
 	for range n {
@@ -76,8 +76,8 @@ func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
 	t.Logf("%d rounds: %d signups answered, %d unanswered but whole on connections that were kept open", n, len(s.answered), whole)
 }
 
-// siege is one data folder and what clients know of it. The clients' knowledge lives in the test, so it outlives servers.
-type siege struct {
+// killTest is one data folder and what clients know of it. What they know outlives the servers.
+type killTest struct {
 	t            *testing.T
 	data, pickup string
 	listen       string
@@ -98,7 +98,7 @@ type siege struct {
 // clients is how many sign up at a time.
 const clients = 12
 
-func newSiege(t *testing.T) *siege {
+func newKillTest(t *testing.T) *killTest {
 	data := filepath.Join(t.TempDir(), "data")
 	// The same port in all rounds, since it stands in the links; an address of its own, so that nobody else takes it.
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 100+rand.IntN(100), rand.IntN(256), 1+rand.IntN(254)))
@@ -106,36 +106,36 @@ func newSiege(t *testing.T) *siege {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return &siege{
+	return &killTest{
 		t: t, data: data, pickup: filepath.Join(data, "pickup"), listen: l.Addr().String(),
 		answered: map[string]bool{}, hurried: map[string]bool{}, activated: map[string]bool{}, seen: map[string]bool{},
 	}
 }
 
-func (s *siege) start() *process { return start(s.t, launch{data: s.data, listen: s.listen}) }
+func (s *killTest) start() *process { return start(s.t, launch{data: s.data, listen: s.listen}) }
 
-// besieged is a server under load.
-type besieged struct {
-	*siege
+// loadedServer is a server under load.
+type loadedServer struct {
+	*killTest
 	*process
 	ending  atomic.Bool
 	clients sync.WaitGroup
 }
 
 // load sets clients on the server, who sign people up until its end.
-func (s *siege) load(p *process) *besieged {
-	b := &besieged{siege: s, process: p}
+func (s *killTest) load(p *process) *loadedServer {
+	b := &loadedServer{killTest: s, process: p}
 	for i := range clients {
 		b.clients.Go(func() { b.client(i%2 == 0) })
 	}
 	return b
 }
 
-// soon waits for an instant that nobody foresees.
-func soon() { <-time.After(rand.N(loadFor)) }
+// waitRandomly waits for a random time of at most loadFor.
+func waitRandomly() { <-time.After(rand.N(loadFor)) }
 
 // client signs people up, three from each address, until the server has ended.
-func (b *besieged) client(hurried bool) {
+func (b *loadedServer) client(hurried bool) {
 	for {
 		v := newVisitor(b.address, "")
 		if hurried {
@@ -151,7 +151,7 @@ func (b *besieged) client(hurried bool) {
 	}
 }
 
-func (b *besieged) signup(v *visitor, hurried bool) bool {
+func (b *loadedServer) signup(v *visitor, hurried bool) bool {
 	b.mu.Lock()
 	b.users++
 	user := fmt.Sprintf("person-%d", b.users)
@@ -175,24 +175,24 @@ func (b *besieged) signup(v *visitor, hurried bool) bool {
 }
 
 // broken notes an answer that broke off, which only a kill may do.
-func (b *besieged) broken(v *visitor, user string, err error) bool {
+func (b *loadedServer) broken(v *visitor, user string, err error) bool {
 	if v.began.Load() && !b.killed() {
 		b.trouble = append(b.trouble, fmt.Errorf("%s: the answer broke off: %w", user, err))
 	}
 	return false
 }
 
-func (b *besieged) killed() bool {
+func (b *loadedServer) killed() bool {
 	<-b.ended
 	return b.cmd.ProcessState.ExitCode() < 0
 }
 
-func (s *siege) killedRound() {
+func (s *killTest) killedRound() {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
 	b := s.load(p)
-	soon()
+	waitRandomly()
 	b.ending.Store(true)
 	p.kill()
 	b.clients.Wait()
@@ -202,12 +202,12 @@ func (s *siege) killedRound() {
 
 // terminatedRound tells how many accounts are whole that nobody was told of. There are none on fresh connections: those
 // are either taken and answered, or not taken. On one that waited for its next request, that may cross with the end.
-func (s *siege) terminatedRound() (whole int) {
+func (s *killTest) terminatedRound() (whole int) {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
 	b := s.load(p)
-	soon()
+	waitRandomly()
 	b.ending.Store(true)
 	p.mustStop(s.t)
 	b.clients.Wait()
@@ -227,7 +227,7 @@ func (s *siege) terminatedRound() (whole int) {
 	return whole
 }
 
-func (s *siege) noTrouble() {
+func (s *killTest) noTrouble() {
 	s.t.Helper()
 	for _, err := range s.trouble {
 		s.t.Error(err)
@@ -238,7 +238,7 @@ func (s *siege) noTrouble() {
 }
 
 // messages are those in the pickup directory, and those that the agent took, by recipient.
-func (s *siege) messages() map[string][]message {
+func (s *killTest) messages() map[string][]message {
 	s.t.Helper()
 	list := s.agent.taken()
 	if s.agent == nil {
@@ -255,7 +255,7 @@ func (s *siege) messages() map[string][]message {
 }
 
 // check compares what the server has with what clients know, after a start that followed a kill.
-func (s *siege) check(p *process) {
+func (s *killTest) check(p *process) {
 	s.t.Helper()
 	list, messages := shownAccounts(s.t, s.data), s.messages()
 	left := make(map[string][]message, len(messages))
@@ -300,7 +300,7 @@ func (s *siege) check(p *process) {
 
 // sample activates a few of the accounts that are new, and signs one of them in. The next check finds out whether the
 // links did what they should, and whether it lasts.
-func (s *siege) sample(p *process, fresh []string, messages map[string][]message) {
+func (s *killTest) sample(p *process, fresh []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
 	defer v.leave()
@@ -324,7 +324,7 @@ func (s *siege) sample(p *process, fresh []string, messages map[string][]message
 
 // finish starts a last time, checks, ends well, and then opens every link that is left: each activates the very account
 // that the message went to.
-func (s *siege) finish() {
+func (s *killTest) finish() {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)

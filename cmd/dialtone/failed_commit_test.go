@@ -13,7 +13,7 @@ import (
 // A write that the system refuses in the middle of a commit leaves the commit in doubt. Here the reason is
 // the limit on the size of files, which needs no privileges; a disk that fails looks the same to SQLite.
 func TestFailedCommitEndsTheServer(t *testing.T) {
-	p := newPatient(t, launch{data: t.TempDir()}, "")
+	p := newTestServer(t, launch{data: t.TempDir()}, "")
 	for range 3 { // so that the WAL is longer than any message
 		v, form := p.next()
 		if a, err := v.post(form); err != nil || a.Status != 200 {
@@ -62,7 +62,7 @@ func TestFailedCommitEndsTheServer(t *testing.T) {
 }
 
 // users are the names of all accounts.
-func (p *patient) users() (list []string) {
+func (p *testServer) users() (list []string) {
 	for _, a := range shownAccounts(p, p.data) {
 		list = append(list, a.User)
 	}

@@ -21,8 +21,8 @@ import (
 	"dialtone/internal/config"
 )
 
-// patient is a server that something is done to, and a person who has an account there from before.
-type patient struct {
+// testServer is a server on which faults are injected, and a visitor who already has an account there.
+type testServer struct {
 	*testing.T
 	*process
 	data, pickup string
@@ -32,14 +32,14 @@ type patient struct {
 
 const regular = "regular"
 
-func newPatient(t *testing.T, l launch, pickup string) *patient {
+func newTestServer(t *testing.T, l launch, pickup string) *testServer {
 	t.Helper()
 	if pickup == "" {
 		pickup = filepath.Join(l.data, "pickup")
 	} else {
 		l.flags = append(l.flags, "--mail-pickup-dir", pickup)
 	}
-	p := &patient{T: t, process: start(t, l), data: l.data, pickup: pickup}
+	p := &testServer{T: t, process: start(t, l), data: l.data, pickup: pickup}
 	p.v = newVisitor(p.address, "")
 	t.Cleanup(p.v.leave)
 	if a, err := p.v.signup(regular); err != nil || a.Status != 200 {
@@ -55,8 +55,8 @@ func newPatient(t *testing.T, l launch, pickup string) *patient {
 	return p
 }
 
-// next is a form of somebody new, filled in at an address of their own.
-func (p *patient) next() (*visitor, url.Values) {
+// next returns a filled-in form of a new visitor, who has an address of their own.
+func (p *testServer) next() (*visitor, url.Values) {
 	p.Helper()
 	p.n++
 	v := newVisitor(p.address, "")
@@ -68,9 +68,9 @@ func (p *patient) next() (*visitor, url.Values) {
 	return v, form
 }
 
-// suffer sends a form while the fault lasts, so many times, then ends the fault and sends the very same form again. In
-// between the program does whatever does not need what is broken.
-func (p *patient) suffer(times int, begin, end func()) {
+// duringFault sends a form several times while the fault lasts, and wants a 500 each time. Then it ends the fault and sends
+// the same form again. Captchas and sign-ins, which do not need what is broken, must work meanwhile.
+func (p *testServer) duringFault(times int, begin, end func()) {
 	p.Helper()
 	before := len(shownAccounts(p, p.data))
 	v, form := p.next()
@@ -94,11 +94,11 @@ func (p *patient) suffer(times int, begin, end func()) {
 	if list := shownAccounts(p, p.data); len(list) != before {
 		p.Errorf("%d accounts after the fault, %d before", len(list), before)
 	}
-	p.heals(v, form)
+	p.recovers(v, form)
 }
 
-// heals sends a form that failed before. Its captcha and its places were not used up: the address has its three signups.
-func (p *patient) heals(v *visitor, form url.Values) {
+// recovers sends a form that failed before. Its captcha and its places under the limits must not be used up.
+func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.Helper()
 	// A server that tries once a second has a moment to find the fault gone.
 	deadline := time.Now().Add(10 * time.Second)
@@ -123,7 +123,7 @@ func (p *patient) heals(v *visitor, form url.Values) {
 }
 
 // consistent wants one whole message for every account and nothing else in the pickup directory.
-func (p *patient) consistent() {
+func (p *testServer) consistent() {
 	p.Helper()
 	list, err := messagesIn(p.pickup)
 	if err != nil {
@@ -144,7 +144,7 @@ func (p *patient) consistent() {
 	}
 }
 
-func (p *patient) must(err error) {
+func (p *testServer) must(err error) {
 	p.Helper()
 	if err != nil {
 		p.Fatal(err)
@@ -157,9 +157,9 @@ func TestPickupDirectoryGone(t *testing.T) {
 		{"elsewhere", filepath.Join(t.TempDir(), "mail")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPatient(t, launch{data: t.TempDir()}, c.pickup)
+			p := newTestServer(t, launch{data: t.TempDir()}, c.pickup)
 			away := filepath.Join(t.TempDir(), "away")
-			p.suffer(3,
+			p.duringFault(3,
 				func() { p.must(os.Rename(p.pickup, away)) },
 				func() {
 					if _, err := os.Stat(p.pickup); !errors.Is(err, fs.ErrNotExist) {
@@ -177,7 +177,7 @@ func TestPickupDirectoryGone(t *testing.T) {
 // written once the directory is back.
 func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
-	p := newPatient(t, launch{data: data}, mail)
+	p := newTestServer(t, launch{data: data}, mail)
 	v, form := p.next()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
 		t.Fatal(a, err)
@@ -221,7 +221,7 @@ func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	again.mustStop(t)
 }
 
-// Nobody reads what the server logs, or nobody is there to read it.
+// The log is not read, or its reader is gone.
 func TestServerOutlivesItsLog(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -346,13 +346,13 @@ func testFull(t *testing.T, options string, size int, what string) {
 	if what == "data" {
 		data, pickup = filepath.Join(disk, "data"), filepath.Join(t.TempDir(), "mail")
 	}
-	p := newPatient(t, launch{data: data}, pickup)
+	p := newTestServer(t, launch{data: data}, pickup)
 	filler := filepath.Join(disk, "filler")
 	times := 3
 	if what == "data" {
-		times = 1 // then the store may find room by tidying up its journal, and rightly answer 200
+		times = 1 // then the store may find room by a checkpoint, and rightly answer 200
 	}
-	p.suffer(times,
+	p.duringFault(times,
 		func() { p.fill(filler, size) },
 		func() { p.must(os.RemoveAll(filler)) })
 	p.mustStop(t)
@@ -363,7 +363,7 @@ func testFull(t *testing.T, options string, size int, what string) {
 }
 
 // fill takes what is left of a small disk: every byte, or with a size of 0 every inode.
-func (p *patient) fill(dir string, size int) {
+func (p *testServer) fill(dir string, size int) {
 	p.Helper()
 	for range 10_000 {
 		err := os.MkdirAll(dir, 0o755)
@@ -386,8 +386,8 @@ func (p *patient) fill(dir string, size int) {
 
 func testReadOnly(t *testing.T) {
 	disk := mount(t, "size=1m")
-	p := newPatient(t, launch{data: t.TempDir()}, filepath.Join(disk, "mail"))
-	p.suffer(3,
+	p := newTestServer(t, launch{data: t.TempDir()}, filepath.Join(disk, "mail"))
+	p.duringFault(3,
 		func() { p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m")) },
 		func() { p.must(unix.Mount("", disk, "", unix.MS_REMOUNT, "size=1m")) })
 	p.mustStop(t)
@@ -399,7 +399,7 @@ func testReadOnly(t *testing.T) {
 func testReadOnlyStart(t *testing.T) {
 	disk := mount(t, "size=8m")
 	data := filepath.Join(disk, "data")
-	p := newPatient(t, launch{data: data}, filepath.Join(t.TempDir(), "mail"))
+	p := newTestServer(t, launch{data: data}, filepath.Join(t.TempDir(), "mail"))
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("read-only under a running server: %v, want EBUSY", err)
 	}
@@ -415,7 +415,7 @@ func testReadOnlyStart(t *testing.T) {
 	p.process = start(t, launch{data: data, flags: []string{"--mail-pickup-dir", p.pickup}})
 	p.v = newVisitor(p.address, "")
 	v, form := p.next()
-	p.heals(v, form)
+	p.recovers(v, form)
 }
 
 // A reader of the log that stands still and then goes on finds how much it has missed.

@@ -16,7 +16,7 @@ import (
 // A data folder is taken through some rounds only, so that first starts are among what is interrupted, and a check of all
 // there is stays quick.
 const (
-	longRounds        = 100 // of power cuts, for each mode of the journal
+	longRounds        = 100 // of power cuts, for each mode of the journal of ext4
 	longKills         = 500
 	roundsInOneFolder = 20
 	afterTheCut       = 400 * time.Millisecond
@@ -38,7 +38,7 @@ func TestLongPowerCut(t *testing.T) {
 					d.unmount()
 					d.make(96 << 20)
 				}
-				s := newSiege(t)
+				s := newKillTest(t)
 				s.data = filepath.Join(d.dir, "data")
 				s.pickup = filepath.Join(s.data, "pickup")
 				c := &cuts{failed: map[string]bool{}}
@@ -64,7 +64,7 @@ type cuts struct {
 	failed map[string]bool
 }
 
-func (c *cuts) add(s *siege, o *cuts) {
+func (c *cuts) add(s *killTest, o *cuts) {
 	c.rounds += o.rounds
 	c.answered += len(s.answered)
 	c.unanswered += s.unanswered
@@ -82,23 +82,23 @@ func (c *cuts) add(s *siege, o *cuts) {
 
 // outage is a server whose disk loses its power.
 type outage struct {
-	*siege
+	*killTest
 	*process
 	sum          *cuts
 	begins, over atomic.Bool
 	clients      sync.WaitGroup
 }
 
-func (s *siege) cutRound(d *disk, c *cuts) {
+func (s *killTest) cutRound(d *disk, c *cuts) {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
 	verified(s.t, s.data, s.pickup)
-	o := &outage{siege: s, process: p, sum: c}
+	o := &outage{killTest: s, process: p, sum: c}
 	for i := range clients {
 		o.clients.Go(func() { o.client(i%2 == 0) })
 	}
-	soon()
+	waitRandomly()
 	if rand.N(5) == 0 { // now and then messages are on the disk already, and their outbox rows gone
 		<-time.After(rand.N(2 * tendEvery))
 	}
@@ -153,7 +153,7 @@ func (o *outage) client(hurried bool) {
 }
 
 // newcomer is a name that nobody has asked for.
-func (s *siege) newcomer(hurried bool) string {
+func (s *killTest) newcomer(hurried bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users++
@@ -211,7 +211,7 @@ func TestLongKill(t *testing.T) {
 			var rounds, answered, unanswered, republished, twice, activated int
 			for rounds < longKills/2 {
 				t.Run("", func(t *testing.T) {
-					s := newSiege(t)
+					s := newKillTest(t)
 					if agent {
 						s.agent = newAgent(t, s.pickup)
 					}

@@ -37,30 +37,30 @@ func TestLongFaults(t *testing.T) {
 // The system calls with which SQLite makes a file durable.
 const syncs = "fsync,fdatasync"
 
-// ward is a patient whose readiness is watched.
-type ward struct {
-	*patient
+// watchedServer is a testServer whose readiness is watched.
+type watchedServer struct {
+	*testServer
 	gauge *gauge
 }
 
-func newWard(t *testing.T, data, pickup string, env ...string) *ward {
+func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watchedServer {
 	t.Helper()
 	ops := freeAddress(t)
-	p := newPatient(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops}, env: env}, pickup)
-	return &ward{patient: p, gauge: newGauge(t, ops)}
+	p := newTestServer(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops}, env: env}, pickup)
+	return &watchedServer{testServer: p, gauge: newGauge(t, ops)}
 }
 
 // again starts the server once more, as it was.
-func (w *ward) again() {
+func (w *watchedServer) again() {
 	w.Helper()
 	w.process = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen", w.gauge.address, "--mail-pickup-dir", w.pickup}})
 }
 
-func (w *ward) wal() string      { return filepath.Join(w.data, "dialtone.db-wal") }
-func (w *ward) database() string { return filepath.Join(w.data, "dialtone.db") }
+func (w *watchedServer) wal() string      { return filepath.Join(w.data, "dialtone.db-wal") }
+func (w *watchedServer) database() string { return filepath.Join(w.data, "dialtone.db") }
 
 // refuses sends a form until it is answered with an error of ours, at most so many forms.
-func (w *ward) refuses(most int) (v *visitor, form url.Values) {
+func (w *watchedServer) refuses(most int) (v *visitor, form url.Values) {
 	w.Helper()
 	for range most {
 		v, form = w.next()
@@ -80,7 +80,7 @@ func (w *ward) refuses(most int) (v *visitor, form url.Values) {
 
 // notReadyWhileRefusing wants /readyz to notice in time that every signup is refused. A store whose disk is full may find
 // room by a checkpoint: then it is ready, rightly, for some more, and that room is filled too.
-func (w *ward) notReadyWhileRefusing(fill func()) {
+func (w *watchedServer) notReadyWhileRefusing(fill func()) {
 	w.Helper()
 	since := time.Now()
 	for deadline := since.Add(time.Minute); time.Now().Before(deadline); {
@@ -108,7 +108,7 @@ func (w *ward) notReadyWhileRefusing(fill func()) {
 }
 
 // settled waits until no outbox row is left.
-func (w *ward) settled() {
+func (w *watchedServer) settled() {
 	w.Helper()
 	deadline := time.Now().Add(noticeWithin)
 	for verified(w.T, w.data, w.pickup).Waiting > 0 {
@@ -120,7 +120,7 @@ func (w *ward) settled() {
 }
 
 // nothingLeft sends a form again that was answered with an error: nothing of it is in the way.
-func (w *ward) nothingLeft(v *visitor, form url.Values) {
+func (w *watchedServer) nothingLeft(v *visitor, form url.Values) {
 	w.Helper()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
 		w.Fatalf("%s, who was told that nothing was saved, tries again: %v, %v\n%s", form.Get("user"), a, err, w.stderr)
@@ -138,7 +138,7 @@ type crowd struct {
 	err                      error
 }
 
-func (w *ward) crowd(n int) *crowd {
+func (w *watchedServer) crowd(n int) *crowd {
 	c := &crowd{end: make(chan struct{})}
 	for i := range n {
 		c.all.Go(func() {
@@ -210,7 +210,7 @@ func (c *crowd) finish(t *testing.T) {
 }
 
 // inDoubt sends a form whose commit fails.
-func (w *ward) inDoubt(v *visitor, form url.Values) {
+func (w *watchedServer) inDoubt(v *visitor, form url.Values) {
 	w.Helper()
 	if a, err := v.post(form); err != nil || a.Status != 503 || a.RetryAfter == "" {
 		w.Fatalf("a signup whose commit fails: %v, %v; want 503 with Retry-After\n%s", a, err, w.stderr)
@@ -218,7 +218,7 @@ func (w *ward) inDoubt(v *visitor, form url.Values) {
 }
 
 // exits waits until the server has ended by itself, as it does after a commit that failed.
-func (w *ward) exits() (after time.Duration) {
+func (w *watchedServer) exits() (after time.Duration) {
 	w.Helper()
 	since := time.Now()
 	select {
@@ -233,7 +233,7 @@ func (w *ward) exits() (after time.Duration) {
 }
 
 // sentAgain sends a form again whose commit failed, and reports whether it had been saved.
-func (w *ward) sentAgain(v *visitor, form url.Values) (saved bool) {
+func (w *watchedServer) sentAgain(v *visitor, form url.Values) (saved bool) {
 	w.Helper()
 	a, err := v.post(form)
 	if err != nil || a.Status != 200 && a.Error != "captcha_failed" {
@@ -246,7 +246,7 @@ func (w *ward) sentAgain(v *visitor, form url.Values) (saved bool) {
 // Every so many syncs of the WAL, the database file or either fail while many sign up, and a supervisor
 // starts the server again when it ends.
 func testSyncFailsNowAndThen(t *testing.T) {
-	w := newWard(t, t.TempDir(), "")
+	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, refused, saved, faults, restarts int
 	for _, which := range [][]string{{w.wal()}, {w.database()}, {w.wal(), w.database()}} {
 		for _, when := range []string{"1", "2", "1..3", "2+2", "3+7", "5+11", "1+4", "20"} {
@@ -287,7 +287,7 @@ func testSyncFailsNowAndThen(t *testing.T) {
 }
 
 func testWALFails(t *testing.T) {
-	w := newWard(t, t.TempDir(), "")
+	w := newWatchedServer(t, t.TempDir(), "")
 	const times = 5
 	var longest time.Duration
 	saved := 0
@@ -311,7 +311,7 @@ func testWALFails(t *testing.T) {
 // The database file is synced by a checkpoint, which no signup waits for. If that fails the WAL stays, and
 // holds what was promised.
 func testDatabaseFileFails(t *testing.T) {
-	w := newWard(t, t.TempDir(), "")
+	w := newWatchedServer(t, t.TempDir(), "")
 	stop := inject(t, w.process, syncs, "error=EIO", w.database())
 	c := w.crowd(12)
 	deadline := time.Now().Add(60 * time.Second)
@@ -351,7 +351,7 @@ func testDatabaseFileFails(t *testing.T) {
 
 // A pickup directory that cannot be synced keeps the outbox rows. The messages are there all the same.
 func testPickupSyncFails(t *testing.T) {
-	w := newWard(t, t.TempDir(), "")
+	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, again int
 	var status int
 	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
@@ -385,14 +385,14 @@ func testPickupSyncFails(t *testing.T) {
 func testFailedCommit(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		end  func(w *ward, heal func())
+		end  func(w *watchedServer, heal func())
 	}{
-		{"exits", func(w *ward, heal func()) { w.exits(); heal() }},
-		{"healed, then exits", func(w *ward, heal func()) { heal(); w.exits() }},
-		{"kill", func(w *ward, heal func()) { w.kill(); heal() }},
+		{"exits", func(w *watchedServer, heal func()) { w.exits(); heal() }},
+		{"healed, then exits", func(w *watchedServer, heal func()) { heal(); w.exits() }},
+		{"kill", func(w *watchedServer, heal func()) { w.kill(); heal() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWard(t, t.TempDir(), "")
+			w := newWatchedServer(t, t.TempDir(), "")
 			const times = 10
 			saved := 0
 			for range times {
@@ -421,7 +421,7 @@ func testFailedCommit(t *testing.T) {
 // With a power cut right after the answer too, the signup is whole or gone.
 func testFailedCommitAndPowerCut(t *testing.T) {
 	d := newDisk(t, 96<<20, "")
-	w := newWard(t, filepath.Join(d.dir, "data"), "")
+	w := newWatchedServer(t, filepath.Join(d.dir, "data"), "")
 	saved := 0
 	const times = 10
 	for range times {
@@ -470,7 +470,7 @@ func testFillAndHeal(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, data, pickup := c.dirs(t)
-			w := newWard(t, data, pickup)
+			w := newWatchedServer(t, data, pickup)
 			filler, size := filepath.Join(dir, "filler"), 1<<20
 			if strings.Contains(c.name, "inodes") {
 				size = 0
@@ -495,7 +495,7 @@ func testFillAndHeal(t *testing.T) {
 
 // Idle connections take every file descriptor that the server may have.
 func testNoFiles(t *testing.T) {
-	w := newWard(t, t.TempDir(), "")
+	w := newWatchedServer(t, t.TempDir(), "")
 	const times = 3
 	for range times {
 		type try struct {
@@ -553,7 +553,7 @@ func testNoFiles(t *testing.T) {
 }
 
 // idle opens connections that were answered once and stay, until the server takes no more.
-func (w *ward) idle(most int) (list []net.Conn) {
+func (w *watchedServer) idle(most int) (list []net.Conn) {
 	w.Helper()
 	for range most {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 2 * time.Second}
@@ -585,7 +585,7 @@ func testFrozen(t *testing.T, store bool) {
 	if store {
 		data, pickup = filepath.Join(d.dir, "data"), ""
 	}
-	w := newWard(t, data, pickup)
+	w := newWatchedServer(t, data, pickup)
 	type person struct {
 		v    *visitor
 		form url.Values

@@ -38,7 +38,7 @@ func TestLongFlood(t *testing.T) {
 
 // Thousands of connections that take their time are cut off, and nobody else notices them.
 func testSlowConnections(t *testing.T) {
-	w := newWard(t, t.TempDir(), "", goMemory)
+	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	host := "localhost" + w.address[strings.LastIndexByte(w.address, ':'):]
 	before := w.files(t)
 	others := watchCaptchas(t, w.address)
@@ -185,7 +185,7 @@ func slowReader(address, host, path string) (net.Conn, error) {
 
 // More signups than a slow disk can take: the surplus is turned away, and told when to come back.
 func testOverload(t *testing.T) {
-	w := newWard(t, t.TempDir(), "", goMemory)
+	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	const people = 3000
 	type person struct {
 		v    *visitor
