@@ -48,10 +48,11 @@ var rooms = map[string][]string{
 	"sqlstore/sqlite": {},
 
 	// Test support: a file system that can lose power, database servers that can die, and mail servers that say no.
-	"crashfs":      {},
-	"postgrestest": {},
-	"phonetest":    {},
-	"smtptest":     {},
+	"test/crashfs":    {},
+	"test/durability": {},
+	"postgrestest":    {},
+	"phonetest":       {},
+	"smtptest":        {},
 
 	// Edges: what people and programs touch.
 	"ops":        {},

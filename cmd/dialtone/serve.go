@@ -160,7 +160,7 @@ func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
 		select {
-		case <-s.store.Failed():
+		case <-s.store.Broken():
 			s.log.ErrorContext(ctx, "store failed; exiting", "status", exitRestart, "err", s.store.Err())
 			time.AfterFunc(exitWithin, func() { os.Exit(exitRestart) })
 			stop()

@@ -10,10 +10,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dialtone/internal/account"
-	"dialtone/internal/crashfs"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/test/crashfs"
 )
 
 var sealRing = secret.NewRing(time.Unix(0, 0))
@@ -41,7 +41,7 @@ func reopenOn(t *testing.T, f *crashfs.FS) *Store {
 
 func hasFailed(s *Store) bool {
 	select {
-	case <-s.Failed():
+	case <-s.Broken():
 		return true
 	default:
 		return false
@@ -69,7 +69,7 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 		}
 	}
 	if !heal() || !hasFailed(s) || !errors.Is(s.Err(), ErrFailed) {
-		t.Errorf("Failed %v, Err %v", hasFailed(s), s.Err())
+		t.Errorf("Broken %v, Err %v", hasFailed(s), s.Err())
 	}
 	if e, ok := errors.AsType[*sqlite.Error](s.Err()); !ok || e.Code != sqlite3.SQLITE_IOERR_FSYNC {
 		t.Errorf("Err does not say why: %v", s.Err())

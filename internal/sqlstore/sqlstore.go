@@ -173,16 +173,17 @@ type failing interface {
 	failure() error
 }
 
-// Failed returns a channel that is closed when a commit has failed and it is not known whether it is on the disk. From then on every write
-// fails with account.ErrUnknown, and the process is to end. The channel is nil for an engine that recovers by itself.
-func (s *Store) Failed() <-chan struct{} {
+// Broken returns a channel that is closed when a commit has failed and it is not known whether it is on the
+// disk. From then on every write fails with account.ErrUnknown, and the process is to end. The channel is
+// nil for an engine that recovers by itself.
+func (s *Store) Broken() <-chan struct{} {
 	if e, ok := s.homes[0].engine.(failing); ok {
 		return e.failed()
 	}
 	return nil
 }
 
-// Err returns why Failed was closed, wrapped in ErrFailed, and nil before that.
+// Err returns why Broken was closed, wrapped in ErrFailed, and nil before that.
 func (s *Store) Err() error {
 	if e, ok := s.homes[0].engine.(failing); ok {
 		return e.failure()

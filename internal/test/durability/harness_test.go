@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"bytes"
@@ -18,7 +18,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
-	"dialtone/internal/crashfs"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/letter"
@@ -26,6 +25,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/crashfs"
 	"dialtone/internal/throttle"
 )
 

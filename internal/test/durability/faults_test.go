@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 
 	"dialtone/internal/account"
-	"dialtone/internal/crashfs"
 	"dialtone/internal/fault"
 	"dialtone/internal/sqlstore"
+	"dialtone/internal/test/crashfs"
 )
 
 // diskFaults are the ways in which an operation fails.

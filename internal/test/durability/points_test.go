@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"cmp"
@@ -18,7 +18,7 @@ import (
 
 	_ "modernc.org/sqlite"
 
-	"dialtone/internal/crashfs"
+	"dialtone/internal/test/crashfs"
 )
 
 // noon is when everything in these tests happens: a synctest bubble's clock starts there.

@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"crypto/sha256"
@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/crashfs"
 	"dialtone/internal/fault"
+	"dialtone/internal/test/crashfs"
 )
 
 // The simulation lives through years of a platform in milliseconds: people sign up, open links, get captchas wrong, are
@@ -99,7 +99,7 @@ func live(t *testing.T, seed uint64) (done tally) {
 		err := l.run()
 		l.tally.time = time.Since(begin)
 		if err != nil {
-			t.Errorf("%v\nlive it again: DIALTONE_SEED=%d go test ./internal/crashfs -run 'TestSimulation$'\n%s", err, seed, strings.Join(l.log, "\n"))
+			t.Errorf("%v\nlive it again: DIALTONE_SEED=%d go test ./internal/test/durability -run 'TestSimulation$'\n%s", err, seed, strings.Join(l.log, "\n"))
 		}
 		done = l.tally
 		h := sha256.New()

@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"bytes"
@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"dialtone/internal/crashfs"
 	"dialtone/internal/delivery"
+	"dialtone/internal/test/crashfs"
 )
 
 const badmail = "/data/badmail"
