@@ -34,8 +34,9 @@ func rounds(t *testing.T) int {
 // loadFor is how long a server is under load at most before its end comes.
 const loadFor = 150 * time.Millisecond
 
-// In every round a server is started on the same data folder, loaded with signups from many addresses, and killed at a
-// random moment. What it answered must be there afterwards; what it did not answer is whole or gone.
+// In every round a server is started on the same data folder, loaded with signups from many
+// addresses, and killed at a random moment. What it answered must be there afterwards; what it did
+// not answer is whole or gone.
 func TestKilledServerLosesNothing(t *testing.T) {
 	s := newKillTest(t)
 	n := rounds(t)
@@ -43,12 +44,14 @@ func TestKilledServerLosesNothing(t *testing.T) {
 		s.killedRound()
 	}
 	s.finish()
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished; %d accounts activated by their links",
+	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished; %d accounts "+
+		"activated by their links",
 		n, len(s.answered), s.unanswered, s.republished, len(s.activated))
 }
 
-// The same with a mail server behind the pickup directory, which takes every message away as waitRandomly as it is there. A
-// message may then come twice, as the same bytes with one Message-ID; it is never missing.
+// The same with a mail server behind the pickup directory, which takes every message away as
+// waitRandomly as it is there. A message may then come twice, as the same bytes with one
+// Message-ID; it is never missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 	s := newKillTest(t)
 	s.agent = newAgent(t, s.pickup)
@@ -57,7 +60,8 @@ func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 		s.killedRound()
 	}
 	s.finish()
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished, %d taken twice by the agent; %d accounts activated by their links",
+	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished, %d taken "+
+		"twice by the agent; %d accounts activated by their links",
 		n, len(s.answered), s.unanswered, s.republished, s.agent.twice, len(s.activated))
 }
 
@@ -73,7 +77,8 @@ func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
 	if s.republished > 0 {
 		t.Errorf("%d messages were written again, though every server ended well", s.republished)
 	}
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole on connections that were kept open", n, len(s.answered), whole)
+	t.Logf("%d rounds: %d signups answered, %d unanswered but whole on connections that were kept open", n,
+		len(s.answered), whole)
 }
 
 // killTest is one data folder and what clients know of it. What they know outlives the servers.
@@ -100,7 +105,8 @@ const clients = 12
 
 func newKillTest(t *testing.T) *killTest {
 	data := filepath.Join(t.TempDir(), "data")
-	// The same port in all rounds, since it stands in the links; an address of its own, so that nobody else takes it.
+	// The same port in all rounds, since it stands in the links; an address of its own, so that
+	// nobody else takes it.
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 100+rand.IntN(100), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +114,8 @@ func newKillTest(t *testing.T) *killTest {
 	defer l.Close()
 	return &killTest{
 		t: t, data: data, pickup: filepath.Join(data, "pickup"), listen: l.Addr().String(),
-		answered: map[string]bool{}, hurried: map[string]bool{}, activated: map[string]bool{}, seen: map[string]bool{},
+		answered: map[string]bool{}, hurried: map[string]bool{}, activated: map[string]bool{},
+		seen: map[string]bool{},
 	}
 }
 
@@ -200,8 +207,9 @@ func (s *killTest) killedRound() {
 	s.noTrouble()
 }
 
-// terminatedRound tells how many accounts are whole that nobody was told of. There are none on fresh connections: those
-// are either taken and answered, or not taken. On one that waited for its next request, that may cross with the end.
+// terminatedRound tells how many accounts are whole that nobody was told of. There are none on
+// fresh connections: those are either taken and answered, or not taken. On one that waited for its
+// next request, that may cross with the end.
 func (s *killTest) terminatedRound() (whole int) {
 	s.t.Helper()
 	p := s.start()
@@ -269,7 +277,8 @@ func (s *killTest) check(p *process) {
 		if _, tried := s.hurried[a.User]; !tried {
 			s.t.Errorf("nobody asked for the account %s", a.User)
 		}
-		if a.Role != "guest" || a.Email != email(a.User) || a.Disabled == s.activated[a.User] || (a.Activated != nil) != s.activated[a.User] {
+		if a.Role != "guest" || a.Email != email(a.User) || a.Disabled == s.activated[a.User] ||
+			(a.Activated != nil) != s.activated[a.User] {
 			s.t.Errorf("%s is not as it was asked for and left: %+v", a.User, a)
 		}
 		if n := len(messages[a.Email]); n != 1 {
@@ -298,8 +307,8 @@ func (s *killTest) check(p *process) {
 	s.sample(p, fresh, messages)
 }
 
-// sample activates a few of the accounts that are new, and signs one of them in. The next check finds out whether the
-// links did what they should, and whether it lasts.
+// sample activates a few of the accounts that are new, and signs one of them in. The next check
+// finds out whether the links did what they should, and whether it lasts.
 func (s *killTest) sample(p *process, fresh []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
@@ -316,14 +325,15 @@ func (s *killTest) sample(p *process, fresh []string, messages map[string][]mess
 		if status, _, err := v.open(link); err != nil || status != 400 {
 			s.t.Fatalf("the link of %s, a second time: %d %v, want 400", user, status, err)
 		}
-		if a, err := v.signIn(user, password(user)); err != nil || a.Status != 200 || a.User != user || a.Role != "guest" {
+		if a, err := v.signIn(user, password(user)); err != nil || a.Status != 200 || a.User != user ||
+			a.Role != "guest" {
 			s.t.Fatalf("%s signs in: %v %v", user, a, err)
 		}
 	}
 }
 
-// finish starts a last time, checks, ends well, and then opens every link that is left: each activates the very account
-// that the message went to.
+// finish starts a last time, checks, ends well, and then opens every link that is left: each
+// activates the very account that the message went to.
 func (s *killTest) finish() {
 	s.t.Helper()
 	p := s.start()

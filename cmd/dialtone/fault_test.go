@@ -21,7 +21,8 @@ import (
 	"dialtone/internal/config"
 )
 
-// testServer is a server on which faults are injected, and a visitor who already has an account there.
+// testServer is a server on which faults are injected, and a visitor who already has an account
+// there.
 type testServer struct {
 	*testing.T
 	*process
@@ -68,8 +69,9 @@ func (p *testServer) next() (*visitor, url.Values) {
 	return v, form
 }
 
-// duringFault sends a form several times while the fault lasts, and wants a 500 each time. Then it ends the fault and sends
-// the same form again. Captchas and sign-ins, which do not need what is broken, must work meanwhile.
+// duringFault sends a form several times while the fault lasts, and wants a 500 each time. Then it
+// ends the fault and sends the same form again. Captchas and sign-ins, which do not need what is
+// broken, must work meanwhile.
 func (p *testServer) duringFault(times int, begin, end func()) {
 	p.Helper()
 	before := len(shownAccounts(p, p.data))
@@ -97,7 +99,8 @@ func (p *testServer) duringFault(times int, begin, end func()) {
 	p.recovers(v, form)
 }
 
-// recovers sends a form that failed before. Its captcha and its places under the limits must not be used up.
+// recovers sends a form that failed before. Its captcha and its places under the limits must not be
+// used up.
 func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.Helper()
 	// A server that tries once a second has a moment to find the fault gone.
@@ -173,8 +176,8 @@ func TestPickupDirectoryGone(t *testing.T) {
 	}
 }
 
-// A server whose pickup directory fails at the start comes up: people can sign in. A message that a crash swallowed is
-// written once the directory is back.
+// A server whose pickup directory fails at the start comes up: people can sign in. A message that a
+// crash swallowed is written once the directory is back.
 func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
 	p := newTestServer(t, launch{data: data}, mail)
@@ -187,8 +190,8 @@ func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	if err != nil || len(want) != 2 {
 		t.Fatalf("%d messages, %v", len(want), err)
 	}
-	// What a power cut does to files that were not synced: they are gone. A directory of the message's own name is a
-	// fault that root meets too.
+	// What a power cut does to files that were not synced: they are gone. A directory of the
+	// message's own name is a fault that root meets too.
 	names, err := filepath.Glob(filepath.Join(mail, "*.eml"))
 	p.must(err)
 	for _, name := range names {
@@ -274,8 +277,9 @@ const inNamespace = "DIALTONE_TEST_NAMESPACE"
 // noMounts is the status of a process that may make no mounts.
 const noMounts = 77
 
-// Disks that are full or read-only are made of tmpfs, in a mount namespace that ends with the test: as an ordinary user
-// in a user namespace, or else as root. Nothing is mounted where another process sees it.
+// Disks that are full or read-only are made of tmpfs, in a mount namespace that ends with the test:
+// as an ordinary user in a user namespace, or else as root. Nothing is mounted where another
+// process sees it.
 func TestBrokenDisks(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		ownNamespace(t)
@@ -321,7 +325,8 @@ func ownNamespace(t *testing.T) {
 		why = append(why, fmt.Sprint(err, " ", strings.TrimSpace(string(out))))
 	}
 	t.Skipf("this machine lets the test make mounts of its own neither in a user namespace nor as root: %s. "+
-		"Allow user namespaces (sysctl kernel.unprivileged_userns_clone, or kernel.apparmor_restrict_unprivileged_userns) or run it as root.",
+		"Allow user namespaces (sysctl kernel.unprivileged_userns_clone, or "+
+		"kernel.apparmor_restrict_unprivileged_userns) or run it as root.",
 		strings.Join(why, "; "))
 }
 
@@ -394,8 +399,8 @@ func testReadOnly(t *testing.T) {
 	p.consistent()
 }
 
-// A disk cannot become read-only under a server that holds its store open for writing: the kernel says EBUSY. At a start
-// it can be, and the server says so.
+// A disk cannot become read-only under a server that holds its store open for writing: the kernel
+// says EBUSY. At a start it can be, and the server says so.
 func testReadOnlyStart(t *testing.T) {
 	disk := mount(t, "size=8m")
 	data := filepath.Join(disk, "data")
@@ -405,7 +410,8 @@ func testReadOnlyStart(t *testing.T) {
 	}
 	p.mustStop(t)
 	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"))
-	cmd := exec.Command(binary(t), "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--mail-pickup-dir", p.pickup)
+	cmd := exec.Command(binary(t), "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops-listen",
+		"127.0.0.1:0", "--mail-pickup-dir", p.pickup)
 	cmd.Env = []string{}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "dialtone.db: ") {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A data folder is taken through some rounds only, so that first starts are among what is interrupted, and a check of all
-// there is stays quick.
+// A data folder is taken through some rounds only, so that first starts are among what is
+// interrupted, and a check of all there is stays quick.
 const (
 	longRounds        = 100 // of power cuts, for each mode of the journal of ext4
 	longKills         = 500
@@ -23,8 +23,8 @@ const (
 	tellingErrorsPer  = 2 // posts of a client after the cut
 )
 
-// Every round the power of the disk is cut while people sign up. The server, which does not know, must not promise
-// anything from then on. With the power back, what it had promised is there.
+// Every round the power of the disk is cut while people sign up. The server, which does not know,
+// must not promise anything from then on. With the power back, what it had promised is there.
 func TestLongPowerCut(t *testing.T) {
 	if !ownMounts(t) {
 		return
@@ -48,9 +48,12 @@ func TestLongPowerCut(t *testing.T) {
 				s.finish()
 				sum.add(s, c)
 			}
-			t.Logf("%s: %d power cuts: %d signups answered, lost 0; %d unanswered but whole, %d answered with an error by the cut and whole; "+
-				"%d messages republished; without power %d requests answered with an error, %d not at all, 0 with 200; %d accounts activated by their links",
-				mode, sum.rounds, sum.answered, sum.unanswered, sum.failedWhole, sum.republished, sum.refused, sum.silent, sum.activated)
+			t.Logf("%s: %d power cuts: %d signups answered, lost 0; %d unanswered but whole, %d answered "+
+				"with an error by the cut and whole; "+
+				"%d messages republished; without power %d requests answered with an error, %d not at "+
+				"all, 0 with 200; %d accounts activated by their links",
+				mode, sum.rounds, sum.answered, sum.unanswered, sum.failedWhole, sum.republished, sum.refused,
+				sum.silent, sum.activated)
 		})
 	}
 }
@@ -172,7 +175,8 @@ func (o *outage) note(excused bool, err error) {
 	o.mu.Unlock()
 }
 
-// post signs somebody up, and says whether the server is still there. Without power none is to succeed.
+// post signs somebody up, and says whether the server is still there. Without power none is to
+// succeed.
 func (o *outage) post(v *visitor, user string, form url.Values, without bool) bool {
 	a, err := v.post(form)
 	o.mu.Lock()
@@ -203,8 +207,8 @@ func (o *outage) post(v *visitor, user string, form url.Values, without bool) bo
 	return true
 }
 
-// TestLongKill is TestKilledServerLosesNothing and TestKilledServerWithMailAgentLosesNothing for longer, with fresh data
-// folders in between.
+// TestLongKill is TestKilledServerLosesNothing and TestKilledServerWithMailAgentLosesNothing for
+// longer, with fresh data folders in between.
 func TestLongKill(t *testing.T) {
 	for _, agent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("agent=%v", agent), func(t *testing.T) {
@@ -232,7 +236,8 @@ func TestLongKill(t *testing.T) {
 					return
 				}
 			}
-			t.Logf("%d kills: %d signups answered, lost 0; %d unanswered but whole; %d messages republished, %d taken twice by the agent; %d accounts activated by their links",
+			t.Logf("%d kills: %d signups answered, lost 0; %d unanswered but whole; %d messages "+
+				"republished, %d taken twice by the agent; %d accounts activated by their links",
 				rounds, answered, unanswered, republished, twice, activated)
 		})
 	}

@@ -46,14 +46,16 @@ type watchedServer struct {
 func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watchedServer {
 	t.Helper()
 	ops := freeAddress(t)
-	p := newTestServer(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops}, env: env}, pickup)
+	p := newTestServer(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops},
+		env: env}, pickup)
 	return &watchedServer{testServer: p, gauge: newGauge(t, ops)}
 }
 
 // again starts the server once more, as it was.
 func (w *watchedServer) again() {
 	w.Helper()
-	w.process = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen", w.gauge.address, "--mail-pickup-dir", w.pickup}})
+	w.process = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen",
+		w.gauge.address, "--mail-pickup-dir", w.pickup}})
 }
 
 func (w *watchedServer) wal() string      { return filepath.Join(w.data, "dialtone.db-wal") }
@@ -78,8 +80,9 @@ func (w *watchedServer) refuses(most int) (v *visitor, form url.Values) {
 	return nil, nil
 }
 
-// notReadyWhileRefusing wants /readyz to notice in time that every signup is refused. A store whose disk is full may find
-// room by a checkpoint: then it is ready, rightly, for some more, and that room is filled too.
+// notReadyWhileRefusing wants /readyz to notice in time that every signup is refused. A store whose
+// disk is full may find room by a checkpoint: then it is ready, rightly, for some more, and that
+// room is filled too.
 func (w *watchedServer) notReadyWhileRefusing(fill func()) {
 	w.Helper()
 	since := time.Now()
@@ -123,13 +126,14 @@ func (w *watchedServer) settled() {
 func (w *watchedServer) nothingLeft(v *visitor, form url.Values) {
 	w.Helper()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
-		w.Fatalf("%s, who was told that nothing was saved, tries again: %v, %v\n%s", form.Get("user"), a, err, w.stderr)
+		w.Fatalf("%s, who was told that nothing was saved, tries again: %v, %v\n%s", form.Get("user"), a, err,
+			w.stderr)
 	}
 }
 
-// crowd sends forms from many addresses until it is told to stop, and sends every form again that was not
-// answered with 200. What was answered with 500 must have left nothing; what was answered with 503, or not
-// at all, may have been saved.
+// crowd sends forms from many addresses until it is told to stop, and sends every form again that
+// was not answered with 200. What was answered with 500 must have left nothing; what was answered
+// with 503, or not at all, may have been saved.
 type crowd struct {
 	end                      chan struct{}
 	all                      sync.WaitGroup
@@ -243,8 +247,8 @@ func (w *watchedServer) sentAgain(v *visitor, form url.Values) (saved bool) {
 	return a.Status != 200
 }
 
-// Every so many syncs of the WAL, the database file or either fail while many sign up, and a supervisor
-// starts the server again when it ends.
+// Every so many syncs of the WAL, the database file or either fail while many sign up, and a
+// supervisor starts the server again when it ends.
 func testSyncFailsNowAndThen(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, refused, saved, faults, restarts int
@@ -282,7 +286,8 @@ func testSyncFailsNowAndThen(t *testing.T) {
 	w.again()
 	w.consistent()
 	verified(t, w.data, w.pickup)
-	t.Logf("%d patterns of failing syncs, %d restarts: %d signups answered 200, lost 0; %d other answers, after which the same form succeeded or had been saved (%d)",
+	t.Logf("%d patterns of failing syncs, %d restarts: %d signups answered 200, lost 0; %d other answers, "+
+		"after which the same form succeeded or had been saved (%d)",
 		faults, restarts, answered, refused, saved)
 }
 
@@ -305,11 +310,12 @@ func testWALFails(t *testing.T) {
 	}
 	verified(t, w.data, w.pickup)
 	w.mustStop(t)
-	t.Logf("%d failed commits: the server had ended within %v; %d of the signups were there after the restart", times, longest, saved)
+	t.Logf("%d failed commits: the server had ended within %v; %d of the signups were there after the restart",
+		times, longest, saved)
 }
 
-// The database file is synced by a checkpoint, which no signup waits for. If that fails the WAL stays, and
-// holds what was promised.
+// The database file is synced by a checkpoint, which no signup waits for. If that fails the WAL
+// stays, and holds what was promised.
 func testDatabaseFileFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	stop := inject(t, w.process, syncs, "error=EIO", w.database())
@@ -346,10 +352,12 @@ func testDatabaseFileFails(t *testing.T) {
 	w.again()
 	w.sentAgain(v, form)
 	verified(t, w.data, w.pickup)
-	t.Logf("%d signups answered 200 beside a database file that cannot be synced (/readyz then says %d), lost 0 after kill -9", c.answered, status)
+	t.Logf("%d signups answered 200 beside a database file that cannot be synced (/readyz then says %d), "+
+		"lost 0 after kill -9", c.answered, status)
 }
 
-// A pickup directory that cannot be synced keeps the outbox rows. The messages are there all the same.
+// A pickup directory that cannot be synced keeps the outbox rows. The messages are there all the
+// same.
 func testPickupSyncFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, again int
@@ -378,7 +386,8 @@ func testPickupSyncFails(t *testing.T) {
 	w.settled()
 	again = w.stderr.count(`"msg":"message.republish"`)
 	w.consistent()
-	t.Logf("%d signups answered 200 (/readyz says %d), lost 0 after kill -9, %d messages written again at the start, no outbox row left after the fault", answered, status, again)
+	t.Logf("%d signups answered 200 (/readyz says %d), lost 0 after kill -9, %d messages written again at "+
+		"the start, no outbox row left after the fault", answered, status, again)
 }
 
 // A signup whose commit failed is whole or gone after a restart, however the server ends.
@@ -413,7 +422,8 @@ func testFailedCommit(t *testing.T) {
 				}
 			}
 			verified(t, w.data, w.pickup)
-			t.Logf("%d failed commits: %d signups were there after the restart, %d gone, 0 half", times, saved, times-saved)
+			t.Logf("%d failed commits: %d signups were there after the restart, %d gone, 0 half", times, saved,
+				times-saved)
 		})
 	}
 }
@@ -543,7 +553,8 @@ func testNoFiles(t *testing.T) {
 		v, form := w.next() // on a new connection
 		w.nothingLeft(v, form)
 		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, &before, nil))
-		t.Logf("%d descriptors, %d idle connections: %d signups answered 200, %d with an error", most, len(idle), answered, refused)
+		t.Logf("%d descriptors, %d idle connections: %d signups answered 200, %d with an error", most,
+			len(idle), answered, refused)
 	}
 	w.consistent()
 	verified(t, w.data, w.pickup)
@@ -564,7 +575,8 @@ func (w *watchedServer) idle(most int) (list []net.Conn) {
 		w.Cleanup(func() { c.Close() })
 		list = append(list, c)
 		c.SetDeadline(time.Now().Add(time.Second))
-		fmt.Fprintf(c, "GET /captcha.ashx HTTP/1.1\r\nHost: localhost:%s\r\n\r\n", w.address[strings.LastIndexByte(w.address, ':')+1:])
+		fmt.Fprintf(c, "GET /captcha.ashx HTTP/1.1\r\nHost: localhost:%s\r\n\r\n",
+			w.address[strings.LastIndexByte(w.address, ':')+1:])
 		if n, err := c.Read(make([]byte, 4096)); err != nil || n == 0 {
 			return list
 		}
@@ -576,9 +588,10 @@ func (w *watchedServer) idle(most int) (list []net.Conn) {
 // frozenFor is how long the disk stands still.
 const frozenFor = 30 * time.Second
 
-// A disk that stands still: what writes waits, everything else goes on. Where the store is on it the whole program may
-// stand still with it, since SQLite's shared memory is a file there that is written by way of the processor, and Go cannot
-// tell that a thread waits for that; what was answered is true all the same.
+// A disk that stands still: what writes waits, everything else goes on. Where the store is on it
+// the whole program may stand still with it, since SQLite's shared memory is a file there that is
+// written by way of the processor, and Go cannot tell that a thread waits for that; what was
+// answered is true all the same.
 func testFrozen(t *testing.T, store bool) {
 	d := newDisk(t, 96<<20, "")
 	data, pickup := t.TempDir(), filepath.Join(d.dir, "mail")
@@ -601,8 +614,10 @@ func testFrozen(t *testing.T, store bool) {
 	}
 	before := w.status(t, "Threads")
 
-	// A process of its own thaws the disk, whatever becomes of this one: who writes there cannot even be killed.
-	freezer := exec.Command("sh", "-c", `fsfreeze -f "$1" || exit 1; echo frozen; sleep "$2"; fsfreeze -u "$1"`, "sh", d.dir, fmt.Sprint(frozenFor.Seconds()))
+	// A process of its own thaws the disk, whatever becomes of this one: who writes there cannot
+	// even be killed.
+	freezer := exec.Command("sh", "-c", `fsfreeze -f "$1" || exit 1; echo frozen; sleep "$2"; fsfreeze -u "$1"`,
+		"sh", d.dir, fmt.Sprint(frozenFor.Seconds()))
 	out, err := freezer.StdoutPipe()
 	w.must(err)
 	w.must(freezer.Start())
@@ -693,8 +708,10 @@ func testFrozen(t *testing.T, store bool) {
 	verified(t, w.data, w.pickup)
 	w.noPanic(t)
 	w.mustStop(t)
-	t.Logf("frozen for %v: %d captchas, p99 %v; of %d signups %d were answered 200, %d with 500 or 503, %d not and are whole, %d not and are gone; "+
+	t.Logf("frozen for %v: %d captchas, p99 %v; of %d signups %d were answered 200, %d with 500 or 503, "+
+		"%d not and are whole, %d not and are gone; "+
 		"first after %v, last after %v; at most %d threads and %d MB; %s",
-		frozenFor, n, p99.Round(100*time.Microsecond), len(people), answered, refused, whole, gone, quickest.Round(time.Millisecond), slowest.Round(time.Millisecond),
+		frozenFor, n, p99.Round(100*time.Microsecond), len(people), answered, refused, whole, gone,
+		quickest.Round(time.Millisecond), slowest.Round(time.Millisecond),
 		threads, memory>>10, w.gauge)
 }

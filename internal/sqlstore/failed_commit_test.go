@@ -64,7 +64,8 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 	heal := f.Fail(crashfs.Fault{Err: syscall.EIO, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Sync }})
 	release()
 	for i, j := range jobs {
-		if err := <-j; !errors.Is(err, account.ErrUnknown) || !errors.Is(err, ErrFailed) || !fault.Is(err, fault.Overloaded) {
+		if err := <-j; !errors.Is(err, account.ErrUnknown) || !errors.Is(err, ErrFailed) || !fault.Is(err,
+			fault.Overloaded) {
 			t.Errorf("write %d of the group that failed: %v", i, err)
 		}
 	}
@@ -103,7 +104,8 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 
 func TestFullDiskHealsWithoutARestart(t *testing.T) {
 	s, f := openOnCrashFS(t)
-	heal := f.Fail(crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Write }})
+	heal := f.Fail(crashfs.Fault{Err: syscall.ENOSPC, Stays: true,
+		Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Write }})
 	for range 3 {
 		err := s.write(func(tx transaction) error { return jot(tx, 1) })
 		if err == nil || fault.KindOf(err) != fault.Internal {

@@ -16,9 +16,9 @@ import (
 	"dialtone/internal/sqlstore/sqlite"
 )
 
-// ErrFailed is returned, wrapped in account.ErrUnknown, by every write from the moment a commit failed
-// in such a way that it is not known whether it is on the disk. Reads go on. The process is to end: the
-// next Open reads the WAL from the disk and goes on from there.
+// ErrFailed is returned, wrapped in account.ErrUnknown, by every write from the moment a commit
+// failed in such a way that it is not known whether it is on the disk. Reads go on. The process is
+// to end: the next Open reads the WAL from the disk and goes on from there.
 var ErrFailed = errors.New("a commit failed and may or may not be on the disk; restart the server to recover")
 
 // groupLimit bounds a transaction, so that its first write does not wait long for its last.
@@ -29,9 +29,9 @@ const groupLimit = 128
 // A write that fails before COMMIT is rolled back and changes nothing. So is a COMMIT that wrote no
 // complete transaction to the WAL, as on a full disk (see rolledBack). After any other COMMIT that
 // failed the transaction may or may not be on the disk, and a second fsync would prove nothing: the
-// kernel may have dropped the pages that it could not write, and report success. The writer then fails
-// for good, as PostgreSQL does (PANIC): it answers account.ErrUnknown, writes nothing more, and leaves
-// the WAL to the next process.
+// kernel may have dropped the pages that it could not write, and report success. The writer then
+// fails for good, as PostgreSQL does (PANIC): it answers account.ErrUnknown, writes nothing more,
+// and leaves the WAL to the next process.
 type writer struct {
 	*queue
 	conn *sqlite.Conn
@@ -47,8 +47,8 @@ type writeFailure struct {
 	err error
 }
 
-// unreadyFor is how long the server is not ready after a write failed. A nearly full disk takes the few
-// bytes that ready writes, and refuses a signup.
+// unreadyFor is how long the server is not ready after a write failed. A nearly full disk takes the
+// few bytes that ready writes, and refuses a signup.
 const unreadyFor = 2 * time.Second
 
 func newWriter(conn *sqlite.Conn, beside *readers) *writer {
@@ -71,8 +71,9 @@ func (l *lite) failure() error {
 	}
 }
 
-// close is called after drain, when nothing reads any more. SQLite then moves the WAL to the database
-// file and removes the WAL, except after a failure: the next process needs the WAL as it is.
+// close is called after drain, when nothing reads any more. SQLite then moves the WAL to the
+// database file and removes the WAL, except after a failure: the next process needs the WAL as it
+// is.
 func (w *writer) close() error {
 	var err error
 	if w.failure != nil {
@@ -81,8 +82,8 @@ func (w *writer) close() error {
 	return errors.Join(err, w.conn.Close())
 }
 
-// commit runs a group, without the jobs that fail, until the rest succeeds in one transaction, and sets
-// the error of each job.
+// commit runs a group, without the jobs that fail, until the rest succeeds in one transaction, and
+// sets the error of each job.
 func (w *writer) commit(group []*job) {
 	live := slices.Clone(group)
 	for len(live) > 0 {
@@ -102,9 +103,9 @@ func (w *writer) commit(group []*job) {
 	}
 }
 
-// try runs the group in one transaction. If a job's statement fails, broken is the index of the job; if
-// the transaction itself fails, broken is -1. In both cases nothing was saved, unless err is
-// account.ErrUnknown.
+// try runs the group in one transaction. If a job's statement fails, broken is the index of the
+// job; if the transaction itself fails, broken is -1. In both cases nothing was saved, unless err
+// is account.ErrUnknown.
 func (w *writer) try(group []*job) (broken int, err error) {
 	if w.failure != nil {
 		return -1, w.refusal()
@@ -138,30 +139,31 @@ func (w *writer) fail(cause error) error {
 
 func (w *writer) refusal() error { return fmt.Errorf("%w: %w", account.ErrUnknown, w.failure) }
 
-// rolledBack reports whether a COMMIT that failed with err has certainly not happened, neither now nor
-// for a process that replays the WAL later. SQLite writes the frames of a transaction in order, the
-// last of them marks the commit, and a checksum runs through all; then it syncs.
+// rolledBack reports whether a COMMIT that failed with err has certainly not happened, neither now
+// nor for a process that replays the WAL later. SQLite writes the frames of a transaction in order,
+// the last of them marks the commit, and a checksum runs through all; then it syncs.
 //
 //   - A full disk or an exhausted quota refuses to write a frame, so the last one is not whole.
 //   - A broken constraint, a lock, and a file that cannot be opened or written to are found before the
 //     first frame is written.
 //
-// Everything else is in doubt, above all a failed fsync, whatever its errno. A wal-index that cannot
-// grow (SQLITE_IOERR_SHMSIZE) fails the COMMIT of a transaction that is on the disk already.
+// Everything else is in doubt, above all a failed fsync, whatever its errno. A wal-index that
+// cannot grow (SQLITE_IOERR_SHMSIZE) fails the COMMIT of a transaction that is on the disk already.
 func rolledBack(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return false
 	}
 	switch e.Code & 0xff {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CANTOPEN:
 		return true
 	}
 	return e.Code == sqlite3.SQLITE_IOERR_WRITE && (e.Errno == syscall.ENOSPC || e.Errno == syscall.EDQUOT)
 }
 
-// noopWrite makes a transaction that writes and changes nothing. An UPDATE to the same values would not
-// even write.
+// noopWrite makes a transaction that writes and changes nothing. An UPDATE to the same values would
+// not even write.
 func noopWrite(tx transaction) error {
 	for _, query := range []string{
 		`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`,

@@ -8,10 +8,10 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// NoCheckpointOnClose makes Close leave the database file and the WAL as they are, even where this is
-// the last connection: SQLite would otherwise move the WAL's frames to the database and remove the WAL.
-// It is for a process that ends after a failed fsync, when nothing may be assumed about the WAL in the
-// page cache. On a closed connection it does nothing.
+// NoCheckpointOnClose makes Close leave the database file and the WAL as they are, even where this
+// is the last connection: SQLite would otherwise move the WAL's frames to the database and remove
+// the WAL. It is for a process that ends after a failed fsync, when nothing may be assumed about
+// the WAL in the page cache. On a closed connection it does nothing.
 func (c *Conn) NoCheckpointOnClose() error {
 	if c.tls == nil {
 		return nil

@@ -1,18 +1,19 @@
-// Package crashfs is a file system in memory for tests of durability: it can be stopped at any moment and
-// inspected as a machine would find it after a power cut.
+// Package crashfs is a file system in memory for tests of durability: it can be stopped at any
+// moment and inspected as a machine would find it after a power cut.
 //
-// It is at least as harsh as real file systems. Data of a file is on the disk after a sync of the file, a
-// name after a sync of its directory, and everything after SyncAll (syncfs). A power cut may keep or drop
-// anything unsynced, in any order, and tear a write. A sync that fails has dropped the data: the cache
-// takes it for clean, and the next sync succeeds without it. After the end of a process alone the cache
-// lives on, until Forget.
+// It is at least as harsh as real file systems. Data of a file is on the disk after a sync of the
+// file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power cut
+// may keep or drop anything unsynced, in any order, and tear a write. A sync that fails has dropped
+// the data: the cache takes it for clean, and the next sync succeeds without it. After the end of a
+// process alone the cache lives on, until Forget.
 //
-// Every operation goes through one function, which records it. The state at every moment of a recorded
-// run can be restored (Moments), and any operation can be made to fail (Fail). SQLite works on the file
-// system through VFS, package pickup through the methods that its FileSystem interface wants.
+// Every operation goes through one function, which records it. The state at every moment of a
+// recorded run can be restored (Moments), and any operation can be made to fail (Fail). SQLite
+// works on the file system through VFS, package pickup through the methods that its FileSystem
+// interface wants.
 //
-// It has no modes or owners, no renames or links between directories, and no file for the memory that
-// connections share (the -shm file), which SQLite rebuilds after a crash.
+// It has no modes or owners, no renames or links between directories, and no file for the memory
+// that connections share (the -shm file), which SQLite rebuilds after a crash.
 package crashfs
 
 import (
@@ -33,11 +34,14 @@ type Kind string
 
 // The kinds of operations. Those of the second line change nothing.
 const (
-	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir", "write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
-	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the disk again.
+	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir",
+		"write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
+	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the
+	// disk again.
 	Forget Kind = "fadvise"
 
-	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close", "map shared memory"
+	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close",
+		"map shared memory"
 
 	// Mark is no operation: it records where in the journal something happened outside.
 	Mark Kind = "mark"
@@ -143,7 +147,8 @@ func (f *FS) Now() int {
 	return len(f.journal)
 }
 
-// Forget makes the cache forget what is clean of a file, which after a sync that failed is not what is on the disk.
+// Forget makes the cache forget what is clean of a file, which after a sync that failed is not what
+// is on the disk.
 func (f *FS) Forget(p string) {
 	f.do(Op{Kind: Forget, Path: p, unseen: true}, func(op *Op) (err error) {
 		op.node, _, _, err = f.disk.find(op.Path)
@@ -180,7 +185,8 @@ func (f *FS) Fail(fault Fault) (heal func() bool) {
 	}
 }
 
-// StopAfter lets n more operations happen, and none after them; then it is for Crash to say what is left.
+// StopAfter lets n more operations happen, and none after them; then it is for Crash to say what is
+// left.
 func (f *FS) StopAfter(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -197,8 +203,8 @@ func (f *FS) Stopped() bool {
 	return f.dead
 }
 
-// Crash is the file system as it is found after a stop at this moment. The old one is dead: what a program still asks of
-// it fails and changes nothing.
+// Crash is the file system as it is found after a stop at this moment. The old one is dead: what a
+// program still asks of it fails and changes nothing.
 func (f *FS) Crash(v Variant) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -220,9 +226,9 @@ func (f *FS) Torn() []int {
 	return f.disk.torn()
 }
 
-// Moments calls each for every moment of the journal, from the one before the first operation to the one after the last,
-// with the file system of that moment. Moments at which nothing can have changed for a crash are left out. It ends where
-// each returns false.
+// Moments calls each for every moment of the journal, from the one before the first operation to
+// the one after the last, with the file system of that moment. Moments at which nothing can have
+// changed for a crash are left out. It ends where each returns false.
 func (f *FS) Moments(each func(at int, then *FS) bool) {
 	f.mu.Lock()
 	d, journal := f.begin.clone(), slices.Clone(f.journal)
@@ -242,8 +248,8 @@ func (f *FS) Moments(each func(at int, then *FS) bool) {
 	}
 }
 
-// Image identifies everything that programs see, now or after Forget: two file systems of one process with
-// the same Image have the same names and contents.
+// Image identifies everything that programs see, now or after Forget: two file systems of one
+// process with the same Image have the same names and contents.
 func (f *FS) Image() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -305,7 +311,8 @@ func (d *disk) find(p string) (id, dir int, name string, err error) {
 	return -1, dir, name, syscall.ENOENT
 }
 
-// do is the one place that every operation goes through. resolve completes it, and may refuse it, under the lock.
+// do is the one place that every operation goes through. resolve completes it, and may refuse it,
+// under the lock.
 func (f *FS) do(op Op, resolve func(*Op) error) (Op, error) {
 	if f.Before != nil {
 		f.Before(op)

@@ -12,25 +12,28 @@ const (
 	sector = 512  // what a disk writes at once
 )
 
-// disk is everything there is: what programs see, and how much of it would be found after a power cut. It changes by apply
-// alone, so that a journal of operations gives the same disk again. Node 0 is the root directory.
+// disk is everything there is: what programs see, and how much of it would be found after a power
+// cut. It changes by apply alone, so that a journal of operations gives the same disk again. Node 0
+// is the root directory.
 type disk struct {
 	nodes map[int]*node
 	next  int
-	// last is the write that was applied last, if nothing came after it: the one that a power cut may tear.
+	// last is the write that was applied last, if nothing came after it: the one that a power cut
+	// may tear.
 	last *change
 }
 
 // node is a file or a directory.
 type node struct {
 	data, stable []byte // of a file: as programs see it, and as the disk has it
-	// shared says that the memory of data is also that of stable or of another disk: it is copied before
-	// it is written to. The memory of stable is never written to.
+	// shared says that the memory of data is also that of stable or of another disk: it is copied
+	// before it is written to. The memory of stable is never written to.
 	shared   bool
 	sum      sum // of data, where summed is set
 	summed   bool
 	unsynced []change
-	// failed says that a sync dropped data: what is in the cache is then marked clean and not what is on the disk.
+	// failed says that a sync dropped data: what is in the cache is then marked clean and not what
+	// is on the disk.
 	failed bool
 
 	names, stableNames map[string]int // of a directory
@@ -44,8 +47,8 @@ type change struct {
 	cut  bool
 }
 
-// move takes the name old away and gives the name new to a node; either may be empty. A rename is one move: after a crash
-// it happened or it did not.
+// move takes the name old away and gives the name new to a node; either may be empty. A rename is
+// one move: after a crash it happened or it did not.
 type move struct {
 	old, new string
 	node     int
@@ -73,7 +76,8 @@ func (d *disk) clone() *disk {
 	return c
 }
 
-// apply does what an operation did, which is nothing for those that only read and for most that failed.
+// apply does what an operation did, which is nothing for those that only read and for most that
+// failed.
 func (d *disk) apply(op Op) {
 	if op.Kind == Mark {
 		return
@@ -159,8 +163,9 @@ func (c change) onto(b []byte) []byte {
 	return b
 }
 
-// sync makes a file's data durable. Where it fails, nothing more will ever be written of what was unsynced: the system
-// takes it for clean. Whether programs still see it depends on the file system.
+// sync makes a file's data durable. Where it fails, nothing more will ever be written of what was
+// unsynced: the system takes it for clean. Whether programs still see it depends on the file
+// system.
 func (n *node) sync(fails, reverts bool) {
 	switch {
 	case len(n.unsynced) == 0:
@@ -180,8 +185,8 @@ func (n *node) sync(fails, reverts bool) {
 	n.unsynced = nil
 }
 
-// revert reads the file from the disk again. The length is the file system's and stays; what was never
-// written is zeros.
+// revert reads the file from the disk again. The length is the file system's and stays; what was
+// never written is zeros.
 func (n *node) revert() {
 	data := make([]byte, len(n.data))
 	copy(data, n.stable)
@@ -249,7 +254,8 @@ const (
 // Variant is one state that a machine may be found in after it stopped at a certain moment.
 type Variant struct {
 	Name string
-	// Data and Entries say what is left of unsynced data of files and of unsynced names in directories.
+	// Data and Entries say what is left of unsynced data of files and of unsynced names in
+	// directories.
 	Data, Entries Keep
 	// Torn, where it is above zero, is how much is left of the very last write.
 	Torn int
@@ -257,11 +263,12 @@ type Variant struct {
 	Seed uint64
 }
 
-// Killed is the end of the process alone: the system goes on, and so does its cache, with what is not on
-// the disk yet and with what a failed sync dropped.
+// Killed is the end of the process alone: the system goes on, and so does its cache, with what is
+// not on the disk yet and with what a failed sync dropped.
 var Killed = Variant{Name: "the process was killed"}
 
-// Cuts are the power cuts that every moment has, besides those that tear a write and those by chance.
+// Cuts are the power cuts that every moment has, besides those that tear a write and those by
+// chance.
 var Cuts = []Variant{
 	{Name: "everything is there that was still to be written"},
 	{Name: "everything unsynced is lost", Data: None, Entries: None},
@@ -286,14 +293,16 @@ func (d *disk) torn() (lengths []int) {
 	return lengths
 }
 
-// crash is the disk as it is found after a stop at this moment. After a power cut all on it is durable.
+// crash is the disk as it is found after a stop at this moment. After a power cut all on it is
+// durable.
 func (d *disk) crash(v Variant) *disk {
 	if v == Killed {
 		return d.clone()
 	}
 	after := &disk{nodes: make(map[int]*node), next: d.next}
 	chance := rand.New(rand.NewPCG(v.Seed, 1))
-	// In the order of numbers, since the same seed must leave the same. A directory comes before what is in it.
+	// In the order of numbers, since the same seed must leave the same. A directory comes before
+	// what is in it.
 	reached := map[int]bool{0: true}
 	for id := range d.next {
 		n := d.nodes[id]

@@ -19,12 +19,17 @@ func TestCrash(t *testing.T) {
 		{"nothing is there", write, Variant{Data: None, Entries: None}, nil},
 		{"a name without data", write, Variant{Data: None}, map[string]string{"/d/a": ""}},
 		{"data without a name", write, Variant{Entries: None}, nil},
-		{"a sync of everything keeps all", after(write, flush), Variant{Data: None, Entries: None}, map[string]string{"/d/a": "new"}},
-		{"a rename is undone", after(write, flush, rename), Variant{Data: None, Entries: None}, map[string]string{"/d/a": "new"}},
+		{"a sync of everything keeps all", after(write, flush), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
+		{"a rename is undone", after(write, flush, rename), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
 		{"a rename of nothing", after(write, rename), Variant{Data: None}, map[string]string{"/d/b": ""}},
-		{"a removal is undone", after(write, flush, remove), Variant{Data: None, Entries: None}, map[string]string{"/d/a": "new"}},
-		{"a failed sync drops data", after(write, failing(flush, syscall.EIO), flush), Variant{Data: None, Entries: None}, map[string]string{"/d/a": ""}},
-		{"and a killed process does not see it", after(write, failing(flush, syscall.EIO), flush), Killed, map[string]string{"/d/a": "new"}},
+		{"a removal is undone", after(write, flush, remove), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
+		{"a failed sync drops data", after(write, failing(flush, syscall.EIO), flush), Variant{Data: None,
+			Entries: None}, map[string]string{"/d/a": ""}},
+		{"and a killed process does not see it", after(write, failing(flush, syscall.EIO), flush), Killed,
+			map[string]string{"/d/a": "new"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := New()

@@ -90,9 +90,9 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 	return h, errors.Join(tended, h.desk.Tend(ctx))
 }
 
-// TestCrashesDuringDelivery stops a server that sends its messages at every operation, in every way, and starts
-// it again. Every message of a signup that was answered must then have arrived, or wait in the pickup
-// directory; and no message arrives again that was known to be sent.
+// TestCrashesDuringDelivery stops a server that sends its messages at every operation, in every
+// way, and starts it again. Every message of a signup that was answered must then have arrived, or
+// wait in the pickup directory; and no message arrives again that was known to be sent.
 func TestCrashesDuringDelivery(t *testing.T) {
 	var f *crashfs.FS
 	tr, before := &transcript{}, &outside{replies: map[string]*delivery.Refusal{
@@ -166,8 +166,10 @@ func TestCrashesDuringDelivery(t *testing.T) {
 	t.Logf("%d moments, %d different disks, %d messages came twice", moments, points, twice)
 }
 
-// arrives starts the program on a disk, lets it send what there is, and reports which message is missing.
-func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival, replies map[string]*delivery.Refusal) (twice int, err error) {
+// arrives starts the program on a disk, lets it send what there is, and reports which message is
+// missing.
+func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival,
+	replies map[string]*delivery.Refusal) (twice int, err error) {
 	h, err := openRelayed(f)
 	if err != nil {
 		return 0, fmt.Errorf("it does not start: %w", err)
@@ -175,7 +177,8 @@ func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival, replies m
 	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
 	known := make(map[string]delivery.State)
 	read := func() error {
-		return h.store.EachDelivery(ctx, []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Sent, delivery.Failed, delivery.Discarded},
+		return h.store.EachDelivery(ctx, []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Sent,
+			delivery.Failed, delivery.Discarded},
 			func(d delivery.Delivery) error {
 				known[d.Email] = d.State
 				return nil
@@ -221,10 +224,12 @@ func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival, replies m
 		}
 		state := known[d.email]
 		there := map[delivery.State]bool{
-			delivery.Sent: told > 0 && !waits[d.email], delivery.Failed: inBadmail[d.email] && !waits[d.email], delivery.Deferred: waits[d.email],
+			delivery.Sent: told > 0 && !waits[d.email], delivery.Failed: inBadmail[d.email] && !waits[d.email],
+			delivery.Deferred: waits[d.email],
 		}
 		if (d.done() || state != "") && !there[state] {
-			wrong("the message to %s is %q: it came %d times, waits %t, inBadmail %t", d.email, state, told, waits[d.email], inBadmail[d.email])
+			wrong("the message to %s is %q: it came %d times, waits %t, inBadmail %t", d.email, state, told,
+				waits[d.email], inBadmail[d.email])
 		}
 		delete(waits, d.email)
 		delete(inBadmail, d.email)
@@ -235,7 +240,8 @@ func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival, replies m
 	return twice, errors.Join(faults...)
 }
 
-// storedMessages returns whose messages are in the pickup directory and in badmail. All must be whole.
+// storedMessages returns whose messages are in the pickup directory and in badmail. All must be
+// whole.
 func (h *harness) storedMessages() (waits, inBadmail map[string]bool, err error) {
 	waits, inBadmail = make(map[string]bool), make(map[string]bool)
 	for _, p := range h.fs.Files() {

@@ -38,10 +38,11 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes each operation of each scenario fail. Requests are then answered with 200 and carried out,
-// with 500 and leave nothing, or with 503 after a commit in doubt, and then the process exits and starts again.
-// Once the disk works again the program works, without a restart unless a commit was in doubt. A power cut,
-// right after each answer or at the end, finds the promise kept.
+// TestEveryFault makes each operation of each scenario fail. Requests are then answered with 200
+// and carried out, with 500 and leave nothing, or with 503 after a commit in doubt, and then the
+// process exits and starts again. Once the disk works again the program works, without a restart
+// unless a commit was in doubt. A power cut, right after each answer or at the end, finds the
+// promise kept.
 func TestEveryFault(t *testing.T) {
 	exits := 0
 	for _, sc := range scenarios {
@@ -79,8 +80,10 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// runWithFault runs a scenario with a fault, heals it, restarts a store that has failed, and checks the promise.
-func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, injected crashfs.Fault, p *points) (hit bool, err error) {
+// runWithFault runs a scenario with a fault, heals it, restarts a store that has failed, and checks
+// the promise.
+func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, injected crashfs.Fault,
+	p *points) (hit bool, err error) {
 	var heal func() bool
 	h := sc.run(t, f, tr, func() { heal = f.Fail(injected) })
 	// A file system that SQLite still has is never freed.
@@ -148,9 +151,9 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 	return hit, err
 }
 
-// endsRightly wants a store to have failed only where the disk of the database failed, and exactly when
-// somebody was answered that the outcome is unknown. A full disk is no such failure, except where a sync
-// or the memory of the wal-index meets it.
+// endsRightly wants a store to have failed only where the disk of the database failed, and exactly
+// when somebody was answered that the outcome is unknown. A full disk is no such failure, except
+// where a sync or the memory of the wal-index meets it.
 func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
 	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, account.ErrUnknown) })
 	switch {

@@ -55,8 +55,8 @@ type harness struct {
 	undo   *undoing
 }
 
-// undoing is a store that remembers which messages' accounts and links could not be taken back at once.
-// Their requests were answered with an error, and a crash may leave them as they are.
+// undoing is a store that remembers which messages' accounts and links could not be taken back at
+// once. Their requests were answered with an error, and a crash may leave them as they are.
 type undoing struct {
 	*sqlstore.Store
 	mu     sync.Mutex
@@ -87,7 +87,8 @@ func (u *undoing) UndoResend(ctx context.Context, r account.Resending, now time.
 // failed reports whether the store wants the process to end.
 func (h *harness) failed() bool { return h != nil && h.store.Err() != nil }
 
-// exit ends the process as the serve command does after a failed commit. Nothing on the disk changes by it.
+// exit ends the process as the serve command does after a failed commit. Nothing on the disk
+// changes by it.
 func (h *harness) exit() error {
 	before := h.fs.Image()
 	if err := h.close(); err != nil {
@@ -108,8 +109,8 @@ func (h *harness) close() error {
 	return h.store.Close()
 }
 
-// open starts the program on a file system. Where the pickup directory is in trouble it starts all the same, and tended is
-// that trouble.
+// open starts the program on a file system. Where the pickup directory is in trouble it starts all
+// the same, and tended is that trouble.
 func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
 	f.Forget(database + "-wal") // which sqlstore.Open has the system do
@@ -171,7 +172,8 @@ type request struct {
 	when time.Time
 	base state // of the account after the last restart
 
-	// When it was asked and answered, as moments of the journal; before all of them where it was not recorded.
+	// When it was asked and answered, as moments of the journal; before all of them where it was
+	// not recorded.
 	began, ended int
 	answered     bool
 	err          error
@@ -198,17 +200,18 @@ func (d *request) as(at int) *request {
 	return &c
 }
 
-// done reports whether a request was answered with success, and open whether its answer does not say if it was
-// carried out.
+// done reports whether a request was answered with success, and open whether its answer does not
+// say if it was carried out.
 func (d *request) done() bool { return d.answered && d.err == nil }
 func (d *request) open() bool {
-	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err, account.ErrUnknown))
+	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err,
+		account.ErrUnknown))
 }
 
-// mayRemain reports whether something may be there of a request that was not done. Of one that was answered
-// with account.ErrUnknown it may be, and of one that was not answered. Of one that was answered with an
-// error of ours nothing is, not even after a power cut, unless it had been saved and could not be taken
-// back before the server died. running says that no restart came after.
+// mayRemain reports whether something may be there of a request that was not done. Of one that was
+// answered with account.ErrUnknown it may be, and of one that was not answered. Of one that was
+// answered with an error of ours nothing is, not even after a power cut, unless it had been saved
+// and could not be taken back before the server died. running says that no restart came after.
 func (d *request) mayRemain(running bool) bool {
 	switch {
 	case !d.open():
@@ -244,7 +247,8 @@ func (t *transcript) at(moment int) *transcript {
 func (t *transcript) key() string {
 	var b strings.Builder
 	for _, d := range t.requests {
-		fmt.Fprintf(&b, "%v %s %s %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce, d.answered, d.err == nil, d.open(),
+		fmt.Fprintf(&b, "%v %s %s %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce, d.answered,
+			d.err == nil, d.open(),
 			fault.KindOf(d.err), d.mayRemain(false), d.resent)
 	}
 	fmt.Fprint(&b, t.tokens)
@@ -277,8 +281,8 @@ func (t *transcript) after(signup *request) (list []*request) {
 	return list
 }
 
-// gone says whether the account of a signup may be gone, and whether it must be: by an operator, or since nobody opened
-// its link in time.
+// gone says whether the account of a signup may be gone, and whether it must be: by an operator, or
+// since nobody opened its link in time.
 func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
@@ -463,7 +467,8 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if want := "<" + strings.TrimSuffix(path.Base(p), ".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
+	if want := "<" + strings.TrimSuffix(path.Base(p),
+		".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
 		return "", "", fmt.Errorf("Message-ID %q, want %q", m.Header.Get("Message-Id"), want)
 	}
 	text, err := letter.Text(m)
@@ -478,8 +483,8 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	return m.Header.Get("To"), token, nil
 }
 
-// promise reports where the state breaks the promise, given what was asked and answered. running says that no crash
-// or restart was in between.
+// promise reports where the state breaks the promise, given what was asked and answered. running
+// says that no crash or restart was in between.
 func (h *harness) promise(t *transcript, running bool) error { return h.promiseWith(t, running, nil) }
 
 // promiseWith counts messages as there that a mail agent took.
@@ -535,8 +540,8 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 		}
 		return
 	}
-	// An account that is to be taken back has an owner, and stays, if an operator enabled it first, or if a new
-	// link was sent for it.
+	// An account that is to be taken back has an owner, and stays, if an operator enabled it first,
+	// or if a new link was sent for it.
 	owned := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		return (later.what == "enable" || later.what == "resend") && later.done()
 	})
@@ -569,7 +574,8 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	}
 	buckets := throttle.NewBuckets(ring)
 	for _, al := range append(buckets.Signup(h.tenant.ID, d.addr),
-		throttle.Allowance{Bucket: buckets.Of("message", h.tenant.ID, account.RecipientKey(d.email)), Rule: throttle.MessagesPerRecipient}) {
+		throttle.Allowance{Bucket: buckets.Of("message", h.tenant.ID, account.RecipientKey(d.email)),
+			Rule: throttle.MessagesPerRecipient}) {
 		counts := h.now().Sub(d.when) < al.Rule.Per
 		later := d.resent && al.Rule == throttle.MessagesPerRecipient
 		if taken := h.taken(al); taken != (there && counts) && !(taken && later) {
@@ -602,7 +608,8 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	}
 }
 
-// promiseBackup: whatever has the name of a copy is one, with everything that was answered before it was asked for.
+// promiseBackup: whatever has the name of a copy is one, with everything that was answered before
+// it was asked for.
 func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong func(string, ...any)) {
 	if !slices.Contains(h.fs.Files(), copied) {
 		if d.done() {
@@ -610,7 +617,10 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 		}
 		return
 	}
-	kept := slices.ContainsFunc(h.fs.Journal(), func(op crashfs.Op) bool { return op.Kind == crashfs.Remove && op.Path == copied && op.Err != nil })
+	kept := slices.ContainsFunc(h.fs.Journal(), func(op crashfs.Op) bool {
+		return op.Kind == crashfs.Remove &&
+			op.Path == copied && op.Err != nil
+	})
 	if running && d.answered && d.err != nil && !kept {
 		wrong("a backup was answered %v and is there", d.err)
 	}
@@ -676,8 +686,8 @@ func (t *transcript) states(signup *request, running bool) map[state]bool {
 	return now
 }
 
-// use does what people do next: those without an answer send the same form again, and all open their links. It is
-// the last thing that is done with a harness.
+// use does what people do next: those without an answer send the same form again, and all open
+// their links. It is the last thing that is done with a harness.
 func (h *harness) use(t *transcript) error {
 	f, err := h.inspect()
 	if err != nil {
@@ -716,7 +726,8 @@ func (h *harness) use(t *transcript) error {
 		}
 		a, err := h.desk.Activate(ctx, h.tenant, token, account.Origin{})
 		switch {
-		case before.Held && errors.Is(err, account.ErrHeld), !before.Held && !before.Pending() && errors.Is(err, account.ErrActive):
+		case before.Held && errors.Is(err, account.ErrHeld), !before.Held && !before.Pending() && errors.Is(err,
+			account.ErrActive):
 		case before.Held || !before.Pending() || err != nil || a.UID != before.UID || a.Disabled:
 			return fmt.Errorf("the link of %s: %v", before.User, err)
 		}

@@ -26,8 +26,8 @@ var noon = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func clock() time.Time { return noon }
 
-// scenario is something that is stopped at every point of it. It begins with a started harness on a disk where everything is
-// durable, and with what was asked and answered before.
+// scenario is something that is stopped at every point of it. It begins with a started harness on a
+// disk where everything is durable, and with what was asked and answered before.
 type scenario struct {
 	name string
 	// before prepares the disk.
@@ -139,7 +139,8 @@ var scenarios = []scenario{
 		name:   "publishing fails and the new link is taken back",
 		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			heal := f.Fail(crashfs.Fault{Err: eio, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			heal := f.Fail(crashfs.Fault{Err: eio,
+				Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
 			d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
 			if heal() && d.err == nil {
 				t.Error("the resend was answered though its message could not be published")
@@ -148,7 +149,8 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "recovery after a power cut, with a resend", crash: &crashfs.Variant{Name: "data lost", Data: crashfs.None}, starts: true,
+		name: "recovery after a power cut, with a resend", crash: &crashfs.Variant{Name: "data lost",
+			Data: crashfs.None}, starts: true,
 		before: func(t *testing.T, h *harness, tr *transcript) {
 			tr.signup(h, "karl", true)
 			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
@@ -173,7 +175,8 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "recovery after a power cut", crash: &crashfs.Variant{Name: "data lost", Data: crashfs.None}, starts: true,
+		name: "recovery after a power cut", crash: &crashfs.Variant{Name: "data lost", Data: crashfs.None},
+		starts: true,
 		before: func(t *testing.T, h *harness, tr *transcript) {
 			tr.signup(h, "karl", true)
 			tr.signup(h, "lena", true)
@@ -223,13 +226,17 @@ var scenarios = []scenario{
 			tr.signup(h, "mary", true)
 		},
 		valid: func(journal []crashfs.Op) bool {
-			return slices.ContainsFunc(journal, func(op crashfs.Op) bool { return op.Kind == crashfs.Link && op.To == copied })
+			return slices.ContainsFunc(journal, func(op crashfs.Op) bool {
+				return op.Kind == crashfs.Link &&
+					op.To == copied
+			})
 		},
 	},
 	{
 		name: "publishing fails and the account is taken back",
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			heal := f.Fail(crashfs.Fault{Err: eio, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			heal := f.Fail(crashfs.Fault{Err: eio,
+				Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
 			d := tr.signup(h, "karl", true)
 			if heal() && d.err == nil {
 				t.Error("the signup was answered though its message could not be published")
@@ -267,7 +274,8 @@ func count(journal []crashfs.Op, kind crashfs.Kind, path string) (n int) {
 	return n
 }
 
-// checkpoint moves the WAL to the database, as SQLite does by itself when the WAL has a thousand frames.
+// checkpoint moves the WAL to the database, as SQLite does by itself when the WAL has a thousand
+// frames.
 func checkpoint(t *testing.T, f *crashfs.FS) {
 	db, err := sql.Open("sqlite", "file:"+database+"?vfs="+f.VFS())
 	if err != nil {
@@ -299,7 +307,8 @@ func group(f *crashfs.FS, h *harness, tr *transcript, users ...string) {
 	all.Wait()
 }
 
-// prepare is the disk that a scenario begins with, all durable, and what was asked and answered before.
+// prepare is the disk that a scenario begins with, all durable, and what was asked and answered
+// before.
 func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	f, tr := crashfs.New(), &transcript{}
 	if err := f.MakeDir("/data"); err != nil {
@@ -340,8 +349,8 @@ var chances = func() uint64 {
 	return n
 }()
 
-// TestEveryPoint stops each scenario before and after each of its operations, in every variant, starts the program on what
-// is left, and holds it to its promise.
+// TestEveryPoint stops each scenario before and after each of its operations, in every variant,
+// starts the program on what is left, and holds it to its promise.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
@@ -379,7 +388,8 @@ func (sc scenario) record(t *testing.T) (f *crashfs.FS, tr *transcript) {
 	return f, tr
 }
 
-// run does a scenario on a prepared disk. ready, where it is there, is called when the recorded part begins.
+// run does a scenario on a prepared disk. ready, where it is there, is called when the recorded
+// part begins.
 func (sc scenario) run(t *testing.T, f *crashfs.FS, tr *transcript, ready func()) *harness {
 	var h *harness
 	if !sc.starts {
@@ -401,9 +411,9 @@ type points struct {
 	moments, points, disks, exits int
 }
 
-// seen are the disks that checkPromise has found right, with what was asked and answered by then. All scenarios
-// begin with the same random numbers, so that many disks come up again: in other scenarios, after other
-// faults.
+// seen are the disks that checkPromise has found right, with what was asked and answered by then.
+// All scenarios begin with the same random numbers, so that many disks come up again: in other
+// scenarios, after other faults.
 var seen = make(map[string]bool)
 
 // The random numbers of what comes before a scenario, and of the scenario.
@@ -428,8 +438,10 @@ func cuts(seed, chances uint64) []crashfs.Variant {
 func (p *points) everyCut(f *crashfs.FS, tr *transcript, seed uint64) error {
 	variants := cuts(seed, chances)
 	for _, n := range f.Torn() {
-		variants = append(variants, crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there", n), Torn: n},
-			crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there, and no unsynced name", n), Torn: n, Entries: crashfs.None})
+		variants = append(variants, crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there",
+			n), Torn: n},
+			crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there, and no unsynced name", n),
+				Torn: n, Entries: crashfs.None})
 	}
 	return p.cut(f, tr, variants)
 }

@@ -20,14 +20,16 @@ import (
 	"dialtone/internal/test/crashfs"
 )
 
-// The simulation lives through years of a platform in milliseconds: people sign up, open links, get captchas wrong, are
-// disabled and deleted; days pass; the disk fails and heals; the machine loses power. What was answered is written down,
-// and what is found is held against it. The clock is a synctest bubble's, chance is the seed's, also where the program
-// asks crypto/rand, and clients take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
+// The simulation lives through years of a platform in milliseconds: people sign up, open links, get
+// captchas wrong, are disabled and deleted; days pass; the disk fails and heals; the machine loses
+// power. What was answered is written down, and what is found is held against it. The clock is a
+// synctest bubble's, chance is the seed's, also where the program asks crypto/rand, and clients
+// take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
 
 const seedsByDefault = 400
 
-// TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one alone.
+// TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one
+// alone.
 func TestSimulation(t *testing.T) {
 	from, n := uint64(0), uint64(seedsByDefault)
 	if text := os.Getenv("DIALTONE_SEEDS"); text != "" {
@@ -40,7 +42,8 @@ func TestSimulation(t *testing.T) {
 	for seed := from; seed < from+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { total.add(live(t, seed)) })
 	}
-	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults that struck, %.0f days", n, total.requests, total.restarts,
+	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults that struck, "+
+		"%.0f days", n, total.requests, total.restarts,
 		total.exits, total.faults, total.time.Hours()/24)
 	if n >= seedsByDefault && (total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0) {
 		t.Error("a part of the simulation did not happen")
@@ -52,7 +55,10 @@ func TestSimulationReplays(t *testing.T) {
 	for seed := range uint64(5) {
 		var digests []string
 		for range 2 {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { digests = append(digests, live(t, seed).digest) })
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				digests = append(digests, live(t,
+					seed).digest)
+			})
 		}
 		if digests[0] != digests[1] {
 			t.Errorf("seed %d lived two lives", seed)
@@ -94,12 +100,14 @@ var users = []string{"karl", "lena", "mary", "nora"}
 func live(t *testing.T, seed uint64) (done tally) {
 	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {
-		l := &life{Rand: rand.New(rand.NewPCG(seed, 2)), transcript: &transcript{past: make(map[string]bool), closed: make(map[string]bool)}, mail: make(map[string]string)}
+		l := &life{Rand: rand.New(rand.NewPCG(seed, 2)), transcript: &transcript{past: make(map[string]bool),
+			closed: make(map[string]bool)}, mail: make(map[string]string)}
 		begin := time.Now()
 		err := l.run()
 		l.tally.time = time.Since(begin)
 		if err != nil {
-			t.Errorf("%v\nlive it again: DIALTONE_SEED=%d go test ./internal/test/durability -run 'TestSimulation$'\n%s", err, seed, strings.Join(l.log, "\n"))
+			t.Errorf("%v\nlive it again: DIALTONE_SEED=%d go test ./internal/test/durability -run "+
+				"'TestSimulation$'\n%s", err, seed, strings.Join(l.log, "\n"))
 		}
 		done = l.tally
 		h := sha256.New()
@@ -155,8 +163,8 @@ func (l *life) start(f *crashfs.FS) error {
 	return l.restartTranscript()
 }
 
-// check compares everything with the transcript, counting delivered messages as there. A pending account has a
-// link that works, however often a newer one was asked for.
+// check compares everything with the transcript, counting delivered messages as there. A pending
+// account has a link that works, however often a newer one was asked for.
 func (l *life) check(running bool) error {
 	err := l.h.promiseWith(l.transcript, running, l.mail)
 	for _, user := range users {
@@ -198,8 +206,9 @@ func (l *life) restartTranscript() error {
 	return nil
 }
 
-// deliver is the mail agent: it takes whole messages out of the pickup directory. A link that a newer one has replaced is not kept,
-// since messages may come in any order. It ends where the store cannot tell.
+// deliver is the mail agent: it takes whole messages out of the pickup directory. A link that a
+// newer one has replaced is not kept, since messages may come in any order. It ends where the store
+// cannot tell.
 func (l *life) deliver() {
 	entries, err := l.h.fs.List(outgoing)
 	if err != nil {
@@ -268,7 +277,8 @@ func (l *life) step() error {
 // calm is a while without trouble, after which everything is as it should be.
 func (l *life) calm() error {
 	l.h.fs.GoOn()
-	// An account that cannot be taken back any more is found at the first time, its message at the second, and written at the third.
+	// An account that cannot be taken back any more is found at the first time, its message at the
+	// second, and written at the third.
 	if err := errors.Join(l.h.desk.Tend(ctx), l.h.desk.Tend(ctx), l.h.desk.Tend(ctx)); err != nil {
 		return fmt.Errorf("on a disk that is well: %w", err)
 	}
@@ -276,8 +286,8 @@ func (l *life) calm() error {
 	return l.check(true)
 }
 
-// exit ends the process since a commit has failed, and the supervisor starts it again: where the fault lasts,
-// perhaps again and again. Or the power fails meanwhile.
+// exit ends the process since a commit has failed, and the supervisor starts it again: where the
+// fault lasts, perhaps again and again. Or the power fails meanwhile.
 func (l *life) exit(injected *crashfs.Fault) error {
 	if injected == nil {
 		return fmt.Errorf("no fault was injected: %w", l.h.store.Err())
@@ -348,8 +358,9 @@ func (l *life) act() {
 	case n < 13:
 		l.transcript.act(l.h, "enable", user, "")
 	case n < 14:
-		// The row that a message would be written again from goes with its account. So a message that is not yet on the
-		// disk when its account is deleted may stay torn after a power cut; here it is on the disk.
+		// The row that a message would be written again from goes with its account. So a message
+		// that is not yet on the disk when its account is deleted may stay torn after a power cut;
+		// here it is on the disk.
 		if l.h.desk.Tend(ctx) == nil {
 			l.transcript.act(l.h, "delete", user, "")
 		}
