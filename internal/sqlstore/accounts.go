@@ -77,7 +77,7 @@ func refusal(a account.Account, now time.Time) error {
 
 // Linked implements account.Store.
 func (s *Store) Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
-	a, err := linked(s.of(tenant).reads(ctx), tenant, token)
+	a, err := linked(s.engine.reads(ctx), tenant, token)
 	if err == nil {
 		err = refusal(a, now)
 	}
@@ -91,7 +91,7 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	if err != nil {
 		return a, err
 	}
-	err = announce(s.of(tenant), func(tx transaction) ([]subject, error) {
+	err = announce(s.engine, func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 			AND activated IS NULL AND NOT held AND expires > $1`, micros(now), token[:], tenant)
 		if err != nil {
@@ -121,7 +121,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 	case !a.Confirmed.IsZero():
 		return a, nil
 	}
-	err = announce(s.of(tenant), func(tx transaction) ([]subject, error) {
+	err = announce(s.engine, func(tx transaction) ([]subject, error) {
 		// Since the read the account may have gone, got another link or been held. Its end is where it was.
 		n, err := tx.exec(`UPDATE account SET activated = COALESCE(activated, $1), confirmed = COALESCE(confirmed, $1)
 			WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`, micros(now), token[:], tenant)
@@ -142,19 +142,19 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
 		return account.Account{}, errNoAccount
 	}
-	return scanAccount(s.of(tenant).reads(ctx).row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND username = $3 AND `+live,
+	return scanAccount(s.engine.reads(ctx).row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND username = $3 AND `+live,
 		micros(now), tenant, user))
 }
 
 // FindUID implements account.Store.
 func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now time.Time) (account.Account, error) {
-	return scanAccount(s.of(tenant).reads(ctx).row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
+	return scanAccount(s.engine.reads(ctx).row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
 		micros(now), tenant, uid[:]))
 }
 
 // List implements account.Store.
 func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func(account.Account) error) error {
-	return s.of(tenant).reads(ctx).each(func(row scanner) error {
+	return s.engine.reads(ctx).each(func(row scanner) error {
 		a, err := scanAccount(row)
 		if err != nil {
 			return err
@@ -169,7 +169,7 @@ func (s *Store) change(what phone.What, set string, tenant int64, user string, n
 	args := append([]any{micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
 	defer s.notify()
-	err = announce(s.of(tenant), func(tx transaction) (_ []subject, err error) {
+	err = announce(s.engine, func(tx transaction) (_ []subject, err error) {
 		a, err = scanAccount(tx.row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+` RETURNING `+accountColumns, args...))
 		if err == nil && what != "" {
 			err = noticeAccount(tx, what, event, a.UID[:], now)
@@ -198,7 +198,7 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.of(tenant), func(tx transaction) ([]subject, error) {
+	return announce(s.engine, func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live, micros(now), tenant, user)
 		if err != nil || n > 0 {
 			return nil, err
@@ -230,13 +230,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 
 // Waiting implements account.Store.
 func (s *Store) Waiting(ctx context.Context) ([]account.Waiting, error) {
-	var list []account.Waiting
-	err := s.everywhere(func(e engine) error {
-		more, err := waiting(e.reads(ctx), `($1 = '' OR o.node = $1)`, e.node())
-		list = append(list, more...)
-		return err
-	})
-	return list, err
+	return waiting(s.engine.reads(ctx), `($1 = '' OR o.node = $1)`, s.engine.node())
 }
 
 // waiting are the outbox rows of a condition, with their accounts.
@@ -270,42 +264,22 @@ func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append(p.first, dst
 
 // Adopt implements account.Store.
 func (s *Store) Adopt(ctx context.Context) ([]account.Waiting, error) {
-	var list []account.Waiting
-	err := s.everywhere(func(e engine) error {
-		more, err := e.adopt(ctx)
-		list = append(list, more...)
-		return err
-	})
-	return list, err
+	return s.engine.adopt(ctx)
 }
 
 // Settle implements account.Store.
 func (s *Store) Settle(ctx context.Context, messages []account.Sent) (left []account.Sent, err error) {
-	return s.settle(messages, settle)
+	return inChunks(s.engine, messages, settle)
 }
 
-func (s *Store) settle(messages []account.Sent, one func(transaction, account.Sent) error) (left []account.Sent, err error) {
-	var errs []error
-	for _, h := range s.homes {
-		var own []account.Sent
-		for _, m := range messages {
-			if s.of(m.Tenant) == h.engine {
-				own = append(own, m)
-			}
-		}
-		rest, err := inChunks(h, own, one)
-		left, errs = append(left, rest...), append(errs, err)
-	}
-	return left, errors.Join(errs...)
-}
-
-// inChunks does something for each element in transactions of some hundred, and gives back those that come after one that failed.
-func inChunks[T any](home engine, list []T, one func(transaction, T) error) (left []T, err error) {
-	const chunk = 256 // so that signups get their turn in between
+// inChunks calls one for each element of list, in transactions of up to 256 elements. When a transaction
+// fails, it returns the elements that are not committed.
+func inChunks[T any](e engine, list []T, one func(transaction, T) error) (left []T, err error) {
+	const chunk = 256 // small enough that signups do not wait long for the writer
 	for i := 0; i < len(list); i += chunk {
-		err := home.write(func(tx transaction) error {
-			for _, e := range list[i:min(i+chunk, len(list))] {
-				if err := one(tx, e); err != nil {
+		err := e.write(func(tx transaction) error {
+			for _, element := range list[i:min(i+chunk, len(list))] {
+				if err := one(tx, element); err != nil {
 					return err
 				}
 			}
@@ -330,20 +304,12 @@ func settle(tx transaction, m account.Sent) error {
 }
 
 // Sweep implements account.Store.
-func (s *Store) Sweep(ctx context.Context, now, expired time.Time, limit int) (account.Swept, error) {
-	var all account.Swept
-	err := s.everywhere(func(e engine) error {
-		var swept account.Swept
-		err := e.write(func(tx transaction) (err error) {
-			swept, err = sweep(tx, now, expired, limit)
-			return err
-		})
-		all.Accounts += swept.Accounts
-		all.Others += swept.Others
-		all.More = all.More || swept.More
+func (s *Store) Sweep(_ context.Context, now, expired time.Time, limit int) (swept account.Swept, err error) {
+	err = s.engine.write(func(tx transaction) (err error) {
+		swept, err = sweep(tx, now, expired, limit)
 		return err
 	})
-	return all, err
+	return swept, err
 }
 
 func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swept, err error) {
@@ -371,7 +337,7 @@ func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swe
 
 // Revoke implements session.Store.
 func (s *Store) Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error {
-	return s.of(tenant).write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		_, err := note(tx, id, expires)
 		return err
 	})
@@ -379,10 +345,10 @@ func (s *Store) Revoke(ctx context.Context, tenant int64, id [16]byte, expires t
 
 // Revoked implements session.Store.
 func (s *Store) Revoked(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (bool, error) {
-	return isSpent(s.of(tenant).reads(ctx), id, expires)
+	return isSpent(s.engine.reads(ctx), id, expires)
 }
 
 // Spend implements session.Store.
 func (s *Store) Spend(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (first bool, err error) {
-	return s.of(tenant).spendSoon(ctx, id, expires)
+	return s.engine.spendSoon(ctx, id, expires)
 }

@@ -14,12 +14,11 @@ import (
 
 // Create implements account.Store.
 func (s *Store) Create(ctx context.Context, a account.Admission, now time.Time) error {
-	home := s.of(a.Account.Tenant)
 	if a.Captcha.Ours {
-		return home.admit(a, now)
+		return s.engine.admit(a, now)
 	}
 	// Nothing can come of it, so no write waits for it either.
-	wait, err := longestWait(home.reads(ctx), a.Address, now)
+	wait, err := longestWait(s.engine.reads(ctx), a.Address, now)
 	if err != nil {
 		return err
 	}
@@ -194,7 +193,7 @@ func keyOf(kind string, tenant int64, thing []byte) int64 {
 
 // Undo implements account.Store.
 func (s *Store) Undo(ctx context.Context, a account.Admission, now time.Time) error {
-	return s.of(a.Account.Tenant).write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		// A commit of the account that is still on its way ends first.
 		if err := tx.lock(keysOf(a)...); err != nil {
 			return err

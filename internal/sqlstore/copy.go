@@ -126,7 +126,7 @@ func Compare(ctx context.Context, from, to string, progress Progress) error {
 func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 	path, lite := strings.CutPrefix(place, "sqlite:")
 	if !lite {
-		return openPostgres(ctx, nil, "", Cluster{URL: place})
+		return openPostgres(ctx, nil, "", place)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -142,7 +142,7 @@ func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.homes[0].engine, nil
+	return s.engine, nil
 }
 
 // source is a database at one moment.
@@ -525,12 +525,7 @@ func (t table) different(ours, theirs [][]any, i int) error {
 	return fault.New(fault.Conflict, "the row %s of %s %s; the copy is not to be used", strings.Join(key, " "), t.name, what)
 }
 
-// Schema is the version of the database's schema.
+// Schema returns the version of the database's schema.
 func (s *Store) Schema(ctx context.Context) (version int64, err error) {
-	err = s.everywhere(func(e engine) error {
-		n, err := count(e.reads(ctx), `SELECT max(version) FROM schema_version`)
-		version = max(version, n)
-		return err
-	})
-	return version, err
+	return count(s.engine.reads(ctx), `SELECT max(version) FROM schema_version`)
 }

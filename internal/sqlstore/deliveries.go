@@ -19,7 +19,7 @@ var _ delivery.Store = (*Store)(nil)
 
 // Hand implements account.Store.
 func (s *Store) Hand(ctx context.Context, messages []account.Sent, now time.Time) (left []account.Sent, err error) {
-	return s.settle(messages, func(tx transaction, m account.Sent) error {
+	return inChunks(s.engine, messages, func(tx transaction, m account.Sent) error {
 		_, err := tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
 			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
@@ -74,55 +74,40 @@ func deliveries(q querier, query string, args ...any) (list []delivery.Delivery,
 }
 
 // DueMessages implements delivery.Store.
-func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string, limit int) (all []delivery.Delivery, next delivery.Place, err error) {
+func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string, limit int) (list []delivery.Delivery, next delivery.Place, err error) {
 	last := int64(-1) // before all that is due
 	if behind != (delivery.Place{}) {
 		last = micros(behind.Due)
 	}
-	err = s.everywhere(func(e engine) error {
-		args := []any{micros(now), e.node(), limit, last, behind.Message[:]}
-		var others strings.Builder
-		for _, domain := range without {
-			args = append(args, "%@"+domain)
-			fmt.Fprintf(&others, " AND a.email NOT LIKE $%d", len(args))
-		}
-		list, err := deliveries(e.reads(ctx), `WHERE d.node = $2 AND d.due <= $1 AND d.due >= $4 AND (d.due > $4 OR d.message > $5)`+others.String()+
+	args := []any{micros(now), s.engine.node(), limit, last, behind.Message[:]}
+	var others strings.Builder
+	for _, domain := range without {
+		args = append(args, "%@"+domain)
+		fmt.Fprintf(&others, " AND a.email NOT LIKE $%d", len(args))
+	}
+	list, err = deliveries(s.engine.reads(ctx),
+		`WHERE d.node = $2 AND d.due <= $1 AND d.due >= $4 AND (d.due > $4 OR d.message > $5)`+others.String()+
 			` ORDER BY d.due, d.message LIMIT $3`, args...)
-		if n := len(list); n > 0 && n == limit {
-			// Of several homes, the one that is least far: what is read again of the others does no harm.
-			place := delivery.Place{Due: list[n-1].Due, Message: list[n-1].Message}
-			if next == (delivery.Place{}) || place.Before(next) {
-				next = place
-			}
-		}
-		all = append(all, list...)
-		return err
-	})
-	return all, next, err
+	if n := len(list); n > 0 && n == limit {
+		next = delivery.Place{Due: list[n-1].Due, Message: list[n-1].Message}
+	}
+	return list, next, err
 }
 
 // Record implements delivery.Store.
 func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
-	return s.everywhere(func(e engine) error {
-		var own []delivery.Delivery
-		for _, d := range list {
-			if s.of(d.Tenant) == e {
-				own = append(own, d)
-			}
+	_, err := inChunks(s.engine, list, func(tx transaction, d delivery.Delivery) error {
+		var due *int64
+		if !d.Due.IsZero() {
+			us := micros(d.Due)
+			due = &us
 		}
-		_, err := inChunks(e, own, func(tx transaction, d delivery.Delivery) error {
-			var due *int64
-			if !d.Due.IsZero() {
-				us := micros(d.Due)
-				due = &us
-			}
-			_, err := tx.exec(`UPDATE delivery SET state = $2, due = $3, attempts = $4, answer = $5
-				WHERE message = $1 AND (state IN ('waiting', 'deferred', $2) OR $2 = 'sent')`,
-				d.Message[:], string(d.State), due, d.Attempts, d.Answer)
-			return err
-		})
+		_, err := tx.exec(`UPDATE delivery SET state = $2, due = $3, attempts = $4, answer = $5
+			WHERE message = $1 AND (state IN ('waiting', 'deferred', $2) OR $2 = 'sent')`,
+			d.Message[:], string(d.State), due, d.Attempts, d.Answer)
 		return err
 	})
+	return err
 }
 
 // Look implements delivery.Store.
@@ -135,33 +120,25 @@ func (s *Store) Look(ctx context.Context, messages []letter.ID) (list []delivery
 	for i := range messages {
 		args[i] = messages[i][:]
 	}
-	err = s.everywhere(func(e engine) error {
-		// The outbox first: a message goes from there to the deliveries, and is then seen in one of them.
-		err := e.reads(ctx).each(func(row scanner) error {
-			var message []byte
-			err := row.Scan(&message)
-			unsettled = append(unsettled, letter.ID(append(message, make([]byte, 16)...)))
-			return err
-		}, `SELECT message FROM outbox WHERE `+among, args...)
-		if err != nil {
-			return err
-		}
-		more, err := deliveries(e.reads(ctx), `WHERE d.`+among, args...)
-		list = append(list, more...)
+	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one of them.
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var message []byte
+		err := row.Scan(&message)
+		unsettled = append(unsettled, letter.ID(append(message, make([]byte, 16)...)))
 		return err
-	})
+	}, `SELECT message FROM outbox WHERE `+among, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err = deliveries(s.engine.reads(ctx), `WHERE d.`+among, args...)
 	return list, unsettled, err
 }
 
 // ClaimFiles implements delivery.Store.
 func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time.Time) (strangers []letter.ID, err error) {
 	claimed := make(map[letter.ID]bool)
-	err = s.everywhere(func(e engine) error {
-		_, err := inChunks(e, found, func(tx transaction, f delivery.Found) error {
-			ours, err := claimFile(tx, f, e.node(), now)
-			claimed[f.Message] = claimed[f.Message] || ours
-			return err
-		})
+	_, err = inChunks(s.engine, found, func(tx transaction, f delivery.Found) (err error) {
+		claimed[f.Message], err = claimFile(tx, f, s.engine.node(), now)
 		return err
 	})
 	for _, f := range found {
@@ -197,31 +174,23 @@ func (s *Store) EachDelivery(ctx context.Context, states []delivery.State, f fun
 	for i, state := range states {
 		args[i] = string(state)
 	}
-	return s.everywhere(func(e engine) error {
-		return e.reads(ctx).each(func(row scanner) error {
-			d, err := scanDelivery(row)
-			if err != nil {
-				return err
-			}
-			return f(d)
-		}, deliveryQuery+`WHERE d.state IN (`+dollars(1, len(args))+`) ORDER BY d.since, d.message`, args...)
-	})
+	return s.engine.reads(ctx).each(func(row scanner) error {
+		d, err := scanDelivery(row)
+		if err != nil {
+			return err
+		}
+		return f(d)
+	}, deliveryQuery+`WHERE d.state IN (`+dollars(1, len(args))+`) ORDER BY d.since, d.message`, args...)
 }
 
 // Delivery implements delivery.Store.
-func (s *Store) Delivery(ctx context.Context, message letter.ID) (d delivery.Delivery, err error) {
-	for _, h := range s.homes {
-		d, err = scanDelivery(h.reads(ctx).row(deliveryQuery+`WHERE d.message = $1`, message[:]))
-		if !errors.Is(err, errNoDelivery) {
-			break
-		}
-	}
-	return d, err
+func (s *Store) Delivery(ctx context.Context, message letter.ID) (delivery.Delivery, error) {
+	return scanDelivery(s.engine.reads(ctx).row(deliveryQuery+`WHERE d.message = $1`, message[:]))
 }
 
 // OfAccount implements delivery.Store.
 func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (delivery.Delivery, error) {
-	return scanDelivery(s.of(tenant).reads(ctx).row(deliveryQuery+`WHERE d.account = $1 AND a.tenant = $2
+	return scanDelivery(s.engine.reads(ctx).row(deliveryQuery+`WHERE d.account = $1 AND a.tenant = $2
 		AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = $1) ORDER BY d.since DESC, d.message LIMIT 1`,
 		uid[:], tenant))
 }
@@ -253,13 +222,14 @@ func whyNot(d delivery.Delivery, now time.Time) string {
 	}
 }
 
-// operate changes one delivery and gives it back as it is then.
-func (s *Store) operate(ctx context.Context, message letter.ID, do func(transaction, delivery.Delivery) error) (delivery.Delivery, error) {
+// operate changes one delivery and returns it as it is after the change.
+func (s *Store) operate(ctx context.Context, message letter.ID,
+	do func(transaction, delivery.Delivery) error) (delivery.Delivery, error) {
 	d, err := s.Delivery(ctx, message)
 	if err != nil {
 		return d, err
 	}
-	err = s.of(d.Tenant).write(func(tx transaction) error {
+	err = s.engine.write(func(tx transaction) error {
 		find := func() (delivery.Delivery, error) {
 			return scanDelivery(tx.row(deliveryQuery+`WHERE d.message = $1`, message[:]))
 		}
@@ -276,17 +246,12 @@ func (s *Store) operate(ctx context.Context, message letter.ID, do func(transact
 }
 
 // RetryAll implements delivery.Store.
-func (s *Store) RetryAll(ctx context.Context, now time.Time) (all int64, err error) {
-	err = s.everywhere(func(e engine) error {
-		var n int64
-		err := e.write(func(tx transaction) (err error) {
-			n, err = tx.exec(again+`state IN ('deferred', 'failed')`, micros(now))
-			return err
-		})
-		all += n
+func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) {
+	err = s.engine.write(func(tx transaction) (err error) {
+		n, err = tx.exec(again+`state IN ('deferred', 'failed')`, micros(now))
 		return err
 	})
-	return all, err
+	return n, err
 }
 
 // Discard implements delivery.Store.
@@ -303,27 +268,26 @@ func (s *Store) Discard(ctx context.Context, message letter.ID, why string, now 
 
 // Backlog implements delivery.Store.
 func (s *Store) Backlog(ctx context.Context) (b delivery.Backlog, err error) {
-	err = s.everywhere(func(e engine) error {
-		return e.reads(ctx).each(func(row scanner) error {
-			var state string
-			var n, since int64
-			if err := row.Scan(&state, &n, &since); err != nil {
-				return err
-			}
-			switch delivery.State(state) {
-			case delivery.Waiting:
-				b.Waiting += n
-			case delivery.Deferred:
-				b.Deferred += n
-			default:
-				return nil
-			}
-			if at := fromMicros(since); b.Oldest.IsZero() || at.Before(b.Oldest) {
-				b.Oldest = at
-			}
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var state string
+		var n, since int64
+		if err := row.Scan(&state, &n, &since); err != nil {
+			return err
+		}
+		switch delivery.State(state) {
+		case delivery.Waiting:
+			b.Waiting += n
+		case delivery.Deferred:
+			b.Deferred += n
+		default:
 			return nil
-		}, `SELECT state, count(*), min(since) FROM delivery WHERE due IS NOT NULL AND node = $1 GROUP BY state`, e.node())
-	})
+		}
+		if at := fromMicros(since); b.Oldest.IsZero() || at.Before(b.Oldest) {
+			b.Oldest = at
+		}
+		return nil
+	}, `SELECT state, count(*), min(since) FROM delivery WHERE due IS NOT NULL AND node = $1 GROUP BY state`,
+		s.engine.node())
 	return b, err
 }
 
@@ -331,7 +295,7 @@ var _ delivery.KeyStore = (*Store)(nil)
 
 // AddSigningKey implements delivery.KeyStore.
 func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error {
-	return s.of(k.Tenant).write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4) ON CONFLICT (tenant, selector) DO NOTHING`,
 			k.Tenant, k.Selector, micros(k.Created), k.Sealed)
 		if err != nil || n > 0 {
@@ -350,7 +314,7 @@ func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error 
 
 // SigningKeys implements delivery.KeyStore.
 func (s *Store) SigningKeys(ctx context.Context, tenant int64) (list []delivery.SigningKey, err error) {
-	err = s.of(tenant).reads(ctx).each(func(row scanner) error {
+	err = s.engine.reads(ctx).each(func(row scanner) error {
 		k := delivery.SigningKey{Tenant: tenant}
 		var created int64
 		err := row.Scan(&k.Selector, &created, &k.Sealed)
@@ -363,7 +327,7 @@ func (s *Store) SigningKeys(ctx context.Context, tenant int64) (list []delivery.
 
 // RemoveSigningKey implements delivery.KeyStore.
 func (s *Store) RemoveSigningKey(ctx context.Context, tenant int64, selector string) error {
-	return s.of(tenant).write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM dkim_key WHERE tenant = $1 AND selector = $2`, tenant, selector)
 		if err == nil && n == 0 && !tx.repeated() {
 			err = fault.New(fault.NotFound, "there is no key with the selector %s", selector)

@@ -75,22 +75,17 @@ func announce(e engine, do func(transaction) ([]subject, error)) error {
 
 // EnableExport implements phone.Exporter.
 func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error {
-	for _, h := range s.homes {
-		if h.opener() == nil {
-			return errNoKeys
-		}
-		if err := h.enableExport(); err != nil {
-			return err
-		}
-		if err := fillExport(ctx, h, progress); err != nil {
-			return err
-		}
+	if s.engine.opener() == nil {
+		return errNoKeys
 	}
-	return nil
+	if err := s.engine.enableExport(); err != nil {
+		return err
+	}
+	return fillExport(ctx, s.engine, progress)
 }
 
 // DisableExport implements phone.Exporter.
-func (s *Store) DisableExport(context.Context) error { return s.everywhere(engine.disableExport) }
+func (s *Store) DisableExport(context.Context) error { return s.engine.disableExport() }
 
 // bar keeps programs from the database that do not have entries follow, or lets them come back.
 func bar(tx transaction, engine string, on bool) error {
@@ -106,7 +101,7 @@ func bar(tx transaction, engine string, on bool) error {
 	return err
 }
 
-// exporting says whether a home has an export.
+// exporting reports whether the export is enabled.
 func exporting(q querier) (bool, error) {
 	n, err := count(q, `SELECT count(*) FROM export WHERE name = $1`, exportName)
 	return n > 0, err
@@ -114,83 +109,59 @@ func exporting(q querier) (bool, error) {
 
 // ExportStatus implements phone.Exporter.
 func (s *Store) ExportStatus(ctx context.Context) (st phone.Status, err error) {
-	st = phone.Status{Enabled: true, Whole: true, Places: []string{}}
-	for _, h := range s.homes {
-		if on, err := exporting(h.reads(ctx)); err != nil {
-			return st, err
-		} else if !on {
-			st.Enabled, st.Whole = false, false
-			continue
-		}
-		st.Places = append(st.Places, h.exportPlaces()...)
-		err := h.directory(func(tx transaction) error {
-			var whole bool
-			if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&whole); err != nil {
-				return err
-			}
-			entries, err := count(tx, `SELECT count(*) FROM dialtone_directory.entry`)
-			if err != nil {
-				return err
-			}
-			domains, err := count(tx, `SELECT count(*) FROM dialtone_directory.realm`)
-			st.Whole, st.Entries, st.Domains = st.Whole && whole, st.Entries+entries, st.Domains+domains
-			return err
-		})
-		if err != nil {
-			return st, err
-		}
+	st.Places = []string{}
+	if st.Enabled, err = exporting(s.engine.reads(ctx)); err != nil || !st.Enabled {
+		return st, err
 	}
-	return st, nil
+	st.Places = append(st.Places, s.engine.exportPlaces()...)
+	err = s.engine.directory(func(tx transaction) (err error) {
+		if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Whole); err != nil {
+			return err
+		}
+		if st.Entries, err = count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {
+			return err
+		}
+		st.Domains, err = count(tx, `SELECT count(*) FROM dialtone_directory.realm`)
+		return err
+	})
+	return st, err
 }
 
 // Exported implements phone.Exporter.
 func (s *Store) Exported(ctx context.Context, realm string, each func(phone.Listing) error) error {
-	for _, h := range s.homes {
-		for after, more := "", true; more; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			var list []phone.Listing
-			err := h.directory(func(tx transaction) error {
-				list = nil
-				return tx.each(func(row scanner) error {
-					e, damaged, err := scanEntry(row)
-					if damaged {
-						return fmt.Errorf("the entry of %s is damaged; mend it with: dialtone directory export rebuild", e.Address())
-					}
-					list = append(list, e)
-					return err
-				}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2 ORDER BY username LIMIT $3`, realm, after, exportPage)
-			})
-			if err != nil {
-				return err
-			}
-			for _, e := range list {
-				if err := each(e); err != nil {
-					return err
-				}
-				after = e.User
-			}
-			more = len(list) == exportPage
+	for after, more := "", true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		var list []phone.Listing
+		err := s.engine.directory(func(tx transaction) error {
+			list = nil
+			return tx.each(func(row scanner) error {
+				e, damaged, err := scanEntry(row)
+				if damaged {
+					return fmt.Errorf("the entry of %s is damaged; mend it with: dialtone directory export rebuild", e.Address())
+				}
+				list = append(list, e)
+				return err
+			}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2
+				ORDER BY username LIMIT $3`, realm, after, exportPage)
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := each(e); err != nil {
+				return err
+			}
+			after = e.User
+		}
+		more = len(list) == exportPage
 	}
 	return nil
 }
 
 // ExportChanges implements phone.Exporter.
-func (s *Store) ExportChanges(ctx context.Context) (int64, error) {
-	var sum int64
-	for _, h := range s.homes {
-		n, err := h.exportChanges(ctx)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
-}
+func (s *Store) ExportChanges(ctx context.Context) (int64, error) { return s.engine.exportChanges(ctx) }
 
 // TendExport implements phone.Exporter.
-func (s *Store) TendExport(ctx context.Context) error {
-	return s.everywhere(func(e engine) error { return e.tendExport(ctx) })
-}
+func (s *Store) TendExport(ctx context.Context) error { return s.engine.tendExport(ctx) }

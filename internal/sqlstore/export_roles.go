@@ -24,38 +24,34 @@ func (s *Store) GrantExport(ctx context.Context, schema, role, password string) 
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range s.homes {
-		p, ok := h.engine.(*postgres)
-		if !ok {
-			return nil, fault.New(fault.Invalid, "there are no roles in SQLite; make the phone server's user a member of the group of the folder that the file is in")
-		}
-		err := p.write(func(tx transaction) error {
-			if on, err := exporting(tx); err != nil {
-				return err
-			} else if !on {
-				return phone.ErrNoExport
-			}
-			var there bool
-			if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
-				return err
-			}
-			for i, text := range statements {
-				if i == 0 && there {
-					continue
-				}
-				if err := tx.(*postgresTx).script(text); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if denied(err) {
-			return statements, nil
-		} else if err != nil {
-			return nil, err
-		}
+	p, ok := s.engine.(*postgres)
+	if !ok {
+		return nil, fault.New(fault.Invalid, "there are no roles in SQLite; make the phone server's user a member of the group of the folder that the file is in")
 	}
-	return nil, nil
+	err = p.write(func(tx transaction) error {
+		if on, err := exporting(tx); err != nil {
+			return err
+		} else if !on {
+			return phone.ErrNoExport
+		}
+		var exists bool
+		if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&exists); err != nil {
+			return err
+		}
+		for i, text := range statements {
+			if i == 0 && exists {
+				continue
+			}
+			if err := tx.(*postgresTx).script(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if denied(err) {
+		return statements, nil
+	}
+	return nil, err
 }
 
 // grants are the statements that make a role. The first one makes it; the others may be repeated.

@@ -150,9 +150,9 @@ func newcomer(tenant int64, user string) account.Admission {
 	return a
 }
 
-func openCluster(t *testing.T, ring *secret.Ring, node string, clusters ...Cluster) *Store {
+func openStore(t *testing.T, ring *secret.Ring, node, url string) *Store {
 	t.Helper()
-	s, err := OpenPostgres(t.Context(), ring, node, clusters...)
+	s, err := OpenPostgres(t.Context(), ring, node, url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,15 +160,15 @@ func openCluster(t *testing.T, ring *secret.Ring, node string, clusters ...Clust
 	return s
 }
 
-func (s *Store) postgres() *postgres { return s.homes[0].engine.(*postgres) }
+func (s *Store) postgres() *postgres { return s.engine.(*postgres) }
 
 // farAndNear are two stores on one database, one of them at the end of a wire, with a tenant.
 func farAndNear(t *testing.T, c *postgrestest.Cluster) (far, near *Store, w *wire, home int64) {
 	t.Helper()
 	direct, ring := c.Database(t), secret.NewRing(midday)
 	w = newWire(t, c.Addr())
-	near = openCluster(t, ring, "near", Cluster{URL: direct})
-	far = openCluster(t, ring, "far", Cluster{URL: w.url(direct)})
+	near = openStore(t, ring, "near", direct)
+	far = openStore(t, ring, "far", w.url(direct))
 	added, err := near.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -406,7 +406,7 @@ func TestUnknownIsTakenBack(t *testing.T) {
 
 // What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the gate stays open.
 func TestOurOwnFaultIsTold(t *testing.T) {
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})
+	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
 	var n int
 	for name, do := range map[string]func(transaction) error{
 		"a value of another type":     func(tx transaction) error { return tx.row(`SELECT 'x'`).Scan(&n) },
@@ -414,11 +414,11 @@ func TestOurOwnFaultIsTold(t *testing.T) {
 		"a statement that is none":    func(tx transaction) error { _, err := tx.exec(`SELEC`); return err },
 		"a table that is not there":   func(tx transaction) error { return tx.row(`SELECT 1 FROM nothing`).Scan(&n) },
 	} {
-		if err := s.homes[0].write(do); err == nil || fault.KindOf(err) != fault.Internal {
+		if err := s.engine.write(do); err == nil || fault.KindOf(err) != fault.Internal {
 			t.Errorf("%s, writing: %v", name, err)
 		}
 	}
-	if err := s.homes[0].reads(t.Context()).row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
+	if err := s.engine.reads(t.Context()).row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
 		t.Errorf("reading: %v", err)
 	}
 	if err := s.postgres().gate.closed(); err != nil {
@@ -446,7 +446,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 	undone := make(chan error, 1)
 	go func() { undone <- near.Undo(ctx, a, midday) }()
 	waits := func() (n int64) {
-		n, err := count(near.homes[0].reads(ctx), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		n, err := count(near.engine.reads(ctx), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -471,7 +471,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 func TestServerCrashes(t *testing.T) {
 	c := postgrestest.Start(t)
 	ring := secret.NewRing(midday)
-	s := openCluster(t, ring, "a", Cluster{URL: c.Database(t)})
+	s := openStore(t, ring, "a", c.Database(t))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -493,7 +493,7 @@ func TestServerCrashes(t *testing.T) {
 // Connections are cut, at any moment.
 func TestBackendsAreKilled(t *testing.T) {
 	c := postgrestest.Start(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: c.Database(t)})
+	s := openStore(t, secret.NewRing(midday), "a", c.Database(t))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -518,7 +518,7 @@ func TestPromotion(t *testing.T) {
 	standby := primary.SyncStandby(t)
 	name := database[strings.LastIndex(database, "/")+1:]
 	name, _, _ = strings.Cut(name, "?")
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: primary.URL(name, standby)})
+	s := openStore(t, secret.NewRing(midday), "a", primary.URL(name, standby))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)

@@ -13,27 +13,14 @@ import (
 )
 
 // Claim implements phone.HookStore.
-func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Time, limit int) ([]phone.Notice, error) {
-	var list []phone.Notice
-	err := s.everywhere(func(e engine) error {
-		if len(list) >= limit {
-			return nil
-		}
-		more, err := claim(e, hook, now, until, limit-len(list))
-		list = append(list, more...)
+func (s *Store) Claim(_ context.Context, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
+	// Notices claimed by a first run whose commit was in doubt are due again when that claim ends.
+	err = s.engine.write(func(tx transaction) (err error) {
+		list, err = claimIn(tx, hook, now, until, limit)
 		return err
 	})
 	slices.SortFunc(list, func(a, b phone.Notice) int {
 		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]), bytes.Compare(a.Account[:], b.Account[:]))
-	})
-	return list, err
-}
-
-func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
-	// What a first run claimed whose commit was in doubt is due again with the end of its claim.
-	err = home.write(func(tx transaction) (err error) {
-		list, err = claimIn(tx, hook, now, until, limit)
-		return err
 	})
 	return list, err
 }
@@ -58,20 +45,17 @@ func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int)
 }
 
 // Report implements phone.HookStore.
-func (s *Store) Report(ctx context.Context, results []phone.Result, now time.Time) error {
-	return s.everywhere(func(e engine) error {
-		own := slices.DeleteFunc(slices.Clone(results), func(r phone.Result) bool { return s.of(r.Tenant) != e })
-		if len(own) == 0 {
-			return nil
-		}
-		return e.write(func(tx transaction) error {
-			for _, r := range own {
-				if err := report(tx, r, now); err != nil {
-					return err
-				}
+func (s *Store) Report(_ context.Context, results []phone.Result, now time.Time) error {
+	if len(results) == 0 {
+		return nil
+	}
+	return s.engine.write(func(tx transaction) error {
+		for _, r := range results {
+			if err := report(tx, r, now); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 }
 

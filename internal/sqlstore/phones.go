@@ -15,15 +15,13 @@ import (
 
 var _ phone.Store = (*Store)(nil)
 
-// Phone servers lie in the first database, whichever their tenants live in.
-
 // AddServer implements phone.Store.
 func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
 	}
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING`,
 			p.Name, p.Token[:], string(tenants), micros(p.Created))
 		if err != nil {
@@ -45,7 +43,7 @@ func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 
 // RemoveServer implements phone.Store.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)
 		switch {
 		case err != nil:
@@ -72,7 +70,7 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 		return nil, 0, err
 	}
 	var list []phone.Server
-	err = s.homes[0].reads(ctx).each(func(row scanner) error {
+	err = s.engine.reads(ctx).each(func(row scanner) error {
 		var p phone.Server
 		var token []byte
 		var tenants string
@@ -90,12 +88,12 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 
 // ServersVersion implements phone.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
-	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
+	return count(s.engine.reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
 }
 
 // Sealed implements phone.Store.
 func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	found, err := s.of(tenant).sealed(ctx, tenant, user)
+	found, err := s.engine.sealed(ctx, tenant, user)
 	if err == nil && found.until != 0 && found.until <= micros(now) {
 		return account.Account{}, errNoAccount
 	}

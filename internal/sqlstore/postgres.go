@@ -15,31 +15,17 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Cluster is a PostgreSQL database.
-type Cluster struct {
-	// Number is the cluster's among those of one platform; the ids of its tenants begin with it. It never changes.
-	Number int
-	// URL is the database's, as libpq takes it (PostgreSQL 15, §34.1.1.2). With several hosts and
-	// target_session_attrs=read-write the store follows the primary.
-	URL string
-}
-
-// OpenPostgres opens the databases of a platform, brings their schemas up to date, and checks that ring has every key that they
-// were sealed with. node names this server among those that share them, and is the same after a restart; it is empty for a
-// command, which has no pickup directory. The first cluster has the number 0.
-func OpenPostgres(ctx context.Context, ring *secret.Ring, node string, clusters ...Cluster) (*Store, error) {
-	s := newStore()
-	for _, c := range clusters {
-		p, err := openPostgres(ctx, ring, node, c)
-		if err != nil {
-			if len(s.homes) > 0 {
-				err = errors.Join(err, s.Close())
-			}
-			return nil, err
-		}
-		s.homes = append(s.homes, home{int64(c.Number), p})
+// OpenPostgres opens the PostgreSQL database at url, brings its schema up to date, and checks that ring has
+// every key that the database was sealed with. The url is one that libpq takes (PostgreSQL 15, section
+// 34.1.1.2); with several hosts and target_session_attrs=read-write the store follows the primary. node names
+// this server among those that share the database and stays the same over restarts. It is empty for a command,
+// which has no pickup directory.
+func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*Store, error) {
+	p, err := openPostgres(ctx, ring, node, url)
+	if err != nil {
+		return nil, err
 	}
-	return s, nil
+	return newStore(p), nil
 }
 
 // PostgresSealed reports whether a database has been sealed with a key. One without a schema has not.
@@ -110,15 +96,15 @@ type postgres struct {
 	doubtful [][]byte // accounts whose outbox rows may have become this node's
 }
 
-func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster) (*postgres, error) {
-	conf, err := pgxpool.ParseConfig(c.URL)
+func openPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*postgres, error) {
+	conf, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, withoutPassword(err)
 	}
-	if !strings.Contains(c.URL, "pool_max_conns") {
+	if !strings.Contains(url, "pool_max_conns") {
 		conf.MaxConns = connections
 	}
-	if !strings.Contains(c.URL, "connect_timeout") {
+	if !strings.Contains(url, "connect_timeout") {
 		conf.ConnConfig.ConnectTimeout = 2 * time.Second
 	}
 	for setting, value := range map[string]string{
@@ -147,7 +133,7 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster
 		return nil, withoutPassword(err)
 	}
 	p := &postgres{name: node, pool: pool, known: known("postgres"), open: openerOf(ring), others: make(map[string]sighting)}
-	if err := p.prepare(ctx, ring, c.Number); err != nil {
+	if err := p.prepare(ctx, ring); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -164,7 +150,7 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node string, c Cluster
 const schemaLock = 0x6469616c746f6e65 // "dialtone"
 
 // prepare brings the schema up to date and checks what belongs together.
-func (p *postgres) prepare(ctx context.Context, ring *secret.Ring, number int) error {
+func (p *postgres) prepare(ctx context.Context, ring *secret.Ring) error {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return withoutPassword(err)
@@ -179,7 +165,7 @@ func (p *postgres) prepare(ctx context.Context, ring *secret.Ring, number int) e
 		err = migrate(tx, "postgres", time.Now())
 	}
 	if err == nil {
-		err = checkNumber(tx, number)
+		err = numberDatabase(tx)
 	}
 	if err == nil {
 		err = checkSealKey(tx, ring)
@@ -190,20 +176,12 @@ func (p *postgres) prepare(ctx context.Context, ring *secret.Ring, number int) e
 	return tx.script("COMMIT")
 }
 
-// checkNumber refuses a database that has another number than the configuration gives it: its tenants' ids would be looked for
-// elsewhere. A new one takes the number.
-func checkNumber(tx migrator, number int) error {
-	var has int
-	err := tx.row(`SELECT number FROM cluster`).Scan(&has)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		if _, err := tx.exec(`INSERT INTO cluster (number) VALUES ($1)`, number); err != nil {
-			return err
-		}
-		return tx.script(fmt.Sprintf(`ALTER TABLE tenant ALTER COLUMN id RESTART WITH %d`, number<<homeShift+1))
-	case err == nil && has != number:
-		return fmt.Errorf("the database has the number %d among the platform's databases, and the configuration gives it %d; put the numbers back as they were", has, number)
-	}
+// numberDatabase gives a new database the number 0. Versions of the program that could spread a platform over
+// several databases would otherwise take the database for a new one, and let the ids of its tenants start
+// again. A database with another number belonged to such a platform: it is used as it is. The ids of its
+// tenants begin above number<<32, and nothing depends on that.
+func numberDatabase(tx transaction) error {
+	_, err := tx.exec(`INSERT INTO cluster (number) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM cluster)`)
 	return err
 }
 

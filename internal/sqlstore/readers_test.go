@@ -18,7 +18,7 @@ import (
 func TestReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
-		r := s.homes[0].engine.(*lite).readers
+		r := s.engine.(*lite).readers
 		held, free := make(chan struct{}), make(chan struct{})
 		for range cap(r.free) {
 			go r.use(t.Context(), func(*reader) error {
@@ -57,7 +57,7 @@ func TestReaders(t *testing.T) {
 func TestReadersDoNotWrite(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
-	if err := s.homes[0].reads(t.Context()).row(`DELETE FROM revision RETURNING n`).Scan(new(int)); err == nil {
+	if err := s.engine.reads(t.Context()).row(`DELETE FROM revision RETURNING n`).Scan(new(int)); err == nil {
 		t.Error("a reader has written")
 	}
 }
@@ -69,7 +69,7 @@ func TestReaderFails(t *testing.T) {
 	if err := s.write(touch); err != nil { // so that there is a journal
 		t.Fatal(err)
 	}
-	r := s.homes[0].reads(t.Context())
+	r := s.engine.reads(t.Context())
 	for range 11 { // connections take turns
 		s.has(t, 1)
 		if err := r.row(`SELECT nothing`).Scan(new(int)); err == nil {
@@ -132,7 +132,7 @@ func TestSealedIsRemembered(t *testing.T) {
 	if err := s.Create(t.Context(), a, a.Account.Created); err != nil {
 		t.Fatal(err)
 	}
-	r := s.homes[0].engine.(*lite).readers
+	r := s.engine.(*lite).readers
 	one := func(do func(*reader)) {
 		t.Helper()
 		if err := r.use(t.Context(), func(c *reader) error { do(c); return nil }); err != nil {

@@ -10,8 +10,7 @@ import (
 
 // Resend implements account.Store.
 func (s *Store) Resend(ctx context.Context, r account.Resending, now time.Time) error {
-	home := s.of(r.Account.Tenant)
-	return home.write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		if err := tx.lock(keysOfResend(r)...); err != nil {
 			return err
 		}
@@ -52,7 +51,7 @@ func (s *Store) Resend(ctx context.Context, r account.Resending, now time.Time) 
 			}
 		}
 		_, err = tx.exec(`INSERT INTO outbox (account, message, token, node, made, turn) SELECT $1, $2, $3, $4, $5, COALESCE(max(turn), 0) + 1
-			FROM outbox WHERE account = $1`, r.Account.UID[:], r.Message[:], r.SealedToken, home.node(), micros(r.Made))
+			FROM outbox WHERE account = $1`, r.Account.UID[:], r.Message[:], r.SealedToken, s.engine.node(), micros(r.Made))
 		return err
 	})
 }
@@ -96,7 +95,7 @@ func keysOfResend(r account.Resending) []int64 {
 
 // UndoResend implements account.Store.
 func (s *Store) UndoResend(ctx context.Context, r account.Resending, now time.Time) error {
-	return s.of(r.Account.Tenant).write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		// A commit of the link that is still on its way ends first.
 		if err := tx.lock(keysOfResend(r)...); err != nil {
 			return err

@@ -62,7 +62,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
 	})
 	l.writer = newWriter(conn, l.open, l.readers)
-	return newStore(home{0, l}), nil
+	return newStore(l), nil
 }
 
 // connect opens a connection and sets it up.

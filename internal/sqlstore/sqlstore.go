@@ -34,11 +34,6 @@
 // SQLite in WAL mode with synchronous=FULL: a commit that returned is on the disk; for one that failed see writer. In PostgreSQL
 // a connection may break while a commit is on its way. Then nobody is answered before it was looked up what came of it, or, where
 // that cannot be done in time, with account.ErrUnknown (see postgres).
-//
-// # Clusters
-//
-// A Store spans several PostgreSQL clusters where one is not enough. A tenant lives in one of them, whole, and its id says in
-// which: the number of the cluster is in the bits above the lowest 32.
 package sqlstore
 
 import (
@@ -51,19 +46,13 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Store is an open database, or several. It is safe for concurrent use, and by several processes at once.
+// Store is an open database. It is safe for concurrent use, and by several processes at once.
 type Store struct {
-	homes   []home        // never empty
+	engine  engine
 	noticed chan struct{} // has something in it when this process may have written notices
 }
 
-func newStore(homes ...home) *Store { return &Store{homes: homes, noticed: make(chan struct{}, 1)} }
-
-// home is a database that tenants live in.
-type home struct {
-	number int64
-	engine
-}
+func newStore(e engine) *Store { return &Store{engine: e, noticed: make(chan struct{}, 1)} }
 
 // engine runs statements on one database.
 type engine interface {
@@ -127,54 +116,16 @@ type transaction interface {
 // ErrSealKey is returned by Open where the key file is not the one that the store was sealed with.
 var ErrSealKey = errors.New("the store was sealed with another key")
 
-// homeShift is where the number of a home begins in the ids of its tenants.
-const homeShift = 32
-
-// of is the home of a tenant.
-func (s *Store) of(tenant int64) engine {
-	for _, h := range s.homes {
-		if h.number == tenant>>homeShift {
-			return h.engine
-		}
-	}
-	return s.homes[0].engine // which has no such tenant, and says so
-}
-
-// everywhere does something in every home, and goes on where it fails in one.
-func (s *Store) everywhere(do func(engine) error) error {
-	var errs []error
-	for _, h := range s.homes {
-		errs = append(errs, do(h.engine))
-	}
-	return errors.Join(errs...)
-}
-
 // Close finishes the writes that were accepted and closes the database.
-func (s *Store) Close() error { return s.everywhere(engine.close) }
+func (s *Store) Close() error { return s.engine.close() }
 
-// Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
-// ago. In SQLite it proves a database that was found unsound. Of several databases one is enough: whoever took the server away
-// for the loss of another would take it from those too whose tenants live here.
-func (s *Store) Ready(ctx context.Context) error {
-	var errs []error
-	for _, h := range s.homes {
-		err := h.ready(ctx)
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
+// Ready commits a write that changes no data. It fails where the database cannot be written to now, or
+// where recent writes failed. In SQLite it also checks a database that was found unsound.
+func (s *Store) Ready(ctx context.Context) error { return s.engine.ready(ctx) }
 
-// Watch calls changed when a tenant may have changed, until ctx ends. It is a hint, which may be missing: TenantVersion is the
-// truth.
-func (s *Store) Watch(ctx context.Context, changed func()) {
-	for _, h := range s.homes[1:] {
-		go h.watch(ctx, changed)
-	}
-	s.homes[0].watch(ctx, changed)
-}
+// Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing: callers
+// compare TenantVersion to be sure.
+func (s *Store) Watch(ctx context.Context, changed func()) { s.engine.watch(ctx, changed) }
 
 // checkSealKey compares the ring with the ids in the store, and notes the ring's keys where there are new ones. Whoever copies
 // has no ring, and may find a copy that was begun.

@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -29,14 +27,10 @@ var tenantsLock = keyOf("tenants", 0, nil)
 var allTenants = []subject{tenantsSubject}
 
 // AddTenant implements tenant.Store.
-func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, error) {
-	home, err := s.homeFor(ctx, t)
-	if err != nil {
-		return t, err
-	}
+func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
 	event := account.NewUID(t.Created)
 	defer s.notify()
-	err = announce(home, func(tx transaction) (_ []subject, err error) {
+	err := announce(s.engine, func(tx transaction) (_ []subject, err error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
 		}
@@ -54,23 +48,6 @@ func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, 
 	return t, err
 }
 
-// homeFor is where a new tenant goes. In the other homes there may be none with its host or realm.
-func (s *Store) homeFor(ctx context.Context, t tenant.Tenant) (engine, error) {
-	i := slices.IndexFunc(s.homes, func(h home) bool { return h.number == int64(t.Cluster) })
-	if i < 0 {
-		return nil, fault.Field("cluster", "there is no database with the number %d; name it under clusters in the configuration", t.Cluster)
-	}
-	for j, h := range s.homes {
-		if j == i {
-			continue
-		}
-		if err := free(h.reads(ctx), t); err != nil {
-			return nil, err
-		}
-	}
-	return s.homes[i], nil
-}
-
 // free refuses a tenant whose host or realm another has.
 func free(q querier, t tenant.Tenant) error {
 	var one int
@@ -85,7 +62,7 @@ func free(q querier, t tenant.Tenant) error {
 
 // AddFirstTenant implements tenant.Store.
 func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
-	return announce(s.homes[0], func(tx transaction) ([]subject, error) {
+	return announce(s.engine, func(tx transaction) ([]subject, error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
 		}
@@ -136,7 +113,7 @@ func tenantsChanged(tx transaction) error {
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.of(t.ID), func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, event, now) })
+	return announce(s.engine, func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, event, now) })
 }
 
 func setTenant(tx transaction, t tenant.Tenant, event account.UID, now time.Time) error {
@@ -193,20 +170,12 @@ func count(q querier, query string, args ...any) (n int64, err error) {
 }
 
 // RemoveTenant implements tenant.Store.
-func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
-	defer s.notify()
-	for _, h := range s.homes[1:] {
-		err := removeTenant(h, host, accounts, now)
-		if !fault.Is(err, fault.NotFound) {
-			return err
-		}
-	}
-	return removeTenant(s.homes[0], host, accounts, now)
-}
-
-func removeTenant(home engine, host string, accounts bool, now time.Time) error {
+func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
 	event := account.NewUID(now)
-	return announce(home, func(tx transaction) ([]subject, error) { return allTenants, dropTenant(tx, host, accounts, event, now) })
+	defer s.notify()
+	return announce(s.engine, func(tx transaction) ([]subject, error) {
+		return allTenants, dropTenant(tx, host, accounts, event, now)
+	})
 }
 
 func dropTenant(tx transaction, host string, accounts bool, event account.UID, now time.Time) error {
@@ -250,44 +219,33 @@ func dropTenant(tx transaction, host string, accounts bool, event account.UID, n
 
 // Tenants implements tenant.Store.
 func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
-	// The number is read first: a change that comes in between is then seen again, and not missed.
+	// The version is read first: a change between the two reads is then seen twice, and never missed.
 	version, err := s.TenantVersion(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	var list []tenant.Tenant
-	for _, h := range s.homes {
-		err := h.reads(ctx).each(func(row scanner) error {
-			var settings string
-			var created int64
-			t := tenant.Tenant{Cluster: int(h.number)}
-			if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
-				return err
-			}
-			if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
-				return err
-			}
-			t.Created = fromMicros(created)
-			list = append(list, t)
-			return nil
-		}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
-		if err != nil {
-			return nil, 0, err
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var t tenant.Tenant
+		var settings string
+		var created int64
+		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+			return err
 		}
+		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
+			return err
+		}
+		t.Created = fromMicros(created)
+		list = append(list, t)
+		return nil
+	}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+	if err != nil {
+		return nil, 0, err
 	}
-	slices.SortFunc(list, func(a, b tenant.Tenant) int { return strings.Compare(a.Host, b.Host) })
 	return list, version, nil
 }
 
 // TenantVersion implements tenant.Store.
 func (s *Store) TenantVersion(ctx context.Context) (int64, error) {
-	var sum int64 // every change raises one of them
-	for _, h := range s.homes {
-		n, err := count(h.reads(ctx), `SELECT n FROM revision WHERE subject = 'tenant'`)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
+	return count(s.engine.reads(ctx), `SELECT n FROM revision WHERE subject = 'tenant'`)
 }

@@ -54,9 +54,9 @@ func (s *Store) has(t *testing.T, n int) bool {
 	return ok
 }
 
-func (s *Store) writer() *writer { return s.homes[0].engine.(*lite).writer }
+func (s *Store) writer() *writer { return s.engine.(*lite).writer }
 
-func (s *Store) write(do func(transaction) error) error { return s.homes[0].write(do) }
+func (s *Store) write(do func(transaction) error) error { return s.engine.write(do) }
 
 // hold keeps the writer busy until release is called, so that what is written meanwhile becomes one group.
 func hold(s *Store) (release func()) {

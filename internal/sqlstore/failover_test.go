@@ -39,7 +39,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 // number is what a query counts.
 func (s *Store) number(t *testing.T, query string, args ...any) int64 {
 	t.Helper()
-	n, err := count(s.homes[0].reads(t.Context()), query, args...)
+	n, err := count(s.engine.reads(t.Context()), query, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: primary.URL(name, standby)})
+	s := openStore(t, secret.NewRing(midday), "a", primary.URL(name, standby))
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 	link, member, leaving, made := newcomer(home, "link"), newcomer(home, "member"), newcomer(home, "leaving"), newcomer(home, "made")
 	for _, a := range []account.Admission{link, member, leaving} {
@@ -106,7 +106,7 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 		go func() { answers <- answer{name, do()} }()
 	}
 	waiting := func() (pids string) {
-		if err := s.homes[0].reads(ctx).row(`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '') FROM pg_stat_activity
+		if err := s.engine.reads(ctx).row(`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '') FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event = 'SyncRep'`).Scan(&pids); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestPrimaryVanishes(t *testing.T) {
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
 	w := newWire(t, primary.Addr())
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: w.url(primary.URL(name, standby))})
+	s := openStore(t, secret.NewRing(midday), "a", w.url(primary.URL(name, standby)))
 	load := startLoad(s, addedTenant(t, s, "phone.test"))
 	load.until(200)
 	before := load.overloads()
@@ -304,7 +304,7 @@ func TestHeirInDoubt(t *testing.T) {
 	for _, c := range cases {
 		lease = 0
 		if c.third {
-			third := openCluster(t, nil, "third", Cluster{URL: c.near.postgres().pool.Config().ConnString()})
+			third := openStore(t, nil, "third", c.near.postgres().pool.Config().ConnString())
 			if got := third.adopted(t); len(got) != 2 {
 				t.Fatalf("the third node takes over %v", got)
 			}
@@ -332,7 +332,7 @@ func TestHeirInDoubt(t *testing.T) {
 func TestReturnedNodeDies(t *testing.T) {
 	defer func(d time.Duration) { lease = d }(lease)
 	_, near, _, home := farAndNear(t, postgrestest.Shared(t))
-	heir := openCluster(t, nil, "heir", Cluster{URL: near.postgres().pool.Config().ConnString()})
+	heir := openStore(t, nil, "heir", near.postgres().pool.Config().ConnString())
 	near.adopted(t)
 	heir.adopted(t)
 	lease = 0
@@ -361,7 +361,7 @@ func TestNodesSpendOnce(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var nodes []*Store
 	for _, name := range []string{"a", "b", "c"} {
-		nodes = append(nodes, openCluster(t, ring, name, Cluster{URL: url}))
+		nodes = append(nodes, openStore(t, ring, name, url))
 	}
 	home := addedTenant(t, nodes[0], "phone.test")
 	for round := range 20 {
@@ -392,7 +392,7 @@ func TestTenantsGoUnderLoad(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var nodes []*Store
 	for _, name := range []string{"a", "b", "c"} {
-		nodes = append(nodes, openCluster(t, ring, name, Cluster{URL: url}))
+		nodes = append(nodes, openStore(t, ring, name, url))
 	}
 	ctx, stays := t.Context(), addedTenant(t, nodes[0], "stays.test")
 	made := 0
@@ -444,7 +444,7 @@ func TestTenantsGoUnderLoad(t *testing.T) {
 func TestCrashesAroundLinks(t *testing.T) {
 	t.Parallel()
 	c := postgrestest.Start(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: c.Database(t)})
+	s := openStore(t, secret.NewRing(midday), "a", c.Database(t))
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 	var mu sync.Mutex
 	var active, pending, gone []account.Admission // what somebody was told
