@@ -10,7 +10,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 	"dialtone/internal/phone"
 )
 
@@ -37,7 +37,7 @@ func scanAccount(row scanner) (a account.Account, err error) {
 	}
 	copy(a.UID[:], uid)
 	a.Role = account.Role(role)
-	a.Lang, _ = lang.Parse(language) // one that a newer program knows is English to this one
+	a.Lang, _ = i18n.Parse(language) // one that a newer program knows is English to this one
 	a.Created, a.Expires = fromMicros(created), fromMicros(expires)
 	if activated.Valid {
 		a.Activated = fromMicros(activated.Int64)
@@ -228,15 +228,15 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 	})
 }
 
-// Waiting implements account.Store.
-func (s *Store) Waiting(ctx context.Context) ([]account.Waiting, error) {
+// PendingMessages implements account.Store.
+func (s *Store) PendingMessages(ctx context.Context) ([]account.OutboxEntry, error) {
 	return waiting(s.engine.reads(ctx), `($1 = '' OR o.node = $1)`, s.engine.node())
 }
 
 // waiting are the outbox rows of a condition, with their accounts.
-func waiting(q querier, condition string, args ...any) (list []account.Waiting, err error) {
+func waiting(q querier, condition string, args ...any) (list []account.OutboxEntry, err error) {
 	err = q.each(func(row scanner) (err error) {
-		var w account.Waiting
+		var w account.OutboxEntry
 		var message []byte
 		var made int64
 		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}}); err != nil {
@@ -262,13 +262,13 @@ type prefixed struct {
 
 func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append(p.first, dst...)...) }
 
-// Adopt implements account.Store.
-func (s *Store) Adopt(ctx context.Context) ([]account.Waiting, error) {
+// TakeOver implements account.Store.
+func (s *Store) TakeOver(ctx context.Context) ([]account.OutboxEntry, error) {
 	return s.engine.adopt(ctx)
 }
 
-// Settle implements account.Store.
-func (s *Store) Settle(ctx context.Context, messages []account.Sent) (left []account.Sent, err error) {
+// Ack implements account.Store.
+func (s *Store) Ack(ctx context.Context, messages []account.OutboxRef) (left []account.OutboxRef, err error) {
 	return inChunks(s.engine, messages, settle)
 }
 
@@ -292,7 +292,7 @@ func inChunks[T any](e engine, list []T, one func(transaction, T) error) (left [
 	return nil, nil
 }
 
-func settle(tx transaction, m account.Sent) error {
+func settle(tx transaction, m account.OutboxRef) error {
 	// What an older message had to be made safe from, this one's sync has made it safe from.
 	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
 		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`, m.Account[:], m.Message[:])

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"dialtone/internal/phone"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/postgrestest"
 )
 
 // Two claims meet at one notice: the second waits until the first is committed, and then finds nothing.
@@ -21,7 +21,7 @@ func TestClaimWaitsForAnother(t *testing.T) {
 	for _, host := range []string{"a.test", "b.test"} {
 		addedTenant(t, s, host)
 	}
-	var first, second []phone.Notice
+	var first, second []phone.Notification
 	var other sync.WaitGroup
 	err := s.engine.write(func(tx transaction) (err error) {
 		if first, err = claimIn(tx, h.ID, midday, midday.Add(time.Hour), 1); err != nil {

@@ -13,22 +13,22 @@ import (
 )
 
 // Claim implements phone.HookStore.
-func (s *Store) Claim(_ context.Context, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
+func (s *Store) Claim(_ context.Context, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
 	// Notices claimed by a first run whose commit was in doubt are due again when that claim ends.
 	err = s.engine.write(func(tx transaction) (err error) {
 		list, err = claimIn(tx, hook, now, until, limit)
 		return err
 	})
-	slices.SortFunc(list, func(a, b phone.Notice) int {
+	slices.SortFunc(list, func(a, b phone.Notification) int {
 		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]), bytes.Compare(a.Account[:], b.Account[:]))
 	})
 	return list, err
 }
 
 // claimIn claims in a transaction. Of two that come at once, the second waits for the first, and then finds the notices due later.
-func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
+func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
 	err = tx.each(func(row scanner) error {
-		n := phone.Notice{Hook: hook, Due: until}
+		n := phone.Notification{Hook: hook, Due: until}
 		var event, uid []byte
 		var what string
 		var at int64

@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 )
 
-func (s *Store) users(t *testing.T, list []account.Waiting, err error) (users []string) {
+func (s *Store) users(t *testing.T, list []account.OutboxEntry, err error) (users []string) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -29,13 +29,13 @@ func (s *Store) users(t *testing.T, list []account.Waiting, err error) (users []
 
 func (s *Store) waitingUsers(t *testing.T) []string {
 	t.Helper()
-	list, err := s.Waiting(t.Context())
+	list, err := s.PendingMessages(t.Context())
 	return s.users(t, list, err)
 }
 
 func (s *Store) adopted(t *testing.T) []string {
 	t.Helper()
-	list, err := s.Adopt(t.Context())
+	list, err := s.TakeOver(t.Context())
 	return s.users(t, list, err)
 }
 
@@ -302,8 +302,8 @@ func TestDatabaseOfFormerPlatform(t *testing.T) {
 		if _, err := s.Activate(ctx, id, a.Token, midday); err != nil {
 			t.Errorf("activate at %s: %v", host, err)
 		}
-		sent := []account.Sent{{Tenant: id, Account: a.Account.UID, Message: a.Message}}
-		if left, err := s.Settle(ctx, sent); err != nil || len(left) > 0 {
+		sent := []account.OutboxRef{{Tenant: id, Account: a.Account.UID, Message: a.Message}}
+		if left, err := s.Ack(ctx, sent); err != nil || len(left) > 0 {
 			t.Errorf("settle at %s: %v are left, %v", host, left, err)
 		}
 		if _, err := s.Disable(ctx, id, "ann", midday); err != nil {
