@@ -91,7 +91,7 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	if err != nil {
 		return a, err
 	}
-	err = announce(s.engine, func(tx transaction) ([]subject, error) {
+	err = writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 			AND activated IS NULL AND NOT held AND expires > $1`, micros(now), token[:], tenant)
 		if err != nil {
@@ -121,7 +121,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 	case !a.Confirmed.IsZero():
 		return a, nil
 	}
-	err = announce(s.engine, func(tx transaction) ([]subject, error) {
+	err = writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		// Since the read the account may have gone, got another link or been held. Its end is where it was.
 		n, err := tx.exec(`UPDATE account SET activated = COALESCE(activated, $1), confirmed = COALESCE(confirmed, $1)
 			WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`, micros(now), token[:], tenant)
@@ -169,7 +169,7 @@ func (s *Store) change(what phone.What, set string, tenant int64, user string, n
 	args := append([]any{micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
 	defer s.notify()
-	err = announce(s.engine, func(tx transaction) (_ []subject, err error) {
+	err = writeAndPublish(s.engine, func(tx transaction) (_ []subject, err error) {
 		a, err = scanAccount(tx.row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+` RETURNING `+accountColumns, args...))
 		if err == nil && what != "" {
 			err = noticeAccount(tx, what, event, a.UID[:], now)
@@ -198,7 +198,7 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.engine, func(tx transaction) ([]subject, error) {
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live, micros(now), tenant, user)
 		if err != nil || n > 0 {
 			return nil, err
@@ -338,7 +338,7 @@ func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swe
 // Revoke implements session.Store.
 func (s *Store) Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error {
 	return s.engine.write(func(tx transaction) error {
-		_, err := note(tx, id, expires)
+		_, err := markSpent(tx, id, expires)
 		return err
 	})
 }

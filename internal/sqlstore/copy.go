@@ -47,8 +47,8 @@ var copied = []table{
 		"at", "due", "tries"}},
 }
 
-// truths are the columns of type BOOLEAN, of which SQLite makes a number.
-var truths = []string{"held", "has_sha256", "plain", "everyone"}
+// boolColumns are the columns of type BOOLEAN, of which SQLite makes a number.
+var boolColumns = []string{"held", "has_sha256", "plain", "everyone"}
 
 // page is how many rows a transaction of a copy has.
 const page = 2000
@@ -226,7 +226,7 @@ func openSource(ctx context.Context, place string) (*source, error) {
 	case *postgres:
 		conn, err := e.pool.Acquire(ctx)
 		if err != nil {
-			return nil, errors.Join(e.told(err), e.close())
+			return nil, errors.Join(e.asFault(err), e.close())
 		}
 		tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
 		s.tx, s.end = tx, func() error {
@@ -383,7 +383,7 @@ func (t table) after(q querier, key []any) (rows [][]any, err error) {
 	err = q.each(func(row scanner) error {
 		values, err := scanAny(row, len(t.columns))
 		for i, name := range t.columns {
-			if n, ok := values[i].(int64); ok && slices.Contains(truths, name) {
+			if n, ok := values[i].(int64); ok && slices.Contains(boolColumns, name) {
 				values[i] = n != 0
 			}
 		}

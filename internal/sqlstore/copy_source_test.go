@@ -229,7 +229,7 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 			if err := os.WriteFile(to, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(truths, `', '`) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
+			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(boolColumns, `', '`) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
 				WHEN 'text' THEN ` + column + ` || 'x' WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB) ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
 			keys := strings.Join(tb.key, ", ")
 			raw(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+` WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)

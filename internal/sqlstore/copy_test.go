@@ -39,7 +39,7 @@ func crowded(t *testing.T, s *Store) {
 	must(s.write(func(tx transaction) error {
 		for i := range page + 500 {
 			a := newcomer(homes[i%2], fmt.Sprintf("user%d", i))
-			if err := (verdict{spends: true, admits: true}).carryOut(tx, a, midday); err != nil {
+			if err := (decision{spends: true, admits: true}).apply(tx, a, midday); err != nil {
 				return err
 			}
 		}

@@ -16,7 +16,7 @@ import (
 // The directory is a schema, dialtone_directory, beside the store's own: in PostgreSQL one of the same database, in SQLite a file of
 // its own, so that no backup and no copy of the store has an HA1 in clear. Statements are the same for both.
 //
-// A change of an account or a tenant names its subject (announce). What stands in the directory is made of the account as it is
+// A change of an account or a tenant names its subject (writeAndPublish). What stands in the directory is made of the account as it is
 // then, so that to do it again changes nothing. Accounts are read, and entries written, with no change of an account in between:
 //
 //   - In PostgreSQL it is one transaction with the change. The change shares a lock; whoever goes through all accounts, to add, to
@@ -56,8 +56,8 @@ const tenantsSubject = subject("")
 
 func subjectOf(a account.Account) subject { return subject(a.UID[:]) }
 
-// announce is a write that changes accounts or tenants, and names them. It returns when phone servers see the change.
-func announce(e engine, do func(transaction) ([]subject, error)) error {
+// writeAndPublish is a write that changes accounts or tenants, and names them. It returns when phone servers see the change.
+func writeAndPublish(e engine, do func(transaction) ([]subject, error)) error {
 	var due bool
 	err := e.write(func(tx transaction) error {
 		due = false

@@ -142,7 +142,7 @@ func fillExport(ctx context.Context, e engine, progress phone.Progress) error {
 		return err
 	}
 	// Whoever makes files of it looks again.
-	return announce(e, func(transaction) ([]subject, error) { return allTenants, nil })
+	return writeAndPublish(e, func(transaction) ([]subject, error) { return allTenants, nil })
 }
 
 // CompareExport implements phone.Exporter.

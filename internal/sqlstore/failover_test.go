@@ -174,7 +174,7 @@ func TestPrimaryVanishes(t *testing.T) {
 	load.untilRefused(before)
 	standby.Promote(t)
 	began := time.Now()
-	eventually(t, "the gate is open", func() bool { return s.postgres().gate.closed() == nil })
+	eventually(t, "the breaker is closed", func() bool { return s.postgres().breaker.open() == nil })
 	t.Logf("found %v after the promotion", time.Since(began).Round(time.Millisecond))
 	load.until(1)
 	t.Logf("the first signup %v after the promotion", time.Since(began).Round(time.Millisecond))
@@ -218,18 +218,18 @@ func TestSwallowedConnectionsAreReplaced(t *testing.T) {
 	all.Wait()
 	// Each connection that is given up has the server told so, on another one; those go into the hole too, and some probes after.
 	eventually(t, "the server was told", func() (is bool) {
-		w.set(func() { is = p.gate.closed() != nil && len(w.conns) >= before+2*n+4 })
+		w.set(func() { is = p.breaker.open() != nil && len(w.conns) >= before+2*n+4 })
 		return is
 	})
 	w.set(func() { w.hole = false })
-	p.gate.wait(ctx)
+	p.breaker.wait(ctx)
 	if err := far.Create(ctx, newcomer(home, "ann"), midday); err != nil {
 		t.Errorf("the first signup when the network is back: %v", err)
 	}
 }
 
 // Whoever waits for the database when it goes away is let go, whatever they wait for.
-func TestShutGateLetsEverybodyGo(t *testing.T) {
+func TestOpenBreakerCancelsCalls(t *testing.T) {
 	t.Parallel()
 	far, _, w, home := farAndNear(t, postgrestest.Shared(t))
 	ctx := t.Context()
@@ -254,7 +254,7 @@ func TestShutGateLetsEverybodyGo(t *testing.T) {
 			if err := do(); !fault.Is(err, fault.Overloaded) {
 				t.Errorf("%s into the hole: %v", name, err)
 			}
-			if d := time.Since(began); d >= patience {
+			if d := time.Since(began); d >= operationTimeout {
 				t.Errorf("%s into the hole was given up after %v, by its own deadline alone", name, d.Round(time.Millisecond))
 			}
 		})
@@ -311,7 +311,7 @@ func TestHeirInDoubt(t *testing.T) {
 			lease = time.Hour // and lives
 		}
 		c.w.heal()
-		c.far.postgres().gate.wait(t.Context())
+		c.far.postgres().breaker.wait(t.Context())
 		var list []account.OutboxEntry
 		var err error
 		eventually(t, "the database is back", func() bool {
@@ -469,7 +469,7 @@ func TestCrashesAroundLinks(t *testing.T) {
 				switch {
 				case errors.Is(err, account.ErrUnknown) || err == nil && i%3 == 0: // its message could not be published
 					for fault.Is(s.Undo(ctx, a, midday), fault.Overloaded) {
-						s.postgres().gate.wait(ctx)
+						s.postgres().breaker.wait(ctx)
 					}
 					told(&gone, a)
 					continue
@@ -478,7 +478,7 @@ func TestCrashesAroundLinks(t *testing.T) {
 					mu.Lock()
 					refusals++
 					mu.Unlock()
-					s.postgres().gate.wait(ctx)
+					s.postgres().breaker.wait(ctx)
 					continue
 				case err != nil:
 					t.Errorf("a signup: %v", err)

@@ -342,10 +342,10 @@ func TestBlackHole(t *testing.T) {
 	if err := far.Create(t.Context(), lost, midday); !fault.Is(err, fault.Overloaded) {
 		t.Fatalf("a signup into the hole: %v", err)
 	}
-	if d := time.Since(began); d >= patience {
+	if d := time.Since(began); d >= operationTimeout {
 		t.Errorf("a signup into the hole was given up after %v, by its own deadline alone", d)
 	}
-	for far.postgres().gate.closed() == nil { // seen by the first that met it, or by the next probe
+	for far.postgres().breaker.open() == nil { // seen by the first that met it, or by the next probe
 		if _, err := far.Find(t.Context(), home, "lost", midday); !fault.Is(err, fault.Overloaded) {
 			t.Fatalf("a look-up into the hole: %v", err)
 		}
@@ -358,7 +358,7 @@ func TestBlackHole(t *testing.T) {
 			t.Fatalf("while the database is away: %v, %v", err, other)
 		}
 	}
-	if d := time.Since(began); d > patience {
+	if d := time.Since(began); d > operationTimeout {
 		t.Errorf("2000 refusals took %v: somebody waited", d)
 	}
 	// What the far store holds at the server is let go of, without a word from it.
@@ -372,7 +372,7 @@ func TestBlackHole(t *testing.T) {
 		if !fault.Is(err, fault.Overloaded) {
 			t.Fatal(err)
 		}
-		far.postgres().gate.wait(t.Context())
+		far.postgres().breaker.wait(t.Context())
 	}
 	t.Logf("back after %v", time.Since(began).Round(time.Millisecond))
 	if near.there(t, lost) || !near.there(t, healed) {
@@ -397,14 +397,14 @@ func TestUnknownIsTakenBack(t *testing.T) {
 	}
 	w.heal()
 	for err = far.Undo(t.Context(), lost, midday); fault.Is(err, fault.Overloaded); err = far.Undo(t.Context(), lost, midday) {
-		far.postgres().gate.wait(t.Context())
+		far.postgres().breaker.wait(t.Context())
 	}
 	if err != nil || near.there(t, lost) {
 		t.Errorf("taken back: %v; still there: %v", err, near.there(t, lost))
 	}
 }
 
-// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the gate stays open.
+// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the breaker stays closed.
 func TestOurOwnFaultIsTold(t *testing.T) {
 	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
 	var n int
@@ -421,8 +421,8 @@ func TestOurOwnFaultIsTold(t *testing.T) {
 	if err := s.engine.reads(t.Context()).row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
 		t.Errorf("reading: %v", err)
 	}
-	if err := s.postgres().gate.closed(); err != nil {
-		t.Errorf("the gate is shut: %v", err)
+	if err := s.postgres().breaker.open(); err != nil {
+		t.Errorf("the breaker is open: %v", err)
 	}
 }
 
@@ -438,7 +438,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 	defer conn.Release()
 	a := newcomer(home, "ann")
 	tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
-	for _, err := range []error{tx.script("BEGIN"), tx.lock(keysOf(a)...), verdict{spends: true, admits: true}.carryOut(tx, a, midday)} {
+	for _, err := range []error{tx.script("BEGIN"), tx.lock(keysOf(a)...), decision{spends: true, admits: true}.apply(tx, a, midday)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -582,7 +582,7 @@ func startLoad(s *Store, home int64) *load {
 				l.moved.Broadcast()
 				l.mu.Unlock()
 				if fault.Is(err, fault.Overloaded) {
-					s.postgres().gate.wait(l.ctx) // a client that waits as it is told
+					s.postgres().breaker.wait(l.ctx) // a client that waits as it is told
 				}
 			}
 		})

@@ -197,7 +197,7 @@ func (l *lite) watch(context.Context, func()) {}
 
 func (l *lite) spendSoon(_ context.Context, id [16]byte, expires time.Time) (first bool, err error) {
 	err = l.write(func(tx transaction) error {
-		first, err = note(tx, id, expires)
+		first, err = markSpent(tx, id, expires)
 		return err
 	})
 	return first, err

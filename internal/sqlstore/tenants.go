@@ -30,7 +30,7 @@ var allTenants = []subject{tenantsSubject}
 func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
 	event := account.NewUID(t.Created)
 	defer s.notify()
-	err := announce(s.engine, func(tx transaction) (_ []subject, err error) {
+	err := writeAndPublish(s.engine, func(tx transaction) (_ []subject, err error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
 		}
@@ -62,7 +62,7 @@ func free(q querier, t tenant.Tenant) error {
 
 // AddFirstTenant implements tenant.Store.
 func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
-	return announce(s.engine, func(tx transaction) ([]subject, error) {
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
 		}
@@ -113,7 +113,7 @@ func tenantsChanged(tx transaction) error {
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.engine, func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, event, now) })
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, event, now) })
 }
 
 func setTenant(tx transaction, t tenant.Tenant, event account.UID, now time.Time) error {
@@ -173,7 +173,7 @@ func count(q querier, query string, args ...any) (n int64, err error) {
 func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.engine, func(tx transaction) ([]subject, error) {
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		return allTenants, dropTenant(tx, host, accounts, event, now)
 	})
 }
