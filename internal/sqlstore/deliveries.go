@@ -18,7 +18,8 @@ import (
 var _ delivery.Store = (*Store)(nil)
 
 // Enqueue implements account.Store.
-func (s *Store) Enqueue(ctx context.Context, messages []account.OutboxRef, now time.Time) (left []account.OutboxRef, err error) {
+func (s *Store) Enqueue(_ context.Context, messages []account.OutboxRef,
+	now time.Time) (left []account.OutboxRef, err error) {
 	return inChunks(s.engine, messages, func(tx transaction, m account.OutboxRef) error {
 		_, err := tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
 			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
@@ -27,10 +28,11 @@ func (s *Store) Enqueue(ctx context.Context, messages []account.OutboxRef, now t
 		if err != nil {
 			return err
 		}
-		// The link that counts is on the disk, so nothing brings an older one back. What was handed over before this message was made
-		// is older on any node; for a signup's own message, made is 0.
-		_, err = tx.exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4 WHERE account = $1 AND message <> $2
-			AND state IN ('waiting', 'deferred') AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
+		// The newest link is on the disk, so no older one comes back. Messages that were queued before this one was made
+		// are older, on any node. For the first message of a signup, made is 0.
+		_, err = tx.exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
+			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred')
+				AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
 			m.Account[:], m.Message[:], micros(now), account.ErrReplaced.Error())
 		if err != nil {
 			return err
@@ -39,8 +41,8 @@ func (s *Store) Enqueue(ctx context.Context, messages []account.OutboxRef, now t
 	})
 }
 
-const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer, a.tenant, a.username, a.email
-	FROM delivery d JOIN account a ON a.uid = d.account `
+const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
+	a.tenant, a.username, a.email FROM delivery d JOIN account a ON a.uid = d.account `
 
 var errNoDelivery = fault.New(fault.NotFound, "nothing is known of such a message; see: dialtone mail list --all")
 
@@ -49,7 +51,8 @@ func scanDelivery(row scanner) (d delivery.Delivery, err error) {
 	var state string
 	var since, expires int64
 	var due sql.NullInt64
-	err = row.Scan(&message, &uid, &d.Node, &state, &since, &expires, &due, &d.Attempts, &d.Answer, &d.Tenant, &d.User, &d.Email)
+	err = row.Scan(&message, &uid, &d.Node, &state, &since, &expires, &due, &d.Attempts, &d.Answer,
+		&d.Tenant, &d.User, &d.Email)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, errNoDelivery
 	} else if err != nil {
@@ -74,8 +77,9 @@ func deliveries(q querier, query string, args ...any) (list []delivery.Delivery,
 }
 
 // DueMessages implements delivery.Store.
-func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string, limit int) (list []delivery.Delivery, next delivery.Place, err error) {
-	last := int64(-1) // before all that is due
+func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string,
+	limit int) (list []delivery.Delivery, next delivery.Place, err error) {
+	last := int64(-1) // before every due message
 	if behind != (delivery.Place{}) {
 		last = micros(behind.Due)
 	}
@@ -111,7 +115,8 @@ func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
 }
 
 // Look implements delivery.Store.
-func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
+func (s *Store) Look(ctx context.Context,
+	messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
 	if len(messages) == 0 {
 		return nil, nil, nil
 	}
@@ -135,7 +140,8 @@ func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []deliver
 }
 
 // ClaimFiles implements delivery.Store.
-func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time.Time) (strangers []mailmsg.ID, err error) {
+func (s *Store) ClaimFiles(_ context.Context, found []delivery.Found,
+	now time.Time) (strangers []mailmsg.ID, err error) {
 	claimed := make(map[mailmsg.ID]bool)
 	_, err = inChunks(s.engine, found, func(tx transaction, f delivery.Found) (err error) {
 		claimed[f.Message], err = claimFile(tx, f, s.engine.node(), now)
@@ -149,6 +155,8 @@ func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time
 	return strangers, err
 }
 
+// claimFile makes the delivery of a file that was found this node's, and adds it for the current link of a pending
+// account. It reports whether the file belongs to a delivery.
 func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bool, error) {
 	n, err := tx.exec(`UPDATE delivery SET node = $2 WHERE message = $1`, f.Message[:], node)
 	if err != nil || n > 0 {
@@ -156,7 +164,8 @@ func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bo
 	}
 	var uid []byte
 	var expires int64
-	err = tx.row(`SELECT uid, expires FROM account WHERE token = $1 AND closed IS NULL AND activated IS NULL AND expires > $2`,
+	err = tx.row(`SELECT uid, expires FROM account
+		WHERE token = $1 AND closed IS NULL AND activated IS NULL AND expires > $2`,
 		f.Token[:], micros(now)).Scan(&uid, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -164,7 +173,8 @@ func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bo
 		return false, err
 	}
 	_, err = tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
-		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '') ON CONFLICT (message) DO NOTHING`, f.Message[:], uid, node, micros(now), expires)
+		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '') ON CONFLICT (message) DO NOTHING`,
+		f.Message[:], uid, node, micros(now), expires)
 	return true, err
 }
 
@@ -195,22 +205,26 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 		uid[:], tenant))
 }
 
-// again makes messages due as if they had just come, but not one that a newer has replaced: its link is worth nothing.
-const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0 WHERE expires > $1
+// again makes messages due as if they were new, except those that a newer message has replaced, whose link no longer
+// works.
+const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0
+	WHERE expires > $1
 	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)
-	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since) AND `
+	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since)
+	AND `
 
 // Retry implements delivery.Store.
 func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx transaction, d delivery.Delivery) error {
 		n, err := tx.exec(again+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`, micros(now), message[:])
 		if err == nil && n == 0 {
-			err = fault.New(fault.Conflict, "the message is not one to be tried again: %s", whyNot(d, now))
+			err = fault.New(fault.Conflict, "the message cannot be sent again: %s", whyNot(d, now))
 		}
 		return err
 	})
 }
 
+// whyNot returns why a message cannot be sent again.
 func whyNot(d delivery.Delivery, now time.Time) string {
 	switch {
 	case d.State == delivery.Sent, d.State == delivery.Discarded:
@@ -257,10 +271,11 @@ func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) 
 // Discard implements delivery.Store.
 func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx transaction, d delivery.Delivery) error {
-		n, err := tx.exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3 WHERE message = $1 AND state <> 'sent'`,
+		n, err := tx.exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
+			WHERE message = $1 AND state <> 'sent'`,
 			message[:], micros(now), why)
 		if err == nil && n == 0 {
-			err = fault.New(fault.Conflict, "the message was sent, and nothing calls it back")
+			err = fault.New(fault.Conflict, "the message was sent and cannot be called back")
 		}
 		return err
 	})
@@ -296,7 +311,8 @@ var _ delivery.KeyStore = (*Store)(nil)
 // AddSigningKey implements delivery.KeyStore.
 func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error {
 	return s.engine.write(func(tx transaction) error {
-		n, err := tx.exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4) ON CONFLICT (tenant, selector) DO NOTHING`,
+		n, err := tx.exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (tenant, selector) DO NOTHING`,
 			k.Tenant, k.Selector, micros(k.Created), k.Sealed)
 		if err != nil || n > 0 {
 			return err
@@ -308,7 +324,8 @@ func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error 
 				return err
 			}
 		}
-		return fault.New(fault.Conflict, "there is a key with the selector %s already; choose another one, and remove this one when nobody needs it any more", k.Selector)
+		return fault.New(fault.Conflict, "there is a key with the selector %s already; choose another selector, and "+
+			"remove the old key when no message needs it any more", k.Selector)
 	})
 }
 

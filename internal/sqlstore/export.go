@@ -11,33 +11,39 @@ import (
 	"dialtone/internal/secret"
 )
 
-// # The directory of phone servers
+// # Exported tables
 //
-// The directory is a schema, dialtone_directory, beside the store's own: in PostgreSQL one of the same database, in SQLite a file of
-// its own, so that no backup and no copy of the store has an HA1 in clear. Statements are the same for both.
+// The exported tables, which phone servers read, are in the schema dialtone_directory. In PostgreSQL it is in the same
+// database. In SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in clear. The
+// statements are the same for both.
 //
-// A change of an account or a tenant names its subject (writeAndPublish). What stands in the directory is made of the account as it is
-// then, so that to do it again changes nothing. Accounts are read, and entries written, with no change of an account in between:
+// A change of an account or a tenant names its subject (writeAndPublish). The entry of an account is derived from the
+// account as it is then, so deriving it again changes nothing. No account changes between reading it and writing its
+// entry:
 //
-//   - In PostgreSQL it is one transaction with the change. The change shares a lock; whoever goes through all accounts, to add, to
-//     mend or to compare, has the lock alone, for a page at a time. Signups do not have it.
-//   - In SQLite the file is written behind the store, by whoever changed something, before that is answered. SQLite can commit two
-//     files in one transaction, but in WAL mode one after the other: the end of the process in between parts them, and a fault of
-//     the second file would fail signups whose commit is done. So a change leaves its number and subject in the store, in its
-//     transaction, and the file says up to which number it has followed. What was left is done by the next to come.
+//   - In PostgreSQL the entry is written in the transaction of the change, which takes a lock in shared mode. A pass
+//     over all accounts, to fill, repair or compare the tables, takes the lock exclusively for a page at a time.
+//     Signups do not take it.
+//   - In SQLite the file is written after the store, by the caller that changed something, before that is answered.
+//     SQLite can change two files in one transaction, but in WAL mode it commits them one after the other: a crash in
+//     between would separate them, and an error of the second file would fail signups that are committed. So the
+//     transaction of a change records a number and the subject in the store, and the file records the number up to
+//     which it is current. The next caller applies what is missing.
 
-// exportName is the directory's in the table of exports.
+// exportName is the name of these tables in the table of exports.
 const exportName = "directory"
 
-// exportVersion is the version of the schema from which on programs have entries follow. Enabling bars older ones.
+// exportVersion is the first schema version whose programs keep the exported tables current. While the export is
+// enabled, older programs are kept out.
 const exportVersion = 3
 
-// exportPage is how many accounts are gone through in one transaction: a few milliseconds, for which changes of accounts wait.
+// exportPage is how many accounts a pass reads in a transaction. It takes a few milliseconds, in which changes of
+// accounts wait.
 const exportPage = 300
 
 var _ phone.Exporter = (*Store)(nil)
 
-// opener opens the credential of an account. It is nil for who has no keys.
+// opener opens the sealed credential of an account. It is nil without keys.
 type opener func(account.Account) (digest.Credential, error)
 
 func openerOf(ring *secret.Ring) opener {
@@ -49,14 +55,15 @@ func openerOf(ring *secret.Ring) opener {
 
 var errNoKeys = errors.New("the directory of phone servers cannot follow without the seal key")
 
-// subject is what has changed: the uid of an account, or everything about tenants.
+// subject names what has changed: the uid of an account, or tenantsSubject for the tenants.
 type subject string
 
 const tenantsSubject = subject("")
 
 func subjectOf(a account.Account) subject { return subject(a.UID[:]) }
 
-// writeAndPublish is a write that changes accounts or tenants, and names them. It returns when phone servers see the change.
+// writeAndPublish runs a write that changes accounts or tenants and returns their subjects. It returns when phone
+// servers see the change.
 func writeAndPublish(e engine, do func(transaction) ([]subject, error)) error {
 	var due bool
 	err := e.write(func(tx transaction) error {
@@ -87,7 +94,7 @@ func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error
 // DisableExport implements phone.Exporter.
 func (s *Store) DisableExport(context.Context) error { return s.engine.disableExport() }
 
-// bar keeps programs from the database that do not have entries follow, or lets them come back.
+// bar keeps out programs that do not keep the exported tables current, or admits them again.
 func bar(tx transaction, engine string, on bool) error {
 	list, err := steps(embedded, engine)
 	if err != nil {

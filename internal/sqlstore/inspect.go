@@ -19,7 +19,7 @@ func (l *lite) consistent(ctx context.Context, report func(string)) error {
 		`SELECT "table" || ' has a row that refers to no ' || parent FROM pragma_foreign_key_check`)
 }
 
-// faults reports what each query finds: a sentence a row.
+// faults calls report for each row of the queries. A row is one sentence.
 func faults(q querier, report func(string), queries ...string) error {
 	for _, query := range queries {
 		err := q.each(func(row scanner) error {
