@@ -10,7 +10,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// Two claims meet at one notice: the second waits until the first is committed, and then finds nothing.
+// Of two concurrent claims of one notice, the second waits until the first is committed, and then finds nothing.
 func TestClaimWaitsForAnother(t *testing.T) {
 	ctx := t.Context()
 	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
@@ -33,8 +33,9 @@ func TestClaimWaitsForAnother(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		eventually(t, "the second waits", func() bool {
-			return s.number(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+		eventually(t, "the second claim waits", func() bool {
+			return s.number(t, `SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
 		})
 		return nil
 	})
