@@ -36,7 +36,8 @@ func CheckSelector(selector string) error {
 			label[0] == '-' || label[len(label)-1] == '-'
 	}
 	if bad {
-		return fault.Field("selector", "a selector has lower-case letters, digits and hyphens, such as dialtone2026")
+		return fault.Field("selector",
+			"a selector has lower-case letters, digits and hyphens, such as dialtone2026")
 	}
 	return nil
 }

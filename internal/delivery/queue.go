@@ -324,7 +324,8 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 		log.InfoContext(ctx, "message.deferred", "answer", answer, "until", a.Due.UTC())
 	}
 	if err != nil {
-		q.logError(ctx, "message file not moved", err, "message", a.Message.String(), "retry_in", tidyInterval.String())
+		q.logError(ctx, "message file not moved", err,
+			"message", a.Message.String(), "retry_in", tidyInterval.String())
 	}
 }
 
