@@ -36,6 +36,11 @@ type Store interface {
 	// Sealed is what a phone server's question takes of an account, and nothing else of it: Tenant, UID, Role, Disabled and Sealed, which is shared and not written to.
 	// Such questions are the most frequent of all. It fails with fault.NotFound.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
+
+	// OnChange adds a function that is called after each transaction of this process that may have changed what Sealed
+	// returns of an active account, and before the method that ran the transaction returns, also if it returns an error. It
+	// is called with the account's UID, or with the zero UID if any account may have changed.
+	OnChange(f func(uid account.UID))
 }
 
 // maxName bounds a server's name.
