@@ -8,13 +8,16 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// lookups prints how often phone servers can look accounts up, by turns with the empty handler, which is sent the very same
-// requests, at growing numbers of accounts.
+// lookups prints the rate of look-ups by phone servers at each number of accounts, and its ratio to the rate of the empty
+// handler, which gets the same requests in alternating turns. With o.signups there is a stream of signups in the turns of the
+// look-ups, and none in those of the empty handler.
 func lookups(ctx context.Context, o options) error {
 	const conns = 64
 	empty, err := startEmpty(ctx)
@@ -44,9 +47,29 @@ func lookups(ctx context.Context, o options) error {
 		}
 		work := credentials(users, token)
 		slice := o.duration / turns
+		var beside stream
+		var perSignup float64
+		if o.signups > 0 {
+			if perSignup, err = alone(p, o.signups, slice); err != nil {
+				return err
+			}
+		}
+		asked, idle := &meter{process: p}, &meter{process: empty}
 		f, base, of, err := compare(
-			func() (figures, error) { return drive(conns, operators, slice, work), nil },
-			func() (figures, error) { return drive(conns, empty.target, slice, work), nil }, byRate)
+			func() (figures, error) {
+				if o.signups == 0 {
+					return asked.measure(func() figures { return drive(conns, operators, slice, work) })
+				}
+				stop, err := beside.start(p.target, o.signups, slice)
+				if err != nil {
+					return figures{}, err
+				}
+				f, err := asked.measure(func() figures { return drive(conns, operators, slice, work) })
+				return f, errors.Join(err, stop())
+			},
+			func() (figures, error) {
+				return idle.measure(func() figures { return drive(conns, empty.target, slice, work) })
+			}, byRate)
 		if err != nil {
 			return err
 		}
@@ -54,6 +77,16 @@ func lookups(ctx context.Context, o options) error {
 			return fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
 		}
 		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, told(of, "of the empty handler"))
+		// What other programs on the machine take hardly changes this.
+		perLookup := (asked.cpu.Seconds() - float64(o.signups)*asked.wall.Seconds()*perSignup) / float64(asked.requests)
+		perEmpty := idle.cpu.Seconds() / float64(idle.requests)
+		free := 1 - float64(o.signups)*perSignup/float64(runtime.NumCPU())
+		fmt.Printf("| | by processor time, of server and load: %.1f µs, empty handler %.1f µs; ratio %.2f | | | | | |\n",
+			perLookup*1e6, perEmpty*1e6, free*perEmpty/perLookup)
+		if o.signups > 0 {
+			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s, %.0f µs of processor time each | | | | | |\n",
+				beside.rate(), show(beside.p50), show(beside.p99), perSignup*1e6)
+		}
 		least, most = min(least, of[0]), max(most, of[0])
 		if err := p.stop(); err != nil {
 			return err
@@ -61,6 +94,37 @@ func lookups(ctx context.Context, o options) error {
 	}
 	fmt.Printf("\nthe least ratio is %.2f of the greatest\n", least/most)
 	return nil
+}
+
+// meter adds up the processor time that a server and this program use for requests.
+type meter struct {
+	*process
+	cpu, wall time.Duration
+	requests  int
+}
+
+func (m *meter) measure(do func() figures) (figures, error) {
+	before, err := m.used()
+	if err != nil {
+		return figures{}, err
+	}
+	began := time.Now()
+	f := do()
+	m.wall += time.Since(began)
+	after, err := m.used()
+	m.cpu += after - before
+	m.requests += len(f.all)
+	return f, err
+}
+
+// used is the processor time of the server and of this program so far.
+func (m *meter) used() (time.Duration, error) {
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	server, err := m.processorTime()
+	return server + time.Duration(own.Utime.Nano()+own.Stime.Nano()), err
 }
 
 // newToken adds a phone server and waits until the running server has seen it.
