@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -48,12 +47,6 @@ func lookups(ctx context.Context, o options) error {
 		work := credentials(users, token)
 		slice := o.duration / turns
 		var beside stream
-		var perSignup float64
-		if o.signups > 0 {
-			if perSignup, err = alone(p, o.signups, slice); err != nil {
-				return err
-			}
-		}
 		asked, idle := &meter{process: p}, &meter{process: empty}
 		f, base, of, err := compare(
 			func() (figures, error) {
@@ -77,15 +70,14 @@ func lookups(ctx context.Context, o options) error {
 			return fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
 		}
 		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, told(of, "of the empty handler"))
-		// What other programs on the machine take hardly changes this.
-		perLookup := (asked.cpu.Seconds() - float64(o.signups)*asked.wall.Seconds()*perSignup) / float64(asked.requests)
-		perEmpty := idle.cpu.Seconds() / float64(idle.requests)
-		free := 1 - float64(o.signups)*perSignup/float64(runtime.NumCPU())
-		fmt.Printf("| | by processor time, of server and load: %.1f µs, empty handler %.1f µs; ratio %.2f | | | | | |\n",
-			perLookup*1e6, perEmpty*1e6, free*perEmpty/perLookup)
 		if o.signups > 0 {
-			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s, %.0f µs of processor time each | | | | | |\n",
-				beside.rate(), show(beside.p50), show(beside.p99), perSignup*1e6)
+			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s | | | | | |\n",
+				beside.rate(), show(beside.p50), show(beside.p99))
+		} else {
+			// Other programs on the machine hardly change this.
+			perLookup, perEmpty := asked.each(), idle.each()
+			fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs | | | | | %.2f by that |\n",
+				perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
 		}
 		least, most = min(least, of[0]), max(most, of[0])
 		if err := p.stop(); err != nil {
@@ -99,8 +91,8 @@ func lookups(ctx context.Context, o options) error {
 // meter adds up the processor time that a server and this program use for requests.
 type meter struct {
 	*process
-	cpu, wall time.Duration
-	requests  int
+	cpu      time.Duration
+	requests int
 }
 
 func (m *meter) measure(do func() figures) (figures, error) {
@@ -108,14 +100,15 @@ func (m *meter) measure(do func() figures) (figures, error) {
 	if err != nil {
 		return figures{}, err
 	}
-	began := time.Now()
 	f := do()
-	m.wall += time.Since(began)
 	after, err := m.used()
 	m.cpu += after - before
 	m.requests += len(f.all)
 	return f, err
 }
+
+// each is the processor time of one request, in seconds.
+func (m *meter) each() float64 { return m.cpu.Seconds() / float64(m.requests) }
 
 // used is the processor time of the server and of this program so far.
 func (m *meter) used() (time.Duration, error) {

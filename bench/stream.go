@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -67,24 +66,6 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 		}
 		return nil
 	}, nil
-}
-
-// alone is the processor time per signup, in seconds, of a stream with nothing beside it.
-func alone(p *process, perSecond int, duration time.Duration) (float64, error) {
-	var s stream
-	m := meter{process: p}
-	stop, err := s.start(p.target, perSecond, duration)
-	if err != nil {
-		return 0, err
-	}
-	_, err = m.measure(func() figures {
-		time.Sleep(duration)
-		return figures{}
-	})
-	if err := errors.Join(err, stop()); err != nil {
-		return 0, err
-	}
-	return m.cpu.Seconds() / float64(len(s.all)), nil
 }
 
 // rate is the number of signups per second over all turns.

@@ -221,6 +221,19 @@ var changeRules = []rule{
 			}
 		}
 	}},
+	{"are committed when they are reported", func(b *bench) {
+		b.member("ann", noon)
+		seen := false
+		b.OnChange(func(account.UID) {
+			a, err := b.Find(b.ctx, b.tenant, "ann", noon)
+			seen = err == nil && a.Disabled
+		})
+		_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
+		b.must(err)
+		if !seen {
+			b.Error("a read in the function of OnChange does not see the change")
+		}
+	}},
 	{"are not reported for signups", func(b *bench) {
 		if got := b.changed(func() error { b.join("ann", noon); return nil }); len(got) > 0 {
 			b.Errorf("a signup reports %v", got)
