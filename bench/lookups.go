@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// lookups prints the rate of look-ups by phone servers at each number of accounts, and its ratio to the rate of the empty
-// handler, which gets the same requests in alternating turns. With o.signups there is a stream of signups in the turns of the
-// look-ups, and none in those of the empty handler.
+// lookups prints the rate of look-ups by phone servers at each number of accounts, and its ratio to
+// the rate of the empty handler, which gets the same requests in alternating turns. With o.signups
+// there is a stream of signups in the turns of the look-ups, and none in those of the empty
+// handler.
 func lookups(ctx context.Context, o options) error {
 	const conns = 64
 	empty, err := startEmpty(ctx)
@@ -24,7 +25,8 @@ func lookups(ctx context.Context, o options) error {
 		return err
 	}
 	defer empty.stop()
-	fmt.Printf("| accounts | look-ups/s, %d connections | p50 | p99 | max | empty handler/s | ratio |\n| --- | --- | --- | --- | --- | --- | --- |\n", conns)
+	fmt.Printf("| accounts | look-ups/s, %d connections | p50 | p99 | max | empty handler/s | ratio |\n", conns)
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
 	least, most := math.Inf(1), 0.0
 	for _, n := range o.lookups {
 		data := filepath.Join(o.dir, fmt.Sprintf("lookups-%d", n))
@@ -76,8 +78,8 @@ func lookups(ctx context.Context, o options) error {
 		} else {
 			// Other programs on the machine hardly change this.
 			perLookup, perEmpty := asked.each(), idle.each()
-			fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs | | | | | %.2f by that |\n",
-				perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
+			fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs "+
+				"| | | | | %.2f by that |\n", perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
 		}
 		least, most = min(least, of[0]), max(most, of[0])
 		if err := p.stop(); err != nil {
@@ -122,7 +124,8 @@ func (m *meter) used() (time.Duration, error) {
 
 // newToken adds a phone server and waits until the running server has seen it.
 func newToken(ctx context.Context, binary, data, operators string) (string, error) {
-	out, err := exec.CommandContext(ctx, binary, "--data", data, "directory", "token", "add", "bench", "--tenant", realm).Output()
+	add := []string{"--data", data, "directory", "token", "add", "bench", "--tenant", realm}
+	out, err := exec.CommandContext(ctx, binary, add...).Output()
 	if err != nil {
 		return "", fmt.Errorf("token: %w", err)
 	}

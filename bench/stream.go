@@ -7,17 +7,19 @@ import (
 	"time"
 )
 
-// stream is a number of signups per second beside something else. Its figures are those of all turns together.
+// stream is a number of signups per second beside something else. Its figures are those of all
+// turns together.
 type stream struct {
 	figures
 	took time.Duration
 }
 
-// streamConns is how many signups can be under way at once. A stream that falls behind has a lower rate, which is printed.
+// streamConns is how many signups can be under way at once. A stream that falls behind has a lower
+// rate, which is printed.
 const streamConns = 32
 
-// start begins to sign up at a rate, for at most the duration, and returns the function that ends it. The captchas are fetched
-// before start returns.
+// start begins to sign up at a rate, for at most the duration, and returns the function that ends
+// it. The captchas are fetched before start returns.
 func (s *stream) start(target string, perSecond int, most time.Duration) (stop func() error, err error) {
 	stock, err := prefetch(target, int(float64(perSecond)*(most.Seconds()+1)))
 	if err != nil {

@@ -19,7 +19,8 @@ type countingStore struct {
 	a     account.Account
 	err   error
 	reads int
-	// during is called in the middle of a read: after the account was read, and before it is returned.
+	// during is called in the middle of a read: after the account was read, and before it is
+	// returned.
 	during  func()
 	changed func(account.UID)
 }
@@ -80,7 +81,7 @@ func TestCacheMaxAge(t *testing.T) {
 }
 
 // The age counts from before the read: a slow read must not make it longer.
-func TestCacheMaxAge_slow_read(t *testing.T) {
+func TestCacheMaxAgeOfSlowRead(t *testing.T) {
 	s := newCachedStore(t)
 	s.during = func() { s.now = start.Add(maxAge - 1) }
 	s.look(account.Guest, 1)
@@ -109,7 +110,8 @@ func TestCacheForget(t *testing.T) {
 	}
 }
 
-// A read that began before a change returns what was true then. It must not be cached after the change.
+// A read that began before a change returns what was true then. It must not be cached after the
+// change.
 func TestCacheChangeDuringRead(t *testing.T) {
 	s := newCachedStore(t)
 	s.during = func() {
@@ -129,7 +131,11 @@ func TestCacheActiveAccountsOnly(t *testing.T) {
 	s.a.Disabled = true
 	s.look(account.Guest, 1)
 	s.look(account.Guest, 1)
-	for _, err := range []error{ErrNone, fault.New(fault.Overloaded, "the store is down"), errors.New("the disk failed")} {
+	for _, err := range []error{
+		ErrNone,
+		fault.New(fault.Overloaded, "the store is down"),
+		errors.New("the disk failed"),
+	} {
 		s.err = err
 		for range 2 {
 			before := s.countingStore.reads

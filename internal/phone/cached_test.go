@@ -96,13 +96,15 @@ func (f callFunc) Call(_ context.Context, _ phone.Hook, _ phone.HookSecret, n ph
 	return f(n)
 }
 
-// A phone server that was notified of a change looks the account up again. It must not get the account as it was, or it would
-// keep that.
+// A phone server that was notified of a change looks the account up again. It must not get the
+// account as it was, or it would keep that.
 func TestFindAfterNotification(t *testing.T) {
 	h := open(t)
 	h.member("a.test", "alice", nil)
 	c := h.admitted(h.server("one", "a.test"))
-	hook, err := phone.NewHook(phone.Hook{Name: "crm", Kind: phone.Webhook, URL: "http://127.0.0.1/", Everyone: true, Created: noon})
+	hook, err := phone.NewHook(phone.Hook{
+		Name: "crm", Kind: phone.Webhook, URL: "http://127.0.0.1/", Everyone: true, Created: noon,
+	})
 	h.must(err)
 	phone.NewLocker(h.ring).Seal(&hook, phone.NewWebhookSecret())
 	h.must(h.store.AddHook(t.Context(), hook))
@@ -113,7 +115,11 @@ func TestFindAfterNotification(t *testing.T) {
 	defer cancel()
 	called := false
 	courier := &phone.Courier{
-		Store: h.store, SealRing: h.ring, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return h.now }, Forget: h.phones.Forget,
+		Store:    h.store,
+		SealRing: h.ring,
+		Log:      slog.New(slog.DiscardHandler),
+		Now:      func() time.Time { return h.now },
+		Forget:   h.phones.Forget,
 		Callout: callFunc(func(n phone.Notice) error {
 			called = true
 			h.found(c, "a.test", "")

@@ -39,8 +39,8 @@ func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 				return err
 			}
 		}
-		return fault.New(fault.Conflict, "there is a phone server %s already; choose another name, or remove it first with: "+
-			"dialtone directory token remove %s", p.Name, p.Name)
+		return fault.New(fault.Conflict, "there is a phone server %s already; "+
+			"choose another name, or remove it first with: dialtone directory token remove %s", p.Name, p.Name)
 	})
 }
 
@@ -68,7 +68,8 @@ func phonesChanged(tx transaction) error {
 
 // Servers implements phone.Store.
 func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
-	// The number is read before the servers: a change between the two reads is then read again instead of missed.
+	// The number is read before the servers: a change between the two reads is then read again
+	// instead of missed.
 	version, err := s.ServersVersion(ctx)
 	if err != nil {
 		return nil, 0, err

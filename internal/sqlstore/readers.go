@@ -8,18 +8,22 @@ import (
 	"dialtone/internal/sqlstore/sqlite"
 )
 
-// readers is the pool of connections that read while the writer's connection writes. It is safe for concurrent use.
+// readers is the pool of connections that read while the writer's connection writes. It is safe for
+// concurrent use.
 //
-// Each statement is an implicit transaction of its own: it sees everything that was committed when it began, and nothing
-// that is committed later. An idle connection holds no lock, so that the WAL can be checkpointed and restarted.
+// Each statement is an implicit transaction of its own: it sees everything that was committed when
+// it began, and nothing that is committed later. An idle connection holds no lock, so that the WAL
+// can be checkpointed and restarted.
 type readers struct {
-	// idle holds the connections that are not in use, and a nil for each one that has not been opened yet.
+	// idle holds the connections that are not in use, and a nil for each one that has not been
+	// opened yet.
 	idle chan *sqlite.Conn
 	open func() (*sqlite.Conn, error)
 }
 
-// newReaders returns a pool that opens its connections with open when they are first needed. It has as many as there are
-// CPUs, and at least two: more connections than CPUs only cost memory and contention.
+// newReaders returns a pool that opens its connections with open when they are first needed. It has
+// as many as there are CPUs, and at least two: more connections than CPUs only cost memory and
+// contention.
 func newReaders(open func() (*sqlite.Conn, error)) *readers {
 	r := &readers{idle: make(chan *sqlite.Conn, max(2, runtime.GOMAXPROCS(0))), open: open}
 	for range cap(r.idle) {
@@ -28,8 +32,8 @@ func newReaders(open func() (*sqlite.Conn, error)) *readers {
 	return r
 }
 
-// use calls do with a connection that nothing else uses meanwhile. It waits for one until ctx ends, and fails with
-// errClosed after close.
+// use calls do with a connection that nothing else uses meanwhile. It waits for one until ctx ends,
+// and fails with errClosed after close.
 func (r *readers) use(ctx context.Context, do func(*sqlite.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -80,7 +80,8 @@ func TestReaderAfterFailure(t *testing.T) {
 		}()
 	}
 	var busy, pages, moved int
-	if err := s.writer().conn.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil || busy != 0 {
+	err := s.writer().conn.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	if err != nil || busy != 0 {
 		t.Errorf("a connection still has a transaction open: busy %d, %v", busy, err)
 	}
 	if s.has(t, 1) {
