@@ -105,10 +105,10 @@ func (c *cache) clear() {
 
 // Forget removes an account from the cache, or all accounts for the zero UID, so that look-ups
 // which begin after it read the store. It is for changes that another process has made.
-func (d *Directory) Forget(uid account.UID) { d.cache.forget(uid) }
+func (d *Registry) Forget(uid account.UID) { d.cache.forget(uid) }
 
 // sealed is Store.Sealed by way of the cache.
-func (d *Directory) sealed(ctx context.Context, tenant int64, user string) (account.Account, error) {
+func (d *Registry) sealed(ctx context.Context, tenant int64, user string) (account.Account, error) {
 	now := d.Now()
 	if d.NoCache {
 		return d.Store.Sealed(ctx, tenant, user, now)

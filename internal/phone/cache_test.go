@@ -41,13 +41,13 @@ type cachedStore struct {
 	testing.TB
 	countingStore
 	now time.Time
-	*Directory
+	*Registry
 }
 
 func newCachedStore(t testing.TB) *cachedStore {
 	s := &cachedStore{TB: t, now: start}
 	s.a = account.Account{Tenant: 1, UID: account.NewUID(start), Role: account.Guest, Sealed: []byte("sealed")}
-	s.Directory = &Directory{
+	s.Registry = &Registry{
 		Deps:  Deps{Store: &s.countingStore, Now: func() time.Time { return s.now }},
 		cache: newCache(),
 	}

@@ -90,9 +90,9 @@ func TestFindAfterChangeByAnotherProcess(t *testing.T) {
 }
 
 // callFunc is a phone server that is called as a function.
-type callFunc func(phone.Notice) error
+type callFunc func(phone.Notification) error
 
-func (f callFunc) Call(_ context.Context, _ phone.Hook, _ phone.HookSecret, n phone.Notice) error {
+func (f callFunc) Call(_ context.Context, _ phone.Hook, _ phone.HookSecret, n phone.Notification) error {
 	return f(n)
 }
 
@@ -114,20 +114,20 @@ func TestFindAfterNotification(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	called := false
-	courier := &phone.Courier{
+	dispatcher := &phone.Dispatcher{
 		Store:    h.store,
 		SealRing: h.ring,
 		Log:      slog.New(slog.DiscardHandler),
 		Now:      func() time.Time { return h.now },
 		Forget:   h.phones.Forget,
-		Callout: callFunc(func(n phone.Notice) error {
+		Callout: callFunc(func(n phone.Notification) error {
 			called = true
 			h.found(c, "a.test", "")
 			cancel()
 			return nil
 		}),
 	}
-	courier.Run(ctx)
+	dispatcher.Run(ctx)
 	if !called {
 		t.Error("the phone server was not notified")
 	}
