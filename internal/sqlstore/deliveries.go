@@ -77,10 +77,10 @@ func deliveries(q querier, query string, args ...any) (list []delivery.Delivery,
 }
 
 // DueMessages implements delivery.Store.
-func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string,
-	limit int) (list []delivery.Delivery, next delivery.Place, err error) {
+func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Position, without []string,
+	limit int) (list []delivery.Delivery, next delivery.Position, err error) {
 	last := int64(-1) // before every due message
-	if behind != (delivery.Place{}) {
+	if behind != (delivery.Position{}) {
 		last = micros(behind.Due)
 	}
 	args := []any{micros(now), s.engine.node(), limit, last, behind.Message[:]}
@@ -93,7 +93,7 @@ func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.
 		`WHERE d.node = $2 AND d.due <= $1 AND d.due >= $4 AND (d.due > $4 OR d.message > $5)`+others.String()+
 			` ORDER BY d.due, d.message LIMIT $3`, args...)
 	if n := len(list); n > 0 && n == limit {
-		next = delivery.Place{Due: list[n-1].Due, Message: list[n-1].Message}
+		next = delivery.Position{Due: list[n-1].Due, Message: list[n-1].Message}
 	}
 	return list, next, err
 }
@@ -114,8 +114,8 @@ func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
 	return err
 }
 
-// Look implements delivery.Store.
-func (s *Store) Look(ctx context.Context,
+// Classify implements delivery.Store.
+func (s *Store) Classify(ctx context.Context,
 	messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
 	if len(messages) == 0 {
 		return nil, nil, nil
@@ -140,10 +140,10 @@ func (s *Store) Look(ctx context.Context,
 }
 
 // ClaimFiles implements delivery.Store.
-func (s *Store) ClaimFiles(_ context.Context, found []delivery.Found,
+func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
 	now time.Time) (strangers []mailmsg.ID, err error) {
 	claimed := make(map[mailmsg.ID]bool)
-	_, err = inChunks(s.engine, found, func(tx transaction, f delivery.Found) (err error) {
+	_, err = inChunks(s.engine, found, func(tx transaction, f delivery.FoundFile) (err error) {
 		claimed[f.Message], err = claimFile(tx, f, s.engine.node(), now)
 		return err
 	})
@@ -157,7 +157,7 @@ func (s *Store) ClaimFiles(_ context.Context, found []delivery.Found,
 
 // claimFile makes the delivery of a file that was found this node's, and adds it for the current link of a pending
 // account. It reports whether the file belongs to a delivery.
-func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bool, error) {
+func claimFile(tx transaction, f delivery.FoundFile, node string, now time.Time) (bool, error) {
 	n, err := tx.exec(`UPDATE delivery SET node = $2 WHERE message = $1`, f.Message[:], node)
 	if err != nil || n > 0 {
 		return n > 0, err

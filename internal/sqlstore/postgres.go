@@ -88,6 +88,7 @@ const (
 // server ends a transaction that is idle for 5 s, because a node that is cut off would otherwise hold its locks
 // until TCP gives up.
 type postgres struct {
+	observers
 	name    string
 	pool    *pgxpool.Pool
 	queue   *queue

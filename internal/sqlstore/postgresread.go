@@ -7,10 +7,6 @@ import (
 
 func (p *postgres) reads(ctx context.Context) querier { return postgresReader{ctx, p} }
 
-func (p *postgres) sealed(ctx context.Context, tenant int64, user string) (sealed, error) {
-	return readSealed(p.reads(ctx), tenant, user)
-}
-
 // postgresReader is a querier that takes a connection of the pool for each query. A query whose connection broke is
 // run once more.
 type postgresReader struct {

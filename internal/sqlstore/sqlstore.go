@@ -52,8 +52,6 @@ func newStore(e engine) *Store { return &Store{engine: e, noticed: make(chan str
 type engine interface {
 	// reads returns a querier outside of any write. Each of its statements sees what was committed when it began.
 	reads(ctx context.Context) querier
-	// sealed is readSealed outside of any write. Callers share the result and must not change it.
-	sealed(ctx context.Context, tenant int64, user string) (sealed, error)
 	// write runs do in a transaction and returns when the transaction is durable. When do returns a fault, what it
 	// wrote is committed, and write returns the fault. Any other error rolls back. do may run more than once.
 	write(do func(transaction) error) error
@@ -74,6 +72,9 @@ type engine interface {
 	// after the commit; it returns when phone servers see the change.
 	publish(tx transaction, changed []subject) (due bool, err error)
 	follow() error
+	// observe adds a function that changed calls with the accounts that a transaction may have changed.
+	observe(f func(account.UID))
+	changed(list []subject)
 	// directory runs do in a transaction that sees accounts and exported tables as of one moment, while no account
 	// changes. It fails with phone.ErrNoExport if the export is not enabled.
 	directory(do func(transaction) error) error
