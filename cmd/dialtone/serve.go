@@ -22,22 +22,21 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
-	"dialtone/internal/ops"
+	"dialtone/internal/http/ops"
+	"dialtone/internal/http/web"
+	"dialtone/internal/mail/relay"
 	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
-	"dialtone/internal/relay"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
-	"dialtone/internal/web"
 )
 
 // serveCommand has a flag for every key of the configuration, named like it.
 type serveCommand struct {
 	Listen        *string `placeholder:"ADDR" help:"Address to listen on (127.0.0.1:8080)."`
 	Dev           *bool   `help:"Show the messages of the pickup directory at /dev/mail, to this machine alone."`
-	Clusters      *string `placeholder:"LIST" help:"Further PostgreSQL databases, each as NUMBER=URL (none)."`
 	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key, sign.key and turn.key (DATA/keys)."`
 	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
 	TemplatesDir  *string `name:"mail-templates-dir" placeholder:"DIR" help:"Directory of templates for messages (none)."`
@@ -53,20 +52,22 @@ type serveCommand struct {
 	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
 	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
 	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
+
+	Clusters *string `hidden:"" help:"Removed; config.Load refuses it and says what to do."`
 }
 
 // flags are the flags that were given, by the keys they set.
 func (c *serveCommand) flags() map[string]string {
 	flags := make(map[string]string)
 	for key, value := range map[string]*string{
-		"listen":   c.Listen,
-		"clusters": c.Clusters, "keys.dir": c.KeysDir,
+		"listen":          c.Listen,
+		"keys.dir":        c.KeysDir,
 		"mail.pickup_dir": c.PickupDir, "mail.templates_dir": c.TemplatesDir,
 		"mail.relay": c.Relay, "mail.relay_password_file": c.RelayFile, "mail.relay_ca_file": c.RelayCA, "mail.relay_connections": c.RelayMany,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
 		"ops.listen":         c.OpsListen,
 		"directory.htdigest": c.Htdigest,
-		"log.level":          c.LogLevel, "log.format": c.LogFormat,
+		"log.level":          c.LogLevel, "log.format": c.LogFormat, "clusters": c.Clusters,
 		"limits.signups_per_address_all_tenants": c.SignupCeiling,
 	} {
 		if value != nil {
@@ -147,7 +148,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return errors.Join(failure, err)
 	}
 	// What was answered is safe already; this only spares the next start the work.
-	return errors.Join(err, s.desk.Tend(context.WithoutCancel(p.ctx)))
+	return errors.Join(err, s.desk.Flush(context.WithoutCancel(p.ctx)))
 }
 
 // exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
@@ -199,13 +200,13 @@ func lock(path string) (unlock func(), err error) {
 type server struct {
 	*folder
 	log     *slog.Logger
-	tenants *tenant.Directory
+	tenants *tenant.Table
 	signing *signing
 	turn    *followed[turn.Issuer]
 	pickup  *pickup.Directory
-	desk    *account.Desk
-	phones  *phone.Directory
-	courier *phone.Courier
+	desk    *account.Service
+	phones  *phone.Registry
+	courier *phone.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -219,7 +220,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	if err := errors.Join(s.signing.refresh(), s.turn.refresh()); err != nil {
 		return nil, err
 	}
-	s.tenants = tenant.NewDirectory(f.store, f.defaultURL)
+	s.tenants = tenant.NewTable(f.store, f.defaultURL)
 	if err := s.tenants.Refresh(p.ctx); err != nil {
 		return nil, err
 	}
@@ -244,13 +245,14 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		return nil, err
 	}
 	events := audit.Log{Logger: log}
-	s.desk = account.NewDesk(account.Deps{
+	s.desk = account.NewService(account.Deps{
 		Store: f.store, Mailbox: s.pickup, Letters: letters, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 		Relayed: s.queue != nil,
 	})
-	s.phones = phone.NewDirectory(phone.Deps{
+	s.phones = phone.NewRegistry(phone.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
+		NoCache: f.nodes(),
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
 		return nil, err
@@ -261,8 +263,11 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Courier{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
-	door := session.NewDoor(session.Deps{
+	s.courier = &phone.Dispatcher{
+		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
+		Forget: s.phones.Forget,
+	}
+	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
@@ -399,7 +404,7 @@ func (s *server) watch(ctx context.Context) {
 }
 
 func (s *server) tend(ctx context.Context) {
-	if err := s.desk.Tend(context.WithoutCancel(ctx)); err != nil {
+	if err := s.desk.Flush(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "messages could not be made safe; it is tried again in a second", "err", err)
 	}
 }

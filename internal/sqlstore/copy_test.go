@@ -14,9 +14,9 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 )
 
 // crowded fills a store with everything that there is, and more than a page of some of it.
@@ -39,7 +39,7 @@ func crowded(t *testing.T, s *Store) {
 	must(s.write(func(tx transaction) error {
 		for i := range page + 500 {
 			a := newcomer(homes[i%2], fmt.Sprintf("user%d", i))
-			if err := (verdict{spends: true, admits: true}).carryOut(tx, a, midday); err != nil {
+			if err := (decision{spends: true, admits: true}).apply(tx, a, midday); err != nil {
 				return err
 			}
 		}
@@ -59,20 +59,20 @@ func crowded(t *testing.T, s *Store) {
 	must(s.AddServer(ctx, phone.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
 	again := newcomer(homes[0], "again")
 	must(s.Create(ctx, again, midday))
-	must(s.Resend(ctx, account.Resending{
+	must(s.Resend(ctx, account.LinkReplacement{
 		Account: again.Account, Was: again.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, SealedToken: []byte("newer"), Made: midday,
 	}, midday))
-	list, err := s.Waiting(ctx)
+	list, err := s.PendingMessages(ctx)
 	must(err)
-	var sent []account.Sent
+	var sent []account.OutboxRef
 	for _, w := range list[:100] {
-		sent = append(sent, account.Sent{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
+		sent = append(sent, account.OutboxRef{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
 	}
-	_, err = s.Settle(ctx, sent[:50])
+	_, err = s.Ack(ctx, sent[:50])
 	must(err)
-	_, err = s.Hand(ctx, sent[50:], midday)
+	_, err = s.Enqueue(ctx, sent[50:], midday)
 	must(err)
-	due, _, err := s.DueMessages(ctx, midday, delivery.Place{}, nil, 10)
+	due, _, err := s.DueMessages(ctx, midday, delivery.Position{}, nil, 10)
 	must(err)
 	for i := range due {
 		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"
@@ -118,7 +118,7 @@ func TestCopyThereAndBack(t *testing.T) {
 	// The copies are stores: with the same keys, the next ids, and messages that somebody will write.
 	for name, open := range map[string]func() (*Store, error){
 		"SQLite":     func() (*Store, error) { return Open(ctx, filepath.Join(dir, "third.db"), ring) },
-		"PostgreSQL": func() (*Store, error) { return OpenPostgres(ctx, ring, "a", Cluster{URL: second}) },
+		"PostgreSQL": func() (*Store, error) { return OpenPostgres(ctx, ring, "a", second) },
 	} {
 		s, err := open()
 		if err != nil {
@@ -136,18 +136,18 @@ func TestCopyThereAndBack(t *testing.T) {
 		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 || len(hooks[1].Tenants) != 1 {
 			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
 		}
-		adopted, err := s.Adopt(ctx)
+		adopted, err := s.TakeOver(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		waiting, err := s.Waiting(ctx)
+		waiting, err := s.PendingMessages(ctx)
 		if err != nil || len(waiting) != page+500-100+4 {
 			t.Errorf("%s: %d messages wait (%d were adopted), %v", name, len(waiting), len(adopted), err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := OpenPostgres(ctx, secret.NewRing(midday), "a", Cluster{URL: second}); !errors.Is(err, ErrSealKey) {
+		if _, err := OpenPostgres(ctx, secret.NewRing(midday), "a", second); !errors.Is(err, ErrSealKey) {
 			t.Errorf("with other keys: %v", err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestCopyGoesOn(t *testing.T) {
 			return Open(t.Context(), strings.TrimPrefix(to, "sqlite:"), ring)
 		}},
 		"postgres": {postgrestest.Shared(t).Database(t), func(to string) (*Store, error) {
-			return OpenPostgres(t.Context(), ring, "a", Cluster{URL: to})
+			return OpenPostgres(t.Context(), ring, "a", to)
 		}},
 	} {
 		t.Run(engine, func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestCopyGoesOn(t *testing.T) {
 			}
 			defer s.Close()
 			for _, tb := range copied {
-				rows, err := tb.after(s.homes[0].reads(t.Context()), nil)
+				rows, err := tb.after(s.engine.reads(t.Context()), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -291,7 +291,7 @@ func TestCopyGoesOn(t *testing.T) {
 
 func TestRunningServerIsNotCopied(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
-	s := openCluster(t, ring, "a", Cluster{URL: url})
+	s := openStore(t, ring, "a", url)
 	if _, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestRunningServerIsNotCopied(t *testing.T) {
 	var met error
 	err := Copy(t.Context(), url, to, func(string, int64, int64) {
 		if met == nil {
-			_, met = OpenPostgres(t.Context(), ring, "b", Cluster{URL: url})
+			_, met = OpenPostgres(t.Context(), ring, "b", url)
 		}
 	})
 	if err != nil || !fault.Is(met, fault.Overloaded) {

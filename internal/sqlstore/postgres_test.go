@@ -5,10 +5,10 @@ import (
 	"os"
 	"testing"
 
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
-	"dialtone/internal/storetest"
+	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/postgrestest"
 )
 
 func TestMain(m *testing.M) {
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // openNode opens a database of PostgreSQL for a node, and closes it at the end of the test.
 func openNode(t *testing.T, url string, ring *secret.Ring, node string) *sqlstore.Store {
 	t.Helper()
-	s, err := sqlstore.OpenPostgres(t.Context(), ring, node, sqlstore.Cluster{URL: url})
+	s, err := sqlstore.OpenPostgres(t.Context(), ring, node, url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func openNode(t *testing.T, url string, ring *secret.Ring, node string) *sqlstor
 
 func TestStoreOnPostgres(t *testing.T) {
 	c := postgrestest.Shared(t)
-	storetest.Run(t, func(t *testing.T) storetest.Store {
+	conformance.Run(t, func(t *testing.T) conformance.Store {
 		return openNode(t, c.Database(t), secret.NewRing(noon), "a")
 	})
 }

@@ -51,9 +51,9 @@ type writeFailure struct {
 // few bytes that ready writes, and refuses a signup.
 const unreadyFor = 2 * time.Second
 
-func newWriter(conn *sqlite.Conn, beside *readers) *writer {
+func newWriter(conn *sqlite.Conn) *writer {
 	w := &writer{conn: conn, failed: make(chan struct{})}
-	w.queue = newQueue(1, groupLimit, func(group []*job) { beside.write(func() { w.commit(group) }) })
+	w.queue = newQueue(1, groupLimit, w.commit)
 	return w
 }
 

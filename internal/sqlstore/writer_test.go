@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -41,7 +41,7 @@ func nonceOf(n int) (nonce [16]byte) {
 }
 
 func jot(tx transaction, n int) error {
-	_, err := note(tx, nonceOf(n), time.UnixMicro(1))
+	_, err := markSpent(tx, nonceOf(n), time.UnixMicro(1))
 	return err
 }
 
@@ -54,9 +54,9 @@ func (s *Store) has(t *testing.T, n int) bool {
 	return ok
 }
 
-func (s *Store) writer() *writer { return s.homes[0].engine.(*lite).writer }
+func (s *Store) writer() *writer { return s.engine.(*lite).writer }
 
-func (s *Store) write(do func(transaction) error) error { return s.homes[0].write(do) }
+func (s *Store) write(do func(transaction) error) error { return s.engine.write(do) }
 
 // hold keeps the writer busy until release is called, so that what is written meanwhile becomes one group.
 func hold(s *Store) (release func()) {
@@ -272,7 +272,7 @@ func TestQueueTimeout(t *testing.T) {
 		release := hold(s)
 		begin := time.Now()
 		err := s.write(func(tx transaction) error { return jot(tx, 1) })
-		if !fault.Is(err, fault.Overloaded) || time.Since(begin) != patience {
+		if !fault.Is(err, fault.Overloaded) || time.Since(begin) != queueTimeout {
 			t.Errorf("got %v after %v", err, time.Since(begin))
 		}
 		release()
@@ -290,7 +290,7 @@ func TestQueueTimeoutDoesNotApplyToStartedWrites(t *testing.T) {
 		s := openNotes(t)
 		defer closeNotes(t, s)
 		err := s.write(func(tx transaction) error {
-			time.Sleep(10 * patience) // of the bubble's clock
+			time.Sleep(10 * queueTimeout) // of the bubble's clock
 			return jot(tx, 1)
 		})
 		if err != nil || !s.has(t, 1) {
@@ -390,12 +390,12 @@ func TestActivationIsDecidedInItsTransaction(t *testing.T) {
 }
 
 // admissionOf is a new account of ann; those of another number share nothing with it but the name.
-func admissionOf(tenant int64, at time.Time, number byte) account.Admission {
-	return account.Admission{
+func admissionOf(tenant int64, at time.Time, number byte) account.Signup {
+	return account.Signup{
 		Account: account.Account{
 			UID: account.UID{number}, Tenant: tenant, User: "ann", Role: account.Guest, Created: at, Expires: at.Add(account.PendingLife), Sealed: []byte{number},
 		},
-		Token: [32]byte{number}, Message: letter.ID{number}, SealedToken: []byte{number},
+		Token: [32]byte{number}, Message: mailmsg.ID{number}, SealedToken: []byte{number},
 		Captcha:   captcha.Proof{Ours: true, Right: true, Nonce: [16]byte{number}, Expires: at},
 		Address:   []throttle.Allowance{{Bucket: throttle.Bucket{number}, Rule: throttle.SignupsPerAddress}},
 		Recipient: throttle.Allowance{Bucket: throttle.Bucket{0, number}, Rule: throttle.MessagesPerRecipient},

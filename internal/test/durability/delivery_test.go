@@ -65,7 +65,7 @@ func (w *outside) has(before int) map[string][]arrival {
 // post sends what is due, until nothing is.
 func (h *harness) post(w *outside) error {
 	q := delivery.NewQueue(delivery.Deps{
-		Store: h.store, Box: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
+		Store: h.store, Files: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := q.Tidy(ctx); err != nil {
 		return err
@@ -87,7 +87,7 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 		return nil, err
 	}
 	h.desk.Relayed = true
-	return h, errors.Join(tended, h.desk.Tend(ctx))
+	return h, errors.Join(tended, h.desk.Flush(ctx))
 }
 
 // TestCrashesDuringDelivery stops a server that sends its messages at every operation, in every
@@ -120,12 +120,12 @@ func TestCrashesDuringDelivery(t *testing.T) {
 		for _, user := range []string{"karl", "lena", "mary", "nora", "olga"} {
 			tr.signup(h, user, true)
 		}
-		h.desk.Tend(ctx)
+		h.desk.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}
 		tr.signup(h, "paul", true)
-		h.desk.Tend(ctx)
+		h.desk.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -47,7 +47,7 @@ type harness struct {
 	fs     *crashfs.FS
 	store  *sqlstore.Store
 	box    *pickup.Directory
-	desk   *account.Desk
+	desk   *account.Service
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer
 	now    func() time.Time
@@ -76,11 +76,11 @@ func (u *undoing) has(what, email string) bool {
 	return u.failed[what+" "+email]
 }
 
-func (u *undoing) Undo(ctx context.Context, a account.Admission, now time.Time) error {
+func (u *undoing) Undo(ctx context.Context, a account.Signup, now time.Time) error {
 	return u.note("signup", a.Account.Email, u.Store.Undo(ctx, a, now))
 }
 
-func (u *undoing) UndoResend(ctx context.Context, r account.Resending, now time.Time) error {
+func (u *undoing) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
 	return u.note("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
 }
 
@@ -132,7 +132,7 @@ func (h *harness) start() (tended, err error) {
 	if err := h.store.AddFirstTenant(ctx, t); err != nil {
 		return nil, err
 	}
-	tenants := tenant.NewDirectory(h.store, func(host string) string { return "https://" + host })
+	tenants := tenant.NewTable(h.store, func(host string) string { return "https://" + host })
 	if err := tenants.Refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -144,14 +144,14 @@ func (h *harness) start() (tended, err error) {
 		return nil, err
 	}
 	h.undo = &undoing{Store: h.store, failed: make(map[string]bool)}
-	h.desk = account.NewDesk(account.Deps{
+	h.desk = account.NewService(account.Deps{
 		Store: h.undo, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
 		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := h.desk.Recover(ctx); err != nil {
 		return nil, err
 	}
-	return h.desk.Tend(ctx), nil
+	return h.desk.Flush(ctx), nil
 }
 
 // request is something that a client asked for, or an operator.
@@ -471,7 +471,7 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 		".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
 		return "", "", fmt.Errorf("Message-ID %q, want %q", m.Header.Get("Message-Id"), want)
 	}
-	text, err := letter.Text(m)
+	text, err := mailmsg.Text(m)
 	if err != nil {
 		return "", "", err
 	}
@@ -499,7 +499,7 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]
 	if len(f.stray) > 0 && !running {
 		wrong("files left in the pickup directory: %q", f.stray)
 	}
-	if rows, err := h.store.Waiting(ctx); err != nil {
+	if rows, err := h.store.PendingMessages(ctx); err != nil {
 		return err
 	} else if len(rows) > 0 {
 		wrong("%d messages are still to be made safe", len(rows))
@@ -648,7 +648,7 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 // taken reports whether one place is taken, by asking for one where there is but one.
 func (h *harness) taken(al throttle.Allowance) bool {
 	al.Rule.Limit = 1
-	err := h.store.Create(ctx, account.Admission{Address: []throttle.Allowance{al}}, h.now())
+	err := h.store.Create(ctx, account.Signup{Address: []throttle.Allowance{al}}, h.now())
 	return fault.KindOf(err) == fault.Limited
 }
 
