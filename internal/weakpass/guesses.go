@@ -38,6 +38,7 @@ func (g *guesser) collect(s *Signup) {
 	}
 	g.asTheyAre = len(g.candidates)
 
+	g.addWord(strings.ToLower(s.User))
 	g.addName(s.User)
 	g.addName(local)
 	for _, name := range s.Names {
@@ -86,8 +87,11 @@ func (g *guesser) addName(name string) {
 	}
 }
 
-// addHost adds the labels of a host name without the last one.
+// addHost adds the labels of a host name, without the last one if there are others.
 func (g *guesser) addHost(host string) {
+	if !strings.Contains(host, ".") {
+		g.addWord(strings.ToLower(host))
+	}
 	for label, rest, more := strings.Cut(host, "."); more; label, rest, more = strings.Cut(rest, ".") {
 		if label != "www" {
 			g.addWord(strings.ToLower(label))

@@ -81,9 +81,9 @@ func TestList(t *testing.T) {
 		t.Errorf("%d of %d passwords have less than 12 characters, want about a quarter", short, len(seen))
 	}
 	for _, p := range []string{
-		"123456", "password", "dragon", "password1234", "Password1234", "Password123!", "password2026", "welcome12345",
-		"111111111111", "aaaaaaaaaaaa", "qwertyuiop12", "1qaz2wsx3edc", "123456789012", "abcdefghijkl", "abcabcabcabc",
-		"passwordpassword", "qwertyqwerty", "iloveyou1234", "football2020",
+		"123456", "password", "dragon", "password1234", "Password1234", "Password123!", "password2026",
+		"111111111111", "aaaaaaaaaaaa", "qwertyuiop12", "1qaz2wsx3edc", "123456789012", "abcdefghijkl",
+		"abcabcabcabc", "passwordpassword", "qwertyqwerty", "iloveyou1234", "football2020", "welcome12345",
 	} {
 		if !seen[p] {
 			t.Errorf("%q is not listed", p)
@@ -370,7 +370,8 @@ func BenchmarkWeak(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", k.name, n), func(b *testing.B) {
 				user, realm := prefix(n)
 				s := signup(user, realm, strong, strong, strong)
-				s.Host, s.Email, s.Names = "phone.example.net", "alex.example@mail.test", []string{"Alex Example", "Acme Phones"}
+				s.Host, s.Email = "phone.example.net", "alex.example@mail.test"
+				s.Names = []string{"Alex Example", "Acme Phones"}
 				b.ReportAllocs()
 				for b.Loop() {
 					if k.weak(s) != "" {
