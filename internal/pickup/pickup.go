@@ -33,7 +33,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 const (
@@ -97,7 +97,7 @@ func isStaged(name string) bool {
 }
 
 // Stage implements account.Mailbox.
-func (d *Directory) Stage(l letter.Letter) (account.Draft, error) {
+func (d *Directory) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 	text, err := l.Bytes()
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (d *Directory) Stage(l letter.Letter) (account.Draft, error) {
 }
 
 // Withdraw implements account.Mailbox.
-func (d *Directory) Withdraw(id letter.ID) error {
+func (d *Directory) Withdraw(id mailmsg.ID) error {
 	err := d.disk.Remove(filepath.Join(d.path, id.String()+published))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -190,20 +190,20 @@ func (d *Directory) read(name string) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	text, err := letter.Text(m)
+	text, err := mailmsg.Text(m)
 	if err != nil {
 		return Message{}, err
 	}
 	date, err := m.Header.Date()
 	return Message{
 		File: name, From: m.Header.Get("From"), To: m.Header.Get("To"),
-		Subject: letter.Decode(m.Header.Get("Subject")), Text: text, Date: date,
+		Subject: mailmsg.Decode(m.Header.Get("Subject")), Text: text, Date: date,
 	}, err
 }
 
 // Ready shows that a message could be staged now: the file that comes and goes is as large as one.
 func (d *Directory) Ready() error {
-	var id letter.ID
+	var id mailmsg.ID
 	rand.Read(id[:])
 	probe := filepath.Join(d.path, "."+id.String()+staged) // which Clean removes, should we not get to it
 	return errors.Join(d.disk.Create(probe, bytes.Repeat([]byte("is there room?\n"), 4096/15)), d.disk.Remove(probe))

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"dialtone/internal/delivery"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 var _ delivery.Box = (*Directory)(nil)
@@ -20,17 +20,17 @@ const (
 	reason  = ".txt"
 )
 
-func (d *Directory) file(id letter.ID) string { return filepath.Join(d.path, id.String()+published) }
+func (d *Directory) file(id mailmsg.ID) string { return filepath.Join(d.path, id.String()+published) }
 
 // Badmail is the directory of messages that failed. It is made when the first does.
 func (d *Directory) Badmail() string { return filepath.Join(filepath.Dir(d.path), badmail) }
 
-func (d *Directory) bad(id letter.ID, ending string) string {
+func (d *Directory) bad(id mailmsg.ID, ending string) string {
 	return filepath.Join(d.Badmail(), id.String()+ending)
 }
 
 // idOf is the message that a file is, by its name.
-func idOf(name string) (id letter.ID, ok bool) {
+func idOf(name string) (id mailmsg.ID, ok bool) {
 	text, ok := strings.CutSuffix(name, published)
 	if !ok || len(text) != 2*len(id) || strings.ToLower(text) != text {
 		return id, false
@@ -40,7 +40,7 @@ func idOf(name string) (id letter.ID, ok bool) {
 }
 
 // Message implements delivery.Box.
-func (d *Directory) Message(id letter.ID) ([]byte, error) {
+func (d *Directory) Message(id mailmsg.ID) ([]byte, error) {
 	b, err := d.disk.ReadFile(d.file(id))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
@@ -67,7 +67,7 @@ func (d *Directory) Message(id letter.ID) ([]byte, error) {
 }
 
 // Peek is the bytes of a message, wherever it lies; nothing is moved. It fails with delivery.ErrNoFile.
-func (d *Directory) Peek(id letter.ID) ([]byte, error) {
+func (d *Directory) Peek(id mailmsg.ID) ([]byte, error) {
 	for _, path := range []string{d.file(id), d.bad(id, published)} {
 		if b, err := d.disk.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
 			return b, err
@@ -77,7 +77,7 @@ func (d *Directory) Peek(id letter.ID) ([]byte, error) {
 }
 
 // Remove implements delivery.Box.
-func (d *Directory) Remove(id letter.ID) error {
+func (d *Directory) Remove(id mailmsg.ID) error {
 	err := d.disk.Remove(d.file(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.removeBad(id)
@@ -85,7 +85,7 @@ func (d *Directory) Remove(id letter.ID) error {
 	return err
 }
 
-func (d *Directory) removeBad(id letter.ID) error {
+func (d *Directory) removeBad(id mailmsg.ID) error {
 	return errors.Join(gone(d.disk.Remove(d.bad(id, published))), gone(d.disk.Remove(d.bad(id, reason))))
 }
 
@@ -99,7 +99,7 @@ func gone(err error) error {
 
 // Condemn implements delivery.Box. It copies, since badmail may lie on another file system, and the file is gone from one place only
 // when it is on the disk in the other.
-func (d *Directory) Condemn(id letter.ID, why string) error {
+func (d *Directory) Condemn(id mailmsg.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	b, err := d.disk.ReadFile(d.file(id))
@@ -133,16 +133,16 @@ func (d *Directory) create(path string, data []byte) error {
 }
 
 // Files implements delivery.Box.
-func (d *Directory) Files(f func([]letter.ID) error) error { return d.messages(d.path, f) }
+func (d *Directory) Files(f func([]mailmsg.ID) error) error { return d.messages(d.path, f) }
 
 // Condemned implements delivery.Box.
-func (d *Directory) Condemned(f func([]letter.ID) error) error {
+func (d *Directory) Condemned(f func([]mailmsg.ID) error) error {
 	return gone(d.messages(d.Badmail(), f))
 }
 
-func (d *Directory) messages(path string, f func([]letter.ID) error) error {
+func (d *Directory) messages(path string, f func([]mailmsg.ID) error) error {
 	return d.disk.Walk(path, func(entries []fs.DirEntry) error {
-		var list []letter.ID
+		var list []mailmsg.ID
 		for _, e := range entries {
 			if id, ok := idOf(e.Name()); ok {
 				list = append(list, id)
@@ -153,14 +153,14 @@ func (d *Directory) messages(path string, f func([]letter.ID) error) error {
 }
 
 // Link implements delivery.Box.
-func (d *Directory) Link(id letter.ID) ([32]byte, error) {
+func (d *Directory) Link(id mailmsg.ID) ([32]byte, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
 		return [32]byte{}, delivery.ErrNoFile
 	} else if err != nil {
 		return [32]byte{}, err
 	}
-	token, ok := letter.Token(m.Text)
+	token, ok := mailmsg.Token(m.Text)
 	if !ok {
 		return [32]byte{}, errors.New("there is no link in it")
 	}
