@@ -260,7 +260,7 @@ func (p *program) desk(f *folder) *account.Desk {
 	log := p.logger(f.Log)
 	return account.NewDesk(account.Deps{
 		Store:    f.store,
-		Mailbox:  (*pickup.Directory)(nil),
+		Mailbox:  (*pickup.Dir)(nil),
 		Tenant:   func(int64) (*tenant.Tenant, bool) { return nil, false },
 		Captcha:  func() *captcha.Issuer { return nil },
 		SealRing: f.seal,

@@ -171,7 +171,7 @@ type server struct {
 	tenants *tenant.Directory
 	signing *signing
 	turn    *followed[turn.Issuer]
-	pickup  *pickup.Directory
+	pickup  *pickup.Dir
 	desk    *account.Desk
 	phones  *phone.Directory
 	courier *phone.Courier

@@ -46,7 +46,7 @@ var (
 type house struct {
 	fs     *crashfs.FS
 	store  *sqlstore.Store
-	box    *pickup.Directory
+	box    *pickup.Dir
 	desk   *account.Desk
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer

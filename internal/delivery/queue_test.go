@@ -36,7 +36,7 @@ type office struct {
 	testing.TB
 	*sqlstore.Store
 	tenant *tenant.Tenant
-	box    *pickup.Directory
+	box    *pickup.Dir
 	ring   *secret.Ring
 	path   string
 	ahead  atomic.Int64 // how far its clock is ahead

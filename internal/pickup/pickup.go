@@ -1,22 +1,25 @@
-// Package pickup is the SMTP pickup directory: messages leave the program as files, and a mail server's pickup agent takes
-// them from there.
+// Package pickup keeps outgoing messages as files in an SMTP pickup directory. A mail server's pickup agent takes them from
+// there, or this server's own queue does (package delivery).
 //
-// One message is one file, whole before it has a name that an agent looks for:
+// It guarantees:
+//   - A file whose name ends in .eml is complete as long as it has that name.
+//   - A message has one name, its random id. Publishing it again replaces the file in one step, by the same bytes. The name
+//     says nothing about a person.
+//   - Message files have mode 0640, whatever the umask: they hold activation links, which are for the owner and for the
+//     mail server's group alone.
+//   - Sync makes all files and names of the directory durable. Before Sync, a power cut may lose a published message or its
+//     content; until then the caller keeps what is needed to write the message again (package account).
 //
-//	.<id>.part   being written; no agent takes a name that does not end in .eml
-//	<id>.eml     published, by a rename within the directory
+// On Linux, a message is written to a file without a name (O_TMPFILE), which linkat then gives its name. If the process
+// ends in between, the kernel frees the file. Where the file system has no such files, and on other systems, a message is
+// written under a temporary name and renamed. These names occur:
 //
-// A server that sends its messages itself (package delivery) takes them from here, and has a second directory beside this one for
-// those that failed:
+//	<id>.eml     a published message
+//	.<id>.part   a temporary name: of a message that is being written or that is to replace another; agents ignore it
 //
-//	../badmail/<id>.eml, <id>.txt    the message, and why it failed
+//	../badmail/<id>.eml, <id>.txt    a message that could not be sent, and the reason
 //
-// The id is the message's own random one, so a name says nothing of a person, two messages never share one, and publishing
-// a message again replaces it by the same bytes. Files have mode 0640: they hold activation links, which are for the mail
-// server's group and nobody else.
-//
-// Publishing does not sync each file, which would cost more than everything else in a signup. Sync makes all of the
-// directory durable at once; until then the caller keeps what is needed to write a message again (package account).
+// The package does not decide what is sent, when, or how often.
 package pickup
 
 import (
@@ -38,21 +41,25 @@ import (
 
 const (
 	published = ".eml"
-	staged    = ".part"
+	temporary = ".part"
 )
 
-// Directory is one pickup directory. It is safe for concurrent use.
-type Directory struct {
+// Dir is a pickup directory. It is safe for concurrent use.
+type Dir struct {
 	disk FileSystem
 	path string
+	// unnamed is disk if it can create files without a name in this directory, otherwise nil. Use unnamedFiles to read it.
+	unnamed UnnamedFileSystem
+	probe   sync.Once
 	// moving is held while a message moves to badmail or back.
 	moving sync.Mutex
 }
 
-var _ account.Mailbox = (*Directory)(nil)
+var _ account.Mailbox = (*Dir)(nil)
 
-// Open makes the directory where it is missing, for the owner and the group, whose members are mail agents.
-func Open(path string) (*Directory, error) {
+// Open opens the pickup directory at path. A missing directory is created, accessible to its owner and group: the members of
+// the group are mail agents.
+func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -60,30 +67,30 @@ func Open(path string) (*Directory, error) {
 	return OpenOn(system{}, path)
 }
 
-// OpenOn is Open on a file system other than the system's. The path is absolute.
-func OpenOn(disk FileSystem, path string) (*Directory, error) {
-	return &Directory{disk: disk, path: path}, disk.MakeDir(path)
+// OpenOn is like Open, on the given file system. The path must be absolute.
+func OpenOn(disk FileSystem, path string) (*Dir, error) {
+	return &Dir{disk: disk, path: path}, disk.MakeDir(path)
 }
 
-// Path is the directory's absolute path.
-func (d *Directory) Path() string { return d.path }
+// Path returns the absolute path of the directory.
+func (d *Dir) Path() string { return d.path }
 
-// Readable reports whether anybody on the machine may list the directory.
-func (d *Directory) Readable() bool {
+// Readable reports whether every user of the machine may list the directory.
+func (d *Dir) Readable() bool {
 	info, err := os.Stat(d.path)
 	return err == nil && info.Mode().Perm()&0o005 != 0
 }
 
-// Clean removes what an earlier run staged and did not publish. It is called by the one server of the directory before it
+// Clean removes files that an earlier run left under temporary names. The server that owns the directory calls it before it
 // takes its first signup.
-func (d *Directory) Clean() error {
+func (d *Dir) Clean() error {
 	entries, err := d.disk.List(d.path)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if isStaged(e.Name()) {
-			if err := d.disk.Remove(filepath.Join(d.path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if isTemporary(e.Name()) {
+			if err := ignoreMissing(d.disk.Remove(filepath.Join(d.path, e.Name()))); err != nil {
 				return err
 			}
 		}
@@ -91,70 +98,34 @@ func (d *Directory) Clean() error {
 	return nil
 }
 
-func isStaged(name string) bool {
-	id, ok := strings.CutSuffix(name, staged)
+func isTemporary(name string) bool {
+	id, ok := strings.CutSuffix(name, temporary)
 	return ok && len(id) == 1+32 && id[0] == '.' && strings.Trim(id[1:], "0123456789abcdef") == ""
 }
 
 // Stage implements account.Mailbox.
-func (d *Directory) Stage(l letter.Letter) (account.Draft, error) {
+func (d *Dir) Stage(l letter.Letter) (account.Draft, error) {
 	text, err := l.Bytes()
 	if err != nil {
 		return nil, err
 	}
-	dr := draft{
-		disk: d.disk,
-		part: filepath.Join(d.path, "."+l.ID.String()+staged),
-		name: filepath.Join(d.path, l.ID.String()+published),
-	}
-	err = d.disk.Create(dr.part, text)
-	if errors.Is(err, fs.ErrExist) { // an earlier try to write this message again
-		dr.Discard()
-		err = d.disk.Create(dr.part, text)
-	}
-	if err != nil {
-		dr.Discard()
-		return nil, err
-	}
-	return dr, nil
+	return d.stage(l.ID, text)
 }
 
 // Withdraw implements account.Mailbox.
-func (d *Directory) Withdraw(id letter.ID) error {
-	err := d.disk.Remove(filepath.Join(d.path, id.String()+published))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
+func (d *Dir) Withdraw(id letter.ID) error { return ignoreMissing(d.disk.Remove(d.file(id))) }
 
 // Sync implements account.Mailbox.
-func (d *Directory) Sync() error { return d.disk.Sync(d.path) }
+func (d *Dir) Sync() error { return d.disk.Sync(d.path) }
 
-type draft struct {
-	disk       FileSystem
-	part, name string
-}
-
-func (d draft) Publish() error {
-	err := d.disk.Rename(d.part, d.name)
-	if err != nil {
-		d.Discard()
-	}
-	return err
-}
-
-// Discard has nobody to tell of a failure, and Clean removes what it leaves.
-func (d draft) Discard() { d.disk.Remove(d.part) }
-
-// Message is a published message, as the page of a development server shows it.
+// Message is a published message in a form to be shown on the page of a development server.
 type Message struct {
 	File, From, To, Subject, Text string
 	Date                          time.Time
 }
 
-// Messages are at most limit published messages, newest first. A file that is no message is left out.
-func (d *Directory) Messages(limit int) ([]Message, error) {
+// Messages returns up to limit published messages, newest first. Files that are not messages are left out.
+func (d *Dir) Messages(limit int) ([]Message, error) {
 	entries, err := d.disk.List(d.path)
 	if err != nil {
 		return nil, err
@@ -166,7 +137,7 @@ func (d *Directory) Messages(limit int) ([]Message, error) {
 	var files []file
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), published) {
-			if info, err := e.Info(); err == nil { // else an agent took it meanwhile
+			if info, err := e.Info(); err == nil { // otherwise an agent took the file since it was listed
 				files = append(files, file{e.Name(), info.ModTime()})
 			}
 		}
@@ -181,7 +152,7 @@ func (d *Directory) Messages(limit int) ([]Message, error) {
 	return list, nil
 }
 
-func (d *Directory) read(name string) (Message, error) {
+func (d *Dir) read(name string) (Message, error) {
 	b, err := d.disk.ReadFile(filepath.Join(d.path, name))
 	if err != nil {
 		return Message{}, err
@@ -201,16 +172,19 @@ func (d *Directory) read(name string) (Message, error) {
 	}, err
 }
 
-// Ready shows that a message could be staged now: the file that comes and goes is as large as one.
-func (d *Directory) Ready() error {
+// Ready reports whether a message could be staged now. It stages one of a usual size and discards it.
+func (d *Dir) Ready() error {
 	var id letter.ID
 	rand.Read(id[:])
-	probe := filepath.Join(d.path, "."+id.String()+staged) // which Clean removes, should we not get to it
-	return errors.Join(d.disk.Create(probe, bytes.Repeat([]byte("is there room?\n"), 4096/15)), d.disk.Remove(probe))
+	draft, err := d.stage(id, bytes.Repeat([]byte("A readiness probe.\r\n"), 4096/20))
+	if err == nil {
+		draft.Discard()
+	}
+	return err
 }
 
 // Each implements account.Shelf.
-func (d *Directory) Each(f func(file, text string, err error)) error {
+func (d *Dir) Each(f func(file, text string, err error)) error {
 	entries, err := d.disk.List(d.path)
 	if err != nil {
 		return err
@@ -220,7 +194,7 @@ func (d *Directory) Each(f func(file, text string, err error)) error {
 			continue
 		}
 		m, err := d.read(e.Name())
-		if errors.Is(err, fs.ErrNotExist) { // an agent took it meanwhile
+		if errors.Is(err, fs.ErrNotExist) { // an agent took the file since it was listed
 			continue
 		}
 		f(e.Name(), m.Text, err)

@@ -13,24 +13,22 @@ import (
 	"dialtone/internal/letter"
 )
 
-var _ delivery.Box = (*Directory)(nil)
+var _ delivery.Box = (*Dir)(nil)
 
 const (
 	badmail = "badmail"
 	reason  = ".txt"
 )
 
-func (d *Directory) file(id letter.ID) string { return filepath.Join(d.path, id.String()+published) }
+// Badmail returns the directory of messages that could not be sent. The first such message creates it.
+func (d *Dir) Badmail() string { return filepath.Join(filepath.Dir(d.path), badmail) }
 
-// Badmail is the directory of messages that failed. It is made when the first does.
-func (d *Directory) Badmail() string { return filepath.Join(filepath.Dir(d.path), badmail) }
-
-func (d *Directory) bad(id letter.ID, ending string) string {
-	return filepath.Join(d.Badmail(), id.String()+ending)
+func (d *Dir) bad(id letter.ID, suffix string) string {
+	return filepath.Join(d.Badmail(), id.String()+suffix)
 }
 
-// idOf is the message that a file is, by its name.
-func idOf(name string) (id letter.ID, ok bool) {
+// parseName returns the id of the message whose published file has this name.
+func parseName(name string) (id letter.ID, ok bool) {
 	text, ok := strings.CutSuffix(name, published)
 	if !ok || len(text) != 2*len(id) || strings.ToLower(text) != text {
 		return id, false
@@ -40,7 +38,7 @@ func idOf(name string) (id letter.ID, ok bool) {
 }
 
 // Message implements delivery.Box.
-func (d *Directory) Message(id letter.ID) ([]byte, error) {
+func (d *Dir) Message(id letter.ID) ([]byte, error) {
 	b, err := d.disk.ReadFile(d.file(id))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
@@ -53,11 +51,11 @@ func (d *Directory) Message(id letter.ID) ([]byte, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	dr := draft{disk: d.disk, part: filepath.Join(d.path, "."+id.String()+staged), name: d.file(id)}
-	if err := d.create(dr.part, b); err != nil {
+	draft, err := d.stage(id, b)
+	if err != nil {
 		return nil, err
 	}
-	if err := dr.Publish(); err != nil {
+	if err := draft.Publish(); err != nil {
 		return nil, err
 	}
 	if err := d.disk.Sync(d.path); err != nil {
@@ -66,8 +64,8 @@ func (d *Directory) Message(id letter.ID) ([]byte, error) {
 	return b, d.removeBad(id)
 }
 
-// Peek is the bytes of a message, wherever it lies; nothing is moved. It fails with delivery.ErrNoFile.
-func (d *Directory) Peek(id letter.ID) ([]byte, error) {
+// Peek returns the bytes of a message, from either directory, and moves nothing. It fails with delivery.ErrNoFile.
+func (d *Dir) Peek(id letter.ID) ([]byte, error) {
 	for _, path := range []string{d.file(id), d.bad(id, published)} {
 		if b, err := d.disk.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
 			return b, err
@@ -77,7 +75,7 @@ func (d *Directory) Peek(id letter.ID) ([]byte, error) {
 }
 
 // Remove implements delivery.Box.
-func (d *Directory) Remove(id letter.ID) error {
+func (d *Dir) Remove(id letter.ID) error {
 	err := d.disk.Remove(d.file(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.removeBad(id)
@@ -85,21 +83,16 @@ func (d *Directory) Remove(id letter.ID) error {
 	return err
 }
 
-func (d *Directory) removeBad(id letter.ID) error {
-	return errors.Join(gone(d.disk.Remove(d.bad(id, published))), gone(d.disk.Remove(d.bad(id, reason))))
+func (d *Dir) removeBad(id letter.ID) error {
+	return errors.Join(
+		ignoreMissing(d.disk.Remove(d.bad(id, published))),
+		ignoreMissing(d.disk.Remove(d.bad(id, reason))),
+	)
 }
 
-// gone takes the absence of a file for its removal.
-func gone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// Condemn implements delivery.Box. It copies, since badmail may lie on another file system, and the file is gone from one place only
-// when it is on the disk in the other.
-func (d *Directory) Condemn(id letter.ID, why string) error {
+// Condemn implements delivery.Box. It copies the message, since badmail may be on another file system, and removes the
+// original when the copy is durable.
+func (d *Dir) Condemn(id letter.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	b, err := d.disk.ReadFile(d.file(id))
@@ -121,30 +114,19 @@ func (d *Directory) Condemn(id letter.ID, why string) error {
 	return d.disk.Remove(d.file(id))
 }
 
-// create makes a file anew, also where an earlier try left one.
-func (d *Directory) create(path string, data []byte) error {
-	err := d.disk.Create(path, data)
-	if errors.Is(err, fs.ErrExist) {
-		if err = d.disk.Remove(path); err == nil {
-			err = d.disk.Create(path, data)
-		}
-	}
-	return err
-}
-
 // Files implements delivery.Box.
-func (d *Directory) Files(f func([]letter.ID) error) error { return d.messages(d.path, f) }
+func (d *Dir) Files(f func([]letter.ID) error) error { return d.messages(d.path, f) }
 
 // Condemned implements delivery.Box.
-func (d *Directory) Condemned(f func([]letter.ID) error) error {
-	return gone(d.messages(d.Badmail(), f))
+func (d *Dir) Condemned(f func([]letter.ID) error) error {
+	return ignoreMissing(d.messages(d.Badmail(), f))
 }
 
-func (d *Directory) messages(path string, f func([]letter.ID) error) error {
+func (d *Dir) messages(path string, f func([]letter.ID) error) error {
 	return d.disk.Walk(path, func(entries []fs.DirEntry) error {
 		var list []letter.ID
 		for _, e := range entries {
-			if id, ok := idOf(e.Name()); ok {
+			if id, ok := parseName(e.Name()); ok {
 				list = append(list, id)
 			}
 		}
@@ -153,7 +135,7 @@ func (d *Directory) messages(path string, f func([]letter.ID) error) error {
 }
 
 // Link implements delivery.Box.
-func (d *Directory) Link(id letter.ID) ([32]byte, error) {
+func (d *Dir) Link(id letter.ID) ([32]byte, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
 		return [32]byte{}, delivery.ErrNoFile
@@ -162,13 +144,14 @@ func (d *Directory) Link(id letter.ID) ([32]byte, error) {
 	}
 	token, ok := letter.Token(m.Text)
 	if !ok {
-		return [32]byte{}, errors.New("there is no link in it")
+		return [32]byte{}, errors.New("the message has no activation link")
 	}
 	return token.Hash(), nil
 }
 
-// Load is how many published messages lie in the directory, whoever is to send them, and when the oldest came; zero where none does.
-func (d *Directory) Load() (files int, oldest time.Time, err error) {
+// Load returns the number of published messages in the directory and when the oldest was written: the zero time if there is
+// none.
+func (d *Dir) Load() (files int, oldest time.Time, err error) {
 	err = d.disk.Walk(d.path, func(entries []fs.DirEntry) error {
 		for _, e := range entries {
 			if !strings.HasSuffix(e.Name(), published) {

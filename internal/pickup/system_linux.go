@@ -3,83 +3,135 @@ package pickup
 import (
 	"errors"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// Create makes the system calls that a small file needs and no others: package os would offer the file to the network
-// poller first, which a signup pays for with a fifth of its message's cost.
+var _ UnnamedFileSystem = system{}
+
+// Create uses system calls directly: package os would first try to register the file with the network poller, which takes
+// a fifth of the time of writing a small file.
 func (system) Create(path string, data []byte) error {
-	var fd int
-	err := untilDone(func() (err error) {
-		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, mode)
-		return err
-	})
+	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+		return err
 	}
-	if err = fill(fd, data); err != nil {
-		err = &os.PathError{Op: "write", Path: path, Err: err}
+	err = write(fd, path, data)
+	return errors.Join(err, closeFile(fd, path))
+}
+
+// CreateUnnamed implements UnnamedFileSystem by O_TMPFILE.
+func (system) CreateUnnamed(dir string, data []byte) (fd int, err error) {
+	fd, err = open(dir, unix.O_WRONLY|unix.O_TMPFILE)
+	if err != nil {
+		return -1, err
 	}
-	// Linux has let go of the descriptor also where close was interrupted: a second call might close another's.
-	if closed := unix.Close(fd); closed != nil && closed != unix.EINTR {
-		err = errors.Join(err, &os.PathError{Op: "close", Path: path, Err: closed})
+	if err := write(fd, dir, data); err != nil {
+		return -1, errors.Join(err, closeFile(fd, dir))
+	}
+	return fd, nil
+}
+
+// LinkUnnamed implements UnnamedFileSystem by linkat(2).
+func (system) LinkUnnamed(fd int, path string) error {
+	err := linkDescriptor(fd, path)
+	if errors.Is(err, unix.ENOENT) {
+		// Kernels before 6.10 demand CAP_DAC_READ_SEARCH, and fail with this error without it.
+		err = linkByProc(fd, path)
 	}
 	return err
 }
 
-func fill(fd int, data []byte) error {
+func linkDescriptor(fd int, path string) error {
+	return link(fd, "", path, unix.AT_EMPTY_PATH)
+}
+
+// linkByProc needs a mounted /proc, and no capability.
+func linkByProc(fd int, path string) error {
+	return link(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), path, unix.AT_SYMLINK_FOLLOW)
+}
+
+func link(dir int, old, path string, flags int) error {
+	if err := retry(func() error { return unix.Linkat(dir, old, unix.AT_FDCWD, path, flags) }); err != nil {
+		return &os.LinkError{Op: "link", Old: old, New: path, Err: err}
+	}
+	return nil
+}
+
+// CloseUnnamed implements UnnamedFileSystem.
+func (system) CloseUnnamed(fd int) error { return closeFile(fd, "unnamed file") }
+
+func open(path string, flags int) (fd int, err error) {
+	err = retry(func() (err error) {
+		fd, err = unix.Open(path, flags|unix.O_CLOEXEC, mode)
+		return err
+	})
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// closeFile closes a descriptor once: Linux frees it even if close(2) is interrupted, so that a second call might close
+// another file.
+func closeFile(fd int, path string) error {
+	if err := unix.Close(fd); err != nil && !errors.Is(err, unix.EINTR) {
+		return &os.PathError{Op: "close", Path: path, Err: err}
+	}
+	return nil
+}
+
+// write writes a new file and sets its mode.
+func write(fd int, path string, data []byte) error {
 	for len(data) > 0 {
 		var n int
-		err := untilDone(func() (err error) {
+		err := retry(func() (err error) {
 			n, err = unix.Write(fd, data)
 			return err
 		})
 		if err != nil {
-			return err
+			return &os.PathError{Op: "write", Path: path, Err: err}
 		}
 		data = data[n:]
 	}
 	var info unix.Stat_t
 	if err := unix.Fstat(fd, &info); err != nil {
-		return err
+		return &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if info.Mode&0o7777 == mode {
 		return nil
 	}
-	return unix.Fchmod(fd, mode) // the umask took something, or an ACL gave it
+	// The umask removed bits, or an ACL of the directory added some.
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	return nil
 }
 
-// ReadFile leaves the time of access alone, where the file is ours: to note it, the file system would wait for a sync that is going on.
+// ReadFile reads a file without updating its access time, if this user owns it: that update would wait for a running sync.
 func (system) ReadFile(path string) ([]byte, error) {
-	var fd int
-	open := func(more int) error {
-		return untilDone(func() (err error) {
-			fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|more, 0)
-			return err
-		})
-	}
-	err := open(unix.O_NOATIME)
-	if err == unix.EPERM {
-		err = open(0)
+	fd, err := open(path, unix.O_RDONLY|unix.O_NOATIME)
+	if errors.Is(err, unix.EPERM) {
+		fd, err = open(path, unix.O_RDONLY)
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
 	defer unix.Close(fd)
-	data, err := drain(fd)
+	data, err := readAll(fd)
 	if err != nil {
 		return nil, &os.PathError{Op: "read", Path: path, Err: err}
 	}
 	return data, nil
 }
 
-// drain reads to the end. A message is shorter than what is asked for first.
-func drain(fd int) ([]byte, error) {
+// readAll reads to the end of a file. Most messages fit in the first buffer.
+func readAll(fd int) ([]byte, error) {
 	data := make([]byte, 0, 4096)
 	for {
 		var n int
-		err := untilDone(func() (err error) {
+		err := retry(func() (err error) {
 			n, err = unix.Read(fd, data[len(data):cap(data)])
 			return err
 		})
@@ -92,30 +144,33 @@ func drain(fd int) ([]byte, error) {
 	}
 }
 
-// Rename has no look at the new name first, unlike os.Rename: no directory has it.
+// Rename renames a file. Unlike os.Rename it does not check first whether the new name is a directory.
 func (system) Rename(from, to string) error {
-	if err := untilDone(func() error { return unix.Rename(from, to) }); err != nil {
+	if err := retry(func() error { return unix.Rename(from, to) }); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return nil
 }
 
-// untilDone repeats a call that a signal interrupts, which file systems over a network let happen.
-func untilDone(call func() error) error {
+// retry repeats a system call that a signal interrupted, which can happen on network file systems.
+func retry(call func() error) error {
 	for {
-		if err := call(); err != unix.EINTR {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
 }
 
-// Sync is one syncfs(2) for all files and names together. Since Linux 5.8 it reports a write that failed since the last
-// call.
+// syncfs is replaced by tests.
+var syncfs = unix.Syncfs
+
+// Sync calls syncfs(2) once for all files and names. Since Linux 5.8 it also reports a write that failed since the
+// previous call.
 func (system) Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
+	return os.NewSyscallError("syncfs", syncfs(int(f.Fd())))
 }

@@ -37,7 +37,7 @@ type house struct {
 	deps    session.Deps
 	desk    *account.Desk
 	store   *sqlstore.Store
-	mailbox *pickup.Directory
+	mailbox *pickup.Dir
 	now     time.Time
 	tenant  *tenant.Tenant
 	other   *tenant.Tenant

@@ -170,7 +170,7 @@ func (p *platform) start(t testing.TB) {
 	if err := p.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox account.Mailbox = must[*pickup.Directory](t)(pickup.Open(p.pickup()))
+	var mailbox account.Mailbox = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
 	if p.choice.mailbox != nil {
 		mailbox = p.choice.mailbox(mailbox)
 	}
