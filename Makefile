@@ -54,4 +54,4 @@ bench:
 	$(GO) run ./bench -lookups 1000,1000000
 	$(GO) run ./bench -postgres -conns 64
 	@tools/need kamailio sipp
-	$(GO) test -run '^$$' -bench Kamailio -benchtime 1x ./internal/phonetest
+	$(GO) test -run '^$$' -bench Kamailio -benchtime 1x ./internal/test/phonetest

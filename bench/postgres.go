@@ -14,9 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
+	"dialtone/internal/test/postgrestest"
 )
 
 // shared measures signups of one and of two servers on one PostgreSQL database, beside the same rows as plain INSERTs of

@@ -4,135 +4,147 @@ import (
 	"fmt"
 	"go/build"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// The architecture: every package has a room, and what it may import of this program is written here. Imports of tests are
-// free, since a test's double is the real thing.
-var rooms = map[string][]string{
-	// Vocabulary.
-	"fault":          {},
-	"secret":         {},
-	"digest":         {},
-	"dictionary":     {},
-	"dictionary/gen": {},
-	"lang":           {},
-
-	// Domain: the rules. A package may use those above it.
-	"audit":     {},
-	"tenant":    {"fault", "digest"},
-	"throttle":  {"secret"},
-	"captcha":   {"secret"},
-	"letter":    {"secret", "lang", "tenant"},
-	"account":   {"fault", "secret", "digest", "dictionary", "lang", "audit", "tenant", "throttle", "captcha", "letter"},
-	"delivery":  {"fault", "secret", "letter", "account"},
-	"session":   {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
-	"provision": {"fault", "secret", "audit", "tenant", "account"},
-	"turn":      {"secret", "tenant"},
-	"phone":     {"fault", "secret", "digest", "audit", "tenant", "throttle", "account"},
-
-	// Adapters: one outside system each. They may use the vocabulary and the domain, and never each other.
-	"sqlstore":  {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "delivery", "session", "phone", "sqlstore/sqlite"},
-	"storetest": {"fault", "secret", "digest", "lang", "captcha", "throttle", "letter", "tenant", "account", "delivery", "session", "phone"},
-	"pickup":    {"letter", "account", "delivery"},
-	"relay":     {"delivery"},
-	"dkim":      {"secret", "delivery"},
-	"doctor":    {},
-	"htdigest":  {"phone"},
-	"callout":   {"phone"},
-
-	// A connection to SQLite, for the store alone.
-	"sqlstore/sqlite": {},
-
-	// Test support: a file system that can lose power, database servers that can die, and mail servers that say no.
-	"crashfs":      {},
-	"postgrestest": {},
-	"phonetest":    {},
-	"smtptest":     {},
-
-	// Edges: what people and programs touch.
-	"ops":        {},
-	"directory":  {"fault", "digest", "throttle", "account", "phone"},
-	"web":        {"fault", "digest", "lang", "captcha", "tenant", "account", "delivery", "session", "provision", "turn"},
-	"config":     {},
-	"config/gen": {"config"},
-}
-
-// The domain touches neither network, database nor files. Two of its packages use tables of golang.org/x for names.
+// The architecture, as rules about imports. Test files may import anything.
+//
+//  1. Vocabulary packages import only each other.
+//  2. Domain packages import only vocabulary and domain packages.
+//  3. Neither touches the network, a database or files, nor a library outside the Go project's own tables.
+//  4. Every other package below internal is an adapter to one outside system. Adapters import
+//     vocabulary and domain packages, and of the adapters only the foundation of their own group.
+//  5. Test support, internal/test, is imported only by tests, by itself and by bench.
+//  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench.
 var (
-	vocabulary = []string{"fault", "secret", "digest", "dictionary", "lang"}
-	domain     = []string{"audit", "tenant", "throttle", "captcha", "letter", "account", "delivery", "session", "phone", "provision", "turn"}
-	outside    = []string{"net/http", "database/sql", "os", "os/exec", "net"}
-	tables     = []string{"golang.org/x/net/idna", "golang.org/x/text/unicode/norm", "golang.org/x/sys/cpu"}
+	vocabulary = []string{"digest", "dictionary", "fault", "i18n", "redact", "secret", "weakpass"}
+
+	domain = []string{
+		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox", "phone",
+		"provision", "session", "sipserver", "tenant", "throttle", "turn",
+	}
+
+	// foundations are the packages that others of their group are built on.
+	foundations = []string{"http/form", "http/server", "store/engine", "sqlstore/sqlite", "config"}
+
+	// outside are the packages of the standard library that rule 3 is about.
+	outside = []string{
+		"database/sql", "io/ioutil", "log/syslog", "net", "net/http", "net/smtp", "net/rpc",
+		"os", "os/exec", "os/signal", "plugin", "syscall",
+	}
+
+	// pure are libraries without I/O.
+	pure = []string{
+		"golang.org/x/net/idna", "golang.org/x/sys/cpu", "golang.org/x/text/unicode/norm",
+	}
 )
 
+const module = "dialtone/"
+
 func TestImports(t *testing.T) {
-	seen := make(map[string]bool)
-	err := filepath.WalkDir(".", func(dir string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() || d.Name() == "testdata" {
-			return err
-		}
-		p, err := build.ImportDir(dir, 0)
-		if _, none := err.(*build.NoGoError); none {
+	found := make(map[string]bool)
+	for _, root := range []string{".", "../cmd", "../bench"} {
+		err := filepath.WalkDir(root, func(dir string, d fs.DirEntry, err error) error {
+			if err != nil || !d.IsDir() || d.Name() == "testdata" {
+				return err
+			}
+			p, err := build.ImportDir(dir, 0)
+			if _, empty := err.(*build.NoGoError); empty {
+				return nil
+			} else if err != nil {
+				return err
+			}
+			if dir == "." || len(p.GoFiles) == 0 {
+				return nil
+			}
+			name := strings.TrimPrefix(path.Join("internal", filepath.ToSlash(dir)), "internal/")
+			found[name] = true
+			for _, message := range violations(name, p.Imports) {
+				t.Error(message)
+			}
 			return nil
-		} else if err != nil {
-			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if dir == "." || len(p.GoFiles) == 0 {
-			return nil
-		}
-		name := filepath.ToSlash(dir)
-		seen[name] = true
-		for _, fault := range judge(name, p.Imports) {
-			t.Error(fault)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	for name := range rooms {
-		if !seen[name] {
-			t.Errorf("there is a room for %s and no such package; take it out of the plan", name)
-		}
+	if !found["cmd/dialtone"] || !found["bench"] {
+		t.Error("cmd/dialtone and bench were not looked at")
 	}
 }
 
-// judge names what is wrong with a package's imports.
-func judge(name string, imports []string) (faults []string) {
-	allowed, known := rooms[name]
-	if !known {
-		return []string{fmt.Sprintf("%s has no room; give it one here and in docs/architecture.md", name)}
+// violations checks the imports of one package, named by its path below internal, or from the
+// module's root for cmd and bench.
+func violations(name string, imports []string) (messages []string) {
+	refuse := func(format string, args ...any) {
+		messages = append(messages, name+" "+fmt.Sprintf(format, args...))
 	}
-	for _, path := range imports {
-		inner, own := strings.CutPrefix(path, "dialtone/internal/")
+	inner := slices.Contains(vocabulary, name) || slices.Contains(domain, name)
+	wires := group(name) == "cmd" || name == "bench"
+	for _, imported := range imports {
+		own, ours := strings.CutPrefix(imported, module)
+		own, internal := strings.CutPrefix(own, "internal/")
 		switch {
-		case own && !slices.Contains(allowed, inner):
-			faults = append(faults, fmt.Sprintf("%s may not import %s", name, inner))
-		case !own && slices.Contains(domain, name) && slices.Contains(outside, path):
-			faults = append(faults, fmt.Sprintf("%s is of the domain and may not touch %s", name, path))
-		case !own && strings.Contains(path, ".") && !slices.Contains(tables, path) &&
-			(slices.Contains(vocabulary, name) || slices.Contains(domain, name)):
-			faults = append(faults, fmt.Sprintf("%s may not use the library %s", name, path))
+		case ours && !internal:
+			refuse("imports %s, which is a program", imported)
+		case !ours && inner && name != "secret" && slices.Contains(outside, imported):
+			refuse("is a vocabulary or domain package and imports %s", imported)
+		case !ours && inner && strings.Contains(imported, ".") && !slices.Contains(pure, imported):
+			refuse("is a vocabulary or domain package and imports the library %s", imported)
+		case !ours || wires && (group(own) != "test" || name == "bench"):
+		case group(own) == "test" && group(name) != "test":
+			refuse("imports the test support %s", own)
+		case slices.Contains(vocabulary, own), group(name) == "test":
+		case slices.Contains(vocabulary, name):
+			refuse("is a vocabulary package and imports %s", own)
+		case slices.Contains(domain, own):
+		case inner:
+			refuse("is a domain package and imports the adapter %s", own)
+		case group(own) != group(name) || !slices.Contains(foundations, own):
+			refuse("is an adapter and imports the adapter %s", own)
 		}
 	}
-	return faults
+	return messages
 }
 
-func TestJudgeRefuses(t *testing.T) {
-	for _, c := range []struct{ name, path string }{
-		{"util", "fmt"},
-		{"account", "dialtone/internal/sqlstore"},
-		{"captcha", "dialtone/internal/account"},
-		{"web", "dialtone/internal/pickup"},
-		{"account", "net/http"},
-		{"digest", "github.com/some/library"},
+// group is the first element of a package's path.
+func group(name string) string {
+	first, _, _ := strings.Cut(name, "/")
+	return first
+}
+
+func TestViolations(t *testing.T) {
+	for _, c := range []struct {
+		claim, name, imports string
+		allowed              bool
+	}{
+		{"vocabulary uses vocabulary", "digest", "dialtone/internal/fault", true},
+		{"vocabulary does not use the domain", "digest", "dialtone/internal/account", false},
+		{"the domain uses the domain", "session", "dialtone/internal/account", true},
+		{"the domain does not use adapters", "account", "dialtone/internal/store", false},
+		{"the domain does not use files", "account", "os", false},
+		{"the domain does not use the network", "hook", "net/http", false},
+		{"the domain does not use system calls", "captcha", "syscall", false},
+		{"the domain does not use libraries", "digest", "github.com/some/library", false},
+		{"the domain uses tables", "account", "golang.org/x/net/idna", true},
+		{"adapters use the domain", "store", "dialtone/internal/account", true},
+		{"adapters use libraries", "mail/dkim", "github.com/some/library", true},
+		{"adapters use the foundation of their group", "http/web", "dialtone/internal/http/form", true},
+		{"adapters do not use each other", "http/web", "dialtone/internal/http/lookup", false},
+		{"adapters do not use other groups", "http/web", "dialtone/internal/mail/pickup", false},
+		{"a new package is an adapter", "util", "dialtone/internal/store", false},
+		{"programs are not imported", "http/web", "dialtone/cmd/dialtone", false},
+		{"cmd wires", "cmd/dialtone", "dialtone/internal/http/web", true},
+		{"cmd does not ship test support", "cmd/dialtone", "dialtone/internal/test/crashfs", false},
+		{"adapters do not ship test support", "store", "dialtone/internal/test/crashfs", false},
+		{"test support uses what it tests", "test/conformance", "dialtone/internal/account", true},
 	} {
-		if len(judge(c.name, []string{c.path})) == 0 {
-			t.Errorf("%s imports %s and nobody minds", c.name, c.path)
+		if got := len(violations(c.name, []string{c.imports})) == 0; got != c.allowed {
+			t.Errorf("%s: %s imports %s: allowed %v", c.claim, c.name, c.imports, got)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 	"dialtone/internal/tenant"
 )
 
@@ -44,7 +44,7 @@ type shown struct {
 	Created   time.Time    `json:"created"`
 	Activated *time.Time   `json:"activated"`
 	Confirmed *time.Time   `json:"confirmed"`
-	Lang      lang.Tag     `json:"lang"`
+	Lang      i18n.Tag     `json:"lang"`
 }
 
 func show(a account.Account) shown {
@@ -67,7 +67,7 @@ func since(at *time.Time) string {
 }
 
 // desk opens the folder and gives the desk, the tenant and the folder to do.
-func (p *program) at(host string, do func(*folder, *account.Desk, *tenant.Tenant) error) error {
+func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Tenant) error) error {
 	return p.with(func(f *folder) error {
 		t, err := f.tenantOf(p.ctx, host)
 		if err != nil {
@@ -105,7 +105,7 @@ type accountList struct {
 }
 
 func (c *accountList) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Desk, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
 				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error { return each(show(a)) })
@@ -148,7 +148,7 @@ func array(to io.Writer, all func(each func(any) error) error) error {
 type accountShow struct{ who }
 
 func (c *accountShow) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Desk, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
 		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
 		return c.result(p, a, err)
 	})
@@ -157,7 +157,7 @@ func (c *accountShow) Run(p *program) error {
 type accountEnable struct{ who }
 
 func (c *accountEnable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Desk, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.Enable(p.ctx, t, c.User)
 		return c.result(p, a, err)
 	})
@@ -166,7 +166,7 @@ func (c *accountEnable) Run(p *program) error {
 type accountDisable struct{ who }
 
 func (c *accountDisable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Desk, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.Disable(p.ctx, t, c.User)
 		return c.result(p, a, err)
 	})
@@ -178,7 +178,7 @@ type accountRole struct {
 }
 
 func (c *accountRole) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Desk, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.SetRole(p.ctx, t, c.User, account.Role(c.Role))
 		return c.result(p, a, err)
 	})
@@ -187,7 +187,7 @@ func (c *accountRole) Run(p *program) error {
 type accountDelete struct{ who }
 
 func (c *accountDelete) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, d *account.Desk, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(f *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
 		if err == nil {
 			err = d.Delete(p.ctx, t, c.User)

@@ -7,7 +7,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 )
 
 // TestBrowserConfirms is a tenant whose links want the password too, as people of two languages meet it.
@@ -18,8 +18,8 @@ func TestBrowserConfirms(t *testing.T) {
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--activation", "confirm", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
 	b := newBrowser(t, tap.base)
-	for _, tag := range []lang.Tag{lang.English, lang.Arabic} {
-		w := lang.In(tag)
+	for _, tag := range []i18n.Tag{i18n.English, i18n.Arabic} {
+		w := i18n.In(tag)
 		user := "user-" + string(tag)
 		shown := func() string { return command(t, "account", "show", user, "--tenant", "localhost", "--data", data) }
 		b.speaks(tag)

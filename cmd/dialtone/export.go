@@ -12,8 +12,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/export/htdigest"
 	"dialtone/internal/fault"
-	"dialtone/internal/htdigest"
 	"dialtone/internal/phone"
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	_ "modernc.org/sqlite"
 
-	"dialtone/internal/postgrestest"
+	"dialtone/internal/test/postgrestest"
 )
 
 // A role that a command makes logs in with the password that came in a file, and then by standard input.

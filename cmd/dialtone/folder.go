@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -30,11 +30,11 @@ var errKeys = errors.New("keys")
 var errTemplates = errors.New("mail.templates_dir")
 
 // templates are those of a directory, or none.
-func templates(dir string) (letter.Templates, error) {
+func templates(dir string) (mailmsg.Templates, error) {
 	if dir == "" {
-		return letter.Templates{}, nil
+		return mailmsg.Templates{}, nil
 	}
-	ts, err := letter.Load(os.DirFS(dir))
+	ts, err := mailmsg.Load(os.DirFS(dir))
 	if err != nil {
 		err = fmt.Errorf("%w: %s: %w", errTemplates, dir, err)
 	}
@@ -256,9 +256,9 @@ func typedHost(host string) (string, error) {
 }
 
 // desk is the accounts' desk of a command, which publishes no messages.
-func (p *program) desk(f *folder) *account.Desk {
+func (p *program) desk(f *folder) *account.Service {
 	log := p.logger(f.Log)
-	return account.NewDesk(account.Deps{
+	return account.NewService(account.Deps{
 		Store:    f.store,
 		Mailbox:  (*pickup.Dir)(nil),
 		Tenant:   func(int64) (*tenant.Tenant, bool) { return nil, false },

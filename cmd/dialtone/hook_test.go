@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/postgrestest"
+	"dialtone/internal/test/postgrestest"
 )
 
 // station is a platform whose phone servers are told: servers and commands on one store.

@@ -20,7 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"dialtone/internal/postgrestest"
+	"dialtone/internal/test/postgrestest"
 )
 
 // A server in a network namespace of its own, with a cable to the database and one to its visitors. The first is cut and mended

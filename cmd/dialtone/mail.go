@@ -16,10 +16,10 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
-	"dialtone/internal/dkim"
-	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mail/dkim"
+	"dialtone/internal/mail/maildns"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 	"dialtone/internal/tenant"
 )
@@ -108,13 +108,13 @@ func (c *mailList) Run(p *program) error {
 }
 
 // messageID is the id of a message that an operator typed, or copied from a Message-ID or the name of a file.
-func messageID(text string) (id letter.ID, err error) {
+func messageID(text string) (id mailmsg.ID, err error) {
 	text, _, _ = strings.Cut(strings.Trim(text, "<>"), "@")
 	b, err := hex.DecodeString(strings.TrimSuffix(text, ".eml"))
 	if err != nil || len(b) != len(id) {
 		return id, fault.New(fault.Invalid, "%q is not the id of a message, which has 32 hex digits; see: dialtone mail list", text)
 	}
-	return letter.ID(b), nil
+	return mailmsg.ID(b), nil
 }
 
 // which says which message is meant.
@@ -152,7 +152,7 @@ func (w which) result(p *program, f *folder, d delivery.Delivery) error {
 var shownHeader = []string{"Date", "From", "To", "Subject", "Message-ID"}
 
 // headerOf is the header of a message whose file is on this machine, or empty.
-func (f *folder) headerOf(id letter.ID) map[string]string {
+func (f *folder) headerOf(id mailmsg.ID) map[string]string {
 	box, err := pickup.Open(f.Mail.PickupDir)
 	if err != nil {
 		return nil
@@ -167,13 +167,13 @@ func (f *folder) headerOf(id letter.ID) map[string]string {
 	}
 	header := make(map[string]string)
 	for _, name := range shownHeader {
-		header[name] = letter.Decode(m.Header.Get(name))
+		header[name] = mailmsg.Decode(m.Header.Get(name))
 	}
 	return header
 }
 
 // on does something with the message that is meant.
-func (w which) on(p *program, do func(*folder, letter.ID) (delivery.Delivery, error)) error {
+func (w which) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
 	id, err := messageID(w.ID)
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func (w which) on(p *program, do func(*folder, letter.ID) (delivery.Delivery, er
 type mailShow struct{ which }
 
 func (c *mailShow) Run(p *program) error {
-	return c.on(p, func(f *folder, id letter.ID) (delivery.Delivery, error) { return f.store.Delivery(p.ctx, id) })
+	return c.on(p, func(f *folder, id mailmsg.ID) (delivery.Delivery, error) { return f.store.Delivery(p.ctx, id) })
 }
 
 type mailRetry struct {
@@ -218,7 +218,7 @@ func (c *mailRetry) Run(p *program) error {
 			return err
 		})
 	}
-	return which{c.ID, c.JSON}.on(p, func(f *folder, id letter.ID) (d delivery.Delivery, err error) {
+	return which{c.ID, c.JSON}.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
 		err = p.audited(f, audit.MessageRetry, "", func() (err error) {
 			d, err = f.store.Retry(p.ctx, id, time.Now())
 			return err
@@ -230,7 +230,7 @@ func (c *mailRetry) Run(p *program) error {
 type mailDiscard struct{ which }
 
 func (c *mailDiscard) Run(p *program) error {
-	return c.on(p, func(f *folder, id letter.ID) (d delivery.Delivery, err error) {
+	return c.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
 		err = p.audited(f, audit.MessageDiscard, "", func() (err error) {
 			d, err = f.store.Discard(p.ctx, id, "an operator discarded it", time.Now())
 			return err
@@ -364,24 +364,24 @@ func (c *mailDoctor) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		var list []doctor.Key
+		var list []maildns.Key
 		for _, k := range public {
-			list = append(list, doctor.Key{Selector: k.Selector, Record: k.Record})
+			list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
 		}
-		found := []doctor.Finding{f.examineRelay(p.ctx)}
+		found := []maildns.Finding{f.examineRelay(p.ctx)}
 		host, _, _ := net.SplitHostPort(f.Mail.Relay.Parts().Address)
-		found = append(found, doctor.Examine(p.ctx, resolver(c.Resolver), senderDomain(t), host, list)...)
+		found = append(found, maildns.Examine(p.ctx, resolver(c.Resolver), senderDomain(t), host, list)...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}
-		if i := slices.IndexFunc(found, func(f doctor.Finding) bool { return !f.OK }); i >= 0 {
+		if i := slices.IndexFunc(found, func(f maildns.Finding) bool { return !f.OK }); i >= 0 {
 			return fault.New(fault.Conflict, "messages of %s may not arrive, or be taken for spam", t.Host)
 		}
 		return nil
 	})
 }
 
-func (c *mailDoctor) print(p *program, found []doctor.Finding) error {
+func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(found)
 	}
@@ -399,8 +399,8 @@ func (c *mailDoctor) print(p *program, found []doctor.Finding) error {
 }
 
 // examineRelay connects to the relay and logs in.
-func (f *folder) examineRelay(ctx context.Context) doctor.Finding {
-	found := doctor.Finding{What: "relay"}
+func (f *folder) examineRelay(ctx context.Context) maildns.Finding {
+	found := maildns.Finding{What: "relay"}
 	if f.Mail.Relay == "" {
 		found.OK, found.Says = true, "there is none: your mail server takes the messages from "+f.Mail.PickupDir
 		return found

@@ -18,7 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"dialtone/internal/smtptest"
+	"dialtone/internal/test/smtptest"
 )
 
 // poster is a data folder with a server that sends its messages by a relay, and the commands beside it.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"dialtone/internal/postgrestest"
+	"dialtone/internal/test/postgrestest"
 )
 
 // A platform moves from SQLite to PostgreSQL, and back, with the program's own commands.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/postgrestest"
+	"dialtone/internal/test/postgrestest"
 )
 
 // The worked example in deploy/postgresql, with its own files: HAProxy, three servers, a primary and a standby.

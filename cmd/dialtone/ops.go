@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/config"
-	"dialtone/internal/directory"
-	"dialtone/internal/ops"
-	"dialtone/internal/web"
+	"dialtone/internal/http/lookup"
+	"dialtone/internal/http/ops"
+	"dialtone/internal/http/web"
 )
 
 // opsListener listens for machines that look after this one, and for phone servers. Two servers may run on one machine without either of them
@@ -50,9 +50,9 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, s.metrics, time.Now)
-	lookups := directory.New(s.phones, s.log)
+	lookups := lookup.New(s.phones, s.log)
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, directory.Root) {
+		if strings.HasPrefix(r.URL.Path, lookup.Root) {
 			lookups.ServeHTTP(w, r)
 		} else {
 			site.ServeHTTP(w, r)

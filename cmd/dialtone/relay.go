@@ -13,9 +13,9 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/delivery"
-	"dialtone/internal/dkim"
-	"dialtone/internal/ops"
-	"dialtone/internal/relay"
+	"dialtone/internal/http/ops"
+	"dialtone/internal/mail/dkim"
+	"dialtone/internal/mail/relay"
 )
 
 var securities = map[string]relay.Security{"smtps": relay.TLS, "smtp+starttls": relay.StartTLS, "smtp": relay.None}

@@ -20,8 +20,8 @@ import (
 
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/postgrestest"
 )
 
 // suite is all tests, with what they made outside their own folders.

@@ -22,15 +22,15 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
-	"dialtone/internal/ops"
+	"dialtone/internal/http/ops"
+	"dialtone/internal/http/web"
+	"dialtone/internal/mail/relay"
 	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
-	"dialtone/internal/relay"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
-	"dialtone/internal/web"
 )
 
 // serveCommand has a flag for every key of the configuration, named like it.
@@ -136,7 +136,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	stop()
 	running.Wait()
 	// What was answered is safe already; this only spares the next start the work.
-	return errors.Join(err, s.desk.Tend(context.WithoutCancel(p.ctx)))
+	return errors.Join(err, s.desk.Flush(context.WithoutCancel(p.ctx)))
 }
 
 // tuneMemory trades a few MiB for a twentieth of the sign-ins a second: what is alive between requests is a few MiB, and by the
@@ -168,13 +168,13 @@ func lock(path string) (unlock func(), err error) {
 type server struct {
 	*folder
 	log     *slog.Logger
-	tenants *tenant.Directory
+	tenants *tenant.Table
 	signing *signing
 	turn    *followed[turn.Issuer]
 	pickup  *pickup.Dir
-	desk    *account.Desk
-	phones  *phone.Directory
-	courier *phone.Courier
+	desk    *account.Service
+	phones  *phone.Registry
+	courier *phone.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -188,7 +188,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	if err := errors.Join(s.signing.refresh(), s.turn.refresh()); err != nil {
 		return nil, err
 	}
-	s.tenants = tenant.NewDirectory(f.store, f.defaultURL)
+	s.tenants = tenant.NewTable(f.store, f.defaultURL)
 	if err := s.tenants.Refresh(p.ctx); err != nil {
 		return nil, err
 	}
@@ -213,12 +213,12 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		return nil, err
 	}
 	events := audit.Log{Logger: log}
-	s.desk = account.NewDesk(account.Deps{
+	s.desk = account.NewService(account.Deps{
 		Store: f.store, Mailbox: s.pickup, Letters: letters, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 		Relayed: s.queue != nil,
 	})
-	s.phones = phone.NewDirectory(phone.Deps{
+	s.phones = phone.NewRegistry(phone.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
@@ -230,8 +230,8 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Courier{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
-	door := session.NewDoor(session.Deps{
+	s.courier = &phone.Dispatcher{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
+	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
@@ -368,7 +368,7 @@ func (s *server) watch(ctx context.Context) {
 }
 
 func (s *server) tend(ctx context.Context) {
-	if err := s.desk.Tend(context.WithoutCancel(ctx)); err != nil {
+	if err := s.desk.Flush(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "messages could not be made safe; it is tried again in a second", "err", err)
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 )
 
 // speaks makes the browser ask for a language.
-func (b *browser) speaks(tag lang.Tag) {
+func (b *browser) speaks(tag i18n.Tag) {
 	b.t.Helper()
 	agent := b.get(`navigator.userAgent`)
 	if _, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: string(tag)}); err != nil {
@@ -27,11 +27,11 @@ func TestBrowserSpeaks(t *testing.T) {
 	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--product", "Example Phones", "--data", data)
 	b := newBrowser(t, p.base)
 	for _, c := range []struct {
-		tag     lang.Tag
-		browser lang.Tag
+		tag     i18n.Tag
+		browser i18n.Tag
 		name    string
-	}{{lang.German, lang.German, "Jürgen Groß"}, {lang.Arabic, lang.English, "مريم الحسن"}} {
-		w := lang.In(c.tag)
+	}{{i18n.German, i18n.German, "Jürgen Groß"}, {i18n.Arabic, i18n.English, "مريم الحسن"}} {
+		w := i18n.In(c.tag)
 		user := "user-" + string(c.tag)
 		title := func(key string) string {
 			return `document.querySelector("h1:not([hidden] *)")?.textContent === ` + quoted(w.Text(key))
@@ -108,7 +108,7 @@ func TestBrowserSpeaks(t *testing.T) {
 func TestEveryLanguageIsAccessible(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
-	for _, tag := range lang.Tags {
+	for _, tag := range i18n.Tags {
 		for _, path := range []string{"/", "/signup.html", "/login.html", "/activate.ashx?token=x", "/nothing"} {
 			b.speaks(tag)
 			b.visit(path)

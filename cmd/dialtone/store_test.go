@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/sqlstore"
+	"dialtone/internal/test/postgrestest"
 )
 
 // A copy is killed when some tables are there and another is not. Nobody takes that for a store, and the same command ends it.

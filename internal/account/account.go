@@ -58,8 +58,8 @@ import (
 
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
-	"dialtone/internal/lang"
-	"dialtone/internal/letter"
+	"dialtone/internal/i18n"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/throttle"
 )
 
@@ -106,7 +106,7 @@ type Account struct {
 	Email  string
 	Role   Role
 	// Lang is the language that the person is written to in.
-	Lang lang.Tag
+	Lang i18n.Tag
 	// Disabled is true until activation, and again after an operator has disabled the account.
 	Disabled bool
 	// Held says that an operator disabled the account. No link undoes it.
@@ -131,12 +131,12 @@ type Account struct {
 func (a Account) Pending() bool { return a.Activated.IsZero() }
 
 // Admission is a new account with everything that its transaction checks and takes.
-type Admission struct {
+type Signup struct {
 	Account Account
 	// Token is the hash of the activation token.
 	Token [32]byte
 	// Message and SealedToken make the outbox row.
-	Message     letter.ID
+	Message     mailmsg.ID
 	SealedToken []byte
 	Captcha     captcha.Proof
 	// Address are the places that it takes for where it comes from, Recipient for where its message goes.
@@ -148,8 +148,8 @@ type Admission struct {
 }
 
 // Waiting is an outbox row: an account whose message is not yet known to be on the disk.
-type Waiting struct {
-	Message     letter.ID
+type OutboxEntry struct {
+	Message     mailmsg.ID
 	SealedToken []byte
 	// Made is when the message was made.
 	Made time.Time
@@ -159,10 +159,10 @@ type Waiting struct {
 }
 
 // Sent names an outbox row.
-type Sent struct {
+type OutboxRef struct {
 	Tenant  int64
 	Account UID
-	Message letter.ID
+	Message mailmsg.ID
 }
 
 // What Activate fails with besides fault.NotFound. Only somebody with the account's own token meets them.
@@ -190,11 +190,11 @@ type Store interface {
 	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the Recipient (fault.Limited).
 	// A captcha of ours is spent by success, by a wrong answer and by a conflict. Every other failure leaves nothing.
 	// Of any number of concurrent calls, places, captcha and name go to no more of them than there are.
-	Create(ctx context.Context, a Admission, now time.Time) error
+	Create(ctx context.Context, a Signup, now time.Time) error
 
 	// Undo takes back a Create whose message could not be published: account, outbox row, places and captcha. It leaves
 	// an account alone that was activated meanwhile, or has had a newer link. It may be repeated.
-	Undo(ctx context.Context, a Admission, now time.Time) error
+	Undo(ctx context.Context, a Signup, now time.Time) error
 
 	// Activate enables the account that the token was issued for, once. Of any number of concurrent calls one succeeds;
 	// the others fail with ErrActive. Further failures: ErrExpired, ErrHeld, ErrReplaced for a link that Resend has replaced,
@@ -214,12 +214,12 @@ type Store interface {
 	// account is there (fault.NotFound); it is not held (ErrHeld), and pending (ErrActive); its address is still Was
 	// (ErrMended); a place under each of Places (fault.Limited). A failure leaves nothing. When the account is gone does
 	// not change. Of concurrent calls each replaces the link of another, and no more of them succeed than there are places.
-	Resend(ctx context.Context, r Resending, now time.Time) error
+	Resend(ctx context.Context, r LinkReplacement, now time.Time) error
 
 	// UndoResend takes back a Resend whose message could not be published: the link and the address before count again,
 	// unless another Resend came since, and the places are free. It leaves an account alone that was activated meanwhile. It
 	// may be repeated.
-	UndoResend(ctx context.Context, r Resending, now time.Time) error
+	UndoResend(ctx context.Context, r LinkReplacement, now time.Time) error
 
 	// Find is the account of a user. It fails with fault.NotFound.
 	Find(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
@@ -241,20 +241,20 @@ type Store interface {
 	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
 
 	// Waiting are this node's outbox rows, oldest first.
-	Waiting(ctx context.Context) ([]Waiting, error)
+	PendingMessages(ctx context.Context) ([]OutboxEntry, error)
 
 	// Settle removes outbox rows, and those of older messages of the same account and node. Those that are gone do not matter.
 	// With an error it returns those that may be there still.
-	Settle(ctx context.Context, sent []Sent) (left []Sent, err error)
+	Ack(ctx context.Context, sent []OutboxRef) (left []OutboxRef, err error)
 
 	// Hand is Settle for a server that sends its messages by a relay: in the same transaction in which an outbox row goes, its message
 	// begins to wait for that (package delivery). Of a row that is gone nothing is made. Older messages of the account that were
 	// handed over before this one was made, and wait still, are discarded.
-	Hand(ctx context.Context, sent []Sent, now time.Time) (left []Sent, err error)
+	Enqueue(ctx context.Context, sent []OutboxRef, now time.Time) (left []OutboxRef, err error)
 
 	// Adopt tells the other nodes that share the store that this one lives, and makes the outbox rows of a node that has died
 	// this node's own; it returns those. A node that calls it more often than every twenty seconds is not taken for dead.
-	Adopt(ctx context.Context) ([]Waiting, error)
+	TakeOver(ctx context.Context) ([]OutboxEntry, error)
 
 	// Sweep removes at most limit rows of each kind that have had their time: accounts that had expired by expired, and
 	// spent captchas, revoked sessions and taken places that count no more.
@@ -271,15 +271,15 @@ type Swept struct {
 // Mailbox is the SMTP pickup directory.
 type Mailbox interface {
 	// Stage writes the message under a name that no agent takes.
-	Stage(l letter.Letter) (Draft, error)
+	Stage(l mailmsg.Message) (StagedMessage, error)
 	// Withdraw removes a message that nobody has taken yet. One that is gone does not matter.
-	Withdraw(id letter.ID) error
+	Withdraw(id mailmsg.ID) error
 	// Sync makes everything durable that was published before the call.
 	Sync() error
 }
 
 // Draft is a staged message. One of its methods is called, once.
-type Draft interface {
+type StagedMessage interface {
 	// Publish gives the message its name, whole; what had the name is replaced.
 	Publish() error
 	// Discard removes it.

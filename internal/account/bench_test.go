@@ -49,7 +49,7 @@ func benchmarkSignup(b *testing.B, parallel int) {
 		b.Fatal(err)
 	}
 	issuer := captcha.NewIssuer(ring, time.Now)
-	desk := account.NewDesk(account.Deps{
+	desk := account.NewService(account.Deps{
 		Store: store, Mailbox: box, Captcha: func() *captcha.Issuer { return issuer }, SealRing: ring,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})

@@ -82,7 +82,7 @@ func TestConfirmTooLateOrOfAHeldAccount(t *testing.T) {
 func TestVerifyTellsOfAnAccountThatIsConfirmedAndNotActive(t *testing.T) {
 	o := newOffice(t)
 	o.pending("ann")
-	o.must(o.Tend(o.Context()))
+	o.must(o.Flush(o.Context()))
 	faults := func() []string {
 		r, err := account.Verify(o.Context(), o.store, o.mailbox, o.seal)
 		o.must(err)

@@ -8,20 +8,20 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
 
 // Resending is a new link for a pending account, with everything that its transaction checks and takes.
-type Resending struct {
+type LinkReplacement struct {
 	// Account is the account with the address that it has from then on. Was is the one that it had when it was looked at.
 	Account Account
 	Was     string
 	// Token, Message and SealedToken are as in Admission. Made is when the message was made.
 	Token       [32]byte
-	Message     letter.ID
+	Message     mailmsg.ID
 	SealedToken []byte
 	Made        time.Time
 	Places      []throttle.Allowance
@@ -30,7 +30,7 @@ type Resending struct {
 }
 
 // ErrMended is a Resend for an account whose address was changed since it was looked at.
-var ErrMended = &fault.Error{
+var ErrAddressChanged = &fault.Error{
 	Kind: fault.Overloaded, Message: "the account's address was changed at this moment; nothing was sent, ask again", RetryAfter: time.Second,
 }
 
@@ -44,8 +44,8 @@ func ErrResends(wait time.Duration) error {
 // without an error the message is there and stays through a crash, and otherwise the link and the address before count as if
 // nothing had been asked. It gives the account back as it is then. It fails with fault.Invalid, fault.Limited, and the errors of
 // Store.Resend.
-func (d *Desk) Resend(ctx context.Context, t *tenant.Tenant, a Account, email string, from Origin) (Account, error) {
-	r := Resending{Account: a, Was: a.Email}
+func (d *Service) Resend(ctx context.Context, t *tenant.Tenant, a Account, email string, from Origin) (Account, error) {
+	r := LinkReplacement{Account: a, Was: a.Email}
 	var err error
 	if email != "" {
 		r.Account.Email, err = CleanEmail(email)
@@ -58,7 +58,7 @@ func (d *Desk) Resend(ctx context.Context, t *tenant.Tenant, a Account, email st
 	return r.Account, err
 }
 
-func (d *Desk) resend(ctx context.Context, t *tenant.Tenant, r Resending, now time.Time) error {
+func (d *Service) resend(ctx context.Context, t *tenant.Tenant, r LinkReplacement, now time.Time) error {
 	token := secret.NewToken()
 	rand.Read(r.Message[:])
 	r.Token = token.Hash()
@@ -77,7 +77,7 @@ func (d *Desk) resend(ctx context.Context, t *tenant.Tenant, r Resending, now ti
 	if err := d.Store.Resend(ctx, r, now); err != nil {
 		draft.Discard()
 		if errors.Is(err, ErrUnknown) {
-			d.outbox.add(chores{undoResend: []Resending{r}})
+			d.outbox.add(chores{undoResend: []LinkReplacement{r}})
 		}
 		return err
 	}
@@ -85,24 +85,24 @@ func (d *Desk) resend(ctx context.Context, t *tenant.Tenant, r Resending, now ti
 		d.undoResend(ctx, r)
 		return err
 	}
-	d.outbox.published(Sent{t.ID, r.Account.UID, r.Message})
+	d.outbox.published(OutboxRef{t.ID, r.Account.UID, r.Message})
 	return nil
 }
 
 // recipient is the place that a message takes for where it goes.
-func (d *Desk) recipient(t *tenant.Tenant, email string) throttle.Allowance {
+func (d *Service) recipient(t *tenant.Tenant, email string) throttle.Allowance {
 	return throttle.Allowance{Bucket: d.buckets.Of("message", t.ID, RecipientKey(email)), Rule: throttle.MessagesPerRecipient}
 }
 
 // undoResend takes a new link back whose message could not be published. Where the store fails too, Tend tries again.
-func (d *Desk) undoResend(ctx context.Context, r Resending) {
+func (d *Service) undoResend(ctx context.Context, r LinkReplacement) {
 	if err := d.takeBack(ctx, r); err != nil {
 		d.Log.ErrorContext(ctx, "a link whose message failed could not be taken back yet", "err", err)
-		d.outbox.add(chores{undoResend: []Resending{r}})
+		d.outbox.add(chores{undoResend: []LinkReplacement{r}})
 	}
 }
 
-func (d *Desk) takeBack(ctx context.Context, r Resending) error {
+func (d *Service) takeBack(ctx context.Context, r LinkReplacement) error {
 	err := d.Store.UndoResend(ctx, r, d.Now())
 	d.recordUndo(ctx, audit.UndoResend, r.Account, err)
 	return err

@@ -59,7 +59,7 @@ func TestResend(t *testing.T) {
 	}
 	_, err = o.Activate(o.Context(), o.tenant, tokenIn(t, old), from(1))
 	o.is(err, account.ErrReplaced)
-	o.must(o.Tend(o.Context()))
+	o.must(o.Flush(o.Context()))
 	if o.waiting() != 0 {
 		t.Error("a message waits")
 	}
@@ -151,12 +151,12 @@ func TestResendThatFailsIsTakenBack(t *testing.T) {
 			if _, err := o.Resend(o.Context(), o.tenant, a, "new@mail.test", from(1)); err == nil {
 				t.Fatal("it did not fail")
 			}
-			if err := o.Tend(o.Context()); (err == nil) != (o.faults.undoResend == nil) || err != nil && !errors.Is(err, errBroken) {
+			if err := o.Flush(o.Context()); (err == nil) != (o.faults.undoResend == nil) || err != nil && !errors.Is(err, errBroken) {
 				t.Errorf("tending: %v", err)
 			}
 			c.mend(o)
-			o.must(o.Tend(o.Context()))
-			o.must(o.Tend(o.Context()))
+			o.must(o.Flush(o.Context()))
+			o.must(o.Flush(o.Context()))
 			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil || got.Email != a.Email {
 				t.Errorf("the address is %s, %v", got.Email, err)
 			}
@@ -185,7 +185,7 @@ func TestCrashAfterAResend(t *testing.T) {
 			for i := range before { // half of the older one is there
 				o.must(os.WriteFile(filepath.Join(o.mailbox.Path(), i), []byte(before[i][:200]), 0o600))
 			}
-			o.must(o.Tend(o.Context()))
+			o.must(o.Flush(o.Context()))
 			if again, bytes := o.onlyFile(); again != name || bytes != content {
 				t.Errorf("there is %s:\n%s\nwant %s:\n%s", again, bytes, name, content)
 			}

@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/dictionary"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -24,7 +24,7 @@ type Form struct {
 	// HA1B and HA1SHA256 are nil where the field was not sent.
 	HA1B, HA1SHA256 *string
 	// Lang is the language to write to the person in; empty is English.
-	Lang lang.Tag
+	Lang i18n.Tag
 }
 
 // Missing is what a form without one of its fields is told, word for word (the published contract).
@@ -33,7 +33,7 @@ const Missing = "user, name, email, ha1, captcha_token, captcha_answer required"
 // Signup makes a pending account and publishes its activation message. When it returns without an error both are there,
 // and stay through a crash. When it fails, nothing is left of it. The errors are those of the published contract, in its
 // order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others for our own trouble.
-func (d *Desk) Signup(ctx context.Context, t *tenant.Tenant, form Form, from Origin) (Account, error) {
+func (d *Service) Signup(ctx context.Context, t *tenant.Tenant, form Form, from Origin) (Account, error) {
 	now := d.Now()
 	a, credential, err := d.check(t, form, now)
 	if err == nil {
@@ -57,14 +57,14 @@ func counts(err error) bool {
 }
 
 // Refused counts a failed POST of the address, whoever refused it.
-func (d *Desk) Refused(t *tenant.Tenant, from Origin) { d.failures.Add(d.failureBucket(t, from)) }
+func (d *Service) Refused(t *tenant.Tenant, from Origin) { d.failures.Add(d.failureBucket(t, from)) }
 
-func (d *Desk) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
+func (d *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
 	return d.buckets.Of("failed signup", t.ID, throttle.Party(from.Addr))
 }
 
 // check applies the rules that need nothing but the form.
-func (d *Desk) check(t *tenant.Tenant, form Form, now time.Time) (Account, digest.Credential, error) {
+func (d *Service) check(t *tenant.Tenant, form Form, now time.Time) (Account, digest.Credential, error) {
 	a := Account{Tenant: t.ID, Role: Guest, Disabled: true}
 	var c digest.Credential
 	if form.User == "" || form.Name == "" || form.Email == "" || form.HA1 == "" || form.CaptchaToken == "" || form.CaptchaAnswer == "" {
@@ -91,7 +91,7 @@ func (d *Desk) check(t *tenant.Tenant, form Form, now time.Time) (Account, diges
 	if dictionary.Contains(c.HA1, a.User, t.Realm, t.Realm, t.Host, a.Name, local, a.Email) {
 		return a, c, fault.Rule("ha1", "common", "the password is one that is tried first by everybody who guesses; choose another one")
 	}
-	a.Lang, _ = lang.Parse(string(form.Lang))
+	a.Lang, _ = i18n.Parse(string(form.Lang))
 	// The store keeps microseconds; what is derived from these times must come out the same after a restart.
 	a.Created = now.UTC().Truncate(time.Microsecond)
 	a.Expires = a.Created.Add(PendingLife)
@@ -123,7 +123,7 @@ func parseCredential(t *tenant.Tenant, form Form) (c digest.Credential, err erro
 	return c, nil
 }
 
-func (d *Desk) reservedFor(t *tenant.Tenant) (Reserved, error) {
+func (d *Service) reservedFor(t *tenant.Tenant) (Reserved, error) {
 	key := strings.Join(t.Reserved, "\n")
 	if r, ok := d.reserved.Load(key); ok {
 		return r.(Reserved), nil
@@ -136,14 +136,14 @@ func (d *Desk) reservedFor(t *tenant.Tenant) (Reserved, error) {
 }
 
 // admit does what a checked form asks for.
-func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.Credential, form Form, from Origin, now time.Time) error {
+func (d *Service) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.Credential, form Form, from Origin, now time.Time) error {
 	if wait := d.failures.Wait(d.failureBucket(t, from)); wait > 0 {
 		limit := fault.Limit(wait, "too many tries from your address that came to nothing; wait before the next one")
 		limit.Cause = errFailures
 		return limit
 	}
 	proof := d.Captcha().Check(t.ID, form.CaptchaToken, form.CaptchaAnswer)
-	ad := Admission{
+	ad := Signup{
 		Account:   a,
 		Captcha:   proof,
 		Address:   d.allowances(t, from),
@@ -171,7 +171,7 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 		draft.Discard()
 		if errors.Is(err, ErrUnknown) {
 			// Nobody is told of an account, so there is to be none. Tend sees to it as soon as the store is back.
-			d.outbox.add(chores{undo: []Admission{ad}})
+			d.outbox.add(chores{undo: []Signup{ad}})
 		}
 		return err
 	}
@@ -179,13 +179,13 @@ func (d *Desk) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.
 		d.undo(ctx, ad)
 		return err
 	}
-	d.outbox.published(Sent{t.ID, ad.Account.UID, ad.Message})
+	d.outbox.published(OutboxRef{t.ID, ad.Account.UID, ad.Message})
 	return nil
 }
 
 var errFailures = errors.New("limit on failures")
 
-func (d *Desk) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {
+func (d *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {
 	list := d.buckets.Signup(t.ID, from.Addr)
 	if d.AddressCeiling > 0 {
 		list = append(list, throttle.Allowance{

@@ -18,7 +18,7 @@ const (
 )
 
 // Sweep removes what has had its time. Nothing depends on it: every rule checks times when it is used.
-func (d *Desk) Sweep(ctx context.Context) error {
+func (d *Service) Sweep(ctx context.Context) error {
 	now := d.Now()
 	if drift := now.Round(0).Sub(d.started.Round(0)) - now.Sub(d.started); drift.Abs() > maxDrift {
 		return fmt.Errorf("the clock moved by %v since the start; nothing is removed until a restart finds it right", drift.Round(time.Second))

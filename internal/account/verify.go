@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 )
 
@@ -19,11 +19,11 @@ type Inspector interface {
 	// activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
 	// Waiting are the outbox rows.
-	Waiting(ctx context.Context) ([]Waiting, error)
+	PendingMessages(ctx context.Context) ([]OutboxEntry, error)
 }
 
 // Shelf is a mailbox that can be looked through.
-type Shelf interface {
+type MessageReader interface {
 	// Each calls f with the decoded text of every published message, or with why it is none.
 	Each(f func(file, text string, err error)) error
 }
@@ -42,7 +42,7 @@ type Report struct {
 
 // Verify goes through a data folder and says what does not fit together: the database's structures, every sealed value,
 // every outbox row, every message in the pickup directory. It changes nothing.
-func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring) (Report, error) {
+func Verify(ctx context.Context, store Inspector, shelf MessageReader, ring *secret.Ring) (Report, error) {
 	r := Report{Faults: []string{}, Notes: []string{}}
 	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
 	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
@@ -53,7 +53,7 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 	if err := store.CompareExport(ctx, func(s string) { fault("directory of phone servers: %s", s) }); err != nil {
 		return r, err
 	}
-	desk := Desk{credentials: secret.NewVault(ring, vaultCredential), tokens: secret.NewVault(ring, vaultToken)}
+	desk := Service{credentials: secret.NewVault(ring, vaultCredential), tokens: secret.NewVault(ring, vaultToken)}
 	owners := make(map[[32]byte]string)
 	err := store.Each(ctx, func(a Account, token []byte, closed bool) error {
 		if closed {
@@ -83,7 +83,7 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 	if err != nil {
 		return r, err
 	}
-	waiting, err := store.Waiting(ctx)
+	waiting, err := store.PendingMessages(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -105,7 +105,7 @@ func Verify(ctx context.Context, store Inspector, shelf Shelf, ring *secret.Ring
 			fault("message %s: %v", file, err)
 			return
 		}
-		token, ok := letter.Token(text)
+		token, ok := mailmsg.Token(text)
 		if !ok {
 			fault("message %s: there is no link in it", file)
 		} else if _, known := owners[token.Hash()]; !known {

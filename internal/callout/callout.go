@@ -73,7 +73,7 @@ func (c *Client) Close() {
 }
 
 // Call implements phone.Callout.
-func (c *Client) Call(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notice) error {
+func (c *Client) Call(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
 	if h.Kind == phone.Kamailio {
 		return c.tellKamailio(ctx, h, s, n)
 	}

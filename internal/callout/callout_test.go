@@ -18,7 +18,7 @@ import (
 	"dialtone/internal/phone"
 )
 
-func call(t *testing.T, h phone.Hook, s phone.HookSecret, n phone.Notice) error {
+func call(t *testing.T, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
 	t.Helper()
 	c := callout.New(time.Now)
 	defer c.Close()
@@ -71,13 +71,13 @@ func newKamailio(t *testing.T, answers map[string]string) *kamailio {
 }
 
 func TestKamailioIsTold(t *testing.T) {
-	user := func(what phone.What) phone.Notice {
-		return phone.Notice{What: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
+	user := func(what phone.What) phone.Notification {
+		return phone.Notification{What: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
 	}
 	cached := []string{"htable.delete ha1 ann@phone.test", "htable.delete ha1 ann@Phone.Test@phone.test"}
 	all := append(slices.Clone(cached), "ul.rm location ann@phone.test")
 	for name, c := range map[string]struct {
-		notice  phone.Notice
+		notice  phone.Notification
 		answers map[string]string
 		called  []string
 		err     string
@@ -87,19 +87,19 @@ func TestKamailioIsTold(t *testing.T) {
 		"a deleted account":             {notice: user(phone.AccountDeleted), called: all},
 		"another password":              {notice: user(phone.AccountPassword), called: all},
 		"a role, which keeps the phone": {notice: user(phone.AccountRole), called: cached},
-		"a realm that is another host name": {notice: phone.Notice{What: phone.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
+		"a realm that is another host name": {notice: phone.Notification{What: phone.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
 			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@B.test@a.test", "htable.delete ha1 ann@b.test", "htable.delete ha1 ann@B.test@b.test",
 			"ul.rm location ann@a.test", "ul.rm location ann@b.test"}},
-		"a realm that is no host name": {notice: phone.Notice{What: phone.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
+		"a realm that is no host name": {notice: phone.Notification{What: phone.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
 			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@Our Phones@a.test", "ul.rm location ann@a.test"}},
-		"a new tenant":                        {notice: phone.Notice{What: phone.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
+		"a new tenant":                        {notice: phone.Notification{What: phone.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
 		"nothing was cached":                  {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noKey}, called: all},
 		"it has no such table":                {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noTable}, called: all},
 		"it has no tables":                    {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noMethod}, called: all},
 		"it has no tables, by JSON-RPC's own": {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noMethod2}, called: all},
 		"nobody was registered":               {notice: user(phone.AccountDisabled), answers: map[string]string{"ul.rm": noAOR}, called: all},
-		"it has no list of domains":           {notice: phone.Notice{What: phone.TenantRemoved}, answers: map[string]string{"domain.reload": noMethod}, called: []string{"domain.reload"}},
-		"it cannot read its domains":          {notice: phone.Notice{What: phone.TenantRemoved}, answers: map[string]string{"domain.reload": broken}, called: []string{"domain.reload"}, err: "domain.reload: Reload failed (500)"},
+		"it has no list of domains":           {notice: phone.Notification{What: phone.TenantRemoved}, answers: map[string]string{"domain.reload": noMethod}, called: []string{"domain.reload"}},
+		"it cannot read its domains":          {notice: phone.Notification{What: phone.TenantRemoved}, answers: map[string]string{"domain.reload": broken}, called: []string{"domain.reload"}, err: "domain.reload: Reload failed (500)"},
 		"it has no registrar":                 {notice: user(phone.AccountDisabled), answers: map[string]string{"ul.rm": noMethod}, called: all, err: "ul.rm location: Method Not Found (500)"},
 		"it has another table of locations":   {notice: user(phone.AccountDisabled), answers: map[string]string{"ul.rm": noLocation}, called: all, err: "ul.rm location: Domain table not found (500)"},
 		"it refuses to forget":                {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": broken}, called: cached[:1], err: "htable.delete ha1: Reload failed (500)"},
@@ -185,11 +185,11 @@ func TestPlainHTTPStaysAtHome(t *testing.T) {
 	key := phone.NewWebhookSecret()
 	for _, h := range []phone.Hook{{URL: s.URL}, {URL: "http://localhost:" + port}, {URL: "http://0.0.0.0:" + port, Plain: true}} {
 		h.Kind = phone.Webhook
-		if err := call(t, h, key, phone.Notice{}); err != nil {
+		if err := call(t, h, key, phone.Notification{}); err != nil {
 			t.Errorf("%s: %v", h.URL, err)
 		}
 	}
-	if err := call(t, phone.Hook{Kind: phone.Webhook, URL: "http://0.0.0.0:" + port}, key, phone.Notice{}); !errors.Is(err, phone.ErrPlain) || !errors.Is(err, phone.ErrAway) {
+	if err := call(t, phone.Hook{Kind: phone.Webhook, URL: "http://0.0.0.0:" + port}, key, phone.Notification{}); !errors.Is(err, phone.ErrPlain) || !errors.Is(err, phone.ErrAway) {
 		t.Errorf("http to an address that is not private: %v", err)
 	}
 }
@@ -208,7 +208,7 @@ func TestCertificateIsChecked(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
-	err := call(t, phone.Hook{Kind: phone.Webhook, URL: s.URL}, phone.NewWebhookSecret(), phone.Notice{})
+	err := call(t, phone.Hook{Kind: phone.Webhook, URL: s.URL}, phone.NewWebhookSecret(), phone.Notification{})
 	if !errors.Is(err, phone.ErrAway) || !strings.Contains(err.Error(), "certificate") || called {
 		t.Errorf("%v, called: %v", err, called)
 	}

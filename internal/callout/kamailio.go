@@ -72,7 +72,7 @@ func (c *Client) rpc(ctx context.Context, h phone.Hook, s phone.HookSecret, meth
 
 // tellKamailio first drops what look-ups were answered and then what is registered: a phone that registers anew in between is
 // looked up.
-func (c *Client) tellKamailio(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notice) error {
+func (c *Client) tellKamailio(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
 	if n.User == "" {
 		_, refused, err := c.rpc(ctx, h, s, reloadDomains)
 		if refused != nil && !refused.unknown() {
@@ -100,7 +100,7 @@ func (c *Client) tellKamailio(ctx context.Context, h phone.Hook, s phone.HookSec
 }
 
 // domainsOf are the domains that a tenant's phones may register in: its host, and its realm where that is another host name.
-func domainsOf(n phone.Notice) []string {
+func domainsOf(n phone.Notification) []string {
 	realm := strings.ToLower(n.Realm)
 	if realm == n.Host || strings.Trim(realm, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
 		return []string{n.Host}

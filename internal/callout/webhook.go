@@ -29,7 +29,7 @@ type data struct {
 	Hook   string `json:"hook,omitempty"`
 }
 
-func (c *Client) tellWebhook(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notice) error {
+func (c *Client) tellWebhook(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
 	return c.send(ctx, h, s, n.ID(), message{string(n.What), n.At.UTC(), data{Tenant: n.Host, Realm: n.Realm, User: n.User}})
 }
 

@@ -87,7 +87,7 @@ func openRelayed(f *crashfs.FS) (*house, error) {
 		return nil, err
 	}
 	h.desk.Relayed = true
-	return h, errors.Join(tended, h.desk.Tend(ctx))
+	return h, errors.Join(tended, h.desk.Flush(ctx))
 }
 
 // TestNoCrashLosesAMessageOnItsWay stops a server that sends its messages at every operation, in every way, and starts it again. Every
@@ -119,12 +119,12 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 		for _, user := range []string{"karl", "lena", "mary", "nora", "olga"} {
 			tr.signup(h, user, true)
 		}
-		h.desk.Tend(ctx)
+		h.desk.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}
 		tr.signup(h, "paul", true)
-		h.desk.Tend(ctx)
+		h.desk.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}

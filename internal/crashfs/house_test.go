@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/crashfs"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -47,7 +47,7 @@ type house struct {
 	fs     *crashfs.FS
 	store  *sqlstore.Store
 	box    *pickup.Dir
-	desk   *account.Desk
+	desk   *account.Service
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer
 	now    func() time.Time
@@ -86,7 +86,7 @@ func (h *house) start() (tended, err error) {
 	if err := h.store.AddFirstTenant(ctx, t); err != nil {
 		return nil, err
 	}
-	tenants := tenant.NewDirectory(h.store, func(host string) string { return "https://" + host })
+	tenants := tenant.NewTable(h.store, func(host string) string { return "https://" + host })
 	if err := tenants.Refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -97,14 +97,14 @@ func (h *house) start() (tended, err error) {
 	if err := h.box.Clean(); err != nil {
 		return nil, err
 	}
-	h.desk = account.NewDesk(account.Deps{
+	h.desk = account.NewService(account.Deps{
 		Store: h.store, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
 		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := h.desk.Recover(ctx); err != nil {
 		return nil, err
 	}
-	return h.desk.Tend(ctx), nil
+	return h.desk.Flush(ctx), nil
 }
 
 // deed is something that a client asked for, or an operator.
@@ -399,7 +399,7 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	if want := "<" + strings.TrimSuffix(path.Base(p), ".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
 		return "", "", fmt.Errorf("Message-ID %q, want %q", m.Header.Get("Message-Id"), want)
 	}
-	text, err := letter.Text(m)
+	text, err := mailmsg.Text(m)
 	if err != nil {
 		return "", "", err
 	}
@@ -427,7 +427,7 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 	if len(f.stray) > 0 && !running {
 		wrong("files left in the pickup directory: %q", f.stray)
 	}
-	if rows, err := h.store.Waiting(ctx); err != nil {
+	if rows, err := h.store.PendingMessages(ctx); err != nil {
 		return err
 	} else if len(rows) > 0 {
 		wrong("%d messages are still to be made safe", len(rows))
@@ -571,7 +571,7 @@ func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string
 // taken reports whether one place is taken, by asking for one where there is but one.
 func (h *house) taken(al throttle.Allowance) bool {
 	al.Rule.Limit = 1
-	err := h.store.Create(ctx, account.Admission{Address: []throttle.Allowance{al}}, h.now())
+	err := h.store.Create(ctx, account.Signup{Address: []throttle.Allowance{al}}, h.now())
 	return fault.KindOf(err) == fault.Limited
 }
 

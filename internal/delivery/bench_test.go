@@ -13,7 +13,7 @@ import (
 
 	"github.com/wneessen/go-mail/smtp"
 
-	"dialtone/internal/smtptest"
+	"dialtone/internal/test/smtptest"
 )
 
 const (

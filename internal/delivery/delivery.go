@@ -51,7 +51,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 // State is what became of a message.
@@ -71,7 +71,7 @@ func (s State) Open() bool { return s == Waiting || s == Deferred }
 
 // Delivery is one message's state.
 type Delivery struct {
-	Message letter.ID
+	Message mailmsg.ID
 	Account account.UID
 	Tenant  int64
 	// User and Email are the account's as they are now. The message goes where its own header says.
@@ -102,29 +102,29 @@ type Store interface {
 
 	// Look tells of messages whose files lie in this node's directory, at most 500: those that have a delivery, and those for which
 	// there is an outbox row still (unsettled).
-	Look(ctx context.Context, messages []letter.ID) (list []Delivery, unsettled []letter.ID, err error)
+	Look(ctx context.Context, messages []mailmsg.ID) (list []Delivery, unsettled []mailmsg.ID, err error)
 
 	// ClaimFiles makes messages wait whose files lie in this node's directory: one of another node becomes this one's, and one without
 	// a delivery gets one for the account whose activation token has the hash. Those of no such account it returns.
-	ClaimFiles(ctx context.Context, found []Found, now time.Time) (strangers []letter.ID, err error)
+	ClaimFiles(ctx context.Context, found []Found, now time.Time) (strangers []mailmsg.ID, err error)
 
 	// EachDelivery calls f for every delivery of any node that is in one of the states, in order of Since, until f fails.
 	EachDelivery(ctx context.Context, states []State, f func(Delivery) error) error
 
 	// Delivery is that of a message, OfAccount that of the account's newest. They fail with fault.NotFound; for an account also while a
 	// newer message was made and is not yet handed over, since what became of the older one matters to nobody then.
-	Delivery(ctx context.Context, message letter.ID) (Delivery, error)
+	Delivery(ctx context.Context, message mailmsg.ID) (Delivery, error)
 	OfAccount(ctx context.Context, tenant int64, uid account.UID) (Delivery, error)
 
 	// Retry makes a message that waits, was put off or has failed due now, as if it had just come. It fails with fault.NotFound, and
 	// with fault.Conflict for one that was sent, discarded, has expired, or was replaced by a newer one. RetryAll does it for all that
 	// were put off or have failed and could be retried, and says how many there were.
-	Retry(ctx context.Context, message letter.ID, now time.Time) (Delivery, error)
+	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 
 	// Discard ends a message that was not sent; its node removes the file. It fails with fault.NotFound, and with fault.Conflict for
 	// one that was sent.
-	Discard(ctx context.Context, message letter.ID, why string, now time.Time) (Delivery, error)
+	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (Delivery, error)
 
 	// Backlog is how many of this node's messages are to be sent, and since when the oldest of them waits.
 	Backlog(ctx context.Context) (Backlog, error)
@@ -133,7 +133,7 @@ type Store interface {
 // Place is one in the order of what is due; zero is before the first.
 type Place struct {
 	Due     time.Time
-	Message letter.ID
+	Message mailmsg.ID
 }
 
 // Before reports whether a place comes before another.
@@ -143,7 +143,7 @@ func (p Place) Before(other Place) bool {
 
 // Found is a message whose file lies in the directory.
 type Found struct {
-	Message letter.ID
+	Message mailmsg.ID
 	// Token is the hash of the activation token in its link; zero where it has none.
 	Token [32]byte
 }
@@ -160,16 +160,16 @@ var ErrNoFile = errors.New("there is no file of this message")
 // Box has the files. Its directory is drained by one server.
 type Box interface {
 	// Message is the bytes of a message; one that lies in badmail/ is brought back first. It fails with ErrNoFile.
-	Message(id letter.ID) ([]byte, error)
+	Message(id mailmsg.ID) ([]byte, error)
 	// Remove removes a message, from badmail/ too. One that is gone does not matter.
-	Remove(id letter.ID) error
+	Remove(id mailmsg.ID) error
 	// Condemn moves a message to badmail/, durably, with a text that says why. One that is there already, or gone, does not matter.
-	Condemn(id letter.ID, why string) error
+	Condemn(id mailmsg.ID, why string) error
 	// Files calls f with the messages in the directory, some hundred at a time, and Condemned with those in badmail/, until f fails.
-	Files(f func([]letter.ID) error) error
-	Condemned(f func([]letter.ID) error) error
+	Files(f func([]mailmsg.ID) error) error
+	Condemned(f func([]mailmsg.ID) error) error
 	// Link is the hash of the activation token in a message's link. It fails where there is none.
-	Link(id letter.ID) ([32]byte, error)
+	Link(id mailmsg.ID) ([32]byte, error)
 }
 
 // Relay is the SMTP server that takes messages. It is safe for concurrent use.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 func TestJudge(t *testing.T) {
@@ -112,7 +112,7 @@ func clocked(connections int) (w *window, now *time.Time) {
 func put(w *window, from, n int) {
 	var list []Delivery
 	for i := range n {
-		list = append(list, Delivery{Message: letter.ID{byte((from + i) >> 8), byte(from + i)}, Email: fmt.Sprintf("a@%d.test", (from+i)%50)})
+		list = append(list, Delivery{Message: mailmsg.ID{byte((from + i) >> 8), byte(from + i)}, Email: fmt.Sprintf("a@%d.test", (from+i)%50)})
 	}
 	w.add(list)
 }
@@ -228,7 +228,7 @@ func TestWindowIsBounded(t *testing.T) {
 		var list []Delivery
 		for range batch {
 			fetched++
-			list = append(list, Delivery{Message: letter.ID{byte(fetched >> 8), byte(fetched), 1}, Email: "a@" + domain})
+			list = append(list, Delivery{Message: mailmsg.ID{byte(fetched >> 8), byte(fetched), 1}, Email: "a@" + domain})
 		}
 		w.add(list)
 	}

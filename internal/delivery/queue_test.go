@@ -20,14 +20,14 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
-	"dialtone/internal/lang"
-	"dialtone/internal/letter"
+	"dialtone/internal/i18n"
+	"dialtone/internal/mail/relay"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
-	"dialtone/internal/relay"
 	"dialtone/internal/secret"
-	"dialtone/internal/smtptest"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/smtptest"
 	"dialtone/internal/throttle"
 )
 
@@ -67,12 +67,12 @@ func (o *office) now() time.Time { return time.Now().Add(time.Duration(o.ahead.L
 
 // posted is a message with the account that it is for.
 type posted struct {
-	account.Admission
+	account.Signup
 	text []byte
 }
 
-func (p posted) sent() account.Sent {
-	return account.Sent{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
+func (p posted) sent() account.OutboxRef {
+	return account.OutboxRef{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
 }
 
 // write makes an account, and the message to it with an outbox row.
@@ -107,7 +107,7 @@ func (o *office) writeMany(n int, to func(i int) string) []posted {
 func (o *office) written(to string) (p posted, err error) {
 	now := o.now().UTC().Truncate(time.Microsecond)
 	token := secret.NewToken()
-	a := account.Admission{
+	a := account.Signup{
 		Account: account.Account{
 			UID: account.NewUID(now), Tenant: o.tenant.ID, Email: to, Role: account.Guest, Disabled: true, Created: now,
 			Expires: now.Add(account.PendingLife), Sealed: []byte("sealed"),
@@ -123,7 +123,7 @@ func (o *office) written(to string) (p posted, err error) {
 	if err := o.Create(context.Background(), a, now); err != nil {
 		return p, err
 	}
-	l, err := letter.Templates{}.Activation(o.tenant, lang.English, a.Message, to, token, now, a.Account.Expires)
+	l, err := mailmsg.Templates{}.Activation(o.tenant, i18n.English, a.Message, to, token, now, a.Account.Expires)
 	if err != nil {
 		return p, err
 	}
@@ -148,11 +148,11 @@ func (o *office) post(to string) posted {
 
 func (o *office) hand(list ...posted) {
 	o.Helper()
-	var sent []account.Sent
+	var sent []account.OutboxRef
 	for _, p := range list {
 		sent = append(sent, p.sent())
 	}
-	if _, err := o.Hand(o.Context(), sent, o.now()); err != nil {
+	if _, err := o.Enqueue(o.Context(), sent, o.now()); err != nil {
 		o.Fatal(err)
 	}
 }
@@ -601,7 +601,7 @@ func TestTidy(t *testing.T) {
 	}
 	// Of a time before there was a relay.
 	old := o.write("old@mail.test")
-	if _, err := o.Settle(t.Context(), []account.Sent{old.sent()}); err != nil {
+	if _, err := o.Ack(t.Context(), []account.OutboxRef{old.sent()}); err != nil {
 		t.Fatal(err)
 	}
 	// Whose account is gone, and whose message is still to be settled.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 // keepTidy calls Tidy at the start, and then from time to time.
@@ -29,17 +29,17 @@ func (q *Queue) keepTidy(ctx context.Context) {
 // that a message is for, the file goes too.
 func (q *Queue) Tidy(ctx context.Context) error {
 	return errors.Join(
-		q.Box.Files(func(files []letter.ID) error { return q.tidy(ctx, files) }),
-		q.Box.Condemned(func(files []letter.ID) error { return q.tidyCondemned(ctx, files) }),
+		q.Box.Files(func(files []mailmsg.ID) error { return q.tidy(ctx, files) }),
+		q.Box.Condemned(func(files []mailmsg.ID) error { return q.tidyCondemned(ctx, files) }),
 	)
 }
 
-func (q *Queue) tidy(ctx context.Context, files []letter.ID) error {
+func (q *Queue) tidy(ctx context.Context, files []mailmsg.ID) error {
 	known, unsettled, err := q.Store.Look(ctx, files)
 	if err != nil {
 		return err
 	}
-	unknown := make(map[letter.ID]bool, len(files))
+	unknown := make(map[mailmsg.ID]bool, len(files))
 	for _, id := range files {
 		unknown[id] = true
 	}
@@ -85,12 +85,12 @@ func (q *Queue) tidy(ctx context.Context, files []letter.ID) error {
 }
 
 // tidyCondemned removes what lies in badmail/ for no account.
-func (q *Queue) tidyCondemned(ctx context.Context, files []letter.ID) error {
+func (q *Queue) tidyCondemned(ctx context.Context, files []mailmsg.ID) error {
 	known, _, err := q.Store.Look(ctx, files)
 	if err != nil {
 		return err
 	}
-	keep := make(map[letter.ID]bool)
+	keep := make(map[mailmsg.ID]bool)
 	for _, d := range known {
 		keep[d.Message] = d.State == Failed || d.State.Open()
 	}

@@ -5,18 +5,18 @@ import (
 	"errors"
 	"fmt"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 // Shelf is a Box that can be looked at.
-type Shelf interface {
+type FilePeeker interface {
 	// Peek is the bytes of a message, wherever it lies. It fails with ErrNoFile.
-	Peek(id letter.ID) ([]byte, error)
+	Peek(id mailmsg.ID) ([]byte, error)
 }
 
 // Verify says which messages of a node are still to be sent, by the store, and have no file. It changes nothing, and a running server
 // may go on.
-func Verify(ctx context.Context, store Store, shelf Shelf, node string) (faults []string, err error) {
+func Verify(ctx context.Context, store Store, shelf FilePeeker, node string) (faults []string, err error) {
 	err = store.EachDelivery(ctx, []State{Waiting, Deferred}, func(d Delivery) error {
 		if d.Node != node {
 			return nil

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 // mostHeld is how many deliveries are in memory at most.
@@ -23,8 +23,8 @@ type window struct {
 	wanted chan struct{}
 
 	queue   []Delivery
-	held    map[letter.ID]bool // those that are next, on their way, or not recorded yet
-	busy    map[string]int     // those on their way, by domain
+	held    map[mailmsg.ID]bool // those that are next, on their way, or not recorded yet
+	busy    map[string]int      // those on their way, by domain
 	running int
 	closed  bool
 
@@ -40,7 +40,7 @@ type window struct {
 func (w *window) init(connections int, now func() time.Time) {
 	w.cond.L = &w.mu
 	w.now, w.connections, w.perDomain = now, connections, max(connections-1, 1)
-	w.held, w.busy, w.wanted = make(map[letter.ID]bool), make(map[string]int), make(chan struct{}, 1)
+	w.held, w.busy, w.wanted = make(map[mailmsg.ID]bool), make(map[string]int), make(chan struct{}, 1)
 }
 
 // next waits for a delivery that may begin. ok is false when the window has been closed.

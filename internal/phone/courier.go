@@ -17,7 +17,7 @@ type Callout interface {
 	// Call tells a server of a notice. It returns nil when the server has dropped what it held, or held nothing. It fails with
 	// ErrAway where the server could not be reached or can do nothing at the moment, and with any other error where it refused.
 	// What it fails with has no secret in its text.
-	Call(ctx context.Context, h Hook, s HookSecret, n Notice) error
+	Call(ctx context.Context, h Hook, s HookSecret, n Notification) error
 }
 
 // ErrAway is a server to which no other notice needs to be tried now.
@@ -42,7 +42,7 @@ const (
 )
 
 // Courier tells phone servers of notices.
-type Courier struct {
+type Dispatcher struct {
 	Store    HookStore
 	Callout  Callout
 	SealRing *secret.Ring
@@ -55,7 +55,7 @@ type Courier struct {
 }
 
 // Run tells notices until ctx ends. What is on its way then is told by the next Courier.
-func (c *Courier) Run(ctx context.Context) {
+func (c *Dispatcher) Run(ctx context.Context) {
 	c.busy, c.failing = make(map[HookID]bool), make(map[HookID]bool)
 	var lanes sync.WaitGroup
 	defer lanes.Wait()
@@ -91,14 +91,14 @@ func (c *Courier) Run(ctx context.Context) {
 	}
 }
 
-func (c *Courier) share(ctx context.Context) {
+func (c *Dispatcher) share(ctx context.Context) {
 	if err := c.Store.ShareHooks(ctx); err != nil && ctx.Err() == nil {
 		c.Log.ErrorContext(ctx, "hooks are not in every database yet; it is tried again in ten seconds", "err", err)
 	}
 }
 
 // enter reports whether the hook's lane was free.
-func (c *Courier) enter(id HookID) bool {
+func (c *Dispatcher) enter(id HookID) bool {
 	c.state.Lock()
 	defer c.state.Unlock()
 	if c.busy[id] {
@@ -108,7 +108,7 @@ func (c *Courier) enter(id HookID) bool {
 	return true
 }
 
-func (c *Courier) leave(id HookID) {
+func (c *Dispatcher) leave(id HookID) {
 	c.state.Lock()
 	defer c.state.Unlock()
 	delete(c.busy, id)
@@ -116,9 +116,9 @@ func (c *Courier) leave(id HookID) {
 
 // lane tells a hook's notices, until none is due or the server is away. One whose secret does not open is taken for away: somebody
 // has to mend it.
-func (c *Courier) lane(ctx context.Context, h Hook) {
+func (c *Dispatcher) lane(ctx context.Context, h Hook) {
 	s, unsealed := NewLocker(c.SealRing).Open(h)
-	call := func(n Notice) error {
+	call := func(n Notification) error {
 		if unsealed != nil {
 			return fmt.Errorf("%w: %w", ErrAway, unsealed)
 		}
@@ -149,8 +149,8 @@ func (c *Courier) lane(ctx context.Context, h Hook) {
 
 // round is a batch of notices that are being told.
 type round struct {
-	*Courier
-	call  func(Notice) error
+	*Dispatcher
+	call  func(Notification) error
 	until time.Time // of the claim
 
 	mu      sync.Mutex
@@ -160,9 +160,9 @@ type round struct {
 
 // tell calls the server for each notice, for those about one user one after the other. Where the server is away, the rest is put off
 // with what failed.
-func (c *Courier) tell(ctx context.Context, call func(Notice) error, notices []Notice, until time.Time) (results []Result, away bool) {
-	r := &round{Courier: c, call: call, until: until}
-	todo := make(chan []Notice)
+func (c *Dispatcher) tell(ctx context.Context, call func(Notification) error, notices []Notification, until time.Time) (results []Result, away bool) {
+	r := &round{Dispatcher: c, call: call, until: until}
+	todo := make(chan []Notification)
 	var all sync.WaitGroup
 	for range abreast {
 		all.Go(func() {
@@ -181,7 +181,7 @@ func (c *Courier) tell(ctx context.Context, call func(Notice) error, notices []N
 	return r.results, r.away != nil
 }
 
-func (r *round) one(ctx context.Context, n Notice) {
+func (r *round) one(ctx context.Context, n Notification) {
 	r.mu.Lock()
 	err := r.away
 	r.mu.Unlock()
@@ -200,7 +200,7 @@ func (r *round) one(ctx context.Context, n Notice) {
 }
 
 // byUser are the notices about each user, in their order.
-func byUser(notices []Notice) (groups [][]Notice) {
+func byUser(notices []Notification) (groups [][]Notification) {
 	type user struct {
 		tenant int64
 		name   string
@@ -218,17 +218,17 @@ func byUser(notices []Notice) (groups [][]Notice) {
 	return groups
 }
 
-func (c *Courier) result(ctx context.Context, n Notice, err error) Result {
+func (c *Dispatcher) result(ctx context.Context, n Notification, err error) Result {
 	now := c.Now()
 	switch {
 	case ctx.Err() != nil: // the server ends, and not the notice's way
-		return Result{Notice: n, Next: now}
+		return Result{Notification: n, Next: now}
 	case err == nil:
-		return Result{Notice: n}
+		return Result{Notification: n}
 	case now.Sub(n.At) >= patience:
-		return Result{Notice: n, Why: err.Error()}
+		return Result{Notification: n, Why: err.Error()}
 	default:
-		return Result{Notice: n, Why: err.Error(), Next: now.Add(pause(n.Tries))}
+		return Result{Notification: n, Why: err.Error(), Next: now.Add(pause(n.Tries))}
 	}
 }
 
@@ -242,7 +242,7 @@ func pause(tries int) time.Duration {
 }
 
 // note tells the log what came of some notices: each that was given up, and besides when a hook begins and ends to fail.
-func (c *Courier) note(ctx context.Context, h Hook, results []Result) {
+func (c *Dispatcher) note(ctx context.Context, h Hook, results []Result) {
 	var failed error
 	told := false
 	for _, r := range results {
@@ -263,7 +263,7 @@ func (c *Courier) note(ctx context.Context, h Hook, results []Result) {
 }
 
 // failed logs when a hook begins to fail, and with nil when it no longer does.
-func (c *Courier) failed(ctx context.Context, h Hook, err error) {
+func (c *Dispatcher) failed(ctx context.Context, h Hook, err error) {
 	if ctx.Err() != nil {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Directory is what phone servers ask. It is safe for concurrent use.
-type Directory struct {
+type Registry struct {
 	Deps
 	buckets throttle.Buckets
 	wrong   *throttle.Failures
@@ -24,8 +24,8 @@ type Directory struct {
 // Deps is what a Directory works with. Every field is needed.
 type Deps struct {
 	Store    Store
-	Tenants  *tenant.Directory
-	Accounts *account.Desk
+	Tenants  *tenant.Table
+	Accounts *account.Service
 	// SealRing is the ring of seal.key.
 	SealRing *secret.Ring
 	Audit    audit.Log
@@ -51,8 +51,8 @@ const (
 )
 
 // NewDirectory is an empty Directory, in which every token is wrong; Refresh fills it.
-func NewDirectory(d Deps) *Directory {
-	dir := &Directory{
+func NewRegistry(d Deps) *Registry {
+	dir := &Registry{
 		Deps:    d,
 		buckets: throttle.NewBuckets(d.SealRing),
 		wrong:   throttle.NewFailures(throttle.WrongTokens, failureBuckets, d.Now),
@@ -62,7 +62,7 @@ func NewDirectory(d Deps) *Directory {
 }
 
 // Refresh reads the servers anew if they have changed. On an error the old table stays.
-func (d *Directory) Refresh(ctx context.Context) error {
+func (d *Registry) Refresh(ctx context.Context) error {
 	old := d.table.Load()
 	version, err := d.Store.ServersVersion(ctx)
 	if err != nil || version == old.version {
@@ -91,7 +91,7 @@ var ErrToken = fault.New(fault.Unauthorized, "the token is not that of a phone s
 
 // Admit is the server of a token. It fails with ErrToken, and with fault.Limited where the server asks too often, or where too many
 // wrong tokens came from the address.
-func (d *Directory) Admit(ctx context.Context, token string, from account.Origin) (*Caller, error) {
+func (d *Registry) Admit(ctx context.Context, token string, from account.Origin) (*Caller, error) {
 	if t, ok := secret.ParseToken(token); ok {
 		if c, ok := d.table.Load().callers[t.Hash()]; ok {
 			if wait := c.rate.Take(d.Now()); wait > 0 {

@@ -29,7 +29,7 @@ var ErrNone = fault.New(fault.NotFound, "there is no active account of that name
 
 // Find is the active account that a phone answers for with a user name in a realm. It fails with ErrNone, and with fault.Overloaded
 // where that is not known, since the store cannot be asked.
-func (d *Directory) Find(ctx context.Context, c *Caller, realm, username string) (Entry, error) {
+func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) (Entry, error) {
 	t, ok := d.Tenants.ByRealm(realm)
 	if !ok || !slices.Contains(c.Tenants, t.ID) {
 		return Entry{}, ErrNone
@@ -71,7 +71,7 @@ func cutRealm(username, realm string) (user string, cut bool) {
 }
 
 // OnlyTenant is the tenant of a server that may ask about a single one: what a name without a realm means there.
-func (d *Directory) OnlyTenant(c *Caller) (*tenant.Tenant, bool) {
+func (d *Registry) OnlyTenant(c *Caller) (*tenant.Tenant, bool) {
 	if len(c.Tenants) != 1 {
 		return nil, false
 	}

@@ -28,7 +28,7 @@ func (w What) Unregisters() bool {
 }
 
 // Notice is one change that one hook is to be told of.
-type Notice struct {
+type Notification struct {
 	Hook HookID
 	// Event is the change.
 	Event account.UID
@@ -46,7 +46,7 @@ type Notice struct {
 }
 
 // ID is the same for every try, and for no other change.
-func (n Notice) ID() string {
+func (n Notification) ID() string {
 	id := "msg_" + hex.EncodeToString(n.Event[:])
 	if n.Account != (account.UID{}) {
 		id += "_" + hex.EncodeToString(n.Account[:])
@@ -56,7 +56,7 @@ func (n Notice) ID() string {
 
 // Result is what came of a notice that was claimed.
 type Result struct {
-	Notice
+	Notification
 	// Why is the failure, and empty where there was none.
 	Why string
 	// Next is when it is tried again. Without it the notice goes: it was told, or with a Why it is given up.
@@ -100,7 +100,7 @@ type HookStore interface {
 
 	// Claim takes at most so many of the due notices for a hook, those that were never tried first, and gives them by the time of
 	// the change; until then they are due for nobody. Of any number of concurrent calls, each notice goes to one.
-	Claim(ctx context.Context, hook HookID, now, until time.Time, limit int) ([]Notice, error)
+	Claim(ctx context.Context, hook HookID, now, until time.Time, limit int) ([]Notification, error)
 
 	// Report does what the results say, and notes the failures with the hooks. It passes over notices that are gone or that were
 	// claimed anew since, save those that were told: they go.

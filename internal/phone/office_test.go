@@ -84,7 +84,7 @@ func (o *office) now() time.Time { return time.Now().Add(time.Duration(o.ahead.L
 // open lets a courier work until close.
 func (o *office) open() {
 	client := callout.New(o.now)
-	c := &phone.Courier{Store: o.store, Callout: client, SealRing: o.ring, Log: slog.New(slog.NewTextHandler(o.log, nil)), Now: o.now}
+	c := &phone.Dispatcher{Store: o.store, Callout: client, SealRing: o.ring, Log: slog.New(slog.NewTextHandler(o.log, nil)), Now: o.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { c.Run(ctx); close(ended) }()
@@ -107,7 +107,7 @@ func (o *office) hook(name, url string) phone.HookSecret {
 func (o *office) members(users ...string) {
 	o.Helper()
 	for _, user := range users {
-		a := account.Admission{
+		a := account.Signup{
 			Account: account.Account{UID: account.NewUID(noon), Tenant: o.tenant, User: user, Role: account.Guest, Created: noon, Expires: noon.Add(account.PendingLife), Sealed: []byte("x")},
 			Captcha: captcha.Proof{Ours: true, Right: true, Expires: noon.Add(captcha.Life)}, Recipient: throttle.Allowance{Rule: throttle.MessagesPerRecipient}, SealedToken: []byte("x"),
 		}

@@ -32,9 +32,9 @@ type house struct {
 	store   *sqlstore.Store
 	shut    func() // closes the store
 	ring    *secret.Ring
-	tenants *tenant.Directory
-	desk    *account.Desk
-	phones  *phone.Directory
+	tenants *tenant.Table
+	desk    *account.Service
+	phones  *phone.Registry
 	audit   bytes.Buffer
 }
 
@@ -52,13 +52,13 @@ func open(t testing.TB) *house {
 		h.must(err)
 	}
 	now := func() time.Time { return h.now }
-	h.tenants = tenant.NewDirectory(h.store, func(host string) string { return "https://" + host })
+	h.tenants = tenant.NewTable(h.store, func(host string) string { return "https://" + host })
 	h.must(h.tenants.Refresh(t.Context()))
 	events := audit.Log{Logger: slog.New(slog.NewTextHandler(&h.audit, nil))}
-	h.desk = account.NewDesk(account.Deps{
+	h.desk = account.NewService(account.Deps{
 		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring, Audit: events, Now: now,
 	})
-	h.phones = phone.NewDirectory(phone.Deps{
+	h.phones = phone.NewRegistry(phone.Deps{
 		Store: h.store, Tenants: h.tenants, Accounts: h.desk, SealRing: h.ring, Audit: events, Now: now,
 	})
 	return h
@@ -86,7 +86,7 @@ func (h *house) tenant(host string) *tenant.Tenant {
 }
 
 // joins adds an account that waits for its link. What keep leaves of the credential is stored.
-func (h *house) joins(host, user string, keep func(*digest.Credential)) account.Admission {
+func (h *house) joins(host, user string, keep func(*digest.Credential)) account.Signup {
 	h.Helper()
 	t := h.tenant(host)
 	password := "the pass phrase of " + user + " at " + host
@@ -95,7 +95,7 @@ func (h *house) joins(host, user string, keep func(*digest.Credential)) account.
 	if keep != nil {
 		keep(&c)
 	}
-	a := account.Admission{
+	a := account.Signup{
 		Account: account.Account{
 			UID: account.NewUID(h.now), Tenant: t.ID, User: user, Name: user, Email: user + "@mail.test", Role: account.Guest,
 			Disabled: true, Created: h.now, Expires: h.now.Add(account.PendingLife), HasSHA256: c.SHA256 != nil,

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 )
 
@@ -67,7 +67,7 @@ func BenchmarkStaging(b *testing.B) {
 							b.Fatal(err)
 						}
 					}
-					letters := make([]letter.Letter, block)
+					letters := make([]mailmsg.Message, block)
 					for n := range letters {
 						next++
 						letters[n] = message(next)

@@ -36,7 +36,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 const (
@@ -104,7 +104,7 @@ func isTemporary(name string) bool {
 }
 
 // Stage implements account.Mailbox.
-func (d *Dir) Stage(l letter.Letter) (account.Draft, error) {
+func (d *Dir) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 	text, err := l.Bytes()
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (d *Dir) Stage(l letter.Letter) (account.Draft, error) {
 }
 
 // Withdraw implements account.Mailbox.
-func (d *Dir) Withdraw(id letter.ID) error { return ignoreMissing(d.disk.Remove(d.file(id))) }
+func (d *Dir) Withdraw(id mailmsg.ID) error { return ignoreMissing(d.disk.Remove(d.file(id))) }
 
 // Sync implements account.Mailbox.
 func (d *Dir) Sync() error { return d.disk.Sync(d.path) }
@@ -161,20 +161,20 @@ func (d *Dir) read(name string) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	text, err := letter.Text(m)
+	text, err := mailmsg.Text(m)
 	if err != nil {
 		return Message{}, err
 	}
 	date, err := m.Header.Date()
 	return Message{
 		File: name, From: m.Header.Get("From"), To: m.Header.Get("To"),
-		Subject: letter.Decode(m.Header.Get("Subject")), Text: text, Date: date,
+		Subject: mailmsg.Decode(m.Header.Get("Subject")), Text: text, Date: date,
 	}, err
 }
 
 // Ready reports whether a message could be staged now. It stages one of a usual size and discards it.
 func (d *Dir) Ready() error {
-	var id letter.ID
+	var id mailmsg.ID
 	rand.Read(id[:])
 	draft, err := d.stage(id, bytes.Repeat([]byte("A readiness probe.\r\n"), 4096/20))
 	if err == nil {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 )
 
@@ -63,16 +63,16 @@ func eachStaging(t *testing.T, test func(t *testing.T, d *pickup.Dir, unnamed bo
 	}
 }
 
-func message(n int) letter.Letter {
-	l := letter.Letter{
+func message(n int) mailmsg.Message {
+	l := mailmsg.Message{
 		Domain: "phone.test", From: "no-reply@phone.test", To: fmt.Sprintf("user%d@mail.test", n), Date: noon,
 		Subject: "Activate your account", Text: strings.Repeat("A line of the message.\n", 1+n%300) + "The end.\n",
 	}
-	l.ID = letter.ID{byte(n >> 16), byte(n >> 8), byte(n), 0xff}
+	l.ID = mailmsg.ID{byte(n >> 16), byte(n >> 8), byte(n), 0xff}
 	return l
 }
 
-func publish(t *testing.T, d *pickup.Dir, l letter.Letter) {
+func publish(t *testing.T, d *pickup.Dir, l mailmsg.Message) {
 	t.Helper()
 	draft, err := d.Stage(l)
 	if err != nil {

@@ -78,7 +78,7 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 	for n := count; n < 2*count; n++ {
 		publish(t, d, message(n))
 	}
-	var staged []account.Draft
+	var staged []account.StagedMessage
 	for n := range 100 {
 		draft, err := d.Stage(message(3*count + n))
 		if err != nil {

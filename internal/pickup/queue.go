@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"dialtone/internal/delivery"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 var _ delivery.Box = (*Dir)(nil)
@@ -23,12 +23,12 @@ const (
 // Badmail returns the directory of messages that could not be sent. The first such message creates it.
 func (d *Dir) Badmail() string { return filepath.Join(filepath.Dir(d.path), badmail) }
 
-func (d *Dir) bad(id letter.ID, suffix string) string {
+func (d *Dir) bad(id mailmsg.ID, suffix string) string {
 	return filepath.Join(d.Badmail(), id.String()+suffix)
 }
 
 // parseName returns the id of the message whose published file has this name.
-func parseName(name string) (id letter.ID, ok bool) {
+func parseName(name string) (id mailmsg.ID, ok bool) {
 	text, ok := strings.CutSuffix(name, published)
 	if !ok || len(text) != 2*len(id) || strings.ToLower(text) != text {
 		return id, false
@@ -38,7 +38,7 @@ func parseName(name string) (id letter.ID, ok bool) {
 }
 
 // Message implements delivery.Box.
-func (d *Dir) Message(id letter.ID) ([]byte, error) {
+func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	b, err := d.disk.ReadFile(d.file(id))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return b, err
@@ -65,7 +65,7 @@ func (d *Dir) Message(id letter.ID) ([]byte, error) {
 }
 
 // Peek returns the bytes of a message, from either directory, and moves nothing. It fails with delivery.ErrNoFile.
-func (d *Dir) Peek(id letter.ID) ([]byte, error) {
+func (d *Dir) Peek(id mailmsg.ID) ([]byte, error) {
 	for _, path := range []string{d.file(id), d.bad(id, published)} {
 		if b, err := d.disk.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
 			return b, err
@@ -75,7 +75,7 @@ func (d *Dir) Peek(id letter.ID) ([]byte, error) {
 }
 
 // Remove implements delivery.Box.
-func (d *Dir) Remove(id letter.ID) error {
+func (d *Dir) Remove(id mailmsg.ID) error {
 	err := d.disk.Remove(d.file(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.removeBad(id)
@@ -83,7 +83,7 @@ func (d *Dir) Remove(id letter.ID) error {
 	return err
 }
 
-func (d *Dir) removeBad(id letter.ID) error {
+func (d *Dir) removeBad(id mailmsg.ID) error {
 	return errors.Join(
 		ignoreMissing(d.disk.Remove(d.bad(id, published))),
 		ignoreMissing(d.disk.Remove(d.bad(id, reason))),
@@ -92,7 +92,7 @@ func (d *Dir) removeBad(id letter.ID) error {
 
 // Condemn implements delivery.Box. It copies the message, since badmail may be on another file system, and removes the
 // original when the copy is durable.
-func (d *Dir) Condemn(id letter.ID, why string) error {
+func (d *Dir) Condemn(id mailmsg.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	b, err := d.disk.ReadFile(d.file(id))
@@ -115,16 +115,16 @@ func (d *Dir) Condemn(id letter.ID, why string) error {
 }
 
 // Files implements delivery.Box.
-func (d *Dir) Files(f func([]letter.ID) error) error { return d.messages(d.path, f) }
+func (d *Dir) Files(f func([]mailmsg.ID) error) error { return d.messages(d.path, f) }
 
 // Condemned implements delivery.Box.
-func (d *Dir) Condemned(f func([]letter.ID) error) error {
+func (d *Dir) Condemned(f func([]mailmsg.ID) error) error {
 	return ignoreMissing(d.messages(d.Badmail(), f))
 }
 
-func (d *Dir) messages(path string, f func([]letter.ID) error) error {
+func (d *Dir) messages(path string, f func([]mailmsg.ID) error) error {
 	return d.disk.Walk(path, func(entries []fs.DirEntry) error {
-		var list []letter.ID
+		var list []mailmsg.ID
 		for _, e := range entries {
 			if id, ok := parseName(e.Name()); ok {
 				list = append(list, id)
@@ -135,14 +135,14 @@ func (d *Dir) messages(path string, f func([]letter.ID) error) error {
 }
 
 // Link implements delivery.Box.
-func (d *Dir) Link(id letter.ID) ([32]byte, error) {
+func (d *Dir) Link(id mailmsg.ID) ([32]byte, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
 		return [32]byte{}, delivery.ErrNoFile
 	} else if err != nil {
 		return [32]byte{}, err
 	}
-	token, ok := letter.Token(m.Text)
+	token, ok := mailmsg.Token(m.Text)
 	if !ok {
 		return [32]byte{}, errors.New("the message has no activation link")
 	}

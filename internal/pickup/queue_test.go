@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"dialtone/internal/delivery"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/pickup"
 )
 
 // ids returns the ids that a walk gives.
-func ids(t *testing.T, walk func(func([]letter.ID) error) error) (list []letter.ID) {
+func ids(t *testing.T, walk func(func([]mailmsg.ID) error) error) (list []mailmsg.ID) {
 	t.Helper()
-	if err := walk(func(some []letter.ID) error {
+	if err := walk(func(some []mailmsg.ID) error {
 		list = append(list, some...)
 		return nil
 	}); err != nil {
@@ -50,7 +50,7 @@ func TestBadmail(t *testing.T) {
 		if info, err := os.Stat(d.Badmail()); err != nil || info.Mode() != fs.ModeDir|fs.ModeSetgid|0o770 {
 			t.Errorf("badmail has mode %v, %v", info.Mode(), err)
 		}
-		if got := ids(t, d.Condemned); !slices.Equal(got, []letter.ID{l.ID}) {
+		if got := ids(t, d.Condemned); !slices.Equal(got, []mailmsg.ID{l.ID}) {
 			t.Errorf("badmail has %v", got)
 		}
 		if got, err := d.Peek(l.ID); err != nil || !bytes.Equal(got, want) || len(names(t, d.Path())) != 0 {
@@ -97,7 +97,7 @@ func TestFilesIgnoresOtherNames(t *testing.T) {
 	if got := ids(t, d.Condemned); len(got) != 0 {
 		t.Errorf("without badmail there are %v", got)
 	}
-	want := make(map[letter.ID]bool)
+	want := make(map[mailmsg.ID]bool)
 	for n := range 600 { // more than Walk passes at a time
 		publish(t, d, message(n))
 		want[message(n).ID] = true
@@ -122,7 +122,7 @@ func TestFilesIgnoresOtherNames(t *testing.T) {
 		t.Errorf("%d messages are missing", len(want))
 	}
 	enough := errors.New("enough")
-	if err := d.Files(func([]letter.ID) error { return enough }); !errors.Is(err, enough) {
+	if err := d.Files(func([]mailmsg.ID) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
 	if n, oldest, err := d.Load(); err != nil || n != 605 || oldest.IsZero() {

@@ -60,7 +60,7 @@ type Store interface {
 }
 
 // Door is where people sign in and out. It is safe for concurrent use.
-type Door struct {
+type Authenticator struct {
 	Deps
 	nonces    nonces
 	buckets   throttle.Buckets
@@ -71,7 +71,7 @@ type Door struct {
 
 // Deps is what a Door works with.
 type Deps struct {
-	Accounts *account.Desk
+	Accounts *account.Service
 	Store    Store
 	// Signatures signs sessions and device tokens under the present signing keys.
 	Signatures func() *Signatures
@@ -93,8 +93,8 @@ func NewSignatures(r *secret.Ring) *Signatures {
 const failureBuckets = 1 << 16
 
 // NewDoor makes a Door.
-func NewDoor(d Deps) *Door {
-	door := &Door{
+func NewAuthenticator(d Deps) *Authenticator {
+	door := &Authenticator{
 		Deps:      d,
 		nonces:    ownNonces{digest.NewNonces(d.Now)},
 		buckets:   throttle.NewBuckets(d.SealRing),
@@ -111,7 +111,7 @@ func NewDoor(d Deps) *Door {
 }
 
 // Challenge is what a request without an answer, or with a wrong one, is told.
-func (d *Door) Challenge(t *tenant.Tenant, stale bool) digest.Challenge {
+func (d *Authenticator) Challenge(t *tenant.Tenant, stale bool) digest.Challenge {
 	return digest.Challenge{Realm: t.Realm, Algorithm: t.Challenge(), Nonce: d.nonces.issue(t), Stale: stale}
 }
 
@@ -144,7 +144,7 @@ var ErrNotActivated = fault.New(fault.NotActivated, "the account is not activate
 
 // SignIn checks an answer. It fails with ErrStale, ErrDenied, fault.Limited, or with ErrNotActivated: the account comes along then
 // too, since its password was proved.
-func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant, error) {
+func (d *Authenticator) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant, error) {
 	a, err := d.prove(ctx, t, at, audit.SignIn)
 	if err != nil {
 		return Grant{}, err
@@ -159,7 +159,7 @@ func (d *Door) SignIn(ctx context.Context, t *tenant.Tenant, at Attempt) (Grant,
 
 // Resend sends the activation message of the account once more whose password the answer proves, to another address where email
 // is not empty. It fails like SignIn, and besides with account.ErrActive and the errors of account.Desk.Resend.
-func (d *Door) Resend(ctx context.Context, t *tenant.Tenant, at Attempt, email string) (account.Account, error) {
+func (d *Authenticator) Resend(ctx context.Context, t *tenant.Tenant, at Attempt, email string) (account.Account, error) {
 	a, err := d.prove(ctx, t, at, audit.Resend)
 	if err != nil {
 		return account.Account{}, err
@@ -173,7 +173,7 @@ func (d *Door) Resend(ctx context.Context, t *tenant.Tenant, at Attempt, email s
 
 // Confirm takes the token of an account's link from whoever proves its password. It fails like SignIn, and with the errors of
 // account.Desk.Confirm.
-func (d *Door) Confirm(ctx context.Context, t *tenant.Tenant, at Attempt, token string) (account.Account, error) {
+func (d *Authenticator) Confirm(ctx context.Context, t *tenant.Tenant, at Attempt, token string) (account.Account, error) {
 	a, err := d.prove(ctx, t, at, audit.Confirm)
 	if err != nil {
 		return account.Account{}, err
@@ -187,7 +187,7 @@ func (d *Door) Confirm(ctx context.Context, t *tenant.Tenant, at Attempt, token 
 
 // prove gives the account whose password an answer proves, be it active or not. It fails with ErrStale, ErrDenied or fault.Limited,
 // and records what it fails with as the outcome of an action.
-func (d *Door) prove(ctx context.Context, t *tenant.Tenant, at Attempt, action audit.Action) (account.Account, error) {
+func (d *Authenticator) prove(ctx context.Context, t *tenant.Tenant, at Attempt, action audit.Action) (account.Account, error) {
 	answer, err := digest.ParseAnswer(at.Authorization)
 	if err != nil || answer.Realm != t.Realm || answer.URI != at.URI || answer.Algorithm != t.Challenge() {
 		d.record(ctx, action, t, "", at.From, "malformed")
@@ -233,7 +233,7 @@ func (d *Door) prove(ctx context.Context, t *tenant.Tenant, at Attempt, action a
 
 // record never logs a name that is not of an account's form: what a person types into a name field is sometimes their
 // password.
-func (d *Door) record(ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin, outcome string) {
+func (d *Authenticator) record(ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin, outcome string) {
 	if !account.WellFormedUser(user) {
 		user = ""
 	}
@@ -243,7 +243,7 @@ func (d *Door) record(ctx context.Context, action audit.Action, t *tenant.Tenant
 }
 
 // nameBucket counts by the name, or for a device that has signed in with it before by the device.
-func (d *Door) nameBucket(t *tenant.Tenant, user, device string) throttle.Bucket {
+func (d *Authenticator) nameBucket(t *tenant.Tenant, user, device string) throttle.Bucket {
 	if b, ok := secret.DecodeText(device); ok && len(b) == 16+32 {
 		if d.Signatures().device.Verify(b[16:], tenantBytes(t.ID), b[:16], []byte(user)) {
 			return d.buckets.Of("failed sign-in device", t.ID, string(b[:16]))
@@ -252,7 +252,7 @@ func (d *Door) nameBucket(t *tenant.Tenant, user, device string) throttle.Bucket
 	return d.buckets.Of("failed sign-in name", t.ID, user)
 }
 
-func (d *Door) deviceToken(t *tenant.Tenant, user string) string {
+func (d *Authenticator) deviceToken(t *tenant.Tenant, user string) string {
 	b := make([]byte, 16, 16+32)
 	rand.Read(b)
 	sum := d.Signatures().device.Sum(tenantBytes(t.ID), b, []byte(user))
@@ -264,7 +264,7 @@ const (
 	signed  = 1 + 16 + 16 + 8 + 8
 )
 
-func (d *Door) newSession(a account.Account) string {
+func (d *Authenticator) newSession(a account.Account) string {
 	b := make([]byte, signed, signed+32)
 	b[0] = version
 	rand.Read(b[1:17])
@@ -284,7 +284,7 @@ type parsed struct {
 	expires time.Time
 }
 
-func (d *Door) parse(t *tenant.Tenant, token string) (parsed, bool) {
+func (d *Authenticator) parse(t *tenant.Tenant, token string) (parsed, bool) {
 	b, ok := secret.DecodeText(token)
 	if !ok || len(b) != signed+32 || b[0] != version || !d.Signatures().session.Verify(b[signed:], tenantBytes(t.ID), b[:signed]) {
 		return parsed{}, false
@@ -298,7 +298,7 @@ func (d *Door) parse(t *tenant.Tenant, token string) (parsed, bool) {
 }
 
 // Who is the account that a session token stands for. It fails with ErrDenied where there is none, or no more.
-func (d *Door) Who(ctx context.Context, t *tenant.Tenant, token string) (account.Account, error) {
+func (d *Authenticator) Who(ctx context.Context, t *tenant.Tenant, token string) (account.Account, error) {
 	p, ok := d.parse(t, token)
 	if !ok {
 		return account.Account{}, ErrDenied
@@ -318,7 +318,7 @@ func (d *Door) Who(ctx context.Context, t *tenant.Tenant, token string) (account
 }
 
 // SignOut ends a session. A token that stands for none is not an error: the person is signed out.
-func (d *Door) SignOut(ctx context.Context, t *tenant.Tenant, token string, from account.Origin) error {
+func (d *Authenticator) SignOut(ctx context.Context, t *tenant.Tenant, token string, from account.Origin) error {
 	p, ok := d.parse(t, token)
 	if !ok {
 		return nil

@@ -33,9 +33,9 @@ const password = "seven horses under the bridge"
 // house is a door with accounts behind it, over a real store, with a clock that a test sets.
 type house struct {
 	*testing.T
-	*session.Door
+	*session.Authenticator
 	deps    session.Deps
-	desk    *account.Desk
+	desk    *account.Service
 	store   *sqlstore.Store
 	mailbox *pickup.Dir
 	now     time.Time
@@ -80,7 +80,7 @@ func newHouse(t *testing.T) *house {
 	h.tenant, h.other = list[0], list[1]
 	now := func() time.Time { return h.now }
 	logger := slog.New(slog.NewJSONHandler(&h.log, nil))
-	h.desk = account.NewDesk(account.Deps{
+	h.desk = account.NewService(account.Deps{
 		Store: h.store, Mailbox: mailbox, Tenant: func(int64) (*tenant.Tenant, bool) { return h.tenant, true },
 		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(h.sign, now) }, SealRing: seal,
 		Audit: audit.Log{Logger: logger}, Log: logger, Now: now,
@@ -89,7 +89,7 @@ func newHouse(t *testing.T) *house {
 		Accounts: h.desk, Store: h.store, Signatures: func() *session.Signatures { return session.NewSignatures(h.sign) },
 		SealRing: seal, Audit: audit.Log{Logger: logger}, Now: now,
 	}
-	h.Door = session.NewDoor(h.deps)
+	h.Authenticator = session.NewAuthenticator(h.deps)
 	return h
 }
 
@@ -225,11 +225,11 @@ func TestAnswersThatAreRefused(t *testing.T) {
 func testRefusedAnswers(t *testing.T, nodes bool) {
 	h := newHouse(t)
 	h.deps.Nodes = nodes
-	h.Door = session.NewDoor(h.deps)
+	h.Authenticator = session.NewAuthenticator(h.deps)
 	h.member("ann")
 	elsewhere := newHouse(t)
 	elsewhere.deps.Nodes = nodes
-	elsewhere.Door = session.NewDoor(elsewhere.deps)
+	elsewhere.Authenticator = session.NewAuthenticator(elsewhere.deps)
 	for name, c := range map[string]struct {
 		change func(*answer)
 		want   error
@@ -270,8 +270,8 @@ func testRefusedAnswers(t *testing.T, nodes bool) {
 func TestNodesAnswerEachOthersChallenges(t *testing.T) {
 	h := newHouse(t)
 	h.deps.Nodes = true
-	doors := []*session.Door{session.NewDoor(h.deps), session.NewDoor(h.deps), session.NewDoor(h.deps)}
-	h.Door = doors[0]
+	doors := []*session.Authenticator{session.NewAuthenticator(h.deps), session.NewAuthenticator(h.deps), session.NewAuthenticator(h.deps)}
+	h.Authenticator = doors[0]
 	h.member("ann")
 	header := h.answer("ann", password).header()
 	var in, stale atomic.Int32

@@ -10,7 +10,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 	"dialtone/internal/phone"
 )
 
@@ -37,7 +37,7 @@ func scanAccount(row scanner) (a account.Account, err error) {
 	}
 	copy(a.UID[:], uid)
 	a.Role = account.Role(role)
-	a.Lang, _ = lang.Parse(language) // one that a newer program knows is English to this one
+	a.Lang, _ = i18n.Parse(language) // one that a newer program knows is English to this one
 	a.Created, a.Expires = fromMicros(created), fromMicros(expires)
 	if activated.Valid {
 		a.Activated = fromMicros(activated.Int64)
@@ -229,8 +229,8 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 }
 
 // Waiting implements account.Store.
-func (s *Store) Waiting(ctx context.Context) ([]account.Waiting, error) {
-	var list []account.Waiting
+func (s *Store) PendingMessages(ctx context.Context) ([]account.OutboxEntry, error) {
+	var list []account.OutboxEntry
 	err := s.everywhere(func(e engine) error {
 		more, err := waiting(e.reads(ctx), `($1 = '' OR o.node = $1)`, e.node())
 		list = append(list, more...)
@@ -240,9 +240,9 @@ func (s *Store) Waiting(ctx context.Context) ([]account.Waiting, error) {
 }
 
 // waiting are the outbox rows of a condition, with their accounts.
-func waiting(q querier, condition string, args ...any) (list []account.Waiting, err error) {
+func waiting(q querier, condition string, args ...any) (list []account.OutboxEntry, err error) {
 	err = q.each(func(row scanner) (err error) {
-		var w account.Waiting
+		var w account.OutboxEntry
 		var message []byte
 		var made int64
 		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}}); err != nil {
@@ -269,8 +269,8 @@ type prefixed struct {
 func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append(p.first, dst...)...) }
 
 // Adopt implements account.Store.
-func (s *Store) Adopt(ctx context.Context) ([]account.Waiting, error) {
-	var list []account.Waiting
+func (s *Store) TakeOver(ctx context.Context) ([]account.OutboxEntry, error) {
+	var list []account.OutboxEntry
 	err := s.everywhere(func(e engine) error {
 		more, err := e.adopt(ctx)
 		list = append(list, more...)
@@ -280,14 +280,14 @@ func (s *Store) Adopt(ctx context.Context) ([]account.Waiting, error) {
 }
 
 // Settle implements account.Store.
-func (s *Store) Settle(ctx context.Context, messages []account.Sent) (left []account.Sent, err error) {
+func (s *Store) Ack(ctx context.Context, messages []account.OutboxRef) (left []account.OutboxRef, err error) {
 	return s.settle(messages, settle)
 }
 
-func (s *Store) settle(messages []account.Sent, one func(transaction, account.Sent) error) (left []account.Sent, err error) {
+func (s *Store) settle(messages []account.OutboxRef, one func(transaction, account.OutboxRef) error) (left []account.OutboxRef, err error) {
 	var errs []error
 	for _, h := range s.homes {
-		var own []account.Sent
+		var own []account.OutboxRef
 		for _, m := range messages {
 			if s.of(m.Tenant) == h.engine {
 				own = append(own, m)
@@ -318,7 +318,7 @@ func inChunks[T any](home engine, list []T, one func(transaction, T) error) (lef
 	return nil, nil
 }
 
-func settle(tx transaction, m account.Sent) error {
+func settle(tx transaction, m account.OutboxRef) error {
 	// What an older message had to be made safe from, this one's sync has made it safe from.
 	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
 		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`, m.Account[:], m.Message[:])

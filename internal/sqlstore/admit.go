@@ -13,7 +13,7 @@ import (
 )
 
 // Create implements account.Store.
-func (s *Store) Create(ctx context.Context, a account.Admission, now time.Time) error {
+func (s *Store) Create(ctx context.Context, a account.Signup, now time.Time) error {
 	home := s.of(a.Account.Tenant)
 	if a.Captcha.Ours {
 		return home.admit(a, now)
@@ -26,7 +26,7 @@ func (s *Store) Create(ctx context.Context, a account.Admission, now time.Time) 
 	return facts{address: wait, used: true}.judge(a).refusal
 }
 
-func (l *lite) admit(a account.Admission, now time.Time) error {
+func (l *lite) admit(a account.Signup, now time.Time) error {
 	return l.write(func(tx transaction) error {
 		f, err := look(tx, a, now)
 		if err != nil {
@@ -58,7 +58,7 @@ type verdict struct {
 }
 
 // judge is the order of account.Store.Create.
-func (f facts) judge(a account.Admission) verdict {
+func (f facts) judge(a account.Signup) verdict {
 	switch {
 	case f.address > 0:
 		return verdict{refusal: account.ErrAddress(f.address)}
@@ -78,7 +78,7 @@ func (f facts) judge(a account.Admission) verdict {
 }
 
 // look finds the facts one by one, and no more than a refusal needs.
-func look(q querier, a account.Admission, now time.Time) (f facts, err error) {
+func look(q querier, a account.Signup, now time.Time) (f facts, err error) {
 	if f.address, err = longestWait(q, a.Address, now); err != nil || f.address > 0 {
 		return f, err
 	}
@@ -139,7 +139,7 @@ func note(tx transaction, id [16]byte, expires time.Time) (first bool, err error
 }
 
 // carryOut does what the verdict says.
-func (v verdict) carryOut(tx transaction, a account.Admission, now time.Time) error {
+func (v verdict) carryOut(tx transaction, a account.Signup, now time.Time) error {
 	if v.clears != nil { // expired: its name, its row and its link end here
 		if _, err := tx.exec(`DELETE FROM account WHERE uid = $1`, v.clears); err != nil {
 			return err
@@ -171,12 +171,12 @@ func (v verdict) carryOut(tx transaction, a account.Admission, now time.Time) er
 }
 
 // places are all places that an admission takes.
-func places(a account.Admission) []throttle.Allowance {
+func places(a account.Signup) []throttle.Allowance {
 	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
 }
 
 // keysOf are what no two signups may be decided about at once: places, the captcha and the name.
-func keysOf(a account.Admission) []int64 {
+func keysOf(a account.Signup) []int64 {
 	keys := []int64{keyOf("captcha", 0, a.Captcha.Nonce[:]), keyOf("name", a.Account.Tenant, []byte(a.Account.User))}
 	for _, al := range places(a) {
 		keys = append(keys, keyOf("place", 0, al.Bucket[:]))
@@ -193,7 +193,7 @@ func keyOf(kind string, tenant int64, thing []byte) int64 {
 }
 
 // Undo implements account.Store.
-func (s *Store) Undo(ctx context.Context, a account.Admission, now time.Time) error {
+func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error {
 	return s.of(a.Account.Tenant).write(func(tx transaction) error {
 		// A commit of the account that is still on its way ends first.
 		if err := tx.lock(keysOf(a)...); err != nil {

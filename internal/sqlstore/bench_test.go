@@ -14,12 +14,12 @@ import (
 )
 
 // admissionsOf makes accounts that have nothing in common, as they come from the sign-up page.
-func admissionsOf(home int64) func() account.Admission {
+func admissionsOf(home int64) func() account.Signup {
 	var number atomic.Int64
 	now := time.Now()
-	return func() account.Admission {
+	return func() account.Signup {
 		at := now.Add(time.Duration(number.Add(1)) * 100 * time.Microsecond)
-		a := account.Admission{
+		a := account.Signup{
 			Account: account.Account{
 				UID: account.NewUID(at), Tenant: home, Name: "Alex Example", Role: account.Guest, Created: at, Expires: at.Add(account.PendingLife),
 				Sealed: make([]byte, 97), HasSHA256: true,

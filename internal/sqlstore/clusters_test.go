@@ -14,9 +14,9 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 )
 
 // databaseIn is the name of a database, from its URL.
@@ -82,7 +82,7 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: primary.URL(name, standby)})
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 	link, member, leaving, made := newcomer(home, "link"), newcomer(home, "member"), newcomer(home, "leaving"), newcomer(home, "made")
-	for _, a := range []account.Admission{link, member, leaving} {
+	for _, a := range []account.Signup{link, member, leaving} {
 		if err := s.Create(ctx, a, midday); err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 		eventually(t, a.name+" again", func() bool { return !fault.Is(calls[a.name](), fault.Overloaded) })
 	}
 	got := make(map[string]bool)
-	for _, a := range []account.Admission{link, leaving, made} {
+	for _, a := range []account.Signup{link, leaving, made} {
 		got[a.Account.User] = s.there(t, a)
 	}
 	got["member"] = s.there(t, member)
@@ -240,9 +240,9 @@ func TestShutGateLetsEverybodyGo(t *testing.T) {
 		"find":     func() error { _, err := far.Find(ctx, home, "ann", midday); return err },
 		"revoke":   func() error { return far.Revoke(ctx, home, [16]byte{1}, midday) },
 		"spend":    func() error { _, err := far.Spend(ctx, home, [16]byte{2}, midday); return err },
-		"settle":   func() error { _, err := far.Settle(ctx, []account.Sent{{Tenant: home}}); return err },
+		"settle":   func() error { _, err := far.Ack(ctx, []account.OutboxRef{{Tenant: home}}); return err },
 		"tenants":  func() error { _, _, err := far.Tenants(ctx); return err },
-		"adopt":    func() error { _, err := far.Adopt(ctx); return err },
+		"adopt":    func() error { _, err := far.TakeOver(ctx); return err },
 		"disable":  func() error { _, err := far.Disable(ctx, home, "ann", midday); return err },
 		"activate": func() error { _, err := far.Activate(ctx, home, [32]byte{1}, midday); return err },
 		"confirm":  func() error { _, err := far.Confirm(ctx, home, [32]byte{1}, account.UID{}, midday); return err },
@@ -312,10 +312,10 @@ func TestHeirInDoubt(t *testing.T) {
 		}
 		c.w.heal()
 		c.far.postgres().gate.wait(t.Context())
-		var list []account.Waiting
+		var list []account.OutboxEntry
 		var err error
 		eventually(t, "the database is back", func() bool {
-			list, err = c.far.Adopt(t.Context())
+			list, err = c.far.TakeOver(t.Context())
 			return !fault.Is(err, fault.Overloaded)
 		})
 		got := c.far.users(t, list, err)
@@ -447,9 +447,9 @@ func TestCrashesAroundLinks(t *testing.T) {
 	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: c.Database(t)})
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 	var mu sync.Mutex
-	var active, pending, gone []account.Admission // what somebody was told
+	var active, pending, gone []account.Signup // what somebody was told
 	var links, refusals int
-	told := func(list *[]account.Admission, a account.Admission) {
+	told := func(list *[]account.Signup, a account.Signup) {
 		mu.Lock()
 		defer mu.Unlock()
 		*list = append(*list, a)
@@ -521,7 +521,7 @@ func TestCrashesAroundLinks(t *testing.T) {
 	all.Wait()
 	for _, list := range []struct {
 		what   string
-		of     []account.Admission
+		of     []account.Signup
 		exists bool
 		active bool
 	}{{"active", active, true, true}, {"refused a link", pending, true, false}, {"refused or taken back", gone, false, false}} {

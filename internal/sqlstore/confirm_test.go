@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/account"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/postgrestest"
 )
 
 // What is on its way when a link is looked at, and there when it is written down, counts.
@@ -19,8 +19,8 @@ func TestBetweenALookAndAWrite(t *testing.T) {
 	url := postgrestest.Shared(t).Database(t)
 	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: url})
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
-	activate := func(a account.Admission) error { _, err := s.Activate(ctx, home, a.Token, midday); return err }
-	confirm := func(a account.Admission) error {
+	activate := func(a account.Signup) error { _, err := s.Activate(ctx, home, a.Token, midday); return err }
+	confirm := func(a account.Signup) error {
 		_, err := s.Confirm(ctx, home, a.Token, a.Account.UID, midday)
 		return err
 	}
@@ -28,7 +28,7 @@ func TestBetweenALookAndAWrite(t *testing.T) {
 	both := fmt.Sprintf("activated = %[1]d, confirmed = %[1]d", micros(earlier))
 	for _, c := range []struct {
 		name, set string
-		do        func(account.Admission) error
+		do        func(account.Signup) error
 		want      error
 		after     func(account.Account) bool
 	}{

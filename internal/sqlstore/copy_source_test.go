@@ -12,8 +12,8 @@ import (
 
 	_ "modernc.org/sqlite"
 
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/postgrestest"
 )
 
 func sourceFile(t *testing.T, ring *secret.Ring) string {

@@ -14,9 +14,9 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 )
 
 // crowded fills a store with everything that there is, and more than a page of some of it.
@@ -59,18 +59,18 @@ func crowded(t *testing.T, s *Store) {
 	must(s.AddServer(ctx, phone.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
 	again := newcomer(homes[0], "again")
 	must(s.Create(ctx, again, midday))
-	must(s.Resend(ctx, account.Resending{
+	must(s.Resend(ctx, account.LinkReplacement{
 		Account: again.Account, Was: again.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, SealedToken: []byte("newer"), Made: midday,
 	}, midday))
-	list, err := s.Waiting(ctx)
+	list, err := s.PendingMessages(ctx)
 	must(err)
-	var sent []account.Sent
+	var sent []account.OutboxRef
 	for _, w := range list[:100] {
-		sent = append(sent, account.Sent{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
+		sent = append(sent, account.OutboxRef{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
 	}
-	_, err = s.Settle(ctx, sent[:50])
+	_, err = s.Ack(ctx, sent[:50])
 	must(err)
-	_, err = s.Hand(ctx, sent[50:], midday)
+	_, err = s.Enqueue(ctx, sent[50:], midday)
 	must(err)
 	due, _, err := s.DueMessages(ctx, midday, delivery.Place{}, nil, 10)
 	must(err)
@@ -136,11 +136,11 @@ func TestCopyThereAndBack(t *testing.T) {
 		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 || len(hooks[1].Tenants) != 1 {
 			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
 		}
-		adopted, err := s.Adopt(ctx)
+		adopted, err := s.TakeOver(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		waiting, err := s.Waiting(ctx)
+		waiting, err := s.PendingMessages(ctx)
 		if err != nil || len(waiting) != page+500-100+4 {
 			t.Errorf("%s: %d messages wait (%d were adopted), %v", name, len(waiting), len(adopted), err)
 		}

@@ -12,14 +12,14 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 )
 
 var _ delivery.Store = (*Store)(nil)
 
 // Hand implements account.Store.
-func (s *Store) Hand(ctx context.Context, messages []account.Sent, now time.Time) (left []account.Sent, err error) {
-	return s.settle(messages, func(tx transaction, m account.Sent) error {
+func (s *Store) Enqueue(ctx context.Context, messages []account.OutboxRef, now time.Time) (left []account.OutboxRef, err error) {
+	return s.settle(messages, func(tx transaction, m account.OutboxRef) error {
 		_, err := tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
 			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
@@ -126,7 +126,7 @@ func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
 }
 
 // Look implements delivery.Store.
-func (s *Store) Look(ctx context.Context, messages []letter.ID) (list []delivery.Delivery, unsettled []letter.ID, err error) {
+func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
 	if len(messages) == 0 {
 		return nil, nil, nil
 	}
@@ -140,7 +140,7 @@ func (s *Store) Look(ctx context.Context, messages []letter.ID) (list []delivery
 		err := e.reads(ctx).each(func(row scanner) error {
 			var message []byte
 			err := row.Scan(&message)
-			unsettled = append(unsettled, letter.ID(append(message, make([]byte, 16)...)))
+			unsettled = append(unsettled, mailmsg.ID(append(message, make([]byte, 16)...)))
 			return err
 		}, `SELECT message FROM outbox WHERE `+among, args...)
 		if err != nil {
@@ -154,8 +154,8 @@ func (s *Store) Look(ctx context.Context, messages []letter.ID) (list []delivery
 }
 
 // ClaimFiles implements delivery.Store.
-func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time.Time) (strangers []letter.ID, err error) {
-	claimed := make(map[letter.ID]bool)
+func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time.Time) (strangers []mailmsg.ID, err error) {
+	claimed := make(map[mailmsg.ID]bool)
 	err = s.everywhere(func(e engine) error {
 		_, err := inChunks(e, found, func(tx transaction, f delivery.Found) error {
 			ours, err := claimFile(tx, f, e.node(), now)
@@ -209,7 +209,7 @@ func (s *Store) EachDelivery(ctx context.Context, states []delivery.State, f fun
 }
 
 // Delivery implements delivery.Store.
-func (s *Store) Delivery(ctx context.Context, message letter.ID) (d delivery.Delivery, err error) {
+func (s *Store) Delivery(ctx context.Context, message mailmsg.ID) (d delivery.Delivery, err error) {
 	for _, h := range s.homes {
 		d, err = scanDelivery(h.reads(ctx).row(deliveryQuery+`WHERE d.message = $1`, message[:]))
 		if !errors.Is(err, errNoDelivery) {
@@ -232,7 +232,7 @@ const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT)
 	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since) AND `
 
 // Retry implements delivery.Store.
-func (s *Store) Retry(ctx context.Context, message letter.ID, now time.Time) (delivery.Delivery, error) {
+func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx transaction, d delivery.Delivery) error {
 		n, err := tx.exec(again+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`, micros(now), message[:])
 		if err == nil && n == 0 {
@@ -254,7 +254,7 @@ func whyNot(d delivery.Delivery, now time.Time) string {
 }
 
 // operate changes one delivery and gives it back as it is then.
-func (s *Store) operate(ctx context.Context, message letter.ID, do func(transaction, delivery.Delivery) error) (delivery.Delivery, error) {
+func (s *Store) operate(ctx context.Context, message mailmsg.ID, do func(transaction, delivery.Delivery) error) (delivery.Delivery, error) {
 	d, err := s.Delivery(ctx, message)
 	if err != nil {
 		return d, err
@@ -290,7 +290,7 @@ func (s *Store) RetryAll(ctx context.Context, now time.Time) (all int64, err err
 }
 
 // Discard implements delivery.Store.
-func (s *Store) Discard(ctx context.Context, message letter.ID, why string, now time.Time) (delivery.Delivery, error) {
+func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx transaction, d delivery.Delivery) error {
 		n, err := tx.exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3 WHERE message = $1 AND state <> 'sent'`,
 			message[:], micros(now), why)

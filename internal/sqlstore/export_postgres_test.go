@@ -13,8 +13,8 @@ import (
 
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/postgrestest"
 )
 
 func still(int64, int64) {}

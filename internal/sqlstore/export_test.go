@@ -4,13 +4,13 @@ import (
 	"path/filepath"
 	"testing"
 
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
-	"dialtone/internal/storetest"
+	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/postgrestest"
 )
 
 func TestExport(t *testing.T) {
-	storetest.RunExport(t, func(t *testing.T) (storetest.Exporting, *secret.Ring) {
+	conformance.RunExport(t, func(t *testing.T) (conformance.Exporting, *secret.Ring) {
 		ring := secret.NewRing(noon)
 		return open(t, filepath.Join(t.TempDir(), "dialtone.db"), ring), ring
 	})
@@ -18,7 +18,7 @@ func TestExport(t *testing.T) {
 
 func TestExportOnPostgres(t *testing.T) {
 	c := postgrestest.Shared(t)
-	storetest.RunExport(t, func(t *testing.T) (storetest.Exporting, *secret.Ring) {
+	conformance.RunExport(t, func(t *testing.T) (conformance.Exporting, *secret.Ring) {
 		ring := secret.NewRing(noon)
 		return openNode(t, c.Database(t), ring, "a"), ring
 	})

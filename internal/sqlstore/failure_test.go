@@ -17,9 +17,9 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/throttle"
 )
 
@@ -133,8 +133,8 @@ func (w *wire) url(direct string) string {
 // committed is what the server says when a transaction is.
 var committed = []byte("COMMIT\x00")
 
-func newcomer(tenant int64, user string) account.Admission {
-	a := account.Admission{
+func newcomer(tenant int64, user string) account.Signup {
+	a := account.Signup{
 		Account: account.Account{
 			UID: account.NewUID(midday), Tenant: tenant, User: user, Name: user, Email: user + "@mail.test", Role: account.Guest,
 			Disabled: true, Created: midday, Expires: midday.Add(account.PendingLife), Sealed: []byte("sealed"),
@@ -176,7 +176,7 @@ func farAndNear(t *testing.T, c *postgrestest.Cluster) (far, near *Store, w *wir
 	return far, near, w, added.ID
 }
 
-func (s *Store) there(t *testing.T, a account.Admission) bool {
+func (s *Store) there(t *testing.T, a account.Signup) bool {
 	t.Helper()
 	_, err := s.FindUID(t.Context(), a.Account.Tenant, a.Account.UID, midday)
 	if err != nil && !fault.Is(err, fault.NotFound) {
@@ -198,7 +198,7 @@ func TestCommitWithoutAnAnswer(t *testing.T) {
 				t.Fatal(err)
 			}
 			for round := range 10 {
-				group := []account.Admission{
+				group := []account.Signup{
 					newcomer(home, fmt.Sprintf("ann%d", round)), newcomer(home, "taken"), newcomer(home, fmt.Sprintf("bob%d", round)), newcomer(home, fmt.Sprintf("eve%d", round)),
 				}
 				group[3].Captcha.Right = false
@@ -235,7 +235,7 @@ func TestCommitWithoutAnAnswer(t *testing.T) {
 func TestWriteWithoutAnAnswer(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	ctx := t.Context()
-	member := func(user string) account.Admission {
+	member := func(user string) account.Signup {
 		a := newcomer(home, user)
 		if err := near.Create(ctx, a, midday); err != nil {
 			t.Fatal(err)
@@ -252,7 +252,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 		}
 		host := fmt.Sprintf("other%d.test", n)
 		hook := phone.Hook{ID: phone.HookID{byte(n)}, Name: "hook", Everyone: true, Created: midday}
-		var notices []phone.Notice
+		var notices []phone.Notification
 		for _, c := range []struct {
 			name string
 			do   func() error
@@ -277,7 +277,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			{"delete one that waits", func() error { return far.Delete(ctx, home, gone.Account.User, midday) }},
 			{"delete one that is active", func() error { return far.Delete(ctx, home, active.Account.User, midday) }},
 			{"settle", func() error {
-				_, err := far.Settle(ctx, []account.Sent{{Account: sent.Account.UID, Message: sent.Message}})
+				_, err := far.Ack(ctx, []account.OutboxRef{{Account: sent.Account.UID, Message: sent.Message}})
 				return err
 			}},
 			{"undo", func() error { return far.Undo(ctx, undone, midday) }},
@@ -304,7 +304,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return err
 			}},
 			{"report", func() error {
-				return far.Report(ctx, []phone.Result{{Notice: notices[0]}, {Notice: notices[3]}, {Notice: notices[1], Why: "no"}, {Notice: notices[2], Why: "no", Next: midday}}, midday)
+				return far.Report(ctx, []phone.Result{{Notification: notices[0]}, {Notification: notices[3]}, {Notification: notices[1], Why: "no"}, {Notification: notices[2], Why: "no", Next: midday}}, midday)
 			}},
 			{"what was reported", func() error {
 				w.cuts.Add(1)
@@ -546,9 +546,9 @@ type load struct {
 
 	mu       sync.Mutex
 	moved    *sync.Cond
-	made     []account.Admission // nil
-	refused  []account.Admission // a fault, or Overloaded
-	unknown  []account.Admission
+	made     []account.Signup // nil
+	refused  []account.Signup // a fault, or Overloaded
+	unknown  []account.Signup
 	other    []error
 	overload int
 }
@@ -622,7 +622,7 @@ func (l *load) check(t *testing.T, s *Store) {
 		t.Errorf("somebody was told: %v", err)
 	}
 	waiting := make(map[account.UID]bool)
-	list, err := s.Waiting(t.Context())
+	list, err := s.PendingMessages(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // admit is a place in a group of signups.
-func (p *postgres) admit(a account.Admission, now time.Time) error {
+func (p *postgres) admit(a account.Signup, now time.Time) error {
 	if err := p.gate.closed(); err != nil {
 		return err
 	}

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"dialtone/internal/phone"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 )
 
 // waitingFor is how many notices wait for each hook, by its name.
@@ -76,7 +76,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 	var hosts []string
 	for i, n := range list {
 		hosts = append(hosts, n.Host)
-		results = append(results, phone.Result{Notice: n})
+		results = append(results, phone.Result{Notification: n})
 		if i == 0 {
 			results[0].Why = "no"
 		}
@@ -87,7 +87,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 	must(both.Report(ctx, results, midday))
 	list, err = both.Claim(ctx, late.ID, midday, midday.Add(time.Minute), 10)
 	must(err)
-	must(both.Report(ctx, []phone.Result{{Notice: list[0], Why: "no", Next: midday}}, midday.Add(time.Second)))
+	must(both.Report(ctx, []phone.Result{{Notification: list[0], Why: "no", Next: midday}}, midday.Add(time.Second)))
 	states, err := both.Hooks(ctx)
 	must(err)
 	for _, h := range states {
@@ -110,7 +110,7 @@ func TestClaimWaitsForAnother(t *testing.T) {
 	for _, host := range []string{"a.test", "b.test"} {
 		addedTenant(t, s, host)
 	}
-	var first, second []phone.Notice
+	var first, second []phone.Notification
 	var other sync.WaitGroup
 	err := s.homes[0].write(func(tx transaction) (err error) {
 		if first, err = claimIn(tx, h.ID, midday, midday.Add(time.Hour), 1); err != nil {

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
-	"dialtone/internal/storetest"
+	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/postgrestest"
 )
 
 func TestLinearizable(t *testing.T) {
@@ -44,7 +44,7 @@ func TestLinearizableOnPostgres(t *testing.T) {
 }
 
 type closing interface {
-	storetest.Store
+	conformance.Store
 	Close() error
 }
 
@@ -65,7 +65,7 @@ func (s *spread) Close() error {
 	return errors.Join(errs...)
 }
 
-func (s *spread) Create(ctx context.Context, a account.Admission, now time.Time) error {
+func (s *spread) Create(ctx context.Context, a account.Signup, now time.Time) error {
 	return s.next().Create(ctx, a, now)
 }
 
@@ -95,7 +95,7 @@ func testLinearizable(t *testing.T, database func(*testing.T) (open func() (clos
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			open := database(t)
 			var last closing
-			next := func(t *testing.T) storetest.Store {
+			next := func(t *testing.T) conformance.Store {
 				s, err := open()
 				if err != nil {
 					t.Fatal(err)
@@ -104,7 +104,7 @@ func testLinearizable(t *testing.T, database func(*testing.T) (open func() (clos
 				return s
 			}
 			t.Cleanup(func() { shut(t, last) })
-			storetest.Linearizable(t, next, func(t *testing.T, _ storetest.Store) storetest.Store {
+			conformance.Linearizable(t, next, func(t *testing.T, _ conformance.Store) conformance.Store {
 				shut(t, last)
 				return next(t)
 			}, seed, 2000)

@@ -23,7 +23,7 @@ type sighting struct {
 
 // adopt raises this node's beat and takes over from those that are dead. Of several that see a node dead, one takes over: the
 // one that removes it.
-func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error) {
+func (p *postgres) adopt(ctx context.Context) (list []account.OutboxEntry, err error) {
 	if p.name == "" {
 		return nil, nil
 	}
@@ -59,7 +59,7 @@ func (p *postgres) adopt(ctx context.Context) (list []account.Waiting, err error
 }
 
 // inherit takes over from nodes, unless their beat has moved.
-func (p *postgres) inherit(dead map[string]int64) (list []account.Waiting, err error) {
+func (p *postgres) inherit(dead map[string]int64) (list []account.OutboxEntry, err error) {
 	for id, beat := range dead {
 		more, err := p.take(func(tx transaction) ([][]byte, error) {
 			n, err := tx.exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, id, beat)
@@ -89,7 +89,7 @@ func move(tx transaction, from, to string) (accounts [][]byte, err error) {
 
 // take gives the outbox rows that do has made this node's own. Nobody else writes their messages any more: so where it is not known
 // whether the commit happened, they are remembered, and the next time gives those that have become ours.
-func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []account.Waiting, err error) {
+func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []account.OutboxEntry, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	perhaps := p.doubtful

@@ -9,10 +9,10 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/throttle"
 )
 
@@ -69,32 +69,32 @@ func TestNodesShareEveryLimit(t *testing.T) {
 	p := newPlatform(t, postgrestest.Shared(t).Database(t), "a", "b", "c")
 	for round := range 20 {
 		base := admission(p.tenant, "x")
-		fresh := func(i int) account.Admission {
+		fresh := func(i int) account.Signup {
 			return admission(p.tenant, fmt.Sprintf("user%d-%d", round, i))
 		}
 		for _, c := range []struct {
 			name string
-			one  func(i int) account.Admission
+			one  func(i int) account.Signup
 			want int
 			kind fault.Kind
 		}{
-			{"address", func(i int) account.Admission {
+			{"address", func(i int) account.Signup {
 				a := fresh(i)
 				a.Address = base.Address
 				return a
 			}, 3, fault.Limited},
-			{"captcha", func(i int) account.Admission {
+			{"captcha", func(i int) account.Signup {
 				a := fresh(100 + i)
 				a.Captcha.Nonce = base.Captcha.Nonce
 				return a
 			}, 1, fault.Captcha},
-			{"name", func(i int) account.Admission { return admission(p.tenant, fmt.Sprintf("one%d", round)) }, 1, fault.Conflict},
-			{"recipient", func(i int) account.Admission {
+			{"name", func(i int) account.Signup { return admission(p.tenant, fmt.Sprintf("one%d", round)) }, 1, fault.Conflict},
+			{"recipient", func(i int) account.Signup {
 				a := fresh(200 + i)
 				a.Recipient = base.Recipient
 				return a
 			}, 3, fault.Limited},
-			{"nothing", func(i int) account.Admission { return fresh(300 + i) }, 24, fault.Limited},
+			{"nothing", func(i int) account.Signup { return fresh(300 + i) }, 24, fault.Limited},
 		} {
 			got := p.crowd(24, func(s *sqlstore.Store, i int) error { return s.Create(t.Context(), c.one(i), noon) })
 			if got[-1] != c.want || got[c.kind] != 24-c.want {
@@ -119,17 +119,17 @@ func TestNodesShareEveryLimit(t *testing.T) {
 func TestNodesDoNotBlockEachOther(t *testing.T) {
 	p := newPlatform(t, postgrestest.Shared(t).Database(t), "a", "b", "c")
 	const names, buckets, clients, calls = 12, 6, 24, 125
-	shared := make([]account.Admission, buckets)
+	shared := make([]account.Signup, buckets)
 	for i := range shared {
 		shared[i] = admission(p.tenant, "x")
 	}
 	var mu sync.Mutex
-	var made []account.Admission
-	some := func() (account.Admission, bool) {
+	var made []account.Signup
+	some := func() (account.Signup, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		if len(made) == 0 {
-			return account.Admission{}, false
+			return account.Signup{}, false
 		}
 		return made[rand.IntN(len(made))], true
 	}
@@ -161,7 +161,7 @@ func TestNodesDoNotBlockEachOther(t *testing.T) {
 		case n < 15:
 			return s.Undo(t.Context(), old, at)
 		case n < 16:
-			_, err := s.Settle(t.Context(), []account.Sent{{Account: old.Account.UID, Message: old.Message}})
+			_, err := s.Ack(t.Context(), []account.OutboxRef{{Account: old.Account.UID, Message: old.Message}})
 			return err
 		case n < 17:
 			_, err := s.Sweep(t.Context(), at, at, 50)

@@ -13,8 +13,8 @@ import (
 )
 
 // Claim implements phone.HookStore.
-func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Time, limit int) ([]phone.Notice, error) {
-	var list []phone.Notice
+func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Time, limit int) ([]phone.Notification, error) {
+	var list []phone.Notification
 	err := s.everywhere(func(e engine) error {
 		if len(list) >= limit {
 			return nil
@@ -23,13 +23,13 @@ func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Ti
 		list = append(list, more...)
 		return err
 	})
-	slices.SortFunc(list, func(a, b phone.Notice) int {
+	slices.SortFunc(list, func(a, b phone.Notification) int {
 		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]), bytes.Compare(a.Account[:], b.Account[:]))
 	})
 	return list, err
 }
 
-func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
+func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
 	// What a first run claimed whose commit was in doubt is due again with the end of its claim.
 	err = home.write(func(tx transaction) (err error) {
 		list, err = claimIn(tx, hook, now, until, limit)
@@ -39,9 +39,9 @@ func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (lis
 }
 
 // claimIn claims in a transaction. Of two that come at once, the second waits for the first, and then finds the notices due later.
-func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notice, err error) {
+func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
 	err = tx.each(func(row scanner) error {
-		n := phone.Notice{Hook: hook, Due: until}
+		n := phone.Notification{Hook: hook, Due: until}
 		var event, uid []byte
 		var what string
 		var at int64

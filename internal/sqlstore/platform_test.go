@@ -12,12 +12,12 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
 )
 
-func (s *Store) users(t *testing.T, list []account.Waiting, err error) (users []string) {
+func (s *Store) users(t *testing.T, list []account.OutboxEntry, err error) (users []string) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -30,13 +30,13 @@ func (s *Store) users(t *testing.T, list []account.Waiting, err error) (users []
 
 func (s *Store) waitingUsers(t *testing.T) []string {
 	t.Helper()
-	list, err := s.Waiting(t.Context())
+	list, err := s.PendingMessages(t.Context())
 	return s.users(t, list, err)
 }
 
 func (s *Store) adopted(t *testing.T) []string {
 	t.Helper()
-	list, err := s.Adopt(t.Context())
+	list, err := s.TakeOver(t.Context())
 	return s.users(t, list, err)
 }
 
@@ -329,7 +329,7 @@ func TestTwoClusters(t *testing.T) {
 		if _, err := s.Activate(ctx, home, a.Token, midday); err != nil {
 			return err
 		}
-		if _, err := s.Settle(ctx, []account.Sent{{Tenant: home, Account: a.Account.UID, Message: a.Message}}); err != nil {
+		if _, err := s.Ack(ctx, []account.OutboxRef{{Tenant: home, Account: a.Account.UID, Message: a.Message}}); err != nil {
 			return err
 		}
 		if err := s.Revoke(ctx, home, [16]byte{1}, midday); err != nil {
@@ -370,8 +370,8 @@ func TestTwoClusters(t *testing.T) {
 	if _, err := s.Activate(ctx, here.ID, a.Token, midday); err != nil {
 		t.Errorf("a link on the cluster that is there: %v", err)
 	}
-	sent := []account.Sent{{Tenant: there.ID, Message: a.Message}, {Tenant: here.ID, Account: a.Account.UID, Message: a.Message}}
-	left, err := s.Settle(ctx, sent)
+	sent := []account.OutboxRef{{Tenant: there.ID, Message: a.Message}, {Tenant: here.ID, Account: a.Account.UID, Message: a.Message}}
+	left, err := s.Ack(ctx, sent)
 	if !fault.Is(err, fault.Overloaded) || !slices.Equal(left, sent[:1]) {
 		t.Errorf("of two messages on two clusters %v are left, %v", left, err)
 	}

@@ -5,10 +5,10 @@ import (
 	"os"
 	"testing"
 
-	"dialtone/internal/postgrestest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
-	"dialtone/internal/storetest"
+	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/postgrestest"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func openNode(t *testing.T, url string, ring *secret.Ring, node string) *sqlstor
 
 func TestStoreOnPostgres(t *testing.T) {
 	c := postgrestest.Shared(t)
-	storetest.Run(t, func(t *testing.T) storetest.Store {
+	conformance.Run(t, func(t *testing.T) conformance.Store {
 		return openNode(t, c.Database(t), secret.NewRing(noon), "a")
 	})
 }

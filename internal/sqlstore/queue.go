@@ -47,7 +47,7 @@ type queue struct {
 type job struct {
 	// do is the write, or else there is a signup.
 	do     func(transaction) error
-	signup account.Admission
+	signup account.Signup
 	now    time.Time
 	// keys are what jobs of one group may not have in common.
 	keys []int64

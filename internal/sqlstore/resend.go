@@ -9,7 +9,7 @@ import (
 )
 
 // Resend implements account.Store.
-func (s *Store) Resend(ctx context.Context, r account.Resending, now time.Time) error {
+func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
 	home := s.of(r.Account.Tenant)
 	return home.write(func(tx transaction) error {
 		if err := tx.lock(keysOfResend(r)...); err != nil {
@@ -37,7 +37,7 @@ func (s *Store) Resend(ctx context.Context, r account.Resending, now time.Time) 
 				err = mayResend(tx, a, r, now)
 			}
 			if err == nil {
-				err = account.ErrMended // whatever it was: asked again, it is answered
+				err = account.ErrAddressChanged // whatever it was: asked again, it is answered
 			}
 			return err
 		}
@@ -58,21 +58,21 @@ func (s *Store) Resend(ctx context.Context, r account.Resending, now time.Time) 
 }
 
 // linkOf is the account, and the hash of the link that counts.
-func linkOf(q querier, r account.Resending, now time.Time) (a account.Account, token []byte, err error) {
+func linkOf(q querier, r account.LinkReplacement, now time.Time) (a account.Account, token []byte, err error) {
 	a, err = scanAccount(prefixed{q.row(`SELECT token, `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
 		micros(now), r.Account.Tenant, r.Account.UID[:]), []any{&token}})
 	return a, token, err
 }
 
 // mayResend is the order of account.Store.Resend.
-func mayResend(q querier, a account.Account, r account.Resending, now time.Time) error {
+func mayResend(q querier, a account.Account, r account.LinkReplacement, now time.Time) error {
 	switch {
 	case a.Held:
 		return account.ErrHeld
 	case !a.Pending():
 		return account.ErrActive
 	case a.Email != r.Was:
-		return account.ErrMended
+		return account.ErrAddressChanged
 	}
 	refusals := []func(time.Duration) error{account.ErrResends, account.ErrRecipient}
 	for i, al := range r.Places {
@@ -86,7 +86,7 @@ func mayResend(q querier, a account.Account, r account.Resending, now time.Time)
 }
 
 // keysOfResend are what no two may decide about at once: the account's link, and the places.
-func keysOfResend(r account.Resending) []int64 {
+func keysOfResend(r account.LinkReplacement) []int64 {
 	keys := []int64{keyOf("link", r.Account.Tenant, r.Account.UID[:])}
 	for _, al := range r.Places {
 		keys = append(keys, keyOf("place", 0, al.Bucket[:]))
@@ -95,7 +95,7 @@ func keysOfResend(r account.Resending) []int64 {
 }
 
 // UndoResend implements account.Store.
-func (s *Store) UndoResend(ctx context.Context, r account.Resending, now time.Time) error {
+func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
 	return s.of(r.Account.Tenant).write(func(tx transaction) error {
 		// A commit of the link that is still on its way ends first.
 		if err := tx.lock(keysOfResend(r)...); err != nil {

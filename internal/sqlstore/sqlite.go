@@ -190,7 +190,7 @@ func (l *lite) close() error {
 func (l *lite) node() string { return "" }
 
 // adopt finds nothing: there are no other nodes.
-func (l *lite) adopt(context.Context) ([]account.Waiting, error) { return nil, nil }
+func (l *lite) adopt(context.Context) ([]account.OutboxEntry, error) { return nil, nil }
 
 // watch cannot tell.
 func (l *lite) watch(context.Context, func()) {}

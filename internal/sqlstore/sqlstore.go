@@ -75,7 +75,7 @@ type engine interface {
 	// and write returns the fault. Any other error undoes it. do may be run more than once.
 	write(do func(transaction) error) error
 	// admit is Store.Create for a captcha of ours.
-	admit(a account.Admission, now time.Time) error
+	admit(a account.Signup, now time.Time) error
 	// spendSoon notes an id and reports whether it is the first time. A crash may forget what it noted in the last second.
 	spendSoon(ctx context.Context, id [16]byte, expires time.Time) (first bool, err error)
 	// ready says whether writing is possible.
@@ -85,7 +85,7 @@ type engine interface {
 	// node is the name under which outbox rows are kept.
 	node() string
 	// adopt is Store.Adopt.
-	adopt(ctx context.Context) ([]account.Waiting, error)
+	adopt(ctx context.Context) ([]account.OutboxEntry, error)
 	// publish has the directory of phone servers follow a change, where there is one. What is due is left for follow, which is
 	// called after the commit and returns when phone servers see the change.
 	publish(tx transaction, changed []subject) (due bool, err error)

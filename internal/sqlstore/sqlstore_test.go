@@ -22,8 +22,8 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
-	"dialtone/internal/storetest"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/conformance"
 	"dialtone/internal/throttle"
 )
 
@@ -48,7 +48,7 @@ func shut(t *testing.T, s io.Closer) {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Store {
+	conformance.Run(t, func(t *testing.T) conformance.Store {
 		return open(t, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	})
 }
@@ -62,8 +62,8 @@ func addTenant(t *testing.T, s *sqlstore.Store, host string) int64 {
 	return added.ID
 }
 
-func admission(tenant int64, user string) account.Admission {
-	a := account.Admission{
+func admission(tenant int64, user string) account.Signup {
+	a := account.Signup{
 		Account: account.Account{
 			UID: account.NewUID(noon), Tenant: tenant, User: user, Name: user, Email: user + "@mail.test", Role: account.Guest,
 			Disabled: true, Created: noon, Expires: noon.Add(account.PendingLife), Sealed: bytes.Repeat([]byte(user), 40),
@@ -355,15 +355,15 @@ func TestTwoProcesses(t *testing.T) {
 		name string
 		wins int
 		kind fault.Kind
-		make func(i int) account.Admission
+		make func(i int) account.Signup
 	}{
-		{"race for one name", 1, fault.Conflict, func(int) account.Admission { return admission(id, "ann") }},
-		{"race for one captcha", 1, fault.Captcha, func(i int) account.Admission {
+		{"race for one name", 1, fault.Conflict, func(int) account.Signup { return admission(id, "ann") }},
+		{"race for one captcha", 1, fault.Captcha, func(i int) account.Signup {
 			a := admission(id, fmt.Sprint("bob", i))
 			a.Captcha.Nonce = [16]byte{1}
 			return a
 		}},
-		{"race for the places of one address", 3, fault.Limited, func(i int) account.Admission {
+		{"race for the places of one address", 3, fault.Limited, func(i int) account.Signup {
 			a := admission(id, fmt.Sprint("cid", i))
 			a.Address[0].Bucket = throttle.Bucket{1}
 			return a

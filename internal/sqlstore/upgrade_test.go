@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/lang"
+	"dialtone/internal/i18n"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -128,7 +128,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	var got []row
 	for _, tn := range tenants {
 		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
-			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) || a.Lang != lang.English {
+			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) || a.Lang != i18n.English {
 				t.Errorf("%s: %+v", a.User, a)
 			}
 			b, err := vault.Open(a.Tenant, a.UID[:], a.Sealed)
@@ -160,7 +160,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	}
 
 	tokens := secret.NewVault(ring, "activation token")
-	waiting, err := s.Waiting(ctx)
+	waiting, err := s.PendingMessages(ctx)
 	if err != nil || len(waiting) != 2 {
 		t.Fatalf("%d messages wait: %v", len(waiting), err)
 	}

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
-	"dialtone/internal/letter"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -390,12 +390,12 @@ func TestLinkIsDecidedWithinItsTransaction(t *testing.T) {
 }
 
 // admissionOf is a new account of ann; those of another number share nothing with it but the name.
-func admissionOf(tenant int64, at time.Time, number byte) account.Admission {
-	return account.Admission{
+func admissionOf(tenant int64, at time.Time, number byte) account.Signup {
+	return account.Signup{
 		Account: account.Account{
 			UID: account.UID{number}, Tenant: tenant, User: "ann", Role: account.Guest, Created: at, Expires: at.Add(account.PendingLife), Sealed: []byte{number},
 		},
-		Token: [32]byte{number}, Message: letter.ID{number}, SealedToken: []byte{number},
+		Token: [32]byte{number}, Message: mailmsg.ID{number}, SealedToken: []byte{number},
 		Captcha:   captcha.Proof{Ours: true, Right: true, Nonce: [16]byte{number}, Expires: at},
 		Address:   []throttle.Allowance{{Bucket: throttle.Bucket{number}, Rule: throttle.SignupsPerAddress}},
 		Recipient: throttle.Allowance{Bucket: throttle.Bucket{0, number}, Rule: throttle.MessagesPerRecipient},

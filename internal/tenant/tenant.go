@@ -274,7 +274,7 @@ type Store interface {
 }
 
 // Directory is the table that requests are looked up in. It is safe for concurrent use.
-type Directory struct {
+type Table struct {
 	store Store
 	// url is the public URL of a tenant that has none of its own.
 	url   func(host string) string
@@ -289,14 +289,14 @@ type table struct {
 }
 
 // NewDirectory is an empty directory; Refresh fills it.
-func NewDirectory(store Store, defaultURL func(host string) string) *Directory {
-	d := &Directory{store: store, url: defaultURL}
+func NewTable(store Store, defaultURL func(host string) string) *Table {
+	d := &Table{store: store, url: defaultURL}
 	d.table.Store(&table{version: -1})
 	return d
 }
 
 // Refresh reads the tenants anew if they have changed. On an error the old table stays.
-func (d *Directory) Refresh(ctx context.Context) error {
+func (d *Table) Refresh(ctx context.Context) error {
 	version, err := d.store.TenantVersion(ctx)
 	if err != nil || version == d.table.Load().version {
 		return err
@@ -322,13 +322,13 @@ func (d *Directory) Refresh(ctx context.Context) error {
 }
 
 // Lookup is the tenant of a request's Host, as the request has it. The tenant is shared: it is read, never written.
-func (d *Directory) Lookup(host string) (*Tenant, bool) {
+func (d *Table) Lookup(host string) (*Tenant, bool) {
 	t, ok := d.table.Load().hosts[CanonicalHost(host)]
 	return t, ok
 }
 
 // ByRealm is the tenant with the realm, with ASCII letters in any case, as phone servers compare it.
-func (d *Directory) ByRealm(realm string) (*Tenant, bool) {
+func (d *Table) ByRealm(realm string) (*Tenant, bool) {
 	t, ok := d.table.Load().realms[foldedRealm(realm)]
 	return t, ok
 }
@@ -355,13 +355,13 @@ func foldedRealm(realm string) string {
 }
 
 // ByID is the tenant with the ID.
-func (d *Directory) ByID(id int64) (*Tenant, bool) {
+func (d *Table) ByID(id int64) (*Tenant, bool) {
 	t, ok := d.table.Load().ids[id]
 	return t, ok
 }
 
 // All are the tenants, in no order.
-func (d *Directory) All() []*Tenant {
+func (d *Table) All() []*Tenant {
 	var list []*Tenant
 	for _, t := range d.table.Load().hosts {
 		list = append(list, t)

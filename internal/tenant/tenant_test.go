@@ -202,7 +202,7 @@ func TestDirectory(t *testing.T) {
 	}
 	defer db.Close()
 	store := &shaky{Store: db}
-	d := tenant.NewDirectory(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
+	d := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
 	refresh := func() {
 		t.Helper()
 		if err := d.Refresh(ctx); err != nil {

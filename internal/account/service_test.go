@@ -1,0 +1,1011 @@
+package account_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/mail"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	_ "modernc.org/sqlite"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/captcha"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/pickup"
+	"dialtone/internal/secret"
+	"dialtone/internal/sqlstore"
+	"dialtone/internal/tenant"
+)
+
+var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+const password = "seven horses under the bridge"
+
+// office is a desk over a real store and a real pickup directory, with a clock that a test sets.
+type office struct {
+	*testing.T
+	*account.Service
+	now      time.Time
+	path     string // of the database
+	store    *sqlstore.Store
+	faults   *troubled // between desk and store
+	mailbox  *postbox  // between desk and directory
+	tenants  *tenant.Table
+	tenant   *tenant.Tenant
+	seal     *secret.Ring
+	sign     *secret.Ring
+	log      *journal
+	ceiling  int
+	requests int
+}
+
+// journal is a log that may be written to at any time.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
+}
+
+// postbox is a pickup directory that can be made to fail.
+type postbox struct {
+	*pickup.Dir
+	stage, publish, sync error
+	staged               int
+}
+
+var errBroken = errors.New("broken by the test")
+
+func (p *postbox) Stage(l mailmsg.Message) (account.StagedMessage, error) {
+	if p.stage != nil {
+		return nil, p.stage
+	}
+	p.staged++
+	d, err := p.Dir.Stage(l)
+	return draft{d, p}, err
+}
+
+func (p *postbox) Sync() error {
+	if p.sync != nil {
+		return p.sync
+	}
+	return p.Dir.Sync()
+}
+
+type draft struct {
+	account.StagedMessage
+	box *postbox
+}
+
+func (d draft) Publish() error {
+	if d.box.publish != nil {
+		d.Discard()
+		return d.box.publish
+	}
+	return d.StagedMessage.Publish()
+}
+
+// troubled is a store that fails at what is set while it is told to. Where it fails with ErrUnknown, it has made the account.
+type troubled struct {
+	account.Store
+	undo, create error
+	lost         bool // what Create or Resend knows nothing of has not happened
+	undoResend   error
+	resend       error
+	adopted      []account.OutboxEntry
+}
+
+func (s *troubled) Undo(ctx context.Context, a account.Signup, now time.Time) error {
+	if s.undo != nil {
+		return s.undo
+	}
+	return s.Store.Undo(ctx, a, now)
+}
+
+func (s *troubled) Create(ctx context.Context, a account.Signup, now time.Time) error {
+	if s.create != nil && (s.lost || !errors.Is(s.create, account.ErrUnknown)) {
+		return s.create
+	}
+	return errors.Join(s.Store.Create(ctx, a, now), s.create)
+}
+
+func (s *troubled) Resend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
+	if s.resend != nil && s.lost {
+		return s.resend
+	}
+	return errors.Join(s.Store.Resend(ctx, r, now), s.resend)
+}
+
+func (s *troubled) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
+	if s.undoResend != nil {
+		return s.undoResend
+	}
+	return s.Store.UndoResend(ctx, r, now)
+}
+
+func (s *troubled) Adopt(context.Context) ([]account.OutboxEntry, error) { return s.adopted, nil }
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	dir := t.TempDir()
+	o := &office{T: t, now: noon, path: filepath.Join(dir, "dialtone.db"), seal: secret.NewRing(noon), sign: secret.NewRing(noon), log: &journal{}}
+	o.open(filepath.Join(dir, "pickup"))
+	for _, host := range []string{"phone.test", "other.test"} {
+		tn, err := tenant.New(tenant.Tenant{Host: host, Created: noon})
+		o.must(err)
+		_, err = o.store.AddTenant(t.Context(), tn)
+		o.must(err)
+	}
+	o.must(o.tenants.Refresh(t.Context()))
+	o.tenant, _ = o.tenants.Lookup("phone.test")
+	return o
+}
+
+// open makes a new desk over what there is, as a new process does.
+func (o *office) open(pickupDir string) {
+	o.Helper()
+	store, err := sqlstore.Open(o.Context(), o.path, o.seal)
+	o.must(err)
+	o.Cleanup(func() { store.Close() })
+	dir, err := pickup.Open(pickupDir)
+	o.must(err)
+	o.store, o.faults, o.mailbox = store, &troubled{Store: store}, &postbox{Dir: dir}
+	o.tenants = tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
+	o.must(o.tenants.Refresh(o.Context()))
+	logger := slog.New(slog.NewJSONHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	o.Service = account.NewService(account.Deps{
+		Store: o.faults, Mailbox: o.mailbox, Tenant: o.tenants.ByID, Captcha: o.issuer, SealRing: o.seal,
+		Audit: audit.Log{Logger: logger}, Log: logger, Now: func() time.Time { return o.now }, AddressCeiling: o.ceiling,
+	})
+}
+
+func (o *office) issuer() *captcha.Issuer {
+	return captcha.NewIssuer(o.sign, func() time.Time { return o.now })
+}
+
+func (o *office) must(err error) {
+	o.Helper()
+	if err != nil {
+		o.Fatal(err)
+	}
+}
+
+func (o *office) refused(err error, kind fault.Kind) {
+	o.Helper()
+	if !fault.Is(err, kind) {
+		o.Fatalf("got %v (kind %d), want kind %d", err, fault.KindOf(err), kind)
+	}
+}
+
+// answered is a fresh captcha with its right answer.
+func (o *office) answered(tenant int64) (token, answer string) {
+	o.Helper()
+	q := o.issuer().Ask(tenant)
+	var x, y int
+	if _, err := fmt.Sscanf(q.Text, "%d + %d", &x, &y); err != nil {
+		o.Fatal(err)
+	}
+	return q.Token, fmt.Sprint(x + y)
+}
+
+// form is a form that nothing speaks against.
+func (o *office) form(user string) account.Form {
+	o.Helper()
+	f := account.Form{User: user, Name: "Ann Example", Email: user + "@mail.test", HA1: digest.Compute(user, o.tenant.Realm, password).Hex()}
+	f.CaptchaToken, f.CaptchaAnswer = o.answered(o.tenant.ID)
+	return f
+}
+
+// from is one of many addresses.
+func from(n int) account.Origin {
+	return account.Origin{Addr: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), Request: fmt.Sprint("r", n)}
+}
+
+// anywhere is an address that was not used before.
+func (o *office) anywhere() account.Origin {
+	o.requests++
+	return from(1000 + o.requests)
+}
+
+func (o *office) join(user string) account.Account {
+	o.Helper()
+	a, err := o.Signup(o.Context(), o.tenant, o.form(user), o.anywhere())
+	o.must(err)
+	return a
+}
+
+// files are the files of the pickup directory.
+func (o *office) files() map[string]string {
+	o.Helper()
+	files := make(map[string]string)
+	entries, err := os.ReadDir(o.mailbox.Path())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		o.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(o.mailbox.Path(), e.Name()))
+		o.must(err)
+		files[e.Name()] = string(b)
+	}
+	return files
+}
+
+// onlyFile is the name and content of the only file.
+func (o *office) onlyFile() (name, content string) {
+	o.Helper()
+	files := o.files()
+	if len(files) != 1 {
+		o.Fatalf("there are %d files, want one", len(files))
+	}
+	for name, content = range files {
+	}
+	return name, content
+}
+
+func (o *office) absent(user string) {
+	o.Helper()
+	_, err := o.store.Find(o.Context(), o.tenant.ID, user, o.now)
+	o.refused(err, fault.NotFound)
+}
+
+func (o *office) waiting() int {
+	o.Helper()
+	list, err := o.store.PendingMessages(o.Context())
+	o.must(err)
+	return len(list)
+}
+
+var link = regexp.MustCompile(`(?m)^https://phone\.test/activate\.ashx\?token=([A-Za-z0-9_-]{43})$`)
+
+func tokenIn(t *testing.T, message string) string {
+	t.Helper()
+	m := link.FindStringSubmatch(strings.ReplaceAll(message, "\r\n", "\n"))
+	if m == nil {
+		t.Fatalf("no link in %q", message)
+	}
+	return m[1]
+}
+
+func TestSignup(t *testing.T) {
+	o := newOffice(t)
+	o.now = noon.Add(123456789) // with more digits than the store keeps
+	form := o.form("ann")
+	form.Name, form.Email = "  Ann   Éxample ", "Ann+phone@MAIL.test"
+	form.HA1 = strings.ToUpper(form.HA1)
+	b, sum := digest.ComputeB("ann", "phone.test", password), digest.ComputeSHA256("ann", "phone.test", password)
+	bText, sumText := b.Hex(), strings.ToUpper(sum.Hex())
+	form.HA1B, form.HA1SHA256 = &bText, &sumText
+	a, err := o.Signup(o.Context(), o.tenant, form, from(1))
+	o.must(err)
+	if a.User != "ann" || a.Name != "Ann Éxample" || a.Email != "Ann+phone@mail.test" || a.Role != account.Guest || !a.Disabled || a.Held || !a.Pending() {
+		t.Errorf("got %+v", a)
+	}
+	stored, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now)
+	o.must(err)
+	if !stored.Disabled || stored.Role != account.Guest || stored.Email != a.Email || !stored.Created.Equal(a.Created) || !stored.Expires.Equal(a.Created.Add(7*24*time.Hour)) || !stored.HasSHA256 {
+		t.Errorf("the store has %+v", stored)
+	}
+	c, err := o.Credential(stored)
+	o.must(err)
+	if c.HA1 != digest.Compute("ann", "phone.test", password) || *c.HA1B != b || *c.SHA256 != sum {
+		t.Error("the credential is another one")
+	}
+
+	name, content := o.onlyFile()
+	if !regexp.MustCompile(`^[0-9a-f]{32}\.eml$`).MatchString(name) {
+		t.Errorf("the message is %s", name)
+	}
+	m, err := mail.ReadMessage(strings.NewReader(content))
+	o.must(err)
+	if got := m.Header.Get("To"); got != a.Email {
+		t.Errorf("the message goes to %s", got)
+	}
+	token := tokenIn(t, content)
+
+	if err := o.Flush(o.Context()); err != nil || o.waiting() != 0 {
+		t.Errorf("tending: %v, and %d messages wait", err, o.waiting())
+	}
+	if _, again := o.onlyFile(); again != content {
+		t.Error("tending changed the message")
+	}
+	if _, err := o.Activate(o.Context(), &tenant.Tenant{ID: o.tenant.ID + 1}, token, from(1)); !fault.Is(err, fault.NotFound) {
+		t.Errorf("at the other tenant: %v", err)
+	}
+	for _, bad := range []string{"", token[:42], token + "A", token[:20] + "\n" + token[20:], token + "=", strings.ToLower(token) + " "} {
+		if _, err := o.Activate(o.Context(), o.tenant, bad, from(1)); !fault.Is(err, fault.NotFound) {
+			t.Errorf("with %q: %v", bad, err)
+		}
+	}
+	got, err := o.Activate(o.Context(), o.tenant, token, from(1))
+	if err != nil || got.Disabled || got.UID != stored.UID {
+		t.Errorf("the link: %+v and %v", got, err)
+	}
+	if _, err := o.Activate(o.Context(), o.tenant, token, from(1)); !errors.Is(err, account.ErrActive) {
+		t.Errorf("the link again: %v", err)
+	}
+}
+
+// refusal is a form that is refused, and what it leaves.
+type refusal struct {
+	name    string
+	change  func(*office, *account.Form)
+	kind    fault.Kind
+	field   string
+	message string
+	spent   bool // the captcha
+}
+
+func ptr(s string) *string { return &s }
+
+var refusals = []refusal{
+	{"no user", func(_ *office, f *account.Form) { f.User = "" }, fault.Invalid, "", account.Missing, false},
+	{"no name", func(_ *office, f *account.Form) { f.Name = "" }, fault.Invalid, "", account.Missing, false},
+	{"no address", func(_ *office, f *account.Form) { f.Email = "" }, fault.Invalid, "", account.Missing, false},
+	{"no hash", func(_ *office, f *account.Form) { f.HA1 = "" }, fault.Invalid, "", account.Missing, false},
+	{"no captcha", func(_ *office, f *account.Form) { f.CaptchaToken = "" }, fault.Invalid, "", account.Missing, false},
+	{"no answer", func(_ *office, f *account.Form) { f.CaptchaAnswer = "" }, fault.Invalid, "", account.Missing, false},
+	{"a user in capitals", func(_ *office, f *account.Form) { f.User = "Ann" }, fault.Invalid, "user", "", false},
+	{"a reserved user", func(_ *office, f *account.Form) { f.User = "adm1n" }, fault.Invalid, "user", "", false},
+	{"an emergency number", func(_ *office, f *account.Form) { f.User = "911" }, fault.Invalid, "user", "", false},
+	{"a name of nothing", func(_ *office, f *account.Form) { f.Name = " ... " }, fault.Invalid, "name", "", false},
+	{"two addresses", func(_ *office, f *account.Form) { f.Email = "a@mail.test,b@mail.test" }, fault.Invalid, "email", "", false},
+	{"a hash of 31 digits", func(_ *office, f *account.Form) { f.HA1 = f.HA1[1:] }, fault.Invalid, "ha1", "", false},
+	{"a hash with a g", func(_ *office, f *account.Form) { f.HA1 = "g" + f.HA1[1:] }, fault.Invalid, "ha1", "", false},
+	{"an empty ha1b", func(_ *office, f *account.Form) { f.HA1B = ptr("") }, fault.Invalid, "ha1b", "", false},
+	{"a short SHA-256", func(_ *office, f *account.Form) { f.HA1SHA256 = ptr(f.HA1) }, fault.Invalid, "ha1_sha256", "", false},
+	{"the commonest password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, "123456") }, fault.Invalid, "ha1", "", false},
+	{"the ten thousandth password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, lastPassword(o.T)) }, fault.Invalid, "ha1", "", false},
+	{"an empty password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, "") }, fault.Invalid, "ha1", "", false},
+	{"the user's name for a password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, f.User) }, fault.Invalid, "ha1", "", false},
+	{"a common password in capital digits", func(o *office, f *account.Form) { f.HA1 = strings.ToUpper(o.hash(f.User, "password")) }, fault.Invalid, "ha1", "", false},
+	{"a wrong answer", func(_ *office, f *account.Form) { f.CaptchaAnswer = "99" }, fault.Captcha, "", "", true},
+	{"an answer that is no number", func(_ *office, f *account.Form) { f.CaptchaAnswer = "eight" }, fault.Captcha, "", "", true},
+	{"a captcha that nobody gave", func(_ *office, f *account.Form) { f.CaptchaToken = "x" }, fault.Captcha, "", "", false},
+	{"a captcha of another tenant", func(o *office, f *account.Form) { f.CaptchaToken, f.CaptchaAnswer = o.answered(o.tenant.ID + 1) }, fault.Captcha, "", "", false},
+}
+
+func (o *office) hash(user, password string) string {
+	return digest.Compute(user, o.tenant.Realm, password).Hex()
+}
+
+// lastPassword is the last of the list of common passwords.
+func lastPassword(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../dictionary/passwords.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if len(lines) < 10000 {
+		t.Fatalf("the list has %d passwords", len(lines))
+	}
+	return lines[len(lines)-1]
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range refusals {
+		t.Run(c.name, func(t *testing.T) {
+			o := newOffice(t)
+			good := o.form("ann")
+			bad := good
+			c.change(o, &bad)
+			_, err := o.Signup(o.Context(), o.tenant, bad, from(1))
+			f, ok := errors.AsType[*fault.Error](err)
+			if !ok || f.Kind != c.kind || f.Field != c.field || c.message != "" && f.Message != c.message {
+				t.Fatalf("got %#v", err)
+			}
+			o.absent("ann")
+			if files := o.files(); len(files) != 0 || o.waiting() != 0 {
+				t.Errorf("left %d files and %d messages", len(files), o.waiting())
+			}
+			_, err = o.Signup(o.Context(), o.tenant, good, from(1))
+			if c.spent {
+				o.refused(err, fault.Captcha)
+				good.CaptchaToken, good.CaptchaAnswer = o.answered(o.tenant.ID)
+				_, err = o.Signup(o.Context(), o.tenant, good, from(1))
+			}
+			o.must(err)
+			// No place was used up: two more go through, and then no more.
+			for _, user := range []string{"bob", "cid"} {
+				_, err = o.Signup(o.Context(), o.tenant, o.form(user), from(1))
+				o.must(err)
+			}
+			_, err = o.Signup(o.Context(), o.tenant, o.form("dan"), from(1))
+			o.refused(err, fault.Limited)
+		})
+	}
+}
+
+func TestRefusalsComeInOrder(t *testing.T) {
+	o := newOffice(t)
+	o.join("taken")
+	mailed := "mailed@mail.test"
+	for i := range 3 {
+		f := o.form(fmt.Sprint("mailed", i))
+		f.Email = fmt.Sprintf("Mailed+%d@MAIL.test", i)
+		_, err := o.Signup(o.Context(), o.tenant, f, from(1)) // which fills the address too
+		o.must(err)
+	}
+	files := len(o.files())
+
+	f := o.form("taken")
+	f.Email, f.CaptchaAnswer = mailed, "99"
+	f.HA1 = "x"
+	try := func(at account.Origin, kind fault.Kind, want string) {
+		t.Helper()
+		_, err := o.Signup(o.Context(), o.tenant, f, at)
+		if got, ok := errors.AsType[*fault.Error](err); !ok || got.Kind != kind || !strings.Contains(got.Message, want) {
+			t.Errorf("got %v, want a refusal of kind %d that says %q", err, kind, want)
+		}
+	}
+	f.Name = ""
+	try(from(1), fault.Invalid, "required")
+	f.Name = "Ann"
+	try(from(1), fault.Invalid, "32 hex digits")
+	f.HA1 = o.hash("taken", password)
+	try(from(1), fault.Limited, "from your address")
+	try(from(2), fault.Captcha, "answer")
+	f.CaptchaToken, f.CaptchaAnswer = o.answered(o.tenant.ID)
+	try(from(2), fault.Conflict, "taken")
+	try(from(2), fault.Captcha, "answer") // the conflict has spent it
+	f.User, f.HA1 = "free", o.hash("free", password)
+	f.CaptchaToken, f.CaptchaAnswer = o.answered(o.tenant.ID)
+	try(from(2), fault.Limited, "to this e-mail address")
+	f.Email = "free@mail.test"
+	o.absent("free")
+	if got := len(o.files()); got != files {
+		t.Errorf("there are %d files, want %d", got, files)
+	}
+	if _, err := o.Signup(o.Context(), o.tenant, f, from(2)); err != nil { // with the captcha of the limit
+		t.Error(err)
+	}
+}
+
+func TestSHA256PlatformWantsThatHash(t *testing.T) {
+	o := newOffice(t)
+	strict := *o.tenant
+	strict.Algorithm = digest.SHA256
+	f := o.form("ann")
+	_, err := o.Signup(o.Context(), &strict, f, from(1))
+	if e, ok := errors.AsType[*fault.Error](err); !ok || e.Field != "ha1_sha256" {
+		t.Errorf("got %v", err)
+	}
+	f.HA1SHA256 = ptr(digest.ComputeSHA256("ann", strict.Realm, password).Hex())
+	_, err = o.Signup(o.Context(), &strict, f, from(1))
+	o.must(err)
+}
+
+func TestLimits(t *testing.T) {
+	t.Run("sixty failures earn a wait, of whatever kind, and only for that address", func(t *testing.T) {
+		o := newOffice(t)
+		bad := o.form("ann")
+		bad.HA1 = "x"
+		for range 60 {
+			_, err := o.Signup(o.Context(), o.tenant, bad, from(1))
+			o.refused(err, fault.Invalid)
+		}
+		good := o.form("ann")
+		_, err := o.Signup(o.Context(), o.tenant, good, from(1))
+		o.refused(err, fault.Limited)
+		_, err = o.Signup(o.Context(), o.tenant, good, from(2))
+		o.must(err)
+		o.now = o.now.Add(10 * time.Minute)
+		_, err = o.Signup(o.Context(), o.tenant, o.form("bob"), from(1))
+		o.must(err)
+	})
+	t.Run("a ceiling over all tenants counts them together", func(t *testing.T) {
+		o := newOffice(t)
+		o.ceiling = 2
+		o.open(o.mailbox.Path())
+		other, _ := o.tenants.Lookup("other.test")
+		home := o.tenant
+		for _, tn := range []*tenant.Tenant{home, other} {
+			o.tenant = tn
+			_, err := o.Signup(o.Context(), tn, o.form("ann"), from(1))
+			o.must(err)
+		}
+		o.tenant = home
+		_, err := o.Signup(o.Context(), home, o.form("bob"), from(1))
+		o.refused(err, fault.Limited)
+	})
+	t.Run("without one, tenants count apart", func(t *testing.T) {
+		o := newOffice(t)
+		other, _ := o.tenants.Lookup("other.test")
+		for _, tn := range []*tenant.Tenant{o.tenant, other} {
+			o.tenant = tn
+			for i := range 3 {
+				_, err := o.Signup(o.Context(), tn, o.form(fmt.Sprint("ann", i)), from(1))
+				o.must(err)
+			}
+			_, err := o.Signup(o.Context(), tn, o.form("bob"), from(1))
+			o.refused(err, fault.Limited)
+		}
+	})
+	t.Run("a tenant's own ceiling holds for everybody", func(t *testing.T) {
+		o := newOffice(t)
+		small := *o.tenant
+		small.SignupsPerHour = 2
+		for i, want := range []bool{true, true, false} {
+			_, err := o.Signup(o.Context(), &small, o.form(fmt.Sprint("ann", i)), from(i))
+			if want != (err == nil) || err != nil && !fault.Is(err, fault.Limited) {
+				t.Errorf("signup %d: %v", i, err)
+			}
+		}
+	})
+}
+
+// breakages are the ways in which a pickup directory fails, and how it is healed.
+var breakages = []struct {
+	name        string
+	brk, mended func(*office) error
+}{
+	{"was removed", func(o *office) error { return os.RemoveAll(o.mailbox.Path()) },
+		func(o *office) error { return os.Mkdir(o.mailbox.Path(), 0o770) }},
+	{"became a file", func(o *office) error {
+		return errors.Join(os.RemoveAll(o.mailbox.Path()), os.WriteFile(o.mailbox.Path(), nil, 0o600))
+	}, func(o *office) error {
+		return errors.Join(os.Remove(o.mailbox.Path()), os.Mkdir(o.mailbox.Path(), 0o770))
+	}},
+	{"takes no more files", func(o *office) error { o.mailbox.stage = errBroken; return nil },
+		func(o *office) error { o.mailbox.stage = nil; return nil }},
+	{"does not rename", func(o *office) error { o.mailbox.publish = errBroken; return nil },
+		func(o *office) error { o.mailbox.publish = nil; return nil }},
+	{"is fine but the store fails", func(o *office) error { o.faults.create = errBroken; return nil },
+		func(o *office) error { o.faults.create = nil; return nil }},
+}
+
+func TestOwnTroubleLeavesNothing(t *testing.T) {
+	for _, c := range breakages {
+		t.Run("the directory "+c.name, func(t *testing.T) {
+			o := newOffice(t)
+			form := o.form("ann")
+			o.must(c.brk(o))
+			for range 5 { // more than there are places
+				_, err := o.Signup(o.Context(), o.tenant, form, from(1))
+				o.refused(err, fault.Internal)
+				o.absent("ann")
+				if o.waiting() != 0 {
+					t.Fatal("a message waits")
+				}
+			}
+			o.must(c.mended(o))
+			if files := o.files(); len(files) != 0 {
+				t.Errorf("left behind: %d files", len(files))
+			}
+			_, err := o.Signup(o.Context(), o.tenant, form, from(1))
+			o.must(err)
+			_, content := o.onlyFile()
+			tokenIn(t, content)
+			o.must(o.Flush(o.Context()))
+		})
+	}
+}
+
+func TestTakenNameIsToldWhileTheDirectoryIsBroken(t *testing.T) {
+	for _, c := range breakages[:4] {
+		t.Run("the directory "+c.name, func(t *testing.T) {
+			o := newOffice(t)
+			o.join("ann")
+			o.must(c.brk(o))
+			_, err := o.Signup(o.Context(), o.tenant, o.form("ann"), from(1))
+			o.refused(err, fault.Conflict)
+		})
+	}
+}
+
+func TestUndoThatFailsIsTriedAgain(t *testing.T) {
+	o := newOffice(t)
+	form := o.form("ann")
+	o.mailbox.publish, o.faults.undo = errBroken, errBroken
+	_, err := o.Signup(o.Context(), o.tenant, form, from(1))
+	o.refused(err, fault.Internal)
+	if _, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil {
+		t.Fatalf("the undoing did not fail: %v", err)
+	}
+	if err := o.Flush(o.Context()); !errors.Is(err, errBroken) {
+		t.Errorf("tending while the store fails: %v", err)
+	}
+	o.mailbox.publish, o.faults.undo = nil, nil
+	o.must(o.Flush(o.Context()))
+	o.absent("ann")
+	if o.waiting() != 0 || len(o.files()) != 0 {
+		t.Errorf("%d messages wait, %d files are left", o.waiting(), len(o.files()))
+	}
+	_, err = o.Signup(o.Context(), o.tenant, form, from(1))
+	o.must(err)
+}
+
+func TestSignupThatNobodyKnowsOfIsTakenBack(t *testing.T) {
+	for _, committed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
+			o := newOffice(t)
+			form := o.form("ann")
+			o.faults.create, o.faults.lost = account.ErrUnknown, !committed
+			_, err := o.Signup(o.Context(), o.tenant, form, from(1))
+			o.refused(err, fault.Overloaded)
+			o.faults.create, o.faults.lost = nil, false
+			o.must(o.Flush(o.Context()))
+			o.absent("ann")
+			if o.waiting() != 0 || len(o.files()) != 0 {
+				t.Errorf("%d messages wait, %d files are left", o.waiting(), len(o.files()))
+			}
+			_, err = o.Signup(o.Context(), o.tenant, form, from(1)) // the same captcha: nothing is left of the first try
+			o.must(err)
+		})
+	}
+}
+
+func TestMessagesOfADeadNodeAreWritten(t *testing.T) {
+	o := newOffice(t)
+	o.join("ann")
+	name, content := o.onlyFile()
+	rows, err := o.store.PendingMessages(o.Context())
+	o.must(err)
+	o.open(filepath.Join(t.TempDir(), "pickup")) // another node
+	o.faults.adopted = rows
+	o.must(o.Adopt(o.Context()))
+	o.faults.adopted = nil
+	o.must(o.Flush(o.Context()))
+	if again, bytes := o.onlyFile(); again != name || bytes != content {
+		t.Errorf("there is %s:\n%s\nwant %s:\n%s", again, bytes, name, content)
+	}
+	if o.waiting() != 0 {
+		t.Error("the message still waits")
+	}
+}
+
+func TestCrash(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lose func(path string) error
+	}{
+		{"the file is there", func(string) error { return nil }},
+		{"the file is gone", os.Remove},
+		{"the file is empty", func(path string) error { return os.Truncate(path, 0) }},
+		{"half of the file is there", func(path string) error { return os.Truncate(path, 300) }},
+		{"the file was never renamed", func(path string) error {
+			dir, name := filepath.Split(path)
+			return os.Rename(path, dir+"."+strings.TrimSuffix(name, ".eml")+".part")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := newOffice(t)
+			o.now = noon.Add(123456789) // with more digits than the store keeps
+			o.join("ann")
+			name, content := o.onlyFile()
+			o.must(c.lose(filepath.Join(o.mailbox.Path(), name)))
+			o.now = noon.Add(5 * time.Hour)
+			o.open(o.mailbox.Path())
+			o.must(o.mailbox.Clean())
+			o.must(o.Recover(o.Context()))
+			o.must(o.Flush(o.Context()))
+			if again, bytes := o.onlyFile(); again != name || bytes != content {
+				t.Errorf("there is %s:\n%s\nwant %s:\n%s", again, bytes, name, content)
+			}
+			if o.waiting() != 0 {
+				t.Error("the message still waits")
+			}
+			a, err := o.Activate(o.Context(), o.tenant, tokenIn(t, content), from(1))
+			if err != nil || a.User != "ann" {
+				t.Errorf("the link: %v", err)
+			}
+			o.must(os.Remove(filepath.Join(o.mailbox.Path(), name))) // the mail agent takes it
+			o.must(o.Flush(o.Context()))
+			if len(o.files()) != 0 {
+				t.Error("the message came again")
+			}
+		})
+	}
+}
+
+func TestFailedSyncWritesTheMessageAgain(t *testing.T) {
+	o := newOffice(t)
+	o.join("ann")
+	name, content := o.onlyFile()
+	o.mailbox.sync = errBroken
+	if err := o.Flush(o.Context()); !errors.Is(err, errBroken) {
+		t.Fatalf("tending: %v", err)
+	}
+	if o.waiting() != 1 {
+		t.Fatal("the message is settled though it is not on the disk")
+	}
+	// What the disk refused may be gone from memory too, and a second sync would not say so.
+	o.must(os.Truncate(filepath.Join(o.mailbox.Path(), name), 10))
+	o.mailbox.sync = nil
+	staged := o.mailbox.staged
+	for range 3 {
+		o.must(o.Flush(o.Context()))
+	}
+	if o.mailbox.staged != staged+1 {
+		t.Errorf("the message was written %d times more", o.mailbox.staged-staged)
+	}
+	if again, bytes := o.onlyFile(); again != name || bytes != content {
+		t.Errorf("there is %s: %q", again, bytes)
+	}
+	if o.waiting() != 0 {
+		t.Error("the message still waits")
+	}
+}
+
+func TestOneBadMessageHoldsUpNoOther(t *testing.T) {
+	o := newOffice(t)
+	o.join("ann")
+	o.now = o.now.Add(time.Second)
+	o.join("bob")
+	o.exec(`UPDATE outbox SET token = x'00' WHERE account = (SELECT uid FROM account WHERE username = 'ann')`)
+	for name := range o.files() {
+		o.must(os.Remove(filepath.Join(o.mailbox.Path(), name)))
+	}
+	o.open(o.mailbox.Path())
+	o.must(o.Recover(o.Context()))
+	for range 2 {
+		if err := o.Flush(o.Context()); !errors.Is(err, secret.ErrSeal) {
+			t.Errorf("tending: %v", err)
+		}
+	}
+	if _, content := o.onlyFile(); !strings.Contains(content, "bob@mail.test") {
+		t.Errorf("there is %s", content)
+	}
+	if o.waiting() != 1 {
+		t.Errorf("%d messages wait", o.waiting())
+	}
+}
+
+// exec runs SQL beside the store.
+func (o *office) exec(query string) {
+	o.Helper()
+	db, err := sql.Open("sqlite", o.path)
+	o.must(err)
+	_, err = db.Exec(query)
+	o.must(errors.Join(err, db.Close()))
+}
+
+func TestSecretsStaySecret(t *testing.T) {
+	o := newOffice(t)
+	ha1, ha1b, sum := digest.Compute("ann", "phone.test", password), digest.ComputeB("ann", "phone.test", password), digest.ComputeSHA256("ann", "phone.test", password)
+	form := o.form("ann")
+	form.HA1B, form.HA1SHA256 = ptr(ha1b.Hex()), ptr(sum.Hex())
+	form.Email = "a-canary-of-an-address@mail.test"
+	spoiled := form
+	spoiled.CaptchaAnswer = "271828" // as no other number in a log
+	_, err := o.Signup(o.Context(), o.tenant, spoiled, from(1))
+	o.refused(err, fault.Captcha)
+	form.CaptchaToken, form.CaptchaAnswer = o.answered(o.tenant.ID)
+	o.mailbox.publish, o.faults.undo = errBroken, errBroken
+	_, err = o.Signup(o.Context(), o.tenant, form, from(1))
+	o.refused(err, fault.Internal)
+	o.mailbox.publish, o.faults.undo = nil, nil
+	o.must(o.Flush(o.Context()))
+	_, err = o.Signup(o.Context(), o.tenant, form, from(1))
+	o.must(err)
+	_, message := o.onlyFile()
+	text := tokenIn(t, message)
+	token, _ := secret.ParseToken(text)
+	o.open(o.mailbox.Path())
+	o.must(o.Recover(o.Context()))
+	o.must(o.Flush(o.Context()))
+	_, err = o.Activate(o.Context(), o.tenant, text, from(1))
+	o.must(err)
+	_, err = o.Activate(o.Context(), o.tenant, text, from(1))
+	o.is(err, account.ErrActive)
+
+	canaries := map[string]string{
+		"HA1": ha1.Hex(), "HA1B": ha1b.Hex(), "SHA-256": sum.Hex(), "the raw HA1": string(ha1[:]), "the raw HA1B": string(ha1b[:]),
+		"the raw SHA-256": string(sum[:]), "the token": text, "the raw token": string(token[:]), "the token in hex": hex.EncodeToString(token[:]),
+	}
+	look := func(where, what string) {
+		for name, canary := range canaries {
+			if strings.Contains(what, canary) || strings.Contains(what, strings.ToUpper(canary)) {
+				t.Errorf("%s has %s in it", where, name)
+			}
+		}
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		b, err := os.ReadFile(o.path + suffix)
+		o.must(err)
+		look("dialtone.db"+suffix, string(b))
+	}
+	for _, part := range []string{"the captcha", "the spoiled answer", "the whole address", "the password"} {
+		canaries[part] = map[string]string{
+			"the captcha": form.CaptchaToken, "the spoiled answer": "271828", "the whole address": form.Email, "the password": password,
+		}[part]
+	}
+	log := o.log.String()
+	look("the log", log)
+	for _, line := range []string{`"captcha_failed"`, `"server_error"`, `"signup.undo"`, `"message.republish"`, `"already_active"`, `"a***@mail.test"`} {
+		if !strings.Contains(log, line) {
+			t.Errorf("the log has no %s, so that it proves nothing:\n%s", line, log)
+		}
+	}
+}
+
+func (o *office) is(err, want error) {
+	o.Helper()
+	if !errors.Is(err, want) {
+		o.Fatalf("got %v, want %v", err, want)
+	}
+}
+
+func TestSwappedCredentialsDoNotOpen(t *testing.T) {
+	o := newOffice(t)
+	o.join("ann")
+	o.join("bob")
+	o.exec(`CREATE TEMP TABLE old AS SELECT username, credential FROM account;
+		UPDATE account SET credential = (SELECT credential FROM old WHERE old.username <> account.username)`)
+	for _, user := range []string{"ann", "bob"} {
+		a, err := o.store.Find(o.Context(), o.tenant.ID, user, o.now)
+		o.must(err)
+		_, err = o.Credential(a)
+		o.is(err, secret.ErrSeal)
+	}
+}
+
+func TestOperatorsActsAreRecorded(t *testing.T) {
+	o := newOffice(t)
+	o.join("ann")
+	for _, act := range []struct {
+		action audit.Action
+		do     func(user string) error
+	}{
+		{audit.AccountEnable, func(user string) error { _, err := o.Enable(o.Context(), o.tenant, user); return err }},
+		{audit.AccountDisable, func(user string) error { _, err := o.Disable(o.Context(), o.tenant, user); return err }},
+		{audit.AccountRole, func(user string) error { _, err := o.SetRole(o.Context(), o.tenant, user, account.Admin); return err }},
+		{audit.AccountDelete, func(user string) error { return o.Delete(o.Context(), o.tenant, user) }},
+	} {
+		o.must(act.do("ann"))
+		o.refused(act.do("nobody"), fault.NotFound)
+		for _, want := range []string{
+			fmt.Sprintf(`"msg":%q,"outcome":"ok","tenant":"phone.test","user":"ann"`, act.action),
+			fmt.Sprintf(`"msg":%q,"outcome":"not_found","tenant":"phone.test","user":"nobody"`, act.action),
+		} {
+			if strings.Count(o.log.String(), want) != 1 {
+				t.Errorf("the log has not one line with %s", want)
+			}
+		}
+	}
+}
+
+func TestManySignupsAtOnce(t *testing.T) {
+	o := newOffice(t)
+	o.mailbox.staged = 0
+	forms := make([]account.Form, 50)
+	for i := range forms {
+		forms[i] = o.form("ann")
+	}
+	desk := account.NewService(account.Deps{
+		Store: o.store, Mailbox: o.mailbox.Dir, Tenant: o.tenants.ByID, Captcha: o.issuer, SealRing: o.seal,
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return noon },
+	})
+	var all sync.WaitGroup
+	errs := make([]error, len(forms))
+	for i, form := range forms {
+		all.Go(func() { _, errs[i] = desk.Signup(o.Context(), o.tenant, form, from(i)) })
+	}
+	all.Wait()
+	wins := 0
+	for _, err := range errs {
+		if err == nil {
+			wins++
+		} else if !fault.Is(err, fault.Conflict) {
+			t.Error(err)
+		}
+	}
+	if wins != 1 {
+		t.Errorf("%d of them have the name", wins)
+	}
+	o.onlyFile()
+	o.must(desk.Flush(o.Context()))
+	if o.waiting() != 0 {
+		t.Error("a message waits")
+	}
+}
+
+// jumped is t after the machine's wall clock was set by so much: its own count of time goes on as it was. The standard
+// library makes no such time but by a clock that jumps, so its parts are moved here.
+func jumped(t *testing.T, at time.Time, by time.Duration) time.Time {
+	t.Helper()
+	moved := at.Add(by)
+	monotonic := (*int64)(unsafe.Add(unsafe.Pointer(&moved), unsafe.Sizeof(uint64(0)))) // the field ext of time.Time
+	*monotonic -= int64(by)
+	if moved.Sub(at) != 0 || moved.Round(0).Sub(at.Round(0)) != by {
+		t.Fatal("time.Time is made otherwise than this test thinks")
+	}
+	return moved
+}
+
+func TestSweep(t *testing.T) {
+	const day = 24 * time.Hour
+	start := time.Now() // with the machine's count of time
+	o := newOffice(t)
+	o.now = start
+	o.open(o.mailbox.Path())
+	o.join("ann")
+	_, content := o.onlyFile()
+	there := func() bool {
+		t.Helper()
+		_, err := o.Activate(o.Context(), o.tenant, tokenIn(t, content), from(1))
+		return errors.Is(err, account.ErrExpired)
+	}
+	for _, by := range []time.Duration{10 * 365 * day, 8 * day, -10 * 365 * day, time.Hour + time.Second} {
+		o.now = jumped(t, start, by)
+		if err := o.Sweep(o.Context()); err == nil {
+			t.Errorf("after a jump of %v nothing speaks against a sweep", by)
+		}
+		o.now = start
+		if _, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil {
+			t.Fatalf("after a jump of %v and back: %v", by, err)
+		}
+	}
+	o.now = jumped(t, start, time.Hour-time.Second) // as a clock is corrected
+	o.must(o.Sweep(o.Context()))
+
+	o.now = start.Add(8*day - time.Microsecond)
+	o.must(o.Sweep(o.Context()))
+	if !there() {
+		t.Error("a link that is a day too late is not told so any more")
+	}
+	o.now = start.Add(8*day + time.Microsecond)
+	o.must(o.Sweep(o.Context()))
+	if there() {
+		t.Error("the account is still there a day after its end")
+	}
+}
+
+func TestSweepGoesOnUntilAllIsDone(t *testing.T) {
+	o := newOffice(t)
+	const n = 1100 // more than two rounds
+	o.exec(`WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < ` + fmt.Sprint(n) + `)
+		INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, closed, epoch, credential, has_sha256, token)
+		SELECT randomblob(16), 1, 'u' || i, '', '', 'guest', FALSE, 0, i, NULL, NULL, 0, x'', FALSE, randomblob(32) FROM c`)
+	o.must(o.Sweep(o.Context()))
+	db, err := sql.Open("sqlite", o.path)
+	o.must(err)
+	defer db.Close()
+	var left int
+	o.must(db.QueryRow(`SELECT count(*) FROM account`).Scan(&left))
+	if left != 0 {
+		t.Errorf("%d accounts are left", left)
+	}
+}
+
+func TestUIDsGoByTime(t *testing.T) {
+	var list []string
+	for i := range 100 {
+		u := account.NewUID(noon.Add(time.Duration(i) * time.Millisecond))
+		if u[6]>>4 != 7 || u[8]>>6 != 2 {
+			t.Errorf("%s is no UUID of version 7", u)
+		}
+		list = append(list, u.String())
+	}
+	if !slices.IsSorted(list) {
+		t.Error("a later uid is less than an earlier one")
+	}
+}

@@ -1,0 +1,247 @@
+package web
+
+import (
+	"context"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// A body is refused, or every field that came out of it stood in it once, and is text without control characters.
+func FuzzForm(f *testing.F) {
+	for _, body := range []string{
+		"", "user=alex&name=A&email=a%40b.test&ha1=00&captcha_token=t&captcha_answer=3", "user=a&user=b", "user=%ff", "user=%00", "user=a;b",
+		"ha1b=&ha1_sha256=%c2%85", "%75ser=a&user=", "user", "=user", "&&&", "user=a+b%20c", strings.Repeat("user=a&", 2000),
+	} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest("POST", "/signup.ashx", strings.NewReader(body))
+		r.Header.Set("Content-Type", formType)
+		values, err := readForm(httptest.NewRecorder(), r)
+		if err != nil {
+			return
+		}
+		form, err := takeSignup(values)
+		if err != nil {
+			return
+		}
+		if len(body) > maxForm {
+			t.Fatalf("a body of %d bytes was taken", len(body))
+		}
+		got := map[string]*string{
+			"user": &form.User, "name": &form.Name, "email": &form.Email, "ha1": &form.HA1, "captcha_token": &form.CaptchaToken,
+			"captcha_answer": &form.CaptchaAnswer, "ha1b": form.HA1B, "ha1_sha256": form.HA1SHA256,
+		}
+		// Read again, by other means: pair by pair.
+		sent := make(map[string][]string)
+		for pair := range strings.SplitSeq(body, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			name, errName := url.QueryUnescape(name)
+			value, errValue := url.QueryUnescape(value)
+			if errName != nil || errValue != nil || strings.Contains(pair, ";") {
+				t.Fatalf("%q was taken for a form", body)
+			}
+			if pair != "" {
+				sent[name] = append(sent[name], value)
+			}
+		}
+		for field, value := range got {
+			switch {
+			case value == nil || *value == "" && len(sent[field]) == 0:
+				if len(sent[field]) != 0 {
+					t.Fatalf("%s was lost from %q", field, body)
+				}
+				continue
+			case len(sent[field]) != 1 || sent[field][0] != *value:
+				t.Fatalf("%s is %q, and the body %q", field, *value, body)
+			case !utf8.ValidString(*value):
+				t.Fatalf("%s is %q, which is no UTF-8", field, *value)
+			case strings.ContainsFunc(*value, unicode.IsControl):
+				t.Fatalf("%s is %q, with a control character", field, *value)
+			}
+		}
+	})
+}
+
+// The client's address is the peer's or one that a trusted proxy passed on, and never one that a stranger chose.
+func FuzzForwarded(f *testing.F) {
+	for _, header := range []string{
+		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3", "10.0.0.1, unknown", ",", "192.0.2.1,", "192.0.2.1:80", "[::1]:80",
+		"9.9.9.9, x, 10.0.0.1",
+	} {
+		f.Add("10.0.0.1", header, "")
+		f.Add("192.0.2.99", header, header)
+		f.Add("::ffff:10.0.0.1", "", header)
+	}
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	isTrusted := func(a netip.Addr) bool { return trusted[0].Contains(a) || trusted[1].Contains(a) }
+	f.Fuzz(func(t *testing.T, peerText, one, two string) {
+		peer, err := netip.ParseAddr(peerText)
+		if err != nil {
+			return
+		}
+		peer = peer.Unmap().WithZone("")
+		got := forwardedFor(peer, []string{one, two}, trusted)
+		if forwardedFor(peer, []string{one, two}, nil) != peer {
+			t.Fatal("a header counts where no proxy is trusted")
+		}
+		if !isTrusted(peer) {
+			if got != peer {
+				t.Fatalf("a stranger at %s is taken for %s", peer, got)
+			}
+			return
+		}
+		if !got.IsValid() || got.Zone() != "" || got.Is4In6() {
+			t.Fatalf("the address %v has not its plain form", got)
+		}
+		var hops []netip.Addr
+		for _, hop := range strings.Split(one+","+two, ",") {
+			a, ok := parseHop(strings.TrimSpace(hop))
+			if !ok {
+				hops = nil // nothing left of it can be believed
+				continue
+			}
+			hops = append(hops, a)
+		}
+		i := slices.Index(hops, got)
+		if i < 0 {
+			if got != peer {
+				t.Fatalf("%s is neither the peer nor in %q", got, one+","+two)
+			}
+			return
+		}
+		i = len(hops) - 1 - slices.Index(reversed(hops), got)
+		for _, later := range hops[i+1:] {
+			if !isTrusted(later) {
+				t.Fatalf("%s was believed to %s, which is no proxy", got, later)
+			}
+		}
+	})
+}
+
+func reversed(list []netip.Addr) []netip.Addr {
+	list = slices.Clone(list)
+	slices.Reverse(list)
+	return list
+}
+
+// tenantList is a store of tenants that does nothing but tell them.
+type tenantList struct {
+	tenant.Store
+	list []tenant.Tenant
+}
+
+func (s tenantList) Tenants(context.Context) ([]tenant.Tenant, int64, error) { return s.list, 1, nil }
+func (s tenantList) TenantVersion(context.Context) (int64, error)            { return 1, nil }
+
+// A Host is a tenant's, but for the case of ASCII letters, a port and one dot, or nobody's.
+func FuzzHost(f *testing.F) {
+	var s tenantList
+	for i, host := range []string{"a.test", "localhost", "xn--bcher-kva.test"} {
+		s.list = append(s.list, tenant.Tenant{ID: int64(i + 1), Host: host, Created: time.Unix(0, 0)})
+	}
+	d := tenant.NewTable(s, func(host string) string { return "https://" + host })
+	if err := d.Refresh(context.Background()); err != nil {
+		f.Fatal(err)
+	}
+	for _, host := range []string{
+		"", "a.test", "A.Test.:8443", "a.test..", "a.test:", "a.test:x", "evil.test", "a.test.evil.test", "evil-a.test", "\u212Acalhost", "bücher.test", "[::1]:80",
+		"a.test\x00", "a.test@evil.test", "a.test:80:80", "a.te\u017Ft", "localhost:443", "]:a.test",
+	} {
+		f.Add(host)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		got, ok := d.Lookup(raw)
+		if !ok {
+			for _, x := range s.list {
+				if raw == x.Host || raw == x.Host+"." || raw == x.Host+":443" || raw == strings.ToUpper(x.Host) {
+					t.Fatalf("%q is not known", raw)
+				}
+			}
+			return
+		}
+		// Whoever is found is spelled out at the beginning of the text, and what follows is a dot and digits alone.
+		rest := raw[min(len(raw), len(got.Host)):]
+		if len(raw) < len(got.Host) {
+			t.Fatalf("%q is taken for %s", raw, got.Host)
+		}
+		for i := range len(got.Host) {
+			if c := raw[i]; c != got.Host[i] && !('A' <= c && c <= 'Z' && c+'a'-'A' == got.Host[i]) {
+				t.Fatalf("%q is taken for %s", raw, got.Host)
+			}
+		}
+		rest = strings.TrimPrefix(rest, ".")
+		if port, has := strings.CutPrefix(rest, ":"); rest != "" && (!has || strings.Trim(port, "0123456789") != "") {
+			t.Fatalf("%q is taken for %s", raw, got.Host)
+		}
+	})
+}
+
+// A link has exactly one token, and one token exactly one text.
+func FuzzToken(f *testing.F) {
+	good := secret.Token{1, 2, 3}.Text()
+	for _, query := range []string{
+		"", "token=", "token=" + good, "token=" + good + "&x=1", "token=" + good + "&token=" + good, "token=" + good + "=", "token=" + good[:9] + "%0A" + good[9:],
+		"token=%zz", "token=" + good + ";", "Token=" + good, "token=" + good[:42] + "B", "%74oken=" + good, "token=" + good + "+",
+	} {
+		f.Add(query)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		text := tokenOf(&url.URL{RawQuery: query})
+		token, ok := secret.ParseToken(text)
+		if !ok {
+			if len(text) == secret.TokenLength && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
+				strings.Contains("AEIMQUYcgkosw048", text[42:]) {
+				t.Fatalf("the token %q is refused", text)
+			}
+			return
+		}
+		if token.Text() != text || len(text) != secret.TokenLength {
+			t.Fatalf("two texts are one token: %q and %q", text, token.Text())
+		}
+		tokens := 0
+		for pair := range strings.SplitSeq(query, "&") {
+			name, _, _ := strings.Cut(pair, "=")
+			if name, err := url.QueryUnescape(name); err == nil && name == "token" {
+				tokens++
+			}
+		}
+		if tokens != 1 {
+			t.Fatalf("%d tokens are in %q", tokens, query)
+		}
+	})
+}
+
+// There is one table of addresses, and it is this one: what is added must be documented, and tried by the contract's tests.
+func TestRoutes(t *testing.T) {
+	documented := map[string]string{
+		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST", "/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST",
+		"/resend.ashx": "POST",
+		"/":            "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD", "/account.html": "GET, HEAD",
+		"/turn": "GET, HEAD", "/provision": "POST", "/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
+	}
+	site, err := New(Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, rt := range site.table {
+		if documented[path] != rt.methods() {
+			t.Errorf("%s takes %s, and is documented to take %q", path, rt.methods(), documented[path])
+		}
+	}
+	for path := range documented {
+		if _, there := site.table[path]; !there {
+			t.Errorf("%s is documented and not there", path)
+		}
+	}
+}

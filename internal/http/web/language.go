@@ -1,0 +1,101 @@
+package web
+
+import (
+	"net/url"
+	"strings"
+	"sync"
+
+	"golang.org/x/text/language"
+
+	"dialtone/internal/i18n"
+)
+
+// speech is the language of a page, and how it came to be that one.
+type speech struct {
+	tag i18n.Tag
+	// chosen says that the person chose it on a page, rather than in the browser. The links of the page then take it along:
+	// a cookie would do the same, and would be there before anybody has signed in.
+	chosen bool
+}
+
+// speech is what ?lang= in the address says, or else what the browser asks for. It is for pages: programs get English.
+func (s *Site) speech(v *visit) speech {
+	if tag, ok := asked(v.URL); ok {
+		return speech{tag, true}
+	}
+	return speech{tag: s.accepts(v)}
+}
+
+// asked is the language that an address asks for.
+func asked(u *url.URL) (i18n.Tag, bool) {
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		if text, ok := strings.CutPrefix(pair, "lang="); ok {
+			return i18n.Parse(text)
+		}
+	}
+	return i18n.English, false
+}
+
+// accepts is the language that suits the request's Accept-Language best.
+func (s *Site) accepts(v *visit) i18n.Tag {
+	values := v.Header["Accept-Language"]
+	switch len(values) {
+	case 0:
+		return i18n.English
+	case 1:
+		return s.negotiator.pick(values[0])
+	default:
+		return s.negotiator.pick(strings.Join(values, ","))
+	}
+}
+
+// negotiator finds the language for what browsers send (RFC 9110 §12.5.4), which is a few dozen different texts on most
+// days: it remembers them. It is safe for concurrent use.
+type negotiator struct {
+	matcher language.Matcher
+	mu      sync.RWMutex
+	known   map[string]i18n.Tag
+}
+
+// Bounds of what strangers can make a negotiator do: how much of a header it reads, and how many it remembers.
+const (
+	maxHeader  = 256
+	maxHeaders = 512
+)
+
+func newNegotiator() *negotiator {
+	var tags []language.Tag
+	for _, t := range i18n.Tags {
+		tags = append(tags, language.Make(string(t)))
+	}
+	return &negotiator{matcher: language.NewMatcher(tags), known: make(map[string]i18n.Tag)}
+}
+
+func (n *negotiator) pick(header string) i18n.Tag {
+	if len(header) > maxHeader {
+		header = header[:maxHeader]
+		header = header[:strings.LastIndexByte(header, ',')+1] // not a tag cut in two
+	}
+	n.mu.RLock()
+	tag, ok := n.known[header]
+	n.mu.RUnlock()
+	if ok {
+		return tag
+	}
+	tag = n.match(header)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.known) < maxHeaders {
+		n.known[strings.Clone(header)] = tag
+	}
+	return tag
+}
+
+func (n *negotiator) match(header string) i18n.Tag {
+	wanted, _, err := language.ParseAcceptLanguage(header)
+	if err != nil {
+		return i18n.English
+	}
+	_, i, _ := n.matcher.Match(wanted...)
+	return i18n.Tags[i]
+}

@@ -1,0 +1,105 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"dialtone/internal/i18n"
+	"dialtone/internal/tenant"
+)
+
+func TestNegotiatorRemembersABoundedNumber(t *testing.T) {
+	n := newNegotiator()
+	for i := range 3 * maxHeaders {
+		if got := n.pick(fmt.Sprintf("de,aa-x-%d;q=0.5", i)); got != i18n.German {
+			t.Fatalf("the %dth is %s", i, got)
+		}
+	}
+	if len(n.known) > maxHeaders {
+		t.Errorf("it remembers %d headers", len(n.known))
+	}
+	if got := n.pick(strings.Repeat("aa,", maxHeader/3) + "de"); got != i18n.English {
+		t.Errorf("what is cut off decides: %s", got)
+	}
+	for header := range n.known {
+		if len(header) > maxHeader {
+			t.Errorf("it remembers a header of %d bytes", len(header))
+		}
+	}
+}
+
+func TestPageCacheIsBounded(t *testing.T) {
+	var c pageCache
+	made := 0
+	render := func() (asset, error) { made++; return newAsset("text/plain", []byte("x")), nil }
+	ask := func(of *tenant.Tenant) {
+		if _, err := c.page(of, "home", speech{}, render); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 2 * maxPages {
+		of := &tenant.Tenant{ID: int64(i)}
+		ask(of)
+		ask(of)
+	}
+	if made != 2*maxPages || len(c.entries) > maxPages {
+		t.Errorf("%d pages were made for %d, and %d are kept", made, 2*maxPages, len(c.entries))
+	}
+}
+
+// TestNoPageIsHeavy is about what a person loads to sign up: the page and all its files, compressed.
+func TestNoPageIsHeavy(t *testing.T) {
+	p, a := mustPages(t), mustAssets(t)
+	for _, tag := range i18n.Tags {
+		for _, name := range []string{"home", "signup", "login"} {
+			out, err := p.render(tag, name, everyPage("phone.example.org")[name].data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total := len(newAsset("text/html", out).packed())
+			for _, url := range regexp.MustCompile(`/static/[\w.]+`).FindAllString(string(out), -1) {
+				x, ok := a.lookup(url)
+				if !ok {
+					t.Fatalf("%s: no %s", name, url)
+				}
+				if packed := x.packed(); packed != nil {
+					total += len(packed)
+				} else {
+					total += len(x.plain)
+				}
+			}
+			if total > 60_000 || total < 1000 {
+				t.Errorf("%s in %s weighs %d bytes", name, tag, total)
+			}
+			t.Logf("%s in %s: %d bytes, of which the page has %d", name, tag, total, len(newAsset("text/html", out).packed()))
+		}
+	}
+}
+
+// BenchmarkLanguage is what it takes to know a page's language: the header of a browser, as it is met mostly and as it is met
+// first.
+func BenchmarkLanguage(b *testing.B) {
+	n := newNegotiator()
+	s := &Site{negotiator: n}
+	r := httptest.NewRequest(http.MethodGet, "/signup.html", nil)
+	r.URL = &url.URL{Path: "/signup.html"}
+	r.Header.Set("Accept-Language", "de-AT,de;q=0.9,en-US;q=0.8,en;q=0.7")
+	v := &visit{Request: r}
+	b.Run("known", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.speech(v)
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			n.match(r.Header.Get("Accept-Language"))
+		}
+	})
+}

@@ -1,0 +1,347 @@
+package web
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"html"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"dialtone/internal/account"
+	"dialtone/internal/i18n"
+	"dialtone/internal/provision"
+)
+
+const hostile = `"><img src=x onerror=alert(1)></script></title><!--'` + "\u2028`"
+
+func mustPages(t *testing.T) *pages {
+	t.Helper()
+	p, err := newPages(mustAssets(t), everyLanguage()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func everyLanguage() (list []*i18n.Words) {
+	for _, t := range i18n.Tags {
+		list = append(list, i18n.In(t))
+	}
+	return list
+}
+
+// view is a page with its data.
+type view struct {
+	page string
+	data any
+}
+
+// everyPage is each page in each of its states, with text in every place that takes any.
+func everyPage(text string) map[string]view {
+	f := frame{Product: text, Host: text, Realm: text, Contact: text}
+	views := map[string]view{
+		"home":    {"home", homePage{f}},
+		"signup":  {"signup", signupPage{f, text}},
+		"login":   {"login", loginPage{f}},
+		"account": {"account", accountPage{f, text, text, text, text, sipSettings{text, text, text, text, text, text}, []string{"linphone", "zoiper", "acrobits", "baresip", "jssip"}}},
+		"scan":    {"provision", provisionPage{f, "linphone", &qrCode{25, "M4 4h1v1h-1z"}, text, ""}},
+		"copied":  {"provision", provisionPage{f, "baresip", nil, "", text}},
+		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
+		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
+		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text}, {}}}},
+		"titled":  {"home", homePage{frame{Title: text, Product: text, Host: text, Switch: true}}},
+		"no mail": {"devmail", devMailPage{f, nil}},
+	}
+	for _, state := range activationStates {
+		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text}}
+	}
+	return views
+}
+
+var activationStates = []activationState{
+	activationDone, activationAlready, activationExpired, activationInvalid, activationReplaced, activationTrouble,
+	activationUnopened, activationHeld, activationConfirm,
+}
+
+func TestPagesRender(t *testing.T) {
+	p := mustPages(t)
+	for _, words := range everyLanguage() {
+		for name, v := range everyPage("plain") {
+			t.Run(string(words.Tag)+" "+name, func(t *testing.T) {
+				out, err := p.render(words.Tag, v.page, v.data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				page := string(out)
+				for _, want := range []string{"<!doctype html>", `<html lang="` + string(words.Tag) + `" dir="` + words.Dir + `">`, "<title>", "<h1", "<main>", "</html>"} {
+					if !strings.Contains(page, want) {
+						t.Errorf("there is no %s", want)
+					}
+				}
+				for _, never := range []string{"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://"} {
+					if strings.Contains(page, never) {
+						t.Errorf("there is %q", never)
+					}
+				}
+				if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
+					t.Error("a page that a link leads to may be indexed")
+				}
+				if rest := regexp.MustCompile(`[{}*]|\[\w`).FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
+					t.Errorf("a mark of a text is left: %q", rest)
+				}
+			})
+		}
+	}
+}
+
+func TestPagesEscape(t *testing.T) {
+	p := mustPages(t)
+	for _, tag := range i18n.Tags {
+		for name, v := range everyPage(hostile) {
+			t.Run(string(tag)+" "+name, func(t *testing.T) {
+				out, err := p.render(tag, v.page, v.data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(string(out), "<img src=x") {
+					t.Errorf("markup came through:\n%s", out)
+				}
+				if strings.Count(string(out), "</title>") != 1 {
+					t.Error("the title was closed from inside")
+				}
+			})
+		}
+	}
+}
+
+var textsBlock = regexp.MustCompile(`(?s)<script type="application/json" id="texts">(.*?)</script>`)
+
+// textsOf is the block of texts of a page.
+func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]string {
+	t.Helper()
+	out, err := p.render(tag, page, everyPage(hostile)[page].data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := textsBlock.FindSubmatch(out)
+	if match == nil {
+		t.Fatalf("%s has no block of texts", page)
+	}
+	texts := map[string]string{}
+	if err := json.Unmarshal(match[1], &texts); err != nil {
+		t.Fatalf("the texts of %s: %v\n%s", page, err, match[1])
+	}
+	return texts
+}
+
+func TestTextsForScripts(t *testing.T) {
+	p, a, found := mustPages(t), mustAssets(t), 0
+	for page, modules := range map[string][]string{
+		"signup":  {"signup.js", "form.js", "password.js"},
+		"login":   {"login.js"},
+		"account": {"account.js"},
+	} {
+		texts := textsOf(t, p, i18n.French, page)
+		said := regexp.MustCompile(`(?:say\(|\badd\("\w+", )"(\w+)"`)
+		for _, module := range modules {
+			x, _ := a.lookup(a.url(module))
+			for _, key := range said.FindAllSubmatch(x.plain, -1) {
+				found++
+				if texts[string(key[1])] == "" {
+					t.Errorf("%s says %q, and %s has no such text", module, key[1], page)
+				}
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d texts were found in the scripts", found)
+	}
+}
+
+// TestEveryRuleHasWords finds every rule by which the server refuses what a person typed, in the program's own text.
+func TestEveryRuleHasWords(t *testing.T) {
+	texts := textsOf(t, mustPages(t), i18n.English, "signup")
+	inputs := map[string][]string{"user": {"user"}, "name": {"name"}, "email": {"email"}, "ha1": {"password"}, "": {"user", "name", "email"}}
+	count := 0
+	literal := func(e ast.Expr) string {
+		if l, ok := e.(*ast.BasicLit); ok {
+			return strings.Trim(l.Value, `"`)
+		}
+		return ""
+	}
+	for _, pattern := range []string{"../../account/*.go", "*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(tree, func(n ast.Node) bool {
+				call, ok := n.(*ast.CallExpr)
+				if !ok || len(call.Args) < 2 {
+					return true
+				}
+				name, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				field := literal(call.Args[0])
+				switch name.Sel.Name {
+				case "Rule":
+					count++
+					for _, input := range inputs[field] {
+						if texts[input+"_"+literal(call.Args[1])] == "" {
+							t.Errorf("the sign-up page has no words for the rule %s of %s", literal(call.Args[1]), input)
+						}
+					}
+				case "Field":
+					if field == "user" || field == "name" || field == "email" {
+						t.Errorf("%s is refused with no rule: %s", field, literal(call.Args[1]))
+					}
+				}
+				return true
+			})
+		}
+	}
+	if count < 30 {
+		t.Errorf("only %d rules were found", count)
+	}
+}
+
+// TestNoTextIsLeftOver wants every text for pages to be on one.
+func TestNoTextIsLeftOver(t *testing.T) {
+	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
+	files, err := fs.Glob(pageFiles, "pages/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := pageFiles.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range regexp.MustCompile(`say "([\w.]+)"`).FindAllSubmatch(text, -1) {
+			used[string(key[1])] = true
+		}
+	}
+	for _, state := range activationStates {
+		used["activation."+string(state)] = true
+	}
+	for _, role := range account.Roles {
+		used["account.role_"+string(role)] = true
+	}
+	for _, key := range []string{"error.other", "error.gone"} { // for kinds without words, and for a link that was opened
+		used[key], used[key+"_text"] = true, true
+	}
+	used["provision."+string(provision.JsSIP)] = true
+	for _, k := range kinds {
+		used["error."+k.code], used["error."+k.code+"_text"] = true, true
+	}
+	for _, key := range i18n.In(i18n.English).Keys() {
+		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") && !strings.HasPrefix(key, "date.") {
+			t.Errorf("%s is on no page", key)
+		}
+	}
+}
+
+func TestFormsKeepTheirPromises(t *testing.T) {
+	p := mustPages(t)
+	for _, page := range []string{"signup", "login", "activation confirm"} {
+		out, err := p.render(i18n.English, everyPage("plain")[page].page, everyPage("plain")[page].data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		password := regexp.MustCompile(`<input id="password"[^>]*>`).FindString(string(out))
+		if password == "" || strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
+			t.Errorf("%s: password field is %q", page, password)
+		}
+		if submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out)); !strings.Contains(submit, " disabled") {
+			t.Errorf("%s: without its script the form could be sent: %s", page, submit)
+		}
+		if strings.Contains(string(out), "placeholder") {
+			t.Errorf("%s has a placeholder", page)
+		}
+	}
+}
+
+// named are the states in which the page knows whose link it is, and may say so.
+var named = []activationState{activationDone, activationAlready, activationConfirm}
+
+func TestActivationStates(t *testing.T) {
+	p := mustPages(t)
+	login, signup, again := `href="/login.html"`, `href="/signup.html"`, `href=""`
+	tests := map[activationState]struct {
+		heading  string
+		has, not []string
+	}{
+		activationDone:     {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationAlready:  {"Your account is already active", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationExpired:  {"This link has expired", []string{signup, "1 May 2026"}, []string{again}},
+		activationInvalid:  {"This link does not work", []string{signup}, []string{again}},
+		activationReplaced: {"There is a newer link", nil, []string{again, login}},
+		activationTrouble:  {"Your account is not active yet", []string{again}, []string{login, signup, "<script"}},
+		activationUnopened: {"Activate your account", []string{again}, []string{login, signup, "<script"}},
+		activationHeld:     {"This account is on hold", []string{"phone.test"}, []string{login, signup, again}},
+		activationConfirm:  {"Activate your account", []string{`value="alex"`, `action="/activate.ashx"`}, []string{signup, again, "token"}},
+	}
+	for _, state := range activationStates {
+		t.Run(string(state), func(t *testing.T) {
+			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", ""}
+			if slices.Contains(named, state) {
+				data.User = "alex"
+			}
+			if state == activationExpired {
+				data.Expired = "1 May 2026"
+			}
+			out, err := p.render(i18n.English, "activation", data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, want := string(out), tests[state]
+			if !strings.Contains(page, "<h1>"+want.heading+"</h1>") {
+				t.Errorf("heading %q is missing", want.heading)
+			}
+			if !strings.Contains(page, "<title>"+want.heading+" – Dialtone</title>") {
+				t.Errorf("the title is not %q", want.heading)
+			}
+			for _, has := range want.has {
+				if !strings.Contains(page, has) {
+					t.Errorf("%s is missing", has)
+				}
+			}
+			for _, not := range want.not {
+				if strings.Contains(page, not) {
+					t.Errorf("%s is there", not)
+				}
+			}
+		})
+	}
+}
+
+func TestUnknownPage(t *testing.T) {
+	if _, err := mustPages(t).render(i18n.English, "layout", homePage{}); err == nil {
+		t.Error("the layout alone was rendered")
+	}
+}
+
+func TestAddressesInMessagesAreLinksOnlyIfTheyAreWeb(t *testing.T) {
+	out, err := mustPages(t).render(i18n.English, "devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(html.UnescapeString(string(out)), `href="javascript:`) {
+		t.Error("a script became a link")
+	}
+}

@@ -1,0 +1,117 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"strings"
+
+	"dialtone/internal/i18n"
+)
+
+// wording is what the templates of one language are told about it, as functions. The words are escaped here, so that what
+// is filled into them can be markup.
+type wording struct{ *i18n.Words }
+
+func (w wording) functions() template.FuncMap {
+	return template.FuncMap{
+		"lang":      func() i18n.Tag { return w.Tag },
+		"dir":       func() string { return w.Dir },
+		"languages": w.languages,
+		"say":       w.say,
+		"texts":     w.texts,
+		"bdi":       bdi,
+		"address":   address,
+		"operator":  w.operator,
+		"program":   w.program,
+		"code":      code,
+	}
+}
+
+// choice is an entry of the switch.
+type choice struct {
+	*i18n.Words
+	Current bool
+}
+
+func (w wording) languages() (list []choice) {
+	for _, t := range i18n.Tags {
+		list = append(list, choice{i18n.In(t), t == w.Tag})
+	}
+	return list
+}
+
+// say is a text for a page. Pairs of name and value fill its braces: markup as it is, and anything else as text. *Stars* make
+// words strong, and [brackets] a link to the value with the name link, which is an address of our own making.
+func (w wording) say(key string, slots ...any) (template.HTML, error) {
+	text, ok := w.Find(key)
+	if !ok || len(slots)%2 != 0 {
+		return "", fmt.Errorf("no text %s with %d slots", key, len(slots))
+	}
+	pairs := []string{"[", `<a>`, "]", "</a>"}
+	for i := 0; i < len(slots); i += 2 {
+		name, value := slots[i].(string), ""
+		if markup, ok := slots[i+1].(template.HTML); ok {
+			value = string(markup)
+		} else {
+			value = template.HTMLEscapeString(fmt.Sprint(slots[i+1]))
+		}
+		if name == "link" {
+			pairs[1] = `<a href="` + value + `">`
+			continue
+		}
+		pairs = append(pairs, "{"+name+"}", value)
+	}
+	text = template.HTMLEscapeString(text)
+	for strings.Count(text, "*") > 1 {
+		text = strings.Replace(strings.Replace(text, "*", "<strong>", 1), "*", "</strong>", 1)
+	}
+	return template.HTML(strings.NewReplacer(pairs...).Replace(text)), nil
+}
+
+// texts are the texts for a page's scripts, of several prefixes.
+func (w wording) texts(prefixes ...string) map[string]string {
+	all := make(map[string]string)
+	for _, prefix := range prefixes {
+		for key, text := range w.Under(prefix) {
+			all[key] = text
+		}
+	}
+	return all
+}
+
+// bdi is text that keeps its own direction within a sentence, with a class or without one.
+func bdi(class, text string) template.HTML {
+	if class != "" {
+		class = ` class="` + template.HTMLEscapeString(class) + `"`
+	}
+	return template.HTML("<bdi" + class + ">" + template.HTMLEscapeString(text) + "</bdi>")
+}
+
+// address is the place, with an id, that a script puts an e-mail address into.
+func address(id string) template.HTML {
+	return template.HTML(`<strong dir="ltr" class="address" id="` + id + `"></strong>`)
+}
+
+// operator is whom to ask, as the end of a sentence.
+func (w wording) operator(contact, host string) (template.HTML, error) {
+	if contact == "" {
+		return w.say("layout.operator", "host", bdi("", host))
+	}
+	return template.HTML(`<a href="mailto:` + template.HTMLEscapeString(contact) + `">` + string(bdi("", contact)) + `</a>`), nil
+}
+
+// code is a text of a program or a file, which is read from left to right.
+func code(text string) template.HTML {
+	return template.HTML(`<span class="code" dir="ltr">` + template.HTMLEscapeString(text) + `</span>`)
+}
+
+// programNames are those that have the same in every language.
+var programNames = map[string]string{"linphone": "Linphone", "zoiper": "Zoiper", "acrobits": "Cloud Softphone", "baresip": "baresip"}
+
+// program is what people call a program that a phone is set up in.
+func (w wording) program(format string) (template.HTML, error) {
+	if name, ok := programNames[format]; ok {
+		return template.HTML(name), nil
+	}
+	return w.say("provision." + format)
+}

@@ -1,0 +1,192 @@
+package i18n_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"dialtone/internal/i18n"
+)
+
+var brace = regexp.MustCompile(`\{\w*\}?`)
+
+// shape is what a text has in common with the same text in another language: its braces and its marks.
+func shape(text string) []string {
+	slots := brace.FindAllString(text, -1)
+	slices.Sort(slots)
+	return append(slots, strings.Repeat("*", strings.Count(text, "*")), strings.Repeat("[", strings.Count(text, "[")), strings.Repeat("]", strings.Count(text, "]")))
+}
+
+func TestLanguagesHaveTheSameTexts(t *testing.T) {
+	english := i18n.In(i18n.English)
+	if len(english.Keys()) < 200 {
+		t.Fatalf("there are %d texts", len(english.Keys()))
+	}
+	for _, tag := range i18n.Tags {
+		w := i18n.In(tag)
+		if w.Tag != tag {
+			t.Fatalf("%s is %s", tag, w.Tag)
+		}
+		for _, key := range english.Keys() {
+			text, ok := w.Find(key)
+			if !ok {
+				t.Errorf("%s lacks %s", tag, key)
+				continue
+			}
+			pattern, _ := english.Find(key)
+			// Of a date a language takes the parts that it writes; a verb in two parts has two pairs of stars.
+			if got, want := shape(text), shape(pattern); !slices.Equal(got, want) && !strings.HasPrefix(key, "date.") && !sameButStars(got, want) {
+				t.Errorf("%s: %s has %v, and English has %v", tag, key, got, want)
+			}
+			if strings.Count(text, "*")%2 != 0 || strings.Count(text, "[") > 1 {
+				t.Errorf("%s: the marks of %s are not in pairs: %s", tag, key, text)
+			}
+		}
+		for _, key := range w.Keys() {
+			if _, ok := english.Find(key); !ok {
+				t.Errorf("%s has a text %s, and English has none", tag, key)
+			}
+		}
+	}
+}
+
+func sameButStars(got, want []string) bool {
+	stars := func(s string) bool { return strings.HasPrefix(s, "*") }
+	return slices.ContainsFunc(want, func(s string) bool { return stars(s) }) && slices.Equal(slices.DeleteFunc(got, stars), slices.DeleteFunc(want, stars))
+}
+
+// script is the writing that most letters of a language are in.
+var script = map[i18n.Tag]*unicode.RangeTable{
+	i18n.English: unicode.Latin, i18n.German: unicode.Latin, i18n.French: unicode.Latin, i18n.Spanish: unicode.Latin, i18n.Arabic: unicode.Arabic,
+}
+
+func TestTextsAreWrittenWithCare(t *testing.T) {
+	blames := []string{"please", "sorry", "oops", "invalid", "illegal", "forbidden", "bitte", "leider", "ungültig", "désolé", "veuillez", "invalide", "interdit",
+		"lo sentimos", "por favor", "inválid", "ilegal", "عذرًا", "عذراً", "من فضلك", "غير صالح"}
+	same := []string{"account.realm", "account.name", "account.server", "account.domain", "account.transport", "direction", "date.first"}
+	for _, tag := range i18n.Tags {
+		w, foreign := i18n.In(tag), 0
+		for _, key := range w.Keys() {
+			text, _ := w.Find(key)
+			for _, word := range blames {
+				if strings.Contains(strings.ToLower(text), word) {
+					t.Errorf("%s: %s says %q", tag, key, word)
+				}
+			}
+			if strings.TrimSpace(text) == "" || strings.Contains(text, "  ") || strings.Contains(text, "...") || strings.ContainsAny(text, "<>&\u2013\u200e\u200f") {
+				t.Errorf("%s: %s is %q", tag, key, text)
+			}
+			english, _ := i18n.In(i18n.English).Find(key)
+			if tag != i18n.English && text == english && !slices.Contains(same, key) && !strings.HasPrefix(key, "date.") && brace.ReplaceAllString(text, "") != "" {
+				foreign++
+				if foreign > 3 {
+					t.Errorf("%s: %s is still English: %s", tag, key, text)
+				}
+			}
+			letters, ours := 0, 0
+			for _, r := range brace.ReplaceAllString(text, "") {
+				if unicode.IsLetter(r) {
+					letters++
+					if unicode.Is(script[tag], r) {
+						ours++
+					}
+				}
+			}
+			if ours*2 < letters && !slices.Contains(same, key) {
+				t.Errorf("%s: %s is in another writing: %s", tag, key, text)
+			}
+			if unicode.Is(unicode.Arabic, 'ا') && strings.ContainsFunc(text, func(r rune) bool { return unicode.IsDigit(r) && r > '9' }) {
+				t.Errorf("%s: %s has digits that no field takes: %s", tag, key, text)
+			}
+		}
+	}
+}
+
+func TestFrenchKeepsItsSignsOnTheLine(t *testing.T) {
+	w := i18n.In(i18n.French)
+	for _, key := range w.Keys() {
+		text, _ := w.Find(key)
+		if regexp.MustCompile(` [:;?!»]|« |\w[;?!]`).MatchString(text) || strings.ContainsAny(text, "'") {
+			t.Errorf("%s: %s", key, text)
+		}
+	}
+}
+
+func TestDates(t *testing.T) {
+	at := func(month time.Month, day int) time.Time {
+		return time.Date(2026, month, day, 14, 5, 0, 0, time.FixedZone("", 2*60*60))
+	}
+	for _, c := range []struct {
+		tag         i18n.Tag
+		at          time.Time
+		day, moment string
+	}{
+		{i18n.English, at(3, 8), "8 March 2026", "Sunday, 8 March 2026, 12:05 UTC"},
+		{i18n.German, at(3, 1), "1. März 2026", "Sonntag, 1. März 2026, 12:05 Uhr (UTC)"},
+		{i18n.French, at(8, 1), "1er août 2026", "samedi 1er août 2026 à 12:05 (UTC)"},
+		{i18n.French, at(8, 2), "2 août 2026", "dimanche 2 août 2026 à 12:05 (UTC)"},
+		{i18n.Spanish, at(12, 31), "31 de diciembre de 2026", "jueves, 31 de diciembre de 2026, a las 12:05 (UTC)"},
+		{i18n.Arabic, at(1, 2), "2 يناير 2026", "الجمعة 2 يناير 2026، الساعة 12:05 بالتوقيت العالمي (UTC)"},
+	} {
+		w := i18n.In(c.tag)
+		if got := w.Day(c.at); got != c.day {
+			t.Errorf("%s: the day is %s, want %s", c.tag, got, c.day)
+		}
+		if got := w.Moment(c.at); got != c.moment {
+			t.Errorf("%s: the moment is %s, want %s", c.tag, got, c.moment)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]i18n.Tag{
+		"en": i18n.English, "de": i18n.German, "DE": i18n.German, "de-AT": i18n.German, "fr-CA": i18n.French, "es-419": i18n.Spanish, "ar-EG-u-nu-latn": i18n.Arabic,
+	} {
+		if got, ok := i18n.Parse(text); got != want || !ok {
+			t.Errorf("%s is %s, %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{"", "-", "-de", "d", "deu", "de_AT", "xx", "*", " de", "de;q=1", "\x00", strings.Repeat("de", 1<<16)} {
+		if got, ok := i18n.Parse(text); got != i18n.English || ok {
+			t.Errorf("%.20q is %s, %v", text, got, ok)
+		}
+	}
+}
+
+func TestFill(t *testing.T) {
+	for _, c := range []struct {
+		text  string
+		slots []string
+		want  string
+	}{
+		{"plain", []string{"a", "1"}, "plain"},
+		{"{a}{b} {a}", []string{"a", "1", "b", "2"}, "12 1"},
+		{"{a}", []string{"a", "{b}", "b", "2"}, "{b}"},
+		{"{c} {", []string{"a", "1"}, "{c} {"},
+	} {
+		if got := i18n.Fill(c.text, c.slots...); got != c.want {
+			t.Errorf("%q with %q is %q, want %q", c.text, c.slots, got, c.want)
+		}
+	}
+}
+
+func TestFaultyCataloguesAreRefused(t *testing.T) {
+	const head = "language = Test\ndirection = ltr\ndate.weekdays = a b c d e f g\ndate.months = a b c d e f g h i j k l\ndate.first = 1\n"
+	if _, err := i18n.Read("xx", head+"\n# a comment\na = b = c\n"); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		head + "no text here\n":                            "xx.txt:6",
+		head + "a = 1\na = 2\n":                            "xx.txt:7",
+		head + "a b = 1\n":                                 "xx.txt:6",
+		strings.Replace(head, "ltr", "up", 1):              "direction",
+		strings.Replace(head, "a b c d e f g\n", "a\n", 1): "weekdays",
+	} {
+		if _, err := i18n.Read("xx", text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want an error with %q", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package mailmsg
+
+import (
+	"encoding/base64"
+	"io"
+	"mime/quotedprintable"
+)
+
+// part is one form of a message's text, with CRLF.
+type part struct{ contentType, encoding, text string }
+
+func (p part) write(w io.Writer) error {
+	switch p.encoding {
+	case "7bit":
+		_, err := io.WriteString(w, p.text)
+		return err
+	case "base64":
+		return writeBase64(w, p.text)
+	}
+	q := quotedprintable.NewWriter(w)
+	if _, err := io.WriteString(q, p.text); err != nil {
+		return err
+	}
+	return q.Close()
+}
+
+// writeBase64 writes lines of 76 characters (RFC 2045 §6.8).
+func writeBase64(w io.Writer, text string) error {
+	const bytes = 76 / 4 * 3
+	line := make([]byte, 0, 78)
+	for len(text) > 0 {
+		n := min(bytes, len(text))
+		line = append(base64.StdEncoding.AppendEncode(line[:0], []byte(text[:n])), '\r', '\n')
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	return nil
+}
+
+// encodingOf is 7bit for what can be sent as it is (RFC 5322 §2.1.1, RFC 2045 §2.7), and otherwise what is shorter:
+// quoted-printable makes three bytes of every one that is not ASCII, base64 four of any three.
+func encodingOf(text string) string {
+	line, foreign, plain := 0, 0, true
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '\n':
+			line = 0
+		case c < ' ' || c >= 0x7f:
+			foreign++
+		default:
+			line++
+			plain = plain && line <= 998
+		}
+	}
+	switch {
+	case foreign == 0 && plain:
+		return "7bit"
+	case foreign > len(text)/6:
+		return "base64"
+	default:
+		return "quoted-printable"
+	}
+}

@@ -1,0 +1,59 @@
+package mailmsg
+
+import (
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"strings"
+
+	"dialtone/internal/secret"
+)
+
+// Text is the decoded plain text of a message that Bytes made, with \n at the end of lines.
+func Text(m *mail.Message) (string, error) {
+	media, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil {
+		return "", err
+	}
+	if media != "multipart/alternative" {
+		return decode(m.Body, m.Header.Get("Content-Transfer-Encoding"))
+	}
+	first, err := multipart.NewReader(m.Body, params["boundary"]).NextRawPart()
+	if err != nil {
+		return "", errors.New("the message has no parts")
+	}
+	return decode(first, first.Header.Get("Content-Transfer-Encoding"))
+}
+
+func decode(body io.Reader, encoding string) (string, error) {
+	switch encoding {
+	case "quoted-printable":
+		body = quotedprintable.NewReader(body)
+	case "base64":
+		body = base64.NewDecoder(base64.StdEncoding, body)
+	}
+	b, err := io.ReadAll(io.LimitReader(body, 1<<20))
+	return strings.ReplaceAll(string(b), "\r\n", "\n"), err
+}
+
+// Token is the activation token of the link in a message's text.
+func Token(text string) (secret.Token, bool) {
+	_, rest, ok := strings.Cut(text, linkPath)
+	if !ok || len(rest) < secret.TokenLength {
+		return secret.Token{}, false
+	}
+	return secret.ParseToken(rest[:secret.TokenLength])
+}
+
+// Decode is a header's text without its encoded words (RFC 2047).
+func Decode(header string) string {
+	text, err := new(mime.WordDecoder).DecodeHeader(header)
+	if err != nil {
+		return header
+	}
+	return text
+}

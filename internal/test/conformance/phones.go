@@ -1,0 +1,177 @@
+package conformance
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/phone"
+)
+
+// phoneServer is a new server for tenants.
+func (b *bench) phoneServer(name string, tenants ...int64) phone.Server {
+	b.Helper()
+	one, two := fresh(), fresh()
+	s := phone.Server{Name: name, Tenants: tenants, Created: noon.Add(3 * tick)}
+	copy(s.Token[:], append(one[:], two[:]...))
+	return s
+}
+
+// servers are all servers, as text, and the number of changes.
+func (b *bench) servers() (list []string, version int64) {
+	b.Helper()
+	all, version, err := b.Servers(b.ctx)
+	b.must(err)
+	alone, err := b.ServersVersion(b.ctx)
+	b.must(err)
+	if alone != version {
+		b.Errorf("Servers tells the number %d, ServersVersion %d", version, alone)
+	}
+	for _, s := range all {
+		list = append(list, fmt.Sprintf("%#v", s))
+	}
+	return list, version
+}
+
+var phoneRules = []rule{
+	{"are added whole, and listed by name", func(b *bench) {
+		two := b.phoneServer("kamailio-2", b.tenant, b.addTenant("b.test"))
+		one := b.phoneServer("Asterisk.1", b.tenant)
+		_, before := b.servers()
+		b.must(b.AddServer(b.ctx, two))
+		_, between := b.servers()
+		b.must(b.AddServer(b.ctx, one))
+		list, after := b.servers()
+		b.equal(list, []string{fmt.Sprintf("%#v", one), fmt.Sprintf("%#v", two)})
+		if before >= between || between >= after {
+			b.Errorf("the number of changes goes %d, %d, %d", before, between, after)
+		}
+	}},
+	{"cannot have a name twice", func(b *bench) {
+		first := b.phoneServer("sbc", b.tenant)
+		b.must(b.AddServer(b.ctx, first))
+		_, before := b.servers()
+		b.refused(b.AddServer(b.ctx, b.phoneServer("sbc", b.tenant)), fault.Conflict)
+		list, after := b.servers()
+		b.equal(list, []string{fmt.Sprintf("%#v", first)})
+		if before != after {
+			b.Errorf("a refusal counts as a change")
+		}
+	}},
+	{"are removed with their token", func(b *bench) {
+		gone, stays := b.phoneServer("gone", b.tenant), b.phoneServer("stays", b.tenant)
+		b.must(b.AddServer(b.ctx, gone))
+		b.must(b.AddServer(b.ctx, stays))
+		_, before := b.servers()
+		b.must(b.RemoveServer(b.ctx, "gone"))
+		list, after := b.servers()
+		b.equal(list, []string{fmt.Sprintf("%#v", stays)})
+		if after <= before {
+			b.Errorf("the number of changes goes from %d to %d", before, after)
+		}
+		b.refused(b.RemoveServer(b.ctx, "gone"), fault.NotFound)
+		again := b.phoneServer("gone", b.tenant)
+		b.must(b.AddServer(b.ctx, again))
+		list, _ = b.servers()
+		b.equal(list, []string{fmt.Sprintf("%#v", again), fmt.Sprintf("%#v", stays)})
+	}},
+	{"are told apart by case", func(b *bench) {
+		b.must(b.AddServer(b.ctx, b.phoneServer("sbc", b.tenant)))
+		b.must(b.AddServer(b.ctx, b.phoneServer("SBC", b.tenant)))
+		b.must(b.RemoveServer(b.ctx, "SBC"))
+		b.refused(b.RemoveServer(b.ctx, "Sbc"), fault.NotFound)
+		b.must(b.RemoveServer(b.ctx, "sbc"))
+	}},
+	{"outlive a tenant", func(b *bench) {
+		other := b.addTenant("b.test")
+		s := b.phoneServer("sbc", b.tenant, other)
+		b.must(b.AddServer(b.ctx, s))
+		b.must(b.RemoveTenant(b.ctx, "b.test", false, noon))
+		if id := b.addTenant("b.test"); id == other {
+			b.Errorf("the server may ask about another tenant that has got the id %d", id)
+		}
+		list, _ := b.servers()
+		b.equal(list, []string{fmt.Sprintf("%#v", s)})
+	}},
+	{"go to one of many at once that want a name", func(b *bench) {
+		count := b.crowd(20, func(int) error { return b.AddServer(b.ctx, b.phoneServer("sbc", b.tenant)) })
+		if count[-1] != 1 || count[fault.Conflict] != 19 {
+			b.Errorf("results by kind: %v", count)
+		}
+		count = b.crowd(20, func(int) error { return b.RemoveServer(b.ctx, "sbc") })
+		if count[-1] != 1 || count[fault.NotFound] != 19 {
+			b.Errorf("results by kind: %v", count)
+		}
+		_, before := b.servers()
+		b.crowd(20, func(i int) error { return b.AddServer(b.ctx, b.phoneServer("sbc"+strconv.Itoa(i), b.tenant)) })
+		if _, after := b.servers(); after != before+20 {
+			b.Errorf("20 changes raise the number from %d to %d", before, after)
+		}
+	}},
+}
+
+// sealed wants that a question after an account is answered as Find says, whoever asked before.
+func (b *bench) sealed(user string, at time.Time) {
+	b.Helper()
+	want, missing := b.Find(b.ctx, b.tenant, user, at)
+	for range 4 {
+		got, err := b.Sealed(b.ctx, b.tenant, user, at)
+		if missing != nil {
+			b.refused(err, fault.NotFound)
+			b.same(got, account.Account{})
+			continue
+		}
+		b.must(err)
+		b.same(got, account.Account{Tenant: want.Tenant, UID: want.UID, Role: want.Role, Disabled: want.Disabled, Sealed: want.Sealed})
+	}
+}
+
+var sealedRules = []rule{
+	{"are answered with what there is, from the next moment on", func(b *bench) {
+		b.sealed("ann", noon)
+		a := b.join("ann", noon)
+		b.sealed("ann", noon)
+		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
+		b.must(err)
+		b.sealed("ann", noon)
+		b.sealed("ann", noon.Add(2*account.PendingLife))
+		_, err = b.Disable(b.ctx, b.tenant, "ann", noon)
+		b.must(err)
+		b.sealed("ann", noon)
+		_, err = b.Enable(b.ctx, b.tenant, "ann", noon)
+		b.must(err)
+		b.sealed("ann", noon)
+		b.must(b.Delete(b.ctx, b.tenant, "ann", noon))
+		b.sealed("ann", noon)
+	}},
+	{"end with the time of an account that nobody activated", func(b *bench) {
+		b.join("ann", noon)
+		end := noon.Add(account.PendingLife)
+		b.sealed("ann", end.Add(-tick))
+		b.sealed("ann", end)
+		b.sealed("ann", end.Add(-tick)) // another server's clock
+		b.join("ann", end)
+		b.sealed("ann", end)
+	}},
+	{"are of one tenant's accounts", func(b *bench) {
+		b.member("ann", noon)
+		other := b.addTenant("other.test")
+		b.sealed("ann", noon)
+		_, err := b.Sealed(b.ctx, other, "ann", noon)
+		b.refused(err, fault.NotFound)
+		_, err = b.Sealed(b.ctx, b.tenant, "anna", noon)
+		b.refused(err, fault.NotFound)
+	}},
+	{"are answered for more accounts than anybody would remember", func(b *bench) {
+		for i := range 30 {
+			b.member(fmt.Sprint("ann", i), noon)
+		}
+		for range 2 {
+			for i := range 30 {
+				b.sealed(fmt.Sprint("ann", i), noon)
+			}
+		}
+	}},
+}
