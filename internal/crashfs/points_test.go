@@ -135,7 +135,7 @@ var scenarios = []scenario{
 		name:   "publishing fails and the new link is taken back",
 		before: func(t *testing.T, h *house, tr *truth) { tr.signup(h, "karl", true) },
 		do: func(t *testing.T, f *crashfs.FS, h *house, tr *truth) {
-			heal := f.Fail(crashfs.Fault{Err: eio, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
 			d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
 			if heal() && d.err == nil {
 				t.Error("the resend was answered though its message could not be published")
@@ -225,7 +225,7 @@ var scenarios = []scenario{
 	{
 		name: "publishing fails and the account is taken back",
 		do: func(t *testing.T, f *crashfs.FS, h *house, tr *truth) {
-			heal := f.Fail(crashfs.Fault{Err: eio, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
 			d := tr.signup(h, "karl", true)
 			if heal() && d.err == nil {
 				t.Error("the signup was answered though its message could not be published")
@@ -237,6 +237,11 @@ var scenarios = []scenario{
 }
 
 const eio = syscall.EIO
+
+// publishes reports whether an operation gives a message its name.
+func publishes(op crashfs.Op) bool {
+	return op.Kind == crashfs.Rename || op.Kind == crashfs.LinkUnnamed && strings.HasSuffix(op.Path, ".eml")
+}
 
 // mayOpen starts a house, which may fail where the disk does.
 func mayOpen(t *testing.T, f *crashfs.FS) *house {
