@@ -220,6 +220,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	})
 	s.phones = phone.NewRegistry(phone.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
+		NoCache: f.nodes(),
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
 		return nil, err
@@ -230,7 +231,10 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
+	s.courier = &phone.Dispatcher{
+		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
+		Forget: s.phones.Forget,
+	}
 	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/secret"
 )
 
@@ -48,6 +49,9 @@ type Dispatcher struct {
 	SealRing *secret.Ring
 	Log      *slog.Logger
 	Now      func() time.Time
+	// Forget is called before a phone server is called, with the account that changed or the zero UID. The change may be
+	// another process's, which a cache of this one does not know of. It may be nil.
+	Forget func(uid account.UID)
 
 	state   sync.Mutex // guards what follows
 	busy    map[HookID]bool
@@ -188,6 +192,9 @@ func (r *round) one(ctx context.Context, n Notification) {
 	if err == nil && ctx.Err() == nil {
 		if r.Now().Add(CallTime).After(r.until) {
 			return // it is due again when the claim is over
+		}
+		if r.Forget != nil {
+			r.Forget(n.Account)
 		}
 		err = r.call(n)
 	}

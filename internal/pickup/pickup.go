@@ -183,7 +183,7 @@ func (d *Dir) Ready() error {
 	return err
 }
 
-// Each implements account.Shelf.
+// Each implements account.MessageReader.
 func (d *Dir) Each(f func(file, text string, err error)) error {
 	entries, err := d.disk.List(d.path)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-var _ delivery.Box = (*Dir)(nil)
+var _ delivery.Files = (*Dir)(nil)
 
 const (
 	badmail = "badmail"
@@ -37,7 +37,7 @@ func parseName(name string) (id mailmsg.ID, ok bool) {
 	return id, err == nil
 }
 
-// Message implements delivery.Box.
+// Message implements delivery.Files.
 func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	b, err := d.disk.ReadFile(d.file(id))
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +74,7 @@ func (d *Dir) Peek(id mailmsg.ID) ([]byte, error) {
 	return nil, delivery.ErrNoFile
 }
 
-// Remove implements delivery.Box.
+// Remove implements delivery.Files.
 func (d *Dir) Remove(id mailmsg.ID) error {
 	err := d.disk.Remove(d.file(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -90,9 +90,9 @@ func (d *Dir) removeBad(id mailmsg.ID) error {
 	)
 }
 
-// Condemn implements delivery.Box. It copies the message, since badmail may be on another file system, and removes the
+// MoveToBadmail implements delivery.Files. It copies the message, since badmail may be on another file system, and removes the
 // original when the copy is durable.
-func (d *Dir) Condemn(id mailmsg.ID, why string) error {
+func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	b, err := d.disk.ReadFile(d.file(id))
@@ -114,11 +114,11 @@ func (d *Dir) Condemn(id mailmsg.ID, why string) error {
 	return d.disk.Remove(d.file(id))
 }
 
-// Files implements delivery.Box.
-func (d *Dir) Files(f func([]mailmsg.ID) error) error { return d.messages(d.path, f) }
+// EachPickup implements delivery.Files.
+func (d *Dir) EachPickup(f func([]mailmsg.ID) error) error { return d.messages(d.path, f) }
 
-// Condemned implements delivery.Box.
-func (d *Dir) Condemned(f func([]mailmsg.ID) error) error {
+// EachBadmail implements delivery.Files.
+func (d *Dir) EachBadmail(f func([]mailmsg.ID) error) error {
 	return ignoreMissing(d.messages(d.Badmail(), f))
 }
 
@@ -134,8 +134,8 @@ func (d *Dir) messages(path string, f func([]mailmsg.ID) error) error {
 	})
 }
 
-// Link implements delivery.Box.
-func (d *Dir) Link(id mailmsg.ID) ([32]byte, error) {
+// TokenHash implements delivery.Files.
+func (d *Dir) TokenHash(id mailmsg.ID) ([32]byte, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
 		return [32]byte{}, delivery.ErrNoFile

@@ -35,7 +35,7 @@ func TestBadmail(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // after a crash it is repeated
-			if err := d.Condemn(l.ID, "550 nobody"); err != nil {
+			if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -50,14 +50,14 @@ func TestBadmail(t *testing.T) {
 		if info, err := os.Stat(d.Badmail()); err != nil || info.Mode() != fs.ModeDir|fs.ModeSetgid|0o770 {
 			t.Errorf("badmail has mode %v, %v", info.Mode(), err)
 		}
-		if got := ids(t, d.Condemned); !slices.Equal(got, []mailmsg.ID{l.ID}) {
+		if got := ids(t, d.EachBadmail); !slices.Equal(got, []mailmsg.ID{l.ID}) {
 			t.Errorf("badmail has %v", got)
 		}
 		if got, err := d.Peek(l.ID); err != nil || !bytes.Equal(got, want) || len(names(t, d.Path())) != 0 {
 			t.Errorf("Peek returned %d bytes, %v", len(got), err)
 		}
 		publish(t, d, l) // the process ended while it moved the message
-		if err := d.Condemn(l.ID, "550 nobody"); err != nil {
+		if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := d.Message(l.ID); err != nil || !bytes.Equal(got, want) {
@@ -75,8 +75,8 @@ func TestBadmail(t *testing.T) {
 		if _, err := d.Message(l.ID); !errors.Is(err, delivery.ErrNoFile) {
 			t.Errorf("Message after Remove: %v", err)
 		}
-		if err := d.Condemn(l.ID, "550 nobody"); err != nil {
-			t.Errorf("Condemn after Remove: %v", err)
+		if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
+			t.Errorf("MoveToBadmail after Remove: %v", err)
 		}
 	})
 }
@@ -84,7 +84,7 @@ func TestBadmail(t *testing.T) {
 func TestRemoveFromBadmail(t *testing.T) {
 	d := open(t)
 	publish(t, d, message(1))
-	if err := d.Condemn(message(1).ID, "550 nobody"); err != nil {
+	if err := d.MoveToBadmail(message(1).ID, "550 nobody"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Remove(message(1).ID); err != nil || len(names(t, d.Badmail())) != 0 {
@@ -92,9 +92,9 @@ func TestRemoveFromBadmail(t *testing.T) {
 	}
 }
 
-func TestFilesIgnoresOtherNames(t *testing.T) {
+func TestEachPickupIgnoresOtherNames(t *testing.T) {
 	d := open(t)
-	if got := ids(t, d.Condemned); len(got) != 0 {
+	if got := ids(t, d.EachBadmail); len(got) != 0 {
 		t.Errorf("without badmail there are %v", got)
 	}
 	want := make(map[mailmsg.ID]bool)
@@ -112,7 +112,7 @@ func TestFilesIgnoresOtherNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, got := range ids(t, d.Files) {
+	for _, got := range ids(t, d.EachPickup) {
 		if !want[got] {
 			t.Errorf("%s is not a message, or was listed before", got)
 		}
@@ -122,7 +122,7 @@ func TestFilesIgnoresOtherNames(t *testing.T) {
 		t.Errorf("%d messages are missing", len(want))
 	}
 	enough := errors.New("enough")
-	if err := d.Files(func([]mailmsg.ID) error { return enough }); !errors.Is(err, enough) {
+	if err := d.EachPickup(func([]mailmsg.ID) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
 	if n, oldest, err := d.Load(); err != nil || n != 605 || oldest.IsZero() {
