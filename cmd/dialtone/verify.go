@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 )
 
 type verifyCommand struct {

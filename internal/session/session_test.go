@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/pickup"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"

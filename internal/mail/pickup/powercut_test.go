@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/account"
-	"dialtone/internal/pickup"
+	"dialtone/internal/mail/pickup"
 )
 
 // These stop a file system as a power cut does, https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html; ext4 has

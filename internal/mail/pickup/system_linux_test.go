@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/internal/pickup"
+	"dialtone/internal/mail/pickup"
 )
 
 func TestSyncCallsSyncfs(t *testing.T) {

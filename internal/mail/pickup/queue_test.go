@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"dialtone/internal/delivery"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 )
 
 // ids returns the ids that a walk gives.

@@ -12,15 +12,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 )
 
 // BenchmarkStaging compares the two ways to stage a message. Blocks of messages alternate between them, each block followed by
 // a Sync, on the file system of TMPDIR. It reports for each way the median time from Stage to Publish, the processor time
 // per message, and the median time of Sync. One iteration is one pair of blocks.
 //
-//	TMPDIR=/mnt/xfs go test -run - -bench Staging -benchtime 20x ./internal/pickup
+//	TMPDIR=/mnt/xfs go test -run - -bench Staging -benchtime 20x ./internal/mail/pickup
 func BenchmarkStaging(b *testing.B) {
 	for _, c := range []struct {
 		name             string
