@@ -23,9 +23,9 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -161,7 +161,7 @@ type server struct {
 	tenants *tenant.Table
 	signing *signing
 	turn    *followed[turn.Issuer]
-	pickup  *pickup.Directory
+	pickup  *pickup.Dir
 	desk    *account.Service
 	phones  *phone.Registry
 	courier *phone.Dispatcher

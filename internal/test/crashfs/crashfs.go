@@ -36,6 +36,8 @@ type Kind string
 const (
 	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir",
 		"write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
+	// CreateUnnamed is open(2) with O_TMPFILE, LinkUnnamed is linkat(2) of such a file.
+	CreateUnnamed, LinkUnnamed Kind = "create unnamed", "link unnamed"
 	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the
 	// disk again.
 	Forget Kind = "fadvise"
@@ -58,6 +60,7 @@ type Op struct {
 	Err  error
 
 	node          int // the file, or for a name its directory
+	newNode       int // of CreateUnnamed and LinkUnnamed: the file
 	name, newName string
 	reverts       bool
 	unseen        bool // whether it fails
@@ -66,7 +69,7 @@ type Op struct {
 // Changes reports whether a crash after the operation can leave another disk than one before it.
 func (op Op) Changes() bool {
 	switch op.Kind {
-	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll:
+	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll, CreateUnnamed, LinkUnnamed:
 		return true
 	}
 	return false

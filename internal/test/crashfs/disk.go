@@ -116,6 +116,15 @@ func (d *disk) apply(op Op) {
 		if op.Err == nil {
 			n.link(move{new: op.newName, node: n.names[op.name]})
 		}
+	case CreateUnnamed:
+		if op.Err == nil {
+			d.nodes[d.next] = &node{}
+			d.next++
+		}
+	case LinkUnnamed:
+		if op.Err == nil {
+			n.link(move{new: op.name, node: op.newNode})
+		}
 	case Sync:
 		n.sync(op.Err != nil, op.reverts)
 	case SyncDir:

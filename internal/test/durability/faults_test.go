@@ -30,7 +30,8 @@ var diskFaults = []struct {
 // grows are the operations that a full disk refuses.
 func grows(op crashfs.Op) bool {
 	switch op.Kind {
-	case crashfs.Create, crashfs.MakeDir, crashfs.Write, crashfs.Rename, crashfs.Share:
+	case crashfs.Create, crashfs.CreateUnnamed, crashfs.LinkUnnamed, crashfs.MakeDir, crashfs.Write,
+		crashfs.Rename, crashfs.Share:
 		return true
 	}
 	return syncs(op)

@@ -21,8 +21,8 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -47,7 +47,7 @@ var (
 type harness struct {
 	fs     *crashfs.FS
 	store  *sqlstore.Store
-	box    *pickup.Directory
+	box    *pickup.Dir
 	desk   *account.Service
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer

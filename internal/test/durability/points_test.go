@@ -139,8 +139,7 @@ var scenarios = []scenario{
 		name:   "publishing fails and the new link is taken back",
 		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			heal := f.Fail(crashfs.Fault{Err: eio,
-				Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
 			d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
 			if heal() && d.err == nil {
 				t.Error("the resend was answered though its message could not be published")
@@ -235,8 +234,7 @@ var scenarios = []scenario{
 	{
 		name: "publishing fails and the account is taken back",
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			heal := f.Fail(crashfs.Fault{Err: eio,
-				Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Rename }})
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
 			d := tr.signup(h, "karl", true)
 			if heal() && d.err == nil {
 				t.Error("the signup was answered though its message could not be published")
@@ -248,6 +246,12 @@ var scenarios = []scenario{
 }
 
 const eio = syscall.EIO
+
+// publishes reports whether an operation gives a message its name.
+func publishes(op crashfs.Op) bool {
+	return op.Kind == crashfs.Rename ||
+		op.Kind == crashfs.LinkUnnamed && strings.HasSuffix(op.Path, ".eml")
+}
 
 // mayOpen starts a harness, which may fail where the disk does.
 func mayOpen(t *testing.T, f *crashfs.FS) *harness {
