@@ -45,9 +45,9 @@ var passwords string
 
 // How many candidates are tried for the hashes besides ha1.
 const (
-	shortList     = 256
-	sha256List    = 16
-	sha256Guesses = 16
+	shortList     = 64
+	sha256List    = 4
+	sha256Guesses = 4
 )
 
 // Signup is what a sign-up form says of a password.
@@ -97,10 +97,10 @@ type kernel struct {
 	checks sync.Pool
 }
 
-// lists are the two parts of the list: the first shortList passwords, and the rest.
+// lists are the whole list, its first shortList and its first sha256List passwords.
 type lists struct {
-	short, rest table
-	first       [sha256List]string
+	all, short table
+	first      [sha256List]string
 }
 
 func newKernel(name, lacks string, lanes int, scan func(*task, []uint32, int) int) *kernel {
@@ -125,7 +125,7 @@ func newLists(text string, lanes int) *lists {
 		candidates = append(candidates, newCandidate(p))
 	}
 	l.short.set(candidates[:shortList], lanes)
-	l.rest.set(candidates[shortList:], lanes)
+	l.all.set(candidates, lanes)
 	return l
 }
 
@@ -148,7 +148,7 @@ func (k *kernel) weak(s *Signup) string {
 	c.own.set(g.candidates, k.lanes)
 
 	t.begin(&s.HA1, s.User, ":", s.Realm, ":")
-	if t.givesAny(g.long) || k.search(t, &c.own) || k.search(t, &l.short) || k.search(t, &l.rest) {
+	if t.givesAny(g.long) || k.search(t, &c.own) || k.search(t, &l.all) {
 		return "ha1"
 	}
 	if s.HA1B != nil {
