@@ -8,7 +8,7 @@ import (
 
 // Limits of what comes from the form. The kernels hash 24 or 80 candidates at a time.
 const (
-	maxGuesses = 96
+	maxGuesses = 112
 	maxWords   = 16
 	minWord    = 3
 	maxWord    = 24
@@ -22,10 +22,10 @@ const digits = "123456789012"
 
 // suffixes are added to each of the form's own words, likeliest first; gen/main.go has more for the
 // list. Move the years on from time to time.
-var suffixes = []string{"123", "2026", "1", "1234", "!", "2025"}
+var suffixes = []string{"123", "1234", "2026", "1", "!", "2025"}
 
 // capitalised is the number of suffixes that are added to the capitalised word too.
-const capitalised = 1
+const capitalised = 2
 
 // guesser collects what a guesser who knows the form would try.
 type guesser struct {
@@ -73,7 +73,9 @@ func (g *guesser) collect(s *Signup) {
 	}
 	for i := range g.words {
 		w := &g.words[i]
-		g.add(w, 2, "", false)
+		if w.length <= 8 {
+			g.add(w, 2, "", false)
+		}
 		if w.length < minimum/2 {
 			g.add(w, (minimum+w.length-1)/w.length, "", false)
 		}

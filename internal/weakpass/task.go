@@ -17,7 +17,7 @@ import (
 // Hence the steps before the first lane word are the same for all candidates, and are done once
 // (start, first). The last steps of a single block can be undone from the digest, back to the last
 // that takes a lane word. Of the four words then known, the one that is computed first is compared
-// alone (last, want). For a prefix of twenty bytes and a password of six that leaves 53 steps of
+// alone (last, want). For a prefix of twenty bytes and a password of twelve that leaves 51 steps of
 // 64.
 type task struct {
 	// addends are those of both blocks, without the lane words.
@@ -28,14 +28,15 @@ type task struct {
 	// middle is the state after the whole blocks of the prefix, start that after the steps before
 	// first.
 	middle, start [4]uint32
-	// fours is start before the steps that are left if first is divided by four.
+	// fours is the state before step first&^3. The portable kernel starts there, because it does four
+	// steps at a time.
 	fours [4]uint32
-	// want is what the word a must be after step last.
+	// want is what the word that step last replaces must be after it.
 	want uint32
 	// left and right are the shifts in bits that put a candidate's words behind the tail.
 	left, right uint32
-	// first and last are the first step to do, one of 0, 4, 8 and 12, and the last: 48 to 60 for
-	// one block, 124 for two.
+	// first and last are the first step to do, 0 to 15, and the last: 48 to 60 for one block, 124 for
+	// two.
 	first, last int
 	// blocks is 1 or 2. rows is the number of words of a candidate. Words from to to-1 are lane
 	// words, besides the length.

@@ -19,7 +19,6 @@ type kernel struct {
 	name    string
 	bytes   int // in a vector
 	vectors int // hashed side by side, because the steps of one wait for each other
-	pair    int
 	vector  func() reg.VecVirtual
 	// store writes a vector to memory that is aligned, load reads one that need not be.
 	store, load func(from, to Op)
@@ -31,8 +30,8 @@ type kernel struct {
 }
 
 var kernels = []*kernel{
-	{"scanAVX512", 64, 5, 5, ZMM, store512, load512, xor512, store512, step512, hit512},
-	{"scanAVX2", 32, 3, 3, YMM, VMOVDQA, VMOVDQU, VPXOR, VMOVDQA, step2, hit2},
+	{"scanAVX512", 64, 5, ZMM, store512, load512, xor512, store512, step512, hit512},
+	{"scanAVX2", 32, 3, YMM, VMOVDQA, VMOVDQU, VPXOR, VMOVDQA, step2, hit2},
 }
 
 // rotations are the rotations of MD5 by round. They repeat every four steps.
@@ -210,12 +209,7 @@ func (k *kernel) hash(scratch, addends, places reg.GPVirtual) {
 				VPADDD(k.at(Mem{Base: scratch, Index: place, Scale: 1}, g), a[g], a[g])
 			})
 			Label(common)
-			for g := 0; g < k.vectors; g += k.pair {
-				h := min(k.vectors, g+k.pair)
-				sub := *k
-				sub.vectors = h - g
-				k.step(&sub, round, i, a[g:h], b[g:h], c[g:h], d[g:h], free[g:h])
-			}
+			k.step(k, round, i, a, b, c, d, free)
 			if round == 3 {
 				step := GP64()
 				LEAQ(Mem{Base: at, Disp: i}, step)
