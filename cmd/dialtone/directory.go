@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 )
 
@@ -33,13 +33,13 @@ type tokenAdd struct {
 }
 
 func (c *tokenAdd) Run(p *program) error {
-	if err := phone.CheckName(c.Name); err != nil {
+	if err := sipserver.CheckName(c.Name); err != nil {
 		return err
 	}
 	return p.with(func(f *folder) error {
 		token := secret.NewToken()
 		// As the store keeps it: an answer that was lost is recognised by the token.
-		s := phone.Server{Name: c.Name, Token: token.Hash(), Created: time.Now().UTC().Truncate(time.Microsecond)}
+		s := sipserver.Server{Name: c.Name, Token: token.Hash(), Created: time.Now().UTC().Truncate(time.Microsecond)}
 		for _, host := range c.Tenant {
 			t, err := f.tenantOf(p.ctx, host)
 			if err != nil {

@@ -12,9 +12,9 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/export"
 	"dialtone/internal/export/htdigest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 )
 
 type exportCommand struct {
@@ -56,7 +56,7 @@ func (exportRebuild) Run(p *program) error {
 			return err
 		}
 		if !st.Enabled {
-			return phone.ErrNoExport
+			return export.ErrNoExport
 		}
 		if err := p.audited(f, audit.ExportRebuild, "", func() error { return p.filled(f) }); err != nil {
 			return err
@@ -181,16 +181,16 @@ func (c *htdigestCommand) Run(p *program) error {
 		}
 		open := account.Opener(f.seal)
 		return p.audited(f, audit.ExportFile, t.Host, func() error {
-			_, err := htdigest.Write(c.File, func(each func(phone.Listing) error) error {
+			_, err := htdigest.Write(c.File, func(each func(export.Entry) error) error {
 				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-					if !phone.Listed(a) {
+					if !export.Listed(a) {
 						return nil
 					}
 					credential, err := open(a)
 					if err != nil {
 						return fmt.Errorf("account %s: %w", a.User, err)
 					}
-					return each(phone.Listing{UID: a.UID, User: a.User, Realm: t.Realm, Role: a.Role, Credential: credential})
+					return each(export.Entry{UID: a.UID, User: a.User, Realm: t.Realm, Role: a.Role, Credential: credential})
 				})
 			})
 			return err
@@ -254,7 +254,7 @@ func (s *server) writeFile(ctx context.Context, host, path string, empty bool) e
 	if err != nil {
 		return err
 	}
-	_, err = htdigest.Write(path, func(each func(phone.Listing) error) error {
+	_, err = htdigest.Write(path, func(each func(export.Entry) error) error {
 		if empty {
 			return nil
 		}

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/callout"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
 type hookCommand struct {
@@ -40,11 +40,11 @@ func (c *hookAdd) Run(p *program) error {
 		return err
 	}
 	// As the store keeps it.
-	h := phone.Hook{Name: c.Name, Kind: phone.Kamailio, URL: c.Kamailio, Plain: c.PlainHTTP, Everyone: c.Tenant == nil, Created: time.Now().UTC().Truncate(time.Microsecond)}
+	h := hook.Hook{Name: c.Name, Kind: hook.Kamailio, URL: c.Kamailio, Plain: c.PlainHTTP, Everyone: c.Tenant == nil, Created: time.Now().UTC().Truncate(time.Microsecond)}
 	if c.Webhook != "" {
-		h.Kind, h.URL = phone.Webhook, c.Webhook
+		h.Kind, h.URL = hook.Webhook, c.Webhook
 	}
-	if h, err = phone.NewHook(h); err != nil {
+	if h, err = hook.New(h); err != nil {
 		return err
 	}
 	return p.with(func(f *folder) error {
@@ -55,9 +55,9 @@ func (c *hookAdd) Run(p *program) error {
 			}
 			h.Tenants = append(h.Tenants, t.ID)
 		}
-		phone.NewLocker(f.seal).Seal(&h, secret)
+		hook.NewLocker(f.seal).Seal(&h, secret)
 		err := p.recorded(f, audit.Event{Action: audit.HookAdd, Hook: c.Name}, func() error { return f.store.AddHook(p.ctx, h) })
-		if err == nil && h.Kind == phone.Webhook {
+		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
 		}
 		return err
@@ -65,13 +65,13 @@ func (c *hookAdd) Run(p *program) error {
 }
 
 // secret is what the command makes or is given.
-func (c *hookAdd) secret(p *program) (phone.HookSecret, error) {
+func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 	given := c.Bearer + c.Basic
 	switch {
 	case c.Webhook != "" && given != "":
 		return "", fault.Field("secret", "a webhook is signed with a secret that is made for it and printed; --bearer and --basic are for a Kamailio")
 	case c.Webhook != "":
-		return phone.NewWebhookSecret(), nil
+		return hook.NewWebhookSecret(), nil
 	case given == "":
 		return "", nil
 	}
@@ -80,9 +80,9 @@ func (c *hookAdd) secret(p *program) (phone.HookSecret, error) {
 		return "", err
 	}
 	if c.Bearer != "" {
-		return phone.BearerSecret(text)
+		return hook.BearerSecret(text)
 	}
-	return phone.BasicSecret(text)
+	return hook.BasicSecret(text)
 }
 
 // secretFile is the first line of a file or of standard input, and the only one.
@@ -124,11 +124,11 @@ func (c *hookTest) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(list, func(h phone.HookState) bool { return h.Name == c.Name })
+		i := slices.IndexFunc(list, func(h hook.State) bool { return h.Name == c.Name })
 		if i < 0 {
 			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", c.Name)
 		}
-		secret, err := phone.NewLocker(f.seal).Open(list[i].Hook)
+		secret, err := hook.NewLocker(f.seal).Open(list[i].Hook)
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ type hookList struct {
 // shownHook is a hook as commands print it. There is no secret in it.
 type shownHook struct {
 	Name      string     `json:"name"`
-	Kind      phone.Kind `json:"kind"`
+	Kind      hook.Kind  `json:"kind"`
 	URL       string     `json:"url"`
 	PlainHTTP bool       `json:"plain_http,omitempty"`
 	Everyone  bool       `json:"all_tenants"`

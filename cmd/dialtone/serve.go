@@ -22,13 +22,14 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/relay"
-	"dialtone/internal/phone"
 	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -173,8 +174,8 @@ type server struct {
 	turn    *followed[turn.Issuer]
 	pickup  *pickup.Directory
 	desk    *account.Service
-	phones  *phone.Registry
-	courier *phone.Dispatcher
+	phones  *sipserver.Registry
+	courier *hook.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -218,7 +219,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 		Relayed: s.queue != nil,
 	})
-	s.phones = phone.NewRegistry(phone.Deps{
+	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
@@ -230,7 +231,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
+	s.courier = &hook.Dispatcher{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
 	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})

@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/pickup"
 )
 
@@ -22,7 +22,7 @@ type verifyCommand struct {
 // findings is what is printed.
 type findings struct {
 	account.Report
-	phone.HookReport
+	hook.VerifyReport
 }
 
 // Run exits with status 1 where there is a fault.
@@ -36,7 +36,7 @@ func (c *verifyCommand) Run(p *program) error {
 		if r.Report, err = account.Verify(p.ctx, f.store, box, f.seal); err != nil {
 			return err
 		}
-		r.HookReport, err = phone.VerifyHooks(p.ctx, f.store, f.seal, func(s string) { r.Faults = append(r.Faults, s) })
+		r.VerifyReport, err = hook.Verify(p.ctx, f.store, f.seal, func(s string) { r.Faults = append(r.Faults, s) })
 		if err != nil {
 			return err
 		}

@@ -21,10 +21,10 @@ import (
 	"syscall"
 	"time"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
-var _ phone.Callout = (*Client)(nil)
+var _ hook.Callout = (*Client)(nil)
 
 const (
 	connectTime = 2 * time.Second
@@ -54,14 +54,14 @@ func client(control func(network, address string, c syscall.RawConn) error) *htt
 			MaxResponseHeaderBytes: maxHeaders, MaxIdleConnsPerHost: 4, ForceAttemptHTTP2: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       phone.CallTime,
+		Timeout:       hook.CallTime,
 	}
 }
 
 // privateOnly refuses to connect to an address that is not private. It is asked when names have been resolved.
 func privateOnly(_, address string, _ syscall.RawConn) error {
-	if at, err := netip.ParseAddrPort(address); err != nil || !phone.Private(at.Addr()) {
-		return phone.ErrPlain
+	if at, err := netip.ParseAddrPort(address); err != nil || !hook.Private(at.Addr()) {
+		return hook.ErrPlain
 	}
 	return nil
 }
@@ -72,27 +72,27 @@ func (c *Client) Close() {
 	c.open.CloseIdleConnections()
 }
 
-// Call implements phone.Callout.
-func (c *Client) Call(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
-	if h.Kind == phone.Kamailio {
+// Call implements hook.Callout.
+func (c *Client) Call(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
+	if h.Kind == hook.Kamailio {
 		return c.tellKamailio(ctx, h, s, n)
 	}
 	return c.tellWebhook(ctx, h, s, n)
 }
 
 // Try calls a server without anything having changed, and says what came of it.
-func (c *Client) Try(ctx context.Context, h phone.Hook, s phone.HookSecret) (string, error) {
-	if h.Kind == phone.Kamailio {
+func (c *Client) Try(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {
+	if h.Kind == hook.Kamailio {
 		return c.tryKamailio(ctx, h, s)
 	}
 	return c.tryWebhook(ctx, h, s)
 }
 
-// post sends a body and gives the answer, its body read. It fails with phone.ErrAway where there is none.
-func (c *Client) post(ctx context.Context, h phone.Hook, header http.Header, body []byte) (*http.Response, []byte, error) {
+// post sends a body and gives the answer, its body read. It fails with hook.ErrAway where there is none.
+func (c *Client) post(ctx context.Context, h hook.Hook, header http.Header, body []byte) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", phone.ErrAway, cause(err))
+		return nil, nil, fmt.Errorf("%w: %w", hook.ErrAway, cause(err))
 	}
 	for name, values := range header {
 		req.Header[name] = values
@@ -107,7 +107,7 @@ func (c *Client) post(ctx context.Context, h phone.Hook, header http.Header, bod
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", phone.ErrAway, cause(err))
+		return nil, nil, fmt.Errorf("%w: %w", hook.ErrAway, cause(err))
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -115,7 +115,7 @@ func (c *Client) post(ctx context.Context, h phone.Hook, header http.Header, bod
 		err = errors.New("its answer does not end")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", phone.ErrAway, cause(err))
+		return nil, nil, fmt.Errorf("%w: %w", hook.ErrAway, cause(err))
 	}
 	return resp, answer, nil
 }
@@ -125,8 +125,8 @@ func cause(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	if errors.Is(err, phone.ErrPlain) {
-		return phone.ErrPlain
+	if errors.Is(err, hook.ErrPlain) {
+		return hook.ErrPlain
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && !errors.Is(err, syscall.ECONNREFUSED) {
 		return errors.New("it does not answer in time")
@@ -142,10 +142,10 @@ func status(resp *http.Response) error {
 	case code >= 200 && code < 300:
 		return nil
 	case code >= 300 && code < 400:
-		return fmt.Errorf("%w: %s; give the hook the address itself", phone.ErrAway, strings.TrimSpace(said))
+		return fmt.Errorf("%w: %s; give the hook the address itself", hook.ErrAway, strings.TrimSpace(said))
 	case code == http.StatusBadRequest || code == http.StatusUnprocessableEntity:
 		return errors.New(said) // it minds this notice
 	default:
-		return fmt.Errorf("%w: %s", phone.ErrAway, strings.TrimSpace(said))
+		return fmt.Errorf("%w: %s", hook.ErrAway, strings.TrimSpace(said))
 	}
 }

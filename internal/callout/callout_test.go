@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"dialtone/internal/callout"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
-func call(t *testing.T, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
+func call(t *testing.T, h hook.Hook, s hook.Secret, n hook.Notification) error {
 	t.Helper()
 	c := callout.New(time.Now)
 	defer c.Close()
@@ -71,46 +71,46 @@ func newKamailio(t *testing.T, answers map[string]string) *kamailio {
 }
 
 func TestKamailioIsTold(t *testing.T) {
-	user := func(what phone.What) phone.Notification {
-		return phone.Notification{What: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
+	user := func(what hook.What) hook.Notification {
+		return hook.Notification{What: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
 	}
 	cached := []string{"htable.delete ha1 ann@phone.test", "htable.delete ha1 ann@Phone.Test@phone.test"}
 	all := append(slices.Clone(cached), "ul.rm location ann@phone.test")
 	for name, c := range map[string]struct {
-		notice  phone.Notification
+		notice  hook.Notification
 		answers map[string]string
 		called  []string
 		err     string
 		away    bool
 	}{
-		"a disabled account":            {notice: user(phone.AccountDisabled), called: all},
-		"a deleted account":             {notice: user(phone.AccountDeleted), called: all},
-		"another password":              {notice: user(phone.AccountPassword), called: all},
-		"a role, which keeps the phone": {notice: user(phone.AccountRole), called: cached},
-		"a realm that is another host name": {notice: phone.Notification{What: phone.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
+		"a disabled account":            {notice: user(hook.AccountDisabled), called: all},
+		"a deleted account":             {notice: user(hook.AccountDeleted), called: all},
+		"another password":              {notice: user(hook.AccountPassword), called: all},
+		"a role, which keeps the phone": {notice: user(hook.AccountRole), called: cached},
+		"a realm that is another host name": {notice: hook.Notification{What: hook.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
 			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@B.test@a.test", "htable.delete ha1 ann@b.test", "htable.delete ha1 ann@B.test@b.test",
 			"ul.rm location ann@a.test", "ul.rm location ann@b.test"}},
-		"a realm that is no host name": {notice: phone.Notification{What: phone.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
+		"a realm that is no host name": {notice: hook.Notification{What: hook.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
 			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@Our Phones@a.test", "ul.rm location ann@a.test"}},
-		"a new tenant":                        {notice: phone.Notification{What: phone.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
-		"nothing was cached":                  {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noKey}, called: all},
-		"it has no such table":                {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noTable}, called: all},
-		"it has no tables":                    {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noMethod}, called: all},
-		"it has no tables, by JSON-RPC's own": {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": noMethod2}, called: all},
-		"nobody was registered":               {notice: user(phone.AccountDisabled), answers: map[string]string{"ul.rm": noAOR}, called: all},
-		"it has no list of domains":           {notice: phone.Notification{What: phone.TenantRemoved}, answers: map[string]string{"domain.reload": noMethod}, called: []string{"domain.reload"}},
-		"it cannot read its domains":          {notice: phone.Notification{What: phone.TenantRemoved}, answers: map[string]string{"domain.reload": broken}, called: []string{"domain.reload"}, err: "domain.reload: Reload failed (500)"},
-		"it has no registrar":                 {notice: user(phone.AccountDisabled), answers: map[string]string{"ul.rm": noMethod}, called: all, err: "ul.rm location: Method Not Found (500)"},
-		"it has another table of locations":   {notice: user(phone.AccountDisabled), answers: map[string]string{"ul.rm": noLocation}, called: all, err: "ul.rm location: Domain table not found (500)"},
-		"it refuses to forget":                {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": broken}, called: cached[:1], err: "htable.delete ha1: Reload failed (500)"},
-		"it wants another token":              {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": "401 "}, called: cached[:1], err: "it answers 401 Unauthorized, and no JSON-RPC", away: true},
-		"it is something else":                {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": "200 <html>"}, called: cached[:1], err: "what answers there is no JSON-RPC", away: true},
-		"it answers other JSON":               {notice: user(phone.AccountDisabled), answers: map[string]string{"htable.delete": "200 {}"}, called: cached[:1], err: "what answers there is no JSON-RPC", away: true},
+		"a new tenant":                        {notice: hook.Notification{What: hook.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
+		"nothing was cached":                  {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noKey}, called: all},
+		"it has no such table":                {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noTable}, called: all},
+		"it has no tables":                    {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noMethod}, called: all},
+		"it has no tables, by JSON-RPC's own": {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noMethod2}, called: all},
+		"nobody was registered":               {notice: user(hook.AccountDisabled), answers: map[string]string{"ul.rm": noAOR}, called: all},
+		"it has no list of domains":           {notice: hook.Notification{What: hook.TenantRemoved}, answers: map[string]string{"domain.reload": noMethod}, called: []string{"domain.reload"}},
+		"it cannot read its domains":          {notice: hook.Notification{What: hook.TenantRemoved}, answers: map[string]string{"domain.reload": broken}, called: []string{"domain.reload"}, err: "domain.reload: Reload failed (500)"},
+		"it has no registrar":                 {notice: user(hook.AccountDisabled), answers: map[string]string{"ul.rm": noMethod}, called: all, err: "ul.rm location: Method Not Found (500)"},
+		"it has another table of locations":   {notice: user(hook.AccountDisabled), answers: map[string]string{"ul.rm": noLocation}, called: all, err: "ul.rm location: Domain table not found (500)"},
+		"it refuses to forget":                {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": broken}, called: cached[:1], err: "htable.delete ha1: Reload failed (500)"},
+		"it wants another token":              {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": "401 "}, called: cached[:1], err: "it answers 401 Unauthorized, and no JSON-RPC", away: true},
+		"it is something else":                {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": "200 <html>"}, called: cached[:1], err: "what answers there is no JSON-RPC", away: true},
+		"it answers other JSON":               {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": "200 {}"}, called: cached[:1], err: "what answers there is no JSON-RPC", away: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newKamailio(t, c.answers)
-			err := call(t, phone.Hook{Kind: phone.Kamailio, URL: k.URL + "/RPC"}, "Bearer token", c.notice)
-			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.HasSuffix(err.Error(), c.err)) || errors.Is(err, phone.ErrAway) != c.away {
+			err := call(t, hook.Hook{Kind: hook.Kamailio, URL: k.URL + "/RPC"}, "Bearer token", c.notice)
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.HasSuffix(err.Error(), c.err)) || errors.Is(err, hook.ErrAway) != c.away {
 				t.Errorf("got %v, want %q", err, c.err)
 			}
 			if !slices.Equal(k.called, c.called) {
@@ -139,7 +139,7 @@ func TestKamailioIsTried(t *testing.T) {
 			k := newKamailio(t, map[string]string{"system.listMethods": c.answer})
 			client := callout.New(time.Now)
 			defer client.Close()
-			said, err := client.Try(t.Context(), phone.Hook{Kind: phone.Kamailio, URL: k.URL}, "")
+			said, err := client.Try(t.Context(), hook.Hook{Kind: hook.Kamailio, URL: k.URL}, "")
 			if said != c.said || c.err == "" && err != nil || c.err != "" && (err == nil || err.Error() != c.err) {
 				t.Errorf("got %q, %v", said, err)
 			}
@@ -162,16 +162,16 @@ func TestWebhookIsTried(t *testing.T) {
 	at := time.Date(2026, time.March, 1, 12, 0, 0, 5, time.UTC)
 	client := callout.New(func() time.Time { return at })
 	defer client.Close()
-	hook := phone.Hook{Name: "crm", Kind: phone.Webhook, URL: s.URL}
-	said, err := client.Try(t.Context(), hook, phone.NewWebhookSecret())
+	h := hook.Hook{Name: "crm", Kind: hook.Webhook, URL: s.URL}
+	said, err := client.Try(t.Context(), h, hook.NewWebhookSecret())
 	if err != nil || said != "it took a message of the type hook.test" || body != `{"type":"hook.test","timestamp":"2026-03-01T12:00:00Z","data":{"hook":"crm"}}` {
 		t.Errorf("%q, %v: %s", said, err, body)
 	}
 	status = http.StatusGone
-	if _, err := client.Try(t.Context(), hook, phone.NewWebhookSecret()); err == nil || err.Error() != "the server is away: it answers 410 Gone" {
+	if _, err := client.Try(t.Context(), h, hook.NewWebhookSecret()); err == nil || err.Error() != "the server is away: it answers 410 Gone" {
 		t.Errorf("a refusal: %v", err)
 	}
-	if _, err := client.Try(t.Context(), hook, ""); err == nil {
+	if _, err := client.Try(t.Context(), h, ""); err == nil {
 		t.Error("it was called without a key")
 	}
 }
@@ -182,14 +182,14 @@ func TestPlainHTTPStaysAtHome(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer s.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL, "http://"), ":")
-	key := phone.NewWebhookSecret()
-	for _, h := range []phone.Hook{{URL: s.URL}, {URL: "http://localhost:" + port}, {URL: "http://0.0.0.0:" + port, Plain: true}} {
-		h.Kind = phone.Webhook
-		if err := call(t, h, key, phone.Notification{}); err != nil {
+	key := hook.NewWebhookSecret()
+	for _, h := range []hook.Hook{{URL: s.URL}, {URL: "http://localhost:" + port}, {URL: "http://0.0.0.0:" + port, Plain: true}} {
+		h.Kind = hook.Webhook
+		if err := call(t, h, key, hook.Notification{}); err != nil {
 			t.Errorf("%s: %v", h.URL, err)
 		}
 	}
-	if err := call(t, phone.Hook{Kind: phone.Webhook, URL: "http://0.0.0.0:" + port}, key, phone.Notification{}); !errors.Is(err, phone.ErrPlain) || !errors.Is(err, phone.ErrAway) {
+	if err := call(t, hook.Hook{Kind: hook.Webhook, URL: "http://0.0.0.0:" + port}, key, hook.Notification{}); !errors.Is(err, hook.ErrPlain) || !errors.Is(err, hook.ErrAway) {
 		t.Errorf("http to an address that is not private: %v", err)
 	}
 }
@@ -208,8 +208,8 @@ func TestCertificateIsChecked(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
-	err := call(t, phone.Hook{Kind: phone.Webhook, URL: s.URL}, phone.NewWebhookSecret(), phone.Notification{})
-	if !errors.Is(err, phone.ErrAway) || !strings.Contains(err.Error(), "certificate") || called {
+	err := call(t, hook.Hook{Kind: hook.Webhook, URL: s.URL}, hook.NewWebhookSecret(), hook.Notification{})
+	if !errors.Is(err, hook.ErrAway) || !strings.Contains(err.Error(), "certificate") || called {
 		t.Errorf("%v, called: %v", err, called)
 	}
 }

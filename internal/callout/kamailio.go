@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
 // The commands of Kamailio (modules usrloc, htable and domain), and the names that deploy/kamailio gives to tables.
@@ -47,7 +47,7 @@ func (e *rpcError) is(text string) bool { return strings.HasPrefix(strings.ToLow
 func (e *rpcError) unknown() bool { return e.Code == -32601 || e.is("method not found") }
 
 // rpc runs a command. refused is the server's own error.
-func (c *Client) rpc(ctx context.Context, h phone.Hook, s phone.HookSecret, method string, params ...string) (result json.RawMessage, refused *rpcError, err error) {
+func (c *Client) rpc(ctx context.Context, h hook.Hook, s hook.Secret, method string, params ...string) (result json.RawMessage, refused *rpcError, err error) {
 	body, err := json.Marshal(rpcRequest{"2.0", 1, method, params})
 	if err != nil {
 		return nil, nil, err
@@ -65,14 +65,14 @@ func (c *Client) rpc(ctx context.Context, h phone.Hook, s phone.HookSecret, meth
 		if err := status(resp); err != nil {
 			return nil, nil, fmt.Errorf("%w, and no JSON-RPC", err)
 		}
-		return nil, nil, fmt.Errorf("%w: what answers there is no JSON-RPC", phone.ErrAway)
+		return nil, nil, fmt.Errorf("%w: what answers there is no JSON-RPC", hook.ErrAway)
 	}
 	return a.Result, a.Error, nil
 }
 
 // tellKamailio first drops what look-ups were answered and then what is registered: a phone that registers anew in between is
 // looked up.
-func (c *Client) tellKamailio(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
+func (c *Client) tellKamailio(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
 	if n.User == "" {
 		_, refused, err := c.rpc(ctx, h, s, reloadDomains)
 		if refused != nil && !refused.unknown() {
@@ -100,7 +100,7 @@ func (c *Client) tellKamailio(ctx context.Context, h phone.Hook, s phone.HookSec
 }
 
 // domainsOf are the domains that a tenant's phones may register in: its host, and its realm where that is another host name.
-func domainsOf(n phone.Notification) []string {
+func domainsOf(n hook.Notification) []string {
 	realm := strings.ToLower(n.Realm)
 	if realm == n.Host || strings.Trim(realm, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
 		return []string{n.Host}
@@ -108,7 +108,7 @@ func domainsOf(n phone.Notification) []string {
 	return []string{n.Host, realm}
 }
 
-func (c *Client) forget(ctx context.Context, h phone.Hook, s phone.HookSecret, key string) error {
+func (c *Client) forget(ctx context.Context, h hook.Hook, s hook.Secret, key string) error {
 	_, refused, err := c.rpc(ctx, h, s, deleteCached, credentialTable, key)
 	if refused != nil && !refused.unknown() && refused.Code != http.StatusNotFound && !refused.is("no such htable") {
 		err = fmt.Errorf("%s %s: %s (%d)", deleteCached, credentialTable, refused.Message, refused.Code)
@@ -116,7 +116,7 @@ func (c *Client) forget(ctx context.Context, h phone.Hook, s phone.HookSecret, k
 	return err
 }
 
-func (c *Client) unregister(ctx context.Context, h phone.Hook, s phone.HookSecret, address string) error {
+func (c *Client) unregister(ctx context.Context, h hook.Hook, s hook.Secret, address string) error {
 	_, refused, err := c.rpc(ctx, h, s, removeContacts, locationTable, address)
 	if refused != nil && refused.Code != http.StatusNotFound && !refused.is("aor not found") {
 		err = fmt.Errorf("%s %s: %s (%d)", removeContacts, locationTable, refused.Message, refused.Code)
@@ -125,7 +125,7 @@ func (c *Client) unregister(ctx context.Context, h phone.Hook, s phone.HookSecre
 }
 
 // tryKamailio asks which of the commands it knows.
-func (c *Client) tryKamailio(ctx context.Context, h phone.Hook, s phone.HookSecret) (string, error) {
+func (c *Client) tryKamailio(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {
 	result, refused, err := c.rpc(ctx, h, s, listCommands)
 	if err != nil {
 		return "", err

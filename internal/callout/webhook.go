@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
 // message is the body of a webhook (Standard Webhooks, "Payload structure").
@@ -29,11 +29,11 @@ type data struct {
 	Hook   string `json:"hook,omitempty"`
 }
 
-func (c *Client) tellWebhook(ctx context.Context, h phone.Hook, s phone.HookSecret, n phone.Notification) error {
+func (c *Client) tellWebhook(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
 	return c.send(ctx, h, s, n.ID(), message{string(n.What), n.At.UTC(), data{Tenant: n.Host, Realm: n.Realm, User: n.User}})
 }
 
-func (c *Client) tryWebhook(ctx context.Context, h phone.Hook, s phone.HookSecret) (string, error) {
+func (c *Client) tryWebhook(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {
 	m := message{"hook.test", c.now().UTC().Truncate(time.Second), data{Hook: h.Name}}
 	err := c.send(ctx, h, s, "msg_test_"+strings.ToLower(rand.Text()), m)
 	return "it took a message of the type " + m.Type, err
@@ -41,7 +41,7 @@ func (c *Client) tryWebhook(ctx context.Context, h phone.Hook, s phone.HookSecre
 
 // send posts a signed message: of the id, the time of this try and the body, joined with dots, the HMAC-SHA256 as base64 behind
 // "v1," (Standard Webhooks, "Signature scheme").
-func (c *Client) send(ctx context.Context, h phone.Hook, s phone.HookSecret, id string, m message) error {
+func (c *Client) send(ctx context.Context, h hook.Hook, s hook.Secret, id string, m message) error {
 	key, err := s.Key()
 	if err != nil {
 		return err

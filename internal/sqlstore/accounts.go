@@ -10,8 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
-	"dialtone/internal/phone"
 )
 
 var _ account.Store = (*Store)(nil)
@@ -165,7 +165,7 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 
 // change updates one live account and gives it back as it is then. The statement has the present time as $1. Phone servers are told
 // of what, unless that is empty.
-func (s *Store) change(what phone.What, set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
+func (s *Store) change(what hook.What, set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
 	args := append([]any{micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
 	defer s.notify()
@@ -186,12 +186,12 @@ func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.
 
 // Disable implements account.Store.
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(phone.AccountDisabled, `held = TRUE, epoch = epoch + 1`, tenant, user, now)
+	return s.change(hook.AccountDisabled, `held = TRUE, epoch = epoch + 1`, tenant, user, now)
 }
 
 // SetRole implements account.Store.
 func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role account.Role, now time.Time) (account.Account, error) {
-	return s.change(phone.AccountRole, `role = $4`, tenant, user, now, string(role))
+	return s.change(hook.AccountRole, `role = $4`, tenant, user, now, string(role))
 }
 
 // Delete implements account.Store.
@@ -216,7 +216,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		} else if err != nil {
 			return nil, err
 		}
-		if err := noticeAccount(tx, phone.AccountDeleted, event, uid, now); err != nil {
+		if err := noticeAccount(tx, hook.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
 		for _, table := range []string{"outbox", "replaced", "delivery"} {

@@ -7,7 +7,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/secret"
 )
 
@@ -35,7 +35,7 @@ const exportVersion = 3
 // exportPage is how many accounts are gone through in one transaction: a few milliseconds, for which changes of accounts wait.
 const exportPage = 300
 
-var _ phone.Exporter = (*Store)(nil)
+var _ export.Exporter = (*Store)(nil)
 
 // opener opens the credential of an account. It is nil for who has no keys.
 type opener func(account.Account) (digest.Credential, error)
@@ -73,8 +73,8 @@ func announce(e engine, do func(transaction) ([]subject, error)) error {
 	return err
 }
 
-// EnableExport implements phone.Exporter.
-func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error {
+// EnableExport implements export.Exporter.
+func (s *Store) EnableExport(ctx context.Context, progress export.Progress) error {
 	for _, h := range s.homes {
 		if h.opener() == nil {
 			return errNoKeys
@@ -89,7 +89,7 @@ func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error
 	return nil
 }
 
-// DisableExport implements phone.Exporter.
+// DisableExport implements export.Exporter.
 func (s *Store) DisableExport(context.Context) error { return s.everywhere(engine.disableExport) }
 
 // bar keeps programs from the database that do not have entries follow, or lets them come back.
@@ -112,9 +112,9 @@ func exporting(q querier) (bool, error) {
 	return n > 0, err
 }
 
-// ExportStatus implements phone.Exporter.
-func (s *Store) ExportStatus(ctx context.Context) (st phone.Status, err error) {
-	st = phone.Status{Enabled: true, Whole: true, Places: []string{}}
+// ExportStatus implements export.Exporter.
+func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) {
+	st = export.Status{Enabled: true, Whole: true, Places: []string{}}
 	for _, h := range s.homes {
 		if on, err := exporting(h.reads(ctx)); err != nil {
 			return st, err
@@ -143,14 +143,14 @@ func (s *Store) ExportStatus(ctx context.Context) (st phone.Status, err error) {
 	return st, nil
 }
 
-// Exported implements phone.Exporter.
-func (s *Store) Exported(ctx context.Context, realm string, each func(phone.Listing) error) error {
+// Exported implements export.Exporter.
+func (s *Store) Exported(ctx context.Context, realm string, each func(export.Entry) error) error {
 	for _, h := range s.homes {
 		for after, more := "", true; more; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			var list []phone.Listing
+			var list []export.Entry
 			err := h.directory(func(tx transaction) error {
 				list = nil
 				return tx.each(func(row scanner) error {
@@ -177,7 +177,7 @@ func (s *Store) Exported(ctx context.Context, realm string, each func(phone.List
 	return nil
 }
 
-// ExportChanges implements phone.Exporter.
+// ExportChanges implements export.Exporter.
 func (s *Store) ExportChanges(ctx context.Context) (int64, error) {
 	var sum int64
 	for _, h := range s.homes {
@@ -190,7 +190,7 @@ func (s *Store) ExportChanges(ctx context.Context) (int64, error) {
 	return sum, nil
 }
 
-// TendExport implements phone.Exporter.
+// TendExport implements export.Exporter.
 func (s *Store) TendExport(ctx context.Context) error {
 	return s.everywhere(func(e engine) error { return e.tendExport(ctx) })
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 )
 
 // GrantExport makes a role of PostgreSQL that may read the schema of one kind of phone server, and nothing else. The role cannot
@@ -33,7 +33,7 @@ func (s *Store) GrantExport(ctx context.Context, schema, role, password string) 
 			if on, err := exporting(tx); err != nil {
 				return err
 			} else if !on {
-				return phone.ErrNoExport
+				return export.ErrNoExport
 			}
 			var there bool
 			if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {

@@ -18,7 +18,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -58,7 +58,7 @@ func members(t *testing.T, s *sqlstore.Store, ring *secret.Ring, tenant int64, u
 // exported are the users of the directory, in order.
 func exported(t *testing.T, s *sqlstore.Store) (users []string) {
 	t.Helper()
-	err := s.Exported(t.Context(), "phone.test", func(l phone.Listing) error {
+	err := s.Exported(t.Context(), "phone.test", func(l export.Entry) error {
 		users = append(users, l.User)
 		return nil
 	})

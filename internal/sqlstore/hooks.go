@@ -9,27 +9,27 @@ import (
 	"time"
 
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
-var _ phone.HookStore = (*Store)(nil)
+var _ hook.HookStore = (*Store)(nil)
 
 // The first database has the hooks. The others have copies of them, for the transactions of their own tenants (ShareHooks).
 
 const hookColumns = `h.id, h.name, h.kind, h.url, h.plain, h.everyone, h.secret, h.created`
 
-func scanHook(row scanner) (h phone.Hook, err error) {
+func scanHook(row scanner) (h hook.Hook, err error) {
 	var id []byte
 	var kind string
 	var created int64
 	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.Plain, &h.Everyone, &h.Sealed, &created)
 	copy(h.ID[:], id)
-	h.Kind, h.Created = phone.Kind(kind), fromMicros(created)
+	h.Kind, h.Created = hook.Kind(kind), fromMicros(created)
 	return h, err
 }
 
-// AddHook implements phone.HookStore.
-func (s *Store) AddHook(ctx context.Context, h phone.Hook) error {
+// AddHook implements hook.HookStore.
+func (s *Store) AddHook(ctx context.Context, h hook.Hook) error {
 	err := s.homes[0].write(func(tx transaction) error {
 		var id []byte
 		switch err := tx.row(`SELECT id FROM hook WHERE name = $1`, h.Name).Scan(&id); {
@@ -48,7 +48,7 @@ func (s *Store) AddHook(ctx context.Context, h phone.Hook) error {
 	return err
 }
 
-func addHook(tx transaction, h phone.Hook) error {
+func addHook(tx transaction, h hook.Hook) error {
 	sealed := h.Sealed
 	if sealed == nil {
 		sealed = []byte{}
@@ -64,7 +64,7 @@ func addHook(tx transaction, h phone.Hook) error {
 	return err
 }
 
-// RemoveHook implements phone.HookStore.
+// RemoveHook implements hook.HookStore.
 func (s *Store) RemoveHook(ctx context.Context, name string) error {
 	err := s.homes[0].write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM hook WHERE name = $1`, name)
@@ -79,7 +79,7 @@ func (s *Store) RemoveHook(ctx context.Context, name string) error {
 	return err
 }
 
-// ShareHooks implements phone.HookStore.
+// ShareHooks implements hook.HookStore.
 func (s *Store) ShareHooks(ctx context.Context) error {
 	if len(s.homes) == 1 {
 		return nil
@@ -96,16 +96,16 @@ func (s *Store) ShareHooks(ctx context.Context) error {
 }
 
 // share gives a database the hooks that it lacks, and takes those that are gone.
-func share(ctx context.Context, home engine, first []phone.Hook) error {
+func share(ctx context.Context, home engine, first []hook.Hook) error {
 	has, err := hooksOf(home.reads(ctx), ``)
 	if err != nil {
 		return err
 	}
-	in := func(list []phone.Hook, h phone.Hook) bool {
-		return slices.ContainsFunc(list, func(other phone.Hook) bool { return other.ID == h.ID })
+	in := func(list []hook.Hook, h hook.Hook) bool {
+		return slices.ContainsFunc(list, func(other hook.Hook) bool { return other.ID == h.ID })
 	}
-	gone := slices.DeleteFunc(slices.Clone(has), func(h phone.Hook) bool { return in(first, h) })
-	missing := slices.DeleteFunc(slices.Clone(first), func(h phone.Hook) bool { return in(has, h) })
+	gone := slices.DeleteFunc(slices.Clone(has), func(h hook.Hook) bool { return in(first, h) })
+	missing := slices.DeleteFunc(slices.Clone(first), func(h hook.Hook) bool { return in(has, h) })
 	if len(gone)+len(missing) == 0 {
 		return nil
 	}
@@ -131,7 +131,7 @@ func share(ctx context.Context, home engine, first []phone.Hook) error {
 }
 
 // hooksOf are hooks with their tenants, by name.
-func hooksOf(q querier, where string, args ...any) (list []phone.Hook, err error) {
+func hooksOf(q querier, where string, args ...any) (list []hook.Hook, err error) {
 	err = q.each(func(row scanner) error {
 		h, err := scanHook(row)
 		list = append(list, h)
@@ -155,15 +155,15 @@ func hooksOf(q querier, where string, args ...any) (list []phone.Hook, err error
 	}, `SELECT hook, tenant FROM hook_tenant ORDER BY hook, tenant`)
 }
 
-// Hooks implements phone.HookStore.
-func (s *Store) Hooks(ctx context.Context) ([]phone.HookState, error) {
+// Hooks implements hook.HookStore.
+func (s *Store) Hooks(ctx context.Context) ([]hook.State, error) {
 	first, err := hooksOf(s.homes[0].reads(ctx), ``)
 	if err != nil {
 		return nil, err
 	}
-	var list []phone.HookState
+	var list []hook.State
 	for _, h := range first {
-		list = append(list, phone.HookState{Hook: h})
+		list = append(list, hook.State{Hook: h})
 	}
 	err = s.everywhere(func(e engine) error {
 		return e.reads(ctx).each(func(row scanner) error {
@@ -186,7 +186,7 @@ func (s *Store) Hooks(ctx context.Context) ([]phone.HookState, error) {
 }
 
 // add adds what one database knows of a hook.
-func add(s *phone.HookState, waiting, oldest, failed int64, why string, givenUp int64) {
+func add(s *hook.State, waiting, oldest, failed int64, why string, givenUp int64) {
 	s.Waiting += waiting
 	s.GivenUp += givenUp
 	if at := fromMicros(oldest); oldest != 0 && (s.Oldest.IsZero() || at.Before(s.Oldest)) {
@@ -197,12 +197,12 @@ func add(s *phone.HookState, waiting, oldest, failed int64, why string, givenUp 
 	}
 }
 
-// Due implements phone.HookStore.
-func (s *Store) Due(ctx context.Context, now time.Time) (list []phone.Hook, err error) {
+// Due implements hook.HookStore.
+func (s *Store) Due(ctx context.Context, now time.Time) (list []hook.Hook, err error) {
 	err = s.everywhere(func(e engine) error {
 		due, err := hooksOf(e.reads(ctx), `WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, micros(now))
 		for _, h := range due {
-			if !slices.ContainsFunc(list, func(other phone.Hook) bool { return other.ID == h.ID }) {
+			if !slices.ContainsFunc(list, func(other hook.Hook) bool { return other.ID == h.ID }) {
 				list = append(list, h)
 			}
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
@@ -37,8 +37,8 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 		}
 	}
 	alone := openCluster(t, ring, "a", Cluster{URL: urls[0]})
-	early := phone.Hook{ID: phone.HookID{1}, Name: "early", Everyone: true, Created: midday}
-	gone := phone.Hook{ID: phone.HookID{2}, Name: "gone", Everyone: true, Created: midday}
+	early := hook.Hook{ID: hook.ID{1}, Name: "early", Everyone: true, Created: midday}
+	gone := hook.Hook{ID: hook.ID{2}, Name: "gone", Everyone: true, Created: midday}
 	must(alone.AddHook(ctx, early))
 	must(alone.AddHook(ctx, gone))
 
@@ -46,7 +46,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 	must(both.ShareHooks(ctx))
 	far, err := both.AddTenant(ctx, tenant.Tenant{Host: "far.test", Realm: "far.test", Cluster: 1, Created: midday})
 	must(err)
-	late := phone.Hook{ID: phone.HookID{3}, Name: "late", Tenants: []int64{far.ID}, Created: midday}
+	late := hook.Hook{ID: hook.ID{3}, Name: "late", Tenants: []int64{far.ID}, Created: midday}
 	must(both.AddHook(ctx, late))
 	must(both.SetTenant(ctx, far, midday))
 	_, err = both.AddTenant(ctx, tenant.Tenant{Host: "near.test", Realm: "near.test", Created: midday})
@@ -57,7 +57,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 
 	// Removed where the second database is not known: the next who knows it takes the hook from there too.
 	must(alone.RemoveHook(ctx, "gone"))
-	anew := phone.Hook{ID: phone.HookID{4}, Name: "gone", Everyone: true, Created: midday}
+	anew := hook.Hook{ID: hook.ID{4}, Name: "gone", Everyone: true, Created: midday}
 	must(alone.AddHook(ctx, anew))
 	for range 2 {
 		must(both.ShareHooks(ctx))
@@ -72,11 +72,11 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 	}
 	list, err := both.Claim(ctx, early.ID, midday, midday.Add(time.Minute), 10)
 	must(err)
-	var results []phone.Result
+	var results []hook.Result
 	var hosts []string
 	for i, n := range list {
 		hosts = append(hosts, n.Host)
-		results = append(results, phone.Result{Notification: n})
+		results = append(results, hook.Result{Notification: n})
 		if i == 0 {
 			results[0].Why = "no"
 		}
@@ -87,7 +87,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 	must(both.Report(ctx, results, midday))
 	list, err = both.Claim(ctx, late.ID, midday, midday.Add(time.Minute), 10)
 	must(err)
-	must(both.Report(ctx, []phone.Result{{Notification: list[0], Why: "no", Next: midday}}, midday.Add(time.Second)))
+	must(both.Report(ctx, []hook.Result{{Notification: list[0], Why: "no", Next: midday}}, midday.Add(time.Second)))
 	states, err := both.Hooks(ctx)
 	must(err)
 	for _, h := range states {
@@ -103,14 +103,14 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 func TestClaimWaitsForAnother(t *testing.T) {
 	ctx := t.Context()
 	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})
-	h := phone.Hook{ID: phone.HookID{1}, Name: "a", Everyone: true, Created: midday}
+	h := hook.Hook{ID: hook.ID{1}, Name: "a", Everyone: true, Created: midday}
 	if err := s.AddHook(ctx, h); err != nil {
 		t.Fatal(err)
 	}
 	for _, host := range []string{"a.test", "b.test"} {
 		addedTenant(t, s, host)
 	}
-	var first, second []phone.Notification
+	var first, second []hook.Notification
 	var other sync.WaitGroup
 	err := s.homes[0].write(func(tx transaction) (err error) {
 		if first, err = claimIn(tx, h.ID, midday, midday.Add(time.Hour), 1); err != nil {

@@ -9,58 +9,58 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
-// Claim implements phone.HookStore.
-func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Time, limit int) ([]phone.Notification, error) {
-	var list []phone.Notification
+// Claim implements hook.HookStore.
+func (s *Store) Claim(ctx context.Context, id hook.ID, now, until time.Time, limit int) ([]hook.Notification, error) {
+	var list []hook.Notification
 	err := s.everywhere(func(e engine) error {
 		if len(list) >= limit {
 			return nil
 		}
-		more, err := claim(e, hook, now, until, limit-len(list))
+		more, err := claim(e, id, now, until, limit-len(list))
 		list = append(list, more...)
 		return err
 	})
-	slices.SortFunc(list, func(a, b phone.Notification) int {
+	slices.SortFunc(list, func(a, b hook.Notification) int {
 		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]), bytes.Compare(a.Account[:], b.Account[:]))
 	})
 	return list, err
 }
 
-func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
+func claim(home engine, id hook.ID, now, until time.Time, limit int) (list []hook.Notification, err error) {
 	// What a first run claimed whose commit was in doubt is due again with the end of its claim.
 	err = home.write(func(tx transaction) (err error) {
-		list, err = claimIn(tx, hook, now, until, limit)
+		list, err = claimIn(tx, id, now, until, limit)
 		return err
 	})
 	return list, err
 }
 
 // claimIn claims in a transaction. Of two that come at once, the second waits for the first, and then finds the notices due later.
-func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
+func claimIn(tx transaction, id hook.ID, now, until time.Time, limit int) (list []hook.Notification, err error) {
 	err = tx.each(func(row scanner) error {
-		n := phone.Notification{Hook: hook, Due: until}
+		n := hook.Notification{Hook: id, Due: until}
 		var event, uid []byte
 		var what string
 		var at int64
 		err := row.Scan(&event, &uid, &what, &n.Tenant, &n.Host, &n.Realm, &n.User, &at, &n.Tries)
 		copy(n.Event[:], event)
 		copy(n.Account[:], uid)
-		n.What, n.At = phone.What(what), fromMicros(at)
+		n.What, n.At = hook.What(what), fromMicros(at)
 		list = append(list, n)
 		return err
 	}, `UPDATE notice SET due = $3, tries = tries + 1 WHERE hook = $1 AND due <= $2 AND (event, account) IN
 		(SELECT event, account FROM notice WHERE hook = $1 AND due <= $2 ORDER BY due, at, event LIMIT $4)
-		RETURNING event, account, what, tenant, host, realm, username, at, tries`, hook[:], micros(now), micros(until), limit)
+		RETURNING event, account, what, tenant, host, realm, username, at, tries`, id[:], micros(now), micros(until), limit)
 	return list, err
 }
 
-// Report implements phone.HookStore.
-func (s *Store) Report(ctx context.Context, results []phone.Result, now time.Time) error {
+// Report implements hook.HookStore.
+func (s *Store) Report(ctx context.Context, results []hook.Result, now time.Time) error {
 	return s.everywhere(func(e engine) error {
-		own := slices.DeleteFunc(slices.Clone(results), func(r phone.Result) bool { return s.of(r.Tenant) != e })
+		own := slices.DeleteFunc(slices.Clone(results), func(r hook.Result) bool { return s.of(r.Tenant) != e })
 		if len(own) == 0 {
 			return nil
 		}
@@ -75,7 +75,7 @@ func (s *Store) Report(ctx context.Context, results []phone.Result, now time.Tim
 	})
 }
 
-func report(tx transaction, r phone.Result, now time.Time) error {
+func report(tx transaction, r hook.Result, now time.Time) error {
 	const which = ` WHERE hook = $1 AND event = $2 AND account = $3`
 	key := []any{r.Hook[:], r.Event[:], accountKey(r.Account)}
 	if r.Why == "" && r.Next.IsZero() {
@@ -115,7 +115,7 @@ func accountKey(u account.UID) []byte {
 	return u[:]
 }
 
-// Noticed implements phone.HookStore.
+// Noticed implements hook.HookStore.
 func (s *Store) Noticed() <-chan struct{} { return s.noticed }
 
 // notify tells of notices of this process.
@@ -134,7 +134,7 @@ const (
 )
 
 // noticeTenant writes the notices of a change of a tenant.
-func noticeTenant(tx transaction, what phone.What, event account.UID, tenant int64, now time.Time) error {
+func noticeTenant(tx transaction, what hook.What, event account.UID, tenant int64, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
 		FROM hook h JOIN tenant t ON t.id = $5`+concerned+` ON CONFLICT DO NOTHING`,
@@ -143,16 +143,16 @@ func noticeTenant(tx transaction, what phone.What, event account.UID, tenant int
 }
 
 // noticeAccount writes those of a change of an account, if it was ever active: no phone server knows any other.
-func noticeAccount(tx transaction, what phone.What, event account.UID, uid []byte, now time.Time) error {
+func noticeAccount(tx transaction, what hook.What, event account.UID, uid []byte, now time.Time) error {
 	return noticeAccounts(tx, ` AND a.uid = $4`, what, event, now, uid)
 }
 
 // noticeTenantAccounts writes those of the end of a tenant's accounts.
 func noticeTenantAccounts(tx transaction, event account.UID, tenant int64, now time.Time) error {
-	return noticeAccounts(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, phone.AccountDeleted, event, now, tenant)
+	return noticeAccounts(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now, tenant)
 }
 
-func noticeAccounts(tx transaction, which string, what phone.What, event account.UID, now time.Time, of any) error {
+func noticeAccounts(tx transaction, which string, what hook.What, event account.UID, now time.Time, of any) error {
 	_, err := tx.exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
 		FROM hook h JOIN account a ON a.activated IS NOT NULL`+which+` JOIN tenant t ON t.id = a.tenant`+concerned+` ON CONFLICT DO NOTHING`,

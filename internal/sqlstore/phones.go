@@ -10,15 +10,15 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 )
 
-var _ phone.Store = (*Store)(nil)
+var _ sipserver.Store = (*Store)(nil)
 
 // Phone servers lie in the first database, whichever their tenants live in.
 
-// AddServer implements phone.Store.
-func (s *Store) AddServer(_ context.Context, p phone.Server) error {
+// AddServer implements sipserver.Store.
+func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 	})
 }
 
-// RemoveServer implements phone.Store.
+// RemoveServer implements sipserver.Store.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
 	return s.homes[0].write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)
@@ -64,16 +64,16 @@ func phonesChanged(tx transaction) error {
 	return err
 }
 
-// Servers implements phone.Store.
-func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
+// Servers implements sipserver.Store.
+func (s *Store) Servers(ctx context.Context) ([]sipserver.Server, int64, error) {
 	// The number is read first: a change that comes in between is then seen again, and not missed.
 	version, err := s.ServersVersion(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	var list []phone.Server
+	var list []sipserver.Server
 	err = s.homes[0].reads(ctx).each(func(row scanner) error {
-		var p phone.Server
+		var p sipserver.Server
 		var token []byte
 		var tenants string
 		var created int64
@@ -88,12 +88,12 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 	return list, version, err
 }
 
-// ServersVersion implements phone.Store.
+// ServersVersion implements sipserver.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
 	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
 }
 
-// Sealed implements phone.Store.
+// Sealed implements sipserver.Store.
 func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	found, err := s.of(tenant).sealed(ctx, tenant, user)
 	if err == nil && found.until != 0 && found.until <= micros(now) {

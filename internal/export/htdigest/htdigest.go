@@ -17,7 +17,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 )
 
 // mode is what the files have.
@@ -25,7 +25,7 @@ const mode = 0o640
 
 // Write replaces the file at path by the accounts that each gives, and reports whether there was anything to change. On an error the
 // file is as it was.
-func Write(path string, each func(func(phone.Listing) error) error) (changed bool, err error) {
+func Write(path string, each func(func(export.Entry) error) error) (changed bool, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".htdigest-*") // with mode 0600
 	if err != nil {
 		return false, err
@@ -34,7 +34,7 @@ func Write(path string, each func(func(phone.Listing) error) error) (changed boo
 	defer f.Close()
 	sum := sha256.New()
 	out := bufio.NewWriter(io.MultiWriter(f, sum))
-	err = each(func(l phone.Listing) error {
+	err = each(func(l export.Entry) error {
 		_, err := fmt.Fprintf(out, "%s:%s:%s\n", l.User, l.Realm, l.HA1.Hex())
 		return err
 	})

@@ -8,15 +8,15 @@ import (
 	"testing"
 
 	"dialtone/internal/digest"
+	"dialtone/internal/export"
 	"dialtone/internal/export/htdigest"
-	"dialtone/internal/phone"
 )
 
 // of gives the accounts of some users.
-func of(users ...string) func(func(phone.Listing) error) error {
-	return func(each func(phone.Listing) error) error {
+func of(users ...string) func(func(export.Entry) error) error {
+	return func(each func(export.Entry) error) error {
 		for _, u := range users {
-			l := phone.Listing{User: u, Realm: "phone.test", Credential: digest.Credential{HA1: digest.HA1{0xab}}}
+			l := export.Entry{User: u, Realm: "phone.test", Credential: digest.Credential{HA1: digest.HA1{0xab}}}
 			if err := each(l); err != nil {
 				return err
 			}
@@ -33,14 +33,14 @@ func TestWrite(t *testing.T) {
 	trouble := errors.New("the store is away")
 	for _, step := range []struct {
 		name    string
-		each    func(func(phone.Listing) error) error
+		each    func(func(export.Entry) error) error
 		changed bool
 		fails   error
 		want    string
 	}{
 		{"makes the file", of("ann", "bob"), true, nil, "ann:phone.test:" + hash + "\nbob:phone.test:" + hash + "\n"},
 		{"leaves alone what is the same", of("ann", "bob"), false, nil, "ann:phone.test:" + hash + "\nbob:phone.test:" + hash + "\n"},
-		{"leaves the file as it was when the accounts cannot be read", func(each func(phone.Listing) error) error {
+		{"leaves the file as it was when the accounts cannot be read", func(each func(export.Entry) error) error {
 			return errors.Join(of("eve")(each), trouble)
 		}, false, trouble, "ann:phone.test:" + hash + "\nbob:phone.test:" + hash + "\n"},
 		{"replaces it", of("bob"), true, nil, "bob:phone.test:" + hash + "\n"},

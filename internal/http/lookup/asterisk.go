@@ -6,7 +6,7 @@ import (
 
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 )
 
 // maxAsterisk bounds what Asterisk sends; it cuts each value at 255 bytes itself.
@@ -25,7 +25,7 @@ const maxAsterisk = 16 << 10
 // A row is one line of fields, a failure an empty body: res_config_curl makes a row of whatever comes, whatever the status. It reads a
 // number after update, store and destroy, beyond the end of its buffer where there is none; those have one in any case.
 func (s *Site) asterisk(table map[string]route) {
-	for name, row := range map[string]func([]byte, string, phone.Entry) []byte{
+	for name, row := range map[string]func([]byte, string, sipserver.Entry) []byte{
 		"ps_auths": authRow, "ps_endpoints": endpointRow, "ps_aors": aorRow,
 	} {
 		path := "/v1/asterisk/" + name + "/"
@@ -57,7 +57,7 @@ func failNumber(b []byte, h http.Header, _ kind, _ error) []byte {
 }
 
 // row answers with the row of an id.
-func (s *Site) row(b []byte, ask *ask, row func([]byte, string, phone.Entry) []byte) ([]byte, error) {
+func (s *Site) row(b []byte, ask *ask, row func([]byte, string, sipserver.Entry) []byte) ([]byte, error) {
 	ask.header["Content-Type"] = textType
 	body, err := ask.form(maxAsterisk)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *Site) row(b []byte, ask *ask, row func([]byte, string, phone.Entry) []b
 
 // authRow has the MD5 hash in the column that every Asterisk knows, and the SHA-256 one in that of newer ones (20.12, 21.7, 22.2).
 // Those that do not know a column leave it out. SHA-256 is challenged with where the tenant has chosen it.
-func authRow(b []byte, id string, e phone.Entry) []byte {
+func authRow(b []byte, id string, e sipserver.Entry) []byte {
 	b = appendEscaped(append(b, "id="...), id)
 	b = append(append(b, "&auth_type=md5&username="...), e.Username...)
 	b = appendEscaped(append(b, "&realm="...), e.Tenant.Realm)
@@ -102,7 +102,7 @@ func authRow(b []byte, id string, e phone.Entry) []byte {
 }
 
 // endpointRow has what phones behind a NAT need besides.
-func endpointRow(b []byte, id string, e phone.Entry) []byte {
+func endpointRow(b []byte, id string, e sipserver.Entry) []byte {
 	for _, column := range [...]string{"id=", "&aors=", "&auth="} {
 		b = appendEscaped(append(b, column...), id)
 	}
@@ -113,6 +113,6 @@ func endpointRow(b []byte, id string, e phone.Entry) []byte {
 }
 
 // aorRow lets a person have so many phones. One more takes the place of the one whose registration ends first.
-func aorRow(b []byte, id string, _ phone.Entry) []byte {
+func aorRow(b []byte, id string, _ sipserver.Entry) []byte {
 	return append(appendEscaped(append(b, "id="...), id), "&max_contacts=10&remove_existing=yes"...)
 }

@@ -3,7 +3,7 @@ package lookup
 import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 )
 
 // credential is
@@ -34,7 +34,7 @@ func (s *Site) credential(b []byte, ask *ask) ([]byte, error) {
 		return nil, err
 	}
 	if algorithm == digest.SHA256 && e.SHA256 == nil {
-		return nil, phone.ErrNone
+		return nil, sipserver.ErrNone
 	}
 	// What a user name, a realm and a role may consist of needs no escaping in JSON.
 	b = append(append(b, `{"username":"`...), e.Username...)

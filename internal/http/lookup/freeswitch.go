@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 )
 
 // maxFreeSWITCH bounds what FreeSWITCH sends: some 3 KiB, most of which a phone has written.
@@ -35,7 +35,7 @@ func (s *Site) freeswitch(b []byte, ask *ask) ([]byte, error) {
 	}
 	e, err := s.phones.Find(ask.Context(), ask.caller, realm, username)
 	if err == nil && !e.Tenant.Means(domain) {
-		err = phone.ErrNone
+		err = sipserver.ErrNone
 	}
 	if fault.Is(err, fault.NotFound) {
 		return append(b, freeswitchNone...), nil

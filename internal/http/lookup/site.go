@@ -18,7 +18,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/throttle"
 )
 
@@ -27,7 +27,7 @@ const Root = "/v1/"
 
 // Site answers phone servers.
 type Site struct {
-	phones *phone.Registry
+	phones *sipserver.Registry
 	log    *slog.Logger
 	table  map[string]route
 	// away is how often it is logged that the store could not be asked.
@@ -35,7 +35,7 @@ type Site struct {
 }
 
 // New makes a Site.
-func New(phones *phone.Registry, log *slog.Logger) *Site {
+func New(phones *sipserver.Registry, log *slog.Logger) *Site {
 	s := &Site{phones: phones, log: log, away: throttle.NewRate(1)}
 	s.table = map[string]route{
 		"/v1/sip/credential":       {method: http.MethodGet, serve: s.credential, fail: failJSON},
@@ -57,7 +57,7 @@ type route struct {
 // ask is a request that came with a right token.
 type ask struct {
 	*http.Request
-	caller *phone.Caller
+	caller *sipserver.Caller
 	header http.Header // of the answer
 }
 

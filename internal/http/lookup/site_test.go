@@ -21,8 +21,8 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/http/lookup"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -40,7 +40,7 @@ type house struct {
 	shut    func() // closes the store
 	tenants *tenant.Table
 	desk    *account.Service
-	phones  *phone.Registry
+	phones  *sipserver.Registry
 	site    *lookup.Site
 
 	mu      sync.Mutex
@@ -83,7 +83,7 @@ func open(t testing.TB) *house {
 		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring,
 		Audit: audit.Log{Logger: log}, Log: log, Now: h.clock,
 	})
-	h.phones = phone.NewRegistry(phone.Deps{
+	h.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: h.store, Tenants: h.tenants, Accounts: h.desk, SealRing: h.ring, Audit: audit.Log{Logger: log}, Now: h.clock,
 	})
 	h.site = lookup.New(h.phones, log)
@@ -175,7 +175,7 @@ func (h *house) inactive() []string {
 func (h *house) server(name string, hosts ...string) (token string) {
 	h.Helper()
 	t := secret.NewToken()
-	s := phone.Server{Name: name, Token: t.Hash(), Created: noon}
+	s := sipserver.Server{Name: name, Token: t.Hash(), Created: noon}
 	for _, host := range hosts {
 		tn, _ := h.tenants.Lookup(host)
 		s.Tenants = append(s.Tenants, tn.ID)
@@ -422,15 +422,15 @@ func TestOwnTrouble(t *testing.T) {
 	h.must(err)
 	wrong := account.NewService(account.Deps{Store: h.store, SealRing: secret.NewRing(noon), Now: h.clock})
 	for name, c := range map[string]struct {
-		broken func(*phone.Deps)
+		broken func(*sipserver.Deps)
 		logged string
 	}{
-		"a credential that does not open": {func(d *phone.Deps) { d.Accounts = wrong }, secret.ErrSeal.Error()},
-		"a panic":                         {func(d *phone.Deps) { d.Tenants = nil }, "level=ERROR msg=panic path=/v1/"},
+		"a credential that does not open": {func(d *sipserver.Deps) { d.Accounts = wrong }, secret.ErrSeal.Error()},
+		"a panic":                         {func(d *sipserver.Deps) { d.Tenants = nil }, "level=ERROR msg=panic path=/v1/"},
 	} {
 		deps := h.phones.Deps
 		c.broken(&deps)
-		broken := phone.NewRegistry(deps)
+		broken := sipserver.NewRegistry(deps)
 		h.must(broken.Refresh(t.Context()))
 		h.site = lookup.New(broken, slog.New(slog.NewTextHandler(h, nil)))
 		h.direct("GET", "/v1/sip/credential?username=alice&realm=a.test", "", token).fails(t, name, 500, "server_error")

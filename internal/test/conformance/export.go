@@ -10,8 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -19,7 +19,7 @@ import (
 // Exporting is a store that keeps a directory for phone servers.
 type Exporting interface {
 	Store
-	phone.Exporter
+	export.Exporter
 }
 
 // RunExport tests the directory that a store keeps for phone servers. open gives a fresh store, and the ring that it was opened with.
@@ -47,7 +47,7 @@ var exportRules = []struct {
 }{
 	{"there is none before it is enabled", func(b *exportBench) {
 		b.active("ann")
-		b.is(b.export.Exported(b.ctx, "phone.test", func(phone.Listing) error { return nil }), phone.ErrNoExport)
+		b.is(b.export.Exported(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNoExport)
 		if st, n := b.status(), b.changes(); st.Enabled || st.Whole || st.Entries != 0 || n != 0 {
 			b.Fatalf("got %+v and %d changes", st, n)
 		}
@@ -219,7 +219,7 @@ var exportRules = []struct {
 		b.enable()
 		b.must(b.export.DisableExport(b.ctx))
 		b.must(b.export.DisableExport(b.ctx))
-		b.is(b.export.Exported(b.ctx, "phone.test", func(phone.Listing) error { return nil }), phone.ErrNoExport)
+		b.is(b.export.Exported(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNoExport)
 		if st := b.status(); st.Enabled || st.Entries != 0 || b.changes() != 0 {
 			b.Fatalf("got %+v", st)
 		}
@@ -234,7 +234,7 @@ var exportRules = []struct {
 		b.active("bob")
 		stop := errors.New("enough")
 		n := 0
-		b.is(b.export.Exported(b.ctx, "phone.test", func(phone.Listing) error { n++; return stop }), stop)
+		b.is(b.export.Exported(b.ctx, "phone.test", func(export.Entry) error { n++; return stop }), stop)
 		if n != 1 {
 			b.Fatalf("called %d times", n)
 		}
@@ -249,7 +249,7 @@ func (b *exportBench) enable() {
 	}
 }
 
-func (b *exportBench) status() phone.Status {
+func (b *exportBench) status() export.Status {
 	b.Helper()
 	st, err := b.export.ExportStatus(b.ctx)
 	b.must(err)
@@ -300,9 +300,9 @@ func (b *exportBench) activeAt(user, realm string) {
 	b.must(err)
 }
 
-func (b *exportBench) entries(realm string) (list []phone.Listing) {
+func (b *exportBench) entries(realm string) (list []export.Entry) {
 	b.Helper()
-	b.must(b.export.Exported(b.ctx, realm, func(e phone.Listing) error {
+	b.must(b.export.Exported(b.ctx, realm, func(e export.Entry) error {
 		list = append(list, e)
 		return nil
 	}))

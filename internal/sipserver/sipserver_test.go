@@ -1,4 +1,4 @@
-package phone_test
+package sipserver_test
 
 import (
 	"bytes"
@@ -18,12 +18,14 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
+
+var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // house is a store with the tenants a.test, b.test and c.test (whose realm is "C Phones"), and a directory over it.
 type house struct {
@@ -34,7 +36,7 @@ type house struct {
 	ring    *secret.Ring
 	tenants *tenant.Table
 	desk    *account.Service
-	phones  *phone.Registry
+	phones  *sipserver.Registry
 	audit   bytes.Buffer
 }
 
@@ -58,7 +60,7 @@ func open(t testing.TB) *house {
 	h.desk = account.NewService(account.Deps{
 		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring, Audit: events, Now: now,
 	})
-	h.phones = phone.NewRegistry(phone.Deps{
+	h.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: h.store, Tenants: h.tenants, Accounts: h.desk, SealRing: h.ring, Audit: events, Now: now,
 	})
 	return h
@@ -123,7 +125,7 @@ func (h *house) member(host, user string, keep func(*digest.Credential)) {
 func (h *house) server(name string, hosts ...string) (token string) {
 	h.Helper()
 	t := secret.NewToken()
-	s := phone.Server{Name: name, Token: t.Hash(), Created: noon}
+	s := sipserver.Server{Name: name, Token: t.Hash(), Created: noon}
 	for _, host := range hosts {
 		s.Tenants = append(s.Tenants, h.tenant(host).ID)
 	}
@@ -132,7 +134,7 @@ func (h *house) server(name string, hosts ...string) (token string) {
 	return t.Text()
 }
 
-func (h *house) admitted(token string) *phone.Caller {
+func (h *house) admitted(token string) *sipserver.Caller {
 	h.Helper()
 	c, err := h.phones.Admit(h.Context(), token, account.Origin{})
 	h.must(err)
@@ -219,7 +221,7 @@ func TestFind(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := h.phones.Find(ctx, ac, c.realm, c.username)
-			if err != phone.ErrNone || e != (phone.Entry{}) {
+			if err != sipserver.ErrNone || e != (sipserver.Entry{}) {
 				t.Errorf("got %v, %v", e, err)
 			}
 		})
@@ -228,7 +230,7 @@ func TestFind(t *testing.T) {
 	t.Run("from the next look-up on", func(t *testing.T) {
 		_, err := h.desk.Disable(ctx, h.tenant("a.test"), "alice")
 		h.must(err)
-		if _, err := h.phones.Find(ctx, ac, "a.test", "alice"); err != phone.ErrNone {
+		if _, err := h.phones.Find(ctx, ac, "a.test", "alice"); err != sipserver.ErrNone {
 			t.Errorf("disabled: %v", err)
 		}
 		_, err = h.desk.Enable(ctx, h.tenant("a.test"), "fresh")
@@ -263,7 +265,7 @@ func TestFind(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	h := open(t)
 	ctx := t.Context()
-	if _, err := h.phones.Admit(ctx, secret.NewToken().Text(), account.Origin{}); err != phone.ErrToken {
+	if _, err := h.phones.Admit(ctx, secret.NewToken().Text(), account.Origin{}); err != sipserver.ErrToken {
 		t.Errorf("before anything was read: %v", err)
 	}
 	one, two := h.server("one", "a.test"), h.server("two", "a.test", "b.test")
@@ -277,14 +279,14 @@ func TestAdmit(t *testing.T) {
 		{"a token with a space", " " + one}, {"a token of two lines", one[:42] + "\n"}, {"its name", "one"},
 		{"the same bytes, written otherwise", one[:42] + string(neighbour(one[42]))},
 	} {
-		if _, err := h.phones.Admit(ctx, c.token, account.Origin{}); err != phone.ErrToken {
+		if _, err := h.phones.Admit(ctx, c.token, account.Origin{}); err != sipserver.ErrToken {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	h.must(h.store.RemoveServer(ctx, "one"))
 	h.admitted(one)
 	h.must(h.phones.Refresh(ctx))
-	if _, err := h.phones.Admit(ctx, one, account.Origin{}); err != phone.ErrToken {
+	if _, err := h.phones.Admit(ctx, one, account.Origin{}); err != sipserver.ErrToken {
 		t.Errorf("a token that was removed: %v", err)
 	}
 	h.admitted(two)
@@ -310,7 +312,7 @@ func TestWrongTokensAreCountedByAddress(t *testing.T) {
 		return err
 	}
 	for i := range throttle.WrongTokens.Limit {
-		if err := try("wrong", "192.0.2.1"); err != phone.ErrToken {
+		if err := try("wrong", "192.0.2.1"); err != sipserver.ErrToken {
 			t.Fatalf("try %d: %v", i+1, err)
 		}
 	}
@@ -329,11 +331,11 @@ func TestWrongTokensAreCountedByAddress(t *testing.T) {
 	if err := try(right, "192.0.2.1"); err != nil {
 		t.Errorf("the right token, from the same address: %v", err)
 	}
-	if err := try("wrong", "192.0.2.2"); err != phone.ErrToken {
+	if err := try("wrong", "192.0.2.2"); err != sipserver.ErrToken {
 		t.Errorf("another address: %v", err)
 	}
 	h.now = h.now.Add(throttle.WrongTokens.Per)
-	if err := try("wrong", "192.0.2.1"); err != phone.ErrToken {
+	if err := try("wrong", "192.0.2.1"); err != sipserver.ErrToken {
 		t.Errorf("later: %v", err)
 	}
 }
@@ -376,12 +378,12 @@ func TestOnlyTenant(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, name := range []string{"a", "kamailio-1.example_2", "SBC", strings.Repeat("x", 64)} {
-		if err := phone.CheckName(name); err != nil {
+		if err := sipserver.CheckName(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	for _, name := range []string{"", strings.Repeat("x", 65), "a b", "a/b", "a\n", "ä", "a:b", "a\x00", "\u212a"} {
-		if err := phone.CheckName(name); !fault.Is(err, fault.Invalid) {
+		if err := sipserver.CheckName(name); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

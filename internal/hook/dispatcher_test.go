@@ -1,4 +1,4 @@
-package phone_test
+package hook_test
 
 import (
 	"crypto/hmac"
@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 )
 
 func TestWebhookIsSignedAndSaysWhatToLookAt(t *testing.T) {
@@ -289,9 +289,9 @@ func TestDeadCouriersNoticesAreTold(t *testing.T) {
 // A secret that was moved from another hook does not open, and nobody is called with it.
 func TestHookWithoutItsSecretIsNotCalled(t *testing.T) {
 	o, r := newOffice(t), newReceiver(t, nil)
-	h, err := phone.NewHook(phone.Hook{Name: "a", Kind: phone.Webhook, URL: r.URL, Everyone: true, Created: noon})
+	h, err := hook.New(hook.Hook{Name: "a", Kind: hook.Webhook, URL: r.URL, Everyone: true, Created: noon})
 	o.must(err)
-	phone.NewLocker(o.ring).Seal(&h, phone.NewWebhookSecret())
+	hook.NewLocker(o.ring).Seal(&h, hook.NewWebhookSecret())
 	h.ID[0]++
 	o.must(o.store.AddHook(t.Context(), h))
 	o.members("ann")
@@ -302,8 +302,8 @@ func TestHookWithoutItsSecretIsNotCalled(t *testing.T) {
 		t.Errorf("it was called %d times: %+v", len(r.list()), s)
 	}
 	var faults []string
-	report, err := phone.VerifyHooks(t.Context(), o.store, o.ring, func(s string) { faults = append(faults, s) })
-	if err != nil || report != (phone.HookReport{Hooks: 1, Notices: 1}) || len(faults) != 1 || !strings.HasPrefix(faults[0], "hook a: ") {
+	report, err := hook.Verify(t.Context(), o.store, o.ring, func(s string) { faults = append(faults, s) })
+	if err != nil || report != (hook.VerifyReport{Hooks: 1, Notices: 1}) || len(faults) != 1 || !strings.HasPrefix(faults[0], "hook a: ") {
 		t.Errorf("%+v, %v, %v", report, faults, err)
 	}
 }

@@ -1,4 +1,4 @@
-package phone
+package hook
 
 import (
 	"context"
@@ -17,7 +17,7 @@ type Callout interface {
 	// Call tells a server of a notice. It returns nil when the server has dropped what it held, or held nothing. It fails with
 	// ErrAway where the server could not be reached or can do nothing at the moment, and with any other error where it refused.
 	// What it fails with has no secret in its text.
-	Call(ctx context.Context, h Hook, s HookSecret, n Notification) error
+	Call(ctx context.Context, h Hook, s Secret, n Notification) error
 }
 
 // ErrAway is a server to which no other notice needs to be tried now.
@@ -50,13 +50,13 @@ type Dispatcher struct {
 	Now      func() time.Time
 
 	state   sync.Mutex // guards what follows
-	busy    map[HookID]bool
-	failing map[HookID]bool
+	busy    map[ID]bool
+	failing map[ID]bool
 }
 
 // Run tells notices until ctx ends. What is on its way then is told by the next Courier.
 func (c *Dispatcher) Run(ctx context.Context) {
-	c.busy, c.failing = make(map[HookID]bool), make(map[HookID]bool)
+	c.busy, c.failing = make(map[ID]bool), make(map[ID]bool)
 	var lanes sync.WaitGroup
 	defer lanes.Wait()
 	look, share := time.NewTicker(lookEvery), time.NewTicker(shareEvery)
@@ -98,7 +98,7 @@ func (c *Dispatcher) share(ctx context.Context) {
 }
 
 // enter reports whether the hook's lane was free.
-func (c *Dispatcher) enter(id HookID) bool {
+func (c *Dispatcher) enter(id ID) bool {
 	c.state.Lock()
 	defer c.state.Unlock()
 	if c.busy[id] {
@@ -108,7 +108,7 @@ func (c *Dispatcher) enter(id HookID) bool {
 	return true
 }
 
-func (c *Dispatcher) leave(id HookID) {
+func (c *Dispatcher) leave(id ID) {
 	c.state.Lock()
 	defer c.state.Unlock()
 	delete(c.busy, id)

@@ -22,4 +22,4 @@
 // A phone sends its user name as alice or as alice@realm, and the name is part of the hash. Both are found, each with the hash that
 // was made with it; for the latter there is an MD5 one only. The realm is compared as SIP servers do, with ASCII letters in any
 // case. User names are compared byte by byte.
-package phone
+package sipserver

@@ -1,4 +1,4 @@
-package phone
+package hook
 
 import (
 	"fmt"
@@ -44,10 +44,10 @@ func TestNewHook(t *testing.T) {
 	} {
 		h := fine
 		c.change(&h)
-		got, err := NewHook(h)
+		got, err := New(h)
 		f, _ := err.(*fault.Error)
 		switch {
-		case c.field == "" && (err != nil || got.ID == HookID{}):
+		case c.field == "" && (err != nil || got.ID == ID{}):
 			t.Errorf("%s: %v", name, err)
 		case c.field != "" && (f == nil || f.Kind != fault.Invalid || f.Field != c.field || strings.Contains(err.Error(), "hunter2")):
 			t.Errorf("%s: %#v", name, err)
@@ -91,7 +91,7 @@ func TestSecrets(t *testing.T) {
 	if err != nil || len(key) != 32 || one == other || !strings.HasPrefix(one.Reveal(), "whsec_") {
 		t.Errorf("%q: %x, %v", one.Reveal(), key, err)
 	}
-	for _, s := range []HookSecret{"", "Bearer x", "whsec_", "whsec_AAAA", HookSecret(strings.ToUpper(one.Reveal()))} {
+	for _, s := range []Secret{"", "Bearer x", "whsec_", "whsec_AAAA", Secret(strings.ToUpper(one.Reveal()))} {
 		if _, err := s.Key(); err == nil {
 			t.Errorf("%q is a key", s.Reveal())
 		}
@@ -100,7 +100,7 @@ func TestSecrets(t *testing.T) {
 		if got := fmt.Sprintf(verb, one); got != secret.Redacted {
 			t.Errorf("%s prints %s", verb, got)
 		}
-		if got := fmt.Sprintf(verb, struct{ S HookSecret }{one}); strings.Contains(got, one.Reveal()[6:20]) {
+		if got := fmt.Sprintf(verb, struct{ S Secret }{one}); strings.Contains(got, one.Reveal()[6:20]) {
 			t.Errorf("%s of what has it prints %s", verb, got)
 		}
 	}
@@ -108,7 +108,7 @@ func TestSecrets(t *testing.T) {
 
 func TestLockerBindsASecretToItsHook(t *testing.T) {
 	l := NewLocker(secret.NewRing(time.Unix(0, 0)))
-	a, b := Hook{ID: HookID{1}}, Hook{ID: HookID{2}}
+	a, b := Hook{ID: ID{1}}, Hook{ID: ID{2}}
 	l.Seal(&a, "secret")
 	if got, err := l.Open(a); err != nil || got != "secret" || strings.Contains(string(a.Sealed), "secret") {
 		t.Errorf("%q, %v", got.Reveal(), err)

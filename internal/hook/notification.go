@@ -1,4 +1,4 @@
-package phone
+package hook
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func (w What) Unregisters() bool {
 
 // Notice is one change that one hook is to be told of.
 type Notification struct {
-	Hook HookID
+	Hook ID
 	// Event is the change.
 	Event account.UID
 	// Account is zero for a change of a tenant.
@@ -63,8 +63,8 @@ type Result struct {
 	Next time.Time
 }
 
-// HookState is a hook and how it is doing.
-type HookState struct {
+// State is a hook and how it is doing.
+type State struct {
 	Hook
 	// Waiting is how many notices are not told yet, and Oldest when the oldest of them was written.
 	Waiting int64
@@ -93,14 +93,14 @@ type HookStore interface {
 	ShareHooks(ctx context.Context) error
 
 	// Hooks are all hooks, by name.
-	Hooks(ctx context.Context) ([]HookState, error)
+	Hooks(ctx context.Context) ([]State, error)
 
 	// Due are the hooks for which a notice is due. With an error, they are those of the databases that could be asked.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)
 
 	// Claim takes at most so many of the due notices for a hook, those that were never tried first, and gives them by the time of
 	// the change; until then they are due for nobody. Of any number of concurrent calls, each notice goes to one.
-	Claim(ctx context.Context, hook HookID, now, until time.Time, limit int) ([]Notification, error)
+	Claim(ctx context.Context, hook ID, now, until time.Time, limit int) ([]Notification, error)
 
 	// Report does what the results say, and notes the failures with the hooks. It passes over notices that are gone or that were
 	// claimed anew since, save those that were told: they go.

@@ -1,4 +1,4 @@
-package phone_test
+package hook_test
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/callout"
 	"dialtone/internal/captcha"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -84,7 +84,7 @@ func (o *office) now() time.Time { return time.Now().Add(time.Duration(o.ahead.L
 // open lets a courier work until close.
 func (o *office) open() {
 	client := callout.New(o.now)
-	c := &phone.Dispatcher{Store: o.store, Callout: client, SealRing: o.ring, Log: slog.New(slog.NewTextHandler(o.log, nil)), Now: o.now}
+	c := &hook.Dispatcher{Store: o.store, Callout: client, SealRing: o.ring, Log: slog.New(slog.NewTextHandler(o.log, nil)), Now: o.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { c.Run(ctx); close(ended) }()
@@ -93,12 +93,12 @@ func (o *office) open() {
 }
 
 // hook adds a webhook and gives its secret.
-func (o *office) hook(name, url string) phone.HookSecret {
+func (o *office) hook(name, url string) hook.Secret {
 	o.Helper()
-	h, err := phone.NewHook(phone.Hook{Name: name, Kind: phone.Webhook, URL: url, Everyone: true, Created: noon})
+	h, err := hook.New(hook.Hook{Name: name, Kind: hook.Webhook, URL: url, Everyone: true, Created: noon})
 	o.must(err)
-	s := phone.NewWebhookSecret()
-	phone.NewLocker(o.ring).Seal(&h, s)
+	s := hook.NewWebhookSecret()
+	hook.NewLocker(o.ring).Seal(&h, s)
 	o.must(o.store.AddHook(o.Context(), h))
 	return s
 }
@@ -128,11 +128,11 @@ func (o *office) disable(users ...string) {
 	}
 }
 
-func (o *office) state(name string) phone.HookState {
+func (o *office) state(name string) hook.State {
 	o.Helper()
 	list, err := o.store.Hooks(o.Context())
 	o.must(err)
-	i := slices.IndexFunc(list, func(h phone.HookState) bool { return h.Name == name })
+	i := slices.IndexFunc(list, func(h hook.State) bool { return h.Name == name })
 	if i < 0 {
 		o.Fatalf("there is no hook %s", name)
 	}

@@ -1,4 +1,4 @@
-package phone
+package hook
 
 import (
 	"context"
@@ -7,14 +7,14 @@ import (
 	"dialtone/internal/secret"
 )
 
-// HookReport is what VerifyHooks found.
-type HookReport struct {
+// VerifyReport is what Verify found.
+type VerifyReport struct {
 	Hooks   int   `json:"hooks"`
 	Notices int64 `json:"notices"` // that wait
 }
 
-// VerifyHooks counts hooks and what waits for them, and calls fault for each whose secret does not open. It changes nothing.
-func VerifyHooks(ctx context.Context, store HookStore, ring *secret.Ring, fault func(string)) (r HookReport, err error) {
+// Verify counts hooks and what waits for them, and calls fault for each whose secret does not open. It changes nothing.
+func Verify(ctx context.Context, store HookStore, ring *secret.Ring, fault func(string)) (r VerifyReport, err error) {
 	list, err := store.Hooks(ctx)
 	locker := NewLocker(ring)
 	for _, h := range list {

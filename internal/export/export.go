@@ -1,4 +1,4 @@
-package phone
+package export
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 // unless an operator says so. Then an entry stands there for every active account and for no other, from before the change is
 // answered that made the account active until before the one is that ended it.
 
-// Listing is what phone servers read of an account.
-type Listing struct {
+// Entry is what phone servers read of an account.
+type Entry struct {
 	UID   account.UID
 	User  string
 	Realm string
@@ -27,7 +27,7 @@ type Listing struct {
 
 // Address is the user name that includes the realm: that of a phone which sends it so, and the one name that an account has among
 // those of all tenants.
-func (e Listing) Address() string { return e.User + "@" + e.Realm }
+func (e Entry) Address() string { return e.User + "@" + e.Realm }
 
 // Listed reports whether phone servers may know of an account that is there. They have no field for "disabled".
 func Listed(a account.Account) bool { return !a.Disabled }
@@ -97,7 +97,7 @@ type Exporter interface {
 
 	// Exported calls each for the entries of a realm in the order of users, until each fails; it returns that failure. It gives
 	// every change that was answered before it was called. It fails with ErrNoExport.
-	Exported(ctx context.Context, realm string, each func(Listing) error) error
+	Exported(ctx context.Context, realm string, each func(Entry) error) error
 
 	// ExportChanges is a number that is another one after an entry was changed, 0 where there is no export.
 	ExportChanges(ctx context.Context) (int64, error)

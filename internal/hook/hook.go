@@ -17,7 +17,7 @@
 // those of commands and of other servers. A notice is claimed for as long as a call may take; when the claim is over, and nobody
 // has said what came of it, somebody else tells it again: at least once, through a crash at any moment. Each hook has a lane of its
 // own, so that one that hangs holds up no other.
-package phone
+package hook
 
 import (
 	"crypto/rand"
@@ -43,14 +43,14 @@ const (
 	Webhook  Kind = "webhook"
 )
 
-// HookID names a hook for ever, also when its name has gone to another.
-type HookID [16]byte
+// ID names a hook for ever, also when its name has gone to another.
+type ID [16]byte
 
-func (id HookID) String() string { return hex.EncodeToString(id[:]) }
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
 // Hook is a phone server that wants to be told of changes.
 type Hook struct {
-	ID   HookID
+	ID   ID
 	Name string
 	Kind Kind
 	URL  string
@@ -59,39 +59,39 @@ type Hook struct {
 	// Everyone is a hook for all tenants, those that come too. Any other is for the Tenants, and for none when they are gone.
 	Everyone bool
 	Tenants  []int64
-	// Sealed is the HookSecret, sealed for the ID, or nothing.
+	// Sealed is the Secret, sealed for the ID, or nothing.
 	Sealed  []byte
 	Created time.Time
 }
 
-// HookSecret is what a server knows us by: for Kamailio the value of the header Authorization, for a webhook the key of its
+// Secret is what a server knows us by: for Kamailio the value of the header Authorization, for a webhook the key of its
 // signatures, as "whsec_" and the base64 of 32 bytes. It does not print.
-type HookSecret string
+type Secret string
 
 // Reveal is the secret itself.
-func (s HookSecret) Reveal() string { return string(s) }
+func (s Secret) Reveal() string { return string(s) }
 
 // String and its kin keep a secret out of logs.
-func (HookSecret) String() string               { return secret.Redacted }
-func (HookSecret) GoString() string             { return secret.Redacted }
-func (HookSecret) LogValue() slog.Value         { return slog.StringValue(secret.Redacted) }
-func (HookSecret) MarshalText() ([]byte, error) { return []byte(secret.Redacted), nil }
+func (Secret) String() string               { return secret.Redacted }
+func (Secret) GoString() string             { return secret.Redacted }
+func (Secret) LogValue() slog.Value         { return slog.StringValue(secret.Redacted) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(secret.Redacted), nil }
 
 // Format keeps a secret out of the verbs that would print its bytes.
-func (HookSecret) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
+func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
 
 // webhookPrefix stands before the key of a webhook (Standard Webhooks, "Signature scheme").
 const webhookPrefix = "whsec_"
 
 // NewWebhookSecret makes the key of a webhook.
-func NewWebhookSecret() HookSecret {
+func NewWebhookSecret() Secret {
 	var key [32]byte
 	rand.Read(key[:])
-	return HookSecret(webhookPrefix + base64.StdEncoding.EncodeToString(key[:]))
+	return Secret(webhookPrefix + base64.StdEncoding.EncodeToString(key[:]))
 }
 
 // Key is the key of a webhook.
-func (s HookSecret) Key() ([]byte, error) {
+func (s Secret) Key() ([]byte, error) {
 	text, ok := strings.CutPrefix(string(s), webhookPrefix)
 	key, err := base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil || len(key) != 32 {
@@ -101,18 +101,18 @@ func (s HookSecret) Key() ([]byte, error) {
 }
 
 // BearerSecret and BasicSecret are what a Kamailio wants to see, from a token, or from "user:password".
-func BearerSecret(token string) (HookSecret, error) {
+func BearerSecret(token string) (Secret, error) {
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return "", fault.Field("bearer", "a bearer token is one word of ASCII characters; give a file that has it and nothing else")
 	}
-	return HookSecret("Bearer " + token), nil
+	return Secret("Bearer " + token), nil
 }
 
-func BasicSecret(pair string) (HookSecret, error) {
+func BasicSecret(pair string) (Secret, error) {
 	if user, _, ok := strings.Cut(pair, ":"); !ok || user == "" || strings.ContainsFunc(pair, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "", fault.Field("basic", "the name and the password are written as user:password; give a file that has them and nothing else")
 	}
-	return HookSecret("Basic " + base64.StdEncoding.EncodeToString([]byte(pair))), nil
+	return Secret("Basic " + base64.StdEncoding.EncodeToString([]byte(pair))), nil
 }
 
 // Locker seals the secrets of hooks.
@@ -122,7 +122,7 @@ type Locker struct{ vault *secret.Vault }
 func NewLocker(r *secret.Ring) Locker { return Locker{secret.NewVault(r, "hook secret")} }
 
 // Seal makes a secret a hook's own. No hook belongs to one tenant alone, so they are sealed as those of tenant 0, which is nobody.
-func (l Locker) Seal(h *Hook, s HookSecret) {
+func (l Locker) Seal(h *Hook, s Secret) {
 	h.Sealed = nil
 	if s != "" {
 		h.Sealed = l.vault.Seal(0, h.ID[:], []byte(s))
@@ -130,12 +130,12 @@ func (l Locker) Seal(h *Hook, s HookSecret) {
 }
 
 // Open is the secret of a hook, and empty where it has none.
-func (l Locker) Open(h Hook) (HookSecret, error) {
+func (l Locker) Open(h Hook) (Secret, error) {
 	if len(h.Sealed) == 0 {
 		return "", nil
 	}
 	b, err := l.vault.Open(0, h.ID[:], h.Sealed)
-	return HookSecret(b), err
+	return Secret(b), err
 }
 
 const (
@@ -143,8 +143,8 @@ const (
 	maxHookURL  = 2048
 )
 
-// NewHook gives a hook its id, and refuses one with a name or an URL that no hook can have.
-func NewHook(h Hook) (Hook, error) {
+// New gives a hook its id, and refuses one with a name or an URL that no hook can have.
+func New(h Hook) (Hook, error) {
 	if h.Name == "" || len(h.Name) > maxHookName || strings.Trim(h.Name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || h.Name[0] == '-' {
 		return h, fault.Field("name", "%q is no name of a hook; use 1 to %d of a to z, 0 to 9, - _ and .", h.Name, maxHookName)
 	}
