@@ -56,7 +56,7 @@ func (exportRebuild) Run(p *program) error {
 			return err
 		}
 		if !st.Enabled {
-			return export.ErrNoExport
+			return export.ErrNotEnabled
 		}
 		if err := p.audited(f, audit.ExportRebuild, "", func() error { return p.filled(f) }); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (c exportStatus) print(p *program, f *folder) error {
 	switch {
 	case !st.Enabled:
 		fmt.Fprintln(p.stdout, "phone servers are given no directory")
-	case !st.Whole:
+	case !st.Complete:
 		fmt.Fprintf(p.stdout, "not whole: %d active accounts, and there may be more; see: dialtone directory export rebuild\n", st.Entries)
 	default:
 		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", st.Entries, st.Domains)
@@ -183,7 +183,7 @@ func (c *htdigestCommand) Run(p *program) error {
 		return p.audited(f, audit.ExportFile, t.Host, func() error {
 			_, err := htdigest.Write(c.File, func(each func(export.Entry) error) error {
 				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-					if !export.Listed(a) {
+					if !export.Includes(a) {
 						return nil
 					}
 					credential, err := open(a)
@@ -221,7 +221,7 @@ func (s *server) keepFiles() func(context.Context) {
 }
 
 func (k *files) follow(ctx context.Context, s *server) error {
-	n, err := s.store.ExportChanges(ctx)
+	n, err := s.store.ExportVersion(ctx)
 	if err != nil {
 		return err
 	}
@@ -258,13 +258,13 @@ func (s *server) writeFile(ctx context.Context, host, path string, empty bool) e
 		if empty {
 			return nil
 		}
-		return s.store.Exported(ctx, t.Realm, each)
+		return s.store.ExportedEntries(ctx, t.Realm, each)
 	})
 	return err
 }
 
 func (s *server) tendExport(ctx context.Context) {
-	if err := s.store.TendExport(context.WithoutCancel(ctx)); err != nil {
+	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "the directory of phone servers is behind the accounts; it is tried again in a second", "err", err)
 	}
 }

@@ -40,7 +40,7 @@ func (c *hookAdd) Run(p *program) error {
 		return err
 	}
 	// As the store keeps it.
-	h := hook.Hook{Name: c.Name, Kind: hook.Kamailio, URL: c.Kamailio, Plain: c.PlainHTTP, Everyone: c.Tenant == nil, Created: time.Now().UTC().Truncate(time.Microsecond)}
+	h := hook.Hook{Name: c.Name, Kind: hook.Kamailio, URL: c.Kamailio, PlainHTTP: c.PlainHTTP, AllTenants: c.Tenant == nil, Created: time.Now().UTC().Truncate(time.Microsecond)}
 	if c.Webhook != "" {
 		h.Kind, h.URL = hook.Webhook, c.Webhook
 	}
@@ -55,7 +55,7 @@ func (c *hookAdd) Run(p *program) error {
 			}
 			h.Tenants = append(h.Tenants, t.ID)
 		}
-		hook.NewLocker(f.seal).Seal(&h, secret)
+		hook.NewSealer(f.seal).Seal(&h, secret)
 		err := p.recorded(f, audit.Event{Action: audit.HookAdd, Hook: c.Name}, func() error { return f.store.AddHook(p.ctx, h) })
 		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
@@ -128,14 +128,14 @@ func (c *hookTest) Run(p *program) error {
 		if i < 0 {
 			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", c.Name)
 		}
-		secret, err := hook.NewLocker(f.seal).Open(list[i].Hook)
+		secret, err := hook.NewSealer(f.seal).Open(list[i].Hook)
 		if err != nil {
 			return err
 		}
 		client := callout.New(time.Now)
 		defer client.Close()
 		return p.recorded(f, audit.Event{Action: audit.HookTest, Hook: c.Name}, func() error {
-			said, err := client.Try(p.ctx, list[i].Hook, secret)
+			said, err := client.Test(p.ctx, list[i].Hook, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", c.Name, list[i].URL, err)
 			}
@@ -220,8 +220,8 @@ func (f *folder) shownHooks(ctx context.Context) ([]shownHook, error) {
 	shown := make([]shownHook, len(list))
 	for i, h := range list {
 		s := shownHook{
-			Name: h.Name, Kind: h.Kind, URL: h.URL, PlainHTTP: h.Plain, Everyone: h.Everyone, Tenants: []string{}, Created: h.Created,
-			Waiting: h.Waiting, GivenUp: h.GivenUp, Why: h.Why,
+			Name: h.Name, Kind: h.Kind, URL: h.URL, PlainHTTP: h.PlainHTTP, Everyone: h.AllTenants, Tenants: []string{}, Created: h.Created,
+			Waiting: h.Waiting, GivenUp: h.GivenUp, Why: h.LastError,
 		}
 		for _, t := range tenants {
 			if slices.Contains(h.Tenants, t.ID) {
@@ -231,8 +231,8 @@ func (f *folder) shownHooks(ctx context.Context) ([]shownHook, error) {
 		if !h.Oldest.IsZero() {
 			s.Oldest = &list[i].Oldest
 		}
-		if !h.Failed.IsZero() {
-			s.Failed = &list[i].Failed
+		if !h.LastFailure.IsZero() {
+			s.Failed = &list[i].LastFailure
 		}
 		shown[i] = s
 	}

@@ -24,7 +24,7 @@ import (
 	"dialtone/internal/hook"
 )
 
-var _ hook.Callout = (*Client)(nil)
+var _ hook.Transport = (*Client)(nil)
 
 const (
 	connectTime = 2 * time.Second
@@ -54,14 +54,14 @@ func client(control func(network, address string, c syscall.RawConn) error) *htt
 			MaxResponseHeaderBytes: maxHeaders, MaxIdleConnsPerHost: 4, ForceAttemptHTTP2: true,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       hook.CallTime,
+		Timeout:       hook.CallTimeout,
 	}
 }
 
 // privateOnly refuses to connect to an address that is not private. It is asked when names have been resolved.
 func privateOnly(_, address string, _ syscall.RawConn) error {
-	if at, err := netip.ParseAddrPort(address); err != nil || !hook.Private(at.Addr()) {
-		return hook.ErrPlain
+	if at, err := netip.ParseAddrPort(address); err != nil || !hook.IsPrivate(at.Addr()) {
+		return hook.ErrPlainHTTP
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (c *Client) Close() {
 }
 
 // Call implements hook.Callout.
-func (c *Client) Call(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
+func (c *Client) Send(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
 	if h.Kind == hook.Kamailio {
 		return c.tellKamailio(ctx, h, s, n)
 	}
@@ -81,7 +81,7 @@ func (c *Client) Call(ctx context.Context, h hook.Hook, s hook.Secret, n hook.No
 }
 
 // Try calls a server without anything having changed, and says what came of it.
-func (c *Client) Try(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {
+func (c *Client) Test(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {
 	if h.Kind == hook.Kamailio {
 		return c.tryKamailio(ctx, h, s)
 	}
@@ -92,7 +92,7 @@ func (c *Client) Try(ctx context.Context, h hook.Hook, s hook.Secret) (string, e
 func (c *Client) post(ctx context.Context, h hook.Hook, header http.Header, body []byte) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", hook.ErrAway, cause(err))
+		return nil, nil, fmt.Errorf("%w: %w", hook.ErrUnavailable, cause(err))
 	}
 	for name, values := range header {
 		req.Header[name] = values
@@ -102,12 +102,12 @@ func (c *Client) post(ctx context.Context, h hook.Hook, header http.Header, body
 	// It may be sent again on a new connection where the server has closed an old one.
 	req.Header["X-Idempotency-Key"] = nil
 	client := c.open
-	if req.URL.Scheme == "http" && !h.Plain {
+	if req.URL.Scheme == "http" && !h.PlainHTTP {
 		client = c.private
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", hook.ErrAway, cause(err))
+		return nil, nil, fmt.Errorf("%w: %w", hook.ErrUnavailable, cause(err))
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -115,7 +115,7 @@ func (c *Client) post(ctx context.Context, h hook.Hook, header http.Header, body
 		err = errors.New("its answer does not end")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", hook.ErrAway, cause(err))
+		return nil, nil, fmt.Errorf("%w: %w", hook.ErrUnavailable, cause(err))
 	}
 	return resp, answer, nil
 }
@@ -125,8 +125,8 @@ func cause(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	if errors.Is(err, hook.ErrPlain) {
-		return hook.ErrPlain
+	if errors.Is(err, hook.ErrPlainHTTP) {
+		return hook.ErrPlainHTTP
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && !errors.Is(err, syscall.ECONNREFUSED) {
 		return errors.New("it does not answer in time")
@@ -142,10 +142,10 @@ func status(resp *http.Response) error {
 	case code >= 200 && code < 300:
 		return nil
 	case code >= 300 && code < 400:
-		return fmt.Errorf("%w: %s; give the hook the address itself", hook.ErrAway, strings.TrimSpace(said))
+		return fmt.Errorf("%w: %s; give the hook the address itself", hook.ErrUnavailable, strings.TrimSpace(said))
 	case code == http.StatusBadRequest || code == http.StatusUnprocessableEntity:
 		return errors.New(said) // it minds this notice
 	default:
-		return fmt.Errorf("%w: %s", hook.ErrAway, strings.TrimSpace(said))
+		return fmt.Errorf("%w: %s", hook.ErrUnavailable, strings.TrimSpace(said))
 	}
 }

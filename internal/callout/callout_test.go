@@ -22,7 +22,7 @@ func call(t *testing.T, h hook.Hook, s hook.Secret, n hook.Notification) error {
 	t.Helper()
 	c := callout.New(time.Now)
 	defer c.Close()
-	return c.Call(t.Context(), h, s, n)
+	return c.Send(t.Context(), h, s, n)
 }
 
 // kamailio answers each command as the table says, in the words that Kamailio 5.6.3 was seen to use.
@@ -71,8 +71,8 @@ func newKamailio(t *testing.T, answers map[string]string) *kamailio {
 }
 
 func TestKamailioIsTold(t *testing.T) {
-	user := func(what hook.What) hook.Notification {
-		return hook.Notification{What: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
+	user := func(what hook.EventType) hook.Notification {
+		return hook.Notification{Type: what, Host: "phone.test", Realm: "Phone.Test", User: "ann"}
 	}
 	cached := []string{"htable.delete ha1 ann@phone.test", "htable.delete ha1 ann@Phone.Test@phone.test"}
 	all := append(slices.Clone(cached), "ul.rm location ann@phone.test")
@@ -87,19 +87,19 @@ func TestKamailioIsTold(t *testing.T) {
 		"a deleted account":             {notice: user(hook.AccountDeleted), called: all},
 		"another password":              {notice: user(hook.AccountPassword), called: all},
 		"a role, which keeps the phone": {notice: user(hook.AccountRole), called: cached},
-		"a realm that is another host name": {notice: hook.Notification{What: hook.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
+		"a realm that is another host name": {notice: hook.Notification{Type: hook.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"}, called: []string{
 			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@B.test@a.test", "htable.delete ha1 ann@b.test", "htable.delete ha1 ann@B.test@b.test",
 			"ul.rm location ann@a.test", "ul.rm location ann@b.test"}},
-		"a realm that is no host name": {notice: hook.Notification{What: hook.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
+		"a realm that is no host name": {notice: hook.Notification{Type: hook.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"}, called: []string{
 			"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@Our Phones@a.test", "ul.rm location ann@a.test"}},
-		"a new tenant":                        {notice: hook.Notification{What: hook.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
+		"a new tenant":                        {notice: hook.Notification{Type: hook.TenantAdded, Realm: "x"}, called: []string{"domain.reload"}},
 		"nothing was cached":                  {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noKey}, called: all},
 		"it has no such table":                {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noTable}, called: all},
 		"it has no tables":                    {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noMethod}, called: all},
 		"it has no tables, by JSON-RPC's own": {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": noMethod2}, called: all},
 		"nobody was registered":               {notice: user(hook.AccountDisabled), answers: map[string]string{"ul.rm": noAOR}, called: all},
-		"it has no list of domains":           {notice: hook.Notification{What: hook.TenantRemoved}, answers: map[string]string{"domain.reload": noMethod}, called: []string{"domain.reload"}},
-		"it cannot read its domains":          {notice: hook.Notification{What: hook.TenantRemoved}, answers: map[string]string{"domain.reload": broken}, called: []string{"domain.reload"}, err: "domain.reload: Reload failed (500)"},
+		"it has no list of domains":           {notice: hook.Notification{Type: hook.TenantRemoved}, answers: map[string]string{"domain.reload": noMethod}, called: []string{"domain.reload"}},
+		"it cannot read its domains":          {notice: hook.Notification{Type: hook.TenantRemoved}, answers: map[string]string{"domain.reload": broken}, called: []string{"domain.reload"}, err: "domain.reload: Reload failed (500)"},
 		"it has no registrar":                 {notice: user(hook.AccountDisabled), answers: map[string]string{"ul.rm": noMethod}, called: all, err: "ul.rm location: Method Not Found (500)"},
 		"it has another table of locations":   {notice: user(hook.AccountDisabled), answers: map[string]string{"ul.rm": noLocation}, called: all, err: "ul.rm location: Domain table not found (500)"},
 		"it refuses to forget":                {notice: user(hook.AccountDisabled), answers: map[string]string{"htable.delete": broken}, called: cached[:1], err: "htable.delete ha1: Reload failed (500)"},
@@ -110,7 +110,7 @@ func TestKamailioIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newKamailio(t, c.answers)
 			err := call(t, hook.Hook{Kind: hook.Kamailio, URL: k.URL + "/RPC"}, "Bearer token", c.notice)
-			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.HasSuffix(err.Error(), c.err)) || errors.Is(err, hook.ErrAway) != c.away {
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.HasSuffix(err.Error(), c.err)) || errors.Is(err, hook.ErrUnavailable) != c.away {
 				t.Errorf("got %v, want %q", err, c.err)
 			}
 			if !slices.Equal(k.called, c.called) {
@@ -139,7 +139,7 @@ func TestKamailioIsTried(t *testing.T) {
 			k := newKamailio(t, map[string]string{"system.listMethods": c.answer})
 			client := callout.New(time.Now)
 			defer client.Close()
-			said, err := client.Try(t.Context(), hook.Hook{Kind: hook.Kamailio, URL: k.URL}, "")
+			said, err := client.Test(t.Context(), hook.Hook{Kind: hook.Kamailio, URL: k.URL}, "")
 			if said != c.said || c.err == "" && err != nil || c.err != "" && (err == nil || err.Error() != c.err) {
 				t.Errorf("got %q, %v", said, err)
 			}
@@ -163,15 +163,15 @@ func TestWebhookIsTried(t *testing.T) {
 	client := callout.New(func() time.Time { return at })
 	defer client.Close()
 	h := hook.Hook{Name: "crm", Kind: hook.Webhook, URL: s.URL}
-	said, err := client.Try(t.Context(), h, hook.NewWebhookSecret())
+	said, err := client.Test(t.Context(), h, hook.NewWebhookSecret())
 	if err != nil || said != "it took a message of the type hook.test" || body != `{"type":"hook.test","timestamp":"2026-03-01T12:00:00Z","data":{"hook":"crm"}}` {
 		t.Errorf("%q, %v: %s", said, err, body)
 	}
 	status = http.StatusGone
-	if _, err := client.Try(t.Context(), h, hook.NewWebhookSecret()); err == nil || err.Error() != "the server is away: it answers 410 Gone" {
+	if _, err := client.Test(t.Context(), h, hook.NewWebhookSecret()); err == nil || err.Error() != "the server is away: it answers 410 Gone" {
 		t.Errorf("a refusal: %v", err)
 	}
-	if _, err := client.Try(t.Context(), h, ""); err == nil {
+	if _, err := client.Test(t.Context(), h, ""); err == nil {
 		t.Error("it was called without a key")
 	}
 }
@@ -183,13 +183,13 @@ func TestPlainHTTPStaysAtHome(t *testing.T) {
 	defer s.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.URL, "http://"), ":")
 	key := hook.NewWebhookSecret()
-	for _, h := range []hook.Hook{{URL: s.URL}, {URL: "http://localhost:" + port}, {URL: "http://0.0.0.0:" + port, Plain: true}} {
+	for _, h := range []hook.Hook{{URL: s.URL}, {URL: "http://localhost:" + port}, {URL: "http://0.0.0.0:" + port, PlainHTTP: true}} {
 		h.Kind = hook.Webhook
 		if err := call(t, h, key, hook.Notification{}); err != nil {
 			t.Errorf("%s: %v", h.URL, err)
 		}
 	}
-	if err := call(t, hook.Hook{Kind: hook.Webhook, URL: "http://0.0.0.0:" + port}, key, hook.Notification{}); !errors.Is(err, hook.ErrPlain) || !errors.Is(err, hook.ErrAway) {
+	if err := call(t, hook.Hook{Kind: hook.Webhook, URL: "http://0.0.0.0:" + port}, key, hook.Notification{}); !errors.Is(err, hook.ErrPlainHTTP) || !errors.Is(err, hook.ErrUnavailable) {
 		t.Errorf("http to an address that is not private: %v", err)
 	}
 }
@@ -209,7 +209,7 @@ func TestCertificateIsChecked(t *testing.T) {
 	s.StartTLS()
 	defer s.Close()
 	err := call(t, hook.Hook{Kind: hook.Webhook, URL: s.URL}, hook.NewWebhookSecret(), hook.Notification{})
-	if !errors.Is(err, hook.ErrAway) || !strings.Contains(err.Error(), "certificate") || called {
+	if !errors.Is(err, hook.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") || called {
 		t.Errorf("%v, called: %v", err, called)
 	}
 }

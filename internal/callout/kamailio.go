@@ -65,7 +65,7 @@ func (c *Client) rpc(ctx context.Context, h hook.Hook, s hook.Secret, method str
 		if err := status(resp); err != nil {
 			return nil, nil, fmt.Errorf("%w, and no JSON-RPC", err)
 		}
-		return nil, nil, fmt.Errorf("%w: what answers there is no JSON-RPC", hook.ErrAway)
+		return nil, nil, fmt.Errorf("%w: what answers there is no JSON-RPC", hook.ErrUnavailable)
 	}
 	return a.Result, a.Error, nil
 }
@@ -88,7 +88,7 @@ func (c *Client) tellKamailio(ctx context.Context, h hook.Hook, s hook.Secret, n
 			}
 		}
 	}
-	if !n.What.Unregisters() {
+	if !n.Type.EndsRegistrations() {
 		return nil
 	}
 	for _, domain := range domains {

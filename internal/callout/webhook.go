@@ -30,7 +30,7 @@ type data struct {
 }
 
 func (c *Client) tellWebhook(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
-	return c.send(ctx, h, s, n.ID(), message{string(n.What), n.At.UTC(), data{Tenant: n.Host, Realm: n.Realm, User: n.User}})
+	return c.send(ctx, h, s, n.ID(), message{string(n.Type), n.At.UTC(), data{Tenant: n.Host, Realm: n.Realm, User: n.User}})
 }
 
 func (c *Client) tryWebhook(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {

@@ -30,7 +30,7 @@ type Entry struct {
 func (e Entry) Address() string { return e.User + "@" + e.Realm }
 
 // Listed reports whether phone servers may know of an account that is there. They have no field for "disabled".
-func Listed(a account.Account) bool { return !a.Disabled }
+func Includes(a account.Account) bool { return !a.Disabled }
 
 // Domain is a SIP domain, the part of an address-of-record behind the @.
 type Domain struct {
@@ -66,9 +66,9 @@ func Domains(tenants []tenant.Tenant) []Domain {
 type Status struct {
 	Enabled bool `json:"enabled"`
 	// Whole says that every active account has its entry. It is false until the accounts of before have been added.
-	Whole   bool  `json:"whole"`
-	Entries int64 `json:"entries"`
-	Domains int64 `json:"domains"`
+	Complete bool  `json:"whole"`
+	Entries  int64 `json:"entries"`
+	Domains  int64 `json:"domains"`
 	// Places are where phone servers find it: a file, or schemas of a database.
 	Places []string `json:"places"`
 }
@@ -77,7 +77,7 @@ type Status struct {
 type Progress func(done, total int64)
 
 // ErrNoExport is what is refused without an export.
-var ErrNoExport = fault.New(fault.Conflict, "phone servers are given no directory; begin it with: dialtone directory export enable")
+var ErrNotEnabled = fault.New(fault.Conflict, "phone servers are given no directory; begin it with: dialtone directory export enable")
 
 // Exporter keeps the export. Package storetest states these rules as tests.
 //
@@ -97,14 +97,14 @@ type Exporter interface {
 
 	// Exported calls each for the entries of a realm in the order of users, until each fails; it returns that failure. It gives
 	// every change that was answered before it was called. It fails with ErrNoExport.
-	Exported(ctx context.Context, realm string, each func(Entry) error) error
+	ExportedEntries(ctx context.Context, realm string, each func(Entry) error) error
 
 	// ExportChanges is a number that is another one after an entry was changed, 0 where there is no export.
-	ExportChanges(ctx context.Context) (int64, error)
+	ExportVersion(ctx context.Context) (int64, error)
 
 	// TendExport has entries follow that a crash or a fault has kept from it, and removes what a disabled export has left. It is
 	// called again and again.
-	TendExport(ctx context.Context) error
+	CatchUpExport(ctx context.Context) error
 
 	// CompareExport reports what in the export is not as the accounts say. It changes nothing but what is due.
 	CompareExport(ctx context.Context, report func(string)) error

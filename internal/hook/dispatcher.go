@@ -13,15 +13,15 @@ import (
 )
 
 // Callout calls phone servers.
-type Callout interface {
+type Transport interface {
 	// Call tells a server of a notice. It returns nil when the server has dropped what it held, or held nothing. It fails with
 	// ErrAway where the server could not be reached or can do nothing at the moment, and with any other error where it refused.
 	// What it fails with has no secret in its text.
-	Call(ctx context.Context, h Hook, s Secret, n Notification) error
+	Send(ctx context.Context, h Hook, s Secret, n Notification) error
 }
 
 // ErrAway is a server to which no other notice needs to be tried now.
-var ErrAway = errors.New("the server is away")
+var ErrUnavailable = errors.New("the server is away")
 
 const (
 	// lookEvery is the rhythm of looking for notices of other processes: they arrive within a second.
@@ -29,8 +29,8 @@ const (
 	// shareEvery is the rhythm of HookStore.ShareHooks.
 	shareEvery = 10 * time.Second
 	// CallTime is how long it may take to tell of one notice, and claimTime of a batch.
-	CallTime  = 5 * time.Second
-	claimTime = 10 * time.Second
+	CallTimeout = 5 * time.Second
+	claimTime   = 10 * time.Second
 	// batch is how many notices a lane claims at a time, and abreast how many of them are on their way at once.
 	batch   = 32
 	abreast = 4
@@ -44,7 +44,7 @@ const (
 // Courier tells phone servers of notices.
 type Dispatcher struct {
 	Store    HookStore
-	Callout  Callout
+	Callout  Transport
 	SealRing *secret.Ring
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -86,7 +86,7 @@ func (c *Dispatcher) Run(ctx context.Context) {
 		case <-share.C:
 			c.share(ctx)
 		case <-look.C:
-		case <-c.Store.Noticed():
+		case <-c.Store.NotificationsAdded():
 		}
 	}
 }
@@ -117,14 +117,14 @@ func (c *Dispatcher) leave(id ID) {
 // lane tells a hook's notices, until none is due or the server is away. One whose secret does not open is taken for away: somebody
 // has to mend it.
 func (c *Dispatcher) lane(ctx context.Context, h Hook) {
-	s, unsealed := NewLocker(c.SealRing).Open(h)
+	s, unsealed := NewSealer(c.SealRing).Open(h)
 	call := func(n Notification) error {
 		if unsealed != nil {
-			return fmt.Errorf("%w: %w", ErrAway, unsealed)
+			return fmt.Errorf("%w: %w", ErrUnavailable, unsealed)
 		}
-		ctx, cancel := context.WithTimeout(ctx, CallTime)
+		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 		defer cancel()
-		return c.Callout.Call(ctx, h, s, n)
+		return c.Callout.Send(ctx, h, s, n)
 	}
 	for away := false; !away && ctx.Err() == nil; {
 		now := c.Now()
@@ -186,14 +186,14 @@ func (r *round) one(ctx context.Context, n Notification) {
 	err := r.away
 	r.mu.Unlock()
 	if err == nil && ctx.Err() == nil {
-		if r.Now().Add(CallTime).After(r.until) {
+		if r.Now().Add(CallTimeout).After(r.until) {
 			return // it is due again when the claim is over
 		}
 		err = r.call(n)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if errors.Is(err, ErrAway) && r.away == nil {
+	if errors.Is(err, ErrUnavailable) && r.away == nil {
 		r.away = err
 	}
 	r.results = append(r.results, r.result(ctx, n, err))
@@ -222,13 +222,13 @@ func (c *Dispatcher) result(ctx context.Context, n Notification, err error) Resu
 	now := c.Now()
 	switch {
 	case ctx.Err() != nil: // the server ends, and not the notice's way
-		return Result{Notification: n, Next: now}
+		return Result{Notification: n, RetryAt: now}
 	case err == nil:
 		return Result{Notification: n}
 	case now.Sub(n.At) >= patience:
-		return Result{Notification: n, Why: err.Error()}
+		return Result{Notification: n, Failure: err.Error()}
 	default:
-		return Result{Notification: n, Why: err.Error(), Next: now.Add(pause(n.Tries))}
+		return Result{Notification: n, Failure: err.Error(), RetryAt: now.Add(pause(n.Attempts))}
 	}
 }
 
@@ -247,13 +247,13 @@ func (c *Dispatcher) note(ctx context.Context, h Hook, results []Result) {
 	told := false
 	for _, r := range results {
 		switch {
-		case r.Why != "" && r.Next.IsZero():
+		case r.Failure != "" && r.RetryAt.IsZero():
 			c.Log.ErrorContext(ctx, "a phone server could not be told for three days, and is not told any more", "hook", h.Name,
-				"what", r.What, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Why)
+				"what", r.Type, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Failure)
 			fallthrough
-		case r.Why != "":
-			failed = errors.New(r.Why)
-		case r.Next.IsZero():
+		case r.Failure != "":
+			failed = errors.New(r.Failure)
+		case r.RetryAt.IsZero():
 			told = true
 		}
 	}

@@ -90,7 +90,7 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 			for try := 1; try <= 3; try++ {
 				o.eventually(fmt.Sprintf("try %d has failed", try), func() bool {
 					s := o.state("a")
-					return len(r.list()) == try && o.now().Sub(s.Failed) < time.Minute && strings.Contains(s.Why, c.why)
+					return len(r.list()) == try && o.now().Sub(s.LastFailure) < time.Minute && strings.Contains(s.LastError, c.why)
 				})
 				if longest := 2 * time.Second << (try - 1); !o.due(longest) || o.due(longest/4) {
 					t.Errorf("after %d tries it is due in %v: %v, in %v: %v", try, longest/4, o.due(longest/4), longest, o.due(longest))
@@ -123,7 +123,7 @@ func TestNoticeIsGivenUpAfterThreeDays(t *testing.T) {
 	o.members("ann")
 	o.open()
 	o.disable("ann")
-	o.eventually("the first try", func() bool { return o.state("a").Why != "" })
+	o.eventually("the first try", func() bool { return o.state("a").LastError != "" })
 	o.ahead.Add(int64(3*24*time.Hour - time.Minute))
 	o.eventually("the second try", func() bool { return len(r.list()) == 2 && o.due(time.Hour) })
 	if s := o.state("a"); s.Waiting != 1 || s.GivenUp != 0 {
@@ -131,7 +131,7 @@ func TestNoticeIsGivenUpAfterThreeDays(t *testing.T) {
 	}
 	o.ahead.Add(int64(time.Hour))
 	o.eventually("it is given up", func() bool { return o.state("a").GivenUp == 1 })
-	if s := o.state("a"); s.Waiting != 0 || !strings.Contains(s.Why, "500") {
+	if s := o.state("a"); s.Waiting != 0 || !strings.Contains(s.LastError, "500") {
 		t.Errorf("after three days: %+v", s)
 	}
 	o.eventually("the log has it", func() bool {
@@ -159,7 +159,7 @@ func TestHooksDoNotWaitForEachOther(t *testing.T) {
 		t.Errorf("the one that hangs was called %d times, and %d wait", len(stuck.list()), o.state("stuck").Waiting)
 	}
 	o.eventually("the one that refuses was asked about each", func() bool { return len(refusing.list()) >= 100 })
-	o.eventually("the failure of the one that is gone is noted", func() bool { return strings.Contains(o.state("gone").Why, "refused") })
+	o.eventually("the failure of the one that is gone is noted", func() bool { return strings.Contains(o.state("gone").LastError, "refused") })
 	o.stop() // and does not wait for the one that hangs
 	if n := len(stuck.list()); n > 4 {
 		t.Errorf("%d calls hung at once", n)
@@ -181,7 +181,7 @@ func TestServerThatIsAwayIsLeftAlone(t *testing.T) {
 	o.members(users...)
 	o.disable(users...)
 	o.open()
-	o.eventually("all are put off", func() bool { return o.state("a").Why != "" && !o.due(0) })
+	o.eventually("all are put off", func() bool { return o.state("a").LastError != "" && !o.due(0) })
 	if n := len(r.list()); n == 0 || n > 4 {
 		t.Errorf("it was called %d times", n)
 	}
@@ -258,7 +258,7 @@ func TestStoppedCourierLeavesItsNotices(t *testing.T) {
 	o.open()
 	o.eventually("calls hang", func() bool { return len(r.list()) == 4 })
 	o.stop()
-	if s := o.state("a"); !o.due(0) || s.Waiting != 10 || s.Why != "" {
+	if s := o.state("a"); !o.due(0) || s.Waiting != 10 || s.LastError != "" {
 		t.Errorf("it left %+v", s)
 	}
 	r.answers(nil)
@@ -289,21 +289,21 @@ func TestDeadCouriersNoticesAreTold(t *testing.T) {
 // A secret that was moved from another hook does not open, and nobody is called with it.
 func TestHookWithoutItsSecretIsNotCalled(t *testing.T) {
 	o, r := newOffice(t), newReceiver(t, nil)
-	h, err := hook.New(hook.Hook{Name: "a", Kind: hook.Webhook, URL: r.URL, Everyone: true, Created: noon})
+	h, err := hook.New(hook.Hook{Name: "a", Kind: hook.Webhook, URL: r.URL, AllTenants: true, Created: noon})
 	o.must(err)
-	hook.NewLocker(o.ring).Seal(&h, hook.NewWebhookSecret())
+	hook.NewSealer(o.ring).Seal(&h, hook.NewWebhookSecret())
 	h.ID[0]++
 	o.must(o.store.AddHook(t.Context(), h))
 	o.members("ann")
 	o.disable("ann")
 	o.open()
 	o.eventually("the log tells", func() bool { return o.log.count("sealed value does not open") == 1 })
-	if s := o.state("a"); s.Waiting != 1 || !strings.Contains(s.Why, "does not open") || len(r.list()) != 0 {
+	if s := o.state("a"); s.Waiting != 1 || !strings.Contains(s.LastError, "does not open") || len(r.list()) != 0 {
 		t.Errorf("it was called %d times: %+v", len(r.list()), s)
 	}
 	var faults []string
 	report, err := hook.Verify(t.Context(), o.store, o.ring, func(s string) { faults = append(faults, s) })
-	if err != nil || report != (hook.VerifyReport{Hooks: 1, Notices: 1}) || len(faults) != 1 || !strings.HasPrefix(faults[0], "hook a: ") {
+	if err != nil || report != (hook.VerifyReport{Hooks: 1, Notifications: 1}) || len(faults) != 1 || !strings.HasPrefix(faults[0], "hook a: ") {
 		t.Errorf("%+v, %v, %v", report, faults, err)
 	}
 }

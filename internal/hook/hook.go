@@ -55,10 +55,10 @@ type Hook struct {
 	Kind Kind
 	URL  string
 	// Plain allows http to an address that is not private.
-	Plain bool
+	PlainHTTP bool
 	// Everyone is a hook for all tenants, those that come too. Any other is for the Tenants, and for none when they are gone.
-	Everyone bool
-	Tenants  []int64
+	AllTenants bool
+	Tenants    []int64
 	// Sealed is the Secret, sealed for the ID, or nothing.
 	Sealed  []byte
 	Created time.Time
@@ -116,13 +116,13 @@ func BasicSecret(pair string) (Secret, error) {
 }
 
 // Locker seals the secrets of hooks.
-type Locker struct{ vault *secret.Vault }
+type Sealer struct{ vault *secret.Vault }
 
 // NewLocker is the locker of a seal ring. The word in it never changes: it is part of the keys.
-func NewLocker(r *secret.Ring) Locker { return Locker{secret.NewVault(r, "hook secret")} }
+func NewSealer(r *secret.Ring) Sealer { return Sealer{secret.NewVault(r, "hook secret")} }
 
 // Seal makes a secret a hook's own. No hook belongs to one tenant alone, so they are sealed as those of tenant 0, which is nobody.
-func (l Locker) Seal(h *Hook, s Secret) {
+func (l Sealer) Seal(h *Hook, s Secret) {
 	h.Sealed = nil
 	if s != "" {
 		h.Sealed = l.vault.Seal(0, h.ID[:], []byte(s))
@@ -130,7 +130,7 @@ func (l Locker) Seal(h *Hook, s Secret) {
 }
 
 // Open is the secret of a hook, and empty where it has none.
-func (l Locker) Open(h Hook) (Secret, error) {
+func (l Sealer) Open(h Hook) (Secret, error) {
 	if len(h.Sealed) == 0 {
 		return "", nil
 	}
@@ -168,17 +168,17 @@ func checkURL(h Hook) error {
 	case u.Fragment != "":
 		return fault.Field("url", "%q has a part behind #, which no server is sent; leave it out", h.URL)
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && u.Scheme == "http" && !h.Plain && !Private(addr) {
-		return ErrPlain
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && u.Scheme == "http" && !h.PlainHTTP && !IsPrivate(addr) {
+		return ErrPlainHTTP
 	}
 	return nil
 }
 
 // ErrPlain is http to an address that anybody may be on the way to.
-var ErrPlain = fault.Field("url", "http to an address that is not private is read and changed by whoever is on the way; use https, or add --plain-http")
+var ErrPlainHTTP = fault.Field("url", "http to an address that is not private is read and changed by whoever is on the way; use https, or add --plain-http")
 
 // Private reports whether an address is this machine's, or one of a network of one's own (RFC 1918, RFC 4193, RFC 3927).
-func Private(a netip.Addr) bool {
+func IsPrivate(a netip.Addr) bool {
 	a = a.Unmap()
 	return a.IsLoopback() || a.IsPrivate() || a.IsLinkLocalUnicast()
 }

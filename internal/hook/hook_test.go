@@ -29,7 +29,7 @@ func TestNewHook(t *testing.T) {
 		"http to the house":               {func(h *Hook) { h.URL = "http://192.168.1.2/RPC" }, ""},
 		"http to a name":                  {func(h *Hook) { h.URL = "http://sip.internal/RPC" }, ""}, // its address is looked at with each call
 		"http to the world":               {func(h *Hook) { h.URL = "http://198.51.100.7/RPC" }, "url"},
-		"http to the world, as was said":  {func(h *Hook) { h.URL, h.Plain = "http://198.51.100.7/RPC", true }, ""},
+		"http to the world, as was said":  {func(h *Hook) { h.URL, h.PlainHTTP = "http://198.51.100.7/RPC", true }, ""},
 		"http to the world, in IPv6 form": {func(h *Hook) { h.URL = "http://[::ffff:198.51.100.7]/RPC" }, "url"},
 		"https to the world":              {func(h *Hook) { h.URL = "https://198.51.100.7/RPC" }, ""},
 		"no address":                      {func(h *Hook) { h.URL = "" }, "url"},
@@ -61,7 +61,7 @@ func TestPrivate(t *testing.T) {
 		"169.254.1.1": true, "fe80::1": true, "fd00::1": true, "fec0::1": false, "::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false,
 		"8.8.8.8": false, "100.64.0.1": false, "2001:db8::1": false, "0.0.0.0": false, "::": false, "224.0.0.1": false,
 	} {
-		if got := Private(netip.MustParseAddr(text)); got != want {
+		if got := IsPrivate(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s is private: %v", text, got)
 		}
 	}
@@ -107,7 +107,7 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestLockerBindsASecretToItsHook(t *testing.T) {
-	l := NewLocker(secret.NewRing(time.Unix(0, 0)))
+	l := NewSealer(secret.NewRing(time.Unix(0, 0)))
 	a, b := Hook{ID: ID{1}}, Hook{ID: ID{2}}
 	l.Seal(&a, "secret")
 	if got, err := l.Open(a); err != nil || got != "secret" || strings.Contains(string(a.Sealed), "secret") {

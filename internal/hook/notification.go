@@ -9,21 +9,21 @@ import (
 )
 
 // What is the change that a notice is about.
-type What string
+type EventType string
 
 // The changes. They are published (docs/directory.md): a name here is not changed.
 const (
-	AccountDisabled What = "account.disabled"
-	AccountDeleted  What = "account.deleted"
-	AccountPassword What = "account.password"
-	AccountRole     What = "account.role"
-	TenantAdded     What = "tenant.added"
-	TenantChanged   What = "tenant.changed"
-	TenantRemoved   What = "tenant.removed"
+	AccountDisabled EventType = "account.disabled"
+	AccountDeleted  EventType = "account.deleted"
+	AccountPassword EventType = "account.password"
+	AccountRole     EventType = "account.role"
+	TenantAdded     EventType = "tenant.added"
+	TenantChanged   EventType = "tenant.changed"
+	TenantRemoved   EventType = "tenant.removed"
 )
 
 // Unregisters reports whether phones that are registered have to go: they would not get in again with what they have.
-func (w What) Unregisters() bool {
+func (w EventType) EndsRegistrations() bool {
 	return w == AccountDisabled || w == AccountDeleted || w == AccountPassword
 }
 
@@ -31,23 +31,23 @@ func (w What) Unregisters() bool {
 type Notification struct {
 	Hook ID
 	// Event is the change.
-	Event account.UID
+	EventID account.UID
 	// Account is zero for a change of a tenant.
 	Account account.UID
-	What    What
+	Type    EventType
 	Tenant  int64
 	// Host, Realm and User are as they were with the change; User is empty for a change of a tenant.
 	Host, Realm, User string
 	At                time.Time
 	// Tries is how often it was claimed.
-	Tries int
+	Attempts int
 	// Due is when the claim is over. It tells one claim from another.
-	Due time.Time
+	ClaimEnds time.Time
 }
 
 // ID is the same for every try, and for no other change.
 func (n Notification) ID() string {
-	id := "msg_" + hex.EncodeToString(n.Event[:])
+	id := "msg_" + hex.EncodeToString(n.EventID[:])
 	if n.Account != (account.UID{}) {
 		id += "_" + hex.EncodeToString(n.Account[:])
 	}
@@ -58,9 +58,9 @@ func (n Notification) ID() string {
 type Result struct {
 	Notification
 	// Why is the failure, and empty where there was none.
-	Why string
+	Failure string
 	// Next is when it is tried again. Without it the notice goes: it was told, or with a Why it is given up.
-	Next time.Time
+	RetryAt time.Time
 }
 
 // State is a hook and how it is doing.
@@ -70,8 +70,8 @@ type State struct {
 	Waiting int64
 	Oldest  time.Time
 	// Failed is when a try last failed, and Why.
-	Failed time.Time
-	Why    string
+	LastFailure time.Time
+	LastError   string
 	// GivenUp is how many notices were given up.
 	GivenUp int64
 }
@@ -107,5 +107,5 @@ type HookStore interface {
 	Report(ctx context.Context, results []Result, now time.Time) error
 
 	// Noticed has something in it soon after a change of this process that may have written notices.
-	Noticed() <-chan struct{}
+	NotificationsAdded() <-chan struct{}
 }

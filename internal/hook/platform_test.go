@@ -95,10 +95,10 @@ func (o *office) open() {
 // hook adds a webhook and gives its secret.
 func (o *office) hook(name, url string) hook.Secret {
 	o.Helper()
-	h, err := hook.New(hook.Hook{Name: name, Kind: hook.Webhook, URL: url, Everyone: true, Created: noon})
+	h, err := hook.New(hook.Hook{Name: name, Kind: hook.Webhook, URL: url, AllTenants: true, Created: noon})
 	o.must(err)
 	s := hook.NewWebhookSecret()
-	hook.NewLocker(o.ring).Seal(&h, s)
+	hook.NewSealer(o.ring).Seal(&h, s)
 	o.must(o.store.AddHook(o.Context(), h))
 	return s
 }

@@ -25,22 +25,22 @@ type Entry struct {
 }
 
 // ErrNone is every look-up that finds no active account.
-var ErrNone = fault.New(fault.NotFound, "there is no active account of that name and realm that this phone server may ask about")
+var ErrNoAccount = fault.New(fault.NotFound, "there is no active account of that name and realm that this phone server may ask about")
 
 // Find is the active account that a phone answers for with a user name in a realm. It fails with ErrNone, and with fault.Overloaded
 // where that is not known, since the store cannot be asked.
 func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) (Entry, error) {
 	t, ok := d.Tenants.ByRealm(realm)
 	if !ok || !slices.Contains(c.Tenants, t.ID) {
-		return Entry{}, ErrNone
+		return Entry{}, ErrNoAccount
 	}
 	user, withRealm := cutRealm(username, t.Realm)
 	if !account.WellFormedUser(user) {
-		return Entry{}, ErrNone
+		return Entry{}, ErrNoAccount
 	}
 	a, err := d.Store.Sealed(ctx, t.ID, user, d.Now())
 	if fault.Is(err, fault.NotFound) {
-		return Entry{}, ErrNone
+		return Entry{}, ErrNoAccount
 	} else if err != nil {
 		return Entry{}, unavailable(err)
 	}
@@ -50,12 +50,12 @@ func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 		return Entry{}, err
 	}
 	if a.Disabled {
-		return Entry{}, ErrNone
+		return Entry{}, ErrNoAccount
 	}
 	e := Entry{Username: username, Tenant: t, Role: a.Role, HA1: hashes.HA1, SHA256: hashes.SHA256}
 	if withRealm {
 		if hashes.HA1B == nil {
-			return Entry{}, ErrNone
+			return Entry{}, ErrNoAccount
 		}
 		e.HA1, e.SHA256 = *hashes.HA1B, nil
 	}

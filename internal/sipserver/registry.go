@@ -87,11 +87,11 @@ func (d *Registry) Refresh(ctx context.Context) error {
 }
 
 // ErrToken is a token that is none, or none any more.
-var ErrToken = fault.New(fault.Unauthorized, "the token is not that of a phone server; make one with: dialtone directory token add")
+var ErrBadToken = fault.New(fault.Unauthorized, "the token is not that of a phone server; make one with: dialtone directory token add")
 
 // Admit is the server of a token. It fails with ErrToken, and with fault.Limited where the server asks too often, or where too many
 // wrong tokens came from the address.
-func (d *Registry) Admit(ctx context.Context, token string, from account.Origin) (*Caller, error) {
+func (d *Registry) Authenticate(ctx context.Context, token string, from account.Origin) (*Caller, error) {
 	if t, ok := secret.ParseToken(token); ok {
 		if c, ok := d.table.Load().callers[t.Hash()]; ok {
 			if wait := c.rate.Take(d.Now()); wait > 0 {
@@ -106,5 +106,5 @@ func (d *Registry) Admit(ctx context.Context, token string, from account.Origin)
 	}
 	d.wrong.Add(address)
 	d.Audit.Record(ctx, audit.Event{Action: audit.DirectoryRequest, Outcome: "denied", Peer: from.Addr, Request: from.Request})
-	return nil, ErrToken
+	return nil, ErrBadToken
 }

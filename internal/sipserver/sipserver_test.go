@@ -136,7 +136,7 @@ func (h *house) server(name string, hosts ...string) (token string) {
 
 func (h *house) admitted(token string) *sipserver.Caller {
 	h.Helper()
-	c, err := h.phones.Admit(h.Context(), token, account.Origin{})
+	c, err := h.phones.Authenticate(h.Context(), token, account.Origin{})
 	h.must(err)
 	return c
 }
@@ -221,7 +221,7 @@ func TestFind(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := h.phones.Find(ctx, ac, c.realm, c.username)
-			if err != sipserver.ErrNone || e != (sipserver.Entry{}) {
+			if err != sipserver.ErrNoAccount || e != (sipserver.Entry{}) {
 				t.Errorf("got %v, %v", e, err)
 			}
 		})
@@ -230,7 +230,7 @@ func TestFind(t *testing.T) {
 	t.Run("from the next look-up on", func(t *testing.T) {
 		_, err := h.desk.Disable(ctx, h.tenant("a.test"), "alice")
 		h.must(err)
-		if _, err := h.phones.Find(ctx, ac, "a.test", "alice"); err != sipserver.ErrNone {
+		if _, err := h.phones.Find(ctx, ac, "a.test", "alice"); err != sipserver.ErrNoAccount {
 			t.Errorf("disabled: %v", err)
 		}
 		_, err = h.desk.Enable(ctx, h.tenant("a.test"), "fresh")
@@ -265,7 +265,7 @@ func TestFind(t *testing.T) {
 func TestAdmit(t *testing.T) {
 	h := open(t)
 	ctx := t.Context()
-	if _, err := h.phones.Admit(ctx, secret.NewToken().Text(), account.Origin{}); err != sipserver.ErrToken {
+	if _, err := h.phones.Authenticate(ctx, secret.NewToken().Text(), account.Origin{}); err != sipserver.ErrBadToken {
 		t.Errorf("before anything was read: %v", err)
 	}
 	one, two := h.server("one", "a.test"), h.server("two", "a.test", "b.test")
@@ -279,14 +279,14 @@ func TestAdmit(t *testing.T) {
 		{"a token with a space", " " + one}, {"a token of two lines", one[:42] + "\n"}, {"its name", "one"},
 		{"the same bytes, written otherwise", one[:42] + string(neighbour(one[42]))},
 	} {
-		if _, err := h.phones.Admit(ctx, c.token, account.Origin{}); err != sipserver.ErrToken {
+		if _, err := h.phones.Authenticate(ctx, c.token, account.Origin{}); err != sipserver.ErrBadToken {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	h.must(h.store.RemoveServer(ctx, "one"))
 	h.admitted(one)
 	h.must(h.phones.Refresh(ctx))
-	if _, err := h.phones.Admit(ctx, one, account.Origin{}); err != sipserver.ErrToken {
+	if _, err := h.phones.Authenticate(ctx, one, account.Origin{}); err != sipserver.ErrBadToken {
 		t.Errorf("a token that was removed: %v", err)
 	}
 	h.admitted(two)
@@ -308,11 +308,11 @@ func TestWrongTokensAreCountedByAddress(t *testing.T) {
 	right := h.server("one", "a.test")
 	from := func(addr string) account.Origin { return account.Origin{Addr: netip.MustParseAddr(addr)} }
 	try := func(token, addr string) error {
-		_, err := h.phones.Admit(t.Context(), token, from(addr))
+		_, err := h.phones.Authenticate(t.Context(), token, from(addr))
 		return err
 	}
 	for i := range throttle.WrongTokens.Limit {
-		if err := try("wrong", "192.0.2.1"); err != sipserver.ErrToken {
+		if err := try("wrong", "192.0.2.1"); err != sipserver.ErrBadToken {
 			t.Fatalf("try %d: %v", i+1, err)
 		}
 	}
@@ -331,11 +331,11 @@ func TestWrongTokensAreCountedByAddress(t *testing.T) {
 	if err := try(right, "192.0.2.1"); err != nil {
 		t.Errorf("the right token, from the same address: %v", err)
 	}
-	if err := try("wrong", "192.0.2.2"); err != sipserver.ErrToken {
+	if err := try("wrong", "192.0.2.2"); err != sipserver.ErrBadToken {
 		t.Errorf("another address: %v", err)
 	}
 	h.now = h.now.Add(throttle.WrongTokens.Per)
-	if err := try("wrong", "192.0.2.1"); err != sipserver.ErrToken {
+	if err := try("wrong", "192.0.2.1"); err != sipserver.ErrBadToken {
 		t.Errorf("later: %v", err)
 	}
 }
@@ -346,14 +346,14 @@ func TestServerGoneWildIsHeldUp(t *testing.T) {
 	n := 0
 	var err error
 	for ; n <= 200_000 && err == nil; n++ {
-		_, err = h.phones.Admit(context.Background(), wild, account.Origin{})
+		_, err = h.phones.Authenticate(context.Background(), wild, account.Origin{})
 	}
 	if !fault.Is(err, fault.Limited) || n < 30_000 {
 		t.Errorf("after %d at once: %v", n, err)
 	}
 	h.admitted(calm)
 	h.server("another", "a.test") // the table is made anew, and the count goes on
-	if _, err := h.phones.Admit(t.Context(), wild, account.Origin{}); !fault.Is(err, fault.Limited) {
+	if _, err := h.phones.Authenticate(t.Context(), wild, account.Origin{}); !fault.Is(err, fault.Limited) {
 		t.Errorf("after another server was added: %v", err)
 	}
 	h.now = h.now.Add(time.Second)

@@ -165,7 +165,7 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 
 // change updates one live account and gives it back as it is then. The statement has the present time as $1. Phone servers are told
 // of what, unless that is empty.
-func (s *Store) change(what hook.What, set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
+func (s *Store) change(what hook.EventType, set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
 	args := append([]any{micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
 	defer s.notify()

@@ -34,8 +34,8 @@ func crowded(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 	}
-	must(s.AddHook(ctx, hook.Hook{ID: hook.ID{1}, Name: "all", Kind: hook.Webhook, URL: "https://hooks.test", Everyone: true, Sealed: []byte("sealed"), Created: midday}))
-	must(s.AddHook(ctx, hook.Hook{ID: hook.ID{2}, Name: "one", Kind: hook.Kamailio, URL: "http://127.0.0.1", Plain: true, Tenants: homes[:1], Created: midday}))
+	must(s.AddHook(ctx, hook.Hook{ID: hook.ID{1}, Name: "all", Kind: hook.Webhook, URL: "https://hooks.test", AllTenants: true, Sealed: []byte("sealed"), Created: midday}))
+	must(s.AddHook(ctx, hook.Hook{ID: hook.ID{2}, Name: "one", Kind: hook.Kamailio, URL: "http://127.0.0.1", PlainHTTP: true, Tenants: homes[:1], Created: midday}))
 	must(s.RemoveTenant(ctx, "gone.test", false, midday))
 	must(s.write(func(tx transaction) error {
 		for i := range page + 500 {

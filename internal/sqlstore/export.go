@@ -114,12 +114,12 @@ func exporting(q querier) (bool, error) {
 
 // ExportStatus implements export.Exporter.
 func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) {
-	st = export.Status{Enabled: true, Whole: true, Places: []string{}}
+	st = export.Status{Enabled: true, Complete: true, Places: []string{}}
 	for _, h := range s.homes {
 		if on, err := exporting(h.reads(ctx)); err != nil {
 			return st, err
 		} else if !on {
-			st.Enabled, st.Whole = false, false
+			st.Enabled, st.Complete = false, false
 			continue
 		}
 		st.Places = append(st.Places, h.exportPlaces()...)
@@ -133,7 +133,7 @@ func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) 
 				return err
 			}
 			domains, err := count(tx, `SELECT count(*) FROM dialtone_directory.realm`)
-			st.Whole, st.Entries, st.Domains = st.Whole && whole, st.Entries+entries, st.Domains+domains
+			st.Complete, st.Entries, st.Domains = st.Complete && whole, st.Entries+entries, st.Domains+domains
 			return err
 		})
 		if err != nil {
@@ -144,7 +144,7 @@ func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) 
 }
 
 // Exported implements export.Exporter.
-func (s *Store) Exported(ctx context.Context, realm string, each func(export.Entry) error) error {
+func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(export.Entry) error) error {
 	for _, h := range s.homes {
 		for after, more := "", true; more; {
 			if err := ctx.Err(); err != nil {
@@ -178,7 +178,7 @@ func (s *Store) Exported(ctx context.Context, realm string, each func(export.Ent
 }
 
 // ExportChanges implements export.Exporter.
-func (s *Store) ExportChanges(ctx context.Context) (int64, error) {
+func (s *Store) ExportVersion(ctx context.Context) (int64, error) {
 	var sum int64
 	for _, h := range s.homes {
 		n, err := h.exportChanges(ctx)
@@ -191,6 +191,6 @@ func (s *Store) ExportChanges(ctx context.Context) (int64, error) {
 }
 
 // TendExport implements export.Exporter.
-func (s *Store) TendExport(ctx context.Context) error {
+func (s *Store) CatchUpExport(ctx context.Context) error {
 	return s.everywhere(func(e engine) error { return e.tendExport(ctx) })
 }

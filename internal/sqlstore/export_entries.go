@@ -31,7 +31,7 @@ func readPage(q querier, open opener, where string, args ...any) (list []export.
 	err = q.each(func(row scanner) error {
 		var realm string
 		a, err := scanAccount(prefixed{row, []any{&realm}})
-		if err != nil || !export.Listed(a) {
+		if err != nil || !export.Includes(a) {
 			return err
 		}
 		if open == nil {

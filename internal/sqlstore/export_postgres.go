@@ -48,7 +48,7 @@ func (p *postgres) directory(do func(transaction) error) error {
 		if on, err := exporting(tx); err != nil {
 			return err
 		} else if !on {
-			return export.ErrNoExport
+			return export.ErrNotEnabled
 		}
 		return do(tx)
 	})

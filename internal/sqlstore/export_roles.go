@@ -33,7 +33,7 @@ func (s *Store) GrantExport(ctx context.Context, schema, role, password string) 
 			if on, err := exporting(tx); err != nil {
 				return err
 			} else if !on {
-				return export.ErrNoExport
+				return export.ErrNotEnabled
 			}
 			var there bool
 			if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {

@@ -252,7 +252,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		host := fmt.Sprintf("other%d.test", n)
-		added := hook.Hook{ID: hook.ID{byte(n)}, Name: "hook", Everyone: true, Created: midday}
+		added := hook.Hook{ID: hook.ID{byte(n)}, Name: "hook", AllTenants: true, Created: midday}
 		var notices []hook.Notification
 		for _, c := range []struct {
 			name string
@@ -305,7 +305,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				return err
 			}},
 			{"report", func() error {
-				return far.Report(ctx, []hook.Result{{Notification: notices[0]}, {Notification: notices[3]}, {Notification: notices[1], Why: "no"}, {Notification: notices[2], Why: "no", Next: midday}}, midday)
+				return far.Report(ctx, []hook.Result{{Notification: notices[0]}, {Notification: notices[3]}, {Notification: notices[1], Failure: "no"}, {Notification: notices[2], Failure: "no", RetryAt: midday}}, midday)
 			}},
 			{"what was reported", func() error {
 				w.cuts.Add(1)

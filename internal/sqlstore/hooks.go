@@ -22,7 +22,7 @@ func scanHook(row scanner) (h hook.Hook, err error) {
 	var id []byte
 	var kind string
 	var created int64
-	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.Plain, &h.Everyone, &h.Sealed, &created)
+	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.PlainHTTP, &h.AllTenants, &h.Sealed, &created)
 	copy(h.ID[:], id)
 	h.Kind, h.Created = hook.Kind(kind), fromMicros(created)
 	return h, err
@@ -55,7 +55,7 @@ func addHook(tx transaction, h hook.Hook) error {
 	}
 	_, err := tx.exec(`INSERT INTO hook (id, name, kind, url, plain, everyone, secret, created, given_up, failed, why)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '')`,
-		h.ID[:], h.Name, string(h.Kind), h.URL, h.Plain, h.Everyone, sealed, micros(h.Created))
+		h.ID[:], h.Name, string(h.Kind), h.URL, h.PlainHTTP, h.AllTenants, sealed, micros(h.Created))
 	for _, id := range h.Tenants {
 		if err == nil {
 			_, err = tx.exec(`INSERT INTO hook_tenant (hook, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`, h.ID[:], id)
@@ -192,8 +192,8 @@ func add(s *hook.State, waiting, oldest, failed int64, why string, givenUp int64
 	if at := fromMicros(oldest); oldest != 0 && (s.Oldest.IsZero() || at.Before(s.Oldest)) {
 		s.Oldest = at
 	}
-	if at := fromMicros(failed); failed != 0 && at.After(s.Failed) {
-		s.Failed, s.Why = at, why
+	if at := fromMicros(failed); failed != 0 && at.After(s.LastFailure) {
+		s.LastFailure, s.LastError = at, why
 	}
 }
 

@@ -37,8 +37,8 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 		}
 	}
 	alone := openCluster(t, ring, "a", Cluster{URL: urls[0]})
-	early := hook.Hook{ID: hook.ID{1}, Name: "early", Everyone: true, Created: midday}
-	gone := hook.Hook{ID: hook.ID{2}, Name: "gone", Everyone: true, Created: midday}
+	early := hook.Hook{ID: hook.ID{1}, Name: "early", AllTenants: true, Created: midday}
+	gone := hook.Hook{ID: hook.ID{2}, Name: "gone", AllTenants: true, Created: midday}
 	must(alone.AddHook(ctx, early))
 	must(alone.AddHook(ctx, gone))
 
@@ -57,7 +57,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 
 	// Removed where the second database is not known: the next who knows it takes the hook from there too.
 	must(alone.RemoveHook(ctx, "gone"))
-	anew := hook.Hook{ID: hook.ID{4}, Name: "gone", Everyone: true, Created: midday}
+	anew := hook.Hook{ID: hook.ID{4}, Name: "gone", AllTenants: true, Created: midday}
 	must(alone.AddHook(ctx, anew))
 	for range 2 {
 		must(both.ShareHooks(ctx))
@@ -78,7 +78,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 		hosts = append(hosts, n.Host)
 		results = append(results, hook.Result{Notification: n})
 		if i == 0 {
-			results[0].Why = "no"
+			results[0].Failure = "no"
 		}
 	}
 	if slices.Sort(hosts); !slices.Equal(hosts, []string{"far.test", "far.test", "near.test"}) {
@@ -87,13 +87,13 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 	must(both.Report(ctx, results, midday))
 	list, err = both.Claim(ctx, late.ID, midday, midday.Add(time.Minute), 10)
 	must(err)
-	must(both.Report(ctx, []hook.Result{{Notification: list[0], Why: "no", Next: midday}}, midday.Add(time.Second)))
+	must(both.Report(ctx, []hook.Result{{Notification: list[0], Failure: "no", RetryAt: midday}}, midday.Add(time.Second)))
 	states, err := both.Hooks(ctx)
 	must(err)
 	for _, h := range states {
 		switch {
-		case h.Name == "early" && (h.Waiting != 0 || h.GivenUp != 1 || h.Why != "no"),
-			h.Name == "late" && (h.Waiting != 1 || h.GivenUp != 0 || !h.Failed.Equal(midday.Add(time.Second)) || !h.Oldest.Equal(midday)):
+		case h.Name == "early" && (h.Waiting != 0 || h.GivenUp != 1 || h.LastError != "no"),
+			h.Name == "late" && (h.Waiting != 1 || h.GivenUp != 0 || !h.LastFailure.Equal(midday.Add(time.Second)) || !h.Oldest.Equal(midday)):
 			t.Errorf("got %+v", h)
 		}
 	}
@@ -103,7 +103,7 @@ func TestHooksOfSeveralDatabases(t *testing.T) {
 func TestClaimWaitsForAnother(t *testing.T) {
 	ctx := t.Context()
 	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})
-	h := hook.Hook{ID: hook.ID{1}, Name: "a", Everyone: true, Created: midday}
+	h := hook.Hook{ID: hook.ID{1}, Name: "a", AllTenants: true, Created: midday}
 	if err := s.AddHook(ctx, h); err != nil {
 		t.Fatal(err)
 	}

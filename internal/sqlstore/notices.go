@@ -24,7 +24,7 @@ func (s *Store) Claim(ctx context.Context, id hook.ID, now, until time.Time, lim
 		return err
 	})
 	slices.SortFunc(list, func(a, b hook.Notification) int {
-		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]), bytes.Compare(a.Account[:], b.Account[:]))
+		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.EventID[:], b.EventID[:]), bytes.Compare(a.Account[:], b.Account[:]))
 	})
 	return list, err
 }
@@ -41,14 +41,14 @@ func claim(home engine, id hook.ID, now, until time.Time, limit int) (list []hoo
 // claimIn claims in a transaction. Of two that come at once, the second waits for the first, and then finds the notices due later.
 func claimIn(tx transaction, id hook.ID, now, until time.Time, limit int) (list []hook.Notification, err error) {
 	err = tx.each(func(row scanner) error {
-		n := hook.Notification{Hook: id, Due: until}
+		n := hook.Notification{Hook: id, ClaimEnds: until}
 		var event, uid []byte
 		var what string
 		var at int64
-		err := row.Scan(&event, &uid, &what, &n.Tenant, &n.Host, &n.Realm, &n.User, &at, &n.Tries)
-		copy(n.Event[:], event)
+		err := row.Scan(&event, &uid, &what, &n.Tenant, &n.Host, &n.Realm, &n.User, &at, &n.Attempts)
+		copy(n.EventID[:], event)
 		copy(n.Account[:], uid)
-		n.What, n.At = hook.What(what), fromMicros(at)
+		n.Type, n.At = hook.EventType(what), fromMicros(at)
 		list = append(list, n)
 		return err
 	}, `UPDATE notice SET due = $3, tries = tries + 1 WHERE hook = $1 AND due <= $2 AND (event, account) IN
@@ -77,23 +77,23 @@ func (s *Store) Report(ctx context.Context, results []hook.Result, now time.Time
 
 func report(tx transaction, r hook.Result, now time.Time) error {
 	const which = ` WHERE hook = $1 AND event = $2 AND account = $3`
-	key := []any{r.Hook[:], r.Event[:], accountKey(r.Account)}
-	if r.Why == "" && r.Next.IsZero() {
+	key := []any{r.Hook[:], r.EventID[:], accountKey(r.Account)}
+	if r.Failure == "" && r.RetryAt.IsZero() {
 		_, err := tx.exec(`DELETE FROM notice`+which, key...)
 		return err
 	}
 	var n, givenUp int64
 	var err error
-	if r.Next.IsZero() {
-		n, err = tx.exec(`DELETE FROM notice`+which+` AND due = $4`, append(key, micros(r.Due))...)
+	if r.RetryAt.IsZero() {
+		n, err = tx.exec(`DELETE FROM notice`+which+` AND due = $4`, append(key, micros(r.ClaimEnds))...)
 		givenUp = n
 	} else {
-		n, err = tx.exec(`UPDATE notice SET due = $5`+which+` AND due = $4`, append(key, micros(r.Due), micros(r.Next))...)
+		n, err = tx.exec(`UPDATE notice SET due = $5`+which+` AND due = $4`, append(key, micros(r.ClaimEnds), micros(r.RetryAt))...)
 	}
-	if err != nil || n == 0 || r.Why == "" {
+	if err != nil || n == 0 || r.Failure == "" {
 		return err
 	}
-	_, err = tx.exec(`UPDATE hook SET failed = $2, why = $3, given_up = given_up + $4 WHERE id = $1`, r.Hook[:], micros(now), shortened(r.Why), givenUp)
+	_, err = tx.exec(`UPDATE hook SET failed = $2, why = $3, given_up = given_up + $4 WHERE id = $1`, r.Hook[:], micros(now), shortened(r.Failure), givenUp)
 	return err
 }
 
@@ -116,7 +116,7 @@ func accountKey(u account.UID) []byte {
 }
 
 // Noticed implements hook.HookStore.
-func (s *Store) Noticed() <-chan struct{} { return s.noticed }
+func (s *Store) NotificationsAdded() <-chan struct{} { return s.noticed }
 
 // notify tells of notices of this process.
 func (s *Store) notify() {
@@ -134,7 +134,7 @@ const (
 )
 
 // noticeTenant writes the notices of a change of a tenant.
-func noticeTenant(tx transaction, what hook.What, event account.UID, tenant int64, now time.Time) error {
+func noticeTenant(tx transaction, what hook.EventType, event account.UID, tenant int64, now time.Time) error {
 	_, err := tx.exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
 		FROM hook h JOIN tenant t ON t.id = $5`+concerned+` ON CONFLICT DO NOTHING`,
@@ -143,7 +143,7 @@ func noticeTenant(tx transaction, what hook.What, event account.UID, tenant int6
 }
 
 // noticeAccount writes those of a change of an account, if it was ever active: no phone server knows any other.
-func noticeAccount(tx transaction, what hook.What, event account.UID, uid []byte, now time.Time) error {
+func noticeAccount(tx transaction, what hook.EventType, event account.UID, uid []byte, now time.Time) error {
 	return noticeAccounts(tx, ` AND a.uid = $4`, what, event, now, uid)
 }
 
@@ -152,7 +152,7 @@ func noticeTenantAccounts(tx transaction, event account.UID, tenant int64, now t
 	return noticeAccounts(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now, tenant)
 }
 
-func noticeAccounts(tx transaction, which string, what hook.What, event account.UID, now time.Time, of any) error {
+func noticeAccounts(tx transaction, which string, what hook.EventType, event account.UID, now time.Time, of any) error {
 	_, err := tx.exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
 		FROM hook h JOIN account a ON a.activated IS NOT NULL`+which+` JOIN tenant t ON t.id = a.tenant`+concerned+` ON CONFLICT DO NOTHING`,

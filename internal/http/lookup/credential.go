@@ -34,7 +34,7 @@ func (s *Site) credential(b []byte, ask *ask) ([]byte, error) {
 		return nil, err
 	}
 	if algorithm == digest.SHA256 && e.SHA256 == nil {
-		return nil, sipserver.ErrNone
+		return nil, sipserver.ErrNoAccount
 	}
 	// What a user name, a realm and a role may consist of needs no escaping in JSON.
 	b = append(append(b, `{"username":"`...), e.Username...)

@@ -35,7 +35,7 @@ func (s *Site) freeswitch(b []byte, ask *ask) ([]byte, error) {
 	}
 	e, err := s.phones.Find(ask.Context(), ask.caller, realm, username)
 	if err == nil && !e.Tenant.Means(domain) {
-		err = sipserver.ErrNone
+		err = sipserver.ErrNoAccount
 	}
 	if fault.Is(err, fault.NotFound) {
 		return append(b, freeswitchNone...), nil

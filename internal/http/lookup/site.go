@@ -126,7 +126,7 @@ func (s *Site) serve(b []byte, h http.Header, r *http.Request, rt route) ([]byte
 	if !ok {
 		return nil, errNoToken
 	}
-	c, err := s.phones.Admit(r.Context(), token, account.Origin{Addr: peer(r)})
+	c, err := s.phones.Authenticate(r.Context(), token, account.Origin{Addr: peer(r)})
 	if err != nil {
 		return nil, err
 	}

@@ -47,8 +47,8 @@ var exportRules = []struct {
 }{
 	{"there is none before it is enabled", func(b *exportBench) {
 		b.active("ann")
-		b.is(b.export.Exported(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNoExport)
-		if st, n := b.status(), b.changes(); st.Enabled || st.Whole || st.Entries != 0 || n != 0 {
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNotEnabled)
+		if st, n := b.status(), b.changes(); st.Enabled || st.Complete || st.Entries != 0 || n != 0 {
 			b.Fatalf("got %+v and %d changes", st, n)
 		}
 	}},
@@ -219,12 +219,12 @@ var exportRules = []struct {
 		b.enable()
 		b.must(b.export.DisableExport(b.ctx))
 		b.must(b.export.DisableExport(b.ctx))
-		b.is(b.export.Exported(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNoExport)
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNotEnabled)
 		if st := b.status(); st.Enabled || st.Entries != 0 || b.changes() != 0 {
 			b.Fatalf("got %+v", st)
 		}
 		b.active("bob")
-		b.must(b.export.TendExport(b.ctx))
+		b.must(b.export.CatchUpExport(b.ctx))
 		b.enable()
 		b.exported("phone.test", "ann guest", "bob guest")
 	}},
@@ -234,7 +234,7 @@ var exportRules = []struct {
 		b.active("bob")
 		stop := errors.New("enough")
 		n := 0
-		b.is(b.export.Exported(b.ctx, "phone.test", func(export.Entry) error { n++; return stop }), stop)
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { n++; return stop }), stop)
 		if n != 1 {
 			b.Fatalf("called %d times", n)
 		}
@@ -244,7 +244,7 @@ var exportRules = []struct {
 func (b *exportBench) enable() {
 	b.Helper()
 	b.must(b.export.EnableExport(b.ctx, func(int64, int64) {}))
-	if st := b.status(); !st.Enabled || !st.Whole || len(st.Places) == 0 {
+	if st := b.status(); !st.Enabled || !st.Complete || len(st.Places) == 0 {
 		b.Fatalf("got %+v", st)
 	}
 }
@@ -258,7 +258,7 @@ func (b *exportBench) status() export.Status {
 
 func (b *exportBench) changes() int64 {
 	b.Helper()
-	n, err := b.export.ExportChanges(b.ctx)
+	n, err := b.export.ExportVersion(b.ctx)
 	b.must(err)
 	return n
 }
@@ -302,7 +302,7 @@ func (b *exportBench) activeAt(user, realm string) {
 
 func (b *exportBench) entries(realm string) (list []export.Entry) {
 	b.Helper()
-	b.must(b.export.Exported(b.ctx, realm, func(e export.Entry) error {
+	b.must(b.export.ExportedEntries(b.ctx, realm, func(e export.Entry) error {
 		list = append(list, e)
 		return nil
 	}))

@@ -23,11 +23,11 @@ func TestKamailioOverHTTPIsTold(t *testing.T) {
 	t.Parallel()
 	l := overHTTP(t, onSQLite(t))
 	k, rpc := l.kamailio(patient)
-	h, err := hook.New(hook.Hook{Name: "sip1", Kind: hook.Kamailio, URL: fmt.Sprintf("http://127.0.0.1:%d/RPC", rpc), Everyone: true, Created: time.Now()})
+	h, err := hook.New(hook.Hook{Name: "sip1", Kind: hook.Kamailio, URL: fmt.Sprintf("http://127.0.0.1:%d/RPC", rpc), AllTenants: true, Created: time.Now()})
 	l.must(err)
 	bearer, err := hook.BearerSecret(strings.TrimPrefix(rpcToken, "Bearer "))
 	l.must(err)
-	hook.NewLocker(l.ring).Seal(&h, bearer)
+	hook.NewSealer(l.ring).Seal(&h, bearer)
 	l.must(l.AddHook(t.Context(), h))
 	client := callout.New(time.Now)
 	courier := hook.Dispatcher{Store: l.Store, Callout: client, SealRing: l.ring, Log: slog.New(slog.DiscardHandler), Now: time.Now}
