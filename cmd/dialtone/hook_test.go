@@ -52,7 +52,7 @@ func (s *station) member(p *process, user string) {
 	s.command("account", "enable", user, "--tenant", "localhost")
 }
 
-func (s *station) hooks() (list []shownHook) {
+func (s *station) hooks() (list []listedHook) {
 	s.Helper()
 	if err := json.Unmarshal([]byte(s.command("directory", "hook", "list", "--json")), &list); err != nil {
 		s.Fatal(err)
@@ -119,7 +119,7 @@ func TestDisabledIsOffTheAir(t *testing.T) {
 	s.within(offTheAir, "the tenant's phones are gone", func() bool { return !k.registered("bob", "localhost") })
 	s.within(offTheAir, "its domain is gone", func() bool { return !k.serves("localhost") })
 	s.within(offTheAir, "nothing waits", func() bool { return s.hooks()[0].Waiting == 0 })
-	if h := s.hooks()[0]; h.Failed != nil || h.GivenUp != 0 {
+	if h := s.hooks()[0]; h.LastFailure != nil || h.GivenUp != 0 {
 		t.Errorf("the hook: %+v", h)
 	}
 
@@ -191,8 +191,8 @@ func TestNoticesSurviveTheServer(t *testing.T) {
 	}
 	s.command("directory", "hook", "add", "crm", "--webhook", c.URL)
 	s.command("account", "disable", "ann", "--tenant", "localhost")
-	s.within(10*time.Second, "the call has failed", func() bool { h := s.hooks()[0]; return h.Waiting == 1 && h.Failed != nil })
-	if !strings.Contains(s.hooks()[0].Why, "500") {
+	s.within(10*time.Second, "the call has failed", func() bool { h := s.hooks()[0]; return h.Waiting == 1 && h.LastFailure != nil })
+	if !strings.Contains(s.hooks()[0].LastError, "500") {
 		t.Errorf("the hook: %+v", s.hooks()[0])
 	}
 	if resp, err := http.Get("http://" + ops + "/readyz"); err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {

@@ -20,9 +20,9 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/relay"
@@ -175,7 +175,7 @@ type server struct {
 	pickup  *pickup.Directory
 	desk    *account.Service
 	phones  *sipserver.Registry
-	courier *hook.Dispatcher
+	hooks   *hook.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -231,7 +231,9 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &hook.Dispatcher{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
+	s.hooks = hook.NewDispatcher(hook.Deps{
+		Queue: f.store, Transports: transports(httpclient.New()), SealRing: f.seal, Log: log, Now: time.Now,
+	})
 	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
@@ -303,11 +305,11 @@ func (s *server) loops() []func(context.Context) {
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
-		every(tendEvery, s.tendExport),
-		s.courier.Run,
+		every(tendEvery, s.catchUpExport),
+		s.hooks.Run,
 	}
 	if len(s.Directory.Htdigest) > 0 {
-		loops = append(loops, every(watchEvery, s.keepFiles()))
+		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
 		loops = append(loops, s.post)

@@ -75,7 +75,7 @@ func (c *verifyCommand) text(p *program, r findings) error {
 	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; %d messages in the pickup directory, %d not yet known to be on the disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%d hooks, %d notices that phone servers have not been told yet\n", r.Hooks, r.Notifications)
+		fmt.Fprintf(p.stdout, "%d hooks, %d notifications not delivered yet\n", r.Hooks, r.Notifications)
 	}
 	for _, s := range r.Faults {
 		fmt.Fprintln(p.stdout, "FAULT ", s)

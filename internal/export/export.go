@@ -1,3 +1,13 @@
+// Package export defines what phone servers that read tables or files find there, instead of
+// looking accounts up over HTTP.
+//
+// The tables contain HA1s in clear, so they exist only while an operator has enabled the export.
+// Then every active account has an entry and no other account has one. The entry appears before the
+// change that made the account active is answered, and is removed before the change that ended it
+// is answered.
+//
+// The package has the rules, not the tables: the store keeps them, and package htdigest below this
+// one writes files for Apache.
 package export
 
 import (
@@ -10,13 +20,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// # The export
-//
-// Some phone servers do not ask over HTTP: they read a table, or a file. What they read has the HA1s in clear, and so there is none
-// unless an operator says so. Then an entry stands there for every active account and for no other, from before the change is
-// answered that made the account active until before the one is that ended it.
-
-// Entry is what phone servers read of an account.
+// Entry is what phone servers read about an account.
 type Entry struct {
 	UID   account.UID
 	User  string
@@ -25,23 +29,25 @@ type Entry struct {
 	digest.Credential
 }
 
-// Address is the user name that includes the realm: that of a phone which sends it so, and the one name that an account has among
-// those of all tenants.
+// Address returns the user name with the realm, user@realm. Some phones authenticate by it, and it
+// is unique among the accounts of all tenants.
 func (e Entry) Address() string { return e.User + "@" + e.Realm }
 
-// Listed reports whether phone servers may know of an account that is there. They have no field for "disabled".
+// Includes reports whether an existing account has an entry. Phone servers have no field for a
+// disabled account, so a disabled account has none.
 func Includes(a account.Account) bool { return !a.Disabled }
 
-// Domain is a SIP domain, the part of an address-of-record behind the @.
+// Domain is a SIP domain: the part of an address of record after the @.
 type Domain struct {
 	Name string // in lower case
-	// Realm is what its users are challenged with.
+	// Realm is the realm that users of the domain are challenged with.
 	Realm  string
 	Tenant int64
 }
 
-// Domains are the SIP domains of tenants: the host of each, and its realm where that is a host name too, as where accounts are made
-// at accounts.example.org for phones that register at example.org. A name that is one tenant's host is no other's.
+// Domains returns the SIP domains of tenants: the host of each, and its realm if that is a host
+// name too, as when people sign up at accounts.example.org for phones that register at example.org.
+// The host of one tenant is never a domain of another.
 func Domains(tenants []tenant.Tenant) []Domain {
 	var list []Domain
 	taken := make(map[string]bool)
@@ -62,50 +68,59 @@ func Domains(tenants []tenant.Tenant) []Domain {
 	return list
 }
 
-// Status is how the export stands.
+// Status is the state of the export.
 type Status struct {
 	Enabled bool `json:"enabled"`
-	// Whole says that every active account has its entry. It is false until the accounts of before have been added.
+	// Complete says that every active account has its entry. It is false until EnableExport has
+	// added the accounts that existed before.
 	Complete bool  `json:"whole"`
 	Entries  int64 `json:"entries"`
 	Domains  int64 `json:"domains"`
-	// Places are where phone servers find it: a file, or schemas of a database.
+	// Places are where phone servers find the tables: a file, or schemas of a database.
 	Places []string `json:"places"`
 }
 
-// Progress is told how many of the entries are done.
+// Progress is called with the number of entries done so far and with that of all entries.
 type Progress func(done, total int64)
 
-// ErrNoExport is what is refused without an export.
-var ErrNotEnabled = fault.New(fault.Conflict, "phone servers are given no directory; begin it with: dialtone directory export enable")
+// ErrNotEnabled refuses what needs an enabled export.
+var ErrNotEnabled = fault.New(fault.Conflict,
+	"the export for phone servers is not enabled; enable it with: dialtone directory export enable")
 
-// Exporter keeps the export. Package storetest states these rules as tests.
+// Admin enables, disables and repairs the export. Package conformance tests these rules.
 //
-// While it is enabled, every method of account.Store and tenant.Store that changes what an entry says has the entry follow before it
-// returns without an error. Where it returns an error, the account may have changed and the entry not; it then follows as soon as it
-// can (TendExport).
-type Exporter interface {
-	// EnableExport begins the export, and returns when it is whole. What changes meanwhile is in it as it became. Where it is
-	// enabled already, all of it is compared with the accounts and mended.
+// While the export is enabled, every method of account.Store and tenant.Store that changes what an
+// entry contains updates the entry before it returns without an error. If it returns an error, the
+// account may have changed and the entry not. CatchUpExport updates the entry later.
+type Admin interface {
+	// EnableExport enables the export and returns when it is complete. Changes during the call are
+	// included. If the export is enabled already, EnableExport compares every entry with its account
+	// and corrects it.
 	EnableExport(ctx context.Context, progress Progress) error
 
-	// DisableExport ends the export and removes every entry. It may be repeated.
+	// DisableExport disables the export and removes every entry. It may be repeated.
 	DisableExport(ctx context.Context) error
 
-	// ExportStatus says how it stands.
+	// ExportStatus returns the state of the export.
 	ExportStatus(ctx context.Context) (Status, error)
 
-	// Exported calls each for the entries of a realm in the order of users, until each fails; it returns that failure. It gives
-	// every change that was answered before it was called. It fails with ErrNoExport.
-	ExportedEntries(ctx context.Context, realm string, each func(Entry) error) error
-
-	// ExportChanges is a number that is another one after an entry was changed, 0 where there is no export.
-	ExportVersion(ctx context.Context) (int64, error)
-
-	// TendExport has entries follow that a crash or a fault has kept from it, and removes what a disabled export has left. It is
-	// called again and again.
-	CatchUpExport(ctx context.Context) error
-
-	// CompareExport reports what in the export is not as the accounts say. It changes nothing but what is due.
+	// CompareExport calls report for each difference between the entries and the accounts. It changes
+	// nothing, except that it applies pending updates first.
 	CompareExport(ctx context.Context, report func(string)) error
+
+	// CatchUpExport applies updates that a crash or a fault has delayed, and removes what a disabled
+	// export has left. It is called periodically.
+	CatchUpExport(ctx context.Context) error
+}
+
+// Source reads the export. Package conformance tests these rules.
+type Source interface {
+	// ExportedEntries calls yield for the entries of a realm in the order of user names, until yield
+	// fails; it returns that error. The entries include every change that was answered before the
+	// call. It fails with ErrNotEnabled.
+	ExportedEntries(ctx context.Context, realm string, yield func(Entry) error) error
+
+	// ExportVersion returns a number that is different after every change of an entry. It is 0
+	// while the export is disabled.
+	ExportVersion(ctx context.Context) (int64, error)
 }

@@ -12,71 +12,88 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Callout calls phone servers.
+// Transport calls phone servers by one protocol. Its errors never contain the secret.
 type Transport interface {
-	// Call tells a server of a notice. It returns nil when the server has dropped what it held, or held nothing. It fails with
-	// ErrAway where the server could not be reached or can do nothing at the moment, and with any other error where it refused.
-	// What it fails with has no secret in its text.
+	// Send delivers a notification. It returns nil if the server has dropped what it held, or held
+	// nothing. It fails with ErrUnavailable if the server could not be reached or cannot handle any
+	// notification now, and with any other error if the server refused this one.
 	Send(ctx context.Context, h Hook, s Secret, n Notification) error
+
+	// Test calls a server without a change having happened, and returns a sentence about what it
+	// found.
+	Test(ctx context.Context, h Hook, s Secret) (string, error)
 }
 
-// ErrAway is a server to which no other notice needs to be tried now.
-var ErrUnavailable = errors.New("the server is away")
+// ErrUnavailable is a server to which no other notification needs to be sent now.
+var ErrUnavailable = errors.New("the server is unavailable")
 
 const (
-	// lookEvery is the rhythm of looking for notices of other processes: they arrive within a second.
-	lookEvery = 400 * time.Millisecond
-	// shareEvery is the rhythm of HookStore.ShareHooks.
-	shareEvery = 10 * time.Second
-	// CallTime is how long it may take to tell of one notice, and claimTime of a batch.
+	// pollInterval bounds how long notifications of other processes wait for a Dispatcher.
+	pollInterval = 400 * time.Millisecond
+	// shareInterval is the interval of Queue.ShareHooks.
+	shareInterval = 10 * time.Second
+	// CallTimeout bounds the delivery of one notification.
 	CallTimeout = 5 * time.Second
-	claimTime   = 10 * time.Second
-	// batch is how many notices a lane claims at a time, and abreast how many of them are on their way at once.
-	batch   = 32
-	abreast = 4
-	// firstPause doubles with every failure up to longestPause; a pause is between half of that and the whole.
-	firstPause   = 2 * time.Second
-	longestPause = 10 * time.Minute
-	// patience is how old a notice is that is given up. Registrations and caches of that time have run out by themselves.
-	patience = 3 * 24 * time.Hour
+	// claimTime is how long a batch is claimed. It leaves time for one call after another.
+	claimTime = 10 * time.Second
+	// batchSize is how many notifications of a hook are claimed at a time.
+	batchSize = 32
+	// concurrency is how many calls to one hook run at a time.
+	concurrency = 4
+	// The back-off doubles from minBackoff with every attempt up to maxBackoff.
+	minBackoff = 2 * time.Second
+	maxBackoff = 10 * time.Minute
+	// maxAge is the age at which a notification that fails is abandoned. Registrations and caches
+	// that are this old have expired.
+	maxAge = 3 * 24 * time.Hour
 )
 
-// Courier tells phone servers of notices.
+// Dispatcher delivers notifications. Run must not be called twice at the same time.
 type Dispatcher struct {
-	Store    HookStore
-	Callout  Transport
-	SealRing *secret.Ring
-	Log      *slog.Logger
-	Now      func() time.Time
+	deps Deps
 
-	state   sync.Mutex // guards what follows
-	busy    map[ID]bool
-	failing map[ID]bool
+	mu      sync.Mutex
+	active  map[ID]bool // hooks that are being worked on
+	failing map[ID]bool // hooks whose last attempt failed
 }
 
-// Run tells notices until ctx ends. What is on its way then is told by the next Courier.
-func (c *Dispatcher) Run(ctx context.Context) {
-	c.busy, c.failing = make(map[ID]bool), make(map[ID]bool)
-	var lanes sync.WaitGroup
-	defer lanes.Wait()
-	look, share := time.NewTicker(lookEvery), time.NewTicker(shareEvery)
-	defer look.Stop()
+// Deps are the dependencies of a Dispatcher. All are required.
+type Deps struct {
+	Queue      Queue
+	Transports map[Kind]Transport
+	SealRing   *secret.Ring
+	Log        *slog.Logger
+	Now        func() time.Time
+}
+
+// NewDispatcher returns a Dispatcher.
+func NewDispatcher(d Deps) *Dispatcher {
+	return &Dispatcher{deps: d, active: make(map[ID]bool), failing: make(map[ID]bool)}
+}
+
+// Run delivers notifications until ctx is done. It cancels the calls that are running then, and
+// makes their notifications due at once for the next Dispatcher.
+func (d *Dispatcher) Run(ctx context.Context) {
+	var deliveries sync.WaitGroup
+	defer deliveries.Wait()
+	poll, share := time.NewTicker(pollInterval), time.NewTicker(shareInterval)
+	defer poll.Stop()
 	defer share.Stop()
-	c.share(ctx)
-	for blind := false; ; {
-		hooks, err := c.Store.Due(ctx, c.Now())
+	d.shareHooks(ctx)
+	for failed := false; ; {
+		hooks, err := d.deps.Queue.Due(ctx, d.deps.Now())
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && !blind {
-			c.Log.ErrorContext(ctx, "notices for phone servers could not be read; it is tried again all the time", "err", err)
+		if err != nil && !failed {
+			d.deps.Log.ErrorContext(ctx, "hook queue read failed", "retry", pollInterval, "err", err)
 		}
-		blind = err != nil
+		failed = err != nil
 		for _, h := range hooks {
-			if c.enter(h.ID) {
-				lanes.Go(func() {
-					defer c.leave(h.ID)
-					c.lane(ctx, h)
+			if d.begin(h.ID) {
+				deliveries.Go(func() {
+					defer d.end(h.ID)
+					d.deliver(ctx, h)
 				})
 			}
 		}
@@ -84,197 +101,205 @@ func (c *Dispatcher) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-share.C:
-			c.share(ctx)
-		case <-look.C:
-		case <-c.Store.NotificationsAdded():
+			d.shareHooks(ctx)
+		case <-poll.C:
+		case <-d.deps.Queue.NotificationsAdded():
 		}
 	}
 }
 
-func (c *Dispatcher) share(ctx context.Context) {
-	if err := c.Store.ShareHooks(ctx); err != nil && ctx.Err() == nil {
-		c.Log.ErrorContext(ctx, "hooks are not in every database yet; it is tried again in ten seconds", "err", err)
+func (d *Dispatcher) shareHooks(ctx context.Context) {
+	if err := d.deps.Queue.ShareHooks(ctx); err != nil && ctx.Err() == nil {
+		d.deps.Log.ErrorContext(ctx, "hooks not in all databases", "retry", shareInterval, "err", err)
 	}
 }
 
-// enter reports whether the hook's lane was free.
-func (c *Dispatcher) enter(id ID) bool {
-	c.state.Lock()
-	defer c.state.Unlock()
-	if c.busy[id] {
+// begin reports whether no other goroutine works on the hook, and marks it as being worked on.
+func (d *Dispatcher) begin(id ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.active[id] {
 		return false
 	}
-	c.busy[id] = true
+	d.active[id] = true
 	return true
 }
 
-func (c *Dispatcher) leave(id ID) {
-	c.state.Lock()
-	defer c.state.Unlock()
-	delete(c.busy, id)
+func (d *Dispatcher) end(id ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.active, id)
 }
 
-// lane tells a hook's notices, until none is due or the server is away. One whose secret does not open is taken for away: somebody
-// has to mend it.
-func (c *Dispatcher) lane(ctx context.Context, h Hook) {
-	s, unsealed := NewSealer(c.SealRing).Open(h)
-	call := func(n Notification) error {
-		if unsealed != nil {
-			return fmt.Errorf("%w: %w", ErrUnavailable, unsealed)
+// deliver delivers the notifications of a hook until none is due or the server is unavailable. A
+// hook whose secret does not open counts as unavailable, since an operator has to repair it.
+func (d *Dispatcher) deliver(ctx context.Context, h Hook) {
+	send := d.sender(ctx, h)
+	for ctx.Err() == nil {
+		now := d.deps.Now()
+		b := &batch{send: send, now: d.deps.Now, claimEnds: now.Add(claimTime)}
+		notifications, err := d.deps.Queue.Claim(ctx, h.ID, now, b.claimEnds, batchSize)
+		if err != nil && ctx.Err() == nil {
+			d.deps.Log.ErrorContext(ctx, "hook claim failed", "hook", h.Name, "err", err)
 		}
+		if len(notifications) == 0 {
+			return
+		}
+		b.run(ctx, notifications)
+		// Without the cancellation of ctx: notifications that were not sent become due at once, and do
+		// not wait for the end of the claim.
+		if err := d.deps.Queue.Report(context.WithoutCancel(ctx), b.results, d.deps.Now()); err != nil {
+			d.deps.Log.ErrorContext(ctx, "hook results not saved; their notifications are sent again",
+				"hook", h.Name, "err", err)
+			return
+		}
+		d.logResults(ctx, h, b.results)
+		if b.unavailable != nil {
+			return
+		}
+	}
+}
+
+// sender returns a function that sends one notification to the server of a hook.
+func (d *Dispatcher) sender(ctx context.Context, h Hook) func(Notification) error {
+	s, err := NewSealer(d.deps.SealRing).Open(h)
+	transport := d.deps.Transports[h.Kind]
+	if err == nil && transport == nil {
+		err = fmt.Errorf("this version of Dialtone has no hooks of the kind %q", h.Kind)
+	}
+	if err != nil {
+		return func(Notification) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+	}
+	return func(n Notification) error {
 		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 		defer cancel()
-		return c.Callout.Send(ctx, h, s, n)
-	}
-	for away := false; !away && ctx.Err() == nil; {
-		now := c.Now()
-		until := now.Add(claimTime)
-		notices, err := c.Store.Claim(ctx, h.ID, now, until, batch)
-		if err != nil && ctx.Err() == nil {
-			c.Log.ErrorContext(ctx, "notices could not be claimed; it is tried again all the time", "hook", h.Name, "err", err)
-		}
-		if len(notices) == 0 {
-			return
-		}
-		var results []Result
-		results, away = c.tell(ctx, call, notices, until)
-		// Also when the server ends: nobody is to wait for claims that nobody works on.
-		if err := c.Store.Report(context.WithoutCancel(ctx), results, c.Now()); err != nil {
-			c.Log.ErrorContext(ctx, "what came of notices could not be saved; they are told again", "hook", h.Name, "err", err)
-			return
-		}
-		c.note(ctx, h, results)
+		return transport.Send(ctx, h, s, n)
 	}
 }
 
-// round is a batch of notices that are being told.
-type round struct {
-	*Dispatcher
-	call  func(Notification) error
-	until time.Time // of the claim
+// batch is a number of claimed notifications of one hook.
+type batch struct {
+	send      func(Notification) error
+	now       func() time.Time
+	claimEnds time.Time
 
-	mu      sync.Mutex
-	away    error // why no other call is made
-	results []Result
+	mu          sync.Mutex
+	unavailable error // why no other call is made
+	results     []Result
 }
 
-// tell calls the server for each notice, for those about one user one after the other. Where the server is away, the rest is put off
-// with what failed.
-func (c *Dispatcher) tell(ctx context.Context, call func(Notification) error, notices []Notification, until time.Time) (results []Result, away bool) {
-	r := &round{Dispatcher: c, call: call, until: until}
-	todo := make(chan []Notification)
-	var all sync.WaitGroup
-	for range abreast {
-		all.Go(func() {
-			for group := range todo {
+// run sends the notifications: those about one user one after another, in their order, and those
+// about different users concurrently. When the server turns out to be unavailable, the others fail
+// with the same error and without a call.
+func (b *batch) run(ctx context.Context, notifications []Notification) {
+	groups := make(chan []Notification)
+	var workers sync.WaitGroup
+	for range concurrency {
+		workers.Go(func() {
+			for group := range groups {
 				for _, n := range group {
-					r.one(ctx, n)
+					b.attempt(ctx, n)
 				}
 			}
 		})
 	}
-	for _, group := range byUser(notices) {
-		todo <- group
+	for _, group := range byUser(notifications) {
+		groups <- group
 	}
-	close(todo)
-	all.Wait()
-	return r.results, r.away != nil
+	close(groups)
+	workers.Wait()
 }
 
-func (r *round) one(ctx context.Context, n Notification) {
-	r.mu.Lock()
-	err := r.away
-	r.mu.Unlock()
+func (b *batch) attempt(ctx context.Context, n Notification) {
+	b.mu.Lock()
+	err := b.unavailable
+	b.mu.Unlock()
 	if err == nil && ctx.Err() == nil {
-		if r.Now().Add(CallTimeout).After(r.until) {
-			return // it is due again when the claim is over
+		if b.now().Add(CallTimeout).After(b.claimEnds) {
+			return // Without a result the notification is due again when the claim ends.
 		}
-		err = r.call(n)
+		err = b.send(n)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if errors.Is(err, ErrUnavailable) && r.away == nil {
-		r.away = err
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(err, ErrUnavailable) && b.unavailable == nil {
+		b.unavailable = err
 	}
-	r.results = append(r.results, r.result(ctx, n, err))
+	b.results = append(b.results, b.result(ctx, n, err))
 }
 
-// byUser are the notices about each user, in their order.
-func byUser(notices []Notification) (groups [][]Notification) {
+func (b *batch) result(ctx context.Context, n Notification, err error) Result {
+	now := b.now()
+	switch {
+	case ctx.Err() != nil: // This process stops; the attempt says nothing about the server.
+		return Result{Notification: n, RetryAt: now}
+	case err == nil:
+		return Result{Notification: n}
+	case now.Sub(n.At) >= maxAge:
+		return Result{Notification: n, Failure: err.Error()}
+	default:
+		return Result{Notification: n, Failure: err.Error(), RetryAt: now.Add(backoff(n.Attempts))}
+	}
+}
+
+// byUser groups notifications by user, and keeps their order within each group.
+func byUser(notifications []Notification) (groups [][]Notification) {
 	type user struct {
 		tenant int64
 		name   string
 	}
-	place := make(map[user]int)
-	for _, n := range notices {
+	index := make(map[user]int)
+	for _, n := range notifications {
 		u := user{n.Tenant, n.User}
-		i, ok := place[u]
+		i, ok := index[u]
 		if !ok {
 			i = len(groups)
-			place[u], groups = i, append(groups, nil)
+			index[u], groups = i, append(groups, nil)
 		}
 		groups[i] = append(groups[i], n)
 	}
 	return groups
 }
 
-func (c *Dispatcher) result(ctx context.Context, n Notification, err error) Result {
-	now := c.Now()
-	switch {
-	case ctx.Err() != nil: // the server ends, and not the notice's way
-		return Result{Notification: n, RetryAt: now}
-	case err == nil:
-		return Result{Notification: n}
-	case now.Sub(n.At) >= patience:
-		return Result{Notification: n, Failure: err.Error()}
-	default:
-		return Result{Notification: n, Failure: err.Error(), RetryAt: now.Add(pause(n.Attempts))}
-	}
-}
-
-// pause is how long is waited after so many tries. Chance keeps the notices of one outage from coming back all at once.
-func pause(tries int) time.Duration {
-	d := longestPause
-	if tries < 10 {
-		d = min(d, firstPause<<max(0, tries-1))
+// backoff returns how long to wait after a number of attempts. It is random between half of the
+// maximum for that number and the maximum, so that the notifications of an outage do not all come
+// back at the same time.
+func backoff(attempts int) time.Duration {
+	d := maxBackoff
+	if attempts < 10 {
+		d = min(d, minBackoff<<max(0, attempts-1))
 	}
 	return d/2 + rand.N(d/2+1)
 }
 
-// note tells the log what came of some notices: each that was given up, and besides when a hook begins and ends to fail.
-func (c *Dispatcher) note(ctx context.Context, h Hook, results []Result) {
-	var failed error
-	told := false
+// logResults logs each notification that was abandoned, and when a hook begins or ceases to fail.
+func (d *Dispatcher) logResults(ctx context.Context, h Hook, results []Result) {
+	failure := ""
+	delivered := false
 	for _, r := range results {
-		switch {
-		case r.Failure != "" && r.RetryAt.IsZero():
-			c.Log.ErrorContext(ctx, "a phone server could not be told for three days, and is not told any more", "hook", h.Name,
-				"what", r.Type, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Failure)
-			fallthrough
+		switch done := r.RetryAt.IsZero(); {
 		case r.Failure != "":
-			failed = errors.New(r.Failure)
-		case r.RetryAt.IsZero():
-			told = true
+			failure = r.Failure
+			if done {
+				d.deps.Log.ErrorContext(ctx, "hook notification abandoned", "hook", h.Name,
+					"type", r.Type, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Failure)
+			}
+		case done:
+			delivered = true
 		}
 	}
-	if failed != nil || told {
-		c.failed(ctx, h, failed)
-	}
-}
-
-// failed logs when a hook begins to fail, and with nil when it no longer does.
-func (c *Dispatcher) failed(ctx context.Context, h Hook, err error) {
-	if ctx.Err() != nil {
+	if (failure == "" && !delivered) || ctx.Err() != nil {
 		return
 	}
-	c.state.Lock()
-	before := c.failing[h.ID]
-	c.failing[h.ID] = err != nil
-	c.state.Unlock()
+	d.mu.Lock()
+	failedBefore := d.failing[h.ID]
+	d.failing[h.ID] = failure != ""
+	d.mu.Unlock()
 	switch {
-	case err != nil && !before:
-		c.Log.WarnContext(ctx, "a phone server could not be told of changes; it is tried again, ever more rarely", "hook", h.Name, "err", err)
-	case err == nil && before:
-		c.Log.InfoContext(ctx, "a phone server is told of changes again", "hook", h.Name)
+	case failure != "" && !failedBefore:
+		d.deps.Log.WarnContext(ctx, "hook failing; notifications are retried with back-off",
+			"hook", h.Name, "err", failure)
+	case failure == "" && failedBefore:
+		d.deps.Log.InfoContext(ctx, "hook recovered", "hook", h.Name)
 	}
 }

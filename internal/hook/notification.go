@@ -8,10 +8,10 @@ import (
 	"dialtone/internal/account"
 )
 
-// What is the change that a notice is about.
+// EventType is what happened to an account or a tenant.
 type EventType string
 
-// The changes. They are published (docs/directory.md): a name here is not changed.
+// The event types. They are published in docs/directory.md, so their names do not change.
 const (
 	AccountDisabled EventType = "account.disabled"
 	AccountDeleted  EventType = "account.deleted"
@@ -22,30 +22,31 @@ const (
 	TenantRemoved   EventType = "tenant.removed"
 )
 
-// Unregisters reports whether phones that are registered have to go: they would not get in again with what they have.
-func (w EventType) EndsRegistrations() bool {
-	return w == AccountDisabled || w == AccountDeleted || w == AccountPassword
+// EndsRegistrations reports whether registered phones have to go, because the credentials that they
+// have are no longer accepted.
+func (t EventType) EndsRegistrations() bool {
+	return t == AccountDisabled || t == AccountDeleted || t == AccountPassword
 }
 
-// Notice is one change that one hook is to be told of.
+// Notification is one change that one hook is to be notified of.
 type Notification struct {
 	Hook ID
-	// Event is the change.
+	// EventID identifies the change. It is the same for all hooks.
 	EventID account.UID
 	// Account is zero for a change of a tenant.
 	Account account.UID
 	Type    EventType
 	Tenant  int64
-	// Host, Realm and User are as they were with the change; User is empty for a change of a tenant.
+	// Host, Realm and User are as of the change. User is empty for a change of a tenant.
 	Host, Realm, User string
 	At                time.Time
-	// Tries is how often it was claimed.
+	// Attempts counts the claims, including this one.
 	Attempts int
-	// Due is when the claim is over. It tells one claim from another.
+	// ClaimEnds is when the claim ends. It tells one claim from another.
 	ClaimEnds time.Time
 }
 
-// ID is the same for every try, and for no other change.
+// ID returns the message id. It is the same for every attempt, and different for every change.
 func (n Notification) ID() string {
 	id := "msg_" + hex.EncodeToString(n.EventID[:])
 	if n.Account != (account.UID{}) {
@@ -54,58 +55,41 @@ func (n Notification) ID() string {
 	return id
 }
 
-// Result is what came of a notice that was claimed.
+// Result is the outcome of an attempt to deliver a notification.
 type Result struct {
 	Notification
-	// Why is the failure, and empty where there was none.
+	// Failure is why the attempt failed. It is empty if the attempt succeeded or was not made.
 	Failure string
-	// Next is when it is tried again. Without it the notice goes: it was told, or with a Why it is given up.
+	// RetryAt is when to try again. If it is zero, the notification is removed: it was delivered, or
+	// with a Failure it is abandoned.
 	RetryAt time.Time
 }
 
-// State is a hook and how it is doing.
-type State struct {
-	Hook
-	// Waiting is how many notices are not told yet, and Oldest when the oldest of them was written.
-	Waiting int64
-	Oldest  time.Time
-	// Failed is when a try last failed, and Why.
-	LastFailure time.Time
-	LastError   string
-	// GivenUp is how many notices were given up.
-	GivenUp int64
-}
-
-// HookStore keeps hooks and notices. Every method is one transaction in each database that it concerns.
+// Queue keeps notifications. Every method is one transaction. Package conformance tests these rules.
 //
-// The stores of accounts and tenants write the notices, in the transactions of the changes: Disable and SetRole for an account that
-// was activated once, Delete likewise, AddTenant, SetTenant and RemoveTenant, the last also for every account that goes with the
-// tenant. There is one for each hook that is for the tenant.
-type HookStore interface {
-	// AddHook adds a hook. It fails with fault.Conflict where there is one of the name.
-	AddHook(ctx context.Context, h Hook) error
-
-	// RemoveHook removes a hook, and the notices for it. It fails with fault.NotFound.
-	RemoveHook(ctx context.Context, name string) error
-
-	// ShareHooks brings the hooks to databases that do not have them all yet: one that was added to the platform, or was away when
-	// a hook was added or removed. Until then, changes of its tenants are told as before.
+// The stores of accounts and tenants add notifications in the transactions of their changes:
+// Disable, SetRole and Delete for an account that was activated once, AddTenant, SetTenant and
+// RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds one
+// for every hook that is for the tenant.
+type Queue interface {
+	// ShareHooks copies the hooks to databases that lack some of them: one that was added to the
+	// platform, or was unavailable when a hook was added or removed.
 	ShareHooks(ctx context.Context) error
 
-	// Hooks are all hooks, by name.
-	Hooks(ctx context.Context) ([]State, error)
-
-	// Due are the hooks for which a notice is due. With an error, they are those of the databases that could be asked.
+	// Due returns the hooks that have a notification due.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)
 
-	// Claim takes at most so many of the due notices for a hook, those that were never tried first, and gives them by the time of
-	// the change; until then they are due for nobody. Of any number of concurrent calls, each notice goes to one.
+	// Claim claims up to limit notifications of a hook that are due, never-tried ones first, and
+	// returns them ordered by the time of the change. They are due again at until. Concurrent calls
+	// never return the same notification.
 	Claim(ctx context.Context, hook ID, now, until time.Time, limit int) ([]Notification, error)
 
-	// Report does what the results say, and notes the failures with the hooks. It passes over notices that are gone or that were
-	// claimed anew since, save those that were told: they go.
+	// Report applies results, and records failures with the hooks. It ignores results for
+	// notifications that are gone. A result whose claim is no longer the current one is ignored too,
+	// unless it says that the notification was delivered.
 	Report(ctx context.Context, results []Result, now time.Time) error
 
-	// Noticed has something in it soon after a change of this process that may have written notices.
+	// NotificationsAdded returns a channel that receives a value soon after a change of this process
+	// that may have added notifications.
 	NotificationsAdded() <-chan struct{}
 }

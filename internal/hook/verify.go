@@ -7,21 +7,24 @@ import (
 	"dialtone/internal/secret"
 )
 
-// VerifyReport is what Verify found.
+// VerifyReport is the result of Verify.
 type VerifyReport struct {
 	Hooks         int   `json:"hooks"`
-	Notifications int64 `json:"notices"` // that wait
+	Notifications int64 `json:"notices"` // not delivered yet
 }
 
-// Verify counts hooks and what waits for them, and calls fault for each whose secret does not open. It changes nothing.
-func Verify(ctx context.Context, store HookStore, ring *secret.Ring, fault func(string)) (r VerifyReport, err error) {
+// Verify counts hooks and the notifications that wait, and calls report for each hook whose secret
+// does not open. It changes nothing.
+func Verify(
+	ctx context.Context, store Store, ring *secret.Ring, report func(string),
+) (r VerifyReport, err error) {
 	list, err := store.Hooks(ctx)
-	locker := NewSealer(ring)
+	sealer := NewSealer(ring)
 	for _, h := range list {
 		r.Hooks++
 		r.Notifications += h.Waiting
-		if _, err := locker.Open(h.Hook); err != nil {
-			fault(fmt.Sprintf("hook %s: %v", h.Name, err))
+		if _, err := sealer.Open(h.Hook); err != nil {
+			report(fmt.Sprintf("hook %s: %v", h.Name, err))
 		}
 	}
 	return r, err

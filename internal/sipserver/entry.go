@@ -12,25 +12,27 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Entry is what a phone server is told of an active account.
+// Entry is what a phone server gets about an active account.
 type Entry struct {
-	// Username is what was asked for: alice or alice@realm. The hashes are of this very name, in the tenant's realm.
+	// Username is the name that was looked up: alice or alice@realm. The hashes are of this very name
+	// in the tenant's realm.
 	Username string
-	// Tenant is shared: it is read, never written.
+	// Tenant is shared and must not be modified.
 	Tenant *tenant.Tenant
 	Role   account.Role
 	HA1    digest.HA1
-	// SHA256 is nil where the account has no such hash.
+	// SHA256 is nil if the account has no such hash.
 	SHA256 *digest.HA1SHA256
 }
 
-// ErrNone is every look-up that finds no active account.
-var ErrNoAccount = fault.New(fault.NotFound, "there is no active account of that name and realm that this phone server may ask about")
+// ErrNoAccount is the error of every look-up that finds no active account.
+var ErrNoAccount = fault.New(fault.NotFound,
+	"there is no active account of that name and realm that this phone server may ask about")
 
-// Find is the active account that a phone answers for with a user name in a realm. It fails with ErrNone, and with fault.Overloaded
-// where that is not known, since the store cannot be asked.
-func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) (Entry, error) {
-	t, ok := d.Tenants.ByRealm(realm)
+// Find looks up the active account that a phone authenticates as, by the user name and realm of its
+// response. It fails with ErrNoAccount, and with fault.Overloaded if the store cannot be read.
+func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) (Entry, error) {
+	t, ok := r.deps.Tenants.ByRealm(realm)
 	if !ok || !slices.Contains(c.Tenants, t.ID) {
 		return Entry{}, ErrNoAccount
 	}
@@ -38,14 +40,15 @@ func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	if !account.WellFormedUser(user) {
 		return Entry{}, ErrNoAccount
 	}
-	a, err := d.Store.Sealed(ctx, t.ID, user, d.Now())
+	a, err := r.deps.Store.Sealed(ctx, t.ID, user, r.deps.Now())
 	if fault.Is(err, fault.NotFound) {
 		return Entry{}, ErrNoAccount
 	} else if err != nil {
-		return Entry{}, unavailable(err)
+		return Entry{}, storeUnavailable(err)
 	}
-	// Opened before it is looked whether it may be told: one that is not active costs what an active one does.
-	hashes, err := d.Accounts.Credential(a)
+	// The credential is opened before the account's state is checked, so that a look-up takes the same
+	// time whether or not the account is active.
+	hashes, err := r.deps.Accounts.Credential(a)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -62,7 +65,8 @@ func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	return e, nil
 }
 
-// cutRealm takes @realm off a user name. It has to be written as the tenant's is: in another case it makes another hash.
+// cutRealm removes @realm from a user name. The realm must be spelled as the tenant's, since another
+// spelling has another hash.
 func cutRealm(username, realm string) (user string, cut bool) {
 	if user, ok := strings.CutSuffix(username, realm); ok && strings.HasSuffix(user, "@") {
 		return user[:len(user)-1], true
@@ -70,18 +74,22 @@ func cutRealm(username, realm string) (user string, cut bool) {
 	return username, false
 }
 
-// OnlyTenant is the tenant of a server that may ask about a single one: what a name without a realm means there.
-func (d *Registry) OnlyTenant(c *Caller) (*tenant.Tenant, bool) {
+// OnlyTenant returns the tenant of a server that may ask about a single one. It is the tenant that
+// a name without a realm belongs to.
+func (r *Registry) OnlyTenant(c *Caller) (*tenant.Tenant, bool) {
 	if len(c.Tenants) != 1 {
 		return nil, false
 	}
-	return d.Tenants.ByID(c.Tenants[0])
+	return r.deps.Tenants.ByID(c.Tenants[0])
 }
 
-// unavailable is a look-up that the store did not answer. To say so is not to say that there is no such account.
-func unavailable(why error) error {
+// storeUnavailable is the error of a look-up that the store did not answer. It does not say that
+// there is no such account.
+func storeUnavailable(cause error) error {
 	return &fault.Error{
-		Kind: fault.Overloaded, Message: "the account store cannot be asked at the moment, so it is not known whether there is such an account; ask again",
-		RetryAfter: 2 * time.Second, Cause: why,
+		Kind:       fault.Overloaded,
+		Message:    "the account store cannot be read at the moment; ask again",
+		RetryAfter: 2 * time.Second,
+		Cause:      cause,
 	}
 }

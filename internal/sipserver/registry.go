@@ -13,20 +13,19 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Directory is what phone servers ask. It is safe for concurrent use.
+// Registry authenticates phone servers and answers their look-ups. It is safe for concurrent use.
 type Registry struct {
-	Deps
-	buckets throttle.Buckets
-	wrong   *throttle.Failures
-	table   atomic.Pointer[table]
+	deps        Deps
+	buckets     throttle.Buckets
+	wrongTokens *throttle.Failures
+	table       atomic.Pointer[table]
 }
 
-// Deps is what a Directory works with. Every field is needed.
+// Deps are the dependencies of a Registry. All are required.
 type Deps struct {
 	Store    Store
 	Tenants  *tenant.Table
 	Accounts *account.Service
-	// SealRing is the ring of seal.key.
 	SealRing *secret.Ring
 	Audit    audit.Log
 	Now      func() time.Time
@@ -34,41 +33,43 @@ type Deps struct {
 
 type table struct {
 	version int64
-	callers map[[32]byte]*Caller // by the hash of the token
+	callers map[[32]byte]*Caller // by the SHA-256 of the token
 }
 
-// Caller is a phone server whose token was right.
+// Caller is an authenticated phone server.
 type Caller struct {
 	Server
 	rate *throttle.Rate
 }
 
 const (
-	// lookupsPerSecond is how often one server may ask. It is meant for one gone wild: a busy registrar asks for some ten thousand.
+	// lookupsPerSecond is the rate limit of one server. It stops a server that loops: a busy
+	// registrar needs about 10,000 look-ups per second.
 	lookupsPerSecond = 100_000
-	// failureBuckets bounds the memory for counting wrong tokens.
+	// failureBuckets bounds the memory that counts wrong tokens.
 	failureBuckets = 1 << 14
 )
 
-// NewDirectory is an empty Directory, in which every token is wrong; Refresh fills it.
+// NewRegistry returns a Registry without servers, which refuses every token. Refresh reads the
+// servers.
 func NewRegistry(d Deps) *Registry {
-	dir := &Registry{
-		Deps:    d,
-		buckets: throttle.NewBuckets(d.SealRing),
-		wrong:   throttle.NewFailures(throttle.WrongTokens, failureBuckets, d.Now),
+	r := &Registry{
+		deps:        d,
+		buckets:     throttle.NewBuckets(d.SealRing),
+		wrongTokens: throttle.NewFailures(throttle.WrongTokens, failureBuckets, d.Now),
 	}
-	dir.table.Store(&table{version: -1})
-	return dir
+	r.table.Store(&table{version: -1})
+	return r
 }
 
-// Refresh reads the servers anew if they have changed. On an error the old table stays.
-func (d *Registry) Refresh(ctx context.Context) error {
-	old := d.table.Load()
-	version, err := d.Store.ServersVersion(ctx)
+// Refresh reads the servers if they have changed. On an error, the servers stay as they were.
+func (r *Registry) Refresh(ctx context.Context) error {
+	old := r.table.Load()
+	version, err := r.deps.Store.ServersVersion(ctx)
 	if err != nil || version == old.version {
 		return err
 	}
-	list, version, err := d.Store.Servers(ctx)
+	list, version, err := r.deps.Store.Servers(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,29 +83,36 @@ func (d *Registry) Refresh(ctx context.Context) error {
 		}
 		next.callers[s.Token] = c
 	}
-	d.table.Store(next)
+	r.table.Store(next)
 	return nil
 }
 
-// ErrToken is a token that is none, or none any more.
-var ErrBadToken = fault.New(fault.Unauthorized, "the token is not that of a phone server; make one with: dialtone directory token add")
+// ErrBadToken refuses a token that is malformed, unknown or removed.
+var ErrBadToken = fault.New(fault.Unauthorized,
+	"the token is not that of a phone server; create one with: dialtone directory token add")
 
-// Admit is the server of a token. It fails with ErrToken, and with fault.Limited where the server asks too often, or where too many
-// wrong tokens came from the address.
-func (d *Registry) Authenticate(ctx context.Context, token string, from account.Origin) (*Caller, error) {
+// Authenticate returns the server of a token. It fails with ErrBadToken, and with fault.Limited if
+// the server asks too often or too many wrong tokens came from the address. A valid token is never
+// refused because of wrong ones.
+func (r *Registry) Authenticate(ctx context.Context, token string, from account.Origin) (*Caller, error) {
 	if t, ok := secret.ParseToken(token); ok {
-		if c, ok := d.table.Load().callers[t.Hash()]; ok {
-			if wait := c.rate.Take(d.Now()); wait > 0 {
-				return nil, fault.Limit(wait, "the phone server asks too often; it may ask %d times a second", lookupsPerSecond)
+		if c, ok := r.table.Load().callers[t.Hash()]; ok {
+			if wait := c.rate.Take(r.deps.Now()); wait > 0 {
+				return nil, fault.Limit(wait, "the phone server asks too often; "+
+					"the limit is %d look-ups per second", lookupsPerSecond)
 			}
 			return c, nil
 		}
 	}
-	address := d.buckets.Of("wrong phone server token", 0, throttle.Party(from.Addr))
-	if wait := d.wrong.Wait(address); wait > 0 {
-		return nil, fault.Limit(wait, "too many wrong tokens came from this address; mend the token, then it is taken at once")
+	// The first argument is part of the bucket's key; changing it resets the counts.
+	bucket := r.buckets.Of("wrong phone server token", 0, throttle.Party(from.Addr))
+	if wait := r.wrongTokens.Wait(bucket); wait > 0 {
+		return nil, fault.Limit(wait, "too many wrong tokens came from this address; "+
+			"the right token is accepted at once")
 	}
-	d.wrong.Add(address)
-	d.Audit.Record(ctx, audit.Event{Action: audit.DirectoryRequest, Outcome: "denied", Peer: from.Addr, Request: from.Request})
+	r.wrongTokens.Add(bucket)
+	r.deps.Audit.Record(ctx, audit.Event{
+		Action: audit.DirectoryRequest, Outcome: "denied", Peer: from.Addr, Request: from.Request,
+	})
 	return nil, ErrBadToken
 }

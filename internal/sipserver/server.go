@@ -8,40 +8,49 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Server is a phone server with its token.
+// Server is a phone server and its token.
 type Server struct {
-	// Name is what operators call it (CheckName); no two servers have the same.
+	// Name is unique among servers; see CheckName.
 	Name string
-	// Token is the SHA-256 of its token.
+	// Token is the SHA-256 of the token.
 	Token [32]byte
-	// Tenants are the IDs of the tenants that it may ask about. One that was removed since is nobody's ID any more.
+	// Tenants are the IDs of the tenants that the server may ask about. The ID of a removed tenant is
+	// never reused.
 	Tenants []int64
 	Created time.Time
 }
 
-// Store keeps phone servers. Every method is one transaction.
+// Store is what a Registry reads. Every method is one transaction. Package conformance tests these
+// rules.
 type Store interface {
-	// AddServer adds a server. It fails with fault.Conflict where one has the name.
-	AddServer(ctx context.Context, s Server) error
-
-	// RemoveServer removes a server, and its token with it. It fails with fault.NotFound where none has the name.
-	RemoveServer(ctx context.Context, name string) error
-
-	// Servers are all servers, by name, and the number that every change of one raises.
+	// Servers returns all servers ordered by name, and the version of that list.
 	Servers(ctx context.Context) ([]Server, int64, error)
 
-	// ServersVersion is that number alone.
+	// ServersVersion returns a number that increases with every change of a server.
 	ServersVersion(ctx context.Context) (int64, error)
 
-	// Sealed is what a phone server's question takes of an account, and nothing else of it: Tenant, UID, Role, Disabled and Sealed, which is shared and not written to.
-	// Such questions are the most frequent of all. It fails with fault.NotFound.
+	// Sealed returns the part of an account that a look-up needs: Tenant, UID, Role, Disabled and
+	// Sealed. The caller must not modify Sealed. It fails with fault.NotFound. Look-ups are by far the
+	// most frequent requests, so this is one query of one row.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
 }
 
-// maxName bounds a server's name.
+// AdminStore is what operators' commands change. Every method is one transaction. Package
+// conformance tests these rules.
+type AdminStore interface {
+	// AddServer adds a server. It fails with fault.Conflict if the name is taken.
+	AddServer(ctx context.Context, s Server) error
+
+	// RemoveServer removes a server and its token. It fails with fault.NotFound.
+	RemoveServer(ctx context.Context, name string) error
+
+	// Servers returns all servers ordered by name, and the version of that list.
+	Servers(ctx context.Context) ([]Server, int64, error)
+}
+
 const maxName = 64
 
-// CheckName refuses what could not stand in a URL, a log line and a terminal as it is.
+// CheckName refuses names that would need escaping in a URL, a log line or a terminal.
 func CheckName(name string) error {
 	if name == "" || len(name) > maxName {
 		return fault.Field("name", "give the phone server a name of 1 to %d characters", maxName)
@@ -50,7 +59,8 @@ func CheckName(name string) error {
 		switch c := name[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
 		default:
-			return fault.Field("name", "%q has a character that a phone server's name cannot have; use letters, digits, hyphens, dots and underscores", name)
+			return fault.Field("name", "%q is not a valid name for a phone server; "+
+				"use letters, digits, hyphens, dots and underscores", name)
 		}
 	}
 	return nil

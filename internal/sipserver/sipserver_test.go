@@ -1,382 +1,270 @@
 package sipserver_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
-	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
-	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
-	"dialtone/internal/sqlstore"
-	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
 
-var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-
-// house is a store with the tenants a.test, b.test and c.test (whose realm is "C Phones"), and a directory over it.
-type house struct {
-	testing.TB
-	now     time.Time
-	store   *sqlstore.Store
-	shut    func() // closes the store
-	ring    *secret.Ring
-	tenants *tenant.Table
-	desk    *account.Service
-	phones  *sipserver.Registry
-	audit   bytes.Buffer
-}
-
-func open(t testing.TB) *house {
-	t.Helper()
-	h := &house{TB: t, now: noon, ring: secret.NewRing(noon)}
-	var err error
-	if h.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring); err != nil {
-		t.Fatal(err)
-	}
-	h.shut = sync.OnceFunc(func() { h.store.Close() })
-	t.Cleanup(h.shut)
-	for host, realm := range map[string]string{"a.test": "a.test", "b.test": "b.test", "c.test": "C Phones"} {
-		_, err := h.store.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: realm, Created: noon})
-		h.must(err)
-	}
-	now := func() time.Time { return h.now }
-	h.tenants = tenant.NewTable(h.store, func(host string) string { return "https://" + host })
-	h.must(h.tenants.Refresh(t.Context()))
-	events := audit.Log{Logger: slog.New(slog.NewTextHandler(&h.audit, nil))}
-	h.desk = account.NewService(account.Deps{
-		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring, Audit: events, Now: now,
-	})
-	h.phones = sipserver.NewRegistry(sipserver.Deps{
-		Store: h.store, Tenants: h.tenants, Accounts: h.desk, SealRing: h.ring, Audit: events, Now: now,
-	})
-	return h
-}
-
-func (h *house) must(err error) {
-	h.Helper()
-	if err != nil {
-		h.Fatal(err)
-	}
-}
-
-func fresh() (b [16]byte) {
-	rand.Read(b[:])
-	return b
-}
-
-func (h *house) tenant(host string) *tenant.Tenant {
-	h.Helper()
-	t, ok := h.tenants.Lookup(host)
-	if !ok {
-		h.Fatalf("there is no tenant %s", host)
-	}
-	return t
-}
-
-// joins adds an account that waits for its link. What keep leaves of the credential is stored.
-func (h *house) joins(host, user string, keep func(*digest.Credential)) account.Signup {
-	h.Helper()
-	t := h.tenant(host)
-	password := "the pass phrase of " + user + " at " + host
-	b, sha := digest.ComputeB(user, t.Realm, password), digest.ComputeSHA256(user, t.Realm, password)
-	c := digest.Credential{HA1: digest.Compute(user, t.Realm, password), HA1B: &b, SHA256: &sha}
-	if keep != nil {
-		keep(&c)
-	}
-	a := account.Signup{
-		Account: account.Account{
-			UID: account.NewUID(h.now), Tenant: t.ID, User: user, Name: user, Email: user + "@mail.test", Role: account.Guest,
-			Disabled: true, Created: h.now, Expires: h.now.Add(account.PendingLife), HasSHA256: c.SHA256 != nil,
-		},
-		Token: secret.NewToken().Hash(), SealedToken: []byte("sealed"),
-		Message:   fresh(),
-		Captcha:   captcha.Proof{Ours: true, Right: true, Nonce: fresh(), Expires: h.now.Add(captcha.Life)},
-		Recipient: throttle.Allowance{Bucket: throttle.Bucket(fresh()), Rule: throttle.MessagesPerRecipient},
-		Address:   []throttle.Allowance{{Bucket: throttle.Bucket(fresh()), Rule: throttle.SignupsPerAddress}},
-	}
-	a.Account.Sealed = secret.NewVault(h.ring, "credential").Seal(t.ID, a.Account.UID[:], c.Marshal())
-	h.must(h.store.Create(h.Context(), a, h.now))
-	return a
-}
-
-// member adds an account and activates it.
-func (h *house) member(host, user string, keep func(*digest.Credential)) {
-	h.Helper()
-	a := h.joins(host, user, keep)
-	_, err := h.store.Activate(h.Context(), a.Account.Tenant, a.Token, h.now)
-	h.must(err)
-}
-
-// server adds a phone server and gives its token.
-func (h *house) server(name string, hosts ...string) (token string) {
-	h.Helper()
-	t := secret.NewToken()
-	s := sipserver.Server{Name: name, Token: t.Hash(), Created: noon}
-	for _, host := range hosts {
-		s.Tenants = append(s.Tenants, h.tenant(host).ID)
-	}
-	h.must(h.store.AddServer(h.Context(), s))
-	h.must(h.phones.Refresh(h.Context()))
-	return t.Text()
-}
-
-func (h *house) admitted(token string) *sipserver.Caller {
-	h.Helper()
-	c, err := h.phones.Authenticate(h.Context(), token, account.Origin{})
-	h.must(err)
-	return c
-}
-
 func TestFind(t *testing.T) {
-	h := open(t)
+	f := newFixture(t)
 	ctx := t.Context()
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		h.member(host, "alice", nil)
+		f.addActive(host, "alice", nil)
 	}
-	h.member("a.test", "sipper", nil)
-	_, err := h.desk.SetRole(ctx, h.tenant("a.test"), "sipper", account.SIPOnly)
-	h.must(err)
-	h.member("a.test", "plain", func(c *digest.Credential) { c.HA1B, c.SHA256 = nil, nil })
-	h.joins("a.test", "pending", nil)
-	h.joins("a.test", "late", nil)
-	for _, user := range []string{"held", "gone"} {
-		h.member("a.test", user, nil)
+	f.addActive("a.test", "siponly", nil)
+	_, err := f.accounts.SetRole(ctx, f.tenant("a.test"), "siponly", account.SIPOnly)
+	f.must(err)
+	f.addActive("a.test", "md5only", func(c *digest.Credential) { c.HA1B, c.SHA256 = nil, nil })
+	f.addPending("a.test", "expired", nil)
+	for _, user := range []string{"disabled", "deleted"} {
+		f.addActive("a.test", user, nil)
 	}
-	_, err = h.desk.Disable(ctx, h.tenant("a.test"), "held")
-	h.must(err)
-	h.must(h.desk.Delete(ctx, h.tenant("a.test"), "gone"))
-	h.joins("a.test", "stopped", nil) // by an operator, before the link
-	_, err = h.desk.Disable(ctx, h.tenant("a.test"), "stopped")
-	h.must(err)
-	ac := h.admitted(h.server("ac", "a.test", "c.test"))
+	_, err = f.accounts.Disable(ctx, f.tenant("a.test"), "disabled")
+	f.must(err)
+	f.must(f.accounts.Delete(ctx, f.tenant("a.test"), "deleted"))
+	f.addPending("a.test", "disabledpending", nil)
+	_, err = f.accounts.Disable(ctx, f.tenant("a.test"), "disabledpending")
+	f.must(err)
+	caller := f.caller(f.addServer("ac", "a.test", "c.test"))
 
 	for _, c := range []struct{ name, realm, username, password string }{
-		{"an active account", "a.test", "alice", "the pass phrase of alice at a.test"},
-		{"the realm in any case", "A.TEST", "alice", "the pass phrase of alice at a.test"},
-		{"another tenant of the server", "c phones", "alice", "the pass phrase of alice at c.test"},
-		{"a name with its realm", "a.test", "alice@a.test", "the pass phrase of alice at a.test"},
-		{"a name with its realm, both in other case", "C PHONES", "alice@C Phones", "the pass phrase of alice at c.test"},
-		{"an account with another role", "a.test", "sipper", "the pass phrase of sipper at a.test"},
-		{"an account with an MD5 hash alone", "a.test", "plain", "the pass phrase of plain at a.test"},
+		{"an active account", "a.test", "alice", passwordOf("alice", "a.test")},
+		{"the realm in other case", "A.TEST", "alice", passwordOf("alice", "a.test")},
+		{"another tenant of the server", "c phones", "alice", passwordOf("alice", "c.test")},
+		{"a name with its realm", "a.test", "alice@a.test", passwordOf("alice", "a.test")},
+		{"a name with its realm, realm in other case", "C PHONES", "alice@C Phones", passwordOf("alice", "c.test")},
+		{"an account with another role", "a.test", "siponly", passwordOf("siponly", "a.test")},
+		{"an account with an MD5 hash only", "a.test", "md5only", passwordOf("md5only", "a.test")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, err := h.phones.Find(ctx, ac, c.realm, c.username)
+			e, err := f.registry.Find(ctx, caller, c.realm, c.username)
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The hash is that of the name that was asked for, in the realm that the entry tells.
 			if e.Username != c.username || e.HA1 != digest.Compute(e.Username, e.Tenant.Realm, c.password) {
-				t.Errorf("the entry of %s has another hash", e.Username)
+				t.Errorf("the hash is not that of %s in %s", e.Username, e.Tenant.Realm)
 			}
-			user, _, with := strings.Cut(c.username, "@")
-			switch hasSHA := !with && user != "plain"; {
-			case hasSHA != (e.SHA256 != nil):
-				t.Errorf("there is a SHA-256 hash: %t", e.SHA256 != nil)
-			case hasSHA && *e.SHA256 != digest.ComputeSHA256(user, e.Tenant.Realm, c.password):
-				t.Error("another SHA-256 hash")
+			user, _, withRealm := strings.Cut(c.username, "@")
+			switch wantSHA := !withRealm && user != "md5only"; {
+			case wantSHA != (e.SHA256 != nil):
+				t.Errorf("has a SHA-256 hash: %t", e.SHA256 != nil)
+			case wantSHA && *e.SHA256 != digest.ComputeSHA256(user, e.Tenant.Realm, c.password):
+				t.Error("the SHA-256 hash is wrong")
 			}
-			if want := map[bool]account.Role{true: account.SIPOnly, false: account.Guest}[user == "sipper"]; e.Role != want {
-				t.Errorf("the role is %s", e.Role)
+			want := account.Guest
+			if user == "siponly" {
+				want = account.SIPOnly
+			}
+			if e.Role != want {
+				t.Errorf("the role is %s, want %s", e.Role, want)
 			}
 		})
 	}
 
-	h.now = noon.Add(account.PendingLife - time.Microsecond)
-	h.joins("a.test", "fresh", nil)
-	h.now = h.now.Add(time.Microsecond) // "late" and "pending" have run out
+	f.now = noon.Add(account.PendingLife - time.Microsecond)
+	f.addPending("a.test", "pending", nil)
+	f.now = f.now.Add(time.Microsecond) // expires the account "expired"
 	for _, c := range []struct{ name, realm, username string }{
 		{"an unknown name", "a.test", "nobody"},
 		{"no name", "a.test", ""},
-		{"a name in capitals", "a.test", "ALICE"},
-		{"a name that is none", "a.test", "alice\x00"},
-		{"an account that waits for its link", "a.test", "fresh"},
-		{"an account that waited too long", "a.test", "late"},
-		{"a held account", "a.test", "held"},
-		{"an account held before its link", "a.test", "stopped"},
-		{"a deleted account", "a.test", "gone"},
+		{"a name in upper case", "a.test", "ALICE"},
+		{"a malformed name", "a.test", "alice\x00"},
+		{"a pending account", "a.test", "pending"},
+		{"an expired account", "a.test", "expired"},
+		{"a disabled account", "a.test", "disabled"},
+		{"an account disabled while pending", "a.test", "disabledpending"},
+		{"a deleted account", "a.test", "deleted"},
 		{"a tenant of another server", "b.test", "alice"},
-		{"a realm of nobody", "d.test", "alice"},
+		{"an unknown realm", "d.test", "alice"},
 		{"no realm", "", "alice"},
 		{"a host that is not the realm", "c.test", "alice"},
 		{"a name with the realm of another tenant", "a.test", "alice@c phones"},
 		{"a name with its realm in other case", "a.test", "alice@A.test"},
 		{"a name with its realm twice", "a.test", "alice@a.test@a.test"},
 		{"a name with an empty realm", "a.test", "alice@"},
-		{"a realm for a name", "a.test", "@a.test"},
-		{"a name with its realm, and no hash of that", "a.test", "plain@a.test"},
+		{"a realm instead of a name", "a.test", "@a.test"},
+		{"a name with its realm, without such a hash", "a.test", "md5only@a.test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, err := h.phones.Find(ctx, ac, c.realm, c.username)
-			if err != sipserver.ErrNoAccount || e != (sipserver.Entry{}) {
+			e, err := f.registry.Find(ctx, caller, c.realm, c.username)
+			if !errors.Is(err, sipserver.ErrNoAccount) || e != (sipserver.Entry{}) {
 				t.Errorf("got %v, %v", e, err)
 			}
 		})
 	}
 
-	t.Run("from the next look-up on", func(t *testing.T) {
-		_, err := h.desk.Disable(ctx, h.tenant("a.test"), "alice")
-		h.must(err)
-		if _, err := h.phones.Find(ctx, ac, "a.test", "alice"); err != sipserver.ErrNoAccount {
+	t.Run("a change applies to the next look-up", func(t *testing.T) {
+		_, err := f.accounts.Disable(ctx, f.tenant("a.test"), "alice")
+		f.must(err)
+		if _, err := f.registry.Find(ctx, caller, "a.test", "alice"); !errors.Is(err, sipserver.ErrNoAccount) {
 			t.Errorf("disabled: %v", err)
 		}
-		_, err = h.desk.Enable(ctx, h.tenant("a.test"), "fresh")
-		h.must(err)
-		if _, err := h.phones.Find(ctx, ac, "a.test", "fresh"); err != nil {
+		_, err = f.accounts.Enable(ctx, f.tenant("a.test"), "pending")
+		f.must(err)
+		if _, err := f.registry.Find(ctx, caller, "a.test", "pending"); err != nil {
 			t.Errorf("enabled: %v", err)
 		}
 	})
-	t.Run("a damaged credential is no unknown name", func(t *testing.T) {
-		a := h.joins("a.test", "swapped", nil)
-		b := h.joins("a.test", "other", nil)
-		b.Account.User, b.Account.UID, b.Account.Sealed = "thief", account.NewUID(h.now), a.Account.Sealed
-		b.Token, b.Message[0], b.Captcha.Nonce[0] = secret.NewToken().Hash(), b.Message[0]^1, b.Captcha.Nonce[0]^1
-		h.must(h.store.Create(ctx, b, h.now))
-		_, err := h.desk.Enable(ctx, h.tenant("a.test"), "thief")
-		h.must(err)
-		if _, err := h.phones.Find(ctx, ac, "a.test", "thief"); !errors.Is(err, secret.ErrSeal) {
+	t.Run("a credential of another account is an error", func(t *testing.T) {
+		first := f.addPending("a.test", "first", nil)
+		second := f.addPending("a.test", "second", nil)
+		second.Account.User, second.Account.UID = "thief", account.NewUID(f.now)
+		second.Account.Sealed = first.Account.Sealed
+		second.Token = secret.NewToken().Hash()
+		second.Message[0] ^= 1
+		second.Captcha.Nonce[0] ^= 1
+		f.must(f.store.Create(ctx, second, f.now))
+		_, err := f.accounts.Enable(ctx, f.tenant("a.test"), "thief")
+		f.must(err)
+		if _, err := f.registry.Find(ctx, caller, "a.test", "thief"); !errors.Is(err, secret.ErrSeal) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("a store that is closed is no unknown name", func(t *testing.T) {
-		h.shut()
+	t.Run("an unavailable store is not an unknown name", func(t *testing.T) {
+		f.closeStore()
 		for _, user := range []string{"alice", "nobody"} {
-			_, err := h.phones.Find(ctx, ac, "a.test", user)
-			if fe, ok := errors.AsType[*fault.Error](err); !ok || fe.Kind != fault.Overloaded || fe.RetryAfter == 0 || fe.Cause == nil {
+			_, err := f.registry.Find(ctx, caller, "a.test", user)
+			fe, ok := errors.AsType[*fault.Error](err)
+			if !ok || fe.Kind != fault.Overloaded || fe.RetryAfter == 0 || fe.Cause == nil {
 				t.Errorf("%s: %v", user, err)
 			}
 		}
 	})
 }
 
-func TestAdmit(t *testing.T) {
-	h := open(t)
+func TestAuthenticate(t *testing.T) {
+	f := newFixture(t)
 	ctx := t.Context()
-	if _, err := h.phones.Authenticate(ctx, secret.NewToken().Text(), account.Origin{}); err != sipserver.ErrBadToken {
-		t.Errorf("before anything was read: %v", err)
+	refused := func(name, token string) {
+		t.Helper()
+		if _, err := f.registry.Authenticate(ctx, token, account.Origin{}); !errors.Is(err, sipserver.ErrBadToken) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	one, two := h.server("one", "a.test"), h.server("two", "a.test", "b.test")
+	refused("before the first Refresh", secret.NewToken().Text())
+	one, two := f.addServer("one", "a.test"), f.addServer("two", "a.test", "b.test")
 	for token, name := range map[string]string{one: "one", two: "two"} {
-		if c := h.admitted(token); c.Name != name {
+		if c := f.caller(token); c.Name != name {
 			t.Errorf("the token of %s is that of %s", name, c.Name)
 		}
 	}
 	for _, c := range []struct{ name, token string }{
-		{"no token", ""}, {"another token", secret.NewToken().Text()}, {"half a token", one[:20]}, {"a longer one", one + "A"},
-		{"a token with a space", " " + one}, {"a token of two lines", one[:42] + "\n"}, {"its name", "one"},
-		{"the same bytes, written otherwise", one[:42] + string(neighbour(one[42]))},
+		{"no token", ""},
+		{"an unknown token", secret.NewToken().Text()},
+		{"half a token", one[:20]},
+		{"a longer token", one + "A"},
+		{"a leading space", " " + one},
+		{"a trailing newline", one[:42] + "\n"},
+		{"the name of the server", "one"},
+		{"the same bytes in another encoding", one[:42] + string(sameBits(one[42]))},
 	} {
-		if _, err := h.phones.Authenticate(ctx, c.token, account.Origin{}); err != sipserver.ErrBadToken {
-			t.Errorf("%s: %v", c.name, err)
-		}
+		refused(c.name, c.token)
 	}
-	h.must(h.store.RemoveServer(ctx, "one"))
-	h.admitted(one)
-	h.must(h.phones.Refresh(ctx))
-	if _, err := h.phones.Authenticate(ctx, one, account.Origin{}); err != sipserver.ErrBadToken {
-		t.Errorf("a token that was removed: %v", err)
+	f.must(f.store.RemoveServer(ctx, "one"))
+	f.caller(one)
+	f.must(f.registry.Refresh(ctx))
+	refused("a removed server", one)
+	f.caller(two)
+	f.closeStore()
+	if err := f.registry.Refresh(ctx); err == nil {
+		t.Error("Refresh read a closed store")
 	}
-	h.admitted(two)
-	h.shut()
-	if err := h.phones.Refresh(ctx); err == nil {
-		t.Error("a closed store was read")
-	}
-	h.admitted(two) // an error empties nothing
+	f.caller(two) // A failed Refresh keeps the servers.
 }
 
-// neighbour is a last letter of a token that differs in the bits which the token has no use for.
-func neighbour(c byte) byte {
+// sameBits returns a last letter of a token that differs in the unused bits of the encoding only.
+func sameBits(c byte) byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return alphabet[strings.IndexByte(alphabet, c)^1]
 }
 
-func TestWrongTokensAreCountedByAddress(t *testing.T) {
-	h := open(t)
-	right := h.server("one", "a.test")
-	from := func(addr string) account.Origin { return account.Origin{Addr: netip.MustParseAddr(addr)} }
+func TestWrongTokensPerAddress(t *testing.T) {
+	f := newFixture(t)
+	right := f.addServer("one", "a.test")
 	try := func(token, addr string) error {
-		_, err := h.phones.Authenticate(t.Context(), token, from(addr))
+		from := account.Origin{Addr: netip.MustParseAddr(addr)}
+		_, err := f.registry.Authenticate(t.Context(), token, from)
 		return err
 	}
 	for i := range throttle.WrongTokens.Limit {
-		if err := try("wrong", "192.0.2.1"); err != sipserver.ErrBadToken {
-			t.Fatalf("try %d: %v", i+1, err)
+		if err := try("wrong", "192.0.2.1"); !errors.Is(err, sipserver.ErrBadToken) {
+			t.Fatalf("attempt %d: %v", i+1, err)
 		}
 	}
-	logged := strings.Count(h.audit.String(), "\n")
-	if logged != throttle.WrongTokens.Limit || !strings.Contains(h.audit.String(), "msg=directory.request outcome=denied net=192.0.2.0/24") {
-		t.Errorf("%d lines of audit: %.200s", logged, h.audit.String())
+	events := strings.Count(f.audit.String(), "\n")
+	const event = "msg=directory.request outcome=denied net=192.0.2.0/24"
+	if events != throttle.WrongTokens.Limit || !strings.Contains(f.audit.String(), event) {
+		t.Errorf("%d audit events: %.200s", events, f.audit.String())
 	}
 	for _, token := range []string{"wrong", secret.NewToken().Text()} {
 		if err := try(token, "192.0.2.1"); !fault.Is(err, fault.Limited) {
-			t.Errorf("one too many: %v", err)
+			t.Errorf("above the limit: %v", err)
 		}
 	}
-	if strings.Count(h.audit.String(), "\n") != logged {
-		t.Error("what is over the limit is logged")
+	if strings.Count(f.audit.String(), "\n") != events {
+		t.Error("attempts above the limit are in the audit log")
 	}
 	if err := try(right, "192.0.2.1"); err != nil {
-		t.Errorf("the right token, from the same address: %v", err)
+		t.Errorf("the right token from the same address: %v", err)
 	}
-	if err := try("wrong", "192.0.2.2"); err != sipserver.ErrBadToken {
+	if err := try("wrong", "192.0.2.2"); !errors.Is(err, sipserver.ErrBadToken) {
 		t.Errorf("another address: %v", err)
 	}
-	h.now = h.now.Add(throttle.WrongTokens.Per)
-	if err := try("wrong", "192.0.2.1"); err != sipserver.ErrBadToken {
-		t.Errorf("later: %v", err)
+	f.now = f.now.Add(throttle.WrongTokens.Per)
+	if err := try("wrong", "192.0.2.1"); !errors.Is(err, sipserver.ErrBadToken) {
+		t.Errorf("after the period: %v", err)
 	}
 }
 
-func TestServerGoneWildIsHeldUp(t *testing.T) {
-	h := open(t)
-	wild, calm := h.server("wild", "a.test"), h.server("calm", "a.test")
+func TestRateLimitPerServer(t *testing.T) {
+	f := newFixture(t)
+	busy, calm := f.addServer("busy", "a.test"), f.addServer("calm", "a.test")
 	n := 0
 	var err error
 	for ; n <= 200_000 && err == nil; n++ {
-		_, err = h.phones.Authenticate(context.Background(), wild, account.Origin{})
+		_, err = f.registry.Authenticate(context.Background(), busy, account.Origin{})
 	}
 	if !fault.Is(err, fault.Limited) || n < 30_000 {
-		t.Errorf("after %d at once: %v", n, err)
+		t.Errorf("after %d look-ups: %v", n, err)
 	}
-	h.admitted(calm)
-	h.server("another", "a.test") // the table is made anew, and the count goes on
-	if _, err := h.phones.Authenticate(t.Context(), wild, account.Origin{}); !fault.Is(err, fault.Limited) {
+	f.caller(calm)
+	f.addServer("another", "a.test") // A Refresh that changes the table keeps the count.
+	if _, err := f.registry.Authenticate(t.Context(), busy, account.Origin{}); !fault.Is(err, fault.Limited) {
 		t.Errorf("after another server was added: %v", err)
 	}
-	h.now = h.now.Add(time.Second)
-	h.admitted(wild)
+	f.now = f.now.Add(time.Second)
+	f.caller(busy)
 }
 
 func TestOnlyTenant(t *testing.T) {
-	h := open(t)
-	one, two := h.admitted(h.server("one", "c.test")), h.admitted(h.server("two", "a.test", "b.test"))
-	if tn, ok := h.phones.OnlyTenant(one); !ok || tn.Host != "c.test" {
-		t.Errorf("the only tenant is %v, %t", tn, ok)
+	f := newFixture(t)
+	one := f.caller(f.addServer("one", "c.test"))
+	two := f.caller(f.addServer("two", "a.test", "b.test"))
+	if tn, ok := f.registry.OnlyTenant(one); !ok || tn.Host != "c.test" {
+		t.Errorf("server with one tenant: %v, %t", tn, ok)
 	}
-	if tn, ok := h.phones.OnlyTenant(two); ok {
-		t.Errorf("the only one of two is %v", tn)
+	if tn, ok := f.registry.OnlyTenant(two); ok {
+		t.Errorf("server with two tenants: %v", tn)
 	}
-	h.must(h.store.RemoveTenant(t.Context(), "c.test", true, noon))
-	h.must(h.tenants.Refresh(t.Context()))
-	if tn, ok := h.phones.OnlyTenant(one); ok {
-		t.Errorf("one that was removed is %v", tn)
+	f.must(f.store.RemoveTenant(t.Context(), "c.test", true, noon))
+	f.must(f.tenants.Refresh(t.Context()))
+	if tn, ok := f.registry.OnlyTenant(one); ok {
+		t.Errorf("removed tenant: %v", tn)
 	}
 }
 
-func TestNames(t *testing.T) {
+func TestCheckName(t *testing.T) {
 	for _, name := range []string{"a", "kamailio-1.example_2", "SBC", strings.Repeat("x", 64)} {
 		if err := sipserver.CheckName(name); err != nil {
 			t.Errorf("%q: %v", name, err)
@@ -389,23 +277,23 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A right token costs no more than a hash and a look into a map; a look-up, besides, what the store's statement does.
-func BenchmarkLookUp(b *testing.B) {
-	h := open(b)
-	h.member("a.test", "alice", nil)
-	token := h.server("one", "a.test")
+// BenchmarkLookup separates the token check, a hash and a map access, from the query.
+func BenchmarkLookup(b *testing.B) {
+	f := newFixture(b)
+	f.addActive("a.test", "alice", nil)
+	token := f.addServer("one", "a.test")
 	b.Run("token", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			h.now = h.now.Add(time.Second)
-			h.admitted(token)
+			f.now = f.now.Add(time.Second)
+			f.caller(token)
 		}
 	})
 	b.Run("account", func(b *testing.B) {
-		c := h.admitted(token)
+		c := f.caller(token)
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := h.phones.Find(b.Context(), c, "a.test", "alice"); err != nil {
+			if _, err := f.registry.Find(b.Context(), c, "a.test", "alice"); err != nil {
 				b.Fatal(err)
 			}
 		}

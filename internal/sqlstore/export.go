@@ -35,7 +35,10 @@ const exportVersion = 3
 // exportPage is how many accounts are gone through in one transaction: a few milliseconds, for which changes of accounts wait.
 const exportPage = 300
 
-var _ export.Exporter = (*Store)(nil)
+var (
+	_ export.Admin  = (*Store)(nil)
+	_ export.Source = (*Store)(nil)
+)
 
 // opener opens the credential of an account. It is nil for who has no keys.
 type opener func(account.Account) (digest.Credential, error)
@@ -73,7 +76,7 @@ func announce(e engine, do func(transaction) ([]subject, error)) error {
 	return err
 }
 
-// EnableExport implements export.Exporter.
+// EnableExport implements export.Admin.
 func (s *Store) EnableExport(ctx context.Context, progress export.Progress) error {
 	for _, h := range s.homes {
 		if h.opener() == nil {
@@ -89,7 +92,7 @@ func (s *Store) EnableExport(ctx context.Context, progress export.Progress) erro
 	return nil
 }
 
-// DisableExport implements export.Exporter.
+// DisableExport implements export.Admin.
 func (s *Store) DisableExport(context.Context) error { return s.everywhere(engine.disableExport) }
 
 // bar keeps programs from the database that do not have entries follow, or lets them come back.
@@ -112,7 +115,7 @@ func exporting(q querier) (bool, error) {
 	return n > 0, err
 }
 
-// ExportStatus implements export.Exporter.
+// ExportStatus implements export.Admin.
 func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) {
 	st = export.Status{Enabled: true, Complete: true, Places: []string{}}
 	for _, h := range s.homes {
@@ -143,7 +146,7 @@ func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) 
 	return st, nil
 }
 
-// Exported implements export.Exporter.
+// ExportedEntries implements export.Source.
 func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(export.Entry) error) error {
 	for _, h := range s.homes {
 		for after, more := "", true; more; {
@@ -177,7 +180,7 @@ func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(exp
 	return nil
 }
 
-// ExportChanges implements export.Exporter.
+// ExportVersion implements export.Source.
 func (s *Store) ExportVersion(ctx context.Context) (int64, error) {
 	var sum int64
 	for _, h := range s.homes {
@@ -190,7 +193,7 @@ func (s *Store) ExportVersion(ctx context.Context) (int64, error) {
 	return sum, nil
 }
 
-// TendExport implements export.Exporter.
+// CatchUpExport implements export.Admin.
 func (s *Store) CatchUpExport(ctx context.Context) error {
 	return s.everywhere(func(e engine) error { return e.tendExport(ctx) })
 }

@@ -145,7 +145,7 @@ func fillExport(ctx context.Context, e engine, progress export.Progress) error {
 	return announce(e, func(transaction) ([]subject, error) { return allTenants, nil })
 }
 
-// CompareExport implements export.Exporter.
+// CompareExport implements export.Admin.
 func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 	return s.everywhere(func(e engine) error {
 		if on, err := exporting(e.reads(ctx)); err != nil || !on {

@@ -12,7 +12,10 @@ import (
 	"dialtone/internal/hook"
 )
 
-var _ hook.HookStore = (*Store)(nil)
+var (
+	_ hook.Store = (*Store)(nil)
+	_ hook.Queue = (*Store)(nil)
+)
 
 // The first database has the hooks. The others have copies of them, for the transactions of their own tenants (ShareHooks).
 
@@ -28,7 +31,7 @@ func scanHook(row scanner) (h hook.Hook, err error) {
 	return h, err
 }
 
-// AddHook implements hook.HookStore.
+// AddHook implements hook.Store.
 func (s *Store) AddHook(ctx context.Context, h hook.Hook) error {
 	err := s.homes[0].write(func(tx transaction) error {
 		var id []byte
@@ -64,7 +67,7 @@ func addHook(tx transaction, h hook.Hook) error {
 	return err
 }
 
-// RemoveHook implements hook.HookStore.
+// RemoveHook implements hook.Store.
 func (s *Store) RemoveHook(ctx context.Context, name string) error {
 	err := s.homes[0].write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM hook WHERE name = $1`, name)
@@ -79,7 +82,7 @@ func (s *Store) RemoveHook(ctx context.Context, name string) error {
 	return err
 }
 
-// ShareHooks implements hook.HookStore.
+// ShareHooks implements hook.Queue.
 func (s *Store) ShareHooks(ctx context.Context) error {
 	if len(s.homes) == 1 {
 		return nil
@@ -155,7 +158,7 @@ func hooksOf(q querier, where string, args ...any) (list []hook.Hook, err error)
 	}, `SELECT hook, tenant FROM hook_tenant ORDER BY hook, tenant`)
 }
 
-// Hooks implements hook.HookStore.
+// Hooks implements hook.Store.
 func (s *Store) Hooks(ctx context.Context) ([]hook.State, error) {
 	first, err := hooksOf(s.homes[0].reads(ctx), ``)
 	if err != nil {
@@ -197,7 +200,7 @@ func add(s *hook.State, waiting, oldest, failed int64, why string, givenUp int64
 	}
 }
 
-// Due implements hook.HookStore.
+// Due implements hook.Queue.
 func (s *Store) Due(ctx context.Context, now time.Time) (list []hook.Hook, err error) {
 	err = s.everywhere(func(e engine) error {
 		due, err := hooksOf(e.reads(ctx), `WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, micros(now))

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/hook"
 )
 
-// Claim implements hook.HookStore.
+// Claim implements hook.Queue.
 func (s *Store) Claim(ctx context.Context, id hook.ID, now, until time.Time, limit int) ([]hook.Notification, error) {
 	var list []hook.Notification
 	err := s.everywhere(func(e engine) error {
@@ -57,7 +57,7 @@ func claimIn(tx transaction, id hook.ID, now, until time.Time, limit int) (list 
 	return list, err
 }
 
-// Report implements hook.HookStore.
+// Report implements hook.Queue.
 func (s *Store) Report(ctx context.Context, results []hook.Result, now time.Time) error {
 	return s.everywhere(func(e engine) error {
 		own := slices.DeleteFunc(slices.Clone(results), func(r hook.Result) bool { return s.of(r.Tenant) != e })
@@ -115,7 +115,7 @@ func accountKey(u account.UID) []byte {
 	return u[:]
 }
 
-// Noticed implements hook.HookStore.
+// NotificationsAdded implements hook.Queue.
 func (s *Store) NotificationsAdded() <-chan struct{} { return s.noticed }
 
 // notify tells of notices of this process.

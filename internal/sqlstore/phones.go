@@ -13,11 +13,14 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-var _ sipserver.Store = (*Store)(nil)
+var (
+	_ sipserver.AdminStore = (*Store)(nil)
+	_ sipserver.Store      = (*Store)(nil)
+)
 
 // Phone servers lie in the first database, whichever their tenants live in.
 
-// AddServer implements sipserver.Store.
+// AddServer implements sipserver.AdminStore.
 func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
@@ -43,7 +46,7 @@ func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 	})
 }
 
-// RemoveServer implements sipserver.Store.
+// RemoveServer implements sipserver.AdminStore.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
 	return s.homes[0].write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)

@@ -217,7 +217,7 @@ func (s *Site) note(r *http.Request, err error) {
 	case fault.Internal:
 		s.log.ErrorContext(r.Context(), "a look-up failed", "path", r.URL.Path, "err", err)
 	case fault.Overloaded:
-		if s.away.Take(s.phones.Now()) == 0 {
+		if s.away.Take(time.Now()) == 0 {
 			s.log.WarnContext(r.Context(), "look-ups are not answered", "path", r.URL.Path, "err", err)
 		}
 	}

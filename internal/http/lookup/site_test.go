@@ -40,6 +40,7 @@ type house struct {
 	shut    func() // closes the store
 	tenants *tenant.Table
 	desk    *account.Service
+	deps    sipserver.Deps
 	phones  *sipserver.Registry
 	site    *lookup.Site
 
@@ -83,9 +84,10 @@ func open(t testing.TB) *house {
 		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring,
 		Audit: audit.Log{Logger: log}, Log: log, Now: h.clock,
 	})
-	h.phones = sipserver.NewRegistry(sipserver.Deps{
+	h.deps = sipserver.Deps{
 		Store: h.store, Tenants: h.tenants, Accounts: h.desk, SealRing: h.ring, Audit: audit.Log{Logger: log}, Now: h.clock,
-	})
+	}
+	h.phones = sipserver.NewRegistry(h.deps)
 	h.site = lookup.New(h.phones, log)
 	server := httptest.NewUnstartedServer(h.site)
 	server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -428,7 +430,7 @@ func TestOwnTrouble(t *testing.T) {
 		"a credential that does not open": {func(d *sipserver.Deps) { d.Accounts = wrong }, secret.ErrSeal.Error()},
 		"a panic":                         {func(d *sipserver.Deps) { d.Tenants = nil }, "level=ERROR msg=panic path=/v1/"},
 	} {
-		deps := h.phones.Deps
+		deps := h.deps
 		c.broken(&deps)
 		broken := sipserver.NewRegistry(deps)
 		h.must(broken.Refresh(t.Context()))

@@ -1,6 +1,7 @@
 // Package storetest states what every store must do, as tests. A store is right when it passes them, whatever it is made
 // of: nothing here knows an engine, and all of it is said in the terms of the interfaces account.Store, tenant.Store,
-// session.Store, delivery.Store, delivery.KeyStore, sipserver.Store and hook.HookStore. The time is passed in, and no test waits.
+// session.Store, delivery.Store, delivery.KeyStore, sipserver.AdminStore, sipserver.Store, hook.Store and hook.Queue.
+// The time is passed in, and no test waits.
 package conformance
 
 import (
@@ -29,8 +30,10 @@ type Store interface {
 	account.Store
 	tenant.Store
 	session.Store
+	sipserver.AdminStore
 	sipserver.Store
-	hook.HookStore
+	hook.Store
+	hook.Queue
 	delivery.Store
 	delivery.KeyStore
 }

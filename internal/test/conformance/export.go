@@ -19,7 +19,8 @@ import (
 // Exporting is a store that keeps a directory for phone servers.
 type Exporting interface {
 	Store
-	export.Exporter
+	export.Admin
+	export.Source
 }
 
 // RunExport tests the directory that a store keeps for phone servers. open gives a fresh store, and the ring that it was opened with.

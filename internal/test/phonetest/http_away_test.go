@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/callout"
 	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/hook/kamailio"
 	"dialtone/internal/test/phonetest"
 )
 
@@ -25,14 +26,17 @@ func TestKamailioOverHTTPIsTold(t *testing.T) {
 	k, rpc := l.kamailio(patient)
 	h, err := hook.New(hook.Hook{Name: "sip1", Kind: hook.Kamailio, URL: fmt.Sprintf("http://127.0.0.1:%d/RPC", rpc), AllTenants: true, Created: time.Now()})
 	l.must(err)
-	bearer, err := hook.BearerSecret(strings.TrimPrefix(rpcToken, "Bearer "))
+	bearer, err := kamailio.BearerSecret(strings.TrimPrefix(rpcToken, "Bearer "))
 	l.must(err)
 	hook.NewSealer(l.ring).Seal(&h, bearer)
 	l.must(l.AddHook(t.Context(), h))
-	client := callout.New(time.Now)
-	courier := hook.Dispatcher{Store: l.Store, Callout: client, SealRing: l.ring, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	client := httpclient.New()
+	dispatcher := hook.NewDispatcher(hook.Deps{
+		Queue: l.Store, Transports: map[hook.Kind]hook.Transport{hook.Kamailio: kamailio.New(client)},
+		SealRing: l.ring, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
 	var running sync.WaitGroup
-	running.Go(func() { courier.Run(t.Context()) })
+	running.Go(func() { dispatcher.Run(t.Context()) })
 	t.Cleanup(func() { // when the context has ended, and before the store is closed
 		running.Wait()
 		client.Close()
