@@ -28,10 +28,10 @@ func TestDomains(t *testing.T) {
 		}},
 		{"a host is never the domain of another tenant", []tenant.Tenant{
 			{ID: 1, Host: "a.test", Realm: "b.test"},
-			{ID: 2, Host: "b.test", Realm: "B"},
+			{ID: 2, Host: "b.test", Realm: "Our Phones"},
 		}, []export.Domain{
 			{Name: "a.test", Realm: "b.test", Tenant: 1},
-			{Name: "b.test", Realm: "B", Tenant: 2},
+			{Name: "b.test", Realm: "Our Phones", Tenant: 2},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
