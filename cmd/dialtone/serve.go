@@ -23,6 +23,7 @@ import (
 	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/ops"
+	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/phone"
@@ -132,7 +133,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	for _, loop := range loops {
 		running.Go(func() { loop(background) })
 	}
-	err = web.Serve(p.ctx, listener, s.site, s.limits(), log)
+	err = httpserver.Serve(p.ctx, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
 	// What was answered is safe already; this only spares the next start the work.
@@ -264,8 +265,8 @@ func (s *server) messages() ([]web.DevMessage, error) {
 	return out, err
 }
 
-func (s *server) limits() web.Limits {
-	return web.Limits{
+func (s *server) limits() httpserver.Limits {
+	return httpserver.Limits{
 		Connections: s.HTTP.MaxConnections, ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress, TrustedProxies: s.HTTP.TrustedProxies,
 	}
 }
