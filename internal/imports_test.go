@@ -29,7 +29,9 @@ var (
 	}
 
 	// foundations are the packages that others of their group are built on.
-	foundations = []string{"hook/httpclient", "http/form", "http/server", "store/engine", "sqlstore/sqlite", "config"}
+	foundations = []string{
+		"hook/httpclient", "http/answer", "http/form", "http/server", "store/engine", "sqlstore/sqlite", "config",
+	}
 
 	// outside are the packages of the standard library that rule 3 is about.
 	outside = []string{

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
-	"dialtone/internal/http/web"
+	httpserver "dialtone/internal/http/server"
 )
 
 // opsListener listens for machines that look after this one, and for phone servers. Two servers may run on one machine without either of them
@@ -59,8 +59,8 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		}
 	})
 	return func(ctx context.Context) {
-		limits := web.Limits{Connections: 1024, ConnectionsPerAddress: 512}
-		if err := web.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
+		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
+		if err := httpserver.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("/livez, /readyz and look-ups by phone servers are gone", "err", err)
 		}
 	}

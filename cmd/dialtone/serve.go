@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/http/ops"
+	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/pickup"
@@ -133,7 +134,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	for _, loop := range loops {
 		running.Go(func() { loop(background) })
 	}
-	err = web.Serve(p.ctx, listener, s.site, s.limits(), log)
+	err = httpserver.Serve(p.ctx, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
 	// What was answered is safe already; this only spares the next start the work.
@@ -267,8 +268,8 @@ func (s *server) messages() ([]web.DevMessage, error) {
 	return out, err
 }
 
-func (s *server) limits() web.Limits {
-	return web.Limits{
+func (s *server) limits() httpserver.Limits {
+	return httpserver.Limits{
 		Connections: s.HTTP.MaxConnections, ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress, TrustedProxies: s.HTTP.TrustedProxies,
 	}
 }

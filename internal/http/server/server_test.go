@@ -1,4 +1,4 @@
-package web
+package server
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// pipes is a listener without a network: within a bubble of package synctest its connections and all timeouts of the
+// pipes is a listener of in-memory connections. In a synctest bubble, they and all timeouts of the
 // server run on the bubble's clock.
 type pipes struct {
 	conns chan net.Conn
@@ -43,10 +43,11 @@ func (l *pipes) Close() error {
 
 func (l *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// dial is a connection from an address.
+// dial opens a connection from an address.
 func (l *pipes) dial(from string) net.Conn {
 	client, server := net.Pipe()
-	l.conns <- fromConn{server, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 4711))}
+	addr := netip.AddrPortFrom(netip.MustParseAddr(from), 4711)
+	l.conns <- fromConn{server, net.TCPAddrFromAddrPort(addr)}
 	return client
 }
 
@@ -57,12 +58,15 @@ type fromConn struct {
 
 func (c fromConn) RemoteAddr() net.Addr { return c.from }
 
-// serving runs do beside a server in a bubble.
-func serving(t *testing.T, h http.HandlerFunc, limits Limits, do func(t *testing.T, l *pipes, stop func() error)) {
+// withServer runs do in a bubble in which a server runs.
+func withServer(
+	t *testing.T, h http.HandlerFunc, limits Limits,
+	do func(t *testing.T, l *pipes, stop func() error),
+) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l, ended := newPipes(), make(chan error, 1)
-		go func() { ended <- Serve(ctx, l, h, limits, slog.New(slog.DiscardHandler)) }()
+		go func() { ended <- Serve(ctx, l, h, limits, discard) }()
 		stop := sync.OnceValue(func() error {
 			cancel()
 			return <-ended
@@ -74,14 +78,16 @@ func serving(t *testing.T, h http.HandlerFunc, limits Limits, do func(t *testing
 	})
 }
 
-// openFor is how long the server keeps a connection on which nobody reads or writes any more.
+// openFor returns how long the server keeps a connection that the client only reads from.
 func openFor(c net.Conn) time.Duration {
 	start := time.Now()
 	io.Copy(io.Discard, c)
 	return time.Since(start)
 }
 
-var plenty = Limits{Connections: 100, ConnectionsPerAddress: 100}
+var discard = slog.New(slog.DiscardHandler)
+
+var noLimits = Limits{Connections: 100, ConnectionsPerAddress: 100}
 
 func readBody(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.ReadAll(r.Body); err == nil {
@@ -89,8 +95,8 @@ func readBody(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestSlowClientsAreCut(t *testing.T) {
-	// drip sends one byte a second until the connection is gone.
+func TestTimeouts(t *testing.T) {
+	// drip sends one byte a second until the connection is closed.
 	drip := func(c net.Conn, text string) {
 		for i := range len(text) {
 			if _, err := c.Write([]byte{text[i]}); err != nil {
@@ -105,23 +111,29 @@ func TestSlowClientsAreCut(t *testing.T) {
 		send func(net.Conn)
 		want time.Duration
 	}{
-		{"who says nothing", func(net.Conn) {}, 5 * time.Second},
-		{"who sends headers slowly", func(c net.Conn) { drip(c, "GET / HTTP/1.1\r\nHost: a.test\r\nX-Long: "+strings.Repeat("x", 1000)) }, 5 * time.Second},
-		{"who stops within the headers", func(c net.Conn) { io.WriteString(c, "GET / HTTP/1.1\r\nHost:") }, 5 * time.Second},
-		{"who sends a body slowly", func(c net.Conn) {
+		{"nothing is sent", func(net.Conn) {}, 5 * time.Second},
+		{"headers are sent slowly", func(c net.Conn) {
+			drip(c, "GET / HTTP/1.1\r\nHost: a.test\r\nX-Long: "+strings.Repeat("x", 1000))
+		}, 5 * time.Second},
+		{"headers end early", func(c net.Conn) {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost:")
+		}, 5 * time.Second},
+		{"a body is sent slowly", func(c net.Conn) {
 			io.WriteString(c, head)
 			drip(c, strings.Repeat("x", 1000))
 		}, 10 * time.Second},
-		{"who stops within the body", func(c net.Conn) { io.WriteString(c, head+"x") }, 10 * time.Second},
-		{"who stays when all is said", func(c net.Conn) { io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n") }, 60 * time.Second},
+		{"a body ends early", func(c net.Conn) { io.WriteString(c, head+"x") }, 10 * time.Second},
+		{"an idle connection", func(c net.Conn) {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		}, 60 * time.Second},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			serving(t, readBody, plenty, func(t *testing.T, l *pipes, _ func() error) {
+			withServer(t, readBody, noLimits, func(t *testing.T, l *pipes, _ func() error) {
 				c := l.dial("192.0.2.1")
 				defer c.Close()
 				var sending sync.WaitGroup
 				sending.Go(func() { row.send(c) })
-				// A half-read body costs net/http up to half a second more, in which it lets the client read the answer.
+				// After a half-read body net/http waits up to half a second for the client to read.
 				if got := openFor(c); got < row.want || got > row.want+time.Second {
 					t.Errorf("the connection was open for %v, want %v", got, row.want)
 				}
@@ -130,7 +142,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 			})
 		})
 	}
-	t.Run("who reads an answer slowly", func(t *testing.T) {
+	t.Run("an answer is read slowly", func(t *testing.T) {
 		var failed chan time.Duration
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			start := time.Now()
@@ -141,8 +153,8 @@ func TestSlowClientsAreCut(t *testing.T) {
 				}
 			}
 		}
-		serving(t, slow, plenty, func(t *testing.T, l *pipes, _ func() error) {
-			failed = make(chan time.Duration, 1) // a channel of the bubble, whose clock stands still for others
+		withServer(t, slow, noLimits, func(t *testing.T, l *pipes, _ func() error) {
+			failed = make(chan time.Duration, 1) // made in the bubble, whose clock stops only for its own channels
 			c := l.dial("192.0.2.1")
 			defer c.Close()
 			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
@@ -153,8 +165,8 @@ func TestSlowClientsAreCut(t *testing.T) {
 	})
 }
 
-func TestConnectionsAreBounded(t *testing.T) {
-	// alive reports whether the server takes requests on the connection.
+func TestLimits(t *testing.T) {
+	// alive reports whether the server answers requests on the connection.
 	alive := func(t *testing.T, c net.Conn) bool {
 		t.Helper()
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"); err != nil {
@@ -171,42 +183,48 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		limits Limits
-		open   []string // connections that are there
+		open   []string // from where connections are open
 		next   string
 		want   bool
 	}{
-		{"one more within the limits", Limits{4, 2, nil}, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.1", true},
-		{"one more than an address may have", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
-		{"another address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.2", true},
-		{"an IPv4 address in IPv6 is the IPv4 address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "::ffff:192.0.2.1", false},
-		{"one more than a /64 may have", Limits{9, 2, nil}, []string{"2001:db8::1", "2001:db8::2"}, "2001:db8::ffff:3", false},
-		{"another /64", Limits{9, 2, nil}, []string{"2001:db8::1", "2001:db8::2"}, "2001:db8:0:1::1", true},
-		{"a proxy may have more than an address", Limits{9, 2, proxies}, []string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", true},
-		{"one more than there may be in all", Limits{3, 2, proxies}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, "192.0.2.4", false},
-		{"for a proxy too", Limits{3, 2, proxies}, []string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", false},
+		{"within the limits", Limits{4, 2, nil}, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.1", true},
+		{"not over the limit of an address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
+		{"from another address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.2", true},
+		{"not as IPv4-mapped IPv6", Limits{9, 2, nil},
+			[]string{"192.0.2.1", "192.0.2.1"}, "::ffff:192.0.2.1", false},
+		{"not over the limit of a /64", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8::ffff:3", false},
+		{"from another /64", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8:0:1::1", true},
+		{"from a proxy over the limit of an address", Limits{9, 2, proxies},
+			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", true},
+		{"not over the total", Limits{3, 2, proxies},
+			[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, "192.0.2.4", false},
+		{"not over the total from a proxy", Limits{3, 2, proxies},
+			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			serving(t, readBody, row.limits, func(t *testing.T, l *pipes, _ func() error) {
+			withServer(t, readBody, row.limits, func(t *testing.T, l *pipes, _ func() error) {
 				var conns []net.Conn
 				for _, from := range row.open {
 					c := l.dial(from)
 					defer c.Close()
 					conns = append(conns, c)
 					if !alive(t, c) {
-						t.Fatalf("%s was turned away", from)
+						t.Fatalf("%s was refused", from)
 					}
 				}
 				c := l.dial(row.next)
 				defer c.Close()
 				if got := alive(t, c); got != row.want {
-					t.Errorf("taken: %v, want %v", got, row.want)
+					t.Errorf("accepted: %v, want %v", got, row.want)
 				}
 				for _, c := range conns {
 					if !alive(t, c) {
-						t.Error("a connection from before is gone")
+						t.Error("an older connection was closed")
 					}
 				}
-				// A place is free again when its connection ends.
+				// A closed connection no longer counts.
 				for _, c := range append(conns, c) {
 					c.Close()
 				}
@@ -214,35 +232,35 @@ func TestConnectionsAreBounded(t *testing.T) {
 				c = l.dial(row.next)
 				defer c.Close()
 				if !alive(t, c) {
-					t.Error("the places of connections that ended are not free")
+					t.Error("closed connections still count")
 				}
 			})
 		})
 	}
 }
 
-func TestPlacesComeBack(t *testing.T) {
-	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2}).(*boundedListener)
+func TestRelease(t *testing.T) {
+	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2}).(*limitedListener)
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	for range 1000 {
 		for _, addr := range []netip.Addr{a, b, a} {
-			if !l.enter(addr) {
-				t.Fatal("turned away")
+			if !l.acquire(addr) {
+				t.Fatal("refused")
 			}
 		}
-		if l.enter(netip.MustParseAddr("192.0.2.3")) {
-			t.Fatal("a fourth")
+		if l.acquire(netip.MustParseAddr("192.0.2.3")) {
+			t.Fatal("a fourth connection was accepted")
 		}
-		l.leave(a)
-		l.leave(netip.MustParseAddr("2001:db8::2"))
-		l.leave(a)
+		l.release(a)
+		l.release(netip.MustParseAddr("2001:db8::2"))
+		l.release(a)
 	}
 	if l.total != 0 || len(l.open) != 0 {
-		t.Errorf("%d are left, and %d addresses", l.total, len(l.open))
+		t.Errorf("%d connections and %d addresses are counted", l.total, len(l.open))
 	}
-	// A connection that is closed twice gives back one place.
+	// A connection that is closed twice is released once.
 	p := newPipes()
-	bounded := limit(p, Limits{Connections: 3, ConnectionsPerAddress: 2}).(*boundedListener)
+	bounded := limit(p, Limits{Connections: 3, ConnectionsPerAddress: 2}).(*limitedListener)
 	go p.dial("192.0.2.1")
 	c, err := bounded.Accept()
 	if err != nil {
@@ -255,15 +273,15 @@ func TestPlacesComeBack(t *testing.T) {
 	}
 }
 
-func TestShutdownFinishesAnswers(t *testing.T) {
+func TestShutdown(t *testing.T) {
 	work := func(d time.Duration) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(d)
 			io.WriteString(w, "done")
 		}
 	}
-	t.Run("an answer under way is finished", func(t *testing.T) {
-		serving(t, work(9*time.Second), plenty, func(t *testing.T, l *pipes, stop func() error) {
+	t.Run("finishes a request in progress", func(t *testing.T) {
+		withServer(t, work(9*time.Second), noLimits, func(t *testing.T, l *pipes, stop func() error) {
 			busy, idle := l.dial("192.0.2.1"), l.dial("192.0.2.2")
 			defer busy.Close()
 			defer idle.Close()
@@ -272,31 +290,33 @@ func TestShutdownFinishesAnswers(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- stop() }()
 			back, err := io.ReadAll(busy)
-			if err != nil || !bytes.HasSuffix(back, []byte("done")) || !bytes.Contains(back, []byte("Connection: close")) {
-				t.Errorf("what came back is %q (%v)", back, err)
+			if err != nil || !bytes.HasSuffix(back, []byte("done")) ||
+				!bytes.Contains(back, []byte("Connection: close")) {
+				t.Errorf("the answer is %q (%v)", back, err)
 			}
 			if err := <-ended; err != nil {
 				t.Errorf("the server ended with %v", err)
 			}
 			select {
 			case l.conns <- idle:
-				t.Error("a connection was taken after the end")
+				t.Error("a connection was accepted after the shutdown")
 			case <-l.done:
 			}
 		})
 	})
-	t.Run("one that takes for ever is not waited for", func(t *testing.T) {
+	t.Run("gives up after the drain time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			l, ended := newPipes(), make(chan error, 1)
-			go func() { ended <- Serve(ctx, l, work(time.Minute), plenty, slog.New(slog.DiscardHandler)) }()
+			go func() { ended <- Serve(ctx, l, work(time.Minute), noLimits, discard) }()
 			c := l.dial("192.0.2.1")
 			defer c.Close()
 			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 			synctest.Wait()
 			start := time.Now()
 			cancel()
-			if err := <-ended; !errors.Is(err, context.DeadlineExceeded) && (err == nil || !strings.Contains(err.Error(), "longer than the drain")) {
+			if err := <-ended; !errors.Is(err, context.DeadlineExceeded) &&
+				(err == nil || !strings.Contains(err.Error(), "drain time")) {
 				t.Errorf("the server ended with %v", err)
 			}
 			if got := time.Since(start); got != DrainTime {
@@ -305,10 +325,11 @@ func TestShutdownFinishesAnswers(t *testing.T) {
 			time.Sleep(time.Minute) // until the handler has returned
 		})
 	})
-	t.Run("a listener that fails is told", func(t *testing.T) {
+	t.Run("returns the error of the listener", func(t *testing.T) {
 		l := newPipes()
 		l.Close()
-		if err := Serve(t.Context(), l, work(0), plenty, slog.New(slog.DiscardHandler)); !errors.Is(err, net.ErrClosed) {
+		err := Serve(t.Context(), l, work(0), noLimits, discard)
+		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
