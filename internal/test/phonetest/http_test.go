@@ -47,7 +47,7 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 	desk := account.NewService(account.Deps{Store: p.Store, Captcha: func() *captcha.Issuer { return nil }, SealRing: p.ring, Log: log, Now: time.Now})
 	phones := sipserver.NewRegistry(sipserver.Deps{Store: p.Store, Tenants: tenants, Accounts: desk, SealRing: p.ring, Now: time.Now})
 	p.must(phones.Refresh(t.Context()))
-	site := lookup.New(phones, log)
+	site := lookup.New(lookup.Deps{Registry: phones, Log: log, Now: time.Now})
 	l.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.asked.Add(1)
 		if wait := l.slow.Load(); wait != nil {
