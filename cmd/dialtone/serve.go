@@ -222,6 +222,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	})
 	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
+		NoCache: f.nodes(),
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
 		return nil, err
@@ -233,7 +234,8 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
 	s.hooks = hook.NewDispatcher(hook.Deps{
-		Queue: f.store, Transports: transports(httpclient.New()), SealRing: f.seal, Log: log, Now: time.Now,
+		Queue: f.store, Transports: transports(httpclient.New()), Forget: s.phones.Forget,
+		SealRing: f.seal, Log: log, Now: time.Now,
 	})
 	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/secret"
 )
 
@@ -57,13 +58,17 @@ type Dispatcher struct {
 	failing map[ID]bool // hooks whose last attempt failed
 }
 
-// Deps are the dependencies of a Dispatcher. All are required.
+// Deps are the dependencies of a Dispatcher. All but Forget are required.
 type Deps struct {
 	Queue      Queue
 	Transports map[Kind]Transport
-	SealRing   *secret.Ring
-	Log        *slog.Logger
-	Now        func() time.Time
+	// Forget is called before each call, with the account that changed or the zero UID. Another
+	// process may have made the change, so a cache of this process does not know of it yet, and the
+	// phone server may look the account up during the call.
+	Forget   func(uid account.UID)
+	SealRing *secret.Ring
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // NewDispatcher returns a Dispatcher.
@@ -171,6 +176,9 @@ func (d *Dispatcher) sender(ctx context.Context, h Hook) func(Notification) erro
 		return func(Notification) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
 	}
 	return func(n Notification) error {
+		if d.deps.Forget != nil {
+			d.deps.Forget(n.Account)
+		}
 		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 		defer cancel()
 		return transport.Send(ctx, h, s, n)

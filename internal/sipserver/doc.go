@@ -28,5 +28,10 @@
 // are found, each with the hash made from it; for the second form there is an MD5 hash only. Realms
 // are compared as SIP servers do, ASCII letters in any case. User names are compared byte by byte.
 //
+// # Cache
+//
+// Active accounts that were looked up are cached, sealed, for at most a second. A look-up sees every
+// change that this process has answered, and changes of other processes within a second.
+//
 // The package does not know the protocols of look-ups. These are in package http/lookup.
 package sipserver

@@ -40,14 +40,14 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	if !account.WellFormedUser(user) {
 		return Entry{}, ErrNoAccount
 	}
-	a, err := r.deps.Store.Sealed(ctx, t.ID, user, r.deps.Now())
+	a, err := r.sealed(ctx, t.ID, user)
 	if fault.Is(err, fault.NotFound) {
 		return Entry{}, ErrNoAccount
 	} else if err != nil {
 		return Entry{}, storeUnavailable(err)
 	}
-	// The credential is opened before the account's state is checked, so that a look-up takes the same
-	// time whether or not the account is active.
+	// The credential is opened before the account's state is checked, so that the time of a look-up
+	// hardly depends on the state.
 	hashes, err := r.deps.Accounts.Credential(a)
 	if err != nil {
 		return Entry{}, err

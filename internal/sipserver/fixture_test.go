@@ -28,6 +28,7 @@ type fixture struct {
 	testing.TB
 	now        time.Time
 	store      *sqlstore.Store
+	path       string // of the store
 	closeStore func()
 	ring       *secret.Ring
 	tenants    *tenant.Table
@@ -38,9 +39,11 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{TB: t, now: noon, ring: secret.NewRing(noon)}
+	f := &fixture{
+		TB: t, now: noon, ring: secret.NewRing(noon), path: filepath.Join(t.TempDir(), "dialtone.db"),
+	}
 	var err error
-	f.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
+	f.store, err = sqlstore.Open(t.Context(), f.path, f.ring)
 	f.must(err)
 	f.closeStore = sync.OnceFunc(func() { f.store.Close() })
 	t.Cleanup(f.closeStore)

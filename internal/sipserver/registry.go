@@ -19,9 +19,10 @@ type Registry struct {
 	buckets     throttle.Buckets
 	wrongTokens *throttle.Failures
 	table       atomic.Pointer[table]
+	cache       *cache
 }
 
-// Deps are the dependencies of a Registry. All are required.
+// Deps are the dependencies of a Registry. All but NoCache are required.
 type Deps struct {
 	Store    Store
 	Tenants  *tenant.Table
@@ -29,6 +30,10 @@ type Deps struct {
 	SealRing *secret.Ring
 	Audit    audit.Log
 	Now      func() time.Time
+	// NoCache makes every look-up read the store. Servers that share a database need it: a phone
+	// server that one of them has notified of a change may ask another one, which must not answer with
+	// the account as it was.
+	NoCache bool
 }
 
 type table struct {
@@ -57,7 +62,9 @@ func NewRegistry(d Deps) *Registry {
 		deps:        d,
 		buckets:     throttle.NewBuckets(d.SealRing),
 		wrongTokens: throttle.NewFailures(throttle.WrongTokens, failureBuckets, d.Now),
+		cache:       newCache(),
 	}
+	d.Store.OnChange(r.cache.forget)
 	r.table.Store(&table{version: -1})
 	return r
 }

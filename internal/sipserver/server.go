@@ -33,6 +33,12 @@ type Store interface {
 	// Sealed. The caller must not modify Sealed. It fails with fault.NotFound. Look-ups are by far the
 	// most frequent requests, so this is one query of one row.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
+
+	// OnChange adds a function that is called after each transaction of this process that may have
+	// changed what Sealed returns of an active account, and before the method that ran the transaction
+	// returns, with or without an error. The argument is the UID of the account, or the zero UID if
+	// any account may have changed.
+	OnChange(f func(uid account.UID))
 }
 
 // AdminStore is what operators' commands change. Every method is one transaction. Package

@@ -73,7 +73,7 @@ func crowded(t *testing.T, s *Store) {
 	must(err)
 	_, err = s.Enqueue(ctx, sent[50:], midday)
 	must(err)
-	due, _, err := s.DueMessages(ctx, midday, delivery.Place{}, nil, 10)
+	due, _, err := s.DueMessages(ctx, midday, delivery.Position{}, nil, 10)
 	must(err)
 	for i := range due {
 		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"

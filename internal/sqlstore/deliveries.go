@@ -74,9 +74,9 @@ func deliveries(q querier, query string, args ...any) (list []delivery.Delivery,
 }
 
 // DueMessages implements delivery.Store.
-func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string, limit int) (all []delivery.Delivery, next delivery.Place, err error) {
+func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Position, without []string, limit int) (all []delivery.Delivery, next delivery.Position, err error) {
 	last := int64(-1) // before all that is due
-	if behind != (delivery.Place{}) {
+	if behind != (delivery.Position{}) {
 		last = micros(behind.Due)
 	}
 	err = s.everywhere(func(e engine) error {
@@ -90,8 +90,8 @@ func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.
 			` ORDER BY d.due, d.message LIMIT $3`, args...)
 		if n := len(list); n > 0 && n == limit {
 			// Of several homes, the one that is least far: what is read again of the others does no harm.
-			place := delivery.Place{Due: list[n-1].Due, Message: list[n-1].Message}
-			if next == (delivery.Place{}) || place.Before(next) {
+			place := delivery.Position{Due: list[n-1].Due, Message: list[n-1].Message}
+			if next == (delivery.Position{}) || place.Before(next) {
 				next = place
 			}
 		}
@@ -126,7 +126,7 @@ func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
 }
 
 // Look implements delivery.Store.
-func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
+func (s *Store) Classify(ctx context.Context, messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
 	if len(messages) == 0 {
 		return nil, nil, nil
 	}
@@ -154,10 +154,10 @@ func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []deliver
 }
 
 // ClaimFiles implements delivery.Store.
-func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time.Time) (strangers []mailmsg.ID, err error) {
+func (s *Store) ClaimFiles(ctx context.Context, found []delivery.FoundFile, now time.Time) (strangers []mailmsg.ID, err error) {
 	claimed := make(map[mailmsg.ID]bool)
 	err = s.everywhere(func(e engine) error {
-		_, err := inChunks(e, found, func(tx transaction, f delivery.Found) error {
+		_, err := inChunks(e, found, func(tx transaction, f delivery.FoundFile) error {
 			ours, err := claimFile(tx, f, e.node(), now)
 			claimed[f.Message] = claimed[f.Message] || ours
 			return err
@@ -172,7 +172,7 @@ func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time
 	return strangers, err
 }
 
-func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bool, error) {
+func claimFile(tx transaction, f delivery.FoundFile, node string, now time.Time) (bool, error) {
 	n, err := tx.exec(`UPDATE delivery SET node = $2 WHERE message = $1`, f.Message[:], node)
 	if err != nil || n > 0 {
 		return n > 0, err

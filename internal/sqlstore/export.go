@@ -59,13 +59,19 @@ const tenantsSubject = subject("")
 
 func subjectOf(a account.Account) subject { return subject(a.UID[:]) }
 
-// announce is a write that changes accounts or tenants, and names them. It returns when phone servers see the change.
+// announce is a write that changes accounts or tenants, and names them. It returns when phone servers see the change, and
+// after the observers were called.
 func announce(e engine, do func(transaction) ([]subject, error)) error {
 	var due bool
+	// all is what every run of do named: on PostgreSQL an earlier run than the last may have been committed.
+	var all []subject
+	// An error may mean that it is not known whether the transaction was committed.
+	defer func() { e.changed(all) }()
 	err := e.write(func(tx transaction) error {
 		due = false
 		changed, err := do(tx)
 		if err == nil {
+			all = append(all, changed...)
 			due, err = e.publish(tx, changed)
 		}
 		return err

@@ -96,6 +96,7 @@ const (
 // A gate tells whether the database can be reached, so that a long absence costs nobody a wait. Every statement has a deadline.
 // The server ends a transaction that sits idle, since a node that is cut off would hold its locks until TCP gives up.
 type postgres struct {
+	observers
 	name  string
 	pool  *pgxpool.Pool
 	queue *queue

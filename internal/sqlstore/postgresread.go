@@ -7,10 +7,6 @@ import (
 
 func (p *postgres) reads(ctx context.Context) querier { return postgresReader{ctx, p} }
 
-func (p *postgres) sealed(ctx context.Context, tenant int64, user string) (sealed, error) {
-	return readSealed(p.reads(ctx), tenant, user)
-}
-
 // postgresReader is a querier on any connection. What failed with its connection is asked once more: it changed nothing.
 type postgresReader struct {
 	ctx context.Context

@@ -18,6 +18,7 @@ import (
 // lite is the engine of SQLite: one writer, and beside it readers.
 type lite struct {
 	*readers
+	observers
 	writer *writer
 	annex  *annex // what phone servers read
 	// open makes a connection that may write.
@@ -61,7 +62,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	l.readers = newReaders(func() (*sqlite.Conn, error) {
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
 	})
-	l.writer = newWriter(conn, l.open, l.readers)
+	l.writer = newWriter(conn, l.open)
 	return newStore(home{0, l}), nil
 }
 

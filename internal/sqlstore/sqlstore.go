@@ -69,8 +69,6 @@ type home struct {
 type engine interface {
 	// reads is a querier beside all writes. Each of its statements sees what was committed when it began.
 	reads(ctx context.Context) querier
-	// sealed is readSealed beside all writes. What it gives may be shared.
-	sealed(ctx context.Context, tenant int64, user string) (sealed, error)
 	// write runs do in a transaction and returns when it is durable. Where do returns a fault, what it wrote before stays,
 	// and write returns the fault. Any other error undoes it. do may be run more than once.
 	write(do func(transaction) error) error
@@ -90,6 +88,9 @@ type engine interface {
 	// called after the commit and returns when phone servers see the change.
 	publish(tx transaction, changed []subject) (due bool, err error)
 	follow() error
+	// observe adds a function that changed calls, and changed calls them with what a transaction may have changed.
+	observe(f func(account.UID))
+	changed(list []subject)
 	// directory runs do in a transaction that sees accounts and directory as of one moment, and that no change comes into. It fails
 	// with phone.ErrNoExport.
 	directory(do func(transaction) error) error
