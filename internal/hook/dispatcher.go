@@ -31,8 +31,6 @@ var ErrUnavailable = errors.New("the server is unavailable")
 const (
 	// pollInterval bounds how long notifications of other processes wait for a Dispatcher.
 	pollInterval = 400 * time.Millisecond
-	// shareInterval is the interval of Queue.ShareHooks.
-	shareInterval = 10 * time.Second
 	// CallTimeout bounds the delivery of one notification.
 	CallTimeout = 5 * time.Second
 	// claimTime is how long a batch is claimed. It leaves time for one call after another.
@@ -81,10 +79,8 @@ func NewDispatcher(d Deps) *Dispatcher {
 func (d *Dispatcher) Run(ctx context.Context) {
 	var deliveries sync.WaitGroup
 	defer deliveries.Wait()
-	poll, share := time.NewTicker(pollInterval), time.NewTicker(shareInterval)
+	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	defer share.Stop()
-	d.shareHooks(ctx)
 	for failed := false; ; {
 		hooks, err := d.deps.Queue.Due(ctx, d.deps.Now())
 		if ctx.Err() != nil {
@@ -105,17 +101,9 @@ func (d *Dispatcher) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-share.C:
-			d.shareHooks(ctx)
 		case <-poll.C:
 		case <-d.deps.Queue.NotificationsAdded():
 		}
-	}
-}
-
-func (d *Dispatcher) shareHooks(ctx context.Context) {
-	if err := d.deps.Queue.ShareHooks(ctx); err != nil && ctx.Err() == nil {
-		d.deps.Log.ErrorContext(ctx, "hooks not in all databases", "retry", shareInterval, "err", err)
 	}
 }
 

@@ -72,10 +72,6 @@ type Result struct {
 // RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds one
 // for every hook that is for the tenant.
 type Queue interface {
-	// ShareHooks copies the hooks to databases that lack some of them: one that was added to the
-	// platform, or was unavailable when a hook was added or removed.
-	ShareHooks(ctx context.Context) error
-
 	// Due returns the hooks that have a notification due.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)
 

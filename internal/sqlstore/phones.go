@@ -18,15 +18,13 @@ var (
 	_ sipserver.Store      = (*Store)(nil)
 )
 
-// Phone servers are stored in the first database, whichever database has their tenants.
-
 // AddServer implements sipserver.AdminStore.
 func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
 	}
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (name) DO NOTHING`, p.Name, p.Token[:], string(tenants), micros(p.Created))
 		if err != nil {
@@ -49,7 +47,7 @@ func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 
 // RemoveServer implements sipserver.AdminStore.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)
 		switch {
 		case err != nil:
@@ -78,7 +76,7 @@ func (s *Store) Servers(ctx context.Context) ([]sipserver.Server, int64, error) 
 		return nil, 0, err
 	}
 	var list []sipserver.Server
-	err = s.homes[0].reads(ctx).each(func(row scanner) error {
+	err = s.engine.reads(ctx).each(func(row scanner) error {
 		var p sipserver.Server
 		var token []byte
 		var tenants string
@@ -96,7 +94,7 @@ func (s *Store) Servers(ctx context.Context) ([]sipserver.Server, int64, error) 
 
 // ServersVersion implements sipserver.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
-	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
+	return count(s.engine.reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
 }
 
 // Sealed implements sipserver.Store.
@@ -105,7 +103,7 @@ func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.
 	a := account.Account{Tenant: tenant}
 	var uid []byte
 	var role string
-	row := s.of(tenant).reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account
+	row := s.engine.reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account
 		WHERE tenant = $2 AND username = $3 AND `+live, micros(now), tenant, user)
 	err := row.Scan(&uid, &role, &a.Disabled, &a.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {
