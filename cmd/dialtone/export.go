@@ -18,11 +18,11 @@ import (
 )
 
 type exportCommand struct {
-	Enable  exportEnable  `cmd:"" help:"Create tables of the active accounts, with HA1s in clear, and keep them up to date. Servers may run meanwhile, unless they are older than the export."`
+	Enable  exportEnable  `cmd:"" help:"Create tables of the active accounts, with HA1s in clear, and update them."`
 	Disable exportDisable `cmd:"" help:"Remove everything from the tables and stop updating them."`
 	Status  exportStatus  `cmd:"" help:"Show whether the export is enabled, and where the tables are."`
 	Rebuild exportRebuild `cmd:"" help:"Compare the tables with the accounts and correct them."`
-	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that may read the tables of one kind of phone server and nothing else."`
+	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that may read one kind of tables only."`
 }
 
 // enableExport enables or rebuilds the export and shows its progress.
@@ -112,9 +112,9 @@ func (c exportStatus) print(p *program, f *folder) error {
 }
 
 type exportRole struct {
-	Server string `arg:"" enum:"kamailio,opensips,coturn,asterisk,digest" help:"kamailio, opensips, coturn, asterisk, or digest for Apache, Dovecot, FreeRADIUS and your own queries."`
+	Server string `arg:"" enum:"kamailio,opensips,coturn,asterisk,digest" help:"kamailio, opensips, coturn, asterisk, or digest for others."`
 	Name   string `placeholder:"ROLE" help:"The name of the role (dialtone_SERVER)."`
-	Login  string `name:"login" placeholder:"FILE" help:"A file with the password of the role; - for standard input. Without a password the role cannot log in."`
+	Login  string `name:"login" placeholder:"FILE" help:"File with its password; - for stdin. Without one, it cannot log in."`
 }
 
 func (c exportRole) Run(p *program) error {

@@ -20,7 +20,7 @@ import (
 )
 
 type hookCommand struct {
-	Add    hookAdd    `cmd:"" help:"Notify a phone server of changes from now on. For a webhook, the secret is printed once."`
+	Add    hookAdd    `cmd:"" help:"Notify a phone server of changes. A webhook's secret is printed once."`
 	List   hookList   `cmd:"" help:"List all hooks and the state of their deliveries."`
 	Remove hookRemove `cmd:"" help:"Stop notifying a phone server. Undelivered notifications are removed too."`
 	Test   hookTest   `cmd:"" help:"Call a phone server and show its response. Nothing changes there."`
@@ -28,11 +28,11 @@ type hookCommand struct {
 
 type hookAdd struct {
 	Name      string   `arg:"" help:"A name for the hook."`
-	Kamailio  string   `xor:"kind" required:"" placeholder:"URL" help:"The URL of a Kamailio that accepts JSON-RPC over HTTP."`
-	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"The URL of any other server, which accepts signed POST requests."`
-	Tenant    []string `placeholder:"HOST" help:"A tenant whose changes are notified. May be repeated (all tenants, including future ones)."`
-	Bearer    string   `xor:"secret" placeholder:"FILE" help:"A file with the bearer token that the Kamailio expects; - for standard input."`
-	Basic     string   `xor:"secret" placeholder:"FILE" help:"A file with the user:password that the Kamailio expects; - for standard input."`
+	Kamailio  string   `xor:"kind" required:"" placeholder:"URL" help:"A Kamailio's URL for JSON-RPC over HTTP."`
+	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"Any other server's URL for signed POST requests."`
+	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. May be repeated (all tenants)."`
+	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
+	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`
 	PlainHTTP bool     `name:"plain-http" help:"Allow http to addresses that are not private."`
 }
 

@@ -170,7 +170,7 @@ func TestHooksAreIndependent(t *testing.T) {
 	f.delivered("healthy")
 	f.eventually("the hanging server was called", func() bool { return len(hanging.requests()) > 0 })
 	if n := f.state("hanging").Waiting; n != 100 {
-		t.Errorf("%d notifications wait for the hanging server, which was called %d times", n, len(hanging.requests()))
+		t.Errorf("%d notifications wait for the hanging server after %d calls", n, len(hanging.requests()))
 	}
 	f.eventually("the refusing server got all", func() bool { return len(refusing.requests()) >= 100 })
 	f.eventually("the failure of the server that is down is recorded", func() bool {
@@ -311,7 +311,9 @@ func TestClaimOfCrashedDispatcher(t *testing.T) {
 // is made without it.
 func TestUnreadableSecret(t *testing.T) {
 	f, r := newFixture(t), newReceiver(t, nil)
-	h, err := hook.New(hook.Hook{Name: "a", Kind: hook.Webhook, URL: r.URL, AllTenants: true, Created: noon})
+	h, err := hook.New(hook.Hook{
+		Name: "a", Kind: hook.Webhook, URL: r.URL, AllTenants: true, Created: noon,
+	})
 	f.must(err)
 	hook.NewSealer(f.ring).Seal(&h, webhook.NewSecret())
 	h.ID[0]++
@@ -320,7 +322,8 @@ func TestUnreadableSecret(t *testing.T) {
 	f.disable("ann")
 	f.start()
 	f.eventually("it is logged", func() bool { return f.log.count(secret.ErrSeal.Error()) == 1 })
-	if s := f.state("a"); s.Waiting != 1 || !strings.Contains(s.LastError, secret.ErrSeal.Error()) || len(r.requests()) != 0 {
+	s := f.state("a")
+	if s.Waiting != 1 || !strings.Contains(s.LastError, secret.ErrSeal.Error()) || len(r.requests()) != 0 {
 		t.Errorf("%d calls: %+v", len(r.requests()), s)
 	}
 	var faults []string
@@ -334,11 +337,15 @@ func TestUnreadableSecret(t *testing.T) {
 // TestUnknownKind checks that a hook of a kind without a transport is not called and fails visibly.
 func TestUnknownKind(t *testing.T) {
 	f := newFixture(t)
-	h, err := hook.New(hook.Hook{Name: "a", Kind: hook.Kamailio, URL: "http://127.0.0.1:1/", AllTenants: true, Created: noon})
+	h, err := hook.New(hook.Hook{
+		Name: "a", Kind: hook.Kamailio, URL: "http://127.0.0.1:1/", AllTenants: true, Created: noon,
+	})
 	f.must(err)
 	f.must(f.store.AddHook(t.Context(), h))
 	f.addActive("ann")
 	f.disable("ann")
 	f.start() // with webhooks only
-	f.eventually("it is recorded", func() bool { return strings.Contains(f.state("a").LastError, `kind "kamailio"`) })
+	f.eventually("it is recorded", func() bool {
+		return strings.Contains(f.state("a").LastError, `kind "kamailio"`)
+	})
 }

@@ -70,7 +70,9 @@ func newFixture(t *testing.T) *fixture {
 	f.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
 	f.must(err)
 	t.Cleanup(func() { f.store.Close() })
-	added, err := f.store.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "Phone.Test", Created: noon})
+	added, err := f.store.AddTenant(t.Context(), tenant.Tenant{
+		Host: "phone.test", Realm: "Phone.Test", Created: noon,
+	})
 	f.must(err)
 	f.tenant = added.ID
 	return f

@@ -101,8 +101,8 @@ const (
 func New(h Hook) (Hook, error) {
 	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-_."
 	if h.Name == "" || len(h.Name) > maxName || strings.Trim(h.Name, allowed) != "" || h.Name[0] == '-' {
-		return h, fault.Field("name", "%q is not a valid hook name; use 1 to %d of a to z, 0 to 9, - _ and ., "+
-			"not beginning with -", h.Name, maxName)
+		return h, fault.Field("name", "%q is not a valid hook name; "+
+			"use 1 to %d of a to z, 0 to 9, - _ and ., not beginning with -", h.Name, maxName)
 	}
 	if h.Kind != Kamailio && h.Kind != Webhook {
 		return h, fault.Field("kind", "%q is not a kind of hook; use --kamailio or --webhook", string(h.Kind))
@@ -121,12 +121,15 @@ func checkURL(h Hook) error {
 		return fault.Field("url", "%q is not a valid URL for a hook; give one such as "+
 			"http://127.0.0.1:5060/RPC or https://host/path", h.URL)
 	case u.User != nil:
-		return fault.Field("url", "a password in the URL would be shown in lists; give it with --basic or --bearer")
+		return fault.Field("url", "a password in the URL would be shown in lists; "+
+			"give it with --basic or --bearer")
 	case u.Fragment != "":
 		return fault.Field("url", "the part of %q after # is never sent to a server; leave it out", h.URL)
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && u.Scheme == "http" && !h.PlainHTTP && !IsPrivate(addr) {
-		return ErrPlainHTTP
+	if u.Scheme == "http" && !h.PlainHTTP {
+		if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !IsPrivate(addr) {
+			return ErrPlainHTTP
+		}
 	}
 	return nil
 }

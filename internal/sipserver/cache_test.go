@@ -139,7 +139,8 @@ func TestCacheActiveAccountsOnly(t *testing.T) {
 		s.err = err
 		for range 2 {
 			before := s.countingStore.reads
-			if _, got := s.registry.sealed(t.Context(), 1, "ann"); !errors.Is(got, err) || s.countingStore.reads != before+1 {
+			_, got := s.registry.sealed(t.Context(), 1, "ann")
+			if !errors.Is(got, err) || s.countingStore.reads != before+1 {
 				t.Errorf("got %v after %d reads", got, s.countingStore.reads-before)
 			}
 		}

@@ -43,7 +43,8 @@ func TestFind(t *testing.T) {
 		{"the realm in other case", "A.TEST", "alice", passwordOf("alice", "a.test")},
 		{"another tenant of the server", "c phones", "alice", passwordOf("alice", "c.test")},
 		{"a name with its realm", "a.test", "alice@a.test", passwordOf("alice", "a.test")},
-		{"a name with its realm, realm in other case", "C PHONES", "alice@C Phones", passwordOf("alice", "c.test")},
+		{"a name with its realm, in a realm of other case", "C PHONES", "alice@C Phones",
+			passwordOf("alice", "c.test")},
 		{"an account with another role", "a.test", "siponly", passwordOf("siponly", "a.test")},
 		{"an account with an MD5 hash only", "a.test", "md5only", passwordOf("md5only", "a.test")},
 	} {
@@ -148,7 +149,8 @@ func TestAuthenticate(t *testing.T) {
 	ctx := t.Context()
 	refused := func(name, token string) {
 		t.Helper()
-		if _, err := f.registry.Authenticate(ctx, token, account.Origin{}); !errors.Is(err, sipserver.ErrBadToken) {
+		_, err := f.registry.Authenticate(ctx, token, account.Origin{})
+		if !errors.Is(err, sipserver.ErrBadToken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -270,7 +272,9 @@ func TestCheckName(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	for _, name := range []string{"", strings.Repeat("x", 65), "a b", "a/b", "a\n", "ä", "a:b", "a\x00", "\u212a"} {
+	for _, name := range []string{
+		"", strings.Repeat("x", 65), "a b", "a/b", "a\n", "ä", "a:b", "a\x00", "\u212a",
+	} {
 		if err := sipserver.CheckName(name); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -59,8 +59,8 @@ func TestFollower(t *testing.T) {
 		{"an error keeps the file", func() { s.version, s.err = 2, errors.New("store") }, ann, 2, 1, 1},
 		{"retries, and logs the same error once", func() {}, ann, 3, 1, 1},
 		{"writes when the error is gone", func() { s.err, s.users = nil, []string{"bob"} }, bob, 4, 1, 1},
-		{"logs the same error after success again", func() { s.version, s.err = 3, errors.New("store") }, bob, 5, 1, 2},
-		{"a failure to empty the file is an error", func() { s.version, realmErr = 0, errors.New("realm") }, bob, 5, 1, 3},
+		{"logs the error again after a success", func() { s.version, s.err = 3, errors.New("store") }, bob, 5, 1, 2},
+		{"logs a failure to empty the file", func() { s.version, realmErr = 0, errors.New("realm") }, bob, 5, 1, 3},
 		{"disabling empties the file", func() { realmErr = nil }, "", 5, 1, 3},
 	} {
 		step.change()
@@ -84,9 +84,11 @@ func TestFollowerUnknownTenant(t *testing.T) {
 	var log bytes.Buffer
 	f := htdigest.NewFollower(htdigest.Deps{
 		Source: &source{version: 1},
-		Realm:  func(context.Context, string) (string, error) { return "", errors.New("there is no such tenant") },
-		Files:  []htdigest.File{{Host: "gone.test", Path: path}},
-		Log:    slog.New(slog.NewTextHandler(&log, nil)),
+		Realm: func(context.Context, string) (string, error) {
+			return "", errors.New("there is no such tenant")
+		},
+		Files: []htdigest.File{{Host: "gone.test", Path: path}},
+		Log:   slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	f.Update(t.Context())
 	if _, err := os.Stat(path); err == nil || !strings.Contains(log.String(), "no such tenant") {

@@ -94,8 +94,8 @@ func copyGroup(from, to *os.File) error {
 		return err
 	}
 	if err := to.Chown(-1, int(info.Sys().(*syscall.Stat_t).Gid)); err != nil {
-		return fmt.Errorf("the new %s cannot have the group of the old one, whose members could no longer read it; "+
-			"add this user to that group: %w", from.Name(), err)
+		return fmt.Errorf("cannot give the new %s the group of the old one, whose members would lose access; "+
+			"add the user of this program to the group: %w", from.Name(), err)
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ import (
 func entries(users ...string) htdigest.Entries {
 	return func(yield func(export.Entry) error) error {
 		for _, u := range users {
-			e := export.Entry{User: u, Realm: "phone.test", Credential: digest.Credential{HA1: digest.HA1{0xab}}}
+			c := digest.Credential{HA1: digest.HA1{0xab}}
+			e := export.Entry{User: u, Realm: "phone.test", Credential: c}
 			if err := yield(e); err != nil {
 				return err
 			}

@@ -86,7 +86,9 @@ func (c *Client) Close() {
 // Post sends a JSON body to the URL of a hook, with headers besides the common ones, and returns
 // the response and its body. Every status is a response. Post fails with hook.ErrUnavailable if
 // there is no response.
-func (c *Client) Post(ctx context.Context, h hook.Hook, header http.Header, body []byte) (*http.Response, []byte, error) {
+func (c *Client) Post(
+	ctx context.Context, h hook.Hook, header http.Header, body []byte,
+) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, nil, unavailable(err)

@@ -52,7 +52,9 @@ func TestPlainHTTP(t *testing.T) {
 
 func TestCertificateIsVerified(t *testing.T) {
 	called := false
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		called = true
+	}))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()

@@ -44,7 +44,8 @@ func BearerSecret(token string) (hook.Secret, error) {
 func BasicSecret(pair string) (hook.Secret, error) {
 	user, _, ok := strings.Cut(pair, ":")
 	if !ok || user == "" || strings.ContainsFunc(pair, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", fault.Field("basic", "give a file that contains user:password on one line and nothing else")
+		return "", fault.Field("basic",
+			"give a file that contains user:password on one line and nothing else")
 	}
 	return hook.Secret("Basic " + base64.StdEncoding.EncodeToString([]byte(pair))), nil
 }
@@ -161,7 +162,8 @@ func domainsOf(n hook.Notification) []string {
 
 func (t *Transport) dropCredential(ctx context.Context, h hook.Hook, s hook.Secret, key string) error {
 	_, rpcErr, err := t.call(ctx, h, s, deleteCached, credentialTable, key)
-	if rpcErr == nil || rpcErr.unknownMethod() || rpcErr.Code == http.StatusNotFound || rpcErr.hasPrefix("no such htable") {
+	if rpcErr == nil || rpcErr.unknownMethod() || rpcErr.Code == http.StatusNotFound ||
+		rpcErr.hasPrefix("no such htable") {
 		return err
 	}
 	return fmt.Errorf("%s %s: %s (%d)", deleteCached, credentialTable, rpcErr.Message, rpcErr.Code)

@@ -138,16 +138,18 @@ func TestSend(t *testing.T) {
 			notification: disabled, responses: responds("htable.delete", "401 "),
 			calls: drops[:1], err: "it responded with 401 Unauthorized, without JSON-RPC", unavailable: true,
 		},
-		"response in HTML makes it unavailable": {
+		"HTML makes it unavailable": {
 			notification: disabled, responses: responds("htable.delete", "200 <html>"),
 			calls: drops[:1], err: "it responded without JSON-RPC", unavailable: true,
 		},
-		"response in other JSON makes it so too": {
+		"other JSON makes it unavailable": {
 			notification: disabled, responses: responds("htable.delete", "200 {}"),
 			calls: drops[:1], err: "it responded without JSON-RPC", unavailable: true,
 		},
 		"realm that is another host name": {
-			notification: hook.Notification{Type: hook.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann"},
+			notification: hook.Notification{
+				Type: hook.AccountDisabled, Host: "a.test", Realm: "B.test", User: "ann",
+			},
 			calls: []string{
 				"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@B.test@a.test",
 				"htable.delete ha1 ann@b.test", "htable.delete ha1 ann@B.test@b.test",
@@ -155,9 +157,12 @@ func TestSend(t *testing.T) {
 			},
 		},
 		"realm that is no host name": {
-			notification: hook.Notification{Type: hook.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann"},
+			notification: hook.Notification{
+				Type: hook.AccountDisabled, Host: "a.test", Realm: "Our Phones", User: "ann",
+			},
 			calls: []string{
-				"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@Our Phones@a.test", "ul.rm location ann@a.test",
+				"htable.delete ha1 ann@a.test", "htable.delete ha1 ann@Our Phones@a.test",
+				"ul.rm location ann@a.test",
 			},
 		},
 	} {

@@ -53,7 +53,8 @@ func keyOf(s hook.Secret) ([]byte, error) {
 	text, ok := strings.CutPrefix(s.Reveal(), secretPrefix)
 	key, err := base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil || len(key) != keySize {
-		return nil, errors.New("the secret of the hook is not a webhook secret; remove the hook and add it again")
+		return nil, errors.New("the secret of the hook is not a webhook secret; " +
+			"remove the hook and add it again")
 	}
 	return key, nil
 }

@@ -55,8 +55,9 @@ func TestAsterisk(t *testing.T) {
 		}
 		return r.body
 	}
-	hashes := "&md5_cred=" + digest.Compute("alice", "a.test", passwordOf("alice", "a.test")).Hex() +
-		"&password_digest=SHA-256%3A" + digest.ComputeSHA256("alice", "a.test", passwordOf("alice", "a.test")).Hex()
+	atA := passwordOf("alice", "a.test")
+	hashes := "&md5_cred=" + digest.Compute("alice", "a.test", atA).Hex() +
+		"&password_digest=SHA-256%3A" + digest.ComputeSHA256("alice", "a.test", atA).Hex()
 	const aor = "id=alice%40a.test&max_contacts=10&remove_existing=yes\n"
 	const endpoint = "id=alice%40b.test&aors=alice%40b.test&auth=alice%40b.test&context=dialtone-user" +
 		"&set_var=DIALTONE_ROLE%3Duser&identify_by=username%2Cauth_username" +
@@ -155,7 +156,8 @@ func FuzzAsterisk(f *testing.F) {
 	fx.addActive("b.test", "alice", nil)
 	token := fx.addServer("ast", "a.test", "b.test")
 	for _, body := range []string{
-		"id=alice%40a.test", "id=alice@B.test", "id=alice", "id=bob%40a.test", "id=alice%40a.test&id=x", "id%20LIKE=%25",
+		"id=alice%40a.test", "id=alice@B.test", "id=alice", "id=bob%40a.test",
+		"id=alice%40a.test&id=x", "id%20LIKE=%25",
 	} {
 		f.Add(body)
 	}

@@ -85,10 +85,13 @@ func TestFreeSWITCH(t *testing.T) {
 	unescaped := strings.Replace(sipAuth("alice", "C & <Phones>"), "key_value=C & <Phones>", "key_value=c", 1)
 	for _, c := range []struct{ name, body, domain, user, ha1, role string }{
 		{"an active account", sipAuth("alice", "a.test"), "a.test", "alice", atA, "guest"},
-		{"with a newline, as older versions send", sipAuth("alice", "a.test") + "\n", "a.test", "alice", atA, "guest"},
+		{"with a newline, as older versions send", sipAuth("alice", "a.test") + "\n",
+			"a.test", "alice", atA, "guest"},
 		{"another role", sipAuth("alice", "b.test"), "b.test", "alice", atB, "siponly"},
-		{"a name with its realm", sipAuth("alice@a.test", "a.test"), "a.test", "alice@a.test", withRealm, "guest"},
-		{"the host as the domain", sipAuthOf("alice", "C & <Phones>", "alice", "c.test"), "c.test", "alice", atC, "guest"},
+		{"a name with its realm", sipAuth("alice@a.test", "a.test"),
+			"a.test", "alice@a.test", withRealm, "guest"},
+		{"the host as the domain", sipAuthOf("alice", "C & <Phones>", "alice", "c.test"),
+			"c.test", "alice", atC, "guest"},
 		{"a realm that needs escaping", unescaped, "C & <Phones>", "alice", atC, "guest"},
 		{"other case, which the answer keeps", sipAuth("alice", "A.Test"), "A.Test", "alice", atA, "guest"},
 		{"repeated fields with the same value", sipAuth("alice", "a.test") + "&key=id&user=alice&domain=a.test",
@@ -100,7 +103,8 @@ func TestFreeSWITCH(t *testing.T) {
 				t.Fatal(err)
 			}
 			domain := d.Section.Domain
-			if d.Type != "freeswitch/xml" || d.Section.Name != "directory" || domain == nil || len(domain.Users) != 1 {
+			if d.Type != "freeswitch/xml" || d.Section.Name != "directory" ||
+				domain == nil || len(domain.Users) != 1 {
 				t.Fatalf("%+v", d)
 			}
 			user := domain.Users[0]
@@ -108,10 +112,11 @@ func TestFreeSWITCH(t *testing.T) {
 			if domain.Name != c.domain || user.ID != c.user {
 				t.Errorf("the user is %q in %q", user.ID, domain.Name)
 			}
-			if want := []pair{{"a1-hash", c.ha1}, {"allow-empty-password", "false"}}; !slices.Equal(user.Params, want) {
+			want := []pair{{"a1-hash", c.ha1}, {"allow-empty-password", "false"}}
+			if !slices.Equal(user.Params, want) {
 				t.Errorf("the params are %v, want %v", user.Params, want)
 			}
-			want := []pair{{"user_context", "dialtone-" + c.role}, {"dialtone_role", c.role}}
+			want = []pair{{"user_context", "dialtone-" + c.role}, {"dialtone_role", c.role}}
 			if !slices.Equal(user.Vars, want) {
 				t.Errorf("the variables are %v, want %v", user.Vars, want)
 			}
@@ -186,7 +191,8 @@ func TestFreeSWITCHInvalidRequest(t *testing.T) {
 	alice := sipAuth("alice", "a.test")
 	// A phone can add fields to key_value, which is not encoded.
 	for _, extra := range []string{
-		"&action=x", "&user=bob", "&domain=b.test", "&sip_auth_realm=b.test", "&sip_auth_username=bob", "&section=x",
+		"&action=x", "&user=bob", "&domain=b.test", "&sip_auth_realm=b.test", "&sip_auth_username=bob",
+		"&section=x",
 	} {
 		body := strings.Replace(alice, "key_value=a.test", "key_value=a.test"+extra, 1)
 		f.post(path, body, token).wantError(t, extra, 400, "invalid_request")
@@ -206,7 +212,8 @@ func FuzzFreeSWITCH(f *testing.F) {
 	fx.addActive("b.test", "alice", nil)
 	token := fx.addServer("fs", "a.test", "b.test")
 	for _, body := range []string{
-		sipAuth("alice", "a.test"), sipAuth("alice@b.test", "b.test"), sipAuth("nobody", "a.test"), "section=directory",
+		sipAuth("alice", "a.test"), sipAuth("alice@b.test", "b.test"), sipAuth("nobody", "a.test"),
+		"section=directory",
 	} {
 		f.Add(body)
 	}

@@ -42,11 +42,13 @@ func TestCredential(t *testing.T) {
 		{"a name with its realm", "username=alice%40a.test&realm=a.test&algorithm=MD5",
 			answer("alice@a.test", "a.test", "MD5", digest.ComputeB("alice", "a.test", atA).Hex())},
 		{"a realm that is no host name", "username=alice&realm=c+%26+%3Cphones%3E&algorithm=SHA-256",
-			answer("alice", "C & <Phones>", "SHA-256", digest.ComputeSHA256("alice", "C & <Phones>", atC).Hex())},
+			answer("alice", "C & <Phones>", "SHA-256",
+				digest.ComputeSHA256("alice", "C & <Phones>", atC).Hex())},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := f.credential(c.query, token)
-			if r.status != 200 || r.body != c.want || r.header.Get("Content-Type") != "application/json; charset=utf-8" {
+			if r.status != 200 || r.body != c.want ||
+				r.header.Get("Content-Type") != "application/json; charset=utf-8" {
 				t.Errorf("got  %d %s\nwant %s", r.status, r.body, c.want)
 			}
 		})
@@ -296,7 +298,8 @@ func BenchmarkCredential(b *testing.B) {
 	token := f.addServer("sbc", "a.test")
 	for name, user := range map[string]string{"active": "alice", "malformed name": "ALICE"} {
 		b.Run(name, func(b *testing.B) {
-			r := httptest.NewRequest("GET", "/v1/sip/credential?username="+user+"&realm=a.test&algorithm=MD5", nil)
+			target := "/v1/sip/credential?username=" + user + "&realm=a.test&algorithm=MD5"
+			r := httptest.NewRequest("GET", target, nil)
 			r.Header.Set("Authorization", "Bearer "+token)
 			w := &discard{header: make(http.Header)}
 			b.ReportAllocs()
