@@ -210,7 +210,7 @@ func (c *htdigestCommand) Run(p *program) error {
 // newHtdigestFollower returns the Follower of the configured files.
 func (s *server) newHtdigestFollower() *htdigest.Follower {
 	var files []htdigest.File
-	for _, h := range s.Directory.Htdigest {
+	for _, h := range s.Export.Htdigest {
 		files = append(files, htdigest.File{Host: h.Host, Path: h.File})
 	}
 	return htdigest.NewFollower(htdigest.Deps{
