@@ -254,7 +254,7 @@ type signingKey struct {
 	Record    string         `json:"record"`
 }
 
-func signingKeyOf(t *tenant.Tenant, k dkim.Public) signingKey {
+func signingKeyOf(t *tenant.Tenant, k dkim.PublicKey) signingKey {
 	return signingKey{k.Selector, k.Algorithm, k.Created, k.Selector + "._domainkey." + senderDomain(t), k.Record}
 }
 
@@ -297,7 +297,7 @@ type dkimAdd struct {
 
 func (c *dkimAdd) Run(p *program) error {
 	return c.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
-		var k dkim.Public
+		var k dkim.PublicKey
 		err := p.audited(f, audit.DKIMAdd, t.Host, func() (err error) {
 			k, err = keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
 			return err
@@ -370,7 +370,7 @@ func (c *mailDoctor) Run(p *program) error {
 		}
 		found := []maildns.Finding{f.examineRelay(p.ctx)}
 		host, _, _ := net.SplitHostPort(f.Mail.Relay.Parts().Address)
-		found = append(found, maildns.Examine(p.ctx, resolver(c.Resolver), senderDomain(t), host, list)...)
+		found = append(found, maildns.Check(p.ctx, resolver(c.Resolver), senderDomain(t), host, list)...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}

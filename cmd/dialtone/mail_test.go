@@ -153,7 +153,7 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 }
 
 func TestMessagesLeaveByPostfix(t *testing.T) {
-	if why := smtptest.HasPostfix(); why != "" {
+	if why := smtptest.PostfixUnavailable(); why != "" {
 		t.Skip(why)
 	}
 	sink := smtptest.Start(t, smtptest.Options{})
@@ -173,7 +173,7 @@ func TestMessagesLeaveByPostfix(t *testing.T) {
 	if m := o.becomes("later", "deferred"); !strings.HasPrefix(m.Answer, "RCPT: 450 4.2.1 ") || time.Until(*m.Next) < 50*time.Second {
 		t.Errorf("got %+v", m)
 	}
-	o.until("Postfix sends it on", func() bool { return sink.Taken() == 1 })
+	o.until("Postfix sends it on", func() bool { return sink.Accepted() == 1 })
 	v := newVisitor(p.address, "")
 	defer v.leave()
 	if status, _, err := v.open(arrived(t, sink, "ann").link); err != nil || status != http.StatusOK {
@@ -213,9 +213,9 @@ func TestMailCommands(t *testing.T) {
 		case at != smtptest.Rcpt || !refuse || strings.HasPrefix(to, "ann"):
 			return nil
 		case strings.HasPrefix(to, "late"):
-			return smtptest.Says(451, "4.7.1 \x1b[31mlater")
+			return smtptest.Reply(451, "4.7.1 \x1b[31mlater")
 		}
-		return smtptest.Says(550, "5.1.1 nobody")
+		return smtptest.Reply(550, "5.1.1 nobody")
 	}})
 	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
 	p := o.start()
@@ -301,9 +301,9 @@ func TestPersonIsToldOfAFailedMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "bad"):
-			return smtptest.Says(550, "5.1.1 nobody")
+			return smtptest.Reply(550, "5.1.1 nobody")
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "late"):
-			return smtptest.Says(451, "4.7.1 later")
+			return smtptest.Reply(451, "4.7.1 later")
 		}
 		return nil
 	}})
@@ -340,7 +340,7 @@ func TestPersonIsToldOfAFailedMessage(t *testing.T) {
 func TestVerifyMissesAMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Rcpt {
-			return smtptest.Says(450, "4.2.1 busy")
+			return smtptest.Reply(450, "4.2.1 busy")
 		}
 		return nil
 	}})
@@ -409,8 +409,8 @@ func TestKilledServerWithRelaySendsEverything(t *testing.T) {
 				}
 			})
 		}
-		before := s.Taken()
-		o.until("messages are on their way", func() bool { return s.Taken() > before+20 })
+		before := s.Accepted()
+		o.until("messages are on their way", func() bool { return s.Accepted() > before+20 })
 		p.kill()
 		clients.Wait()
 	}

@@ -36,7 +36,7 @@ func BenchmarkBacklog(b *testing.B) {
 		}
 		bare()
 		o.hand(list...)
-		before := s.Taken()
+		before := s.Accepted()
 		var closes func()
 		ours = append(ours, rate(func() {
 			closes = o.opens(s.Address, connections)
@@ -47,7 +47,7 @@ func BenchmarkBacklog(b *testing.B) {
 			}
 		}))
 		closes()
-		if got := s.Taken() - before; got != backlog || len(o.files("pickup")) != 0 {
+		if got := s.Accepted() - before; got != backlog || len(o.files("pickup")) != 0 {
 			b.Fatalf("%d came, %d files are left", got, len(o.files("pickup")))
 		}
 		bare()

@@ -264,8 +264,8 @@ func TestSendWaitsForOutbox(t *testing.T) {
 	o.becomes(o.post("bob@mail.test"), delivery.Sent)
 	// What was sent is recorded before its file goes.
 	o.until("bob's file is gone", func() bool { return len(o.files("pickup")) == 1 })
-	if s.Taken() != 1 {
-		t.Fatalf("%d messages were sent, %q are left", s.Taken(), o.files("pickup"))
+	if s.Accepted() != 1 {
+		t.Fatalf("%d messages were sent, %q are left", s.Accepted(), o.files("pickup"))
 	}
 	o.hand(unsettled)
 	o.becomes(unsettled, delivery.Sent)
@@ -279,14 +279,14 @@ func TestRefusal(t *testing.T) {
 		tries int
 		words string
 	}{
-		"a recipient refused for good":           {smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody of that name"), delivery.Failed, 1, "RCPT: 550 5.1.1 nobody of that name"},
-		"a recipient refused without more words": {smtptest.Rcpt, smtptest.Says(550, "no"), delivery.Failed, 1, "RCPT: 550 no"},
-		"content refused for good":               {smtptest.Content, smtptest.Says(554, "5.6.0 spam"), delivery.Failed, 1, "DATA: 554 5.6.0 spam"},
-		"a recipient refused for now":            {smtptest.Rcpt, smtptest.Says(450, "4.2.1 mailbox busy"), delivery.Deferred, 1, "RCPT: 450"},
-		"content refused for now":                {smtptest.Content, smtptest.Says(451, "4.3.0 try later"), delivery.Deferred, 1, "DATA: 451"},
+		"a recipient refused for good":           {smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody of that name"), delivery.Failed, 1, "RCPT: 550 5.1.1 nobody of that name"},
+		"a recipient refused without more words": {smtptest.Rcpt, smtptest.Reply(550, "no"), delivery.Failed, 1, "RCPT: 550 no"},
+		"content refused for good":               {smtptest.Content, smtptest.Reply(554, "5.6.0 spam"), delivery.Failed, 1, "DATA: 554 5.6.0 spam"},
+		"a recipient refused for now":            {smtptest.Rcpt, smtptest.Reply(450, "4.2.1 mailbox busy"), delivery.Deferred, 1, "RCPT: 450"},
+		"content refused for now":                {smtptest.Content, smtptest.Reply(451, "4.3.0 try later"), delivery.Deferred, 1, "DATA: 451"},
 		"a connection broken at the content":     {smtptest.Content, smtptest.ErrDrop, delivery.Deferred, 1, "DATA: "},
-		"relaying denied":                        {smtptest.Rcpt, smtptest.Says(554, "5.7.1 Relay access denied"), delivery.Deferred, 1, "RCPT: 554 5.7.1"},
-		"authentication wanted":                  {smtptest.Rcpt, smtptest.Says(530, "log in first"), delivery.Deferred, 1, "RCPT: 530"},
+		"relaying denied":                        {smtptest.Rcpt, smtptest.Reply(554, "5.7.1 Relay access denied"), delivery.Deferred, 1, "RCPT: 554 5.7.1"},
+		"authentication wanted":                  {smtptest.Rcpt, smtptest.Reply(530, "log in first"), delivery.Deferred, 1, "RCPT: 530"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -335,7 +335,7 @@ func (o *office) condemned(p posted, words string) {
 
 // A refusal of the sender is a configuration error: the message waits until it is fixed.
 func TestRefusalOfSender(t *testing.T) {
-	for name, says := range map[string]error{"for good": smtptest.Says(553, "5.7.1 not your address"), "for now": smtptest.Says(451, "4.3.0 full")} {
+	for name, says := range map[string]error{"for good": smtptest.Reply(553, "5.7.1 not your address"), "for now": smtptest.Reply(451, "4.3.0 full")} {
 		t.Run(name, func(t *testing.T) {
 			var fixed atomic.Bool
 			o := opened(t)
@@ -356,7 +356,7 @@ func TestRefusalOfSender(t *testing.T) {
 }
 
 func TestBadMessageBlocksNobody(t *testing.T) {
-	for name, says := range map[string]error{"refused for now": smtptest.Says(451, "4.3.0 again"), "breaking the connection": smtptest.ErrDrop} {
+	for name, says := range map[string]error{"refused for now": smtptest.Reply(451, "4.3.0 again"), "breaking the connection": smtptest.ErrDrop} {
 		t.Run(name, func(t *testing.T) {
 			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
 			poisoned := o.write("bad@mail.test")
@@ -368,7 +368,7 @@ func TestBadMessageBlocksNobody(t *testing.T) {
 			list := o.writeMany(1000, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%7) })
 			o.hand(list...)
 			o.opens(s.Address, 4)
-			o.until("all others are sent", func() bool { return s.Taken() == len(list) })
+			o.until("all others are sent", func() bool { return s.Accepted() == len(list) })
 			o.becomes(poisoned, delivery.Deferred)
 			o.becomes(garbled, delivery.Failed)
 			o.until("only the poisoned one is left", func() bool { return len(o.files("pickup")) == 1 })
@@ -417,8 +417,8 @@ func TestRelayDown(t *testing.T) {
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
-	if s.Taken() != len(list) {
-		t.Errorf("%d messages of %d", s.Taken(), len(list))
+	if s.Accepted() != len(list) {
+		t.Errorf("%d messages of %d", s.Accepted(), len(list))
 	}
 }
 
@@ -463,7 +463,7 @@ func TestMessageExpires(t *testing.T) {
 		"when the link has expired": {account.PendingLife, "the link expired before the relay accepted the message; last answer: RCPT: 450 4.2.1 busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Says(450, "4.2.1 busy"))})
+			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Reply(450, "4.2.1 busy"))})
 			p := o.post("bad@mail.test")
 			o.opens(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
@@ -481,7 +481,7 @@ func TestRetryAndDiscard(t *testing.T) {
 		if fixed.Load() {
 			return nil
 		}
-		return recipientSays(smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody"))(at, from, to)
+		return recipientSays(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))(at, from, to)
 	}})
 	retried, discarded := o.post("bad1@mail.test"), o.post("bad2@mail.test")
 	o.opens(s.Address, 2)
@@ -515,7 +515,7 @@ func TestFileGone(t *testing.T) {
 	}
 	o.opens(s.Address, 2)
 	o.becomes(p, delivery.Discarded)
-	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Taken() != 0 {
+	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Accepted() != 0 {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -551,15 +551,15 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	}
 	close(release)
 	<-closed
-	if s.Taken() != 4 || len(o.files("pickup")) != 16 {
-		t.Errorf("%d messages, %d files", s.Taken(), len(o.files("pickup")))
+	if s.Accepted() != 4 || len(o.files("pickup")) != 16 {
+		t.Errorf("%d messages, %d files", s.Accepted(), len(o.files("pickup")))
 	}
 	o.opens(s.Address, 4)
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
-	if s.Taken() != len(list) {
-		t.Errorf("%d messages of %d", s.Taken(), len(list))
+	if s.Accepted() != len(list) {
+		t.Errorf("%d messages of %d", s.Accepted(), len(list))
 	}
 }
 
@@ -663,7 +663,7 @@ func TestSignFails(t *testing.T) {
 	p := o.post("ann@mail.test")
 	o.opens(s.Address, 2)
 	o.becomes(p, delivery.Deferred)
-	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "sign: ") || s.Taken() != 0 {
+	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "sign: ") || s.Accepted() != 0 {
 		t.Errorf("got %+v", d)
 	}
 }

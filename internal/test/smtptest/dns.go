@@ -9,7 +9,7 @@ import (
 )
 
 // Fails is the record of a name that the server fails at.
-const Fails = "SERVFAIL"
+const ServFail = "SERVFAIL"
 
 // DNS is a DNS server with TXT records, which ends with the test; it gives its address. A name without records does not exist.
 func DNS(t testing.TB, records map[string][]string) string {
@@ -34,7 +34,7 @@ func DNS(t testing.TB, records map[string][]string) string {
 			texts := records[strings.TrimSuffix(strings.ToLower(q.Name.String()), ".")]
 			m.Header.Response, m.Header.Authoritative, m.Header.RecursionAvailable, m.Additionals = true, true, true, nil
 			switch {
-			case len(texts) == 1 && texts[0] == Fails:
+			case len(texts) == 1 && texts[0] == ServFail:
 				m.Header.RCode = dnsmessage.RCodeServerFailure
 			case texts == nil:
 				m.Header.RCode = dnsmessage.RCodeNameError

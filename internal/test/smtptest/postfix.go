@@ -27,7 +27,7 @@ type Postfix struct {
 }
 
 // HasPostfix says why there can be no Postfix here, or nothing.
-func HasPostfix() string {
+func PostfixUnavailable() string {
 	if _, err := exec.LookPath("postfix"); err != nil {
 		return "Postfix is not installed; tools/need postfix does that, where there is no other mail server"
 	}

@@ -43,10 +43,10 @@ const (
 var ErrDrop = errors.New("drop the connection")
 
 // ErrDropAfter is ErrDrop when the message has been taken: the client does not get to know.
-var ErrDropAfter = errors.New("drop the connection, and keep the message")
+var ErrDropAfterAccept = errors.New("drop the connection, and keep the message")
 
 // Says is an answer with a code, such as Says(451, "4.7.1 later").
-func Says(code int, text string) error {
+func Reply(code int, text string) error {
 	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.NoEnhancedCode, Message: text}
 }
 
@@ -131,7 +131,7 @@ func (s *Server) Messages() []Message {
 }
 
 // Taken is how many messages were taken, Connections how many connections were made, Open how many there are now.
-func (s *Server) Taken() int       { return s.count(&s.taken) }
+func (s *Server) Accepted() int    { return s.count(&s.taken) }
 func (s *Server) Connections() int { return s.count(&s.connections) }
 func (s *Server) Open() int        { return s.count(&s.open) }
 
@@ -183,7 +183,7 @@ func (x *session) Logout() error {
 
 func (x *session) Mail(from string, o *smtp.MailOptions) error {
 	if x.s.opts.Users != nil && !x.user {
-		return Says(530, "5.7.0 Authentication required")
+		return Reply(530, "5.7.0 Authentication required")
 	}
 	x.from, x.utf8 = from, o.UTF8
 	return x.s.ask(x.c, Mail, from, "")
@@ -200,7 +200,7 @@ func (x *session) Data(r io.Reader) error {
 		return err
 	}
 	err = x.s.ask(x.c, Content, x.from, x.to)
-	if err != nil && !errors.Is(err, ErrDropAfter) {
+	if err != nil && !errors.Is(err, ErrDropAfterAccept) {
 		return err
 	}
 	x.s.mu.Lock()
