@@ -66,7 +66,7 @@ func (f *folder) signRing() (*secret.Ring, error) {
 }
 
 // heldOr reads a ring that the environment holds, or else a file.
-func heldOr(text config.Held, variable, path string) (ring *secret.Ring, err error) {
+func heldOr(text config.Secret, variable, path string) (ring *secret.Ring, err error) {
 	if text == "" {
 		ring, err = secret.ReadRing(path)
 	} else if ring, err = secret.ParseRing(string(text)); err != nil {
@@ -96,11 +96,7 @@ func openNode(ctx context.Context, c config.Config, node string) (*folder, error
 		f.store, err = sqlstore.Open(ctx, f.database(), f.seal)
 		return f, err
 	}
-	clusters := []sqlstore.Cluster{{URL: f.Database}}
-	for _, c := range f.Clusters {
-		clusters = append(clusters, sqlstore.Cluster(c))
-	}
-	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, clusters...)
+	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, f.Database)
 	return f, err
 }
 
@@ -111,7 +107,7 @@ func (f *folder) database() string { return filepath.Join(f.Data, "dialtone.db")
 // and hide that the right one is missing.
 func (f *folder) openKeys(ctx context.Context) (err error) {
 	for _, k := range []struct {
-		held      config.Held
+		held      config.Secret
 		path, why string
 		needed    bool
 	}{
@@ -133,7 +129,7 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 		}
 	}
 	for _, k := range []struct {
-		held config.Held
+		held config.Secret
 		path string
 	}{{f.Keys.Seal, f.sealKey()}, {f.Keys.Sign, f.signKey()}} {
 		if k.held != "" {
@@ -219,7 +215,7 @@ func syncFolder(path string) error {
 
 // with opens the data folder for one command and closes it behind it.
 func (p *program) with(do func(*folder) error) (err error) {
-	c, err := p.settings(nil)
+	c, err := p.settings()
 	if err != nil {
 		return err
 	}

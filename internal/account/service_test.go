@@ -385,6 +385,17 @@ var refusals = []refusal{
 	{"the ten thousandth password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, lastPassword(o.T)) }, fault.Invalid, "ha1", "", false},
 	{"an empty password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, "") }, fault.Invalid, "ha1", "", false},
 	{"the user's name for a password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, f.User) }, fault.Invalid, "ha1", "", false},
+	{"a long common password", func(o *office, f *account.Form) { f.HA1 = o.hash(f.User, "qwertyuiop12") }, fault.Invalid, "ha1", "", false},
+	{"the name on display with digits", func(o *office, f *account.Form) {
+		f.Name = "Zacharias Quill"
+		f.HA1 = o.hash(f.User, "Zacharias1234")
+	}, fault.Invalid, "ha1", "", false},
+	{"an ha1b of a common password", func(o *office, f *account.Form) {
+		f.HA1B = ptr(digest.ComputeB(f.User, o.tenant.Realm, "password1234").Hex())
+	}, fault.Invalid, "ha1b", "", false},
+	{"a SHA-256 of a common password", func(o *office, f *account.Form) {
+		f.HA1SHA256 = ptr(digest.ComputeSHA256(f.User, o.tenant.Realm, "111111111111").Hex())
+	}, fault.Invalid, "ha1_sha256", "", false},
 	{"a common password in capital digits", func(o *office, f *account.Form) { f.HA1 = strings.ToUpper(o.hash(f.User, "password")) }, fault.Invalid, "ha1", "", false},
 	{"a wrong answer", func(_ *office, f *account.Form) { f.CaptchaAnswer = "99" }, fault.Captcha, "", "", true},
 	{"an answer that is no number", func(_ *office, f *account.Form) { f.CaptchaAnswer = "eight" }, fault.Captcha, "", "", true},
@@ -399,7 +410,7 @@ func (o *office) hash(user, password string) string {
 // lastPassword is the last of the list of common passwords.
 func lastPassword(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../dictionary/passwords.txt")
+	text, err := os.ReadFile("../weakpass/passwords.txt")
 	if err != nil {
 		t.Fatal(err)
 	}

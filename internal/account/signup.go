@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
-	"dialtone/internal/dictionary"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
+	"dialtone/internal/weakpass"
 )
 
 // Form is a signup as it came in: raw text, each field once, valid UTF-8 without control characters.
@@ -87,9 +87,8 @@ func (d *Service) check(t *tenant.Tenant, form Form, now time.Time) (Account, di
 	if c, err = parseCredential(t, form); err != nil {
 		return a, c, err
 	}
-	local, _, _ := strings.Cut(a.Email, "@")
-	if dictionary.Contains(c.HA1, a.User, t.Realm, t.Realm, t.Host, a.Name, local, a.Email) {
-		return a, c, fault.Rule("ha1", "common", "the password is one that is tried first by everybody who guesses; choose another one")
+	if err := checkPassword(t, a, c); err != nil {
+		return a, c, err
 	}
 	a.Lang, _ = i18n.Parse(string(form.Lang))
 	// The store keeps microseconds; what is derived from these times must come out the same after a restart.
@@ -97,6 +96,25 @@ func (d *Service) check(t *tenant.Tenant, form Form, now time.Time) (Account, di
 	a.Expires = a.Created.Add(PendingLife)
 	a.HasSHA256 = c.SHA256 != nil
 	return a, c, nil
+}
+
+// checkPassword refuses a credential of which one hash is that of a password that is easy to guess.
+func checkPassword(t *tenant.Tenant, a Account, c digest.Credential) error {
+	form := weakpass.Signup{
+		User:   a.User,
+		Realm:  t.Realm,
+		Host:   t.Host,
+		Email:  a.Email,
+		Names:  []string{a.Name, t.Product},
+		HA1:    c.HA1,
+		HA1B:   (*[16]byte)(c.HA1B),
+		SHA256: (*[32]byte)(c.SHA256),
+	}
+	field := form.Weak()
+	if field == "" {
+		return nil
+	}
+	return fault.Rule(field, "common", "the password is easy to guess; choose another one")
 }
 
 func parseCredential(t *tenant.Tenant, form Form) (c digest.Credential, err error) {

@@ -13,11 +13,7 @@ type observers struct {
 }
 
 // OnChange implements phone.Store.
-func (s *Store) OnChange(f func(uid account.UID)) {
-	for _, h := range s.homes {
-		h.observe(f)
-	}
-}
+func (s *Store) OnChange(f func(uid account.UID)) { s.engine.observe(f) }
 
 func (o *observers) observe(f func(account.UID)) {
 	o.mu.Lock()

@@ -15,15 +15,13 @@ import (
 
 var _ phone.Store = (*Store)(nil)
 
-// Phone servers are stored in the first database, whichever database has their tenants.
-
 // AddServer implements phone.Store.
 func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
 	}
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (name) DO NOTHING`, p.Name, p.Token[:], string(tenants), micros(p.Created))
 		if err != nil {
@@ -46,7 +44,7 @@ func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 
 // RemoveServer implements phone.Store.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)
 		switch {
 		case err != nil:
@@ -75,7 +73,7 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 		return nil, 0, err
 	}
 	var list []phone.Server
-	err = s.homes[0].reads(ctx).each(func(row scanner) error {
+	err = s.engine.reads(ctx).each(func(row scanner) error {
 		var p phone.Server
 		var token []byte
 		var tenants string
@@ -93,7 +91,7 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 
 // ServersVersion implements phone.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
-	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
+	return count(s.engine.reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
 }
 
 // Sealed implements phone.Store.
@@ -102,7 +100,7 @@ func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.
 	a := account.Account{Tenant: tenant}
 	var uid []byte
 	var role string
-	row := s.of(tenant).reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account
+	row := s.engine.reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account
 		WHERE tenant = $2 AND username = $3 AND `+live, micros(now), tenant, user)
 	err := row.Scan(&uid, &role, &a.Disabled, &a.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {

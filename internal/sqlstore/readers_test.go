@@ -16,7 +16,7 @@ import (
 func TestReadersWaitAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
-		r := s.homes[0].engine.(*lite).readers
+		r := s.engine.(*lite).readers
 		held, free := make(chan struct{}), make(chan struct{})
 		for range cap(r.idle) {
 			go r.use(t.Context(), func(*sqlite.Conn) error {
@@ -55,7 +55,7 @@ func TestReadersWaitAndClose(t *testing.T) {
 func TestReadersCannotWrite(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
-	if err := s.homes[0].reads(t.Context()).row(`DELETE FROM revision RETURNING n`).Scan(new(int)); err == nil {
+	if err := s.engine.reads(t.Context()).row(`DELETE FROM revision RETURNING n`).Scan(new(int)); err == nil {
 		t.Error("a reader could write")
 	}
 }
@@ -67,7 +67,7 @@ func TestReaderAfterFailure(t *testing.T) {
 	if err := s.write(touch); err != nil { // so that there is a WAL
 		t.Fatal(err)
 	}
-	r := s.homes[0].reads(t.Context())
+	r := s.engine.reads(t.Context())
 	for range 11 { // more often than there are connections
 		s.has(t, 1)
 		if err := r.row(`SELECT nothing`).Scan(new(int)); err == nil {

@@ -63,7 +63,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
 	})
 	l.writer = newWriter(conn, l.open)
-	return newStore(home{0, l}), nil
+	return newStore(l), nil
 }
 
 // connect opens a connection and sets it up.
@@ -198,7 +198,7 @@ func (l *lite) watch(context.Context, func()) {}
 
 func (l *lite) spendSoon(_ context.Context, id [16]byte, expires time.Time) (first bool, err error) {
 	err = l.write(func(tx transaction) error {
-		first, err = note(tx, id, expires)
+		first, err = markSpent(tx, id, expires)
 		return err
 	})
 	return first, err

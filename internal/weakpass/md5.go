@@ -1,24 +1,25 @@
-package dictionary
+package weakpass
 
 import (
 	"math"
 	"math/bits"
 )
 
-// MD5 (RFC 1321) makes of a block of sixteen words sixty-four steps, four rounds of sixteen. Step i takes the four words
-// a, b, c, d of the state and one word of the block, and makes
+// MD5 (RFC 1321) makes of a block of sixteen words sixty-four steps, four rounds of sixteen. Step i
+// takes the four words a, b, c, d of the state and one word of the block, and makes
 //
 //	a = b + rotate(a + f(b, c, d) + T[i] + word, r)
 //
-// after which the names move on by one place, so that after four steps each word has been made anew, in the order a, d, c,
-// b. Everything here, and in the assembly, goes by four steps at a time for that reason: at those places the names and
-// the places agree.
+// after which the names move on by one place, so that after four steps each word has been replaced,
+// in the order a, d, c, b. Everything here, and in the assembly, goes by four steps at a time for
+// that reason: names and places agree there.
 //
-// The sum T[i]+word is the addend of step i. Where the word is the same for every password the addend is too, and is
-// worked out once; this is the whole difference between hashing and searching.
+// The sum T[i]+word is the addend of step i. Where the word is the same for every candidate, so is
+// the addend, and it is computed once. This is the whole difference between hashing and searching.
 //
-// In the last round f(b, c, d) is c ^ (b | ^d), which is ^(c ^ (d &^ b)), which is -(c ^ (d &^ b)) - 1. The one is taken
-// off the addend beforehand and the rest subtracted: one operation less in each of sixteen steps.
+// In the last round f(b, c, d) is c ^ (b | ^d), which is ^(c ^ (d &^ b)), which is -(c ^ (d &^ b))
+// - 1. The constants of that round are one less, and c ^ (d &^ b) is subtracted: one operation less
+// in each of sixteen steps.
 
 const (
 	blockBytes = 64
@@ -26,7 +27,8 @@ const (
 	blockSteps = 64
 )
 
-// constants are the addends of a block of zeros: T[i] = floor(2^32 * |sin(i+1)|), less one in the last round.
+// constants are the addends of a block of zeros: T[i] = floor(2^32 * |sin(i+1)|), less one in the
+// last round.
 var constants = func() (t [blockSteps]uint32) {
 	for i := range t {
 		t[i] = uint32(math.Floor(math.Abs(math.Sin(float64(i+1))) * (1 << 32)))
@@ -37,7 +39,7 @@ var constants = func() (t [blockSteps]uint32) {
 	return t
 }()
 
-// wordOf gives the word of the block that step i takes.
+// wordOf returns the word of the block that step i takes.
 func wordOf(i int) int {
 	switch i / 16 {
 	case 0:
@@ -51,7 +53,7 @@ func wordOf(i int) int {
 	}
 }
 
-// stepsOf gives, for each word of a message of two blocks, the four steps of 0..127 that take it.
+// stepsOf has, for each word of a message of two blocks, the four steps of 0..127 that take it.
 var stepsOf = func() (steps [2 * blockWords][4]uint8) {
 	for i := range 2 * blockSteps {
 		word := i/blockSteps*blockWords + wordOf(i%blockSteps)
@@ -63,8 +65,8 @@ var stepsOf = func() (steps [2 * blockWords][4]uint8) {
 // initial is the state before the first block.
 var initial = [4]uint32{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476}
 
-// advance does the steps from..to-1, both multiples of four, on the state s with the addends x. The sums are put so that
-// what the step before has just made comes in last.
+// advance does the steps from..to-1, both multiples of four, on the state s with the addends x. The
+// sums are in such an order that the result of the step before is needed last.
 func advance(s *[4]uint32, x *[blockSteps]uint32, from, to int) {
 	a, b, c, d := s[0], s[1], s[2], s[3]
 	i := from
