@@ -23,7 +23,7 @@ type turnSecret struct {
 }
 
 // turnSigned is for how long a secret may be needed that signs no more: as long as a credential lives, and some time for clocks.
-const turnSigned = tenant.MostTURNLife + time.Hour
+const turnSigned = tenant.MaxTURNLife + time.Hour
 
 func (f *folder) turnKey() string { return filepath.Join(f.Keys.Dir, "turn.key") }
 

@@ -34,7 +34,7 @@ func (s *Site) freeswitch(b []byte, ask *ask) ([]byte, error) {
 		return append(b, freeswitchNone...), nil
 	}
 	e, err := s.phones.Find(ask.Context(), ask.caller, realm, username)
-	if err == nil && !e.Tenant.Means(domain) {
+	if err == nil && !e.Tenant.HasDomain(domain) {
 		err = phone.ErrNone
 	}
 	if fault.Is(err, fault.NotFound) {
