@@ -90,7 +90,7 @@ func TestPhones(t *testing.T) {
 		}
 		linphone(t, link, phoneWords, registrar)
 		b.visit(strings.TrimPrefix(link, tap.base))
-		b.until(`document.querySelector("h1").textContent === "This link does nothing any more"`)
+		b.until(`document.querySelector("h1").textContent === "This link no longer works"`)
 		b.check("provision-gone")
 	})
 	b.step("baresip gets the line that the command prints", func() {

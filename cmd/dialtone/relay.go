@@ -88,7 +88,7 @@ func (s *server) post(ctx context.Context) {
 
 // pickupMetrics are of the files in the pickup directory, whoever is to send them.
 func (s *server) pickupMetrics() prometheus.Collector {
-	return ops.Readings([]ops.Metric{
+	return ops.NewCollector([]ops.Metric{
 		{Name: "dialtone_mail_pickup_files", Help: "Messages in the pickup directory."},
 		{Name: "dialtone_mail_pickup_oldest_age_seconds", Help: "Age of the oldest of them; 0 where there is none."},
 	}, func(_ context.Context, set func(int, string, float64)) error {
@@ -103,10 +103,10 @@ func (s *server) pickupMetrics() prometheus.Collector {
 
 // relayMetrics are of what this server sends.
 func (s *server) relayMetrics() prometheus.Collector {
-	return ops.Readings([]ops.Metric{
+	return ops.NewCollector([]ops.Metric{
 		{Name: "dialtone_mail_queue_messages", Help: "Messages that this server is to send, by state.", Label: "state"},
 		{Name: "dialtone_mail_queue_oldest_age_seconds", Help: "Since when the oldest of them waits; 0 where there is none."},
-		{Name: "dialtone_mail_tries_total", Help: "What tries to send a message came to, since the start.", Counts: true, Label: "outcome"},
+		{Name: "dialtone_mail_tries_total", Help: "What tries to send a message came to, since the start.", Counter: true, Label: "outcome"},
 		{Name: "dialtone_mail_relay_pause_seconds", Help: "For how long the relay is left alone since it could not be reached; 0 where it is in use."},
 	}, func(ctx context.Context, set func(int, string, float64)) error {
 		n := s.queue.Counts()
