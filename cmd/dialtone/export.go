@@ -27,7 +27,7 @@ type exportCommand struct {
 
 // filled goes through all accounts and shows how far it is.
 func (p *program) filled(f *folder) error {
-	b := newBar(p.stderr)
+	b := newProgress(p.stderr)
 	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("directory", done, total) })
 	b.end()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
@@ -169,7 +169,7 @@ func passwordOf(path string) (string, error) {
 
 type htdigestCommand struct {
 	File string `arg:"" help:"The file; what has its name is replaced."`
-	where
+	tenantFlag
 }
 
 // Run needs no export: it opens the credentials itself, once.

@@ -57,7 +57,7 @@ func TestPlatformMoves(t *testing.T) {
 	v.leave()
 
 	out, err := run([]string{"TO=" + url}, "store", "copy", "--from", database, "--to", "env:TO")
-	if err != nil || !strings.Contains(out, "every row was copied, and compared") {
+	if err != nil || !strings.Contains(out, "all rows were copied and compared") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if out, err := run([]string{"TO=" + url}, "store", "copy", "--compare", "--from", database, "--to", "env:TO"); err != nil {
@@ -91,7 +91,7 @@ func TestPlatformMoves(t *testing.T) {
 			t.Errorf("%s: %d, %v", step.name, got, err)
 		}
 	}
-	if out, err := run(shared.env, "--data", data("two"), "verify"); err != nil || !strings.Contains(out, "everything fits together") {
+	if out, err := run(shared.env, "--data", data("two"), "verify"); err != nil || !strings.Contains(out, "no faults found") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 	if out, err := run(shared.env, "--data", data("two"), "store", "migrate"); err != nil || !strings.Contains(out, "the schema has version") {

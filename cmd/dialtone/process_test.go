@@ -273,7 +273,7 @@ func (l *lines) find(beginning string, ended <-chan struct{}, deadline time.Time
 }
 
 // shownAccounts is what `dialtone account list --json` prints.
-func shownAccounts(t testing.TB, data string) []shown {
+func shownAccounts(t testing.TB, data string) []accountView {
 	t.Helper()
 	cmd := exec.Command(binary(t), "account", "list", "--tenant", "localhost", "--json", "--data", data)
 	cmd.Env = []string{}
@@ -281,7 +281,7 @@ func shownAccounts(t testing.TB, data string) []shown {
 	if err != nil {
 		t.Fatalf("account list: %v\n%s", err, out)
 	}
-	var list []shown
+	var list []accountView
 	if err := json.Unmarshal(out, &list); err != nil {
 		t.Fatalf("account list: %v\n%s", err, out)
 	}

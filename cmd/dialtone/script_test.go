@@ -408,7 +408,7 @@ func TestServerFollowsTheSigningKeys(t *testing.T) {
 				begins += handOut
 			}
 			s := newSigning(f)
-			s.clock = clock
+			s.now = clock
 			refresh := func() {
 				t.Helper()
 				if err := s.refresh(); err != nil {
@@ -433,9 +433,9 @@ func TestServerFollowsTheSigningKeys(t *testing.T) {
 						t.Errorf("after %v, what was signed with %s is refused", age, name)
 					}
 				}
-				if before := s.now.Load(); true {
+				if before := s.value.Load(); true {
 					refresh()
-					if s.now.Load() != before {
+					if s.value.Load() != before {
 						t.Errorf("after %v, nothing changed and the keys were derived anew", age)
 					}
 				}

@@ -114,18 +114,18 @@ func TestServerFollowsTheTURNKey(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: t.TempDir()}}}
 	s := newTURN(f)
-	s.clock = func() time.Time { return now }
+	s.now = func() time.Time { return now }
 	tn := &tenant.Tenant{Host: "phone.test"}
 	signer := func() *turn.Issuer {
 		t.Helper()
 		if err := s.refresh(); err != nil {
 			t.Fatal(err)
 		}
-		return s.now.Load()
+		return s.value.Load()
 	}
 	signedBy := func(r *secret.Ring) bool {
 		t.Helper()
-		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.clock).Issue(tn, "alex").Password
+		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.now).Issue(tn, "alex").Password
 	}
 	if signer() != nil {
 		t.Fatal("without a key there is a signer")
@@ -140,7 +140,7 @@ func TestServerFollowsTheTURNKey(t *testing.T) {
 	if !signedBy(old) {
 		t.Error("the first key does not sign at once")
 	}
-	both := rotated(old, now, turnSigned, true, false)
+	both := rotated(old, now, turnSignedLife, true, false)
 	if err := both.Replace(f.turnKey()); err != nil {
 		t.Fatal(err)
 	}
