@@ -22,11 +22,12 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// The exit statuses that scripts may rely on (78 is EX_CONFIG of sysexits.h).
+// The exit statuses that scripts may rely on (75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h).
 const (
-	exitFailed = 1
-	exitUsage  = 2
-	exitConfig = 78
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRestart = 75 // a commit failed: start the program again
+	exitConfig  = 78
 )
 
 // commandLine is the whole grammar.
@@ -99,6 +100,9 @@ func (p *program) report(err error) int {
 	fmt.Fprintln(p.stderr, "dialtone:", err)
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
+	}
+	if errors.Is(err, sqlstore.ErrFailed) {
+		return exitRestart
 	}
 	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {

@@ -23,9 +23,9 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -36,6 +36,12 @@ import (
 type serveCommand struct {
 	Settings keyFlags `embed:""`
 	Clusters *string  `hidden:"" help:"Removed; the configuration refuses it and says what to do."`
+}
+
+// Help is printed by dialtone serve --help.
+func (c *serveCommand) Help() string {
+	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the disk failed, when a restart recovers; " +
+		"78 for a wrong configuration, keys or a damaged store. Have your supervisor restart it after a failure (systemd: Restart=on-failure)."
 }
 
 func (c *serveCommand) Run(p *program) (err error) {
@@ -91,11 +97,36 @@ func (c *serveCommand) Run(p *program) (err error) {
 	for _, loop := range loops {
 		running.Go(func() { loop(background) })
 	}
-	err = web.Serve(p.ctx, listener, s.site, s.limits(), log)
+	serving, stopServing := s.whileStoreWorks(p.ctx)
+	defer stopServing()
+	err = web.Serve(serving, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
+	if failure := s.store.Err(); failure != nil {
+		return errors.Join(failure, err)
+	}
 	// What was answered is safe already; this only spares the next start the work.
 	return errors.Join(err, s.desk.Flush(context.WithoutCancel(p.ctx)))
+}
+
+// exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
+// hang, and then only the end of the process lets the supervisor go on.
+const exitWithin = web.DrainTime + 5*time.Second
+
+// whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a restart
+// recovers.
+func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-s.store.Broken():
+			s.log.ErrorContext(ctx, "store failed; exiting", "status", exitRestart, "err", s.store.Err())
+			time.AfterFunc(exitWithin, func() { os.Exit(exitRestart) })
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, stop
 }
 
 // tuneMemory trades a few MiB for a twentieth of the sign-ins a second: what is alive between requests is a few MiB, and by the
@@ -130,7 +161,7 @@ type server struct {
 	tenants *tenant.Table
 	signing *signing
 	turn    *followed[turn.Issuer]
-	pickup  *pickup.Directory
+	pickup  *pickup.Dir
 	desk    *account.Service
 	phones  *phone.Registry
 	courier *phone.Dispatcher

@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 )
 
 type verifyCommand struct {
@@ -59,7 +59,7 @@ func (c *verifyCommand) Run(p *program) error {
 }
 
 // lostMessages reports the messages that the server of this folder has to send but that have no file.
-func (f *folder) lostMessages(ctx context.Context, dir *pickup.Directory) ([]string, error) {
+func (f *folder) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
 	node := ""
 	if f.nodes() {
 		var err error

@@ -260,7 +260,7 @@ func parseMessage(raw string) (m message, err error) {
 	if err != nil {
 		return m, err
 	}
-	if !strings.Contains(string(body), "it is removed on that day.\r\n") || !strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
+	if !strings.Contains(string(body), "it is deleted on that day.\r\n") || !strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
 		return m, fmt.Errorf("the text breaks off: %q", body)
 	}
 	return message{

@@ -39,8 +39,8 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
@@ -170,7 +170,7 @@ func (p *platform) start(t testing.TB) {
 	if err := p.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox account.Mailbox = must[*pickup.Directory](t)(pickup.Open(p.pickup()))
+	var mailbox account.Mailbox = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
 	if p.choice.mailbox != nil {
 		mailbox = p.choice.mailbox(mailbox)
 	}

@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"bytes"
@@ -18,14 +18,14 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
-	"dialtone/internal/crashfs"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/crashfs"
 	"dialtone/internal/throttle"
 )
 
@@ -42,20 +42,66 @@ var (
 	ctx  = context.Background()
 )
 
-// house is the program without its edges, put together and started as the serve command does.
-type house struct {
+// harness is the program without HTTP, assembled and started as the serve command does.
+type harness struct {
 	fs     *crashfs.FS
 	store  *sqlstore.Store
-	box    *pickup.Directory
+	box    *pickup.Dir
 	desk   *account.Service
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer
 	now    func() time.Time
 	closed bool
+	undo   *undoing
 }
 
-// close closes the store, once. A house that never stood is closed too.
-func (h *house) close() error {
+// undoing is a store that remembers which messages' accounts and links could not be taken back at
+// once. Their requests were answered with an error, and a crash may leave them as they are.
+type undoing struct {
+	*sqlstore.Store
+	mu     sync.Mutex
+	failed map[string]bool // by "signup" or "resend", and e-mail address
+}
+
+func (u *undoing) note(what, email string, err error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.failed[what+" "+email] = u.failed[what+" "+email] || err != nil
+	return err
+}
+
+func (u *undoing) has(what, email string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failed[what+" "+email]
+}
+
+func (u *undoing) Undo(ctx context.Context, a account.Signup, now time.Time) error {
+	return u.note("signup", a.Account.Email, u.Store.Undo(ctx, a, now))
+}
+
+func (u *undoing) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
+	return u.note("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
+}
+
+// failed reports whether the store wants the process to end.
+func (h *harness) failed() bool { return h != nil && h.store.Err() != nil }
+
+// exit ends the process as the serve command does after a failed commit. Nothing on the disk
+// changes by it.
+func (h *harness) exit() error {
+	before := h.fs.Image()
+	if err := h.close(); err != nil {
+		return err
+	}
+	if h.fs.Image() != before {
+		return errors.New("closing a store that has failed changed the disk")
+	}
+	return nil
+}
+
+// close closes the store, once. On a nil harness it does nothing.
+func (h *harness) close() error {
 	if h == nil || h.closed {
 		return nil
 	}
@@ -63,10 +109,10 @@ func (h *house) close() error {
 	return h.store.Close()
 }
 
-// open starts the program on a file system. Where the pickup directory is in trouble it starts all the same, and tended is
-// that trouble.
-func open(f *crashfs.FS, now func() time.Time) (h *house, tended, err error) {
-	h = &house{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
+// open starts the program on a file system. Where the pickup directory is in trouble it starts all
+// the same, and tended is that trouble.
+func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
+	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
 	f.Forget(database + "-wal") // which sqlstore.Open has the system do
 	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
@@ -78,7 +124,7 @@ func open(f *crashfs.FS, now func() time.Time) (h *house, tended, err error) {
 	return h, tended, nil
 }
 
-func (h *house) start() (tended, err error) {
+func (h *harness) start() (tended, err error) {
 	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
 	if err != nil {
 		return nil, err
@@ -97,8 +143,9 @@ func (h *house) start() (tended, err error) {
 	if err := h.box.Clean(); err != nil {
 		return nil, err
 	}
+	h.undo = &undoing{Store: h.store, failed: make(map[string]bool)}
 	h.desk = account.NewService(account.Deps{
-		Store: h.store, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
+		Store: h.undo, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
 		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := h.desk.Recover(ctx); err != nil {
@@ -107,8 +154,8 @@ func (h *house) start() (tended, err error) {
 	return h.desk.Flush(ctx), nil
 }
 
-// deed is something that a client asked for, or an operator.
-type deed struct {
+// request is something that a client asked for, or an operator.
+type request struct {
 	what string // signup, activate, confirm, resend, disable, enable, delete, backup
 	user string
 
@@ -123,15 +170,17 @@ type deed struct {
 	token string // of an activation or a confirmation, and of the link that counted before a resend
 
 	when time.Time
-	base state // of the account when the truth was told anew
+	base state // of the account after the last restart
 
-	// When it was asked and answered, as moments of the journal; before all of them where it was not recorded.
+	// When it was asked and answered, as moments of the journal; before all of them where it was
+	// not recorded.
 	began, ended int
 	answered     bool
 	err          error
+	notUndone    bool // it failed, and what was saved of it could not be taken back at once
 }
 
-func (d *deed) String() string {
+func (d *request) String() string {
 	s := fmt.Sprintf("%s %s", d.what, d.user)
 	if d.what == "signup" && !d.rightCaptcha {
 		s += " with a wrong captcha"
@@ -139,8 +188,8 @@ func (d *deed) String() string {
 	return s
 }
 
-// as is a deed as one saw it at an earlier moment.
-func (d *deed) as(at int) *deed {
+// as is a request as one saw it at an earlier moment.
+func (d *request) as(at int) *request {
 	if d.began >= at {
 		return nil
 	}
@@ -151,57 +200,77 @@ func (d *deed) as(at int) *deed {
 	return &c
 }
 
-// done reports a deed that was answered with success, open one of which nobody outside can say what came of it.
-func (d *deed) done() bool { return d.answered && d.err == nil }
-func (d *deed) open() bool {
-	return !d.answered || d.err != nil && fault.KindOf(d.err) == fault.Internal
+// done reports whether a request was answered with success, and open whether its answer does not
+// say if it was carried out.
+func (d *request) done() bool { return d.answered && d.err == nil }
+func (d *request) open() bool {
+	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err,
+		account.ErrUnknown))
 }
 
-// truth is what was asked and answered: the only record that a person outside has.
-type truth struct {
-	mu     sync.Mutex
-	deeds  []*deed
-	tokens map[string]string // that came by mail, by user
-	past   map[string]bool   // addresses of accounts that went
-	closed map[string]bool   // names that may be kept from everybody, since their accounts were deleted
-	asked  int
+// mayRemain reports whether something may be there of a request that was not done. Of one that was
+// answered with account.ErrUnknown it may be, and of one that was not answered. Of one that was
+// answered with an error of ours nothing is, not even after a power cut, unless it had been saved
+// and could not be taken back before the server died. running says that no restart came after.
+func (d *request) mayRemain(running bool) bool {
+	switch {
+	case !d.open():
+		return false
+	case !d.answered, errors.Is(d.err, account.ErrUnknown):
+		return true
+	default:
+		return d.notUndone && !running
+	}
 }
 
-func (t *truth) at(moment int) *truth {
-	then := &truth{}
-	for _, d := range t.deeds {
+// transcript is what was asked and answered: the only record that a person outside has.
+type transcript struct {
+	mu       sync.Mutex
+	requests []*request
+	tokens   map[string]string // that came by mail, by user
+	past     map[string]bool   // addresses of accounts that went
+	closed   map[string]bool   // names that may be kept from everybody, since their accounts were deleted
+	asked    int
+}
+
+func (t *transcript) at(moment int) *transcript {
+	then := &transcript{}
+	for _, d := range t.requests {
 		if c := d.as(moment); c != nil {
-			then.deeds = append(then.deeds, c)
+			then.requests = append(then.requests, c)
 		}
 	}
 	return then
 }
 
-// key tells apart truths that demand different things.
-func (t *truth) key() string {
+// key tells apart transcripts that demand different things.
+func (t *transcript) key() string {
 	var b strings.Builder
-	for _, d := range t.deeds {
-		fmt.Fprintf(&b, "%t %v;", d.answered, d.err)
+	for _, d := range t.requests {
+		fmt.Fprintf(&b, "%v %s %s %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce, d.answered,
+			d.err == nil, d.open(),
+			fault.KindOf(d.err), d.mayRemain(false), d.resent)
 	}
+	fmt.Fprint(&b, t.tokens)
 	return b.String()
 }
 
-func (t *truth) copy() *truth {
-	return &truth{deeds: slices.Clone(t.deeds), tokens: t.tokens, closed: t.closed, asked: t.asked}
+func (t *transcript) copy() *transcript {
+	return &transcript{requests: slices.Clone(t.requests), tokens: t.tokens, closed: t.closed, asked: t.asked}
 }
 
 // resends notes at the signup that a later message took a place too.
-func (t *truth) resends(email string) {
+func (t *transcript) resends(email string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		d.resent = d.resent || d.what == "signup" && d.email == email
 	}
 }
 
 // after is what was asked for about the account of a signup, until another account got its name.
-func (t *truth) after(signup *deed) (list []*deed) {
-	for _, d := range t.deeds[slices.Index(t.deeds, signup)+1:] {
+func (t *transcript) after(signup *request) (list []*request) {
+	for _, d := range t.requests[slices.Index(t.requests, signup)+1:] {
 		if d.user == signup.user {
 			if d.what == "signup" && d.done() {
 				break
@@ -212,9 +281,9 @@ func (t *truth) after(signup *deed) (list []*deed) {
 	return list
 }
 
-// gone says whether the account of a signup may be gone, and whether it must be: by an operator, or since nobody opened
-// its link in time.
-func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
+// gone says whether the account of a signup may be gone, and whether it must be: by an operator, or
+// since nobody opened its link in time.
+func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
 		must = true
@@ -224,18 +293,18 @@ func (t *truth) gone(signup *deed, now time.Time) (may, must bool) {
 	}
 	for _, d := range t.after(signup) {
 		if d.what == "delete" {
-			may, must = may || d.done() || d.open(), must || d.done()
+			may, must = may || d.done() || d.mayRemain(false), must || d.done()
 		}
 	}
 	return may, must
 }
 
 // tokenOf is the token that a user got.
-func (t *truth) tokenOf(h *house, user string) string {
+func (t *transcript) tokenOf(h *harness, user string) string {
 	if token := t.tokens[user]; token != "" {
 		return token
 	}
-	f, err := h.look()
+	f, err := h.inspect()
 	if err != nil {
 		return ""
 	}
@@ -247,32 +316,32 @@ func (t *truth) tokenOf(h *house, user string) string {
 	return ""
 }
 
-func (t *truth) begin(h *house, d *deed) *deed {
+func (t *transcript) begin(h *harness, d *request) *request {
 	d.when = h.now()
 	h.fs.Mark("%s is asked for", d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.began = h.fs.Now() - 1
-	t.deeds = append(t.deeds, d)
+	t.requests = append(t.requests, d)
 	t.asked++
 	return d
 }
 
-func (t *truth) end(h *house, d *deed, err error) {
+func (t *transcript) end(h *harness, d *request, err error) {
 	h.fs.Mark("%s is answered: %v", d, err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.ended, d.answered, d.err = h.fs.Now()-1, !h.fs.Stopped(), err
 }
 
-func (t *truth) serial() int {
+func (t *transcript) serial() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.asked
 }
 
 // newSignup is a signup with everything its own.
-func newSignup(h *house, user string, serial int, right bool) *deed {
+func newSignup(h *harness, user string, serial int, right bool) *request {
 	q := h.issuer.Ask(h.tenant.ID)
 	x, y, _ := strings.Cut(q.Text, " + ")
 	xn, _ := strconv.Atoi(x)
@@ -280,7 +349,7 @@ func newSignup(h *house, user string, serial int, right bool) *deed {
 	if !right {
 		yn++
 	}
-	d := &deed{
+	d := &request{
 		what: "signup", user: user, email: fmt.Sprintf("person%d@example.org", serial), rightCaptcha: right,
 		addr: netip.AddrFrom4([4]byte{10, byte(serial >> 16), byte(serial >> 8), byte(serial)}),
 		form: account.Form{
@@ -293,19 +362,20 @@ func newSignup(h *house, user string, serial int, right bool) *deed {
 	return d
 }
 
-func (t *truth) signup(h *house, user string, right bool) *deed {
+func (t *transcript) signup(h *harness, user string, right bool) *request {
 	return t.ask(h, newSignup(h, user, t.serial(), right))
 }
 
-func (t *truth) ask(h *house, d *deed) *deed {
+func (t *transcript) ask(h *harness, d *request) *request {
 	t.begin(h, d)
 	_, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr})
+	d.notUndone = h.undo.has("signup", d.email)
 	t.end(h, d, err)
 	return d
 }
 
-func (t *truth) act(h *house, what, user, token string) *deed {
-	d := t.begin(h, &deed{what: what, user: user, token: token})
+func (t *transcript) act(h *harness, what, user, token string) *request {
+	d := t.begin(h, &request{what: what, user: user, token: token})
 	var err error
 	switch what {
 	case "activate":
@@ -320,6 +390,7 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
 			t.resends(a.Email)
 			_, err = h.desk.Resend(ctx, h.tenant, a, "", account.Origin{})
+			d.notUndone = h.undo.has("resend", a.Email)
 		}
 	case "disable":
 		_, err = h.desk.Disable(ctx, h.tenant, user)
@@ -338,7 +409,7 @@ func (t *truth) act(h *house, what, user, token string) *deed {
 }
 
 // linked is the account of a link that counts.
-func (h *house) linked(token string) (account.Account, error) {
+func (h *harness) linked(token string) (account.Account, error) {
 	parsed, ok := secret.ParseToken(token)
 	if !ok {
 		return account.Account{}, fault.New(fault.NotFound, "no link")
@@ -353,7 +424,7 @@ type found struct {
 	stray    []string                   // other files in the pickup directory
 }
 
-func (h *house) look() (*found, error) {
+func (h *harness) inspect() (*found, error) {
 	f := &found{accounts: make(map[string]account.Account), tokens: make(map[string]string)}
 	if err := h.store.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
 		f.accounts[a.Email] = a
@@ -396,7 +467,8 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if want := "<" + strings.TrimSuffix(path.Base(p), ".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
+	if want := "<" + strings.TrimSuffix(path.Base(p),
+		".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
 		return "", "", fmt.Errorf("Message-ID %q, want %q", m.Header.Get("Message-Id"), want)
 	}
 	text, err := mailmsg.Text(m)
@@ -411,13 +483,13 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	return m.Header.Get("To"), token, nil
 }
 
-// promise is what must hold of what is there, given what was asked and answered. running says that no crash was in
-// between: then what was answered with an error is not there at all.
-func (h *house) promise(t *truth, running bool) error { return h.promiseWith(t, running, nil) }
+// promise reports where the state breaks the promise, given what was asked and answered. running
+// says that no crash or restart was in between.
+func (h *harness) promise(t *transcript, running bool) error { return h.promiseWith(t, running, nil) }
 
 // promiseWith counts messages as there that a mail agent took.
-func (h *house) promiseWith(t *truth, running bool, delivered map[string]string) error {
-	f, err := h.look()
+func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]string) error {
+	f, err := h.inspect()
 	if err != nil {
 		return err
 	}
@@ -433,7 +505,7 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 		wrong("%d messages are still to be made safe", len(rows))
 	}
 	emails := make(map[string]bool)
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		switch d.what {
 		case "signup":
 			emails[d.email] = true
@@ -455,7 +527,7 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 	return errors.Join(faults...)
 }
 
-func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong func(string, ...any)) {
+func (h *harness) promiseSignup(t *transcript, d *request, f *found, running bool, wrong func(string, ...any)) {
 	a, there := f.accounts[d.email]
 	_, message := f.tokens[d.email]
 	mayGo, mustGo := t.gone(d, h.now())
@@ -468,12 +540,12 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		}
 		return
 	}
-	// An account that is to be taken back has an owner and stays, where an operator enabled it before that was possible, or where
-	// whoever has its password was sent a new link.
-	owned := slices.ContainsFunc(t.after(d), func(later *deed) bool {
+	// An account that is to be taken back has an owner, and stays, if an operator enabled it first,
+	// or if a new link was sent for it.
+	owned := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		return (later.what == "enable" || later.what == "resend") && later.done()
 	})
-	possible := d.rightCaptcha && (d.done() || owned || d.open() && !(running && d.answered))
+	possible := d.rightCaptcha && (d.done() || owned || d.mayRemain(running))
 	switch {
 	case d.done() && !there:
 		wrong("%s was answered and there is no account", d)
@@ -482,7 +554,7 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	case there != message:
 		wrong("%s: account %t, message %t", d, there, message)
 	}
-	// Whoever asks for a name that another has is refused, and that spends the captcha though the answer never came.
+	// A signup for a taken name is refused, and spends the captcha even if the answer is lost.
 	refused := t.closed[d.user]
 	for _, a := range f.accounts {
 		refused = refused || a.User == d.user && a.Email != d.email
@@ -497,12 +569,13 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 		wrong("%s: account %t, captcha spent %t", d, there, spent)
 	case d.answered && (d.err == nil || kind == fault.Captcha || kind == fault.Conflict) && !spent:
 		wrong("%s was answered %v and its captcha is not spent", d, d.err)
-	case d.open() && d.answered && running && spent && !owned:
+	case d.open() && !d.mayRemain(running) && spent && !owned:
 		wrong("%s was answered %v and its captcha is spent", d, d.err)
 	}
 	buckets := throttle.NewBuckets(ring)
 	for _, al := range append(buckets.Signup(h.tenant.ID, d.addr),
-		throttle.Allowance{Bucket: buckets.Of("message", h.tenant.ID, account.RecipientKey(d.email)), Rule: throttle.MessagesPerRecipient}) {
+		throttle.Allowance{Bucket: buckets.Of("message", h.tenant.ID, account.RecipientKey(d.email)),
+			Rule: throttle.MessagesPerRecipient}) {
 		counts := h.now().Sub(d.when) < al.Rule.Per
 		later := d.resent && al.Rule == throttle.MessagesPerRecipient
 		if taken := h.taken(al); taken != (there && counts) && !(taken && later) {
@@ -515,17 +588,17 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	if c, err := h.desk.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
 		wrong("%s: the credential does not open: %v", d, err)
 	}
-	var last *deed
+	var last *request
 	for _, r := range t.after(d) {
 		if r.what == "resend" && !(r.answered && r.err != nil && !r.open()) {
 			last = r
 		}
 	}
-	if last != nil && a.Pending() && last.token != "" { // which nobody knows where the disk failed when it was looked for
+	if last != nil && a.Pending() && last.token != "" { // unknown if the disk failed when it was looked up
 		switch kept := f.tokens[d.email] == last.token; {
 		case last.done() && kept:
 			wrong("%s was answered, and the older link counts", last)
-		case running && last.answered && last.err != nil && !kept:
+		case last.err != nil && !last.mayRemain(running) && !kept:
 			wrong("%s was answered %v, and the older link does not count", last, last.err)
 		}
 	}
@@ -535,15 +608,19 @@ func (h *house) promiseSignup(t *truth, d *deed, f *found, running bool, wrong f
 	}
 }
 
-// promiseBackup: whatever has the name of a copy is one, with everything that was answered before it was asked for.
-func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string, ...any)) {
+// promiseBackup: whatever has the name of a copy is one, with everything that was answered before
+// it was asked for.
+func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong func(string, ...any)) {
 	if !slices.Contains(h.fs.Files(), copied) {
 		if d.done() {
 			wrong("a backup was answered and is not there")
 		}
 		return
 	}
-	kept := slices.ContainsFunc(h.fs.Journal(), func(op crashfs.Op) bool { return op.Kind == crashfs.Remove && op.Path == copied && op.Err != nil })
+	kept := slices.ContainsFunc(h.fs.Journal(), func(op crashfs.Op) bool {
+		return op.Kind == crashfs.Remove &&
+			op.Path == copied && op.Err != nil
+	})
 	if running && d.answered && d.err != nil && !kept {
 		wrong("a backup was answered %v and is there", d.err)
 	}
@@ -561,7 +638,7 @@ func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string
 	if err := errors.Join(err, s.Consistent(ctx, func(what string) { wrong("the copy: %s", what) })); err != nil {
 		wrong("the copy cannot be read: %v", err)
 	}
-	for _, before := range t.deeds[:slices.Index(t.deeds, d)] {
+	for _, before := range t.requests[:slices.Index(t.requests, d)] {
 		if before.what == "signup" && before.done() && !has[before.email] {
 			wrong("the copy has no account of %s, which was answered before", before)
 		}
@@ -569,7 +646,7 @@ func (h *house) promiseBackup(t *truth, d *deed, running bool, wrong func(string
 }
 
 // taken reports whether one place is taken, by asking for one where there is but one.
-func (h *house) taken(al throttle.Allowance) bool {
+func (h *harness) taken(al throttle.Allowance) bool {
 	al.Rule.Limit = 1
 	err := h.store.Create(ctx, account.Signup{Address: []throttle.Allowance{al}}, h.now())
 	return fault.KindOf(err) == fault.Limited
@@ -579,7 +656,7 @@ func (h *house) taken(al throttle.Allowance) bool {
 type state struct{ active, held, confirmed bool }
 
 // states are those that the account of a signup may be in.
-func (t *truth) states(signup *deed, running bool) map[state]bool {
+func (t *transcript) states(signup *request, running bool) map[state]bool {
 	now := map[state]bool{signup.base: true}
 	for _, d := range t.after(signup) {
 		var step func(state) state
@@ -597,7 +674,7 @@ func (t *truth) states(signup *deed, running bool) map[state]bool {
 		}
 		next := make(map[state]bool)
 		for s := range now {
-			if d.done() || d.open() && !(running && d.answered) {
+			if d.done() || d.mayRemain(running) {
 				next[step(s)] = true
 			}
 			if !d.done() {
@@ -609,10 +686,10 @@ func (t *truth) states(signup *deed, running bool) map[state]bool {
 	return now
 }
 
-// use does what people do next: whoever got no answer sends the same again, and everybody opens the link that came. It is
-// the last thing that is done with a house.
-func (h *house) use(t *truth) error {
-	f, err := h.look()
+// use does what people do next: those without an answer send the same form again, and all open
+// their links. It is the last thing that is done with a harness.
+func (h *harness) use(t *transcript) error {
+	f, err := h.inspect()
 	if err != nil {
 		return err
 	}
@@ -620,7 +697,7 @@ func (h *house) use(t *truth) error {
 	for _, a := range f.accounts {
 		users[a.User] = true
 	}
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		if d.what == "signup" && d.rightCaptcha && d.open() && !users[d.user] {
 			users[d.user] = true
 			if _, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr}); err != nil {
@@ -628,7 +705,7 @@ func (h *house) use(t *truth) error {
 			}
 		}
 	}
-	for _, d := range t.deeds {
+	for _, d := range t.requests {
 		if d.what != "resend" || !d.open() {
 			continue
 		}
@@ -639,7 +716,7 @@ func (h *house) use(t *truth) error {
 			}
 		}
 	}
-	if f, err = h.look(); err != nil {
+	if f, err = h.inspect(); err != nil {
 		return err
 	}
 	for email, token := range f.tokens {
@@ -649,7 +726,8 @@ func (h *house) use(t *truth) error {
 		}
 		a, err := h.desk.Activate(ctx, h.tenant, token, account.Origin{})
 		switch {
-		case before.Held && errors.Is(err, account.ErrHeld), !before.Held && !before.Pending() && errors.Is(err, account.ErrActive):
+		case before.Held && errors.Is(err, account.ErrHeld), !before.Held && !before.Pending() && errors.Is(err,
+			account.ErrActive):
 		case before.Held || !before.Pending() || err != nil || a.UID != before.UID || a.Disabled:
 			return fmt.Errorf("the link of %s: %v", before.User, err)
 		}

@@ -2,6 +2,7 @@ package crashfs
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"syscall"
@@ -19,12 +20,24 @@ func TestCrash(t *testing.T) {
 		{"nothing is there", write, Variant{Data: None, Entries: None}, nil},
 		{"a name without data", write, Variant{Data: None}, map[string]string{"/d/a": ""}},
 		{"data without a name", write, Variant{Entries: None}, nil},
-		{"a sync of everything keeps all", after(write, flush), Variant{Data: None, Entries: None}, map[string]string{"/d/a": "new"}},
-		{"a rename is undone", after(write, flush, rename), Variant{Data: None, Entries: None}, map[string]string{"/d/a": "new"}},
+		{"a sync of everything keeps all", after(write, flush), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
+		{"a rename is undone", after(write, flush, rename), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
 		{"a rename of nothing", after(write, rename), Variant{Data: None}, map[string]string{"/d/b": ""}},
-		{"a removal is undone", after(write, flush, remove), Variant{Data: None, Entries: None}, map[string]string{"/d/a": "new"}},
-		{"a failed sync drops data", after(write, failing(flush, syscall.EIO), flush), Variant{Data: None, Entries: None}, map[string]string{"/d/a": ""}},
-		{"and a killed process does not see it", after(write, failing(flush, syscall.EIO), flush), Killed, map[string]string{"/d/a": "new"}},
+		{"a removal is undone", after(write, flush, remove), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
+		{"a failed sync drops data", after(write, failing(flush, syscall.EIO), flush), Variant{Data: None,
+			Entries: None}, map[string]string{"/d/a": ""}},
+		{"and a killed process does not see it", after(write, failing(flush, syscall.EIO), flush), Killed,
+			map[string]string{"/d/a": "new"}},
+		{"an unnamed file leaves nothing", unnamed, Variant{}, nil},
+		{"a linked file is there", linked, Variant{}, map[string]string{"/d/a": "new"}},
+		{"a linked name without data", linked, Variant{Data: None}, map[string]string{"/d/a": ""}},
+		{"linked data without a name", linked, Variant{Entries: None}, nil},
+		{"a sync keeps a linked file", after(linked, flush), Variant{Data: None, Entries: None},
+			map[string]string{"/d/a": "new"}},
+		{"a link does not replace", after(write, notLinked), Killed, map[string]string{"/d/a": "new"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := New()
@@ -61,6 +74,23 @@ func write(f *FS) error  { return f.Create("/d/a", []byte("new")) }
 func flush(f *FS) error  { return f.Sync("/d") }
 func rename(f *FS) error { return f.Rename("/d/a", "/d/b") }
 func remove(f *FS) error { return f.Remove("/d/a") }
+
+func unnamed(f *FS) error {
+	_, err := f.CreateUnnamed("/d", []byte("new"))
+	return err
+}
+
+func linked(f *FS) error {
+	file, err := f.CreateUnnamed("/d", []byte("new"))
+	return errors.Join(err, f.LinkUnnamed(file, "/d/a"), f.CloseUnnamed(file))
+}
+
+func notLinked(f *FS) error {
+	if err := linked(f); !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("the link failed with %w", err)
+	}
+	return nil
+}
 
 func after(list ...func(*FS) error) func(*FS) error {
 	return func(f *FS) error {

@@ -1,24 +1,23 @@
-// Package crashfs is a file system in memory that can be stopped at any moment and looked at as a machine would find it
-// after a power cut: for tests of what must survive one.
+// Package crashfs is a file system in memory for tests of durability: it can be stopped at any
+// moment and inspected as a machine would find it after a power cut.
 //
-// It keeps apart what programs see and what is on the disk. Data of a file gets there by a sync of the file, a name by a
-// sync of its directory, and SyncAll (syncfs) does both for everything. What is unsynced may be found after a Crash or
-// not, as a Variant says: also in another order than it was written, and torn within a write. This is more than most file
-// systems do (ext4 writes names in order, and with a file's data its name); whoever holds here holds on them.
+// It is at least as harsh as real file systems. Data of a file is on the disk after a sync of the
+// file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power cut
+// may keep or drop anything unsynced, in any order, and tear a write. A sync that fails has dropped
+// the data: the cache takes it for clean, and the next sync succeeds without it. After the end of a
+// process alone the cache lives on, until Forget.
 //
-// Every operation goes through one place, which writes a journal. From the journal of a run every moment of it can be had
-// again (Moments), and any operation of it can be made to fail (Fail). A sync that fails has dropped the data: the system
-// takes it for clean from then on, and the next sync succeeds without it.
+// Every operation goes through one function, which records it. The state at every moment of a
+// recorded run can be restored (Moments), and any operation can be made to fail (Fail). SQLite
+// works on the file system through VFS, package pickup through the methods that its FileSystem
+// interface wants.
 //
-// SQLite works on it through VFS, package pickup through the methods that its FileSystem asks for.
-//
-// Not in it: modes and owners, renames and links between directories, and the memory that connections share beside the
-// write-ahead log (the -shm file), which SQLite makes anew after a crash.
+// It has no modes or owners, no renames or links between directories, and no file for the memory
+// that connections share (the -shm file), which SQLite rebuilds after a crash.
 package crashfs
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,13 +34,18 @@ type Kind string
 
 // The kinds of operations. Those of the second line change nothing.
 const (
-	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir", "write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
-	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the disk again.
+	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir",
+		"write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
+	// CreateUnnamed is open(2) with O_TMPFILE, LinkUnnamed is linkat(2) of such a file.
+	CreateUnnamed, LinkUnnamed Kind = "create unnamed", "link unnamed"
+	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the
+	// disk again.
 	Forget Kind = "fadvise"
 
-	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close", "map shared memory"
+	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close",
+		"map shared memory"
 
-	// Mark is no operation: it says where in the journal something happened outside.
+	// Mark is no operation: it records where in the journal something happened outside.
 	Mark Kind = "mark"
 )
 
@@ -56,6 +60,7 @@ type Op struct {
 	Err  error
 
 	node          int // the file, or for a name its directory
+	newNode       int // of CreateUnnamed and LinkUnnamed: the file
 	name, newName string
 	reverts       bool
 	unseen        bool // whether it fails
@@ -64,7 +69,7 @@ type Op struct {
 // Changes reports whether a crash after the operation can leave another disk than one before it.
 func (op Op) Changes() bool {
 	switch op.Kind {
-	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll:
+	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll, CreateUnnamed, LinkUnnamed:
 		return true
 	}
 	return false
@@ -95,11 +100,11 @@ type Fault struct {
 	After int
 	// Err is what it fails with.
 	Err syscall.Errno
-	// Stays says that every operation from then on fails, until Heal.
+	// Stays makes every operation from then on fail, until it is healed.
 	Stays bool
 	// Only, where it is set, are the operations that are counted and may fail.
 	Only func(Op) bool
-	// Reverts says that what a failed sync dropped is gone from the cache too.
+	// Reverts makes what a failed sync dropped disappear from the cache too.
 	Reverts bool
 }
 
@@ -124,7 +129,7 @@ func New() *FS { return on(newDisk()) }
 
 func on(d *disk) *FS { return &FS{disk: d, sqlite: sqliteFS{files: make(map[int]*shared)}} }
 
-// Record starts the journal anew, at the present state.
+// Record starts a new journal at the present state.
 func (f *FS) Record() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +150,8 @@ func (f *FS) Now() int {
 	return len(f.journal)
 }
 
-// Forget makes the cache forget what is clean of a file, which after a sync that failed is not what is on the disk.
+// Forget makes the cache forget what is clean of a file, which after a sync that failed is not what
+// is on the disk.
 func (f *FS) Forget(p string) {
 	f.do(Op{Kind: Forget, Path: p, unseen: true}, func(op *Op) (err error) {
 		op.node, _, _, err = f.disk.find(op.Path)
@@ -168,7 +174,7 @@ type armed struct {
 	hit bool
 }
 
-// Fail arms a fault. What it returns takes the fault away again, and says whether it struck.
+// Fail arms a fault. heal disarms it and reports whether it struck.
 func (f *FS) Fail(fault Fault) (heal func() bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -182,7 +188,8 @@ func (f *FS) Fail(fault Fault) (heal func() bool) {
 	}
 }
 
-// StopAfter lets n more operations happen, and none after them; then it is for Crash to say what is left.
+// StopAfter lets n more operations happen, and none after them; then it is for Crash to say what is
+// left.
 func (f *FS) StopAfter(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,8 +206,8 @@ func (f *FS) Stopped() bool {
 	return f.dead
 }
 
-// Crash is the file system as it is found after a stop at this moment. The old one is dead: what a program still asks of
-// it fails and changes nothing.
+// Crash is the file system as it is found after a stop at this moment. The old one is dead: what a
+// program still asks of it fails and changes nothing.
 func (f *FS) Crash(v Variant) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -212,7 +219,7 @@ func (f *FS) Crash(v Variant) *FS {
 func (f *FS) Clone() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return on(f.disk.crash(Killed))
+	return on(f.disk.crash(Cuts[0]))
 }
 
 // Torn are the lengths at which a power cut at this moment may have torn the last write.
@@ -222,9 +229,9 @@ func (f *FS) Torn() []int {
 	return f.disk.torn()
 }
 
-// Moments calls each for every moment of the journal, from the one before the first operation to the one after the last,
-// with the file system of that moment. Moments at which nothing can have changed for a crash are left out. It ends where
-// each returns false.
+// Moments calls each for every moment of the journal, from the one before the first operation to
+// the one after the last, with the file system of that moment. Moments at which nothing can have
+// changed for a crash are left out. It ends where each returns false.
 func (f *FS) Moments(each func(at int, then *FS) bool) {
 	f.mu.Lock()
 	d, journal := f.begin.clone(), slices.Clone(f.journal)
@@ -244,17 +251,20 @@ func (f *FS) Moments(each func(at int, then *FS) bool) {
 	}
 }
 
-// Image is a digest of everything that programs see.
-func (f *FS) Image() (sum [32]byte) {
+// Image identifies everything that programs see, now or after Forget: two file systems of one
+// process with the same Image have the same names and contents.
+func (f *FS) Image() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	h := sha256.New()
+	var b strings.Builder
 	f.disk.walk(0, "", func(name string, n *node) {
-		fmt.Fprintf(h, "%s\x00%t %d\x00", name, n.isDir(), len(n.data))
-		h.Write(n.data)
+		fmt.Fprintf(&b, "%q %t %d", name, n.isDir(), len(n.data))
+		if !n.isDir() {
+			now, forgotten := n.sums()
+			fmt.Fprint(&b, now, forgotten)
+		}
 	})
-	h.Sum(sum[:0])
-	return sum
+	return b.String()
 }
 
 // Files are the paths of all files, in order.
@@ -304,7 +314,8 @@ func (d *disk) find(p string) (id, dir int, name string, err error) {
 	return -1, dir, name, syscall.ENOENT
 }
 
-// do is the one place that every operation goes through. resolve completes it, and may refuse it, under the lock.
+// do is the one place that every operation goes through. resolve completes it, and may refuse it,
+// under the lock.
 func (f *FS) do(op Op, resolve func(*Op) error) (Op, error) {
 	if f.Before != nil {
 		f.Before(op)

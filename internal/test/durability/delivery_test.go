@@ -1,4 +1,4 @@
-package crashfs_test
+package durability
 
 import (
 	"bytes"
@@ -13,48 +13,48 @@ import (
 	"testing/synctest"
 	"time"
 
-	"dialtone/internal/crashfs"
 	"dialtone/internal/delivery"
+	"dialtone/internal/test/crashfs"
 )
 
 const badmail = "/data/badmail"
 
-// world is what lies outside of the machine: it keeps what it was given, whatever becomes of whoever gave it.
-type world struct {
-	mu   sync.Mutex
-	fs   *crashfs.FS
-	came []arrival
-	// says is what the person of an address answers with; nil for those who take the message.
-	says map[string]*delivery.Refusal
+// outside is the world outside the machine: it keeps what it was given when the machine crashes.
+type outside struct {
+	mu      sync.Mutex
+	fs      *crashfs.FS
+	arrived []arrival
+	// replies are the refusals by address; an address without one takes the message.
+	replies map[string]*delivery.Refusal
 }
 
 type arrival struct {
-	to     string
-	text   []byte
-	at     int // a moment of the journal
-	untold bool
+	to         string
+	text       []byte
+	at         int // a moment of the journal
+	unanswered bool
 }
 
 // Send implements delivery.Relay.
-func (w *world) Send(_ context.Context, _, to string, message []byte) (string, error) {
-	says := w.says[to]
-	if says != nil && says.Code != 0 {
-		return "", says
+func (w *outside) Send(_ context.Context, _, to string, message []byte) (string, error) {
+	refusal := w.replies[to]
+	if refusal != nil && refusal.Code != 0 {
+		return "", refusal
 	}
 	w.fs.Mark("the relay has the message to %s", to)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.came = append(w.came, arrival{to, bytes.Clone(message), w.fs.Now() - 1, says != nil})
-	if says != nil {
-		return "", says
+	w.arrived = append(w.arrived, arrival{to, bytes.Clone(message), w.fs.Now() - 1, refusal != nil})
+	if refusal != nil {
+		return "", refusal
 	}
 	return "250 ok", nil
 }
 
 // has are the messages that came before a moment, by address.
-func (w *world) has(before int) map[string][]arrival {
+func (w *outside) has(before int) map[string][]arrival {
 	list := make(map[string][]arrival)
-	for _, a := range w.came {
+	for _, a := range w.arrived {
 		if a.at < before {
 			list[a.to] = append(list[a.to], a)
 		}
@@ -63,7 +63,7 @@ func (w *world) has(before int) map[string][]arrival {
 }
 
 // post sends what is due, until nothing is.
-func (h *house) post(w *world) error {
+func (h *harness) post(w *outside) error {
 	q := delivery.NewQueue(delivery.Deps{
 		Store: h.store, Files: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
@@ -80,8 +80,8 @@ func (h *house) post(w *world) error {
 	return nil
 }
 
-// openRelayed starts a house whose messages leave by a relay.
-func openRelayed(f *crashfs.FS) (*house, error) {
+// openRelayed starts a harness whose messages leave by a relay.
+func openRelayed(f *crashfs.FS) (*harness, error) {
 	h, tended, err := open(f, clock)
 	if err != nil {
 		return nil, err
@@ -90,11 +90,12 @@ func openRelayed(f *crashfs.FS) (*house, error) {
 	return h, errors.Join(tended, h.desk.Flush(ctx))
 }
 
-// TestNoCrashLosesAMessageOnItsWay stops a server that sends its messages at every operation, in every way, and starts it again. Every
-// message of a signup that was answered must then have come, or lie where messages wait; and none comes again of which that was known.
-func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
+// TestCrashesDuringDelivery stops a server that sends its messages at every operation, in every
+// way, and starts it again. Every message of a signup that was answered must then have arrived, or
+// wait in the pickup directory; and no message arrives again that was known to be sent.
+func TestCrashesDuringDelivery(t *testing.T) {
 	var f *crashfs.FS
-	tr, before := &truth{}, &world{says: map[string]*delivery.Refusal{
+	tr, before := &transcript{}, &outside{replies: map[string]*delivery.Refusal{
 		"person1@example.org": {At: delivery.Rcpt, Code: 550, Text: "5.1.1 nobody"},
 		"person2@example.org": {At: delivery.Data, Text: "the connection broke"},
 		"person3@example.org": {At: delivery.Rcpt, Code: 450, Text: "4.2.1 busy"},
@@ -131,7 +132,7 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 		f.Crash(crashfs.Killed)
 		h.close()
 	})
-	if n := len(before.came); n != 4 {
+	if n := len(before.arrived); n != 4 {
 		t.Fatalf("this is another scenario: %d messages came", n)
 	}
 	moments, points, twice := 0, 0, 0
@@ -140,8 +141,7 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 		moments++
 		for _, v := range cuts(uint64(at), chances) {
 			after := then.Crash(v)
-			image := after.Image()
-			key := fmt.Sprintf("%x %s %d", image, tr.at(at).key(), len(before.has(at)))
+			key := fmt.Sprintf("%s %s %d", after.Image(), tr.at(at).key(), len(before.has(at)))
 			if seen[key] {
 				continue
 			}
@@ -150,7 +150,7 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 			var err error
 			synctest.Test(t, func(*testing.T) {
 				var again int
-				again, err = arrives(after, tr.at(at), before.has(at), before.says)
+				again, err = arrives(after, tr.at(at), before.has(at), before.replies)
 				twice += again
 			})
 			if err != nil {
@@ -166,8 +166,10 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 	t.Logf("%d moments, %d different disks, %d messages came twice", moments, points, twice)
 }
 
-// arrives starts the program on a disk, has it send what there is, and says where a message is missing.
-func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[string]*delivery.Refusal) (twice int, err error) {
+// arrives starts the program on a disk, lets it send what there is, and reports which message is
+// missing.
+func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival,
+	replies map[string]*delivery.Refusal) (twice int, err error) {
 	h, err := openRelayed(f)
 	if err != nil {
 		return 0, fmt.Errorf("it does not start: %w", err)
@@ -175,7 +177,8 @@ func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[strin
 	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
 	known := make(map[string]delivery.State)
 	read := func() error {
-		return h.store.EachDelivery(ctx, []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Sent, delivery.Failed, delivery.Discarded},
+		return h.store.EachDelivery(ctx, []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Sent,
+			delivery.Failed, delivery.Discarded},
 			func(d delivery.Delivery) error {
 				known[d.Email] = d.State
 				return nil
@@ -188,7 +191,7 @@ func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[strin
 	for email, state := range known {
 		atStart[email] = state
 	}
-	w := &world{fs: f, says: says}
+	w := &outside{fs: f, replies: replies}
 	if err := h.post(w); err != nil {
 		return 0, err
 	}
@@ -198,18 +201,18 @@ func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[strin
 	}
 	var faults []error
 	wrong := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	waits, condemned, err := h.lie()
+	waits, inBadmail, err := h.storedMessages()
 	if err != nil {
 		return 0, err
 	}
-	for _, d := range tr.deeds {
+	for _, d := range tr.requests {
 		all := append(came[d.email], later[d.email]...)
 		told := 0
 		for _, a := range all {
 			if !bytes.Equal(a.text, all[0].text) {
 				wrong("the message to %s came as two", d.email)
 			}
-			if !a.untold {
+			if !a.unanswered {
 				told++
 			}
 		}
@@ -221,13 +224,15 @@ func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[strin
 		}
 		state := known[d.email]
 		there := map[delivery.State]bool{
-			delivery.Sent: told > 0 && !waits[d.email], delivery.Failed: condemned[d.email] && !waits[d.email], delivery.Deferred: waits[d.email],
+			delivery.Sent: told > 0 && !waits[d.email], delivery.Failed: inBadmail[d.email] && !waits[d.email],
+			delivery.Deferred: waits[d.email],
 		}
 		if (d.done() || state != "") && !there[state] {
-			wrong("the message to %s is %q: it came %d times, waits %t, condemned %t", d.email, state, told, waits[d.email], condemned[d.email])
+			wrong("the message to %s is %q: it came %d times, waits %t, inBadmail %t", d.email, state, told,
+				waits[d.email], inBadmail[d.email])
 		}
 		delete(waits, d.email)
-		delete(condemned, d.email)
+		delete(inBadmail, d.email)
 	}
 	for email := range waits {
 		wrong("a message to %s that nobody asked for", email)
@@ -235,15 +240,16 @@ func arrives(f *crashfs.FS, tr *truth, came map[string][]arrival, says map[strin
 	return twice, errors.Join(faults...)
 }
 
-// lie says whose messages lie in the pickup directory and in badmail, whole.
-func (h *house) lie() (waits, condemned map[string]bool, err error) {
-	waits, condemned = make(map[string]bool), make(map[string]bool)
+// storedMessages returns whose messages are in the pickup directory and in badmail. All must be
+// whole.
+func (h *harness) storedMessages() (waits, inBadmail map[string]bool, err error) {
+	waits, inBadmail = make(map[string]bool), make(map[string]bool)
 	for _, p := range h.fs.Files() {
 		into := waits
 		switch path.Dir(p) {
 		case outgoing:
 		case badmail:
-			into = condemned
+			into = inBadmail
 		default:
 			continue
 		}
@@ -259,7 +265,7 @@ func (h *house) lie() (waits, condemned map[string]bool, err error) {
 		}
 		into[to] = true
 	}
-	return waits, condemned, nil
+	return waits, inBadmail, nil
 }
 
-var _ delivery.Relay = (*world)(nil)
+var _ delivery.Relay = (*outside)(nil)

@@ -17,7 +17,7 @@ func (system) Create(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(mode) // whatever the umask is
+		err = f.Chmod(mode) // regardless of the umask
 	}
 	return errors.Join(err, f.Close())
 }
@@ -26,7 +26,7 @@ func (system) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 
 func (system) Rename(from, to string) error { return os.Rename(from, to) }
 
-// Sync syncs every published file, then the directory.
+// Sync syncs each published file, then the directory.
 func (system) Sync(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {

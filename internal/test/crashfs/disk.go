@@ -2,6 +2,7 @@ package crashfs
 
 import (
 	"bytes"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 )
@@ -11,20 +12,28 @@ const (
 	sector = 512  // what a disk writes at once
 )
 
-// disk is everything there is: what programs see, and how much of it would be found after a power cut. It changes by apply
-// alone, so that a journal of operations gives the same disk again. Node 0 is the root directory.
+// disk is everything there is: what programs see, and how much of it would be found after a power
+// cut. It changes by apply alone, so that a journal of operations gives the same disk again. Node 0
+// is the root directory.
 type disk struct {
 	nodes map[int]*node
 	next  int
-	// last is the write that was applied last, if nothing came after it: the one that a power cut may tear.
+	// last is the write that was applied last, if nothing came after it: the one that a power cut
+	// may tear.
 	last *change
 }
 
 // node is a file or a directory.
 type node struct {
 	data, stable []byte // of a file: as programs see it, and as the disk has it
-	unsynced     []change
-	// failed says that a sync dropped data: what is in the cache is then marked clean and not what is on the disk.
+	// shared says that the memory of data is also that of stable or of another disk: it is copied
+	// before it is written to. The memory of stable is never written to.
+	shared   bool
+	sum      sum // of data, where summed is set
+	summed   bool
+	unsynced []change
+	// failed says that a sync dropped data: what is in the cache is then marked clean and not what
+	// is on the disk.
 	failed bool
 
 	names, stableNames map[string]int // of a directory
@@ -38,8 +47,8 @@ type change struct {
 	cut  bool
 }
 
-// move takes the name old away and gives the name new to a node; either may be empty. A rename is one move: after a crash
-// it happened or it did not.
+// move takes the name old away and gives the name new to a node; either may be empty. A rename is
+// one move: after a crash it happened or it did not.
 type move struct {
 	old, new string
 	node     int
@@ -58,8 +67,8 @@ func (n *node) isDir() bool { return n.names != nil }
 func (d *disk) clone() *disk {
 	c := &disk{nodes: make(map[int]*node, len(d.nodes)), next: d.next}
 	for id, n := range d.nodes {
+		n.shared = true
 		m := *n
-		m.data, m.stable = bytes.Clone(n.data), bytes.Clone(n.stable)
 		m.unsynced, m.unsyncedNames = append([]change(nil), n.unsynced...), append([]move(nil), n.unsyncedNames...)
 		m.names, m.stableNames = maps.Clone(n.names), maps.Clone(n.stableNames)
 		c.nodes[id] = &m
@@ -67,7 +76,8 @@ func (d *disk) clone() *disk {
 	return c
 }
 
-// apply does what an operation did, which is nothing for those that only read and for most that failed.
+// apply does what an operation did, which is nothing for those that only read and for most that
+// failed.
 func (d *disk) apply(op Op) {
 	if op.Kind == Mark {
 		return
@@ -106,6 +116,15 @@ func (d *disk) apply(op Op) {
 		if op.Err == nil {
 			n.link(move{new: op.newName, node: n.names[op.name]})
 		}
+	case CreateUnnamed:
+		if op.Err == nil {
+			d.nodes[d.next] = &node{}
+			d.next++
+		}
+	case LinkUnnamed:
+		if op.Err == nil {
+			n.link(move{new: op.name, node: op.newNode})
+		}
 	case Sync:
 		n.sync(op.Err != nil, op.reverts)
 	case SyncDir:
@@ -126,7 +145,11 @@ func (d *disk) apply(op Op) {
 }
 
 func (n *node) write(c change) {
-	n.data = c.onto(n.data)
+	if n.shared {
+		// With room to grow: a WAL is written to in pieces.
+		n.data, n.shared = append(make([]byte, 0, len(n.data)+16*page), n.data...), false
+	}
+	n.data, n.summed = c.onto(n.data), false
 	if n.failed && !c.cut {
 		// The cache writes whole pages, and so with this write also what a sync dropped beside it.
 		from := c.off / page * page
@@ -149,30 +172,60 @@ func (c change) onto(b []byte) []byte {
 	return b
 }
 
-// sync makes a file's data durable. Where it fails, nothing more will ever be written of what was unsynced: the system
-// takes it for clean. Whether programs still see it depends on the file system.
+// sync makes a file's data durable. Where it fails, nothing more will ever be written of what was
+// unsynced: the system takes it for clean. Whether programs still see it depends on the file
+// system.
 func (n *node) sync(fails, reverts bool) {
-	if !fails {
+	switch {
+	case len(n.unsynced) == 0:
+	case !fails && !n.failed:
+		n.stable, n.shared = n.data, true
+	case !fails:
+		n.stable = bytes.Clone(n.stable)
 		for _, c := range n.unsynced {
 			n.stable = c.onto(n.stable)
 		}
-	} else if len(n.unsynced) > 0 {
+	default:
 		n.failed = true
 		if reverts {
-			size := len(n.data)
-			n.data = append(bytes.Clone(n.stable[:min(size, len(n.stable))]), make([]byte, max(0, size-len(n.stable)))...)
+			n.revert()
 		}
 	}
 	n.unsynced = nil
 }
 
-// forget reads clean pages from the disk again. The length is the file system's and stays; what was never written is zeros.
+// revert reads the file from the disk again. The length is the file system's and stays; what was
+// never written is zeros.
+func (n *node) revert() {
+	data := make([]byte, len(n.data))
+	copy(data, n.stable)
+	n.data, n.shared, n.summed = data, false, false
+}
+
+// sum tells contents apart. It is not the same in another process.
+type sum [2]uint64
+
+var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+
+func sumOf(b []byte) sum { return sum{maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)} }
+
+// sums are of everything that a program may see of a file: now, and after Forget.
+func (n *node) sums() (now, forgotten sum) {
+	if !n.summed {
+		n.sum, n.summed = sumOf(n.data), true
+	}
+	if !n.failed {
+		return n.sum, n.sum
+	}
+	return n.sum, sumOf(n.stable)
+}
+
+// forget reads clean pages from the disk again, and keeps what is still to be written.
 func (n *node) forget() {
 	if !n.failed {
 		return
 	}
-	size := len(n.data)
-	n.data = append(bytes.Clone(n.stable[:min(size, len(n.stable))]), make([]byte, max(0, size-len(n.stable)))...)
+	n.revert()
 	for _, c := range n.unsynced {
 		n.data = c.onto(n.data)
 	}
@@ -210,7 +263,8 @@ const (
 // Variant is one state that a machine may be found in after it stopped at a certain moment.
 type Variant struct {
 	Name string
-	// Data and Entries say what is left of unsynced data of files and of unsynced names in directories.
+	// Data and Entries say what is left of unsynced data of files and of unsynced names in
+	// directories.
 	Data, Entries Keep
 	// Torn, where it is above zero, is how much is left of the very last write.
 	Torn int
@@ -218,10 +272,12 @@ type Variant struct {
 	Seed uint64
 }
 
-// Killed is the end of the process alone: the system goes on, and so does its cache.
+// Killed is the end of the process alone: the system goes on, and so does its cache, with what is
+// not on the disk yet and with what a failed sync dropped.
 var Killed = Variant{Name: "the process was killed"}
 
-// Cuts are the power cuts that every moment has, besides those that tear a write and those by chance.
+// Cuts are the power cuts that every moment has, besides those that tear a write and those by
+// chance.
 var Cuts = []Variant{
 	{Name: "everything is there that was still to be written"},
 	{Name: "everything unsynced is lost", Data: None, Entries: None},
@@ -246,11 +302,16 @@ func (d *disk) torn() (lengths []int) {
 	return lengths
 }
 
-// crash is the disk as it is found after a stop at this moment. All on it is durable.
+// crash is the disk as it is found after a stop at this moment. After a power cut all on it is
+// durable.
 func (d *disk) crash(v Variant) *disk {
+	if v == Killed {
+		return d.clone()
+	}
 	after := &disk{nodes: make(map[int]*node), next: d.next}
 	chance := rand.New(rand.NewPCG(v.Seed, 1))
-	// In the order of numbers, since the same seed must leave the same. A directory comes before what is in it.
+	// In the order of numbers, since the same seed must leave the same. A directory comes before
+	// what is in it.
 	reached := map[int]bool{0: true}
 	for id := range d.next {
 		n := d.nodes[id]
@@ -266,7 +327,7 @@ func (d *disk) crash(v Variant) *disk {
 			}
 		} else {
 			c.data = d.dataAfter(n, v, chance)
-			c.stable = bytes.Clone(c.data)
+			c.stable, c.shared = c.data, true
 		}
 		after.nodes[id] = c
 	}
@@ -290,8 +351,8 @@ func (n *node) namesAfter(v Variant, chance *rand.Rand) map[string]int {
 }
 
 func (d *disk) dataAfter(n *node, v Variant, chance *rand.Rand) []byte {
-	if v == Killed {
-		return bytes.Clone(n.data)
+	if len(n.unsynced) == 0 {
+		return n.stable
 	}
 	b := bytes.Clone(n.stable)
 	for i := range n.unsynced {

@@ -15,9 +15,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// SQLite sees the file system through what it calls a VFS: a table of C functions, which are Go functions here. They do
-// what those of SQLite's own unix VFS do, in its order: a journal's first sync syncs its directory too, and does not mind
-// if that fails; a file that cannot be looked at is taken for absent.
+// SQLite sees the file system through what it calls a VFS: a table of C functions, which are Go
+// functions here. They do what those of SQLite's own unix VFS do, in its order: the first sync of a
+// new WAL syncs its directory too, and does not mind if that fails; a file that cannot be looked at
+// is taken for absent.
 
 // sqliteFS is what an FS keeps for SQLite.
 type sqliteFS struct {
@@ -58,7 +59,8 @@ type handle struct {
 	slotRead, slotHeld [sqlite3.SQLITE_SHM_NLOCK]bool
 }
 
-// cFile is an sqlite3_file. The number stands for a handle, since C memory may not hold pointers of Go.
+// cFile is an sqlite3_file. The number stands for a handle, since C memory may not hold pointers of
+// Go.
 type cFile struct {
 	base   sqlite3.Tsqlite3_file
 	number uintptr
@@ -119,6 +121,16 @@ func (f *FS) VFS() string {
 		}
 	})
 	return f.sqlite.name
+}
+
+// SeedSQLite makes SQLite's own random numbers, such as the salts of a WAL, follow from a seed
+// above 0, for all file systems of the process.
+func SeedSQLite(seed int32) {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	args := libc.NewVaList(seed, uintptr(0))
+	defer libc.Xfree(tls, args)
+	sqlite3.Xsqlite3_test_control(tls, sqlite3.SQLITE_TESTCTRL_PRNG_SEED, args)
 }
 
 // Close takes the file system from SQLite. Every database on it must be closed.
@@ -216,8 +228,8 @@ func vfsDelete(tls *libc.TLS, pVfs, zPath uintptr, dirSync int32) int32 {
 	return sqlite3.SQLITE_OK
 }
 
-// syncDir syncs a directory. No fault strikes where SQLite does not look at the outcome: it leaves it to the file system
-// that the sync of a new file made its name durable too.
+// syncDir syncs a directory. No fault strikes where SQLite does not look at the outcome: it leaves
+// it to the file system that the sync of a new file made its name durable too.
 func (f *FS) syncDir(p string, unseen bool) error {
 	_, err := f.do(Op{Kind: SyncDir, Path: p, unseen: unseen}, func(op *Op) (err error) {
 		op.node, _, _, err = f.disk.find(p)
@@ -231,7 +243,8 @@ func vfsAccess(tls *libc.TLS, pVfs, zPath uintptr, flags int32, pOut uintptr) in
 	var there bool
 	_, err := f.do(Op{Kind: Stat, Path: p}, func(op *Op) error {
 		id, _, _, err := f.disk.find(p)
-		there = err == nil && (f.disk.nodes[id].isDir() || len(f.disk.nodes[id].data) > 0 || flags != sqlite3.SQLITE_ACCESS_EXISTS)
+		there = err == nil && (f.disk.nodes[id].isDir() || len(f.disk.nodes[id].data) > 0 ||
+			flags != sqlite3.SQLITE_ACCESS_EXISTS)
 		return nil
 	})
 	*at[int32](pOut) = 0
@@ -368,7 +381,8 @@ func fileLock(tls *libc.TLS, pFile uintptr, level int32) int32 {
 	s := h.shared()
 	others := func(p *handle) bool { return p != nil && p != h }
 	switch {
-	case others(s.exclusive), others(s.pending) && level != sqlite3.SQLITE_LOCK_NONE, others(s.reserved) && level >= sqlite3.SQLITE_LOCK_RESERVED:
+	case others(s.exclusive), others(s.pending) && level != sqlite3.SQLITE_LOCK_NONE, others(s.reserved) &&
+		level >= sqlite3.SQLITE_LOCK_RESERVED:
 		return sqlite3.SQLITE_BUSY
 	}
 	switch level {
@@ -491,7 +505,8 @@ func shmLock(tls *libc.TLS, pFile uintptr, offset, n, flags int32) int32 {
 		}
 	default:
 		for i := first; i < end; i++ {
-			if slot := s.slots[i]; slot.writer != nil && slot.writer != h || slot.readers > 0 && !(h.slotRead[i] && slot.readers == 1) {
+			if slot := s.slots[i]; slot.writer != nil && slot.writer != h || slot.readers > 0 &&
+				!(h.slotRead[i] && slot.readers == 1) {
 				return sqlite3.SQLITE_BUSY
 			}
 		}
