@@ -152,7 +152,7 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	return message{}
 }
 
-func TestMessagesLeaveByPostfix(t *testing.T) {
+func TestSendThroughPostfix(t *testing.T) {
 	if why := smtptest.PostfixUnavailable(); why != "" {
 		t.Skip(why)
 	}
@@ -256,8 +256,8 @@ func TestMailCommands(t *testing.T) {
 	}{
 		{[]string{"show", strings.Repeat("0", 32)}, "nothing is known of such a message"},
 		{[]string{"show", "x"}, "32 hex digits"},
-		{[]string{"retry"}, "give the id of a message, or --all"},
-		{[]string{"retry", bad.ID, "--all"}, "give the id of a message, or --all"},
+		{[]string{"retry"}, "give a message ID or --all"},
+		{[]string{"retry", bad.ID, "--all"}, "give a message ID or --all"},
 		{[]string{"retry", o.list()["ann"].ID}, "it is sent"},
 		{[]string{"discard", o.list()["ann"].ID}, "was sent"},
 	} {
@@ -297,7 +297,7 @@ func TestMailCommands(t *testing.T) {
 }
 
 // Who gave an address that takes no mail is told so at sign-in, with the right password alone, and mends it.
-func TestPersonIsToldOfAFailedMessage(t *testing.T) {
+func TestSignInReportsFailedMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "bad"):
@@ -337,7 +337,7 @@ func TestPersonIsToldOfAFailedMessage(t *testing.T) {
 	p.mustStop(t)
 }
 
-func TestVerifyMissesAMessage(t *testing.T) {
+func TestVerifyReportsMissingMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Rcpt {
 			return smtptest.Reply(450, "4.2.1 busy")
@@ -361,7 +361,7 @@ func TestVerifyMissesAMessage(t *testing.T) {
 }
 
 // A server without a relay leaves the files alone, and sends them when it has one.
-func TestMessagesOfBeforeThereWasARelay(t *testing.T) {
+func TestRelayTakesOverOldMessages(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil)
 	p := o.start()
@@ -383,7 +383,7 @@ func TestMessagesOfBeforeThereWasARelay(t *testing.T) {
 }
 
 // A server that is killed under load sends everything that it has answered for, and each message as the same.
-func TestKilledServerWithRelaySendsEverything(t *testing.T) {
+func TestKillWithRelayLosesNoMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
 	var mu sync.Mutex
