@@ -21,7 +21,8 @@ import (
 	"dialtone/internal/test/smtptest"
 )
 
-// poster is a data folder with a server that sends its messages by a relay, and the commands beside it.
+// poster is a data folder with a server that sends its messages by a relay, and the commands beside
+// it.
 type poster struct {
 	t     *testing.T
 	data  string
@@ -127,7 +128,8 @@ func (o *poster) metrics() map[string]string {
 	}
 	values := make(map[string]string)
 	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, "dialtone_mail_") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok &&
+			strings.HasPrefix(name, "dialtone_mail_") {
 			values[name] = value
 		}
 	}
@@ -157,20 +159,23 @@ func TestSendThroughPostfix(t *testing.T) {
 		t.Skip(why)
 	}
 	sink := smtptest.Start(t, smtptest.Options{})
-	pf := smtptest.StartPostfix(t, sink.Address, email("bad")+" REJECT 5.1.1 nobody of that name", email("later")+" DEFER 4.2.1 mailbox busy")
+	pf := smtptest.StartPostfix(t, sink.Address, email("bad")+" REJECT 5.1.1 nobody of that name",
+		email("later")+" DEFER 4.2.1 mailbox busy")
 	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY_PASSWORD=" + pf.Password},
 		"--mail-relay=smtp+starttls://"+pf.User+"@"+pf.StartTLS, "--mail-relay-ca-file="+pf.CA)
 	p := o.start()
 	for _, user := range []string{"ann", "bad", "later"} {
 		o.signup(user)
 	}
-	if m := o.becomes("ann", "sent"); !strings.Contains(m.Answer, "queued as") || m.Attempts != 1 || m.Next != nil {
+	if m := o.becomes("ann", "sent"); !strings.Contains(m.Answer, "queued as") || m.Attempts != 1 ||
+		m.Next != nil {
 		t.Errorf("got %+v", m)
 	}
 	if m := o.becomes("bad", "failed"); !strings.HasPrefix(m.Answer, "RCPT: 554 5.1.1 ") {
 		t.Errorf("got %+v", m)
 	}
-	if m := o.becomes("later", "deferred"); !strings.HasPrefix(m.Answer, "RCPT: 450 4.2.1 ") || time.Until(*m.Next) < 50*time.Second {
+	if m := o.becomes("later", "deferred"); !strings.HasPrefix(m.Answer, "RCPT: 450 4.2.1 ") ||
+		time.Until(*m.Next) < 50*time.Second {
 		t.Errorf("got %+v", m)
 	}
 	o.until("Postfix sends it on", func() bool { return sink.Accepted() == 1 })
@@ -179,12 +184,15 @@ func TestSendThroughPostfix(t *testing.T) {
 	if status, _, err := v.open(arrived(t, sink, "ann").link); err != nil || status != http.StatusOK {
 		t.Errorf("the link: %d, %v", status, err)
 	}
-	if names, err := filepath.Glob(filepath.Join(o.data, "badmail", "*")); err != nil || len(names) != 2 {
+	if names, err := filepath.Glob(filepath.Join(o.data, "badmail", "*")); err != nil ||
+		len(names) != 2 {
 		t.Errorf("badmail has %q, %v", names, err)
 	}
 	m := o.metrics()
 	for name, want := range map[string]string{
-		`dialtone_mail_tries_total{outcome="sent"}`: "1", `dialtone_mail_tries_total{outcome="failed"}`: "1", `dialtone_mail_tries_total{outcome="deferred"}`: "1",
+		`dialtone_mail_tries_total{outcome="sent"}`:      "1",
+		`dialtone_mail_tries_total{outcome="failed"}`:    "1",
+		`dialtone_mail_tries_total{outcome="deferred"}`:  "1",
 		`dialtone_mail_queue_messages{state="deferred"}`: "1", `dialtone_mail_queue_messages{state="waiting"}`: "0",
 		"dialtone_mail_pickup_files": "1", "dialtone_mail_relay_pause_seconds": "0",
 	} {
@@ -192,13 +200,15 @@ func TestSendThroughPostfix(t *testing.T) {
 			t.Errorf("%s is %q, want %s", name, m[name], want)
 		}
 	}
-	for _, name := range []string{"dialtone_mail_queue_oldest_age_seconds", "dialtone_mail_pickup_oldest_age_seconds"} {
+	for _, name := range []string{"dialtone_mail_queue_oldest_age_seconds",
+		"dialtone_mail_pickup_oldest_age_seconds"} {
 		if m[name] == "" || m[name] == "0" {
 			t.Errorf("%s is %q", name, m[name])
 		}
 	}
 	p.mustStop(t)
-	if log := p.stderr.String(); strings.Contains(log, pf.Password) || strings.Contains(log, email("bad")) {
+	if log := p.stderr.String(); strings.Contains(log, pf.Password) ||
+		strings.Contains(log, email("bad")) {
 		t.Errorf("the log has a password or an address:\n%s", log)
 	}
 }
@@ -228,7 +238,8 @@ func TestMailCommands(t *testing.T) {
 	link := arrived(t, s, "ann").link
 	_, token, _ := strings.Cut(link, "token=")
 
-	if out := o.must("mail", "list"); !strings.HasPrefix(out, "ID ") || strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  failed ") ||
+	if out := o.must("mail", "list"); !strings.HasPrefix(out, "ID ") ||
+		strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  failed ") ||
 		!strings.Contains(out, "550 5.1.1 nobody") || strings.Contains(out, "\x1b") {
 		t.Errorf("the list is\n%s", out)
 	}
@@ -241,12 +252,19 @@ func TestMailCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, badToken, _ := strings.Cut(parsed.link, "token=")
-	for _, args := range [][]string{{"show", bad.ID}, {"show", bad.ID, "--json"}, {"show", "<" + bad.ID + "@localhost>"}, {"show", bad.ID + ".eml"}, {"list", "--all"}, {"list", "--all", "--json"}} {
+	for _, args := range [][]string{
+		{"show", bad.ID}, {"show", bad.ID, "--json"}, {"show", "<" + bad.ID + "@localhost>"},
+		{"show", bad.ID + ".eml"}, {"list", "--all"}, {"list", "--all", "--json"},
+	} {
 		out := o.must(append([]string{"mail"}, args...)...)
-		if strings.Contains(out, token) || strings.Contains(out, badToken) || strings.Contains(out, "activate.ashx") {
+		if strings.Contains(out, token) || strings.Contains(out, badToken) ||
+			strings.Contains(out, "activate.ashx") {
 			t.Errorf("%v shows a link:\n%s", args, out)
 		}
-		if args[0] == "show" && (!strings.Contains(out, email("bad")) || !strings.Contains(out, "Activate your account") || !strings.Contains(out, "550 5.1.1 nobody")) {
+		if args[0] == "show" &&
+			(!strings.Contains(out, email("bad")) ||
+				!strings.Contains(out, "Activate your account") ||
+				!strings.Contains(out, "550 5.1.1 nobody")) {
 			t.Errorf("%v prints\n%s", args, out)
 		}
 	}
@@ -261,7 +279,8 @@ func TestMailCommands(t *testing.T) {
 		{[]string{"retry", o.list()["ann"].ID}, "it is sent"},
 		{[]string{"discard", o.list()["ann"].ID}, "was sent"},
 	} {
-		if out, err := o.command(append([]string{"mail"}, c.args...)...); err == nil || !strings.Contains(out, c.words) {
+		if out, err := o.command(append([]string{"mail"}, c.args...)...); err == nil ||
+			!strings.Contains(out, c.words) {
 			t.Errorf("%v: %v, %s", c.args, err, out)
 		}
 	}
@@ -296,7 +315,8 @@ func TestMailCommands(t *testing.T) {
 	}
 }
 
-// Who gave an address that takes no mail is told so at sign-in, with the right password alone, and mends it.
+// Who gave an address that takes no mail is told so at sign-in, with the right password alone, and
+// mends it.
 func TestSignInReportsFailedMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
@@ -315,14 +335,17 @@ func TestSignInReportsFailedMessage(t *testing.T) {
 		o.signup(user)
 		o.becomes(user, state)
 		a, err := v.signIn(user, password(user))
-		if err != nil || a.Status != http.StatusForbidden || a.Delivery != state || a.Email != user[:1]+"***@example.test" {
+		if err != nil || a.Status != http.StatusForbidden || a.Delivery != state ||
+			a.Email != user[:1]+"***@example.test" {
 			t.Errorf("%s: %s, delivery %q, to %q, %v", user, a, a.Delivery, a.Email, err)
 		}
-		if a, err := v.signIn(user, "wrong"); err != nil || a.Status != http.StatusUnauthorized || a.Delivery != "" {
+		if a, err := v.signIn(user, "wrong"); err != nil || a.Status != http.StatusUnauthorized ||
+			a.Delivery != "" {
 			t.Errorf("%s with a wrong password: %s, delivery %q, %v", user, a, a.Delivery, err)
 		}
 	}
-	a, _, err := v.prove("bad", password("bad"), "POST", "/resend.ashx", url.Values{"email": {"good@example.test"}})
+	a, _, err := v.prove("bad", password("bad"), "POST", "/resend.ashx",
+		url.Values{"email": {"good@example.test"}})
 	if err != nil || !a.OK {
 		t.Fatalf("%s, %v", a, err)
 	}
@@ -355,7 +378,8 @@ func TestVerifyReportsMissingMessage(t *testing.T) {
 	if err := os.Remove(filepath.Join(o.data, "pickup", id+".eml")); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := o.command("verify"); err == nil || !strings.Contains(out, "FAULT  message "+id+" is to be sent: its file is gone") {
+	if out, err := o.command("verify"); err == nil ||
+		!strings.Contains(out, "FAULT  message "+id+" is to be sent: its file is gone") {
 		t.Errorf("verify: %v, %s", err, out)
 	}
 }
@@ -366,8 +390,10 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 	o := newPoster(t, nil)
 	p := o.start()
 	o.signup("ann")
-	o.until("the outbox is empty", func() bool { return strings.Contains(o.must("verify"), " 0 not yet known") })
-	if names, err := filepath.Glob(filepath.Join(o.data, "pickup", "*.eml")); err != nil || len(names) != 1 {
+	o.until("the outbox is empty",
+		func() bool { return strings.Contains(o.must("verify"), " 0 not yet known") })
+	if names, err := filepath.Glob(filepath.Join(o.data, "pickup", "*.eml")); err != nil ||
+		len(names) != 1 {
 		t.Errorf("the pickup directory has %q, %v", names, err)
 	}
 	if out := o.must("mail", "list", "--all", "--json"); out != "[]\n" {
@@ -382,7 +408,8 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 	}
 }
 
-// A server that is killed under load sends everything that it has answered for, and each message as the same.
+// A server that is killed under load sends everything that it has answered for, and each message as
+// the same.
 func TestKillWithRelayLosesNoMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
@@ -417,7 +444,9 @@ func TestKillWithRelayLosesNoMessage(t *testing.T) {
 	o.start()
 	o.until("everything is sent", func() bool {
 		m := o.metrics()
-		return m[`dialtone_mail_queue_messages{state="waiting"}`] == "0" && m[`dialtone_mail_queue_messages{state="deferred"}`] == "0" && m["dialtone_mail_pickup_files"] == "0"
+		return m[`dialtone_mail_queue_messages{state="waiting"}`] == "0" &&
+			m[`dialtone_mail_queue_messages{state="deferred"}`] == "0" &&
+			m["dialtone_mail_pickup_files"] == "0"
 	})
 	came, twice := make(map[string]string), 0
 	for _, m := range s.Messages() {
@@ -442,7 +471,8 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY=smtp://alex@" + s.Address, "DIALTONE_MAIL_RELAY_PASSWORD_FILE=" + file})
+	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY=smtp://alex@" + s.Address,
+		"DIALTONE_MAIL_RELAY_PASSWORD_FILE=" + file})
 	o.start()
 	out := o.must("mail", "dkim", "add", "localhost", "--selector=one")
 	var line string
@@ -456,14 +486,20 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 		t.Fatalf("it prints %s", out)
 	}
 	record := strings.NewReplacer(`" "`, "", `"`, "").Replace(text)
-	if again, err := o.command("mail", "dkim", "add", "localhost", "--selector=one", "--algorithm=ed25519"); err == nil || !strings.Contains(again, "already") {
+	if again, err := o.command("mail", "dkim", "add", "localhost", "--selector=one",
+		"--algorithm=ed25519"); err == nil || !strings.Contains(again, "already") {
 		t.Errorf("again: %v, %s", err, again)
 	}
 	if list := o.must("mail", "dkim", "list", "localhost"); !strings.Contains(list, text) {
 		t.Errorf("the list is %s", list)
 	}
-	records := map[string][]string{"localhost": {"v=spf1 -all"}, "one._domainkey.localhost": {record}, "_dmarc.localhost": {"v=DMARC1; p=none"}}
-	if out := o.must("mail", "doctor", "--tenant=localhost", "--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 {
+	records := map[string][]string{
+		"localhost":                {"v=spf1 -all"},
+		"one._domainkey.localhost": {record},
+		"_dmarc.localhost":         {"v=DMARC1; p=none"},
+	}
+	if out := o.must("mail", "doctor", "--tenant=localhost",
+		"--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 {
 		t.Errorf("the doctor says\n%s", out)
 	}
 	delete(records, "one._domainkey.localhost")
@@ -471,8 +507,10 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 	if err := os.WriteFile(file, []byte("wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	found, err := o.command("mail", "doctor", "--tenant=localhost", "--resolver="+smtptest.DNS(t, records))
-	for _, words := range []string{"TO DO relay: logging in: 535", "ok    spf", "TO DO dkim one", text, "TO DO dmarc",
+	found, err := o.command("mail", "doctor", "--tenant=localhost",
+		"--resolver="+smtptest.DNS(t, records))
+	for _, words := range []string{"TO DO relay: logging in: 535", "ok    spf", "TO DO dkim one",
+		text, "TO DO dmarc",
 		`_dmarc.localhost. IN TXT "v=DMARC1; p=none"`} {
 		if err == nil || !strings.Contains(found, words) {
 			t.Errorf("the doctor says %v and not %q\n%s", err, words, found)

@@ -21,12 +21,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// phoneWords is a password as hard as secretWords, but without the sign beyond U+FFFF: JsSIP 3.13 hashes those another way than
-// everybody else (docs/operating.md).
+// phoneWords is a password as hard as secretWords, but without the sign beyond U+FFFF: JsSIP 3.13
+// hashes those another way than everybody else (docs/operating.md).
 const phoneWords = `sieben Zwölftel: "grün" & mehr`
 
-// TestPhones is what the platform is for: somebody signs up in a browser, opens the link, and has a phone that rings, with one name
-// and one password and no copying of either. Browser, phones, registrar and relay are all real ones.
+// TestPhones is what the platform is for: somebody signs up in a browser, opens the link, and has a
+// phone that rings, with one name and one password and no copying of either. Browser, phones,
+// registrar and relay are all real ones.
 func TestPhones(t *testing.T) {
 	data := t.TempDir()
 	operators := "127.0.0.1:" + strconv.Itoa(freePort(t))
@@ -35,7 +36,8 @@ func TestPhones(t *testing.T) {
 	relay := newCoturn(t, secrets(t, data, "turn", "secret")...)
 	token := secrets(t, data, "directory", "token", "add", "registrar", "--tenant", "localhost")
 	registrar := newRegistrar(t, "http://"+operators, token[0])
-	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--data", data,
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
+		"Example Phones", "--data", data,
 		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
 		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.port)+"?transport=udp")
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
@@ -48,7 +50,8 @@ func TestPhones(t *testing.T) {
 		b.answer()
 		b.click("#submit")
 		b.until(`!sent.hidden`)
-		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format", "baresip", "--data", data))
+		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format",
+			"baresip", "--data", data))
 		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
 			t.Errorf("before the link was opened, baresip says %s", said)
 		}
@@ -70,7 +73,8 @@ func TestPhones(t *testing.T) {
 		b.check("account")
 		b.do(`window.relayed = (async () => {
 			const { uris, username, password } = await (await fetch("/turn")).json();
-			const peer = new RTCPeerConnection({ iceServers: [{ urls: uris, username, credential: password }], iceTransportPolicy: "relay" });
+			const iceServers = [{ urls: uris, username, credential: password }];
+			const peer = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
 			peer.createDataChannel("x");
 			peer.onicecandidate = ({ candidate }) => { if (candidate?.candidate) document.title = candidate.type; };
 			peer.onicecandidateerror = ({ errorCode, errorText }) => { document.title = errorCode + " " + errorText; };
@@ -186,13 +190,16 @@ func newRegistrar(t *testing.T, directory, token string) *registrar {
 		t.Fatal(err)
 	}
 	udp, websocket := freePort(t), freePort(t)
-	conf := strings.NewReplacer("@PORT@", strconv.Itoa(udp), "@WSPORT@", strconv.Itoa(websocket), "@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
+	conf := strings.NewReplacer("@PORT@", strconv.Itoa(udp), "@WSPORT@", strconv.Itoa(websocket),
+		"@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "kamailio.cfg"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := &registrar{udp: fmt.Sprintf("127.0.0.1:%d", udp), websocket: fmt.Sprintf("ws://127.0.0.1:%d", websocket), log: new(screen)}
-	runs(t, k.log, nil, tool(t, "kamailio"), "-DD", "-E", "-m", "64", "-M", "8", "-f", filepath.Join(dir, "kamailio.cfg"), "-Y", dir, "-w", dir, "-P", filepath.Join(dir, "pid"))
+	k := &registrar{udp: fmt.Sprintf("127.0.0.1:%d", udp),
+		websocket: fmt.Sprintf("ws://127.0.0.1:%d", websocket), log: new(screen)}
+	runs(t, k.log, nil, tool(t, "kamailio"), "-DD", "-E", "-m", "64", "-M", "8", "-f",
+		filepath.Join(dir, "kamailio.cfg"), "-Y", dir, "-w", dir, "-P", filepath.Join(dir, "pid"))
 	waitUntil(t, func() bool {
 		resp, err := http.Get("http" + strings.TrimPrefix(k.websocket, "ws"))
 		if err == nil {
@@ -209,12 +216,14 @@ func (k *registrar) registered(t *testing.T, user, agent string) {
 	k.log.wait(t, "registered sip:"+user+"@localhost by "+agent)
 }
 
-// baresip registers with a line of its configuration and a password that is typed, and gives what it says of it.
+// baresip registers with a line of its configuration and a password that is typed, and gives what
+// it says of it.
 func baresip(t *testing.T, line, password string) string {
 	t.Helper()
 	path := tool(t, "baresip")
 	modules := ""
-	for _, dir := range []string{"/usr/lib/baresip/modules", "/usr/lib64/baresip/modules", "/usr/local/lib/baresip/modules", "/opt/homebrew/lib/baresip/modules"} {
+	for _, dir := range []string{"/usr/lib/baresip/modules", "/usr/lib64/baresip/modules",
+		"/usr/local/lib/baresip/modules", "/opt/homebrew/lib/baresip/modules"} {
 		if _, err := os.Stat(dir); err == nil {
 			modules = dir
 		}
@@ -222,7 +231,8 @@ func baresip(t *testing.T, line, password string) string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"accounts": line,
-		"config":   "module_path " + modules + "\nmodule_app account.so\nmodule_app menu.so\nsip_listen 127.0.0.1:0\n",
+		"config": "module_path " + modules +
+			"\nmodule_app account.so\nmodule_app menu.so\nsip_listen 127.0.0.1:0\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -236,11 +246,13 @@ func baresip(t *testing.T, line, password string) string {
 	return out.wait(t, "200 OK", "401 Unauthorized", "Service Unavailable", "failed")
 }
 
-// linphone fetches its settings by a link and registers with a password that is typed. Its sockets would be anywhere.
+// linphone fetches its settings by a link and registers with a password that is typed. Its sockets
+// would be anywhere.
 func linphone(t *testing.T, link, password string, at *registrar) {
 	t.Helper()
 	home := t.TempDir()
-	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(freePort(t)) + "\nsip_tcp_port=-1\nsip_tls_port=-1\nregister_only_when_network_is_up=0\n"
+	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(freePort(t)) +
+		"\nsip_tcp_port=-1\nsip_tls_port=-1\nregister_only_when_network_is_up=0\n"
 	if err := os.WriteFile(filepath.Join(home, "linphonerc"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +260,8 @@ func linphone(t *testing.T, link, password string, at *registrar) {
 		t.Fatal(err)
 	}
 	out := new(screen)
-	in, end := runs(t, out, []string{"HOME=" + home}, tool(t, "linphonec"), "-c", filepath.Join(home, "linphonerc"))
+	in, end := runs(t, out, []string{"HOME=" + home}, tool(t, "linphonec"), "-c",
+		filepath.Join(home, "linphonerc"))
 	defer end()
 	out.wait(t, "Password for alex on localhost:")
 	io.WriteString(in, password+"\n")
@@ -257,7 +270,8 @@ func linphone(t *testing.T, link, password string, at *registrar) {
 	io.WriteString(in, "quit\n")
 	waitUntil(t, func() bool {
 		kept, err := os.ReadFile(filepath.Join(home, "linphonerc"))
-		return err == nil && bytes.Contains(kept, []byte("reg_identity")) && !bytes.Contains(kept, []byte("config-uri"))
+		return err == nil && bytes.Contains(kept, []byte("reg_identity")) &&
+			!bytes.Contains(kept, []byte("config-uri"))
 	})
 }
 
@@ -271,7 +285,8 @@ func jssip(t *testing.T, script, password string) {
 	cmd := exec.Command(tool(t, "node"), "testdata/phones/jssip.cjs")
 	cmd.Env = []string{"NODE_PATH=" + modules[0], "PASSWORD=" + password}
 	cmd.Stdin = strings.NewReader(script)
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "asked: Password of alex@localhost\nregistered\n" {
+	if out, err := cmd.CombinedOutput(); err != nil ||
+		string(out) != "asked: Password of alex@localhost\nregistered\n" {
 		t.Errorf("JsSIP: %v\n%s", err, out)
 	}
 }
@@ -298,7 +313,8 @@ func (s *screen) String() string {
 func (s *screen) wait(t *testing.T, texts ...string) string {
 	t.Helper()
 	shows := func() bool {
-		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(s.String(), text) })
+		return slices.ContainsFunc(texts,
+			func(text string) bool { return strings.Contains(s.String(), text) })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -312,8 +328,10 @@ func (s *screen) wait(t *testing.T, texts ...string) string {
 	return s.String()
 }
 
-// runs starts a program of somebody else and whatever it starts itself; all of it ends with the test, or before it with end.
-func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer, end func()) {
+// runs starts a program of somebody else and whatever it starts itself; all of it ends with the
+// test, or before it with end.
+func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer,
+	end func()) {
 	t.Helper()
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), out, out

@@ -80,7 +80,9 @@ func start(t testing.TB, l launch) *process {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	cmd := exec.Command(binary(t), append([]string{"serve", "--data", l.data, "--listen", listen, "--ops-listen", "127.0.0.1:0"}, l.flags...)...)
+	cmd := exec.Command(binary(t),
+		append([]string{"serve", "--data", l.data, "--listen", listen, "--ops-listen",
+			"127.0.0.1:0"}, l.flags...)...)
 	cmd.Env = append([]string{"TZ=Pacific/Auckland"}, l.env...)
 	p, err := launched(cmd, l.stderr)
 	if err != nil {
@@ -192,7 +194,8 @@ func (p *process) mustStop(t testing.TB) {
 	}
 }
 
-// checkLog wants every whole line of the log to be a JSON object with a time in UTC, a level and a text.
+// checkLog wants every whole line of the log to be a JSON object with a time in UTC, a level and a
+// text.
 func (p *process) checkLog() error {
 	for _, line := range p.stderr.whole() {
 		var entry struct {
@@ -203,7 +206,8 @@ func (p *process) checkLog() error {
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			return fmt.Errorf("a log line is not JSON: %w\n%s", err, line)
 		}
-		if entry.Time.IsZero() || entry.Time.Location() != time.UTC || entry.Level == "" || entry.Msg == "" {
+		if entry.Time.IsZero() || entry.Time.Location() != time.UTC || entry.Level == "" ||
+			entry.Msg == "" {
 			return fmt.Errorf("a log line lacks its time in UTC, its level or its text:\n%s", line)
 		}
 	}

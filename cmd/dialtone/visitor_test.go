@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// visitor is a client written from the published contract, with an address of its own: all of 127.0.0.0/8 is this
-// machine, so no limit needs to be switched off.
+// visitor is a client written from the published contract, with an address of its own: all of
+// 127.0.0.0/8 is this machine, so no limit needs to be switched off.
 type visitor struct {
 	address string // of the server
 	host    string
@@ -54,7 +54,8 @@ func newVisitor(address, from string) *visitor {
 		host:    "localhost:" + port,
 		http: &http.Client{
 			Timeout: 30 * time.Second,
-			Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			Transport: &http.Transport{DialContext: func(ctx context.Context, _,
+				_ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, "tcp", address)
 			}},
 		},
@@ -86,7 +87,8 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Error, a.Description) }
 
-func (v *visitor) send(method, path string, form url.Values, authorization string) (*http.Response, []byte, error) {
+func (v *visitor) send(method, path string, form url.Values, authorization string) (*http.Response,
+	[]byte, error) {
 	var body io.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
@@ -117,7 +119,8 @@ func (v *visitor) send(method, path string, form url.Values, authorization strin
 	return resp, text, err
 }
 
-func (v *visitor) ask(method, path string, form url.Values, authorization string) (answer, *http.Response, error) {
+func (v *visitor) ask(method, path string, form url.Values, authorization string) (answer,
+	*http.Response, error) {
 	resp, text, err := v.send(method, path, form, authorization)
 	if err != nil {
 		return answer{}, nil, err
@@ -137,7 +140,8 @@ func (v *visitor) captcha() (answer, error) {
 	return a, err
 }
 
-// form is a good signup of a user, with a fresh captcha. The password is password(user), the address email(user).
+// form is a good signup of a user, with a fresh captcha. The password is password(user), the
+// address email(user).
 func (v *visitor) form(user string) (url.Values, error) {
 	q, err := v.captcha()
 	if err != nil {
@@ -189,7 +193,8 @@ func (v *visitor) signIn(user, password string) (answer, error) {
 }
 
 // prove is RFC 7616 §3.4 with qop=auth and MD5.
-func (v *visitor) prove(user, password, method, path string, form url.Values) (answer, *http.Response, error) {
+func (v *visitor) prove(user, password, method, path string, form url.Values) (answer,
+	*http.Response, error) {
 	first, resp, err := v.ask(method, path, nil, "")
 	if err != nil {
 		return first, resp, err
@@ -198,7 +203,8 @@ func (v *visitor) prove(user, password, method, path string, form url.Values) (a
 	if first.Status != http.StatusUnauthorized || m == nil {
 		return first, resp, fmt.Errorf("%s does not ask: %s", path, first)
 	}
-	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth", digestOf(method, path))
+	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth",
+		digestOf(method, path))
 	return v.ask(method, path, form, fmt.Sprintf(
 		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
 		user, realm, m[1], path, response))
@@ -231,7 +237,8 @@ var messageHeaders = []string{
 
 var activationLink = regexp.MustCompile(`(?m)^https?://\S+/activate\.ashx\?token=([A-Za-z0-9_-]{43})\r$`)
 
-// parseMessage reads a message and wants it whole: every header, one link, and the end of both its parts.
+// parseMessage reads a message and wants it whole: every header, one link, and the end of both its
+// parts.
 func parseMessage(raw string) (m message, err error) {
 	parsed, err := mail.ReadMessage(strings.NewReader(raw))
 	if err != nil {
@@ -260,7 +267,8 @@ func parseMessage(raw string) (m message, err error) {
 	if err != nil {
 		return m, err
 	}
-	if !strings.Contains(string(body), "it is deleted on that day.\r\n") || !strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
+	if !strings.Contains(string(body), "it is deleted on that day.\r\n") ||
+		!strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
 		return m, fmt.Errorf("the text breaks off: %q", body)
 	}
 	return message{
@@ -269,8 +277,8 @@ func parseMessage(raw string) (m message, err error) {
 	}, nil
 }
 
-// messagesIn reads a pickup directory, and wants nothing but whole messages in it, each under the name that its
-// Message-ID says.
+// messagesIn reads a pickup directory, and wants nothing but whole messages in it, each under the
+// name that its Message-ID says.
 func messagesIn(dir string) ([]message, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
