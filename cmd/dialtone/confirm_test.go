@@ -10,8 +10,7 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestBrowserConfirm is a tenant whose links want the password too, as people of two languages
-// meet it.
+// TestBrowserConfirm tests a tenant with activation by link and password, in two languages.
 func TestBrowserConfirm(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})

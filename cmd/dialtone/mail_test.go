@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/test/smtptest"
 )
 
-// poster is a data folder with a server that sends its messages by a relay, and the commands beside
+// poster is a data folder with a server that sends messages through a relay, and runs commands on
 // it.
 type poster struct {
 	t     *testing.T
@@ -59,7 +59,7 @@ func (o *poster) signup(user string) {
 	}
 }
 
-// command runs one beside the server.
+// command runs a command while the server runs.
 func (o *poster) command(args ...string) (string, error) {
 	cmd := exec.Command(binary(o.t), append([]string{"--data", o.data}, args...)...)
 	cmd.Env = o.env
@@ -76,7 +76,7 @@ func (o *poster) must(args ...string) string {
 	return out
 }
 
-// list is the queue, all of it, by user.
+// list returns all messages by user.
 func (o *poster) list() map[string]messageView {
 	o.t.Helper()
 	var list []messageView
@@ -105,7 +105,7 @@ func (o *poster) becomes(user, state string) messageView {
 	return o.list()[user]
 }
 
-// metrics are the lines of /metrics that are about mail, by their names with labels.
+// metrics returns the mail metrics by name with labels.
 func (o *poster) metrics() map[string]string {
 	o.t.Helper()
 	res, err := http.Get("http://" + o.ops + "/metrics")
@@ -136,7 +136,8 @@ func (o *poster) metrics() map[string]string {
 	return values
 }
 
-// arrived is the message to a user as a server got it, read by the tests' own parser.
+// arrived returns the message to a user that an SMTP server received, parsed by the tests' own
+// parser.
 func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	t.Helper()
 	for _, m := range s.Messages() {
@@ -315,8 +316,8 @@ func TestMailCommands(t *testing.T) {
 	}
 }
 
-// Who gave an address that takes no mail is told so at sign-in, with the right password alone, and
-// mends it.
+// A person whose message has failed learns it at sign-in, only with the right password, and
+// corrects the address.
 func TestSignInReportsFailedMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
@@ -384,14 +385,14 @@ func TestVerifyReportsMissingMessage(t *testing.T) {
 	}
 }
 
-// A server without a relay leaves the files alone, and sends them when it has one.
+// A server without a relay leaves the files alone. It sends them once it has a relay.
 func TestRelayTakesOverOldMessages(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil)
 	p := o.start()
 	o.signup("ann")
 	o.until("the outbox is empty",
-		func() bool { return strings.Contains(o.must("verify"), " 0 not yet known") })
+		func() bool { return strings.Contains(o.must("verify"), " 0 not confirmed") })
 	if names, err := filepath.Glob(filepath.Join(o.data, "pickup", "*.eml")); err != nil ||
 		len(names) != 1 {
 		t.Errorf("the pickup directory has %q, %v", names, err)
@@ -408,8 +409,8 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 	}
 }
 
-// A server that is killed under load sends everything that it has answered for, and each message as
-// the same.
+// A server that is killed under load sends a message for every signup that it has answered. A
+// message that is sent twice has the same bytes.
 func TestKillWithRelayLosesNoMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)

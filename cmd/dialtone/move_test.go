@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A platform moves from SQLite to PostgreSQL, and back, with the program's own commands.
+// A platform moves from SQLite to PostgreSQL and back with dialtone store copy.
 func TestStoreCopyMovesPlatform(t *testing.T) {
 	dir := t.TempDir()
 	data := func(name string) string { return filepath.Join(dir, name) }
@@ -45,8 +45,8 @@ func TestStoreCopyMovesPlatform(t *testing.T) {
 	}
 	database := "sqlite:" + filepath.Join(data("one"), "dialtone.db")
 	if out, err := run(nil, "store", "copy", "--from", database, "--to", "env:TO"); err == nil ||
-		!strings.Contains(out, "no variable TO") {
-		t.Errorf("a variable that is not there: %v, %s", err, out)
+		!strings.Contains(out, "TO is not set") {
+		t.Errorf("an unset variable: %v, %s", err, out)
 	}
 	if out, err := run([]string{"TO=" + url}, "store", "copy", "--from", database, "--to",
 		"env:TO"); err == nil || !strings.Contains(out, "another server runs") {

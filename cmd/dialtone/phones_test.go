@@ -21,13 +21,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// phoneWords is a password as hard as secretWords, but without the sign beyond U+FFFF: JsSIP 3.13
-// hashes those another way than everybody else (docs/operating.md).
+// phoneWords is a difficult password like secretWords, but without a character beyond U+FFFF,
+// because JsSIP 3.13 hashes those differently (docs/operating.md).
 const phoneWords = `sieben Zwölftel: "grün" & mehr`
 
-// TestPhones is what the platform is for: somebody signs up in a browser, opens the link, and has a
-// phone that rings, with one name and one password and no copying of either. Browser, phones,
-// registrar and relay are all real ones.
+// TestPhones tests the purpose of the platform: a person signs up in a browser, opens the link, and
+// has a phone that rings, with one user name and password and without copying settings. Browser,
+// phones, registrar and TURN server are real.
 func TestPhones(t *testing.T) {
 	data := t.TempDir()
 	operators := "127.0.0.1:" + strconv.Itoa(freePort(t))
@@ -109,8 +109,9 @@ func TestPhones(t *testing.T) {
 		jssip(t, b.get(`document.getElementById("v-text").textContent`), phoneWords)
 		registrar.registered(t, "alex", "JsSIP")
 	})
-	b.step("An operator disables them, and the phone is refused from then on", func() {
+	b.step("An operator disables the account, and the phone is refused a second later", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
+		time.Sleep(time.Second) // look-ups see a command's change within a second
 		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
 			t.Errorf("baresip says %s", said)
 		}
@@ -122,7 +123,7 @@ func TestPhones(t *testing.T) {
 	p.mustStop(t)
 }
 
-// program chooses one on the account page.
+// program chooses a program on the account page.
 func (b *browser) program(format string) {
 	b.t.Helper()
 	b.visit("/account.html")
@@ -130,7 +131,7 @@ func (b *browser) program(format string) {
 	b.until(`location.pathname === "/provision" && document.readyState === "complete"`)
 }
 
-// scan is what a scanner reads on the screen.
+// scan returns the content of the QR code on the screen.
 func (b *browser) scan(scheme string) string {
 	b.t.Helper()
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -153,7 +154,7 @@ func (b *browser) scan(scheme string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// tool is the path of a program of somebody else.
+// tool returns the path of an installed program.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	for _, path := range []string{name, "/usr/sbin/" + name} { // not in everybody's PATH
@@ -182,7 +183,8 @@ type registrar struct {
 	log            *screen
 }
 
-// newRegistrar runs testdata/phones/kamailio.cfg, which asks a directory for every credential.
+// newRegistrar runs testdata/phones/kamailio.cfg, which looks up every credential at the ops
+// listener.
 func newRegistrar(t *testing.T, directory, token string) *registrar {
 	t.Helper()
 	file, err := os.ReadFile("testdata/phones/kamailio.cfg")
@@ -210,14 +212,13 @@ func newRegistrar(t *testing.T, directory, token string) *registrar {
 	return k
 }
 
-// registered waits until the registrar has taken a user's phone of a kind.
+// registered waits until a user's phone of a kind is registered.
 func (k *registrar) registered(t *testing.T, user, agent string) {
 	t.Helper()
 	k.log.wait(t, "registered sip:"+user+"@localhost by "+agent)
 }
 
-// baresip registers with a line of its configuration and a password that is typed, and gives what
-// it says of it.
+// baresip registers with a line of its configuration and a typed password, and returns its output.
 func baresip(t *testing.T, line, password string) string {
 	t.Helper()
 	path := tool(t, "baresip")
@@ -246,8 +247,8 @@ func baresip(t *testing.T, line, password string) string {
 	return out.wait(t, "200 OK", "401 Unauthorized", "Service Unavailable", "failed")
 }
 
-// linphone fetches its settings by a link and registers with a password that is typed. Its sockets
-// would be anywhere.
+// linphone fetches its settings from a link and registers with a typed password. Its ports are set
+// so that it does not use the default ones.
 func linphone(t *testing.T, link, password string, at *registrar) {
 	t.Helper()
 	home := t.TempDir()
@@ -266,7 +267,7 @@ func linphone(t *testing.T, link, password string, at *registrar) {
 	out.wait(t, "Password for alex on localhost:")
 	io.WriteString(in, password+"\n")
 	at.registered(t, "alex", "Linphone")
-	// The link is good for one time, and is not kept for the next start.
+	// The link works once, so it must not be kept for the next start.
 	io.WriteString(in, "quit\n")
 	waitUntil(t, func() bool {
 		kept, err := os.ReadFile(filepath.Join(home, "linphonerc"))
@@ -275,7 +276,7 @@ func linphone(t *testing.T, link, password string, at *registrar) {
 	})
 }
 
-// jssip runs a script for a page in Node, and gives the password where it asks for it.
+// jssip runs the script for a web page in Node, and enters the password when it is asked for.
 func jssip(t *testing.T, script, password string) {
 	t.Helper()
 	modules, err := filepath.Glob("../../.tools/jssip-*/node_modules")
@@ -291,7 +292,7 @@ func jssip(t *testing.T, script, password string) {
 	}
 }
 
-// screen is what a program has written, also where no line ends.
+// screen collects the output of a program, including incomplete lines.
 type screen struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -309,7 +310,7 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// wait waits until the screen shows one of the texts, and gives all of it.
+// wait waits until the output contains one of the texts, and returns all of it.
 func (s *screen) wait(t *testing.T, texts ...string) string {
 	t.Helper()
 	shows := func() bool {
@@ -328,8 +329,7 @@ func (s *screen) wait(t *testing.T, texts ...string) string {
 	return s.String()
 }
 
-// runs starts a program of somebody else and whatever it starts itself; all of it ends with the
-// test, or before it with end.
+// runs starts a program and its children. They end with the test, or earlier with end.
 func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer,
 	end func()) {
 	t.Helper()

@@ -24,7 +24,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// suite is all tests, with what they made outside their own folders.
+// suite runs all tests and removes what they created outside their own directories.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(suite{m}, map[string]func(){"dialtone": main})
 }
 
-// The scripts in testdata/script are the program as its users run it. Besides the commands of testscript they know:
+// The scripts in testdata/script run the program as its users do. In addition to the commands of
+// testscript, they can use:
 //
 //	serve NAME [flag…]         start a server and wait until it answers; its base URL is $NAME,
 //	                           and that of the ops listener $NAME_OPS
@@ -52,7 +53,8 @@ func TestMain(m *testing.M) {
 //	                           the link must be refused
 //	mode MODE file…            want the permissions of files
 //	closed DIR                 want no file below a folder to be open to other users of the machine
-//	members NAME…              want the output to be JSON objects, or a list of them, with exactly these members
+//	members NAME…              want the output to be JSON objects, or a list of them, with exactly
+//	                           these members
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
@@ -68,7 +70,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// servers are those of one script, by name.
+// servers are the servers of one script by name.
 type servers map[string]*process
 
 type serversKey struct{}
@@ -153,7 +155,7 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// visit is a visitor of a server of the script.
+// visit returns a visitor of one of the script's servers.
 func visit(ts *testscript.TestScript, base string) *visitor {
 	for _, p := range serversOf(ts) {
 		if p.base == base {
@@ -238,7 +240,7 @@ func cmdMembers(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// example is for each key a value other than its default.
+// example has for each key a value other than its default.
 var example = map[string]string{
 	"data":                                   "elsewhere",
 	"listen":                                 "127.0.0.1:4711",
@@ -261,8 +263,8 @@ var example = map[string]string{
 	"mail.relay_connections":                 "2",
 }
 
-// Every key that is not a secret has a flag, which has the help of the key and sets it. The default
-// in the help is the one that Load uses.
+// Every key that is not a secret has a flag that sets it and has the help of the key. The default in
+// the help is the one that Load uses.
 func TestServeFlags(t *testing.T) {
 	defaults, err := config.Load("", nil, nil)
 	if err != nil {
@@ -327,7 +329,7 @@ func TestServeFlags(t *testing.T) {
 	}
 }
 
-// grammar is the parser of the command line, as run makes it.
+// grammar returns the parser of the command line that run uses.
 func grammar(t *testing.T, line *commandLine) *kong.Kong {
 	t.Helper()
 	parser, err := kong.New(line, kong.Name("dialtone"),
@@ -347,8 +349,8 @@ func parse(t *testing.T, args ...string) *program {
 	return p
 }
 
-// What stands on a command line, every user of the machine can read. So no flag and no argument takes a secret, and
-// whoever adds one has to think about it here.
+// Every user of a machine can read command lines, so no flag and no argument may take a secret. A
+// new flag must be added here after a review.
 func TestCommandLineHasNoSecrets(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
@@ -361,7 +363,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
-		// The secret of a hook stands in a file.
+		// The secret of a hook is in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
 		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
 		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver", "mail/selector", "mail/tenant",
@@ -376,7 +378,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		if !slices.Contains(harmless, where+"/"+name) {
 			t.Errorf("dialtone %s takes %s (%s), which nobody has looked at", where, name, help)
 		}
-		// These are a folder and a file that secrets stand in.
+		// These name a directory and a file that contain secrets.
 		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
 		}
@@ -400,7 +402,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	walk(grammar(t, newCommandLine()).Model.Node, "")
 }
 
-// A server signs with a new key when the others know it, and takes what they sign with it at once.
+// A server signs with a new key after all others have read it, and accepts its signatures at once.
 func TestServerFollowsSigningKeys(t *testing.T) {
 	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for name, held := range map[string]bool{"a key file": false, "the environment": true} {
@@ -537,7 +539,7 @@ func TestNodeIDIsKept(t *testing.T) {
 	}
 }
 
-// Whoever comes to a database that has accounts needs its keys, and does not get new ones in their place.
+// A server that joins a database with accounts needs its keys; new ones are not created.
 func TestKeysWithSharedDatabase(t *testing.T) {
 	dir := t.TempDir()
 	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }

@@ -10,7 +10,7 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// speaks makes the browser ask for a language.
+// speaks sets the language that the browser requests.
 func (b *browser) speaks(tag i18n.Tag) {
 	b.t.Helper()
 	agent := b.get(`navigator.userAgent`)
@@ -21,8 +21,8 @@ func (b *browser) speaks(tag i18n.Tag) {
 	}
 }
 
-// TestBrowserLanguages is the main job again, by people of other languages: one whose browser asks for
-// theirs, and one who chooses it on the page, against the browser.
+// TestBrowserLanguages signs up in other languages: one that the browser requests, and one that is
+// chosen on the page.
 func TestBrowserLanguages(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
@@ -112,8 +112,7 @@ func TestBrowserLanguages(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestAccessibilityInEveryLanguage has the rules of accessibility looked at in all languages, on the
-// pages that everybody meets.
+// TestAccessibilityInEveryLanguage checks the accessibility of the main pages in all languages.
 func TestAccessibilityInEveryLanguage(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
@@ -132,5 +131,5 @@ func TestAccessibilityInEveryLanguage(t *testing.T) {
 	b.end()
 }
 
-// quoted is text as JavaScript has it.
+// quoted returns text as a JavaScript string.
 func quoted(text string) string { return "`" + text + "`" }

@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A copy is killed when some tables are there and another is not. Nobody takes that for a store,
-// and the same command ends it.
+// A copy is killed after some tables have been copied. The target is not accepted as a store, and
+// the same command completes it.
 func TestStoreCopyContinuesAfterKill(t *testing.T) {
 	dir, ctx := t.TempDir(), t.Context()
 	data := filepath.Join(dir, "data")
@@ -26,7 +26,7 @@ func TestStoreCopyContinuesAfterKill(t *testing.T) {
 	}
 	p.mustStop(t)
 	url := postgrestest.Start(t).Database(t)
-	// The tables are made before the copy, so that one can be kept from being filled.
+	// The tables are created before the copy, so that the test can lock one of them.
 	s, err := sqlstore.OpenPostgres(ctx, nil, "", url)
 	if err != nil {
 		t.Fatal(err)

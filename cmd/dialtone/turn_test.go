@@ -24,14 +24,14 @@ import (
 	"dialtone/internal/turn"
 )
 
-// credential is the answer of GET /turn.
+// credential is the response of GET /turn.
 type credential struct {
 	Username, Password string
 	TTL                int
 	URIs               []string
 }
 
-// turnOf asks for a credential, as somebody who is signed in.
+// turnOf requests a credential for a signed-in user.
 func turnOf(t *testing.T, v *visitor) (c credential) {
 	t.Helper()
 	resp, body, err := v.send("GET", "/turn", nil, "")
@@ -44,8 +44,8 @@ func turnOf(t *testing.T, v *visitor) (c credential) {
 	return c
 }
 
-// A real coturn, with the configuration that operators are given, takes what is minted, and nothing
-// else.
+// A real coturn with the configuration from deploy/coturn accepts the credentials of Dialtone, and
+// no others.
 func TestCoturnAcceptsCredentials(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data})
@@ -113,8 +113,8 @@ func TestCoturnAcceptsCredentials(t *testing.T) {
 	}
 }
 
-// A server signs with a key when one is made, and with a new one when the TURN servers have had the
-// time to learn of it.
+// A server signs with a key as soon as there is one. It signs with a new key after the time that
+// operators have to give it to the TURN servers.
 func TestServerFollowsTURNKey(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: t.TempDir()}}}
@@ -163,7 +163,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	}
 }
 
-// secrets are the lines of what a command prints.
+// secrets returns the lines that a command prints.
 func secrets(t *testing.T, data string, args ...string) []string {
 	t.Helper()
 	return strings.Fields(string(mustOutput(t, append(args, "--data", data)...)))
@@ -175,9 +175,8 @@ type coturn struct {
 	log  *screen
 }
 
-// newCoturn runs coturn with the file of deploy/coturn and the secrets, as that file says. What a
-// test on loopback needs besides is its own ports, and leave to relay to loopback, which the file
-// forbids.
+// newCoturn runs coturn with the file in deploy/coturn and the secrets. The test adds its own
+// ports, and allows relaying to loopback, which the file forbids.
 func newCoturn(t *testing.T, secrets ...string) *coturn {
 	t.Helper()
 	file, err := os.ReadFile("../../deploy/coturn/rest.conf")
@@ -211,11 +210,12 @@ func newCoturn(t *testing.T, secrets ...string) *coturn {
 	return c
 }
 
-// relayPorts is where coturn's relays begin, below the range that the system gives out by itself.
+// relayPorts is the first port of coturn's relays. It is below the system's range of ephemeral
+// ports.
 const relayPorts = 21000
 
-// takes reports whether the server opens a relay for a user, and carries something over it.
-// coturn's client tells by its status.
+// takes reports whether the server accepts a credential and relays data. It uses the exit status of
+// coturn's client.
 func (c *coturn) takes(t *testing.T, user, password string) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
