@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
-	"dialtone/internal/http/web"
+	httpserver "dialtone/internal/http/server"
 )
 
 // opsListener listens for monitoring and for phone servers. If the default address is in use, it returns
@@ -51,7 +51,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, s.metrics, time.Now)
-	lookups := lookup.New(s.phones, s.log)
+	lookups := lookup.New(lookup.Deps{Registry: s.phones, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, lookup.Root) {
 			lookups.ServeHTTP(w, r)
@@ -60,8 +60,9 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		}
 	})
 	return func(ctx context.Context) {
-		limits := web.Limits{Connections: 1024, ConnectionsPerAddress: 512}
-		if err := web.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
+		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
+		err := httpserver.Serve(ctx, l, both, limits, s.log)
+		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("ops listener failed", "err", err)
 		}
 	}

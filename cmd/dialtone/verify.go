@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/mail/pickup"
-	"dialtone/internal/phone"
 )
 
 type verifyCommand struct {
@@ -22,7 +22,7 @@ type verifyCommand struct {
 // verifyReport is what the command prints.
 type verifyReport struct {
 	account.Report
-	phone.HookReport
+	hook.VerifyReport
 }
 
 // Run fails if there is a fault.
@@ -37,7 +37,7 @@ func (c *verifyCommand) Run(p *program) error {
 			return err
 		}
 		addFault := func(s string) { r.Faults = append(r.Faults, s) }
-		r.HookReport, err = phone.VerifyHooks(p.ctx, f.store, f.seal, addFault)
+		r.VerifyReport, err = hook.Verify(p.ctx, f.store, f.seal, addFault)
 		if err != nil {
 			return err
 		}
@@ -78,7 +78,7 @@ func (c *verifyCommand) text(p *program, r verifyReport) error {
 		"%d messages in the pickup directory, %d not confirmed to be on disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%d hooks, %d notices that phone servers have not been told yet\n", r.Hooks, r.Notices)
+		fmt.Fprintf(p.stdout, "%d hooks, %d notifications not delivered yet\n", r.Hooks, r.Notifications)
 	}
 	for _, s := range r.Faults {
 		fmt.Fprintln(p.stdout, "FAULT ", s)
