@@ -231,7 +231,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
-		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TURN: s.turn.now.Load,
+		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TURN: s.turn.value.Load,
 		Links:          &provision.Links{Accounts: f.store, Store: f.store, Tickets: s.signing.tickets, Audit: events, Now: time.Now},
 		TrustedProxies: f.HTTP.TrustedProxies, Log: log,
 	}
@@ -305,7 +305,7 @@ func (s *server) loops() []func(context.Context) {
 		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
-		loops = append(loops, s.post)
+		loops = append(loops, s.sendMessages)
 	}
 	return loops
 }

@@ -178,8 +178,8 @@ func TestResendPanel(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"a limit":             {retryAfter("7200", refuses(429, "rate_limited", "x")), "The message was sent often enough for now. Try again in 2 hours, at "},
-		"a limit without end": {refuses(429, "rate_limited", "x"), "The message was sent often enough for now. Try again later"},
+		"a limit":             {retryAfter("7200", refuses(429, "rate_limited", "x")), "The message cannot be sent again yet. Try again in 2 hours, at "},
+		"a limit without end": {refuses(429, "rate_limited", "x"), "The message cannot be sent again yet. Try again later"},
 		"an active account":   {refuses(409, "conflict", "x"), "The account is active already."},
 		"another password":    {refuses(401, "unauthorized", "x"), "The account cannot be reached with this password any more."},
 		"trouble":             {refuses(500, "server_error", "x"), "Nothing was sent. Try again in a moment"},
