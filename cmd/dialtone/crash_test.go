@@ -350,7 +350,7 @@ func (s *siege) finish() {
 		s.t.Fatal(err)
 	}
 	defer store.Close()
-	waiting, err := store.PendingMessages(ctx)
+	waiting, err := store.Pending(ctx)
 	if err != nil || len(waiting) > 0 {
 		s.t.Errorf("%d messages are not settled after a good end (%v)", len(waiting), err)
 	}

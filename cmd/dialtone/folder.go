@@ -13,11 +13,9 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -255,14 +253,11 @@ func typedHost(host string) (string, error) {
 	return t.Host, err
 }
 
-// desk is the accounts' desk of a command, which publishes no messages.
+// desk is the account service of a command, which publishes no messages.
 func (p *program) desk(f *folder) *account.Service {
 	log := p.logger(f.Log)
 	return account.NewService(account.Deps{
 		Store:    f.store,
-		Mailbox:  (*pickup.Directory)(nil),
-		Tenant:   func(int64) (*tenant.Tenant, bool) { return nil, false },
-		Captcha:  func() *captcha.Issuer { return nil },
 		SealRing: f.seal,
 		Audit:    audit.Log{Logger: log},
 		Log:      log,

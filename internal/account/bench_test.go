@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
+	"dialtone/internal/outbox"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -50,7 +51,10 @@ func benchmarkSignup(b *testing.B, parallel int) {
 	}
 	issuer := captcha.NewIssuer(ring, time.Now)
 	desk := account.NewService(account.Deps{
-		Store: store, Mailbox: box, Captcha: func() *captcha.Issuer { return issuer }, SealRing: ring,
+		Store: store, Captcha: func() *captcha.Issuer { return issuer }, SealRing: ring,
+		Outbox: outbox.New(outbox.Deps{
+			Store: store, Pickup: box, SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		}),
 		Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	var serial atomic.Uint32

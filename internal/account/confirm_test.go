@@ -92,7 +92,7 @@ func TestVerifyTellsOfAnAccountThatIsConfirmedAndNotActive(t *testing.T) {
 		t.Fatalf("faults: %q", got)
 	}
 	o.exec(`UPDATE account SET confirmed = 1`)
-	if got := faults(); len(got) != 1 || got[0] != "account ann: it is confirmed and not active" {
+	if got := faults(); len(got) != 1 || got[0] != "account ann: confirmed but not active" {
 		t.Errorf("faults: %q", got)
 	}
 	o.exec(`UPDATE account SET activated = 1`)

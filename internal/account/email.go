@@ -235,17 +235,6 @@ func RecipientKey(email string) string {
 	return lowerASCII(local + email[at:])
 }
 
-// MaskEmail shows enough of an address for its owner to know it, and no more: j***@x.test. It is for logs and pages;
-// email is a result of CleanEmail, and anything else that has no @ is masked altogether.
-func MaskEmail(email string) string {
-	at := strings.LastIndexByte(email, '@')
-	if at < 0 {
-		return "***"
-	}
-	_, first := utf8.DecodeRuneInString(email[:at])
-	return email[:first] + "***" + email[at:]
-}
-
 // lowerASCII is s with the letters A to Z in lower case, and nothing else changed.
 func lowerASCII(s string) string {
 	for i := range len(s) {

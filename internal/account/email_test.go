@@ -4,6 +4,8 @@ import (
 	"net/mail"
 	"strings"
 	"testing"
+
+	"dialtone/internal/audit"
 )
 
 func TestCleanEmail(t *testing.T) {
@@ -193,7 +195,7 @@ func TestMaskEmail(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := MaskEmail(tt.email); got != tt.want {
+			if got := audit.MaskEmail(tt.email); got != tt.want {
 				t.Errorf("%q: %q, want %q", tt.email, got, tt.want)
 			}
 		})
@@ -221,7 +223,7 @@ func FuzzCleanEmail(f *testing.F) {
 		if key := RecipientKey(email); RecipientKey(key) != key || RecipientKey(strings.ToUpper(email)) != key {
 			t.Errorf("%q has the key %q, whose key is %q, and in capitals %q", email, key, RecipientKey(key), RecipientKey(strings.ToUpper(email)))
 		}
-		if masked := MaskEmail(email); !strings.HasPrefix(masked, email[:1]+"***@") {
+		if masked := audit.MaskEmail(email); !strings.HasPrefix(masked, email[:1]+"***@") {
 			t.Errorf("%q is masked as %q", email, masked)
 		}
 	})

@@ -29,6 +29,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -43,6 +44,7 @@ const password = "seven horses under the bridge"
 type office struct {
 	*testing.T
 	*account.Service
+	*outbox.Outbox
 	now      time.Time
 	path     string // of the database
 	store    *sqlstore.Store
@@ -84,7 +86,7 @@ type postbox struct {
 
 var errBroken = errors.New("broken by the test")
 
-func (p *postbox) Stage(l mailmsg.Message) (account.StagedMessage, error) {
+func (p *postbox) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
 	if p.stage != nil {
 		return nil, p.stage
 	}
@@ -101,7 +103,7 @@ func (p *postbox) Sync() error {
 }
 
 type draft struct {
-	account.StagedMessage
+	outbox.StagedMessage
 	box *postbox
 }
 
@@ -115,12 +117,12 @@ func (d draft) Publish() error {
 
 // troubled is a store that fails at what is set while it is told to. Where it fails with ErrUnknown, it has made the account.
 type troubled struct {
-	account.Store
+	*sqlstore.Store
 	undo, create error
 	lost         bool // what Create or Resend knows nothing of has not happened
 	undoResend   error
 	resend       error
-	adopted      []account.OutboxEntry
+	adopted      []outbox.Entry
 }
 
 func (s *troubled) Undo(ctx context.Context, a account.Signup, now time.Time) error {
@@ -151,7 +153,7 @@ func (s *troubled) UndoResend(ctx context.Context, r account.LinkReplacement, no
 	return s.Store.UndoResend(ctx, r, now)
 }
 
-func (s *troubled) Adopt(context.Context) ([]account.OutboxEntry, error) { return s.adopted, nil }
+func (s *troubled) TakeOver(context.Context) ([]outbox.Entry, error) { return s.adopted, nil }
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
@@ -181,9 +183,14 @@ func (o *office) open(pickupDir string) {
 	o.tenants = tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
 	o.must(o.tenants.Refresh(o.Context()))
 	logger := slog.New(slog.NewJSONHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	events, now := audit.Log{Logger: logger}, func() time.Time { return o.now }
+	o.Outbox = outbox.New(outbox.Deps{
+		Store: o.faults, Pickup: o.mailbox, Tenant: o.tenants.ByID, SealRing: o.seal,
+		Audit: events, Log: logger, Now: now,
+	})
 	o.Service = account.NewService(account.Deps{
-		Store: o.faults, Mailbox: o.mailbox, Tenant: o.tenants.ByID, Captcha: o.issuer, SealRing: o.seal,
-		Audit: audit.Log{Logger: logger}, Log: logger, Now: func() time.Time { return o.now }, AddressCeiling: o.ceiling,
+		Store: o.faults, Outbox: o.Outbox, Captcha: o.issuer, SealRing: o.seal,
+		Audit: events, Log: logger, Now: now, AddressCeiling: o.ceiling,
 	})
 }
 
@@ -278,7 +285,7 @@ func (o *office) absent(user string) {
 
 func (o *office) waiting() int {
 	o.Helper()
-	list, err := o.store.PendingMessages(o.Context())
+	list, err := o.store.Pending(o.Context())
 	o.must(err)
 	return len(list)
 }
@@ -667,11 +674,11 @@ func TestMessagesOfADeadNodeAreWritten(t *testing.T) {
 	o := newOffice(t)
 	o.join("ann")
 	name, content := o.onlyFile()
-	rows, err := o.store.PendingMessages(o.Context())
+	rows, err := o.store.Pending(o.Context())
 	o.must(err)
 	o.open(filepath.Join(t.TempDir(), "pickup")) // another node
 	o.faults.adopted = rows
-	o.must(o.Adopt(o.Context()))
+	o.must(o.TakeOver(o.Context()))
 	o.faults.adopted = nil
 	o.must(o.Flush(o.Context()))
 	if again, bytes := o.onlyFile(); again != name || bytes != content {
@@ -900,9 +907,12 @@ func TestManySignupsAtOnce(t *testing.T) {
 	for i := range forms {
 		forms[i] = o.form("ann")
 	}
+	log, now := slog.New(slog.DiscardHandler), func() time.Time { return noon }
+	messages := outbox.New(outbox.Deps{
+		Store: o.store, Pickup: o.mailbox.Directory, SealRing: o.seal, Log: log, Now: now,
+	})
 	desk := account.NewService(account.Deps{
-		Store: o.store, Mailbox: o.mailbox.Directory, Tenant: o.tenants.ByID, Captcha: o.issuer, SealRing: o.seal,
-		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return noon },
+		Store: o.store, Outbox: messages, Captcha: o.issuer, SealRing: o.seal, Log: log, Now: now,
 	})
 	var all sync.WaitGroup
 	errs := make([]error, len(forms))
@@ -922,7 +932,7 @@ func TestManySignupsAtOnce(t *testing.T) {
 		t.Errorf("%d of them have the name", wins)
 	}
 	o.onlyFile()
-	o.must(desk.Flush(o.Context()))
+	o.must(messages.Flush(o.Context()))
 	if o.waiting() != 0 {
 		t.Error("a message waits")
 	}

@@ -10,6 +10,8 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
+	"unicode/utf8"
 )
 
 // Action is what was tried.
@@ -67,7 +69,7 @@ type Event struct {
 	Server string
 	// Hook is the name of a hook.
 	Hook string
-	// Email is masked (account.MaskEmail).
+	// Email is masked (MaskEmail).
 	Email string
 	// Peer is the client's address; only its network is written.
 	Peer netip.Addr
@@ -113,4 +115,15 @@ func Network(a netip.Addr) string {
 		return ""
 	}
 	return p.String()
+}
+
+// MaskEmail shows enough of an address for its owner to recognize it, and no more: j***@x.test. A
+// text without an @ is masked completely.
+func MaskEmail(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return "***"
+	}
+	_, first := utf8.DecodeRuneInString(email[:at])
+	return email[:first] + "***" + email[at:]
 }

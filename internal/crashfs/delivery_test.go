@@ -82,12 +82,11 @@ func (h *house) post(w *world) error {
 
 // openRelayed starts a house whose messages leave by a relay.
 func openRelayed(f *crashfs.FS) (*house, error) {
-	h, tended, err := open(f, clock)
+	h, tended, err := openWith(f, clock, true)
 	if err != nil {
 		return nil, err
 	}
-	h.desk.Relayed = true
-	return h, errors.Join(tended, h.desk.Flush(ctx))
+	return h, errors.Join(tended, h.outbox.Flush(ctx))
 }
 
 // TestNoCrashLosesAMessageOnItsWay stops a server that sends its messages at every operation, in every way, and starts it again. Every
@@ -119,12 +118,12 @@ func TestNoCrashLosesAMessageOnItsWay(t *testing.T) {
 		for _, user := range []string{"karl", "lena", "mary", "nora", "olga"} {
 			tr.signup(h, user, true)
 		}
-		h.desk.Flush(ctx)
+		h.outbox.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}
 		tr.signup(h, "paul", true)
-		h.desk.Flush(ctx)
+		h.outbox.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}

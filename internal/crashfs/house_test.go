@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
@@ -48,6 +49,7 @@ type house struct {
 	store  *sqlstore.Store
 	box    *pickup.Directory
 	desk   *account.Service
+	outbox *outbox.Outbox
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer
 	now    func() time.Time
@@ -66,19 +68,24 @@ func (h *house) close() error {
 // open starts the program on a file system. Where the pickup directory is in trouble it starts all the same, and tended is
 // that trouble.
 func open(f *crashfs.FS, now func() time.Time) (h *house, tended, err error) {
+	return openWith(f, now, false)
+}
+
+// openWith is open for a server that may send its messages by a relay.
+func openWith(f *crashfs.FS, now func() time.Time, relayed bool) (h *house, tended, err error) {
 	h = &house{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
 	f.Forget(database + "-wal") // which sqlstore.Open has the system do
 	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}
-	if tended, err = h.start(); err != nil {
+	if tended, err = h.start(relayed); err != nil {
 		h.store.Close()
 		return nil, nil, err
 	}
 	return h, tended, nil
 }
 
-func (h *house) start() (tended, err error) {
+func (h *house) start(relayed bool) (tended, err error) {
 	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
 	if err != nil {
 		return nil, err
@@ -97,14 +104,19 @@ func (h *house) start() (tended, err error) {
 	if err := h.box.Clean(); err != nil {
 		return nil, err
 	}
-	h.desk = account.NewService(account.Deps{
-		Store: h.store, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
-		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
+	log := slog.New(slog.DiscardHandler)
+	h.outbox = outbox.New(outbox.Deps{
+		Store: h.store, Pickup: h.box, Tenant: tenants.ByID, SealRing: ring, Log: log, Now: h.now,
+		Relayed: relayed,
 	})
-	if err := h.desk.Recover(ctx); err != nil {
+	h.desk = account.NewService(account.Deps{
+		Store: h.store, Outbox: h.outbox, Captcha: func() *captcha.Issuer { return h.issuer },
+		SealRing: ring, Log: log, Now: h.now,
+	})
+	if err := h.outbox.Recover(ctx); err != nil {
 		return nil, err
 	}
-	return h.desk.Flush(ctx), nil
+	return h.outbox.Flush(ctx), nil
 }
 
 // deed is something that a client asked for, or an operator.
@@ -427,7 +439,7 @@ func (h *house) promiseWith(t *truth, running bool, delivered map[string]string)
 	if len(f.stray) > 0 && !running {
 		wrong("files left in the pickup directory: %q", f.stray)
 	}
-	if rows, err := h.store.PendingMessages(ctx); err != nil {
+	if rows, err := h.store.Pending(ctx); err != nil {
 		return err
 	} else if len(rows) > 0 {
 		wrong("%d messages are still to be made safe", len(rows))

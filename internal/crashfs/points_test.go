@@ -97,11 +97,11 @@ var scenarios = []scenario{
 		name: "resend of a message that is on the disk",
 		before: func(t *testing.T, h *house, tr *truth) {
 			tr.signup(h, "karl", true)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
 			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -114,7 +114,7 @@ var scenarios = []scenario{
 					tr.act(h, "activate", "karl", token)
 				}
 			}
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -124,11 +124,11 @@ var scenarios = []scenario{
 				return
 			}
 			token := tr.tokenOf(h, "karl")
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			tr.act(h, "resend", "karl", token)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			tr.signup(h, "lena", true)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -140,7 +140,7 @@ var scenarios = []scenario{
 			if heal() && d.err == nil {
 				t.Error("the resend was answered though its message could not be published")
 			}
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -164,7 +164,7 @@ var scenarios = []scenario{
 		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
 			for _, user := range []string{"karl", "lena"} {
 				tr.signup(h, user, true)
-				h.desk.Flush(ctx)
+				h.outbox.Flush(ctx)
 			}
 		},
 	},
@@ -190,7 +190,7 @@ var scenarios = []scenario{
 		before: func(t *testing.T, h *house, tr *truth) { tr.signup(h, "karl", true) },
 		do: func(t *testing.T, _ *crashfs.FS, h *house, tr *truth) {
 			tr.signup(h, "lena", true)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			h.close()
 		},
 	},
@@ -201,7 +201,7 @@ var scenarios = []scenario{
 			tr.signup(h, "lena", true)
 		},
 		do: func(t *testing.T, f *crashfs.FS, h *house, tr *truth) {
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			checkpoint(t, f)
 			tr.signup(h, "mary", true)
 			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
@@ -230,7 +230,7 @@ var scenarios = []scenario{
 			if heal() && d.err == nil {
 				t.Error("the signup was answered though its message could not be published")
 			}
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			tr.signup(h, "lena", true)
 		},
 	},

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/audit"
 )
 
 // Queue sends what is due. Its methods besides Run may be called at any time.
@@ -295,7 +295,7 @@ func envelope(message []byte) (from, to string, err error) {
 func (q *Queue) clearOne(ctx context.Context, o outcome) {
 	var err error
 	answer := withoutAddresses(o.Answer)
-	log := q.Log.With("message", o.Message.String(), "email", account.MaskEmail(o.Email), "attempts", o.Attempts)
+	log := q.Log.With("message", o.Message.String(), "email", audit.MaskEmail(o.Email), "attempts", o.Attempts)
 	switch o.State {
 	case Sent:
 		q.tally.sent.Add(1)

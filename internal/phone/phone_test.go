@@ -56,7 +56,7 @@ func open(t testing.TB) *house {
 	h.must(h.tenants.Refresh(t.Context()))
 	events := audit.Log{Logger: slog.New(slog.NewTextHandler(&h.audit, nil))}
 	h.desk = account.NewService(account.Deps{
-		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring, Audit: events, Now: now,
+		Store: h.store, SealRing: h.ring, Audit: events, Now: now,
 	})
 	h.phones = phone.NewRegistry(phone.Deps{
 		Store: h.store, Tenants: h.tenants, Accounts: h.desk, SealRing: h.ring, Audit: events, Now: now,

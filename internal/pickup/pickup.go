@@ -32,8 +32,8 @@ import (
 	"sync"
 	"time"
 
-	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 )
 
 const (
@@ -49,7 +49,7 @@ type Directory struct {
 	moving sync.Mutex
 }
 
-var _ account.Mailbox = (*Directory)(nil)
+var _ outbox.Pickup = (*Directory)(nil)
 
 // Open makes the directory where it is missing, for the owner and the group, whose members are mail agents.
 func Open(path string) (*Directory, error) {
@@ -96,8 +96,8 @@ func isStaged(name string) bool {
 	return ok && len(id) == 1+32 && id[0] == '.' && strings.Trim(id[1:], "0123456789abcdef") == ""
 }
 
-// Stage implements account.Mailbox.
-func (d *Directory) Stage(l mailmsg.Message) (account.StagedMessage, error) {
+// Stage implements outbox.Pickup.
+func (d *Directory) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
 	text, err := l.Bytes()
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (d *Directory) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 	return dr, nil
 }
 
-// Withdraw implements account.Mailbox.
+// Withdraw implements outbox.Pickup.
 func (d *Directory) Withdraw(id mailmsg.ID) error {
 	err := d.disk.Remove(filepath.Join(d.path, id.String()+published))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +128,7 @@ func (d *Directory) Withdraw(id mailmsg.ID) error {
 	return err
 }
 
-// Sync implements account.Mailbox.
+// Sync implements outbox.Pickup.
 func (d *Directory) Sync() error { return d.disk.Sync(d.path) }
 
 type draft struct {

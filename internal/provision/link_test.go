@@ -36,7 +36,8 @@ func TestTicketsAreBound(t *testing.T) {
 		if ok != c.ok {
 			t.Errorf("%s: %v", c.name, ok)
 		}
-		if ok && (k.uid != a.UID || k.epoch != 3 || !k.expires.Equal(now.Truncate(time.Second).Add(LinkLife)) || k.id == [16]byte{}) {
+		if ok && (k.Account != a.UID || k.Epoch != 3 ||
+			!k.Issued.Equal(now.Truncate(time.Second)) || k.ID == [16]byte{}) {
 			t.Errorf("%s: it says %+v", c.name, k)
 		}
 	}

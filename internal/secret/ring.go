@@ -4,7 +4,6 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -257,6 +256,3 @@ func ReadOrCreate(path string, now time.Time) (*Ring, error) {
 	}
 	return ReadRing(path)
 }
-
-// appendInt appends a length or number in a form that cannot be confused with text beside it.
-func appendInt(b []byte, n int) []byte { return binary.BigEndian.AppendUint32(b, uint32(n)) }

@@ -51,11 +51,13 @@ func (Token) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
 // Format keeps a token out of the verbs that would print its bytes.
 func (Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, Redacted) }
 
-// DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder skips line breaks and
-// ignores stray low bits, so that one value would have many texts, and a list of spent ones could be walked around.
+// DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder
+// skips line breaks and ignores stray low bits, so that one value would have many texts and could be
+// used again after one of them was noted as spent.
 func DecodeText(text string) ([]byte, bool) {
-	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || base64.RawURLEncoding.EncodeToString(b) != text {
+	var room [128]byte
+	b, err := base64.RawURLEncoding.AppendDecode(nil, []byte(text))
+	if err != nil || string(base64.RawURLEncoding.AppendEncode(room[:0], b)) != text {
 		return nil, false
 	}
 	return b, true

@@ -11,10 +11,14 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
+	"dialtone/internal/outbox"
 	"dialtone/internal/phone"
 )
 
-var _ account.Store = (*Store)(nil)
+var (
+	_ account.Store = (*Store)(nil)
+	_ outbox.Store  = (*Store)(nil)
+)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, lang, confirmed`
 
@@ -228,9 +232,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 	})
 }
 
-// Waiting implements account.Store.
-func (s *Store) PendingMessages(ctx context.Context) ([]account.OutboxEntry, error) {
-	var list []account.OutboxEntry
+// Pending implements outbox.Store.
+func (s *Store) Pending(ctx context.Context) ([]outbox.Entry, error) {
+	var list []outbox.Entry
 	err := s.everywhere(func(e engine) error {
 		more, err := waiting(e.reads(ctx), `($1 = '' OR o.node = $1)`, e.node())
 		list = append(list, more...)
@@ -240,16 +244,18 @@ func (s *Store) PendingMessages(ctx context.Context) ([]account.OutboxEntry, err
 }
 
 // waiting are the outbox rows of a condition, with their accounts.
-func waiting(q querier, condition string, args ...any) (list []account.OutboxEntry, err error) {
+func waiting(q querier, condition string, args ...any) (list []outbox.Entry, err error) {
 	err = q.each(func(row scanner) (err error) {
-		var w account.OutboxEntry
+		var w outbox.Entry
 		var message []byte
 		var made int64
-		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}}); err != nil {
+		a, err := scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}})
+		if err != nil {
 			return err
 		}
+		w.Tenant, w.Account, w.User, w.Email, w.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
 		copy(w.Message[:], message)
-		w.Made = w.Account.Created
+		w.Made, w.Expires = a.Created, a.Expires
 		if made > 0 {
 			w.Made = fromMicros(made)
 		}
@@ -268,9 +274,9 @@ type prefixed struct {
 
 func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append(p.first, dst...)...) }
 
-// Adopt implements account.Store.
-func (s *Store) TakeOver(ctx context.Context) ([]account.OutboxEntry, error) {
-	var list []account.OutboxEntry
+// TakeOver implements outbox.Store.
+func (s *Store) TakeOver(ctx context.Context) ([]outbox.Entry, error) {
+	var list []outbox.Entry
 	err := s.everywhere(func(e engine) error {
 		more, err := e.adopt(ctx)
 		list = append(list, more...)
@@ -279,15 +285,15 @@ func (s *Store) TakeOver(ctx context.Context) ([]account.OutboxEntry, error) {
 	return list, err
 }
 
-// Settle implements account.Store.
-func (s *Store) Ack(ctx context.Context, messages []account.OutboxRef) (left []account.OutboxRef, err error) {
+// Ack implements outbox.Store.
+func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
 	return s.settle(messages, settle)
 }
 
-func (s *Store) settle(messages []account.OutboxRef, one func(transaction, account.OutboxRef) error) (left []account.OutboxRef, err error) {
+func (s *Store) settle(messages []outbox.Ref, one func(transaction, outbox.Ref) error) (left []outbox.Ref, err error) {
 	var errs []error
 	for _, h := range s.homes {
-		var own []account.OutboxRef
+		var own []outbox.Ref
 		for _, m := range messages {
 			if s.of(m.Tenant) == h.engine {
 				own = append(own, m)
@@ -318,7 +324,7 @@ func inChunks[T any](home engine, list []T, one func(transaction, T) error) (lef
 	return nil, nil
 }
 
-func settle(tx transaction, m account.OutboxRef) error {
+func settle(tx transaction, m outbox.Ref) error {
 	// What an older message had to be made safe from, this one's sync has made it safe from.
 	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
 		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`, m.Account[:], m.Message[:])

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 )
 
 // lease is how long a node's beat must stand still before another node takes over its outbox rows. It is longer than any
@@ -23,7 +24,7 @@ type sighting struct {
 
 // adopt raises this node's beat and takes over from those that are dead. Of several that see a node dead, one takes over: the
 // one that removes it.
-func (p *postgres) adopt(ctx context.Context) (list []account.OutboxEntry, err error) {
+func (p *postgres) adopt(ctx context.Context) (list []outbox.Entry, err error) {
 	if p.name == "" {
 		return nil, nil
 	}
@@ -59,7 +60,7 @@ func (p *postgres) adopt(ctx context.Context) (list []account.OutboxEntry, err e
 }
 
 // inherit takes over from nodes, unless their beat has moved.
-func (p *postgres) inherit(dead map[string]int64) (list []account.OutboxEntry, err error) {
+func (p *postgres) inherit(dead map[string]int64) (list []outbox.Entry, err error) {
 	for id, beat := range dead {
 		more, err := p.take(func(tx transaction) ([][]byte, error) {
 			n, err := tx.exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, id, beat)
@@ -89,7 +90,7 @@ func move(tx transaction, from, to string) (accounts [][]byte, err error) {
 
 // take gives the outbox rows that do has made this node's own. Nobody else writes their messages any more: so where it is not known
 // whether the commit happened, they are remembered, and the next time gives those that have become ours.
-func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []account.OutboxEntry, err error) {
+func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []outbox.Entry, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	perhaps := p.doubtful

@@ -10,27 +10,27 @@ import (
 	"testing/fstest"
 	"time"
 
-	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 )
 
-func (s *Store) users(t *testing.T, list []account.OutboxEntry, err error) (users []string) {
+func (s *Store) users(t *testing.T, list []outbox.Entry, err error) (users []string) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range list {
-		users = append(users, w.Account.User)
+		users = append(users, w.User)
 	}
 	return users
 }
 
 func (s *Store) waitingUsers(t *testing.T) []string {
 	t.Helper()
-	list, err := s.PendingMessages(t.Context())
+	list, err := s.Pending(t.Context())
 	return s.users(t, list, err)
 }
 
@@ -92,7 +92,7 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, w := range list {
-				taken = append(taken, w.Account.User)
+				taken = append(taken, w.User)
 			}
 		})
 	}
@@ -329,7 +329,7 @@ func TestTwoClusters(t *testing.T) {
 		if _, err := s.Activate(ctx, home, a.Token, midday); err != nil {
 			return err
 		}
-		if _, err := s.Ack(ctx, []account.OutboxRef{{Tenant: home, Account: a.Account.UID, Message: a.Message}}); err != nil {
+		if _, err := s.Ack(ctx, []outbox.Ref{{Tenant: home, Account: a.Account.UID, Message: a.Message}}); err != nil {
 			return err
 		}
 		if err := s.Revoke(ctx, home, [16]byte{1}, midday); err != nil {
@@ -370,7 +370,7 @@ func TestTwoClusters(t *testing.T) {
 	if _, err := s.Activate(ctx, here.ID, a.Token, midday); err != nil {
 		t.Errorf("a link on the cluster that is there: %v", err)
 	}
-	sent := []account.OutboxRef{{Tenant: there.ID, Message: a.Message}, {Tenant: here.ID, Account: a.Account.UID, Message: a.Message}}
+	sent := []outbox.Ref{{Tenant: there.ID, Message: a.Message}, {Tenant: here.ID, Account: a.Account.UID, Message: a.Message}}
 	left, err := s.Ack(ctx, sent)
 	if !fault.Is(err, fault.Overloaded) || !slices.Equal(left, sent[:1]) {
 		t.Errorf("of two messages on two clusters %v are left, %v", left, err)

@@ -48,6 +48,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 )
 
@@ -85,7 +86,7 @@ type engine interface {
 	// node is the name under which outbox rows are kept.
 	node() string
 	// adopt is Store.Adopt.
-	adopt(ctx context.Context) ([]account.OutboxEntry, error)
+	adopt(ctx context.Context) ([]outbox.Entry, error)
 	// publish has the directory of phone servers follow a change, where there is one. What is due is left for follow, which is
 	// called after the commit and returns when phone servers see the change.
 	publish(tx transaction, changed []subject) (due bool, err error)

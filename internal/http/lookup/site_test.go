@@ -80,7 +80,7 @@ func open(t testing.TB) *house {
 	h.must(h.tenants.Refresh(t.Context()))
 	log := slog.New(slog.NewTextHandler(h, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.desk = account.NewService(account.Deps{
-		Store: h.store, Tenant: h.tenants.ByID, Captcha: func() *captcha.Issuer { return nil }, SealRing: h.ring,
+		Store: h.store, SealRing: h.ring,
 		Audit: audit.Log{Logger: log}, Log: log, Now: h.clock,
 	})
 	h.phones = phone.NewRegistry(phone.Deps{

@@ -19,11 +19,11 @@ type speech struct {
 }
 
 // speech is what ?lang= in the address says, or else what the browser asks for. It is for pages: programs get English.
-func (s *Site) speech(v *visit) speech {
-	if tag, ok := asked(v.URL); ok {
+func (s *Site) speech(r *request) speech {
+	if tag, ok := asked(r.URL); ok {
 		return speech{tag, true}
 	}
-	return speech{tag: s.accepts(v)}
+	return speech{tag: s.accepts(r)}
 }
 
 // asked is the language that an address asks for.
@@ -37,8 +37,8 @@ func asked(u *url.URL) (i18n.Tag, bool) {
 }
 
 // accepts is the language that suits the request's Accept-Language best.
-func (s *Site) accepts(v *visit) i18n.Tag {
-	values := v.Header["Accept-Language"]
+func (s *Site) accepts(r *request) i18n.Tag {
+	values := r.Header["Accept-Language"]
 	switch len(values) {
 	case 0:
 		return i18n.English

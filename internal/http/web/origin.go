@@ -17,7 +17,7 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.TrustedProxies)
+	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.deps.TrustedProxies)
 }
 
 // forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy wrote, as long as it
@@ -58,16 +58,16 @@ func parseHop(s string) (netip.Addr, bool) {
 
 // sameSite refuses a request that a browser made for another site's page, unless the tenant lists that site. Programs send
 // neither of the two headers.
-func sameSite(v *visit) error {
-	origin := v.Header.Get("Origin")
-	if origin != "" && slices.Contains(v.tenant.Origins, strings.ToLower(origin)) {
+func sameSite(r *request) error {
+	origin := r.Header.Get("Origin")
+	if origin != "" && slices.Contains(r.tenant.Origins, strings.ToLower(origin)) {
 		return nil
 	}
-	switch site := v.Header.Get("Sec-Fetch-Site"); site {
+	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "same-origin", "none":
 		return nil
 	case "":
-		if origin == "" || ownOrigin(v.tenant, origin, v.Host) {
+		if origin == "" || ownOrigin(r.tenant, origin, r.Host) {
 			return nil
 		}
 	}
@@ -85,19 +85,19 @@ func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 }
 
 // allowOrigin answers a page of a listed origin (CORS). No credentials go with it.
-func (s *Site) allowOrigin(h http.Header, v *visit) {
-	if len(v.tenant.Origins) == 0 {
+func (s *Site) allowOrigin(h http.Header, r *request) {
+	if len(r.tenant.Origins) == 0 {
 		return
 	}
 	h.Set("Vary", "Origin")
-	origin := v.Header.Get("Origin")
-	if !slices.Contains(v.tenant.Origins, strings.ToLower(origin)) {
+	origin := r.Header.Get("Origin")
+	if !slices.Contains(r.tenant.Origins, strings.ToLower(origin)) {
 		return
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate, "+ruleHeader)
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
-	if v.Method == http.MethodOptions {
+	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, POST")
 		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Requested-With")
 		h.Set("Access-Control-Max-Age", "600")

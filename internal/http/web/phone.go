@@ -15,11 +15,11 @@ import (
 
 // turn mints a credential for the tenant's TURN servers. Whoever is signed in gets one, for the page that a script of this host
 // runs in: no other site's page can ask, and none is told that it may read the answer.
-func (s *Site) turn(w http.ResponseWriter, v *visit) error {
-	if err := sameSite(v); err != nil {
+func (s *Site) turn(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
 		return err
 	}
-	a, err := s.who(v)
+	a, err := s.who(r)
 	if fault.Is(err, fault.Unauthorized) {
 		// RFC 9110 §15.5.2 wants a challenge; browsers pass over a scheme that they do not know.
 		w.Header().Set("WWW-Authenticate", "Cookie")
@@ -27,14 +27,14 @@ func (s *Site) turn(w http.ResponseWriter, v *visit) error {
 	} else if err != nil {
 		return err
 	}
-	if len(v.tenant.TURNURIs) == 0 {
+	if len(r.tenant.TURNURIs) == 0 {
 		return fault.New(fault.NotFound, "this platform has no TURN servers; make calls without one")
 	}
-	issuer := s.TURN()
+	issuer := s.deps.TURN()
 	if issuer == nil {
 		return errors.New("the tenant has TURN servers, and there is no turn.key; make it with: dialtone turn secret")
 	}
-	c := issuer.Issue(v.tenant, a.User)
+	c := issuer.Issue(r.tenant, a.User)
 	// The members of draft-uberti-behave-turn-rest-00 §2.2.
 	return answer.JSON(w, http.StatusOK, struct {
 		Username string   `json:"username"`
@@ -54,31 +54,31 @@ func programs(p provision.Phone) []provision.Format {
 func provisionPath(f provision.Format) string { return "/provision/" + string(f) + ".xml" }
 
 // provision answers the form on the account page. The link that it makes is nowhere but in this answer.
-func (s *Site) provision(w http.ResponseWriter, v *visit) error {
-	if err := sameSite(v); err != nil {
+func (s *Site) provision(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
 		return err
 	}
-	return s.personal(s.provisionPage)(w, v)
+	return s.personal(s.provisionPage)(w, r)
 }
 
-func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account) error {
-	sp := s.speech(v)
-	if v.URL.RawQuery == "lang="+string(sp.tag) {
-		v.URL.RawQuery = "" // the page's language, which its form takes along; a form has nothing else there
+func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Account) error {
+	sp := s.speech(r)
+	if r.URL.RawQuery == "lang="+string(sp.tag) {
+		r.URL.RawQuery = "" // the page's language, which its form takes along; a form has nothing else there
 	}
 	format := form.Field{Name: "format"}
-	if err := readForm(w, v.Request, &format); err != nil {
+	if err := readForm(w, r.Request, &format); err != nil {
 		return err
 	}
-	phone, f := provision.New(v.tenant, a), provision.Format(format.Value)
+	phone, f := provision.New(r.tenant, a), provision.Format(format.Value)
 	if !slices.Contains(programs(phone), f) {
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
-	p := provisionPage{frame: newFrame(v.tenant, sp), Program: string(f)}
+	p := provisionPage{frame: newFrame(r.tenant, sp), Program: string(f)}
 	code := phone.Scan(f)
 	if slices.Contains(provision.Fetched, f) {
-		query := url.Values{"token": {s.Links.Make(v.Context(), v.tenant, a, f, v.from)}}
-		p.Link = v.tenant.PublicURL + provisionPath(f) + "?" + query.Encode()
+		query := url.Values{"token": {s.deps.Links.Make(r.Context(), r.tenant, a, f, r.from)}}
+		p.Link = r.tenant.PublicURL + provisionPath(f) + "?" + query.Encode()
 		code = p.Link
 	}
 	if code != "" {
@@ -101,11 +101,11 @@ func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account)
 var errAhead = fault.New(fault.Overloaded, "this link works once, and nothing is fetched ahead of time; open it in the program that it is for")
 
 func (s *Site) provisionFile(f provision.Format) handler {
-	return func(w http.ResponseWriter, v *visit) error {
-		if v.Method != http.MethodGet || speculative(v.Header) {
+	return func(w http.ResponseWriter, r *request) error {
+		if r.Method != http.MethodGet || speculative(r.Header) {
 			return errAhead
 		}
-		file, err := s.Links.Open(v.Context(), v.tenant, f, tokenOf(v.URL), v.from)
+		file, err := s.deps.Links.Open(r.Context(), r.tenant, f, tokenOf(r.URL), r.from)
 		if err != nil {
 			return err
 		}
