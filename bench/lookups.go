@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// lookups prints how often phone servers can look accounts up, by turns with the empty handler, which is sent the very same
-// requests, at growing numbers of accounts.
+// lookups prints the rate of look-ups by phone servers at each number of accounts, and its ratio to
+// the rate of the empty handler, which gets the same requests in alternating turns. With o.signups
+// there is a stream of signups in the turns of the look-ups, and none in those of the empty
+// handler.
 func lookups(ctx context.Context, o options) error {
 	const conns = 64
 	empty, err := startEmpty(ctx)
@@ -22,7 +25,8 @@ func lookups(ctx context.Context, o options) error {
 		return err
 	}
 	defer empty.stop()
-	fmt.Printf("| accounts | look-ups/s, %d connections | p50 | p99 | max | empty handler/s | ratio |\n| --- | --- | --- | --- | --- | --- | --- |\n", conns)
+	fmt.Printf("| accounts | look-ups/s, %d connections | p50 | p99 | max | empty handler/s | ratio |\n", conns)
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
 	least, most := math.Inf(1), 0.0
 	for _, n := range o.lookups {
 		data := filepath.Join(o.dir, fmt.Sprintf("lookups-%d", n))
@@ -44,9 +48,23 @@ func lookups(ctx context.Context, o options) error {
 		}
 		work := credentials(users, token)
 		slice := o.duration / turns
+		var beside stream
+		asked, idle := &meter{process: p}, &meter{process: empty}
 		f, base, of, err := compare(
-			func() (figures, error) { return drive(conns, operators, slice, work), nil },
-			func() (figures, error) { return drive(conns, empty.target, slice, work), nil }, byRate)
+			func() (figures, error) {
+				if o.signups == 0 {
+					return asked.measure(func() figures { return drive(conns, operators, slice, work) })
+				}
+				stop, err := beside.start(p.target, o.signups, slice)
+				if err != nil {
+					return figures{}, err
+				}
+				f, err := asked.measure(func() figures { return drive(conns, operators, slice, work) })
+				return f, errors.Join(err, stop())
+			},
+			func() (figures, error) {
+				return idle.measure(func() figures { return drive(conns, empty.target, slice, work) })
+			}, byRate)
 		if err != nil {
 			return err
 		}
@@ -54,6 +72,15 @@ func lookups(ctx context.Context, o options) error {
 			return fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
 		}
 		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, told(of, "of the empty handler"))
+		if o.signups > 0 {
+			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s | | | | | |\n",
+				beside.rate(), show(beside.p50), show(beside.p99))
+		} else {
+			// Other programs on the machine hardly change this.
+			perLookup, perEmpty := asked.each(), idle.each()
+			fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs "+
+				"| | | | | %.2f by that |\n", perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
+		}
 		least, most = min(least, of[0]), max(most, of[0])
 		if err := p.stop(); err != nil {
 			return err
@@ -63,9 +90,42 @@ func lookups(ctx context.Context, o options) error {
 	return nil
 }
 
+// meter adds up the processor time that a server and this program use for requests.
+type meter struct {
+	*process
+	cpu      time.Duration
+	requests int
+}
+
+func (m *meter) measure(do func() figures) (figures, error) {
+	before, err := m.used()
+	if err != nil {
+		return figures{}, err
+	}
+	f := do()
+	after, err := m.used()
+	m.cpu += after - before
+	m.requests += len(f.all)
+	return f, err
+}
+
+// each is the processor time of one request, in seconds.
+func (m *meter) each() float64 { return m.cpu.Seconds() / float64(m.requests) }
+
+// used is the processor time of the server and of this program so far.
+func (m *meter) used() (time.Duration, error) {
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	server, err := m.processorTime()
+	return server + time.Duration(own.Utime.Nano()+own.Stime.Nano()), err
+}
+
 // newToken adds a phone server and waits until the running server has seen it.
 func newToken(ctx context.Context, binary, data, operators string) (string, error) {
-	out, err := exec.CommandContext(ctx, binary, "--data", data, "directory", "token", "add", "bench", "--tenant", realm).Output()
+	add := []string{"--data", data, "directory", "token", "add", "bench", "--tenant", realm}
+	out, err := exec.CommandContext(ctx, binary, add...).Output()
 	if err != nil {
 		return "", fmt.Errorf("token: %w", err)
 	}

@@ -7,7 +7,8 @@
 //
 // With -postgres it measures signups of one server and of two on a PostgreSQL database, beside plain INSERTs by pgbench.
 //
-// With -lookups it measures look-ups by phone servers beside the empty handler.
+// With -lookups it measures look-ups by phone servers beside the empty handler; with -signups too, while people sign up
+// at that rate.
 //
 // Absolute figures belong to a machine and a moment. The ratios are what to look at.
 package main
@@ -29,6 +30,7 @@ type options struct {
 	duration time.Duration
 	accounts []int
 	lookups  []int
+	signups  int
 	dir      string
 	binary   string
 	postgres bool
@@ -40,6 +42,7 @@ func main() {
 	conns := flag.String("conns", "1,8,64,256", "numbers of connections")
 	accounts := flag.String("growth", "", "numbers of accounts to measure growth at, for instance 1000,100000,1000000")
 	lookedUp := flag.String("lookups", "", "numbers of accounts to measure look-ups by phone servers at, for instance 1000,1000000")
+	flag.IntVar(&o.signups, "signups", 0, "signups per second beside the look-ups of -lookups")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long each figure is measured")
 	flag.StringVar(&o.dir, "dir", "", "folder on the disk to measure (a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false, "measure signups on a PostgreSQL database that is made for it, by one server and by two")

@@ -232,7 +232,7 @@ func newPlain(ctx context.Context, o options, url string, conns int) (func(time.
 	if err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.OpenPostgres(ctx, secret.NewRing(time.Now()), "", sqlstore.Cluster{URL: url})
+	store, err := sqlstore.OpenPostgres(ctx, secret.NewRing(time.Now()), "", url)
 	if err != nil {
 		return nil, err
 	}

@@ -94,11 +94,7 @@ func openNode(ctx context.Context, c config.Config, node string) (*folder, error
 		f.store, err = sqlstore.Open(ctx, f.database(), f.seal)
 		return f, err
 	}
-	clusters := []sqlstore.Cluster{{URL: f.Database}}
-	for _, c := range f.Clusters {
-		clusters = append(clusters, sqlstore.Cluster(c))
-	}
-	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, clusters...)
+	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, f.Database)
 	return f, err
 }
 

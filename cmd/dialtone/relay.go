@@ -74,7 +74,7 @@ func (s *server) openRelay(node string) error {
 	}
 	s.outgoing = r
 	s.queue = delivery.NewQueue(delivery.Deps{
-		Store: s.store, Box: s.pickup, Relay: r, Signer: dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now), Node: node,
+		Store: s.store, Files: s.pickup, Relay: r, Signer: dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now), Node: node,
 		Connections: s.Mail.RelayConnections, Log: s.log, Now: time.Now,
 	})
 	return nil

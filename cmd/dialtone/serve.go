@@ -39,7 +39,6 @@ import (
 type serveCommand struct {
 	Listen        *string `placeholder:"ADDR" help:"Address to listen on (127.0.0.1:8080)."`
 	Dev           *bool   `help:"Show the messages of the pickup directory at /dev/mail, to this machine alone."`
-	Clusters      *string `placeholder:"LIST" help:"Further PostgreSQL databases, each as NUMBER=URL (none)."`
 	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key, sign.key and turn.key (DATA/keys)."`
 	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
 	TemplatesDir  *string `name:"mail-templates-dir" placeholder:"DIR" help:"Directory of templates for messages (none)."`
@@ -55,20 +54,22 @@ type serveCommand struct {
 	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
 	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
 	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
+
+	Clusters *string `hidden:"" help:"Removed; config.Load refuses it and says what to do."`
 }
 
 // flags are the flags that were given, by the keys they set.
 func (c *serveCommand) flags() map[string]string {
 	flags := make(map[string]string)
 	for key, value := range map[string]*string{
-		"listen":   c.Listen,
-		"clusters": c.Clusters, "keys.dir": c.KeysDir,
+		"listen":          c.Listen,
+		"keys.dir":        c.KeysDir,
 		"mail.pickup_dir": c.PickupDir, "mail.templates_dir": c.TemplatesDir,
 		"mail.relay": c.Relay, "mail.relay_password_file": c.RelayFile, "mail.relay_ca_file": c.RelayCA, "mail.relay_connections": c.RelayMany,
 		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
 		"ops.listen":         c.OpsListen,
 		"directory.htdigest": c.Htdigest,
-		"log.level":          c.LogLevel, "log.format": c.LogFormat,
+		"log.level":          c.LogLevel, "log.format": c.LogFormat, "clusters": c.Clusters,
 		"limits.signups_per_address_all_tenants": c.SignupCeiling,
 	} {
 		if value != nil {
@@ -227,6 +228,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	})
 	s.phones = phone.NewRegistry(phone.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
+		NoCache: f.nodes(),
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
 		return nil, err
@@ -237,7 +239,10 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now}
+	s.courier = &phone.Dispatcher{
+		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
+		Forget: s.phones.Forget,
+	}
 	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})

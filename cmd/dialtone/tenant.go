@@ -140,14 +140,13 @@ func commandOutcome(err error) string {
 }
 
 type tenantAdd struct {
-	Host    string `arg:"" help:"The host name."`
-	Cluster int    `placeholder:"N" help:"Number of the database that it is to live in, of those under clusters in the configuration; it stays there (0)."`
+	Host string `arg:"" help:"The host name."`
 	tenantOptions
 }
 
 func (c *tenantAdd) Run(p *program) error {
 	// As the store keeps it: an answer that was lost is recognised by it.
-	t, err := c.apply(tenant.Tenant{Host: c.Host, Cluster: c.Cluster, Created: time.Now().UTC().Truncate(time.Microsecond)})
+	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: time.Now().UTC().Truncate(time.Microsecond)})
 	if err != nil {
 		return err
 	}
@@ -203,7 +202,6 @@ type shownTenant struct {
 	Host      string `json:"host"`
 	Realm     string `json:"realm"`
 	PublicURL string `json:"public_url"`
-	Cluster   int    `json:"cluster,omitempty"`
 	tenant.Settings
 	Created time.Time `json:"created"`
 }
@@ -219,7 +217,7 @@ func (c *tenantList) Run(p *program) error {
 			if t.PublicURL == "" {
 				t.PublicURL = f.defaultURL(t.Host)
 			}
-			shown[i] = shownTenant{t.Host, t.Realm, t.PublicURL, t.Cluster, t.Settings, t.Created}
+			shown[i] = shownTenant{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
 		}
 		if c.JSON {
 			out := json.NewEncoder(p.stdout)

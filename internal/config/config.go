@@ -45,8 +45,6 @@ type Config struct {
 	Data string
 	// Database is the URL of a PostgreSQL database, or empty for SQLite inside Data.
 	Database string
-	// Clusters are further databases that tenants can live in. Database is number 0.
-	Clusters []Cluster
 	// Listen is the address of the public listener, as host:port. An empty host means every address of the machine.
 	Listen string
 	// Dev relaxes what a developer's own machine cannot offer, such as HTTPS. Load refuses it off loopback.
@@ -59,12 +57,6 @@ type Config struct {
 	Directory Directory
 	Log       Log
 	Limits    Limits
-}
-
-// Cluster is a PostgreSQL database with its number among those of the platform.
-type Cluster struct {
-	Number int
-	URL    string
 }
 
 // KeyFiles says where the keys come from.
@@ -331,6 +323,10 @@ func (l *loading) environment(environ []string) {
 			l.text(place{source: name, order: orderEnvironment}, &l.keys[i], values[name])
 			continue
 		}
+		if f, ok := removed[strings.ToLower(strings.TrimPrefix(name, prefix))]; ok {
+			l.fault(place{source: name, order: orderEnvironment}, f)
+			continue
+		}
 		f := Fault{Problem: "unknown variable"}
 		l.correct(&f, strings.TrimPrefix(name, prefix), key.variable)
 		l.fault(place{source: shownName(name), order: orderEnvironment}, f)
@@ -341,6 +337,10 @@ func (l *loading) flags(flags map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(flags)) {
 		if k := l.key(name); k != nil {
 			l.text(place{source: k.flag(), order: orderFlag}, k, flags[name])
+			continue
+		}
+		if f, ok := removed[name]; ok {
+			l.fault(place{source: key{name: name}.flag(), order: orderFlag}, f)
 			continue
 		}
 		f := Fault{Problem: "unknown flag"}
@@ -399,9 +399,6 @@ func (l *loading) check() {
 			Key: "dev", Value: "true", Want: "false unless listen is a loopback address",
 			Hint: fmt.Sprintf("listen is %s, from %s", shown(c.Listen), l.set["listen"]),
 		})
-	}
-	if l.right("database", "clusters") && len(c.Clusters) > 0 && c.Database == "" {
-		l.fault(l.set["clusters"], Fault{Key: "clusters", Problem: "there are further databases and no first one", Hint: "set database to a PostgreSQL URL too"})
 	}
 	l.checkRelay()
 	if l.right("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {

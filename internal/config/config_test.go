@@ -195,11 +195,9 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			name: "keys and databases come by the environment, secrets and all",
 			environment: []string{
 				"DIALTONE_KEYS_SEAL=v1 1 a", "DIALTONE_KEYS_SIGN=v1 2 b", "DIALTONE_KEYS_TURN=v1 3 c", "DIALTONE_DATABASE=postgres://u:hunter2@h/d",
-				"DIALTONE_CLUSTERS=2=postgresql://u:hunter2@i/d, 4095=postgres://j,k:5433/d?target_session_attrs=read-write",
 			},
 			change: func(c *Config) {
 				c.Keys.Seal, c.Keys.Sign, c.Keys.Turn, c.Database = "v1 1 a", "v1 2 b", "v1 3 c", "postgres://u:hunter2@h/d"
-				c.Clusters = []Cluster{{2, "postgresql://u:hunter2@i/d"}, {4095, "postgres://j,k:5433/d?target_session_attrs=read-write"}}
 			},
 		},
 		{
@@ -400,13 +398,13 @@ func TestFaultsDoNotShowSecrets(t *testing.T) {
 	} {
 		for name, load := range map[string]func() (Config, error){
 			"file": func() (Config, error) {
-				return Load(write(t, "database = '"+url+"'\nclusters = ['x="+url+"', '0="+url+"']"), nil, nil)
+				return Load(write(t, "database = '"+url+"'\nclusters = ['2="+url+"']"), nil, nil)
 			},
 			"environment": func() (Config, error) {
-				return Load("", []string{"DIALTONE_DATABASE=" + url, "DIALTONE_CLUSTERS=x=" + url}, nil)
+				return Load("", []string{"DIALTONE_DATABASE=" + url, "DIALTONE_CLUSTERS=2=" + url}, nil)
 			},
 			"flag": func() (Config, error) {
-				return Load("", nil, map[string]string{"database": url, "clusters": "x=" + url})
+				return Load("", nil, map[string]string{"database": url, "clusters": "2=" + url})
 			},
 		} {
 			_, err := load()
@@ -457,19 +455,12 @@ func TestDatabaseURLs(t *testing.T) {
 		"postgres://h/d?a=b&pass%77ord=pw":                                   true,
 		"postgres://h/d?SSLPassword=pw":                                      true,
 	} {
-		for _, clusters := range []string{"", "1=postgres://a/d,2=" + url} {
-			c, err := Load("", []string{"DIALTONE_DATABASE=" + url, "DIALTONE_CLUSTERS=" + clusters}, nil)
-			if err != nil || c.Database != url || clusters != "" && (len(c.Clusters) != 2 || c.Clusters[1] != Cluster{2, url}) {
-				t.Errorf("%s: %v, %v", url, c.Clusters, err)
-			}
+		c, err := Load("", []string{"DIALTONE_DATABASE=" + url}, nil)
+		if err != nil || c.Database != url {
+			t.Errorf("%s: %v, %v", url, c.Database, err)
 		}
-		for name, flags := range map[string]map[string]string{
-			"database": {"database": url},
-			"clusters": {"database": "postgres://h/d", "clusters": "1=postgres://a/d,2=" + url},
-		} {
-			if _, err := Load("", nil, flags); (err != nil) != secret {
-				t.Errorf("%s as a flag %s: %v", url, name, err)
-			}
+		if _, err := Load("", nil, map[string]string{"database": url}); (err != nil) != secret {
+			t.Errorf("%s as a flag: %v", url, err)
 		}
 	}
 }

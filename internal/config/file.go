@@ -225,6 +225,10 @@ func (r *reading) assign(path []string, n *unstable.Node) {
 		r.value(k, value, r.at(start))
 		return
 	}
+	if f, ok := removed[name]; ok {
+		r.fault(at, f)
+		return
+	}
 	if !r.isTable(name) {
 		f := Fault{Key: name, Problem: "unknown key"}
 		r.correct(&f, name, func(k key) string { return k.name })

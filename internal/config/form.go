@@ -216,51 +216,6 @@ func database(p *string) form {
 	}
 }
 
-// clusters takes numbered URLs.
-func clusters(p *[]Cluster) form {
-	return form{
-		kind: "list of NUMBER=URL", want: "a number from 1 to 4095 and a URL, as in 2=postgres://user@host:5432/database",
-		toml: unstable.String, list: true,
-		hide: func(text string) string {
-			number, database, _ := strings.Cut(text, "=")
-			if splitPostgres(database) == nil || len(number) > 9 || strings.ContainsAny(number, ":/@") {
-				return withoutPassword(text)
-			}
-			return number + "=" + withoutPassword(database)
-		},
-		clear: func() { *p = nil },
-		// A URL has commas between its hosts.
-		split: func(text string) (texts []string) {
-			for part := range strings.SplitSeq(text, ",") {
-				if len(texts) > 0 && !strings.Contains(part, "://") {
-					texts[len(texts)-1] += "," + part
-					continue
-				}
-				texts = append(texts, part)
-			}
-			return texts
-		},
-		set: func(text string) (string, bool) {
-			number, database, _ := strings.Cut(text, "=")
-			n, err := strconv.Atoi(number)
-			if err != nil || n < 1 || n > 4095 || strconv.Itoa(n) != number {
-				return "", false
-			}
-			if splitPostgres(database) == nil {
-				if strings.HasPrefix(database, "sqlite:") {
-					return "a cluster is a PostgreSQL database", false
-				}
-				return correctURL(database), false
-			}
-			if slices.ContainsFunc(*p, func(c Cluster) bool { return c.Number == n }) {
-				return "the number is there twice", false
-			}
-			*p = append(*p, Cluster{n, database})
-			return "", true
-		},
-	}
-}
-
 func htdigests(p *[]Htdigest) form {
 	return form{
 		kind: "list of HOST=FILE", want: "a tenant's host name and a file, as in phone.example.org=/etc/apache2/phone.htdigest",

@@ -37,12 +37,6 @@ func keys(c *Config) []key {
 				"password in it; leave it to PGPASSFILE or to the variable. There, signs in it such as / and # are percent-encoded.",
 		},
 		{
-			name: "clusters", form: clusters(&c.Clusters),
-			doc: "Further PostgreSQL databases, for a platform that one cannot hold, each with a number from 1 to 4095: " +
-				"\"2=postgres://dialtone@db2.example.org/dialtone\". A tenant is put on one of them when it is added; the number is " +
-				"in its accounts and never changes. database has the number 0.",
-		},
-		{
 			name: "listen", form: address(&c.Listen), standard: "127.0.0.1:8080",
 			doc: "The address on which people and programs are served. Without a host, as in \":8080\", it is every address " +
 				"of the machine.",

@@ -65,7 +65,7 @@ func (w *world) has(before int) map[string][]arrival {
 // post sends what is due, until nothing is.
 func (h *house) post(w *world) error {
 	q := delivery.NewQueue(delivery.Deps{
-		Store: h.store, Box: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
+		Store: h.store, Files: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := q.Tidy(ctx); err != nil {
 		return err

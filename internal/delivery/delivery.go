@@ -1,47 +1,50 @@
-// Package delivery is what becomes of a message once its file is on the disk: it waits, is sent by way of a relay, is put off, or
-// fails.
+// Package delivery sends activation messages through an SMTP relay and keeps track of each of them.
+// It runs only if the server has a relay (mail.relay). Without one, the server's work ends with the
+// file in the pickup directory, and nothing in this package touches a file.
 //
 //	waiting --> sent
 //	   |  ^
 //	   v  | retry
-//	deferred --> failed: the file is in badmail/, beside a text that says why
+//	deferred --> failed: the file is in badmail/, with a text file that says why
 //	   |
-//	   +--operator discards, the file is gone, or a newer message is handed over--> discarded
+//	   +--operator discards, file is gone, or newer message is enqueued--> discarded
 //
-// It is at work only where the server has a relay: the SMTP server that takes its messages. Without one the pickup directory is
-// where the program ends, and nothing of this package touches a file.
+// # Guarantees
 //
-// # What is kept where
+// No crash loses a message. Without a crash, no message is sent twice. After a crash a message may be
+// sent twice, with the same Message-ID.
 //
-// The file in the pickup directory is the message, and the row in the store is its state. The row is made by the transaction that
-// removes the outbox row (account.Store.Hand), so a message is either still to be written again after a crash, or on its way to the
-// relay, and never both: what was sent is not published anew. The row belongs to the account and goes with it.
+// # State
 //
-// A message is sent from its file and by its file's header. When the relay has taken it, that is recorded, durably, and only then the
-// file is removed. So there are two moments at which a crash shows:
+// The file in the pickup directory is the message. The row in the store is its state. The transaction
+// that removes the outbox row adds the delivery row (see the outbox's Enqueue), so after a crash a
+// message is either written again or on its way to the relay, never both. The row belongs to the
+// account and is deleted with it.
 //
-//	the relay took it, and it is not recorded     it is sent again, with the same Message-ID
-//	it is recorded, and the file is there still   the file is removed at the next start (Queue.Tidy)
+// A message is sent from its file, to the recipient in the file's header. When the relay has accepted
+// it, that is recorded durably, and only then the file is removed. A crash can hit two moments:
 //
-// No crash loses a message. One that nobody stopped sends none twice.
+//	accepted, not yet recorded     it is sent again, with the same Message-ID
+//	recorded, file still there     the file is removed at the next start (Queue.Tidy)
 //
-// # Whose fault it is
+// # Failures and back-off
 //
-// What a relay answers is either about the message or about us, and the two are told apart (judge), since the one must not make the
-// other wait.
+// A refusal is either about one message or about the relay and our configuration. The two are kept
+// apart (classify), so that one does not delay the other.
 //
-//   - The relay cannot be reached, has no TLS, does not let us in, or says that it closes (421): nothing is wrong with any message.
-//     All wait, for a second first and twice as long each time, five minutes at most; then one is tried.
-//   - It refuses recipient or content for good (5xx): the message has failed.
-//   - It refuses the sender, or us (5xx to MAIL, authentication and policy): a matter of configuration, which may be mended. The message
-//     is put off.
-//   - Anything else, a connection that breaks in the middle too: the message is put off, for a minute first, twice as long each
-//     time, four hours at most, and all by chance a little longer. After three days, or when its link is worth nothing, it has failed.
+//   - The relay cannot be reached, has no TLS, rejects the login, or closes (421): no message is at
+//     fault. All messages wait, one second at first, doubling up to five minutes. Then one is tried.
+//   - The relay refuses the recipient or the content permanently (5xx): the message has failed.
+//   - The relay refuses the sender (5xx to MAIL, authentication, policy): the configuration is at
+//     fault. The message is deferred.
+//   - Anything else, including a connection that breaks: the message is deferred, one minute at first,
+//     doubling up to four hours, with up to a fifth of jitter. After three days, or when its link
+//     expires, it has failed.
 //
-// Where ten messages in a row are put off and none is taken, the relay is treated as one that cannot be reached: so one poisoned message
-// stops nobody, and a relay that takes nothing is not stormed.
+// If ten messages in a row are deferred and none is accepted, the relay is treated as unreachable. So
+// one bad message blocks nobody, and a relay that accepts nothing is not flooded.
 //
-// No domain of recipients gets all connections: where one is slow, others get through.
+// No recipient domain gets all connections, so that a slow one leaves a connection for the others.
 package delivery
 
 import (
@@ -54,7 +57,7 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// State is what became of a message.
+// State is the state of a message.
 type State string
 
 // The states.
@@ -69,121 +72,135 @@ const (
 // Open reports whether the message may still be sent.
 func (s State) Open() bool { return s == Waiting || s == Deferred }
 
-// Delivery is one message's state.
+// Delivery is the state of one message.
 type Delivery struct {
 	Message mailmsg.ID
 	Account account.UID
 	Tenant  int64
-	// User and Email are the account's as they are now. The message goes where its own header says.
+	// User and Email are the account's current ones. The message is sent to the recipient in its
+	// own header.
 	User, Email string
-	// Node is the server whose pickup directory has the file; empty where there is but one.
+	// Node is the server whose pickup directory has the file. It is empty if there is only one.
 	Node  string
 	State State
-	// Since is when it began to wait, Expires when its link is worth nothing.
+	// Since is when the message began to wait, Expires when its link expires.
 	Since, Expires time.Time
-	// Due is when something is to be done about it: when it is tried next. Zero where nothing is.
+	// Due is the time of the next attempt, or zero if there is none.
 	Due      time.Time
 	Attempts int
-	// Answer is what the relay said last, or why the message is not on its way.
+	// Answer is the relay's last answer, or why the message is not being sent.
 	Answer string
 }
 
-// Store keeps deliveries. Every method is one transaction: it happens whole or not at all, it is durable when it returns, and any
-// process may call it at any time. What is made for an account goes with it. Package storetest states these rules as tests.
+// Store keeps deliveries. Each method is one transaction: it takes effect completely or not at all,
+// it is durable when it returns, and any process may call it at any time. Deliveries are deleted with
+// their account. Package conformance tests these rules.
 type Store interface {
-	// DueMessages are about limit deliveries of this node for which something is to be done by now, the longest due first, from behind a
-	// place on. Those of accounts whose address is in one of the domains are left out. next is the place to go on from; it is zero
-	// where there is nothing behind.
-	DueMessages(ctx context.Context, now time.Time, behind Place, without []string, limit int) (list []Delivery, next Place, err error)
+	// DueMessages returns about limit deliveries of this node that are due now, the longest due
+	// first, starting after a position. It leaves out accounts whose address is in one of the
+	// domains. next is the position to continue from; it is zero at the end.
+	DueMessages(ctx context.Context, now time.Time, after Position, without []string, limit int) (
+		list []Delivery, next Position, err error)
 
-	// Record notes State, Due, Attempts and Answer. What has been sent is that for good; what was discarded or has failed meanwhile
-	// becomes sent, and nothing else. A delivery that is gone does not matter.
+	// Record stores State, Due, Attempts and Answer. Sent is final. A message that was discarded or
+	// has failed in the meantime can still become sent, and nothing else. It ignores deliveries that
+	// no longer exist.
 	Record(ctx context.Context, list []Delivery) error
 
-	// Look tells of messages whose files lie in this node's directory, at most 500: those that have a delivery, and those for which
-	// there is an outbox row still (unsettled).
-	Look(ctx context.Context, messages []mailmsg.ID) (list []Delivery, unsettled []mailmsg.ID, err error)
+	// Classify looks up messages, at most 500, whose files are in this node's directory. It returns
+	// those with a delivery, and the ids of those that still have an outbox row.
+	Classify(ctx context.Context, messages []mailmsg.ID) (list []Delivery, inOutbox []mailmsg.ID, err error)
 
-	// ClaimFiles makes messages wait whose files lie in this node's directory: one of another node becomes this one's, and one without
-	// a delivery gets one for the account whose activation token has the hash. Those of no such account it returns.
-	ClaimFiles(ctx context.Context, found []Found, now time.Time) (strangers []mailmsg.ID, err error)
+	// ClaimFiles makes messages wait whose files are in this node's directory. A message of another
+	// node becomes this node's. A message without a delivery gets one for the account whose
+	// activation token has the hash. It returns the ids that belong to no such account.
+	ClaimFiles(ctx context.Context, found []FoundFile, now time.Time) (unclaimed []mailmsg.ID, err error)
 
-	// EachDelivery calls f for every delivery of any node that is in one of the states, in order of Since, until f fails.
+	// EachDelivery calls f for every delivery of any node in one of the states, in order of Since,
+	// until f fails.
 	EachDelivery(ctx context.Context, states []State, f func(Delivery) error) error
 
-	// Delivery is that of a message, OfAccount that of the account's newest. They fail with fault.NotFound; for an account also while a
-	// newer message was made and is not yet handed over, since what became of the older one matters to nobody then.
+	// Delivery returns a message's delivery, OfAccount that of the account's newest message. They
+	// fail with fault.NotFound. OfAccount also fails with it while a newer message has been created
+	// and not yet enqueued, because the older one's state no longer matters.
 	Delivery(ctx context.Context, message mailmsg.ID) (Delivery, error)
 	OfAccount(ctx context.Context, tenant int64, uid account.UID) (Delivery, error)
 
-	// Retry makes a message that waits, was put off or has failed due now, as if it had just come. It fails with fault.NotFound, and
-	// with fault.Conflict for one that was sent, discarded, has expired, or was replaced by a newer one. RetryAll does it for all that
-	// were put off or have failed and could be retried, and says how many there were.
+	// Retry makes a message due now that waits, was deferred or has failed, and resets its attempts.
+	// It fails with fault.NotFound, and with fault.Conflict if the message was sent, discarded, has
+	// expired, or was replaced by a newer one. RetryAll does this for every deferred or failed
+	// message that can be retried, and returns their number.
 	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 
-	// Discard ends a message that was not sent; its node removes the file. It fails with fault.NotFound, and with fault.Conflict for
-	// one that was sent.
+	// Discard ends a message that was not sent. Its node removes the file. It fails with
+	// fault.NotFound, and with fault.Conflict if the message was sent.
 	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (Delivery, error)
 
-	// Backlog is how many of this node's messages are to be sent, and since when the oldest of them waits.
+	// Backlog returns how many of this node's messages are to be sent.
 	Backlog(ctx context.Context) (Backlog, error)
 }
 
-// Place is one in the order of what is due; zero is before the first.
-type Place struct {
+// Position is a position in the order of due messages. Zero is before the first.
+type Position struct {
 	Due     time.Time
 	Message mailmsg.ID
 }
 
-// Before reports whether a place comes before another.
-func (p Place) Before(other Place) bool {
-	return p.Due.Before(other.Due) || p.Due.Equal(other.Due) && bytes.Compare(p.Message[:], other.Message[:]) < 0
+// Before reports whether p comes before other.
+func (p Position) Before(other Position) bool {
+	return p.Due.Before(other.Due) ||
+		p.Due.Equal(other.Due) && bytes.Compare(p.Message[:], other.Message[:]) < 0
 }
 
-// Found is a message whose file lies in the directory.
-type Found struct {
+// FoundFile is a message whose file is in the directory.
+type FoundFile struct {
 	Message mailmsg.ID
-	// Token is the hash of the activation token in its link; zero where it has none.
+	// Token is the hash of the activation token in the message's link, or zero if it has none.
 	Token [32]byte
 }
 
 // Backlog is what is still to be sent.
 type Backlog struct {
 	Waiting, Deferred int64
-	Oldest            time.Time // zero where there is nothing
+	Oldest            time.Time // zero if there is nothing
 }
 
-// ErrNoFile is a message that has no file.
-var ErrNoFile = errors.New("there is no file of this message")
+// ErrNoFile is returned for a message that has no file.
+var ErrNoFile = errors.New("the message has no file")
 
-// Box has the files. Its directory is drained by one server.
-type Box interface {
-	// Message is the bytes of a message; one that lies in badmail/ is brought back first. It fails with ErrNoFile.
+// Files are the message files of one server: its pickup directory, and badmail/ beside it.
+type Files interface {
+	// Message returns the bytes of a message. A message in badmail/ is moved back first. It fails
+	// with ErrNoFile.
 	Message(id mailmsg.ID) ([]byte, error)
-	// Remove removes a message, from badmail/ too. One that is gone does not matter.
+	// Remove removes a message, from badmail/ too. It ignores a message without a file.
 	Remove(id mailmsg.ID) error
-	// Condemn moves a message to badmail/, durably, with a text that says why. One that is there already, or gone, does not matter.
-	Condemn(id mailmsg.ID, why string) error
-	// Files calls f with the messages in the directory, some hundred at a time, and Condemned with those in badmail/, until f fails.
-	Files(f func([]mailmsg.ID) error) error
-	Condemned(f func([]mailmsg.ID) error) error
-	// Link is the hash of the activation token in a message's link. It fails where there is none.
-	Link(id mailmsg.ID) ([32]byte, error)
+	// MoveToBadmail moves a message to badmail/, durably, with a text file that says why. It ignores
+	// a message that is already there or has no file.
+	MoveToBadmail(id mailmsg.ID, why string) error
+	// EachPickup calls f with the messages in the pickup directory, a few hundred at a time, until f
+	// fails. EachBadmail does so for badmail/.
+	EachPickup(f func([]mailmsg.ID) error) error
+	EachBadmail(f func([]mailmsg.ID) error) error
+	// TokenHash returns the hash of the activation token in a message's link. It fails if the
+	// message has no link.
+	TokenHash(id mailmsg.ID) ([32]byte, error)
 }
 
-// Relay is the SMTP server that takes messages. It is safe for concurrent use.
+// Relay is the SMTP server that messages are handed to. It is safe for concurrent use.
 type Relay interface {
-	// Send hands one message over and returns what the relay answered. It fails with a *Refusal.
+	// Send hands one message over and returns the relay's answer. It fails with a *Refusal.
 	Send(ctx context.Context, from, to string, message []byte) (answer string, err error)
 }
 
-// Signer puts a signature before a message of a tenant, or leaves the message as it is.
+// Signer adds a DKIM signature to a tenant's message. It returns the message unchanged if the tenant
+// has no key.
 type Signer interface {
 	Sign(ctx context.Context, tenant int64, message []byte) ([]byte, error)
 }
 
-// Step is how far the talk with a relay had come.
+// Step is a step of an SMTP session.
 type Step int
 
 // The steps, in order (RFC 5321 §3).
@@ -199,11 +216,11 @@ func (s Step) String() string {
 	return [...]string{"connecting", "logging in", "MAIL", "RCPT", "DATA"}[s]
 }
 
-// Refusal is any answer of a relay but yes, or none.
+// Refusal is a relay's negative answer, or the lack of an answer.
 type Refusal struct {
 	At Step
-	// Code and Text are the answer's (RFC 5321 §4.2). The code is 0 where there was none: no connection, or a broken one, or no answer
-	// in time; then the text says which.
+	// Code and Text are the relay's answer (RFC 5321 §4.2). Code is 0 if there was no answer: no
+	// connection, a broken one, or a timeout. Then Text says which.
 	Code int
 	Text string
 }

@@ -8,33 +8,36 @@ import (
 	"dialtone/internal/fault"
 )
 
-// SigningKey is a key that messages of a tenant are signed with (DKIM, RFC 6376), as the store has it.
+// SigningKey is a DKIM key of a tenant (RFC 6376), as the store keeps it.
 type SigningKey struct {
 	Tenant   int64
-	Selector string // under which its public part stands in the DNS
+	Selector string // the DNS name of the public key is SELECTOR._domainkey.DOMAIN
 	Created  time.Time
-	Sealed   []byte // bound to tenant and selector
+	Sealed   []byte // the private key, sealed for tenant and selector
 }
 
-// KeyStore keeps signing keys. Every method is one transaction.
+// KeyStore keeps DKIM keys. Each method is one transaction.
 type KeyStore interface {
-	// AddSigningKey fails with fault.Conflict where the tenant has a key of that selector.
+	// AddSigningKey fails with fault.Conflict if the tenant has a key with that selector.
 	AddSigningKey(ctx context.Context, k SigningKey) error
-	// SigningKeys are a tenant's, in order of selector.
+	// SigningKeys returns a tenant's keys in order of selector.
 	SigningKeys(ctx context.Context, tenant int64) ([]SigningKey, error)
 	// RemoveSigningKey fails with fault.NotFound.
 	RemoveSigningKey(ctx context.Context, tenant int64, selector string) error
 }
 
-// CheckSelector takes what can stand before ._domainkey in a name of the DNS (RFC 6376 §3.1): labels of lower-case letters, digits and
+// CheckSelector accepts a DKIM selector (RFC 6376 §3.1): DNS labels of lower-case letters, digits and
 // hyphens.
 func CheckSelector(selector string) error {
+	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
 	bad := len(selector) > 63
 	for label := range strings.SplitSeq(selector, ".") {
-		bad = bad || label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || label[0] == '-' || label[len(label)-1] == '-'
+		bad = bad || label == "" || strings.Trim(label, allowed) != "" ||
+			label[0] == '-' || label[len(label)-1] == '-'
 	}
 	if bad {
-		return fault.Field("selector", "a selector is lower-case letters, digits and hyphens, such as dialtone2026")
+		return fault.Field("selector",
+			"a selector has lower-case letters, digits and hyphens, such as dialtone2026")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,146 +16,149 @@ import (
 	"dialtone/internal/audit"
 )
 
-// Queue sends what is due. Its methods besides Run may be called at any time.
+// Queue sends the messages that are due. Its methods other than Run may be called at any time.
 type Queue struct {
-	Deps
+	deps   Deps
 	window window
-	tally  struct{ sent, deferred, failed atomic.Int64 }
+	counts struct{ sent, deferred, failed atomic.Int64 }
 }
 
-// Deps is what a Queue works with. Every field is needed, save Signer and Node.
+// Deps are the dependencies of a Queue. All fields but Signer and Node are required.
 type Deps struct {
 	Store  Store
-	Box    Box
+	Files  Files
 	Relay  Relay
 	Signer Signer
 	// Node is this server's name among those that share the store.
 	Node string
-	// Connections is how many messages are handed over at a time.
+	// Connections is how many messages are sent at a time.
 	Connections int
 	Log         *slog.Logger
 	Now         func() time.Time
 }
 
-// NewQueue makes a Queue.
+// NewQueue returns a Queue.
 func NewQueue(d Deps) *Queue {
-	q := &Queue{Deps: d}
+	q := &Queue{deps: d}
 	q.window.init(d.Connections, d.Now)
 	return q
 }
 
 const (
-	// batch is how many deliveries are read at a time.
-	batch = 512
-	// recordEvery is how long an outcome waits for others, so that one transaction does for them.
-	recordEvery = 20 * time.Millisecond
-	// lookEvery is how often the store is asked for what is due, where it had nothing; tidyEvery how often files are compared with it.
-	lookEvery = time.Second
-	tidyEvery = time.Hour
-	// goodbye is for how long messages that are on their way to the relay may go on when the server ends.
-	goodbye = 5 * time.Second
+	// batchSize is how many deliveries are read at a time.
+	batchSize = 512
+	// recordDelay is how long a finished attempt waits for others, so that they share a transaction.
+	recordDelay = 20 * time.Millisecond
+	// pollInterval is how often an empty queue asks the store for due messages; tidyInterval how
+	// often files are compared with the store.
+	pollInterval = time.Second
+	tidyInterval = time.Hour
+	// shutdownGrace is how long messages that are being sent may take when the server ends.
+	shutdownGrace = 5 * time.Second
 )
 
-// Run sends messages until ctx ends. It is called once. One after the other, and each at its own pace, are done: reading what is due,
-// sending, recording what came of it, and moving files; so the relay does not wait for the disk.
+// Run sends messages until ctx is done. It is called once. It is a pipeline: read what is due, send,
+// record, move files. Each stage has its own goroutines, so the relay does not wait for the disk.
 func (q *Queue) Run(ctx context.Context) {
-	trying, stop := context.WithCancel(context.WithoutCancel(ctx))
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
 		q.window.close()
-		time.AfterFunc(goodbye, stop)
+		time.AfterFunc(shutdownGrace, stop)
 	})()
 
-	results := make(chan outcome, mostHeld)
-	recorded := make(chan []outcome, mostHeld/batch)
+	attempts := make(chan attempt, maxHeld)
+	recorded := make(chan []attempt, maxHeld/batchSize)
 	var all, workers sync.WaitGroup
-	for range q.Connections {
-		workers.Go(func() { q.work(trying, results) })
+	for range q.deps.Connections {
+		workers.Go(func() { q.work(sending, attempts) })
 	}
 	all.Go(func() {
 		workers.Wait()
-		close(results)
+		close(attempts)
 	})
 	all.Go(func() { q.read(ctx) })
-	all.Go(func() { q.record(context.WithoutCancel(ctx), results, recorded) })
-	all.Go(func() { q.clear(context.WithoutCancel(ctx), recorded) })
-	all.Go(func() { q.keepTidy(ctx) })
+	all.Go(func() { q.record(context.WithoutCancel(ctx), attempts, recorded) })
+	all.Go(func() { q.finishFiles(context.WithoutCancel(ctx), recorded) })
+	all.Go(func() { q.runTidy(ctx) })
 	all.Wait()
 }
 
-// read keeps the window filled with what is due: from the beginning to the end, and again from the beginning a moment later.
+// read keeps the window filled. It reads the due messages from the first to the last, then starts
+// over after pollInterval or when there is room.
 func (q *Queue) read(ctx context.Context) {
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
-	var at Place
+	var at Position
 	for {
-		wanted := q.window.wanted
+		roomFree := q.window.roomFree
 		for more := true; more && ctx.Err() == nil; {
 			var asked bool
 			asked, at = q.fetch(ctx, at)
-			more = asked && at != (Place{})
+			more = asked && at != (Position{})
 			if asked && !more {
-				wanted = nil
+				roomFree = nil
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-wanted:
+		case <-roomFree:
 		case <-ticker.C:
 			q.window.wake()
 		}
 	}
 }
 
-// fetch reads what is due from behind a place on into the window, where that has room, and says where to go on; nowhere is the end.
-func (q *Queue) fetch(ctx context.Context, at Place) (asked bool, next Place) {
-	without, held, hungry := q.window.hungry()
-	if !hungry {
+// fetch reads due messages after a position into the window if there is room, and returns the
+// position to continue from. The zero position is the end.
+func (q *Queue) fetch(ctx context.Context, at Position) (asked bool, next Position) {
+	without, held, ok := q.window.room()
+	if !ok {
 		return false, at
 	}
-	limit := batch
+	limit := batchSize
 	if len(without) > 0 {
-		at = Place{} // others of their domains were passed over
+		at = Position{} // messages of other domains were skipped
 	}
-	if at == (Place{}) {
-		limit += held // which are due still, for all that the store knows
+	if at == (Position{}) {
+		limit += held // the store still counts these as due
 	}
-	list, next, err := q.Store.DueMessages(ctx, q.Now(), at, without, limit)
+	list, next, err := q.deps.Store.DueMessages(ctx, q.deps.Now(), at, without, limit)
 	if err != nil {
-		q.complain(ctx, "what is to be sent could not be read; it is tried again in a second", err)
-		return true, Place{}
+		q.logError(ctx, "due messages not read", err, "retry_in", pollInterval.String())
+		return true, Position{}
 	}
 	q.window.add(list)
 	if len(without) > 0 {
-		next = Place{}
+		next = Position{}
 	}
 	return true, next
 }
 
-func (q *Queue) work(ctx context.Context, results chan<- outcome) {
+func (q *Queue) work(ctx context.Context, attempts chan<- attempt) {
 	for {
 		d, generation, ok := q.window.next()
 		if !ok {
 			return
 		}
-		o := q.try(ctx, d)
-		q.window.finish(&o, generation)
-		results <- o
+		a := q.try(ctx, d)
+		q.window.done(&a, generation)
+		attempts <- a
 	}
 }
 
-// record tells the store what came of messages, until there are no more.
-func (q *Queue) record(ctx context.Context, results <-chan outcome, recorded chan<- []outcome) {
+// record stores finished attempts in groups until the channel is closed.
+func (q *Queue) record(ctx context.Context, attempts <-chan attempt, recorded chan<- []attempt) {
 	defer close(recorded)
-	var pending []outcome
-	for o := range results {
-		pending = append(pending, o)
-		for full := time.After(recordEvery); full != nil; {
+	var pending []attempt
+	for a := range attempts {
+		pending = append(pending, a)
+		for full := time.After(recordDelay); full != nil; {
 			select {
-			case o, ok := <-results:
+			case a, ok := <-attempts:
 				if ok {
-					pending = append(pending, o)
+					pending = append(pending, a)
 					continue
 				}
 				full = nil
@@ -162,103 +166,108 @@ func (q *Queue) record(ctx context.Context, results <-chan outcome, recorded cha
 				full = nil
 			}
 		}
-		if q.settle(ctx, pending) {
+		if q.recordAll(ctx, pending) {
 			recorded <- pending
 			pending = nil
 		}
 	}
-	if len(pending) > 0 && q.settle(ctx, pending) {
+	if len(pending) > 0 && q.recordAll(ctx, pending) {
 		recorded <- pending
 	}
 }
 
-// settle records outcomes. Where the store fails they are recorded with the next ones; none is released before, so none is tried again.
-func (q *Queue) settle(ctx context.Context, list []outcome) bool {
+// recordAll stores attempts. If the store fails, they are stored together with the next ones. The
+// window holds them until then, so none is sent again.
+func (q *Queue) recordAll(ctx context.Context, list []attempt) bool {
 	var rows []Delivery
-	for _, o := range list {
-		if !o.untold {
-			rows = append(rows, o.Delivery)
+	for _, a := range list {
+		if !a.notAttempted {
+			rows = append(rows, a.Delivery)
 		}
 	}
-	err := q.Store.Record(ctx, rows)
+	err := q.deps.Store.Record(ctx, rows)
 	if err != nil {
-		q.complain(ctx, "what became of messages could not be recorded; it is tried again", err)
+		q.logError(ctx, "message states not recorded", err, "count", len(rows))
 	}
 	return err == nil
 }
 
-// clear does to the files what follows from what was recorded.
-func (q *Queue) clear(ctx context.Context, recorded <-chan []outcome) {
+// finishFiles removes or moves the files of recorded attempts.
+func (q *Queue) finishFiles(ctx context.Context, recorded <-chan []attempt) {
 	for list := range recorded {
-		for _, o := range list {
-			if !o.untold {
-				q.clearOne(ctx, o)
+		for _, a := range list {
+			if !a.notAttempted {
+				q.finishFile(ctx, a)
 			}
 		}
 		q.window.release(list)
 	}
 }
 
-// outcome is what a try came to: the delivery as it is to be recorded, and what was wrong.
-type outcome struct {
+// attempt is the result of one attempt to send a message: the delivery as it is to be recorded, and
+// the error.
+type attempt struct {
 	Delivery
-	err     error
-	verdict verdict
-	// untold says that there was no try, since the server ends: nothing is recorded.
-	untold bool
+	err   error
+	blame blame
+	// notAttempted is set if the server is shutting down. Nothing is recorded.
+	notAttempted bool
 }
 
-// try does what is due about one message, as far as it needs no store.
-func (q *Queue) try(ctx context.Context, d Delivery) outcome {
-	o := outcome{Delivery: d}
+// try does what is due for one message, except for storing the result.
+func (q *Queue) try(ctx context.Context, d Delivery) attempt {
+	a := attempt{Delivery: d}
 	if d.State == Discarded {
-		o.Due = time.Time{}
-		return o
+		a.Due = time.Time{}
+		return a
 	}
-	if !q.Now().Before(d.Expires) {
-		o.fail("its link expired before the relay took it; the last answer: " + or(d.Answer, "none"))
-		return o
+	if !q.deps.Now().Before(d.Expires) {
+		a.fail("the link expired before the relay accepted the message; last answer: " +
+			cmp.Or(d.Answer, "none"))
+		return a
 	}
-	o.Attempts++
+	a.Attempts++
 	answer, err := q.send(ctx, d)
 	switch {
 	case err == nil:
-		o.State, o.Due, o.Answer = Sent, time.Time{}, oneLine(answer)
+		a.State, a.Due, a.Answer = Sent, time.Time{}, oneLine(answer)
 	case ctx.Err() != nil:
-		o.untold = true
+		a.notAttempted = true
 	case errors.Is(err, ErrNoFile):
-		o.State, o.Due, o.Answer = Discarded, time.Time{}, "its file is gone from the pickup directory: another program took it, or somebody removed it"
-	case errors.Is(err, errNoMessage):
-		o.fail(err.Error())
+		a.State, a.Due = Discarded, time.Time{}
+		a.Answer = "its file is gone from the pickup directory; another program or a person removed it"
+	case errors.Is(err, errNotOneMessage):
+		a.fail(err.Error())
 	default:
-		o.putOff(err, q.Now())
+		a.refused(err, q.deps.Now())
 	}
-	return o
+	return a
 }
 
-func (o *outcome) fail(why string) { o.State, o.Due, o.Answer = Failed, time.Time{}, why }
+func (a *attempt) fail(why string) { a.State, a.Due, a.Answer = Failed, time.Time{}, why }
 
-// putOff says what becomes of a message that was not taken.
-func (o *outcome) putOff(err error, now time.Time) {
-	o.err, o.verdict = err, judge(err)
+// refused sets the state of a message that was not accepted.
+func (a *attempt) refused(err error, now time.Time) {
+	a.err, a.blame = err, classify(err)
 	answer := oneLine(err.Error())
-	if o.verdict == ours {
-		o.Attempts-- // there was no word of the message
+	if a.blame == blameUs {
+		a.Attempts-- // the relay never saw the message
 	}
-	o.State, o.Answer, o.Due = Deferred, answer, now.Add(wait(max(o.Attempts, 1)))
+	a.State, a.Answer, a.Due = Deferred, answer, now.Add(backoff(max(a.Attempts, 1)))
 	switch {
-	case o.verdict == forGood:
-		o.fail(answer)
-	case now.Sub(o.Since) >= patience:
-		o.fail(fmt.Sprintf("the relay did not take it in %d days; the last answer: %s", patience/(24*time.Hour), answer))
+	case a.blame == permanent:
+		a.fail(answer)
+	case now.Sub(a.Since) >= maxAge:
+		a.fail(fmt.Sprintf("the relay did not accept the message for %d days; last answer: %s",
+			maxAge/(24*time.Hour), answer))
 	}
 }
 
-// errNoMessage is a file that is no message; trying again does not help.
-var errNoMessage = errors.New("its file is no message with one sender and one recipient")
+// errNotOneMessage is a file that cannot be sent. Another attempt does not help.
+var errNotOneMessage = errors.New("its file is not a message with one sender and one recipient")
 
 func (q *Queue) send(ctx context.Context, d Delivery) (answer string, err error) {
-	b, err := q.Box.Message(d.Message)
+	b, err := q.deps.Files.Message(d.Message)
 	if err != nil {
 		return "", err
 	}
@@ -266,81 +275,79 @@ func (q *Queue) send(ctx context.Context, d Delivery) (answer string, err error)
 	if err != nil {
 		return "", err
 	}
-	if q.Signer != nil {
-		if b, err = q.Signer.Sign(ctx, d.Tenant, b); err != nil {
+	if q.deps.Signer != nil {
+		if b, err = q.deps.Signer.Sign(ctx, d.Tenant, b); err != nil {
 			return "", fmt.Errorf("sign: %w", err)
 		}
 	}
-	return q.Relay.Send(ctx, from, to, b)
+	return q.deps.Relay.Send(ctx, from, to, b)
 }
 
-// envelope is whom a message is from, and whom to.
+// envelope returns the sender and the recipient of a message.
 func envelope(message []byte) (from, to string, err error) {
 	m, err := mail.ReadMessage(bytes.NewReader(message))
 	if err != nil {
-		return "", "", errNoMessage
+		return "", "", errNotOneMessage
 	}
 	sender, err := m.Header.AddressList("From")
 	if err != nil || len(sender) != 1 {
-		return "", "", errNoMessage
+		return "", "", errNotOneMessage
 	}
 	recipient, err := m.Header.AddressList("To")
 	if err != nil || len(recipient) != 1 {
-		return "", "", errNoMessage
+		return "", "", errNotOneMessage
 	}
 	return sender[0].Address, recipient[0].Address, nil
 }
 
-// clearOne does to a file what its state says, counts and tells. What it fails at, Tidy does later.
-func (q *Queue) clearOne(ctx context.Context, o outcome) {
+// finishFile removes or moves a message's file according to its state, and counts and logs the
+// attempt. If it fails, Tidy does it later.
+func (q *Queue) finishFile(ctx context.Context, a attempt) {
 	var err error
-	answer := withoutAddresses(o.Answer)
-	log := q.Log.With("message", o.Message.String(), "email", audit.MaskEmail(o.Email), "attempts", o.Attempts)
-	switch o.State {
+	answer := withoutAddresses(a.Answer)
+	log := q.deps.Log.With(
+		"message", a.Message.String(), "email", audit.MaskEmail(a.Email), "attempts", a.Attempts)
+	switch a.State {
 	case Sent:
-		q.tally.sent.Add(1)
+		q.counts.sent.Add(1)
 		log.InfoContext(ctx, "message.sent", "answer", answer)
-		err = q.Box.Remove(o.Message)
+		err = q.deps.Files.Remove(a.Message)
 	case Discarded:
 		log.WarnContext(ctx, "message.discarded", "why", answer)
-		err = q.Box.Remove(o.Message)
+		err = q.deps.Files.Remove(a.Message)
 	case Failed:
-		q.tally.failed.Add(1)
+		q.counts.failed.Add(1)
 		log.WarnContext(ctx, "message.failed", "answer", answer)
-		err = q.Box.Condemn(o.Message, o.Answer)
+		err = q.deps.Files.MoveToBadmail(a.Message, a.Answer)
 	case Deferred:
-		q.tally.deferred.Add(1)
-		log.InfoContext(ctx, "message.deferred", "answer", answer, "until", o.Due.UTC())
+		q.counts.deferred.Add(1)
+		log.InfoContext(ctx, "message.deferred", "answer", answer, "until", a.Due.UTC())
 	}
 	if err != nil {
-		q.complain(ctx, "a file could not be moved or removed; it is tried again within an hour", err)
+		q.logError(ctx, "message file not moved", err,
+			"message", a.Message.String(), "retry_in", tidyInterval.String())
 	}
 }
 
-func (q *Queue) complain(ctx context.Context, what string, err error) {
+func (q *Queue) logError(ctx context.Context, event string, err error, attrs ...any) {
 	if ctx.Err() == nil {
-		q.Log.ErrorContext(ctx, what, "err", err)
+		q.deps.Log.ErrorContext(ctx, event, append(attrs, "err", err)...)
 	}
 }
 
-// Counts is what a Queue has done since it was made.
+// Counts are a Queue's figures since it was created.
 type Counts struct {
 	Sent, Deferred, Failed int64
-	// Pause is for how long the relay is left alone from now on; zero where it is in use.
+	// Pause is how long from now the relay is not tried; zero if it is in use.
 	Pause time.Duration
 }
 
-// Counts tells what was done.
+// Counts returns the figures.
 func (q *Queue) Counts() Counts {
-	return Counts{q.tally.sent.Load(), q.tally.deferred.Load(), q.tally.failed.Load(), q.window.pausing()}
-}
-
-// domain is what an address has behind the @.
-func domain(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
-
-func or(a, b string) string {
-	if a != "" {
-		return a
+	return Counts{
+		q.counts.sent.Load(), q.counts.deferred.Load(), q.counts.failed.Load(), q.window.pauseLeft(),
 	}
-	return b
 }
+
+// domain returns the part of an e-mail address after the @.
+func domain(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }

@@ -167,7 +167,7 @@ func (o *office) opens(address string, connections int) (closes func()) {
 		o.Fatal(err)
 	}
 	o.queue = delivery.NewQueue(delivery.Deps{
-		Store: o.Store, Box: o.box, Relay: r, Signer: o.signer, Connections: connections, Log: slog.New(slog.DiscardHandler), Now: o.now,
+		Store: o.Store, Files: o.box, Relay: r, Signer: o.signer, Connections: connections, Log: slog.New(slog.DiscardHandler), Now: o.now,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -232,7 +232,7 @@ func recipientSays(at smtptest.Step, says error) func(smtptest.Step, string, str
 	}
 }
 
-func TestMessageIsSentAndItsFileGoes(t *testing.T) {
+func TestSend(t *testing.T) {
 	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
 	early := o.post("ann@mail.test")
 	o.opens(s.Address, 4)
@@ -257,8 +257,8 @@ func TestMessageIsSentAndItsFileGoes(t *testing.T) {
 	}
 }
 
-// A message whose outbox row is there may be written again, and so is not sent yet.
-func TestMessageThatMayBeWrittenAgainIsNotSent(t *testing.T) {
+// A message with an outbox row may be written again, so it is not sent yet.
+func TestSendWaitsForOutbox(t *testing.T) {
 	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
 	unsettled := o.write("ann@mail.test")
 	o.opens(s.Address, 4)
@@ -272,7 +272,7 @@ func TestMessageThatMayBeWrittenAgainIsNotSent(t *testing.T) {
 	o.becomes(unsettled, delivery.Sent)
 }
 
-func TestAnswers(t *testing.T) {
+func TestRefusal(t *testing.T) {
 	for name, c := range map[string]struct {
 		at    smtptest.Step
 		says  error
@@ -334,14 +334,14 @@ func (o *office) condemned(p posted, words string) {
 	}
 }
 
-// What is about the sender is nobody's fault who gets the message: it waits until the configuration is mended.
-func TestRefusedSenderFailsNoMessage(t *testing.T) {
+// A refusal of the sender is a configuration error: the message waits until it is fixed.
+func TestRefusalOfSender(t *testing.T) {
 	for name, says := range map[string]error{"for good": smtptest.Says(553, "5.7.1 not your address"), "for now": smtptest.Says(451, "4.3.0 full")} {
 		t.Run(name, func(t *testing.T) {
-			var mended atomic.Bool
+			var fixed atomic.Bool
 			o := opened(t)
 			s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
-				if at == smtptest.Mail && !mended.Load() {
+				if at == smtptest.Mail && !fixed.Load() {
 					return says
 				}
 				return nil
@@ -349,14 +349,14 @@ func TestRefusedSenderFailsNoMessage(t *testing.T) {
 			p := o.post("ann@mail.test")
 			o.opens(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
-			mended.Store(true)
+			fixed.Store(true)
 			o.ahead.Add(int64(2 * time.Minute))
 			o.becomes(p, delivery.Sent)
 		})
 	}
 }
 
-func TestOnePoisonedAmongAThousandStopsNobody(t *testing.T) {
+func TestBadMessageBlocksNobody(t *testing.T) {
 	for name, says := range map[string]error{"refused for now": smtptest.Says(451, "4.3.0 again"), "breaking the connection": smtptest.ErrDrop} {
 		t.Run(name, func(t *testing.T) {
 			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
@@ -390,7 +390,7 @@ func TestOnePoisonedAmongAThousandStopsNobody(t *testing.T) {
 	}
 }
 
-func TestRelayThatIsDownFailsNoMessage(t *testing.T) {
+func TestRelayDown(t *testing.T) {
 	o := opened(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -423,7 +423,7 @@ func TestRelayThatIsDownFailsNoMessage(t *testing.T) {
 	}
 }
 
-func TestSlowDomainLeavesOthersAConnection(t *testing.T) {
+func TestSlowDomain(t *testing.T) {
 	o := opened(t)
 	release := make(chan struct{})
 	var slow, most atomic.Int64
@@ -455,13 +455,13 @@ func TestSlowDomainLeavesOthersAConnection(t *testing.T) {
 	}
 }
 
-func TestPatienceEnds(t *testing.T) {
+func TestMessageExpires(t *testing.T) {
 	for name, c := range map[string]struct {
 		after time.Duration
 		words string
 	}{
-		"after three days":          {3*24*time.Hour + time.Minute, "the relay did not take it in 3 days; the last answer: RCPT: 450 4.2.1 busy"},
-		"when the link has expired": {account.PendingLife, "its link expired before the relay took it; the last answer: RCPT: 450 4.2.1 busy"},
+		"after three days":          {3*24*time.Hour + time.Minute, "the relay did not accept the message for 3 days; last answer: RCPT: 450 4.2.1 busy"},
+		"when the link has expired": {account.PendingLife, "the link expired before the relay accepted the message; last answer: RCPT: 450 4.2.1 busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Says(450, "4.2.1 busy"))})
@@ -475,11 +475,11 @@ func TestPatienceEnds(t *testing.T) {
 	}
 }
 
-func TestOperatorRetriesAndDiscards(t *testing.T) {
-	var mended atomic.Bool
+func TestRetryAndDiscard(t *testing.T) {
+	var fixed atomic.Bool
 	o := opened(t)
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, from, to string) error {
-		if mended.Load() {
+		if fixed.Load() {
 			return nil
 		}
 		return recipientSays(smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody"))(at, from, to)
@@ -490,7 +490,7 @@ func TestOperatorRetriesAndDiscards(t *testing.T) {
 		o.becomes(p, delivery.Failed)
 	}
 	o.until("both lie in badmail", func() bool { return len(o.files("badmail")) == 4 })
-	mended.Store(true)
+	fixed.Store(true)
 	if _, err := o.Retry(t.Context(), retried.Message, o.now()); err != nil {
 		t.Fatal(err)
 	}
@@ -508,7 +508,7 @@ func TestOperatorRetriesAndDiscards(t *testing.T) {
 	}
 }
 
-func TestFileThatSomebodyTookIsNotMissed(t *testing.T) {
+func TestFileGone(t *testing.T) {
 	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
 	p := o.post("ann@mail.test")
 	if err := os.Remove(filepath.Join(o.box.Path(), p.Message.String()+".eml")); err != nil {
@@ -521,8 +521,8 @@ func TestFileThatSomebodyTookIsNotMissed(t *testing.T) {
 	}
 }
 
-// A server that is stopped lets messages end that are on their way, and sends none twice.
-func TestStopInTheMiddle(t *testing.T) {
+// A server that stops finishes the messages being sent, and sends none twice.
+func TestShutdownFinishesMessages(t *testing.T) {
 	o := opened(t)
 	entered, release := make(chan struct{}, 100), make(chan struct{})
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
@@ -564,8 +564,8 @@ func TestStopInTheMiddle(t *testing.T) {
 	}
 }
 
-// A server that hangs does not keep ours from ending.
-func TestStopBesideASilentRelay(t *testing.T) {
+// A relay that hangs does not keep our server from ending.
+func TestShutdownWithSilentRelay(t *testing.T) {
 	o := opened(t)
 	entered, release := make(chan struct{}, 1), make(chan struct{})
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
@@ -616,7 +616,7 @@ func TestTidy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Box: o.box, Connections: 1, Log: slog.New(slog.DiscardHandler), Now: o.now})
+	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Files: o.box, Connections: 1, Log: slog.New(slog.DiscardHandler), Now: o.now})
 	for range 2 {
 		if err := q.Tidy(t.Context()); err != nil {
 			t.Fatal(err)
@@ -653,12 +653,12 @@ func TestTidy(t *testing.T) {
 	o.empty("badmail")
 }
 
-// What a signature needs must not be left out: a message that cannot be signed waits.
+// noKey is a Signer that fails.
 type noKey struct{}
 
 func (noKey) Sign(context.Context, int64, []byte) ([]byte, error) { return nil, secret.ErrSeal }
 
-func TestMessageThatCannotBeSignedWaits(t *testing.T) {
+func TestSignFails(t *testing.T) {
 	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
 	o.signer = noKey{}
 	p := o.post("ann@mail.test")

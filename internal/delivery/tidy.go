@@ -8,13 +8,13 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// keepTidy calls Tidy at the start, and then from time to time.
-func (q *Queue) keepTidy(ctx context.Context) {
-	ticker := time.NewTicker(tidyEvery)
+// runTidy calls Tidy at the start and then every tidyInterval.
+func (q *Queue) runTidy(ctx context.Context) {
+	ticker := time.NewTicker(tidyInterval)
 	defer ticker.Stop()
 	for {
 		if err := q.Tidy(ctx); err != nil {
-			q.complain(ctx, "the pickup directory could not be compared with the store; it is tried again in an hour", err)
+			q.logError(ctx, "pickup directory check failed", err, "retry_in", tidyInterval.String())
 		}
 		select {
 		case <-ctx.Done():
@@ -24,18 +24,18 @@ func (q *Queue) keepTidy(ctx context.Context) {
 	}
 }
 
-// Tidy compares the files with the store, and mends what a crash left, or a time without a relay: files of messages that were sent or
-// discarded go, those of messages that failed are moved, those that nobody knows wait to be sent from now on. Where the account is gone
-// that a message is for, the file goes too.
+// Tidy compares the files with the store and repairs what a crash, or a time without a relay, left
+// behind. It removes files of messages that were sent or discarded, moves those of failed messages to
+// badmail/, and makes unknown messages wait. It removes the file of a message whose account is gone.
 func (q *Queue) Tidy(ctx context.Context) error {
 	return errors.Join(
-		q.Box.Files(func(files []mailmsg.ID) error { return q.tidy(ctx, files) }),
-		q.Box.Condemned(func(files []mailmsg.ID) error { return q.tidyCondemned(ctx, files) }),
+		q.deps.Files.EachPickup(func(files []mailmsg.ID) error { return q.tidyPickup(ctx, files) }),
+		q.deps.Files.EachBadmail(func(files []mailmsg.ID) error { return q.tidyBadmail(ctx, files) }),
 	)
 }
 
-func (q *Queue) tidy(ctx context.Context, files []mailmsg.ID) error {
-	known, unsettled, err := q.Store.Look(ctx, files)
+func (q *Queue) tidyPickup(ctx context.Context, files []mailmsg.ID) error {
+	known, inOutbox, err := q.deps.Store.Classify(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -43,50 +43,51 @@ func (q *Queue) tidy(ctx context.Context, files []mailmsg.ID) error {
 	for _, id := range files {
 		unknown[id] = true
 	}
-	for _, id := range unsettled {
+	for _, id := range inOutbox {
 		delete(unknown, id)
 	}
-	var failed []error
+	var errs []error
 	for _, d := range known {
-		unknown[d.Message] = d.State.Open() && d.Node != q.Node
+		unknown[d.Message] = d.State.Open() && d.Node != q.deps.Node
 		switch d.State {
 		case Sent, Discarded:
-			failed = append(failed, q.Box.Remove(d.Message))
+			errs = append(errs, q.deps.Files.Remove(d.Message))
 		case Failed:
-			failed = append(failed, q.Box.Condemn(d.Message, d.Answer))
+			errs = append(errs, q.deps.Files.MoveToBadmail(d.Message, d.Answer))
 		}
 	}
-	var found []Found
-	for id, is := range unknown {
-		if !is {
+	var found []FoundFile
+	for id, isUnknown := range unknown {
+		if !isUnknown {
 			continue
 		}
-		link, err := q.Box.Link(id)
+		token, err := q.deps.Files.TokenHash(id)
 		if errors.Is(err, ErrNoFile) {
 			continue
 		} else if err != nil {
-			q.Log.WarnContext(ctx, "a file in the pickup directory is no message of ours; it is left alone", "message", id.String(), "err", err)
+			q.deps.Log.WarnContext(ctx, "foreign file in pickup directory ignored",
+				"message", id.String(), "err", err)
 			continue
 		}
-		found = append(found, Found{id, link})
+		found = append(found, FoundFile{id, token})
 	}
 	if len(found) == 0 {
-		return errors.Join(failed...)
+		return errors.Join(errs...)
 	}
-	strangers, err := q.Store.ClaimFiles(ctx, found, q.Now())
+	unclaimed, err := q.deps.Store.ClaimFiles(ctx, found, q.deps.Now())
 	if err != nil {
 		return err
 	}
-	for _, id := range strangers {
-		q.Log.InfoContext(ctx, "a message was removed for which no account waits any more", "message", id.String())
-		failed = append(failed, q.Box.Remove(id))
+	for _, id := range unclaimed {
+		q.deps.Log.InfoContext(ctx, "message without account removed", "message", id.String())
+		errs = append(errs, q.deps.Files.Remove(id))
 	}
-	return errors.Join(failed...)
+	return errors.Join(errs...)
 }
 
-// tidyCondemned removes what lies in badmail/ for no account.
-func (q *Queue) tidyCondemned(ctx context.Context, files []mailmsg.ID) error {
-	known, _, err := q.Store.Look(ctx, files)
+// tidyBadmail removes files in badmail/ that belong to no account.
+func (q *Queue) tidyBadmail(ctx context.Context, files []mailmsg.ID) error {
+	known, _, err := q.deps.Store.Classify(ctx, files)
 	if err != nil {
 		return err
 	}
@@ -94,11 +95,11 @@ func (q *Queue) tidyCondemned(ctx context.Context, files []mailmsg.ID) error {
 	for _, d := range known {
 		keep[d.Message] = d.State == Failed || d.State.Open()
 	}
-	var failed []error
+	var errs []error
 	for _, id := range files {
 		if !keep[id] {
-			failed = append(failed, q.Box.Remove(id))
+			errs = append(errs, q.deps.Files.Remove(id))
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(errs...)
 }

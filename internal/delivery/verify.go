@@ -8,20 +8,21 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// Shelf is a Box that can be looked at.
+// FilePeeker reads message files without moving them.
 type FilePeeker interface {
-	// Peek is the bytes of a message, wherever it lies. It fails with ErrNoFile.
+	// Peek returns the bytes of a message, in the pickup directory or in badmail/. It fails with
+	// ErrNoFile.
 	Peek(id mailmsg.ID) ([]byte, error)
 }
 
-// Verify says which messages of a node are still to be sent, by the store, and have no file. It changes nothing, and a running server
-// may go on.
-func Verify(ctx context.Context, store Store, shelf FilePeeker, node string) (faults []string, err error) {
+// Verify returns a sentence for each of a node's messages that the store says is still to be sent and
+// that has no file. It changes nothing and can run beside a server.
+func Verify(ctx context.Context, store Store, files FilePeeker, node string) (problems []string, err error) {
 	err = store.EachDelivery(ctx, []State{Waiting, Deferred}, func(d Delivery) error {
 		if d.Node != node {
 			return nil
 		}
-		_, err := shelf.Peek(d.Message)
+		_, err := files.Peek(d.Message)
 		if err == nil {
 			return nil
 		}
@@ -32,8 +33,8 @@ func Verify(ctx context.Context, store Store, shelf FilePeeker, node string) (fa
 		if errors.Is(err, ErrNoFile) {
 			err = errors.New("its file is gone")
 		}
-		faults = append(faults, fmt.Sprintf("message %s is to be sent: %v", d.Message, err))
+		problems = append(problems, fmt.Sprintf("message %s is to be sent: %v", d.Message, err))
 		return nil
 	})
-	return faults, err
+	return problems, err
 }

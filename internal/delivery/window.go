@@ -9,41 +9,44 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// mostHeld is how many deliveries are in memory at most.
-const mostHeld = 8 * batch
+// maxHeld is how many deliveries are in memory at most.
+const maxHeld = 8 * batchSize
 
-// window is the part of the queue that is in memory, which is the same however long the queue is: deliveries that are next, and those
-// on their way. It says which may begin: not too many of one domain, and none while the relay is left alone.
+// window is the part of the queue that is in memory: deliveries that are next, and those being sent.
+// Its size does not depend on the length of the queue. It decides which delivery may start: not too
+// many of one domain, and none while the relay is paused.
 type window struct {
 	mu   sync.Mutex
 	cond sync.Cond
 	now  func() time.Time
 
-	// wanted is told when there is room for more.
-	wanted chan struct{}
+	// roomFree receives a value when there is room for more deliveries.
+	roomFree chan struct{}
 
-	queue   []Delivery
-	held    map[mailmsg.ID]bool // those that are next, on their way, or not recorded yet
-	busy    map[string]int      // those on their way, by domain
-	running int
-	closed  bool
+	queue    []Delivery
+	held     map[mailmsg.ID]bool // next, being sent, or not recorded yet
+	inFlight map[string]int      // being sent, by domain
+	running  int
+	closed   bool
 
 	connections, perDomain int
 
-	// failures is how often in a row the relay could not be reached, inARow how many messages in a row were put off.
-	failures, inARow int
-	until            time.Time
-	// generation rises with every pause, so that what began before it does not make it longer.
+	// relayFailures counts how often in a row the relay could not be reached, consecutiveFailures
+	// how many messages in a row were deferred.
+	relayFailures, consecutiveFailures int
+	pausedUntil                        time.Time
+	// generation increases with every pause. An attempt that began before a pause does not extend it.
 	generation int
 }
 
 func (w *window) init(connections int, now func() time.Time) {
 	w.cond.L = &w.mu
 	w.now, w.connections, w.perDomain = now, connections, max(connections-1, 1)
-	w.held, w.busy, w.wanted = make(map[mailmsg.ID]bool), make(map[string]int), make(chan struct{}, 1)
+	w.held, w.inFlight = make(map[mailmsg.ID]bool), make(map[string]int)
+	w.roomFree = make(chan struct{}, 1)
 }
 
-// next waits for a delivery that may begin. ok is false when the window has been closed.
+// next waits for a delivery that may start. ok is false after close.
 func (w *window) next() (d Delivery, generation int, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,8 +55,8 @@ func (w *window) next() (d Delivery, generation int, ok bool) {
 			d := w.queue[i]
 			w.queue = slices.Delete(w.queue, i, i+1)
 			w.running++
-			w.busy[domain(d.Email)]++
-			w.want()
+			w.inFlight[domain(d.Email)]++
+			w.signalRoom()
 			return d, w.generation, true
 		}
 		w.cond.Wait()
@@ -61,62 +64,67 @@ func (w *window) next() (d Delivery, generation int, ok bool) {
 	return Delivery{}, 0, false
 }
 
-// first is the first delivery that may begin, or -1.
+// first returns the index of the first delivery that may start, or -1.
 func (w *window) first() int {
-	if w.failures > 0 && (w.running > 0 || w.now().Before(w.until)) {
-		return -1 // one tries whether the relay is back
+	if w.relayFailures > 0 && (w.running > 0 || w.now().Before(w.pausedUntil)) {
+		return -1 // after a pause, a single message probes the relay
 	}
-	return slices.IndexFunc(w.queue, func(d Delivery) bool { return w.busy[domain(d.Email)] < w.perDomain })
+	return slices.IndexFunc(w.queue, func(d Delivery) bool {
+		return w.inFlight[domain(d.Email)] < w.perDomain
+	})
 }
 
-// finish notes that a try is over. A message that was not taken for no fault of its own is due when the relay is tried again.
-func (w *window) finish(o *outcome, generation int) {
+// done records the end of an attempt. If the relay is to blame, the message is due when the relay is
+// tried again.
+func (w *window) done(a *attempt, generation int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running--
-	name := domain(o.Email)
-	if w.busy[name]--; w.busy[name] == 0 {
-		delete(w.busy, name)
+	name := domain(a.Email)
+	if w.inFlight[name]--; w.inFlight[name] == 0 {
+		delete(w.inFlight, name)
 	}
 	switch {
-	case o.untold || o.State == Discarded:
-	case o.err == nil || o.verdict == forGood:
-		w.failures, w.inARow = 0, 0
+	case a.notAttempted || a.State == Discarded:
+	case a.err == nil || a.blame == permanent:
+		w.relayFailures, w.consecutiveFailures = 0, 0
 	default:
-		if w.inARow++; (o.verdict == ours || w.inARow >= inARow) && generation == w.generation {
+		w.consecutiveFailures++
+		unreachable := a.blame == blameUs || w.consecutiveFailures >= takeNoneLimit
+		if unreachable && generation == w.generation {
 			w.generation++
-			w.failures++
-			w.until = w.now().Add(pause(w.failures))
+			w.relayFailures++
+			w.pausedUntil = w.now().Add(relayPause(w.relayFailures))
 		}
-		if o.verdict == ours && o.State == Deferred {
-			o.Due = w.until
+		if a.blame == blameUs && a.State == Deferred {
+			a.Due = w.pausedUntil
 		}
 	}
 	w.cond.Broadcast()
 }
 
-// hungry reports whether there is room for more, how many are held, and which domains are not wanted since they have all that they
-// may have.
-func (w *window) hungry() (without []string, held int, ok bool) {
+// room reports whether there is room for more deliveries, how many are held, and which domains are
+// not wanted because they already use all the connections they may use.
+func (w *window) room() (without []string, held int, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	held = len(w.held)
-	if len(w.queue) < batch {
-		return nil, held, held <= mostHeld-batch
+	if len(w.queue) < batchSize {
+		return nil, held, held <= maxHeld-batchSize
 	}
-	idle := w.running < w.connections && w.failures == 0
-	if !idle || w.first() >= 0 || held > mostHeld-batch {
+	idle := w.running < w.connections && w.relayFailures == 0
+	if !idle || w.first() >= 0 || held > maxHeld-batchSize {
 		return nil, held, false
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.busy)) {
-		if w.busy[name] >= w.perDomain {
+	for _, name := range slices.Sorted(maps.Keys(w.inFlight)) {
+		if w.inFlight[name] >= w.perDomain {
 			without = append(without, name)
 		}
 	}
 	return without, held, true
 }
 
-// add takes deliveries that it does not hold.
+// add adds the deliveries that the window does not hold yet.
 func (w *window) add(list []Delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -129,27 +137,27 @@ func (w *window) add(list []Delivery) {
 	w.cond.Broadcast()
 }
 
-// want tells that there is room for more, where there is.
-func (w *window) want() {
-	if len(w.queue) < batch {
+// signalRoom signals roomFree if there is room for more.
+func (w *window) signalRoom() {
+	if len(w.queue) < batchSize {
 		select {
-		case w.wanted <- struct{}{}:
+		case w.roomFree <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// release forgets deliveries of which the store knows what came.
-func (w *window) release(list []outcome) {
+// release forgets deliveries whose attempts have been recorded.
+func (w *window) release(list []attempt) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, o := range list {
-		delete(w.held, o.Message)
+	for _, a := range list {
+		delete(w.held, a.Message)
 	}
-	w.want()
+	w.signalRoom()
 }
 
-// wake lets those look again who wait for the end of a pause.
+// wake makes waiting workers check again whether a pause has ended.
 func (w *window) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,8 +171,8 @@ func (w *window) close() {
 	w.cond.Broadcast()
 }
 
-func (w *window) pausing() time.Duration {
+func (w *window) pauseLeft() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(w.until.Sub(w.now()), 0)
+	return max(w.pausedUntil.Sub(w.now()), 0)
 }

@@ -12,14 +12,15 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// linkPath is what a link has between the tenant's public URL and the token (the published contract).
+// linkPath is the part of a link between the tenant's public URL and the token (wire contract).
 const linkPath = "/activate.ashx?token="
 
-// Activation is the message with an account's one-time link, which is good until expires, in a language. It fails where an
-// operator's template does, which Load had tried.
-func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string, token secret.Token, date, expires time.Time) (Message, error) {
+// Activation returns the message with an account's one-time link, in a language. The link is valid
+// until expires. It fails only if an operator's template fails, which Load has checked.
+func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string,
+	token secret.Token, date, expires time.Time) (Message, error) {
 	words := i18n.In(tag)
-	l := Message{
+	m := Message{
 		ID:       id,
 		Domain:   t.Host,
 		FromName: t.Product,
@@ -40,19 +41,21 @@ func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string,
 	}
 	c.Subject = words.Text("letter.subject", "platform", c.Platform)
 	if own, ok := ts.replaced[words.Tag]; ok {
-		return l, own.fill(&l, c)
+		return m, own.fill(&m, c)
 	}
-	l.Subject = c.Subject
-	l.Text, l.HTML = c.write(words)
-	return l, nil
+	m.Subject = c.Subject
+	m.Text, m.HTML = c.write(words)
+	return m, nil
 }
 
 //go:embed activation.html
 var activationHTML string
 
-// write makes both parts in the program's own words.
+// write returns both parts of the built-in message.
 func (c Content) write(words *i18n.Words) (text, page string) {
-	say := func(key string) string { return words.Text("letter."+key, "platform", c.Platform, "until", c.Until) }
+	say := func(key string) string {
+		return words.Text("letter."+key, "platform", c.Platform, "until", c.Until)
+	}
 	asked, until, then, notYou := say("asked"), say("until"), say("then"), say("not_you")
 	text = c.Wrap(asked) + "\n\n" + c.Wrap(say("open")) + "\n\n" + c.Link + "\n\n" +
 		c.Wrap(until) + "\n" + c.Wrap(then) + "\n\n" + c.Wrap(notYou) + "\n"
@@ -61,33 +64,41 @@ func (c Content) write(words *i18n.Words) (text, page string) {
 		text += "\n" + c.Wrap(c.Footer) + "\n"
 		footer = `<p style="font-size: 13px">` + html.EscapeString(c.Footer) + "</p>\n"
 	}
-	page = i18n.Fill(activationHTML, "lang", string(c.Lang), "dir", c.Dir, "subject", html.EscapeString(c.Subject), "link", html.EscapeString(c.Link),
-		"asked", html.EscapeString(asked), "press", html.EscapeString(say("press")), "button", html.EscapeString(say("button")),
-		"until", html.EscapeString(until), "then", html.EscapeString(then), "not_you", html.EscapeString(notYou),
+	page = i18n.Fill(activationHTML,
+		"lang", string(c.Lang),
+		"dir", c.Dir,
+		"subject", html.EscapeString(c.Subject),
+		"link", html.EscapeString(c.Link),
+		"asked", html.EscapeString(asked),
+		"press", html.EscapeString(say("press")),
+		"button", html.EscapeString(say("button")),
+		"until", html.EscapeString(until),
+		"then", html.EscapeString(then),
+		"not_you", html.EscapeString(notYou),
 		"footer", footer)
 	return text, page
 }
 
-// Content is what a template can fill in. There is nothing in it that the sender of the form chose.
+// Content is what a template can use. Nothing in it was chosen by the sender of the form.
 type Content struct {
 	Link string
-	// Platform is what people call the tenant, Host its host name.
+	// Platform is the tenant's product name, or its host; Host is its host name.
 	Platform, Host string
 	// Until is when the link expires, in words.
 	Until string
-	// Footer is the tenant's, or empty.
+	// Footer is the tenant's footer, or empty.
 	Footer string
-	// Lang and Dir are the language and its direction, as HTML writes them.
+	// Lang and Dir are the values of HTML's lang and dir attributes.
 	Lang i18n.Tag
 	Dir  string
-	// Subject is that of the message.
+	// Subject is the message's subject.
 	Subject string
 }
 
-// maxLine is where the lines of a text end (RFC 5322 §2.1.1 has 78 for the longest).
+// maxLine is the length of lines in characters (RFC 5322 §2.1.1 recommends at most 78).
 const maxLine = 72
 
-// Wrap breaks a text into lines, at its spaces alone: a no-break space is none.
+// Wrap breaks a text into lines at its spaces, but not at no-break spaces.
 func (c Content) Wrap(text string) string {
 	var b strings.Builder
 	column := 0

@@ -1,26 +1,27 @@
-// Package letter says what a message to a person says.
+// Package mailmsg builds the messages that are sent to people.
 //
-// A message goes to whatever address somebody typed, so it may reach a stranger: nothing that the sender of the form chose
-// (user name, displayed name) stands in it, in any part; of the form it has the language, which is one of ours. It is short,
-// with one link, as plain text and as HTML (multipart/alternative, RFC 2046 §5.1.4), in the person's language. The HTML loads
-// nothing, so that nobody is told that it was read, and leaves the colours of page and text to the mail program, which
-// may be dark. The header keeps mail programs from answering.
+// # Guarantees
 //
-// # The same letter, the same bytes
+// A message goes to an address that anyone could have typed, so it may reach a stranger. Nothing that
+// the sender of the form chose (user name, display name) appears in it; the only thing taken from the
+// form is the language. It has one link, and a text and an HTML part (multipart/alternative, RFC 2046
+// §5.1.4). The HTML loads nothing, so nobody learns that it was read, and it leaves colours to the mail
+// program, which may be dark. Headers ask mail programs not to answer automatically.
 //
-// A message that a crash swallowed is written again as it was, under the same Message-ID, and a mail system that got both
-// can drop one. So everything in it comes from the letter, the boundary between its parts too.
+// A message that a crash lost is written again with the same bytes and the same Message-ID, so that a
+// mail system that received both can drop one. Therefore everything in it, including the boundary
+// between its parts, is derived from the Message.
 //
-// # A link that programs can read
+// # Encoding
 //
-// Scripts read the pickup directory. So a text of ASCII, which English is for a platform with such a name, is sent as it
-// is: its link stands whole on a line of its own. The HTML is always base64, where no search for a link finds a second one. Texts of
-// other languages have what encoding is shorter, and are for programs that read MIME.
+// Scripts read the pickup directory. ASCII text, which English is for most platforms, is sent as 7bit,
+// so its link is whole on one line. HTML is always base64, so that a search finds no second link.
+// Other text uses the shorter of quoted-printable and base64.
 //
 // # Words
 //
-// The words are those of package lang. An operator may replace the message of a language by two templates, of text and of HTML
-// (Load), which are tried when the program starts.
+// The words come from package i18n. An operator can replace the message of a language with two
+// templates, for text and HTML (Load). They are checked when the program starts.
 package mailmsg
 
 import (
@@ -38,12 +39,12 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// ID names a message, in its Message-ID and in the pickup directory.
+// ID identifies a message, in its Message-ID and in the pickup directory.
 type ID [16]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// Letter is one message to one person.
+// Message is one message to one person.
 type Message struct {
 	ID       ID
 	Domain   string // of the Message-ID
@@ -52,43 +53,43 @@ type Message struct {
 	ReplyTo  string // empty for none
 	To       string
 	Date     time.Time
-	Lang     i18n.Tag // empty for a letter that does not say
+	Lang     i18n.Tag // or empty
 	Subject  string
 	Text     string // lines end with \n
-	HTML     string // the same, or empty for a message of text alone
+	HTML     string // the same content, or empty for a message without HTML
 }
 
-// errHeader is a bug of the caller: what goes into a header was to be checked long before.
-var errHeader = errors.New("letter: control character in a header, or an address that is not ASCII")
+// errHeader means that the caller has a bug: it must check header values before it builds a message.
+var errHeader = errors.New("message header has a control character, or an address is not ASCII")
 
-// Bytes is the message by RFC 5322, with CRLF and in seven bits.
-func (l Message) Bytes() ([]byte, error) {
-	if err := l.check(); err != nil {
+// Bytes returns the message in the format of RFC 5322, with CRLF line ends, as 7-bit text.
+func (m Message) Bytes() ([]byte, error) {
+	if err := m.check(); err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	b.Grow(1024 + 2*len(l.Text) + 2*len(l.HTML))
+	b.Grow(1024 + 2*len(m.Text) + 2*len(m.HTML))
 	header := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
-	header("Date", l.Date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
-	from := l.From
-	if l.FromName != "" {
-		from = foldable((&mail.Address{Name: l.FromName, Address: l.From}).String())
+	header("Date", m.Date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
+	from := m.From
+	if m.FromName != "" {
+		from = foldable((&mail.Address{Name: m.FromName, Address: m.From}).String())
 	}
 	header("From", from)
-	if l.ReplyTo != "" {
-		header("Reply-To", l.ReplyTo)
+	if m.ReplyTo != "" {
+		header("Reply-To", m.ReplyTo)
 	}
-	header("To", l.To)
-	header("Subject", foldable(mime.QEncoding.Encode("utf-8", l.Subject)))
-	header("Message-ID", "<"+l.ID.String()+"@"+l.Domain+">")
+	header("To", m.To)
+	header("Subject", foldable(mime.QEncoding.Encode("utf-8", m.Subject)))
+	header("Message-ID", "<"+m.ID.String()+"@"+m.Domain+">")
 	header("Auto-Submitted", "auto-generated") // RFC 3834 §5
 	header("X-Auto-Response-Suppress", "All")
-	if l.Lang != "" {
-		header("Content-Language", string(l.Lang))
+	if m.Lang != "" {
+		header("Content-Language", string(m.Lang))
 	}
 	header("MIME-Version", "1.0")
-	text := part{"text/plain; charset=utf-8", encodingOf(l.Text), strings.ReplaceAll(l.Text, "\n", "\r\n")}
-	if l.HTML == "" {
+	text := part{"text/plain; charset=utf-8", encodingOf(m.Text), strings.ReplaceAll(m.Text, "\n", "\r\n")}
+	if m.HTML == "" {
 		header("Content-Type", text.contentType)
 		header("Content-Transfer-Encoding", text.encoding)
 		b.WriteString("\r\n")
@@ -96,15 +97,17 @@ func (l Message) Bytes() ([]byte, error) {
 		return b.Bytes(), err
 	}
 	w := multipart.NewWriter(&b)
-	// Neither of the encodings has an underscore behind an equals sign, and no text knows the id.
-	if err := w.SetBoundary("=_" + l.ID.String()); err != nil {
+	// No encoding produces "=_", and no text contains the id.
+	if err := w.SetBoundary("=_" + m.ID.String()); err != nil {
 		return nil, err
 	}
 	header("Content-Type", `multipart/alternative; boundary="`+w.Boundary()+`"`)
 	b.WriteString("\r\n")
-	html := part{"text/html; charset=utf-8", "base64", strings.ReplaceAll(l.HTML, "\n", "\r\n")}
+	html := part{"text/html; charset=utf-8", "base64", strings.ReplaceAll(m.HTML, "\n", "\r\n")}
 	for _, p := range []part{text, html} {
-		to, err := w.CreatePart(textproto.MIMEHeader{"Content-Type": {p.contentType}, "Content-Transfer-Encoding": {p.encoding}})
+		to, err := w.CreatePart(textproto.MIMEHeader{
+			"Content-Type": {p.contentType}, "Content-Transfer-Encoding": {p.encoding},
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -116,14 +119,14 @@ func (l Message) Bytes() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// check refuses what would break out of a header.
-func (l Message) check() error {
-	for _, s := range []string{l.Domain, l.FromName, l.From, l.ReplyTo, l.To, string(l.Lang), l.Subject} {
+// check refuses values that would break out of a header.
+func (m Message) check() error {
+	for _, s := range []string{m.Domain, m.FromName, m.From, m.ReplyTo, m.To, string(m.Lang), m.Subject} {
 		if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return errHeader
 		}
 	}
-	for i, address := range []string{l.From, l.To, "id@" + l.Domain, l.ReplyTo} {
+	for i, address := range []string{m.From, m.To, "id@" + m.Domain, m.ReplyTo} {
 		if i == 3 && address == "" {
 			continue
 		}
@@ -131,11 +134,11 @@ func (l Message) check() error {
 			return errHeader
 		}
 		if a, err := mail.ParseAddress(address); err != nil || a.Address != address || a.Name != "" {
-			return fmt.Errorf("letter: %s is not one plain address", strings.ToValidUTF8(address, "?"))
+			return fmt.Errorf("message header: %s is not a plain e-mail address", strings.ToValidUTF8(address, "?"))
 		}
 	}
 	return nil
 }
 
-// foldable puts each encoded word of a long header on a line of its own (RFC 2047 §2).
+// foldable puts each encoded word of a header on its own line (RFC 2047 §2).
 func foldable(encoded string) string { return strings.ReplaceAll(encoded, "?= =?", "?=\r\n =?") }

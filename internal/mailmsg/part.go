@@ -6,7 +6,7 @@ import (
 	"mime/quotedprintable"
 )
 
-// part is one form of a message's text, with CRLF.
+// part is one MIME part of a message. Its text has CRLF line ends.
 type part struct{ contentType, encoding, text string }
 
 func (p part) write(w io.Writer) error {
@@ -24,7 +24,7 @@ func (p part) write(w io.Writer) error {
 	return q.Close()
 }
 
-// writeBase64 writes lines of 76 characters (RFC 2045 §6.8).
+// writeBase64 writes base64 in lines of 76 characters (RFC 2045 §6.8).
 func writeBase64(w io.Writer, text string) error {
 	const bytes = 76 / 4 * 3
 	line := make([]byte, 0, 78)
@@ -39,8 +39,9 @@ func writeBase64(w io.Writer, text string) error {
 	return nil
 }
 
-// encodingOf is 7bit for what can be sent as it is (RFC 5322 §2.1.1, RFC 2045 §2.7), and otherwise what is shorter:
-// quoted-printable makes three bytes of every one that is not ASCII, base64 four of any three.
+// encodingOf returns 7bit if the text allows it (RFC 5322 §2.1.1, RFC 2045 §2.7), otherwise the shorter
+// encoding: quoted-printable writes three bytes for each byte that is not ASCII, base64 four for any
+// three.
 func encodingOf(text string) string {
 	line, foreign, plain := 0, 0, true
 	for i := range len(text) {

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Text is the decoded plain text of a message that Bytes made, with \n at the end of lines.
+// Text returns the decoded plain text of a message built by Bytes, with \n line ends.
 func Text(m *mail.Message) (string, error) {
 	media, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
 	if err != nil {
@@ -40,7 +40,7 @@ func decode(body io.Reader, encoding string) (string, error) {
 	return strings.ReplaceAll(string(b), "\r\n", "\n"), err
 }
 
-// Token is the activation token of the link in a message's text.
+// Token returns the activation token of the link in a text.
 func Token(text string) (secret.Token, bool) {
 	_, rest, ok := strings.Cut(text, linkPath)
 	if !ok || len(rest) < secret.TokenLength {
@@ -49,7 +49,7 @@ func Token(text string) (secret.Token, bool) {
 	return secret.ParseToken(rest[:secret.TokenLength])
 }
 
-// Decode is a header's text without its encoded words (RFC 2047).
+// Decode decodes the encoded words of a header (RFC 2047).
 func Decode(header string) string {
 	text, err := new(mime.WordDecoder).DecodeHeader(header)
 	if err != nil {

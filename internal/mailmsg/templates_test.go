@@ -94,8 +94,8 @@ func TestFaultyTemplatesAreRefused(t *testing.T) {
 		{"a subject of two lines", cut(goodText, "Willkommen", "Willkommen\n"), goodHTML, "activation.de.txt:1: the subject"},
 		{"HTML that no value is safe in", goodText, cut(goodHTML, "<p>Hallo!", "<script>if ({{.Platform}}) {"), "activation.de.html:"},
 		{"HTML that ends within a tag", goodText, goodHTML + "<a href=\"", "activation.de.html"},
-		{"no HTML", goodText, "", "activation.de.html: it is missing"},
-		{"no text", "", goodHTML, "activation.de.txt: it is missing"},
+		{"no HTML", goodText, "", "activation.de.html: the file is missing"},
+		{"no text", "", goodHTML, "activation.de.txt: the file is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			files := map[string]string{}

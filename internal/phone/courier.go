@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/secret"
 )
 
@@ -26,8 +27,6 @@ var ErrAway = errors.New("the server is away")
 const (
 	// lookEvery is the rhythm of looking for notices of other processes: they arrive within a second.
 	lookEvery = 400 * time.Millisecond
-	// shareEvery is the rhythm of HookStore.ShareHooks.
-	shareEvery = 10 * time.Second
 	// CallTime is how long it may take to tell of one notice, and claimTime of a batch.
 	CallTime  = 5 * time.Second
 	claimTime = 10 * time.Second
@@ -48,6 +47,9 @@ type Dispatcher struct {
 	SealRing *secret.Ring
 	Log      *slog.Logger
 	Now      func() time.Time
+	// Forget is called before a phone server is called, with the account that changed or the zero UID. The change may be
+	// another process's, which a cache of this one does not know of. It may be nil.
+	Forget func(uid account.UID)
 
 	state   sync.Mutex // guards what follows
 	busy    map[HookID]bool
@@ -59,10 +61,8 @@ func (c *Dispatcher) Run(ctx context.Context) {
 	c.busy, c.failing = make(map[HookID]bool), make(map[HookID]bool)
 	var lanes sync.WaitGroup
 	defer lanes.Wait()
-	look, share := time.NewTicker(lookEvery), time.NewTicker(shareEvery)
+	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	defer share.Stop()
-	c.share(ctx)
 	for blind := false; ; {
 		hooks, err := c.Store.Due(ctx, c.Now())
 		if ctx.Err() != nil {
@@ -83,17 +83,9 @@ func (c *Dispatcher) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-share.C:
-			c.share(ctx)
 		case <-look.C:
 		case <-c.Store.Noticed():
 		}
-	}
-}
-
-func (c *Dispatcher) share(ctx context.Context) {
-	if err := c.Store.ShareHooks(ctx); err != nil && ctx.Err() == nil {
-		c.Log.ErrorContext(ctx, "hooks are not in every database yet; it is tried again in ten seconds", "err", err)
 	}
 }
 
@@ -188,6 +180,9 @@ func (r *round) one(ctx context.Context, n Notification) {
 	if err == nil && ctx.Err() == nil {
 		if r.Now().Add(CallTime).After(r.until) {
 			return // it is due again when the claim is over
+		}
+		if r.Forget != nil {
+			r.Forget(n.Account)
 		}
 		err = r.call(n)
 	}

@@ -19,9 +19,10 @@ type Registry struct {
 	buckets throttle.Buckets
 	wrong   *throttle.Failures
 	table   atomic.Pointer[table]
+	cache   *cache
 }
 
-// Deps is what a Directory works with. Every field is needed.
+// Deps is what a Directory works with. Every field but NoCache is needed.
 type Deps struct {
 	Store    Store
 	Tenants  *tenant.Table
@@ -30,6 +31,9 @@ type Deps struct {
 	SealRing *secret.Ring
 	Audit    audit.Log
 	Now      func() time.Time
+	// NoCache makes every look-up read the store. It is for servers that share a database: a phone server that one of them
+	// has notified of a change may ask another, and must not get the account as it was.
+	NoCache bool
 }
 
 type table struct {
@@ -56,7 +60,9 @@ func NewRegistry(d Deps) *Registry {
 		Deps:    d,
 		buckets: throttle.NewBuckets(d.SealRing),
 		wrong:   throttle.NewFailures(throttle.WrongTokens, failureBuckets, d.Now),
+		cache:   newCache(),
 	}
+	d.Store.OnChange(dir.cache.forget)
 	dir.table.Store(&table{version: -1})
 	return dir
 }

@@ -38,7 +38,7 @@ func (d *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	if !account.WellFormedUser(user) {
 		return Entry{}, ErrNone
 	}
-	a, err := d.Store.Sealed(ctx, t.ID, user, d.Now())
+	a, err := d.sealed(ctx, t.ID, user)
 	if fault.Is(err, fault.NotFound) {
 		return Entry{}, ErrNone
 	} else if err != nil {

@@ -76,7 +76,7 @@ type HookState struct {
 	GivenUp int64
 }
 
-// HookStore keeps hooks and notices. Every method is one transaction in each database that it concerns.
+// HookStore keeps hooks and notices. Every method is one transaction.
 //
 // The stores of accounts and tenants write the notices, in the transactions of the changes: Disable and SetRole for an account that
 // was activated once, Delete likewise, AddTenant, SetTenant and RemoveTenant, the last also for every account that goes with the
@@ -88,14 +88,10 @@ type HookStore interface {
 	// RemoveHook removes a hook, and the notices for it. It fails with fault.NotFound.
 	RemoveHook(ctx context.Context, name string) error
 
-	// ShareHooks brings the hooks to databases that do not have them all yet: one that was added to the platform, or was away when
-	// a hook was added or removed. Until then, changes of its tenants are told as before.
-	ShareHooks(ctx context.Context) error
-
 	// Hooks are all hooks, by name.
 	Hooks(ctx context.Context) ([]HookState, error)
 
-	// Due are the hooks for which a notice is due. With an error, they are those of the databases that could be asked.
+	// Due returns the hooks for which a notice is due.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)
 
 	// Claim takes at most so many of the due notices for a hook, those that were never tried first, and gives them by the time of

@@ -14,7 +14,8 @@ type Server struct {
 	Name string
 	// Token is the SHA-256 of its token.
 	Token [32]byte
-	// Tenants are the IDs of the tenants that it may ask about. One that was removed since is nobody's ID any more.
+	// Tenants are the IDs of the tenants that it may ask about. One that was removed since is
+	// nobody's ID any more.
 	Tenants []int64
 	Created time.Time
 }
@@ -24,7 +25,8 @@ type Store interface {
 	// AddServer adds a server. It fails with fault.Conflict where one has the name.
 	AddServer(ctx context.Context, s Server) error
 
-	// RemoveServer removes a server, and its token with it. It fails with fault.NotFound where none has the name.
+	// RemoveServer removes a server, and its token with it. It fails with fault.NotFound where none
+	// has the name.
 	RemoveServer(ctx context.Context, name string) error
 
 	// Servers are all servers, by name, and the number that every change of one raises.
@@ -33,9 +35,16 @@ type Store interface {
 	// ServersVersion is that number alone.
 	ServersVersion(ctx context.Context) (int64, error)
 
-	// Sealed is what a phone server's question takes of an account, and nothing else of it: Tenant, UID, Role, Disabled and Sealed, which is shared and not written to.
-	// Such questions are the most frequent of all. It fails with fault.NotFound.
+	// Sealed is what a phone server's question takes of an account, and nothing else of it: Tenant,
+	// UID, Role, Disabled and Sealed, which is shared and not written to. Such questions are the
+	// most frequent of all. It fails with fault.NotFound.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
+
+	// OnChange adds a function that is called after each transaction of this process that may have
+	// changed what Sealed returns of an active account, and before the method that ran the
+	// transaction returns, also if it returns an error. It is called with the account's UID, or
+	// with the zero UID if any account may have changed.
+	OnChange(f func(uid account.UID))
 }
 
 // maxName bounds a server's name.

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-var _ delivery.Box = (*Directory)(nil)
+var _ delivery.Files = (*Directory)(nil)
 
 const (
 	badmail = "badmail"
@@ -99,7 +99,7 @@ func gone(err error) error {
 
 // Condemn implements delivery.Box. It copies, since badmail may lie on another file system, and the file is gone from one place only
 // when it is on the disk in the other.
-func (d *Directory) Condemn(id mailmsg.ID, why string) error {
+func (d *Directory) MoveToBadmail(id mailmsg.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
 	b, err := d.disk.ReadFile(d.file(id))
@@ -133,10 +133,10 @@ func (d *Directory) create(path string, data []byte) error {
 }
 
 // Files implements delivery.Box.
-func (d *Directory) Files(f func([]mailmsg.ID) error) error { return d.messages(d.path, f) }
+func (d *Directory) EachPickup(f func([]mailmsg.ID) error) error { return d.messages(d.path, f) }
 
 // Condemned implements delivery.Box.
-func (d *Directory) Condemned(f func([]mailmsg.ID) error) error {
+func (d *Directory) EachBadmail(f func([]mailmsg.ID) error) error {
 	return gone(d.messages(d.Badmail(), f))
 }
 
@@ -153,7 +153,7 @@ func (d *Directory) messages(path string, f func([]mailmsg.ID) error) error {
 }
 
 // Link implements delivery.Box.
-func (d *Directory) Link(id mailmsg.ID) ([32]byte, error) {
+func (d *Directory) TokenHash(id mailmsg.ID) ([32]byte, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
 		return [32]byte{}, delivery.ErrNoFile

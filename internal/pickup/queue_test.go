@@ -34,7 +34,7 @@ func TestCondemnedMessageComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // a crash may have it done again
-		if err := d.Condemn(l.ID, "550 nobody"); err != nil {
+		if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +49,7 @@ func TestCondemnedMessageComesBack(t *testing.T) {
 	if info, err := os.Stat(d.Badmail()); err != nil || info.Mode() != fs.ModeDir|fs.ModeSetgid|0o770 {
 		t.Errorf("the directory has %v, %v", info.Mode(), err)
 	}
-	if got := ids(t, d.Condemned); !slices.Equal(got, []mailmsg.ID{l.ID}) {
+	if got := ids(t, d.EachBadmail); !slices.Equal(got, []mailmsg.ID{l.ID}) {
 		t.Errorf("condemned are %v", got)
 	}
 	if got, err := d.Peek(l.ID); err != nil || !bytes.Equal(got, want) || len(names(t, d.Path())) != 0 {
@@ -57,7 +57,7 @@ func TestCondemnedMessageComesBack(t *testing.T) {
 	}
 	// Half of it was moved when the program died.
 	publish(t, d, l)
-	if err := d.Condemn(l.ID, "550 nobody"); err != nil {
+	if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := d.Message(l.ID); err != nil || !bytes.Equal(got, want) {
@@ -74,7 +74,7 @@ func TestCondemnedMessageComesBack(t *testing.T) {
 	if _, err := d.Message(l.ID); !errors.Is(err, delivery.ErrNoFile) {
 		t.Errorf("removed, it fails with %v", err)
 	}
-	if err := d.Condemn(l.ID, "550 nobody"); err != nil {
+	if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 		t.Errorf("what is gone is condemned: %v", err)
 	}
 }
@@ -82,7 +82,7 @@ func TestCondemnedMessageComesBack(t *testing.T) {
 func TestCondemnedMessageIsRemoved(t *testing.T) {
 	d := open(t)
 	publish(t, d, message(1))
-	if err := d.Condemn(message(1).ID, "550 nobody"); err != nil {
+	if err := d.MoveToBadmail(message(1).ID, "550 nobody"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Remove(message(1).ID); err != nil || len(names(t, d.Badmail())) != 0 {
@@ -92,7 +92,7 @@ func TestCondemnedMessageIsRemoved(t *testing.T) {
 
 func TestOnlyMessagesOfOursAreSeen(t *testing.T) {
 	d := open(t)
-	if got := ids(t, d.Condemned); len(got) != 0 {
+	if got := ids(t, d.EachBadmail); len(got) != 0 {
 		t.Errorf("without a directory: %v", got)
 	}
 	want := make(map[mailmsg.ID]bool)
@@ -106,7 +106,7 @@ func TestOnlyMessagesOfOursAreSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, got := range ids(t, d.Files) {
+	for _, got := range ids(t, d.EachPickup) {
 		if !want[got] {
 			t.Errorf("%s is no message of ours, or comes twice", got)
 		}
@@ -116,7 +116,7 @@ func TestOnlyMessagesOfOursAreSeen(t *testing.T) {
 		t.Errorf("%d were not seen", len(want))
 	}
 	enough := errors.New("enough")
-	if err := d.Files(func([]mailmsg.ID) error { return enough }); !errors.Is(err, enough) {
+	if err := d.EachPickup(func([]mailmsg.ID) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v", err)
 	}
 	if n, oldest, err := d.Load(); err != nil || n != 605 || oldest.IsZero() {

@@ -20,9 +20,10 @@ var (
 	_ outbox.Store  = (*Store)(nil)
 )
 
-const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, lang, confirmed`
+const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
+	has_sha256, lang, confirmed`
 
-// live is the condition that an account is there at all, with the present time as $1.
+// live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
 
 var errNoAccount = fault.New(fault.NotFound, "there is no such account")
@@ -53,19 +54,21 @@ func scanAccount(row scanner) (a account.Account, err error) {
 	return a, nil
 }
 
-// linked is the account of a token. It fails with account.ErrReplaced too. It is one statement, so that a link that is taken back at
-// this moment is found in one place or the other.
+// linked returns the account of a token. It fails with account.ErrReplaced for a link that a newer one has replaced.
+// It is one statement, so that a link that is being taken back is found in one table or the other.
 func linked(q querier, tenant int64, token [32]byte) (account.Account, error) {
-	var counts bool
-	a, err := scanAccount(prefixed{q.row(`SELECT token = $1, `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL
-		AND uid = COALESCE((SELECT uid FROM account WHERE token = $1), (SELECT account FROM replaced WHERE token = $1))`, token[:], tenant), []any{&counts}})
-	if err == nil && !counts {
+	var current bool // the link is the account's newest
+	row := q.row(`SELECT token = $1, `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL AND uid =
+		COALESCE((SELECT uid FROM account WHERE token = $1), (SELECT account FROM replaced WHERE token = $1))`,
+		token[:], tenant)
+	a, err := scanAccount(prefixed{row, []any{&current}})
+	if err == nil && !current {
 		return account.Account{}, account.ErrReplaced
 	}
 	return a, err
 }
 
-// refusal is why the account's link does not activate it, or nil.
+// refusal returns why the account's link does not activate it, or nil.
 func refusal(a account.Account, now time.Time) error {
 	switch {
 	case a.Held:
@@ -81,7 +84,7 @@ func refusal(a account.Account, now time.Time) error {
 
 // Linked implements account.Store.
 func (s *Store) Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
-	a, err := linked(s.of(tenant).reads(ctx), tenant, token)
+	a, err := linked(s.engine.reads(ctx), tenant, token)
 	if err == nil {
 		err = refusal(a, now)
 	}
@@ -90,12 +93,12 @@ func (s *Store) Linked(ctx context.Context, tenant int64, token [32]byte, now ti
 
 // Activate implements account.Store.
 func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
-	// Whoever comes with no good link is answered by a read alone.
+	// A bad link is refused by a read, without a write.
 	a, err := s.Linked(ctx, tenant, token, now)
 	if err != nil {
 		return a, err
 	}
-	err = announce(s.of(tenant), func(tx transaction) ([]subject, error) {
+	err = writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		n, err := tx.exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 			AND activated IS NULL AND NOT held AND expires > $1`, micros(now), token[:], tenant)
 		if err != nil {
@@ -113,27 +116,29 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 }
 
 // Confirm implements account.Store.
-func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID, now time.Time) (account.Account, error) {
+func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID,
+	now time.Time) (account.Account, error) {
 	a, err := s.Linked(ctx, tenant, token, now)
 	switch {
 	case a.UID == account.UID{}:
 		return a, err
 	case a.UID != uid:
 		return account.Account{}, errNoAccount
-	case err != nil && err != account.ErrActive:
+	case err != nil && !errors.Is(err, account.ErrActive):
 		return a, err
 	case !a.Confirmed.IsZero():
 		return a, nil
 	}
-	err = announce(s.of(tenant), func(tx transaction) ([]subject, error) {
-		// Since the read the account may have gone, got another link or been held. Its end is where it was.
+	err = writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
+		// Since the read the account may have been deleted or disabled, or got another link. It may also have expired
+		// since then, which does not matter.
 		n, err := tx.exec(`UPDATE account SET activated = COALESCE(activated, $1), confirmed = COALESCE(confirmed, $1)
 			WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`, micros(now), token[:], tenant)
 		if err != nil {
 			return nil, err
 		}
 		if a, err = linked(tx, tenant, token); err == nil && n == 0 {
-			err = account.ErrHeld // at that moment, whatever it is now
+			err = account.ErrHeld // it was when the UPDATE ran
 		}
 		return []subject{subjectOf(a)}, err
 	})
@@ -142,23 +147,25 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 
 // Find implements account.Store.
 func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	// What somebody typed at sign-in is any bytes; PostgreSQL refuses those that are no text instead of finding nothing.
+	// At sign-in, user may be any bytes. PostgreSQL fails for bytes that are not text.
 	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
 		return account.Account{}, errNoAccount
 	}
-	return scanAccount(s.of(tenant).reads(ctx).row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND username = $3 AND `+live,
+	return scanAccount(s.engine.reads(ctx).row(
+		`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND username = $3 AND `+live,
 		micros(now), tenant, user))
 }
 
 // FindUID implements account.Store.
 func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now time.Time) (account.Account, error) {
-	return scanAccount(s.of(tenant).reads(ctx).row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
+	return scanAccount(s.engine.reads(ctx).row(
+		`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
 		micros(now), tenant, uid[:]))
 }
 
 // List implements account.Store.
 func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func(account.Account) error) error {
-	return s.of(tenant).reads(ctx).each(func(row scanner) error {
+	return s.engine.reads(ctx).each(func(row scanner) error {
 		a, err := scanAccount(row)
 		if err != nil {
 			return err
@@ -167,14 +174,16 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`, micros(now), tenant)
 }
 
-// change updates one live account and gives it back as it is then. The statement has the present time as $1. Phone servers are told
-// of what, unless that is empty.
-func (s *Store) change(what phone.What, set string, tenant int64, user string, now time.Time, more ...any) (a account.Account, err error) {
+// change updates one live account and returns it as it is after the change. In set, $1 is the present time, and more
+// begins at $4. Phone servers are notified of what, unless it is empty.
+func (s *Store) change(what phone.What, set string, tenant int64, user string, now time.Time,
+	more ...any) (a account.Account, err error) {
 	args := append([]any{micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
 	defer s.notify()
-	err = announce(s.of(tenant), func(tx transaction) (_ []subject, err error) {
-		a, err = scanAccount(tx.row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+` RETURNING `+accountColumns, args...))
+	err = writeAndPublish(s.engine, func(tx transaction) (_ []subject, err error) {
+		a, err = scanAccount(tx.row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+`
+			RETURNING `+accountColumns, args...))
 		if err == nil && what != "" {
 			err = noticeAccount(tx, what, event, a.UID[:], now)
 		}
@@ -194,7 +203,8 @@ func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time
 }
 
 // SetRole implements account.Store.
-func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role account.Role, now time.Time) (account.Account, error) {
+func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role account.Role,
+	now time.Time) (account.Account, error) {
 	return s.change(phone.AccountRole, `role = $4`, tenant, user, now, string(role))
 }
 
@@ -202,14 +212,15 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.of(tenant), func(tx transaction) ([]subject, error) {
-		n, err := tx.exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live, micros(now), tenant, user)
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
+		n, err := tx.exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live,
+			micros(now), tenant, user)
 		if err != nil || n > 0 {
 			return nil, err
 		}
 		var uid []byte
-		err = tx.row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE, token = NULL,
-			lang = 'en', confirmed = NULL, epoch = epoch + 1
+		err = tx.row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE,
+			token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1
 			WHERE tenant = $2 AND username = $3 AND activated IS NOT NULL AND closed IS NULL RETURNING uid`,
 			micros(now), tenant, user, []byte{}).Scan(&uid)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -234,16 +245,10 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 
 // Pending implements outbox.Store.
 func (s *Store) Pending(ctx context.Context) ([]outbox.Entry, error) {
-	var list []outbox.Entry
-	err := s.everywhere(func(e engine) error {
-		more, err := waiting(e.reads(ctx), `($1 = '' OR o.node = $1)`, e.node())
-		list = append(list, more...)
-		return err
-	})
-	return list, err
+	return waiting(s.engine.reads(ctx), `($1 = '' OR o.node = $1)`, s.engine.node())
 }
 
-// waiting are the outbox rows of a condition, with their accounts.
+// waiting returns the outbox rows of a condition, with their accounts.
 func waiting(q querier, condition string, args ...any) (list []outbox.Entry, err error) {
 	err = q.each(func(row scanner) (err error) {
 		var w outbox.Entry
@@ -261,7 +266,8 @@ func waiting(q querier, condition string, args ...any) (list []outbox.Entry, err
 		}
 		list = append(list, w)
 		return nil
-	}, `SELECT o.message, o.token, o.made, EXISTS (SELECT 1 FROM outbox n WHERE n.account = o.account AND n.turn > o.turn), `+accountColumns+`
+	}, `SELECT o.message, o.token, o.made,
+		EXISTS (SELECT 1 FROM outbox n WHERE n.account = o.account AND n.turn > o.turn), `+accountColumns+`
 		FROM outbox o JOIN account ON uid = o.account WHERE `+condition+` ORDER BY o.account, o.turn`, args...)
 	return list, err
 }
@@ -276,42 +282,22 @@ func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append(p.first, dst
 
 // TakeOver implements outbox.Store.
 func (s *Store) TakeOver(ctx context.Context) ([]outbox.Entry, error) {
-	var list []outbox.Entry
-	err := s.everywhere(func(e engine) error {
-		more, err := e.adopt(ctx)
-		list = append(list, more...)
-		return err
-	})
-	return list, err
+	return s.engine.adopt(ctx)
 }
 
 // Ack implements outbox.Store.
 func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
-	return s.settle(messages, settle)
+	return inChunks(s.engine, messages, settle)
 }
 
-func (s *Store) settle(messages []outbox.Ref, one func(transaction, outbox.Ref) error) (left []outbox.Ref, err error) {
-	var errs []error
-	for _, h := range s.homes {
-		var own []outbox.Ref
-		for _, m := range messages {
-			if s.of(m.Tenant) == h.engine {
-				own = append(own, m)
-			}
-		}
-		rest, err := inChunks(h, own, one)
-		left, errs = append(left, rest...), append(errs, err)
-	}
-	return left, errors.Join(errs...)
-}
-
-// inChunks does something for each element in transactions of some hundred, and gives back those that come after one that failed.
-func inChunks[T any](home engine, list []T, one func(transaction, T) error) (left []T, err error) {
-	const chunk = 256 // so that signups get their turn in between
+// inChunks calls one for each element of list, in transactions of up to 256 elements. When a transaction
+// fails, it returns the elements that are not committed.
+func inChunks[T any](e engine, list []T, one func(transaction, T) error) (left []T, err error) {
+	const chunk = 256 // small enough that signups do not wait long for the writer
 	for i := 0; i < len(list); i += chunk {
-		err := home.write(func(tx transaction) error {
-			for _, e := range list[i:min(i+chunk, len(list))] {
-				if err := one(tx, e); err != nil {
+		err := e.write(func(tx transaction) error {
+			for _, element := range list[i:min(i+chunk, len(list))] {
+				if err := one(tx, element); err != nil {
 					return err
 				}
 			}
@@ -325,43 +311,40 @@ func inChunks[T any](home engine, list []T, one func(transaction, T) error) (lef
 }
 
 func settle(tx transaction, m outbox.Ref) error {
-	// What an older message had to be made safe from, this one's sync has made it safe from.
+	// One sync of the directory makes durable all older messages that this node wrote, so their rows go too.
 	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
-		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`, m.Account[:], m.Message[:])
+		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`,
+		m.Account[:], m.Message[:])
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec(`UPDATE replaced SET email = '' WHERE account = $1 AND message = $2 AND email <> ''`, m.Account[:], m.Message[:])
+	_, err = tx.exec(`UPDATE replaced SET email = '' WHERE account = $1 AND message = $2 AND email <> ''`,
+		m.Account[:], m.Message[:])
 	return err
 }
 
 // Sweep implements account.Store.
-func (s *Store) Sweep(ctx context.Context, now, expired time.Time, limit int) (account.Swept, error) {
-	var all account.Swept
-	err := s.everywhere(func(e engine) error {
-		var swept account.Swept
-		err := e.write(func(tx transaction) (err error) {
-			swept, err = sweep(tx, now, expired, limit)
-			return err
-		})
-		all.Accounts += swept.Accounts
-		all.Others += swept.Others
-		all.More = all.More || swept.More
+func (s *Store) Sweep(_ context.Context, now, expired time.Time, limit int) (swept account.Swept, err error) {
+	err = s.engine.write(func(tx transaction) (err error) {
+		swept, err = sweep(tx, now, expired, limit)
 		return err
 	})
-	return all, err
+	return swept, err
 }
 
 func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swept, err error) {
-	n, err := tx.exec(`DELETE FROM account WHERE activated IS NULL AND uid IN (SELECT uid FROM account WHERE activated IS NULL AND expires <= $1
-		ORDER BY expires LIMIT $2)`, micros(expired), limit)
+	n, err := tx.exec(`DELETE FROM account WHERE activated IS NULL AND uid IN
+		(SELECT uid FROM account WHERE activated IS NULL AND expires <= $1 ORDER BY expires LIMIT $2)`,
+		micros(expired), limit)
 	if err != nil {
 		return swept, err
 	}
 	swept.Accounts, swept.More = n, n == int64(limit)
 	for _, query := range []string{
-		`DELETE FROM spent WHERE (expires, nonce) IN (SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
-		`DELETE FROM taken WHERE (bucket, at, account) IN (SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
+		`DELETE FROM spent WHERE (expires, nonce) IN
+			(SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
+		`DELETE FROM taken WHERE (bucket, at, account) IN
+			(SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
 		`DELETE FROM delivery WHERE message IN (SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM replaced WHERE token IN (SELECT token FROM replaced WHERE until <= $1 ORDER BY until LIMIT $2)`,
 	} {
@@ -377,18 +360,18 @@ func sweep(tx transaction, now, expired time.Time, limit int) (swept account.Swe
 
 // Revoke implements session.Store.
 func (s *Store) Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error {
-	return s.of(tenant).write(func(tx transaction) error {
-		_, err := note(tx, id, expires)
+	return s.engine.write(func(tx transaction) error {
+		_, err := markSpent(tx, id, expires)
 		return err
 	})
 }
 
 // Revoked implements session.Store.
 func (s *Store) Revoked(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (bool, error) {
-	return isSpent(s.of(tenant).reads(ctx), id, expires)
+	return isSpent(s.engine.reads(ctx), id, expires)
 }
 
 // Spend implements session.Store.
 func (s *Store) Spend(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (first bool, err error) {
-	return s.of(tenant).spendSoon(ctx, id, expires)
+	return s.engine.spendSoon(ctx, id, expires)
 }

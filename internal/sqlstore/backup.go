@@ -38,7 +38,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 
 // BackupOn is Backup to an absolute path on the disk that the store's VFS has.
 func (s *Store) BackupOn(ctx context.Context, disk Shelf, path string) error {
-	return s.homes[0].backup(ctx, disk, path)
+	return s.engine.backup(ctx, disk, path)
 }
 
 func (l *lite) backup(ctx context.Context, disk Shelf, path string) error {

@@ -17,7 +17,7 @@ import (
 // What is on its way when a link is looked at, and there when it is written down, counts.
 func TestBetweenALookAndAWrite(t *testing.T) {
 	url := postgrestest.Shared(t).Database(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: url})
+	s := openStore(t, secret.NewRing(midday), "a", url)
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 	activate := func(a account.Signup) error { _, err := s.Activate(ctx, home, a.Token, midday); return err }
 	confirm := func(a account.Signup) error {
@@ -77,7 +77,7 @@ func TestDeletedAccountLeavesItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	for _, s := range []*Store{file, openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})} {
+	for _, s := range []*Store{file, openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))} {
 		ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 		a := newcomer(home, "ann")
 		if err := s.Create(ctx, a, midday); err != nil {

@@ -18,52 +18,57 @@ import (
 	"dialtone/internal/sqlstore/sqlite"
 )
 
-// A copy takes every row of one database to another, of any engine, in the order of keys and in transactions of a page each. So
-// what the target has is always the beginning of the copy, and a copy that was interrupted goes on behind the last row. As long
-// as it is not complete and compared, a mark in the target says so, and Open refuses it.
+// A copy writes every row of one database to another, of any engine, in the order of keys and in transactions of one
+// page each. So the target always has the first rows of each table, and an interrupted copy continues after the last
+// row. Until the copy is complete and compared, a mark in the target says so, and Open refuses the target.
 
-// table is what a copy takes along of a table.
+// table says what is copied of a table.
 type table struct {
 	name         string
 	key, columns []string
 }
 
-// copied are the tables, those that others refer to first. What concerns the servers on a database stays with it.
+// copied lists the tables that are copied, each after those that it refers to. Rows about the servers on a database are
+// not copied.
 var copied = []table{
 	{"seal_key", []string{"id"}, []string{"id"}},
 	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created"}},
-	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated", "confirmed",
-		"closed", "epoch", "credential", "has_sha256", "token", "lang"}},
+	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created",
+		"expires", "activated", "confirmed", "closed", "epoch", "credential", "has_sha256", "token", "lang"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token", "turn", "made"}},
 	{"replaced", []string{"token"}, []string{"token", "account", "message", "email", "until"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
-	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts", "answer"}},
+	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts",
+		"answer"}},
 	{"dkim_key", []string{"tenant", "selector"}, []string{"tenant", "selector", "created", "sealed"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
 	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},
-	{"hook", []string{"id"}, []string{"id", "name", "kind", "url", "plain", "everyone", "secret", "created", "given_up", "failed", "why"}},
+	{"hook", []string{"id"}, []string{"id", "name", "kind", "url", "plain", "everyone", "secret", "created",
+		"given_up", "failed", "why"}},
 	{"hook_tenant", []string{"hook", "tenant"}, []string{"hook", "tenant"}},
-	{"notice", []string{"hook", "event", "account"}, []string{"hook", "event", "account", "what", "tenant", "host", "realm", "username",
-		"at", "due", "tries"}},
+	{"notice", []string{"hook", "event", "account"}, []string{"hook", "event", "account", "what", "tenant", "host",
+		"realm", "username", "at", "due", "tries"}},
 }
 
-// truths are the columns of type BOOLEAN, of which SQLite makes a number.
-var truths = []string{"held", "has_sha256", "plain", "everyone"}
+// boolColumns are the columns of type BOOLEAN, which SQLite stores as numbers.
+var boolColumns = []string{"held", "has_sha256", "plain", "everyone"}
 
-// page is how many rows a transaction of a copy has.
+// page is how many rows a transaction copies.
 const page = 2000
 
-// Progress is told how far a copy is: of what is being done ("copy account"), done rows of total.
+// Progress is called with the progress of a step, such as "copy account": done rows of total.
 type Progress func(what string, done, total int64)
 
 // ErrUnfinished is returned by Open for the target of a copy that was not completed.
-var ErrUnfinished = errors.New("a copy into this database was begun and not completed; run it again, and it goes on where it stopped")
+var ErrUnfinished = errors.New("a copy into this database was begun and not completed; " +
+	"run it again, and it goes on where it stopped")
 
-// errForeign is what a copy is refused with whose target holds something else.
-var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not of this copy; give an empty database or a new file")
+// errForeign is the error of a copy whose target holds other data.
+var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not of this copy; "+
+	"give an empty database or a new file")
 
-// Copy copies the database at one place to another: "sqlite:PATH" or a PostgreSQL URL. It compares all rows in the end. No server
-// may run on either; for PostgreSQL that is made sure of, for SQLite it is the caller's to do.
+// Copy copies the database at from to the database at to, each given as "sqlite:PATH" or a PostgreSQL URL, and then
+// compares all rows. No server may run on either database. Copy checks that for PostgreSQL; for SQLite the caller must.
 func Copy(ctx context.Context, from, to string, progress Progress) error {
 	source, err := openSource(ctx, from)
 	if err != nil {
@@ -87,8 +92,8 @@ func Copy(ctx context.Context, from, to string, progress Progress) error {
 	if err := c.numbers(); err != nil {
 		return err
 	}
-	// What a command changed meanwhile is seen from here on.
-	if err := source.look(); err != nil {
+	// The comparison also sees what a command changed during the copy.
+	if err := source.refresh(); err != nil {
 		return err
 	}
 	if err := c.compare(ctx); err != nil {
@@ -122,11 +127,11 @@ func Compare(ctx context.Context, from, to string, progress Progress) error {
 	return copying{source, target, progress}.compare(ctx)
 }
 
-// openPlace opens a database without looking at keys. Where create is not said, it must be there.
+// openPlace opens a database without checking its keys. Unless create is true, the database must exist.
 func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 	path, lite := strings.CutPrefix(place, "sqlite:")
 	if !lite {
-		return openPostgres(ctx, nil, "", Cluster{URL: place})
+		return openPostgres(ctx, nil, "", place)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -142,10 +147,10 @@ func openPlace(ctx context.Context, place string, create bool) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.homes[0].engine, nil
+	return s.engine, nil
 }
 
-// source is a database at one moment.
+// source is a database as of the start of a transaction.
 type source struct {
 	engine
 	tx    migrator
@@ -153,15 +158,15 @@ type source struct {
 	end   func() error
 }
 
-// look makes the moment this one.
-func (s *source) look() error {
+// refresh starts a new transaction, so that the source is read as it is now.
+func (s *source) refresh() error {
 	if err := s.tx.script("COMMIT"); err != nil {
 		return err
 	}
 	return s.tx.script(s.begin)
 }
 
-// current refuses a source without today's schema. To open it would bring it up to date, and a source is not written to.
+// current fails for a source whose schema is not current. Opening it would migrate it, and a source is not written to.
 func current(ctx context.Context, place string) error {
 	var has sql.NullInt64
 	engine, query := "postgres", `SELECT max(version) FROM schema_version`
@@ -192,11 +197,13 @@ func current(ctx context.Context, place string) error {
 			return fmt.Errorf("the source holds no store: %w", err)
 		}
 	}
-	// A newer schema, even one that this program could use, may have columns that it would leave out.
+	// A newer schema may have columns that this program would leave out, even if it could use the database.
 	if knows := int64(known(engine)); has.Int64 < knows {
-		return fault.New(fault.Conflict, "the source has schema version %d and this program copies version %d; run dialtone store migrate on it first", has.Int64, knows)
+		return fault.New(fault.Conflict, "the source has schema version %d and this program copies version %d; "+
+			"run dialtone store migrate on it first", has.Int64, knows)
 	} else if has.Int64 > knows {
-		return fmt.Errorf("the source has schema version %d and this program copies version %d: %w", has.Int64, knows, ErrNewer)
+		return fmt.Errorf("the source has schema version %d and this program copies version %d: %w",
+			has.Int64, knows, ErrNewer)
 	}
 	return nil
 }
@@ -226,7 +233,7 @@ func openSource(ctx context.Context, place string) (*source, error) {
 	case *postgres:
 		conn, err := e.pool.Acquire(ctx)
 		if err != nil {
-			return nil, errors.Join(e.told(err), e.close())
+			return nil, errors.Join(e.asFault(err), e.close())
 		}
 		tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
 		s.tx, s.end = tx, func() error {
@@ -237,7 +244,8 @@ func openSource(ctx context.Context, place string) (*source, error) {
 		var alone bool
 		err = tx.row(`SELECT pg_try_advisory_lock($1)`, int64(serverLock)).Scan(&alone)
 		if err == nil && !alone {
-			err = fault.New(fault.Conflict, "a server runs on the database, and what it changes meanwhile would be missing; stop all of them first")
+			err = fault.New(fault.Conflict,
+				"a server runs on the database, and what it changes meanwhile would be missing; stop all of them first")
 		}
 		if err == nil {
 			s.begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0"
@@ -256,9 +264,9 @@ type copying struct {
 	progress Progress
 }
 
-// begin marks the target, or finds its mark.
+// begin marks the target as unfinished, or checks that the mark is of this copy.
 func (c copying) begin() error {
-	// A copy is known by the keys that its source was sealed with.
+	// The mark identifies the copy by the keys that the source was sealed with.
 	h := fnv.New64a()
 	err := c.from.tx.each(func(row scanner) error {
 		var id string
@@ -300,7 +308,7 @@ func (c copying) begin() error {
 	})
 }
 
-// table copies what is missing of a table.
+// table copies the rows of a table that the target lacks.
 func (c copying) table(ctx context.Context, t table) error {
 	total, err := count(c.from.tx, `SELECT count(*) FROM `+t.name)
 	if err != nil {
@@ -335,7 +343,7 @@ func (c copying) table(ctx context.Context, t table) error {
 	}
 }
 
-// insert adds a page of rows, once.
+// insert adds a page of rows, unless an earlier run did.
 func (t table) insert(tx transaction, rows [][]any) error {
 	if tx.repeated() {
 		if last, err := t.last(tx); err != nil || reflect.DeepEqual(last, t.keyOf(rows[len(rows)-1])) {
@@ -346,7 +354,8 @@ func (t table) insert(tx transaction, rows [][]any) error {
 		_, err := pg.conn.CopyFrom(pg.ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromRows(rows))
 		return err
 	}
-	query := fmt.Sprintf(`INSERT INTO %s (%s) VALUES (%s)`, t.name, strings.Join(t.columns, ", "), dollars(1, len(t.columns)))
+	query := fmt.Sprintf(`INSERT INTO %s (%s) VALUES (%s)`,
+		t.name, strings.Join(t.columns, ", "), dollars(1, len(t.columns)))
 	for _, row := range rows {
 		if _, err := tx.exec(query, row...); err != nil {
 			return err
@@ -355,7 +364,7 @@ func (t table) insert(tx transaction, rows [][]any) error {
 	return nil
 }
 
-// dollars are placeholders: "$1, $2".
+// dollars returns n placeholders from a number on: "$1, $2".
 func dollars(from, n int) string {
 	var list []string
 	for i := range n {
@@ -364,7 +373,7 @@ func dollars(from, n int) string {
 	return strings.Join(list, ", ")
 }
 
-// last is the last key of the table, or nil.
+// last returns the last key of the table, or nil if it is empty.
 func (t table) last(q querier) (key []any, err error) {
 	descending := strings.Join(t.key, " DESC, ") + " DESC"
 	err = q.each(func(row scanner) error {
@@ -374,7 +383,7 @@ func (t table) last(q querier) (key []any, err error) {
 	return key, err
 }
 
-// after are the rows behind a key, a page of them.
+// after returns up to a page of the rows that follow a key, or of the first rows for nil.
 func (t table) after(q querier, key []any) (rows [][]any, err error) {
 	keys, where := strings.Join(t.key, ", "), ""
 	if key != nil {
@@ -383,17 +392,18 @@ func (t table) after(q querier, key []any) (rows [][]any, err error) {
 	err = q.each(func(row scanner) error {
 		values, err := scanAny(row, len(t.columns))
 		for i, name := range t.columns {
-			if n, ok := values[i].(int64); ok && slices.Contains(truths, name) {
+			if n, ok := values[i].(int64); ok && slices.Contains(boolColumns, name) {
 				values[i] = n != 0
 			}
 		}
 		rows = append(rows, values)
 		return err
-	}, fmt.Sprintf(`SELECT %s FROM %s %s ORDER BY %s LIMIT %d`, strings.Join(t.columns, ", "), t.name, where, keys, page), key...)
+	}, fmt.Sprintf(`SELECT %s FROM %s %s ORDER BY %s LIMIT %d`,
+		strings.Join(t.columns, ", "), t.name, where, keys, page), key...)
 	return rows, err
 }
 
-// keyOf is the key of a row.
+// keyOf returns the key of a row.
 func (t table) keyOf(row []any) []any {
 	var key []any
 	for _, name := range t.key {
@@ -410,13 +420,13 @@ func scanAny(row scanner, n int) ([]any, error) {
 	err := row.Scan(dst...)
 	for i, v := range values {
 		if b, ok := v.([]byte); ok && len(b) == 0 {
-			values[i] = []byte{} // an empty value, which is not none
+			values[i] = []byte{} // empty, not NULL
 		}
 	}
 	return values, err
 }
 
-// lastTenant is the highest id that a database has given to a tenant.
+// lastTenant returns the highest id that a database has given to a tenant.
 func lastTenant(q querier, e engine) (int64, error) {
 	if _, ok := e.(*postgres); ok {
 		return count(q, `SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM tenant_id_seq`)
@@ -426,8 +436,8 @@ func lastTenant(q querier, e engine) (int64, error) {
 
 const tenantNumber = `SELECT n FROM revision WHERE subject = 'tenant'`
 
-// numbers sees to it that the target gives no id again that the source has given, to a tenant that is gone, and that nobody sees
-// an older number of the tenants.
+// numbers copies the last id of a tenant and the version of the tenants, so that the target does not reuse the id of a
+// removed tenant, and no server sees the version decrease.
 func (c copying) numbers() error {
 	last, err := lastTenant(c.from.tx, c.from.engine)
 	if err != nil {
@@ -452,7 +462,7 @@ func (c copying) numbers() error {
 	})
 }
 
-// compareNumbers wants the target not to be behind.
+// compareNumbers fails if the target is behind the source in these numbers.
 func (c copying) compareNumbers(ctx context.Context) error {
 	for what, number := range map[string]func(querier, engine) (int64, error){
 		"last id of a tenant":   lastTenant,
@@ -467,13 +477,14 @@ func (c copying) compareNumbers(ctx context.Context) error {
 			return err
 		}
 		if theirs < ours {
-			return fault.New(fault.Conflict, "the %s is %d in the source and %d in the target; the copy is not to be used", what, ours, theirs)
+			return fault.New(fault.Conflict,
+				"the %s is %d in the source and %d in the target; the copy is not to be used", what, ours, theirs)
 		}
 	}
 	return nil
 }
 
-// compare reads both sides in order, row by row.
+// compare compares all rows of both databases, in the order of their keys.
 func (c copying) compare(ctx context.Context) error {
 	for _, t := range copied {
 		total, err := count(c.from.tx, `SELECT count(*) FROM `+t.name)
@@ -506,7 +517,7 @@ func (c copying) compare(ctx context.Context) error {
 	return c.compareNumbers(ctx)
 }
 
-// different names a row that is not the same on both sides, by its key. What else is in it may be a secret.
+// different returns an error that names a different row by its key. Other columns may be secret.
 func (t table) different(ours, theirs [][]any, i int) error {
 	row, what := ours, "is not the same on both sides"
 	switch {
@@ -525,12 +536,7 @@ func (t table) different(ours, theirs [][]any, i int) error {
 	return fault.New(fault.Conflict, "the row %s of %s %s; the copy is not to be used", strings.Join(key, " "), t.name, what)
 }
 
-// Schema is the version of the database's schema.
+// Schema returns the version of the database's schema.
 func (s *Store) Schema(ctx context.Context) (version int64, err error) {
-	err = s.everywhere(func(e engine) error {
-		n, err := count(e.reads(ctx), `SELECT max(version) FROM schema_version`)
-		version = max(version, n)
-		return err
-	})
-	return version, err
+	return count(s.engine.reads(ctx), `SELECT max(version) FROM schema_version`)
 }

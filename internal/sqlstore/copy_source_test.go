@@ -61,7 +61,7 @@ func TestCopyTakesTheNumberOfTenantsAlong(t *testing.T) {
 	}
 	var n int64
 	raw(t, from, `SELECT n FROM revision WHERE subject = 'tenant'`, &n)
-	s := openCluster(t, ring, "a", Cluster{URL: to})
+	s := openStore(t, ring, "a", to)
 	if got, err := s.TenantVersion(t.Context()); err != nil || got < n {
 		t.Errorf("the tenants have number %d, and %d in the source, %v", got, n, err)
 	}
@@ -94,7 +94,7 @@ func TestSourceChangesDuringCopy(t *testing.T) {
 	}
 	for from, open := range map[string]func() (*Store, error){
 		"sqlite:" + lite: func() (*Store, error) { return Open(t.Context(), lite, ring) },
-		url:              func() (*Store, error) { return OpenPostgres(t.Context(), ring, "", Cluster{URL: url}) },
+		url:              func() (*Store, error) { return OpenPostgres(t.Context(), ring, "", url) },
 	} {
 		done := false
 		var failed error
@@ -180,7 +180,7 @@ func TestCopyBreaksWithinAPage(t *testing.T) {
 	var uid []byte
 	raw(t, from, `SELECT uid FROM account ORDER BY uid LIMIT 1 OFFSET 1000`, &uid)
 	url := postgrestest.Shared(t).Database(t)
-	s := openCluster(t, ring, "", Cluster{URL: url})
+	s := openStore(t, ring, "", url)
 	s.Close()
 	onPostgres(t, url, `DELETE FROM seal_key`)
 	onPostgres(t, url, fmt.Sprintf(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
@@ -229,7 +229,7 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 			if err := os.WriteFile(to, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(truths, `', '`) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
+			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(boolColumns, `', '`) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
 				WHEN 'text' THEN ` + column + ` || 'x' WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB) ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
 			keys := strings.Join(tb.key, ", ")
 			raw(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+` WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)
@@ -257,7 +257,7 @@ func TestNothingIsForgottenInACopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := postgrestest.Shared(t).Database(t)
-	s := openCluster(t, secret.NewRing(midday), "", Cluster{URL: url})
+	s := openStore(t, secret.NewRing(midday), "", url)
 	l, err := Open(t.Context(), path, secret.NewRing(midday))
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +270,7 @@ func TestNothingIsForgottenInACopy(t *testing.T) {
 		{l, `SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`},
 		{s, `SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'`},
 	} {
-		err := c.s.homes[0].reads(t.Context()).each(func(row scanner) error {
+		err := c.s.engine.reads(t.Context()).each(func(row scanner) error {
 			var name string
 			err := row.Scan(&name)
 			if !slices.Contains(taken, name) && !slices.Contains(stays, name) {

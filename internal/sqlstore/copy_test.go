@@ -40,7 +40,7 @@ func crowded(t *testing.T, s *Store) {
 	must(s.write(func(tx transaction) error {
 		for i := range page + 500 {
 			a := newcomer(homes[i%2], fmt.Sprintf("user%d", i))
-			if err := (verdict{spends: true, admits: true}).carryOut(tx, a, midday); err != nil {
+			if err := (decision{spends: true, admits: true}).apply(tx, a, midday); err != nil {
 				return err
 			}
 		}
@@ -73,7 +73,7 @@ func crowded(t *testing.T, s *Store) {
 	must(err)
 	_, err = s.Enqueue(ctx, sent[50:], midday)
 	must(err)
-	due, _, err := s.DueMessages(ctx, midday, delivery.Place{}, nil, 10)
+	due, _, err := s.DueMessages(ctx, midday, delivery.Position{}, nil, 10)
 	must(err)
 	for i := range due {
 		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"
@@ -119,7 +119,7 @@ func TestCopyThereAndBack(t *testing.T) {
 	// The copies are stores: with the same keys, the next ids, and messages that somebody will write.
 	for name, open := range map[string]func() (*Store, error){
 		"SQLite":     func() (*Store, error) { return Open(ctx, filepath.Join(dir, "third.db"), ring) },
-		"PostgreSQL": func() (*Store, error) { return OpenPostgres(ctx, ring, "a", Cluster{URL: second}) },
+		"PostgreSQL": func() (*Store, error) { return OpenPostgres(ctx, ring, "a", second) },
 	} {
 		s, err := open()
 		if err != nil {
@@ -148,7 +148,7 @@ func TestCopyThereAndBack(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := OpenPostgres(ctx, secret.NewRing(midday), "a", Cluster{URL: second}); !errors.Is(err, ErrSealKey) {
+		if _, err := OpenPostgres(ctx, secret.NewRing(midday), "a", second); !errors.Is(err, ErrSealKey) {
 			t.Errorf("with other keys: %v", err)
 		}
 	}
@@ -182,7 +182,7 @@ func TestCopyGoesOn(t *testing.T) {
 			return Open(t.Context(), strings.TrimPrefix(to, "sqlite:"), ring)
 		}},
 		"postgres": {postgrestest.Shared(t).Database(t), func(to string) (*Store, error) {
-			return OpenPostgres(t.Context(), ring, "a", Cluster{URL: to})
+			return OpenPostgres(t.Context(), ring, "a", to)
 		}},
 	} {
 		t.Run(engine, func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestCopyGoesOn(t *testing.T) {
 			}
 			defer s.Close()
 			for _, tb := range copied {
-				rows, err := tb.after(s.homes[0].reads(t.Context()), nil)
+				rows, err := tb.after(s.engine.reads(t.Context()), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -292,7 +292,7 @@ func TestCopyGoesOn(t *testing.T) {
 
 func TestRunningServerIsNotCopied(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
-	s := openCluster(t, ring, "a", Cluster{URL: url})
+	s := openStore(t, ring, "a", url)
 	if _, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"}); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func TestRunningServerIsNotCopied(t *testing.T) {
 	var met error
 	err := Copy(t.Context(), url, to, func(string, int64, int64) {
 		if met == nil {
-			_, met = OpenPostgres(t.Context(), ring, "b", Cluster{URL: url})
+			_, met = OpenPostgres(t.Context(), ring, "b", url)
 		}
 	})
 	if err != nil || !fault.Is(met, fault.Overloaded) {

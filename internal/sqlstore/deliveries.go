@@ -19,8 +19,9 @@ import (
 var _ delivery.Store = (*Store)(nil)
 
 // Enqueue implements outbox.Store.
-func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref, now time.Time) (left []outbox.Ref, err error) {
-	return s.settle(messages, func(tx transaction, m outbox.Ref) error {
+func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
+	now time.Time) (left []outbox.Ref, err error) {
+	return inChunks(s.engine, messages, func(tx transaction, m outbox.Ref) error {
 		_, err := tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
 			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
@@ -28,10 +29,11 @@ func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref, now time.Tim
 		if err != nil {
 			return err
 		}
-		// The link that counts is on the disk, so nothing brings an older one back. What was handed over before this message was made
-		// is older on any node; for a signup's own message, made is 0.
-		_, err = tx.exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4 WHERE account = $1 AND message <> $2
-			AND state IN ('waiting', 'deferred') AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
+		// The newest link is on the disk, so no older one comes back. Messages that were queued before this one was made
+		// are older, on any node. For the first message of a signup, made is 0.
+		_, err = tx.exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
+			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred')
+				AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
 			m.Account[:], m.Message[:], micros(now), account.ErrReplaced.Error())
 		if err != nil {
 			return err
@@ -40,8 +42,8 @@ func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref, now time.Tim
 	})
 }
 
-const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer, a.tenant, a.username, a.email
-	FROM delivery d JOIN account a ON a.uid = d.account `
+const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
+	a.tenant, a.username, a.email FROM delivery d JOIN account a ON a.uid = d.account `
 
 var errNoDelivery = fault.New(fault.NotFound, "nothing is known of such a message; see: dialtone mail list --all")
 
@@ -50,7 +52,8 @@ func scanDelivery(row scanner) (d delivery.Delivery, err error) {
 	var state string
 	var since, expires int64
 	var due sql.NullInt64
-	err = row.Scan(&message, &uid, &d.Node, &state, &since, &expires, &due, &d.Attempts, &d.Answer, &d.Tenant, &d.User, &d.Email)
+	err = row.Scan(&message, &uid, &d.Node, &state, &since, &expires, &due, &d.Attempts, &d.Answer,
+		&d.Tenant, &d.User, &d.Email)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, errNoDelivery
 	} else if err != nil {
@@ -75,59 +78,46 @@ func deliveries(q querier, query string, args ...any) (list []delivery.Delivery,
 }
 
 // DueMessages implements delivery.Store.
-func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Place, without []string, limit int) (all []delivery.Delivery, next delivery.Place, err error) {
-	last := int64(-1) // before all that is due
-	if behind != (delivery.Place{}) {
+func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Position, without []string,
+	limit int) (list []delivery.Delivery, next delivery.Position, err error) {
+	last := int64(-1) // before every due message
+	if behind != (delivery.Position{}) {
 		last = micros(behind.Due)
 	}
-	err = s.everywhere(func(e engine) error {
-		args := []any{micros(now), e.node(), limit, last, behind.Message[:]}
-		var others strings.Builder
-		for _, domain := range without {
-			args = append(args, "%@"+domain)
-			fmt.Fprintf(&others, " AND a.email NOT LIKE $%d", len(args))
-		}
-		list, err := deliveries(e.reads(ctx), `WHERE d.node = $2 AND d.due <= $1 AND d.due >= $4 AND (d.due > $4 OR d.message > $5)`+others.String()+
+	args := []any{micros(now), s.engine.node(), limit, last, behind.Message[:]}
+	var others strings.Builder
+	for _, domain := range without {
+		args = append(args, "%@"+domain)
+		fmt.Fprintf(&others, " AND a.email NOT LIKE $%d", len(args))
+	}
+	list, err = deliveries(s.engine.reads(ctx),
+		`WHERE d.node = $2 AND d.due <= $1 AND d.due >= $4 AND (d.due > $4 OR d.message > $5)`+others.String()+
 			` ORDER BY d.due, d.message LIMIT $3`, args...)
-		if n := len(list); n > 0 && n == limit {
-			// Of several homes, the one that is least far: what is read again of the others does no harm.
-			place := delivery.Place{Due: list[n-1].Due, Message: list[n-1].Message}
-			if next == (delivery.Place{}) || place.Before(next) {
-				next = place
-			}
-		}
-		all = append(all, list...)
-		return err
-	})
-	return all, next, err
+	if n := len(list); n > 0 && n == limit {
+		next = delivery.Position{Due: list[n-1].Due, Message: list[n-1].Message}
+	}
+	return list, next, err
 }
 
 // Record implements delivery.Store.
 func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
-	return s.everywhere(func(e engine) error {
-		var own []delivery.Delivery
-		for _, d := range list {
-			if s.of(d.Tenant) == e {
-				own = append(own, d)
-			}
+	_, err := inChunks(s.engine, list, func(tx transaction, d delivery.Delivery) error {
+		var due *int64
+		if !d.Due.IsZero() {
+			us := micros(d.Due)
+			due = &us
 		}
-		_, err := inChunks(e, own, func(tx transaction, d delivery.Delivery) error {
-			var due *int64
-			if !d.Due.IsZero() {
-				us := micros(d.Due)
-				due = &us
-			}
-			_, err := tx.exec(`UPDATE delivery SET state = $2, due = $3, attempts = $4, answer = $5
-				WHERE message = $1 AND (state IN ('waiting', 'deferred', $2) OR $2 = 'sent')`,
-				d.Message[:], string(d.State), due, d.Attempts, d.Answer)
-			return err
-		})
+		_, err := tx.exec(`UPDATE delivery SET state = $2, due = $3, attempts = $4, answer = $5
+			WHERE message = $1 AND (state IN ('waiting', 'deferred', $2) OR $2 = 'sent')`,
+			d.Message[:], string(d.State), due, d.Attempts, d.Answer)
 		return err
 	})
+	return err
 }
 
-// Look implements delivery.Store.
-func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
+// Classify implements delivery.Store.
+func (s *Store) Classify(ctx context.Context,
+	messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
 	if len(messages) == 0 {
 		return nil, nil, nil
 	}
@@ -136,33 +126,26 @@ func (s *Store) Look(ctx context.Context, messages []mailmsg.ID) (list []deliver
 	for i := range messages {
 		args[i] = messages[i][:]
 	}
-	err = s.everywhere(func(e engine) error {
-		// The outbox first: a message goes from there to the deliveries, and is then seen in one of them.
-		err := e.reads(ctx).each(func(row scanner) error {
-			var message []byte
-			err := row.Scan(&message)
-			unsettled = append(unsettled, mailmsg.ID(append(message, make([]byte, 16)...)))
-			return err
-		}, `SELECT message FROM outbox WHERE `+among, args...)
-		if err != nil {
-			return err
-		}
-		more, err := deliveries(e.reads(ctx), `WHERE d.`+among, args...)
-		list = append(list, more...)
+	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one of them.
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var message []byte
+		err := row.Scan(&message)
+		unsettled = append(unsettled, mailmsg.ID(append(message, make([]byte, 16)...)))
 		return err
-	})
+	}, `SELECT message FROM outbox WHERE `+among, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err = deliveries(s.engine.reads(ctx), `WHERE d.`+among, args...)
 	return list, unsettled, err
 }
 
 // ClaimFiles implements delivery.Store.
-func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time.Time) (strangers []mailmsg.ID, err error) {
+func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
+	now time.Time) (strangers []mailmsg.ID, err error) {
 	claimed := make(map[mailmsg.ID]bool)
-	err = s.everywhere(func(e engine) error {
-		_, err := inChunks(e, found, func(tx transaction, f delivery.Found) error {
-			ours, err := claimFile(tx, f, e.node(), now)
-			claimed[f.Message] = claimed[f.Message] || ours
-			return err
-		})
+	_, err = inChunks(s.engine, found, func(tx transaction, f delivery.FoundFile) (err error) {
+		claimed[f.Message], err = claimFile(tx, f, s.engine.node(), now)
 		return err
 	})
 	for _, f := range found {
@@ -173,14 +156,17 @@ func (s *Store) ClaimFiles(ctx context.Context, found []delivery.Found, now time
 	return strangers, err
 }
 
-func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bool, error) {
+// claimFile makes the delivery of a file that was found this node's, and adds it for the current link of a pending
+// account. It reports whether the file belongs to a delivery.
+func claimFile(tx transaction, f delivery.FoundFile, node string, now time.Time) (bool, error) {
 	n, err := tx.exec(`UPDATE delivery SET node = $2 WHERE message = $1`, f.Message[:], node)
 	if err != nil || n > 0 {
 		return n > 0, err
 	}
 	var uid []byte
 	var expires int64
-	err = tx.row(`SELECT uid, expires FROM account WHERE token = $1 AND closed IS NULL AND activated IS NULL AND expires > $2`,
+	err = tx.row(`SELECT uid, expires FROM account
+		WHERE token = $1 AND closed IS NULL AND activated IS NULL AND expires > $2`,
 		f.Token[:], micros(now)).Scan(&uid, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -188,7 +174,8 @@ func claimFile(tx transaction, f delivery.Found, node string, now time.Time) (bo
 		return false, err
 	}
 	_, err = tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
-		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '') ON CONFLICT (message) DO NOTHING`, f.Message[:], uid, node, micros(now), expires)
+		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '') ON CONFLICT (message) DO NOTHING`,
+		f.Message[:], uid, node, micros(now), expires)
 	return true, err
 }
 
@@ -198,51 +185,47 @@ func (s *Store) EachDelivery(ctx context.Context, states []delivery.State, f fun
 	for i, state := range states {
 		args[i] = string(state)
 	}
-	return s.everywhere(func(e engine) error {
-		return e.reads(ctx).each(func(row scanner) error {
-			d, err := scanDelivery(row)
-			if err != nil {
-				return err
-			}
-			return f(d)
-		}, deliveryQuery+`WHERE d.state IN (`+dollars(1, len(args))+`) ORDER BY d.since, d.message`, args...)
-	})
+	return s.engine.reads(ctx).each(func(row scanner) error {
+		d, err := scanDelivery(row)
+		if err != nil {
+			return err
+		}
+		return f(d)
+	}, deliveryQuery+`WHERE d.state IN (`+dollars(1, len(args))+`) ORDER BY d.since, d.message`, args...)
 }
 
 // Delivery implements delivery.Store.
-func (s *Store) Delivery(ctx context.Context, message mailmsg.ID) (d delivery.Delivery, err error) {
-	for _, h := range s.homes {
-		d, err = scanDelivery(h.reads(ctx).row(deliveryQuery+`WHERE d.message = $1`, message[:]))
-		if !errors.Is(err, errNoDelivery) {
-			break
-		}
-	}
-	return d, err
+func (s *Store) Delivery(ctx context.Context, message mailmsg.ID) (delivery.Delivery, error) {
+	return scanDelivery(s.engine.reads(ctx).row(deliveryQuery+`WHERE d.message = $1`, message[:]))
 }
 
 // OfAccount implements delivery.Store.
 func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (delivery.Delivery, error) {
-	return scanDelivery(s.of(tenant).reads(ctx).row(deliveryQuery+`WHERE d.account = $1 AND a.tenant = $2
+	return scanDelivery(s.engine.reads(ctx).row(deliveryQuery+`WHERE d.account = $1 AND a.tenant = $2
 		AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = $1) ORDER BY d.since DESC, d.message LIMIT 1`,
 		uid[:], tenant))
 }
 
-// again makes messages due as if they had just come, but not one that a newer has replaced: its link is worth nothing.
-const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0 WHERE expires > $1
+// again makes messages due as if they were new, except those that a newer message has replaced, whose link no longer
+// works.
+const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0
+	WHERE expires > $1
 	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)
-	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since) AND `
+	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since)
+	AND `
 
 // Retry implements delivery.Store.
 func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx transaction, d delivery.Delivery) error {
 		n, err := tx.exec(again+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`, micros(now), message[:])
 		if err == nil && n == 0 {
-			err = fault.New(fault.Conflict, "the message is not one to be tried again: %s", whyNot(d, now))
+			err = fault.New(fault.Conflict, "the message cannot be sent again: %s", whyNot(d, now))
 		}
 		return err
 	})
 }
 
+// whyNot returns why a message cannot be sent again.
 func whyNot(d delivery.Delivery, now time.Time) string {
 	switch {
 	case d.State == delivery.Sent, d.State == delivery.Discarded:
@@ -254,13 +237,14 @@ func whyNot(d delivery.Delivery, now time.Time) string {
 	}
 }
 
-// operate changes one delivery and gives it back as it is then.
-func (s *Store) operate(ctx context.Context, message mailmsg.ID, do func(transaction, delivery.Delivery) error) (delivery.Delivery, error) {
+// operate changes one delivery and returns it as it is after the change.
+func (s *Store) operate(ctx context.Context, message mailmsg.ID,
+	do func(transaction, delivery.Delivery) error) (delivery.Delivery, error) {
 	d, err := s.Delivery(ctx, message)
 	if err != nil {
 		return d, err
 	}
-	err = s.of(d.Tenant).write(func(tx transaction) error {
+	err = s.engine.write(func(tx transaction) error {
 		find := func() (delivery.Delivery, error) {
 			return scanDelivery(tx.row(deliveryQuery+`WHERE d.message = $1`, message[:]))
 		}
@@ -277,26 +261,22 @@ func (s *Store) operate(ctx context.Context, message mailmsg.ID, do func(transac
 }
 
 // RetryAll implements delivery.Store.
-func (s *Store) RetryAll(ctx context.Context, now time.Time) (all int64, err error) {
-	err = s.everywhere(func(e engine) error {
-		var n int64
-		err := e.write(func(tx transaction) (err error) {
-			n, err = tx.exec(again+`state IN ('deferred', 'failed')`, micros(now))
-			return err
-		})
-		all += n
+func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) {
+	err = s.engine.write(func(tx transaction) (err error) {
+		n, err = tx.exec(again+`state IN ('deferred', 'failed')`, micros(now))
 		return err
 	})
-	return all, err
+	return n, err
 }
 
 // Discard implements delivery.Store.
 func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx transaction, d delivery.Delivery) error {
-		n, err := tx.exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3 WHERE message = $1 AND state <> 'sent'`,
+		n, err := tx.exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
+			WHERE message = $1 AND state <> 'sent'`,
 			message[:], micros(now), why)
 		if err == nil && n == 0 {
-			err = fault.New(fault.Conflict, "the message was sent, and nothing calls it back")
+			err = fault.New(fault.Conflict, "the message was sent and cannot be called back")
 		}
 		return err
 	})
@@ -304,27 +284,26 @@ func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string, now
 
 // Backlog implements delivery.Store.
 func (s *Store) Backlog(ctx context.Context) (b delivery.Backlog, err error) {
-	err = s.everywhere(func(e engine) error {
-		return e.reads(ctx).each(func(row scanner) error {
-			var state string
-			var n, since int64
-			if err := row.Scan(&state, &n, &since); err != nil {
-				return err
-			}
-			switch delivery.State(state) {
-			case delivery.Waiting:
-				b.Waiting += n
-			case delivery.Deferred:
-				b.Deferred += n
-			default:
-				return nil
-			}
-			if at := fromMicros(since); b.Oldest.IsZero() || at.Before(b.Oldest) {
-				b.Oldest = at
-			}
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var state string
+		var n, since int64
+		if err := row.Scan(&state, &n, &since); err != nil {
+			return err
+		}
+		switch delivery.State(state) {
+		case delivery.Waiting:
+			b.Waiting += n
+		case delivery.Deferred:
+			b.Deferred += n
+		default:
 			return nil
-		}, `SELECT state, count(*), min(since) FROM delivery WHERE due IS NOT NULL AND node = $1 GROUP BY state`, e.node())
-	})
+		}
+		if at := fromMicros(since); b.Oldest.IsZero() || at.Before(b.Oldest) {
+			b.Oldest = at
+		}
+		return nil
+	}, `SELECT state, count(*), min(since) FROM delivery WHERE due IS NOT NULL AND node = $1 GROUP BY state`,
+		s.engine.node())
 	return b, err
 }
 
@@ -332,8 +311,9 @@ var _ delivery.KeyStore = (*Store)(nil)
 
 // AddSigningKey implements delivery.KeyStore.
 func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error {
-	return s.of(k.Tenant).write(func(tx transaction) error {
-		n, err := tx.exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4) ON CONFLICT (tenant, selector) DO NOTHING`,
+	return s.engine.write(func(tx transaction) error {
+		n, err := tx.exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (tenant, selector) DO NOTHING`,
 			k.Tenant, k.Selector, micros(k.Created), k.Sealed)
 		if err != nil || n > 0 {
 			return err
@@ -345,13 +325,14 @@ func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error 
 				return err
 			}
 		}
-		return fault.New(fault.Conflict, "there is a key with the selector %s already; choose another one, and remove this one when nobody needs it any more", k.Selector)
+		return fault.New(fault.Conflict, "there is a key with the selector %s already; choose another selector, and "+
+			"remove the old key when no message needs it any more", k.Selector)
 	})
 }
 
 // SigningKeys implements delivery.KeyStore.
 func (s *Store) SigningKeys(ctx context.Context, tenant int64) (list []delivery.SigningKey, err error) {
-	err = s.of(tenant).reads(ctx).each(func(row scanner) error {
+	err = s.engine.reads(ctx).each(func(row scanner) error {
 		k := delivery.SigningKey{Tenant: tenant}
 		var created int64
 		err := row.Scan(&k.Selector, &created, &k.Sealed)
@@ -364,7 +345,7 @@ func (s *Store) SigningKeys(ctx context.Context, tenant int64) (list []delivery.
 
 // RemoveSigningKey implements delivery.KeyStore.
 func (s *Store) RemoveSigningKey(ctx context.Context, tenant int64, selector string) error {
-	return s.of(tenant).write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM dkim_key WHERE tenant = $1 AND selector = $2`, tenant, selector)
 		if err == nil && n == 0 && !tx.repeated() {
 			err = fault.New(fault.NotFound, "there is no key with the selector %s", selector)

@@ -11,33 +11,39 @@ import (
 	"dialtone/internal/secret"
 )
 
-// # The directory of phone servers
+// # Exported tables
 //
-// The directory is a schema, dialtone_directory, beside the store's own: in PostgreSQL one of the same database, in SQLite a file of
-// its own, so that no backup and no copy of the store has an HA1 in clear. Statements are the same for both.
+// The exported tables, which phone servers read, are in the schema dialtone_directory. In PostgreSQL it is in the same
+// database. In SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in clear. The
+// statements are the same for both.
 //
-// A change of an account or a tenant names its subject (announce). What stands in the directory is made of the account as it is
-// then, so that to do it again changes nothing. Accounts are read, and entries written, with no change of an account in between:
+// A change of an account or a tenant names its subject (writeAndPublish). The entry of an account is derived from the
+// account as it is then, so deriving it again changes nothing. No account changes between reading it and writing its
+// entry:
 //
-//   - In PostgreSQL it is one transaction with the change. The change shares a lock; whoever goes through all accounts, to add, to
-//     mend or to compare, has the lock alone, for a page at a time. Signups do not have it.
-//   - In SQLite the file is written behind the store, by whoever changed something, before that is answered. SQLite can commit two
-//     files in one transaction, but in WAL mode one after the other: the end of the process in between parts them, and a fault of
-//     the second file would fail signups whose commit is done. So a change leaves its number and subject in the store, in its
-//     transaction, and the file says up to which number it has followed. What was left is done by the next to come.
+//   - In PostgreSQL the entry is written in the transaction of the change, which takes a lock in shared mode. A pass
+//     over all accounts, to fill, repair or compare the tables, takes the lock exclusively for a page at a time.
+//     Signups do not take it.
+//   - In SQLite the file is written after the store, by the caller that changed something, before that is answered.
+//     SQLite can change two files in one transaction, but in WAL mode it commits them one after the other: a crash in
+//     between would separate them, and an error of the second file would fail signups that are committed. So the
+//     transaction of a change records a number and the subject in the store, and the file records the number up to
+//     which it is current. The next caller applies what is missing.
 
-// exportName is the directory's in the table of exports.
+// exportName is the name of these tables in the table of exports.
 const exportName = "directory"
 
-// exportVersion is the version of the schema from which on programs have entries follow. Enabling bars older ones.
+// exportVersion is the first schema version whose programs keep the exported tables current. While the export is
+// enabled, older programs are kept out.
 const exportVersion = 3
 
-// exportPage is how many accounts are gone through in one transaction: a few milliseconds, for which changes of accounts wait.
+// exportPage is how many accounts a pass reads in a transaction. It takes a few milliseconds, in which changes of
+// accounts wait.
 const exportPage = 300
 
 var _ phone.Exporter = (*Store)(nil)
 
-// opener opens the credential of an account. It is nil for who has no keys.
+// opener opens the sealed credential of an account. It is nil without keys.
 type opener func(account.Account) (digest.Credential, error)
 
 func openerOf(ring *secret.Ring) opener {
@@ -49,20 +55,26 @@ func openerOf(ring *secret.Ring) opener {
 
 var errNoKeys = errors.New("the directory of phone servers cannot follow without the seal key")
 
-// subject is what has changed: the uid of an account, or everything about tenants.
+// subject names what has changed: the uid of an account, or tenantsSubject for the tenants.
 type subject string
 
 const tenantsSubject = subject("")
 
 func subjectOf(a account.Account) subject { return subject(a.UID[:]) }
 
-// announce is a write that changes accounts or tenants, and names them. It returns when phone servers see the change.
-func announce(e engine, do func(transaction) ([]subject, error)) error {
+// writeAndPublish runs a write that changes accounts or tenants and returns their subjects. It returns when phone
+// servers see the change, and after the observers were called.
+func writeAndPublish(e engine, do func(transaction) ([]subject, error)) error {
 	var due bool
+	// all is what every run of do named: on PostgreSQL an earlier run than the last may have been committed.
+	var all []subject
+	// An error may mean that it is not known whether the transaction was committed.
+	defer func() { e.changed(all) }()
 	err := e.write(func(tx transaction) error {
 		due = false
 		changed, err := do(tx)
 		if err == nil {
+			all = append(all, changed...)
 			due, err = e.publish(tx, changed)
 		}
 		return err
@@ -75,24 +87,19 @@ func announce(e engine, do func(transaction) ([]subject, error)) error {
 
 // EnableExport implements phone.Exporter.
 func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error {
-	for _, h := range s.homes {
-		if h.opener() == nil {
-			return errNoKeys
-		}
-		if err := h.enableExport(); err != nil {
-			return err
-		}
-		if err := fillExport(ctx, h, progress); err != nil {
-			return err
-		}
+	if s.engine.opener() == nil {
+		return errNoKeys
 	}
-	return nil
+	if err := s.engine.enableExport(); err != nil {
+		return err
+	}
+	return fillExport(ctx, s.engine, progress)
 }
 
 // DisableExport implements phone.Exporter.
-func (s *Store) DisableExport(context.Context) error { return s.everywhere(engine.disableExport) }
+func (s *Store) DisableExport(context.Context) error { return s.engine.disableExport() }
 
-// bar keeps programs from the database that do not have entries follow, or lets them come back.
+// bar keeps out programs that do not keep the exported tables current, or admits them again.
 func bar(tx transaction, engine string, on bool) error {
 	list, err := steps(embedded, engine)
 	if err != nil {
@@ -106,7 +113,7 @@ func bar(tx transaction, engine string, on bool) error {
 	return err
 }
 
-// exporting says whether a home has an export.
+// exporting reports whether the export is enabled.
 func exporting(q querier) (bool, error) {
 	n, err := count(q, `SELECT count(*) FROM export WHERE name = $1`, exportName)
 	return n > 0, err
@@ -114,83 +121,59 @@ func exporting(q querier) (bool, error) {
 
 // ExportStatus implements phone.Exporter.
 func (s *Store) ExportStatus(ctx context.Context) (st phone.Status, err error) {
-	st = phone.Status{Enabled: true, Whole: true, Places: []string{}}
-	for _, h := range s.homes {
-		if on, err := exporting(h.reads(ctx)); err != nil {
-			return st, err
-		} else if !on {
-			st.Enabled, st.Whole = false, false
-			continue
-		}
-		st.Places = append(st.Places, h.exportPlaces()...)
-		err := h.directory(func(tx transaction) error {
-			var whole bool
-			if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&whole); err != nil {
-				return err
-			}
-			entries, err := count(tx, `SELECT count(*) FROM dialtone_directory.entry`)
-			if err != nil {
-				return err
-			}
-			domains, err := count(tx, `SELECT count(*) FROM dialtone_directory.realm`)
-			st.Whole, st.Entries, st.Domains = st.Whole && whole, st.Entries+entries, st.Domains+domains
-			return err
-		})
-		if err != nil {
-			return st, err
-		}
+	st.Places = []string{}
+	if st.Enabled, err = exporting(s.engine.reads(ctx)); err != nil || !st.Enabled {
+		return st, err
 	}
-	return st, nil
+	st.Places = append(st.Places, s.engine.exportPlaces()...)
+	err = s.engine.directory(func(tx transaction) (err error) {
+		if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Whole); err != nil {
+			return err
+		}
+		if st.Entries, err = count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {
+			return err
+		}
+		st.Domains, err = count(tx, `SELECT count(*) FROM dialtone_directory.realm`)
+		return err
+	})
+	return st, err
 }
 
 // Exported implements phone.Exporter.
 func (s *Store) Exported(ctx context.Context, realm string, each func(phone.Listing) error) error {
-	for _, h := range s.homes {
-		for after, more := "", true; more; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			var list []phone.Listing
-			err := h.directory(func(tx transaction) error {
-				list = nil
-				return tx.each(func(row scanner) error {
-					e, damaged, err := scanEntry(row)
-					if damaged {
-						return fmt.Errorf("the entry of %s is damaged; mend it with: dialtone directory export rebuild", e.Address())
-					}
-					list = append(list, e)
-					return err
-				}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2 ORDER BY username LIMIT $3`, realm, after, exportPage)
-			})
-			if err != nil {
-				return err
-			}
-			for _, e := range list {
-				if err := each(e); err != nil {
-					return err
-				}
-				after = e.User
-			}
-			more = len(list) == exportPage
+	for after, more := "", true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		var list []phone.Listing
+		err := s.engine.directory(func(tx transaction) error {
+			list = nil
+			return tx.each(func(row scanner) error {
+				e, damaged, err := scanEntry(row)
+				if damaged {
+					return fmt.Errorf("the entry of %s is damaged; mend it with: dialtone directory export rebuild", e.Address())
+				}
+				list = append(list, e)
+				return err
+			}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2
+				ORDER BY username LIMIT $3`, realm, after, exportPage)
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := each(e); err != nil {
+				return err
+			}
+			after = e.User
+		}
+		more = len(list) == exportPage
 	}
 	return nil
 }
 
 // ExportChanges implements phone.Exporter.
-func (s *Store) ExportChanges(ctx context.Context) (int64, error) {
-	var sum int64
-	for _, h := range s.homes {
-		n, err := h.exportChanges(ctx)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
-}
+func (s *Store) ExportChanges(ctx context.Context) (int64, error) { return s.engine.exportChanges(ctx) }
 
 // TendExport implements phone.Exporter.
-func (s *Store) TendExport(ctx context.Context) error {
-	return s.everywhere(func(e engine) error { return e.tendExport(ctx) })
-}
+func (s *Store) TendExport(ctx context.Context) error { return s.engine.tendExport(ctx) }

@@ -142,43 +142,42 @@ func fillExport(ctx context.Context, e engine, progress phone.Progress) error {
 		return err
 	}
 	// Whoever makes files of it looks again.
-	return announce(e, func(transaction) ([]subject, error) { return allTenants, nil })
+	return writeAndPublish(e, func(transaction) ([]subject, error) { return allTenants, nil })
 }
 
 // CompareExport implements phone.Exporter.
 func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
-	return s.everywhere(func(e engine) error {
-		if on, err := exporting(e.reads(ctx)); err != nil || !on {
+	e := s.engine
+	if on, err := exporting(e.reads(ctx)); err != nil || !on {
+		return err
+	}
+	err := e.directory(func(tx transaction) error {
+		var whole bool
+		if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&whole); err != nil {
 			return err
 		}
-		err := e.directory(func(tx transaction) error {
-			var whole bool
-			if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&whole); err != nil {
-				return err
-			}
-			if !whole {
-				report("it is not whole: accounts may be missing; go through them with: dialtone directory export rebuild")
-			}
-			should, are, err := domains(tx)
-			for name, d := range should {
-				if are[name] != d {
-					report("the domain " + name + " is missing or has another realm")
-				}
-				delete(are, name)
-			}
-			for name := range are {
-				report("the domain " + name + " belongs to no tenant")
-			}
-			return err
-		})
-		if err != nil {
-			return err
+		if !whole {
+			report("it is not whole: accounts may be missing; go through them with: dialtone directory export rebuild")
 		}
-		return walk(ctx, e, func(int64) {}, func(_ transaction, p part) error {
-			return p.differ(func(is phone.Listing, what string, _ *phone.Listing) error {
-				report("the entry of " + is.Address() + " " + what)
-				return nil
-			})
+		should, are, err := domains(tx)
+		for name, d := range should {
+			if are[name] != d {
+				report("the domain " + name + " is missing or has another realm")
+			}
+			delete(are, name)
+		}
+		for name := range are {
+			report("the domain " + name + " belongs to no tenant")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return walk(ctx, e, func(int64) {}, func(_ transaction, p part) error {
+		return p.differ(func(is phone.Listing, what string, _ *phone.Listing) error {
+			report("the entry of " + is.Address() + " " + what)
+			return nil
 		})
 	})
 }

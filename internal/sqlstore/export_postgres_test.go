@@ -22,7 +22,7 @@ func still(int64, int64) {}
 // listed is a store of PostgreSQL with a directory, and a tenant in it.
 func listed(t *testing.T, url string) *Store {
 	t.Helper()
-	s := openCluster(t, secret.NewRing(midday), "", Cluster{URL: url})
+	s := openStore(t, secret.NewRing(midday), "", url)
 	addedTenant(t, s, "phone.test")
 	if err := s.EnableExport(t.Context(), still); err != nil {
 		t.Fatal(err)
@@ -146,7 +146,7 @@ func plain(t *testing.T, c *postgrestest.Cluster, database string) string {
 func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
 	c := postgrestest.Shared(t)
 	database := c.Database(t)
-	s := openCluster(t, secret.NewRing(midday), "", Cluster{URL: plain(t, c, database)})
+	s := openStore(t, secret.NewRing(midday), "", plain(t, c, database))
 	addedTenant(t, s, "phone.test")
 	err := s.EnableExport(t.Context(), still)
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "GRANT CREATE ON DATABASE") {
@@ -180,7 +180,7 @@ func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
 func TestAnExportBarsOlderPrograms(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := listed(t, database)
-	older := openCluster(t, nil, "", Cluster{URL: database})
+	older := openStore(t, nil, "", database)
 	older.postgres().known = exportVersion - 1
 	if err := older.Ready(t.Context()); !errors.Is(err, ErrNewer) {
 		t.Errorf("while there is one: %v", err)
@@ -200,7 +200,7 @@ func TestAnExportBarsOlderPrograms(t *testing.T) {
 func TestFillingWaitsForChangesOnTheirWay(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	ring := secret.NewRing(midday)
-	s := openCluster(t, ring, "", Cluster{URL: database})
+	s := openStore(t, ring, "", database)
 	id := addedTenant(t, s, "phone.test")
 	a := newcomer(id, "ann")
 	a.Account.Sealed = secret.NewVault(ring, "credential").Seal(id, a.Account.UID[:], digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal())
@@ -210,7 +210,7 @@ func TestFillingWaitsForChangesOnTheirWay(t *testing.T) {
 	if _, err := s.Enable(t.Context(), id, "ann", midday); err != nil {
 		t.Fatal(err)
 	}
-	e := s.homes[0]
+	e := s.engine
 	if err := e.enableExport(); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestCompareExportFindsEveryDifference(t *testing.T) {
 			return s
 		},
 		"PostgreSQL": func(t *testing.T, ring *secret.Ring) *Store {
-			return openCluster(t, ring, "", Cluster{URL: postgrestest.Shared(t).Database(t)})
+			return openStore(t, ring, "", postgrestest.Shared(t).Database(t))
 		},
 	} {
 		t.Run(engine, func(t *testing.T) {
@@ -302,9 +302,9 @@ func TestCompareExportFindsEveryDifference(t *testing.T) {
 				{`INSERT INTO dialtone_directory.realm (domain, realm, tenant) VALUES ('eve.test', 'eve', 99)`, "the domain eve.test belongs to no tenant"},
 				{`UPDATE dialtone_directory.state SET whole = FALSE`, "it is not whole: accounts may be missing; go through them with: dialtone directory export rebuild"},
 			} {
-				do := s.homes[0].directory
+				do := s.engine.directory
 				if strings.HasPrefix(c.change, "UPDATE account") {
-					do = s.homes[0].write
+					do = s.engine.write
 				}
 				if err := do(func(tx transaction) error { _, err := tx.exec(c.change); return err }); err != nil {
 					t.Fatalf("%s: %v", c.change, err)
@@ -330,8 +330,8 @@ func TestCompareExportFindsEveryDifference(t *testing.T) {
 // A copy brings no entries, so it does not go where entries are kept.
 func TestNoCopyIntoAnExport(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
-	s := openCluster(t, nil, "", Cluster{URL: database})
-	if err := s.homes[0].enableExport(); err != nil {
+	s := openStore(t, nil, "", database)
+	if err := s.engine.enableExport(); err != nil {
 		t.Fatal(err)
 	}
 	from := filepath.Join(t.TempDir(), "dialtone.db")

@@ -16,49 +16,46 @@ import (
 	"dialtone/internal/phone"
 )
 
-// GrantExport makes a role of PostgreSQL that may read the schema of one kind of phone server, and nothing else. The role cannot
-// log in unless it is given a password. Where the database's user may not make roles, nothing is done, and the statements are
-// given for somebody who may.
+// GrantExport creates a PostgreSQL role that may read the schema of one kind of phone server and nothing else. Without
+// a password the role cannot log in. If the database's user may not create roles, GrantExport changes nothing and
+// returns the statements for an administrator to run.
 func (s *Store) GrantExport(ctx context.Context, schema, role, password string) (statements []string, err error) {
 	statements, err = grants(schema, role, password)
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range s.homes {
-		p, ok := h.engine.(*postgres)
-		if !ok {
-			return nil, fault.New(fault.Invalid, "there are no roles in SQLite; make the phone server's user a member of the group of the folder that the file is in")
-		}
-		err := p.write(func(tx transaction) error {
-			if on, err := exporting(tx); err != nil {
-				return err
-			} else if !on {
-				return phone.ErrNoExport
-			}
-			var there bool
-			if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
-				return err
-			}
-			for i, text := range statements {
-				if i == 0 && there {
-					continue
-				}
-				if err := tx.(*postgresTx).script(text); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if denied(err) {
-			return statements, nil
-		} else if err != nil {
-			return nil, err
-		}
+	p, ok := s.engine.(*postgres)
+	if !ok {
+		return nil, fault.New(fault.Invalid, "there are no roles in SQLite; make the phone server's user a member of "+
+			"the group of the folder that the file is in")
 	}
-	return nil, nil
+	err = p.write(func(tx transaction) error {
+		if on, err := exporting(tx); err != nil {
+			return err
+		} else if !on {
+			return phone.ErrNoExport
+		}
+		var exists bool
+		if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&exists); err != nil {
+			return err
+		}
+		for i, text := range statements {
+			if i == 0 && exists {
+				continue
+			}
+			if err := tx.(*postgresTx).script(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if denied(err) {
+		return statements, nil
+	}
+	return nil, err
 }
 
-// grants are the statements that make a role. The first one makes it; the others may be repeated.
+// grants returns the statements that create a role. The first creates it; the others can be repeated.
 func grants(schema, role, password string) ([]string, error) {
 	id := func(name string) string { return pgx.Identifier{name}.Sanitize() }
 	list := []string{
@@ -77,11 +74,12 @@ func grants(schema, role, password string) ([]string, error) {
 	return list, nil
 }
 
-// scram is what PostgreSQL keeps of a password (RFC 5803 §3, with the iterations of PostgreSQL). The server never sees the password,
-// which it might write to a log.
+// scram returns the verifier that PostgreSQL stores for a password (RFC 5803, section 3, with the iteration count of
+// PostgreSQL). So the server, which may log statements, does not see the password.
 func scram(password string) (string, error) {
 	if strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return "", fault.New(fault.Invalid, "a role's password has printable ASCII characters only, since programs disagree about others")
+		return "", fault.New(fault.Invalid,
+			"a role's password has printable ASCII characters only, since programs disagree about others")
 	}
 	const iterations = 4096
 	var salt [16]byte
@@ -97,5 +95,6 @@ func scram(password string) (string, error) {
 	}
 	stored := sha256.Sum256(key("Client Key"))
 	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt[:]), b64(stored[:]), b64(key("Server Key"))), nil
+	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s",
+		iterations, b64(salt[:]), b64(stored[:]), b64(key("Server Key"))), nil
 }

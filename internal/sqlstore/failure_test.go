@@ -151,9 +151,9 @@ func newcomer(tenant int64, user string) account.Signup {
 	return a
 }
 
-func openCluster(t *testing.T, ring *secret.Ring, node string, clusters ...Cluster) *Store {
+func openStore(t *testing.T, ring *secret.Ring, node, url string) *Store {
 	t.Helper()
-	s, err := OpenPostgres(t.Context(), ring, node, clusters...)
+	s, err := OpenPostgres(t.Context(), ring, node, url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,15 +161,15 @@ func openCluster(t *testing.T, ring *secret.Ring, node string, clusters ...Clust
 	return s
 }
 
-func (s *Store) postgres() *postgres { return s.homes[0].engine.(*postgres) }
+func (s *Store) postgres() *postgres { return s.engine.(*postgres) }
 
 // farAndNear are two stores on one database, one of them at the end of a wire, with a tenant.
 func farAndNear(t *testing.T, c *postgrestest.Cluster) (far, near *Store, w *wire, home int64) {
 	t.Helper()
 	direct, ring := c.Database(t), secret.NewRing(midday)
 	w = newWire(t, c.Addr())
-	near = openCluster(t, ring, "near", Cluster{URL: direct})
-	far = openCluster(t, ring, "far", Cluster{URL: w.url(direct)})
+	near = openStore(t, ring, "near", direct)
+	far = openStore(t, ring, "far", w.url(direct))
 	added, err := near.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -343,10 +343,10 @@ func TestBlackHole(t *testing.T) {
 	if err := far.Create(t.Context(), lost, midday); !fault.Is(err, fault.Overloaded) {
 		t.Fatalf("a signup into the hole: %v", err)
 	}
-	if d := time.Since(began); d >= patience {
+	if d := time.Since(began); d >= operationTimeout {
 		t.Errorf("a signup into the hole was given up after %v, by its own deadline alone", d)
 	}
-	for far.postgres().gate.closed() == nil { // seen by the first that met it, or by the next probe
+	for far.postgres().breaker.open() == nil { // seen by the first that met it, or by the next probe
 		if _, err := far.Find(t.Context(), home, "lost", midday); !fault.Is(err, fault.Overloaded) {
 			t.Fatalf("a look-up into the hole: %v", err)
 		}
@@ -359,7 +359,7 @@ func TestBlackHole(t *testing.T) {
 			t.Fatalf("while the database is away: %v, %v", err, other)
 		}
 	}
-	if d := time.Since(began); d > patience {
+	if d := time.Since(began); d > operationTimeout {
 		t.Errorf("2000 refusals took %v: somebody waited", d)
 	}
 	// What the far store holds at the server is let go of, without a word from it.
@@ -373,7 +373,7 @@ func TestBlackHole(t *testing.T) {
 		if !fault.Is(err, fault.Overloaded) {
 			t.Fatal(err)
 		}
-		far.postgres().gate.wait(t.Context())
+		far.postgres().breaker.wait(t.Context())
 	}
 	t.Logf("back after %v", time.Since(began).Round(time.Millisecond))
 	if near.there(t, lost) || !near.there(t, healed) {
@@ -398,16 +398,16 @@ func TestUnknownIsTakenBack(t *testing.T) {
 	}
 	w.heal()
 	for err = far.Undo(t.Context(), lost, midday); fault.Is(err, fault.Overloaded); err = far.Undo(t.Context(), lost, midday) {
-		far.postgres().gate.wait(t.Context())
+		far.postgres().breaker.wait(t.Context())
 	}
 	if err != nil || near.there(t, lost) {
 		t.Errorf("taken back: %v; still there: %v", err, near.there(t, lost))
 	}
 }
 
-// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the gate stays open.
+// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the breaker stays closed.
 func TestOurOwnFaultIsTold(t *testing.T) {
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: postgrestest.Shared(t).Database(t)})
+	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
 	var n int
 	for name, do := range map[string]func(transaction) error{
 		"a value of another type":     func(tx transaction) error { return tx.row(`SELECT 'x'`).Scan(&n) },
@@ -415,15 +415,15 @@ func TestOurOwnFaultIsTold(t *testing.T) {
 		"a statement that is none":    func(tx transaction) error { _, err := tx.exec(`SELEC`); return err },
 		"a table that is not there":   func(tx transaction) error { return tx.row(`SELECT 1 FROM nothing`).Scan(&n) },
 	} {
-		if err := s.homes[0].write(do); err == nil || fault.KindOf(err) != fault.Internal {
+		if err := s.engine.write(do); err == nil || fault.KindOf(err) != fault.Internal {
 			t.Errorf("%s, writing: %v", name, err)
 		}
 	}
-	if err := s.homes[0].reads(t.Context()).row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
+	if err := s.engine.reads(t.Context()).row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
 		t.Errorf("reading: %v", err)
 	}
-	if err := s.postgres().gate.closed(); err != nil {
-		t.Errorf("the gate is shut: %v", err)
+	if err := s.postgres().breaker.open(); err != nil {
+		t.Errorf("the breaker is open: %v", err)
 	}
 }
 
@@ -439,7 +439,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 	defer conn.Release()
 	a := newcomer(home, "ann")
 	tx := &postgresTx{ctx: ctx, conn: conn.Conn()}
-	for _, err := range []error{tx.script("BEGIN"), tx.lock(keysOf(a)...), verdict{spends: true, admits: true}.carryOut(tx, a, midday)} {
+	for _, err := range []error{tx.script("BEGIN"), tx.lock(keysOf(a)...), decision{spends: true, admits: true}.apply(tx, a, midday)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -447,7 +447,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 	undone := make(chan error, 1)
 	go func() { undone <- near.Undo(ctx, a, midday) }()
 	waits := func() (n int64) {
-		n, err := count(near.homes[0].reads(ctx), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		n, err := count(near.engine.reads(ctx), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -472,7 +472,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 func TestServerCrashes(t *testing.T) {
 	c := postgrestest.Start(t)
 	ring := secret.NewRing(midday)
-	s := openCluster(t, ring, "a", Cluster{URL: c.Database(t)})
+	s := openStore(t, ring, "a", c.Database(t))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -494,7 +494,7 @@ func TestServerCrashes(t *testing.T) {
 // Connections are cut, at any moment.
 func TestBackendsAreKilled(t *testing.T) {
 	c := postgrestest.Start(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: c.Database(t)})
+	s := openStore(t, secret.NewRing(midday), "a", c.Database(t))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -519,7 +519,7 @@ func TestPromotion(t *testing.T) {
 	standby := primary.SyncStandby(t)
 	name := database[strings.LastIndex(database, "/")+1:]
 	name, _, _ = strings.Cut(name, "?")
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: primary.URL(name, standby)})
+	s := openStore(t, secret.NewRing(midday), "a", primary.URL(name, standby))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -583,7 +583,7 @@ func startLoad(s *Store, home int64) *load {
 				l.moved.Broadcast()
 				l.mu.Unlock()
 				if fault.Is(err, fault.Overloaded) {
-					s.postgres().gate.wait(l.ctx) // a client that waits as it is told
+					s.postgres().breaker.wait(l.ctx) // a client that waits as it is told
 				}
 			}
 		})

@@ -12,96 +12,98 @@ import (
 	"dialtone/internal/account"
 )
 
-// admit is a place in a group of signups.
+// admit runs a signup in a group with others.
 func (p *postgres) admit(a account.Signup, now time.Time) error {
-	if err := p.gate.closed(); err != nil {
+	if err := p.breaker.open(); err != nil {
 		return err
 	}
 	return p.queue.run(&job{signup: a, now: now, keys: keysOf(a)})
 }
 
-// admitAll decides a group and sets the answer of each.
+// admitAll commits a group and sets the error of each job.
 func (p *postgres) admitAll(group []*job) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()
 	for n := 1; ; n++ {
-		if err := p.gate.closed(); err != nil {
-			answer(group, err)
+		if err := p.breaker.open(); err != nil {
+			failAll(group, err)
 			return
 		}
-		verdicts, what, err := p.tryGroup(ctx, group)
+		decisions, what, err := p.tryGroup(ctx, group)
 		switch {
 		case what == done:
 			for i, j := range group {
-				j.err = verdicts[i].refusal
+				j.err = decisions[i].refusal
 			}
 		case what == unknown:
-			p.gate.doubt()
-			p.settleDoubt(group, verdicts)
-		case ctx.Err() == nil && n < tries && (lost(err) || len(group) == 1) && p.again(err):
+			p.breaker.probeNow()
+			p.settleDoubt(group, decisions)
+		case ctx.Err() == nil && n < maxAttempts && (lost(err) || len(group) == 1) && p.retryable(err):
 			pause(ctx, n)
 			continue
 		case !lost(err) && len(group) > 1:
-			// One of them is to blame, and only it shall hear of it.
+			// One signup makes the group fail. Run one by one, only that one gets the error.
 			for _, j := range group {
 				p.admitAll([]*job{j})
 			}
 		default:
-			answer(group, p.told(err))
+			failAll(group, p.asFault(err))
 		}
 		return
 	}
 }
 
-func answer(group []*job, err error) {
+// failAll sets the error of every job in a group.
+func failAll(group []*job, err error) {
 	for _, j := range group {
 		j.err = err
 	}
 }
 
-// tryGroup runs a group in one transaction: one round trip to lock and to look, one to write and to commit.
-func (p *postgres) tryGroup(ctx context.Context, group []*job) ([]verdict, outcome, error) {
-	ctx, cancel := p.gate.pass(ctx)
+// tryGroup runs a group once, in one transaction of two round trips: the first takes the locks and reads the facts,
+// the second writes the rows and commits.
+func (p *postgres) tryGroup(ctx context.Context, group []*job) ([]decision, outcome, error) {
+	ctx, cancel := p.breaker.withCancel(ctx)
 	defer cancel()
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nothing, err
 	}
 	defer release(conn)
-	list, err := lookAll(ctx, conn.Conn(), group)
+	list, err := gatherAll(ctx, conn.Conn(), group)
 	if err != nil {
 		rollback(conn.Conn())
 		return nil, nothing, err
 	}
-	verdicts := make([]verdict, len(group))
+	decisions := make([]decision, len(group))
 	writes := &writes{}
 	for i, j := range group {
-		verdicts[i] = list[i].judge(j.signup)
-		writes.add(verdicts[i], j)
+		decisions[i] = list[i].decide(j.signup)
+		writes.add(decisions[i], j)
 	}
 	if writes.empty() {
 		rollback(conn.Conn())
-		return verdicts, done, nil
+		return decisions, done, nil
 	}
 	committed, err := writes.send(ctx, conn.Conn(), p.name)
 	switch {
 	case committed:
-		return verdicts, done, nil
+		return decisions, done, nil
 	case answered(err) != nil:
 		rollback(conn.Conn())
 		return nil, nothing, err
 	default:
-		return verdicts, unknown, err
+		return decisions, unknown, err
 	}
 }
 
-// lookAll begins a transaction, takes the locks and finds the facts about each signup.
-func lookAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]facts, error) {
+// gatherAll begins a transaction, takes the locks and reads the facts about each signup.
+func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]facts, error) {
 	list := make([]facts, len(group))
 	var keys []int64
 	var place struct {
-		of     []int32 // the signup's place in the group
-		index  []int32 // the allowance's place in the signup
+		of     []int32 // index of the signup in the group
+		index  []int32 // index of the allowance in the signup
 		bucket [][]byte
 		since  []int64
 		skip   []int64
@@ -130,9 +132,11 @@ func lookAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]facts, error)
 	batch := &pgx.Batch{}
 	batch.Queue(`BEGIN`)
 	batch.Queue(takeLocks, keys)
-	// READ COMMITTED: each statement from here on sees what was committed before it began, and so before the locks were had.
-	batch.Queue(`SELECT w.i, w.k, t.at FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[]) w (i, k, bucket, since, skip)
-		CROSS JOIN LATERAL (SELECT at FROM taken WHERE bucket = w.bucket AND at > w.since ORDER BY at DESC LIMIT 1 OFFSET w.skip) t`,
+	// At READ COMMITTED, each statement from here on sees all transactions that held these locks before.
+	batch.Queue(`SELECT w.i, w.k, t.at
+		FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[]) w (i, k, bucket, since, skip)
+		CROSS JOIN LATERAL (SELECT at FROM taken WHERE bucket = w.bucket AND at > w.since
+			ORDER BY at DESC LIMIT 1 OFFSET w.skip) t`,
 		place.of, place.index, place.bucket, place.since, place.skip).Query(func(rows pgx.Rows) error {
 		return eachRow(rows, nil, func(row scanner) error {
 			var i, k int32
@@ -162,7 +166,8 @@ func lookAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]facts, error)
 	})
 	batch.Queue(`SELECT w.i, a.uid, a.closed IS NOT NULL OR a.activated IS NOT NULL OR a.expires > w.now
 		FROM unnest($1::int[], $2::bigint[], $3::text[], $4::bigint[]) w (i, tenant, username, now)
-		JOIN account a ON a.tenant = w.tenant AND a.username = w.username`, of, tenants, users, nows).Query(func(rows pgx.Rows) error {
+		JOIN account a ON a.tenant = w.tenant AND a.username = w.username`,
+		of, tenants, users, nows).Query(func(rows pgx.Rows) error {
 		return eachRow(rows, nil, func(row scanner) error {
 			var i int32
 			var uid []byte
@@ -199,9 +204,11 @@ type writes struct {
 	}
 }
 
-func (w *writes) empty() bool { return len(w.spent.nonce) == 0 } // whatever is written spends a captcha
+// empty reports whether there is nothing to write. Every write spends a captcha.
+func (w *writes) empty() bool { return len(w.spent.nonce) == 0 }
 
-func (w *writes) add(v verdict, j *job) {
+// add adds the rows that a decision writes.
+func (w *writes) add(v decision, j *job) {
 	a := &j.signup
 	if v.clears != nil {
 		w.clears = append(w.clears, v.clears)
@@ -231,24 +238,29 @@ func (w *writes) add(v verdict, j *job) {
 	r.message, r.sealedToken = append(r.message, a.Message[:]), append(r.sealedToken, a.SealedToken)
 }
 
-// send writes everything and commits. It reports whether the commit is known to have happened.
+// send writes the rows and commits. committed is true where the commit is known to have succeeded.
 func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committed bool, err error) {
 	batch := &pgx.Batch{}
 	if len(w.clears) > 0 {
-		// One that was enabled in the last moment stays, and the insertion below fails.
+		// An account that was enabled since the check stays, and the INSERT below then fails.
 		batch.Queue(`DELETE FROM account WHERE uid = ANY ($1::bytea[]) AND activated IS NULL AND closed IS NULL`, w.clears)
 	}
-	batch.Queue(`INSERT INTO spent (expires, nonce) SELECT * FROM unnest($1::bigint[], $2::bytea[]) ON CONFLICT DO NOTHING`,
+	batch.Queue(`INSERT INTO spent (expires, nonce)
+			SELECT * FROM unnest($1::bigint[], $2::bytea[]) ON CONFLICT DO NOTHING`,
 		w.spent.expires, w.spent.nonce)
 	if r := &w.account; len(r.uid) > 0 {
-		batch.Queue(`INSERT INTO taken (bucket, at, account, until) SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[])`,
+		batch.Queue(`INSERT INTO taken (bucket, at, account, until)
+			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[])`,
 			w.taken.bucket, w.taken.at, w.taken.account, w.taken.until)
-		batch.Queue(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token, lang)
-			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::bigint[], $9::bigint[],
-			$10::bigint[], $11::bytea[], $12::bool[], $13::bytea[], $14::text[])`,
-			r.uid, r.tenant, r.user, r.name, r.email, r.role, r.held, r.created, r.expires, r.epoch, r.credential, r.sha256, r.token, r.lang)
+		batch.Queue(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch,
+				credential, has_sha256, token, lang)
+			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[],
+				$8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bool[], $13::bytea[], $14::text[])`,
+			r.uid, r.tenant, r.user, r.name, r.email, r.role, r.held, r.created, r.expires, r.epoch, r.credential,
+			r.sha256, r.token, r.lang)
 		batch.Queue(`INSERT INTO outbox (account, message, token, node) SELECT u.account, u.message, u.token, $4
-			FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) u (account, message, token)`, r.uid, r.message, r.sealedToken, node)
+			FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) u (account, message, token)`,
+			r.uid, r.message, r.sealedToken, node)
 	}
 	batch.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
 		committed = tag.String() == "COMMIT"
@@ -266,23 +278,24 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 	return committed, err
 }
 
-// settleDoubt finds out what came of a group whose commit was sent and not answered, and does again what has not happened.
-func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// settleDoubt finds out whether a group was committed whose COMMIT was sent and not answered, and runs again the
+// signups that were not.
+func (p *postgres) settleDoubt(group []*job, decisions []decision) {
+	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()
 	var uids [][]byte
 	var keys []int64
 	for i, j := range group {
 		keys = append(keys, j.keys...)
-		if verdicts[i].admits {
+		if decisions[i].admits {
 			uids = append(uids, j.signup.Account.UID[:])
 		}
 	}
 	for n := 1; ctx.Err() == nil; n++ {
-		p.gate.wait(ctx)
-		there := make(map[account.UID]bool)
+		p.breaker.wait(ctx)
+		exists := make(map[account.UID]bool)
 		what, err := p.try(ctx, func(tx transaction) error {
-			// When these are had, the transaction in doubt has ended.
+			// Once these locks are held, the transaction in doubt has ended.
 			if err := tx.lock(keys...); err != nil {
 				return err
 			}
@@ -290,7 +303,7 @@ func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
 				var uid []byte
 				err := row.Scan(&uid)
 				if err == nil && len(uid) == len(account.UID{}) {
-					there[account.UID(uid)] = true
+					exists[account.UID(uid)] = true
 				}
 				return err
 			}, `SELECT uid FROM account WHERE uid = ANY ($1::bytea[])`, uids)
@@ -298,9 +311,9 @@ func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
 				return err
 			}
 			for i, j := range group {
-				// A refusal was decided, and stands; its captcha is spent, be it now.
-				if v := verdicts[i]; v.spends && !v.admits {
-					if _, err := note(tx, j.signup.Captcha.Nonce, j.signup.Captcha.Expires); err != nil {
+				// A refusal stands. Its captcha is spent now, if it was not before.
+				if v := decisions[i]; v.spends && !v.admits {
+					if _, err := markSpent(tx, j.signup.Captcha.Nonce, j.signup.Captcha.Expires); err != nil {
 						return err
 					}
 				}
@@ -308,13 +321,13 @@ func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
 			return nil
 		}, true)
 		if what != done {
-			p.again(err)
+			p.retryable(err)
 			pause(ctx, n)
 			continue
 		}
 		for i, j := range group {
-			j.err = verdicts[i].refusal
-			if verdicts[i].admits && !there[j.signup.Account.UID] {
+			j.err = decisions[i].refusal
+			if decisions[i].admits && !exists[j.signup.Account.UID] {
 				p.admitAll([]*job{j})
 			}
 		}
@@ -322,8 +335,8 @@ func (p *postgres) settleDoubt(group []*job, verdicts []verdict) {
 	}
 	for i, j := range group {
 		j.err = account.ErrUnknown
-		if !verdicts[i].spends {
-			j.err = verdicts[i].refusal
+		if !decisions[i].spends {
+			j.err = decisions[i].refusal
 		}
 	}
 }

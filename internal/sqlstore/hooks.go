@@ -14,8 +14,6 @@ import (
 
 var _ phone.HookStore = (*Store)(nil)
 
-// The first database has the hooks. The others have copies of them, for the transactions of their own tenants (ShareHooks).
-
 const hookColumns = `h.id, h.name, h.kind, h.url, h.plain, h.everyone, h.secret, h.created`
 
 func scanHook(row scanner) (h phone.Hook, err error) {
@@ -29,8 +27,8 @@ func scanHook(row scanner) (h phone.Hook, err error) {
 }
 
 // AddHook implements phone.HookStore.
-func (s *Store) AddHook(ctx context.Context, h phone.Hook) error {
-	err := s.homes[0].write(func(tx transaction) error {
+func (s *Store) AddHook(_ context.Context, h phone.Hook) error {
+	return s.engine.write(func(tx transaction) error {
 		var id []byte
 		switch err := tx.row(`SELECT id FROM hook WHERE name = $1`, h.Name).Scan(&id); {
 		case err == nil && tx.repeated() && bytes.Equal(id, h.ID[:]):
@@ -42,10 +40,6 @@ func (s *Store) AddHook(ctx context.Context, h phone.Hook) error {
 		}
 		return addHook(tx, h)
 	})
-	if err == nil {
-		s.ShareHooks(ctx) // a database that is away has it when it is back
-	}
-	return err
 }
 
 func addHook(tx transaction, h phone.Hook) error {
@@ -65,72 +59,17 @@ func addHook(tx transaction, h phone.Hook) error {
 }
 
 // RemoveHook implements phone.HookStore.
-func (s *Store) RemoveHook(ctx context.Context, name string) error {
-	err := s.homes[0].write(func(tx transaction) error {
+func (s *Store) RemoveHook(_ context.Context, name string) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM hook WHERE name = $1`, name)
 		if err == nil && n == 0 && !tx.repeated() {
 			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", name)
 		}
 		return err
 	})
-	if err == nil {
-		s.ShareHooks(ctx) // likewise
-	}
-	return err
 }
 
-// ShareHooks implements phone.HookStore.
-func (s *Store) ShareHooks(ctx context.Context) error {
-	if len(s.homes) == 1 {
-		return nil
-	}
-	first, err := hooksOf(s.homes[0].reads(ctx), ``)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, h := range s.homes[1:] {
-		errs = append(errs, share(ctx, h, first))
-	}
-	return errors.Join(errs...)
-}
-
-// share gives a database the hooks that it lacks, and takes those that are gone.
-func share(ctx context.Context, home engine, first []phone.Hook) error {
-	has, err := hooksOf(home.reads(ctx), ``)
-	if err != nil {
-		return err
-	}
-	in := func(list []phone.Hook, h phone.Hook) bool {
-		return slices.ContainsFunc(list, func(other phone.Hook) bool { return other.ID == h.ID })
-	}
-	gone := slices.DeleteFunc(slices.Clone(has), func(h phone.Hook) bool { return in(first, h) })
-	missing := slices.DeleteFunc(slices.Clone(first), func(h phone.Hook) bool { return in(has, h) })
-	if len(gone)+len(missing) == 0 {
-		return nil
-	}
-	return home.write(func(tx transaction) error {
-		for _, h := range gone {
-			if _, err := tx.exec(`DELETE FROM hook WHERE id = $1`, h.ID[:]); err != nil {
-				return err
-			}
-		}
-		for _, h := range missing {
-			// Another server may share at the same time.
-			if n, err := count(tx, `SELECT count(*) FROM hook WHERE id = $1`, h.ID[:]); err != nil {
-				return err
-			} else if n > 0 {
-				continue
-			}
-			if err := addHook(tx, h); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// hooksOf are hooks with their tenants, by name.
+// hooksOf returns the hooks of a condition with their tenants, sorted by name.
 func hooksOf(q querier, where string, args ...any) (list []phone.Hook, err error) {
 	err = q.each(func(row scanner) error {
 		h, err := scanHook(row)
@@ -157,56 +96,40 @@ func hooksOf(q querier, where string, args ...any) (list []phone.Hook, err error
 
 // Hooks implements phone.HookStore.
 func (s *Store) Hooks(ctx context.Context) ([]phone.HookState, error) {
-	first, err := hooksOf(s.homes[0].reads(ctx), ``)
+	hooks, err := hooksOf(s.engine.reads(ctx), ``)
 	if err != nil {
 		return nil, err
 	}
 	var list []phone.HookState
-	for _, h := range first {
+	for _, h := range hooks {
 		list = append(list, phone.HookState{Hook: h})
 	}
-	err = s.everywhere(func(e engine) error {
-		return e.reads(ctx).each(func(row scanner) error {
-			var id []byte
-			var waiting, oldest, failed, givenUp int64
-			var why string
-			if err := row.Scan(&id, &waiting, &oldest, &failed, &why, &givenUp); err != nil {
-				return err
-			}
-			for i := range list {
-				if bytes.Equal(list[i].ID[:], id) {
-					add(&list[i], waiting, oldest, failed, why, givenUp)
-				}
-			}
-			return nil
-		}, `SELECT h.id, (SELECT count(*) FROM notice WHERE hook = h.id), COALESCE((SELECT min(at) FROM notice WHERE hook = h.id), 0),
-			h.failed, h.why, h.given_up FROM hook h`)
-	})
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var id []byte
+		var waiting, oldest, failed, givenUp int64
+		var why string
+		if err := row.Scan(&id, &waiting, &oldest, &failed, &why, &givenUp); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list, func(h phone.HookState) bool { return bytes.Equal(h.ID[:], id) })
+		if i < 0 {
+			return nil // added since the hooks were read
+		}
+		h := &list[i]
+		h.Waiting, h.GivenUp, h.Why = waiting, givenUp, why
+		if oldest != 0 {
+			h.Oldest = fromMicros(oldest)
+		}
+		if failed != 0 {
+			h.Failed = fromMicros(failed)
+		}
+		return nil
+	}, `SELECT h.id, (SELECT count(*) FROM notice WHERE hook = h.id),
+		COALESCE((SELECT min(at) FROM notice WHERE hook = h.id), 0), h.failed, h.why, h.given_up FROM hook h`)
 	return list, err
-}
-
-// add adds what one database knows of a hook.
-func add(s *phone.HookState, waiting, oldest, failed int64, why string, givenUp int64) {
-	s.Waiting += waiting
-	s.GivenUp += givenUp
-	if at := fromMicros(oldest); oldest != 0 && (s.Oldest.IsZero() || at.Before(s.Oldest)) {
-		s.Oldest = at
-	}
-	if at := fromMicros(failed); failed != 0 && at.After(s.Failed) {
-		s.Failed, s.Why = at, why
-	}
 }
 
 // Due implements phone.HookStore.
-func (s *Store) Due(ctx context.Context, now time.Time) (list []phone.Hook, err error) {
-	err = s.everywhere(func(e engine) error {
-		due, err := hooksOf(e.reads(ctx), `WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, micros(now))
-		for _, h := range due {
-			if !slices.ContainsFunc(list, func(other phone.Hook) bool { return other.ID == h.ID }) {
-				list = append(list, h)
-			}
-		}
-		return err
-	})
-	return list, err
+func (s *Store) Due(ctx context.Context, now time.Time) ([]phone.Hook, error) {
+	return hooksOf(s.engine.reads(ctx), `WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, micros(now))
 }

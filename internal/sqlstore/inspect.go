@@ -10,7 +10,7 @@ var _ account.Inspector = (*Store)(nil)
 
 // Consistent implements account.Inspector.
 func (s *Store) Consistent(ctx context.Context, report func(string)) error {
-	return s.everywhere(func(e engine) error { return e.consistent(ctx, report) })
+	return s.engine.consistent(ctx, report)
 }
 
 func (l *lite) consistent(ctx context.Context, report func(string)) error {
@@ -19,7 +19,7 @@ func (l *lite) consistent(ctx context.Context, report func(string)) error {
 		`SELECT "table" || ' has a row that refers to no ' || parent FROM pragma_foreign_key_check`)
 }
 
-// faults reports what each query finds: a sentence a row.
+// faults calls report for each row of the queries. A row is one sentence.
 func faults(q querier, report func(string), queries ...string) error {
 	for _, query := range queries {
 		err := q.each(func(row scanner) error {
@@ -39,15 +39,13 @@ func faults(q querier, report func(string), queries ...string) error {
 
 // Each implements account.Inspector.
 func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) error) error {
-	return s.everywhere(func(e engine) error {
-		return e.reads(ctx).each(func(row scanner) error {
-			var token []byte
-			var closed bool
-			a, err := scanAccount(prefixed{row, []any{&token, &closed}})
-			if err != nil {
-				return err
-			}
-			return f(a, token, closed)
-		}, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
-	})
+	return s.engine.reads(ctx).each(func(row scanner) error {
+		var token []byte
+		var closed bool
+		a, err := scanAccount(prefixed{row, []any{&token, &closed}})
+		if err != nil {
+			return err
+		}
+		return f(a, token, closed)
+	}, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
 }

@@ -31,7 +31,7 @@ func TestLinearizableOnPostgres(t *testing.T) {
 		return func() (closing, error) {
 			var s spread
 			for _, name := range []string{"a", "b", "c"} {
-				node, err := sqlstore.OpenPostgres(t.Context(), ring, name, sqlstore.Cluster{URL: url})
+				node, err := sqlstore.OpenPostgres(t.Context(), ring, name, url)
 				if err != nil {
 					return nil, err
 				}

@@ -11,32 +11,35 @@ import (
 	"dialtone/internal/outbox"
 )
 
-// lease is how long a node's beat must stand still before another node takes over its outbox rows. It is longer than any
-// restart, since whoever comes back writes its own messages.
+// lease is how long the heartbeat of a node must stand still before another node takes over its outbox rows. It is
+// longer than a restart takes, since a node that comes back writes its own messages.
 var lease = time.Minute
 
-// sighting is what this node knows of another: how far its beat was, and since when by a clock of our own, so that nobody's
-// wall clock matters.
-type sighting struct {
-	beat  int64
-	since time.Time
+// nodeSeen is the heartbeat of another node, and since when it has stood still by the monotonic clock of this
+// process. No wall clock is compared with that of another machine.
+type nodeSeen struct {
+	heartbeat int64
+	since     time.Time
 }
 
-// adopt raises this node's beat and takes over from those that are dead. Of several that see a node dead, one takes over: the
-// one that removes it.
+// adopt increments the heartbeat of this node and takes over the outbox rows of dead nodes. Of several nodes that see
+// a node dead, the one that deletes its row takes over.
 func (p *postgres) adopt(ctx context.Context) (list []outbox.Entry, err error) {
 	if p.name == "" {
 		return nil, nil
 	}
-	if err := p.gate.closed(); err != nil {
+	if err := p.breaker.open(); err != nil {
 		return nil, err
 	}
 	err = p.write(func(tx transaction) error {
-		if _, err := tx.exec(`INSERT INTO node (id, beat) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1`, p.name); err != nil {
+		_, err := tx.exec(`INSERT INTO node (id, beat) VALUES ($1, 1)
+			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1`, p.name)
+		if err != nil {
 			return err
 		}
-		// Who was taken for dead and has rows again is missed from now on, whether it ever raises its beat or not.
-		_, err := tx.exec(`INSERT INTO node (id, beat) SELECT DISTINCT node, 0 FROM outbox o WHERE node <> ''
+		// A node that was taken for dead and has rows again gets a row here. So its lease runs from now on, even if
+		// it never increments its heartbeat again.
+		_, err = tx.exec(`INSERT INTO node (id, beat) SELECT DISTINCT node, 0 FROM outbox o WHERE node <> ''
 			AND NOT EXISTS (SELECT 1 FROM node WHERE id = o.node) ORDER BY node ON CONFLICT DO NOTHING`)
 		return err
 	})
@@ -47,7 +50,7 @@ func (p *postgres) adopt(ctx context.Context) (list []outbox.Entry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Rows of no node came with a copy of another store.
+	// Rows without a node came with a copy of another store.
 	if n, err := count(p.reads(ctx), `SELECT count(*) FROM outbox WHERE node = ''`); err != nil {
 		return nil, err
 	} else if n > 0 || p.inDoubt() {
@@ -59,12 +62,12 @@ func (p *postgres) adopt(ctx context.Context) (list []outbox.Entry, err error) {
 	return append(list, more...), err
 }
 
-// inherit takes over from nodes, unless their beat has moved.
+// inherit takes over the outbox rows of nodes, unless their heartbeat has moved.
 func (p *postgres) inherit(dead map[string]int64) (list []outbox.Entry, err error) {
-	for id, beat := range dead {
+	for id, heartbeat := range dead {
 		more, err := p.take(func(tx transaction) ([][]byte, error) {
-			n, err := tx.exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, id, beat)
-			if err != nil || n == 0 { // it lives, or somebody else takes over
+			n, err := tx.exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, id, heartbeat)
+			if err != nil || n == 0 { // it is alive, or another node takes over
 				return nil, err
 			}
 			return move(tx, id, p.name)
@@ -77,7 +80,7 @@ func (p *postgres) inherit(dead map[string]int64) (list []outbox.Entry, err erro
 	return list, nil
 }
 
-// move makes one node's outbox rows another's, and names their accounts.
+// move gives the outbox rows of one node to another, and returns their accounts.
 func move(tx transaction, from, to string) (accounts [][]byte, err error) {
 	err = tx.each(func(row scanner) error {
 		var uid []byte
@@ -88,14 +91,14 @@ func move(tx transaction, from, to string) (accounts [][]byte, err error) {
 	return accounts, err
 }
 
-// take gives the outbox rows that do has made this node's own. Nobody else writes their messages any more: so where it is not known
-// whether the commit happened, they are remembered, and the next time gives those that have become ours.
+// take returns the outbox rows that do has given to this node. No other node writes their messages from then on. So
+// when the commit is in doubt, take remembers them, and the next call returns those that belong to this node.
 func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []outbox.Entry, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	perhaps := p.doubtful
 	err = p.write(func(tx transaction) error {
-		moved, err := do(tx) // waits for an earlier run that is still on its way
+		moved, err := do(tx) // waits for an earlier run that has not ended
 		if err != nil {
 			return err
 		}
@@ -117,25 +120,25 @@ func (p *postgres) inDoubt() bool {
 	return len(p.doubtful) > 0
 }
 
-// dead are the other nodes whose beat has stood still for the time of the lease.
+// dead returns the other nodes whose heartbeat has stood still for the lease, with that heartbeat.
 func (p *postgres) dead(ctx context.Context) (map[string]int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	seen, dead := make(map[string]sighting), make(map[string]int64)
+	seen, dead := make(map[string]nodeSeen), make(map[string]int64)
 	err := p.reads(ctx).each(func(row scanner) error {
 		var id string
-		var s sighting
-		if err := row.Scan(&id, &s.beat); err != nil {
+		var s nodeSeen
+		if err := row.Scan(&id, &s.heartbeat); err != nil {
 			return err
 		}
 		s.since = now
-		if before, known := p.others[id]; known && before.beat == s.beat {
+		if before, known := p.others[id]; known && before.heartbeat == s.heartbeat {
 			s.since = before.since
 		}
 		seen[id] = s
 		if now.Sub(s.since) >= lease {
-			dead[id] = s.beat
+			dead[id] = s.heartbeat
 		}
 		return nil
 	}, `SELECT id, beat FROM node WHERE id <> $1`, p.name)
@@ -146,10 +149,10 @@ func (p *postgres) dead(ctx context.Context) (map[string]int64, error) {
 	return dead, nil
 }
 
-// watch listens on a connection of its own, and gets a new one when that breaks.
+// watch listens for notifications on a connection of its own, and opens a new one when it breaks.
 func (p *postgres) watch(ctx context.Context, changed func()) {
 	for ctx.Err() == nil {
-		p.gate.wait(ctx)
+		p.breaker.wait(ctx)
 		p.listen(ctx, changed)
 		pause(ctx, 50)
 	}
@@ -165,7 +168,7 @@ func (p *postgres) listen(ctx context.Context, changed func()) {
 		return
 	}
 	for {
-		changed() // also for what changed while nobody listened
+		changed() // also for changes while no connection listened
 		if _, err := conn.WaitForNotification(ctx); err != nil {
 			return
 		}

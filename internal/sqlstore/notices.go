@@ -13,33 +13,24 @@ import (
 )
 
 // Claim implements phone.HookStore.
-func (s *Store) Claim(ctx context.Context, hook phone.HookID, now, until time.Time, limit int) ([]phone.Notification, error) {
-	var list []phone.Notification
-	err := s.everywhere(func(e engine) error {
-		if len(list) >= limit {
-			return nil
-		}
-		more, err := claim(e, hook, now, until, limit-len(list))
-		list = append(list, more...)
-		return err
-	})
-	slices.SortFunc(list, func(a, b phone.Notification) int {
-		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]), bytes.Compare(a.Account[:], b.Account[:]))
-	})
-	return list, err
-}
-
-func claim(home engine, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
-	// What a first run claimed whose commit was in doubt is due again with the end of its claim.
-	err = home.write(func(tx transaction) (err error) {
+func (s *Store) Claim(_ context.Context, hook phone.HookID, now, until time.Time,
+	limit int) (list []phone.Notification, err error) {
+	// Notices claimed by a first run whose commit was in doubt are due again when that claim ends.
+	err = s.engine.write(func(tx transaction) (err error) {
 		list, err = claimIn(tx, hook, now, until, limit)
 		return err
 	})
+	slices.SortFunc(list, func(a, b phone.Notification) int {
+		return cmp.Or(a.At.Compare(b.At), bytes.Compare(a.Event[:], b.Event[:]),
+			bytes.Compare(a.Account[:], b.Account[:]))
+	})
 	return list, err
 }
 
-// claimIn claims in a transaction. Of two that come at once, the second waits for the first, and then finds the notices due later.
-func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int) (list []phone.Notification, err error) {
+// claimIn claims notices in a transaction. A second claim at the same time waits for the first, and then finds that
+// its notices are due later.
+func claimIn(tx transaction, hook phone.HookID, now, until time.Time,
+	limit int) (list []phone.Notification, err error) {
 	err = tx.each(func(row scanner) error {
 		n := phone.Notification{Hook: hook, Due: until}
 		var event, uid []byte
@@ -58,20 +49,17 @@ func claimIn(tx transaction, hook phone.HookID, now, until time.Time, limit int)
 }
 
 // Report implements phone.HookStore.
-func (s *Store) Report(ctx context.Context, results []phone.Result, now time.Time) error {
-	return s.everywhere(func(e engine) error {
-		own := slices.DeleteFunc(slices.Clone(results), func(r phone.Result) bool { return s.of(r.Tenant) != e })
-		if len(own) == 0 {
-			return nil
-		}
-		return e.write(func(tx transaction) error {
-			for _, r := range own {
-				if err := report(tx, r, now); err != nil {
-					return err
-				}
+func (s *Store) Report(_ context.Context, results []phone.Result, now time.Time) error {
+	if len(results) == 0 {
+		return nil
+	}
+	return s.engine.write(func(tx transaction) error {
+		for _, r := range results {
+			if err := report(tx, r, now); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 }
 
@@ -93,11 +81,12 @@ func report(tx transaction, r phone.Result, now time.Time) error {
 	if err != nil || n == 0 || r.Why == "" {
 		return err
 	}
-	_, err = tx.exec(`UPDATE hook SET failed = $2, why = $3, given_up = given_up + $4 WHERE id = $1`, r.Hook[:], micros(now), shortened(r.Why), givenUp)
+	_, err = tx.exec(`UPDATE hook SET failed = $2, why = $3, given_up = given_up + $4 WHERE id = $1`,
+		r.Hook[:], micros(now), shortened(r.Why), givenUp)
 	return err
 }
 
-// shortened is a text that a list can show. What a server answered may be any bytes.
+// shortened returns valid UTF-8 of at most 300 bytes for a list. The text is a server's answer, which may be any bytes.
 func shortened(text string) string {
 	const most = 300
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?")
@@ -107,7 +96,7 @@ func shortened(text string) string {
 	return text
 }
 
-// accountKey is the column of an account, which is empty for no account.
+// accountKey returns the value of the account column, which is empty for a notice of a tenant.
 func accountKey(u account.UID) []byte {
 	if u == (account.UID{}) {
 		return []byte{}
@@ -118,7 +107,7 @@ func accountKey(u account.UID) []byte {
 // Noticed implements phone.HookStore.
 func (s *Store) Noticed() <-chan struct{} { return s.noticed }
 
-// notify tells of notices of this process.
+// notify signals that this process may have written notices.
 func (s *Store) notify() {
 	select {
 	case s.noticed <- struct{}{}:
@@ -126,11 +115,12 @@ func (s *Store) notify() {
 	}
 }
 
-// What a change of a tenant and one of its accounts writes: a notice for each hook that is for the tenant. The event is made before
-// the transaction, so that a second run writes nothing new.
+// A change of a tenant or of one of its accounts writes a notice for each hook of the tenant. The id of the event is
+// made before the transaction, so that a second run of the transaction writes nothing new.
 const (
 	noticeColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
-	concerned     = ` WHERE (h.everyone OR EXISTS (SELECT 1 FROM hook_tenant ht WHERE ht.hook = h.id AND ht.tenant = t.id))`
+	concerned     = ` WHERE (h.everyone OR EXISTS
+		(SELECT 1 FROM hook_tenant ht WHERE ht.hook = h.id AND ht.tenant = t.id))`
 )
 
 // noticeTenant writes the notices of a change of a tenant.
@@ -142,20 +132,22 @@ func noticeTenant(tx transaction, what phone.What, event account.UID, tenant int
 	return err
 }
 
-// noticeAccount writes those of a change of an account, if it was ever active: no phone server knows any other.
+// noticeAccount writes the notices of a change of an account that was activated. Phone servers know no other accounts.
 func noticeAccount(tx transaction, what phone.What, event account.UID, uid []byte, now time.Time) error {
 	return noticeAccounts(tx, ` AND a.uid = $4`, what, event, now, uid)
 }
 
-// noticeTenantAccounts writes those of the end of a tenant's accounts.
+// noticeTenantAccounts writes the notices that a tenant's accounts are deleted.
 func noticeTenantAccounts(tx transaction, event account.UID, tenant int64, now time.Time) error {
 	return noticeAccounts(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, phone.AccountDeleted, event, now, tenant)
 }
 
+// noticeAccounts writes the notices of the accounts of a condition, in which $4 is of.
 func noticeAccounts(tx transaction, which string, what phone.What, event account.UID, now time.Time, of any) error {
 	_, err := tx.exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
-		FROM hook h JOIN account a ON a.activated IS NOT NULL`+which+` JOIN tenant t ON t.id = a.tenant`+concerned+` ON CONFLICT DO NOTHING`,
+		FROM hook h JOIN account a ON a.activated IS NOT NULL`+which+`
+		JOIN tenant t ON t.id = a.tenant`+concerned+` ON CONFLICT DO NOTHING`,
 		event[:], string(what), micros(now), of)
 	return err
 }

@@ -14,36 +14,39 @@ import (
 	"dialtone/internal/fault"
 )
 
-// outcome is what is known of a transaction.
+// outcome is what is known about a transaction.
 type outcome int
 
 const (
-	nothing outcome = iota // it has not happened
-	done                   // it has
-	unknown                // it may have
+	nothing outcome = iota // it was not committed
+	done                   // it was committed
+	unknown                // it may have been committed
 )
 
-// unavailable is what a person is told while the database is away.
+// unavailable returns the fault of a database that cannot be reached.
 func unavailable(why error) error {
 	return &fault.Error{
-		Kind: fault.Overloaded, Message: "the store cannot be reached at the moment; nothing was saved, send the same again in a moment",
+		Kind:       fault.Overloaded,
+		Message:    "the store cannot be reached at the moment; nothing was saved, send the same again in a moment",
 		RetryAfter: 2 * time.Second, Cause: why,
 	}
 }
 
-// away are the SQLSTATEs of a server that is on its way out or not there yet, or is the wrong one
+// unreachable reports whether a SQLSTATE is that of a server that is shutting down, starting, full, or a standby
 // (PostgreSQL 15, appendix A).
-func away(code string) bool {
-	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || strings.HasPrefix(code, "25006") || code == "53300"
+func unreachable(code string) bool {
+	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") ||
+		strings.HasPrefix(code, "25006") || code == "53300"
 }
 
-// passing are those of a transaction that may succeed when it is run again: a deadlock or a serialization failure, and what else
-// two transactions meet that run at once: a row that came or went between a check and a write.
-func passing(code string) bool {
+// transient reports whether a SQLSTATE is that of a transaction that may succeed when it is run again: a deadlock,
+// a serialization failure, or a row that another transaction inserted or deleted between a check and a write.
+func transient(code string) bool {
 	return code == "40001" || code == "40P01" || code == "23505" || code == "23503"
 }
 
-// answered is the server's own error where it refused a statement and went on, and nil where the connection is in doubt.
+// answered returns the error of a statement that the server refused on a connection that still works, or nil where
+// the connection is in doubt.
 func answered(err error) *pgconn.PgError {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || pg.SeverityUnlocalized != "ERROR" && pg.Severity != "ERROR" {
@@ -52,10 +55,11 @@ func answered(err error) *pgconn.PgError {
 	return pg
 }
 
-// lost reports whether an error is the connection's, or that of a server which is away. Any other is one of ours.
+// lost reports whether an error is that of a broken connection or of a server that cannot be reached. Any other
+// error is a defect of this program.
 func lost(err error) bool {
 	if pg := answered(err); pg != nil {
-		return away(pg.Code)
+		return unreachable(pg.Code)
 	}
 	if _, fatal := errors.AsType[*pgconn.PgError](err); fatal {
 		return true
@@ -68,11 +72,12 @@ func lost(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// told is an error as the rest of the program has it: fault.Overloaded where the database is away or took too long.
-func (p *postgres) told(err error) error {
+// asFault returns err as the rest of the program expects it: as fault.Overloaded where the database cannot be
+// reached or took too long.
+func (p *postgres) asFault(err error) error {
 	if err == nil || fault.KindOf(err) != fault.Internal || !lost(err) {
 		return err
 	}
-	p.gate.doubt()
+	p.breaker.probeNow()
 	return unavailable(err)
 }

@@ -15,37 +15,36 @@ import (
 
 var _ phone.Store = (*Store)(nil)
 
-// Phone servers lie in the first database, whichever their tenants live in.
-
 // AddServer implements phone.Store.
 func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
 	}
-	return s.homes[0].write(func(tx transaction) error {
-		n, err := tx.exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING`,
-			p.Name, p.Token[:], string(tenants), micros(p.Created))
+	return s.engine.write(func(tx transaction) error {
+		n, err := tx.exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (name) DO NOTHING`, p.Name, p.Token[:], string(tenants), micros(p.Created))
 		if err != nil {
 			return err
 		}
 		if n > 0 {
 			return phonesChanged(tx)
 		}
-		if tx.repeated() {
+		if tx.repeated() { // then an earlier run may have added it
 			var token []byte
 			err := tx.row(`SELECT token FROM phone_server WHERE name = $1`, p.Name).Scan(&token)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) || bytes.Equal(token, p.Token[:]) {
 				return err
 			}
 		}
-		return fault.New(fault.Conflict, "there is a phone server %s already; choose another name, or remove it first with: dialtone directory token remove %s", p.Name, p.Name)
+		return fault.New(fault.Conflict, "there is a phone server %s already; "+
+			"choose another name, or remove it first with: dialtone directory token remove %s", p.Name, p.Name)
 	})
 }
 
 // RemoveServer implements phone.Store.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
-	return s.homes[0].write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		n, err := tx.exec(`DELETE FROM phone_server WHERE name = $1`, name)
 		switch {
 		case err != nil:
@@ -59,6 +58,7 @@ func (s *Store) RemoveServer(_ context.Context, name string) error {
 	})
 }
 
+// phonesChanged raises the number that ServersVersion returns.
 func phonesChanged(tx transaction) error {
 	_, err := tx.exec(`UPDATE revision SET n = n + 1 WHERE subject = 'phone'`)
 	return err
@@ -66,13 +66,14 @@ func phonesChanged(tx transaction) error {
 
 // Servers implements phone.Store.
 func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
-	// The number is read first: a change that comes in between is then seen again, and not missed.
+	// The number is read before the servers: a change between the two reads is then read again
+	// instead of missed.
 	version, err := s.ServersVersion(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	var list []phone.Server
-	err = s.homes[0].reads(ctx).each(func(row scanner) error {
+	err = s.engine.reads(ctx).each(func(row scanner) error {
 		var p phone.Server
 		var token []byte
 		var tenants string
@@ -90,36 +91,24 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 
 // ServersVersion implements phone.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
-	return count(s.homes[0].reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
+	return count(s.engine.reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
 }
 
 // Sealed implements phone.Store.
 func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	found, err := s.of(tenant).sealed(ctx, tenant, user)
-	if err == nil && found.until != 0 && found.until <= micros(now) {
-		return account.Account{}, errNoAccount
-	}
-	return found.Account, err
-}
-
-// sealed is what Store.Sealed gives, whatever the time.
-type sealed struct {
-	account.Account
-	until int64 // when it is gone if it is not activated; 0 where it is
-}
-
-func readSealed(q querier, tenant int64, user string) (s sealed, err error) {
-	s.Tenant = tenant
+	// Only the columns that a look-up needs: it is the most frequent statement of all.
+	a := account.Account{Tenant: tenant}
 	var uid []byte
 	var role string
-	err = q.row(`SELECT uid, role, held OR activated IS NULL, credential, CASE WHEN activated IS NULL THEN expires ELSE 0 END
-		FROM account WHERE tenant = $1 AND username = $2 AND closed IS NULL`, tenant, user).Scan(&uid, &role, &s.Disabled, &s.Sealed, &s.until)
+	row := s.engine.reads(ctx).row(`SELECT uid, role, held OR activated IS NULL, credential FROM account
+		WHERE tenant = $2 AND username = $3 AND `+live, micros(now), tenant, user)
+	err := row.Scan(&uid, &role, &a.Disabled, &a.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {
-		return sealed{}, errNoAccount
+		return account.Account{}, errNoAccount
 	} else if err != nil {
-		return sealed{}, err
+		return account.Account{}, err
 	}
-	copy(s.UID[:], uid)
-	s.Role = account.Role(role)
-	return s, nil
+	copy(a.UID[:], uid)
+	a.Role = account.Role(role)
+	return a, nil
 }

@@ -10,7 +10,6 @@ import (
 	"testing/fstest"
 	"time"
 
-	"dialtone/internal/fault"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -45,7 +44,7 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var nodes []*Store
 	for _, name := range []string{"dead", "b", "c", "alive"} {
-		nodes = append(nodes, openCluster(t, ring, name, Cluster{URL: url}))
+		nodes = append(nodes, openStore(t, ring, name, url))
 	}
 	home, err := nodes[0].AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
@@ -125,7 +124,7 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 
 func TestRowsOfNoNodeFindOne(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
-	command, node := openCluster(t, ring, "", Cluster{URL: url}), openCluster(t, ring, "a", Cluster{URL: url})
+	command, node := openStore(t, ring, "", url), openStore(t, ring, "a", url)
 	home, err := command.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +176,7 @@ func later(t *testing.T, engine string) (expand, contract []migration) {
 
 func TestOldAndNewProgramSideBySide(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
-	old := openCluster(t, ring, "old", Cluster{URL: url})
+	old := openStore(t, ring, "old", url)
 	home, err := old.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +184,7 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 	expand, contract := later(t, "postgres")
 	upgrade := func(s *Store, to []migration) {
 		t.Helper()
-		err := s.homes[0].write(func(tx transaction) error {
+		err := s.engine.write(func(tx transaction) error {
 			if err := tx.lock(schemaLock); err != nil {
 				return err
 			}
@@ -198,14 +197,14 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 	load := startLoad(old, home.ID)
 	load.until(100)
 	// The new version's node: the same program, which knows one step more, and uses it.
-	fresh := openCluster(t, ring, "new", Cluster{URL: url})
+	fresh := openStore(t, ring, "new", url)
 	fresh.postgres().known++
 	upgrade(fresh, expand)
 	upgrade(fresh, expand) // another node of the new version finds it done
 	other := startLoad(fresh, addedTenant(t, fresh, "other.test"))
 	other.until(100)
 	load.until(100)
-	for _, s := range []*Store{old, fresh, openCluster(t, ring, "late", Cluster{URL: url})} {
+	for _, s := range []*Store{old, fresh, openStore(t, ring, "late", url)} {
 		if err := s.Ready(t.Context()); err != nil {
 			t.Errorf("after the first step: %v", err)
 		}
@@ -219,7 +218,7 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 	if err := fresh.Ready(t.Context()); err != nil {
 		t.Errorf("the new program, after the second step: %v", err)
 	}
-	if _, err := OpenPostgres(t.Context(), ring, "a", Cluster{URL: url}); !errors.Is(err, ErrNewer) {
+	if _, err := OpenPostgres(t.Context(), ring, "a", url); !errors.Is(err, ErrNewer) {
 		t.Errorf("a start of the old program: %v", err)
 	}
 }
@@ -244,7 +243,7 @@ func TestSQLiteOfALaterProgram(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = s.homes[0].write(func(tx transaction) error { return migrateTo(tx.(migrator), c.to, midday) })
+		err = s.engine.write(func(tx transaction) error { return migrateTo(tx.(migrator), c.to, midday) })
 		if (i == 1) != errors.Is(err, ErrNewer) && err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +265,7 @@ func TestManyNodesMakeOneSchema(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			s, err := OpenPostgres(t.Context(), ring, fmt.Sprint(i), Cluster{URL: url})
+			s, err := OpenPostgres(t.Context(), ring, fmt.Sprint(i), url)
 			if err != nil {
 				t.Error(err)
 				return
@@ -279,109 +278,62 @@ func TestManyNodesMakeOneSchema(t *testing.T) {
 	all.Wait()
 }
 
-func TestTwoClusters(t *testing.T) {
-	shared, own := postgrestest.Shared(t), postgrestest.Start(t)
-	ring := secret.NewRing(midday)
-	first, second := Cluster{URL: shared.Database(t)}, Cluster{Number: 7, URL: own.Database(t)}
-	s := openCluster(t, ring, "a", first, second)
-	ctx := t.Context()
-	add := func(host string, cluster int) (tenant.Tenant, error) {
-		return s.AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, Cluster: cluster, Created: midday})
-	}
-	here, err := add("here.test", 0)
-	if err != nil {
+// Earlier versions could spread a platform over several databases, each with a number in the upper bits of its
+// tenants' ids. Each of those databases can still be used by itself.
+func TestDatabaseOfFormerPlatform(t *testing.T) {
+	const number = 7
+	c, ring := postgrestest.Shared(t), secret.NewRing(midday)
+	url := c.Database(t)
+	if s, err := OpenPostgres(t.Context(), ring, "a", url); err != nil || s.Close() != nil {
 		t.Fatal(err)
 	}
-	there, err := add("there.test", 7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if here.ID>>homeShift != 0 || there.ID>>homeShift != 7 {
-		t.Errorf("the tenants' ids are %d and %d", here.ID, there.ID)
-	}
-	for host, cluster := range map[string]int{"here.test": 7, "there.test": 0} {
-		if _, err := add(host, cluster); !fault.Is(err, fault.Conflict) {
-			t.Errorf("%s once more, on the other cluster: %v", host, err)
+	c.Exec(t, url, `UPDATE cluster SET number = 7`)
+	c.Exec(t, url, fmt.Sprintf(`ALTER TABLE tenant ALTER COLUMN id RESTART WITH %d`, number<<32+1))
+	for _, host := range []string{"one.test", "two.test"} { // each by a store of its own
+		s := openStore(t, ring, "a", url)
+		id := addedTenant(t, s, host)
+		if id>>32 != number {
+			t.Errorf("the id of %s is %d", host, id)
 		}
-	}
-	if _, err := s.AddTenant(ctx, tenant.Tenant{Host: "x.test", Realm: "HERE.test", Cluster: 7}); !fault.Is(err, fault.Conflict) {
-		t.Errorf("the realm of a tenant on the other cluster: %v", err)
-	}
-	if _, err := add("x.test", 3); !fault.Is(err, fault.Invalid) {
-		t.Errorf("a cluster that there is not: %v", err)
-	}
-	list, version, err := s.Tenants(ctx)
-	if err != nil || len(list) != 2 || list[0].Cluster != 0 || list[1].Cluster != 7 || list[1].ID != there.ID {
-		t.Errorf("the tenants are %+v, %v", list, err)
-	}
-	there.Product = "There"
-	if err := s.SetTenant(ctx, there, midday); err != nil {
-		t.Error(err)
-	}
-	if now, err := s.TenantVersion(ctx); err != nil || now == version {
-		t.Errorf("a change on the second cluster is not seen: %v", err)
-	}
-	life := func(home int64, user string) error {
-		a := newcomer(home, user)
+		ctx, a := t.Context(), newcomer(id, "ann")
 		if err := s.Create(ctx, a, midday); err != nil {
-			return err
-		}
-		if _, err := s.Activate(ctx, home, a.Token, midday); err != nil {
-			return err
-		}
-		if _, err := s.Ack(ctx, []outbox.Ref{{Tenant: home, Account: a.Account.UID, Message: a.Message}}); err != nil {
-			return err
-		}
-		if err := s.Revoke(ctx, home, [16]byte{1}, midday); err != nil {
-			return err
-		}
-		_, err := s.Disable(ctx, home, user, midday)
-		return err
-	}
-	for _, home := range []int64{here.ID, there.ID} {
-		if err := life(home, "ann"); err != nil {
-			t.Errorf("a life at %d: %v", home, err)
-		}
-	}
-	if revoked, err := s.Revoked(ctx, here.ID, [16]byte{1}, midday); err != nil || !revoked {
-		t.Errorf("revoked: %v, %v", revoked, err)
-	}
-	if got := s.waitingUsers(t); got != nil {
-		t.Errorf("waiting: %v", got)
-	}
-	// The databases change places, or one has another's number.
-	for _, wrong := range [][]Cluster{{{URL: second.URL}}, {first, {Number: 8, URL: second.URL}}} {
-		if _, err := OpenPostgres(ctx, ring, "b", wrong...); err == nil || fault.KindOf(err) != fault.Internal {
-			t.Errorf("a database under a number that is not its own: %v", err)
-		}
-	}
-	// The second cluster is gone: those on the first do not notice.
-	own.Crash(t)
-	for err := error(nil); !fault.Is(err, fault.Overloaded); {
-		_, err = s.Find(ctx, there.ID, "ann", midday)
-		if err != nil && !fault.Is(err, fault.Overloaded) {
 			t.Fatal(err)
 		}
+		if _, err := s.Activate(ctx, id, a.Token, midday); err != nil {
+			t.Errorf("activate at %s: %v", host, err)
+		}
+		sent := []outbox.Ref{{Tenant: id, Account: a.Account.UID, Message: a.Message}}
+		if left, err := s.Ack(ctx, sent); err != nil || len(left) > 0 {
+			t.Errorf("settle at %s: %v are left, %v", host, left, err)
+		}
+		if _, err := s.Disable(ctx, id, "ann", midday); err != nil {
+			t.Errorf("disable at %s: %v", host, err)
+		}
+		if got, err := s.Find(ctx, id, "ann", midday); err != nil || !got.Disabled {
+			t.Errorf("find at %s: %+v, %v", host, got, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
-	a := newcomer(here.ID, "bob")
-	if err := s.Create(ctx, a, midday); err != nil {
-		t.Errorf("a signup on the cluster that is there: %v", err)
+	s := openStore(t, ring, "a", url)
+	list, _, err := s.Tenants(t.Context())
+	if err != nil || len(list) != 2 || list[0].Host != "one.test" || list[1].Host != "two.test" {
+		t.Errorf("the tenants are %+v, %v", list, err)
 	}
-	if _, err := s.Activate(ctx, here.ID, a.Token, midday); err != nil {
-		t.Errorf("a link on the cluster that is there: %v", err)
+	if got := s.number(t, `SELECT number FROM cluster`); got != number {
+		t.Errorf("the number of the database is now %d", got)
 	}
-	sent := []outbox.Ref{{Tenant: there.ID, Message: a.Message}, {Tenant: here.ID, Account: a.Account.UID, Message: a.Message}}
-	left, err := s.Ack(ctx, sent)
-	if !fault.Is(err, fault.Overloaded) || !slices.Equal(left, sent[:1]) {
-		t.Errorf("of two messages on two clusters %v are left, %v", left, err)
-	}
-	if got, err := waiting(s.homes[0].reads(ctx), `TRUE`); err != nil || got != nil {
-		t.Errorf("the one on the cluster that is there was not settled: %v, %v", got, err)
-	}
-	if err := s.Ready(ctx); err != nil {
-		t.Errorf("the server is not ready for those that are there: %v", err)
-	}
-	if err := life(there.ID, "bob"); !fault.Is(err, fault.Overloaded) {
-		t.Errorf("a signup on the cluster that is gone: %v", err)
+}
+
+// A new database keeps the number 0, so that an earlier version does not number it again.
+func TestNewDatabaseIsNumbered(t *testing.T) {
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+	for range 2 {
+		s := openStore(t, ring, "a", url)
+		n, rows := s.number(t, `SELECT max(number) FROM cluster`), s.number(t, `SELECT count(*) FROM cluster`)
+		if n != 0 || rows != 1 {
+			t.Errorf("number %d in %d rows", n, rows)
+		}
 	}
 }

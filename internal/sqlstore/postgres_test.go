@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // openNode opens a database of PostgreSQL for a node, and closes it at the end of the test.
 func openNode(t *testing.T, url string, ring *secret.Ring, node string) *sqlstore.Store {
 	t.Helper()
-	s, err := sqlstore.OpenPostgres(t.Context(), ring, node, sqlstore.Cluster{URL: url})
+	s, err := sqlstore.OpenPostgres(t.Context(), ring, node, url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,8 @@ import (
 
 func (p *postgres) reads(ctx context.Context) querier { return postgresReader{ctx, p} }
 
-func (p *postgres) sealed(ctx context.Context, tenant int64, user string) (sealed, error) {
-	return readSealed(p.reads(ctx), tenant, user)
-}
-
-// postgresReader is a querier on any connection. What failed with its connection is asked once more: it changed nothing.
+// postgresReader is a querier that takes a connection of the pool for each query. A query whose connection broke is
+// run once more.
 type postgresReader struct {
 	ctx context.Context
 	p   *postgres
@@ -28,7 +25,7 @@ type postgresRow struct {
 }
 
 func (r postgresRow) Scan(dst ...any) error {
-	return r.twice(func(ctx context.Context) (bool, error) {
+	return r.retry(func(ctx context.Context) (bool, error) {
 		conn, err := r.p.pool.Acquire(ctx)
 		if err != nil {
 			return true, err
@@ -39,7 +36,7 @@ func (r postgresRow) Scan(dst ...any) error {
 }
 
 func (r postgresReader) each(f func(scanner) error, query string, args ...any) error {
-	return r.twice(func(ctx context.Context) (again bool, err error) {
+	return r.retry(func(ctx context.Context) (again bool, err error) {
 		conn, err := r.p.pool.Acquire(ctx)
 		if err != nil {
 			return true, err
@@ -49,7 +46,7 @@ func (r postgresReader) each(f func(scanner) error, query string, args ...any) e
 		var stopped error
 		rows, err := conn.Query(ctx, query, args...)
 		err = eachRow(rows, err, func(row scanner) error {
-			again = false // f has seen something
+			again = false // f has seen a row
 			stopped = f(row)
 			return stopped
 		})
@@ -60,25 +57,25 @@ func (r postgresReader) each(f func(scanner) error, query string, args ...any) e
 	})
 }
 
-// twice asks again where nothing of the first answer was used and its connection broke.
-func (r postgresReader) twice(ask func(context.Context) (again bool, err error)) error {
+// retry runs query, and runs it again if its connection broke and again is true.
+func (r postgresReader) retry(query func(context.Context) (again bool, err error)) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
 	}
-	if err := r.p.gate.closed(); err != nil {
+	if err := r.p.breaker.open(); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(r.ctx, patience)
+	limited, cancel := context.WithTimeout(r.ctx, operationTimeout)
 	defer cancel()
-	ctx, cancel := r.p.gate.pass(limited)
+	ctx, cancel := r.p.breaker.withCancel(limited)
 	defer cancel()
-	again, err := ask(ctx)
+	again, err := query(ctx)
 	if err != nil && again && ctx.Err() == nil && lost(err) {
 		r.p.pool.Reset()
-		_, err = ask(ctx)
+		_, err = query(ctx)
 	}
 	if r.ctx.Err() != nil && err != nil {
 		return errors.Join(r.ctx.Err(), err)
 	}
-	return r.p.told(err)
+	return r.p.asFault(err)
 }

@@ -13,13 +13,13 @@ import (
 )
 
 func (p *postgres) write(do func(transaction) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()
 	doubtful := false
 	for n := 1; ; n++ {
 		if doubtful {
-			p.gate.wait(ctx)
-		} else if err := p.gate.closed(); err != nil {
+			p.breaker.wait(ctx)
+		} else if err := p.breaker.open(); err != nil {
 			return err
 		}
 		what, err := p.try(ctx, do, doubtful)
@@ -27,32 +27,32 @@ func (p *postgres) write(do func(transaction) error) error {
 		case done:
 			return err
 		case unknown:
-			p.gate.doubt()
+			p.breaker.probeNow()
 			doubtful = true
 		}
-		if ctx.Err() == nil && (what == unknown || doubtful && lost(err) || n < tries && p.again(err)) {
+		if ctx.Err() == nil && (what == unknown || doubtful && lost(err) || n < maxAttempts && p.retryable(err)) {
 			pause(ctx, n)
 			continue
 		}
 		if doubtful {
 			return account.ErrUnknown
 		}
-		return p.told(err)
+		return p.asFault(err)
 	}
 }
 
-// again reports whether a transaction that has not happened is worth another try. The other connections of the pool may have
-// broken with one.
-func (p *postgres) again(err error) bool {
+// retryable reports whether a transaction that was not committed may succeed when it is run again. After a broken
+// connection it resets the pool, since the other connections may have broken with it.
+func (p *postgres) retryable(err error) bool {
 	if lost(err) {
 		p.pool.Reset()
 		return true
 	}
 	pg := answered(err)
-	return pg != nil && passing(pg.Code)
+	return pg != nil && transient(pg.Code)
 }
 
-// pause keeps those that failed at once from trying again at once.
+// pause waits n*10 ms before a retry, or until ctx ends.
 func pause(ctx context.Context, n int) {
 	timer := time.NewTimer(time.Duration(n) * 10 * time.Millisecond)
 	defer timer.Stop()
@@ -62,9 +62,9 @@ func pause(ctx context.Context, n int) {
 	}
 }
 
-// try runs a write once.
+// try runs a write once. With repeated, an earlier run may have been committed.
 func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated bool) (outcome, error) {
-	ctx, cancel := p.gate.pass(ctx)
+	ctx, cancel := p.breaker.withCancel(ctx)
 	defer cancel()
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
@@ -76,8 +76,8 @@ func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated
 		return nothing, err
 	}
 	if repeated {
-		// What it finds of the first time may have reached this server's disk alone: a commit that lost its connection, or its
-		// server, no longer waits for the standby. This one does, if it has anything to write.
+		// The rows of the first run may be on this server's disk alone, since a commit whose connection broke no
+		// longer waits for the standby. This transaction waits for it, and must write something to do so.
 		if err := tx.script(`SELECT pg_logical_emit_message(true, 'dialtone', '')`); err != nil {
 			rollback(conn.Conn())
 			return nothing, err
@@ -105,8 +105,8 @@ func (p *postgres) try(ctx context.Context, do func(transaction) error, repeated
 	}
 }
 
-// warned is the mark of a connection whose server has given a warning. With a commit that is the one that somebody, be it a limit of
-// time, has ended the wait for the standby: the server has the transaction and shows it, and no more is known.
+// warned marks a connection whose server gave a warning. With a commit, the warning says that the wait for the
+// standby was cancelled: the transaction is committed on the primary, and may not be on the standby.
 const warned = "warned"
 
 func forgetWarning(conn *pgx.Conn) { delete(conn.PgConn().CustomData(), warned) }
@@ -118,8 +118,8 @@ func warning(conn *pgx.Conn) error {
 	return nil
 }
 
-// release gives a connection back. One that is broken leaves the pool at once: it takes the driver up to 15 seconds to close it where
-// the network swallows everything, and it would keep its place for so long.
+// release returns a connection to the pool. A broken connection leaves the pool at once: where the network drops
+// packets, the driver takes up to 15 seconds to close it, and it would keep its place in the pool for that time.
 func release(c *pgxpool.Conn) {
 	if conn := c.Conn(); !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == 'I' {
 		c.Release()
@@ -133,7 +133,7 @@ func release(c *pgxpool.Conn) {
 	}()
 }
 
-// rollback ends a transaction that failed. A connection that cannot even do that is closed, which does it too.
+// rollback ends a transaction that failed. If ROLLBACK fails, it closes the connection, which ends it too.
 func rollback(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -142,7 +142,7 @@ func rollback(conn *pgx.Conn) {
 	}
 }
 
-// postgresTx is a transaction that a connection is in.
+// postgresTx is the transaction that conn is in.
 type postgresTx struct {
 	ctx   context.Context
 	conn  *pgx.Conn
@@ -181,7 +181,7 @@ func (t *postgresTx) script(text string) error {
 	return err
 }
 
-// takeLocks takes them in one order everywhere, so that no two transactions wait for each other.
+// takeLocks takes advisory locks in ascending order, so that no two transactions wait for each other.
 const takeLocks = `SELECT count(pg_advisory_xact_lock(k)) FROM (SELECT k FROM unnest($1::bigint[]) k ORDER BY k) sorted`
 
 func (t *postgresTx) lock(keys ...int64) error {

@@ -12,29 +12,32 @@ import (
 )
 
 const (
-	// queued is how many jobs may wait. At the slowest disk that is worth the name they are done within some seconds.
+	// queued is how many jobs may wait. A slow disk commits that many in a few seconds.
 	queued = 4096
-	// patience is how long a job waits to be started.
-	patience = 5 * time.Second
+	// queueTimeout is how long a job waits to be started.
+	queueTimeout = 5 * time.Second
 )
 
-// errOverloaded says that nothing has happened yet.
+// errOverloaded is returned for a job that was not started.
 var errOverloaded = &fault.Error{
-	Kind: fault.Overloaded, Message: "too much is going on at once; nothing was saved, send the same again in a moment", RetryAfter: 2 * time.Second,
+	Kind:       fault.Overloaded,
+	Message:    "too much is going on at once; nothing was saved, send the same again in a moment",
+	RetryAfter: 2 * time.Second,
 }
 
 var errClosed = errors.New("the store is closed")
 
-// queue makes groups of jobs and has them committed, so many groups at a time as it has lanes. It has no goroutine of its own: a
-// job that finds a lane free leads a group, and so costs no hand-over; those that come meanwhile wait, and when a commit is done
-// the first of them leads the next group.
+// queue is a group commit: it puts jobs that come at the same time into groups and calls commit for each group, for
+// up to concurrency groups at a time.
 //
-// Whoever leads lets those go first who are ready to run, and then takes what waits: where nobody is, that takes no time, and where
-// the processors are what is short, the jobs that are almost here share this commit instead of paying for another.
+// It has no goroutine of its own. A job that comes while fewer groups are being committed leads a group at once, on
+// its own goroutine. Other jobs wait; when a commit is done, the first of them leads the next group. A leader yields
+// the processor once before it takes the waiting jobs: on an idle machine that takes no time, and on a busy one the
+// jobs that are about to arrive share this commit.
 type queue struct {
-	commit func(group []*job) // sets the error of each
-	lanes  int
-	limit  int // of a group
+	commit      func(group []*job) // sets the error of each
+	concurrency int
+	limit       int // of jobs in a group
 
 	mu      sync.Mutex // guards what follows
 	closed  bool
@@ -45,25 +48,26 @@ type queue struct {
 
 // job is one write on its way.
 type job struct {
-	// do is the write, or else there is a signup.
+	// do is the write. It is nil for a signup.
 	do     func(transaction) error
 	signup account.Signup
 	now    time.Time
-	// keys are what jobs of one group may not have in common.
+	// keys may not be in two jobs of one group.
 	keys []int64
 
 	err error
-	// turn tells a job that waited whether to lead, or that it was done by another. It is nil for one that did not wait.
+	// turn receives true when a waiting job is to lead, and false when another job's group committed it. It is nil for
+	// a job that did not wait.
 	turn chan bool
 }
 
-func newQueue(lanes, limit int, commit func([]*job)) *queue {
-	q := &queue{commit: commit, lanes: lanes, limit: limit}
+func newQueue(concurrency, limit int, commit func([]*job)) *queue {
+	q := &queue{commit: commit, concurrency: concurrency, limit: limit}
 	q.idle = sync.NewCond(&q.mu)
 	return q
 }
 
-// run returns when the job has been committed, with its error.
+// run returns the error of the job after it has been committed, or has failed.
 func (q *queue) run(j *job) error {
 	leads, err := q.enter(j)
 	switch {
@@ -77,14 +81,14 @@ func (q *queue) run(j *job) error {
 	}
 }
 
-// enter makes the job a leader, or lets it wait.
+// enter makes the job a leader or puts it into the queue.
 func (q *queue) enter(j *job) (leads bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
 		return false, errClosed
-	case q.leading < q.lanes:
+	case q.leading < q.concurrency:
 		q.leading++
 		return true, nil
 	case len(q.waiting) >= queued:
@@ -96,7 +100,7 @@ func (q *queue) enter(j *job) (leads bool, err error) {
 }
 
 func (q *queue) wait(j *job) error {
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(queueTimeout)
 	defer timer.Stop()
 	var leads bool
 	select {
@@ -113,7 +117,7 @@ func (q *queue) wait(j *job) error {
 	return j.err
 }
 
-// leave takes back a job that was not started.
+// leave removes a job from the queue, and reports false if it has been started.
 func (q *queue) leave(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -124,11 +128,11 @@ func (q *queue) leave(j *job) bool {
 	return i >= 0
 }
 
-// lead commits a group with the job in front, and hands over to whoever waits. The next leader is told before the group is: the
-// disk is what everybody waits for.
+// lead commits a group that begins with the job, and then lets the next job lead. The next leader is started before
+// the jobs of this group return, so that the disk is not idle.
 func (q *queue) lead(j *job) {
-	// A panic would be caught with its request, and leave the store without a leader and in the middle of a transaction.
-	// There is nothing to lose: what was answered is durable.
+	// The HTTP server would recover a panic, and leave the queue without a leader in the middle of a transaction. So a
+	// panic ends the process. That loses nothing: everything that was answered is durable.
 	defer func() {
 		if p := recover(); p != nil {
 			go panic(p)
@@ -144,8 +148,7 @@ func (q *queue) lead(j *job) {
 	}
 }
 
-// gather takes the jobs of a group out of those that wait, in order, and leaves those that have a key in common with one before
-// them.
+// gather takes the jobs of a group from the queue, in order. It leaves those that share a key with a job in the group.
 func (q *queue) gather(first *job) []*job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -175,7 +178,7 @@ func (q *queue) gather(first *job) []*job {
 	return group
 }
 
-// next has the first of those that wait lead. Where nobody does, the lane is free.
+// next lets the first waiting job lead. If none waits, one group fewer is being committed.
 func (q *queue) next() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -189,7 +192,7 @@ func (q *queue) next() {
 	first.turn <- true
 }
 
-// drain accepts no more and lets what was accepted finish.
+// drain refuses further jobs and waits for those that were accepted.
 func (q *queue) drain() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -5,23 +5,21 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"dialtone/internal/account"
 	"dialtone/internal/secret"
-	"dialtone/internal/tenant"
+	"dialtone/internal/sqlstore/sqlite"
 )
 
-func TestReaders(t *testing.T) {
+func TestReadersWaitAndClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
-		r := s.homes[0].engine.(*lite).readers
+		r := s.engine.(*lite).readers
 		held, free := make(chan struct{}), make(chan struct{})
-		for range cap(r.free) {
-			go r.use(t.Context(), func(*reader) error {
+		for range cap(r.idle) {
+			go r.use(t.Context(), func(*sqlite.Conn) error {
 				held <- struct{}{}
 				<-free
 				return nil
@@ -31,7 +29,7 @@ func TestReaders(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := s.Revoked(ctx, 0, nonceOf(1), time.Unix(1, 0)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("whoever waits for a connection and has no more time: %v", err)
+			t.Errorf("waiting for a connection for longer than the context lasts: %v", err)
 		}
 		var closed bool
 		go func() {
@@ -39,11 +37,11 @@ func TestReaders(t *testing.T) {
 			closed = true
 		}()
 		if synctest.Wait(); closed {
-			t.Error("the store is closed, and its connections are in use")
+			t.Error("the store was closed while its connections were in use")
 		}
 		close(free)
 		if synctest.Wait(); !closed {
-			t.Error("the store is not closed, and nobody uses it")
+			t.Error("the store is not closed although no connection is in use")
 		}
 		if _, err := s.Revoked(t.Context(), 0, nonceOf(1), time.Unix(1, 0)); err != errClosed {
 			t.Errorf("reading from a closed store: %v", err)
@@ -54,44 +52,45 @@ func TestReaders(t *testing.T) {
 	})
 }
 
-func TestReadersDoNotWrite(t *testing.T) {
+func TestReadersCannotWrite(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
-	if err := s.homes[0].reads(t.Context()).row(`DELETE FROM revision RETURNING n`).Scan(new(int)); err == nil {
-		t.Error("a reader has written")
+	if err := s.engine.reads(t.Context()).row(`DELETE FROM revision RETURNING n`).Scan(new(int)); err == nil {
+		t.Error("a reader could write")
 	}
 }
 
-// A reader that fails goes on with the next read: its connection does not stay out.
-func TestReaderFails(t *testing.T) {
+// A read that fails or panics returns its connection to the pool, without an open transaction.
+func TestReaderAfterFailure(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
-	if err := s.write(touch); err != nil { // so that there is a journal
+	if err := s.write(touch); err != nil { // so that there is a WAL
 		t.Fatal(err)
 	}
-	r := s.homes[0].reads(t.Context())
-	for range 11 { // connections take turns
+	r := s.engine.reads(t.Context())
+	for range 11 { // more often than there are connections
 		s.has(t, 1)
 		if err := r.row(`SELECT nothing`).Scan(new(int)); err == nil {
-			t.Fatal("there is nothing")
+			t.Fatal("a column that does not exist was read")
 		}
 		func() {
 			defer func() { recover() }()
-			r.each(func(scanner) error { panic("in the middle of a row") }, `SELECT n FROM revision`)
+			r.each(func(scanner) error { panic("while reading a row") }, `SELECT n FROM revision`)
 			t.Error("no panic")
 		}()
 	}
 	var busy, pages, moved int
-	if err := s.writer().conn.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil || busy != 0 {
-		t.Errorf("a snapshot in which a read failed is kept: %d, %v", busy, err)
+	err := s.writer().conn.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	if err != nil || busy != 0 {
+		t.Errorf("a connection still has a transaction open: busy %d, %v", busy, err)
 	}
 	if s.has(t, 1) {
-		t.Error("there is a note that nobody made")
+		t.Error("found a note that was not written")
 	}
 }
 
-// A reader that nobody uses keeps its snapshot, and with it the journal. It must not, when there is something to write.
-func TestJournalIsBegunAnewBesideReaders(t *testing.T) {
+// An idle reader must not keep the WAL from being restarted, or the WAL would grow without bound.
+func TestWALStaysSmallBesideReaders(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dialtone.db")
 	s, err := Open(t.Context(), path, secret.NewRing(time.Unix(0, 0)))
 	if err != nil {
@@ -103,111 +102,14 @@ func TestJournalIsBegunAnewBesideReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !s.has(t, n) {
-			t.Fatalf("note %d is not seen", n)
+			t.Fatalf("note %d is not found after it was committed", n)
 		}
 	}
-	journal, err := os.Stat(path + "-wal")
+	wal, err := os.Stat(path + "-wal")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := int64(8 << 20); journal.Size() > most {
-		t.Errorf("the journal has %d bytes", journal.Size())
-	}
-}
-
-// What phones asked for is remembered as long as nothing is committed, by whomever.
-func TestSealedIsRemembered(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "dialtone.db")
-	ring := secret.NewRing(time.Unix(0, 0))
-	s, err := Open(t.Context(), path, ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeNotes(t, s)
-	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := admissionsOf(home.ID)()
-	if err := s.Create(t.Context(), a, a.Account.Created); err != nil {
-		t.Fatal(err)
-	}
-	r := s.homes[0].engine.(*lite).readers
-	one := func(do func(*reader)) {
-		t.Helper()
-		if err := r.use(t.Context(), func(c *reader) error { do(c); return nil }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ask := func() account.Account {
-		t.Helper()
-		got, err := s.Sealed(t.Context(), home.ID, a.Account.User, a.Account.Created)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
-	for range 2 * cap(r.free) {
-		ask()
-	}
-	for range cap(r.free) { // connections take turns
-		one(func(c *reader) {
-			if len(c.sealed) != 1 {
-				t.Errorf("%d are remembered", len(c.sealed))
-			}
-		})
-	}
-
-	// Another process knows nothing of this one's memory.
-	other, err := Open(t.Context(), path, ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeNotes(t, other)
-	for n := range 6 {
-		change := other.Enable
-		if n%2 == 1 {
-			change = other.Disable
-		}
-		if _, err := change(t.Context(), home.ID, a.Account.User, a.Account.Created); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 * cap(r.free) {
-			if got := ask(); got.Disabled != (n%2 == 1) {
-				t.Fatalf("after change %d the account is disabled: %t", n, got.Disabled)
-			}
-		}
-	}
-
-	// While something is written there is no snapshot to hold against what is remembered.
-	if _, err := s.Enable(t.Context(), home.ID, a.Account.User, a.Account.Created); err != nil {
-		t.Fatal(err)
-	}
-	release := hold(s)
-	for range 2 * cap(r.free) {
-		if got := ask(); got.Disabled {
-			t.Error("while something is written, what was remembered before is told")
-		}
-	}
-	release()
-
-	// What is remembered has an end.
-	for range cap(r.free) {
-		one(func(c *reader) {
-			clear(c.sealed)
-			for i := range maxSealed {
-				c.sealed[holder{home.ID, strconv.Itoa(i)}] = sealed{}
-			}
-		})
-	}
-	for range cap(r.free) {
-		ask()
-	}
-	for range cap(r.free) {
-		one(func(c *reader) {
-			if len(c.sealed) != 1 {
-				t.Errorf("%d are remembered", len(c.sealed))
-			}
-		})
+	if wal.Size() > 8<<20 {
+		t.Errorf("the WAL has %d bytes", wal.Size())
 	}
 }

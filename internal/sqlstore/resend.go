@@ -10,8 +10,7 @@ import (
 
 // Resend implements account.Store.
 func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
-	home := s.of(r.Account.Tenant)
-	return home.write(func(tx transaction) error {
+	return s.engine.write(func(tx transaction) error {
 		if err := tx.lock(keysOfResend(r)...); err != nil {
 			return err
 		}
@@ -25,8 +24,8 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 		if err := mayResend(tx, a, r, now); err != nil || r.CheckOnly {
 			return err
 		}
-		// Whatever may have changed without a lock since it was looked at is in the condition. Those who change the address or the
-		// link hold the same locks.
+		// The condition repeats what may have changed without these locks since linkOf read it. Changes of the address
+		// and of the link take the same locks.
 		n, err := tx.exec(`UPDATE account SET token = $1, email = $2 WHERE uid = $3 AND activated IS NULL AND NOT held`,
 			r.Token[:], r.Account.Email, r.Account.UID[:])
 		if err != nil {
@@ -37,7 +36,7 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 				err = mayResend(tx, a, r, now)
 			}
 			if err == nil {
-				err = account.ErrAddressChanged // whatever it was: asked again, it is answered
+				err = account.ErrAddressChanged // it changed and changed back; a retry finds out
 			}
 			return err
 		}
@@ -51,20 +50,22 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 				return err
 			}
 		}
-		_, err = tx.exec(`INSERT INTO outbox (account, message, token, node, made, turn) SELECT $1, $2, $3, $4, $5, COALESCE(max(turn), 0) + 1
-			FROM outbox WHERE account = $1`, r.Account.UID[:], r.Message[:], r.SealedToken, home.node(), micros(r.Made))
+		_, err = tx.exec(`INSERT INTO outbox (account, message, token, node, made, turn)
+			SELECT $1, $2, $3, $4, $5, COALESCE(max(turn), 0) + 1 FROM outbox WHERE account = $1`,
+			r.Account.UID[:], r.Message[:], r.SealedToken, s.engine.node(), micros(r.Made))
 		return err
 	})
 }
 
-// linkOf is the account, and the hash of the link that counts.
+// linkOf returns the account and the hash of its newest link.
 func linkOf(q querier, r account.LinkReplacement, now time.Time) (a account.Account, token []byte, err error) {
-	a, err = scanAccount(prefixed{q.row(`SELECT token, `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
-		micros(now), r.Account.Tenant, r.Account.UID[:]), []any{&token}})
+	row := q.row(`SELECT token, `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
+		micros(now), r.Account.Tenant, r.Account.UID[:])
+	a, err = scanAccount(prefixed{row, []any{&token}})
 	return a, token, err
 }
 
-// mayResend is the order of account.Store.Resend.
+// mayResend applies the checks in the order that account.Store.Resend states.
 func mayResend(q querier, a account.Account, r account.LinkReplacement, now time.Time) error {
 	switch {
 	case a.Held:
@@ -85,7 +86,7 @@ func mayResend(q querier, a account.Account, r account.LinkReplacement, now time
 	return nil
 }
 
-// keysOfResend are what no two may decide about at once: the account's link, and the places.
+// keysOfResend returns the lock keys of a replacement of a link: the account's link and the allowances.
 func keysOfResend(r account.LinkReplacement) []int64 {
 	keys := []int64{keyOf("link", r.Account.Tenant, r.Account.UID[:])}
 	for _, al := range r.Places {
@@ -96,31 +97,35 @@ func keysOfResend(r account.LinkReplacement) []int64 {
 
 // UndoResend implements account.Store.
 func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
-	return s.of(r.Account.Tenant).write(func(tx transaction) error {
-		// A commit of the link that is still on its way ends first.
+	return s.engine.write(func(tx transaction) error {
+		// With these locks held, a commit of the link that is under way has ended.
 		if err := tx.lock(keysOfResend(r)...); err != nil {
 			return err
 		}
 		n, err := tx.exec(`UPDATE account SET token = (SELECT token FROM replaced WHERE account = $1 AND message = $2),
 			email = (SELECT email FROM replaced WHERE account = $1 AND message = $2)
-			WHERE uid = $1 AND token = $3 AND activated IS NULL AND EXISTS (SELECT 1 FROM replaced WHERE account = $1 AND message = $2)`,
+			WHERE uid = $1 AND token = $3 AND activated IS NULL
+				AND EXISTS (SELECT 1 FROM replaced WHERE account = $1 AND message = $2)`,
 			r.Account.UID[:], r.Message[:], r.Token[:])
 		if err != nil {
 			return err
 		}
 		if n > 0 {
-			if _, err := tx.exec(`DELETE FROM replaced WHERE account = $1 AND message = $2`, r.Account.UID[:], r.Message[:]); err != nil {
+			if _, err := tx.exec(`DELETE FROM replaced WHERE account = $1 AND message = $2`,
+				r.Account.UID[:], r.Message[:]); err != nil {
 				return err
 			}
 		} else if _, err := tx.exec(`UPDATE replaced SET email = '' WHERE account = $1 AND message = $2`,
 			r.Account.UID[:], r.Message[:]); err != nil {
 			return err
 		}
-		if _, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`, r.Account.UID[:], r.Message[:]); err != nil {
+		if _, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`,
+			r.Account.UID[:], r.Message[:]); err != nil {
 			return err
 		}
 		for _, al := range r.Places {
-			if _, err := tx.exec(`DELETE FROM taken WHERE bucket = $1 AND account = $2`, al.Bucket[:], r.Message[:]); err != nil {
+			_, err := tx.exec(`DELETE FROM taken WHERE bucket = $1 AND account = $2`, al.Bucket[:], r.Message[:])
+			if err != nil {
 				return err
 			}
 		}

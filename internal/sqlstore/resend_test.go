@@ -37,7 +37,7 @@ func TestStoreForgetsTheOlderAddress(t *testing.T) {
 			}
 			for _, want := range []string{a.Account.Email, ""} {
 				var email string
-				err := s.homes[0].reads(ctx).row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).Scan(&email)
+				err := s.engine.reads(ctx).row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).Scan(&email)
 				if err != nil || email != want {
 					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
 				}

@@ -18,6 +18,7 @@ import (
 // lite is the engine of SQLite: one writer, and beside it readers.
 type lite struct {
 	*readers
+	observers
 	writer *writer
 	annex  *annex // what phone servers read
 	// open makes a connection that may write.
@@ -61,8 +62,8 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	l.readers = newReaders(func() (*sqlite.Conn, error) {
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
 	})
-	l.writer = newWriter(conn, l.open, l.readers)
-	return newStore(home{0, l}), nil
+	l.writer = newWriter(conn, l.open)
+	return newStore(l), nil
 }
 
 // connect opens a connection and sets it up.
@@ -197,7 +198,7 @@ func (l *lite) watch(context.Context, func()) {}
 
 func (l *lite) spendSoon(_ context.Context, id [16]byte, expires time.Time) (first bool, err error) {
 	err = l.write(func(tx transaction) error {
-		first, err = note(tx, id, expires)
+		first, err = markSpent(tx, id, expires)
 		return err
 	})
 	return first, err

@@ -1,44 +1,33 @@
-// Package sqlstore keeps everything in an SQL database: SQLite in one file, for one server, or PostgreSQL, for any number of
-// them.
+// Package sqlstore keeps all data in an SQL database: SQLite in one file for a single server, or PostgreSQL for any
+// number of servers.
 //
-// # One use case, one transaction
+// # What it guarantees
 //
-// Every method of a store interface is one transaction here, and no transaction leaves this package. A method checks
-// first and writes last: what it refuses with a fault leaves only what its interface says that a refusal leaves. Any
-// other error rolls everything back.
+// Each method of a store interface is one transaction, and no transaction leaves this package. A method checks first
+// and writes last: where it refuses with a fault, it leaves only what its interface says that a refusal leaves. Any
+// other error rolls back everything.
 //
-// # Two engines
+// A write that returned nil is durable. With SQLite (WAL mode, synchronous=FULL) a commit that returned is on the
+// disk; for a commit that failed see writer. With PostgreSQL the connection may break during a commit. Its outcome is
+// then looked up before anyone is answered. If that takes too long, the answer is account.ErrUnknown (see postgres).
 //
-// The text of a statement serves both: $1 placeholders, ON CONFLICT, RETURNING, times as microseconds in BIGINT. An engine is
-// how it is run: how connections are had, how a transaction is made durable, and what is done when that fails. The two differ in
-// what they keep apart. SQLite has one writer, so that transactions do not see each other; in PostgreSQL they run at once, at the
-// level READ COMMITTED, and what must not be decided twice is either decided by the condition of one statement or under a lock
-// that the transaction names (transaction.lock).
+// Queues are bounded. A write that finds its queue full, or that was not started in time, fails with fault.Overloaded
+// and was not committed.
 //
-// # Signing up in groups
+// # How it works
 //
-// What a durable transaction costs is the wait for the disk, and with PostgreSQL the way there and back. So writes that come at
-// once share a transaction. A lone write does not wait for company, nor for another goroutine: it commits itself. The next group
-// is whatever came in while the last one was on its way, or is ready to.
+// One text of a statement serves both databases: $1 placeholders, ON CONFLICT, RETURNING, and times as microseconds in
+// BIGINT. An engine runs statements: it provides connections, makes transactions durable, and handles failures. SQLite
+// has one writer, so write transactions run one after another. PostgreSQL runs them at the same time, at READ
+// COMMITTED. What must not be decided twice is decided there by the condition of a single statement, or under a lock
+// that the transaction takes (transaction.lock).
 //
-// In SQLite all writes are grouped. Those of one group see each other in order, as if each had been a transaction of its own;
-// should one of them fail with an error of the database, the group is rolled back and the others are run again without it, so
-// writes are functions that can be repeated. In PostgreSQL signups are: those of one group have nothing in common (no address,
-// name, recipient or captcha), so that a statement can check or insert all of them, and two round trips do for the whole group.
-//
-// Queues are bounded. A write that finds its queue full, or that waited too long without having been started, fails with
-// fault.Overloaded and has not happened.
-//
-// # What is known of a commit
-//
-// SQLite in WAL mode with synchronous=FULL: a commit that returned is on the disk; for one that failed see writer. In PostgreSQL
-// a connection may break while a commit is on its way. Then nobody is answered before it was looked up what came of it, or, where
-// that cannot be done in time, with account.ErrUnknown (see postgres).
-//
-// # Clusters
-//
-// A Store spans several PostgreSQL clusters where one is not enough. A tenant lives in one of them, whole, and its id says in
-// which: the number of the cluster is in the bits above the lowest 32.
+// A durable transaction costs a wait for the disk, and with PostgreSQL round trips to the server. So writes that come
+// at the same time share a transaction (group commit, see queue). In SQLite this holds for all writes: the writes of a
+// group see each other in order. If one fails with a database error, the group is rolled back and the others run again
+// without it, so a write must be a function that can run more than once. In PostgreSQL it holds for signups: those in a
+// group share no address, name, recipient or captcha, so that each statement can check or insert all of them, and a
+// group takes two round trips.
 package sqlstore
 
 import (
@@ -52,47 +41,43 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Store is an open database, or several. It is safe for concurrent use, and by several processes at once.
+// Store is an open database. It is safe for concurrent use, and by several processes at once.
 type Store struct {
-	homes   []home        // never empty
-	noticed chan struct{} // has something in it when this process may have written notices
+	engine  engine
+	noticed chan struct{} // of capacity 1; receives when this process may have written notices
 }
 
-func newStore(homes ...home) *Store { return &Store{homes: homes, noticed: make(chan struct{}, 1)} }
-
-// home is a database that tenants live in.
-type home struct {
-	number int64
-	engine
-}
+func newStore(e engine) *Store { return &Store{engine: e, noticed: make(chan struct{}, 1)} }
 
 // engine runs statements on one database.
 type engine interface {
-	// reads is a querier beside all writes. Each of its statements sees what was committed when it began.
+	// reads returns a querier outside of any write. Each of its statements sees what was committed when it began.
 	reads(ctx context.Context) querier
-	// sealed is readSealed beside all writes. What it gives may be shared.
-	sealed(ctx context.Context, tenant int64, user string) (sealed, error)
-	// write runs do in a transaction and returns when it is durable. Where do returns a fault, what it wrote before stays,
-	// and write returns the fault. Any other error undoes it. do may be run more than once.
+	// write runs do in a transaction and returns when the transaction is durable. When do returns a fault, what it
+	// wrote is committed, and write returns the fault. Any other error rolls back. do may run more than once.
 	write(do func(transaction) error) error
-	// admit is Store.Create for a captcha of ours.
+	// admit is Store.Create for a captcha that this platform issued.
 	admit(a account.Signup, now time.Time) error
-	// spendSoon notes an id and reports whether it is the first time. A crash may forget what it noted in the last second.
+	// spendSoon records an id and reports whether it was not recorded before. It does not wait for the disk: a crash
+	// may lose the ids of the last second.
 	spendSoon(ctx context.Context, id [16]byte, expires time.Time) (first bool, err error)
-	// ready says whether writing is possible.
+	// ready returns nil if the database can be written to.
 	ready(ctx context.Context) error
-	// watch calls changed when a tenant may have changed, until ctx ends, where the database can tell.
+	// watch calls changed when a tenant may have changed, until ctx ends, if the database sends notifications.
 	watch(ctx context.Context, changed func())
-	// node is the name under which outbox rows are kept.
+	// node returns the name of this node in outbox rows.
 	node() string
 	// adopt is Store.Adopt.
 	adopt(ctx context.Context) ([]outbox.Entry, error)
-	// publish has the directory of phone servers follow a change, where there is one. What is due is left for follow, which is
-	// called after the commit and returns when phone servers see the change.
+	// publish applies a change to the exported tables, if they are enabled. When due is true, follow must be called
+	// after the commit; it returns when phone servers see the change.
 	publish(tx transaction, changed []subject) (due bool, err error)
 	follow() error
-	// directory runs do in a transaction that sees accounts and directory as of one moment, and that no change comes into. It fails
-	// with phone.ErrNoExport.
+	// observe adds a function that changed calls with the accounts that a transaction may have changed.
+	observe(f func(account.UID))
+	changed(list []subject)
+	// directory runs do in a transaction that sees accounts and exported tables as of one moment, while no account
+	// changes. It fails with phone.ErrNoExport if the export is not enabled.
 	directory(do func(transaction) error) error
 	enableExport() error
 	disableExport() error
@@ -105,80 +90,43 @@ type engine interface {
 	close() error
 }
 
-// querier reads.
+// querier runs queries.
 type querier interface {
 	row(query string, args ...any) scanner
-	// each calls f for every row, until f fails.
+	// each calls f for every row, until f returns an error.
 	each(f func(scanner) error, query string, args ...any) error
 }
 
 type scanner interface{ Scan(dst ...any) error }
 
-// transaction is what a write runs in.
+// transaction is the transaction of a write.
 type transaction interface {
 	querier
-	// exec runs a statement and says how many rows it changed.
+	// exec runs a statement and returns the number of rows that it changed.
 	exec(query string, args ...any) (int64, error)
-	// lock waits until no other transaction, of any process, has one of the keys. They are free again at the end.
+	// lock takes a lock for each key, and waits while a transaction of any process holds one. The end of the transaction
+	// releases them.
 	lock(keys ...int64) error
-	// repeated reports whether an earlier run may have been committed, without anybody having been told.
+	// repeated reports whether an earlier run of the same write may have been committed.
 	repeated() bool
 }
 
-// ErrSealKey is returned by Open where the key file is not the one that the store was sealed with.
+// ErrSealKey is returned by Open when the ring lacks a key that the store was sealed with.
 var ErrSealKey = errors.New("the store was sealed with another key")
 
-// homeShift is where the number of a home begins in the ids of its tenants.
-const homeShift = 32
-
-// of is the home of a tenant.
-func (s *Store) of(tenant int64) engine {
-	for _, h := range s.homes {
-		if h.number == tenant>>homeShift {
-			return h.engine
-		}
-	}
-	return s.homes[0].engine // which has no such tenant, and says so
-}
-
-// everywhere does something in every home, and goes on where it fails in one.
-func (s *Store) everywhere(do func(engine) error) error {
-	var errs []error
-	for _, h := range s.homes {
-		errs = append(errs, do(h.engine))
-	}
-	return errors.Join(errs...)
-}
-
 // Close finishes the writes that were accepted and closes the database.
-func (s *Store) Close() error { return s.everywhere(engine.close) }
+func (s *Store) Close() error { return s.engine.close() }
 
-// Ready commits something that has no meaning and says whether that is possible now, and whether other writes were a moment
-// ago. In SQLite it proves a database that was found unsound. Of several databases one is enough: whoever took the server away
-// for the loss of another would take it from those too whose tenants live here.
-func (s *Store) Ready(ctx context.Context) error {
-	var errs []error
-	for _, h := range s.homes {
-		err := h.ready(ctx)
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
+// Ready commits a write that changes no data. It fails where the database cannot be written to now, or
+// where recent writes failed. In SQLite it also checks a database that was found unsound.
+func (s *Store) Ready(ctx context.Context) error { return s.engine.ready(ctx) }
 
-// Watch calls changed when a tenant may have changed, until ctx ends. It is a hint, which may be missing: TenantVersion is the
-// truth.
-func (s *Store) Watch(ctx context.Context, changed func()) {
-	for _, h := range s.homes[1:] {
-		go h.watch(ctx, changed)
-	}
-	s.homes[0].watch(ctx, changed)
-}
+// Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing: callers
+// compare TenantVersion to be sure.
+func (s *Store) Watch(ctx context.Context, changed func()) { s.engine.watch(ctx, changed) }
 
-// checkSealKey compares the ring with the ids in the store, and notes the ring's keys where there are new ones. Whoever copies
-// has no ring, and may find a copy that was begun.
+// checkSealKey checks that ring has every key in the store, and records its new keys. A nil ring, which a copy has,
+// is not checked. It fails with ErrUnfinished for the target of an unfinished copy.
 func checkSealKey(tx transaction, ring *secret.Ring) error {
 	if ring == nil {
 		return nil
@@ -198,7 +146,7 @@ func checkSealKey(tx transaction, ring *secret.Ring) error {
 			return err
 		}
 		if !has[id] {
-			return fmt.Errorf("%w (%s); put the seal.key file back that was made with this store, from a backup", ErrSealKey, id)
+			return fmt.Errorf("%w (%s); restore the seal.key file of this store from a backup", ErrSealKey, id)
 		}
 		delete(has, id)
 		return nil

@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -22,26 +20,23 @@ var (
 	_ session.Store = (*Store)(nil)
 )
 
-// tenantsLock is held by whoever adds or changes tenants.
+// tenantsLock is the key of the lock under which tenants are added and changed.
 var tenantsLock = keyOf("tenants", 0, nil)
 
-// allTenants is the subject of a change of a tenant: domains are decided over all of them.
+// allTenants is the subject of a change of a tenant: the exported domains depend on all tenants.
 var allTenants = []subject{tenantsSubject}
 
 // AddTenant implements tenant.Store.
-func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, error) {
-	home, err := s.homeFor(ctx, t)
-	if err != nil {
-		return t, err
-	}
+func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
 	event := account.NewUID(t.Created)
 	defer s.notify()
-	err = announce(home, func(tx transaction) (_ []subject, err error) {
+	err := writeAndPublish(s.engine, func(tx transaction) (_ []subject, err error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
 		}
 		if tx.repeated() {
-			err := tx.row(`SELECT id FROM tenant WHERE host = $1 AND realm = $2 AND created = $3`, t.Host, t.Realm, micros(t.Created)).Scan(&t.ID)
+			err := tx.row(`SELECT id FROM tenant WHERE host = $1 AND realm = $2 AND created = $3`,
+				t.Host, t.Realm, micros(t.Created)).Scan(&t.ID)
 			if !errors.Is(err, sql.ErrNoRows) {
 				return allTenants, err
 			}
@@ -54,29 +49,13 @@ func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, 
 	return t, err
 }
 
-// homeFor is where a new tenant goes. In the other homes there may be none with its host or realm.
-func (s *Store) homeFor(ctx context.Context, t tenant.Tenant) (engine, error) {
-	i := slices.IndexFunc(s.homes, func(h home) bool { return h.number == int64(t.Cluster) })
-	if i < 0 {
-		return nil, fault.Field("cluster", "there is no database with the number %d; name it under clusters in the configuration", t.Cluster)
-	}
-	for j, h := range s.homes {
-		if j == i {
-			continue
-		}
-		if err := free(h.reads(ctx), t); err != nil {
-			return nil, err
-		}
-	}
-	return s.homes[i], nil
-}
-
-// free refuses a tenant whose host or realm another has.
+// free fails with fault.Conflict if another tenant has the host or the realm of t.
 func free(q querier, t tenant.Tenant) error {
 	var one int
 	err := q.row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
 	if err == nil {
-		return fault.New(fault.Conflict, "there is a tenant %s already; change it with: dialtone tenant set %s", t.Host, t.Host)
+		return fault.New(fault.Conflict,
+			"there is a tenant %s already; change it with: dialtone tenant set %s", t.Host, t.Host)
 	} else if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
@@ -85,7 +64,7 @@ func free(q querier, t tenant.Tenant) error {
 
 // AddFirstTenant implements tenant.Store.
 func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
-	return announce(s.homes[0], func(tx transaction) ([]subject, error) {
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
 		if err := tx.lock(tenantsLock); err != nil {
 			return nil, err
 		}
@@ -108,25 +87,28 @@ func addTenant(tx transaction, t tenant.Tenant) (int64, error) {
 		return 0, err
 	}
 	var id int64
-	err = tx.row(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ($1, $2, $3, $4, $5) RETURNING id`,
-		t.Host, t.Realm, t.PublicURL, string(settings), micros(t.Created)).Scan(&id)
+	err = tx.row(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ($1, $2, $3, $4, $5)
+		RETURNING id`, t.Host, t.Realm, t.PublicURL, string(settings), micros(t.Created)).Scan(&id)
 	if err != nil {
 		return 0, err
 	}
 	return id, tenantsChanged(tx)
 }
 
+// realmFree fails with fault.Conflict if another tenant has the realm of t.
 func realmFree(q querier, t tenant.Tenant) error {
 	var host string
 	err := q.row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
 	if err == nil {
-		return fault.New(fault.Conflict, "the realm %q is that of the tenant %s; two tenants with one realm would share their passwords' hashes, so choose another", t.Realm, host)
+		return fault.New(fault.Conflict, "the realm %q is that of the tenant %s; two tenants with one realm would "+
+			"share their passwords' hashes, so choose another", t.Realm, host)
 	} else if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	return nil
 }
 
+// tenantsChanged increments the version of the tenants.
 func tenantsChanged(tx transaction) error {
 	_, err := tx.exec(`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`)
 	return err
@@ -136,7 +118,9 @@ func tenantsChanged(tx transaction) error {
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.notify()
-	return announce(s.of(t.ID), func(tx transaction) ([]subject, error) { return allTenants, setTenant(tx, t, event, now) })
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
+		return allTenants, setTenant(tx, t, event, now)
+	})
 }
 
 func setTenant(tx transaction, t tenant.Tenant, event account.UID, now time.Time) error {
@@ -156,26 +140,31 @@ func setTenant(tx transaction, t tenant.Tenant, event account.UID, now time.Time
 			return err
 		}
 		if n > 0 {
-			return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every password's hash contains the realm, and none would match any more", t.Host, n)
+			return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every "+
+				"password's hash contains the realm, and none would match any more", t.Host, n)
 		}
 		if err := realmFree(tx, t); err != nil {
 			return err
 		}
 	}
 	if t.Challenge() == digest.SHA256 {
-		n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND NOT has_sha256 AND `+live, micros(now), t.ID)
+		n, err := count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND NOT has_sha256 AND `+live,
+			micros(now), t.ID)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
-			return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is stored at signup where the client sends ha1_sha256", n, t.Host)
+			return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is "+
+				"stored at signup where the client sends ha1_sha256", n, t.Host)
 		}
 	}
 	settings, err := json.Marshal(t.Settings)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings)); err != nil {
+	_, err = tx.exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`,
+		t.ID, t.Realm, t.PublicURL, string(settings))
+	if err != nil {
 		return err
 	}
 	if err := noticeTenant(tx, phone.TenantChanged, event, t.ID, now); err != nil {
@@ -193,20 +182,12 @@ func count(q querier, query string, args ...any) (n int64, err error) {
 }
 
 // RemoveTenant implements tenant.Store.
-func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
-	defer s.notify()
-	for _, h := range s.homes[1:] {
-		err := removeTenant(h, host, accounts, now)
-		if !fault.Is(err, fault.NotFound) {
-			return err
-		}
-	}
-	return removeTenant(s.homes[0], host, accounts, now)
-}
-
-func removeTenant(home engine, host string, accounts bool, now time.Time) error {
+func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
 	event := account.NewUID(now)
-	return announce(home, func(tx transaction) ([]subject, error) { return allTenants, dropTenant(tx, host, accounts, event, now) })
+	defer s.notify()
+	return writeAndPublish(s.engine, func(tx transaction) ([]subject, error) {
+		return allTenants, dropTenant(tx, host, accounts, event, now)
+	})
 }
 
 func dropTenant(tx transaction, host string, accounts bool, event account.UID, now time.Time) error {
@@ -228,7 +209,8 @@ func dropTenant(tx transaction, host string, accounts bool, event account.UID, n
 		return err
 	}
 	if n > 0 && !accounts {
-		return fault.New(fault.Conflict, "the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
+		return fault.New(fault.Conflict,
+			"the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
 	}
 	if err := noticeTenantAccounts(tx, event, id, now); err != nil {
 		return err
@@ -250,44 +232,33 @@ func dropTenant(tx transaction, host string, accounts bool, event account.UID, n
 
 // Tenants implements tenant.Store.
 func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
-	// The number is read first: a change that comes in between is then seen again, and not missed.
+	// The version is read first: a change between the two reads is then seen twice, and never missed.
 	version, err := s.TenantVersion(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	var list []tenant.Tenant
-	for _, h := range s.homes {
-		err := h.reads(ctx).each(func(row scanner) error {
-			var settings string
-			var created int64
-			t := tenant.Tenant{Cluster: int(h.number)}
-			if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
-				return err
-			}
-			if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
-				return err
-			}
-			t.Created = fromMicros(created)
-			list = append(list, t)
-			return nil
-		}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
-		if err != nil {
-			return nil, 0, err
+	err = s.engine.reads(ctx).each(func(row scanner) error {
+		var t tenant.Tenant
+		var settings string
+		var created int64
+		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+			return err
 		}
+		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
+			return err
+		}
+		t.Created = fromMicros(created)
+		list = append(list, t)
+		return nil
+	}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+	if err != nil {
+		return nil, 0, err
 	}
-	slices.SortFunc(list, func(a, b tenant.Tenant) int { return strings.Compare(a.Host, b.Host) })
 	return list, version, nil
 }
 
 // TenantVersion implements tenant.Store.
 func (s *Store) TenantVersion(ctx context.Context) (int64, error) {
-	var sum int64 // every change raises one of them
-	for _, h := range s.homes {
-		n, err := count(h.reads(ctx), `SELECT n FROM revision WHERE subject = 'tenant'`)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
+	return count(s.engine.reads(ctx), `SELECT n FROM revision WHERE subject = 'tenant'`)
 }

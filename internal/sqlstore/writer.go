@@ -36,9 +36,9 @@ type trouble struct {
 // a probe writes, and refuses a signup.
 const troubled = 2 * time.Second
 
-func newWriter(conn *sqlite.Conn, open func() (*sqlite.Conn, error), beside *readers) *writer {
+func newWriter(conn *sqlite.Conn, open func() (*sqlite.Conn, error)) *writer {
 	w := &writer{conn: conn, open: open}
-	w.queue = newQueue(1, groupLimit, func(group []*job) { beside.write(func() { w.commit(group) }) })
+	w.queue = newQueue(1, groupLimit, w.commit)
 	return w
 }
 

@@ -41,7 +41,7 @@ func nonceOf(n int) (nonce [16]byte) {
 }
 
 func jot(tx transaction, n int) error {
-	_, err := note(tx, nonceOf(n), time.UnixMicro(1))
+	_, err := markSpent(tx, nonceOf(n), time.UnixMicro(1))
 	return err
 }
 
@@ -54,9 +54,9 @@ func (s *Store) has(t *testing.T, n int) bool {
 	return ok
 }
 
-func (s *Store) writer() *writer { return s.homes[0].engine.(*lite).writer }
+func (s *Store) writer() *writer { return s.engine.(*lite).writer }
 
-func (s *Store) write(do func(transaction) error) error { return s.homes[0].write(do) }
+func (s *Store) write(do func(transaction) error) error { return s.engine.write(do) }
 
 // hold keeps the writer busy until release is called, so that what is written meanwhile becomes one group.
 func hold(s *Store) (release func()) {
@@ -272,7 +272,7 @@ func TestImpatience(t *testing.T) {
 		release := hold(s)
 		begin := time.Now()
 		err := s.write(func(tx transaction) error { return jot(tx, 1) })
-		if !fault.Is(err, fault.Overloaded) || time.Since(begin) != patience {
+		if !fault.Is(err, fault.Overloaded) || time.Since(begin) != queueTimeout {
 			t.Errorf("got %v after %v", err, time.Since(begin))
 		}
 		release()
@@ -290,7 +290,7 @@ func TestStartedWriteIsWaitedFor(t *testing.T) {
 		s := openNotes(t)
 		defer closeNotes(t, s)
 		err := s.write(func(tx transaction) error {
-			time.Sleep(10 * patience) // of the bubble's clock
+			time.Sleep(10 * queueTimeout) // of the bubble's clock
 			return jot(tx, 1)
 		})
 		if err != nil || !s.has(t, 1) {

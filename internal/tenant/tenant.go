@@ -26,9 +26,7 @@ import (
 
 // Tenant is one platform.
 type Tenant struct {
-	ID int64
-	// Cluster is the number of the database that the tenant lives in. It is chosen when the tenant is added, and shows in its ID.
-	Cluster int
+	ID      int64
 	Host    string
 	Realm   string
 	Created time.Time

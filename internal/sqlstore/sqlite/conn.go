@@ -5,7 +5,7 @@
 // declared types of its columns made anew. Here a statement is prepared once, has one buffer for its arguments, and gives its
 // values to typed destinations; finding an account takes two allocations instead of seventy.
 //
-// What it promises: a statement is reset whatever became of it, so that it never holds a transaction open; only Keep does. Nothing of SQLite's
+// What it promises: a statement is reset whatever became of it, so that it never holds a transaction open. Nothing of SQLite's
 // memory is seen by a caller: values are copied in both directions. A value is not changed to fit its destination; a number where
 // text was asked for is an error. What it wants: one goroutine at a time on a Conn; statements whose texts are constants of the
 // program, since they stay; and Script for a PRAGMA that sets something, which SQLite may do as early as it prepares it.
@@ -39,9 +39,6 @@ type Conn struct {
 	// prepared are the statements by their text, which is a constant of the program.
 	prepared map[string]*statement
 	last     *statement
-	// index is where the journal's index lies in memory, once Keep knows, and seen its header when the snapshot was begun.
-	index uintptr
-	seen  header
 }
 
 // Open opens the database at a path, which is taken as it is and never for a URI.
@@ -94,7 +91,7 @@ func (c *Conn) Close() error {
 	}
 	libc.Xfree(c.tls, c.out)
 	c.tls.Close()
-	c.tls, c.db, c.index = nil, 0, 0
+	c.tls, c.db = nil, 0
 	return err
 }
 

@@ -46,7 +46,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Activate", activateRules}, {"Resend", resendRules}, {"Confirm", confirmRules}, {"Expiry", expiryRules},
 		{"Operator", operatorRules}, {"Look-ups", lookupRules},
 		{"Outbox", outboxRules}, {"Sweep", sweepRules}, {"Tenants", tenantRules}, {"Sessions", sessionRules},
-		{"Strangers", strangerRules}, {"Phone servers", phoneRules}, {"Phones' questions", sealedRules}, {"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
+		{"Strangers", strangerRules}, {"Phone servers", phoneRules}, {"Phones' questions", sealedRules}, {"Changes", changeRules},
+		{"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
 		{"Deliveries", deliveryRules}, {"Signing keys", keyRules},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {

@@ -34,7 +34,7 @@ func (b *bench) hand(a account.Signup, at time.Time) {
 // dueMessages are the users whose messages are due, in order.
 func (b *bench) dueMessages(at time.Time, without ...string) (users []string) {
 	b.Helper()
-	list, _, err := b.DueMessages(b.ctx, at, delivery.Place{}, without, 100)
+	list, _, err := b.DueMessages(b.ctx, at, delivery.Position{}, without, 100)
 	b.must(err)
 	for _, d := range list {
 		users = append(users, d.User)
@@ -114,14 +114,14 @@ var deliveryRules = []rule{
 			b.handed(user, noon.Add(time.Duration(i)*time.Second))
 		}
 		b.equal(b.dueMessages(noon.Add(2*time.Second)), []string{"zoe", "ann", "mia"})
-		list, next, err := b.DueMessages(b.ctx, noon.Add(time.Hour), delivery.Place{}, nil, 2)
+		list, next, err := b.DueMessages(b.ctx, noon.Add(time.Hour), delivery.Position{}, nil, 2)
 		b.must(err)
 		if len(list) != 2 || list[0].User != "zoe" || list[1].User != "ann" {
 			b.Errorf("got %+v", list)
 		}
 		list, next, err = b.DueMessages(b.ctx, noon.Add(time.Hour), next, nil, 3)
 		b.must(err)
-		if len(list) != 2 || list[0].User != "mia" || list[1].User != "bob" || next != (delivery.Place{}) {
+		if len(list) != 2 || list[0].User != "mia" || list[1].User != "bob" || next != (delivery.Position{}) {
 			b.Errorf("behind them: %+v, %+v", list, next)
 		}
 	}},
@@ -129,7 +129,7 @@ var deliveryRules = []rule{
 		for i := range 7 {
 			b.handed(fmt.Sprint("ann", i), noon)
 		}
-		seen, place := make(map[string]int), delivery.Place{}
+		seen, place := make(map[string]int), delivery.Position{}
 		for range 4 {
 			list, next, err := b.DueMessages(b.ctx, noon, place, nil, 2)
 			b.must(err)
@@ -138,7 +138,7 @@ var deliveryRules = []rule{
 			}
 			place = next
 		}
-		if len(seen) != 7 || place != (delivery.Place{}) {
+		if len(seen) != 7 || place != (delivery.Position{}) {
 			b.Errorf("seen: %v, then %+v", seen, place)
 		}
 	}},
@@ -176,7 +176,7 @@ var deliveryRules = []rule{
 		}
 		_, err := b.Enqueue(b.ctx, sent, noon)
 		b.must(err)
-		list, _, err := b.DueMessages(b.ctx, noon, delivery.Place{}, nil, 1000)
+		list, _, err := b.DueMessages(b.ctx, noon, delivery.Position{}, nil, 1000)
 		b.must(err)
 		if len(list) != len(all) {
 			b.Fatalf("%d are due", len(list))
@@ -347,27 +347,27 @@ var deliveryRules = []rule{
 	}},
 	{"it is known which messages have a delivery, and which have an outbox row still", func(b *bench) {
 		handed, joined, stranger := b.handed("ann", noon), b.join("bob", noon), id()
-		list, unsettled, err := b.Look(b.ctx, []mailmsg.ID{handed.Message, joined.Message, stranger})
+		list, unsettled, err := b.Classify(b.ctx, []mailmsg.ID{handed.Message, joined.Message, stranger})
 		b.must(err)
 		if len(list) != 1 || list[0] != b.delivery(handed) || !slices.Equal(unsettled, []mailmsg.ID{joined.Message}) {
 			b.Errorf("got %+v and %v", list, unsettled)
 		}
-		if list, unsettled, err := b.Look(b.ctx, nil); err != nil || len(list)+len(unsettled) > 0 {
+		if list, unsettled, err := b.Classify(b.ctx, nil); err != nil || len(list)+len(unsettled) > 0 {
 			b.Errorf("of none: %v, %v, %v", list, unsettled, err)
 		}
 		many := make([]mailmsg.ID, 500)
 		for i := range many {
 			many[i] = id()
 		}
-		_, _, err = b.Look(b.ctx, many)
+		_, _, err = b.Classify(b.ctx, many)
 		b.must(err)
 	}},
 	{"a file of which nothing is known is claimed for the account that its link is for", func(b *bench) {
 		a := b.join("ann", noon)
 		b.settle([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
-		stranger := delivery.Found{Message: id(), Token: [32]byte{1}}
+		stranger := delivery.FoundFile{Message: id(), Token: [32]byte{1}}
 		for range 2 {
-			strangers, err := b.ClaimFiles(b.ctx, []delivery.Found{{Message: a.Message, Token: a.Token}, stranger}, noon.Add(time.Hour))
+			strangers, err := b.ClaimFiles(b.ctx, []delivery.FoundFile{{Message: a.Message, Token: a.Token}, stranger}, noon.Add(time.Hour))
 			b.must(err)
 			if !slices.Equal(strangers, []mailmsg.ID{stranger.Message}) {
 				b.Errorf("strangers: %v", strangers)
@@ -380,7 +380,7 @@ var deliveryRules = []rule{
 	}},
 	{"not for an account that needs it no more", func(b *bench) {
 		active, expired := b.member("ann", noon), b.join("bob", noon)
-		strangers, err := b.ClaimFiles(b.ctx, []delivery.Found{{Message: active.Message, Token: active.Token}, {Message: expired.Message, Token: expired.Token}},
+		strangers, err := b.ClaimFiles(b.ctx, []delivery.FoundFile{{Message: active.Message, Token: active.Token}, {Message: expired.Message, Token: expired.Token}},
 			noon.Add(account.PendingLife))
 		b.must(err)
 		if len(strangers) != 2 {

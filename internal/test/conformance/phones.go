@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -164,14 +166,77 @@ var sealedRules = []rule{
 		_, err = b.Sealed(b.ctx, b.tenant, "anna", noon)
 		b.refused(err, fault.NotFound)
 	}},
-	{"are answered for more accounts than anybody would remember", func(b *bench) {
-		for i := range 30 {
-			b.member(fmt.Sprint("ann", i), noon)
+}
+
+// changed returns the UIDs that the functions of OnChange are called with before do returns.
+func (b *bench) changed(do func() error) (got []account.UID) {
+	b.Helper()
+	var mu sync.Mutex
+	open := true
+	b.OnChange(func(uid account.UID) {
+		mu.Lock()
+		defer mu.Unlock()
+		if open {
+			got = append(got, uid)
 		}
-		for range 2 {
-			for i := range 30 {
-				b.sealed(fmt.Sprint("ann", i), noon)
+	})
+	err := do()
+	mu.Lock()
+	defer mu.Unlock()
+	open = false
+	b.must(err)
+	return got
+}
+
+var changeRules = []rule{
+	{"are reported before they are answered", func(b *bench) {
+		a := b.join("ann", noon)
+		b.addTenant("other.test")
+		for _, c := range []struct {
+			what string
+			uid  account.UID
+			do   func() error
+		}{
+			{"activating", a.Account.UID, func() error {
+				_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
+				return err
+			}},
+			{"disabling", a.Account.UID, func() error {
+				_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
+				return err
+			}},
+			{"enabling", a.Account.UID, func() error {
+				_, err := b.Enable(b.ctx, b.tenant, "ann", noon)
+				return err
+			}},
+			{"a role", a.Account.UID, func() error {
+				_, err := b.SetRole(b.ctx, b.tenant, "ann", account.SIPOnly, noon)
+				return err
+			}},
+			{"deleting", a.Account.UID, func() error { return b.Delete(b.ctx, b.tenant, "ann", noon) }},
+			{"removing a tenant", account.UID{}, func() error { return b.RemoveTenant(b.ctx, "other.test", true, noon) }},
+		} {
+			if got := b.changed(c.do); !slices.Contains(got, c.uid) {
+				b.Errorf("%s reports %v, want %v", c.what, got, c.uid)
 			}
+		}
+	}},
+	{"are committed when they are reported", func(b *bench) {
+		b.member("ann", noon)
+		seen := false
+		b.OnChange(func(account.UID) {
+			a, err := b.Find(b.ctx, b.tenant, "ann", noon)
+			seen = err == nil && a.Disabled
+		})
+		_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
+		b.must(err)
+		if !seen {
+			b.Error("a read in the function of OnChange does not see the change")
+		}
+	}},
+	{"are not reported for signups", func(b *bench) {
+		if got := b.changed(func() error { b.join("ann", noon); return nil }); len(got) > 0 {
+			b.Errorf("a signup reports %v", got)
 		}
 	}},
 }

@@ -47,7 +47,7 @@ func onPostgres(t testing.TB, c *postgrestest.Cluster) *platform {
 	t.Helper()
 	url := c.Database(t)
 	ring := secret.NewRing(time.Now())
-	s, err := sqlstore.OpenPostgres(t.Context(), ring, "", sqlstore.Cluster{URL: url})
+	s, err := sqlstore.OpenPostgres(t.Context(), ring, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}

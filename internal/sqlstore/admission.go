@@ -14,71 +14,70 @@ import (
 
 // Create implements account.Store.
 func (s *Store) Create(ctx context.Context, a account.Signup, now time.Time) error {
-	home := s.of(a.Account.Tenant)
 	if a.Captcha.Ours {
-		return home.admit(a, now)
+		return s.engine.admit(a, now)
 	}
-	// Nothing can come of it, so no write waits for it either.
-	wait, err := longestWait(home.reads(ctx), a.Address, now)
+	// A captcha that is not ours is refused in any case, so a read is enough.
+	wait, err := longestWait(s.engine.reads(ctx), a.Address, now)
 	if err != nil {
 		return err
 	}
-	return facts{address: wait, used: true}.judge(a).refusal
+	return facts{address: wait, used: true}.decide(a).refusal
 }
 
 func (l *lite) admit(a account.Signup, now time.Time) error {
 	return l.write(func(tx transaction) error {
-		f, err := look(tx, a, now)
+		f, err := gatherFacts(tx, a, now)
 		if err != nil {
 			return err
 		}
-		v := f.judge(a)
-		if err := v.carryOut(tx, a, now); err != nil {
+		v := f.decide(a)
+		if err := v.apply(tx, a, now); err != nil {
 			return err
 		}
 		return v.refusal
 	})
 }
 
-// facts are what a store knows about an admission.
+// facts are what the store knows about a signup.
 type facts struct {
-	address   time.Duration // how long until there is a place under every rule of the address
-	used      bool          // the captcha was answered before, or is none of ours
+	address   time.Duration // time until the limits of the address allow a signup
+	used      bool          // the captcha was answered before, or is not ours
 	holder    []byte        // the uid of the account that has the name, or nil
-	taken     bool          // it has it still
-	recipient time.Duration // as address
+	taken     bool          // the holder has not expired
+	recipient time.Duration // time until the limit of the recipient allows a message
 }
 
-// verdict is what is to be done about an admission, and its answer.
-type verdict struct {
-	refusal error  // nil where the account is made, or could be
+// decision says what a signup writes, and its answer.
+type decision struct {
+	refusal error  // nil if the account is created, or could be for CheckOnly
 	spends  bool   // the captcha is spent
-	admits  bool   // the account is made
-	clears  []byte // the uid of an expired account that had the name
+	admits  bool   // the account is created
+	clears  []byte // the uid of an expired account that is deleted to free the name
 }
 
-// judge is the order of account.Store.Create.
-func (f facts) judge(a account.Signup) verdict {
+// decide applies the checks in the order that account.Store.Create states.
+func (f facts) decide(a account.Signup) decision {
 	switch {
 	case f.address > 0:
-		return verdict{refusal: account.ErrAddress(f.address)}
+		return decision{refusal: account.ErrAddress(f.address)}
 	case f.used:
-		return verdict{refusal: account.ErrCaptcha}
+		return decision{refusal: account.ErrCaptcha}
 	case !a.Captcha.Right:
-		return verdict{refusal: account.ErrCaptcha, spends: true}
+		return decision{refusal: account.ErrCaptcha, spends: true}
 	case f.taken:
-		return verdict{refusal: account.ErrTaken, spends: true}
+		return decision{refusal: account.ErrTaken, spends: true}
 	case f.recipient > 0:
-		return verdict{refusal: account.ErrRecipient(f.recipient)}
+		return decision{refusal: account.ErrRecipient(f.recipient)}
 	case a.CheckOnly:
-		return verdict{}
+		return decision{}
 	default:
-		return verdict{spends: true, admits: true, clears: f.holder}
+		return decision{spends: true, admits: true, clears: f.holder}
 	}
 }
 
-// look finds the facts one by one, and no more than a refusal needs.
-func look(q querier, a account.Signup, now time.Time) (f facts, err error) {
+// gatherFacts reads the facts one by one, and stops at the first that leads to a refusal.
+func gatherFacts(q querier, a account.Signup, now time.Time) (f facts, err error) {
 	if f.address, err = longestWait(q, a.Address, now); err != nil || f.address > 0 {
 		return f, err
 	}
@@ -86,7 +85,8 @@ func look(q querier, a account.Signup, now time.Time) (f facts, err error) {
 		return f, err
 	}
 	err = q.row(`SELECT uid, closed IS NOT NULL OR activated IS NOT NULL OR expires > $1
-		FROM account WHERE tenant = $2 AND username = $3`, micros(now), a.Account.Tenant, a.Account.User).Scan(&f.holder, &f.taken)
+		FROM account WHERE tenant = $2 AND username = $3`,
+		micros(now), a.Account.Tenant, a.Account.User).Scan(&f.holder, &f.taken)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) || f.taken {
 		return f, err
 	}
@@ -94,7 +94,7 @@ func look(q querier, a account.Signup, now time.Time) (f facts, err error) {
 	return f, err
 }
 
-// longestWait is zero where there is a place under every rule.
+// longestWait returns the time until all of the limits allow another use, which is 0 if they do now.
 func longestWait(q querier, list []throttle.Allowance, now time.Time) (longest time.Duration, err error) {
 	for _, al := range list {
 		wait, err := waitFor(q, al, now)
@@ -106,7 +106,7 @@ func longestWait(q querier, list []throttle.Allowance, now time.Time) (longest t
 	return longest, nil
 }
 
-// waitFor is how long it takes until there is a place: until the oldest of the last Limit times no longer counts.
+// waitFor returns the time until a limit allows another use: until the oldest of the last Limit uses no longer counts.
 func waitFor(q querier, al throttle.Allowance, now time.Time) (time.Duration, error) {
 	var at int64
 	err := q.row(`SELECT at FROM taken WHERE bucket = $1 AND at > $2 ORDER BY at DESC LIMIT 1 OFFSET $3`,
@@ -132,21 +132,22 @@ func isSpent(q querier, nonce [16]byte, expires time.Time) (bool, error) {
 	return err == nil, err
 }
 
-// note keeps an id until its time, and reports whether it is the first time.
-func note(tx transaction, id [16]byte, expires time.Time) (first bool, err error) {
-	n, err := tx.exec(`INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING`, micros(expires), id[:])
+// markSpent records an id until it expires, and reports whether it was not recorded before.
+func markSpent(tx transaction, id [16]byte, expires time.Time) (first bool, err error) {
+	n, err := tx.exec(`INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+		micros(expires), id[:])
 	return n > 0, err
 }
 
-// carryOut does what the verdict says.
-func (v verdict) carryOut(tx transaction, a account.Signup, now time.Time) error {
-	if v.clears != nil { // expired: its name, its row and its link end here
+// apply writes what the decision says.
+func (v decision) apply(tx transaction, a account.Signup, now time.Time) error {
+	if v.clears != nil {
 		if _, err := tx.exec(`DELETE FROM account WHERE uid = $1`, v.clears); err != nil {
 			return err
 		}
 	}
 	if v.spends {
-		if _, err := note(tx, a.Captcha.Nonce, a.Captcha.Expires); err != nil {
+		if _, err := markSpent(tx, a.Captcha.Nonce, a.Captcha.Expires); err != nil {
 			return err
 		}
 	}
@@ -166,16 +167,18 @@ func (v verdict) carryOut(tx transaction, a account.Signup, now time.Time) error
 		c.Sealed, c.HasSHA256, a.Token[:], string(c.Lang)); err != nil {
 		return err
 	}
-	_, err := tx.exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`, c.UID[:], a.Message[:], a.SealedToken)
+	_, err := tx.exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`,
+		c.UID[:], a.Message[:], a.SealedToken)
 	return err
 }
 
-// places are all places that an admission takes.
+// places returns all allowances that a signup uses.
 func places(a account.Signup) []throttle.Allowance {
 	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
 }
 
-// keysOf are what no two signups may be decided about at once: places, the captcha and the name.
+// keysOf returns the lock keys of a signup: its allowances, its captcha and its name. Two signups that share a key are
+// not decided at the same time.
 func keysOf(a account.Signup) []int64 {
 	keys := []int64{keyOf("captcha", 0, a.Captcha.Nonce[:]), keyOf("name", a.Account.Tenant, []byte(a.Account.User))}
 	for _, al := range places(a) {
@@ -184,7 +187,8 @@ func keysOf(a account.Signup) []int64 {
 	return keys
 }
 
-// keyOf is the key of a lock. Two things with one key only wait for each other.
+// keyOf returns the key of an advisory lock. If two different things have the same key, they wait for each other and
+// nothing else happens.
 func keyOf(kind string, tenant int64, thing []byte) int64 {
 	h := fnv.New64a()
 	h.Write(binary.BigEndian.AppendUint64([]byte(kind), uint64(tenant)))
@@ -194,23 +198,26 @@ func keyOf(kind string, tenant int64, thing []byte) int64 {
 
 // Undo implements account.Store.
 func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error {
-	return s.of(a.Account.Tenant).write(func(tx transaction) error {
-		// A commit of the account that is still on its way ends first.
+	return s.engine.write(func(tx transaction) error {
+		// With these locks held, a commit of the account that is under way has ended.
 		if err := tx.lock(keysOf(a)...); err != nil {
 			return err
 		}
-		// An account that somebody enabled meanwhile has an owner; its message is written again. One with another link
-		// has had a message since.
-		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL AND token = $2`, a.Account.UID[:], a.Token[:])
+		// An account that was enabled since then has an owner, and its message is written again. An account with
+		// another link has had a message since.
+		n, err := tx.exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL AND token = $2`,
+			a.Account.UID[:], a.Token[:])
 		if err != nil || n == 0 {
 			return err
 		}
 		for _, al := range places(a) {
-			if _, err := tx.exec(`DELETE FROM taken WHERE bucket = $1 AND account = $2`, al.Bucket[:], a.Account.UID[:]); err != nil {
+			_, err := tx.exec(`DELETE FROM taken WHERE bucket = $1 AND account = $2`, al.Bucket[:], a.Account.UID[:])
+			if err != nil {
 				return err
 			}
 		}
-		_, err = tx.exec(`DELETE FROM spent WHERE expires = $1 AND nonce = $2`, micros(a.Captcha.Expires), a.Captcha.Nonce[:])
+		_, err = tx.exec(`DELETE FROM spent WHERE expires = $1 AND nonce = $2`,
+			micros(a.Captcha.Expires), a.Captcha.Nonce[:])
 		return err
 	})
 }

@@ -20,13 +20,13 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// databaseIn is the name of a database, from its URL.
+// databaseIn returns the name of the database in a URL.
 func databaseIn(url string) string {
 	name, _, _ := strings.Cut(url[strings.LastIndex(url, "/")+1:], "?")
 	return name
 }
 
-// eventually waits for a fact, and not for ever.
+// eventually waits until is returns true, and fails the test after 30 s.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !is(); {
@@ -37,52 +37,51 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// number is what a query counts.
+// number returns the number that a query selects.
 func (s *Store) number(t *testing.T, query string, args ...any) int64 {
 	t.Helper()
-	n, err := count(s.homes[0].reads(t.Context()), query, args...)
+	n, err := count(s.engine.reads(t.Context()), query, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// A commit that waits for the standby is torn from its wait. The server has it and shows it; the standby has not. It is not answered
-// before the standby has it too, so that nothing is lost with the server.
-func TestDoubtWaitsForTheStandby(t *testing.T) {
+// A commit is interrupted while it waits for the synchronous standby. Its rows are then visible on the primary and not
+// on the standby. The write is not answered before the standby has them, so that nothing is lost with the primary.
+func TestInterruptedCommitWaitsForStandby(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		tear string
-		end  func(t *testing.T, primary, standby *postgrestest.Cluster)
+		interrupt string
+		end       func(t *testing.T, primary, standby *postgrestest.Cluster)
 	}{
-		"the connection breaks, and the standby is promoted": {`pg_terminate_backend(pid, 20000)`, func(t *testing.T, primary, standby *postgrestest.Cluster) {
-			primary.Crash(t)
-			standby.Restart(t)
-			standby.Promote(t)
-		}},
-		"somebody ends the wait, and the standby is promoted": {`pg_cancel_backend(pid)`, func(t *testing.T, primary, standby *postgrestest.Cluster) {
-			primary.Crash(t)
-			standby.Restart(t)
-			standby.Promote(t)
-		}},
-		"the connection breaks, and the standby comes back": {`pg_terminate_backend(pid, 20000)`, func(t *testing.T, _, standby *postgrestest.Cluster) {
-			standby.Restart(t)
-		}},
+		"connection_broken_standby_promoted": {`pg_terminate_backend(pid, 20000)`, promote},
+		"wait_cancelled_standby_promoted":    {`pg_cancel_backend(pid)`, promote},
+		"connection_broken_standby_returns": {`pg_terminate_backend(pid, 20000)`,
+			func(t *testing.T, _, standby *postgrestest.Cluster) { standby.Restart(t) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tornFromItsWait(t, c.tear, c.end)
+			interruptCommits(t, c.interrupt, c.end)
 		})
 	}
 }
 
-func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, standby *postgrestest.Cluster)) {
+// promote crashes the primary and makes the standby the primary.
+func promote(t *testing.T, primary, standby *postgrestest.Cluster) {
+	primary.Crash(t)
+	standby.Restart(t)
+	standby.Promote(t)
+}
+
+func interruptCommits(t *testing.T, interrupt string, end func(t *testing.T, primary, standby *postgrestest.Cluster)) {
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: primary.URL(name, standby)})
+	s := openStore(t, secret.NewRing(midday), "a", primary.URL(name, standby))
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
-	link, member, leaving, made := newcomer(home, "link"), newcomer(home, "member"), newcomer(home, "leaving"), newcomer(home, "made")
+	link, member := newcomer(home, "link"), newcomer(home, "member")
+	leaving, made := newcomer(home, "leaving"), newcomer(home, "made")
 	for _, a := range []account.Signup{link, member, leaving} {
 		if err := s.Create(ctx, a, midday); err != nil {
 			t.Fatal(err)
@@ -107,7 +106,8 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 		go func() { answers <- answer{name, do()} }()
 	}
 	waiting := func() (pids string) {
-		if err := s.homes[0].reads(ctx).row(`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '') FROM pg_stat_activity
+		if err := s.engine.reads(ctx).row(`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '')
+			FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event = 'SyncRep'`).Scan(&pids); err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 	all := func(pids string) bool { return strings.Count(pids, "since") == len(calls) }
 	eventually(t, "all wait for the standby", func() bool { return all(waiting()) })
 	before := waiting()
-	primary.Exec(t, primary.URL(name), `SELECT `+tear+` FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
+	primary.Exec(t, primary.URL(name), `SELECT `+interrupt+` FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
 	eventually(t, "all wait for the standby again", func() bool {
 		select {
 		case a := <-answers:
@@ -143,7 +143,7 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 		if !fault.Is(a.err, fault.Overloaded) {
 			t.Errorf("%s: %v", a.name, a.err)
 		}
-		// A busy machine was too slow. Whoever tries again finds it as it was, or as it is to be.
+		// A busy machine was too slow. A retry finds the state before or after the write.
 		eventually(t, a.name+" again", func() bool { return !fault.Is(calls[a.name](), fault.Overloaded) })
 	}
 	got := make(map[string]bool)
@@ -159,15 +159,15 @@ func tornFromItsWait(t *testing.T, tear string, end func(t *testing.T, primary, 
 	}
 }
 
-// The machine of the primary is gone without a word: nobody refuses a connection to it, nobody answers. The store finds the one
-// that took its place, which comes later in the URL.
+// The machine of the primary drops all packets, so that connections are neither refused nor answered. The store finds
+// the new primary, which comes later in the URL.
 func TestPrimaryVanishes(t *testing.T) {
 	t.Parallel()
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
 	w := newWire(t, primary.Addr())
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: w.url(primary.URL(name, standby))})
+	s := openStore(t, secret.NewRing(midday), "a", w.url(primary.URL(name, standby)))
 	load := startLoad(s, addedTenant(t, s, "phone.test"))
 	load.until(200)
 	before := load.overloads()
@@ -175,7 +175,7 @@ func TestPrimaryVanishes(t *testing.T) {
 	load.untilRefused(before)
 	standby.Promote(t)
 	began := time.Now()
-	eventually(t, "the gate is open", func() bool { return s.postgres().gate.closed() == nil })
+	eventually(t, "the breaker is closed", func() bool { return s.postgres().breaker.open() == nil })
 	t.Logf("found %v after the promotion", time.Since(began).Round(time.Millisecond))
 	load.until(1)
 	t.Logf("the first signup %v after the promotion", time.Since(began).Round(time.Millisecond))
@@ -183,7 +183,7 @@ func TestPrimaryVanishes(t *testing.T) {
 	load.check(t, s)
 }
 
-// fill has the pool make as many connections as it may, and says how many.
+// fill makes the pool open as many connections as it may, and returns their number.
 func (p *postgres) fill(t *testing.T) int {
 	t.Helper()
 	var held []*pgxpool.Conn
@@ -200,8 +200,8 @@ func (p *postgres) fill(t *testing.T) int {
 	return len(held)
 }
 
-// Connections that a network has swallowed take nobody's place when it is back, though nothing is ever heard of them again.
-func TestSwallowedConnectionsAreReplaced(t *testing.T) {
+// Connections over a network that dropped packets do not keep their places in the pool when the network is back.
+func TestDeadConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
 	far, _, w, home := farAndNear(t, postgrestest.Shared(t))
 	ctx, p := t.Context(), far.postgres()
@@ -217,24 +217,24 @@ func TestSwallowedConnectionsAreReplaced(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// Each connection that is given up has the server told so, on another one; those go into the hole too, and some probes after.
+	// The driver cancels each query that is given up over another connection. Those hang too, and some probes after them.
 	eventually(t, "the server was told", func() (is bool) {
-		w.set(func() { is = p.gate.closed() != nil && len(w.conns) >= before+2*n+4 })
+		w.set(func() { is = p.breaker.open() != nil && len(w.conns) >= before+2*n+4 })
 		return is
 	})
 	w.set(func() { w.hole = false })
-	p.gate.wait(ctx)
+	p.breaker.wait(ctx)
 	if err := far.Create(ctx, newcomer(home, "ann"), midday); err != nil {
 		t.Errorf("the first signup when the network is back: %v", err)
 	}
 }
 
-// Whoever waits for the database when it goes away is let go, whatever they wait for.
-func TestShutGateLetsEverybodyGo(t *testing.T) {
+// When the breaker opens, every kind of call that waits for the database is cancelled.
+func TestOpenBreakerCancelsCalls(t *testing.T) {
 	t.Parallel()
 	far, _, w, home := farAndNear(t, postgrestest.Shared(t))
 	ctx := t.Context()
-	far.postgres().fill(t) // or some would wait for a connection, which has a limit of its own
+	far.postgres().fill(t) // otherwise some would wait to connect, which has a timeout of its own
 	w.set(func() { w.hole = true })
 	calls := map[string]func() error{
 		"create":   func() error { return far.Create(ctx, newcomer(home, "ann"), midday) },
@@ -255,7 +255,7 @@ func TestShutGateLetsEverybodyGo(t *testing.T) {
 			if err := do(); !fault.Is(err, fault.Overloaded) {
 				t.Errorf("%s into the hole: %v", name, err)
 			}
-			if d := time.Since(began); d >= patience {
+			if d := time.Since(began); d >= operationTimeout {
 				t.Errorf("%s into the hole was given up after %v, by its own deadline alone", name, d.Round(time.Millisecond))
 			}
 		})
@@ -263,15 +263,16 @@ func TestShutGateLetsEverybodyGo(t *testing.T) {
 	all.Wait()
 }
 
-// A node takes over, and loses the database before it hears that it did. It hears of the messages when the database is back.
-func TestHeirInDoubt(t *testing.T) {
+// A node takes over from a dead node, and loses the database before the commit is answered. It gets the messages when
+// the database is back.
+func TestTakeOverInDoubt(t *testing.T) {
 	defer func(d time.Duration) { lease = d }(lease)
 	lease = 0
 	both := []string{"ann", "bob"}
 	cases := []*struct {
 		name      string
 		lose      func(*wire)
-		third     bool // somebody else takes over meanwhile
+		third     bool // a third node takes over before the database is back
 		want      []string
 		far, near *Store
 		w         *wire
@@ -305,14 +306,14 @@ func TestHeirInDoubt(t *testing.T) {
 	for _, c := range cases {
 		lease = 0
 		if c.third {
-			third := openCluster(t, nil, "third", Cluster{URL: c.near.postgres().pool.Config().ConnString()})
+			third := openStore(t, nil, "third", c.near.postgres().pool.Config().ConnString())
 			if got := third.adopted(t); len(got) != 2 {
 				t.Fatalf("the third node takes over %v", got)
 			}
 			lease = time.Hour // and lives
 		}
 		c.w.heal()
-		c.far.postgres().gate.wait(t.Context())
+		c.far.postgres().breaker.wait(t.Context())
 		var list []outbox.Entry
 		var err error
 		eventually(t, "the database is back", func() bool {
@@ -329,11 +330,11 @@ func TestHeirInDoubt(t *testing.T) {
 	}
 }
 
-// A node was taken for dead, comes back, signs somebody up, and dies for good before it has told anybody that it lives.
+// A node that was taken for dead comes back, commits a signup, and dies before it increments its heartbeat.
 func TestReturnedNodeDies(t *testing.T) {
 	defer func(d time.Duration) { lease = d }(lease)
 	_, near, _, home := farAndNear(t, postgrestest.Shared(t))
-	heir := openCluster(t, nil, "heir", Cluster{URL: near.postgres().pool.Config().ConnString()})
+	heir := openStore(t, nil, "heir", near.postgres().pool.Config().ConnString())
 	near.adopted(t)
 	heir.adopted(t)
 	lease = 0
@@ -357,12 +358,12 @@ func TestReturnedNodeDies(t *testing.T) {
 	}
 }
 
-// An id is spent once over all nodes.
+// Of concurrent calls of Spend for one id, on all nodes, one is the first.
 func TestNodesSpendOnce(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var nodes []*Store
 	for _, name := range []string{"a", "b", "c"} {
-		nodes = append(nodes, openCluster(t, ring, name, Cluster{URL: url}))
+		nodes = append(nodes, openStore(t, ring, name, url))
 	}
 	home := addedTenant(t, nodes[0], "phone.test")
 	for round := range 20 {
@@ -388,12 +389,12 @@ func TestNodesSpendOnce(t *testing.T) {
 	}
 }
 
-// Tenants come, change and go under those who sign up with them.
-func TestTenantsGoUnderLoad(t *testing.T) {
+// Tenants are added, changed and removed while people sign up with them.
+func TestTenantsChangeUnderLoad(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var nodes []*Store
 	for _, name := range []string{"a", "b", "c"} {
-		nodes = append(nodes, openCluster(t, ring, name, Cluster{URL: url}))
+		nodes = append(nodes, openStore(t, ring, name, url))
 	}
 	ctx, stays := t.Context(), addedTenant(t, nodes[0], "stays.test")
 	made := 0
@@ -441,14 +442,14 @@ func TestTenantsGoUnderLoad(t *testing.T) {
 	t.Logf("%d signups", made)
 }
 
-// The server crashes again and again around links and around those who are taken back.
-func TestCrashesAroundLinks(t *testing.T) {
+// The server crashes repeatedly while links are opened and accounts are taken back.
+func TestCrashesDuringActivation(t *testing.T) {
 	t.Parallel()
 	c := postgrestest.Start(t)
-	s := openCluster(t, secret.NewRing(midday), "a", Cluster{URL: c.Database(t)})
+	s := openStore(t, secret.NewRing(midday), "a", c.Database(t))
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
 	var mu sync.Mutex
-	var active, pending, gone []account.Signup // what somebody was told
+	var active, pending, gone []account.Signup // by what the client was answered
 	var links, refusals int
 	told := func(list *[]account.Signup, a account.Signup) {
 		mu.Lock()
@@ -470,7 +471,7 @@ func TestCrashesAroundLinks(t *testing.T) {
 				switch {
 				case errors.Is(err, account.ErrUnknown) || err == nil && i%3 == 0: // its message could not be published
 					for fault.Is(s.Undo(ctx, a, midday), fault.Overloaded) {
-						s.postgres().gate.wait(ctx)
+						s.postgres().breaker.wait(ctx)
 					}
 					told(&gone, a)
 					continue
@@ -479,7 +480,7 @@ func TestCrashesAroundLinks(t *testing.T) {
 					mu.Lock()
 					refusals++
 					mu.Unlock()
-					s.postgres().gate.wait(ctx)
+					s.postgres().breaker.wait(ctx)
 					continue
 				case err != nil:
 					t.Errorf("a signup: %v", err)
@@ -525,10 +526,15 @@ func TestCrashesAroundLinks(t *testing.T) {
 		of     []account.Signup
 		exists bool
 		active bool
-	}{{"active", active, true, true}, {"refused a link", pending, true, false}, {"refused or taken back", gone, false, false}} {
+	}{
+		{"active", active, true, true},
+		{"refused a link", pending, true, false},
+		{"refused or taken back", gone, false, false},
+	} {
 		for _, a := range list.of {
 			got, err := s.FindUID(ctx, home, a.Account.UID, midday)
-			if (err == nil) != list.exists || err == nil && got.Disabled == list.active || err != nil && !fault.Is(err, fault.NotFound) {
+			if (err == nil) != list.exists || err == nil && got.Disabled == list.active ||
+				err != nil && !fault.Is(err, fault.NotFound) {
 				t.Errorf("%s was told %s: %+v, %v", a.Account.User, list.what, got, err)
 			}
 		}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// stream is a number of signups per second beside something else. Its figures are those of all
+// turns together.
+type stream struct {
+	figures
+	took time.Duration
+}
+
+// streamConns is how many signups can be under way at once. A stream that falls behind has a lower
+// rate, which is printed.
+const streamConns = 32
+
+// start begins to sign up at a rate, for at most the duration, and returns the function that ends
+// it. The captchas are fetched before start returns.
+func (s *stream) start(target string, perSecond int, most time.Duration) (stop func() error, err error) {
+	stock, err := prefetch(target, int(float64(perSecond)*(most.Seconds()+1)))
+	if err != nil {
+		return nil, err
+	}
+	due, end := make(chan struct{}, perSecond), make(chan struct{})
+	began := time.Now()
+	var all sync.WaitGroup
+	all.Go(func() {
+		defer close(due)
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for sent := 0; ; {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+			for ; sent < int(time.Since(began).Seconds()*float64(perSecond)); sent++ {
+				select {
+				case due <- struct{}{}:
+				default: // a second behind
+				}
+			}
+		}
+	})
+	var f figures
+	all.Go(func() {
+		f = drive(streamConns, target, time.Hour, func(c *client) func() error {
+			next := signups(stock)(c)
+			return func() error {
+				if _, ok := <-due; !ok {
+					return io.EOF
+				}
+				return next()
+			}
+		})
+	})
+	return func() error {
+		close(end)
+		s.took += time.Since(began)
+		all.Wait()
+		s.add(f)
+		if f.failed > 0 {
+			return fmt.Errorf("%d signups failed, the first with: %w", f.failed, f.firstFailure)
+		}
+		return nil
+	}, nil
+}
+
+// rate is the number of signups per second over all turns.
+func (s *stream) rate() float64 { return float64(len(s.all)) / s.took.Seconds() }

@@ -1,0 +1,122 @@
+package delivery
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// firstBackoff and maxBackoff bound the pause between two attempts of one message, without
+	// jitter. Jitter adds up to a fifth: four hours at most.
+	firstBackoff = time.Minute
+	maxBackoff   = 200 * time.Minute
+	// maxAge is for how long a message is attempted.
+	maxAge = 3 * 24 * time.Hour
+
+	// firstPause and maxPause bound for how long an unreachable relay is not tried.
+	firstPause = time.Second
+	maxPause   = 5 * time.Minute
+	// takeNoneLimit is how many messages in a row may be deferred before the relay is treated as
+	// unreachable.
+	takeNoneLimit = 10
+)
+
+// blame says what a failed attempt is about.
+type blame int
+
+const (
+	blameUs   blame = iota // the relay or the configuration; no message is at fault
+	tryLater               // the message is deferred
+	permanent              // the message has failed
+)
+
+// classify says what a failed attempt is about. Errors other than a *Refusal happened on this machine
+// and defer the message.
+func classify(err error) blame {
+	r, ok := errors.AsType[*Refusal](err)
+	switch {
+	case !ok:
+		return tryLater
+	case r.At < Mail, r.At == Mail && (r.Code == 0 || r.Code == 421):
+		return blameUs
+	case r.At == Mail, r.Code < 500 || r.Code > 599, r.aboutSender():
+		return tryLater
+	}
+	return permanent
+}
+
+// aboutSender reports whether a refusal of the recipient or the content is really about the sender:
+// wrong command order, authentication, or at RCPT a policy (RFC 3463 §3.8: X.7.X), which is how servers
+// say that they do not relay for us. Such a refusal says nothing about the recipient's address.
+func (r *Refusal) aboutSender() bool {
+	return r.Code == 503 || r.Code == 530 || r.Code == 535 ||
+		r.At == Rcpt && strings.HasPrefix(r.Text, "5.7.")
+}
+
+// maxAnswer bounds the part of an answer that is kept, in bytes.
+const maxAnswer = 400
+
+// answer returns the refusal's answer as one line.
+func (r *Refusal) answer() string {
+	if r.Code == 0 {
+		return oneLine(r.Text)
+	}
+	return oneLine(strconv.Itoa(r.Code) + " " + r.Text)
+}
+
+// oneLine makes a remote server's text safe for logs and terminals: no control characters, and at
+// most maxAnswer bytes.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxAnswer {
+		text = strings.ToValidUTF8(text[:maxAnswer], "") + "…"
+	}
+	return text
+}
+
+var addresses = regexp.MustCompile(`[^\s<>"'(),;:]+@[^\s<>"'(),;:]+`)
+
+// withoutAddresses removes e-mail addresses from an answer before it is logged. Servers repeat the
+// address that they refuse, and logs are kept for years.
+func withoutAddresses(answer string) string { return addresses.ReplaceAllString(answer, "[address]") }
+
+// backoff returns the pause before the next attempt of a message, with jitter.
+func backoff(attempts int) time.Duration {
+	d := doubled(firstBackoff, maxBackoff, attempts)
+	return d + random(d/5)
+}
+
+// relayPause returns for how long a relay is not tried after a number of failures in a row.
+func relayPause(failures int) time.Duration {
+	d := doubled(firstPause, maxPause, failures)
+	return d - random(d/5)
+}
+
+// doubled returns first, doubled with every time after the first, up to most.
+func doubled(first, most time.Duration, times int) time.Duration {
+	d := first
+	for range min(times, 30) - 1 {
+		if d *= 2; d >= most {
+			return most
+		}
+	}
+	return d
+}
+
+// random returns a random duration in [0, limit).
+func random(limit time.Duration) time.Duration {
+	var b [8]byte
+	rand.Read(b[:])
+	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(limit))
+}
