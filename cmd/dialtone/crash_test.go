@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 )
 
@@ -341,7 +342,7 @@ func (s *siege) finish() {
 	}
 
 	ctx := context.Background()
-	ring, err := secret.ReadRing(filepath.Join(s.data, "keys", "seal.key"))
+	ring, err := keyfile.Read(filepath.Join(s.data, "keys", "seal.key"))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 )
@@ -66,7 +67,7 @@ func (f *folder) signRing() (*secret.Ring, error) {
 // heldOr reads a ring that the environment holds, or else a file.
 func heldOr(text config.Held, variable, path string) (ring *secret.Ring, err error) {
 	if text == "" {
-		ring, err = secret.ReadRing(path)
+		ring, err = keyfile.Read(path)
 	} else if ring, err = secret.ParseRing(string(text)); err != nil {
 		err = fmt.Errorf("%s:%w; give it the content of a key file", variable, err)
 	}
@@ -133,7 +134,7 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 		if k.held != "" {
 			continue
 		}
-		if _, err := secret.ReadOrCreate(k.path, time.Now()); err != nil {
+		if _, err := keyfile.ReadOrCreate(k.path, time.Now()); err != nil {
 			return fmt.Errorf("%w: %w", errKeys, err)
 		}
 	}

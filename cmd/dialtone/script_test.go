@@ -21,6 +21,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -383,7 +384,7 @@ func TestServerFollowsTheSigningKeys(t *testing.T) {
 			dir := t.TempDir()
 			f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: dir}}}
 			old := secret.NewRing(noon)
-			if err := old.Create(f.signKey()); err != nil {
+			if err := keyfile.Create(f.signKey(), old); err != nil {
 				t.Fatal(err)
 			}
 			now := noon
@@ -404,7 +405,7 @@ func TestServerFollowsTheSigningKeys(t *testing.T) {
 			}
 			refresh()
 			if !held {
-				if err := both.Replace(f.signKey()); err != nil {
+				if err := keyfile.Replace(f.signKey(), both); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -54,7 +55,7 @@ func (c *turnSecret) Run(p *program) error {
 
 func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 	ring, err := f.turnRing()
-	if f.Keys.Turn == "" && errors.Is(err, secret.ErrNoFile) {
+	if f.Keys.Turn == "" && errors.Is(err, keyfile.ErrMissing) {
 		ring, err = f.makeTURN(now)
 	}
 	if err != nil {
@@ -67,7 +68,7 @@ func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 			fmt.Fprintln(p.stderr, "that is the new content of DIALTONE_KEYS_TURN: give it to every server, then their secrets to the TURN servers (dialtone turn secret, with that content)")
 			return err
 		}
-		if err := ring.Replace(f.turnKey()); err != nil {
+		if err := keyfile.Replace(f.turnKey(), ring); err != nil {
 			return err
 		}
 		said := "the first secret is new and signs from " + now.Add(handOut).UTC().Format(time.TimeOnly) + " UTC on: give all of these to the TURN servers before"
@@ -88,7 +89,7 @@ func (f *folder) makeTURN(now time.Time) (*secret.Ring, error) {
 	if err := f.makeKeysFolder(); err != nil {
 		return nil, err
 	}
-	ring, err := secret.ReadOrCreate(f.turnKey(), now)
+	ring, err := keyfile.ReadOrCreate(f.turnKey(), now)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeys, err)
 	}

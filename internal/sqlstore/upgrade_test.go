@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 )
@@ -76,7 +77,7 @@ func oldDatabase(t *testing.T) (path string, ring *secret.Ring) {
 	if err := os.WriteFile(keyFile, key, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if ring, err = secret.ReadRing(keyFile); err != nil {
+	if ring, err = keyfile.Read(keyFile); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile("testdata/version-0.sql")

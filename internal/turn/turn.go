@@ -28,10 +28,10 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"time"
 
+	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -61,16 +61,10 @@ type Issuer struct {
 // NewIssuer signs with the key that stands in front of the ring.
 func NewIssuer(r *secret.Ring, now func() time.Time) *Issuer { return &Issuer{Secrets(r)[0], now} }
 
-// Password is the secret part of a credential. It does not print.
-type Password string
-
-func (Password) Format(f fmt.State, _ rune)   { fmt.Fprint(f, secret.Redacted) }
-func (Password) MarshalText() ([]byte, error) { return []byte(secret.Redacted), nil }
-
 // Credential is what a browser hands to a TURN server.
 type Credential struct {
 	Username string
-	Password Password
+	Password redact.Of[string]
 	// Life is for how long it is good, from now.
 	Life time.Duration
 	// URIs are the servers that take it (RFC 7065).
@@ -83,5 +77,5 @@ func (i *Issuer) Issue(t *tenant.Tenant, user string) Credential {
 	name := strconv.FormatInt(i.now().Add(life).Unix(), 10) + ":" + user + "@" + t.Host
 	mac := hmac.New(sha1.New, []byte(i.secret.Text()))
 	mac.Write([]byte(name))
-	return Credential{Username: name, Password: Password(base64.StdEncoding.EncodeToString(mac.Sum(nil))), Life: life, URIs: t.TURNURIs}
+	return Credential{Username: name, Password: redact.New(base64.StdEncoding.EncodeToString(mac.Sum(nil))), Life: life, URIs: t.TURNURIs}
 }

@@ -41,7 +41,7 @@ func (s *Site) turn(w http.ResponseWriter, r *request) error {
 		Password string   `json:"password"`
 		TTL      int      `json:"ttl"`
 		URIs     []string `json:"uris"`
-	}{c.Username, string(c.Password), int(c.Life.Seconds()), c.URIs})
+	}{c.Username, c.Password.Reveal(), int(c.Life.Seconds()), c.URIs})
 }
 
 // programs are the formats that the account page offers.
