@@ -259,10 +259,7 @@ func signingKeyOf(t *tenant.Tenant, k dkim.Public) signingKey {
 }
 
 // senderDomain is the domain that a tenant's messages come from.
-func senderDomain(t *tenant.Tenant) string {
-	from := t.Sender()
-	return from[strings.LastIndexByte(from, '@')+1:]
-}
+func senderDomain(t *tenant.Tenant) string { return mailmsg.Domain(t.Sender()) }
 
 // zone is a TXT record as a zone file has it, in strings of at most 255 bytes (RFC 1035 §3.3.14).
 func zone(name, text string) string {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/mail"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -348,6 +347,3 @@ func (q *Queue) Counts() Counts {
 		q.counts.sent.Load(), q.counts.deferred.Load(), q.counts.failed.Load(), q.window.pauseLeft(),
 	}
 }
-
-// domain returns the part of an e-mail address after the @.
-func domain(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }

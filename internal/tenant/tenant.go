@@ -10,6 +10,7 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"net/url"
@@ -80,16 +81,16 @@ const (
 )
 
 // Name is what people call the platform.
-func (t Tenant) Name() string { return or(t.Product, t.Host) }
+func (t Tenant) Name() string { return cmp.Or(t.Product, t.Host) }
 
 // Sender is the address that messages come from.
-func (t Tenant) Sender() string { return or(t.MailFrom, "no-reply@"+t.Host) }
+func (t Tenant) Sender() string { return cmp.Or(t.MailFrom, "no-reply@"+t.Host) }
 
 // Server is the SIP server that a softphone is given.
-func (t Tenant) Server() string { return or(t.SIPServer, t.Host) }
+func (t Tenant) Server() string { return cmp.Or(t.SIPServer, t.Host) }
 
 // Transport is the SIP transport that a softphone is given.
-func (t Tenant) Transport() string { return or(t.SIPTransport, "TLS") }
+func (t Tenant) Transport() string { return cmp.Or(t.SIPTransport, "TLS") }
 
 // WebSocket is where a phone in a browser connects to, or empty where it cannot.
 func (t Tenant) WebSocket() string {
@@ -113,7 +114,7 @@ func (t Tenant) TURNLife() time.Duration {
 
 // Challenge is the algorithm of the sign-in challenge.
 func (t Tenant) Challenge() digest.Algorithm {
-	return digest.Algorithm(or(string(t.Algorithm), string(digest.MD5)))
+	return cmp.Or(t.Algorithm, digest.MD5)
 }
 
 // Confirms reports whether a link does nothing without the account's password.
@@ -121,13 +122,6 @@ func (t Tenant) Confirms() bool { return t.Activation == ActivationConfirm }
 
 // Secure reports whether people reach the tenant over TLS.
 func (t Tenant) Secure() bool { return strings.HasPrefix(t.PublicURL, "https://") }
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
 
 // CanonicalHost is the form that a request's Host is looked up by: ASCII letters in lower case, without a port and one
 // trailing dot. It is "" for what cannot be a host name.

@@ -21,13 +21,13 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 
 	"dialtone/internal/delivery"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 )
 
@@ -224,5 +224,5 @@ func senderDomain(message []byte) (string, error) {
 	if err != nil || len(from) != 1 {
 		return "", errors.New("the message has no sender")
 	}
-	return from[0].Address[strings.LastIndexByte(from[0].Address, '@')+1:], nil
+	return mailmsg.Domain(from[0].Address), nil
 }
