@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// clientAddr is where a request comes from: the TCP peer, or what a trusted proxy says.
+// clientAddr returns where a request comes from: the TCP peer, or what a trusted proxy says.
 func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -20,9 +20,9 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.deps.TrustedProxies)
 }
 
-// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy wrote, as long as it
-// meets trusted proxies. The first address that is none is the client. What is not an address ends the walk: the proxy
-// that passed it on is all that is known then.
+// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy
+// wrote, as long as it meets trusted proxies. The first address that is not one is the client.
+// Anything that is not an address ends the walk, and the proxy that passed it on is the client.
 func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) netip.Addr {
 	isTrusted := func(a netip.Addr) bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -45,7 +45,7 @@ func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) net
 	return client
 }
 
-// parseHop reads an address, with a port behind it as some proxies write it.
+// parseHop reads an address, which may have a port as some proxies write it.
 func parseHop(s string) (netip.Addr, bool) {
 	hop, err := netip.ParseAddr(s)
 	if err != nil {
@@ -56,8 +56,8 @@ func parseHop(s string) (netip.Addr, bool) {
 	return hop.Unmap().WithZone(""), err == nil
 }
 
-// sameSite refuses a request that a browser made for another site's page, unless the tenant lists that site. Programs send
-// neither of the two headers.
+// sameSite refuses a request that a browser made for another site's page, unless the tenant lists
+// that site. Programs send neither of the two headers.
 func sameSite(r *request) error {
 	origin := r.Header.Get("Origin")
 	if origin != "" && slices.Contains(r.tenant.Origins, strings.ToLower(origin)) {
@@ -74,8 +74,9 @@ func sameSite(r *request) error {
 	return fault.New(fault.Invalid, "the request was made by the page of another site; open this platform's own page")
 }
 
-// ownOrigin compares with the public URL and, for whoever forwards a port to a development server, with the Host, which
-// has been found to be the tenant's. A page that came without TLS may be anybody's.
+// ownOrigin compares an origin with the public URL and with the Host, which is known to be the
+// tenant's: a developer may reach the server through a forwarded port. A page that came without TLS
+// may be anybody's.
 func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	if origin == t.PublicURL {
 		return true
@@ -84,7 +85,7 @@ func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	return err == nil && u.Host == host && (u.Scheme == "https" || !t.Secure())
 }
 
-// allowOrigin answers a page of a listed origin (CORS). No credentials go with it.
+// allowOrigin answers a page of a listed origin (CORS), without credentials.
 func (s *Site) allowOrigin(h http.Header, r *request) {
 	if len(r.tenant.Origins) == 0 {
 		return
