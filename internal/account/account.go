@@ -30,19 +30,21 @@
 //
 // A person who has proved the password of a pending account can have a new link, and correct the
 // address that it goes to. It is staged, committed and published like that of a signup, with an
-// outbox entry of its own. The older link is invalid from the commit on, and is remembered until the
-// account expires, so that whoever opens it is told why. That person learns nothing of the account,
-// since the first address may have been somebody else's. The older outbox entry stays until the new
-// message is on disk or withdrawn, so that undoing the new link restores all that was before.
+// outbox entry of its own. The older link is invalid from the commit on, and is remembered until
+// the account expires, so that whoever opens it is told why. That person learns nothing of the
+// account, since the first address may have been somebody else's. The older outbox entry stays
+// until the new message is on disk or withdrawn, so that undoing the new link restores all that was
+// before.
 //
 // # Confirmation
 //
 // An opened link proves little: mail scanners open links, and a mistyped address has an owner too.
 // So an account is confirmed, apart from being active, once somebody had both the newest link and
-// the password. Nothing else confirms it, neither a link alone nor an operator. A tenant may require
-// both for activation (tenant.ActivationConfirm), and then a link alone only leads to the form for
-// the password. At other tenants a browser that has opened the link sends its token when its owner
-// signs in. Confirming activates a pending account, may be repeated, and starts no session.
+// the password. Nothing else confirms it, neither a link alone nor an operator. A tenant may
+// require both for activation (tenant.ActivationConfirm), and then a link alone only leads to the
+// form for the password. At other tenants a browser that has opened the link sends its token when
+// its owner signs in. Confirming activates a pending account, may be repeated, and starts no
+// session.
 //
 // # Credentials
 //
@@ -115,8 +117,8 @@ type Account struct {
 	Expires time.Time
 	// Activated is zero for a pending account.
 	Activated time.Time
-	// Confirmed is when somebody first had both the link and the password, or zero. Only then is the
-	// address known to belong to the account's owner.
+	// Confirmed is when somebody first had both the link and the password, or zero. Only then is
+	// the address known to belong to the account's owner.
 	Confirmed time.Time
 	// Epoch increases with every change that has to end the account's sessions.
 	Epoch int64

@@ -29,8 +29,8 @@ type Service struct {
 	started     time.Time
 }
 
-// Deps are the dependencies of a Service. A Service for the administration of accounts needs neither
-// Outbox nor Captcha.
+// Deps are the dependencies of a Service. A Service for the administration of accounts needs
+// neither Outbox nor Captcha.
 type Deps struct {
 	Store  Store
 	Outbox *outbox.Outbox

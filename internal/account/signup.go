@@ -29,13 +29,14 @@ type Form struct {
 	Malformed error
 }
 
-// Missing is the answer to a form without one of its fields, word for word (the published contract).
+// Missing is the answer to a form without one of its fields, word for word (the published
+// contract).
 const Missing = "user, name, email, ha1, captcha_token, captcha_answer required"
 
 // Signup creates a pending account and publishes its activation message. When it returns nil, both
 // exist and survive a crash; when it fails, neither does. Its errors are those of the published
-// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others for
-// trouble of our own.
+// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others
+// for trouble of our own.
 func (s *Service) Signup(
 	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
 ) (Account, error) {
@@ -54,8 +55,8 @@ func (s *Service) Signup(
 	return p.account, err
 }
 
-// counts reports whether a failure is the sender's own. The limit on failures does not count against
-// itself: a sender who waits as long as they were told would otherwise wait for ever.
+// counts reports whether a failure is the sender's own. The limit on failures does not count
+// against itself: a sender who waits as long as they were told would otherwise wait for ever.
 func counts(err error) bool {
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Overloaded:
@@ -97,7 +98,8 @@ func (s *Service) check(
 	}
 	local, _, _ := strings.Cut(a.Email, "@")
 	if dictionary.Contains(c.HA1, a.User, t.Realm, t.Realm, t.Host, a.Name, local, a.Email) {
-		return a, c, fault.Rule("ha1", "common", "the password is one that is tried first by everybody who guesses; choose another one")
+		return a, c, fault.Rule("ha1", "common",
+			"the password is one that is tried first by everybody who guesses; choose another one")
 	}
 	a.Lang, _ = i18n.Parse(string(form.Lang))
 	// The store keeps microseconds. A message that is written again must have the same times.

@@ -30,44 +30,45 @@ type SignupStore interface {
 	// Create adds a pending account and the outbox entry of its message. It checks in this order,
 	// and fails with the first that does not hold: a place under each rule of Address
 	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the
-	// Recipient (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and by
-	// a conflict. Every other failure changes nothing. Concurrent calls never get more places,
+	// Recipient (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
+	// by a conflict. Every other failure changes nothing. Concurrent calls never get more places,
 	// captchas or names than there are.
 	Create(ctx context.Context, s Signup, now time.Time) error
 
-	// Undo reverses a Create whose message could not be published: account, outbox entry, places and
-	// captcha. It leaves an account alone that was activated in the meantime or has a newer link. It
-	// may be repeated.
+	// Undo reverses a Create whose message could not be published: account, outbox entry, places
+	// and captcha. It leaves an account alone that was activated in the meantime or has a newer
+	// link. It may be repeated.
 	Undo(ctx context.Context, s Signup, now time.Time) error
 }
 
 // LinkStore replaces and spends activation links.
 type LinkStore interface {
 	// Activate enables the account that the token was issued for, once. Of any number of concurrent
-	// calls one succeeds, and the others fail with ErrActive. It also fails with ErrExpired, ErrHeld,
-	// ErrReplaced for a link that Resend has replaced, and fault.NotFound for a token of no account of
-	// the tenant. The account is returned with ErrActive, ErrExpired and ErrHeld as well.
+	// calls one succeeds, and the others fail with ErrActive. It also fails with ErrExpired,
+	// ErrHeld, ErrReplaced for a link that Resend has replaced, and fault.NotFound for a token of
+	// no account of the tenant. The account is returned with ErrActive, ErrExpired and ErrHeld as
+	// well.
 	Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
 	// Linked returns the account that Activate would enable, and fails as that does. It changes
 	// nothing.
 	Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
-	// Confirm records that somebody has both the token and the password of the account with the UID,
-	// and enables the account if it is pending. It may be repeated, and the first time is kept. It
-	// fails with ErrExpired, ErrHeld, and fault.NotFound for a token that was not issued for this
-	// account or that Resend has replaced.
+	// Confirm records that somebody has both the token and the password of the account with the
+	// UID, and enables the account if it is pending. It may be repeated, and the first time is
+	// kept. It fails with ErrExpired, ErrHeld, and fault.NotFound for a token that was not issued
+	// for this account or that Resend has replaced.
 	Confirm(
 		ctx context.Context, tenant int64, token [32]byte, uid UID, now time.Time,
 	) (Account, error)
 
 	// Resend gives a pending account a new link and the address that the new message goes to. The
 	// link before becomes invalid, and its outbox entry is marked as replaced. It checks in this
-	// order, and fails with the first that does not hold: the account exists (fault.NotFound); it is
-	// not held (ErrHeld), and pending (ErrActive); its address is still Was (ErrAddressChanged); a
-	// place under each of Places (fault.Limited). A failure changes nothing. The account still
-	// expires when it would have. Of concurrent calls each replaces the link of another, and no more
-	// of them succeed than there are places.
+	// order, and fails with the first that does not hold: the account exists (fault.NotFound); it
+	// is not held (ErrHeld), and pending (ErrActive); its address is still Was (ErrAddressChanged);
+	// a place under each of Places (fault.Limited). A failure changes nothing. The account still
+	// expires when it would have. Of concurrent calls each replaces the link of another, and no
+	// more of them succeed than there are places.
 	Resend(ctx context.Context, r LinkReplacement, now time.Time) error
 
 	// UndoResend reverses a Resend whose message could not be published: the link and the address
@@ -84,8 +85,8 @@ type Finder interface {
 	// FindUID returns the account with the UID. It fails with fault.NotFound.
 	FindUID(ctx context.Context, tenant int64, uid UID, now time.Time) (Account, error)
 
-	// List calls each for every account of the tenant, ordered by user, until each fails, and returns
-	// that failure.
+	// List calls each for every account of the tenant, ordered by user, until each fails, and
+	// returns that failure.
 	List(ctx context.Context, tenant int64, now time.Time, each func(Account) error) error
 }
 
@@ -117,8 +118,8 @@ type Signup struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Captcha     captcha.Proof
-	// Address are the places that it takes for its origin, Recipient the one for the recipient of its
-	// message.
+	// Address are the places that it takes for its origin, Recipient the one for the recipient of
+	// its message.
 	Address   []throttle.Allowance
 	Recipient throttle.Allowance
 	// CheckOnly makes every check and writes no account. It is for a message that could not be

@@ -17,8 +17,8 @@ type Inspector interface {
 	// CompareExport reports every difference between the tables exported for SIP servers and the
 	// accounts. It may first bring the tables up to date.
 	CompareExport(ctx context.Context, report func(string)) error
-	// Each calls f for every account of every tenant, including expired and closed ones. The token is
-	// the hash of the activation token, or empty.
+	// Each calls f for every account of every tenant, including expired and closed ones. The token
+	// is the hash of the activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
 	// Pending returns the outbox entries.
 	Pending(ctx context.Context) ([]outbox.Entry, error)
@@ -52,7 +52,8 @@ type verifier struct {
 }
 
 // Verify checks that everything in a data directory is consistent: the structures of the database,
-// every sealed value, every outbox entry, every message in the pickup directory. It changes nothing.
+// every sealed value, every outbox entry, every message in the pickup directory. It changes
+// nothing.
 func Verify(
 	ctx context.Context, store Inspector, messages MessageReader, ring *secret.Ring,
 ) (Report, error) {

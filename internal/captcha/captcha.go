@@ -11,8 +11,8 @@
 //	version (1 byte) ‖ nonce (16, random) ‖ Unix seconds of issue (8) ‖ origin code (16) ‖ answer code (16)
 //
 // Both codes are HMAC-SHA-256, under keys derived for their purpose. The origin code covers the
-// tenant and all that stands before it. It proves that the token is ours whatever was answered, so a
-// wrong answer can spend the token, and a forged token costs nothing. The answer code covers the
+// tenant and all that stands before it. It proves that the token is ours whatever was answered, so
+// a wrong answer can spend the token, and a forged token costs nothing. The answer code covers the
 // answer as well, which is in no other part of the token. Tokens under the present and the previous
 // signing key are accepted.
 //

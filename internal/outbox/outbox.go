@@ -4,17 +4,17 @@
 // # Guarantees
 //
 // A caller stages a message, commits a transaction that adds an Entry to the outbox table, and
-// publishes the message. If Publish returned nil, the message will be in the pickup directory: it is
-// there now, and if a crash loses it, it is written again with the same bytes, name and Message-ID.
-// So a message may appear twice after a crash, and is never missing. If the caller does not publish,
-// it undoes its transaction with Undo, and the message is never written.
+// publishes the message. If Publish returned nil, the message will be in the pickup directory: it
+// is there now, and if a crash loses it, it is written again with the same bytes, name and
+// Message-ID. So a message may appear twice after a crash, and is never missing. If the caller does
+// not publish, it undoes its transaction with Undo, and the message is never written.
 //
 // # How it works
 //
-// Syncing each file would cost more than all the rest of a signup. Instead the table's row stands in
-// for the file: it holds the token of the link, sealed, and stays until the file is known to be on
-// disk. About once a second, Flush syncs the directory once for all messages and then removes their
-// rows. After a crash, Recover has every remaining message written again.
+// Syncing each file would cost more than all the rest of a signup. Instead the table's row stands
+// in for the file: it holds the token of the link, sealed, and stays until the file is known to be
+// on disk. About once a second, Flush syncs the directory once for all messages and then removes
+// their rows. After a crash, Recover has every remaining message written again.
 //
 // After a failed sync the kernel may have dropped what it could not write, and a second sync would
 // not report it. Such messages are therefore written again and not synced again.
@@ -80,14 +80,14 @@ type Store interface {
 	Ack(ctx context.Context, sent []Ref) (left []Ref, err error)
 
 	// Enqueue is Ack for a server that sends its messages through a relay. The transaction that
-	// removes an entry also makes its message due for sending (package delivery), and discards older
-	// messages of the account that are still waiting to be sent. For a missing entry it does
+	// removes an entry also makes its message due for sending (package delivery), and discards
+	// older messages of the account that are still waiting to be sent. For a missing entry it does
 	// nothing.
 	Enqueue(ctx context.Context, sent []Ref, now time.Time) (left []Ref, err error)
 
-	// TakeOver renews this node's lease, and makes the entries of nodes whose lease has run out this
-	// node's own; it returns those. A node that calls it at least every twenty seconds keeps its
-	// lease.
+	// TakeOver renews this node's lease, and makes the entries of nodes whose lease has run out
+	// this node's own; it returns those. A node that calls it at least every twenty seconds keeps
+	// its lease.
 	TakeOver(ctx context.Context) ([]Entry, error)
 }
 
@@ -101,8 +101,8 @@ type Pickup interface {
 	Sync() error
 }
 
-// StagedMessage is a message that was written and has not been published. Exactly one of its methods
-// is called, once.
+// StagedMessage is a message that was written and has not been published. Exactly one of its
+// methods is called, once.
 type StagedMessage interface {
 	// Publish gives the message its final name, atomically, and replaces a file of that name.
 	Publish() error
@@ -257,9 +257,9 @@ func (o *Outbox) TakeOver(ctx context.Context) error {
 	return err
 }
 
-// Flush undoes what is to be undone, writes again what may be lost, syncs the directory, and removes
-// the entries of the messages that are on disk. It is called about once a second, and once more
-// before the program ends. Failed work is retried on the next call.
+// Flush undoes what is to be undone, writes again what may be lost, syncs the directory, and
+// removes the entries of the messages that are on disk. It is called about once a second, and once
+// more before the program ends. Failed work is retried on the next call.
 func (o *Outbox) Flush(ctx context.Context) error {
 	w := o.take()
 	undone := o.undo(ctx, w.undo)

@@ -13,7 +13,8 @@ func (p Phone) text() string {
 	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
 		{"user name", p.User}, {"password", "the one that was chosen"}, {"domain", p.Domain},
-		{"realm", p.Realm}, {"server", p.Server}, {"transport", p.Transport}, {"websocket", p.WebSocket},
+		{"realm", p.Realm}, {"server", p.Server}, {"transport", p.Transport},
+		{"websocket", p.WebSocket},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
@@ -29,7 +30,8 @@ func xmlFile(name string, v any) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("%s: %w", name, err)
 	}
-	return File{name, "application/xml; charset=utf-8", append(append([]byte(xml.Header), b...), '\n')}, nil
+	return File{name, "application/xml; charset=utf-8",
+		append(append([]byte(xml.Header), b...), '\n')}, nil
 }
 
 type linphoneEntry struct {
@@ -60,7 +62,8 @@ func (p Phone) linphone() (File, error) {
 		return s
 	}
 	server := "<" + p.uri(p.Server) + ">"
-	account := []string{"reg_identity", p.quotedName() + "<sip:" + p.User + "@" + p.Domain + ">", "reg_proxy", server}
+	account := []string{"reg_identity", p.quotedName() + "<sip:" + p.User + "@" + p.Domain + ">",
+		"reg_proxy", server}
 	if p.beside() {
 		account = append(account, "reg_route", server)
 	}
@@ -91,7 +94,8 @@ func (p Phone) zoiper() (File, error) {
 		Account account  `xml:"accounts>account"`
 	}
 	a := account{
-		Name: p.User + "@" + p.Domain, Protocol: "sip", Username: p.User, Domain: p.Domain, UseProxy: p.beside(),
+		Name: p.User + "@" + p.Domain, Protocol: "sip", Username: p.User, Domain: p.Domain,
+		UseProxy:  p.beside(),
 		Transport: strings.ToLower(p.Transport), Caller: p.Name, Register: true,
 	}
 	if a.UseProxy {
@@ -112,7 +116,8 @@ func (p Phone) acrobits() (File, error) {
 		Proxy     string   `xml:"proxy,omitempty"`
 		Transport string   `xml:"transport"`
 	}
-	a := account{Title: p.Platform, Username: p.User, Display: p.Name, Host: p.Domain, Transport: strings.ToLower(p.Transport)}
+	a := account{Title: p.Platform, Username: p.User, Display: p.Name, Host: p.Domain,
+		Transport: strings.ToLower(p.Transport)}
 	if p.beside() {
 		a.Proxy = p.Server
 	}

@@ -43,7 +43,8 @@ const (
 	Linphone Format = "linphone"
 	// Zoiper is its XML configuration, fetched in the same way.
 	Zoiper Format = "zoiper"
-	// Acrobits is the account XML of Groundwire and Cloud Softphone, for an operator's own provisioning service.
+	// Acrobits is the account XML of Groundwire and Cloud Softphone, for an operator's own
+	// provisioning service.
 	Acrobits Format = "acrobits"
 	// Baresip is a line of its file accounts.
 	Baresip Format = "baresip"

@@ -9,8 +9,8 @@
 //
 // # Keys
 //
-// An installation has three rings of keys, each in a file (package keyfile) apart from the database,
-// so that a stolen copy of one is useless without the other:
+// An installation has three rings of keys, each in a file (package keyfile) apart from the
+// database, so that a stolen copy of one is useless without the other:
 //
 //	sign.key  signs what is handed out and comes back: captchas, sessions, links. A rotation keeps
 //	          the present key as the previous one, so a form that was open during one rotation still

@@ -14,8 +14,8 @@ var ErrSeal = errors.New(
 	"sealed value does not open: wrong key file, moved from another row, or damaged")
 
 // Vault seals values for the store with AES-256-GCM. Each tenant has keys of its own, derived from
-// the ring, and each value is bound to a place: a sealed value that is copied to another row, column
-// or tenant does not open. A Vault is safe for concurrent use.
+// the ring, and each value is bound to a place: a sealed value that is copied to another row,
+// column or tenant does not open. A Vault is safe for concurrent use.
 //
 // A sealed value is
 //

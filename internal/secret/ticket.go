@@ -9,8 +9,8 @@ import (
 )
 
 // Ticket is what a signed token says. Nothing is stored when one is issued: whoever has the key can
-// tell that it is genuine. Whether it is still good is decided by its reader, who may keep a list of
-// the IDs that were used or revoked.
+// tell that it is genuine. Whether it is still good is decided by its reader, who may keep a list
+// of the IDs that were used or revoked.
 type Ticket struct {
 	// ID is random.
 	ID [16]byte

@@ -52,8 +52,8 @@ func (Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 func (Token) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
 // DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder
-// skips line breaks and ignores stray low bits, so that one value would have many texts and could be
-// used again after one of them was noted as spent.
+// skips line breaks and ignores stray low bits, so that one value would have many texts and could
+// be used again after one of them was noted as spent.
 func DecodeText(text string) ([]byte, bool) {
 	var room [128]byte
 	b, err := base64.RawURLEncoding.AppendDecode(nil, []byte(text))

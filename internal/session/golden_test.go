@@ -59,7 +59,8 @@ func TestGoldenTokens(t *testing.T) {
 	if fresh, err := a.nonces.spend(t.Context(), x, nonce); !fresh || err != nil {
 		t.Errorf("the nonce is not accepted: %v", err)
 	}
-	want := fmt.Sprintf("%d 5b52d9a0c6808514620d35159a0b1fdc %d", x.ID, issued.Add(2*time.Minute).UnixMilli())
+	want := fmt.Sprintf("%d 5b52d9a0c6808514620d35159a0b1fdc %d", x.ID,
+		issued.Add(2*time.Minute).UnixMilli())
 	if len(store.spent) != 1 || store.spent[0] != want {
 		t.Errorf("spent %q, want %q", store.spent, want)
 	}

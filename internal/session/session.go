@@ -4,19 +4,21 @@
 //
 // A person proves the password in the Digest exchange of package digest. Neither the password nor
 // its hash is sent. A wrong password, an unknown name and an account that an operator disabled get
-// the same answer at the same cost: an unknown name is checked against a decoy. Only after the right
-// proof is a person told that the account is not activated yet. Authenticate is the one
+// the same answer at the same cost: an unknown name is checked against a decoy. Only after the
+// right proof is a person told that the account is not activated yet. Authenticate is the one
 // implementation of this, for signing in, for a new activation message and for confirming a link.
 //
 // Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait
-// once a limit is reached. So that nobody can lock a person out by guessing at their name, a browser
-// that has signed in before carries a device token, and its failures are counted separately.
+// once a limit is reached. So that nobody can lock a person out by guessing at their name, a
+// browser that has signed in before carries a device token, and its failures are counted
+// separately.
 //
 // # Sessions
 //
-// A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It is
-// valid for Life, while the account's epoch is the one it was issued under: disabling an account
-// ends its sessions with the next request. Signing out revokes one session, by its ID, in the store.
+// A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
+// is valid for Life, while the account's epoch is the one it was issued under: disabling an account
+// ends its sessions with the next request. Signing out revokes one session, by its ID, in the
+// store.
 //
 // The token is a ticket of package secret:
 //

@@ -162,7 +162,8 @@ func (h *fixture) challenge(t *tenant.Tenant) *digest.Challenge {
 func (h *fixture) answer(user, password string) answer {
 	h.Helper()
 	c := h.challenge(h.tenant)
-	return answer{user, c.Realm, c.Nonce, "/signin.ashx", "00000001", password, string(c.Algorithm), "GET"}
+	return answer{user, c.Realm, c.Nonce, "/signin.ashx", "00000001", password, string(c.Algorithm),
+		"GET"}
 }
 
 func (a answer) header() string {
@@ -245,11 +246,13 @@ func TestSignIn(t *testing.T) {
 	if _, err := h.signIn("pia", password); !errors.Is(err, session.ErrDenied) {
 		t.Errorf("an expired account: %v", err)
 	}
-	if strings.Contains(h.log.String(), "DROP TABLE") || strings.Contains(h.log.String(), password) {
+	if strings.Contains(h.log.String(), "DROP TABLE") ||
+		strings.Contains(h.log.String(), password) {
 		t.Error("the log contains what was typed for the name or the password")
 	}
 	for line, want := range map[string]int{
-		`"msg":"signin","outcome":"ok"`: 1, `"outcome":"not_activated"`: 1, `"outcome":"denied"`: 10,
+		`"msg":"signin","outcome":"ok"`: 1, `"outcome":"not_activated"`: 1,
+		`"outcome":"denied"`: 10,
 	} {
 		if n := strings.Count(h.log.String(), line); n != want {
 			t.Errorf("the log has %s %d times, want %d", line, n, want)
@@ -286,9 +289,12 @@ func testRefusedAnswers(t *testing.T, nodes bool) {
 		"with another tenant's nonce": {func(a *answer) {
 			a.nonce = h.challenge(h.other).Nonce
 		}, session.ErrStale},
-		"after a minute":       {func(*answer) { h.now = h.now.Add(digest.NonceLife) }, session.ErrStale},
-		"of another server":    {func(a *answer) { a.nonce = elsewhere.challenge(h.tenant).Nonce }, session.ErrStale},
-		"with a changed nonce": {func(a *answer) { a.nonce = string(a.nonce[0]^1) + a.nonce[1:] }, session.ErrStale},
+		"after a minute": {func(*answer) { h.now = h.now.Add(digest.NonceLife) },
+			session.ErrStale},
+		"of another server": {func(a *answer) { a.nonce = elsewhere.challenge(h.tenant).Nonce },
+			session.ErrStale},
+		"with a changed nonce": {func(a *answer) { a.nonce = string(a.nonce[0]^1) + a.nonce[1:] },
+			session.ErrStale},
 	} {
 		a := h.answer("ann", password)
 		c.change(&a)
@@ -400,7 +406,8 @@ func TestGuessing(t *testing.T) {
 				stranger, err := h.signIn("bob", password)
 				h.must(err)
 				for name, device := range map[string]string{
-					"another's device": stranger.Device, "a forged device": known.Device[:60] + "AAAA",
+					"another's device":      stranger.Device,
+					"a forged device":       known.Device[:60] + "AAAA",
 					"a session as a device": known.Session,
 				} {
 					_, err := h.send(h.answer("ann", password).header(), device, h.origin())
@@ -432,7 +439,8 @@ func TestGuessing(t *testing.T) {
 				t.Fatalf("attempt %d: %v", i, err)
 			}
 		}
-		if _, err := h.send(h.answer("ann", password).header(), "", from); !fault.Is(err, fault.Limited) {
+		if _, err := h.send(h.answer("ann", password).header(), "", from); !fault.Is(err,
+			fault.Limited) {
 			t.Errorf("the next: %v", err)
 		}
 		if _, err := h.signIn("ann", password); err != nil {

@@ -15,8 +15,8 @@ import (
 	"dialtone/internal/provision"
 )
 
-// setHeaders sets the headers of every answer. The policy lets a page load its own files and talk to
-// its own host, and nothing else. Trusted Types turn a script's mistake into an error instead of
+// setHeaders sets the headers of every answer. The policy lets a page load its own files and talk
+// to its own host, and nothing else. Trusted Types turn a script's mistake into an error instead of
 // markup.
 func setHeaders(h http.Header) {
 	answer.SetHeaders(h)

@@ -34,7 +34,8 @@ func (s *Site) signup(w http.ResponseWriter, r *request) error {
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 
-// signupForm reads the form of a signup. Messages are in the form's language, or else the browser's.
+// signupForm reads the form of a signup. Messages are in the form's language, or else the
+// browser's.
 func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
 	if err := sameSite(r); err != nil {
 		return account.Form{Malformed: err}

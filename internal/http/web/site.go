@@ -81,7 +81,8 @@ type handler func(http.ResponseWriter, *request) error
 // route is what one path does.
 type route struct {
 	get, post handler
-	// api answers errors in JSON even to browsers, and may be called from the tenant's listed origins.
+	// api answers errors in JSON even to browsers, and may be called from the tenant's listed
+	// origins.
 	api bool
 }
 
