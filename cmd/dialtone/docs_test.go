@@ -92,7 +92,7 @@ func anyCommandHas(node *kong.Node, name string) bool {
 
 // TestDocumentedCommands wants every command and flag of the documents to exist.
 func TestDocumentedCommands(t *testing.T) {
-	app := grammar(t, &commandLine{}).Model
+	app := grammar(t, newCommandLine()).Model
 	checked := 0
 	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md", "deploy/*/*.md"} {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
@@ -118,7 +118,7 @@ func TestDocumentedCommands(t *testing.T) {
 }
 
 func TestUnknownWords(t *testing.T) {
-	app := grammar(t, &commandLine{}).Model
+	app := grammar(t, newCommandLine()).Model
 	for line, want := range map[string]int{
 		"dialtone serve --data DIR":                                    0,
 		"go run ./cmd/dialtone serve --dev":                            0,

@@ -236,7 +236,7 @@ func (k *files) follow(ctx context.Context, s *server) error {
 		clear(k.written)
 	}
 	var errs []error
-	for _, h := range s.Directory.Htdigest {
+	for _, h := range s.Export.Htdigest {
 		if k.written[h.File] {
 			continue
 		}

@@ -65,7 +65,7 @@ func (f *folder) signRing() (*secret.Ring, error) {
 }
 
 // heldOr reads a ring that the environment holds, or else a file.
-func heldOr(text config.Held, variable, path string) (ring *secret.Ring, err error) {
+func heldOr(text config.Secret, variable, path string) (ring *secret.Ring, err error) {
 	if text == "" {
 		ring, err = keyfile.Read(path)
 	} else if ring, err = secret.ParseRing(string(text)); err != nil {
@@ -106,7 +106,7 @@ func (f *folder) database() string { return filepath.Join(f.Data, "dialtone.db")
 // and hide that the right one is missing.
 func (f *folder) openKeys(ctx context.Context) (err error) {
 	for _, k := range []struct {
-		held      config.Held
+		held      config.Secret
 		path, why string
 		needed    bool
 	}{
@@ -128,7 +128,7 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 		}
 	}
 	for _, k := range []struct {
-		held config.Held
+		held config.Secret
 		path string
 	}{{f.Keys.Seal, f.sealKey()}, {f.Keys.Sign, f.signKey()}} {
 		if k.held != "" {
@@ -214,7 +214,7 @@ func syncFolder(path string) error {
 
 // with opens the data folder for one command and closes it behind it.
 func (p *program) with(do func(*folder) error) (err error) {
-	c, err := p.settings(nil)
+	c, err := p.settings()
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func typedHost(host string) (string, error) {
 	return t.Host, err
 }
 
-// desk is the account service of a command, which publishes no messages.
+// desk is the accounts' desk of a command, which publishes no messages.
 func (p *program) desk(f *folder) *account.Service {
 	log := p.logger(f.Log)
 	return account.NewService(account.Deps{

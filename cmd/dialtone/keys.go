@@ -13,25 +13,37 @@ import (
 )
 
 type keysCommand struct {
-	Rotate keysRotate `cmd:"" help:"Make a new signing key. Servers that share the key file sign with it from ten seconds on; where the environment holds the keys, its new content is printed, and signs from an hour on. Sessions and forms of before stay good until they would end by themselves. That a browser has signed in before is known for this rotation, and forgotten with one that comes more than thirteen hours later; then it only shares the limit of its name."`
+	Rotate keysRotate `cmd:"" help:"Make a new signing key."`
 }
 
 type keysRotate struct {
-	Revoke bool `help:"Forget the older keys at once, for instance because somebody has read one. Everybody signs in again, and forms that are open ask anew."`
+	Revoke bool `help:"Drop the older keys at once, for instance because one was read by somebody else."`
+}
+
+// Help is what "dialtone keys rotate --help" adds.
+func (keysRotate) Help() string {
+	return "Servers that share the key file sign with the new key after ten seconds. If the environment holds " +
+		"the keys, the command prints their new content, which signs after an hour. Existing sessions and open " +
+		"forms stay valid until they expire. Whether a browser has signed in before is remembered over this " +
+		"rotation, and forgotten with one more than thirteen hours later; the browser then shares the limit of " +
+		"its user name.\n\nWith --revoke, everybody has to sign in again, and open forms get a new question."
 }
 
 const (
-	// signedLife is for how long a key may be needed that signs no more: as long as sessions live, and some time for clocks.
+	// signedLife is how long a key is needed after it no longer signs: the life of a session, and a
+	// margin for clocks.
 	signedLife = session.Life + time.Hour
-	// handOut is how long an operator has to give all servers the new content of a variable, before the first of them signs with it.
+	// handOut is how long an operator has to give the new content of a variable to all servers before
+	// the first of them signs with it.
 	handOut = time.Hour
 )
 
-// rotated is a ring with a new key in front, and with the older ones that are needed by what they signed, which lives so long. With
-// ahead, the new one counts as made only when an operator has had the time to hand it out.
+// rotated returns a ring with a new key in front. It keeps the older keys that are still needed by
+// what they signed, which lives for life. With ahead, the new key signs only after handOut. With
+// revoke, it signs at once and no older key is kept.
 func rotated(r *secret.Ring, now time.Time, life time.Duration, ahead, revoke bool) *secret.Ring {
 	if revoke {
-		return r.Rotated(now, 1) // which signs at once
+		return r.Rotated(now, 1)
 	}
 	keep := 1 + r.InUse(now.Add(-life))
 	if ahead {
@@ -60,17 +72,19 @@ func (c *keysRotate) Run(p *program) error {
 			if _, err := fmt.Fprint(p.stdout, ring.Text()); err != nil {
 				return err
 			}
-			said := "give it to every server, and start them anew one by one, before " + now.Add(handOut).UTC().Format(time.TimeOnly) + " UTC, when its new key begins to sign"
+			advice := "give it to every server, and restart them one by one, before " +
+				now.Add(handOut).UTC().Format(time.TimeOnly) + " UTC, when the new key begins to sign"
 			if c.Revoke {
-				said = "give it to every server, and start them anew at once: until then, each refuses what the others sign"
+				advice = "give it to every server, and restart all of them at once: until then, " +
+					"each refuses what the others sign"
 			}
-			fmt.Fprintf(p.stderr, "that is the new content of DIALTONE_KEYS_SIGN: %s\n", said)
+			fmt.Fprintf(p.stderr, "this is the new content of DIALTONE_KEYS_SIGN: %s\n", advice)
 			return nil
 		})
 	})
 }
 
-// signing is what a running server signs with.
+// signing has what a running server signs with. It follows the key file.
 type signing struct{ followed[signers] }
 
 func newSigning(f *folder) *signing {

@@ -22,18 +22,18 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// The exit statuses that scripts may rely on (78 is EX_CONFIG of sysexits.h).
+// The exit statuses that scripts may rely on (75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h).
 const (
-	exitFailed = 1
-	exitUsage  = 2
-	exitConfig = 78
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRestart = 75 // a commit failed: start the program again
+	exitConfig  = 78
 )
 
 // commandLine is the whole grammar.
 type commandLine struct {
-	Data     *string `placeholder:"DIR" help:"Data folder (./data)."`
-	Database *string `placeholder:"URL" help:"PostgreSQL database (SQLite inside DATA)."`
-	Config   string  `placeholder:"FILE" help:"Configuration file (TOML)."`
+	Settings keyFlags `embed:""`
+	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
 
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
@@ -69,7 +69,7 @@ func main() {
 
 // run does what the arguments say and returns the exit status.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	p := &program{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: environ, line: &commandLine{}}
+	p := &program{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: environ, line: newCommandLine()}
 	// kong ends the process after --help, which is the one thing here that does.
 	parser, err := kong.New(p.line,
 		kong.Name("dialtone"),
@@ -101,6 +101,9 @@ func (p *program) report(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
+	if errors.Is(err, sqlstore.ErrFailed) {
+		return exitRestart
+	}
 	for _, e := range []error{errKeys, errTemplates, keyfile.ErrMissing, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
@@ -109,16 +112,13 @@ func (p *program) report(err error) int {
 	return exitFailed
 }
 
-// settings reads the configuration, with the flags that were given on top.
-func (p *program) settings(flags map[string]string) (config.Config, error) {
-	if flags == nil {
-		flags = make(map[string]string)
-	}
-	if p.line.Data != nil {
-		flags["data"] = *p.line.Data
-	}
-	if p.line.Database != nil {
-		flags["database"] = *p.line.Database
+// settings reads the configuration, with the flags of the command line.
+func (p *program) settings() (config.Config, error) {
+	flags := make(map[string]string)
+	p.line.Settings.addTo(flags)
+	p.line.Serve.Settings.addTo(flags)
+	if c := p.line.Serve.Clusters; c != nil {
+		flags["clusters"] = *c
 	}
 	return config.Load(p.line.Config, p.environ, flags)
 }
@@ -141,7 +141,7 @@ type configCommand struct {
 type configCheckCommand struct{}
 
 func (configCheckCommand) Run(p *program) error {
-	c, err := p.settings(nil)
+	c, err := p.settings()
 	if err != nil {
 		return err
 	}

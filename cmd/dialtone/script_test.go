@@ -238,7 +238,7 @@ var example = map[string]string{
 	"listen":                                 "127.0.0.1:4711",
 	"dev":                                    "true",
 	"mail.pickup_dir":                        "mail",
-	"mail.templates_dir":                     "letters",
+	"mail.templates_dir":                     "templates",
 	"http.trusted_proxies":                   "192.0.2.1,2001:db8::/32",
 	"http.max_connections":                   "17",
 	"http.max_connections_per_address":       "7",
@@ -255,47 +255,68 @@ var example = map[string]string{
 	"mail.relay_connections":                 "2",
 }
 
-// Every key of the configuration is a flag of serve, and what the flag says is what the server gets.
+// Every key that is not a secret has a flag, which has the help of the key and sets it. The default
+// in the help is the one that Load uses.
 func TestServeHasAFlagForEveryKey(t *testing.T) {
-	environ := []string{"DIALTONE_DATABASE=postgres://h/d"} // some keys are right only together with it
-	standard, err := config.Load("", environ, nil)
+	defaults, err := config.Load("", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := 0
+	help := map[string]string{}
+	root := grammar(t, newCommandLine()).Model
+	for _, n := range append(root.Children, root.Node) {
+		if n.Name != "serve" && n != root.Node {
+			continue
+		}
+		for _, f := range n.Flags {
+			if !f.Hidden {
+				help[f.Name] = f.Help
+			}
+		}
+	}
+	delete(help, "help")
+	delete(help, "config")
 	for _, k := range config.Keys() {
+		if k.Secret {
+			continue
+		}
 		t.Run(k.Name, func(t *testing.T) {
+			name := strings.TrimPrefix(k.Flag(), "--")
+			if help[name] != k.Help() || k.Help() == "" {
+				t.Errorf("the help of the flag is %q, that of the key %q", help[name], k.Help())
+			}
+			delete(help, name)
+			if k.Default != "" {
+				if !strings.HasSuffix(k.Help(), "("+k.Default+").") {
+					t.Errorf("the help does not end with the default: %s", k.Help())
+				}
+				same, err := config.Load("", nil, map[string]string{k.Name: strings.Replace(k.Default, "DATA/", "data/", 1)})
+				if err != nil || fmt.Sprint(same) != fmt.Sprint(defaults) {
+					t.Errorf("%s is not the default: %v", k.Default, err)
+				}
+			}
 			value, ok := example[k.Name]
 			if !ok {
 				t.Fatalf("%s is a new key: give it an example in this test", k.Name)
 			}
-			want, err := config.Load("", environ, map[string]string{k.Name: value})
+			want, err := config.Load("", nil, map[string]string{k.Name: value})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if fmt.Sprint(want) == fmt.Sprint(standard) {
+			if fmt.Sprint(want) == fmt.Sprint(defaults) {
 				t.Fatalf("the example %q is the default", value)
 			}
-			p := parse(t, "serve", k.Flag+"="+value)
-			p.environ = environ
-			got, err := p.settings(p.line.Serve.flags())
+			got, err := parse(t, "serve", k.Flag()+"="+value).settings()
 			if err != nil {
 				t.Fatal(err)
 			}
 			if fmt.Sprintf("%#v", got) != fmt.Sprintf("%#v", want) {
-				t.Errorf("%s=%s gives\n%+v, want\n%+v", k.Flag, value, got, want)
+				t.Errorf("%s=%s gives\n%+v, want\n%+v", k.Flag(), value, got, want)
 			}
 		})
-		flags++
 	}
-	var named []string
-	for _, f := range parse(t, "serve").serveFlags(t) {
-		if !f.Hidden {
-			named = append(named, f.Name)
-		}
-	}
-	if len(named) != flags-2 { // --data and --database stand before the command
-		t.Errorf("serve has the flags %q for %d keys", named, flags)
+	for name := range help {
+		t.Errorf("--%s is the flag of no key", name)
 	}
 }
 
@@ -311,21 +332,11 @@ func grammar(t *testing.T, line *commandLine) *kong.Kong {
 
 func parse(t *testing.T, args ...string) *program {
 	t.Helper()
-	p := &program{line: &commandLine{}}
+	p := &program{line: newCommandLine()}
 	if _, err := grammar(t, p.line).Parse(args); err != nil {
 		t.Fatal(err)
 	}
 	return p
-}
-
-func (p *program) serveFlags(t *testing.T) []*kong.Flag {
-	for _, n := range grammar(t, &commandLine{}).Model.Children {
-		if n.Name == "serve" {
-			return n.Flags
-		}
-	}
-	t.Fatal("there is no command serve")
-	return nil
 }
 
 // What stands on a command line, every user of the machine can read. So no flag and no argument takes a secret, and
@@ -342,11 +353,13 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 		// The secret of a hook stands in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
 		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
-		"serve/clusters", // removed, and refused with any value
 		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver", "mail/selector", "mail/tenant",
 	}
+	harmless = append(harmless, "serve/clusters") // removed, and refused with any value
 	for _, k := range config.Keys() {
-		harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag, "--"))
+		if !k.Secret {
+			harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag(), "--"))
+		}
 	}
 	look := func(where, name, help string) {
 		if !slices.Contains(harmless, where+"/"+name) {
@@ -373,7 +386,7 @@ func TestNoSecretOnTheCommandLine(t *testing.T) {
 			walk(c, below)
 		}
 	}
-	walk(grammar(t, &commandLine{}).Model.Node, "")
+	walk(grammar(t, newCommandLine()).Model.Node, "")
 }
 
 // A server signs with a new key when the others know it, and takes what they sign with it at once.
@@ -392,7 +405,7 @@ func TestServerFollowsTheSigningKeys(t *testing.T) {
 			begins := secret.Spread
 			both := rotated(old, noon, signedLife, held, false)
 			if held {
-				f.Keys.Sign = config.Held(both.Text())
+				f.Keys.Sign = config.Secret(both.Text())
 				begins += handOut
 			}
 			s := newSigning(f)

@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -25,65 +24,30 @@ import (
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/outbox"
 	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
 
-// serveCommand has a flag for every key of the configuration, named like it.
+// serveCommand has a flag for every key of the configuration but those that are for all commands.
 type serveCommand struct {
-	Listen        *string `placeholder:"ADDR" help:"Address to listen on (127.0.0.1:8080)."`
-	Dev           *bool   `help:"Show the messages of the pickup directory at /dev/mail, to this machine alone."`
-	KeysDir       *string `name:"keys-dir" placeholder:"DIR" help:"Directory of seal.key, sign.key and turn.key (DATA/keys)."`
-	PickupDir     *string `name:"mail-pickup-dir" placeholder:"DIR" help:"SMTP pickup directory (DATA/pickup)."`
-	TemplatesDir  *string `name:"mail-templates-dir" placeholder:"DIR" help:"Directory of templates for messages (none)."`
-	Relay         *string `name:"mail-relay" placeholder:"URL" help:"SMTP server that takes the messages (none: the pickup directory is left to your mail server)."`
-	RelayFile     *string `name:"mail-relay-password-file" placeholder:"FILE" help:"File with the password of the relay's user."`
-	RelayCA       *string `name:"mail-relay-ca-file" placeholder:"FILE" help:"Certificates that the relay's is checked by (the system's)."`
-	RelayMany     *string `name:"mail-relay-connections" placeholder:"N" help:"Messages handed to the relay at a time (4)."`
-	Proxies       *string `name:"http-trusted-proxies" placeholder:"LIST" help:"Proxies whose X-Forwarded-For counts (none)."`
-	Connections   *string `name:"http-max-connections" placeholder:"N" help:"Connections at a time (8192)."`
-	PerAddress    *string `name:"http-max-connections-per-address" placeholder:"N" help:"Connections at a time of one address (512)."`
-	OpsListen     *string `name:"ops-listen" placeholder:"ADDR" help:"Address for /livez, /readyz, /metrics and look-ups by phone servers (127.0.0.1:8081)."`
-	Htdigest      *string `name:"directory-htdigest" placeholder:"LIST" help:"Files of a tenant's active accounts for Apache, each as HOST=FILE (none)."`
-	LogLevel      *string `name:"log-level" placeholder:"LEVEL" help:"debug, info, warn or error (info)."`
-	LogFormat     *string `name:"log-format" placeholder:"FORMAT" help:"auto, json or text (auto)."`
-	SignupCeiling *string `name:"limits-signups-per-address-all-tenants" placeholder:"N" help:"Signups an hour of one address at all tenants together; 0 for no such limit (0)."`
-
-	Clusters *string `hidden:"" help:"Removed; config.Load refuses it and says what to do."`
+	Settings keyFlags `embed:""`
+	Clusters *string  `hidden:"" help:"Removed; the configuration refuses it and says what to do."`
 }
 
-// flags are the flags that were given, by the keys they set.
-func (c *serveCommand) flags() map[string]string {
-	flags := make(map[string]string)
-	for key, value := range map[string]*string{
-		"listen":          c.Listen,
-		"keys.dir":        c.KeysDir,
-		"mail.pickup_dir": c.PickupDir, "mail.templates_dir": c.TemplatesDir,
-		"mail.relay": c.Relay, "mail.relay_password_file": c.RelayFile, "mail.relay_ca_file": c.RelayCA, "mail.relay_connections": c.RelayMany,
-		"http.trusted_proxies": c.Proxies, "http.max_connections": c.Connections, "http.max_connections_per_address": c.PerAddress,
-		"ops.listen":         c.OpsListen,
-		"directory.htdigest": c.Htdigest,
-		"log.level":          c.LogLevel, "log.format": c.LogFormat, "clusters": c.Clusters,
-		"limits.signups_per_address_all_tenants": c.SignupCeiling,
-	} {
-		if value != nil {
-			flags[key] = *value
-		}
-	}
-	if c.Dev != nil {
-		flags["dev"] = strconv.FormatBool(*c.Dev)
-	}
-	return flags
+// Help is printed by dialtone serve --help.
+func (c *serveCommand) Help() string {
+	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the disk failed, when a restart recovers; " +
+		"78 for a wrong configuration, keys or a damaged store. Have your supervisor restart it after a failure (systemd: Restart=on-failure)."
 }
 
 func (c *serveCommand) Run(p *program) (err error) {
-	conf, err := p.settings(c.flags())
+	conf, err := p.settings()
 	if err != nil {
 		return err
 	}
@@ -135,11 +99,36 @@ func (c *serveCommand) Run(p *program) (err error) {
 	for _, loop := range loops {
 		running.Go(func() { loop(background) })
 	}
-	err = httpserver.Serve(p.ctx, listener, s.site, s.limits(), log)
+	serving, stopServing := s.whileStoreWorks(p.ctx)
+	defer stopServing()
+	err = httpserver.Serve(serving, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
+	if failure := s.store.Err(); failure != nil {
+		return errors.Join(failure, err)
+	}
 	// What was answered is safe already; this only spares the next start the work.
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
+}
+
+// exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
+// hang, and then only the end of the process lets the supervisor go on.
+const exitWithin = httpserver.DrainTime + 5*time.Second
+
+// whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a restart
+// recovers.
+func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-s.store.Broken():
+			s.log.ErrorContext(ctx, "store failed; exiting", "status", exitRestart, "err", s.store.Err())
+			time.AfterFunc(exitWithin, func() { os.Exit(exitRestart) })
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, stop
 }
 
 // tuneMemory trades a few MiB for a twentieth of the sign-ins a second: what is alive between requests is a few MiB, and by the
@@ -174,7 +163,7 @@ type server struct {
 	tenants *tenant.Table
 	signing *signing
 	turn    *followed[turn.Issuer]
-	pickup  *pickup.Directory
+	pickup  *pickup.Dir
 	desk    *account.Service
 	outbox  *outbox.Outbox
 	phones  *phone.Registry
@@ -317,7 +306,7 @@ func (s *server) loops() []func(context.Context) {
 		every(tendEvery, s.tendExport),
 		s.courier.Run,
 	}
-	if len(s.Directory.Htdigest) > 0 {
+	if len(s.Export.Htdigest) > 0 {
 		loops = append(loops, every(watchEvery, s.keepFiles()))
 	}
 	if s.queue != nil {

@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 )
 
 type verifyCommand struct {
@@ -58,7 +58,7 @@ func (c *verifyCommand) Run(p *program) error {
 }
 
 // lostMessages are those that this folder's server is to send and has not got.
-func (f *folder) lostMessages(ctx context.Context, box *pickup.Directory) ([]string, error) {
+func (f *folder) lostMessages(ctx context.Context, box *pickup.Dir) ([]string, error) {
 	node := ""
 	if f.nodes() {
 		var err error

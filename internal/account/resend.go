@@ -59,8 +59,7 @@ func (s *Service) resend(
 		return err
 	}
 	if err := staged.Publish(); err != nil {
-		s.deps.Outbox.Undo(ctx, undo)
-		return err
+		return errors.Join(err, inDoubt(s.deps.Outbox.Undo(ctx, undo)))
 	}
 	s.deps.Outbox.Published(r.ref())
 	return nil

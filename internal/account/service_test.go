@@ -28,9 +28,9 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -80,7 +80,7 @@ func (j *syncBuffer) String() string {
 
 // faultyPickup is a pickup directory that fails as its fields say.
 type faultyPickup struct {
-	*pickup.Directory
+	*pickup.Dir
 	stage, publish, sync error
 	staged               int
 }
@@ -92,7 +92,7 @@ func (p *faultyPickup) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
 		return nil, p.stage
 	}
 	p.staged++
-	d, err := p.Directory.Stage(l)
+	d, err := p.Dir.Stage(l)
 	return faultyMessage{d, p}, err
 }
 
@@ -100,7 +100,7 @@ func (p *faultyPickup) Sync() error {
 	if p.sync != nil {
 		return p.sync
 	}
-	return p.Directory.Sync()
+	return p.Dir.Sync()
 }
 
 type faultyMessage struct {
@@ -182,7 +182,7 @@ func (o *fixture) open(pickupDir string) {
 	o.Cleanup(func() { store.Close() })
 	dir, err := pickup.Open(pickupDir)
 	o.must(err)
-	o.store, o.faults, o.pickup = store, &faultyStore{Store: store}, &faultyPickup{Directory: dir}
+	o.store, o.faults, o.pickup = store, &faultyStore{Store: store}, &faultyPickup{Dir: dir}
 	o.tenants = tenant.NewTable(store,
 		func(host string) string { return tenant.DefaultURL(host, "8080") })
 	o.must(o.tenants.Refresh(o.Context()))
@@ -428,6 +428,19 @@ var refusals = []refusal{
 	{"the user name as the password",
 		func(o *fixture, f *account.Form) { f.HA1 = o.hash(f.User, f.User) }, fault.Invalid, "ha1",
 		"", false},
+	{"a long common password", func(o *fixture, f *account.Form) {
+		f.HA1 = o.hash(f.User, "qwertyuiop12")
+	}, fault.Invalid, "ha1", "", false},
+	{"the displayed name with digits", func(o *fixture, f *account.Form) {
+		f.Name = "Zacharias Quill"
+		f.HA1 = o.hash(f.User, "Zacharias1234")
+	}, fault.Invalid, "ha1", "", false},
+	{"an ha1b of a common password", func(o *fixture, f *account.Form) {
+		f.HA1B = ptr(digest.ComputeB(f.User, o.tenant.Realm, "password1234").Hex())
+	}, fault.Invalid, "ha1b", "", false},
+	{"a SHA-256 of a common password", func(o *fixture, f *account.Form) {
+		f.HA1SHA256 = ptr(digest.ComputeSHA256(f.User, o.tenant.Realm, "111111111111").Hex())
+	}, fault.Invalid, "ha1_sha256", "", false},
 	{"a weak password in upper-case hex",
 		func(o *fixture, f *account.Form) { f.HA1 = strings.ToUpper(o.hash(f.User, "password")) },
 		fault.Invalid, "ha1", "", false},
@@ -451,7 +464,7 @@ func (o *fixture) hash(user, password string) string {
 // lastPassword is the last one of the list of common passwords.
 func lastPassword(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../dictionary/passwords.txt")
+	text, err := os.ReadFile("../weakpass/passwords.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -984,7 +997,7 @@ func TestConcurrentSignups(t *testing.T) {
 	}
 	log, now := slog.New(slog.DiscardHandler), func() time.Time { return noon }
 	messages := outbox.New(outbox.Deps{
-		Store: o.store, Pickup: o.pickup.Directory, SealRing: o.seal, Log: log, Now: now,
+		Store: o.store, Pickup: o.pickup.Dir, SealRing: o.seal, Log: log, Now: now,
 	})
 	service := account.NewService(account.Deps{
 		Store: o.store, Outbox: messages, Captcha: o.issuer, SealRing: o.seal, Log: log, Now: now,

@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
-	"dialtone/internal/dictionary"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 	"dialtone/internal/outbox"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
+	"dialtone/internal/weakpass"
 )
 
 // Form is a signup as it was received: each field once, valid UTF-8 without control characters.
@@ -96,10 +96,8 @@ func (s *Service) check(
 	if c, err = parseCredential(t, form); err != nil {
 		return a, c, err
 	}
-	local, _, _ := strings.Cut(a.Email, "@")
-	if dictionary.Contains(c.HA1, a.User, t.Realm, t.Realm, t.Host, a.Name, local, a.Email) {
-		return a, c, fault.Rule("ha1", "common",
-			"the password is one that is tried first by everybody who guesses; choose another one")
+	if err := checkPassword(t, a, c); err != nil {
+		return a, c, err
 	}
 	a.Lang, _ = i18n.Parse(string(form.Lang))
 	// The store keeps microseconds. A message that is written again must have the same times.
@@ -107,6 +105,25 @@ func (s *Service) check(
 	a.Expires = a.Created.Add(PendingLife)
 	a.HasSHA256 = c.SHA256 != nil
 	return a, c, nil
+}
+
+// checkPassword refuses a credential if one of its hashes is that of a weak password.
+func checkPassword(t *tenant.Tenant, a Account, c digest.Credential) error {
+	form := weakpass.Signup{
+		User:   a.User,
+		Realm:  t.Realm,
+		Host:   t.Host,
+		Email:  a.Email,
+		Names:  []string{a.Name, t.Product},
+		HA1:    c.HA1,
+		HA1B:   (*[16]byte)(c.HA1B),
+		SHA256: (*[32]byte)(c.SHA256),
+	}
+	field := form.Weak()
+	if field == "" {
+		return nil
+	}
+	return fault.Rule(field, "common", "the password is easy to guess; choose another one")
 }
 
 func parseCredential(t *tenant.Tenant, form Form) (c digest.Credential, err error) {
@@ -198,8 +215,7 @@ func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 		return err
 	}
 	if err := staged.Publish(); err != nil {
-		s.deps.Outbox.Undo(ctx, undo)
-		return err
+		return errors.Join(err, inDoubt(s.deps.Outbox.Undo(ctx, undo)))
 	}
 	s.deps.Outbox.Published(su.ref())
 	return nil
@@ -223,6 +239,15 @@ func (s *Service) undoSignup(ctx context.Context, t *tenant.Tenant, su Signup) e
 		s.deps.Outbox.Recheck(su.ref())
 	}
 	return err
+}
+
+// inDoubt returns the error of an undo if it is ErrUnknown, and nil otherwise. Then what was to be
+// undone may stay, and the person has to be told so.
+func inDoubt(err error) error {
+	if errors.Is(err, ErrUnknown) {
+		return err
+	}
+	return nil
 }
 
 var errFailures = errors.New("limit on failures")

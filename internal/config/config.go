@@ -1,423 +1,362 @@
-// Package config turns a file, the environment and command-line flags into one checked Config.
+// Package config reads the configuration: a TOML file, the environment and command-line flags.
 //
-// Every key is one field of Config and one row of the table in keys.go. The row says how the key is called, what it looks
-// like, what it is by default and what it means; the file, the environment variable, the flag, the manual page and the
-// example file all come from that row, so that none of them can disagree with another.
+// It guarantees:
+//   - A flag overrides the environment, the environment overrides the file, and the file overrides
+//     the default. An overridden value is checked all the same.
+//   - Load reports all faults of all sources together, with line and column for the file, and
+//     returns no configuration then. Only a file that is not TOML hides its other faults.
+//   - Nothing is ignored: an unknown key, table, variable or flag is a fault, and so is a number
+//     in quotes. Where a known name is similar, the fault suggests it.
+//   - A fault shows neither secrets nor URLs, which may contain a password, nor what is assigned to
+//     an unknown name. It quotes every value, so that it cannot send control codes to a terminal.
 //
-// A flag beats the environment, the environment beats the file, the file beats the default. A value that is beaten is
-// checked all the same: a fault does not hide until the day on which the variable above it goes away.
-//
-// The promises:
-//   - Nothing is guessed or passed over. An unknown key, an unknown DIALTONE_ variable, a number in quotes, a key given
-//     twice: each is a fault, and Load then returns no configuration at all.
-//   - All faults come at once, each with its place, and with the correction where one is likely. Not even broken TOML
-//     hides the faults after it: reading goes on at the next line that looks like a key or a table.
-//   - A fault shows the value of a known key only, quoted and cut short, so that it can neither drive a terminal nor show
-//     what somebody typed under a misspelt name. A password in a URL it leaves out, and so it does with all of a broken one that
-//     may be a password.
-//
-// The file is read with the parser of go-toml rather than decoded into the struct, since a decoder stops at its first
-// fault and forgets where each value stood. The decoder then has the last word on what is TOML.
+// The struct Config is the only definition of the keys. Its tags give each key its name, type,
+// default and placeholder; the names of the variable and of the flag follow from the key's name.
+// The texts are in manual.md, one section a key: the first sentence is the help of the flag, and all
+// of it goes into docs/configuration.md and docs/dialtone.example.toml, which gen makes.
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
-//go:generate go run ./gen
-
-// Config is the whole configuration, checked. Its zero value is not valid; Load makes one.
+// Config is the whole configuration. Its zero value is not valid; Load makes one.
+//
+// The tags of a field with a key are:
+//
+//	toml         the name of the key, or of the table for a struct
+//	default      the default, as a variable would have it; "DATA/" stands for the value of data
+//	unset        what it means that the key is empty, where that is the default
+//	is           the format of a string: directory, file, address or database
+//	min, max     the range of a number
+//	enum         the words that a key allows
+//	placeholder  what the help of the flag calls the value
 type Config struct {
 	// Data is the directory of everything that must survive a restart.
-	Data string
-	// Database is the URL of a PostgreSQL database, or empty for SQLite inside Data.
-	Database string
-	// Listen is the address of the public listener, as host:port. An empty host means every address of the machine.
-	Listen string
-	// Dev relaxes what a developer's own machine cannot offer, such as HTTPS. Load refuses it off loopback.
-	Dev bool
+	Data string `toml:"data" is:"directory" default:"./data" placeholder:"DIR"`
 
-	Keys      KeyFiles
-	Mail      Mail
-	HTTP      HTTP
-	Ops       Ops
-	Directory Directory
-	Log       Log
-	Limits    Limits
+	// Database is the URL of a PostgreSQL database, or empty for SQLite inside Data.
+	Database string `toml:"database" is:"database" unset:"SQLite inside DATA" placeholder:"URL"`
+
+	// Listen is the address of the public listener. An empty host means every address.
+	Listen string `toml:"listen" is:"address" default:"127.0.0.1:8080" placeholder:"ADDR"`
+
+	// Dev drops requirements that a developer's own machine cannot meet, such as HTTPS. Load
+	// refuses it unless Listen is a loopback address.
+	Dev bool `toml:"dev" default:"false"`
+
+	Keys   KeyFiles `toml:"keys"`
+	Mail   Mail     `toml:"mail"`
+	HTTP   HTTP     `toml:"http"`
+	Ops    Ops      `toml:"ops"`
+	Export Export   `toml:"directory"`
+	Log    Log      `toml:"log"`
+	Limits Limits   `toml:"limits"`
 }
 
-// KeyFiles says where the keys come from.
+// KeyFiles says where the cryptographic keys are.
 type KeyFiles struct {
 	// Dir is the directory of seal.key, sign.key and turn.key.
-	Dir string
-	// Seal, Sign and Turn are the content of those files, where the environment has it, and else empty.
-	Seal, Sign, Turn Held
+	Dir string `toml:"dir" is:"directory" default:"DATA/keys" placeholder:"DIR"`
+
+	// Seal, Sign and Turn are the contents of those files if they come from the environment.
+	Seal Secret `toml:"seal" unset:"the file"`
+	Sign Secret `toml:"sign" unset:"the file"`
+	Turn Secret `toml:"turn" unset:"the file"`
 }
 
-// Held is a secret that the environment holds. It does not print.
-type Held string
-
-const redacted = "[secret]"
-
-// String and its kin keep it out of logs.
-func (Held) String() string               { return redacted }
-func (Held) LogValue() slog.Value         { return slog.StringValue(redacted) }
-func (Held) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Format keeps it out of the verbs that would print its bytes.
-func (Held) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
-
-// Mail says how messages leave.
+// Mail says how messages are sent.
 type Mail struct {
 	// PickupDir is the SMTP pickup directory. It is never Data itself.
-	PickupDir string
+	PickupDir string `toml:"pickup_dir" is:"directory" default:"DATA/pickup" placeholder:"DIR"`
+
 	// TemplatesDir is the directory of an operator's templates, or empty.
-	TemplatesDir string
-	// Relay is the SMTP server that takes the messages, if the program is to send them itself.
-	Relay RelayURL
-	// RelayPassword is what the environment holds, RelayPasswordFile the file that has it otherwise; both are empty where nobody logs in.
-	RelayPassword     Held
-	RelayPasswordFile string
-	// RelayCAFile has the certificates by which the server's is checked; the system's where empty.
-	RelayCAFile string
-	// RelayConnections is how many messages are handed over at a time.
-	RelayConnections int
+	TemplatesDir string `toml:"templates_dir" is:"directory" unset:"none" placeholder:"DIR"`
+
+	// Relay is the SMTP server that takes the messages if the program sends them itself.
+	Relay RelayURL `toml:"relay" unset:"none" placeholder:"URL"`
+
+	// RelayPassword is the password if it comes from the environment, RelayPasswordFile the file
+	// that has it otherwise. Both are empty if the relay needs no login.
+	RelayPassword     Secret `toml:"relay_password" unset:"none"`
+	RelayPasswordFile string `toml:"relay_password_file" is:"file" unset:"none" placeholder:"FILE"`
+
+	// RelayCAFile has the certificate authorities for the relay; empty for those of the system.
+	RelayCAFile string `toml:"relay_ca_file" is:"file" unset:"those of the system" placeholder:"FILE"`
+
+	// RelayConnections is the number of connections to the relay at one time.
+	RelayConnections int `toml:"relay_connections" min:"1" max:"32" default:"4" placeholder:"N"`
 }
 
 // HTTP says how the public listener treats its peers.
 type HTTP struct {
-	// TrustedProxies are the peers whose forwarded headers count, masked, and IPv4 as IPv4: compare with an unmapped
-	// address.
-	TrustedProxies []netip.Prefix
-	// MaxConnections bounds the connections that are open at one time.
-	MaxConnections int
-	// MaxConnectionsPerAddress bounds those of one address.
-	MaxConnectionsPerAddress int
+	// TrustedProxies are the peers whose forwarded headers count. The prefixes are masked, and IPv4
+	// is never mapped into IPv6: compare them with an unmapped address.
+	TrustedProxies []netip.Prefix `toml:"trusted_proxies" unset:"none" placeholder:"LIST"`
+
+	// MaxConnections limits the open connections.
+	MaxConnections int `toml:"max_connections" min:"1" max:"1000000" default:"8192" placeholder:"N"`
+
+	// MaxConnectionsPerAddress limits the open connections of one address.
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address" min:"1" max:"1000000" default:"512" placeholder:"N"`
 }
 
-// Ops says where machines that look after this one are answered.
+// Ops says where monitoring and phone servers connect.
 type Ops struct {
-	// Listen is the address of that listener, as host:port. It is not for the public.
-	Listen string
+	// Listen is the address of that listener. It is not for the public.
+	Listen string `toml:"listen" is:"address" default:"127.0.0.1:8081" placeholder:"ADDR"`
 }
 
-// Directory says what is kept for phone servers besides their tables.
-type Directory struct {
-	// Htdigest are files of HA1s, each of one tenant.
-	Htdigest []Htdigest
+// Export says what is exported for phone servers besides the tables of the database.
+type Export struct {
+	// Htdigest are files in the format of Apache's htdigest, each for one tenant.
+	Htdigest []Htdigest `toml:"htdigest" unset:"none" placeholder:"LIST"`
 }
 
-// Htdigest is a file that has the accounts of a tenant.
+// Htdigest is a file with the accounts of a tenant.
 type Htdigest struct {
-	Host string // as an operator types it
+	Host string // as the operator wrote it
 	File string // an absolute path
 }
 
-// Log says what is logged, and how.
+// Log says what is logged and how.
 type Log struct {
-	Level  slog.Level
-	Format LogFormat
+	Level  slog.Level `toml:"level" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
+	Format LogFormat  `toml:"format" enum:"auto,json,text" default:"auto" placeholder:"FORMAT"`
 }
 
-// LogFormat is the shape of a log line.
+// LogFormat is the format of a log line.
 type LogFormat string
 
-// The shapes of a log line.
+// The formats of a log line.
 const (
-	// LogAuto is LogText when the log goes to a terminal, LogJSON otherwise.
-	LogAuto LogFormat = "auto"
-	// LogJSON is one JSON object a line.
+	LogAuto LogFormat = "auto" // LogText if the log goes to a terminal, else LogJSON
 	LogJSON LogFormat = "json"
-	// LogText is for eyes.
 	LogText LogFormat = "text"
 )
 
-// Limits are the limits that an operator may choose. Those that the published API fixes are not among them.
+// Limits are the limits that an operator may choose. Those fixed by the published API are not here.
 type Limits struct {
-	// SignupsPerAddressAllTenants bounds the sign-ups from one address within an hour, over all tenants; 0 is no bound.
-	SignupsPerAddressAllTenants int
+	// SignupsPerAddressAllTenants limits the sign-ups of one address within an hour over all tenants;
+	// 0 means no limit.
+	SignupsPerAddressAllTenants int `toml:"signups_per_address_all_tenants" max:"1000000" default:"0" placeholder:"N"`
 }
 
-// maxFile bounds what is read as a configuration file; a longer one is a mistake, such as a device or a log.
-const maxFile = 256 << 10
+// Secret is a secret from the environment. It does not print.
+type Secret string
 
-// Load reads the file at path, applies the environment (entries as os.Environ gives them) and then flags (key to text, for
-// the flags that were set), and checks the result. With an empty path it reads the file that DIALTONE_CONFIG names, or
-// no file where that is empty too. Directories are left as written: a relative one is relative to the working directory.
+const redacted = "[secret]"
+
+// String returns a fixed text.
+func (Secret) String() string { return redacted }
+
+// LogValue implements slog.LogValuer with a fixed text.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText implements encoding.TextMarshaler with a fixed text.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Format implements fmt.Formatter with a fixed text for every verb.
+func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+
+// loader is the state of one Load.
+type loader struct {
+	config Config
+	keys   []Key
+	// set says which source gave each key its value. A key with its default is not in it.
+	set    map[string]place
+	faults Faults
+	// unread is set if nobody knows which keys the file has.
+	unread bool
+}
+
+// Load reads the file at path, applies the environment (entries as os.Environ returns them) and the
+// flags (from the name of the key to the text), and checks the result. If path is empty, it reads
+// the file that DIALTONE_CONFIG names, if any. Relative paths stay relative to the working directory.
 //
-// The error is a Faults and holds every fault: those of the file by line and column, then those of the environment, then
-// those of the flags. With an error, the Config is empty.
+// The error is of type Faults and has every fault: those of the file by line and column, then those
+// of the environment, then those of the flags. Config is empty then.
 func Load(path string, environ []string, flags map[string]string) (Config, error) {
-	var from string
-	if path == "" {
-		if path = lookup(environ, configVariable); path != "" {
-			from = configVariable + " names this file"
+	l := &loader{keys: Keys(), set: map[string]place{}}
+	for _, k := range l.keys {
+		if !strings.HasPrefix(k.Default, dataPrefix) {
+			l.applyText(place{}, k, k.Default)
 		}
 	}
-	l := newLoading()
+	variables := map[string]string{}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, envPrefix) && !kubernetesVariable.MatchString(entry) {
+			variables[name] = value
+		}
+	}
+	var hint string
+	if path == "" && variables[configVariable] != "" {
+		path, hint = variables[configVariable], configVariable+" names this file"
+	}
+	delete(variables, configVariable)
 	if path != "" {
-		if file, err := read(path); err != nil {
-			l.fault(place{source: path, order: orderFile}, Fault{Problem: "cannot be read: " + err.Error(), Hint: from})
-		} else {
-			l.file(path, file)
+		l.readFile(path, hint)
+	}
+	l.readVariables(variables)
+	l.readFlags(flags)
+	for _, k := range l.keys {
+		if sub, ok := strings.CutPrefix(k.Default, dataPrefix); ok && l.value(k).IsZero() {
+			l.value(k).SetString(filepath.Join(l.config.Data, sub))
 		}
 	}
-	return l.finish(environ, flags)
-}
-
-// finish is the rest of Load, once the file has been read.
-func (l *loading) finish(environ []string, flags map[string]string) (Config, error) {
-	l.environment(environ)
-	l.flags(flags)
-	l.derive()
 	l.check()
 	if len(l.faults) > 0 {
-		return Config{}, l.sorted()
+		slices.SortStableFunc(l.faults, compareFaults)
+		return Config{}, l.faults
 	}
-	return *l.config, nil
+	return l.config, nil
 }
 
-// read is os.ReadFile with a bound, and an error that leaves out the name, which every fault begins with.
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, cause(err)
+const configVariable = envPrefix + "CONFIG"
+
+// kubernetesVariable matches the variables that Kubernetes adds to every pod of a namespace with a
+// Service called dialtone or dialtone-something. No operator wrote them.
+var kubernetesVariable = regexp.MustCompile(`^DIALTONE(_[A-Z0-9_]+)?_` +
+	`(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?=|PORT=[a-z]+://)`)
+
+// readVariables sets the keys whose variables are in the environment.
+func (l *loader) readVariables(variables map[string]string) {
+	for name, text := range variables {
+		at := place{Source: quoteName(name), rank: rankEnvironment}
+		if k, ok := l.find(name, Key.Variable); ok {
+			l.applyText(at, k, text)
+		} else {
+			l.unknown(at, "", "unknown variable", strings.TrimPrefix(name, envPrefix), Key.Variable)
+		}
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, cause(err)
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxFile)
-	}
-	return b, nil
 }
 
-func cause(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
+// readFlags sets the keys that flags names.
+func (l *loader) readFlags(flags map[string]string) {
+	for name, text := range flags {
+		k, ok := l.find(name, Key.name)
+		at := place{Source: quoteName(Key{Name: name}.Flag()), rank: rankFlag}
+		switch {
+		case !ok:
+			l.unknown(at, "", "unknown flag", name, Key.Flag)
+		case k.Secret:
+			l.misplacedSecret(at, k)
+		case k.Name == "database" && hasPassword(text):
+			l.fault(at, name, "has a password in it, which every user of this machine could see",
+				"use "+k.Variable()+", the file, or a PGPASSFILE")
+		default:
+			l.applyText(at, k, text)
+		}
 	}
-	return err
 }
 
-// The order in which sources are named, which is also the order in which each beats the one before.
-const (
-	orderDefault = iota
-	orderFile
-	orderEnvironment
-	orderFlag
-)
-
-// place is where a value or a fault stands. Line and column are 0 outside a file.
-type place struct {
-	source       string
-	order        int
-	line, column int
+func (l *loader) misplacedSecret(at place, k Key) {
+	l.fault(at, k.Name, "is taken from "+k.Variable()+" alone, since other users may read this source", "")
 }
 
-func (p place) String() string {
+// applyText sets a key from one text. Commas separate the elements of a list.
+func (l *loader) applyText(at place, k Key, text string) {
 	switch {
-	case p.order == orderDefault:
-		return "the default"
-	case p.line == 0:
-		return p.source
-	}
-	return fmt.Sprintf("%s:%d", p.source, p.line)
-}
-
-// loading is one run of Load.
-type loading struct {
-	config *Config
-	keys   []key
-	// set says where each key got the value that it has.
-	set    map[string]place
-	faults []placedFault
-}
-
-type placedFault struct {
-	place
-	fault Fault
-}
-
-// newLoading begins with the defaults.
-func newLoading() *loading {
-	c := new(Config)
-	l := &loading{config: c, keys: keys(c), set: map[string]place{}}
-	for _, k := range l.keys {
-		if k.standard != "" {
-			k.apply(k.standard)
-		}
-	}
-	return l
-}
-
-func (l *loading) fault(at place, f Fault) {
-	f.Source, f.Line, f.Column = at.source, at.line, at.column
-	if utf8.RuneCountInString(f.Key) > longestShown {
-		f.Key = shown(f.Key)
-	}
-	l.faults = append(l.faults, placedFault{at, f})
-}
-
-func (l *loading) sorted() Faults {
-	slices.SortStableFunc(l.faults, func(a, b placedFault) int {
-		if a.order != b.order {
-			return a.order - b.order
-		}
-		if a.line != b.line {
-			return a.line - b.line
-		}
-		return a.column - b.column
-	})
-	faults := make(Faults, len(l.faults))
-	for i, f := range l.faults {
-		faults[i] = f.fault
-	}
-	return faults
-}
-
-// key is the row of that name, or nil.
-func (l *loading) key(name string) *key {
-	i := slices.IndexFunc(l.keys, func(k key) bool { return k.name == name })
-	if i < 0 {
-		return nil
-	}
-	return &l.keys[i]
-}
-
-const (
-	prefix         = "DIALTONE_"
-	configVariable = prefix + "CONFIG"
-)
-
-// injected are the variables that Kubernetes makes in every pod of a namespace with a Service called dialtone or
-// dialtone-something. Nobody wrote them, so they are no fault of the operator's.
-var injected = regexp.MustCompile(
-	`^DIALTONE(_[A-Z0-9_]+)?_(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?=|PORT=[a-z]+://)`)
-
-func (l *loading) environment(environ []string) {
-	values := map[string]string{}
-	for _, entry := range environ {
-		name, value, ok := strings.Cut(entry, "=")
-		if ok && strings.HasPrefix(name, prefix) && name != configVariable && !injected.MatchString(entry) {
-			values[name] = value
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		i := slices.IndexFunc(l.keys, func(k key) bool { return k.variable() == name })
-		if i >= 0 {
-			l.text(place{source: name, order: orderEnvironment}, &l.keys[i], values[name])
-			continue
-		}
-		if f, ok := removed[strings.ToLower(strings.TrimPrefix(name, prefix))]; ok {
-			l.fault(place{source: name, order: orderEnvironment}, f)
-			continue
-		}
-		f := Fault{Problem: "unknown variable"}
-		l.correct(&f, strings.TrimPrefix(name, prefix), key.variable)
-		l.fault(place{source: shownName(name), order: orderEnvironment}, f)
-	}
-}
-
-func (l *loading) flags(flags map[string]string) {
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		if k := l.key(name); k != nil {
-			l.text(place{source: k.flag(), order: orderFlag}, k, flags[name])
-			continue
-		}
-		if f, ok := removed[name]; ok {
-			l.fault(place{source: key{name: name}.flag(), order: orderFlag}, f)
-			continue
-		}
-		f := Fault{Problem: "unknown flag"}
-		l.correct(&f, name, key.flag)
-		l.fault(place{source: shownName(key{name: name}.flag()), order: orderFlag}, f)
-	}
-}
-
-// text sets a key from a variable or a flag.
-func (l *loading) text(at place, k *key, text string) {
-	switch {
-	case k.secret && at.order != orderEnvironment:
-		l.fault(at, k.notHere())
-	case at.order == orderFlag && k.hasPassword(text):
-		l.fault(at, Fault{Key: k.name, Problem: "has a password in it, and everybody on this machine can see the flags of a program",
-			Hint: "use " + k.variable() + ", the file, or a PGPASSFILE"})
+	case !k.List:
+		l.apply(at, k, text)
+	case strings.TrimSpace(text) == "":
+		l.apply(at, k)
 	default:
-		for _, r := range k.apply(text) {
-			l.fault(at, Fault{Key: k.name, Value: shown(k.hidden(r.text)), Want: k.want, Hint: r.hint})
+		l.apply(at, k, strings.Split(text, ",")...)
+	}
+}
+
+// apply sets a key from its text, or from the texts of its elements, and reports those that are
+// wrong. It replaces the elements that a list has.
+func (l *loader) apply(at place, k Key, texts ...string) {
+	if at.rank != rankDefault {
+		l.set[k.Name] = at
+	}
+	field := l.value(k)
+	field.SetZero()
+	for _, text := range texts {
+		v := field
+		if k.List {
+			v = reflect.New(field.Type().Elem()).Elem()
+			text = strings.TrimSpace(text)
+		}
+		if hint, ok := k.format.parse(v, text); !ok {
+			shown := k.show(text)
+			if at.rank == rankFile && k.format.kind != reflect.String {
+				shown = text
+			}
+			l.fault(at, k.Name, "expected "+k.format.want+", not "+shown, hint)
+		} else if k.List {
+			field.Set(reflect.Append(field, v))
 		}
 	}
-	l.set[k.name] = at
 }
 
-// notHere is the fault of a secret that stands elsewhere than in the environment.
-func (k *key) notHere() Fault {
-	return Fault{Key: k.name, Problem: "is taken from " + k.variable() + " alone, since others may read what stands here"}
+// value is the field of a key.
+func (l *loader) value(k Key) reflect.Value {
+	return reflect.ValueOf(&l.config).Elem().FieldByIndex(k.index)
 }
 
-// lookup is the value of a variable in environ, or empty.
-func lookup(environ []string, name string) string {
-	for _, entry := range environ {
-		if value, ok := strings.CutPrefix(entry, name+"="); ok {
-			return value
+// find returns the key that spell writes as name.
+func (l *loader) find(name string, spell func(Key) string) (k Key, ok bool) {
+	i := slices.IndexFunc(l.keys, func(k Key) bool { return spell(k) == name })
+	if i < 0 {
+		return Key{}, false
+	}
+	return l.keys[i], true
+}
+
+// check applies the rules about more than one key. A rule is skipped if one of its keys has a fault.
+func (l *loader) check() {
+	c := &l.config
+	if l.sound("dev", "listen") && c.Dev && !isLoopback(c.Listen) {
+		l.fault(l.set["dev"], "dev", "expected false unless listen is a loopback address, not true",
+			fmt.Sprintf("listen is %s, from %s", quote(c.Listen), l.set["listen"]))
+	}
+	if l.sound("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {
+		// A mail server that reads the pickup directory would send the database, or delete it.
+		l.fault(l.set["mail.pickup_dir"], "mail.pickup_dir",
+			"expected a directory other than data, not "+quote(c.Mail.PickupDir), "")
+	}
+	files := map[string]bool{}
+	for _, h := range c.Export.Htdigest {
+		if files[h.File] {
+			l.fault(l.set["directory.htdigest"], "directory.htdigest",
+				"the file "+quote(h.File)+" is listed twice", "give each tenant a file of its own")
 		}
+		files[h.File] = true
 	}
-	return ""
-}
-
-// derive fills the defaults that depend on other keys.
-func (l *loading) derive() {
-	c := l.config
-	if c.Mail.PickupDir == "" {
-		c.Mail.PickupDir = filepath.Join(c.Data, "pickup")
+	if !l.sound("mail.relay", "mail.relay_password", "mail.relay_password_file") {
+		return
 	}
-	if c.Keys.Dir == "" {
-		c.Keys.Dir = filepath.Join(c.Data, "keys")
-	}
-}
-
-// check holds the rules that look at more than one key. A rule waits until each of its keys is right by itself.
-func (l *loading) check() {
-	c := l.config
-	if l.right("dev", "listen") && c.Dev && !loopback(c.Listen) {
-		l.fault(l.set["dev"], Fault{
-			Key: "dev", Value: "true", Want: "false unless listen is a loopback address",
-			Hint: fmt.Sprintf("listen is %s, from %s", shown(c.Listen), l.set["listen"]),
-		})
-	}
-	l.checkRelay()
-	if l.right("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {
-		// A mail server that reads the pickup directory would send the database away, or delete it.
-		l.fault(l.set["mail.pickup_dir"], Fault{
-			Key: "mail.pickup_dir", Value: shown(c.Mail.PickupDir), Want: "a directory other than data",
-		})
+	m := c.Mail
+	switch {
+	case m.Relay.Parts().User != "" && m.RelayPassword == "" && m.RelayPasswordFile == "":
+		l.fault(l.set["mail.relay"], "mail.relay", "has a user, and there is no password",
+			"set DIALTONE_MAIL_RELAY_PASSWORD or mail.relay_password_file")
+	case m.RelayPassword != "" && m.RelayPasswordFile != "":
+		l.fault(l.set["mail.relay_password_file"], "mail.relay_password_file",
+			"is set, and so is DIALTONE_MAIL_RELAY_PASSWORD", "keep one of them")
 	}
 }
 
-// right tells whether the keys are known and free of faults. After a file that could not be read, none is known.
-func (l *loading) right(names ...string) bool {
-	return !slices.ContainsFunc(l.faults, func(f placedFault) bool {
-		return f.order == orderFile && f.line == 0 || slices.Contains(names, f.fault.Key)
-	})
+// sound reports whether the keys are known and have no fault of their own.
+func (l *loader) sound(names ...string) bool {
+	return !l.unread &&
+		!slices.ContainsFunc(l.faults, func(f Fault) bool { return slices.Contains(names, f.Key) })
 }
 
-// loopback tells whether only this machine can reach the address.
-func loopback(listen string) bool {
+// isLoopback reports whether only this machine can reach the address.
+func isLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return false

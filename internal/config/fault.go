@@ -1,56 +1,68 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
-// Fault is one thing wrong with the configuration. Either Problem says what it is, or Value is not what Want asks for.
-type Fault struct {
-	// Source is the file's name, the environment variable or the flag.
+// place is where a value or a fault is.
+type place struct {
+	// Source is the name of the file, the variable or the flag.
 	Source string
-	// Line and Column count from 1, Column in characters. Both are 0 for a variable, a flag, or a file that cannot be read.
+	// Line and Column count from 1, Column in characters. Both are 0 outside a file.
 	Line, Column int
-	// Key is the full key, such as mail.pickup_dir; empty where no key is at fault.
+
+	rank int
+}
+
+// The sources, each of which overrides the one before it.
+const (
+	rankDefault = iota
+	rankFile
+	rankEnvironment
+	rankFlag
+)
+
+func (p place) String() string {
+	switch {
+	case p.rank == rankDefault:
+		return "the default"
+	case p.Line == 0:
+		return p.Source
+	}
+	return fmt.Sprintf("%s:%d", p.Source, p.Line)
+}
+
+// Fault is one thing that is wrong with the configuration.
+type Fault struct {
+	place
+	// Key is the full name of the key, or empty.
 	Key string
-	// Problem is what is wrong with something other than a value: "unknown key".
-	Problem string
-	// Value is the value found, quoted and cut short.
-	Value string
-	// Want is what the value should have been.
-	Want string
-	// Hint is what to do about it, or empty.
-	Hint string
+	// Text says what is wrong, and what to do about it if that is known.
+	Text string
 }
 
-// String is one line: dialtone.toml:3:1: mail.pickup_dri: unknown key; did you mean mail.pickup_dir?
+// String returns one line: dialtone.toml:3:1: mail.pickup_dri: unknown key; did you mean …?
 func (f Fault) String() string {
-	var b strings.Builder
-	b.WriteString(f.Source)
+	text := f.place.String()
 	if f.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", f.Line, f.Column)
+		text = fmt.Sprintf("%s:%d", text, f.Column)
 	}
-	b.WriteString(": ")
 	if f.Key != "" {
-		b.WriteString(f.Key + ": ")
+		text += ": " + f.Key
 	}
-	if f.Problem != "" {
-		b.WriteString(f.Problem)
-	} else {
-		fmt.Fprintf(&b, "expected %s, not %s", f.Want, f.Value)
-	}
-	if f.Hint != "" {
-		b.WriteString("; " + f.Hint)
-	}
-	return b.String()
+	return text + ": " + f.Text
 }
 
-// Faults is every fault of a configuration, in the order in which an editor meets them.
+// Faults is every fault of a configuration.
 type Faults []Fault
 
-// Error is one line for each fault.
+// Error returns one line for each fault.
 func (fs Faults) Error() string {
 	lines := make([]string, len(fs))
 	for i, f := range fs {
@@ -59,24 +71,140 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// longestShown is how much of a value or a name a fault repeats, in characters.
-const longestShown = 80
+func compareFaults(a, b Fault) int {
+	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Line, b.Line),
+		cmp.Compare(a.Column, b.Column), cmp.Compare(a.Source, b.Source))
+}
 
-// shown quotes a value for a terminal.
-func shown(text string) string {
-	if utf8.RuneCountInString(text) > longestShown {
-		return strconv.Quote(string([]rune(text)[:longestShown])) + "…"
+// fault records a fault. Hint may be empty.
+func (l *loader) fault(at place, key, text, hint string) {
+	if hint != "" {
+		text += "; " + hint
+	}
+	l.faults = append(l.faults, Fault{at, key, text})
+}
+
+// removed are names that people may look for, and why there is no such key.
+var removed = map[string]string{
+	"limits.signups_per_address": "cannot be set; the limit within each tenant is fixed, since clients rely on it",
+	"clusters": "the key is no longer supported, since a deployment uses one database; " +
+		"run one deployment per database, see docs/scaling.md",
+}
+
+// unknown reports an unknown name. A suggestion is spelt by spell.
+func (l *loader) unknown(at place, key, text, name string, spell func(Key) string) {
+	for gone, why := range removed {
+		if plain(name) == plain(gone) {
+			l.fault(at, gone, why, "")
+			return
+		}
+	}
+	names := make([]string, len(l.keys))
+	for i, k := range l.keys {
+		names[i] = k.Name
+	}
+	var suggestion string
+	if k, ok := l.find(similar(name, names), Key.name); ok {
+		suggestion = spell(k)
+	}
+	l.fault(at, key, text, didYouMean(suggestion, "%s"))
+}
+
+// didYouMean suggests a name, if there is one, in a format with one %s.
+func didYouMean(name, format string) string {
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean "+format+"?", name)
+}
+
+// similar returns the candidate that name most likely stands for, or an empty string: one with a
+// third of its letters wrong at most, or one that name shortens or extends, as listen_address does.
+// It also compares the names without their tables, for a key in the wrong table.
+func similar(name string, candidates []string) string {
+	if len(name) > maxShown {
+		return ""
+	}
+	base := func(s string) string { return s[strings.LastIndexByte(s, '.')+1:] }
+	best, least := "", 0
+	for _, c := range candidates {
+		for penalty, pair := range [][2]string{{name, c}, {base(name), base(c)}, {name, base(c)}} {
+			a, b := plain(pair[0]), plain(pair[1])
+			d := distance(a, b) + min(penalty, 1)
+			near := d <= max(1, len(b)/3) ||
+				len(a) > 2 && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
+			if near && (best == "" || d < least) {
+				best, least = c, d
+			}
+		}
+	}
+	return best
+}
+
+// plain removes what people confuse without misspelling a name: case and separators.
+func plain(name string) string {
+	return strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(strings.ToLower(name))
+}
+
+// distance is how many bytes to insert, delete, replace or swap with a neighbour to make b from a.
+func distance(a, b string) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		for j := range d[i] {
+			switch {
+			case i == 0 || j == 0:
+				d[i][j] = i + j
+			case a[i-1] == b[j-1]:
+				d[i][j] = d[i-1][j-1]
+			default:
+				d[i][j] = 1 + min(d[i-1][j-1], d[i-1][j], d[i][j-1])
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+					d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+				}
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
+
+// maxShown is how many characters of a value or a name a fault repeats.
+const maxShown = 80
+
+// show returns a value as a fault may show it. Of a hidden value that is at most the scheme of a URL.
+func (k Key) show(text string) string {
+	if k.format.hidden {
+		return quote(urlScheme.FindString(text) + "[not shown]")
+	}
+	return quote(text)
+}
+
+var urlScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]{0,20}://`)
+
+// quote quotes a value for a terminal.
+func quote(text string) string {
+	if utf8.RuneCountInString(text) > maxShown {
+		return strconv.Quote(string([]rune(text)[:maxShown])) + "…"
 	}
 	return strconv.Quote(text)
 }
 
-// shownName quotes a name only if it would not pass as one.
-func shownName(name string) string {
-	strange := func(r rune) bool {
-		return r != '_' && r != '-' && r != '.' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+var ordinaryName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,80}$`)
+
+// quoteName quotes a name unless it consists of letters, digits and separators.
+func quoteName(name string) string {
+	if ordinaryName.MatchString(name) {
+		return name
 	}
-	if name == "" || len(name) > longestShown || strings.ContainsFunc(name, strange) {
-		return shown(name)
-	}
-	return name
+	return quote(name)
+}
+
+// printable replaces the control characters in a message.
+func printable(message string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, message)
 }

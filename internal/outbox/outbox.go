@@ -203,13 +203,15 @@ func (o *Outbox) Published(r Ref) { o.add(work{published: []Ref{r}}) }
 // there then.
 func (o *Outbox) Recheck(r Ref) { o.add(work{doubtful: []Ref{r}}) }
 
-// Undo undoes a transaction whose message could not be published. If that fails too, Flush tries
-// again until it succeeds.
-func (o *Outbox) Undo(ctx context.Context, undo func(context.Context) error) {
-	if err := undo(ctx); err != nil {
+// Undo undoes a transaction whose message could not be published. If that fails too, it returns the
+// error, and Flush tries again until it succeeds.
+func (o *Outbox) Undo(ctx context.Context, undo func(context.Context) error) error {
+	err := undo(ctx)
+	if err != nil {
 		o.deps.Log.ErrorContext(ctx, "undo failed, will be retried", "err", err)
 		o.UndoLater(undo)
 	}
+	return err
 }
 
 // UndoLater has Flush undo a transaction of which it is not known whether it was committed.

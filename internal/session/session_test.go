@@ -20,8 +20,8 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/outbox"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"
@@ -37,7 +37,7 @@ type fixture struct {
 	deps     session.Deps
 	accounts *account.Service
 	store    *sqlstore.Store
-	pickup   *pickup.Directory
+	pickup   *pickup.Dir
 	now      time.Time
 	tenant   *tenant.Tenant
 	other    *tenant.Tenant

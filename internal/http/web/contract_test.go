@@ -370,9 +370,10 @@ func TestSignupIsAccepted(t *testing.T) {
 func TestCommonPasswordsAreRefused(t *testing.T) {
 	t.Parallel()
 	p := open(t)
-	// From the top, the middle and the end of the first ten thousand, and what can be guessed of the person.
+	// Some of the commonest, some of the likeliest with 12 characters or more, and what can be guessed of the person.
 	for _, password := range []string{
 		"password", "123456", "qwerty", "iloveyou", "letmein", "dragon", "monkey", "trustno1", "sunshine", "michael", "", "USER", "HOST",
+		"password1234", "111111111111", "qwertyuiop12", "Password123!", "USER12345678",
 	} {
 		t.Run("the password "+password, func(t *testing.T) {
 			who := p.person("a.test")

@@ -40,9 +40,9 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/server"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
@@ -172,7 +172,7 @@ func (p *platform) start(t testing.TB) {
 	if err := p.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox outbox.Pickup = must[*pickup.Directory](t)(pickup.Open(p.pickup()))
+	var mailbox outbox.Pickup = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
 	if p.choice.mailbox != nil {
 		mailbox = p.choice.mailbox(mailbox)
 	}

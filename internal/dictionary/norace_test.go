@@ -1,5 +1,0 @@
-//go:build !race
-
-package dictionary
-
-const raceEnabled = false

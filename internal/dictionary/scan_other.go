@@ -1,6 +1,0 @@
-//go:build !amd64
-
-package dictionary
-
-// kernels has the portable one alone: no other architecture has a kernel of its own.
-var kernels = []*kernel{newKernel("portable", "", 1, scanPortable)}

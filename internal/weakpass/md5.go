@@ -1,0 +1,119 @@
+package weakpass
+
+import (
+	"math"
+	"math/bits"
+)
+
+// MD5 (RFC 1321) makes of a block of sixteen words sixty-four steps, four rounds of sixteen. Step i
+// takes the four words a, b, c, d of the state and one word of the block, and makes
+//
+//	a = b + rotate(a + f(b, c, d) + T[i] + word, r)
+//
+// after which the names move on by one place, so that after four steps each word has been replaced,
+// in the order a, d, c, b. Everything here, and in the assembly, goes by four steps at a time for
+// that reason: names and places agree there.
+//
+// The sum T[i]+word is the addend of step i. Where the word is the same for every candidate, so is
+// the addend, and it is computed once. This is the whole difference between hashing and searching.
+//
+// In the last round f(b, c, d) is c ^ (b | ^d), which is ^(c ^ (d &^ b)), which is -(c ^ (d &^ b))
+// - 1. The constants of that round are one less, and c ^ (d &^ b) is subtracted: one operation less
+// in each of sixteen steps.
+
+const (
+	blockBytes = 64
+	blockWords = 16
+	blockSteps = 64
+)
+
+// constants are the addends of a block of zeros: T[i] = floor(2^32 * |sin(i+1)|), less one in the
+// last round.
+var constants = func() (t [blockSteps]uint32) {
+	for i := range t {
+		t[i] = uint32(math.Floor(math.Abs(math.Sin(float64(i+1))) * (1 << 32)))
+		if i >= 48 {
+			t[i]--
+		}
+	}
+	return t
+}()
+
+// wordOf returns the word of the block that step i takes.
+func wordOf(i int) int {
+	switch i / 16 {
+	case 0:
+		return i % 16
+	case 1:
+		return (5*i + 1) % 16
+	case 2:
+		return (3*i + 5) % 16
+	default:
+		return 7 * i % 16
+	}
+}
+
+// stepsOf has, for each word of a message of two blocks, the four steps of 0..127 that take it.
+var stepsOf = func() (steps [2 * blockWords][4]uint8) {
+	for i := range 2 * blockSteps {
+		word := i/blockSteps*blockWords + wordOf(i%blockSteps)
+		steps[word][i%blockSteps/16] = uint8(i)
+	}
+	return steps
+}()
+
+// initial is the state before the first block.
+var initial = [4]uint32{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476}
+
+// advance does the steps from..to-1, both multiples of four, on the state s with the addends x. The
+// sums are in such an order that the result of the step before is needed last.
+func advance(s *[4]uint32, x *[blockSteps]uint32, from, to int) {
+	a, b, c, d := s[0], s[1], s[2], s[3]
+	i := from
+	for ; i < min(to, 16); i += 4 {
+		y := (*[4]uint32)(x[i:])
+		a = b + bits.RotateLeft32((a+y[0])+(d^b&(c^d)), 7)
+		d = a + bits.RotateLeft32((d+y[1])+(c^a&(b^c)), 12)
+		c = d + bits.RotateLeft32((c+y[2])+(b^d&(a^b)), 17)
+		b = c + bits.RotateLeft32((b+y[3])+(a^c&(d^a)), 22)
+	}
+	for ; i < min(to, 32); i += 4 {
+		y := (*[4]uint32)(x[i:])
+		a = b + bits.RotateLeft32((a+y[0]+(c&^d))+(b&d), 5)
+		d = a + bits.RotateLeft32((d+y[1]+(b&^c))+(a&c), 9)
+		c = d + bits.RotateLeft32((c+y[2]+(a&^b))+(d&b), 14)
+		b = c + bits.RotateLeft32((b+y[3]+(d&^a))+(c&a), 20)
+	}
+	for ; i < min(to, 48); i += 4 {
+		y := (*[4]uint32)(x[i:])
+		a = b + bits.RotateLeft32((a+y[0])+(b^(c^d)), 4)
+		d = a + bits.RotateLeft32((d+y[1])+(a^(b^c)), 11)
+		c = d + bits.RotateLeft32((c+y[2])+(d^(a^b)), 16)
+		b = c + bits.RotateLeft32((b+y[3])+(c^(d^a)), 23)
+	}
+	for ; i < to; i += 4 {
+		y := (*[4]uint32)(x[i:])
+		a = b + bits.RotateLeft32((a+y[0])-(c^d&^b), 6)
+		d = a + bits.RotateLeft32((d+y[1])-(b^c&^a), 10)
+		c = d + bits.RotateLeft32((c+y[2])-(a^b&^d), 15)
+		b = c + bits.RotateLeft32((b+y[3])-(d^a&^c), 21)
+	}
+	s[0], s[1], s[2], s[3] = a, b, c, d
+}
+
+// retreat undoes the four steps of the last round that took the addends y.
+func retreat(s *[4]uint32, y *[4]uint32) {
+	a, b, c, d := s[0], s[1], s[2], s[3]
+	b = bits.RotateLeft32(b-c, -21) + (d ^ a&^c) - y[3]
+	c = bits.RotateLeft32(c-d, -15) + (a ^ b&^d) - y[2]
+	d = bits.RotateLeft32(d-a, -10) + (b ^ c&^a) - y[1]
+	a = bits.RotateLeft32(a-b, -6) + (c ^ d&^b) - y[0]
+	s[0], s[1], s[2], s[3] = a, b, c, d
+}
+
+// add adds t to s word by word, as MD5 does with the state of before a block.
+func add(s, t *[4]uint32) {
+	for i := range s {
+		s[i] += t[i]
+	}
+}

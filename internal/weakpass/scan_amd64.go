@@ -1,0 +1,42 @@
+package weakpass
+
+import "golang.org/x/sys/cpu"
+
+// kernels are all there are, fastest first.
+var kernels = []*kernel{
+	newKernel("AVX-512", lacking(cpu.X86.HasAVX512F, "AVX512F"), lanesAVX512, vectorScan(scanAVX512)),
+	newKernel("AVX2", lacking(cpu.X86.HasAVX2, "AVX2"), lanesAVX2, vectorScan(scanAVX2)),
+	newKernel("portable", "", 1, scanPortable),
+}
+
+// The lanes of a vector, times the vectors that _asm/scan.go puts side by side.
+const (
+	lanesAVX512 = 16 * 4
+	lanesAVX2   = 8 * 3
+)
+
+func lacking(has bool, feature string) string {
+	if has {
+		return ""
+	}
+	return feature
+}
+
+// scanFunc is a kernel in assembly. Its parameters are fields of a task.
+type scanFunc func(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, words []uint32,
+	fill, rows, spill, left, right, first, last, batches int, want uint32) int
+
+//go:noescape
+func scanAVX512(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, words []uint32,
+	fill, rows, spill, left, right, first, last, batches int, want uint32) int
+
+//go:noescape
+func scanAVX2(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, words []uint32,
+	fill, rows, spill, left, right, first, last, batches int, want uint32) int
+
+func vectorScan(scan scanFunc) func(*task, []uint32, int) int {
+	return func(t *task, words []uint32, batches int) int {
+		return scan(t.memory, &t.addends, &t.takers[0], &t.start, &t.middle, words,
+			t.fill, t.rows, t.spill, int(t.left), int(t.right), t.first, t.last, batches, t.want)
+	}
+}
