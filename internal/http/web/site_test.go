@@ -81,6 +81,7 @@ type choice struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
 	mailbox func(outbox.Pickup) outbox.Pickup
+	store   func(account.Store) account.Store
 	captcha func(*captcha.Issuer) *captcha.Issuer
 	devMail func() ([]web.DevMessage, error)
 	ceiling int
@@ -189,8 +190,12 @@ func (p *platform) start(t testing.TB) {
 		Store: p.store, Pickup: mailbox, Tenant: p.tenants.ByID, SealRing: p.seal,
 		Audit: events, Log: log, Now: p.clock.Now,
 	})
+	var accounts account.Store = p.store
+	if p.choice.store != nil {
+		accounts = p.choice.store(accounts)
+	}
 	p.desk = account.NewService(account.Deps{
-		Store: p.store, Outbox: messages, Captcha: issuer, SealRing: p.seal,
+		Store: accounts, Outbox: messages, Captcha: issuer, SealRing: p.seal,
 		Audit: events, Log: log, Now: p.clock.Now, AddressCeiling: p.choice.ceiling,
 	})
 	if err := messages.Recover(ctx); err != nil {
