@@ -84,7 +84,7 @@ func TestVerifyComparesTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := command("verify")
-	if err == nil || !strings.Contains(out, "FAULT  directory of phone servers: the domain phone.test is missing") {
+	if err == nil || !strings.Contains(out, "FAULT  exported tables: the domain phone.test is missing") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if out, err := command("directory", "export", "rebuild"); err != nil {
