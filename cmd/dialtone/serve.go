@@ -19,17 +19,18 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/outbox"
-	"dialtone/internal/phone"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -166,8 +167,8 @@ type server struct {
 	pickup  *pickup.Dir
 	desk    *account.Service
 	outbox  *outbox.Outbox
-	phones  *phone.Registry
-	courier *phone.Dispatcher
+	phones  *sipserver.Registry
+	hooks   *hook.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -215,7 +216,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		Audit: events, Log: log, Now: time.Now,
 		AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 	})
-	s.phones = phone.NewRegistry(phone.Deps{
+	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
 		NoCache: f.nodes(),
 	})
@@ -228,10 +229,10 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{
-		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
-		Forget: s.phones.Forget,
-	}
+	s.hooks = hook.NewDispatcher(hook.Deps{
+		Queue: f.store, Transports: transports(httpclient.New()), Forget: s.phones.Forget,
+		SealRing: f.seal, Log: log, Now: time.Now,
+	})
 	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
@@ -303,11 +304,11 @@ func (s *server) loops() []func(context.Context) {
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
-		every(tendEvery, s.tendExport),
-		s.courier.Run,
+		every(tendEvery, s.catchUpExport),
+		s.hooks.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
-		loops = append(loops, every(watchEvery, s.keepFiles()))
+		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
 		loops = append(loops, s.post)

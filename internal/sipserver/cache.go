@@ -1,4 +1,4 @@
-package phone
+package sipserver
 
 import (
 	"context"
@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// maxAge is how old an answer of the cache can be.
+	// maxAge is how old a cached account may be.
 	maxAge = time.Second
-	// maxCached bounds the number of accounts in the cache, at some 400 bytes each.
+	// maxCached bounds the number of accounts in the cache, of about 400 bytes each.
 	maxCached = 1 << 14
 )
 
-// cache holds what look-ups read from the store of active accounts. It is safe for concurrent use.
+// cache holds active accounts that look-ups have read from the store. It is safe for concurrent use.
 //
-// A look-up never gets what an earlier transaction of this process has changed: forget is called
-// after each such transaction and before the change is answered. What another process changes, it
-// gets at most maxAge later.
+// A look-up sees every change that this process has answered before: forget is called after each
+// transaction and before the change is answered. It sees changes of other processes at most maxAge
+// later.
 //
-// Credentials stay sealed, as they are in the store. Accounts that are not active and names that do
-// not exist are not cached: the names that strangers try are unlimited and would displace accounts,
-// and an account that is activated or enabled, by any process, is found by the next look-up.
+// Credentials stay sealed, as they are in the store. Inactive accounts and unknown names are not
+// cached. So an account that any process activates or enables is found by the next look-up, and the
+// names that strangers try cannot displace accounts.
 type cache struct {
 	mu       sync.Mutex
 	accounts map[cacheKey]cached
@@ -39,7 +39,7 @@ type cacheKey struct {
 	user   string
 }
 
-// cached is an active account, as of read or later.
+// cached is an active account as of read, or later.
 type cached struct {
 	uid    account.UID
 	role   account.Role
@@ -51,14 +51,14 @@ func newCache() *cache {
 	return &cache{accounts: make(map[cacheKey]cached), keys: make(map[account.UID]cacheKey)}
 }
 
-// get returns the account if it is cached and young enough. If not, the caller reads it from the
+// get returns the account if it is cached and younger than maxAge. If not, the caller reads it from the
 // store and calls put with the same time and with the count of changes that get returned before the
 // read.
 func (c *cache) get(key cacheKey, now time.Time) (a account.Account, ok bool, changes uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	found, ok := c.accounts[key]
-	// A clock that was set back makes an age unknown.
+	// If the clock was set back, the age is unknown.
 	if age := now.Sub(found.read); !ok || age < 0 || age >= maxAge {
 		return account.Account{}, false, c.changes
 	}
@@ -66,8 +66,7 @@ func (c *cache) get(key cacheKey, now time.Time) (a account.Account, ok bool, ch
 	return a, true, c.changes
 }
 
-// put stores an active account, unless an account was changed since get returned the count of
-// changes.
+// put stores an active account, unless any account was changed since get returned the count.
 func (c *cache) put(key cacheKey, a account.Account, now time.Time, changes uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,13 +78,13 @@ func (c *cache) put(key cacheKey, a account.Account, now time.Time, changes uint
 	} else if len(c.accounts) >= maxCached {
 		c.clear()
 	}
-	key.user = strings.Clone(key.user) // it may be a part of a long request
+	key.user = strings.Clone(key.user) // It may be a part of a long request.
 	c.accounts[key] = cached{a.UID, a.Role, a.Sealed, now}
 	c.keys[a.UID] = key
 }
 
-// forget removes an account, or all of them for the zero UID. When it has returned, no look-up gets
-// what was read before.
+// forget removes an account, or all accounts for the zero UID. After it has returned, get does not
+// return what was read before the call.
 func (c *cache) forget(uid account.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,24 +102,24 @@ func (c *cache) clear() {
 	clear(c.keys)
 }
 
-// Forget removes an account from the cache, or all accounts for the zero UID, so that look-ups
-// which begin after it read the store. It is for changes that another process has made.
-func (d *Registry) Forget(uid account.UID) { d.cache.forget(uid) }
+// Forget removes an account from the cache, or all accounts for the zero UID. Look-ups that start
+// after it read the store. Call it for changes that another process has made.
+func (r *Registry) Forget(uid account.UID) { r.cache.forget(uid) }
 
-// sealed is Store.Sealed by way of the cache.
-func (d *Registry) sealed(ctx context.Context, tenant int64, user string) (account.Account, error) {
-	now := d.Now()
-	if d.NoCache {
-		return d.Store.Sealed(ctx, tenant, user, now)
+// sealed returns what Store.Sealed returns, from the cache if possible.
+func (r *Registry) sealed(ctx context.Context, tenant int64, user string) (account.Account, error) {
+	now := r.deps.Now()
+	if r.deps.NoCache {
+		return r.deps.Store.Sealed(ctx, tenant, user, now)
 	}
 	key := cacheKey{tenant, user}
-	a, ok, changes := d.cache.get(key, now)
+	a, ok, changes := r.cache.get(key, now)
 	if ok {
 		return a, nil
 	}
-	a, err := d.Store.Sealed(ctx, tenant, user, now)
+	a, err := r.deps.Store.Sealed(ctx, tenant, user, now)
 	if err == nil && !a.Disabled {
-		d.cache.put(key, a, now, changes)
+		r.cache.put(key, a, now, changes)
 	}
 	return a, err
 }

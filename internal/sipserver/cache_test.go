@@ -1,4 +1,4 @@
-package phone
+package sipserver
 
 import (
 	"context"
@@ -13,14 +13,13 @@ import (
 
 var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// countingStore is a store with one account, which counts the reads of it.
+// countingStore is a Store with one account. It counts the reads of it.
 type countingStore struct {
 	Store
 	a     account.Account
 	err   error
 	reads int
-	// during is called in the middle of a read: after the account was read, and before it is
-	// returned.
+	// during is called after the account was read and before it is returned.
 	during  func()
 	changed func(account.UID)
 }
@@ -36,30 +35,32 @@ func (s *countingStore) Sealed(context.Context, int64, string, time.Time) (accou
 	return a, err
 }
 
-// cachedStore is a directory over a countingStore, with a clock that the test sets.
-type cachedStore struct {
+// cacheFixture is a Registry on a countingStore, with a clock that the test sets.
+type cacheFixture struct {
 	testing.TB
 	countingStore
-	now time.Time
-	*Registry
+	now      time.Time
+	registry *Registry
 }
 
-func newCachedStore(t testing.TB) *cachedStore {
-	s := &cachedStore{TB: t, now: start}
-	s.a = account.Account{Tenant: 1, UID: account.NewUID(start), Role: account.Guest, Sealed: []byte("sealed")}
-	s.Registry = &Registry{
-		Deps:  Deps{Store: &s.countingStore, Now: func() time.Time { return s.now }},
+func newCacheFixture(t testing.TB) *cacheFixture {
+	s := &cacheFixture{TB: t, now: start}
+	s.a = account.Account{
+		Tenant: 1, UID: account.NewUID(start), Role: account.Guest, Sealed: []byte("sealed"),
+	}
+	s.registry = &Registry{
+		deps:  Deps{Store: &s.countingStore, Now: func() time.Time { return s.now }},
 		cache: newCache(),
 	}
-	s.OnChange(s.cache.forget)
+	s.OnChange(s.registry.cache.forget)
 	return s
 }
 
-// look wants a look-up to return the role, after as many reads of the store.
-func (s *cachedStore) look(role account.Role, reads int) {
+// wantRole checks that a look-up returns the role, after a number of reads of the store.
+func (s *cacheFixture) wantRole(role account.Role, reads int) {
 	s.Helper()
 	before := s.countingStore.reads
-	a, err := s.sealed(s.Context(), 1, "ann")
+	a, err := s.registry.sealed(s.Context(), 1, "ann")
 	if err != nil || a.Role != role || a.UID != s.a.UID || a.Tenant != 1 || string(a.Sealed) != "sealed" {
 		s.Errorf("got %v, %v; want the role %s", a, err, role)
 	}
@@ -69,26 +70,26 @@ func (s *cachedStore) look(role account.Role, reads int) {
 }
 
 func TestCacheMaxAge(t *testing.T) {
-	s := newCachedStore(t)
-	s.look(account.Guest, 1)
-	s.a.Role = account.User // by another process, without a call of changed
+	s := newCacheFixture(t)
+	s.wantRole(account.Guest, 1)
+	s.a.Role = account.User // A change by another process: changed is not called.
 	s.now = start.Add(maxAge - 1)
-	s.look(account.Guest, 0)
+	s.wantRole(account.Guest, 0)
 	s.now = start.Add(maxAge)
-	s.look(account.User, 1)
-	s.now = start.Add(maxAge - 1) // the clock is set back
-	s.look(account.User, 1)
+	s.wantRole(account.User, 1)
+	s.now = start.Add(maxAge - 1) // The clock is set back.
+	s.wantRole(account.User, 1)
 }
 
-// The age counts from before the read: a slow read must not make it longer.
+// TestCacheMaxAgeOfSlowRead checks that the age counts from the start of the read.
 func TestCacheMaxAgeOfSlowRead(t *testing.T) {
-	s := newCachedStore(t)
+	s := newCacheFixture(t)
 	s.during = func() { s.now = start.Add(maxAge - 1) }
-	s.look(account.Guest, 1)
+	s.wantRole(account.Guest, 1)
 	s.during = nil
-	s.look(account.Guest, 0)
+	s.wantRole(account.Guest, 0)
 	s.now = start.Add(maxAge)
-	s.look(account.Guest, 1)
+	s.wantRole(account.Guest, 1)
 }
 
 func TestCacheForget(t *testing.T) {
@@ -101,45 +102,45 @@ func TestCacheForget(t *testing.T) {
 		"another account": {func(account.UID) account.UID { return account.NewUID(start) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newCachedStore(t)
-			s.look(account.Guest, 1)
+			s := newCacheFixture(t)
+			s.wantRole(account.Guest, 1)
 			s.changed(c.uid(s.a.UID))
-			s.look(account.Guest, c.reads)
-			s.look(account.Guest, 0)
+			s.wantRole(account.Guest, c.reads)
+			s.wantRole(account.Guest, 0)
 		})
 	}
 }
 
-// A read that began before a change returns what was true then. It must not be cached after the
-// change.
+// TestCacheChangeDuringRead checks that a read which overlaps a change is not cached.
 func TestCacheChangeDuringRead(t *testing.T) {
-	s := newCachedStore(t)
+	s := newCacheFixture(t)
 	s.during = func() {
 		s.a.Role = account.User
 		s.changed(s.a.UID)
 	}
-	if a, err := s.sealed(t.Context(), 1, "ann"); err != nil || a.Role != account.Guest {
+	if a, err := s.registry.sealed(t.Context(), 1, "ann"); err != nil || a.Role != account.Guest {
 		t.Errorf("the read returned %v, %v", a, err)
 	}
 	s.during = nil
-	s.look(account.User, 1)
-	s.look(account.User, 0)
+	s.wantRole(account.User, 1)
+	s.wantRole(account.User, 0)
 }
 
 func TestCacheActiveAccountsOnly(t *testing.T) {
-	s := newCachedStore(t)
+	s := newCacheFixture(t)
 	s.a.Disabled = true
-	s.look(account.Guest, 1)
-	s.look(account.Guest, 1)
+	s.wantRole(account.Guest, 1)
+	s.wantRole(account.Guest, 1)
 	for _, err := range []error{
-		ErrNone,
+		ErrNoAccount,
 		fault.New(fault.Overloaded, "the store is down"),
 		errors.New("the disk failed"),
 	} {
 		s.err = err
 		for range 2 {
 			before := s.countingStore.reads
-			if _, got := s.sealed(t.Context(), 1, "ann"); got != err || s.countingStore.reads != before+1 {
+			_, got := s.registry.sealed(t.Context(), 1, "ann")
+			if !errors.Is(got, err) || s.countingStore.reads != before+1 {
 				t.Errorf("got %v after %d reads", got, s.countingStore.reads-before)
 			}
 		}
@@ -147,10 +148,10 @@ func TestCacheActiveAccountsOnly(t *testing.T) {
 }
 
 func TestCacheOff(t *testing.T) {
-	s := newCachedStore(t)
-	s.NoCache = true
-	s.look(account.Guest, 1)
-	s.look(account.Guest, 1)
+	s := newCacheFixture(t)
+	s.registry.deps.NoCache = true
+	s.wantRole(account.Guest, 1)
+	s.wantRole(account.Guest, 1)
 }
 
 func TestCacheKeys(t *testing.T) {
@@ -185,10 +186,10 @@ func TestCacheSize(t *testing.T) {
 }
 
 func BenchmarkCacheHit(b *testing.B) {
-	s := newCachedStore(b)
+	s := newCacheFixture(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.sealed(b.Context(), 1, "ann"); err != nil {
+		if _, err := s.registry.sealed(b.Context(), 1, "ann"); err != nil {
 			b.Fatal(err)
 		}
 	}
