@@ -8,6 +8,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/session"
 )
 
@@ -62,7 +63,7 @@ func (c *keysRotate) Run(p *program) error {
 			held := f.Keys.Sign != ""
 			ring = rotated(ring, now, signedLife, held, c.Revoke)
 			if !held {
-				if err := ring.Replace(f.signKey()); err != nil {
+				if err := keyfile.Replace(f.signKey(), ring); err != nil {
 					return err
 				}
 				fmt.Fprintf(p.stdout, "%s has a new key in front\n", f.signKey())

@@ -18,7 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"dialtone/internal/config"
-	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 )
 
@@ -104,7 +104,7 @@ func (p *program) report(err error) int {
 	if errors.Is(err, sqlstore.ErrFailed) {
 		return exitRestart
 	}
-	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
+	for _, e := range []error{errKeys, errTemplates, keyfile.ErrMissing, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
 		}

@@ -21,6 +21,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -410,7 +411,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 			dir := t.TempDir()
 			f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: dir}}}
 			old := secret.NewRing(noon)
-			if err := old.Create(f.signKey()); err != nil {
+			if err := keyfile.Create(f.signKey(), old); err != nil {
 				t.Fatal(err)
 			}
 			now := noon
@@ -431,7 +432,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 			}
 			refresh()
 			if !held {
-				if err := both.Replace(f.signKey()); err != nil {
+				if err := keyfile.Replace(f.signKey(), both); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -72,7 +73,7 @@ func (c *turnSecret) Run(p *program) error {
 // print makes a new key if asked to, and prints the secrets.
 func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 	ring, err := f.turnRing()
-	if f.Keys.Turn == "" && errors.Is(err, secret.ErrNoFile) {
+	if f.Keys.Turn == "" && errors.Is(err, keyfile.ErrMissing) {
 		ring, err = f.makeTURN(now)
 	}
 	if err != nil {
@@ -86,7 +87,7 @@ func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 				"then run dialtone turn secret with it, and give the secrets to the TURN servers")
 			return err
 		}
-		if err := ring.Replace(f.turnKey()); err != nil {
+		if err := keyfile.Replace(f.turnKey(), ring); err != nil {
 			return err
 		}
 		advice := "the first secret is new and signs from " + now.Add(handOut).UTC().Format(time.TimeOnly) +
@@ -109,7 +110,7 @@ func (f *folder) makeTURN(now time.Time) (*secret.Ring, error) {
 	if err := f.makeKeysFolder(); err != nil {
 		return nil, err
 	}
-	ring, err := secret.ReadOrCreate(f.turnKey(), now)
+	ring, err := keyfile.ReadOrCreate(f.turnKey(), now)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeys, err)
 	}

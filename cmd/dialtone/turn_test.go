@@ -20,6 +20,7 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -147,7 +148,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 		t.Error("the first key does not sign at once")
 	}
 	both := rotated(old, now, turnSignedLife, true, false)
-	if err := both.Replace(f.turnKey()); err != nil {
+	if err := keyfile.Replace(f.turnKey(), both); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(handOut)

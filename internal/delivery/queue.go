@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/audit"
 )
 
 // Queue sends the messages that are due. Its methods other than Run may be called at any time.
@@ -305,7 +305,7 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 	var err error
 	answer := withoutAddresses(a.Answer)
 	log := q.deps.Log.With(
-		"message", a.Message.String(), "email", account.MaskEmail(a.Email), "attempts", a.Attempts)
+		"message", a.Message.String(), "email", audit.MaskEmail(a.Email), "attempts", a.Attempts)
 	switch a.State {
 	case Sent:
 		q.counts.sent.Add(1)

@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -74,8 +75,8 @@ type posted struct {
 	text []byte
 }
 
-func (p posted) sent() account.OutboxRef {
-	return account.OutboxRef{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
+func (p posted) sent() outbox.Ref {
+	return outbox.Ref{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
 }
 
 // write makes an account, and the message to it with an outbox row.
@@ -152,7 +153,7 @@ func (o *office) post(to string) posted {
 
 func (o *office) hand(list ...posted) {
 	o.Helper()
-	var sent []account.OutboxRef
+	var sent []outbox.Ref
 	for _, p := range list {
 		sent = append(sent, p.sent())
 	}
@@ -657,7 +658,7 @@ func TestTidy(t *testing.T) {
 	}
 	// Of a time before there was a relay.
 	old := o.write("old@mail.test")
-	if _, err := o.Ack(t.Context(), []account.OutboxRef{old.sent()}); err != nil {
+	if _, err := o.Ack(t.Context(), []outbox.Ref{old.sent()}); err != nil {
 		t.Fatal(err)
 	}
 	// Whose account is gone, and whose message is still to be settled.
