@@ -932,7 +932,7 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`!document.getElementById("submit").disabled`)
 		p.fill("user", "alex", "name", "Alex", "email", "a@b.test", "password", testPassword)
 		p.submit()
-		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The sum could not be fetched") {
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The sum could not be loaded") {
 			t.Errorf("problems %q", got)
 		}
 		s.on("/captcha.ashx", works)
