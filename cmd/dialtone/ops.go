@@ -14,15 +14,16 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
-	"dialtone/internal/http/web"
+	httpserver "dialtone/internal/http/server"
 )
 
-// opsListener listens for machines that look after this one, and for phone servers. Two servers may run on one machine without either of them
-// having been told an address of its own: the second goes without.
+// opsListener listens for monitoring and for phone servers. If the default address is in use, it returns
+// nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
 	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {
-		s.log.Warn("another program has the port for /livez, /readyz and look-ups by phone servers, so there are none; choose one with --ops-listen", "addr", s.Ops.Listen)
+		s.log.Warn("ops listener disabled: address in use", "addr", s.Ops.Listen,
+			"hint", "choose another address with --ops-listen")
 		return nil, nil
 	}
 	if err != nil {
@@ -40,7 +41,7 @@ func defaultOps() string {
 	return ""
 }
 
-// serveOps answers on the listener until ctx ends.
+// serveOps returns a function that serves a listener until its ctx is done.
 func (s *server) serveOps(l net.Listener) func(context.Context) {
 	s.metrics.MustRegister(s.pickupMetrics())
 	if s.queue != nil {
@@ -50,7 +51,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, s.metrics, time.Now)
-	lookups := lookup.New(s.phones, s.log)
+	lookups := lookup.New(lookup.Deps{Registry: s.phones, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, lookup.Root) {
 			lookups.ServeHTTP(w, r)
@@ -59,9 +60,10 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		}
 	})
 	return func(ctx context.Context) {
-		limits := web.Limits{Connections: 1024, ConnectionsPerAddress: 512}
-		if err := web.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("/livez, /readyz and look-ups by phone servers are gone", "err", err)
+		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
+		err := httpserver.Serve(ctx, l, both, limits, s.log)
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("ops listener failed", "err", err)
 		}
 	}
 }

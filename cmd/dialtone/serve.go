@@ -19,15 +19,18 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/http/ops"
+	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
-	"dialtone/internal/phone"
+	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -99,19 +102,19 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	serving, stopServing := s.whileStoreWorks(p.ctx)
 	defer stopServing()
-	err = web.Serve(serving, listener, s.site, s.limits(), log)
+	err = httpserver.Serve(serving, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
 	if failure := s.store.Err(); failure != nil {
 		return errors.Join(failure, err)
 	}
 	// What was answered is safe already; this only spares the next start the work.
-	return errors.Join(err, s.desk.Flush(context.WithoutCancel(p.ctx)))
+	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
 }
 
 // exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
 // hang, and then only the end of the process lets the supervisor go on.
-const exitWithin = web.DrainTime + 5*time.Second
+const exitWithin = httpserver.DrainTime + 5*time.Second
 
 // whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a restart
 // recovers.
@@ -163,8 +166,9 @@ type server struct {
 	turn    *followed[turn.Issuer]
 	pickup  *pickup.Dir
 	desk    *account.Service
-	phones  *phone.Registry
-	courier *phone.Dispatcher
+	outbox  *outbox.Outbox
+	phones  *sipserver.Registry
+	hooks   *hook.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -203,33 +207,37 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		return nil, err
 	}
 	events := audit.Log{Logger: log}
-	s.desk = account.NewService(account.Deps{
-		Store: f.store, Mailbox: s.pickup, Letters: letters, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
-		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
-		Relayed: s.queue != nil,
+	s.outbox = outbox.New(outbox.Deps{
+		Store: f.store, Pickup: s.pickup, Templates: letters, Tenant: s.tenants.ByID, SealRing: f.seal,
+		Audit: events, Log: log, Now: time.Now, Relayed: s.queue != nil,
 	})
-	s.phones = phone.NewRegistry(phone.Deps{
+	s.desk = account.NewService(account.Deps{
+		Store: f.store, Outbox: s.outbox, Captcha: s.signing.issuer, SealRing: f.seal,
+		Audit: events, Log: log, Now: time.Now,
+		AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
+	})
+	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
 		NoCache: f.nodes(),
 	})
 	if err := s.phones.Refresh(p.ctx); err != nil {
 		return nil, err
 	}
-	if err := s.desk.Recover(p.ctx); err != nil {
+	if err := s.outbox.Recover(p.ctx); err != nil {
 		return nil, err
 	}
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{
-		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
-		Forget: s.phones.Forget,
-	}
-	door := session.NewAuthenticator(session.Deps{
+	s.hooks = hook.NewDispatcher(hook.Deps{
+		Queue: f.store, Transports: transports(httpclient.New()), Forget: s.phones.Forget,
+		SealRing: f.seal, Log: log, Now: time.Now,
+	})
+	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
-		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TURN: s.turn.now.Load,
+		Tenants: s.tenants, Accounts: s.desk, Authenticator: authenticator, Captcha: s.signing.issuer, TURN: s.turn.value.Load,
 		Links:          &provision.Links{Accounts: f.store, Store: f.store, Tickets: s.signing.tickets, Audit: events, Now: time.Now},
 		TrustedProxies: f.HTTP.TrustedProxies, Log: log,
 	}
@@ -258,8 +266,8 @@ func (s *server) messages() ([]web.DevMessage, error) {
 	return out, err
 }
 
-func (s *server) limits() web.Limits {
-	return web.Limits{
+func (s *server) limits() httpserver.Limits {
+	return httpserver.Limits{
 		Connections: s.HTTP.MaxConnections, ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress, TrustedProxies: s.HTTP.TrustedProxies,
 	}
 }
@@ -296,14 +304,14 @@ func (s *server) loops() []func(context.Context) {
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
-		every(tendEvery, s.tendExport),
-		s.courier.Run,
+		every(tendEvery, s.catchUpExport),
+		s.hooks.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
-		loops = append(loops, every(watchEvery, s.keepFiles()))
+		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
-		loops = append(loops, s.post)
+		loops = append(loops, s.sendMessages)
 	}
 	return loops
 }
@@ -350,7 +358,7 @@ func (s *server) follow(ctx context.Context) {
 }
 
 func (s *server) adopt(ctx context.Context) {
-	if err := s.desk.Adopt(ctx); err != nil && ctx.Err() == nil {
+	if err := s.outbox.TakeOver(ctx); err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "the other servers could not be told that this one lives; it is tried again in ten seconds", "err", err)
 	}
 }
@@ -362,7 +370,7 @@ func (s *server) watch(ctx context.Context) {
 }
 
 func (s *server) tend(ctx context.Context) {
-	if err := s.desk.Flush(context.WithoutCancel(ctx)); err != nil {
+	if err := s.outbox.Flush(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "messages could not be made safe; it is tried again in a second", "err", err)
 	}
 }

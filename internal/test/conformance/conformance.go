@@ -1,6 +1,7 @@
 // Package storetest states what every store must do, as tests. A store is right when it passes them, whatever it is made
 // of: nothing here knows an engine, and all of it is said in the terms of the interfaces account.Store, tenant.Store,
-// session.Store, delivery.Store, delivery.KeyStore, phone.Store and phone.HookStore. The time is passed in, and no test waits.
+// session.Store, delivery.Store, delivery.KeyStore, sipserver.AdminStore, sipserver.Store, hook.Store and hook.Queue.
+// The time is passed in, and no test waits.
 package conformance
 
 import (
@@ -16,9 +17,11 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
-	"dialtone/internal/phone"
+	"dialtone/internal/outbox"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -26,10 +29,13 @@ import (
 // Store is everything that the program keeps.
 type Store interface {
 	account.Store
+	outbox.Store
 	tenant.Store
 	session.Store
-	phone.Store
-	phone.HookStore
+	sipserver.AdminStore
+	sipserver.Store
+	hook.Store
+	hook.Queue
 	delivery.Store
 	delivery.KeyStore
 }
@@ -187,7 +193,7 @@ func (b *bench) absent(user string, at time.Time) {
 	b.refused(err, fault.NotFound)
 }
 
-func (b *bench) settle(sent []account.OutboxRef) {
+func (b *bench) settle(sent []outbox.Ref) {
 	b.Helper()
 	left, err := b.Ack(b.ctx, sent)
 	b.must(err)
@@ -199,10 +205,10 @@ func (b *bench) settle(sent []account.OutboxRef) {
 // waiting are the users of the outbox, in its order.
 func (b *bench) waiting() (users []string) {
 	b.Helper()
-	list, err := b.PendingMessages(b.ctx)
+	list, err := b.Pending(b.ctx)
 	b.must(err)
 	for _, w := range list {
-		users = append(users, w.Account.User)
+		users = append(users, w.User)
 	}
 	return users
 }
