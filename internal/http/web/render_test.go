@@ -125,7 +125,8 @@ var textsBlock = regexp.MustCompile(`(?s)<script type="application/json" id="tex
 // textsOf is the block of texts of a page.
 func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]string {
 	t.Helper()
-	out, err := p.render(tag, page, everyPage(hostile)[page].data)
+	v := everyPage(hostile)[page]
+	out, err := p.render(tag, v.page, v.data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,24 +143,24 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 
 func TestTextsForScripts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
-	for page, modules := range map[string][]string{
-		"signup":  {"signup.js", "form.js", "password.js"},
-		"login":   {"login.js"},
-		"account": {"account.js"},
-	} {
+	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
+	for _, page := range []string{"signup", "login", "account", "activation confirm"} {
+		module := map[string]string{"activation confirm": "confirm.js"}[page]
+		if module == "" {
+			module = page + ".js"
+		}
 		texts := textsOf(t, p, i18n.French, page)
-		said := regexp.MustCompile(`(?:say\(|\badd\("\w+", )"(\w+)"`)
-		for _, module := range modules {
-			x, _ := a.lookup(a.url(module))
+		for _, url := range append(a.modules(module), a.url(module)) {
+			x, _ := a.lookup(url)
 			for _, key := range said.FindAllSubmatch(x.plain, -1) {
 				found++
 				if texts[string(key[1])] == "" {
-					t.Errorf("%s says %q, and %s has no such text", module, key[1], page)
+					t.Errorf("%s says %q, and %s has no such text", url, key[1], page)
 				}
 			}
 		}
 	}
-	if found < 30 {
+	if found < 50 {
 		t.Errorf("only %d texts were found in the scripts", found)
 	}
 }
@@ -232,7 +233,7 @@ func TestNoTextIsLeftOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, key := range regexp.MustCompile(`say "([\w.]+)"`).FindAllSubmatch(text, -1) {
+		for _, key := range regexp.MustCompile(`(?:say|setting) "([\w.]+)"`).FindAllSubmatch(text, -1) {
 			used[string(key[1])] = true
 		}
 	}

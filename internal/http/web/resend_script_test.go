@@ -143,13 +143,13 @@ func TestResendPanel(t *testing.T) {
 		p := openTab(t, b, s, "/login.html")
 		inactive(t, s, p, `,"delivery":"failed"`)
 		mend := func(address string) {
-			p.fill("mend-email", address)
-			p.do(chromedp.Click(chromedp.CSS("#mend button")))
+			p.fill("correct-email", address)
+			p.do(chromedp.Click(chromedp.CSS("#correct button")))
 		}
 		for _, address := range []string{"", "right", "right@", "a b@example.org"} {
 			mend(address)
-			p.wait(`document.activeElement.id === "mend-email" && document.activeElement.getAttribute("aria-invalid") === "true"`)
-			if got := p.text("mend-email-error"); !strings.HasPrefix(got, "Enter an e-mail address") {
+			p.wait(`document.activeElement.id === "correct-email" && document.activeElement.getAttribute("aria-invalid") === "true"`)
+			if got := p.text("correct-email-error"); !strings.HasPrefix(got, "Enter an e-mail address") {
 				t.Errorf("%q: %q", address, got)
 			}
 		}
@@ -157,7 +157,7 @@ func TestResendPanel(t *testing.T) {
 			t.Errorf("sent %q", got)
 		}
 		mend("right@nowhere")
-		p.wait(`document.getElementById("mend-email-error").textContent.startsWith("No mail can be sent to that address")`)
+		p.wait(`document.getElementById("correct-email-error").textContent.startsWith("No mail can be sent to that address")`)
 		mend("right+tag@example.org")
 		p.wait(`document.activeElement.id === "again"`)
 		if got, want := p.text("again-note"), "A new message is on its way to right+tag@example.org."; !strings.HasPrefix(got, want) {

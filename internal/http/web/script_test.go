@@ -616,7 +616,7 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the page does not say %q:\n%s", part, body)
 			}
 		}
-		if got := eval[string](p, `[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`); got != "mend-email" {
+		if got := eval[string](p, `[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`); got != "correct-email" {
 			t.Errorf("these inputs are left in the page: %s", got)
 		}
 		if got := eval[string](p, `document.getElementById("again").getAttribute("aria-disabled")`); got != "true" {
