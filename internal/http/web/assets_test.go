@@ -30,7 +30,7 @@ func fetchAsset(x asset, method string, header http.Header) *http.Response {
 	return w.Result()
 }
 
-func TestAssetsAreServed(t *testing.T) {
+func TestServeAsset(t *testing.T) {
 	a := mustAssets(t)
 	address := a.url("app.css")
 	if !regexp.MustCompile(`^/static/app\.[0-9a-f]{8}\.css$`).MatchString(address) {
@@ -113,7 +113,7 @@ func TestAssetsAreServed(t *testing.T) {
 	}
 }
 
-func TestAssetPathsAreExact(t *testing.T) {
+func TestAssetPaths(t *testing.T) {
 	a := mustAssets(t)
 	address := a.url("app.css")
 	for _, wrong := range []string{
@@ -129,7 +129,7 @@ func TestAssetPathsAreExact(t *testing.T) {
 	}
 }
 
-func TestModulesImportWhatIsServed(t *testing.T) {
+func TestModuleImports(t *testing.T) {
 	a := mustAssets(t)
 	specifiers := regexp.MustCompile(`["'](\.\.?/[^"']*)["']`)
 	count := 0
@@ -149,7 +149,7 @@ func TestModulesImportWhatIsServed(t *testing.T) {
 	}
 }
 
-func TestFingerprintsFollowImports(t *testing.T) {
+func TestFingerprints(t *testing.T) {
 	files := fstest.MapFS{
 		"page.js": {Data: []byte("import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\nimport \"./b.js\";\nconst s = \"./a.js\";\n")},
 		"a.js":    {Data: []byte(`import { b } from "./b.js";`)},
@@ -181,7 +181,7 @@ func TestFingerprintsFollowImports(t *testing.T) {
 	}
 }
 
-func TestFaultyAssetsAreRefused(t *testing.T) {
+func TestLoadAssetsErrors(t *testing.T) {
 	tests := []struct {
 		name  string
 		files fstest.MapFS
@@ -200,7 +200,7 @@ func TestFaultyAssetsAreRefused(t *testing.T) {
 	}
 }
 
-func TestEverythingTogetherIsSmall(t *testing.T) {
+func TestAssetsSize(t *testing.T) {
 	total := 0
 	for _, x := range mustAssets(t).byPath {
 		if packed := x.packed(); packed != nil {

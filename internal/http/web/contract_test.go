@@ -23,18 +23,18 @@ import (
 
 // The published contract, on a real server. Each table is one of its sections.
 
-const missing = "user, name, email, ha1, captcha_token, captcha_answer required"
+const missingText = "user, name, email, ha1, captcha_token, captcha_answer required"
 
-func TestCaptchaIsAsked(t *testing.T) {
+func TestCaptcha(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	seen := make(map[string]bool)
 	for range 50 {
 		a := v.get(t, "/captcha.ashx")
-		a.isJSON(t, 200)
+		a.wantJSON(t, 200)
 		var got map[string]string
-		a.json(t, &got)
+		a.decode(t, &got)
 		if len(got) != 2 || got["question"] == "" || got["token"] == "" {
 			t.Fatalf("body %q, want question and token and nothing else", a.body)
 		}
@@ -47,17 +47,17 @@ func TestCaptchaIsAsked(t *testing.T) {
 			t.Fatal("a captcha sets a cookie")
 		}
 	}
-	if n := p.spent(t); n != 0 {
+	if n := p.spentCaptchas(t); n != 0 {
 		t.Errorf("questions that nobody answered left %d rows", n)
 	}
 }
 
-func TestSignupSucceeds(t *testing.T) {
+func TestSignup(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.person("a.test")
+	p := startServer(t)
+	who := p.newPerson("a.test")
 	a := p.visitor("a.test").post(t, p.form(t, who))
-	a.isJSON(t, 200)
+	a.wantJSON(t, 200)
 	if want := fmt.Sprintf(`{"ok":true,"user":%q}`, who.user) + "\n"; a.body != want {
 		t.Errorf("body %q, want %q", a.body, want)
 	}
@@ -68,11 +68,11 @@ func TestSignupSucceeds(t *testing.T) {
 	if life := got.Expires.Sub(p.clock.Now()); life != 7*24*time.Hour {
 		t.Errorf("the link is good for %v", life)
 	}
-	credential, err := p.desk.Credential(got)
+	credential, err := p.accounts.Credential(got)
 	if err != nil || credential.HA1.Hex() != who.ha1() || credential.HA1B != nil || credential.SHA256 != nil {
 		t.Errorf("another credential was stored than was sent (%v)", err)
 	}
-	origin, target := p.wholeLink(t, who.email)
+	origin, target := p.linkParts(t, who.email)
 	if origin != "https://a.test" {
 		t.Errorf("the link goes to %s", origin)
 	}
@@ -104,15 +104,15 @@ func TestSignupSucceeds(t *testing.T) {
 }
 
 // Every row is a valid signup but for one thing. It must be refused with the status and code, and leave nothing.
-func TestSignupIsRefused(t *testing.T) {
+func TestSignupRefused(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	long := strings.Repeat
 	rows := []struct {
 		name, change string // the change is name=value in percent-encoding
 		says         string // in the description
 	}{
-		{"a user of nothing", "user=", missing},
+		{"a user of nothing", "user=", missingText},
 		{"a user of 65 characters", "user=" + long("a", 65), "user"},
 		{"a user in capitals", "user=ALEX", "user"},
 		{"a user with one capital", "user=aleX", "user"},
@@ -140,7 +140,7 @@ func TestSignupIsRefused(t *testing.T) {
 		{"the European emergency number", "user=112", "user"},
 		{"an emergency number with hyphens", "user=9-1-1", "user"},
 
-		{"a name of nothing", "name=", missing},
+		{"a name of nothing", "name=", missingText},
 		{"a name of white space", "name=+++", "name"},
 		{"a name of white space of other kinds", "name=%C2%A0%E3%80%80", "name"},
 		{"a name of 121 characters", "name=" + long("a", 121), "name"},
@@ -159,7 +159,7 @@ func TestSignupIsRefused(t *testing.T) {
 		{"a name with a line separator", "name=A%E2%80%A8B", "name"},
 		{"a name with a paragraph separator", "name=A%E2%80%A9B", "name"},
 
-		{"an e-mail of nothing", "email=", missing},
+		{"an e-mail of nothing", "email=", missingText},
 		{"an e-mail without an at sign", "email=alex.test", "email"},
 		{"an e-mail without a local part", "email=%40x.test", "email"},
 		{"an e-mail without a domain", "email=alex%40", "email"},
@@ -192,7 +192,7 @@ func TestSignupIsRefused(t *testing.T) {
 		{"an underscore in the domain", "email=a%40x_y.test", "email"},
 		{"a broken A-label", "email=a%40xn--.test", "email"},
 
-		{"an HA1 of nothing", "ha1=", missing},
+		{"an HA1 of nothing", "ha1=", missingText},
 		{"an HA1 of 31 digits", "ha1=" + long("a", 31), "ha1"},
 		{"an HA1 of 33 digits", "ha1=" + long("a", 33), "ha1"},
 		{"an HA1 with a g", "ha1=" + long("a", 31) + "g", "ha1"},
@@ -207,8 +207,8 @@ func TestSignupIsRefused(t *testing.T) {
 		{"an ha1_sha256 of 32 digits", "ha1_sha256=" + long("a", 32), "ha1_sha256"},
 		{"an ha1_sha256 with an x", "ha1_sha256=" + long("x", 64), "ha1_sha256"},
 
-		{"a captcha token of nothing", "captcha_token=", missing},
-		{"a captcha answer of nothing", "captcha_answer=", missing},
+		{"a captcha token of nothing", "captcha_token=", missingText},
+		{"a captcha answer of nothing", "captcha_answer=", missingText},
 	}
 	for _, field := range []string{"user", "name", "email", "ha1", "captcha_token", "captcha_answer", "ha1b", "ha1_sha256"} {
 		for what, bytes := range map[string]string{
@@ -227,19 +227,19 @@ func TestSignupIsRefused(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			f := p.form(t, who).with(row.change)
 			user := who.user
 			if strings.HasPrefix(row.change, "user=") {
 				user, _ = url.QueryUnescape(row.change[5:])
 			}
-			spent := p.spent(t)
-			p.leavesNothing(t, "a.test", user, func() {
-				got := p.visitor("a.test").post(t, f).fails(t, 400, "invalid_request")
-				if !strings.Contains(got, row.says) || row.says == missing && got != missing {
+			spent := p.spentCaptchas(t)
+			p.changesNothing(t, "a.test", user, func() {
+				got := p.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request")
+				if !strings.Contains(got, row.says) || row.says == missingText && got != missingText {
 					t.Errorf("the description is %q, want %q in it", got, row.says)
 				}
-				if p.spent(t) != spent {
+				if p.spentCaptchas(t) != spent {
 					t.Error("the captcha was spent")
 				}
 			})
@@ -247,9 +247,9 @@ func TestSignupIsRefused(t *testing.T) {
 	}
 }
 
-func TestSignupWantsItsFields(t *testing.T) {
+func TestSignupMissingFields(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	required := []string{"user", "name", "email", "ha1", "captcha_token", "captcha_answer"}
 	for _, field := range required {
 		for name, change := range map[string]func(form) form{
@@ -259,11 +259,11 @@ func TestSignupWantsItsFields(t *testing.T) {
 			field + " is there under another case": func(f form) form { return append(f.without(field), [2]string{strings.ToUpper(field), "x"}) },
 		} {
 			t.Run(name, func(t *testing.T) {
-				who := p.person("a.test")
+				who := p.newPerson("a.test")
 				f := change(p.form(t, who))
-				p.leavesNothing(t, "a.test", who.user, func() {
-					if got := p.visitor("a.test").post(t, f).fails(t, 400, "invalid_request"); got != missing {
-						t.Errorf("the description is %q, want %q", got, missing)
+				p.changesNothing(t, "a.test", who.user, func() {
+					if got := p.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); got != missingText {
+						t.Errorf("the description is %q, want %q", got, missingText)
 					}
 				})
 			})
@@ -271,7 +271,7 @@ func TestSignupWantsItsFields(t *testing.T) {
 	}
 	for name, body := range map[string]string{"the body is empty": "", "the body is an ampersand": "&", "the body is one word": "user"} {
 		t.Run(name, func(t *testing.T) {
-			if got := p.visitor("a.test").postBody(t, body).fails(t, 400, "invalid_request"); got != missing {
+			if got := p.visitor("a.test").postBody(t, body).wantError(t, 400, "invalid_request"); got != missingText {
 				t.Errorf("the description is %q", got)
 			}
 		})
@@ -279,9 +279,9 @@ func TestSignupWantsItsFields(t *testing.T) {
 }
 
 // Every row is an unusual signup that is right, and what must then be stored.
-func TestSignupIsAccepted(t *testing.T) {
+func TestSignupAccepted(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	long := strings.Repeat
 	hex := long("0123456789abcdef", 2)
 	rows := []struct {
@@ -321,7 +321,7 @@ func TestSignupIsAccepted(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			f := p.form(t, who)
 			for i, c := range row.changes {
 				row.changes[i] = strings.ReplaceAll(c, "%s", f.get(t, "captcha_answer"))
@@ -335,9 +335,9 @@ func TestSignupIsAccepted(t *testing.T) {
 			if row.email == "" {
 				row.email = who.email
 			}
-			p.hide("e-mail address", row.email)
+			p.addSecret("e-mail address", row.email)
 			f = f.with(row.changes...)
-			p.visitor("a.test").post(t, f).is(t, 200)
+			p.visitor("a.test").post(t, f).wantStatus(t, 200)
 			got := p.find(t, who)
 			if got.Name != row.shown || got.Email != row.email {
 				t.Errorf("stored name %q and e-mail %q, want %q and %q", got.Name, got.Email, row.shown, row.email)
@@ -345,7 +345,7 @@ func TestSignupIsAccepted(t *testing.T) {
 			if got.Role != account.Guest || !got.Disabled || !got.Pending() || got.Held || got.Tenant != p.tenant(t, "a.test").ID {
 				t.Errorf("the account is %+v", got)
 			}
-			credential, err := p.desk.Credential(got)
+			credential, err := p.accounts.Credential(got)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -366,20 +366,20 @@ func TestSignupIsAccepted(t *testing.T) {
 	}
 }
 
-func TestCommonPasswordsAreRefused(t *testing.T) {
+func TestSignupCommonPassword(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	// Some of the commonest, some of the likeliest with 12 characters or more, and what can be guessed of the person.
 	for _, password := range []string{
 		"password", "123456", "qwerty", "iloveyou", "letmein", "dragon", "monkey", "trustno1", "sunshine", "michael", "", "USER", "HOST",
 		"password1234", "111111111111", "qwertyuiop12", "Password123!", "USER12345678",
 	} {
 		t.Run("the password "+password, func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			who.password = strings.NewReplacer("USER", who.user, "HOST", who.host).Replace(password)
 			f := p.form(t, who)
-			p.leavesNothing(t, "a.test", who.user, func() {
-				if got := p.visitor("a.test").post(t, f).fails(t, 400, "invalid_request"); !strings.HasPrefix(got, "ha1: the password") {
+			p.changesNothing(t, "a.test", who.user, func() {
+				if got := p.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); !strings.HasPrefix(got, "ha1: the password") {
 					t.Errorf("the description is %q", got)
 				}
 			})
@@ -388,17 +388,17 @@ func TestCommonPasswordsAreRefused(t *testing.T) {
 }
 
 // A request with two things wrong gets the answer of the one that comes first (section 5.2).
-func TestOrderOfChecks(t *testing.T) {
+func TestSignupCheckOrder(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	full := p.visitor("a.test") // an address that has had its three signups
 	for range 3 {
-		full.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+		full.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 	}
-	taken := p.member(t, "a.test")
-	victim := p.person("a.test")
+	taken := p.pending(t, "a.test")
+	victim := p.newPerson("a.test")
 	for range 3 {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		who.email = victim.email
 		p.signUp(t, who)
 	}
@@ -426,7 +426,7 @@ func TestOrderOfChecks(t *testing.T) {
 		{"a body that does not parse", func(r *request) { r.more += "&z=%zz" }, 400, "invalid_request", "well-formed"},
 		{"a field twice", func(r *request) { r.more += "&email=x%40y.test" }, 400, "invalid_request", "more than once"},
 		{"bytes that are no UTF-8", func(r *request) { r.f = r.f.with("ha1b=%ff") }, 400, "invalid_request", "UTF-8"},
-		{"a missing field", func(r *request) { r.f = r.f.without("name") }, 400, "invalid_request", missing},
+		{"a missingText field", func(r *request) { r.f = r.f.without("name") }, 400, "invalid_request", missingText},
 		{"a field of bad shape", func(r *request) { r.f = r.f.with("ha1=xyz") }, 400, "invalid_request", "ha1: send"},
 		{"an address that had its signups", func(r *request) { r.from = full }, 429, "rate_limited", "your address"},
 		{"a wrong captcha", func(r *request) { r.f = r.f.with("captcha_answer=99") }, 400, "captcha_failed", ""},
@@ -434,22 +434,22 @@ func TestOrderOfChecks(t *testing.T) {
 		{"an e-mail that had its messages", func(r *request) { r.f = r.f.with("email=" + url.QueryEscape(victim.email)) }, 429, "rate_limited", "e-mail"},
 		{"a store that fails", func(r *request) { r.broken = true }, 500, "server_error", ""},
 	}
-	mend := func() {}
-	defer func() { mend() }()
+	repair := func() {}
+	defer func() { repair() }()
 	try := func(t *testing.T, spoilt ...check) {
 		t.Helper()
 		r := request{from: p.visitor("a.test"), method: "POST", target: "/signup.ashx", media: formType, host: "a.test"}
-		r.f = p.form(t, p.person("a.test"))
+		r.f = p.form(t, p.newPerson("a.test"))
 		for _, c := range spoilt {
 			c.spoil(&r)
 		}
 		if r.broken {
-			mend = p.breakStore(t)
-			defer func() { mend(); mend = func() {} }()
+			repair = p.breakStore(t)
+			defer func() { repair(); repair = func() {} }()
 		}
 		before := p.state(t)
 		a := r.from.at(r.host).do(t, r.method, r.target, r.f.String()+r.more+r.padding, "Content-Type", r.media)
-		if got := a.fails(t, spoilt[0].status, spoilt[0].code); !strings.Contains(got, spoilt[0].says) {
+		if got := a.wantError(t, spoilt[0].status, spoilt[0].code); !strings.Contains(got, spoilt[0].says) {
 			t.Errorf("the description is %q, want %q in it", got, spoilt[0].says)
 		}
 		if after := p.state(t); after != before {
@@ -466,7 +466,7 @@ func TestOrderOfChecks(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	for _, row := range []struct{ path, allow string }{
 		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"}, {"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"}, {"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
@@ -477,9 +477,9 @@ func TestMethods(t *testing.T) {
 				continue
 			}
 			t.Run(method+" is not for "+row.path, func(t *testing.T) {
-				who := p.person("a.test")
+				who := p.newPerson("a.test")
 				a := p.visitor("a.test").do(t, method, row.path, p.form(t, who).String(), "Content-Type", formType)
-				a.fails(t, 405, "method_not_allowed")
+				a.wantError(t, 405, "method_not_allowed")
 				if got := a.header.Values("Allow"); len(got) != 1 || got[0] != row.allow {
 					t.Errorf("Allow is %q, want %q", got, row.allow)
 				}
@@ -487,7 +487,7 @@ func TestMethods(t *testing.T) {
 		}
 		t.Run("OPTIONS tells of "+row.path, func(t *testing.T) {
 			a := p.visitor("a.test").do(t, "OPTIONS", row.path, "")
-			a.is(t, 204)
+			a.wantStatus(t, 204)
 			if a.header.Get("Allow") != row.allow || a.body != "" || a.header.Get("Access-Control-Allow-Origin") != "" {
 				t.Errorf("headers %v, body %q", a.header, a.body)
 			}
@@ -495,92 +495,92 @@ func TestMethods(t *testing.T) {
 	}
 	t.Run("HEAD of the captcha has its headers and no body", func(t *testing.T) {
 		a := p.visitor("a.test").do(t, "HEAD", "/captcha.ashx", "")
-		a.isJSON(t, 200)
+		a.wantJSON(t, 200)
 		if a.body != "" {
 			t.Errorf("body %q", a.body)
 		}
 	})
 	t.Run("HEAD is not for signup", func(t *testing.T) {
 		a := p.visitor("a.test").do(t, "HEAD", "/signup.ashx", "")
-		a.isJSON(t, 405)
+		a.wantJSON(t, 405)
 		if a.header.Get("Allow") != "POST" || a.body != "" {
 			t.Errorf("headers %v, body %q", a.header, a.body)
 		}
 	})
 	for _, header := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
 		t.Run(header+" changes nothing", func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			f := p.form(t, who).with("_method=DELETE")
-			p.leavesNothing(t, "a.test", who.user, func() {
-				p.visitor("a.test").do(t, "GET", "/signup.ashx", f.String(), header, "POST", "Content-Type", formType).fails(t, 405, "method_not_allowed")
+			p.changesNothing(t, "a.test", who.user, func() {
+				p.visitor("a.test").do(t, "GET", "/signup.ashx", f.String(), header, "POST", "Content-Type", formType).wantError(t, 405, "method_not_allowed")
 			})
-			p.visitor("a.test").post(t, p.form(t, p.person("a.test")), header, "DELETE").is(t, 200)
+			p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")), header, "DELETE").wantStatus(t, 200)
 		})
 	}
 }
 
-func TestOptionalHashesDecideWithSHA256(t *testing.T) {
+func TestSignupSHA256Tenant(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) {
+	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "b.test" {
 			x.Algorithm = "SHA-256"
 		}
 	}})
-	who := p.person("b.test")
+	who := p.newPerson("b.test")
 	f := p.form(t, who)
-	p.leavesNothing(t, "a.test", who.user, func() {
-		p.visitor("b.test").post(t, f).fails(t, 400, "invalid_request")
+	p.changesNothing(t, "a.test", who.user, func() {
+		p.visitor("b.test").post(t, f).wantError(t, 400, "invalid_request")
 	})
 	full := sha256Hex(who.user + ":b.test:" + who.password)
-	p.hide("SHA-256 digest", full)
-	p.visitor("b.test").post(t, p.form(t, who).with("ha1_sha256="+full)).is(t, 200)
+	p.addSecret("SHA-256 digest", full)
+	p.visitor("b.test").post(t, p.form(t, who).with("ha1_sha256="+full)).wantStatus(t, 200)
 	if got := p.visitor("b.test").get(t, "/signin.ashx").challenge(t); got.param["algorithm"] != "SHA-256" {
 		t.Errorf("the challenge is %v", got)
 	}
 }
 
-func TestTakenNames(t *testing.T) {
+func TestSignupTakenName(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.member(t, "a.test")
+	p := startServer(t)
+	who := p.pending(t, "a.test")
 	again := func(t *testing.T) answer {
-		other := p.person("a.test")
+		other := p.newPerson("a.test")
 		other.user = who.user
 		return p.visitor("a.test").post(t, p.form(t, other))
 	}
-	if got := again(t).fails(t, 409, "conflict"); !strings.Contains(got, "taken") {
+	if got := again(t).wantError(t, 409, "conflict"); !strings.Contains(got, "taken") {
 		t.Errorf("the description is %q", got)
 	}
-	p.visitor("a.test").get(t, p.link(t, who.email)).is(t, 200)
-	again(t).fails(t, 409, "conflict")
-	if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+	p.visitor("a.test").get(t, p.link(t, who.email)).wantStatus(t, 200)
+	again(t).wantError(t, 409, "conflict")
+	if err := p.accounts.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
 		t.Fatal(err)
 	}
 	// The name of somebody who was here goes to nobody else.
-	again(t).fails(t, 409, "conflict")
+	again(t).wantError(t, 409, "conflict")
 	p.clock.add(365 * 24 * time.Hour)
-	again(t).fails(t, 409, "conflict")
-	other := p.person("b.test")
+	again(t).wantError(t, 409, "conflict")
+	other := p.newPerson("b.test")
 	other.user = who.user
 	p.signUp(t, other)
 }
 
-func TestReservedIsToldBeforeTaken(t *testing.T) {
+func TestSignupReservedName(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) { x.Reserved = []string{"zebrafone"} }})
+	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Reserved = []string{"zebrafone"} }})
 	for _, user := range []string{"zebrafone", "zebraf0ne", "zebra-fone", "admin", "postmaster", "root"} {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		who.user = user
-		p.visitor("a.test").post(t, p.form(t, who)).fails(t, 400, "invalid_request")
+		p.visitor("a.test").post(t, p.form(t, who)).wantError(t, 400, "invalid_request")
 	}
 }
 
 // What goes wrong at our side leaves nothing, and the very same form works when it is mended: the captcha was not spent.
-func TestOurOwnTroubleLeavesNothing(t *testing.T) {
+func TestSignupServerError(t *testing.T) {
 	t.Parallel()
 	var publish error
-	p := openWith(t, choice{mailbox: func(m account.Mailbox) account.Mailbox { return failingMailbox{m, &publish} }})
-	for name, break_ := range map[string]func(t *testing.T) (mend func()){
+	p := startServerWith(t, options{mailbox: func(m account.Mailbox) account.Mailbox { return failingPickup{m, &publish} }})
+	for name, fail := range map[string]func(t *testing.T) (repair func()){
 		"the store refuses": func(t *testing.T) func() { return p.breakStore(t) },
 		"the store cannot be read": func(t *testing.T) func() {
 			p.exec(t, `ALTER TABLE taken RENAME TO elsewhere`)
@@ -596,126 +596,126 @@ func TestOurOwnTroubleLeavesNothing(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			f := p.form(t, who)
 			v := p.visitor("a.test")
-			before, spent := p.state(t), p.spent(t)
-			mend := break_(t)
+			before, spent := p.state(t), p.spentCaptchas(t)
+			repair := fail(t)
 			for range 4 { // more than the allowance of the address, which is not used up
-				got := v.post(t, f).fails(t, 500, "server_error")
+				got := v.post(t, f).wantError(t, 500, "server_error")
 				if strings.ContainsAny(got, `/\`) || strings.Contains(got, ".go") || strings.Contains(got, "SQL") {
 					t.Errorf("the description tells of our insides: %q", got)
 				}
 			}
-			mend()
-			if after := p.state(t); after != before || p.spent(t) != spent {
-				t.Errorf("something was left behind:\n before %s, %d captchas\n after  %s, %d captchas", before, spent, after, p.spent(t))
+			repair()
+			if after := p.state(t); after != before || p.spentCaptchas(t) != spent {
+				t.Errorf("something was left behind:\n before %s, %d captchas\n after  %s, %d captchas", before, spent, after, p.spentCaptchas(t))
 			}
-			v.post(t, f).is(t, 200)
+			v.post(t, f).wantStatus(t, 200)
 			p.link(t, who.email)
 		})
 	}
 	t.Run("the pickup directory is gone", func(t *testing.T) {
-		who, taken := p.person("a.test"), p.member(t, "a.test")
+		who, taken := p.newPerson("a.test"), p.pending(t, "a.test")
 		f := p.form(t, who)
 		v := p.visitor("a.test")
 		if err := os.Rename(p.pickup(), p.pickup()+".away"); err != nil {
 			t.Fatal(err)
 		}
 		for range 4 {
-			v.post(t, f).fails(t, 500, "server_error")
+			v.post(t, f).wantError(t, 500, "server_error")
 		}
 		// Whose fault it is does not change what a person whose name is taken is told.
-		other := p.person("a.test")
+		other := p.newPerson("a.test")
 		other.user = taken.user
-		p.visitor("a.test").post(t, p.form(t, other)).fails(t, 409, "conflict")
+		p.visitor("a.test").post(t, p.form(t, other)).wantError(t, 409, "conflict")
 		if err := os.Rename(p.pickup()+".away", p.pickup()); err != nil {
 			t.Fatal(err)
 		}
-		v.post(t, f).is(t, 200)
+		v.post(t, f).wantStatus(t, 200)
 	})
 }
 
-// failingMailbox cannot publish while *fault is set.
-type failingMailbox struct {
+// failingPickup cannot publish while *fault is set.
+type failingPickup struct {
 	account.Mailbox
 	fault *error
 }
 
-func (m failingMailbox) Stage(l mailmsg.Message) (account.StagedMessage, error) {
+func (m failingPickup) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 	d, err := m.Mailbox.Stage(l)
 	if err != nil || *m.fault == nil {
 		return d, err
 	}
-	return failingDraft{d, *m.fault}, nil
+	return failingMessage{d, *m.fault}, nil
 }
 
-type failingDraft struct {
+type failingMessage struct {
 	account.StagedMessage
 	fault error
 }
 
-func (d failingDraft) Publish() error {
+func (d failingMessage) Publish() error {
 	d.Discard()
 	return d.fault
 }
 
-func TestCaptchaIsAnsweredOnce(t *testing.T) {
+func TestCaptchaSingleUse(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	post := func(t *testing.T, token, answer string) answer {
 		t.Helper()
-		f := p.form(t, p.person("a.test"))
+		f := p.form(t, p.newPerson("a.test"))
 		return p.visitor("a.test").post(t, f.with("captcha_token="+url.QueryEscape(token), "captcha_answer="+url.QueryEscape(answer)))
 	}
 	t.Run("not again after success", func(t *testing.T) {
-		token, answer := p.question(t, "a.test")
-		post(t, token, answer).is(t, 200)
-		post(t, token, answer).fails(t, 400, "captcha_failed")
+		token, answer := p.captcha(t, "a.test")
+		post(t, token, answer).wantStatus(t, 200)
+		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
 	t.Run("not again after a wrong answer", func(t *testing.T) {
-		token, answer := p.question(t, "a.test")
-		post(t, token, "99").fails(t, 400, "captcha_failed")
-		post(t, token, answer).fails(t, 400, "captcha_failed")
+		token, answer := p.captcha(t, "a.test")
+		post(t, token, "99").wantError(t, 400, "captcha_failed")
+		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
 	t.Run("not again after an answer that is no number", func(t *testing.T) {
-		token, answer := p.question(t, "a.test")
-		post(t, token, "eight").fails(t, 400, "captcha_failed")
-		post(t, token, answer).fails(t, 400, "captcha_failed")
+		token, answer := p.captcha(t, "a.test")
+		post(t, token, "eight").wantError(t, 400, "captcha_failed")
+		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
 	t.Run("not again after a conflict", func(t *testing.T) {
-		who := p.member(t, "a.test")
-		token, answer := p.question(t, "a.test")
-		f := p.form(t, p.person("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
-		p.visitor("a.test").post(t, f.with("user="+who.user)).fails(t, 409, "conflict")
-		p.visitor("a.test").post(t, f).fails(t, 400, "captcha_failed")
+		who := p.pending(t, "a.test")
+		token, answer := p.captcha(t, "a.test")
+		f := p.form(t, p.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
+		p.visitor("a.test").post(t, f.with("user="+who.user)).wantError(t, 409, "conflict")
+		p.visitor("a.test").post(t, f).wantError(t, 400, "captcha_failed")
 	})
 	t.Run("again after a bad field", func(t *testing.T) {
-		token, answer := p.question(t, "a.test")
-		f := p.form(t, p.person("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
-		p.visitor("a.test").post(t, f.with("ha1=short")).fails(t, 400, "invalid_request")
-		p.visitor("a.test").post(t, f).is(t, 200)
+		token, answer := p.captcha(t, "a.test")
+		f := p.form(t, p.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
+		p.visitor("a.test").post(t, f.with("ha1=short")).wantError(t, 400, "invalid_request")
+		p.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
 	t.Run("again after too many signups from the address", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		f := p.form(t, p.person("a.test"))
-		v.post(t, f).fails(t, 429, "rate_limited")
-		p.visitor("a.test").post(t, f).is(t, 200)
+		f := p.form(t, p.newPerson("a.test"))
+		v.post(t, f).wantError(t, 429, "rate_limited")
+		p.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
 	t.Run("again after too many messages to the recipient", func(t *testing.T) {
-		victim := p.person("a.test")
+		victim := p.newPerson("a.test")
 		for range 3 {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			who.email = victim.email
 			p.signUp(t, who)
 		}
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		f := p.form(t, who)
-		p.visitor("a.test").post(t, f.with("email="+url.QueryEscape(victim.email))).fails(t, 429, "rate_limited")
-		p.visitor("a.test").post(t, f).is(t, 200)
+		p.visitor("a.test").post(t, f.with("email="+url.QueryEscape(victim.email))).wantError(t, 429, "rate_limited")
+		p.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
 	for name, vary := range map[string]func(token string) string{
 		"not with a line feed in it":    func(s string) string { return s[:10] + "\n" + s[10:] },
@@ -727,29 +727,29 @@ func TestCaptchaIsAnsweredOnce(t *testing.T) {
 		"not twice over":                func(s string) string { return s + s },
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, answer := p.question(t, "a.test")
-			who := p.person("a.test")
+			token, answer := p.captcha(t, "a.test")
+			who := p.newPerson("a.test")
 			f := p.form(t, who).with("captcha_token="+url.QueryEscape(vary(token)), "captcha_answer="+answer)
-			spent := p.spent(t)
-			p.leavesNothing(t, "a.test", who.user, func() {
+			spent := p.spentCaptchas(t)
+			p.changesNothing(t, "a.test", who.user, func() {
 				a := p.visitor("a.test").post(t, f)
 				if strings.Contains(vary(token), "\n") {
-					a.fails(t, 400, "invalid_request") // a control character, which no field may have
+					a.wantError(t, 400, "invalid_request") // a control character, which no field may have
 				} else {
-					a.fails(t, 400, "captcha_failed")
+					a.wantError(t, 400, "captcha_failed")
 				}
-				if p.spent(t) != spent {
+				if p.spentCaptchas(t) != spent {
 					t.Error("a token that is none of ours costs us a row")
 				}
 			})
-			post(t, token, answer).is(t, 200) // what was made up has spent nothing
+			post(t, token, answer).wantStatus(t, 200) // what was made up has spent nothing
 		})
 	}
 	t.Run("not with the code of another answer, and that is a try", func(t *testing.T) {
-		token, answer := p.question(t, "a.test")
+		token, answer := p.captcha(t, "a.test")
 		last := map[bool]string{true: "B", false: "A"}[strings.HasSuffix(token, "A")]
-		post(t, token[:len(token)-1]+last, answer).fails(t, 400, "captcha_failed")
-		post(t, token, answer).fails(t, 400, "captcha_failed")
+		post(t, token[:len(token)-1]+last, answer).wantError(t, 400, "captcha_failed")
+		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
 	for name, answer := range map[string]string{
 		"not for an answer with a sign": "+%s", "not for an answer with a point": "%s.0", "not for a negative answer": "-%s",
@@ -757,69 +757,69 @@ func TestCaptchaIsAnsweredOnce(t *testing.T) {
 		"not for digits of another script": "٨",
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, right := p.question(t, "a.test")
-			post(t, token, strings.ReplaceAll(answer, "%s", right)).fails(t, 400, "captcha_failed")
+			token, right := p.captcha(t, "a.test")
+			post(t, token, strings.ReplaceAll(answer, "%s", right)).wantError(t, 400, "captcha_failed")
 		})
 	}
 }
 
-func TestCaptchaHasItsTimeAndPlace(t *testing.T) {
+func TestCaptchaValidity(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	post := func(t *testing.T, host, token, answer string) answer {
 		t.Helper()
-		f := p.form(t, p.person(host)).with("captcha_token="+token, "captcha_answer="+answer)
+		f := p.form(t, p.newPerson(host)).with("captcha_token="+token, "captcha_answer="+answer)
 		return p.visitor(host).post(t, f)
 	}
-	token, answer := p.question(t, "a.test")
-	late, lateAnswer := p.question(t, "a.test")
+	token, answer := p.captcha(t, "a.test")
+	late, lateAnswer := p.captcha(t, "a.test")
 	p.clock.add(899 * time.Second)
-	post(t, "a.test", token, answer).is(t, 200)
+	post(t, "a.test", token, answer).wantStatus(t, 200)
 	p.clock.add(time.Second)
-	post(t, "a.test", late, lateAnswer).fails(t, 400, "captcha_failed")
+	post(t, "a.test", late, lateAnswer).wantError(t, 400, "captcha_failed")
 
 	p.clock.add(61 * time.Second) // another node's clock is ahead of ours
-	early, earlyAnswer := p.question(t, "a.test")
+	early, earlyAnswer := p.captcha(t, "a.test")
 	p.clock.add(-61 * time.Second)
-	post(t, "a.test", early, earlyAnswer).fails(t, 400, "captcha_failed")
+	post(t, "a.test", early, earlyAnswer).wantError(t, 400, "captcha_failed")
 	p.clock.add(time.Second)
-	post(t, "a.test", early, earlyAnswer).is(t, 200)
+	post(t, "a.test", early, earlyAnswer).wantStatus(t, 200)
 
-	foreign, foreignAnswer := p.question(t, "b.test")
-	post(t, "a.test", foreign, foreignAnswer).fails(t, 400, "captcha_failed")
-	post(t, "b.test", foreign, foreignAnswer).is(t, 200)
+	foreign, foreignAnswer := p.captcha(t, "b.test")
+	post(t, "a.test", foreign, foreignAnswer).wantError(t, 400, "captcha_failed")
+	post(t, "b.test", foreign, foreignAnswer).wantStatus(t, 200)
 
 	t.Run("and lives through a restart and one rotation of keys", func(t *testing.T) {
-		token, answer := p.question(t, "a.test")
+		token, answer := p.captcha(t, "a.test")
 		p.restart(t)
-		post(t, "a.test", token, answer).is(t, 200)
-		post(t, "a.test", token, answer).fails(t, 400, "captcha_failed")
-		one, oneAnswer := p.question(t, "a.test")
-		two, twoAnswer := p.question(t, "a.test")
+		post(t, "a.test", token, answer).wantStatus(t, 200)
+		post(t, "a.test", token, answer).wantError(t, 400, "captcha_failed")
+		one, oneAnswer := p.captcha(t, "a.test")
+		two, twoAnswer := p.captcha(t, "a.test")
 		p.sign.Store(p.sign.Load().Rotated(p.clock.Now(), 2))
-		post(t, "a.test", one, oneAnswer).is(t, 200)
+		post(t, "a.test", one, oneAnswer).wantStatus(t, 200)
 		p.sign.Store(p.sign.Load().Rotated(p.clock.Now(), 2))
-		post(t, "a.test", two, twoAnswer).fails(t, 400, "captcha_failed")
+		post(t, "a.test", two, twoAnswer).wantError(t, 400, "captcha_failed")
 	})
 }
 
 // Whoever has not solved the captcha learns nothing about who is here.
-func TestCaptchaComesBeforeTheName(t *testing.T) {
+func TestCaptchaBeforeTakenName(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	there, free := p.member(t, "a.test"), p.person("a.test")
+	p := startServer(t)
+	there, free := p.pending(t, "a.test"), p.newPerson("a.test")
 	var answers []answer
 	for _, user := range []string{there.user, free.user} {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		who.user = user
 		answers = append(answers, p.visitor("a.test").post(t, p.form(t, who).with("captcha_answer=99")))
 	}
-	answers[0].fails(t, 400, "captcha_failed")
-	alike(t, answers...)
+	answers[0].wantError(t, 400, "captcha_failed")
+	wantSame(t, answers...)
 }
 
 // alike checks that answers differ in nothing but what differs in every answer.
-func alike(t *testing.T, answers ...answer) {
+func wantSame(t *testing.T, answers ...answer) {
 	t.Helper()
 	nonce := regexp.MustCompile(`nonce="[^"]*"`)
 	for i := range answers {
@@ -833,44 +833,44 @@ func alike(t *testing.T, answers ...answer) {
 	}
 }
 
-func TestSignupsOfOneAddress(t *testing.T) {
+func TestAddressLimit(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	t.Run("the fourth waits until the first is an hour old", func(t *testing.T) {
 		v := p.visitor("a.test")
-		try := func() answer { return v.post(t, p.form(t, p.person("a.test"))) }
+		try := func() answer { return v.post(t, p.form(t, p.newPerson("a.test"))) }
 		start := p.clock.Now()
-		try().is(t, 200)
+		try().wantStatus(t, 200)
 		p.clock.add(time.Minute)
-		try().is(t, 200)
+		try().wantStatus(t, 200)
 		p.clock.add(time.Minute)
-		try().is(t, 200)
+		try().wantStatus(t, 200)
 		for _, at := range []time.Duration{2 * time.Minute, 30 * time.Minute, 59*time.Minute + 59*time.Second} {
 			p.clock.add(start.Add(at).Sub(p.clock.Now()))
 			a := try()
-			a.fails(t, 429, "rate_limited")
+			a.wantError(t, 429, "rate_limited")
 			if got, want := a.retryAfter(t), time.Hour-at; got != want {
 				t.Errorf("after %v: Retry-After is %v, want %v", at, got, want)
 			}
 		}
 		p.clock.add(time.Second)
-		try().is(t, 200)
+		try().wantStatus(t, 200)
 		a := try()
-		a.fails(t, 429, "rate_limited")
+		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != time.Minute {
 			t.Errorf("Retry-After is %v, want %v", got, time.Minute)
 		}
 		p.clock.add(a.retryAfter(t))
-		try().is(t, 200)
+		try().wantStatus(t, 200)
 	})
 	t.Run("part of a second is a whole one", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
 		p.clock.add(time.Hour - time.Millisecond)
-		a := v.post(t, p.form(t, p.person("a.test")))
-		a.fails(t, 429, "rate_limited")
+		a := v.post(t, p.form(t, p.newPerson("a.test")))
+		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != time.Second {
 			t.Errorf("Retry-After is %v", got)
 		}
@@ -878,88 +878,88 @@ func TestSignupsOfOneAddress(t *testing.T) {
 	t.Run("no header gives another address", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
 		for _, header := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "Via"} {
 			value := "203.0.113.77"
 			if header == "Forwarded" {
 				value = "for=203.0.113.77"
 			}
-			v.post(t, p.form(t, p.person("a.test")), header, value).fails(t, 429, "rate_limited")
+			v.post(t, p.form(t, p.newPerson("a.test")), header, value).wantError(t, 429, "rate_limited")
 		}
 	})
 	t.Run("this machine is an address like others", func(t *testing.T) {
 		v := &visitor{p, "a.test", netip.MustParseAddr("127.0.0.1")}
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		v.post(t, p.form(t, p.person("a.test"))).fails(t, 429, "rate_limited")
+		v.post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
 	})
 	t.Run("failures do not count", func(t *testing.T) {
 		v := p.visitor("a.test")
-		there := p.member(t, "a.test")
+		there := p.pending(t, "a.test")
 		for range 5 {
-			f := p.form(t, p.person("a.test"))
-			v.post(t, f.with("user="+there.user)).fails(t, 409, "conflict")
-			v.post(t, p.form(t, p.person("a.test")).with("captcha_answer=99")).fails(t, 400, "captcha_failed")
+			f := p.form(t, p.newPerson("a.test"))
+			v.post(t, f.with("user="+there.user)).wantError(t, 409, "conflict")
+			v.post(t, p.form(t, p.newPerson("a.test")).with("captcha_answer=99")).wantError(t, 400, "captcha_failed")
 		}
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
 	})
 	t.Run("tenants count apart", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
 		for range 3 {
-			v.at("b.test").post(t, p.form(t, p.person("b.test"))).is(t, 200)
+			v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
 		}
-		v.post(t, p.form(t, p.person("a.test"))).fails(t, 429, "rate_limited")
-		v.at("b.test").post(t, p.form(t, p.person("b.test"))).fails(t, 429, "rate_limited")
+		v.post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
+		v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantError(t, 429, "rate_limited")
 	})
 	t.Run("a restart forgets nothing", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 		}
 		p.restart(t)
-		v.post(t, p.form(t, p.person("a.test"))).fails(t, 429, "rate_limited")
+		v.post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
 	})
 }
 
-func TestCeilingOverAllTenants(t *testing.T) {
+func TestAddressCeiling(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{ceiling: 4})
+	p := startServerWith(t, options{ceiling: 4})
 	v := p.visitor("a.test")
 	for range 3 {
-		v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+		v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 	}
-	v.at("b.test").post(t, p.form(t, p.person("b.test"))).is(t, 200)
-	v.at("b.test").post(t, p.form(t, p.person("b.test"))).fails(t, 429, "rate_limited")
-	p.visitor("b.test").post(t, p.form(t, p.person("b.test"))).is(t, 200)
+	v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
+	v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantError(t, 429, "rate_limited")
+	p.visitor("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
 }
 
-func TestCeilingOfATenant(t *testing.T) {
+func TestTenantCeiling(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) {
+	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "a.test" {
 			x.SignupsPerHour = 4
 		}
 	}})
 	who := p.active(t, "a.test")
 	for range 3 {
-		p.member(t, "a.test")
+		p.pending(t, "a.test")
 	}
-	p.visitor("a.test").post(t, p.form(t, p.person("a.test"))).fails(t, 429, "rate_limited")
-	p.member(t, "b.test")
-	p.visitor("a.test").signIn(t, who.user, who.password).is(t, 200)
+	p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
+	p.pending(t, "b.test")
+	p.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 }
 
-func TestAddressesBehindAProxy(t *testing.T) {
+func TestForwardedFor(t *testing.T) {
 	t.Parallel()
 	proxy := netip.MustParseAddr("127.0.0.9")
-	p := openWith(t, choice{proxies: []netip.Prefix{netip.PrefixFrom(proxy, 32), netip.MustParsePrefix("10.0.0.0/24")}})
+	p := startServerWith(t, options{proxies: []netip.Prefix{netip.PrefixFrom(proxy, 32), netip.MustParsePrefix("10.0.0.0/24")}})
 	v := &visitor{p, "a.test", proxy}
 	post := func(t *testing.T, forwarded ...string) int {
 		t.Helper()
@@ -967,9 +967,9 @@ func TestAddressesBehindAProxy(t *testing.T) {
 		for _, f := range forwarded {
 			headers = append(headers, "X-Forwarded-For", f)
 		}
-		a := v.post(t, p.form(t, p.person("a.test")), headers...)
+		a := v.post(t, p.form(t, p.newPerson("a.test")), headers...)
 		if a.status != 200 {
-			a.fails(t, 429, "rate_limited")
+			a.wantError(t, 429, "rate_limited")
 		}
 		return a.status
 	}
@@ -1017,89 +1017,89 @@ func TestAddressesBehindAProxy(t *testing.T) {
 	t.Run("somebody else is not believed", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.person("a.test")), "X-Forwarded-For", "192.0.2.50").is(t, 200)
+			v.post(t, p.form(t, p.newPerson("a.test")), "X-Forwarded-For", "192.0.2.50").wantStatus(t, 200)
 		}
-		v.post(t, p.form(t, p.person("a.test")), "X-Forwarded-For", "192.0.2.51").fails(t, 429, "rate_limited")
+		v.post(t, p.form(t, p.newPerson("a.test")), "X-Forwarded-For", "192.0.2.51").wantError(t, 429, "rate_limited")
 	})
 }
 
-func TestFailedPostsOfOneAddress(t *testing.T) {
+func TestFailureLimit(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	bad := []func() answer{ // whoever refuses it
-		func() answer { return v.post(t, p.form(t, p.person("a.test")).with("captcha_answer=99")) },
-		func() answer { return v.post(t, p.form(t, p.person("a.test")).with("ha1=short")) },
+		func() answer { return v.post(t, p.form(t, p.newPerson("a.test")).with("captcha_answer=99")) },
+		func() answer { return v.post(t, p.form(t, p.newPerson("a.test")).with("ha1=short")) },
 		func() answer { return v.postBody(t, "user=%zz") },
 		func() answer { return v.do(t, "POST", "/signup.ashx", "{}", "Content-Type", "application/json") },
 	}
 	for i := range 60 {
-		bad[i%len(bad)]().is(t, 400)
+		bad[i%len(bad)]().wantStatus(t, 400)
 	}
-	f := p.form(t, p.person("a.test"))
-	p.leavesNothing(t, "a.test", f.get(t, "user"), func() {
+	f := p.form(t, p.newPerson("a.test"))
+	p.changesNothing(t, "a.test", f.get(t, "user"), func() {
 		a := v.post(t, f)
-		a.fails(t, 429, "rate_limited")
+		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != 10*time.Minute {
 			t.Errorf("Retry-After is %v, want 10m", got)
 		}
 	})
-	v.postBody(t, "user=%zz").fails(t, 400, "invalid_request") // comes before the limit, as in section 5.2
-	p.visitor("a.test").post(t, p.form(t, p.person("a.test"))).is(t, 200)
-	v.at("b.test").post(t, p.form(t, p.person("b.test"))).is(t, 200)
+	v.postBody(t, "user=%zz").wantError(t, 400, "invalid_request") // comes before the limit, as in section 5.2
+	p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+	v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
 	p.clock.add(10 * time.Minute)
-	v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+	v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 }
 
-func TestWaitingOutTheLimitOnFailures(t *testing.T) {
+func TestFailureLimitRetryAfter(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	for range 60 { // far apart, so that a place is free soon and the next one soon after
-		v.postBody(t, "user=%zz").is(t, 400)
+		v.postBody(t, "user=%zz").wantStatus(t, 400)
 		p.clock.add(9 * time.Second)
 	}
-	a := v.post(t, p.form(t, p.person("a.test")))
-	a.fails(t, 429, "rate_limited")
+	a := v.post(t, p.form(t, p.newPerson("a.test")))
+	a.wantError(t, 429, "rate_limited")
 	p.clock.add(a.retryAfter(t))
-	v.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+	v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 }
 
-func TestMessagesToOneRecipient(t *testing.T) {
+func TestRecipientLimit(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	post := func(host, email string) answer {
-		who := p.person(host)
+		who := p.newPerson(host)
 		who.email = email
 		return p.visitor(host).post(t, p.form(t, who))
 	}
 	for _, email := range []string{"v.victim+1@mail.test", "V.Victim@mail.test", "v.victim@MAIL.test"} {
-		post("a.test", email).is(t, 200)
+		post("a.test", email).wantStatus(t, 200)
 	}
-	who := p.person("a.test")
+	who := p.newPerson("a.test")
 	who.email = "v.victim+another@Mail.Test"
-	p.leavesNothing(t, "a.test", who.user, func() {
+	p.changesNothing(t, "a.test", who.user, func() {
 		a := p.visitor("a.test").post(t, p.form(t, who))
-		a.fails(t, 429, "rate_limited")
+		a.wantError(t, 429, "rate_limited")
 		if got := a.header.Get("Retry-After"); got != "86400" {
 			t.Errorf("Retry-After is %q, want a day", got)
 		}
 	})
-	post("a.test", "another.victim@mail.test").is(t, 200)
-	post("b.test", "v.victim@mail.test").is(t, 200)
+	post("a.test", "another.victim@mail.test").wantStatus(t, 200)
+	post("b.test", "v.victim@mail.test").wantStatus(t, 200)
 	p.clock.add(24*time.Hour - time.Second)
-	post("a.test", "v.victim@mail.test").fails(t, 429, "rate_limited")
+	post("a.test", "v.victim@mail.test").wantError(t, 429, "rate_limited")
 	p.clock.add(time.Second)
-	post("a.test", "v.victim@mail.test").is(t, 200)
+	post("a.test", "v.victim@mail.test").wantStatus(t, 200)
 }
 
 func TestActivation(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	opened := func(t *testing.T, a answer, status int, heading string) {
 		t.Helper()
-		a.is(t, status)
+		a.wantStatus(t, status)
 		if a.header.Get("Content-Type") != "text/html; charset=utf-8" || a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("headers %v", a.header)
 		}
@@ -1118,7 +1118,7 @@ func TestActivation(t *testing.T) {
 	}
 
 	t.Run("works once", func(t *testing.T) {
-		who := p.member(t, "a.test")
+		who := p.pending(t, "a.test")
 		link := p.link(t, who.email)
 		a := v.get(t, link)
 		opened(t, a, 200, "Account activated")
@@ -1138,11 +1138,11 @@ func TestActivation(t *testing.T) {
 	})
 
 	t.Run("nothing that only looks activates", func(t *testing.T) {
-		who := p.member(t, "a.test")
+		who := p.pending(t, "a.test")
 		link := p.link(t, who.email)
-		v.do(t, "HEAD", link, "").is(t, 200)
-		v.do(t, "OPTIONS", link, "").is(t, 204)
-		v.do(t, "POST", link, "").fails(t, 401, "unauthorized")
+		v.do(t, "HEAD", link, "").wantStatus(t, 200)
+		v.do(t, "OPTIONS", link, "").wantStatus(t, 204)
+		v.do(t, "POST", link, "").wantError(t, 401, "unauthorized")
 		for _, header := range [][2]string{
 			{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"}, {"Sec-Purpose", "prefetch;anonymous-client-ip"},
 			{"Purpose", "prefetch"}, {"X-Moz", "prefetch"}, {"X-Purpose", "preview"}, {"Purpose", "Prefetch"}, {"Sec-Purpose", "prerender"},
@@ -1154,7 +1154,7 @@ func TestActivation(t *testing.T) {
 	})
 
 	t.Run("a stranger's tokens are one answer", func(t *testing.T) {
-		who := p.member(t, "a.test")
+		who := p.pending(t, "a.test")
 		token := strings.TrimPrefix(p.link(t, who.email), "/activate.ashx?token=")
 		other := secret.NewToken().Text()
 		var answers []answer
@@ -1167,32 +1167,32 @@ func TestActivation(t *testing.T) {
 			answers = append(answers, v.get(t, "/activate.ashx"+query))
 		}
 		opened(t, answers[0], 400, "This link does not work")
-		alike(t, answers...)
+		wantSame(t, answers...)
 		waits(t, who)
 	})
 
 	t.Run("another kind of token is none", func(t *testing.T) {
-		captcha, _ := p.question(t, "a.test")
+		captcha, _ := p.captcha(t, "a.test")
 		opened(t, v.get(t, "/activate.ashx?token="+captcha), 400, "This link does not work")
 		who := p.active(t, "a.test")
 		a := v.signIn(t, who.user, who.password)
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		for _, c := range strings.Split(a.cookies(), "; ") {
 			_, value, _ := strings.Cut(c, "=")
 			opened(t, v.get(t, "/activate.ashx?token="+value), 400, "This link does not work")
-			p.visitor("a.test").post(t, p.form(t, p.person("a.test")).with("captcha_token="+value)).fails(t, 400, "captcha_failed")
+			p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")).with("captcha_token="+value)).wantError(t, 400, "captcha_failed")
 		}
-		who = p.member(t, "a.test")
+		who = p.pending(t, "a.test")
 		token := strings.TrimPrefix(p.link(t, who.email), "/activate.ashx?token=")
-		p.visitor("a.test").post(t, p.form(t, p.person("a.test")).with("captcha_token="+token)).fails(t, 400, "captcha_failed")
+		p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")).with("captcha_token="+token)).wantError(t, 400, "captcha_failed")
 		a = v.get(t, "/account.html", "Cookie", "__Host-dialtone-session="+token)
-		a.is(t, 303)
+		a.wantStatus(t, 303)
 	})
 
 	t.Run("not at another tenant", func(t *testing.T) {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		twin := who
-		twin.host, twin.email = "b.test", p.person("b.test").email
+		twin.host, twin.email = "b.test", p.newPerson("b.test").email
 		p.signUp(t, who)
 		p.signUp(t, twin)
 		link := p.link(t, who.email)
@@ -1204,7 +1204,7 @@ func TestActivation(t *testing.T) {
 	})
 
 	t.Run("until 7 days are over", func(t *testing.T) {
-		intime, late := p.member(t, "a.test"), p.member(t, "a.test")
+		intime, late := p.pending(t, "a.test"), p.pending(t, "a.test")
 		intimeLink, lateLink := p.link(t, intime.email), p.link(t, late.email)
 		p.clock.add(7*24*time.Hour - time.Second)
 		opened(t, v.get(t, intimeLink), 200, "Account activated")
@@ -1213,10 +1213,10 @@ func TestActivation(t *testing.T) {
 		if _, err := p.store.Find(t.Context(), p.tenant(t, "a.test").ID, late.user, p.clock.Now()); err == nil {
 			t.Error("the expired account is still there")
 		}
-		v.signIn(t, late.user, late.password).is(t, 401)
+		v.signIn(t, late.user, late.password).wantStatus(t, 401)
 
 		// The name is free, and the old link is worth nothing to whoever has it.
-		heir := p.person("a.test")
+		heir := p.newPerson("a.test")
 		heir.user = late.user
 		p.signUp(t, heir)
 		opened(t, v.get(t, lateLink), 400, "This link does not work")
@@ -1225,10 +1225,10 @@ func TestActivation(t *testing.T) {
 	})
 
 	t.Run("not against an operator", func(t *testing.T) {
-		who, early := p.active(t, "a.test"), p.member(t, "a.test")
+		who, early := p.active(t, "a.test"), p.pending(t, "a.test")
 		a := p.tenant(t, "a.test")
 		for _, w := range []person{who, early} {
-			if _, err := p.desk.Disable(t.Context(), a, w.user); err != nil {
+			if _, err := p.accounts.Disable(t.Context(), a, w.user); err != nil {
 				t.Fatal(err)
 			}
 			opened(t, v.get(t, p.link(t, w.email)), 400, "This account is on hold")
@@ -1236,15 +1236,15 @@ func TestActivation(t *testing.T) {
 				t.Errorf("a link has undone the hold: %+v", got)
 			}
 		}
-		if _, err := p.desk.Enable(t.Context(), a, early.user); err != nil {
+		if _, err := p.accounts.Enable(t.Context(), a, early.user); err != nil {
 			t.Fatal(err)
 		}
 		opened(t, v.get(t, p.link(t, early.email)), 400, "Your account is already active")
 	})
 
 	t.Run("not of an account that was deleted", func(t *testing.T) {
-		for _, who := range []person{p.active(t, "a.test"), p.member(t, "a.test")} {
-			if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		for _, who := range []person{p.active(t, "a.test"), p.pending(t, "a.test")} {
+			if err := p.accounts.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
 				t.Fatal(err)
 			}
 			opened(t, v.get(t, p.link(t, who.email)), 400, "This link does not work")
@@ -1252,7 +1252,7 @@ func TestActivation(t *testing.T) {
 	})
 
 	t.Run("a store in trouble leaves the link good", func(t *testing.T) {
-		who := p.member(t, "a.test")
+		who := p.pending(t, "a.test")
 		link := p.link(t, who.email)
 		p.exec(t, `CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`)
 		a := v.get(t, link)
@@ -1266,7 +1266,7 @@ func TestActivation(t *testing.T) {
 	})
 
 	t.Run("twenty at once are one", func(t *testing.T) {
-		who := p.member(t, "a.test")
+		who := p.pending(t, "a.test")
 		link := p.link(t, who.email)
 		activated := strings.Count(p.log.String(), `"activate","outcome":"ok"`)
 		answers := make([]answer, 20)
@@ -1285,9 +1285,9 @@ func TestActivation(t *testing.T) {
 	})
 }
 
-func TestSignupsAtOnce(t *testing.T) {
+func TestConcurrentSignups(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	count := func(t *testing.T, answers []answer, status int, code string) (ok, refused int) {
 		t.Helper()
 		for _, a := range answers {
@@ -1295,16 +1295,16 @@ func TestSignupsAtOnce(t *testing.T) {
 				ok++
 				continue
 			}
-			a.fails(t, status, code)
+			a.wantError(t, status, code)
 			refused++
 		}
 		return ok, refused
 	}
 	t.Run("one name goes to one of sixteen", func(t *testing.T) {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		forms := make([]form, 16)
 		for i := range forms {
-			other := p.person("a.test")
+			other := p.newPerson("a.test")
 			other.user = who.user
 			forms[i] = p.form(t, other)
 		}
@@ -1323,7 +1323,7 @@ func TestSignupsAtOnce(t *testing.T) {
 		v := p.visitor("a.test")
 		forms := make([]form, 24)
 		for i := range forms {
-			forms[i] = p.form(t, p.person("a.test"))
+			forms[i] = p.form(t, p.newPerson("a.test"))
 		}
 		files := len(p.files(t))
 		answers := make([]answer, len(forms))
@@ -1341,10 +1341,10 @@ func TestSignupsAtOnce(t *testing.T) {
 		}
 	})
 	t.Run("one captcha lets one of fifty in", func(t *testing.T) {
-		token, sum := p.question(t, "a.test")
+		token, sum := p.captcha(t, "a.test")
 		forms := make([]form, 50)
 		for i := range forms {
-			forms[i] = p.form(t, p.person("a.test")).with("captcha_token="+token, "captcha_answer="+sum)
+			forms[i] = p.form(t, p.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+sum)
 		}
 		answers := make([]answer, len(forms))
 		atOnce(len(forms), func(i int) { answers[i] = p.visitor("a.test").post(t, forms[i]) })
@@ -1353,10 +1353,10 @@ func TestSignupsAtOnce(t *testing.T) {
 		}
 	})
 	t.Run("one recipient gets three messages of twelve", func(t *testing.T) {
-		victim := p.person("a.test")
+		victim := p.newPerson("a.test")
 		forms := make([]form, 12)
 		for i := range forms {
-			forms[i] = p.form(t, p.person("a.test")).with("email=" + url.QueryEscape(victim.email))
+			forms[i] = p.form(t, p.newPerson("a.test")).with("email=" + url.QueryEscape(victim.email))
 		}
 		answers := make([]answer, len(forms))
 		atOnce(len(forms), func(i int) { answers[i] = p.visitor("a.test").post(t, forms[i]) })
@@ -1366,16 +1366,16 @@ func TestSignupsAtOnce(t *testing.T) {
 	})
 }
 
-func TestHosts(t *testing.T) {
+func TestHost(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	for _, host := range []string{"a.test", "A.TEST", "a.test.", "A.Test.:8443", "a.test:8443", "a.test:", "a.test:0", "a.test:99999"} {
 		t.Run(host+" is the tenant", func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			a := p.visitor(host).post(t, p.form(t, who), "X-Forwarded-Host", "evil.test", "Forwarded", "host=evil.test;proto=http",
 				"X-Host", "evil.test", "X-Original-URL", "/evil", "X-Rewrite-URL", "/evil", "X-Forwarded-Proto", "http", "X-Forwarded-Port", "1")
-			a.is(t, 200)
-			if origin, _ := p.wholeLink(t, who.email); origin != "https://a.test" {
+			a.wantStatus(t, 200)
+			if origin, _ := p.linkParts(t, who.email); origin != "https://a.test" {
 				t.Errorf("the link goes to %q", origin)
 			}
 			p.find(t, who)
@@ -1386,15 +1386,15 @@ func TestHosts(t *testing.T) {
 		"a.test:x", "a.test:80:80", "a..test", "a_test", "..", "a.test:-1", "a.test%00", "www.a.test",
 	} {
 		t.Run(host+" is nobody", func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			f := p.form(t, who)
-			p.leavesNothing(t, "a.test", who.user, func() {
+			p.changesNothing(t, "a.test", who.user, func() {
 				for _, a := range []answer{
 					p.visitor(host).post(t, f, "X-Forwarded-Host", "a.test"),
 					p.visitor(host).get(t, "/captcha.ashx"), p.visitor(host).get(t, "/", "Accept", "text/html"),
 					p.visitor(host).do(t, "PUT", "/nothing", ""), p.visitor(host).do(t, "OPTIONS", "/signup.ashx", ""),
 				} {
-					if got := a.fails(t, 421, "misdirected_request"); strings.Contains(got, "a.test") {
+					if got := a.wantError(t, 421, "misdirected_request"); strings.Contains(got, "a.test") {
 						t.Errorf("the description tells of a tenant: %q", got)
 					}
 					if a.header.Get("WWW-Authenticate") != "" || a.header.Get("Strict-Transport-Security") != "" {
@@ -1405,15 +1405,15 @@ func TestHosts(t *testing.T) {
 		})
 	}
 	t.Run("one name at two tenants is two people", func(t *testing.T) {
-		who := p.person("a.test")
-		twin := p.person("b.test")
+		who := p.newPerson("a.test")
+		twin := p.newPerson("b.test")
 		twin.user = who.user
 		p.signUp(t, who)
 		p.signUp(t, twin)
-		p.visitor("a.test").get(t, p.link(t, who.email)).is(t, 200)
-		p.visitor("a.test").signIn(t, who.user, who.password).is(t, 200)
-		p.visitor("b.test").signIn(t, who.user, who.password).is(t, 401)
-		p.visitor("b.test").signIn(t, twin.user, twin.password).is(t, 403)
+		p.visitor("a.test").get(t, p.link(t, who.email)).wantStatus(t, 200)
+		p.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
+		p.visitor("b.test").signIn(t, who.user, who.password).wantStatus(t, 401)
+		p.visitor("b.test").signIn(t, twin.user, twin.password).wantStatus(t, 403)
 	})
 	t.Run("two tenants cannot have one realm", func(t *testing.T) {
 		x := must[tenant.Tenant](t)(tenant.New(tenant.Tenant{Host: "c.test", Realm: "A.TEST"}))
@@ -1423,12 +1423,12 @@ func TestHosts(t *testing.T) {
 	})
 	t.Run("localhost is a tenant without TLS", func(t *testing.T) {
 		who := p.active(t, "localhost")
-		origin, _ := p.wholeLink(t, who.email)
+		origin, _ := p.linkParts(t, who.email)
 		if !strings.HasPrefix(origin, "http://localhost:") {
 			t.Errorf("the link goes to %s", origin)
 		}
 		a := p.visitor("localhost").signIn(t, who.user, who.password)
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		if !strings.HasPrefix(a.cookies(), "dialtone-session=") || a.header.Get("Strict-Transport-Security") != "" {
 			t.Errorf("headers %v", a.header)
 		}

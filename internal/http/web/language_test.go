@@ -14,7 +14,7 @@ import (
 var htmlTag = regexp.MustCompile(`<html lang="([\w-]+)" dir="(\w+)">`)
 
 // in is the language that a page says it is in.
-func in(t *testing.T, a answer) i18n.Tag {
+func pageLanguage(t *testing.T, a answer) i18n.Tag {
 	t.Helper()
 	m := htmlTag.FindStringSubmatch(a.body)
 	if m == nil {
@@ -26,9 +26,9 @@ func in(t *testing.T, a answer) i18n.Tag {
 	return i18n.Tag(m[1])
 }
 
-func TestPagesAreInTheLanguageThatWasAskedFor(t *testing.T) {
+func TestPageLanguage(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	for _, c := range []struct {
 		name, query, accept string
@@ -64,7 +64,7 @@ func TestPagesAreInTheLanguageThatWasAskedFor(t *testing.T) {
 					headers = append(headers, "Accept-Language", c.accept)
 				}
 				a := v.get(t, path+c.query, headers...)
-				if got := in(t, a); got != c.want {
+				if got := pageLanguage(t, a); got != c.want {
 					t.Errorf("%s is in %s, want %s", path, got, c.want)
 				}
 				carried := strings.Contains(a.body, `html?lang=`+string(c.want)+`"`) || strings.Contains(a.body, `"/?lang=`+string(c.want)+`"`)
@@ -76,15 +76,15 @@ func TestPagesAreInTheLanguageThatWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestEachLanguageIsCachedByItself(t *testing.T) {
+func TestPageCacheByLanguage(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	tags := map[string]string{}
 	for _, c := range []string{"en", "de", "fr", "es", "ar"} {
 		for _, query := range []string{"", "?lang=" + c} {
 			a := v.get(t, "/signup.html"+query, "Accept-Language", c)
-			a.is(t, 200)
+			a.wantStatus(t, 200)
 			if got := a.header.Values("Vary"); len(got) != 1 || got[0] != "Accept-Encoding, Accept-Language" {
 				t.Errorf("%s: Vary is %q", c, got)
 			}
@@ -93,8 +93,8 @@ func TestEachLanguageIsCachedByItself(t *testing.T) {
 				t.Errorf("%s%s and %s have one ETag", c, query, other)
 			}
 			tags[etag] = c + query
-			v.get(t, "/signup.html"+query, "Accept-Language", c, "If-None-Match", etag).is(t, 304)
-			v.get(t, "/signup.html"+query, "Accept-Language", map[string]string{"en": "de"}[c]+"es", "If-None-Match", `"x"`).is(t, 200)
+			v.get(t, "/signup.html"+query, "Accept-Language", c, "If-None-Match", etag).wantStatus(t, 304)
+			v.get(t, "/signup.html"+query, "Accept-Language", map[string]string{"en": "de"}[c]+"es", "If-None-Match", `"x"`).wantStatus(t, 200)
 			if cookies := a.header.Values("Set-Cookie"); len(cookies) != 0 {
 				t.Errorf("a page before anybody signed in sets %q", cookies)
 			}
@@ -105,15 +105,15 @@ func TestEachLanguageIsCachedByItself(t *testing.T) {
 	}
 }
 
-func TestTheSwitchOffersEveryLanguage(t *testing.T) {
+func TestLanguageMenu(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	v := p.visitor("a.test")
 	cookies := v.signIn(t, who.user, who.password).cookies()
 	for _, path := range []string{"/", "/signup.html", "/login.html", "/account.html"} {
 		a := v.get(t, path+"?lang=de", "Cookie", cookies)
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		for _, tag := range i18n.Tags {
 			w := i18n.In(tag)
 			current := ""
@@ -133,9 +133,9 @@ func TestTheSwitchOffersEveryLanguage(t *testing.T) {
 	}
 }
 
-func TestTheAccountKeepsItsLanguage(t *testing.T) {
+func TestAccountLanguage(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	for _, c := range []struct {
 		name, field, accept string // the field is added to the body as it stands
 		want                i18n.Tag
@@ -155,13 +155,13 @@ func TestTheAccountKeepsItsLanguage(t *testing.T) {
 		{"a very long one", "&lang=de-" + strings.Repeat("x", 5000), "", i18n.German},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			who := p.person("a.test")
+			who := p.newPerson("a.test")
 			var headers []string
 			if c.accept != "" {
 				headers = []string{"Accept-Language", c.accept}
 			}
 			a := p.visitor("a.test").postBody(t, p.form(t, who).String()+c.field, headers...)
-			a.isJSON(t, 200)
+			a.wantJSON(t, 200)
 			if want := fmt.Sprintf(`{"ok":true,"user":%q}`, who.user) + "\n"; a.body != want {
 				t.Errorf("the answer is %s", a.body)
 			}
@@ -191,8 +191,8 @@ func TestTheAccountKeepsItsLanguage(t *testing.T) {
 			link := p.link(t, who.email)
 			for i, status := range []int{200, 400} {
 				a := p.visitor("a.test").get(t, link, "Accept-Language", string(browser))
-				a.is(t, status)
-				if got := in(t, a); got != c.want {
+				a.wantStatus(t, status)
+				if got := pageLanguage(t, a); got != c.want {
 					t.Errorf("page %d behind the link is in %s", i, got)
 				}
 				if !strings.Contains(a.body, `href="/login.html?lang=`+string(c.want)+`"`) {
@@ -203,63 +203,63 @@ func TestTheAccountKeepsItsLanguage(t *testing.T) {
 	}
 }
 
-func TestAnExpiredLinkIsToldWithItsDate(t *testing.T) {
+func TestExpiredLinkDate(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.person("a.test")
-	p.visitor("a.test").postBody(t, p.form(t, who).String()+"&lang=de").is(t, 200)
+	p := startServer(t)
+	who := p.newPerson("a.test")
+	p.visitor("a.test").postBody(t, p.form(t, who).String()+"&lang=de").wantStatus(t, 200)
 	expires := p.find(t, who).Expires
 	link := p.link(t, who.email)
 	p.clock.add(7*24*time.Hour + time.Minute)
 	a := p.visitor("a.test").get(t, link)
-	a.is(t, 400)
-	if want := "bis zum " + i18n.In(i18n.German).Day(expires); in(t, a) != i18n.German || !strings.Contains(a.body, want) {
+	a.wantStatus(t, 400)
+	if want := "bis zum " + i18n.In(i18n.German).Day(expires); pageLanguage(t, a) != i18n.German || !strings.Contains(a.body, want) {
 		t.Errorf("the page does not say %s", want)
 	}
 }
 
-// TestProgramsAreAnsweredInEnglish asks as a German browser would.
-func TestProgramsAreAnsweredInEnglish(t *testing.T) {
+// TestAPILanguage asks as a German browser would.
+func TestAPILanguage(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	german := []string{"Accept-Language", "de"}
 	v := p.visitor("a.test")
-	if got, want := v.postBody(t, p.form(t, p.person("a.test")).with("user=admin").String()+"&lang=de", german...).fails(t, 400, "invalid_request"), "user: is kept for the platform itself; choose another name"; got != want {
+	if got, want := v.postBody(t, p.form(t, p.newPerson("a.test")).with("user=admin").String()+"&lang=de", german...).wantError(t, 400, "invalid_request"), "user: is kept for the platform itself; choose another name"; got != want {
 		t.Errorf("the description is %q, want %q", got, want)
 	}
-	if got := v.postBody(t, "", german...).fails(t, 400, "invalid_request"); got != missing {
+	if got := v.postBody(t, "", german...).wantError(t, 400, "invalid_request"); got != missingText {
 		t.Errorf("the description is %q", got)
 	}
 	a := v.get(t, "/captcha.ashx?lang=de", german...)
-	a.isJSON(t, 200)
+	a.wantJSON(t, 200)
 	if !regexp.MustCompile(`^\{"question":"\d+ \+ \d+",`).MatchString(a.body) {
 		t.Errorf("the question is %s", a.body)
 	}
-	v.do(t, "POST", "/signup.ashx?lang=de", p.form(t, p.person("a.test")).String(), "Content-Type", formType).fails(t, 400, "invalid_request")
+	v.do(t, "POST", "/signup.ashx?lang=de", p.form(t, p.newPerson("a.test")).String(), "Content-Type", formType).wantError(t, 400, "invalid_request")
 }
 
-func TestARefusalNamesItsRule(t *testing.T) {
+func TestRuleHeader(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	for change, want := range map[string]string{
 		"user=admin": "user.kept", "user=adm1n": "user.alike", "user=911": "user.service", "user=Alex": "user.upper", "user=_": "user.marks",
 		"name=%E2%80%AE": "name.hidden", "name=a%09b": "name.control", "email=a": "email.at", "email=a%40b": "email.domain", "ha1=x": "", "captcha_answer=99": "",
 	} {
-		a := p.visitor("a.test").post(t, p.form(t, p.person("a.test")).with(change))
+		a := p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")).with(change))
 		if got := a.header.Get("Dialtone-Rule"); a.status != 400 || got != want {
 			t.Errorf("%s: %d with the rule %q, want %q", change, a.status, got, want)
 		}
 	}
-	who := p.person("a.test")
+	who := p.newPerson("a.test")
 	who.password = "password"
 	if got := p.visitor("a.test").post(t, p.form(t, who)).header.Get("Dialtone-Rule"); got != "ha1.common" {
 		t.Errorf("a common password breaks the rule %q", got)
 	}
 }
 
-func TestErrorPagesSpeak(t *testing.T) {
+func TestErrorPageLanguage(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	v := p.visitor("a.test")
 	words := i18n.In(i18n.German)
 	html := []string{"Accept", "text/html", "Accept-Language", "de"}
@@ -276,8 +276,8 @@ func TestErrorPagesSpeak(t *testing.T) {
 			headers = append([]string{"Sec-Fetch-Site", "cross-site"}, html...)
 		}
 		a := v.do(t, c.method, c.path, "", headers...)
-		a.is(t, c.status)
-		if !strings.Contains(a.body, "<h1>"+words.Text(c.key)+"</h1>") || !strings.Contains(a.body, words.Text(c.key+"_text")) || in(t, a) != i18n.German {
+		a.wantStatus(t, c.status)
+		if !strings.Contains(a.body, "<h1>"+words.Text(c.key)+"</h1>") || !strings.Contains(a.body, words.Text(c.key+"_text")) || pageLanguage(t, a) != i18n.German {
 			t.Errorf("%s %s does not say %s", c.method, c.path, words.Text(c.key))
 		}
 	}
@@ -285,7 +285,7 @@ func TestErrorPagesSpeak(t *testing.T) {
 	cookies := v.signIn(t, who.user, who.password).cookies()
 	p.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON spent BEGIN SELECT RAISE(ABORT, 'no'); END`)
 	a := v.do(t, "POST", "/signout.ashx", "", append([]string{"Cookie", cookies}, html...)...)
-	a.is(t, 500)
+	a.wantStatus(t, 500)
 	if !regexp.MustCompile(`\(Anfrage <bdi class="code">\w+</bdi>\)`).MatchString(a.body) || !strings.Contains(a.body, words.Text("error.server_error")) {
 		t.Errorf("the page of a 500 is %s", a.body)
 	}

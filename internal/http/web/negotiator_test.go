@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-func TestNegotiatorRemembersABoundedNumber(t *testing.T) {
+func TestNegotiatorCacheBound(t *testing.T) {
 	n := newNegotiator()
 	for i := range 3 * maxHeaders {
 		if got := n.pick(fmt.Sprintf("de,aa-x-%d;q=0.5", i)); got != i18n.German {
@@ -33,7 +33,7 @@ func TestNegotiatorRemembersABoundedNumber(t *testing.T) {
 	}
 }
 
-func TestPageCacheIsBounded(t *testing.T) {
+func TestPageCacheBound(t *testing.T) {
 	var c pageCache
 	made := 0
 	render := func() (asset, error) { made++; return newAsset("text/plain", []byte("x")), nil }
@@ -52,12 +52,12 @@ func TestPageCacheIsBounded(t *testing.T) {
 	}
 }
 
-// TestNoPageIsHeavy is about what a person loads to sign up: the page and all its files, compressed.
-func TestNoPageIsHeavy(t *testing.T) {
+// TestPageSize is about what a person loads to sign up: the page and all its files, compressed.
+func TestPageSize(t *testing.T) {
 	p, a := mustPages(t), mustAssets(t)
 	for _, tag := range i18n.Tags {
 		for _, name := range []string{"home", "signup", "login"} {
-			out, err := p.render(tag, name, everyPage("phone.example.org")[name].data)
+			out, err := p.render(tag, name, allPages("phone.example.org")[name].data)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,14 +22,14 @@ const hostile = `"><img src=x onerror=alert(1)></script></title><!--'` + "\u2028
 
 func mustPages(t *testing.T) *pages {
 	t.Helper()
-	p, err := newPages(mustAssets(t), everyLanguage()...)
+	p, err := newPages(mustAssets(t), allLanguages()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func everyLanguage() (list []*i18n.Words) {
+func allLanguages() (list []*i18n.Words) {
 	for _, t := range i18n.Tags {
 		list = append(list, i18n.In(t))
 	}
@@ -42,8 +42,8 @@ type view struct {
 	data any
 }
 
-// everyPage is each page in each of its states, with text in every place that takes any.
-func everyPage(text string) map[string]view {
+// allPages is each page in each of its states, with text in every place that takes any.
+func allPages(text string) map[string]view {
 	f := frame{Product: text, Host: text, Realm: text, Contact: text}
 	views := map[string]view{
 		"home":    {"home", homePage{f}},
@@ -69,10 +69,10 @@ var activationStates = []activationState{
 	activationUnopened, activationHeld, activationConfirm,
 }
 
-func TestPagesRender(t *testing.T) {
+func TestRender(t *testing.T) {
 	p := mustPages(t)
-	for _, words := range everyLanguage() {
-		for name, v := range everyPage("plain") {
+	for _, words := range allLanguages() {
+		for name, v := range allPages("plain") {
 			t.Run(string(words.Tag)+" "+name, func(t *testing.T) {
 				out, err := p.render(words.Tag, v.page, v.data)
 				if err != nil {
@@ -100,10 +100,10 @@ func TestPagesRender(t *testing.T) {
 	}
 }
 
-func TestPagesEscape(t *testing.T) {
+func TestRenderEscapes(t *testing.T) {
 	p := mustPages(t)
 	for _, tag := range i18n.Tags {
-		for name, v := range everyPage(hostile) {
+		for name, v := range allPages(hostile) {
 			t.Run(string(tag)+" "+name, func(t *testing.T) {
 				out, err := p.render(tag, v.page, v.data)
 				if err != nil {
@@ -125,7 +125,7 @@ var textsBlock = regexp.MustCompile(`(?s)<script type="application/json" id="tex
 // textsOf is the block of texts of a page.
 func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]string {
 	t.Helper()
-	v := everyPage(hostile)[page]
+	v := allPages(hostile)[page]
 	out, err := p.render(tag, v.page, v.data)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 	return texts
 }
 
-func TestTextsForScripts(t *testing.T) {
+func TestScriptTexts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
 	for _, page := range []string{"signup", "login", "account", "activation confirm"} {
@@ -165,8 +165,8 @@ func TestTextsForScripts(t *testing.T) {
 	}
 }
 
-// TestEveryRuleHasWords finds every rule by which the server refuses what a person typed, in the program's own text.
-func TestEveryRuleHasWords(t *testing.T) {
+// TestRuleTexts finds every rule by which the server refuses what a person typed, in the program's own text.
+func TestRuleTexts(t *testing.T) {
 	texts := textsOf(t, mustPages(t), i18n.English, "signup")
 	inputs := map[string][]string{"user": {"user"}, "name": {"name"}, "email": {"email"}, "ha1": {"password"}, "": {"user", "name", "email"}}
 	count := 0
@@ -221,8 +221,8 @@ func TestEveryRuleHasWords(t *testing.T) {
 	}
 }
 
-// TestNoTextIsLeftOver wants every text for pages to be on one.
-func TestNoTextIsLeftOver(t *testing.T) {
+// TestUnusedTexts wants every text for pages to be on one.
+func TestUnusedTexts(t *testing.T) {
 	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
 	if err != nil {
@@ -257,10 +257,10 @@ func TestNoTextIsLeftOver(t *testing.T) {
 	}
 }
 
-func TestFormsKeepTheirPromises(t *testing.T) {
+func TestForms(t *testing.T) {
 	p := mustPages(t)
 	for _, page := range []string{"signup", "login", "activation confirm"} {
-		out, err := p.render(i18n.English, everyPage("plain")[page].page, everyPage("plain")[page].data)
+		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -277,10 +277,10 @@ func TestFormsKeepTheirPromises(t *testing.T) {
 	}
 }
 
-// named are the states in which the page knows whose link it is, and may say so.
-var named = []activationState{activationDone, activationAlready, activationConfirm}
+// statesWithUser are the states in which the page knows whose link it is, and may say so.
+var statesWithUser = []activationState{activationDone, activationAlready, activationConfirm}
 
-func TestActivationStates(t *testing.T) {
+func TestActivationPage(t *testing.T) {
 	p := mustPages(t)
 	login, signup, again := `href="/login.html"`, `href="/signup.html"`, `href=""`
 	tests := map[activationState]struct {
@@ -300,7 +300,7 @@ func TestActivationStates(t *testing.T) {
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
 			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", ""}
-			if slices.Contains(named, state) {
+			if slices.Contains(statesWithUser, state) {
 				data.User = "alex"
 			}
 			if state == activationExpired {
@@ -337,7 +337,7 @@ func TestUnknownPage(t *testing.T) {
 	}
 }
 
-func TestAddressesInMessagesAreLinksOnlyIfTheyAreWeb(t *testing.T) {
+func TestDevMailLinkScheme(t *testing.T) {
 	out, err := mustPages(t).render(i18n.English, "devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
 	if err != nil {
 		t.Fatal(err)

@@ -14,12 +14,12 @@ import (
 
 // resends makes the resend endpoint ask for a proof and give these answers to it in turn, the last one for ever. It gives what came with
 // the proofs.
-func (s *stage) resends(answers ...http.HandlerFunc) (bodies func() []string) {
+func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []string) {
 	var mu sync.Mutex
 	var got []string
-	s.on("/resend.ashx", func(w http.ResponseWriter, r *http.Request) {
+	s.handle("/resend.ashx", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
-			w.Header().Set("WWW-Authenticate", `X-Digest realm="`+testRealm+`", nonce="n", qop="auth", algorithm=MD5`)
+			w.Header().Set("WWW-Authenticate", `X-Digest realm="`+testHost+`", nonce="n", qop="auth", algorithm=MD5`)
 			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)
 			return
 		}
@@ -41,9 +41,9 @@ func (s *stage) resends(answers ...http.HandlerFunc) (bodies func() []string) {
 }
 
 // inactive signs in with the right password for an account whose link was not opened.
-func inactive(t *testing.T, s *stage, p *tab, delivery string) {
+func inactive(t *testing.T, s *pageServer, p *tab, delivery string) {
 	t.Helper()
-	s.signins("MD5", 0, says(403, `{"error":"not_activated","error_description":"x","email":"a***@example.org"`+delivery+`}`))
+	s.onSignIn("MD5", 0, reply(403, `{"error":"not_activated","error_description":"x","email":"a***@example.org"`+delivery+`}`))
 	p.ready()
 	p.fill("user", "alex", "password", testPassword)
 	p.submit()
@@ -55,13 +55,12 @@ func (p *tab) text(id string) string {
 	return eval[string](p, `document.getElementById("`+id+`").innerText.trim()`)
 }
 
-func (p *tab) rests() bool {
+func (p *tab) pausing() bool {
 	p.t.Helper()
 	return eval[bool](p, `document.getElementById("again").getAttribute("aria-disabled") === "true"`)
 }
 
-func TestWhatBecameOfTheMessage(t *testing.T) {
-	b := startBrowser(t)
+func TestDeliveryState(t *testing.T) {
 	for state, want := range map[string]string{
 		`,"delivery":"failed"`:    "That message could not be delivered.",
 		`,"delivery":"discarded"`: "That message could not be delivered.",
@@ -72,9 +71,9 @@ func TestWhatBecameOfTheMessage(t *testing.T) {
 		``:                        "",
 	} {
 		t.Run(state, func(t *testing.T) {
-			s := newStage(t)
-			s.resends(says(200, `{"ok":true,"email":"a***@example.org"}`))
-			p := openTab(t, b, s, "/login.html")
+			s := newPageServer(t)
+			s.onResend(reply(200, `{"ok":true,"email":"a***@example.org"}`))
+			p := openTab(t, s, "/login.html")
 			inactive(t, s, p, state)
 			if got := p.text("inactive-mail"); !strings.HasPrefix(got, want) || want == "" && got != "" {
 				t.Errorf("the panel says %q", got)
@@ -99,15 +98,14 @@ func TestWhatBecameOfTheMessage(t *testing.T) {
 }
 
 func TestResendPanel(t *testing.T) {
-	b := startBrowser(t)
-	sent := says(200, `{"ok":true,"email":"a***@example.org"}`)
+	sent := reply(200, `{"ok":true,"email":"a***@example.org"}`)
 
 	t.Run("sends once a minute, and three times", func(t *testing.T) {
-		s := newStage(t)
-		bodies := s.resends(sent)
-		p := openTab(t, b, s, "/login.html")
+		s := newPageServer(t)
+		bodies := s.onResend(sent)
+		p := openTab(t, s, "/login.html")
 		inactive(t, s, p, "")
-		if p.rests() {
+		if p.pausing() {
 			t.Error("whoever has waited already waits for a minute more")
 		}
 		for n, want := range []string{"Only the link in the newest message works.", "Only the link in the newest message works.", "It was the last one for today"} {
@@ -116,16 +114,16 @@ func TestResendPanel(t *testing.T) {
 			if got := p.text("again-note"); !strings.Contains(got, "is on its way to a***@example.org") {
 				t.Errorf("message %d: %q", n, got)
 			}
-			if !p.rests() {
+			if !p.pausing() {
 				t.Errorf("after message %d another can be asked for at once", n)
 			}
 			p.do(chromedp.Click(chromedp.ID("again")))
-			rang := eval[int](p, `ring(60_000)`)
+			rang := eval[int](p, `fireTimers(60_000)`)
 			if last := n == 2; rang == 0 != last {
 				t.Errorf("after message %d %d timers are set", n, rang)
 			}
-			if p.rests() != (n == 2) {
-				t.Errorf("after message %d and a minute the button rests: %t", n, p.rests())
+			if p.pausing() != (n == 2) {
+				t.Errorf("after message %d and a minute the button rests: %t", n, p.pausing())
 			}
 		}
 		p.do(chromedp.Click(chromedp.ID("again")))
@@ -138,9 +136,9 @@ func TestResendPanel(t *testing.T) {
 	})
 
 	t.Run("mends the address", func(t *testing.T) {
-		s := newStage(t)
-		bodies := s.resends(refuses(400, "invalid_request", "x"), says(200, `{"ok":true,"email":"r***@example.org"}`))
-		p := openTab(t, b, s, "/login.html")
+		s := newPageServer(t)
+		bodies := s.onResend(replyError(400, "invalid_request", "x"), reply(200, `{"ok":true,"email":"r***@example.org"}`))
+		p := openTab(t, s, "/login.html")
 		inactive(t, s, p, `,"delivery":"failed"`)
 		mend := func(address string) {
 			p.fill("correct-email", address)
@@ -166,7 +164,7 @@ func TestResendPanel(t *testing.T) {
 		if got := p.text("inactive-email"); got != "right+tag@example.org" {
 			t.Errorf("the address shown is %q", got)
 		}
-		if eval[bool](p, `document.getElementById("wrong").open`) || !p.rests() {
+		if eval[bool](p, `document.getElementById("wrong").open`) || !p.pausing() {
 			t.Error("the form is still open, or another message can be had at once")
 		}
 		if got := bodies(); len(got) != 2 || got[1] != "email="+url.QueryEscape("right+tag@example.org") {
@@ -178,25 +176,25 @@ func TestResendPanel(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"a limit":             {retryAfter("7200", refuses(429, "rate_limited", "x")), "The message was sent often enough for now. Try again in 2 hours, at "},
-		"a limit without end": {refuses(429, "rate_limited", "x"), "The message was sent often enough for now. Try again later"},
-		"an active account":   {refuses(409, "conflict", "x"), "The account is active already."},
-		"another password":    {refuses(401, "unauthorized", "x"), "The account cannot be reached with this password any more."},
-		"trouble":             {refuses(500, "server_error", "x"), "Nothing was sent. Try again in a moment"},
-		"too many people":     {refuses(503, "overloaded", "x"), "Nothing was sent. Try again in a moment"},
+		"a limit":             {withRetryAfter("7200", replyError(429, "rate_limited", "x")), "The message was sent often enough for now. Try again in 2 hours, at "},
+		"a limit without end": {replyError(429, "rate_limited", "x"), "The message was sent often enough for now. Try again later"},
+		"an active account":   {replyError(409, "conflict", "x"), "The account is active already."},
+		"another password":    {replyError(401, "unauthorized", "x"), "The account cannot be reached with this password any more."},
+		"trouble":             {replyError(500, "server_error", "x"), "Nothing was sent. Try again in a moment"},
+		"too many people":     {replyError(503, "overloaded", "x"), "Nothing was sent. Try again in a moment"},
 		"silence":             {hangUp, "Nothing was sent. Try again in a moment"},
 	} {
 		t.Run("explains "+name, func(t *testing.T) {
-			s := newStage(t)
-			s.resends(tt.answer)
-			p := openTab(t, b, s, "/login.html")
+			s := newPageServer(t)
+			s.onResend(tt.answer)
+			p := openTab(t, s, "/login.html")
 			inactive(t, s, p, "")
 			p.do(chromedp.Click(chromedp.ID("again")))
 			p.wait(fmt.Sprintf(`document.getElementById("again-note").textContent.startsWith(%q)`, tt.want))
 			if got := p.text("status"); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("who listens to the page hears %q", got)
 			}
-			if p.rests() {
+			if p.pausing() {
 				t.Error("it cannot be tried again")
 			}
 		})

@@ -15,14 +15,14 @@ import (
 	"dialtone/internal/fault"
 )
 
-func TestSignInExchange(t *testing.T) {
+func TestSignIn(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	v := p.visitor("a.test")
 
 	a := v.get(t, "/signin.ashx")
-	a.fails(t, 401, "unauthorized")
+	a.wantError(t, 401, "unauthorized")
 	c := a.challenge(t)
 	if c.scheme != "Digest" || c.param["realm"] != "a.test" || c.param["qop"] != "auth" || c.param["algorithm"] != "MD5" ||
 		len(c.param["nonce"]) < 22 || c.param["stale"] != "" || c.param["charset"] != "UTF-8" || len(c.param) != 5 {
@@ -34,7 +34,7 @@ func TestSignInExchange(t *testing.T) {
 
 	proof := c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
 	a = v.get(t, "/signin.ashx", "Authorization", proof)
-	a.isJSON(t, 200)
+	a.wantJSON(t, 200)
 	if want := fmt.Sprintf(`{"ok":true,"user":%q,"role":"guest"}`, who.user) + "\n"; a.body != want {
 		t.Errorf("body %q, want %q", a.body, want)
 	}
@@ -50,7 +50,7 @@ func TestSignInExchange(t *testing.T) {
 
 	t.Run("an answer is good once", func(t *testing.T) {
 		a := v.get(t, "/signin.ashx", "Authorization", proof)
-		a.fails(t, 401, "unauthorized")
+		a.wantError(t, 401, "unauthorized")
 		if c := a.challenge(t); c.param["stale"] != "true" {
 			t.Errorf("the new challenge is %v", c.param)
 		}
@@ -69,14 +69,14 @@ func TestSignInExchange(t *testing.T) {
 	t.Run("a nonce is good for a minute", func(t *testing.T) {
 		c, late := v.get(t, "/signin.ashx").challenge(t), v.get(t, "/signin.ashx").challenge(t)
 		p.clock.add(time.Minute - time.Millisecond)
-		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 200)
+		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 200)
 		p.clock.add(time.Millisecond)
-		v.get(t, "/signin.ashx", "Authorization", late.proof(who.user, who.password, "GET", "/signin.ashx", nil)).fails(t, 401, "unauthorized")
+		v.get(t, "/signin.ashx", "Authorization", late.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantError(t, 401, "unauthorized")
 	})
 	t.Run("a nonce is good at its tenant alone", func(t *testing.T) {
 		c := p.visitor("b.test").get(t, "/signin.ashx").challenge(t)
 		c.param["realm"] = "a.test"
-		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).fails(t, 401, "unauthorized")
+		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantError(t, 401, "unauthorized")
 	})
 	t.Run("twenty at once with one answer are one", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
@@ -88,7 +88,7 @@ func TestSignInExchange(t *testing.T) {
 			if a.status == 200 {
 				ok++
 			} else {
-				a.fails(t, 401, "unauthorized")
+				a.wantError(t, 401, "unauthorized")
 			}
 		}
 		if ok != 1 {
@@ -97,22 +97,22 @@ func TestSignInExchange(t *testing.T) {
 	})
 	t.Run("a POST is as good", func(t *testing.T) {
 		c := v.do(t, "POST", "/signin.ashx", "").challenge(t)
-		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "POST", "/signin.ashx", nil)).is(t, 200)
+		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "POST", "/signin.ashx", nil)).wantStatus(t, 200)
 	})
 	t.Run("the method and the address are part of the proof", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
-		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 401)
+		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 401)
 		c = v.get(t, "/signin.ashx").challenge(t)
-		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 401)
+		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 401)
 		c = v.get(t, "/signin.ashx").challenge(t)
-		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx?x=1", nil)).is(t, 200)
+		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx?x=1", nil)).wantStatus(t, 200)
 	})
 	t.Run("a script's challenge opens no box of the browser", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx", "X-Requested-With", "fetch").challenge(t)
 		if c.scheme != "X-Digest" {
 			t.Errorf("the scheme is %s", c.scheme)
 		}
-		v.get(t, "/signin.ashx", "X-Requested-With", "fetch", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 200)
+		v.get(t, "/signin.ashx", "X-Requested-With", "fetch", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 200)
 	})
 
 	basic := base64.StdEncoding.EncodeToString([]byte(who.user + ":" + who.password))
@@ -172,7 +172,7 @@ func TestSignInExchange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			v := p.visitor("a.test")
 			a := v.get(t, "/signin.ashx", "Authorization", header(v.get(t, "/signin.ashx").challenge(t)))
-			a.fails(t, 401, "unauthorized")
+			a.wantError(t, 401, "unauthorized")
 			if got := a.challenge(t); got.scheme != "Digest" || got.param["algorithm"] != "MD5" || got.param["qop"] != "auth" {
 				t.Errorf("the challenge is %+v", got)
 			}
@@ -181,18 +181,18 @@ func TestSignInExchange(t *testing.T) {
 }
 
 // Nobody learns from sign-in who is here. Only the right password is told that the link was not opened.
-func TestSignInTellsNobodyWhoIsHere(t *testing.T) {
+func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	active, pending, held, early := p.active(t, "a.test"), p.member(t, "a.test"), p.active(t, "a.test"), p.member(t, "a.test")
+	p := startServer(t)
+	active, pending, held, early := p.active(t, "a.test"), p.pending(t, "a.test"), p.active(t, "a.test"), p.pending(t, "a.test")
 	gone := p.active(t, "a.test")
-	expired := p.member(t, "b.test")
+	expired := p.pending(t, "b.test")
 	for _, who := range []person{held, early} {
-		if _, err := p.desk.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := p.accounts.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), gone.user); err != nil {
+	if err := p.accounts.Delete(t.Context(), p.tenant(t, "a.test"), gone.user); err != nil {
 		t.Fatal(err)
 	}
 	sign := func(user, password string) answer { return p.visitor("a.test").signIn(t, user, password) }
@@ -201,23 +201,23 @@ func TestSignInTellsNobodyWhoIsHere(t *testing.T) {
 		sign(held.user, held.password), sign(early.user, early.password), sign(early.user, "wrong"), sign(gone.user, gone.password),
 		sign(expired.user, expired.password), sign("ADMIN", "x"), sign("not a name at all", "x"), sign(strings.Repeat("a", 65), "x"),
 	}
-	answers[0].fails(t, 401, "unauthorized")
-	alike(t, answers...)
+	answers[0].wantError(t, 401, "unauthorized")
+	wantSame(t, answers...)
 
-	sign(active.user, active.password).is(t, 200)
+	sign(active.user, active.password).wantStatus(t, 200)
 	a := sign(pending.user, pending.password)
-	a.fails(t, 403, "not_activated")
+	a.wantError(t, 403, "not_activated")
 	if a.header.Get("WWW-Authenticate") != "" {
 		t.Error("a proved password is asked for again")
 	}
-	p.visitor("a.test").get(t, p.link(t, pending.email)).is(t, 200)
-	sign(pending.user, pending.password).is(t, 200)
+	p.visitor("a.test").get(t, p.link(t, pending.email)).wantStatus(t, 200)
+	sign(pending.user, pending.password).wantStatus(t, 200)
 }
 
-func TestSignInTellsOfTheMessage(t *testing.T) {
+func TestSignInNotActivated(t *testing.T) {
 	t.Parallel()
 	states := map[account.UID]delivery.State{}
-	p := openWith(t, choice{delivery: func(_ context.Context, a account.Account) (delivery.State, error) {
+	p := startServerWith(t, options{delivery: func(_ context.Context, a account.Account) (delivery.State, error) {
 		state, ok := states[a.UID]
 		switch {
 		case state == "broken":
@@ -227,46 +227,46 @@ func TestSignInTellsOfTheMessage(t *testing.T) {
 		}
 		return state, nil
 	}})
-	failed, unknown, broken := p.member(t, "a.test"), p.member(t, "a.test"), p.member(t, "a.test")
+	failed, unknown, broken := p.pending(t, "a.test"), p.pending(t, "a.test"), p.pending(t, "a.test")
 	states[p.find(t, failed).UID], states[p.find(t, broken).UID] = delivery.Failed, "broken"
 	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
 		a := p.visitor("a.test").signIn(t, who.user, who.password)
-		a.fails(t, 403, "not_activated")
+		a.wantError(t, 403, "not_activated")
 		if want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(a.body, want) {
 			t.Errorf("body %q, want it to end with %q", a.body, want)
 		}
 	}
 	a := p.visitor("a.test").signIn(t, failed.user, "wrong")
-	a.fails(t, 401, "unauthorized")
+	a.wantError(t, 401, "unauthorized")
 }
 
-func TestSessions(t *testing.T) {
+func TestSession(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	enter := func(t *testing.T, who person) (v *visitor, cookies string) {
 		t.Helper()
 		v = p.visitor(who.host)
 		a := v.signIn(t, who.user, who.password)
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		return v, a.cookies()
 	}
 	out := func(t *testing.T, v *visitor, cookies string) {
 		t.Helper()
 		a := v.get(t, "/account.html", "Cookie", cookies)
-		a.is(t, 303)
+		a.wantStatus(t, 303)
 		if got := a.header.Get("Location"); got != "/login.html" {
 			t.Errorf("Location is %q", got)
 		}
 	}
 
 	t.Run("open the account's page", func(t *testing.T) {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		who.name = `"><img src=x onerror=alert(1)>`
 		p.signUp(t, who)
-		p.visitor("a.test").get(t, p.link(t, who.email)).is(t, 200)
+		p.visitor("a.test").get(t, p.link(t, who.email)).wantStatus(t, 200)
 		v, cookies := enter(t, who)
 		a := v.get(t, "/account.html", "Cookie", cookies)
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		if !strings.Contains(a.body, who.user) || !strings.Contains(a.body, "&lt;img src=x") || strings.Contains(a.body, "<img src=x") {
 			t.Errorf("the page is %s", a.body)
 		}
@@ -278,33 +278,33 @@ func TestSessions(t *testing.T) {
 		who := p.active(t, "a.test")
 		v, cookies := enter(t, who)
 		_, other := enter(t, who)
-		v.get(t, "/signout.ashx", "Cookie", cookies).fails(t, 405, "method_not_allowed")
-		v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies, "Sec-Fetch-Site", "cross-site").fails(t, 400, "invalid_request")
-		v.get(t, "/account.html", "Cookie", cookies).is(t, 200)
+		v.get(t, "/signout.ashx", "Cookie", cookies).wantError(t, 405, "method_not_allowed")
+		v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies, "Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
+		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 		a := v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies)
-		a.is(t, 303)
+		a.wantStatus(t, 303)
 		if a.header.Get("Location") != "/login.html" || !strings.Contains(a.header.Get("Set-Cookie"), "__Host-dialtone-session=; Path=/; Max-Age=0") {
 			t.Errorf("headers %v", a.header)
 		}
 		out(t, v, cookies)
-		v.get(t, "/account.html", "Cookie", other).is(t, 200)
-		v.do(t, "POST", "/signout.ashx", "").is(t, 303)
+		v.get(t, "/account.html", "Cookie", other).wantStatus(t, 200)
+		v.do(t, "POST", "/signout.ashx", "").wantStatus(t, 303)
 	})
 	t.Run("end after twelve hours", func(t *testing.T) {
 		v, cookies := enter(t, p.active(t, "a.test"))
 		p.clock.add(12*time.Hour - time.Second)
-		v.get(t, "/account.html", "Cookie", cookies).is(t, 200)
+		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 		p.clock.add(time.Second)
 		out(t, v, cookies)
 	})
 	t.Run("end when an operator disables the account, and stay ended", func(t *testing.T) {
 		who := p.active(t, "a.test")
 		v, cookies := enter(t, who)
-		if _, err := p.desk.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := p.accounts.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		out(t, v, cookies)
-		if _, err := p.desk.Enable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := p.accounts.Enable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		out(t, v, cookies)
@@ -312,7 +312,7 @@ func TestSessions(t *testing.T) {
 	t.Run("end when the account is deleted", func(t *testing.T) {
 		who := p.active(t, "a.test")
 		v, cookies := enter(t, who)
-		if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if err := p.accounts.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		out(t, v, cookies)
@@ -335,7 +335,7 @@ func TestSessions(t *testing.T) {
 		who := p.active(t, "a.test")
 		v := p.visitor("a.test")
 		a := v.signIn(t, who.user, who.password, "Cookie", "__Host-dialtone-session=chosen-by-somebody-else")
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		if strings.Contains(a.cookies(), "chosen-by-somebody-else") {
 			t.Error("a cookie of before is adopted")
 		}
@@ -346,55 +346,55 @@ func TestSessions(t *testing.T) {
 	t.Run("live through a restart", func(t *testing.T) {
 		v, cookies := enter(t, p.active(t, "a.test"))
 		p.restart(t)
-		v.get(t, "/account.html", "Cookie", cookies).is(t, 200)
+		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 	})
 }
 
-func TestSignInTries(t *testing.T) {
+func TestSignInLimit(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	known := p.visitor("a.test").signIn(t, who.user, who.password)
-	known.is(t, 200)
+	known.wantStatus(t, 200)
 	for range 10 {
-		p.visitor("a.test").signIn(t, who.user, "wrong").fails(t, 401, "unauthorized")
+		p.visitor("a.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
 	}
 	a := p.visitor("a.test").signIn(t, who.user, who.password)
-	a.fails(t, 429, "rate_limited")
+	a.wantError(t, 429, "rate_limited")
 	if got := a.retryAfter(t); got != 15*time.Minute {
 		t.Errorf("Retry-After is %v", got)
 	}
 	// A browser that was here before is not shut out by strangers who guess.
-	p.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known.cookies()).is(t, 200)
+	p.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known.cookies()).wantStatus(t, 200)
 	// Unknown names are no different.
 	for range 10 {
-		p.visitor("a.test").signIn(t, "nobody-at-all", "wrong").fails(t, 401, "unauthorized")
+		p.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 401, "unauthorized")
 	}
-	p.visitor("a.test").signIn(t, "nobody-at-all", "wrong").fails(t, 429, "rate_limited")
+	p.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 429, "rate_limited")
 	p.clock.add(15 * time.Minute)
-	p.visitor("a.test").signIn(t, who.user, who.password).is(t, 200)
+	p.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 
 	t.Run("one address may fail a hundred times, whatever the names", func(t *testing.T) {
 		v := p.visitor("a.test")
 		for i := range 100 {
-			v.signIn(t, fmt.Sprintf("guess-%d", i), "wrong").fails(t, 401, "unauthorized")
+			v.signIn(t, fmt.Sprintf("guess-%d", i), "wrong").wantError(t, 401, "unauthorized")
 		}
-		v.signIn(t, who.user, who.password).fails(t, 429, "rate_limited")
-		p.visitor("a.test").signIn(t, who.user, who.password).is(t, 200)
+		v.signIn(t, who.user, who.password).wantError(t, 429, "rate_limited")
+		p.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 	})
 }
 
-func TestSignInInTroubleSaysNothing(t *testing.T) {
+func TestSignInServerError(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	v := p.visitor("a.test")
 	c := v.get(t, "/signin.ashx").challenge(t)
 	p.exec(t, `ALTER TABLE account RENAME TO elsewhere`)
 	a := v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil))
 	p.exec(t, `ALTER TABLE elsewhere RENAME TO account`)
-	if got := a.fails(t, 500, "server_error"); strings.Contains(got, "account") || strings.ContainsAny(got, `/\`) {
+	if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "account") || strings.ContainsAny(got, `/\`) {
 		t.Errorf("the description tells of our insides: %q", got)
 	}
-	v.signIn(t, who.user, who.password).is(t, 200)
+	v.signIn(t, who.user, who.password).wantStatus(t, 200)
 }

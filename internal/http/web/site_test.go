@@ -50,9 +50,9 @@ import (
 )
 
 // platform is a whole server: a SQLite file, a pickup directory, three tenants and a listener on loopback. Its clock
-// stands still until a test moves it. Whatever a test does with it, its log must not hold a secret (see wary).
-type platform struct {
-	choice  choice
+// stands still until a test moves it. Whatever a test does with it, its log must not hold a secret (see checkLog).
+type testServer struct {
+	options options
 	dir     string
 	clock   clock
 	log     logBuffer
@@ -61,13 +61,13 @@ type platform struct {
 	turn    atomic.Pointer[secret.Ring] // nil until a test sets it
 	handled atomic.Int64                // requests that reached the site
 
-	addr    string
-	stop    func()
-	store   *sqlstore.Store
-	db      *sql.DB // beside the server, to look and to break
-	count   *sql.Stmt
-	tenants *tenant.Table
-	desk    *account.Service
+	addr     string
+	stop     func()
+	store    *sqlstore.Store
+	db       *sql.DB // beside the server, to look and to break
+	count    *sql.Stmt
+	tenants  *tenant.Table
+	accounts *account.Service
 
 	mu      sync.Mutex
 	secrets map[string]string
@@ -75,7 +75,7 @@ type platform struct {
 }
 
 // choice is what a test wants otherwise than usual.
-type choice struct {
+type options struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
 	mailbox func(account.Mailbox) account.Mailbox
@@ -120,18 +120,18 @@ func (b *logBuffer) String() string {
 	return b.all.String()
 }
 
-func open(t testing.TB) *platform { return openWith(t, choice{}) }
+func startServer(t testing.TB) *testServer { return startServerWith(t, options{}) }
 
-func openWith(t testing.TB, c choice) *platform {
+func startServerWith(t testing.TB, o options) *testServer {
 	t.Helper()
-	p := &platform{choice: c, dir: t.TempDir(), secrets: make(map[string]string), mail: make(map[string]message)}
+	p := &testServer{options: o, dir: t.TempDir(), secrets: make(map[string]string), mail: make(map[string]message)}
 	p.clock.now = time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
 	p.seal = secret.NewRing(p.clock.Now())
 	p.sign.Store(secret.NewRing(p.clock.Now()))
 	p.start(t)
 	t.Cleanup(func() {
 		p.stop()
-		p.wary(t)
+		p.checkLog(t)
 	})
 	return p
 }
@@ -148,7 +148,7 @@ func must[T any](t testing.TB) func(T, error) T {
 }
 
 // start starts the server on its folder. After a stop it is what a restart of the program is.
-func (p *platform) start(t testing.TB) {
+func (p *testServer) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	file := filepath.Join(p.dir, "dialtone.db")
@@ -160,8 +160,8 @@ func (p *platform) start(t testing.TB) {
 
 	for _, host := range []string{"a.test", "b.test", "localhost"} {
 		x := tenant.Tenant{Host: host, Created: p.clock.Now()}
-		if p.choice.tenants != nil {
-			p.choice.tenants(&x)
+		if p.options.tenants != nil {
+			p.options.tenants(&x)
 		}
 		p.store.AddTenant(ctx, must[tenant.Tenant](t)(tenant.New(x))) // a second start finds them there
 	}
@@ -171,31 +171,31 @@ func (p *platform) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	var mailbox account.Mailbox = must[*pickup.Directory](t)(pickup.Open(p.pickup()))
-	if p.choice.mailbox != nil {
-		mailbox = p.choice.mailbox(mailbox)
+	if p.options.mailbox != nil {
+		mailbox = p.options.mailbox(mailbox)
 	}
 	log := slog.New(slog.NewJSONHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	issuer := func() *captcha.Issuer {
 		i := captcha.NewIssuer(p.sign.Load(), p.clock.Now)
-		if p.choice.captcha != nil {
-			i = p.choice.captcha(i)
+		if p.options.captcha != nil {
+			i = p.options.captcha(i)
 		}
 		return i
 	}
-	p.desk = account.NewService(account.Deps{
+	p.accounts = account.NewService(account.Deps{
 		Store: p.store, Mailbox: mailbox, Tenant: p.tenants.ByID, Captcha: issuer, SealRing: p.seal,
-		Audit: audit.Log{Logger: log}, Log: log, Now: p.clock.Now, AddressCeiling: p.choice.ceiling,
+		Audit: audit.Log{Logger: log}, Log: log, Now: p.clock.Now, AddressCeiling: p.options.ceiling,
 	})
-	if err := p.desk.Recover(ctx); err != nil {
+	if err := p.accounts.Recover(ctx); err != nil {
 		t.Fatal(err)
 	}
 	door := session.NewAuthenticator(session.Deps{
-		Accounts: p.desk, Store: p.store, SealRing: p.seal, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
+		Accounts: p.accounts, Store: p.store, SealRing: p.seal, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(p.sign.Load()) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
-		Tenants: p.tenants, Accounts: p.desk, Door: door, Captcha: issuer, TrustedProxies: p.choice.proxies, Log: log,
-		DevMail: p.choice.devMail, Delivery: p.choice.delivery,
+		Tenants: p.tenants, Accounts: p.accounts, Door: door, Captcha: issuer, TrustedProxies: p.options.proxies, Log: log,
+		DevMail: p.options.devMail, Delivery: p.options.delivery,
 		Links: &provision.Links{
 			Accounts: p.store, Store: p.store, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(p.sign.Load(), p.clock.Now) },
@@ -230,15 +230,15 @@ func (p *platform) start(t testing.TB) {
 	})
 }
 
-func (p *platform) restart(t testing.TB) {
+func (p *testServer) restart(t testing.TB) {
 	t.Helper()
 	p.stop()
 	p.start(t)
 }
 
-func (p *platform) pickup() string { return filepath.Join(p.dir, "pickup") }
+func (p *testServer) pickup() string { return filepath.Join(p.dir, "pickup") }
 
-func (p *platform) tenant(t testing.TB, host string) *tenant.Tenant {
+func (p *testServer) tenant(t testing.TB, host string) *tenant.Tenant {
 	t.Helper()
 	x, ok := p.tenants.Lookup(host)
 	if !ok {
@@ -248,7 +248,7 @@ func (p *platform) tenant(t testing.TB, host string) *tenant.Tenant {
 }
 
 // hide notes what no log may ever hold.
-func (p *platform) hide(what, text string) {
+func (p *testServer) addSecret(what, text string) {
 	if len(text) < 8 { // would be found in anything
 		return
 	}
@@ -263,7 +263,7 @@ var logKeys = []string{
 }
 
 // wary fails a test in whose log a secret stands, or a line that is none.
-func (p *platform) wary(t testing.TB) {
+func (p *testServer) checkLog(t testing.TB) {
 	text := p.log.String()
 	for secret, what := range p.secrets {
 		if strings.Contains(text, secret) {
@@ -285,7 +285,7 @@ func (p *platform) wary(t testing.TB) {
 }
 
 // state is everything that a signup could leave behind. Spent captchas are counted apart.
-func (p *platform) state(t testing.TB) string {
+func (p *testServer) state(t testing.TB) string {
 	t.Helper()
 	var accounts, places, waiting int
 	if err := p.count.QueryRow().Scan(&accounts, &places, &waiting); err != nil {
@@ -294,7 +294,7 @@ func (p *platform) state(t testing.TB) string {
 	return fmt.Sprintf("%d accounts, %d places, %d waiting, files %v", accounts, places, waiting, p.files(t))
 }
 
-func (p *platform) spent(t testing.TB) (n int) {
+func (p *testServer) spentCaptchas(t testing.TB) (n int) {
 	t.Helper()
 	if err := p.db.QueryRow(`SELECT count(*) FROM spent`).Scan(&n); err != nil {
 		t.Fatal(err)
@@ -303,7 +303,7 @@ func (p *platform) spent(t testing.TB) (n int) {
 }
 
 // files are all names in the pickup directory, hidden ones too.
-func (p *platform) files(t testing.TB) (names []string) {
+func (p *testServer) files(t testing.TB) (names []string) {
 	t.Helper()
 	for _, e := range must[[]os.DirEntry](t)(os.ReadDir(p.pickup())) {
 		names = append(names, e.Name())
@@ -312,7 +312,7 @@ func (p *platform) files(t testing.TB) (names []string) {
 }
 
 // leavesNothing checks that what try does leaves nothing behind, and that the name is free after it.
-func (p *platform) leavesNothing(t *testing.T, host, user string, try func()) {
+func (p *testServer) changesNothing(t *testing.T, host, user string, try func()) {
 	t.Helper()
 	before := p.state(t)
 	try()
@@ -323,22 +323,22 @@ func (p *platform) leavesNothing(t *testing.T, host, user string, try func()) {
 		t.Errorf("there is an account %q", user)
 	}
 	if account.CheckUser(user, account.Reserved{}) == nil {
-		who := p.person(host)
+		who := p.newPerson(host)
 		who.user = user
 		p.signUp(t, who)
 	}
 }
 
 // exec changes the database beside the server.
-func (p *platform) exec(t testing.TB, statement string) {
+func (p *testServer) exec(t testing.TB, statement string) {
 	t.Helper()
 	if _, err := p.db.Exec(statement); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// breakStore makes the store refuse new accounts, and mend undoes it. What the database says then is for nobody's eyes.
-func (p *platform) breakStore(t testing.TB) (mend func()) {
+// breakStore makes the store refuse new accounts, and repair undoes it. What the database says then is for nobody's eyes.
+func (p *testServer) breakStore(t testing.TB) (repair func()) {
 	t.Helper()
 	p.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON account BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`)
 	return func() { t.Helper(); p.exec(t, `DROP TRIGGER broken`) }
@@ -350,15 +350,15 @@ type person struct{ host, user, name, email, password string }
 var people atomic.Int64
 
 // person is somebody new.
-func (p *platform) person(host string) person {
+func (p *testServer) newPerson(host string) person {
 	n := people.Add(1)
 	who := person{
 		host: host, user: fmt.Sprintf("visitor-%d", n), name: fmt.Sprintf("Visitor Number %d", n),
 		email: fmt.Sprintf("canary-mailbox-%d@mail.test", n), password: fmt.Sprintf("canary-password-%d", n),
 	}
-	p.hide("e-mail address", who.email)
-	p.hide("password", who.password)
-	p.hide("HA1", who.ha1())
+	p.addSecret("e-mail address", who.email)
+	p.addSecret("password", who.password)
+	p.addSecret("HA1", who.ha1())
 	return who
 }
 
@@ -416,9 +416,9 @@ func (f form) get(t testing.TB, name string) string {
 }
 
 // form is a valid signup of a person, with a captcha that is fresh and solved.
-func (p *platform) form(t testing.TB, who person) form {
+func (p *testServer) form(t testing.TB, who person) form {
 	t.Helper()
-	token, answer := p.question(t, who.host)
+	token, answer := p.captcha(t, who.host)
 	var f form
 	for _, field := range [][2]string{
 		{"user", who.user}, {"name", who.name}, {"email", who.email}, {"ha1", who.ha1()},
@@ -430,13 +430,13 @@ func (p *platform) form(t testing.TB, who person) form {
 }
 
 // question is a fresh captcha and its answer.
-func (p *platform) question(t testing.TB, host string) (token, answer string) {
+func (p *testServer) captcha(t testing.TB, host string) (token, answer string) {
 	t.Helper()
 	var got struct{ Question, Token string }
 	a := p.visitor(host).get(t, "/captcha.ashx")
-	a.is(t, 200)
-	a.json(t, &got)
-	p.hide("captcha token", got.Token)
+	a.wantStatus(t, 200)
+	a.decode(t, &got)
+	p.addSecret("captcha token", got.Token)
 	return got.Token, solve(t, got.Question)
 }
 
@@ -453,14 +453,14 @@ func solve(t testing.TB, question string) string {
 
 // visitor is a client with an address of its own: all of 127/8 is this machine.
 type visitor struct {
-	p    *platform
+	p    *testServer
 	host string
 	from netip.Addr
 }
 
 var addresses atomic.Uint32
 
-func (p *platform) visitor(host string) *visitor {
+func (p *testServer) visitor(host string) *visitor {
 	n := addresses.Add(1)
 	return &visitor{p, host, netip.AddrFrom4([4]byte{127, byte(16 + n>>16), byte(n >> 8), byte(n)})}
 }
@@ -489,7 +489,7 @@ func (v *visitor) do(t testing.TB, method, target, body string, headers ...strin
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 		if headers[i] == "Authorization" || headers[i] == "Cookie" {
-			v.p.hide(headers[i], headers[i+1])
+			v.p.addSecret(headers[i], headers[i+1])
 		}
 	}
 	conn := v.dial(t)
@@ -504,7 +504,7 @@ func (v *visitor) do(t testing.TB, method, target, body string, headers ...strin
 	defer response.Body.Close()
 	text := must[[]byte](t)(io.ReadAll(response.Body))
 	for _, c := range response.Cookies() {
-		v.p.hide("cookie", c.Value)
+		v.p.addSecret("cookie", c.Value)
 	}
 	return answer{response.StatusCode, response.Header, string(text)}
 }
@@ -527,7 +527,7 @@ func (v *visitor) postBody(t testing.TB, body string, headers ...string) answer 
 	return v.do(t, "POST", "/signup.ashx", body, append([]string{"Content-Type", formType}, headers...)...)
 }
 
-func (a answer) is(t testing.TB, status int) {
+func (a answer) wantStatus(t testing.TB, status int) {
 	t.Helper()
 	if a.status != status {
 		t.Fatalf("status %d, want %d; body %q", a.status, status, a.body)
@@ -535,9 +535,9 @@ func (a answer) is(t testing.TB, status int) {
 }
 
 // isJSON checks what every answer of the endpoints has.
-func (a answer) isJSON(t testing.TB, status int) {
+func (a answer) wantJSON(t testing.TB, status int) {
 	t.Helper()
-	a.is(t, status)
+	a.wantStatus(t, status)
 	for name, want := range map[string]string{
 		"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
 	} {
@@ -547,7 +547,7 @@ func (a answer) isJSON(t testing.TB, status int) {
 	}
 }
 
-func (a answer) json(t testing.TB, into any) {
+func (a answer) decode(t testing.TB, into any) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(a.body))
 	d.DisallowUnknownFields()
@@ -561,11 +561,11 @@ func (a answer) json(t testing.TB, into any) {
 
 // fails checks an error answer: the status, the code, two strings and nothing else, save where a proved password is told which address
 // its account has. It returns the description.
-func (a answer) fails(t testing.TB, status int, code string) string {
+func (a answer) wantError(t testing.TB, status int, code string) string {
 	t.Helper()
-	a.isJSON(t, status)
+	a.wantJSON(t, status)
 	var got map[string]any
-	a.json(t, &got)
+	a.decode(t, &got)
 	description, ok := got["error_description"].(string)
 	if got["error"] != code || !ok || description == "" || len(got) != 2 && code != "not_activated" {
 		t.Fatalf("body %q, want the error %q, its description and nothing else", a.body, code)
@@ -592,27 +592,27 @@ func (a answer) retryAfter(t testing.TB) time.Duration {
 }
 
 // member signs a person up, from an address of their own.
-func (p *platform) member(t testing.TB, host string) person {
+func (p *testServer) pending(t testing.TB, host string) person {
 	t.Helper()
-	who := p.person(host)
+	who := p.newPerson(host)
 	p.signUp(t, who)
 	return who
 }
 
-func (p *platform) signUp(t testing.TB, who person) {
+func (p *testServer) signUp(t testing.TB, who person) {
 	t.Helper()
-	p.visitor(who.host).post(t, p.form(t, who)).is(t, 200)
+	p.visitor(who.host).post(t, p.form(t, who)).wantStatus(t, 200)
 }
 
 // active is a person whose account is open.
-func (p *platform) active(t testing.TB, host string) person {
+func (p *testServer) active(t testing.TB, host string) person {
 	t.Helper()
-	who := p.member(t, host)
-	p.visitor(host).get(t, p.link(t, who.email)).is(t, 200)
+	who := p.pending(t, host)
+	p.visitor(host).get(t, p.link(t, who.email)).wantStatus(t, 200)
 	return who
 }
 
-func (p *platform) find(t testing.TB, who person) account.Account {
+func (p *testServer) find(t testing.TB, who person) account.Account {
 	t.Helper()
 	return must[account.Account](t)(p.store.Find(t.Context(), p.tenant(t, who.host).ID, who.user, p.clock.Now()))
 }
@@ -623,7 +623,7 @@ type message struct {
 }
 
 // messages are the published ones to an address.
-func (p *platform) messages(t testing.TB, email string) (list []message) {
+func (p *testServer) messages(t testing.TB, email string) (list []message) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -662,13 +662,13 @@ func htmlOf(t testing.TB, raw []byte) string {
 var linkInText = regexp.MustCompile(`(?m)^(\S+)(/activate\.ashx\?token=([A-Za-z0-9_-]{43}))$`)
 
 // link is the path and query of the activation link in the last message to an address.
-func (p *platform) link(t testing.TB, email string) string {
+func (p *testServer) link(t testing.TB, email string) string {
 	t.Helper()
-	_, target := p.wholeLink(t, email)
+	_, target := p.linkParts(t, email)
 	return target
 }
 
-func (p *platform) wholeLink(t testing.TB, email string) (origin, target string) {
+func (p *testServer) linkParts(t testing.TB, email string) (origin, target string) {
 	t.Helper()
 	list := p.messages(t, email)
 	if len(list) != 1 {
@@ -678,7 +678,7 @@ func (p *platform) wholeLink(t testing.TB, email string) (origin, target string)
 	if len(m) != 1 {
 		t.Fatalf("the message has not one link: %q", list[0].text)
 	}
-	p.hide("activation token", m[0][3])
+	p.addSecret("activation token", m[0][3])
 	return m[0][1], m[0][2]
 }
 
@@ -692,7 +692,7 @@ var authParam = regexp.MustCompile(`(\w+)=(?:"([^"]*)"|([^,\s]+))`)
 
 func (a answer) challenge(t testing.TB) challenge {
 	t.Helper()
-	a.is(t, 401)
+	a.wantStatus(t, 401)
 	list := a.header.Values("WWW-Authenticate")
 	if len(list) != 1 {
 		t.Fatalf("WWW-Authenticate is %q, want one", list)

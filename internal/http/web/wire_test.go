@@ -62,9 +62,9 @@ func responses(t testing.TB, request, back string) (list []answer) {
 
 // In every row two readers may see the end of the request at different places, and what lies behind the first end is a
 // request of its own. It must never be carried out: one answer at most, and one visit to the site.
-func TestRequestsAreNotSmuggled(t *testing.T) {
+func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	const hidden = "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n"
 	const start = "POST /signup.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Type: " + formType + "\r\n"
 	size := strconv.Itoa(len(hidden))
@@ -170,9 +170,9 @@ func TestRequestsAreNotSmuggled(t *testing.T) {
 	})
 }
 
-func TestHostsOnTheWire(t *testing.T) {
+func TestRawHost(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	for _, row := range []struct {
 		name, text string
 		status     int
@@ -194,19 +194,19 @@ func TestHostsOnTheWire(t *testing.T) {
 			if len(list) != 1 {
 				t.Fatalf("%d answers", len(list))
 			}
-			list[0].isJSON(t, row.status)
+			list[0].wantJSON(t, row.status)
 		})
 	}
 	t.Run("links do not follow the request line", func(t *testing.T) {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		body := p.form(t, who).String()
 		list := p.visitor("a.test").exchange(t, fmt.Sprintf(
 			"POST http://A.TEST.:1337/signup.ashx HTTP/1.1\r\nHost: evil.test\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", formType, len(body), body))
 		if len(list) != 1 {
 			t.Fatalf("%d answers", len(list))
 		}
-		list[0].is(t, 200)
-		if origin, _ := p.wholeLink(t, who.email); origin != "https://a.test" {
+		list[0].wantStatus(t, 200)
+		if origin, _ := p.linkParts(t, who.email); origin != "https://a.test" {
 			t.Errorf("the link goes to %s", origin)
 		}
 	})
@@ -224,9 +224,9 @@ func TestHostsOnTheWire(t *testing.T) {
 	}
 }
 
-func TestLongRequests(t *testing.T) {
+func TestRequestSize(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	start := "POST /signup.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Type: " + formType + "\r\n"
 
 	t.Run("a gibibyte in chunks is cut early", func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestLongRequests(t *testing.T) {
 		}
 		body, _ := io.ReadAll(response.Body)
 		a := answer{response.StatusCode, response.Header, string(body)}
-		if got := a.fails(t, 400, "invalid_request"); !strings.Contains(got, "8 KiB") || !response.Close {
+		if got := a.wantError(t, 400, "invalid_request"); !strings.Contains(got, "8 KiB") || !response.Close {
 			t.Errorf("the description is %q, headers %v", got, response.Header)
 		}
 	})
@@ -263,23 +263,23 @@ func TestLongRequests(t *testing.T) {
 		if strings.HasPrefix(back, "HTTP/1.1 100") {
 			t.Errorf("we ask for it: %q", back)
 		}
-		responses(t, "POST", back)[0].fails(t, 400, "invalid_request")
+		responses(t, "POST", back)[0].wantError(t, 400, "invalid_request")
 	})
 	t.Run("a body that ends early is told", func(t *testing.T) {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		f := p.form(t, who).String()
-		p.leavesNothing(t, "a.test", who.user, func() {
+		p.changesNothing(t, "a.test", who.user, func() {
 			list := p.visitor("a.test").exchange(t, fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", start, len(f)+1, f))
 			if len(list) != 1 {
 				t.Fatalf("%d answers", len(list))
 			}
-			if got := list[0].fails(t, 400, "invalid_request"); !strings.Contains(got, "whole") {
+			if got := list[0].wantError(t, 400, "invalid_request"); !strings.Contains(got, "whole") {
 				t.Errorf("the description is %q", got)
 			}
 		})
 	})
 	t.Run("a short form in chunks is a form", func(t *testing.T) {
-		f := p.form(t, p.person("a.test")).String()
+		f := p.form(t, p.newPerson("a.test")).String()
 		text := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", start, 7, f[:7], len(f)-7, f[7:])
 		list := p.visitor("a.test").exchange(t, text)
 		if len(list) != 1 || list[0].status != 200 {
@@ -309,14 +309,14 @@ func TestLongRequests(t *testing.T) {
 		}
 	})
 	t.Run("12 KiB of headers are taken", func(t *testing.T) {
-		p.visitor("a.test").get(t, "/captcha.ashx", "X-Pad", strings.Repeat("x", 12<<10)).isJSON(t, 200)
+		p.visitor("a.test").get(t, "/captcha.ashx", "X-Pad", strings.Repeat("x", 12<<10)).wantJSON(t, 200)
 	})
 }
 
 // Whoever counts on the length of an answer finds it, whether the handler or net/http has written it, and HEAD tells it too.
-func TestAnswersTellTheirLength(t *testing.T) {
+func TestContentLength(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	v := p.visitor("a.test")
 	cookies := v.signIn(t, who.user, who.password).cookies()

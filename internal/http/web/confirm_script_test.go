@@ -13,18 +13,18 @@ import (
 
 // confirms makes the endpoint of links ask for a proof of testPassword, and answer it with right. It gives the forms that came
 // with right proofs.
-func (s *stage) confirms(right http.HandlerFunc) (forms func() []string) {
+func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 	var got []string
-	s.on("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {
+	s.handle("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {
 		given := map[string]string{}
 		for _, m := range digestParameter.FindAllStringSubmatch(r.Header.Get("Authorization"), -1) {
 			given[m[1]] = m[2] + m[3]
 		}
 		want := hexDigest("MD5", strings.Join([]string{
-			hexDigest("MD5", "alex:"+testRealm+":"+testPassword), "n", "00000001", given["cnonce"], "auth", hexDigest("MD5", r.Method+":/activate.ashx"),
+			hexDigest("MD5", "alex:"+testHost+":"+testPassword), "n", "00000001", given["cnonce"], "auth", hexDigest("MD5", r.Method+":/activate.ashx"),
 		}, ":"))
 		if r.Method != "POST" || given["response"] != want || given["username"] != "alex" {
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`X-Digest realm=%q, qop="auth", algorithm=MD5, nonce="n"`, testRealm))
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`X-Digest realm=%q, qop="auth", algorithm=MD5, nonce="n"`, testHost))
 			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)
 			return
 		}
@@ -47,15 +47,14 @@ func (s *stage) confirms(right http.HandlerFunc) (forms func() []string) {
 const linkForm = "application/x-www-form-urlencoded;charset=UTF-8 token="
 
 func TestConfirmPage(t *testing.T) {
-	b := startBrowser(t)
 	open := func(t *testing.T, right http.HandlerFunc) (*tab, func() []string) {
-		s := newStage(t)
-		forms := s.confirms(right)
-		p := openTab(t, b, s, "/activate/confirm?token=secret")
+		s := newPageServer(t)
+		forms := s.onConfirm(right)
+		p := openTab(t, s, "/activate/confirm?token=secret")
 		p.wait(`!document.getElementById("submit").disabled`)
 		return p, forms
 	}
-	good := says(200, `{"ok":true,"user":"alex"}`)
+	good := reply(200, `{"ok":true,"user":"alex"}`)
 
 	t.Run("activates, forgets token and password, and leads to sign-in with the name", func(t *testing.T) {
 		p, forms := open(t, good)
@@ -105,12 +104,12 @@ func TestConfirmPage(t *testing.T) {
 		problem string
 		retry   bool
 	}{
-		{"a link that is worth nothing", refuses(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
-		{"too many tries", retryAfter("60", refuses(429, "rate_limited", "x")), "Too many tries came from here. Try again in 1 minute, at ", false},
-		{"too many people", refuses(503, "overloaded", "x"), "Too many people are waiting right now.", true},
-		{"trouble", refuses(500, "server_error", "x"), "Something went wrong on our side.", true},
+		{"a link that is worth nothing", replyError(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
+		{"too many tries", withRetryAfter("60", replyError(429, "rate_limited", "x")), "Too many tries came from here. Try again in 1 minute, at ", false},
+		{"too many people", replyError(503, "overloaded", "x"), "Too many people are waiting right now.", true},
+		{"trouble", replyError(500, "server_error", "x"), "Something went wrong on our side.", true},
 		{"silence", hangUp, "The server did not answer.", true},
-		{"an answer that is none", says(200, `[]`), "Something went wrong on our side.", true},
+		{"an answer that is none", reply(200, `[]`), "Something went wrong on our side.", true},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
 			p, _ := open(t, tt.right)
@@ -137,13 +136,12 @@ func TestConfirmPage(t *testing.T) {
 }
 
 // Who opens a link and signs in in the same tab has shown both.
-func TestSignInHandsTheLinkOver(t *testing.T) {
-	b := startBrowser(t)
+func TestSignInConfirmsLink(t *testing.T) {
 	enter := func(t *testing.T, first string, right http.HandlerFunc) (*tab, func() []string) {
-		s := newStage(t)
-		s.signins("MD5", 0, says(200, `{"ok":true,"user":"alex","role":"guest"}`))
-		forms := s.confirms(right)
-		p := openTab(t, b, s, first)
+		s := newPageServer(t)
+		s.onSignIn("MD5", 0, reply(200, `{"ok":true,"user":"alex","role":"guest"}`))
+		forms := s.onConfirm(right)
+		p := openTab(t, s, first)
 		if first != "/login.html" {
 			p.wait(`location.search === ""`)
 			p.do(chromedp.Navigate(s.URL + "/login.html"))
@@ -157,7 +155,7 @@ func TestSignInHandsTheLinkOver(t *testing.T) {
 		}
 		return p, forms
 	}
-	good := says(200, `{"ok":true,"user":"alex"}`)
+	good := reply(200, `{"ok":true,"user":"alex"}`)
 	for _, state := range []activationState{activationDone, activationAlready} {
 		t.Run("after a link that is "+string(state), func(t *testing.T) {
 			_, forms := enter(t, "/activate/"+string(state)+"?token=secret", good)
@@ -179,7 +177,7 @@ func TestSignInHandsTheLinkOver(t *testing.T) {
 		}
 	})
 	t.Run("and goes on whatever comes of it", func(t *testing.T) {
-		for _, right := range []http.HandlerFunc{refuses(400, "invalid_request", "x"), refuses(500, "server_error", "x"), hangUp} {
+		for _, right := range []http.HandlerFunc{replyError(400, "invalid_request", "x"), replyError(500, "server_error", "x"), hangUp} {
 			if _, forms := enter(t, "/activate/done?token=secret", right); len(forms()) == 0 {
 				t.Error("the server got nothing")
 			}

@@ -20,9 +20,9 @@ import (
 
 // What a stranger tries with a form, a header or an address.
 
-func TestFieldsComeOnce(t *testing.T) {
+func TestDuplicateFields(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	for _, field := range []string{"user", "name", "email", "ha1", "captcha_token", "captcha_answer", "ha1b", "ha1_sha256"} {
 		for name, more := range map[string]func(f form) string{
 			field + " comes again, alike": func(f form) string {
@@ -40,10 +40,10 @@ func TestFieldsComeOnce(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				who := p.person("a.test")
+				who := p.newPerson("a.test")
 				f := p.form(t, who)
-				p.leavesNothing(t, "a.test", who.user, func() {
-					got := p.visitor("a.test").postBody(t, f.String()+more(f)).fails(t, 400, "invalid_request")
+				p.changesNothing(t, "a.test", who.user, func() {
+					got := p.visitor("a.test").postBody(t, f.String()+more(f)).wantError(t, 400, "invalid_request")
 					if !strings.HasPrefix(got, field+": ") {
 						t.Errorf("the description is %q", got)
 					}
@@ -53,10 +53,10 @@ func TestFieldsComeOnce(t *testing.T) {
 	}
 }
 
-func TestBodiesThatAreNoForm(t *testing.T) {
+func TestRequestBody(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.person("a.test")
+	p := startServer(t)
+	who := p.newPerson("a.test")
 	good := p.form(t, who)
 	body := good.String()
 	multipart := "--x\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\n" + who.user + "\r\n--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n" +
@@ -107,7 +107,7 @@ func TestBodiesThatAreNoForm(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := p.state(t)
-			got := p.visitor("a.test").do(t, "POST", "/signup.ashx"+row.target, row.body, row.headers...).fails(t, 400, "invalid_request")
+			got := p.visitor("a.test").do(t, "POST", "/signup.ashx"+row.target, row.body, row.headers...).wantError(t, 400, "invalid_request")
 			if !strings.Contains(got, row.says) {
 				t.Errorf("the description is %q, want %q in it", got, row.says)
 			}
@@ -116,23 +116,23 @@ func TestBodiesThatAreNoForm(t *testing.T) {
 			}
 		})
 	}
-	p.visitor("a.test").postBody(t, body).is(t, 200)
+	p.visitor("a.test").postBody(t, body).wantStatus(t, 200)
 	for name, media := range map[string]string{
 		"the charset may be named": formType + "; charset=UTF-8", "in any case": "Application/X-WWW-Form-URLEncoded", "and quoted": formType + `; charset="utf-8"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p.visitor("a.test").do(t, "POST", "/signup.ashx", p.form(t, p.person("a.test")).String(), "Content-Type", media).is(t, 200)
+			p.visitor("a.test").do(t, "POST", "/signup.ashx", p.form(t, p.newPerson("a.test")).String(), "Content-Type", media).wantStatus(t, 200)
 		})
 	}
 	t.Run("8 KiB are enough", func(t *testing.T) {
-		body := p.form(t, p.person("a.test")).String() + "&pad="
-		p.visitor("a.test").postBody(t, body+strings.Repeat("x", 8<<10-len(body))).is(t, 200)
+		body := p.form(t, p.newPerson("a.test")).String() + "&pad="
+		p.visitor("a.test").postBody(t, body+strings.Repeat("x", 8<<10-len(body))).wantStatus(t, 200)
 	})
 }
 
-func TestOtherSitesCannotPost(t *testing.T) {
+func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) {
+	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "b.test" {
 			x.Origins = []string{"https://shop.test"}
 		}
@@ -166,32 +166,32 @@ func TestOtherSitesCannotPost(t *testing.T) {
 		{"a listed site without TLS", "b.test", []string{"Origin", "http://shop.test"}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			v, x := p.visitor(row.host), p.person(strings.Split(row.host, ":")[0])
+			v, x := p.visitor(row.host), p.newPerson(strings.Split(row.host, ":")[0])
 			f := p.form(t, x)
 			signup := func() answer { return v.post(t, f, row.headers...) }
 			if row.ok {
-				signup().is(t, 200)
+				signup().wantStatus(t, 200)
 				return
 			}
-			p.leavesNothing(t, x.host, x.user, func() { signup().fails(t, 400, "invalid_request") })
+			p.changesNothing(t, x.host, x.user, func() { signup().wantError(t, 400, "invalid_request") })
 			a := v.signIn(t, who.user, who.password, row.headers...)
-			if a.fails(t, 400, "invalid_request"); a.header.Get("WWW-Authenticate") != "" {
+			if a.wantError(t, 400, "invalid_request"); a.header.Get("WWW-Authenticate") != "" {
 				t.Error("another site's page makes the browser ask for a password")
 			}
 		})
 	}
 }
 
-func TestListedOriginsMayAsk(t *testing.T) {
+func TestCORS(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) {
+	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "b.test" {
 			x.Origins = []string{"https://shop.test"}
 		}
 	}})
 	v := p.visitor("b.test")
 	a := v.do(t, "OPTIONS", "/signup.ashx", "", "Origin", "https://shop.test", "Access-Control-Request-Method", "POST")
-	a.is(t, 204)
+	a.wantStatus(t, 204)
 	for name, want := range map[string]string{
 		"Access-Control-Allow-Origin": "https://shop.test", "Access-Control-Allow-Methods": "GET, POST", "Vary": "Origin", "Allow": "POST",
 		"Access-Control-Allow-Credentials": "", "Cross-Origin-Resource-Policy": "cross-origin",
@@ -201,7 +201,7 @@ func TestListedOriginsMayAsk(t *testing.T) {
 		}
 	}
 	a = v.get(t, "/captcha.ashx", "Origin", "https://shop.test")
-	if a.isJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
+	if a.wantJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
 		t.Errorf("headers %v", a.header)
 	}
 	for _, origin := range []string{"https://evil.test", "null", "https://shop.test.evil.test", "http://shop.test", "https://shop.test:8443", "*"} {
@@ -219,24 +219,24 @@ func TestListedOriginsMayAsk(t *testing.T) {
 }
 
 // Every answer has the same headers of protection, and no more headers than stand here.
-func TestHeadersOfEveryAnswer(t *testing.T) {
+func TestResponseHeaders(t *testing.T) {
 	t.Parallel()
 	var panics atomic.Bool
-	p := openWith(t, choice{captcha: func(i *captcha.Issuer) *captcha.Issuer {
+	p := startServerWith(t, options{captcha: func(i *captcha.Issuer) *captcha.Issuer {
 		if panics.Load() {
 			panic("on purpose")
 		}
 		return i
 	}})
-	who, pending := p.active(t, "a.test"), p.member(t, "a.test")
+	who, pending := p.active(t, "a.test"), p.pending(t, "a.test")
 	full := p.visitor("a.test")
 	for range 3 {
-		full.post(t, p.form(t, p.person("a.test"))).is(t, 200)
+		full.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
 	}
 	v := p.visitor("a.test")
 	signedIn := v.signIn(t, who.user, who.password)
 	link := p.link(t, pending.email)
-	taken := p.person("a.test")
+	taken := p.newPerson("a.test")
 	taken.user = who.user
 	html := []string{"Accept", "text/html,*/*;q=0.8"}
 
@@ -250,12 +250,12 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	}
 	rows := []headerRow{
 		{"a captcha", v.get(t, "/captcha.ashx"), 200, json, ""},
-		{"a signup", v.post(t, p.form(t, p.person("a.test"))), 200, json, ""},
+		{"a signup", v.post(t, p.form(t, p.newPerson("a.test"))), 200, json, ""},
 		{"a bad signup", v.postBody(t, ""), 400, json, ""},
 		{"a bad signup by a browser", v.postBody(t, "", html...), 400, json, ""},
-		{"a wrong captcha", v.post(t, p.form(t, p.person("a.test")).with("captcha_answer=99")), 400, json, ""},
+		{"a wrong captcha", v.post(t, p.form(t, p.newPerson("a.test")).with("captcha_answer=99")), 400, json, ""},
 		{"a taken name", p.visitor("a.test").post(t, p.form(t, taken)), 409, json, ""},
-		{"a signup too many", full.post(t, p.form(t, p.person("a.test"))), 429, json, "Retry-After"},
+		{"a signup too many", full.post(t, p.form(t, p.newPerson("a.test"))), 429, json, "Retry-After"},
 		{"a wrong method", v.get(t, "/signup.ashx"), 405, json, "Allow"},
 		{"a wrong method by a browser", v.get(t, "/signup.ashx", html...), 405, json, "Allow"},
 		{"a preflight", v.do(t, "OPTIONS", "/signup.ashx", ""), 204, "", "Allow"},
@@ -272,9 +272,9 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 		{"nothing for a browser", v.get(t, "/nothing", html...), 404, page, ""},
 		{"an endpoint that is none", v.get(t, "/nothing.ashx", html...), 404, json, ""},
 		{"an endpoint in capitals", v.get(t, "/SIGNUP.ASHX", html...), 404, json, ""},
-		{"an endpoint with two slashes", v.postNothing(t, "//signup.ashx"), 404, json, ""},
-		{"an endpoint with a slash behind it", v.postNothing(t, "/signup.ashx/"), 404, json, ""},
-		{"an endpoint by a detour", v.postNothing(t, "/x/../signup.ashx"), 404, json, ""},
+		{"an endpoint with two slashes", v.postEmpty(t, "//signup.ashx"), 404, json, ""},
+		{"an endpoint with a slash behind it", v.postEmpty(t, "/signup.ashx/"), 404, json, ""},
+		{"an endpoint by a detour", v.postEmpty(t, "/x/../signup.ashx"), 404, json, ""},
 		{"a static file that is none", v.get(t, "/static/../../etc/passwd"), 404, json, ""},
 		{"a page by a wrong method", v.do(t, "DELETE", "/login.html", "", html...), 405, page, "Allow"},
 		{"the account of nobody", v.get(t, "/account.html"), 303, page, "Location"},
@@ -289,10 +289,10 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 		{"an unknown host", p.visitor("evil.test").get(t, "/", html...), 421, json, "-Strict-Transport-Security"},
 		{"a tenant without TLS", p.visitor("localhost").get(t, "/captcha.ashx"), 200, json, "-Strict-Transport-Security"},
 	}
-	trouble := p.form(t, p.person("a.test"))
-	mend := p.breakStore(t)
+	trouble := p.form(t, p.newPerson("a.test"))
+	repair := p.breakStore(t)
 	rows = append(rows, headerRow{"a store in trouble", p.visitor("a.test").post(t, trouble), 500, json, ""})
-	mend()
+	repair()
 	panics.Store(true)
 	rows = append(rows, headerRow{"a bug", v.get(t, "/captcha.ashx"), 500, json, ""})
 	panics.Store(false)
@@ -305,7 +305,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			row.answer.is(t, row.status)
+			row.answer.wantStatus(t, row.status)
 			h := row.answer.header
 			want := maps.Clone(always)
 			if row.media != "" {
@@ -334,7 +334,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	for _, path := range []string{"/", "/signup.html", "/login.html"} {
 		t.Run("the page "+path, func(t *testing.T) {
 			a := v.get(t, path)
-			a.is(t, 200)
+			a.wantStatus(t, 200)
 			for name, value := range always {
 				got := a.header.Get(name)
 				if got != value && !(name == "Cache-Control" && got == "no-cache") {
@@ -346,25 +346,25 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 			}
 			asset := regexp.MustCompile(`/static/app\.[0-9a-f]+\.css`).FindString(a.body)
 			a = v.get(t, asset)
-			if a.is(t, 200); a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Content-Security-Policy") != always["Content-Security-Policy"] {
+			if a.wantStatus(t, 200); a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Content-Security-Policy") != always["Content-Security-Policy"] {
 				t.Errorf("headers of %s: %v", asset, a.header)
 			}
 		})
 	}
 }
 
-// postNothing posts an empty form to a path.
-func (v *visitor) postNothing(t *testing.T, path string) answer {
+// postEmpty posts an empty form to a path.
+func (v *visitor) postEmpty(t *testing.T, path string) answer {
 	t.Helper()
 	return v.do(t, "POST", path, "", "Content-Type", formType)
 }
 
 // A bug in any handler is an answer of 500 that tells nothing, and the server lives.
-func TestBugsStayInside(t *testing.T) {
+func TestPanic(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("pq: cause-of-the-panic at /srv/dialtone/x.go:17")
 	var panics atomic.Bool
-	p := openWith(t, choice{
+	p := startServerWith(t, options{
 		captcha: func(i *captcha.Issuer) *captcha.Issuer {
 			if panics.Load() {
 				panic(cause)
@@ -380,7 +380,7 @@ func TestBugsStayInside(t *testing.T) {
 			return nil, nil
 		},
 	})
-	who := p.person("a.test")
+	who := p.newPerson("a.test")
 	f := p.form(t, who)
 	v := p.visitor("a.test")
 	panics.Store(true)
@@ -389,42 +389,42 @@ func TestBugsStayInside(t *testing.T) {
 		v.get(t, "/captcha.ashx"), v.post(t, f), v.post(t, f), v.get(t, "/captcha.ashx", "Accept", "text/html"),
 		p.visitor("localhost").get(t, "/dev/mail"),
 	} {
-		if got := a.fails(t, 500, "server_error"); strings.Contains(got, "cause") || strings.ContainsAny(got, `/\`) {
+		if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "cause") || strings.ContainsAny(got, `/\`) {
 			t.Errorf("the description tells the cause: %q", got)
 		}
 	}
 	a := p.visitor("localhost").get(t, "/dev/mail", "Accept", "text/html")
-	if a.is(t, 500); a.header.Get("Content-Type") != "text/html; charset=utf-8" || strings.Contains(a.body, "nil map") || strings.Contains(a.body, ".go") {
+	if a.wantStatus(t, 500); a.header.Get("Content-Type") != "text/html; charset=utf-8" || strings.Contains(a.body, "nil map") || strings.Contains(a.body, ".go") {
 		t.Errorf("the page is %q", a.body)
 	}
 	panics.Store(false)
 	if after := p.state(t); after != before {
 		t.Errorf("something was left behind: %s, was %s", after, before)
 	}
-	v.post(t, f).is(t, 200)
+	v.post(t, f).wantStatus(t, 200)
 	if text := p.log.String(); strings.Count(text, `"msg":"panic"`) != 6 || !strings.Contains(text, "cause-of-the-panic") {
 		t.Error("the log does not tell the cause of each panic")
 	}
 }
 
 // The messages of a development server are for this machine alone, and for nobody elsewhere there is such a page.
-func TestDevelopersMail(t *testing.T) {
+func TestDevMail(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{devMail: func() ([]web.DevMessage, error) { return []web.DevMessage{{Subject: "canary-subject"}}, nil }})
+	p := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) { return []web.DevMessage{{Subject: "canary-subject"}}, nil }})
 	v := p.visitor("localhost")
 	if a := v.get(t, "/dev/mail"); a.status != 200 || !strings.Contains(a.body, "canary-subject") {
 		t.Errorf("status %d, body %q", a.status, a.body)
 	}
 	for _, header := range []string{"X-Forwarded-For", "Forwarded", "Via"} {
-		v.get(t, "/dev/mail", header, "for=192.0.2.1").fails(t, 404, "not_found")
+		v.get(t, "/dev/mail", header, "for=192.0.2.1").wantError(t, 404, "not_found")
 	}
-	open(t).visitor("localhost").get(t, "/dev/mail").fails(t, 404, "not_found")
+	startServer(t).visitor("localhost").get(t, "/dev/mail").wantError(t, 404, "not_found")
 }
 
 // Nothing is at any other address: no second way to sign in, no operator's page, no old interface.
-func TestNothingElseIsHere(t *testing.T) {
+func TestUnknownPaths(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	cookies := p.visitor("a.test").signIn(t, who.user, who.password).cookies()
 	for _, path := range []string{
@@ -436,16 +436,16 @@ func TestNothingElseIsHere(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			for _, method := range []string{"GET", "POST", "OPTIONS", "PUT"} {
-				p.visitor("a.test").do(t, method, path, "", "Cookie", cookies, "Authorization", "Basic eDp4").fails(t, 404, "not_found")
+				p.visitor("a.test").do(t, method, path, "", "Cookie", cookies, "Authorization", "Basic eDp4").wantError(t, 404, "not_found")
 			}
 		})
 	}
 }
 
 // No parameter of any kind sends a browser anywhere.
-func TestNobodyIsSentElsewhere(t *testing.T) {
+func TestOpenRedirect(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	p := startServer(t)
 	who := p.active(t, "a.test")
 	v := p.visitor("a.test")
 	signedIn := v.signIn(t, who.user, who.password)
@@ -481,13 +481,13 @@ var messageHeaders = []string{
 }
 
 // Whatever stands in the fields, a form is refused or makes one message to one person, with nothing of the form in it.
-func TestMessagesCannotBeSteered(t *testing.T) {
+func TestMailInjection(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) { x.Product = "Gräf & Co" }})
+	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Product = "Gräf & Co" }})
 	var payloads []string
 	for _, line := range []string{"Bcc: canary@evil.test", "X-Receiver: canary@evil.test", "X-Sender: canary@evil.test", "To: canary@evil.test", "Subject: canary", "Content-Type: text/html", ""} {
-		for _, break_ := range []string{"\r\n", "\n", "\r", "\r\n ", "\n\t", "\u2028", "\u0085", "\x00", "\v", "\f", "%0d%0a", `\r\n`, "=0D=0A", "?=\r\n"} {
-			payloads = append(payloads, break_+line)
+		for _, lineBreak := range []string{"\r\n", "\n", "\r", "\r\n ", "\n\t", "\u2028", "\u0085", "\x00", "\v", "\f", "%0d%0a", `\r\n`, "=0D=0A", "?=\r\n"} {
+			payloads = append(payloads, lineBreak+line)
 		}
 	}
 	payloads = append(payloads,
@@ -497,13 +497,13 @@ func TestMessagesCannotBeSteered(t *testing.T) {
 	for _, field := range []string{"email", "name", "user", "ha1", "captcha_answer", "lang", "x"} {
 		t.Run("by "+field, func(t *testing.T) {
 			for _, payload := range payloads {
-				who := p.person("a.test")
+				who := p.newPerson("a.test")
 				f := p.form(t, who)
 				value := map[string]string{"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(), "captcha_answer": "1", "lang": "de-", "x": "x"}[field] + payload
 				before, state := p.files(t), p.state(t)
 				a := p.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
 				if a.status != 200 {
-					a.is(t, 400)
+					a.wantStatus(t, 400)
 					if after := p.state(t); after != state {
 						t.Errorf("%q: something was left behind", value)
 					}
@@ -523,7 +523,7 @@ func TestMessagesCannotBeSteered(t *testing.T) {
 		})
 	}
 	t.Run("by names that look like links", func(t *testing.T) {
-		who := p.person("a.test")
+		who := p.newPerson("a.test")
 		who.name, who.user = "WIN-A-PRIZE http://evil.test", "www.evil.com"
 		p.signUp(t, who)
 		m := p.messages(t, who.email)[0]

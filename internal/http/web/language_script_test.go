@@ -10,18 +10,20 @@ import (
 	"dialtone/internal/i18n"
 )
 
-func TestSignUpPageSpeaks(t *testing.T) {
-	b := startBrowser(t)
+func TestSignUpPageLanguages(t *testing.T) {
 	for _, tag := range append([]i18n.Tag{pseudoTag}, i18n.Tags...) {
 		t.Run(string(tag), func(t *testing.T) {
 			words := i18n.In(tag)
 			if tag == pseudoTag {
-				words = pseudo(t)
+				var err error
+				if words, err = pseudoWords(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			say := func(key string, slots ...string) string { return words.Text("signup.say."+key, slots...) }
-			s := newStage(t)
-			s.signups(breaks("user", "kept"), breaks("email", "domain"), retryAfter("1500", refuses(429, "rate_limited", "in English")), says(200, `{"ok":true,"user":"alex"}`))
-			p := openTab(t, b, s, "/signup.html?lang="+string(tag))
+			s := newPageServer(t)
+			s.onSignup(replyRule("user", "kept"), replyRule("email", "domain"), withRetryAfter("1500", replyError(429, "rate_limited", "in English")), reply(200, `{"ok":true,"user":"alex"}`))
+			p := openTab(t, s, "/signup.html?lang="+string(tag))
 			p.ready()
 			if got, want := eval[string](p, `document.getElementById("question").textContent`), say("question", "sum", "3 + 1"); got != want {
 				t.Errorf("the question is %q, want %q", got, want)
@@ -65,9 +67,8 @@ func TestSignUpPageSpeaks(t *testing.T) {
 	}
 }
 
-func TestTheSwitchKeepsWhatWasTyped(t *testing.T) {
-	b := startBrowser(t)
-	p := openTab(t, b, newStage(t), "/signup.html")
+func TestLanguageMenuKeepsInput(t *testing.T) {
+	p := openTab(t, newPageServer(t), "/signup.html")
 	p.fillAll()
 	p.do(chromedp.Click(chromedp.ID("language")))
 	p.do(chromedp.Click(chromedp.CSS(`#languages a[lang="ar"]`)))
