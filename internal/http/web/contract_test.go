@@ -426,7 +426,7 @@ func TestSignupCheckOrder(t *testing.T) {
 		{"a body that does not parse", func(r *request) { r.more += "&z=%zz" }, 400, "invalid_request", "well-formed"},
 		{"a field twice", func(r *request) { r.more += "&email=x%40y.test" }, 400, "invalid_request", "more than once"},
 		{"bytes that are no UTF-8", func(r *request) { r.f = r.f.with("ha1b=%ff") }, 400, "invalid_request", "UTF-8"},
-		{"a missingText field", func(r *request) { r.f = r.f.without("name") }, 400, "invalid_request", missingText},
+		{"a missing field", func(r *request) { r.f = r.f.without("name") }, 400, "invalid_request", missingText},
 		{"a field of bad shape", func(r *request) { r.f = r.f.with("ha1=xyz") }, 400, "invalid_request", "ha1: send"},
 		{"an address that had its signups", func(r *request) { r.from = full }, 429, "rate_limited", "your address"},
 		{"a wrong captcha", func(r *request) { r.f = r.f.with("captcha_answer=99") }, 400, "captcha_failed", ""},
