@@ -18,14 +18,11 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// rounds is how often a server is killed: DIALTONE_TEST_KILLS, or 50. Under -short it is fewer.
+// rounds is how often a server is ended: DIALTONE_TEST_KILLS, or 12.
 func rounds(t *testing.T) int {
 	text := os.Getenv("DIALTONE_TEST_KILLS")
 	if text == "" {
-		if testing.Short() {
-			return 5
-		}
-		return 50
+		return 12
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -37,40 +34,41 @@ func rounds(t *testing.T) int {
 // loadFor is how long a server is under load at most before its end comes.
 const loadFor = 150 * time.Millisecond
 
-// Every round a server is started on the same data folder, loaded with signups from many addresses and killed at a random
-// instant. What it answered must be there afterwards, and of what it did not answer all or nothing.
+// In every round a server is started on the same data folder, loaded with signups from many
+// addresses, and killed at a random moment. What it answered must be there afterwards; what it did
+// not answer is whole or gone.
 func TestKilledServerLosesNothing(t *testing.T) {
-	s := newSiege(t)
+	s := newKillTest(t)
 	n := rounds(t)
 	for range n {
 		s.killedRound()
 	}
 	s.finish()
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished; %d accounts activated by their links",
+	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished; %d accounts "+
+		"activated by their links",
 		n, len(s.answered), s.unanswered, s.republished, len(s.activated))
 }
 
-// The same with a mail server behind the pickup directory, which takes every message away as soon as it is there. A
-// message may then come twice, as the same bytes with one Message-ID; it is never missing.
+// The same with a mail server behind the pickup directory, which takes every message away as
+// waitRandomly as it is there. A message may then come twice, as the same bytes with one
+// Message-ID; it is never missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
-	s := newSiege(t)
+	s := newKillTest(t)
 	s.agent = newAgent(t, s.pickup)
 	n := rounds(t)
 	for range n {
 		s.killedRound()
 	}
 	s.finish()
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished, %d taken twice by the agent; %d accounts activated by their links",
+	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished, %d taken "+
+		"twice by the agent; %d accounts activated by their links",
 		n, len(s.answered), s.unanswered, s.republished, s.agent.twice, len(s.activated))
 }
 
 // The server is asked to end while it is busy, as every upgrade does.
 func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
-	s := newSiege(t)
-	n := 30
-	if testing.Short() {
-		n = 5
-	}
+	s := newKillTest(t)
+	n := rounds(t)
 	var whole int
 	for range n {
 		whole += s.terminatedRound()
@@ -79,11 +77,12 @@ func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
 	if s.republished > 0 {
 		t.Errorf("%d messages were written again, though every server ended well", s.republished)
 	}
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole on connections that were kept open", n, len(s.answered), whole)
+	t.Logf("%d rounds: %d signups answered, %d unanswered but whole on connections that were kept open", n,
+		len(s.answered), whole)
 }
 
-// siege is one data folder and what clients know of it. The clients' knowledge lives in the test, so it outlives servers.
-type siege struct {
+// killTest is one data folder and what clients know of it. What they know outlives the servers.
+type killTest struct {
 	t            *testing.T
 	data, pickup string
 	listen       string
@@ -104,44 +103,46 @@ type siege struct {
 // clients is how many sign up at a time.
 const clients = 12
 
-func newSiege(t *testing.T) *siege {
+func newKillTest(t *testing.T) *killTest {
 	data := filepath.Join(t.TempDir(), "data")
-	// The same port in all rounds, since it stands in the links; an address of its own, so that nobody else takes it.
+	// The same port in all rounds, since it stands in the links; an address of its own, so that
+	// nobody else takes it.
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 100+rand.IntN(100), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return &siege{
+	return &killTest{
 		t: t, data: data, pickup: filepath.Join(data, "pickup"), listen: l.Addr().String(),
-		answered: map[string]bool{}, hurried: map[string]bool{}, activated: map[string]bool{}, seen: map[string]bool{},
+		answered: map[string]bool{}, hurried: map[string]bool{}, activated: map[string]bool{},
+		seen: map[string]bool{},
 	}
 }
 
-func (s *siege) start() *process { return start(s.t, launch{data: s.data, listen: s.listen}) }
+func (s *killTest) start() *process { return start(s.t, launch{data: s.data, listen: s.listen}) }
 
-// besieged is a server under load.
-type besieged struct {
-	*siege
+// loadedServer is a server under load.
+type loadedServer struct {
+	*killTest
 	*process
 	ending  atomic.Bool
 	clients sync.WaitGroup
 }
 
 // load sets clients on the server, who sign people up until its end.
-func (s *siege) load(p *process) *besieged {
-	b := &besieged{siege: s, process: p}
+func (s *killTest) load(p *process) *loadedServer {
+	b := &loadedServer{killTest: s, process: p}
 	for i := range clients {
 		b.clients.Go(func() { b.client(i%2 == 0) })
 	}
 	return b
 }
 
-// soon waits for an instant that nobody foresees.
-func soon() { <-time.After(rand.N(loadFor)) }
+// waitRandomly waits for a random time of at most loadFor.
+func waitRandomly() { <-time.After(rand.N(loadFor)) }
 
 // client signs people up, three from each address, until the server has ended.
-func (b *besieged) client(hurried bool) {
+func (b *loadedServer) client(hurried bool) {
 	for {
 		v := newVisitor(b.address, "")
 		if hurried {
@@ -157,7 +158,7 @@ func (b *besieged) client(hurried bool) {
 	}
 }
 
-func (b *besieged) signup(v *visitor, hurried bool) bool {
+func (b *loadedServer) signup(v *visitor, hurried bool) bool {
 	b.mu.Lock()
 	b.users++
 	user := fmt.Sprintf("person-%d", b.users)
@@ -181,24 +182,24 @@ func (b *besieged) signup(v *visitor, hurried bool) bool {
 }
 
 // broken notes an answer that broke off, which only a kill may do.
-func (b *besieged) broken(v *visitor, user string, err error) bool {
+func (b *loadedServer) broken(v *visitor, user string, err error) bool {
 	if v.began.Load() && !b.killed() {
 		b.trouble = append(b.trouble, fmt.Errorf("%s: the answer broke off: %w", user, err))
 	}
 	return false
 }
 
-func (b *besieged) killed() bool {
+func (b *loadedServer) killed() bool {
 	<-b.ended
 	return b.cmd.ProcessState.ExitCode() < 0
 }
 
-func (s *siege) killedRound() {
+func (s *killTest) killedRound() {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
 	b := s.load(p)
-	soon()
+	waitRandomly()
 	b.ending.Store(true)
 	p.kill()
 	b.clients.Wait()
@@ -206,14 +207,15 @@ func (s *siege) killedRound() {
 	s.noTrouble()
 }
 
-// terminatedRound tells how many accounts are whole that nobody was told of. There are none on fresh connections: those
-// are either taken and answered, or not taken. On one that waited for its next request, that may cross with the end.
-func (s *siege) terminatedRound() (whole int) {
+// terminatedRound tells how many accounts are whole that nobody was told of. There are none on
+// fresh connections: those are either taken and answered, or not taken. On one that waited for its
+// next request, that may cross with the end.
+func (s *killTest) terminatedRound() (whole int) {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
 	b := s.load(p)
-	soon()
+	waitRandomly()
 	b.ending.Store(true)
 	p.mustStop(s.t)
 	b.clients.Wait()
@@ -233,7 +235,7 @@ func (s *siege) terminatedRound() (whole int) {
 	return whole
 }
 
-func (s *siege) noTrouble() {
+func (s *killTest) noTrouble() {
 	s.t.Helper()
 	for _, err := range s.trouble {
 		s.t.Error(err)
@@ -244,7 +246,7 @@ func (s *siege) noTrouble() {
 }
 
 // messages are those in the pickup directory, and those that the agent took, by recipient.
-func (s *siege) messages() map[string][]message {
+func (s *killTest) messages() map[string][]message {
 	s.t.Helper()
 	list := s.agent.taken()
 	if s.agent == nil {
@@ -261,7 +263,7 @@ func (s *siege) messages() map[string][]message {
 }
 
 // check compares what the server has with what clients know, after a start that followed a kill.
-func (s *siege) check(p *process) {
+func (s *killTest) check(p *process) {
 	s.t.Helper()
 	list, messages := shownAccounts(s.t, s.data), s.messages()
 	left := make(map[string][]message, len(messages))
@@ -275,7 +277,8 @@ func (s *siege) check(p *process) {
 		if _, tried := s.hurried[a.User]; !tried {
 			s.t.Errorf("nobody asked for the account %s", a.User)
 		}
-		if a.Role != "guest" || a.Email != email(a.User) || a.Disabled == s.activated[a.User] || (a.Activated != nil) != s.activated[a.User] {
+		if a.Role != "guest" || a.Email != email(a.User) || a.Disabled == s.activated[a.User] ||
+			(a.Activated != nil) != s.activated[a.User] {
 			s.t.Errorf("%s is not as it was asked for and left: %+v", a.User, a)
 		}
 		if n := len(messages[a.Email]); n != 1 {
@@ -304,9 +307,9 @@ func (s *siege) check(p *process) {
 	s.sample(p, fresh, messages)
 }
 
-// sample activates a few of the accounts that are new, and signs one of them in. The next check finds out whether the
-// links did what they should, and whether it lasts.
-func (s *siege) sample(p *process, fresh []string, messages map[string][]message) {
+// sample activates a few of the accounts that are new, and signs one of them in. The next check
+// finds out whether the links did what they should, and whether it lasts.
+func (s *killTest) sample(p *process, fresh []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
 	defer v.leave()
@@ -322,15 +325,16 @@ func (s *siege) sample(p *process, fresh []string, messages map[string][]message
 		if status, _, err := v.open(link); err != nil || status != 400 {
 			s.t.Fatalf("the link of %s, a second time: %d %v, want 400", user, status, err)
 		}
-		if a, err := v.signIn(user, password(user)); err != nil || a.Status != 200 || a.User != user || a.Role != "guest" {
+		if a, err := v.signIn(user, password(user)); err != nil || a.Status != 200 || a.User != user ||
+			a.Role != "guest" {
 			s.t.Fatalf("%s signs in: %v %v", user, a, err)
 		}
 	}
 }
 
-// finish starts a last time, checks, ends well, and then opens every link that is left: each activates the very account
-// that the message went to.
-func (s *siege) finish() {
+// finish starts a last time, checks, ends well, and then opens every link that is left: each
+// activates the very account that the message went to.
+func (s *killTest) finish() {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)

@@ -21,8 +21,9 @@ import (
 	"dialtone/internal/config"
 )
 
-// patient is a server that something is done to, and a person who has an account there from before.
-type patient struct {
+// testServer is a server on which faults are injected, and a visitor who already has an account
+// there.
+type testServer struct {
 	*testing.T
 	*process
 	data, pickup string
@@ -32,14 +33,14 @@ type patient struct {
 
 const regular = "regular"
 
-func newPatient(t *testing.T, l launch, pickup string) *patient {
+func newTestServer(t *testing.T, l launch, pickup string) *testServer {
 	t.Helper()
 	if pickup == "" {
 		pickup = filepath.Join(l.data, "pickup")
 	} else {
 		l.flags = append(l.flags, "--mail-pickup-dir", pickup)
 	}
-	p := &patient{T: t, process: start(t, l), data: l.data, pickup: pickup}
+	p := &testServer{T: t, process: start(t, l), data: l.data, pickup: pickup}
 	p.v = newVisitor(p.address, "")
 	t.Cleanup(p.v.leave)
 	if a, err := p.v.signup(regular); err != nil || a.Status != 200 {
@@ -55,8 +56,8 @@ func newPatient(t *testing.T, l launch, pickup string) *patient {
 	return p
 }
 
-// next is a form of somebody new, filled in at an address of their own.
-func (p *patient) next() (*visitor, url.Values) {
+// next returns a filled-in form of a new visitor, who has an address of their own.
+func (p *testServer) next() (*visitor, url.Values) {
 	p.Helper()
 	p.n++
 	v := newVisitor(p.address, "")
@@ -68,9 +69,10 @@ func (p *patient) next() (*visitor, url.Values) {
 	return v, form
 }
 
-// suffer sends a form while the fault lasts, so many times, then ends the fault and sends the very same form again. In
-// between the program does whatever does not need what is broken.
-func (p *patient) suffer(times int, begin, end func()) {
+// duringFault sends a form several times while the fault lasts, and wants a 500 each time. Then it
+// ends the fault and sends the same form again. Captchas and sign-ins, which do not need what is
+// broken, must work meanwhile.
+func (p *testServer) duringFault(times int, begin, end func()) {
 	p.Helper()
 	before := len(shownAccounts(p, p.data))
 	v, form := p.next()
@@ -94,11 +96,12 @@ func (p *patient) suffer(times int, begin, end func()) {
 	if list := shownAccounts(p, p.data); len(list) != before {
 		p.Errorf("%d accounts after the fault, %d before", len(list), before)
 	}
-	p.heals(v, form)
+	p.recovers(v, form)
 }
 
-// heals sends a form that failed before. Its captcha and its places were not used up: the address has its three signups.
-func (p *patient) heals(v *visitor, form url.Values) {
+// recovers sends a form that failed before. Its captcha and its places under the limits must not be
+// used up.
+func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.Helper()
 	// A server that tries once a second has a moment to find the fault gone.
 	deadline := time.Now().Add(10 * time.Second)
@@ -123,7 +126,7 @@ func (p *patient) heals(v *visitor, form url.Values) {
 }
 
 // consistent wants one whole message for every account and nothing else in the pickup directory.
-func (p *patient) consistent() {
+func (p *testServer) consistent() {
 	p.Helper()
 	list, err := messagesIn(p.pickup)
 	if err != nil {
@@ -144,7 +147,7 @@ func (p *patient) consistent() {
 	}
 }
 
-func (p *patient) must(err error) {
+func (p *testServer) must(err error) {
 	p.Helper()
 	if err != nil {
 		p.Fatal(err)
@@ -157,9 +160,9 @@ func TestPickupDirectoryGone(t *testing.T) {
 		{"elsewhere", filepath.Join(t.TempDir(), "mail")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPatient(t, launch{data: t.TempDir()}, c.pickup)
+			p := newTestServer(t, launch{data: t.TempDir()}, c.pickup)
 			away := filepath.Join(t.TempDir(), "away")
-			p.suffer(3,
+			p.duringFault(3,
 				func() { p.must(os.Rename(p.pickup, away)) },
 				func() {
 					if _, err := os.Stat(p.pickup); !errors.Is(err, fs.ErrNotExist) {
@@ -173,11 +176,11 @@ func TestPickupDirectoryGone(t *testing.T) {
 	}
 }
 
-// A server whose pickup directory fails at the start comes up: people can sign in. A message that a crash swallowed is
-// written once the directory is back.
+// A server whose pickup directory fails at the start comes up: people can sign in. A message that a
+// crash swallowed is written once the directory is back.
 func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
-	p := newPatient(t, launch{data: data}, mail)
+	p := newTestServer(t, launch{data: data}, mail)
 	v, form := p.next()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
 		t.Fatal(a, err)
@@ -187,8 +190,8 @@ func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	if err != nil || len(want) != 2 {
 		t.Fatalf("%d messages, %v", len(want), err)
 	}
-	// What a power cut does to files that were not synced: they are gone. A directory of the message's own name is a
-	// fault that root meets too.
+	// What a power cut does to files that were not synced: they are gone. A directory of the
+	// message's own name is a fault that root meets too.
 	names, err := filepath.Glob(filepath.Join(mail, "*.eml"))
 	p.must(err)
 	for _, name := range names {
@@ -221,7 +224,7 @@ func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	again.mustStop(t)
 }
 
-// Nobody reads what the server logs, or nobody is there to read it.
+// The log is not read, or its reader is gone.
 func TestServerOutlivesItsLog(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -274,8 +277,9 @@ const inNamespace = "DIALTONE_TEST_NAMESPACE"
 // noMounts is the status of a process that may make no mounts.
 const noMounts = 77
 
-// Disks that are full or read-only are made of tmpfs, in a mount namespace that ends with the test: as an ordinary user
-// in a user namespace, or else as root. Nothing is mounted where another process sees it.
+// Disks that are full or read-only are made of tmpfs, in a mount namespace that ends with the test:
+// as an ordinary user in a user namespace, or else as root. Nothing is mounted where another
+// process sees it.
 func TestBrokenDisks(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		ownNamespace(t)
@@ -321,7 +325,8 @@ func ownNamespace(t *testing.T) {
 		why = append(why, fmt.Sprint(err, " ", strings.TrimSpace(string(out))))
 	}
 	t.Skipf("this machine lets the test make mounts of its own neither in a user namespace nor as root: %s. "+
-		"Allow user namespaces (sysctl kernel.unprivileged_userns_clone, or kernel.apparmor_restrict_unprivileged_userns) or run it as root.",
+		"Allow user namespaces (sysctl kernel.unprivileged_userns_clone, or "+
+		"kernel.apparmor_restrict_unprivileged_userns) or run it as root.",
 		strings.Join(why, "; "))
 }
 
@@ -346,13 +351,13 @@ func testFull(t *testing.T, options string, size int, what string) {
 	if what == "data" {
 		data, pickup = filepath.Join(disk, "data"), filepath.Join(t.TempDir(), "mail")
 	}
-	p := newPatient(t, launch{data: data}, pickup)
+	p := newTestServer(t, launch{data: data}, pickup)
 	filler := filepath.Join(disk, "filler")
 	times := 3
 	if what == "data" {
-		times = 1 // then the store may find room by tidying up its journal, and rightly answer 200
+		times = 1 // then the store may find room by a checkpoint, and rightly answer 200
 	}
-	p.suffer(times,
+	p.duringFault(times,
 		func() { p.fill(filler, size) },
 		func() { p.must(os.RemoveAll(filler)) })
 	p.mustStop(t)
@@ -363,7 +368,7 @@ func testFull(t *testing.T, options string, size int, what string) {
 }
 
 // fill takes what is left of a small disk: every byte, or with a size of 0 every inode.
-func (p *patient) fill(dir string, size int) {
+func (p *testServer) fill(dir string, size int) {
 	p.Helper()
 	for range 10_000 {
 		err := os.MkdirAll(dir, 0o755)
@@ -386,26 +391,27 @@ func (p *patient) fill(dir string, size int) {
 
 func testReadOnly(t *testing.T) {
 	disk := mount(t, "size=1m")
-	p := newPatient(t, launch{data: t.TempDir()}, filepath.Join(disk, "mail"))
-	p.suffer(3,
+	p := newTestServer(t, launch{data: t.TempDir()}, filepath.Join(disk, "mail"))
+	p.duringFault(3,
 		func() { p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=1m")) },
 		func() { p.must(unix.Mount("", disk, "", unix.MS_REMOUNT, "size=1m")) })
 	p.mustStop(t)
 	p.consistent()
 }
 
-// A disk cannot become read-only under a server that holds its store open for writing: the kernel says EBUSY. At a start
-// it can be, and the server says so.
+// A disk cannot become read-only under a server that holds its store open for writing: the kernel
+// says EBUSY. At a start it can be, and the server says so.
 func testReadOnlyStart(t *testing.T) {
 	disk := mount(t, "size=8m")
 	data := filepath.Join(disk, "data")
-	p := newPatient(t, launch{data: data}, filepath.Join(t.TempDir(), "mail"))
+	p := newTestServer(t, launch{data: data}, filepath.Join(t.TempDir(), "mail"))
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("read-only under a running server: %v, want EBUSY", err)
 	}
 	p.mustStop(t)
 	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"))
-	cmd := exec.Command(binary(t), "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--mail-pickup-dir", p.pickup)
+	cmd := exec.Command(binary(t), "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops-listen",
+		"127.0.0.1:0", "--mail-pickup-dir", p.pickup)
 	cmd.Env = []string{}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "dialtone.db: ") {
@@ -415,7 +421,7 @@ func testReadOnlyStart(t *testing.T) {
 	p.process = start(t, launch{data: data, flags: []string{"--mail-pickup-dir", p.pickup}})
 	p.v = newVisitor(p.address, "")
 	v, form := p.next()
-	p.heals(v, form)
+	p.recovers(v, form)
 }
 
 // A reader of the log that stands still and then goes on finds how much it has missed.

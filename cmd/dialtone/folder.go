@@ -16,8 +16,8 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -256,7 +256,7 @@ func (p *program) desk(f *folder) *account.Service {
 	log := p.logger(f.Log)
 	return account.NewService(account.Deps{
 		Store:    f.store,
-		Mailbox:  (*pickup.Directory)(nil),
+		Mailbox:  (*pickup.Dir)(nil),
 		Tenant:   func(int64) (*tenant.Tenant, bool) { return nil, false },
 		Captcha:  func() *captcha.Issuer { return nil },
 		SealRing: f.seal,

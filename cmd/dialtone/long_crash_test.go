@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// A data folder is taken through some rounds only, so that first starts are among what is interrupted, and a check of all
-// there is stays quick.
+// A data folder is taken through some rounds only, so that first starts are among what is
+// interrupted, and a check of all there is stays quick.
 const (
-	longRounds        = 100 // of power cuts, for each mode of the journal
+	longRounds        = 100 // of power cuts, for each mode of the journal of ext4
 	longKills         = 500
 	roundsInOneFolder = 20
 	afterTheCut       = 400 * time.Millisecond
 	tellingErrorsPer  = 2 // posts of a client after the cut
 )
 
-// Every round the power of the disk is cut while people sign up. The server, which does not know, must not promise
-// anything from then on. With the power back, what it had promised is there.
+// Every round the power of the disk is cut while people sign up. The server, which does not know,
+// must not promise anything from then on. With the power back, what it had promised is there.
 func TestLongPowerCut(t *testing.T) {
 	if !ownMounts(t) {
 		return
@@ -38,7 +38,7 @@ func TestLongPowerCut(t *testing.T) {
 					d.unmount()
 					d.make(96 << 20)
 				}
-				s := newSiege(t)
+				s := newKillTest(t)
 				s.data = filepath.Join(d.dir, "data")
 				s.pickup = filepath.Join(s.data, "pickup")
 				c := &cuts{failed: map[string]bool{}}
@@ -48,9 +48,12 @@ func TestLongPowerCut(t *testing.T) {
 				s.finish()
 				sum.add(s, c)
 			}
-			t.Logf("%s: %d power cuts: %d signups answered, lost 0; %d unanswered but whole, %d answered with an error by the cut and whole; "+
-				"%d messages republished; without power %d requests answered with an error, %d not at all, 0 with 200; %d accounts activated by their links",
-				mode, sum.rounds, sum.answered, sum.unanswered, sum.failedWhole, sum.republished, sum.refused, sum.silent, sum.activated)
+			t.Logf("%s: %d power cuts: %d signups answered, lost 0; %d unanswered but whole, %d answered "+
+				"with an error by the cut and whole; "+
+				"%d messages republished; without power %d requests answered with an error, %d not at "+
+				"all, 0 with 200; %d accounts activated by their links",
+				mode, sum.rounds, sum.answered, sum.unanswered, sum.failedWhole, sum.republished, sum.refused,
+				sum.silent, sum.activated)
 		})
 	}
 }
@@ -64,7 +67,7 @@ type cuts struct {
 	failed map[string]bool
 }
 
-func (c *cuts) add(s *siege, o *cuts) {
+func (c *cuts) add(s *killTest, o *cuts) {
 	c.rounds += o.rounds
 	c.answered += len(s.answered)
 	c.unanswered += s.unanswered
@@ -82,23 +85,23 @@ func (c *cuts) add(s *siege, o *cuts) {
 
 // outage is a server whose disk loses its power.
 type outage struct {
-	*siege
+	*killTest
 	*process
 	sum          *cuts
 	begins, over atomic.Bool
 	clients      sync.WaitGroup
 }
 
-func (s *siege) cutRound(d *disk, c *cuts) {
+func (s *killTest) cutRound(d *disk, c *cuts) {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
 	verified(s.t, s.data, s.pickup)
-	o := &outage{siege: s, process: p, sum: c}
+	o := &outage{killTest: s, process: p, sum: c}
 	for i := range clients {
 		o.clients.Go(func() { o.client(i%2 == 0) })
 	}
-	soon()
+	waitRandomly()
 	if rand.N(5) == 0 { // now and then messages are on the disk already, and their outbox rows gone
 		<-time.After(rand.N(2 * tendEvery))
 	}
@@ -153,7 +156,7 @@ func (o *outage) client(hurried bool) {
 }
 
 // newcomer is a name that nobody has asked for.
-func (s *siege) newcomer(hurried bool) string {
+func (s *killTest) newcomer(hurried bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users++
@@ -172,7 +175,8 @@ func (o *outage) note(excused bool, err error) {
 	o.mu.Unlock()
 }
 
-// post signs somebody up, and says whether the server is still there. Without power none is to succeed.
+// post signs somebody up, and says whether the server is still there. Without power none is to
+// succeed.
 func (o *outage) post(v *visitor, user string, form url.Values, without bool) bool {
 	a, err := v.post(form)
 	o.mu.Lock()
@@ -203,15 +207,15 @@ func (o *outage) post(v *visitor, user string, form url.Values, without bool) bo
 	return true
 }
 
-// TestLongKill is TestKilledServerLosesNothing and TestKilledServerWithMailAgentLosesNothing for longer, with fresh data
-// folders in between.
+// TestLongKill is TestKilledServerLosesNothing and TestKilledServerWithMailAgentLosesNothing for
+// longer, with fresh data folders in between.
 func TestLongKill(t *testing.T) {
 	for _, agent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("agent=%v", agent), func(t *testing.T) {
 			var rounds, answered, unanswered, republished, twice, activated int
 			for rounds < longKills/2 {
 				t.Run("", func(t *testing.T) {
-					s := newSiege(t)
+					s := newKillTest(t)
 					if agent {
 						s.agent = newAgent(t, s.pickup)
 					}
@@ -232,7 +236,8 @@ func TestLongKill(t *testing.T) {
 					return
 				}
 			}
-			t.Logf("%d kills: %d signups answered, lost 0; %d unanswered but whole; %d messages republished, %d taken twice by the agent; %d accounts activated by their links",
+			t.Logf("%d kills: %d signups answered, lost 0; %d unanswered but whole; %d messages "+
+				"republished, %d taken twice by the agent; %d accounts activated by their links",
 				rounds, answered, unanswered, republished, twice, activated)
 		})
 	}

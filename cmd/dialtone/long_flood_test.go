@@ -21,9 +21,11 @@ const (
 	slowReaders = 500
 	// cutWithin is how long a connection lasts that sends too slowly.
 	cutWithin = 16 * time.Second
-	// readersCutWithin is more: each answer has 15 s of its own, and the kernel's buffers take some answers more for a while.
+	// readersCutWithin is more: each answer has 15 s of its own, and the kernel's buffers take some
+	// answers more for a while.
 	readersCutWithin = 2 * cutWithin
-	// memoryLimit is what the program may take in kB, whatever happens to it, when it is told to keep to goMemory.
+	// memoryLimit is what the program may take in kB, whatever happens to it, when it is told to
+	// keep to goMemory.
 	memoryLimit = 160 << 10
 	goMemory    = "GOMEMLIMIT=64MiB"
 )
@@ -38,7 +40,7 @@ func TestLongFlood(t *testing.T) {
 
 // Thousands of connections that take their time are cut off, and nobody else notices them.
 func testSlowConnections(t *testing.T) {
-	w := newWard(t, t.TempDir(), "", goMemory)
+	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	host := "localhost" + w.address[strings.LastIndexByte(w.address, ':'):]
 	before := w.files(t)
 	others := watchCaptchas(t, w.address)
@@ -70,7 +72,8 @@ func testSlowConnections(t *testing.T) {
 		at := len("GET /captcha")
 		if i%2 == 0 {
 			text = "POST /signup.ashx HTTP/1.1\r\nHost: " + host +
-				"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\nuser=" + strings.Repeat("x", 100)
+				"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
+				"1000\r\n\r\nuser=" + strings.Repeat("x", 100)
 			at = strings.Index(text, "user=")
 		}
 		all.Go(func() { note(dribble(w.address, text, at)) })
@@ -99,7 +102,8 @@ func testSlowConnections(t *testing.T) {
 		t.Error(trouble)
 	}
 	if longest > cutWithin || took > readersCutWithin {
-		t.Errorf("the last slow sender is cut off after %v, the last slow reader after %v; want at most %v and %v", longest, took, cutWithin, readersCutWithin)
+		t.Errorf("the last slow sender is cut off after %v, the last slow reader after %v; want at most "+
+			"%v and %v", longest, took, cutWithin, readersCutWithin)
 	}
 	if most < before+(dribblers+slowReaders)*9/10 {
 		t.Errorf("only %d connections were open at one time", most-before)
@@ -111,12 +115,15 @@ func testSlowConnections(t *testing.T) {
 	verified(t, w.data, w.pickup)
 	w.noPanic(t)
 	w.mustStop(t)
-	t.Logf("%d senders of a byte a second and %d readers that do not read, at most %d connections at a time: the last sender cut off after %v, the last reader after %v; "+
+	t.Logf("%d senders of a byte a second and %d readers that do not read, at most %d connections at a "+
+		"time: the last sender cut off after %v, the last reader after %v; "+
 		"meanwhile %d captchas, p99 %v, and %d signups, all answered 200; at most %d MB of memory with "+goMemory,
-		dribblers, len(readers), most-before, longest.Round(10*time.Millisecond), took.Round(10*time.Millisecond), n, p99.Round(100*time.Microsecond), signups, memory>>10)
+		dribblers, len(readers), most-before, longest.Round(10*time.Millisecond),
+		took.Round(10*time.Millisecond), n, p99.Round(100*time.Microsecond), signups, memory>>10)
 }
 
-// dribble sends the beginning of a text at once and the rest a byte a second, and says when it was cut off.
+// dribble sends the beginning of a text at once and the rest a byte a second, and says when it was
+// cut off.
 func dribble(address, text string, at int) (time.Duration, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 10 * time.Second}
 	c, err := dialer.Dial("tcp", address)
@@ -168,7 +175,8 @@ func large(t *testing.T, address string) string {
 	return path
 }
 
-// slowReader asks for more than fits into any buffer between here and there, and reads nothing of it.
+// slowReader asks for more than fits into any buffer between here and there, and reads nothing of
+// it.
 func slowReader(address, host, path string) (net.Conn, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 10 * time.Second}
 	c, err := dialer.Dial("tcp", address)
@@ -185,7 +193,7 @@ func slowReader(address, host, path string) (net.Conn, error) {
 
 // More signups than a slow disk can take: the surplus is turned away, and told when to come back.
 func testOverload(t *testing.T) {
-	w := newWard(t, t.TempDir(), "", goMemory)
+	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	const people = 3000
 	type person struct {
 		v    *visitor
@@ -213,7 +221,7 @@ func testOverload(t *testing.T) {
 		}
 		defer p.v.leave()
 	}
-	stop := inject(t, w.process, syncs, "delay_enter=700000", w.journal())
+	stop := inject(t, w.process, syncs, "delay_enter=700000", w.wal())
 	others := watchCaptchas(t, w.address)
 	for _, p := range list {
 		all.Go(func() {
@@ -275,7 +283,10 @@ func testOverload(t *testing.T) {
 	verified(t, w.data, w.pickup)
 	w.noPanic(t)
 	w.mustStop(t)
-	t.Logf("%d signups at once on a disk that takes 0.7 s for each sync: %d answered 200, %d turned away with 503 and Retry-After, the last after %v, 0 half; "+
-		"the surplus sent the same forms again: all answered 200; captcha p99 %v under strace; at most %d MB of memory with "+goMemory,
-		people, answered, surplus, slowest.Round(10*time.Millisecond), percentile(others.times, 0.99).Round(time.Millisecond), memory>>10)
+	t.Logf("%d signups at once on a disk that takes 0.7 s for each sync: %d answered 200, %d turned away "+
+		"with 503 and Retry-After, the last after %v, 0 half; "+
+		"the surplus sent the same forms again: all answered 200; captcha p99 %v under strace; at most %d "+
+		"MB of memory with "+goMemory,
+		people, answered, surplus, slowest.Round(10*time.Millisecond), percentile(others.times,
+			0.99).Round(time.Millisecond), memory>>10)
 }

@@ -23,8 +23,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A server in a network namespace of its own, with a cable to the database and one to its visitors. The first is cut and mended
-// again and again, under load: packets vanish, and nobody is told.
+// A server in a network namespace of its own, with a cable to the database and one to its visitors.
+// The first is cut and mended again and again, under load: packets vanish, and nobody is told.
 func TestLongPartition(t *testing.T) {
 	c := postgrestest.Start(t)
 	f := &fleet{T: t, dir: t.TempDir(), url: c.Database(t)}
@@ -49,9 +49,11 @@ func TestLongPartition(t *testing.T) {
 	}
 	passOn(t, "10.203.0.1:5432", c.Addr())
 
-	cmd := exec.Command("ip", "netns", "exec", name, binary(t), "serve", "--data", f.data(0), "--listen", "10.203.1.2:8080",
+	cmd := exec.Command("ip", "netns", "exec", name, binary(t), "serve", "--data", f.data(0), "--listen",
+		"10.203.1.2:8080",
 		"--ops-listen", "10.203.1.2:8081", "--http-trusted-proxies", "10.203.1.1")
-	cmd.Env = []string{"DIALTONE_DATABASE=" + strings.Replace(f.url, c.Addr(), "10.203.0.1:5432", 1), "PATH=" + os.Getenv("PATH"), "DIALTONE_KEYS_DIR=" + filepath.Join(f.dir, "keys")}
+	cmd.Env = []string{"DIALTONE_DATABASE=" + strings.Replace(f.url, c.Addr(), "10.203.0.1:5432", 1),
+		"PATH=" + os.Getenv("PATH"), "DIALTONE_KEYS_DIR=" + filepath.Join(f.dir, "keys")}
 	if err := os.MkdirAll(f.data(0), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +82,8 @@ func TestLongPartition(t *testing.T) {
 	server := &http.Server{Handler: proxy}
 	go server.Serve(front)
 	t.Cleanup(func() { server.Close() })
-	l := &rush{fleet: f, address: front.Addr().String(), stop: make(chan struct{}), told: make(map[string]answer), silence: make(map[string]bool)}
+	l := &rush{fleet: f, address: front.Addr().String(), stop: make(chan struct{}),
+		told: make(map[string]answer), silence: make(map[string]bool)}
 	for deadline := time.Now().Add(startWithin); ; {
 		v := newVisitor(l.address, "")
 		_, err := v.captcha()
@@ -115,7 +118,8 @@ func TestLongPartition(t *testing.T) {
 		mended := time.Now()
 		l.until(1)
 		t.Logf("first refusal %v after the cut, one that comes later after %v; first signup %v after it was mended",
-			refused.Round(time.Millisecond), quick.Round(time.Millisecond), time.Since(mended).Round(time.Millisecond))
+			refused.Round(time.Millisecond), quick.Round(time.Millisecond),
+			time.Since(mended).Round(time.Millisecond))
 	}
 	l.until(100)
 	l.end()
@@ -171,7 +175,8 @@ func passOn(t *testing.T, listen, target string) {
 	}()
 }
 
-// A server dies for good under load. After the lease another one writes what it left, under the same names.
+// A server dies for good under load. After the lease another one writes what it left, under the
+// same names.
 func TestLongDeadServer(t *testing.T) {
 	f := newFleet(t)
 	l := f.load()
@@ -190,7 +195,8 @@ func TestLongDeadServer(t *testing.T) {
 	}
 	left := func() (n int) {
 		t.Helper()
-		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE node = $1`, strings.TrimSpace(string(dead))).Scan(&n); err != nil {
+		if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE node = $1`,
+			strings.TrimSpace(string(dead))).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -210,7 +216,8 @@ func TestLongDeadServer(t *testing.T) {
 	for _, i := range []int{0, 2} {
 		f.nodes[i].mustStop(t)
 	}
-	// A draft that it was just writing stays where it is: no mail agent takes it, and nobody comes to clear it away.
+	// A draft that it was just writing stays where it is: no mail agent takes it, and nobody comes
+	// to clear it away.
 	drafts, err := filepath.Glob(filepath.Join(f.data(1), "pickup", ".*.part"))
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,8 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/maildns"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/tenant"
 )
 

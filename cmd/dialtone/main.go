@@ -22,11 +22,12 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// The exit statuses that scripts may rely on (78 is EX_CONFIG of sysexits.h).
+// The exit statuses that scripts may rely on (75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h).
 const (
-	exitFailed = 1
-	exitUsage  = 2
-	exitConfig = 78
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRestart = 75 // a commit failed: start the program again
+	exitConfig  = 78
 )
 
 // commandLine is the whole grammar.
@@ -37,7 +38,7 @@ type commandLine struct {
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
 	Tenant    tenantCommand    `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
-	Directory directoryCommand `cmd:"" help:"Look after the phone servers: what they may look up, what they are given, and what they are told."`
+	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, change notifications."`
 	Provision provisionCommand `cmd:"" help:"Print what sets up a phone for an account, for a person or a program. The password is not in it."`
 	Mail      mailCommand      `cmd:"" help:"Look at the messages that the server sends, and what keeps them; a running server goes on."`
 	Verify    verifyCommand    `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
@@ -99,6 +100,9 @@ func (p *program) report(err error) int {
 	fmt.Fprintln(p.stderr, "dialtone:", err)
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
+	}
+	if errors.Is(err, sqlstore.ErrFailed) {
+		return exitRestart
 	}
 	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {

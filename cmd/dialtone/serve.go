@@ -19,15 +19,17 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/http/ops"
+	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
-	"dialtone/internal/phone"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -36,6 +38,12 @@ import (
 type serveCommand struct {
 	Settings keyFlags `embed:""`
 	Clusters *string  `hidden:"" help:"Removed; the configuration refuses it and says what to do."`
+}
+
+// Help is printed by dialtone serve --help.
+func (c *serveCommand) Help() string {
+	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the disk failed, when a restart recovers; " +
+		"78 for a wrong configuration, keys or a damaged store. Have your supervisor restart it after a failure (systemd: Restart=on-failure)."
 }
 
 func (c *serveCommand) Run(p *program) (err error) {
@@ -91,11 +99,36 @@ func (c *serveCommand) Run(p *program) (err error) {
 	for _, loop := range loops {
 		running.Go(func() { loop(background) })
 	}
-	err = web.Serve(p.ctx, listener, s.site, s.limits(), log)
+	serving, stopServing := s.whileStoreWorks(p.ctx)
+	defer stopServing()
+	err = httpserver.Serve(serving, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
+	if failure := s.store.Err(); failure != nil {
+		return errors.Join(failure, err)
+	}
 	// What was answered is safe already; this only spares the next start the work.
 	return errors.Join(err, s.desk.Flush(context.WithoutCancel(p.ctx)))
+}
+
+// exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
+// hang, and then only the end of the process lets the supervisor go on.
+const exitWithin = httpserver.DrainTime + 5*time.Second
+
+// whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a restart
+// recovers.
+func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-s.store.Broken():
+			s.log.ErrorContext(ctx, "store failed; exiting", "status", exitRestart, "err", s.store.Err())
+			time.AfterFunc(exitWithin, func() { os.Exit(exitRestart) })
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, stop
 }
 
 // tuneMemory trades a few MiB for a twentieth of the sign-ins a second: what is alive between requests is a few MiB, and by the
@@ -130,10 +163,10 @@ type server struct {
 	tenants *tenant.Table
 	signing *signing
 	turn    *followed[turn.Issuer]
-	pickup  *pickup.Directory
+	pickup  *pickup.Dir
 	desk    *account.Service
-	phones  *phone.Registry
-	courier *phone.Dispatcher
+	phones  *sipserver.Registry
+	hooks   *hook.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -177,7 +210,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 		Relayed: s.queue != nil,
 	})
-	s.phones = phone.NewRegistry(phone.Deps{
+	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
 		NoCache: f.nodes(),
 	})
@@ -190,10 +223,10 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{
-		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
-		Forget: s.phones.Forget,
-	}
+	s.hooks = hook.NewDispatcher(hook.Deps{
+		Queue: f.store, Transports: transports(httpclient.New()), Forget: s.phones.Forget,
+		SealRing: f.seal, Log: log, Now: time.Now,
+	})
 	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
@@ -227,8 +260,8 @@ func (s *server) messages() ([]web.DevMessage, error) {
 	return out, err
 }
 
-func (s *server) limits() web.Limits {
-	return web.Limits{
+func (s *server) limits() httpserver.Limits {
+	return httpserver.Limits{
 		Connections: s.HTTP.MaxConnections, ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress, TrustedProxies: s.HTTP.TrustedProxies,
 	}
 }
@@ -265,11 +298,11 @@ func (s *server) loops() []func(context.Context) {
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
-		every(tendEvery, s.tendExport),
-		s.courier.Run,
+		every(tendEvery, s.catchUpExport),
+		s.hooks.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
-		loops = append(loops, every(watchEvery, s.keepFiles()))
+		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
 		loops = append(loops, s.post)

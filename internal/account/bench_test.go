@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
-	"dialtone/internal/pickup"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"

@@ -57,15 +57,25 @@ func (o *outbox) add(c chores) {
 }
 
 // undo takes an account back whose message could not be published. Where the store fails too, Tend tries again.
-func (d *Service) undo(ctx context.Context, ad Signup) {
+// It returns ErrUnknown if the store has failed in such a way that the account may stay.
+func (d *Service) undo(ctx context.Context, ad Signup) error {
 	err := d.Store.Undo(ctx, ad, d.Now())
 	d.recordUndo(ctx, audit.Undo, ad.Account, err)
 	if err != nil {
 		d.Log.ErrorContext(ctx, "an account whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undo: []Signup{ad}})
-		return
+		return inDoubt(err)
 	}
 	d.outbox.add(chores{doubtful: []OutboxRef{ad.sent()}})
+	return nil
+}
+
+// inDoubt returns err if it is ErrUnknown, and nil otherwise.
+func inDoubt(err error) error {
+	if errors.Is(err, ErrUnknown) {
+		return err
+	}
+	return nil
 }
 
 func (ad Signup) sent() OutboxRef { return OutboxRef{ad.Account.Tenant, ad.Account.UID, ad.Message} }

@@ -82,8 +82,7 @@ func (d *Service) resend(ctx context.Context, t *tenant.Tenant, r LinkReplacemen
 		return err
 	}
 	if err := draft.Publish(); err != nil {
-		d.undoResend(ctx, r)
-		return err
+		return errors.Join(err, d.undoResend(ctx, r))
 	}
 	d.outbox.published(OutboxRef{t.ID, r.Account.UID, r.Message})
 	return nil
@@ -95,11 +94,14 @@ func (d *Service) recipient(t *tenant.Tenant, email string) throttle.Allowance {
 }
 
 // undoResend takes a new link back whose message could not be published. Where the store fails too, Tend tries again.
-func (d *Service) undoResend(ctx context.Context, r LinkReplacement) {
-	if err := d.takeBack(ctx, r); err != nil {
+// It returns ErrUnknown if the store has failed in such a way that the new link may stay.
+func (d *Service) undoResend(ctx context.Context, r LinkReplacement) error {
+	err := d.takeBack(ctx, r)
+	if err != nil {
 		d.Log.ErrorContext(ctx, "a link whose message failed could not be taken back yet", "err", err)
 		d.outbox.add(chores{undoResend: []LinkReplacement{r}})
 	}
+	return inDoubt(err)
 }
 
 func (d *Service) takeBack(ctx context.Context, r LinkReplacement) error {

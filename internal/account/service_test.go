@@ -28,8 +28,8 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -77,7 +77,7 @@ func (j *journal) String() string {
 
 // postbox is a pickup directory that can be made to fail.
 type postbox struct {
-	*pickup.Directory
+	*pickup.Dir
 	stage, publish, sync error
 	staged               int
 }
@@ -89,7 +89,7 @@ func (p *postbox) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 		return nil, p.stage
 	}
 	p.staged++
-	d, err := p.Directory.Stage(l)
+	d, err := p.Dir.Stage(l)
 	return draft{d, p}, err
 }
 
@@ -97,7 +97,7 @@ func (p *postbox) Sync() error {
 	if p.sync != nil {
 		return p.sync
 	}
-	return p.Directory.Sync()
+	return p.Dir.Sync()
 }
 
 type draft struct {
@@ -177,7 +177,7 @@ func (o *office) open(pickupDir string) {
 	o.Cleanup(func() { store.Close() })
 	dir, err := pickup.Open(pickupDir)
 	o.must(err)
-	o.store, o.faults, o.mailbox = store, &troubled{Store: store}, &postbox{Directory: dir}
+	o.store, o.faults, o.mailbox = store, &troubled{Store: store}, &postbox{Dir: dir}
 	o.tenants = tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
 	o.must(o.tenants.Refresh(o.Context()))
 	logger := slog.New(slog.NewJSONHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -912,7 +912,7 @@ func TestManySignupsAtOnce(t *testing.T) {
 		forms[i] = o.form("ann")
 	}
 	desk := account.NewService(account.Deps{
-		Store: o.store, Mailbox: o.mailbox.Directory, Tenant: o.tenants.ByID, Captcha: o.issuer, SealRing: o.seal,
+		Store: o.store, Mailbox: o.mailbox.Dir, Tenant: o.tenants.ByID, Captcha: o.issuer, SealRing: o.seal,
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return noon },
 	})
 	var all sync.WaitGroup

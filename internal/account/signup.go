@@ -194,8 +194,7 @@ func (d *Service) admit(ctx context.Context, t *tenant.Tenant, a Account, c dige
 		return err
 	}
 	if err := draft.Publish(); err != nil {
-		d.undo(ctx, ad)
-		return err
+		return errors.Join(err, d.undo(ctx, ad))
 	}
 	d.outbox.published(OutboxRef{t.ID, ad.Account.UID, ad.Message})
 	return nil

@@ -14,8 +14,8 @@ import (
 func TestClassify(t *testing.T) {
 	for _, c := range []struct {
 		claim string
-		err  error
-		want blame
+		err   error
+		want  blame
 	}{
 		{"no connection", &Refusal{At: Connecting}, blameUs},
 		{"a greeting with 554", &Refusal{At: Connecting, Code: 554}, blameUs},

@@ -21,9 +21,9 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/i18n"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -36,7 +36,7 @@ type office struct {
 	testing.TB
 	*sqlstore.Store
 	tenant *tenant.Tenant
-	box    *pickup.Directory
+	box    *pickup.Dir
 	ring   *secret.Ring
 	path   string
 	ahead  atomic.Int64 // how far its clock is ahead

@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/pickup"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"
@@ -37,7 +37,7 @@ type house struct {
 	deps    session.Deps
 	desk    *account.Service
 	store   *sqlstore.Store
-	mailbox *pickup.Directory
+	mailbox *pickup.Dir
 	now     time.Time
 	tenant  *tenant.Tenant
 	other   *tenant.Tenant

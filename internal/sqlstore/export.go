@@ -7,7 +7,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/secret"
 )
 
@@ -41,7 +41,10 @@ const exportVersion = 3
 // accounts wait.
 const exportPage = 300
 
-var _ phone.Exporter = (*Store)(nil)
+var (
+	_ export.Admin  = (*Store)(nil)
+	_ export.Source = (*Store)(nil)
+)
 
 // opener opens the sealed credential of an account. It is nil without keys.
 type opener func(account.Account) (digest.Credential, error)
@@ -85,8 +88,8 @@ func writeAndPublish(e engine, do func(transaction) ([]subject, error)) error {
 	return err
 }
 
-// EnableExport implements phone.Exporter.
-func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error {
+// EnableExport implements export.Admin.
+func (s *Store) EnableExport(ctx context.Context, progress export.Progress) error {
 	if s.engine.opener() == nil {
 		return errNoKeys
 	}
@@ -96,7 +99,7 @@ func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error
 	return fillExport(ctx, s.engine, progress)
 }
 
-// DisableExport implements phone.Exporter.
+// DisableExport implements export.Admin.
 func (s *Store) DisableExport(context.Context) error { return s.engine.disableExport() }
 
 // bar keeps out programs that do not keep the exported tables current, or admits them again.
@@ -119,15 +122,15 @@ func exporting(q querier) (bool, error) {
 	return n > 0, err
 }
 
-// ExportStatus implements phone.Exporter.
-func (s *Store) ExportStatus(ctx context.Context) (st phone.Status, err error) {
+// ExportStatus implements export.Admin.
+func (s *Store) ExportStatus(ctx context.Context) (st export.Status, err error) {
 	st.Places = []string{}
 	if st.Enabled, err = exporting(s.engine.reads(ctx)); err != nil || !st.Enabled {
 		return st, err
 	}
 	st.Places = append(st.Places, s.engine.exportPlaces()...)
 	err = s.engine.directory(func(tx transaction) (err error) {
-		if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Whole); err != nil {
+		if err := tx.row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Complete); err != nil {
 			return err
 		}
 		if st.Entries, err = count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {
@@ -139,13 +142,13 @@ func (s *Store) ExportStatus(ctx context.Context) (st phone.Status, err error) {
 	return st, err
 }
 
-// Exported implements phone.Exporter.
-func (s *Store) Exported(ctx context.Context, realm string, each func(phone.Listing) error) error {
+// ExportedEntries implements export.Source.
+func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(export.Entry) error) error {
 	for after, more := "", true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var list []phone.Listing
+		var list []export.Entry
 		err := s.engine.directory(func(tx transaction) error {
 			list = nil
 			return tx.each(func(row scanner) error {
@@ -172,8 +175,8 @@ func (s *Store) Exported(ctx context.Context, realm string, each func(phone.List
 	return nil
 }
 
-// ExportChanges implements phone.Exporter.
-func (s *Store) ExportChanges(ctx context.Context) (int64, error) { return s.engine.exportChanges(ctx) }
+// ExportVersion implements export.Source.
+func (s *Store) ExportVersion(ctx context.Context) (int64, error) { return s.engine.exportChanges(ctx) }
 
-// TendExport implements phone.Exporter.
-func (s *Store) TendExport(ctx context.Context) error { return s.engine.tendExport(ctx) }
+// CatchUpExport implements export.Admin.
+func (s *Store) CatchUpExport(ctx context.Context) error { return s.engine.tendExport(ctx) }

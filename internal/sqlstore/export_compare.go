@@ -6,18 +6,18 @@ import (
 	"slices"
 
 	"dialtone/internal/account"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 )
 
 // found is a row of the directory.
 type found struct {
-	phone.Listing
+	export.Entry
 	damaged bool
 }
 
 // part is a part of the directory beside the same part of the accounts.
 type part struct {
-	should []phone.Listing
+	should []export.Entry
 	are    []found
 	last   []byte // the part ends with this uid, or with all where it is nil
 }
@@ -42,19 +42,19 @@ func readPart(tx transaction, open opener, after []byte) (l part, err error) {
 		l.last = l.are[n-1].UID[:]
 	}
 	if last := l.last; last != nil {
-		l.should = slices.DeleteFunc(l.should, func(e phone.Listing) bool { return bytes.Compare(e.UID[:], last) > 0 })
+		l.should = slices.DeleteFunc(l.should, func(e export.Entry) bool { return bytes.Compare(e.UID[:], last) > 0 })
 		l.are = slices.DeleteFunc(l.are, func(f found) bool { return bytes.Compare(f.UID[:], last) > 0 })
 	}
 	return l, nil
 }
 
 // same compares what is written of two entries.
-func same(a, b phone.Listing) bool {
+func same(a, b export.Entry) bool {
 	return a.UID == b.UID && a.User == b.User && a.Realm == b.Realm && a.Role == b.Role && bytes.Equal(a.Marshal(), b.Marshal())
 }
 
 // differ calls f for each entry that is missing, wrong or too many, with what it should be, or nil.
-func (p part) differ(f func(is phone.Listing, what string, should *phone.Listing) error) error {
+func (p part) differ(f func(is export.Entry, what string, should *export.Entry) error) error {
 	are := make(map[account.UID]found)
 	for _, e := range p.are {
 		are[e.UID] = e
@@ -66,7 +66,7 @@ func (p part) differ(f func(is phone.Listing, what string, should *phone.Listing
 		switch {
 		case !there:
 			what = "is missing"
-		case is.damaged || !same(is.Listing, e):
+		case is.damaged || !same(is.Entry, e):
 			what = "is not as the account is"
 		default:
 			continue
@@ -76,7 +76,7 @@ func (p part) differ(f func(is phone.Listing, what string, should *phone.Listing
 		}
 	}
 	for _, e := range are {
-		if err := f(e.Listing, "belongs to no active account", nil); err != nil {
+		if err := f(e.Entry, "belongs to no active account", nil); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func walk(ctx context.Context, e engine, progress func(done int64), do func(tran
 }
 
 // fillExport adds and mends what is missing and wrong, and says that the directory is whole.
-func fillExport(ctx context.Context, e engine, progress phone.Progress) error {
+func fillExport(ctx context.Context, e engine, progress export.Progress) error {
 	err := e.directory(func(tx transaction) error {
 		if _, err := tx.exec(`UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
 			return err
@@ -126,7 +126,7 @@ func fillExport(ctx context.Context, e engine, progress phone.Progress) error {
 		total = 0
 	}
 	err = walk(ctx, e, func(done int64) { progress(done, max(done, total)) }, func(tx transaction, p part) error {
-		err := p.differ(func(is phone.Listing, _ string, should *phone.Listing) error {
+		err := p.differ(func(is export.Entry, _ string, should *export.Entry) error {
 			if should != nil {
 				return putEntry(tx, *should)
 			}
@@ -145,7 +145,7 @@ func fillExport(ctx context.Context, e engine, progress phone.Progress) error {
 	return writeAndPublish(e, func(transaction) ([]subject, error) { return allTenants, nil })
 }
 
-// CompareExport implements phone.Exporter.
+// CompareExport implements export.Admin.
 func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 	e := s.engine
 	if on, err := exporting(e.reads(ctx)); err != nil || !on {
@@ -175,7 +175,7 @@ func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 		return err
 	}
 	return walk(ctx, e, func(int64) {}, func(_ transaction, p part) error {
-		return p.differ(func(is phone.Listing, what string, _ *phone.Listing) error {
+		return p.differ(func(is export.Entry, what string, _ *export.Entry) error {
 			report("the entry of " + is.Address() + " " + what)
 			return nil
 		})

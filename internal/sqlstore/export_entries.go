@@ -6,7 +6,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/tenant"
 )
 
@@ -27,11 +27,11 @@ func bring(tx transaction, open opener, s subject) error {
 }
 
 // readPage reads the accounts that phone servers may know of, as entries.
-func readPage(q querier, open opener, where string, args ...any) (list []phone.Listing, err error) {
+func readPage(q querier, open opener, where string, args ...any) (list []export.Entry, err error) {
 	err = q.each(func(row scanner) error {
 		var realm string
 		a, err := scanAccount(prefixed{row, []any{&realm}})
-		if err != nil || !phone.Listed(a) {
+		if err != nil || !export.Includes(a) {
 			return err
 		}
 		if open == nil {
@@ -41,7 +41,7 @@ func readPage(q querier, open opener, where string, args ...any) (list []phone.L
 		if err != nil {
 			return fmt.Errorf("account %s: %w", a.User, err)
 		}
-		list = append(list, phone.Listing{UID: a.UID, User: a.User, Realm: realm, Role: a.Role, Credential: c})
+		list = append(list, export.Entry{UID: a.UID, User: a.User, Realm: realm, Role: a.Role, Credential: c})
 		return nil
 	}, `SELECT (SELECT realm FROM tenant t WHERE t.id = account.tenant), `+accountColumns+` FROM account WHERE closed IS NULL
 		AND activated IS NOT NULL AND NOT held AND `+where, args...)
@@ -50,7 +50,7 @@ func readPage(q querier, open opener, where string, args ...any) (list []phone.L
 
 const entryColumns = `uid, realm, username, address, role, ha1, ha1b, ha1_sha256`
 
-func putEntry(tx transaction, e phone.Listing) error {
+func putEntry(tx transaction, e export.Entry) error {
 	var b, sha256 string
 	if e.HA1B != nil {
 		b = e.HA1B.Hex()
@@ -66,7 +66,7 @@ func putEntry(tx transaction, e phone.Listing) error {
 }
 
 // scanEntry reads an entry. One that nobody here has written is damaged.
-func scanEntry(row scanner) (e phone.Listing, damaged bool, err error) {
+func scanEntry(row scanner) (e export.Entry, damaged bool, err error) {
 	var uid []byte
 	var address, role, ha1, b, sha256 string
 	if err := row.Scan(&uid, &e.Realm, &e.User, &address, &role, &ha1, &b, &sha256); err != nil {
@@ -88,7 +88,7 @@ func scanEntry(row scanner) (e phone.Listing, damaged bool, err error) {
 }
 
 // domains are those that there should be, and those that there are, by name.
-func domains(q querier) (should, are map[string]phone.Domain, err error) {
+func domains(q querier) (should, are map[string]export.Domain, err error) {
 	var tenants []tenant.Tenant
 	err = q.each(func(row scanner) error {
 		var t tenant.Tenant
@@ -99,12 +99,12 @@ func domains(q querier) (should, are map[string]phone.Domain, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	should, are = make(map[string]phone.Domain), make(map[string]phone.Domain)
-	for _, d := range phone.Domains(tenants) {
+	should, are = make(map[string]export.Domain), make(map[string]export.Domain)
+	for _, d := range export.Domains(tenants) {
 		should[d.Name] = d
 	}
 	err = q.each(func(row scanner) error {
-		var d phone.Domain
+		var d export.Domain
 		err := row.Scan(&d.Name, &d.Realm, &d.Tenant)
 		are[d.Name] = d
 		return err

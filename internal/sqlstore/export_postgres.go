@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 )
 
 //go:embed directory/postgres.sql
@@ -48,7 +48,7 @@ func (p *postgres) directory(do func(transaction) error) error {
 		if on, err := exporting(tx); err != nil {
 			return err
 		} else if !on {
-			return phone.ErrNoExport
+			return export.ErrNotEnabled
 		}
 		return do(tx)
 	})

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 )
 
 // GrantExport creates a PostgreSQL role that may read the schema of one kind of phone server and nothing else. Without
@@ -33,7 +33,7 @@ func (s *Store) GrantExport(ctx context.Context, schema, role, password string) 
 		if on, err := exporting(tx); err != nil {
 			return err
 		} else if !on {
-			return phone.ErrNoExport
+			return export.ErrNotEnabled
 		}
 		var exists bool
 		if err := tx.row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&exists); err != nil {

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"syscall"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/sqlstore/sqlite"
 )
 
@@ -145,7 +145,7 @@ func (x *annex) close() {
 }
 
 // do has the file follow the store, and then do run, in one transaction of the file. The store is read in it as of one moment, at
-// which the file has followed. It fails with phone.ErrNoExport.
+// which the file has followed. It fails with export.ErrNoExport.
 func (x *annex) do(do func(transaction) error) (err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -168,7 +168,7 @@ func (x *annex) do(do func(transaction) error) (err error) {
 		}
 	}
 	// Nothing is assumed of a connection that has seen a fault.
-	if tx.script("ROLLBACK") != nil || !errors.Is(err, phone.ErrNoExport) {
+	if tx.script("ROLLBACK") != nil || !errors.Is(err, export.ErrNotEnabled) {
 		x.detach()
 	}
 	return err
@@ -184,7 +184,7 @@ func (x *annex) catchUp(tx transaction) (int64, error) {
 	var changes, applied, due int64
 	err := tx.row(`SELECT id, changes FROM main.export WHERE name = $1`, exportName).Scan(&id, &changes)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, phone.ErrNoExport
+		return 0, export.ErrNotEnabled
 	} else if err != nil {
 		return 0, err
 	}
@@ -279,7 +279,7 @@ func (l *lite) publish(tx transaction, changed []subject) (due bool, err error) 
 
 func (l *lite) follow() error {
 	err := l.annex.do(nil)
-	if errors.Is(err, phone.ErrNoExport) { // disabled since
+	if errors.Is(err, export.ErrNotEnabled) { // disabled since
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("the change is saved, and phone servers do not see it yet; it is tried again: %w", err)
@@ -291,7 +291,7 @@ func (l *lite) directory(do func(transaction) error) error {
 	if on, err := exporting(l.reads(context.Background())); err != nil {
 		return err
 	} else if !on {
-		return phone.ErrNoExport
+		return export.ErrNotEnabled
 	}
 	return l.annex.do(do)
 }
@@ -339,7 +339,7 @@ func (l *lite) tendExport(ctx context.Context) error {
 	if err == nil && !whole {
 		err = fillExport(ctx, l, func(int64, int64) {})
 	}
-	if errors.Is(err, phone.ErrNoExport) {
+	if errors.Is(err, export.ErrNotEnabled) {
 		return nil
 	} else if err != nil {
 		return err

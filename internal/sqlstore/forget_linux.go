@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forget has the system read the file from the disk again, and not from its cache. After a sync that failed the cache may
-// hold, and take for written, what never reached the disk; a store that was closed then and is opened again on the same
-// machine would go on from there, and lose what it commits later to a power cut.
+// forget makes the kernel drop a file from the page cache, except for what is still to be written, so
+// that the next read comes from the disk. After an fsync that failed the cache may hold data, marked as
+// written, that never reached the disk. A process that read the WAL from there would commit after
+// frames that a power cut takes away, and lose its own commits with them.
 func forget(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -18,5 +19,6 @@ func forget(path string) error {
 	} else if err != nil {
 		return err
 	}
-	return errors.Join(os.NewSyscallError("posix_fadvise", unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)), f.Close())
+	err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	return errors.Join(os.NewSyscallError("posix_fadvise", err), f.Close())
 }

@@ -2,5 +2,5 @@
 
 package sqlstore
 
-// forget is for Linux: what other systems keep of a write that failed is not known here.
+// forget does nothing: how other systems treat pages whose fsync failed has not been examined.
 func forget(string) error { return nil }

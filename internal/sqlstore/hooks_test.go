@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/secret"
 	"dialtone/internal/test/postgrestest"
 )
@@ -14,14 +14,14 @@ import (
 func TestClaimWaitsForAnother(t *testing.T) {
 	ctx := t.Context()
 	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
-	h := phone.Hook{ID: phone.HookID{1}, Name: "a", Everyone: true, Created: midday}
+	h := hook.Hook{ID: hook.ID{1}, Name: "a", AllTenants: true, Created: midday}
 	if err := s.AddHook(ctx, h); err != nil {
 		t.Fatal(err)
 	}
 	for _, host := range []string{"a.test", "b.test"} {
 		addedTenant(t, s, host)
 	}
-	var first, second []phone.Notification
+	var first, second []hook.Notification
 	var other sync.WaitGroup
 	err := s.engine.write(func(tx transaction) (err error) {
 		if first, err = claimIn(tx, h.ID, midday, midday.Add(time.Hour), 1); err != nil {

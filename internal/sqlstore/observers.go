@@ -12,7 +12,7 @@ type observers struct {
 	list []func(account.UID)
 }
 
-// OnChange implements phone.Store.
+// OnChange implements sipserver.Store.
 func (s *Store) OnChange(f func(uid account.UID)) { s.engine.observe(f) }
 
 func (o *observers) observe(f func(account.UID)) {

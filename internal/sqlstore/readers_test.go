@@ -46,7 +46,7 @@ func TestReadersWaitAndClose(t *testing.T) {
 		if _, err := s.Revoked(t.Context(), 0, nonceOf(1), time.Unix(1, 0)); err != errClosed {
 			t.Errorf("reading from a closed store: %v", err)
 		}
-		if err := s.write(touch); err != errClosed {
+		if err := s.write(noopWrite); err != errClosed {
 			t.Errorf("writing to a closed store: %v", err)
 		}
 	})
@@ -64,7 +64,7 @@ func TestReadersCannotWrite(t *testing.T) {
 func TestReaderAfterFailure(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
-	if err := s.write(touch); err != nil { // so that there is a WAL
+	if err := s.write(noopWrite); err != nil { // so that there is a WAL
 		t.Fatal(err)
 	}
 	r := s.engine.reads(t.Context())

@@ -62,7 +62,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	l.readers = newReaders(func() (*sqlite.Conn, error) {
 		return connect(path, vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
 	})
-	l.writer = newWriter(conn, l.open)
+	l.writer = newWriter(conn)
 	return newStore(l), nil
 }
 

@@ -117,8 +117,32 @@ var ErrSealKey = errors.New("the store was sealed with another key")
 func (s *Store) Close() error { return s.engine.close() }
 
 // Ready commits a write that changes no data. It fails where the database cannot be written to now, or
-// where recent writes failed. In SQLite it also checks a database that was found unsound.
+// where recent writes failed.
 func (s *Store) Ready(ctx context.Context) error { return s.engine.ready(ctx) }
+
+// failing is an engine that can fail in such a way that only a restart of the process helps.
+type failing interface {
+	failed() <-chan struct{}
+	failure() error
+}
+
+// Broken returns a channel that is closed when a commit has failed and it is not known whether it is on the
+// disk. From then on every write fails with account.ErrUnknown, and the process is to end. The channel is
+// nil for an engine that recovers by itself.
+func (s *Store) Broken() <-chan struct{} {
+	if e, ok := s.engine.(failing); ok {
+		return e.failed()
+	}
+	return nil
+}
+
+// Err returns why Broken was closed, wrapped in ErrFailed, and nil before that.
+func (s *Store) Err() error {
+	if e, ok := s.engine.(failing); ok {
+		return e.failure()
+	}
+	return nil
+}
 
 // Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing: callers
 // compare TenantVersion to be sure.

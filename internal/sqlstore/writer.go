@@ -3,68 +3,95 @@ package sqlstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/sqlstore/sqlite"
 )
 
-// groupLimit bounds what one transaction holds, so that its first write is not kept waiting by its last.
+// ErrFailed is returned, wrapped in account.ErrUnknown, by every write from the moment a commit
+// failed in such a way that it is not known whether it is on the disk. Reads go on. The process is
+// to end: the next Open reads the WAL from the disk and goes on from there.
+var ErrFailed = errors.New("a commit failed and may or may not be on the disk; restart the server to recover")
+
+// groupLimit bounds a transaction, so that its first write does not wait long for its last.
 const groupLimit = 128
 
-// writer commits one group of writes at a time, on the one connection that writes.
+// writer commits groups of writes, one at a time, on the only connection that writes.
+//
+// A write that fails before COMMIT is rolled back and changes nothing. So is a COMMIT that wrote no
+// complete transaction to the WAL, as on a full disk (see rolledBack). After any other COMMIT that
+// failed the transaction may or may not be on the disk, and a second fsync would prove nothing: the
+// kernel may have dropped the pages that it could not write, and report success. The writer then
+// fails for good, as PostgreSQL does (PANIC): it answers account.ErrUnknown, writes nothing more,
+// and leaves the WAL to the next process.
 type writer struct {
 	*queue
 	conn *sqlite.Conn
-	open func() (*sqlite.Conn, error)
-	// unsound is the commit's error after which nothing is written until the database has been proven.
-	unsound error
-	// buried says that what the failed commit left in the journal was written over.
-	buried bool
-	// trouble is the last write that failed for a reason of ours, for ready to tell.
-	trouble atomic.Pointer[trouble]
+	// failed is closed after failure has been set. Only the goroutine that leads a group sets it.
+	failed  chan struct{}
+	failure error
+	// recent is the last write that failed for an internal reason, for ready to report.
+	recent atomic.Pointer[writeFailure]
 }
 
-type trouble struct {
+type writeFailure struct {
 	at  time.Time
 	err error
 }
 
-// troubled is how long the server is not ready after a write that failed. A disk that is nearly full takes the little that
-// a probe writes, and refuses a signup.
-const troubled = 2 * time.Second
+// unreadyFor is how long the server is not ready after a write failed. A nearly full disk takes the
+// few bytes that ready writes, and refuses a signup.
+const unreadyFor = 2 * time.Second
 
-func newWriter(conn *sqlite.Conn, open func() (*sqlite.Conn, error)) *writer {
-	w := &writer{conn: conn, open: open}
+func newWriter(conn *sqlite.Conn) *writer {
+	w := &writer{conn: conn, failed: make(chan struct{})}
 	w.queue = newQueue(1, groupLimit, w.commit)
 	return w
 }
 
 func (l *lite) write(do func(transaction) error) error { return l.writer.run(&job{do: do}) }
 
-// close comes after drain, and when nobody reads any more: so it moves what is in the journal to the database.
+// failed is closed when the store has failed; err is why.
+func (l *lite) failed() <-chan struct{} { return l.writer.failed }
+
+func (l *lite) failure() error {
+	select {
+	case <-l.writer.failed:
+		return l.writer.failure
+	default:
+		return nil
+	}
+}
+
+// close is called after drain, when nothing reads any more. SQLite then moves the WAL to the
+// database file and removes the WAL, except after a failure: the next process needs the WAL as it
+// is.
 func (w *writer) close() error {
 	var err error
-	if w.unsound != nil {
-		err = w.conn.ForgetIndex() // see prove
+	if w.failure != nil {
+		err = w.conn.NoCheckpointOnClose()
 	}
 	return errors.Join(err, w.conn.Close())
 }
 
-// commit runs a group until what is left of it succeeds together, and sets the error of each.
+// commit runs a group, without the jobs that fail, until the rest succeeds in one transaction, and
+// sets the error of each job.
 func (w *writer) commit(group []*job) {
 	live := slices.Clone(group)
 	for len(live) > 0 {
-		broken, err := -1, w.prove()
-		if err == nil {
-			broken, err = w.try(live)
-		}
+		broken, err := w.try(live)
 		if err == nil {
 			return
 		}
-		w.trouble.Store(&trouble{time.Now(), err})
+		w.recent.Store(&writeFailure{time.Now(), err})
 		if broken < 0 {
 			for _, j := range live {
 				j.err = err
@@ -76,9 +103,13 @@ func (w *writer) commit(group []*job) {
 	}
 }
 
-// try runs the group in one transaction. Where a job's statement fails, it gives the job's place; where the transaction
-// itself does, -1. In both cases nothing has happened.
+// try runs the group in one transaction. If a job's statement fails, broken is the index of the
+// job; if the transaction itself fails, broken is -1. In both cases nothing was saved, unless err
+// is account.ErrUnknown.
 func (w *writer) try(group []*job) (broken int, err error) {
+	if w.failure != nil {
+		return -1, w.refusal()
+	}
 	if _, err := w.conn.Exec("BEGIN IMMEDIATE"); err != nil {
 		return -1, err
 	}
@@ -91,37 +122,49 @@ func (w *writer) try(group []*job) (broken int, err error) {
 	}
 	if _, err := w.conn.Exec("COMMIT"); err != nil {
 		w.rollback()
-		w.buried = w.bury() == nil
-		w.unsound = err
-		return -1, err
+		if rolledBack(err) {
+			return -1, err
+		}
+		return -1, w.fail(err)
 	}
 	return 0, nil
 }
 
-// bury writes over what a failed commit left in the journal. Where its sync alone failed it lies there whole: this process
-// knows that it does not count, but whoever reads the journal from its beginning would take it for committed. A sync would fail
-// again, so there is none; against a power cut nothing helps then, but against the end of this process it does. Should
-// writing fail as well, a start before the next try finds what it would after a power cut: all of it or nothing.
-func (w *writer) bury() error {
-	tx := liteTx{w.conn}
-	// Nothing may be moved to the database file without a sync.
-	err := errors.Join(tx.script("PRAGMA wal_autocheckpoint=0"), tx.script("PRAGMA synchronous=OFF"))
-	if err == nil {
-		err = tx.script("BEGIN IMMEDIATE")
-	}
-	if err == nil {
-		if err = touch(tx); err == nil {
-			err = tx.script("COMMIT")
-		}
-		if err != nil {
-			w.rollback()
-		}
-	}
-	return errors.Join(err, tx.script("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=1000"))
+// fail ends all writing.
+func (w *writer) fail(cause error) error {
+	w.failure = fmt.Errorf("%w: %w", ErrFailed, cause)
+	close(w.failed)
+	return w.refusal()
 }
 
-// touch makes a transaction that writes and changes nothing. An UPDATE to the same values would not even write.
-func touch(tx transaction) error {
+func (w *writer) refusal() error { return fmt.Errorf("%w: %w", account.ErrUnknown, w.failure) }
+
+// rolledBack reports whether a COMMIT that failed with err has certainly not happened, neither now
+// nor for a process that replays the WAL later. SQLite writes the frames of a transaction in order,
+// the last of them marks the commit, and a checksum runs through all; then it syncs.
+//
+//   - A full disk or an exhausted quota refuses to write a frame, so the last one is not whole.
+//   - A broken constraint, a lock, and a file that cannot be opened or written to are found before the
+//     first frame is written.
+//
+// Everything else is in doubt, above all a failed fsync, whatever its errno. A wal-index that
+// cannot grow (SQLITE_IOERR_SHMSIZE) fails the COMMIT of a transaction that is on the disk already.
+func rolledBack(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code & 0xff {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY,
+		sqlite3.SQLITE_CANTOPEN:
+		return true
+	}
+	return e.Code == sqlite3.SQLITE_IOERR_WRITE && (e.Errno == syscall.ENOSPC || e.Errno == syscall.EDQUOT)
+}
+
+// noopWrite makes a transaction that writes and changes nothing. An UPDATE to the same values would
+// not even write.
+func noopWrite(tx transaction) error {
 	for _, query := range []string{
 		`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`,
 		`UPDATE revision SET n = n - 1 WHERE subject = 'tenant'`,
@@ -133,72 +176,28 @@ func touch(tx transaction) error {
 	return nil
 }
 
-// prove shows that the database holds what was committed, after a commit that failed. A sync that failed is never simply
-// repeated: the kernel may have dropped what it could not write, and would report success. So everything that was ever
-// committed is written from the journal to the database file, synced there, and the journal begun anew, on a connection
-// of its own; only when all of that succeeds is anything written again.
-//
-// A proof may fail too, and its sync drop what was buried with. So each begins with the journal as the disk has it: what does not
-// hold by its checksums is not moved.
-func (w *writer) prove() error {
-	if w.unsound == nil {
-		return nil
-	}
-	if err := w.move(); err != nil {
-		return errors.Join(errUnsound, err, w.unsound)
-	}
-	w.unsound = nil
-	return nil
-}
-
-func (w *writer) move() error {
-	// The connection is broken now, for all that is known: it is thrown away.
-	w.conn.Close()
-	conn, err := w.open()
-	if err != nil {
-		return err
-	}
-	w.conn = conn
-	if !w.buried {
-		if err := w.bury(); err != nil {
-			return err
-		}
-		w.buried = true
-	}
-	if err := conn.ForgetIndex(); err != nil {
-		return err
-	}
-	var busy, pages, moved int
-	err = conn.Row([]any{&busy, &pages, &moved}, "PRAGMA wal_checkpoint(TRUNCATE)")
-	if err == nil && busy != 0 {
-		err = errors.New("the journal is in use")
-	}
-	return err
-}
-
-var errUnsound = errors.New("writing is stopped after a commit that failed, until the database is proven sound")
-
 func (l *lite) ready(context.Context) error {
-	if err := l.write(touch); err != nil {
+	if err := l.write(noopWrite); err != nil {
 		return err
 	}
-	if last := l.writer.trouble.Load(); last != nil && time.Since(last.at) < troubled {
+	if last := l.writer.recent.Load(); last != nil && time.Since(last.at) < unreadyFor {
 		return last.err
 	}
 	return nil
 }
 
-// rollback ends a transaction that failed. SQLite has ended it already after some errors, and then says so.
+// rollback ends a transaction that failed. SQLite has ended it already after some errors, and then
+// reports an error.
 func (w *writer) rollback() { w.conn.Exec("ROLLBACK") }
 
-// liteTx is the transaction that a connection of SQLite is in. No other is in one meanwhile.
+// liteTx is the transaction that a connection is in. A connection is in one transaction at a time.
 type liteTx struct{ conn *sqlite.Conn }
 
 func (t liteTx) row(query string, args ...any) scanner {
 	return liteWritten{t.conn, query, args}
 }
 
-// liteWritten is a row of a transaction, looked for when it is scanned.
+// liteWritten is a row of a transaction; Scan runs the query.
 type liteWritten struct {
 	conn  *sqlite.Conn
 	query string
@@ -207,7 +206,7 @@ type liteWritten struct {
 
 func (r liteWritten) Scan(dst ...any) error { return r.conn.Row(dst, r.query, r.args...) }
 
-// exec runs a statement and says how many rows it changed.
+// exec runs a statement and returns how many rows it changed.
 func (t liteTx) exec(query string, args ...any) (int64, error) { return t.conn.Exec(query, args...) }
 
 func (t liteTx) each(f func(scanner) error, query string, args ...any) error {

@@ -212,7 +212,7 @@ func TestLoneWriteDoesNotWait(t *testing.T) {
 	})
 }
 
-func TestLeaderLetsOthersComeFirst(t *testing.T) {
+func TestLeaderYieldsBeforeGathering(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
@@ -265,7 +265,7 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
-func TestImpatience(t *testing.T) {
+func TestQueueTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
 		defer closeNotes(t, s)
@@ -285,7 +285,7 @@ func TestImpatience(t *testing.T) {
 	})
 }
 
-func TestStartedWriteIsWaitedFor(t *testing.T) {
+func TestQueueTimeoutDoesNotApplyToStartedWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
 		defer closeNotes(t, s)
@@ -299,7 +299,7 @@ func TestStartedWriteIsWaitedFor(t *testing.T) {
 	})
 }
 
-func TestCloseFinishesWhatWasAccepted(t *testing.T) {
+func TestCloseFinishesAcceptedWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dialtone.db")
 	ring := secret.NewRing(time.Unix(0, 0))
 	s, err := Open(t.Context(), path, ring)
@@ -330,7 +330,7 @@ func TestCloseFinishesWhatWasAccepted(t *testing.T) {
 	}
 }
 
-func TestLinkIsDecidedWithinItsTransaction(t *testing.T) {
+func TestActivationIsDecidedInItsTransaction(t *testing.T) {
 	begin := time.Unix(0, 0)
 	late := begin.Add(account.PendingLife)
 	for _, c := range []struct {

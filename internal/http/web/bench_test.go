@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
-	"dialtone/internal/pickup"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"

@@ -38,9 +38,10 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
+	"dialtone/internal/http/server"
 	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/pickup"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
@@ -170,7 +171,7 @@ func (p *testServer) start(t testing.TB) {
 	if err := p.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox account.Mailbox = must[*pickup.Directory](t)(pickup.Open(p.pickup()))
+	var mailbox account.Mailbox = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
 	if p.options.mailbox != nil {
 		mailbox = p.options.mailbox(mailbox)
 	}
@@ -214,7 +215,7 @@ func (p *testServer) start(t testing.TB) {
 	serving, end := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- web.Serve(serving, listener, counted, web.Limits{Connections: 4096, ConnectionsPerAddress: 512}, log)
+		done <- server.Serve(serving, listener, counted, server.Limits{Connections: 4096, ConnectionsPerAddress: 512}, log)
 	}()
 	p.stop = sync.OnceFunc(func() {
 		end()

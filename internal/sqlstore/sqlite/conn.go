@@ -16,6 +16,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -169,6 +170,8 @@ func (c *Conn) alloc(n int) (uintptr, error) {
 type Error struct {
 	Code    int // extended, https://www.sqlite.org/rescode.html
 	Message string
+	// Errno is the system's reason for an I/O error, as far as SQLite knows it.
+	Errno syscall.Errno
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
@@ -179,7 +182,11 @@ func (c *Conn) fault(rc int32) error {
 	if text := libc.GoString(lib.Xsqlite3_errmsg(c.tls, c.db)); text != kind {
 		kind += ": " + text
 	}
-	return &Error{Code: int(rc), Message: kind}
+	e := &Error{Code: int(rc), Message: kind}
+	if primary := e.Code & 0xff; c.db != 0 && (primary == lib.SQLITE_IOERR || primary == lib.SQLITE_CANTOPEN) {
+		e.Errno = syscall.Errno(lib.Xsqlite3_system_errno(c.tls, c.db))
+	}
+	return e
 }
 
 // at is what C's memory has at an address.

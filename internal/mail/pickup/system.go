@@ -1,0 +1,87 @@
+package pickup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// FileSystem is what a Dir needs of a file system. Paths are absolute. Errors are those of package os.
+type FileSystem interface {
+	// MakeDir creates a directory if it is missing.
+	MakeDir(path string) error
+	// Create creates a file, which must not exist. If it fails with an error other than fs.ErrExist, part of the file may be
+	// left.
+	Create(path string, data []byte) error
+	// Rename replaces a file with the new name, in one step.
+	Rename(from, to string) error
+	Remove(path string) error
+	List(path string) ([]fs.DirEntry, error)
+	// Walk calls f with the entries of a directory, in any order and a few hundred at a time, until f fails.
+	Walk(path string, f func([]fs.DirEntry) error) error
+	ReadFile(path string) ([]byte, error)
+	// Sync makes all files and names of a directory durable. If it fails, nothing is known about any of them.
+	Sync(path string) error
+}
+
+// UnnamedFileSystem is a FileSystem that can also create files without a name. Such a file is freed when it is closed, or
+// when the process ends, unless it was linked to a name.
+type UnnamedFileSystem interface {
+	// CreateUnnamed creates a file that can be linked to names in dir, and returns a handle for it. The error is an
+	// errors.ErrUnsupported where the directory's file system has no such files.
+	CreateUnnamed(dir string, data []byte) (file int, err error)
+	// LinkUnnamed gives the file a name, which must not exist.
+	LinkUnnamed(file int, path string) error
+	// CloseUnnamed closes the handle, which must not be used again.
+	CloseUnnamed(file int) error
+}
+
+// mode is the mode of message files.
+const mode = 0o640
+
+// system is the operating system's file system.
+type system struct{}
+
+func (system) MakeDir(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return err
+	}
+	err := os.Mkdir(path, 0o770)
+	if errors.Is(err, fs.ErrExist) {
+		info, err := os.Stat(path)
+		if err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is not a directory", path)
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	// Set the mode regardless of the umask: the mail agent is in the group, and setgid gives new files that group.
+	return os.Chmod(path, 0o770|fs.ModeSetgid)
+}
+
+func (system) Walk(path string, f func([]fs.DirEntry) error) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.ReadDir(256)
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := f(entries); err != nil {
+			return err
+		}
+	}
+}
+
+func (system) Remove(path string) error                { return os.Remove(path) }
+func (system) List(path string) ([]fs.DirEntry, error) { return os.ReadDir(path) }

@@ -1,0 +1,521 @@
+// Package crashfs is a file system in memory for tests of durability: it can be stopped at any
+// moment and inspected as a machine would find it after a power cut.
+//
+// It is at least as harsh as real file systems. Data of a file is on the disk after a sync of the
+// file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power cut
+// may keep or drop anything unsynced, in any order, and tear a write. A sync that fails has dropped
+// the data: the cache takes it for clean, and the next sync succeeds without it. After the end of a
+// process alone the cache lives on, until Forget.
+//
+// Every operation goes through one function, which records it. The state at every moment of a
+// recorded run can be restored (Moments), and any operation can be made to fail (Fail). SQLite
+// works on the file system through VFS, package pickup through the methods that its FileSystem
+// interface wants.
+//
+// It has no modes or owners, no renames or links between directories, and no file for the memory
+// that connections share (the -shm file), which SQLite rebuilds after a crash.
+package crashfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Kind is what an operation does.
+type Kind string
+
+// The kinds of operations. Those of the second line change nothing.
+const (
+	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir",
+		"write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
+	// CreateUnnamed is open(2) with O_TMPFILE, LinkUnnamed is linkat(2) of such a file.
+	CreateUnnamed, LinkUnnamed Kind = "create unnamed", "link unnamed"
+	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the
+	// disk again.
+	Forget Kind = "fadvise"
+
+	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close",
+		"map shared memory"
+
+	// Mark is no operation: it records where in the journal something happened outside.
+	Mark Kind = "mark"
+)
+
+// Op is an operation in the journal.
+type Op struct {
+	Kind Kind
+	Path string
+	To   string // of a rename or a link
+	Off  int64
+	Data []byte // as far as it was written
+	Size int    // of a read
+	Err  error
+
+	node          int // the file, or for a name its directory
+	newNode       int // of CreateUnnamed and LinkUnnamed: the file
+	name, newName string
+	reverts       bool
+	unseen        bool // whether it fails
+}
+
+// Changes reports whether a crash after the operation can leave another disk than one before it.
+func (op Op) Changes() bool {
+	switch op.Kind {
+	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll, CreateUnnamed, LinkUnnamed:
+		return true
+	}
+	return false
+}
+
+func (op Op) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", op.Kind, op.Path)
+	switch op.Kind {
+	case Rename, Link:
+		fmt.Fprintf(&b, " -> %s", path.Base(op.To))
+	case Write:
+		fmt.Fprintf(&b, " %d bytes at %d", len(op.Data), op.Off)
+	case Read:
+		fmt.Fprintf(&b, " %d bytes at %d", op.Size, op.Off)
+	case Truncate:
+		fmt.Fprintf(&b, " to %d", op.Off)
+	}
+	if op.Err != nil {
+		fmt.Fprintf(&b, ": %v", op.Err)
+	}
+	return b.String()
+}
+
+// Fault makes operations fail.
+type Fault struct {
+	// After is how many operations succeed before the one that fails.
+	After int
+	// Err is what it fails with.
+	Err syscall.Errno
+	// Stays makes every operation from then on fail, until it is healed.
+	Stays bool
+	// Only, where it is set, are the operations that are counted and may fail.
+	Only func(Op) bool
+	// Reverts makes what a failed sync dropped disappear from the cache too.
+	Reverts bool
+}
+
+// FS is one file system. It is safe for concurrent use.
+type FS struct {
+	// Before, where it is set, is called before each operation, outside all locks.
+	Before func(Op)
+
+	mu      sync.Mutex
+	disk    *disk
+	dead    bool
+	left    int // operations until it stops, where that is above zero
+	begin   *disk
+	journal []Op
+	faults  []*armed
+
+	sqlite sqliteFS
+}
+
+// New is an empty file system.
+func New() *FS { return on(newDisk()) }
+
+func on(d *disk) *FS { return &FS{disk: d, sqlite: sqliteFS{files: make(map[int]*shared)}} }
+
+// Record starts a new journal at the present state.
+func (f *FS) Record() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begin, f.journal = f.disk.clone(), nil
+}
+
+// Journal are the operations since Record, and their number is the present moment.
+func (f *FS) Journal() []Op {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.journal)
+}
+
+// Now is the present moment in the journal.
+func (f *FS) Now() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.journal)
+}
+
+// Forget makes the cache forget what is clean of a file, which after a sync that failed is not what
+// is on the disk.
+func (f *FS) Forget(p string) {
+	f.do(Op{Kind: Forget, Path: p, unseen: true}, func(op *Op) (err error) {
+		op.node, _, _, err = f.disk.find(op.Path)
+		return err // a file that is not there has nothing to forget
+	})
+}
+
+// Mark writes a line into the journal.
+func (f *FS) Mark(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.begin != nil {
+		f.journal = append(f.journal, Op{Kind: Mark, Path: fmt.Sprintf(format, args...)})
+	}
+}
+
+// armed is a fault, and whether it struck.
+type armed struct {
+	Fault
+	hit bool
+}
+
+// Fail arms a fault. heal disarms it and reports whether it struck.
+func (f *FS) Fail(fault Fault) (heal func() bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := &armed{Fault: fault}
+	f.faults = append(f.faults, a)
+	return func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.faults = slices.DeleteFunc(f.faults, func(other *armed) bool { return other == a })
+		return a.hit
+	}
+}
+
+// StopAfter lets n more operations happen, and none after them; then it is for Crash to say what is
+// left.
+func (f *FS) StopAfter(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = n + 1
+}
+
+// GoOn takes StopAfter back.
+func (f *FS) GoOn() { f.StopAfter(-1) }
+
+// Stopped reports whether operations still happen.
+func (f *FS) Stopped() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dead
+}
+
+// Crash is the file system as it is found after a stop at this moment. The old one is dead: what a
+// program still asks of it fails and changes nothing.
+func (f *FS) Crash(v Variant) *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = true
+	return on(f.disk.crash(v))
+}
+
+// Clone is a copy of the file system as the disk has it when nothing is unsynced.
+func (f *FS) Clone() *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return on(f.disk.crash(Cuts[0]))
+}
+
+// Torn are the lengths at which a power cut at this moment may have torn the last write.
+func (f *FS) Torn() []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.disk.torn()
+}
+
+// Moments calls each for every moment of the journal, from the one before the first operation to
+// the one after the last, with the file system of that moment. Moments at which nothing can have
+// changed for a crash are left out. It ends where each returns false.
+func (f *FS) Moments(each func(at int, then *FS) bool) {
+	f.mu.Lock()
+	d, journal := f.begin.clone(), slices.Clone(f.journal)
+	f.mu.Unlock()
+	then := on(d)
+	for at := range len(journal) + 1 {
+		if at > 0 {
+			op := journal[at-1]
+			if !op.Changes() && op.Kind != Mark {
+				continue
+			}
+			d.apply(op)
+		}
+		if !each(at, then) {
+			return
+		}
+	}
+}
+
+// Image identifies everything that programs see, now or after Forget: two file systems of one
+// process with the same Image have the same names and contents.
+func (f *FS) Image() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var b strings.Builder
+	f.disk.walk(0, "", func(name string, n *node) {
+		fmt.Fprintf(&b, "%q %t %d", name, n.isDir(), len(n.data))
+		if !n.isDir() {
+			now, forgotten := n.sums()
+			fmt.Fprint(&b, now, forgotten)
+		}
+	})
+	return b.String()
+}
+
+// Files are the paths of all files, in order.
+func (f *FS) Files() (list []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disk.walk(0, "", func(name string, n *node) {
+		if !n.isDir() {
+			list = append(list, name)
+		}
+	})
+	return list
+}
+
+func (d *disk) walk(id int, name string, each func(string, *node)) {
+	n := d.nodes[id]
+	each(name, n)
+	names := make([]string, 0, len(n.names))
+	for name := range n.names {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, child := range names {
+		d.walk(n.names[child], name+"/"+child, each)
+	}
+}
+
+// find is the node at a path, and the directory and name that it has or would have.
+func (d *disk) find(p string) (id, dir int, name string, err error) {
+	dirPath, name := path.Split(path.Clean(p))
+	for part := range strings.SplitSeq(strings.Trim(dirPath, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		next, ok := d.nodes[dir].names[part]
+		if !ok || !d.nodes[next].isDir() {
+			return -1, -1, name, syscall.ENOENT
+		}
+		dir = next
+	}
+	if name == "" {
+		return 0, 0, "", nil
+	}
+	if id, ok := d.nodes[dir].names[name]; ok {
+		return id, dir, name, nil
+	}
+	return -1, dir, name, syscall.ENOENT
+}
+
+// do is the one place that every operation goes through. resolve completes it, and may refuse it,
+// under the lock.
+func (f *FS) do(op Op, resolve func(*Op) error) (Op, error) {
+	if f.Before != nil {
+		f.Before(op)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left > 0 {
+		f.left--
+		f.dead = f.left == 0
+	}
+	if f.dead {
+		return op, &fs.PathError{Op: string(op.Kind), Path: op.Path, Err: syscall.EIO}
+	}
+	if resolve != nil {
+		if err := resolve(&op); err != nil {
+			return op, &fs.PathError{Op: string(op.Kind), Path: op.Path, Err: err}
+		}
+	}
+	if errno, reverts := f.strikes(op); errno != 0 {
+		op.Err, op.reverts = errno, reverts
+		if op.Kind == Write { // a part of it may be there, as where a disk got full
+			op.Data = op.Data[:len(op.Data)/2/sector*sector]
+		}
+	}
+	op.Data = bytes.Clone(op.Data)
+	f.disk.apply(op)
+	if f.begin != nil {
+		f.journal = append(f.journal, op)
+	}
+	if op.Err != nil {
+		return op, &fs.PathError{Op: string(op.Kind), Path: op.Path, Err: op.Err}
+	}
+	return op, nil
+}
+
+func (f *FS) strikes(op Op) (errno syscall.Errno, reverts bool) {
+	for _, a := range f.faults {
+		switch {
+		case op.unseen, a.Only != nil && !a.Only(op), a.hit && !a.Stays:
+		case a.After > 0:
+			a.After--
+		default:
+			a.hit = true
+			errno, reverts = a.Err, a.Reverts
+		}
+	}
+	return errno, reverts
+}
+
+// named completes an operation on an existing name, new one on a name that must not be there.
+func (f *FS) named(op *Op) (err error) {
+	_, op.node, op.name, err = f.disk.find(op.Path)
+	return err
+}
+
+func (f *FS) unnamed(op *Op) (err error) {
+	_, op.node, op.name, err = f.disk.find(op.Path)
+	switch {
+	case err == nil:
+		return syscall.EEXIST
+	case op.node < 0:
+		return syscall.ENOENT
+	}
+	return nil
+}
+
+// MakeDir makes a directory and those above it, where they are missing.
+func (f *FS) MakeDir(p string) error {
+	above := ""
+	for part := range strings.SplitSeq(strings.Trim(path.Clean(p), "/"), "/") {
+		above += "/" + part
+		if _, err := f.do(Op{Kind: MakeDir, Path: above}, f.unnamed); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Create makes a file that must not be there, step by step as a program does.
+func (f *FS) Create(p string, data []byte) error {
+	op, err := f.do(Op{Kind: Create, Path: p}, f.unnamed)
+	if err != nil {
+		return err
+	}
+	id := f.idOf(op)
+	_, err = f.do(Op{Kind: Write, Path: p, Data: data, node: id}, nil)
+	if err == nil {
+		_, err = f.do(Op{Kind: Chmod, Path: p}, nil)
+	}
+	_, closed := f.do(Op{Kind: Close, Path: p}, nil)
+	return errors.Join(err, closed)
+}
+
+func (f *FS) idOf(op Op) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.disk.nodes[op.node].names[op.name]
+}
+
+// Rename gives a file another name in its directory, in one step; what had that name is gone.
+func (f *FS) Rename(from, to string) error {
+	_, err := f.do(Op{Kind: Rename, Path: from, To: to}, func(op *Op) error {
+		if path.Dir(from) != path.Dir(to) {
+			return syscall.EXDEV
+		}
+		op.newName = path.Base(to)
+		return f.named(op)
+	})
+	return err
+}
+
+// Link gives a file a further name in its directory, which must not be there.
+func (f *FS) Link(from, to string) error {
+	_, err := f.do(Op{Kind: Link, Path: from, To: to}, func(op *Op) error {
+		if path.Dir(from) != path.Dir(to) {
+			return syscall.EXDEV
+		}
+		op.newName = path.Base(to)
+		if err := f.named(op); err != nil {
+			return err
+		}
+		if _, taken := f.disk.nodes[op.node].names[op.newName]; taken {
+			return syscall.EEXIST
+		}
+		return nil
+	})
+	return err
+}
+
+// Remove removes a file.
+func (f *FS) Remove(p string) error {
+	_, err := f.do(Op{Kind: Remove, Path: p}, f.named)
+	return err
+}
+
+// ReadFile is the content of a file.
+func (f *FS) ReadFile(p string) ([]byte, error) {
+	var data []byte
+	_, err := f.do(Op{Kind: Read, Path: p}, func(op *Op) error {
+		id, _, _, err := f.disk.find(p)
+		if err == nil {
+			data = bytes.Clone(f.disk.nodes[id].data)
+			op.Size = len(data)
+		}
+		return err
+	})
+	return data, err
+}
+
+// List are the entries of a directory.
+func (f *FS) List(p string) ([]fs.DirEntry, error) {
+	var list []fs.DirEntry
+	_, err := f.do(Op{Kind: List, Path: p}, func(op *Op) error {
+		id, _, _, err := f.disk.find(p)
+		if err != nil {
+			return err
+		}
+		for name, child := range f.disk.nodes[id].names {
+			list = append(list, fs.FileInfoToDirEntry(info{name, f.disk.nodes[child]}))
+		}
+		slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// SyncDir makes the names in a directory durable.
+func (f *FS) SyncDir(p string) error { return f.syncDir(p, false) }
+
+// Walk calls f with the entries of a directory.
+func (f *FS) Walk(p string, each func([]fs.DirEntry) error) error {
+	list, err := f.List(p)
+	if err != nil {
+		return err
+	}
+	return each(list)
+}
+
+// Sync makes everything durable, as syncfs does for the file system of a directory.
+func (f *FS) Sync(p string) error {
+	_, err := f.do(Op{Kind: SyncAll, Path: p}, nil)
+	return err
+}
+
+type info struct {
+	name string
+	node *node
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return int64(len(i.node.data)) }
+func (i info) IsDir() bool        { return i.node.isDir() }
+func (i info) ModTime() time.Time { return time.Time{} }
+func (i info) Sys() any           { return nil }
+func (i info) Mode() fs.FileMode {
+	if i.IsDir() {
+		return fs.ModeDir | 0o770
+	}
+	return 0o640
+}

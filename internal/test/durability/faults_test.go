@@ -1,0 +1,178 @@
+package durability
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/sqlstore"
+	"dialtone/internal/test/crashfs"
+)
+
+// diskFaults are the ways in which an operation fails.
+var diskFaults = []struct {
+	name  string
+	fault crashfs.Fault
+}{
+	{"EIO once", crashfs.Fault{Err: syscall.EIO}},
+	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}},
+	{"EIO until healed", crashfs.Fault{Err: syscall.EIO, Stays: true}},
+	{"ENOSPC until healed", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}},
+	{"a sync once, and the cache forgets", crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}},
+}
+
+// grows are the operations that a full disk refuses.
+func grows(op crashfs.Op) bool {
+	switch op.Kind {
+	case crashfs.Create, crashfs.CreateUnnamed, crashfs.LinkUnnamed, crashfs.MakeDir, crashfs.Write,
+		crashfs.Rename, crashfs.Share:
+		return true
+	}
+	return syncs(op)
+}
+
+func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
+
+// TestEveryFault makes each operation of each scenario fail. Requests are then answered with 200
+// and carried out, with 500 and leave nothing, or with 503 after a commit in doubt, and then the
+// process exits and starts again. Once the disk works again the program works, without a restart
+// unless a commit was in doubt. A power cut, right after each answer or at the end, finds the
+// promise kept.
+func TestEveryFault(t *testing.T) {
+	exits := 0
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			repeat(t, preparing)
+			var base *crashfs.FS
+			var before *transcript
+			synctest.Test(t, func(t *testing.T) { base, before = sc.prepare(t) })
+			var p points
+			for _, injected := range diskFaults {
+				t.Run(injected.name, func(t *testing.T) {
+					moments := p.moments
+					for hit, after := true, 0; hit && !t.Failed(); after++ {
+						fault := injected.fault
+						fault.After = after
+						repeat(t, running)
+						synctest.Test(t, func(t *testing.T) {
+							f := base.Clone()
+							var err error
+							if hit, err = sc.runWithFault(t, f, before.copy(), fault, &p); err != nil {
+								t.Errorf("operation %d: %v\n%s", after, err, history(f.Journal(), f.Now()))
+							}
+						})
+						p.moments++
+					}
+					t.Logf("%d operations failed", p.moments-moments-1)
+				})
+			}
+			t.Logf("%d points after a failure, %d different disks, %d exits", p.points, p.disks, p.exits)
+			exits += p.exits
+		})
+	}
+	if exits == 0 {
+		t.Error("no fault ended the process")
+	}
+}
+
+// runWithFault runs a scenario with a fault, heals it, restarts a store that has failed, and checks
+// the promise.
+func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, injected crashfs.Fault,
+	p *points) (hit bool, err error) {
+	var heal func() bool
+	h := sc.run(t, f, tr, func() { heal = f.Fail(injected) })
+	// A file system that SQLite still has is never freed.
+	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
+	hit = heal()
+	f.Mark("the disk is well again")
+	for _, d := range tr.requests {
+		if kind := fault.KindOf(d.err); d.err != nil && !d.open() && kind != fault.Captcha && kind != fault.Conflict {
+			return hit, fmt.Errorf("%s was answered: %w", d, d.err)
+		}
+	}
+	if err := endsRightly(f, h, tr); err != nil {
+		return hit, err
+	}
+	failed := h.failed()
+	if failed && !h.closed {
+		p.exits++
+		if err := h.exit(); err != nil {
+			return hit, err
+		}
+	}
+	running := h != nil && !h.closed
+	if !running {
+		var tended error
+		if h, tended, err = open(f, clock); err != nil || tended != nil {
+			return hit, fmt.Errorf("it does not start on a disk that is well again: %w", errors.Join(err, tended))
+		}
+	}
+	// A message whose sync failed is looked up at the first time and written again at the next.
+	for range 2 {
+		if err := h.desk.Flush(ctx); err != nil {
+			return hit, fmt.Errorf("on a disk that is well again: %w", err)
+		}
+	}
+	if err := h.promise(tr, running); err != nil {
+		return hit, err
+	}
+	if d := tr.signup(h, "zoe", true); d.err != nil {
+		return hit, fmt.Errorf("%s on a disk that is well again: %w", d, d.err)
+	}
+	journal := f.Journal()
+	first := slices.IndexFunc(journal, func(op crashfs.Op) bool { return op.Err != nil })
+	if first < 0 {
+		return hit, nil
+	}
+	f.Moments(func(at int, then *crashfs.FS) bool {
+		if at > len(journal) {
+			return false
+		}
+		// What went before is the matter of TestEveryPoint.
+		if at <= first {
+			return true
+		}
+		variants := crashfs.Cuts[:2]
+		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, "asked for") {
+			variants = cuts(uint64(at), chances/5)
+		} else if !syncs(journal[first]) {
+			return true
+		}
+		if err = p.cut(then, tr.at(at), variants); err != nil {
+			err = fmt.Errorf("then stopped at %d: %w", at, err)
+		}
+		return err == nil
+	})
+	return hit, err
+}
+
+// endsRightly wants a store to have failed only where the disk of the database failed, and exactly
+// when somebody was answered that the outcome is unknown. A full disk is no such failure, except
+// where a sync or the memory of the wal-index meets it.
+func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
+	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, account.ErrUnknown) })
+	switch {
+	case h == nil && !unknown: // which the scenario started itself, and ended
+		return nil
+	case h == nil:
+	case !h.failed() && unknown:
+		return errors.New("the outcome is said to be unknown, and the store goes on")
+	case !h.failed():
+		return nil
+	case !errors.Is(h.store.Err(), sqlstore.ErrFailed):
+		return fmt.Errorf("the store failed with %w", h.store.Err())
+	}
+	for _, op := range f.Journal() {
+		full := errors.Is(op.Err, syscall.ENOSPC) && op.Kind != crashfs.Sync && op.Kind != crashfs.Share
+		if op.Err != nil && !full && strings.HasPrefix(op.Path, database) {
+			return nil
+		}
+	}
+	return errors.New("the store failed, and the disk of the database did not")
+}

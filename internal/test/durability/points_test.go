@@ -1,0 +1,492 @@
+package durability
+
+import (
+	"cmp"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"dialtone/internal/test/crashfs"
+)
+
+// noon is when everything in these tests happens: a synctest bubble's clock starts there.
+var noon = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func clock() time.Time { return noon }
+
+// scenario is something that is stopped at every point of it. It begins with a started harness on a
+// disk where everything is durable, and with what was asked and answered before.
+type scenario struct {
+	name string
+	// before prepares the disk.
+	before func(t *testing.T, h *harness, tr *transcript)
+	// crash is what the disk goes through between before and do; none where it is nil.
+	crash *crashfs.Variant
+	// do is what is stopped. It gets no harness where it starts one itself.
+	do     func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript)
+	starts bool
+	// valid reports whether the journal has what the name of the scenario promises.
+	valid func(journal []crashfs.Op) bool
+	// empty begins with an empty disk.
+	empty bool
+}
+
+var scenarios = []scenario{
+	{
+		name: "first start", empty: true, starts: true,
+		do: func(t *testing.T, f *crashfs.FS, _ *harness, tr *transcript) {
+			if h := mayOpen(t, f); h != nil {
+				tr.signup(h, "karl", true)
+				h.close()
+			}
+		},
+	},
+	{
+		name: "signup",
+		do:   func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+	},
+	{
+		name: "three signups in one group",
+		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
+			group(f, h, tr, "karl", "lena", "mary")
+		},
+		valid: func(journal []crashfs.Op) bool { return count(journal, crashfs.Sync, database+"-wal") == 2 },
+	},
+	{
+		name: "signup with a wrong captcha",
+		do:   func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) { tr.signup(h, "karl", false) },
+	},
+	{
+		name:   "signup of a taken name",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do:     func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+	},
+	{
+		name:   "activation",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+		},
+	},
+	{
+		name:   "confirmation",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.act(h, "confirm", "karl", tr.tokenOf(h, "karl"))
+		},
+	},
+	{
+		name: "confirmation of an active account",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.act(h, "confirm", "karl", tr.tokenOf(h, "karl"))
+		},
+	},
+	{
+		name: "resend of a message that is on the disk",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			h.desk.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
+			h.desk.Flush(ctx)
+		},
+	},
+	{
+		name:   "resend, activation by the new link",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			if d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl")); d.err == nil {
+				tr.tokens = nil
+				if token := tr.tokenOf(h, "karl"); token != "" {
+					tr.act(h, "activate", "karl", token)
+				}
+			}
+			h.desk.Flush(ctx)
+		},
+	},
+	{
+		name: "signup, a sync, resend, a sync, signup",
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			if d := tr.signup(h, "karl", true); d.err != nil {
+				return
+			}
+			token := tr.tokenOf(h, "karl")
+			h.desk.Flush(ctx)
+			tr.act(h, "resend", "karl", token)
+			h.desk.Flush(ctx)
+			tr.signup(h, "lena", true)
+			h.desk.Flush(ctx)
+		},
+	},
+	{
+		name:   "publishing fails and the new link is taken back",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
+			d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
+			if heal() && d.err == nil {
+				t.Error("the resend was answered though its message could not be published")
+			}
+			h.desk.Flush(ctx)
+		},
+	},
+	{
+		name: "recovery after a power cut, with a resend", crash: &crashfs.Variant{Name: "data lost",
+			Data: crashfs.None}, starts: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
+		},
+		do: reopen,
+	},
+	{
+		name: "disable",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) { tr.act(h, "disable", "karl", "") },
+	},
+	{
+		name: "signup, tend, signup, tend",
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			for _, user := range []string{"karl", "lena"} {
+				tr.signup(h, user, true)
+				h.desk.Flush(ctx)
+			}
+		},
+	},
+	{
+		name: "recovery after a power cut", crash: &crashfs.Variant{Name: "data lost", Data: crashfs.None},
+		starts: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			tr.signup(h, "lena", true)
+		},
+		do: reopen,
+	},
+	{
+		name: "recovery after a kill", crash: &crashfs.Killed, starts: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+			tr.signup(h, "lena", true)
+		},
+		do: reopen,
+	},
+	{
+		name:   "close",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.signup(h, "lena", true)
+			h.desk.Flush(ctx)
+			h.close()
+		},
+	},
+	{
+		name: "checkpoint, and a new WAL",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			tr.signup(h, "karl", true)
+			tr.signup(h, "lena", true)
+		},
+		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
+			h.desk.Flush(ctx)
+			checkpoint(t, f)
+			tr.signup(h, "mary", true)
+			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+			checkpoint(t, f)
+			tr.signup(h, "nora", true)
+		},
+		valid: func(journal []crashfs.Op) bool { return count(journal, crashfs.Sync, database) == 2 },
+	},
+	{
+		name:   "backup",
+		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.signup(h, "lena", true)
+			tr.act(h, "backup", "", "")
+			tr.signup(h, "mary", true)
+		},
+		valid: func(journal []crashfs.Op) bool {
+			return slices.ContainsFunc(journal, func(op crashfs.Op) bool {
+				return op.Kind == crashfs.Link &&
+					op.To == copied
+			})
+		},
+	},
+	{
+		name: "publishing fails and the account is taken back",
+		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
+			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
+			d := tr.signup(h, "karl", true)
+			if heal() && d.err == nil {
+				t.Error("the signup was answered though its message could not be published")
+			}
+			h.desk.Flush(ctx)
+			tr.signup(h, "lena", true)
+		},
+	},
+}
+
+const eio = syscall.EIO
+
+// publishes reports whether an operation gives a message its name.
+func publishes(op crashfs.Op) bool {
+	return op.Kind == crashfs.Rename ||
+		op.Kind == crashfs.LinkUnnamed && strings.HasSuffix(op.Path, ".eml")
+}
+
+// mayOpen starts a harness, which may fail where the disk does.
+func mayOpen(t *testing.T, f *crashfs.FS) *harness {
+	h, _, err := open(f, clock)
+	if err != nil {
+		return nil
+	}
+	return h
+}
+
+func reopen(t *testing.T, f *crashfs.FS, _ *harness, _ *transcript) {
+	if h := mayOpen(t, f); h != nil {
+		h.close()
+	}
+}
+
+// count is how many operations of a kind a file had.
+func count(journal []crashfs.Op, kind crashfs.Kind, path string) (n int) {
+	for _, op := range journal {
+		if op.Kind == kind && op.Path == path {
+			n++
+		}
+	}
+	return n
+}
+
+// checkpoint moves the WAL to the database, as SQLite does by itself when the WAL has a thousand
+// frames.
+func checkpoint(t *testing.T, f *crashfs.FS) {
+	db, err := sql.Open("sqlite", "file:"+database+"?vfs="+f.VFS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.Exec("PRAGMA wal_checkpoint")
+}
+
+// group makes signups that come while the disk is busy, so that one transaction takes them all.
+func group(f *crashfs.FS, h *harness, tr *transcript, users ...string) {
+	hold := make(chan struct{})
+	var once sync.Once
+	f.Before = func(op crashfs.Op) {
+		if op.Kind == crashfs.Sync {
+			once.Do(func() { <-hold })
+		}
+	}
+	var all sync.WaitGroup
+	all.Go(func() { h.store.Revoke(ctx, 1, [16]byte{1}, noon.Add(time.Hour)) })
+	synctest.Wait()
+	serial := tr.serial()
+	for i, user := range users {
+		d := newSignup(h, user, serial+i, true)
+		all.Go(func() { tr.ask(h, d) })
+	}
+	synctest.Wait()
+	close(hold)
+	all.Wait()
+}
+
+// prepare is the disk that a scenario begins with, all durable, and what was asked and answered
+// before.
+func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
+	f, tr := crashfs.New(), &transcript{}
+	if err := f.MakeDir("/data"); err != nil {
+		t.Fatal(err)
+	}
+	if sc.empty {
+		return f.Clone(), tr
+	}
+	h, tended, err := open(f, clock)
+	if err := errors.Join(err, tended); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync("/"); err != nil {
+		t.Fatal(err)
+	}
+	if sc.before != nil {
+		sc.before(t, h, tr)
+	}
+	tr.tokens = make(map[string]string)
+	for _, d := range tr.requests {
+		tr.tokens[d.user] = tr.tokenOf(h, d.user)
+	}
+	after := f.Clone()
+	if sc.crash != nil {
+		after = f.Crash(*sc.crash)
+	}
+	h.close()
+	f.Close()
+	return after, tr
+}
+
+// chances is how many power cuts by chance every moment has: DIALTONE_CHANCES, or 2.
+var chances = func() uint64 {
+	n, err := strconv.ParseUint(cmp.Or(os.Getenv("DIALTONE_CHANCES"), "2"), 10, 16)
+	if err != nil {
+		panic("DIALTONE_CHANCES: " + err.Error())
+	}
+	return n
+}()
+
+// TestEveryPoint stops each scenario before and after each of its operations, in every variant,
+// starts the program on what is left, and holds it to its promise.
+func TestEveryPoint(t *testing.T) {
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			f, tr := sc.record(t)
+			if sc.valid != nil && !sc.valid(f.Journal()) {
+				t.Errorf("the scenario does not do what its name says:\n%s", history(f.Journal(), f.Now()))
+			}
+			var p points
+			f.Moments(func(at int, then *crashfs.FS) bool {
+				p.moments++
+				err := p.everyCut(then, tr.at(at), uint64(at))
+				if err != nil {
+					t.Errorf("stopped at %d: %v\n%s", at, err, history(f.Journal(), at))
+				}
+				return err == nil
+			})
+			t.Logf("%d moments, %d points, %d different disks", p.moments, p.points, p.disks)
+		})
+	}
+}
+
+// record runs a scenario once, to its end.
+func (sc scenario) record(t *testing.T) (f *crashfs.FS, tr *transcript) {
+	synctest.Test(t, func(t *testing.T) {
+		repeat(t, preparing)
+		f, tr = sc.prepare(t)
+		repeat(t, running)
+		h := sc.run(t, f, tr, nil)
+		f.Crash(crashfs.Killed) // so that the end of the test is not in the journal
+		h.close()
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f, tr
+}
+
+// run does a scenario on a prepared disk. ready, where it is there, is called when the recorded
+// part begins.
+func (sc scenario) run(t *testing.T, f *crashfs.FS, tr *transcript, ready func()) *harness {
+	var h *harness
+	if !sc.starts {
+		var tended, err error
+		if h, tended, err = open(f, clock); err != nil || tended != nil {
+			t.Fatal(err, tended)
+		}
+	}
+	f.Record()
+	if ready != nil {
+		ready()
+	}
+	sc.do(t, f, h, tr)
+	return h
+}
+
+// points counts what was looked at.
+type points struct {
+	moments, points, disks, exits int
+}
+
+// seen are the disks that checkPromise has found right, with what was asked and answered by then.
+// All scenarios begin with the same random numbers, so that many disks come up again: in other
+// scenarios, after other faults.
+var seen = make(map[string]bool)
+
+// The random numbers of what comes before a scenario, and of the scenario.
+const preparing, running = 1, 2
+
+// repeat makes all that is random follow from a seed.
+func repeat(t *testing.T, seed int32) {
+	cryptotest.SetGlobalRandom(t, uint64(seed))
+	crashfs.SeedSQLite(seed)
+}
+
+// cuts are the stops that do not depend on the last write.
+func cuts(seed, chances uint64) []crashfs.Variant {
+	variants := append([]crashfs.Variant{crashfs.Killed}, crashfs.Cuts...)
+	for i := range chances {
+		variants = append(variants, crashfs.Chance(seed*chances+i))
+	}
+	return variants
+}
+
+// everyCut looks at what every variant of a stop leaves of a disk.
+func (p *points) everyCut(f *crashfs.FS, tr *transcript, seed uint64) error {
+	variants := cuts(seed, chances)
+	for _, n := range f.Torn() {
+		variants = append(variants, crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there",
+			n), Torn: n},
+			crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there, and no unsynced name", n),
+				Torn: n, Entries: crashfs.None})
+	}
+	return p.cut(f, tr, variants)
+}
+
+func (p *points) cut(f *crashfs.FS, tr *transcript, variants []crashfs.Variant) error {
+	for _, v := range variants {
+		p.points++
+		after := f.Crash(v)
+		key := after.Image() + tr.key()
+		if seen[key] {
+			continue
+		}
+		p.disks++
+		if err := checkPromise(after, tr); err != nil {
+			return fmt.Errorf("%s: %w", v.Name, err)
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
+// checkPromise starts the program on a disk and returns where it breaks its promise.
+func checkPromise(f *crashfs.FS, tr *transcript) error {
+	h, tended, err := open(f, clock)
+	if err != nil {
+		return fmt.Errorf("it does not start: %w", err)
+	}
+	err = errors.Join(tended, h.promise(tr, false))
+	if err == nil {
+		err = h.use(tr)
+	}
+	return errors.Join(err, h.close(), f.Close())
+}
+
+// history is what happened up to a moment.
+func history(journal []crashfs.Op, at int) string {
+	var b strings.Builder
+	for i, op := range journal[:at] {
+		if i >= at-60 || op.Err != nil || op.Kind == crashfs.Mark {
+			fmt.Fprintf(&b, "%5d %v\n", i, op)
+		}
+	}
+	return b.String()
+}
