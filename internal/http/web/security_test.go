@@ -23,7 +23,7 @@ import (
 func TestDuplicateFields(t *testing.T) {
 	t.Parallel()
 	p := startServer(t)
-	for _, field := range []string{"user", "name", "email", "ha1", "captcha_token", "captcha_answer", "ha1b", "ha1_sha256"} {
+	for _, field := range signupFields {
 		for name, more := range map[string]func(f form) string{
 			field + " comes again, alike": func(f form) string {
 				for _, pair := range f {
