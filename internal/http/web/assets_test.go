@@ -48,15 +48,15 @@ func TestServeAsset(t *testing.T) {
 	}{
 		{"plain", "GET", "", "", 200, "", plainTag},
 		{"plain for identity", "GET", "identity", "", 200, "", plainTag},
-		{"packed", "GET", "gzip, deflate, br", "", 200, "gzip", packedTag},
-		{"packed in capitals with a weight", "GET", "br;q=1.0, GZIP;q=0.5", "", 200, "gzip", packedTag},
+		{"gzip", "GET", "gzip, deflate, br", "", 200, "gzip", packedTag},
+		{"gzip in upper case with a weight", "GET", "br;q=1.0, GZIP;q=0.5", "", 200, "gzip", packedTag},
 		{"plain when gzip is refused", "GET", "gzip;q=0, *", "", 200, "", plainTag},
-		{"plain when the weight is nonsense", "GET", "gzip;q=much", "", 200, "", plainTag},
-		{"plain when only something like gzip is named", "GET", "x-gzip2", "", 200, "", plainTag},
-		{"not again when the tag fits", "GET", "", plainTag, 304, "", plainTag},
-		{"not again when one of several fits weakly", "GET", "gzip", `"other", W/` + packedTag, 304, "", packedTag},
-		{"not again for any tag", "GET", "gzip", "*", 304, "", packedTag},
-		{"again when the tag is of the other form", "GET", "gzip", plainTag, 200, "gzip", packedTag},
+		{"plain for an invalid weight", "GET", "gzip;q=much", "", 200, "", plainTag},
+		{"plain for a coding that resembles gzip", "GET", "x-gzip2", "", 200, "", plainTag},
+		{"not modified with the same tag", "GET", "", plainTag, 304, "", plainTag},
+		{"not modified with a weak tag in a list", "GET", "gzip", `"other", W/` + packedTag, 304, "", packedTag},
+		{"not modified with any tag", "GET", "gzip", "*", 304, "", packedTag},
+		{"again with the tag of the other encoding", "GET", "gzip", plainTag, 200, "gzip", packedTag},
 		{"head without body", "HEAD", "gzip", "", 200, "gzip", packedTag},
 	}
 	for _, tt := range tests {
@@ -187,9 +187,9 @@ func TestLoadAssetsErrors(t *testing.T) {
 		files fstest.MapFS
 		want  string
 	}{
-		{"an import of nothing", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
-		{"a circle", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}}, "circle"},
-		{"an unknown kind", fstest.MapFS{"a.exe": {}}, "content type"},
+		{"missing import", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
+		{"import cycle", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}}, "circle"},
+		{"unknown type", fstest.MapFS{"a.exe": {}}, "content type"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,7 +51,7 @@ func benchSite(b *testing.B) *Site {
 		b.Fatal(err)
 	}
 	issuer, signatures := captcha.NewIssuer(ring, now), session.NewSignatures(ring)
-	// The audit lines are written, as they are in life.
+	// Audit lines are written as in production.
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	desk := account.NewService(account.Deps{
 		Store: store, Mailbox: box, Tenant: directory.ByID, Captcha: func() *captcha.Issuer { return issuer },
@@ -82,7 +82,7 @@ func benchSite(b *testing.B) *Site {
 	return site
 }
 
-// BenchmarkReads is what is asked for most, without the network: no write, and little to allocate.
+// BenchmarkReads handles the commonest requests that write nothing, without the network.
 func BenchmarkReads(b *testing.B) {
 	site := benchSite(b)
 	for _, c := range []struct{ name, path string }{

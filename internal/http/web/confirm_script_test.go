@@ -11,8 +11,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// confirms makes the endpoint of links ask for a proof of testPassword, and answer it with right. It gives the forms that came
-// with right proofs.
+// onConfirm makes the activation endpoint ask for a proof of testPassword, and answer a right one with
+// success. It returns a function that returns the forms that came with right proofs.
 func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 	var got []string
 	s.handle("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {
@@ -56,7 +56,7 @@ func TestConfirmPage(t *testing.T) {
 	}
 	good := reply(200, `{"ok":true,"user":"alex"}`)
 
-	t.Run("activates, forgets token and password, and leads to sign-in with the name", func(t *testing.T) {
+	t.Run("activates", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.fill("password", testPassword)
 		p.submit()
@@ -76,7 +76,7 @@ func TestConfirmPage(t *testing.T) {
 		p.do(chromedp.Click(chromedp.CSS("#done .button")))
 		p.wait(`location.pathname === "/login.html" && document.getElementById("user")?.value === "alex"`)
 	})
-	t.Run("keeps the token while it is needed, also when the page is loaded again", func(t *testing.T) {
+	t.Run("works after a wrong password and a reload", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.fill("password", "something else")
 		p.submit()
@@ -92,7 +92,7 @@ func TestConfirmPage(t *testing.T) {
 			t.Errorf("the server got %q", got)
 		}
 	})
-	t.Run("cannot be given another name", func(t *testing.T) {
+	t.Run("user name is fixed", func(t *testing.T) {
 		p, _ := open(t, good)
 		if !eval[bool](p, `document.getElementById("user").readOnly && document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
 			t.Error("the name can be changed, or the password has a name")
@@ -104,12 +104,12 @@ func TestConfirmPage(t *testing.T) {
 		problem string
 		retry   bool
 	}{
-		{"a link that is worth nothing", replyError(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
-		{"too many tries", withRetryAfter("60", replyError(429, "rate_limited", "x")), "Too many tries came from here. Try again in 1 minute, at ", false},
-		{"too many people", replyError(503, "overloaded", "x"), "Too many people are waiting right now.", true},
-		{"trouble", replyError(500, "server_error", "x"), "Something went wrong on our side.", true},
-		{"silence", hangUp, "The server did not answer.", true},
-		{"an answer that is none", reply(200, `[]`), "Something went wrong on our side.", true},
+		{"an invalid link", replyError(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
+		{"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")), "Too many tries came from here. Try again in 1 minute, at ", false},
+		{"an overloaded server", replyError(503, "overloaded", "x"), "Too many people are waiting right now.", true},
+		{"a server error", replyError(500, "server_error", "x"), "Something went wrong on our side.", true},
+		{"no answer", hangUp, "The server did not answer.", true},
+		{"a malformed answer", reply(200, `[]`), "Something went wrong on our side.", true},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
 			p, _ := open(t, tt.right)
@@ -126,7 +126,7 @@ func TestConfirmPage(t *testing.T) {
 			}
 		})
 	}
-	t.Run("explains that nothing was typed", func(t *testing.T) {
+	t.Run("explains an empty password", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.submit()
 		if got := p.problems(); !slices.Equal(got, []string{"Enter the password of this account"}) || len(forms()) != 0 {
@@ -135,7 +135,7 @@ func TestConfirmPage(t *testing.T) {
 	})
 }
 
-// Who opens a link and signs in in the same tab has shown both.
+// A sign-in in the tab that opened the link confirms the account.
 func TestSignInConfirmsLink(t *testing.T) {
 	enter := func(t *testing.T, first string, right http.HandlerFunc) (*tab, func() []string) {
 		s := newPageServer(t)
@@ -176,7 +176,7 @@ func TestSignInConfirmsLink(t *testing.T) {
 			t.Errorf("the server got %q", forms())
 		}
 	})
-	t.Run("and goes on whatever comes of it", func(t *testing.T) {
+	t.Run("sign-in goes on after a failure", func(t *testing.T) {
 		for _, right := range []http.HandlerFunc{replyError(400, "invalid_request", "x"), replyError(500, "server_error", "x"), hangUp} {
 			if _, forms := enter(t, "/activate/done?token=secret", right); len(forms()) == 0 {
 				t.Error("the server got nothing")

@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// The published contract, on a real server. Each table is one of its sections.
+// These tests hold a real server to the published contract.
 
 // signupFields are the fields that the server reads, the required ones first.
 var (
@@ -33,8 +33,8 @@ const missingText = "user, name, email, ha1, captcha_token, captcha_answer requi
 
 func TestCaptcha(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	v := p.visitor("a.test")
+	s := startServer(t)
+	v := s.visitor("a.test")
 	seen := make(map[string]bool)
 	for range 50 {
 		a := v.get(t, "/captcha.ashx")
@@ -46,55 +46,55 @@ func TestCaptcha(t *testing.T) {
 		}
 		solve(t, got["question"])
 		if seen[got["token"]] {
-			t.Fatal("two questions have one token")
+			t.Fatal("two captchas have the same token")
 		}
 		seen[got["token"]] = true
 		if len(a.header["Set-Cookie"]) != 0 {
 			t.Fatal("a captcha sets a cookie")
 		}
 	}
-	if n := p.spentCaptchas(t); n != 0 {
-		t.Errorf("questions that nobody answered left %d rows", n)
+	if n := s.spentCaptchas(t); n != 0 {
+		t.Errorf("unanswered captchas left %d rows", n)
 	}
 }
 
 func TestSignup(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	who := p.newPerson("a.test")
-	a := p.visitor("a.test").post(t, p.form(t, who))
+	s := startServer(t)
+	who := s.newPerson("a.test")
+	a := s.visitor("a.test").post(t, s.form(t, who))
 	a.wantJSON(t, 200)
 	if want := fmt.Sprintf(`{"ok":true,"user":%q}`, who.user) + "\n"; a.body != want {
 		t.Errorf("body %q, want %q", a.body, want)
 	}
-	got := p.find(t, who)
+	got := s.find(t, who)
 	if !got.Disabled || got.Role != account.Guest || got.Name != who.name || got.Email != who.email || got.Held || !got.Pending() {
 		t.Errorf("account %+v", got)
 	}
-	if life := got.Expires.Sub(p.clock.Now()); life != 7*24*time.Hour {
-		t.Errorf("the link is good for %v", life)
+	if life := got.Expires.Sub(s.clock.Now()); life != 7*24*time.Hour {
+		t.Errorf("the link is valid for %v", life)
 	}
-	credential, err := p.accounts.Credential(got)
+	credential, err := s.accounts.Credential(got)
 	if err != nil || credential.HA1.Hex() != who.ha1() || credential.HA1B != nil || credential.SHA256 != nil {
-		t.Errorf("another credential was stored than was sent (%v)", err)
+		t.Errorf("the stored credential is not the one that was sent (%v)", err)
 	}
-	origin, target := p.linkParts(t, who.email)
+	origin, target := s.linkParts(t, who.email)
 	if origin != "https://a.test" {
 		t.Errorf("the link goes to %s", origin)
 	}
-	for _, name := range p.files(t) {
+	for _, name := range s.files(t) {
 		if !strings.HasSuffix(name, ".eml") {
 			t.Errorf("there is a file %s", name)
 		}
 	}
-	// The store knows the token and the password's hash only as what cannot be used.
+	// The database files contain neither the token nor HA1 in clear.
 	token := must[*url.URL](t)(url.Parse(target)).Query().Get("token")
 	raw, ok := secret.DecodeText(token)
 	if !ok {
 		t.Fatalf("token %q", token)
 	}
 	for _, name := range []string{"dialtone.db", "dialtone.db-wal"} {
-		content, err := os.ReadFile(filepath.Join(p.dir, name))
+		content, err := os.ReadFile(filepath.Join(s.dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestSignup(t *testing.T) {
 			"HA1": []byte(who.ha1()), "HA1's bytes": credential.HA1[:], "the password": []byte(who.password),
 		} {
 			if bytes.Contains(content, bad) {
-				t.Errorf("%s holds %s", name, what)
+				t.Errorf("%s contains %s", name, what)
 			}
 		}
 	}
@@ -113,7 +113,7 @@ func TestSignup(t *testing.T) {
 // nothing behind.
 func TestSignupRefused(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	long := strings.Repeat
 	type row struct {
 		name, change string // the change is name=value in percent-encoding
@@ -297,19 +297,19 @@ func TestSignupRefused(t *testing.T) {
 	for text, rows := range refusals {
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
-				who := p.newPerson("a.test")
-				f := p.form(t, who).with(row.change)
+				who := s.newPerson("a.test")
+				f := s.form(t, who).with(row.change)
 				user := who.user
 				if value, ok := strings.CutPrefix(row.change, "user="); ok {
 					user, _ = url.QueryUnescape(value)
 				}
-				spent := p.spentCaptchas(t)
-				p.changesNothing(t, "a.test", user, func() {
-					got := p.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request")
+				spent := s.spentCaptchas(t)
+				s.changesNothing(t, "a.test", user, func() {
+					got := s.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request")
 					if got != text {
 						t.Errorf("the description is %q, want %q", got, text)
 					}
-					if p.spentCaptchas(t) != spent {
+					if s.spentCaptchas(t) != spent {
 						t.Error("the captcha was spent")
 					}
 				})
@@ -320,44 +320,44 @@ func TestSignupRefused(t *testing.T) {
 
 func TestSignupMissingFields(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	for _, field := range requiredFields {
 		for name, change := range map[string]func(form) form{
-			field + " is missing":                  func(f form) form { return f.without(field) },
-			field + " is empty":                    func(f form) form { return f.with(field + "=") },
-			field + " is missing and another bad":  func(f form) form { return f.with("user=BAD", "ha1=bad", "email=bad").without(field) },
-			field + " is there under another case": func(f form) form { return append(f.without(field), [2]string{strings.ToUpper(field), "x"}) },
+			field + " missing":                    func(f form) form { return f.without(field) },
+			field + " empty":                      func(f form) form { return f.with(field + "=") },
+			field + " missing and others invalid": func(f form) form { return f.with("user=BAD", "ha1=bad", "email=bad").without(field) },
+			field + " in another case":            func(f form) form { return append(f.without(field), [2]string{strings.ToUpper(field), "x"}) },
 		} {
 			t.Run(name, func(t *testing.T) {
-				who := p.newPerson("a.test")
-				f := change(p.form(t, who))
-				p.changesNothing(t, "a.test", who.user, func() {
-					if got := p.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); got != missingText {
+				who := s.newPerson("a.test")
+				f := change(s.form(t, who))
+				s.changesNothing(t, "a.test", who.user, func() {
+					if got := s.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); got != missingText {
 						t.Errorf("the description is %q, want %q", got, missingText)
 					}
 				})
 			})
 		}
 	}
-	for name, body := range map[string]string{"the body is empty": "", "the body is an ampersand": "&", "the body is one word": "user"} {
+	for name, body := range map[string]string{"empty body": "", "body of an ampersand": "&", "body of one word": "user"} {
 		t.Run(name, func(t *testing.T) {
-			if got := p.visitor("a.test").postBody(t, body).wantError(t, 400, "invalid_request"); got != missingText {
+			if got := s.visitor("a.test").postBody(t, body).wantError(t, 400, "invalid_request"); got != missingText {
 				t.Errorf("the description is %q", got)
 			}
 		})
 	}
 }
 
-// Every row is an unusual signup that is right, and what must then be stored.
+// Every row is an unusual valid signup, and what is then stored.
 func TestSignupAccepted(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	long := strings.Repeat
 	hex := long("0123456789abcdef", 2)
 	rows := []struct {
 		name    string
 		changes []string
-		user    string // stored, where it is not the person's
+		user    string // stored; the person's own if empty
 		shown   string
 		email   string
 	}{
@@ -386,13 +386,13 @@ func TestSignupAccepted(t *testing.T) {
 		{"an HA1 in capitals", []string{"ha1=" + strings.ToUpper(hex)}, "", "", ""},
 		{"an answer with spaces around it", []string{"ha1=" + hex, "captcha_answer=+%s+"}, "", "", ""},
 		{"both optional hashes in capitals", []string{"ha1=" + hex, "ha1b=" + strings.ToUpper(hex), "ha1_sha256=" + strings.ToUpper(hex+hex)}, "", "", ""},
-		{"fields that nobody knows", []string{"ha1=" + hex, "role=admin", "disabled=false", "activated=1", "realm=x", "tenant=b", "uid=1", "x="}, "", "", ""},
-		{"a field that nobody knows, given twice", []string{"ha1=" + hex, "x=1&x=2"}, "", "", ""},
+		{"unknown fields", []string{"ha1=" + hex, "role=admin", "disabled=false", "activated=1", "realm=x", "tenant=b", "uid=1", "x="}, "", "", ""},
+		{"an unknown field twice", []string{"ha1=" + hex, "x=1&x=2"}, "", "", ""},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			who := p.newPerson("a.test")
-			f := p.form(t, who)
+			who := s.newPerson("a.test")
+			f := s.form(t, who)
 			for i, c := range row.changes {
 				row.changes[i] = strings.ReplaceAll(c, "%s", f.get(t, "captcha_answer"))
 			}
@@ -405,32 +405,32 @@ func TestSignupAccepted(t *testing.T) {
 			if row.email == "" {
 				row.email = who.email
 			}
-			p.addSecret("e-mail address", row.email)
+			s.addSecret("e-mail address", row.email)
 			f = f.with(row.changes...)
-			p.visitor("a.test").post(t, f).wantStatus(t, 200)
-			got := p.find(t, who)
+			s.visitor("a.test").post(t, f).wantStatus(t, 200)
+			got := s.find(t, who)
 			if got.Name != row.shown || got.Email != row.email {
 				t.Errorf("stored name %q and e-mail %q, want %q and %q", got.Name, got.Email, row.shown, row.email)
 			}
-			if got.Role != account.Guest || !got.Disabled || !got.Pending() || got.Held || got.Tenant != p.tenant(t, "a.test").ID {
+			if got.Role != account.Guest || !got.Disabled || !got.Pending() || got.Held || got.Tenant != s.tenant(t, "a.test").ID {
 				t.Errorf("the account is %+v", got)
 			}
-			credential, err := p.accounts.Credential(got)
+			credential, err := s.accounts.Credential(got)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if want := strings.ToLower(f.get(t, "ha1")); credential.HA1.Hex() != want {
-				t.Error("another HA1 is stored")
+				t.Error("the stored HA1 is not the one that was sent")
 			}
 			optional := strings.Contains(f.String(), "ha1b=")
 			if (credential.HA1B != nil) != optional || (credential.SHA256 != nil) != optional || got.HasSHA256 != optional {
-				t.Error("the optional hashes are not as they were sent")
+				t.Error("the stored optional hashes are not those that were sent")
 			}
 			if optional && (credential.HA1B.Hex() != hex || credential.SHA256.Hex() != hex+hex) {
-				t.Error("the optional hashes are not stored in small letters")
+				t.Error("the optional hashes are not stored in lower case")
 			}
-			if len(p.messages(t, row.email)) != 1 {
-				t.Errorf("%d messages to %s", len(p.messages(t, row.email)), row.email)
+			if len(s.messages(t, row.email)) != 1 {
+				t.Errorf("%d messages to %s", len(s.messages(t, row.email)), row.email)
 			}
 		})
 	}
@@ -438,18 +438,19 @@ func TestSignupAccepted(t *testing.T) {
 
 func TestSignupCommonPassword(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	// Some of the commonest, some of the likeliest with 12 characters or more, and what can be guessed of the person.
+	s := startServer(t)
+	// Some of the commonest passwords, of the likeliest with 12 characters or more, and of those that
+	// follow from the person.
 	for _, password := range []string{
 		"password", "123456", "qwerty", "iloveyou", "letmein", "dragon", "monkey", "trustno1", "sunshine", "michael", "", "USER", "HOST",
 		"password1234", "111111111111", "qwertyuiop12", "Password123!", "USER12345678",
 	} {
 		t.Run("the password "+password, func(t *testing.T) {
-			who := p.newPerson("a.test")
+			who := s.newPerson("a.test")
 			who.password = strings.NewReplacer("USER", who.user, "HOST", who.host).Replace(password)
-			f := p.form(t, who)
-			p.changesNothing(t, "a.test", who.user, func() {
-				if got := p.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); !strings.HasPrefix(got, "ha1: the password") {
+			f := s.form(t, who)
+			s.changesNothing(t, "a.test", who.user, func() {
+				if got := s.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); !strings.HasPrefix(got, "ha1: the password") {
 					t.Errorf("the description is %q", got)
 				}
 			})
@@ -457,20 +458,20 @@ func TestSignupCommonPassword(t *testing.T) {
 	}
 }
 
-// A request with two things wrong gets the answer of the one that comes first (section 5.2).
+// A request with two faults gets the answer for the one that is checked first.
 func TestSignupCheckOrder(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	full := p.visitor("a.test") // an address that has had its three signups
+	s := startServer(t)
+	full := s.visitor("a.test") // an address at its limit
 	for range 3 {
-		full.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+		full.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 	}
-	taken := p.pending(t, "a.test")
-	victim := p.newPerson("a.test")
+	taken := s.pending(t, "a.test")
+	victim := s.newPerson("a.test")
 	for range 3 {
-		who := p.newPerson("a.test")
+		who := s.newPerson("a.test")
 		who.email = victim.email
-		p.signUp(t, who)
+		s.signUp(t, who)
 	}
 	type request struct {
 		from                        *visitor
@@ -508,22 +509,22 @@ func TestSignupCheckOrder(t *testing.T) {
 	defer func() { repair() }()
 	try := func(t *testing.T, spoilt ...check) {
 		t.Helper()
-		r := request{from: p.visitor("a.test"), method: "POST", target: "/signup.ashx", media: formType, host: "a.test"}
-		r.f = p.form(t, p.newPerson("a.test"))
+		r := request{from: s.visitor("a.test"), method: "POST", target: "/signup.ashx", media: formType, host: "a.test"}
+		r.f = s.form(t, s.newPerson("a.test"))
 		for _, c := range spoilt {
 			c.spoil(&r)
 		}
 		if r.broken {
-			repair = p.breakStore(t)
+			repair = s.breakStore(t)
 			defer func() { repair(); repair = func() {} }()
 		}
-		before := p.state(t)
+		before := s.state(t)
 		a := r.from.at(r.host).do(t, r.method, r.target, r.f.String()+r.more+r.padding, "Content-Type", r.media)
 		if got := a.wantError(t, spoilt[0].status, spoilt[0].code); !strings.Contains(got, spoilt[0].says) {
 			t.Errorf("the description is %q, want %q in it", got, spoilt[0].says)
 		}
-		if after := p.state(t); after != before {
-			t.Errorf("something was left behind:\n before %s\n after  %s", before, after)
+		if after := s.state(t); after != before {
+			t.Errorf("the state changed:\n before %s\n after  %s", before, after)
 		}
 	}
 	for i, first := range checks {
@@ -536,7 +537,7 @@ func TestSignupCheckOrder(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	for _, row := range []struct{ path, allow string }{
 		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"}, {"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"}, {"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
@@ -546,32 +547,32 @@ func TestMethods(t *testing.T) {
 			if slices.Contains(strings.Split(row.allow, ", "), method) {
 				continue
 			}
-			t.Run(method+" is not for "+row.path, func(t *testing.T) {
-				who := p.newPerson("a.test")
-				a := p.visitor("a.test").do(t, method, row.path, p.form(t, who).String(), "Content-Type", formType)
+			t.Run(method+" not for "+row.path, func(t *testing.T) {
+				who := s.newPerson("a.test")
+				a := s.visitor("a.test").do(t, method, row.path, s.form(t, who).String(), "Content-Type", formType)
 				a.wantError(t, 405, "method_not_allowed")
 				if got := a.header.Values("Allow"); len(got) != 1 || got[0] != row.allow {
 					t.Errorf("Allow is %q, want %q", got, row.allow)
 				}
 			})
 		}
-		t.Run("OPTIONS tells of "+row.path, func(t *testing.T) {
-			a := p.visitor("a.test").do(t, "OPTIONS", row.path, "")
+		t.Run("OPTIONS "+row.path, func(t *testing.T) {
+			a := s.visitor("a.test").do(t, "OPTIONS", row.path, "")
 			a.wantStatus(t, 204)
 			if a.header.Get("Allow") != row.allow || a.body != "" || a.header.Get("Access-Control-Allow-Origin") != "" {
 				t.Errorf("headers %v, body %q", a.header, a.body)
 			}
 		})
 	}
-	t.Run("HEAD of the captcha has its headers and no body", func(t *testing.T) {
-		a := p.visitor("a.test").do(t, "HEAD", "/captcha.ashx", "")
+	t.Run("HEAD of the captcha has no body", func(t *testing.T) {
+		a := s.visitor("a.test").do(t, "HEAD", "/captcha.ashx", "")
 		a.wantJSON(t, 200)
 		if a.body != "" {
 			t.Errorf("body %q", a.body)
 		}
 	})
-	t.Run("HEAD is not for signup", func(t *testing.T) {
-		a := p.visitor("a.test").do(t, "HEAD", "/signup.ashx", "")
+	t.Run("HEAD not for signup", func(t *testing.T) {
+		a := s.visitor("a.test").do(t, "HEAD", "/signup.ashx", "")
 		a.wantJSON(t, 405)
 		if a.header.Get("Allow") != "POST" || a.body != "" {
 			t.Errorf("headers %v, body %q", a.header, a.body)
@@ -579,127 +580,128 @@ func TestMethods(t *testing.T) {
 	})
 	for _, header := range []string{"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"} {
 		t.Run(header+" changes nothing", func(t *testing.T) {
-			who := p.newPerson("a.test")
-			f := p.form(t, who).with("_method=DELETE")
-			p.changesNothing(t, "a.test", who.user, func() {
-				p.visitor("a.test").do(t, "GET", "/signup.ashx", f.String(), header, "POST", "Content-Type", formType).wantError(t, 405, "method_not_allowed")
+			who := s.newPerson("a.test")
+			f := s.form(t, who).with("_method=DELETE")
+			s.changesNothing(t, "a.test", who.user, func() {
+				s.visitor("a.test").do(t, "GET", "/signup.ashx", f.String(), header, "POST", "Content-Type", formType).wantError(t, 405, "method_not_allowed")
 			})
-			p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")), header, "DELETE").wantStatus(t, 200)
+			s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")), header, "DELETE").wantStatus(t, 200)
 		})
 	}
 }
 
 func TestSignupSHA256Tenant(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "b.test" {
 			x.Algorithm = "SHA-256"
 		}
 	}})
-	who := p.newPerson("b.test")
-	f := p.form(t, who)
-	p.changesNothing(t, "a.test", who.user, func() {
-		p.visitor("b.test").post(t, f).wantError(t, 400, "invalid_request")
+	who := s.newPerson("b.test")
+	f := s.form(t, who)
+	s.changesNothing(t, "a.test", who.user, func() {
+		s.visitor("b.test").post(t, f).wantError(t, 400, "invalid_request")
 	})
 	full := sha256Hex(who.user + ":b.test:" + who.password)
-	p.addSecret("SHA-256 digest", full)
-	p.visitor("b.test").post(t, p.form(t, who).with("ha1_sha256="+full)).wantStatus(t, 200)
-	if got := p.visitor("b.test").get(t, "/signin.ashx").challenge(t); got.param["algorithm"] != "SHA-256" {
+	s.addSecret("SHA-256 digest", full)
+	s.visitor("b.test").post(t, s.form(t, who).with("ha1_sha256="+full)).wantStatus(t, 200)
+	if got := s.visitor("b.test").get(t, "/signin.ashx").challenge(t); got.param["algorithm"] != "SHA-256" {
 		t.Errorf("the challenge is %v", got)
 	}
 }
 
 func TestSignupTakenName(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	who := p.pending(t, "a.test")
+	s := startServer(t)
+	who := s.pending(t, "a.test")
 	again := func(t *testing.T) answer {
-		other := p.newPerson("a.test")
+		other := s.newPerson("a.test")
 		other.user = who.user
-		return p.visitor("a.test").post(t, p.form(t, other))
+		return s.visitor("a.test").post(t, s.form(t, other))
 	}
 	if got := again(t).wantError(t, 409, "conflict"); !strings.Contains(got, "taken") {
 		t.Errorf("the description is %q", got)
 	}
-	p.visitor("a.test").get(t, p.link(t, who.email)).wantStatus(t, 200)
+	s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 	again(t).wantError(t, 409, "conflict")
-	if err := p.accounts.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+	if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 		t.Fatal(err)
 	}
-	// The name of somebody who was here goes to nobody else.
+	// The name of a deleted account is not given out again.
 	again(t).wantError(t, 409, "conflict")
-	p.clock.add(365 * 24 * time.Hour)
+	s.clock.add(365 * 24 * time.Hour)
 	again(t).wantError(t, 409, "conflict")
-	other := p.newPerson("b.test")
+	other := s.newPerson("b.test")
 	other.user = who.user
-	p.signUp(t, other)
+	s.signUp(t, other)
 }
 
 func TestSignupReservedName(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Reserved = []string{"zebrafone"} }})
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Reserved = []string{"zebrafone"} }})
 	for _, user := range []string{"zebrafone", "zebraf0ne", "zebra-fone", "admin", "postmaster", "root"} {
-		who := p.newPerson("a.test")
+		who := s.newPerson("a.test")
 		who.user = user
-		p.visitor("a.test").post(t, p.form(t, who)).wantError(t, 400, "invalid_request")
+		s.visitor("a.test").post(t, s.form(t, who)).wantError(t, 400, "invalid_request")
 	}
 }
 
-// What goes wrong at our side leaves nothing, and the very same form works when it is mended: the captcha was not spent.
+// A fault of the server changes nothing, and the same form works after the repair: its captcha was
+// not spent.
 func TestSignupServerError(t *testing.T) {
 	t.Parallel()
 	var publish error
-	p := startServerWith(t, options{mailbox: func(m account.Mailbox) account.Mailbox { return failingPickup{m, &publish} }})
+	s := startServerWith(t, options{mailbox: func(m account.Mailbox) account.Mailbox { return failingPickup{m, &publish} }})
 	for name, fail := range map[string]func(t *testing.T) (repair func()){
-		"the store refuses": func(t *testing.T) func() { return p.breakStore(t) },
-		"the store cannot be read": func(t *testing.T) func() {
-			p.exec(t, `ALTER TABLE taken RENAME TO elsewhere`)
-			return func() { p.exec(t, `ALTER TABLE elsewhere RENAME TO taken`) }
+		"store cannot write": func(t *testing.T) func() { return s.breakStore(t) },
+		"store cannot read": func(t *testing.T) func() {
+			s.exec(t, `ALTER TABLE taken RENAME TO elsewhere`)
+			return func() { s.exec(t, `ALTER TABLE elsewhere RENAME TO taken`) }
 		},
-		"the outbox refuses": func(t *testing.T) func() {
-			p.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'no such file /x.go:1'); END`)
-			return func() { p.exec(t, `DROP TRIGGER broken`) }
+		"outbox cannot write": func(t *testing.T) func() {
+			s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'no such file /x.go:1'); END`)
+			return func() { s.exec(t, `DROP TRIGGER broken`) }
 		},
-		"a message cannot be published": func(t *testing.T) func() {
+		"message cannot be published": func(t *testing.T) func() {
 			publish = errors.New("rename /var/spool/x.eml: no space")
 			return func() { publish = nil }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			who := p.newPerson("a.test")
-			f := p.form(t, who)
-			v := p.visitor("a.test")
-			before, spent := p.state(t), p.spentCaptchas(t)
+			who := s.newPerson("a.test")
+			f := s.form(t, who)
+			v := s.visitor("a.test")
+			before, spent := s.state(t), s.spentCaptchas(t)
 			repair := fail(t)
-			for range 4 { // more than the allowance of the address, which is not used up
+			for range 4 { // more than the address limit, which does not count them
 				got := v.post(t, f).wantError(t, 500, "server_error")
 				if strings.ContainsAny(got, `/\`) || strings.Contains(got, ".go") || strings.Contains(got, "SQL") {
-					t.Errorf("the description tells of our insides: %q", got)
+					t.Errorf("the description shows internals: %q", got)
 				}
 			}
 			repair()
-			if after := p.state(t); after != before || p.spentCaptchas(t) != spent {
-				t.Errorf("something was left behind:\n before %s, %d captchas\n after  %s, %d captchas", before, spent, after, p.spentCaptchas(t))
+			if after := s.state(t); after != before || s.spentCaptchas(t) != spent {
+				t.Errorf("the state changed:\n before %s, %d captchas\n after  %s, %d captchas", before, spent, after, s.spentCaptchas(t))
 			}
 			v.post(t, f).wantStatus(t, 200)
-			p.link(t, who.email)
+			s.link(t, who.email)
 		})
 	}
-	t.Run("the pickup directory is gone", func(t *testing.T) {
-		who, taken := p.newPerson("a.test"), p.pending(t, "a.test")
-		f := p.form(t, who)
-		v := p.visitor("a.test")
-		if err := os.Rename(p.pickup(), p.pickup()+".away"); err != nil {
+	t.Run("pickup directory is missing", func(t *testing.T) {
+		who, taken := s.newPerson("a.test"), s.pending(t, "a.test")
+		f := s.form(t, who)
+		v := s.visitor("a.test")
+		if err := os.Rename(s.pickup(), s.pickup()+".away"); err != nil {
 			t.Fatal(err)
 		}
 		for range 4 {
 			v.post(t, f).wantError(t, 500, "server_error")
 		}
-		// Whose fault it is does not change what a person whose name is taken is told.
-		other := p.newPerson("a.test")
+		// A taken name is still a conflict.
+		other := s.newPerson("a.test")
 		other.user = taken.user
-		p.visitor("a.test").post(t, p.form(t, other)).wantError(t, 409, "conflict")
-		if err := os.Rename(p.pickup()+".away", p.pickup()); err != nil {
+		s.visitor("a.test").post(t, s.form(t, other)).wantError(t, 409, "conflict")
+		if err := os.Rename(s.pickup()+".away", s.pickup()); err != nil {
 			t.Fatal(err)
 		}
 		v.post(t, f).wantStatus(t, 200)
@@ -732,60 +734,60 @@ func (d failingMessage) Publish() error {
 
 func TestCaptchaSingleUse(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	post := func(t *testing.T, token, answer string) answer {
 		t.Helper()
-		f := p.form(t, p.newPerson("a.test"))
-		return p.visitor("a.test").post(t, f.with("captcha_token="+url.QueryEscape(token), "captcha_answer="+url.QueryEscape(answer)))
+		f := s.form(t, s.newPerson("a.test"))
+		return s.visitor("a.test").post(t, f.with("captcha_token="+url.QueryEscape(token), "captcha_answer="+url.QueryEscape(answer)))
 	}
-	t.Run("not again after success", func(t *testing.T) {
-		token, answer := p.captcha(t, "a.test")
+	t.Run("not after success", func(t *testing.T) {
+		token, answer := s.captcha(t, "a.test")
 		post(t, token, answer).wantStatus(t, 200)
 		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
-	t.Run("not again after a wrong answer", func(t *testing.T) {
-		token, answer := p.captcha(t, "a.test")
+	t.Run("not after a wrong answer", func(t *testing.T) {
+		token, answer := s.captcha(t, "a.test")
 		post(t, token, "99").wantError(t, 400, "captcha_failed")
 		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
-	t.Run("not again after an answer that is no number", func(t *testing.T) {
-		token, answer := p.captcha(t, "a.test")
+	t.Run("not after an answer that is not a number", func(t *testing.T) {
+		token, answer := s.captcha(t, "a.test")
 		post(t, token, "eight").wantError(t, 400, "captcha_failed")
 		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
-	t.Run("not again after a conflict", func(t *testing.T) {
-		who := p.pending(t, "a.test")
-		token, answer := p.captcha(t, "a.test")
-		f := p.form(t, p.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
-		p.visitor("a.test").post(t, f.with("user="+who.user)).wantError(t, 409, "conflict")
-		p.visitor("a.test").post(t, f).wantError(t, 400, "captcha_failed")
+	t.Run("not after a conflict", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		token, answer := s.captcha(t, "a.test")
+		f := s.form(t, s.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
+		s.visitor("a.test").post(t, f.with("user="+who.user)).wantError(t, 409, "conflict")
+		s.visitor("a.test").post(t, f).wantError(t, 400, "captcha_failed")
 	})
-	t.Run("again after a bad field", func(t *testing.T) {
-		token, answer := p.captcha(t, "a.test")
-		f := p.form(t, p.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
-		p.visitor("a.test").post(t, f.with("ha1=short")).wantError(t, 400, "invalid_request")
-		p.visitor("a.test").post(t, f).wantStatus(t, 200)
+	t.Run("again after an invalid field", func(t *testing.T) {
+		token, answer := s.captcha(t, "a.test")
+		f := s.form(t, s.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+answer)
+		s.visitor("a.test").post(t, f.with("ha1=short")).wantError(t, 400, "invalid_request")
+		s.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
-	t.Run("again after too many signups from the address", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("again after the address limit", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		f := p.form(t, p.newPerson("a.test"))
+		f := s.form(t, s.newPerson("a.test"))
 		v.post(t, f).wantError(t, 429, "rate_limited")
-		p.visitor("a.test").post(t, f).wantStatus(t, 200)
+		s.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
-	t.Run("again after too many messages to the recipient", func(t *testing.T) {
-		victim := p.newPerson("a.test")
+	t.Run("again after the recipient limit", func(t *testing.T) {
+		victim := s.newPerson("a.test")
 		for range 3 {
-			who := p.newPerson("a.test")
+			who := s.newPerson("a.test")
 			who.email = victim.email
-			p.signUp(t, who)
+			s.signUp(t, who)
 		}
-		who := p.newPerson("a.test")
-		f := p.form(t, who)
-		p.visitor("a.test").post(t, f.with("email="+url.QueryEscape(victim.email))).wantError(t, 429, "rate_limited")
-		p.visitor("a.test").post(t, f).wantStatus(t, 200)
+		who := s.newPerson("a.test")
+		f := s.form(t, who)
+		s.visitor("a.test").post(t, f.with("email="+url.QueryEscape(victim.email))).wantError(t, 429, "rate_limited")
+		s.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
 	for name, vary := range map[string]func(token string) string{
 		"not with a line feed in it":    func(s string) string { return s[:10] + "\n" + s[10:] },
@@ -797,37 +799,37 @@ func TestCaptchaSingleUse(t *testing.T) {
 		"not twice over":                func(s string) string { return s + s },
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, answer := p.captcha(t, "a.test")
-			who := p.newPerson("a.test")
-			f := p.form(t, who).with("captcha_token="+url.QueryEscape(vary(token)), "captcha_answer="+answer)
-			spent := p.spentCaptchas(t)
-			p.changesNothing(t, "a.test", who.user, func() {
-				a := p.visitor("a.test").post(t, f)
+			token, answer := s.captcha(t, "a.test")
+			who := s.newPerson("a.test")
+			f := s.form(t, who).with("captcha_token="+url.QueryEscape(vary(token)), "captcha_answer="+answer)
+			spent := s.spentCaptchas(t)
+			s.changesNothing(t, "a.test", who.user, func() {
+				a := s.visitor("a.test").post(t, f)
 				if strings.Contains(vary(token), "\n") {
-					a.wantError(t, 400, "invalid_request") // a control character, which no field may have
+					a.wantError(t, 400, "invalid_request") // for the control character
 				} else {
 					a.wantError(t, 400, "captcha_failed")
 				}
-				if p.spentCaptchas(t) != spent {
-					t.Error("a token that is none of ours costs us a row")
+				if s.spentCaptchas(t) != spent {
+					t.Error("a token that we did not issue was stored as spent")
 				}
 			})
-			post(t, token, answer).wantStatus(t, 200) // what was made up has spent nothing
+			post(t, token, answer).wantStatus(t, 200) // it was not spent
 		})
 	}
-	t.Run("not with the code of another answer, and that is a try", func(t *testing.T) {
-		token, answer := p.captcha(t, "a.test")
+	t.Run("not with another MAC, which counts as a try", func(t *testing.T) {
+		token, answer := s.captcha(t, "a.test")
 		last := map[bool]string{true: "B", false: "A"}[strings.HasSuffix(token, "A")]
 		post(t, token[:len(token)-1]+last, answer).wantError(t, 400, "captcha_failed")
 		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
 	for name, answer := range map[string]string{
 		"not for an answer with a sign": "+%s", "not for an answer with a point": "%s.0", "not for a negative answer": "-%s",
-		"not for an answer in hex": "0x%s", "not for a very long answer": strings.Repeat("0", 400) + "%s", "not for a sum": "%s+0",
+		"not for an answer in hexadecimal": "0x%s", "not for a very long answer": strings.Repeat("0", 400) + "%s", "not for a sum": "%s+0",
 		"not for digits of another script": "٨",
 	} {
 		t.Run(name, func(t *testing.T) {
-			token, right := p.captcha(t, "a.test")
+			token, right := s.captcha(t, "a.test")
 			post(t, token, strings.ReplaceAll(answer, "%s", right)).wantError(t, 400, "captcha_failed")
 		})
 	}
@@ -835,60 +837,60 @@ func TestCaptchaSingleUse(t *testing.T) {
 
 func TestCaptchaValidity(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	post := func(t *testing.T, host, token, answer string) answer {
 		t.Helper()
-		f := p.form(t, p.newPerson(host)).with("captcha_token="+token, "captcha_answer="+answer)
-		return p.visitor(host).post(t, f)
+		f := s.form(t, s.newPerson(host)).with("captcha_token="+token, "captcha_answer="+answer)
+		return s.visitor(host).post(t, f)
 	}
-	token, answer := p.captcha(t, "a.test")
-	late, lateAnswer := p.captcha(t, "a.test")
-	p.clock.add(899 * time.Second)
+	token, answer := s.captcha(t, "a.test")
+	late, lateAnswer := s.captcha(t, "a.test")
+	s.clock.add(899 * time.Second)
 	post(t, "a.test", token, answer).wantStatus(t, 200)
-	p.clock.add(time.Second)
+	s.clock.add(time.Second)
 	post(t, "a.test", late, lateAnswer).wantError(t, 400, "captcha_failed")
 
-	p.clock.add(61 * time.Second) // another node's clock is ahead of ours
-	early, earlyAnswer := p.captcha(t, "a.test")
-	p.clock.add(-61 * time.Second)
+	s.clock.add(61 * time.Second) // the clock of another node is ahead
+	early, earlyAnswer := s.captcha(t, "a.test")
+	s.clock.add(-61 * time.Second)
 	post(t, "a.test", early, earlyAnswer).wantError(t, 400, "captcha_failed")
-	p.clock.add(time.Second)
+	s.clock.add(time.Second)
 	post(t, "a.test", early, earlyAnswer).wantStatus(t, 200)
 
-	foreign, foreignAnswer := p.captcha(t, "b.test")
+	foreign, foreignAnswer := s.captcha(t, "b.test")
 	post(t, "a.test", foreign, foreignAnswer).wantError(t, 400, "captcha_failed")
 	post(t, "b.test", foreign, foreignAnswer).wantStatus(t, 200)
 
-	t.Run("and lives through a restart and one rotation of keys", func(t *testing.T) {
-		token, answer := p.captcha(t, "a.test")
-		p.restart(t)
+	t.Run("after a restart and one key rotation", func(t *testing.T) {
+		token, answer := s.captcha(t, "a.test")
+		s.restart(t)
 		post(t, "a.test", token, answer).wantStatus(t, 200)
 		post(t, "a.test", token, answer).wantError(t, 400, "captcha_failed")
-		one, oneAnswer := p.captcha(t, "a.test")
-		two, twoAnswer := p.captcha(t, "a.test")
-		p.sign.Store(p.sign.Load().Rotated(p.clock.Now(), 2))
+		one, oneAnswer := s.captcha(t, "a.test")
+		two, twoAnswer := s.captcha(t, "a.test")
+		s.sign.Store(s.sign.Load().Rotated(s.clock.Now(), 2))
 		post(t, "a.test", one, oneAnswer).wantStatus(t, 200)
-		p.sign.Store(p.sign.Load().Rotated(p.clock.Now(), 2))
+		s.sign.Store(s.sign.Load().Rotated(s.clock.Now(), 2))
 		post(t, "a.test", two, twoAnswer).wantError(t, 400, "captcha_failed")
 	})
 }
 
-// Whoever has not solved the captcha learns nothing about who is here.
+// An unsolved captcha does not tell whether a name is taken.
 func TestCaptchaBeforeTakenName(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	there, free := p.pending(t, "a.test"), p.newPerson("a.test")
+	s := startServer(t)
+	there, free := s.pending(t, "a.test"), s.newPerson("a.test")
 	var answers []answer
 	for _, user := range []string{there.user, free.user} {
-		who := p.newPerson("a.test")
+		who := s.newPerson("a.test")
 		who.user = user
-		answers = append(answers, p.visitor("a.test").post(t, p.form(t, who).with("captcha_answer=99")))
+		answers = append(answers, s.visitor("a.test").post(t, s.form(t, who).with("captcha_answer=99")))
 	}
 	answers[0].wantError(t, 400, "captcha_failed")
 	wantSame(t, answers...)
 }
 
-// alike checks that answers differ in nothing but what differs in every answer.
+// wantSame checks that answers do not differ, except in their dates and nonces.
 func wantSame(t *testing.T, answers ...answer) {
 	t.Helper()
 	nonce := regexp.MustCompile(`nonce="[^"]*"`)
@@ -898,146 +900,146 @@ func wantSame(t *testing.T, answers ...answer) {
 			c[0] = nonce.ReplaceAllString(c[0], "nonce")
 		}
 		if first, this := fmt.Sprint(answers[0]), fmt.Sprint(answers[i]); first != this {
-			t.Errorf("two answers can be told apart:\n%s\n%s", first, this)
+			t.Errorf("two answers differ:\n%s\n%s", first, this)
 		}
 	}
 }
 
 func TestAddressLimit(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	t.Run("the fourth waits until the first is an hour old", func(t *testing.T) {
-		v := p.visitor("a.test")
-		try := func() answer { return v.post(t, p.form(t, p.newPerson("a.test"))) }
-		start := p.clock.Now()
+	s := startServer(t)
+	t.Run("fourth signup in an hour is refused", func(t *testing.T) {
+		v := s.visitor("a.test")
+		try := func() answer { return v.post(t, s.form(t, s.newPerson("a.test"))) }
+		start := s.clock.Now()
 		try().wantStatus(t, 200)
-		p.clock.add(time.Minute)
+		s.clock.add(time.Minute)
 		try().wantStatus(t, 200)
-		p.clock.add(time.Minute)
+		s.clock.add(time.Minute)
 		try().wantStatus(t, 200)
 		for _, at := range []time.Duration{2 * time.Minute, 30 * time.Minute, 59*time.Minute + 59*time.Second} {
-			p.clock.add(start.Add(at).Sub(p.clock.Now()))
+			s.clock.add(start.Add(at).Sub(s.clock.Now()))
 			a := try()
 			a.wantError(t, 429, "rate_limited")
 			if got, want := a.retryAfter(t), time.Hour-at; got != want {
 				t.Errorf("after %v: Retry-After is %v, want %v", at, got, want)
 			}
 		}
-		p.clock.add(time.Second)
+		s.clock.add(time.Second)
 		try().wantStatus(t, 200)
 		a := try()
 		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != time.Minute {
 			t.Errorf("Retry-After is %v, want %v", got, time.Minute)
 		}
-		p.clock.add(a.retryAfter(t))
+		s.clock.add(a.retryAfter(t))
 		try().wantStatus(t, 200)
 	})
-	t.Run("part of a second is a whole one", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("Retry-After rounds up", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		p.clock.add(time.Hour - time.Millisecond)
-		a := v.post(t, p.form(t, p.newPerson("a.test")))
+		s.clock.add(time.Hour - time.Millisecond)
+		a := v.post(t, s.form(t, s.newPerson("a.test")))
 		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != time.Second {
 			t.Errorf("Retry-After is %v", got)
 		}
 	})
-	t.Run("no header gives another address", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("untrusted headers are ignored", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
 		for _, header := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "Via"} {
 			value := "203.0.113.77"
 			if header == "Forwarded" {
 				value = "for=203.0.113.77"
 			}
-			v.post(t, p.form(t, p.newPerson("a.test")), header, value).wantError(t, 429, "rate_limited")
+			v.post(t, s.form(t, s.newPerson("a.test")), header, value).wantError(t, 429, "rate_limited")
 		}
 	})
-	t.Run("this machine is an address like others", func(t *testing.T) {
-		v := &visitor{p, "a.test", netip.MustParseAddr("127.0.0.1")}
+	t.Run("loopback is limited too", func(t *testing.T) {
+		v := &visitor{s, "a.test", netip.MustParseAddr("127.0.0.1")}
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		v.post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
+		v.post(t, s.form(t, s.newPerson("a.test"))).wantError(t, 429, "rate_limited")
 	})
 	t.Run("failures do not count", func(t *testing.T) {
-		v := p.visitor("a.test")
-		there := p.pending(t, "a.test")
+		v := s.visitor("a.test")
+		there := s.pending(t, "a.test")
 		for range 5 {
-			f := p.form(t, p.newPerson("a.test"))
+			f := s.form(t, s.newPerson("a.test"))
 			v.post(t, f.with("user="+there.user)).wantError(t, 409, "conflict")
-			v.post(t, p.form(t, p.newPerson("a.test")).with("captcha_answer=99")).wantError(t, 400, "captcha_failed")
+			v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")).wantError(t, 400, "captcha_failed")
 		}
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
 	})
-	t.Run("tenants count apart", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("tenants are counted separately", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
 		for range 3 {
-			v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
+			v.at("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantStatus(t, 200)
 		}
-		v.post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
-		v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantError(t, 429, "rate_limited")
+		v.post(t, s.form(t, s.newPerson("a.test"))).wantError(t, 429, "rate_limited")
+		v.at("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantError(t, 429, "rate_limited")
 	})
-	t.Run("a restart forgets nothing", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("counts survive a restart", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		p.restart(t)
-		v.post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
+		s.restart(t)
+		v.post(t, s.form(t, s.newPerson("a.test"))).wantError(t, 429, "rate_limited")
 	})
 }
 
 func TestAddressCeiling(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{ceiling: 4})
-	v := p.visitor("a.test")
+	s := startServerWith(t, options{ceiling: 4})
+	v := s.visitor("a.test")
 	for range 3 {
-		v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+		v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 	}
-	v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
-	v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantError(t, 429, "rate_limited")
-	p.visitor("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
+	v.at("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantStatus(t, 200)
+	v.at("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantError(t, 429, "rate_limited")
+	s.visitor("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantStatus(t, 200)
 }
 
 func TestTenantCeiling(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "a.test" {
 			x.SignupsPerHour = 4
 		}
 	}})
-	who := p.active(t, "a.test")
+	who := s.active(t, "a.test")
 	for range 3 {
-		p.pending(t, "a.test")
+		s.pending(t, "a.test")
 	}
-	p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test"))).wantError(t, 429, "rate_limited")
-	p.pending(t, "b.test")
-	p.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
+	s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test"))).wantError(t, 429, "rate_limited")
+	s.pending(t, "b.test")
+	s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 }
 
 func TestForwardedFor(t *testing.T) {
 	t.Parallel()
 	proxy := netip.MustParseAddr("127.0.0.9")
-	p := startServerWith(t, options{proxies: []netip.Prefix{netip.PrefixFrom(proxy, 32), netip.MustParsePrefix("10.0.0.0/24")}})
-	v := &visitor{p, "a.test", proxy}
+	s := startServerWith(t, options{proxies: []netip.Prefix{netip.PrefixFrom(proxy, 32), netip.MustParsePrefix("10.0.0.0/24")}})
+	v := &visitor{s, "a.test", proxy}
 	post := func(t *testing.T, forwarded ...string) int {
 		t.Helper()
 		var headers []string
 		for _, f := range forwarded {
 			headers = append(headers, "X-Forwarded-For", f)
 		}
-		a := v.post(t, p.form(t, p.newPerson("a.test")), headers...)
+		a := v.post(t, s.form(t, s.newPerson("a.test")), headers...)
 		if a.status != 200 {
 			a.wantError(t, 429, "rate_limited")
 		}
@@ -1045,7 +1047,7 @@ func TestForwardedFor(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name  string
-		first []string // three that fill the place
+		first []string // the address of three signups
 		then  []string
 		want  int
 	}{
@@ -1071,7 +1073,7 @@ func TestForwardedFor(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a /48 has thirty", func(t *testing.T) {
+	t.Run("a /48 has thirty signups", func(t *testing.T) {
 		for i := range 30 {
 			if got := post(t, fmt.Sprintf("2001:db8:48:%x::1", i)); got != 200 {
 				t.Fatalf("signup %d: status %d", i+1, got)
@@ -1084,72 +1086,72 @@ func TestForwardedFor(t *testing.T) {
 			t.Errorf("the next /48: status %d", got)
 		}
 	})
-	t.Run("somebody else is not believed", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("not from an untrusted peer", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for range 3 {
-			v.post(t, p.form(t, p.newPerson("a.test")), "X-Forwarded-For", "192.0.2.50").wantStatus(t, 200)
+			v.post(t, s.form(t, s.newPerson("a.test")), "X-Forwarded-For", "192.0.2.50").wantStatus(t, 200)
 		}
-		v.post(t, p.form(t, p.newPerson("a.test")), "X-Forwarded-For", "192.0.2.51").wantError(t, 429, "rate_limited")
+		v.post(t, s.form(t, s.newPerson("a.test")), "X-Forwarded-For", "192.0.2.51").wantError(t, 429, "rate_limited")
 	})
 }
 
 func TestFailureLimit(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	v := p.visitor("a.test")
-	bad := []func() answer{ // whoever refuses it
-		func() answer { return v.post(t, p.form(t, p.newPerson("a.test")).with("captcha_answer=99")) },
-		func() answer { return v.post(t, p.form(t, p.newPerson("a.test")).with("ha1=short")) },
+	s := startServer(t)
+	v := s.visitor("a.test")
+	bad := []func() answer{ // refused by different checks
+		func() answer { return v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")) },
+		func() answer { return v.post(t, s.form(t, s.newPerson("a.test")).with("ha1=short")) },
 		func() answer { return v.postBody(t, "user=%zz") },
 		func() answer { return v.do(t, "POST", "/signup.ashx", "{}", "Content-Type", "application/json") },
 	}
 	for i := range 60 {
 		bad[i%len(bad)]().wantStatus(t, 400)
 	}
-	f := p.form(t, p.newPerson("a.test"))
-	p.changesNothing(t, "a.test", f.get(t, "user"), func() {
+	f := s.form(t, s.newPerson("a.test"))
+	s.changesNothing(t, "a.test", f.get(t, "user"), func() {
 		a := v.post(t, f)
 		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != 10*time.Minute {
 			t.Errorf("Retry-After is %v, want 10m", got)
 		}
 	})
-	v.postBody(t, "user=%zz").wantError(t, 400, "invalid_request") // comes before the limit, as in section 5.2
-	p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
-	v.at("b.test").post(t, p.form(t, p.newPerson("b.test"))).wantStatus(t, 200)
-	p.clock.add(10 * time.Minute)
-	v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+	v.postBody(t, "user=%zz").wantError(t, 400, "invalid_request") // checked before the limit
+	s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
+	v.at("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantStatus(t, 200)
+	s.clock.add(10 * time.Minute)
+	v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 }
 
 func TestFailureLimitRetryAfter(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	v := p.visitor("a.test")
-	for range 60 { // far apart, so that a place is free soon and the next one soon after
+	s := startServer(t)
+	v := s.visitor("a.test")
+	for range 60 { // spread over most of the 10 minutes
 		v.postBody(t, "user=%zz").wantStatus(t, 400)
-		p.clock.add(9 * time.Second)
+		s.clock.add(9 * time.Second)
 	}
-	a := v.post(t, p.form(t, p.newPerson("a.test")))
+	a := v.post(t, s.form(t, s.newPerson("a.test")))
 	a.wantError(t, 429, "rate_limited")
-	p.clock.add(a.retryAfter(t))
-	v.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+	s.clock.add(a.retryAfter(t))
+	v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 }
 
 func TestRecipientLimit(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	post := func(host, email string) answer {
-		who := p.newPerson(host)
+		who := s.newPerson(host)
 		who.email = email
-		return p.visitor(host).post(t, p.form(t, who))
+		return s.visitor(host).post(t, s.form(t, who))
 	}
 	for _, email := range []string{"v.victim+1@mail.test", "V.Victim@mail.test", "v.victim@MAIL.test"} {
 		post("a.test", email).wantStatus(t, 200)
 	}
-	who := p.newPerson("a.test")
+	who := s.newPerson("a.test")
 	who.email = "v.victim+another@Mail.Test"
-	p.changesNothing(t, "a.test", who.user, func() {
-		a := p.visitor("a.test").post(t, p.form(t, who))
+	s.changesNothing(t, "a.test", who.user, func() {
+		a := s.visitor("a.test").post(t, s.form(t, who))
 		a.wantError(t, 429, "rate_limited")
 		if got := a.header.Get("Retry-After"); got != "86400" {
 			t.Errorf("Retry-After is %q, want a day", got)
@@ -1157,16 +1159,16 @@ func TestRecipientLimit(t *testing.T) {
 	})
 	post("a.test", "another.victim@mail.test").wantStatus(t, 200)
 	post("b.test", "v.victim@mail.test").wantStatus(t, 200)
-	p.clock.add(24*time.Hour - time.Second)
+	s.clock.add(24*time.Hour - time.Second)
 	post("a.test", "v.victim@mail.test").wantError(t, 429, "rate_limited")
-	p.clock.add(time.Second)
+	s.clock.add(time.Second)
 	post("a.test", "v.victim@mail.test").wantStatus(t, 200)
 }
 
 func TestActivation(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	v := p.visitor("a.test")
+	s := startServer(t)
+	v := s.visitor("a.test")
 	opened := func(t *testing.T, a answer, status int, heading string) {
 		t.Helper()
 		a.wantStatus(t, status)
@@ -1177,39 +1179,39 @@ func TestActivation(t *testing.T) {
 			t.Errorf("no heading %q in the page: %s", heading, a.body)
 		}
 		if len(a.header["Set-Cookie"]) != 0 {
-			t.Error("a link sets a cookie")
+			t.Error("the link sets a cookie")
 		}
 	}
 	waits := func(t *testing.T, who person) {
 		t.Helper()
-		if a := p.find(t, who); !a.Disabled || !a.Pending() {
-			t.Fatalf("the account was activated: %+v", a)
+		if a := s.find(t, who); !a.Disabled || !a.Pending() {
+			t.Fatalf("the account is active: %+v", a)
 		}
 	}
 
 	t.Run("works once", func(t *testing.T) {
-		who := p.pending(t, "a.test")
-		link := p.link(t, who.email)
+		who := s.pending(t, "a.test")
+		link := s.link(t, who.email)
 		a := v.get(t, link)
 		opened(t, a, 200, "Account activated")
 		if !strings.Contains(a.body, `href="/login.html"`) {
-			t.Error("the page leads not to sign-in")
+			t.Error("the page does not link to sign-in")
 		}
-		if a := p.find(t, who); a.Disabled || a.Role != account.Guest {
+		if a := s.find(t, who); a.Disabled || a.Role != account.Guest {
 			t.Errorf("the account is %+v", a)
 		}
 		a = v.get(t, link)
 		opened(t, a, 400, "Your account is already active")
 		if !strings.Contains(a.body, `href="/login.html"`) {
-			t.Error("the page leads not to sign-in")
+			t.Error("the page does not link to sign-in")
 		}
-		p.clock.add(30 * 24 * time.Hour)
+		s.clock.add(30 * 24 * time.Hour)
 		opened(t, v.get(t, link), 400, "Your account is already active")
 	})
 
-	t.Run("nothing that only looks activates", func(t *testing.T) {
-		who := p.pending(t, "a.test")
-		link := p.link(t, who.email)
+	t.Run("not by HEAD or prefetch", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		link := s.link(t, who.email)
 		v.do(t, "HEAD", link, "").wantStatus(t, 200)
 		v.do(t, "OPTIONS", link, "").wantStatus(t, 204)
 		v.do(t, "POST", link, "").wantError(t, 401, "unauthorized")
@@ -1223,9 +1225,9 @@ func TestActivation(t *testing.T) {
 		opened(t, v.get(t, link), 200, "Account activated")
 	})
 
-	t.Run("a stranger's tokens are one answer", func(t *testing.T) {
-		who := p.pending(t, "a.test")
-		token := strings.TrimPrefix(p.link(t, who.email), "/activate.ashx?token=")
+	t.Run("invalid tokens have one answer", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		token := strings.TrimPrefix(s.link(t, who.email), "/activate.ashx?token=")
 		other := secret.NewToken().Text()
 		var answers []answer
 		for _, query := range []string{
@@ -1241,106 +1243,106 @@ func TestActivation(t *testing.T) {
 		waits(t, who)
 	})
 
-	t.Run("another kind of token is none", func(t *testing.T) {
-		captcha, _ := p.captcha(t, "a.test")
+	t.Run("not with other tokens", func(t *testing.T) {
+		captcha, _ := s.captcha(t, "a.test")
 		opened(t, v.get(t, "/activate.ashx?token="+captcha), 400, "This link does not work")
-		who := p.active(t, "a.test")
+		who := s.active(t, "a.test")
 		a := v.signIn(t, who.user, who.password)
 		a.wantStatus(t, 200)
 		for _, c := range strings.Split(a.cookies(), "; ") {
 			_, value, _ := strings.Cut(c, "=")
 			opened(t, v.get(t, "/activate.ashx?token="+value), 400, "This link does not work")
-			p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")).with("captcha_token="+value)).wantError(t, 400, "captcha_failed")
+			s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with("captcha_token="+value)).wantError(t, 400, "captcha_failed")
 		}
-		who = p.pending(t, "a.test")
-		token := strings.TrimPrefix(p.link(t, who.email), "/activate.ashx?token=")
-		p.visitor("a.test").post(t, p.form(t, p.newPerson("a.test")).with("captcha_token="+token)).wantError(t, 400, "captcha_failed")
+		who = s.pending(t, "a.test")
+		token := strings.TrimPrefix(s.link(t, who.email), "/activate.ashx?token=")
+		s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with("captcha_token="+token)).wantError(t, 400, "captcha_failed")
 		a = v.get(t, "/account.html", "Cookie", "__Host-dialtone-session="+token)
 		a.wantStatus(t, 303)
 	})
 
 	t.Run("not at another tenant", func(t *testing.T) {
-		who := p.newPerson("a.test")
+		who := s.newPerson("a.test")
 		twin := who
-		twin.host, twin.email = "b.test", p.newPerson("b.test").email
-		p.signUp(t, who)
-		p.signUp(t, twin)
-		link := p.link(t, who.email)
-		opened(t, p.visitor("b.test").get(t, link), 400, "This link does not work")
+		twin.host, twin.email = "b.test", s.newPerson("b.test").email
+		s.signUp(t, who)
+		s.signUp(t, twin)
+		link := s.link(t, who.email)
+		opened(t, s.visitor("b.test").get(t, link), 400, "This link does not work")
 		waits(t, who)
 		waits(t, twin)
 		opened(t, v.get(t, link), 200, "Account activated")
 		waits(t, twin)
 	})
 
-	t.Run("until 7 days are over", func(t *testing.T) {
-		intime, late := p.pending(t, "a.test"), p.pending(t, "a.test")
-		intimeLink, lateLink := p.link(t, intime.email), p.link(t, late.email)
-		p.clock.add(7*24*time.Hour - time.Second)
+	t.Run("not after 7 days", func(t *testing.T) {
+		intime, late := s.pending(t, "a.test"), s.pending(t, "a.test")
+		intimeLink, lateLink := s.link(t, intime.email), s.link(t, late.email)
+		s.clock.add(7*24*time.Hour - time.Second)
 		opened(t, v.get(t, intimeLink), 200, "Account activated")
-		p.clock.add(time.Second)
+		s.clock.add(time.Second)
 		opened(t, v.get(t, lateLink), 400, "This link has expired")
-		if _, err := p.store.Find(t.Context(), p.tenant(t, "a.test").ID, late.user, p.clock.Now()); err == nil {
+		if _, err := s.store.Find(t.Context(), s.tenant(t, "a.test").ID, late.user, s.clock.Now()); err == nil {
 			t.Error("the expired account is still there")
 		}
 		v.signIn(t, late.user, late.password).wantStatus(t, 401)
 
-		// The name is free, and the old link is worth nothing to whoever has it.
-		heir := p.newPerson("a.test")
-		heir.user = late.user
-		p.signUp(t, heir)
+		// The name is free, and the old link does not activate its next account.
+		next := s.newPerson("a.test")
+		next.user = late.user
+		s.signUp(t, next)
 		opened(t, v.get(t, lateLink), 400, "This link does not work")
-		waits(t, heir)
-		opened(t, v.get(t, p.link(t, heir.email)), 200, "Account activated")
+		waits(t, next)
+		opened(t, v.get(t, s.link(t, next.email)), 200, "Account activated")
 	})
 
-	t.Run("not against an operator", func(t *testing.T) {
-		who, early := p.active(t, "a.test"), p.pending(t, "a.test")
-		a := p.tenant(t, "a.test")
+	t.Run("not when disabled", func(t *testing.T) {
+		who, early := s.active(t, "a.test"), s.pending(t, "a.test")
+		a := s.tenant(t, "a.test")
 		for _, w := range []person{who, early} {
-			if _, err := p.accounts.Disable(t.Context(), a, w.user); err != nil {
+			if _, err := s.accounts.Disable(t.Context(), a, w.user); err != nil {
 				t.Fatal(err)
 			}
-			opened(t, v.get(t, p.link(t, w.email)), 400, "This account is on hold")
-			if got := p.find(t, w); !got.Disabled {
-				t.Errorf("a link has undone the hold: %+v", got)
+			opened(t, v.get(t, s.link(t, w.email)), 400, "This account is on hold")
+			if got := s.find(t, w); !got.Disabled {
+				t.Errorf("the link enabled a disabled account: %+v", got)
 			}
 		}
-		if _, err := p.accounts.Enable(t.Context(), a, early.user); err != nil {
+		if _, err := s.accounts.Enable(t.Context(), a, early.user); err != nil {
 			t.Fatal(err)
 		}
-		opened(t, v.get(t, p.link(t, early.email)), 400, "Your account is already active")
+		opened(t, v.get(t, s.link(t, early.email)), 400, "Your account is already active")
 	})
 
-	t.Run("not of an account that was deleted", func(t *testing.T) {
-		for _, who := range []person{p.active(t, "a.test"), p.pending(t, "a.test")} {
-			if err := p.accounts.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+	t.Run("not when deleted", func(t *testing.T) {
+		for _, who := range []person{s.active(t, "a.test"), s.pending(t, "a.test")} {
+			if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 				t.Fatal(err)
 			}
-			opened(t, v.get(t, p.link(t, who.email)), 400, "This link does not work")
+			opened(t, v.get(t, s.link(t, who.email)), 400, "This link does not work")
 		}
 	})
 
-	t.Run("a store in trouble leaves the link good", func(t *testing.T) {
-		who := p.pending(t, "a.test")
-		link := p.link(t, who.email)
-		p.exec(t, `CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`)
+	t.Run("works after a store failure", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		link := s.link(t, who.email)
+		s.exec(t, `CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`)
 		a := v.get(t, link)
-		p.exec(t, `DROP TRIGGER broken`)
+		s.exec(t, `DROP TRIGGER broken`)
 		opened(t, a, 500, "Your account is not active yet")
 		if strings.Contains(a.body, "/var/lib") || strings.Contains(a.body, "SQL") {
-			t.Errorf("the page tells of our insides: %s", a.body)
+			t.Errorf("the page shows internals: %s", a.body)
 		}
 		waits(t, who)
 		opened(t, v.get(t, link), 200, "Account activated")
 	})
 
-	t.Run("twenty at once are one", func(t *testing.T) {
-		who := p.pending(t, "a.test")
-		link := p.link(t, who.email)
-		activated := strings.Count(p.log.String(), `"activate","outcome":"ok"`)
+	t.Run("concurrent", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		link := s.link(t, who.email)
+		activated := strings.Count(s.log.String(), `"activate","outcome":"ok"`)
 		answers := make([]answer, 20)
-		atOnce(len(answers), func(i int) { answers[i] = p.visitor("a.test").get(t, link) })
+		atOnce(len(answers), func(i int) { answers[i] = s.visitor("a.test").get(t, link) })
 		ok := 0
 		for _, a := range answers {
 			if a.status == 200 {
@@ -1349,7 +1351,7 @@ func TestActivation(t *testing.T) {
 				opened(t, a, 400, "Your account is already active")
 			}
 		}
-		if got := strings.Count(p.log.String(), `"activate","outcome":"ok"`) - activated; ok != 1 || got != 1 {
+		if got := strings.Count(s.log.String(), `"activate","outcome":"ok"`) - activated; ok != 1 || got != 1 {
 			t.Errorf("%d answers of 200 and %d events, want one each", ok, got)
 		}
 	})
@@ -1357,7 +1359,7 @@ func TestActivation(t *testing.T) {
 
 func TestConcurrentSignups(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	count := func(t *testing.T, answers []answer, status int, code string) (ok, refused int) {
 		t.Helper()
 		for _, a := range answers {
@@ -1370,102 +1372,102 @@ func TestConcurrentSignups(t *testing.T) {
 		}
 		return ok, refused
 	}
-	t.Run("one name goes to one of sixteen", func(t *testing.T) {
-		who := p.newPerson("a.test")
+	t.Run("one name, sixteen signups", func(t *testing.T) {
+		who := s.newPerson("a.test")
 		forms := make([]form, 16)
 		for i := range forms {
-			other := p.newPerson("a.test")
+			other := s.newPerson("a.test")
 			other.user = who.user
-			forms[i] = p.form(t, other)
+			forms[i] = s.form(t, other)
 		}
-		files := len(p.files(t))
+		files := len(s.files(t))
 		answers := make([]answer, len(forms))
-		atOnce(len(forms), func(i int) { answers[i] = p.visitor("a.test").post(t, forms[i]) })
+		atOnce(len(forms), func(i int) { answers[i] = s.visitor("a.test").post(t, forms[i]) })
 		if ok, refused := count(t, answers, 409, "conflict"); ok != 1 || refused != 15 {
-			t.Errorf("%d have the name and %d not", ok, refused)
+			t.Errorf("%d signed up and %d did not", ok, refused)
 		}
-		p.find(t, who)
-		if n := len(p.files(t)) - files; n != 1 {
+		s.find(t, who)
+		if n := len(s.files(t)) - files; n != 1 {
 			t.Errorf("%d files", n)
 		}
 	})
-	t.Run("one address gets three of twenty-four", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("one address, twenty-four signups", func(t *testing.T) {
+		v := s.visitor("a.test")
 		forms := make([]form, 24)
 		for i := range forms {
-			forms[i] = p.form(t, p.newPerson("a.test"))
+			forms[i] = s.form(t, s.newPerson("a.test"))
 		}
-		files := len(p.files(t))
+		files := len(s.files(t))
 		answers := make([]answer, len(forms))
 		atOnce(len(forms), func(i int) { answers[i] = v.post(t, forms[i]) })
 		if ok, refused := count(t, answers, 429, "rate_limited"); ok != 3 || refused != 21 {
-			t.Errorf("%d signed up and %d not", ok, refused)
+			t.Errorf("%d signed up and %d did not", ok, refused)
 		}
 		for _, a := range answers {
 			if a.status == 429 && a.retryAfter(t) != time.Hour {
 				t.Errorf("Retry-After is %v, want an hour", a.retryAfter(t))
 			}
 		}
-		if n := len(p.files(t)) - files; n != 3 {
+		if n := len(s.files(t)) - files; n != 3 {
 			t.Errorf("%d files", n)
 		}
 	})
-	t.Run("one captcha lets one of fifty in", func(t *testing.T) {
-		token, sum := p.captcha(t, "a.test")
+	t.Run("one captcha, fifty signups", func(t *testing.T) {
+		token, sum := s.captcha(t, "a.test")
 		forms := make([]form, 50)
 		for i := range forms {
-			forms[i] = p.form(t, p.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+sum)
+			forms[i] = s.form(t, s.newPerson("a.test")).with("captcha_token="+token, "captcha_answer="+sum)
 		}
 		answers := make([]answer, len(forms))
-		atOnce(len(forms), func(i int) { answers[i] = p.visitor("a.test").post(t, forms[i]) })
+		atOnce(len(forms), func(i int) { answers[i] = s.visitor("a.test").post(t, forms[i]) })
 		if ok, refused := count(t, answers, 400, "captcha_failed"); ok != 1 || refused != 49 {
-			t.Errorf("%d signed up and %d not", ok, refused)
+			t.Errorf("%d signed up and %d did not", ok, refused)
 		}
 	})
-	t.Run("one recipient gets three messages of twelve", func(t *testing.T) {
-		victim := p.newPerson("a.test")
+	t.Run("one recipient, twelve signups", func(t *testing.T) {
+		victim := s.newPerson("a.test")
 		forms := make([]form, 12)
 		for i := range forms {
-			forms[i] = p.form(t, p.newPerson("a.test")).with("email=" + url.QueryEscape(victim.email))
+			forms[i] = s.form(t, s.newPerson("a.test")).with("email=" + url.QueryEscape(victim.email))
 		}
 		answers := make([]answer, len(forms))
-		atOnce(len(forms), func(i int) { answers[i] = p.visitor("a.test").post(t, forms[i]) })
-		if ok, refused := count(t, answers, 429, "rate_limited"); ok != 3 || refused != 9 || len(p.messages(t, victim.email)) != 3 {
-			t.Errorf("%d signed up, %d not, %d messages", ok, refused, len(p.messages(t, victim.email)))
+		atOnce(len(forms), func(i int) { answers[i] = s.visitor("a.test").post(t, forms[i]) })
+		if ok, refused := count(t, answers, 429, "rate_limited"); ok != 3 || refused != 9 || len(s.messages(t, victim.email)) != 3 {
+			t.Errorf("%d signed up, %d did not, %d messages", ok, refused, len(s.messages(t, victim.email)))
 		}
 	})
 }
 
 func TestHost(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	for _, host := range []string{"a.test", "A.TEST", "a.test.", "A.Test.:8443", "a.test:8443", "a.test:", "a.test:0", "a.test:99999"} {
-		t.Run(host+" is the tenant", func(t *testing.T) {
-			who := p.newPerson("a.test")
-			a := p.visitor(host).post(t, p.form(t, who), "X-Forwarded-Host", "evil.test", "Forwarded", "host=evil.test;proto=http",
+		t.Run(host+" finds the tenant", func(t *testing.T) {
+			who := s.newPerson("a.test")
+			a := s.visitor(host).post(t, s.form(t, who), "X-Forwarded-Host", "evil.test", "Forwarded", "host=evil.test;proto=http",
 				"X-Host", "evil.test", "X-Original-URL", "/evil", "X-Rewrite-URL", "/evil", "X-Forwarded-Proto", "http", "X-Forwarded-Port", "1")
 			a.wantStatus(t, 200)
-			if origin, _ := p.linkParts(t, who.email); origin != "https://a.test" {
+			if origin, _ := s.linkParts(t, who.email); origin != "https://a.test" {
 				t.Errorf("the link goes to %q", origin)
 			}
-			p.find(t, who)
+			s.find(t, who)
 		})
 	}
 	for _, host := range []string{
 		"evil.test", "127.0.0.1", "[::1]", "[::1]:80", "a.test.evil.test", "evil-a.test", "xa.test", "a.tes", "test", "a.test..", ".a.test",
 		"a.test:x", "a.test:80:80", "a..test", "a_test", "..", "a.test:-1", "a.test%00", "www.a.test",
 	} {
-		t.Run(host+" is nobody", func(t *testing.T) {
-			who := p.newPerson("a.test")
-			f := p.form(t, who)
-			p.changesNothing(t, "a.test", who.user, func() {
+		t.Run(host+" is misdirected", func(t *testing.T) {
+			who := s.newPerson("a.test")
+			f := s.form(t, who)
+			s.changesNothing(t, "a.test", who.user, func() {
 				for _, a := range []answer{
-					p.visitor(host).post(t, f, "X-Forwarded-Host", "a.test"),
-					p.visitor(host).get(t, "/captcha.ashx"), p.visitor(host).get(t, "/", "Accept", "text/html"),
-					p.visitor(host).do(t, "PUT", "/nothing", ""), p.visitor(host).do(t, "OPTIONS", "/signup.ashx", ""),
+					s.visitor(host).post(t, f, "X-Forwarded-Host", "a.test"),
+					s.visitor(host).get(t, "/captcha.ashx"), s.visitor(host).get(t, "/", "Accept", "text/html"),
+					s.visitor(host).do(t, "PUT", "/nothing", ""), s.visitor(host).do(t, "OPTIONS", "/signup.ashx", ""),
 				} {
 					if got := a.wantError(t, 421, "misdirected_request"); strings.Contains(got, "a.test") {
-						t.Errorf("the description tells of a tenant: %q", got)
+						t.Errorf("the description names a tenant: %q", got)
 					}
 					if a.header.Get("WWW-Authenticate") != "" || a.header.Get("Strict-Transport-Security") != "" {
 						t.Errorf("headers %v", a.header)
@@ -1474,30 +1476,30 @@ func TestHost(t *testing.T) {
 			})
 		})
 	}
-	t.Run("one name at two tenants is two people", func(t *testing.T) {
-		who := p.newPerson("a.test")
-		twin := p.newPerson("b.test")
+	t.Run("same user at two tenants", func(t *testing.T) {
+		who := s.newPerson("a.test")
+		twin := s.newPerson("b.test")
 		twin.user = who.user
-		p.signUp(t, who)
-		p.signUp(t, twin)
-		p.visitor("a.test").get(t, p.link(t, who.email)).wantStatus(t, 200)
-		p.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
-		p.visitor("b.test").signIn(t, who.user, who.password).wantStatus(t, 401)
-		p.visitor("b.test").signIn(t, twin.user, twin.password).wantStatus(t, 403)
+		s.signUp(t, who)
+		s.signUp(t, twin)
+		s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
+		s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
+		s.visitor("b.test").signIn(t, who.user, who.password).wantStatus(t, 401)
+		s.visitor("b.test").signIn(t, twin.user, twin.password).wantStatus(t, 403)
 	})
-	t.Run("two tenants cannot have one realm", func(t *testing.T) {
+	t.Run("no two tenants with one realm", func(t *testing.T) {
 		x := must[tenant.Tenant](t)(tenant.New(tenant.Tenant{Host: "c.test", Realm: "A.TEST"}))
-		if _, err := p.store.AddTenant(context.Background(), x); err == nil {
-			t.Error("a second tenant has the realm")
+		if _, err := s.store.AddTenant(context.Background(), x); err == nil {
+			t.Error("the second tenant was added")
 		}
 	})
-	t.Run("localhost is a tenant without TLS", func(t *testing.T) {
-		who := p.active(t, "localhost")
-		origin, _ := p.linkParts(t, who.email)
+	t.Run("localhost has no TLS", func(t *testing.T) {
+		who := s.active(t, "localhost")
+		origin, _ := s.linkParts(t, who.email)
 		if !strings.HasPrefix(origin, "http://localhost:") {
 			t.Errorf("the link goes to %s", origin)
 		}
-		a := p.visitor("localhost").signIn(t, who.user, who.password)
+		a := s.visitor("localhost").signIn(t, who.user, who.password)
 		a.wantStatus(t, 200)
 		if !strings.HasPrefix(a.cookies(), "dialtone-session=") || a.header.Get("Strict-Transport-Security") != "" {
 			t.Errorf("headers %v", a.header)

@@ -57,7 +57,7 @@ func TestSignUpPageLanguages(t *testing.T) {
 			if err != nil || fields.Get("lang") != string(tag) {
 				t.Errorf("the form said that its language is %q (%v)", fields.Get("lang"), err)
 			}
-			// What has one direction keeps it, and a name has its own.
+			// Only the name's direction follows its text.
 			p.do(chromedp.Navigate(s.URL + "/signup.html?lang=" + string(tag)))
 			p.ready()
 			if got := eval[string](p, `["user", "email", "captcha_answer", "name"].map((id) => document.getElementById(id).dir).join()`); got != "ltr,ltr,ltr,auto" {

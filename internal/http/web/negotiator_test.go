@@ -21,14 +21,14 @@ func TestNegotiatorCacheBound(t *testing.T) {
 		}
 	}
 	if len(n.known) > maxHeaders {
-		t.Errorf("it remembers %d headers", len(n.known))
+		t.Errorf("it keeps %d headers", len(n.known))
 	}
 	if got := n.pick(strings.Repeat("aa,", maxHeader/3) + "de"); got != i18n.English {
-		t.Errorf("what is cut off decides: %s", got)
+		t.Errorf("the part that is cut off counts: %s", got)
 	}
 	for header := range n.known {
 		if len(header) > maxHeader {
-			t.Errorf("it remembers a header of %d bytes", len(header))
+			t.Errorf("it keeps a header of %d bytes", len(header))
 		}
 	}
 }
@@ -52,7 +52,7 @@ func TestPageCacheBound(t *testing.T) {
 	}
 }
 
-// TestPageSize is about what a person loads to sign up: the page and all its files, compressed.
+// TestPageSize bounds what a browser loads for a page: the page and all its files, compressed.
 func TestPageSize(t *testing.T) {
 	p, a := mustPages(t), mustAssets(t)
 	for _, tag := range i18n.Tags {
@@ -81,8 +81,8 @@ func TestPageSize(t *testing.T) {
 	}
 }
 
-// BenchmarkLanguage is what it takes to know a page's language: the header of a browser, as it is met mostly and as it is met
-// first.
+// BenchmarkLanguage chooses the language for a browser's header, with the negotiator's cache and
+// without.
 func BenchmarkLanguage(b *testing.B) {
 	n := newNegotiator()
 	s := &Site{negotiator: n}

@@ -6,8 +6,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// pseudoTag is that of a language that nobody speaks: English with every letter foreign, and longer by 40 %. What fits in it
-// fits in every language that there will be.
+// pseudoTag is the tag of a pseudo-locale: English with accents, and longer by 40 %. A layout that
+// it fits in has room for real languages.
 const pseudoTag i18n.Tag = "en-XA"
 
 var accents = strings.NewReplacer("a", "å", "e", "é", "i", "ï", "o", "ö", "u", "û", "c", "ç", "n", "ñ", "s", "š", "y", "ý", "A", "Å", "E", "É", "I", "Ï", "O", "Ö", "S", "Š")
@@ -28,7 +28,7 @@ func pseudoWords() (*i18n.Words, error) {
 				out.WriteString(part + "}")
 			} else if out.WriteString(accents.Replace(part)); i == 0 {
 				for more := (len(words)*2 + 4) / 5; more > 0; more -= 18 {
-					out.WriteString(" " + strings.Repeat("ö", min(more, 18))) // a long word, as German has them
+					out.WriteString(" " + strings.Repeat("ö", min(more, 18))) // long words, as in German
 				}
 			}
 		}

@@ -37,13 +37,13 @@ func allLanguages() (list []*i18n.Words) {
 	return list
 }
 
-// view is a page with its data.
+// view is a page and its data.
 type view struct {
 	page string
 	data any
 }
 
-// allPages is each page in each of its states, with text in every place that takes any.
+// allPages returns each page in each of its states, with text in every place that shows some.
 func allPages(text string) map[string]view {
 	f := frame{Product: text, Host: text, Realm: text, Contact: text}
 	views := map[string]view{
@@ -94,7 +94,7 @@ func TestRender(t *testing.T) {
 					t.Error("a page that a link leads to may be indexed")
 				}
 				if rest := regexp.MustCompile(`[{}*]|\[\w`).FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
-					t.Errorf("a mark of a text is left: %q", rest)
+					t.Errorf("an unexpanded mark is left: %q", rest)
 				}
 			})
 		}
@@ -111,10 +111,10 @@ func TestRenderEscapes(t *testing.T) {
 					t.Fatal(err)
 				}
 				if strings.Contains(string(out), "<img src=x") {
-					t.Errorf("markup came through:\n%s", out)
+					t.Errorf("markup was not escaped:\n%s", out)
 				}
 				if strings.Count(string(out), "</title>") != 1 {
-					t.Error("the title was closed from inside")
+					t.Error("the title has an end tag in it")
 				}
 			})
 		}
@@ -123,7 +123,7 @@ func TestRenderEscapes(t *testing.T) {
 
 var textsBlock = regexp.MustCompile(`(?s)<script type="application/json" id="texts">(.*?)</script>`)
 
-// textsOf is the block of texts of a page.
+// textsOf returns the texts that a page has for its scripts.
 func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]string {
 	t.Helper()
 	v := allPages(hostile)[page]
@@ -166,7 +166,8 @@ func TestScriptTexts(t *testing.T) {
 	}
 }
 
-// TestRuleTexts finds every rule by which the server refuses what a person typed, in the program's own text.
+// TestRuleTexts finds every rule that refuses an input in the source of the program, and its text on
+// the page.
 func TestRuleTexts(t *testing.T) {
 	texts := textsOf(t, mustPages(t), i18n.English, "signup")
 	inputs := map[string][]string{"user": {"user"}, "name": {"name"}, "email": {"email"}, "ha1": {"password"}, "": {"user", "name", "email"}}
@@ -205,12 +206,12 @@ func TestRuleTexts(t *testing.T) {
 					count++
 					for _, input := range inputs[field] {
 						if texts[input+"_"+literal(call.Args[1])] == "" {
-							t.Errorf("the sign-up page has no words for the rule %s of %s", literal(call.Args[1]), input)
+							t.Errorf("the sign-up page has no text for the rule %s of %s", literal(call.Args[1]), input)
 						}
 					}
 				case "Field":
 					if field == "user" || field == "name" || field == "email" {
-						t.Errorf("%s is refused with no rule: %s", field, literal(call.Args[1]))
+						t.Errorf("%s is refused without a rule: %s", field, literal(call.Args[1]))
 					}
 				}
 				return true
@@ -222,7 +223,7 @@ func TestRuleTexts(t *testing.T) {
 	}
 }
 
-// TestUnusedTexts wants every text for pages to be on one.
+// Every text for pages is used on one.
 func TestUnusedTexts(t *testing.T) {
 	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -244,7 +245,7 @@ func TestUnusedTexts(t *testing.T) {
 	for _, role := range account.Roles {
 		used["account.role_"+string(role)] = true
 	}
-	for _, key := range []string{"error.other", "error.gone"} { // for kinds without words, and for a link that was opened
+	for _, key := range []string{"error.other", "error.gone"} { // for kinds without a text, and for a used link
 		used[key], used[key+"_text"] = true, true
 	}
 	used["provision."+string(provision.JsSIP)] = true
@@ -253,7 +254,7 @@ func TestUnusedTexts(t *testing.T) {
 	}
 	for _, key := range i18n.In(i18n.English).Keys() {
 		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") && !strings.HasPrefix(key, "date.") {
-			t.Errorf("%s is on no page", key)
+			t.Errorf("%s is not used on any page", key)
 		}
 	}
 }
@@ -270,7 +271,7 @@ func TestForms(t *testing.T) {
 			t.Errorf("%s: password field is %q", page, password)
 		}
 		if submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out)); !strings.Contains(submit, " disabled") {
-			t.Errorf("%s: without its script the form could be sent: %s", page, submit)
+			t.Errorf("%s: the form could be sent without its script: %s", page, submit)
 		}
 		if strings.Contains(string(out), "placeholder") {
 			t.Errorf("%s has a placeholder", page)
@@ -278,7 +279,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// statesWithUser are the states in which the page knows whose link it is, and may say so.
+// statesWithUser are the states in which the page may name the user.
 var statesWithUser = []activationState{activationDone, activationAlready, activationConfirm}
 
 func TestActivationPage(t *testing.T) {
@@ -334,7 +335,7 @@ func TestActivationPage(t *testing.T) {
 
 func TestUnknownPage(t *testing.T) {
 	if _, err := mustPages(t).render(i18n.English, "layout", homePage{}); err == nil {
-		t.Error("the layout alone was rendered")
+		t.Error("the layout was rendered without a page")
 	}
 }
 
@@ -344,6 +345,6 @@ func TestDevMailLinkScheme(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(html.UnescapeString(string(out)), `href="javascript:`) {
-		t.Error("a script became a link")
+		t.Error("a javascript: URL became a link")
 	}
 }

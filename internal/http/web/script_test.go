@@ -114,7 +114,7 @@ func TestDigestModule(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/error")
 	module := mustAssets(t).url("digest.js")
 
-	t.Run("answers as the example of RFC 7616 section 3.9.1", func(t *testing.T) {
+	t.Run("RFC 7616 section 3.9.1", func(t *testing.T) {
 		for algorithm, want := range map[string]string{
 			"MD5":     "8ca523f5e9506fed4657c9700eebdbec",
 			"SHA-256": "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
@@ -132,7 +132,7 @@ func TestDigestModule(t *testing.T) {
 		}
 	})
 
-	t.Run("reads challenges", func(t *testing.T) {
+	t.Run("parses challenges", func(t *testing.T) {
 		tests := []struct{ field, want string }{
 			{`Digest realm="a", nonce="n", qop="auth"`, `a`},
 			{`x-DIGEST REALM="a", NoNce="n", QOP="auth"`, `a`},
@@ -203,16 +203,16 @@ func TestSignUpPage(t *testing.T) {
 			}
 		}
 		if got := eval[string](p, `[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`); got != "correct-email" {
-			t.Errorf("these inputs are left in the page: %s", got)
+			t.Errorf("the page still has the inputs %s", got)
 		}
 		if got := eval[string](p, `document.getElementById("again").getAttribute("aria-disabled")`); got != "true" {
-			t.Error("the message can be asked for again at once")
+			t.Error("the button does not pause")
 		}
 		p.do(chromedp.NavigateBack())
 		p.ready()
 	})
 
-	t.Run("works by keyboard alone, in the order that is seen", func(t *testing.T) {
+	t.Run("works by keyboard", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(good)
 		p := openTab(t, s, "/signup.html")
@@ -225,7 +225,7 @@ func TestSignUpPage(t *testing.T) {
 				p.do(chromedp.KeyEvent(text))
 			}
 			if ring := eval[string](p, `getComputedStyle(document.activeElement).outlineWidth`); ring != "3px" {
-				t.Errorf("the ring around %q is %s wide", p.focused(), ring)
+				t.Errorf("the outline of %q is %s wide", p.focused(), ring)
 			}
 		}
 		if got, want := strings.Join(stops, " "), "language user name email password reveal captcha_answer another submit "; got != want {
@@ -235,7 +235,7 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`!document.getElementById("sent").hidden`)
 	})
 
-	t.Run("hides the password before it sends", func(t *testing.T) {
+	t.Run("hides the password before sending", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(replyError(500, "server_error", "x"))
 		p := openTab(t, s, "/signup.html")
@@ -256,7 +256,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("says all that is missing at once", func(t *testing.T) {
+	t.Run("shows all missing fields", func(t *testing.T) {
 		s := newPageServer(t)
 		p := openTab(t, s, "/signup.html")
 		p.ready()
@@ -329,7 +329,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("offers small letters and takes them on one click", func(t *testing.T) {
+	t.Run("offers small letters", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(good)
 		p := openTab(t, s, "/signup.html")
@@ -338,7 +338,7 @@ func TestSignUpPage(t *testing.T) {
 		p.submit()
 		p.problems()
 		if got := eval[string](p, `document.getElementById("user").value`); got != "Alex.M" {
-			t.Errorf("the name became %q by itself", got)
+			t.Errorf("the name was changed to %q", got)
 		}
 		p.do(chromedp.Click(chromedp.CSS("#user-offers button")))
 		if got := eval[string](p, `document.getElementById("user").value`); got != "alex.m" {
@@ -348,7 +348,7 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`!document.getElementById("sent").hidden`)
 	})
 
-	t.Run("answers each refusal in its own words", func(t *testing.T) {
+	t.Run("explains", func(t *testing.T) {
 		tests := []struct {
 			name     string
 			answer   http.HandlerFunc
@@ -359,22 +359,22 @@ func TestSignUpPage(t *testing.T) {
 			retry    bool
 			contains string
 		}{
-			{name: "captcha", answer: replyError(400, "captcha_failed", "x"), problem: "That answer did not fit", field: "captcha_answer", focus: "captcha_answer", newSum: true},
-			{name: "taken", answer: replyError(409, "conflict", "x"), problem: "That user name is taken", field: "user", focus: "summary", newSum: true},
-			{name: "limited", answer: withRetryAfter("1500", replyError(429, "rate_limited", "x")), problem: "Try again in 25 minutes, at ", focus: "summary"},
-			{name: "limited to tomorrow", answer: withRetryAfter("86000", replyError(429, "rate_limited", "x")), problem: "Try again in 24 hours, at ", focus: "summary"},
-			{name: "limited without end", answer: replyError(429, "rate_limited", "x"), problem: "Try again later", focus: "summary"},
-			{name: "trouble", answer: replyError(500, "server_error", "x"), problem: "Nothing was saved", focus: "summary", retry: true},
-			{name: "too many", answer: replyError(503, "overloaded", "x"), problem: "Too many people are waiting", focus: "summary", retry: true},
-			{name: "a kept name", answer: replyRule("user", "kept"), problem: "That name is kept for the platform itself", field: "user", focus: "summary"},
+			{name: "a wrong captcha", answer: replyError(400, "captcha_failed", "x"), problem: "That answer did not fit", field: "captcha_answer", focus: "captcha_answer", newSum: true},
+			{name: "a taken name", answer: replyError(409, "conflict", "x"), problem: "That user name is taken", field: "user", focus: "summary", newSum: true},
+			{name: "a rate limit", answer: withRetryAfter("1500", replyError(429, "rate_limited", "x")), problem: "Try again in 25 minutes, at ", focus: "summary"},
+			{name: "a long rate limit", answer: withRetryAfter("86000", replyError(429, "rate_limited", "x")), problem: "Try again in 24 hours, at ", focus: "summary"},
+			{name: "a rate limit without Retry-After", answer: replyError(429, "rate_limited", "x"), problem: "Try again later", focus: "summary"},
+			{name: "a server error", answer: replyError(500, "server_error", "x"), problem: "Nothing was saved", focus: "summary", retry: true},
+			{name: "an overloaded server", answer: replyError(503, "overloaded", "x"), problem: "Too many people are waiting", focus: "summary", retry: true},
+			{name: "a reserved name", answer: replyRule("user", "kept"), problem: "That name is kept for the platform itself", field: "user", focus: "summary"},
 			{name: "a common password", answer: replyRule("ha1", "common"), problem: "That password is one of the first", field: "password", focus: "summary"},
-			{name: "a rule that the page does not know", answer: replyRule("name", "new"), problem: "The server did not accept this", field: "name", focus: "summary"},
-			{name: "a field that the page does not have", answer: replyRule("constructor", "kept"), problem: "The server did not accept the form", focus: "summary"},
+			{name: "an unknown rule", answer: replyRule("name", "new"), problem: "The server did not accept this", field: "name", focus: "summary"},
+			{name: "an unknown field", answer: replyRule("constructor", "kept"), problem: "The server did not accept the form", focus: "summary"},
 			{name: "a description alone", answer: replyError(400, "invalid_request", "user: is kept"), problem: "The server did not accept the form", focus: "summary"},
-			{name: "no contract at all", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "a lie about success", answer: reply(200, `null`), problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "silence", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "markup", answer: replyRule("name", hostile), problem: "The server did not accept this", field: "name", focus: "summary"},
+			{name: "an answer that is not JSON", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "look in your mail first", focus: "summary", retry: true},
+			{name: "a success without ok", answer: reply(200, `null`), problem: "look in your mail first", focus: "summary", retry: true},
+			{name: "no answer", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
+			{name: "markup in a rule", answer: replyRule("name", hostile), problem: "The server did not accept this", field: "name", focus: "summary"},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
@@ -409,7 +409,7 @@ func TestSignUpPage(t *testing.T) {
 					t.Errorf("the fields hold %q, want %q", kept, want)
 				}
 				if eval[int](p, `document.querySelectorAll("main img:not(.badge), main b").length`) != 0 {
-					t.Error("markup from the server came to life")
+					t.Error("markup from the server was rendered")
 				}
 				if tt.newSum {
 					p.fill("captcha_answer", "5")
@@ -429,7 +429,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("suggests three names when one is taken", func(t *testing.T) {
+	t.Run("suggests three names", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(replyError(409, "conflict", "x"))
 		p := openTab(t, s, "/signup.html")
@@ -445,11 +445,11 @@ func TestSignUpPage(t *testing.T) {
 			t.Errorf("the offer gave %q", got)
 		}
 		if n := len(s.sent()); n != 1 {
-			t.Errorf("%d requests: names are probed", n)
+			t.Errorf("%d requests", n)
 		}
 	})
 
-	t.Run("sends once in a storm of clicks, and says that it is busy", func(t *testing.T) {
+	t.Run("sends once", func(t *testing.T) {
 		s := newPageServer(t)
 		release := make(chan struct{})
 		s.onSignup(func(w http.ResponseWriter, r *http.Request) {
@@ -474,7 +474,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("gives up after 15 seconds", func(t *testing.T) {
+	t.Run("times out after 15 seconds", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		p := openTab(t, s, "/signup.html")
@@ -489,7 +489,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("changes the sum after 13 minutes and on demand", func(t *testing.T) {
+	t.Run("replaces the captcha", func(t *testing.T) {
 		s := newPageServer(t)
 		p := openTab(t, s, "/signup.html")
 		p.ready()
@@ -498,7 +498,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 		p.wait(`document.getElementById("question").innerText === "What is 3 + 2?"`)
 		if got := eval[string](p, `document.getElementById("status").textContent`); got != "" {
-			t.Errorf("nobody had answered, and the page said %q", got)
+			t.Errorf("there was no answer to remove, and the page said %q", got)
 		}
 		p.fill("captcha_answer", "5")
 		eval[int](p, `fireTimers(13 * 60 * 1000)`)
@@ -508,7 +508,7 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`document.getElementById("question").innerText === "What is 3 + 4?" && document.activeElement.id === "captcha_answer"`)
 	})
 
-	t.Run("lives through a sum that does not come", func(t *testing.T) {
+	t.Run("works after a failed captcha request", func(t *testing.T) {
 		s := newPageServer(t)
 		s.mu.Lock()
 		works := s.handlers["/captcha.ashx"]
@@ -551,7 +551,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("refuses where the functions are wrong", func(t *testing.T) {
+	t.Run("refuses wrong hash functions", func(t *testing.T) {
 		s := newPageServer(t)
 		p := openTab(t, s, "/signup.html", onEachPage(`const sin = Math.sin; Math.sin = (x) => sin(x) + 1e-6;`))
 		p.wait(`!document.getElementById("summary").hidden`)
@@ -563,7 +563,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("explains itself without scripts", func(t *testing.T) {
+	t.Run("explains missing JavaScript", func(t *testing.T) {
 		for _, path := range []string{"/signup.html", "/login.html"} {
 			p := openTab(t, newPageServer(t), path, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 				_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -584,7 +584,7 @@ func TestSignInPage(t *testing.T) {
 
 	for _, algorithm := range []string{"MD5", "SHA-256"} {
 		for stale := range 2 {
-			t.Run(fmt.Sprintf("proves the password by %s after %d old nonces", algorithm, stale), func(t *testing.T) {
+			t.Run(fmt.Sprintf("proves the password by %s after %d stale nonces", algorithm, stale), func(t *testing.T) {
 				s := newPageServer(t)
 				s.onSignIn(algorithm, stale, good)
 				p := openTab(t, s, "/login.html")
@@ -615,23 +615,23 @@ func TestSignInPage(t *testing.T) {
 	}{
 		{"a wrong password", func(s *pageServer) { s.onSignIn("MD5", 0, good) }, []string{"user", "alex", "password", "something else"}, []string{"The user name or the password is not right"}, false},
 		{"an unknown name", func(s *pageServer) { s.onSignIn("MD5", 0, good) }, []string{"user", "nobody", "password", testPassword}, []string{"The user name or the password is not right"}, false},
-		{"a nonce that is always old", func(s *pageServer) { s.onSignIn("MD5", 9, good) }, []string{"user", "alex", "password", testPassword}, []string{"The user name or the password is not right"}, false},
-		{"nothing typed", func(*pageServer) {}, nil, []string{"Enter your user name", "Enter your password"}, false},
-		{"capitals", func(*pageServer) {}, []string{"user", "Alex", "password", "x"}, []string{"Use small letters only: a user name has no capitals"}, false},
-		{"a name in no header's alphabet", func(*pageServer) {}, []string{"user", "а🙂", "password", "x"}, []string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false},
-		{"too many tries", func(s *pageServer) {
+		{"a nonce that is always stale", func(s *pageServer) { s.onSignIn("MD5", 9, good) }, []string{"user", "alex", "password", testPassword}, []string{"The user name or the password is not right"}, false},
+		{"empty fields", func(*pageServer) {}, nil, []string{"Enter your user name", "Enter your password"}, false},
+		{"upper case", func(*pageServer) {}, []string{"user", "Alex", "password", "x"}, []string{"Use small letters only: a user name has no capitals"}, false},
+		{"a name that no header can hold", func(*pageServer) {}, []string{"user", "а🙂", "password", "x"}, []string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false},
+		{"a rate limit", func(s *pageServer) {
 			s.handle("/signin.ashx", withRetryAfter("60", replyError(429, "rate_limited", "x")))
 		}, []string{"user", "alex", "password", "x"}, []string{"Too many tries came from here. Try again in 1 minute, at "}, false},
-		{"trouble", func(s *pageServer) { s.handle("/signin.ashx", replyError(500, "server_error", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
-		{"too many people", func(s *pageServer) { s.handle("/signin.ashx", replyError(503, "overloaded", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Too many people are waiting right now. Try again in a moment"}, true},
-		{"success without a question", func(s *pageServer) { s.handle("/signin.ashx", good) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
-		{"a question in no known scheme", func(s *pageServer) {
+		{"a server error", func(s *pageServer) { s.handle("/signin.ashx", replyError(500, "server_error", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
+		{"an overloaded server", func(s *pageServer) { s.handle("/signin.ashx", replyError(503, "overloaded", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Too many people are waiting right now. Try again in a moment"}, true},
+		{"success without a challenge", func(s *pageServer) { s.handle("/signin.ashx", good) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
+		{"an unknown scheme", func(s *pageServer) {
 			s.handle("/signin.ashx", func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("WWW-Authenticate", `Other realm="x"`)
 				writeReply(w, 401, `{}`)
 			})
 		}, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
-		{"silence", func(s *pageServer) { s.handle("/signin.ashx", hangUp) }, []string{"user", "alex", "password", "x"}, []string{"The server did not answer. Check your connection and try again"}, true},
+		{"no answer", func(s *pageServer) { s.handle("/signin.ashx", hangUp) }, []string{"user", "alex", "password", "x"}, []string{"The server did not answer. Check your connection and try again"}, true},
 	}
 	for _, tt := range tests {
 		t.Run("explains "+tt.name, func(t *testing.T) {
@@ -654,7 +654,7 @@ func TestSignInPage(t *testing.T) {
 		})
 	}
 
-	t.Run("shows the way when the account is not active", func(t *testing.T) {
+	t.Run("shows the panel of an inactive account", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignIn("MD5", 0, replyError(403, "not_activated", "x"))
 		p := openTab(t, s, "/login.html")
@@ -679,7 +679,7 @@ func TestActivationScript(t *testing.T) {
 				return
 			}
 			if state == activationConfirm {
-				return // which needs the token still; see TestConfirmPage
+				return // it still needs the token; see TestConfirmPage
 			}
 			p.wait(`location.search === ""`)
 			if state != activationDone {
@@ -698,8 +698,7 @@ func TestCopyButton(t *testing.T) {
 	p.wait(`document.getElementById("status").textContent === "Server copied" && document.querySelector("[data-copy=v-server]").innerText === "Copied"`)
 }
 
-// TestPageLayout opens every page, with plain and with hostile text, on a very small screen. The tab reports what breaks the
-// policy.
+// TestPageLayout opens every page on a small screen, with plain and with hostile text.
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{"/", "/signup.html", "/login.html", "/account.html", "/scan", "/copied", "/error", "/devmail", "/devmail/none"}
@@ -722,7 +721,7 @@ func TestPageLayout(t *testing.T) {
 			if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 				t.Errorf("the page is %d pixels wide", got)
 			}
-			if strings.Contains(path, "lang=") { // everything that may ever be shown
+			if strings.Contains(path, "lang=") { // with everything that a script may show
 				eval[bool](p, `(document.querySelectorAll("details").forEach((e) => { e.open = true; }),
 					document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; }), true)`)
 				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
@@ -738,7 +737,7 @@ func TestPageLayout(t *testing.T) {
 				t.Errorf("targets below 44 pixels: %q", small)
 			}
 			if eval[int](p, `document.querySelectorAll("img[src=x], [onerror]").length`) != 0 {
-				t.Error("markup came to life")
+				t.Error("markup was rendered")
 			}
 			if got := eval[int](p, `performance.getEntriesByType("resource").filter(({ name }) => !name.startsWith(location.origin)).length`); got != 0 {
 				t.Errorf("%d requests went elsewhere", got)
@@ -747,7 +746,7 @@ func TestPageLayout(t *testing.T) {
 	}
 }
 
-// TestTabReportsPolicyViolation is the proof that the silence of the others means something.
+// TestTabReportsPolicyViolation shows that a tab would fail a test for a violation.
 func TestTabReportsPolicyViolation(t *testing.T) {
 	s := newPageServer(t)
 	violations := make(chan string, 1)

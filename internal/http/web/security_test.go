@@ -18,14 +18,14 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// What a stranger tries with a form, a header or an address.
+// These tests are attacks by forms, headers and addresses.
 
 func TestDuplicateFields(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
+	s := startServer(t)
 	for _, field := range signupFields {
 		for name, more := range map[string]func(f form) string{
-			field + " comes again, alike": func(f form) string {
+			field + " twice, same value": func(f form) string {
 				for _, pair := range f {
 					if pair[0] == field {
 						return "&" + field + "=" + pair[1]
@@ -33,17 +33,17 @@ func TestDuplicateFields(t *testing.T) {
 				}
 				return "&" + field + "=" + strings.Repeat("a", 32) + "&" + field + "=" + strings.Repeat("a", 32)
 			},
-			field + " comes again, otherwise": func(form) string { return "&" + field + "=b&" + field + "=b" },
-			field + " comes again, empty":     func(form) string { return "&" + field + "&" + field + "=" },
-			field + " comes again, encoded": func(form) string {
+			field + " twice, other value": func(form) string { return "&" + field + "=b&" + field + "=b" },
+			field + " twice, empty":       func(form) string { return "&" + field + "&" + field + "=" },
+			field + " twice, encoded name": func(form) string {
 				return fmt.Sprintf("&%%%02x%s=b&%s=", field[0], field[1:], field)
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				who := p.newPerson("a.test")
-				f := p.form(t, who)
-				p.changesNothing(t, "a.test", who.user, func() {
-					got := p.visitor("a.test").postBody(t, f.String()+more(f)).wantError(t, 400, "invalid_request")
+				who := s.newPerson("a.test")
+				f := s.form(t, who)
+				s.changesNothing(t, "a.test", who.user, func() {
+					got := s.visitor("a.test").postBody(t, f.String()+more(f)).wantError(t, 400, "invalid_request")
 					if !strings.HasPrefix(got, field+": ") {
 						t.Errorf("the description is %q", got)
 					}
@@ -55,9 +55,9 @@ func TestDuplicateFields(t *testing.T) {
 
 func TestRequestBody(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	who := p.newPerson("a.test")
-	good := p.form(t, who)
+	s := startServer(t)
+	who := s.newPerson("a.test")
+	good := s.form(t, who)
 	body := good.String()
 	multipart := "--x\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\n" + who.user + "\r\n--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n" +
 		strings.Repeat("x", 4000) + "\r\n--x--\r\n"
@@ -75,26 +75,26 @@ func TestRequestBody(t *testing.T) {
 	}{
 		{"multipart", "", multipart, ct("multipart/form-data; boundary=x"), media},
 		{"JSON", "", `{"user":"x"}`, ct("application/json"), media},
-		{"JSON as text, which any page may send", "", `{"user":"x"}`, ct("text/plain"), media},
+		{"JSON as text", "", `{"user":"x"}`, ct("text/plain"), media},
 		{"a form as text", "", body, ct("text/plain;charset=UTF-8"), media},
 		{"no media type", "", body, nil, media},
 		{"an empty media type", "", body, ct(""), media},
-		{"a media type that only begins right", "", body, ct(formType + "x"), media},
-		{"a media type that is none", "", body, ct(";;;"), media},
+		{"a media type with the right prefix", "", body, ct(formType + "x"), media},
+		{"a malformed media type", "", body, ct(";;;"), media},
 		{"two media types in one", "", body, ct(formType + ", text/plain"), media},
-		{"two headers of media type", "", body, ct(formType, "text/plain"), media},
+		{"two Content-Type headers", "", body, ct(formType, "text/plain"), media},
 		{"another charset", "", body, ct(formType + "; charset=utf-16"), media},
 		{"UTF-7", "", body, ct(formType + "; charset=utf-7"), media},
 		{"Latin 1", "", body, ct(formType + `; charset="iso-8859-1"`), media},
 		{"two charsets", "", body, ct(formType + "; charset=utf-8; charset=utf-16"), media},
 		{"an encoded charset", "", body, ct(formType + "; charset*=us-ascii''utf-16"), media},
-		{"a packed body", "", body, append(ct(formType), "Content-Encoding", "gzip"), media},
-		{"a body that says it is plain", "", body, append(ct(formType), "Content-Encoding", "identity"), media},
+		{"a gzip body", "", body, append(ct(formType), "Content-Encoding", "gzip"), media},
+		{"an identity body", "", body, append(ct(formType), "Content-Encoding", "identity"), media},
 
 		{"a query string", "?user=q", body, ct(formType), "question mark"},
-		{"a query string of a field that nobody knows", "?x", body, ct(formType), "question mark"},
+		{"a query string with an unknown field", "?x", body, ct(formType), "question mark"},
 		{"an empty query string", "?", body, ct(formType), "question mark"},
-		{"all fields in the address", "?" + body, "", ct(formType), "question mark"},
+		{"all fields in the query string", "?" + body, "", ct(formType), "question mark"},
 
 		{"a percent sign alone", "", body + "&x=%", ct(formType), "well-formed"},
 		{"a bad escape", "", body + "&x=%zz", ct(formType), "well-formed"},
@@ -106,77 +106,77 @@ func TestRequestBody(t *testing.T) {
 		{"8 KiB and one byte", "", body + "&pad=" + strings.Repeat("x", 8<<10-len(body)-len("&pad=")+1), ct(formType), "8 KiB"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			before := p.state(t)
-			got := p.visitor("a.test").do(t, "POST", "/signup.ashx"+row.target, row.body, row.headers...).wantError(t, 400, "invalid_request")
+			before := s.state(t)
+			got := s.visitor("a.test").do(t, "POST", "/signup.ashx"+row.target, row.body, row.headers...).wantError(t, 400, "invalid_request")
 			if !strings.Contains(got, row.says) {
 				t.Errorf("the description is %q, want %q in it", got, row.says)
 			}
-			if after := p.state(t); after != before {
-				t.Errorf("something was left behind: %s, was %s", after, before)
+			if after := s.state(t); after != before {
+				t.Errorf("the state changed: %s, was %s", after, before)
 			}
 		})
 	}
-	p.visitor("a.test").postBody(t, body).wantStatus(t, 200)
+	s.visitor("a.test").postBody(t, body).wantStatus(t, 200)
 	for name, media := range map[string]string{
 		"the charset may be named": formType + "; charset=UTF-8", "in any case": "Application/X-WWW-Form-URLEncoded", "and quoted": formType + `; charset="utf-8"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p.visitor("a.test").do(t, "POST", "/signup.ashx", p.form(t, p.newPerson("a.test")).String(), "Content-Type", media).wantStatus(t, 200)
+			s.visitor("a.test").do(t, "POST", "/signup.ashx", s.form(t, s.newPerson("a.test")).String(), "Content-Type", media).wantStatus(t, 200)
 		})
 	}
-	t.Run("8 KiB are enough", func(t *testing.T) {
-		body := p.form(t, p.newPerson("a.test")).String() + "&pad="
-		p.visitor("a.test").postBody(t, body+strings.Repeat("x", 8<<10-len(body))).wantStatus(t, 200)
+	t.Run("8 KiB accepted", func(t *testing.T) {
+		body := s.form(t, s.newPerson("a.test")).String() + "&pad="
+		s.visitor("a.test").postBody(t, body+strings.Repeat("x", 8<<10-len(body))).wantStatus(t, 200)
 	})
 }
 
 func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "b.test" {
 			x.Origins = []string{"https://shop.test"}
 		}
 	}})
-	who := p.active(t, "a.test")
-	_, port, _ := strings.Cut(p.addr, ":")
+	who := s.active(t, "a.test")
+	_, port, _ := strings.Cut(s.addr, ":")
 	for _, row := range []struct {
 		name, host string
 		headers    []string
 		ok         bool
 	}{
-		{"a program, which says nothing", "a.test", nil, true},
+		{"a program without headers", "a.test", nil, true},
 		{"the platform's own page", "a.test", []string{"Origin", "https://a.test", "Sec-Fetch-Site", "same-origin"}, true},
 		{"an old browser on the platform's own page", "a.test", []string{"Origin", "https://a.test"}, true},
-		{"a person's own doing", "a.test", []string{"Sec-Fetch-Site", "none"}, true},
+		{"a navigation by the user", "a.test", []string{"Sec-Fetch-Site", "none"}, true},
 		{"a page on a forwarded port", "localhost:9999", []string{"Origin", "http://localhost:9999"}, true},
 		{"a page on this machine", "localhost", []string{"Origin", "http://localhost:" + port}, true},
 		{"a listed site", "b.test", []string{"Origin", "https://shop.test", "Sec-Fetch-Site", "cross-site"}, true},
 		{"another site", "a.test", []string{"Origin", "https://evil.test", "Sec-Fetch-Site", "cross-site"}, false},
 		{"another site by an old browser", "a.test", []string{"Origin", "https://evil.test"}, false},
-		{"another site that hides", "a.test", []string{"Origin", "null"}, false},
+		{"another site with a null origin", "a.test", []string{"Origin", "null"}, false},
 		{"another site without Origin", "a.test", []string{"Sec-Fetch-Site", "cross-site"}, false},
-		{"a sister site", "a.test", []string{"Sec-Fetch-Site", "same-site"}, false},
-		{"a word that no browser says", "a.test", []string{"Sec-Fetch-Site", "x"}, false},
+		{"a sibling site", "a.test", []string{"Sec-Fetch-Site", "same-site"}, false},
+		{"an unknown Sec-Fetch-Site", "a.test", []string{"Sec-Fetch-Site", "x"}, false},
 		{"another tenant", "a.test", []string{"Origin", "https://b.test"}, false},
 		{"a site listed by another tenant", "a.test", []string{"Origin", "https://shop.test"}, false},
-		{"a site that begins like ours", "a.test", []string{"Origin", "https://a.test.evil.test"}, false},
-		{"a site that ends like ours", "a.test", []string{"Origin", "https://evil-a.test"}, false},
+		{"a site with our name as prefix", "a.test", []string{"Origin", "https://a.test.evil.test"}, false},
+		{"a site with our name as suffix", "a.test", []string{"Origin", "https://evil-a.test"}, false},
 		{"our name on another port", "a.test", []string{"Origin", "https://a.test:8443"}, false},
 		{"our name without TLS", "a.test", []string{"Origin", "http://a.test"}, false},
 		{"a listed site without TLS", "b.test", []string{"Origin", "http://shop.test"}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			v, x := p.visitor(row.host), p.newPerson(strings.Split(row.host, ":")[0])
-			f := p.form(t, x)
+			v, x := s.visitor(row.host), s.newPerson(strings.Split(row.host, ":")[0])
+			f := s.form(t, x)
 			signup := func() answer { return v.post(t, f, row.headers...) }
 			if row.ok {
 				signup().wantStatus(t, 200)
 				return
 			}
-			p.changesNothing(t, x.host, x.user, func() { signup().wantError(t, 400, "invalid_request") })
+			s.changesNothing(t, x.host, x.user, func() { signup().wantError(t, 400, "invalid_request") })
 			a := v.signIn(t, who.user, who.password, row.headers...)
 			if a.wantError(t, 400, "invalid_request"); a.header.Get("WWW-Authenticate") != "" {
-				t.Error("another site's page makes the browser ask for a password")
+				t.Error("another site's page opens the password dialog")
 			}
 		})
 	}
@@ -184,12 +184,12 @@ func TestCrossOrigin(t *testing.T) {
 
 func TestCORS(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host == "b.test" {
 			x.Origins = []string{"https://shop.test"}
 		}
 	}})
-	v := p.visitor("b.test")
+	v := s.visitor("b.test")
 	a := v.do(t, "OPTIONS", "/signup.ashx", "", "Origin", "https://shop.test", "Access-Control-Request-Method", "POST")
 	a.wantStatus(t, 204)
 	for name, want := range map[string]string{
@@ -213,30 +213,30 @@ func TestCORS(t *testing.T) {
 	if got := v.get(t, "/account.html", "Origin", "https://shop.test").header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("a page is shared with %q", got)
 	}
-	if got := p.visitor("a.test").get(t, "/captcha.ashx", "Origin", "https://shop.test").header.Get("Access-Control-Allow-Origin"); got != "" {
+	if got := s.visitor("a.test").get(t, "/captcha.ashx", "Origin", "https://shop.test").header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("another tenant shares with %q", got)
 	}
 }
 
-// Every answer has the same headers of protection, and no more headers than stand here.
+// Every response has the security headers, and no headers that are not listed here.
 func TestResponseHeaders(t *testing.T) {
 	t.Parallel()
 	var panics atomic.Bool
-	p := startServerWith(t, options{captcha: func(i *captcha.Issuer) *captcha.Issuer {
+	s := startServerWith(t, options{captcha: func(i *captcha.Issuer) *captcha.Issuer {
 		if panics.Load() {
 			panic("on purpose")
 		}
 		return i
 	}})
-	who, pending := p.active(t, "a.test"), p.pending(t, "a.test")
-	full := p.visitor("a.test")
+	who, pending := s.active(t, "a.test"), s.pending(t, "a.test")
+	full := s.visitor("a.test")
 	for range 3 {
-		full.post(t, p.form(t, p.newPerson("a.test"))).wantStatus(t, 200)
+		full.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 	}
-	v := p.visitor("a.test")
+	v := s.visitor("a.test")
 	signedIn := v.signIn(t, who.user, who.password)
-	link := p.link(t, pending.email)
-	taken := p.newPerson("a.test")
+	link := s.link(t, pending.email)
+	taken := s.newPerson("a.test")
 	taken.user = who.user
 	html := []string{"Accept", "text/html,*/*;q=0.8"}
 
@@ -246,55 +246,55 @@ func TestResponseHeaders(t *testing.T) {
 		answer answer
 		status int
 		media  string
-		more   string // further headers, by name
+		more   string // other headers that it has, or lacks (-)
 	}
 	rows := []headerRow{
 		{"a captcha", v.get(t, "/captcha.ashx"), 200, json, ""},
-		{"a signup", v.post(t, p.form(t, p.newPerson("a.test"))), 200, json, ""},
+		{"a signup", v.post(t, s.form(t, s.newPerson("a.test"))), 200, json, ""},
 		{"a bad signup", v.postBody(t, ""), 400, json, ""},
 		{"a bad signup by a browser", v.postBody(t, "", html...), 400, json, ""},
-		{"a wrong captcha", v.post(t, p.form(t, p.newPerson("a.test")).with("captcha_answer=99")), 400, json, ""},
-		{"a taken name", p.visitor("a.test").post(t, p.form(t, taken)), 409, json, ""},
-		{"a signup too many", full.post(t, p.form(t, p.newPerson("a.test"))), 429, json, "Retry-After"},
+		{"a wrong captcha", v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")), 400, json, ""},
+		{"a taken name", s.visitor("a.test").post(t, s.form(t, taken)), 409, json, ""},
+		{"a signup over the limit", full.post(t, s.form(t, s.newPerson("a.test"))), 429, json, "Retry-After"},
 		{"a wrong method", v.get(t, "/signup.ashx"), 405, json, "Allow"},
 		{"a wrong method by a browser", v.get(t, "/signup.ashx", html...), 405, json, "Allow"},
 		{"a preflight", v.do(t, "OPTIONS", "/signup.ashx", ""), 204, "", "Allow"},
 		{"a challenge", v.get(t, "/signin.ashx"), 401, json, "Www-Authenticate"},
 		{"a sign-in", signedIn, 200, json, "Set-Cookie"},
-		{"a sign-in too early", v.signIn(t, pending.user, pending.password), 403, json, ""},
+		{"a sign-in before activation", v.signIn(t, pending.user, pending.password), 403, json, ""},
 		{"a sign-out", v.do(t, "POST", "/signout.ashx", ""), 303, "", "Location Set-Cookie"},
 		{"an activation", v.get(t, link), 200, page, "X-Robots-Tag"},
 		{"an activation again", v.get(t, link), 400, page, "X-Robots-Tag"},
 		{"an unknown link", v.get(t, "/activate.ashx?token=x"), 400, page, "X-Robots-Tag"},
-		{"a look at a link", v.do(t, "HEAD", "/activate.ashx?token=x", ""), 200, page, "X-Robots-Tag"},
+		{"HEAD of a link", v.do(t, "HEAD", "/activate.ashx?token=x", ""), 200, page, "X-Robots-Tag"},
 		{"a confirmation without a proof", v.do(t, "POST", "/activate.ashx?token=x", "", html...), 401, json, "Www-Authenticate"},
-		{"nothing", v.get(t, "/nothing"), 404, json, ""},
-		{"nothing for a browser", v.get(t, "/nothing", html...), 404, page, ""},
-		{"an endpoint that is none", v.get(t, "/nothing.ashx", html...), 404, json, ""},
+		{"an unknown path", v.get(t, "/nothing"), 404, json, ""},
+		{"an unknown path for a browser", v.get(t, "/nothing", html...), 404, page, ""},
+		{"an unknown endpoint", v.get(t, "/nothing.ashx", html...), 404, json, ""},
 		{"an endpoint in capitals", v.get(t, "/SIGNUP.ASHX", html...), 404, json, ""},
 		{"an endpoint with two slashes", v.postEmpty(t, "//signup.ashx"), 404, json, ""},
-		{"an endpoint with a slash behind it", v.postEmpty(t, "/signup.ashx/"), 404, json, ""},
-		{"an endpoint by a detour", v.postEmpty(t, "/x/../signup.ashx"), 404, json, ""},
-		{"a static file that is none", v.get(t, "/static/../../etc/passwd"), 404, json, ""},
+		{"an endpoint with a trailing slash", v.postEmpty(t, "/signup.ashx/"), 404, json, ""},
+		{"an endpoint behind dot segments", v.postEmpty(t, "/x/../signup.ashx"), 404, json, ""},
+		{"an unknown static file", v.get(t, "/static/../../etc/passwd"), 404, json, ""},
 		{"a page by a wrong method", v.do(t, "DELETE", "/login.html", "", html...), 405, page, "Allow"},
-		{"the account of nobody", v.get(t, "/account.html"), 303, page, "Location"},
-		{"a TURN credential for nobody", v.get(t, "/turn"), 401, json, "Www-Authenticate"},
-		{"a TURN credential where there is no server", v.get(t, "/turn", "Cookie", signedIn.cookies()), 404, json, ""},
-		{"settings for a phone", v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType, "Cookie", signedIn.cookies()), 200, page, ""},
-		{"settings for nobody's phone", v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType), 303, "", "Location"},
-		{"a file by a link", v.get(t, p.provision(t, v, signedIn.cookies(), "linphone")), 200, "application/xml; charset=utf-8", "Content-Disposition"},
-		{"a file by a bad link", v.get(t, "/provision/linphone.xml?token=x"), 404, json, ""},
-		{"a file by a bad link for a browser", v.get(t, "/provision/linphone.xml?token=x", html...), 404, page, ""},
+		{"an account when signed out", v.get(t, "/account.html"), 303, page, "Location"},
+		{"a TURN credential when signed out", v.get(t, "/turn"), 401, json, "Www-Authenticate"},
+		{"a TURN credential without servers", v.get(t, "/turn", "Cookie", signedIn.cookies()), 404, json, ""},
+		{"settings", v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType, "Cookie", signedIn.cookies()), 200, page, ""},
+		{"settings when signed out", v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType), 303, "", "Location"},
+		{"a file", v.get(t, s.provision(t, v, signedIn.cookies(), "linphone")), 200, "application/xml; charset=utf-8", "Content-Disposition"},
+		{"a file by an invalid link", v.get(t, "/provision/linphone.xml?token=x"), 404, json, ""},
+		{"a file by an invalid link for a browser", v.get(t, "/provision/linphone.xml?token=x", html...), 404, page, ""},
 		{"an account", v.get(t, "/account.html", "Cookie", signedIn.cookies()), 200, page, ""},
-		{"an unknown host", p.visitor("evil.test").get(t, "/", html...), 421, json, "-Strict-Transport-Security"},
-		{"a tenant without TLS", p.visitor("localhost").get(t, "/captcha.ashx"), 200, json, "-Strict-Transport-Security"},
+		{"an unknown host", s.visitor("evil.test").get(t, "/", html...), 421, json, "-Strict-Transport-Security"},
+		{"a tenant without TLS", s.visitor("localhost").get(t, "/captcha.ashx"), 200, json, "-Strict-Transport-Security"},
 	}
-	trouble := p.form(t, p.newPerson("a.test"))
-	repair := p.breakStore(t)
-	rows = append(rows, headerRow{"a store in trouble", p.visitor("a.test").post(t, trouble), 500, json, ""})
+	failing := s.form(t, s.newPerson("a.test"))
+	repair := s.breakStore(t)
+	rows = append(rows, headerRow{"a store failure", s.visitor("a.test").post(t, failing), 500, json, ""})
 	repair()
 	panics.Store(true)
-	rows = append(rows, headerRow{"a bug", v.get(t, "/captcha.ashx"), 500, json, ""})
+	rows = append(rows, headerRow{"a panic", v.get(t, "/captcha.ashx"), 500, json, ""})
 	panics.Store(false)
 
 	always := map[string]string{
@@ -330,7 +330,7 @@ func TestResponseHeaders(t *testing.T) {
 			}
 		})
 	}
-	// The pages that are the same for everybody may be kept by a browser that asks each time.
+	// Browsers may cache the public pages and revalidate them.
 	for _, path := range []string{"/", "/signup.html", "/login.html"} {
 		t.Run("the page "+path, func(t *testing.T) {
 			a := v.get(t, path)
@@ -359,12 +359,12 @@ func (v *visitor) postEmpty(t *testing.T, path string) answer {
 	return v.do(t, "POST", path, "", "Content-Type", formType)
 }
 
-// A bug in any handler is an answer of 500 that tells nothing, and the server lives.
+// A panic in a handler is a 500 that shows no internals, and the server goes on.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("pq: cause-of-the-panic at /srv/dialtone/x.go:17")
 	var panics atomic.Bool
-	p := startServerWith(t, options{
+	s := startServerWith(t, options{
 		captcha: func(i *captcha.Issuer) *captcha.Issuer {
 			if panics.Load() {
 				panic(cause)
@@ -374,44 +374,44 @@ func TestPanic(t *testing.T) {
 		devMail: func() ([]web.DevMessage, error) {
 			if panics.Load() {
 				var m map[string]int
-				//lint:ignore SA5000 a panic of the runtime itself is what this is for
+				//lint:ignore SA5000 a runtime panic is wanted
 				m["a nil map"] = 1
 			}
 			return nil, nil
 		},
 	})
-	who := p.newPerson("a.test")
-	f := p.form(t, who)
-	v := p.visitor("a.test")
+	who := s.newPerson("a.test")
+	f := s.form(t, who)
+	v := s.visitor("a.test")
 	panics.Store(true)
-	before := p.state(t)
+	before := s.state(t)
 	for _, a := range []answer{
 		v.get(t, "/captcha.ashx"), v.post(t, f), v.post(t, f), v.get(t, "/captcha.ashx", "Accept", "text/html"),
-		p.visitor("localhost").get(t, "/dev/mail"),
+		s.visitor("localhost").get(t, "/dev/mail"),
 	} {
 		if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "cause") || strings.ContainsAny(got, `/\`) {
-			t.Errorf("the description tells the cause: %q", got)
+			t.Errorf("the description shows the cause: %q", got)
 		}
 	}
-	a := p.visitor("localhost").get(t, "/dev/mail", "Accept", "text/html")
+	a := s.visitor("localhost").get(t, "/dev/mail", "Accept", "text/html")
 	if a.wantStatus(t, 500); a.header.Get("Content-Type") != "text/html; charset=utf-8" || strings.Contains(a.body, "nil map") || strings.Contains(a.body, ".go") {
 		t.Errorf("the page is %q", a.body)
 	}
 	panics.Store(false)
-	if after := p.state(t); after != before {
-		t.Errorf("something was left behind: %s, was %s", after, before)
+	if after := s.state(t); after != before {
+		t.Errorf("the state changed: %s, was %s", after, before)
 	}
 	v.post(t, f).wantStatus(t, 200)
-	if text := p.log.String(); strings.Count(text, `"msg":"panic"`) != 6 || !strings.Contains(text, "cause-of-the-panic") {
-		t.Error("the log does not tell the cause of each panic")
+	if text := s.log.String(); strings.Count(text, `"msg":"panic"`) != 6 || !strings.Contains(text, "cause-of-the-panic") {
+		t.Error("the log does not have the cause of each panic")
 	}
 }
 
-// The messages of a development server are for this machine alone, and for nobody elsewhere there is such a page.
+// A development server shows its messages to this machine only. Other servers have no such page.
 func TestDevMail(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) { return []web.DevMessage{{Subject: "canary-subject"}}, nil }})
-	v := p.visitor("localhost")
+	s := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) { return []web.DevMessage{{Subject: "canary-subject"}}, nil }})
+	v := s.visitor("localhost")
 	if a := v.get(t, "/dev/mail"); a.status != 200 || !strings.Contains(a.body, "canary-subject") {
 		t.Errorf("status %d, body %q", a.status, a.body)
 	}
@@ -421,12 +421,12 @@ func TestDevMail(t *testing.T) {
 	startServer(t).visitor("localhost").get(t, "/dev/mail").wantError(t, 404, "not_found")
 }
 
-// Nothing is at any other address: no second way to sign in, no operator's page, no old interface.
+// There is nothing at any other path.
 func TestUnknownPaths(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	who := p.active(t, "a.test")
-	cookies := p.visitor("a.test").signIn(t, who.user, who.password).cookies()
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	cookies := s.visitor("a.test").signIn(t, who.user, who.password).cookies()
 	for _, path := range []string{
 		"/admin", "/admin/", "/metrics", "/debug/pprof/", "/debug/vars", "/healthz", "/livez", "/readyz", "/status", "/api", "/api/users",
 		"/users", "/account.ashx", "/login.ashx", "/login", "/signin", "/signup", "/register", "/register.ashx", "/token", "/oauth/token",
@@ -436,18 +436,18 @@ func TestUnknownPaths(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			for _, method := range []string{"GET", "POST", "OPTIONS", "PUT"} {
-				p.visitor("a.test").do(t, method, path, "", "Cookie", cookies, "Authorization", "Basic eDp4").wantError(t, 404, "not_found")
+				s.visitor("a.test").do(t, method, path, "", "Cookie", cookies, "Authorization", "Basic eDp4").wantError(t, 404, "not_found")
 			}
 		})
 	}
 }
 
-// No parameter of any kind sends a browser anywhere.
+// No parameter redirects a browser to another site.
 func TestOpenRedirect(t *testing.T) {
 	t.Parallel()
-	p := startServer(t)
-	who := p.active(t, "a.test")
-	v := p.visitor("a.test")
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
 	signedIn := v.signIn(t, who.user, who.password)
 	var targets []string
 	for _, name := range []string{"next", "return_to", "returnUrl", "redirect", "redirect_uri", "url", "continue", "goto", "dest", "target"} {
@@ -464,7 +464,7 @@ func TestOpenRedirect(t *testing.T) {
 				t.Errorf("%s: Location is %q", target, got)
 			}
 			if strings.Contains(a.body, "evil") || strings.Contains(fmt.Sprint(a.header), "evil") {
-				t.Errorf("%s: the answer speaks of evil: %v %s", target, a.header, a.body)
+				t.Errorf("%s: the answer repeats the parameter: %v %s", target, a.header, a.body)
 			}
 		}
 	}
@@ -475,15 +475,15 @@ func TestOpenRedirect(t *testing.T) {
 	}
 }
 
-// messageHeaders are all headers that a message may have.
+// messageHeaders are the headers that a message may have.
 var messageHeaders = []string{
 	"Auto-Submitted", "Content-Language", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress",
 }
 
-// Whatever stands in the fields, a form is refused or makes one message to one person, with nothing of the form in it.
+// Every form is refused, or sends one message to one recipient that repeats nothing of the form.
 func TestMailInjection(t *testing.T) {
 	t.Parallel()
-	p := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Product = "Gräf & Co" }})
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Product = "Gräf & Co" }})
 	var payloads []string
 	for _, line := range []string{"Bcc: canary@evil.test", "X-Receiver: canary@evil.test", "X-Sender: canary@evil.test", "To: canary@evil.test", "Subject: canary", "Content-Type: text/html", ""} {
 		for _, lineBreak := range []string{"\r\n", "\n", "\r", "\r\n ", "\n\t", "\u2028", "\u0085", "\x00", "\v", "\f", "%0d%0a", `\r\n`, "=0D=0A", "?=\r\n"} {
@@ -497,41 +497,41 @@ func TestMailInjection(t *testing.T) {
 	for _, field := range []string{"email", "name", "user", "ha1", "captcha_answer", "lang", "x"} {
 		t.Run("by "+field, func(t *testing.T) {
 			for _, payload := range payloads {
-				who := p.newPerson("a.test")
-				f := p.form(t, who)
+				who := s.newPerson("a.test")
+				f := s.form(t, who)
 				value := map[string]string{"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(), "captcha_answer": "1", "lang": "de-", "x": "x"}[field] + payload
-				before, state := p.files(t), p.state(t)
-				a := p.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
+				before, state := s.files(t), s.state(t)
+				a := s.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
 				if a.status != 200 {
 					a.wantStatus(t, 400)
-					if after := p.state(t); after != state {
-						t.Errorf("%q: something was left behind", value)
+					if after := s.state(t); after != state {
+						t.Errorf("%q: the state changed", value)
 					}
 					continue
 				}
 				if field == "email" || field == "user" || field == "ha1" || field == "captcha_answer" {
 					if strings.TrimRight(payload, " ") != "" {
-						t.Errorf("%s %q was taken", field, value)
+						t.Errorf("%s %q was accepted", field, value)
 					}
 				}
-				list := p.messages(t, who.email)
-				if len(list) != 1 || len(p.files(t)) != len(before)+1 {
-					t.Fatalf("%q: %d messages, %d files more", value, len(list), len(p.files(t))-len(before))
+				list := s.messages(t, who.email)
+				if len(list) != 1 || len(s.files(t)) != len(before)+1 {
+					t.Fatalf("%q: %d messages, %d files more", value, len(list), len(s.files(t))-len(before))
 				}
 				checkMessage(t, list[0])
 			}
 		})
 	}
-	t.Run("by names that look like links", func(t *testing.T) {
-		who := p.newPerson("a.test")
+	t.Run("by links in names", func(t *testing.T) {
+		who := s.newPerson("a.test")
 		who.name, who.user = "WIN-A-PRIZE http://evil.test", "www.evil.com"
-		p.signUp(t, who)
-		m := p.messages(t, who.email)[0]
+		s.signUp(t, who)
+		m := s.messages(t, who.email)[0]
 		checkMessage(t, m)
 		for _, text := range []string{m.raw, m.text, m.html, mailmsg.Decode(m.header.Get("Subject"))} {
 			for _, bad := range []string{"WIN-A-PRIZE", "evil", who.user} {
 				if strings.Contains(text, bad) {
-					t.Errorf("the message holds %q: %s", bad, text)
+					t.Errorf("the message contains %q: %s", bad, text)
 				}
 			}
 		}
@@ -550,7 +550,7 @@ func checkMessage(t *testing.T, m message) {
 	}
 	for _, form := range []string{m.raw, m.text, m.html} {
 		if strings.Contains(form, "canary@") || strings.Contains(form, "evil.test") {
-			t.Errorf("the message holds what a form said: %s", form)
+			t.Errorf("the message repeats the form: %s", form)
 		}
 	}
 	for line := range strings.SplitSeq(m.raw, "\r\n") {
