@@ -117,7 +117,8 @@ func TestAssetPaths(t *testing.T) {
 	a := mustAssets(t)
 	address := a.url("app.css")
 	for _, wrong := range []string{
-		"", "/", "/static", "/static/", "/static/app.css", "/static/app.00000000.css", address + "/", "/x/.." + address,
+		"", "/", "/static", "/static/", "/static/app.css", "/static/app.00000000.css",
+		address + "/", "/x/.." + address,
 		strings.ToUpper(address), "/static/../assets.go", strings.TrimPrefix(address, "/"),
 	} {
 		if _, ok := a.lookup(wrong); ok {
@@ -151,10 +152,15 @@ func TestModuleImports(t *testing.T) {
 
 func TestFingerprints(t *testing.T) {
 	files := fstest.MapFS{
-		"page.js": {Data: []byte("import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\nimport \"./b.js\";\nconst s = \"./a.js\";\n")},
-		"a.js":    {Data: []byte(`import { b } from "./b.js";`)},
-		"b.js":    {Data: []byte(`export const b = 1;`)},
-		"c.js":    {Data: []byte(`export const c = 1;`)},
+		"page.js": {
+			Data: []byte(
+				"import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\n" +
+					"import \"./b.js\";\nconst s = \"./a.js\";\n",
+			),
+		},
+		"a.js": {Data: []byte(`import { b } from "./b.js";`)},
+		"b.js": {Data: []byte(`export const b = 1;`)},
+		"c.js": {Data: []byte(`export const c = 1;`)},
 	}
 	before, err := loadAssets(files)
 	if err != nil {
@@ -162,7 +168,8 @@ func TestFingerprints(t *testing.T) {
 	}
 	page, _ := before.lookup(before.url("page.js"))
 	ua, ub := path.Base(before.url("a.js")), path.Base(before.url("b.js"))
-	want := "import {\n  a,\n} from \"./" + ua + "\";\nexport { b } from \"./" + ub + "\";\nimport \"./" + ub + "\";\nconst s = \"./a.js\";\n"
+	want := "import {\n  a,\n} from \"./" + ua + "\";\nexport { b } from \"./" + ub + "\";\n" +
+		"import \"./" + ub + "\";\nconst s = \"./a.js\";\n"
 	if string(page.plain) != want {
 		t.Errorf("page.js became\n%s\nwant\n%s", page.plain, want)
 	}
@@ -188,7 +195,11 @@ func TestLoadAssetsErrors(t *testing.T) {
 		want  string
 	}{
 		{"missing import", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
-		{"import cycle", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}}, "circle"},
+		{
+			"import cycle",
+			fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}},
+			"circle",
+		},
 		{"unknown type", fstest.MapFS{"a.exe": {}}, "content type"},
 	}
 	for _, tt := range tests {

@@ -61,7 +61,15 @@ func benchSite(b *testing.B) *Site {
 		Accounts: desk, Store: store, Signatures: func() *session.Signatures { return signatures },
 		SealRing: ring, Audit: audit.Log{Logger: log}, Now: now,
 	})
-	site, err := New(Deps{Tenants: directory, Accounts: desk, Door: door, Captcha: func() *captcha.Issuer { return issuer }, Log: log})
+	site, err := New(
+		Deps{
+			Tenants:  directory,
+			Accounts: desk,
+			Door:     door,
+			Captcha:  func() *captcha.Issuer { return issuer },
+			Log:      log,
+		},
+	)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -70,8 +78,12 @@ func benchSite(b *testing.B) *Site {
 	xn, _ := strconv.Atoi(x)
 	yn, _ := strconv.Atoi(y)
 	_, err = desk.Signup(ctx, &t, account.Form{
-		User: "alex", Name: "Alex", Email: "alex@example.org", HA1: digest.Compute("alex", t.Realm, "a long password").Hex(),
-		CaptchaToken: q.Token, CaptchaAnswer: strconv.Itoa(xn + yn),
+		User:          "alex",
+		Name:          "Alex",
+		Email:         "alex@example.org",
+		HA1:           digest.Compute("alex", t.Realm, "a long password").Hex(),
+		CaptchaToken:  q.Token,
+		CaptchaAnswer: strconv.Itoa(xn + yn),
 	}, account.Origin{Addr: netip.MustParseAddr("127.0.0.1")})
 	if err != nil {
 		b.Fatal(err)

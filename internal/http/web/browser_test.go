@@ -350,7 +350,11 @@ func (s *pageServer) onSignIn(algorithm string, stale int, success http.HandlerF
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf(
 			`Other abc==, X-Digest realm="phone \"test\" \\ x", qop="auth-int, auth",algorithm=%s , `+
 				`nonce="nonce-%d", opaque="o,p=\"q"%s`, algorithm, count, expired))
-		writeReply(w, 401, `{"error":"unauthorized","error_description":"The user name or the password is not right."}`)
+		writeReply(
+			w,
+			401,
+			`{"error":"unauthorized","error_description":"The user name or the password is not right."}`,
+		)
 	})
 }
 
@@ -458,23 +462,34 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 }
 
 func (p *tab) body() string {
-	text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string]("location.href + '\\n' + document.title + '\\n' + document.body?.innerText"))
+	text, err := chromedp.Run(
+		p.ctx,
+		chromedp.Evaluate[string]("location.href + '\\n' + document.title + '\\n' + document.body?.innerText"),
+	)
 	if err != nil {
 		return err.Error()
 	}
 	return text
 }
 
-// wait returns when the expression is true. A page that goes away in the meantime is waited for too.
+// wait returns when the expression is true. A page that goes away in the meantime is waited for
+// too.
 func (p *tab) wait(expression string) {
 	p.t.Helper()
 	for {
 		// Longer timers of the page are held back, see heldTimers.
-		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool]("(() => { try { return Boolean("+expression+") } catch { return false } })()", chromedp.WithPollingTimeout(9*time.Second)))
+		_, err := chromedp.Run(
+			p.ctx,
+			chromedp.Poll[bool](
+				"(() => { try { return Boolean("+expression+") } catch { return false } })()",
+				chromedp.WithPollingTimeout(9*time.Second),
+			),
+		)
 		if err == nil {
 			return
 		}
-		if text := err.Error(); p.ctx.Err() != nil || !strings.Contains(text, "navigated or closed") && !strings.Contains(text, "Cannot find context") {
+		if text := err.Error(); p.ctx.Err() != nil ||
+			!strings.Contains(text, "navigated or closed") && !strings.Contains(text, "Cannot find context") {
 			p.t.Fatalf("waiting for %s: %v\nthe page says:\n%s", expression, err, p.body())
 		}
 	}
@@ -492,7 +507,10 @@ func eval[T any](p *tab, expression string) T {
 // ready waits until the form can be sent and its sum is there.
 func (p *tab) ready() {
 	p.t.Helper()
-	p.wait(`!document.getElementById("submit").disabled && (!document.getElementById("question") || document.querySelector("#question bdi"))`)
+	p.wait(
+		`!document.getElementById("submit").disabled &&
+			(!document.getElementById("question") || document.querySelector("#question bdi"))`,
+	)
 }
 
 // fill puts text into fields, given as pairs of id and text, as a person's paste would.
@@ -509,7 +527,18 @@ func (p *tab) fill(fields ...string) {
 func (p *tab) fillAll() {
 	p.t.Helper()
 	p.ready()
-	p.fill("user", "alex", "name", "Álex Müller", "email", "alex@example.org", "password", testPassword, "captcha_answer", "4")
+	p.fill(
+		"user",
+		"alex",
+		"name",
+		"Álex Müller",
+		"email",
+		"alex@example.org",
+		"password",
+		testPassword,
+		"captcha_answer",
+		"4",
+	)
 }
 
 func (p *tab) submit() {
@@ -532,7 +561,9 @@ func (p *tab) received() string {
 // problems waits for the summary and returns its lines.
 func (p *tab) problems() []string {
 	p.t.Helper()
-	p.wait(`!document.getElementById("summary").hidden && !document.querySelector("form").hasAttribute("aria-busy")`)
+	p.wait(
+		`!document.getElementById("summary").hidden && !document.querySelector("form").hasAttribute("aria-busy")`,
+	)
 	return eval[[]string](p, `[...document.querySelectorAll("#summary-list li")].map((item) => item.innerText)`)
 }
 

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,8 +10,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onConfirm makes the activation endpoint ask for a proof of testPassword, and answer a right one with
-// success. It returns a function that returns the forms that came with right proofs.
+// onConfirm makes the activation endpoint ask for a proof of testPassword, and answer a right one
+// with success. It returns a function that returns the forms that came with right proofs.
 func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 	var got []string
 	s.handle("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {
@@ -21,10 +20,19 @@ func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 			given[m[1]] = m[2] + m[3]
 		}
 		want := hexDigest("MD5", strings.Join([]string{
-			hexDigest("MD5", "alex:"+testHost+":"+testPassword), "n", "00000001", given["cnonce"], "auth", hexDigest("MD5", r.Method+":/activate.ashx"),
+			hexDigest(
+				"MD5",
+				"alex:"+testHost+":"+testPassword,
+			),
+			"n",
+			"00000001",
+			given["cnonce"],
+			"auth",
+			hexDigest("MD5", r.Method+":/activate.ashx"),
 		}, ":"))
 		if r.Method != "POST" || given["response"] != want || given["username"] != "alex" {
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`X-Digest realm=%q, qop="auth", algorithm=MD5, nonce="n"`, testHost))
+			w.Header().
+				Set("WWW-Authenticate", `X-Digest realm="`+testHost+`", qop="auth", algorithm=MD5, nonce="n"`)
 			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)
 			return
 		}
@@ -61,7 +69,9 @@ func TestConfirmPage(t *testing.T) {
 		p.fill("password", testPassword)
 		p.submit()
 		p.wait(`document.activeElement.id === "done-title"`)
-		if body := p.body(); !strings.Contains(body, "\nAccount activated – Dialtone\n") || strings.Contains(body, "secret") || !strings.Contains(body, "Welcome, alex.") {
+		if body := p.body(); !strings.Contains(body, "\nAccount activated – Dialtone\n") ||
+			strings.Contains(body, "secret") ||
+			!strings.Contains(body, "Welcome, alex.") {
 			t.Errorf("the page says %s", body)
 		}
 		if got := forms(); !slices.Equal(got, []string{linkForm + "secret"}) {
@@ -94,7 +104,11 @@ func TestConfirmPage(t *testing.T) {
 	})
 	t.Run("user name is fixed", func(t *testing.T) {
 		p, _ := open(t, good)
-		if !eval[bool](p, `document.getElementById("user").readOnly && document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
+		if !eval[bool](
+			p,
+			`document.getElementById("user").readOnly && document.getElementById("user").value === "alex" &&
+				!document.getElementById("password").name`,
+		) {
 			t.Error("the name can be changed, or the password has a name")
 		}
 	})
@@ -104,9 +118,18 @@ func TestConfirmPage(t *testing.T) {
 		problem string
 		retry   bool
 	}{
-		{"an invalid link", replyError(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
-		{"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")), "Too many tries came from here. Try again in 1 minute, at ", false},
-		{"an overloaded server", replyError(503, "overloaded", "x"), "Too many people are waiting right now.", true},
+		{
+			"an invalid link", replyError(400, "invalid_request", "x"),
+			"This link does not work any more. Open the link in the newest message", false,
+		},
+		{
+			"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")),
+			"Too many tries came from here. Try again in 1 minute, at ", false,
+		},
+		{
+			"an overloaded server", replyError(503, "overloaded", "x"),
+			"Too many people are waiting right now.", true,
+		},
 		{"a server error", replyError(500, "server_error", "x"), "Something went wrong on our side.", true},
 		{"no answer", hangUp, "The server did not answer.", true},
 		{"a malformed answer", reply(200, `[]`), "Something went wrong on our side.", true},
@@ -121,7 +144,10 @@ func TestConfirmPage(t *testing.T) {
 			if retry := eval[bool](p, `document.getElementById("retry").checkVisibility()`); retry != tt.retry {
 				t.Errorf("a button to try again: %v", retry)
 			}
-			if got := eval[string](p, `location.search + document.getElementById("password").value`); got != "?token=secret"+testPassword {
+			if got := eval[string](
+				p,
+				`location.search + document.getElementById("password").value`,
+			); got != "?token=secret"+testPassword {
 				t.Errorf("the page has kept %q", got)
 			}
 		})
@@ -129,7 +155,8 @@ func TestConfirmPage(t *testing.T) {
 	t.Run("explains an empty password", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.submit()
-		if got := p.problems(); !slices.Equal(got, []string{"Enter the password of this account"}) || len(forms()) != 0 {
+		if got := p.problems(); !slices.Equal(got, []string{"Enter the password of this account"}) ||
+			len(forms()) != 0 {
 			t.Errorf("problems %q, forms %q", got, forms())
 		}
 	})
@@ -164,7 +191,9 @@ func TestSignInConfirmsLink(t *testing.T) {
 			}
 		})
 	}
-	for _, state := range []activationState{activationExpired, activationInvalid, activationReplaced, activationHeld} {
+	for _, state := range []activationState{
+		activationExpired, activationInvalid, activationReplaced, activationHeld,
+	} {
 		t.Run("not after a link that is "+string(state), func(t *testing.T) {
 			if _, forms := enter(t, "/activate/"+string(state)+"?token=secret", good); len(forms()) != 0 {
 				t.Errorf("the server got %q", forms())
@@ -177,7 +206,9 @@ func TestSignInConfirmsLink(t *testing.T) {
 		}
 	})
 	t.Run("sign-in goes on after a failure", func(t *testing.T) {
-		for _, right := range []http.HandlerFunc{replyError(400, "invalid_request", "x"), replyError(500, "server_error", "x"), hangUp} {
+		for _, right := range []http.HandlerFunc{
+			replyError(400, "invalid_request", "x"), replyError(500, "server_error", "x"), hangUp,
+		} {
 			if _, forms := enter(t, "/activate/done?token=secret", right); len(forms()) == 0 {
 				t.Error("the server got nothing")
 			}

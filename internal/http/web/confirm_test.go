@@ -61,8 +61,11 @@ func TestConfirm(t *testing.T) {
 		for range 3 {
 			a := v.get(t, link)
 			a.wantStatus(t, 200)
-			if !strings.Contains(a.body, "<h1>Activate your account</h1>") || !strings.Contains(a.body, `value="`+who.user+`"`) ||
-				strings.Contains(a.body, s.token(t, who)) || a.header.Get("Set-Cookie") != "" || a.header.Get("X-Robots-Tag") != "noindex" {
+			if !strings.Contains(a.body, "<h1>Activate your account</h1>") ||
+				!strings.Contains(a.body, `value="`+who.user+`"`) ||
+				strings.Contains(a.body, s.token(t, who)) ||
+				a.header.Get("Set-Cookie") != "" ||
+				a.header.Get("X-Robots-Tag") != "noindex" {
 				t.Errorf("headers %v, page %s", a.header, a.body)
 			}
 		}
@@ -78,7 +81,8 @@ func TestConfirm(t *testing.T) {
 		token := s.token(t, who)
 		a := v.confirm(t, who.user, who.password, token)
 		a.wantJSON(t, 200)
-		if want := `{"ok":true,"user":"` + who.user + `"}` + "\n"; a.body != want || a.header.Get("Set-Cookie") != "" {
+		if want := `{"ok":true,"user":"` + who.user + `"}` + "\n"; a.body != want ||
+			a.header.Get("Set-Cookie") != "" {
 			t.Errorf("headers %v, body %q, want %q and no cookie", a.header, a.body, want)
 		}
 		if got := s.status(t, who); got != confirmed {
@@ -105,8 +109,21 @@ func TestConfirm(t *testing.T) {
 		}
 		token := s.token(t, who)
 		denied := []answer{
-			v.confirm(t, who.user, "wrong", token), v.confirm(t, "nobody-at-all", who.password, token), v.confirm(t, who.user, who.ha1(), token),
-			v.confirm(t, held.user, held.password, s.token(t, held)), v.confirm(t, late.user, "wrong", s.token(t, late)),
+			v.confirm(
+				t,
+				who.user,
+				"wrong",
+				token,
+			),
+			v.confirm(t, "nobody-at-all", who.password, token),
+			v.confirm(t, who.user, who.ha1(), token),
+			v.confirm(
+				t,
+				held.user,
+				held.password,
+				s.token(t, held),
+			),
+			v.confirm(t, late.user, "wrong", s.token(t, late)),
 		}
 		denied[0].wantError(t, 401, "unauthorized")
 		wantSame(t, denied...)
@@ -115,8 +132,20 @@ func TestConfirm(t *testing.T) {
 		}
 		// A right password does not activate by the link of another account.
 		links := []answer{
-			v.confirm(t, other.user, other.password, token), v.confirm(t, other.user, other.password, secret.NewToken().Text()),
-			v.confirm(t, other.user, other.password, s.token(t, held)), v.confirm(t, other.user, other.password, "x"),
+			v.confirm(
+				t,
+				other.user,
+				other.password,
+				token,
+			),
+			v.confirm(t, other.user, other.password, secret.NewToken().Text()),
+			v.confirm(
+				t,
+				other.user,
+				other.password,
+				s.token(t, held),
+			),
+			v.confirm(t, other.user, other.password, "x"),
 		}
 		links[0].wantError(t, 400, "invalid_request")
 		wantSame(t, links...)
@@ -131,7 +160,16 @@ func TestConfirm(t *testing.T) {
 		who := s.pending(t, "b.test")
 		body := "token=" + s.token(t, who)
 		try := func(c challenge, method, uri string) answer {
-			return v.do(t, "POST", "/activate.ashx", body, "Content-Type", formType, "Authorization", c.proof(who.user, who.password, method, uri, nil))
+			return v.do(
+				t,
+				"POST",
+				"/activate.ashx",
+				body,
+				"Content-Type",
+				formType,
+				"Authorization",
+				c.proof(who.user, who.password, method, uri, nil),
+			)
 		}
 		try(v.get(t, "/signin.ashx").challenge(t), "GET", "/signin.ashx").wantError(t, 401, "unauthorized")
 		try(v.get(t, "/signin.ashx").challenge(t), "POST", "/signin.ashx").wantError(t, 401, "unauthorized")
@@ -152,7 +190,8 @@ func TestConfirm(t *testing.T) {
 				s.visitor("b.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
 			}
 		}
-		if got := s.visitor("b.test").confirm(t, who.user, who.password, token).wantRateLimit(t); got != 15*time.Minute {
+		if got := s.visitor("b.test").confirm(t, who.user, who.password, token).
+			wantRateLimit(t); got != 15*time.Minute {
 			t.Errorf("Retry-After is %v", got)
 		}
 		s.visitor("b.test").signIn(t, who.user, who.password).wantRateLimit(t)
@@ -168,7 +207,8 @@ func TestConfirm(t *testing.T) {
 		if got := s.status(t, who); got != waiting {
 			t.Errorf("active and confirmed: %v", got)
 		}
-		v.confirm(t, who.user, who.password, strings.TrimPrefix(s.link(t, right), "/activate.ashx?token=")).wantStatus(t, 200)
+		v.confirm(t, who.user, who.password, strings.TrimPrefix(s.link(t, right), "/activate.ashx?token=")).
+			wantStatus(t, 200)
 	})
 	t.Run("not after 7 days", func(t *testing.T) {
 		intime, late := s.pending(t, "b.test"), s.pending(t, "b.test")
@@ -186,7 +226,10 @@ func TestConfirm(t *testing.T) {
 		who := s.pending(t, "b.test")
 		token := s.token(t, who)
 		answers := make([]answer, 20)
-		atOnce(len(answers), func(i int) { answers[i] = s.visitor("b.test").confirm(t, who.user, who.password, token) })
+		atOnce(
+			len(answers),
+			func(i int) { answers[i] = s.visitor("b.test").confirm(t, who.user, who.password, token) },
+		)
 		for _, a := range answers {
 			a.wantStatus(t, 200)
 		}
@@ -196,7 +239,10 @@ func TestConfirm(t *testing.T) {
 	})
 	t.Run("works after a store failure", func(t *testing.T) {
 		who := s.pending(t, "b.test")
-		s.exec(t, `CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`)
+		s.exec(
+			t,
+			`CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`,
+		)
 		a := v.confirm(t, who.user, who.password, s.token(t, who))
 		s.exec(t, `DROP TRIGGER broken`)
 		if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "/var/lib") {
@@ -213,7 +259,10 @@ func TestConfirm(t *testing.T) {
 		v.confirm(t, who.user, "wrong", s.token(t, who)).wantStatus(t, 401)
 		v.confirm(t, who.user, who.password, s.token(t, who)).wantStatus(t, 200)
 		log := s.log.String()
-		for _, line := range []string{`"activate","outcome":"opened"`, `"confirm","outcome":"denied"`, `"confirm","outcome":"ok"`} {
+		for _, line := range []string{
+			`"activate","outcome":"opened"`, `"confirm","outcome":"denied"`,
+			`"confirm","outcome":"ok"`,
+		} {
 			if !strings.Contains(log, line) {
 				t.Errorf("%s is not in the log", line)
 			}
@@ -265,19 +314,31 @@ func TestConfirmCheckOrder(t *testing.T) {
 	s := startConfirmServer(t)
 	who := s.pending(t, "b.test")
 	good := "token=" + s.token(t, who)
-	s.visitor("nowhere.test").do(t, "POST", "/activate.ashx", "", "Content-Type", formType).wantError(t, 421, "misdirected_request")
+	s.visitor("nowhere.test").do(t, "POST", "/activate.ashx", "", "Content-Type", formType).
+		wantError(t, 421, "misdirected_request")
 	v := s.visitor("b.test")
 	for _, header := range [][2]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.test"}} {
 		c := v.do(t, "POST", "/activate.ashx", "").challenge(t)
-		v.do(t, "POST", "/activate.ashx", good, "Content-Type", formType, header[0], header[1],
-			"Authorization", c.proof(who.user, who.password, "POST", "/activate.ashx", nil)).wantError(t, 400, "invalid_request")
+		v.do(
+			t,
+			"POST",
+			"/activate.ashx",
+			good,
+			"Content-Type",
+			formType,
+			header[0],
+			header[1],
+			"Authorization",
+			c.proof(who.user, who.password, "POST", "/activate.ashx", nil),
+		).wantError(t, 400, "invalid_request")
 	}
 	// The first request has no proof yet, and its body does not matter.
 	v.do(t, "POST", "/activate.ashx", "token", "Content-Type", "text/plain").wantError(t, 401, "unauthorized")
 	// The form is checked before the proof, and a refused form does not use up the challenge.
 	c := v.do(t, "POST", "/activate.ashx", "").challenge(t)
 	for _, body := range []string{
-		"", "token=", "x=1", good + "&" + good, "token=%ff", "token=%00", "token=a%0d%0ab", "token=%", good + ";x=1", "token=" + strings.Repeat("A", 9000),
+		"", "token=", "x=1", good + "&" + good, "token=%ff", "token=%00", "token=a%0d%0ab",
+		"token=%", good + ";x=1", "token=" + strings.Repeat("A", 9000),
 	} {
 		v.confirmProof(t, c, who.user, "wrong", body).wantError(t, 400, "invalid_request")
 	}

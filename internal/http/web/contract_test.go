@@ -68,7 +68,8 @@ func TestSignup(t *testing.T) {
 		t.Errorf("body %q, want %q", a.body, want)
 	}
 	got := s.find(t, who)
-	if !got.Disabled || got.Role != account.Guest || got.Name != who.name || got.Email != who.email || got.Held || !got.Pending() {
+	if !got.Disabled || got.Role != account.Guest || got.Name != who.name || got.Email != who.email || got.Held ||
+		!got.Pending() {
 		t.Errorf("account %+v", got)
 	}
 	if life := got.Expires.Sub(s.clock.Now()); life != 7*24*time.Hour {
@@ -109,8 +110,8 @@ func TestSignup(t *testing.T) {
 	}
 }
 
-// Every row is a valid signup with one change. It is refused with exactly that description and leaves
-// nothing behind.
+// Every row is a valid signup with one change. It is refused with exactly that description and
+// leaves nothing behind.
 func TestSignupRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -256,7 +257,10 @@ func TestSignupRefused(t *testing.T) {
 			{"local part of 65 characters", "email=" + long("a", 65) + "%40x.test"},
 		},
 		"email: must be at most 254 characters long; use a shorter address": {
-			{"e-mail of 255 characters", "email=" + long("a", 64) + "%40" + long(long("b", 62)+".", 2) + long("b", 59) + ".test"},
+			{
+				"e-mail of 255 characters",
+				"email=" + long("a", 64) + "%40" + long(long("b", 62)+".", 2) + long("b", 59) + ".test",
+			},
 		},
 		"ha1: send MD5(user:realm:password) as 32 hex digits": {
 			{"HA1 of 31 digits", "ha1=" + long("a", 31)},
@@ -323,25 +327,33 @@ func TestSignupMissingFields(t *testing.T) {
 	s := startServer(t)
 	for _, field := range requiredFields {
 		for name, change := range map[string]func(form) form{
-			field + " missing":                    func(f form) form { return f.without(field) },
-			field + " empty":                      func(f form) form { return f.with(field + "=") },
-			field + " missing and others invalid": func(f form) form { return f.with("user=BAD", "ha1=bad", "email=bad").without(field) },
-			field + " in another case":            func(f form) form { return append(f.without(field), [2]string{strings.ToUpper(field), "x"}) },
+			field + " missing": func(f form) form { return f.without(field) },
+			field + " empty":   func(f form) form { return f.with(field + "=") },
+			field + " missing and others invalid": func(f form) form {
+				return f.with("user=BAD", "ha1=bad", "email=bad").without(field)
+			},
+			field + " in another case": func(f form) form {
+				return append(f.without(field), [2]string{strings.ToUpper(field), "x"})
+			},
 		} {
 			t.Run(name, func(t *testing.T) {
 				who := s.newPerson("a.test")
 				f := change(s.form(t, who))
 				s.changesNothing(t, "a.test", who.user, func() {
-					if got := s.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); got != missingText {
+					if got := s.visitor("a.test").post(t, f).
+						wantError(t, 400, "invalid_request"); got != missingText {
 						t.Errorf("the description is %q, want %q", got, missingText)
 					}
 				})
 			})
 		}
 	}
-	for name, body := range map[string]string{"empty body": "", "body of an ampersand": "&", "body of one word": "user"} {
+	for name, body := range map[string]string{
+		"empty body": "", "body of an ampersand": "&", "body of one word": "user",
+	} {
 		t.Run(name, func(t *testing.T) {
-			if got := s.visitor("a.test").postBody(t, body).wantError(t, 400, "invalid_request"); got != missingText {
+			if got := s.visitor("a.test").postBody(t, body).
+				wantError(t, 400, "invalid_request"); got != missingText {
 				t.Errorf("the description is %q", got)
 			}
 		})
@@ -369,24 +381,89 @@ func TestSignupAccepted(t *testing.T) {
 		{"a user that looks like a host name", []string{"user=www.evil.com"}, "www.evil.com", "", ""},
 		{"a name of one letter", []string{"name=X"}, "", "X", ""},
 		{"a name of 120 letters", []string{"name=" + long("a", 120)}, "", long("a", 120), ""},
-		{"a name of 120 characters of four bytes", []string{"name=" + long("%F0%90%80%80", 120)}, "", long("\U00010000", 120), ""},
-		{"a name of 120 characters and spaces around it", []string{"name=++" + long("%E4%B8%AD", 120) + "++"}, "", long("中", 120), ""},
+		{
+			"a name of 120 characters of four bytes",
+			[]string{"name=" + long("%F0%90%80%80", 120)},
+			"",
+			long("\U00010000", 120),
+			"",
+		},
+		{
+			"a name of 120 characters and spaces around it",
+			[]string{"name=++" + long("%E4%B8%AD", 120) + "++"},
+			"",
+			long("中", 120),
+			"",
+		},
 		{"a name with white space inside", []string{"name=Jo+++van%C2%A0der+Berg"}, "", "Jo van der Berg", ""},
 		{"a name in another normal form", []string{"name=Zoe%CC%88"}, "", "Zoë", ""},
-		{"an Arabic name", []string{"name=" + url.QueryEscape("فاطمة الزهراء")}, "", "فاطمة الزهراء", ""},
+		{
+			"an Arabic name",
+			[]string{"name=" + url.QueryEscape("فاطمة الزهراء")}, "", "فاطمة الزهراء", "",
+		},
 		{"a Hebrew name", []string{"name=" + url.QueryEscape("יעל כהן")}, "", "יעל כהן", ""},
-		{"a name in Devanagari", []string{"name=" + url.QueryEscape("राजेश क्\u200dषत्रिय")}, "", "राजेश क्\u200dषत्रिय", ""},
-		{"a name with an emoji family", []string{"name=" + url.QueryEscape("Ann 👩\u200d👩\u200d👧")}, "", "Ann 👩\u200d👩\u200d👧", ""},
-		{"a name with markup in it", []string{"name=" + url.QueryEscape(`"><img src=x onerror=alert(1)>`)}, "", `"><img src=x onerror=alert(1)>`, ""},
+		{
+			"a name in Devanagari",
+			[]string{"name=" + url.QueryEscape("राजेश क्\u200dषत्रिय")},
+			"",
+			"राजेश क्\u200dषत्रिय",
+			"",
+		},
+		{
+			"a name with an emoji family",
+			[]string{"name=" + url.QueryEscape("Ann 👩\u200d👩\u200d👧")},
+			"",
+			"Ann 👩\u200d👩\u200d👧",
+			"",
+		},
+		{
+			"a name with markup in it",
+			[]string{"name=" + url.QueryEscape(`"><img src=x onerror=alert(1)>`)},
+			"",
+			`"><img src=x onerror=alert(1)>`,
+			"",
+		},
 		{"an e-mail with a tag", []string{"email=jo%2Btag%40one.test"}, "", "", "jo+tag@one.test"},
 		{"an e-mail with capitals in its domain", []string{"email=Jo%40TWO.Test"}, "", "", "Jo@two.test"},
-		{"an e-mail with an international domain", []string{"email=" + url.QueryEscape("a@bücher.test")}, "", "", "a@xn--bcher-kva.test"},
-		{"an e-mail of 254 characters", []string{"email=" + long("a", 64) + "%40" + long(long("b", 62)+".", 2) + long("b", 58) + ".test"}, "", "",
-			long("a", 64) + "@" + long(long("b", 62)+".", 2) + long("b", 58) + ".test"},
+		{
+			"an e-mail with an international domain",
+			[]string{"email=" + url.QueryEscape("a@bücher.test")},
+			"",
+			"",
+			"a@xn--bcher-kva.test",
+		},
+		{
+			"an e-mail of 254 characters",
+			[]string{"email=" + long("a", 64) + "%40" + long(long("b", 62)+".", 2) + long("b", 58) + ".test"},
+			"",
+			"",
+			long("a", 64) + "@" + long(long("b", 62)+".", 2) + long("b", 58) + ".test",
+		},
 		{"an HA1 in capitals", []string{"ha1=" + strings.ToUpper(hex)}, "", "", ""},
 		{"an answer with spaces around it", []string{"ha1=" + hex, "captcha_answer=+%s+"}, "", "", ""},
-		{"both optional hashes in capitals", []string{"ha1=" + hex, "ha1b=" + strings.ToUpper(hex), "ha1_sha256=" + strings.ToUpper(hex+hex)}, "", "", ""},
-		{"unknown fields", []string{"ha1=" + hex, "role=admin", "disabled=false", "activated=1", "realm=x", "tenant=b", "uid=1", "x="}, "", "", ""},
+		{
+			"both optional hashes in capitals",
+			[]string{"ha1=" + hex, "ha1b=" + strings.ToUpper(hex), "ha1_sha256=" + strings.ToUpper(hex+hex)},
+			"",
+			"",
+			"",
+		},
+		{
+			"unknown fields",
+			[]string{
+				"ha1=" + hex,
+				"role=admin",
+				"disabled=false",
+				"activated=1",
+				"realm=x",
+				"tenant=b",
+				"uid=1",
+				"x=",
+			},
+			"",
+			"",
+			"",
+		},
 		{"an unknown field twice", []string{"ha1=" + hex, "x=1&x=2"}, "", "", ""},
 	}
 	for _, row := range rows {
@@ -412,7 +489,8 @@ func TestSignupAccepted(t *testing.T) {
 			if got.Name != row.shown || got.Email != row.email {
 				t.Errorf("stored name %q and e-mail %q, want %q and %q", got.Name, got.Email, row.shown, row.email)
 			}
-			if got.Role != account.Guest || !got.Disabled || !got.Pending() || got.Held || got.Tenant != s.tenant(t, "a.test").ID {
+			if got.Role != account.Guest || !got.Disabled || !got.Pending() || got.Held ||
+				got.Tenant != s.tenant(t, "a.test").ID {
 				t.Errorf("the account is %+v", got)
 			}
 			credential, err := s.accounts.Credential(got)
@@ -423,7 +501,8 @@ func TestSignupAccepted(t *testing.T) {
 				t.Error("the stored HA1 is not the one that was sent")
 			}
 			optional := strings.Contains(f.String(), "ha1b=")
-			if (credential.HA1B != nil) != optional || (credential.SHA256 != nil) != optional || got.HasSHA256 != optional {
+			if (credential.HA1B != nil) != optional || (credential.SHA256 != nil) != optional ||
+				got.HasSHA256 != optional {
 				t.Error("the stored optional hashes are not those that were sent")
 			}
 			if optional && (credential.HA1B.Hex() != hex || credential.SHA256.Hex() != hex+hex) {
@@ -439,10 +518,11 @@ func TestSignupAccepted(t *testing.T) {
 func TestSignupCommonPassword(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	// Some of the commonest passwords, of the likeliest with 12 characters or more, and of those that
-	// follow from the person.
+	// Some of the commonest passwords, of the likeliest with 12 characters or more, and of those
+	// that follow from the person.
 	for _, password := range []string{
-		"password", "123456", "qwerty", "iloveyou", "letmein", "dragon", "monkey", "trustno1", "sunshine", "michael", "", "USER", "HOST",
+		"password", "123456", "qwerty", "iloveyou", "letmein", "dragon", "monkey", "trustno1",
+		"sunshine", "michael", "", "USER", "HOST",
 		"password1234", "111111111111", "qwertyuiop12", "Password123!", "USER12345678",
 	} {
 		t.Run("the password "+password, func(t *testing.T) {
@@ -450,7 +530,10 @@ func TestSignupCommonPassword(t *testing.T) {
 			who.password = strings.NewReplacer("USER", who.user, "HOST", who.host).Replace(password)
 			f := s.form(t, who)
 			s.changesNothing(t, "a.test", who.user, func() {
-				if got := s.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); !strings.HasPrefix(got, "ha1: the password") {
+				if got := s.visitor("a.test").post(t, f).wantError(t, 400, "invalid_request"); !strings.HasPrefix(
+					got,
+					"ha1: the password",
+				) {
 					t.Errorf("the description is %q", got)
 				}
 			})
@@ -489,27 +572,87 @@ func TestSignupCheckOrder(t *testing.T) {
 	}
 	checks := []check{
 		{"an unknown host", func(r *request) { r.host = "evil.test" }, 421, "misdirected_request", ""},
-		{"an unknown path", func(r *request) { r.target = "/signups.ashx" + r.target[len("/signup.ashx"):] }, 404, "not_found", ""},
+		{
+			"an unknown path",
+			func(r *request) { r.target = "/signups.ashx" + r.target[len("/signup.ashx"):] },
+			404,
+			"not_found",
+			"",
+		},
 		{"a wrong method", func(r *request) { r.method = "PUT" }, 405, "method_not_allowed", "POST"},
 		{"a wrong media type", func(r *request) { r.media = "text/plain" }, 400, "invalid_request", formType},
-		{"a long body", func(r *request) { r.padding = "&pad=" + strings.Repeat("x", 9000) }, 400, "invalid_request", "8 KiB"},
+		{
+			"a long body",
+			func(r *request) { r.padding = "&pad=" + strings.Repeat("x", 9000) },
+			400,
+			"invalid_request",
+			"8 KiB",
+		},
 		{"a query string", func(r *request) { r.target += "?user=q" }, 400, "invalid_request", "question mark"},
-		{"a body that does not parse", func(r *request) { r.more += "&z=%zz" }, 400, "invalid_request", "well-formed"},
-		{"a field twice", func(r *request) { r.more += "&email=x%40y.test" }, 400, "invalid_request", "more than once"},
-		{"bytes that are no UTF-8", func(r *request) { r.f = r.f.with("ha1b=%ff") }, 400, "invalid_request", "UTF-8"},
+		{
+			"a body that does not parse",
+			func(r *request) { r.more += "&z=%zz" },
+			400,
+			"invalid_request",
+			"well-formed",
+		},
+		{
+			"a field twice",
+			func(r *request) { r.more += "&email=x%40y.test" },
+			400,
+			"invalid_request",
+			"more than once",
+		},
+		{
+			"bytes that are no UTF-8",
+			func(r *request) { r.f = r.f.with("ha1b=%ff") },
+			400,
+			"invalid_request",
+			"UTF-8",
+		},
 		{"a missing field", func(r *request) { r.f = r.f.without("name") }, 400, "invalid_request", missingText},
-		{"a field of bad shape", func(r *request) { r.f = r.f.with("ha1=xyz") }, 400, "invalid_request", "ha1: send"},
-		{"an address that had its signups", func(r *request) { r.from = full }, 429, "rate_limited", "your address"},
+		{
+			"a field of bad shape",
+			func(r *request) { r.f = r.f.with("ha1=xyz") },
+			400,
+			"invalid_request",
+			"ha1: send",
+		},
+		{
+			"an address that had its signups",
+			func(r *request) { r.from = full },
+			429,
+			"rate_limited",
+			"your address",
+		},
 		{"a wrong captcha", func(r *request) { r.f = r.f.with("captcha_answer=99") }, 400, "captcha_failed", ""},
-		{"a user that is taken", func(r *request) { r.f = r.f.with("user=" + taken.user) }, 409, "conflict", "taken"},
-		{"an e-mail that had its messages", func(r *request) { r.f = r.f.with("email=" + url.QueryEscape(victim.email)) }, 429, "rate_limited", "e-mail"},
+		{
+			"a user that is taken",
+			func(r *request) { r.f = r.f.with("user=" + taken.user) },
+			409,
+			"conflict",
+			"taken",
+		},
+		{
+			"an e-mail that had its messages",
+			func(r *request) { r.f = r.f.with("email=" + url.QueryEscape(victim.email)) },
+			429,
+			"rate_limited",
+			"e-mail",
+		},
 		{"a store that fails", func(r *request) { r.broken = true }, 500, "server_error", ""},
 	}
 	repair := func() {}
 	defer func() { repair() }()
 	try := func(t *testing.T, spoilt ...check) {
 		t.Helper()
-		r := request{from: s.visitor("a.test"), method: "POST", target: "/signup.ashx", media: formType, host: "a.test"}
+		r := request{
+			from:   s.visitor("a.test"),
+			method: "POST",
+			target: "/signup.ashx",
+			media:  formType,
+			host:   "a.test",
+		}
 		r.f = s.form(t, s.newPerson("a.test"))
 		for _, c := range spoilt {
 			c.spoil(&r)
@@ -539,11 +682,16 @@ func TestMethods(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for _, row := range []struct{ path, allow string }{
-		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"}, {"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
-		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"}, {"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
-		{"/turn", "GET, HEAD"}, {"/provision", "POST"}, {"/provision/linphone.xml", "GET, HEAD"}, {"/provision/zoiper.xml", "GET, HEAD"},
+		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"},
+		{"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
+		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"},
+		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
+		{"/turn", "GET, HEAD"}, {"/provision", "POST"}, {"/provision/linphone.xml", "GET, HEAD"},
+		{"/provision/zoiper.xml", "GET, HEAD"},
 	} {
-		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT"} {
+		for _, method := range []string{
+			"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT",
+		} {
 			if slices.Contains(strings.Split(row.allow, ", "), method) {
 				continue
 			}
@@ -559,7 +707,8 @@ func TestMethods(t *testing.T) {
 		t.Run("OPTIONS "+row.path, func(t *testing.T) {
 			a := s.visitor("a.test").do(t, "OPTIONS", row.path, "")
 			a.wantStatus(t, 204)
-			if a.header.Get("Allow") != row.allow || a.body != "" || a.header.Get("Access-Control-Allow-Origin") != "" {
+			if a.header.Get("Allow") != row.allow || a.body != "" ||
+				a.header.Get("Access-Control-Allow-Origin") != "" {
 				t.Errorf("headers %v, body %q", a.header, a.body)
 			}
 		})
@@ -583,7 +732,9 @@ func TestMethods(t *testing.T) {
 			who := s.newPerson("a.test")
 			f := s.form(t, who).with("_method=DELETE")
 			s.changesNothing(t, "a.test", who.user, func() {
-				s.visitor("a.test").do(t, "GET", "/signup.ashx", f.String(), header, "POST", "Content-Type", formType).wantError(t, 405, "method_not_allowed")
+				s.visitor("a.test").
+					do(t, "GET", "/signup.ashx", f.String(), header, "POST", "Content-Type", formType).
+					wantError(t, 405, "method_not_allowed")
 			})
 			s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")), header, "DELETE").wantStatus(t, 200)
 		})
@@ -651,7 +802,10 @@ func TestSignupReservedName(t *testing.T) {
 func TestSignupServerError(t *testing.T) {
 	t.Parallel()
 	var publish error
-	s := startServerWith(t, options{mailbox: func(m account.Mailbox) account.Mailbox { return failingPickup{m, &publish} }})
+	s := startServerWith(
+		t,
+		options{mailbox: func(m account.Mailbox) account.Mailbox { return failingPickup{m, &publish} }},
+	)
 	for name, fail := range map[string]func(t *testing.T) (repair func()){
 		"store cannot write": func(t *testing.T) func() { return s.breakStore(t) },
 		"store cannot read": func(t *testing.T) func() {
@@ -659,7 +813,8 @@ func TestSignupServerError(t *testing.T) {
 			return func() { s.exec(t, `ALTER TABLE elsewhere RENAME TO taken`) }
 		},
 		"outbox cannot write": func(t *testing.T) func() {
-			s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'no such file /x.go:1'); END`)
+			s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON outbox
+				BEGIN SELECT RAISE(ABORT, 'no such file /x.go:1'); END`)
 			return func() { s.exec(t, `DROP TRIGGER broken`) }
 		},
 		"message cannot be published": func(t *testing.T) func() {
@@ -681,7 +836,13 @@ func TestSignupServerError(t *testing.T) {
 			}
 			repair()
 			if after := s.state(t); after != before || s.spentCaptchas(t) != spent {
-				t.Errorf("the state changed:\n before %s, %d captchas\n after  %s, %d captchas", before, spent, after, s.spentCaptchas(t))
+				t.Errorf(
+					"the state changed:\n before %s, %d captchas\n after  %s, %d captchas",
+					before,
+					spent,
+					after,
+					s.spentCaptchas(t),
+				)
 			}
 			v.post(t, f).wantStatus(t, 200)
 			s.link(t, who.email)
@@ -738,7 +899,8 @@ func TestCaptchaSingleUse(t *testing.T) {
 	post := func(t *testing.T, token, answer string) answer {
 		t.Helper()
 		f := s.form(t, s.newPerson("a.test"))
-		return s.visitor("a.test").post(t, f.with("captcha_token="+url.QueryEscape(token), "captcha_answer="+url.QueryEscape(answer)))
+		return s.visitor("a.test").
+			post(t, f.with("captcha_token="+url.QueryEscape(token), "captcha_answer="+url.QueryEscape(answer)))
 	}
 	t.Run("not after success", func(t *testing.T) {
 		token, answer := s.captcha(t, "a.test")
@@ -786,14 +948,17 @@ func TestCaptchaSingleUse(t *testing.T) {
 		}
 		who := s.newPerson("a.test")
 		f := s.form(t, who)
-		s.visitor("a.test").post(t, f.with("email="+url.QueryEscape(victim.email))).wantError(t, 429, "rate_limited")
+		s.visitor("a.test").post(t, f.with("email="+url.QueryEscape(victim.email))).
+			wantError(t, 429, "rate_limited")
 		s.visitor("a.test").post(t, f).wantStatus(t, 200)
 	})
 	for name, vary := range map[string]func(token string) string{
-		"not with a line feed in it":    func(s string) string { return s[:10] + "\n" + s[10:] },
-		"not with padding":              func(s string) string { return s + "=" },
-		"not with a space behind it":    func(s string) string { return s + " " },
-		"not in the other alphabet":     func(s string) string { return strings.NewReplacer("-", "+", "_", "/").Replace(s[:1] + "-" + s[2:]) },
+		"not with a line feed in it": func(s string) string { return s[:10] + "\n" + s[10:] },
+		"not with padding":           func(s string) string { return s + "=" },
+		"not with a space behind it": func(s string) string { return s + " " },
+		"not in the other alphabet": func(s string) string {
+			return strings.NewReplacer("-", "+", "_", "/").Replace(s[:1] + "-" + s[2:])
+		},
 		"not with its last letter off":  func(s string) string { return s[:len(s)-1] },
 		"not with another first letter": func(s string) string { return "B" + s[1:] },
 		"not twice over":                func(s string) string { return s + s },
@@ -824,8 +989,10 @@ func TestCaptchaSingleUse(t *testing.T) {
 		post(t, token, answer).wantError(t, 400, "captcha_failed")
 	})
 	for name, answer := range map[string]string{
-		"not for an answer with a sign": "+%s", "not for an answer with a point": "%s.0", "not for a negative answer": "-%s",
-		"not for an answer in hexadecimal": "0x%s", "not for a very long answer": strings.Repeat("0", 400) + "%s", "not for a sum": "%s+0",
+		"not for an answer with a sign": "+%s", "not for an answer with a point": "%s.0",
+		"not for a negative answer":        "-%s",
+		"not for an answer in hexadecimal": "0x%s",
+		"not for a very long answer":       strings.Repeat("0", 400) + "%s", "not for a sum": "%s+0",
 		"not for digits of another script": "٨",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -952,7 +1119,10 @@ func TestAddressLimit(t *testing.T) {
 		for range 3 {
 			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		for _, header := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "Via"} {
+		for _, header := range []string{
+			"X-Forwarded-For", "X-Real-IP", "Forwarded", "CF-Connecting-IP", "True-Client-IP",
+			"X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "Via",
+		} {
 			value := "203.0.113.77"
 			if header == "Forwarded" {
 				value = "for=203.0.113.77"
@@ -973,7 +1143,8 @@ func TestAddressLimit(t *testing.T) {
 		for range 5 {
 			f := s.form(t, s.newPerson("a.test"))
 			v.post(t, f.with("user="+there.user)).wantError(t, 409, "conflict")
-			v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")).wantError(t, 400, "captcha_failed")
+			v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")).
+				wantError(t, 400, "captcha_failed")
 		}
 		for range 3 {
 			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
@@ -1031,7 +1202,10 @@ func TestTenantCeiling(t *testing.T) {
 func TestForwardedFor(t *testing.T) {
 	t.Parallel()
 	proxy := netip.MustParseAddr("127.0.0.9")
-	s := startServerWith(t, options{proxies: []netip.Prefix{netip.PrefixFrom(proxy, 32), netip.MustParsePrefix("10.0.0.0/24")}})
+	s := startServerWith(
+		t,
+		options{proxies: []netip.Prefix{netip.PrefixFrom(proxy, 32), netip.MustParsePrefix("10.0.0.0/24")}},
+	)
 	v := &visitor{s, "a.test", proxy}
 	post := func(t *testing.T, forwarded ...string) int {
 		t.Helper()
@@ -1051,16 +1225,25 @@ func TestForwardedFor(t *testing.T) {
 		then  []string
 		want  int
 	}{
-		{"the rightmost address that is no proxy counts", []string{"9.9.9.9, 192.0.2.7, 10.0.0.7"}, []string{"8.8.8.8, 192.0.2.7, 10.0.0.8"}, 429},
+		{
+			"the rightmost address that is no proxy counts",
+			[]string{"9.9.9.9, 192.0.2.7, 10.0.0.7"}, []string{"8.8.8.8, 192.0.2.7, 10.0.0.8"}, 429,
+		},
 		{"what stands left of it does not", []string{"1.2.3.4, 192.0.2.8"}, []string{"1.2.3.4, 192.0.2.9"}, 200},
 		{"several headers are one list", []string{"9.9.9.9", "192.0.2.10"}, []string{"7.7.7.7", "192.0.2.10"}, 429},
 		{"an IPv4 address in IPv6 is the IPv4 address", []string{"192.0.2.11"}, []string{"::ffff:192.0.2.11"}, 429},
-		{"another host of one /64 is the same client", []string{"2001:db8:1:1::1"}, []string{"2001:db8:1:1:ffff::2"}, 429},
+		{
+			"another host of one /64 is the same client", []string{"2001:db8:1:1::1"},
+			[]string{"2001:db8:1:1:ffff::2"}, 429,
+		},
 		{"another /64 is another client", []string{"2001:db8:2:1::1"}, []string{"2001:db8:2:2::1"}, 200},
 		{"a zone makes no other client", []string{"2001:db8:3:1::1"}, []string{"2001:db8:3:1::2%eth0"}, 429},
 		{"a port behind it makes no other client", []string{"192.0.2.14:1024"}, []string{"192.0.2.14:2048"}, 429},
 		{"two clients with ports are two", []string{"192.0.2.15:1024"}, []string{"192.0.2.16:1024"}, 200},
-		{"what is no address is not believed", []string{"192.0.2.12, unknown"}, []string{"192.0.2.13, <script>"}, 429},
+		{
+			"what is no address is not believed", []string{"192.0.2.12, unknown"},
+			[]string{"192.0.2.13, <script>"}, 429,
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			for range 3 {
@@ -1091,7 +1274,8 @@ func TestForwardedFor(t *testing.T) {
 		for range 3 {
 			v.post(t, s.form(t, s.newPerson("a.test")), "X-Forwarded-For", "192.0.2.50").wantStatus(t, 200)
 		}
-		v.post(t, s.form(t, s.newPerson("a.test")), "X-Forwarded-For", "192.0.2.51").wantError(t, 429, "rate_limited")
+		v.post(t, s.form(t, s.newPerson("a.test")), "X-Forwarded-For", "192.0.2.51").
+			wantError(t, 429, "rate_limited")
 	})
 }
 
@@ -1172,7 +1356,9 @@ func TestActivation(t *testing.T) {
 	opened := func(t *testing.T, a answer, status int, heading string) {
 		t.Helper()
 		a.wantStatus(t, status)
-		if a.header.Get("Content-Type") != "text/html; charset=utf-8" || a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+		if a.header.Get("Content-Type") != "text/html; charset=utf-8" ||
+			a.header.Get("Cache-Control") != "no-store" ||
+			a.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("headers %v", a.header)
 		}
 		if !strings.Contains(a.body, "<h1>"+heading) {
@@ -1216,8 +1402,10 @@ func TestActivation(t *testing.T) {
 		v.do(t, "OPTIONS", link, "").wantStatus(t, 204)
 		v.do(t, "POST", link, "").wantError(t, 401, "unauthorized")
 		for _, header := range [][2]string{
-			{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"}, {"Sec-Purpose", "prefetch;anonymous-client-ip"},
-			{"Purpose", "prefetch"}, {"X-Moz", "prefetch"}, {"X-Purpose", "preview"}, {"Purpose", "Prefetch"}, {"Sec-Purpose", "prerender"},
+			{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"},
+			{"Sec-Purpose", "prefetch;anonymous-client-ip"},
+			{"Purpose", "prefetch"}, {"X-Moz", "prefetch"}, {"X-Purpose", "preview"},
+			{"Purpose", "Prefetch"}, {"Sec-Purpose", "prerender"},
 		} {
 			opened(t, v.get(t, link, header[:]...), 200, "Activate your account")
 		}
@@ -1231,9 +1419,12 @@ func TestActivation(t *testing.T) {
 		other := secret.NewToken().Text()
 		var answers []answer
 		for _, query := range []string{
-			"", "?", "?token=", "?token=x", "?token=" + other, "?token=" + token[:42], "?token=" + token + "A", "?token=" + token + "%3D",
-			"?token=" + token[:9] + "%0A" + token[9:], "?token=" + token + "&token=" + token, "?token=" + token + "&token=", "?TOKEN=" + token,
-			"?token=%zz", "?token=" + token + ";x=1", "?t=" + token, "?token=" + strings.Repeat("A", 5000), "?token=%00", "?token=%ff",
+			"", "?", "?token=", "?token=x", "?token=" + other, "?token=" + token[:42],
+			"?token=" + token + "A", "?token=" + token + "%3D",
+			"?token=" + token[:9] + "%0A" + token[9:], "?token=" + token + "&token=" + token,
+			"?token=" + token + "&token=", "?TOKEN=" + token,
+			"?token=%zz", "?token=" + token + ";x=1", "?t=" + token,
+			"?token=" + strings.Repeat("A", 5000), "?token=%00", "?token=%ff",
 			"?token=" + who.user, "?token=..%2F..%2Fetc",
 		} {
 			answers = append(answers, v.get(t, "/activate.ashx"+query))
@@ -1252,11 +1443,13 @@ func TestActivation(t *testing.T) {
 		for _, c := range strings.Split(a.cookies(), "; ") {
 			_, value, _ := strings.Cut(c, "=")
 			opened(t, v.get(t, "/activate.ashx?token="+value), 400, "This link does not work")
-			s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with("captcha_token="+value)).wantError(t, 400, "captcha_failed")
+			s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with("captcha_token="+value)).
+				wantError(t, 400, "captcha_failed")
 		}
 		who = s.pending(t, "a.test")
 		token := strings.TrimPrefix(s.link(t, who.email), "/activate.ashx?token=")
-		s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with("captcha_token="+token)).wantError(t, 400, "captcha_failed")
+		s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with("captcha_token="+token)).
+			wantError(t, 400, "captcha_failed")
 		a = v.get(t, "/account.html", "Cookie", "__Host-dialtone-session="+token)
 		a.wantStatus(t, 303)
 	})
@@ -1326,7 +1519,10 @@ func TestActivation(t *testing.T) {
 	t.Run("works after a store failure", func(t *testing.T) {
 		who := s.pending(t, "a.test")
 		link := s.link(t, who.email)
-		s.exec(t, `CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`)
+		s.exec(
+			t,
+			`CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`,
+		)
 		a := v.get(t, link)
 		s.exec(t, `DROP TRIGGER broken`)
 		opened(t, a, 500, "Your account is not active yet")
@@ -1432,7 +1628,13 @@ func TestConcurrentSignups(t *testing.T) {
 		}
 		answers := make([]answer, len(forms))
 		atOnce(len(forms), func(i int) { answers[i] = s.visitor("a.test").post(t, forms[i]) })
-		if ok, refused := count(t, answers, 429, "rate_limited"); ok != 3 || refused != 9 || len(s.messages(t, victim.email)) != 3 {
+		if ok, refused := count(
+			t,
+			answers,
+			429,
+			"rate_limited",
+		); ok != 3 || refused != 9 ||
+			len(s.messages(t, victim.email)) != 3 {
 			t.Errorf("%d signed up, %d did not, %d messages", ok, refused, len(s.messages(t, victim.email)))
 		}
 	})
@@ -1441,11 +1643,16 @@ func TestConcurrentSignups(t *testing.T) {
 func TestHost(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	for _, host := range []string{"a.test", "A.TEST", "a.test.", "A.Test.:8443", "a.test:8443", "a.test:", "a.test:0", "a.test:99999"} {
+	for _, host := range []string{
+		"a.test", "A.TEST", "a.test.", "A.Test.:8443", "a.test:8443", "a.test:", "a.test:0",
+		"a.test:99999",
+	} {
 		t.Run(host+" finds the tenant", func(t *testing.T) {
 			who := s.newPerson("a.test")
-			a := s.visitor(host).post(t, s.form(t, who), "X-Forwarded-Host", "evil.test", "Forwarded", "host=evil.test;proto=http",
-				"X-Host", "evil.test", "X-Original-URL", "/evil", "X-Rewrite-URL", "/evil", "X-Forwarded-Proto", "http", "X-Forwarded-Port", "1")
+			a := s.visitor(host).
+				post(t, s.form(t, who), "X-Forwarded-Host", "evil.test", "Forwarded", "host=evil.test;proto=http",
+					"X-Host", "evil.test", "X-Original-URL", "/evil", "X-Rewrite-URL", "/evil",
+					"X-Forwarded-Proto", "http", "X-Forwarded-Port", "1")
 			a.wantStatus(t, 200)
 			if origin, _ := s.linkParts(t, who.email); origin != "https://a.test" {
 				t.Errorf("the link goes to %q", origin)
@@ -1454,7 +1661,8 @@ func TestHost(t *testing.T) {
 		})
 	}
 	for _, host := range []string{
-		"evil.test", "127.0.0.1", "[::1]", "[::1]:80", "a.test.evil.test", "evil-a.test", "xa.test", "a.tes", "test", "a.test..", ".a.test",
+		"evil.test", "127.0.0.1", "[::1]", "[::1]:80", "a.test.evil.test", "evil-a.test", "xa.test",
+		"a.tes", "test", "a.test..", ".a.test",
 		"a.test:x", "a.test:80:80", "a..test", "a_test", "..", "a.test:-1", "a.test%00", "www.a.test",
 	} {
 		t.Run(host+" is misdirected", func(t *testing.T) {
@@ -1464,7 +1672,8 @@ func TestHost(t *testing.T) {
 				for _, a := range []answer{
 					s.visitor(host).post(t, f, "X-Forwarded-Host", "a.test"),
 					s.visitor(host).get(t, "/captcha.ashx"), s.visitor(host).get(t, "/", "Accept", "text/html"),
-					s.visitor(host).do(t, "PUT", "/nothing", ""), s.visitor(host).do(t, "OPTIONS", "/signup.ashx", ""),
+					s.visitor(host).do(t, "PUT", "/nothing", ""),
+					s.visitor(host).do(t, "OPTIONS", "/signup.ashx", ""),
 				} {
 					if got := a.wantError(t, 421, "misdirected_request"); strings.Contains(got, "a.test") {
 						t.Errorf("the description names a tenant: %q", got)

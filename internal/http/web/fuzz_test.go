@@ -16,11 +16,14 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// A body is refused, or each field of the form was in it once and is text without control characters.
+// A body is refused, or each field of the form was in it once and is text without control
+// characters.
 func FuzzForm(f *testing.F) {
 	for _, body := range []string{
-		"", "user=alex&name=A&email=a%40b.test&ha1=00&captcha_token=t&captcha_answer=3", "user=a&user=b", "user=%ff", "user=%00", "user=a;b",
-		"ha1b=&ha1_sha256=%c2%85", "%75ser=a&user=", "user", "=user", "&&&", "user=a+b%20c", strings.Repeat("user=a&", 2000),
+		"", "user=alex&name=A&email=a%40b.test&ha1=00&captcha_token=t&captcha_answer=3",
+		"user=a&user=b", "user=%ff", "user=%00", "user=a;b",
+		"ha1b=&ha1_sha256=%c2%85", "%75ser=a&user=", "user", "=user", "&&&", "user=a+b%20c",
+		strings.Repeat("user=a&", 2000),
 	} {
 		f.Add(body)
 	}
@@ -35,8 +38,14 @@ func FuzzForm(f *testing.F) {
 			t.Fatalf("a body of %d bytes was accepted", len(body))
 		}
 		got := map[string]*string{
-			"user": &form.User, "name": &form.Name, "email": &form.Email, "ha1": &form.HA1, "captcha_token": &form.CaptchaToken,
-			"captcha_answer": &form.CaptchaAnswer, "ha1b": form.HA1B, "ha1_sha256": form.HA1SHA256,
+			"user":           &form.User,
+			"name":           &form.Name,
+			"email":          &form.Email,
+			"ha1":            &form.HA1,
+			"captcha_token":  &form.CaptchaToken,
+			"captcha_answer": &form.CaptchaAnswer,
+			"ha1b":           form.HA1B,
+			"ha1_sha256":     form.HA1SHA256,
 		}
 		// Parse it again in another way.
 		sent := make(map[string][]string)
@@ -72,7 +81,8 @@ func FuzzForm(f *testing.F) {
 // The client's address is the peer's, or one that only trusted proxies passed on.
 func FuzzForwarded(f *testing.F) {
 	for _, header := range []string{
-		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3", "10.0.0.1, unknown", ",", "192.0.2.1,", "192.0.2.1:80", "[::1]:80",
+		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3",
+		"10.0.0.1, unknown", ",", "192.0.2.1,", "192.0.2.1:80", "[::1]:80",
 		"9.9.9.9, x, 10.0.0.1",
 	} {
 		f.Add("10.0.0.1", header, "")
@@ -140,7 +150,8 @@ type tenantList struct {
 func (s tenantList) Tenants(context.Context) ([]tenant.Tenant, int64, error) { return s.list, 1, nil }
 func (s tenantList) TenantVersion(context.Context) (int64, error)            { return 1, nil }
 
-// A Host matches a tenant exactly, except for the case of ASCII letters, a port and one trailing dot.
+// A Host matches a tenant exactly, except for the case of ASCII letters, a port and one trailing
+// dot.
 func FuzzHost(f *testing.F) {
 	var s tenantList
 	for i, host := range []string{"a.test", "localhost", "xn--bcher-kva.test"} {
@@ -151,7 +162,8 @@ func FuzzHost(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, host := range []string{
-		"", "a.test", "A.Test.:8443", "a.test..", "a.test:", "a.test:x", "evil.test", "a.test.evil.test", "evil-a.test", "\u212Acalhost", "bücher.test", "[::1]:80",
+		"", "a.test", "A.Test.:8443", "a.test..", "a.test:", "a.test:x", "evil.test",
+		"a.test.evil.test", "evil-a.test", "\u212Acalhost", "bücher.test", "[::1]:80",
 		"a.test\x00", "a.test@evil.test", "a.test:80:80", "a.te\u017Ft", "localhost:443", "]:a.test",
 	} {
 		f.Add(host)
@@ -177,7 +189,11 @@ func FuzzHost(f *testing.F) {
 			}
 		}
 		rest = strings.TrimPrefix(rest, ".")
-		if port, has := strings.CutPrefix(rest, ":"); rest != "" && (!has || strings.Trim(port, "0123456789") != "") {
+		if port, has := strings.CutPrefix(
+			rest,
+			":",
+		); rest != "" &&
+			(!has || strings.Trim(port, "0123456789") != "") {
 			t.Fatalf("%q is taken for %s", raw, got.Host)
 		}
 	})
@@ -187,8 +203,10 @@ func FuzzHost(f *testing.F) {
 func FuzzToken(f *testing.F) {
 	good := secret.Token{1, 2, 3}.Text()
 	for _, query := range []string{
-		"", "token=", "token=" + good, "token=" + good + "&x=1", "token=" + good + "&token=" + good, "token=" + good + "=", "token=" + good[:9] + "%0A" + good[9:],
-		"token=%zz", "token=" + good + ";", "Token=" + good, "token=" + good[:42] + "B", "%74oken=" + good, "token=" + good + "+",
+		"", "token=", "token=" + good, "token=" + good + "&x=1", "token=" + good + "&token=" + good,
+		"token=" + good + "=", "token=" + good[:9] + "%0A" + good[9:],
+		"token=%zz", "token=" + good + ";", "Token=" + good, "token=" + good[:42] + "B",
+		"%74oken=" + good, "token=" + good + "+",
 	} {
 		f.Add(query)
 	}
@@ -196,7 +214,8 @@ func FuzzToken(f *testing.F) {
 		text := tokenOf(&url.URL{RawQuery: query})
 		token, ok := secret.ParseToken(text)
 		if !ok {
-			if len(text) == secret.TokenLength && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
+			if len(text) == secret.TokenLength &&
+				strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
 				strings.Contains("AEIMQUYcgkosw048", text[42:]) {
 				t.Fatalf("the token %q is refused", text)
 			}
@@ -221,10 +240,20 @@ func FuzzToken(f *testing.F) {
 // Every route is documented, and the contract's tests cover it.
 func TestRoutes(t *testing.T) {
 	documented := map[string]string{
-		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST", "/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST",
-		"/resend.ashx": "POST",
-		"/":            "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD", "/account.html": "GET, HEAD",
-		"/turn": "GET, HEAD", "/provision": "POST", "/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
+		"/captcha.ashx":           "GET, HEAD",
+		"/signup.ashx":            "POST",
+		"/activate.ashx":          "GET, HEAD, POST",
+		"/signin.ashx":            "GET, HEAD, POST",
+		"/signout.ashx":           "POST",
+		"/resend.ashx":            "POST",
+		"/":                       "GET, HEAD",
+		"/signup.html":            "GET, HEAD",
+		"/login.html":             "GET, HEAD",
+		"/account.html":           "GET, HEAD",
+		"/turn":                   "GET, HEAD",
+		"/provision":              "POST",
+		"/provision/linphone.xml": "GET, HEAD",
+		"/provision/zoiper.xml":   "GET, HEAD",
 	}
 	site, err := New(Deps{})
 	if err != nil {

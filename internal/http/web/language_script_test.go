@@ -22,14 +22,32 @@ func TestSignUpPageLanguages(t *testing.T) {
 			}
 			say := func(key string, slots ...string) string { return words.Text("signup.say."+key, slots...) }
 			s := newPageServer(t)
-			s.onSignup(replyRule("user", "kept"), replyRule("email", "domain"), withRetryAfter("1500", replyError(429, "rate_limited", "in English")), reply(200, `{"ok":true,"user":"alex"}`))
+			s.onSignup(
+				replyRule("user", "kept"),
+				replyRule("email", "domain"),
+				withRetryAfter("1500", replyError(429, "rate_limited", "in English")),
+				reply(200, `{"ok":true,"user":"alex"}`),
+			)
 			p := openTab(t, s, "/signup.html?lang="+string(tag))
 			p.ready()
-			if got, want := eval[string](p, `document.getElementById("question").textContent`), say("question", "sum", "3 + 1"); got != want {
+			if got, want := eval[string](
+				p,
+				`document.getElementById("question").textContent`,
+			), say(
+				"question",
+				"sum",
+				"3 + 1",
+			); got != want {
 				t.Errorf("the question is %q, want %q", got, want)
 			}
 			p.submit()
-			want := []string{say("user_empty"), say("name_empty"), say("email_empty"), say("password_empty"), say("captcha_empty")}
+			want := []string{
+				say("user_empty"),
+				say("name_empty"),
+				say("email_empty"),
+				say("password_empty"),
+				say("captcha_empty"),
+			}
 			if got := p.problems(); strings.Join(got, "|") != strings.Join(want, "|") {
 				t.Errorf("an empty form: %q, want %q", got, want)
 			}
@@ -42,14 +60,20 @@ func TestSignUpPageLanguages(t *testing.T) {
 				}
 			}
 			p.submit()
-			p.wait(`document.querySelectorAll("[aria-invalid]").length === 0 && !document.querySelector("form").hasAttribute("aria-busy")`)
+			p.wait(
+				`document.querySelectorAll("[aria-invalid]").length === 0 &&
+					!document.querySelector("form").hasAttribute("aria-busy")`,
+			)
 			begin, _, _ := strings.Cut(words.Text("signup.say.rate_limited"), "{wait}")
-			if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], begin) || strings.ContainsAny(got[0], "{}٠١٢٣٤٥٦٧٨٩") || !strings.Contains(got[0], "25") {
+			if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], begin) ||
+				strings.ContainsAny(got[0], "{}٠١٢٣٤٥٦٧٨٩") ||
+				!strings.Contains(got[0], "25") {
 				t.Errorf("a limit: %q", got)
 			}
 			p.submit()
 			p.wait(`!document.getElementById("sent").hidden`)
-			if body := p.body(); !strings.Contains(body, words.Text("signup.sent_title")+" – Dialtone\n") || strings.ContainsAny(body, "{}[]*٠١٢٣٤٥٦٧٨٩") {
+			if body := p.body(); !strings.Contains(body, words.Text("signup.sent_title")+" – Dialtone\n") ||
+				strings.ContainsAny(body, "{}[]*٠١٢٣٤٥٦٧٨٩") {
 				t.Errorf("the page says %s", body)
 			}
 			sent := s.sent()
@@ -60,7 +84,10 @@ func TestSignUpPageLanguages(t *testing.T) {
 			// Only the name's direction follows its text.
 			p.do(chromedp.Navigate(s.URL + "/signup.html?lang=" + string(tag)))
 			p.ready()
-			if got := eval[string](p, `["user", "email", "captcha_answer", "name"].map((id) => document.getElementById(id).dir).join()`); got != "ltr,ltr,ltr,auto" {
+			if got := eval[string](
+				p,
+				`["user", "email", "captcha_answer", "name"].map((id) => document.getElementById(id).dir).join()`,
+			); got != "ltr,ltr,ltr,auto" {
 				t.Errorf("the directions are %s", got)
 			}
 		})

@@ -67,7 +67,8 @@ func TestPageLanguage(t *testing.T) {
 				if got := pageLanguage(t, a); got != c.want {
 					t.Errorf("%s is in %s, want %s", path, got, c.want)
 				}
-				carried := strings.Contains(a.body, `html?lang=`+string(c.want)+`"`) || strings.Contains(a.body, `"/?lang=`+string(c.want)+`"`)
+				carried := strings.Contains(a.body, `html?lang=`+string(c.want)+`"`) ||
+					strings.Contains(a.body, `"/?lang=`+string(c.want)+`"`)
 				if carried != c.chosen {
 					t.Errorf("the links of %s keep the language: %v, want %v", path, carried, c.chosen)
 				}
@@ -94,7 +95,8 @@ func TestPageCacheByLanguage(t *testing.T) {
 			}
 			tags[etag] = c + query
 			v.get(t, "/signup.html"+query, "Accept-Language", c, "If-None-Match", etag).wantStatus(t, 304)
-			v.get(t, "/signup.html"+query, "Accept-Language", map[string]string{"en": "de"}[c]+"es", "If-None-Match", `"x"`).wantStatus(t, 200)
+			other := map[string]string{"en": "de"}[c] + "es"
+			v.get(t, "/signup.html"+query, "Accept-Language", other, "If-None-Match", `"x"`).wantStatus(t, 200)
 			if cookies := a.header.Values("Set-Cookie"); len(cookies) != 0 {
 				t.Errorf("a public page sets %q", cookies)
 			}
@@ -120,15 +122,37 @@ func TestLanguageMenu(t *testing.T) {
 			if tag == i18n.German {
 				current = ` aria-current="true"`
 			}
-			if want := fmt.Sprintf(`<a href="?lang=%s" lang="%s" hreflang="%s"%s><bdi>%s</bdi></a>`, tag, tag, tag, current, w.Name); strings.Count(a.body, want) != 1 {
+			if want := fmt.Sprintf(
+				`<a href="?lang=%s" lang="%s" hreflang="%s"%s><bdi>%s</bdi></a>`,
+				tag,
+				tag,
+				tag,
+				current,
+				w.Name,
+			); strings.Count(
+				a.body,
+				want,
+			) != 1 {
 				t.Errorf("%s does not have %s", path, want)
 			}
 		}
 	}
-	if a := v.get(t, "/account.html?lang=de"); a.status != 303 || a.header.Get("Location") != "/login.html?lang=de" {
+	if a := v.get(
+		t,
+		"/account.html?lang=de",
+	); a.status != 303 ||
+		a.header.Get("Location") != "/login.html?lang=de" {
 		t.Errorf("the redirect to sign-in is %d to %s", a.status, a.header.Get("Location"))
 	}
-	if a := v.do(t, "POST", "/signout.ashx?lang=ar", "", "Cookie", cookies); a.status != 303 || a.header.Get("Location") != "/login.html?lang=ar" {
+	if a := v.do(
+		t,
+		"POST",
+		"/signout.ashx?lang=ar",
+		"",
+		"Cookie",
+		cookies,
+	); a.status != 303 ||
+		a.header.Get("Location") != "/login.html?lang=ar" {
 		t.Errorf("signing out redirects with %d to %s", a.status, a.header.Get("Location"))
 	}
 }
@@ -176,7 +200,11 @@ func TestAccountLanguage(t *testing.T) {
 			if got := m.header.Get("Content-Language"); got != string(c.want) {
 				t.Errorf("the message says that it is in %s", got)
 			}
-			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text("letter.subject", "platform", "a.test"); got != want {
+			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text(
+				"letter.subject",
+				"platform",
+				"a.test",
+			); got != want {
 				t.Errorf("the subject is %q, want %q", got, want)
 			}
 			if !strings.Contains(m.text, words.Text("letter.open")) {
@@ -213,7 +241,8 @@ func TestExpiredLinkDate(t *testing.T) {
 	s.clock.add(7*24*time.Hour + time.Minute)
 	a := s.visitor("a.test").get(t, link)
 	a.wantStatus(t, 400)
-	if want := "bis zum " + i18n.In(i18n.German).Day(expires); pageLanguage(t, a) != i18n.German || !strings.Contains(a.body, want) {
+	if want := "bis zum " + i18n.In(i18n.German).Day(expires); pageLanguage(t, a) != i18n.German ||
+		!strings.Contains(a.body, want) {
 		t.Errorf("the page does not say %s", want)
 	}
 }
@@ -224,7 +253,9 @@ func TestAPILanguage(t *testing.T) {
 	s := startServer(t)
 	german := []string{"Accept-Language", "de"}
 	v := s.visitor("a.test")
-	if got, want := v.postBody(t, s.form(t, s.newPerson("a.test")).with("user=admin").String()+"&lang=de", german...).wantError(t, 400, "invalid_request"), "user: is kept for the platform itself; choose another name"; got != want {
+	if got, want := v.postBody(t, s.form(t, s.newPerson("a.test")).with("user=admin").String()+"&lang=de", german...).
+		wantError(t, 400, "invalid_request"),
+		"user: is kept for the platform itself; choose another name"; got != want {
 		t.Errorf("the description is %q, want %q", got, want)
 	}
 	if got := v.postBody(t, "", german...).wantError(t, 400, "invalid_request"); got != missingText {
@@ -235,15 +266,18 @@ func TestAPILanguage(t *testing.T) {
 	if !regexp.MustCompile(`^\{"question":"\d+ \+ \d+",`).MatchString(a.body) {
 		t.Errorf("the question is %s", a.body)
 	}
-	v.do(t, "POST", "/signup.ashx?lang=de", s.form(t, s.newPerson("a.test")).String(), "Content-Type", formType).wantError(t, 400, "invalid_request")
+	v.do(t, "POST", "/signup.ashx?lang=de", s.form(t, s.newPerson("a.test")).String(), "Content-Type", formType).
+		wantError(t, 400, "invalid_request")
 }
 
 func TestRuleHeader(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	for change, want := range map[string]string{
-		"user=admin": "user.kept", "user=adm1n": "user.alike", "user=911": "user.service", "user=Alex": "user.upper", "user=_": "user.marks",
-		"name=%E2%80%AE": "name.hidden", "name=a%09b": "name.control", "email=a": "email.at", "email=a%40b": "email.domain", "ha1=x": "", "captcha_answer=99": "",
+		"user=admin": "user.kept", "user=adm1n": "user.alike", "user=911": "user.service",
+		"user=Alex": "user.upper", "user=_": "user.marks",
+		"name=%E2%80%AE": "name.hidden", "name=a%09b": "name.control", "email=a": "email.at",
+		"email=a%40b": "email.domain", "ha1=x": "", "captcha_answer=99": "",
 	} {
 		a := s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test")).with(change))
 		if got := a.header.Get("Dialtone-Rule"); a.status != 400 || got != want {
@@ -277,7 +311,9 @@ func TestErrorPageLanguage(t *testing.T) {
 		}
 		a := v.do(t, c.method, c.path, "", headers...)
 		a.wantStatus(t, c.status)
-		if !strings.Contains(a.body, "<h1>"+words.Text(c.key)+"</h1>") || !strings.Contains(a.body, words.Text(c.key+"_text")) || pageLanguage(t, a) != i18n.German {
+		if !strings.Contains(a.body, "<h1>"+words.Text(c.key)+"</h1>") ||
+			!strings.Contains(a.body, words.Text(c.key+"_text")) ||
+			pageLanguage(t, a) != i18n.German {
 			t.Errorf("%s %s does not say %s", c.method, c.path, words.Text(c.key))
 		}
 	}
@@ -286,7 +322,8 @@ func TestErrorPageLanguage(t *testing.T) {
 	s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON spent BEGIN SELECT RAISE(ABORT, 'no'); END`)
 	a := v.do(t, "POST", "/signout.ashx", "", append([]string{"Cookie", cookies}, html...)...)
 	a.wantStatus(t, 500)
-	if !regexp.MustCompile(`\(Anfrage <bdi class="code">\w+</bdi>\)`).MatchString(a.body) || !strings.Contains(a.body, words.Text("error.server_error")) {
+	if !regexp.MustCompile(`\(Anfrage <bdi class="code">\w+</bdi>\)`).MatchString(a.body) ||
+		!strings.Contains(a.body, words.Text("error.server_error")) {
 		t.Errorf("the page of a 500 is %s", a.body)
 	}
 }

@@ -53,10 +53,14 @@ func TestTURN(t *testing.T) {
 		s.addSecret("TURN password", got.Password)
 		mac := hmac.New(sha1.New, []byte(shared))
 		io.WriteString(mac, got.Username)
-		if want := strconv.FormatInt(s.clock.Now().Unix()+600, 10) + ":" + who.user + "@a.test"; got.Username != want {
+		if want := strconv.FormatInt(
+			s.clock.Now().Unix()+600,
+			10,
+		) + ":" + who.user + "@a.test"; got.Username != want {
 			t.Errorf("the name is %q, want %q", got.Username, want)
 		}
-		if got.Password != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || got.TTL != 600 || strings.Join(got.URIs, " ") != "turn:turn.test:3478?transport=udp turns:turn.test" {
+		if got.Password != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || got.TTL != 600 ||
+			strings.Join(got.URIs, " ") != "turn:turn.test:3478?transport=udp turns:turn.test" {
 			t.Errorf("got %s", a.body)
 		}
 		if n := strings.Count(a.body, `":`); n != 4 {
@@ -64,7 +68,9 @@ func TestTURN(t *testing.T) {
 		}
 	})
 	t.Run("not when signed out", func(t *testing.T) {
-		for _, cookies := range []string{"", "__Host-dialtone-session=x", strings.Replace(cookies, "session=A", "session=B", 1)} {
+		for _, cookies := range []string{
+			"", "__Host-dialtone-session=x", strings.Replace(cookies, "session=A", "session=B", 1),
+		} {
 			a := v.get(t, "/turn", "Cookie", cookies)
 			a.wantError(t, 401, "unauthorized")
 			if a.header.Get("WWW-Authenticate") != "Cookie" {
@@ -74,7 +80,10 @@ func TestTURN(t *testing.T) {
 		s.visitor("localhost").get(t, "/turn", "Cookie", cookies).wantError(t, 401, "unauthorized")
 	})
 	t.Run("not from another site", func(t *testing.T) {
-		for _, headers := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.test"}} {
+		for _, headers := range [][]string{
+			{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
+			{"Origin", "https://evil.test"},
+		} {
 			v.get(t, "/turn", append(headers, "Cookie", cookies)...).wantError(t, 400, "invalid_request")
 		}
 		a := v.get(t, "/turn", "Cookie", cookies, "Origin", "https://shop.test", "Sec-Fetch-Site", "cross-site")
@@ -89,7 +98,11 @@ func TestTURN(t *testing.T) {
 		other := s.active(t, "b.test")
 		v := s.visitor("b.test")
 		a := v.get(t, "/turn", "Cookie", v.signIn(t, other.user, other.password).cookies())
-		if said := a.wantError(t, 404, "not_found"); said != "this platform has no TURN servers; make calls without one" {
+		if said := a.wantError(
+			t,
+			404,
+			"not_found",
+		); said != "this platform has no TURN servers; make calls without one" {
 			t.Errorf("it says %q", said)
 		}
 	})
@@ -134,17 +147,27 @@ func TestProvisionLink(t *testing.T) {
 	gone := func(t *testing.T, host, target string) {
 		t.Helper()
 		a := s.visitor(host).get(t, target)
-		if said := a.wantError(t, 404, "not_found"); !strings.Contains(said, "make a new one on your account page") {
+		if said := a.wantError(
+			t,
+			404,
+			"not_found",
+		); !strings.Contains(
+			said,
+			"make a new one on your account page",
+		) {
 			t.Errorf("a program gets %q", said)
 		}
 		page := s.visitor(host).get(t, target, "Accept", "text/html")
 		page.wantStatus(t, 404)
-		if !strings.Contains(page.body, "This link does nothing any more") || !strings.Contains(page.body, `href="/account.html"`) {
+		if !strings.Contains(page.body, "This link does nothing any more") ||
+			!strings.Contains(page.body, `href="/account.html"`) {
 			t.Errorf("a browser gets %s", page.body)
 		}
 	}
 
-	for format, media := range map[string]string{"linphone": "application/xml; charset=utf-8", "zoiper": "application/xml; charset=utf-8"} {
+	for format, media := range map[string]string{
+		"linphone": "application/xml; charset=utf-8", "zoiper": "application/xml; charset=utf-8",
+	} {
 		t.Run("give "+format+" once", func(t *testing.T) {
 			who, v, cookies := enter(t, "a.test")
 			target := s.provision(t, v, cookies, format)
@@ -160,7 +183,8 @@ func TestProvisionLink(t *testing.T) {
 			if err := xml.Unmarshal([]byte(a.body), new(struct{})); err != nil {
 				t.Errorf("not XML: %v\n%s", err, a.body)
 			}
-			if !strings.Contains(a.body, who.user) || strings.Contains(a.body, who.ha1()) || strings.Contains(strings.ToLower(a.body), "passw") {
+			if !strings.Contains(a.body, who.user) || strings.Contains(a.body, who.ha1()) ||
+				strings.Contains(strings.ToLower(a.body), "passw") {
 				t.Errorf("the file is %s", a.body)
 			}
 			gone(t, "a.test", target)
@@ -200,7 +224,10 @@ func TestProvisionLink(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
 		target := s.provision(t, v, cookies, "linphone")
 		path, token, _ := strings.Cut(target, "token=")
-		for _, bad := range []string{"", "x", token[:len(token)-1], token + "A", "AQ" + strings.Repeat("A", len(token)-2), token[:30] + "%0A" + token[30:], token[:40] + "A" + token[41:]} {
+		for _, bad := range []string{
+			"", "x", token[:len(token)-1], token + "A", "AQ" + strings.Repeat("A", len(token)-2),
+			token[:30] + "%0A" + token[30:], token[:40] + "A" + token[41:],
+		} {
 			if bad != token {
 				gone(t, "a.test", path+"token="+bad)
 			}
@@ -243,9 +270,14 @@ func TestProvisionLink(t *testing.T) {
 		if a.wantStatus(t, 303); a.header.Get("Location") != "/login.html" {
 			t.Errorf("Location is %q", a.header.Get("Location"))
 		}
-		v.do(t, "POST", "/provision", "format=linphone", "Content-Type", formType, "Cookie", cookies, "Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
-		for _, body := range []string{"", "format=", "format=text", "format=acrobits", "format=jssip", "format=linphone&format=zoiper", "format=Linphone", "format=%ff"} {
-			v.do(t, "POST", "/provision", body, "Content-Type", formType, "Cookie", cookies).wantError(t, 400, "invalid_request")
+		v.do(t, "POST", "/provision", "format=linphone", "Content-Type", formType, "Cookie", cookies,
+			"Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
+		for _, body := range []string{
+			"", "format=", "format=text", "format=acrobits", "format=jssip",
+			"format=linphone&format=zoiper", "format=Linphone", "format=%ff",
+		} {
+			v.do(t, "POST", "/provision", body, "Content-Type", formType, "Cookie", cookies).
+				wantError(t, 400, "invalid_request")
 		}
 	})
 	t.Run("are logged without their tokens", func(t *testing.T) {
@@ -253,7 +285,10 @@ func TestProvisionLink(t *testing.T) {
 		target := s.provision(t, v, cookies, "linphone") // a secret: see checkLog
 		v.get(t, target).wantStatus(t, 200)
 		gone(t, "a.test", target)
-		for _, want := range []string{`"msg":"provision.link","outcome":"ok"`, `"msg":"provision.file","outcome":"ok"`, `"msg":"provision.file","outcome":"used"`, `"outcome":"expired"`} {
+		for _, want := range []string{
+			`"msg":"provision.link","outcome":"ok"`, `"msg":"provision.file","outcome":"ok"`,
+			`"msg":"provision.file","outcome":"used"`, `"outcome":"expired"`,
+		} {
 			if !strings.Contains(s.log.String(), want) {
 				t.Errorf("the log has no %s", want)
 			}
@@ -273,7 +308,10 @@ func TestAccountPagePrograms(t *testing.T) {
 		}
 	}})
 	button := regexp.MustCompile(`name="format" value="([a-z]+)"`)
-	for host, want := range map[string]string{"a.test": "linphone zoiper baresip", "b.test": "jssip", "localhost": "linphone zoiper acrobits baresip jssip"} {
+	for host, want := range map[string]string{
+		"a.test": "linphone zoiper baresip", "b.test": "jssip",
+		"localhost": "linphone zoiper acrobits baresip jssip",
+	} {
 		who := s.active(t, host)
 		v := s.visitor(host)
 		cookies := v.signIn(t, who.user, who.password).cookies()

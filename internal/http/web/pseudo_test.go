@@ -10,7 +10,36 @@ import (
 // it fits in has room for real languages.
 const pseudoTag i18n.Tag = "en-XA"
 
-var accents = strings.NewReplacer("a", "å", "e", "é", "i", "ï", "o", "ö", "u", "û", "c", "ç", "n", "ñ", "s", "š", "y", "ý", "A", "Å", "E", "É", "I", "Ï", "O", "Ö", "S", "Š")
+var accents = strings.NewReplacer(
+	"a",
+	"å",
+	"e",
+	"é",
+	"i",
+	"ï",
+	"o",
+	"ö",
+	"u",
+	"û",
+	"c",
+	"ç",
+	"n",
+	"ñ",
+	"s",
+	"š",
+	"y",
+	"ý",
+	"A",
+	"Å",
+	"E",
+	"É",
+	"I",
+	"Ï",
+	"O",
+	"Ö",
+	"S",
+	"Š",
+)
 
 // pseudoWords returns the words of the pseudo language.
 func pseudoWords() (*i18n.Words, error) {
@@ -23,7 +52,8 @@ func pseudoWords() (*i18n.Words, error) {
 			continue
 		}
 		var out strings.Builder
-		for i, part := range strings.FieldsFunc(strings.ReplaceAll(words, "{", "\x00{"), func(r rune) bool { return r == 0 || r == '}' }) {
+		isBreak := func(r rune) bool { return r == 0 || r == '}' }
+		for i, part := range strings.FieldsFunc(strings.ReplaceAll(words, "{", "\x00{"), isBreak) {
 			if strings.HasPrefix(part, "{") {
 				out.WriteString(part + "}")
 			} else if out.WriteString(accents.Replace(part)); i == 0 {

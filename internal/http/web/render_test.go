@@ -47,10 +47,21 @@ type view struct {
 func allPages(text string) map[string]view {
 	f := frame{Product: text, Host: text, Realm: text, Contact: text}
 	views := map[string]view{
-		"home":    {"home", homePage{f}},
-		"signup":  {"signup", signupPage{f, text}},
-		"login":   {"login", loginPage{f}},
-		"account": {"account", accountPage{f, text, text, text, text, sipSettings{text, text, text, text, text, text}, []string{"linphone", "zoiper", "acrobits", "baresip", "jssip"}}},
+		"home":   {"home", homePage{f}},
+		"signup": {"signup", signupPage{f, text}},
+		"login":  {"login", loginPage{f}},
+		"account": {
+			"account",
+			accountPage{
+				f,
+				text,
+				text,
+				text,
+				text,
+				sipSettings{text, text, text, text, text, text},
+				[]string{"linphone", "zoiper", "acrobits", "baresip", "jssip"},
+			},
+		},
 		"scan":    {"provision", provisionPage{f, "linphone", &qrCode{25, "M4 4h1v1h-1z"}, text, ""}},
 		"copied":  {"provision", provisionPage{f, "baresip", nil, "", text}},
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
@@ -80,12 +91,17 @@ func TestRender(t *testing.T) {
 					t.Fatal(err)
 				}
 				page := string(out)
-				for _, want := range []string{"<!doctype html>", `<html lang="` + string(words.Tag) + `" dir="` + words.Dir + `">`, "<title>", "<h1", "<main>", "</html>"} {
+				for _, want := range []string{
+					"<!doctype html>", `<html lang="` + string(words.Tag) + `" dir="` + words.Dir + `">`,
+					"<title>", "<h1", "<main>", "</html>",
+				} {
 					if !strings.Contains(page, want) {
 						t.Errorf("there is no %s", want)
 					}
 				}
-				for _, never := range []string{"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://"} {
+				for _, never := range []string{
+					"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://",
+				} {
 					if strings.Contains(page, never) {
 						t.Errorf("there is %q", never)
 					}
@@ -93,7 +109,8 @@ func TestRender(t *testing.T) {
 				if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
 					t.Error("a page that a link leads to may be indexed")
 				}
-				if rest := regexp.MustCompile(`[{}*]|\[\w`).FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
+				if rest := regexp.MustCompile(`[{}*]|\[\w`).
+					FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
 					t.Errorf("an unexpanded mark is left: %q", rest)
 				}
 			})
@@ -166,11 +183,17 @@ func TestScriptTexts(t *testing.T) {
 	}
 }
 
-// TestRuleTexts finds every rule that refuses an input in the source of the program, and its text on
-// the page.
+// TestRuleTexts finds every rule that refuses an input in the source of the program, and its text
+// on the page.
 func TestRuleTexts(t *testing.T) {
 	texts := textsOf(t, mustPages(t), i18n.English, "signup")
-	inputs := map[string][]string{"user": {"user"}, "name": {"name"}, "email": {"email"}, "ha1": {"password"}, "": {"user", "name", "email"}}
+	inputs := map[string][]string{
+		"user":  {"user"},
+		"name":  {"name"},
+		"email": {"email"},
+		"ha1":   {"password"},
+		"":      {"user", "name", "email"},
+	}
 	count := 0
 	literal := func(e ast.Expr) string {
 		if l, ok := e.(*ast.BasicLit); ok {
@@ -206,7 +229,11 @@ func TestRuleTexts(t *testing.T) {
 					count++
 					for _, input := range inputs[field] {
 						if texts[input+"_"+literal(call.Args[1])] == "" {
-							t.Errorf("the sign-up page has no text for the rule %s of %s", literal(call.Args[1]), input)
+							t.Errorf(
+								"the sign-up page has no text for the rule %s of %s",
+								literal(call.Args[1]),
+								input,
+							)
 						}
 					}
 				case "Field":
@@ -253,7 +280,8 @@ func TestUnusedTexts(t *testing.T) {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
 	for _, key := range i18n.In(i18n.English).Keys() {
-		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") && !strings.HasPrefix(key, "date.") {
+		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") &&
+			!strings.HasPrefix(key, "date.") {
 			t.Errorf("%s is not used on any page", key)
 		}
 	}
@@ -270,7 +298,11 @@ func TestForms(t *testing.T) {
 		if password == "" || strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
 			t.Errorf("%s: password field is %q", page, password)
 		}
-		if submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out)); !strings.Contains(submit, " disabled") {
+		if submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).
+			FindString(string(out)); !strings.Contains(
+			submit,
+			" disabled",
+		) {
 			t.Errorf("%s: the form could be sent without its script: %s", page, submit)
 		}
 		if strings.Contains(string(out), "placeholder") {
@@ -289,15 +321,23 @@ func TestActivationPage(t *testing.T) {
 		heading  string
 		has, not []string
 	}{
-		activationDone:     {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
-		activationAlready:  {"Your account is already active", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationDone: {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationAlready: {
+			"Your account is already active",
+			[]string{login, `data-user="alex"`},
+			[]string{signup, again},
+		},
 		activationExpired:  {"This link has expired", []string{signup, "1 May 2026"}, []string{again}},
 		activationInvalid:  {"This link does not work", []string{signup}, []string{again}},
 		activationReplaced: {"There is a newer link", nil, []string{again, login}},
 		activationTrouble:  {"Your account is not active yet", []string{again}, []string{login, signup, "<script"}},
 		activationUnopened: {"Activate your account", []string{again}, []string{login, signup, "<script"}},
 		activationHeld:     {"This account is on hold", []string{"phone.test"}, []string{login, signup, again}},
-		activationConfirm:  {"Activate your account", []string{`value="alex"`, `action="/activate.ashx"`}, []string{signup, again, "token"}},
+		activationConfirm: {
+			"Activate your account",
+			[]string{`value="alex"`, `action="/activate.ashx"`},
+			[]string{signup, again, "token"},
+		},
 	}
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
@@ -340,7 +380,9 @@ func TestUnknownPage(t *testing.T) {
 }
 
 func TestDevMailLinkScheme(t *testing.T) {
-	out, err := mustPages(t).render(i18n.English, "devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
+	out, err := mustPages(
+		t,
+	).render(i18n.English, "devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,13 +13,15 @@ import (
 )
 
 // onResend makes the resend endpoint ask for a proof and answer it with these answers in turn, and
-// then with the last one again. It returns a function that returns the bodies that came with proofs.
+// then with the last one again. It returns a function that returns the bodies that came with
+// proofs.
 func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []string) {
 	var mu sync.Mutex
 	var got []string
 	s.handle("/resend.ashx", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
-			w.Header().Set("WWW-Authenticate", `X-Digest realm="`+testHost+`", nonce="n", qop="auth", algorithm=MD5`)
+			w.Header().
+				Set("WWW-Authenticate", `X-Digest realm="`+testHost+`", nonce="n", qop="auth", algorithm=MD5`)
 			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)
 			return
 		}
@@ -43,7 +45,11 @@ func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []stri
 // showInactive signs in with the right password for an account that is not active.
 func inactive(t *testing.T, s *pageServer, p *tab, delivery string) {
 	t.Helper()
-	s.onSignIn("MD5", 0, reply(403, `{"error":"not_activated","error_description":"x","email":"a***@example.org"`+delivery+`}`))
+	s.onSignIn(
+		"MD5",
+		0,
+		reply(403, `{"error":"not_activated","error_description":"x","email":"a***@example.org"`+delivery+`}`),
+	)
 	p.ready()
 	p.fill("user", "alex", "password", testPassword)
 	p.submit()
@@ -108,7 +114,10 @@ func TestResendPanel(t *testing.T) {
 		if p.pausing() {
 			t.Error("the button pauses before the first message")
 		}
-		for n, want := range []string{"Only the link in the newest message works.", "Only the link in the newest message works.", "It was the last one for today"} {
+		for n, want := range []string{
+			"Only the link in the newest message works.",
+			"Only the link in the newest message works.", "It was the last one for today",
+		} {
 			p.do(chromedp.Click(chromedp.ID("again")))
 			p.wait(fmt.Sprintf(`document.getElementById("again-note").textContent.includes(%q)`, want))
 			if got := p.text("again-note"); !strings.Contains(got, "is on its way to a***@example.org") {
@@ -137,7 +146,10 @@ func TestResendPanel(t *testing.T) {
 
 	t.Run("corrects the address", func(t *testing.T) {
 		s := newPageServer(t)
-		bodies := s.onResend(replyError(400, "invalid_request", "x"), reply(200, `{"ok":true,"email":"r***@example.org"}`))
+		bodies := s.onResend(
+			replyError(400, "invalid_request", "x"),
+			reply(200, `{"ok":true,"email":"r***@example.org"}`),
+		)
 		p := openTab(t, s, "/login.html")
 		inactive(t, s, p, `,"delivery":"failed"`)
 		correct := func(address string) {
@@ -146,7 +158,10 @@ func TestResendPanel(t *testing.T) {
 		}
 		for _, address := range []string{"", "right", "right@", "a b@example.org"} {
 			correct(address)
-			p.wait(`document.activeElement.id === "correct-email" && document.activeElement.getAttribute("aria-invalid") === "true"`)
+			p.wait(
+				`document.activeElement.id === "correct-email" &&
+					document.activeElement.getAttribute("aria-invalid") === "true"`,
+			)
 			if got := p.text("correct-email-error"); !strings.HasPrefix(got, "Enter an e-mail address") {
 				t.Errorf("%q: %q", address, got)
 			}
@@ -155,10 +170,18 @@ func TestResendPanel(t *testing.T) {
 			t.Errorf("sent %q", got)
 		}
 		correct("right@nowhere")
-		p.wait(`document.getElementById("correct-email-error").textContent.startsWith("No mail can be sent to that address")`)
+		p.wait(
+			`document.getElementById("correct-email-error").textContent
+				.startsWith("No mail can be sent to that address")`,
+		)
 		correct("right+tag@example.org")
 		p.wait(`document.activeElement.id === "again"`)
-		if got, want := p.text("again-note"), "A new message is on its way to right+tag@example.org."; !strings.HasPrefix(got, want) {
+		if got, want := p.text(
+			"again-note",
+		), "A new message is on its way to right+tag@example.org."; !strings.HasPrefix(
+			got,
+			want,
+		) {
 			t.Errorf("the panel says %q", got)
 		}
 		if got := p.text("inactive-email"); got != "right+tag@example.org" {
@@ -176,13 +199,26 @@ func TestResendPanel(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"a limit":                     {withRetryAfter("7200", replyError(429, "rate_limited", "x")), "The message was sent often enough for now. Try again in 2 hours, at "},
-		"a limit without Retry-After": {replyError(429, "rate_limited", "x"), "The message was sent often enough for now. Try again later"},
-		"an active account":           {replyError(409, "conflict", "x"), "The account is active already."},
-		"another password":            {replyError(401, "unauthorized", "x"), "The account cannot be reached with this password any more."},
-		"a server error":              {replyError(500, "server_error", "x"), "Nothing was sent. Try again in a moment"},
-		"an overloaded server":        {replyError(503, "overloaded", "x"), "Nothing was sent. Try again in a moment"},
-		"no answer":                   {hangUp, "Nothing was sent. Try again in a moment"},
+		"a limit": {
+			withRetryAfter("7200", replyError(429, "rate_limited", "x")),
+			"The message was sent often enough for now. Try again in 2 hours, at ",
+		},
+		"a limit without Retry-After": {
+			replyError(429, "rate_limited", "x"),
+			"The message was sent often enough for now. Try again later",
+		},
+		"an active account": {replyError(409, "conflict", "x"), "The account is active already."},
+		"another password": {
+			replyError(401, "unauthorized", "x"),
+			"The account cannot be reached with this password any more.",
+		},
+		"a server error": {
+			replyError(500, "server_error", "x"), "Nothing was sent. Try again in a moment",
+		},
+		"an overloaded server": {
+			replyError(503, "overloaded", "x"), "Nothing was sent. Try again in a moment",
+		},
+		"no answer": {hangUp, "Nothing was sent. Try again in a moment"},
 	} {
 		t.Run("explains "+name, func(t *testing.T) {
 			s := newPageServer(t)

@@ -74,7 +74,8 @@ func TestResend(t *testing.T) {
 	t.Run("corrects the address", func(t *testing.T) {
 		who, right := s.pending(t, "a.test"), s.newPerson("a.test").email
 		old := s.link(t, who.email)
-		a := s.visitor("a.test").resend(t, who.user, who.password, "email="+url.QueryEscape(strings.ToUpper(right[:6])+right[6:]))
+		a := s.visitor("a.test").
+			resend(t, who.user, who.password, "email="+url.QueryEscape(strings.ToUpper(right[:6])+right[6:]))
 		a.wantJSON(t, 200)
 		if !strings.Contains(a.body, "@mail.test") || strings.Contains(a.body, right) {
 			t.Errorf("body %q", a.body)
@@ -98,20 +99,36 @@ func TestResend(t *testing.T) {
 		files := len(s.files(t))
 		v := s.visitor("a.test")
 		answers := []answer{
-			v.resend(t, who.user, "wrong", ""), v.resend(t, "nobody-at-all", who.password, ""), v.resend(t, other.user, "wrong", ""),
-			v.resend(t, held.user, held.password, ""), v.resend(t, who.user, who.ha1(), ""),
+			v.resend(
+				t,
+				who.user,
+				"wrong",
+				"",
+			),
+			v.resend(t, "nobody-at-all", who.password, ""),
+			v.resend(t, other.user, "wrong", ""),
+			v.resend(t, held.user, held.password, ""),
+			v.resend(t, who.user, who.ha1(), ""),
 			v.resend(t, who.user, "wrong", "email=thief%40mail.test"),
 		}
 		answers[0].wantError(t, 401, "unauthorized")
 		wantSame(t, answers...)
 		v.resend(t, other.user, other.password, "").wantError(t, 409, "conflict")
 		v.resend(t, other.user, other.password, "email=new%40mail.test").wantError(t, 409, "conflict")
-		if got := s.find(t, who).Email + s.find(t, other).Email; got != who.email+other.email || len(s.files(t)) != files {
+		if got := s.find(
+			t,
+			who,
+		).Email + s.find(
+			t,
+			other,
+		).Email; got != who.email+other.email ||
+			len(s.files(t)) != files {
 			t.Errorf("the addresses are %s, and %d messages were sent", got, len(s.files(t))-files)
 		}
 		c := v.get(t, "/signin.ashx").challenge(t)
-		v.do(t, "POST", "/resend.ashx", "", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantError(t, 401, "unauthorized")
-		v.do(t, "POST", "/resend.ashx", "", "Authorization", c.proof(who.user, who.password, "POST", "/signin.ashx", nil)).wantError(t, 401, "unauthorized")
+		v.do(t, "POST", "/resend.ashx", "", "Authorization", c.signInProof(who)).wantError(t, 401, "unauthorized")
+		proof := c.proof(who.user, who.password, "POST", "/signin.ashx", nil)
+		v.do(t, "POST", "/resend.ashx", "", "Authorization", proof).wantError(t, 401, "unauthorized")
 		s.visitor("b.test").resend(t, who.user, who.password, "").wantError(t, 401, "unauthorized")
 	})
 	t.Run("counts wrong passwords with those of sign-in", func(t *testing.T) {
@@ -123,7 +140,8 @@ func TestResend(t *testing.T) {
 				s.visitor("a.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
 			}
 		}
-		if got := s.visitor("a.test").resend(t, who.user, who.password, "").wantRateLimit(t); got != 15*time.Minute {
+		if got := s.visitor("a.test").resend(t, who.user, who.password, "").
+			wantRateLimit(t); got != 15*time.Minute {
 			t.Errorf("Retry-After is %v", got)
 		}
 		s.visitor("a.test").signIn(t, who.user, who.password).wantRateLimit(t)
@@ -138,9 +156,12 @@ func TestResend(t *testing.T) {
 		if got := v.resend(t, who.user, who.password, "").wantRateLimit(t); got != 22*time.Hour {
 			t.Errorf("Retry-After is %v, want the rest of the first message's day", got)
 		}
-		v.resend(t, who.user, who.password, "email="+url.QueryEscape(strings.Replace(who.email, "@", "+tag@", 1))).wantRateLimit(t)
-		v.resend(t, who.user, who.password, "email="+url.QueryEscape(s.newPerson("a.test").email)).wantStatus(t, 200)
-		if got := v.resend(t, who.user, who.password, "email="+url.QueryEscape(s.newPerson("a.test").email)).wantRateLimit(t); got != 23*time.Hour {
+		v.resend(t, who.user, who.password, "email="+url.QueryEscape(strings.Replace(who.email, "@", "+tag@", 1))).
+			wantRateLimit(t)
+		v.resend(t, who.user, who.password, "email="+url.QueryEscape(s.newPerson("a.test").email)).
+			wantStatus(t, 200)
+		if got := v.resend(t, who.user, who.password, "email="+url.QueryEscape(s.newPerson("a.test").email)).
+			wantRateLimit(t); got != 23*time.Hour {
 			t.Errorf("Retry-After is %v, want the rest of the first resend's day", got)
 		}
 		s.clock.add(23 * time.Hour)
@@ -165,18 +186,32 @@ func TestResend(t *testing.T) {
 		// The form is checked before the proof, and a refused form does not use up the challenge.
 		c := v.do(t, "POST", "/resend.ashx", "").challenge(t)
 		for _, body := range []string{
-			"email=", "email=a%40x.test&email=b%40x.test", "email=%ff", "email=a%0d%0aBcc%3a+x%40y.test", "email=a+b%40x.test", "email=a%40x.test%2cb%40x.test",
+			"email=", "email=a%40x.test&email=b%40x.test", "email=%ff",
+			"email=a%0d%0aBcc%3a+x%40y.test", "email=a+b%40x.test", "email=a%40x.test%2cb%40x.test",
 			"email=%", "email=-f%40x.test", "email=a", strings.Repeat("x", 9000), ";",
 		} {
 			v.resendProof(t, c, who.user, "wrong", body).wantError(t, 400, "invalid_request")
 		}
-		v.resendProof(t, c, who.user, who.password, "{}", "Content-Type", "application/json").wantError(t, 400, "invalid_request")
+		v.resendProof(t, c, who.user, who.password, "{}", "Content-Type", "application/json").
+			wantError(t, 400, "invalid_request")
 		for _, media := range []string{"application/json", "text/plain", "multipart/form-data; boundary=x"} {
 			v.do(t, "POST", "/resend.ashx", "email=a%40x.test", "Content-Type", media, "Authorization",
 				c.proof(who.user, who.password, "POST", "/resend.ashx", nil)).wantError(t, 400, "invalid_request")
 		}
-		v.do(t, "POST", "/resend.ashx?email=a%40x.test", "", "Authorization",
-			c.proof(who.user, who.password, "POST", "/resend.ashx?email=a%40x.test", nil)).wantError(t, 400, "invalid_request")
+		v.do(
+			t,
+			"POST",
+			"/resend.ashx?email=a%40x.test",
+			"",
+			"Authorization",
+			c.proof(
+				who.user,
+				who.password,
+				"POST",
+				"/resend.ashx?email=a%40x.test",
+				nil,
+			),
+		).wantError(t, 400, "invalid_request")
 		v.resendProof(t, c, who.user, who.password, "unknown=field&token=x").wantStatus(t, 200)
 		v.resendProof(t, c, who.user, who.password, "").wantError(t, 401, "unauthorized")
 	})

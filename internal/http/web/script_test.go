@@ -44,7 +44,14 @@ func TestKeys(t *testing.T) {
 	triples := make([][]triple, rounds)
 	for i := range triples {
 		for range each {
-			triples[i] = append(triples[i], triple{text(1+r.IntN(64), alphabets[0]), text(1+r.IntN(30), alphabets[0]), text(r.IntN(129), alphabets...)})
+			triples[i] = append(
+				triples[i],
+				triple{
+					text(1+r.IntN(64), alphabets[0]),
+					text(1+r.IntN(30), alphabets[0]),
+					text(r.IntN(129), alphabets...),
+				},
+			)
 		}
 	}
 	s.handle("/triples", func(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +87,8 @@ func TestKeys(t *testing.T) {
 		let done = 0;
 		for (let round = 0; round < `+fmt.Sprint(rounds)+`; round++) {
 			const triples = await (await fetch("/triples?round=" + round)).json();
-			const lines = triples.map(({ User, Realm, Password }) => Object.values(keys(User, Realm, Password)).join(" "));
+			const line = ({ User, Realm, Password }) => Object.values(keys(User, Realm, Password)).join(" ");
+			const lines = triples.map(line);
 			const answer = await fetch("/triples?round=" + round, { method: "POST", body: lines.join("\n") });
 			if (answer.ok) done += lines.length;
 		}
@@ -121,12 +129,16 @@ func TestDigestModule(t *testing.T) {
 		} {
 			got := eval[string](p, `(async () => {
 				const { digestChallenge, authorization } = await import("`+module+`");
-				const params = digestChallenge('Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=`+algorithm+`, ' +
-					'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"');
-				return authorization(params, { user: "Mufasa", password: "Circle of Life", method: "GET", uri: "/dir/index.html",
+				const params = digestChallenge(
+					'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=`+algorithm+`, ' +
+					'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", ' +
+					'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"');
+				return authorization(params, {
+					user: "Mufasa", password: "Circle of Life", method: "GET", uri: "/dir/index.html",
 					cnonce: "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ" });
 			})()`)
-			if !strings.Contains(got, `response="`+want+`"`) || !strings.Contains(got, "algorithm="+algorithm+", qop=auth, nc=00000001") {
+			if !strings.Contains(got, `response="`+want+`"`) ||
+				!strings.Contains(got, "algorithm="+algorithm+", qop=auth, nc=00000001") {
 				t.Errorf("%s: %s", algorithm, got)
 			}
 		}
@@ -140,7 +152,11 @@ func TestDigestModule(t *testing.T) {
 			{`Digest realm="a, nonce=\"x\"",nonce="n",qop="auth"`, `a, nonce="x"`},
 			{`Basic realm="b", Digest realm="d", nonce="n", qop="auth"`, `d`},
 			{`Negotiate aGVsbG8==, Digest realm="d", nonce="n", qop="auth"`, `d`},
-			{`Digest realm="s", nonce="n", qop="auth", algorithm=SHA-512-256, Digest realm="m", nonce="n", qop="auth", algorithm=md5`, `m`},
+			{
+				`Digest realm="s", nonce="n", qop="auth", algorithm=SHA-512-256, ` +
+					`Digest realm="m", nonce="n", qop="auth", algorithm=md5`,
+				`m`,
+			},
 			{`Digest realm = "a" , nonce = "n" , , qop="auth-int,auth"`, `a`},
 			{`Digest realm="first", realm="second", nonce="n", qop="auth"`, `first`},
 			{`Digest realm="a", nonce="n", qop="auth-int"`, ``},
@@ -155,7 +171,12 @@ func TestDigestModule(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := eval[string](p, `import("`+module+`").then(({ digestChallenge }) => digestChallenge(`+string(field)+`)?.get("realm") ?? "")`)
+			got := eval[string](
+				p,
+				`import("`+module+`").then(({ digestChallenge }) => digestChallenge(`+string(
+					field,
+				)+`)?.get("realm") ?? "")`,
+			)
 			if got != tt.want {
 				t.Errorf("%s: realm %q, want %q", tt.field, got, tt.want)
 			}
@@ -197,12 +218,18 @@ func TestSignUpPage(t *testing.T) {
 			t.Errorf("focus is on %q", got)
 		}
 		body := p.body()
-		for _, part := range []string{"#sent\n", "\nCheck your e-mail – Dialtone\n", "alex@example.org", "phones@phone.test", time.Now().Add(7 * 24 * time.Hour).Format("2006")} {
+		for _, part := range []string{
+			"#sent\n", "\nCheck your e-mail – Dialtone\n", "alex@example.org", "phones@phone.test",
+			time.Now().Add(7 * 24 * time.Hour).Format("2006"),
+		} {
 			if !strings.Contains(body, part) {
 				t.Errorf("the page does not say %q:\n%s", part, body)
 			}
 		}
-		if got := eval[string](p, `[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`); got != "correct-email" {
+		if got := eval[string](
+			p,
+			`[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`,
+		); got != "correct-email" {
 			t.Errorf("the page still has the inputs %s", got)
 		}
 		if got := eval[string](p, `document.getElementById("again").getAttribute("aria-disabled")`); got != "true" {
@@ -218,7 +245,9 @@ func TestSignUpPage(t *testing.T) {
 		p := openTab(t, s, "/signup.html")
 		p.ready()
 		var stops []string
-		for _, text := range []string{"", "alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", ""} {
+		for _, text := range []string{
+			"", "alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", "",
+		} {
 			p.do(chromedp.KeyEvent(kb.Tab))
 			stops = append(stops, p.focused())
 			if text != "" {
@@ -228,7 +257,10 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the outline of %q is %s wide", p.focused(), ring)
 			}
 		}
-		if got, want := strings.Join(stops, " "), "language user name email password reveal captcha_answer another submit "; got != want {
+		if got, want := strings.Join(
+			stops,
+			" ",
+		), "language user name email password reveal captcha_answer another submit "; got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.Focus(chromedp.ID("captcha_answer")), chromedp.KeyEvent(kb.Enter))
@@ -261,7 +293,13 @@ func TestSignUpPage(t *testing.T) {
 		p := openTab(t, s, "/signup.html")
 		p.ready()
 		p.submit()
-		want := []string{"Enter a user name", "Enter your name", "Enter your e-mail address", "Enter a password", "Answer the sum with a number"}
+		want := []string{
+			"Enter a user name",
+			"Enter your name",
+			"Enter your e-mail address",
+			"Enter a password",
+			"Answer the sum with a number",
+		}
 		if got := p.problems(); !slices.Equal(got, want) {
 			t.Errorf("problems %q", got)
 		}
@@ -311,7 +349,11 @@ func TestSignUpPage(t *testing.T) {
 				t.Fatal(err)
 			}
 			set := func(quoted string) {
-				eval[bool](p, `(document.getElementById("`+tt.field+`").value = `+quoted+`, document.getElementById("summary").hidden = true)`)
+				eval[bool](
+					p,
+					`(document.getElementById("`+tt.field+`").value = `+quoted+`,
+						document.getElementById("summary").hidden = true)`,
+				)
 			}
 			set(string(value))
 			p.submit()
@@ -359,22 +401,111 @@ func TestSignUpPage(t *testing.T) {
 			retry    bool
 			contains string
 		}{
-			{name: "a wrong captcha", answer: replyError(400, "captcha_failed", "x"), problem: "That answer did not fit", field: "captcha_answer", focus: "captcha_answer", newSum: true},
-			{name: "a taken name", answer: replyError(409, "conflict", "x"), problem: "That user name is taken", field: "user", focus: "summary", newSum: true},
-			{name: "a rate limit", answer: withRetryAfter("1500", replyError(429, "rate_limited", "x")), problem: "Try again in 25 minutes, at ", focus: "summary"},
-			{name: "a long rate limit", answer: withRetryAfter("86000", replyError(429, "rate_limited", "x")), problem: "Try again in 24 hours, at ", focus: "summary"},
-			{name: "a rate limit without Retry-After", answer: replyError(429, "rate_limited", "x"), problem: "Try again later", focus: "summary"},
-			{name: "a server error", answer: replyError(500, "server_error", "x"), problem: "Nothing was saved", focus: "summary", retry: true},
-			{name: "an overloaded server", answer: replyError(503, "overloaded", "x"), problem: "Too many people are waiting", focus: "summary", retry: true},
-			{name: "a reserved name", answer: replyRule("user", "kept"), problem: "That name is kept for the platform itself", field: "user", focus: "summary"},
-			{name: "a common password", answer: replyRule("ha1", "common"), problem: "That password is one of the first", field: "password", focus: "summary"},
-			{name: "an unknown rule", answer: replyRule("name", "new"), problem: "The server did not accept this", field: "name", focus: "summary"},
-			{name: "an unknown field", answer: replyRule("constructor", "kept"), problem: "The server did not accept the form", focus: "summary"},
-			{name: "a description alone", answer: replyError(400, "invalid_request", "user: is kept"), problem: "The server did not accept the form", focus: "summary"},
-			{name: "an answer that is not JSON", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "a success without ok", answer: reply(200, `null`), problem: "look in your mail first", focus: "summary", retry: true},
+			{
+				name:    "a wrong captcha",
+				answer:  replyError(400, "captcha_failed", "x"),
+				problem: "That answer did not fit",
+				field:   "captcha_answer",
+				focus:   "captcha_answer",
+				newSum:  true,
+			},
+			{
+				name:    "a taken name",
+				answer:  replyError(409, "conflict", "x"),
+				problem: "That user name is taken",
+				field:   "user",
+				focus:   "summary",
+				newSum:  true,
+			},
+			{
+				name:    "a rate limit",
+				answer:  withRetryAfter("1500", replyError(429, "rate_limited", "x")),
+				problem: "Try again in 25 minutes, at ",
+				focus:   "summary",
+			},
+			{
+				name:    "a long rate limit",
+				answer:  withRetryAfter("86000", replyError(429, "rate_limited", "x")),
+				problem: "Try again in 24 hours, at ",
+				focus:   "summary",
+			},
+			{
+				name:    "a rate limit without Retry-After",
+				answer:  replyError(429, "rate_limited", "x"),
+				problem: "Try again later",
+				focus:   "summary",
+			},
+			{
+				name:    "a server error",
+				answer:  replyError(500, "server_error", "x"),
+				problem: "Nothing was saved",
+				focus:   "summary",
+				retry:   true,
+			},
+			{
+				name:    "an overloaded server",
+				answer:  replyError(503, "overloaded", "x"),
+				problem: "Too many people are waiting",
+				focus:   "summary",
+				retry:   true,
+			},
+			{
+				name:    "a reserved name",
+				answer:  replyRule("user", "kept"),
+				problem: "That name is kept for the platform itself",
+				field:   "user",
+				focus:   "summary",
+			},
+			{
+				name:    "a common password",
+				answer:  replyRule("ha1", "common"),
+				problem: "That password is one of the first",
+				field:   "password",
+				focus:   "summary",
+			},
+			{
+				name:    "an unknown rule",
+				answer:  replyRule("name", "new"),
+				problem: "The server did not accept this",
+				field:   "name",
+				focus:   "summary",
+			},
+			{
+				name:    "an unknown field",
+				answer:  replyRule("constructor", "kept"),
+				problem: "The server did not accept the form",
+				focus:   "summary",
+			},
+			{
+				name:    "a description alone",
+				answer:  replyError(400, "invalid_request", "user: is kept"),
+				problem: "The server did not accept the form",
+				focus:   "summary",
+			},
+			{
+				name: "an answer that is not JSON",
+				answer: func(w http.ResponseWriter, _ *http.Request) {
+					http.Error(w, "<b>gateway</b>", http.StatusBadGateway)
+				},
+				problem: "look in your mail first",
+				focus:   "summary",
+				retry:   true,
+			},
+			{
+				name:    "a success without ok",
+				answer:  reply(200, `null`),
+				problem: "look in your mail first",
+				focus:   "summary",
+				retry:   true,
+			},
 			{name: "no answer", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "markup in a rule", answer: replyRule("name", hostile), problem: "The server did not accept this", field: "name", focus: "summary"},
+			{
+				name:    "markup in a rule",
+				answer:  replyRule("name", hostile),
+				problem: "The server did not accept this",
+				field:   "name",
+				focus:   "summary",
+			},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
@@ -390,7 +521,13 @@ func TestSignUpPage(t *testing.T) {
 				if got := p.focused(); got != tt.focus {
 					t.Errorf("focus is on %q", got)
 				}
-				if got := eval[[]string](p, `[...document.querySelectorAll("[aria-invalid]")].map((input) => input.id)`); strings.Join(got, " ") != tt.field {
+				if got := eval[[]string](
+					p,
+					`[...document.querySelectorAll("[aria-invalid]")].map((input) => input.id)`,
+				); strings.Join(
+					got,
+					" ",
+				) != tt.field {
 					t.Errorf("marked fields: %q", got)
 				}
 				if got := eval[bool](p, `document.getElementById("retry").checkVisibility()`); got != tt.retry {
@@ -404,7 +541,11 @@ func TestSignUpPage(t *testing.T) {
 				if got := eval[string](p, `document.getElementById("question").innerText`); got != sum {
 					t.Errorf("the sum is %q, want %q", got, sum)
 				}
-				kept := eval[string](p, `["user", "name", "email", "password", "captcha_answer"].map((id) => document.getElementById(id).value).join("|")`)
+				kept := eval[string](
+					p,
+					`["user", "name", "email", "password", "captcha_answer"]
+						.map((id) => document.getElementById(id).value).join("|")`,
+				)
 				if want := "alex|Álex Müller|alex@example.org|" + testPassword + "|" + left; kept != want {
 					t.Errorf("the fields hold %q, want %q", kept, want)
 				}
@@ -436,7 +577,10 @@ func TestSignUpPage(t *testing.T) {
 		p.fillAll()
 		p.submit()
 		p.problems()
-		offers := eval[[]string](p, `[...document.querySelectorAll("#user-offers button")].map((button) => button.innerText)`)
+		offers := eval[[]string](
+			p,
+			`[...document.querySelectorAll("#user-offers button")].map((button) => button.innerText)`,
+		)
 		if len(offers) != 3 || offers[0] != "Use alex.muller" || offers[1] != "Use a.muller" {
 			t.Errorf("offers %q", offers)
 		}
@@ -461,9 +605,16 @@ func TestSignUpPage(t *testing.T) {
 		})
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
-		eval[bool](p, `(() => { for (let i = 0; i < 100; i++) document.getElementById("submit").click(); return true; })()`)
+		eval[bool](
+			p,
+			`(() => { for (let i = 0; i < 100; i++) document.getElementById("submit").click(); return true; })()`,
+		)
 		p.received()
-		if got := eval[string](p, `[document.querySelector("form").getAttribute("aria-busy"), document.getElementById("submit").innerText].join(" ")`); got != "true Creating your account…" {
+		if got := eval[string](
+			p,
+			`document.querySelector("form").getAttribute("aria-busy") + " " +
+				document.getElementById("submit").innerText`,
+		); got != "true Creating your account…" {
 			t.Errorf("meanwhile the form is %q", got)
 		}
 		eval[bool](p, `(document.getElementById("submit").click(), true)`)
@@ -502,10 +653,16 @@ func TestSignUpPage(t *testing.T) {
 		}
 		p.fill("captcha_answer", "5")
 		eval[int](p, `fireTimers(13 * 60 * 1000)`)
-		p.wait(`document.getElementById("question").innerText === "What is 3 + 3?" && document.getElementById("captcha_answer").value === ""`)
+		p.wait(
+			`document.getElementById("question").innerText === "What is 3 + 3?" &&
+				document.getElementById("captcha_answer").value === ""`,
+		)
 		p.wait(`document.getElementById("status").textContent.startsWith("The first sum was too old")`)
 		p.do(chromedp.Click(chromedp.ID("another")))
-		p.wait(`document.getElementById("question").innerText === "What is 3 + 4?" && document.activeElement.id === "captcha_answer"`)
+		p.wait(
+			`document.getElementById("question").innerText === "What is 3 + 4?" &&
+				document.activeElement.id === "captcha_answer"`,
+		)
 	})
 
 	t.Run("works after a failed captcha request", func(t *testing.T) {
@@ -558,21 +715,33 @@ func TestSignUpPage(t *testing.T) {
 		if !eval[bool](p, `document.getElementById("submit").disabled`) {
 			t.Error("the form can be sent")
 		}
-		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "This browser could not make the one-way key correctly") {
+		if got := p.problems(); len(got) != 1 ||
+			!strings.HasPrefix(got[0], "This browser could not make the one-way key correctly") {
 			t.Errorf("problems %q", got)
 		}
 	})
 
 	t.Run("explains missing JavaScript", func(t *testing.T) {
 		for _, path := range []string{"/signup.html", "/login.html"} {
-			p := openTab(t, newPageServer(t), path, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-				_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-				return err
-			}))
+			p := openTab(
+				t,
+				newPageServer(t),
+				path,
+				chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+					_, err := chromedp.Call(
+						ctx,
+						emulation.SetScriptExecutionDisabled,
+						emulation.SetScriptExecutionDisabledParams{Value: true},
+					)
+					return err
+				}),
+			)
 			if !eval[bool](p, `document.getElementById("submit").disabled`) {
 				t.Errorf("%s can be sent", path)
 			}
-			if body := p.body(); !strings.Contains(body, "This page needs JavaScript") || !strings.Contains(body, "support@phone.test") || strings.Contains(body, "still loading") {
+			if body := p.body(); !strings.Contains(body, "This page needs JavaScript") ||
+				!strings.Contains(body, "support@phone.test") ||
+				strings.Contains(body, "still loading") {
 				t.Errorf("%s says %s", path, body)
 			}
 		}
@@ -584,65 +753,95 @@ func TestSignInPage(t *testing.T) {
 
 	for _, algorithm := range []string{"MD5", "SHA-256"} {
 		for stale := range 2 {
-			t.Run(fmt.Sprintf("proves the password by %s after %d stale nonces", algorithm, stale), func(t *testing.T) {
-				s := newPageServer(t)
-				s.onSignIn(algorithm, stale, good)
-				p := openTab(t, s, "/login.html")
-				p.ready()
-				p.fill("user", " alex ", "password", testPassword)
-				p.submit()
-				p.wait(`location.pathname === "/account.html" && document.querySelector("h1") !== null`)
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if len(s.signIns) != 2+stale {
-					t.Errorf("%d requests: %q", len(s.signIns), s.signIns)
-				}
-				for _, request := range s.signIns {
-					if !strings.HasPrefix(request, "GET fetch ") {
-						t.Errorf("request %q", request)
+			t.Run(
+				fmt.Sprintf("proves the password by %s after %d stale nonces", algorithm, stale),
+				func(t *testing.T) {
+					s := newPageServer(t)
+					s.onSignIn(algorithm, stale, good)
+					p := openTab(t, s, "/login.html")
+					p.ready()
+					p.fill("user", " alex ", "password", testPassword)
+					p.submit()
+					p.wait(`location.pathname === "/account.html" && document.querySelector("h1") !== null`)
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					if len(s.signIns) != 2+stale {
+						t.Errorf("%d requests: %q", len(s.signIns), s.signIns)
 					}
-				}
-			})
+					for _, request := range s.signIns {
+						if !strings.HasPrefix(request, "GET fetch ") {
+							t.Errorf("request %q", request)
+						}
+					}
+				},
+			)
 		}
 	}
 
-	tests := []struct {
-		name    string
-		prepare func(*pageServer)
-		fields  []string
-		problem []string
-		retry   bool
-	}{
-		{"a wrong password", func(s *pageServer) { s.onSignIn("MD5", 0, good) }, []string{"user", "alex", "password", "something else"}, []string{"The user name or the password is not right"}, false},
-		{"an unknown name", func(s *pageServer) { s.onSignIn("MD5", 0, good) }, []string{"user", "nobody", "password", testPassword}, []string{"The user name or the password is not right"}, false},
-		{"a nonce that is always stale", func(s *pageServer) { s.onSignIn("MD5", 9, good) }, []string{"user", "alex", "password", testPassword}, []string{"The user name or the password is not right"}, false},
-		{"empty fields", func(*pageServer) {}, nil, []string{"Enter your user name", "Enter your password"}, false},
-		{"upper case", func(*pageServer) {}, []string{"user", "Alex", "password", "x"}, []string{"Use small letters only: a user name has no capitals"}, false},
-		{"a name that no header can hold", func(*pageServer) {}, []string{"user", "а🙂", "password", "x"}, []string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false},
-		{"a rate limit", func(s *pageServer) {
-			s.handle("/signin.ashx", withRetryAfter("60", replyError(429, "rate_limited", "x")))
-		}, []string{"user", "alex", "password", "x"}, []string{"Too many tries came from here. Try again in 1 minute, at "}, false},
-		{"a server error", func(s *pageServer) { s.handle("/signin.ashx", replyError(500, "server_error", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
-		{"an overloaded server", func(s *pageServer) { s.handle("/signin.ashx", replyError(503, "overloaded", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Too many people are waiting right now. Try again in a moment"}, true},
-		{"success without a challenge", func(s *pageServer) { s.handle("/signin.ashx", good) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
-		{"an unknown scheme", func(s *pageServer) {
-			s.handle("/signin.ashx", func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("WWW-Authenticate", `Other realm="x"`)
-				writeReply(w, 401, `{}`)
-			})
-		}, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
-		{"no answer", func(s *pageServer) { s.handle("/signin.ashx", hangUp) }, []string{"user", "alex", "password", "x"}, []string{"The server did not answer. Check your connection and try again"}, true},
+	const (
+		denied     = "The user name or the password is not right"
+		failed     = "Something went wrong on our side. Try again in a moment"
+		overloaded = "Too many people are waiting right now. Try again in a moment"
+	)
+	asks := func(s *pageServer) { s.onSignIn("MD5", 0, good) }
+	answers := func(answer http.HandlerFunc) func(*pageServer) {
+		return func(s *pageServer) { s.handle("/signin.ashx", answer) }
 	}
-	for _, tt := range tests {
+	unknownScheme := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Other realm="x"`)
+		writeReply(w, 401, `{}`)
+	}
+	for _, tt := range []struct {
+		name           string
+		prepare        func(*pageServer)
+		user, password string
+		problems       []string
+		retry          bool
+	}{
+		{"a wrong password", asks, "alex", "something else", []string{denied}, false},
+		{"an unknown name", asks, "nobody", testPassword, []string{denied}, false},
+		{
+			"a nonce that is always stale",
+			func(s *pageServer) { s.onSignIn("MD5", 9, good) }, "alex", testPassword, []string{denied}, false,
+		},
+		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false},
+		{
+			"upper case",
+			asks, "Alex", "x", []string{"Use small letters only: a user name has no capitals"}, false,
+		},
+		{
+			"a name that no header can hold", asks, "а🙂", "x",
+			[]string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false,
+		},
+		{
+			"a rate limit",
+			answers(withRetryAfter("60", replyError(429, "rate_limited", "x"))), "alex", "x",
+			[]string{"Too many tries came from here. Try again in 1 minute, at "}, false,
+		},
+		{
+			"a server error",
+			answers(replyError(500, "server_error", "x")), "alex", "x", []string{failed}, true,
+		},
+		{
+			"an overloaded server",
+			answers(replyError(503, "overloaded", "x")), "alex", "x", []string{overloaded}, true,
+		},
+		{"success without a challenge", answers(good), "alex", "x", []string{failed}, true},
+		{"an unknown scheme", answers(unknownScheme), "alex", "x", []string{failed}, true},
+		{
+			"no answer", answers(hangUp), "alex", "x",
+			[]string{"The server did not answer. Check your connection and try again"}, true,
+		},
+	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
 			s := newPageServer(t)
 			tt.prepare(s)
 			p := openTab(t, s, "/login.html")
 			p.ready()
-			p.fill(tt.fields...)
+			p.fill("user", tt.user, "password", tt.password)
 			p.submit()
 			got := p.problems()
-			if !slices.EqualFunc(got, tt.problem, strings.HasPrefix) {
+			if !slices.EqualFunc(got, tt.problems, strings.HasPrefix) {
 				t.Errorf("problems %q", got)
 			}
 			if retry := eval[bool](p, `document.getElementById("retry").checkVisibility()`); retry != tt.retry {
@@ -662,7 +861,8 @@ func TestSignInPage(t *testing.T) {
 		p.fill("user", "alex", "password", testPassword)
 		p.submit()
 		p.wait(`document.activeElement.id === "inactive-title"`)
-		if body := p.body(); !strings.Contains(body, "\nActivate your account first – Dialtone\n") || strings.Contains(body, "New here?") {
+		if body := p.body(); !strings.Contains(body, "\nActivate your account first – Dialtone\n") ||
+			strings.Contains(body, "New here?") {
 			t.Errorf("the page says %s", body)
 		}
 	})
@@ -673,7 +873,10 @@ func TestActivationScript(t *testing.T) {
 		t.Run(string(state), func(t *testing.T) {
 			p := openTab(t, newPageServer(t), "/activate/"+string(state)+"?token=secret")
 			if state == activationTrouble || state == activationUnopened {
-				if got := eval[string](p, `document.querySelector("main .button").href`); got != p.s.URL+"/activate/"+string(state)+"?token=secret" {
+				if got := eval[string](
+					p,
+					`document.querySelector("main .button").href`,
+				); got != p.s.URL+"/activate/"+string(state)+"?token=secret" {
 					t.Errorf("the button leads to %s", got)
 				}
 				return
@@ -686,7 +889,11 @@ func TestActivationScript(t *testing.T) {
 				return
 			}
 			p.do(chromedp.Click(chromedp.CSS("main .button")))
-			p.wait(`location.pathname === "/login.html" && document.getElementById("user")?.value === "alex" && location.search === ""`)
+			p.wait(
+				`location.pathname === "/login.html" &&
+					document.getElementById("user")?.value === "alex" &&
+					location.search === ""`,
+			)
 		})
 	}
 }
@@ -695,13 +902,26 @@ func TestCopyButton(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/account.html")
 	p.wait(`document.querySelectorAll("[data-copy]:not([hidden])").length === 6`)
 	p.do(chromedp.Click(chromedp.CSS(`[data-copy="v-server"]`)))
-	p.wait(`document.getElementById("status").textContent === "Server copied" && document.querySelector("[data-copy=v-server]").innerText === "Copied"`)
+	p.wait(
+		`document.getElementById("status").textContent === "Server copied" &&
+				document.querySelector("[data-copy=v-server]").innerText === "Copied"`,
+	)
 }
 
 // TestPageLayout opens every page on a small screen, with plain and with hostile text.
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
-	paths := []string{"/", "/signup.html", "/login.html", "/account.html", "/scan", "/copied", "/error", "/devmail", "/devmail/none"}
+	paths := []string{
+		"/",
+		"/signup.html",
+		"/login.html",
+		"/account.html",
+		"/scan",
+		"/copied",
+		"/error",
+		"/devmail",
+		"/devmail/none",
+	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))
 	}
@@ -727,19 +947,31 @@ func TestPageLayout(t *testing.T) {
 				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
 				}
-				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")].filter((e) => e.checkVisibility())
-					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`); len(cut) > 0 {
+				if cut := eval[[]string](
+					p,
+					`[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
+					.filter((e) => e.checkVisibility())
+					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
+					.filter((e) => getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`,
+				); len(cut) > 0 {
 					t.Errorf("text is wider than its place: %q", cut)
 				}
 			}
-			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, .button")].filter((e) => e.checkVisibility())
-				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {
+			if small := eval[[]string](
+				p,
+				`[...document.querySelectorAll("button, input, .button")].filter((e) => e.checkVisibility())
+				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`,
+			); len(small) > 0 {
 				t.Errorf("targets below 44 pixels: %q", small)
 			}
 			if eval[int](p, `document.querySelectorAll("img[src=x], [onerror]").length`) != 0 {
 				t.Error("markup was rendered")
 			}
-			if got := eval[int](p, `performance.getEntriesByType("resource").filter(({ name }) => !name.startsWith(location.origin)).length`); got != 0 {
+			if got := eval[int](
+				p,
+				`performance.getEntriesByType("resource")
+					.filter(({ name }) => !name.startsWith(location.origin)).length`,
+			); got != 0 {
 				t.Errorf("%d requests went elsewhere", got)
 			}
 		})
@@ -762,8 +994,13 @@ func TestTabReportsPolicyViolation(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/error"),
-		chromedp.Evaluate[chromedp.Void](`void document.querySelector("main").setAttribute("style", "color: red")`)); err != nil {
+	if err := chromedp.Do(
+		ctx,
+		chromedp.Navigate(s.URL+"/error"),
+		chromedp.Evaluate[chromedp.Void](
+			`void document.querySelector("main").setAttribute("style", "color: red")`,
+		),
+	); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -59,8 +59,12 @@ func TestRequestBody(t *testing.T) {
 	who := s.newPerson("a.test")
 	good := s.form(t, who)
 	body := good.String()
-	multipart := "--x\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\n" + who.user + "\r\n--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n" +
-		strings.Repeat("x", 4000) + "\r\n--x--\r\n"
+	multipart := "--x\r\nContent-Disposition: form-data; name=\"user\"\r\n\r\n" + who.user +
+		"\r\n--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n" +
+		strings.Repeat(
+			"x",
+			4000,
+		) + "\r\n--x--\r\n"
 	ct := func(types ...string) (headers []string) {
 		for _, one := range types {
 			headers = append(headers, "Content-Type", one)
@@ -103,11 +107,16 @@ func TestRequestBody(t *testing.T) {
 		{"semicolons", "", strings.ReplaceAll(body, "&", ";"), ct(formType), "well-formed"},
 		{"one semicolon", "", strings.Replace(body, "&", ";", 1), ct(formType), "well-formed"},
 		{"ten thousand fields", "", strings.Repeat("a&", 4000) + body[:100], ct(formType), ""},
-		{"8 KiB and one byte", "", body + "&pad=" + strings.Repeat("x", 8<<10-len(body)-len("&pad=")+1), ct(formType), "8 KiB"},
+		{
+			"8 KiB and one byte", "",
+			body + "&pad=" + strings.Repeat("x", 8<<10-len(body)-len("&pad=")+1), ct(formType),
+			"8 KiB",
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := s.state(t)
-			got := s.visitor("a.test").do(t, "POST", "/signup.ashx"+row.target, row.body, row.headers...).wantError(t, 400, "invalid_request")
+			got := s.visitor("a.test").do(t, "POST", "/signup.ashx"+row.target, row.body, row.headers...).
+				wantError(t, 400, "invalid_request")
 			if !strings.Contains(got, row.says) {
 				t.Errorf("the description is %q, want %q in it", got, row.says)
 			}
@@ -118,10 +127,14 @@ func TestRequestBody(t *testing.T) {
 	}
 	s.visitor("a.test").postBody(t, body).wantStatus(t, 200)
 	for name, media := range map[string]string{
-		"the charset may be named": formType + "; charset=UTF-8", "in any case": "Application/X-WWW-Form-URLEncoded", "and quoted": formType + `; charset="utf-8"`,
+		"the charset may be named": formType + "; charset=UTF-8",
+		"in any case":              "Application/X-WWW-Form-URLEncoded",
+		"and quoted":               formType + `; charset="utf-8"`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.visitor("a.test").do(t, "POST", "/signup.ashx", s.form(t, s.newPerson("a.test")).String(), "Content-Type", media).wantStatus(t, 200)
+			s.visitor("a.test").
+				do(t, "POST", "/signup.ashx", s.form(t, s.newPerson("a.test")).String(), "Content-Type", media).
+				wantStatus(t, 200)
 		})
 	}
 	t.Run("8 KiB accepted", func(t *testing.T) {
@@ -145,7 +158,10 @@ func TestCrossOrigin(t *testing.T) {
 		ok         bool
 	}{
 		{"a program without headers", "a.test", nil, true},
-		{"the platform's own page", "a.test", []string{"Origin", "https://a.test", "Sec-Fetch-Site", "same-origin"}, true},
+		{
+			"the platform's own page", "a.test",
+			[]string{"Origin", "https://a.test", "Sec-Fetch-Site", "same-origin"}, true,
+		},
 		{"an old browser on the platform's own page", "a.test", []string{"Origin", "https://a.test"}, true},
 		{"a navigation by the user", "a.test", []string{"Sec-Fetch-Site", "none"}, true},
 		{"a page on a forwarded port", "localhost:9999", []string{"Origin", "http://localhost:9999"}, true},
@@ -190,10 +206,20 @@ func TestCORS(t *testing.T) {
 		}
 	}})
 	v := s.visitor("b.test")
-	a := v.do(t, "OPTIONS", "/signup.ashx", "", "Origin", "https://shop.test", "Access-Control-Request-Method", "POST")
+	a := v.do(
+		t,
+		"OPTIONS",
+		"/signup.ashx",
+		"",
+		"Origin",
+		"https://shop.test",
+		"Access-Control-Request-Method",
+		"POST",
+	)
 	a.wantStatus(t, 204)
 	for name, want := range map[string]string{
-		"Access-Control-Allow-Origin": "https://shop.test", "Access-Control-Allow-Methods": "GET, POST", "Vary": "Origin", "Allow": "POST",
+		"Access-Control-Allow-Origin":  "https://shop.test",
+		"Access-Control-Allow-Methods": "GET, POST", "Vary": "Origin", "Allow": "POST",
 		"Access-Control-Allow-Credentials": "", "Cross-Origin-Resource-Policy": "cross-origin",
 	} {
 		if got := a.header.Get(name); got != want {
@@ -204,16 +230,26 @@ func TestCORS(t *testing.T) {
 	if a.wantJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
 		t.Errorf("headers %v", a.header)
 	}
-	for _, origin := range []string{"https://evil.test", "null", "https://shop.test.evil.test", "http://shop.test", "https://shop.test:8443", "*"} {
+	for _, origin := range []string{
+		"https://evil.test", "null", "https://shop.test.evil.test", "http://shop.test",
+		"https://shop.test:8443", "*",
+	} {
 		a := v.get(t, "/captcha.ashx", "Origin", origin)
 		if got := a.header.Get("Access-Control-Allow-Origin"); got != "" || a.header.Get("Vary") != "Origin" {
 			t.Errorf("%s gets %q", origin, got)
 		}
 	}
-	if got := v.get(t, "/account.html", "Origin", "https://shop.test").header.Get("Access-Control-Allow-Origin"); got != "" {
+	if got := v.get(
+		t,
+		"/account.html",
+		"Origin",
+		"https://shop.test",
+	).header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("a page is shared with %q", got)
 	}
-	if got := s.visitor("a.test").get(t, "/captcha.ashx", "Origin", "https://shop.test").header.Get("Access-Control-Allow-Origin"); got != "" {
+	if got := s.visitor("a.test").get(t, "/captcha.ashx", "Origin", "https://shop.test").header.Get(
+		"Access-Control-Allow-Origin",
+	); got != "" {
 		t.Errorf("another tenant shares with %q", got)
 	}
 }
@@ -267,7 +303,13 @@ func TestResponseHeaders(t *testing.T) {
 		{"an activation again", v.get(t, link), 400, page, "X-Robots-Tag"},
 		{"an unknown link", v.get(t, "/activate.ashx?token=x"), 400, page, "X-Robots-Tag"},
 		{"HEAD of a link", v.do(t, "HEAD", "/activate.ashx?token=x", ""), 200, page, "X-Robots-Tag"},
-		{"a confirmation without a proof", v.do(t, "POST", "/activate.ashx?token=x", "", html...), 401, json, "Www-Authenticate"},
+		{
+			"a confirmation without a proof",
+			v.do(t, "POST", "/activate.ashx?token=x", "", html...),
+			401,
+			json,
+			"Www-Authenticate",
+		},
 		{"an unknown path", v.get(t, "/nothing"), 404, json, ""},
 		{"an unknown path for a browser", v.get(t, "/nothing", html...), 404, page, ""},
 		{"an unknown endpoint", v.get(t, "/nothing.ashx", html...), 404, json, ""},
@@ -280,14 +322,44 @@ func TestResponseHeaders(t *testing.T) {
 		{"an account when signed out", v.get(t, "/account.html"), 303, page, "Location"},
 		{"a TURN credential when signed out", v.get(t, "/turn"), 401, json, "Www-Authenticate"},
 		{"a TURN credential without servers", v.get(t, "/turn", "Cookie", signedIn.cookies()), 404, json, ""},
-		{"settings", v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType, "Cookie", signedIn.cookies()), 200, page, ""},
-		{"settings when signed out", v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType), 303, "", "Location"},
-		{"a file", v.get(t, s.provision(t, v, signedIn.cookies(), "linphone")), 200, "application/xml; charset=utf-8", "Content-Disposition"},
+		{
+			"settings",
+			v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType, "Cookie", signedIn.cookies()),
+			200,
+			page,
+			"",
+		},
+		{
+			"settings when signed out",
+			v.do(t, "POST", "/provision", "format=baresip", "Content-Type", formType),
+			303,
+			"",
+			"Location",
+		},
+		{
+			"a file",
+			v.get(t, s.provision(t, v, signedIn.cookies(), "linphone")),
+			200,
+			"application/xml; charset=utf-8",
+			"Content-Disposition",
+		},
 		{"a file by an invalid link", v.get(t, "/provision/linphone.xml?token=x"), 404, json, ""},
-		{"a file by an invalid link for a browser", v.get(t, "/provision/linphone.xml?token=x", html...), 404, page, ""},
+		{
+			"a file by an invalid link for a browser",
+			v.get(t, "/provision/linphone.xml?token=x", html...),
+			404,
+			page,
+			"",
+		},
 		{"an account", v.get(t, "/account.html", "Cookie", signedIn.cookies()), 200, page, ""},
 		{"an unknown host", s.visitor("evil.test").get(t, "/", html...), 421, json, "-Strict-Transport-Security"},
-		{"a tenant without TLS", s.visitor("localhost").get(t, "/captcha.ashx"), 200, json, "-Strict-Transport-Security"},
+		{
+			"a tenant without TLS",
+			s.visitor("localhost").get(t, "/captcha.ashx"),
+			200,
+			json,
+			"-Strict-Transport-Security",
+		},
 	}
 	failing := s.form(t, s.newPerson("a.test"))
 	repair := s.breakStore(t)
@@ -298,10 +370,15 @@ func TestResponseHeaders(t *testing.T) {
 	panics.Store(false)
 
 	always := map[string]string{
-		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-			"form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-		"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cross-Origin-Opener-Policy": "same-origin",
-		"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store", "Strict-Transport-Security": "max-age=31536000",
+		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+			"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; " +
+			"require-trusted-types-for 'script'; trusted-types 'none'",
+		"X-Content-Type-Options":       "nosniff",
+		"Referrer-Policy":              "no-referrer",
+		"Cross-Origin-Opener-Policy":   "same-origin",
+		"Cross-Origin-Resource-Policy": "same-origin",
+		"Cache-Control":                "no-store",
+		"Strict-Transport-Security":    "max-age=31536000",
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -319,12 +396,14 @@ func TestResponseHeaders(t *testing.T) {
 				}
 			}
 			for name, value := range want {
-				if got := h.Values(name); len(got) == 0 || len(got) != 1 && name != "Set-Cookie" || got[0] != value {
+				if got := h.Values(name); len(got) == 0 || len(got) != 1 && name != "Set-Cookie" ||
+					got[0] != value {
 					t.Errorf("%s is %q, want %q", name, got, value)
 				}
 			}
 			for name := range h {
-				if _, ok := want[name]; !ok && !slices.Contains([]string{"Date", "Content-Length", "Connection"}, name) {
+				if _, ok := want[name]; !ok &&
+					!slices.Contains([]string{"Date", "Content-Length", "Connection"}, name) {
 					t.Errorf("there is %s: %q", name, h[name])
 				}
 			}
@@ -346,7 +425,11 @@ func TestResponseHeaders(t *testing.T) {
 			}
 			asset := regexp.MustCompile(`/static/app\.[0-9a-f]+\.css`).FindString(a.body)
 			a = v.get(t, asset)
-			if a.wantStatus(t, 200); a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Content-Security-Policy") != always["Content-Security-Policy"] {
+			if a.wantStatus(
+				t,
+				200,
+			); a.header.Get("X-Content-Type-Options") != "nosniff" ||
+				a.header.Get("Content-Security-Policy") != always["Content-Security-Policy"] {
 				t.Errorf("headers of %s: %v", asset, a.header)
 			}
 		})
@@ -389,12 +472,21 @@ func TestPanic(t *testing.T) {
 		v.get(t, "/captcha.ashx"), v.post(t, f), v.post(t, f), v.get(t, "/captcha.ashx", "Accept", "text/html"),
 		s.visitor("localhost").get(t, "/dev/mail"),
 	} {
-		if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "cause") || strings.ContainsAny(got, `/\`) {
+		if got := a.wantError(
+			t,
+			500,
+			"server_error",
+		); strings.Contains(got, "cause") ||
+			strings.ContainsAny(got, `/\`) {
 			t.Errorf("the description shows the cause: %q", got)
 		}
 	}
 	a := s.visitor("localhost").get(t, "/dev/mail", "Accept", "text/html")
-	if a.wantStatus(t, 500); a.header.Get("Content-Type") != "text/html; charset=utf-8" || strings.Contains(a.body, "nil map") || strings.Contains(a.body, ".go") {
+	if a.wantStatus(
+		t,
+		500,
+	); a.header.Get("Content-Type") != "text/html; charset=utf-8" || strings.Contains(a.body, "nil map") ||
+		strings.Contains(a.body, ".go") {
 		t.Errorf("the page is %q", a.body)
 	}
 	panics.Store(false)
@@ -402,7 +494,8 @@ func TestPanic(t *testing.T) {
 		t.Errorf("the state changed: %s, was %s", after, before)
 	}
 	v.post(t, f).wantStatus(t, 200)
-	if text := s.log.String(); strings.Count(text, `"msg":"panic"`) != 6 || !strings.Contains(text, "cause-of-the-panic") {
+	if text := s.log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
+		!strings.Contains(text, "cause-of-the-panic") {
 		t.Error("the log does not have the cause of each panic")
 	}
 }
@@ -410,7 +503,12 @@ func TestPanic(t *testing.T) {
 // A development server shows its messages to this machine only. Other servers have no such page.
 func TestDevMail(t *testing.T) {
 	t.Parallel()
-	s := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) { return []web.DevMessage{{Subject: "canary-subject"}}, nil }})
+	s := startServerWith(
+		t,
+		options{
+			devMail: func() ([]web.DevMessage, error) { return []web.DevMessage{{Subject: "canary-subject"}}, nil },
+		},
+	)
 	v := s.visitor("localhost")
 	if a := v.get(t, "/dev/mail"); a.status != 200 || !strings.Contains(a.body, "canary-subject") {
 		t.Errorf("status %d, body %q", a.status, a.body)
@@ -428,15 +526,21 @@ func TestUnknownPaths(t *testing.T) {
 	who := s.active(t, "a.test")
 	cookies := s.visitor("a.test").signIn(t, who.user, who.password).cookies()
 	for _, path := range []string{
-		"/admin", "/admin/", "/metrics", "/debug/pprof/", "/debug/vars", "/healthz", "/livez", "/readyz", "/status", "/api", "/api/users",
-		"/users", "/account.ashx", "/login.ashx", "/login", "/signin", "/signup", "/register", "/register.ashx", "/token", "/oauth/token",
-		"/.env", "/.git/config", "/dialtone.db", "/keys/sign.key", "/pickup", "/pickup/", "/data", "/static", "/static/", "/static/app.css",
-		"/static/..%2fdialtone.db", "/%2e%2e/dialtone.db", "/server-status", "/cgi-bin/", "/captcha.ashx/", "/captcha.ashx%00", "/captcha.ASHX",
-		"/activate.ashx/x", "/signin.ashx;x", "/index.html", "/wp-login.php", "/captcha", "/signout", "/signout.html", "/*",
+		"/admin", "/admin/", "/metrics", "/debug/pprof/", "/debug/vars", "/healthz", "/livez",
+		"/readyz", "/status", "/api", "/api/users",
+		"/users", "/account.ashx", "/login.ashx", "/login", "/signin", "/signup", "/register",
+		"/register.ashx", "/token", "/oauth/token",
+		"/.env", "/.git/config", "/dialtone.db", "/keys/sign.key", "/pickup", "/pickup/", "/data",
+		"/static", "/static/", "/static/app.css",
+		"/static/..%2fdialtone.db", "/%2e%2e/dialtone.db", "/server-status", "/cgi-bin/",
+		"/captcha.ashx/", "/captcha.ashx%00", "/captcha.ASHX",
+		"/activate.ashx/x", "/signin.ashx;x", "/index.html", "/wp-login.php", "/captcha",
+		"/signout", "/signout.html", "/*",
 	} {
 		t.Run(path, func(t *testing.T) {
 			for _, method := range []string{"GET", "POST", "OPTIONS", "PUT"} {
-				s.visitor("a.test").do(t, method, path, "", "Cookie", cookies, "Authorization", "Basic eDp4").wantError(t, 404, "not_found")
+				s.visitor("a.test").do(t, method, path, "", "Cookie", cookies, "Authorization", "Basic eDp4").
+					wantError(t, 404, "not_found")
 			}
 		})
 	}
@@ -450,14 +554,22 @@ func TestOpenRedirect(t *testing.T) {
 	v := s.visitor("a.test")
 	signedIn := v.signIn(t, who.user, who.password)
 	var targets []string
-	for _, name := range []string{"next", "return_to", "returnUrl", "redirect", "redirect_uri", "url", "continue", "goto", "dest", "target"} {
-		for _, value := range []string{"https://evil.test", "//evil.test", `/\evil.test`, "https:evil.test", "%0d%0aLocation:%20https://evil.test", "https://a.test@evil.test", "javascript:alert(1)"} {
+	for _, name := range []string{
+		"next", "return_to", "returnUrl", "redirect", "redirect_uri", "url", "continue", "goto",
+		"dest", "target",
+	} {
+		for _, value := range []string{
+			"https://evil.test", "//evil.test", `/\evil.test`, "https:evil.test",
+			"%0d%0aLocation:%20https://evil.test", "https://a.test@evil.test",
+			"javascript:alert(1)",
+		} {
 			targets = append(targets, "?"+name+"="+strings.ReplaceAll(value, " ", "%20"))
 		}
 	}
 	for _, target := range targets {
 		for _, a := range []answer{
-			v.get(t, "/account.html"+target), v.do(t, "POST", "/signout.ashx"+target, ""), v.get(t, "/activate.ashx"+target), v.get(t, "/signin.ashx"+target),
+			v.get(t, "/account.html"+target), v.do(t, "POST", "/signout.ashx"+target, ""),
+			v.get(t, "/activate.ashx"+target), v.get(t, "/signin.ashx"+target),
 			v.get(t, "/login.html"+target, "Cookie", signedIn.cookies()),
 		} {
 			if got := a.header.Values("Location"); len(got) > 1 || len(got) == 1 && got[0] != "/login.html" {
@@ -468,7 +580,10 @@ func TestOpenRedirect(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"//evil.test", "//evil.test/..", "/%2fevil.test", "/\\evil.test", "/login.html/..//evil.test", "/.//evil.test"} {
+	for _, path := range []string{
+		"//evil.test", "//evil.test/..", "/%2fevil.test", "/\\evil.test",
+		"/login.html/..//evil.test", "/.//evil.test",
+	} {
 		if a := v.get(t, path); a.status != 404 || len(a.header["Location"]) != 0 {
 			t.Errorf("%s: status %d, Location %q", path, a.status, a.header["Location"])
 		}
@@ -477,7 +592,16 @@ func TestOpenRedirect(t *testing.T) {
 
 // messageHeaders are the headers that a message may have.
 var messageHeaders = []string{
-	"Auto-Submitted", "Content-Language", "Content-Type", "Date", "From", "Message-Id", "Mime-Version", "Subject", "To", "X-Auto-Response-Suppress",
+	"Auto-Submitted",
+	"Content-Language",
+	"Content-Type",
+	"Date",
+	"From",
+	"Message-Id",
+	"Mime-Version",
+	"Subject",
+	"To",
+	"X-Auto-Response-Suppress",
 }
 
 // Every form is refused, or sends one message to one recipient that repeats nothing of the form.
@@ -485,21 +609,39 @@ func TestMailInjection(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Product = "Gräf & Co" }})
 	var payloads []string
-	for _, line := range []string{"Bcc: canary@evil.test", "X-Receiver: canary@evil.test", "X-Sender: canary@evil.test", "To: canary@evil.test", "Subject: canary", "Content-Type: text/html", ""} {
-		for _, lineBreak := range []string{"\r\n", "\n", "\r", "\r\n ", "\n\t", "\u2028", "\u0085", "\x00", "\v", "\f", "%0d%0a", `\r\n`, "=0D=0A", "?=\r\n"} {
+	for _, line := range []string{
+		"Bcc: canary@evil.test", "X-Receiver: canary@evil.test", "X-Sender: canary@evil.test",
+		"To: canary@evil.test", "Subject: canary", "Content-Type: text/html", "",
+	} {
+		for _, lineBreak := range []string{
+			"\r\n", "\n", "\r", "\r\n ", "\n\t", "\u2028", "\u0085", "\x00", "\v", "\f", "%0d%0a",
+			`\r\n`, "=0D=0A", "?=\r\n",
+		} {
 			payloads = append(payloads, lineBreak+line)
 		}
 	}
-	payloads = append(payloads,
-		"=?utf-8?q?a=0D=0ABcc:canary@evil.test?=", "=?utf-8?b?DQpCY2M6IGNhbmFyeUBldmlsLnRlc3Q=?=", ", canary@evil.test", ";canary@evil.test",
-		"> canary@evil.test", `" canary@evil.test`, ".\r\nMAIL FROM:<canary@evil.test>", "\r\n.\r\nQUIT", "\r\n\r\ncanary body", "嘊嘍Bcc: canary@evil.test",
+	payloads = append(
+		payloads,
+		"=?utf-8?q?a=0D=0ABcc:canary@evil.test?=",
+		"=?utf-8?b?DQpCY2M6IGNhbmFyeUBldmlsLnRlc3Q=?=",
+		", canary@evil.test",
+		";canary@evil.test",
+		"> canary@evil.test",
+		`" canary@evil.test`,
+		".\r\nMAIL FROM:<canary@evil.test>",
+		"\r\n.\r\nQUIT",
+		"\r\n\r\ncanary body",
+		"嘊嘍Bcc: canary@evil.test",
 	)
 	for _, field := range []string{"email", "name", "user", "ha1", "captcha_answer", "lang", "x"} {
 		t.Run("by "+field, func(t *testing.T) {
 			for _, payload := range payloads {
 				who := s.newPerson("a.test")
 				f := s.form(t, who)
-				value := map[string]string{"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(), "captcha_answer": "1", "lang": "de-", "x": "x"}[field] + payload
+				value := map[string]string{
+					"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(),
+					"captcha_answer": "1", "lang": "de-", "x": "x",
+				}[field] + payload
 				before, state := s.files(t), s.state(t)
 				a := s.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
 				if a.status != 200 {

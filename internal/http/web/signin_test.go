@@ -24,26 +24,32 @@ func TestSignIn(t *testing.T) {
 	a := v.get(t, "/signin.ashx")
 	a.wantError(t, 401, "unauthorized")
 	c := a.challenge(t)
-	if c.scheme != "Digest" || c.param["realm"] != "a.test" || c.param["qop"] != "auth" || c.param["algorithm"] != "MD5" ||
-		len(c.param["nonce"]) < 22 || c.param["stale"] != "" || c.param["charset"] != "UTF-8" || len(c.param) != 5 {
+	if c.scheme != "Digest" || c.param["realm"] != "a.test" || c.param["qop"] != "auth" ||
+		c.param["algorithm"] != "MD5" ||
+		len(c.param["nonce"]) < 22 || c.param["stale"] != "" ||
+		c.param["charset"] != "UTF-8" ||
+		len(c.param) != 5 {
 		t.Errorf("the challenge is %+v", c)
 	}
 	if other := v.get(t, "/signin.ashx").challenge(t); other.param["nonce"] == c.param["nonce"] {
 		t.Error("two challenges have the same nonce")
 	}
 
-	proof := c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+	proof := c.signInProof(who)
 	a = v.get(t, "/signin.ashx", "Authorization", proof)
 	a.wantJSON(t, 200)
 	if want := fmt.Sprintf(`{"ok":true,"user":%q,"role":"guest"}`, who.user) + "\n"; a.body != want {
 		t.Errorf("body %q, want %q", a.body, want)
 	}
 	cookies := (&http.Response{Header: a.header}).Cookies()
-	if len(cookies) != 2 || cookies[0].Name != "__Host-dialtone-session" || cookies[1].Name != "__Host-dialtone-device" {
+	if len(cookies) != 2 || cookies[0].Name != "__Host-dialtone-session" ||
+		cookies[1].Name != "__Host-dialtone-device" {
 		t.Fatalf("cookies %v", cookies)
 	}
 	for _, cookie := range cookies {
-		if !cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" || cookie.Domain != "" || cookie.MaxAge <= 0 {
+		if !cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" ||
+			cookie.Domain != "" ||
+			cookie.MaxAge <= 0 {
 			t.Errorf("the cookie %s", cookie)
 		}
 	}
@@ -61,7 +67,7 @@ func TestSignIn(t *testing.T) {
 		if c := a.challenge(t); c.param["stale"] != "" {
 			t.Errorf("the challenge after a wrong password is stale: %v", c.param)
 		}
-		a = v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil))
+		a = v.get(t, "/signin.ashx", "Authorization", c.signInProof(who))
 		if c := a.challenge(t); c.param["stale"] != "true" {
 			t.Errorf("the new challenge is %v", c.param)
 		}
@@ -69,20 +75,23 @@ func TestSignIn(t *testing.T) {
 	t.Run("nonce expires after a minute", func(t *testing.T) {
 		c, late := v.get(t, "/signin.ashx").challenge(t), v.get(t, "/signin.ashx").challenge(t)
 		s.clock.add(time.Minute - time.Millisecond)
-		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 200)
+		v.get(t, "/signin.ashx", "Authorization", c.signInProof(who)).wantStatus(t, 200)
 		s.clock.add(time.Millisecond)
-		v.get(t, "/signin.ashx", "Authorization", late.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantError(t, 401, "unauthorized")
+		v.get(t, "/signin.ashx", "Authorization", late.signInProof(who)).wantError(t, 401, "unauthorized")
 	})
 	t.Run("nonce not valid at another tenant", func(t *testing.T) {
 		c := s.visitor("b.test").get(t, "/signin.ashx").challenge(t)
 		c.param["realm"] = "a.test"
-		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantError(t, 401, "unauthorized")
+		v.get(t, "/signin.ashx", "Authorization", c.signInProof(who)).wantError(t, 401, "unauthorized")
 	})
 	t.Run("concurrent use of one proof", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
-		proof := c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+		proof := c.signInProof(who)
 		answers := make([]answer, 20)
-		atOnce(len(answers), func(i int) { answers[i] = s.visitor("a.test").get(t, "/signin.ashx", "Authorization", proof) })
+		atOnce(
+			len(answers),
+			func(i int) { answers[i] = s.visitor("a.test").get(t, "/signin.ashx", "Authorization", proof) },
+		)
 		ok := 0
 		for _, a := range answers {
 			if a.status == 200 {
@@ -97,22 +106,25 @@ func TestSignIn(t *testing.T) {
 	})
 	t.Run("POST works too", func(t *testing.T) {
 		c := v.do(t, "POST", "/signin.ashx", "").challenge(t)
-		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "POST", "/signin.ashx", nil)).wantStatus(t, 200)
+		proof := c.proof(who.user, who.password, "POST", "/signin.ashx", nil)
+		v.do(t, "POST", "/signin.ashx", "", "Authorization", proof).wantStatus(t, 200)
 	})
 	t.Run("proof covers method and path", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
-		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 401)
+		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.signInProof(who)).wantStatus(t, 401)
 		c = v.get(t, "/signin.ashx").challenge(t)
-		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 401)
+		v.get(t, "/signin.ashx?x=1", "Authorization", c.signInProof(who)).wantStatus(t, 401)
 		c = v.get(t, "/signin.ashx").challenge(t)
-		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx?x=1", nil)).wantStatus(t, 200)
+		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx?x=1", nil)).
+			wantStatus(t, 200)
 	})
 	t.Run("scripts get X-Digest", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx", "X-Requested-With", "fetch").challenge(t)
 		if c.scheme != "X-Digest" {
 			t.Errorf("the scheme is %s", c.scheme)
 		}
-		v.get(t, "/signin.ashx", "X-Requested-With", "fetch", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).wantStatus(t, 200)
+		v.get(t, "/signin.ashx", "X-Requested-With", "fetch", "Authorization", c.signInProof(who)).
+			wantStatus(t, 200)
 	})
 
 	basic := base64.StdEncoding.EncodeToString([]byte(who.user + ":" + who.password))
@@ -121,16 +133,19 @@ func TestSignIn(t *testing.T) {
 		"not Bearer":    func(challenge) string { return "Bearer " + who.ha1() },
 		"not HA1 alone": func(challenge) string { return "Digest " + who.ha1() },
 		"not HA1 as the response": func(c challenge) string {
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"response": `"` + who.ha1() + `"`})
+			return c.proof(who.user, who.password, "GET", "/signin.ashx",
+				map[string]string{"response": `"` + who.ha1() + `"`})
 		},
 		"not the scheme of the script's challenge": func(c challenge) string {
-			return "X-" + c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+			return "X-" + c.signInProof(who)
 		},
 		"not MD5-sess": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"algorithm": "MD5-sess"})
 		},
 		"not SHA-256 where the challenge says MD5": func(c challenge) string {
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"algorithm": "SHA-256", "response": `"` + sha256Hex("x") + `"`})
+			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{
+				"algorithm": "SHA-256", "response": `"` + sha256Hex("x") + `"`,
+			})
 		},
 		"not auth-int": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"qop": "auth-int"})
@@ -146,17 +161,17 @@ func TestSignIn(t *testing.T) {
 		},
 		"not a made-up nonce": func(c challenge) string {
 			c.param["nonce"] = strings.Repeat("A", len(c.param["nonce"]))
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+			return c.signInProof(who)
 		},
 		"not another realm": func(c challenge) string {
 			c.param["realm"] = "b.test"
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+			return c.signInProof(who)
 		},
 		"not another address": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/account.html", nil)
 		},
 		"not a parameter twice": func(c challenge) string {
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", nil) + `, username="other"`
+			return c.signInProof(who) + `, username="other"`
 		},
 		"not a hashed user name": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"userhash": "true"})
@@ -164,8 +179,10 @@ func TestSignIn(t *testing.T) {
 		"not a user name in capitals": func(c challenge) string {
 			return c.proof(strings.ToUpper(who.user), who.password, "GET", "/signin.ashx", nil)
 		},
-		"not an empty password":    func(c challenge) string { return c.proof(who.user, "", "GET", "/signin.ashx", nil) },
-		"not a long header":        func(c challenge) string { return "Digest username=\"" + strings.Repeat("a", 8000) + `"` },
+		"not an empty password": func(c challenge) string { return c.proof(who.user, "", "GET", "/signin.ashx", nil) },
+		"not a long header": func(c challenge) string {
+			return `Digest username="` + strings.Repeat("a", 8000) + `"`
+		},
 		"not an unfinished string": func(c challenge) string { return `Digest username="` },
 		"not an empty header":      func(c challenge) string { return "Digest" },
 	} {
@@ -173,19 +190,32 @@ func TestSignIn(t *testing.T) {
 			v := s.visitor("a.test")
 			a := v.get(t, "/signin.ashx", "Authorization", header(v.get(t, "/signin.ashx").challenge(t)))
 			a.wantError(t, 401, "unauthorized")
-			if got := a.challenge(t); got.scheme != "Digest" || got.param["algorithm"] != "MD5" || got.param["qop"] != "auth" {
+			if got := a.challenge(t); got.scheme != "Digest" || got.param["algorithm"] != "MD5" ||
+				got.param["qop"] != "auth" {
 				t.Errorf("the challenge is %+v", got)
 			}
 		})
 	}
 }
 
-// A failed sign-in does not tell whether the account exists. Only the right password is answered with
-// not_activated.
+// A failed sign-in does not tell whether the account exists. Only the right password is answered
+// with not_activated.
 func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	active, pending, held, early := s.active(t, "a.test"), s.pending(t, "a.test"), s.active(t, "a.test"), s.pending(t, "a.test")
+	active, pending, held, early := s.active(
+		t,
+		"a.test",
+	), s.pending(
+		t,
+		"a.test",
+	), s.active(
+		t,
+		"a.test",
+	), s.pending(
+		t,
+		"a.test",
+	)
 	gone := s.active(t, "a.test")
 	expired := s.pending(t, "b.test")
 	for _, who := range []person{held, early} {
@@ -198,9 +228,27 @@ func TestSignInHidesAccounts(t *testing.T) {
 	}
 	sign := func(user, password string) answer { return s.visitor("a.test").signIn(t, user, password) }
 	answers := []answer{
-		sign("nobody-at-all", active.password), sign(active.user, "wrong"), sign(pending.user, "wrong"), sign(held.user, "wrong"),
-		sign(held.user, held.password), sign(early.user, early.password), sign(early.user, "wrong"), sign(gone.user, gone.password),
-		sign(expired.user, expired.password), sign("ADMIN", "x"), sign("not a name at all", "x"), sign(strings.Repeat("a", 65), "x"),
+		sign(
+			"nobody-at-all",
+			active.password,
+		),
+		sign(active.user, "wrong"),
+		sign(pending.user, "wrong"),
+		sign(held.user, "wrong"),
+		sign(
+			held.user,
+			held.password,
+		),
+		sign(early.user, early.password),
+		sign(early.user, "wrong"),
+		sign(gone.user, gone.password),
+		sign(
+			expired.user,
+			expired.password,
+		),
+		sign("ADMIN", "x"),
+		sign("not a name at all", "x"),
+		sign(strings.Repeat("a", 65), "x"),
 	}
 	answers[0].wantError(t, 401, "unauthorized")
 	wantSame(t, answers...)
@@ -233,7 +281,10 @@ func TestSignInNotActivated(t *testing.T) {
 	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
 		a := s.visitor("a.test").signIn(t, who.user, who.password)
 		a.wantError(t, 403, "not_activated")
-		if want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(a.body, want) {
+		if want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(
+			a.body,
+			want,
+		) {
 			t.Errorf("body %q, want it to end with %q", a.body, want)
 		}
 	}
@@ -268,7 +319,8 @@ func TestSession(t *testing.T) {
 		v, cookies := enter(t, who)
 		a := v.get(t, "/account.html", "Cookie", cookies)
 		a.wantStatus(t, 200)
-		if !strings.Contains(a.body, who.user) || !strings.Contains(a.body, "&lt;img src=x") || strings.Contains(a.body, "<img src=x") {
+		if !strings.Contains(a.body, who.user) || !strings.Contains(a.body, "&lt;img src=x") ||
+			strings.Contains(a.body, "<img src=x") {
 			t.Errorf("the page is %s", a.body)
 		}
 		if strings.Contains(a.body, who.ha1()) {
@@ -280,11 +332,13 @@ func TestSession(t *testing.T) {
 		v, cookies := enter(t, who)
 		_, other := enter(t, who)
 		v.get(t, "/signout.ashx", "Cookie", cookies).wantError(t, 405, "method_not_allowed")
-		v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies, "Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
+		v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies, "Sec-Fetch-Site", "cross-site").
+			wantError(t, 400, "invalid_request")
 		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 		a := v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies)
 		a.wantStatus(t, 303)
-		if a.header.Get("Location") != "/login.html" || !strings.Contains(a.header.Get("Set-Cookie"), "__Host-dialtone-session=; Path=/; Max-Age=0") {
+		if a.header.Get("Location") != "/login.html" ||
+			!strings.Contains(a.header.Get("Set-Cookie"), "__Host-dialtone-session=; Path=/; Max-Age=0") {
 			t.Errorf("headers %v", a.header)
 		}
 		out(t, v, cookies)
@@ -325,7 +379,10 @@ func TestSession(t *testing.T) {
 	t.Run("not when forged", func(t *testing.T) {
 		v, cookies := enter(t, s.active(t, "a.test"))
 		name, token, _ := strings.Cut(strings.Split(cookies, ";")[0], "=")
-		for _, bad := range []string{"", "x", token[:len(token)-1], token + "A", "A" + token[1:], token[:20] + "A" + token[21:], strings.ToLower(token)} {
+		for _, bad := range []string{
+			"", "x", token[:len(token)-1], token + "A", "A" + token[1:],
+			token[:20] + "A" + token[21:], strings.ToLower(token),
+		} {
 			if bad != token {
 				out(t, v, name+"="+bad)
 			}
@@ -392,9 +449,14 @@ func TestSignInServerError(t *testing.T) {
 	v := s.visitor("a.test")
 	c := v.get(t, "/signin.ashx").challenge(t)
 	s.exec(t, `ALTER TABLE account RENAME TO elsewhere`)
-	a := v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil))
+	a := v.get(t, "/signin.ashx", "Authorization", c.signInProof(who))
 	s.exec(t, `ALTER TABLE elsewhere RENAME TO account`)
-	if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "account") || strings.ContainsAny(got, `/\`) {
+	if got := a.wantError(
+		t,
+		500,
+		"server_error",
+	); strings.Contains(got, "account") ||
+		strings.ContainsAny(got, `/\`) {
 		t.Errorf("the description shows internals: %q", got)
 	}
 	v.signIn(t, who.user, who.password).wantStatus(t, 200)

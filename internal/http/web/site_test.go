@@ -156,7 +156,11 @@ func (s *testServer) start(t testing.TB) {
 	file := filepath.Join(s.dir, "dialtone.db")
 	s.store = must[*sqlstore.Store](t)(sqlstore.Open(ctx, file, s.seal))
 	s.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
-	s.count = must[*sql.Stmt](t)(s.db.Prepare(`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
+	s.count = must[*sql.Stmt](t)(
+		s.db.Prepare(
+			`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`,
+		),
+	)
 	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	s.addr = listener.Addr().String()
 
@@ -196,8 +200,14 @@ func (s *testServer) start(t testing.TB) {
 		Signatures: func() *session.Signatures { return session.NewSignatures(s.sign.Load()) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
-		Tenants: s.tenants, Accounts: s.accounts, Door: door, Captcha: issuer, TrustedProxies: s.options.proxies, Log: log,
-		DevMail: s.options.devMail, Delivery: s.options.delivery,
+		Tenants:        s.tenants,
+		Accounts:       s.accounts,
+		Door:           door,
+		Captcha:        issuer,
+		TrustedProxies: s.options.proxies,
+		Log:            log,
+		DevMail:        s.options.devMail,
+		Delivery:       s.options.delivery,
 		Links: &provision.Links{
 			Accounts: s.store, Store: s.store, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(s.sign.Load(), s.clock.Now) },
@@ -216,7 +226,8 @@ func (s *testServer) start(t testing.TB) {
 	serving, end := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- server.Serve(serving, listener, counted, server.Limits{Connections: 4096, ConnectionsPerAddress: 512}, log)
+		limits := server.Limits{Connections: 4096, ConnectionsPerAddress: 512}
+		done <- server.Serve(serving, listener, counted, limits, log)
 	}()
 	s.stop = sync.OnceFunc(func() {
 		end()
@@ -261,7 +272,20 @@ func (s *testServer) addSecret(what, text string) {
 
 // logKeys are the attributes that a log line may have.
 var logKeys = []string{
-	"time", "level", "msg", "outcome", "tenant", "user", "email", "net", "request", "detail", "audit", "path", "err", "stack",
+	"time",
+	"level",
+	"msg",
+	"outcome",
+	"tenant",
+	"user",
+	"email",
+	"net",
+	"request",
+	"detail",
+	"audit",
+	"path",
+	"err",
+	"stack",
 }
 
 // checkLog fails the test if its log contains a secret, or a line that is not JSON with known keys.
@@ -313,7 +337,8 @@ func (s *testServer) files(t testing.TB) (names []string) {
 	return names
 }
 
-// changesNothing checks that try does not change the state, and that the name can be signed up after it.
+// changesNothing checks that try does not change the state, and that the name can be signed up
+// after it.
 func (s *testServer) changesNothing(t *testing.T, host, user string, try func()) {
 	t.Helper()
 	before := s.state(t)
@@ -339,10 +364,15 @@ func (s *testServer) exec(t testing.TB, statement string) {
 	}
 }
 
-// breakStore makes the store fail to add accounts until repair is called. No answer may show the error.
+// breakStore makes the store fail to add accounts until repair is called. No answer may show the
+// error.
 func (s *testServer) breakStore(t testing.TB) (repair func()) {
 	t.Helper()
-	s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON account BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`)
+	s.exec(
+		t,
+		`CREATE TRIGGER broken BEFORE INSERT ON account
+			BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`,
+	)
 	return func() { t.Helper(); s.exec(t, `DROP TRIGGER broken`) }
 }
 
@@ -387,7 +417,8 @@ func (f form) String() string {
 	return strings.Join(pairs, "&")
 }
 
-// with returns the form with fields replaced or added, each given as name=value in percent-encoding.
+// with returns the form with fields replaced or added, each given as name=value in
+// percent-encoding.
 func (f form) with(changes ...string) form {
 	f = slices.Clone(f)
 	for _, change := range changes {
@@ -403,7 +434,10 @@ func (f form) with(changes ...string) form {
 }
 
 func (f form) without(names ...string) form {
-	return slices.DeleteFunc(slices.Clone(f), func(field [2]string) bool { return slices.Contains(names, field[0]) })
+	return slices.DeleteFunc(
+		slices.Clone(f),
+		func(field [2]string) bool { return slices.Contains(names, field[0]) },
+	)
 }
 
 func (f form) get(t testing.TB, name string) string {
@@ -483,11 +517,13 @@ type answer struct {
 	body   string
 }
 
-// do sends one request on its own connection and does not follow redirects. Headers alternate between
-// name and value.
+// do sends one request on its own connection and does not follow redirects. Headers alternate
+// between name and value.
 func (v *visitor) do(t testing.TB, method, target, body string, headers ...string) answer {
 	t.Helper()
-	r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, "http://"+v.s.addr+target, strings.NewReader(body)))
+	r := must[*http.Request](t)(
+		http.NewRequestWithContext(t.Context(), method, "http://"+v.s.addr+target, strings.NewReader(body)),
+	)
 	r.Host = v.host
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
@@ -542,7 +578,8 @@ func (a answer) wantJSON(t testing.TB, status int) {
 	t.Helper()
 	a.wantStatus(t, status)
 	for name, want := range map[string]string{
-		"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+		"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store",
+		"X-Content-Type-Options": "nosniff",
 	} {
 		if got := a.header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
@@ -715,9 +752,17 @@ func (c challenge) proof(user, password, method, uri string, changes map[string]
 	ha1 := md5Hex(user + ":" + c.param["realm"] + ":" + password)
 	ha2 := md5Hex(method + ":" + uri)
 	param := map[string]string{
-		"username": `"` + user + `"`, "realm": `"` + c.param["realm"] + `"`, "nonce": `"` + c.param["nonce"] + `"`, "uri": `"` + uri + `"`,
-		"algorithm": "MD5", "qop": "auth", "nc": nc, "cnonce": `"` + cnonce + `"`,
-		"response": `"` + md5Hex(strings.Join([]string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}, ":")) + `"`,
+		"username":  `"` + user + `"`,
+		"realm":     `"` + c.param["realm"] + `"`,
+		"nonce":     `"` + c.param["nonce"] + `"`,
+		"uri":       `"` + uri + `"`,
+		"algorithm": "MD5",
+		"qop":       "auth",
+		"nc":        nc,
+		"cnonce":    `"` + cnonce + `"`,
+		"response": `"` + md5Hex(
+			strings.Join([]string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}, ":"),
+		) + `"`,
 	}
 	maps.Copy(param, changes)
 	var list []string
@@ -727,6 +772,11 @@ func (c challenge) proof(user, password, method, uri string, changes map[string]
 		}
 	}
 	return "Digest " + strings.Join(list, ", ")
+}
+
+// signInProof returns the Authorization header of a GET of /signin.ashx.
+func (c challenge) signInProof(who person) string {
+	return c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
 }
 
 // signIn sends both requests of a sign-in.

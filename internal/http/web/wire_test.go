@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// These tests send bytes that no ordinary client sends. Requests that net/http refuses get its plain
-// text answer instead of the contract's JSON: no handler sees them.
+// These tests send bytes that no ordinary client sends. Requests that net/http refuses get its
+// plain text answer instead of the contract's JSON: no handler sees them.
 
 // exchange writes bytes on a new connection, closes it for writing, and returns all responses.
 func (v *visitor) exchange(t testing.TB, text string) []answer {
@@ -60,8 +60,9 @@ func responses(t testing.TB, request, back string) (list []answer) {
 	}
 }
 
-// In every row two parsers may disagree about the end of the request, and the bytes behind the first
-// end are another request. It must not be handled: one answer and one call of the handler at most.
+// In every row two parsers may disagree about the end of the request, and the bytes behind the
+// first end are another request. It must not be handled: one answer and one call of the handler at
+// most.
 func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -78,8 +79,14 @@ func TestRequestSmuggling(t *testing.T) {
 	for _, row := range []struct{ name, text string }{
 		{"a length beside chunks, ended early", te("Transfer-Encoding: chunked")},
 		{"a short length beside chunks", start + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
-		{"chunks before a length", start + "Transfer-Encoding: chunked\r\nContent-Length: " + strconv.Itoa(len(ended)) + "\r\n\r\n" + ended},
-		{"no length beside chunks, zero", start + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + ended},
+		{
+			"chunks before a length",
+			start + "Transfer-Encoding: chunked\r\nContent-Length: " + strconv.Itoa(len(ended)) + "\r\n\r\n" + ended,
+		},
+		{
+			"no length beside chunks, zero",
+			start + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
+		},
 		{"chunks in capitals", te("TRANSFER-ENCODING: CHUNKED")},
 		{"chunks twice", te("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")},
 		{"chunks twice in a line", te("Transfer-Encoding: chunked, chunked")},
@@ -118,7 +125,11 @@ func TestRequestSmuggling(t *testing.T) {
 		{"a length on a folded line", cl("Content-Length:\r\n " + size)},
 		{"a length named by Connection", cl("Connection: Content-Length\r\nContent-Length: " + size)},
 		{"a body behind an expectation", cl("Expect: 100-continue\r\nContent-Length: " + size)},
-		{"a body behind an upgrade", cl("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: " + size)},
+		{
+			"a body behind an upgrade",
+			cl("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
+				"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: " + size),
+		},
 		{"a chunk size with a line feed alone", chunked("0\n\n" + hidden)},
 		{"a chunk size with 0x", chunked("0x0\r\n\r\n" + hidden)},
 		{"a chunk size with a plus", chunked("+0\r\n\r\n" + hidden)},
@@ -131,24 +142,59 @@ func TestRequestSmuggling(t *testing.T) {
 		{"a last chunk of many zeros", chunked(strings.Repeat("0", 40) + "\r\n\r\n" + hidden)},
 		{"a trailer with a length", chunked("0\r\nContent-Length: " + size + "\r\n\r\n" + hidden)},
 		{"a trailer with a chunk", chunked("0\r\nTransfer-Encoding: chunked\r\n\r\n" + hidden)},
-		{"chunks in HTTP/1.0", strings.Replace(te("Connection: keep-alive\r\nTransfer-Encoding: chunked"), "HTTP/1.1", "HTTP/1.0", 1)},
-		{"chunks alone in HTTP/1.0", strings.Replace(start, "HTTP/1.1", "HTTP/1.0", 1) + "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + ended},
+		{
+			"chunks in HTTP/1.0",
+			strings.Replace(te("Connection: keep-alive\r\nTransfer-Encoding: chunked"), "HTTP/1.1", "HTTP/1.0", 1),
+		},
+		{
+			"chunks alone in HTTP/1.0",
+			strings.Replace(start, "HTTP/1.1", "HTTP/1.0", 1) +
+				"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
+		},
 		{"HTTP/1.2", strings.Replace(cl("Content-Length: "+size), "HTTP/1.1", "HTTP/1.2", 1)},
 		{"HTTP/2.0 in clear", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden},
 		{"HTTP/0.9", "GET /captcha.ashx\r\n" + hidden},
 		{"no version of HTTP", strings.Replace(cl("Content-Length: 0"), " HTTP/1.1", " HTTP/1.1 HTTP/1.0", 1)},
-		{"a GET with a body", "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"a GET with chunks", "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
-		{"a HEAD with a body", "HEAD /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"an OPTIONS with a body", "OPTIONS * HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"a wrong method with chunks", "PUT /signup.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
-		{"an unknown path with a body", "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"an unknown host with a body", "POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
+		{
+			"a GET with a body",
+			"GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"a GET with chunks",
+			"GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk,
+		},
+		{
+			"a HEAD with a body",
+			"HEAD /captcha.ashx HTTP/1.1\r\nHost: a.test\r\n" +
+				"Connection: close\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"an OPTIONS with a body",
+			"OPTIONS * HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"a wrong method with chunks",
+			"PUT /signup.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk,
+		},
+		{
+			"an unknown path with a body",
+			"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"an unknown host with a body",
+			"POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
 		{"two hosts", "POST / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nContent-Length: 0\r\n\r\n" + hidden},
-		{"a host with a space before the colon", "POST / HTTP/1.1\r\nHost : a.test\r\nContent-Length: 0\r\n\r\n" + hidden},
+		{
+			"a host with a space before the colon",
+			"POST / HTTP/1.1\r\nHost : a.test\r\nContent-Length: 0\r\n\r\n" + hidden,
+		},
 		{"a header without a colon", cl("nonsense\r\nContent-Length: 0")},
 		{"a NUL in a header's name", cl("X\x00: y\r\nContent-Length: 0")},
-		{"a target with a space", strings.Replace(cl("Content-Length: 0"), "/signup.ashx", "/signup.ashx HTTP/1.1 x", 1)},
+		{
+			"a target with a space",
+			strings.Replace(cl("Content-Length: 0"), "/signup.ashx", "/signup.ashx HTTP/1.1 x", 1),
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := s.handled.Load()
@@ -178,8 +224,14 @@ func TestRawHost(t *testing.T) {
 		status     int
 	}{
 		{"absolute URL wins over Host", "GET http://a.test/captcha.ashx HTTP/1.1\r\nHost: evil.test\r\n\r\n", 200},
-		{"unknown absolute URL with a known Host", "GET http://evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421},
-		{"absolute URL with user information", "GET http://a.test@evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421},
+		{
+			"unknown absolute URL with a known Host",
+			"GET http://evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421,
+		},
+		{
+			"absolute URL with user information",
+			"GET http://a.test@evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421,
+		},
 		{"HTTP/1.0 without Host", "GET /captcha.ashx HTTP/1.0\r\n\r\n", 421},
 		{"HTTP/1.0 with Host", "GET /captcha.ashx HTTP/1.0\r\nHost: a.test\r\n\r\n", 200},
 		{"empty Host", "GET /captcha.ashx HTTP/1.1\r\nHost:\r\n\r\n", 421},
@@ -201,7 +253,12 @@ func TestRawHost(t *testing.T) {
 		who := s.newPerson("a.test")
 		body := s.form(t, who).String()
 		list := s.visitor("a.test").exchange(t, fmt.Sprintf(
-			"POST http://A.TEST.:1337/signup.ashx HTTP/1.1\r\nHost: evil.test\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", formType, len(body), body))
+			"POST http://A.TEST.:1337/signup.ashx HTTP/1.1\r\nHost: evil.test\r\n"+
+				"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+			formType,
+			len(body),
+			body,
+		))
 		if len(list) != 1 {
 			t.Fatalf("%d answers", len(list))
 		}
@@ -212,7 +269,9 @@ func TestRawHost(t *testing.T) {
 	})
 	// net/http refuses these.
 	for name, header := range map[string]string{
-		"no Host": "", "two Hosts": "Host: a.test\r\nHost: a.test\r\n", "a Host with user information": "Host: x@a.test\r\n", "a Host with a path": "Host: a.test/x\r\n",
+		"no Host": "", "two Hosts": "Host: a.test\r\nHost: a.test\r\n",
+		"a Host with user information": "Host: x@a.test\r\n",
+		"a Host with a path":           "Host: a.test/x\r\n",
 	} {
 		t.Run(name+" is refused by net/http", func(t *testing.T) {
 			before := s.handled.Load()
@@ -269,18 +328,26 @@ func TestRequestSize(t *testing.T) {
 		who := s.newPerson("a.test")
 		f := s.form(t, who).String()
 		s.changesNothing(t, "a.test", who.user, func() {
-			list := s.visitor("a.test").exchange(t, fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", start, len(f)+1, f))
+			list := s.visitor("a.test").
+				exchange(t, fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", start, len(f)+1, f))
 			if len(list) != 1 {
 				t.Fatalf("%d answers", len(list))
 			}
-			if got := list[0].wantError(t, 400, "invalid_request"); !strings.Contains(got, "whole") {
+			if got := list[0].wantError(t, 400, "invalid_request"); !strings.Contains(got, "completely") {
 				t.Errorf("the description is %q", got)
 			}
 		})
 	})
 	t.Run("short form in chunks accepted", func(t *testing.T) {
 		f := s.form(t, s.newPerson("a.test")).String()
-		text := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", start, 7, f[:7], len(f)-7, f[7:])
+		text := fmt.Sprintf(
+			"%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n",
+			start,
+			7,
+			f[:7],
+			len(f)-7,
+			f[7:],
+		)
 		list := s.visitor("a.test").exchange(t, text)
 		if len(list) != 1 || list[0].status != 200 {
 			t.Errorf("answers %v", list)
@@ -304,7 +371,10 @@ func TestRequestSize(t *testing.T) {
 	}
 	t.Run("a path of 64 KiB is 431", func(t *testing.T) {
 		back := s.visitor("a.test").raw(t, "GET /"+strings.Repeat("x", 64<<10)+" HTTP/1.1\r\nHost: a.test\r\n\r\n")
-		if line, _ := textproto.NewReader(bufio.NewReader(strings.NewReader(back))).ReadLine(); !strings.HasPrefix(line, "HTTP/1.1 431 ") {
+		if line, _ := textproto.NewReader(bufio.NewReader(strings.NewReader(back))).ReadLine(); !strings.HasPrefix(
+			line,
+			"HTTP/1.1 431 ",
+		) {
 			t.Errorf("the answer is %q", line)
 		}
 	})
@@ -321,7 +391,10 @@ func TestContentLength(t *testing.T) {
 	v := s.visitor("a.test")
 	cookies := v.signIn(t, who.user, who.password).cookies()
 	longest := 0
-	for _, target := range []string{"/captcha.ashx", "/signin.ashx", "/account.html", "/signup.html", "/nothing", "/nothing.ashx"} {
+	for _, target := range []string{
+		"/captcha.ashx", "/signin.ashx", "/account.html", "/signup.html", "/nothing",
+		"/nothing.ashx",
+	} {
 		get := v.get(t, target, "Accept", "text/html", "Cookie", cookies)
 		length := get.header.Get("Content-Length")
 		if length != strconv.Itoa(len(get.body)) {
