@@ -33,7 +33,7 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(makeWhole(path), forget(path+"-wal")); err != nil {
+	if err := errors.Join(makeWhole(path), settleWAL(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return OpenVFS(ctx, path, ring, "")
