@@ -153,10 +153,8 @@ func TestModuleImports(t *testing.T) {
 func TestFingerprints(t *testing.T) {
 	files := fstest.MapFS{
 		"page.js": {
-			Data: []byte(
-				"import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\n" +
-					"import \"./b.js\";\nconst s = \"./a.js\";\n",
-			),
+			Data: []byte("import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\n" +
+				"import \"./b.js\";\nconst s = \"./a.js\";\n"),
 		},
 		"a.js": {Data: []byte(`import { b } from "./b.js";`)},
 		"b.js": {Data: []byte(`export const b = 1;`)},
@@ -222,5 +220,23 @@ func TestAssetsSize(t *testing.T) {
 	}
 	if total > 40<<10 {
 		t.Errorf("static files are %d bytes compressed; with the pages that goes above 60 kB", total)
+	}
+}
+
+// Browsers without light-dark() get the light value of each colour.
+func TestColorFallback(t *testing.T) {
+	a := mustAssets(t)
+	x, _ := a.lookup(a.url("app.css"))
+	css := string(x.plain)
+	_, fallback, ok := strings.Cut(css, "@supports not (color: light-dark(#000, #fff)) {")
+	fallback, _, _ = strings.Cut(fallback, "}")
+	colors := regexp.MustCompile(`(--[\w-]+): light-dark\((#\w+), #\w+\);`).FindAllStringSubmatch(css, -1)
+	if !ok || len(colors) != strings.Count(css, ": light-dark(")-1 {
+		t.Fatalf("%d colours, and a fallback: %t", len(colors), ok)
+	}
+	for _, c := range colors {
+		if !strings.Contains(fallback, c[1]+": "+c[2]+";") {
+			t.Errorf("%s has no fallback %s", c[1], c[2])
+		}
 	}
 }

@@ -61,15 +61,10 @@ func benchSite(b *testing.B) *Site {
 		Accounts: desk, Store: store, Signatures: func() *session.Signatures { return signatures },
 		SealRing: ring, Audit: audit.Log{Logger: log}, Now: now,
 	})
-	site, err := New(
-		Deps{
-			Tenants:  directory,
-			Accounts: desk,
-			Door:     door,
-			Captcha:  func() *captcha.Issuer { return issuer },
-			Log:      log,
-		},
-	)
+	site, err := New(Deps{
+		Tenants: directory, Accounts: desk, Door: door,
+		Captcha: func() *captcha.Issuer { return issuer }, Log: log,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}

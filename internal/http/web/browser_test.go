@@ -350,11 +350,8 @@ func (s *pageServer) onSignIn(algorithm string, stale int, success http.HandlerF
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf(
 			`Other abc==, X-Digest realm="phone \"test\" \\ x", qop="auth-int, auth",algorithm=%s , `+
 				`nonce="nonce-%d", opaque="o,p=\"q"%s`, algorithm, count, expired))
-		writeReply(
-			w,
-			401,
-			`{"error":"unauthorized","error_description":"The user name or the password is not right."}`,
-		)
+		writeReply(w, 401,
+			`{"error":"unauthorized","error_description":"The user name or the password is not right."}`)
 	})
 }
 
@@ -462,29 +459,22 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 }
 
 func (p *tab) body() string {
-	text, err := chromedp.Run(
-		p.ctx,
-		chromedp.Evaluate[string]("location.href + '\\n' + document.title + '\\n' + document.body?.innerText"),
-	)
+	text, err := chromedp.Run(p.ctx,
+		chromedp.Evaluate[string]("location.href + '\\n' + document.title + '\\n' + document.body?.innerText"))
 	if err != nil {
 		return err.Error()
 	}
 	return text
 }
 
-// wait returns when the expression is true. A page that goes away in the meantime is waited for
-// too.
+// wait returns when the expression is true, also if the tab loads another page in the meantime.
 func (p *tab) wait(expression string) {
 	p.t.Helper()
 	for {
 		// Longer timers of the page are held back, see heldTimers.
-		_, err := chromedp.Run(
-			p.ctx,
-			chromedp.Poll[bool](
-				"(() => { try { return Boolean("+expression+") } catch { return false } })()",
-				chromedp.WithPollingTimeout(9*time.Second),
-			),
-		)
+		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](
+			"(() => { try { return Boolean("+expression+") } catch { return false } })()",
+			chromedp.WithPollingTimeout(9*time.Second)))
 		if err == nil {
 			return
 		}
@@ -527,18 +517,8 @@ func (p *tab) fill(fields ...string) {
 func (p *tab) fillAll() {
 	p.t.Helper()
 	p.ready()
-	p.fill(
-		"user",
-		"alex",
-		"name",
-		"Álex Müller",
-		"email",
-		"alex@example.org",
-		"password",
-		testPassword,
-		"captcha_answer",
-		"4",
-	)
+	p.fill("user", "alex", "name", "Álex Müller", "email", "alex@example.org", "password", testPassword,
+		"captcha_answer", "4")
 }
 
 func (p *tab) submit() {

@@ -20,10 +20,7 @@ func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 			given[m[1]] = m[2] + m[3]
 		}
 		want := hexDigest("MD5", strings.Join([]string{
-			hexDigest(
-				"MD5",
-				"alex:"+testHost+":"+testPassword,
-			),
+			hexDigest("MD5", "alex:"+testHost+":"+testPassword),
 			"n",
 			"00000001",
 			given["cnonce"],
@@ -144,10 +141,8 @@ func TestConfirmPage(t *testing.T) {
 			if retry := eval[bool](p, `document.getElementById("retry").checkVisibility()`); retry != tt.retry {
 				t.Errorf("a button to try again: %v", retry)
 			}
-			if got := eval[string](
-				p,
-				`location.search + document.getElementById("password").value`,
-			); got != "?token=secret"+testPassword {
+			if got := eval[string](p,
+				`location.search + document.getElementById("password").value`); got != "?token=secret"+testPassword {
 				t.Errorf("the page has kept %q", got)
 			}
 		})

@@ -109,20 +109,10 @@ func TestConfirm(t *testing.T) {
 		}
 		token := s.token(t, who)
 		denied := []answer{
-			v.confirm(
-				t,
-				who.user,
-				"wrong",
-				token,
-			),
+			v.confirm(t, who.user, "wrong", token),
 			v.confirm(t, "nobody-at-all", who.password, token),
 			v.confirm(t, who.user, who.ha1(), token),
-			v.confirm(
-				t,
-				held.user,
-				held.password,
-				s.token(t, held),
-			),
+			v.confirm(t, held.user, held.password, s.token(t, held)),
 			v.confirm(t, late.user, "wrong", s.token(t, late)),
 		}
 		denied[0].wantError(t, 401, "unauthorized")
@@ -132,19 +122,9 @@ func TestConfirm(t *testing.T) {
 		}
 		// A right password does not activate by the link of another account.
 		links := []answer{
-			v.confirm(
-				t,
-				other.user,
-				other.password,
-				token,
-			),
+			v.confirm(t, other.user, other.password, token),
 			v.confirm(t, other.user, other.password, secret.NewToken().Text()),
-			v.confirm(
-				t,
-				other.user,
-				other.password,
-				s.token(t, held),
-			),
+			v.confirm(t, other.user, other.password, s.token(t, held)),
 			v.confirm(t, other.user, other.password, "x"),
 		}
 		links[0].wantError(t, 400, "invalid_request")
@@ -160,16 +140,8 @@ func TestConfirm(t *testing.T) {
 		who := s.pending(t, "b.test")
 		body := "token=" + s.token(t, who)
 		try := func(c challenge, method, uri string) answer {
-			return v.do(
-				t,
-				"POST",
-				"/activate.ashx",
-				body,
-				"Content-Type",
-				formType,
-				"Authorization",
-				c.proof(who.user, who.password, method, uri, nil),
-			)
+			return v.do(t, "POST", "/activate.ashx", body, "Content-Type", formType, "Authorization",
+				c.proof(who.user, who.password, method, uri, nil))
 		}
 		try(v.get(t, "/signin.ashx").challenge(t), "GET", "/signin.ashx").wantError(t, 401, "unauthorized")
 		try(v.get(t, "/signin.ashx").challenge(t), "POST", "/signin.ashx").wantError(t, 401, "unauthorized")
@@ -226,10 +198,8 @@ func TestConfirm(t *testing.T) {
 		who := s.pending(t, "b.test")
 		token := s.token(t, who)
 		answers := make([]answer, 20)
-		atOnce(
-			len(answers),
-			func(i int) { answers[i] = s.visitor("b.test").confirm(t, who.user, who.password, token) },
-		)
+		atOnce(len(answers),
+			func(i int) { answers[i] = s.visitor("b.test").confirm(t, who.user, who.password, token) })
 		for _, a := range answers {
 			a.wantStatus(t, 200)
 		}
@@ -239,10 +209,8 @@ func TestConfirm(t *testing.T) {
 	})
 	t.Run("works after a store failure", func(t *testing.T) {
 		who := s.pending(t, "b.test")
-		s.exec(
-			t,
-			`CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`,
-		)
+		s.exec(t,
+			`CREATE TRIGGER broken BEFORE UPDATE ON account BEGIN SELECT RAISE(ABORT, 'disk /var/lib: I/O error'); END`)
 		a := v.confirm(t, who.user, who.password, s.token(t, who))
 		s.exec(t, `DROP TRIGGER broken`)
 		if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "/var/lib") {
@@ -319,18 +287,9 @@ func TestConfirmCheckOrder(t *testing.T) {
 	v := s.visitor("b.test")
 	for _, header := range [][2]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.test"}} {
 		c := v.do(t, "POST", "/activate.ashx", "").challenge(t)
-		v.do(
-			t,
-			"POST",
-			"/activate.ashx",
-			good,
-			"Content-Type",
-			formType,
-			header[0],
-			header[1],
+		v.do(t, "POST", "/activate.ashx", good, "Content-Type", formType, header[0], header[1],
 			"Authorization",
-			c.proof(who.user, who.password, "POST", "/activate.ashx", nil),
-		).wantError(t, 400, "invalid_request")
+			c.proof(who.user, who.password, "POST", "/activate.ashx", nil)).wantError(t, 400, "invalid_request")
 	}
 	// The first request has no proof yet, and its body does not matter.
 	v.do(t, "POST", "/activate.ashx", "token", "Content-Type", "text/plain").wantError(t, 401, "unauthorized")

@@ -189,10 +189,7 @@ func FuzzHost(f *testing.F) {
 			}
 		}
 		rest = strings.TrimPrefix(rest, ".")
-		if port, has := strings.CutPrefix(
-			rest,
-			":",
-		); rest != "" &&
+		if port, has := strings.CutPrefix(rest, ":"); rest != "" &&
 			(!has || strings.Trim(port, "0123456789") != "") {
 			t.Fatalf("%q is taken for %s", raw, got.Host)
 		}

@@ -22,22 +22,13 @@ func TestSignUpPageLanguages(t *testing.T) {
 			}
 			say := func(key string, slots ...string) string { return words.Text("signup.say."+key, slots...) }
 			s := newPageServer(t)
-			s.onSignup(
-				replyRule("user", "kept"),
-				replyRule("email", "domain"),
+			s.onSignup(replyRule("user", "kept"), replyRule("email", "domain"),
 				withRetryAfter("1500", replyError(429, "rate_limited", "in English")),
-				reply(200, `{"ok":true,"user":"alex"}`),
-			)
+				reply(200, `{"ok":true,"user":"alex"}`))
 			p := openTab(t, s, "/signup.html?lang="+string(tag))
 			p.ready()
-			if got, want := eval[string](
-				p,
-				`document.getElementById("question").textContent`,
-			), say(
-				"question",
-				"sum",
-				"3 + 1",
-			); got != want {
+			question := eval[string](p, `document.getElementById("question").textContent`)
+			if got, want := question, say("question", "sum", "3 + 1"); got != want {
 				t.Errorf("the question is %q, want %q", got, want)
 			}
 			p.submit()
@@ -84,10 +75,9 @@ func TestSignUpPageLanguages(t *testing.T) {
 			// Only the name's direction follows its text.
 			p.do(chromedp.Navigate(s.URL + "/signup.html?lang=" + string(tag)))
 			p.ready()
-			if got := eval[string](
-				p,
-				`["user", "email", "captcha_answer", "name"].map((id) => document.getElementById(id).dir).join()`,
-			); got != "ltr,ltr,ltr,auto" {
+			got := eval[string](p, `["user", "email", "captcha_answer", "name"]
+				.map((id) => document.getElementById(id).dir).join()`)
+			if got != "ltr,ltr,ltr,auto" {
 				t.Errorf("the directions are %s", got)
 			}
 		})

@@ -122,36 +122,18 @@ func TestLanguageMenu(t *testing.T) {
 			if tag == i18n.German {
 				current = ` aria-current="true"`
 			}
-			if want := fmt.Sprintf(
-				`<a href="?lang=%s" lang="%s" hreflang="%s"%s><bdi>%s</bdi></a>`,
-				tag,
-				tag,
-				tag,
-				current,
-				w.Name,
-			); strings.Count(
-				a.body,
-				want,
-			) != 1 {
+			want := fmt.Sprintf(`<a href="?lang=%s" lang="%s" hreflang="%s"%s><bdi>%s</bdi></a>`,
+				tag, tag, tag, current, w.Name)
+			if strings.Count(a.body, want) != 1 {
 				t.Errorf("%s does not have %s", path, want)
 			}
 		}
 	}
-	if a := v.get(
-		t,
-		"/account.html?lang=de",
-	); a.status != 303 ||
+	if a := v.get(t, "/account.html?lang=de"); a.status != 303 ||
 		a.header.Get("Location") != "/login.html?lang=de" {
 		t.Errorf("the redirect to sign-in is %d to %s", a.status, a.header.Get("Location"))
 	}
-	if a := v.do(
-		t,
-		"POST",
-		"/signout.ashx?lang=ar",
-		"",
-		"Cookie",
-		cookies,
-	); a.status != 303 ||
+	if a := v.do(t, "POST", "/signout.ashx?lang=ar", "", "Cookie", cookies); a.status != 303 ||
 		a.header.Get("Location") != "/login.html?lang=ar" {
 		t.Errorf("signing out redirects with %d to %s", a.status, a.header.Get("Location"))
 	}
@@ -200,11 +182,8 @@ func TestAccountLanguage(t *testing.T) {
 			if got := m.header.Get("Content-Language"); got != string(c.want) {
 				t.Errorf("the message says that it is in %s", got)
 			}
-			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text(
-				"letter.subject",
-				"platform",
-				"a.test",
-			); got != want {
+			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text("letter.subject",
+				"platform", "a.test"); got != want {
 				t.Errorf("the subject is %q, want %q", got, want)
 			}
 			if !strings.Contains(m.text, words.Text("letter.open")) {

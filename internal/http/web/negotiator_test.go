@@ -76,13 +76,8 @@ func TestPageSize(t *testing.T) {
 			if total > 60_000 || total < 1000 {
 				t.Errorf("%s in %s weighs %d bytes", name, tag, total)
 			}
-			t.Logf(
-				"%s in %s: %d bytes, of which the page has %d",
-				name,
-				tag,
-				total,
-				len(newAsset("text/html", out).packed()),
-			)
+			t.Logf("%s in %s: %d bytes, of which the page has %d", name, tag, total,
+				len(newAsset("text/html", out).packed()))
 		}
 	}
 }

@@ -53,10 +53,8 @@ func TestTURN(t *testing.T) {
 		s.addSecret("TURN password", got.Password)
 		mac := hmac.New(sha1.New, []byte(shared))
 		io.WriteString(mac, got.Username)
-		if want := strconv.FormatInt(
-			s.clock.Now().Unix()+600,
-			10,
-		) + ":" + who.user + "@a.test"; got.Username != want {
+		if want := strconv.FormatInt(s.clock.Now().Unix()+600,
+			10) + ":" + who.user + "@a.test"; got.Username != want {
 			t.Errorf("the name is %q, want %q", got.Username, want)
 		}
 		if got.Password != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || got.TTL != 600 ||
@@ -98,11 +96,8 @@ func TestTURN(t *testing.T) {
 		other := s.active(t, "b.test")
 		v := s.visitor("b.test")
 		a := v.get(t, "/turn", "Cookie", v.signIn(t, other.user, other.password).cookies())
-		if said := a.wantError(
-			t,
-			404,
-			"not_found",
-		); said != "this platform has no TURN servers; make calls without one" {
+		if said := a.wantError(t, 404,
+			"not_found"); said != "this platform has no TURN servers; make calls without one" {
 			t.Errorf("it says %q", said)
 		}
 	})
@@ -147,14 +142,8 @@ func TestProvisionLink(t *testing.T) {
 	gone := func(t *testing.T, host, target string) {
 		t.Helper()
 		a := s.visitor(host).get(t, target)
-		if said := a.wantError(
-			t,
-			404,
-			"not_found",
-		); !strings.Contains(
-			said,
-			"make a new one on your account page",
-		) {
+		if said := a.wantError(t, 404, "not_found"); !strings.Contains(said,
+			"make a new one on your account page") {
 			t.Errorf("a program gets %q", said)
 		}
 		page := s.visitor(host).get(t, target, "Accept", "text/html")

@@ -10,36 +10,8 @@ import (
 // it fits in has room for real languages.
 const pseudoTag i18n.Tag = "en-XA"
 
-var accents = strings.NewReplacer(
-	"a",
-	"å",
-	"e",
-	"é",
-	"i",
-	"ï",
-	"o",
-	"ö",
-	"u",
-	"û",
-	"c",
-	"ç",
-	"n",
-	"ñ",
-	"s",
-	"š",
-	"y",
-	"ý",
-	"A",
-	"Å",
-	"E",
-	"É",
-	"I",
-	"Ï",
-	"O",
-	"Ö",
-	"S",
-	"Š",
-)
+var accents = strings.NewReplacer("a", "å", "e", "é", "i", "ï", "o", "ö", "u", "û", "c", "ç", "n", "ñ", "s",
+	"š", "y", "ý", "A", "Å", "E", "É", "I", "Ï", "O", "Ö", "S", "Š")
 
 // pseudoWords returns the words of the pseudo language.
 func pseudoWords() (*i18n.Words, error) {

@@ -45,11 +45,8 @@ func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []stri
 // showInactive signs in with the right password for an account that is not active.
 func inactive(t *testing.T, s *pageServer, p *tab, delivery string) {
 	t.Helper()
-	s.onSignIn(
-		"MD5",
-		0,
-		reply(403, `{"error":"not_activated","error_description":"x","email":"a***@example.org"`+delivery+`}`),
-	)
+	s.onSignIn("MD5", 0,
+		reply(403, `{"error":"not_activated","error_description":"x","email":"a***@example.org"`+delivery+`}`))
 	p.ready()
 	p.fill("user", "alex", "password", testPassword)
 	p.submit()
@@ -146,10 +143,8 @@ func TestResendPanel(t *testing.T) {
 
 	t.Run("corrects the address", func(t *testing.T) {
 		s := newPageServer(t)
-		bodies := s.onResend(
-			replyError(400, "invalid_request", "x"),
-			reply(200, `{"ok":true,"email":"r***@example.org"}`),
-		)
+		bodies := s.onResend(replyError(400, "invalid_request", "x"),
+			reply(200, `{"ok":true,"email":"r***@example.org"}`))
 		p := openTab(t, s, "/login.html")
 		inactive(t, s, p, `,"delivery":"failed"`)
 		correct := func(address string) {
@@ -176,12 +171,8 @@ func TestResendPanel(t *testing.T) {
 		)
 		correct("right+tag@example.org")
 		p.wait(`document.activeElement.id === "again"`)
-		if got, want := p.text(
-			"again-note",
-		), "A new message is on its way to right+tag@example.org."; !strings.HasPrefix(
-			got,
-			want,
-		) {
+		want := "A new message is on its way to right+tag@example.org."
+		if got := p.text("again-note"); !strings.HasPrefix(got, want) {
 			t.Errorf("the panel says %q", got)
 		}
 		if got := p.text("inactive-email"); got != "right+tag@example.org" {

@@ -99,12 +99,7 @@ func TestResend(t *testing.T) {
 		files := len(s.files(t))
 		v := s.visitor("a.test")
 		answers := []answer{
-			v.resend(
-				t,
-				who.user,
-				"wrong",
-				"",
-			),
+			v.resend(t, who.user, "wrong", ""),
 			v.resend(t, "nobody-at-all", who.password, ""),
 			v.resend(t, other.user, "wrong", ""),
 			v.resend(t, held.user, held.password, ""),
@@ -115,13 +110,7 @@ func TestResend(t *testing.T) {
 		wantSame(t, answers...)
 		v.resend(t, other.user, other.password, "").wantError(t, 409, "conflict")
 		v.resend(t, other.user, other.password, "email=new%40mail.test").wantError(t, 409, "conflict")
-		if got := s.find(
-			t,
-			who,
-		).Email + s.find(
-			t,
-			other,
-		).Email; got != who.email+other.email ||
+		if got := s.find(t, who).Email + s.find(t, other).Email; got != who.email+other.email ||
 			len(s.files(t)) != files {
 			t.Errorf("the addresses are %s, and %d messages were sent", got, len(s.files(t))-files)
 		}
@@ -204,13 +193,7 @@ func TestResend(t *testing.T) {
 			"/resend.ashx?email=a%40x.test",
 			"",
 			"Authorization",
-			c.proof(
-				who.user,
-				who.password,
-				"POST",
-				"/resend.ashx?email=a%40x.test",
-				nil,
-			),
+			c.proof(who.user, who.password, "POST", "/resend.ashx?email=a%40x.test", nil),
 		).wantError(t, 400, "invalid_request")
 		v.resendProof(t, c, who.user, who.password, "unknown=field&token=x").wantStatus(t, 200)
 		v.resendProof(t, c, who.user, who.password, "").wantError(t, 401, "unauthorized")

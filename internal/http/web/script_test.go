@@ -171,12 +171,8 @@ func TestDigestModule(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := eval[string](
-				p,
-				`import("`+module+`").then(({ digestChallenge }) => digestChallenge(`+string(
-					field,
-				)+`)?.get("realm") ?? "")`,
-			)
+			got := eval[string](p, `import("`+module+`").then(({ digestChallenge }) =>
+				digestChallenge(`+string(field)+`)?.get("realm") ?? "")`)
 			if got != tt.want {
 				t.Errorf("%s: realm %q, want %q", tt.field, got, tt.want)
 			}
@@ -226,10 +222,8 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the page does not say %q:\n%s", part, body)
 			}
 		}
-		if got := eval[string](
-			p,
-			`[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`,
-		); got != "correct-email" {
+		inputs := `[...document.querySelectorAll("input")].map((input) => input.id + input.value).join()`
+		if got := eval[string](p, inputs); got != "correct-email" {
 			t.Errorf("the page still has the inputs %s", got)
 		}
 		if got := eval[string](p, `document.getElementById("again").getAttribute("aria-disabled")`); got != "true" {
@@ -257,10 +251,8 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("the outline of %q is %s wide", p.focused(), ring)
 			}
 		}
-		if got, want := strings.Join(
-			stops,
-			" ",
-		), "language user name email password reveal captcha_answer another submit "; got != want {
+		if got, want := strings.Join(stops,
+			" "), "language user name email password reveal captcha_answer another submit "; got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.Focus(chromedp.ID("captcha_answer")), chromedp.KeyEvent(kb.Enter))
@@ -464,6 +456,13 @@ func TestSignUpPage(t *testing.T) {
 				focus:   "summary",
 			},
 			{
+				name:    "a common password by its ha1b",
+				answer:  replyRule("ha1b", "common"),
+				problem: "That password is one of the first",
+				field:   "password",
+				focus:   "summary",
+			},
+			{
 				name:    "an unknown rule",
 				answer:  replyRule("name", "new"),
 				problem: "The server did not accept this",
@@ -521,13 +520,8 @@ func TestSignUpPage(t *testing.T) {
 				if got := p.focused(); got != tt.focus {
 					t.Errorf("focus is on %q", got)
 				}
-				if got := eval[[]string](
-					p,
-					`[...document.querySelectorAll("[aria-invalid]")].map((input) => input.id)`,
-				); strings.Join(
-					got,
-					" ",
-				) != tt.field {
+				marked := `[...document.querySelectorAll("[aria-invalid]")].map((input) => input.id).join()`
+				if got := eval[string](p, marked); got != tt.field {
 					t.Errorf("marked fields: %q", got)
 				}
 				if got := eval[bool](p, `document.getElementById("retry").checkVisibility()`); got != tt.retry {
@@ -577,10 +571,8 @@ func TestSignUpPage(t *testing.T) {
 		p.fillAll()
 		p.submit()
 		p.problems()
-		offers := eval[[]string](
-			p,
-			`[...document.querySelectorAll("#user-offers button")].map((button) => button.innerText)`,
-		)
+		offers := eval[[]string](p,
+			`[...document.querySelectorAll("#user-offers button")].map((button) => button.innerText)`)
 		if len(offers) != 3 || offers[0] != "Use alex.muller" || offers[1] != "Use a.muller" {
 			t.Errorf("offers %q", offers)
 		}
@@ -605,10 +597,8 @@ func TestSignUpPage(t *testing.T) {
 		})
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
-		eval[bool](
-			p,
-			`(() => { for (let i = 0; i < 100; i++) document.getElementById("submit").click(); return true; })()`,
-		)
+		eval[bool](p,
+			`(() => { for (let i = 0; i < 100; i++) document.getElementById("submit").click(); return true; })()`)
 		p.received()
 		if got := eval[string](
 			p,
@@ -723,19 +713,12 @@ func TestSignUpPage(t *testing.T) {
 
 	t.Run("explains missing JavaScript", func(t *testing.T) {
 		for _, path := range []string{"/signup.html", "/login.html"} {
-			p := openTab(
-				t,
-				newPageServer(t),
-				path,
-				chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-					_, err := chromedp.Call(
-						ctx,
-						emulation.SetScriptExecutionDisabled,
-						emulation.SetScriptExecutionDisabledParams{Value: true},
-					)
-					return err
-				}),
-			)
+			disable := chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+				_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+					emulation.SetScriptExecutionDisabledParams{Value: true})
+				return err
+			})
+			p := openTab(t, newPageServer(t), path, disable)
 			if !eval[bool](p, `document.getElementById("submit").disabled`) {
 				t.Errorf("%s can be sent", path)
 			}

@@ -88,10 +88,8 @@ func TestSignIn(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
 		proof := c.signInProof(who)
 		answers := make([]answer, 20)
-		atOnce(
-			len(answers),
-			func(i int) { answers[i] = s.visitor("a.test").get(t, "/signin.ashx", "Authorization", proof) },
-		)
+		atOnce(len(answers),
+			func(i int) { answers[i] = s.visitor("a.test").get(t, "/signin.ashx", "Authorization", proof) })
 		ok := 0
 		for _, a := range answers {
 			if a.status == 200 {
@@ -203,20 +201,8 @@ func TestSignIn(t *testing.T) {
 func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	active, pending, held, early := s.active(
-		t,
-		"a.test",
-	), s.pending(
-		t,
-		"a.test",
-	), s.active(
-		t,
-		"a.test",
-	), s.pending(
-		t,
-		"a.test",
-	)
-	gone := s.active(t, "a.test")
+	active, held, gone := s.active(t, "a.test"), s.active(t, "a.test"), s.active(t, "a.test")
+	pending, early := s.pending(t, "a.test"), s.pending(t, "a.test")
 	expired := s.pending(t, "b.test")
 	for _, who := range []person{held, early} {
 		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
@@ -228,24 +214,15 @@ func TestSignInHidesAccounts(t *testing.T) {
 	}
 	sign := func(user, password string) answer { return s.visitor("a.test").signIn(t, user, password) }
 	answers := []answer{
-		sign(
-			"nobody-at-all",
-			active.password,
-		),
+		sign("nobody-at-all", active.password),
 		sign(active.user, "wrong"),
 		sign(pending.user, "wrong"),
 		sign(held.user, "wrong"),
-		sign(
-			held.user,
-			held.password,
-		),
+		sign(held.user, held.password),
 		sign(early.user, early.password),
 		sign(early.user, "wrong"),
 		sign(gone.user, gone.password),
-		sign(
-			expired.user,
-			expired.password,
-		),
+		sign(expired.user, expired.password),
 		sign("ADMIN", "x"),
 		sign("not a name at all", "x"),
 		sign(strings.Repeat("a", 65), "x"),
@@ -281,10 +258,8 @@ func TestSignInNotActivated(t *testing.T) {
 	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
 		a := s.visitor("a.test").signIn(t, who.user, who.password)
 		a.wantError(t, 403, "not_activated")
-		if want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(
-			a.body,
-			want,
-		) {
+		want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"
+		if !strings.HasSuffix(a.body, want) {
 			t.Errorf("body %q, want it to end with %q", a.body, want)
 		}
 	}
@@ -451,11 +426,7 @@ func TestSignInServerError(t *testing.T) {
 	s.exec(t, `ALTER TABLE account RENAME TO elsewhere`)
 	a := v.get(t, "/signin.ashx", "Authorization", c.signInProof(who))
 	s.exec(t, `ALTER TABLE elsewhere RENAME TO account`)
-	if got := a.wantError(
-		t,
-		500,
-		"server_error",
-	); strings.Contains(got, "account") ||
+	if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "account") ||
 		strings.ContainsAny(got, `/\`) {
 		t.Errorf("the description shows internals: %q", got)
 	}

@@ -156,11 +156,8 @@ func (s *testServer) start(t testing.TB) {
 	file := filepath.Join(s.dir, "dialtone.db")
 	s.store = must[*sqlstore.Store](t)(sqlstore.Open(ctx, file, s.seal))
 	s.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
-	s.count = must[*sql.Stmt](t)(
-		s.db.Prepare(
-			`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`,
-		),
-	)
+	s.count = must[*sql.Stmt](t)(s.db.Prepare(`SELECT (SELECT count(*) FROM account),
+		(SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
 	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	s.addr = listener.Addr().String()
 
@@ -434,10 +431,8 @@ func (f form) with(changes ...string) form {
 }
 
 func (f form) without(names ...string) form {
-	return slices.DeleteFunc(
-		slices.Clone(f),
-		func(field [2]string) bool { return slices.Contains(names, field[0]) },
-	)
+	return slices.DeleteFunc(slices.Clone(f),
+		func(field [2]string) bool { return slices.Contains(names, field[0]) })
 }
 
 func (f form) get(t testing.TB, name string) string {
@@ -521,9 +516,9 @@ type answer struct {
 // between name and value.
 func (v *visitor) do(t testing.TB, method, target, body string, headers ...string) answer {
 	t.Helper()
+	url := "http://" + v.s.addr + target
 	r := must[*http.Request](t)(
-		http.NewRequestWithContext(t.Context(), method, "http://"+v.s.addr+target, strings.NewReader(body)),
-	)
+		http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body)))
 	r.Host = v.host
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
@@ -751,6 +746,7 @@ func (c challenge) proof(user, password, method, uri string, changes map[string]
 	const cnonce, nc = "0a4f113b7d21", "00000001"
 	ha1 := md5Hex(user + ":" + c.param["realm"] + ":" + password)
 	ha2 := md5Hex(method + ":" + uri)
+	hashed := []string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}
 	param := map[string]string{
 		"username":  `"` + user + `"`,
 		"realm":     `"` + c.param["realm"] + `"`,
@@ -760,9 +756,7 @@ func (c challenge) proof(user, password, method, uri string, changes map[string]
 		"qop":       "auth",
 		"nc":        nc,
 		"cnonce":    `"` + cnonce + `"`,
-		"response": `"` + md5Hex(
-			strings.Join([]string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}, ":"),
-		) + `"`,
+		"response":  `"` + md5Hex(strings.Join(hashed, ":")) + `"`,
 	}
 	maps.Copy(param, changes)
 	var list []string

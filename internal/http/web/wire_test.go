@@ -340,14 +340,8 @@ func TestRequestSize(t *testing.T) {
 	})
 	t.Run("short form in chunks accepted", func(t *testing.T) {
 		f := s.form(t, s.newPerson("a.test")).String()
-		text := fmt.Sprintf(
-			"%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n",
-			start,
-			7,
-			f[:7],
-			len(f)-7,
-			f[7:],
-		)
+		text := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", start,
+			7, f[:7], len(f)-7, f[7:])
 		list := s.visitor("a.test").exchange(t, text)
 		if len(list) != 1 || list[0].status != 200 {
 			t.Errorf("answers %v", list)
@@ -371,10 +365,8 @@ func TestRequestSize(t *testing.T) {
 	}
 	t.Run("a path of 64 KiB is 431", func(t *testing.T) {
 		back := s.visitor("a.test").raw(t, "GET /"+strings.Repeat("x", 64<<10)+" HTTP/1.1\r\nHost: a.test\r\n\r\n")
-		if line, _ := textproto.NewReader(bufio.NewReader(strings.NewReader(back))).ReadLine(); !strings.HasPrefix(
-			line,
-			"HTTP/1.1 431 ",
-		) {
+		line, _ := textproto.NewReader(bufio.NewReader(strings.NewReader(back))).ReadLine()
+		if !strings.HasPrefix(line, "HTTP/1.1 431 ") {
 			t.Errorf("the answer is %q", line)
 		}
 	})

@@ -112,7 +112,10 @@ function check() {
 }
 
 // The fields of the page by the fields of the request.
-const inputs = { user: "user", name: "name", email: "email", ha1: "password", captcha_answer: "captcha_answer" };
+const inputs = {
+  user: "user", name: "name", email: "email", captcha_answer: "captcha_answer",
+  ha1: "password", ha1b: "password", ha1_sha256: "password",
+};
 
 /**
  * Returns the problem that a refusal of the server names by field and rule, in this page's
