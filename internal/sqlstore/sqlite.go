@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore/sqlite"
 )
@@ -191,7 +191,7 @@ func (l *lite) close() error {
 func (l *lite) node() string { return "" }
 
 // adopt finds nothing: there are no other nodes.
-func (l *lite) adopt(context.Context) ([]account.OutboxEntry, error) { return nil, nil }
+func (l *lite) adopt(context.Context) ([]outbox.Entry, error) { return nil, nil }
 
 // watch cannot tell.
 func (l *lite) watch(context.Context, func()) {}

@@ -196,7 +196,7 @@ func TestLoadAssetsErrors(t *testing.T) {
 		{
 			"import cycle",
 			fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}},
-			"circle",
+			"cycle",
 		},
 		{"unknown type", fstest.MapFS{"a.exe": {}}, "content type"},
 	}

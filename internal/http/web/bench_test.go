@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/mail/pickup"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"
@@ -46,23 +47,27 @@ func benchSite(b *testing.B) *Site {
 	if t, err = store.AddTenant(ctx, t); err != nil {
 		b.Fatal(err)
 	}
-	directory := tenant.NewTable(store, func(host string) string { return "https://" + host })
-	if err := directory.Refresh(ctx); err != nil {
+	tenants := tenant.NewTable(store, func(host string) string { return "https://" + host })
+	if err := tenants.Refresh(ctx); err != nil {
 		b.Fatal(err)
 	}
 	issuer, signatures := captcha.NewIssuer(ring, now), session.NewSignatures(ring)
 	// Audit lines are written as in production.
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	desk := account.NewService(account.Deps{
-		Store: store, Mailbox: box, Tenant: directory.ByID, Captcha: func() *captcha.Issuer { return issuer },
+	accounts := account.NewService(account.Deps{
+		Store: store, Captcha: func() *captcha.Issuer { return issuer },
+		Outbox: outbox.New(outbox.Deps{
+			Store: store, Pickup: box, Tenant: tenants.ByID, SealRing: ring,
+			Audit: audit.Log{Logger: log}, Log: log, Now: now,
+		}),
 		SealRing: ring, Audit: audit.Log{Logger: log}, Log: log, Now: now,
 	})
-	door := session.NewAuthenticator(session.Deps{
-		Accounts: desk, Store: store, Signatures: func() *session.Signatures { return signatures },
+	authenticator := session.NewAuthenticator(session.Deps{
+		Accounts: accounts, Store: store, Signatures: func() *session.Signatures { return signatures },
 		SealRing: ring, Audit: audit.Log{Logger: log}, Now: now,
 	})
 	site, err := New(Deps{
-		Tenants: directory, Accounts: desk, Door: door,
+		Tenants: tenants, Accounts: accounts, Authenticator: authenticator,
 		Captcha: func() *captcha.Issuer { return issuer }, Log: log,
 	})
 	if err != nil {
@@ -72,7 +77,7 @@ func benchSite(b *testing.B) *Site {
 	x, y, _ := strings.Cut(q.Text, " + ")
 	xn, _ := strconv.Atoi(x)
 	yn, _ := strconv.Atoi(y)
-	_, err = desk.Signup(ctx, &t, account.Form{
+	_, err = accounts.Signup(ctx, &t, account.Form{
 		User:          "alex",
 		Name:          "Alex",
 		Email:         "alex@example.org",
@@ -83,7 +88,7 @@ func benchSite(b *testing.B) *Site {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := desk.Enable(ctx, &t, "alex"); err != nil {
+	if _, err := accounts.Enable(ctx, &t, "alex"); err != nil {
 		b.Fatal(err)
 	}
 	return site

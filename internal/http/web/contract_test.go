@@ -17,6 +17,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -803,8 +804,9 @@ func TestSignupReservedName(t *testing.T) {
 func TestSignupServerError(t *testing.T) {
 	t.Parallel()
 	var publish error
-	s := startServerWith(t,
-		options{mailbox: func(m account.Mailbox) account.Mailbox { return failingPickup{m, &publish} }})
+	s := startServerWith(t, options{pickup: func(p outbox.Pickup) outbox.Pickup {
+		return failingPickup{p, &publish}
+	}})
 	for name, fail := range map[string]func(t *testing.T) (repair func()){
 		"store cannot write": func(t *testing.T) func() { return s.breakStore(t) },
 		"store cannot read": func(t *testing.T) func() {
@@ -865,12 +867,12 @@ func TestSignupServerError(t *testing.T) {
 
 // failingPickup cannot publish while *fault is set.
 type failingPickup struct {
-	account.Mailbox
+	outbox.Pickup
 	fault *error
 }
 
-func (m failingPickup) Stage(l mailmsg.Message) (account.StagedMessage, error) {
-	d, err := m.Mailbox.Stage(l)
+func (m failingPickup) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
+	d, err := m.Pickup.Stage(l)
 	if err != nil || *m.fault == nil {
 		return d, err
 	}
@@ -878,7 +880,7 @@ func (m failingPickup) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 }
 
 type failingMessage struct {
-	account.StagedMessage
+	outbox.StagedMessage
 	fault error
 }
 

@@ -148,7 +148,7 @@ func TestProvisionLink(t *testing.T) {
 		}
 		page := s.visitor(host).get(t, target, "Accept", "text/html")
 		page.wantStatus(t, 404)
-		if !strings.Contains(page.body, "This link does nothing any more") ||
+		if !strings.Contains(page.body, "This link no longer works") ||
 			!strings.Contains(page.body, `href="/account.html"`) {
 			t.Errorf("a browser gets %s", page.body)
 		}

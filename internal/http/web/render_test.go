@@ -201,7 +201,7 @@ func TestRuleTexts(t *testing.T) {
 		}
 		return ""
 	}
-	for _, pattern := range []string{"../../account/*.go", "*.go"} {
+	for _, pattern := range []string{"../../account/*.go", "../form/*.go", "*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -67,7 +67,7 @@ func TestDeliveryState(t *testing.T) {
 	for state, want := range map[string]string{
 		`,"delivery":"failed"`:    "That message could not be delivered.",
 		`,"delivery":"discarded"`: "That message could not be delivered.",
-		`,"delivery":"deferred"`:  "The mail server of that address has not taken the message yet.",
+		`,"delivery":"deferred"`:  "The mail server of that address has not accepted the message yet.",
 		`,"delivery":"sent"`:      "",
 		`,"delivery":"waiting"`:   "",
 		`,"delivery":"toString"`:  "",
@@ -192,16 +192,16 @@ func TestResendPanel(t *testing.T) {
 	}{
 		"a limit": {
 			withRetryAfter("7200", replyError(429, "rate_limited", "x")),
-			"The message was sent often enough for now. Try again in 2 hours, at ",
+			"The message cannot be sent again yet. Try again in 2 hours, at ",
 		},
 		"a limit without Retry-After": {
 			replyError(429, "rate_limited", "x"),
-			"The message was sent often enough for now. Try again later",
+			"The message cannot be sent again yet. Try again later",
 		},
-		"an active account": {replyError(409, "conflict", "x"), "The account is active already."},
+		"an active account": {replyError(409, "conflict", "x"), "The account is already active."},
 		"another password": {
 			replyError(401, "unauthorized", "x"),
-			"The account cannot be reached with this password any more.",
+			"This password does not work for the account any more.",
 		},
 		"a server error": {
 			replyError(500, "server_error", "x"), "Nothing was sent. Try again in a moment",

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/audit"
 )
 
 // resend sends both requests of a resend, the second with a form unless that is empty.
@@ -47,7 +47,7 @@ func TestResend(t *testing.T) {
 		s.clock.add(time.Minute)
 		a := s.visitor("a.test").resend(t, who.user, who.password, "")
 		a.wantJSON(t, 200)
-		if want := `{"ok":true,"email":"` + account.MaskEmail(who.email) + `"}` + "\n"; a.body != want {
+		if want := `{"ok":true,"email":"` + audit.MaskEmail(who.email) + `"}` + "\n"; a.body != want {
 			t.Errorf("body %q, want %q", a.body, want)
 		}
 		list := s.messages(t, who.email)

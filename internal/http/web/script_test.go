@@ -396,7 +396,7 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:    "a wrong captcha",
 				answer:  replyError(400, "captcha_failed", "x"),
-				problem: "That answer did not fit",
+				problem: "That answer was wrong",
 				field:   "captcha_answer",
 				focus:   "captcha_answer",
 				newSum:  true,
@@ -444,7 +444,7 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:    "a reserved name",
 				answer:  replyRule("user", "kept"),
-				problem: "That name is kept for the platform itself",
+				problem: "That name is reserved for the platform itself",
 				field:   "user",
 				focus:   "summary",
 			},
@@ -486,18 +486,18 @@ func TestSignUpPage(t *testing.T) {
 				answer: func(w http.ResponseWriter, _ *http.Request) {
 					http.Error(w, "<b>gateway</b>", http.StatusBadGateway)
 				},
-				problem: "look in your mail first",
+				problem: "check your e-mail first",
 				focus:   "summary",
 				retry:   true,
 			},
 			{
 				name:    "a success without ok",
 				answer:  reply(200, `null`),
-				problem: "look in your mail first",
+				problem: "check your e-mail first",
 				focus:   "summary",
 				retry:   true,
 			},
-			{name: "no answer", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
+			{name: "no answer", answer: hangUp, problem: "check your e-mail first", focus: "summary", retry: true},
 			{
 				name:    "markup in a rule",
 				answer:  replyRule("name", hostile),
@@ -625,7 +625,7 @@ func TestSignUpPage(t *testing.T) {
 		if n := eval[int](p, `fireTimers(15000)`); n != 1 {
 			t.Fatalf("%d timers of 15 seconds", n)
 		}
-		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "look in your mail first") {
+		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "check your e-mail first") {
 			t.Errorf("problems %q", got)
 		}
 	})
@@ -665,7 +665,7 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`!document.getElementById("submit").disabled`)
 		p.fill("user", "alex", "name", "Alex", "email", "a@b.test", "password", testPassword)
 		p.submit()
-		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The sum could not be fetched") {
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The sum could not be loaded") {
 			t.Errorf("problems %q", got)
 		}
 		s.handle("/captcha.ashx", works)
@@ -799,7 +799,7 @@ func TestSignInPage(t *testing.T) {
 		{
 			"a rate limit",
 			answers(withRetryAfter("60", replyError(429, "rate_limited", "x"))), "alex", "x",
-			[]string{"Too many tries came from here. Try again in 1 minute, at "}, false,
+			[]string{"Too many attempts from here. Try again in 1 minute, at "}, false,
 		},
 		{
 			"a server error",

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 )
@@ -258,7 +259,7 @@ func TestSignInNotActivated(t *testing.T) {
 	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
 		a := s.visitor("a.test").signIn(t, who.user, who.password)
 		a.wantError(t, 403, "not_activated")
-		want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"
+		want := `,"email":"` + audit.MaskEmail(who.email) + `"` + more + "}\n"
 		if !strings.HasSuffix(a.body, want) {
 			t.Errorf("body %q, want it to end with %q", a.body, want)
 		}

@@ -42,6 +42,7 @@ import (
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
@@ -80,7 +81,8 @@ type testServer struct {
 type options struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
-	mailbox func(account.Mailbox) account.Mailbox
+	pickup  func(outbox.Pickup) outbox.Pickup
+	store   func(account.Store) account.Store
 	captcha func(*captcha.Issuer) *captcha.Issuer
 	devMail func() ([]web.DevMessage, error)
 	ceiling int
@@ -173,9 +175,9 @@ func (s *testServer) start(t testing.TB) {
 	if err := s.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox account.Mailbox = must[*pickup.Dir](t)(pickup.Open(s.pickup()))
-	if s.options.mailbox != nil {
-		mailbox = s.options.mailbox(mailbox)
+	var dir outbox.Pickup = must[*pickup.Dir](t)(pickup.Open(s.pickup()))
+	if s.options.pickup != nil {
+		dir = s.options.pickup(dir)
 	}
 	log := slog.New(slog.NewJSONHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	issuer := func() *captcha.Issuer {
@@ -185,21 +187,30 @@ func (s *testServer) start(t testing.TB) {
 		}
 		return i
 	}
-	s.accounts = account.NewService(account.Deps{
-		Store: s.store, Mailbox: mailbox, Tenant: s.tenants.ByID, Captcha: issuer, SealRing: s.seal,
-		Audit: audit.Log{Logger: log}, Log: log, Now: s.clock.Now, AddressCeiling: s.options.ceiling,
+	events := audit.Log{Logger: log}
+	messages := outbox.New(outbox.Deps{
+		Store: s.store, Pickup: dir, Tenant: s.tenants.ByID, SealRing: s.seal,
+		Audit: events, Log: log, Now: s.clock.Now,
 	})
-	if err := s.accounts.Recover(ctx); err != nil {
+	var accounts account.Store = s.store
+	if s.options.store != nil {
+		accounts = s.options.store(accounts)
+	}
+	s.accounts = account.NewService(account.Deps{
+		Store: accounts, Outbox: messages, Captcha: issuer, SealRing: s.seal,
+		Audit: events, Log: log, Now: s.clock.Now, AddressCeiling: s.options.ceiling,
+	})
+	if err := messages.Recover(ctx); err != nil {
 		t.Fatal(err)
 	}
-	door := session.NewAuthenticator(session.Deps{
+	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: s.accounts, Store: s.store, SealRing: s.seal, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(s.sign.Load()) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
 		Tenants:        s.tenants,
 		Accounts:       s.accounts,
-		Door:           door,
+		Authenticator:  authenticator,
 		Captcha:        issuer,
 		TrustedProxies: s.options.proxies,
 		Log:            log,
