@@ -101,11 +101,8 @@ func TestConfirmPage(t *testing.T) {
 	})
 	t.Run("user name is fixed", func(t *testing.T) {
 		p, _ := open(t, good)
-		if !eval[bool](
-			p,
-			`document.getElementById("user").readOnly && document.getElementById("user").value === "alex" &&
-				!document.getElementById("password").name`,
-		) {
+		if !eval[bool](p, `document.getElementById("user").readOnly &&
+				document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
 			t.Error("the name can be changed, or the password has a name")
 		}
 	})

@@ -187,14 +187,9 @@ func TestResend(t *testing.T) {
 			v.do(t, "POST", "/resend.ashx", "email=a%40x.test", "Content-Type", media, "Authorization",
 				c.proof(who.user, who.password, "POST", "/resend.ashx", nil)).wantError(t, 400, "invalid_request")
 		}
-		v.do(
-			t,
-			"POST",
-			"/resend.ashx?email=a%40x.test",
-			"",
-			"Authorization",
-			c.proof(who.user, who.password, "POST", "/resend.ashx?email=a%40x.test", nil),
-		).wantError(t, 400, "invalid_request")
+		v.do(t, "POST", "/resend.ashx?email=a%40x.test", "", "Authorization",
+			c.proof(who.user, who.password, "POST", "/resend.ashx?email=a%40x.test", nil)).
+			wantError(t, 400, "invalid_request")
 		v.resendProof(t, c, who.user, who.password, "unknown=field&token=x").wantStatus(t, 200)
 		v.resendProof(t, c, who.user, who.password, "").wantError(t, 401, "unauthorized")
 	})

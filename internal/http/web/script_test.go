@@ -44,14 +44,11 @@ func TestKeys(t *testing.T) {
 	triples := make([][]triple, rounds)
 	for i := range triples {
 		for range each {
-			triples[i] = append(
-				triples[i],
-				triple{
-					text(1+r.IntN(64), alphabets[0]),
-					text(1+r.IntN(30), alphabets[0]),
-					text(r.IntN(129), alphabets...),
-				},
-			)
+			triples[i] = append(triples[i], triple{
+				text(1+r.IntN(64), alphabets[0]),
+				text(1+r.IntN(30), alphabets[0]),
+				text(r.IntN(129), alphabets...),
+			})
 		}
 	}
 	s.handle("/triples", func(w http.ResponseWriter, r *http.Request) {
@@ -341,11 +338,8 @@ func TestSignUpPage(t *testing.T) {
 				t.Fatal(err)
 			}
 			set := func(quoted string) {
-				eval[bool](
-					p,
-					`(document.getElementById("`+tt.field+`").value = `+quoted+`,
-						document.getElementById("summary").hidden = true)`,
-				)
+				eval[bool](p, `(document.getElementById("`+tt.field+`").value = `+quoted+`,
+						document.getElementById("summary").hidden = true)`)
 			}
 			set(string(value))
 			p.submit()
@@ -535,11 +529,8 @@ func TestSignUpPage(t *testing.T) {
 				if got := eval[string](p, `document.getElementById("question").innerText`); got != sum {
 					t.Errorf("the sum is %q, want %q", got, sum)
 				}
-				kept := eval[string](
-					p,
-					`["user", "name", "email", "password", "captcha_answer"]
-						.map((id) => document.getElementById(id).value).join("|")`,
-				)
+				kept := eval[string](p, `["user", "name", "email", "password", "captcha_answer"]
+						.map((id) => document.getElementById(id).value).join("|")`)
 				if want := "alex|Álex Müller|alex@example.org|" + testPassword + "|" + left; kept != want {
 					t.Errorf("the fields hold %q, want %q", kept, want)
 				}
@@ -600,11 +591,8 @@ func TestSignUpPage(t *testing.T) {
 		eval[bool](p,
 			`(() => { for (let i = 0; i < 100; i++) document.getElementById("submit").click(); return true; })()`)
 		p.received()
-		if got := eval[string](
-			p,
-			`document.querySelector("form").getAttribute("aria-busy") + " " +
-				document.getElementById("submit").innerText`,
-		); got != "true Creating your account…" {
+		if got := eval[string](p, `document.querySelector("form").getAttribute("aria-busy") + " " +
+				document.getElementById("submit").innerText`); got != "true Creating your account…" {
 			t.Errorf("meanwhile the form is %q", got)
 		}
 		eval[bool](p, `(document.getElementById("submit").click(), true)`)
@@ -736,28 +724,26 @@ func TestSignInPage(t *testing.T) {
 
 	for _, algorithm := range []string{"MD5", "SHA-256"} {
 		for stale := range 2 {
-			t.Run(
-				fmt.Sprintf("proves the password by %s after %d stale nonces", algorithm, stale),
-				func(t *testing.T) {
-					s := newPageServer(t)
-					s.onSignIn(algorithm, stale, good)
-					p := openTab(t, s, "/login.html")
-					p.ready()
-					p.fill("user", " alex ", "password", testPassword)
-					p.submit()
-					p.wait(`location.pathname === "/account.html" && document.querySelector("h1") !== null`)
-					s.mu.Lock()
-					defer s.mu.Unlock()
-					if len(s.signIns) != 2+stale {
-						t.Errorf("%d requests: %q", len(s.signIns), s.signIns)
+			name := fmt.Sprintf("proves the password by %s after %d stale nonces", algorithm, stale)
+			t.Run(name, func(t *testing.T) {
+				s := newPageServer(t)
+				s.onSignIn(algorithm, stale, good)
+				p := openTab(t, s, "/login.html")
+				p.ready()
+				p.fill("user", " alex ", "password", testPassword)
+				p.submit()
+				p.wait(`location.pathname === "/account.html" && document.querySelector("h1") !== null`)
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if len(s.signIns) != 2+stale {
+					t.Errorf("%d requests: %q", len(s.signIns), s.signIns)
+				}
+				for _, request := range s.signIns {
+					if !strings.HasPrefix(request, "GET fetch ") {
+						t.Errorf("request %q", request)
 					}
-					for _, request := range s.signIns {
-						if !strings.HasPrefix(request, "GET fetch ") {
-							t.Errorf("request %q", request)
-						}
-					}
-				},
-			)
+				}
+			})
 		}
 	}
 
@@ -856,10 +842,8 @@ func TestActivationScript(t *testing.T) {
 		t.Run(string(state), func(t *testing.T) {
 			p := openTab(t, newPageServer(t), "/activate/"+string(state)+"?token=secret")
 			if state == activationTrouble || state == activationUnopened {
-				if got := eval[string](
-					p,
-					`document.querySelector("main .button").href`,
-				); got != p.s.URL+"/activate/"+string(state)+"?token=secret" {
+				want := p.s.URL + "/activate/" + string(state) + "?token=secret"
+				if got := eval[string](p, `document.querySelector("main .button").href`); got != want {
 					t.Errorf("the button leads to %s", got)
 				}
 				return
@@ -930,31 +914,23 @@ func TestPageLayout(t *testing.T) {
 				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
 				}
-				if cut := eval[[]string](
-					p,
-					`[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
+				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
 					.filter((e) => e.checkVisibility())
 					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
-					.filter((e) => getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`,
-				); len(cut) > 0 {
+					.filter((e) => getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`); len(cut) > 0 {
 					t.Errorf("text is wider than its place: %q", cut)
 				}
 			}
-			if small := eval[[]string](
-				p,
-				`[...document.querySelectorAll("button, input, .button")].filter((e) => e.checkVisibility())
-				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`,
-			); len(small) > 0 {
+			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, .button")]
+				.filter((e) => e.checkVisibility())
+				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {
 				t.Errorf("targets below 44 pixels: %q", small)
 			}
 			if eval[int](p, `document.querySelectorAll("img[src=x], [onerror]").length`) != 0 {
 				t.Error("markup was rendered")
 			}
-			if got := eval[int](
-				p,
-				`performance.getEntriesByType("resource")
-					.filter(({ name }) => !name.startsWith(location.origin)).length`,
-			); got != 0 {
+			if got := eval[int](p, `performance.getEntriesByType("resource")
+					.filter(({ name }) => !name.startsWith(location.origin)).length`); got != 0 {
 				t.Errorf("%d requests went elsewhere", got)
 			}
 		})
@@ -977,13 +953,9 @@ func TestTabReportsPolicyViolation(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := chromedp.Do(
-		ctx,
-		chromedp.Navigate(s.URL+"/error"),
-		chromedp.Evaluate[chromedp.Void](
-			`void document.querySelector("main").setAttribute("style", "color: red")`,
-		),
-	); err != nil {
+	style := `void document.querySelector("main").setAttribute("style", "color: red")`
+	if err := chromedp.Do(ctx, chromedp.Navigate(s.URL+"/error"),
+		chromedp.Evaluate[chromedp.Void](style)); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -228,8 +228,8 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%s gets %q", origin, got)
 		}
 	}
-	if got := v.get(t, "/account.html", "Origin",
-		"https://shop.test").header.Get("Access-Control-Allow-Origin"); got != "" {
+	a = v.get(t, "/account.html", "Origin", "https://shop.test")
+	if got := a.header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("a page is shared with %q", got)
 	}
 	a = s.visitor("a.test").get(t, "/captcha.ashx", "Origin", "https://shop.test")
@@ -459,9 +459,9 @@ func TestPanic(t *testing.T) {
 		}
 	}
 	a := s.visitor("localhost").get(t, "/dev/mail", "Accept", "text/html")
-	if a.wantStatus(t,
-		500); a.header.Get("Content-Type") != "text/html; charset=utf-8" || strings.Contains(a.body, "nil map") ||
-		strings.Contains(a.body, ".go") {
+	a.wantStatus(t, 500)
+	if a.header.Get("Content-Type") != "text/html; charset=utf-8" ||
+		strings.Contains(a.body, "nil map") || strings.Contains(a.body, ".go") {
 		t.Errorf("the page is %q", a.body)
 	}
 	panics.Store(false)

@@ -376,11 +376,8 @@ func (s *testServer) exec(t testing.TB, statement string) {
 // error.
 func (s *testServer) breakStore(t testing.TB) (repair func()) {
 	t.Helper()
-	s.exec(
-		t,
-		`CREATE TRIGGER broken BEFORE INSERT ON account
-			BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`,
-	)
+	s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON account
+			BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`)
 	return func() { t.Helper(); s.exec(t, `DROP TRIGGER broken`) }
 }
 

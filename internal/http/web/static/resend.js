@@ -76,7 +76,7 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
       show("again_denied");
     } else if (status === 400 && email) {
       note.textContent = "";
-      showInvalid("mend_refused");
+      showInvalid("correct_refused");
     } else {
       show("again_failed");
     }
@@ -89,7 +89,7 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
     event.preventDefault();
     const email = input.value.trim();
     if (isEmail(email)) resend(email);
-    else showInvalid("mend_shape");
+    else showInvalid("correct_shape");
   });
   if (wait) {
     write(note, "again_wait");
