@@ -237,20 +237,11 @@ func FuzzToken(f *testing.F) {
 // Every route is documented, and the contract's tests cover it.
 func TestRoutes(t *testing.T) {
 	documented := map[string]string{
-		"/captcha.ashx":           "GET, HEAD",
-		"/signup.ashx":            "POST",
-		"/activate.ashx":          "GET, HEAD, POST",
-		"/signin.ashx":            "GET, HEAD, POST",
-		"/signout.ashx":           "POST",
-		"/resend.ashx":            "POST",
-		"/":                       "GET, HEAD",
-		"/signup.html":            "GET, HEAD",
-		"/login.html":             "GET, HEAD",
-		"/account.html":           "GET, HEAD",
-		"/turn":                   "GET, HEAD",
-		"/provision":              "POST",
-		"/provision/linphone.xml": "GET, HEAD",
-		"/provision/zoiper.xml":   "GET, HEAD",
+		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
+		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
+		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
+		"/account.html": "GET, HEAD", "/turn": "GET, HEAD", "/provision": "POST",
+		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
 	}
 	site, err := New(Deps{})
 	if err != nil {

@@ -68,10 +68,8 @@ func TestDeliveryState(t *testing.T) {
 		`,"delivery":"failed"`:    "That message could not be delivered.",
 		`,"delivery":"discarded"`: "That message could not be delivered.",
 		`,"delivery":"deferred"`:  "The mail server of that address has not accepted the message yet.",
-		`,"delivery":"sent"`:      "",
-		`,"delivery":"waiting"`:   "",
-		`,"delivery":"toString"`:  "",
-		``:                        "",
+		`,"delivery":"sent"`:      "", `,"delivery":"waiting"`: "", `,"delivery":"toString"`: "",
+		``: "",
 	} {
 		t.Run(state, func(t *testing.T) {
 			s := newPageServer(t)

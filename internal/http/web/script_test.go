@@ -378,102 +378,72 @@ func TestSignUpPage(t *testing.T) {
 
 	t.Run("explains", func(t *testing.T) {
 		tests := []struct {
-			name     string
-			answer   http.HandlerFunc
-			problem  string
-			field    string
-			focus    string
-			newSum   bool
-			retry    bool
-			contains string
+			name       string
+			answer     http.HandlerFunc
+			problem    string
+			field      string
+			focus      string
+			newCaptcha bool
+			retry      bool
+			contains   string
 		}{
 			{
-				name:    "a wrong captcha",
-				answer:  replyError(400, "captcha_failed", "x"),
-				problem: "That answer was wrong",
-				field:   "captcha_answer",
-				focus:   "captcha_answer",
-				newSum:  true,
+				name: "a wrong captcha", answer: replyError(400, "captcha_failed", "x"),
+				problem: "That answer was wrong", field: "captcha_answer", focus: "captcha_answer",
+				newCaptcha: true,
 			},
 			{
-				name:    "a taken name",
-				answer:  replyError(409, "conflict", "x"),
-				problem: "That user name is taken",
-				field:   "user",
-				focus:   "summary",
-				newSum:  true,
+				name: "a taken name", answer: replyError(409, "conflict", "x"),
+				problem: "That user name is taken", field: "user", focus: "summary", newCaptcha: true,
 			},
 			{
 				name:    "a rate limit",
 				answer:  withRetryAfter("1500", replyError(429, "rate_limited", "x")),
-				problem: "Try again in 25 minutes, at ",
-				focus:   "summary",
+				problem: "Try again in 25 minutes, at ", focus: "summary",
 			},
 			{
 				name:    "a long rate limit",
 				answer:  withRetryAfter("86000", replyError(429, "rate_limited", "x")),
-				problem: "Try again in 24 hours, at ",
-				focus:   "summary",
+				problem: "Try again in 24 hours, at ", focus: "summary",
 			},
 			{
-				name:    "a rate limit without Retry-After",
-				answer:  replyError(429, "rate_limited", "x"),
-				problem: "Try again later",
-				focus:   "summary",
+				name:   "a rate limit without Retry-After",
+				answer: replyError(429, "rate_limited", "x"), problem: "Try again later",
+				focus: "summary",
 			},
 			{
-				name:    "a server error",
-				answer:  replyError(500, "server_error", "x"),
-				problem: "Nothing was saved",
-				focus:   "summary",
-				retry:   true,
+				name: "a server error", answer: replyError(500, "server_error", "x"),
+				problem: "Nothing was saved", focus: "summary", retry: true,
 			},
 			{
-				name:    "an overloaded server",
-				answer:  replyError(503, "overloaded", "x"),
-				problem: "Too many people are waiting",
-				focus:   "summary",
-				retry:   true,
+				name: "an overloaded server", answer: replyError(503, "overloaded", "x"),
+				problem: "Too many people are waiting", focus: "summary", retry: true,
 			},
 			{
-				name:    "a reserved name",
-				answer:  replyRule("user", "kept"),
-				problem: "That name is reserved for the platform itself",
-				field:   "user",
-				focus:   "summary",
+				name: "a reserved name", answer: replyRule("user", "kept"),
+				problem: "That name is reserved for the platform itself", field: "user",
+				focus: "summary",
 			},
 			{
-				name:    "a common password",
-				answer:  replyRule("ha1", "common"),
-				problem: "That password is one of the first",
-				field:   "password",
-				focus:   "summary",
+				name: "a common password", answer: replyRule("ha1", "common"),
+				problem: "That password is one of the first", field: "password", focus: "summary",
 			},
 			{
-				name:    "a common password by its ha1b",
-				answer:  replyRule("ha1b", "common"),
-				problem: "That password is one of the first",
-				field:   "password",
-				focus:   "summary",
+				name: "a common password by its ha1b", answer: replyRule("ha1b", "common"),
+				problem: "That password is one of the first", field: "password", focus: "summary",
 			},
 			{
-				name:    "an unknown rule",
-				answer:  replyRule("name", "new"),
-				problem: "The server did not accept this",
-				field:   "name",
-				focus:   "summary",
+				name: "an unknown rule", answer: replyRule("name", "new"),
+				problem: "The server did not accept this", field: "name", focus: "summary",
 			},
 			{
-				name:    "an unknown field",
-				answer:  replyRule("constructor", "kept"),
-				problem: "The server did not accept the form",
-				focus:   "summary",
+				name: "an unknown field", answer: replyRule("constructor", "kept"),
+				problem: "The server did not accept the form", focus: "summary",
 			},
 			{
 				name:    "a description alone",
 				answer:  replyError(400, "invalid_request", "user: is kept"),
-				problem: "The server did not accept the form",
-				focus:   "summary",
+				problem: "The server did not accept the form", focus: "summary",
 			},
 			{
 				name: "an answer that is not JSON",
@@ -485,19 +455,13 @@ func TestSignUpPage(t *testing.T) {
 				retry:   true,
 			},
 			{
-				name:    "a success without ok",
-				answer:  reply(200, `null`),
-				problem: "check your e-mail first",
-				focus:   "summary",
-				retry:   true,
+				name: "a success without ok", answer: reply(200, `null`),
+				problem: "check your e-mail first", focus: "summary", retry: true,
 			},
 			{name: "no answer", answer: hangUp, problem: "check your e-mail first", focus: "summary", retry: true},
 			{
-				name:    "markup in a rule",
-				answer:  replyRule("name", hostile),
-				problem: "The server did not accept this",
-				field:   "name",
-				focus:   "summary",
+				name: "markup in a rule", answer: replyRule("name", hostile),
+				problem: "The server did not accept this", field: "name", focus: "summary",
 			},
 		}
 		for _, tt := range tests {
@@ -523,7 +487,7 @@ func TestSignUpPage(t *testing.T) {
 				}
 				sum := "What is 3 + 1?"
 				left := "4"
-				if tt.newSum {
+				if tt.newCaptcha {
 					sum, left = "What is 3 + 2?", ""
 				}
 				if got := eval[string](p, `document.getElementById("question").innerText`); got != sum {
@@ -537,7 +501,7 @@ func TestSignUpPage(t *testing.T) {
 				if eval[int](p, `document.querySelectorAll("main img:not(.badge), main b").length`) != 0 {
 					t.Error("markup from the server was rendered")
 				}
-				if tt.newSum {
+				if tt.newCaptcha {
 					p.fill("captcha_answer", "5")
 				}
 				tries := len(s.sent())
@@ -548,7 +512,7 @@ func TestSignUpPage(t *testing.T) {
 					p.submit()
 				}
 				p.wait(`!document.getElementById("sent").hidden`)
-				if sent := s.sent(); tt.newSum && !strings.Contains(sent[tries], "captcha_token=token-2") {
+				if sent := s.sent(); tt.newCaptcha && !strings.Contains(sent[tries], "captcha_token=token-2") {
 					t.Errorf("the second try was %s", sent[tries])
 				}
 			})

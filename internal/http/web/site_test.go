@@ -756,15 +756,10 @@ func (c challenge) proof(user, password, method, uri string, changes map[string]
 	ha2 := md5Hex(method + ":" + uri)
 	hashed := []string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}
 	param := map[string]string{
-		"username":  `"` + user + `"`,
-		"realm":     `"` + c.param["realm"] + `"`,
-		"nonce":     `"` + c.param["nonce"] + `"`,
-		"uri":       `"` + uri + `"`,
-		"algorithm": "MD5",
-		"qop":       "auth",
-		"nc":        nc,
-		"cnonce":    `"` + cnonce + `"`,
-		"response":  `"` + md5Hex(strings.Join(hashed, ":")) + `"`,
+		"username": `"` + user + `"`, "realm": `"` + c.param["realm"] + `"`,
+		"nonce": `"` + c.param["nonce"] + `"`, "uri": `"` + uri + `"`, "algorithm": "MD5",
+		"qop": "auth", "nc": nc, "cnonce": `"` + cnonce + `"`,
+		"response": `"` + md5Hex(strings.Join(hashed, ":")) + `"`,
 	}
 	maps.Copy(param, changes)
 	var list []string
