@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -232,7 +232,7 @@ func newPlain(ctx context.Context, o options, url string, conns int) (func(time.
 	if err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.OpenPostgres(ctx, secret.NewRing(time.Now()), "", url)
+	store, err := store.OpenPostgres(ctx, secret.NewRing(time.Now()), "", url)
 	if err != nil {
 		return nil, err
 	}

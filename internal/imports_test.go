@@ -29,7 +29,7 @@ var (
 	}
 
 	// foundations are the packages that others of their group are built on.
-	foundations = []string{"http/form", "http/server", "store/engine", "sqlstore/sqlite", "config"}
+	foundations = []string{"http/form", "http/server", "store/engine", "store/sqlite/conn", "config"}
 
 	// outside are the packages of the standard library that rule 3 is about.
 	outside = []string{

@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -51,7 +51,7 @@ func templates(dir string) (mailmsg.Templates, error) {
 type folder struct {
 	config.Config
 	seal  *secret.Ring
-	store *sqlstore.Store
+	store *store.Store
 }
 
 func (f *folder) signKey() string { return filepath.Join(f.Keys.Dir, "sign.key") }
@@ -93,10 +93,10 @@ func openNode(ctx context.Context, c config.Config, node string) (*folder, error
 	}
 	var err error
 	if !f.nodes() {
-		f.store, err = sqlstore.Open(ctx, f.database(), f.seal)
+		f.store, err = store.Open(ctx, f.database(), f.seal)
 		return f, err
 	}
-	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, f.Database)
+	f.store, err = store.OpenPostgres(ctx, f.seal, node, f.Database)
 	return f, err
 }
 
@@ -157,7 +157,7 @@ func (f *folder) makeKeysFolder() error {
 // sealed reports whether the store has been sealed with a key.
 func (f *folder) sealed(ctx context.Context) (bool, error) {
 	if f.nodes() {
-		return sqlstore.PostgresSealed(ctx, f.Database)
+		return store.PostgresSealed(ctx, f.Database)
 	}
 	info, err := os.Stat(f.database())
 	return err == nil && info.Size() > 0, nil

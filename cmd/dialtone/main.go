@@ -19,7 +19,7 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 )
 
 // The exit statuses that scripts may rely on (75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h).
@@ -101,10 +101,10 @@ func (p *program) report(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	if errors.Is(err, sqlstore.ErrFailed) {
+	if errors.Is(err, store.ErrFailed) {
 		return exitRestart
 	}
-	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
+	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, store.ErrSealKey, store.ErrNewer, store.ErrDamaged, store.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -26,7 +26,7 @@ func TestKilledCopyGoesOn(t *testing.T) {
 	p.mustStop(t)
 	url := postgrestest.Start(t).Database(t)
 	// The tables are made before the copy, so that one can be kept from being filled.
-	s, err := sqlstore.OpenPostgres(ctx, nil, "", url)
+	s, err := store.OpenPostgres(ctx, nil, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}

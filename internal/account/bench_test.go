@@ -17,7 +17,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -32,7 +32,7 @@ func BenchmarkSignup(b *testing.B) {
 func benchmarkSignup(b *testing.B, parallel int) {
 	ctx, dir := context.Background(), b.TempDir()
 	ring := secret.NewRing(time.Now())
-	store, err := sqlstore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
+	store, err := store.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -31,7 +31,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -45,7 +45,7 @@ type office struct {
 	*account.Service
 	now      time.Time
 	path     string // of the database
-	store    *sqlstore.Store
+	store    *store.Store
 	faults   *troubled // between desk and store
 	mailbox  *postbox  // between desk and directory
 	tenants  *tenant.Table
@@ -172,7 +172,7 @@ func newOffice(t *testing.T) *office {
 // open makes a new desk over what there is, as a new process does.
 func (o *office) open(pickupDir string) {
 	o.Helper()
-	store, err := sqlstore.Open(o.Context(), o.path, o.seal)
+	store, err := store.Open(o.Context(), o.path, o.seal)
 	o.must(err)
 	o.Cleanup(func() { store.Close() })
 	dir, err := pickup.Open(pickupDir)

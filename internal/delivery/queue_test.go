@@ -25,7 +25,7 @@ import (
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/smtptest"
 	"dialtone/internal/throttle"
@@ -34,7 +34,7 @@ import (
 // office is a store, a pickup directory and a queue for them, as the server puts them together.
 type office struct {
 	testing.TB
-	*sqlstore.Store
+	*store.Store
 	tenant *tenant.Tenant
 	box    *pickup.Dir
 	ring   *secret.Ring
@@ -48,7 +48,7 @@ func opened(t testing.TB) *office {
 	t.Helper()
 	o := &office{TB: t, path: t.TempDir(), ring: secret.NewRing(time.Now())}
 	var err error
-	if o.Store, err = sqlstore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring); err != nil {
+	if o.Store, err = store.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { o.Store.Close() })

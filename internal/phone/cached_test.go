@@ -8,7 +8,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/phone"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 )
 
 // found wants alice to be found with a role, or not at all if the role is empty.
@@ -66,9 +66,9 @@ func TestFindAfterChange(t *testing.T) {
 }
 
 // otherProcess opens the store a second time, as a command does while the server runs.
-func (h *house) otherProcess() *sqlstore.Store {
+func (h *house) otherProcess() *store.Store {
 	h.Helper()
-	other, err := sqlstore.Open(h.Context(), h.path, h.ring)
+	other, err := store.Open(h.Context(), h.path, h.ring)
 	h.must(err)
 	h.Cleanup(func() { other.Close() })
 	return other

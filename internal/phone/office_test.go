@@ -22,7 +22,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/phone"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -32,7 +32,7 @@ var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 // office is a store with a courier that tells real servers of it.
 type office struct {
 	*testing.T
-	store  *sqlstore.Store
+	store  *store.Store
 	ring   *secret.Ring
 	tenant int64
 	log    *logged
@@ -62,7 +62,7 @@ func newOffice(t *testing.T) *office {
 	t.Helper()
 	o := &office{T: t, ring: secret.NewRing(noon), log: &logged{}}
 	var err error
-	if o.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), o.ring); err != nil {
+	if o.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), o.ring); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { o.store.Close() })

@@ -20,7 +20,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/phone"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -29,7 +29,7 @@ import (
 type house struct {
 	testing.TB
 	now     time.Time
-	store   *sqlstore.Store
+	store   *store.Store
 	path    string // of the store
 	shut    func() // closes the store
 	ring    *secret.Ring
@@ -43,7 +43,7 @@ func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{TB: t, now: noon, ring: secret.NewRing(noon), path: filepath.Join(t.TempDir(), "dialtone.db")}
 	var err error
-	if h.store, err = sqlstore.Open(t.Context(), h.path, h.ring); err != nil {
+	if h.store, err = store.Open(t.Context(), h.path, h.ring); err != nil {
 		t.Fatal(err)
 	}
 	h.shut = sync.OnceFunc(func() { h.store.Close() })

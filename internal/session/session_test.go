@@ -24,7 +24,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -36,7 +36,7 @@ type house struct {
 	*session.Authenticator
 	deps    session.Deps
 	desk    *account.Service
-	store   *sqlstore.Store
+	store   *store.Store
 	mailbox *pickup.Dir
 	now     time.Time
 	tenant  *tenant.Tenant
@@ -65,7 +65,7 @@ func newHouse(t *testing.T) *house {
 	h.sign = secret.NewRing(h.now)
 	dir := t.TempDir()
 	var err error
-	h.store, err = sqlstore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), seal)
+	h.store, err = store.Open(t.Context(), filepath.Join(dir, "dialtone.db"), seal)
 	h.must(err)
 	t.Cleanup(func() { h.store.Close() })
 	mailbox, err := pickup.Open(filepath.Join(dir, "pickup"))

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -196,7 +196,7 @@ func (s *shaky) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 
 func TestDirectory(t *testing.T) {
 	ctx := t.Context()
-	db, err := sqlstore.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	db, err := store.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	if err != nil {
 		t.Fatal(err)
 	}

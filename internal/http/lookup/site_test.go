@@ -23,7 +23,7 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/phone"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -36,7 +36,7 @@ type house struct {
 	testing.TB
 	url     string
 	ring    *secret.Ring
-	store   *sqlstore.Store
+	store   *store.Store
 	shut    func() // closes the store
 	tenants *tenant.Table
 	desk    *account.Service
@@ -65,7 +65,7 @@ func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{TB: t, now: noon, ring: secret.NewRing(noon)}
 	var err error
-	h.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring)
+	h.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring)
 	h.must(err)
 	h.shut = sync.OnceFunc(func() { h.store.Close() })
 	t.Cleanup(h.shut)

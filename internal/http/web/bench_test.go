@@ -22,7 +22,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -30,7 +30,7 @@ import (
 func benchSite(b *testing.B) *Site {
 	ctx, dir, now := context.Background(), b.TempDir(), time.Now
 	ring := secret.NewRing(now())
-	store, err := sqlstore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
+	store, err := store.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -44,7 +44,7 @@ import (
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -63,7 +63,7 @@ type platform struct {
 
 	addr    string
 	stop    func()
-	store   *sqlstore.Store
+	store   *store.Store
 	db      *sql.DB // beside the server, to look and to break
 	count   *sql.Stmt
 	tenants *tenant.Table
@@ -152,7 +152,7 @@ func (p *platform) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	file := filepath.Join(p.dir, "dialtone.db")
-	p.store = must[*sqlstore.Store](t)(sqlstore.Open(ctx, file, p.seal))
+	p.store = must[*store.Store](t)(store.Open(ctx, file, p.seal))
 	p.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
 	p.count = must[*sql.Stmt](t)(p.db.Prepare(`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
 	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 )
 
@@ -23,10 +23,10 @@ const message = "Date: Sun, 01 Mar 2026 12:00:00 +0000\r\nFrom: =?utf-8?q?B=C3=B
 	"Subject: =?utf-8?q?B=C3=BCrotelefon?=\r\n =?utf-8?q?_a?=\r\nMessage-ID: <1@phone.test>\r\nMIME-Version: 1.0\r\nContent-Language: de\r\n" +
 	"Content-Type: text/plain; charset=utf-8\r\n\r\nA line  with spaces \r\n.\r\n\r\nThe end.\r\n"
 
-func opened(t *testing.T) (*sqlstore.Store, *secret.Ring, int64) {
+func opened(t *testing.T) (*store.Store, *secret.Ring, int64) {
 	t.Helper()
 	ring := secret.NewRing(noon)
-	s, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), ring)
+	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}

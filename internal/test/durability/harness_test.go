@@ -23,7 +23,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/crashfs"
 	"dialtone/internal/throttle"
@@ -45,7 +45,7 @@ var (
 // harness is the program without HTTP, assembled and started as the serve command does.
 type harness struct {
 	fs     *crashfs.FS
-	store  *sqlstore.Store
+	store  *store.Store
 	box    *pickup.Dir
 	desk   *account.Service
 	tenant *tenant.Tenant
@@ -58,7 +58,7 @@ type harness struct {
 // undoing is a store that remembers which messages' accounts and links could not be taken back at
 // once. Their requests were answered with an error, and a crash may leave them as they are.
 type undoing struct {
-	*sqlstore.Store
+	*store.Store
 	mu     sync.Mutex
 	failed map[string]bool // by "signup" or "resend", and e-mail address
 }
@@ -113,8 +113,8 @@ func (h *harness) close() error {
 // the same, and tended is that trouble.
 func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
-	f.Forget(database + "-wal") // which sqlstore.Open has the system do
-	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
+	f.Forget(database + "-wal") // which store.Open has the system do
+	if h.store, err = store.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}
 	if tended, err = h.start(); err != nil {
@@ -624,7 +624,7 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 	if running && d.answered && d.err != nil && !kept {
 		wrong("a backup was answered %v and is there", d.err)
 	}
-	s, err := sqlstore.OpenVFS(ctx, copied, ring, h.fs.VFS())
+	s, err := store.OpenVFS(ctx, copied, ring, h.fs.VFS())
 	if err != nil {
 		wrong("the copy does not open: %v", err)
 		return

@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+)
+
+// An older address may be somebody else's. It is kept for undoing the new link alone, so with a relay and without one it goes as soon as
+// the newer message is on the disk.
+func TestStoreForgetsTheOlderAddress(t *testing.T) {
+	for name, release := range map[string]func(*Store, context.Context, []account.OutboxRef) ([]account.OutboxRef, error){
+		"by Settle": (*Store).Ack,
+		"by Hand": func(s *Store, ctx context.Context, sent []account.OutboxRef) ([]account.OutboxRef, error) {
+			return s.Enqueue(ctx, sent, midday)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			s, err := Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(midday))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			a := newcomer(addedTenant(t, s, "one.test"), "ann")
+			r := account.LinkReplacement{Account: a.Account, Was: a.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, Made: midday}
+			r.SealedToken, r.Account.Email = []byte("newer"), "right@mail.test"
+			if err := s.Create(ctx, a, midday); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Resend(ctx, r, midday); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{a.Account.Email, ""} {
+				var email string
+				err := s.engine.reads(ctx).row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).Scan(&email)
+				if err != nil || email != want {
+					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
+				}
+				if left, err := release(s, ctx, []account.OutboxRef{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}}); err != nil || len(left) > 0 {
+					t.Fatal(left, err)
+				}
+			}
+		})
+	}
+}
