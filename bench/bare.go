@@ -14,8 +14,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
 	"dialtone/internal/store/sqlite/conn"
+	"dialtone/internal/test/teststore"
 )
 
 const bareGroup = 64
@@ -119,7 +119,7 @@ func writeMessage(box string, id [16]byte) error {
 
 // openBare makes the program's own schema and opens it as the program does.
 func openBare(ctx context.Context, database, box string) (*conn.Conn, error) {
-	store, err := store.Open(ctx, database, secret.NewRing(time.Now()))
+	store, err := teststore.Open(ctx, database, secret.NewRing(time.Now()))
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
+	"dialtone/internal/test/teststore"
 )
 
 // rounds is how often a server is ended: DIALTONE_TEST_KILLS, or 12.
@@ -349,7 +349,7 @@ func (s *killTest) finish() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	store, err := store.Open(ctx, filepath.Join(s.data, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(s.data, "dialtone.db"), ring)
 	if err != nil {
 		s.t.Fatal(err)
 	}

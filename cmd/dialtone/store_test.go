@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"dialtone/internal/store"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 // A copy is killed when some tables are there and another is not. Nobody takes that for a store, and the same command ends it.
@@ -26,7 +26,7 @@ func TestKilledCopyGoesOn(t *testing.T) {
 	p.mustStop(t)
 	url := postgrestest.Start(t).Database(t)
 	// The tables are made before the copy, so that one can be kept from being filled.
-	s, err := store.OpenPostgres(ctx, nil, "", url)
+	s, err := teststore.OpenPostgres(ctx, nil, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}

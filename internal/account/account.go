@@ -174,13 +174,9 @@ var (
 	ErrReplaced = fault.New(fault.NotFound, "a newer message holds the link that counts")
 )
 
-// ErrUnknown is a write of which a store cannot say in time whether it has happened, since it lost the database at the moment
-// of the commit. A Create that fails with it is to be undone.
-var ErrUnknown = &fault.Error{
-	Kind:       fault.Overloaded,
-	Message:    "the store was lost in the middle of saving, and what came of it is not known yet; look in a moment, and send it again if it is not there",
-	RetryAfter: 5 * time.Second,
-}
+// ErrUnknown means that the store lost its database during a commit and cannot say in time whether
+// the transaction happened. A Create or Resend that fails with it has to be undone.
+var ErrUnknown = fault.ErrInDoubt
 
 // Store keeps accounts. Every method is one transaction: it happens whole or not at all, it is durable when it returns,
 // and any process may call it at any time. A user whose activation time has run out counts as absent everywhere. Package

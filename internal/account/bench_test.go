@@ -17,8 +17,8 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 // BenchmarkSignup is a signup without HTTP: every rule, the durable transaction, the message file. The parallel form has
@@ -32,7 +32,7 @@ func BenchmarkSignup(b *testing.B) {
 func benchmarkSignup(b *testing.B, parallel int) {
 	ctx, dir := context.Background(), b.TempDir()
 	ring := secret.NewRing(time.Now())
-	store, err := store.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -33,6 +33,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -172,7 +173,7 @@ func newOffice(t *testing.T) *office {
 // open makes a new desk over what there is, as a new process does.
 func (o *office) open(pickupDir string) {
 	o.Helper()
-	store, err := store.Open(o.Context(), o.path, o.seal)
+	store, err := teststore.Open(o.Context(), o.path, o.seal)
 	o.must(err)
 	o.Cleanup(func() { store.Close() })
 	dir, err := pickup.Open(pickupDir)

@@ -28,6 +28,7 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/smtptest"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -48,7 +49,7 @@ func opened(t testing.TB) *office {
 	t.Helper()
 	o := &office{TB: t, path: t.TempDir(), ring: secret.NewRing(time.Now())}
 	var err error
-	if o.Store, err = store.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring); err != nil {
+	if o.Store, err = teststore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { o.Store.Close() })

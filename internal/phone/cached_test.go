@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/phone"
 	"dialtone/internal/store"
+	"dialtone/internal/test/teststore"
 )
 
 // found wants alice to be found with a role, or not at all if the role is empty.
@@ -68,7 +69,7 @@ func TestFindAfterChange(t *testing.T) {
 // otherProcess opens the store a second time, as a command does while the server runs.
 func (h *house) otherProcess() *store.Store {
 	h.Helper()
-	other, err := store.Open(h.Context(), h.path, h.ring)
+	other, err := teststore.Open(h.Context(), h.path, h.ring)
 	h.must(err)
 	h.Cleanup(func() { other.Close() })
 	return other

@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -62,7 +63,7 @@ func newOffice(t *testing.T) *office {
 	t.Helper()
 	o := &office{T: t, ring: secret.NewRing(noon), log: &logged{}}
 	var err error
-	if o.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), o.ring); err != nil {
+	if o.store, err = teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), o.ring); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { o.store.Close() })

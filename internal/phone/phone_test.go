@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -43,7 +44,7 @@ func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{TB: t, now: noon, ring: secret.NewRing(noon), path: filepath.Join(t.TempDir(), "dialtone.db")}
 	var err error
-	if h.store, err = store.Open(t.Context(), h.path, h.ring); err != nil {
+	if h.store, err = teststore.Open(t.Context(), h.path, h.ring); err != nil {
 		t.Fatal(err)
 	}
 	h.shut = sync.OnceFunc(func() { h.store.Close() })

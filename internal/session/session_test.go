@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/session"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 const password = "seven horses under the bridge"
@@ -65,7 +66,7 @@ func newHouse(t *testing.T) *house {
 	h.sign = secret.NewRing(h.now)
 	dir := t.TempDir()
 	var err error
-	h.store, err = store.Open(t.Context(), filepath.Join(dir, "dialtone.db"), seal)
+	h.store, err = teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), seal)
 	h.must(err)
 	t.Cleanup(func() { h.store.Close() })
 	mailbox, err := pickup.Open(filepath.Join(dir, "pickup"))

@@ -1,15 +1,18 @@
-package store
+package store_test
 
 import (
 	"crypto/rand"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
+	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -42,8 +45,11 @@ func admissionsOf(home int64) func() account.Signup {
 
 // BenchmarkStore is what the store costs of a signup and of finding an account, 64 at a time. With TMPDIR=/dev/shm the disk is left out.
 func BenchmarkStore(b *testing.B) {
-	s := openNotes(b)
-	defer closeNotes(b, s)
+	s, err := teststore.Open(b.Context(), filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
 	home, err := s.AddTenant(b.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
 	if err != nil {
 		b.Fatal(err)

@@ -14,12 +14,13 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 func TestLinearizable(t *testing.T) {
 	testLinearizable(t, func(t *testing.T) func() (closing, error) {
 		path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon)
-		return func() (closing, error) { return store.Open(t.Context(), path, ring) }
+		return func() (closing, error) { return teststore.Open(t.Context(), path, ring) }
 	})
 }
 
@@ -31,7 +32,7 @@ func TestLinearizableOnPostgres(t *testing.T) {
 		return func() (closing, error) {
 			var s spread
 			for _, name := range []string{"a", "b", "c"} {
-				node, err := store.OpenPostgres(t.Context(), ring, name, url)
+				node, err := teststore.OpenPostgres(t.Context(), ring, name, url)
 				if err != nil {
 					return nil, err
 				}

@@ -1,4 +1,4 @@
-package store
+package store_test
 
 import (
 	"context"
@@ -6,37 +6,40 @@ import (
 	"testing"
 
 	"dialtone/internal/account"
-	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/store/sqlite"
+	"dialtone/internal/test/teststore"
 )
 
 // An older address may be somebody else's. It is kept for undoing the new link alone, so with a relay and without one it goes as soon as
 // the newer message is on the disk.
 func TestStoreForgetsTheOlderAddress(t *testing.T) {
-	for name, release := range map[string]func(*Store, context.Context, []account.OutboxRef) ([]account.OutboxRef, error){
-		"by Settle": (*Store).Ack,
-		"by Hand": func(s *Store, ctx context.Context, sent []account.OutboxRef) ([]account.OutboxRef, error) {
-			return s.Enqueue(ctx, sent, midday)
+	for name, release := range map[string]func(*store.Store, context.Context, []account.OutboxRef) ([]account.OutboxRef, error){
+		"by Settle": (*store.Store).Ack,
+		"by Hand": func(s *store.Store, ctx context.Context, sent []account.OutboxRef) ([]account.OutboxRef, error) {
+			return s.Enqueue(ctx, sent, noon)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
-			s, err := Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(midday))
+			e, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			s := teststore.OnSQLite(e, nil)
 			defer s.Close()
-			a := newcomer(addedTenant(t, s, "one.test"), "ann")
-			r := account.LinkReplacement{Account: a.Account, Was: a.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, Made: midday}
+			a := admission(addTenant(t, s, "one.test"), "ann")
+			r := account.LinkReplacement{Account: a.Account, Was: a.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, Made: noon}
 			r.SealedToken, r.Account.Email = []byte("newer"), "right@mail.test"
-			if err := s.Create(ctx, a, midday); err != nil {
+			if err := s.Create(ctx, a, noon); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Resend(ctx, r, midday); err != nil {
+			if err := s.Resend(ctx, r, noon); err != nil {
 				t.Fatal(err)
 			}
 			for _, want := range []string{a.Account.Email, ""} {
 				var email string
-				err := s.engine.reads(ctx).row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).Scan(&email)
+				err := e.Reads(ctx).Row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).Scan(&email)
 				if err != nil || email != want {
 					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
 				}

@@ -13,26 +13,27 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	_ "modernc.org/sqlite"
 
 	"dialtone/internal/account"
-	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
+	"dialtone/internal/store/migrations"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
-var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+var noon = teststore.Noon
 
 // open opens the database at path, and closes it at the end of the test.
 func open(t *testing.T, path string, ring *secret.Ring) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), path, ring)
+	s, err := teststore.Open(t.Context(), path, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +47,8 @@ func shut(t *testing.T, s io.Closer) {
 		t.Error(err)
 	}
 }
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 func TestStore(t *testing.T) {
 	conformance.Run(t, func(t *testing.T) conformance.Store {
@@ -62,27 +65,17 @@ func addTenant(t *testing.T, s *store.Store, host string) int64 {
 	return added.ID
 }
 
+// admission returns a signup that no rule refuses, with a long credential.
 func admission(tenant int64, user string) account.Signup {
-	a := account.Signup{
-		Account: account.Account{
-			UID: account.NewUID(noon), Tenant: tenant, User: user, Name: user, Email: user + "@mail.test", Role: account.Guest,
-			Disabled: true, Created: noon, Expires: noon.Add(account.PendingLife), Sealed: bytes.Repeat([]byte(user), 40),
-		},
-		SealedToken: []byte("sealed"),
-		Captcha:     captcha.Proof{Ours: true, Right: true, Expires: noon.Add(captcha.Life)},
-		Recipient:   throttle.Allowance{Rule: throttle.MessagesPerRecipient},
-	}
-	a.Address = []throttle.Allowance{{Rule: throttle.SignupsPerAddress}}
-	for _, b := range [][]byte{a.Token[:], a.Message[:], a.Captcha.Nonce[:], a.Recipient.Bucket[:], a.Address[0].Bucket[:]} {
-		rand.Read(b)
-	}
+	a := teststore.Signup(tenant, user)
+	a.Account.Sealed = bytes.Repeat([]byte(user), 40)
 	return a
 }
 
 // fill makes a database with a tenant and so many accounts, closes it and gives the users.
 func fill(t *testing.T, path string, ring *secret.Ring, n int) (users []string) {
 	t.Helper()
-	s, err := store.Open(t.Context(), path, ring)
+	s, err := teststore.Open(t.Context(), path, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,20 +210,20 @@ func TestSealKey(t *testing.T) {
 	want := fill(t, path, ring, 2)
 
 	before := folder(t, dir)
-	if _, err := store.Open(t.Context(), path, secret.NewRing(noon)); !errors.Is(err, store.ErrSealKey) {
+	if _, err := teststore.Open(t.Context(), path, secret.NewRing(noon)); !errors.Is(err, store.ErrSealKey) {
 		t.Fatalf("with another key: %v", err)
 	}
 	untouched(t, dir, before)
 
 	rotated := ring.Rotated(noon, 2)
-	s, err := store.Open(t.Context(), path, rotated)
+	s, err := teststore.Open(t.Context(), path, rotated)
 	if err != nil {
 		t.Fatalf("with a key added: %v", err)
 	}
 	shut(t, s)
 	before = folder(t, dir)
 	for name, lacking := range map[string]*secret.Ring{"the new": ring, "the old": rotated.Rotated(noon, 2)} {
-		if _, err := store.Open(t.Context(), path, lacking); !errors.Is(err, store.ErrSealKey) {
+		if _, err := teststore.Open(t.Context(), path, lacking); !errors.Is(err, store.ErrSealKey) {
 			t.Errorf("without %s key: %v", name, err)
 		}
 	}
@@ -265,7 +258,7 @@ func TestNewerDatabase(t *testing.T) {
 			fill(t, path, ring, 1)
 			alter(t, path, query)
 			before := folder(t, dir)
-			if _, err := store.Open(t.Context(), path, ring); !errors.Is(err, store.ErrNewer) {
+			if _, err := teststore.Open(t.Context(), path, ring); !errors.Is(err, migrations.ErrNewer) {
 				t.Errorf("got %v", err)
 			}
 			untouched(t, dir, before)
@@ -302,7 +295,7 @@ func TestDamagedFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := folder(t, dir)
-			s, err := store.Open(t.Context(), path, ring)
+			s, err := teststore.Open(t.Context(), path, ring)
 			if err == nil {
 				got, err := listed(t, s)
 				t.Errorf("it opens, and lists %d of %d accounts: %v", len(got), len(want), err)
@@ -337,7 +330,7 @@ func TestLostFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := folder(t, dir)
-			if s, err := store.Open(t.Context(), path, ring); err == nil {
+			if s, err := teststore.Open(t.Context(), path, ring); err == nil {
 				s.Close()
 				t.Fatal("it opens")
 			}
@@ -410,7 +403,7 @@ func TestFirstStartOfManyProcesses(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range stores {
 		all.Go(func() {
-			s, err := store.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
+			s, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
 			if err != nil {
 				t.Error(err)
 				return

@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -196,7 +196,7 @@ func (s *shaky) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 
 func TestDirectory(t *testing.T) {
 	ctx := t.Context()
-	db, err := store.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	db, err := teststore.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -65,7 +66,7 @@ func open(t testing.TB) *house {
 	t.Helper()
 	h := &house{TB: t, now: noon, ring: secret.NewRing(noon)}
 	var err error
-	h.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring)
+	h.store, err = teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), h.ring)
 	h.must(err)
 	h.shut = sync.OnceFunc(func() { h.store.Close() })
 	t.Cleanup(h.shut)

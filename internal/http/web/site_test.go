@@ -46,6 +46,7 @@ import (
 	"dialtone/internal/session"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/turn"
 )
 
@@ -152,7 +153,7 @@ func (p *platform) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	file := filepath.Join(p.dir, "dialtone.db")
-	p.store = must[*store.Store](t)(store.Open(ctx, file, p.seal))
+	p.store = must[*store.Store](t)(teststore.Open(ctx, file, p.seal))
 	p.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
 	p.count = must[*sql.Stmt](t)(p.db.Prepare(`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
 	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))

@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -26,7 +27,7 @@ const message = "Date: Sun, 01 Mar 2026 12:00:00 +0000\r\nFrom: =?utf-8?q?B=C3=B
 func opened(t *testing.T) (*store.Store, *secret.Ring, int64) {
 	t.Helper()
 	ring := secret.NewRing(noon)
-	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), ring)
+	s, err := teststore.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}

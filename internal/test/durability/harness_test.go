@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/crashfs"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -113,8 +114,8 @@ func (h *harness) close() error {
 // the same, and tended is that trouble.
 func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
-	f.Forget(database + "-wal") // which store.Open has the system do
-	if h.store, err = store.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
+	f.Forget(database + "-wal") // which teststore.Open has the system do
+	if h.store, err = teststore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}
 	if tended, err = h.start(); err != nil {
@@ -624,7 +625,7 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 	if running && d.answered && d.err != nil && !kept {
 		wrong("a backup was answered %v and is there", d.err)
 	}
-	s, err := store.OpenVFS(ctx, copied, ring, h.fs.VFS())
+	s, err := teststore.OpenVFS(ctx, copied, ring, h.fs.VFS())
 	if err != nil {
 		wrong("the copy does not open: %v", err)
 		return

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -47,7 +48,7 @@ func onPostgres(t testing.TB, c *postgrestest.Cluster) *platform {
 	t.Helper()
 	url := c.Database(t)
 	ring := secret.NewRing(time.Now())
-	s, err := store.OpenPostgres(t.Context(), ring, "", url)
+	s, err := teststore.OpenPostgres(t.Context(), ring, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func onSQLite(t testing.TB) *platform {
 	if err := os.Chmod(folder, 0o750|os.ModeSetgid); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
+	s, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func furnish(t testing.TB, s *store.Store, ring *secret.Ring) *platform {
 // reopen opens the store of SQLite again, which was closed.
 func (p *platform) reopen() {
 	p.Helper()
-	s, err := store.Open(p.Context(), p.file(), p.ring)
+	s, err := teststore.Open(p.Context(), p.file(), p.ring)
 	p.must(err)
 	p.Store = s
 }
