@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// sources gives every client an address that nobody had before: all of 127/8 is this machine.
+// sources counts the source addresses given out. All of 127/8 is this machine.
 var sources atomic.Uint32
 
 func nextSource() netip.Addr {
@@ -24,7 +24,7 @@ func nextSource() netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// client is one connection, with as little of HTTP/1.1 as the answers need.
+// client is one connection. It implements as much of HTTP/1.1 as the answers need.
 type client struct {
 	target string
 	conn   net.Conn
@@ -35,7 +35,8 @@ type client struct {
 
 func (c *client) connect() error {
 	c.close()
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(nextSource(), 0)), Timeout: 5 * time.Second}
+	source := netip.AddrPortFrom(nextSource(), 0)
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(source), Timeout: 5 * time.Second}
 	conn, err := d.Dial("tcp", c.target)
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func (c *client) connect() error {
 	return nil
 }
 
-// ready connects where there is no connection, for the first time or since one failed.
+// ready connects if there is no connection.
 func (c *client) ready() error {
 	if c.conn != nil {
 		return nil
@@ -100,13 +101,14 @@ func get(target, path, more string) []byte {
 }
 
 func post(target, path string, form []byte) []byte {
-	b := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n", path, target, len(form))
+	b := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
+		"Content-Length: %d\r\n\r\n", path, target, len(form))
 	return append(b, form...)
 }
 
-// figures are what a run of one kind of request came to.
+// figures are the results of a run of one kind of request.
 type figures struct {
-	rate          float64         // a second
+	rate          float64         // per second
 	all           []time.Duration // sorted
 	p50, p99, max time.Duration
 	failed        int
@@ -119,8 +121,8 @@ func (f figures) String() string {
 
 func show(d time.Duration) string { return d.Round(time.Microsecond * 10).String() }
 
-// drive runs work on conns connections for a while. Each call of the function that work gives is one request, or one
-// exchange; io.EOF ends its worker early.
+// drive runs work on conns connections for the duration. Each call of the function that work returns is
+// one request or exchange; io.EOF ends its worker early.
 func drive(conns int, target string, duration time.Duration, work func(c *client) func() error) figures {
 	var mu sync.Mutex
 	var all []time.Duration
@@ -169,11 +171,12 @@ func (f *figures) summarize(all []time.Duration) {
 	}
 }
 
-// slices of time in which two things are measured by turns.
+// turns is how often two measurements alternate.
 const turns = 5
 
-// compare measures two things by turns, so that what a disk or a neighbour does in between meets both. It gives the figures
-// of all turns together, with the median of the rates, and the median, least and greatest of the turns' ratios.
+// compare measures two things by turns, so that other load on the machine affects both. It returns the
+// figures of all turns together with the median of the rates, and the median, smallest and largest of
+// the turns' ratios.
 func compare(one, other func() (figures, error), ratio func(a, b figures) float64) (a, b figures, of [3]float64, err error) {
 	var ratios, ratesA, ratesB []float64
 	for range turns {
@@ -187,7 +190,8 @@ func compare(one, other func() (figures, error), ratio func(a, b figures) float6
 		}
 		a.add(fa)
 		b.add(fb)
-		ratios, ratesA, ratesB = append(ratios, ratio(fa, fb)), append(ratesA, fa.rate), append(ratesB, fb.rate)
+		ratios = append(ratios, ratio(fa, fb))
+		ratesA, ratesB = append(ratesA, fa.rate), append(ratesB, fb.rate)
 	}
 	for _, list := range [][]float64{ratios, ratesA, ratesB} {
 		slices.Sort(list)
@@ -196,7 +200,7 @@ func compare(one, other func() (figures, error), ratio func(a, b figures) float6
 	return a, b, [3]float64{ratios[turns/2], ratios[0], ratios[turns-1]}, nil
 }
 
-// add joins the figures of another turn, but for the rate.
+// add adds the figures of another turn, except the rate.
 func (f *figures) add(g figures) {
 	f.failed += g.failed
 	if f.firstFailure == nil {
@@ -208,6 +212,6 @@ func (f *figures) add(g figures) {
 func byRate(a, b figures) float64 { return a.rate / b.rate }
 func byP50(a, b figures) float64  { return float64(a.p50) / float64(b.p50) }
 
-func told(of [3]float64, what string) string {
+func asText(of [3]float64, what string) string {
 	return fmt.Sprintf("%.2f (%.2f to %.2f) %s", of[0], of[1], of[2], what)
 }

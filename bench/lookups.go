@@ -71,7 +71,7 @@ func lookups(ctx context.Context, o options) error {
 		if f.failed > 0 {
 			return fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
 		}
-		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, told(of, "of the empty handler"))
+		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, asText(of, "of the empty handler"))
 		if o.signups > 0 {
 			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s | | | | | |\n",
 				beside.rate(), show(beside.p50), show(beside.p99))

@@ -1,16 +1,16 @@
-// Bench measures the shipped program beside what the machine can do at best, in one run on the same disk and cores.
+// Bench measures the program against the machine's own limits, in one run on the same disk and CPUs.
 //
-// It builds the real binary, starts it on a fresh data folder, and drives it over loopback from as many 127/8 addresses as
-// the limits ask for: the limits stay on, every signup has a captcha that was fetched and solved, and every message file is
-// written. Beside that it measures the bare limit: the same rows in groups of 64 with the same driver and the same files,
-// without HTTP and without a rule; and an empty net/http handler, in a process of its own, driven by the same client.
+// It builds the real binary, starts it on a fresh data folder, and drives it over loopback from as many
+// 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that was fetched
+// and solved, and each message file is written. The limits that it compares with are an empty net/http
+// handler in its own process, driven by the same client, and the bare store: the same rows in groups of
+// 64 with the same driver, and the same files, without HTTP and without rules.
 //
-// With -postgres it measures signups of one server and of two on a PostgreSQL database, beside plain INSERTs by pgbench.
+// With -versus it compares two builds of the program by turns. With -postgres it measures signups of one
+// server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups it measures
+// look-ups by SIP servers, and with -signups too it does so while people sign up at that rate.
 //
-// With -lookups it measures look-ups by phone servers beside the empty handler; with -signups too, while people sign up
-// at that rate.
-//
-// Absolute figures belong to a machine and a moment. The ratios are what to look at.
+// Absolute figures belong to one machine and one moment. Look at the ratios.
 package main
 
 import (
@@ -33,6 +33,7 @@ type options struct {
 	signups  int
 	dir      string
 	binary   string
+	versus   string
 	postgres bool
 	cpu      bool
 }
@@ -40,15 +41,18 @@ type options struct {
 func main() {
 	var o options
 	conns := flag.String("conns", "1,8,64,256", "numbers of connections")
-	accounts := flag.String("growth", "", "numbers of accounts to measure growth at, for instance 1000,100000,1000000")
-	lookedUp := flag.String("lookups", "", "numbers of accounts to measure look-ups by phone servers at, for instance 1000,1000000")
-	flag.IntVar(&o.signups, "signups", 0, "signups per second beside the look-ups of -lookups")
-	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long each figure is measured")
-	flag.StringVar(&o.dir, "dir", "", "folder on the disk to measure (a temporary one)")
-	flag.BoolVar(&o.postgres, "postgres", false, "measure signups on a PostgreSQL database that is made for it, by one server and by two")
-	flag.BoolVar(&o.cpu, "processor", false, "measure the processor time of each kind of request instead of rates")
-	flag.StringVar(&o.binary, "binary", "", "program to measure (one that is built from here)")
-	empty := flag.String("empty", "", "serve an empty handler at this address; for the program itself")
+	accounts := flag.String("growth", "", "measure growth at these `numbers` of accounts, such as 1000,100000,1000000")
+	lookedUp := flag.String("lookups", "",
+		"measure look-ups by SIP servers at these `numbers` of accounts, such as 1000,1000000")
+	flag.IntVar(&o.signups, "signups", 0, "with -lookups: signups per second at the same time")
+	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
+	flag.StringVar(&o.dir, "dir", "", "`folder` on the disk to measure (default a temporary folder)")
+	flag.BoolVar(&o.postgres, "postgres", false,
+		"measure signups on a new PostgreSQL database, by one server and by two")
+	flag.BoolVar(&o.cpu, "processor", false, "measure the CPU time of each kind of request instead of rates")
+	flag.StringVar(&o.binary, "binary", "", "`program` to measure (default one built from this folder)")
+	flag.StringVar(&o.versus, "versus", "", "another build of the `program`, to compare with by turns")
+	empty := flag.String("empty", "", "serve an empty handler at this `address` (used internally)")
 	flag.Parse()
 	if *empty != "" {
 		fail(serveEmpty(*empty))
@@ -88,6 +92,9 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	describe()
+	if o.versus != "" {
+		return versus(ctx, o)
+	}
 	if o.cpu {
 		return processor(ctx, o)
 	}
@@ -103,9 +110,9 @@ func run(ctx context.Context, o options) error {
 	return throughput(ctx, o)
 }
 
-// describe prints what the figures belong to.
+// describe prints machine, version, date and command.
 func describe() {
-	model := "unknown processor"
+	model := "unknown CPU"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
 			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
@@ -115,7 +122,7 @@ func describe() {
 		}
 	}
 	commit, _ := exec.Command("git", "describe", "--always", "--dirty").Output()
-	fmt.Printf("%s, %d processors, %s, %s, commit %s\n", model, runtime.NumCPU(), runtime.Version(),
+	fmt.Printf("%s, %d CPUs, %s, %s, commit %s\n", model, runtime.NumCPU(), runtime.Version(),
 		time.Now().UTC().Format("2006-01-02 15:04 UTC"), strings.TrimSpace(string(commit)))
 	fmt.Printf("command: go run ./bench %s\n\n", strings.Join(os.Args[1:], " "))
 }

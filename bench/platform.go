@@ -25,7 +25,7 @@ import (
 const (
 	realm    = "localhost"
 	password = "a password of some length"
-	// perAddress is how many signups an address may make, and so how many a connection makes.
+	// perAddress is how many signups one address may make, and so how many one connection makes.
 	perAddress = 3
 )
 
@@ -80,7 +80,7 @@ func (p *process) memory(field string) float64 {
 	return 0
 }
 
-// freeAddress is a loopback address that nobody listens on.
+// freeAddress returns a loopback address with a free port.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,13 +90,15 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// startDialtone runs the binary on a data folder, with more variables in its environment.
+// startDialtone runs the binary on a data folder, with additional environment variables.
 func startDialtone(ctx context.Context, binary, data string, environ ...string) (*process, error) {
 	target, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, []string{binary, "serve", "--data", data, "--listen", target, "--log-format", "json"}, environ, target, "/captcha.ashx")
+	args := []string{binary, "serve", "--data", data, "--listen", target, "--log-format", "json"}
+	environ = append([]string{"DIALTONE_OPS_LISTEN=127.0.0.1:0"}, environ...) // unless environ says else
+	p, err := start(ctx, args, environ, target, "/captcha.ashx")
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +118,8 @@ func startEmpty(ctx context.Context) (*process, error) {
 	return start(ctx, []string{self, "-empty", target}, nil, target, "/")
 }
 
-// serveEmpty is the least that net/http can do: read the request, its body too, and answer as much as a captcha has.
+// serveEmpty does the least that net/http can do: it reads the request with its body, and answers with as
+// many bytes as a captcha has.
 func serveEmpty(addr string) error {
 	answer := []byte(strings.Repeat("x", 100))
 	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -151,24 +154,25 @@ func fetchCaptcha(c *client, request []byte) (solved, error) {
 	return solved{string(token), strconv.Itoa(a + b)}, nil
 }
 
-// names gives every signup a name of its own.
+// names counts the user names given out.
 var names atomic.Uint64
 
 func signupForm(user string, s solved) []byte {
-	return fmt.Appendf(nil, "user=%s&name=Alex+Example&email=%s%%40example.org&ha1=%s&ha1b=%s&ha1_sha256=%s&captcha_token=%s&captcha_answer=%s",
+	return fmt.Appendf(nil, "user=%s&name=Alex+Example&email=%s%%40example.org&ha1=%s&ha1b=%s&ha1_sha256=%s"+
+		"&captcha_token=%s&captcha_answer=%s",
 		user, user, digest.Compute(user, realm, password).Hex(), digest.ComputeB(user, realm, password).Hex(),
 		digest.ComputeSHA256(user, realm, password).Hex(), s.token, s.answer)
 }
 
 func newName() string { return "bench" + strconv.FormatUint(names.Add(1), 10) }
 
-// host is what a request calls the tenant, which answers on whatever address it listens.
+// host returns the Host header of the tenant localhost, for the port of the target.
 func host(target string) string {
 	_, port, _ := net.SplitHostPort(target)
 	return "localhost:" + port
 }
 
-// signups posts forms, each with a captcha of the channel, from a new address every third time.
+// signups posts forms, each with a captcha from the channel, from a new address after every third one.
 func signups(captchas <-chan solved) func(*client) func() error {
 	return func(c *client) func() error {
 		made := perAddress
@@ -200,7 +204,7 @@ func wantOK(c *client, request []byte) error {
 	return nil
 }
 
-// visits does what a visitor's browser does: a captcha, then the signup.
+// visits does what a browser does: it fetches a captcha, then posts the signup.
 func visits(c *client) func() error {
 	made := perAddress
 	ask := get(host(c.target), "/captcha.ashx", "")
@@ -220,7 +224,7 @@ func visits(c *client) func() error {
 	}
 }
 
-// emptyVisits are the same requests to the empty handler.
+// emptyVisits sends the same requests to the empty handler.
 func emptyVisits(c *client) func() error {
 	made := perAddress
 	ask := get(host(c.target), "/captcha.ashx", "")
@@ -240,7 +244,7 @@ func emptyVisits(c *client) func() error {
 	}
 }
 
-// repeat sends one request over and over on one connection.
+// repeat sends the same request repeatedly on one connection.
 func repeat(path string) func(*client) func() error {
 	return func(c *client) func() error {
 		request := get(host(c.target), path, "")
@@ -253,7 +257,7 @@ func repeat(path string) func(*client) func() error {
 	}
 }
 
-// links are the tokens of the messages in the pickup directory.
+// links returns the tokens of the messages in the pickup directory.
 func links(data string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
 	if err != nil {
@@ -274,7 +278,7 @@ func links(data string) ([]string, error) {
 	return tokens, nil
 }
 
-// activations opens a link each.
+// activations opens links.
 func activations(tokens <-chan string, done chan<- string) func(*client) func() error {
 	return func(c *client) func() error {
 		return func() error {
@@ -299,7 +303,7 @@ func activations(tokens <-chan string, done chan<- string) func(*client) func() 
 	}
 }
 
-// signins are full exchanges: the challenge, then the proof.
+// signins does full Digest exchanges: the challenge, then the proof.
 func signins(users []string) func(*client) func() error {
 	var turn atomic.Uint64
 	return func(c *client) func() error {
@@ -323,10 +327,10 @@ func signins(users []string) func(*client) func() error {
 	}
 }
 
-// emptySignins are the same requests to the empty handler, and the same work of the client's for them.
+// emptySignins sends the same requests to the empty handler, with the same work in the client.
 func emptySignins(users []string) func(*client) func() error {
 	var turn atomic.Uint64
-	nonce := strings.Repeat("n", 43) // as long as one of ours
+	nonce := strings.Repeat("n", 43) // as long as a real nonce
 	return func(c *client) func() error {
 		ask := get(host(c.target), "/signin.ashx", "")
 		return func() error {
@@ -351,6 +355,7 @@ func authorization(user, nonce string) string {
 	ha1 := digest.Compute(user, realm, password).Hex()
 	ha2 := md5Hex("GET:/signin.ashx")
 	response := md5Hex(ha1 + ":" + nonce + ":00000001:c0ffee00c0ffee00:auth:" + ha2)
-	return fmt.Sprintf("Authorization: Digest username=%q, realm=%q, nonce=%q, uri=\"/signin.ashx\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"c0ffee00c0ffee00\", response=%q\r\n",
+	return fmt.Sprintf("Authorization: Digest username=%q, realm=%q, nonce=%q, uri=\"/signin.ashx\", "+
+		"algorithm=MD5, qop=auth, nc=00000001, cnonce=\"c0ffee00c0ffee00\", response=%q\r\n",
 		user, realm, nonce, response)
 }

@@ -147,12 +147,12 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		return err
 	}
 	fmt.Printf("| pgbench, the same rows by plain INSERTs | %8.0f | | | | |\n", limit.rate)
-	fmt.Printf("| signups, one server | %s | %s |\n", one, told(of, "of pgbench"))
+	fmt.Printf("| signups, one server | %s | %s |\n", one, asText(of, "of pgbench"))
 	two, _, of, err := compare(on(nodes[:2]...), on(nodes[0]), byRate)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| signups, two servers | %s | %s |\n", two, told(of, "of one server"))
+	fmt.Printf("| signups, two servers | %s | %s |\n", two, asText(of, "of one server"))
 	for _, f := range []figures{one, two} {
 		if f.failed > 0 {
 			fmt.Printf("\n%d of them failed, the first with: %v\n", f.failed, f.firstFailure)
@@ -179,7 +179,7 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		if n == 2 {
 			fmt.Printf("| 1 | %s | |\n", one)
 		}
-		fmt.Printf("| %d | %s | %s |\n", n, f, told(of, "of one"))
+		fmt.Printf("| %d | %s | %s |\n", n, f, asText(of, "of one"))
 	}
 	fmt.Println()
 	return nil

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// throughput prints the tables for every number of connections, and the ratios to the limits of the same run.
+// throughput prints a table for each number of connections, with ratios to the limits of the same run.
 func throughput(ctx context.Context, o options) error {
 	empty, err := startEmpty(ctx)
 	if err != nil {
@@ -29,7 +29,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 		return err
 	}
 	defer p.stop()
-	fmt.Printf("### %d connections\n\n| | a second | p50 | p99 | max | ratio |\n| --- | --- | --- | --- | --- | --- |\n", conns)
+	fmt.Printf("### %d connections\n\n| | per second | p50 | p99 | max | ratio |\n| --- | --- | --- | --- | --- | --- |\n", conns)
 	row := func(name string, f figures, ratio string) {
 		fmt.Printf("| %s | %s | %s |\n", name, f, ratio)
 		if f.failed > 0 {
@@ -46,7 +46,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 		return err
 	}
 	row("empty handler", base, "")
-	row("captchas", captchas, told(of, "of the empty handler"))
+	row("captchas", captchas, asText(of, "of the empty handler"))
 
 	stock, err := prefetch(p.target, stockRate*int(o.duration.Seconds()+1))
 	if err != nil {
@@ -58,19 +58,21 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 	}
 	defer shut()
 	if conns == 1 {
-		f, lone, of, err := compare(against(p, signups(stock)), func() (figures, error) { return site.lone(loneCount) }, byP50)
+		bare := func() (figures, error) { return site.lone(loneCount) }
+		f, lone, of, err := compare(against(p, signups(stock)), bare, byP50)
 		if err != nil {
 			return err
 		}
 		row("one bare transaction and file", lone, "")
-		row("signups, the POST alone", f, told(of, "times that, by p50"))
+		row("signups, the POST alone", f, asText(of, "times that, by p50"))
 	} else {
-		f, limit, of, err := compare(against(p, signups(stock)), func() (figures, error) { return site.groups(slice) }, byRate)
+		bare := func() (figures, error) { return site.groups(slice) }
+		f, limit, of, err := compare(against(p, signups(stock)), bare, byRate)
 		if err != nil {
 			return err
 		}
 		fmt.Printf("| bare limit, in groups of %d | %8.0f | | | | |\n", bareGroup, limit.rate)
-		row("signups, the POST alone", f, told(of, "of the bare limit"))
+		row("signups, the POST alone", f, asText(of, "of the bare limit"))
 	}
 
 	visit, emptyVisit, of, err := compare(against(p, visits), against(empty, emptyVisits), byRate)
@@ -78,7 +80,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 		return err
 	}
 	row("empty handler, visits", emptyVisit, "")
-	row("visits (captcha and signup, a new connection every third)", visit, told(of, "of the empty handler"))
+	row("visits (captcha and signup, a new connection every third)", visit, asText(of, "of the empty handler"))
 
 	users, activated, err := activateAll(p, conns, o.duration)
 	if err != nil {
@@ -89,24 +91,25 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 	if err != nil {
 		return err
 	}
-	row("sign-ins (challenge and proof)", in, told(of, "of the empty handler, the same two requests"))
+	row("sign-ins (challenge and proof)", in, asText(of, "of the empty handler, the same two requests"))
 	page, _, of, err := compare(against(p, repeat("/signup.html")), against(empty, repeat("/")), byRate)
 	if err != nil {
 		return err
 	}
-	row("sign-up page", page, told(of, "of the empty handler"))
-	fmt.Printf("\nmemory: %.0f MiB at start, %.0f MiB at the peak; first answer %s after start\n\n", idle, p.memory("VmHWM"), show(p.first))
+	row("sign-up page", page, asText(of, "of the empty handler"))
+	fmt.Printf("\nmemory: %.0f MiB at start, %.0f MiB at the peak; first answer %s after start\n\n",
+		idle, p.memory("VmHWM"), show(p.first))
 	return nil
 }
 
 const (
-	// stockRate is how many captchas a second the signups alone may use up.
+	// stockRate is how many captchas per second the signups may use.
 	stockRate = 8000
-	// loneCount is how many bare transactions one turn makes.
+	// loneCount is the number of bare transactions in one turn.
 	loneCount = 400
 )
 
-// prefetch is a stock of solved captchas.
+// prefetch returns n solved captchas.
 func prefetch(target string, n int) (<-chan solved, error) {
 	stock := make(chan solved, n)
 	var mu sync.Mutex
@@ -138,7 +141,7 @@ func prefetch(target string, n int) (<-chan solved, error) {
 	return stock, firstErr
 }
 
-// activateAll opens the links of all signups, for at most the duration, and gives the accounts that are active then.
+// activateAll opens the links of all signups, for at most the duration, and returns the active accounts.
 func activateAll(p *process, conns int, duration time.Duration) ([]string, figures, error) {
 	tokens, err := links(p.data)
 	if err != nil {

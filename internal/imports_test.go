@@ -26,12 +26,14 @@ var (
 	vocabulary = []string{"digest", "fault", "i18n", "redact", "secret", "weakpass"}
 
 	domain = []string{
-		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox", "phone",
+		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox",
 		"provision", "session", "sipserver", "tenant", "throttle", "turn",
 	}
 
 	// foundations are the packages that others of their group are built on.
-	foundations = []string{"http/form", "http/server", "config"}
+	foundations = []string{
+		"hook/httpclient", "http/answer", "http/form", "http/server", "config",
+	}
 
 	// storeLayers are the packages of the store, from the lowest layer up.
 	storeLayers = [][]string{

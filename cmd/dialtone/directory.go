@@ -9,37 +9,41 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 )
 
 type directoryCommand struct {
-	Token    directoryToken  `cmd:"" help:"The tokens that phone servers look accounts up with."`
-	Export   exportCommand   `cmd:"" help:"The directory of active accounts that phone servers read as tables."`
-	Hook     hookCommand     `cmd:"" help:"Phone servers that are told at once when an account or a tenant changes."`
-	Htdigest htdigestCommand `cmd:"" help:"Write the active accounts of a tenant to a file for Apache."`
+	Token    directoryToken  `cmd:"" help:"Manage the tokens that phone servers look accounts up with."`
+	Export   exportCommand   `cmd:"" help:"Manage the tables of active accounts that phone servers read."`
+	Hook     hookCommand     `cmd:"" help:"Manage hooks: phone servers that are notified of changes."`
+	Htdigest htdigestCommand `cmd:"" help:"Write the active accounts of a tenant to a file for Apache, once."`
 }
 
 type directoryToken struct {
-	Add    tokenAdd    `cmd:"" help:"Let a phone server look accounts up. Its token is printed, once."`
-	List   tokenList   `cmd:"" help:"List the phone servers. Their tokens are not known any more."`
-	Remove tokenRemove `cmd:"" help:"Remove a phone server: its token is refused within a second."`
+	Add    tokenAdd    `cmd:"" help:"Allow a phone server to look accounts up. Its token is printed once."`
+	List   tokenList   `cmd:"" help:"List the phone servers. Their tokens are not stored and cannot be shown."`
+	Remove tokenRemove `cmd:"" help:"Remove a phone server. Its token is refused within a second."`
 }
 
 type tokenAdd struct {
-	Name   string   `arg:"" help:"What the phone server is called here: letters, digits, hyphens, dots and underscores."`
+	Name   string   `arg:"" help:"A name for the phone server: letters, digits, hyphens, dots and underscores."`
 	Tenant []string `required:"" placeholder:"HOST" help:"A tenant that it may ask about. May be repeated."`
 }
 
 func (c *tokenAdd) Run(p *program) error {
-	if err := phone.CheckName(c.Name); err != nil {
+	if err := sipserver.CheckName(c.Name); err != nil {
 		return err
 	}
 	return p.with(func(f *folder) error {
 		token := secret.NewToken()
-		// As the store keeps it: an answer that was lost is recognised by the token.
-		s := phone.Server{Name: c.Name, Token: token.Hash(), Created: time.Now().UTC().Truncate(time.Microsecond)}
+		s := sipserver.Server{
+			Name:  c.Name,
+			Token: token.Hash(),
+			// The precision of the store.
+			Created: time.Now().UTC().Truncate(time.Microsecond),
+		}
 		for _, host := range c.Tenant {
 			t, err := f.tenantOf(p.ctx, host)
 			if err != nil {
@@ -49,34 +53,34 @@ func (c *tokenAdd) Run(p *program) error {
 				s.Tenants = append(s.Tenants, t.ID)
 			}
 		}
-		err := p.recorded(f, audit.Event{Action: audit.DirectoryTokenAdd, Server: c.Name}, func() error { return f.store.AddServer(p.ctx, s) })
-		if err != nil {
+		event := audit.Event{Action: audit.DirectoryTokenAdd, Server: c.Name}
+		if err := p.recorded(f, event, func() error { return f.store.AddServer(p.ctx, s) }); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(p.stdout, token.Text())
+		_, err := fmt.Fprintln(p.stdout, token.Text())
 		return err
 	})
 }
 
 type tokenRemove struct {
-	Name string `arg:"" help:"The phone server's name."`
+	Name string `arg:"" help:"The name of the phone server."`
 }
 
 func (c *tokenRemove) Run(p *program) error {
 	return p.with(func(f *folder) error {
-		return p.recorded(f, audit.Event{Action: audit.DirectoryTokenRemove, Server: c.Name}, func() error {
-			return f.store.RemoveServer(p.ctx, c.Name)
-		})
+		event := audit.Event{Action: audit.DirectoryTokenRemove, Server: c.Name}
+		return p.recorded(f, event, func() error { return f.store.RemoveServer(p.ctx, c.Name) })
 	})
 }
 
 type tokenList struct {
-	JSON bool `name:"json" help:"Print one JSON array."`
+	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
-type shownServer struct {
+// listedServer is a phone server as commands print it.
+type listedServer struct {
 	Name    string    `json:"name"`
-	Tenants []string  `json:"tenants"` // by host; one that was removed is not among them
+	Tenants []string  `json:"tenants"` // by host, without removed ones
 	Created time.Time `json:"created"`
 }
 
@@ -90,25 +94,25 @@ func (c *tokenList) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		shown := make([]shownServer, len(servers))
+		list := make([]listedServer, len(servers))
 		for i, s := range servers {
-			shown[i] = shownServer{s.Name, hostsOf(tenants, s.Tenants), s.Created}
+			list[i] = listedServer{s.Name, hostsOf(tenants, s.Tenants), s.Created}
 		}
 		if c.JSON {
 			out := json.NewEncoder(p.stdout)
 			out.SetIndent("", "  ")
-			return out.Encode(shown)
+			return out.Encode(list)
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "NAME\tCREATED\tTENANTS")
-		for _, s := range shown {
+		for _, s := range list {
 			fmt.Fprintf(out, "%s\t%s\t%s\n", s.Name, s.Created.Format(time.RFC3339), strings.Join(s.Tenants, " "))
 		}
 		return out.Flush()
 	})
 }
 
-// hostsOf are the hosts of those tenants that have one of the ids.
+// hostsOf returns the hosts of the tenants that have one of the ids.
 func hostsOf(tenants []tenant.Tenant, ids []int64) []string {
 	hosts := []string{}
 	for _, t := range tenants {

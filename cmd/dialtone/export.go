@@ -12,26 +12,27 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/export"
 	"dialtone/internal/export/htdigest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 )
 
 type exportCommand struct {
-	Enable  exportEnable  `cmd:"" help:"Keep tables of the active accounts, with their HA1s in clear; a running server goes on. Programs of before this version may not use the store meanwhile."`
-	Disable exportDisable `cmd:"" help:"End that, and remove what the tables hold."`
-	Status  exportStatus  `cmd:"" help:"Say whether they are kept, and where."`
-	Rebuild exportRebuild `cmd:"" help:"Compare the tables with the accounts, and mend them."`
-	Role    exportRole    `cmd:"" help:"Make a PostgreSQL role that may read the tables of one kind of phone server and nothing else."`
+	Enable  exportEnable  `cmd:"" help:"Create tables of the active accounts, with HA1s in clear, and update them."`
+	Disable exportDisable `cmd:"" help:"Remove everything from the tables and stop updating them."`
+	Status  exportStatus  `cmd:"" help:"Show whether the export is enabled, and where the tables are."`
+	Rebuild exportRebuild `cmd:"" help:"Compare the tables with the accounts and correct them."`
+	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that may read one kind of tables only."`
 }
 
-// filled goes through all accounts and shows how far it is.
-func (p *program) filled(f *folder) error {
+// enableExport enables or rebuilds the export and shows its progress.
+func (p *program) enableExport(f *folder) error {
 	b := newBar(p.stderr)
-	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("directory", done, total) })
+	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("export", done, total) })
 	b.end()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
-		err = fmt.Errorf("stopped (%w); accounts may be missing, and dialtone directory export rebuild adds them", err)
+		err = fmt.Errorf("interrupted (%w), so accounts may be missing; complete the export with: "+
+			"dialtone directory export rebuild", err)
 	}
 	return err
 }
@@ -40,7 +41,8 @@ type exportEnable struct{}
 
 func (exportEnable) Run(p *program) error {
 	return p.with(func(f *folder) error {
-		if err := p.audited(f, audit.ExportEnable, "", func() error { return p.filled(f) }); err != nil {
+		err := p.audited(f, audit.ExportEnable, "", func() error { return p.enableExport(f) })
+		if err != nil {
 			return err
 		}
 		return exportStatus{}.print(p, f)
@@ -51,14 +53,15 @@ type exportRebuild struct{}
 
 func (exportRebuild) Run(p *program) error {
 	return p.with(func(f *folder) error {
-		st, err := f.store.ExportStatus(p.ctx)
+		status, err := f.store.ExportStatus(p.ctx)
 		if err != nil {
 			return err
 		}
-		if !st.Enabled {
-			return phone.ErrNoExport
+		if !status.Enabled {
+			return export.ErrNotEnabled
 		}
-		if err := p.audited(f, audit.ExportRebuild, "", func() error { return p.filled(f) }); err != nil {
+		err = p.audited(f, audit.ExportRebuild, "", func() error { return p.enableExport(f) })
+		if err != nil {
 			return err
 		}
 		return exportStatus{}.print(p, f)
@@ -71,14 +74,14 @@ func (exportDisable) Run(p *program) error {
 	return p.with(func(f *folder) error {
 		err := p.audited(f, audit.ExportDisable, "", func() error { return f.store.DisableExport(p.ctx) })
 		if err == nil {
-			fmt.Fprintln(p.stdout, "phone servers are given no directory any more, and nothing is left in it")
+			fmt.Fprintln(p.stdout, "the export is disabled and its tables are empty")
 		}
 		return err
 	})
 }
 
 type exportStatus struct {
-	JSON bool `name:"json" help:"Print one JSON object."`
+	JSON bool `name:"json" help:"Print a JSON object."`
 }
 
 func (c exportStatus) Run(p *program) error {
@@ -86,31 +89,32 @@ func (c exportStatus) Run(p *program) error {
 }
 
 func (c exportStatus) print(p *program, f *folder) error {
-	st, err := f.store.ExportStatus(p.ctx)
+	status, err := f.store.ExportStatus(p.ctx)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return json.NewEncoder(p.stdout).Encode(st)
+		return json.NewEncoder(p.stdout).Encode(status)
 	}
 	switch {
-	case !st.Enabled:
-		fmt.Fprintln(p.stdout, "phone servers are given no directory")
-	case !st.Whole:
-		fmt.Fprintf(p.stdout, "not whole: %d active accounts, and there may be more; see: dialtone directory export rebuild\n", st.Entries)
+	case !status.Enabled:
+		fmt.Fprintln(p.stdout, "the export is disabled")
+	case !status.Complete:
+		fmt.Fprintf(p.stdout, "incomplete: %d active accounts so far; complete it with: "+
+			"dialtone directory export rebuild\n", status.Entries)
 	default:
-		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", st.Entries, st.Domains)
+		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", status.Entries, status.Domains)
 	}
-	for _, place := range st.Places {
+	for _, place := range status.Places {
 		fmt.Fprintln(p.stdout, "  "+place)
 	}
 	return nil
 }
 
 type exportRole struct {
-	Server string `arg:"" enum:"kamailio,opensips,coturn,asterisk,digest" help:"kamailio, opensips, coturn, asterisk, or digest for Apache, Dovecot, FreeRADIUS and queries of your own."`
-	Name   string `placeholder:"ROLE" help:"The role's name (dialtone_SERVER)."`
-	Login  string `name:"login" placeholder:"FILE" help:"A file with the password that the role is to log in with, or - for standard input. Without one it cannot log in."`
+	Server string `arg:"" enum:"kamailio,opensips,coturn,asterisk,digest" help:"kamailio, opensips, coturn, asterisk, or digest for others."`
+	Name   string `placeholder:"ROLE" help:"The name of the role (dialtone_SERVER)."`
+	Login  string `name:"login" placeholder:"FILE" help:"File with its password; - for stdin. Without one, it cannot log in."`
 }
 
 func (c exportRole) Run(p *program) error {
@@ -118,34 +122,36 @@ func (c exportRole) Run(p *program) error {
 	if role == "" {
 		role = "dialtone_" + c.Server
 	}
-	schema := map[string]string{"opensips": "kamailio"}[c.Server]
-	if schema == "" {
-		schema = c.Server
+	schema := "dialtone_" + c.Server
+	if c.Server == "opensips" {
+		schema = "dialtone_kamailio"
 	}
 	password, err := passwordOf(c.Login)
 	if err != nil {
 		return err
 	}
 	return p.with(func(f *folder) error {
-		var undone []string
+		var statements []string // that the database user may not execute
 		err := p.audited(f, audit.ExportRole, "", func() (err error) {
-			undone, err = f.store.GrantExport(p.ctx, "dialtone_"+schema, role, password)
+			statements, err = f.store.GrantExport(p.ctx, schema, role, password)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if len(undone) > 0 {
-			fmt.Fprintln(p.stderr, "the database's user may make no roles; have an administrator run these statements in the database:")
-			_, err := fmt.Fprintln(p.stdout, strings.Join(undone, ";\n")+";")
+		if len(statements) > 0 {
+			fmt.Fprintln(p.stderr, "the database user may not create roles; "+
+				"ask an administrator to execute these statements in the database:")
+			_, err := fmt.Fprintln(p.stdout, strings.Join(statements, ";\n")+";")
 			return err
 		}
-		fmt.Fprintf(p.stdout, "the role %s may read the schema dialtone_%s\n", role, schema)
+		fmt.Fprintf(p.stdout, "the role %s may read the schema %s\n", role, schema)
 		return nil
 	})
 }
 
-// passwordOf reads a password from a file or from standard input: what is on the command line, everybody on this machine can see.
+// passwordOf reads a password from a file or from standard input. Flags are no place for it: every
+// user of the machine can see them.
 func passwordOf(path string) (string, error) {
 	var text []byte
 	var err error
@@ -162,17 +168,17 @@ func passwordOf(path string) (string, error) {
 	}
 	password := strings.TrimRight(string(text), "\r\n")
 	if password == "" {
-		return "", fault.New(fault.Invalid, "there is no password in %s", path)
+		return "", fault.New(fault.Invalid, "%s contains no password", path)
 	}
 	return password, nil
 }
 
 type htdigestCommand struct {
-	File string `arg:"" help:"The file; what has its name is replaced."`
+	File string `arg:"" help:"The file to write. An existing file is replaced."`
 	where
 }
 
-// Run needs no export: it opens the credentials itself, once.
+// Run works without the export: it opens the credentials itself.
 func (c *htdigestCommand) Run(p *program) error {
 	return p.with(func(f *folder) error {
 		t, err := f.tenantOf(p.ctx, c.Tenant)
@@ -180,91 +186,49 @@ func (c *htdigestCommand) Run(p *program) error {
 			return err
 		}
 		open := account.Opener(f.seal)
-		return p.audited(f, audit.ExportFile, t.Host, func() error {
-			_, err := htdigest.Write(c.File, func(each func(phone.Listing) error) error {
-				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-					if !phone.Listed(a) {
-						return nil
-					}
-					credential, err := open(a)
-					if err != nil {
-						return fmt.Errorf("account %s: %w", a.User, err)
-					}
-					return each(phone.Listing{UID: a.UID, User: a.User, Realm: t.Realm, Role: a.Role, Credential: credential})
+		entries := func(yield func(export.Entry) error) error {
+			return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+				if !export.Includes(a) {
+					return nil
+				}
+				credential, err := open(a)
+				if err != nil {
+					return fmt.Errorf("account %s: %w", a.User, err)
+				}
+				return yield(export.Entry{
+					UID: a.UID, User: a.User, Realm: t.Realm, Role: a.Role, Credential: credential,
 				})
 			})
+		}
+		return p.audited(f, audit.ExportFile, t.Host, func() error {
+			_, err := htdigest.Write(c.File, entries)
 			return err
 		})
 	})
 }
 
-// files are the htdigest files that a server keeps.
-type files struct {
-	seen    int64
-	written map[string]bool // those that have what there was at seen
-	warned  bool
-	trouble string // what was logged last
-}
-
-// keepFiles has phone servers' files follow the accounts.
-func (s *server) keepFiles() func(context.Context) {
-	k := &files{written: make(map[string]bool)}
-	return func(ctx context.Context) {
-		err := k.follow(ctx, s)
-		if err == nil {
-			k.trouble = ""
-		} else if ctx.Err() == nil && err.Error() != k.trouble {
-			k.trouble = err.Error()
-			s.log.ErrorContext(ctx, "a file for phone servers could not be written; it is tried again and again", "err", err)
-		}
-	}
-}
-
-func (k *files) follow(ctx context.Context, s *server) error {
-	n, err := s.store.ExportChanges(ctx)
-	if err != nil {
-		return err
-	}
-	if n == 0 && k.seen == 0 {
-		if !k.warned {
-			s.log.WarnContext(ctx, "directory.htdigest names files, and there is no directory to write them from; begin it with dialtone directory export enable")
-			k.warned = true
-		}
-		return nil
-	}
-	if n != k.seen {
-		clear(k.written)
-	}
-	var errs []error
+// newHtdigestFollower returns the Follower of the configured files.
+func (s *server) newHtdigestFollower() *htdigest.Follower {
+	var files []htdigest.File
 	for _, h := range s.Export.Htdigest {
-		if k.written[h.File] {
-			continue
-		}
-		err := s.writeFile(ctx, h.Host, h.File, n == 0)
-		k.written[h.File] = err == nil
-		errs = append(errs, err)
+		files = append(files, htdigest.File{Host: h.Host, Path: h.File})
 	}
-	k.seen = n
-	return errors.Join(errs...)
-}
-
-// writeFile writes one. It is emptied when the export has ended.
-func (s *server) writeFile(ctx context.Context, host, path string, empty bool) error {
-	t, err := s.tenantOf(ctx, host)
-	if err != nil {
-		return err
-	}
-	_, err = htdigest.Write(path, func(each func(phone.Listing) error) error {
-		if empty {
-			return nil
-		}
-		return s.store.Exported(ctx, t.Realm, each)
+	return htdigest.NewFollower(htdigest.Deps{
+		Source: s.store,
+		Realm: func(ctx context.Context, host string) (string, error) {
+			t, err := s.tenantOf(ctx, host)
+			if err != nil {
+				return "", err
+			}
+			return t.Realm, nil
+		},
+		Files: files,
+		Log:   s.log,
 	})
-	return err
 }
 
-func (s *server) tendExport(ctx context.Context) {
-	if err := s.store.TendExport(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "the directory of phone servers is behind the accounts; it is tried again in a second", "err", err)
+func (s *server) catchUpExport(ctx context.Context) {
+	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
+		s.log.ErrorContext(ctx, "export update failed", "retry", tendEvery, "err", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A role that a command makes logs in with the password that came in a file, and then by standard input.
+// TestExportRole checks that a role can log in with a password from a file or standard input.
 func TestExportRole(t *testing.T) {
 	dir, ctx := t.TempDir(), t.Context()
 	database := postgrestest.Start(t).Database(t)
@@ -31,14 +31,16 @@ func TestExportRole(t *testing.T) {
 		return string(out)
 	}
 	file := filepath.Join(dir, "password")
-	if err := os.WriteFile(file, []byte("by a file\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("from a file\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	command("", "tenant", "add", "phone.test")
 	command("", "directory", "export", "enable")
 	for password, out := range map[string]string{
-		"by a file": command("", "directory", "export", "role", "opensips", "--name", "a", "--login", file),
-		"by a pipe": command("by a pipe\n", "directory", "export", "role", "opensips", "--name", "b", "--login", "-"),
+		"from a file": command("",
+			"directory", "export", "role", "opensips", "--name", "a", "--login", file),
+		"from a pipe": command("from a pipe\n",
+			"directory", "export", "role", "opensips", "--name", "b", "--login", "-"),
 	} {
 		role, _, _ := strings.Cut(strings.TrimPrefix(out[strings.Index(out, "the role "):], "the role "), " ")
 		u, err := url.Parse(database)
@@ -52,8 +54,9 @@ func TestExportRole(t *testing.T) {
 		}
 		defer conn.Close(ctx)
 		var domain string
-		if err := conn.QueryRow(ctx, `SELECT domain FROM domain`).Scan(&domain); err != nil || domain != "phone.test" {
-			t.Errorf("%s sees %q, %v", role, domain, err)
+		err = conn.QueryRow(ctx, `SELECT domain FROM domain`).Scan(&domain)
+		if err != nil || domain != "phone.test" {
+			t.Errorf("%s reads the domain %q, %v", role, domain, err)
 		}
 		if strings.Contains(out, password) {
 			t.Errorf("the password is in the output:\n%s", out)
@@ -61,8 +64,7 @@ func TestExportRole(t *testing.T) {
 	}
 }
 
-// What phone servers are given is a part of what fits together.
-func TestVerifyComparesTheDirectory(t *testing.T) {
+func TestVerifyComparesExport(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	command := func(args ...string) (string, error) {
 		cmd := exec.Command(binary(t), append(args, "--data", data)...)
@@ -70,7 +72,9 @@ func TestVerifyComparesTheDirectory(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	for _, args := range [][]string{{"tenant", "add", "phone.test"}, {"directory", "export", "enable"}, {"verify"}} {
+	for _, args := range [][]string{
+		{"tenant", "add", "phone.test"}, {"directory", "export", "enable"}, {"verify"},
+	} {
 		if out, err := command(args...); err != nil {
 			t.Fatalf("%s: %v\n%s", args, err, out)
 		}
@@ -84,13 +88,14 @@ func TestVerifyComparesTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := command("verify")
-	if err == nil || !strings.Contains(out, "FAULT  directory of phone servers: the domain phone.test is missing") {
+	const fault = "FAULT  directory of phone servers: the domain phone.test is missing"
+	if err == nil || !strings.Contains(out, fault) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if out, err := command("directory", "export", "rebuild"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if out, err := command("verify"); err != nil {
-		t.Errorf("mended: %v\n%s", err, out)
+		t.Errorf("after rebuild: %v\n%s", err, out)
 	}
 }

@@ -12,26 +12,28 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
-	"dialtone/internal/callout"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/hook/kamailio"
+	"dialtone/internal/hook/webhook"
 )
 
 type hookCommand struct {
-	Add    hookAdd    `cmd:"" help:"Tell a phone server of changes from now on. For a webhook, its secret is printed, once."`
-	List   hookList   `cmd:"" help:"List all hooks, and how they are doing."`
-	Remove hookRemove `cmd:"" help:"Tell a phone server no more. What waits for it goes too."`
-	Test   hookTest   `cmd:"" help:"Call a phone server and say what came of it; nothing changes there."`
+	Add    hookAdd    `cmd:"" help:"Notify a phone server of changes. A webhook's secret is printed once."`
+	List   hookList   `cmd:"" help:"List all hooks and the state of their deliveries."`
+	Remove hookRemove `cmd:"" help:"Stop notifying a phone server. Undelivered notifications are removed too."`
+	Test   hookTest   `cmd:"" help:"Call a phone server and show its response. Nothing changes there."`
 }
 
 type hookAdd struct {
-	Name      string   `arg:"" help:"What the hook is called."`
-	Kamailio  string   `xor:"kind" required:"" placeholder:"URL" help:"Where a Kamailio takes JSON-RPC by HTTP."`
-	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"Where anything else takes a signed POST."`
-	Tenant    []string `placeholder:"HOST" help:"The tenant that it is for. May be repeated (all tenants, those that come too)."`
-	Bearer    string   `xor:"secret" placeholder:"FILE" help:"The file with the bearer token that the Kamailio wants; - for standard input."`
-	Basic     string   `xor:"secret" placeholder:"FILE" help:"The file with the user:password that the Kamailio wants; - for standard input."`
-	PlainHTTP bool     `name:"plain-http" help:"Use http on networks that are not private."`
+	Name      string   `arg:"" help:"A name for the hook."`
+	Kamailio  string   `xor:"kind" required:"" placeholder:"URL" help:"A Kamailio's URL for JSON-RPC over HTTP."`
+	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"Any other server's URL for signed POST requests."`
+	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. May be repeated (all tenants)."`
+	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
+	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`
+	PlainHTTP bool     `name:"plain-http" help:"Allow http to addresses that are not private."`
 }
 
 func (c *hookAdd) Run(p *program) error {
@@ -39,12 +41,19 @@ func (c *hookAdd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	// As the store keeps it.
-	h := phone.Hook{Name: c.Name, Kind: phone.Kamailio, URL: c.Kamailio, Plain: c.PlainHTTP, Everyone: c.Tenant == nil, Created: time.Now().UTC().Truncate(time.Microsecond)}
-	if c.Webhook != "" {
-		h.Kind, h.URL = phone.Webhook, c.Webhook
+	h := hook.Hook{
+		Name:       c.Name,
+		Kind:       hook.Kamailio,
+		URL:        c.Kamailio,
+		PlainHTTP:  c.PlainHTTP,
+		AllTenants: c.Tenant == nil,
+		// The precision of the store.
+		Created: time.Now().UTC().Truncate(time.Microsecond),
 	}
-	if h, err = phone.NewHook(h); err != nil {
+	if c.Webhook != "" {
+		h.Kind, h.URL = hook.Webhook, c.Webhook
+	}
+	if h, err = hook.New(h); err != nil {
 		return err
 	}
 	return p.with(func(f *folder) error {
@@ -55,37 +64,39 @@ func (c *hookAdd) Run(p *program) error {
 			}
 			h.Tenants = append(h.Tenants, t.ID)
 		}
-		phone.NewLocker(f.seal).Seal(&h, secret)
-		err := p.recorded(f, audit.Event{Action: audit.HookAdd, Hook: c.Name}, func() error { return f.store.AddHook(p.ctx, h) })
-		if err == nil && h.Kind == phone.Webhook {
+		hook.NewSealer(f.seal).Seal(&h, secret)
+		event := audit.Event{Action: audit.HookAdd, Hook: c.Name}
+		err := p.recorded(f, event, func() error { return f.store.AddHook(p.ctx, h) })
+		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
 		}
 		return err
 	})
 }
 
-// secret is what the command makes or is given.
-func (c *hookAdd) secret(p *program) (phone.HookSecret, error) {
-	given := c.Bearer + c.Basic
+// secret returns the secret that was given by a flag, or a new one for a webhook.
+func (c *hookAdd) secret(p *program) (hook.Secret, error) {
+	file := c.Bearer + c.Basic
 	switch {
-	case c.Webhook != "" && given != "":
-		return "", fault.Field("secret", "a webhook is signed with a secret that is made for it and printed; --bearer and --basic are for a Kamailio")
+	case c.Webhook != "" && file != "":
+		return "", fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
+			"a webhook is signed with a secret that this command creates and prints")
 	case c.Webhook != "":
-		return phone.NewWebhookSecret(), nil
-	case given == "":
+		return webhook.NewSecret(), nil
+	case file == "":
 		return "", nil
 	}
-	text, err := p.secretFile(given)
+	text, err := p.secretFile(file)
 	if err != nil {
 		return "", err
 	}
 	if c.Bearer != "" {
-		return phone.BearerSecret(text)
+		return kamailio.BearerSecret(text)
 	}
-	return phone.BasicSecret(text)
+	return kamailio.BasicSecret(text)
 }
 
-// secretFile is the first line of a file or of standard input, and the only one.
+// secretFile reads a file, or standard input for "-", without the newline at its end.
 func (p *program) secretFile(path string) (string, error) {
 	from := p.stdin
 	if path != "-" {
@@ -96,26 +107,27 @@ func (p *program) secretFile(path string) (string, error) {
 		defer f.Close()
 		from = f
 	}
-	const most = 4096
-	text, err := io.ReadAll(io.LimitReader(from, most+1))
-	if err == nil && len(text) > most {
-		err = fmt.Errorf("%s is too long for a secret (%d bytes)", path, most)
+	const maxSize = 4096
+	text, err := io.ReadAll(io.LimitReader(from, maxSize+1))
+	if err == nil && len(text) > maxSize {
+		err = fmt.Errorf("%s is longer than a secret can be (%d bytes)", path, maxSize)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), err
 }
 
 type hookRemove struct {
-	Name string `arg:"" help:"The hook's name."`
+	Name string `arg:"" help:"The name of the hook."`
 }
 
 func (c *hookRemove) Run(p *program) error {
 	return p.with(func(f *folder) error {
-		return p.recorded(f, audit.Event{Action: audit.HookRemove, Hook: c.Name}, func() error { return f.store.RemoveHook(p.ctx, c.Name) })
+		event := audit.Event{Action: audit.HookRemove, Hook: c.Name}
+		return p.recorded(f, event, func() error { return f.store.RemoveHook(p.ctx, c.Name) })
 	})
 }
 
 type hookTest struct {
-	Name string `arg:"" help:"The hook's name."`
+	Name string `arg:"" help:"The name of the hook."`
 }
 
 func (c *hookTest) Run(p *program) error {
@@ -124,50 +136,59 @@ func (c *hookTest) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(list, func(h phone.HookState) bool { return h.Name == c.Name })
+		i := slices.IndexFunc(list, func(h hook.State) bool { return h.Name == c.Name })
 		if i < 0 {
 			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", c.Name)
 		}
-		secret, err := phone.NewLocker(f.seal).Open(list[i].Hook)
+		h := list[i].Hook
+		secret, err := hook.NewSealer(f.seal).Open(h)
 		if err != nil {
 			return err
 		}
-		client := callout.New(time.Now)
+		client := httpclient.New()
 		defer client.Close()
 		return p.recorded(f, audit.Event{Action: audit.HookTest, Hook: c.Name}, func() error {
-			said, err := client.Try(p.ctx, list[i].Hook, secret)
+			report, err := transports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
-				return fault.New(fault.Conflict, "%s at %s: %v", c.Name, list[i].URL, err)
+				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
-			_, err = fmt.Fprintf(p.stdout, "%s at %s: %s\n", c.Name, list[i].URL, said)
+			_, err = fmt.Fprintf(p.stdout, "%s at %s: %s\n", h.Name, h.URL, report)
 			return err
 		})
 	})
 }
 
-type hookList struct {
-	JSON bool `name:"json" help:"Print one JSON array."`
+// transports returns the transport of each kind of hook.
+func transports(client *httpclient.Client) map[hook.Kind]hook.Transport {
+	return map[hook.Kind]hook.Transport{
+		hook.Kamailio: kamailio.New(client),
+		hook.Webhook:  webhook.New(client, time.Now),
+	}
 }
 
-// shownHook is a hook as commands print it. There is no secret in it.
-type shownHook struct {
-	Name      string     `json:"name"`
-	Kind      phone.Kind `json:"kind"`
-	URL       string     `json:"url"`
-	PlainHTTP bool       `json:"plain_http,omitempty"`
-	Everyone  bool       `json:"all_tenants"`
-	Tenants   []string   `json:"tenants"`
-	Created   time.Time  `json:"created"`
-	Waiting   int64      `json:"waiting"`
-	Oldest    *time.Time `json:"oldest"`
-	GivenUp   int64      `json:"given_up"`
-	Failed    *time.Time `json:"failed"`
-	Why       string     `json:"error"`
+type hookList struct {
+	JSON bool `name:"json" help:"Print a JSON array."`
+}
+
+// listedHook is a hook as commands print it, without its secret.
+type listedHook struct {
+	Name        string     `json:"name"`
+	Kind        hook.Kind  `json:"kind"`
+	URL         string     `json:"url"`
+	PlainHTTP   bool       `json:"plain_http,omitempty"`
+	AllTenants  bool       `json:"all_tenants"`
+	Tenants     []string   `json:"tenants"`
+	Created     time.Time  `json:"created"`
+	Waiting     int64      `json:"waiting"`
+	Oldest      *time.Time `json:"oldest"`
+	GivenUp     int64      `json:"given_up"`
+	LastFailure *time.Time `json:"failed"`
+	LastError   string     `json:"error"`
 }
 
 func (c *hookList) Run(p *program) error {
 	return p.with(func(f *folder) error {
-		list, err := f.shownHooks(p.ctx)
+		list, err := f.listHooks(p.ctx)
 		if err != nil {
 			return err
 		}
@@ -180,25 +201,27 @@ func (c *hookList) Run(p *program) error {
 		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tURL")
 		for _, h := range list {
 			tenants := strings.Join(h.Tenants, ",")
-			if h.Everyone {
+			if h.AllTenants {
 				tenants = "all"
 			} else if tenants == "" {
-				tenants = "none any more"
+				tenants = "all removed"
 			}
-			oldest, failed := "-", "-"
+			oldest, failure := "-", "-"
 			if h.Oldest != nil {
 				oldest = time.Since(*h.Oldest).Round(time.Second).String()
 			}
-			if h.Failed != nil {
-				failed = h.Failed.Format(time.RFC3339) + " " + h.Why
+			if h.LastFailure != nil {
+				failure = h.LastFailure.Format(time.RFC3339) + " " + h.LastError
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\n", h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, printable(failed), h.URL)
+			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\n",
+				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, printable(failure), h.URL)
 		}
 		return out.Flush()
 	})
 }
 
-// printable keeps what a phone server answered from writing to the terminal as it likes.
+// printable replaces control characters, so that the response of a phone server cannot control the
+// terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {
@@ -208,8 +231,8 @@ func printable(text string) string {
 	}, text)
 }
 
-func (f *folder) shownHooks(ctx context.Context) ([]shownHook, error) {
-	list, err := f.store.Hooks(ctx)
+func (f *folder) listHooks(ctx context.Context) ([]listedHook, error) {
+	hooks, err := f.store.Hooks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -217,24 +240,26 @@ func (f *folder) shownHooks(ctx context.Context) ([]shownHook, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := make([]shownHook, len(list))
-	for i, h := range list {
-		s := shownHook{
-			Name: h.Name, Kind: h.Kind, URL: h.URL, PlainHTTP: h.Plain, Everyone: h.Everyone, Tenants: []string{}, Created: h.Created,
-			Waiting: h.Waiting, GivenUp: h.GivenUp, Why: h.Why,
-		}
-		for _, t := range tenants {
-			if slices.Contains(h.Tenants, t.ID) {
-				s.Tenants = append(s.Tenants, t.Host)
-			}
+	list := make([]listedHook, len(hooks))
+	for i, h := range hooks {
+		list[i] = listedHook{
+			Name:       h.Name,
+			Kind:       h.Kind,
+			URL:        h.URL,
+			PlainHTTP:  h.PlainHTTP,
+			AllTenants: h.AllTenants,
+			Tenants:    hostsOf(tenants, h.Tenants),
+			Created:    h.Created,
+			Waiting:    h.Waiting,
+			GivenUp:    h.GivenUp,
+			LastError:  h.LastError,
 		}
 		if !h.Oldest.IsZero() {
-			s.Oldest = &list[i].Oldest
+			list[i].Oldest = &hooks[i].Oldest
 		}
-		if !h.Failed.IsZero() {
-			s.Failed = &list[i].Failed
+		if !h.LastFailure.IsZero() {
+			list[i].LastFailure = &hooks[i].LastFailure
 		}
-		shown[i] = s
 	}
-	return shown, nil
+	return list, nil
 }

@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// kamailio is Debian's Kamailio with a registrar that lets everybody in, a table of what it looked up, and a list of domains in a
+// kamailioServer is Debian's Kamailio with a registrar that lets everybody in, a table of what it looked up, and a list of domains in a
 // file. It takes commands as deploy/kamailio/rpc.cfg has it.
-type kamailio struct {
+type kamailioServer struct {
 	*testing.T
 	dir     string
 	address string // of SIP, by UDP
@@ -81,9 +81,9 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-func newKamailio(t *testing.T) *kamailio {
+func newKamailio(t *testing.T) *kamailioServer {
 	t.Helper()
-	k := &kamailio{T: t, dir: t.TempDir(), said: newLines()}
+	k := &kamailioServer{T: t, dir: t.TempDir(), said: newLines()}
 	port := freePort(t)
 	k.address = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	k.rpc = fmt.Sprintf("http://127.0.0.1:%d/RPC", port)
@@ -103,7 +103,7 @@ func newKamailio(t *testing.T) *kamailio {
 	return k
 }
 
-func (k *kamailio) write(name, text string) {
+func (k *kamailioServer) write(name, text string) {
 	k.Helper()
 	if err := os.WriteFile(filepath.Join(k.dir, name), []byte(text), 0o600); err != nil {
 		k.Fatal(err)
@@ -111,7 +111,7 @@ func (k *kamailio) write(name, text string) {
 }
 
 // domains writes the list that domain.reload reads.
-func (k *kamailio) domains(list ...string) {
+func (k *kamailioServer) domains(list ...string) {
 	k.Helper()
 	text := "id(int,auto) domain(string) did(string,null) last_modified(int)\n"
 	for i, d := range list {
@@ -127,7 +127,7 @@ func (k *kamailio) domains(list ...string) {
 }
 
 // begin starts it and waits until it takes commands.
-func (k *kamailio) begin() {
+func (k *kamailioServer) begin() {
 	k.Helper()
 	path, err := exec.LookPath("kamailio")
 	if err != nil {
@@ -162,7 +162,7 @@ func (k *kamailio) begin() {
 }
 
 // ask runs a command of it. An error of its own is one.
-func (k *kamailio) ask(method string, params ...string) (string, error) {
+func (k *kamailioServer) ask(method string, params ...string) (string, error) {
 	if params == nil {
 		params = []string{} // it wants a list
 	}
@@ -188,7 +188,7 @@ func (k *kamailio) ask(method string, params ...string) (string, error) {
 }
 
 // register is a phone that registers, as RFC 3261 §10.2 has it.
-func (k *kamailio) register(user, domain string) {
+func (k *kamailioServer) register(user, domain string) {
 	k.Helper()
 	c, err := net.Dial("udp", k.address)
 	if err != nil {
@@ -210,26 +210,26 @@ func (k *kamailio) register(user, domain string) {
 	}
 }
 
-func (k *kamailio) registered(user, domain string) bool {
+func (k *kamailioServer) registered(user, domain string) bool {
 	k.Helper()
 	_, err := k.ask("ul.lookup", "location", user+"@"+domain)
 	return err == nil
 }
 
 // remember lets it know what it looked up, and remembers whether it still does.
-func (k *kamailio) remember(key string) {
+func (k *kamailioServer) remember(key string) {
 	k.Helper()
 	if _, err := k.ask("htable.sets", "ha1", key, "0123"); err != nil || !k.remembers(key) {
 		k.Fatal(err)
 	}
 }
 
-func (k *kamailio) remembers(key string) bool {
+func (k *kamailioServer) remembers(key string) bool {
 	_, err := k.ask("htable.get", "ha1", key)
 	return err == nil
 }
 
-func (k *kamailio) serves(domain string) bool {
+func (k *kamailioServer) serves(domain string) bool {
 	text, err := k.ask("domain.dump")
 	return err == nil && strings.Contains(text, fmt.Sprintf("%q", domain))
 }

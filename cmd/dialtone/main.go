@@ -41,7 +41,7 @@ type commandLine struct {
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
 	Tenant    tenantCommand    `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
-	Directory directoryCommand `cmd:"" help:"Look after the phone servers: what they may look up, what they are given, and what they are told."`
+	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, change notifications."`
 	Provision provisionCommand `cmd:"" help:"Print what sets up a phone for an account, for a person or a program. The password is not in it."`
 	Mail      mailCommand      `cmd:"" help:"Look at the messages that the server sends, and what keeps them; a running server goes on."`
 	Verify    verifyCommand    `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`

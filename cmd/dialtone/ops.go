@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
-	"dialtone/internal/http/web"
+	httpserver "dialtone/internal/http/server"
 )
 
 // opsListener listens for machines that look after this one, and for phone servers. Two servers may run on one machine without either of them
@@ -50,7 +50,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, s.metrics, time.Now)
-	lookups := lookup.New(s.phones, s.log)
+	lookups := lookup.New(lookup.Deps{Registry: s.phones, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, lookup.Root) {
 			lookups.ServeHTTP(w, r)
@@ -59,8 +59,8 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		}
 	})
 	return func(ctx context.Context) {
-		limits := web.Limits{Connections: 1024, ConnectionsPerAddress: 512}
-		if err := web.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
+		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
+		if err := httpserver.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("/livez, /readyz and look-ups by phone servers are gone", "err", err)
 		}
 	}

@@ -19,15 +19,17 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/callout"
 	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/http/ops"
+	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
-	"dialtone/internal/phone"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -99,7 +101,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	serving, stopServing := s.whileStoreWorks(p.ctx)
 	defer stopServing()
-	err = web.Serve(serving, listener, s.site, s.limits(), log)
+	err = httpserver.Serve(serving, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
 	if failure := s.store.Err(); failure != nil {
@@ -111,7 +113,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 
 // exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
 // hang, and then only the end of the process lets the supervisor go on.
-const exitWithin = web.DrainTime + 5*time.Second
+const exitWithin = httpserver.DrainTime + 5*time.Second
 
 // whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a restart
 // recovers.
@@ -163,8 +165,8 @@ type server struct {
 	turn    *followed[turn.Issuer]
 	pickup  *pickup.Dir
 	desk    *account.Service
-	phones  *phone.Registry
-	courier *phone.Dispatcher
+	phones  *sipserver.Registry
+	hooks   *hook.Dispatcher
 	site    *web.Site
 	metrics *prometheus.Registry
 
@@ -208,7 +210,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 		Relayed: s.queue != nil,
 	})
-	s.phones = phone.NewRegistry(phone.Deps{
+	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
 		NoCache: f.nodes(),
 	})
@@ -221,10 +223,10 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
 	// A pickup directory in trouble does not keep the server from starting: people can sign in, and Tend tries again.
 	s.tend(p.ctx)
-	s.courier = &phone.Dispatcher{
-		Store: f.store, Callout: callout.New(time.Now), SealRing: f.seal, Log: log, Now: time.Now,
-		Forget: s.phones.Forget,
-	}
+	s.hooks = hook.NewDispatcher(hook.Deps{
+		Queue: f.store, Transports: transports(httpclient.New()), Forget: s.phones.Forget,
+		SealRing: f.seal, Log: log, Now: time.Now,
+	})
 	door := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
@@ -258,8 +260,8 @@ func (s *server) messages() ([]web.DevMessage, error) {
 	return out, err
 }
 
-func (s *server) limits() web.Limits {
-	return web.Limits{
+func (s *server) limits() httpserver.Limits {
+	return httpserver.Limits{
 		Connections: s.HTTP.MaxConnections, ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress, TrustedProxies: s.HTTP.TrustedProxies,
 	}
 }
@@ -296,11 +298,11 @@ func (s *server) loops() []func(context.Context) {
 		every(adoptEvery, s.adopt),
 		every(tendEvery, s.tend),
 		every(sweepEvery, s.sweep),
-		every(tendEvery, s.tendExport),
-		s.courier.Run,
+		every(tendEvery, s.catchUpExport),
+		s.hooks.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
-		loops = append(loops, every(watchEvery, s.keepFiles()))
+		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
 		loops = append(loops, s.post)

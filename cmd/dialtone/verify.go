@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/mail/pickup"
-	"dialtone/internal/phone"
 )
 
 type verifyCommand struct {
@@ -22,7 +22,7 @@ type verifyCommand struct {
 // findings is what is printed.
 type findings struct {
 	account.Report
-	phone.HookReport
+	hook.VerifyReport
 }
 
 // Run exits with status 1 where there is a fault.
@@ -36,7 +36,7 @@ func (c *verifyCommand) Run(p *program) error {
 		if r.Report, err = account.Verify(p.ctx, f.store, box, f.seal); err != nil {
 			return err
 		}
-		r.HookReport, err = phone.VerifyHooks(p.ctx, f.store, f.seal, func(s string) { r.Faults = append(r.Faults, s) })
+		r.VerifyReport, err = hook.Verify(p.ctx, f.store, f.seal, func(s string) { r.Faults = append(r.Faults, s) })
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func (c *verifyCommand) text(p *program, r findings) error {
 	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; %d messages in the pickup directory, %d not yet known to be on the disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%d hooks, %d notices that phone servers have not been told yet\n", r.Hooks, r.Notices)
+		fmt.Fprintf(p.stdout, "%d hooks, %d notifications not delivered yet\n", r.Hooks, r.Notifications)
 	}
 	for _, s := range r.Faults {
 		fmt.Fprintln(p.stdout, "FAULT ", s)

@@ -416,7 +416,7 @@ func lastPassword(t *testing.T) string {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	if len(lines) < 10000 {
+	if len(lines) < 8000 {
 		t.Fatalf("the list has %d passwords", len(lines))
 	}
 	return lines[len(lines)-1]

@@ -10,8 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
-	"dialtone/internal/phone"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
 )
@@ -174,7 +174,7 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 
 // change updates one live account and returns it as it is after the change. In set, $1 is the present time, and more
 // begins at $4. Phone servers are notified of what, unless it is empty.
-func (s *Store) change(what phone.What, set string, tenant int64, user string, now time.Time,
+func (s *Store) change(what hook.EventType, set string, tenant int64, user string, now time.Time,
 	more ...any) (a account.Account, err error) {
 	args := append([]any{engine.Micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
@@ -197,13 +197,13 @@ func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.
 
 // Disable implements account.Store.
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(phone.AccountDisabled, `held = TRUE, epoch = epoch + 1`, tenant, user, now)
+	return s.change(hook.AccountDisabled, `held = TRUE, epoch = epoch + 1`, tenant, user, now)
 }
 
 // SetRole implements account.Store.
 func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role account.Role,
 	now time.Time) (account.Account, error) {
-	return s.change(phone.AccountRole, `role = $4`, tenant, user, now, string(role))
+	return s.change(hook.AccountRole, `role = $4`, tenant, user, now, string(role))
 }
 
 // Delete implements account.Store.
@@ -229,7 +229,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		} else if err != nil {
 			return nil, err
 		}
-		if err := noticeAccount(tx, phone.AccountDeleted, event, uid, now); err != nil {
+		if err := noticeAccount(tx, hook.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
 		for _, table := range []string{"outbox", "replaced", "delivery"} {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
@@ -23,7 +23,7 @@ func TestClaimWaitsForAnother(t *testing.T) {
 	}
 	defer e.Close()
 	s := New(e, phonetables.OnPostgres(e, nil))
-	h := phone.Hook{ID: phone.HookID{1}, Name: "a", Everyone: true, Created: midday}
+	h := hook.Hook{ID: hook.ID{1}, Name: "a", AllTenants: true, Created: midday}
 	if err := s.AddHook(ctx, h); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestClaimWaitsForAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var first, second []phone.Notification
+	var first, second []hook.Notification
 	var other sync.WaitGroup
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
 		if first, err = claimIn(tx, h.ID, midday, midday.Add(time.Hour), 1); err != nil {

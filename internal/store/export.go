@@ -4,34 +4,37 @@ import (
 	"context"
 
 	"dialtone/internal/account"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 )
 
-var _ phone.Exporter = (*Store)(nil)
+var (
+	_ export.Admin  = (*Store)(nil)
+	_ export.Source = (*Store)(nil)
+)
 
-// EnableExport implements phone.Exporter.
-func (s *Store) EnableExport(ctx context.Context, progress phone.Progress) error {
+// EnableExport implements export.Admin.
+func (s *Store) EnableExport(ctx context.Context, progress export.Progress) error {
 	return s.tables.Enable(ctx, progress)
 }
 
-// DisableExport implements phone.Exporter.
+// DisableExport implements export.Admin.
 func (s *Store) DisableExport(context.Context) error { return s.tables.Disable() }
 
-// ExportStatus implements phone.Exporter.
-func (s *Store) ExportStatus(ctx context.Context) (phone.Status, error) { return s.tables.Status(ctx) }
+// ExportStatus implements export.Admin.
+func (s *Store) ExportStatus(ctx context.Context) (export.Status, error) { return s.tables.Status(ctx) }
 
-// Exported implements phone.Exporter.
-func (s *Store) Exported(ctx context.Context, realm string, each func(phone.Listing) error) error {
+// ExportedEntries implements export.Source.
+func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(export.Entry) error) error {
 	return s.tables.Each(ctx, realm, each)
 }
 
-// ExportChanges implements phone.Exporter.
-func (s *Store) ExportChanges(ctx context.Context) (int64, error) { return s.tables.Version(ctx) }
+// ExportVersion implements export.Source.
+func (s *Store) ExportVersion(ctx context.Context) (int64, error) { return s.tables.Version(ctx) }
 
-// TendExport implements phone.Exporter.
-func (s *Store) TendExport(ctx context.Context) error { return s.tables.CatchUp(ctx) }
+// CatchUpExport implements export.Admin.
+func (s *Store) CatchUpExport(ctx context.Context) error { return s.tables.CatchUp(ctx) }
 
-// CompareExport implements phone.Exporter.
+// CompareExport implements export.Admin.
 func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 	return s.tables.Compare(ctx, report)
 }
@@ -43,5 +46,5 @@ func (s *Store) GrantExport(_ context.Context, schema, role, password string) (s
 	return s.tables.Grant(schema, role, password)
 }
 
-// OnChange implements phone.Store.
+// OnChange implements sipserver.Store.
 func (s *Store) OnChange(f func(uid account.UID)) { s.tables.OnChange(f) }

@@ -9,26 +9,29 @@ import (
 	"time"
 
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/store/engine"
 )
 
-var _ phone.HookStore = (*Store)(nil)
+var (
+	_ hook.Store = (*Store)(nil)
+	_ hook.Queue = (*Store)(nil)
+)
 
 const hookColumns = `h.id, h.name, h.kind, h.url, h.plain, h.everyone, h.secret, h.created`
 
-func scanHook(row engine.Scanner) (h phone.Hook, err error) {
+func scanHook(row engine.Scanner) (h hook.Hook, err error) {
 	var id []byte
 	var kind string
 	var created int64
-	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.Plain, &h.Everyone, &h.Sealed, &created)
+	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.PlainHTTP, &h.AllTenants, &h.Sealed, &created)
 	copy(h.ID[:], id)
-	h.Kind, h.Created = phone.Kind(kind), engine.FromMicros(created)
+	h.Kind, h.Created = hook.Kind(kind), engine.FromMicros(created)
 	return h, err
 }
 
-// AddHook implements phone.HookStore.
-func (s *Store) AddHook(_ context.Context, h phone.Hook) error {
+// AddHook implements hook.Store.
+func (s *Store) AddHook(_ context.Context, h hook.Hook) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		var id []byte
 		switch err := tx.Row(`SELECT id FROM hook WHERE name = $1`, h.Name).Scan(&id); {
@@ -43,14 +46,14 @@ func (s *Store) AddHook(_ context.Context, h phone.Hook) error {
 	})
 }
 
-func addHook(tx engine.Tx, h phone.Hook) error {
+func addHook(tx engine.Tx, h hook.Hook) error {
 	sealed := h.Sealed
 	if sealed == nil {
 		sealed = []byte{}
 	}
 	_, err := tx.Exec(`INSERT INTO hook (id, name, kind, url, plain, everyone, secret, created, given_up, failed, why)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '')`,
-		h.ID[:], h.Name, string(h.Kind), h.URL, h.Plain, h.Everyone, sealed, engine.Micros(h.Created))
+		h.ID[:], h.Name, string(h.Kind), h.URL, h.PlainHTTP, h.AllTenants, sealed, engine.Micros(h.Created))
 	for _, id := range h.Tenants {
 		if err == nil {
 			_, err = tx.Exec(`INSERT INTO hook_tenant (hook, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`, h.ID[:], id)
@@ -59,7 +62,7 @@ func addHook(tx engine.Tx, h phone.Hook) error {
 	return err
 }
 
-// RemoveHook implements phone.HookStore.
+// RemoveHook implements hook.Store.
 func (s *Store) RemoveHook(_ context.Context, name string) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`DELETE FROM hook WHERE name = $1`, name)
@@ -71,7 +74,7 @@ func (s *Store) RemoveHook(_ context.Context, name string) error {
 }
 
 // hooksOf returns the hooks of a condition with their tenants, sorted by name.
-func hooksOf(q engine.Querier, where string, args ...any) (list []phone.Hook, err error) {
+func hooksOf(q engine.Querier, where string, args ...any) (list []hook.Hook, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		h, err := scanHook(row)
 		list = append(list, h)
@@ -95,15 +98,15 @@ func hooksOf(q engine.Querier, where string, args ...any) (list []phone.Hook, er
 	}, `SELECT hook, tenant FROM hook_tenant ORDER BY hook, tenant`)
 }
 
-// Hooks implements phone.HookStore.
-func (s *Store) Hooks(ctx context.Context) ([]phone.HookState, error) {
+// Hooks implements hook.Store.
+func (s *Store) Hooks(ctx context.Context) ([]hook.State, error) {
 	hooks, err := hooksOf(s.engine.Reads(ctx), ``)
 	if err != nil {
 		return nil, err
 	}
-	var list []phone.HookState
+	var list []hook.State
 	for _, h := range hooks {
-		list = append(list, phone.HookState{Hook: h})
+		list = append(list, hook.State{Hook: h})
 	}
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var id []byte
@@ -112,17 +115,17 @@ func (s *Store) Hooks(ctx context.Context) ([]phone.HookState, error) {
 		if err := row.Scan(&id, &waiting, &oldest, &failed, &why, &givenUp); err != nil {
 			return err
 		}
-		i := slices.IndexFunc(list, func(h phone.HookState) bool { return bytes.Equal(h.ID[:], id) })
+		i := slices.IndexFunc(list, func(h hook.State) bool { return bytes.Equal(h.ID[:], id) })
 		if i < 0 {
 			return nil // added since the hooks were read
 		}
 		h := &list[i]
-		h.Waiting, h.GivenUp, h.Why = waiting, givenUp, why
+		h.Waiting, h.GivenUp, h.LastError = waiting, givenUp, why
 		if oldest != 0 {
 			h.Oldest = engine.FromMicros(oldest)
 		}
 		if failed != 0 {
-			h.Failed = engine.FromMicros(failed)
+			h.LastFailure = engine.FromMicros(failed)
 		}
 		return nil
 	}, `SELECT h.id, (SELECT count(*) FROM notice WHERE hook = h.id),
@@ -130,7 +133,7 @@ func (s *Store) Hooks(ctx context.Context) ([]phone.HookState, error) {
 	return list, err
 }
 
-// Due implements phone.HookStore.
-func (s *Store) Due(ctx context.Context, now time.Time) ([]phone.Hook, error) {
+// Due implements hook.Queue.
+func (s *Store) Due(ctx context.Context, now time.Time) ([]hook.Hook, error) {
 	return hooksOf(s.engine.Reads(ctx), `WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, engine.Micros(now))
 }

@@ -10,14 +10,17 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/store/engine"
 )
 
-var _ phone.Store = (*Store)(nil)
+var (
+	_ sipserver.AdminStore = (*Store)(nil)
+	_ sipserver.Store      = (*Store)(nil)
+)
 
-// AddServer implements phone.Store.
-func (s *Store) AddServer(_ context.Context, p phone.Server) error {
+// AddServer implements sipserver.AdminStore.
+func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
@@ -43,7 +46,7 @@ func (s *Store) AddServer(_ context.Context, p phone.Server) error {
 	})
 }
 
-// RemoveServer implements phone.Store.
+// RemoveServer implements sipserver.AdminStore.
 func (s *Store) RemoveServer(_ context.Context, name string) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`DELETE FROM phone_server WHERE name = $1`, name)
@@ -65,17 +68,17 @@ func phonesChanged(tx engine.Tx) error {
 	return err
 }
 
-// Servers implements phone.Store.
-func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
+// Servers implements sipserver.Store.
+func (s *Store) Servers(ctx context.Context) ([]sipserver.Server, int64, error) {
 	// The number is read before the servers: a change between the two reads is then read again
 	// instead of missed.
 	version, err := s.ServersVersion(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	var list []phone.Server
+	var list []sipserver.Server
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
-		var p phone.Server
+		var p sipserver.Server
 		var token []byte
 		var tenants string
 		var created int64
@@ -90,12 +93,12 @@ func (s *Store) Servers(ctx context.Context) ([]phone.Server, int64, error) {
 	return list, version, err
 }
 
-// ServersVersion implements phone.Store.
+// ServersVersion implements sipserver.Store.
 func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
 	return engine.Count(s.engine.Reads(ctx), `SELECT n FROM revision WHERE subject = 'phone'`)
 }
 
-// Sealed implements phone.Store.
+// Sealed implements sipserver.Store.
 func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	// Only the columns that a look-up needs: it is the most frequent statement of all.
 	a := account.Account{Tenant: tenant}

@@ -10,7 +10,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
@@ -41,7 +41,7 @@ func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, er
 			}
 		}
 		if t.ID, err = addTenant(tx, t); err == nil {
-			err = noticeTenant(tx, phone.TenantAdded, event, t.ID, t.Created)
+			err = noticeTenant(tx, hook.TenantAdded, event, t.ID, t.Created)
 		}
 		return allTenants, err
 	})
@@ -166,7 +166,7 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 	if err != nil {
 		return err
 	}
-	if err := noticeTenant(tx, phone.TenantChanged, event, t.ID, now); err != nil {
+	if err := noticeTenant(tx, hook.TenantChanged, event, t.ID, now); err != nil {
 		return err
 	}
 	return tenantsChanged(tx)
@@ -210,7 +210,7 @@ func dropTenant(tx engine.Tx, host string, accounts bool, event account.UID, now
 	if err := noticeTenantAccounts(tx, event, id, now); err != nil {
 		return err
 	}
-	if err := noticeTenant(tx, phone.TenantRemoved, event, id, now); err != nil {
+	if err := noticeTenant(tx, hook.TenantRemoved, event, id, now); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM hook_tenant WHERE tenant = $1`, id); err != nil {

@@ -1,13 +1,16 @@
-// Package htdigest writes the files that Apache, lighttpd and others check Digest passwords against: a line user:realm:HA1 for
-// each account (Apache's htdigest; mod_auth_digest, AuthUserFile).
+// Package htdigest writes files of HA1s for Apache and other servers that check Digest passwords
+// against a file: one line user:realm:HA1 for each account (Apache's htdigest; mod_auth_digest,
+// AuthUserFile).
 //
-// A server may read the file at any moment, so it is replaced whole: written beside its place, synced, and renamed to it. A file
-// that would come out the same is left alone. It has mode 0640, and the group of the file that it replaces, or else of its folder
-// where that is setgid: an HA1 is the password itself to whoever reads it.
+// A server may read a file at any moment, so a file is replaced as a whole: the new one is written
+// beside it, synced and renamed. If it would be the same, the old one stays. An HA1 is as good as
+// the password, so the mode is 0640. The group is that of the file that is replaced. A new file
+// gets the group of its directory if that is setgid.
 package htdigest
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,54 +20,52 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 )
 
-// mode is what the files have.
 const mode = 0o640
 
-// Write replaces the file at path by the accounts that each gives, and reports whether there was anything to change. On an error the
-// file is as it was.
-func Write(path string, each func(func(phone.Listing) error) error) (changed bool, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".htdigest-*") // with mode 0600
+// Entries calls yield for each entry of a file, until yield fails; it returns that error.
+type Entries func(yield func(export.Entry) error) error
+
+// Write replaces the file at path by one with the given entries, and reports whether that changed
+// anything. On an error with changed false, the old file is still there. When Write has returned
+// without an error, the file survives a power failure.
+func Write(path string, entries Entries) (changed bool, err error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".htdigest-*") // with mode 0600
 	if err != nil {
 		return false, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	defer os.Remove(temp.Name())
+	defer temp.Close()
 	sum := sha256.New()
-	out := bufio.NewWriter(io.MultiWriter(f, sum))
-	err = each(func(l phone.Listing) error {
-		_, err := fmt.Fprintf(out, "%s:%s:%s\n", l.User, l.Realm, l.HA1.Hex())
+	out := bufio.NewWriter(io.MultiWriter(temp, sum))
+	err = entries(func(e export.Entry) error {
+		_, err := fmt.Fprintf(out, "%s:%s:%s\n", e.User, e.Realm, e.HA1.Hex())
 		return err
 	})
 	if err := errors.Join(err, out.Flush()); err != nil {
 		return false, err
 	}
 	old, err := os.Open(path)
-	if err == nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return false, err
+	default:
 		defer old.Close()
-		has := sha256.New()
-		if _, err := io.Copy(has, old); err != nil {
+		same, err := matches(old, sum.Sum(nil))
+		if err != nil || same {
 			return false, err
 		}
-		info, err := old.Stat()
-		if err != nil {
+		if err := copyGroup(old, temp); err != nil {
 			return false, err
 		}
-		if string(has.Sum(nil)) == string(sum.Sum(nil)) && info.Mode() == mode {
-			return false, nil
-		}
-		if err := f.Chown(-1, int(info.Sys().(*syscall.Stat_t).Gid)); err != nil {
-			return false, fmt.Errorf("%s belongs to a group that this user is not in, and whoever reads it by that could not any more: %w", path, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	}
+	if err := errors.Join(temp.Chmod(mode), temp.Sync()); err != nil {
 		return false, err
 	}
-	if err := errors.Join(f.Chmod(mode), f.Sync()); err != nil {
-		return false, err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := os.Rename(temp.Name(), path); err != nil {
 		return false, err
 	}
 	dir, err := os.Open(filepath.Dir(path))
@@ -72,4 +73,29 @@ func Write(path string, each func(func(phone.Listing) error) error) (changed boo
 		return true, err
 	}
 	return true, errors.Join(dir.Sync(), dir.Close())
+}
+
+// matches reports whether a file has the right mode and a content with the given SHA-256.
+func matches(f *os.File, sum []byte) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Mode() != mode {
+		return false, err
+	}
+	content := sha256.New()
+	if _, err := io.Copy(content, f); err != nil {
+		return false, err
+	}
+	return bytes.Equal(content.Sum(nil), sum), nil
+}
+
+func copyGroup(from, to *os.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	if err := to.Chown(-1, int(info.Sys().(*syscall.Stat_t).Gid)); err != nil {
+		return fmt.Errorf("cannot give the new %s the group of the old one, whose members would lose access; "+
+			"add the user of this program to the group: %w", from.Name(), err)
+	}
+	return nil
 }

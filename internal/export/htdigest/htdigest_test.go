@@ -8,16 +8,17 @@ import (
 	"testing"
 
 	"dialtone/internal/digest"
+	"dialtone/internal/export"
 	"dialtone/internal/export/htdigest"
-	"dialtone/internal/phone"
 )
 
-// of gives the accounts of some users.
-func of(users ...string) func(func(phone.Listing) error) error {
-	return func(each func(phone.Listing) error) error {
+// entries returns the entries of users.
+func entries(users ...string) htdigest.Entries {
+	return func(yield func(export.Entry) error) error {
 		for _, u := range users {
-			l := phone.Listing{User: u, Realm: "phone.test", Credential: digest.Credential{HA1: digest.HA1{0xab}}}
-			if err := each(l); err != nil {
+			c := digest.Credential{HA1: digest.HA1{0xab}}
+			e := export.Entry{User: u, Realm: "phone.test", Credential: c}
+			if err := yield(e); err != nil {
 				return err
 			}
 		}
@@ -25,29 +26,30 @@ func of(users ...string) func(func(phone.Listing) error) error {
 	}
 }
 
-const hash = "ab000000000000000000000000000000"
+const hash = "ab000000000000000000000000000000" // of every entry
 
 func TestWrite(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "phone.htdigest")
-	trouble := errors.New("the store is away")
+	errStore := errors.New("the store is unavailable")
+	const ann, bob = "ann:phone.test:" + hash + "\n", "bob:phone.test:" + hash + "\n"
 	for _, step := range []struct {
 		name    string
-		each    func(func(phone.Listing) error) error
+		entries htdigest.Entries
 		changed bool
-		fails   error
+		err     error
 		want    string
 	}{
-		{"makes the file", of("ann", "bob"), true, nil, "ann:phone.test:" + hash + "\nbob:phone.test:" + hash + "\n"},
-		{"leaves alone what is the same", of("ann", "bob"), false, nil, "ann:phone.test:" + hash + "\nbob:phone.test:" + hash + "\n"},
-		{"leaves the file as it was when the accounts cannot be read", func(each func(phone.Listing) error) error {
-			return errors.Join(of("eve")(each), trouble)
-		}, false, trouble, "ann:phone.test:" + hash + "\nbob:phone.test:" + hash + "\n"},
-		{"replaces it", of("bob"), true, nil, "bob:phone.test:" + hash + "\n"},
-		{"empties it", of(), true, nil, ""},
+		{"creates the file", entries("ann", "bob"), true, nil, ann + bob},
+		{"keeps the file if nothing changed", entries("ann", "bob"), false, nil, ann + bob},
+		{"keeps the file if the entries cannot be read", func(yield func(export.Entry) error) error {
+			return errors.Join(entries("eve")(yield), errStore)
+		}, false, errStore, ann + bob},
+		{"replaces the file", entries("bob"), true, nil, bob},
+		{"empties the file", entries(), true, nil, ""},
 	} {
-		changed, err := htdigest.Write(path, step.each)
-		if changed != step.changed || !errors.Is(err, step.fails) {
+		changed, err := htdigest.Write(path, step.entries)
+		if changed != step.changed || !errors.Is(err, step.err) {
 			t.Errorf("%s: changed %t, %v", step.name, changed, err)
 		}
 		if text, err := os.ReadFile(path); err != nil || string(text) != step.want {
@@ -58,16 +60,17 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%s: %v, %v", step.name, info.Mode(), err)
 		}
 		if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
-			t.Errorf("%s: %v is left, %v", step.name, list, err)
+			t.Errorf("%s: the directory has %v, %v", step.name, list, err)
 		}
 	}
-	if _, err := htdigest.Write(filepath.Join(dir, "no", "file"), of("ann")); err == nil {
-		t.Error("a folder that is not there is no trouble")
+	if _, err := htdigest.Write(filepath.Join(dir, "no", "file"), entries("ann")); err == nil {
+		t.Error("writing to a missing directory is no error")
 	}
 }
 
-// Apache may read by the group, so a new file has the group of the old one; and a mode that was opened is closed again.
-func TestWriteKeepsTheGroup(t *testing.T) {
+// TestWriteKeepsGroup checks that a new file has the group of the old one, by which Apache may read
+// it, and that a mode that is too open is corrected.
+func TestWriteKeepsGroup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "phone.htdigest")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -81,7 +84,7 @@ func TestWriteKeepsTheGroup(t *testing.T) {
 	if err := os.Chown(path, -1, group); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := htdigest.Write(path, of("ann")); err != nil {
+	if _, err := htdigest.Write(path, entries("ann")); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
@@ -89,6 +92,6 @@ func TestWriteKeepsTheGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := int(info.Sys().(*syscall.Stat_t).Gid); got != group || info.Mode() != 0o640 {
-		t.Errorf("group %d and mode %v, want %d", got, info.Mode(), group)
+		t.Errorf("group %d and mode %v, want group %d and mode 0640", got, info.Mode(), group)
 	}
 }

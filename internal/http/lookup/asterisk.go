@@ -6,88 +6,95 @@ import (
 
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
+	"dialtone/internal/sipserver"
 )
 
-// maxAsterisk bounds what Asterisk sends; it cuts each value at 255 bytes itself.
+// maxAsterisk bounds a request of Asterisk, which cuts each value at 255 bytes itself.
 const maxAsterisk = 16 << 10
 
-// asterisk adds what res_config_curl asks, for each of the tables that accounts make rows of:
+// appendRow appends the row of an account in one table of Asterisk, for the id that was asked for.
+type appendRow func(b []byte, id string, e sipserver.Entry) []byte
+
+// addAsterisk adds the paths of res_config_curl, for each table with a row per account:
 //
-//	POST single   id=alice%40phone.example.org   the row, as a line, or nothing
-//	POST multi    likewise, or id%20LIKE=…       the rows, a line each. A pattern finds none: a platform is not listed
-//	POST require  the columns that it knows      0
-//	GET  static   file=…                         nothing: there are no files here
+//	POST single   id=alice%40phone.example.org   the row, as one line, or nothing
+//	POST multi    the same, or id%20LIKE=…       the rows, one line each; a pattern matches nothing
+//	POST require  the columns that are needed    0
+//	GET  static   file=…                         nothing: there are no files
 //	POST update, store, destroy                  0 rows, since nothing is written
 //
-// The id is alice@realm, or alice alone for a server that may ask about one tenant.
+// An id is alice@realm, or alice for a server that may ask about one tenant.
 //
-// A row is one line of fields, a failure an empty body: res_config_curl makes a row of whatever comes, whatever the status. It reads a
-// number after update, store and destroy, beyond the end of its buffer where there is none; those have one in any case.
-func (s *Site) asterisk(table map[string]route) {
-	for name, row := range map[string]func([]byte, string, phone.Entry) []byte{
+// res_config_curl reads every body as a row, whatever the status, so an error has an empty body.
+// After require, update, store and destroy it expects a number, and reads past the end of its buffer
+// if there is none, so these always have one.
+func (h *Handler) addAsterisk() {
+	for table, row := range map[string]appendRow{
 		"ps_auths": authRow, "ps_endpoints": endpointRow, "ps_aors": aorRow,
 	} {
-		path := "/v1/asterisk/" + name + "/"
-		rows := func(b []byte, ask *ask) ([]byte, error) { return s.row(b, ask, row) }
-		table[path+"single"] = route{http.MethodPost, rows, failEmpty}
-		table[path+"multi"] = route{http.MethodPost, rows, failEmpty}
-		table[path+"static"] = route{http.MethodGet, textAnswer(""), failEmpty}
+		path := "/v1/asterisk/" + table + "/"
+		serve := func(b []byte, r *request) ([]byte, error) { return h.asterisk(b, r, row) }
+		h.routes[path+"single"] = route{http.MethodPost, serve, failEmpty}
+		h.routes[path+"multi"] = route{http.MethodPost, serve, failEmpty}
+		h.routes[path+"static"] = route{http.MethodGet, constant(""), failEmpty}
 		for _, verb := range []string{"require", "update", "store", "destroy"} {
-			table[path+verb] = route{http.MethodPost, textAnswer("0\n"), failNumber}
+			h.routes[path+verb] = route{http.MethodPost, constant("0\n"), failNumber}
 		}
 	}
 }
 
-func textAnswer(text string) func([]byte, *ask) ([]byte, error) {
-	return func(b []byte, ask *ask) ([]byte, error) {
-		ask.header["Content-Type"] = textType
+// constant answers with a text.
+func constant(text string) func([]byte, *request) ([]byte, error) {
+	return func(b []byte, r *request) ([]byte, error) {
+		r.setType(answer.TextType)
 		return append(b, text...), nil
 	}
 }
 
-func failEmpty(b []byte, h http.Header, _ kind, _ error) []byte {
-	h["Content-Type"] = textType
+func failEmpty(b []byte, header http.Header, _ error) []byte {
+	header["Content-Type"] = answer.TextType
 	return b
 }
 
-func failNumber(b []byte, h http.Header, _ kind, _ error) []byte {
-	h["Content-Type"] = textType
+func failNumber(b []byte, header http.Header, _ error) []byte {
+	header["Content-Type"] = answer.TextType
 	return append(b, "-1\n"...)
 }
 
-// row answers with the row of an id.
-func (s *Site) row(b []byte, ask *ask, row func([]byte, string, phone.Entry) []byte) ([]byte, error) {
-	ask.header["Content-Type"] = textType
-	body, err := ask.form(maxAsterisk)
+// asterisk answers with the row of an id.
+func (h *Handler) asterisk(b []byte, r *request, row appendRow) ([]byte, error) {
+	r.setType(answer.TextType)
+	body, err := form.Body(r.w, r.Request, maxAsterisk)
 	if err != nil {
 		return nil, err
 	}
-	fields := [...]field{{name: "id"}}
-	if err := take(body, false, fields[:]); err != nil {
+	id := form.Field{Name: "id"}
+	if err := form.Parse(body, form.Strict, &id); err != nil {
 		return nil, err
 	}
-	id := fields[0].value
-	user, realm, with := strings.Cut(id, "@")
-	if !with {
-		t, ok := s.phones.OnlyTenant(ask.caller)
+	user, realm, withRealm := strings.Cut(id.Value, "@")
+	if !withRealm {
+		t, ok := h.deps.Registry.OnlyTenant(r.caller)
 		if !ok {
 			return b, nil
 		}
 		realm = t.Realm
 	}
-	e, err := s.phones.Find(ask.Context(), ask.caller, realm, user)
+	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm, user)
 	if fault.Is(err, fault.NotFound) {
 		return b, nil
 	} else if err != nil {
 		return nil, err
 	}
-	return append(row(b, id, e), '\n'), nil
+	return append(row(b, id.Value, e), '\n'), nil
 }
 
-// authRow has the MD5 hash in the column that every Asterisk knows, and the SHA-256 one in that of newer ones (20.12, 21.7, 22.2).
-// Those that do not know a column leave it out. SHA-256 is challenged with where the tenant has chosen it.
-func authRow(b []byte, id string, e phone.Entry) []byte {
+// authRow has the MD5 hash in the column that every Asterisk knows, and the SHA-256 hash in the
+// column of newer versions (20.12, 21.7, 22.2), which older ones ignore. Asterisk challenges with
+// SHA-256 if the tenant has chosen it.
+func authRow(b []byte, id string, e sipserver.Entry) []byte {
 	b = appendEscaped(append(b, "id="...), id)
 	b = append(append(b, "&auth_type=md5&username="...), e.Username...)
 	b = appendEscaped(append(b, "&realm="...), e.Tenant.Realm)
@@ -101,8 +108,8 @@ func authRow(b []byte, id string, e phone.Entry) []byte {
 	return b
 }
 
-// endpointRow has what phones behind a NAT need besides.
-func endpointRow(b []byte, id string, e phone.Entry) []byte {
+// endpointRow has the settings for phones behind a NAT.
+func endpointRow(b []byte, id string, e sipserver.Entry) []byte {
 	for _, column := range [...]string{"id=", "&aors=", "&auth="} {
 		b = appendEscaped(append(b, column...), id)
 	}
@@ -112,7 +119,24 @@ func endpointRow(b []byte, id string, e phone.Entry) []byte {
 		"&direct_media=no&force_rport=yes&rewrite_contact=yes&rtp_symmetric=yes"...)
 }
 
-// aorRow lets a person have so many phones. One more takes the place of the one whose registration ends first.
-func aorRow(b []byte, id string, _ phone.Entry) []byte {
+// aorRow allows ten phones per account. Another one replaces the phone whose registration expires
+// first.
+func aorRow(b []byte, id string, _ sipserver.Entry) []byte {
 	return append(appendEscaped(append(b, "id="...), id), "&max_contacts=10&remove_existing=yes"...)
+}
+
+// appendEscaped appends a text in percent-encoding that keeps unreserved characters only (RFC 3986,
+// section 2.3): Asterisk does not decode a plus sign as a space.
+func appendEscaped(b []byte, text string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
+			c == '-', c == '.', c == '_', c == '~':
+			b = append(b, c)
+		default:
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return b
 }

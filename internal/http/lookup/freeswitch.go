@@ -4,64 +4,74 @@ import (
 	"strings"
 
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
+	"dialtone/internal/sipserver"
 )
 
-// maxFreeSWITCH bounds what FreeSWITCH sends: some 3 KiB, most of which a phone has written.
+// maxFreeSWITCH bounds a request of FreeSWITCH. It sends about 3 KiB, most of which a phone wrote.
 const maxFreeSWITCH = 32 << 10
 
-// freeswitch is the directory of mod_xml_curl. FreeSWITCH asks for a user in many a situation (action); of accounts it is told in one,
-// when a phone has answered its challenge (sip_auth). It then has the user name and the realm that the phone sent
-// (sip_auth_username, sip_auth_realm), which the hash is of, and the user and domain under which it will go on (user, domain).
+// freeswitch answers mod_xml_curl. FreeSWITCH looks users up for many purposes (action). It gets an
+// account for one of them, when a phone has responded to its challenge (sip_auth). The request then
+// contains the user name and realm of the response (sip_auth_username, sip_auth_realm), which the
+// hash is made of, and the user and domain that the phone will act as (user, domain).
 //
-// All four have to mean one account. The realm is the phone's own choice: whoever is alice at one platform could otherwise answer
-// with that platform's realm and become alice at another.
+// All four must mean the same account. The phone chooses the realm: otherwise alice of one platform
+// could respond with that platform's realm and become alice of another.
 //
-// FreeSWITCH encodes most of the fields and not key_value, which a phone can have a part in. So a field that comes twice, with two
-// values, is refused; it repeats some of them itself, with the same value.
-func (s *Site) freeswitch(b []byte, ask *ask) ([]byte, error) {
-	body, err := ask.form(maxFreeSWITCH)
+// FreeSWITCH encodes most fields but not key_value, which a phone can influence. So a field that is
+// repeated with another value is refused. FreeSWITCH itself repeats some fields with the same value.
+func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
+	body, err := form.Body(r.w, r.Request, maxFreeSWITCH)
 	if err != nil {
 		return nil, err
 	}
-	fields := [...]field{{name: "section"}, {name: "action"}, {name: "sip_auth_username"}, {name: "sip_auth_realm"}, {name: "user"}, {name: "domain"}}
-	if err := take(strings.TrimRight(body, "\r\n"), true, fields[:]); err != nil {
+	section, action := form.Field{Name: "section"}, form.Field{Name: "action"}
+	username, realm := form.Field{Name: "sip_auth_username"}, form.Field{Name: "sip_auth_realm"}
+	user, domain := form.Field{Name: "user"}, form.Field{Name: "domain"}
+	err = form.Parse(strings.TrimRight(body, "\r\n"), form.Loose,
+		&section, &action, &username, &realm, &user, &domain)
+	if err != nil {
 		return nil, err
 	}
-	ask.header["Content-Type"] = xmlType
-	section, action, username, realm, user, domain := fields[0].value, fields[1].value, fields[2].value, fields[3].value, fields[4].value, fields[5].value
-	if section != "directory" || action != "sip_auth" || username == "" || user != username {
-		return append(b, freeswitchNone...), nil
+	r.setType(answer.XMLType)
+	if section.Value != "directory" || action.Value != "sip_auth" ||
+		username.Value == "" || user.Value != username.Value {
+		return append(b, freeswitchNotFound...), nil
 	}
-	e, err := s.phones.Find(ask.Context(), ask.caller, realm, username)
-	if err == nil && !e.Tenant.Means(domain) {
-		err = phone.ErrNone
+	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm.Value, username.Value)
+	if err == nil && !e.Tenant.Means(domain.Value) {
+		err = sipserver.ErrNoAccount
 	}
 	if fault.Is(err, fault.NotFound) {
-		return append(b, freeswitchNone...), nil
+		return append(b, freeswitchNotFound...), nil
 	} else if err != nil {
 		return nil, err
 	}
 	b = append(b, `<document type="freeswitch/xml"><section name="directory"><domain name="`...)
-	b = appendXML(b, domain)
+	b = appendXML(b, domain.Value)
 	b = append(b, `"><groups><group name="dialtone"><users><user id="`...)
-	b = appendXML(b, user)
+	b = appendXML(b, user.Value)
 	b = append(b, `"><params><param name="a1-hash" value="`...)
 	b = e.HA1.AppendHex(b)
-	b = append(b, `"/><param name="allow-empty-password" value="false"/></params><variables><variable name="user_context" value="`...)
+	b = append(b, `"/><param name="allow-empty-password" value="false"/></params>`...)
+	b = append(b, `<variables><variable name="user_context" value="`...)
 	b = append(append(b, contextPrefix...), e.Role...)
 	b = append(b, `"/><variable name="dialtone_role" value="`...)
 	b = append(b, e.Role...)
-	return append(b, "\"/></variables></user></users></group></groups></domain></section></document>\n"...), nil
+	b = append(b, `"/></variables></user></users></group></groups></domain></section></document>`...)
+	return append(b, '\n'), nil
 }
 
-// contextPrefix is before the role in the name of the dialplan's context that a call of the account begins in. A dialplan that has no
-// context of that name lets the account call nobody.
+// contextPrefix and a role are the name of the dialplan context that calls of an account start in.
+// Without a context of that name, the account can call nobody.
 const contextPrefix = "dialtone-"
 
-const freeswitchNone = `<document type="freeswitch/xml"><section name="result"><result status="not found"/></section></document>` + "\n"
+const freeswitchNotFound = `<document type="freeswitch/xml"><section name="result">` +
+	`<result status="not found"/></section></document>` + "\n"
 
-// appendXML appends a text as an attribute's value. It has no control characters in it.
+// appendXML appends text as the value of an attribute. The text has no control characters.
 func appendXML(b []byte, text string) []byte {
 	for i := range len(text) {
 		switch c := text[i]; c {

@@ -9,6 +9,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
 	"dialtone/internal/i18n"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
@@ -16,7 +18,7 @@ import (
 
 func (s *Site) captcha(w http.ResponseWriter, v *visit) error {
 	q := s.Captcha().Ask(v.tenant.ID)
-	return writeJSON(w, http.StatusOK, struct {
+	return answer.JSON(w, http.StatusOK, struct {
 		Question string `json:"question"`
 		Token    string `json:"token"`
 	}{q.Text, q.Token})
@@ -32,7 +34,7 @@ func (s *Site) signup(w http.ResponseWriter, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, struct {
+	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool   `json:"ok"`
 		User string `json:"user"`
 	}{true, a.User})
@@ -42,22 +44,15 @@ func (s *Site) readSignup(w http.ResponseWriter, v *visit) (account.Form, error)
 	if err := sameSite(v); err != nil {
 		return account.Form{}, err
 	}
-	values, err := readForm(w, v.Request)
-	if err != nil {
-		return account.Form{}, err
-	}
-	form, err := takeSignup(values)
-	form.Lang = s.writtenTo(v, values)
+	form, lang, err := readSignup(w, v.Request)
+	form.Lang = s.writtenTo(v, lang)
 	return form, err
 }
 
-// writtenTo is the language of the message to a person: the form's, or else the browser's. No value of the field is an error.
-// Clients that were written before there was one may send a field of that name with anything in it.
-func (s *Site) writtenTo(v *visit, values url.Values) i18n.Tag {
-	if sent := values["lang"]; len(sent) == 1 {
-		if tag, ok := i18n.Parse(sent[0]); ok {
-			return tag
-		}
+// writtenTo is the language of the message to a person: the form's, or else the browser's.
+func (s *Site) writtenTo(v *visit, lang string) i18n.Tag {
+	if tag, ok := i18n.Parse(lang); ok {
+		return tag
 	}
 	return s.accepts(v)
 }
@@ -144,12 +139,12 @@ func (s *Site) signin(w http.ResponseWriter, v *visit) error {
 	}
 	grant, err := s.Door.SignIn(v.Context(), v.tenant, attempt(v))
 	if err == session.ErrNotActivated {
-		return writeJSON(w, http.StatusForbidden, struct {
-			errorAnswer
+		return answer.JSON(w, http.StatusForbidden, struct {
+			answer.Error
 			Email    string         `json:"email"`
 			Delivery delivery.State `json:"delivery,omitempty"`
 		}{
-			errorAnswer{kinds[fault.NotActivated].code, session.ErrNotActivated.Message},
+			answer.ErrorOf(err, ""),
 			account.MaskEmail(grant.Account.Email), s.delivery(v, grant.Account),
 		})
 	}
@@ -158,7 +153,7 @@ func (s *Site) signin(w http.ResponseWriter, v *visit) error {
 	}
 	setCookie(w, v.tenant, sessionCookie, grant.Session, session.Life)
 	setCookie(w, v.tenant, deviceCookie, grant.Device, session.DeviceLife)
-	return writeJSON(w, http.StatusOK, struct {
+	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool         `json:"ok"`
 		User string       `json:"user"`
 		Role account.Role `json:"role"`
@@ -195,7 +190,7 @@ func (s *Site) resend(w http.ResponseWriter, v *visit) error {
 	if err := s.notProved(w, v, err); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, struct {
+	return answer.JSON(w, http.StatusOK, struct {
 		OK    bool   `json:"ok"`
 		Email string `json:"email"`
 	}{true, account.MaskEmail(a.Email)})
@@ -210,22 +205,18 @@ func (s *Site) confirm(w http.ResponseWriter, v *visit) error {
 	if err := s.wantsProof(w, v); err != nil {
 		return err
 	}
-	values, err := readForm(w, v.Request)
-	if err != nil {
+	token := form.Field{Name: "token"}
+	if err := readForm(w, v.Request, &token); err != nil {
 		return err
 	}
-	token, _, err := field(values, "token")
-	if err == nil && token == "" {
-		err = fault.Field("token", "send the token of the link")
+	if token.Value == "" {
+		return fault.Field("token", "send the token of the link")
 	}
-	if err != nil {
-		return err
-	}
-	a, err := s.Door.Confirm(v.Context(), v.tenant, attempt(v), token)
+	a, err := s.Door.Confirm(v.Context(), v.tenant, attempt(v), token.Value)
 	if err := s.notProved(w, v, err); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, struct {
+	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool   `json:"ok"`
 		User string `json:"user"`
 	}{true, a.User})

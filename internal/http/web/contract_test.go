@@ -222,7 +222,7 @@ func TestSignupIsRefused(t *testing.T) {
 			"an escape sequence": "%1b%5b2J", "a delete": "a%7fb", "a C1 control": "a%c2%85b", "the last C1 control": "a%c2%9fb",
 			"the first control": "%01",
 		} {
-			rows = append(rows, struct{ name, change, says string }{what + " in " + field, field + "=" + bytes, field + ": there is a control character"})
+			rows = append(rows, struct{ name, change, says string }{what + " in " + field, field + "=" + bytes, field + ": the text contains a control character"})
 		}
 	}
 	for _, row := range rows {

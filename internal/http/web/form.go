@@ -1,135 +1,61 @@
 package web
 
 import (
-	"errors"
-	"io"
-	"mime"
 	"net/http"
-	"net/url"
-	"strings"
-	"unicode/utf8"
 
 	"dialtone/internal/account"
-	"dialtone/internal/fault"
+	"dialtone/internal/http/form"
 )
 
-// maxForm bounds a form; the longest honest signup has about 2 KiB.
+// maxForm bounds a form; the longest real signup has about 2 KiB.
 const maxForm = 8 << 10
 
-const formType = "application/x-www-form-urlencoded"
-
-// readForm reads the body of a POST: its media type, its size, its place (never the query), then its fields.
-func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	charset := params["charset"]
-	if err != nil || len(r.Header["Content-Type"]) > 1 || media != formType || charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
-		return nil, fault.New(fault.Invalid, "send the form as %s in UTF-8", formType)
+// readForm fills in the fields from the body of a POST. Fields in the address are refused.
+func readForm(w http.ResponseWriter, r *http.Request, fields ...*form.Field) error {
+	body, err := form.Body(w, r, maxForm)
+	if err != nil {
+		return err
 	}
-	if r.ContentLength > maxForm {
-		w.Header().Set("Connection", "close") // rather than read what is coming
-		return nil, errTooLong
+	if err := form.NoQuery(r.URL); err != nil {
+		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		return nil, errTooLong
-	} else if err != nil {
-		return nil, fault.New(fault.Invalid, "the form did not arrive whole; send it again")
-	}
-	if err := noQuery(r); err != nil {
-		return nil, err
-	}
-	return parseForm(string(body))
+	return form.Parse(body, form.Strict, fields...)
 }
 
-func noQuery(r *http.Request) error {
-	if r.URL.RawQuery != "" || r.URL.ForceQuery {
-		return fault.New(fault.Invalid, "send the fields in the body alone, and nothing behind a question mark in the address")
+// readSignup reads a signup, and the language that its form asks for. That may be any text: clients
+// that were written before there was such a field may use its name for something else.
+func readSignup(w http.ResponseWriter, r *http.Request) (f account.Form, lang string, err error) {
+	ha1b, sha256 := form.Field{Name: "ha1b"}, form.Field{Name: "ha1_sha256"}
+	err = readForm(w, r,
+		&form.Field{Name: "user", Into: &f.User},
+		&form.Field{Name: "name", Into: &f.Name},
+		&form.Field{Name: "email", Into: &f.Email},
+		&form.Field{Name: "ha1", Into: &f.HA1},
+		&form.Field{Name: "captcha_token", Into: &f.CaptchaToken},
+		&form.Field{Name: "captcha_answer", Into: &f.CaptchaAnswer},
+		&ha1b,
+		&sha256,
+		&form.Field{Name: "lang", Into: &lang, Optional: true},
+	)
+	if ha1b.Sent {
+		f.HA1B = &ha1b.Value
 	}
-	return nil
+	if sha256.Sent {
+		f.HA1SHA256 = &sha256.Value
+	}
+	return f, lang, err
 }
 
-// readEmail is the form's one field, which may be missing, as may the form.
+// readEmail reads the form of a resend, whose only field may be missing, as may the whole form.
 func readEmail(w http.ResponseWriter, r *http.Request) (string, error) {
 	if r.ContentLength == 0 && r.Header.Get("Content-Type") == "" {
-		return "", noQuery(r)
+		return "", form.NoQuery(r.URL)
 	}
-	values, err := readForm(w, r)
-	if err != nil {
+	email := form.Field{Name: "email"}
+	if err := readForm(w, r, &email); err != nil || !email.Sent {
 		return "", err
 	}
-	email, sent, err := field(values, "email")
-	if err == nil && sent {
-		_, err = account.CleanEmail(email) // before the proof, so that a slip does not cost a challenge
-	}
-	return email, err
-}
-
-func errTwice(name string) error {
-	return fault.Field(name, "the field came more than once; send it once")
-}
-
-// field is a field that may be sent once, as a person's text.
-func field(values url.Values, name string) (text string, sent bool, err error) {
-	switch got := values[name]; len(got) {
-	case 0:
-		return "", false, nil
-	case 1:
-		text = got[0]
-	default:
-		return "", true, errTwice(name)
-	}
-	if !utf8.ValidString(text) {
-		return "", true, fault.Field(name, "the text is not UTF-8; send it as UTF-8")
-	}
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }) {
-		return "", true, fault.Rule(name, "control", "there is a control character in it; leave that out")
-	}
-	return text, true, nil
-}
-
-var errTooLong = fault.New(fault.Invalid, "the form is longer than 8 KiB; shorten its fields")
-
-// parseForm is strict: the standard parser fills in what it could read before an error, and takes the first of two equal
-// names, where another program behind or before this one might take the other.
-func parseForm(body string) (url.Values, error) {
-	values, err := url.ParseQuery(body)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "the form is not well-formed %s; encode every field", formType)
-	}
-	return values, nil
-}
-
-// signupFields are the fields that a signup is refused for. All others are ignored, but for lang (Site.writtenTo).
-var signupFields = []string{"user", "name", "email", "ha1", "captcha_token", "captcha_answer", "ha1b", "ha1_sha256"}
-
-// takeSignup takes the known fields out of a parsed body.
-func takeSignup(values url.Values) (account.Form, error) {
-	var f account.Form
-	dst := map[string]*string{
-		"user": &f.User, "name": &f.Name, "email": &f.Email, "ha1": &f.HA1,
-		"captcha_token": &f.CaptchaToken, "captcha_answer": &f.CaptchaAnswer,
-	}
-	for _, name := range signupFields {
-		if len(values[name]) > 1 {
-			return f, errTwice(name)
-		}
-	}
-	for _, name := range signupFields {
-		text, sent, err := field(values, name)
-		if err != nil {
-			return f, err
-		}
-		if !sent {
-			continue
-		}
-		switch name {
-		case "ha1b":
-			f.HA1B = &text
-		case "ha1_sha256":
-			f.HA1SHA256 = &text
-		default:
-			*dst[name] = text
-		}
-	}
-	return f, nil
+	// The address is checked before the proof: a typing mistake does not cost a challenge.
+	_, err := account.CleanEmail(email.Value)
+	return email.Value, err
 }

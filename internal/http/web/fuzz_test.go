@@ -26,12 +26,8 @@ func FuzzForm(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest("POST", "/signup.ashx", strings.NewReader(body))
-		r.Header.Set("Content-Type", formType)
-		values, err := readForm(httptest.NewRecorder(), r)
-		if err != nil {
-			return
-		}
-		form, err := takeSignup(values)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		form, _, err := readSignup(httptest.NewRecorder(), r)
 		if err != nil {
 			return
 		}

@@ -8,6 +8,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
 	"dialtone/internal/provision"
 )
 
@@ -34,7 +36,7 @@ func (s *Site) turn(w http.ResponseWriter, v *visit) error {
 	}
 	c := issuer.Issue(v.tenant, a.User)
 	// The members of draft-uberti-behave-turn-rest-00 §2.2.
-	return writeJSON(w, http.StatusOK, struct {
+	return answer.JSON(w, http.StatusOK, struct {
 		Username string   `json:"username"`
 		Password string   `json:"password"`
 		TTL      int      `json:"ttl"`
@@ -64,16 +66,14 @@ func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account)
 	if v.URL.RawQuery == "lang="+string(sp.tag) {
 		v.URL.RawQuery = "" // the page's language, which its form takes along; a form has nothing else there
 	}
-	values, err := readForm(w, v.Request)
-	if err != nil {
+	format := form.Field{Name: "format"}
+	if err := readForm(w, v.Request, &format); err != nil {
 		return err
 	}
-	phone := provision.New(v.tenant, a)
-	list := values["format"]
-	if len(list) != 1 || !slices.Contains(programs(phone), provision.Format(list[0])) {
+	phone, f := provision.New(v.tenant, a), provision.Format(format.Value)
+	if !slices.Contains(programs(phone), f) {
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
-	f := provision.Format(list[0])
 	p := provisionPage{frame: newFrame(v.tenant, sp), Program: string(f)}
 	code := phone.Scan(f)
 	if slices.Contains(provision.Fetched, f) {
@@ -82,6 +82,7 @@ func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account)
 		code = p.Link
 	}
 	if code != "" {
+		var err error
 		if p.Code, err = newQR(code); err != nil {
 			return err
 		}
@@ -111,7 +112,7 @@ func (s *Site) provisionFile(f provision.Format) handler {
 		h := w.Header()
 		h.Set("Content-Type", file.Type)
 		h.Set("Content-Disposition", `attachment; filename="`+file.Name+`"`)
-		setLength(h, len(file.Text))
+		answer.SetLength(h, len(file.Text))
 		w.Write(file.Text)
 		return nil
 	}

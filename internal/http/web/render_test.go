@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"dialtone/internal/account"
+	"dialtone/internal/http/answer"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 )
@@ -246,8 +247,8 @@ func TestNoTextIsLeftOver(t *testing.T) {
 		used[key], used[key+"_text"] = true, true
 	}
 	used["provision."+string(provision.JsSIP)] = true
-	for _, k := range kinds {
-		used["error."+k.code], used["error."+k.code+"_text"] = true, true
+	for _, k := range answer.Kinds() {
+		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
 	for _, key := range i18n.In(i18n.English).Keys() {
 		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") && !strings.HasPrefix(key, "date.") {

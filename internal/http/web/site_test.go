@@ -38,6 +38,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
+	"dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
@@ -215,7 +216,7 @@ func (p *platform) start(t testing.TB) {
 	serving, end := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- web.Serve(serving, listener, counted, web.Limits{Connections: 4096, ConnectionsPerAddress: 512}, log)
+		done <- server.Serve(serving, listener, counted, server.Limits{Connections: 4096, ConnectionsPerAddress: 512}, log)
 	}()
 	p.stop = sync.OnceFunc(func() {
 		end()

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 	"dialtone/internal/tenant"
@@ -44,7 +45,7 @@ func (s *Site) standing(name string, data func(*tenant.Tenant, frame) any) handl
 		sp := s.speech(v)
 		page, err := s.cache.page(v.tenant, name, sp, func() (asset, error) {
 			html, err := s.pages.render(sp.tag, name, data(v.tenant, switching(v.tenant, sp)))
-			page := newAsset(htmlType[0], html)
+			page := newAsset(answer.HTMLType[0], html)
 			page.vary = varyPage
 			return page, err
 		})

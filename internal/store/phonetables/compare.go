@@ -6,19 +6,19 @@ import (
 	"slices"
 
 	"dialtone/internal/account"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/store/engine"
 )
 
 // row is a row of the table of entries.
 type row struct {
-	phone.Listing
+	export.Entry
 	damaged bool
 }
 
 // page is a range of uids: the entries that should be in the tables, and the rows that are.
 type page struct {
-	should []phone.Listing
+	should []export.Entry
 	are    []row
 	last   []byte // the last uid of the page, or nil if no page follows
 }
@@ -46,7 +46,7 @@ func readBoth(tx engine.Tx, open opener, after []byte) (p page, err error) {
 		p.last = p.are[n-1].UID[:]
 	}
 	if last := p.last; last != nil {
-		p.should = slices.DeleteFunc(p.should, func(e phone.Listing) bool {
+		p.should = slices.DeleteFunc(p.should, func(e export.Entry) bool {
 			return bytes.Compare(e.UID[:], last) > 0
 		})
 		p.are = slices.DeleteFunc(p.are, func(r row) bool { return bytes.Compare(r.UID[:], last) > 0 })
@@ -55,14 +55,14 @@ func readBoth(tx engine.Tx, open opener, after []byte) (p page, err error) {
 }
 
 // same reports whether two entries have the same row.
-func same(a, b phone.Listing) bool {
+func same(a, b export.Entry) bool {
 	return a.UID == b.UID && a.User == b.User && a.Realm == b.Realm && a.Role == b.Role &&
 		bytes.Equal(a.Marshal(), b.Marshal())
 }
 
 // differences calls f for each entry that is missing, wrong or superfluous, with the entry as it should
 // be, or nil.
-func (p page) differences(f func(is phone.Listing, what string, should *phone.Listing) error) error {
+func (p page) differences(f func(is export.Entry, what string, should *export.Entry) error) error {
 	are := make(map[account.UID]row)
 	for _, r := range p.are {
 		are[r.UID] = r
@@ -74,7 +74,7 @@ func (p page) differences(f func(is phone.Listing, what string, should *phone.Li
 		switch {
 		case !exists:
 			what = "is missing"
-		case is.damaged || !same(is.Listing, e):
+		case is.damaged || !same(is.Entry, e):
 			what = "is not as the account is"
 		default:
 			continue
@@ -84,7 +84,7 @@ func (p page) differences(f func(is phone.Listing, what string, should *phone.Li
 		}
 	}
 	for _, r := range are {
-		if err := f(r.Listing, "belongs to no active account", nil); err != nil {
+		if err := f(r.Entry, "belongs to no active account", nil); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (t *Tables) walk(ctx context.Context, progress func(done int64), do func(en
 }
 
 // fill adds what is missing in the tables, corrects what is wrong, and marks them as complete.
-func (t *Tables) fill(ctx context.Context, progress phone.Progress) error {
+func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	err := t.backend.withTables(func(tx engine.Tx) error {
 		if _, err := tx.Exec(`UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
 			return err
@@ -138,7 +138,7 @@ func (t *Tables) fill(ctx context.Context, progress phone.Progress) error {
 	}
 	report := func(done int64) { progress(done, max(done, total)) }
 	err = t.walk(ctx, report, func(tx engine.Tx, p page) error {
-		err := p.differences(func(is phone.Listing, _ string, should *phone.Listing) error {
+		err := p.differences(func(is export.Entry, _ string, should *export.Entry) error {
 			if should != nil {
 				return putEntry(tx, *should)
 			}
@@ -187,7 +187,7 @@ func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 		return err
 	}
 	return t.walk(ctx, func(int64) {}, func(_ engine.Tx, p page) error {
-		return p.differences(func(is phone.Listing, what string, _ *phone.Listing) error {
+		return p.differences(func(is export.Entry, what string, _ *export.Entry) error {
 			report("the entry of " + is.Address() + " " + what)
 			return nil
 		})

@@ -6,7 +6,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/tenant"
 )
@@ -28,13 +28,13 @@ func update(tx engine.Tx, open opener, s Subject) error {
 }
 
 // readPage returns the entries of the accounts of a condition that phone servers may know.
-func readPage(q engine.Querier, open opener, where string, args ...any) (list []phone.Listing, err error) {
+func readPage(q engine.Querier, open opener, where string, args ...any) (list []export.Entry, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		var a account.Account
 		var uid []byte
 		var realm, role string
 		err := row.Scan(&realm, &uid, &a.Tenant, &a.User, &role, &a.Disabled, &a.Sealed)
-		if err != nil || !phone.Listed(a) {
+		if err != nil || !export.Includes(a) {
 			return err
 		}
 		copy(a.UID[:], uid)
@@ -46,7 +46,7 @@ func readPage(q engine.Querier, open opener, where string, args ...any) (list []
 		if err != nil {
 			return fmt.Errorf("account %s: %w", a.User, err)
 		}
-		list = append(list, phone.Listing{
+		list = append(list, export.Entry{
 			UID: a.UID, User: a.User, Realm: realm, Role: a.Role, Credential: c,
 		})
 		return nil
@@ -58,7 +58,7 @@ func readPage(q engine.Querier, open opener, where string, args ...any) (list []
 
 const entryColumns = `uid, realm, username, address, role, ha1, ha1b, ha1_sha256`
 
-func putEntry(tx engine.Tx, e phone.Listing) error {
+func putEntry(tx engine.Tx, e export.Entry) error {
 	var b, sha256 string
 	if e.HA1B != nil {
 		b = e.HA1B.Hex()
@@ -74,7 +74,7 @@ func putEntry(tx engine.Tx, e phone.Listing) error {
 }
 
 // scanEntry reads an entry. An entry that this package cannot have written is damaged.
-func scanEntry(row engine.Scanner) (e phone.Listing, damaged bool, err error) {
+func scanEntry(row engine.Scanner) (e export.Entry, damaged bool, err error) {
 	var uid []byte
 	var address, role, ha1, b, sha256 string
 	if err := row.Scan(&uid, &e.Realm, &e.User, &address, &role, &ha1, &b, &sha256); err != nil {
@@ -96,7 +96,7 @@ func scanEntry(row engine.Scanner) (e phone.Listing, damaged bool, err error) {
 }
 
 // domains returns the domains that should be in the tables, and those that are, by name.
-func domains(q engine.Querier) (should, are map[string]phone.Domain, err error) {
+func domains(q engine.Querier) (should, are map[string]export.Domain, err error) {
 	var tenants []tenant.Tenant
 	err = q.Each(func(row engine.Scanner) error {
 		var t tenant.Tenant
@@ -107,12 +107,12 @@ func domains(q engine.Querier) (should, are map[string]phone.Domain, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	should, are = make(map[string]phone.Domain), make(map[string]phone.Domain)
-	for _, d := range phone.Domains(tenants) {
+	should, are = make(map[string]export.Domain), make(map[string]export.Domain)
+	for _, d := range export.Domains(tenants) {
 		should[d.Name] = d
 	}
 	err = q.Each(func(row engine.Scanner) error {
-		var d phone.Domain
+		var d export.Domain
 		err := row.Scan(&d.Name, &d.Realm, &d.Tenant)
 		are[d.Name] = d
 		return err

@@ -3,7 +3,7 @@ package phonetables
 import (
 	"context"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/store/engine"
 )
 
@@ -20,6 +20,6 @@ func (t *Tables) Publish(tx engine.Tx, subject Subject) error {
 }
 
 // Fill fills the tables.
-func (t *Tables) Fill(ctx context.Context, progress phone.Progress) error {
+func (t *Tables) Fill(ctx context.Context, progress export.Progress) error {
 	return t.fill(ctx, progress)
 }

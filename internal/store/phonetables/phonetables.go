@@ -35,7 +35,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
 )
@@ -69,7 +69,7 @@ type backend interface {
 	// follow returns when phone servers see every committed change.
 	follow() error
 	// withTables runs do in a transaction that sees accounts and tables as of one moment, while no
-	// account changes. It fails with phone.ErrNoExport if the export is not enabled.
+	// account changes. It fails with export.ErrNotEnabled if the export is not enabled.
 	withTables(do func(engine.Tx) error) error
 	enable() error
 	disable() error
@@ -147,7 +147,7 @@ func (t *Tables) changed(list []Subject) {
 }
 
 // Enable makes the tables and fills them.
-func (t *Tables) Enable(ctx context.Context, progress phone.Progress) error {
+func (t *Tables) Enable(ctx context.Context, progress export.Progress) error {
 	if t.open == nil {
 		return errNoKeys
 	}
@@ -167,14 +167,14 @@ func Enabled(q engine.Querier) (bool, error) {
 }
 
 // Status returns the state of the export.
-func (t *Tables) Status(ctx context.Context) (st phone.Status, err error) {
+func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
 	st.Places = []string{}
 	if st.Enabled, err = Enabled(t.engine.Reads(ctx)); err != nil || !st.Enabled {
 		return st, err
 	}
 	st.Places = append(st.Places, t.backend.places()...)
 	err = t.backend.withTables(func(tx engine.Tx) (err error) {
-		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Whole); err != nil {
+		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Complete); err != nil {
 			return err
 		}
 		if st.Entries, err = engine.Count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {
@@ -187,12 +187,12 @@ func (t *Tables) Status(ctx context.Context) (st phone.Status, err error) {
 }
 
 // Each calls f for each entry of a realm, in the order of the user names.
-func (t *Tables) Each(ctx context.Context, realm string, f func(phone.Listing) error) error {
+func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) error) error {
 	for after, more := "", true; more; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var list []phone.Listing
+		var list []export.Entry
 		err := t.backend.withTables(func(tx engine.Tx) error {
 			list = nil
 			return tx.Each(func(row engine.Scanner) error {
@@ -230,7 +230,7 @@ func (t *Tables) CatchUp(ctx context.Context) error {
 	if err == nil && incomplete {
 		err = t.fill(ctx, func(int64, int64) {})
 	}
-	if errors.Is(err, phone.ErrNoExport) {
+	if errors.Is(err, export.ErrNotEnabled) {
 		return nil
 	} else if err != nil {
 		return err

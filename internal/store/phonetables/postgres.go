@@ -7,8 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
@@ -61,7 +61,7 @@ func (s schemas) withTables(do func(engine.Tx) error) error {
 		if on, err := Enabled(tx); err != nil {
 			return err
 		} else if !on {
-			return phone.ErrNoExport
+			return export.ErrNotEnabled
 		}
 		return do(tx)
 	})

@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 	"dialtone/internal/store/engine"
 )
 
@@ -33,7 +33,7 @@ func (t *Tables) Grant(schema, role, password string) (statements []string, err 
 		if on, err := Enabled(tx); err != nil {
 			return err
 		} else if !on {
-			return phone.ErrNoExport
+			return export.ErrNotEnabled
 		}
 		var exists bool
 		err := tx.Row(`SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)`, role).Scan(&exists)

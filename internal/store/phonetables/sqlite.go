@@ -16,7 +16,7 @@ import (
 	"sync"
 	"syscall"
 
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
@@ -166,7 +166,7 @@ func (x *exportFile) close() {
 
 // do applies what is missing in the file, and then runs do, in one transaction of the file. The
 // transaction sees the store as of the moment up to which the file is current. It fails with
-// phone.ErrNoExport if the export is not enabled.
+// export.ErrNotEnabled if the export is not enabled.
 func (x *exportFile) do(do func(engine.Tx) error) (err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -189,7 +189,7 @@ func (x *exportFile) do(do func(engine.Tx) error) (err error) {
 		}
 	}
 	// A connection that has seen an error is not used again.
-	if tx.Script("ROLLBACK") != nil || !errors.Is(err, phone.ErrNoExport) {
+	if tx.Script("ROLLBACK") != nil || !errors.Is(err, export.ErrNotEnabled) {
 		x.detach()
 	}
 	return err
@@ -206,7 +206,7 @@ func (x *exportFile) apply(tx engine.Tx) (int64, error) {
 	var changes, applied, due int64
 	err := tx.Row(`SELECT id, changes FROM main.export WHERE name = $1`, exportName).Scan(&id, &changes)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, phone.ErrNoExport
+		return 0, export.ErrNotEnabled
 	} else if err != nil {
 		return 0, err
 	}
@@ -303,7 +303,7 @@ func (x *exportFile) publish(tx engine.Tx, changed []Subject) (due bool, err err
 
 func (x *exportFile) follow() error {
 	err := x.do(nil)
-	if errors.Is(err, phone.ErrNoExport) { // disabled since
+	if errors.Is(err, export.ErrNotEnabled) { // disabled since
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("the change is saved, but phone servers do not see it yet; "+
@@ -316,7 +316,7 @@ func (x *exportFile) withTables(do func(engine.Tx) error) error {
 	if on, err := Enabled(x.engine.Reads(context.Background())); err != nil {
 		return err
 	} else if !on {
-		return phone.ErrNoExport
+		return export.ErrNotEnabled
 	}
 	return x.do(do)
 }

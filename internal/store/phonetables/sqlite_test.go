@@ -18,7 +18,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/phone"
+	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
@@ -59,7 +59,7 @@ func members(t *testing.T, s *store.Store, ring *secret.Ring, tenant int64, user
 // exported are the users of the directory, in order.
 func exported(t *testing.T, s *store.Store) (users []string) {
 	t.Helper()
-	err := s.Exported(t.Context(), "phone.test", func(l phone.Listing) error {
+	err := s.ExportedEntries(t.Context(), "phone.test", func(l export.Entry) error {
 		users = append(users, l.User)
 		return nil
 	})
@@ -127,11 +127,11 @@ func TestAFaultOfTheDirectoryIsNoneOfTheStore(t *testing.T) {
 	if err := s.Create(t.Context(), newcomer(tenant, "cid"), noon); err != nil {
 		t.Errorf("a signup meanwhile: %v", err)
 	}
-	if err := s.TendExport(t.Context()); err == nil {
+	if err := s.CatchUpExport(t.Context()); err == nil {
 		t.Error("nobody hears that the directory is behind")
 	}
 	back()
-	if err := s.TendExport(t.Context()); err != nil {
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); !slices.Equal(got, []string{"bob"}) {
@@ -143,7 +143,7 @@ func TestAFaultOfTheDirectoryIsNoneOfTheStore(t *testing.T) {
 	shut(t, s)
 	back()
 	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
-	if err := s.TendExport(t.Context()); err != nil {
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); len(got) != 0 {
@@ -180,7 +180,7 @@ func TestWhatIsDueIsDoneInOrder(t *testing.T) {
 	}
 	_, err = s.Activate(t.Context(), added.ID, a.Token, noon)
 	behind(err)
-	if err := errors.Join(os.Remove(folder), os.Rename(folder+".away", folder), s.TendExport(t.Context())); err != nil {
+	if err := errors.Join(os.Remove(folder), os.Rename(folder+".away", folder), s.CatchUpExport(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); !slices.Equal(got, []string{"cid"}) {
@@ -200,13 +200,13 @@ func TestALostDirectoryIsFilledAnew(t *testing.T) {
 	if _, err := s.SetRole(t.Context(), tenant, "ann", account.User, noon); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := s.ExportStatus(t.Context()); err != nil || st.Whole {
+	if st, err := s.ExportStatus(t.Context()); err != nil || st.Complete {
 		t.Fatalf("%+v, %v", st, err)
 	}
-	if err := s.TendExport(t.Context()); err != nil {
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := s.ExportStatus(t.Context()); err != nil || !st.Whole || st.Entries != 2 {
+	if st, err := s.ExportStatus(t.Context()); err != nil || !st.Complete || st.Entries != 2 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	sound(t, s)
@@ -230,7 +230,7 @@ func TestADirectoryOfAnotherTimeIsMended(t *testing.T) {
 	}
 	os.Remove(path + "-wal")
 	s = open(t, path, ring)
-	if err := s.TendExport(t.Context()); err != nil {
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); !slices.Equal(got, []string{"ann", "bob"}) {
@@ -272,7 +272,7 @@ func TestADirectoryOfAnotherEnablingIsMended(t *testing.T) {
 	if got := exported(t, s); !slices.Equal(got, []string{"ann"}) {
 		t.Errorf("got %q", got)
 	}
-	if err := s.TendExport(t.Context()); err != nil {
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); len(got) != 0 {
@@ -316,7 +316,7 @@ func TestWhatADisablingHasLeftIsRemoved(t *testing.T) {
 	shut(t, s)
 	alter(t, filepath.Join(dir, "dialtone.db"), `DELETE FROM export`)
 	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
-	if err := s.TendExport(t.Context()); err != nil {
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := rows(t, filepath.Join(dir, "directory", "directory.db"), `SELECT count(*) FROM subscriber`); n != 0 {
@@ -352,7 +352,7 @@ func TestChangesThatTheDirectoryHasAreForgotten(t *testing.T) {
 		t.Fatalf("%d changes are noted", due())
 	}
 	for range 2 {
-		if err := s.TendExport(t.Context()); err != nil {
+		if err := s.CatchUpExport(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if due() != 0 {
@@ -431,7 +431,7 @@ func TestKilledBetweenStoreAndDirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.TendExport(t.Context()); err != nil {
+		if err := s.CatchUpExport(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		a, err := s.Find(t.Context(), 1, "ann", noon)

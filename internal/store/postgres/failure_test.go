@@ -14,8 +14,9 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
@@ -216,13 +217,13 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		host := fmt.Sprintf("other%d.test", n)
-		hook := phone.Hook{ID: phone.HookID{byte(n)}, Name: "hook", Everyone: true, Created: midday}
-		var notices []phone.Notification
+		added := hook.Hook{ID: hook.ID{byte(n)}, Name: "hook", AllTenants: true, Created: midday}
+		var notices []hook.Notification
 		for _, c := range []struct {
 			name string
 			do   func() error
 		}{
-			{"add a hook", func() error { return far.AddHook(ctx, hook) }},
+			{"add a hook", func() error { return far.AddHook(ctx, added) }},
 			{"activate", func() error {
 				a, err := far.Activate(ctx, home, link.Token, midday)
 				if err == nil && a.Disabled {
@@ -253,23 +254,23 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			}},
 			{"remove a tenant", func() error { return far.RemoveTenant(ctx, host, false, midday) }},
 			{"add a phone server", func() error {
-				return far.AddServer(ctx, phone.Server{Name: host, Token: [32]byte{byte(n)}, Tenants: []int64{home}, Created: midday})
+				return far.AddServer(ctx, sipserver.Server{Name: host, Token: [32]byte{byte(n)}, Tenants: []int64{home}, Created: midday})
 			}},
 			{"remove a phone server", func() error { return far.RemoveServer(ctx, host) }},
 			{"claim", func() error {
-				if _, err := far.Claim(ctx, hook.ID, midday, midday.Add(time.Minute), 9); err != nil {
+				if _, err := far.Claim(ctx, added.ID, midday, midday.Add(time.Minute), 9); err != nil {
 					return err
 				}
 				// Nobody was told of those that the first run claimed. They are there when the claim is over, each change once.
 				var err error
-				notices, err = near.Claim(ctx, hook.ID, midday.Add(time.Minute), midday.Add(2*time.Minute), 9)
+				notices, err = near.Claim(ctx, added.ID, midday.Add(time.Minute), midday.Add(2*time.Minute), 9)
 				if len(notices) != 4 {
 					t.Errorf("%d notices of four changes", len(notices))
 				}
 				return err
 			}},
 			{"report", func() error {
-				return far.Report(ctx, []phone.Result{{Notification: notices[0]}, {Notification: notices[3]}, {Notification: notices[1], Why: "no"}, {Notification: notices[2], Why: "no", Next: midday}}, midday)
+				return far.Report(ctx, []hook.Result{{Notification: notices[0]}, {Notification: notices[3]}, {Notification: notices[1], Failure: "no"}, {Notification: notices[2], Failure: "no", RetryAt: midday}}, midday)
 			}},
 			{"what was reported", func() error {
 				w.cuts.Add(1)

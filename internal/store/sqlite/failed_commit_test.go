@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 	"testing"
 
@@ -26,7 +27,11 @@ func openOnCrashFS(t *testing.T) (*Engine, *crashfs.FS) {
 
 func reopenOn(t *testing.T, f *crashfs.FS) *Engine {
 	t.Helper()
-	f.Forget("/data/dialtone.db-wal") // as Open does
+	// As settleWAL does for Open.
+	if err := f.SyncFile("/data/dialtone.db-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	f.Forget("/data/dialtone.db-wal")
 	s, err := OpenVFS(t.Context(), "/data/dialtone.db", nil, f.VFS())
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(create(path), forget(path+"-wal")); err != nil {
+	if err := errors.Join(create(path), settleWAL(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return OpenVFS(ctx, path, check, "")

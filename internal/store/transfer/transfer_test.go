@@ -14,8 +14,9 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/tenant"
@@ -36,8 +37,8 @@ func crowded(t *testing.T, s *testStore) {
 			t.Fatal(err)
 		}
 	}
-	must(s.AddHook(ctx, phone.Hook{ID: phone.HookID{1}, Name: "all", Kind: phone.Webhook, URL: "https://hooks.test", Everyone: true, Sealed: []byte("sealed"), Created: midday}))
-	must(s.AddHook(ctx, phone.Hook{ID: phone.HookID{2}, Name: "one", Kind: phone.Kamailio, URL: "http://127.0.0.1", Plain: true, Tenants: homes[:1], Created: midday}))
+	must(s.AddHook(ctx, hook.Hook{ID: hook.ID{1}, Name: "all", Kind: hook.Webhook, URL: "https://hooks.test", AllTenants: true, Sealed: []byte("sealed"), Created: midday}))
+	must(s.AddHook(ctx, hook.Hook{ID: hook.ID{2}, Name: "one", Kind: hook.Kamailio, URL: "http://127.0.0.1", PlainHTTP: true, Tenants: homes[:1], Created: midday}))
 	must(s.RemoveTenant(ctx, "gone.test", false, midday))
 	var all sync.WaitGroup
 	for i := range page + 500 {
@@ -59,7 +60,7 @@ func crowded(t *testing.T, s *testStore) {
 	must(err)
 	must(s.Delete(ctx, homes[0], "closed", midday))
 	must(s.Revoke(ctx, homes[0], [16]byte{1, 2, 3}, midday))
-	must(s.AddServer(ctx, phone.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
+	must(s.AddServer(ctx, sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
 	again := newcomer(homes[0], "again")
 	must(s.Create(ctx, again, midday))
 	must(s.Resend(ctx, account.LinkReplacement{

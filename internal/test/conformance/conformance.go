@@ -1,6 +1,7 @@
 // Package storetest states what every store must do, as tests. A store is right when it passes them, whatever it is made
 // of: nothing here knows an engine, and all of it is said in the terms of the interfaces account.Store, tenant.Store,
-// session.Store, delivery.Store, delivery.KeyStore, phone.Store and phone.HookStore. The time is passed in, and no test waits.
+// session.Store, delivery.Store, delivery.KeyStore, sipserver.AdminStore, sipserver.Store, hook.Store and hook.Queue.
+// The time is passed in, and no test waits.
 package conformance
 
 import (
@@ -16,9 +17,10 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
-	"dialtone/internal/phone"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -28,8 +30,10 @@ type Store interface {
 	account.Store
 	tenant.Store
 	session.Store
-	phone.Store
-	phone.HookStore
+	sipserver.AdminStore
+	sipserver.Store
+	hook.Store
+	hook.Queue
 	delivery.Store
 	delivery.KeyStore
 }

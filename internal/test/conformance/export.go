@@ -10,8 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -19,7 +19,8 @@ import (
 // Exporting is a store that keeps a directory for phone servers.
 type Exporting interface {
 	Store
-	phone.Exporter
+	export.Admin
+	export.Source
 }
 
 // RunExport tests the directory that a store keeps for phone servers. open gives a fresh store, and the ring that it was opened with.
@@ -47,8 +48,8 @@ var exportRules = []struct {
 }{
 	{"there is none before it is enabled", func(b *exportBench) {
 		b.active("ann")
-		b.is(b.export.Exported(b.ctx, "phone.test", func(phone.Listing) error { return nil }), phone.ErrNoExport)
-		if st, n := b.status(), b.changes(); st.Enabled || st.Whole || st.Entries != 0 || n != 0 {
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNotEnabled)
+		if st, n := b.status(), b.changes(); st.Enabled || st.Complete || st.Entries != 0 || n != 0 {
 			b.Fatalf("got %+v and %d changes", st, n)
 		}
 	}},
@@ -219,12 +220,12 @@ var exportRules = []struct {
 		b.enable()
 		b.must(b.export.DisableExport(b.ctx))
 		b.must(b.export.DisableExport(b.ctx))
-		b.is(b.export.Exported(b.ctx, "phone.test", func(phone.Listing) error { return nil }), phone.ErrNoExport)
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNotEnabled)
 		if st := b.status(); st.Enabled || st.Entries != 0 || b.changes() != 0 {
 			b.Fatalf("got %+v", st)
 		}
 		b.active("bob")
-		b.must(b.export.TendExport(b.ctx))
+		b.must(b.export.CatchUpExport(b.ctx))
 		b.enable()
 		b.exported("phone.test", "ann guest", "bob guest")
 	}},
@@ -234,7 +235,7 @@ var exportRules = []struct {
 		b.active("bob")
 		stop := errors.New("enough")
 		n := 0
-		b.is(b.export.Exported(b.ctx, "phone.test", func(phone.Listing) error { n++; return stop }), stop)
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { n++; return stop }), stop)
 		if n != 1 {
 			b.Fatalf("called %d times", n)
 		}
@@ -244,12 +245,12 @@ var exportRules = []struct {
 func (b *exportBench) enable() {
 	b.Helper()
 	b.must(b.export.EnableExport(b.ctx, func(int64, int64) {}))
-	if st := b.status(); !st.Enabled || !st.Whole || len(st.Places) == 0 {
+	if st := b.status(); !st.Enabled || !st.Complete || len(st.Places) == 0 {
 		b.Fatalf("got %+v", st)
 	}
 }
 
-func (b *exportBench) status() phone.Status {
+func (b *exportBench) status() export.Status {
 	b.Helper()
 	st, err := b.export.ExportStatus(b.ctx)
 	b.must(err)
@@ -258,7 +259,7 @@ func (b *exportBench) status() phone.Status {
 
 func (b *exportBench) changes() int64 {
 	b.Helper()
-	n, err := b.export.ExportChanges(b.ctx)
+	n, err := b.export.ExportVersion(b.ctx)
 	b.must(err)
 	return n
 }
@@ -300,9 +301,9 @@ func (b *exportBench) activeAt(user, realm string) {
 	b.must(err)
 }
 
-func (b *exportBench) entries(realm string) (list []phone.Listing) {
+func (b *exportBench) entries(realm string) (list []export.Entry) {
 	b.Helper()
-	b.must(b.export.Exported(b.ctx, realm, func(e phone.Listing) error {
+	b.must(b.export.ExportedEntries(b.ctx, realm, func(e export.Entry) error {
 		list = append(list, e)
 		return nil
 	}))

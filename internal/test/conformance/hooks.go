@@ -9,22 +9,22 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
 	"dialtone/internal/tenant"
 )
 
 // hook adds a hook for all tenants, or for some.
-func (b *bench) hook(name string, tenants ...int64) phone.Hook {
+func (b *bench) hook(name string, tenants ...int64) hook.Hook {
 	b.Helper()
-	h := phone.Hook{
-		ID: fresh(), Name: name, Kind: phone.Kamailio, URL: "http://127.0.0.1/RPC", Everyone: tenants == nil, Tenants: tenants, Created: noon,
+	h := hook.Hook{
+		ID: fresh(), Name: name, Kind: hook.Kamailio, URL: "http://127.0.0.1/RPC", AllTenants: tenants == nil, Tenants: tenants, Created: noon,
 	}
 	b.must(b.AddHook(b.ctx, h))
 	return h
 }
 
 // claim takes what is due for a hook.
-func (b *bench) claim(h phone.Hook, at time.Time, limit int) []phone.Notification {
+func (b *bench) claim(h hook.Hook, at time.Time, limit int) []hook.Notification {
 	b.Helper()
 	list, err := b.Claim(b.ctx, h.ID, at, at.Add(time.Minute), limit)
 	b.must(err)
@@ -32,12 +32,12 @@ func (b *bench) claim(h phone.Hook, at time.Time, limit int) []phone.Notificatio
 }
 
 // told are the notices that are due for a hook, sorted: what, where and who. They are told then.
-func (b *bench) told(h phone.Hook, at time.Time) (list []string) {
+func (b *bench) told(h hook.Hook, at time.Time) (list []string) {
 	b.Helper()
-	var results []phone.Result
+	var results []hook.Result
 	for _, n := range b.claim(h, at, 1000) {
-		list = append(list, strings.TrimSpace(fmt.Sprint(n.What, " ", n.Host, " ", n.User)))
-		results = append(results, phone.Result{Notification: n})
+		list = append(list, strings.TrimSpace(fmt.Sprint(n.Type, " ", n.Host, " ", n.User)))
+		results = append(results, hook.Result{Notification: n})
 	}
 	b.must(b.Report(b.ctx, results, at))
 	slices.Sort(list)
@@ -45,7 +45,7 @@ func (b *bench) told(h phone.Hook, at time.Time) (list []string) {
 }
 
 // state is how a hook is doing.
-func (b *bench) state(name string) phone.HookState {
+func (b *bench) state(name string) hook.State {
 	b.Helper()
 	list, err := b.Hooks(b.ctx)
 	b.must(err)
@@ -55,7 +55,7 @@ func (b *bench) state(name string) phone.HookState {
 		}
 	}
 	b.Fatalf("there is no hook %s", name)
-	return phone.HookState{}
+	return hook.State{}
 }
 
 func (b *bench) due(at time.Time) (names []string) {
@@ -71,24 +71,24 @@ func (b *bench) due(at time.Time) (names []string) {
 var hookRules = []rule{
 	{"are added whole, and listed by name", func(b *bench) {
 		other := b.addTenant("other.test")
-		want := phone.Hook{
-			ID: fresh(), Name: "b", Kind: phone.Webhook, URL: "https://hooks.test/x?y=z", Plain: true, Tenants: []int64{b.tenant, other},
+		want := hook.Hook{
+			ID: fresh(), Name: "b", Kind: hook.Webhook, URL: "https://hooks.test/x?y=z", PlainHTTP: true, Tenants: []int64{b.tenant, other},
 			Sealed: []byte("sealed\x00"), Created: noon.Add(7 * tick),
 		}
 		b.must(b.AddHook(b.ctx, want))
 		b.hook("a")
 		list, err := b.Hooks(b.ctx)
 		b.must(err)
-		if len(list) != 2 || list[0].Name != "a" || !list[0].Everyone || len(list[0].Tenants) != 0 || len(list[0].Sealed) != 0 || list[0].Plain {
+		if len(list) != 2 || list[0].Name != "a" || !list[0].AllTenants || len(list[0].Tenants) != 0 || len(list[0].Sealed) != 0 || list[0].PlainHTTP {
 			b.Fatalf("got %+v", list)
 		}
-		if got, want := fmt.Sprintf("%+v", list[1]), fmt.Sprintf("%+v", phone.HookState{Hook: want}); got != want {
+		if got, want := fmt.Sprintf("%+v", list[1]), fmt.Sprintf("%+v", hook.State{Hook: want}); got != want {
 			b.Errorf("got  %s\nwant %s", got, want)
 		}
 	}},
 	{"have a name that no other has", func(b *bench) {
 		first := b.hook("a")
-		b.refused(b.AddHook(b.ctx, phone.Hook{ID: fresh(), Name: "a", Created: noon}), fault.Conflict)
+		b.refused(b.AddHook(b.ctx, hook.Hook{ID: fresh(), Name: "a", Created: noon}), fault.Conflict)
 		if got := b.state("a"); got.ID != first.ID {
 			b.Errorf("the hook is %v", got)
 		}
@@ -98,7 +98,7 @@ var hookRules = []rule{
 	}},
 	{"one of 20 at once gets a name", func(b *bench) {
 		got := b.crowd(20, func(int) error {
-			return b.AddHook(b.ctx, phone.Hook{ID: fresh(), Name: "a", Everyone: true, Created: noon})
+			return b.AddHook(b.ctx, hook.Hook{ID: fresh(), Name: "a", AllTenants: true, Created: noon})
 		})
 		if got[-1] != 1 || got[fault.Conflict] != 19 {
 			b.Errorf("got %v", got)
@@ -126,7 +126,7 @@ var hookRules = []rule{
 				return err
 			}
 			name := fmt.Sprint("hook", i)
-			if err := b.AddHook(b.ctx, phone.Hook{ID: fresh(), Name: name, Everyone: true, Created: noon}); err != nil {
+			if err := b.AddHook(b.ctx, hook.Hook{ID: fresh(), Name: name, AllTenants: true, Created: noon}); err != nil {
 				return err
 			}
 			return b.RemoveHook(b.ctx, name)
@@ -199,11 +199,11 @@ var noticeRules = []rule{
 			b.Fatalf("got %+v", list)
 		}
 		n := list[0]
-		want := phone.Notification{
-			Hook: h.ID, Event: n.Event, Account: ann.Account.UID, What: phone.AccountDisabled, Tenant: t.ID,
-			Host: "b.test", Realm: "Realm of B", User: "ann", At: at, Tries: 1, Due: at.Add(time.Minute),
+		want := hook.Notification{
+			Hook: h.ID, EventID: n.EventID, Account: ann.Account.UID, Type: hook.AccountDisabled, Tenant: t.ID,
+			Host: "b.test", Realm: "Realm of B", User: "ann", At: at, Attempts: 1, ClaimEnds: at.Add(time.Minute),
 		}
-		if n != want || n.Event == (account.UID{}) {
+		if n != want || n.EventID == (account.UID{}) {
 			b.Errorf("got  %+v\nwant %+v", n, want)
 		}
 		b.must(b.SetTenant(b.ctx, b.tenantOf("b.test"), at))
@@ -236,7 +236,7 @@ var noticeRules = []rule{
 		all, own := b.hook("all"), b.hook("own", b.tenant)
 		b.must(b.RemoveTenant(b.ctx, "phone.test", true, noon))
 		want := []string{"account.deleted phone.test ann", "account.deleted phone.test bob", "tenant.removed phone.test"}
-		for _, h := range []phone.Hook{all, own} {
+		for _, h := range []hook.Hook{all, own} {
 			b.equal(b.told(h, noon), want)
 		}
 		// A tenant of the same host is another one, and a hook without its tenants is for nobody.
@@ -245,7 +245,7 @@ var noticeRules = []rule{
 		_, err = b.Disable(b.ctx, b.tenant, "ann", noon)
 		b.must(err)
 		b.equal(b.told(own, noon), nil)
-		if got := b.state("own"); got.Everyone || len(got.Tenants) != 0 {
+		if got := b.state("own"); got.AllTenants || len(got.Tenants) != 0 {
 			b.Errorf("got %+v", got)
 		}
 	}},
@@ -259,8 +259,8 @@ var noticeRules = []rule{
 	}},
 	{"wake whoever waits for them", func(b *bench) {
 		b.member("ann", noon)
-		for len(b.Noticed()) > 0 {
-			<-b.Noticed()
+		for len(b.NotificationsAdded()) > 0 {
+			<-b.NotificationsAdded()
 		}
 		for _, c := range []struct {
 			name string
@@ -275,7 +275,7 @@ var noticeRules = []rule{
 		} {
 			b.must(c.do())
 			select {
-			case <-b.Noticed():
+			case <-b.NotificationsAdded():
 			default:
 				b.Errorf("%s wakes nobody", c.name)
 			}
@@ -284,7 +284,7 @@ var noticeRules = []rule{
 }
 
 // busy is a hook with a notice for each of so many users.
-func (b *bench) busy(users int) phone.Hook {
+func (b *bench) busy(users int) hook.Hook {
 	b.Helper()
 	h := b.hook("a")
 	for i := range users {
@@ -296,7 +296,7 @@ func (b *bench) busy(users int) phone.Hook {
 	return h
 }
 
-func users(list []phone.Notification) (users []string) {
+func users(list []hook.Notification) (users []string) {
 	for _, n := range list {
 		users = append(users, n.User)
 	}
@@ -314,19 +314,19 @@ var claimRules = []rule{
 		b.equal(users(b.claim(h, at.Add(time.Minute-tick), 10)), nil)
 		b.equal(b.due(at.Add(time.Minute)), []string{"a"})
 		again := b.claim(h, at.Add(time.Minute), 10)
-		if len(again) != 1 || again[0].Tries != 2 || again[0].ID() != first[0].ID() {
+		if len(again) != 1 || again[0].Attempts != 2 || again[0].ID() != first[0].ID() {
 			b.Errorf("got %+v", again)
 		}
 	}},
 	{"of a hook that is not there find nothing", func(b *bench) {
 		b.busy(1)
-		b.equal(users(b.claim(phone.Hook{ID: fresh()}, noon, 10)), nil)
+		b.equal(users(b.claim(hook.Hook{ID: fresh()}, noon, 10)), nil)
 	}},
 	{"take what was never tried first, and no more than they may", func(b *bench) {
 		h := b.busy(5)
 		first := b.claim(h, noon, 2)
 		b.equal(users(first), []string{"user00", "user01"})
-		b.must(b.Report(b.ctx, []phone.Result{{Notification: first[0], Why: "no", Next: noon}, {Notification: first[1], Why: "no", Next: noon}}, noon))
+		b.must(b.Report(b.ctx, []hook.Result{{Notification: first[0], Failure: "no", RetryAt: noon}, {Notification: first[1], Failure: "no", RetryAt: noon}}, noon))
 		b.equal(users(b.claim(h, noon, 2)), []string{"user02", "user03"})
 		b.equal(users(b.claim(h, noon, 9)), []string{"user00", "user01", "user04"})
 	}},
@@ -353,22 +353,22 @@ var claimRules = []rule{
 	{"end with what came of them", func(b *bench) {
 		h := b.busy(4)
 		list := b.claim(h, noon, 10)
-		if s := b.state("a"); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.Failed.IsZero() || s.Why != "" || s.GivenUp != 0 {
+		if s := b.state("a"); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.LastFailure.IsZero() || s.LastError != "" || s.GivenUp != 0 {
 			b.Errorf("before: %+v", s)
 		}
 		at := noon.Add(5 * time.Second)
-		b.must(b.Report(b.ctx, []phone.Result{
+		b.must(b.Report(b.ctx, []hook.Result{
 			{Notification: list[0]},
-			{Notification: list[1], Why: "it hangs", Next: at.Add(time.Hour)},
-			{Notification: list[2], Why: "no\x00 \xff" + strings.Repeat("é", 500)},
-			{Notification: list[3], Next: at},
+			{Notification: list[1], Failure: "it hangs", RetryAt: at.Add(time.Hour)},
+			{Notification: list[2], Failure: "no\x00 \xff" + strings.Repeat("é", 500)},
+			{Notification: list[3], RetryAt: at},
 		}, at))
 		s := b.state("a")
-		if s.Waiting != 2 || !s.Oldest.Equal(noon.Add(time.Second)) || !s.Failed.Equal(at) || s.GivenUp != 1 {
+		if s.Waiting != 2 || !s.Oldest.Equal(noon.Add(time.Second)) || !s.LastFailure.Equal(at) || s.GivenUp != 1 {
 			b.Errorf("after: %+v", s)
 		}
-		if !strings.HasPrefix(s.Why, "no? ?é") || len(s.Why) > 310 {
-			b.Errorf("why: %q", s.Why)
+		if !strings.HasPrefix(s.LastError, "no? ?é") || len(s.LastError) > 310 {
+			b.Errorf("why: %q", s.LastError)
 		}
 		b.equal(users(b.claim(h, at, 10)), []string{"user03"})
 		b.equal(users(b.claim(h, at.Add(time.Hour-tick), 10)), []string{"user03"}) // whose claim has run out
@@ -379,16 +379,16 @@ var claimRules = []rule{
 		old := b.claim(h, noon, 10)
 		later := noon.Add(time.Minute)
 		fresh := b.claim(h, later, 10)
-		b.must(b.Report(b.ctx, []phone.Result{
-			{Notification: old[0], Why: "late", Next: later}, {Notification: old[1], Why: "late"}, {Notification: old[2]},
+		b.must(b.Report(b.ctx, []hook.Result{
+			{Notification: old[0], Failure: "late", RetryAt: later}, {Notification: old[1], Failure: "late"}, {Notification: old[2]},
 		}, later))
-		if s := b.state("a"); s.Waiting != 2 || s.GivenUp != 0 || s.Why != "" {
+		if s := b.state("a"); s.Waiting != 2 || s.GivenUp != 0 || s.LastError != "" {
 			b.Errorf("got %+v", s)
 		}
 		b.equal(users(b.claim(h, later, 10)), nil)
 		// What is said twice counts once.
 		for range 2 {
-			b.must(b.Report(b.ctx, []phone.Result{{Notification: fresh[1], Why: "no"}}, later))
+			b.must(b.Report(b.ctx, []hook.Result{{Notification: fresh[1], Failure: "no"}}, later))
 		}
 		if s := b.state("a"); s.Waiting != 1 || s.GivenUp != 1 {
 			b.Errorf("got %+v", s)

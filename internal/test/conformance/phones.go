@@ -9,14 +9,14 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/phone"
+	"dialtone/internal/sipserver"
 )
 
 // phoneServer is a new server for tenants.
-func (b *bench) phoneServer(name string, tenants ...int64) phone.Server {
+func (b *bench) phoneServer(name string, tenants ...int64) sipserver.Server {
 	b.Helper()
 	one, two := fresh(), fresh()
-	s := phone.Server{Name: name, Tenants: tenants, Created: noon.Add(3 * tick)}
+	s := sipserver.Server{Name: name, Tenants: tenants, Created: noon.Add(3 * tick)}
 	copy(s.Token[:], append(one[:], two[:]...))
 	return s
 }

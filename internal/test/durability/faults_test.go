@@ -138,7 +138,10 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 		if at <= first {
 			return true
 		}
-		variants := crashfs.Cuts[:2]
+		variants := crashfs.Cuts[1:2]
+		if chances > 2 {
+			variants = crashfs.Cuts[:2]
+		}
 		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, "asked for") {
 			variants = cuts(uint64(at), chances/5)
 		} else if !syncs(journal[first]) {

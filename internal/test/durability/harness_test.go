@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/mail"
@@ -114,7 +115,11 @@ func (h *harness) close() error {
 // the same, and tended is that trouble.
 func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
-	f.Forget(database + "-wal") // which teststore.Open has the system do
+	// As sqlite.Open does.
+	if err := f.SyncFile(database + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	f.Forget(database + "-wal")
 	if h.store, err = teststore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}

@@ -26,7 +26,7 @@ import (
 // synctest bubble's, chance is the seed's, also where the program asks crypto/rand, and clients
 // take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
 
-const seedsByDefault = 400
+const seedsByDefault = 300
 
 // TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one
 // alone.

@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/callout"
-	"dialtone/internal/phone"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/hook/kamailio"
 	"dialtone/internal/test/phonetest"
 )
 
@@ -23,16 +24,19 @@ func TestKamailioOverHTTPIsTold(t *testing.T) {
 	t.Parallel()
 	l := overHTTP(t, onSQLite(t))
 	k, rpc := l.kamailio(patient)
-	h, err := phone.NewHook(phone.Hook{Name: "sip1", Kind: phone.Kamailio, URL: fmt.Sprintf("http://127.0.0.1:%d/RPC", rpc), Everyone: true, Created: time.Now()})
+	h, err := hook.New(hook.Hook{Name: "sip1", Kind: hook.Kamailio, URL: fmt.Sprintf("http://127.0.0.1:%d/RPC", rpc), AllTenants: true, Created: time.Now()})
 	l.must(err)
-	bearer, err := phone.BearerSecret(strings.TrimPrefix(rpcToken, "Bearer "))
+	bearer, err := kamailio.BearerSecret(strings.TrimPrefix(rpcToken, "Bearer "))
 	l.must(err)
-	phone.NewLocker(l.ring).Seal(&h, bearer)
+	hook.NewSealer(l.ring).Seal(&h, bearer)
 	l.must(l.AddHook(t.Context(), h))
-	client := callout.New(time.Now)
-	courier := phone.Dispatcher{Store: l.Store, Callout: client, SealRing: l.ring, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	client := httpclient.New()
+	dispatcher := hook.NewDispatcher(hook.Deps{
+		Queue: l.Store, Transports: map[hook.Kind]hook.Transport{hook.Kamailio: kamailio.New(client)},
+		SealRing: l.ring, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
 	var running sync.WaitGroup
-	running.Go(func() { courier.Run(t.Context()) })
+	running.Go(func() { dispatcher.Run(t.Context()) })
 	t.Cleanup(func() { // when the context has ended, and before the store is closed
 		running.Wait()
 		client.Close()

@@ -16,8 +16,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
 	"dialtone/internal/http/lookup"
-	"dialtone/internal/phone"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/phonetest"
 )
@@ -38,16 +38,16 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 	l := &lookups{platform: p, token: secret.NewToken()}
 	tenants := tenant.NewTable(p.Store, func(host string) string { return "https://" + host })
 	p.must(tenants.Refresh(t.Context()))
-	server := phone.Server{Name: "kamailio", Token: l.token.Hash(), Created: time.Now()}
+	server := sipserver.Server{Name: "kamailio", Token: l.token.Hash(), Created: time.Now()}
 	for _, id := range p.tenants {
 		server.Tenants = append(server.Tenants, id)
 	}
 	p.must(p.AddServer(t.Context(), server))
 	log := slog.New(slog.DiscardHandler)
 	desk := account.NewService(account.Deps{Store: p.Store, Captcha: func() *captcha.Issuer { return nil }, SealRing: p.ring, Log: log, Now: time.Now})
-	phones := phone.NewRegistry(phone.Deps{Store: p.Store, Tenants: tenants, Accounts: desk, SealRing: p.ring, Now: time.Now})
+	phones := sipserver.NewRegistry(sipserver.Deps{Store: p.Store, Tenants: tenants, Accounts: desk, SealRing: p.ring, Now: time.Now})
 	p.must(phones.Refresh(t.Context()))
-	site := lookup.New(phones, log)
+	site := lookup.New(lookup.Deps{Registry: phones, Log: log, Now: time.Now})
 	l.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.asked.Add(1)
 		if wait := l.slow.Load(); wait != nil {

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"dialtone/internal/export"
 	"dialtone/internal/export/htdigest"
-	"dialtone/internal/phone"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
 )
@@ -115,7 +115,7 @@ func TestApacheOnAFile(t *testing.T) {
 	}
 	file := filepath.Join(dir, "phone.htdigest")
 	write := func() {
-		changed, err := htdigest.Write(file, func(each func(phone.Listing) error) error { return p.Exported(t.Context(), "phone.test", each) })
+		changed, err := htdigest.Write(file, func(each func(export.Entry) error) error { return p.ExportedEntries(t.Context(), "phone.test", each) })
 		if err != nil || !changed {
 			t.Errorf("changed %t, %v", changed, err)
 		}

@@ -1,0 +1,126 @@
+// Package export defines what phone servers that read tables or files find there, instead of
+// looking accounts up over HTTP.
+//
+// The tables contain HA1s in clear, so they exist only while an operator has enabled the export.
+// Then every active account has an entry and no other account has one. The entry appears before the
+// change that made the account active is answered, and is removed before the change that ended it
+// is answered.
+//
+// The package has the rules, not the tables: the store keeps them, and package htdigest below this
+// one writes files for Apache.
+package export
+
+import (
+	"context"
+	"strings"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// Entry is what phone servers read about an account.
+type Entry struct {
+	UID   account.UID
+	User  string
+	Realm string
+	Role  account.Role
+	digest.Credential
+}
+
+// Address returns the user name with the realm, user@realm. Some phones authenticate by it, and it
+// is unique among the accounts of all tenants.
+func (e Entry) Address() string { return e.User + "@" + e.Realm }
+
+// Includes reports whether an existing account has an entry. Phone servers have no field for a
+// disabled account, so a disabled account has none.
+func Includes(a account.Account) bool { return !a.Disabled }
+
+// Domain is a SIP domain: the part of an address of record after the @.
+type Domain struct {
+	Name string // in lower case
+	// Realm is the realm that users of the domain are challenged with.
+	Realm  string
+	Tenant int64
+}
+
+// Domains returns the SIP domains of tenants: the host of each, and its realm if that is a host
+// name too, as when people sign up at accounts.example.org for phones that register at example.org.
+// The host of one tenant is never a domain of another.
+func Domains(tenants []tenant.Tenant) []Domain {
+	var list []Domain
+	taken := make(map[string]bool)
+	add := func(name string, t tenant.Tenant) {
+		if !taken[name] {
+			taken[name] = true
+			list = append(list, Domain{name, t.Realm, t.ID})
+		}
+	}
+	for _, t := range tenants {
+		add(t.Host, t)
+	}
+	for _, t := range tenants {
+		if name := tenant.CanonicalHost(t.Realm); name != "" && strings.EqualFold(name, t.Realm) {
+			add(name, t)
+		}
+	}
+	return list
+}
+
+// Status is the state of the export.
+type Status struct {
+	Enabled bool `json:"enabled"`
+	// Complete says that every active account has its entry. It is false until EnableExport has
+	// added the accounts that existed before.
+	Complete bool  `json:"whole"`
+	Entries  int64 `json:"entries"`
+	Domains  int64 `json:"domains"`
+	// Places are where phone servers find the tables: a file, or schemas of a database.
+	Places []string `json:"places"`
+}
+
+// Progress is called with the number of entries done so far and with that of all entries.
+type Progress func(done, total int64)
+
+// ErrNotEnabled refuses what needs an enabled export.
+var ErrNotEnabled = fault.New(fault.Conflict,
+	"the export for phone servers is not enabled; enable it with: dialtone directory export enable")
+
+// Admin enables, disables and repairs the export. Package conformance tests these rules.
+//
+// While the export is enabled, every method of account.Store and tenant.Store that changes what an
+// entry contains updates the entry before it returns without an error. If it returns an error, the
+// account may have changed and the entry not. CatchUpExport updates the entry later.
+type Admin interface {
+	// EnableExport enables the export and returns when it is complete. Changes during the call are
+	// included. If the export is enabled already, EnableExport compares every entry with its account
+	// and corrects it.
+	EnableExport(ctx context.Context, progress Progress) error
+
+	// DisableExport disables the export and removes every entry. It may be repeated.
+	DisableExport(ctx context.Context) error
+
+	// ExportStatus returns the state of the export.
+	ExportStatus(ctx context.Context) (Status, error)
+
+	// CompareExport calls report for each difference between the entries and the accounts. It changes
+	// nothing, except that it applies pending updates first.
+	CompareExport(ctx context.Context, report func(string)) error
+
+	// CatchUpExport applies updates that a crash or a fault has delayed, and removes what a disabled
+	// export has left. It is called periodically.
+	CatchUpExport(ctx context.Context) error
+}
+
+// Source reads the export. Package conformance tests these rules.
+type Source interface {
+	// ExportedEntries calls yield for the entries of a realm in the order of user names, until yield
+	// fails; it returns that error. The entries include every change that was answered before the
+	// call. It fails with ErrNotEnabled.
+	ExportedEntries(ctx context.Context, realm string, yield func(Entry) error) error
+
+	// ExportVersion returns a number that is different after every change of an entry. It is 0
+	// while the export is disabled.
+	ExportVersion(ctx context.Context) (int64, error)
+}

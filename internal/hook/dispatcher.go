@@ -1,0 +1,301 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+)
+
+// Transport calls phone servers by one protocol. Its errors never contain the secret.
+type Transport interface {
+	// Send delivers a notification. It returns nil if the server has dropped what it held, or held
+	// nothing. It fails with ErrUnavailable if the server could not be reached or cannot handle any
+	// notification now, and with any other error if the server refused this one.
+	Send(ctx context.Context, h Hook, s Secret, n Notification) error
+
+	// Test calls a server without a change having happened, and returns a sentence about what it
+	// found.
+	Test(ctx context.Context, h Hook, s Secret) (string, error)
+}
+
+// ErrUnavailable is a server to which no other notification needs to be sent now.
+var ErrUnavailable = errors.New("the server is unavailable")
+
+const (
+	// pollInterval bounds how long notifications of other processes wait for a Dispatcher.
+	pollInterval = 400 * time.Millisecond
+	// CallTimeout bounds the delivery of one notification.
+	CallTimeout = 5 * time.Second
+	// claimTime is how long a batch is claimed. It leaves time for one call after another.
+	claimTime = 10 * time.Second
+	// batchSize is how many notifications of a hook are claimed at a time.
+	batchSize = 32
+	// concurrency is how many calls to one hook run at a time.
+	concurrency = 4
+	// The back-off doubles from minBackoff with every attempt up to maxBackoff.
+	minBackoff = 2 * time.Second
+	maxBackoff = 10 * time.Minute
+	// maxAge is the age at which a notification that fails is abandoned. Registrations and caches
+	// that are this old have expired.
+	maxAge = 3 * 24 * time.Hour
+)
+
+// Dispatcher delivers notifications. Run must not be called twice at the same time.
+type Dispatcher struct {
+	deps Deps
+
+	mu      sync.Mutex
+	active  map[ID]bool // hooks that are being worked on
+	failing map[ID]bool // hooks whose last attempt failed
+}
+
+// Deps are the dependencies of a Dispatcher. All but Forget are required.
+type Deps struct {
+	Queue      Queue
+	Transports map[Kind]Transport
+	// Forget is called before each call, with the account that changed or the zero UID. Another
+	// process may have made the change, so a cache of this process does not know of it yet, and the
+	// phone server may look the account up during the call.
+	Forget   func(uid account.UID)
+	SealRing *secret.Ring
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// NewDispatcher returns a Dispatcher.
+func NewDispatcher(d Deps) *Dispatcher {
+	return &Dispatcher{deps: d, active: make(map[ID]bool), failing: make(map[ID]bool)}
+}
+
+// Run delivers notifications until ctx is done. It cancels the calls that are running then, and
+// makes their notifications due at once for the next Dispatcher.
+func (d *Dispatcher) Run(ctx context.Context) {
+	var deliveries sync.WaitGroup
+	defer deliveries.Wait()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for failed := false; ; {
+		hooks, err := d.deps.Queue.Due(ctx, d.deps.Now())
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failed {
+			d.deps.Log.ErrorContext(ctx, "hook queue read failed", "retry", pollInterval, "err", err)
+		}
+		failed = err != nil
+		for _, h := range hooks {
+			if d.begin(h.ID) {
+				deliveries.Go(func() {
+					defer d.end(h.ID)
+					d.deliver(ctx, h)
+				})
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		case <-d.deps.Queue.NotificationsAdded():
+		}
+	}
+}
+
+// begin reports whether no other goroutine works on the hook, and marks it as being worked on.
+func (d *Dispatcher) begin(id ID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.active[id] {
+		return false
+	}
+	d.active[id] = true
+	return true
+}
+
+func (d *Dispatcher) end(id ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.active, id)
+}
+
+// deliver delivers the notifications of a hook until none is due or the server is unavailable. A
+// hook whose secret does not open counts as unavailable, since an operator has to repair it.
+func (d *Dispatcher) deliver(ctx context.Context, h Hook) {
+	send := d.sender(ctx, h)
+	for ctx.Err() == nil {
+		now := d.deps.Now()
+		b := &batch{send: send, now: d.deps.Now, claimEnds: now.Add(claimTime)}
+		notifications, err := d.deps.Queue.Claim(ctx, h.ID, now, b.claimEnds, batchSize)
+		if err != nil && ctx.Err() == nil {
+			d.deps.Log.ErrorContext(ctx, "hook claim failed", "hook", h.Name, "err", err)
+		}
+		if len(notifications) == 0 {
+			return
+		}
+		b.run(ctx, notifications)
+		// Without the cancellation of ctx: notifications that were not sent become due at once, and do
+		// not wait for the end of the claim.
+		if err := d.deps.Queue.Report(context.WithoutCancel(ctx), b.results, d.deps.Now()); err != nil {
+			d.deps.Log.ErrorContext(ctx, "hook results not saved; their notifications are sent again",
+				"hook", h.Name, "err", err)
+			return
+		}
+		d.logResults(ctx, h, b.results)
+		if b.unavailable != nil {
+			return
+		}
+	}
+}
+
+// sender returns a function that sends one notification to the server of a hook.
+func (d *Dispatcher) sender(ctx context.Context, h Hook) func(Notification) error {
+	s, err := NewSealer(d.deps.SealRing).Open(h)
+	transport := d.deps.Transports[h.Kind]
+	if err == nil && transport == nil {
+		err = fmt.Errorf("this version of Dialtone has no hooks of the kind %q", h.Kind)
+	}
+	if err != nil {
+		return func(Notification) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+	}
+	return func(n Notification) error {
+		if d.deps.Forget != nil {
+			d.deps.Forget(n.Account)
+		}
+		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+		defer cancel()
+		return transport.Send(ctx, h, s, n)
+	}
+}
+
+// batch is a number of claimed notifications of one hook.
+type batch struct {
+	send      func(Notification) error
+	now       func() time.Time
+	claimEnds time.Time
+
+	mu          sync.Mutex
+	unavailable error // why no other call is made
+	results     []Result
+}
+
+// run sends the notifications: those about one user one after another, in their order, and those
+// about different users concurrently. When the server turns out to be unavailable, the others fail
+// with the same error and without a call.
+func (b *batch) run(ctx context.Context, notifications []Notification) {
+	groups := make(chan []Notification)
+	var workers sync.WaitGroup
+	for range concurrency {
+		workers.Go(func() {
+			for group := range groups {
+				for _, n := range group {
+					b.attempt(ctx, n)
+				}
+			}
+		})
+	}
+	for _, group := range byUser(notifications) {
+		groups <- group
+	}
+	close(groups)
+	workers.Wait()
+}
+
+func (b *batch) attempt(ctx context.Context, n Notification) {
+	b.mu.Lock()
+	err := b.unavailable
+	b.mu.Unlock()
+	if err == nil && ctx.Err() == nil {
+		if b.now().Add(CallTimeout).After(b.claimEnds) {
+			return // Without a result the notification is due again when the claim ends.
+		}
+		err = b.send(n)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(err, ErrUnavailable) && b.unavailable == nil {
+		b.unavailable = err
+	}
+	b.results = append(b.results, b.result(ctx, n, err))
+}
+
+func (b *batch) result(ctx context.Context, n Notification, err error) Result {
+	now := b.now()
+	switch {
+	case ctx.Err() != nil: // This process stops; the attempt says nothing about the server.
+		return Result{Notification: n, RetryAt: now}
+	case err == nil:
+		return Result{Notification: n}
+	case now.Sub(n.At) >= maxAge:
+		return Result{Notification: n, Failure: err.Error()}
+	default:
+		return Result{Notification: n, Failure: err.Error(), RetryAt: now.Add(backoff(n.Attempts))}
+	}
+}
+
+// byUser groups notifications by user, and keeps their order within each group.
+func byUser(notifications []Notification) (groups [][]Notification) {
+	type user struct {
+		tenant int64
+		name   string
+	}
+	index := make(map[user]int)
+	for _, n := range notifications {
+		u := user{n.Tenant, n.User}
+		i, ok := index[u]
+		if !ok {
+			i = len(groups)
+			index[u], groups = i, append(groups, nil)
+		}
+		groups[i] = append(groups[i], n)
+	}
+	return groups
+}
+
+// backoff returns how long to wait after a number of attempts. It is random between half of the
+// maximum for that number and the maximum, so that the notifications of an outage do not all come
+// back at the same time.
+func backoff(attempts int) time.Duration {
+	d := maxBackoff
+	if attempts < 10 {
+		d = min(d, minBackoff<<max(0, attempts-1))
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// logResults logs each notification that was abandoned, and when a hook begins or ceases to fail.
+func (d *Dispatcher) logResults(ctx context.Context, h Hook, results []Result) {
+	failure := ""
+	delivered := false
+	for _, r := range results {
+		switch done := r.RetryAt.IsZero(); {
+		case r.Failure != "":
+			failure = r.Failure
+			if done {
+				d.deps.Log.ErrorContext(ctx, "hook notification abandoned", "hook", h.Name,
+					"type", r.Type, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Failure)
+			}
+		case done:
+			delivered = true
+		}
+	}
+	if (failure == "" && !delivered) || ctx.Err() != nil {
+		return
+	}
+	d.mu.Lock()
+	failedBefore := d.failing[h.ID]
+	d.failing[h.ID] = failure != ""
+	d.mu.Unlock()
+	switch {
+	case failure != "" && !failedBefore:
+		d.deps.Log.WarnContext(ctx, "hook failing; notifications are retried with back-off",
+			"hook", h.Name, "err", failure)
+	case failure == "" && failedBefore:
+		d.deps.Log.InfoContext(ctx, "hook recovered", "hook", h.Name)
+	}
+}

@@ -1,0 +1,129 @@
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+)
+
+func TestNew(t *testing.T) {
+	valid := Hook{Name: "sip-1", Kind: Webhook, URL: "https://hooks.example.org/x?y=z"}
+	withURL := func(url string) func(*Hook) { return func(h *Hook) { h.URL = url } }
+	for name, c := range map[string]struct {
+		change func(*Hook)
+		field  string // of the error, or empty
+	}{
+		"valid":                         {func(*Hook) {}, ""},
+		"no name":                       {func(h *Hook) { h.Name = "" }, "name"},
+		"longest name":                  {func(h *Hook) { h.Name = strings.Repeat("a", 64) }, ""},
+		"name too long":                 {func(h *Hook) { h.Name = strings.Repeat("a", 65) }, "name"},
+		"name with a newline":           {func(h *Hook) { h.Name = "a\nb" }, "name"},
+		"name like a flag":              {func(h *Hook) { h.Name = "-a" }, "name"},
+		"no kind":                       {func(h *Hook) { h.Kind = "" }, "kind"},
+		"http to this machine":          {withURL("http://127.0.0.1:5060/RPC"), ""},
+		"http to this machine, by IPv6": {withURL("http://[::1]/RPC"), ""},
+		"http to a private address":     {withURL("http://192.168.1.2/RPC"), ""},
+		// The address of a name is checked when it is called.
+		"http to a name":           {withURL("http://sip.internal/RPC"), ""},
+		"http to a public address": {withURL("http://198.51.100.7/RPC"), "url"},
+		"http to a public address, allowed": {func(h *Hook) {
+			h.URL, h.PlainHTTP = "http://198.51.100.7/RPC", true
+		}, ""},
+		"http to a public address, in IPv6 form": {withURL("http://[::ffff:198.51.100.7]/RPC"), "url"},
+		"https to a public address":              {withURL("https://198.51.100.7/RPC"), ""},
+		"no URL":                                 {withURL(""), "url"},
+		"no scheme":                              {withURL("hooks.example.org/x"), "url"},
+		"other scheme":                           {withURL("ftp://hooks.example.org/x"), "url"},
+		"no host":                                {withURL("https:///x"), "url"},
+		"port only":                              {withURL("https://:443/x"), "url"},
+		"password":                               {withURL("https://ann:hunter2@hooks.example.org/"), "url"},
+		"fragment":                               {withURL(valid.URL + "#a"), "url"},
+		"space":                                  {withURL("https://hooks.example.org /"), "url"},
+		"URL too long":                           {withURL(valid.URL + strings.Repeat("a", 2048)), "url"},
+	} {
+		h := valid
+		c.change(&h)
+		got, err := New(h)
+		f, _ := errors.AsType[*fault.Error](err)
+		switch {
+		case c.field == "" && (err != nil || got.ID == ID{}):
+			t.Errorf("%s: %v", name, err)
+		case c.field == "":
+		case f == nil || f.Kind != fault.Invalid || f.Field != c.field || strings.Contains(err.Error(), "hunter2"):
+			t.Errorf("%s: %#v", name, err)
+		}
+	}
+}
+
+func TestIsPrivate(t *testing.T) {
+	for text, want := range map[string]bool{
+		"127.0.0.1": true, "127.9.9.9": true, "::1": true,
+		"10.1.2.3": true, "172.16.0.1": true, "172.32.0.1": false, "192.168.0.1": true,
+		"169.254.1.1": true, "fe80::1": true, "fd00::1": true, "fec0::1": false,
+		"::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false, "8.8.8.8": false, "100.64.0.1": false,
+		"2001:db8::1": false, "0.0.0.0": false, "::": false, "224.0.0.1": false,
+	} {
+		if got := IsPrivate(netip.MustParseAddr(text)); got != want {
+			t.Errorf("IsPrivate(%s) = %v", text, got)
+		}
+	}
+}
+
+func TestSecretDoesNotPrint(t *testing.T) {
+	s := Secret("hunter2")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := fmt.Sprintf(verb, s); got != secret.Redacted {
+			t.Errorf("%s prints %s", verb, got)
+		}
+		if got := fmt.Sprintf(verb, struct{ S Secret }{s}); strings.Contains(got, s.Reveal()) {
+			t.Errorf("%s of a struct prints %s", verb, got)
+		}
+	}
+}
+
+func TestSealer(t *testing.T) {
+	l := NewSealer(secret.NewRing(time.Unix(0, 0)))
+	a, b := Hook{ID: ID{1}}, Hook{ID: ID{2}}
+	l.Seal(&a, "secret")
+	if got, err := l.Open(a); err != nil || got != "secret" || strings.Contains(string(a.Sealed), "secret") {
+		t.Errorf("%q, %v", got.Reveal(), err)
+	}
+	b.Sealed = a.Sealed
+	if got, err := l.Open(b); err == nil {
+		t.Errorf("the secret of another hook opens: %q", got.Reveal())
+	}
+	l.Seal(&b, "")
+	if got, err := l.Open(b); err != nil || got != "" || len(b.Sealed) != 0 {
+		t.Errorf("no secret: %q, %v", got.Reveal(), err)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	for attempts, want := range map[int][2]time.Duration{
+		0:    {time.Second, 2 * time.Second},
+		1:    {time.Second, 2 * time.Second},
+		2:    {2 * time.Second, 4 * time.Second},
+		5:    {16 * time.Second, 32 * time.Second},
+		9:    {256 * time.Second, 512 * time.Second},
+		10:   {5 * time.Minute, 10 * time.Minute},
+		1000: {5 * time.Minute, 10 * time.Minute},
+	} {
+		seen := make(map[time.Duration]bool)
+		for range 100 {
+			d := backoff(attempts)
+			if d < want[0] || d > want[1] {
+				t.Errorf("after %d attempts: %v, want %v", attempts, d, want)
+			}
+			seen[d] = true
+		}
+		if len(seen) < 50 {
+			t.Errorf("after %d attempts: %d different values of 100", attempts, len(seen))
+		}
+	}
+}

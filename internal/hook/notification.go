@@ -1,0 +1,91 @@
+package hook
+
+import (
+	"context"
+	"encoding/hex"
+	"time"
+
+	"dialtone/internal/account"
+)
+
+// EventType is what happened to an account or a tenant.
+type EventType string
+
+// The event types. They are published in docs/directory.md, so their names do not change.
+const (
+	AccountDisabled EventType = "account.disabled"
+	AccountDeleted  EventType = "account.deleted"
+	AccountPassword EventType = "account.password"
+	AccountRole     EventType = "account.role"
+	TenantAdded     EventType = "tenant.added"
+	TenantChanged   EventType = "tenant.changed"
+	TenantRemoved   EventType = "tenant.removed"
+)
+
+// EndsRegistrations reports whether registered phones have to go, because the credentials that they
+// have are no longer accepted.
+func (t EventType) EndsRegistrations() bool {
+	return t == AccountDisabled || t == AccountDeleted || t == AccountPassword
+}
+
+// Notification is one change that one hook is to be notified of.
+type Notification struct {
+	Hook ID
+	// EventID identifies the change. It is the same for all hooks.
+	EventID account.UID
+	// Account is zero for a change of a tenant.
+	Account account.UID
+	Type    EventType
+	Tenant  int64
+	// Host, Realm and User are as of the change. User is empty for a change of a tenant.
+	Host, Realm, User string
+	At                time.Time
+	// Attempts counts the claims, including this one.
+	Attempts int
+	// ClaimEnds is when the claim ends. It tells one claim from another.
+	ClaimEnds time.Time
+}
+
+// ID returns the message id. It is the same for every attempt, and different for every change.
+func (n Notification) ID() string {
+	id := "msg_" + hex.EncodeToString(n.EventID[:])
+	if n.Account != (account.UID{}) {
+		id += "_" + hex.EncodeToString(n.Account[:])
+	}
+	return id
+}
+
+// Result is the outcome of an attempt to deliver a notification.
+type Result struct {
+	Notification
+	// Failure is why the attempt failed. It is empty if the attempt succeeded or was not made.
+	Failure string
+	// RetryAt is when to try again. If it is zero, the notification is removed: it was delivered, or
+	// with a Failure it is abandoned.
+	RetryAt time.Time
+}
+
+// Queue keeps notifications. Every method is one transaction. Package conformance tests these rules.
+//
+// The stores of accounts and tenants add notifications in the transactions of their changes:
+// Disable, SetRole and Delete for an account that was activated once, AddTenant, SetTenant and
+// RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds one
+// for every hook that is for the tenant.
+type Queue interface {
+	// Due returns the hooks that have a notification due.
+	Due(ctx context.Context, now time.Time) ([]Hook, error)
+
+	// Claim claims up to limit notifications of a hook that are due, never-tried ones first, and
+	// returns them ordered by the time of the change. They are due again at until. Concurrent calls
+	// never return the same notification.
+	Claim(ctx context.Context, hook ID, now, until time.Time, limit int) ([]Notification, error)
+
+	// Report applies results, and records failures with the hooks. It ignores results for
+	// notifications that are gone. A result whose claim is no longer the current one is ignored too,
+	// unless it says that the notification was delivered.
+	Report(ctx context.Context, results []Result, now time.Time) error
+
+	// NotificationsAdded returns a channel that receives a value soon after a change of this process
+	// that may have added notifications.
+	NotificationsAdded() <-chan struct{}
+}

@@ -1,0 +1,192 @@
+// Package form reads HTML forms (application/x-www-form-urlencoded) the same way on every
+// listener.
+//
+// Reading is strict, because two programs that read one text differently can be played off against
+// each other: one checks the first of two equal names and the other uses the second. A field is
+// sent once, is well-formed, and holds UTF-8 without control characters. Every refusal is a
+// *fault.Error of the kind fault.Invalid, in a fixed order, and names the field where there is one.
+//
+// Parse works in place: it allocates only for values that are percent-encoded.
+//
+// The package knows no field of any form. What values mean is checked by whoever asked for them.
+package form
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"dialtone/internal/fault"
+)
+
+// Type is the media type of a form.
+const Type = "application/x-www-form-urlencoded"
+
+var (
+	errType      = fault.New(fault.Invalid, "send the form as %s in UTF-8", Type)
+	errEncoding  = fault.New(fault.Invalid, "the form is not well-formed %s; encode every field", Type)
+	errTruncated = fault.New(fault.Invalid, "the form did not arrive completely; send it again")
+	errQuery     = fault.New(fault.Invalid, "send the fields in the body, and nothing after a "+
+		"question mark in the address")
+)
+
+// Body returns the body of a POST that holds a form of at most limit bytes. It refuses another
+// media type, another charset, a content encoding, and a body that is too long or incomplete. Where
+// a declared length is over the limit, it reads nothing and has the connection closed.
+func Body(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
+	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := params["charset"]
+	if err != nil || len(r.Header["Content-Type"]) > 1 || media != Type ||
+		charset != "" && !strings.EqualFold(charset, "utf-8") ||
+		r.Header.Get("Content-Encoding") != "" {
+		return "", errType
+	}
+	if r.ContentLength > limit {
+		w.Header().Set("Connection", "close")
+		return "", errTooLong(limit)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+		return "", errTooLong(limit)
+	} else if err != nil {
+		return "", errTruncated
+	}
+	return string(body), nil
+}
+
+func errTooLong(limit int64) error {
+	return fault.New(fault.Invalid, "the form is longer than %d KiB; shorten its fields", limit>>10)
+}
+
+// NoQuery refuses an address with a query, even an empty one: fields in an address end up in logs
+// and in the history of browsers.
+func NoQuery(u *url.URL) error {
+	if u.RawQuery != "" || u.ForceQuery {
+		return errQuery
+	}
+	return nil
+}
+
+// Field is a field that Parse looks for.
+type Field struct {
+	Name string
+	// Value and Sent are set by Parse. A field that was sent may be empty.
+	Value string
+	Sent  bool
+	// Into receives the value as well, unless it is nil.
+	Into *string
+	// Optional fields never cause a refusal: a repeated, malformed or unprintable one counts as not
+	// sent. It is for fields that older clients may use for something else.
+	Optional bool
+
+	repeated bool
+}
+
+// Mode is how strict Parse is.
+type Mode int
+
+const (
+	// Strict accepts each field once, and refuses a text of which any part is malformed.
+	Strict Mode = iota
+	// Loose is for a client that does not encode everything it sends. Fields that are not asked for
+	// may be malformed, and a field may be repeated with the same value.
+	Loose
+)
+
+// Parse fills in the fields from a form's body or from a query. Fields that are not asked for are
+// ignored. It checks that the whole text is well-formed, then that no field is repeated, then the
+// text of each field; within a check the order is that of fields.
+func Parse(text string, mode Mode, fields ...*Field) error {
+	for text != "" {
+		var pair string
+		pair, text, _ = strings.Cut(text, "&")
+		if err := parsePair(pair, mode, fields); err != nil {
+			return err
+		}
+	}
+	for _, f := range fields {
+		if f.repeated && !f.Optional {
+			return fault.Field(f.Name, "the field was sent more than once; send it once")
+		}
+	}
+	for _, f := range fields {
+		if err := f.check(); err != nil {
+			return err
+		}
+		if f.Into != nil && f.Sent {
+			*f.Into = f.Value
+		}
+	}
+	return nil
+}
+
+func parsePair(pair string, mode Mode, fields []*Field) error {
+	if strings.IndexByte(pair, ';') >= 0 {
+		return errEncoding
+	}
+	name, value, _ := strings.Cut(pair, "=")
+	name, ok := unescape(name)
+	if !ok {
+		return errEncoding
+	}
+	f := find(fields, name)
+	if f == nil && mode == Loose {
+		return nil
+	}
+	if value, ok = unescape(value); !ok {
+		return errEncoding
+	}
+	switch {
+	case f == nil:
+	case !f.Sent:
+		f.Sent, f.Value = true, value
+	case mode == Strict || f.Value != value:
+		f.repeated = true
+	}
+	return nil
+}
+
+func find(fields []*Field, name string) *Field {
+	for _, f := range fields {
+		if f.Name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+// unescape decodes percent-encoding and plus signs. Most texts have neither and are returned as
+// they are.
+func unescape(text string) (string, bool) {
+	if strings.IndexByte(text, '%') < 0 && strings.IndexByte(text, '+') < 0 {
+		return text, true
+	}
+	plain, err := url.QueryUnescape(text)
+	return plain, err == nil
+}
+
+// check applies the rules for the text of a field that was sent.
+func (f *Field) check() error {
+	var err error
+	switch {
+	case !f.Sent:
+		return nil
+	case !utf8.ValidString(f.Value):
+		err = fault.Field(f.Name, "the text is not UTF-8; send it as UTF-8")
+	case strings.ContainsFunc(f.Value, isControl):
+		err = fault.Rule(f.Name, "control", "the text contains a control character; remove it")
+	case !f.repeated:
+		return nil
+	}
+	if f.Optional {
+		f.Sent, f.Value = false, ""
+		return nil
+	}
+	return err
+}
+
+func isControl(r rune) bool { return r < ' ' || 0x7f <= r && r < 0xa0 }

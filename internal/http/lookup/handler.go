@@ -1,0 +1,199 @@
+package lookup
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/sipserver"
+	"dialtone/internal/throttle"
+)
+
+// Root is the prefix of all paths of this package.
+const Root = "/v1/"
+
+// Handler answers phone servers. It is safe for concurrent use.
+type Handler struct {
+	deps   Deps
+	routes map[string]route // by path
+	// storeErrors limits how often an unavailable store is logged.
+	storeErrors *throttle.Rate
+}
+
+// Deps are the dependencies of a Handler. All are required.
+type Deps struct {
+	Registry *sipserver.Registry
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// New returns a Handler.
+func New(d Deps) *Handler {
+	h := &Handler{deps: d, storeErrors: throttle.NewRate(1)}
+	h.routes = map[string]route{
+		"/v1/sip/credential":       {method: http.MethodGet, serve: h.credential, fail: appendJSONError},
+		"/v1/freeswitch/directory": {method: http.MethodPost, serve: h.freeswitch, fail: appendJSONError},
+	}
+	h.addAsterisk()
+	return h
+}
+
+// route is what one path does.
+type route struct {
+	method string
+	// serve appends the answer to b and sets its Content-Type.
+	serve func(b []byte, r *request) ([]byte, error)
+	// fail appends the answer for an error to b and sets its Content-Type.
+	fail func(b []byte, header http.Header, err error) []byte
+}
+
+// request is an authenticated request.
+type request struct {
+	*http.Request
+	w      http.ResponseWriter
+	caller *sipserver.Caller
+}
+
+// setType sets the Content-Type of the answer.
+func (r *request) setType(mediaType []string) { r.w.Header()["Content-Type"] = mediaType }
+
+// buffers hold answers of a few hundred bytes.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer.SetHeaders(w.Header())
+	buffer := buffers.Get().(*[]byte)
+	status, b := h.answer((*buffer)[:0], w, r)
+	w.WriteHeader(status)
+	w.Write(b)
+	*buffer = b
+	buffers.Put(buffer)
+}
+
+// answer appends the answer to b and returns it with its status.
+func (h *Handler) answer(b []byte, w http.ResponseWriter, r *http.Request) (status int, out []byte) {
+	rt, ok := h.routes[r.URL.Path]
+	if !ok {
+		rt.fail = appendJSONError
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			status, out = h.fail(b, w, r, rt, err)
+		}
+	}()
+	out, err := h.serve(b, w, r, rt)
+	if err != nil {
+		return h.fail(b, w, r, rt, err)
+	}
+	return http.StatusOK, out
+}
+
+// fail appends the answer for an error to b and returns it with its status. It is the only place
+// where an error becomes an answer.
+func (h *Handler) fail(b []byte, w http.ResponseWriter, r *http.Request, rt route, err error) (int, []byte) {
+	h.log(r, err)
+	answer.SetRetryAfter(w.Header(), err)
+	if fault.Is(err, fault.Unauthorized) {
+		w.Header()["Www-Authenticate"] = challenges
+	}
+	return answer.KindOf(err).Status, rt.fail(b, w.Header(), err)
+}
+
+var challenges = []string{`Bearer realm="dialtone"`, `Basic realm="dialtone", charset="UTF-8"`}
+
+func (h *Handler) serve(b []byte, w http.ResponseWriter, r *http.Request, rt route) ([]byte, error) {
+	if rt.serve == nil {
+		return nil, errNoPath
+	}
+	if r.Method != rt.method {
+		w.Header()["Allow"] = []string{rt.method}
+		return nil, fault.New(fault.Method, "use the method %s for this path", rt.method)
+	}
+	token, ok := tokenOf(r.Header)
+	if !ok {
+		return nil, errNoToken
+	}
+	c, err := h.deps.Registry.Authenticate(r.Context(), token, account.Origin{Addr: peer(r)})
+	if err != nil {
+		return nil, err
+	}
+	if len(r.URL.RawQuery) > maxQuery {
+		return nil, fault.New(fault.Invalid, "the query is longer than %d bytes; shorten it", maxQuery)
+	}
+	return rt.serve(b, &request{r, w, c})
+}
+
+var (
+	errNoPath  = fault.New(fault.NotFound, "there is nothing at this path; check its spelling")
+	errNoToken = fault.New(fault.Unauthorized, "send the token of the phone server: "+
+		"Authorization: Bearer TOKEN, or Basic with the token as the password")
+)
+
+// maxQuery bounds a query. The longest valid one has about 700 bytes.
+const maxQuery = 2 << 10
+
+// tokenOf returns the token in the Authorization header. More than one such header is refused.
+func tokenOf(header http.Header) (string, bool) {
+	values := header["Authorization"]
+	if len(values) != 1 {
+		return "", false
+	}
+	scheme, rest, _ := strings.Cut(values[0], " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return rest, rest != ""
+	case strings.EqualFold(scheme, "Basic"):
+		pair, err := base64.StdEncoding.DecodeString(rest)
+		if err != nil {
+			return "", false
+		}
+		_, token, ok := strings.Cut(string(pair), ":")
+		return token, ok
+	}
+	return "", false
+}
+
+// peer returns the address of the client. No header is trusted to name another one, because this
+// listener is not public.
+func peer(r *http.Request) netip.Addr {
+	p, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return p.Addr().Unmap().WithZone("")
+}
+
+// log logs errors that an operator should know about. It leaves out the query and the body, which
+// contain user names.
+func (h *Handler) log(r *http.Request, err error) {
+	switch fault.KindOf(err) {
+	case fault.Internal:
+		ctx := context.WithoutCancel(r.Context())
+		h.deps.Log.ErrorContext(ctx, "lookup failed", "path", r.URL.Path, "err", err)
+	case fault.Overloaded:
+		if h.storeErrors.Take(h.deps.Now()) == 0 {
+			h.deps.Log.WarnContext(r.Context(), "lookup unavailable", "path", r.URL.Path, "err", err)
+		}
+	}
+}
+
+// appendJSONError appends an error in JSON.
+func appendJSONError(b []byte, header http.Header, err error) []byte {
+	header["Content-Type"] = answer.JSONType
+	body, err := json.Marshal(answer.ErrorOf(err, "something went wrong on the server; "+
+		"ask again shortly, and contact the operator if it keeps happening"))
+	if err != nil {
+		return b // Two strings always marshal.
+	}
+	return append(append(b, body...), '\n')
+}

@@ -1,0 +1,336 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipes is a listener of in-memory connections. In a synctest bubble, they and all timeouts of the
+// server run on the bubble's clock.
+type pipes struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (l *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipes) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// dial opens a connection from an address.
+func (l *pipes) dial(from string) net.Conn {
+	client, server := net.Pipe()
+	addr := netip.AddrPortFrom(netip.MustParseAddr(from), 4711)
+	l.conns <- fromConn{server, net.TCPAddrFromAddrPort(addr)}
+	return client
+}
+
+type fromConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c fromConn) RemoteAddr() net.Addr { return c.from }
+
+// withServer runs do in a bubble in which a server runs.
+func withServer(
+	t *testing.T, h http.HandlerFunc, limits Limits,
+	do func(t *testing.T, l *pipes, stop func() error),
+) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		l, ended := newPipes(), make(chan error, 1)
+		go func() { ended <- Serve(ctx, l, h, limits, discard) }()
+		stop := sync.OnceValue(func() error {
+			cancel()
+			return <-ended
+		})
+		do(t, l, stop)
+		if err := stop(); err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+}
+
+// openFor returns how long the server keeps a connection that the client only reads from.
+func openFor(c net.Conn) time.Duration {
+	start := time.Now()
+	io.Copy(io.Discard, c)
+	return time.Since(start)
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+var noLimits = Limits{Connections: 100, ConnectionsPerAddress: 100}
+
+func readBody(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.ReadAll(r.Body); err == nil {
+		io.WriteString(w, "done")
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	// drip sends one byte a second until the connection is closed.
+	drip := func(c net.Conn, text string) {
+		for i := range len(text) {
+			if _, err := c.Write([]byte{text[i]}); err != nil {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+	}
+	head := "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\n"
+	for _, row := range []struct {
+		name string
+		send func(net.Conn)
+		want time.Duration
+	}{
+		{"nothing is sent", func(net.Conn) {}, 5 * time.Second},
+		{"headers are sent slowly", func(c net.Conn) {
+			drip(c, "GET / HTTP/1.1\r\nHost: a.test\r\nX-Long: "+strings.Repeat("x", 1000))
+		}, 5 * time.Second},
+		{"headers end early", func(c net.Conn) {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost:")
+		}, 5 * time.Second},
+		{"a body is sent slowly", func(c net.Conn) {
+			io.WriteString(c, head)
+			drip(c, strings.Repeat("x", 1000))
+		}, 10 * time.Second},
+		{"a body ends early", func(c net.Conn) { io.WriteString(c, head+"x") }, 10 * time.Second},
+		{"an idle connection", func(c net.Conn) {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		}, 60 * time.Second},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			withServer(t, readBody, noLimits, func(t *testing.T, l *pipes, _ func() error) {
+				c := l.dial("192.0.2.1")
+				defer c.Close()
+				var sending sync.WaitGroup
+				sending.Go(func() { row.send(c) })
+				// After a half-read body net/http waits up to half a second for the client to read.
+				if got := openFor(c); got < row.want || got > row.want+time.Second {
+					t.Errorf("the connection was open for %v, want %v", got, row.want)
+				}
+				c.Close()
+				sending.Wait()
+			})
+		})
+	}
+	t.Run("an answer is read slowly", func(t *testing.T) {
+		var failed chan time.Duration
+		slow := func(w http.ResponseWriter, r *http.Request) {
+			start := time.Now()
+			for {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					failed <- time.Since(start)
+					return
+				}
+			}
+		}
+		withServer(t, slow, noLimits, func(t *testing.T, l *pipes, _ func() error) {
+			failed = make(chan time.Duration, 1) // made in the bubble, whose clock stops only for its own channels
+			c := l.dial("192.0.2.1")
+			defer c.Close()
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+			if got := <-failed; got != 15*time.Second {
+				t.Errorf("the answer was kept for %v", got)
+			}
+		})
+	})
+}
+
+func TestLimits(t *testing.T) {
+	// alive reports whether the server answers requests on the connection.
+	alive := func(t *testing.T, c net.Conn) bool {
+		t.Helper()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"); err != nil {
+			return false
+		}
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return false
+		}
+		io.Copy(io.Discard, response.Body)
+		return true
+	}
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, row := range []struct {
+		name   string
+		limits Limits
+		open   []string // from where connections are open
+		next   string
+		want   bool
+	}{
+		{"within the limits", Limits{4, 2, nil}, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.1", true},
+		{"not over the limit of an address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
+		{"from another address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.2", true},
+		{"not as IPv4-mapped IPv6", Limits{9, 2, nil},
+			[]string{"192.0.2.1", "192.0.2.1"}, "::ffff:192.0.2.1", false},
+		{"not over the limit of a /64", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8::ffff:3", false},
+		{"from another /64", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8:0:1::1", true},
+		{"from a proxy over the limit of an address", Limits{9, 2, proxies},
+			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", true},
+		{"not over the total", Limits{3, 2, proxies},
+			[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, "192.0.2.4", false},
+		{"not over the total from a proxy", Limits{3, 2, proxies},
+			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			withServer(t, readBody, row.limits, func(t *testing.T, l *pipes, _ func() error) {
+				var conns []net.Conn
+				for _, from := range row.open {
+					c := l.dial(from)
+					defer c.Close()
+					conns = append(conns, c)
+					if !alive(t, c) {
+						t.Fatalf("%s was refused", from)
+					}
+				}
+				c := l.dial(row.next)
+				defer c.Close()
+				if got := alive(t, c); got != row.want {
+					t.Errorf("accepted: %v, want %v", got, row.want)
+				}
+				for _, c := range conns {
+					if !alive(t, c) {
+						t.Error("an older connection was closed")
+					}
+				}
+				// A closed connection no longer counts.
+				for _, c := range append(conns, c) {
+					c.Close()
+				}
+				synctest.Wait()
+				c = l.dial(row.next)
+				defer c.Close()
+				if !alive(t, c) {
+					t.Error("closed connections still count")
+				}
+			})
+		})
+	}
+}
+
+func TestRelease(t *testing.T) {
+	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2}).(*limitedListener)
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for range 1000 {
+		for _, addr := range []netip.Addr{a, b, a} {
+			if !l.acquire(addr) {
+				t.Fatal("refused")
+			}
+		}
+		if l.acquire(netip.MustParseAddr("192.0.2.3")) {
+			t.Fatal("a fourth connection was accepted")
+		}
+		l.release(a)
+		l.release(netip.MustParseAddr("2001:db8::2"))
+		l.release(a)
+	}
+	if l.total != 0 || len(l.open) != 0 {
+		t.Errorf("%d connections and %d addresses are counted", l.total, len(l.open))
+	}
+	// A connection that is closed twice is released once.
+	p := newPipes()
+	bounded := limit(p, Limits{Connections: 3, ConnectionsPerAddress: 2}).(*limitedListener)
+	go p.dial("192.0.2.1")
+	c, err := bounded.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	c.Close()
+	if bounded.total != 0 {
+		t.Errorf("%d connections are counted", bounded.total)
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	work := func(d time.Duration) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(d)
+			io.WriteString(w, "done")
+		}
+	}
+	t.Run("finishes a request in progress", func(t *testing.T) {
+		withServer(t, work(9*time.Second), noLimits, func(t *testing.T, l *pipes, stop func() error) {
+			busy, idle := l.dial("192.0.2.1"), l.dial("192.0.2.2")
+			defer busy.Close()
+			defer idle.Close()
+			io.WriteString(busy, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+			synctest.Wait() // the handler runs
+			ended := make(chan error, 1)
+			go func() { ended <- stop() }()
+			back, err := io.ReadAll(busy)
+			if err != nil || !bytes.HasSuffix(back, []byte("done")) ||
+				!bytes.Contains(back, []byte("Connection: close")) {
+				t.Errorf("the answer is %q (%v)", back, err)
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("the server ended with %v", err)
+			}
+			select {
+			case l.conns <- idle:
+				t.Error("a connection was accepted after the shutdown")
+			case <-l.done:
+			}
+		})
+	})
+	t.Run("gives up after the drain time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			l, ended := newPipes(), make(chan error, 1)
+			go func() { ended <- Serve(ctx, l, work(time.Minute), noLimits, discard) }()
+			c := l.dial("192.0.2.1")
+			defer c.Close()
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+			synctest.Wait()
+			start := time.Now()
+			cancel()
+			if err := <-ended; !errors.Is(err, context.DeadlineExceeded) &&
+				(err == nil || !strings.Contains(err.Error(), "drain time")) {
+				t.Errorf("the server ended with %v", err)
+			}
+			if got := time.Since(start); got != DrainTime {
+				t.Errorf("the end took %v", got)
+			}
+			time.Sleep(time.Minute) // until the handler has returned
+		})
+	})
+	t.Run("returns the error of the listener", func(t *testing.T) {
+		l := newPipes()
+		l.Close()
+		err := Serve(t.Context(), l, work(0), noLimits, discard)
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+}

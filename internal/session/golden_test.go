@@ -1,0 +1,67 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+// spending is a Store that remembers what is spent.
+type spending struct {
+	Store
+	spent []string
+}
+
+func (s *spending) Spend(
+	_ context.Context, tenant int64, id [16]byte, expires time.Time,
+) (bool, error) {
+	s.spent = append(s.spent, fmt.Sprintf("%d %x %d", tenant, id, expires.UnixMilli()))
+	return true, nil
+}
+
+// Sessions, known devices and challenges of an older version of the program survive an upgrade.
+func TestGoldenTokens(t *testing.T) {
+	const (
+		session = "AdIyTYZAmXq2YwqS51w-vhwBAgMEBQYHCAkKCwwNDg8QAAAAAAAAACoAAAAAaVc1pad_xSAn35yqUyUpS2" +
+			"HidX5bDi4y9Igc4KQwIL_L_XB2"
+		device = "m4BswdkGjbCnyIL_sL-LL5g6iypeGAgeaLLNZAGUyQkKLlmOmBgXAcrTQEwyBRc5"
+		nonce  = "W1LZoMaAhRRiDTUVmgsf3AAAAZt8qY8uwE2muFph85dFGEf7eZIsEkx6IBpv76E3HR8eN5WZKb0"
+	)
+	ring, err := secret.ParseRing("v1 1700000000 " +
+		"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued := time.Date(2026, time.January, 2, 3, 4, 5, 678e6, time.UTC)
+	now := issued.Add(30 * time.Second)
+	store := &spending{}
+	x := &tenant.Tenant{ID: 5<<32 | 7, Realm: "a.test"}
+	a := NewAuthenticator(Deps{
+		Store: store, SealRing: ring, Now: func() time.Time { return now }, Nodes: true,
+		Signatures: func() *Signatures { return NewSignatures(ring) },
+	})
+
+	p, ok := a.parse(x, session)
+	if !ok || p.uid != (account.UID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}) ||
+		p.epoch != 42 || fmt.Sprintf("%x", p.id) != "d2324d8640997ab6630a92e75c3ebe1c" ||
+		!p.expires.Equal(issued.Truncate(time.Second).Add(12*time.Hour)) {
+		t.Errorf("the session says %+v, %v", p, ok)
+	}
+	byName := throttle.NewBuckets(ring).Of("failed sign-in name", x.ID, "alex")
+	if a.nameBucket(x, "alex", device) == byName {
+		t.Error("the device is not known")
+	}
+	if fresh, err := a.nonces.spend(t.Context(), x, nonce); !fresh || err != nil {
+		t.Errorf("the nonce is not accepted: %v", err)
+	}
+	want := fmt.Sprintf("%d 5b52d9a0c6808514620d35159a0b1fdc %d", x.ID, issued.Add(2*time.Minute).UnixMilli())
+	if len(store.spent) != 1 || store.spent[0] != want {
+		t.Errorf("spent %q, want %q", store.spent, want)
+	}
+}

@@ -1,0 +1,37 @@
+// Package sipserver decides which phone servers may look accounts up, and what they get.
+//
+// A phone server is a SIP server such as Kamailio, or any other program that checks a phone's
+// response to its own Digest challenge and needs the account's HA1 for that.
+//
+// # Who may ask
+//
+// A Server is a program that an operator has given a token. The token identifies the server and is
+// valid for the tenants that were named with it, and for no others. It has 256 random bits and is
+// shown once; the store keeps its SHA-256.
+//
+// A Registry holds the servers in memory. Checking a token takes no lock and no query. Commands add
+// and remove servers in the store, and the program refreshes the Registry several times a second,
+// so that a removed token is refused within a second.
+//
+// # What they get
+//
+// An HA1 is as good as the password, and phone servers have no field for a disabled account. So
+// only active accounts are found: activated, not disabled, not deleted. Every other case is the
+// same error, ErrNoAccount, at the cost of one look-up: an unknown name, an account that is not
+// activated or is disabled, a realm that does not exist or that the server may not ask about, a
+// hash that the account does not have.
+//
+// A store that cannot be reached is a different error. A phone server that took it for
+// ErrNoAccount would tell every phone that its password is wrong.
+//
+// A phone sends its user name as alice or as alice@realm, and the name is part of the hash. Both
+// are found, each with the hash made from it; for the second form there is an MD5 hash only. Realms
+// are compared as SIP servers do, ASCII letters in any case. User names are compared byte by byte.
+//
+// # Cache
+//
+// Active accounts that were looked up are cached, sealed, for at most a second. A look-up sees every
+// change that this process has answered, and changes of other processes within a second.
+//
+// The package does not know the protocols of look-ups. These are in package http/lookup.
+package sipserver
