@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	_ "modernc.org/sqlite"
+
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
