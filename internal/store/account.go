@@ -52,8 +52,9 @@ func scanAccount(row engine.Scanner) (a account.Account, err error) {
 	return a, nil
 }
 
-// linked returns the account of a token. It fails with account.ErrReplaced for a link that a newer one has replaced.
-// It is one statement, so that a link that is being taken back is found in one table or the other.
+// linked returns the account of a token. It fails with account.ErrReplaced for a link that a newer
+// one has replaced. It is one statement, so that a link that is being taken back is found in one
+// table or the other.
 func linked(q engine.Querier, tenant int64, token [32]byte) (account.Account, error) {
 	var current bool // the link is the account's newest
 	row := q.Row(`SELECT token = $1, `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL AND uid =
@@ -128,8 +129,8 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 		return a, nil
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		// Since the read the account may have been deleted or disabled, or got another link. It may also have expired
-		// since then, which does not matter.
+		// Since the read the account may have been deleted or disabled, or got another link. It may
+		// also have expired since then, which does not matter.
 		n, err := tx.Exec(`UPDATE account SET activated = COALESCE(activated, $1), confirmed = COALESCE(confirmed, $1)
 			WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`, engine.Micros(now), token[:], tenant)
 		if err != nil {
@@ -172,8 +173,8 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`, engine.Micros(now), tenant)
 }
 
-// change updates one live account and returns it as it is after the change. In set, $1 is the present time, and more
-// begins at $4. Phone servers are notified of what, unless it is empty.
+// change updates one live account and returns it as it is after the change. In set, $1 is the
+// present time, and more begins at $4. Phone servers are notified of what, unless it is empty.
 func (s *Store) change(what hook.EventType, set string, tenant int64, user string, now time.Time,
 	more ...any) (a account.Account, err error) {
 	args := append([]any{engine.Micros(now), tenant, user}, more...)

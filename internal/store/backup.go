@@ -13,10 +13,10 @@ import (
 var ErrNoBackup = errors.New("a PostgreSQL database is backed up with its own tools: " +
 	"pg_dump for a copy, pg_basebackup and WAL archiving for every moment")
 
-// Backup writes a copy of the database, as it is at one moment, to a new file. Writes go on meanwhile. The
-// file has its name when it is complete and durable; a file that exists is not replaced. Credentials in it
-// are sealed as they are in the database: the copy cannot be used without the key file, which should be
-// kept elsewhere.
+// Backup writes a copy of the database, as it is at one moment, to a new file. Writes go on
+// meanwhile. The file has its name when it is complete and durable; a file that exists is not
+// replaced. Credentials in it are sealed as they are in the database: the copy cannot be used
+// without the key file, which should be kept elsewhere.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -24,8 +24,16 @@ func admissionsOf(home int64) func() account.Signup {
 		at := now.Add(time.Duration(number.Add(1)) * 100 * time.Microsecond)
 		a := account.Signup{
 			Account: account.Account{
-				UID: account.NewUID(at), Tenant: home, Name: "Alex Example", Role: account.Guest, Created: at, Expires: at.Add(account.PendingLife),
-				Sealed: make([]byte, 97), HasSHA256: true,
+				UID: account.NewUID(
+					at,
+				),
+				Tenant:    home,
+				Name:      "Alex Example",
+				Role:      account.Guest,
+				Created:   at,
+				Expires:   at.Add(account.PendingLife),
+				Sealed:    make([]byte, 97),
+				HasSHA256: true,
 			},
 			SealedToken: make([]byte, 64),
 			Captcha:     captcha.Proof{Ours: true, Right: true, Expires: at.Add(captcha.Life)},
@@ -43,7 +51,8 @@ func admissionsOf(home int64) func() account.Signup {
 	}
 }
 
-// BenchmarkStore is what the store costs of a signup and of finding an account, 64 at a time. With TMPDIR=/dev/shm the disk is left out.
+// BenchmarkStore is what the store costs of a signup and of finding an account, 64 at a time. With
+// TMPDIR=/dev/shm the disk is left out.
 func BenchmarkStore(b *testing.B) {
 	s, err := teststore.Open(b.Context(), filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// Of two concurrent claims of one notice, the second waits until the first is committed, and then finds nothing.
+// Of two concurrent claims of one notice, the second waits until the first is committed, and then
+// finds nothing.
 func TestClaimWaitsForAnother(t *testing.T) {
 	ctx := t.Context()
 	midday := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)

@@ -101,7 +101,8 @@ func (s *Store) Classify(ctx context.Context,
 	for i := range messages {
 		args[i] = messages[i][:]
 	}
-	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one of them.
+	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one
+	// of them.
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var message []byte
 		err := row.Scan(&message)
@@ -131,8 +132,8 @@ func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
 	return strangers, err
 }
 
-// claimFile makes the delivery of a file that was found this node's, and adds it for the current link of a pending
-// account. It reports whether the file belongs to a delivery.
+// claimFile makes the delivery of a file that was found this node's, and adds it for the current
+// link of a pending account. It reports whether the file belongs to a delivery.
 func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (bool, error) {
 	n, err := tx.Exec(`UPDATE delivery SET node = $2 WHERE message = $1`, f.Message[:], node)
 	if err != nil || n > 0 {
@@ -181,8 +182,8 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 		uid[:], tenant))
 }
 
-// again makes messages due as if they were new, except those that a newer message has replaced, whose link no longer
-// works.
+// again makes messages due as if they were new, except those that a newer message has replaced,
+// whose link no longer works.
 const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0
 	WHERE expires > $1
 	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)

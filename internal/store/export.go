@@ -39,9 +39,9 @@ func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 	return s.tables.Compare(ctx, report)
 }
 
-// GrantExport creates a role of the database that may read the tables of one kind of phone server and
-// nothing else. Without a password the role cannot log in. If the database's user may not create roles,
-// GrantExport changes nothing and returns the statements for an administrator to run.
+// GrantExport creates a role of the database that may read the tables of one kind of phone server
+// and nothing else. Without a password the role cannot log in. If the database's user may not
+// create roles, GrantExport changes nothing and returns the statements for an administrator to run.
 func (s *Store) GrantExport(_ context.Context, schema, role, password string) (statements []string, err error) {
 	return s.tables.Grant(schema, role, password)
 }

@@ -22,7 +22,8 @@ func longestWait(q engine.Querier, list []throttle.Allowance, now time.Time) (lo
 	return longest, nil
 }
 
-// waitFor returns the time until a limit allows another use: until the oldest of the last Limit uses no longer counts.
+// waitFor returns the time until a limit allows another use: until the oldest of the last Limit
+// uses no longer counts.
 func waitFor(q engine.Querier, al throttle.Allowance, now time.Time) (time.Duration, error) {
 	var at int64
 	err := q.Row(`SELECT at FROM taken WHERE bucket = $1 AND at > $2 ORDER BY at DESC LIMIT 1 OFFSET $3`,

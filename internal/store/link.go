@@ -26,8 +26,8 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 		if err := mayResend(tx, a, r, now); err != nil || r.CheckOnly {
 			return err
 		}
-		// The condition repeats what may have changed without these locks since linkOf read it. Changes of the address
-		// and of the link take the same locks.
+		// The condition repeats what may have changed without these locks since linkOf read it.
+		// Changes of the address and of the link take the same locks.
 		n, err := tx.Exec(`UPDATE account SET token = $1, email = $2 WHERE uid = $3 AND activated IS NULL AND NOT held`,
 			r.Token[:], r.Account.Email, r.Account.UID[:])
 		if err != nil {

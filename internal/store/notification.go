@@ -28,8 +28,8 @@ func (s *Store) Claim(_ context.Context, id hook.ID, now, until time.Time,
 	return list, err
 }
 
-// claimIn claims notices in a transaction. A second claim at the same time waits for the first, and then finds that
-// its notices are due later.
+// claimIn claims notices in a transaction. A second claim at the same time waits for the first, and
+// then finds that its notices are due later.
 func claimIn(tx engine.Tx, id hook.ID, now, until time.Time,
 	limit int) (list []hook.Notification, err error) {
 	err = tx.Each(func(row engine.Scanner) error {
@@ -87,7 +87,8 @@ func report(tx engine.Tx, r hook.Result, now time.Time) error {
 	return err
 }
 
-// shortened returns valid UTF-8 of at most 300 bytes for a list. The text is a server's answer, which may be any bytes.
+// shortened returns valid UTF-8 of at most 300 bytes for a list. The text is a server's answer,
+// which may be any bytes.
 func shortened(text string) string {
 	const most = 300
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?")
@@ -116,8 +117,9 @@ func (s *Store) notify() {
 	}
 }
 
-// A change of a tenant or of one of its accounts writes a notice for each hook of the tenant. The id of the event is
-// made before the transaction, so that a second run of the transaction writes nothing new.
+// A change of a tenant or of one of its accounts writes a notice for each hook of the tenant. The
+// id of the event is made before the transaction, so that a second run of the transaction writes
+// nothing new.
 const (
 	noticeColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
 	concerned     = ` WHERE (h.everyone OR EXISTS
@@ -133,7 +135,8 @@ func noticeTenant(tx engine.Tx, what hook.EventType, event account.UID, tenant i
 	return err
 }
 
-// noticeAccount writes the notices of a change of an account that was activated. Phone servers know no other accounts.
+// noticeAccount writes the notices of a change of an account that was activated. Phone servers know
+// no other accounts.
 func noticeAccount(tx engine.Tx, what hook.EventType, event account.UID, uid []byte, now time.Time) error {
 	return noticeAccounts(tx, ` AND a.uid = $4`, what, event, now, uid)
 }

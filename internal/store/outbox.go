@@ -45,7 +45,8 @@ func (s *Store) Ack(ctx context.Context, messages []account.OutboxRef) (left []a
 }
 
 func settle(tx engine.Tx, m account.OutboxRef) error {
-	// One sync of the directory makes durable all older messages that this node wrote, so their rows go too.
+	// One sync of the directory makes durable all older messages that this node wrote, so their
+	// rows go too.
 	_, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
 		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`,
 		m.Account[:], m.Message[:])
@@ -68,8 +69,9 @@ func (s *Store) Enqueue(_ context.Context, messages []account.OutboxRef,
 		if err != nil {
 			return err
 		}
-		// The newest link is on the disk, so no older one comes back. Messages that were queued before this one was made
-		// are older, on any node. For the first message of a signup, made is 0.
+		// The newest link is on the disk, so no older one comes back. Messages that were queued
+		// before this one was made are older, on any node. For the first message of a signup, made
+		// is 0.
 		_, err = tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
 			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred')
 				AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
@@ -93,8 +95,8 @@ func (s *Store) TakeOver(ctx context.Context) (list []account.OutboxEntry, err e
 		return nil, nil
 	}
 	expired, err := s.node.Heartbeat(ctx, func(tx engine.Tx) error {
-		// A node whose lease has expired and that has rows again gets a row here. So its lease runs from
-		// now on, even if it never records a heartbeat again.
+		// A node whose lease has expired and that has rows again gets a row here. So its lease runs
+		// from now on, even if it never records a heartbeat again.
 		_, err := tx.Exec(`INSERT INTO node (id, beat) SELECT DISTINCT node, 0 FROM outbox o WHERE node <> ''
 			AND NOT EXISTS (SELECT 1 FROM node WHERE id = o.node) ORDER BY node ON CONFLICT DO NOTHING`)
 		return err
@@ -117,8 +119,8 @@ func (s *Store) TakeOver(ctx context.Context) (list []account.OutboxEntry, err e
 	return append(list, more...), err
 }
 
-// TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have recorded a
-// heartbeat since.
+// TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have
+// recorded a heartbeat since.
 func (s *Store) TakeOverFrom(_ context.Context, expired []engine.ExpiredLease) (list []account.OutboxEntry, err error) {
 	for _, lease := range expired {
 		more, err := s.take(func(tx engine.Tx) ([][]byte, error) {
@@ -147,9 +149,9 @@ func moveOutbox(tx engine.Tx, from, to string) (accounts [][]byte, err error) {
 	return accounts, err
 }
 
-// take returns the outbox rows that do has given to this node. No other node writes their messages from
-// then on. So when the commit is in doubt, take remembers them, and the next call returns those that
-// belong to this node.
+// take returns the outbox rows that do has given to this node. No other node writes their messages
+// from then on. So when the commit is in doubt, take remembers them, and the next call returns
+// those that belong to this node.
 func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []account.OutboxEntry, err error) {
 	s.takeOver.mu.Lock()
 	defer s.takeOver.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// An older address may be somebody else's. It is kept for undoing the new link alone, so with a relay and without one it goes as soon as
-// the newer message is on the disk.
+// An older address may be somebody else's. It is kept for undoing the new link alone, so with a
+// relay and without one it goes as soon as the newer message is on the disk.
 func TestStoreForgetsTheOlderAddress(t *testing.T) {
 	for name, release := range map[string]func(*store.Store, context.Context, []account.OutboxRef) ([]account.OutboxRef, error){
 		"by Settle": (*store.Store).Ack,
@@ -29,7 +29,13 @@ func TestStoreForgetsTheOlderAddress(t *testing.T) {
 			s := teststore.OnSQLite(e, nil)
 			defer s.Close()
 			a := admission(addTenant(t, s, "one.test"), "ann")
-			r := account.LinkReplacement{Account: a.Account, Was: a.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, Made: noon}
+			r := account.LinkReplacement{
+				Account: a.Account,
+				Was:     a.Account.Email,
+				Token:   [32]byte{1},
+				Message: [16]byte{2},
+				Made:    noon,
+			}
 			r.SealedToken, r.Account.Email = []byte("newer"), "right@mail.test"
 			if err := s.Create(ctx, a, noon); err != nil {
 				t.Fatal(err)
@@ -39,11 +45,23 @@ func TestStoreForgetsTheOlderAddress(t *testing.T) {
 			}
 			for _, want := range []string{a.Account.Email, ""} {
 				var email string
-				err := e.Reads(ctx).Row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).Scan(&email)
+				err := e.Reads(
+					ctx,
+				).Row(
+					`SELECT email FROM replaced WHERE account = $1`,
+					a.Account.UID[:],
+				).Scan(
+					&email,
+				)
 				if err != nil || email != want {
 					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
 				}
-				if left, err := release(s, ctx, []account.OutboxRef{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}}); err != nil || len(left) > 0 {
+				if left, err := release(
+					s,
+					ctx,
+					[]account.OutboxRef{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}},
+				); err != nil ||
+					len(left) > 0 {
 					t.Fatal(left, err)
 				}
 			}

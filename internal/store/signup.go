@@ -95,8 +95,8 @@ func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error
 		if err := tx.Lock(admission.Keys(a)...); err != nil {
 			return err
 		}
-		// An account that was enabled since then has an owner, and its message is written again. An account with
-		// another link has had a message since.
+		// An account that was enabled since then has an owner, and its message is written again. An
+		// account with another link has had a message since.
 		n, err := tx.Exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL AND token = $2`,
 			a.Account.UID[:], a.Token[:])
 		if err != nil || n == 0 {

@@ -8,8 +8,8 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// Captchas that were answered, nonces of sign-ins and ids of sessions that were ended are recorded until
-// they would be refused by their time.
+// Captchas that were answered, nonces of sign-ins and ids of sessions that were ended are recorded
+// until they would be refused by their time.
 
 const insertSpent = `INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 

@@ -2,22 +2,23 @@
 //
 // # What it guarantees
 //
-// Each method of a store interface is one transaction, and no transaction leaves this package. A method
-// checks first and writes last: when it returns a fault, it leaves only what its interface says that a
-// refusal leaves. Any other error rolls back everything. A write that returned nil is durable.
+// Each method of a store interface is one transaction, and no transaction leaves this package. A
+// method checks first and writes last: when it returns a fault, it leaves only what its interface
+// says that a refusal leaves. Any other error rolls back everything. A write that returned nil is
+// durable.
 //
 // # How it works
 //
-// A file has the statements about one noun of the domain. They run on an engine (package engine), which
-// is SQLite in one file for a single server, or PostgreSQL for any number of servers. The statements are
-// the same for both.
+// A file has the statements about one noun of the domain. They run on an engine (package engine),
+// which is SQLite in one file for a single server, or PostgreSQL for any number of servers. The
+// statements are the same for both.
 //
 // A write may run more than once, also after an earlier run was committed and its answer lost
-// (engine.Tx.Repeated). So each write changes nothing the second time, or can tell that the first run
-// was committed.
+// (engine.Tx.Repeated). So each write changes nothing the second time, or can tell that the first
+// run was committed.
 //
-// A change of an account or a tenant is written by Tables.Write of package phonetables, which keeps the
-// tables current that phone servers read.
+// A change of an account or a tenant is written by Tables.Write of package phonetables, which keeps
+// the tables current that phone servers read.
 package store
 
 import (
@@ -44,8 +45,8 @@ type Store struct {
 	takeOver takeOver
 }
 
-// New returns a store on an engine, with the tables for phone servers that belong to it. The engine was
-// opened with a check by SealCheck.
+// New returns a store on an engine, with the tables for phone servers that belong to it. The engine
+// was opened with a check by SealCheck.
 func New(e engine.Engine, tables *phonetables.Tables) *Store {
 	s := &Store{engine: e, tables: tables, added: make(chan struct{}, 1)}
 	s.node, _ = e.(engine.Node)
@@ -56,13 +57,13 @@ func New(e engine.Engine, tables *phonetables.Tables) *Store {
 // Close finishes the writes that were accepted and closes the database.
 func (s *Store) Close() error { return s.engine.Close() }
 
-// Ready commits a write that changes no data. It fails if the database cannot be written to now, or if
-// recent writes failed.
+// Ready commits a write that changes no data. It fails if the database cannot be written to now, or
+// if recent writes failed.
 func (s *Store) Ready(ctx context.Context) error { return s.engine.Ready(ctx) }
 
-// Broken returns a channel that is closed when a commit has failed and it is not known whether it is on
-// the disk. From then on every write fails with account.ErrUnknown, and the process is to end. The
-// channel is nil for an engine that recovers by itself.
+// Broken returns a channel that is closed when a commit has failed and it is not known whether it
+// is on the disk. From then on every write fails with account.ErrUnknown, and the process is to
+// end. The channel is nil for an engine that recovers by itself.
 func (s *Store) Broken() <-chan struct{} {
 	if e, ok := s.engine.(engine.Failer); ok {
 		return e.Failed()
@@ -108,8 +109,8 @@ var (
 		"run it again, and it goes on where it stopped")
 )
 
-// SealCheck returns a function that checks that ring has every key that a database was sealed with, and
-// records the new keys of ring.
+// SealCheck returns a function that checks that ring has every key that a database was sealed with,
+// and records the new keys of ring.
 func SealCheck(ring *secret.Ring) func(engine.Tx) error {
 	return func(tx engine.Tx) error { return checkSealKey(tx, ring) }
 }
@@ -147,8 +148,8 @@ func checkSealKey(tx engine.Tx, ring *secret.Ring) error {
 	return nil
 }
 
-// inChunks calls one for each element of list, in transactions of up to 256 elements. When a transaction
-// fails, it returns the elements that are not committed.
+// inChunks calls one for each element of list, in transactions of up to 256 elements. When a
+// transaction fails, it returns the elements that are not committed.
 func inChunks[T any](e engine.Engine, list []T, one func(engine.Tx, T) error) (left []T, err error) {
 	const chunk = 256 // small enough that signups do not wait long for the writer
 	for i := 0; i < len(list); i += chunk {

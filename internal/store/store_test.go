@@ -409,7 +409,10 @@ func TestFirstStartOfManyProcesses(t *testing.T) {
 				return
 			}
 			stores[i] = s
-			err = s.AddFirstTenant(t.Context(), tenant.Tenant{Host: fmt.Sprintf("h%d.test", i), Realm: fmt.Sprint(i), Created: noon})
+			err = s.AddFirstTenant(
+				t.Context(),
+				tenant.Tenant{Host: fmt.Sprintf("h%d.test", i), Realm: fmt.Sprint(i), Created: noon},
+			)
 			if err != nil {
 				t.Error(err)
 			}

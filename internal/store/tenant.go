@@ -227,7 +227,8 @@ func dropTenant(tx engine.Tx, host string, accounts bool, event account.UID, now
 
 // Tenants implements tenant.Store.
 func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
-	// The version is read first: a change between the two reads is then seen twice, and never missed.
+	// The version is read first: a change between the two reads is then seen twice, and never
+	// missed.
 	version, err := s.TenantVersion(ctx)
 	if err != nil {
 		return nil, 0, err

@@ -52,10 +52,25 @@ func TestUpgradeFromVersion0(t *testing.T) {
 		t.Fatalf("the tenants: number %d, %v", version, err)
 	}
 	want := []tenant.Tenant{
-		{ID: 2, Host: "office.test", Realm: "Office", PublicURL: "https://office.test:8443", Created: noon.Add(time.Minute), Settings: tenant.Settings{
-			Product: "Bürotelefon", MailFrom: "phones@office.test", SIPServer: "sip.office.test", SIPTransport: "TCP",
-			Origins: []string{"https://www.office.test"}, Reserved: []string{"initech"}, Algorithm: digest.SHA256, SignupsPerHour: 100,
-		}},
+		{
+			ID:        2,
+			Host:      "office.test",
+			Realm:     "Office",
+			PublicURL: "https://office.test:8443",
+			Created:   noon.Add(time.Minute),
+			Settings: tenant.Settings{
+				Product:      "Bürotelefon",
+				MailFrom:     "phones@office.test",
+				SIPServer:    "sip.office.test",
+				SIPTransport: "TCP",
+				Origins: []string{
+					"https://www.office.test",
+				},
+				Reserved:       []string{"initech"},
+				Algorithm:      digest.SHA256,
+				SignupsPerHour: 100,
+			},
+		},
 		{ID: 1, Host: "phone.test", Realm: "phone.test", Created: noon},
 	}
 	if got, want := fmt.Sprintf("%#v", tenants), fmt.Sprintf("%#v", want); got != want {
@@ -81,7 +96,9 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	var got []row
 	for _, tn := range tenants {
 		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
-			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) || !a.Expires.Equal(noon.Add(account.PendingLife)) || a.Lang != i18n.English {
+			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) ||
+				!a.Expires.Equal(noon.Add(account.PendingLife)) ||
+				a.Lang != i18n.English {
 				t.Errorf("%s: %+v", a.User, a)
 			}
 			b, err := vault.Open(a.Tenant, a.UID[:], a.Sealed)
@@ -96,7 +113,8 @@ func TestUpgradeFromVersion0(t *testing.T) {
 				t.Errorf("%s at %s has another password", a.User, tn.Host)
 			}
 			full := c.HA1B != nil && c.SHA256 != nil
-			if full && (*c.HA1B != digest.ComputeB(a.User, tn.Realm, passwords[len(got)]) || *c.SHA256 != digest.ComputeSHA256(a.User, tn.Realm, passwords[len(got)])) {
+			if full &&
+				(*c.HA1B != digest.ComputeB(a.User, tn.Realm, passwords[len(got)]) || *c.SHA256 != digest.ComputeSHA256(a.User, tn.Realm, passwords[len(got)])) {
 				t.Errorf("%s at %s has other hashes", a.User, tn.Host)
 			}
 			if a.HasSHA256 != (c.SHA256 != nil) {

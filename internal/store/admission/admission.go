@@ -1,6 +1,6 @@
-// Package admission decides about signups: whether a signup creates an account, and what it writes. It
-// has no I/O. The store gathers the facts, and so does an engine that decides several signups in one
-// transaction.
+// Package admission decides about signups: whether a signup creates an account, and what it writes.
+// It has no I/O. The store gathers the facts, and so does an engine that decides several signups in
+// one transaction.
 package admission
 
 import (
@@ -55,8 +55,8 @@ func (f Facts) Decide(a account.Signup) Decision {
 	}
 }
 
-// WaitSince returns the time from now until a limit allows another use, where at is when the oldest of
-// its last uses was.
+// WaitSince returns the time from now until a limit allows another use, where at is when the oldest
+// of its last uses was.
 func WaitSince(at time.Time, al throttle.Allowance, now time.Time) time.Duration {
 	return at.Add(al.Rule.Per).Sub(now)
 }

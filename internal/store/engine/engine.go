@@ -43,9 +43,9 @@ type Engine interface {
 	// may run more than once.
 	Write(do func(Tx) error) error
 
-	// ExecSoon runs one statement in a transaction of its own, and returns the number of rows that it
-	// changed. It does not wait for the disk: a crash may lose the changes of the last second. The
-	// statement may only add what is not there, since it can have run although ExecSoon failed.
+	// ExecSoon runs one statement in a transaction of its own, and returns the number of rows that
+	// it changed. It does not wait for the disk: a crash may lose the changes of the last second.
+	// The statement may only add what is not there, since it can have run although ExecSoon failed.
 	ExecSoon(ctx context.Context, query string, args ...any) (int64, error)
 
 	// Ready commits a write that changes no data. It fails if the database cannot be written to now,
@@ -74,8 +74,8 @@ type Tx interface {
 	Exec(query string, args ...any) (int64, error)
 	// Script runs statements without arguments.
 	Script(text string) error
-	// Lock takes a lock for each key, and waits while a transaction of any process holds one. The end
-	// of the transaction releases them.
+	// Lock takes a lock for each key, and waits while a transaction of any process holds one. The
+	// end of the transaction releases them.
 	Lock(keys ...int64) error
 	// Repeated reports whether an earlier run of the same write may have been committed.
 	Repeated() bool
@@ -114,8 +114,8 @@ func (l ExpiredLease) Remove(tx Tx) (bool, error) {
 
 // Backuper is an engine that can write a copy of its database.
 type Backuper interface {
-	// Backup writes a copy of the database, as it is at one moment, to a new file at an absolute path
-	// of fs. Writes go on meanwhile.
+	// Backup writes a copy of the database, as it is at one moment, to a new file at an absolute
+	// path of fs. Writes go on meanwhile.
 	Backup(ctx context.Context, fs BackupFS, path string) error
 }
 
@@ -139,23 +139,23 @@ type Checker interface {
 
 // Failer is an engine that can fail in such a way that only a restart of the process helps.
 type Failer interface {
-	// Failed returns a channel that is closed when a commit has failed and it is not known whether it
-	// is on the disk. From then on every write fails with fault.ErrInDoubt.
+	// Failed returns a channel that is closed when a commit has failed and it is not known whether
+	// it is on the disk. From then on every write fails with fault.ErrInDoubt.
 	Failed() <-chan struct{}
 	// Err returns why Failed was closed, wrapped in ErrFailed, and nil before that.
 	Err() error
 }
 
-// ErrFailed is returned, wrapped in fault.ErrInDoubt, by every write of a Failer that has failed. Reads
-// go on. The process is to end: the next one reads from the disk what was committed.
+// ErrFailed is returned, wrapped in fault.ErrInDoubt, by every write of a Failer that has failed.
+// Reads go on. The process is to end: the next one reads from the disk what was committed.
 var ErrFailed = errors.New(
 	"a commit failed and may or may not be on the disk; restart the server to recover")
 
 // Copier is an engine whose database can be copied, and copied to.
 type Copier interface {
 	Engine
-	// Snapshot returns the database as it is now. It fails with fault.Conflict if a server runs on the
-	// database and the engine can tell.
+	// Snapshot returns the database as it is now. It fails with fault.Conflict if a server runs on
+	// the database and the engine can tell.
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Insert adds rows to a table.
 	Insert(tx Tx, table string, columns []string, rows [][]any) error

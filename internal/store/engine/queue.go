@@ -27,9 +27,10 @@ var errOverloaded = &fault.Error{
 // each group, for up to concurrency groups at a time.
 //
 // It has no goroutine of its own. A job that comes while fewer groups are being committed leads a
-// group at once, on its own goroutine. Other jobs wait; when a commit is done, the first of them leads
-// the next group. A leader yields the processor once before it takes the waiting jobs: on an idle
-// machine that takes no time, and on a busy one the jobs that are about to arrive share this commit.
+// group at once, on its own goroutine. Other jobs wait; when a commit is done, the first of them
+// leads the next group. A leader yields the processor once before it takes the waiting jobs: on an
+// idle machine that takes no time, and on a busy one the jobs that are about to arrive share this
+// commit.
 type Queue[T any] struct {
 	commit      func(group []*Job[T])
 	concurrency int
@@ -54,8 +55,8 @@ type Job[T any] struct {
 	turn chan bool
 }
 
-// NewQueue returns a queue that commits up to concurrency groups at a time, each of up to limit jobs.
-// commit sets the Err of each job in the group.
+// NewQueue returns a queue that commits up to concurrency groups at a time, each of up to limit
+// jobs. commit sets the Err of each job in the group.
 func NewQueue[T any](concurrency, limit int, commit func([]*Job[T])) *Queue[T] {
 	q := &Queue[T]{commit: commit, concurrency: concurrency, limit: limit}
 	q.idle = sync.NewCond(&q.mu)
@@ -123,11 +124,12 @@ func (q *Queue[T]) leave(j *Job[T]) bool {
 	return i >= 0
 }
 
-// lead commits a group that begins with the job, and then lets the next job lead. The next leader is started before
-// the jobs of this group return, so that the disk is not idle.
+// lead commits a group that begins with the job, and then lets the next job lead. The next leader
+// is started before the jobs of this group return, so that the disk is not idle.
 func (q *Queue[T]) lead(j *Job[T]) {
-	// The HTTP server would recover a panic, and leave the queue without a leader in the middle of a transaction. So a
-	// panic ends the process. That loses nothing: everything that was answered is durable.
+	// The HTTP server would recover a panic, and leave the queue without a leader in the middle of
+	// a transaction. So a panic ends the process. That loses nothing: everything that was answered
+	// is durable.
 	defer func() {
 		if p := recover(); p != nil {
 			go panic(p)
@@ -143,7 +145,8 @@ func (q *Queue[T]) lead(j *Job[T]) {
 	}
 }
 
-// gather takes the jobs of a group from the queue, in order. It leaves those that share a key with a job in the group.
+// gather takes the jobs of a group from the queue, in order. It leaves those that share a key with
+// a job in the group.
 func (q *Queue[T]) gather(first *Job[T]) []*Job[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -7,7 +7,8 @@ import (
 	"testing/synctest"
 )
 
-// TestQueueGroups checks which of the waiting jobs are committed together, in groups of at most three.
+// TestQueueGroups checks which of the waiting jobs are committed together, in groups of at most
+// three.
 func TestQueueGroups(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -1,14 +1,14 @@
 // Package migrations keeps the schema of the store, and brings a database up to date.
 //
-// A migration is a file NNNN_NAME.ENGINE.sql, which never changes once it is released. Its first line
-// may be
+// A migration is a file NNNN_NAME.ENGINE.sql, which never changes once it is released. Its first
+// line may be
 //
 //	-- for programs from version N on
 //
-// Then a program that knows the schema up to version N or later can go on with the database after the
-// migration; without the line, a program must know the migration itself. So a change comes in two
-// steps, in two versions of the program: the first adds what the new program needs and keeps what the
-// old one uses, so that both can run side by side; the second removes it.
+// Then a program that knows the schema up to version N or later can go on with the database after
+// the migration; without the line, a program must know the migration itself. So a change comes in
+// two steps, in two versions of the program: the first adds what the new program needs and keeps
+// what the old one uses, so that both can run side by side; the second removes it.
 package migrations
 
 import (
@@ -32,8 +32,8 @@ import (
 //go:embed *.sql
 var Files embed.FS
 
-// ErrNewer is returned for a database that a newer program has changed so that this one can no longer
-// use it.
+// ErrNewer is returned for a database that a newer program has changed so that this one can no
+// longer use it.
 var ErrNewer = errors.New("the database was written by a newer version of dialtone; " +
 	"use that version, or restore a backup")
 
@@ -87,8 +87,8 @@ func embedded(engine string) []Migration {
 	return list
 }
 
-// Migrate brings the schema up to date, in a transaction that other processes wait for. It fails with
-// ErrNewer, and changes nothing, if the database needs a newer program.
+// Migrate brings the schema up to date, in a transaction that other processes wait for. It fails
+// with ErrNewer, and changes nothing, if the database needs a newer program.
 func Migrate(tx engine.Tx, engine string, now time.Time) error {
 	return Apply(tx, embedded(engine), now)
 }
@@ -133,8 +133,8 @@ func (m Migration) apply(tx engine.Tx, now time.Time) error {
 	return err
 }
 
-// Allowed returns ErrNewer if the database needs a newer program than one that knows the schema up to
-// a version.
+// Allowed returns ErrNewer if the database needs a newer program than one that knows the schema up
+// to a version.
 func Allowed(q engine.Querier, known int) error {
 	var newest, floor int
 	err := q.Row(`SELECT max(v.version), max(COALESCE(f.floor, v.version))

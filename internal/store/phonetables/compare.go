@@ -60,8 +60,8 @@ func same(a, b export.Entry) bool {
 		bytes.Equal(a.Marshal(), b.Marshal())
 }
 
-// differences calls f for each entry that is missing, wrong or superfluous, with the entry as it should
-// be, or nil.
+// differences calls f for each entry that is missing, wrong or superfluous, with the entry as it
+// should be, or nil.
 func (p page) differences(f func(is export.Entry, what string, should *export.Entry) error) error {
 	are := make(map[account.UID]row)
 	for _, r := range p.are {
@@ -91,8 +91,8 @@ func (p page) differences(f func(is export.Entry, what string, should *export.En
 	return nil
 }
 
-// walk calls do with each page of accounts and entries, in a transaction of its own, and progress with
-// the number of accounts so far.
+// walk calls do with each page of accounts and entries, in a transaction of its own, and progress
+// with the number of accounts so far.
 func (t *Tables) walk(ctx context.Context, progress func(done int64), do func(engine.Tx, page) error) error {
 	after, done := []byte{}, int64(0)
 	for after != nil {

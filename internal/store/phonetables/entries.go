@@ -120,7 +120,8 @@ func domains(q engine.Querier) (should, are map[string]export.Domain, err error)
 	return should, are, err
 }
 
-// updateDomains derives the domains from the tenants again. It removes the entries of removed tenants.
+// updateDomains derives the domains from the tenants again. It removes the entries of removed
+// tenants.
 func updateDomains(tx engine.Tx) error {
 	should, are, err := domains(tx)
 	if err != nil {

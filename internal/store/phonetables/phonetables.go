@@ -1,20 +1,21 @@
-// Package phonetables keeps the exported tables: those that phone servers read directly from a database.
+// Package phonetables keeps the exported tables: those that phone servers read directly from a
+// database.
 //
 // # What it guarantees
 //
 // A change of an account or of a tenant that goes through Tables.Write is in the tables when Write
-// returns. The tables have no other entries than those of active accounts. Disabling the export leaves no
-// credential behind.
+// returns. The tables have no other entries than those of active accounts. Disabling the export
+// leaves no credential behind.
 //
 // # How it works
 //
-// The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the store. In
-// SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in clear. The
-// statements are the same for both.
+// The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
+// store. In SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in
+// clear. The statements are the same for both.
 //
-// A change names its subject, an account or the tenants. The entry of an account is derived from the
-// account as it is then, so deriving it again changes nothing. No account changes between reading it and
-// writing its entry:
+// A change names its subject, an account or the tenants. The entry of an account is derived from
+// the account as it is then, so deriving it again changes nothing. No account changes between
+// reading it and writing its entry:
 //
 //   - In PostgreSQL the entry is written in the transaction of the change, which takes a lock in shared
 //     mode. A pass over all accounts, to fill, repair or compare the tables, takes the lock exclusively
@@ -43,8 +44,8 @@ import (
 // exportName is the name of these tables in the table of exports.
 const exportName = "directory"
 
-// exportVersion is the first schema version whose programs keep the exported tables current. While the
-// export is enabled, older programs are kept out.
+// exportVersion is the first schema version whose programs keep the exported tables current. While
+// the export is enabled, older programs are kept out.
 const exportVersion = 3
 
 // pageSize is how many accounts a pass reads in a transaction. It takes a few milliseconds, in which
@@ -63,8 +64,8 @@ type Tables struct {
 
 // backend is how an engine keeps the tables.
 type backend interface {
-	// publish applies a change to the tables, if the export is enabled. When due is true, follow must be
-	// called after the commit.
+	// publish applies a change to the tables, if the export is enabled. When due is true, follow
+	// must be called after the commit.
 	publish(tx engine.Tx, changed []Subject) (due bool, err error)
 	// follow returns when phone servers see every committed change.
 	follow() error
@@ -102,8 +103,8 @@ const Tenants = Subject("")
 // Account returns the subject of an account.
 func Account(uid account.UID) Subject { return Subject(uid[:]) }
 
-// Write runs a write that changes accounts or tenants and returns their subjects. It returns when phone
-// servers see the change, and after the functions of OnChange were called.
+// Write runs a write that changes accounts or tenants and returns their subjects. It returns when
+// phone servers see the change, and after the functions of OnChange were called.
 func (t *Tables) Write(do func(engine.Tx) ([]Subject, error)) error {
 	var due bool
 	// all is what every run of do named: on PostgreSQL an earlier run than the last may have been
@@ -126,8 +127,8 @@ func (t *Tables) Write(do func(engine.Tx) ([]Subject, error)) error {
 	return err
 }
 
-// OnChange adds a function that is called with each account that this process may have changed, and with
-// the zero UID when tenants may have changed.
+// OnChange adds a function that is called with each account that this process may have changed, and
+// with the zero UID when tenants may have changed.
 func (t *Tables) OnChange(f func(account.UID)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

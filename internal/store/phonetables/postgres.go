@@ -18,8 +18,8 @@ import (
 //go:embed postgres.sql
 var postgresTables string
 
-// exportLock is held in shared mode by changes of accounts and tenants (dialtone_exporting, which has the
-// number), and exclusively by what enables, disables or goes through the tables.
+// exportLock is held in shared mode by changes of accounts and tenants (dialtone_exporting, which
+// has the number), and exclusively by what enables, disables or goes through the tables.
 const exportLock = postgres.SchemaLock + 2
 
 // schemas are the schemas in the database of the store.

@@ -62,14 +62,18 @@ func roleName() string {
 	return fmt.Sprintf("role_%d", roleNames)
 }
 
-// The very questions that phone servers ask, of 200 thousand accounts, by the planner as they have it.
+// The very questions that phone servers ask, of 200 thousand accounts, by the planner as they have
+// it.
 func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := listed(t, database)
 	conn := asked(t, database)
-	if _, err := conn.Exec(t.Context(), `INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
+	if _, err := conn.Exec(
+		t.Context(),
+		`INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
 		SELECT decode(md5(i::text), 'hex'), 'phone.test', 'u' || i, 'u' || i || '@phone.test', 'guest', md5('a' || i), md5('b' || i), ''
-		FROM generate_series(1, 200000) i`); err != nil {
+		FROM generate_series(1, 200000) i`,
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Exec(t.Context(), `ANALYZE dialtone_directory.entry`); err != nil {
@@ -98,7 +102,8 @@ func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := strings.Join(plan, "\n")
-		if !strings.Contains(text, "Scan using entry_") || strings.Contains(text, "Seq Scan") || strings.Contains(text, "Filter") {
+		if !strings.Contains(text, "Scan using entry_") || strings.Contains(text, "Seq Scan") ||
+			strings.Contains(text, "Filter") {
 			t.Errorf("%s:\n%s", c.query, text)
 		}
 		if tag, err := server.Exec(t.Context(), c.query); err != nil || tag.RowsAffected() != 1 {
@@ -112,7 +117,13 @@ func TestARoleReadsItsViewsAndNothingElse(t *testing.T) {
 	s := listed(t, database)
 	role := roleName()
 	for _, password := range []string{"first", "second's"} { // and again, with another password
-		if undone, err := s.GrantExport(t.Context(), "dialtone_kamailio", role, password); err != nil || len(undone) > 0 {
+		if undone, err := s.GrantExport(
+			t.Context(),
+			"dialtone_kamailio",
+			role,
+			password,
+		); err != nil ||
+			len(undone) > 0 {
 			t.Fatalf("%q, %v", undone, err)
 		}
 	}
@@ -174,12 +185,19 @@ func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
 	for _, statement := range undone {
 		c.Exec(t, database, statement)
 	}
-	if _, err := asked(t, as(t, database, role, "hunter2")).Exec(t.Context(), `SELECT * FROM subscriber`); err != nil {
+	if _, err := asked(
+		t,
+		as(t, database, role, "hunter2"),
+	).Exec(
+		t.Context(),
+		`SELECT * FROM subscriber`,
+	); err != nil {
 		t.Error(err)
 	}
 }
 
-// A program that would not have entries follow is not ready while there are any, and may come back afterwards.
+// A program that would not have entries follow is not ready while there are any, and may come back
+// afterwards.
 func TestAnExportBarsOlderPrograms(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := listed(t, database)
@@ -200,14 +218,22 @@ func TestAnExportBarsOlderPrograms(t *testing.T) {
 	}
 }
 
-// Whoever goes through the accounts waits for a change that is on its way, which it cannot see yet; else it would write down what was.
+// Whoever goes through the accounts waits for a change that is on its way, which it cannot see yet;
+// else it would write down what was.
 func TestFillingWaitsForChangesOnTheirWay(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	ring := secret.NewRing(midday)
 	s := openStore(t, ring, "", database)
 	id := addTenant(t, s, "phone.test")
 	a := newcomer(id, "ann")
-	a.Account.Sealed = secret.NewVault(ring, "credential").Seal(id, a.Account.UID[:], digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal())
+	a.Account.Sealed = secret.NewVault(
+		ring,
+		"credential",
+	).Seal(
+		id,
+		a.Account.UID[:],
+		digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal(),
+	)
 	if err := s.Create(t.Context(), a, midday); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +243,17 @@ func TestFillingWaitsForChangesOnTheirWay(t *testing.T) {
 	if err := s.tables.EnableOnly(); err != nil {
 		t.Fatal(err)
 	}
-	changing, commit, changed, filled := make(chan struct{}), make(chan struct{}), make(chan error, 1), make(chan error, 1)
+	changing, commit, changed, filled := make(
+		chan struct{},
+	), make(
+		chan struct{},
+	), make(
+		chan error,
+		1,
+	), make(
+		chan error,
+		1,
+	)
 	go func() {
 		changed <- disableSlowly(s, a.Account.UID, changing, commit)
 	}()
@@ -225,8 +261,13 @@ func TestFillingWaitsForChangesOnTheirWay(t *testing.T) {
 	go func() { filled <- s.tables.Fill(t.Context(), still) }()
 	conn := asked(t, database)
 	for waits, done := false, false; !waits && !done; {
-		if err := conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).Scan(&waits); err != nil {
+		if err := conn.QueryRow(
+			t.Context(),
+			`SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
+		).Scan(
+			&waits,
+		); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -273,7 +314,11 @@ func TestCompareExportFindsEveryDifference(t *testing.T) {
 			vault := secret.NewVault(ring, "credential")
 			for _, user := range []string{"ann", "bob", "cid"} {
 				a := newcomer(id, user)
-				a.Account.Sealed = vault.Seal(id, a.Account.UID[:], digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal())
+				a.Account.Sealed = vault.Seal(
+					id,
+					a.Account.UID[:],
+					digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal(),
+				)
 				if err := s.Create(t.Context(), a, midday); err != nil {
 					t.Fatal(err)
 				}
@@ -306,7 +351,10 @@ func TestCompareExportFindsEveryDifference(t *testing.T) {
 					t.Fatalf("%s: %v", c.change, err)
 				}
 				var found []string
-				if err := s.CompareExport(t.Context(), func(text string) { found = append(found, text) }); err != nil {
+				if err := s.CompareExport(
+					t.Context(),
+					func(text string) { found = append(found, text) },
+				); err != nil {
 					t.Fatal(err)
 				}
 				if !slices.Equal(found, []string{c.want}) {
@@ -315,7 +363,10 @@ func TestCompareExportFindsEveryDifference(t *testing.T) {
 				if err := s.EnableExport(t.Context(), still); err != nil {
 					t.Fatal(err)
 				}
-				if err := s.CompareExport(t.Context(), func(text string) { t.Errorf("%s, mended: %s", c.change, text) }); err != nil {
+				if err := s.CompareExport(
+					t.Context(),
+					func(text string) { t.Errorf("%s, mended: %s", c.change, text) },
+				); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -16,9 +16,9 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// Grant creates a PostgreSQL role that may read the schema of one kind of phone server and nothing else.
-// Without a password the role cannot log in. If the database's user may not create roles, Grant changes
-// nothing and returns the statements for an administrator to run.
+// Grant creates a PostgreSQL role that may read the schema of one kind of phone server and nothing
+// else. Without a password the role cannot log in. If the database's user may not create roles,
+// Grant changes nothing and returns the statements for an administrator to run.
 func (t *Tables) Grant(schema, role, password string) (statements []string, err error) {
 	statements, err = grants(schema, role, password)
 	if err != nil {
@@ -56,7 +56,8 @@ func (t *Tables) Grant(schema, role, password string) (statements []string, err 
 	return nil, err
 }
 
-// grants returns the statements that create a role. The first creates it; the others can be repeated.
+// grants returns the statements that create a role. The first creates it; the others can be
+// repeated.
 func grants(schema, role, password string) ([]string, error) {
 	id := func(name string) string { return pgx.Identifier{name}.Sanitize() }
 	list := []string{
@@ -76,7 +77,8 @@ func grants(schema, role, password string) ([]string, error) {
 }
 
 // scram returns the verifier that PostgreSQL stores for a password (RFC 5803, section 3, with the
-// iteration count of PostgreSQL). So the server, which may log statements, does not see the password.
+// iteration count of PostgreSQL). So the server, which may log statements, does not see the
+// password.
 func scram(password string) (string, error) {
 	if strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return "", fault.New(fault.Invalid,

@@ -27,18 +27,19 @@ import (
 //go:embed sqlite.sql
 var sqliteTables string
 
-// sqliteVersion marks a file that has the tables and views of this program, as SQLite's user_version.
+// sqliteVersion marks a file that has the tables and views of this program, as SQLite's
+// user_version.
 var sqliteVersion = func() int {
 	sum := sha256.Sum256([]byte(sqliteTables))
 	return int(binary.BigEndian.Uint32(sum[:]) >> 1)
 }()
 
 // exportFile is the file that phone servers read: directory/directory.db beside the database of the
-// store. The folder has mode 2750 and the file 0640, so that the folder's group can read the file and
-// what SQLite puts beside it, and nobody else can.
+// store. The folder has mode 2750 and the file 0640, so that the folder's group can read the file
+// and what SQLite puts beside it, and nobody else can.
 //
-// A phone server may not be able to write there. So the WAL stays when the store is closed: a reader that
-// cannot create a WAL cannot read a database in WAL mode that has none.
+// A phone server may not be able to write there. So the WAL stays when the store is closed: a
+// reader that cannot create a WAL cannot read a database in WAL mode that has none.
 type exportFile struct {
 	engine *sqlite.Engine
 	open   opener
@@ -63,7 +64,8 @@ func OnSQLite(e *sqlite.Engine, ring *secret.Ring) *Tables {
 	return &Tables{engine: e, open: open, backend: x}
 }
 
-// attach opens the file, and creates it if it is missing. A file that was replaced since is closed first.
+// attach opens the file, and creates it if it is missing. A file that was replaced since is closed
+// first.
 func (x *exportFile) attach() (err error) {
 	if x.conn != nil {
 		if info, err := os.Stat(x.path); err == nil && os.SameFile(info, x.info) {
@@ -100,16 +102,16 @@ func (x *exportFile) attach() (err error) {
 // prepare makes the folder, the file, the tables and the views that are missing.
 func (x *exportFile) prepare() error {
 	dir := filepath.Dir(x.path)
-	// A command may run as root while the server does not. So what is made belongs to the owner of the
-	// folder above.
+	// A command may run as root while the server does not. So what is made belongs to the owner of
+	// the folder above.
 	owner, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
 		return err
 	}
 	uid := int(owner.Sys().(*syscall.Stat_t).Uid)
 	if err := os.Mkdir(dir, 0o750); err == nil {
-		// The mode does not depend on the umask. With setgid, the files that SQLite makes belong to the
-		// folder's group.
+		// The mode does not depend on the umask. With setgid, the files that SQLite makes belong to
+		// the folder's group.
 		err := errors.Join(os.Chown(dir, uid, -1), os.Chmod(dir, 0o750|fs.ModeSetgid))
 		if err != nil {
 			return err
@@ -196,8 +198,8 @@ func (x *exportFile) do(do func(engine.Tx) error) (err error) {
 }
 
 // apply applies the changes that are due and returns the number up to which the file is current. It
-// begins with a write, so that the file is locked before the store is read: another process that applies
-// changes has done so already, or waits.
+// begins with a write, so that the file is locked before the store is read: another process that
+// applies changes has done so already, or waits.
 func (x *exportFile) apply(tx engine.Tx) (int64, error) {
 	if _, err := tx.Exec(`UPDATE dialtone_directory.state SET one = 1`); err != nil {
 		return 0, err
@@ -219,8 +221,8 @@ func (x *exportFile) apply(tx engine.Tx) (int64, error) {
 		return 0, err
 	}
 	if !bytes.Equal(id, seen) || due != changes-applied {
-		// The file is new, or of another time than the store. It will be filled (Tables.fill). Changes
-		// that are known do not wait for that.
+		// The file is new, or of another time than the store. It will be filled (Tables.fill).
+		// Changes that are known do not wait for that.
 		_, err := tx.Exec(`UPDATE dialtone_directory.state SET export = $1, whole = FALSE`, id)
 		if err != nil {
 			return 0, err

@@ -46,7 +46,11 @@ func members(t *testing.T, s *store.Store, ring *secret.Ring, tenant int64, user
 	vault := secret.NewVault(ring, "credential")
 	for _, user := range users {
 		a := newcomer(tenant, user)
-		a.Account.Sealed = vault.Seal(tenant, a.Account.UID[:], digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal())
+		a.Account.Sealed = vault.Seal(
+			tenant,
+			a.Account.UID[:],
+			digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal(),
+		)
 		if err := s.Create(t.Context(), a, noon); err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +119,13 @@ func TestAFaultOfTheDirectoryIsNoneOfTheStore(t *testing.T) {
 	}
 	disable := func(user string) {
 		t.Helper()
-		if _, err := s.Disable(t.Context(), tenant, user, noon); err == nil || !strings.Contains(err.Error(), "phone servers do not see it yet") {
+		if _, err := s.Disable(
+			t.Context(),
+			tenant,
+			user,
+			noon,
+		); err == nil ||
+			!strings.Contains(err.Error(), "phone servers do not see it yet") {
 			t.Fatalf("got %v", err)
 		}
 		if a, err := s.Find(t.Context(), tenant, user, noon); err != nil || !a.Held {
@@ -152,7 +162,8 @@ func TestAFaultOfTheDirectoryIsNoneOfTheStore(t *testing.T) {
 	sound(t, s)
 }
 
-// Of what is due, tenants come first: the name of one that is gone may be another's by now, with accounts of its own.
+// Of what is due, tenants come first: the name of one that is gone may be another's by now, with
+// accounts of its own.
 func TestWhatIsDueIsDoneInOrder(t *testing.T) {
 	s, ring, dir, _ := exporting(t)
 	defer shut(t, s)
@@ -180,7 +191,11 @@ func TestWhatIsDueIsDoneInOrder(t *testing.T) {
 	}
 	_, err = s.Activate(t.Context(), added.ID, a.Token, noon)
 	behind(err)
-	if err := errors.Join(os.Remove(folder), os.Rename(folder+".away", folder), s.CatchUpExport(t.Context())); err != nil {
+	if err := errors.Join(
+		os.Remove(folder),
+		os.Rename(folder+".away", folder),
+		s.CatchUpExport(t.Context()),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); !slices.Equal(got, []string{"cid"}) {
@@ -367,8 +382,8 @@ func TestChangesThatTheDirectoryHasAreForgotten(t *testing.T) {
 	}
 }
 
-// exportChild is the process that TestKilledBetweenStoreAndDirectory kills: it disables and enables an account as fast as it can and
-// says each time what it was answered.
+// exportChild is the process that TestKilledBetweenStoreAndDirectory kills: it disables and enables
+// an account as fast as it can and says each time what it was answered.
 func exportChild(dir string) error {
 	ring, err := secret.ReadRing(filepath.Join(dir, "seal.key"))
 	if err != nil {
@@ -392,7 +407,8 @@ func exportChild(dir string) error {
 	return errors.New("nobody has killed this process")
 }
 
-// The two files are two commits. Whoever is killed in between leaves the store ahead, and the next to come brings the directory there.
+// The two files are two commits. Whoever is killed in between leaves the store ahead, and the next
+// to come brings the directory there.
 func TestKilledBetweenStoreAndDirectory(t *testing.T) {
 	s, ring, dir, _ := exporting(t)
 	shut(t, s)
@@ -412,7 +428,8 @@ func TestKilledBetweenStoreAndDirectory(t *testing.T) {
 		after := 3 + rand.IntN(40)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if after--; after == 0 {
-				// Not at once, which would be the same moment every time: answered, and nothing begun.
+				// Not at once, which would be the same moment every time: answered, and nothing
+				// begun.
 				<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
 				cmd.Process.Kill()
 			}

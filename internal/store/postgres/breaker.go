@@ -7,23 +7,24 @@ import (
 )
 
 const (
-	// probeInterval is the time between probes while the breaker is closed, and openProbeInterval while it is
-	// open.
+	// probeInterval is the time between probes while the breaker is closed, and openProbeInterval
+	// while it is open.
 	probeInterval     = time.Second
 	openProbeInterval = 100 * time.Millisecond
-	// probeTimeout limits how long a probe waits for one host, and so how long a network that drops packets goes
-	// unnoticed. A busy server answers within it. While the breaker is open, shorter and more frequent probes
-	// find sooner that the database is back.
+	// probeTimeout limits how long a probe waits for one host, and so how long a network that drops
+	// packets goes unnoticed. A busy server answers within it. While the breaker is open, shorter
+	// and more frequent probes find sooner that the database is back.
 	probeTimeout     = 2 * time.Second
 	openProbeTimeout = time.Second
-	// totalProbeTimeout limits a probe over all hosts, including the look-up of their names. Hosts that are tried
-	// before the primary may drop packets.
+	// totalProbeTimeout limits a probe over all hosts, including the look-up of their names. Hosts
+	// that are tried before the primary may drop packets.
 	totalProbeTimeout = 10 * time.Second
 )
 
-// breaker is a circuit breaker for the database. It is open while the database cannot be reached: calls fail at
-// once instead of waiting and holding memory and sockets, and calls that are under way are cancelled. A goroutine
-// probes the database, and opens and closes the breaker by the result.
+// breaker is a circuit breaker for the database. It is open while the database cannot be reached:
+// calls fail at once instead of waiting and holding memory and sockets, and calls that are under
+// way are cancelled. A goroutine probes the database, and opens and closes the breaker by the
+// result.
 type breaker struct {
 	// probe connects to the database and waits at most perHost for each host.
 	probe func(ctx context.Context, perHost time.Duration) error
@@ -60,8 +61,8 @@ func (b *breaker) open() error {
 	return b.err
 }
 
-// probeNow asks for a probe without waiting for it. Callers use it after an error that may mean that the database
-// cannot be reached.
+// probeNow asks for a probe without waiting for it. Callers use it after an error that may mean
+// that the database cannot be reached.
 func (b *breaker) probeNow() {
 	select {
 	case b.hurry <- struct{}{}:

@@ -46,8 +46,9 @@ func (s *Store) number(t *testing.T, query string, args ...any) int64 {
 	return n
 }
 
-// A commit is interrupted while it waits for the synchronous standby. Its rows are then visible on the primary and not
-// on the standby. The write is not answered before the standby has them, so that nothing is lost with the primary.
+// A commit is interrupted while it waits for the synchronous standby. Its rows are then visible on
+// the primary and not on the standby. The write is not answered before the standby has them, so
+// that nothing is lost with the primary.
 func TestInterruptedCommitWaitsForStandby(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -73,7 +74,11 @@ func promote(t *testing.T, primary, standby *postgrestest.Cluster) {
 	standby.Promote(t)
 }
 
-func interruptCommits(t *testing.T, interrupt string, end func(t *testing.T, primary, standby *postgrestest.Cluster)) {
+func interruptCommits(
+	t *testing.T,
+	interrupt string,
+	end func(t *testing.T, primary, standby *postgrestest.Cluster),
+) {
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
@@ -105,9 +110,15 @@ func interruptCommits(t *testing.T, interrupt string, end func(t *testing.T, pri
 		go func() { answers <- answer{name, do()} }()
 	}
 	waiting := func() (pids string) {
-		if err := s.engine.Reads(ctx).Row(`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '')
+		if err := s.engine.Reads(
+			ctx,
+		).Row(
+			`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '')
 			FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event = 'SyncRep'`).Scan(&pids); err != nil {
+			WHERE datname = current_database() AND wait_event = 'SyncRep'`,
+		).Scan(
+			&pids,
+		); err != nil {
 			t.Fatal(err)
 		}
 		return pids
@@ -150,7 +161,15 @@ func interruptCommits(t *testing.T, interrupt string, end func(t *testing.T, pri
 		got[a.Account.User] = s.there(t, a)
 	}
 	got["member"] = s.there(t, member)
-	if want := map[string]bool{"link": true, "member": false, "leaving": false, "made": true}; !maps.Equal(got, want) {
+	if want := map[string]bool{
+		"link":    true,
+		"member":  false,
+		"leaving": false,
+		"made":    true,
+	}; !maps.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("at the end there are %v, want %v", got, want)
 	}
 	if _, err := s.Activate(ctx, home, link.Token, midday); err != account.ErrActive {
@@ -158,8 +177,8 @@ func interruptCommits(t *testing.T, interrupt string, end func(t *testing.T, pri
 	}
 }
 
-// The machine of the primary drops all packets, so that connections are neither refused nor answered. The store finds
-// the new primary, which comes later in the URL.
+// The machine of the primary drops all packets, so that connections are neither refused nor
+// answered. The store finds the new primary, which comes later in the URL.
 func TestPrimaryVanishes(t *testing.T) {
 	t.Parallel()
 	primary := postgrestest.Start(t)
@@ -182,7 +201,8 @@ func TestPrimaryVanishes(t *testing.T) {
 	load.check(t, s)
 }
 
-// Connections over a network that dropped packets do not keep their places in the pool when the network is back.
+// Connections over a network that dropped packets do not keep their places in the pool when the
+// network is back.
 func TestDeadConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
 	far, _, w, home := farAndNear(t, postgrestest.Shared(t))
@@ -199,7 +219,8 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// The driver cancels each query that is given up over another connection. Those hang too, and some probes after them.
+	// The driver cancels each query that is given up over another connection. Those hang too, and
+	// some probes after them.
 	eventually(t, "the server was told", func() (is bool) {
 		w.set(func() { is = p.BreakerErr() != nil && len(w.conns) >= before+2*n+4 })
 		return is
@@ -238,15 +259,19 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 				t.Errorf("%s into the hole: %v", name, err)
 			}
 			if d := time.Since(began); d >= postgres.OperationTimeout {
-				t.Errorf("%s into the hole was given up after %v, by its own deadline alone", name, d.Round(time.Millisecond))
+				t.Errorf(
+					"%s into the hole was given up after %v, by its own deadline alone",
+					name,
+					d.Round(time.Millisecond),
+				)
 			}
 		})
 	}
 	all.Wait()
 }
 
-// A node takes over from a dead node, and loses the database before the commit is answered. It gets the messages when
-// the database is back.
+// A node takes over from a dead node, and loses the database before the commit is answered. It gets
+// the messages when the database is back.
 func TestTakeOverInDoubt(t *testing.T) {
 	defer postgres.SetLease(0)()
 	both := []string{"ann", "bob"}
@@ -260,7 +285,11 @@ func TestTakeOverInDoubt(t *testing.T) {
 	}{
 		{name: "it happened", lose: func(w *wire) { w.hear = committed }, want: both},
 		{name: "it has not", lose: func(w *wire) { w.say = []byte("COMMIT") }, want: both},
-		{name: "it has not, and somebody else took over", lose: func(w *wire) { w.say = []byte("COMMIT") }, third: true},
+		{
+			name:  "it has not, and somebody else took over",
+			lose:  func(w *wire) { w.say = []byte("COMMIT") },
+			third: true,
+		},
 	}
 	var all sync.WaitGroup
 	for _, c := range cases {
@@ -311,7 +340,8 @@ func TestTakeOverInDoubt(t *testing.T) {
 	}
 }
 
-// A node that was taken for dead comes back, commits a signup, and dies before it increments its heartbeat.
+// A node that was taken for dead comes back, commits a signup, and dies before it increments its
+// heartbeat.
 func TestReturnedNodeDies(t *testing.T) {
 	defer postgres.SetLease(time.Minute)()
 	_, near, _, home := farAndNear(t, postgrestest.Shared(t))
@@ -410,7 +440,13 @@ func TestTenantsChangeUnderLoad(t *testing.T) {
 				if err := nodes[i].SetTenant(ctx, t2, midday); err != nil && !fault.Is(err, fault.NotFound) {
 					t.Errorf("set: %v", err)
 				}
-				if err := nodes[i].RemoveTenant(ctx, host, true, midday); err != nil && !fault.Is(err, fault.NotFound) {
+				if err := nodes[i].RemoveTenant(
+					ctx,
+					host,
+					true,
+					midday,
+				); err != nil &&
+					!fault.Is(err, fault.NotFound) {
 					t.Errorf("remove: %v", err)
 				}
 			})

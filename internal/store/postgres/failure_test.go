@@ -113,7 +113,8 @@ func (w *wire) set(do func()) {
 	do()
 }
 
-// heal lets everything through again, save what went into the hole: those connections have lost a part of what was said.
+// heal lets everything through again, save what went into the hole: those connections have lost a
+// part of what was said.
 func (w *wire) heal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -155,7 +156,8 @@ func (s *Store) there(t *testing.T, a account.Signup) bool {
 	return err == nil
 }
 
-// The connection breaks around the commit of a group. Whoever is answered is answered what the rows say.
+// The connection breaks around the commit of a group. Whoever is answered is answered what the rows
+// say.
 func TestCommitWithoutAnAnswer(t *testing.T) {
 	for name, lose := range map[string]func(*wire){
 		"after it happened":  func(w *wire) { w.hear = committed },
@@ -169,7 +171,13 @@ func TestCommitWithoutAnAnswer(t *testing.T) {
 			}
 			for round := range 10 {
 				group := []account.Signup{
-					newcomer(home, fmt.Sprintf("ann%d", round)), newcomer(home, "taken"), newcomer(home, fmt.Sprintf("bob%d", round)), newcomer(home, fmt.Sprintf("eve%d", round)),
+					newcomer(
+						home,
+						fmt.Sprintf("ann%d", round),
+					),
+					newcomer(home, "taken"),
+					newcomer(home, fmt.Sprintf("bob%d", round)),
+					newcomer(home, fmt.Sprintf("eve%d", round)),
 				}
 				group[3].Captcha.Right = false
 				w.set(func() { lose(w) })
@@ -211,8 +219,22 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 	n := 0
 	for _, lose := range []func(){func() { w.hear = committed }, func() { w.say = []byte("COMMIT") }} {
 		n++
-		link, both, shut, gone, active, sent, undone := member(fmt.Sprint("link", n)), member(fmt.Sprint("both", n)), member(fmt.Sprint("shut", n)), member(fmt.Sprint("gone", n)),
-			member(fmt.Sprint("active", n)), member(fmt.Sprint("sent", n)), member(fmt.Sprint("undone", n))
+		link, both, shut, gone, active, sent, undone := member(
+			fmt.Sprint("link", n),
+		), member(
+			fmt.Sprint("both", n),
+		), member(
+			fmt.Sprint("shut", n),
+		), member(
+			fmt.Sprint("gone", n),
+		),
+			member(
+				fmt.Sprint("active", n),
+			), member(
+				fmt.Sprint("sent", n),
+			), member(
+				fmt.Sprint("undone", n),
+			)
 		if _, err := near.Enable(ctx, home, active.Account.User, midday); err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +283,8 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 				if _, err := far.Claim(ctx, added.ID, midday, midday.Add(time.Minute), 9); err != nil {
 					return err
 				}
-				// Nobody was told of those that the first run claimed. They are there when the claim is over, each change once.
+				// Nobody was told of those that the first run claimed. They are there when the
+				// claim is over, each change once.
 				var err error
 				notices, err = near.Claim(ctx, added.ID, midday.Add(time.Minute), midday.Add(2*time.Minute), 9)
 				if len(notices) != 4 {
@@ -299,7 +322,8 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// A network that swallows everything: nobody waits for long, nobody is told of what did not happen, and all is well when it heals.
+// A network that swallows everything: nobody waits for long, nobody is told of what did not happen,
+// and all is well when it heals.
 func TestBlackHole(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	w.set(func() { w.hole = true })
@@ -346,7 +370,8 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
-// A commit that nobody answers, and a database that stays away: the caller hears that it is not known, and can take it back.
+// A commit that nobody answers, and a database that stays away: the caller hears that it is not
+// known, and can take it back.
 func TestUnknownIsTakenBack(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	lost := newcomer(home, "lost")
@@ -370,7 +395,8 @@ func TestUnknownIsTakenBack(t *testing.T) {
 	}
 }
 
-// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and the breaker stays closed.
+// What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and
+// the breaker stays closed.
 func TestOurOwnFaultIsTold(t *testing.T) {
 	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
 	var n int
@@ -384,7 +410,14 @@ func TestOurOwnFaultIsTold(t *testing.T) {
 			t.Errorf("%s, writing: %v", name, err)
 		}
 	}
-	if err := s.engine.Reads(t.Context()).Row(`SELECT 'x'`).Scan(&n); err == nil || fault.KindOf(err) != fault.Internal {
+	if err := s.engine.Reads(
+		t.Context(),
+	).Row(
+		`SELECT 'x'`,
+	).Scan(
+		&n,
+	); err == nil ||
+		fault.KindOf(err) != fault.Internal {
 		t.Errorf("reading: %v", err)
 	}
 	if err := s.engine.BreakerErr(); err != nil {
@@ -422,7 +455,10 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 	undone := make(chan error, 1)
 	go func() { undone <- near.Undo(ctx, a, midday) }()
 	waits := func() (n int64) {
-		n, err := engine.Count(near.engine.Reads(ctx), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		n, err := engine.Count(
+			near.engine.Reads(ctx),
+			`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -512,7 +548,8 @@ func TestPromotion(t *testing.T) {
 	load.check(t, s)
 }
 
-// load are clients that sign up, with some that are refused among them, and remember what they were told.
+// load are clients that sign up, with some that are refused among them, and remember what they were
+// told.
 type load struct {
 	s      *Store
 	tenant int64
@@ -620,5 +657,11 @@ func (l *load) check(t *testing.T, s *Store) {
 			t.Errorf("%s was refused, and is there", a.Account.User)
 		}
 	}
-	t.Logf("%d signups answered, %d refused, %d not known of; %d of both since the database was away", len(l.made), len(l.refused), len(l.unknown), l.overload)
+	t.Logf(
+		"%d signups answered, %d refused, %d not known of; %d of both since the database was away",
+		len(l.made),
+		len(l.refused),
+		len(l.unknown),
+		l.overload,
+	)
 }

@@ -71,8 +71,8 @@ func failAll(group []*job, err error) {
 	}
 }
 
-// tryGroup runs a group once, in one transaction of two round trips: the first takes the locks and reads the facts,
-// the second writes the rows and commits.
+// tryGroup runs a group once, in one transaction of two round trips: the first takes the locks and
+// reads the facts, the second writes the rows and commits.
 func (e *Engine) tryGroup(ctx context.Context, group []*job) ([]admission.Decision, outcome, error) {
 	ctx, cancel := e.breaker.withCancel(ctx)
 	defer cancel()
@@ -143,7 +143,8 @@ func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.F
 	batch := &pgx.Batch{}
 	batch.Queue(`BEGIN`)
 	batch.Queue(takeLocks, keys)
-	// At READ COMMITTED, each statement from here on sees all transactions that held these locks before.
+	// At READ COMMITTED, each statement from here on sees all transactions that held these locks
+	// before.
 	batch.Queue(`SELECT w.i, w.k, t.at
 		FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[]) w (i, k, bucket, since, skip)
 		CROSS JOIN LATERAL (SELECT at FROM taken WHERE bucket = w.bucket AND at > w.since
@@ -289,8 +290,8 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 	return committed, err
 }
 
-// settleDoubt finds out whether a group was committed whose COMMIT was sent and not answered, and runs again the
-// signups that were not.
+// settleDoubt finds out whether a group was committed whose COMMIT was sent and not answered, and
+// runs again the signups that were not.
 func (e *Engine) settleDoubt(group []*job, decisions []admission.Decision) {
 	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()

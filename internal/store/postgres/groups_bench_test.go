@@ -45,9 +45,9 @@ type signupTurn struct {
 
 func (t signupTurn) cpu() float64 { return t.client + t.server }
 
-// BenchmarkSignupForms compares signups in groups with signups that each have a transaction of their own, on
-// one PostgreSQL server with fsync and synchronous_commit on. Each iteration is a turn, in which every form
-// runs for 1.5 seconds; run it with -benchtime=9x. The forms are:
+// BenchmarkSignupForms compares signups in groups with signups that each have a transaction of
+// their own, on one PostgreSQL server with fsync and synchronous_commit on. Each iteration is a
+// turn, in which every form runs for 1.5 seconds; run it with -benchtime=9x. The forms are:
 //
 //   - groups: as the store does it;
 //   - single: two round trips per signup, one for locks and checks and one for rows and COMMIT;
@@ -98,7 +98,8 @@ func BenchmarkSignupForms(b *testing.B) {
 	}
 }
 
-// signups returns a function that returns signups that share nothing, as the sign-up page makes them.
+// signups returns a function that returns signups that share nothing, as the sign-up page makes
+// them.
 func signups(tenant int64) func() account.Signup {
 	var number atomic.Int64
 	now := time.Now()
@@ -153,7 +154,8 @@ func (f *signupForm) turn(b *testing.B, server, clients int) {
 	})
 }
 
-// report is a line with the medians of a form, and the medians of its ratios to another form in the same turn.
+// report is a line with the medians of a form, and the medians of its ratios to another form in the
+// same turn.
 func (f *signupForm) report(base *signupForm) string {
 	medianOf := func(value func(i int) float64) (median, least, most float64) {
 		var list []float64
@@ -179,8 +181,8 @@ func ownTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// treeTime is the processor time of a process, of its children and of those of them that have ended, by Linux's
-// /proc (proc(5)), in ticks of 10 ms.
+// treeTime is the processor time of a process, of its children and of those of them that have
+// ended, by Linux's /proc (proc(5)), in ticks of 10 ms.
 func treeTime(pid int) (used time.Duration) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
@@ -207,8 +209,8 @@ func treeTime(pid int) (used time.Duration) {
 	return used
 }
 
-// admitSingle is Create in a transaction of its own, in two round trips. It does not retry, and does not look up
-// what a lost COMMIT did.
+// admitSingle is Create in a transaction of its own, in two round trips. It does not retry, and
+// does not look up what a lost COMMIT did.
 func (p *Engine) admitSingle(a account.Signup, now time.Time) error {
 	if err := p.breaker.open(); err != nil {
 		return err
@@ -267,7 +269,8 @@ func commitBatch(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) error {
 	return cmp.Or(err, warning(conn))
 }
 
-// queueChecks begins a transaction, takes the locks of a signup and finds all facts about it in one statement.
+// queueChecks begins a transaction, takes the locks of a signup and finds all facts about it in one
+// statement.
 func queueChecks(batch *pgx.Batch, f *admission.Facts, a account.Signup, now time.Time) {
 	var buckets [][]byte
 	var since, skip []int64
@@ -312,14 +315,35 @@ func queueRows(batch *pgx.Batch, a account.Signup, now time.Time, node string) {
 		until = append(until, engine.Micros(now.Add(al.Rule.Per)))
 	}
 	c := a.Account
-	batch.Queue(`WITH s AS (INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING),
+	batch.Queue(
+		`WITH s AS (INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING),
 		t AS (INSERT INTO taken (bucket, at, account, until)
 			SELECT bucket, $3, $4, until FROM unnest($5::bytea[], $6::bigint[]) w (bucket, until)),
 		a AS (INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential,
 			has_sha256, token, lang)
 			VALUES ($4, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19))
 		INSERT INTO outbox (account, message, token, node) VALUES ($4, $20, $21, $22)`,
-		engine.Micros(a.Captcha.Expires), a.Captcha.Nonce[:], engine.Micros(now), c.UID[:], buckets, until,
-		c.Tenant, c.User, c.Name, c.Email, string(c.Role), c.Held, engine.Micros(c.Created), engine.Micros(c.Expires), c.Epoch,
-		c.Sealed, c.HasSHA256, a.Token[:], string(c.Lang), a.Message[:], a.SealedToken, node)
+		engine.Micros(a.Captcha.Expires),
+		a.Captcha.Nonce[:],
+		engine.Micros(now),
+		c.UID[:],
+		buckets,
+		until,
+		c.Tenant,
+		c.User,
+		c.Name,
+		c.Email,
+		string(c.Role),
+		c.Held,
+		engine.Micros(c.Created),
+		engine.Micros(c.Expires),
+		c.Epoch,
+		c.Sealed,
+		c.HasSHA256,
+		a.Token[:],
+		string(c.Lang),
+		a.Message[:],
+		a.SealedToken,
+		node,
+	)
 }

@@ -13,8 +13,8 @@ import (
 // its work. It is longer than a restart takes, since a node that comes back does its own work.
 var lease = time.Minute // changed by tests
 
-// nodeSeen is the heartbeat of another node, and since when it has stood still by the monotonic clock
-// of this process. No wall clock is compared with that of another machine.
+// nodeSeen is the heartbeat of another node, and since when it has stood still by the monotonic
+// clock of this process. No wall clock is compared with that of another machine.
 type nodeSeen struct {
 	heartbeat int64
 	since     time.Time
@@ -68,8 +68,8 @@ func (e *Engine) expired(ctx context.Context) (list []engine.ExpiredLease, err e
 	return list, nil
 }
 
-// Watch implements engine.Notifier. It listens on a connection of its own, and opens a new one when that
-// breaks.
+// Watch implements engine.Notifier. It listens on a connection of its own, and opens a new one when
+// that breaks.
 func (e *Engine) Watch(ctx context.Context, changed func()) {
 	for ctx.Err() == nil {
 		e.breaker.wait(ctx)

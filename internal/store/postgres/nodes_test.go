@@ -115,7 +115,8 @@ func TestNodesShareEveryLimit(t *testing.T) {
 	}
 }
 
-// Everything at once, on a few names, addresses and captchas: whatever the order, there is an answer for everybody.
+// Everything at once, on a few names, addresses and captchas: whatever the order, there is an
+// answer for everybody.
 func TestNodesDoNotBlockEachOther(t *testing.T) {
 	p := newPlatform(t, postgrestest.Shared(t).Database(t), "a", "b", "c")
 	const names, buckets, clients, calls = 12, 6, 24, 125
@@ -141,7 +142,13 @@ func TestNodesDoNotBlockEachOther(t *testing.T) {
 		case n < 10 || !ok:
 			a := newcomer(p.tenant, user)
 			a.Account.Created, a.Account.Expires = at, at.Add(account.PendingLife)
-			a.Address = append(a.Address, throttle.Allowance{Bucket: shared[rand.IntN(buckets)].Address[0].Bucket, Rule: throttle.Rule{Limit: 50, Per: time.Hour}})
+			a.Address = append(
+				a.Address,
+				throttle.Allowance{
+					Bucket: shared[rand.IntN(buckets)].Address[0].Bucket,
+					Rule:   throttle.Rule{Limit: 50, Per: time.Hour},
+				},
+			)
 			a.Recipient.Bucket = shared[rand.IntN(buckets)].Recipient.Bucket
 			if rand.IntN(3) == 0 {
 				a.Captcha = shared[rand.IntN(buckets)].Captcha

@@ -53,7 +53,10 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 	for _, name := range []string{"dead", "b", "c", "alive"} {
 		nodes = append(nodes, openStore(t, ring, name, url))
 	}
-	home, err := nodes[0].AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
+	home, err := nodes[0].AddTenant(
+		t.Context(),
+		tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +139,10 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 func TestRowsOfNoNodeFindOne(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	command, node := openStore(t, ring, "", url), openStore(t, ring, "a", url)
-	home, err := command.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
+	home, err := command.AddTenant(
+		t.Context(),
+		tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +163,8 @@ func TestRowsOfNoNodeFindOne(t *testing.T) {
 	}
 }
 
-// later are the schema's steps as a later program has them: one that adds, which today's program can live with, and one that
-// takes away.
+// later are the schema's steps as a later program has them: one that adds, which today's program
+// can live with, and one that takes away.
 func later(t *testing.T, dialect string) (expand, contract []migrations.Migration) {
 	t.Helper()
 	files := fstest.MapFS{}
@@ -175,7 +181,11 @@ func later(t *testing.T, dialect string) (expand, contract []migrations.Migratio
 	}
 	next := migrations.Newest(dialect) + 1
 	files[fmt.Sprintf("%04d_expand.%s.sql", next, dialect)] = &fstest.MapFile{
-		Data: fmt.Appendf(nil, "-- for programs from version %d on\nALTER TABLE account ADD COLUMN locale TEXT;", next-1),
+		Data: fmt.Appendf(
+			nil,
+			"-- for programs from version %d on\nALTER TABLE account ADD COLUMN locale TEXT;",
+			next-1,
+		),
 	}
 	if expand, err = migrations.Parse(files, dialect); err != nil {
 		t.Fatal(err)
@@ -295,8 +305,8 @@ func TestManyNodesMakeOneSchema(t *testing.T) {
 	all.Wait()
 }
 
-// Earlier versions could spread a platform over several databases, each with a number in the upper bits of its
-// tenants' ids. Each of those databases can still be used by itself.
+// Earlier versions could spread a platform over several databases, each with a number in the upper
+// bits of its tenants' ids. Each of those databases can still be used by itself.
 func TestDatabaseOfFormerPlatform(t *testing.T) {
 	const number = 7
 	c, ring := postgrestest.Shared(t), secret.NewRing(midday)

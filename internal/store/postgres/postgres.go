@@ -1,10 +1,11 @@
-// Package postgres is the engine of the store on PostgreSQL: one database for any number of servers.
+// Package postgres is the engine of the store on PostgreSQL: one database for any number of
+// servers.
 //
 // # What it guarantees
 //
-// A commit that was answered is durable, on the standby too if PostgreSQL is configured to wait for it.
-// A transaction whose connection broke before COMMIT was sent was not committed, and is run again on
-// another connection. When COMMIT was sent and not answered, the outcome is unknown. Then:
+// A commit that was answered is durable, on the standby too if PostgreSQL is configured to wait for
+// it. A transaction whose connection broke before COMMIT was sent was not committed, and is run
+// again on another connection. When COMMIT was sent and not answered, the outcome is unknown. Then:
 //   - a signup of a group is looked up by its uid, under the locks that it took: once they are held, the
 //     first transaction has ended;
 //   - any other write is run again. Each write changes nothing the second time, or can tell that the
@@ -14,13 +15,13 @@
 //
 // # How it works
 //
-// Writes run at the same time, each on a connection of the pool. Signups share transactions: those in a
-// group share no address, name, recipient or captcha, so that each statement can check or insert all of
-// them, and a group takes two round trips.
+// Writes run at the same time, each on a connection of the pool. Signups share transactions: those
+// in a group share no address, name, recipient or captcha, so that each statement can check or
+// insert all of them, and a group takes two round trips.
 //
 // A circuit breaker fails calls at once while the database cannot be reached. Every statement has a
-// deadline. The server ends a transaction that is idle for 5 s, because a node that is cut off would
-// otherwise hold its locks until TCP gives up.
+// deadline. The server ends a transaction that is idle for 5 s, because a node that is cut off
+// would otherwise hold its locks until TCP gives up.
 package postgres
 
 import (
@@ -43,8 +44,8 @@ import (
 // Dialect is the name of this engine in the files of package migrations.
 const Dialect = "postgres"
 
-// Sealed reports whether the database at url has been sealed with a key. A database without a schema has
-// not.
+// Sealed reports whether the database at url has been sealed with a key. A database without a
+// schema has not.
 func Sealed(ctx context.Context, url string) (sealed bool, err error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -59,8 +60,8 @@ func Sealed(ctx context.Context, url string) (sealed bool, err error) {
 	return sealed, err
 }
 
-// withoutPassword returns an error of connecting, with no password in its text. The driver leaves passwords out of
-// its errors, except where it cannot parse the URL.
+// withoutPassword returns an error of connecting, with no password in its text. The driver leaves
+// passwords out of its errors, except where it cannot parse the URL.
 func withoutPassword(err error) error {
 	if _, bad := errors.AsType[*pgconn.ParseConfigError](err); bad {
 		return errors.New("the database's URL is not one that PostgreSQL's libraries understand; " +
@@ -70,11 +71,12 @@ func withoutPassword(err error) error {
 }
 
 const (
-	// groupConcurrency is the number of groups of signups that are committed at a time: while the server makes
-	// one durable, the next is checked.
+	// groupConcurrency is the number of groups of signups that are committed at a time: while the
+	// server makes one durable, the next is checked.
 	groupConcurrency = 3
-	// groupLimit is the largest number of signups in a group. It limits the locks of a transaction: a signup
-	// takes five or six, and PostgreSQL has about 6,400 for all transactions with its default settings.
+	// groupLimit is the largest number of signups in a group. It limits the locks of a transaction:
+	// a signup takes five or six, and PostgreSQL has about 6,400 for all transactions with its
+	// default settings.
 	groupLimit = 64
 	// connections is the largest number of connections, unless the URL has pool_max_conns.
 	connections = 16
@@ -106,13 +108,13 @@ var (
 	_ admission.Grouper = (*Engine)(nil)
 )
 
-// Open opens the PostgreSQL database at url and brings its schema up to date. Then it runs check in the
-// same transaction, unless check is nil; an error of check leaves the database as it was. Open fails with
-// migrations.ErrNewer.
+// Open opens the PostgreSQL database at url and brings its schema up to date. Then it runs check in
+// the same transaction, unless check is nil; an error of check leaves the database as it was. Open
+// fails with migrations.ErrNewer.
 //
 // The url is one that libpq takes (PostgreSQL 15, section 34.1.1.2); with several hosts and
-// target_session_attrs=read-write the engine follows the primary. node names this server among those that
-// share the database and stays the same over restarts. It is empty for a command.
+// target_session_attrs=read-write the engine follows the primary. node names this server among
+// those that share the database and stays the same over restarts. It is empty for a command.
 func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*Engine, error) {
 	conf, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -127,8 +129,8 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	for setting, value := range map[string]string{
 		"application_name":                    "dialtone",
 		"idle_in_transaction_session_timeout": "5s",
-		// Every look-up is by a key. The planner may have no statistics yet of a table that grows fast, and
-		// would then sometimes scan the whole table.
+		// Every look-up is by a key. The planner may have no statistics yet of a table that grows
+		// fast, and would then sometimes scan the whole table.
 		"enable_seqscan":   "off",
 		"enable_hashjoin":  "off",
 		"enable_mergejoin": "off",
@@ -143,8 +145,8 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 			c.CustomData()[warned] = true
 		}
 	}
-	// A ping to a connection that does not answer would keep its place in the pool. A broken connection shows when
-	// it is used.
+	// A ping to a connection that does not answer would keep its place in the pool. A broken
+	// connection shows when it is used.
 	conf.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	pool, err := pgxpool.NewWithConfig(ctx, conf)
 	if err != nil {
@@ -197,10 +199,10 @@ func (e *Engine) prepare(ctx context.Context, check func(engine.Tx) error) error
 	return tx.Script("COMMIT")
 }
 
-// numberDatabase gives a new database the number 0. Versions of the program that could spread a platform over
-// several databases would otherwise take the database for a new one, and let the ids of its tenants start
-// again. A database with another number belonged to such a platform: it is used as it is. The ids of its
-// tenants begin above number<<32, and nothing depends on that.
+// numberDatabase gives a new database the number 0. Versions of the program that could spread a
+// platform over several databases would otherwise take the database for a new one, and let the ids
+// of its tenants start again. A database with another number belonged to such a platform: it is
+// used as it is. The ids of its tenants begin above number<<32, and nothing depends on that.
 func numberDatabase(tx engine.Tx) error {
 	_, err := tx.Exec(`INSERT INTO cluster (number) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM cluster)`)
 	return err
@@ -223,8 +225,8 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// probe checks that a server that takes writes answers. It has a connection of its own, because those of the pool
-// may all be busy. It waits at most perHost for each host of the URL.
+// probe checks that a server that takes writes answers. It has a connection of its own, because
+// those of the pool may all be busy. It waits at most perHost for each host of the URL.
 func (e *Engine) probe(ctx context.Context, perHost time.Duration) (err error) {
 	defer func() {
 		if err != nil {
@@ -263,8 +265,8 @@ func (e *Engine) probe(ctx context.Context, perHost time.Duration) (err error) {
 	return nil
 }
 
-// serverLock is the advisory lock that the servers on a database share, each on the connection of its probes. A
-// copy of the database takes it exclusively.
+// serverLock is the advisory lock that the servers on a database share, each on the connection of
+// its probes. A copy of the database takes it exclusively.
 const serverLock = SchemaLock + 1
 
 // lockServer takes the shared lock of a running server.
@@ -280,7 +282,8 @@ func (e *Engine) lockServer(ctx context.Context) error {
 	return err
 }
 
-// Ready commits a write that changes no data. It fails with migrations.ErrNewer where the schema needs a newer program.
+// Ready commits a write that changes no data. It fails with migrations.ErrNewer where the schema
+// needs a newer program.
 func (e *Engine) Ready(ctx context.Context) error {
 	if err := migrations.Allowed(e.Reads(ctx), e.known); err != nil {
 		return err

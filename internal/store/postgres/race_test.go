@@ -53,13 +53,19 @@ func TestBetweenALookAndAWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close(ctx)
-			if _, err := conn.Exec(ctx, `BEGIN; UPDATE account SET `+c.set+` WHERE username = '`+a.Account.User+`'`); err != nil {
+			if _, err := conn.Exec(
+				ctx,
+				`BEGIN; UPDATE account SET `+c.set+` WHERE username = '`+a.Account.User+`'`,
+			); err != nil {
 				t.Fatal(err)
 			}
 			answer := make(chan error, 1)
 			go func() { answer <- c.do(a) }()
 			eventually(t, "it waits for the other", func() bool {
-				return s.number(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+				return s.number(
+					t,
+					`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+				) > 0
 			})
 			if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
 				t.Fatal(err)
@@ -97,8 +103,11 @@ func TestDeletedAccountLeavesItsName(t *testing.T) {
 		if err := s.Delete(ctx, home, "ann", midday); err != nil {
 			t.Fatal(err)
 		}
-		n, err := engine.Count(e.Reads(ctx), `SELECT count(*) FROM account WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
-			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`)
+		n, err := engine.Count(
+			e.Reads(ctx),
+			`SELECT count(*) FROM account WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
+			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`,
+		)
 		if err != nil || n != 1 {
 			t.Error("more is left of the account than its name")
 		}

@@ -42,8 +42,9 @@ func (e *Engine) Write(do func(engine.Tx) error) error {
 	}
 }
 
-// retryable reports whether a transaction that was not committed may succeed when it is run again. After a broken
-// connection it resets the pool, since the other connections may have broken with it.
+// retryable reports whether a transaction that was not committed may succeed when it is run again.
+// After a broken connection it resets the pool, since the other connections may have broken with
+// it.
 func (e *Engine) retryable(err error) bool {
 	if lost(err) {
 		e.pool.Reset()
@@ -77,8 +78,9 @@ func (e *Engine) try(ctx context.Context, do func(engine.Tx) error, repeated boo
 		return nothing, err
 	}
 	if repeated {
-		// The rows of the first run may be on this server's disk alone, since a commit whose connection broke no
-		// longer waits for the standby. This transaction waits for it, and must write something to do so.
+		// The rows of the first run may be on this server's disk alone, since a commit whose
+		// connection broke no longer waits for the standby. This transaction waits for it, and must
+		// write something to do so.
 		if err := tx.Script(`SELECT pg_logical_emit_message(true, 'dialtone', '')`); err != nil {
 			rollback(conn.Conn())
 			return nothing, err
@@ -106,8 +108,9 @@ func (e *Engine) try(ctx context.Context, do func(engine.Tx) error, repeated boo
 	}
 }
 
-// warned marks a connection whose server gave a warning. With a commit, the warning says that the wait for the
-// standby was cancelled: the transaction is committed on the primary, and may not be on the standby.
+// warned marks a connection whose server gave a warning. With a commit, the warning says that the
+// wait for the standby was cancelled: the transaction is committed on the primary, and may not be
+// on the standby.
 const warned = "warned"
 
 func forgetWarning(conn *pgx.Conn) { delete(conn.PgConn().CustomData(), warned) }
@@ -119,8 +122,9 @@ func warning(conn *pgx.Conn) error {
 	return nil
 }
 
-// release returns a connection to the pool. A broken connection leaves the pool at once: where the network drops
-// packets, the driver takes up to 15 seconds to close it, and it would keep its place in the pool for that time.
+// release returns a connection to the pool. A broken connection leaves the pool at once: where the
+// network drops packets, the driver takes up to 15 seconds to close it, and it would keep its place
+// in the pool for that time.
 func release(c *pgxpool.Conn) {
 	if conn := c.Conn(); !conn.IsClosed() && !conn.PgConn().IsBusy() && conn.PgConn().TxStatus() == 'I' {
 		c.Release()
@@ -134,7 +138,8 @@ func release(c *pgxpool.Conn) {
 	}()
 }
 
-// rollback ends a transaction that failed. If ROLLBACK fails, it closes the connection, which ends it too.
+// rollback ends a transaction that failed. If ROLLBACK fails, it closes the connection, which ends
+// it too.
 func rollback(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

@@ -87,7 +87,15 @@ func TestActivationIsDecidedInItsTransaction(t *testing.T) {
 func admissionOf(tenant int64, at time.Time, number byte) account.Signup {
 	return account.Signup{
 		Account: account.Account{
-			UID: account.UID{number}, Tenant: tenant, User: "ann", Role: account.Guest, Created: at, Expires: at.Add(account.PendingLife), Sealed: []byte{number},
+			UID: account.UID{
+				number,
+			},
+			Tenant:  tenant,
+			User:    "ann",
+			Role:    account.Guest,
+			Created: at,
+			Expires: at.Add(account.PendingLife),
+			Sealed:  []byte{number},
 		},
 		Token: [32]byte{number}, Message: mailmsg.ID{number}, SealedToken: []byte{number},
 		Captcha:   captcha.Proof{Ours: true, Right: true, Nonce: [16]byte{number}, Expires: at},

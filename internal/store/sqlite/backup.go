@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// Backup implements engine.Backuper. The file has its name when it is complete and durable; a file that
-// exists is not replaced.
+// Backup implements engine.Backuper. The file has its name when it is complete and durable; a file
+// that exists is not replaced.
 func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) error {
 	dir := filepath.Dir(path)
 	temp := filepath.Join(dir, ".backup-"+rand.Text())

@@ -16,10 +16,10 @@ import (
 var ErrDamaged = errors.New("the database is damaged or has lost content; restore it from a backup, " +
 	"or, to begin without any accounts, move it and its -wal file away")
 
-// create makes a database with its schema if there is none. It builds the database in a temporary file
-// and links that to its name when it is complete and durable. So a file of that name was a database
-// once, and an empty file is one that has lost its content. The file has mode 0600, which SQLite gives
-// to its WAL too.
+// create makes a database with its schema if there is none. It builds the database in a temporary
+// file and links that to its name when it is complete and durable. So a file of that name was a
+// database once, and an empty file is one that has lost its content. The file has mode 0600, which
+// SQLite gives to its WAL too.
 func create(path string) (err error) {
 	// The WAL is looked at first: another process may create the database meanwhile, and has a WAL
 	// only after that.
@@ -40,8 +40,8 @@ func create(path string) (err error) {
 		}
 	}()
 	defer f.Close()
-	// Nobody uses the file yet, so one sync at the end is enough. WAL mode stays with the file; closing
-	// the only connection moves the WAL to it.
+	// Nobody uses the file yet, so one sync at the end is enough. WAL mode stays with the file;
+	// closing the only connection moves the WAL to it.
 	c, err := Connect(f.Name(), "", `PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL`)
 	if err != nil {
 		return err
@@ -52,8 +52,8 @@ func create(path string) (err error) {
 	); err != nil {
 		return err
 	}
-	// The file is closed before it has its name: closing a file releases the locks that SQLite holds on
-	// it in this process.
+	// The file is closed before it has its name: closing a file releases the locks that SQLite
+	// holds on it in this process.
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}

@@ -3,14 +3,14 @@
 // # What it guarantees
 //
 // A commit that returned is on the disk (WAL mode, synchronous=FULL). A commit that failed changed
-// nothing, as on a full disk, or ends all writing: see writer. A file that is not a database, or that
-// has lost content, is refused and not touched.
+// nothing, as on a full disk, or ends all writing: see writer. A file that is not a database, or
+// that has lost content, is refused and not touched.
 //
 // # How it works
 //
 // One connection writes and others read. All writes that come at the same time share a transaction.
-// They see each other in order. If one fails with a database error, the group is rolled back and the
-// others run again without it.
+// They see each other in order. If one fails with a database error, the group is rolled back and
+// the others run again without it.
 package sqlite
 
 import (
@@ -44,9 +44,9 @@ var (
 	_ engine.Failer   = (*Engine)(nil)
 )
 
-// Open opens the database at path, creates it if it is missing, and brings its schema up to date. Then
-// it runs check in the same transaction, unless check is nil; an error of check leaves the database as
-// it was. Open fails with migrations.ErrNewer and ErrDamaged.
+// Open opens the database at path, creates it if it is missing, and brings its schema up to date.
+// Then it runs check in the same transaction, unless check is nil; an error of check leaves the
+// database as it was. Open fails with migrations.ErrNewer and ErrDamaged.
 func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engine, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -58,8 +58,8 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 	return OpenVFS(ctx, path, check, "")
 }
 
-// OpenVFS is Open for a file of the named VFS of SQLite. The path is absolute, and a missing database is
-// created in place.
+// OpenVFS is Open for a file of the named VFS of SQLite. The path is absolute, and a missing
+// database is created in place.
 func OpenVFS(ctx context.Context, path string, check func(engine.Tx) error, vfs string) (*Engine, error) {
 	e := &Engine{path: path, vfs: vfs}
 	c, err := e.Connect()
@@ -109,7 +109,8 @@ func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
 // called at the same time as another method.
 func (e *Engine) OnClose(f func()) { e.closing = append(e.closing, f) }
 
-// Close ends the writer's connection last: SQLite may then move the WAL to the database file, and sync it.
+// Close ends the writer's connection last: SQLite may then move the WAL to the database file, and
+// sync it.
 func (e *Engine) Close() error {
 	e.writer.Drain()
 	for _, f := range e.closing {

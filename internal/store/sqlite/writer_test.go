@@ -60,7 +60,8 @@ func (e *Engine) has(t *testing.T, n int) bool {
 	return ok
 }
 
-// hold keeps the writer busy until release is called, so that what is written meanwhile becomes one group.
+// hold keeps the writer busy until release is called, so that what is written meanwhile becomes one
+// group.
 func hold(s *Engine) (release func()) {
 	busy, free := make(chan struct{}), make(chan struct{})
 	go s.Write(func(engine.Tx) error {
@@ -72,7 +73,8 @@ func hold(s *Engine) (release func()) {
 	return func() { close(free) }
 }
 
-// enqueue starts writes in order and waits until each is queued, as Write does while another commits.
+// enqueue starts writes in order and waits until each is queued, as Write does while another
+// commits.
 func enqueue(t *testing.T, e *Engine, writes ...func(engine.Tx) error) (results []chan error) {
 	t.Helper()
 	for _, do := range writes {

@@ -174,7 +174,8 @@ func TestSourceChangesBetweenTwoRuns(t *testing.T) {
 	t.Log(err)
 }
 
-// The connection to the target breaks in the middle of a page, and a statement in SQLite fails there.
+// The connection to the target breaks in the middle of a page, and a statement in SQLite fails
+// there.
 func TestCopyBreaksWithinAPage(t *testing.T) {
 	ring := secret.NewRing(midday)
 	from := sourceFile(t, ring)
@@ -184,8 +185,15 @@ func TestCopyBreaksWithinAPage(t *testing.T) {
 	s := openStore(t, ring, "", url)
 	s.Close()
 	onPostgres(t, url, `DELETE FROM seal_key`)
-	onPostgres(t, url, fmt.Sprintf(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-		CREATE TRIGGER die BEFORE INSERT ON account FOR EACH ROW WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION die()`, uid))
+	onPostgres(
+		t,
+		url,
+		fmt.Sprintf(
+			`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+		CREATE TRIGGER die BEFORE INSERT ON account FOR EACH ROW WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION die()`,
+			uid,
+		),
+	)
 	if err := Copy(t.Context(), "sqlite:"+from, url, quiet); err == nil {
 		t.Fatal("nobody died")
 	} else {
@@ -199,7 +207,14 @@ func TestCopyBreaksWithinAPage(t *testing.T) {
 	if err := makeEmpty(t, to); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, to, fmt.Sprintf(`CREATE TRIGGER die BEFORE INSERT ON account WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'dead'); END`, uid))
+	raw(
+		t,
+		to,
+		fmt.Sprintf(
+			`CREATE TRIGGER die BEFORE INSERT ON account WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'dead'); END`,
+			uid,
+		),
+	)
 	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err == nil {
 		t.Fatal("nobody died")
 	} else {
@@ -230,10 +245,17 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 			if err := os.WriteFile(to, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(boolColumns, `', '`) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
+			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(
+				boolColumns,
+				`', '`,
+			) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
 				WHEN 'text' THEN ` + column + ` || 'x' WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB) ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
 			keys := strings.Join(tb.key, ", ")
-			raw(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+` WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)
+			raw(
+				t,
+				to,
+				`PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+` WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`,
+			)
 			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet)
 			if err == nil || !strings.Contains(err.Error(), tb.name) {
 				t.Errorf("%s.%s: %v", tb.name, column, err)
@@ -244,9 +266,25 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 
 // No table and no column is forgotten, today or by a migration to come.
 func TestNothingIsForgottenInACopy(t *testing.T) {
-	stays := []string{"revision.subject", "revision.n", "schema_version.version", "schema_version.checksum", "schema_version.applied",
-		"schema_floor.version", "schema_floor.floor", "node.id", "node.beat", "cluster.number", "outbox.node", "delivery.node",
-		"export.name", "export.id", "export.changes", "export_due.n", "export_due.subject"}
+	stays := []string{
+		"revision.subject",
+		"revision.n",
+		"schema_version.version",
+		"schema_version.checksum",
+		"schema_version.applied",
+		"schema_floor.version",
+		"schema_floor.floor",
+		"node.id",
+		"node.beat",
+		"cluster.number",
+		"outbox.node",
+		"delivery.node",
+		"export.name",
+		"export.id",
+		"export.changes",
+		"export_due.n",
+		"export_due.subject",
+	}
 	var taken []string
 	for _, tb := range copied {
 		for _, c := range tb.columns {

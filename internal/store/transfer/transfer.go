@@ -1,8 +1,10 @@
-// Package transfer copies a store from one database to another, of any engine, and compares two databases.
+// Package transfer copies a store from one database to another, of any engine, and compares two
+// databases.
 //
-// A copy writes every row in the order of keys and in transactions of one page each. So the target always
-// has the first rows of each table, and an interrupted copy continues after the last row. Until the copy
-// is complete and compared, a mark in the target says so, and store.SealCheck refuses the target.
+// A copy writes every row in the order of keys and in transactions of one page each. So the target
+// always has the first rows of each table, and an interrupted copy continues after the last row.
+// Until the copy is complete and compared, a mark in the target says so, and store.SealCheck
+// refuses the target.
 package transfer
 
 import (
@@ -32,8 +34,8 @@ type table struct {
 	key, columns []string
 }
 
-// copied lists the tables that are copied, each after those that it refers to. Rows about the servers on a database are
-// not copied.
+// copied lists the tables that are copied, each after those that it refers to. Rows about the
+// servers on a database are not copied.
 var copied = []table{
 	{"seal_key", []string{"id"}, []string{"id"}},
 	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created"}},
@@ -67,9 +69,9 @@ type Progress func(what string, done, total int64)
 var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not of this copy; "+
 	"give an empty database or a new file")
 
-// Copy copies the database at from to the database at to, each given as "sqlite:PATH" or a PostgreSQL
-// URL, and then compares all rows. No server may run on either database. Copy checks that for PostgreSQL;
-// for SQLite the caller must.
+// Copy copies the database at from to the database at to, each given as "sqlite:PATH" or a
+// PostgreSQL URL, and then compares all rows. No server may run on either database. Copy checks
+// that for PostgreSQL; for SQLite the caller must.
 func Copy(ctx context.Context, from, to string, progress Progress) (err error) {
 	c, err := open(ctx, from, to, true, progress)
 	if err != nil {
@@ -120,7 +122,8 @@ func Compare(ctx context.Context, from, to string, progress Progress) (err error
 // isSQLite returns the path of a database of SQLite.
 func isSQLite(place string) (path string, ok bool) { return strings.CutPrefix(place, "sqlite:") }
 
-// openEngine opens a database without checking its keys. Unless create is true, the database must exist.
+// openEngine opens a database without checking its keys. Unless create is true, the database must
+// exist.
 func openEngine(ctx context.Context, place string, create bool) (engine.Copier, error) {
 	path, ok := isSQLite(place)
 	if !ok {
@@ -136,8 +139,8 @@ func openEngine(ctx context.Context, place string, create bool) (engine.Copier, 
 	return sqlite.Open(ctx, path, nil)
 }
 
-// checkSchema fails for a source whose schema is not current. Opening it would migrate it, and a source
-// is not written to.
+// checkSchema fails for a source whose schema is not current. Opening it would migrate it, and a
+// source is not written to.
 func checkSchema(ctx context.Context, place string) error {
 	var has, known int64
 	var err error
@@ -340,8 +343,8 @@ func scanAny(row engine.Scanner, n int) ([]any, error) {
 
 const tenantsVersion = `SELECT n FROM revision WHERE subject = 'tenant'`
 
-// numbers copies the last id of a tenant and the version of the tenants, so that the target does not reuse
-// the id of a removed tenant, and no server sees the version decrease.
+// numbers copies the last id of a tenant and the version of the tenants, so that the target does
+// not reuse the id of a removed tenant, and no server sees the version decrease.
 func (c *copying) numbers() error {
 	last, err := c.source.LastID(c.from, "tenant")
 	if err != nil {

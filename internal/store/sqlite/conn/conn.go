@@ -1,14 +1,18 @@
-// Package conn is a connection to an SQLite database, by SQLite's own C interface, which modernc.org/sqlite/lib has in Go.
+// Package conn is a connection to an SQLite database, by SQLite's own C interface, which
+// modernc.org/sqlite/lib has in Go.
 //
-// The statements of a store are few, short, and the same again and again. Around such a statement database/sql and a driver for it
-// do more than SQLite: connections are handed out under locks, each argument gets memory of C's, and each result has the names and
-// declared types of its columns made anew. Here a statement is prepared once, has one buffer for its arguments, and gives its
+// The statements of a store are few, short, and the same again and again. Around such a statement
+// database/sql and a driver for it do more than SQLite: connections are handed out under locks,
+// each argument gets memory of C's, and each result has the names and declared types of its columns
+// made anew. Here a statement is prepared once, has one buffer for its arguments, and gives its
 // values to typed destinations; finding an account takes two allocations instead of seventy.
 //
-// What it promises: a statement is reset whatever became of it, so that it never holds a transaction open. Nothing of SQLite's
-// memory is seen by a caller: values are copied in both directions. A value is not changed to fit its destination; a number where
-// text was asked for is an error. What it wants: one goroutine at a time on a Conn; statements whose texts are constants of the
-// program, since they stay; and Script for a PRAGMA that sets something, which SQLite may do as early as it prepares it.
+// What it promises: a statement is reset whatever became of it, so that it never holds a
+// transaction open. Nothing of SQLite's memory is seen by a caller: values are copied in both
+// directions. A value is not changed to fit its destination; a number where text was asked for is
+// an error. What it wants: one goroutine at a time on a Conn; statements whose texts are constants
+// of the program, since they stay; and Script for a PRAGMA that sets something, which SQLite may do
+// as early as it prepares it.
 //
 // https://www.sqlite.org/c3ref/intro.html
 package conn
@@ -76,7 +80,8 @@ func Open(path string, o Options) (*Conn, error) {
 	return c, nil
 }
 
-// Close ends the statements and the connection, and with it a transaction that was not committed. Closing again does nothing.
+// Close ends the statements and the connection, and with it a transaction that was not committed.
+// Closing again does nothing.
 func (c *Conn) Close() error {
 	if c.tls == nil {
 		return nil
@@ -96,7 +101,8 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Script runs statements without arguments, one after the other, and keeps none of them. Their rows are not looked at.
+// Script runs statements without arguments, one after the other, and keeps none of them. Their rows
+// are not looked at.
 func (c *Conn) Script(text string) error {
 	sql, err := libc.CString(text)
 	if err != nil {
@@ -127,8 +133,8 @@ func (c *Conn) Script(text string) error {
 	return nil
 }
 
-// KeepJournal has SQLite leave the journal of a database ("main", or the name that it was attached under) where it is when its last
-// connection is closed.
+// KeepJournal has SQLite leave the journal of a database ("main", or the name that it was attached
+// under) where it is when its last connection is closed.
 func (c *Conn) KeepJournal(database string) error {
 	name, err := libc.CString(database)
 	if err != nil {
@@ -151,7 +157,8 @@ func (c *Conn) compile(sql uintptr, flags uint32) (handle, tail uintptr, err err
 	return *at[uintptr](c.out), *at[uintptr](second), nil
 }
 
-// interrupt ends the statement that runs, if one does. Any goroutine may call it as long as the connection is not closed.
+// interrupt ends the statement that runs, if one does. Any goroutine may call it as long as the
+// connection is not closed.
 func (c *Conn) interrupt() {
 	tls := libc.NewTLS() // the connection's own belongs to the goroutine that runs the statement
 	defer tls.Close()

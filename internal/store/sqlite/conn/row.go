@@ -11,8 +11,9 @@ import (
 // Row is the row that a statement is at. It is gone with the next one.
 type Row struct{ s *statement }
 
-// Scan copies the row's values: integers to *int64, *int and *bool, text to *string, blobs to *[]byte, anything to *any and to a
-// sql.Scanner, and NULL to those that have a nil. Other kinds of integers and strings do as well, but for what does not fit.
+// Scan copies the row's values: integers to *int64, *int and *bool, text to *string, blobs to
+// *[]byte, anything to *any and to a sql.Scanner, and NULL to those that have a nil. Other kinds of
+// integers and strings do as well, but for what does not fit.
 func (r *Row) Scan(dst ...any) error {
 	tls, handle := r.s.c.tls, r.s.handle
 	if n := int(lib.Xsqlite3_column_count(tls, handle)); n != len(dst) {
@@ -86,7 +87,8 @@ func (r *Row) value(i int32) any {
 
 func (r *Row) integer(i int32) int64 { return lib.Xsqlite3_column_int64(r.s.c.tls, r.s.handle, i) }
 
-// text and blob are SQLite's own memory. The length is asked for behind the value, whose form it depends on.
+// text and blob are SQLite's own memory. The length is asked for behind the value, whose form it
+// depends on.
 func (r *Row) text(i int32) []byte {
 	p := lib.Xsqlite3_column_text(r.s.c.tls, r.s.handle, i)
 	return bytesAt(p, int(lib.Xsqlite3_column_bytes(r.s.c.tls, r.s.handle, i)))

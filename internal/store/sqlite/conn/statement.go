@@ -19,7 +19,8 @@ type statement struct {
 	c      *Conn
 	text   string
 	handle uintptr
-	// order has the place among a call's arguments of each parameter: SQLite numbers $1 and $2 as they come in the text.
+	// order has the place among a call's arguments of each parameter: SQLite numbers $1 and $2 as
+	// they come in the text.
 	order []int
 	// buffer has the text and the blobs that are bound. C does not copy them.
 	buffer uintptr
@@ -27,7 +28,8 @@ type statement struct {
 	row    Row
 }
 
-// statement prepares a text, the first time. Often it is the text of last time; then it need not be hashed.
+// statement prepares a text, the first time. Often it is the text of last time; then it need not be
+// hashed.
 func (c *Conn) statement(text string) (*statement, error) {
 	if c.last != nil && c.last.text == text {
 		return c.last, nil
@@ -69,7 +71,8 @@ func (s *statement) end() {
 	libc.Xfree(s.c.tls, s.buffer)
 }
 
-// Exec runs a statement to its end and says how many rows it changed, where it is an INSERT, UPDATE or DELETE.
+// Exec runs a statement to its end and says how many rows it changed, where it is an INSERT, UPDATE
+// or DELETE.
 func (c *Conn) Exec(text string, args ...any) (changed int64, err error) {
 	err = c.run(text, args, func(*Row) (more bool, err error) { return true, nil })
 	if err != nil {
@@ -78,7 +81,8 @@ func (c *Conn) Exec(text string, args ...any) (changed int64, err error) {
 	return lib.Xsqlite3_changes64(c.tls, c.db), nil
 }
 
-// Row runs a statement up to its first row and gives dst its values. Where there is none, it fails with sql.ErrNoRows.
+// Row runs a statement up to its first row and gives dst its values. Where there is none, it fails
+// with sql.ErrNoRows.
 func (c *Conn) Row(dst []any, text string, args ...any) error {
 	found := false
 	err := c.run(text, args, func(row *Row) (more bool, err error) {
@@ -91,7 +95,8 @@ func (c *Conn) Row(dst []any, text string, args ...any) error {
 	return err
 }
 
-// Each calls f for every row, until f fails. Where ctx ends, the statement does too, with the error of ctx.
+// Each calls f for every row, until f fails. Where ctx ends, the statement does too, with the error
+// of ctx.
 func (c *Conn) Each(ctx context.Context, f func(*Row) error, text string, args ...any) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -144,8 +149,8 @@ func (c *Conn) run(text string, args []any, each func(*Row) (more bool, err erro
 	}
 }
 
-// bind gives the statement its arguments: nil, bool, int, int64, float64, string, []byte, and what database/sql would make one of
-// those of. A nil []byte is NULL.
+// bind gives the statement its arguments: nil, bool, int, int64, float64, string, []byte, and what
+// database/sql would make one of those of. A nil []byte is NULL.
 func (s *statement) bind(args []any) error {
 	args, size, err := plain(args)
 	if err != nil {
@@ -196,7 +201,8 @@ func (s *statement) bind(args []any) error {
 	return nil
 }
 
-// plain gives arguments of the types that bind knows, and how many bytes of text and blobs are among them.
+// plain gives arguments of the types that bind knows, and how many bytes of text and blobs are
+// among them.
 func plain(args []any) (list []any, size int, err error) {
 	list = args
 	for i := 0; i < len(list); i++ {
