@@ -170,7 +170,8 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 			return err
 		}
 		return each(a)
-	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`, engine.Micros(now), tenant)
+	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`,
+		engine.Micros(now), tenant)
 }
 
 // change updates one live account and returns it as it is after the change. In set, $1 is the

@@ -184,7 +184,8 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 
 // again makes messages due as if they were new, except those that a newer message has replaced,
 // whose link no longer works.
-const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT), due = CAST($1 AS BIGINT), attempts = 0
+const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT),
+	due = CAST($1 AS BIGINT), attempts = 0
 	WHERE expires > $1
 	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)
 	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since)
@@ -193,7 +194,8 @@ const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT)
 // Retry implements delivery.Store.
 func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
-		n, err := tx.Exec(again+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`, engine.Micros(now), message[:])
+		n, err := tx.Exec(again+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`,
+			engine.Micros(now), message[:])
 		if err == nil && n == 0 {
 			err = fault.New(fault.Conflict, "the message cannot be sent again: %s", whyNot(d, now))
 		}
@@ -246,7 +248,8 @@ func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) 
 }
 
 // Discard implements delivery.Store.
-func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (delivery.Delivery, error) {
+func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
+	now time.Time) (delivery.Delivery, error) {
 	return s.operate(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
 		n, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
 			WHERE message = $1 AND state <> 'sent'`,

@@ -22,7 +22,8 @@ func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error 
 		}
 		if tx.Repeated() {
 			var has []byte
-			err := tx.Row(`SELECT sealed FROM dkim_key WHERE tenant = $1 AND selector = $2`, k.Tenant, k.Selector).Scan(&has)
+			err := tx.Row(`SELECT sealed FROM dkim_key WHERE tenant = $1 AND selector = $2`,
+				k.Tenant, k.Selector).Scan(&has)
 			if err != nil || bytes.Equal(has, k.Sealed) {
 				return err
 			}

@@ -38,7 +38,8 @@ func (s *Store) AddHook(_ context.Context, h hook.Hook) error {
 		case err == nil && tx.Repeated() && bytes.Equal(id, h.ID[:]):
 			return nil
 		case err == nil:
-			return fault.New(fault.Conflict, "there is a hook %s already; remove it first, or choose another name", h.Name)
+			return fault.New(fault.Conflict, "there is a hook %s already; "+
+				"remove it first, or choose another name", h.Name)
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
 		}
@@ -56,7 +57,8 @@ func addHook(tx engine.Tx, h hook.Hook) error {
 		h.ID[:], h.Name, string(h.Kind), h.URL, h.PlainHTTP, h.AllTenants, sealed, engine.Micros(h.Created))
 	for _, id := range h.Tenants {
 		if err == nil {
-			_, err = tx.Exec(`INSERT INTO hook_tenant (hook, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`, h.ID[:], id)
+			_, err = tx.Exec(`INSERT INTO hook_tenant (hook, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+				h.ID[:], id)
 		}
 	}
 	return err
@@ -135,5 +137,6 @@ func (s *Store) Hooks(ctx context.Context) ([]hook.State, error) {
 
 // Due implements hook.Queue.
 func (s *Store) Due(ctx context.Context, now time.Time) ([]hook.Hook, error) {
-	return hooksOf(s.engine.Reads(ctx), `WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, engine.Micros(now))
+	return hooksOf(s.engine.Reads(ctx),
+		`WHERE EXISTS (SELECT 1 FROM notice WHERE hook = h.id AND due <= $1)`, engine.Micros(now))
 }

@@ -28,7 +28,8 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 		}
 		// The condition repeats what may have changed without these locks since linkOf read it.
 		// Changes of the address and of the link take the same locks.
-		n, err := tx.Exec(`UPDATE account SET token = $1, email = $2 WHERE uid = $3 AND activated IS NULL AND NOT held`,
+		n, err := tx.Exec(`UPDATE account SET token = $1, email = $2
+			WHERE uid = $3 AND activated IS NULL AND NOT held`,
 			r.Token[:], r.Account.Email, r.Account.UID[:])
 		if err != nil {
 			return err
@@ -42,7 +43,8 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 			}
 			return err
 		}
-		if _, err := tx.Exec(`INSERT INTO replaced (token, account, message, email, until) VALUES ($1, $2, $3, $4, $5)`,
+		if _, err := tx.Exec(`INSERT INTO replaced (token, account, message, email, until)
+			VALUES ($1, $2, $3, $4, $5)`,
 			token, r.Account.UID[:], r.Message[:], r.Was, engine.Micros(a.Expires)); err != nil {
 			return err
 		}
@@ -95,7 +97,8 @@ func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now t
 		if err := tx.Lock(admission.LinkKeys(r)...); err != nil {
 			return err
 		}
-		n, err := tx.Exec(`UPDATE account SET token = (SELECT token FROM replaced WHERE account = $1 AND message = $2),
+		n, err := tx.Exec(`UPDATE account SET
+			token = (SELECT token FROM replaced WHERE account = $1 AND message = $2),
 			email = (SELECT email FROM replaced WHERE account = $1 AND message = $2)
 			WHERE uid = $1 AND token = $3 AND activated IS NULL
 				AND EXISTS (SELECT 1 FROM replaced WHERE account = $1 AND message = $2)`,

@@ -45,7 +45,8 @@ func claimIn(tx engine.Tx, id hook.ID, now, until time.Time,
 		return err
 	}, `UPDATE notice SET due = $3, tries = tries + 1 WHERE hook = $1 AND due <= $2 AND (event, account) IN
 		(SELECT event, account FROM notice WHERE hook = $1 AND due <= $2 ORDER BY due, at, event LIMIT $4)
-		RETURNING event, account, what, tenant, host, realm, username, at, tries`, id[:], engine.Micros(now), engine.Micros(until), limit)
+		RETURNING event, account, what, tenant, host, realm, username, at, tries`,
+		id[:], engine.Micros(now), engine.Micros(until), limit)
 	return list, err
 }
 
@@ -77,7 +78,8 @@ func report(tx engine.Tx, r hook.Result, now time.Time) error {
 		n, err = tx.Exec(`DELETE FROM notice`+which+` AND due = $4`, append(key, engine.Micros(r.ClaimEnds))...)
 		givenUp = n
 	} else {
-		n, err = tx.Exec(`UPDATE notice SET due = $5`+which+` AND due = $4`, append(key, engine.Micros(r.ClaimEnds), engine.Micros(r.RetryAt))...)
+		n, err = tx.Exec(`UPDATE notice SET due = $5`+which+` AND due = $4`,
+			append(key, engine.Micros(r.ClaimEnds), engine.Micros(r.RetryAt))...)
 	}
 	if err != nil || n == 0 || r.Failure == "" {
 		return err

@@ -121,7 +121,8 @@ func (s *Store) TakeOver(ctx context.Context) (list []account.OutboxEntry, err e
 
 // TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have
 // recorded a heartbeat since.
-func (s *Store) TakeOverFrom(_ context.Context, expired []engine.ExpiredLease) (list []account.OutboxEntry, err error) {
+func (s *Store) TakeOverFrom(_ context.Context,
+	expired []engine.ExpiredLease) (list []account.OutboxEntry, err error) {
 	for _, lease := range expired {
 		more, err := s.take(func(tx engine.Tx) ([][]byte, error) {
 			removed, err := lease.Remove(tx)

@@ -30,7 +30,8 @@ func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept
 			(SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM taken WHERE (bucket, at, account) IN
 			(SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
-		`DELETE FROM delivery WHERE message IN (SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
+		`DELETE FROM delivery WHERE message IN
+			(SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM replaced WHERE token IN (SELECT token FROM replaced WHERE until <= $1 ORDER BY until LIMIT $2)`,
 	} {
 		n, err := tx.Exec(query, engine.Micros(now), limit)

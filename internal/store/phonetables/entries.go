@@ -68,7 +68,8 @@ func putEntry(tx engine.Tx, e export.Entry) error {
 	}
 	_, err := tx.Exec(`INSERT INTO dialtone_directory.entry (`+entryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (uid) DO UPDATE SET realm = excluded.realm, username = excluded.username,
-		address = excluded.address, role = excluded.role, ha1 = excluded.ha1, ha1b = excluded.ha1b, ha1_sha256 = excluded.ha1_sha256`,
+		address = excluded.address, role = excluded.role, ha1 = excluded.ha1,
+		ha1b = excluded.ha1b, ha1_sha256 = excluded.ha1_sha256`,
 		e.UID[:], e.Realm, e.User, e.Address(), string(e.Role), e.HA1.Hex(), b, sha256)
 	return err
 }

@@ -158,7 +158,8 @@ func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.F
 			}
 			j := group[i]
 			if int(k) < len(j.Work.Signup.Address) {
-				list[i].Address = max(list[i].Address, admission.WaitSince(engine.FromMicros(at), j.Work.Signup.Address[k], j.Work.now))
+				wait := admission.WaitSince(engine.FromMicros(at), j.Work.Address[k], j.Work.now)
+				list[i].Address = max(list[i].Address, wait)
 			} else {
 				list[i].Recipient = admission.WaitSince(engine.FromMicros(at), j.Work.Signup.Recipient, j.Work.now)
 			}
@@ -255,7 +256,8 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 	batch := &pgx.Batch{}
 	if len(w.clears) > 0 {
 		// An account that was enabled since the check stays, and the INSERT below then fails.
-		batch.Queue(`DELETE FROM account WHERE uid = ANY ($1::bytea[]) AND activated IS NULL AND closed IS NULL`, w.clears)
+		batch.Queue(`DELETE FROM account
+			WHERE uid = ANY ($1::bytea[]) AND activated IS NULL AND closed IS NULL`, w.clears)
 	}
 	batch.Queue(`INSERT INTO spent (expires, nonce)
 			SELECT * FROM unnest($1::bigint[], $2::bytea[]) ON CONFLICT DO NOTHING`,
