@@ -9,25 +9,30 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/store/engine"
 )
 
-// PendingMessages implements account.Store.
-func (s *Store) PendingMessages(ctx context.Context) ([]account.OutboxEntry, error) {
+var _ outbox.Store = (*Store)(nil)
+
+// Pending implements outbox.Store.
+func (s *Store) Pending(ctx context.Context) ([]outbox.Entry, error) {
 	return waiting(s.engine.Reads(ctx), `($1 = '' OR o.node = $1)`, s.nodeName())
 }
 
 // waiting returns the outbox rows of a condition, with their accounts.
-func waiting(q engine.Querier, condition string, args ...any) (list []account.OutboxEntry, err error) {
+func waiting(q engine.Querier, condition string, args ...any) (list []outbox.Entry, err error) {
 	err = q.Each(func(row engine.Scanner) (err error) {
-		var w account.OutboxEntry
+		var w outbox.Entry
 		var message []byte
 		var made int64
-		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}}); err != nil {
+		a, err := scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}})
+		if err != nil {
 			return err
 		}
+		w.Tenant, w.Account, w.User, w.Email, w.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
 		copy(w.Message[:], message)
-		w.Made = w.Account.Created
+		w.Made, w.Expires = a.Created, a.Expires
 		if made > 0 {
 			w.Made = engine.FromMicros(made)
 		}
@@ -39,12 +44,12 @@ func waiting(q engine.Querier, condition string, args ...any) (list []account.Ou
 	return list, err
 }
 
-// Ack implements account.Store.
-func (s *Store) Ack(ctx context.Context, messages []account.OutboxRef) (left []account.OutboxRef, err error) {
+// Ack implements outbox.Store.
+func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
 	return inChunks(s.engine, messages, settle)
 }
 
-func settle(tx engine.Tx, m account.OutboxRef) error {
+func settle(tx engine.Tx, m outbox.Ref) error {
 	// One sync of the directory makes durable all older messages that this node wrote, so their
 	// rows go too.
 	_, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
@@ -58,10 +63,10 @@ func settle(tx engine.Tx, m account.OutboxRef) error {
 	return err
 }
 
-// Enqueue implements account.Store.
-func (s *Store) Enqueue(_ context.Context, messages []account.OutboxRef,
-	now time.Time) (left []account.OutboxRef, err error) {
-	return inChunks(s.engine, messages, func(tx engine.Tx, m account.OutboxRef) error {
+// Enqueue implements outbox.Store.
+func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
+	now time.Time) (left []outbox.Ref, err error) {
+	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error {
 		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
 			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
@@ -89,8 +94,8 @@ type takeOver struct {
 	doubtful [][]byte // accounts whose outbox rows may belong to this node since a commit in doubt
 }
 
-// TakeOver implements account.Store.
-func (s *Store) TakeOver(ctx context.Context) (list []account.OutboxEntry, err error) {
+// TakeOver implements outbox.Store.
+func (s *Store) TakeOver(ctx context.Context) (list []outbox.Entry, err error) {
 	if s.nodeName() == "" {
 		return nil, nil
 	}
@@ -122,7 +127,7 @@ func (s *Store) TakeOver(ctx context.Context) (list []account.OutboxEntry, err e
 // TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have
 // recorded a heartbeat since.
 func (s *Store) TakeOverFrom(_ context.Context,
-	expired []engine.ExpiredLease) (list []account.OutboxEntry, err error) {
+	expired []engine.ExpiredLease) (list []outbox.Entry, err error) {
 	for _, lease := range expired {
 		more, err := s.take(func(tx engine.Tx) ([][]byte, error) {
 			removed, err := lease.Remove(tx)
@@ -153,7 +158,7 @@ func moveOutbox(tx engine.Tx, from, to string) (accounts [][]byte, err error) {
 // take returns the outbox rows that do has given to this node. No other node writes their messages
 // from then on. So when the commit is in doubt, take remembers them, and the next call returns
 // those that belong to this node.
-func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []account.OutboxEntry, err error) {
+func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []outbox.Entry, err error) {
 	s.takeOver.mu.Lock()
 	defer s.takeOver.mu.Unlock()
 	perhaps := s.takeOver.doubtful
@@ -168,7 +173,7 @@ func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []account.Outbo
 			accounts[account.UID(uid)] = true
 		}
 		list, err = waiting(tx, `o.node = $1`, s.nodeName())
-		list = slices.DeleteFunc(list, func(e account.OutboxEntry) bool { return !accounts[e.Account.UID] })
+		list = slices.DeleteFunc(list, func(e outbox.Entry) bool { return !accounts[e.Account] })
 		return err
 	})
 	if err == nil {

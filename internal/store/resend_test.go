@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/store"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/teststore"
@@ -14,9 +15,9 @@ import (
 // An older address may be somebody else's. It is kept for undoing the new link alone, so with a
 // relay and without one it goes as soon as the newer message is on the disk.
 func TestStoreForgetsTheOlderAddress(t *testing.T) {
-	for name, release := range map[string]func(*store.Store, context.Context, []account.OutboxRef) ([]account.OutboxRef, error){
+	for name, release := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
 		"by Settle": (*store.Store).Ack,
-		"by Hand": func(s *store.Store, ctx context.Context, sent []account.OutboxRef) ([]account.OutboxRef, error) {
+		"by Hand": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
 			return s.Enqueue(ctx, sent, noon)
 		},
 	} {
@@ -59,7 +60,7 @@ func TestStoreForgetsTheOlderAddress(t *testing.T) {
 				if left, err := release(
 					s,
 					ctx,
-					[]account.OutboxRef{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}},
+					[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}},
 				); err != nil ||
 					len(left) > 0 {
 					t.Fatal(left, err)

@@ -12,6 +12,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
@@ -244,7 +245,7 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 		"find":     func() error { _, err := far.Find(ctx, home, "ann", midday); return err },
 		"revoke":   func() error { return far.Revoke(ctx, home, [16]byte{1}, midday) },
 		"spend":    func() error { _, err := far.Spend(ctx, home, [16]byte{2}, midday); return err },
-		"settle":   func() error { _, err := far.Ack(ctx, []account.OutboxRef{{Tenant: home}}); return err },
+		"settle":   func() error { _, err := far.Ack(ctx, []outbox.Ref{{Tenant: home}}); return err },
 		"tenants":  func() error { _, _, err := far.Tenants(ctx); return err },
 		"adopt":    func() error { _, err := far.TakeOver(ctx); return err },
 		"disable":  func() error { _, err := far.Disable(ctx, home, "ann", midday); return err },
@@ -324,7 +325,7 @@ func TestTakeOverInDoubt(t *testing.T) {
 		}
 		c.w.heal()
 		c.far.engine.WaitForBreaker(t.Context())
-		var list []account.OutboxEntry
+		var list []outbox.Entry
 		var err error
 		eventually(t, "the database is back", func() bool {
 			list, err = c.far.TakeOver(t.Context())

@@ -115,7 +115,7 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 	}
 	// A message whose sync failed is looked up at the first time and written again at the next.
 	for range 2 {
-		if err := h.desk.Flush(ctx); err != nil {
+		if err := h.outbox.Flush(ctx); err != nil {
 			return hit, fmt.Errorf("on a disk that is well again: %w", err)
 		}
 	}

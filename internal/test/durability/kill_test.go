@@ -43,7 +43,7 @@ func TestKillBetweenWriteAndSync(t *testing.T) {
 		if d := tr.signup(h, "lena", true); d.err != nil {
 			t.Fatal(d.err)
 		}
-		h.desk.Flush(ctx)
+		h.outbox.Flush(ctx)
 		after := killed.Crash(crashfs.Variant{Data: crashfs.None, Entries: crashfs.None})
 		if err := errors.Join(h.close(), killed.Close(), checkPromise(after, tr)); err != nil {
 			t.Error(err)
