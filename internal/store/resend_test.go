@@ -14,7 +14,7 @@ import (
 
 // An older address may be somebody else's. It is kept for undoing the new link alone, so with a
 // relay and without one it goes as soon as the newer message is on the disk.
-func TestStoreForgetsTheOlderAddress(t *testing.T) {
+func TestReplacedAddressIsRemoved(t *testing.T) {
 	for name, release := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
 		"by Settle": (*store.Store).Ack,
 		"by Hand": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {

@@ -140,7 +140,7 @@ func untouched(t *testing.T, dir string, before map[string]string) {
 	}
 }
 
-func TestFilesAreForTheOwnerAlone(t *testing.T) {
+func TestFileModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := t.TempDir()
 	s := open(t, filepath.Join(dir, "dialtone.db"), secret.NewRing(noon))

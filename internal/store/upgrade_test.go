@@ -157,7 +157,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	}
 }
 
-func TestOldDatabaseWantsItsKey(t *testing.T) {
+func TestUpgradeNeedsSealKey(t *testing.T) {
 	path, _ := oldDatabase(t)
 	if s, err := teststore.Open(t.Context(), path, secret.NewRing(noon)); err == nil {
 		s.Close()

@@ -198,7 +198,7 @@ func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
 
 // A program that would not have entries follow is not ready while there are any, and may come back
 // afterwards.
-func TestAnExportBarsOlderPrograms(t *testing.T) {
+func TestExportFencesOlderPrograms(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := listed(t, database)
 	older := openStore(t, nil, "", database)
@@ -220,7 +220,7 @@ func TestAnExportBarsOlderPrograms(t *testing.T) {
 
 // Whoever goes through the accounts waits for a change that is on its way, which it cannot see yet;
 // else it would write down what was.
-func TestFillingWaitsForChangesOnTheirWay(t *testing.T) {
+func TestFillWaitsForOpenTransactions(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	ring := secret.NewRing(midday)
 	s := openStore(t, ring, "", database)
@@ -300,7 +300,7 @@ func disableSlowly(s *testStore, uid account.UID, changing, commit chan struct{}
 }
 
 // What no program here has done is found, and mended.
-func TestCompareExportFindsEveryDifference(t *testing.T) {
+func TestCompareExport(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *secret.Ring) *testStore{
 		"SQLite": openFile,
 		"PostgreSQL": func(t *testing.T, ring *secret.Ring) *testStore {

@@ -99,7 +99,7 @@ func exporting(t *testing.T) (s *store.Store, ring *secret.Ring, dir string, ten
 	return s, ring, dir, tenant
 }
 
-func TestAFaultOfTheDirectoryIsNoneOfTheStore(t *testing.T) {
+func TestDirectoryFaultLeavesStoreWorking(t *testing.T) {
 	s, ring, dir, tenant := exporting(t)
 	folder := filepath.Join(dir, "directory")
 	away := func() {
@@ -165,7 +165,7 @@ func TestAFaultOfTheDirectoryIsNoneOfTheStore(t *testing.T) {
 
 // Of what is due, tenants come first: the name of one that is gone may be another's by now, with
 // accounts of its own.
-func TestWhatIsDueIsDoneInOrder(t *testing.T) {
+func TestDueChangesAreAppliedInOrder(t *testing.T) {
 	s, ring, dir, _ := exporting(t)
 	defer shut(t, s)
 	folder := filepath.Join(dir, "directory")
@@ -205,7 +205,7 @@ func TestWhatIsDueIsDoneInOrder(t *testing.T) {
 	sound(t, s)
 }
 
-func TestALostDirectoryIsFilledAnew(t *testing.T) {
+func TestLostDirectoryIsFilled(t *testing.T) {
 	s, _, dir, tenant := exporting(t)
 	defer shut(t, s)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -229,7 +229,7 @@ func TestALostDirectoryIsFilledAnew(t *testing.T) {
 }
 
 // A store of yesterday beside the directory of today.
-func TestADirectoryOfAnotherTimeIsMended(t *testing.T) {
+func TestOlderDirectoryIsCorrected(t *testing.T) {
 	s, ring, dir, tenant := exporting(t)
 	backup := filepath.Join(dir, "backup.db")
 	if err := s.Backup(t.Context(), backup); err != nil {
@@ -256,7 +256,7 @@ func TestADirectoryOfAnotherTimeIsMended(t *testing.T) {
 }
 
 // A file of an export that was ended, put back by whoever restored a disk. Its numbers may well fit.
-func TestADirectoryOfAnotherEnablingIsMended(t *testing.T) {
+func TestDirectoryOfEarlierExportIsCorrected(t *testing.T) {
 	s, ring, dir, tenant := exporting(t)
 	shut(t, s)
 	folder := filepath.Join(dir, "directory")
@@ -327,7 +327,7 @@ func TestDisablingLeavesNoHash(t *testing.T) {
 }
 
 // A command was killed when it had ended the export and not yet emptied the file.
-func TestWhatADisablingHasLeftIsRemoved(t *testing.T) {
+func TestCatchUpRemovesRest(t *testing.T) {
 	s, ring, dir, _ := exporting(t)
 	shut(t, s)
 	alter(t, filepath.Join(dir, "dialtone.db"), `DELETE FROM export`)
@@ -355,7 +355,7 @@ func rows(t *testing.T, path, query string) (n int64) {
 }
 
 // What is seen, is forgotten: the list of changes does not grow.
-func TestChangesThatTheDirectoryHasAreForgotten(t *testing.T) {
+func TestAppliedChangesArePruned(t *testing.T) {
 	s, _, dir, tenant := exporting(t)
 	defer shut(t, s)
 	for range 5 {
@@ -383,7 +383,7 @@ func TestChangesThatTheDirectoryHasAreForgotten(t *testing.T) {
 	}
 }
 
-// exportChild is the process that TestKilledBetweenStoreAndDirectory kills: it disables and enables
+// exportChild is the process that TestKillBetweenStoreAndDirectory kills: it disables and enables
 // an account as fast as it can and says each time what it was answered.
 func exportChild(dir string) error {
 	ring, err := keyfile.Read(filepath.Join(dir, "seal.key"))
@@ -410,7 +410,7 @@ func exportChild(dir string) error {
 
 // The two files are two commits. Whoever is killed in between leaves the store ahead, and the next
 // to come brings the directory there.
-func TestKilledBetweenStoreAndDirectory(t *testing.T) {
+func TestKillBetweenStoreAndDirectory(t *testing.T) {
 	s, ring, dir, _ := exporting(t)
 	shut(t, s)
 	rounds, ahead := 20, 0

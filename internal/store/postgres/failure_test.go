@@ -157,9 +157,9 @@ func (s *Store) there(t *testing.T, a account.Signup) bool {
 	return err == nil
 }
 
-// The connection breaks around the commit of a group. Whoever is answered is answered what the rows
-// say.
-func TestCommitWithoutAnAnswer(t *testing.T) {
+// The connection breaks around the commit of a group. The answer of each signup agrees with
+// the rows.
+func TestSignupCommitWithoutAnswer(t *testing.T) {
 	for name, lose := range map[string]func(*wire){
 		"after it happened":  func(w *wire) { w.hear = committed },
 		"before it happened": func(w *wire) { w.say = []byte("@mail.test") },
@@ -207,7 +207,7 @@ func TestCommitWithoutAnAnswer(t *testing.T) {
 }
 
 // The same for every other write: it is run again, and its answer is that of the first time.
-func TestWriteWithoutAnAnswer(t *testing.T) {
+func TestWriteWithoutAnswer(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	ctx := t.Context()
 	member := func(user string) account.Signup {
@@ -373,7 +373,7 @@ func TestBlackHole(t *testing.T) {
 
 // A commit that nobody answers, and a database that stays away: the caller hears that it is not
 // known, and can take it back.
-func TestUnknownIsTakenBack(t *testing.T) {
+func TestUndoAfterLostCommit(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	lost := newcomer(home, "lost")
 	w.set(func() { w.hear, w.then = committed, true })
@@ -398,7 +398,7 @@ func TestUnknownIsTakenBack(t *testing.T) {
 
 // What is wrong with a statement of ours is not taken for a lost database: it is told as it is, and
 // the breaker stays closed.
-func TestOurOwnFaultIsTold(t *testing.T) {
+func TestStatementErrorIsInternal(t *testing.T) {
 	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
 	var n int
 	for name, do := range map[string]func(engine.Tx) error{

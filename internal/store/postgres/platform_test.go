@@ -46,7 +46,7 @@ func (s *Store) adopted(t *testing.T) []string {
 	return s.users(t, list, err)
 }
 
-func TestDeadNodeIsTakenOverOnce(t *testing.T) {
+func TestTakeOverOfDeadNode(t *testing.T) {
 	defer postgres.SetLease(time.Minute)()
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var nodes []*Store
@@ -136,7 +136,7 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 	}
 }
 
-func TestRowsOfNoNodeFindOne(t *testing.T) {
+func TestTakeOverOfRowsWithoutNode(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	command, node := openStore(t, ring, "", url), openStore(t, ring, "a", url)
 	home, err := command.AddTenant(
@@ -287,7 +287,7 @@ func TestSQLiteOfALaterProgram(t *testing.T) {
 	}
 }
 
-func TestManyNodesMakeOneSchema(t *testing.T) {
+func TestConcurrentMigration(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	var all sync.WaitGroup
 	for i := range 8 {

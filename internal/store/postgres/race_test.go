@@ -19,7 +19,7 @@ import (
 )
 
 // What is on its way when a link is looked at, and there when it is written down, counts.
-func TestBetweenALookAndAWrite(t *testing.T) {
+func TestChangeBetweenReadAndWrite(t *testing.T) {
 	url := postgrestest.Shared(t).Database(t)
 	s := openStore(t, secret.NewRing(midday), "a", url)
 	ctx, home := t.Context(), addedTenant(t, s, "phone.test")

@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-func TestActivationIsDecidedInItsTransaction(t *testing.T) {
+func TestActivationRace(t *testing.T) {
 	begin := time.Unix(0, 0)
 	late := begin.Add(account.PendingLife)
 	notFound := errors.New("not found")

@@ -265,7 +265,7 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 }
 
 // No table and no column is forgotten, today or by a migration to come.
-func TestNothingIsForgottenInACopy(t *testing.T) {
+func TestCopyHasEveryColumn(t *testing.T) {
 	stays := []string{
 		"revision.subject",
 		"revision.n",

@@ -397,7 +397,7 @@ func TestRunningServerIsNotCopied(t *testing.T) {
 }
 
 // A copy makes no entries for phone servers, so it is refused by a target that has them.
-func TestNoCopyIntoAnExport(t *testing.T) {
+func TestCopyIntoExportIsRefused(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := openStore(t, secret.NewRing(midday), "", database)
 	if err := s.EnableExport(t.Context(), func(int64, int64) {}); err != nil {

@@ -1,18 +1,19 @@
-// Package conn is a connection to an SQLite database, by SQLite's own C interface, which
+// Package conn is a connection to an SQLite database by SQLite's C interface, which
 // modernc.org/sqlite/lib has in Go.
 //
-// The statements of a store are few, short, and the same again and again. Around such a statement
-// database/sql and a driver for it do more than SQLite: connections are handed out under locks,
-// each argument gets memory of C's, and each result has the names and declared types of its columns
-// made anew. Here a statement is prepared once, has one buffer for its arguments, and gives its
-// values to typed destinations; finding an account takes two allocations instead of seventy.
+// It guarantees that a statement is reset after every call, also after an error, so that it never keeps
+// a transaction open. Values are copied in both directions: a caller never sees SQLite's memory. A value
+// is not converted to fit its destination; reading a number as text is an error.
 //
-// What it promises: a statement is reset whatever became of it, so that it never holds a
-// transaction open. Nothing of SQLite's memory is seen by a caller: values are copied in both
-// directions. A value is not changed to fit its destination; a number where text was asked for is
-// an error. What it wants: one goroutine at a time on a Conn; statements whose texts are constants
-// of the program, since they stay; and Script for a PRAGMA that sets something, which SQLite may do
-// as early as it prepares it.
+// A statement is prepared once, has one buffer for its arguments, and scans into typed destinations. The
+// statements of a store are few, short and frequent, and around such a statement database/sql and its
+// driver spend more time than SQLite does: they hand out connections under locks, allocate C memory for
+// each argument, and look up the names and declared types of the columns for each result. Finding an
+// account takes two allocations here instead of seventy.
+//
+// It is not for concurrent use: one goroutine at a time uses a Conn. The texts of statements must be
+// constants of the program, since prepared statements stay. A PRAGMA that sets something must be run by
+// Script, because SQLite may apply it as early as it prepares it.
 //
 // https://www.sqlite.org/c3ref/intro.html
 package conn
