@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/store/sqlite/conn"
 )
 
 // growth prints the same figures at growing numbers of accounts.
@@ -63,7 +63,7 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 	if err != nil {
 		return nil, err
 	}
-	conn, err := sqlite.Open(filepath.Join(data, "dialtone.db"), sqlite.Options{})
+	conn, err := conn.Open(filepath.Join(data, "dialtone.db"), conn.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,10 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
+	"dialtone/internal/store/phonetables"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 )
 
@@ -50,7 +53,7 @@ func templates(dir string) (mailmsg.Templates, error) {
 type folder struct {
 	config.Config
 	seal  *secret.Ring
-	store *sqlstore.Store
+	store *store.Store
 }
 
 func (f *folder) signKey() string { return filepath.Join(f.Keys.Dir, "sign.key") }
@@ -92,15 +95,33 @@ func openNode(ctx context.Context, c config.Config, node string) (*folder, error
 	}
 	var err error
 	if !f.nodes() {
-		f.store, err = sqlstore.Open(ctx, f.database(), f.seal)
+		f.store, err = openSQLite(ctx, f.database(), f.seal)
 		return f, err
 	}
-	f.store, err = sqlstore.OpenPostgres(ctx, f.seal, node, f.Database)
+	f.store, err = openPostgres(ctx, f.seal, node, f.Database)
 	return f, err
 }
 
 // database is the file of SQLite.
 func (f *folder) database() string { return filepath.Join(f.Data, "dialtone.db") }
+
+// openSQLite opens the store in the SQLite database at path.
+func openSQLite(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
+	e, err := sqlite.Open(ctx, path, store.SealCheck(ring))
+	if err != nil {
+		return nil, err
+	}
+	return store.New(e, phonetables.OnSQLite(e, ring)), nil
+}
+
+// openPostgres opens the store in the PostgreSQL database at url.
+func openPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*store.Store, error) {
+	e, err := postgres.Open(ctx, node, url, store.SealCheck(ring))
+	if err != nil {
+		return nil, err
+	}
+	return store.New(e, phonetables.OnPostgres(e, ring)), nil
+}
 
 // openKeys reads the keys, and makes what is missing, but not a seal key for a store that has one: a new one would open nothing,
 // and hide that the right one is missing.
@@ -156,7 +177,7 @@ func (f *folder) makeKeysFolder() error {
 // sealed reports whether the store has been sealed with a key.
 func (f *folder) sealed(ctx context.Context) (bool, error) {
 	if f.nodes() {
-		return sqlstore.PostgresSealed(ctx, f.Database)
+		return postgres.Sealed(ctx, f.Database)
 	}
 	info, err := os.Stat(f.database())
 	return err == nil && info.Size() > 0, nil

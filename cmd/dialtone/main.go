@@ -19,7 +19,10 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite"
 )
 
 // The exit statuses that scripts may rely on (75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h).
@@ -101,10 +104,10 @@ func (p *program) report(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	if errors.Is(err, sqlstore.ErrFailed) {
+	if errors.Is(err, engine.ErrFailed) {
 		return exitRestart
 	}
-	for _, e := range []error{errKeys, errTemplates, keyfile.ErrMissing, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
+	for _, e := range []error{errKeys, errTemplates, keyfile.ErrMissing, store.ErrSealKey, migrations.ErrNewer, sqlite.ErrDamaged, store.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
 		}
