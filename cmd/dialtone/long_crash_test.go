@@ -103,7 +103,7 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	}
 	waitRandomly()
 	if rand.N(5) == 0 { // now and then messages are on the disk already, and their outbox rows gone
-		<-time.After(rand.N(2 * tendEvery))
+		<-time.After(rand.N(2 * flushInterval))
 	}
 	o.begins.Store(true)
 	if err := d.cut(); err != nil {

@@ -227,7 +227,7 @@ func (w *watchedServer) exits() (after time.Duration) {
 	since := time.Now()
 	select {
 	case <-w.ended:
-	case <-time.After(exitWithin):
+	case <-time.After(exitTimeout):
 		w.Fatalf("the server goes on\n%s", w.stderr)
 	}
 	if status := w.cmd.ProcessState.ExitCode(); status != exitRestart {
@@ -365,9 +365,9 @@ func testPickupSyncFails(t *testing.T) {
 	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
 		stop := inject(t, w.process, "syncfs", "error=EIO:when="+when, w.pickup)
 		c := w.crowd(6)
-		errors := w.stderr.count("messages could not be made safe")
+		errors := w.stderr.count("outbox flush failed")
 		deadline := time.Now().Add(20 * time.Second)
-		for w.stderr.count("messages could not be made safe") == errors && time.Now().Before(deadline) {
+		for w.stderr.count("outbox flush failed") == errors && time.Now().Before(deadline) {
 			<-time.After(10 * time.Millisecond)
 		}
 		if time.Now().After(deadline) {

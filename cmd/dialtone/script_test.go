@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
+	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
@@ -406,24 +406,23 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 // A server signs with a new key after all others have read it, and accepts its signatures at once.
 func TestServerFollowsSigningKeys(t *testing.T) {
 	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for name, held := range map[string]bool{"a key file": false, "the environment": true} {
+	for name, fromEnv := range map[string]bool{"a key file": false, "the environment": true} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: dir}}}
+			path := filepath.Join(t.TempDir(), "sign.key")
 			old := secret.NewRing(noon)
-			if err := keyfile.Create(f.signKey(), old); err != nil {
+			both := signRotation(fromEnv, false).Apply(old, noon)
+			if err := keyfile.Create(path, old); err != nil {
 				t.Fatal(err)
+			}
+			keys := keyfile.Source{Path: path}
+			delay := secret.Spread
+			if fromEnv {
+				keys.Text = redact.New(both.Text())
+				delay += secret.RolloutTime
 			}
 			now := noon
 			clock := func() time.Time { return now }
-			begins := secret.Spread
-			both := rotated(old, noon, signedLife, held, false)
-			if held {
-				f.Keys.Sign = config.Secret(both.Text())
-				begins += handOut
-			}
-			s := newSigning(f)
-			s.now = clock
+			s := newSigning(keys, clock)
 			refresh := func() {
 				t.Helper()
 				if err := s.refresh(); err != nil {
@@ -431,112 +430,31 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 				}
 			}
 			refresh()
-			if !held {
-				if err := keyfile.Replace(f.signKey(), both); err != nil {
+			if !fromEnv {
+				if err := keyfile.Replace(path, both); err != nil {
 					t.Fatal(err)
 				}
 			}
-			knowsOld := captcha.NewIssuer(old, clock) // a server that has not seen the new key
-			for age, young := range map[time.Duration]bool{0: true, begins - time.Second: true,
-				begins: false} {
-				now = noon.Add(age)
+			otherServer := captcha.NewIssuer(old, clock) // which has not read the new key yet
+			for _, c := range []struct {
+				age      time.Duration
+				accepted bool
+			}{{0, true}, {delay - time.Second, true}, {delay, false}} {
+				now = noon.Add(c.age)
 				refresh()
-				if got := knowsOld.Check(1, s.issuer().Ask(1).Token, "").Ours; got != young {
-					t.Errorf("after %v, a server that has the old key alone takes what is signed: %v", age, got)
+				if got := otherServer.Check(1, s.issuer().Ask(1).Token, "").Ours; got != c.accepted {
+					t.Errorf("after %v, a server with the old key only accepts a signature: %v, want %v",
+						c.age, got, c.accepted)
 				}
-				for name, r := range map[string]*secret.Ring{"the old key": old, "both keys": both,
-					"both keys, old enough": both.Signing(noon.Add(begins))} {
+				for name, r := range map[string]*secret.Ring{
+					"the old key": old, "the old key, of two": both, "the new key": both.Signing(noon.Add(delay)),
+				} {
 					if !s.issuer().Check(1, captcha.NewIssuer(r, clock).Ask(1).Token, "").Ours {
-						t.Errorf("after %v, what was signed with %s is refused", age, name)
-					}
-				}
-				if before := s.value.Load(); true {
-					refresh()
-					if s.value.Load() != before {
-						t.Errorf("after %v, nothing changed and the keys were derived anew", age)
+						t.Errorf("after %v, a signature of %s is refused", c.age, name)
 					}
 				}
 			}
 		})
-	}
-}
-
-func TestRotationKeepsNeededKeys(t *testing.T) {
-	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	var ring *secret.Ring
-	for _, c := range []struct {
-		after        time.Duration
-		held, revoke bool
-		keys         int
-	}{
-		{after: 0, keys: 2}, // of the first
-		{after: time.Hour, keys: 3},
-		{after: time.Hour, held: true, keys: 4},
-		{after: signedLife - time.Hour - time.Second, keys: 4}, // but for the first key, which was replaced before
-		{after: signedLife + time.Hour, keys: 2},
-		{after: 365 * 24 * time.Hour, keys: 2},
-		{after: time.Second, held: true, keys: 3},
-		{after: time.Second, revoke: true, keys: 1},
-		{after: time.Second, held: true, revoke: true, keys: 1},
-	} {
-		if ring == nil {
-			ring = secret.NewRing(noon)
-		}
-		noon = noon.Add(c.after)
-		next := rotated(ring, noon, signedLife, c.held, c.revoke)
-		signer := ring.Signing(noon).IDs()[0]
-		if c.revoke {
-			signer = next.IDs()[0]
-		}
-		if got := len(next.IDs()); got != c.keys || next.Signing(noon).IDs()[0] != signer {
-			t.Errorf("%+v: %d keys, and another one signs: %v", c, got,
-				next.Signing(noon).IDs()[0] != signer)
-		}
-		ring = next
-	}
-}
-
-func TestNodeIDIsKept(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	names := make([]string, 16)
-	var all sync.WaitGroup
-	for i := range names {
-		all.Go(func() {
-			name, err := nodeID(data)
-			if err != nil {
-				t.Error(err)
-			}
-			names[i] = name
-		})
-	}
-	all.Wait()
-	again, err := nodeID(data)
-	if names = slices.Compact(append(names, again)); err != nil || len(names) != 1 || len(again) < 16 {
-		t.Errorf("one folder has the names %q, %v", names, err)
-	}
-	if other, err := nodeID(t.TempDir()); err != nil || other == again {
-		t.Errorf("two folders have the name %q, %v", other, err)
-	}
-	left, err := os.ReadDir(data)
-	if err != nil || len(left) != 1 {
-		t.Errorf("in the folder are %v, %v", left, err)
-	}
-	path := filepath.Join(data, "node.id")
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	for _, damaged := range []string{"", "short\n", strings.Repeat("\x00", 27),
-		strings.Repeat("x", 65), again + "\n" + again} {
-		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if name, err := nodeID(data); err == nil ||
-			!strings.Contains(err.Error(), "node.id is damaged; delete it") {
-			t.Errorf("%q is the name %q, %v", damaged, name, err)
-		}
-		if text, err := os.ReadFile(path); err != nil || string(text) != damaged {
-			t.Errorf("%q became %q, %v", damaged, text, err)
-		}
 	}
 }
 
@@ -563,7 +481,7 @@ func TestKeysWithSharedDatabase(t *testing.T) {
 	}
 	if said, status := run("first",
 		"DIALTONE_KEYS_DIR="+place("not", "mounted")); status != exitConfig ||
-		!strings.Contains(said, "mount or make what it lies in") {
+		!strings.Contains(said, "mount or create its parent") {
 		t.Errorf("nothing is mounted: %d, %s", status, said)
 	}
 	for _, data := range []string{"first", "second"} {
