@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,20 +10,26 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// confirms makes the endpoint of links ask for a proof of testPassword, and answer it with right. It gives the forms that came
-// with right proofs.
-func (s *stage) confirms(right http.HandlerFunc) (forms func() []string) {
+// onConfirm makes the activation endpoint ask for a proof of testPassword, and answer a right one
+// with success. It returns a function that returns the forms that came with right proofs.
+func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 	var got []string
-	s.on("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {
+	s.handle("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {
 		given := map[string]string{}
 		for _, m := range digestParameter.FindAllStringSubmatch(r.Header.Get("Authorization"), -1) {
 			given[m[1]] = m[2] + m[3]
 		}
 		want := hexDigest("MD5", strings.Join([]string{
-			hexDigest("MD5", "alex:"+testRealm+":"+testPassword), "n", "00000001", given["cnonce"], "auth", hexDigest("MD5", r.Method+":/activate.ashx"),
+			hexDigest("MD5", "alex:"+testHost+":"+testPassword),
+			"n",
+			"00000001",
+			given["cnonce"],
+			"auth",
+			hexDigest("MD5", r.Method+":/activate.ashx"),
 		}, ":"))
 		if r.Method != "POST" || given["response"] != want || given["username"] != "alex" {
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`X-Digest realm=%q, qop="auth", algorithm=MD5, nonce="n"`, testRealm))
+			w.Header().
+				Set("WWW-Authenticate", `X-Digest realm="`+testHost+`", qop="auth", algorithm=MD5, nonce="n"`)
 			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)
 			return
 		}
@@ -47,22 +52,23 @@ func (s *stage) confirms(right http.HandlerFunc) (forms func() []string) {
 const linkForm = "application/x-www-form-urlencoded;charset=UTF-8 token="
 
 func TestConfirmPage(t *testing.T) {
-	b := startBrowser(t)
 	open := func(t *testing.T, right http.HandlerFunc) (*tab, func() []string) {
-		s := newStage(t)
-		forms := s.confirms(right)
-		p := openTab(t, b, s, "/activate/confirm?token=secret")
+		s := newPageServer(t)
+		forms := s.onConfirm(right)
+		p := openTab(t, s, "/activate/confirm?token=secret")
 		p.wait(`!document.getElementById("submit").disabled`)
 		return p, forms
 	}
-	good := says(200, `{"ok":true,"user":"alex"}`)
+	good := reply(200, `{"ok":true,"user":"alex"}`)
 
-	t.Run("activates, forgets token and password, and leads to sign-in with the name", func(t *testing.T) {
+	t.Run("activates", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.fill("password", testPassword)
 		p.submit()
 		p.wait(`document.activeElement.id === "done-title"`)
-		if body := p.body(); !strings.Contains(body, "\nAccount activated – Dialtone\n") || strings.Contains(body, "secret") || !strings.Contains(body, "Welcome, alex.") {
+		if body := p.body(); !strings.Contains(body, "\nAccount activated – Dialtone\n") ||
+			strings.Contains(body, "secret") ||
+			!strings.Contains(body, "Welcome, alex.") {
 			t.Errorf("the page says %s", body)
 		}
 		if got := forms(); !slices.Equal(got, []string{linkForm + "secret"}) {
@@ -77,7 +83,7 @@ func TestConfirmPage(t *testing.T) {
 		p.do(chromedp.Click(chromedp.CSS("#done .button")))
 		p.wait(`location.pathname === "/login.html" && document.getElementById("user")?.value === "alex"`)
 	})
-	t.Run("keeps the token while it is needed, also when the page is loaded again", func(t *testing.T) {
+	t.Run("works after a wrong password and a reload", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.fill("password", "something else")
 		p.submit()
@@ -93,9 +99,10 @@ func TestConfirmPage(t *testing.T) {
 			t.Errorf("the server got %q", got)
 		}
 	})
-	t.Run("cannot be given another name", func(t *testing.T) {
+	t.Run("user name is fixed", func(t *testing.T) {
 		p, _ := open(t, good)
-		if !eval[bool](p, `document.getElementById("user").readOnly && document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
+		if !eval[bool](p, `document.getElementById("user").readOnly &&
+				document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
 			t.Error("the name can be changed, or the password has a name")
 		}
 	})
@@ -105,12 +112,21 @@ func TestConfirmPage(t *testing.T) {
 		problem string
 		retry   bool
 	}{
-		{"a link that is worth nothing", refuses(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
-		{"too many tries", retryAfter("60", refuses(429, "rate_limited", "x")), "Too many attempts from here. Try again in 1 minute, at ", false},
-		{"too many people", refuses(503, "overloaded", "x"), "Too many people are waiting right now.", true},
-		{"trouble", refuses(500, "server_error", "x"), "Something went wrong on our side.", true},
-		{"silence", hangUp, "The server did not answer.", true},
-		{"an answer that is none", says(200, `[]`), "Something went wrong on our side.", true},
+		{
+			"an invalid link", replyError(400, "invalid_request", "x"),
+			"This link does not work any more. Open the link in the newest message", false,
+		},
+		{
+			"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")),
+			"Too many attempts from here. Try again in 1 minute, at ", false,
+		},
+		{
+			"an overloaded server", replyError(503, "overloaded", "x"),
+			"Too many people are waiting right now.", true,
+		},
+		{"a server error", replyError(500, "server_error", "x"), "Something went wrong on our side.", true},
+		{"no answer", hangUp, "The server did not answer.", true},
+		{"a malformed answer", reply(200, `[]`), "Something went wrong on our side.", true},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
 			p, _ := open(t, tt.right)
@@ -122,28 +138,29 @@ func TestConfirmPage(t *testing.T) {
 			if retry := eval[bool](p, `document.getElementById("retry").checkVisibility()`); retry != tt.retry {
 				t.Errorf("a button to try again: %v", retry)
 			}
-			if got := eval[string](p, `location.search + document.getElementById("password").value`); got != "?token=secret"+testPassword {
+			if got := eval[string](p,
+				`location.search + document.getElementById("password").value`); got != "?token=secret"+testPassword {
 				t.Errorf("the page has kept %q", got)
 			}
 		})
 	}
-	t.Run("explains that nothing was typed", func(t *testing.T) {
+	t.Run("explains an empty password", func(t *testing.T) {
 		p, forms := open(t, good)
 		p.submit()
-		if got := p.problems(); !slices.Equal(got, []string{"Enter the password of this account"}) || len(forms()) != 0 {
+		if got := p.problems(); !slices.Equal(got, []string{"Enter the password of this account"}) ||
+			len(forms()) != 0 {
 			t.Errorf("problems %q, forms %q", got, forms())
 		}
 	})
 }
 
-// Who opens a link and signs in in the same tab has shown both.
-func TestSignInHandsTheLinkOver(t *testing.T) {
-	b := startBrowser(t)
+// A sign-in in the tab that opened the link confirms the account.
+func TestSignInConfirmsLink(t *testing.T) {
 	enter := func(t *testing.T, first string, right http.HandlerFunc) (*tab, func() []string) {
-		s := newStage(t)
-		s.signins("MD5", 0, says(200, `{"ok":true,"user":"alex","role":"guest"}`))
-		forms := s.confirms(right)
-		p := openTab(t, b, s, first)
+		s := newPageServer(t)
+		s.onSignIn("MD5", 0, reply(200, `{"ok":true,"user":"alex","role":"guest"}`))
+		forms := s.onConfirm(right)
+		p := openTab(t, s, first)
 		if first != "/login.html" {
 			p.wait(`location.search === ""`)
 			p.do(chromedp.Navigate(s.URL + "/login.html"))
@@ -157,7 +174,7 @@ func TestSignInHandsTheLinkOver(t *testing.T) {
 		}
 		return p, forms
 	}
-	good := says(200, `{"ok":true,"user":"alex"}`)
+	good := reply(200, `{"ok":true,"user":"alex"}`)
 	for _, state := range []activationState{activationDone, activationAlready} {
 		t.Run("after a link that is "+string(state), func(t *testing.T) {
 			_, forms := enter(t, "/activate/"+string(state)+"?token=secret", good)
@@ -166,7 +183,9 @@ func TestSignInHandsTheLinkOver(t *testing.T) {
 			}
 		})
 	}
-	for _, state := range []activationState{activationExpired, activationInvalid, activationReplaced, activationHeld} {
+	for _, state := range []activationState{
+		activationExpired, activationInvalid, activationReplaced, activationHeld,
+	} {
 		t.Run("not after a link that is "+string(state), func(t *testing.T) {
 			if _, forms := enter(t, "/activate/"+string(state)+"?token=secret", good); len(forms()) != 0 {
 				t.Errorf("the server got %q", forms())
@@ -178,8 +197,10 @@ func TestSignInHandsTheLinkOver(t *testing.T) {
 			t.Errorf("the server got %q", forms())
 		}
 	})
-	t.Run("and goes on whatever comes of it", func(t *testing.T) {
-		for _, right := range []http.HandlerFunc{refuses(400, "invalid_request", "x"), refuses(500, "server_error", "x"), hangUp} {
+	t.Run("sign-in goes on after a failure", func(t *testing.T) {
+		for _, right := range []http.HandlerFunc{
+			replyError(400, "invalid_request", "x"), replyError(500, "server_error", "x"), hangUp,
+		} {
 			if _, forms := enter(t, "/activate/done?token=secret", right); len(forms()) == 0 {
 				t.Error("the server got nothing")
 			}

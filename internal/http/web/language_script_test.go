@@ -10,24 +10,35 @@ import (
 	"dialtone/internal/i18n"
 )
 
-func TestSignUpPageSpeaks(t *testing.T) {
-	b := startBrowser(t)
+func TestSignUpPageLanguages(t *testing.T) {
 	for _, tag := range append([]i18n.Tag{pseudoTag}, i18n.Tags...) {
 		t.Run(string(tag), func(t *testing.T) {
 			words := i18n.In(tag)
 			if tag == pseudoTag {
-				words = pseudo(t)
+				var err error
+				if words, err = pseudoWords(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			say := func(key string, slots ...string) string { return words.Text("signup.say."+key, slots...) }
-			s := newStage(t)
-			s.signups(breaks("user", "kept"), breaks("email", "domain"), retryAfter("1500", refuses(429, "rate_limited", "in English")), says(200, `{"ok":true,"user":"alex"}`))
-			p := openTab(t, b, s, "/signup.html?lang="+string(tag))
+			s := newPageServer(t)
+			s.onSignup(replyRule("user", "kept"), replyRule("email", "domain"),
+				withRetryAfter("1500", replyError(429, "rate_limited", "in English")),
+				reply(200, `{"ok":true,"user":"alex"}`))
+			p := openTab(t, s, "/signup.html?lang="+string(tag))
 			p.ready()
-			if got, want := eval[string](p, `document.getElementById("question").textContent`), say("question", "sum", "3 + 1"); got != want {
+			question := eval[string](p, `document.getElementById("question").textContent`)
+			if got, want := question, say("question", "sum", "3 + 1"); got != want {
 				t.Errorf("the question is %q, want %q", got, want)
 			}
 			p.submit()
-			want := []string{say("user_empty"), say("name_empty"), say("email_empty"), say("password_empty"), say("captcha_empty")}
+			want := []string{
+				say("user_empty"),
+				say("name_empty"),
+				say("email_empty"),
+				say("password_empty"),
+				say("captcha_empty"),
+			}
 			if got := p.problems(); strings.Join(got, "|") != strings.Join(want, "|") {
 				t.Errorf("an empty form: %q, want %q", got, want)
 			}
@@ -40,14 +51,20 @@ func TestSignUpPageSpeaks(t *testing.T) {
 				}
 			}
 			p.submit()
-			p.wait(`document.querySelectorAll("[aria-invalid]").length === 0 && !document.querySelector("form").hasAttribute("aria-busy")`)
+			p.wait(
+				`document.querySelectorAll("[aria-invalid]").length === 0 &&
+					!document.querySelector("form").hasAttribute("aria-busy")`,
+			)
 			begin, _, _ := strings.Cut(words.Text("signup.say.rate_limited"), "{wait}")
-			if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], begin) || strings.ContainsAny(got[0], "{}٠١٢٣٤٥٦٧٨٩") || !strings.Contains(got[0], "25") {
+			if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], begin) ||
+				strings.ContainsAny(got[0], "{}٠١٢٣٤٥٦٧٨٩") ||
+				!strings.Contains(got[0], "25") {
 				t.Errorf("a limit: %q", got)
 			}
 			p.submit()
 			p.wait(`!document.getElementById("sent").hidden`)
-			if body := p.body(); !strings.Contains(body, words.Text("signup.sent_title")+" – Dialtone\n") || strings.ContainsAny(body, "{}[]*٠١٢٣٤٥٦٧٨٩") {
+			if body := p.body(); !strings.Contains(body, words.Text("signup.sent_title")+" – Dialtone\n") ||
+				strings.ContainsAny(body, "{}[]*٠١٢٣٤٥٦٧٨٩") {
 				t.Errorf("the page says %s", body)
 			}
 			sent := s.sent()
@@ -55,19 +72,20 @@ func TestSignUpPageSpeaks(t *testing.T) {
 			if err != nil || fields.Get("lang") != string(tag) {
 				t.Errorf("the form said that its language is %q (%v)", fields.Get("lang"), err)
 			}
-			// What has one direction keeps it, and a name has its own.
+			// Only the name's direction follows its text.
 			p.do(chromedp.Navigate(s.URL + "/signup.html?lang=" + string(tag)))
 			p.ready()
-			if got := eval[string](p, `["user", "email", "captcha_answer", "name"].map((id) => document.getElementById(id).dir).join()`); got != "ltr,ltr,ltr,auto" {
+			got := eval[string](p, `["user", "email", "captcha_answer", "name"]
+				.map((id) => document.getElementById(id).dir).join()`)
+			if got != "ltr,ltr,ltr,auto" {
 				t.Errorf("the directions are %s", got)
 			}
 		})
 	}
 }
 
-func TestTheSwitchKeepsWhatWasTyped(t *testing.T) {
-	b := startBrowser(t)
-	p := openTab(t, b, newStage(t), "/signup.html")
+func TestLanguageMenuKeepsInput(t *testing.T) {
+	p := openTab(t, newPageServer(t), "/signup.html")
 	p.fillAll()
 	p.do(chromedp.Click(chromedp.ID("language")))
 	p.do(chromedp.Click(chromedp.CSS(`#languages a[lang="ar"]`)))
