@@ -48,12 +48,13 @@ func TestMain(m *testing.M) {
 //	terminate NAME             send SIGTERM; want exit status 0 within 10 s, and JSON lines in the
 //	                           log, which is written to NAME.log
 //	exits STATUS command…      run a command and want that exit status
-//	eventually TEXT command…   run a command again and again, for at most 5 s, until its output has the text
-//	signup URL USER            sign somebody up from a fresh address, with the password "the pass phrase of USER"
+//	eventually TEXT command…   repeat a command for at most 5 s, until its output contains the text
+//	signup URL USER            sign up from an unused address, with the password "the pass phrase of
+//	                           USER"
 //	activate URL DIR USER      open the link of the message to USER in a pickup directory; with !
 //	                           the link must be refused
 //	mode MODE file…            want the permissions of files
-//	closed DIR                 want no file below a folder to be open to other users of the machine
+//	closed DIR                 want no file in a directory to be accessible to other users of the machine
 //	members NAME…              want the output to be JSON objects, or a list of them, with exactly
 //	                           these members
 func TestScripts(t *testing.T) {
@@ -150,7 +151,7 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("it does not come: %v", err)
+			ts.Fatalf("timeout: %v", err)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
@@ -237,7 +238,7 @@ func cmdMembers(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	if len(list) == 0 {
-		ts.Fatalf("an empty list has no members to look at")
+		ts.Fatalf("the list is empty")
 	}
 }
 
@@ -361,13 +362,15 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/algorithm",
 		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help",
-		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare",
+		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
+		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
 		// The secret of a hook is in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
 		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
-		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver", "mail/selector", "mail/tenant",
+		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver",
+		"mail/selector", "mail/tenant",
 	}
 	harmless = append(harmless, "serve/clusters") // removed, and refused with any value
 	for _, k := range config.Keys() {
@@ -375,9 +378,9 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 			harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag(), "--"))
 		}
 	}
-	look := func(where, name, help string) {
+	check := func(where, name, help string) {
 		if !slices.Contains(harmless, where+"/"+name) {
-			t.Errorf("dialtone %s takes %s (%s), which nobody has looked at", where, name, help)
+			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
 		// These name a directory and a file that contain secrets.
 		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" {
@@ -387,10 +390,10 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	var walk func(n *kong.Node, where string)
 	walk = func(n *kong.Node, where string) {
 		for _, f := range n.Flags {
-			look(where, f.Name, f.Help)
+			check(where, f.Name, f.Help)
 		}
 		for _, a := range n.Positional {
-			look(where, a.Name, a.Help)
+			check(where, a.Name, a.Help)
 		}
 		for _, c := range n.Children {
 			below := where
@@ -464,68 +467,68 @@ func TestKeysWithSharedDatabase(t *testing.T) {
 	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
 	url := postgrestest.Start(t).Database(t)
 	run := func(data string, env ...string) (string, int) {
-		var said strings.Builder
+		var out strings.Builder
 		environ := append([]string{"DIALTONE_DATABASE=" + url}, env...)
 		status := run(t.Context(), []string{"--data", place(data), "tenant", "list"}, environ,
-			&said, &said)
-		return said.String(), status
+			&out, &out)
+		return out.String(), status
 	}
 	shared := "DIALTONE_KEYS_DIR=" + place("keys")
 
-	if said, status := run("away", shared,
+	if out, status := run("away", shared,
 		"DIALTONE_DATABASE=postgres://127.0.0.1:1/none?connect_timeout=1"); status != exitFailed {
-		t.Errorf("without the database: %d, %s", status, said)
+		t.Errorf("without the database: %d, %s", status, out)
 	}
 	if _, err := os.Stat(place("keys")); err == nil {
-		t.Error("a key was made before anybody knew whether the database has one")
+		t.Error("a key was created before the database could be asked")
 	}
-	if said, status := run("first",
+	if out, status := run("first",
 		"DIALTONE_KEYS_DIR="+place("not", "mounted")); status != exitConfig ||
-		!strings.Contains(said, "mount or create its parent") {
-		t.Errorf("nothing is mounted: %d, %s", status, said)
+		!strings.Contains(out, "mount or create its parent") {
+		t.Errorf("without the parent directory: %d, %s", status, out)
 	}
 	for _, data := range []string{"first", "second"} {
-		if said, status := run(data, shared); status != 0 {
-			t.Fatalf("%s: %d, %s", data, status, said)
+		if out, status := run(data, shared); status != 0 {
+			t.Fatalf("%s: %d, %s", data, status, out)
 		}
 		if _, err := os.Stat(place(data, "dialtone.db")); err == nil {
-			t.Errorf("%s has a store of SQLite", data)
+			t.Errorf("%s has an SQLite database", data)
 		}
 	}
-	var held []string
+	var inEnv []string
 	for _, name := range []string{"seal", "sign"} {
 		text, err := os.ReadFile(place("keys", name+".key"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, "DIALTONE_KEYS_"+strings.ToUpper(name)+"="+string(text))
+		inEnv = append(inEnv, "DIALTONE_KEYS_"+strings.ToUpper(name)+"="+string(text))
 	}
-	if said, status := run("third"); status != exitConfig ||
-		!strings.Contains(said, "seal.key is missing") {
-		t.Errorf("without keys: %d, %s", status, said)
+	if out, status := run("third"); status != exitConfig ||
+		!strings.Contains(out, "seal.key is missing") {
+		t.Errorf("without keys: %d, %s", status, out)
 	}
-	if said, status := run("third", held[0]); status != exitConfig ||
-		!strings.Contains(said, "sign.key is missing, and other servers") {
-		t.Errorf("with the seal alone: %d, %s", status, said)
+	if out, status := run("third", inEnv[0]); status != exitConfig ||
+		!strings.Contains(out, "sign.key is missing, and other servers") {
+		t.Errorf("with seal.key only: %d, %s", status, out)
 	}
-	if said, status := run("third", held[1]); status != exitConfig ||
-		!strings.Contains(said, "seal.key is missing") {
-		t.Errorf("with the signing key alone: %d, %s", status, said)
+	if out, status := run("third", inEnv[1]); status != exitConfig ||
+		!strings.Contains(out, "seal.key is missing") {
+		t.Errorf("with sign.key only: %d, %s", status, out)
 	}
 	if _, err := os.Stat(place("third", "keys")); err == nil {
-		t.Error("keys were made for a database that has some")
+		t.Error("keys were created for a database that has keys")
 	}
-	if said, status := run("third", held...); status != 0 {
-		t.Errorf("with both: %d, %s", status, said)
+	if out, status := run("third", inEnv...); status != 0 {
+		t.Errorf("with both: %d, %s", status, out)
 	}
 	for i, name := range []string{"sign.key", "seal.key"} {
-		if said, status := run("third", held[i], shared); status != 0 {
-			t.Errorf("with a variable and %s: %d, %s", name, status, said)
+		if out, status := run("third", inEnv[i], shared); status != 0 {
+			t.Errorf("with a variable and %s: %d, %s", name, status, out)
 		}
 	}
 	other := "DIALTONE_KEYS_SEAL=" + secret.NewRing(time.Now()).Text()
-	if said, status := run("third", other, held[1]); status != exitConfig ||
-		!strings.Contains(said, "sealed with another key") {
-		t.Errorf("with another seal: %d, %s", status, said)
+	if out, status := run("third", other, inEnv[1]); status != exitConfig ||
+		!strings.Contains(out, "sealed with another key") {
+		t.Errorf("with another seal.key: %d, %s", status, out)
 	}
 }
