@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The intervals of the background tasks. Operators are promised that a server sees a change of a tenant
-// or of a phone server's token within a second.
+// The intervals of the background tasks. Operators are promised that a server sees a change of a
+// tenant or of a phone server's token within a second.
 const (
 	refreshInterval  = 300 * time.Millisecond
 	flushInterval    = time.Second
@@ -89,8 +89,8 @@ func (s *server) refresh(ctx context.Context) {
 	}
 }
 
-// takeOver shows the other servers that this one is alive, and takes over the messages of those that
-// are not.
+// takeOver shows the other servers that this one is alive, and takes over the messages of those
+// that are not.
 func (s *server) takeOver(ctx context.Context) {
 	if err := s.outbox.TakeOver(ctx); err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "heartbeat failed", "retry", takeOverInterval, "err", err)

@@ -35,9 +35,9 @@ func rounds(t *testing.T) int {
 // maxLoadTime is the longest time that a server is under load before it is killed.
 const maxLoadTime = 150 * time.Millisecond
 
-// In every round a server starts with the same data directory, gets signups from many addresses, and is
-// killed at a random moment. Every signup that was answered must be there afterwards. One that was not
-// answered is there completely or not at all.
+// In every round a server starts with the same data directory, gets signups from many addresses,
+// and is killed at a random moment. Every signup that was answered must be there afterwards. One
+// that was not answered is there completely or not at all.
 func TestKilledServerLosesNothing(t *testing.T) {
 	s := newKillTest(t)
 	n := rounds(t)
@@ -50,8 +50,8 @@ func TestKilledServerLosesNothing(t *testing.T) {
 		n, len(s.answered), s.unanswered, s.republished, len(s.activated))
 }
 
-// Here, a mail server takes every message out of the pickup directory as soon as it is there. Then a
-// message may be written twice, with the same bytes and Message-ID, but none is ever missing.
+// Here, a mail server takes every message out of the pickup directory as soon as it is there. Then
+// a message may be written twice, with the same bytes and Message-ID, but none is ever missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 	s := newKillTest(t)
 	s.agent = newAgent(t, s.pickup)
@@ -69,16 +69,16 @@ func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 func TestTerminatedServerAnswersOpenRequests(t *testing.T) {
 	s := newKillTest(t)
 	n := rounds(t)
-	var whole int
+	var unanswered int
 	for range n {
-		whole += s.terminatedRound()
+		unanswered += s.terminatedRound()
 	}
 	s.finish()
 	if s.republished > 0 {
 		t.Errorf("%d messages were written again, though no server was killed", s.republished)
 	}
 	t.Logf("%d rounds: %d signups answered, %d saved without an answer on connections that were kept open", n,
-		len(s.answered), whole)
+		len(s.answered), unanswered)
 }
 
 // killTest is a data directory, and what the clients of its servers know.
@@ -105,8 +105,8 @@ const clients = 12
 
 func newKillTest(t *testing.T) *killTest {
 	data := filepath.Join(t.TempDir(), "data")
-	// All rounds use the same port, because it is part of the links. An address that nobody else uses
-	// keeps the port free.
+	// All rounds use the same port, because it is part of the links. An address that nobody else
+	// uses keeps the port free.
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 100+rand.IntN(100), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
@@ -207,9 +207,9 @@ func (s *killTest) killedRound() {
 	s.failIfBroken()
 }
 
-// terminatedRound returns how many accounts were saved without an answer. A new connection is either
-// accepted and answered, or not accepted, so there are none on those. On a connection that was kept open,
-// a request may arrive while the server closes it.
+// terminatedRound returns how many accounts were saved without an answer. A new connection is
+// either accepted and answered, or not accepted, so there are none on those. On a connection that
+// was kept open, a request may arrive while the server closes it.
 func (s *killTest) terminatedRound() (unanswered int) {
 	s.t.Helper()
 	p := s.start()
@@ -245,7 +245,8 @@ func (s *killTest) failIfBroken() {
 	}
 }
 
-// messages returns the messages in the pickup directory, or those that the agent took, by recipient.
+// messages returns the messages in the pickup directory, or those that the agent took, by
+// recipient.
 func (s *killTest) messages() map[string][]message {
 	s.t.Helper()
 	list := s.agent.taken()
@@ -307,8 +308,8 @@ func (s *killTest) check(p *process) {
 	s.sample(p, added, messages)
 }
 
-// sample activates some of the new accounts and signs in. The next check proves that the activation was
-// durable.
+// sample activates some of the new accounts and signs in. The next check proves that the activation
+// was durable.
 func (s *killTest) sample(p *process, added []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
@@ -332,8 +333,8 @@ func (s *killTest) sample(p *process, added []string, messages map[string][]mess
 	}
 }
 
-// finish starts the server for the last time, checks, and stops it. Then it uses all remaining links: each
-// must activate the account that its message was sent to.
+// finish starts the server for the last time, checks, and stops it. Then it uses all remaining
+// links: each must activate the account that its message was sent to.
 func (s *killTest) finish() {
 	s.t.Helper()
 	p := s.start()

@@ -68,9 +68,9 @@ func (p *testServer) next() (*visitor, url.Values) {
 	return v, form
 }
 
-// duringFault sends a form several times during a fault, and wants a 500 each time. Then it ends the fault
-// and sends the same form again. Captchas and sign-ins do not need what is broken, so they must work all
-// the time.
+// duringFault sends a form several times during a fault, and wants a 500 each time. Then it ends
+// the fault and sends the same form again. Captchas and sign-ins do not need what is broken, so
+// they must work all the time.
 func (p *testServer) duringFault(times int, begin, end func()) {
 	p.Helper()
 	before := len(shownAccounts(p, p.data))
@@ -124,7 +124,8 @@ func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.consistent()
 }
 
-// consistent wants one complete message for every account, and nothing else in the pickup directory.
+// consistent wants one complete message for every account, and nothing else in the pickup
+// directory.
 func (p *testServer) consistent() {
 	p.Helper()
 	list, err := messagesIn(p.pickup)
@@ -175,8 +176,8 @@ func TestPickupDirectoryGone(t *testing.T) {
 	}
 }
 
-// A server starts though the pickup directory fails, so people can sign in. Messages that were lost in a
-// crash are written as soon as the directory works.
+// A server starts though the pickup directory fails, so people can sign in. Messages that were lost
+// in a crash are written as soon as the directory works.
 func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
 	p := newTestServer(t, launch{data: data}, mail)
@@ -276,8 +277,8 @@ const inNamespace = "DIALTONE_TEST_NAMESPACE"
 // noMounts is the exit status of a process that is not allowed to mount.
 const noMounts = 77
 
-// Full and read-only disks are tmpfs mounts in a mount namespace, which an ordinary user creates in a user
-// namespace, or else root. No other process sees the mounts, and they end with the test.
+// Full and read-only disks are tmpfs mounts in a mount namespace, which an ordinary user creates in
+// a user namespace, or else root. No other process sees the mounts, and they end with the test.
 func TestBrokenDisks(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		ownNamespace(t)
@@ -397,8 +398,8 @@ func testReadOnly(t *testing.T) {
 	p.consistent()
 }
 
-// A disk cannot become read-only while a server has its store open for writing: the kernel returns EBUSY.
-// But a server can be started on one, and says so.
+// A disk cannot become read-only while a server has its store open for writing: the kernel returns
+// EBUSY. But a server can be started on one, and says so.
 func testReadOnlyStart(t *testing.T) {
 	disk := mount(t, "size=8m")
 	data := filepath.Join(disk, "data")

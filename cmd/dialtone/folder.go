@@ -103,7 +103,8 @@ func (p *program) with(do func(*folder) error) (err error) {
 	return do(f)
 }
 
-// tenantOf returns the tenant of a host name. An operator may type it in upper case and in any script.
+// tenantOf returns the tenant of a host name. An operator may type it in upper case and in any
+// script.
 func (f *folder) tenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
 	typed, err := typedHost(host)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A data directory is used for some rounds only, so that first starts are interrupted too, and checking all
-// accounts does not take long.
+// A data directory is used for some rounds only, so that first starts are interrupted too, and
+// checking all accounts does not take long.
 const (
 	longRounds      = 100 // power cuts for each journal mode of ext4
 	longKills       = 500
@@ -23,8 +23,9 @@ const (
 	signupsAfterCut = 2 // for each client
 )
 
-// In every round, the power of the disk is cut during signups. The server does not know, but must not answer
-// 200 from then on. When the power is back, every signup that was answered 200 must be there.
+// In every round, the power of the disk is cut during signups. The server does not know, but must
+// not answer 200 from then on. When the power is back, every signup that was answered 200 must be
+// there.
 func TestLongPowerCut(t *testing.T) {
 	if !ownMounts(t) {
 		return

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The server continues during faults of disks and of the machine, or exits so that a restart recovers.
+// The server continues during faults of disks and of the machine, or exits so that a restart
+// recovers.
 func TestLongFaults(t *testing.T) {
 	if !ownMounts(t) {
 		return
@@ -80,8 +81,9 @@ func (w *watchedServer) refused(limit int) (v *visitor, form url.Values) {
 	return nil, nil
 }
 
-// notReadyWhileRefusing wants /readyz to notice within noticeWithin that all signups are refused. If the disk
-// is full, a checkpoint may free space. Then the store is ready again, and the test fills that space too.
+// notReadyWhileRefusing wants /readyz to notice within noticeWithin that all signups are refused.
+// If the disk is full, a checkpoint may free space. Then the store is ready again, and the test
+// fills that space too.
 func (w *watchedServer) notReadyWhileRefusing(fill func()) {
 	w.Helper()
 	since := time.Now()
@@ -121,7 +123,8 @@ func (w *watchedServer) settled() {
 	}
 }
 
-// nothingLeft sends a form again that got an error. It must succeed, because nothing of it was saved.
+// nothingLeft sends a form again that got an error. It must succeed, because nothing of it was
+// saved.
 func (w *watchedServer) nothingLeft(v *visitor, form url.Values) {
 	w.Helper()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
@@ -129,9 +132,9 @@ func (w *watchedServer) nothingLeft(v *visitor, form url.Values) {
 	}
 }
 
-// crowd sends forms from many addresses until finish is called, and sends each again until it is answered
-// with 200. A form that was answered with 500 must not have been saved. One that was answered with 503, or
-// not at all, may have been saved.
+// crowd sends forms from many addresses until finish is called, and sends each again until it is
+// answered with 200. A form that was answered with 500 must not have been saved. One that was
+// answered with 503, or not at all, may have been saved.
 type crowd struct {
 	end                      chan struct{}
 	all                      sync.WaitGroup
@@ -245,8 +248,8 @@ func (w *watchedServer) sentAgain(v *visitor, form url.Values) (saved bool) {
 	return a.Status != 200
 }
 
-// Some syncs of the WAL, the database file or both fail under load, in different patterns. The server is
-// restarted when it exits, as a supervisor would.
+// Some syncs of the WAL, the database file or both fail under load, in different patterns. The
+// server is restarted when it exits, as a supervisor would.
 func testSyncFailsSometimes(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, refused, saved, faults, restarts int
@@ -312,8 +315,8 @@ func testWALFails(t *testing.T) {
 		times, longest, saved)
 }
 
-// A checkpoint syncs the database file, but no signup waits for it. If it fails, all signups are still in
-// the WAL.
+// A checkpoint syncs the database file, but no signup waits for it. If it fails, all signups are
+// still in the WAL.
 func testDatabaseFileFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	stop := inject(t, w.process, syncs, "error=EIO", w.database())
@@ -387,8 +390,8 @@ func testPickupSyncFails(t *testing.T) {
 		"the start, no outbox row left after the fault", answered, status, again)
 }
 
-// After a failed commit and a restart, the signup is there completely or not at all, however the server
-// ended.
+// After a failed commit and a restart, the signup is there completely or not at all, however the
+// server ended.
 func testFailedCommit(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -586,9 +589,9 @@ func (w *watchedServer) idle(limit int) (list []net.Conn) {
 // frozenFor is how long the disk is frozen.
 const frozenFor = 30 * time.Second
 
-// If a disk is frozen, writes wait, and everything else continues. If the store is on it, the whole program
-// may wait: SQLite's wal-index is a memory-mapped file there, and the Go scheduler does not know that a
-// thread waits for a page of it. All answers must still be true.
+// If a disk is frozen, writes wait, and everything else continues. If the store is on it, the whole
+// program may wait: SQLite's wal-index is a memory-mapped file there, and the Go scheduler does not
+// know that a thread waits for a page of it. All answers must still be true.
 func testFrozen(t *testing.T, store bool) {
 	d := newDisk(t, 96<<20, "")
 	data, pickup := t.TempDir(), filepath.Join(d.dir, "mail")
@@ -611,8 +614,8 @@ func testFrozen(t *testing.T, store bool) {
 	}
 	before := w.status(t, "Threads")
 
-	// Another process unfreezes the disk, even if this one ends. Until then, a process that writes there
-	// cannot even be killed.
+	// Another process unfreezes the disk, even if this one ends. Until then, a process that writes
+	// there cannot even be killed.
 	freezer := exec.Command("sh", "-c", `fsfreeze -f "$1" || exit 1; echo frozen; sleep "$2"; fsfreeze -u "$1"`,
 		"sh", d.dir, fmt.Sprint(frozenFor.Seconds()))
 	out, err := freezer.StdoutPipe()

@@ -121,8 +121,8 @@ func testSlowConnections(t *testing.T) {
 		took.Round(10*time.Millisecond), n, p99.Round(100*time.Microsecond), signups, memory>>10)
 }
 
-// sendSlowly sends the beginning of a text at once and the rest at one byte per second. It returns how long
-// the server kept the connection.
+// sendSlowly sends the beginning of a text at once and the rest at one byte per second. It returns
+// how long the server kept the connection.
 func sendSlowly(address, text string, at int) (time.Duration, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 10 * time.Second}
 	c, err := dialer.Dial("tcp", address)
@@ -189,7 +189,8 @@ func slowReader(address, host, path string) (net.Conn, error) {
 	return c, err
 }
 
-// If there are more signups than a slow disk can take, the others are answered 503 with Retry-After.
+// If there are more signups than a slow disk can take, the others are answered 503 with
+// Retry-After.
 func testOverload(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	const people = 3000

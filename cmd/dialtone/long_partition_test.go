@@ -23,8 +23,9 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A server has its own network namespace, with one link to the database and one to its visitors. Under load,
-// the first link goes down and up several times. Then packets are lost without any error.
+// A server has its own network namespace, with one link to the database and one to its visitors.
+// Under load, the first link goes down and up several times. Then packets are lost without any
+// error.
 func TestLongPartition(t *testing.T) {
 	c := postgrestest.Start(t)
 	f := &fleet{T: t, dir: t.TempDir(), url: c.Database(t)}
@@ -175,8 +176,8 @@ func forward(t *testing.T, listen, target string) {
 	}()
 }
 
-// A server is killed under load and not restarted. When its lease has expired, another server writes its
-// messages, under the same names.
+// A server is killed under load and not restarted. When its lease has expired, another server
+// writes its messages, under the same names.
 func TestLongDeadServer(t *testing.T) {
 	f := newFleet(t)
 	l := f.load()
@@ -216,8 +217,8 @@ func TestLongDeadServer(t *testing.T) {
 	for _, i := range []int{0, 2} {
 		f.nodes[i].mustStop(t)
 	}
-	// A message that was being staged remains. No mail server takes it, and only a restart of that server
-	// would remove it.
+	// A message that was being staged remains. No mail server takes it, and only a restart of that
+	// server would remove it.
 	staged, err := filepath.Glob(filepath.Join(f.data(1), "pickup", ".*.part"))
 	if err != nil {
 		t.Fatal(err)

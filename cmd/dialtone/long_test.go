@@ -26,11 +26,11 @@ import (
 	"dialtone/internal/account"
 )
 
-// The tests named TestLong take minutes, and need root, loop devices and strace. They run only if asked to
-// (make test-long), so they fail if something is missing, instead of being skipped.
+// The tests named TestLong take minutes, and need root, loop devices and strace. They run only if
+// asked to (make test-long), so they fail if something is missing, instead of being skipped.
 
-// ownMounts runs the test again in a process with its own mount namespace, and reports whether this is
-// that process.
+// ownMounts runs the test again in a process with its own mount namespace, and reports whether this
+// is that process.
 func ownMounts(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inNamespace) != "" {
@@ -131,8 +131,8 @@ func (d *disk) unmount() {
 	}
 }
 
-// A shutdown of the file system simulates a power cut: nothing more reaches the disk, not even the journal
-// of ext4. The constants are those of the Linux headers.
+// A shutdown of the file system simulates a power cut: nothing more reaches the disk, not even the
+// journal of ext4. The constants are those of the Linux headers.
 const (
 	ext4Shutdown = 0x8004587d
 	noLogFlush   = 2
@@ -148,8 +148,8 @@ func (d *disk) cut() error {
 	return unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush)
 }
 
-// restore mounts the disk after a power cut, which replays the journal of ext4. Then the file system must
-// have no errors.
+// restore mounts the disk after a power cut, which replays the journal of ext4. Then the file
+// system must have no errors.
 func (d *disk) restore() {
 	d.t.Helper()
 	d.unmount()
@@ -159,8 +159,8 @@ func (d *disk) restore() {
 	d.mount()
 }
 
-// inject makes system calls of a running server on some files fail or take longer, until stop is called or
-// the server ends.
+// inject makes system calls of a running server on some files fail or take longer, until stop is
+// called or the server ends.
 func inject(t *testing.T, p *process, calls, what string, paths ...string) (stop func()) {
 	t.Helper()
 	pid := p.cmd.Process.Pid
@@ -283,7 +283,8 @@ func (r *readiness) ask() (status int, text string) {
 // noticeWithin is how fast /readyz changes, as docs/operating.md promises.
 const noticeWithin = 5 * time.Second
 
-// wait waits until the server says that it is ready or not ready. It must do so within noticeWithin.
+// wait waits until the server says that it is ready or not ready. It must do so within
+// noticeWithin.
 func (r *readiness) wait(ready bool, since time.Time) {
 	r.t.Helper()
 	want := http.StatusServiceUnavailable
@@ -355,8 +356,8 @@ func watchCaptchas(t *testing.T, address string) *captchaProbe {
 	return b
 }
 
-// captchaWithin is the longest time that 99 % of the requests for a captcha may take, whatever load and
-// faults the server has.
+// captchaWithin is the longest time that 99 % of the requests for a captcha may take, whatever load
+// and faults the server has.
 const captchaWithin = 200 * time.Millisecond
 
 func (b *captchaProbe) done() (n int, p99 time.Duration) {

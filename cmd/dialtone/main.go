@@ -1,8 +1,9 @@
-// Dialtone manages user accounts of SIP and WebRTC phone platforms. It is one program: the server with
-// its web pages, and the commands for operators.
+// Dialtone manages user accounts of SIP and WebRTC phone platforms. It is one program: the server
+// with its web pages, and the commands for operators.
 //
-// This package parses the command line, connects the packages below internal to each other, and prints
-// what commands return. It has no rules of its own: those are in the packages below internal.
+// This package parses the command line, connects the packages below internal to each other, and
+// prints what commands return. It has no rules of its own: those are in the packages below
+// internal.
 package main
 
 import (
@@ -23,7 +24,8 @@ import (
 	"dialtone/internal/sqlstore"
 )
 
-// The exit statuses that scripts may rely on. 75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h.
+// The exit statuses that scripts may rely on. 75 and 78 are EX_TEMPFAIL and EX_CONFIG of
+// sysexits.h.
 const (
 	exitFailed  = 1
 	exitUsage   = 2
@@ -39,7 +41,7 @@ type commandLine struct {
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Manage accounts."`
 	Tenant    tenantCommand    `cmd:"" help:"Manage tenants. A running server sees a change within a second."`
-	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, change notifications."`
+	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, hooks."`
 	Provision provisionCommand `cmd:"" help:"Print the phone settings of an account, without its password."`
 	Mail      mailCommand      `cmd:"" help:"Manage the messages that servers send, and DKIM keys."`
 	Verify    verifyCommand    `cmd:"" help:"Check the data folder and the store for faults."`
@@ -96,8 +98,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return 0
 }
 
-// configErrors are errors that persist until an operator corrects the configuration, the keys or the
-// store.
+// configErrors are errors that persist until an operator corrects the configuration, the keys or
+// the store.
 var configErrors = []error{
 	errTemplates, keyfile.ErrUnusable,
 	sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished,

@@ -20,8 +20,8 @@ import (
 // proxyAddress is HAProxy's address in deploy/postgresql/haproxy.cfg.
 const proxyAddress = "127.0.0.10:18080"
 
-// fleet is the example in deploy/postgresql, with its own files: HAProxy, three servers, a primary and a
-// standby.
+// fleet is the example in deploy/postgresql, with its own files: HAProxy, three servers, a primary
+// and a standby.
 type fleet struct {
 	*testing.T
 	dir, url         string
@@ -134,8 +134,8 @@ func (f *fleet) command(args ...string) string {
 	return string(out)
 }
 
-// messages returns the messages of all servers by recipient. If there are two of one message, they must
-// have the same Message-ID.
+// messages returns the messages of all servers by recipient. If there are two of one message, they
+// must have the same Message-ID.
 func (f *fleet) messages() map[string]message {
 	f.Helper()
 	all := make(map[string]message)

@@ -17,8 +17,8 @@ import (
 	httpserver "dialtone/internal/http/server"
 )
 
-// opsListener listens for monitoring and for phone servers. If the default address is in use, it returns
-// nil, so that two servers can run on one machine without further configuration.
+// opsListener listens for monitoring and for phone servers. If the default address is in use, it
+// returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
 	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {

@@ -265,8 +265,8 @@ var example = map[string]string{
 	"mail.relay_connections":                 "2",
 }
 
-// Every key that is not a secret has a flag that sets it and has the help of the key. The default in
-// the help is the one that Load uses.
+// Every key that is not a secret has a flag that sets it and has the help of the key. The default
+// in the help is the one that Load uses.
 func TestServeFlags(t *testing.T) {
 	defaults, err := config.Load("", nil, nil)
 	if err != nil {

@@ -98,12 +98,12 @@ func (c *serveCommand) Run(p *program) (err error) {
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
 }
 
-// exitTimeout is how long a server whose store has failed may take to end. A disk that fails may also
-// hang, and then only the end of the process lets the supervisor restart it.
+// exitTimeout is how long a server whose store has failed may take to end. A disk that fails may
+// also hang, and then only the end of the process lets the supervisor restart it.
 const exitTimeout = httpserver.DrainTime + 5*time.Second
 
-// whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a restart
-// recovers.
+// whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a
+// restart recovers.
 func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
@@ -118,10 +118,11 @@ func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.
 	return ctx, stop
 }
 
-// tuneMemory makes garbage collections rarer, unless the runtime's own variables are set. Only a few MiB
-// are live between requests, so with the default the collector would run dozens of times a second. GOGC=200
-// gains 5 % of sign-ins for a few MiB; higher values gain no more. The memory limit is a soft one. It keeps
-// a flood of connections from using five times the memory that it needs.
+// tuneMemory makes garbage collections rarer, unless the runtime's own variables are set. Only a
+// few MiB are live between requests, so with the default the collector would run dozens of times a
+// second. GOGC=200 gains 5 % of sign-ins for a few MiB; higher values gain no more. The memory
+// limit is a soft one. It keeps a flood of connections from using five times the memory that it
+// needs.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)

@@ -140,14 +140,14 @@ func (s *server) openPickup() (err error) {
 	return nil
 }
 
-// recover writes the messages that a crash has lost again, and registers this server with those that
-// share the store.
+// recover writes the messages that a crash has lost again, and registers this server with those
+// that share the store.
 func (s *server) recover(ctx context.Context) error {
 	if err := s.outbox.Recover(ctx); err != nil {
 		return err
 	}
-	// This has to come before the first signup: other servers take over the messages only of a server
-	// that they know.
+	// This has to come before the first signup: other servers take over the messages only of a
+	// server that they know.
 	s.takeOver(ctx)
 	// A failure does not keep the server from starting. People can sign in, and it is tried again.
 	s.flushOutbox(ctx)

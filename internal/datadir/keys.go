@@ -46,8 +46,8 @@ type Store struct {
 	Sealed func() (bool, error)
 }
 
-// Open reads seal.key and sign.key, creates them if they are missing, and returns the keys that seal
-// the store. Its errors wrap keyfile.ErrUnusable, except those of Store.Sealed.
+// Open reads seal.key and sign.key, creates them if they are missing, and returns the keys that
+// seal the store. Its errors wrap keyfile.ErrUnusable, except those of Store.Sealed.
 //
 // It does not create a key that must exist already. A new seal.key could not open what is in the
 // store. A new sign.key would not accept what other servers have signed.
