@@ -16,7 +16,7 @@ import (
 
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/test/teststore"
 )
 
 // rounds returns how often a test kills a server: DIALTONE_TEST_KILLS, or 12 times.
@@ -350,7 +350,7 @@ func (s *killTest) finish() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	store, err := sqlstore.Open(ctx, filepath.Join(s.data, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(s.data, "dialtone.db"), ring)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -15,7 +15,10 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/redact"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
+	"dialtone/internal/store/phonetables"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 )
 
@@ -40,7 +43,7 @@ type folder struct {
 	dir   datadir.Dir
 	keys  *datadir.Keys
 	seal  *secret.Ring
-	store *sqlstore.Store
+	store *store.Store
 }
 
 // shared reports whether other servers may use the store.
@@ -74,17 +77,26 @@ func newKeys(c config.KeyFiles) *datadir.Keys {
 	})
 }
 
-func (f *folder) openStore(ctx context.Context, node string) (*sqlstore.Store, error) {
+func (f *folder) openStore(ctx context.Context, node string) (*store.Store, error) {
+	check := store.SealCheck(f.seal)
 	if f.shared() {
-		return sqlstore.OpenPostgres(ctx, f.seal, node, f.Database)
+		e, err := postgres.Open(ctx, node, f.Database, check)
+		if err != nil {
+			return nil, err
+		}
+		return store.New(e, phonetables.OnPostgres(e, f.seal)), nil
 	}
-	return sqlstore.Open(ctx, f.dir.Database(), f.seal)
+	e, err := sqlite.Open(ctx, f.dir.Database(), check)
+	if err != nil {
+		return nil, err
+	}
+	return store.New(e, phonetables.OnSQLite(e, f.seal)), nil
 }
 
 // sealed reports whether something in the store is sealed with a key.
 func (f *folder) sealed(ctx context.Context) (bool, error) {
 	if f.shared() {
-		return sqlstore.PostgresSealed(ctx, f.Database)
+		return postgres.Sealed(ctx, f.Database)
 	}
 	return f.dir.HasDatabase(), nil
 }

@@ -21,7 +21,10 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite"
 )
 
 // The exit statuses that scripts may rely on. 75 and 78 are EX_TEMPFAIL and EX_CONFIG of
@@ -102,7 +105,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // the store.
 var configErrors = []error{
 	errTemplates, keyfile.ErrUnusable,
-	sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished,
+	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrDamaged, store.ErrUnfinished,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -111,7 +114,7 @@ func (p *program) report(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	if errors.Is(err, sqlstore.ErrFailed) {
+	if errors.Is(err, engine.ErrFailed) {
 		return exitRestart
 	}
 	if slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {

@@ -13,7 +13,7 @@ import (
 
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store/transfer"
 )
 
 type storeCommand struct {
@@ -64,9 +64,9 @@ func (c *storeCopy) Run(p *program) error {
 		}
 		defer unlock()
 	}
-	do := sqlstore.Copy
+	do := transfer.Copy
 	if c.Compare {
-		do = sqlstore.Compare
+		do = transfer.Compare
 	}
 	b := newProgress(p.stderr)
 	err = do(p.ctx, from, to, b.show)

@@ -23,15 +23,15 @@ import (
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 // benchSite is a site with one active account, alex, whose password is "a long password".
 func benchSite(b *testing.B) *Site {
 	ctx, dir, now := context.Background(), b.TempDir(), time.Now
 	ring := secret.NewRing(now())
-	store, err := sqlstore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 
 func TestKeys(t *testing.T) {
 	s := newPageServer(t)
-	const rounds, each = 10, 10_000
+	const rounds, each = 4, 5_000
 	type triple struct {
 		User, Realm, Password string
 	}

@@ -46,8 +46,9 @@ import (
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/turn"
 )
 
@@ -66,7 +67,7 @@ type testServer struct {
 
 	addr     string
 	stop     func()
-	store    *sqlstore.Store
+	store    *store.Store
 	db       *sql.DB // a second connection, for inspection and injected faults
 	count    *sql.Stmt
 	tenants  *tenant.Table
@@ -156,7 +157,7 @@ func (s *testServer) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
 	file := filepath.Join(s.dir, "dialtone.db")
-	s.store = must[*sqlstore.Store](t)(sqlstore.Open(ctx, file, s.seal))
+	s.store = must[*store.Store](t)(teststore.Open(ctx, file, s.seal))
 	s.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
 	s.count = must[*sql.Stmt](t)(s.db.Prepare(`SELECT (SELECT count(*) FROM account),
 		(SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
