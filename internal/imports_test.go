@@ -31,7 +31,7 @@ var (
 	}
 
 	// shared are adapters that all others may use.
-	shared = []string{"durable"}
+	shared = []string{"durable", "secret/keyfile"}
 
 	// foundations are the packages that others of their group are built on.
 	foundations = []string{

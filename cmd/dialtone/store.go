@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/transfer"
 )
@@ -57,7 +58,7 @@ func (c *storeCopy) Run(p *program) error {
 				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
 		}
 		// Hold the lock of a server that would use the file.
-		unlock, err := lock(filepath.Join(filepath.Dir(path), "serve.lock"))
+		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
 		if err != nil {
 			return err
 		}
