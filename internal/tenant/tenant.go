@@ -137,7 +137,7 @@ func (t Tenant) Secure() bool { return strings.HasPrefix(t.PublicURL, "https://"
 // case, without the port and without one trailing dot. It returns "" if raw cannot be a host name.
 func CanonicalHost(raw string) string {
 	host := raw
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.IndexByte(host, ']') < i {
+	if i := strings.LastIndexByte(host, ':'); strings.IndexByte(host, ']') < i {
 		if !digits(host[i+1:]) {
 			return ""
 		}
