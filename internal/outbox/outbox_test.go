@@ -24,8 +24,8 @@ import (
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
-	"dialtone/internal/test/teststore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
