@@ -71,7 +71,7 @@ func TestCopyTakesTheNumberOfTenantsAlong(t *testing.T) {
 // The source is not written to.
 func TestCopyLeavesItsSourceAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.db")
-	text, err := os.ReadFile("testdata/version-0.sql")
+	text, err := os.ReadFile("../testdata/version-0.sql")
 	if err != nil {
 		t.Fatal(err)
 	}

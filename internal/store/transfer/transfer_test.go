@@ -344,7 +344,7 @@ func TestCopyGoesOn(t *testing.T) {
 			}
 			for query, told := range map[string]string{
 				`DELETE FROM spent WHERE expires IN (SELECT max(expires) FROM spent)`: "spent is missing",
-				`INSERT INTO seal_key (id) VALUES ('zzz')`:                            "seal_key is in the target alone",
+				`INSERT INTO seal_key (id) VALUES ('zzz')`:                            "seal_key is only in the target",
 			} {
 				if err := s.engine.Write(
 					func(tx engine.Tx) error { _, err := tx.Exec(query); return err },
@@ -360,7 +360,7 @@ func TestCopyGoesOn(t *testing.T) {
 					!strings.Contains(err.Error(), told) {
 					t.Errorf("%s: %v", query, err)
 				}
-				if told == "seal_key is in the target alone" {
+				if told == "seal_key is only in the target" {
 					if err := s.engine.Write(
 						func(tx engine.Tx) error { _, err := tx.Exec(`DELETE FROM seal_key WHERE id = 'zzz'`); return err },
 					); err != nil {
