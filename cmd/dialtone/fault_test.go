@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/asynclog"
 	"dialtone/internal/config"
 )
 
@@ -429,7 +430,8 @@ func TestLogReportsDroppedLines(t *testing.T) {
 	p := &program{stderr: w}
 	log, flush := p.serverLog(config.Log{Level: slog.LevelInfo, Format: config.LogJSON})
 	const more = 100
-	for i := range logQueueLines + 1 + more { // the last one is in the pipe
+	const total = asynclog.QueueLines + 1 + more // the one is in the pipe
+	for i := range total {
 		log.Info("line", "n", i)
 	}
 	go func() {
@@ -450,7 +452,7 @@ func TestLogReportsDroppedLines(t *testing.T) {
 		}
 		dropped += line.Lines
 	}
-	if sum := got + dropped; dropped < more || sum != logQueueLines+1+more {
-		t.Errorf("%d lines were read and %d dropped, together %d of %d", got, dropped, sum, logQueueLines+1+more)
+	if sum := got + dropped; dropped < more || sum != total {
+		t.Errorf("%d lines were read and %d dropped, together %d of %d", got, dropped, sum, total)
 	}
 }

@@ -293,15 +293,6 @@ func viewDKIMKey(t *tenant.Tenant, k dkim.PublicKey) dkimKeyView {
 	}
 }
 
-// zoneLine returns a TXT record in zone file format, in strings of at most 255 bytes (RFC 1035 §3.3.14).
-func zoneLine(name, text string) string {
-	var parts []string
-	for part := range slices.Chunk([]byte(text), 255) {
-		parts = append(parts, `"`+string(part)+`"`)
-	}
-	return fmt.Sprintf("%s. IN TXT %s", name, strings.Join(parts, " "))
-}
-
 // tenantArg selects a tenant.
 type tenantArg struct {
 	Host string `arg:"" help:"The tenant's host name."`
@@ -338,7 +329,7 @@ func (c *dkimAdd) Run(p *program) error {
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(s)
 		}
-		_, err = fmt.Fprintln(p.stdout, zoneLine(s.Name, s.Record))
+		_, err = fmt.Fprintln(p.stdout, maildns.ZoneLine(s.Name, s.Record))
 		return err
 	})
 }
@@ -364,7 +355,7 @@ func (c *dkimList) Run(p *program) error {
 		for _, k := range list {
 			s := viewDKIMKey(t, k)
 			fmt.Fprintf(p.stdout, "; %s, %s, created %s\n%s\n",
-				s.Selector, s.Algorithm, s.Created.Format(time.RFC3339), zoneLine(s.Name, s.Record))
+				s.Selector, s.Algorithm, s.Created.Format(time.RFC3339), maildns.ZoneLine(s.Name, s.Record))
 		}
 		return nil
 	})
@@ -426,7 +417,7 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		}
 		fmt.Fprintf(p.stdout, "%s %s: %s\n", mark, f.What, f.Says)
 		if f.Add != "" {
-			fmt.Fprintf(p.stdout, "      %s\n", zoneLine(f.Name, f.Add))
+			fmt.Fprintf(p.stdout, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
 		}
 	}
 	return nil

@@ -13,8 +13,7 @@
 // database, so that a stolen copy of one is useless without the other:
 //
 //	sign.key  signs what is handed out and comes back: captchas, sessions, links. A rotation keeps
-//	          the present key as the previous one, so a form that was open during one rotation still
-//	          works; after two it does not.
+//	          older keys for as long as what they signed is valid, so open forms still work.
 //	turn.key  is what TURN servers share with the platform. It is made when it is first needed, and
 //	          a new key signs nothing until the servers know it.
 //	seal.key  seals what is in the store: credentials and pending activation links. Every key that

@@ -33,6 +33,16 @@ type Finding struct {
 	Add  string `json:"add,omitempty"`
 }
 
+// ZoneLine returns a TXT record as a line of a zone file. A string in it has at most 255 bytes
+// (RFC 1035 §3.3.14).
+func ZoneLine(name, text string) string {
+	var parts []string
+	for part := range slices.Chunk([]byte(text), 255) {
+		parts = append(parts, `"`+string(part)+`"`)
+	}
+	return fmt.Sprintf("%s. IN TXT %s", name, strings.Join(parts, " "))
+}
+
 // Check checks the records of a sender's domain. relay is the relay's host name, or empty; it is
 // used for a suggested SPF record.
 func Check(ctx context.Context, dns Resolver, domain, relay string, keys []Key) []Finding {

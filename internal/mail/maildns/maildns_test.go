@@ -17,6 +17,19 @@ func resolver(address string) *net.Resolver {
 	}}
 }
 
+func TestZoneLine(t *testing.T) {
+	long := strings.Repeat("a", 255)
+	for text, want := range map[string]string{
+		"v=spf1 -all": `example.org. IN TXT "v=spf1 -all"`,
+		long:          `example.org. IN TXT "` + long + `"`,
+		long + "b":    `example.org. IN TXT "` + long + `" "b"`,
+	} {
+		if got := maildns.ZoneLine("example.org", text); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	rsa := "v=DKIM1; k=rsa; p=" + strings.Repeat("A", 392)
 	good := map[string][]string{

@@ -1,0 +1,88 @@
+// Package asynclog is a writer of log lines that never blocks.
+//
+// A stalled reader of stderr must not stall a server. So lines are written by a goroutine, and kept
+// in memory until then. If the queue is full, lines are dropped, and their number is reported as
+// soon as there is space.
+package asynclog
+
+import (
+	"bytes"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// QueueLines is how many lines are kept: about a megabyte.
+	QueueLines = 4096
+	// flushTimeout is how long Close waits for the remaining lines.
+	flushTimeout = time.Second
+)
+
+// Writer is an io.Writer that never blocks. Each Write is one line.
+type Writer struct {
+	to              io.Writer
+	report          func(dropped int64)
+	lines           chan []byte
+	dropped         atomic.Int64
+	closing, closed chan struct{}
+}
+
+// NewWriter returns a Writer in front of another. It calls report with the number of dropped lines
+// after it has written a line again. Only one goroutine writes and reports.
+func NewWriter(to io.Writer, report func(dropped int64)) *Writer {
+	w := &Writer{
+		to:      to,
+		report:  report,
+		lines:   make(chan []byte, QueueLines),
+		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}
+	go w.run()
+	return w
+}
+
+// Write adds a line to the queue or drops it. It never fails.
+func (w *Writer) Write(line []byte) (int, error) {
+	select {
+	case w.lines <- bytes.Clone(line):
+	default:
+		w.dropped.Add(1)
+	}
+	return len(line), nil
+}
+
+func (w *Writer) run() {
+	defer close(w.closed)
+	for {
+		select {
+		case line := <-w.lines:
+			w.write(line)
+		case <-w.closing:
+			for {
+				select {
+				case line := <-w.lines:
+					w.write(line)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (w *Writer) write(line []byte) {
+	w.to.Write(line) // a failure cannot be reported anywhere
+	if n := w.dropped.Swap(0); n > 0 {
+		w.report(n)
+	}
+}
+
+// Close writes the remaining lines, for at most a second. It must be called once.
+func (w *Writer) Close() {
+	close(w.closing)
+	select {
+	case <-w.closed:
+	case <-time.After(flushTimeout):
+	}
+}

@@ -1,0 +1,63 @@
+package asynclog_test
+
+import (
+	"bufio"
+	"io"
+	"sync/atomic"
+	"testing"
+
+	"dialtone/internal/asynclog"
+)
+
+// A reader that pauses gets the number of dropped lines.
+func TestDroppedLines(t *testing.T) {
+	r, pipe := io.Pipe()
+	var dropped atomic.Int64
+	w := asynclog.NewWriter(pipe, func(n int64) { dropped.Add(n) })
+	const more = 100
+	const total = asynclog.QueueLines + 1 + more // the one is in the pipe
+	for range total {
+		if n, err := w.Write([]byte("line\n")); n != 5 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	go func() {
+		w.Close()
+		pipe.Close()
+	}()
+	var got int64
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		got++
+	}
+	if n := dropped.Load(); n < more || got+n != total {
+		t.Errorf("%d lines were read and %d dropped, together %d of %d", got, n, got+n, total)
+	}
+}
+
+func TestCloseWritesRemainingLines(t *testing.T) {
+	var to lines
+	w := asynclog.NewWriter(&to, func(int64) { t.Error("lines were dropped") })
+	for range 1000 {
+		w.Write([]byte("line\n"))
+	}
+	w.Close()
+	if to != 1000 {
+		t.Errorf("%d lines", to)
+	}
+}
+
+// A reader that never reads does not keep Close from returning.
+func TestCloseWithStalledReader(t *testing.T) {
+	_, pipe := io.Pipe()
+	w := asynclog.NewWriter(pipe, func(int64) {})
+	w.Write([]byte("line\n"))
+	w.Close()
+}
+
+// lines counts calls of Write.
+type lines int
+
+func (l *lines) Write(line []byte) (int, error) {
+	*l++
+	return len(line), nil
+}
