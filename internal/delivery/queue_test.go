@@ -26,16 +26,17 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/smtptest"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
 // office is a store, a pickup directory and a queue for them, as the server puts them together.
 type office struct {
 	testing.TB
-	*sqlstore.Store
+	*store.Store
 	tenant *tenant.Tenant
 	box    *pickup.Dir
 	ring   *secret.Ring
@@ -49,7 +50,7 @@ func opened(t testing.TB) *office {
 	t.Helper()
 	o := &office{TB: t, path: t.TempDir(), ring: secret.NewRing(time.Now())}
 	var err error
-	o.Store, err = sqlstore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring)
+	o.Store, err = teststore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,12 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/hook"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 )
 
 // faultyQueue is a store whose methods fail while the fields are set.
 type faultyQueue struct {
-	*sqlstore.Store
+	*store.Store
 	due, claim, report        atomic.Bool
 	dueCalls, claims, reports atomic.Int64
 }

@@ -23,8 +23,9 @@ import (
 	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/hook/webhook"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -33,7 +34,7 @@ var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 // fixture is a store whose notifications a Dispatcher sends to real servers.
 type fixture struct {
 	*testing.T
-	store  *sqlstore.Store
+	store  *store.Store
 	ring   *secret.Ring
 	tenant int64
 	log    *logBuffer
@@ -67,7 +68,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{T: t, ring: secret.NewRing(noon), log: &logBuffer{}}
 	var err error
-	f.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
+	f.store, err = teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
 	f.must(err)
 	t.Cleanup(func() { f.store.Close() })
 	added, err := f.store.AddTenant(t.Context(), tenant.Tenant{

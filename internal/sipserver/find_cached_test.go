@@ -10,7 +10,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/hook"
 	"dialtone/internal/sipserver"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
+	"dialtone/internal/test/teststore"
 )
 
 // wantAlice checks that alice is found with a role, or not found if the role is empty.
@@ -68,9 +69,9 @@ func TestFindAfterChange(t *testing.T) {
 }
 
 // otherProcess opens the store a second time, as a command does while the server runs.
-func (f *fixture) otherProcess() *sqlstore.Store {
+func (f *fixture) otherProcess() *store.Store {
 	f.Helper()
-	other, err := sqlstore.Open(f.Context(), f.path, f.ring)
+	other, err := teststore.Open(f.Context(), f.path, f.ring)
 	f.must(err)
 	f.Cleanup(func() { other.Close() })
 	return other

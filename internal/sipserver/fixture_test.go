@@ -15,8 +15,9 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -27,7 +28,7 @@ var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 type fixture struct {
 	testing.TB
 	now        time.Time
-	store      *sqlstore.Store
+	store      *store.Store
 	path       string // of the store
 	closeStore func()
 	ring       *secret.Ring
@@ -43,7 +44,7 @@ func newFixture(t testing.TB) *fixture {
 		TB: t, now: noon, ring: secret.NewRing(noon), path: filepath.Join(t.TempDir(), "dialtone.db"),
 	}
 	var err error
-	f.store, err = sqlstore.Open(t.Context(), f.path, f.ring)
+	f.store, err = teststore.Open(t.Context(), f.path, f.ring)
 	f.must(err)
 	f.closeStore = sync.OnceFunc(func() { f.store.Close() })
 	t.Cleanup(f.closeStore)

@@ -21,8 +21,9 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -35,7 +36,7 @@ type fixture struct {
 	testing.TB
 	url        string
 	ring       *secret.Ring
-	store      *sqlstore.Store
+	store      *store.Store
 	closeStore func()
 	tenants    *tenant.Table
 	accounts   *account.Service
@@ -66,7 +67,7 @@ func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{TB: t, now: noon, ring: secret.NewRing(noon)}
 	var err error
-	f.store, err = sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
+	f.store, err = teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
 	f.must(err)
 	f.closeStore = sync.OnceFunc(func() { f.store.Close() })
 	t.Cleanup(f.closeStore)

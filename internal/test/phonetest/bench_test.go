@@ -11,7 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/store/sqlite/conn"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
 )
@@ -87,7 +87,7 @@ func BenchmarkKamailio(b *testing.B) {
 // crowd adds active accounts u1, u2…, each with its name as the password. It writes the rows that the program would, all at once.
 func (p *platform) crowd(n int, host string) {
 	p.Helper()
-	conn, err := sqlite.Open(p.file(), sqlite.Options{})
+	conn, err := conn.Open(p.file(), conn.Options{})
 	p.must(err)
 	defer func() { p.must(conn.Close()) }()
 	p.must(conn.Script(`BEGIN IMMEDIATE`))

@@ -12,10 +12,11 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 // platform is a store with the directory of phone servers, and people in it.
 type platform struct {
 	testing.TB
-	*sqlstore.Store
+	*store.Store
 	ring    *secret.Ring
 	vault   *secret.Vault
 	tenants map[string]int64
@@ -47,7 +48,7 @@ func onPostgres(t testing.TB, c *postgrestest.Cluster) *platform {
 	t.Helper()
 	url := c.Database(t)
 	ring := secret.NewRing(time.Now())
-	s, err := sqlstore.OpenPostgres(t.Context(), ring, "", url)
+	s, err := teststore.OpenPostgres(t.Context(), ring, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func onSQLite(t testing.TB) *platform {
 	if err := os.Chmod(folder, 0o750|os.ModeSetgid); err != nil {
 		t.Fatal(err)
 	}
-	s, err := sqlstore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
+	s, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func onSQLite(t testing.TB) *platform {
 }
 
 // furnish adds two tenants with people in every state, and enables the export.
-func furnish(t testing.TB, s *sqlstore.Store, ring *secret.Ring) *platform {
+func furnish(t testing.TB, s *store.Store, ring *secret.Ring) *platform {
 	t.Helper()
 	p := &platform{TB: t, Store: s, ring: ring, vault: secret.NewVault(ring, "credential"), tenants: make(map[string]int64), links: make(map[string][32]byte)}
 	t.Cleanup(func() {
@@ -107,7 +108,7 @@ func furnish(t testing.TB, s *sqlstore.Store, ring *secret.Ring) *platform {
 // reopen opens the store of SQLite again, which was closed.
 func (p *platform) reopen() {
 	p.Helper()
-	s, err := sqlstore.Open(p.Context(), p.file(), p.ring)
+	s, err := teststore.Open(p.Context(), p.file(), p.ring)
 	p.must(err)
 	p.Store = s
 }
