@@ -47,10 +47,7 @@ func CleanEmail(raw string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	email := raw
-	if domain != raw[at+1:] {
-		email = raw[:at+1] + domain
-	}
+	email := raw[:at+1] + domain
 	if len(email) > maxEmail {
 		return "", longEmail()
 	}
@@ -140,16 +137,9 @@ func cleanDomain(domain string) (string, error) {
 	}
 	// IDNA is asked only about names that concern it: other scripts, A-labels, and labels that
 	// resemble them, with hyphens as third and fourth character.
-	capitals, idn := false, false
-	for i := range len(domain) {
-		c := domain[i]
-		capitals = capitals || 'A' <= c && c <= 'Z'
-		idn = idn || c >= utf8.RuneSelf || c == '-' && i > 0 && domain[i-1] == '-'
-	}
-	if capitals {
-		domain = lowerASCII(domain)
-	}
-	if idn {
+	domain = lowerASCII(domain)
+	idn := func(r rune) bool { return r >= utf8.RuneSelf }
+	if strings.Contains(domain, "--") || strings.ContainsFunc(domain, idn) {
 		var err error
 		if domain, err = toALabels(domain); err != nil {
 			return "", err

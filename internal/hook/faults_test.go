@@ -172,3 +172,33 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 		t.Errorf("the recovery was logged %d times, want once", n)
 	}
 }
+
+// TestBatches checks that one batch follows another at once while the server is available, and that
+// none does when it is not.
+func TestBatches(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		err     error
+		waiting int64 // in the end
+		claims  int64
+	}{
+		{"follow each other", nil, 0, 3},
+		{"end with an unavailable server", hook.ErrUnavailable, 40, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			q := &faultyQueue{Store: f.store}
+			f.addHook("a", "http://127.0.0.1:1/")
+			users := userNames(40) // a batch has 32
+			f.addActive(users...)
+			f.disable(users...)
+			f.startOn(q, func(hook.Notification) error {
+				q.due.Store(true) // no other delivery begins
+				return c.err
+			}, nil)
+			f.eventually("the deliveries have ended", func() bool {
+				return q.claims.Load() == c.claims && q.reports.Load() > 0 && f.state("a").Waiting == c.waiting
+			})
+		})
+	}
+}

@@ -1,0 +1,30 @@
+package sipserver
+
+import (
+	"fmt"
+	"testing"
+
+	"dialtone/internal/account"
+)
+
+// TestCacheKeepsAccounts checks that accounts stay in the cache until it is full.
+func TestCacheKeepsAccounts(t *testing.T) {
+	c := newCache()
+	key := func(i int) cacheKey { return cacheKey{1, fmt.Sprint("user", i)} }
+	for i := range maxCached {
+		c.put(key(i), account.Account{UID: account.NewUID(start)}, start, 0)
+	}
+	for i := range maxCached {
+		if _, ok, _ := c.get(key(i), start); !ok {
+			t.Fatalf("account %d of %d is not cached", i, maxCached)
+		}
+	}
+	c.put(key(0), account.Account{UID: account.NewUID(start)}, start, 0) // again
+	if _, ok, _ := c.get(key(1), start); !ok {
+		t.Error("an account that is stored again displaces others")
+	}
+	c.put(key(maxCached), account.Account{UID: account.NewUID(start)}, start, 0)
+	if len(c.accounts) != 1 || len(c.keys) != 1 {
+		t.Errorf("%d accounts and %d keys are cached after one too many", len(c.accounts), len(c.keys))
+	}
+}
