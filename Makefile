@@ -1,17 +1,22 @@
-# make test    everything that must hold, in a few minutes; installs what is missing
-# make check   what a change must pass besides: format, vet, staticcheck, generated files, race detector
-# make test-long  power cuts, kills, failing disks, floods, twenty thousand simulated lives: root, loop devices, strace, half an hour
-# make bench   what the program does beside what the machine can do at best
-# make fuzz    a minute for every parser of outside input
-# make run     a server to try things out, on http://localhost:8080
-# make build   the program as it is shipped: one static file
+# make run        a server to try things out, on http://localhost:8080
+# make test       every test; installs the programs that are missing
+# make check      what a change must pass besides: gofmt, vet, staticcheck, generated files, race detector
+# make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
+#                 needs root, loop devices and strace
+# make fuzz       one minute of fuzzing for each parser of outside input
+# make bench      benchmarks beside what the machine can do at best; needs an idle machine
+# make build      the program as it is shipped: one static file
+# make help       this list
 
 GO ?= go
 
-.PHONY: run test test-long check build tools fuzz bench
+.PHONY: run help test test-long check build tools fuzz bench
 
 run:
 	$(GO) run ./cmd/dialtone serve --dev
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
 test: tools
 	$(GO) test -timeout 25m ./...
@@ -36,8 +41,8 @@ check: tools
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# What the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phones, the servers that phones talk to, and what runs in
-# the browser or in Node, and Python, whose parser reads messages.
+# Installs what the tests need besides Go: a browser, curl, PostgreSQL, HAProxy, phones and the servers
+# that they talk to, mail tools, Python, whose parser reads messages, and packages from npm.
 tools:
 	@tools/need chromium curl npm bash postgres haproxy kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify
 	@tools/npm
@@ -49,7 +54,6 @@ fuzz:
 	  done; \
 	done
 
-# On an idle machine, and with some minutes to spare.
 bench:
 	$(GO) run ./bench
 	$(GO) run ./bench -growth 1000,100000,1000000

@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore/sqlite"
 )
 
@@ -58,7 +59,7 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 	if err := p.stop(); err != nil {
 		return nil, err
 	}
-	ring, err := secret.ReadRing(filepath.Join(data, "keys", "seal.key"))
+	ring, err := keyfile.Read(filepath.Join(data, "keys", "seal.key"))
 	if err != nil {
 		return nil, err
 	}

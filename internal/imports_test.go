@@ -17,7 +17,8 @@ import (
 //  2. Domain packages import only vocabulary and domain packages.
 //  3. Neither touches the network, a database or files, nor a library outside the Go project's own tables.
 //  4. Every other package below internal is an adapter to one outside system. Adapters import
-//     vocabulary and domain packages, and of the adapters only the foundation of their own group.
+//     vocabulary and domain packages, and of the adapters only the shared ones and the foundation
+//     of their own group.
 //  5. Test support, internal/test, is imported only by tests, by itself and by bench.
 //  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench.
 var (
@@ -27,6 +28,9 @@ var (
 		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox",
 		"provision", "session", "sipserver", "tenant", "throttle", "turn",
 	}
+
+	// shared are adapters that all others may use.
+	shared = []string{"durable"}
 
 	// foundations are the packages that others of their group are built on.
 	foundations = []string{
@@ -96,7 +100,7 @@ func violations(name string, imports []string) (messages []string) {
 		switch {
 		case ours && !internal:
 			refuse("imports %s, which is a program", imported)
-		case !ours && inner && name != "secret" && slices.Contains(outside, imported):
+		case !ours && inner && slices.Contains(outside, imported):
 			refuse("is a vocabulary or domain package and imports %s", imported)
 		case !ours && inner && strings.Contains(imported, ".") && !slices.Contains(pure, imported):
 			refuse("is a vocabulary or domain package and imports the library %s", imported)
@@ -109,6 +113,7 @@ func violations(name string, imports []string) (messages []string) {
 		case slices.Contains(domain, own):
 		case inner:
 			refuse("is a domain package and imports the adapter %s", own)
+		case slices.Contains(shared, own):
 		case group(own) != group(name) || !slices.Contains(foundations, own):
 			refuse("is an adapter and imports the adapter %s", own)
 		}
@@ -139,6 +144,9 @@ func TestViolations(t *testing.T) {
 		{"adapters use the domain", "store", "dialtone/internal/account", true},
 		{"adapters use libraries", "mail/dkim", "github.com/some/library", true},
 		{"adapters use the foundation of their group", "http/web", "dialtone/internal/http/form", true},
+		{"adapters use the shared ones", "secret/keyfile", "dialtone/internal/durable", true},
+		{"the domain does not use the shared ones", "account", "dialtone/internal/durable", false},
+		{"vocabulary does not use files", "secret", "os", false},
 		{"adapters do not use each other", "http/web", "dialtone/internal/http/lookup", false},
 		{"adapters do not use other groups", "http/web", "dialtone/internal/mail/pickup", false},
 		{"a new package is an adapter", "util", "dialtone/internal/store", false},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -16,26 +17,26 @@ import (
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
 	Show    accountShow    `cmd:"" help:"Show one account."`
-	Enable  accountEnable  `cmd:"" help:"Let an account sign in: ends an operator's disable, and the wait for the link."`
-	Disable accountDisable `cmd:"" help:"Keep an account from signing in, at once; no link undoes it."`
+	Enable  accountEnable  `cmd:"" help:"Allow an account to sign in, even if it is disabled or not activated yet."`
+	Disable accountDisable `cmd:"" help:"Block an account at once. Its activation link cannot undo this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
-	Delete  accountDelete  `cmd:"" help:"Delete an account. The name of one that was active stays taken."`
+	Delete  accountDelete  `cmd:"" help:"Delete an account. If it was active, its user name stays reserved."`
 }
 
-// where says which tenant is meant.
-type where struct {
+// tenantFlag selects a tenant.
+type tenantFlag struct {
 	Tenant string `required:"" placeholder:"HOST" help:"The tenant's host name."`
 }
 
-// who says which account is meant.
-type who struct {
-	where
+// accountArg selects an account.
+type accountArg struct {
+	tenantFlag
 	User string `arg:"" help:"The user name."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// shown is an account as commands print it. There is no secret in it.
-type shown struct {
+// accountView is an account as commands print it, without secrets.
+type accountView struct {
 	User      string       `json:"user"`
 	Name      string       `json:"name"`
 	Email     string       `json:"email"`
@@ -47,26 +48,34 @@ type shown struct {
 	Lang      i18n.Tag     `json:"lang"`
 }
 
-func show(a account.Account) shown {
-	s := shown{User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Lang: a.Lang, Disabled: a.Disabled, Created: a.Created}
+func viewAccount(a account.Account) accountView {
+	v := accountView{
+		User:     a.User,
+		Name:     a.Name,
+		Email:    a.Email,
+		Role:     a.Role,
+		Disabled: a.Disabled,
+		Created:  a.Created,
+		Lang:     a.Lang,
+	}
 	if !a.Pending() {
-		s.Activated = &a.Activated
+		v.Activated = &a.Activated
 	}
 	if !a.Confirmed.IsZero() {
-		s.Confirmed = &a.Confirmed
+		v.Confirmed = &a.Confirmed
 	}
-	return s
+	return v
 }
 
-// since is a time that may not have come.
-func since(at *time.Time) string {
+// formatTime formats a time that may be missing.
+func formatTime(at *time.Time) string {
 	if at == nil {
 		return "not yet"
 	}
 	return at.Format(time.RFC3339)
 }
 
-// desk opens the folder and gives the desk, the tenant and the folder to do.
+// at opens the data folder and runs a function for a tenant.
 func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Tenant) error) error {
 	return p.with(func(f *folder) error {
 		t, err := f.tenantOf(p.ctx, host)
@@ -77,30 +86,41 @@ func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Ten
 	})
 }
 
-// result prints the account that a command ends with.
-func (w who) result(p *program, a account.Account, err error) error {
+// print prints an account, or returns the error of looking it up.
+func (w accountArg) print(p *program, a account.Account, err error) error {
 	if fault.Is(err, fault.NotFound) {
 		return noAccount(w.User, w.Tenant)
 	}
 	if err != nil {
 		return err
 	}
-	s := show(a)
+	s := viewAccount(a)
 	if w.JSON {
 		return json.NewEncoder(p.stdout).Encode(s)
 	}
 	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(out, "user\t%s\nname\t%s\nemail\t%s\nrole\t%s\ndisabled\t%t\ncreated\t%s\nactivated\t%s\nconfirmed\t%s\n",
-		s.User, s.Name, s.Email, s.Role, s.Disabled, s.Created.Format(time.RFC3339), since(s.Activated), since(s.Confirmed))
+	for _, line := range [][2]string{
+		{"user", s.User},
+		{"name", s.Name},
+		{"email", s.Email},
+		{"role", string(s.Role)},
+		{"disabled", strconv.FormatBool(s.Disabled)},
+		{"created", s.Created.Format(time.RFC3339)},
+		{"activated", formatTime(s.Activated)},
+		{"confirmed", formatTime(s.Confirmed)},
+	} {
+		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
+	}
 	return out.Flush()
 }
 
 func noAccount(user, host string) error {
-	return fault.New(fault.NotFound, "there is no account %s at %s; see: dialtone account list --tenant %s", user, host, host)
+	return fault.New(fault.NotFound,
+		"there is no account %s at %s; see: dialtone account list --tenant %s", user, host, host)
 }
 
 type accountList struct {
-	where
+	tenantFlag
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
@@ -108,15 +128,18 @@ func (c *accountList) Run(p *program) error {
 	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error { return each(show(a)) })
+				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+					return each(viewAccount(a))
+				})
 			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "USER\tROLE\tDISABLED\tCREATED\tACTIVATED\tEMAIL\tNAME")
 		err := f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-			s := show(a)
+			s := viewAccount(a)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n",
-				s.User, s.Role, s.Disabled, s.Created.Format(time.RFC3339), since(s.Activated), s.Email, s.Name)
+				s.User, s.Role, s.Disabled, s.Created.Format(time.RFC3339), formatTime(s.Activated),
+				s.Email, s.Name)
 			return err
 		})
 		if err != nil {
@@ -126,7 +149,7 @@ func (c *accountList) Run(p *program) error {
 	})
 }
 
-// array prints what all gives as one JSON array, element by element, so that a million of them take no memory.
+// array prints a JSON array. It prints each element at once, so memory does not grow with the array.
 func array(to io.Writer, all func(each func(any) error) error) error {
 	before, end := "[\n  ", "[]\n"
 	err := all(func(v any) error {
@@ -145,46 +168,46 @@ func array(to io.Writer, all func(each func(any) error) error) error {
 	return err
 }
 
-type accountShow struct{ who }
+type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
 	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
 		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
-		return c.result(p, a, err)
+		return c.print(p, a, err)
 	})
 }
 
-type accountEnable struct{ who }
+type accountEnable struct{ accountArg }
 
 func (c *accountEnable) Run(p *program) error {
 	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.Enable(p.ctx, t, c.User)
-		return c.result(p, a, err)
+		return c.print(p, a, err)
 	})
 }
 
-type accountDisable struct{ who }
+type accountDisable struct{ accountArg }
 
 func (c *accountDisable) Run(p *program) error {
 	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.Disable(p.ctx, t, c.User)
-		return c.result(p, a, err)
+		return c.print(p, a, err)
 	})
 }
 
 type accountRole struct {
-	who
+	accountArg
 	Role string `arg:"" enum:"guest,user,siponly,admin" help:"guest, user, siponly or admin."`
 }
 
 func (c *accountRole) Run(p *program) error {
 	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.SetRole(p.ctx, t, c.User, account.Role(c.Role))
-		return c.result(p, a, err)
+		return c.print(p, a, err)
 	})
 }
 
-type accountDelete struct{ who }
+type accountDelete struct{ accountArg }
 
 func (c *accountDelete) Run(p *program) error {
 	return p.at(c.Tenant, func(f *folder, d *account.Service, t *tenant.Tenant) error {
@@ -192,6 +215,6 @@ func (c *accountDelete) Run(p *program) error {
 		if err == nil {
 			err = d.Delete(p.ctx, t, c.User)
 		}
-		return c.result(p, a, err)
+		return c.print(p, a, err)
 	})
 }

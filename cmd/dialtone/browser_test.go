@@ -27,18 +27,19 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// secretWords is the password of the person in the browser. It has characters that go wrong where somebody takes bytes
-// for letters.
+// secretWords is the password of the person in the browser. It has characters that go wrong where
+// somebody takes bytes for letters.
 const secretWords = `sieben Zwölftel: "grün" 🔐 & mehr`
 
-// TestBrowser is the whole main job as a person does it: the real program, a real browser, every byte between them
-// recorded.
+// TestBrowser is the whole main job as a person does it: the real program, a real browser, every
+// byte between them recorded.
 func TestBrowser(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
 	// People come through the tap, so links lead there too.
-	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--data", data)
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
+		"Example Phones", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
 	b := newBrowser(t, tap.base)
 
@@ -54,11 +55,13 @@ func TestBrowser(t *testing.T) {
 		b.until(`!summary.hidden && document.activeElement.id === "summary"`)
 		b.want(`document.querySelectorAll("#summary-list li").length`, "5")
 		b.want(`document.title.startsWith("Error: ")`, "true")
-		b.want(`[...document.querySelectorAll("[aria-invalid=true]")].map(e => e.id).join()`, "user,name,email,password,captcha_answer")
+		b.want(`[...document.querySelectorAll("[aria-invalid=true]")].map(e => e.id).join()`,
+			"user,name,email,password,captcha_answer")
 		b.check("signup-empty")
 	})
 	b.step("A common password is refused by the server, which never saw it", func() {
-		b.fill("user", "alex", "name", "Älex 🙂", "email", "alex@example.org", "password", "qazwsxedcrfv")
+		b.fill("user", "alex", "name", "Älex 🙂", "email", "alex@example.org", "password",
+			"qazwsxedcrfv")
 		b.answer()
 		b.click("#submit")
 		b.until(`!document.getElementById("password-error").hidden`)
@@ -72,7 +75,8 @@ func TestBrowser(t *testing.T) {
 		b.click("#submit")
 		b.until(`!document.getElementById("captcha_answer-error").hidden`)
 		b.want(`password.value`, secretWords)
-		b.until(fmt.Sprintf(`/What is/.test(question.textContent) && question.textContent !== %q || summary.innerText.includes("new one")`, before))
+		b.until(fmt.Sprintf(`/What is/.test(question.textContent) && question.textContent !== %q ||
+			summary.innerText.includes("new one")`, before))
 		b.check("signup-captcha")
 	})
 	b.step("The right form is followed by where to look, from whom and until when", func() {
@@ -81,7 +85,8 @@ func TestBrowser(t *testing.T) {
 		b.click("#submit")
 		b.until(`!sent.hidden && document.activeElement.id === "sent-title"`)
 		b.want(`sent.innerText.includes("alex@example.org") && sent.innerText.includes("no-reply@localhost")`, "true")
-		b.want(`document.getElementById("sent-until").textContent.includes(new Date(Date.now() + 7*864e5).getFullYear())`, "true")
+		b.want(`document.getElementById("sent-until").textContent.includes(
+			new Date(Date.now() + 7*864e5).getFullYear())`, "true")
 		b.check("signup-sent")
 		b.shot("sent")
 	})
@@ -102,13 +107,14 @@ func TestBrowser(t *testing.T) {
 		b.until(`document.getElementById("mend-email-error").textContent.includes("No mail can be sent")`)
 		b.fill("mend-email", "right@example.org")
 		b.click("#mend button")
-		b.until(`document.getElementById("again-note").textContent.includes("right@example.org") && document.activeElement.id === "again"`)
+		b.until(`document.getElementById("again-note").textContent.includes("right@example.org") &&
+			document.activeElement.id === "again"`)
 		b.want(`document.getElementById("inactive-email").textContent`, "right@example.org")
 		b.want(`again.getAttribute("aria-disabled")`, "true")
 		b.check("login-resent")
 		b.visit("/dev/mail")
 		b.until(`document.body.innerText.includes("right@example.org")`)
-		b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes("alex@example.org")).querySelector("a").click()`)
+		b.do(messageWith("alex@example.org") + `.querySelector("a").click()`)
 		b.until(`document.querySelector("h1").textContent === "There is a newer link"`)
 		b.check("replaced")
 	})
@@ -127,17 +133,18 @@ func TestBrowser(t *testing.T) {
 	b.step("The link in the message activates the account, and leaves the address bar", func() {
 		b.visit("/dev/mail")
 		b.check("devmail")
-		b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes("right@example.org")).querySelector("a").click()`)
+		b.do(messageWith("right@example.org") + `.querySelector("a").click()`)
 		b.until(`document.querySelector("h1").textContent === "Account activated" && !location.href.includes("token")`)
 		b.check("activated")
 		b.shot("activated")
 		b.visit("/dev/mail")
-		b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes("right@example.org")).querySelector("a").click()`)
+		b.do(messageWith("right@example.org") + `.querySelector("a").click()`)
 		b.until(`/already/i.test(document.querySelector("h1").textContent)`)
 		b.check("already")
 	})
 	b.step("Signing in where the link was opened confirms the account, and leads to the settings for a phone", func() {
-		if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data); !strings.Contains(shown, "confirmed  not yet") {
+		if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data",
+			data); !strings.Contains(shown, "confirmed  not yet") {
 			t.Errorf("after the link alone: %s", shown)
 		}
 		b.click(`a[href="/login.html"]`)
@@ -154,7 +161,8 @@ func TestBrowser(t *testing.T) {
 			}
 		}
 		b.want(`document.cookie`, "") // scripts do not see the session
-		if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data); !strings.Contains(shown, "confirmed  2") {
+		if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data",
+			data); !strings.Contains(shown, "confirmed  2") {
 			t.Errorf("after link and password: %s", shown)
 		}
 		b.check("account")
@@ -177,7 +185,8 @@ func TestBrowser(t *testing.T) {
 	b.step("A taken name gets three others to choose from", func() {
 		b.visit("/signup.html")
 		b.until(`/What is/.test(question.textContent)`)
-		b.fill("user", "alex", "name", "Another Alex", "email", "another@example.org", "password", secretWords)
+		b.fill("user", "alex", "name", "Another Alex", "email", "another@example.org", "password",
+			secretWords)
 		b.answer()
 		b.click("#submit")
 		b.until(`document.querySelectorAll("#user-offers button").length === 3`)
@@ -227,9 +236,9 @@ func TestBrowser(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestBrowserWithoutTheHeader shows that the test above can see a password box: a script that does not ask for X-Digest
-// gets one.
-func TestBrowserWithoutTheHeader(t *testing.T) {
+// TestBrowserWithoutXDigest shows that the test above can see a password box: a script that does
+// not ask for X-Digest gets one.
+func TestBrowserWithoutXDigest(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
 	b.visit("/login.html")
@@ -329,14 +338,16 @@ func (p *tap) cut() {
 }
 
 func (p *tap) page(t *testing.T, path string) string {
-	_, body, err := newVisitor("127.0.0.1"+strings.TrimPrefix(p.base, "http://localhost"), "127.0.0.1").send("GET", path, nil, "")
+	_, body, err := newVisitor("127.0.0.1"+strings.TrimPrefix(p.base, "http://localhost"),
+		"127.0.0.1").send("GET", path, nil, "")
 	if err != nil {
 		return ""
 	}
 	return string(body)
 }
 
-// neverCarried wants none of the passwords in anything that was sent, in any way that a browser writes text.
+// neverCarried wants none of the passwords in anything that was sent, in any way that a browser
+// writes text.
 func (p *tap) neverCarried(t *testing.T, passwords ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -346,7 +357,8 @@ func (p *tap) neverCarried(t *testing.T, passwords ...string) {
 	}
 	for _, word := range passwords {
 		quoted, _ := json.Marshal(word)
-		for _, form := range []string{word, url.QueryEscape(word), url.PathEscape(word), strings.Trim(string(quoted), `"`)} {
+		for _, form := range []string{word, url.QueryEscape(word), url.PathEscape(word),
+			strings.Trim(string(quoted), `"`)} {
 			if strings.Contains(sent, form) {
 				t.Errorf("a password went over the wire, as %q", form)
 			}
@@ -382,7 +394,8 @@ func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOpti
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900))
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update",
+			true), chromedp.WindowSize(1280, 900))
 	options = append(options, further...)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
@@ -408,13 +421,17 @@ func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOpti
 func (b *browser) event(event any) {
 	switch e := event.(type) {
 	case *fetch.EventRequestPaused:
-		go chromedp.Call(b.ctx, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
+		go chromedp.Call(b.ctx, fetch.ContinueRequest,
+			fetch.ContinueRequestParams{RequestID: e.RequestID})
 	case *fetch.EventAuthRequired:
 		b.mu.Lock()
 		b.asked++
 		b.mu.Unlock()
 		go chromedp.Call(b.ctx, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{
-			RequestID: e.RequestID, AuthChallengeResponse: &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth},
+			RequestID: e.RequestID,
+			AuthChallengeResponse: &fetch.AuthChallengeResponse{
+				Response: fetch.AuthChallengeResponseResponseCancelAuth,
+			},
 		})
 	case *runtime.EventExceptionThrown:
 		b.fault("exception: %+v", e.ExceptionDetails)
@@ -464,7 +481,8 @@ func (b *browser) run(steps ...chromedp.Action[chromedp.Void]) {
 }
 
 func (b *browser) text() string {
-	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`location.href + "\n" + document.title + "\n" + document.body?.innerText`))
+	text, err := chromedp.Run(b.ctx,
+		chromedp.Evaluate[string](`location.href + "\n" + document.title + "\n" + document.body?.innerText`))
 	if err != nil {
 		return err.Error()
 	}
@@ -511,8 +529,10 @@ func (b *browser) until(expression string) {
 	ticker := time.NewTicker(30 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		// While a page goes away or has not its elements yet, the expression fails, and is asked again.
-		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("(() => { try { return Boolean("+expression+") } catch { return false } })()"))
+		// While a page goes away or has not its elements yet, the expression fails, and is asked
+		// again.
+		ok, err := chromedp.Run(ctx,
+			chromedp.Evaluate[bool]("(() => { try { return Boolean("+expression+") } catch { return false } })()"))
 		if err == nil && ok {
 			return
 		}
@@ -529,7 +549,8 @@ func (b *browser) fill(fields ...string) {
 	b.t.Helper()
 	for i := 0; i < len(fields); i += 2 {
 		b.do(`document.getElementById("` + fields[i] + `").select()`)
-		if _, err := chromedp.Call(b.ctx, input.InsertText, input.InsertTextParams{Text: fields[i+1]}); err != nil {
+		if _, err := chromedp.Call(b.ctx, input.InsertText,
+			input.InsertTextParams{Text: fields[i+1]}); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -558,8 +579,8 @@ func (b *browser) signIn(user, password string) {
 	b.click("#submit")
 }
 
-// check runs every accessibility rule of WCAG 2.2 AA and of good practice on the page as it is now, in both colour
-// schemes, and wants it to fit a screen of 320 pixels.
+// check runs every accessibility rule of WCAG 2.2 AA and of good practice on the page as it is now,
+// in both colour schemes, and wants it to fit a screen of 320 pixels.
 func (b *browser) check(state string) {
 	b.t.Helper()
 	if b.get(`typeof axe`) != "object" {
@@ -567,12 +588,16 @@ func (b *browser) check(state string) {
 	}
 	for _, scheme := range []string{"light", "dark"} {
 		if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme},
+				{Name: "prefers-reduced-motion", Value: "reduce"}},
 		}); err != nil {
 			b.t.Fatal(err)
 		}
-		found, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
-			.then(r => r.violations.map(v => v.id + ": " + v.help + "\n  " + v.nodes.map(n => n.html + " " + n.failureSummary).join("\n  ")).join("\n"))`, chromedp.EvalAwaitPromise))
+		found, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`
+			axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
+			.then(r => r.violations.map(v => v.id + ": " + v.help + "\n  " +
+				v.nodes.map(n => n.html + " " + n.failureSummary).join("\n  ")).join("\n"))`,
+			chromedp.EvalAwaitPromise))
 		if err != nil {
 			b.t.Fatalf("%s: %v", state, err)
 		}
@@ -583,18 +608,22 @@ func (b *browser) check(state string) {
 	b.resize(320)
 	b.want(`document.documentElement.scrollWidth <= innerWidth`, "true")
 	b.resize(1280)
-	b.want(`((box) => Math.abs(box.left - (document.documentElement.clientWidth - box.right)) < 1)(document.querySelector("main").getBoundingClientRect())`, "true")
+	b.want(`((box) => Math.abs(box.left - (document.documentElement.clientWidth - box.right)) < 1)(
+		document.querySelector("main").getBoundingClientRect())`, "true")
 }
 
 func (b *browser) resize(width int) { b.resizeTo(width, 900) }
 
 func (b *browser) resizeTo(width, height int) {
-	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: int64(height), DeviceScaleFactor: 1}); err != nil {
+	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride,
+		emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: int64(height),
+			DeviceScaleFactor: 1}); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// shot keeps a picture of the page, for whoever named a folder in DIALTONE_TEST_SHOTS; the README's are made so.
+// shot keeps a picture of the page, for whoever named a folder in DIALTONE_TEST_SHOTS; the README's
+// are made so.
 func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
 
 // shots are pictures of the page on a wide and on a narrow screen, light and dark.
@@ -615,11 +644,13 @@ func (b *browser) picture(name string, width int, scheme string) {
 	b.resize(width)
 	defer b.resize(1280)
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme},
+			{Name: "prefers-reduced-motion", Value: "reduce"}},
 	}); err != nil {
 		b.t.Fatal(err)
 	}
-	// A picture of what is beyond the screen is moved aside where the page reads from right to left, so the screen is made large.
+	// A picture of what is beyond the screen is moved aside where the page reads from right to
+	// left, so the screen is made large.
 	height, err := strconv.Atoi(b.get(`document.documentElement.scrollHeight`))
 	if err != nil {
 		b.t.Fatal(err)
@@ -632,4 +663,9 @@ func (b *browser) picture(name string, width int, scheme string) {
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// messageWith returns JavaScript for the message on the page of messages whose text contains words.
+func messageWith(words string) string {
+	return `[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(words) + `))`
 }

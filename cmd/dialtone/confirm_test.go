@@ -10,27 +10,35 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestBrowserConfirms is a tenant whose links want the password too, as people of two languages meet it.
-func TestBrowserConfirms(t *testing.T) {
+// TestBrowserConfirm tests a tenant with activation by link and password, in two languages.
+func TestBrowserConfirm(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
-	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--activation", "confirm", "--data", data)
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
+		"Example Phones", "--activation", "confirm", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
 	b := newBrowser(t, tap.base)
 	for _, tag := range []i18n.Tag{i18n.English, i18n.Arabic} {
 		w := i18n.In(tag)
 		user := "user-" + string(tag)
-		shown := func() string { return command(t, "account", "show", user, "--tenant", "localhost", "--data", data) }
+		shown := func() string {
+			return command(t, "account", "show", user, "--tenant", "localhost",
+				"--data", data)
+		}
 		b.speaks(tag)
 		b.step(w.Name+": a link that was opened asks for the password, and has done nothing", func() {
 			b.signUp(user)
 			b.until(`!sent.hidden`)
 			b.visit("/dev/mail")
-			b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(user) + `)).querySelector("a").click()`)
-			b.until(`document.querySelector("h1").textContent === ` + quoted(w.Text("activation.confirm")) + ` && document.getElementById("submit")?.disabled === false`)
-			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " + user.value + " " + user.readOnly`, string(tag)+" "+w.Dir+" "+user+" true")
-			if s := shown(); !strings.Contains(s, "activated  not yet") || !strings.Contains(s, "confirmed  not yet") {
+			b.do(messageWith(user) + `.querySelector("a").click()`)
+			b.until(`document.querySelector("h1").textContent === ` +
+				quoted(w.Text("activation.confirm")) +
+				` && document.getElementById("submit")?.disabled === false`)
+			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " +
+				user.value + " " + user.readOnly`, string(tag)+" "+w.Dir+" "+user+" true")
+			if s := shown(); !strings.Contains(s, "activated  not yet") ||
+				!strings.Contains(s, "confirmed  not yet") {
 				t.Errorf("the account: %s", s)
 			}
 			b.check(string(tag) + " confirm")
@@ -40,7 +48,8 @@ func TestBrowserConfirms(t *testing.T) {
 			b.fill("password", "not the pass phrase")
 			b.click("#submit")
 			b.until(`!summary.hidden`)
-			b.want(`document.getElementById("summary-list").innerText`, w.Text("activation.say.password_wrong"))
+			b.want(`document.getElementById("summary-list").innerText`,
+				w.Text("activation.say.password_wrong"))
 			b.want(`password.getAttribute("aria-invalid")`, "true")
 			b.check(string(tag) + " confirm, wrong")
 			if n := b.boxes(); n != 0 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 )
 
@@ -345,7 +346,7 @@ func (s *killTest) finish() {
 	}
 
 	ctx := context.Background()
-	ring, err := secret.ReadRing(filepath.Join(s.data, "keys", "seal.key"))
+	ring, err := keyfile.Read(filepath.Join(s.data, "keys", "seal.key"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -354,7 +355,7 @@ func (s *killTest) finish() {
 		s.t.Fatal(err)
 	}
 	defer store.Close()
-	waiting, err := store.PendingMessages(ctx)
+	waiting, err := store.Pending(ctx)
 	if err != nil || len(waiting) > 0 {
 		s.t.Errorf("%d messages are not settled after a good end (%v)", len(waiting), err)
 	}

@@ -27,7 +27,7 @@ type exportCommand struct {
 
 // enableExport enables or rebuilds the export and shows its progress.
 func (p *program) enableExport(f *folder) error {
-	b := newBar(p.stderr)
+	b := newProgress(p.stderr)
 	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("export", done, total) })
 	b.end()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
@@ -175,7 +175,7 @@ func passwordOf(path string) (string, error) {
 
 type htdigestCommand struct {
 	File string `arg:"" help:"The file to write. An existing file is replaced."`
-	where
+	tenantFlag
 }
 
 // Run works without the export: it opens the credentials itself.

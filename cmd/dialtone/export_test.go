@@ -88,7 +88,7 @@ func TestVerifyComparesExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := command("verify")
-	const fault = "FAULT  directory of phone servers: the domain phone.test is missing"
+	const fault = "FAULT  exported tables: the domain phone.test is missing"
 	if err == nil || !strings.Contains(out, fault) {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -430,7 +430,7 @@ func TestLogTellsWhatItDropped(t *testing.T) {
 	p := &program{stderr: w}
 	log, flush := p.serverLog(config.Log{Level: slog.LevelInfo, Format: config.LogJSON})
 	const more = 100
-	for i := range logWaiting + 1 + more { // one is with the reader, who has not taken it
+	for i := range logQueueLines + 1 + more { // one is with the reader, who has not taken it
 		log.Info("line", "n", i)
 	}
 	go func() {
@@ -451,7 +451,7 @@ func TestLogTellsWhatItDropped(t *testing.T) {
 		}
 		dropped += line.Lines
 	}
-	if sum := got + dropped; dropped < more || sum != logWaiting+1+more {
-		t.Errorf("%d lines came and %d were dropped, which is %d of %d", got, dropped, sum, logWaiting+1+more)
+	if sum := got + dropped; dropped < more || sum != logQueueLines+1+more {
+		t.Errorf("%d lines came and %d were dropped, which is %d of %d", got, dropped, sum, logQueueLines+1+more)
 	}
 }

@@ -13,12 +13,11 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
-	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 )
@@ -68,7 +67,7 @@ func (f *folder) signRing() (*secret.Ring, error) {
 // heldOr reads a ring that the environment holds, or else a file.
 func heldOr(text config.Secret, variable, path string) (ring *secret.Ring, err error) {
 	if text == "" {
-		ring, err = secret.ReadRing(path)
+		ring, err = keyfile.Read(path)
 	} else if ring, err = secret.ParseRing(string(text)); err != nil {
 		err = fmt.Errorf("%s:%w; give it the content of a key file", variable, err)
 	}
@@ -135,7 +134,7 @@ func (f *folder) openKeys(ctx context.Context) (err error) {
 		if k.held != "" {
 			continue
 		}
-		if _, err := secret.ReadOrCreate(k.path, time.Now()); err != nil {
+		if _, err := keyfile.ReadOrCreate(k.path, time.Now()); err != nil {
 			return fmt.Errorf("%w: %w", errKeys, err)
 		}
 	}
@@ -256,9 +255,6 @@ func (p *program) desk(f *folder) *account.Service {
 	log := p.logger(f.Log)
 	return account.NewService(account.Deps{
 		Store:    f.store,
-		Mailbox:  (*pickup.Dir)(nil),
-		Tenant:   func(int64) (*tenant.Tenant, bool) { return nil, false },
-		Captcha:  func() *captcha.Issuer { return nil },
 		SealRing: f.seal,
 		Audit:    audit.Log{Logger: log},
 		Log:      log,

@@ -8,6 +8,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/session"
 )
 
@@ -62,7 +63,7 @@ func (c *keysRotate) Run(p *program) error {
 			held := f.Keys.Sign != ""
 			ring = rotated(ring, now, signedLife, held, c.Revoke)
 			if !held {
-				if err := ring.Replace(f.signKey()); err != nil {
+				if err := keyfile.Replace(f.signKey(), ring); err != nil {
 					return err
 				}
 				fmt.Fprintf(p.stdout, "%s has a new key in front\n", f.signKey())
@@ -88,9 +89,14 @@ type signing struct{ followed[signers] }
 
 func newSigning(f *folder) *signing {
 	return &signing{followed[signers]{
-		file: f.signKey(), held: f.Keys.Sign != "", read: f.signRing, clock: time.Now,
-		use: func(r *secret.Ring, clock func() time.Time) *signers {
-			return &signers{captcha.NewIssuer(r, clock), session.NewSignatures(r), provision.NewTickets(r, clock)}
+		file:    f.signKey(),
+		fromEnv: f.Keys.Sign != "",
+		read:    f.signRing,
+		now:     time.Now,
+		build: func(r *secret.Ring, clock func() time.Time) *signers {
+			return &signers{
+				captcha.NewIssuer(r, clock), session.NewSignatures(r), provision.NewTickets(r, clock),
+			}
 		},
 	}}
 }
@@ -101,6 +107,6 @@ type signers struct {
 	tickets    *provision.Tickets
 }
 
-func (s *signing) issuer() *captcha.Issuer         { return s.now.Load().captcha }
-func (s *signing) signatures() *session.Signatures { return s.now.Load().signatures }
-func (s *signing) tickets() *provision.Tickets     { return s.now.Load().tickets }
+func (s *signing) issuer() *captcha.Issuer         { return s.value.Load().captcha }
+func (s *signing) signatures() *session.Signatures { return s.value.Load().signatures }
+func (s *signing) tickets() *provision.Tickets     { return s.value.Load().tickets }

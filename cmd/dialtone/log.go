@@ -13,10 +13,13 @@ import (
 	"dialtone/internal/config"
 )
 
-// logger writes to stderr: readable text for a person at a terminal, JSON lines for everything else.
-func (p *program) logger(c config.Log) *slog.Logger { return slog.New(p.logHandler(c, p.stderr)) }
+// logger returns a logger to stderr. Unless the configuration says otherwise, it writes text to a
+// terminal and JSON lines to anything else.
+func (p *program) logger(c config.Log) *slog.Logger {
+	return slog.New(p.logHandler(c, p.stderr))
+}
 
-// logHandler writes to a way to stderr.
+// logHandler returns a handler that writes to a writer in front of stderr.
 func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: c.Level}
 	text := c.Format == config.LogText
@@ -33,7 +36,8 @@ func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
 	return utc{slog.NewJSONHandler(to, options)}
 }
 
-// utc is a handler whose times are in UTC. A ReplaceAttr would be asked about each attribute of each line instead.
+// utc is a handler that logs times in UTC. HandlerOptions.ReplaceAttr would do it too, but it is called
+// for every attribute.
 type utc struct{ slog.Handler }
 
 func (h utc) Handle(ctx context.Context, r slog.Record) error {
@@ -45,55 +49,61 @@ func (h utc) WithAttrs(attrs []slog.Attr) slog.Handler { return utc{h.Handler.Wi
 func (h utc) WithGroup(name string) slog.Handler       { return utc{h.Handler.WithGroup(name)} }
 
 const (
-	// logWaiting is how many lines may wait for a slow reader of the log: about a megabyte.
-	logWaiting = 4096
-	// logPatience is how long the end of the server waits for the lines that are left.
-	logPatience = time.Second
+	// logQueueLines is how many lines are kept for a slow reader of stderr: about a megabyte.
+	logQueueLines = 4096
+	// logFlushTimeout is how long the server waits for the remaining lines when it ends.
+	logFlushTimeout = time.Second
 )
 
-// serverLog is the log of a server. A line never waits for whoever reads the log, so that a reader that stands still does
-// not keep people from being served: a line that finds too many before it is dropped, and how many were is logged once
-// there is room. The function it returns writes what is left.
+// serverLog returns the log of a server, and a function that writes the remaining lines. Logging never
+// blocks, so a stalled reader of stderr does not stall requests. If the queue is full, lines are dropped;
+// their number is logged as soon as there is room.
 func (p *program) serverLog(c config.Log) (*slog.Logger, func()) {
-	q := &logQueue{to: p.stderr, waiting: make(chan []byte, logWaiting), closing: make(chan struct{}), closed: make(chan struct{})}
+	q := &logQueue{
+		to:      p.stderr,
+		lines:   make(chan []byte, logQueueLines),
+		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}
 	direct := p.logger(c)
-	go q.run(func(lines int64) { direct.Warn("log lines were dropped, since nobody read the log", "lines", lines) })
+	go q.run(func(n int64) { direct.Warn("log lines dropped: stderr is not being read", "lines", n) })
 	return slog.New(p.logHandler(c, q)), q.close
 }
 
-// logQueue is a writer that never waits. Each Write is one line.
+// logQueue is a writer that never blocks. Each Write is one line.
 type logQueue struct {
 	to              io.Writer
-	waiting         chan []byte
+	lines           chan []byte
 	dropped         atomic.Int64
 	closing, closed chan struct{}
 }
 
 func (q *logQueue) Write(line []byte) (int, error) {
 	select {
-	case q.waiting <- bytes.Clone(line):
+	case q.lines <- bytes.Clone(line):
 	default:
 		q.dropped.Add(1)
 	}
 	return len(line), nil
 }
 
-func (q *logQueue) run(tell func(lines int64)) {
+// run writes lines until the queue is closed. It calls report with the number of dropped lines.
+func (q *logQueue) run(report func(lines int64)) {
 	defer close(q.closed)
 	write := func(line []byte) {
-		q.to.Write(line) // whose failure there is nobody to tell of
+		q.to.Write(line) // a failure cannot be reported anywhere
 		if n := q.dropped.Swap(0); n > 0 {
-			tell(n)
+			report(n)
 		}
 	}
 	for {
 		select {
-		case line := <-q.waiting:
+		case line := <-q.lines:
 			write(line)
 		case <-q.closing:
 			for {
 				select {
-				case line := <-q.waiting:
+				case line := <-q.lines:
 					write(line)
 				default:
 					return
@@ -103,10 +113,11 @@ func (q *logQueue) run(tell func(lines int64)) {
 	}
 }
 
+// close writes the remaining lines, for at most logFlushTimeout.
 func (q *logQueue) close() {
 	close(q.closing)
 	select {
 	case <-q.closed:
-	case <-time.After(logPatience):
+	case <-time.After(logFlushTimeout):
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/mail"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -25,16 +26,16 @@ import (
 )
 
 type mailCommand struct {
-	List    mailList    `cmd:"" help:"List messages that are on their way, or failed; those that are sent too with --all."`
-	Show    mailShow    `cmd:"" help:"Show what became of one message."`
-	Retry   mailRetry   `cmd:"" help:"Try a message again at once, one that failed too."`
-	Discard mailDiscard `cmd:"" help:"Be rid of a message that was not sent."`
-	DKIM    mailDKIM    `cmd:"" name:"dkim" help:"Look after the keys that messages are signed with when they leave by the relay."`
-	Doctor  mailDoctor  `cmd:"" help:"Check the relay's login, and what the DNS says of the sender (SPF, DKIM, DMARC)."`
+	List    mailList    `cmd:"" help:"List the messages that are not sent yet or have failed."`
+	Show    mailShow    `cmd:"" help:"Show the state of a message."`
+	Retry   mailRetry   `cmd:"" help:"Retry a message now, even if it has failed."`
+	Discard mailDiscard `cmd:"" help:"Discard an unsent message."`
+	DKIM    mailDKIM    `cmd:"" name:"dkim" help:"Manage the DKIM keys that sign messages sent through the relay."`
+	Doctor  mailDoctor  `cmd:"" help:"Check the login at the relay, and the sender's DNS records (SPF, DKIM, DMARC)."`
 }
 
-// posted is a message as commands print it. There is no link in it.
-type posted struct {
+// messageView is a message as commands print it, without its link.
+type messageView struct {
 	ID       string         `json:"id"`
 	Tenant   string         `json:"tenant"`
 	User     string         `json:"user"`
@@ -48,25 +49,33 @@ type posted struct {
 	Server   string         `json:"server"`
 }
 
-func post(d delivery.Delivery, hosts map[int64]string) posted {
-	p := posted{
-		ID: d.Message.String(), Tenant: hosts[d.Tenant], User: d.User, Email: d.Email, State: d.State, Since: d.Since,
-		Attempts: d.Attempts, Expires: d.Expires, Answer: d.Answer, Server: d.Node,
+func viewMessage(d delivery.Delivery, hosts map[int64]string) messageView {
+	m := messageView{
+		ID:       d.Message.String(),
+		Tenant:   hosts[d.Tenant],
+		User:     d.User,
+		Email:    d.Email,
+		State:    d.State,
+		Since:    d.Since,
+		Attempts: d.Attempts,
+		Expires:  d.Expires,
+		Answer:   d.Answer,
+		Server:   d.Node,
 	}
 	if d.State.Open() {
-		p.Next = &d.Due
+		m.Next = &d.Due
 	}
-	return p
+	return m
 }
 
-func (p posted) next() string {
-	if p.Next == nil {
+func (m messageView) next() string {
+	if m.Next == nil {
 		return "-"
 	}
-	return p.Next.Format(time.RFC3339)
+	return m.Next.Format(time.RFC3339)
 }
 
-// hosts are the tenants' hosts by their ids.
+// hosts returns the hosts of all tenants by tenant ID.
 func (f *folder) hosts(ctx context.Context) (map[int64]string, error) {
 	list, _, err := f.store.Tenants(ctx)
 	hosts := make(map[int64]string)
@@ -77,7 +86,7 @@ func (f *folder) hosts(ctx context.Context) (map[int64]string, error) {
 }
 
 type mailList struct {
-	All  bool `help:"Those that were sent or discarded too."`
+	All  bool `help:"Include messages that were sent or discarded."`
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
@@ -93,54 +102,71 @@ func (c *mailList) Run(p *program) error {
 		}
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return f.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error { return each(post(d, hosts)) })
+				return f.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
+					return each(viewMessage(d, hosts))
+				})
 			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "ID\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
 		err = f.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
-			m := post(d, hosts)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, m.next(), m.Email, m.Answer)
+			m := viewMessage(d, hosts)
+			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
+				m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, m.next(), m.Email, m.Answer)
 			return err
 		})
 		return errors.Join(err, out.Flush())
 	})
 }
 
-// messageID is the id of a message that an operator typed, or copied from a Message-ID or the name of a file.
-func messageID(text string) (id mailmsg.ID, err error) {
+// parseMessageID parses the ID of a message: from the list, from a Message-ID, or from a file name.
+func parseMessageID(text string) (id mailmsg.ID, err error) {
 	text, _, _ = strings.Cut(strings.Trim(text, "<>"), "@")
 	b, err := hex.DecodeString(strings.TrimSuffix(text, ".eml"))
 	if err != nil || len(b) != len(id) {
-		return id, fault.New(fault.Invalid, "%q is not the id of a message, which has 32 hex digits; see: dialtone mail list", text)
+		return id, fault.New(fault.Invalid,
+			"%q is not a message ID; an ID has 32 hex digits, see: dialtone mail list", text)
 	}
 	return mailmsg.ID(b), nil
 }
 
-// which says which message is meant.
-type which struct {
-	ID   string `arg:"" help:"The message's id: that of the list, the Message-ID or the file's name."`
+// messageArg selects a message.
+type messageArg struct {
+	ID   string `arg:"" help:"The message ID: from the list, from the Message-ID header, or from the file name."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// result prints the message that a command ends with.
-func (w which) result(p *program, f *folder, d delivery.Delivery) error {
+// print prints a message.
+func (w messageArg) print(p *program, f *folder, d delivery.Delivery) error {
 	hosts, err := f.hosts(p.ctx)
 	if err != nil {
 		return err
 	}
-	m := post(d, hosts)
+	m := viewMessage(d, hosts)
 	header := f.headerOf(d.Message)
 	if w.JSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
-			posted
+			messageView
 			Header map[string]string `json:"header"`
 		}{m, header})
 	}
 	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(out, "id\t%s\nstate\t%s\nanswer\t%s\nattempts\t%d\nnext\t%s\nsince\t%s\nexpires\t%s\ntenant\t%s\nuser\t%s\nemail\t%s\nserver\t%s\n",
-		m.ID, m.State, m.Answer, m.Attempts, m.next(), m.Since.Format(time.RFC3339), m.Expires.Format(time.RFC3339), m.Tenant, m.User, m.Email, m.Server)
-	for _, name := range shownHeader {
+	for _, line := range [][2]string{
+		{"id", m.ID},
+		{"state", string(m.State)},
+		{"answer", m.Answer},
+		{"attempts", strconv.Itoa(m.Attempts)},
+		{"next", m.next()},
+		{"since", m.Since.Format(time.RFC3339)},
+		{"expires", m.Expires.Format(time.RFC3339)},
+		{"tenant", m.Tenant},
+		{"user", m.User},
+		{"email", m.Email},
+		{"server", m.Server},
+	} {
+		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
+	}
+	for _, name := range shownFields {
 		if header[name] != "" {
 			fmt.Fprintf(out, "%s\t%s\n", name, header[name])
 		}
@@ -148,16 +174,16 @@ func (w which) result(p *program, f *folder, d delivery.Delivery) error {
 	return out.Flush()
 }
 
-// shownHeader is what is shown of a message's header; none of it has the link.
-var shownHeader = []string{"Date", "From", "To", "Subject", "Message-ID"}
+// shownFields are the header fields that are shown. None of them contains the link.
+var shownFields = []string{"Date", "From", "To", "Subject", "Message-ID"}
 
-// headerOf is the header of a message whose file is on this machine, or empty.
+// headerOf returns the shown header fields of a message, or nil if its file is not on this machine.
 func (f *folder) headerOf(id mailmsg.ID) map[string]string {
-	box, err := pickup.Open(f.Mail.PickupDir)
+	dir, err := pickup.Open(f.Mail.PickupDir)
 	if err != nil {
 		return nil
 	}
-	b, err := box.Peek(id)
+	b, err := dir.Peek(id)
 	if err != nil {
 		return nil
 	}
@@ -166,15 +192,15 @@ func (f *folder) headerOf(id mailmsg.ID) map[string]string {
 		return nil
 	}
 	header := make(map[string]string)
-	for _, name := range shownHeader {
+	for _, name := range shownFields {
 		header[name] = mailmsg.Decode(m.Header.Get(name))
 	}
 	return header
 }
 
-// on does something with the message that is meant.
-func (w which) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
-	id, err := messageID(w.ID)
+// on runs a function on the message and prints the result.
+func (w messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
+	id, err := parseMessageID(w.ID)
 	if err != nil {
 		return err
 	}
@@ -183,26 +209,28 @@ func (w which) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, e
 		if err != nil {
 			return err
 		}
-		return w.result(p, f, d)
+		return w.print(p, f, d)
 	})
 }
 
-type mailShow struct{ which }
+type mailShow struct{ messageArg }
 
 func (c *mailShow) Run(p *program) error {
-	return c.on(p, func(f *folder, id mailmsg.ID) (delivery.Delivery, error) { return f.store.Delivery(p.ctx, id) })
+	return c.on(p, func(f *folder, id mailmsg.ID) (delivery.Delivery, error) {
+		return f.store.Delivery(p.ctx, id)
+	})
 }
 
 type mailRetry struct {
-	ID   string `arg:"" optional:"" help:"The message's id."`
-	All  bool   `help:"All that were put off or have failed."`
+	ID   string `arg:"" optional:"" help:"The message ID."`
+	All  bool   `help:"Retry all messages that were deferred or have failed."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 func (c *mailRetry) Run(p *program) error {
 	switch {
 	case c.All == (c.ID != ""):
-		return fault.New(fault.Invalid, "give the id of a message, or --all")
+		return fault.New(fault.Invalid, "give a message ID or --all, but not both")
 	case c.All:
 		return p.with(func(f *folder) error {
 			var n int64
@@ -213,12 +241,13 @@ func (c *mailRetry) Run(p *program) error {
 			if err == nil && c.JSON {
 				err = json.NewEncoder(p.stdout).Encode(map[string]int64{"messages": n})
 			} else if err == nil {
-				_, err = fmt.Fprintf(p.stdout, "%d messages are tried again\n", n)
+				_, err = fmt.Fprintf(p.stdout, "messages to retry: %d\n", n)
 			}
 			return err
 		})
 	}
-	return which{c.ID, c.JSON}.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
+	m := messageArg{c.ID, c.JSON}
+	return m.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
 		err = p.audited(f, audit.MessageRetry, "", func() (err error) {
 			d, err = f.store.Retry(p.ctx, id, time.Now())
 			return err
@@ -227,12 +256,12 @@ func (c *mailRetry) Run(p *program) error {
 	})
 }
 
-type mailDiscard struct{ which }
+type mailDiscard struct{ messageArg }
 
 func (c *mailDiscard) Run(p *program) error {
 	return c.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
 		err = p.audited(f, audit.MessageDiscard, "", func() (err error) {
-			d, err = f.store.Discard(p.ctx, id, "an operator discarded it", time.Now())
+			d, err = f.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
 			return err
 		})
 		return d, err
@@ -240,13 +269,13 @@ func (c *mailDiscard) Run(p *program) error {
 }
 
 type mailDKIM struct {
-	Add    dkimAdd    `cmd:"" help:"Make a key, and print the record that the DNS is to have."`
-	List   dkimList   `cmd:"" help:"List a tenant's keys and their records."`
-	Remove dkimRemove `cmd:"" help:"Remove a key. Messages are not signed with it from a few seconds on; leave its record in the DNS for a week."`
+	Add    dkimAdd    `cmd:"" help:"Create a key and print its DNS record."`
+	List   dkimList   `cmd:"" help:"List a tenant's keys and their DNS records."`
+	Remove dkimRemove `cmd:"" help:"Remove a key. Servers stop signing with it within seconds. Keep its DNS record for a week."`
 }
 
-// signingKey is a key as commands print it: its public part.
-type signingKey struct {
+// dkimKeyView is a key as commands print it: its public part.
+type dkimKeyView struct {
 	Selector  string         `json:"selector"`
 	Algorithm dkim.Algorithm `json:"algorithm"`
 	Created   time.Time      `json:"created"`
@@ -254,18 +283,18 @@ type signingKey struct {
 	Record    string         `json:"record"`
 }
 
-func signingKeyOf(t *tenant.Tenant, k dkim.Public) signingKey {
-	return signingKey{k.Selector, k.Algorithm, k.Created, k.Selector + "._domainkey." + senderDomain(t), k.Record}
+func viewDKIMKey(t *tenant.Tenant, k dkim.PublicKey) dkimKeyView {
+	return dkimKeyView{
+		Selector:  k.Selector,
+		Algorithm: k.Algorithm,
+		Created:   k.Created,
+		Name:      k.Selector + "._domainkey." + mailmsg.Domain(t.Sender()),
+		Record:    k.Record,
+	}
 }
 
-// senderDomain is the domain that a tenant's messages come from.
-func senderDomain(t *tenant.Tenant) string {
-	from := t.Sender()
-	return from[strings.LastIndexByte(from, '@')+1:]
-}
-
-// zone is a TXT record as a zone file has it, in strings of at most 255 bytes (RFC 1035 §3.3.14).
-func zone(name, text string) string {
+// zoneLine returns a TXT record in zone file format, in strings of at most 255 bytes (RFC 1035 §3.3.14).
+func zoneLine(name, text string) string {
 	var parts []string
 	for part := range slices.Chunk([]byte(text), 255) {
 		parts = append(parts, `"`+string(part)+`"`)
@@ -273,13 +302,13 @@ func zone(name, text string) string {
 	return fmt.Sprintf("%s. IN TXT %s", name, strings.Join(parts, " "))
 }
 
-// atHost says which tenant is meant.
-type atHost struct {
+// tenantArg selects a tenant.
+type tenantArg struct {
 	Host string `arg:"" help:"The tenant's host name."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-func (w atHost) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) error) error {
+func (w tenantArg) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) error) error {
 	return p.with(func(f *folder) error {
 		t, err := f.tenantOf(p.ctx, w.Host)
 		if err != nil {
@@ -290,14 +319,14 @@ func (w atHost) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) er
 }
 
 type dkimAdd struct {
-	atHost
-	Selector  string `required:"" help:"What the key is called in the DNS, such as dialtone2026."`
-	Algorithm string `enum:"rsa,ed25519" default:"rsa" help:"rsa, which everybody can check, or ed25519 besides one of rsa."`
+	tenantArg
+	Selector  string `required:"" help:"Name of the key in the DNS, such as dialtone2026."`
+	Algorithm string `enum:"rsa,ed25519" default:"rsa" help:"rsa, which every receiver can check, or ed25519 in addition to an rsa key."`
 }
 
 func (c *dkimAdd) Run(p *program) error {
 	return c.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
-		var k dkim.Public
+		var k dkim.PublicKey
 		err := p.audited(f, audit.DKIMAdd, t.Host, func() (err error) {
 			k, err = keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
 			return err
@@ -305,16 +334,16 @@ func (c *dkimAdd) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		s := signingKeyOf(t, k)
+		s := viewDKIMKey(t, k)
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(s)
 		}
-		_, err = fmt.Fprintln(p.stdout, zone(s.Name, s.Record))
+		_, err = fmt.Fprintln(p.stdout, zoneLine(s.Name, s.Record))
 		return err
 	})
 }
 
-type dkimList struct{ atHost }
+type dkimList struct{ tenantArg }
 
 func (c *dkimList) Run(p *program) error {
 	return c.with(p, func(_ *folder, t *tenant.Tenant, keys *dkim.Keys) error {
@@ -325,7 +354,7 @@ func (c *dkimList) Run(p *program) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
 				for _, k := range list {
-					if err := each(signingKeyOf(t, k)); err != nil {
+					if err := each(viewDKIMKey(t, k)); err != nil {
 						return err
 					}
 				}
@@ -333,8 +362,9 @@ func (c *dkimList) Run(p *program) error {
 			})
 		}
 		for _, k := range list {
-			s := signingKeyOf(t, k)
-			fmt.Fprintf(p.stdout, "; %s, %s, of %s\n%s\n", s.Selector, s.Algorithm, s.Created.Format(time.RFC3339), zone(s.Name, s.Record))
+			s := viewDKIMKey(t, k)
+			fmt.Fprintf(p.stdout, "; %s, %s, created %s\n%s\n",
+				s.Selector, s.Algorithm, s.Created.Format(time.RFC3339), zoneLine(s.Name, s.Record))
 		}
 		return nil
 	})
@@ -342,24 +372,26 @@ func (c *dkimList) Run(p *program) error {
 
 type dkimRemove struct {
 	Host     string `arg:"" help:"The tenant's host name."`
-	Selector string `required:"" help:"Which key."`
+	Selector string `required:"" help:"Name of the key in the DNS."`
 }
 
 func (c *dkimRemove) Run(p *program) error {
-	return atHost{Host: c.Host}.with(p, func(f *folder, t *tenant.Tenant, _ *dkim.Keys) error {
-		return p.audited(f, audit.DKIMRemove, t.Host, func() error { return f.store.RemoveSigningKey(p.ctx, t.ID, c.Selector) })
+	return tenantArg{Host: c.Host}.with(p, func(f *folder, t *tenant.Tenant, _ *dkim.Keys) error {
+		return p.audited(f, audit.DKIMRemove, t.Host, func() error {
+			return f.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
+		})
 	})
 }
 
 type mailDoctor struct {
-	where
-	Resolver string `placeholder:"HOST:PORT" help:"The DNS server to ask, such as one of the domain's own (the system's)."`
+	tenantFlag
+	Resolver string `placeholder:"HOST:PORT" help:"DNS server to ask, such as the domain's own (the system's)."`
 	JSON     bool   `name:"json" help:"Print one JSON array."`
 }
 
-// Run exits with status 1 where something is to be done.
+// Run fails if a check fails.
 func (c *mailDoctor) Run(p *program) error {
-	return atHost{Host: c.Tenant}.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return tenantArg{Host: c.Tenant}.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
 		public, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -368,14 +400,16 @@ func (c *mailDoctor) Run(p *program) error {
 		for _, k := range public {
 			list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
 		}
-		found := []maildns.Finding{f.examineRelay(p.ctx)}
+		found := []maildns.Finding{f.checkRelay(p.ctx)}
 		host, _, _ := net.SplitHostPort(f.Mail.Relay.Parts().Address)
-		found = append(found, maildns.Examine(p.ctx, resolver(c.Resolver), senderDomain(t), host, list)...)
+		domain := mailmsg.Domain(t.Sender())
+		found = append(found, maildns.Check(p.ctx, resolver(c.Resolver), domain, host, list)...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}
 		if i := slices.IndexFunc(found, func(f maildns.Finding) bool { return !f.OK }); i >= 0 {
-			return fault.New(fault.Conflict, "messages of %s may not arrive, or be taken for spam", t.Host)
+			return fault.New(fault.Conflict,
+				"messages of %s may be rejected or treated as spam; see TO DO above", t.Host)
 		}
 		return nil
 	})
@@ -392,17 +426,18 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		}
 		fmt.Fprintf(p.stdout, "%s %s: %s\n", mark, f.What, f.Says)
 		if f.Add != "" {
-			fmt.Fprintf(p.stdout, "      %s\n", zone(f.Name, f.Add))
+			fmt.Fprintf(p.stdout, "      %s\n", zoneLine(f.Name, f.Add))
 		}
 	}
 	return nil
 }
 
-// examineRelay connects to the relay and logs in.
-func (f *folder) examineRelay(ctx context.Context) maildns.Finding {
+// checkRelay connects to the relay and logs in.
+func (f *folder) checkRelay(ctx context.Context) maildns.Finding {
 	found := maildns.Finding{What: "relay"}
 	if f.Mail.Relay == "" {
-		found.OK, found.Says = true, "there is none: your mail server takes the messages from "+f.Mail.PickupDir
+		found.OK = true
+		found.Says = "none configured; your mail server must collect messages from " + f.Mail.PickupDir
 		return found
 	}
 	r, err := f.relay()
@@ -413,16 +448,18 @@ func (f *folder) examineRelay(ctx context.Context) maildns.Finding {
 		found.Says = err.Error()
 		return found
 	}
-	found.OK, found.Says = true, f.Mail.Relay.Parts().Address+" lets us in: "+found.Says
+	found.OK = true
+	found.Says = "connected and logged in to " + f.Mail.Relay.Parts().Address + ": " + found.Says
 	return found
 }
 
-// resolver is the system's, or one that asks a server.
+// resolver returns a resolver that asks a server, or the system's resolver if server is empty.
 func resolver(server string) *net.Resolver {
 	if server == "" {
 		return net.DefaultResolver
 	}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server)
-	}}
+	}
+	return &net.Resolver{PreferGo: true, Dial: dial}
 }

@@ -21,7 +21,8 @@ import (
 	"dialtone/internal/test/smtptest"
 )
 
-// poster is a data folder with a server that sends its messages by a relay, and the commands beside it.
+// poster is a data folder with a server that sends messages through a relay, and runs commands on
+// it.
 type poster struct {
 	t     *testing.T
 	data  string
@@ -58,7 +59,7 @@ func (o *poster) signup(user string) {
 	}
 }
 
-// command runs one beside the server.
+// command runs a command while the server runs.
 func (o *poster) command(args ...string) (string, error) {
 	cmd := exec.Command(binary(o.t), append([]string{"--data", o.data}, args...)...)
 	cmd.Env = o.env
@@ -75,14 +76,14 @@ func (o *poster) must(args ...string) string {
 	return out
 }
 
-// list is the queue, all of it, by user.
-func (o *poster) list() map[string]posted {
+// list returns all messages by user.
+func (o *poster) list() map[string]messageView {
 	o.t.Helper()
-	var list []posted
+	var list []messageView
 	if err := json.Unmarshal([]byte(o.must("mail", "list", "--all", "--json")), &list); err != nil {
 		o.t.Fatal(err)
 	}
-	by := make(map[string]posted)
+	by := make(map[string]messageView)
 	for _, m := range list {
 		by[m.User] = m
 	}
@@ -98,13 +99,13 @@ func (o *poster) until(what string, is func() bool) {
 	}
 }
 
-func (o *poster) becomes(user, state string) posted {
+func (o *poster) becomes(user, state string) messageView {
 	o.t.Helper()
 	o.until(user+"'s message is "+state, func() bool { return string(o.list()[user].State) == state })
 	return o.list()[user]
 }
 
-// metrics are the lines of /metrics that are about mail, by their names with labels.
+// metrics returns the mail metrics by name with labels.
 func (o *poster) metrics() map[string]string {
 	o.t.Helper()
 	res, err := http.Get("http://" + o.ops + "/metrics")
@@ -127,14 +128,16 @@ func (o *poster) metrics() map[string]string {
 	}
 	values := make(map[string]string)
 	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, "dialtone_mail_") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok &&
+			strings.HasPrefix(name, "dialtone_mail_") {
 			values[name] = value
 		}
 	}
 	return values
 }
 
-// arrived is the message to a user as a server got it, read by the tests' own parser.
+// arrived returns the message to a user that an SMTP server received, parsed by the tests' own
+// parser.
 func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	t.Helper()
 	for _, m := range s.Messages() {
@@ -152,39 +155,45 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	return message{}
 }
 
-func TestMessagesLeaveByPostfix(t *testing.T) {
-	if why := smtptest.HasPostfix(); why != "" {
+func TestSendThroughPostfix(t *testing.T) {
+	if why := smtptest.PostfixUnavailable(); why != "" {
 		t.Skip(why)
 	}
 	sink := smtptest.Start(t, smtptest.Options{})
-	pf := smtptest.StartPostfix(t, sink.Address, email("bad")+" REJECT 5.1.1 nobody of that name", email("later")+" DEFER 4.2.1 mailbox busy")
+	pf := smtptest.StartPostfix(t, sink.Address, email("bad")+" REJECT 5.1.1 nobody of that name",
+		email("later")+" DEFER 4.2.1 mailbox busy")
 	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY_PASSWORD=" + pf.Password},
 		"--mail-relay=smtp+starttls://"+pf.User+"@"+pf.StartTLS, "--mail-relay-ca-file="+pf.CA)
 	p := o.start()
 	for _, user := range []string{"ann", "bad", "later"} {
 		o.signup(user)
 	}
-	if m := o.becomes("ann", "sent"); !strings.Contains(m.Answer, "queued as") || m.Attempts != 1 || m.Next != nil {
+	if m := o.becomes("ann", "sent"); !strings.Contains(m.Answer, "queued as") || m.Attempts != 1 ||
+		m.Next != nil {
 		t.Errorf("got %+v", m)
 	}
 	if m := o.becomes("bad", "failed"); !strings.HasPrefix(m.Answer, "RCPT: 554 5.1.1 ") {
 		t.Errorf("got %+v", m)
 	}
-	if m := o.becomes("later", "deferred"); !strings.HasPrefix(m.Answer, "RCPT: 450 4.2.1 ") || time.Until(*m.Next) < 50*time.Second {
+	if m := o.becomes("later", "deferred"); !strings.HasPrefix(m.Answer, "RCPT: 450 4.2.1 ") ||
+		time.Until(*m.Next) < 50*time.Second {
 		t.Errorf("got %+v", m)
 	}
-	o.until("Postfix sends it on", func() bool { return sink.Taken() == 1 })
+	o.until("Postfix sends it on", func() bool { return sink.Accepted() == 1 })
 	v := newVisitor(p.address, "")
 	defer v.leave()
 	if status, _, err := v.open(arrived(t, sink, "ann").link); err != nil || status != http.StatusOK {
 		t.Errorf("the link: %d, %v", status, err)
 	}
-	if names, err := filepath.Glob(filepath.Join(o.data, "badmail", "*")); err != nil || len(names) != 2 {
+	if names, err := filepath.Glob(filepath.Join(o.data, "badmail", "*")); err != nil ||
+		len(names) != 2 {
 		t.Errorf("badmail has %q, %v", names, err)
 	}
 	m := o.metrics()
 	for name, want := range map[string]string{
-		`dialtone_mail_tries_total{outcome="sent"}`: "1", `dialtone_mail_tries_total{outcome="failed"}`: "1", `dialtone_mail_tries_total{outcome="deferred"}`: "1",
+		`dialtone_mail_tries_total{outcome="sent"}`:      "1",
+		`dialtone_mail_tries_total{outcome="failed"}`:    "1",
+		`dialtone_mail_tries_total{outcome="deferred"}`:  "1",
 		`dialtone_mail_queue_messages{state="deferred"}`: "1", `dialtone_mail_queue_messages{state="waiting"}`: "0",
 		"dialtone_mail_pickup_files": "1", "dialtone_mail_relay_pause_seconds": "0",
 	} {
@@ -192,13 +201,15 @@ func TestMessagesLeaveByPostfix(t *testing.T) {
 			t.Errorf("%s is %q, want %s", name, m[name], want)
 		}
 	}
-	for _, name := range []string{"dialtone_mail_queue_oldest_age_seconds", "dialtone_mail_pickup_oldest_age_seconds"} {
+	for _, name := range []string{"dialtone_mail_queue_oldest_age_seconds",
+		"dialtone_mail_pickup_oldest_age_seconds"} {
 		if m[name] == "" || m[name] == "0" {
 			t.Errorf("%s is %q", name, m[name])
 		}
 	}
 	p.mustStop(t)
-	if log := p.stderr.String(); strings.Contains(log, pf.Password) || strings.Contains(log, email("bad")) {
+	if log := p.stderr.String(); strings.Contains(log, pf.Password) ||
+		strings.Contains(log, email("bad")) {
 		t.Errorf("the log has a password or an address:\n%s", log)
 	}
 }
@@ -213,9 +224,9 @@ func TestMailCommands(t *testing.T) {
 		case at != smtptest.Rcpt || !refuse || strings.HasPrefix(to, "ann"):
 			return nil
 		case strings.HasPrefix(to, "late"):
-			return smtptest.Says(451, "4.7.1 \x1b[31mlater")
+			return smtptest.Reply(451, "4.7.1 \x1b[31mlater")
 		}
-		return smtptest.Says(550, "5.1.1 nobody")
+		return smtptest.Reply(550, "5.1.1 nobody")
 	}})
 	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
 	p := o.start()
@@ -228,7 +239,8 @@ func TestMailCommands(t *testing.T) {
 	link := arrived(t, s, "ann").link
 	_, token, _ := strings.Cut(link, "token=")
 
-	if out := o.must("mail", "list"); !strings.HasPrefix(out, "ID ") || strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  failed ") ||
+	if out := o.must("mail", "list"); !strings.HasPrefix(out, "ID ") ||
+		strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  failed ") ||
 		!strings.Contains(out, "550 5.1.1 nobody") || strings.Contains(out, "\x1b") {
 		t.Errorf("the list is\n%s", out)
 	}
@@ -241,12 +253,19 @@ func TestMailCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, badToken, _ := strings.Cut(parsed.link, "token=")
-	for _, args := range [][]string{{"show", bad.ID}, {"show", bad.ID, "--json"}, {"show", "<" + bad.ID + "@localhost>"}, {"show", bad.ID + ".eml"}, {"list", "--all"}, {"list", "--all", "--json"}} {
+	for _, args := range [][]string{
+		{"show", bad.ID}, {"show", bad.ID, "--json"}, {"show", "<" + bad.ID + "@localhost>"},
+		{"show", bad.ID + ".eml"}, {"list", "--all"}, {"list", "--all", "--json"},
+	} {
 		out := o.must(append([]string{"mail"}, args...)...)
-		if strings.Contains(out, token) || strings.Contains(out, badToken) || strings.Contains(out, "activate.ashx") {
+		if strings.Contains(out, token) || strings.Contains(out, badToken) ||
+			strings.Contains(out, "activate.ashx") {
 			t.Errorf("%v shows a link:\n%s", args, out)
 		}
-		if args[0] == "show" && (!strings.Contains(out, email("bad")) || !strings.Contains(out, "Activate your account") || !strings.Contains(out, "550 5.1.1 nobody")) {
+		if args[0] == "show" &&
+			(!strings.Contains(out, email("bad")) ||
+				!strings.Contains(out, "Activate your account") ||
+				!strings.Contains(out, "550 5.1.1 nobody")) {
 			t.Errorf("%v prints\n%s", args, out)
 		}
 	}
@@ -256,12 +275,13 @@ func TestMailCommands(t *testing.T) {
 	}{
 		{[]string{"show", strings.Repeat("0", 32)}, "nothing is known of such a message"},
 		{[]string{"show", "x"}, "32 hex digits"},
-		{[]string{"retry"}, "give the id of a message, or --all"},
-		{[]string{"retry", bad.ID, "--all"}, "give the id of a message, or --all"},
+		{[]string{"retry"}, "give a message ID or --all"},
+		{[]string{"retry", bad.ID, "--all"}, "give a message ID or --all"},
 		{[]string{"retry", o.list()["ann"].ID}, "it is sent"},
 		{[]string{"discard", o.list()["ann"].ID}, "was sent"},
 	} {
-		if out, err := o.command(append([]string{"mail"}, c.args...)...); err == nil || !strings.Contains(out, c.words) {
+		if out, err := o.command(append([]string{"mail"}, c.args...)...); err == nil ||
+			!strings.Contains(out, c.words) {
 			t.Errorf("%v: %v, %s", c.args, err, out)
 		}
 	}
@@ -280,7 +300,7 @@ func TestMailCommands(t *testing.T) {
 	if m := o.list()["late"]; m.State != late.State {
 		t.Errorf("got %+v", m)
 	}
-	if out := o.must("mail", "retry", "--all"); !strings.Contains(out, "1 messages are tried again\n") {
+	if out := o.must("mail", "retry", "--all"); !strings.Contains(out, "messages to retry: 1\n") {
 		t.Errorf("it prints %s", out)
 	}
 	o.becomes("late", "sent")
@@ -291,19 +311,20 @@ func TestMailCommands(t *testing.T) {
 		})
 	}
 	p.mustStop(t)
-	if out := o.must("verify"); !strings.Contains(out, "everything fits together") {
+	if out := o.must("verify"); !strings.Contains(out, "no faults found") {
 		t.Errorf("verify: %s", out)
 	}
 }
 
-// Who gave an address that takes no mail is told so at sign-in, with the right password alone, and mends it.
-func TestPersonIsToldOfAFailedMessage(t *testing.T) {
+// A person whose message has failed learns it at sign-in, only with the right password, and
+// corrects the address.
+func TestSignInReportsFailedMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "bad"):
-			return smtptest.Says(550, "5.1.1 nobody")
+			return smtptest.Reply(550, "5.1.1 nobody")
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "late"):
-			return smtptest.Says(451, "4.7.1 later")
+			return smtptest.Reply(451, "4.7.1 later")
 		}
 		return nil
 	}})
@@ -315,14 +336,17 @@ func TestPersonIsToldOfAFailedMessage(t *testing.T) {
 		o.signup(user)
 		o.becomes(user, state)
 		a, err := v.signIn(user, password(user))
-		if err != nil || a.Status != http.StatusForbidden || a.Delivery != state || a.Email != user[:1]+"***@example.test" {
+		if err != nil || a.Status != http.StatusForbidden || a.Delivery != state ||
+			a.Email != user[:1]+"***@example.test" {
 			t.Errorf("%s: %s, delivery %q, to %q, %v", user, a, a.Delivery, a.Email, err)
 		}
-		if a, err := v.signIn(user, "wrong"); err != nil || a.Status != http.StatusUnauthorized || a.Delivery != "" {
+		if a, err := v.signIn(user, "wrong"); err != nil || a.Status != http.StatusUnauthorized ||
+			a.Delivery != "" {
 			t.Errorf("%s with a wrong password: %s, delivery %q, %v", user, a, a.Delivery, err)
 		}
 	}
-	a, _, err := v.prove("bad", password("bad"), "POST", "/resend.ashx", url.Values{"email": {"good@example.test"}})
+	a, _, err := v.prove("bad", password("bad"), "POST", "/resend.ashx",
+		url.Values{"email": {"good@example.test"}})
 	if err != nil || !a.OK {
 		t.Fatalf("%s, %v", a, err)
 	}
@@ -337,10 +361,10 @@ func TestPersonIsToldOfAFailedMessage(t *testing.T) {
 	p.mustStop(t)
 }
 
-func TestVerifyMissesAMessage(t *testing.T) {
+func TestVerifyReportsMissingMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Rcpt {
-			return smtptest.Says(450, "4.2.1 busy")
+			return smtptest.Reply(450, "4.2.1 busy")
 		}
 		return nil
 	}})
@@ -349,25 +373,28 @@ func TestVerifyMissesAMessage(t *testing.T) {
 	o.signup("ann")
 	id := o.becomes("ann", "deferred").ID
 	p.mustStop(t)
-	if out := o.must("verify"); !strings.Contains(out, "everything fits together") {
+	if out := o.must("verify"); !strings.Contains(out, "no faults found") {
 		t.Errorf("verify: %s", out)
 	}
 	if err := os.Remove(filepath.Join(o.data, "pickup", id+".eml")); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := o.command("verify"); err == nil || !strings.Contains(out, "FAULT  message "+id+" is to be sent: its file is gone") {
+	if out, err := o.command("verify"); err == nil ||
+		!strings.Contains(out, "FAULT  message "+id+" is to be sent: its file is gone") {
 		t.Errorf("verify: %v, %s", err, out)
 	}
 }
 
-// A server without a relay leaves the files alone, and sends them when it has one.
-func TestMessagesOfBeforeThereWasARelay(t *testing.T) {
+// A server without a relay leaves the files alone. It sends them once it has a relay.
+func TestRelayTakesOverOldMessages(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil)
 	p := o.start()
 	o.signup("ann")
-	o.until("the outbox is empty", func() bool { return strings.Contains(o.must("verify"), " 0 not yet known") })
-	if names, err := filepath.Glob(filepath.Join(o.data, "pickup", "*.eml")); err != nil || len(names) != 1 {
+	o.until("the outbox is empty",
+		func() bool { return strings.Contains(o.must("verify"), " 0 not confirmed") })
+	if names, err := filepath.Glob(filepath.Join(o.data, "pickup", "*.eml")); err != nil ||
+		len(names) != 1 {
 		t.Errorf("the pickup directory has %q, %v", names, err)
 	}
 	if out := o.must("mail", "list", "--all", "--json"); out != "[]\n" {
@@ -382,8 +409,9 @@ func TestMessagesOfBeforeThereWasARelay(t *testing.T) {
 	}
 }
 
-// A server that is killed under load sends everything that it has answered for, and each message as the same.
-func TestKilledServerWithRelaySendsEverything(t *testing.T) {
+// A server that is killed under load sends a message for every signup that it has answered. A
+// message that is sent twice has the same bytes.
+func TestKillWithRelayLosesNoMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
 	var mu sync.Mutex
@@ -409,15 +437,17 @@ func TestKilledServerWithRelaySendsEverything(t *testing.T) {
 				}
 			})
 		}
-		before := s.Taken()
-		o.until("messages are on their way", func() bool { return s.Taken() > before+20 })
+		before := s.Accepted()
+		o.until("messages are on their way", func() bool { return s.Accepted() > before+20 })
 		p.kill()
 		clients.Wait()
 	}
 	o.start()
 	o.until("everything is sent", func() bool {
 		m := o.metrics()
-		return m[`dialtone_mail_queue_messages{state="waiting"}`] == "0" && m[`dialtone_mail_queue_messages{state="deferred"}`] == "0" && m["dialtone_mail_pickup_files"] == "0"
+		return m[`dialtone_mail_queue_messages{state="waiting"}`] == "0" &&
+			m[`dialtone_mail_queue_messages{state="deferred"}`] == "0" &&
+			m["dialtone_mail_pickup_files"] == "0"
 	})
 	came, twice := make(map[string]string), 0
 	for _, m := range s.Messages() {
@@ -442,7 +472,8 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY=smtp://alex@" + s.Address, "DIALTONE_MAIL_RELAY_PASSWORD_FILE=" + file})
+	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY=smtp://alex@" + s.Address,
+		"DIALTONE_MAIL_RELAY_PASSWORD_FILE=" + file})
 	o.start()
 	out := o.must("mail", "dkim", "add", "localhost", "--selector=one")
 	var line string
@@ -456,14 +487,20 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 		t.Fatalf("it prints %s", out)
 	}
 	record := strings.NewReplacer(`" "`, "", `"`, "").Replace(text)
-	if again, err := o.command("mail", "dkim", "add", "localhost", "--selector=one", "--algorithm=ed25519"); err == nil || !strings.Contains(again, "already") {
+	if again, err := o.command("mail", "dkim", "add", "localhost", "--selector=one",
+		"--algorithm=ed25519"); err == nil || !strings.Contains(again, "already") {
 		t.Errorf("again: %v, %s", err, again)
 	}
 	if list := o.must("mail", "dkim", "list", "localhost"); !strings.Contains(list, text) {
 		t.Errorf("the list is %s", list)
 	}
-	records := map[string][]string{"localhost": {"v=spf1 -all"}, "one._domainkey.localhost": {record}, "_dmarc.localhost": {"v=DMARC1; p=none"}}
-	if out := o.must("mail", "doctor", "--tenant=localhost", "--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 {
+	records := map[string][]string{
+		"localhost":                {"v=spf1 -all"},
+		"one._domainkey.localhost": {record},
+		"_dmarc.localhost":         {"v=DMARC1; p=none"},
+	}
+	if out := o.must("mail", "doctor", "--tenant=localhost",
+		"--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 {
 		t.Errorf("the doctor says\n%s", out)
 	}
 	delete(records, "one._domainkey.localhost")
@@ -471,8 +508,11 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 	if err := os.WriteFile(file, []byte("wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	found, err := o.command("mail", "doctor", "--tenant=localhost", "--resolver="+smtptest.DNS(t, records))
-	for _, words := range []string{"TO DO relay: logging in: 535", "ok    spf", "TO DO dkim one", text, "TO DO dmarc", `_dmarc.localhost. IN TXT "v=DMARC1; p=none"`} {
+	found, err := o.command("mail", "doctor", "--tenant=localhost",
+		"--resolver="+smtptest.DNS(t, records))
+	for _, words := range []string{"TO DO relay: logging in: 535", "ok    spf", "TO DO dkim one",
+		text, "TO DO dmarc",
+		`_dmarc.localhost. IN TXT "v=DMARC1; p=none"`} {
 		if err == nil || !strings.Contains(found, words) {
 			t.Errorf("the doctor says %v and not %q\n%s", err, words, found)
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"dialtone/internal/config"
-	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 )
 
@@ -36,17 +36,17 @@ type commandLine struct {
 	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
 
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
-	Account   accountCommand   `cmd:"" help:"Look at accounts and change them; a running server goes on."`
-	Tenant    tenantCommand    `cmd:"" help:"Look at tenants and change them; a running server sees it within a second."`
+	Account   accountCommand   `cmd:"" help:"Manage accounts."`
+	Tenant    tenantCommand    `cmd:"" help:"Manage tenants. A running server sees a change within a second."`
 	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, change notifications."`
-	Provision provisionCommand `cmd:"" help:"Print what sets up a phone for an account, for a person or a program. The password is not in it."`
-	Mail      mailCommand      `cmd:"" help:"Look at the messages that the server sends, and what keeps them; a running server goes on."`
-	Verify    verifyCommand    `cmd:"" help:"Prove that a data folder fits together, or say what does not; a running server goes on."`
-	Backup    backupCommand    `cmd:"" help:"Copy the store to a file; a running server goes on."`
-	Store     storeCommand     `cmd:"" help:"Bring the store's schema up to date, or copy the store to another database."`
-	Keys      keysCommand      `cmd:"" help:"Look after the keys."`
-	TURN      turnCommand      `cmd:"" name:"turn" help:"Look after the TURN servers' secret."`
-	Check     configCommand    `cmd:"" name:"config" help:"Look at the configuration."`
+	Provision provisionCommand `cmd:"" help:"Print the phone settings of an account, without its password."`
+	Mail      mailCommand      `cmd:"" help:"Manage the messages that servers send, and DKIM keys."`
+	Verify    verifyCommand    `cmd:"" help:"Check the data folder and the store for faults."`
+	Backup    backupCommand    `cmd:"" help:"Copy the store to a file while a server runs."`
+	Store     storeCommand     `cmd:"" help:"Update the schema of the store, or copy the store to another database."`
+	Keys      keysCommand      `cmd:"" help:"Manage the signing keys."`
+	TURN      turnCommand      `cmd:"" name:"turn" help:"Manage the secret of the TURN servers."`
+	Check     configCommand    `cmd:"" name:"config" help:"Check the configuration."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
@@ -104,7 +104,7 @@ func (p *program) report(err error) int {
 	if errors.Is(err, sqlstore.ErrFailed) {
 		return exitRestart
 	}
-	for _, e := range []error{errKeys, errTemplates, secret.ErrNoFile, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
+	for _, e := range []error{errKeys, errTemplates, keyfile.ErrMissing, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
 		if errors.Is(err, e) {
 			return exitConfig
 		}

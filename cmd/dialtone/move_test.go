@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A platform moves from SQLite to PostgreSQL, and back, with the program's own commands.
-func TestPlatformMoves(t *testing.T) {
+// A platform moves from SQLite to PostgreSQL and back with dialtone store copy.
+func TestStoreCopyMovesPlatform(t *testing.T) {
 	dir := t.TempDir()
 	data := func(name string) string { return filepath.Join(dir, name) }
 	url := postgrestest.Start(t).Database(t)
@@ -44,30 +44,36 @@ func TestPlatformMoves(t *testing.T) {
 		t.Fatalf("the link: %d, %v", status, err)
 	}
 	database := "sqlite:" + filepath.Join(data("one"), "dialtone.db")
-	if out, err := run(nil, "store", "copy", "--from", database, "--to", "env:TO"); err == nil || !strings.Contains(out, "no variable TO") {
-		t.Errorf("a variable that is not there: %v, %s", err, out)
+	if out, err := run(nil, "store", "copy", "--from", database, "--to", "env:TO"); err == nil ||
+		!strings.Contains(out, "TO is not set") {
+		t.Errorf("an unset variable: %v, %s", err, out)
 	}
-	if out, err := run([]string{"TO=" + url}, "store", "copy", "--from", database, "--to", "env:TO"); err == nil || !strings.Contains(out, "another server runs") {
+	if out, err := run([]string{"TO=" + url}, "store", "copy", "--from", database, "--to",
+		"env:TO"); err == nil || !strings.Contains(out, "another server runs") {
 		t.Errorf("while the server runs: %v, %s", err, out)
 	}
-	if out, err := run(nil, "store", "copy", "--from", database, "--to", url); err == nil || !strings.Contains(out, "password") {
+	if out, err := run(nil, "store", "copy", "--from", database, "--to", url); err == nil ||
+		!strings.Contains(out, "password") {
 		t.Errorf("with a password on the command line: %v, %s", err, out)
 	}
 	p.mustStop(t)
 	v.leave()
 
 	out, err := run([]string{"TO=" + url}, "store", "copy", "--from", database, "--to", "env:TO")
-	if err != nil || !strings.Contains(out, "every row was copied, and compared") {
+	if err != nil || !strings.Contains(out, "all rows were copied and compared") {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := run([]string{"TO=" + url}, "store", "copy", "--compare", "--from", database, "--to", "env:TO"); err != nil {
+	if out, err := run([]string{"TO=" + url}, "store", "copy", "--compare", "--from", database,
+		"--to", "env:TO"); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	shared := launch{data: data("two"), listen: listen, env: []string{"DIALTONE_DATABASE=" + url}}
-	if out, err := run(shared.env, "--data", data("two"), "tenant", "list"); err == nil || !strings.Contains(out, "seal.key is missing") {
+	if out, err := run(shared.env, "--data", data("two"), "tenant", "list"); err == nil ||
+		!strings.Contains(out, "seal.key is missing") {
 		t.Errorf("without the keys: %v, %s", err, out)
 	}
-	if err := os.CopyFS(filepath.Join(data("two"), "keys"), os.DirFS(filepath.Join(data("one"), "keys"))); err != nil {
+	if err := os.CopyFS(filepath.Join(data("two"), "keys"),
+		os.DirFS(filepath.Join(data("one"), "keys"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "seal.key", "sign.key"} {
@@ -81,26 +87,48 @@ func TestPlatformMoves(t *testing.T) {
 		do   func() (int, error)
 		want int
 	}{
-		{"ann signs in", func() (int, error) { a, err := v.signIn("ann", password("ann")); return a.Status, err }, http.StatusOK},
-		{"bob's link", func() (int, error) { n, _, err := v.open(links[email("bob")].link); return n, err }, http.StatusOK},
-		{"bob signs in", func() (int, error) { a, err := v.signIn("bob", password("bob")); return a.Status, err }, http.StatusOK},
-		{"eve signs up, the third from here", func() (int, error) { a, err := v.signup("eve"); return a.Status, err }, http.StatusOK},
-		{"ida is one too many", func() (int, error) { a, err := v.signup("ida"); return a.Status, err }, http.StatusTooManyRequests},
+		{"ann signs in", func() (int,
+			error) {
+			a, err := v.signIn("ann", password("ann"))
+			return a.Status, err
+		}, http.StatusOK},
+		{"bob's link", func() (int,
+			error) {
+			n, _, err := v.open(links[email("bob")].link)
+			return n, err
+		}, http.StatusOK},
+		{"bob signs in", func() (int,
+			error) {
+			a, err := v.signIn("bob", password("bob"))
+			return a.Status, err
+		}, http.StatusOK},
+		{"eve signs up, the third from here",
+			func() (int, error) { a, err := v.signup("eve"); return a.Status, err }, http.StatusOK},
+		{"ida is one too many",
+			func() (int, error) {
+				a, err := v.signup("ida")
+				return a.Status,
+					err
+			}, http.StatusTooManyRequests},
 	} {
 		if got, err := step.do(); err != nil || got != step.want {
 			t.Errorf("%s: %d, %v", step.name, got, err)
 		}
 	}
-	if out, err := run(shared.env, "--data", data("two"), "verify"); err != nil || !strings.Contains(out, "everything fits together") {
+	if out, err := run(shared.env, "--data", data("two"), "verify"); err != nil ||
+		!strings.Contains(out, "no faults found") {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	if out, err := run(shared.env, "--data", data("two"), "store", "migrate"); err != nil || !strings.Contains(out, "the schema has version") {
+	if out, err := run(shared.env, "--data", data("two"), "store", "migrate"); err != nil ||
+		!strings.Contains(out, "the schema has version") {
 		t.Errorf("migrate: %v\n%s", err, out)
 	}
-	if out, err := run(shared.env, "--data", data("two"), "backup", filepath.Join(dir, "x")); err == nil || !strings.Contains(out, "pg_dump") {
+	if out, err := run(shared.env, "--data", data("two"), "backup",
+		filepath.Join(dir, "x")); err == nil || !strings.Contains(out, "pg_dump") {
 		t.Errorf("backup: %v\n%s", err, out)
 	}
-	if out, err := run([]string{"FROM=" + url}, "store", "copy", "--from", "env:FROM", "--to", "sqlite:"+filepath.Join(data("two"), "dialtone.db")); err == nil {
+	if out, err := run([]string{"FROM=" + url}, "store", "copy", "--from", "env:FROM", "--to",
+		"sqlite:"+filepath.Join(data("two"), "dialtone.db")); err == nil {
 		t.Errorf("while a server runs on PostgreSQL:\n%s", out)
 	}
 	p.mustStop(t)
@@ -109,7 +137,8 @@ func TestPlatformMoves(t *testing.T) {
 	if err := os.Remove(filepath.Join(data("two"), "dialtone.db")); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
-	if out, err := run([]string{"FROM=" + url}, "store", "copy", "--from", "env:FROM", "--to", "sqlite:"+filepath.Join(data("two"), "dialtone.db")); err != nil {
+	if out, err := run([]string{"FROM=" + url}, "store", "copy", "--from", "env:FROM", "--to",
+		"sqlite:"+filepath.Join(data("two"), "dialtone.db")); err != nil {
 		t.Fatalf("back: %v\n%s", err, out)
 	}
 	start(t, launch{data: data("two"), listen: listen})

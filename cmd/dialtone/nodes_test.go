@@ -17,7 +17,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// The worked example in deploy/postgresql, with its own files: HAProxy, three servers, a primary and a standby.
+// The worked example in deploy/postgresql, with its own files: HAProxy, three servers, a primary
+// and a standby.
 
 const example10 = "127.0.0.10:18080" // HAProxy's address in haproxy.cfg
 
@@ -74,7 +75,8 @@ func (f *fleet) environ() []string {
 func (f *fleet) begin(i int) {
 	f.Helper()
 	host := fmt.Sprintf("127.0.0.1%d", i+1)
-	cmd := exec.Command(binary(f), "--config", deployFile("dialtone.toml"), "serve", "--data", f.data(i), "--listen", host+":18080", "--ops-listen", host+":18081")
+	cmd := exec.Command(binary(f), "--config", deployFile("dialtone.toml"), "serve", "--data",
+		f.data(i), "--listen", host+":18080", "--ops-listen", host+":18081")
 	cmd.Env = f.environ()
 	p, err := launched(cmd, nil)
 	if err != nil {
@@ -123,7 +125,8 @@ func (f *fleet) proxy() {
 // command runs one of the program's commands on the platform.
 func (f *fleet) command(args ...string) string {
 	f.Helper()
-	cmd := exec.Command(binary(f), append([]string{"--data", filepath.Join(f.dir, "command")}, args...)...)
+	cmd := exec.Command(binary(f),
+		append([]string{"--data", filepath.Join(f.dir, "command")}, args...)...)
 	cmd.Env = f.environ()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -151,7 +154,7 @@ func (f *fleet) messages() map[string]message {
 	return all
 }
 
-func TestPlatformOfThreeServers(t *testing.T) {
+func TestThreeServers(t *testing.T) {
 	f := newFleet(t)
 
 	t.Run("a life over all of them", func(t *testing.T) {
@@ -245,7 +248,8 @@ func TestPlatformOfThreeServers(t *testing.T) {
 			t.Errorf("a form of before: %v, %v", a, err)
 		}
 		for i := range 6 {
-			if a, err := newVisitor(example10, "").signup(fmt.Sprintf("lee%d", i)); err != nil || !a.OK {
+			if a, err := newVisitor(example10, "").signup(fmt.Sprintf("lee%d", i)); err != nil ||
+				!a.OK {
 				t.Errorf("a form of now: %v, %v", a, err)
 			}
 		}
@@ -289,7 +293,8 @@ type rush struct {
 }
 
 func (f *fleet) load() *rush {
-	l := &rush{fleet: f, address: example10, stop: make(chan struct{}), told: make(map[string]answer), silence: make(map[string]bool)}
+	l := &rush{fleet: f, address: example10, stop: make(chan struct{}),
+		told: make(map[string]answer), silence: make(map[string]bool)}
 	l.begin()
 	return l
 }
@@ -363,7 +368,8 @@ func (l *rush) end() {
 func (l *rush) check() {
 	l.Helper()
 	accounts := make(map[string]bool)
-	for _, line := range strings.Split(l.command("account", "list", "--tenant", "localhost", "--json"), "\n") {
+	for _, line := range strings.Split(l.command("account", "list", "--tenant", "localhost",
+		"--json"), "\n") {
 		if _, rest, ok := strings.Cut(line, `"user":"`); ok {
 			user, _, _ := strings.Cut(rest, `"`)
 			accounts[user] = true

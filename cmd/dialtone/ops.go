@@ -17,12 +17,13 @@ import (
 	httpserver "dialtone/internal/http/server"
 )
 
-// opsListener listens for machines that look after this one, and for phone servers. Two servers may run on one machine without either of them
-// having been told an address of its own: the second goes without.
+// opsListener listens for monitoring and for phone servers. If the default address is in use, it returns
+// nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
 	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {
-		s.log.Warn("another program has the port for /livez, /readyz and look-ups by phone servers, so there are none; choose one with --ops-listen", "addr", s.Ops.Listen)
+		s.log.Warn("ops listener disabled: address in use", "addr", s.Ops.Listen,
+			"hint", "choose another address with --ops-listen")
 		return nil, nil
 	}
 	if err != nil {
@@ -40,7 +41,7 @@ func defaultOps() string {
 	return ""
 }
 
-// serveOps answers on the listener until ctx ends.
+// serveOps returns a function that serves a listener until its ctx is done.
 func (s *server) serveOps(l net.Listener) func(context.Context) {
 	s.metrics.MustRegister(s.pickupMetrics())
 	if s.queue != nil {
@@ -60,8 +61,9 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	})
 	return func(ctx context.Context) {
 		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
-		if err := httpserver.Serve(ctx, l, both, limits, s.log); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.log.Error("/livez, /readyz and look-ups by phone servers are gone", "err", err)
+		err := httpserver.Serve(ctx, l, both, limits, s.log)
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Error("ops listener failed", "err", err)
 		}
 	}
 }

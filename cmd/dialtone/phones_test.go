@@ -21,12 +21,13 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// phoneWords is a password as hard as secretWords, but without the sign beyond U+FFFF: JsSIP 3.13 hashes those another way than
-// everybody else (docs/operating.md).
+// phoneWords is a difficult password like secretWords, but without a character beyond U+FFFF,
+// because JsSIP 3.13 hashes those differently (docs/operating.md).
 const phoneWords = `sieben Zwölftel: "grün" & mehr`
 
-// TestPhones is what the platform is for: somebody signs up in a browser, opens the link, and has a phone that rings, with one name
-// and one password and no copying of either. Browser, phones, registrar and relay are all real ones.
+// TestPhones tests the purpose of the platform: a person signs up in a browser, opens the link, and
+// has a phone that rings, with one user name and password and without copying settings. Browser,
+// phones, registrar and TURN server are real.
 func TestPhones(t *testing.T) {
 	data := t.TempDir()
 	operators := "127.0.0.1:" + strconv.Itoa(freePort(t))
@@ -35,7 +36,8 @@ func TestPhones(t *testing.T) {
 	relay := newCoturn(t, secrets(t, data, "turn", "secret")...)
 	token := secrets(t, data, "directory", "token", "add", "registrar", "--tenant", "localhost")
 	registrar := newRegistrar(t, "http://"+operators, token[0])
-	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--data", data,
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
+		"Example Phones", "--data", data,
 		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
 		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.port)+"?transport=udp")
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
@@ -48,7 +50,8 @@ func TestPhones(t *testing.T) {
 		b.answer()
 		b.click("#submit")
 		b.until(`!sent.hidden`)
-		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format", "baresip", "--data", data))
+		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format",
+			"baresip", "--data", data))
 		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
 			t.Errorf("before the link was opened, baresip says %s", said)
 		}
@@ -70,7 +73,8 @@ func TestPhones(t *testing.T) {
 		b.check("account")
 		b.do(`window.relayed = (async () => {
 			const { uris, username, password } = await (await fetch("/turn")).json();
-			const peer = new RTCPeerConnection({ iceServers: [{ urls: uris, username, credential: password }], iceTransportPolicy: "relay" });
+			const iceServers = [{ urls: uris, username, credential: password }];
+			const peer = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
 			peer.createDataChannel("x");
 			peer.onicecandidate = ({ candidate }) => { if (candidate?.candidate) document.title = candidate.type; };
 			peer.onicecandidateerror = ({ errorCode, errorText }) => { document.title = errorCode + " " + errorText; };
@@ -90,7 +94,7 @@ func TestPhones(t *testing.T) {
 		}
 		linphone(t, link, phoneWords, registrar)
 		b.visit(strings.TrimPrefix(link, tap.base))
-		b.until(`document.querySelector("h1").textContent === "This link does nothing any more"`)
+		b.until(`document.querySelector("h1").textContent === "This link no longer works"`)
 		b.check("provision-gone")
 	})
 	b.step("baresip gets the line that the command prints", func() {
@@ -105,8 +109,9 @@ func TestPhones(t *testing.T) {
 		jssip(t, b.get(`document.getElementById("v-text").textContent`), phoneWords)
 		registrar.registered(t, "alex", "JsSIP")
 	})
-	b.step("An operator disables them, and the phone is refused from then on", func() {
+	b.step("An operator disables the account, and the phone is refused a second later", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
+		time.Sleep(time.Second) // look-ups see a command's change within a second
 		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
 			t.Errorf("baresip says %s", said)
 		}
@@ -118,7 +123,7 @@ func TestPhones(t *testing.T) {
 	p.mustStop(t)
 }
 
-// program chooses one on the account page.
+// program chooses a program on the account page.
 func (b *browser) program(format string) {
 	b.t.Helper()
 	b.visit("/account.html")
@@ -126,7 +131,7 @@ func (b *browser) program(format string) {
 	b.until(`location.pathname === "/provision" && document.readyState === "complete"`)
 }
 
-// scan is what a scanner reads on the screen.
+// scan returns the content of the QR code on the screen.
 func (b *browser) scan(scheme string) string {
 	b.t.Helper()
 	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -149,7 +154,7 @@ func (b *browser) scan(scheme string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// tool is the path of a program of somebody else.
+// tool returns the path of an installed program.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	for _, path := range []string{name, "/usr/sbin/" + name} { // not in everybody's PATH
@@ -178,7 +183,8 @@ type registrar struct {
 	log            *screen
 }
 
-// newRegistrar runs testdata/phones/kamailio.cfg, which asks a directory for every credential.
+// newRegistrar runs testdata/phones/kamailio.cfg, which looks up every credential at the ops
+// listener.
 func newRegistrar(t *testing.T, directory, token string) *registrar {
 	t.Helper()
 	file, err := os.ReadFile("testdata/phones/kamailio.cfg")
@@ -186,13 +192,16 @@ func newRegistrar(t *testing.T, directory, token string) *registrar {
 		t.Fatal(err)
 	}
 	udp, websocket := freePort(t), freePort(t)
-	conf := strings.NewReplacer("@PORT@", strconv.Itoa(udp), "@WSPORT@", strconv.Itoa(websocket), "@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
+	conf := strings.NewReplacer("@PORT@", strconv.Itoa(udp), "@WSPORT@", strconv.Itoa(websocket),
+		"@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "kamailio.cfg"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := &registrar{udp: fmt.Sprintf("127.0.0.1:%d", udp), websocket: fmt.Sprintf("ws://127.0.0.1:%d", websocket), log: new(screen)}
-	runs(t, k.log, nil, tool(t, "kamailio"), "-DD", "-E", "-m", "64", "-M", "8", "-f", filepath.Join(dir, "kamailio.cfg"), "-Y", dir, "-w", dir, "-P", filepath.Join(dir, "pid"))
+	k := &registrar{udp: fmt.Sprintf("127.0.0.1:%d", udp),
+		websocket: fmt.Sprintf("ws://127.0.0.1:%d", websocket), log: new(screen)}
+	runs(t, k.log, nil, tool(t, "kamailio"), "-DD", "-E", "-m", "64", "-M", "8", "-f",
+		filepath.Join(dir, "kamailio.cfg"), "-Y", dir, "-w", dir, "-P", filepath.Join(dir, "pid"))
 	waitUntil(t, func() bool {
 		resp, err := http.Get("http" + strings.TrimPrefix(k.websocket, "ws"))
 		if err == nil {
@@ -203,18 +212,19 @@ func newRegistrar(t *testing.T, directory, token string) *registrar {
 	return k
 }
 
-// registered waits until the registrar has taken a user's phone of a kind.
+// registered waits until a user's phone of a kind is registered.
 func (k *registrar) registered(t *testing.T, user, agent string) {
 	t.Helper()
 	k.log.wait(t, "registered sip:"+user+"@localhost by "+agent)
 }
 
-// baresip registers with a line of its configuration and a password that is typed, and gives what it says of it.
+// baresip registers with a line of its configuration and a typed password, and returns its output.
 func baresip(t *testing.T, line, password string) string {
 	t.Helper()
 	path := tool(t, "baresip")
 	modules := ""
-	for _, dir := range []string{"/usr/lib/baresip/modules", "/usr/lib64/baresip/modules", "/usr/local/lib/baresip/modules", "/opt/homebrew/lib/baresip/modules"} {
+	for _, dir := range []string{"/usr/lib/baresip/modules", "/usr/lib64/baresip/modules",
+		"/usr/local/lib/baresip/modules", "/opt/homebrew/lib/baresip/modules"} {
 		if _, err := os.Stat(dir); err == nil {
 			modules = dir
 		}
@@ -222,7 +232,8 @@ func baresip(t *testing.T, line, password string) string {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"accounts": line,
-		"config":   "module_path " + modules + "\nmodule_app account.so\nmodule_app menu.so\nsip_listen 127.0.0.1:0\n",
+		"config": "module_path " + modules +
+			"\nmodule_app account.so\nmodule_app menu.so\nsip_listen 127.0.0.1:0\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -236,11 +247,13 @@ func baresip(t *testing.T, line, password string) string {
 	return out.wait(t, "200 OK", "401 Unauthorized", "Service Unavailable", "failed")
 }
 
-// linphone fetches its settings by a link and registers with a password that is typed. Its sockets would be anywhere.
+// linphone fetches its settings from a link and registers with a typed password. Its ports are set
+// so that it does not use the default ones.
 func linphone(t *testing.T, link, password string, at *registrar) {
 	t.Helper()
 	home := t.TempDir()
-	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(freePort(t)) + "\nsip_tcp_port=-1\nsip_tls_port=-1\nregister_only_when_network_is_up=0\n"
+	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(freePort(t)) +
+		"\nsip_tcp_port=-1\nsip_tls_port=-1\nregister_only_when_network_is_up=0\n"
 	if err := os.WriteFile(filepath.Join(home, "linphonerc"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -248,20 +261,22 @@ func linphone(t *testing.T, link, password string, at *registrar) {
 		t.Fatal(err)
 	}
 	out := new(screen)
-	in, end := runs(t, out, []string{"HOME=" + home}, tool(t, "linphonec"), "-c", filepath.Join(home, "linphonerc"))
+	in, end := runs(t, out, []string{"HOME=" + home}, tool(t, "linphonec"), "-c",
+		filepath.Join(home, "linphonerc"))
 	defer end()
 	out.wait(t, "Password for alex on localhost:")
 	io.WriteString(in, password+"\n")
 	at.registered(t, "alex", "Linphone")
-	// The link is good for one time, and is not kept for the next start.
+	// The link works once, so it must not be kept for the next start.
 	io.WriteString(in, "quit\n")
 	waitUntil(t, func() bool {
 		kept, err := os.ReadFile(filepath.Join(home, "linphonerc"))
-		return err == nil && bytes.Contains(kept, []byte("reg_identity")) && !bytes.Contains(kept, []byte("config-uri"))
+		return err == nil && bytes.Contains(kept, []byte("reg_identity")) &&
+			!bytes.Contains(kept, []byte("config-uri"))
 	})
 }
 
-// jssip runs a script for a page in Node, and gives the password where it asks for it.
+// jssip runs the script for a web page in Node, and enters the password when it is asked for.
 func jssip(t *testing.T, script, password string) {
 	t.Helper()
 	modules, err := filepath.Glob("../../.tools/jssip-*/node_modules")
@@ -271,12 +286,13 @@ func jssip(t *testing.T, script, password string) {
 	cmd := exec.Command(tool(t, "node"), "testdata/phones/jssip.cjs")
 	cmd.Env = []string{"NODE_PATH=" + modules[0], "PASSWORD=" + password}
 	cmd.Stdin = strings.NewReader(script)
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "asked: Password of alex@localhost\nregistered\n" {
+	if out, err := cmd.CombinedOutput(); err != nil ||
+		string(out) != "asked: Password of alex@localhost\nregistered\n" {
 		t.Errorf("JsSIP: %v\n%s", err, out)
 	}
 }
 
-// screen is what a program has written, also where no line ends.
+// screen collects the output of a program, including incomplete lines.
 type screen struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -294,11 +310,12 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// wait waits until the screen shows one of the texts, and gives all of it.
+// wait waits until the output contains one of the texts, and returns all of it.
 func (s *screen) wait(t *testing.T, texts ...string) string {
 	t.Helper()
 	shows := func() bool {
-		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(s.String(), text) })
+		return slices.ContainsFunc(texts,
+			func(text string) bool { return strings.Contains(s.String(), text) })
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -312,8 +329,9 @@ func (s *screen) wait(t *testing.T, texts ...string) string {
 	return s.String()
 }
 
-// runs starts a program of somebody else and whatever it starts itself; all of it ends with the test, or before it with end.
-func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer, end func()) {
+// runs starts a program and its children. They end with the test, or earlier with end.
+func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer,
+	end func()) {
 	t.Helper()
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), out, out

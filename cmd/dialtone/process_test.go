@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// The time that the operators' manual gives: to start, and to end after SIGTERM.
+// The times that docs/operating.md allows for starting, and for stopping after SIGTERM.
 const (
 	startWithin = 20 * time.Second
 	stopWithin  = 10 * time.Second
 )
 
-// built is the program as it is shipped, made once for all tests of a run.
+// built builds the program once for all tests.
 var built struct {
 	once sync.Once
 	dir  string
@@ -30,7 +30,7 @@ var built struct {
 	err  error
 }
 
-// binary is the path of the program.
+// binary returns the path of the built program.
 func binary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
@@ -52,19 +52,19 @@ func binary(t testing.TB) string {
 	return built.path
 }
 
-// process is a server that runs in a process of its own.
+// process is a server in its own process.
 type process struct {
 	cmd *exec.Cmd
-	// address is where it listens, base how people reach its first tenant.
+	// address is the address of its listener, base the URL of its first tenant.
 	address, base string
-	// operators is the base of the operators' listener.
+	// operators is the URL of its ops listener.
 	operators string
 	stdout    *lines
 	stderr    *lines
 	ended     chan struct{}
 }
 
-// launch says how a server is started. Its environment has what env says and nothing else.
+// launch describes how a server is started. Its environment is env and nothing else.
 type launch struct {
 	data   string
 	listen string // 127.0.0.1:0 where empty
@@ -80,7 +80,9 @@ func start(t testing.TB, l launch) *process {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
-	cmd := exec.Command(binary(t), append([]string{"serve", "--data", l.data, "--listen", listen, "--ops-listen", "127.0.0.1:0"}, l.flags...)...)
+	cmd := exec.Command(binary(t),
+		append([]string{"serve", "--data", l.data, "--listen", listen, "--ops-listen",
+			"127.0.0.1:0"}, l.flags...)...)
 	cmd.Env = append([]string{"TZ=Pacific/Auckland"}, l.env...)
 	p, err := launched(cmd, l.stderr)
 	if err != nil {
@@ -125,7 +127,7 @@ func launched(cmd *exec.Cmd, stderr *os.File) (*process, error) {
 	return p, nil
 }
 
-// answers waits until the server has said where it listens and answers there.
+// answers waits until the server has printed its address and answers there.
 func (p *process) answers(deadline time.Time) error {
 	line, err := p.stdout.find("Dialtone listens on ", p.ended, deadline)
 	if err != nil {
@@ -160,13 +162,13 @@ func (p *process) answers(deadline time.Time) error {
 	}
 }
 
-// kill ends the server at once.
+// kill kills the server.
 func (p *process) kill() {
 	p.cmd.Process.Kill()
 	<-p.ended
 }
 
-// stop asks the server to end, and gives the status it ended with.
+// stop sends SIGTERM and returns the exit status.
 func (p *process) stop() (int, error) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return -1, err
@@ -180,7 +182,7 @@ func (p *process) stop() (int, error) {
 	}
 }
 
-// mustStop is stop for a server that is to end well.
+// mustStop is stop for a server that must exit with status 0.
 func (p *process) mustStop(t testing.TB) {
 	t.Helper()
 	status, err := p.stop()
@@ -192,7 +194,8 @@ func (p *process) mustStop(t testing.TB) {
 	}
 }
 
-// checkLog wants every whole line of the log to be a JSON object with a time in UTC, a level and a text.
+// checkLog checks that every complete line of the log is a JSON object with a time in UTC, a level
+// and a message.
 func (p *process) checkLog() error {
 	for _, line := range p.stderr.whole() {
 		var entry struct {
@@ -203,14 +206,15 @@ func (p *process) checkLog() error {
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {
 			return fmt.Errorf("a log line is not JSON: %w\n%s", err, line)
 		}
-		if entry.Time.IsZero() || entry.Time.Location() != time.UTC || entry.Level == "" || entry.Msg == "" {
+		if entry.Time.IsZero() || entry.Time.Location() != time.UTC || entry.Level == "" ||
+			entry.Msg == "" {
 			return fmt.Errorf("a log line lacks its time in UTC, its level or its text:\n%s", line)
 		}
 	}
 	return nil
 }
 
-// lines is what a process wrote to a pipe.
+// lines collects what a process writes to a pipe.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -240,7 +244,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// whole are the lines that have their end.
+// whole returns the complete lines.
 func (l *lines) whole() []string {
 	list := strings.Split(l.String(), "\n")
 	return list[:len(list)-1]
@@ -248,7 +252,7 @@ func (l *lines) whole() []string {
 
 func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
-// find waits for a line that begins so.
+// find waits for a line with a prefix.
 func (l *lines) find(beginning string, ended <-chan struct{}, deadline time.Time) (string, error) {
 	for over := false; ; {
 		l.mu.Lock()
@@ -272,8 +276,8 @@ func (l *lines) find(beginning string, ended <-chan struct{}, deadline time.Time
 	}
 }
 
-// shownAccounts is what `dialtone account list --json` prints.
-func shownAccounts(t testing.TB, data string) []shown {
+// shownAccounts returns what dialtone account list --json prints.
+func shownAccounts(t testing.TB, data string) []accountView {
 	t.Helper()
 	cmd := exec.Command(binary(t), "account", "list", "--tenant", "localhost", "--json", "--data", data)
 	cmd.Env = []string{}
@@ -281,7 +285,7 @@ func shownAccounts(t testing.TB, data string) []shown {
 	if err != nil {
 		t.Fatalf("account list: %v\n%s", err, out)
 	}
-	var list []shown
+	var list []accountView
 	if err := json.Unmarshal(out, &list); err != nil {
 		t.Fatalf("account list: %v\n%s", err, out)
 	}

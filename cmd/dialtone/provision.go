@@ -10,7 +10,7 @@ import (
 )
 
 type provisionCommand struct {
-	where
+	tenantFlag
 	User   string `arg:"" help:"The user name."`
 	Format string `default:"text" enum:"text,linphone,zoiper,acrobits,baresip,jssip" help:"text, linphone, zoiper, acrobits, baresip or jssip (text)."`
 }

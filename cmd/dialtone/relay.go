@@ -18,17 +18,27 @@ import (
 	"dialtone/internal/mail/relay"
 )
 
-var securities = map[string]relay.Security{"smtps": relay.TLS, "smtp+starttls": relay.StartTLS, "smtp": relay.None}
+// securities maps the scheme of mail.relay to the encryption.
+var securities = map[string]relay.Security{
+	"smtps":         relay.TLS,
+	"smtp+starttls": relay.StartTLS,
+	"smtp":          relay.None,
+}
 
-// relay is the one of the configuration, which has one.
+// relay returns the relay of mail.relay, which must be set.
 func (f *folder) relay() (*relay.Relay, error) {
 	parts := f.Mail.Relay.Parts()
 	c := relay.Config{
-		Address: parts.Address, Security: securities[parts.Scheme], User: parts.User, Mechanism: strings.ToUpper(parts.Mechanism),
-		Name: parts.Name, Password: relayPassword(f.Mail), Connections: f.Mail.RelayConnections,
+		Address:     parts.Address,
+		Security:    securities[parts.Scheme],
+		User:        parts.User,
+		Password:    relayPassword(f.Mail),
+		Mechanism:   strings.ToUpper(parts.Mechanism),
+		Name:        parts.Name,
+		Connections: f.Mail.RelayConnections,
 	}
 	if c.Name == "" {
-		// What is no full name tells a server nothing, and some refuse it.
+		// Some servers refuse a name without a domain.
 		if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") {
 			c.Name = name
 		}
@@ -40,13 +50,14 @@ func (f *folder) relay() (*relay.Relay, error) {
 		}
 		c.Roots = x509.NewCertPool()
 		if !c.Roots.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("mail.relay_ca_file: there is no certificate in %s; it is to be PEM", f.Mail.RelayCAFile)
+			return nil, fmt.Errorf("mail.relay_ca_file: %s contains no certificate in PEM format",
+				f.Mail.RelayCAFile)
 		}
 	}
 	return relay.New(c)
 }
 
-// relayPassword gives the password of the relay's user, for each login anew.
+// relayPassword returns a function that reads the password for the relay. It is called for every login.
 func relayPassword(m config.Mail) func() (string, error) {
 	return func() (string, error) {
 		if m.RelayPassword != "" {
@@ -60,7 +71,7 @@ func relayPassword(m config.Mail) func() (string, error) {
 	}
 }
 
-// openRelay makes the queue that sends the messages, where there is a relay for them.
+// openRelay creates the queue that sends messages, if a relay is configured.
 func (s *server) openRelay(node string) error {
 	if s.Mail.Relay == "" {
 		return nil
@@ -70,27 +81,36 @@ func (s *server) openRelay(node string) error {
 		return err
 	}
 	if _, err := relayPassword(s.Mail)(); err != nil && s.Mail.Relay.Parts().User != "" {
-		return err // now, and not at the first message
+		return err // at the start, not at the first message
 	}
 	s.outgoing = r
 	s.queue = delivery.NewQueue(delivery.Deps{
-		Store: s.store, Files: s.pickup, Relay: r, Signer: dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now), Node: node,
-		Connections: s.Mail.RelayConnections, Log: s.log, Now: time.Now,
+		Store:       s.store,
+		Files:       s.pickup,
+		Relay:       r,
+		Signer:      dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now),
+		Node:        node,
+		Connections: s.Mail.RelayConnections,
+		Log:         s.log,
+		Now:         time.Now,
 	})
 	return nil
 }
 
-// post sends messages until ctx ends.
-func (s *server) post(ctx context.Context) {
+// sendMessages sends messages until ctx is done.
+func (s *server) sendMessages(ctx context.Context) {
 	s.queue.Run(ctx)
 	s.outgoing.Close()
 }
 
-// pickupMetrics are of the files in the pickup directory, whoever is to send them.
+// pickupMetrics returns the metrics of the pickup directory.
 func (s *server) pickupMetrics() prometheus.Collector {
-	return ops.Readings([]ops.Metric{
+	return ops.NewCollector([]ops.Metric{
 		{Name: "dialtone_mail_pickup_files", Help: "Messages in the pickup directory."},
-		{Name: "dialtone_mail_pickup_oldest_age_seconds", Help: "Age of the oldest of them; 0 where there is none."},
+		{
+			Name: "dialtone_mail_pickup_oldest_age_seconds",
+			Help: "Age of the oldest message in the pickup directory; 0 if there is none.",
+		},
 	}, func(_ context.Context, set func(int, string, float64)) error {
 		files, oldest, err := s.pickup.Load()
 		if err == nil {
@@ -101,18 +121,33 @@ func (s *server) pickupMetrics() prometheus.Collector {
 	})
 }
 
-// relayMetrics are of what this server sends.
+// relayMetrics returns the metrics of the messages that this server sends.
 func (s *server) relayMetrics() prometheus.Collector {
-	return ops.Readings([]ops.Metric{
-		{Name: "dialtone_mail_queue_messages", Help: "Messages that this server is to send, by state.", Label: "state"},
-		{Name: "dialtone_mail_queue_oldest_age_seconds", Help: "Since when the oldest of them waits; 0 where there is none."},
-		{Name: "dialtone_mail_tries_total", Help: "What tries to send a message came to, since the start.", Counts: true, Label: "outcome"},
-		{Name: "dialtone_mail_relay_pause_seconds", Help: "For how long the relay is left alone since it could not be reached; 0 where it is in use."},
+	return ops.NewCollector([]ops.Metric{
+		{
+			Name:  "dialtone_mail_queue_messages",
+			Help:  "Messages that this server has to send, by state.",
+			Label: "state",
+		},
+		{
+			Name: "dialtone_mail_queue_oldest_age_seconds",
+			Help: "How long the oldest of these messages has waited; 0 if there is none.",
+		},
+		{
+			Name:    "dialtone_mail_tries_total",
+			Help:    "Attempts to send a message since the start, by outcome.",
+			Counter: true,
+			Label:   "outcome",
+		},
+		{
+			Name: "dialtone_mail_relay_pause_seconds",
+			Help: "Time until an unreachable relay is tried again; 0 if it is in use.",
+		},
 	}, func(ctx context.Context, set func(int, string, float64)) error {
 		n := s.queue.Counts()
-		for outcome, count := range map[string]int64{"sent": n.Sent, "deferred": n.Deferred, "failed": n.Failed} {
-			set(2, outcome, float64(count))
-		}
+		set(2, "sent", float64(n.Sent))
+		set(2, "deferred", float64(n.Deferred))
+		set(2, "failed", float64(n.Failed))
 		set(3, "", n.Pause.Seconds())
 		b, err := s.store.Backlog(ctx)
 		if err != nil {
@@ -125,6 +160,7 @@ func (s *server) relayMetrics() prometheus.Collector {
 	})
 }
 
+// age returns the seconds since a time, or 0 for the zero time.
 func age(since time.Time) float64 {
 	if since.IsZero() {
 		return 0

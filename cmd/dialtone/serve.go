@@ -27,6 +27,7 @@ import (
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
+	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
@@ -108,7 +109,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return errors.Join(failure, err)
 	}
 	// What was answered is safe already; this only spares the next start the work.
-	return errors.Join(err, s.desk.Flush(context.WithoutCancel(p.ctx)))
+	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
 }
 
 // exitWithin is how long a server whose store has failed may take to end. A disk that fails may also
@@ -165,6 +166,7 @@ type server struct {
 	turn    *followed[turn.Issuer]
 	pickup  *pickup.Dir
 	desk    *account.Service
+	outbox  *outbox.Outbox
 	phones  *sipserver.Registry
 	hooks   *hook.Dispatcher
 	site    *web.Site
@@ -205,10 +207,14 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		return nil, err
 	}
 	events := audit.Log{Logger: log}
+	s.outbox = outbox.New(outbox.Deps{
+		Store: f.store, Pickup: s.pickup, Templates: letters, Tenant: s.tenants.ByID, SealRing: f.seal,
+		Audit: events, Log: log, Now: time.Now, Relayed: s.queue != nil,
+	})
 	s.desk = account.NewService(account.Deps{
-		Store: f.store, Mailbox: s.pickup, Letters: letters, Tenant: s.tenants.ByID, Captcha: s.signing.issuer, SealRing: f.seal,
-		Audit: events, Log: log, Now: time.Now, AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
-		Relayed: s.queue != nil,
+		Store: f.store, Outbox: s.outbox, Captcha: s.signing.issuer, SealRing: f.seal,
+		Audit: events, Log: log, Now: time.Now,
+		AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
 	})
 	s.phones = sipserver.NewRegistry(sipserver.Deps{
 		Store: f.store, Tenants: s.tenants, Accounts: s.desk, SealRing: f.seal, Audit: events, Now: time.Now,
@@ -217,7 +223,7 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 	if err := s.phones.Refresh(p.ctx); err != nil {
 		return nil, err
 	}
-	if err := s.desk.Recover(p.ctx); err != nil {
+	if err := s.outbox.Recover(p.ctx); err != nil {
 		return nil, err
 	}
 	s.adopt(p.ctx) // before the first signup: who is not known cannot be missed
@@ -227,11 +233,11 @@ func newServer(p *program, f *folder, log *slog.Logger, node string) (*server, e
 		Queue: f.store, Transports: transports(httpclient.New()), Forget: s.phones.Forget,
 		SealRing: f.seal, Log: log, Now: time.Now,
 	})
-	door := session.NewAuthenticator(session.Deps{
+	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: s.desk, Store: f.store, Signatures: s.signing.signatures, SealRing: f.seal, Nodes: f.nodes(), Audit: events, Now: time.Now,
 	})
 	deps := web.Deps{
-		Tenants: s.tenants, Accounts: s.desk, Door: door, Captcha: s.signing.issuer, TURN: s.turn.now.Load,
+		Tenants: s.tenants, Accounts: s.desk, Authenticator: authenticator, Captcha: s.signing.issuer, TURN: s.turn.value.Load,
 		Links:          &provision.Links{Accounts: f.store, Store: f.store, Tickets: s.signing.tickets, Audit: events, Now: time.Now},
 		TrustedProxies: f.HTTP.TrustedProxies, Log: log,
 	}
@@ -305,7 +311,7 @@ func (s *server) loops() []func(context.Context) {
 		loops = append(loops, every(watchEvery, s.newHtdigestFollower().Update))
 	}
 	if s.queue != nil {
-		loops = append(loops, s.post)
+		loops = append(loops, s.sendMessages)
 	}
 	return loops
 }
@@ -352,7 +358,7 @@ func (s *server) follow(ctx context.Context) {
 }
 
 func (s *server) adopt(ctx context.Context) {
-	if err := s.desk.Adopt(ctx); err != nil && ctx.Err() == nil {
+	if err := s.outbox.TakeOver(ctx); err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "the other servers could not be told that this one lives; it is tried again in ten seconds", "err", err)
 	}
 }
@@ -364,7 +370,7 @@ func (s *server) watch(ctx context.Context) {
 }
 
 func (s *server) tend(ctx context.Context) {
-	if err := s.desk.Flush(context.WithoutCancel(ctx)); err != nil {
+	if err := s.outbox.Flush(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "messages could not be made safe; it is tried again in a second", "err", err)
 	}
 }

@@ -10,21 +10,24 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// speaks makes the browser ask for a language.
+// speaks sets the language that the browser requests.
 func (b *browser) speaks(tag i18n.Tag) {
 	b.t.Helper()
 	agent := b.get(`navigator.userAgent`)
-	if _, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: string(tag)}); err != nil {
+	if _, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride,
+		emulation.SetUserAgentOverrideParams{UserAgent: agent,
+			AcceptLanguage: string(tag)}); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// TestBrowserSpeaks is the main job again, by people of other languages: one whose browser asks for theirs, and one who
-// chooses it on the page, against the browser.
-func TestBrowserSpeaks(t *testing.T) {
+// TestBrowserLanguages signs up in other languages: one that the browser requests, and one that is
+// chosen on the page.
+func TestBrowserLanguages(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
-	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--product", "Example Phones", "--data", data)
+	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--product", "Example Phones",
+		"--data", data)
 	b := newBrowser(t, p.base)
 	for _, c := range []struct {
 		tag     i18n.Tag
@@ -34,7 +37,8 @@ func TestBrowserSpeaks(t *testing.T) {
 		w := i18n.In(c.tag)
 		user := "user-" + string(c.tag)
 		title := func(key string) string {
-			return `document.querySelector("h1:not([hidden] *)")?.textContent === ` + quoted(w.Text(key))
+			return `document.querySelector("h1:not([hidden] *)")?.textContent === ` +
+				quoted(w.Text(key))
 		}
 		b.speaks(c.browser)
 		b.step(w.Name+": the pages are in the language", func() {
@@ -46,13 +50,15 @@ func TestBrowserSpeaks(t *testing.T) {
 				b.click(`#languages a[lang="` + string(c.tag) + `"]`)
 			}
 			b.until(title("home.heading"))
-			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " + getComputedStyle(document.body).direction`, string(c.tag)+" "+w.Dir+" "+w.Dir)
+			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " +
+				getComputedStyle(document.body).direction`, string(c.tag)+" "+w.Dir+" "+w.Dir)
 			b.check(string(c.tag) + " home")
 			b.shots(string(c.tag) + "-home")
 			b.click(`.hero a.button`)
 		})
 		b.step(w.Name+": signing up", func() {
-			b.until(title("signup.title") + ` && document.getElementById("submit")?.disabled === false && /\d \+ \d/.test(question.textContent)`)
+			b.until(title("signup.title") +
+				` && document.getElementById("submit")?.disabled === false && /\d \+ \d/.test(question.textContent)`)
 			b.check(string(c.tag) + " signup")
 			b.click("#submit")
 			b.until(`!summary.hidden`)
@@ -70,12 +76,14 @@ func TestBrowserSpeaks(t *testing.T) {
 		})
 		b.step(w.Name+": the message is in the language, and so is the page behind its link", func() {
 			b.visit("/dev/mail")
-			b.want(`[...document.querySelectorAll("article h2")].filter(e => e.textContent === `+quoted(w.Text("letter.subject", "platform", "Example Phones"))+`).length`, "1")
-			text := b.get(`[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(user) + `)).querySelector("pre").innerText`)
+			subject := quoted(w.Text("letter.subject", "platform", "Example Phones"))
+			b.want(`[...document.querySelectorAll("article h2")].filter(e => e.textContent === `+subject+
+				`).length`, "1")
+			text := b.get(messageWith(user) + `.querySelector("pre").innerText`)
 			if !strings.Contains(text, w.Text("letter.open")) {
 				t.Errorf("the message says %s", text)
 			}
-			b.do(`[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(user) + `)).querySelector("a").click()`)
+			b.do(messageWith(user) + `.querySelector("a").click()`)
 			b.until(title("activation.done") + ` && !location.href.includes("token")`)
 			b.check(string(c.tag) + " activated")
 			b.shots(string(c.tag) + "-activated")
@@ -104,15 +112,17 @@ func TestBrowserSpeaks(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestEveryLanguageIsAccessible has the rules of accessibility looked at in all languages, on the pages that everybody meets.
-func TestEveryLanguageIsAccessible(t *testing.T) {
+// TestAccessibilityInEveryLanguage checks the accessibility of the main pages in all languages.
+func TestAccessibilityInEveryLanguage(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
 	for _, tag := range i18n.Tags {
-		for _, path := range []string{"/", "/signup.html", "/login.html", "/activate.ashx?token=x", "/nothing"} {
+		for _, path := range []string{"/", "/signup.html", "/login.html", "/activate.ashx?token=x",
+			"/nothing"} {
 			b.speaks(tag)
 			b.visit(path)
-			b.until(`document.documentElement.lang === ` + quoted(string(tag)) + ` && document.readyState === "complete"`)
+			b.until(`document.documentElement.lang === ` + quoted(string(tag)) +
+				` && document.readyState === "complete"`)
 			b.do(`document.getElementById("languages")?.setAttribute("open", "")`)
 			b.do(`document.getElementById("submit")?.click()`)
 			b.check(string(tag) + " " + path)
@@ -121,5 +131,5 @@ func TestEveryLanguageIsAccessible(t *testing.T) {
 	b.end()
 }
 
-// quoted is text as JavaScript has it.
+// quoted returns text as a JavaScript string.
 func quoted(text string) string { return "`" + text + "`" }

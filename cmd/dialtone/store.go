@@ -16,8 +16,8 @@ import (
 )
 
 type storeCommand struct {
-	Migrate storeMigrate `cmd:"" help:"Bring the schema up to date, once, however many servers and commands come at a time. A new version's servers do it too."`
-	Copy    storeCopy    `cmd:"" help:"Copy the store to another database, SQLite or PostgreSQL; it may be stopped, and goes on where it was."`
+	Migrate storeMigrate `cmd:"" help:"Update the schema. A new server version does this too when it starts."`
+	Copy    storeCopy    `cmd:"" help:"Copy the store to another SQLite or PostgreSQL database. An interrupted copy can be continued."`
 }
 
 type storeMigrate struct{}
@@ -33,30 +33,30 @@ func (storeMigrate) Run(p *program) error {
 }
 
 type storeCopy struct {
-	From    string `required:"" placeholder:"STORE" help:"sqlite:FILE, a postgres:// URL without a password (PGPASSFILE or PGPASSWORD may have it), or env:NAME for a variable with either in it."`
-	To      string `required:"" placeholder:"STORE" help:"Likewise. It must be new or empty, or hold the beginning of this copy."`
-	Compare bool   `help:"Compare the rows of both, and copy nothing."`
+	From    string `required:"" placeholder:"STORE" help:"sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a variable that contains either."`
+	To      string `required:"" placeholder:"STORE" help:"The target, in the same form. It must be new, empty, or an interrupted copy."`
+	Compare bool   `help:"Compare the rows of both without copying."`
 }
 
 func (c *storeCopy) Run(p *program) error {
-	var places [2]string
-	for i, text := range []string{c.From, c.To} {
-		place, err := p.place(text)
-		if err != nil {
-			return err
-		}
-		places[i] = place
+	from, err := p.location(c.From)
+	if err != nil {
+		return err
 	}
-	from, to := places[0], places[1]
-	for _, place := range places {
-		path, ok := strings.CutPrefix(place, "sqlite:")
+	to, err := p.location(c.To)
+	if err != nil {
+		return err
+	}
+	for _, location := range []string{from, to} {
+		path, ok := strings.CutPrefix(location, "sqlite:")
 		if !ok {
 			continue
 		}
 		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-			return fault.New(fault.Invalid, "there is no folder %s; make it first, or mend the path", filepath.Dir(path))
+			return fault.New(fault.Invalid,
+				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
 		}
-		// The lock of the server that would run on the file.
+		// Hold the lock of a server that would use the file.
 		unlock, err := lock(filepath.Join(filepath.Dir(path), "serve.lock"))
 		if err != nil {
 			return err
@@ -67,96 +67,103 @@ func (c *storeCopy) Run(p *program) error {
 	if c.Compare {
 		do = sqlstore.Compare
 	}
-	b := newBar(p.stderr)
-	err := do(p.ctx, from, to, b.show)
+	b := newProgress(p.stderr)
+	err = do(p.ctx, from, to, b.show)
 	b.end()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {
-			err = fmt.Errorf("stopped (%w); the same command goes on from here", err)
+			err = fmt.Errorf("stopped (%w); run the same command again to continue", err)
 		}
 		return err
 	}
 	if c.Compare {
-		fmt.Fprintln(p.stdout, "every row is the same on both sides")
+		fmt.Fprintln(p.stdout, "all rows are the same in both stores")
 		return nil
 	}
-	fmt.Fprintln(p.stdout, "every row was copied, and compared; the keys go with it: take seal.key and sign.key to the servers of the copy")
+	fmt.Fprintln(p.stdout, "all rows were copied and compared; "+
+		"now give seal.key and sign.key to the servers that will use the copy")
 	return nil
 }
 
-// place is where a store is. A password on the command line would be seen by everybody on this machine.
-func (p *program) place(text string) (string, error) {
+// location returns the location of a store. It refuses a password on the command line, because every user
+// of the machine can see command lines.
+func (p *program) location(text string) (string, error) {
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		for _, entry := range p.environ {
 			if value, ok := strings.CutPrefix(entry, name+"="); ok {
 				return value, nil
 			}
 		}
-		return "", fault.New(fault.Invalid, "there is no variable %s in the environment", name)
+		return "", fault.New(fault.Invalid, "the environment variable %s is not set", name)
 	}
 	switch {
 	case strings.HasPrefix(text, "sqlite:"):
 		return text, nil
 	case strings.HasPrefix(text, "postgres://"), strings.HasPrefix(text, "postgresql://"):
 		user, _, _ := strings.Cut(text[strings.Index(text, "://")+3:], "@")
-		if strings.Contains(user, ":") && strings.Contains(text, "@") || strings.Contains(strings.ToLower(text), "password=") {
-			return "", fault.New(fault.Invalid, "the URL has a password in it, and everybody on this machine can see what a command is given; put it in a variable and give env:NAME, or use PGPASSFILE")
+		if strings.Contains(user, ":") && strings.Contains(text, "@") ||
+			strings.Contains(strings.ToLower(text), "password=") {
+			return "", fault.New(fault.Invalid, "the URL contains a password, and every user of this machine "+
+				"can see command lines; put the URL in a variable and use env:NAME, or use PGPASSFILE")
 		}
 		return text, nil
 	default:
-		return "", fault.New(fault.Invalid, "give sqlite:FILE, postgres://USER@HOST/DATABASE, or env:NAME")
+		return "", fault.New(fault.Invalid, "use sqlite:FILE, postgres://USER@HOST/DATABASE or env:NAME")
 	}
 }
 
-// bar shows how far something is: a bar on a terminal, and elsewhere a line every few seconds and when a part is done.
-type bar struct {
+// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end of each
+// part.
+type progress struct {
 	to       io.Writer
 	terminal bool
-	what     string
-	begun    time.Time
-	told     time.Time
-	open     bool
+	part     string
+	shown    time.Time
+	open     bool // the line on the terminal is not finished
 }
 
-func newBar(to io.Writer) *bar {
-	b := &bar{to: to}
+func newProgress(to io.Writer) *progress {
+	p := &progress{to: to}
 	if f, ok := to.(*os.File); ok {
 		_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-		b.terminal = err == nil
+		p.terminal = err == nil
 	}
-	return b
+	return p
 }
 
 const (
-	barWidth = 30
-	barEvery = 5 * time.Second
+	barWidth    = 30
+	barInterval = 5 * time.Second
 )
 
-func (b *bar) show(what string, done, total int64) {
+// show shows that done of total are done of a part.
+func (p *progress) show(part string, done, total int64) {
 	now := time.Now()
-	if what != b.what {
-		b.end()
-		b.what, b.begun, b.told = what, now, now
+	if part != p.part {
+		p.end()
+		p.part, p.shown = part, now
 	}
 	share := 1.0
 	if total > 0 {
 		share = min(1, float64(done)/float64(total))
 	}
-	text := fmt.Sprintf("%-16s %3.0f %%  %d of %d", what, share*100, done, total)
+	text := fmt.Sprintf("%-16s %3.0f %%  %d of %d", part, share*100, done, total)
 	switch {
-	case b.terminal:
+	case p.terminal:
 		full := int(share * barWidth)
-		fmt.Fprintf(b.to, "\r\x1b[K%s%s  %s", strings.Repeat("█", full), strings.Repeat("░", barWidth-full), text)
-		b.open = true
-	case done >= total || now.Sub(b.told) >= barEvery:
-		fmt.Fprintln(b.to, text)
-		b.told = now
+		fmt.Fprintf(p.to, "\r\x1b[K%s%s  %s",
+			strings.Repeat("█", full), strings.Repeat("░", barWidth-full), text)
+		p.open = true
+	case done >= total || now.Sub(p.shown) >= barInterval:
+		fmt.Fprintln(p.to, text)
+		p.shown = now
 	}
 }
 
-func (b *bar) end() {
-	if b.open {
-		fmt.Fprintln(b.to)
-		b.open = false
+// end finishes the line on the terminal.
+func (p *progress) end() {
+	if p.open {
+		fmt.Fprintln(p.to)
+		p.open = false
 	}
 }

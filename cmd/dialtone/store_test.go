@@ -13,8 +13,9 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A copy is killed when some tables are there and another is not. Nobody takes that for a store, and the same command ends it.
-func TestKilledCopyGoesOn(t *testing.T) {
+// A copy is killed after some tables have been copied. The target is not accepted as a store, and
+// the same command completes it.
+func TestStoreCopyContinuesAfterKill(t *testing.T) {
 	dir, ctx := t.TempDir(), t.Context()
 	data := filepath.Join(dir, "data")
 	p := start(t, launch{data: data})
@@ -25,7 +26,7 @@ func TestKilledCopyGoesOn(t *testing.T) {
 	}
 	p.mustStop(t)
 	url := postgrestest.Start(t).Database(t)
-	// The tables are made before the copy, so that one can be kept from being filled.
+	// The tables are created before the copy, so that the test can lock one of them.
 	s, err := sqlstore.OpenPostgres(ctx, nil, "", url)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,8 @@ func TestKilledCopyGoesOn(t *testing.T) {
 		cmd.Env = environ
 		return cmd
 	}
-	copying := []string{"store", "copy", "--from", "sqlite:" + filepath.Join(data, "dialtone.db"), "--to", "env:TO"}
+	copying := []string{"store", "copy", "--from", "sqlite:" + filepath.Join(data, "dialtone.db"),
+		"--to", "env:TO"}
 	cmd := command(copying...)
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
@@ -68,7 +70,8 @@ func TestKilledCopyGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var accounts, places int
-	if err := conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken)`).Scan(&accounts, &places); err != nil || accounts != 1 || places != 0 {
+	row := conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken)`)
+	if err := row.Scan(&accounts, &places); err != nil || accounts != 1 || places != 0 {
 		t.Fatalf("%d accounts and %d places, %v", accounts, places, err)
 	}
 	out, err := command("--data", data, "tenant", "list").CombinedOutput()
@@ -78,7 +81,8 @@ func TestKilledCopyGoesOn(t *testing.T) {
 	if out, err := command(copying...).CombinedOutput(); err != nil {
 		t.Errorf("it does not go on: %v\n%s", err, out)
 	}
-	if out, err := command("--data", data, "account", "show", "ann", "--tenant", "localhost").CombinedOutput(); err != nil {
+	if out, err := command("--data", data, "account", "show", "ann", "--tenant",
+		"localhost").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

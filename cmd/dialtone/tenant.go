@@ -20,33 +20,34 @@ import (
 )
 
 type tenantCommand struct {
-	Add    tenantAdd    `cmd:"" help:"Add a platform on a host name."`
+	Add    tenantAdd    `cmd:"" help:"Add a tenant: a phone platform on a host name."`
 	List   tenantList   `cmd:"" help:"List all tenants."`
-	Set    tenantSet    `cmd:"" help:"Change a tenant: what is given is set, an empty value goes back to the default."`
+	Set    tenantSet    `cmd:"" help:"Change the given settings of a tenant. An empty value restores the default."`
 	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
 }
 
-// tenantOptions are what can be chosen; nil is what was not given.
+// tenantOptions are the settings of a tenant. A nil option was not given.
 type tenantOptions struct {
-	Realm          *string   `help:"Digest realm (the host). It cannot change while there are accounts."`
+	Realm          *string   `help:"Digest realm (the host). It cannot change while the tenant has accounts."`
 	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
-	Product        *string   `help:"What people call the platform (the host)."`
+	Product        *string   `help:"Name of the platform for people (the host)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
-	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Where answers to messages go (the sender)."`
+	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Address for replies to messages (the sender)."`
 	MailFooter     *string   `name:"mail-footer" placeholder:"TEXT" help:"Line at the end of messages (none)."`
-	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"What a person types into a softphone (the host)."`
-	SIPTransport   *string   `name:"sip-transport" help:"The transport beside it: UDP, TCP, TLS, WS or WSS (TLS)."`
-	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"Where phones in browsers connect to, as wss://HOST[:PORT][/PATH] (none; the SIP server where the transport is WSS)."`
-	TURNURI        *textList `name:"turn-uri" placeholder:"URI" help:"TURN servers that people who are signed in get credentials for, such as turn:HOST:3478?transport=udp (none). May be repeated."`
-	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"For how long such a credential is good, from 1m to 24h (1h)."`
+	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"SIP server for softphones (the host)."`
+	SIPTransport   *string   `name:"sip-transport" help:"SIP transport for softphones: UDP, TCP, TLS, WS or WSS (TLS)."`
+	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"URL for phones in browsers: wss://HOST[:PORT][/PATH] (none, or the SIP server if the transport is WSS)."`
+	TURNURI        *textList `name:"turn-uri" placeholder:"URI" help:"TURN server for signed-in users, such as turn:HOST:3478?transport=udp (none). Can be repeated."`
+	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"How long a TURN credential is valid, from 1m to 24h (1h)."`
 	AcrobitsCloud  *string   `name:"acrobits-cloud-id" placeholder:"ID" help:"The platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone (none)."`
-	Origin         *textList `name:"origin" placeholder:"URL" help:"Sites whose pages may call the API (none). May be repeated."`
-	Reserve        *textList `name:"reserve" placeholder:"NAME" help:"User names that nobody may have, besides the built-in ones. May be repeated."`
-	Algorithm      *string   `help:"What sign-in challenges with: MD5 or SHA-256 (MD5)."`
-	SignupsPerHour *int      `name:"signups-per-hour" help:"Ceiling for the whole tenant; 0 for none (0)."`
-	Activation     *string   `help:"What activates an account: link, or confirm for the link and the password (link)."`
+	Origin         *textList `name:"origin" placeholder:"URL" help:"Site whose pages may call the API (none). Can be repeated."`
+	Reserve        *textList `name:"reserve" placeholder:"NAME" help:"User name that nobody can sign up with, in addition to the built-in ones. Can be repeated."`
+	Algorithm      *string   `help:"Digest algorithm of sign-in: MD5 or SHA-256 (MD5)."`
+	SignupsPerHour *int      `name:"signups-per-hour" help:"Limit for the whole tenant; 0 for no limit (0)."`
+	Activation     *string   `help:"What activates an account: link, or confirm for link and password (link)."`
 }
 
+// apply returns the tenant with the options that were given. It fails with fault.Invalid.
 func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.Realm, o.Realm)
 	set(&t.PublicURL, o.PublicURL)
@@ -75,8 +76,8 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	return tenant.New(t)
 }
 
-// textList is a flag that may be repeated, and whose values commas may separate. A single empty value is an empty list. (kong reads
-// a pointer to a slice anew at each repetition, and so keeps the last value alone.)
+// textList is a flag that can be repeated, and whose values can be separated by commas. A single empty
+// value is an empty list. (For a pointer to a slice, kong keeps only the last value.)
 type textList []string
 
 // Decode implements kong.MapperValue.
@@ -91,7 +92,7 @@ func (l *textList) Decode(ctx *kong.DecodeContext) error {
 	return nil
 }
 
-// turnLife is a number of whole seconds, typed as 30m or 1h30m; nothing is zero, which is the default.
+// turnLife is a time in whole seconds, such as 30m or 1h30m. An empty value is zero, the default.
 type turnLife int
 
 // UnmarshalText implements encoding.TextUnmarshaler, for kong.
@@ -102,7 +103,7 @@ func (l *turnLife) UnmarshalText(text []byte) error {
 	}
 	d, err := time.ParseDuration(string(text))
 	if err != nil || d%time.Second != 0 || d <= 0 {
-		return fmt.Errorf("%q is no time in whole seconds, such as 30m or 1h", text)
+		return fmt.Errorf("%q is not a time in whole seconds, such as 30m or 1h", text)
 	}
 	*l = turnLife(d / time.Second)
 	return nil
@@ -114,12 +115,12 @@ func set[T any](dst *T, value *T) {
 	}
 }
 
-// audited runs a change of a tenant and records it.
+// audited runs an action on a tenant and writes it to the audit log.
 func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
 	return p.recorded(f, audit.Event{Action: action, Tenant: host}, do)
 }
 
-// recorded runs something and records what came of it.
+// recorded runs an action and writes it with its outcome to the audit log.
 func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
 	err := do()
 	e.Outcome = commandOutcome(err)
@@ -127,7 +128,7 @@ func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
 	return err
 }
 
-// commandOutcome is how the audit log calls what came of a command.
+// commandOutcome returns the outcome of a command for the audit log.
 func commandOutcome(err error) string {
 	switch {
 	case err == nil:
@@ -145,8 +146,9 @@ type tenantAdd struct {
 }
 
 func (c *tenantAdd) Run(p *program) error {
-	// As the store keeps it: an answer that was lost is recognised by it.
-	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: time.Now().UTC().Truncate(time.Microsecond)})
+	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by Created.
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: now})
 	if err != nil {
 		return err
 	}
@@ -173,13 +175,15 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		return p.audited(f, audit.TenantSet, t.Host, func() error { return f.store.SetTenant(p.ctx, t, time.Now()) })
+		return p.audited(f, audit.TenantSet, t.Host, func() error {
+			return f.store.SetTenant(p.ctx, t, time.Now())
+		})
 	})
 }
 
 type tenantRemove struct {
 	Host         string `arg:"" help:"The host name."`
-	WithAccounts bool   `name:"with-accounts" help:"Remove its accounts too. They do not come back."`
+	WithAccounts bool   `name:"with-accounts" help:"Also remove its accounts. This cannot be undone."`
 }
 
 func (c *tenantRemove) Run(p *program) error {
@@ -198,7 +202,8 @@ type tenantList struct {
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
-type shownTenant struct {
+// tenantView is a tenant as commands print it.
+type tenantView struct {
 	Host      string `json:"host"`
 	Realm     string `json:"realm"`
 	PublicURL string `json:"public_url"`
@@ -212,30 +217,31 @@ func (c *tenantList) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		shown := make([]shownTenant, len(list))
+		views := make([]tenantView, len(list))
 		for i, t := range list {
 			if t.PublicURL == "" {
 				t.PublicURL = f.defaultURL(t.Host)
 			}
-			shown[i] = shownTenant{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
+			views[i] = tenantView{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
 		}
 		if c.JSON {
 			out := json.NewEncoder(p.stdout)
 			out.SetIndent("", "  ")
-			return out.Encode(shown)
+			return out.Encode(views)
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "HOST\tREALM\tPUBLIC URL")
-		for _, t := range shown {
+		for _, t := range views {
 			fmt.Fprintf(out, "%s\t%s\t%s\n", t.Host, t.Realm, t.PublicURL)
 		}
 		return out.Flush()
 	})
 }
 
-// defaultURL is where people reach a tenant that has no public URL set, with the port of the configuration.
+// defaultURL returns the public URL of a tenant that has none set.
 func (f *folder) defaultURL(host string) string { return tenant.DefaultURL(host, port(f.Config)) }
 
+// port returns the port of the configured listener.
 func port(c config.Config) string {
 	_, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -244,7 +250,7 @@ func port(c config.Config) string {
 	return port
 }
 
-// firstTenant is the tenant of a folder that has none: this machine itself.
+// firstTenant adds the tenant localhost if there is no tenant.
 func (f *folder) firstTenant(ctx context.Context) error {
 	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
 	if err != nil {

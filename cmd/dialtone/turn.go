@@ -9,39 +9,57 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
 
 type turnCommand struct {
-	Secret turnSecret `cmd:"" help:"Print what a TURN server shares with this platform, one secret a line, for coturn's static-auth-secret. The key that they come from is made when it is missing."`
+	Secret turnSecret `cmd:"" help:"Print the secrets for TURN servers (coturn's static-auth-secret), one per line. Creates the key if there is none."`
 }
 
 type turnSecret struct {
-	Rotate bool `help:"Make a new key first. Give its secret, which is printed beside the older ones, to the TURN servers within the hour; then credentials are signed with it. Where the environment holds the key, its new content is printed instead."`
-	Revoke bool `help:"With --rotate, forget the older keys at once, for instance because somebody has read a secret. Calls cannot begin until the TURN servers have the new one."`
+	Rotate bool `help:"Make a new key first."`
+	Revoke bool `help:"With --rotate, drop the older keys at once, for instance because a secret was read by somebody else."`
 }
 
-// turnSigned is for how long a secret may be needed that signs no more: as long as a credential lives, and some time for clocks.
-const turnSigned = tenant.MostTURNLife + time.Hour
+// Help is what "dialtone turn secret --help" adds.
+func (turnSecret) Help() string {
+	return "After --rotate, give all secrets that are printed to the TURN servers within an hour. Then " +
+		"credentials are signed with the new one. If the environment holds the key, the command prints its " +
+		"new content instead of the secrets.\n\nWith --revoke, TURN servers refuse new credentials until " +
+		"they have the new secret."
+}
+
+// turnSignedLife is how long a secret is needed after it no longer signs: the longest life of a
+// credential, and a margin for clocks.
+const turnSignedLife = tenant.MaxTURNLife + time.Hour
 
 func (f *folder) turnKey() string { return filepath.Join(f.Keys.Dir, "turn.key") }
 
+// turnRing returns the keys of TURN secrets, from the environment or from turn.key.
 func (f *folder) turnRing() (*secret.Ring, error) {
 	return heldOr(f.Keys.Turn, "DIALTONE_KEYS_TURN", f.turnKey())
 }
 
-// newTURN follows turn.key. Only the command makes it: a key that no TURN server knows is worth nothing, and servers that share a
-// database would each make another one.
+// newTURN returns the TURN issuer of a running server, which follows turn.key. A server does not create
+// the file: TURN servers would not know the key, and servers that share a database would create different
+// ones.
 func newTURN(f *folder) *followed[turn.Issuer] {
 	return &followed[turn.Issuer]{
-		file: f.turnKey(), held: f.Keys.Turn != "", read: f.turnRing, use: turn.NewIssuer, clock: time.Now, optional: true,
+		file:     f.turnKey(),
+		fromEnv:  f.Keys.Turn != "",
+		optional: true,
+		read:     f.turnRing,
+		build:    turn.NewIssuer,
+		now:      time.Now,
 	}
 }
 
 func (c *turnSecret) Run(p *program) error {
 	if c.Revoke && !c.Rotate {
-		return fault.New(fault.Invalid, "--revoke goes with --rotate: the old key is forgotten for a new one")
+		return fault.New(fault.Invalid,
+			"--revoke requires --rotate, because dropping the old keys needs a new one")
 	}
 	action := audit.TURNSecret
 	if c.Rotate {
@@ -52,31 +70,34 @@ func (c *turnSecret) Run(p *program) error {
 	})
 }
 
+// print makes a new key if asked to, and prints the secrets.
 func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 	ring, err := f.turnRing()
-	if f.Keys.Turn == "" && errors.Is(err, secret.ErrNoFile) {
+	if f.Keys.Turn == "" && errors.Is(err, keyfile.ErrMissing) {
 		ring, err = f.makeTURN(now)
 	}
 	if err != nil {
 		return err
 	}
 	if c.Rotate {
-		ring = rotated(ring, now, turnSigned, true, c.Revoke)
+		ring = rotated(ring, now, turnSignedLife, true, c.Revoke)
 		if f.Keys.Turn != "" {
 			_, err := fmt.Fprint(p.stdout, ring.Text())
-			fmt.Fprintln(p.stderr, "that is the new content of DIALTONE_KEYS_TURN: give it to every server, then their secrets to the TURN servers (dialtone turn secret, with that content)")
+			fmt.Fprintln(p.stderr, "this is the new content of DIALTONE_KEYS_TURN: give it to every server; "+
+				"then run dialtone turn secret with it, and give the secrets to the TURN servers")
 			return err
 		}
-		if err := ring.Replace(f.turnKey()); err != nil {
+		if err := keyfile.Replace(f.turnKey(), ring); err != nil {
 			return err
 		}
-		said := "the first secret is new and signs from " + now.Add(handOut).UTC().Format(time.TimeOnly) + " UTC on: give all of these to the TURN servers before"
+		advice := "the first secret is new and signs from " + now.Add(handOut).UTC().Format(time.TimeOnly) +
+			" UTC: give all of these to the TURN servers before then"
 		if c.Revoke {
-			said = "the secret is new and the only one: give it to the TURN servers at once"
+			advice = "this new secret is the only one: give it to the TURN servers at once"
 		}
-		fmt.Fprintln(p.stderr, said)
+		fmt.Fprintln(p.stderr, advice)
 	}
-	for _, s := range turn.Secrets(ring)[:ring.InUse(now.Add(-turnSigned))] {
+	for _, s := range turn.Secrets(ring)[:ring.InUse(now.Add(-turnSignedLife))] {
 		if _, err := fmt.Fprintln(p.stdout, s.Text()); err != nil {
 			return err
 		}
@@ -84,11 +105,12 @@ func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 	return nil
 }
 
+// makeTURN creates turn.key.
 func (f *folder) makeTURN(now time.Time) (*secret.Ring, error) {
 	if err := f.makeKeysFolder(); err != nil {
 		return nil, err
 	}
-	ring, err := secret.ReadOrCreate(f.turnKey(), now)
+	ring, err := keyfile.ReadOrCreate(f.turnKey(), now)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errKeys, err)
 	}

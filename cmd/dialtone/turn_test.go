@@ -20,18 +20,19 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
 
-// credential is the answer of GET /turn.
+// credential is the response of GET /turn.
 type credential struct {
 	Username, Password string
 	TTL                int
 	URIs               []string
 }
 
-// turnOf asks for a credential, as somebody who is signed in.
+// turnOf requests a credential for a signed-in user.
 func turnOf(t *testing.T, v *visitor) (c credential) {
 	t.Helper()
 	resp, body, err := v.send("GET", "/turn", nil, "")
@@ -44,8 +45,9 @@ func turnOf(t *testing.T, v *visitor) (c credential) {
 	return c
 }
 
-// A real coturn, with the configuration that operators are given, takes what is minted, and nothing else.
-func TestCoturnTakesWhatIsMinted(t *testing.T) {
+// A real coturn with the configuration from deploy/coturn accepts the credentials of Dialtone, and
+// no others.
+func TestCoturnAcceptsCredentials(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data})
 	v := newVisitor(p.address, "")
@@ -56,7 +58,8 @@ func TestCoturnTakesWhatIsMinted(t *testing.T) {
 	if a, err := v.signIn("alex", password("alex")); err != nil || !a.OK {
 		t.Fatal(a, err)
 	}
-	command(t, "tenant", "set", "localhost", "--turn-uri", "turn:127.0.0.1:3478?transport=udp", "--data", data)
+	command(t, "tenant", "set", "localhost", "--turn-uri", "turn:127.0.0.1:3478?transport=udp",
+		"--data", data)
 	first := secrets(t, data, "turn", "secret")
 	if len(first) != 1 {
 		t.Fatalf("there are %d secrets", len(first))
@@ -89,9 +92,11 @@ func TestCoturnTakesWhatIsMinted(t *testing.T) {
 	}{
 		{"what was minted", minted.Username, minted.Password, true},
 		{"what the new secret will sign", later, sign(both[0], later), true},
-		{"not one that has expired", at(-2*time.Second, "alex@localhost"), sign(both[1], at(-2*time.Second, "alex@localhost")), false},
+		{"not one that has expired", at(-2*time.Second, "alex@localhost"),
+			sign(both[1], at(-2*time.Second, "alex@localhost")), false},
 		{"not one whose time was moved", later, minted.Password, false},
-		{"not one that was made for another name", strings.Replace(minted.Username, "alex", "boss", 1), minted.Password, false},
+		{"not one that was made for another name",
+			strings.Replace(minted.Username, "alex", "boss", 1), minted.Password, false},
 		{"not one under another secret", later, sign(strings.Repeat("0", 64), later), false},
 		{"not the account's own password", "alex", password("alex"), false},
 	} {
@@ -109,23 +114,25 @@ func TestCoturnTakesWhatIsMinted(t *testing.T) {
 	}
 }
 
-// A server signs with a key when one is made, and with a new one when the TURN servers have had the time to learn of it.
-func TestServerFollowsTheTURNKey(t *testing.T) {
+// A server signs with a key as soon as there is one. It signs with a new key after the time that
+// operators have to give it to the TURN servers.
+func TestServerFollowsTURNKey(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: t.TempDir()}}}
 	s := newTURN(f)
-	s.clock = func() time.Time { return now }
+	s.now = func() time.Time { return now }
 	tn := &tenant.Tenant{Host: "phone.test"}
 	signer := func() *turn.Issuer {
 		t.Helper()
 		if err := s.refresh(); err != nil {
 			t.Fatal(err)
 		}
-		return s.now.Load()
+		return s.value.Load()
 	}
 	signedBy := func(r *secret.Ring) bool {
 		t.Helper()
-		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.clock).Issue(tn, "alex").Password
+		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.now).Issue(tn,
+			"alex").Password
 	}
 	if signer() != nil {
 		t.Fatal("without a key there is a signer")
@@ -140,8 +147,8 @@ func TestServerFollowsTheTURNKey(t *testing.T) {
 	if !signedBy(old) {
 		t.Error("the first key does not sign at once")
 	}
-	both := rotated(old, now, turnSigned, true, false)
-	if err := both.Replace(f.turnKey()); err != nil {
+	both := rotated(old, now, turnSignedLife, true, false)
+	if err := keyfile.Replace(f.turnKey(), both); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(handOut)
@@ -157,7 +164,7 @@ func TestServerFollowsTheTURNKey(t *testing.T) {
 	}
 }
 
-// secrets are the lines of what a command prints.
+// secrets returns the lines that a command prints.
 func secrets(t *testing.T, data string, args ...string) []string {
 	t.Helper()
 	return strings.Fields(string(mustOutput(t, append(args, "--data", data)...)))
@@ -169,8 +176,8 @@ type coturn struct {
 	log  *screen
 }
 
-// newCoturn runs coturn with the file of deploy/coturn and the secrets, as that file says. What a test on loopback needs besides is
-// its own ports, and leave to relay to loopback, which the file forbids.
+// newCoturn runs coturn with the file in deploy/coturn and the secrets. The test adds its own
+// ports, and allows relaying to loopback, which the file forbids.
 func newCoturn(t *testing.T, secrets ...string) *coturn {
 	t.Helper()
 	file, err := os.ReadFile("../../deploy/coturn/rest.conf")
@@ -179,13 +186,17 @@ func newCoturn(t *testing.T, secrets ...string) *coturn {
 	}
 	dir := t.TempDir()
 	c := &coturn{port: freePort(t), log: new(screen)}
-	conf := regexp.MustCompile(`(?m)^listening-port=.*$`).ReplaceAllString(string(file), "listening-port="+strconv.Itoa(c.port))
-	conf = regexp.MustCompile(`(?m)^denied-peer-ip=127\..*$`).ReplaceAllString(conf, "allow-loopback-peers")
+	conf := regexp.MustCompile(`(?m)^listening-port=.*$`).ReplaceAllString(string(file),
+		"listening-port="+strconv.Itoa(c.port))
+	conf = regexp.MustCompile(`(?m)^denied-peer-ip=127\..*$`).ReplaceAllString(conf,
+		"allow-loopback-peers")
 	for _, s := range secrets {
 		conf += "static-auth-secret=" + s + "\n"
 	}
-	conf += "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nmin-port=" + strconv.Itoa(relayPorts) + "\nmax-port=" + strconv.Itoa(relayPorts+200) +
-		"\nno-tls\nno-dtls\nlog-file=stdout\nsimple-log\npidfile=" + filepath.Join(dir, "pid") + "\nuserdb=" + filepath.Join(dir, "turndb") + "\n"
+	conf += "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nmin-port=" + strconv.Itoa(relayPorts) +
+		"\nmax-port=" + strconv.Itoa(relayPorts+200) +
+		"\nno-tls\nno-dtls\nlog-file=stdout\nsimple-log\npidfile=" + filepath.Join(dir, "pid") +
+		"\nuserdb=" + filepath.Join(dir, "turndb") + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "turnserver.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -200,15 +211,18 @@ func newCoturn(t *testing.T, secrets ...string) *coturn {
 	return c
 }
 
-// relayPorts is where coturn's relays begin, below the range that the system gives out by itself.
+// relayPorts is the first port of coturn's relays. It is below the system's range of ephemeral
+// ports.
 const relayPorts = 21000
 
-// takes reports whether the server opens a relay for a user, and carries something over it. coturn's client tells by its status.
+// takes reports whether the server accepts a credential and relays data. It uses the exit status of
+// coturn's client.
 func (c *coturn) takes(t *testing.T, user, password string) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, tool(t, "turnutils_uclient"), "-y", "-c", "-n", "1", "-u", user, "-w", password, "-p", strconv.Itoa(c.port), "127.0.0.1").CombinedOutput()
+	out, err := exec.CommandContext(ctx, tool(t, "turnutils_uclient"), "-y", "-c", "-n", "1", "-u",
+		user, "-w", password, "-p", strconv.Itoa(c.port), "127.0.0.1").CombinedOutput()
 	switch _, refused := errors.AsType[*exec.ExitError](err); {
 	case err == nil:
 		if !bytes.Contains(out, []byte("Total lost packets 0 ")) {

@@ -19,28 +19,29 @@ type verifyCommand struct {
 	JSON bool `name:"json" help:"Print one JSON object."`
 }
 
-// findings is what is printed.
-type findings struct {
+// verifyReport is what the command prints.
+type verifyReport struct {
 	account.Report
 	hook.VerifyReport
 }
 
-// Run exits with status 1 where there is a fault.
+// Run fails if there is a fault.
 func (c *verifyCommand) Run(p *program) error {
 	return p.with(func(f *folder) error {
-		box, err := pickup.Open(f.Mail.PickupDir)
+		dir, err := pickup.Open(f.Mail.PickupDir)
 		if err != nil {
 			return err
 		}
-		var r findings
-		if r.Report, err = account.Verify(p.ctx, f.store, box, f.seal); err != nil {
+		var r verifyReport
+		if r.Report, err = account.Verify(p.ctx, f.store, dir, f.seal); err != nil {
 			return err
 		}
-		r.VerifyReport, err = hook.Verify(p.ctx, f.store, f.seal, func(s string) { r.Faults = append(r.Faults, s) })
+		addFault := func(s string) { r.Faults = append(r.Faults, s) }
+		r.VerifyReport, err = hook.Verify(p.ctx, f.store, f.seal, addFault)
 		if err != nil {
 			return err
 		}
-		lost, err := f.lostMessages(p.ctx, box)
+		lost, err := f.lostMessages(p.ctx, dir)
 		if err != nil {
 			return err
 		}
@@ -51,14 +52,14 @@ func (c *verifyCommand) Run(p *program) error {
 			err = c.text(p, r)
 		}
 		if err == nil && len(r.Faults) > 0 {
-			err = fault.New(fault.Conflict, "the data folder has faults: %d", len(r.Faults))
+			err = fault.New(fault.Conflict, "the data folder has %d faults; see FAULT above", len(r.Faults))
 		}
 		return err
 	})
 }
 
-// lostMessages are those that this folder's server is to send and has not got.
-func (f *folder) lostMessages(ctx context.Context, box *pickup.Dir) ([]string, error) {
+// lostMessages reports the messages that the server of this folder has to send but that have no file.
+func (f *folder) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
 	node := ""
 	if f.nodes() {
 		var err error
@@ -68,11 +69,13 @@ func (f *folder) lostMessages(ctx context.Context, box *pickup.Dir) ([]string, e
 			return nil, err
 		}
 	}
-	return delivery.Verify(ctx, f.store, box, node)
+	return delivery.Verify(ctx, f.store, dir, node)
 }
 
-func (c *verifyCommand) text(p *program, r findings) error {
-	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; %d messages in the pickup directory, %d not yet known to be on the disk\n",
+// text prints a report for people.
+func (c *verifyCommand) text(p *program, r verifyReport) error {
+	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; "+
+		"%d messages in the pickup directory, %d not confirmed to be on disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
 	if r.Hooks > 0 {
 		fmt.Fprintf(p.stdout, "%d hooks, %d notifications not delivered yet\n", r.Hooks, r.Notifications)
@@ -84,13 +87,13 @@ func (c *verifyCommand) text(p *program, r findings) error {
 		fmt.Fprintln(p.stdout, "note  ", s)
 	}
 	if len(r.Faults) == 0 {
-		fmt.Fprintln(p.stdout, "everything fits together")
+		fmt.Fprintln(p.stdout, "no faults found")
 	}
 	return nil
 }
 
 type backupCommand struct {
-	File string `arg:"" help:"The file to write; it must not be there yet."`
+	File string `arg:"" help:"The file to write. It must not exist."`
 }
 
 func (c *backupCommand) Run(p *program) error {
@@ -98,7 +101,8 @@ func (c *backupCommand) Run(p *program) error {
 		if err := f.store.Backup(p.ctx, c.File); err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s apart from it\n", c.File, f.sealKey())
+		fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
+			c.File, f.sealKey())
 		return nil
 	})
 }

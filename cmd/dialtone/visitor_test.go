@@ -21,28 +21,28 @@ import (
 	"time"
 )
 
-// visitor is a client written from the published contract, with an address of its own: all of 127.0.0.0/8 is this
-// machine, so no limit needs to be switched off.
+// visitor is a client written from the published contract. It has its own address in 127.0.0.0/8,
+// so no limit has to be switched off.
 type visitor struct {
 	address string // of the server
 	host    string
 	http    *http.Client
 	// session is the cookie of a sign-in, or empty.
 	session string
-	// began says that the first byte of an answer has come.
+	// began means that the first byte of a response has arrived.
 	began atomic.Bool
 }
 
-// visitors counts the addresses given out.
+// visitors counts the addresses that are in use.
 var visitors atomic.Uint32
 
-// nextAddress is a loopback address that no other visitor of this run has.
+// nextAddress returns an unused loopback address.
 func nextAddress() string {
 	n := visitors.Add(1)
 	return fmt.Sprintf("127.%d.%d.%d", 16+n>>16&0x3f, n>>8&0xff, n&0xff)
 }
 
-// newVisitor visits the server from an address, or from a new one where from is empty.
+// newVisitor returns a visitor with an address, or with an unused one if from is empty.
 func newVisitor(address, from string) *visitor {
 	if from == "" {
 		from = nextAddress()
@@ -54,14 +54,15 @@ func newVisitor(address, from string) *visitor {
 		host:    "localhost:" + port,
 		http: &http.Client{
 			Timeout: 30 * time.Second,
-			Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			Transport: &http.Transport{DialContext: func(ctx context.Context, _,
+				_ string) (net.Conn, error) {
 				return dialer.DialContext(ctx, "tcp", address)
 			}},
 		},
 	}
 }
 
-// hurried makes every request of the visitor on a connection of its own.
+// hurried makes the visitor use a new connection for every request.
 func (v *visitor) hurried() *visitor {
 	v.http.Transport.(*http.Transport).DisableKeepAlives = true
 	return v
@@ -69,7 +70,7 @@ func (v *visitor) hurried() *visitor {
 
 func (v *visitor) leave() { v.http.CloseIdleConnections() }
 
-// answer is any of the contract's JSON answers.
+// answer is any JSON response of the contract.
 type answer struct {
 	Status      int    `json:"-"`
 	RetryAfter  string `json:"-"`
@@ -86,7 +87,8 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Error, a.Description) }
 
-func (v *visitor) send(method, path string, form url.Values, authorization string) (*http.Response, []byte, error) {
+func (v *visitor) send(method, path string, form url.Values, authorization string) (*http.Response,
+	[]byte, error) {
 	var body io.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
@@ -117,7 +119,8 @@ func (v *visitor) send(method, path string, form url.Values, authorization strin
 	return resp, text, err
 }
 
-func (v *visitor) ask(method, path string, form url.Values, authorization string) (answer, *http.Response, error) {
+func (v *visitor) ask(method, path string, form url.Values, authorization string) (answer,
+	*http.Response, error) {
 	resp, text, err := v.send(method, path, form, authorization)
 	if err != nil {
 		return answer{}, nil, err
@@ -137,7 +140,8 @@ func (v *visitor) captcha() (answer, error) {
 	return a, err
 }
 
-// form is a good signup of a user, with a fresh captcha. The password is password(user), the address email(user).
+// form returns a valid signup form of a user, with a new captcha. The password is password(user),
+// the address email(user).
 func (v *visitor) form(user string) (url.Values, error) {
 	q, err := v.captcha()
 	if err != nil {
@@ -158,7 +162,7 @@ func (v *visitor) post(form url.Values) (answer, error) {
 	return a, err
 }
 
-// signup is form and post.
+// signup posts the form of a user.
 func (v *visitor) signup(user string) (answer, error) {
 	form, err := v.form(user)
 	if err != nil {
@@ -188,8 +192,9 @@ func (v *visitor) signIn(user, password string) (answer, error) {
 	return a, err
 }
 
-// prove is RFC 7616 §3.4 with qop=auth and MD5.
-func (v *visitor) prove(user, password, method, path string, form url.Values) (answer, *http.Response, error) {
+// prove sends a request with a digest (RFC 7616 §3.4, qop=auth, MD5).
+func (v *visitor) prove(user, password, method, path string, form url.Values) (answer,
+	*http.Response, error) {
 	first, resp, err := v.ask(method, path, nil, "")
 	if err != nil {
 		return first, resp, err
@@ -198,13 +203,14 @@ func (v *visitor) prove(user, password, method, path string, form url.Values) (a
 	if first.Status != http.StatusUnauthorized || m == nil {
 		return first, resp, fmt.Errorf("%s does not ask: %s", path, first)
 	}
-	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth", digestOf(method, path))
+	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth",
+		digestOf(method, path))
 	return v.ask(method, path, form, fmt.Sprintf(
 		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
 		user, realm, m[1], path, response))
 }
 
-// open follows a link of a message.
+// open opens the link of a message.
 func (v *visitor) open(link string) (status int, page string, err error) {
 	u, err := url.Parse(link)
 	if err != nil {
@@ -217,13 +223,13 @@ func (v *visitor) open(link string) (status int, page string, err error) {
 	return resp.StatusCode, string(text), nil
 }
 
-// message is a message in the pickup directory as a mail server understands it.
+// message is a message in the pickup directory.
 type message struct {
 	id, to, link, token string
 	raw                 string
 }
 
-// The headers of every message, each once.
+// messageHeaders are the header fields that every message has, each once.
 var messageHeaders = []string{
 	"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type", "Content-Language",
 	"Auto-Submitted", "X-Auto-Response-Suppress",
@@ -231,7 +237,8 @@ var messageHeaders = []string{
 
 var activationLink = regexp.MustCompile(`(?m)^https?://\S+/activate\.ashx\?token=([A-Za-z0-9_-]{43})\r$`)
 
-// parseMessage reads a message and wants it whole: every header, one link, and the end of both its parts.
+// parseMessage parses a message and checks that it is complete: every header field, one link, and
+// the end of both parts.
 func parseMessage(raw string) (m message, err error) {
 	parsed, err := mail.ReadMessage(strings.NewReader(raw))
 	if err != nil {
@@ -260,7 +267,8 @@ func parseMessage(raw string) (m message, err error) {
 	if err != nil {
 		return m, err
 	}
-	if !strings.Contains(string(body), "it is removed on that day.\r\n") || !strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
+	if !strings.Contains(string(body), "it is deleted on that day.\r\n") ||
+		!strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
 		return m, fmt.Errorf("the text breaks off: %q", body)
 	}
 	return message{
@@ -269,8 +277,8 @@ func parseMessage(raw string) (m message, err error) {
 	}, nil
 }
 
-// messagesIn reads a pickup directory, and wants nothing but whole messages in it, each under the name that its
-// Message-ID says.
+// messagesIn parses the messages in a pickup directory. It fails if a file is not a complete
+// message or does not have the name of its Message-ID.
 func messagesIn(dir string) ([]message, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-func TestLinkOfATenantThatConfirmsActivatesNothing(t *testing.T) {
-	o := newOffice(t)
+func TestActivateAtTenantThatConfirms(t *testing.T) {
+	o := newFixture(t)
 	strict := *o.tenant
 	strict.Activation = tenant.ActivationConfirm
 	a := o.pending("ann")
@@ -31,15 +31,16 @@ func TestLinkOfATenantThatConfirmsActivatesNothing(t *testing.T) {
 	}
 	_, err = o.Activate(o.Context(), &strict, token, from(1))
 	o.is(err, account.ErrActive)
-	for _, want := range []string{`"msg":"activate","outcome":"opened"`, `"msg":"confirm","outcome":"ok"`, `"msg":"activate","outcome":"already_active"`} {
+	for _, want := range []string{`"msg":"activate","outcome":"opened"`,
+		`"msg":"confirm","outcome":"ok"`, `"msg":"activate","outcome":"already_active"`} {
 		if !strings.Contains(o.log.String(), want) {
 			t.Errorf("the log has no %s", want)
 		}
 	}
 }
 
-func TestConfirmTakesTheAccountsOwnLinkAlone(t *testing.T) {
-	o := newOffice(t)
+func TestConfirmLink(t *testing.T) {
+	o := newFixture(t)
 	a := o.pending("ann")
 	before := o.files()
 	b := o.pending("bob")
@@ -58,8 +59,8 @@ func TestConfirmTakesTheAccountsOwnLinkAlone(t *testing.T) {
 	o.is(err, account.ErrLink)
 }
 
-func TestConfirmTooLateOrOfAHeldAccount(t *testing.T) {
-	o := newOffice(t)
+func TestConfirmExpiredOrHeld(t *testing.T) {
+	o := newFixture(t)
 	a := o.pending("ann")
 	_, content := o.onlyFile()
 	token := tokenIn(t, content)
@@ -79,12 +80,12 @@ func TestConfirmTooLateOrOfAHeldAccount(t *testing.T) {
 	o.is(err, account.ErrExpired)
 }
 
-func TestVerifyTellsOfAnAccountThatIsConfirmedAndNotActive(t *testing.T) {
-	o := newOffice(t)
+func TestVerifyConfirmed(t *testing.T) {
+	o := newFixture(t)
 	o.pending("ann")
 	o.must(o.Flush(o.Context()))
 	faults := func() []string {
-		r, err := account.Verify(o.Context(), o.store, o.mailbox, o.seal)
+		r, err := account.Verify(o.Context(), o.store, o.pickup, o.seal)
 		o.must(err)
 		return r.Faults
 	}
@@ -92,7 +93,7 @@ func TestVerifyTellsOfAnAccountThatIsConfirmedAndNotActive(t *testing.T) {
 		t.Fatalf("faults: %q", got)
 	}
 	o.exec(`UPDATE account SET confirmed = 1`)
-	if got := faults(); len(got) != 1 || got[0] != "account ann: it is confirmed and not active" {
+	if got := faults(); len(got) != 1 || got[0] != "account ann: confirmed but not active" {
 		t.Errorf("faults: %q", got)
 	}
 	o.exec(`UPDATE account SET activated = 1`)

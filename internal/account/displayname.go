@@ -10,45 +10,50 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Bounds of a displayed name after cleaning. Since no code point takes more than four bytes, 120 of them never take more
-// than 480; consumers may size a column by either.
+// Bounds of a displayed name after cleaning. A code point takes at most four bytes, so 120 of them
+// take at most 480. Consumers may size a column by either.
 const (
 	maxNameRunes = 120
 	maxNameBytes = 480
 )
 
-// Bounds on combining marks in a row. A Burmese syllable takes six and a Tibetan stack seven, of their own script; the
-// marks that any letter may take (script Inherited, Unicode UAX #24) seldom come by more than three once composed, and
-// beyond four they are only piled up to cover the lines above and below (UTS #39 §5.4).
+// Bounds on combining marks in a row. A Burmese syllable takes six and a Tibetan stack seven, of
+// their own script. The marks that any letter may take (script Inherited, Unicode UAX #24) are
+// seldom more than three once composed, and more than four only serve to cover the lines above and
+// below (UTS #39 section 5.4).
 const (
 	maxMarks          = 8
 	maxInheritedMarks = 4
 )
 
-// CleanName makes of raw the name that is stored and shown: in Unicode normal form C (UAX #15), without white space
-// around it, and with one space wherever there was any inside. It has 1 to 120 code points, at most 480 bytes of UTF-8,
-// and at least one letter or digit of any script. CleanName of its own result is that result.
+// CleanName returns the name that is stored and shown for raw: in Unicode normal form C (UAX #15),
+// without white space around it, and with one space for any white space inside. It has 1 to 120
+// code points, at most 480 bytes of UTF-8, and at least one letter or digit of any script.
+// CleanName of its own result is that result.
 //
-// It refuses what a phone or a list cannot show as it is, or shows as something else: controls, line separators,
-// direction marks and overrides, tags, zero-width and blank characters, private and unassigned code points, a mark with
-// nothing to stand on, and piles of marks. Two kinds of invisible character are writing and stay: the joiners U+200C and
-// U+200D, between letters (Persian, Bengali), behind a virama (RFC 5892 §A.1, A.2) and between pictographs (families);
-// and variation selectors, behind a character that has variants.
+// It refuses what a phone or a list cannot show as it is, or shows as something else: controls,
+// line separators, direction marks and overrides, tags, zero-width and blank characters, private
+// and unassigned code points, a mark without a base, and too many marks. Two kinds of invisible
+// characters are part of writing and are kept: the joiners U+200C and U+200D, between letters
+// (Persian, Bengali), after a virama (RFC 5892 sections A.1 and A.2) and between pictographs
+// (families); and variation selectors, after a character that has variants.
 //
-// A name is not unique and proves nothing about its bearer. It fails with fault.Field("name", …).
+// A name is not unique and proves nothing about its bearer. CleanName fails with
+// fault.Field("name", …).
 func CleanName(raw string) (string, error) {
 	if cleanASCII(raw) {
 		return raw, nil
 	}
 	if !utf8.ValidString(raw) {
-		return "", fault.Rule("name", "lost", "has bytes that are no text in UTF-8; type it again")
+		return "", fault.Rule("name", "lost", "has bytes that are not UTF-8; type it again")
 	}
 	name := foldSpace(norm.NFC.String(raw))
-	// Controls are told apart first: "empty" would be a strange answer to a line break.
+	// Controls are checked first: "empty" would be a strange answer to a line break.
 	count, worded := 0, false
 	for _, r := range name {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return "", fault.Rule("name", "control", "has a line break, tab or other control character; type it as one line of plain text")
+			return "", fault.Rule("name", "control",
+				"has a line break, tab or other control character; type it as one line of plain text")
 		}
 		count++
 		worded = worded || unicode.IsLetter(r) || unicode.IsNumber(r)
@@ -57,7 +62,8 @@ func CleanName(raw string) (string, error) {
 	case count == 0:
 		return "", fault.Rule("name", "empty", "is empty; enter the name that others will see")
 	case count > maxNameRunes || len(name) > maxNameBytes:
-		return "", fault.Rule("name", "long", "must be at most %d characters long; shorten it", maxNameRunes)
+		return "", fault.Rule("name", "long", "must be at most %d characters long; shorten it",
+			maxNameRunes)
 	}
 	if err := checkWriting(name); err != nil {
 		return "", err
@@ -68,7 +74,7 @@ func CleanName(raw string) (string, error) {
 	return name, nil
 }
 
-// cleanASCII tells whether raw is a clean name of printable ASCII, as most are.
+// cleanASCII reports whether raw is a clean name of printable ASCII, as most are.
 func cleanASCII(raw string) bool {
 	if raw == "" || len(raw) > maxNameRunes || raw[len(raw)-1] == ' ' {
 		return false
@@ -86,8 +92,9 @@ func cleanASCII(raw string) bool {
 	return worded
 }
 
-// foldSpace takes the white space off both ends of s and leaves one space for each run inside. White space is what
-// Unicode calls a space separator (Zs); tabs and line breaks are controls, and stay to be refused.
+// foldSpace removes the white space at both ends of s and leaves one space for each run inside.
+// White space is what Unicode calls a space separator (Zs). Tabs and line breaks are controls, and
+// are refused later.
 func foldSpace(s string) string {
 	var b strings.Builder
 	b.Grow(len(s))
@@ -106,9 +113,10 @@ func foldSpace(s string) string {
 	return b.String()
 }
 
-// checkWriting refuses name, which is in normal form C, for a character that cannot stand where it does.
+// checkWriting refuses a name, which is in normal form C, for a character that cannot stand where
+// it does.
 func checkWriting(name string) error {
-	// before is what the character in hand follows; base is the last one that was no mark and no joiner.
+	// before is the previous character; base is the last one that was not a mark or a joiner.
 	before, base := ' ', ' '
 	marks, inherited := 0, 0
 	for i, r := range name {
@@ -126,25 +134,30 @@ func checkWriting(name string) error {
 				return hiddenCharacter()
 			}
 		case r == utf8.RuneError || r == '\uFFFC':
-			return fault.Rule("name", "lost", "has a character that stands for a lost one; type it again")
-		case r == brailleBlank || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Cf, r):
+			return fault.Rule("name", "lost",
+				"has a character that stands for a lost one; type it again")
+		case r == brailleBlank || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) ||
+			unicode.Is(unicode.Cf, r):
 			return hiddenCharacter()
 		case unicode.IsMark(r):
 			if base == ' ' {
-				return fault.Rule("name", "accent", "has an accent or vowel sign with no letter before it; add the letter or take out the sign")
+				return fault.Rule("name", "accent",
+					"has an accent or vowel sign with no letter before it; add the letter or take out the sign")
 			}
 			marks++
 			if unicode.Is(unicode.Inherited, r) {
 				inherited++
 			}
 			if marks > maxMarks || inherited > maxInheritedMarks {
-				return fault.Rule("name", "accents", "has too many accents or signs on one letter; take some out")
+				return fault.Rule("name", "accents",
+					"has too many accents or signs on one letter; take some out")
 			}
 		case unicode.IsGraphic(r):
 			base = r
 			marks, inherited = 0, 0
 		default:
-			return fault.Rule("name", "unknown", "has a character that is in no standard alphabet or too new to be shown; type it again without that character")
+			return fault.Rule("name", "unknown",
+				"has a character that is in no standard alphabet or too new to be shown; type it again without that character")
 		}
 		before = r
 	}
@@ -152,7 +165,8 @@ func checkWriting(name string) error {
 }
 
 func hiddenCharacter() error {
-	return fault.Rule("name", "hidden", "has a character that cannot be seen or that turns the direction of the text; type it again by hand")
+	return fault.Rule("name", "hidden",
+		"has a character that cannot be seen or that turns the direction of the text; type it again by hand")
 }
 
 const (
@@ -164,13 +178,15 @@ const (
 	brailleBlank = '\u2800'
 )
 
-// joins tells whether joiner, a zero-width one, has something to do between before and after.
+// joins reports whether a zero-width joiner has an effect between before and after.
 func joins(before, after, joiner rune) bool {
 	switch {
-	case unicode.IsLetter(before) || unicode.IsMark(before) && !unicode.Is(unicode.Variation_Selector, before):
-		// The next may be a mark too: Bengali writes ra, joiner, virama, ya. Older Malayalam text ends words in virama
-		// and joiner.
-		return unicode.IsLetter(after) || unicode.IsMark(after) && !unicode.Is(unicode.Variation_Selector, after) ||
+	case unicode.IsLetter(before) || unicode.IsMark(before) &&
+		!unicode.Is(unicode.Variation_Selector, before):
+		// The next character may be a mark too: Bengali writes ra, joiner, virama, ya. Older
+		// Malayalam text ends words in virama and joiner.
+		return unicode.IsLetter(after) || unicode.IsMark(after) &&
+			!unicode.Is(unicode.Variation_Selector, after) ||
 			norm.NFC.PropertiesString(string(before)).CCC() == viramaClass
 	case joiner == zwj:
 		return (pictograph(before) || before == emojiStyle) && pictograph(after)
@@ -178,15 +194,18 @@ func joins(before, after, joiner rune) bool {
 	return false
 }
 
-// viramaClass is the canonical combining class of the signs that silence a vowel (Unicode, UAX #44 table 15).
+// viramaClass is the canonical combining class of the signs that silence a vowel (Unicode, UAX #44
+// table 15).
 const viramaClass = 9
 
-// pictograph tells whether r may be part of an emoji sequence (UTS #51 §1.4): a symbol beyond ASCII or a skin tone.
+// pictograph reports whether r may be part of an emoji sequence (UTS #51 section 1.4): a symbol
+// outside ASCII or a skin tone.
 func pictograph(r rune) bool {
-	return r > unicode.MaxASCII && (unicode.In(r, unicode.So, unicode.Sm) || '\U0001F3FB' <= r && r <= '\U0001F3FF')
+	return r > unicode.MaxASCII &&
+		(unicode.In(r, unicode.So, unicode.Sm) || '\U0001F3FB' <= r && r <= '\U0001F3FF')
 }
 
-// varies tells whether selector, a variation selector, may follow base. after is what comes next.
+// varies reports whether a variation selector may follow base. after is the next character.
 func varies(base, selector, after rune) bool {
 	switch {
 	case selector == textStyle || selector == emojiStyle:
@@ -197,6 +216,7 @@ func varies(base, selector, after rune) bool {
 	case unicode.Is(unicode.Mongolian, selector):
 		return unicode.Is(unicode.Mongolian, base)
 	}
-	// Variants of Chinese characters in Japanese family names, and letters of the languages written in Burmese script.
+	// Variants of Chinese characters in Japanese family names, and letters of languages in Burmese
+	// script.
 	return unicode.In(base, unicode.Han, unicode.Myanmar)
 }

@@ -11,24 +11,28 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Bounds of an address, in bytes: RFC 5321 §4.5.3.1.1 for the part before the @, and for all of it what is left of a path
-// of 256 within its angle brackets (§4.5.3.1.3). A label of a domain has at most 63 (RFC 1035 §2.3.4).
+// Bounds of an address, in bytes: RFC 5321 section 4.5.3.1.1 for the part before the @, and for the
+// whole address what remains of a path of 256 within its angle brackets (section 4.5.3.1.3). A
+// label of a domain has at most 63 (RFC 1035 section 2.3.4).
 const (
 	maxEmail = 254
 	maxLocal = 64
 	maxLabel = 63
 )
 
-// CleanEmail makes of raw the address that messages are sent to: at most 254 bytes of ASCII, a dot-atom (RFC 5322
-// §3.2.3) of at most 64 bytes that does not begin with a hyphen, an @, and a domain of at least two labels in small
-// letters, those of other scripts as A-labels (IDNA2008, RFC 5890 §2.3.2.1). The part before the @ keeps its case,
-// which is its own mail server's affair. CleanEmail of its own result is that result.
+// CleanEmail returns the address that messages are sent to for raw: at most 254 bytes of ASCII, a
+// dot-atom (RFC 5322 section 3.2.3) of at most 64 bytes that does not begin with a hyphen, an @,
+// and a domain of at least two labels in lower case, those of other scripts as A-labels (IDNA2008,
+// RFC 5890 section 2.3.2.1). The part before the @ keeps its case, which only its own mail server
+// can judge. CleanEmail of its own result is that result.
 //
-// One address and nothing else: no display name, comment, quotes, route, list, group, address literal or white space,
-// for this text goes into a message's header and perhaps into the arguments of whatever sends it. Whether anybody reads
-// mail there is not asked. It fails with fault.Field("email", …).
+// It accepts one address and nothing else: no display name, comment, quotes, route, list, group,
+// address literal or white space, for this text goes into a message's header and perhaps into the
+// arguments of the program that sends it. It does not check whether anybody reads mail there. It
+// fails with fault.Field("email", …).
 func CleanEmail(raw string) (string, error) {
-	// In A-labels a code point takes at least one byte, where UTF-8 took at most four. Beyond that IDNA need not be asked.
+	// In A-labels a code point takes at least one byte, where UTF-8 took at most four. A longer
+	// text need not be passed to IDNA.
 	if len(raw) > utf8.UTFMax*maxEmail {
 		return "", longEmail()
 	}
@@ -54,13 +58,15 @@ func CleanEmail(raw string) (string, error) {
 }
 
 func longEmail() error {
-	return fault.Rule("email", "long", "must be at most %d characters long; use a shorter address", maxEmail)
+	return fault.Rule("email", "long", "must be at most %d characters long; use a shorter address",
+		maxEmail)
 }
 
-// findAt is the index of the only @ in raw.
+// findAt returns the index of the only @ in raw.
 func findAt(raw string) (int, error) {
 	if raw == "" {
-		return 0, fault.Rule("email", "empty", "is empty; enter an address such as name@example.org")
+		return 0, fault.Rule("email", "empty",
+			"is empty; enter an address such as name@example.org")
 	}
 	at := -1
 	for i := range len(raw) {
@@ -68,9 +74,11 @@ func findAt(raw string) (int, error) {
 		case c == ' ':
 			return 0, fault.Rule("email", "space", "must have no spaces; take them out")
 		case c < ' ' || c == 0x7F:
-			return 0, fault.Rule("email", "control", "has a line break, tab or other control character; type it again as one line")
+			return 0, fault.Rule("email", "control",
+				"has a line break, tab or other control character; type it again as one line")
 		case c == ',' || c == ';' || c == '<' || c == '>' || c == '@' && at >= 0:
-			return 0, fault.Rule("email", "several", "must be one address and nothing else, such as name@example.org")
+			return 0, fault.Rule("email", "several",
+				"must be one address and nothing else, such as name@example.org")
 		case c == '@':
 			at = i
 		}
@@ -81,15 +89,17 @@ func findAt(raw string) (int, error) {
 	return at, nil
 }
 
-// checkLocal refuses what comes before the @ unless it is a dot-atom that any mail server takes.
+// checkLocal refuses the part before the @ unless it is a dot-atom that every mail server accepts.
 func checkLocal(local string) error {
 	switch {
 	case local == "":
-		return fault.Rule("email", "local", "has nothing before the @; write it as name@example.org")
+		return fault.Rule("email", "local",
+			"has nothing before the @; write it as name@example.org")
 	case len(local) > maxLocal:
-		return fault.Rule("email", "long", "must have at most %d characters before the @; use a shorter address", maxLocal)
+		return fault.Rule("email", "long",
+			"must have at most %d characters before the @; use a shorter address", maxLocal)
 	case local[0] == '-':
-		// Programs that are given the address as an argument would take it for an option.
+		// Programs that get the address as an argument would take it for an option.
 		return fault.Rule("email", "hyphen", "must not begin with a hyphen; use another address")
 	}
 	last := byte('.')
@@ -97,21 +107,25 @@ func checkLocal(local string) error {
 		c := local[i]
 		switch {
 		case c >= utf8.RuneSelf:
-			return fault.Rule("email", "script", "has letters other than a to z before the @, which are not supported; use another address")
+			return fault.Rule("email", "script",
+				"has letters other than a to z before the @, which are not supported; use another address")
 		case c == '.' && last == '.':
-			return fault.Rule("email", "dots", "has a dot that does not stand between two characters; check the part before the @")
+			return fault.Rule("email", "dots",
+				"has a dot that does not stand between two characters; check the part before the @")
 		case c != '.' && !atext[c]:
-			return fault.Rule("email", "sign", "has a character before the @ that is not supported; check it, or use another address")
+			return fault.Rule("email", "sign",
+				"has a character before the @ that is not supported; check it, or use another address")
 		}
 		last = c
 	}
 	if last == '.' {
-		return fault.Rule("email", "dots", "has a dot that does not stand between two characters; check the part before the @")
+		return fault.Rule("email", "dots",
+			"has a dot that does not stand between two characters; check the part before the @")
 	}
 	return nil
 }
 
-// atext are the bytes of an atom (RFC 5322 §3.2.3).
+// atext are the bytes of an atom (RFC 5322 section 3.2.3).
 var atext = func() (t [256]bool) {
 	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~") {
 		t[c] = true
@@ -119,13 +133,13 @@ var atext = func() (t [256]bool) {
 	return t
 }()
 
-// cleanDomain is domain in small letters and A-labels.
+// cleanDomain returns domain in lower case and A-labels.
 func cleanDomain(domain string) (string, error) {
 	if domain == "" {
 		return "", fault.Rule("email", "domain", "has nothing after the @; write it as name@example.org")
 	}
-	// Only names that IDNA has a say in are worth its tables: other scripts, A-labels, and labels that are made up like
-	// them, which have hyphens as third and fourth character.
+	// IDNA is asked only about names that concern it: other scripts, A-labels, and labels that
+	// resemble them, with hyphens as third and fourth character.
 	capitals, idn := false, false
 	for i := range len(domain) {
 		c := domain[i]
@@ -148,7 +162,8 @@ func badDomain() error {
 	return fault.Rule("email", "domain", "has a domain that no mail can be sent to; check the part after the @")
 }
 
-// checkHost refuses a domain, in ASCII and small letters, that is no host name of two or more labels (RFC 1123 §2.1).
+// checkHost refuses a domain, in lower-case ASCII, that is not a host name of two or more labels
+// (RFC 1123 section 2.1).
 func checkHost(domain string) error {
 	labels, start, numeric := 0, 0, true
 	for i := 0; i <= len(domain); i++ {
@@ -179,10 +194,11 @@ func checkHost(domain string) error {
 	return nil
 }
 
-// toALabels turns a domain with labels of other scripts into A-labels. The rules are those for registering a name, which
-// map nothing: full-width letters, ligatures and invisible characters are refused, not read as something else. Capitals
-// are the exception (RFC 5895 §2), as phones put one at the start of every field. Only those whose small form is no ASCII
-// letter count: the Kelvin sign is no k.
+// toALabels turns a domain with labels of other scripts into A-labels. The rules are those for
+// registering a name, which map nothing: full-width letters, ligatures and invisible characters are
+// refused, not read as something else. Capitals are the exception (RFC 5895 section 2), as phones
+// put one at the start of every field. Only those whose lower case is not an ASCII letter count:
+// the Kelvin sign is not a k.
 func toALabels(domain string) (string, error) {
 	if !utf8.ValidString(domain) {
 		return "", badDomain()
@@ -201,7 +217,7 @@ func toALabels(domain string) (string, error) {
 	if err != nil {
 		return "", badDomain()
 	}
-	// The package follows UTS #46, which lets symbols through. IDNA2008 does not (RFC 5892 §2).
+	// The package follows UTS #46, which allows symbols. IDNA2008 does not (RFC 5892 section 2).
 	for _, r := range shown {
 		if r >= utf8.RuneSelf && !unicode.In(r, unicode.L, unicode.M, unicode.Nd) && !inContext(r) {
 			return "", badDomain()
@@ -210,8 +226,9 @@ func toALabels(domain string) (string, error) {
 	return ascii, nil
 }
 
-// inContext tells whether r is one of the signs that IDNA2008 admits in certain places (RFC 5892 §2.6, §2.7). The joiners'
-// places were checked; those of the others are left to whoever registered the name (RFC 5891 §5.4).
+// inContext reports whether r is one of the signs that IDNA2008 allows in certain places (RFC 5892
+// sections 2.6 and 2.7). The places of the joiners were checked; those of the others are left to
+// the registrant (RFC 5891 section 5.4).
 func inContext(r rune) bool {
 	switch r {
 	case zwnj, zwj, '\u00B7', '\u0375', '\u05F3', '\u05F4', '\u30FB':
@@ -220,8 +237,9 @@ func inContext(r rune) bool {
 	return false
 }
 
-// RecipientKey is equal for addresses that probably lead to one person: it has no +tag, and no capitals. It is made to
-// count the messages to somebody, never to send one. email is a result of CleanEmail.
+// RecipientKey returns a key that is equal for addresses that probably belong to one person:
+// without a +tag, and in lower case. It is for counting messages, never for sending one. email is a
+// result of CleanEmail.
 func RecipientKey(email string) string {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 {
@@ -229,24 +247,13 @@ func RecipientKey(email string) string {
 	}
 	local, _, _ := strings.Cut(email[:at], "+")
 	if local == "" {
-		// All that such an address has is its tag.
+		// Such an address consists of its tag.
 		return lowerASCII(email)
 	}
 	return lowerASCII(local + email[at:])
 }
 
-// MaskEmail shows enough of an address for its owner to know it, and no more: j***@x.test. It is for logs and pages;
-// email is a result of CleanEmail, and anything else that has no @ is masked altogether.
-func MaskEmail(email string) string {
-	at := strings.LastIndexByte(email, '@')
-	if at < 0 {
-		return "***"
-	}
-	_, first := utf8.DecodeRuneInString(email[:at])
-	return email[:first] + "***" + email[at:]
-}
-
-// lowerASCII is s with the letters A to Z in lower case, and nothing else changed.
+// lowerASCII returns s with the letters A to Z in lower case, and nothing else changed.
 func lowerASCII(s string) string {
 	for i := range len(s) {
 		if c := s[i]; 'A' <= c && c <= 'Z' {

@@ -4,6 +4,8 @@ import (
 	"net/mail"
 	"strings"
 	"testing"
+
+	"dialtone/internal/audit"
 )
 
 func TestCleanEmail(t *testing.T) {
@@ -40,18 +42,24 @@ func TestCleanEmail(t *testing.T) {
 		{"a sharp s is a letter of its own", "a@straße.test", "a@xn--strae-oqa.test", ""},
 		{"a domain of another script", "a@例え.テスト", "a@xn--r8jz45g.xn--zckzah", ""},
 		{"a domain from right to left", "a@דוגמה.test", "a@xn--6dbbec0c.test", ""},
-		{"a joiner in its place", "a@नाम\u0915\u094d\u200d\u0937.test", "a@xn--11b1bs1b6a6f215r.test", ""},
-		{"a name that looks like another shows what it is", "a@\u0430pple.com", "a@xn--pple-43d.com", ""},
+		{"a joiner in its place", "a@नाम\u0915\u094d\u200d\u0937.test",
+			"a@xn--11b1bs1b6a6f215r.test", ""},
+		{"a name that looks like another shows what it is", "a@\u0430pple.com",
+			"a@xn--pple-43d.com", ""},
 		{"a middle dot between letters", "a@col·lecció.test", "a@xn--collecci-ioa91d.test", ""},
 
 		{"sixty-four bytes before the @", local64 + "@x.test", local64 + "@x.test", ""},
 		{"not sixty-five", local64 + "l@x.test", "", "at most 64"},
-		{"two hundred and fifty-four bytes", local64 + "@" + domain189, local64 + "@" + domain189, ""},
-		{"not two hundred and fifty-five", local64 + "@" + strings.Replace(domain189, ".test", "d.test", 1), "", "at most 254"},
-		{"not more after IDNA", local64 + "@" + strings.Repeat("\u00e9.", 16) + domain189[64:], "", "at most 254"},
+		{"two hundred and fifty-four bytes", local64 + "@" + domain189, local64 + "@" + domain189,
+			""},
+		{"not two hundred and fifty-five",
+			local64 + "@" + strings.Replace(domain189, ".test", "d.test", 1), "", "at most 254"},
+		{"not more after IDNA", local64 + "@" + strings.Repeat("\u00e9.", 16) + domain189[64:], "",
+			"at most 254"},
 		{"a label of sixty-three", "a@" + label63 + ".test", "a@" + label63 + ".test", ""},
 		{"not of sixty-four", "a@" + label63 + "d.test", "", domain},
-		{"not a label that is too long after IDNA", "a@" + strings.Repeat("\u00e9\u5b57", 30) + ".test", "", domain},
+		{"not a label that is too long after IDNA",
+			"a@" + strings.Repeat("\u00e9\u5b57", 30) + ".test", "", domain},
 		{"not megabytes", "a@" + strings.Repeat("\u00e9", 1<<20) + ".test", "", "at most 254"},
 
 		{"not nothing", "", "", "is empty"},
@@ -143,7 +151,8 @@ func TestCleanEmail(t *testing.T) {
 	}
 }
 
-// checkEmail fails unless email, which CleanEmail gave, is clean, and the standard library reads it as that one address.
+// checkEmail fails unless email, a result of CleanEmail, is clean and the standard library reads it
+// as that one address.
 func checkEmail(t *testing.T, email string) {
 	t.Helper()
 	if again, err := CleanEmail(email); err != nil || again != email {
@@ -157,7 +166,8 @@ func checkEmail(t *testing.T, email string) {
 			t.Errorf("%q has the byte %#x", email, c)
 		}
 	}
-	if a, err := mail.ParseAddress(email); err != nil || a.Name != "" || a.Address != email || a.String() != "<"+email+">" {
+	if a, err := mail.ParseAddress(email); err != nil || a.Name != "" || a.Address != email ||
+		a.String() != "<"+email+">" {
 		t.Errorf("%q is read as %v, %v", email, a, err)
 	}
 }
@@ -193,7 +203,7 @@ func TestMaskEmail(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := MaskEmail(tt.email); got != tt.want {
+			if got := audit.MaskEmail(tt.email); got != tt.want {
 				t.Errorf("%q: %q, want %q", tt.email, got, tt.want)
 			}
 		})
@@ -221,7 +231,7 @@ func FuzzCleanEmail(f *testing.F) {
 		if key := RecipientKey(email); RecipientKey(key) != key || RecipientKey(strings.ToUpper(email)) != key {
 			t.Errorf("%q has the key %q, whose key is %q, and in capitals %q", email, key, RecipientKey(key), RecipientKey(strings.ToUpper(email)))
 		}
-		if masked := MaskEmail(email); !strings.HasPrefix(masked, email[:1]+"***@") {
+		if masked := audit.MaskEmail(email); !strings.HasPrefix(masked, email[:1]+"***@") {
 			t.Errorf("%q is masked as %q", email, masked)
 		}
 	})

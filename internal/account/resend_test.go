@@ -14,8 +14,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// newFile is the one file that is there and was not before.
-func (o *office) newFile(before map[string]string) (name, content string) {
+// newFile returns the only file that was not there before.
+func (o *fixture) newFile(before map[string]string) (name, content string) {
 	o.Helper()
 	files := o.files()
 	maps.DeleteFunc(files, func(name, _ string) bool { return before[name] != "" })
@@ -27,23 +27,23 @@ func (o *office) newFile(before map[string]string) (name, content string) {
 	return name, content
 }
 
-// pending is a new account that waits for its link.
-func (o *office) pending(user string) account.Account {
+// pending makes a pending account.
+func (o *fixture) pending(user string) account.Account {
 	o.Helper()
-	o.join(user)
+	o.signup(user)
 	a, err := o.store.Find(o.Context(), o.tenant.ID, user, o.now)
 	o.must(err)
 	return a
 }
 
-func (o *office) opens(token string) {
+func (o *fixture) opens(token string) {
 	o.Helper()
 	_, err := o.Activate(o.Context(), o.tenant, token, from(1))
 	o.must(err)
 }
 
 func TestResend(t *testing.T) {
-	o := newOffice(t)
+	o := newFixture(t)
 	a := o.pending("ann")
 	before := o.files()
 	_, old := o.onlyFile()
@@ -55,30 +55,32 @@ func TestResend(t *testing.T) {
 	}
 	_, content := o.newFile(before)
 	if !strings.Contains(content, "Date: Sun, 01 Mar 2026 13:00:00 +0000") {
-		t.Errorf("the message is not of its time:\n%s", content)
+		t.Errorf("the message has another date:\n%s", content)
 	}
 	_, err = o.Activate(o.Context(), o.tenant, tokenIn(t, old), from(1))
 	o.is(err, account.ErrReplaced)
 	o.must(o.Flush(o.Context()))
 	if o.waiting() != 0 {
-		t.Error("a message waits")
+		t.Error("an entry is left")
 	}
 	o.opens(tokenIn(t, content))
 	log := o.log.String()
-	for _, want := range []string{`"msg":"resend","outcome":"ok"`, `"msg":"activate","outcome":"replaced"`} {
+	for _, want := range []string{`"msg":"resend","outcome":"ok"`,
+		`"msg":"activate","outcome":"replaced"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log has no %s:\n%s", want, log)
 		}
 	}
 	if strings.Contains(log, a.Email) {
-		t.Error("the log has the address")
+		t.Error("the log contains the address")
 	}
 }
 
-func TestResendRefusesBadAddresses(t *testing.T) {
-	o := newOffice(t)
+func TestResendBadAddress(t *testing.T) {
+	o := newFixture(t)
 	a := o.pending("ann")
-	for _, email := range []string{"ann", "a@b.test,c@d.test", "-f@x.test", "a b@x.test", "a@[127.0.0.1]", "a@x.test\r\nBcc: b@x.test"} {
+	for _, email := range []string{"ann", "a@b.test,c@d.test", "-f@x.test", "a b@x.test",
+		"a@[127.0.0.1]", "a@x.test\r\nBcc: b@x.test"} {
 		_, err := o.Resend(o.Context(), o.tenant, a, email, from(1))
 		o.refused(err, fault.Invalid)
 	}
@@ -87,10 +89,10 @@ func TestResendRefusesBadAddresses(t *testing.T) {
 	}
 }
 
-func TestOwnTroubleWithAResendLeavesNothing(t *testing.T) {
-	for _, c := range breakages {
+func TestResendFaults(t *testing.T) {
+	for _, c := range pickupFaults {
 		t.Run("the directory "+c.name, func(t *testing.T) {
-			o := newOffice(t)
+			o := newFixture(t)
 			a := o.pending("ann")
 			_, old := o.onlyFile()
 			o.must(c.brk(o))
@@ -103,7 +105,8 @@ func TestOwnTroubleWithAResendLeavesNothing(t *testing.T) {
 			}
 			o.must(c.mended(o))
 			o.faults.resend, o.faults.lost = nil, false
-			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil || got.Email != a.Email {
+			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil ||
+				got.Email != a.Email {
 				t.Errorf("the address is %s, %v", got.Email, err)
 			}
 			for name, content := range o.files() {
@@ -121,58 +124,64 @@ func TestOwnTroubleWithAResendLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestResendThatCannotBeStagedIsRefusedForWhatItIs(t *testing.T) {
-	o := newOffice(t)
+func TestResendOfActiveAccountWithFaultyPickup(t *testing.T) {
+	o := newFixture(t)
 	a := o.pending("ann")
 	_, content := o.onlyFile()
 	o.opens(tokenIn(t, content))
-	o.mailbox.stage = errBroken
+	o.pickup.stage = errBroken
 	_, err := o.Resend(o.Context(), o.tenant, a, "", from(1))
 	o.is(err, account.ErrActive)
 }
 
-func TestResendThatFailsIsTakenBack(t *testing.T) {
+func TestResendUndo(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		brk, mend func(o *office)
+		brk, mend func(o *fixture)
 	}{
-		{"its message cannot be published, and the store fails then", func(o *office) { o.mailbox.publish, o.faults.undoResend = errBroken, errBroken },
-			func(o *office) { o.mailbox.publish, o.faults.undoResend = nil, nil }},
-		{"nobody knows of it and it has happened", func(o *office) { o.faults.resend = account.ErrUnknown },
-			func(o *office) { o.faults.resend = nil }},
-		{"nobody knows of it and it has not happened", func(o *office) { o.faults.resend, o.faults.lost = account.ErrUnknown, true },
-			func(o *office) { o.faults.resend, o.faults.lost = nil, false }},
+		{"the message cannot be published and the store fails",
+			func(o *fixture) { o.pickup.publish, o.faults.undoResend = errBroken, errBroken },
+			func(o *fixture) { o.pickup.publish, o.faults.undoResend = nil, nil }},
+		{"the commit is unknown and happened",
+			func(o *fixture) { o.faults.resend = account.ErrUnknown },
+			func(o *fixture) { o.faults.resend = nil }},
+		{"the commit is unknown and did not happen",
+			func(o *fixture) { o.faults.resend, o.faults.lost = account.ErrUnknown, true },
+			func(o *fixture) { o.faults.resend, o.faults.lost = nil, false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := newOffice(t)
+			o := newFixture(t)
 			a := o.pending("ann")
 			_, old := o.onlyFile()
 			c.brk(o)
 			if _, err := o.Resend(o.Context(), o.tenant, a, "new@mail.test", from(1)); err == nil {
 				t.Fatal("it did not fail")
 			}
-			if err := o.Flush(o.Context()); (err == nil) != (o.faults.undoResend == nil) || err != nil && !errors.Is(err, errBroken) {
-				t.Errorf("tending: %v", err)
+			if err := o.Flush(o.Context()); (err == nil) != (o.faults.undoResend == nil) ||
+				err != nil && !errors.Is(err, errBroken) {
+				t.Errorf("flushing: %v", err)
 			}
 			c.mend(o)
 			o.must(o.Flush(o.Context()))
 			o.must(o.Flush(o.Context()))
-			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil || got.Email != a.Email {
+			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil ||
+				got.Email != a.Email {
 				t.Errorf("the address is %s, %v", got.Email, err)
 			}
 			if n := o.waiting(); n != 0 || len(o.files()) != 1 {
-				t.Errorf("%d messages wait, %d files", n, len(o.files()))
+				t.Errorf("%d entries are left, %d files", n, len(o.files()))
 			}
 			o.opens(tokenIn(t, old))
 		})
 	}
 }
 
-// After a crash the newest message is written again, the same bytes, to where it was to go; no older one is.
-func TestCrashAfterAResend(t *testing.T) {
+// After a crash the newest message is written again, the same bytes to the same address, and no
+// older one.
+func TestOutboxRecoverAfterResend(t *testing.T) {
 	for _, mended := range []string{"", "new@mail.test"} {
 		t.Run(fmt.Sprintf("to %q", mended), func(t *testing.T) {
-			o := newOffice(t)
+			o := newFixture(t)
 			a := o.pending("ann")
 			before := o.files()
 			o.now = noon.Add(time.Hour + 123456789)
@@ -183,14 +192,15 @@ func TestCrashAfterAResend(t *testing.T) {
 			o.open(filepath.Join(t.TempDir(), "pickup")) // nothing is left
 			o.must(o.Recover(o.Context()))
 			for i := range before { // half of the older one is there
-				o.must(os.WriteFile(filepath.Join(o.mailbox.Path(), i), []byte(before[i][:200]), 0o600))
+				o.must(os.WriteFile(filepath.Join(o.pickup.Path(), i), []byte(before[i][:200]),
+					0o600))
 			}
 			o.must(o.Flush(o.Context()))
 			if again, bytes := o.onlyFile(); again != name || bytes != content {
 				t.Errorf("there is %s:\n%s\nwant %s:\n%s", again, bytes, name, content)
 			}
 			if o.waiting() != 0 {
-				t.Error("a message waits")
+				t.Error("an entry is left")
 			}
 			o.opens(tokenIn(t, content))
 		})

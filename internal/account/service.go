@@ -12,63 +12,54 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
 
-// Desk is where accounts are asked for and dealt with: the rules of this package over a store and a mailbox. It is safe
-// for concurrent use.
+// Service implements signup, activation and account administration on a Store and an Outbox. It is
+// safe for concurrent use.
 type Service struct {
-	Deps
+	deps        Deps
 	buckets     throttle.Buckets
 	credentials *secret.Vault
-	tokens      *secret.Vault
 	failures    *throttle.Failures
 	reserved    sync.Map // string (the tenant's words) -> Reserved
-
-	outbox  outbox
-	started time.Time
+	started     time.Time
 }
 
-// Deps is what a Desk works with. Every field is needed, save Letters, AddressCeiling and Relayed.
+// Deps are the dependencies of a Service. A Service for the administration of accounts needs
+// neither Outbox nor Captcha.
 type Deps struct {
-	Store   Store
-	Mailbox Mailbox
-	// Letters makes the messages; in the program's own words where it is empty.
-	Letters mailmsg.Templates
-	// Tenant is a tenant by its ID, for a message that is written again after a crash.
-	Tenant func(id int64) (*tenant.Tenant, bool)
-	// Captcha checks answers under the present signing keys.
+	Store  Store
+	Outbox *outbox.Outbox
+	// Captcha returns the issuer for the present signing keys.
 	Captcha func() *captcha.Issuer
 	// SealRing is the ring of seal.key.
 	SealRing *secret.Ring
 	Audit    audit.Log
 	Log      *slog.Logger
 	Now      func() time.Time
-	// AddressCeiling is how many signups an hour one address gets at all tenants together; zero for no such limit.
+	// AddressCeiling is how many signups an hour one address gets at all tenants together, or zero
+	// for no such limit.
 	AddressCeiling int
-	// Relayed says that this server sends its messages itself, once their files are on the disk.
-	Relayed bool
 }
 
-// failureBuckets bounds the memory for counting failed signups: about 100 bytes each, and more for those that fail often.
+// failureBuckets bounds the memory for counting failed signups. A bucket takes about 100 bytes, and
+// more for an address that fails often.
 const failureBuckets = 1 << 16
 
-// What is sealed, and so which keys are used. The words never change: they are part of the keys.
-const (
-	vaultCredential = "credential"
-	vaultToken      = "activation token"
-)
+// vaultCredential is the purpose that credentials are sealed for. It is part of the keys and never
+// changes.
+const vaultCredential = "credential"
 
-// NewDesk makes a Desk.
+// NewService returns a Service.
 func NewService(d Deps) *Service {
 	return &Service{
-		Deps:        d,
+		deps:        d,
 		buckets:     throttle.NewBuckets(d.SealRing),
 		credentials: secret.NewVault(d.SealRing, vaultCredential),
-		tokens:      secret.NewVault(d.SealRing, vaultToken),
 		started:     d.Now(),
 		failures:    throttle.NewFailures(throttle.FailedSignups, failureBuckets, d.Now),
 	}
@@ -77,11 +68,21 @@ func NewService(d Deps) *Service {
 // Origin is where a request comes from.
 type Origin struct {
 	Addr    netip.Addr
-	Request string // the request's id, for the log
+	Request string // the request's ID, for the log
+}
+
+// Find returns the account of a user. It fails with fault.NotFound.
+func (s *Service) Find(ctx context.Context, tenant int64, user string) (Account, error) {
+	return s.deps.Store.Find(ctx, tenant, user, s.deps.Now())
+}
+
+// FindUID returns the account with the UID. It fails with fault.NotFound.
+func (s *Service) FindUID(ctx context.Context, tenant int64, uid UID) (Account, error) {
+	return s.deps.Store.FindUID(ctx, tenant, uid, s.deps.Now())
 }
 
 // Credential opens the sealed credential of an account.
-func (d *Service) Credential(a Account) (digest.Credential, error) { return a.open(d.credentials) }
+func (s *Service) Credential(a Account) (digest.Credential, error) { return a.open(s.credentials) }
 
 func (a Account) open(v *secret.Vault) (digest.Credential, error) {
 	b, err := v.Open(a.Tenant, a.UID[:], a.Sealed)
@@ -91,46 +92,57 @@ func (a Account) open(v *secret.Vault) (digest.Credential, error) {
 	return digest.UnmarshalCredential(b)
 }
 
-// Opener opens the sealed credentials of accounts, for a store that keeps a directory for phone servers.
+// Opener returns a function that opens the sealed credentials of accounts, for a store that exports
+// them to SIP servers.
 func Opener(ring *secret.Ring) func(Account) (digest.Credential, error) {
 	v := secret.NewVault(ring, vaultCredential)
 	return func(a Account) (digest.Credential, error) { return a.open(v) }
 }
 
-// Activate opens a link. It spends the token, or at a tenant that wants the password too it gives the account as it is, still
-// pending. Besides the errors of Store.Activate it fails with fault.NotFound for a text that is no token.
-func (d *Service) Activate(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
+// Activate is called when a link is opened. It spends the token and activates the account. At a
+// tenant that requires the password too, it only returns the account, which is still pending. It
+// fails with the errors of LinkStore.Activate, and with fault.NotFound for a text that is not a
+// token.
+func (s *Service) Activate(
+	ctx context.Context, t *tenant.Tenant, text string, from Origin,
+) (Account, error) {
 	var a Account
 	err := error(fault.New(fault.NotFound, "no such link"))
 	if token, ok := secret.ParseToken(text); ok {
 		if t.Confirms() {
-			a, err = d.Store.Linked(ctx, t.ID, token.Hash(), d.Now())
+			a, err = s.deps.Store.Linked(ctx, t.ID, token.Hash(), s.deps.Now())
 		} else {
-			// The write goes on when the client hangs up: a link is not left half used.
-			a, err = d.Store.Activate(context.WithoutCancel(ctx), t.ID, token.Hash(), d.Now())
+			// The write goes on if the client disconnects, so that no link is half used.
+			ctx := context.WithoutCancel(ctx)
+			a, err = s.deps.Store.Activate(ctx, t.ID, token.Hash(), s.deps.Now())
 		}
 	}
-	told := err
+	recorded := err
 	if err == nil && a.Pending() {
-		told = errOpened
+		recorded = errOpened
 	}
-	d.record(ctx, audit.Activate, t, a, from, told)
+	s.record(ctx, audit.Activate, t, a, from, recorded)
 	return a, err
 }
 
-// errOpened is for the audit log alone.
-var errOpened = errors.New("a link was opened, and the password is to come")
+// errOpened is what the audit log records for a link that was opened at a tenant that requires the
+// password too.
+var errOpened = errors.New("link opened, password required")
 
-// ErrLink is a Confirm with a link that is not the account's.
-var ErrLink = fault.Field("token", "this is not the link of that account, or a newer message has replaced it; open the link of the newest message")
+// ErrLink means that a link is not that of the account whose password was proved.
+var ErrLink = fault.Field("token", "this is not the link of that account, or a newer message has "+
+	"replaced it; open the link of the newest message")
 
-// Confirm spends the token of a link of a person who has proved the password of a. It may be repeated. It fails with ErrLink,
-// ErrExpired and ErrHeld.
-func (d *Service) Confirm(ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin) (Account, error) {
+// Confirm takes the token of a link from somebody who has proved the password of a. It may be
+// repeated. It fails with ErrLink, ErrExpired and ErrHeld.
+func (s *Service) Confirm(
+	ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin,
+) (Account, error) {
 	err := error(ErrLink)
 	if token, ok := secret.ParseToken(text); ok {
 		var confirmed Account
-		confirmed, err = d.Store.Confirm(context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, d.Now())
+		confirmed, err = s.deps.Store.Confirm(
+			context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, s.deps.Now())
 		switch {
 		case err == nil:
 			a = confirmed
@@ -138,60 +150,103 @@ func (d *Service) Confirm(ctx context.Context, t *tenant.Tenant, a Account, text
 			err = ErrLink
 		}
 	}
-	d.record(ctx, audit.Confirm, t, a, from, err)
+	s.record(ctx, audit.Confirm, t, a, from, err)
 	return a, err
 }
 
-// Enable, Disable, SetRole and Delete are an operator's acts.
-func (d *Service) Enable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	a, err := d.Store.Enable(ctx, t.ID, user, d.Now())
-	d.record(ctx, audit.AccountEnable, t, named(a, user), Origin{}, err)
+// Enable activates a pending account, and ends a hold, on behalf of an operator. Like the other
+// methods for operators it fails with fault.NotFound.
+func (s *Service) Enable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	a, err := s.deps.Store.Enable(ctx, t.ID, user, s.deps.Now())
+	s.recordAdmin(ctx, audit.AccountEnable, t, a, user, err)
 	return a, err
 }
 
-func (d *Service) Disable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	a, err := d.Store.Disable(ctx, t.ID, user, d.Now())
-	d.record(ctx, audit.AccountDisable, t, named(a, user), Origin{}, err)
+// Disable holds an account and ends its sessions.
+func (s *Service) Disable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	a, err := s.deps.Store.Disable(ctx, t.ID, user, s.deps.Now())
+	s.recordAdmin(ctx, audit.AccountDisable, t, a, user, err)
 	return a, err
 }
 
-func (d *Service) SetRole(ctx context.Context, t *tenant.Tenant, user string, role Role) (Account, error) {
-	a, err := d.Store.SetRole(ctx, t.ID, user, role, d.Now())
-	d.record(ctx, audit.AccountRole, t, named(a, user), Origin{}, err)
+// SetRole changes the role of an account.
+func (s *Service) SetRole(
+	ctx context.Context, t *tenant.Tenant, user string, role Role,
+) (Account, error) {
+	a, err := s.deps.Store.SetRole(ctx, t.ID, user, role, s.deps.Now())
+	s.recordAdmin(ctx, audit.AccountRole, t, a, user, err)
 	return a, err
 }
 
-func (d *Service) Delete(ctx context.Context, t *tenant.Tenant, user string) error {
-	err := d.Store.Delete(ctx, t.ID, user, d.Now())
-	d.record(ctx, audit.AccountDelete, t, named(Account{}, user), Origin{}, err)
+// Delete removes an account. The name of one that was active stays taken.
+func (s *Service) Delete(ctx context.Context, t *tenant.Tenant, user string) error {
+	err := s.deps.Store.Delete(ctx, t.ID, user, s.deps.Now())
+	s.recordAdmin(ctx, audit.AccountDelete, t, Account{}, user, err)
 	return err
 }
 
-func named(a Account, user string) Account {
-	if a.User == "" {
-		a.User = user
-	}
-	return a
+func (s *Service) recordAdmin(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, user string, err error,
+) {
+	a.User = user
+	s.record(ctx, action, t, a, Origin{}, err)
 }
 
-func (d *Service) record(ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin, err error) {
+func (s *Service) record(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin, err error,
+) {
 	e := audit.Event{
-		Action: action, Outcome: outcome(err), Tenant: t.Host, User: a.User, Peer: from.Addr, Request: from.Request,
+		Action: action, Outcome: auditReason(err), Tenant: t.Host, User: a.User,
+		Peer: from.Addr, Request: from.Request,
 	}
 	if a.Email != "" {
-		e.Email = MaskEmail(a.Email)
+		e.Email = audit.MaskEmail(a.Email)
 	}
-	if fe, ok := asFault(err); ok {
+	if fe, ok := errors.AsType[*fault.Error](err); ok {
 		e.Detail = fe.Field
 	}
-	d.Audit.Record(ctx, e)
+	s.deps.Audit.Record(ctx, e)
 }
 
-// stage stages the activation message of an account.
-func (d *Service) stage(t *tenant.Tenant, a Account, id mailmsg.ID, token secret.Token, made time.Time) (StagedMessage, error) {
-	l, err := d.Letters.Activation(t, a.Lang, id, a.Email, token, made, a.Expires)
-	if err != nil {
-		return nil, err
+// recordUndo records that a signup or a new link was undone.
+func (s *Service) recordUndo(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, user string, err error,
+) {
+	s.deps.Audit.Record(ctx, audit.Event{
+		Action: action, Outcome: auditReason(err), Tenant: t.Host, User: user,
+	})
+}
+
+// auditReason is the reason code that the audit log has for an error.
+func auditReason(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, ErrActive):
+		return "already_active"
+	case errors.Is(err, ErrExpired):
+		return "expired"
+	case errors.Is(err, ErrHeld):
+		return "held"
+	case errors.Is(err, ErrReplaced):
+		return "replaced"
+	case errors.Is(err, errOpened):
+		return "opened"
 	}
-	return d.Mailbox.Stage(l)
+	switch fault.KindOf(err) {
+	case fault.Invalid:
+		return "invalid_request"
+	case fault.Limited:
+		return "rate_limited"
+	case fault.Captcha:
+		return "captcha_failed"
+	case fault.Conflict:
+		return "conflict"
+	case fault.NotFound:
+		return "not_found"
+	case fault.Overloaded:
+		return "overloaded"
+	default:
+		return "server_error"
+	}
 }

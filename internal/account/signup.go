@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"strings"
 	"time"
@@ -11,43 +10,53 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
-	"dialtone/internal/secret"
+	"dialtone/internal/outbox"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 	"dialtone/internal/weakpass"
 )
 
-// Form is a signup as it came in: raw text, each field once, valid UTF-8 without control characters.
+// Form is a signup as it was received: each field once, valid UTF-8 without control characters.
 type Form struct {
 	User, Name, Email, HA1      string
 	CaptchaToken, CaptchaAnswer string
 	// HA1B and HA1SHA256 are nil where the field was not sent.
 	HA1B, HA1SHA256 *string
-	// Lang is the language to write to the person in; empty is English.
+	// Lang is the language for messages to the person; empty is English.
 	Lang i18n.Tag
+	// Malformed is why the form could not be read, if it could not. A Signup with such a form fails
+	// with this error, and counts as a failure like any other.
+	Malformed error
 }
 
-// Missing is what a form without one of its fields is told, word for word (the published contract).
+// Missing is the answer to a form without one of its fields, word for word (the published
+// contract).
 const Missing = "user, name, email, ha1, captcha_token, captcha_answer required"
 
-// Signup makes a pending account and publishes its activation message. When it returns without an error both are there,
-// and stay through a crash. When it fails, nothing is left of it. The errors are those of the published contract, in its
-// order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others for our own trouble.
-func (d *Service) Signup(ctx context.Context, t *tenant.Tenant, form Form, from Origin) (Account, error) {
-	now := d.Now()
-	a, credential, err := d.check(t, form, now)
+// Signup creates a pending account and publishes its activation message. When it returns nil, both
+// exist and survive a crash; when it fails, neither does. Its errors are those of the published
+// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others
+// for trouble of our own.
+func (s *Service) Signup(
+	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
+) (Account, error) {
+	p := pendingSignup{tenant: t, form: form, from: from, now: s.deps.Now()}
+	err := form.Malformed
 	if err == nil {
-		err = d.admit(ctx, t, a, credential, form, from, now)
+		p.account, p.credential, err = s.check(t, form, p.now)
+	}
+	if err == nil {
+		err = s.admit(ctx, p)
 	}
 	if counts(err) {
-		d.Refused(t, from)
+		s.failures.Add(s.failureBucket(t, from))
 	}
-	d.record(ctx, audit.Signup, t, a, from, err)
-	return a, err
+	s.record(ctx, audit.Signup, t, p.account, from, err)
+	return p.account, err
 }
 
-// counts reports whether a failure is the sender's. One of the limit on failures itself is not: it would renew itself, and
-// a sender who waits as long as they were told would wait for ever.
+// counts reports whether a failure is the sender's own. The limit on failures does not count
+// against itself: a sender who waits as long as they were told would otherwise wait for ever.
 func counts(err error) bool {
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Overloaded:
@@ -56,21 +65,21 @@ func counts(err error) bool {
 	return !errors.Is(err, errFailures)
 }
 
-// Refused counts a failed POST of the address, whoever refused it.
-func (d *Service) Refused(t *tenant.Tenant, from Origin) { d.failures.Add(d.failureBucket(t, from)) }
-
-func (d *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
-	return d.buckets.Of("failed signup", t.ID, throttle.Party(from.Addr))
+func (s *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
+	return s.buckets.Of("failed signup", t.ID, throttle.Party(from.Addr))
 }
 
 // check applies the rules that need nothing but the form.
-func (d *Service) check(t *tenant.Tenant, form Form, now time.Time) (Account, digest.Credential, error) {
+func (s *Service) check(
+	t *tenant.Tenant, form Form, now time.Time,
+) (Account, digest.Credential, error) {
 	a := Account{Tenant: t.ID, Role: Guest, Disabled: true}
 	var c digest.Credential
-	if form.User == "" || form.Name == "" || form.Email == "" || form.HA1 == "" || form.CaptchaToken == "" || form.CaptchaAnswer == "" {
+	if form.User == "" || form.Name == "" || form.Email == "" || form.HA1 == "" ||
+		form.CaptchaToken == "" || form.CaptchaAnswer == "" {
 		return a, c, fault.New(fault.Invalid, Missing)
 	}
-	reserved, err := d.reservedFor(t)
+	reserved, err := s.reservedFor(t)
 	if err != nil {
 		return a, c, err
 	}
@@ -91,14 +100,14 @@ func (d *Service) check(t *tenant.Tenant, form Form, now time.Time) (Account, di
 		return a, c, err
 	}
 	a.Lang, _ = i18n.Parse(string(form.Lang))
-	// The store keeps microseconds; what is derived from these times must come out the same after a restart.
+	// The store keeps microseconds. A message that is written again must have the same times.
 	a.Created = now.UTC().Truncate(time.Microsecond)
 	a.Expires = a.Created.Add(PendingLife)
 	a.HasSHA256 = c.SHA256 != nil
 	return a, c, nil
 }
 
-// checkPassword refuses a credential of which one hash is that of a password that is easy to guess.
+// checkPassword refuses a credential if one of its hashes is that of a weak password.
 func checkPassword(t *tenant.Tenant, a Account, c digest.Credential) error {
 	form := weakpass.Signup{
 		User:   a.User,
@@ -124,148 +133,147 @@ func parseCredential(t *tenant.Tenant, form Form) (c digest.Credential, err erro
 	if form.HA1B != nil {
 		h, err := digest.ParseHA1(*form.HA1B)
 		if err != nil {
-			return c, fault.Field("ha1b", "send MD5(user@realm:realm:password) as 32 hex digits, or leave the field out")
+			return c, fault.Field("ha1b", "send MD5(user@realm:realm:password) as 32 hex "+
+				"digits, or leave the field out")
 		}
 		c.HA1B = &h
 	}
 	if form.HA1SHA256 != nil {
 		h, err := digest.ParseHA1SHA256(*form.HA1SHA256)
 		if err != nil {
-			return c, fault.Field("ha1_sha256", "send SHA-256(user:realm:password) as 64 hex digits, or leave the field out")
+			return c, fault.Field("ha1_sha256", "send SHA-256(user:realm:password) as 64 hex "+
+				"digits, or leave the field out")
 		}
 		c.SHA256 = &h
 	}
 	if t.Challenge() == digest.SHA256 && c.SHA256 == nil {
-		return c, fault.Field("ha1_sha256", "this platform signs in with SHA-256; send SHA-256(user:realm:password) as 64 hex digits too")
+		return c, fault.Field("ha1_sha256", "this platform signs in with SHA-256; "+
+			"send SHA-256(user:realm:password) as 64 hex digits too")
 	}
 	return c, nil
 }
 
-func (d *Service) reservedFor(t *tenant.Tenant) (Reserved, error) {
+func (s *Service) reservedFor(t *tenant.Tenant) (Reserved, error) {
 	key := strings.Join(t.Reserved, "\n")
-	if r, ok := d.reserved.Load(key); ok {
+	if r, ok := s.reserved.Load(key); ok {
 		return r.(Reserved), nil
 	}
 	r, err := NewReserved(t.Reserved)
 	if err == nil {
-		d.reserved.Store(key, r)
+		s.reserved.Store(key, r)
 	}
 	return r, err
 }
 
-// admit does what a checked form asks for.
-func (d *Service) admit(ctx context.Context, t *tenant.Tenant, a Account, c digest.Credential, form Form, from Origin, now time.Time) error {
-	if wait := d.failures.Wait(d.failureBucket(t, from)); wait > 0 {
-		limit := fault.Limit(wait, "too many tries from your address that came to nothing; wait before the next one")
+// pendingSignup is a signup whose form was checked.
+type pendingSignup struct {
+	tenant     *tenant.Tenant
+	form       Form
+	from       Origin
+	now        time.Time
+	account    Account
+	credential digest.Credential
+}
+
+// admit checks the limit on failures and the captcha, and creates the account with its message.
+func (s *Service) admit(ctx context.Context, p pendingSignup) error {
+	t := p.tenant
+	if wait := s.failures.Wait(s.failureBucket(t, p.from)); wait > 0 {
+		limit := fault.Limit(wait,
+			"too many failed attempts from your network; wait before trying again")
 		limit.Cause = errFailures
 		return limit
 	}
-	proof := d.Captcha().Check(t.ID, form.CaptchaToken, form.CaptchaAnswer)
-	ad := Signup{
-		Account:   a,
+	proof := s.deps.Captcha().Check(t.ID, p.form.CaptchaToken, p.form.CaptchaAnswer)
+	su := Signup{
+		Account:   p.account,
 		Captcha:   proof,
-		Address:   d.allowances(t, from),
-		Recipient: d.recipient(t, a.Email),
+		Address:   s.allowances(t, p.from),
+		Recipient: s.recipient(t, p.account.Email),
 	}
-	// From here on the work goes on when the client hangs up: it ends whole, or it is undone.
+	// From here on the work goes on if the client disconnects: it is completed or undone.
 	ctx = context.WithoutCancel(ctx)
 	if !proof.Right {
-		return d.Store.Create(ctx, ad, now) // which refuses it, and spends the captcha where it is one of ours
+		return s.deps.Store.Create(ctx, su, p.now) // which refuses it, and spends a captcha of ours
 	}
 
-	token := secret.NewToken()
-	rand.Read(ad.Message[:])
-	ad.Account.UID = NewUID(now)
-	ad.Account.Sealed = d.credentials.Seal(t.ID, ad.Account.UID[:], c.Marshal())
-	ad.Token = token.Hash()
-	ad.SealedToken = d.tokens.Seal(t.ID, ad.Message[:], token[:])
-
-	draft, err := d.stage(t, ad.Account, ad.Message, token, a.Created)
+	link := s.deps.Outbox.NewLink(t.ID)
+	su.Account.UID = NewUID(p.now)
+	su.Account.Sealed = s.credentials.Seal(t.ID, su.Account.UID[:], p.credential.Marshal())
+	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
+	staged, err := s.stage(t, su.Account, link, su.Account.Created)
 	if err != nil {
-		ad.CheckOnly = true
-		return errors.Join(d.Store.Create(ctx, ad, now), err)
+		su.CheckOnly = true
+		return errors.Join(s.deps.Store.Create(ctx, su, p.now), err)
 	}
-	if err := d.Store.Create(ctx, ad, now); err != nil {
-		draft.Discard()
+	undo := func(ctx context.Context) error { return s.undoSignup(ctx, t, su) }
+	if err := s.deps.Store.Create(ctx, su, p.now); err != nil {
+		staged.Discard()
 		if errors.Is(err, ErrUnknown) {
-			// Nobody is told of an account, so there is to be none. Tend sees to it as soon as the store is back.
-			d.outbox.add(chores{undo: []Signup{ad}})
+			s.deps.Outbox.UndoLater(undo)
 		}
 		return err
 	}
-	if err := draft.Publish(); err != nil {
-		return errors.Join(err, d.undo(ctx, ad))
+	if err := staged.Publish(); err != nil {
+		return errors.Join(err, inDoubt(s.deps.Outbox.Undo(ctx, undo)))
 	}
-	d.outbox.published(OutboxRef{t.ID, ad.Account.UID, ad.Message})
+	s.deps.Outbox.Published(su.ref())
+	return nil
+}
+
+// stage stages the message with a new link.
+func (s *Service) stage(
+	t *tenant.Tenant, a Account, l outbox.Link, made time.Time,
+) (outbox.StagedMessage, error) {
+	return s.deps.Outbox.Stage(t, outbox.Entry{
+		Ref:  outbox.Ref{Tenant: t.ID, Account: a.UID, Message: l.Message},
+		Made: made, Expires: a.Expires, User: a.User, Email: a.Email, Lang: a.Lang,
+	}, l.Token)
+}
+
+func (s *Service) undoSignup(ctx context.Context, t *tenant.Tenant, su Signup) error {
+	err := s.deps.Store.Undo(ctx, su, s.deps.Now())
+	s.recordUndo(ctx, audit.Undo, t, su.Account.User, err)
+	if err == nil {
+		// An account that is in use by now was left alone, and then its message counts.
+		s.deps.Outbox.Recheck(su.ref())
+	}
+	return err
+}
+
+// inDoubt returns the error of an undo if it is ErrUnknown, and nil otherwise. Then what was to be
+// undone may stay, and the person has to be told so.
+func inDoubt(err error) error {
+	if errors.Is(err, ErrUnknown) {
+		return err
+	}
 	return nil
 }
 
 var errFailures = errors.New("limit on failures")
 
-func (d *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {
-	list := d.buckets.Signup(t.ID, from.Addr)
-	if d.AddressCeiling > 0 {
+// allowances are the places that a signup takes for its origin.
+func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {
+	list := s.buckets.Signup(t.ID, from.Addr)
+	if s.deps.AddressCeiling > 0 {
 		list = append(list, throttle.Allowance{
-			Bucket: d.buckets.Of("signup", 0, throttle.Party(from.Addr)),
-			Rule:   throttle.Rule{Limit: d.AddressCeiling, Per: time.Hour},
+			Bucket: s.buckets.Of("signup", 0, throttle.Party(from.Addr)),
+			Rule:   throttle.Rule{Limit: s.deps.AddressCeiling, Per: time.Hour},
 		})
 	}
 	if t.SignupsPerHour > 0 {
 		list = append(list, throttle.Allowance{
-			Bucket: d.buckets.Of("signup", t.ID, "everybody"),
+			Bucket: s.buckets.Of("signup", t.ID, "everybody"),
 			Rule:   throttle.Rule{Limit: t.SignupsPerHour, Per: time.Hour},
 		})
 	}
 	return list
 }
 
-// What a Store fails with for each refusal of Create; the sentences are the person's.
-var (
-	ErrCaptcha = fault.New(fault.Captcha, "the answer does not match the question, or the question is too old or was answered before; answer a new one")
-	ErrTaken   = fault.New(fault.Conflict, "the user name is taken; choose another one")
-)
-
-// ErrAddress and ErrRecipient are the store's two limits, with the time to wait.
-func ErrAddress(wait time.Duration) error {
-	return fault.Limit(wait, "too many signups from your address; wait before the next one")
-}
-
-func ErrRecipient(wait time.Duration) error {
-	return fault.Limit(wait, "too many messages to this e-mail address today; look for an earlier one, or wait")
-}
-
-// outcome is the reason code that the audit log has for an error.
-func outcome(err error) string {
-	switch {
-	case err == nil:
-		return "ok"
-	case errors.Is(err, ErrActive):
-		return "already_active"
-	case errors.Is(err, ErrExpired):
-		return "expired"
-	case errors.Is(err, ErrHeld):
-		return "held"
-	case errors.Is(err, ErrReplaced):
-		return "replaced"
-	case errors.Is(err, errOpened):
-		return "opened"
-	}
-	switch fault.KindOf(err) {
-	case fault.Invalid:
-		return "invalid_request"
-	case fault.Limited:
-		return "rate_limited"
-	case fault.Captcha:
-		return "captcha_failed"
-	case fault.Conflict:
-		return "conflict"
-	case fault.NotFound:
-		return "not_found"
-	case fault.Overloaded:
-		return "overloaded"
-	default:
-		return "server_error"
+// recipient is the place that a message takes for its recipient.
+func (s *Service) recipient(t *tenant.Tenant, email string) throttle.Allowance {
+	return throttle.Allowance{
+		Bucket: s.buckets.Of("message", t.ID, RecipientKey(email)),
+		Rule:   throttle.MessagesPerRecipient,
 	}
 }
-
-func asFault(err error) (*fault.Error, bool) { return errors.AsType[*fault.Error](err) }

@@ -13,13 +13,15 @@ import (
 // maxUser is the length of the longest user name, in bytes, which are characters here.
 const maxUser = 64
 
-// CheckUser tells whether user may become the name of a new account: 1 to 64 of the letters a to z, digits, dot,
-// underscore and hyphen, at least one of them a letter or digit, and no name that reserved keeps back. It looks at the
-// bytes as they came. Nothing is folded first, because HA1 contains the name: a stored name that differs from the typed
-// one by a single letter's case belongs to a password that nobody has, and Unicode's folds make "karl" of a Kelvin sign.
+// CheckUser reports whether user may become the name of a new account: 1 to 64 of the letters a to
+// z, digits, dot, underscore and hyphen, at least one of them a letter or digit, and not a reserved
+// name. It checks the bytes as they were received. Nothing is folded first, because HA1 contains
+// the name: a stored name that differs from the typed one by the case of one letter belongs to a
+// password that nobody has, and Unicode's folding makes "karl" of a Kelvin sign.
 //
-// Names of digits alone are extensions and stand, save emergency numbers. Whether the name is taken is not asked here,
-// and old accounts are not held to it. It fails with fault.Field("user", …).
+// Names of digits alone are extensions and are allowed, except for emergency numbers. CheckUser
+// does not check whether the name is taken, and old accounts are not held to it. It fails with
+// fault.Field("user", …).
 func CheckUser(user string, reserved Reserved) error {
 	if user == "" || len(user) > maxUser {
 		return fault.Rule("user", "length", "must be 1 to 64 characters long")
@@ -30,16 +32,18 @@ func CheckUser(user string, reserved Reserved) error {
 	}
 	switch {
 	case seen&foreign != 0:
-		return fault.Rule("user", "shape", "may hold only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
+		return fault.Rule("user", "shape",
+			"may hold only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
 	case seen&capital != 0:
-		return fault.Rule("user", "upper", "must be in small letters; type it again without capitals")
+		return fault.Rule("user", "upper",
+			"must be in small letters; type it again without capitals")
 	case seen&(alpha|digit) == 0:
 		return fault.Rule("user", "marks", "needs at least one letter or digit; add one")
 	}
 	return reserved.check(user, seen)
 }
 
-// class is a set of kinds of byte that a user name was found to hold.
+// class is a set of kinds of bytes in a user name.
 type class uint8
 
 const (
@@ -68,31 +72,30 @@ var classes = func() (t [256]class) {
 	return t
 }()
 
-// Reserved is what nobody may be called at one tenant: the names built into the program, which all tenants share, and
-// the tenant's own words. The zero value holds the built-in names alone. It does not change and may be shared.
+// Reserved are the names that nobody may have at one tenant: those built into the program, which
+// all tenants share, and the tenant's own words. The zero value has the built-in names alone. It
+// does not change and may be shared.
 //
-// A name is compared as it stands with every reserved one. Names that a stranger would obey (administration, and the
-// offices of a company; the tenant's own words too) are also compared by skeleton, which is what the name looks like at
-// a glance, and always as a whole: "adminson" and "modern" contain a reserved word and are none.
+// A name is compared with every reserved one. Names that a stranger would obey (administration, the
+// departments of a company, the tenant's own words) are also compared by skeleton, which is what a
+// name looks like at a glance, and always as a whole: "adminson" and "modern" contain a reserved
+// word and are allowed.
 //
-//   - Digits stand for the letters they resemble (adm1n, supp0rt), i and l are one letter, and so are q and g; rn and nn
-//     read as m, vv as w, cl as d (adrnin). Dot, underscore and hyphen are not seen (sup.port, admin_, -admin-).
-//   - Names of up to three letters and digits have too many innocent neighbours for that. There, only digits stand for
-//     letters, and separators disappear from the ends and from a word spelled out (m0d, ceo_, c.e.o). So "ls", "mls",
-//     "h.r" and "c.to" remain people's names.
-//   - A name without a letter is an extension and looks like no word, whatever digits may resemble: 1001, 50, 1-3.
-//   - Doubled and dropped letters count as written. They are slips of the pen, not look-alikes, and to fold them would
-//     take the names of people called Tennant, Carre, Staf and Legall.
+//   - Digits stand for the letters they resemble (adm1n, supp0rt), i and l are one letter, and so are q and g; rn and nn read as m, vv as w, cl as d (adrnin). Dot, underscore and hyphen are ignored (sup.port, admin_, -admin-).
+//   - Names of up to three letters and digits have too many harmless neighbours for that. There, only digits stand for letters, and separators are ignored at the ends and in a word that is spelled out (m0d, ceo_, c.e.o). So "ls", "mls", "h.r" and "c.to" remain available.
+//   - A name without a letter is an extension and resembles no word, whatever its digits may resemble: 1001, 50, 1-3.
+//   - Doubled and dropped letters count as written. They are spelling mistakes and not look-alikes, and folding them would take the names of people called Tennant, Carre, Staf and Legall.
 //
-// A reserved number is compared without separators, since a telephone system drops them when it dials (RFC 3966
-// §5.1.1): 9-1-1 is 911.
+// A reserved number is compared without separators, since a telephone system drops them when it
+// dials (RFC 3966 section 5.1.1): 9-1-1 is 911.
 type Reserved struct {
 	own *nameSet
 }
 
-// NewReserved is the built-in names and a tenant's own words besides: its brand, its departments. Each is compared
-// exactly and by skeleton. It fails for a word that could be no user name anyway, with a text for the operator that names
-// the word. That is no fault of whoever signs up, so the error has the kind fault.Internal.
+// NewReserved returns the built-in names and a tenant's own words: its brand, its departments. Each
+// is compared exactly and by skeleton. It fails for a word that could not be a user name, with a
+// text for the operator that names the word. That is not the fault of the person who signs up, so
+// the error has the kind fault.Internal.
 func NewReserved(tenantWords []string) (Reserved, error) {
 	if len(tenantWords) == 0 {
 		return Reserved{}, nil
@@ -106,7 +109,7 @@ func NewReserved(tenantWords []string) (Reserved, error) {
 	return Reserved{own}, nil
 }
 
-// check refuses user, whose bytes are of the kinds seen, if it is kept back.
+// check refuses a reserved user name, whose bytes are of the kinds seen.
 func (r Reserved) check(user string, seen class) error {
 	built := builtInNames()
 	if seen&alpha == 0 {
@@ -117,7 +120,8 @@ func (r Reserved) check(user string, seen class) error {
 		}
 		switch {
 		case built.has(number):
-			return fault.Rule("user", "service", "is an emergency or service number; choose another name")
+			return fault.Rule("user", "service",
+				"is an emergency or service number; choose another name")
 		case r.own.has(number):
 			return errKept()
 		}
@@ -148,13 +152,14 @@ func errKept() error {
 }
 
 func errAlike() error {
-	return fault.Rule("user", "alike", "looks like a name that is kept for the platform itself; choose another name")
+	return fault.Rule("user", "alike",
+		"looks like a name that is kept for the platform itself; choose another name")
 }
 
-// nameSet is a list of reserved names, ready to be compared with. A nil one is empty.
+// nameSet is a list of reserved names, ready for comparison. A nil one is empty.
 type nameSet struct {
 	exact map[string]struct{}
-	// short and long hold what shortSkeleton and longSkeleton make of the names that are also compared by skeleton.
+	// short and long hold the skeletons of the names that are also compared by skeleton.
 	short, long map[string]struct{}
 }
 
@@ -166,7 +171,7 @@ func newNameSet(size int) *nameSet {
 	}
 }
 
-// add puts name on the list; with looks, its look-alikes are refused too.
+// add adds a name to the list. If looks is set, its look-alikes are refused too.
 func (s *nameSet) add(name string, looks bool) error {
 	var seen class
 	for i := range len(name) {
@@ -217,14 +222,16 @@ func (s *nameSet) looksLong(skeleton []byte) bool {
 	return ok
 }
 
-// shortName is the number of letters and digits up to which a name is compared by its short skeleton.
+// shortName is the number of letters and digits up to which a name is compared by its short
+// skeleton.
 const shortName = 3
 
-// readingsOfOne are the letters that the digit 1 passes for.
+// readingsOfOne are the letters that the digit 1 resembles.
 var readingsOfOne = [...]byte{'i', 'l'}
 
-// shortSkeleton appends to b what a name of up to three letters and digits looks like: letters for digits, with one for
-// the digit 1, no separators at the ends, and none in a word of three letters that is spelled out.
+// shortSkeleton appends what a name of up to three letters and digits looks like: letters for
+// digits, with one for the digit 1, no separators at the ends, and none in a word of three letters
+// that is spelled out.
 func shortSkeleton(b []byte, name string, one byte) []byte {
 	name = strings.Trim(name, "._-")
 	spelled := len(name) == 5 && classes[name[1]] == mark && classes[name[3]] == mark
@@ -241,8 +248,9 @@ func shortSkeleton(b []byte, name string, one byte) []byte {
 	return b
 }
 
-// longSkeleton appends to b what a longer name looks like. A letter that two others imitate is written as those two
-// (m as nn, w as vv, d as cl), so that each byte can be written on its own, wherever the imitation begins.
+// longSkeleton appends what a longer name looks like. A letter that two others imitate is written
+// as those two (m as nn, w as vv, d as cl), so that each byte can be written on its own, wherever
+// the imitation begins.
 func longSkeleton(b []byte, name string) []byte {
 	for i := range len(name) {
 		c := looks[name[i]]
@@ -270,7 +278,8 @@ func longSkeleton(b []byte, name string) []byte {
 	return b
 }
 
-// looks gives for each byte of a user name the letter that it passes for. 1 is i here; whoever tells i from l decides.
+// looks maps each byte of a user name to the letter that it resembles. It maps 1 to i; callers that
+// tell i from l decide themselves.
 var looks = func() (t [256]byte) {
 	for b := range t {
 		t[b] = byte(b)
@@ -281,7 +290,7 @@ var looks = func() (t [256]byte) {
 	return t
 }()
 
-// letters counts the letters and digits of name.
+// letters returns the number of letters and digits in name.
 func letters(name string) (n int) {
 	for i := range len(name) {
 		if classes[name[i]] != mark {
@@ -291,7 +300,7 @@ func letters(name string) (n int) {
 	return n
 }
 
-// bare appends name without its separators to b.
+// bare appends name without its separators.
 func bare(b []byte, name string) []byte {
 	for i := range len(name) {
 		if classes[name[i]] != mark {
@@ -304,8 +313,8 @@ func bare(b []byte, name string) []byte {
 //go:embed data/reserved.txt
 var reservedText string
 
-// builtInNames is the list that comes with the program, read on first use. A mistake in the embedded file is one of the
-// build, not of anything that runs: it panics, and a test reads the file.
+// builtInNames returns the list that is part of the program, read on first use. A mistake in the
+// embedded file is one of the build, so it panics, and a test reads the file.
 var builtInNames = sync.OnceValue(func() *nameSet {
 	s, err := parseNames(reservedText)
 	if err != nil {

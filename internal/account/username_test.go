@@ -8,7 +8,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// checkRefusal fails unless err is a refusal of field in words that a person can act on, which repeat nothing of input.
+// checkRefusal fails unless err is a refusal of the field, in a sentence that helps a person and
+// does not repeat the input.
 func checkRefusal(t *testing.T, err error, field, input string) {
 	t.Helper()
 	f, ok := errors.AsType[*fault.Error](err)
@@ -16,7 +17,8 @@ func checkRefusal(t *testing.T, err error, field, input string) {
 		t.Fatalf("got %#v for %q, want a refusal of the field %s", err, input, field)
 	}
 	lower := strings.ToLower(f.Message)
-	for _, word := range []string{"invalid", "illegal", "forbidden", "please", "sorry", "oops", "%!", "\n"} {
+	for _, word := range []string{"invalid", "illegal", "forbidden", "please", "sorry", "oops",
+		"%!", "\n"} {
 		if strings.Contains(lower, word) {
 			t.Errorf("%q says %q", f.Message, word)
 		}
@@ -114,7 +116,7 @@ func TestCheckUser(t *testing.T) {
 		{"not support with a dot", "sup.port", alike},
 		{"not support with hyphens", "sup-port-", alike},
 		{"not webmaster of certificates", "ssl.vvebmaster", alike},
-		{"not help desk in two words", "help_desk", alike},
+		{"not help service in two words", "help_desk", alike},
 		{"not legal with a q", "leqal", alike},
 		{"not billing with digits", "b1ll1n9", alike},
 		{"not board with an eight", "8oard", alike},
@@ -205,7 +207,8 @@ func TestReservedNames(t *testing.T) {
 		}
 	})
 	t.Run("a tenant's word that could be no name is an error for the operator", func(t *testing.T) {
-		for _, word := range []string{"", "Initech", "ini tech", "...", "initéch", strings.Repeat("a", 65)} {
+		for _, word := range []string{"", "Initech", "ini tech", "...", "initéch",
+			strings.Repeat("a", 65)} {
 			_, err := NewReserved([]string{"fine", word})
 			if err == nil {
 				t.Errorf("%q was taken", word)
@@ -245,8 +248,10 @@ func TestReservedNames(t *testing.T) {
 
 func FuzzCheckUser(f *testing.F) {
 	for _, s := range []string{
-		"", "alex", "1001", "ALEX", "adm1n", "sup.port", "4-c1.rn_1n", "..", "911", "9-1-1", "c.e.o", "_1_", "1.1.1", "-0-",
-		"\u212aarl", "al\xffex", strings.Repeat("m", 64), strings.Repeat("w", 65), "initech", "i-n-i-t-e-c-h", "50-00", "rnnrn",
+		"", "alex", "1001", "ALEX", "adm1n", "sup.port", "4-c1.rn_1n", "..", "911", "9-1-1",
+		"c.e.o", "_1_", "1.1.1", "-0-",
+		"\u212aarl", "al\xffex", strings.Repeat("m", 64), strings.Repeat("w", 65), "initech",
+		"i-n-i-t-e-c-h", "50-00", "rnnrn",
 	} {
 		f.Add(s)
 	}
@@ -263,14 +268,17 @@ func FuzzCheckUser(f *testing.F) {
 			}
 			return
 		}
-		if len(user) < 1 || len(user) > 64 || strings.Trim(user, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != "" {
+		if len(user) < 1 || len(user) > 64 ||
+			strings.Trim(user, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != "" {
 			t.Errorf("took %q", user)
 		}
 		if err := CheckUser(user, Reserved{}); err != nil {
 			t.Errorf("%q is free with a tenant's words and not without: %v", user, err)
 		}
-		// A longer name with a letter is as free as it is with separators around it, which nobody sees.
-		if strings.Trim(user, "0123456789_.-") != "" && len(user) > 3 && len(user) < 63 && len(bare(nil, user)) > 3 {
+		// A longer name with a letter is as free as it is with separators around it, which nobody
+		// sees.
+		if strings.Trim(user, "0123456789_.-") != "" && len(user) > 3 && len(user) < 63 &&
+			len(bare(nil, user)) > 3 {
 			if err := CheckUser("-"+user+"_", reserved); err != nil {
 				t.Errorf("%q is free, and between separators it is not: %v", user, err)
 			}

@@ -4,27 +4,30 @@ import (
 	"context"
 	"fmt"
 
+	"dialtone/internal/digest"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 )
 
-// Inspector is a store that can be looked through.
+// Inspector is a store that can be checked.
 type Inspector interface {
-	// Consistent tells of every fault in the database's own structures: pages, indexes, references.
+	// Consistent reports every fault in the database's own structures: pages, indexes, references.
 	Consistent(ctx context.Context, report func(string)) error
-	// CompareExport tells of everything in the directory of phone servers that is not as the accounts are. It may first do what was
-	// due there.
+	// CompareExport reports every difference between the tables exported for SIP servers and the
+	// accounts. It may first bring the tables up to date.
 	CompareExport(ctx context.Context, report func(string)) error
-	// Each calls f for every account of every tenant, those that expired or are closed too. The token is the hash of the
-	// activation token, or empty.
+	// Each calls f for every account of every tenant, including expired and closed ones. The token
+	// is the hash of the activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
-	// Waiting are the outbox rows.
-	PendingMessages(ctx context.Context) ([]OutboxEntry, error)
+	// Pending returns the outbox entries.
+	Pending(ctx context.Context) ([]outbox.Entry, error)
 }
 
-// Shelf is a mailbox that can be looked through.
+// MessageReader reads the messages of a pickup directory.
 type MessageReader interface {
-	// Each calls f with the decoded text of every published message, or with why it is none.
+	// Each calls f with the decoded text of every published message, or with the reason why a file
+	// cannot be read as one.
 	Each(f func(file, text string, err error)) error
 }
 
@@ -34,83 +37,111 @@ type Report struct {
 	Active   int `json:"active"`
 	Waiting  int `json:"waiting"`
 	Messages int `json:"messages"`
-	// Faults should not be: something was lost, changed or mixed up.
+	// Faults mean that something was lost, changed or mixed up.
 	Faults []string `json:"faults"`
-	// Notes are states that mend themselves or do no harm.
+	// Notes are harmless, or will be repaired by the server.
 	Notes []string `json:"notes"`
 }
 
-// Verify goes through a data folder and says what does not fit together: the database's structures, every sealed value,
-// every outbox row, every message in the pickup directory. It changes nothing.
-func Verify(ctx context.Context, store Inspector, shelf MessageReader, ring *secret.Ring) (Report, error) {
-	r := Report{Faults: []string{}, Notes: []string{}}
-	fault := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
-	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
+// verifier checks one data directory.
+type verifier struct {
+	Report
+	ring *secret.Ring
+	// owners are the users by the hash of their activation token.
+	owners map[[32]byte]string
+}
 
-	if err := store.Consistent(ctx, func(s string) { fault("database: %s", s) }); err != nil {
-		return r, err
+// Verify checks that everything in a data directory is consistent: the structures of the database,
+// every sealed value, every outbox entry, every message in the pickup directory. It changes
+// nothing.
+func Verify(
+	ctx context.Context, store Inspector, messages MessageReader, ring *secret.Ring,
+) (Report, error) {
+	v := verifier{
+		Report: Report{Faults: []string{}, Notes: []string{}},
+		ring:   ring, owners: make(map[[32]byte]string),
 	}
-	if err := store.CompareExport(ctx, func(s string) { fault("directory of phone servers: %s", s) }); err != nil {
-		return r, err
+	err := store.Consistent(ctx, func(text string) { v.fault("database: %s", text) })
+	if err != nil {
+		return v.Report, err
 	}
-	desk := Service{credentials: secret.NewVault(ring, vaultCredential), tokens: secret.NewVault(ring, vaultToken)}
-	owners := make(map[[32]byte]string)
-	err := store.Each(ctx, func(a Account, token []byte, closed bool) error {
-		if closed {
-			return nil
-		}
-		r.Accounts++
-		if !a.Pending() {
-			r.Active++
-		}
-		switch c, err := desk.Credential(a); {
-		case err != nil:
-			fault("account %s: %v", a.User, err)
-		case (c.SHA256 != nil) != a.HasSHA256:
-			fault("account %s: the row does not say rightly whether there is a SHA-256 digest", a.User)
-		}
-		if a.Pending() && !a.Confirmed.IsZero() {
-			fault("account %s: it is confirmed and not active", a.User)
-		}
-		if a.Pending() && len(token) != len(secret.Token{}) {
-			fault("account %s: it waits for a link and has none", a.User)
-		}
-		if len(token) == len(secret.Token{}) {
-			owners[[32]byte(token)] = a.User
+	err = store.CompareExport(ctx, func(text string) { v.fault("exported tables: %s", text) })
+	if err != nil {
+		return v.Report, err
+	}
+	credential := Opener(ring)
+	err = store.Each(ctx, func(a Account, token []byte, closed bool) error {
+		if !closed {
+			v.account(a, token, credential)
 		}
 		return nil
 	})
 	if err != nil {
-		return r, err
+		return v.Report, err
 	}
-	waiting, err := store.PendingMessages(ctx)
+	entries, err := store.Pending(ctx)
 	if err != nil {
-		return r, err
+		return v.Report, err
 	}
-	for _, w := range waiting {
-		if w.Replaced {
+	v.outbox(entries)
+	err = messages.Each(v.message)
+	return v.Report, err
+}
+
+func (v *verifier) fault(format string, args ...any) {
+	v.Faults = append(v.Faults, fmt.Sprintf(format, args...))
+}
+
+func (v *verifier) account(
+	a Account, token []byte, credential func(Account) (digest.Credential, error),
+) {
+	v.Accounts++
+	if !a.Pending() {
+		v.Active++
+	}
+	switch c, err := credential(a); {
+	case err != nil:
+		v.fault("account %s: %v", a.User, err)
+	case (c.SHA256 != nil) != a.HasSHA256:
+		v.fault("account %s: the row is wrong about having a SHA-256 digest", a.User)
+	}
+	if a.Pending() && !a.Confirmed.IsZero() {
+		v.fault("account %s: confirmed but not active", a.User)
+	}
+	if a.Pending() && len(token) != len(secret.Token{}) {
+		v.fault("account %s: pending without a link", a.User)
+	}
+	if len(token) == len(secret.Token{}) {
+		v.owners[[32]byte(token)] = a.User
+	}
+}
+
+func (v *verifier) outbox(entries []outbox.Entry) {
+	open := outbox.Opener(v.ring)
+	for _, e := range entries {
+		if e.Replaced {
 			continue
 		}
-		r.Waiting++
-		token, err := desk.tokens.Open(w.Account.Tenant, w.Message[:], w.SealedToken)
-		if err != nil || len(token) != len(secret.Token{}) {
-			fault("outbox: the message %s cannot be written again: %v", w.Message, secret.ErrSeal)
-		} else if owners[secret.Token(token).Hash()] != w.Account.User {
-			fault("outbox: the link of message %s is not that of account %s", w.Message, w.Account.User)
+		v.Waiting++
+		if token, err := open(e); err != nil {
+			v.fault("outbox: message %s cannot be written again: %v", e.Message, err)
+		} else if v.owners[token.Hash()] != e.User {
+			v.fault("outbox: the link of message %s is not that of account %s", e.Message, e.User)
 		}
 	}
-	err = shelf.Each(func(file, text string, err error) {
-		r.Messages++
-		if err != nil {
-			fault("message %s: %v", file, err)
-			return
-		}
-		token, ok := mailmsg.Token(text)
-		if !ok {
-			fault("message %s: there is no link in it", file)
-		} else if _, known := owners[token.Hash()]; !known {
-			note("message %s: its link leads nowhere any more (the account was not activated in time or is deleted, or a newer message has replaced it)", file)
-		}
-	})
-	return r, err
+}
+
+func (v *verifier) message(file, text string, err error) {
+	v.Messages++
+	if err != nil {
+		v.fault("message %s: %v", file, err)
+		return
+	}
+	token, ok := mailmsg.Token(text)
+	if !ok {
+		v.fault("message %s: there is no link in it", file)
+	} else if _, known := v.owners[token.Hash()]; !known {
+		v.Notes = append(v.Notes, fmt.Sprintf("message %s: its link is no longer valid (the account "+
+			"expired or was deleted, or a newer message has replaced it)", file))
+	}
 }

@@ -1,21 +1,25 @@
-// Package audit records decisions: what was asked, by whom, and what came of it. There is one event for each decision, so
-// that an operator can tell afterwards why a person has, or has not, an account.
+// Package audit records decisions: what was tried, by whom, and with what outcome. There is one
+// event for each decision, so that an operator can find out later why a person has or does not have
+// an account.
 //
-// An event holds only what may lie in a log for years: the tenant, the user name, the name of a phone server or a hook, a masked
-// e-mail address, the network that a request came from (IPv4 /24, IPv6 /48) and a reason code. It has no place for a
-// password, a hash, a token, a link, a captcha's answer or a whole address, so none can be written by mistake.
+// An event contains only what may be kept in a log for years: the tenant, the user name, the name
+// of a SIP server or a hook, a masked e-mail address, the network that a request came from (IPv4
+// /24, IPv6 /48) and a reason code. It has no place for a password, a hash, a token, a link, the
+// answer to a captcha or a whole address, so none can be written by mistake.
 package audit
 
 import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
+	"unicode/utf8"
 )
 
 // Action is what was tried.
 type Action string
 
-// The inventory of actions. It is published (docs/operating.md): a name here is not changed.
+// The actions. They are published in docs/operating.md, so a name never changes.
 const (
 	Signup         Action = "signup"
 	Activate       Action = "activate"
@@ -63,17 +67,17 @@ type Event struct {
 	Outcome string
 	Tenant  string
 	User    string
-	// Server is the name of a phone server.
+	// Server is the name of a SIP server.
 	Server string
 	// Hook is the name of a hook.
 	Hook string
-	// Email is masked (account.MaskEmail).
+	// Email is masked (MaskEmail).
 	Email string
 	// Peer is the client's address; only its network is written.
 	Peer netip.Addr
-	// Request is the request's id, or empty for a command line's event.
+	// Request is the request's ID, or empty for an event of the command line.
 	Request string
-	// Detail is a fixed word on top of the outcome, for instance which rule was met.
+	// Detail is a fixed word that adds to the outcome, for instance which rule was broken.
 	Detail string
 }
 
@@ -88,8 +92,8 @@ func (l Log) Record(ctx context.Context, e Event) {
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs, slog.String("outcome", e.Outcome))
 	for _, a := range [...]struct{ key, value string }{
-		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"hook", e.Hook}, {"email", e.Email}, {"net", Network(e.Peer)},
-		{"request", e.Request}, {"detail", e.Detail},
+		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"hook", e.Hook},
+		{"email", e.Email}, {"net", Network(e.Peer)}, {"request", e.Request}, {"detail", e.Detail},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))
@@ -98,7 +102,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	l.Logger.LogAttrs(ctx, slog.LevelInfo, string(e.Action), append(attrs, slog.Bool("audit", true))...)
 }
 
-// Network is the network that a log may name for an address, or "" for none.
+// Network returns the network that a log may contain for an address, or "".
 func Network(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -113,4 +117,15 @@ func Network(a netip.Addr) string {
 		return ""
 	}
 	return p.String()
+}
+
+// MaskEmail shows enough of an address for its owner to recognize it, and no more: j***@x.test. A
+// text without an @ is masked completely.
+func MaskEmail(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return "***"
+	}
+	_, first := utf8.DecodeRuneInString(email[:at])
+	return email[:first] + "***" + email[at:]
 }

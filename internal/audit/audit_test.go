@@ -13,7 +13,8 @@ import (
 
 func TestNetwork(t *testing.T) {
 	for addr, want := range map[string]string{
-		"192.0.2.77": "192.0.2.0/24", "::ffff:192.0.2.77": "192.0.2.0/24", "2001:db8:1:2::3": "2001:db8:1::/48", "fe80::1%eth0": "fe80::/48", "::1": "::/48",
+		"192.0.2.77": "192.0.2.0/24", "::ffff:192.0.2.77": "192.0.2.0/24",
+		"2001:db8:1:2::3": "2001:db8:1::/48", "fe80::1%eth0": "fe80::/48", "::1": "::/48",
 	} {
 		if got := audit.Network(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s is of %s, want %s", addr, got, want)
@@ -29,7 +30,8 @@ func TestRecord(t *testing.T) {
 	log := audit.Log{Logger: slog.New(slog.NewJSONHandler(&out, nil))}
 	audit.Log{}.Record(t.Context(), audit.Event{Action: audit.Signup})
 	log.Record(t.Context(), audit.Event{
-		Action: audit.Signup, Outcome: "ok", Tenant: "phone.test", User: "ann\n{\"msg\":\"forged\"}\u2028", Email: "a***@mail.test",
+		Action: audit.Signup, Outcome: "ok", Tenant: "phone.test",
+		User: "ann\n{\"msg\":\"forged\"}\u2028", Email: "a***@mail.test",
 		Peer: netip.MustParseAddr("192.0.2.77"), Request: "r1", Detail: "user",
 	})
 	log.Record(t.Context(), audit.Event{Action: audit.KeysRotate, Outcome: "ok"})
@@ -38,7 +40,9 @@ func TestRecord(t *testing.T) {
 		t.Fatalf("%d lines:\n%s", len(lines), &out)
 	}
 	for i, want := range []map[string]any{
-		{"msg": "signup", "outcome": "ok", "tenant": "phone.test", "user": "ann\n{\"msg\":\"forged\"}\u2028", "email": "a***@mail.test", "net": "192.0.2.0/24", "request": "r1", "detail": "user", "audit": true},
+		{"msg": "signup", "outcome": "ok", "tenant": "phone.test",
+			"user": "ann\n{\"msg\":\"forged\"}\u2028", "email": "a***@mail.test",
+			"net": "192.0.2.0/24", "request": "r1", "detail": "user", "audit": true},
 		{"msg": "keys.rotate", "outcome": "ok", "audit": true},
 	} {
 		var got map[string]any

@@ -14,15 +14,15 @@ import (
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// desk is an issuer with a clock.
-type desk struct {
+// fixture is an Issuer with a clock that a test sets.
+type fixture struct {
 	*captcha.Issuer
 	now  time.Time
 	ring *secret.Ring
 }
 
-func newDesk() *desk {
-	d := &desk{now: noon, ring: secret.NewRing(noon)}
+func newFixture() *fixture {
+	d := &fixture{now: noon, ring: secret.NewRing(noon)}
 	d.Issuer = captcha.NewIssuer(d.ring, func() time.Time { return d.now })
 	return d
 }
@@ -30,14 +30,15 @@ func newDesk() *desk {
 func solve(t testing.TB, q captcha.Question) int {
 	t.Helper()
 	var x, y int
-	if n, err := fmt.Sscanf(q.Text, "%d + %d", &x, &y); n != 2 || err != nil || x < 1 || x > 9 || y < 1 || y > 9 || q.Text != fmt.Sprintf("%d + %d", x, y) {
+	if n, err := fmt.Sscanf(q.Text, "%d + %d", &x, &y); n != 2 || err != nil || x < 1 || x > 9 ||
+		y < 1 || y > 9 || q.Text != fmt.Sprintf("%d + %d", x, y) {
 		t.Fatalf("the question is %q", q.Text)
 	}
 	return x + y
 }
 
 func TestAnswers(t *testing.T) {
-	d := newDesk()
+	d := newFixture()
 	for range 50 {
 		q := d.Ask(1)
 		right := solve(t, q)
@@ -51,9 +52,11 @@ func TestAnswers(t *testing.T) {
 	q := d.Ask(1)
 	right := strconv.Itoa(solve(t, q))
 	for answer, want := range map[string]bool{
-		right: true, " " + right + " ": true, "": false, " ": false, "x": false, right + "x": false, right + ".0": false, "+" + right: false,
-		"-" + right: false, "0x" + right: false, right + "\n": false, right + "\x00": false, strings.Repeat(" ", 5000) + "99": false,
-		strings.Repeat("9", 5000): false, "０": false,
+		right: true, " " + right + " ": true, "": false, " ": false, "x": false, right + "x": false,
+		right + ".0": false, "+" + right: false,
+		"-" + right: false, "0x" + right: false, right + "\n": false, right + "\x00": false,
+		strings.Repeat(" ", 5000) + "99": false,
+		strings.Repeat("9", 5000):        false, "０": false,
 	} {
 		if p := d.Check(1, q.Token, answer); !p.Ours || p.Right != want {
 			t.Errorf("%.20q for %s: %+v", answer, right, p)
@@ -62,7 +65,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestTime(t *testing.T) {
-	d := newDesk()
+	d := newFixture()
 	q := d.Ask(1)
 	answer := strconv.Itoa(solve(t, q))
 	for after, want := range map[time.Duration]bool{
@@ -74,17 +77,17 @@ func TestTime(t *testing.T) {
 			t.Errorf("%v after it was asked: %+v", after, p)
 		}
 	}
-	// As long as any node takes the token, no node may forget that it was spent.
+	// While any node accepts the token, no node may forget that it was spent.
 	d.now = noon
 	p := d.Check(1, q.Token, answer)
 	d.now = p.Expires.Add(-time.Minute)
 	if late := d.Check(1, q.Token, answer); late.Ours {
-		t.Error("a node whose clock is a minute behind takes a captcha that the others have forgotten")
+		t.Error("a node whose clock is a minute behind accepts a captcha that the others have forgotten")
 	}
 }
 
 func TestProof(t *testing.T) {
-	d := newDesk()
+	d := newFixture()
 	q, other := d.Ask(1), d.Ask(1)
 	right, wrong := d.Check(1, q.Token, strconv.Itoa(solve(t, q))), d.Check(1, q.Token, "99")
 	if right.Nonce != wrong.Nonce || !right.Expires.Equal(wrong.Expires) {
@@ -99,7 +102,7 @@ func TestProof(t *testing.T) {
 }
 
 func TestRotation(t *testing.T) {
-	d := newDesk()
+	d := newFixture()
 	q := d.Ask(1)
 	answer := strconv.Itoa(solve(t, q))
 	ring := d.ring
@@ -110,17 +113,20 @@ func TestRotation(t *testing.T) {
 		}
 		ring = ring.Rotated(noon, 2)
 	}
-	if p := captcha.NewIssuer(secret.NewRing(noon), func() time.Time { return noon }).Check(1, q.Token, answer); p.Ours {
+	if p := captcha.NewIssuer(secret.NewRing(noon), func() time.Time { return noon }).Check(1,
+		q.Token, answer); p.Ours {
 		t.Error("another installation takes it")
 	}
 }
 
-func TestOneTokenHasOneText(t *testing.T) {
-	d := newDesk()
+func TestTokenText(t *testing.T) {
+	d := newFixture()
 	q := d.Ask(1)
 	answer := strconv.Itoa(solve(t, q))
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	variants := []string{"", q.Token[1:], q.Token + "A", q.Token + "=", q.Token + "==", q.Token + "\n", "\n" + q.Token, q.Token + " ", strings.ToLower(q.Token), strings.ToUpper(q.Token)}
+	variants := []string{"", q.Token[1:], q.Token + "A", q.Token + "=", q.Token + "==",
+		q.Token + "\n", "\n" + q.Token, q.Token + " ", strings.ToLower(q.Token),
+		strings.ToUpper(q.Token)}
 	for i := range len(q.Token) {
 		variants = append(variants, q.Token[:i]+"\n"+q.Token[i:], q.Token[:i]+"\r\n"+q.Token[i:])
 		for _, c := range alphabet + "+/" {
@@ -131,11 +137,12 @@ func TestOneTokenHasOneText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	variants = append(variants, base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(append(b, 0)))
+	variants = append(variants, base64.StdEncoding.EncodeToString(b),
+		base64.URLEncoding.EncodeToString(append(b, 0)))
 	for _, v := range variants {
-		// The part that stands for the answer may be changed: then the token is ours, and no answer is right.
+		// The answer code may be changed: then the token is still ours, and no answer is right.
 		if p := d.Check(1, v, answer); v != q.Token && p.Right {
-			t.Fatalf("%q is taken for %q", v, q.Token)
+			t.Fatalf("%q is accepted for %q", v, q.Token)
 		}
 	}
 	if !d.Check(1, q.Token, answer).Right {
@@ -143,14 +150,15 @@ func TestOneTokenHasOneText(t *testing.T) {
 	}
 }
 
-// Over many tokens each byte is compared with the answer by Pearson's chi-square. The tokens' 17 answers make classes, and
-// the byte's low four bits and its high four bits each 16 more: (17-1)*(16-1) = 240 degrees of freedom, so the statistic of
-// independent values is about 240 with a standard deviation of sqrt(2*240), 22. A byte that tells anything of the answer
-// makes it grow with the number of tokens: one that gives the answer away reaches 16 times 10,000. The bound is eight
-// deviations, which chance reaches less than once in 10^12 runs over all 114 halves.
-func TestTokensTellNothingOfTheAnswer(t *testing.T) {
+// Over many tokens each byte is compared with the answer by Pearson's chi-square test. There are 17
+// answers, and 16 values for the low and the high four bits of a byte: (17-1)*(16-1) = 240 degrees
+// of freedom. For independent values the statistic is about 240 with a standard deviation of
+// sqrt(2*240) = 22. If a byte depends on the answer, it grows with the number of tokens, up to 16
+// times 10,000. The bound is eight standard deviations, which chance exceeds less than once in
+// 10^12 runs over all 114 halves.
+func TestTokensDoNotLeakTheAnswer(t *testing.T) {
 	const tokens, bound = 10000, 240 + 8*22
-	d := newDesk()
+	d := newFixture()
 	var answers [19]float64
 	counts := make(map[[2]int]*[19]float64) // (half byte's place, value) -> by answer
 	seen := make(map[string]bool)
@@ -196,13 +204,14 @@ func TestTokensTellNothingOfTheAnswer(t *testing.T) {
 			}
 		}
 		if statistic > bound {
-			t.Errorf("half %d of byte %d depends on the answer: chi-square %.0f", half%2, half/2, statistic)
+			t.Errorf("half %d of byte %d depends on the answer: chi-square %.0f", half%2, half/2,
+				statistic)
 		}
 	}
 }
 
 func FuzzCheck(f *testing.F) {
-	d := newDesk()
+	d := newFixture()
 	q := d.Ask(1)
 	real := strconv.Itoa(solve(f, q))
 	f.Add(q.Token, real)
@@ -211,11 +220,12 @@ func FuzzCheck(f *testing.F) {
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, token, answer string) {
 		p := d.Check(1, token, answer)
-		if p.Right && (token != q.Token || strings.TrimLeft(strings.Trim(answer, " "), "0") != real) {
+		if p.Right && (token != q.Token ||
+			strings.TrimLeft(strings.Trim(answer, " "), "0") != real) {
 			t.Fatalf("%q answers %q", answer, token)
 		}
 		if !p.Ours && p != (captcha.Proof{}) {
-			t.Fatalf("what is not ours came to %+v", p)
+			t.Fatalf("a token that is not ours gave %+v", p)
 		}
 	})
 }

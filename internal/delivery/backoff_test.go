@@ -24,12 +24,14 @@ func TestClassify(t *testing.T) {
 		{"closing at the sender", &Refusal{At: Mail, Code: 421}, blameUs},
 		{"the sender refused for good", &Refusal{At: Mail, Code: 550, Text: "5.1.8 no"}, tryLater},
 		{"the sender refused for now", &Refusal{At: Mail, Code: 452}, tryLater},
-		{"the recipient refused for good", &Refusal{At: Rcpt, Code: 550, Text: "5.1.1 nobody"}, permanent},
+		{"the recipient refused for good", &Refusal{At: Rcpt, Code: 550, Text: "5.1.1 nobody"},
+			permanent},
 		{"the recipient refused for now", &Refusal{At: Rcpt, Code: 450}, tryLater},
 		{"a connection lost at the recipient", &Refusal{At: Rcpt}, tryLater},
 		{"closing at the recipient", &Refusal{At: Rcpt, Code: 421}, tryLater},
 		{"relaying denied", &Refusal{At: Rcpt, Code: 554, Text: "5.7.1 Relay access denied"}, tryLater},
-		{"commands in a wrong order", &Refusal{At: Rcpt, Code: 503, Text: "5.5.1 MAIL first"}, tryLater},
+		{"commands in a wrong order", &Refusal{At: Rcpt, Code: 503, Text: "5.5.1 MAIL first"},
+			tryLater},
 		{"the content refused for good", &Refusal{At: Data, Code: 554, Text: "5.6.0 no"}, permanent},
 		{"the content refused by policy", &Refusal{At: Data, Code: 550, Text: "5.7.1 spam"}, permanent},
 		{"the content refused for now", &Refusal{At: Data, Code: 451}, tryLater},
@@ -161,7 +163,8 @@ func TestBackoffRelayDown(t *testing.T) {
 		if w.first() >= 0 {
 			t.Fatal("the relay is not paused")
 		}
-		if left := w.pauseLeft(); left <= 0 || left > maxPause || n < 9 && left < time.Second<<(n-1)*4/5 {
+		if left := w.pauseLeft(); left <= 0 || left > maxPause || n < 9 &&
+			left < time.Second<<(n-1)*4/5 {
 			t.Fatalf("after %d failures it is paused for %v", n, left)
 		}
 		*now = w.pausedUntil
@@ -232,7 +235,9 @@ func TestWindowIsBounded(t *testing.T) {
 		var list []Delivery
 		for range batchSize {
 			fetched++
-			list = append(list, Delivery{Message: mailmsg.ID{byte(fetched >> 8), byte(fetched), 1}, Email: "a@" + domain})
+			list = append(list,
+				Delivery{Message: mailmsg.ID{byte(fetched >> 8), byte(fetched), 1},
+					Email: "a@" + domain})
 		}
 		w.add(list)
 	}

@@ -21,22 +21,24 @@ const (
 	connections = 4
 )
 
-// BenchmarkBacklog sends a backlog through a server on this machine, and the same messages before and after by a bare client of the same
-// SMTP library, which reads no files and records nothing: one as such a client is used, with one connection, and one with as many
-// connections as the queue. The ratios are what is left of their rates.
+// BenchmarkBacklog sends a backlog through a server on this machine, and the same messages before
+// and after by a bare client of the same SMTP library, which reads no files and records nothing:
+// one as such a client is used, with one connection, and one with as many connections as the queue.
+// The ratios are what is left of their rates.
 func BenchmarkBacklog(b *testing.B) {
 	o := opened(b)
 	s := smtptest.Start(b, smtptest.Options{Forget: true})
 	var one, many, ours []float64
 	for range b.N {
-		list := o.writeMany(backlog, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })
+		list := o.writeMany(backlog,
+			func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })
 		bare := func() {
 			one = append(one, rate(func() { bareClient(b, s.Address, list, 1) }))
 			many = append(many, rate(func() { bareClient(b, s.Address, list, connections) }))
 		}
 		bare()
 		o.hand(list...)
-		before := s.Taken()
+		before := s.Accepted()
 		var closes func()
 		ours = append(ours, rate(func() {
 			closes = o.opens(s.Address, connections)
@@ -47,7 +49,7 @@ func BenchmarkBacklog(b *testing.B) {
 			}
 		}))
 		closes()
-		if got := s.Taken() - before; got != backlog || len(o.files("pickup")) != 0 {
+		if got := s.Accepted() - before; got != backlog || len(o.files("pickup")) != 0 {
 			b.Fatalf("%d came, %d files are left", got, len(o.files("pickup")))
 		}
 		bare()
@@ -115,14 +117,16 @@ func bareSend(c *smtp.Client, p posted) error {
 	return w.Close()
 }
 
-// BenchmarkMemory says what a queue holds in memory at backlogs of two sizes: live is the most that was alive while it sent.
+// BenchmarkMemory says what a queue holds in memory at backlogs of two sizes: live is the most that
+// was alive while it sent.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range []int{10_000, 40_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for range b.N {
 				o := opened(b)
 				s := smtptest.Start(b, smtptest.Options{Forget: true})
-				o.hand(o.writeMany(n, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })...)
+				o.hand(o.writeMany(n,
+					func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })...)
 				alive := func() uint64 {
 					var m runtime.MemStats
 					runtime.GC()

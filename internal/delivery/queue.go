@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/mail"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/audit"
 )
 
 // Queue sends the messages that are due. Its methods other than Run may be called at any time.
@@ -306,7 +305,7 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 	var err error
 	answer := withoutAddresses(a.Answer)
 	log := q.deps.Log.With(
-		"message", a.Message.String(), "email", account.MaskEmail(a.Email), "attempts", a.Attempts)
+		"message", a.Message.String(), "email", audit.MaskEmail(a.Email), "attempts", a.Attempts)
 	switch a.State {
 	case Sent:
 		q.counts.sent.Add(1)
@@ -348,6 +347,3 @@ func (q *Queue) Counts() Counts {
 		q.counts.sent.Load(), q.counts.deferred.Load(), q.counts.failed.Load(), q.window.pauseLeft(),
 	}
 }
-
-// domain returns the part of an e-mail address after the @.
-func domain(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }

@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -48,14 +49,17 @@ func opened(t testing.TB) *office {
 	t.Helper()
 	o := &office{TB: t, path: t.TempDir(), ring: secret.NewRing(time.Now())}
 	var err error
-	if o.Store, err = sqlstore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring); err != nil {
+	o.Store, err = sqlstore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { o.Store.Close() })
 	if o.box, err = pickup.Open(filepath.Join(o.path, "pickup")); err != nil {
 		t.Fatal(err)
 	}
-	added, err := o.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test", Created: o.now()})
+	added, err := o.AddTenant(t.Context(), tenant.Tenant{
+		Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test", Created: o.now(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +75,8 @@ type posted struct {
 	text []byte
 }
 
-func (p posted) sent() account.OutboxRef {
-	return account.OutboxRef{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
+func (p posted) sent() outbox.Ref {
+	return outbox.Ref{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
 }
 
 // write makes an account, and the message to it with an outbox row.
@@ -123,7 +127,8 @@ func (o *office) written(to string) (p posted, err error) {
 	if err := o.Create(context.Background(), a, now); err != nil {
 		return p, err
 	}
-	l, err := mailmsg.Templates{}.Activation(o.tenant, i18n.English, a.Message, to, token, now, a.Account.Expires)
+	l, err := mailmsg.Templates{}.Activation(o.tenant, i18n.English, a.Message, to, token, now,
+		a.Account.Expires)
 	if err != nil {
 		return p, err
 	}
@@ -148,7 +153,7 @@ func (o *office) post(to string) posted {
 
 func (o *office) hand(list ...posted) {
 	o.Helper()
-	var sent []account.OutboxRef
+	var sent []outbox.Ref
 	for _, p := range list {
 		sent = append(sent, p.sent())
 	}
@@ -160,13 +165,26 @@ func (o *office) hand(list ...posted) {
 // opens starts a queue that sends to an address, until the returned function is called.
 func (o *office) opens(address string, connections int) (closes func()) {
 	o.Helper()
-	r, err := relay.New(relay.Config{Address: address, Security: relay.None, Connections: connections,
-		Times: relay.Times{Connect: 2 * time.Second, Command: 30 * time.Second, Content: 30 * time.Second, Idle: time.Minute}})
+	r, err := relay.New(relay.Config{
+		Address: address, Security: relay.None, Connections: connections,
+		Times: relay.Times{
+			Connect: 2 * time.Second,
+			Command: 30 * time.Second,
+			Content: 30 * time.Second,
+			Idle:    time.Minute,
+		},
+	})
 	if err != nil {
 		o.Fatal(err)
 	}
 	o.queue = delivery.NewQueue(delivery.Deps{
-		Store: o.Store, Files: o.box, Relay: r, Signer: o.signer, Connections: connections, Log: slog.New(slog.DiscardHandler), Now: o.now,
+		Store:       o.Store,
+		Files:       o.box,
+		Relay:       r,
+		Signer:      o.signer,
+		Connections: connections,
+		Log:         slog.New(slog.DiscardHandler),
+		Now:         o.now,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -200,7 +218,8 @@ func (o *office) delivery(p posted) delivery.Delivery {
 
 func (o *office) becomes(p posted, s delivery.State) {
 	o.Helper()
-	o.until(fmt.Sprintf("the message to %s is %s", p.Account.Email, s), func() bool { return o.delivery(p).State == s })
+	o.until(fmt.Sprintf("the message to %s is %s", p.Account.Email, s),
+		func() bool { return o.delivery(p).State == s })
 }
 
 // files are the names in a directory beside the store.
@@ -264,8 +283,8 @@ func TestSendWaitsForOutbox(t *testing.T) {
 	o.becomes(o.post("bob@mail.test"), delivery.Sent)
 	// What was sent is recorded before its file goes.
 	o.until("bob's file is gone", func() bool { return len(o.files("pickup")) == 1 })
-	if s.Taken() != 1 {
-		t.Fatalf("%d messages were sent, %q are left", s.Taken(), o.files("pickup"))
+	if s.Accepted() != 1 {
+		t.Fatalf("%d messages were sent, %q are left", s.Accepted(), o.files("pickup"))
 	}
 	o.hand(unsettled)
 	o.becomes(unsettled, delivery.Sent)
@@ -279,14 +298,30 @@ func TestRefusal(t *testing.T) {
 		tries int
 		words string
 	}{
-		"a recipient refused for good":           {smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody of that name"), delivery.Failed, 1, "RCPT: 550 5.1.1 nobody of that name"},
-		"a recipient refused without more words": {smtptest.Rcpt, smtptest.Says(550, "no"), delivery.Failed, 1, "RCPT: 550 no"},
-		"content refused for good":               {smtptest.Content, smtptest.Says(554, "5.6.0 spam"), delivery.Failed, 1, "DATA: 554 5.6.0 spam"},
-		"a recipient refused for now":            {smtptest.Rcpt, smtptest.Says(450, "4.2.1 mailbox busy"), delivery.Deferred, 1, "RCPT: 450"},
-		"content refused for now":                {smtptest.Content, smtptest.Says(451, "4.3.0 try later"), delivery.Deferred, 1, "DATA: 451"},
-		"a connection broken at the content":     {smtptest.Content, smtptest.ErrDrop, delivery.Deferred, 1, "DATA: "},
-		"relaying denied":                        {smtptest.Rcpt, smtptest.Says(554, "5.7.1 Relay access denied"), delivery.Deferred, 1, "RCPT: 554 5.7.1"},
-		"authentication wanted":                  {smtptest.Rcpt, smtptest.Says(530, "log in first"), delivery.Deferred, 1, "RCPT: 530"},
+		"RCPT 5xx": {
+			smtptest.Rcpt, smtptest.Reply(550, "5.1.1 no such user"),
+			delivery.Failed, 1, "RCPT: 550 5.1.1 no such user"},
+		"RCPT 5xx without enhanced code": {
+			smtptest.Rcpt, smtptest.Reply(550, "no"),
+			delivery.Failed, 1, "RCPT: 550 no"},
+		"DATA 5xx": {
+			smtptest.Content, smtptest.Reply(554, "5.6.0 spam"),
+			delivery.Failed, 1, "DATA: 554 5.6.0 spam"},
+		"RCPT 4xx": {
+			smtptest.Rcpt, smtptest.Reply(450, "4.2.1 mailbox busy"),
+			delivery.Deferred, 1, "RCPT: 450"},
+		"DATA 4xx": {
+			smtptest.Content, smtptest.Reply(451, "4.3.0 try later"),
+			delivery.Deferred, 1, "DATA: 451"},
+		"DATA dropped": {
+			smtptest.Content, smtptest.ErrDrop,
+			delivery.Deferred, 1, "DATA: "},
+		"relaying denied": {
+			smtptest.Rcpt, smtptest.Reply(554, "5.7.1 Relay access denied"),
+			delivery.Deferred, 1, "RCPT: 554 5.7.1"},
+		"authentication required": {
+			smtptest.Rcpt, smtptest.Reply(530, "log in first"),
+			delivery.Deferred, 1, "RCPT: 530"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -303,7 +338,8 @@ func TestRefusal(t *testing.T) {
 			case delivery.Failed:
 				o.condemned(p, c.words)
 			case delivery.Deferred:
-				if pause := d.Due.Sub(before); pause < time.Minute || pause > 72*time.Second+time.Since(before) {
+				if pause := d.Due.Sub(before); pause < time.Minute ||
+					pause > 72*time.Second+time.Since(before) {
 					t.Errorf("it is due in %v", pause)
 				}
 				if len(o.files("pickup")) != 1 || len(o.files("badmail")) != 0 {
@@ -324,7 +360,8 @@ func (o *office) condemned(p posted, words string) {
 		o.Fatalf("badmail has %q", got)
 	}
 	why, err := os.ReadFile(filepath.Join(o.path, "badmail", id+".txt"))
-	if err != nil || !strings.HasPrefix(string(why), words) || !strings.Contains(string(why), "dialtone mail retry "+id) {
+	if err != nil || !strings.HasPrefix(string(why), words) ||
+		!strings.Contains(string(why), "dialtone mail retry "+id) {
 		o.Errorf("the text says %q, %v", why, err)
 	}
 	text, err := os.ReadFile(filepath.Join(o.path, "badmail", id+".eml"))
@@ -335,7 +372,10 @@ func (o *office) condemned(p posted, words string) {
 
 // A refusal of the sender is a configuration error: the message waits until it is fixed.
 func TestRefusalOfSender(t *testing.T) {
-	for name, says := range map[string]error{"for good": smtptest.Says(553, "5.7.1 not your address"), "for now": smtptest.Says(451, "4.3.0 full")} {
+	for name, says := range map[string]error{
+		"5xx": smtptest.Reply(553, "5.7.1 not your address"),
+		"4xx": smtptest.Reply(451, "4.3.0 full"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			var fixed atomic.Bool
 			o := opened(t)
@@ -356,19 +396,25 @@ func TestRefusalOfSender(t *testing.T) {
 }
 
 func TestBadMessageBlocksNobody(t *testing.T) {
-	for name, says := range map[string]error{"refused for now": smtptest.Says(451, "4.3.0 again"), "breaking the connection": smtptest.ErrDrop} {
+	for name, says := range map[string]error{
+		"4xx":                smtptest.Reply(451, "4.3.0 again"),
+		"connection dropped": smtptest.ErrDrop,
+	} {
 		t.Run(name, func(t *testing.T) {
-			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
+			o, s := opened(t), smtptest.Start(t,
+				smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
 			poisoned := o.write("bad@mail.test")
 			garbled := o.write("ann@mail.test")
-			if err := os.WriteFile(filepath.Join(o.box.Path(), garbled.Message.String()+".eml"), []byte("no message"), 0o640); err != nil {
+			if err := os.WriteFile(filepath.Join(o.box.Path(), garbled.Message.String()+".eml"),
+				[]byte("no message"), 0o640); err != nil {
 				t.Fatal(err)
 			}
 			o.hand(poisoned, garbled)
-			list := o.writeMany(1000, func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%7) })
+			list := o.writeMany(1000,
+				func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%7) })
 			o.hand(list...)
 			o.opens(s.Address, 4)
-			o.until("all others are sent", func() bool { return s.Taken() == len(list) })
+			o.until("all others are sent", func() bool { return s.Accepted() == len(list) })
 			o.becomes(poisoned, delivery.Deferred)
 			o.becomes(garbled, delivery.Failed)
 			o.until("only the poisoned one is left", func() bool { return len(o.files("pickup")) == 1 })
@@ -408,7 +454,8 @@ func TestRelayDown(t *testing.T) {
 		return err == nil && b.Deferred > 0 && b.Waiting+b.Deferred == int64(len(list))
 	})
 	for _, p := range list {
-		if d := o.delivery(p); !d.State.Open() || d.Attempts != 0 || d.State == delivery.Deferred && !strings.HasPrefix(d.Answer, "connecting: ") {
+		if d := o.delivery(p); !d.State.Open() || d.Attempts != 0 || d.State == delivery.Deferred &&
+			!strings.HasPrefix(d.Answer, "connecting: ") {
 			t.Errorf("got %+v", d)
 		}
 	}
@@ -417,8 +464,8 @@ func TestRelayDown(t *testing.T) {
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
-	if s.Taken() != len(list) {
-		t.Errorf("%d messages of %d", s.Taken(), len(list))
+	if s.Accepted() != len(list) {
+		t.Errorf("%d messages of %d", s.Accepted(), len(list))
 	}
 }
 
@@ -436,7 +483,8 @@ func TestSlowDomain(t *testing.T) {
 		}
 		return nil
 	}})
-	list := o.writeMany(600, func(i int) string { return fmt.Sprintf("user%d@slow.test", i) }) // more than are read at a time
+	// More messages than are read at a time.
+	list := o.writeMany(600, func(i int) string { return fmt.Sprintf("user%d@slow.test", i) })
 	o.hand(list...)
 	others := o.writeMany(20, func(i int) string { return fmt.Sprintf("user%d@quick.test", i) })
 	o.hand(others...)
@@ -459,11 +507,18 @@ func TestMessageExpires(t *testing.T) {
 		after time.Duration
 		words string
 	}{
-		"after three days":          {3*24*time.Hour + time.Minute, "the relay did not accept the message for 3 days; last answer: RCPT: 450 4.2.1 busy"},
-		"when the link has expired": {account.PendingLife, "the link expired before the relay accepted the message; last answer: RCPT: 450 4.2.1 busy"},
+		"after three days": {
+			3*24*time.Hour + time.Minute,
+			"the relay did not accept the message for 3 days; last answer: RCPT: 450 4.2.1 busy"},
+		"after the link expired": {
+			account.PendingLife,
+			"the link expired before the relay accepted the message; " +
+				"last answer: RCPT: 450 4.2.1 busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Says(450, "4.2.1 busy"))})
+			o, s := opened(t), smtptest.Start(t,
+				smtptest.Options{Answer: recipientSays(smtptest.Rcpt,
+					smtptest.Reply(450, "4.2.1 busy"))})
 			p := o.post("bad@mail.test")
 			o.opens(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
@@ -481,7 +536,7 @@ func TestRetryAndDiscard(t *testing.T) {
 		if fixed.Load() {
 			return nil
 		}
-		return recipientSays(smtptest.Rcpt, smtptest.Says(550, "5.1.1 nobody"))(at, from, to)
+		return recipientSays(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))(at, from, to)
 	}})
 	retried, discarded := o.post("bad1@mail.test"), o.post("bad2@mail.test")
 	o.opens(s.Address, 2)
@@ -515,7 +570,7 @@ func TestFileGone(t *testing.T) {
 	}
 	o.opens(s.Address, 2)
 	o.becomes(p, delivery.Discarded)
-	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Taken() != 0 {
+	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Accepted() != 0 {
 		t.Errorf("got %+v", d)
 	}
 }
@@ -551,15 +606,15 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	}
 	close(release)
 	<-closed
-	if s.Taken() != 4 || len(o.files("pickup")) != 16 {
-		t.Errorf("%d messages, %d files", s.Taken(), len(o.files("pickup")))
+	if s.Accepted() != 4 || len(o.files("pickup")) != 16 {
+		t.Errorf("%d messages, %d files", s.Accepted(), len(o.files("pickup")))
 	}
 	o.opens(s.Address, 4)
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
-	if s.Taken() != len(list) {
-		t.Errorf("%d messages of %d", s.Taken(), len(list))
+	if s.Accepted() != len(list) {
+		t.Errorf("%d messages of %d", s.Accepted(), len(list))
 	}
 }
 
@@ -592,7 +647,9 @@ func TestTidy(t *testing.T) {
 	o := opened(t)
 	// What came of messages as a crash left it: the row says so, and the file is still there.
 	sent, failed, discarded := o.post("sent@mail.test"), o.post("failed@mail.test"), o.post("discarded@mail.test")
-	for p, s := range map[*posted]delivery.State{&sent: delivery.Sent, &failed: delivery.Failed, &discarded: delivery.Discarded} {
+	for p, s := range map[*posted]delivery.State{
+		&sent: delivery.Sent, &failed: delivery.Failed, &discarded: delivery.Discarded,
+	} {
 		d := o.delivery(*p)
 		d.State, d.Due, d.Answer = s, time.Time{}, "the answer"
 		if err := o.Record(t.Context(), []delivery.Delivery{d}); err != nil {
@@ -601,7 +658,7 @@ func TestTidy(t *testing.T) {
 	}
 	// Of a time before there was a relay.
 	old := o.write("old@mail.test")
-	if _, err := o.Ack(t.Context(), []account.OutboxRef{old.sent()}); err != nil {
+	if _, err := o.Ack(t.Context(), []outbox.Ref{old.sent()}); err != nil {
 		t.Fatal(err)
 	}
 	// Whose account is gone, and whose message is still to be settled.
@@ -611,11 +668,13 @@ func TestTidy(t *testing.T) {
 	}
 	foreign := strings.Repeat("ab", 16) + ".eml"
 	for _, name := range []string{foreign, "notes.eml", "x.txt"} {
-		if err := os.WriteFile(filepath.Join(o.box.Path(), name), []byte("Subject: no link\r\n\r\nof ours\r\n"), 0o640); err != nil {
+		if err := os.WriteFile(filepath.Join(o.box.Path(), name),
+			[]byte("Subject: no link\r\n\r\nof ours\r\n"), 0o640); err != nil {
 			t.Fatal(err)
 		}
 	}
-	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Files: o.box, Connections: 1, Log: slog.New(slog.DiscardHandler), Now: o.now})
+	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Files: o.box, Connections: 1,
+		Log: slog.New(slog.DiscardHandler), Now: o.now})
 	for range 2 {
 		if err := q.Tidy(t.Context()); err != nil {
 			t.Fatal(err)
@@ -663,7 +722,7 @@ func TestSignFails(t *testing.T) {
 	p := o.post("ann@mail.test")
 	o.opens(s.Address, 2)
 	o.becomes(p, delivery.Deferred)
-	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "sign: ") || s.Taken() != 0 {
+	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "sign: ") || s.Accepted() != 0 {
 		t.Errorf("got %+v", d)
 	}
 }

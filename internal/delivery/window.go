@@ -55,7 +55,7 @@ func (w *window) next() (d Delivery, generation int, ok bool) {
 			d := w.queue[i]
 			w.queue = slices.Delete(w.queue, i, i+1)
 			w.running++
-			w.inFlight[domain(d.Email)]++
+			w.inFlight[mailmsg.Domain(d.Email)]++
 			w.signalRoom()
 			return d, w.generation, true
 		}
@@ -70,7 +70,7 @@ func (w *window) first() int {
 		return -1 // after a pause, a single message probes the relay
 	}
 	return slices.IndexFunc(w.queue, func(d Delivery) bool {
-		return w.inFlight[domain(d.Email)] < w.perDomain
+		return w.inFlight[mailmsg.Domain(d.Email)] < w.perDomain
 	})
 }
 
@@ -80,7 +80,7 @@ func (w *window) done(a *attempt, generation int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running--
-	name := domain(a.Email)
+	name := mailmsg.Domain(a.Email)
 	if w.inFlight[name]--; w.inFlight[name] == 0 {
 		delete(w.inFlight, name)
 	}

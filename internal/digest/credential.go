@@ -6,41 +6,41 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
+
+	"dialtone/internal/redact"
 )
 
-// HA1 is MD5(user:realm:password), or MD5(user@realm:realm:password) where it is named HA1B.
+// HA1 is MD5(user:realm:password), or MD5(user@realm:realm:password) where it is called HA1B. It is
+// an array, since it is compared and looked up very often, and does not print.
 type HA1 [16]byte
 
-// HA1SHA256 is SHA-256(user:realm:password).
+// HA1SHA256 is SHA-256(user:realm:password). It does not print.
 type HA1SHA256 [32]byte
 
-const redacted = "[HA1]"
-
-// Compute is the HA1 of a password: for tests, for tools and for the list of passwords that nobody may have. The server is
-// never sent a password to call it with.
+// Compute returns the HA1 of a password. It is for tests, tools and the check for weak passwords:
+// the server never receives a password.
 func Compute(user, realm, password string) HA1 {
 	return md5.Sum([]byte(user + ":" + realm + ":" + password))
 }
 
-// ComputeB is the HA1 for a phone whose digest user name is user@realm.
+// ComputeB returns the HA1 for a phone that sends user@realm as the digest user name.
 func ComputeB(user, realm, password string) HA1 { return Compute(user+"@"+realm, realm, password) }
 
-// ComputeSHA256 is the SHA-256 digest of a password.
+// ComputeSHA256 returns the SHA-256 digest of a password.
 func ComputeSHA256(user, realm, password string) HA1SHA256 {
 	return sha256.Sum256([]byte(user + ":" + realm + ":" + password))
 }
 
-// Hex is the hash in lower-case hex, as RFC 7616 §3.4 wants it (LHEX). It is the secret itself.
+// Hex returns the hash in lower-case hex (LHEX in RFC 7616 section 3.4). It is the secret itself.
 func (h HA1) Hex() string       { return hex.EncodeToString(h[:]) }
 func (h HA1SHA256) Hex() string { return hex.EncodeToString(h[:]) }
 
-// AppendHex appends what Hex gives.
+// AppendHex appends what Hex returns.
 func (h HA1) AppendHex(b []byte) []byte       { return hex.AppendEncode(b, h[:]) }
 func (h HA1SHA256) AppendHex(b []byte) []byte { return hex.AppendEncode(b, h[:]) }
 
-// ErrHex is returned for a text that is not a hash in hex of either case.
-var ErrHex = errors.New("not hex digits of the right number")
+// ErrHex is returned for a text that is not a hash in hex.
+var ErrHex = errors.New("not the right number of hex digits")
 
 // ParseHA1 reads 32 hex digits of either case.
 func ParseHA1(text string) (h HA1, err error) { return h, parseHex(h[:], text) }
@@ -58,17 +58,16 @@ func parseHex(dst []byte, text string) error {
 	return nil
 }
 
-func (HA1) String() string                     { return redacted }
-func (HA1) LogValue() slog.Value               { return slog.StringValue(redacted) }
-func (HA1) MarshalText() ([]byte, error)       { return []byte(redacted), nil }
-func (HA1) Format(f fmt.State, _ rune)         { fmt.Fprint(f, redacted) }
-func (HA1SHA256) String() string               { return redacted }
-func (HA1SHA256) LogValue() slog.Value         { return slog.StringValue(redacted) }
-func (HA1SHA256) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-func (HA1SHA256) Format(f fmt.State, _ rune)   { fmt.Fprint(f, redacted) }
+// Format implements fmt.Formatter for all verbs.
+func (HA1) Format(f fmt.State, _ rune)       { fmt.Fprint(f, redact.Text) }
+func (HA1SHA256) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 
-// Credential is what an account keeps of its password. HA1B and SHA256 are there where the client sent them; they cannot
-// be derived later.
+// MarshalText keeps a hash out of JSON and log/slog.
+func (HA1) MarshalText() ([]byte, error)       { return []byte(redact.Text), nil }
+func (HA1SHA256) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
+
+// Credential is what an account keeps of its password. HA1B and SHA256 are nil unless the client
+// sent them; they cannot be derived later.
 type Credential struct {
 	HA1    HA1
 	HA1B   *HA1
@@ -80,7 +79,7 @@ const (
 	hasSHA256 = 1 << 1
 )
 
-// Marshal is the credential as bytes, to be sealed: a byte of flags, then the hashes that it names.
+// Marshal encodes the credential, to be sealed: a byte of flags, then the hashes that it names.
 func (c Credential) Marshal() []byte {
 	b := make([]byte, 1, 1+16+16+32)
 	b = append(b, c.HA1[:]...)
@@ -95,7 +94,7 @@ func (c Credential) Marshal() []byte {
 	return b
 }
 
-// UnmarshalCredential reads what Marshal wrote.
+// UnmarshalCredential decodes what Marshal returned.
 func UnmarshalCredential(b []byte) (c Credential, err error) {
 	take := func(dst []byte) bool {
 		n := copy(dst, b)

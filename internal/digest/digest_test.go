@@ -18,7 +18,7 @@ import (
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// The example of RFC 7616 §3.9.1, whose line breaks are spaces here.
+// The example of RFC 7616 section 3.9.1, with spaces for its line breaks.
 const (
 	rfcMD5 = `Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", algorithm=MD5, ` +
 		`nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", ` +
@@ -33,7 +33,7 @@ func credential(user, realm, password string) digest.Credential {
 	return digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sum}
 }
 
-func TestProofOfTheRFC(t *testing.T) {
+func TestProves(t *testing.T) {
 	right := credential("Mufasa", "http-auth@example.org", "Circle of Life")
 	for name, header := range map[string]string{"MD5": rfcMD5, "SHA-256": rfcSHA256} {
 		a, err := digest.ParseAnswer(header)
@@ -50,7 +50,9 @@ func TestProofOfTheRFC(t *testing.T) {
 		}
 		other := a
 		other.URI = "/dir/"
-		if a.Proves(right, "POST") || a.Proves(credential("Mufasa", "http-auth@example.org", "circle of life"), "GET") || a.Proves(digest.Credential{}, "GET") || other.Proves(right, "GET") {
+		if a.Proves(right, "POST") ||
+			a.Proves(credential("Mufasa", "http-auth@example.org", "circle of life"), "GET") ||
+			a.Proves(digest.Credential{}, "GET") || other.Proves(right, "GET") {
 			t.Errorf("%s proves what it should not", name)
 		}
 	}
@@ -61,7 +63,7 @@ func TestProofOfTheRFC(t *testing.T) {
 	}
 }
 
-func TestHeaders(t *testing.T) {
+func TestParseAnswer(t *testing.T) {
 	want, err := digest.ParseAnswer(rfcMD5)
 	if err != nil {
 		t.Fatal(err)
@@ -72,10 +74,11 @@ func TestHeaders(t *testing.T) {
 		"an algorithm in quotes":    strings.Replace(rfcMD5, "algorithm=MD5", `algorithm="md5"`, 1),
 		"the scheme in capitals":    strings.Replace(rfcMD5, "Digest", "DIGEST", 1),
 		"names in capitals":         strings.Replace(rfcMD5, "username", "USERNAME", 1),
-		"much white space":          strings.ReplaceAll(strings.ReplaceAll(rfcMD5, ", ", " \t,\t  "), "=MD5", " = MD5"),
-		"an unknown parameter":      rfcMD5 + `, foo="b,a=r"`,
-		"an escaped letter":         strings.Replace(rfcMD5, `"Mufasa"`, `"\Mufas\a"`, 1),
-		"userhash=false":            rfcMD5 + `, userhash=false`,
+		"much white space": strings.ReplaceAll(strings.ReplaceAll(rfcMD5, ", ",
+			" \t,\t  "), "=MD5", " = MD5"),
+		"an unknown parameter": rfcMD5 + `, foo="b,a=r"`,
+		"an escaped letter":    strings.Replace(rfcMD5, `"Mufasa"`, `"\Mufas\a"`, 1),
+		"userhash=false":       rfcMD5 + `, userhash=false`,
 	} {
 		if got, err := digest.ParseAnswer(header); err != nil || got != want {
 			t.Errorf("%s: got %+v, %v", name, got, err)
@@ -87,20 +90,36 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-func TestHeadersThatAreRefused(t *testing.T) {
+func TestParseAnswerErrors(t *testing.T) {
 	bad := map[string]string{
-		"nothing": "", "the scheme alone": "Digest", "the scheme and a space": "Digest ", "another scheme": "Basic YTpi", "a prefix of the scheme": "Digestive" + rfcMD5[6:],
-		"a comma more": rfcMD5 + ",", "a comma first": "Digest ," + rfcMD5[6:], "two commas": strings.Replace(rfcMD5, ", ", ",, ", 1),
-		"no commas": strings.ReplaceAll(rfcMD5, ",", ""), "an open quote": rfcMD5[:len(rfcMD5)-1], "text behind a quote": strings.Replace(rfcMD5, `"Mufasa"`, `"Mufasa"x`, 1),
-		"a name twice": rfcMD5 + `, username="Mufasa"`, "a name twice in another case": rfcMD5 + `, USERNAME="x"`,
-		"no value": strings.Replace(rfcMD5, "qop=auth", "qop=", 1), "no name": strings.Replace(rfcMD5, "qop=auth", "=auth", 1), "no equals": strings.Replace(rfcMD5, "qop=auth", "qop", 1),
-		"auth-int": strings.Replace(rfcMD5, "qop=auth", "qop=auth-int", 1), "no qop": strings.Replace(rfcMD5, "qop=auth, ", "", 1),
-		"MD5-sess": strings.Replace(rfcMD5, "=MD5", "=MD5-sess", 1), "SHA-256-sess": strings.Replace(rfcSHA256, "=SHA-256", "=SHA-256-sess", 1), "SHA-512-256": strings.Replace(rfcSHA256, "=SHA-256", "=SHA-512-256", 1),
-		"a response of the other algorithm": strings.Replace(rfcMD5, "=MD5", "=SHA-256", 1), "userhash": rfcMD5 + ", userhash=true", "userhash in capitals": rfcMD5 + `, userhash="TRUE"`,
-		"nc of seven digits": strings.Replace(rfcMD5, "nc=00000001", "nc=0000001", 1), "nc that is no hex": strings.Replace(rfcMD5, "nc=00000001", "nc=0000000g", 1),
-		"a response that is no hex": strings.Replace(rfcMD5, "8ca523", "8ca52g", 1), "a short response": strings.Replace(rfcMD5, "8ca523", "8ca52", 1),
-		"a control character": strings.Replace(rfcMD5, "Mufasa", "Muf\x01asa", 1), "a line break": strings.Replace(rfcMD5, "Mufasa", "Muf\nasa", 1), "DEL": strings.Replace(rfcMD5, "Mufasa", "Muf\x7fasa", 1),
-		"more than 4096 bytes": rfcMD5 + `, x="` + strings.Repeat("x", 4096) + `"`, "username*": strings.Replace(rfcMD5, `username="Mufasa"`, `username*=UTF-8''Mufasa`, 1),
+		"nothing": "", "the scheme alone": "Digest", "the scheme and a space": "Digest ",
+		"another scheme": "Basic YTpi", "a prefix of the scheme": "Digestive" + rfcMD5[6:],
+		"a comma more": rfcMD5 + ",", "a comma first": "Digest ," + rfcMD5[6:],
+		"two commas": strings.Replace(rfcMD5, ", ", ",, ", 1),
+		"no commas":  strings.ReplaceAll(rfcMD5, ",", ""), "an open quote": rfcMD5[:len(rfcMD5)-1],
+		"text behind a quote":               strings.Replace(rfcMD5, `"Mufasa"`, `"Mufasa"x`, 1),
+		"a name twice":                      rfcMD5 + `, username="Mufasa"`,
+		"a name twice in another case":      rfcMD5 + `, USERNAME="x"`,
+		"no value":                          strings.Replace(rfcMD5, "qop=auth", "qop=", 1),
+		"no name":                           strings.Replace(rfcMD5, "qop=auth", "=auth", 1),
+		"no equals":                         strings.Replace(rfcMD5, "qop=auth", "qop", 1),
+		"auth-int":                          strings.Replace(rfcMD5, "qop=auth", "qop=auth-int", 1),
+		"no qop":                            strings.Replace(rfcMD5, "qop=auth, ", "", 1),
+		"MD5-sess":                          strings.Replace(rfcMD5, "=MD5", "=MD5-sess", 1),
+		"SHA-256-sess":                      strings.Replace(rfcSHA256, "=SHA-256", "=SHA-256-sess", 1),
+		"SHA-512-256":                       strings.Replace(rfcSHA256, "=SHA-256", "=SHA-512-256", 1),
+		"a response of the other algorithm": strings.Replace(rfcMD5, "=MD5", "=SHA-256", 1),
+		"userhash":                          rfcMD5 + ", userhash=true",
+		"userhash in capitals":              rfcMD5 + `, userhash="TRUE"`,
+		"nc of seven digits":                strings.Replace(rfcMD5, "nc=00000001", "nc=0000001", 1),
+		"nc that is no hex":                 strings.Replace(rfcMD5, "nc=00000001", "nc=0000000g", 1),
+		"a response that is no hex":         strings.Replace(rfcMD5, "8ca523", "8ca52g", 1),
+		"a short response":                  strings.Replace(rfcMD5, "8ca523", "8ca52", 1),
+		"a control character":               strings.Replace(rfcMD5, "Mufasa", "Muf\x01asa", 1),
+		"a line break":                      strings.Replace(rfcMD5, "Mufasa", "Muf\nasa", 1),
+		"DEL":                               strings.Replace(rfcMD5, "Mufasa", "Muf\x7fasa", 1),
+		"more than 4096 bytes":              rfcMD5 + `, x="` + strings.Repeat("x", 4096) + `"`,
+		"username*":                         strings.Replace(rfcMD5, `username="Mufasa"`, `username*=UTF-8''Mufasa`, 1),
 	}
 	for _, name := range []string{"username", "realm", "uri", "nonce", "cnonce", "response"} {
 		at := strings.Index(rfcMD5, " "+name+"=")
@@ -128,7 +147,8 @@ func TestChallenge(t *testing.T) {
 }
 
 func FuzzParseAnswer(f *testing.F) {
-	for _, s := range []string{rfcMD5, rfcSHA256, "", "Digest x", `Digest a="\`, `Digest a="b",c=d`} {
+	for _, s := range []string{rfcMD5, rfcSHA256, "", "Digest x", `Digest a="\`,
+		`Digest a="b",c=d`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {
@@ -136,10 +156,14 @@ func FuzzParseAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was read can be written, and is read the same.
-		quote := func(s string) string { return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"` }
+		// An answer that was read can be written, and is read again as the same.
+		quote := func(s string) string {
+			return `"` + strings.NewReplacer(`\`, `\\`, `"`,
+				`\"`).Replace(s) + `"`
+		}
 		again := fmt.Sprintf("Digest username=%s, realm=%s, nonce=%s, uri=%s, cnonce=%s, response=%s, nc=%s, qop=auth, algorithm=%s",
-			quote(a.Username), quote(a.Realm), quote(a.Nonce), quote(a.URI), quote(a.CNonce), quote(a.Response), a.NC, a.Algorithm)
+			quote(a.Username), quote(a.Realm), quote(a.Nonce), quote(a.URI), quote(a.CNonce),
+			quote(a.Response), a.NC, a.Algorithm)
 		if len(again) > 4096 {
 			return
 		}
@@ -152,12 +176,14 @@ func FuzzParseAnswer(f *testing.F) {
 	})
 }
 
-func TestCredentialsAreKeptWhole(t *testing.T) {
+func TestMarshalCredential(t *testing.T) {
 	full := credential("ann", "phone.test", "x")
-	for _, c := range []digest.Credential{full, {HA1: full.HA1}, {HA1: full.HA1, HA1B: full.HA1B}, {HA1: full.HA1, SHA256: full.SHA256}, {}} {
+	for _, c := range []digest.Credential{full, {HA1: full.HA1}, {HA1: full.HA1, HA1B: full.HA1B},
+		{HA1: full.HA1, SHA256: full.SHA256}, {}} {
 		b := c.Marshal()
 		got, err := digest.UnmarshalCredential(b)
-		if err != nil || !bytes.Equal(got.Marshal(), b) || got.HA1 != c.HA1 || (got.HA1B == nil) != (c.HA1B == nil) || (got.SHA256 == nil) != (c.SHA256 == nil) {
+		if err != nil || !bytes.Equal(got.Marshal(), b) || got.HA1 != c.HA1 ||
+			(got.HA1B == nil) != (c.HA1B == nil) || (got.SHA256 == nil) != (c.SHA256 == nil) {
 			t.Errorf("%x: %v", b, err)
 		}
 		if c.HA1B != nil && *got.HA1B != *c.HA1B || c.SHA256 != nil && *got.SHA256 != *c.SHA256 {
@@ -185,7 +211,8 @@ func TestHex(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	for _, bad := range []string{"", h.Hex()[1:], h.Hex() + "0", "g" + h.Hex()[1:], " " + h.Hex()[1:], h.Hex() + "\n", strings.Repeat("０", 32)} {
+	for _, bad := range []string{"", h.Hex()[1:], h.Hex() + "0", "g" + h.Hex()[1:],
+		" " + h.Hex()[1:], h.Hex() + "\n", strings.Repeat("０", 32)} {
 		if _, err := digest.ParseHA1(bad); err == nil {
 			t.Errorf("%q is read", bad)
 		}
@@ -195,7 +222,7 @@ func TestHex(t *testing.T) {
 	}
 }
 
-// timeless leaves the time out of a log, whose digits may be anything.
+// timeless omits the time from a log: its digits may be those of a secret.
 var timeless = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -207,9 +234,11 @@ func TestNothingPrints(t *testing.T) {
 	h := digest.HA1(bytes.Repeat([]byte{0xA7}, 16))
 	sum := digest.HA1SHA256(bytes.Repeat([]byte{0xA7}, 32))
 	c := digest.Credential{HA1: h, HA1B: &h, SHA256: &sum}
-	for name, v := range map[string]any{"HA1": h, "SHA-256": sum, "a pointer": &h, "a credential": c, "a pointer to one": &c, "a list": []digest.HA1{h}} {
+	for name, v := range map[string]any{"HA1": h, "SHA-256": sum, "a pointer": &h,
+		"a credential": c, "a pointer to one": &c, "a list": []digest.HA1{h}} {
 		var out strings.Builder
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b", "%c", "%U", "%t"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b",
+			"%c", "%U", "%t"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
 		b, err := json.Marshal(v)
@@ -220,7 +249,8 @@ func TestNothingPrints(t *testing.T) {
 		slog.New(slog.NewTextHandler(&out, timeless)).Info("x", "v", v)
 		slog.New(slog.NewJSONHandler(&out, timeless)).Info("x", "v", v)
 		text := strings.ToLower(out.String())
-		for _, leak := range []string{"a7a7", "0xa7", "167", "247", "10100111", "\xa7", "§", "p6en"} {
+		for _, leak := range []string{"a7a7", "0xa7", "167", "247", "10100111", "\xa7", "§",
+			"p6en"} {
 			if strings.Contains(text, leak) {
 				t.Errorf("%s prints %q:\n%s", name, leak, text)
 			}
@@ -243,11 +273,14 @@ func TestNonces(t *testing.T) {
 	spend("the second time", nonce, "phone.test", false)
 	nonce = n.Issue("phone.test")
 	for name, bad := range map[string]string{
-		"nothing": "", "a shorter text": nonce[1:], "padding": nonce + "=", "a line break": nonce[:5] + "\n" + nonce[6:], "a changed number": "B" + nonce[1:], "zeros": strings.Repeat("A", len(nonce)),
+		"nothing": "", "a shorter text": nonce[1:], "padding": nonce + "=",
+		"a line break": nonce[:5] + "\n" + nonce[6:], "a changed number": "B" + nonce[1:],
+		"zeros": strings.Repeat("A", len(nonce)),
 	} {
 		spend(name, bad, "phone.test", false)
 	}
-	spend("by another process", digest.NewNonces(func() time.Time { return now }).Issue("phone.test"), "phone.test", false)
+	spend("by another process",
+		digest.NewNonces(func() time.Time { return now }).Issue("phone.test"), "phone.test", false)
 	now = noon.Add(digest.NonceLife - time.Millisecond)
 	spend("at the last moment", nonce, "phone.test", true)
 	now = noon
@@ -258,7 +291,7 @@ func TestNonces(t *testing.T) {
 	spend("before it was given out", nonce, "phone.test", false)
 }
 
-func TestNonceIsSpentByOneOfTwo(t *testing.T) {
+func TestNonceConcurrent(t *testing.T) {
 	n := digest.NewNonces(func() time.Time { return noon })
 	nonces := make([]string, 20000)
 	for i := range nonces {
@@ -270,7 +303,7 @@ func TestNonceIsSpentByOneOfTwo(t *testing.T) {
 	for range 2 {
 		all.Go(func() {
 			for i, nonce := range nonces {
-				// Both try each one at the same moment, as far as that can be had.
+				// Both try each nonce at the same moment, as far as possible.
 				for arrived.Add(1); arrived.Load() < int64(2*(i+1)); {
 					runtime.Gosched()
 				}

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Algorithm is a digest algorithm by its name in the header (RFC 7616 §3.3).
+// Algorithm is a digest algorithm by its name in the header (RFC 7616 section 3.3).
 type Algorithm string
 
 // The algorithms that a tenant may challenge with.
@@ -27,7 +27,7 @@ func (a Algorithm) sum(text string) string {
 	return hex.EncodeToString(d[:])
 }
 
-// hexLen is the length of what sum gives.
+// hexLen is the length of what sum returns.
 func (a Algorithm) hexLen() int {
 	if a == SHA256 {
 		return hex.EncodedLen(sha256.Size)
@@ -35,7 +35,7 @@ func (a Algorithm) hexLen() int {
 	return hex.EncodedLen(md5.Size)
 }
 
-// ha1 is the credential's hash for the algorithm. A credential without a SHA-256 hash gives false.
+// ha1 returns the credential's hash for the algorithm, and false if it has none.
 func (a Algorithm) ha1(c Credential) (string, bool) {
 	if a == MD5 {
 		return c.HA1.Hex(), true
@@ -46,16 +46,17 @@ func (a Algorithm) ha1(c Credential) (string, bool) {
 	return c.SHA256.Hex(), true
 }
 
-// Challenge is the server's half of the exchange.
+// Challenge is what the server sends.
 type Challenge struct {
 	Realm     string
 	Algorithm Algorithm
 	Nonce     string
-	// Stale says that the answer failed for its nonce alone: the client may answer again without asking for the password.
+	// Stale means that only the nonce of an answer was wrong: the client may answer again without
+	// asking for the password.
 	Stale bool
 }
 
-// String is the challenge's parameters, without a scheme name before them: `realm="…", qop="auth", …`.
+// String returns the parameters of the challenge, without a scheme: `realm="…", qop="auth", …`.
 func (c Challenge) String() string {
 	var b strings.Builder
 	b.WriteString(`realm=`)
@@ -88,27 +89,29 @@ type Answer struct {
 	Algorithm                                         Algorithm
 }
 
-// ErrAnswer is returned for an Authorization header that is no Digest answer of the one form spoken here.
+// ErrAnswer is returned for an Authorization header that is not a supported Digest answer.
 var ErrAnswer = errors.New("not a Digest answer with qop=auth")
 
-// maxHeader bounds what ParseAnswer reads; the longest honest header has about 600 bytes.
+// maxHeader bounds what ParseAnswer reads; the longest real header has about 600 bytes.
 const maxHeader = 4096
 
-// ParseAnswer reads an Authorization header (RFC 7616 §3.4). It wants every parameter of qop=auth exactly once, ignores
-// those it does not know, and refuses -sess algorithms, userhash and anything malformed with ErrAnswer.
+// ParseAnswer reads an Authorization header (RFC 7616 section 3.4). It requires every parameter of
+// qop=auth exactly once, ignores those it does not know, and refuses -sess algorithms, userhash and
+// anything malformed with ErrAnswer.
 func ParseAnswer(header string) (Answer, error) {
 	scheme, rest, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "Digest") || len(header) > maxHeader {
 		return Answer{}, ErrAnswer
 	}
-	a := Answer{Algorithm: MD5} // RFC 7616 §3.4: MD5 where the parameter is absent
+	a := Answer{Algorithm: MD5} // the default (RFC 7616 section 3.4)
 	var qop, algorithm, userhash string
 	known := [...]struct {
 		name string
 		dst  *string
 	}{
-		{"username", &a.Username}, {"realm", &a.Realm}, {"nonce", &a.Nonce}, {"uri", &a.URI}, {"response", &a.Response},
-		{"cnonce", &a.CNonce}, {"nc", &a.NC}, {"qop", &qop}, {"algorithm", &algorithm}, {"userhash", &userhash},
+		{"username", &a.Username}, {"realm", &a.Realm}, {"nonce", &a.Nonce}, {"uri", &a.URI},
+		{"response", &a.Response}, {"cnonce", &a.CNonce}, {"nc", &a.NC}, {"qop", &qop},
+		{"algorithm", &algorithm}, {"userhash", &userhash},
 	}
 	var seen [len(known)]bool
 	for {
@@ -137,7 +140,8 @@ func ParseAnswer(header string) (Answer, error) {
 	default:
 		return Answer{}, ErrAnswer
 	}
-	complete := a.Username != "" && a.Realm != "" && a.Nonce != "" && a.URI != "" && a.CNonce != ""
+	complete := a.Username != "" && a.Realm != "" && a.Nonce != "" && a.URI != "" &&
+		a.CNonce != ""
 	if !complete || qop != "auth" || strings.EqualFold(userhash, "true") ||
 		len(a.NC) != 8 || !isHex(a.NC) || len(a.Response) != a.Algorithm.hexLen() || !isHex(a.Response) {
 		return Answer{}, ErrAnswer
@@ -145,7 +149,8 @@ func ParseAnswer(header string) (Answer, error) {
 	return a, nil
 }
 
-// parameter reads one `name=value` of an auth-param list (RFC 9110 §11.2) and what follows its comma.
+// parameter reads one `name=value` of an auth-param list (RFC 9110 section 11.2), and returns what
+// follows its comma.
 func parameter(s string) (name, value, rest string, ok bool) {
 	s = strings.TrimLeft(s, " \t")
 	name, s, ok = strings.Cut(s, "=")
@@ -177,9 +182,9 @@ func parameter(s string) (name, value, rest string, ok bool) {
 	return name, value, s[1:], true
 }
 
-// unquote reads a quoted-string (RFC 9110 §5.6.4).
+// unquote reads a quoted-string (RFC 9110 section 5.6.4).
 func unquote(s string) (value, rest string, ok bool) {
-	var unescaped []byte // nil as long as there was no escape: the value is then the text as it stands
+	var unescaped []byte // nil while there was no escape
 	for i := 1; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '"' && unescaped == nil:
@@ -210,7 +215,7 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// tokenBytes are the bytes that a token may have (RFC 9110 §5.6.2).
+// tokenBytes are the bytes that a token may have (RFC 9110 section 5.6.2).
 var tokenBytes = func() (is [256]bool) {
 	for c := '!'; c <= '~'; c++ {
 		is[c] = !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
@@ -228,9 +233,10 @@ func isHex(s string) bool {
 	return true
 }
 
-// Proves reports whether the answer's response is that of the credential for a request of the method (RFC 7616 §3.4.1).
-// It takes the same time for every credential, the zero one included, so that an unknown name can be checked against a
-// decoy. Nonce, realm, URI and algorithm are the caller's to check.
+// Proves reports whether the answer's response is that of the credential for a request of the
+// method (RFC 7616 section 3.4.1). It takes the same time for every credential, even the zero one,
+// so that an unknown name can be checked against a decoy. Nonce, realm, URI and algorithm are for
+// the caller to check.
 func (a Answer) Proves(c Credential, method string) bool {
 	ha1, has := a.Algorithm.ha1(c)
 	ha2 := a.Algorithm.sum(method + ":" + a.URI)

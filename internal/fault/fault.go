@@ -1,10 +1,11 @@
-// Package fault gives every error of this program a kind, and separates what a person may be told from what an operator
-// must know.
+// Package fault gives every error of this program a kind, and separates what a person may be told
+// from what only an operator may know.
 //
-// A rule that refuses something returns an *Error: its Kind decides the answer's status and code, its Message is the
-// sentence that the person reads, and its Cause, if any, goes to the log alone. Any other error is the program's own
-// trouble: it has the kind Internal, and nobody outside is told its text. One function at the edge turns kinds into
-// answers; nothing else in the program knows a status code.
+// A rule that refuses something returns an *Error: its Kind decides the status and code of the
+// answer, its Message is the sentence that the person reads, and its Cause, if any, is only for the
+// log. Any other error is trouble of the program's own: it has the kind Internal, and its text is
+// never shown. Package http/answer turns kinds into answers; nothing else in the program knows a
+// status code.
 package fault
 
 import (
@@ -13,75 +14,77 @@ import (
 	"time"
 )
 
-// Kind says what sort of thing went wrong, in the terms of the published contract.
+// Kind is the sort of an error, in the terms of the published contract.
 type Kind int
 
 // The kinds, in the order in which a request meets them.
 const (
-	// Internal is trouble of our own: the store, the pickup directory, a bug. Its text is never shown.
+	// Internal is trouble of our own: the store, the pickup directory, a bug. Its text is never
+	// shown.
 	Internal Kind = iota
-	// Misdirected is a request for a host that is no tenant.
+	// Misdirected is a request for a host that is not a tenant.
 	Misdirected
 	// NotFound is a path, an account or a tenant that does not exist.
 	NotFound
-	// Method is a method that the path does not take.
+	// Method is a method that the path does not support.
 	Method
-	// Invalid is input that breaks a rule; Field names the field when there is one.
+	// Invalid is input that breaks a rule. Field names the field if there is one.
 	Invalid
-	// Limited is one try too many; RetryAfter says when the next one is worth making.
+	// Limited is one attempt too many. RetryAfter says when to try again.
 	Limited
-	// Captcha is a captcha token or answer that does not stand.
+	// Captcha is a wrong or expired captcha.
 	Captcha
 	// Conflict is a name that is taken.
 	Conflict
-	// Unauthorized is a sign-in that did not prove the password; it is the same for every reason.
+	// Unauthorized is a request that did not prove the password. It is the same for every reason.
 	Unauthorized
-	// NotActivated is a right password for an account whose link was not opened yet.
+	// NotActivated is the right password of an account that is not active yet.
 	NotActivated
-	// Overloaded is a request that was turned away unread, because too many are waiting.
+	// Overloaded is a request that cannot be handled at the moment.
 	Overloaded
 )
 
 // Error is a refusal with a kind.
 type Error struct {
 	Kind Kind
-	// Message is what the person is told: what happened, and what to do next.
+	// Message says what happened and what to do next, for the person.
 	Message string
 	// Field is the form field or configuration key at fault, or empty.
 	Field string
-	// Rule names the rule of the field that was broken, in a word for programs, which then need not read the message. Empty
-	// where nobody but a programmer meets the rule.
+	// Rule is a word for the rule of the field that was broken. It lets programs show texts of
+	// their own. It is empty if only a programmer can break the rule.
 	Rule string
 	// RetryAfter is set with Limited and Overloaded.
 	RetryAfter time.Duration
-	// Cause is for the log; it is never shown.
+	// Cause is for the log and never shown.
 	Cause error
 }
 
-// New is an Error of kind k whose message is made as fmt.Sprintf makes it.
+// New returns an Error. Its message is formatted as by fmt.Sprintf.
 func New(k Kind, format string, args ...any) *Error {
 	return &Error{Kind: k, Message: fmt.Sprintf(format, args...)}
 }
 
-// Field is an Invalid error about one field.
+// Field returns an Invalid error about one field.
 func Field(field, format string, args ...any) *Error {
 	return &Error{Kind: Invalid, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// Rule is an Invalid error about one rule of a field that a person fills in.
+// Rule returns an Invalid error about one rule of a field that a person fills in.
 func Rule(field, rule, format string, args ...any) *Error {
 	e := Field(field, format, args...)
 	e.Rule = rule
 	return e
 }
 
-// Limit is a Limited error that may be tried again after d, which is rounded up to a whole second and is at least one.
+// Limit returns a Limited error with the time to wait, which is rounded up to a whole second and is
+// at least one.
 func Limit(d time.Duration, format string, args ...any) *Error {
 	seconds := max(1, (d+time.Second-1)/time.Second)
 	return &Error{Kind: Limited, Message: fmt.Sprintf(format, args...), RetryAfter: seconds * time.Second}
 }
 
-// Error is the message, and the cause behind it: text for a log or a terminal, not for a stranger.
+// Error returns the message and its cause, for a log or a terminal.
 func (e *Error) Error() string {
 	if e.Cause != nil {
 		return e.Message + ": " + e.Cause.Error()
@@ -89,10 +92,10 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-// Unwrap gives the cause to errors.Is and errors.As.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// KindOf is the kind of err: Internal for every error that is not an *Error.
+// KindOf returns the kind of err, which is Internal if there is no *Error in it.
 func KindOf(err error) Kind {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
@@ -100,5 +103,5 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Is reports whether err is a refusal of kind k. It is false for nil, whatever k is.
+// Is reports whether err is of kind k. It is false for nil.
 func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }

@@ -38,16 +38,20 @@ func TestKind(t *testing.T) {
 	}
 }
 
-func TestCauseIsForTheLog(t *testing.T) {
-	err := &fault.Error{Kind: fault.Invalid, Message: "the form is cut off", Cause: io.ErrUnexpectedEOF}
-	if !errors.Is(err, io.ErrUnexpectedEOF) || err.Error() != "the form is cut off: unexpected EOF" || err.Message != "the form is cut off" {
+func TestCause(t *testing.T) {
+	err := &fault.Error{Kind: fault.Invalid, Message: "the form is cut off",
+		Cause: io.ErrUnexpectedEOF}
+	if !errors.Is(err, io.ErrUnexpectedEOF) ||
+		err.Error() != "the form is cut off: unexpected EOF" ||
+		err.Message != "the form is cut off" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestLimitIsOfWholeSeconds(t *testing.T) {
+func TestLimit(t *testing.T) {
 	for wait, want := range map[time.Duration]time.Duration{
-		-time.Hour: time.Second, 0: time.Second, 1: time.Second, time.Second: time.Second, time.Second + 1: 2 * time.Second, time.Hour: time.Hour, time.Hour - 1: time.Hour,
+		-time.Hour: time.Second, 0: time.Second, 1: time.Second, time.Second: time.Second,
+		time.Second + 1: 2 * time.Second, time.Hour: time.Hour, time.Hour - 1: time.Hour,
 	} {
 		if got := fault.Limit(wait, "wait").RetryAfter; got != want {
 			t.Errorf("%v becomes %v, want %v", wait, got, want)

@@ -10,7 +10,7 @@ import (
 //go:embed texts
 var files embed.FS
 
-// catalogues are the embedded files, read when they are asked for first.
+// catalogues returns the embedded files. They are parsed at the first call.
 var catalogues = sync.OnceValue(func() map[Tag]*Words {
 	all := make(map[Tag]*Words)
 	for _, t := range Tags {
@@ -19,13 +19,13 @@ var catalogues = sync.OnceValue(func() map[Tag]*Words {
 			all[t], err = Read(t, string(text))
 		}
 		if err != nil {
-			panic("lang: " + err.Error()) // a build that should never have left
+			panic("i18n: " + err.Error()) // the tests parse every file
 		}
 	}
 	return all
 })
 
-// Read makes words of a catalogue's text. Its errors name the line.
+// Read parses the text of a catalogue. Its errors name the line.
 func Read(t Tag, text string) (*Words, error) {
 	w := &Words{Tag: t, texts: make(map[string]string)}
 	number := 0
@@ -37,15 +37,16 @@ func Read(t Tag, text string) (*Words, error) {
 		}
 		key, value, ok := strings.Cut(line, " = ")
 		if !ok || strings.ContainsAny(key, " \t") {
-			return nil, fmt.Errorf("%s.txt:%d: this is not of the form: key = text", t, number)
+			return nil, fmt.Errorf("%s.txt:%d: not of the form: key = text", t, number)
 		}
 		if _, twice := w.texts[key]; twice {
-			return nil, fmt.Errorf("%s.txt:%d: there is a text %s already", t, number, key)
+			return nil, fmt.Errorf("%s.txt:%d: duplicate key %s", t, number, key)
 		}
 		w.texts[key] = value
 	}
-	if w.Name, w.Dir = w.texts["language"], w.texts["direction"]; w.Name == "" || w.Dir != "ltr" && w.Dir != "rtl" {
-		return nil, fmt.Errorf("%s.txt: language is its own name, and direction is ltr or rtl", t)
+	w.Name, w.Dir = w.texts["language"], w.texts["direction"]
+	if w.Name == "" || w.Dir != "ltr" && w.Dir != "rtl" {
+		return nil, fmt.Errorf("%s.txt: language must be the language's name, and direction ltr or rtl", t)
 	}
 	var err error
 	w.dates, err = readDates(w.texts)

@@ -7,24 +7,27 @@ import (
 	"time"
 )
 
-// dates is how a language writes them.
+// dates describes how a language writes dates.
 type dates struct {
 	weekdays, months []string // from Sunday and from January
-	first            string   // the first of a month
+	first            string   // the number of the first day of a month
 }
 
 func readDates(texts map[string]string) (d dates, err error) {
-	d.weekdays, d.months, d.first = strings.Fields(texts["date.weekdays"]), strings.Fields(texts["date.months"]), texts["date.first"]
+	d.weekdays = strings.Fields(texts["date.weekdays"])
+	d.months = strings.Fields(texts["date.months"])
+	d.first = texts["date.first"]
 	if len(d.weekdays) != 7 || len(d.months) != 12 || d.first == "" {
-		err = errors.New("date.weekdays are 7 words, date.months are 12, and date.first is how the first of a month is written")
+		err = errors.New("date.weekdays must have 7 words, date.months 12, " +
+			"and date.first must be the first day of a month")
 	}
 	return d, err
 }
 
-// Day is the date of a moment, in UTC.
+// Day returns the date of a time in UTC.
 func (w *Words) Day(t time.Time) string { return w.date("date.day", t.UTC()) }
 
-// Moment is the date of a moment with the day of the week and the time, in UTC.
+// Moment returns the weekday, date and time of a time in UTC.
 func (w *Words) Moment(t time.Time) string { return w.date("date.moment", t.UTC()) }
 
 func (w *Words) date(form string, t time.Time) string {
@@ -32,6 +35,10 @@ func (w *Words) date(form string, t time.Time) string {
 	if t.Day() > 1 {
 		day = strconv.Itoa(t.Day())
 	}
-	return w.Text(form, "weekday", w.dates.weekdays[t.Weekday()], "day", day, "month", w.dates.months[t.Month()-1],
-		"year", strconv.Itoa(t.Year()), "time", t.Format("15:04"))
+	return w.Text(form,
+		"weekday", w.dates.weekdays[t.Weekday()],
+		"day", day,
+		"month", w.dates.months[t.Month()-1],
+		"year", strconv.Itoa(t.Year()),
+		"time", t.Format("15:04"))
 }

@@ -1,18 +1,22 @@
-// Package lang is the languages that people are spoken to in, and every word of the program in each of them.
+// Package i18n holds the texts that people see, in every language of the program.
 //
-// A language is one file, texts/TAG.txt: its name, its direction, how it writes dates, and the texts of pages, scripts and
-// messages, one on each line:
+// # Guarantees
+//
+// Every language has the same keys, and its texts have the same placeholders as English; the tests
+// check this. The texts are plain text. Package web escapes them for HTML.
+//
+// # Files
+//
+// A language is one file, texts/TAG.txt. It contains the name of the language, its direction, how
+// it writes dates, and the texts of pages, scripts and messages, one per line:
 //
 //	signup.title = Create an account
 //	login.lead = With your phone account at {host}.
 //
-// What stands in braces is filled in by the program. English is the pattern: the others have the same keys with the same
-// braces, which the tests hold them to. There is no grammar in here, no plurals and no genders; a text that would need them
-// is written so that it does not ("noch {count}").
+// The program fills in the names in braces. There are no plurals or genders: a text that would need
+// them is worded differently ("noch {count}"). A new language needs a file and a Tag.
 //
-// A further language is a file and a Tag. What programs read (the API, the command line, the log) is English and not in here.
-//
-// The words are plain text. Who puts them into a page escapes them there (package web).
+// What programs read (the API, the command line, the log) is English and not in this package.
 package i18n
 
 import (
@@ -34,10 +38,11 @@ const (
 	Arabic  Tag = "ar"
 )
 
-// Tags are all languages; the first is spoken to whoever understands none of them.
+// Tags are all languages. The first is the default.
 var Tags = []Tag{English, German, French, Spanish, Arabic}
 
-// Parse is the language of a tag such as de, de-AT or DE. It reports whether it is one of ours; English it is otherwise.
+// Parse returns the language of a tag such as de, de-AT or DE. If it is not one of Tags, Parse
+// returns English and false.
 func Parse(text string) (Tag, bool) {
 	primary, _, _ := strings.Cut(text, "-")
 	for _, t := range Tags {
@@ -48,18 +53,18 @@ func Parse(text string) (Tag, bool) {
 	return English, false
 }
 
-// Words are all texts of one language. They do not change, and may be shared.
+// Words are the texts of one language. They do not change and can be shared.
 type Words struct {
 	Tag Tag
-	// Name is what the language calls itself.
+	// Name is the name of the language in that language.
 	Name string
-	// Dir is its direction, as HTML writes that: ltr or rtl.
+	// Dir is the value of HTML's dir attribute: ltr or rtl.
 	Dir   string
 	texts map[string]string
 	dates dates
 }
 
-// In are the words of a language, and of English for what is none of ours.
+// In returns the words of a language, or of English if t is not one of Tags.
 func In(t Tag) *Words {
 	all := catalogues()
 	if w, ok := all[t]; ok {
@@ -68,23 +73,23 @@ func In(t Tag) *Words {
 	return all[English]
 }
 
-// Find is the text with a key, its braces not filled in.
+// Find returns the text with a key, without filling in its placeholders.
 func (w *Words) Find(key string) (text string, ok bool) {
 	text, ok = w.texts[key]
 	return text, ok
 }
 
-// Text is the text with a key. The slots, pairs of name and value, fill its braces. It panics where there is no such text,
-// which is a mistake in the program.
+// Text returns the text with a key. The slots are pairs of name and value for its placeholders. It
+// panics if there is no such text, because that is a bug.
 func (w *Words) Text(key string, slots ...string) string {
 	text, ok := w.texts[key]
 	if !ok {
-		panic(fmt.Sprintf("lang: %s has no text %q", w.Tag, key))
+		panic(fmt.Sprintf("i18n: %s has no text %q", w.Tag, key))
 	}
 	return Fill(text, slots...)
 }
 
-// Under are the texts whose keys begin with a prefix and a dot, by the rest of the key.
+// Under returns the texts whose keys begin with a prefix and a dot, by the rest of the key.
 func (w *Words) Under(prefix string) map[string]string {
 	under := make(map[string]string)
 	for key, text := range w.texts {
@@ -95,10 +100,10 @@ func (w *Words) Under(prefix string) map[string]string {
 	return under
 }
 
-// Keys are the keys of all texts, in order.
+// Keys returns the keys of all texts in order.
 func (w *Words) Keys() []string { return slices.Sorted(maps.Keys(w.texts)) }
 
-// Fill fills the braces of a text. Those without a value stay.
+// Fill fills in the placeholders of a text. A placeholder without a value is not changed.
 func Fill(text string, slots ...string) string {
 	at := strings.IndexByte(text, '{')
 	if at < 0 {
@@ -119,12 +124,12 @@ func Fill(text string, slots ...string) string {
 	return b.String()
 }
 
-// value is that of a slot with its braces, or these.
-func value(slot string, slots []string) string {
+// value returns the value of a placeholder, or the placeholder itself if it has none.
+func value(placeholder string, slots []string) string {
 	for i := 0; i+1 < len(slots); i += 2 {
-		if slots[i] == slot[1:len(slot)-1] {
+		if slots[i] == placeholder[1:len(placeholder)-1] {
 			return slots[i+1]
 		}
 	}
-	return slot
+	return placeholder
 }

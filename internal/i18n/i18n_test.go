@@ -11,16 +11,20 @@ import (
 	"dialtone/internal/i18n"
 )
 
-var brace = regexp.MustCompile(`\{\w*\}?`)
+// placeholder matches a placeholder, or a brace that is not closed.
+var placeholder = regexp.MustCompile(`\{\w*\}?`)
 
-// shape is what a text has in common with the same text in another language: its braces and its marks.
+// shape returns what a text must have in common with its translations: placeholders and marks.
 func shape(text string) []string {
-	slots := brace.FindAllString(text, -1)
-	slices.Sort(slots)
-	return append(slots, strings.Repeat("*", strings.Count(text, "*")), strings.Repeat("[", strings.Count(text, "[")), strings.Repeat("]", strings.Count(text, "]")))
+	list := placeholder.FindAllString(text, -1)
+	slices.Sort(list)
+	for _, mark := range []string{"*", "[", "]"} {
+		list = append(list, strings.Repeat(mark, strings.Count(text, mark)))
+	}
+	return list
 }
 
-func TestLanguagesHaveTheSameTexts(t *testing.T) {
+func TestLanguagesHaveSameKeys(t *testing.T) {
 	english := i18n.In(i18n.English)
 	if len(english.Keys()) < 200 {
 		t.Fatalf("there are %d texts", len(english.Keys()))
@@ -36,76 +40,92 @@ func TestLanguagesHaveTheSameTexts(t *testing.T) {
 				t.Errorf("%s lacks %s", tag, key)
 				continue
 			}
-			pattern, _ := english.Find(key)
-			// Of a date a language takes the parts that it writes; a verb in two parts has two pairs of stars.
-			if got, want := shape(text), shape(pattern); !slices.Equal(got, want) && !strings.HasPrefix(key, "date.") && !sameButStars(got, want) {
-				t.Errorf("%s: %s has %v, and English has %v", tag, key, got, want)
+			reference, _ := english.Find(key)
+			got, want := shape(text), shape(reference)
+			// A language may leave out parts of a date. A separable verb needs two pairs of stars.
+			if !slices.Equal(got, want) && !strings.HasPrefix(key, "date.") && !sameButStars(got, want) {
+				t.Errorf("%s: %s has %v, but English has %v", tag, key, got, want)
 			}
 			if strings.Count(text, "*")%2 != 0 || strings.Count(text, "[") > 1 {
-				t.Errorf("%s: the marks of %s are not in pairs: %s", tag, key, text)
+				t.Errorf("%s: unpaired marks in %s: %s", tag, key, text)
 			}
 		}
 		for _, key := range w.Keys() {
 			if _, ok := english.Find(key); !ok {
-				t.Errorf("%s has a text %s, and English has none", tag, key)
+				t.Errorf("%s has a key %s that English does not have", tag, key)
 			}
 		}
 	}
 }
 
+// sameButStars reports whether two shapes with stars differ only in their number.
 func sameButStars(got, want []string) bool {
 	stars := func(s string) bool { return strings.HasPrefix(s, "*") }
-	return slices.ContainsFunc(want, func(s string) bool { return stars(s) }) && slices.Equal(slices.DeleteFunc(got, stars), slices.DeleteFunc(want, stars))
+	return slices.ContainsFunc(want, stars) &&
+		slices.Equal(slices.DeleteFunc(got, stars), slices.DeleteFunc(want, stars))
 }
 
-// script is the writing that most letters of a language are in.
+// script is the script of a language.
 var script = map[i18n.Tag]*unicode.RangeTable{
-	i18n.English: unicode.Latin, i18n.German: unicode.Latin, i18n.French: unicode.Latin, i18n.Spanish: unicode.Latin, i18n.Arabic: unicode.Arabic,
+	i18n.English: unicode.Latin,
+	i18n.German:  unicode.Latin,
+	i18n.French:  unicode.Latin,
+	i18n.Spanish: unicode.Latin,
+	i18n.Arabic:  unicode.Arabic,
 }
 
-func TestTextsAreWrittenWithCare(t *testing.T) {
-	blames := []string{"please", "sorry", "oops", "invalid", "illegal", "forbidden", "bitte", "leider", "ungültig", "désolé", "veuillez", "invalide", "interdit",
-		"lo sentimos", "por favor", "inválid", "ilegal", "عذرًا", "عذراً", "من فضلك", "غير صالح"}
-	same := []string{"account.realm", "account.name", "account.server", "account.domain", "account.transport", "direction", "date.first"}
+func TestTextStyle(t *testing.T) {
+	unwanted := []string{
+		"please", "sorry", "oops", "invalid", "illegal", "forbidden", "bitte", "leider", "ungültig",
+		"désolé", "veuillez", "invalide", "interdit", "lo sentimos", "por favor", "inválid", "ilegal",
+		"عذرًا", "عذراً", "من فضلك", "غير صالح",
+	}
+	// same are keys whose texts may be the same as in English.
+	same := []string{
+		"account.realm", "account.name", "account.server", "account.domain", "account.transport",
+		"direction", "date.first",
+	}
 	for _, tag := range i18n.Tags {
-		w, foreign := i18n.In(tag), 0
+		w, untranslated := i18n.In(tag), 0
 		for _, key := range w.Keys() {
 			text, _ := w.Find(key)
-			for _, word := range blames {
+			for _, word := range unwanted {
 				if strings.Contains(strings.ToLower(text), word) {
 					t.Errorf("%s: %s says %q", tag, key, word)
 				}
 			}
-			if strings.TrimSpace(text) == "" || strings.Contains(text, "  ") || strings.Contains(text, "...") || strings.ContainsAny(text, "<>&\u2013\u200e\u200f") {
+			if strings.TrimSpace(text) == "" || strings.Contains(text, "  ") ||
+				strings.Contains(text, "...") || strings.ContainsAny(text, "<>&\u2013\u200e\u200f") {
 				t.Errorf("%s: %s is %q", tag, key, text)
 			}
 			english, _ := i18n.In(i18n.English).Find(key)
-			if tag != i18n.English && text == english && !slices.Contains(same, key) && !strings.HasPrefix(key, "date.") && brace.ReplaceAllString(text, "") != "" {
-				foreign++
-				if foreign > 3 {
+			if tag != i18n.English && text == english && !slices.Contains(same, key) &&
+				!strings.HasPrefix(key, "date.") && placeholder.ReplaceAllString(text, "") != "" {
+				untranslated++
+				if untranslated > 3 {
 					t.Errorf("%s: %s is still English: %s", tag, key, text)
 				}
 			}
-			letters, ours := 0, 0
-			for _, r := range brace.ReplaceAllString(text, "") {
+			letters, inScript := 0, 0
+			for _, r := range placeholder.ReplaceAllString(text, "") {
 				if unicode.IsLetter(r) {
 					letters++
 					if unicode.Is(script[tag], r) {
-						ours++
+						inScript++
 					}
 				}
 			}
-			if ours*2 < letters && !slices.Contains(same, key) {
-				t.Errorf("%s: %s is in another writing: %s", tag, key, text)
+			if inScript*2 < letters && !slices.Contains(same, key) {
+				t.Errorf("%s: %s is in another script: %s", tag, key, text)
 			}
-			if unicode.Is(unicode.Arabic, 'ا') && strings.ContainsFunc(text, func(r rune) bool { return unicode.IsDigit(r) && r > '9' }) {
-				t.Errorf("%s: %s has digits that no field takes: %s", tag, key, text)
+			if strings.ContainsFunc(text, func(r rune) bool { return unicode.IsDigit(r) && r > '9' }) {
+				t.Errorf("%s: %s has digits that the forms do not accept: %s", tag, key, text)
 			}
 		}
 	}
 }
 
-func TestFrenchKeepsItsSignsOnTheLine(t *testing.T) {
+func TestFrenchPunctuation(t *testing.T) {
 	w := i18n.In(i18n.French)
 	for _, key := range w.Keys() {
 		text, _ := w.Find(key)
@@ -143,13 +163,16 @@ func TestDates(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	for text, want := range map[string]i18n.Tag{
-		"en": i18n.English, "de": i18n.German, "DE": i18n.German, "de-AT": i18n.German, "fr-CA": i18n.French, "es-419": i18n.Spanish, "ar-EG-u-nu-latn": i18n.Arabic,
+		"en": i18n.English, "de": i18n.German, "DE": i18n.German, "de-AT": i18n.German,
+		"fr-CA": i18n.French, "es-419": i18n.Spanish, "ar-EG-u-nu-latn": i18n.Arabic,
 	} {
 		if got, ok := i18n.Parse(text); got != want || !ok {
 			t.Errorf("%s is %s, %v", text, got, ok)
 		}
 	}
-	for _, text := range []string{"", "-", "-de", "d", "deu", "de_AT", "xx", "*", " de", "de;q=1", "\x00", strings.Repeat("de", 1<<16)} {
+	for _, text := range []string{
+		"", "-", "-de", "d", "deu", "de_AT", "xx", "*", " de", "de;q=1", "\x00", strings.Repeat("de", 1<<16),
+	} {
 		if got, ok := i18n.Parse(text); got != i18n.English || ok {
 			t.Errorf("%.20q is %s, %v", text, got, ok)
 		}
@@ -173,8 +196,9 @@ func TestFill(t *testing.T) {
 	}
 }
 
-func TestFaultyCataloguesAreRefused(t *testing.T) {
-	const head = "language = Test\ndirection = ltr\ndate.weekdays = a b c d e f g\ndate.months = a b c d e f g h i j k l\ndate.first = 1\n"
+func TestReadErrors(t *testing.T) {
+	const head = "language = Test\ndirection = ltr\ndate.weekdays = a b c d e f g\n" +
+		"date.months = a b c d e f g h i j k l\ndate.first = 1\n"
 	if _, err := i18n.Read("xx", head+"\n# a comment\na = b = c\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -25,42 +25,61 @@ import (
 	"dialtone/internal/tenant"
 )
 
-var update = flag.Bool("update", false, "write the golden messages anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
+// activation returns an English message to Ann.
 func activation(product string) mailmsg.Message {
-	return written(i18n.English, tenant.Settings{Product: product})
+	return builtin(i18n.English, tenant.Settings{Product: product})
 }
 
-// written is a message to Ann, by the program's own templates.
-func written(tag i18n.Tag, settings tenant.Settings) mailmsg.Message {
-	l, err := write(mailmsg.Templates{}, tag, settings)
+// builtin returns a message to Ann with the built-in texts.
+func builtin(tag i18n.Tag, settings tenant.Settings) mailmsg.Message {
+	m, err := build(mailmsg.Templates{}, tag, settings)
 	if err != nil {
 		panic(err)
 	}
-	return l
+	return m
 }
 
-func write(ts mailmsg.Templates, tag i18n.Tag, settings tenant.Settings) (mailmsg.Message, error) {
-	t := &tenant.Tenant{Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test:8443", Settings: settings}
-	return ts.Activation(t, tag, mailmsg.ID{1, 2, 3}, "Ann+x@mail.test", secret.Token{4, 5, 6}, noon, noon.Add(7*24*time.Hour))
+// expiry is when the link of a test message expires.
+var expiry = noon.Add(7 * 24 * time.Hour)
+
+// build returns a message to Ann with an operator's templates.
+func build(ts mailmsg.Templates, tag i18n.Tag, settings tenant.Settings) (mailmsg.Message, error) {
+	t := &tenant.Tenant{
+		Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test:8443",
+		Settings: settings,
+	}
+	id, token := mailmsg.ID{1, 2, 3}, secret.Token{4, 5, 6}
+	return ts.Activation(t, tag, id, "Ann+x@mail.test", token, noon, expiry)
 }
 
 const link = "https://phone.test:8443/activate.ashx?token=BAUGAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
-// golden are the messages in testdata.
+// golden returns the messages in testdata by name.
 func golden() map[string]mailmsg.Message {
 	all := map[string]mailmsg.Message{
-		"plain": activation(""), "utf-8": activation("Bürotelefon Łódź"), "long": activation(strings.Repeat("電話", 30)),
+		"plain":  activation(""),
+		"utf-8":  activation("Bürotelefon Łódź"),
+		"long":   activation(strings.Repeat("電話", 30)),
 		"quoted": activation(`Ann "The Phone" O'Hara, \Ltd.`),
 	}
 	for _, tag := range i18n.Tags[1:] {
-		all[string(tag)] = written(tag, tenant.Settings{Product: "Example Phones", ReplyTo: "help@phone.test",
-			MailFooter: "Example Phones Ltd. <&> 12 Long Street, Springfield. Registered in England and Wales, number 01234567."})
+		all[string(tag)] = builtin(tag, tenant.Settings{
+			Product: "Example Phones",
+			ReplyTo: "help@phone.test",
+			MailFooter: "Example Phones Ltd. <&> 12 Long Street, Springfield. " +
+				"Registered in England and Wales, number 01234567.",
+		})
 	}
 	return all
 }
+
+// unwanted matches HTML that loads something, or that was not escaped.
+var unwanted = regexp.MustCompile(`(?i)ZgotmplZ|<img|<script|<link|<iframe|src=|url\(|@import|<&>|` +
+	`background-color|http:`)
 
 func TestGolden(t *testing.T) {
 	for name, l := range golden() {
@@ -83,49 +102,56 @@ func TestGolden(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 			if again, err := golden()[name].Bytes(); err != nil || !bytes.Equal(got, again) {
-				t.Errorf("the second time it is another: %v", err)
+				t.Errorf("a second call returns other bytes: %v", err)
 			}
 			check(t, l, got)
-			if until := i18n.In(l.Lang).Moment(noon.Add(7 * 24 * time.Hour)); !strings.Contains(strings.ReplaceAll(l.Text, "\n", " "), until) || !strings.Contains(l.HTML, until) {
-				t.Errorf("it does not say %s:\n%s\n%s", until, l.Text, l.HTML)
+			words := i18n.In(l.Lang)
+			until := words.Moment(expiry)
+			if !strings.Contains(strings.ReplaceAll(l.Text, "\n", " "), until) ||
+				!strings.Contains(l.HTML, until) {
+				t.Errorf("the expiry %s is missing:\n%s\n%s", until, l.Text, l.HTML)
 			}
-			if strings.Count(l.Text, link) != 1 || !strings.Contains(l.Text, "\n"+link+"\n") || strings.Count(l.HTML, link) != 1 || !strings.Contains(l.HTML, `<a href="`+link+`"`) {
-				t.Errorf("the link is not there once:\n%s\n%s", l.Text, l.HTML)
+			if strings.Count(l.Text, link) != 1 || !strings.Contains(l.Text, "\n"+link+"\n") ||
+				strings.Count(l.HTML, link) != 1 || !strings.Contains(l.HTML, `<a href="`+link+`"`) {
+				t.Errorf("want one link in each part:\n%s\n%s", l.Text, l.HTML)
 			}
 			for line := range strings.Lines(l.Text) {
-				if utf8.RuneCountInString(line) > 78 && strings.TrimSpace(line) != link && strings.Contains(line, " ") {
-					t.Errorf("a line of the text is long: %s", line)
+				if utf8.RuneCountInString(line) > 78 && strings.TrimSpace(line) != link &&
+					strings.Contains(line, " ") {
+					t.Errorf("long line in the text: %s", line)
 				}
 			}
-			w := i18n.In(l.Lang)
-			if !strings.Contains(l.HTML, `<html lang="`+string(w.Tag)+`" dir="`+w.Dir+`">`) {
-				t.Errorf("the HTML is not said to be %s", w.Tag)
+			if !strings.Contains(l.HTML, `<html lang="`+string(words.Tag)+`" dir="`+words.Dir+`">`) {
+				t.Errorf("the HTML has no language %s", words.Tag)
 			}
-			if strings.Contains(l.HTML, "ZgotmplZ") || regexp.MustCompile(`(?i)<img|<script|<link|<iframe|src=|url\(|@import|<&>|background-color|http:`).MatchString(l.HTML) {
-				t.Errorf("the HTML has something that a message has not:\n%s", l.HTML)
+			if unwanted.MatchString(l.HTML) {
+				t.Errorf("unwanted HTML:\n%s", l.HTML)
 			}
 		})
 	}
 }
 
-// Scripts read the pickup directory line by line (README.md).
-func TestScriptsFindTheLink(t *testing.T) {
-	for n := range 76 { // wherever an encoding would break its lines
+// Scripts search the files in the pickup directory for the link (README.md).
+func TestLinkIsOnOneLine(t *testing.T) {
+	for n := range 76 { // every position at which an encoding could break the line
 		host := strings.Repeat("p", n) + ".test"
-		l, err := mailmsg.Templates{}.Activation(&tenant.Tenant{Host: host, PublicURL: "https://" + host}, i18n.English, mailmsg.ID{}, "a@b.test", secret.Token{}, noon, noon)
+		tn := &tenant.Tenant{Host: host, PublicURL: "https://" + host}
+		l, err := mailmsg.Templates{}.Activation(
+			tn, i18n.English, mailmsg.ID{}, "a@b.test", secret.Token{}, noon, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n == 0 || n > 63 {
-			l.Domain, l.From = "phone.test", "no-reply@phone.test" // the link alone has such a host
+			l.Domain, l.From = "phone.test", "no-reply@phone.test" // such a host is only allowed in the link
 		}
 		b, err := l.Bytes()
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := "https://" + host + "/activate.ashx?token=" + secret.Token{}.Text()
-		if found := regexp.MustCompile(`https?://.*token=.*`).FindAllString(string(b), -1); len(found) != 1 || strings.TrimSuffix(found[0], "\r") != want {
-			t.Errorf("a search of the file finds %q", found)
+		found := regexp.MustCompile(`https?://.*token=.*`).FindAllString(string(b), -1)
+		if len(found) != 1 || strings.TrimSuffix(found[0], "\r") != want {
+			t.Errorf("got %q, want %s", found, want)
 		}
 	}
 }
@@ -133,8 +159,8 @@ func TestScriptsFindTheLink(t *testing.T) {
 //go:embed testdata/read.py
 var readPython string
 
-// TestAnotherParserReadsTheSame has the messages read by a program that shares nothing with this one.
-func TestAnotherParserReadsTheSame(t *testing.T) {
+// TestParsedByPython reads the messages with an independent implementation.
+func TestParsedByPython(t *testing.T) {
 	var files []string
 	for name := range golden() {
 		files = append(files, "testdata/"+name+".eml")
@@ -153,10 +179,14 @@ func TestAnotherParserReadsTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, l := range golden() {
-		want := read{l.Subject, l.FromName, l.From, l.To, l.ReplyTo, "multipart/alternative", [][2]string{{"text/plain", l.Text}, {"text/html", l.HTML}}, []string{}}
+		parts := [][2]string{{"text/plain", l.Text}, {"text/html", l.HTML}}
+		want := read{
+			l.Subject, l.FromName, l.From, l.To, l.ReplyTo, "multipart/alternative", parts, []string{},
+		}
 		got := all["testdata/"+name+".eml"]
 		if without(got.Name, " ") == without(want.Name, " ") {
-			got.Name = want.Name // Python keeps the space between two encoded words of a name, which RFC 2047 §6.2 drops
+			// Python keeps the space between two encoded words, which RFC 2047 §6.2 drops.
+			got.Name = want.Name
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got\n%+v\nwant\n%+v", name, got, want)
@@ -166,9 +196,12 @@ func TestAnotherParserReadsTheSame(t *testing.T) {
 
 func without(s, part string) string { return strings.ReplaceAll(s, part, "") }
 
-// headers are the fields that a message has, each once, and no others.
-func headers(l mailmsg.Message) []string {
-	list := []string{"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type", "Auto-Submitted", "X-Auto-Response-Suppress"}
+// fields returns the names of the header fields that a message must have, each once.
+func fields(l mailmsg.Message) []string {
+	list := []string{
+		"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type",
+		"Auto-Submitted", "X-Auto-Response-Suppress",
+	}
 	if l.HTML == "" {
 		list = append(list, "Content-Transfer-Encoding")
 	}
@@ -181,19 +214,19 @@ func headers(l mailmsg.Message) []string {
 	return list
 }
 
-// check reads a message back and compares it with its letter.
+// check parses the bytes of a message and compares the result with the message.
 func check(t *testing.T, l mailmsg.Message, message []byte) {
 	t.Helper()
 	m, err := mail.ReadMessage(bytes.NewReader(message))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range headers(l) {
+	for _, h := range fields(l) {
 		if len(m.Header[h]) != 1 {
-			t.Errorf("the header has %s %d times", h, len(m.Header[h]))
+			t.Errorf("field %s: %d times, want once", h, len(m.Header[h]))
 		}
 	}
-	if len(m.Header) != len(headers(l)) {
+	if len(m.Header) != len(fields(l)) {
 		t.Errorf("the header is %q", m.Header)
 	}
 	to, err := m.Header.AddressList("To")
@@ -220,8 +253,9 @@ func check(t *testing.T, l mailmsg.Message, message []byte) {
 		m, _ := mail.ReadMessage(bytes.NewReader(message))
 		checkParts(t, l, m)
 	}
-	if bytes.Count(message, []byte("\n")) != bytes.Count(message, []byte("\r\n")) || bytes.Count(message, []byte("\r")) != bytes.Count(message, []byte("\r\n")) {
-		t.Error("a line ends otherwise than with CRLF")
+	crlf := bytes.Count(message, []byte("\r\n"))
+	if bytes.Count(message, []byte("\n")) != crlf || bytes.Count(message, []byte("\r")) != crlf {
+		t.Error("a line does not end with CRLF")
 	}
 	for _, line := range bytes.Split(message, []byte("\r\n")) {
 		if len(line) > 998 {
@@ -236,7 +270,8 @@ func check(t *testing.T, l mailmsg.Message, message []byte) {
 	}
 }
 
-// checkParts wants the parts to be the text and the HTML, in this order: the last is the one to prefer (RFC 2046 §5.1.4).
+// checkParts checks that the parts are the text and the HTML, in this order: mail programs prefer the
+// last part (RFC 2046 §5.1.4).
 func checkParts(t *testing.T, l mailmsg.Message, m *mail.Message) {
 	t.Helper()
 	media, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
@@ -244,8 +279,11 @@ func checkParts(t *testing.T, l mailmsg.Message, m *mail.Message) {
 		t.Fatalf("the message is %s: %v", media, err)
 	}
 	r := multipart.NewReader(m.Body, params["boundary"])
-	for _, want := range []struct{ media, text string }{{"text/plain; charset=utf-8", l.Text}, {"text/html; charset=utf-8", l.HTML}} {
-		p, err := r.NextPart() // which decodes quoted-printable
+	for _, want := range []struct{ media, text string }{
+		{"text/plain; charset=utf-8", l.Text},
+		{"text/html; charset=utf-8", l.HTML},
+	} {
+		p, err := r.NextPart() // decodes quoted-printable
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,58 +292,67 @@ func checkParts(t *testing.T, l mailmsg.Message, m *mail.Message) {
 			body = base64.NewDecoder(base64.StdEncoding, p)
 		}
 		b, err := io.ReadAll(body)
-		if got := strings.ReplaceAll(string(b), "\r\n", "\n"); err != nil || p.Header.Get("Content-Type") != want.media || got != want.text {
-			t.Errorf("a part is %s with %q, %v, want %s with %q", p.Header.Get("Content-Type"), got, err, want.media, want.text)
+		text, media := strings.ReplaceAll(string(b), "\r\n", "\n"), p.Header.Get("Content-Type")
+		if err != nil || media != want.media || text != want.text {
+			t.Errorf("part %s: %q, %v, want %s: %q", media, text, err, want.media, want.text)
 		}
 	}
 	if _, err := r.NextPart(); err != io.EOF {
-		t.Errorf("there is more: %v", err)
+		t.Errorf("after the last part: %v", err)
 	}
 }
 
-func TestNothingOfTheFormIsInTheMessage(t *testing.T) {
-	// The builder is not given the user name or the displayed name; the address is in the header and nowhere else.
+// Activation does not get the user name or the display name. The address is only in the header.
+func TestMessageHasNothingOfTheForm(t *testing.T) {
 	for name, l := range golden() {
 		if strings.Contains(l.Text+l.Subject+l.HTML, "Ann+x") || strings.Contains(l.Text+l.HTML, "mail.test") {
-			t.Errorf("%s says\n%s\n%s\n%s", name, l.Subject, l.Text, l.HTML)
+			t.Errorf("%s: the address is in\n%s\n%s\n%s", name, l.Subject, l.Text, l.HTML)
 		}
 	}
 }
 
-func TestInjectionIsRefused(t *testing.T) {
+func TestHeaderInjection(t *testing.T) {
 	plain := activation("")
 	for _, bad := range []string{
-		"a\r\nBcc: x@y.test", "a\nX-Receiver: x@y.test", "a\rb", "a\x00b", "a\x7f", "a\tb", "a\v", "a\r\n\r\nbody", "a\r\n Bcc: x@y.test",
+		"a\r\nBcc: x@y.test", "a\nX-Receiver: x@y.test", "a\rb", "a\x00b", "a\x7f", "a\tb", "a\v",
+		"a\r\n\r\nbody", "a\r\n Bcc: x@y.test",
 	} {
 		for name, change := range map[string]func(*mailmsg.Message){
-			"subject": func(l *mailmsg.Message) { l.Subject = bad }, "sender's name": func(l *mailmsg.Message) { l.FromName = bad },
-			"sender": func(l *mailmsg.Message) { l.From = bad + "@y.test" }, "recipient": func(l *mailmsg.Message) { l.To = bad + "@y.test" },
-			"recipient's domain": func(l *mailmsg.Message) { l.To = "a@" + bad }, "domain": func(l *mailmsg.Message) { l.Domain = bad },
-			"address for answers": func(l *mailmsg.Message) { l.ReplyTo = bad + "@y.test" }, "language": func(l *mailmsg.Message) { l.Lang = i18n.Tag(bad) },
+			"Subject":   func(l *mailmsg.Message) { l.Subject = bad },
+			"FromName":  func(l *mailmsg.Message) { l.FromName = bad },
+			"From":      func(l *mailmsg.Message) { l.From = bad + "@y.test" },
+			"To":        func(l *mailmsg.Message) { l.To = bad + "@y.test" },
+			"To domain": func(l *mailmsg.Message) { l.To = "a@" + bad },
+			"Domain":    func(l *mailmsg.Message) { l.Domain = bad },
+			"ReplyTo":   func(l *mailmsg.Message) { l.ReplyTo = bad + "@y.test" },
+			"Lang":      func(l *mailmsg.Message) { l.Lang = i18n.Tag(bad) },
 		} {
 			l := plain
 			change(&l)
 			if b, err := l.Bytes(); err == nil {
-				t.Errorf("%q as %s makes\n%s", bad, name, b)
+				t.Errorf("%s %q: got\n%s", name, bad, b)
 			}
 		}
 	}
 	for _, to := range []string{
-		"", "a", "a@", "@b", "a@b.test,c@d.test", "a@b.test, c@d.test", "a@b.test;c@d.test", "g:a@b.test;", "<a@b.test>", "A <a@b.test>", "a(c)@b.test",
-		`"a b"@c.test`, "a@b.test ", " a@b.test", "a@b .test", "ü@b.test", "a@bü.test", "a@b.test\u2028c", "@x:a@b.test", "a@b@c",
+		"", "a", "a@", "@b", "a@b.test,c@d.test", "a@b.test, c@d.test", "a@b.test;c@d.test",
+		"g:a@b.test;", "<a@b.test>", "A <a@b.test>", "a(c)@b.test", `"a b"@c.test`, "a@b.test ",
+		" a@b.test", "a@b .test", "ü@b.test", "a@bü.test", "a@b.test\u2028c", "@x:a@b.test", "a@b@c",
 	} {
 		for i := range 3 {
 			l := plain
 			*[]*string{&l.To, &l.From, &l.ReplyTo}[i] = to
 			if i == 2 && to == "" {
-				continue // there is none
+				continue // Reply-To is optional
 			}
 			if b, err := l.Bytes(); err == nil {
-				t.Errorf("the address %q makes\n%s", to, b)
+				t.Errorf("address %q: got\n%s", to, b)
 			}
 		}
 	}
-	for _, odd := range []string{"a\u2028Bcc: x@y.test", "a\u0085Bcc: x@y.test", "Bcc: x@y.test", "a: b", strings.Repeat("ü", 150)} {
+	for _, odd := range []string{
+		"a\u2028Bcc: x@y.test", "a\u0085Bcc: x@y.test", "Bcc: x@y.test", "a: b", strings.Repeat("ü", 150),
+	} {
 		l := plain
 		l.Subject, l.FromName = odd, odd
 		b, err := l.Bytes()
@@ -316,50 +363,53 @@ func TestInjectionIsRefused(t *testing.T) {
 	}
 }
 
-func FuzzLetter(f *testing.F) {
+func FuzzMessage(f *testing.F) {
 	f.Add("Phones", "Activate", "a text\n", "", "ann@mail.test")
 	f.Add("Büro", strings.Repeat("ü", 100), strings.Repeat("long ", 500)+"\n.\nFrom me\n=3D\n", "<p>", "a+b@c.test")
 	f.Add("", "a\r\nBcc: x@y.test", "\ttab \n trailing \n", "\x00", "a@b\r\n.test")
 	f.Add("=?utf-8?q?a?=", "=?utf-8?q?a=0D=0ABcc:?=", "\x00\xff", "--=_\n", "x")
 	f.Add("", "", "مرحبا\n--=_00000000000000000000000000000000--\n", strings.Repeat("x", 2000), "a@b.test")
 	f.Fuzz(func(t *testing.T, fromName, subject, text, html, to string) {
-		l := mailmsg.Message{Domain: "phone.test", FromName: fromName, From: "no-reply@phone.test", To: to, Date: noon, Subject: subject, Text: text, HTML: html}
+		l := mailmsg.Message{
+			Domain: "phone.test", FromName: fromName, From: "no-reply@phone.test", To: to, Date: noon,
+			Subject: subject, Text: text, HTML: html,
+		}
 		l.ID[0] = 1
 		if strings.Contains(text, l.ID.String()) {
-			return // which no text knows
+			return // no real text contains the ID
 		}
 		b, err := l.Bytes()
 		if err != nil {
 			return
 		}
-		// What an operator writes in the form of an encoded word is shown decoded, and spaces at the ends of a header are
-		// not kept; text is lines that end with \n.
+		// An encoded word that an operator typed is decoded, and spaces at the ends of a field are lost.
+		// The lines of a text end with \n.
 		for _, s := range []string{fromName, subject} {
 			if !utf8.ValidString(s) || strings.Contains(s, "=?") || strings.TrimSpace(s) != s {
 				l.FromName, l.Subject = "", ""
 			}
 		}
 		if strings.Contains(text+html, "\r") || l.FromName != fromName || l.Subject != subject || len(text) > 1<<19 {
-			if m, err := mail.ReadMessage(bytes.NewReader(b)); err != nil || len(m.Header) != len(headers(l)) {
+			if m, err := mail.ReadMessage(bytes.NewReader(b)); err != nil || len(m.Header) != len(fields(l)) {
 				t.Fatalf("%v: %q", err, m)
 			}
 			return
 		}
 		if len(fromName)+len(subject) > 300 {
-			return // longer than a tenant's settings may be
+			return // longer than the settings of a tenant can be
 		}
 		check(t, l, b)
 	})
 }
 
-// BenchmarkMessage is a message's share of a signup. The first is that of the plain text alone, without templates.
+// BenchmarkMessage measures the cost of a message in a signup. The first case is only the plain text.
 func BenchmarkMessage(b *testing.B) {
-	alone := activation("")
-	alone.HTML, alone.Lang = "", ""
-	b.Run("text alone", func(b *testing.B) {
+	text := activation("")
+	text.HTML, text.Lang = "", ""
+	b.Run("text", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := alone.Bytes(); err != nil {
+			if _, err := text.Bytes(); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -368,7 +418,7 @@ func BenchmarkMessage(b *testing.B) {
 		b.Run(string(tag), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := written(tag, tenant.Settings{}).Bytes(); err != nil {
+				if _, err := builtin(tag, tenant.Settings{}).Bytes(); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -57,3 +57,6 @@ func Decode(header string) string {
 	}
 	return text
 }
+
+// Domain returns the domain of an e-mail address: the part after the last @.
+func Domain(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }

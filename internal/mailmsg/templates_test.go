@@ -11,8 +11,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// folder is an operator's templates, by name.
-func folder(files map[string]string) fs.FS {
+// templatesDir returns a directory with an operator's templates.
+func templatesDir(files map[string]string) fs.FS {
 	all := fstest.MapFS{}
 	for name, text := range files {
 		all[name] = &fstest.MapFile{Data: []byte(text)}
@@ -21,26 +21,34 @@ func folder(files map[string]string) fs.FS {
 }
 
 const (
-	goodText = "{{define \"subject\"}}Willkommen bei {{.Platform}}{{end}}\nHallo!\n\n{{.Link}}\n\n{{.Wrap .Until}} {{.Host}}\n{{.Footer}}\n"
-	goodHTML = "<html lang=\"{{.Lang}}\" dir=\"{{.Dir}}\"><title>{{.Subject}}</title>\n<p>Hallo!\n<p><a href=\"{{.Link}}\">Los</a>\n"
+	goodText = "{{define \"subject\"}}Willkommen bei {{.Platform}}{{end}}\nHallo!\n\n{{.Link}}\n\n" +
+		"{{.Wrap .Until}} {{.Host}}\n{{.Footer}}\n"
+	goodHTML = "<html lang=\"{{.Lang}}\" dir=\"{{.Dir}}\"><title>{{.Subject}}</title>\n" +
+		"<p>Hallo!\n<p><a href=\"{{.Link}}\">Los</a>\n"
 )
 
-func TestOperatorsTemplatesReplaceTheProgramsOwn(t *testing.T) {
-	ts, err := mailmsg.Load(folder(map[string]string{
-		"activation.de.txt": strings.ReplaceAll(goodText, "\n", "\r\n"), "activation.de.html": goodHTML, ".activation.de.txt.swp": "x", "old/activation.fr.txt": "x",
+func TestLoad(t *testing.T) {
+	ts, err := mailmsg.Load(templatesDir(map[string]string{
+		"activation.de.txt":      strings.ReplaceAll(goodText, "\n", "\r\n"),
+		"activation.de.html":     goodHTML,
+		".activation.de.txt.swp": "x",
+		"old/activation.fr.txt":  "x",
 	}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	settings := tenant.Settings{Product: "Bürotelefon", MailFooter: "Haus 1"}
-	l, err := write(ts, i18n.German, settings)
+	l, err := build(ts, i18n.German, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "Hallo!\n\n" + link + "\n\nSonntag, 8. März 2026, 12:00 Uhr (UTC) phone.test\nHaus 1\n"; l.Text != want {
+	want := "Hallo!\n\n" + link + "\n\nSonntag, 8. März 2026, 12:00 Uhr (UTC) phone.test\nHaus 1\n"
+	if l.Text != want {
 		t.Errorf("the text is %q, want %q", l.Text, want)
 	}
-	if want := `<html lang="de" dir="ltr"><title>Willkommen bei Bürotelefon</title>` + "\n<p>Hallo!\n<p><a href=\"" + link + "\">Los</a>\n"; l.HTML != want {
+	want = `<html lang="de" dir="ltr"><title>Willkommen bei Bürotelefon</title>` +
+		"\n<p>Hallo!\n<p><a href=\"" + link + "\">Los</a>\n"
+	if l.HTML != want {
 		t.Errorf("the HTML is %q, want %q", l.HTML, want)
 	}
 	if l.Subject != "Willkommen bei Bürotelefon" {
@@ -51,72 +59,90 @@ func TestOperatorsTemplatesReplaceTheProgramsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, l, b)
-	french, err := write(ts, i18n.French, settings)
+	french, err := build(ts, i18n.French, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if own := written(i18n.French, settings); french != own {
-		t.Errorf("a language that was not replaced is %v, want %v", french, own)
+	if want := builtin(i18n.French, settings); french != want {
+		t.Errorf("a language without templates: %v, want %v", french, want)
 	}
-	if ts, err := mailmsg.Load(folder(nil)); err != nil {
-		t.Errorf("an empty folder: %v", err)
-	} else if l, err := write(ts, i18n.German, settings); err != nil || l != written(i18n.German, settings) {
-		t.Errorf("an empty folder makes %v, %v", l, err)
+	if ts, err := mailmsg.Load(templatesDir(nil)); err != nil {
+		t.Errorf("an empty directory: %v", err)
+	} else if l, err := build(ts, i18n.German, settings); err != nil || l != builtin(i18n.German, settings) {
+		t.Errorf("an empty directory: %v, %v", l, err)
 	}
 }
 
-func TestFaultyTemplatesAreRefused(t *testing.T) {
-	cut := func(text, old, new string) string {
-		if !strings.Contains(text, old) {
-			t.Fatalf("%q is not in %q", old, text)
+func TestLoadErrors(t *testing.T) {
+	const textFile, htmlFile = "activation.de.txt", "activation.de.html"
+	// edited returns a template with old replaced by new.
+	edited := func(template, old, new string) string {
+		if !strings.Contains(template, old) {
+			t.Fatalf("%q is not in %q", old, template)
 		}
-		return strings.Replace(text, old, new, 1)
+		return strings.Replace(template, old, new, 1)
 	}
+	text := func(old, new string) string { return edited(goodText, old, new) }
+	html := func(old, new string) string { return edited(goodHTML, old, new) }
+	const anchor = `<a href="{{.Link}}">Los</a>`
 	for _, c := range []struct {
 		name       string
 		text, html string
 		want       string
 	}{
-		{"a brace that is not closed", cut(goodText, "{{.Host}}", "{{.Host"), goodHTML, "activation.de.txt:7: "},
-		{"a brace that is not closed, in the HTML", goodText, cut(goodHTML, "{{.Link}}", "{{.Link"), "activation.de.html:3: "},
-		{"a word that there is not", cut(goodText, ".Platform", ".User"), goodHTML, "activation.de.txt:1:"},
-		{"a word that there is not, in the HTML", goodText, cut(goodHTML, ".Subject", ".Name"), "activation.de.html:1:"},
-		{"a word only where there is a footer", cut(goodText, "{{.Footer}}", "{{with .Footer}}{{.Nothing}}{{end}}"), goodHTML, "activation.de.txt:7:"},
-		{"no link in the text", cut(goodText, "{{.Link}}", "phone.test"), goodHTML, "activation.de.txt:7: the link"},
-		{"two links in the text", cut(goodText, "{{.Host}}", "\n{{.Link}}"), goodHTML, "activation.de.txt:4: the link"},
-		{"a link with a dot behind it", cut(goodText, "{{.Link}}", "{{.Link}}."), goodHTML, "activation.de.txt:4: the link"},
-		{"a link in the middle of a line", cut(goodText, "{{.Link}}", "Hier: {{.Link}}"), goodHTML, "activation.de.txt:4: the link"},
-		{"a link that is cut short", cut(goodText, "{{.Link}}", "{{printf \"%.40s\" .Link}}"), goodHTML, "activation.de.txt:4: the link"},
-		{"a link only where there is a footer", cut(goodText, "{{.Link}}", "{{if .Footer}}{{.Link}}{{end}}"), goodHTML, "activation.de.txt:4: the link"},
-		{"no link in the HTML", goodText, cut(goodHTML, "{{.Link}}", "/"), "activation.de.html:3: the link"},
-		{"a link in the HTML that is text", goodText, cut(goodHTML, `<a href="{{.Link}}">Los</a>`, "{{.Link}}"), "activation.de.html:3: the link"},
-		{"two links in the HTML", goodText, goodHTML + `<a href='{{.Link}}'>Los</a>`, "activation.de.html:3: the link"},
-		{"a subject of two lines", cut(goodText, "Willkommen", "Willkommen\n"), goodHTML, "activation.de.txt:1: the subject"},
-		{"HTML that no value is safe in", goodText, cut(goodHTML, "<p>Hallo!", "<script>if ({{.Platform}}) {"), "activation.de.html:"},
-		{"HTML that ends within a tag", goodText, goodHTML + "<a href=\"", "activation.de.html"},
-		{"no HTML", goodText, "", "activation.de.html: the file is missing"},
-		{"no text", "", goodHTML, "activation.de.txt: the file is missing"},
+		{"unclosed brace in the text", text("{{.Host}}", "{{.Host"), goodHTML, textFile + ":7: "},
+		{"unclosed brace in the HTML", goodText, html("{{.Link}}", "{{.Link"), htmlFile + ":3: "},
+		{"unknown field in the text", text(".Platform", ".User"), goodHTML, textFile + ":1:"},
+		{"unknown field in the HTML", goodText, html(".Subject", ".Name"), htmlFile + ":1:"},
+		{"unknown field only with a footer",
+			text("{{.Footer}}", "{{with .Footer}}{{.Nothing}}{{end}}"), goodHTML, textFile + ":7:"},
+		{"no link in the text", text("{{.Link}}", "phone.test"), goodHTML, textFile + ":7: the link"},
+		{"two links in the text", text("{{.Host}}", "\n{{.Link}}"), goodHTML, textFile + ":4: the link"},
+		{"dot after the link", text("{{.Link}}", "{{.Link}}."), goodHTML, textFile + ":4: the link"},
+		{"text before the link", text("{{.Link}}", "Hier: {{.Link}}"), goodHTML, textFile + ":4: the link"},
+		{"shortened link",
+			text("{{.Link}}", "{{printf \"%.40s\" .Link}}"), goodHTML, textFile + ":4: the link"},
+		{"link only with a footer",
+			text("{{.Link}}", "{{if .Footer}}{{.Link}}{{end}}"), goodHTML, textFile + ":4: the link"},
+		{"no link in the HTML", goodText, html("{{.Link}}", "/"), htmlFile + ":3: the link"},
+		{"link as text in the HTML", goodText, html(anchor, "{{.Link}}"), htmlFile + ":3: the link"},
+		{"two links in the HTML",
+			goodText, goodHTML + `<a href='{{.Link}}'>Los</a>`, htmlFile + ":3: the link"},
+		{"two lines in the subject",
+			text("Willkommen", "Willkommen\n"), goodHTML, textFile + ":1: the subject"},
+		{"value in an unsafe context",
+			goodText, html("<p>Hallo!", "<script>if ({{.Platform}}) {"), htmlFile + ":"},
+		{"HTML ends within a tag", goodText, goodHTML + "<a href=\"", htmlFile},
+		{"no HTML file", goodText, "", htmlFile + ": the file is missing"},
+		{"no text file", "", goodHTML, textFile + ": the file is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			files := map[string]string{}
 			if c.text != "" {
-				files["activation.de.txt"] = c.text
+				files[textFile] = c.text
 			}
 			if c.html != "" {
-				files["activation.de.html"] = c.html
+				files[htmlFile] = c.html
 			}
-			if _, err := mailmsg.Load(folder(files)); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			_, err := mailmsg.Load(templatesDir(files))
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
 	}
-	for _, name := range []string{"activation.txt", "activation.xx.txt", "activation.de.md", "activation.DE.txt", "welcome.de.txt", "activation.de.txt~", "README"} {
-		if _, err := mailmsg.Load(folder(map[string]string{name: goodText})); err == nil || !strings.HasPrefix(err.Error(), name+": ") {
+	for _, name := range []string{
+		"activation.txt", "activation.xx.txt", "activation.de.md", "activation.DE.txt", "welcome.de.txt",
+		"activation.de.txt~", "README",
+	} {
+		_, err := mailmsg.Load(templatesDir(map[string]string{name: goodText}))
+		if err == nil || !strings.HasPrefix(err.Error(), name+": ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	both := map[string]string{"activation.de.txt": "x", "activation.de.html": goodHTML, "activation.fr.txt": goodText, "what": ""}
-	if _, err := mailmsg.Load(folder(both)); err == nil || strings.Count(err.Error(), "\n") != 2 {
-		t.Errorf("not all faults are told: %v", err)
+	several := map[string]string{
+		textFile: "x", htmlFile: goodHTML, "activation.fr.txt": goodText, "what": "",
+	}
+	if _, err := mailmsg.Load(templatesDir(several)); err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("want three errors at once, got: %v", err)
 	}
 }

@@ -59,7 +59,8 @@ func TestGoldenToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("%d bbe6ec8d4e1def9778fa8af05440de16 %d", x.ID, made.Add(16*time.Minute).Unix())
+	want := fmt.Sprintf("%d bbe6ec8d4e1def9778fa8af05440de16 %d", x.ID,
+		made.Add(16*time.Minute).Unix())
 	if len(o.spent) != 1 || o.spent[0] != want {
 		t.Errorf("spent %q, want %q", o.spent, want)
 	}

@@ -12,8 +12,9 @@ func (p Phone) text() string {
 	var b strings.Builder
 	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"user name", p.User}, {"password", "the one that was chosen"}, {"domain", p.Domain}, {"realm", p.Realm},
-		{"server", p.Server}, {"transport", p.Transport}, {"websocket", p.WebSocket},
+		{"user name", p.User}, {"password", "the one that was chosen"}, {"domain", p.Domain},
+		{"realm", p.Realm}, {"server", p.Server}, {"transport", p.Transport},
+		{"websocket", p.WebSocket},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
@@ -23,13 +24,14 @@ func (p Phone) text() string {
 	return b.String()
 }
 
-// xmlFile is a value as an XML document.
+// xmlFile encodes a value as an XML document.
 func xmlFile(name string, v any) (File, error) {
 	b, err := xml.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return File{}, fmt.Errorf("%s: %w", name, err)
 	}
-	return File{name, "application/xml; charset=utf-8", append(append([]byte(xml.Header), b...), '\n')}, nil
+	return File{name, "application/xml; charset=utf-8",
+		append(append([]byte(xml.Header), b...), '\n')}, nil
 }
 
 type linphoneEntry struct {
@@ -43,9 +45,10 @@ type linphoneSection struct {
 	Entries []linphoneEntry `xml:"entry"`
 }
 
-// linphone is a document of Linphone's remote provisioning. The keys are liblinphone's (provisioning_configuration_key in its
-// documentation). REGISTER goes to reg_proxy, under the domain of reg_identity; reg_route takes calls the same way. Without an
-// auth_info the program asks for the password. transient_provisioning makes it forget the address, which is good for one time.
+// linphone is a document of Linphone's remote provisioning. The keys are liblinphone's
+// (provisioning_configuration_key in its documentation). REGISTER goes to reg_proxy, under the
+// domain of reg_identity; reg_route takes calls the same way. Without an auth_info the program asks
+// for the password. transient_provisioning makes it forget the address, which works only once.
 func (p Phone) linphone() (File, error) {
 	type config struct {
 		XMLName  xml.Name          `xml:"http://www.linphone.org/xsds/lpconfig.xsd config"`
@@ -59,7 +62,8 @@ func (p Phone) linphone() (File, error) {
 		return s
 	}
 	server := "<" + p.uri(p.Server) + ">"
-	account := []string{"reg_identity", p.quotedName() + "<sip:" + p.User + "@" + p.Domain + ">", "reg_proxy", server}
+	account := []string{"reg_identity", p.quotedName() + "<sip:" + p.User + "@" + p.Domain + ">",
+		"reg_proxy", server}
 	if p.beside() {
 		account = append(account, "reg_route", server)
 	}
@@ -71,8 +75,8 @@ func (p Phone) linphone() (File, error) {
 	}})
 }
 
-// zoiper is a document of Zoiper's XML configuration, which its token-based provisioning takes as well
-// (oem.zoiper.com/docs/token-based-provisioning).
+// zoiper is a document of Zoiper's XML configuration, which its token-based provisioning accepts
+// too (oem.zoiper.com/docs/token-based-provisioning).
 func (p Phone) zoiper() (File, error) {
 	type account struct {
 		Name      string `xml:"name"`
@@ -90,7 +94,8 @@ func (p Phone) zoiper() (File, error) {
 		Account account  `xml:"accounts>account"`
 	}
 	a := account{
-		Name: p.User + "@" + p.Domain, Protocol: "sip", Username: p.User, Domain: p.Domain, UseProxy: p.beside(),
+		Name: p.User + "@" + p.Domain, Protocol: "sip", Username: p.User, Domain: p.Domain,
+		UseProxy:  p.beside(),
 		Transport: strings.ToLower(p.Transport), Caller: p.Name, Register: true,
 	}
 	if a.UseProxy {
@@ -99,8 +104,8 @@ func (p Phone) zoiper() (File, error) {
 	return xmlFile("zoiper.xml", options{Account: a})
 }
 
-// acrobits is the account XML of Groundwire and Cloud Softphone (doc.acrobits.net, "Account XML"). With the transport tls it
-// would write sips: addresses, which no account here has.
+// acrobits is the account XML of Groundwire and Cloud Softphone (doc.acrobits.net, "Account XML").
+// With the transport tls it would write sips: addresses, which no account here has.
 func (p Phone) acrobits() (File, error) {
 	type account struct {
 		XMLName   xml.Name `xml:"account"`
@@ -111,7 +116,8 @@ func (p Phone) acrobits() (File, error) {
 		Proxy     string   `xml:"proxy,omitempty"`
 		Transport string   `xml:"transport"`
 	}
-	a := account{Title: p.Platform, Username: p.User, Display: p.Name, Host: p.Domain, Transport: strings.ToLower(p.Transport)}
+	a := account{Title: p.Platform, Username: p.User, Display: p.Name, Host: p.Domain,
+		Transport: strings.ToLower(p.Transport)}
 	if p.beside() {
 		a.Proxy = p.Server
 	}
@@ -121,8 +127,8 @@ func (p Phone) acrobits() (File, error) {
 	return xmlFile("acrobits.xml", a)
 }
 
-// baresip is one line of its file accounts (docs/examples/accounts in its sources). Without auth_pass it asks for the password at
-// the terminal.
+// baresip is one line of baresip's file accounts (docs/examples/accounts in its sources). Without
+// auth_pass it asks for the password at the terminal.
 func (p Phone) baresip() string {
 	line := p.quotedName() + "<" + p.uri(p.User+"@"+p.Domain) + ">;auth_user=" + p.User
 	if p.beside() {
@@ -131,8 +137,9 @@ func (p Phone) baresip() string {
 	return line + ";regint=600\n"
 }
 
-// quotedName is the displayed name as it stands before an address (RFC 3261 §25.1, display-name), with the space behind it.
-// Programs read their configuration files more simply than that grammar, and know no backslash: what would need one is left out.
+// quotedName is the displayed name as it stands before an address (display-name, RFC 3261 section
+// 25.1), followed by a space. Programs read their configuration files more simply than that grammar
+// and know no backslash, so what would need one is left out.
 func (p Phone) quotedName() string {
 	name := strings.TrimSpace(strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`"\<>`, r) {
@@ -146,8 +153,9 @@ func (p Phone) quotedName() string {
 	return `"` + name + `" `
 }
 
-// jssip is a script for a page that has JsSIP loaded (jssip.net/documentation, "UA Configuration Parameters"). Credentials of
-// TURN servers are for pages of the platform itself, where the person is signed in.
+// jssip is a script for a page that has JsSIP loaded (jssip.net/documentation, "UA Configuration
+// Parameters"). Credentials of TURN servers are for pages of the platform itself, where the person
+// is signed in.
 func (p Phone) jssip() (File, error) {
 	var b strings.Builder
 	b.WriteString("// Needs JsSIP on the page: https://jssip.net/\nconst phone = new JsSIP.UA({\n")

@@ -28,13 +28,14 @@ func phone(t *testing.T, a account.Account, s tenant.Settings) provision.Phone {
 
 var alex = account.Account{User: "alex", Name: "Älex 🙂 & Co", Sealed: []byte("a sealed credential")}
 
-// full is a platform on which everything is set.
+// full is a platform that sets everything.
 var full = tenant.Settings{
-	Product: "Example Phones", SIPServer: "sbc.test:5061", SIPTransport: "TLS", SIPWebSocket: "wss://sbc.test:7443/ws?a=1&b=2", AcrobitsCloud: "HOUSE",
+	Product: "Example Phones", SIPServer: "sbc.test:5061", SIPTransport: "TLS",
+	SIPWebSocket: "wss://sbc.test:7443/ws?a=1&b=2", AcrobitsCloud: "HOUSE",
 	TURNURIs: []string{"turn:turn.test"},
 }
 
-// Each format is written down whole in testdata, for a platform on which everything is set and for one on which nothing is.
+// testdata has each format for a platform that sets everything and for one that sets nothing.
 func TestFormats(t *testing.T) {
 	for platform, settings := range map[string]tenant.Settings{"full": full, "plain": {}} {
 		for _, f := range provision.Formats {
@@ -58,13 +59,15 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// hostile are displayed names that an account can have and that mean something to one of the formats.
+// hostile are displayed names that an account can have and that have a meaning in one of the
+// formats.
 var hostile = []string{
-	`a" <sip:b@evil.test>;auth_pass=x`, `</title><password>x</password>`, `]]>`, `&amp;`, `\`, `"`, `<>`, `a\" x`, `');alert(1);('`, `${alert(1)}`, `</script>`,
+	`a" <sip:b@evil.test>;auth_pass=x`, `</title><password>x</password>`, `]]>`, `&amp;`, `\`, `"`,
+	`<>`, `a\" x`, `');alert(1);('`, `${alert(1)}`, `</script>`,
 	"\u2028", `# x`, strings.Repeat("ä", 120),
 }
 
-func TestHostileNamesStayNames(t *testing.T) {
+func TestHostileNames(t *testing.T) {
 	for _, name := range hostile {
 		p := phone(t, account.Account{User: "o_neil-1.2", Name: name}, full)
 		for _, f := range provision.Formats {
@@ -77,7 +80,8 @@ func TestHostileNamesStayNames(t *testing.T) {
 			case provision.Linphone, provision.Zoiper, provision.Acrobits:
 				wellFormed(t, text)
 				for _, never := range []string{"password", "title>title"} {
-					if strings.Contains(strings.ReplaceAll(text, "&lt;password&gt;", ""), "<"+never) {
+					if strings.Contains(strings.ReplaceAll(text, "&lt;password&gt;", ""),
+						"<"+never) {
 						t.Errorf("%s of %q has an element of the name:\n%s", f, name, text)
 					}
 				}
@@ -88,7 +92,8 @@ func TestHostileNamesStayNames(t *testing.T) {
 			case provision.JsSIP:
 				m := regexp.MustCompile(`display_name: ("(?:[^"\\]|\\.)*"),`).FindStringSubmatch(text)
 				var got string
-				if m == nil || json.Unmarshal([]byte(m[1]), &got) != nil || got != name || strings.ContainsAny(m[1], "<>\u2028") {
+				if m == nil || json.Unmarshal([]byte(m[1]), &got) != nil || got != name ||
+					strings.ContainsAny(m[1], "<>\u2028") {
 					t.Errorf("%q becomes %s", name, text)
 				}
 			}
@@ -108,20 +113,28 @@ func wellFormed(t *testing.T, text string) {
 	}
 }
 
-// A program that cannot reach the platform gets no file that says it could.
-func TestWhatCannotBeReachedIsNotOffered(t *testing.T) {
-	programs := []provision.Format{provision.Linphone, provision.Zoiper, provision.Acrobits, provision.Baresip}
+// A program that cannot reach the platform does not get a file.
+func TestOffers(t *testing.T) {
+	programs := []provision.Format{provision.Linphone, provision.Zoiper, provision.Acrobits,
+		provision.Baresip}
 	for _, c := range []struct {
 		name     string
 		settings tenant.Settings
 		offered  []provision.Format
 		refused  []provision.Format
 	}{
-		{"nothing is set", tenant.Settings{}, []provision.Format{provision.Text, provision.Linphone, provision.Zoiper, provision.Baresip}, []provision.Format{provision.JsSIP}},
+		{"nothing is set", tenant.Settings{},
+			[]provision.Format{provision.Text, provision.Linphone, provision.Zoiper,
+				provision.Baresip}, []provision.Format{provision.JsSIP}},
 		{"everything is set", full, provision.Formats, nil},
-		{"browsers alone", tenant.Settings{SIPTransport: "WSS"}, []provision.Format{provision.Text, provision.JsSIP}, programs},
-		{"browsers on this machine", tenant.Settings{SIPTransport: "WS", SIPWebSocket: "ws://localhost:80"}, []provision.Format{provision.Text, provision.JsSIP}, programs},
-		{"UDP", tenant.Settings{SIPTransport: "udp", SIPWebSocket: "wss://ws.test"}, []provision.Format{provision.Text, provision.Linphone, provision.Zoiper, provision.Baresip, provision.JsSIP}, nil},
+		{"browsers alone", tenant.Settings{SIPTransport: "WSS"},
+			[]provision.Format{provision.Text, provision.JsSIP}, programs},
+		{"browsers on this machine",
+			tenant.Settings{SIPTransport: "WS", SIPWebSocket: "ws://localhost:80"},
+			[]provision.Format{provision.Text, provision.JsSIP}, programs},
+		{"UDP", tenant.Settings{SIPTransport: "udp", SIPWebSocket: "wss://ws.test"},
+			[]provision.Format{provision.Text, provision.Linphone, provision.Zoiper,
+				provision.Baresip, provision.JsSIP}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := phone(t, alex, c.settings)
@@ -136,7 +149,8 @@ func TestWhatCannotBeReachedIsNotOffered(t *testing.T) {
 			}
 		})
 	}
-	if _, err := phone(t, alex, full).In("fax"); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "text, linphone, zoiper, acrobits, baresip, jssip") {
+	if _, err := phone(t, alex, full).In("fax"); !fault.Is(err, fault.Invalid) ||
+		!strings.Contains(err.Error(), "text, linphone, zoiper, acrobits, baresip, jssip") {
 		t.Errorf("fax: %v", err)
 	}
 }

@@ -1,29 +1,33 @@
-// Package secret makes, keeps and uses the keys of an installation, and hands out what is derived from them: message
-// authentication codes, sealed values and one-time tokens.
+// Package secret makes keys and uses them: for message authentication codes, signed tickets, sealed
+// values and one-time tokens.
+//
+// # Guarantees
+//
+// Keys and tokens print as [secret] in every fmt verb, in log/slog and in JSON. Codes are compared
+// in constant time. A value made for one purpose proves nothing for another: each purpose has a key
+// of its own, derived by HKDF-SHA-256 (RFC 5869).
 //
 // # Keys
 //
-// An installation has its keys in files apart from the database, so that a stolen copy of one is worth nothing without the
-// other:
+// An installation has three rings of keys, each in a file (package keyfile) apart from the
+// database, so that a stolen copy of one is useless without the other:
 //
-//	sign.key  what is handed out and comes back: captcha tokens, session cookies. Rotating it keeps the present key as
-//	          the previous one, so that a form that was open during one rotation still works; after two it does not.
-//	turn.key  what TURN servers share with the platform; made when it is first asked for. A new one signs nothing until the
-//	          servers know it.
-//	seal.key  what lies in the store: credentials, waiting activation links. Every key that ever sealed a value stays.
+//	sign.key  signs what is handed out and comes back: captchas, sessions, links. A rotation keeps
+//	          the present key as the previous one, so a form that was open during one rotation still
+//	          works; after two it does not.
+//	turn.key  is what TURN servers share with the platform. It is made when it is first needed, and
+//	          a new key signs nothing until the servers know it.
+//	seal.key  seals what is in the store: credentials and pending activation links. Every key that
+//	          ever sealed a value is kept.
 //
-// A file is made on first start, with mode 0600 and durable before it is used; there is no default key. A file that
-// others may read, that is too short or that does not parse is refused, and never overwritten. Each line is one key, newest
-// first:
+// Each line of a file is one key, newest first:
 //
 //	v1 <created, Unix seconds> <32 bytes as hex>
 //
-// No key is used by itself: each purpose has its own, derived by HKDF-SHA-256 (RFC 5869) with the purpose as info, so that
-// a token made for one purpose proves nothing for another. A key's id is derived from the key too: an id in the store
-// therefore proves that the key file is the one that the store was sealed with.
+// A key's ID is derived from the key too, so an ID in the store proves that the key file is the one
+// that the store was sealed with.
 //
-// # Promises
+// # What it is not
 //
-// The types of this package that hold secrets print as [secret] in every fmt verb and in slog, marshal to JSON as the same
-// word, and compare in constant time.
+// The package reads no files, and does not protect the memory of the process.
 package secret

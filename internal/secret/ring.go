@@ -4,40 +4,34 @@ import (
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"dialtone/internal/redact"
 )
 
 // Redacted is what every secret prints as.
-const Redacted = "[secret]"
+const Redacted = redact.Text
 
-// Key is 32 secret bytes.
+// Key is 32 secret bytes. It does not print.
 type Key [32]byte
 
-// String and its kin keep a key out of logs.
-func (Key) String() string               { return Redacted }
-func (Key) GoString() string             { return Redacted }
-func (Key) LogValue() slog.Value         { return slog.StringValue(Redacted) }
-func (Key) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
+// Format implements fmt.Formatter for all verbs.
+func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 
-// Format keeps a key out of the verbs that would print its bytes (%x, %v of an array).
-func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, Redacted) }
+// MarshalText keeps a key out of JSON and log/slog.
+func (Key) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
-// ID names a key without telling anything of it.
+// ID names a key and reveals nothing of it.
 type ID [4]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// derive is HKDF-SHA-256 without salt: the keys are uniform already (RFC 5869 §3.1).
+// derive is HKDF-SHA-256 without a salt: the keys are uniform already (RFC 5869 section 3.1).
 func (k Key) derive(purpose string) Key {
 	out, err := hkdf.Key(sha256.New, k[:], nil, "dialtone v1 "+purpose, len(Key{}))
 	if err != nil {
@@ -53,23 +47,24 @@ type ringKey struct {
 	key     Key
 }
 
-// Ring is the content of one key file: one or more keys, newest first. It never changes; a rotation makes another one.
+// Ring is one or more keys, newest first. It never changes; a rotation returns another one.
 type Ring struct{ keys []ringKey }
 
-// NewRing is a ring of one new key, for a store without files such as a test's.
+// NewRing returns a ring of one new key.
 func NewRing(now time.Time) *Ring {
 	var k Key
 	rand.Read(k[:])
 	return &Ring{keys: []ringKey{{created: now.UTC().Truncate(time.Second), key: k}}}
 }
 
-// Rotated is a ring with a new key in front and at most keep keys in all.
+// Rotated returns a ring with a new key in front and at most keep keys.
 func (r *Ring) Rotated(now time.Time, keep int) *Ring {
 	keys := append(NewRing(now).keys, r.keys...)
 	return &Ring{keys: keys[:min(keep, len(keys))]}
 }
 
-// InUse is how many of the keys may have signed something since a time: the newest, and those that were replaced after it.
+// InUse returns how many of the keys may have signed something since a time: the newest, and those
+// that were replaced after it.
 func (r *Ring) InUse(since time.Time) int {
 	n := 1
 	for n < len(r.keys) && r.keys[n-1].created.After(since) {
@@ -78,11 +73,11 @@ func (r *Ring) InUse(since time.Time) int {
 	return n
 }
 
-// Spread is how old a key is before it signs. By then, every server that shares the keys knows it.
+// Spread is how old a key is before it signs. By then, every server that shares the keys has it.
 const Spread = 10 * time.Second
 
-// Signing is the ring as it is used at a time: the newest key that is old enough stands in front. Where none is, it is the
-// oldest, and so a ring of one key is used at once.
+// Signing returns the ring as it is used at a time: the newest key that is old enough is in front.
+// If none is, it is the oldest, so a ring of one key is used at once.
 func (r *Ring) Signing(now time.Time) *Ring {
 	first := len(r.keys) - 1
 	for i, k := range r.keys {
@@ -99,10 +94,10 @@ func (r *Ring) Signing(now time.Time) *Ring {
 	return &Ring{keys: keys}
 }
 
-// Oldest is a ring of the oldest key alone.
+// Oldest returns a ring of the oldest key.
 func (r *Ring) Oldest() *Ring { return &Ring{keys: r.keys[len(r.keys)-1:]} }
 
-// IDs are the ids of the ring's keys, newest first.
+// IDs returns the IDs of the keys, newest first.
 func (r *Ring) IDs() []ID {
 	ids := make([]ID, len(r.keys))
 	for i, k := range r.keys {
@@ -111,7 +106,7 @@ func (r *Ring) IDs() []ID {
 	return ids
 }
 
-// Derive is the key for one purpose under each key of the ring, newest first.
+// Derive returns the key for one purpose under each key of the ring, newest first.
 func (r *Ring) Derive(purpose string) []Key {
 	out := make([]Key, len(r.keys))
 	for i, k := range r.keys {
@@ -120,37 +115,12 @@ func (r *Ring) Derive(purpose string) []Key {
 	return out
 }
 
-// ErrNoFile is returned by ReadRing where there is no such file.
-var ErrNoFile = errors.New("no key file")
-
-// ReadRing reads a key file. Its error names the file and what is wrong with it: absent (ErrNoFile), open to others than
-// its owner, or not of the form that the package comment gives.
-func ReadRing(path string) (*Ring, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", path, ErrNoFile)
-	} else if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s: mode %#o lets others read the key; set it to 0600 (chmod 600)", path, mode)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	r, err := ParseRing(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("%s:%w; restore the file from a backup", path, err)
-	}
-	return r, nil
-}
-
-// ParseRing reads the content of a key file; commas may stand for its line ends. Its error says in which line it is not of the
-// form that the package comment gives, and nothing of what stands there.
+// ParseRing reads the text of a key file, which the package comment describes; commas may stand for
+// its line breaks. Its error says which line is wrong, and contains nothing of the text.
 func ParseRing(text string) (*Ring, error) {
+	text = strings.ReplaceAll(strings.TrimSuffix(text, "\n"), ",", "\n")
 	r := &Ring{}
-	for i, line := range strings.Split(strings.ReplaceAll(strings.TrimSuffix(text, "\n"), ",", "\n"), "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		k, err := parseKey(line)
 		if err != nil {
 			return nil, fmt.Errorf("%d: %w", i+1, err)
@@ -160,7 +130,7 @@ func ParseRing(text string) (*Ring, error) {
 	return r, nil
 }
 
-// Text is the content of the ring's key file. It is for whoever keeps the keys elsewhere, and for nobody else.
+// Text returns the text of the ring's key file: the secret itself.
 func (r *Ring) Text() string {
 	var b strings.Builder
 	for _, k := range r.keys {
@@ -172,7 +142,8 @@ func (r *Ring) Text() string {
 func parseKey(line string) (ringKey, error) {
 	f := strings.Split(line, " ")
 	if len(f) != 3 || f[0] != "v1" {
-		return ringKey{}, errors.New("not a key line (expected: v1 <Unix seconds> <64 hex digits>)")
+		return ringKey{}, errors.New(
+			"not a key line (expected: v1 <Unix seconds> <64 hex digits>)")
 	}
 	created, err := strconv.ParseInt(f[1], 10, 64)
 	if err != nil {
@@ -187,76 +158,3 @@ func parseKey(line string) (ringKey, error) {
 	}
 	return ringKey{created: time.Unix(created, 0).UTC(), key: Key(b)}, nil
 }
-
-// Create writes the ring to a new file, durable before it returns. It fails with fs.ErrExist where the file is there:
-// a key file is never overwritten by a first start.
-func (r *Ring) Create(path string) error {
-	temp, err := r.stage(path)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp)
-	// A link, unlike a rename, does not replace a file that another process made meanwhile.
-	if err := os.Link(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// Replace writes the ring over an existing file, at once and durably.
-func (r *Ring) Replace(path string) error {
-	temp, err := r.stage(path)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		os.Remove(temp)
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func (r *Ring) stage(path string) (temp string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // made with mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.WriteString(r.Text()); err != nil {
-		return "", err
-	}
-	if err := f.Sync(); err != nil {
-		return "", err
-	}
-	return f.Name(), f.Close()
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
-// ReadOrCreate reads a key file, or makes it where there is none. Of several processes that start at once, all end with
-// the same key.
-func ReadOrCreate(path string, now time.Time) (*Ring, error) {
-	r, err := ReadRing(path)
-	if !errors.Is(err, ErrNoFile) {
-		return r, err
-	}
-	if err := NewRing(now).Create(path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	return ReadRing(path)
-}
-
-// appendInt appends a length or number in a form that cannot be confused with text beside it.
-func appendInt(b []byte, n int) []byte { return binary.BigEndian.AppendUint32(b, uint32(n)) }

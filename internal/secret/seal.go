@@ -8,16 +8,18 @@ import (
 	"sync"
 )
 
-// ErrSeal is returned by Open for a value that was sealed with another key, for another place, or was changed.
-var ErrSeal = errors.New("sealed value does not open: wrong key file, moved from another row, or damaged")
+// ErrSeal is returned by Open for a value that was sealed with another key or for another place, or
+// was changed.
+var ErrSeal = errors.New(
+	"sealed value does not open: wrong key file, moved from another row, or damaged")
 
-// Vault seals values that lie in the store with AES-256-GCM. Each tenant has keys of its own, derived from the ring, and
-// each value is bound to a place, so that a sealed value copied to another row, column or tenant does not open. It is safe
-// for concurrent use.
+// Vault seals values for the store with AES-256-GCM. Each tenant has keys of its own, derived from
+// the ring, and each value is bound to a place: a sealed value that is copied to another row,
+// column or tenant does not open. A Vault is safe for concurrent use.
 //
 // A sealed value is
 //
-//	key id (4 bytes) ‖ nonce (12, random) ‖ ciphertext ‖ tag (16)
+//	key ID (4 bytes) ‖ nonce (12, random) ‖ ciphertext ‖ tag (16)
 type Vault struct {
 	ring    *Ring
 	purpose string
@@ -29,7 +31,7 @@ type sealer struct {
 	aead cipher.AEAD
 }
 
-// NewVault is the vault of one purpose: what it seals, such as "credential".
+// NewVault returns the vault of one purpose, which says what it seals, such as "credential".
 func NewVault(r *Ring, purpose string) *Vault { return &Vault{ring: r, purpose: purpose} }
 
 func (v *Vault) sealers(tenant int64) []sealer {
@@ -53,7 +55,7 @@ func (v *Vault) sealers(tenant int64) []sealer {
 	return list
 }
 
-// Seal encrypts value for one place of a tenant, for instance the uid of an account.
+// Seal encrypts a value for one place of a tenant, for instance the UID of an account.
 func (v *Vault) Seal(tenant int64, place, value []byte) []byte {
 	s := v.sealers(tenant)[0]
 	out := make([]byte, len(s.id), len(s.id)+s.aead.Overhead()+len(value))

@@ -5,25 +5,26 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"log/slog"
+
+	"dialtone/internal/redact"
 )
 
-// Token is a one-time secret of 256 random bits that a person is sent. The store keeps its Hash alone: a fast hash
-// suffices, since the token cannot be guessed.
+// Token is a one-time secret of 256 random bits that is sent to a person. The store has only its
+// Hash. A fast hash suffices, since the token cannot be guessed. A Token does not print.
 type Token [32]byte
 
 // TokenLength is the length of a token's Text.
 const TokenLength = 43
 
-// NewToken makes a token.
+// NewToken returns a random token.
 func NewToken() (t Token) {
 	rand.Read(t[:])
 	return t
 }
 
-// ParseToken reads what Text wrote, and nothing else: a text that does not encode back to itself is refused.
+// ParseToken reads what Text returned. It refuses every text that does not encode back to itself.
 func ParseToken(text string) (t Token, ok bool) {
-	// As DecodeText does it, without memory of its own: phone servers show a token with every look-up.
+	// This is DecodeText without allocations: SIP servers send a token with every look-up.
 	var has, want [TokenLength]byte
 	if len(text) != TokenLength {
 		return Token{}, false
@@ -37,25 +38,26 @@ func ParseToken(text string) (t Token, ok bool) {
 	return t, true
 }
 
-// Text is the token as it stands in a link: base64url without padding (RFC 4648 §5). It is the secret itself.
+// Text returns the token as it is in a link: base64url without padding (RFC 4648 section 5). It is
+// the secret itself.
 func (t Token) Text() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
 
-// Hash is what the store keeps.
+// Hash returns what the store keeps.
 func (t Token) Hash() [32]byte { return sha256.Sum256(t[:]) }
 
-func (Token) String() string               { return Redacted }
-func (Token) GoString() string             { return Redacted }
-func (Token) LogValue() slog.Value         { return slog.StringValue(Redacted) }
-func (Token) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
+// Format implements fmt.Formatter for all verbs.
+func (Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 
-// Format keeps a token out of the verbs that would print its bytes.
-func (Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, Redacted) }
+// MarshalText keeps a token out of JSON and log/slog.
+func (Token) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
-// DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder skips line breaks and
-// ignores stray low bits, so that one value would have many texts, and a list of spent ones could be walked around.
+// DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder
+// skips line breaks and ignores stray low bits, so that one value would have many texts and could
+// be used again after one of them was noted as spent.
 func DecodeText(text string) ([]byte, bool) {
-	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || base64.RawURLEncoding.EncodeToString(b) != text {
+	var room [128]byte
+	b, err := base64.RawURLEncoding.AppendDecode(nil, []byte(text))
+	if err != nil || string(base64.RawURLEncoding.AppendEncode(room[:0], b)) != text {
 		return nil, false
 	}
 	return b, true

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/account"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -47,11 +46,11 @@ func TestGoldenTokens(t *testing.T) {
 		Signatures: func() *Signatures { return NewSignatures(ring) },
 	})
 
-	p, ok := a.parse(x, session)
-	if !ok || p.uid != (account.UID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}) ||
-		p.epoch != 42 || fmt.Sprintf("%x", p.id) != "d2324d8640997ab6630a92e75c3ebe1c" ||
-		!p.expires.Equal(issued.Truncate(time.Second).Add(12*time.Hour)) {
-		t.Errorf("the session says %+v, %v", p, ok)
+	k, expires, ok := a.read(x, session)
+	if !ok || k.Account != ([16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}) ||
+		k.Epoch != 42 || fmt.Sprintf("%x", k.ID) != "d2324d8640997ab6630a92e75c3ebe1c" ||
+		!expires.Equal(issued.Truncate(time.Second).Add(12*time.Hour)) {
+		t.Errorf("the session says %+v, %v", k, ok)
 	}
 	byName := throttle.NewBuckets(ring).Of("failed sign-in name", x.ID, "alex")
 	if a.nameBucket(x, "alex", device) == byName {
@@ -60,7 +59,8 @@ func TestGoldenTokens(t *testing.T) {
 	if fresh, err := a.nonces.spend(t.Context(), x, nonce); !fresh || err != nil {
 		t.Errorf("the nonce is not accepted: %v", err)
 	}
-	want := fmt.Sprintf("%d 5b52d9a0c6808514620d35159a0b1fdc %d", x.ID, issued.Add(2*time.Minute).UnixMilli())
+	want := fmt.Sprintf("%d 5b52d9a0c6808514620d35159a0b1fdc %d", x.ID,
+		issued.Add(2*time.Minute).UnixMilli())
 	if len(store.spent) != 1 || store.spent[0] != want {
 		t.Errorf("spent %q, want %q", store.spent, want)
 	}

@@ -56,7 +56,7 @@ func newFixture(t testing.TB) *fixture {
 	f.must(f.tenants.Refresh(t.Context()))
 	events := audit.Log{Logger: slog.New(slog.NewTextHandler(&f.audit, nil))}
 	f.accounts = account.NewService(account.Deps{
-		Store: f.store, Tenant: f.tenants.ByID, Captcha: func() *captcha.Issuer { return nil },
+		Store:    f.store,
 		SealRing: f.ring, Audit: events, Now: now,
 	})
 	f.registry = sipserver.NewRegistry(sipserver.Deps{

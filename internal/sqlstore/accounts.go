@@ -12,9 +12,13 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
+	"dialtone/internal/outbox"
 )
 
-var _ account.Store = (*Store)(nil)
+var (
+	_ account.Store = (*Store)(nil)
+	_ outbox.Store  = (*Store)(nil)
+)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
 	has_sha256, lang, confirmed`
@@ -239,22 +243,24 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 	})
 }
 
-// PendingMessages implements account.Store.
-func (s *Store) PendingMessages(ctx context.Context) ([]account.OutboxEntry, error) {
+// Pending implements outbox.Store.
+func (s *Store) Pending(ctx context.Context) ([]outbox.Entry, error) {
 	return waiting(s.engine.reads(ctx), `($1 = '' OR o.node = $1)`, s.engine.node())
 }
 
 // waiting returns the outbox rows of a condition, with their accounts.
-func waiting(q querier, condition string, args ...any) (list []account.OutboxEntry, err error) {
+func waiting(q querier, condition string, args ...any) (list []outbox.Entry, err error) {
 	err = q.each(func(row scanner) (err error) {
-		var w account.OutboxEntry
+		var w outbox.Entry
 		var message []byte
 		var made int64
-		if w.Account, err = scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}}); err != nil {
+		a, err := scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}})
+		if err != nil {
 			return err
 		}
+		w.Tenant, w.Account, w.User, w.Email, w.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
 		copy(w.Message[:], message)
-		w.Made = w.Account.Created
+		w.Made, w.Expires = a.Created, a.Expires
 		if made > 0 {
 			w.Made = fromMicros(made)
 		}
@@ -274,13 +280,13 @@ type prefixed struct {
 
 func (p prefixed) Scan(dst ...any) error { return p.row.Scan(append(p.first, dst...)...) }
 
-// TakeOver implements account.Store.
-func (s *Store) TakeOver(ctx context.Context) ([]account.OutboxEntry, error) {
+// TakeOver implements outbox.Store.
+func (s *Store) TakeOver(ctx context.Context) ([]outbox.Entry, error) {
 	return s.engine.adopt(ctx)
 }
 
-// Ack implements account.Store.
-func (s *Store) Ack(ctx context.Context, messages []account.OutboxRef) (left []account.OutboxRef, err error) {
+// Ack implements outbox.Store.
+func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
 	return inChunks(s.engine, messages, settle)
 }
 
@@ -304,7 +310,7 @@ func inChunks[T any](e engine, list []T, one func(transaction, T) error) (left [
 	return nil, nil
 }
 
-func settle(tx transaction, m account.OutboxRef) error {
+func settle(tx transaction, m outbox.Ref) error {
 	// One sync of the directory makes durable all older messages that this node wrote, so their rows go too.
 	_, err := tx.exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
 		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`,

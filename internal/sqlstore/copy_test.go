@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
@@ -63,11 +64,11 @@ func crowded(t *testing.T, s *Store) {
 	must(s.Resend(ctx, account.LinkReplacement{
 		Account: again.Account, Was: again.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, SealedToken: []byte("newer"), Made: midday,
 	}, midday))
-	list, err := s.PendingMessages(ctx)
+	list, err := s.Pending(ctx)
 	must(err)
-	var sent []account.OutboxRef
+	var sent []outbox.Ref
 	for _, w := range list[:100] {
-		sent = append(sent, account.OutboxRef{Tenant: w.Account.Tenant, Account: w.Account.UID, Message: w.Message})
+		sent = append(sent, outbox.Ref{Tenant: w.Tenant, Account: w.Account, Message: w.Message})
 	}
 	_, err = s.Ack(ctx, sent[:50])
 	must(err)
@@ -141,7 +142,7 @@ func TestCopyThereAndBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		waiting, err := s.PendingMessages(ctx)
+		waiting, err := s.Pending(ctx)
 		if err != nil || len(waiting) != page+500-100+4 {
 			t.Errorf("%s: %d messages wait (%d were adopted), %v", name, len(waiting), len(adopted), err)
 		}

@@ -13,14 +13,15 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 )
 
 var _ delivery.Store = (*Store)(nil)
 
-// Enqueue implements account.Store.
-func (s *Store) Enqueue(_ context.Context, messages []account.OutboxRef,
-	now time.Time) (left []account.OutboxRef, err error) {
-	return inChunks(s.engine, messages, func(tx transaction, m account.OutboxRef) error {
+// Enqueue implements outbox.Store.
+func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
+	now time.Time) (left []outbox.Ref, err error) {
+	return inChunks(s.engine, messages, func(tx transaction, m outbox.Ref) error {
 		_, err := tx.exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
 			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2

@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/export"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 )
@@ -30,7 +31,7 @@ const childFolder = "DIALTONE_TEST_EXPORT_CHILD"
 // ringFile is a ring that another process can have.
 func ringFile(t *testing.T, dir string) *secret.Ring {
 	t.Helper()
-	ring, err := secret.ReadOrCreate(filepath.Join(dir, "seal.key"), noon)
+	ring, err := keyfile.ReadOrCreate(filepath.Join(dir, "seal.key"), noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +370,7 @@ func TestChangesThatTheDirectoryHasAreForgotten(t *testing.T) {
 // exportChild is the process that TestKilledBetweenStoreAndDirectory kills: it disables and enables an account as fast as it can and
 // says each time what it was answered.
 func exportChild(dir string) error {
-	ring, err := secret.ReadRing(filepath.Join(dir, "seal.key"))
+	ring, err := keyfile.Read(filepath.Join(dir, "seal.key"))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +31,11 @@ func openOnCrashFS(t *testing.T) (*Store, *crashfs.FS) {
 
 func reopenOn(t *testing.T, f *crashfs.FS) *Store {
 	t.Helper()
-	f.Forget("/data/dialtone.db-wal") // as Open does
+	// As settleWAL does for Open.
+	if err := f.SyncFile("/data/dialtone.db-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	f.Forget("/data/dialtone.db-wal")
 	s, err := OpenVFS(t.Context(), "/data/dialtone.db", sealRing, f.VFS())
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
@@ -240,7 +241,7 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 		"find":     func() error { _, err := far.Find(ctx, home, "ann", midday); return err },
 		"revoke":   func() error { return far.Revoke(ctx, home, [16]byte{1}, midday) },
 		"spend":    func() error { _, err := far.Spend(ctx, home, [16]byte{2}, midday); return err },
-		"settle":   func() error { _, err := far.Ack(ctx, []account.OutboxRef{{Tenant: home}}); return err },
+		"settle":   func() error { _, err := far.Ack(ctx, []outbox.Ref{{Tenant: home}}); return err },
 		"tenants":  func() error { _, _, err := far.Tenants(ctx); return err },
 		"adopt":    func() error { _, err := far.TakeOver(ctx); return err },
 		"disable":  func() error { _, err := far.Disable(ctx, home, "ann", midday); return err },
@@ -313,7 +314,7 @@ func TestTakeOverInDoubt(t *testing.T) {
 		}
 		c.w.heal()
 		c.far.postgres().breaker.wait(t.Context())
-		var list []account.OutboxEntry
+		var list []outbox.Entry
 		var err error
 		eventually(t, "the database is back", func() bool {
 			list, err = c.far.TakeOver(t.Context())

@@ -17,6 +17,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
@@ -278,7 +279,7 @@ func TestWriteWithoutAnAnswer(t *testing.T) {
 			{"delete one that waits", func() error { return far.Delete(ctx, home, gone.Account.User, midday) }},
 			{"delete one that is active", func() error { return far.Delete(ctx, home, active.Account.User, midday) }},
 			{"settle", func() error {
-				_, err := far.Ack(ctx, []account.OutboxRef{{Account: sent.Account.UID, Message: sent.Message}})
+				_, err := far.Ack(ctx, []outbox.Ref{{Account: sent.Account.UID, Message: sent.Message}})
 				return err
 			}},
 			{"undo", func() error { return far.Undo(ctx, undone, midday) }},
@@ -623,12 +624,12 @@ func (l *load) check(t *testing.T, s *Store) {
 		t.Errorf("somebody was told: %v", err)
 	}
 	waiting := make(map[account.UID]bool)
-	list, err := s.PendingMessages(t.Context())
+	list, err := s.Pending(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range list {
-		waiting[w.Account.UID] = true
+		waiting[w.Account] = true
 	}
 	for _, a := range l.unknown {
 		if err := s.Undo(t.Context(), a, midday); err != nil {

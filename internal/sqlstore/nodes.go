@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 )
 
 // lease is how long the heartbeat of a node must stand still before another node takes over its outbox rows. It is
@@ -23,7 +24,7 @@ type nodeSeen struct {
 
 // adopt increments the heartbeat of this node and takes over the outbox rows of dead nodes. Of several nodes that see
 // a node dead, the one that deletes its row takes over.
-func (p *postgres) adopt(ctx context.Context) (list []account.OutboxEntry, err error) {
+func (p *postgres) adopt(ctx context.Context) (list []outbox.Entry, err error) {
 	if p.name == "" {
 		return nil, nil
 	}
@@ -62,7 +63,7 @@ func (p *postgres) adopt(ctx context.Context) (list []account.OutboxEntry, err e
 }
 
 // inherit takes over the outbox rows of nodes, unless their heartbeat has moved.
-func (p *postgres) inherit(dead map[string]int64) (list []account.OutboxEntry, err error) {
+func (p *postgres) inherit(dead map[string]int64) (list []outbox.Entry, err error) {
 	for id, heartbeat := range dead {
 		more, err := p.take(func(tx transaction) ([][]byte, error) {
 			n, err := tx.exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, id, heartbeat)
@@ -92,7 +93,7 @@ func move(tx transaction, from, to string) (accounts [][]byte, err error) {
 
 // take returns the outbox rows that do has given to this node. No other node writes their messages from then on. So
 // when the commit is in doubt, take remembers them, and the next call returns those that belong to this node.
-func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []account.OutboxEntry, err error) {
+func (p *postgres) take(do func(transaction) ([][]byte, error)) (list []outbox.Entry, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	perhaps := p.doubtful

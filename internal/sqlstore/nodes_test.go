@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -161,7 +162,7 @@ func TestNodesDoNotBlockEachOther(t *testing.T) {
 		case n < 15:
 			return s.Undo(t.Context(), old, at)
 		case n < 16:
-			_, err := s.Ack(t.Context(), []account.OutboxRef{{Account: old.Account.UID, Message: old.Message}})
+			_, err := s.Ack(t.Context(), []outbox.Ref{{Account: old.Account.UID, Message: old.Message}})
 			return err
 		case n < 17:
 			_, err := s.Sweep(t.Context(), at, at, 50)

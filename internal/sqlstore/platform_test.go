@@ -10,26 +10,26 @@ import (
 	"testing/fstest"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 )
 
-func (s *Store) users(t *testing.T, list []account.OutboxEntry, err error) (users []string) {
+func (s *Store) users(t *testing.T, list []outbox.Entry, err error) (users []string) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range list {
-		users = append(users, w.Account.User)
+		users = append(users, w.User)
 	}
 	return users
 }
 
 func (s *Store) waitingUsers(t *testing.T) []string {
 	t.Helper()
-	list, err := s.PendingMessages(t.Context())
+	list, err := s.Pending(t.Context())
 	return s.users(t, list, err)
 }
 
@@ -91,7 +91,7 @@ func TestDeadNodeIsTakenOverOnce(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, w := range list {
-				taken = append(taken, w.Account.User)
+				taken = append(taken, w.User)
 			}
 		})
 	}
@@ -302,7 +302,7 @@ func TestDatabaseOfFormerPlatform(t *testing.T) {
 		if _, err := s.Activate(ctx, id, a.Token, midday); err != nil {
 			t.Errorf("activate at %s: %v", host, err)
 		}
-		sent := []account.OutboxRef{{Tenant: id, Account: a.Account.UID, Message: a.Message}}
+		sent := []outbox.Ref{{Tenant: id, Account: a.Account.UID, Message: a.Message}}
 		if left, err := s.Ack(ctx, sent); err != nil || len(left) > 0 {
 			t.Errorf("settle at %s: %v are left, %v", host, left, err)
 		}

@@ -6,15 +6,16 @@ import (
 	"testing"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 )
 
 // An older address may be somebody else's. It is kept for undoing the new link alone, so with a relay and without one it goes as soon as
 // the newer message is on the disk.
 func TestStoreForgetsTheOlderAddress(t *testing.T) {
-	for name, release := range map[string]func(*Store, context.Context, []account.OutboxRef) ([]account.OutboxRef, error){
+	for name, release := range map[string]func(*Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
 		"by Settle": (*Store).Ack,
-		"by Hand": func(s *Store, ctx context.Context, sent []account.OutboxRef) ([]account.OutboxRef, error) {
+		"by Hand": func(s *Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
 			return s.Enqueue(ctx, sent, midday)
 		},
 	} {
@@ -40,7 +41,7 @@ func TestStoreForgetsTheOlderAddress(t *testing.T) {
 				if err != nil || email != want {
 					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
 				}
-				if left, err := release(s, ctx, []account.OutboxRef{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}}); err != nil || len(left) > 0 {
+				if left, err := release(s, ctx, []outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}}); err != nil || len(left) > 0 {
 					t.Fatal(left, err)
 				}
 			}

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore/sqlite"
 )
@@ -33,7 +33,7 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(makeWhole(path), forget(path+"-wal")); err != nil {
+	if err := errors.Join(makeWhole(path), settleWAL(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return OpenVFS(ctx, path, ring, "")
@@ -191,7 +191,7 @@ func (l *lite) close() error {
 func (l *lite) node() string { return "" }
 
 // adopt finds nothing: there are no other nodes.
-func (l *lite) adopt(context.Context) ([]account.OutboxEntry, error) { return nil, nil }
+func (l *lite) adopt(context.Context) ([]outbox.Entry, error) { return nil, nil }
 
 // watch cannot tell.
 func (l *lite) watch(context.Context, func()) {}

@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 )
 
@@ -67,7 +68,7 @@ type engine interface {
 	// node returns the name of this node in outbox rows.
 	node() string
 	// adopt is Store.Adopt.
-	adopt(ctx context.Context) ([]account.OutboxEntry, error)
+	adopt(ctx context.Context) ([]outbox.Entry, error)
 	// publish applies a change to the exported tables, if they are enabled. When due is true, follow must be called
 	// after the commit; it returns when phone servers see the change.
 	publish(tx transaction, changed []subject) (due bool, err error)

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
 )
@@ -76,7 +77,7 @@ func oldDatabase(t *testing.T) (path string, ring *secret.Ring) {
 	if err := os.WriteFile(keyFile, key, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if ring, err = secret.ReadRing(keyFile); err != nil {
+	if ring, err = keyfile.Read(keyFile); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile("testdata/version-0.sql")
@@ -160,18 +161,18 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	}
 
 	tokens := secret.NewVault(ring, "activation token")
-	waiting, err := s.PendingMessages(ctx)
+	waiting, err := s.Pending(ctx)
 	if err != nil || len(waiting) != 2 {
 		t.Fatalf("%d messages wait: %v", len(waiting), err)
 	}
 	for _, w := range waiting {
-		text, err := tokens.Open(w.Account.Tenant, w.Message[:], w.SealedToken)
+		text, err := tokens.Open(w.Tenant, w.Message[:], w.SealedToken)
 		if err != nil || len(text) != len(secret.Token{}) {
-			t.Fatalf("the token of %s: %v", w.Account.User, err)
+			t.Fatalf("the token of %s: %v", w.User, err)
 		}
-		a, err := s.Activate(ctx, w.Account.Tenant, secret.Token(text).Hash(), at)
-		if err != nil || a.UID != w.Account.UID || a.Disabled {
-			t.Errorf("the link of %s: %v", w.Account.User, err)
+		a, err := s.Activate(ctx, w.Tenant, secret.Token(text).Hash(), at)
+		if err != nil || a.UID != w.Account || a.Disabled {
+			t.Errorf("the link of %s: %v", w.User, err)
 		}
 	}
 	if revoked, err := s.Revoked(ctx, 1, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,14 +21,30 @@ var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 func TestCanonicalHost(t *testing.T) {
 	for raw, want := range map[string]string{
-		"a.test": "a.test", "A.TEST": "a.test", "a.test.": "a.test", "A.Test.:8443": "a.test", "a.test:8443": "a.test", "a.test:": "a.test",
-		"xn--bcher-kva.test": "xn--bcher-kva.test", "XN--BCHER-KVA.test": "xn--bcher-kva.test", "127.0.0.1:80": "127.0.0.1", "a_b.test": "a_b.test",
-		"": "", ".": "", ":": "", ":80": "", "a.test:80:90": "", "a.test:x": "", "a.test:-1": "", "a@b": "", "a/b": "", "a b": "", "a\x00b": "", "a.test\n": "",
-		"bücher.test": "", "\u212aarl.test": "", "İ.test": "", "[::1]": "", "[::1]:80": "", "::1": "", "a.test,b.test": "", "a%2etest": "", "http://a.test": "",
-		"\xff.test": "", strings.Repeat("a", 253): strings.Repeat("a", 253), strings.Repeat("a", 254): "",
+		"a.test":             "a.test",
+		"A.TEST":             "a.test",
+		"a.test.":            "a.test",
+		"A.Test.:8443":       "a.test",
+		"a.test:8443":        "a.test",
+		"a.test:":            "a.test",
+		"xn--bcher-kva.test": "xn--bcher-kva.test",
+		"XN--BCHER-KVA.test": "xn--bcher-kva.test",
+		"127.0.0.1:80":       "127.0.0.1",
+		"a_b.test":           "a_b.test",
+
+		strings.Repeat("a", 253): strings.Repeat("a", 253),
 	} {
 		if got := tenant.CanonicalHost(raw); got != want {
-			t.Errorf("%q becomes %q, want %q", raw, got, want)
+			t.Errorf("CanonicalHost(%q) = %q, want %q", raw, got, want)
+		}
+	}
+	for _, raw := range []string{
+		"", ".", ":", ":80", "a.test:80:90", "a.test:x", "a.test:-1", "a@b", "a/b", "a b", "a\x00b",
+		"a.test\n", "bücher.test", "\u212aarl.test", "İ.test", "[::1]", "[::1]:80", "::1",
+		"a.test,b.test", "a%2etest", "http://a.test", "\xff.test", strings.Repeat("a", 254),
+	} {
+		if got := tenant.CanonicalHost(raw); got != "" {
+			t.Errorf("CanonicalHost(%q) = %q, want none", raw, got)
 		}
 	}
 }
@@ -42,48 +59,72 @@ func FuzzCanonicalHost(f *testing.F) {
 			return
 		}
 		if len(got) > 253 || strings.Trim(got, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" {
-			t.Fatalf("%q becomes %q", raw, got)
+			t.Fatalf("CanonicalHost(%q) = %q", raw, got)
 		}
-		// Nothing but case, a port and a dot is forgiven.
+		// Only case, a port and a dot may differ.
 		rest, ok := strings.CutPrefix(strings.ToLower(raw), got)
-		if port := strings.TrimPrefix(rest, "."); !ok || port != "" && strings.Trim(port, "0123456789") != ":" {
-			t.Fatalf("%q becomes %q", raw, got)
+		port := strings.TrimPrefix(rest, ".")
+		if !ok || port != "" && strings.Trim(port, "0123456789") != ":" {
+			t.Fatalf("CanonicalHost(%q) = %q", raw, got)
 		}
 		if again := tenant.CanonicalHost(got + ".:443"); again != got && len(got) < 253 {
-			t.Fatalf("%q becomes %q, and with a port %q", raw, got, again)
+			t.Fatalf("CanonicalHost(%q) = %q, and with a port %q", raw, got, again)
 		}
 	})
 }
 
-func TestNewCompletes(t *testing.T) {
+func TestNewDefaults(t *testing.T) {
+	long := strings.Repeat("a", 63) + ".test"
 	for host, want := range map[string]string{
-		"phone.test": "phone.test", "Phone.Test": "phone.test", "phone.test.": "phone.test", "bücher.test": "xn--bcher-kva.test", "BÜCHER.test": "xn--bcher-kva.test",
-		"xn--bcher-kva.test": "xn--bcher-kva.test", "localhost": "localhost", strings.Repeat("a", 63) + ".test": strings.Repeat("a", 63) + ".test",
+		"phone.test":         "phone.test",
+		"Phone.Test":         "phone.test",
+		"phone.test.":        "phone.test",
+		"bücher.test":        "xn--bcher-kva.test",
+		"BÜCHER.test":        "xn--bcher-kva.test",
+		"xn--bcher-kva.test": "xn--bcher-kva.test",
+		"localhost":          "localhost",
+		long:                 long,
 	} {
 		got, err := tenant.New(tenant.Tenant{Host: host})
 		if err != nil || got.Host != want || got.Realm != want || got.PublicURL != "" {
-			t.Errorf("%q becomes %+v, %v", host, got, err)
+			t.Errorf("host %q: got %+v, %v", host, got, err)
 		}
 	}
 	for url, want := range map[string]string{
-		"https://Phone.Test": "https://phone.test", "https://phone.test/": "https://phone.test", "https://phone.test:8443": "https://phone.test:8443",
-		"http://localhost:8080": "http://localhost:8080", "http://127.0.0.1:80": "http://127.0.0.1:80", "http://[::1]:80": "http://[::1]:80", "http://a.localhost": "http://a.localhost", "": "",
+		"":                        "",
+		"https://Phone.Test":      "https://phone.test",
+		"https://phone.test/":     "https://phone.test",
+		"https://phone.test:8443": "https://phone.test:8443",
+		"http://localhost:8080":   "http://localhost:8080",
+		"http://127.0.0.1:80":     "http://127.0.0.1:80",
+		"http://[::1]:80":         "http://[::1]:80",
+		"http://a.localhost":      "http://a.localhost",
 	} {
-		if got, err := tenant.New(tenant.Tenant{Host: "phone.test", PublicURL: url}); err != nil || got.PublicURL != want {
-			t.Errorf("%q becomes %q, %v", url, got.PublicURL, err)
+		got, err := tenant.New(tenant.Tenant{Host: "phone.test", PublicURL: url})
+		if err != nil || got.PublicURL != want {
+			t.Errorf("public URL %q: got %q, %v", url, got.PublicURL, err)
 		}
 	}
 	got, err := tenant.New(tenant.Tenant{Host: "phone.test", Realm: "My Phones (1)"})
-	if err != nil || got.Realm != "My Phones (1)" || got.Name() != "phone.test" || got.Sender() != "no-reply@phone.test" ||
-		got.Server() != "phone.test" || got.Transport() != "TLS" || got.Challenge() != digest.MD5 {
+	if err != nil || got.Realm != "My Phones (1)" || got.Name() != "phone.test" ||
+		got.Sender() != "no-reply@phone.test" || got.Server() != "phone.test" ||
+		got.Transport() != "TLS" || got.Challenge() != digest.MD5 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
-func TestSettingsOfPhones(t *testing.T) {
-	for _, server := range []string{"", "a.test", "a.test:5061", "A.test", "10.0.0.1:5060", "[::1]", "[2001:db8::1]:5061"} {
-		if got, err := tenant.New(tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{SIPServer: server}}); err != nil || got.SIPServer != server {
-			t.Errorf("%q becomes %q, %v", server, got.SIPServer, err)
+// newWith returns a tenant with settings.
+func newWith(s tenant.Settings) (tenant.Tenant, error) {
+	return tenant.New(tenant.Tenant{Host: "phone.test", Settings: s})
+}
+
+func TestNewPhoneSettings(t *testing.T) {
+	for _, server := range []string{
+		"", "a.test", "a.test:5061", "A.test", "10.0.0.1:5060", "[::1]", "[2001:db8::1]:5061",
+	} {
+		got, err := newWith(tenant.Settings{SIPServer: server})
+		if err != nil || got.SIPServer != server {
+			t.Errorf("SIP server %q: got %q, %v", server, got.SIPServer, err)
 		}
 	}
 	for _, c := range []struct{ transport, websocket, wantTransport, wantWebSocket string }{
@@ -93,70 +134,108 @@ func TestSettingsOfPhones(t *testing.T) {
 		{"WSS", "wss://ws.test/sip", "WSS", "wss://ws.test/sip"},
 		{"UDP", "ws://localhost:5066", "UDP", "ws://localhost:5066"},
 	} {
-		got, err := tenant.New(tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{SIPServer: "sip.test:7443", SIPTransport: c.transport, SIPWebSocket: c.websocket}})
+		got, err := newWith(tenant.Settings{
+			SIPServer: "sip.test:7443", SIPTransport: c.transport, SIPWebSocket: c.websocket,
+		})
 		if err != nil || got.Transport() != c.wantTransport || got.WebSocket() != c.wantWebSocket {
 			t.Errorf("%+v: got %s, %q, %v", c, got.Transport(), got.WebSocket(), err)
 		}
 	}
-	got, err := tenant.New(tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{
-		TURNURIs: []string{"TURN:turn.test", "turns:Turn.test:5349?transport=tcp", "turn:[2001:db8::1]:3478?transport=udp"}, TURNSeconds: 60,
-	}})
-	if want := []string{"turn:turn.test", "turns:turn.test:5349?transport=tcp", "turn:[2001:db8::1]:3478?transport=udp"}; err != nil || !slices.Equal(got.TURNURIs, want) || got.TURNLife() != time.Minute {
+	got, err := newWith(tenant.Settings{
+		TURNURIs: []string{
+			"TURN:turn.test", "turns:Turn.test:5349?transport=tcp",
+			"turn:[2001:db8::1]:3478?transport=udp",
+		},
+		TURNSeconds: 60,
+	})
+	want := []string{
+		"turn:turn.test", "turns:turn.test:5349?transport=tcp",
+		"turn:[2001:db8::1]:3478?transport=udp",
+	}
+	if err != nil || !slices.Equal(got.TURNURIs, want) || got.TURNLife() != time.Minute {
 		t.Errorf("got %q, %v, %v", got.TURNURIs, got.TURNLife(), err)
 	}
-	if got, err := tenant.New(tenant.Tenant{Host: "phone.test"}); err != nil || got.TURNLife() != tenant.DefaultTURNLife {
-		t.Errorf("without a word, a credential is good for %v, %v", got.TURNLife(), err)
+	if got, err := newWith(tenant.Settings{}); err != nil || got.TURNLife() != tenant.DefaultTURNLife {
+		t.Errorf("default life of a TURN credential: got %v, %v", got.TURNLife(), err)
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
-	with := func(change func(*tenant.Tenant)) tenant.Tenant {
-		tn := tenant.Tenant{Host: "phone.test"}
-		change(&tn)
-		return tn
+func TestNewErrors(t *testing.T) {
+	long := strings.Repeat("a.", 127) + "test"
+	addresses := []string{
+		"x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`,
+		"ü@b.test", "a@bü.test",
 	}
-	cases := map[string]struct {
-		field string
-		list  []tenant.Tenant
-	}{}
-	add := func(field string, change func(*tenant.Tenant, string), values ...string) {
-		c := cases[field]
-		c.field = field
-		for _, v := range values {
-			c.list = append(c.list, with(func(tn *tenant.Tenant) { change(tn, v) }))
-		}
-		cases[field] = c
-	}
-	add("host", func(tn *tenant.Tenant, v string) { tn.Host = v }, "", ".", ".test", "a..test", "a.test:80", "https://a.test", "a/b", "a b.test", "a_b.test", "-a.test", "a-.test",
-		"[::1]", "a@b", strings.Repeat("a", 64)+".test", strings.Repeat("a.", 127)+"test", "xn--a.test", "a\n.test", "\xff.test")
-	add("realm", func(tn *tenant.Tenant, v string) { tn.Realm = v }, "a:b", `a"b`, `a\b`, "a\r\nb", "a\x00", "büro", " a", "a ", strings.Repeat("a", 254), "\x7f")
-	add("public-url", func(tn *tenant.Tenant, v string) { tn.PublicURL = v }, "http://phone.test", "phone.test", "//phone.test", "ftp://phone.test", "https://", "https://phone.test/x",
-		"https://phone.test?x=1", "https://phone.test#x", "https://u:p@phone.test", "https://a b", "https://phone.test:x", "javascript:alert(1)", "http://localhost.evil.test", "http://10.0.0.1", "https://[::1]evil", "https://phone.test\r\nX: y")
-	add("origin", func(tn *tenant.Tenant, v string) { tn.Origins = []string{"https://ok.test", v} }, "*", "null", "http://x.test", "https://x.test/path", "https://*.x.test")
-	add("product", func(tn *tenant.Tenant, v string) { tn.Product = v }, "a\r\nBcc: x@y.test", "a\x00", "a\x7f", "\xff", strings.Repeat("a", 201))
-	add("mail-from", func(tn *tenant.Tenant, v string) { tn.MailFrom = v }, "x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`, "ü@b.test", "a@bü.test")
-	add("reply-to", func(tn *tenant.Tenant, v string) { tn.ReplyTo = v }, "x", "A <a@b.test>", "a@b.test,c@d.test", "a@b.test\r\nBcc: c@d.test", `"a b"@c.test`, "ü@b.test", "a@bü.test")
-	add("mail-footer", func(tn *tenant.Tenant, v string) { tn.MailFooter = v }, "a\nb", "a\r\nBcc: c@d.test", "\x00", strings.Repeat("x", 201), "\xff")
-	add("algorithm", func(tn *tenant.Tenant, v string) { tn.Algorithm = digest.Algorithm(v) }, "md5", "SHA-512-256", "MD5-sess")
-	add("sip-server", func(tn *tenant.Tenant, v string) { tn.SIPServer = v }, "a\nb", "a b", "sip:a.test", "a.test:", "a.test:0", "a.test:05060", "a.test:65536", "a..test", ".", "::1", "[::1", "[::1]x", "[1.2.3.4]", "[fe80::1%eth0]",
-		"a;lr", "a>b", "bücher.test", strings.Repeat("a", 64), strings.Repeat("a.", 127)+"test")
-	add("sip-transport", func(tn *tenant.Tenant, v string) { tn.SIPTransport = v }, "a\tb", "TLS/TCP", "SCTP")
-	add("sip-websocket", func(tn *tenant.Tenant, v string) { tn.SIPWebSocket = v }, "ws://a.test", "a.test", "https://a.test", "wss://", "wss://u:p@a.test", "wss://a.test/#x",
-		"wss://a.test/\"x", "wss://a.test:x", "wss://a b", "ws://localhost.evil.test", "wss://a.test/"+strings.Repeat("a", 200))
-	add("acrobits-cloud-id", func(tn *tenant.Tenant, v string) { tn.AcrobitsCloud = v }, "*", "A B", "A@B", "A**", "Ä", strings.Repeat("A", 33))
-	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = []string{"turn:ok.test", v} }, "", "turn.test", "turn:", "turn://a.test", "stun:a.test", "turn:a.test:x", "turn:a.test?",
-		"turn:a.test?transport=sctp", "turn:a.test?transport=udp&x=1", "turn:u@a.test", "turn:a b", "TURN:OK.test", "turn:a.test?x=\"y")
-	add("turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = strings.Fields(strings.Repeat(v+" ", 9)) }, "turn:a.test")
-	add("turn-life", func(tn *tenant.Tenant, v string) { tn.TURNSeconds = len(v) }, strings.Repeat("s", 59), strings.Repeat("s", 86401))
-	add("turn-life", func(tn *tenant.Tenant, _ string) { tn.TURNSeconds = -1 }, "")
-	add("activation", func(tn *tenant.Tenant, v string) { tn.Activation = tenant.Activation(v) }, "Confirm", "get", "link,confirm")
-	add("signups-per-hour", func(tn *tenant.Tenant, _ string) { tn.SignupsPerHour = -1 }, "")
-	for _, c := range cases {
-		for _, tn := range c.list {
+	for _, c := range []struct {
+		field  string
+		set    func(*tenant.Tenant, string)
+		values []string
+	}{
+		{"host", func(tn *tenant.Tenant, v string) { tn.Host = v }, []string{
+			"", ".", ".test", "a..test", "a.test:80", "https://a.test", "a/b", "a b.test", "a_b.test",
+			"-a.test", "a-.test", "[::1]", "a@b", strings.Repeat("a", 64) + ".test", long,
+			"xn--a.test", "a\n.test", "\xff.test",
+		}},
+		{"realm", func(tn *tenant.Tenant, v string) { tn.Realm = v }, []string{
+			"a:b", `a"b`, `a\b`, "a\r\nb", "a\x00", "büro", " a", "a ", strings.Repeat("a", 254),
+			"\x7f",
+		}},
+		{"public-url", func(tn *tenant.Tenant, v string) { tn.PublicURL = v }, []string{
+			"http://phone.test", "phone.test", "//phone.test", "ftp://phone.test", "https://",
+			"https://phone.test/x", "https://phone.test?x=1", "https://phone.test#x",
+			"https://u:p@phone.test", "https://a b", "https://phone.test:x", "javascript:alert(1)",
+			"http://localhost.evil.test", "http://10.0.0.1", "https://[::1]evil",
+			"https://phone.test\r\nX: y",
+		}},
+		{"origin", func(tn *tenant.Tenant, v string) { tn.Origins = []string{"https://ok.test", v} },
+			[]string{"*", "null", "http://x.test", "https://x.test/path", "https://*.x.test"}},
+		{"product", func(tn *tenant.Tenant, v string) { tn.Product = v }, []string{
+			"a\r\nBcc: x@y.test", "a\x00", "a\x7f", "\xff", strings.Repeat("a", 201),
+		}},
+		{"mail-from", func(tn *tenant.Tenant, v string) { tn.MailFrom = v }, addresses},
+		{"reply-to", func(tn *tenant.Tenant, v string) { tn.ReplyTo = v }, addresses},
+		{"mail-footer", func(tn *tenant.Tenant, v string) { tn.MailFooter = v }, []string{
+			"a\nb", "a\r\nBcc: c@d.test", "\x00", strings.Repeat("x", 201), "\xff",
+		}},
+		{"algorithm", func(tn *tenant.Tenant, v string) { tn.Algorithm = digest.Algorithm(v) },
+			[]string{"md5", "SHA-512-256", "MD5-sess"}},
+		{"sip-server", func(tn *tenant.Tenant, v string) { tn.SIPServer = v }, []string{
+			"a\nb", "a b", "sip:a.test", "a.test:", "a.test:0", "a.test:05060", "a.test:65536",
+			"a..test", ".", "::1", "[::1", "[::1]x", "[1.2.3.4]", "[fe80::1%eth0]", "a;lr", "a>b",
+			"bücher.test", strings.Repeat("a", 64), long,
+		}},
+		{"sip-transport", func(tn *tenant.Tenant, v string) { tn.SIPTransport = v },
+			[]string{"a\tb", "TLS/TCP", "SCTP"}},
+		{"sip-websocket", func(tn *tenant.Tenant, v string) { tn.SIPWebSocket = v }, []string{
+			"ws://a.test", "a.test", "https://a.test", "wss://", "wss://u:p@a.test", "wss://a.test/#x",
+			"wss://a.test/\"x", "wss://a.test:x", "wss://a b", "ws://localhost.evil.test",
+			"wss://a.test/" + strings.Repeat("a", 200),
+		}},
+		{"acrobits-cloud-id", func(tn *tenant.Tenant, v string) { tn.AcrobitsCloud = v }, []string{
+			"*", "A B", "A@B", "A**", "Ä", strings.Repeat("A", 33),
+		}},
+		{"turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = []string{"turn:ok.test", v} },
+			[]string{
+				"", "turn.test", "turn:", "turn://a.test", "stun:a.test", "turn:a.test:x",
+				"turn:a.test?", "turn:a.test?transport=sctp", "turn:a.test?transport=udp&x=1",
+				"turn:u@a.test", "turn:a b", "TURN:OK.test", "turn:a.test?x=\"y",
+			}},
+		{"turn-uri", func(tn *tenant.Tenant, v string) { tn.TURNURIs = strings.Fields(v) },
+			[]string{strings.Repeat("turn:a.test ", 9)}},
+		{"turn-life", func(tn *tenant.Tenant, v string) { tn.TURNSeconds, _ = strconv.Atoi(v) },
+			[]string{"59", "86401", "-1"}},
+		{"activation", func(tn *tenant.Tenant, v string) { tn.Activation = tenant.Activation(v) },
+			[]string{"Confirm", "get", "link,confirm"}},
+		{"signups-per-hour", func(tn *tenant.Tenant, v string) { tn.SignupsPerHour, _ = strconv.Atoi(v) },
+			[]string{"-1"}},
+	} {
+		for _, value := range c.values {
+			tn := tenant.Tenant{Host: "phone.test"}
+			c.set(&tn, value)
 			got, err := tenant.New(tn)
 			f, ok := errors.AsType[*fault.Error](err)
 			if !ok || f.Kind != fault.Invalid || f.Field != c.field {
-				t.Errorf("%s of %+v: got %+v, %v", c.field, tn, got, err)
+				t.Errorf("%s %q: got %+v, %v", c.field, value, got, err)
 			}
 		}
 	}
@@ -164,48 +243,53 @@ func TestNewRefuses(t *testing.T) {
 
 func TestDefaultURL(t *testing.T) {
 	for host, want := range map[string]string{
-		"phone.test": "https://phone.test", "localhost": "http://localhost:8080", "a.localhost": "http://a.localhost:8080", "127.0.0.1": "http://127.0.0.1:8080",
-		"localhost.evil.test": "https://localhost.evil.test", "evillocalhost": "https://evillocalhost", "10.0.0.1": "https://10.0.0.1",
+		"phone.test":          "https://phone.test",
+		"localhost":           "http://localhost:8080",
+		"a.localhost":         "http://a.localhost:8080",
+		"127.0.0.1":           "http://127.0.0.1:8080",
+		"localhost.evil.test": "https://localhost.evil.test",
+		"evillocalhost":       "https://evillocalhost",
+		"10.0.0.1":            "https://10.0.0.1",
 	} {
 		if got := tenant.DefaultURL(host, "8080"); got != want {
-			t.Errorf("%s is at %s, want %s", host, got, want)
+			t.Errorf("DefaultURL(%q) = %s, want %s", host, got, want)
 		}
 	}
 }
 
-// shaky is a store that fails, and counts how often all tenants are read.
-type shaky struct {
+// faultyStore is a store that can fail, and that counts calls of Tenants.
+type faultyStore struct {
 	tenant.Store
 	fails bool
 	reads int
 }
 
-var errShaky = errors.New("broken by the test")
+var errInjected = errors.New("injected")
 
-func (s *shaky) TenantVersion(ctx context.Context) (int64, error) {
+func (s *faultyStore) TenantVersion(ctx context.Context) (int64, error) {
 	if s.fails {
-		return 0, errShaky
+		return 0, errInjected
 	}
 	return s.Store.TenantVersion(ctx)
 }
 
-func (s *shaky) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
+func (s *faultyStore) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	s.reads++
 	return s.Store.Tenants(ctx)
 }
 
-func TestDirectory(t *testing.T) {
+func TestTable(t *testing.T) {
 	ctx := t.Context()
 	db, err := sqlstore.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	store := &shaky{Store: db}
-	d := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
+	store := &faultyStore{Store: db}
+	table := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
 	refresh := func() {
 		t.Helper()
-		if err := d.Refresh(ctx); err != nil {
+		if err := table.Refresh(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,51 +301,57 @@ func TestDirectory(t *testing.T) {
 		}
 		return tn
 	}
-	if _, ok := d.Lookup("a.test"); ok || len(d.All()) != 0 {
-		t.Error("an empty directory has a tenant")
+	if _, ok := table.Lookup("a.test"); ok || len(table.All()) != 0 {
+		t.Error("a new table has a tenant")
 	}
 	refresh()
 	a := add("a.test", "")
-	if _, ok := d.Lookup("a.test"); ok {
-		t.Error("a tenant is there before it was read")
+	if _, ok := table.Lookup("a.test"); ok {
+		t.Error("a tenant is found before Refresh")
 	}
 	refresh()
 	b := add("b.test", "https://www.b.test:444")
 	refresh()
 	for _, host := range []string{"a.test", "A.TEST", "a.test.", "a.test:8443", "A.Test.:1"} {
-		if got, ok := d.Lookup(host); !ok || got.ID != a.ID || got.PublicURL != "https://a.test" {
-			t.Errorf("%q leads to %+v", host, got)
+		if got, ok := table.Lookup(host); !ok || got.ID != a.ID || got.PublicURL != "https://a.test" {
+			t.Errorf("host %q: got %+v", host, got)
 		}
 	}
-	if got, ok := d.ByID(b.ID); !ok || got.Host != "b.test" || got.PublicURL != "https://www.b.test:444" {
-		t.Errorf("the other is %+v", got)
+	if got, ok := table.ByID(b.ID); !ok || got.Host != "b.test" || got.PublicURL != "https://www.b.test:444" {
+		t.Errorf("got %+v", got)
 	}
 	for _, realm := range []string{"b.test", "B.Test"} {
-		if got, ok := d.ByRealm(realm); !ok || got.ID != b.ID {
-			t.Errorf("the realm %q leads to %+v", realm, got)
+		if got, ok := table.ByRealm(realm); !ok || got.ID != b.ID {
+			t.Errorf("realm %q: got %+v", realm, got)
 		}
 	}
-	// A Kelvin sign and a long s are not a k and an s, as Unicode's lower case would have it.
+	// Unicode's lower case of a Kelvin sign is k, and its upper case of a long s is S; a table must not
+	// treat them as equal.
 	add("sick.test", "")
 	refresh()
-	for _, realm := range []string{"", "b.test.", "b", "b.test ", "sic\u212a.test", "\u017fick.test", "b.test\xff", "B.TEST\xff"} {
-		if got, ok := d.ByRealm(realm); ok {
-			t.Errorf("the realm %q leads to %+v", realm, got)
+	for _, realm := range []string{
+		"", "b.test.", "b", "b.test ", "sic\u212a.test", "\u017fick.test", "b.test\xff", "B.TEST\xff",
+	} {
+		if got, ok := table.ByRealm(realm); ok {
+			t.Errorf("realm %q: got %+v", realm, got)
 		}
 	}
 	if err := db.RemoveTenant(ctx, "sick.test", false, noon); err != nil {
 		t.Fatal(err)
 	}
 	refresh()
-	if _, ok := d.ByRealm("sick.test"); ok {
-		t.Error("a realm whose tenant was removed is there")
+	if _, ok := table.ByRealm("sick.test"); ok {
+		t.Error("the realm of a removed tenant is found")
 	}
-	if _, ok := d.ByID(99); ok || len(d.All()) != 2 {
-		t.Errorf("there are %d tenants", len(d.All()))
+	if _, ok := table.ByID(99); ok || len(table.All()) != 2 {
+		t.Errorf("there are %d tenants", len(table.All()))
 	}
-	for _, host := range []string{"", ".", "a.test..", "a.test.evil.test", "evil-a.test", "x.a.test", "test", "a.test@b.test", "a.test/", "127.0.0.1"} {
-		if got, ok := d.Lookup(host); ok {
-			t.Errorf("%q leads to %+v", host, got)
+	for _, host := range []string{
+		"", ".", "a.test..", "a.test.evil.test", "evil-a.test", "x.a.test", "test", "a.test@b.test",
+		"a.test/", "127.0.0.1",
+	} {
+		if got, ok := table.Lookup(host); ok {
+			t.Errorf("host %q: got %+v", host, got)
 		}
 	}
 	reads := store.reads
@@ -269,21 +359,21 @@ func TestDirectory(t *testing.T) {
 		refresh()
 	}
 	if store.reads != reads {
-		t.Error("the tenants are read though none has changed")
+		t.Error("the tenants were read although none had changed")
 	}
 	if err := db.RemoveTenant(ctx, "a.test", false, noon); err != nil {
 		t.Fatal(err)
 	}
 	store.fails = true
-	if err := d.Refresh(ctx); !errors.Is(err, errShaky) {
+	if err := table.Refresh(ctx); !errors.Is(err, errInjected) {
 		t.Errorf("got %v", err)
 	}
-	if _, ok := d.Lookup("a.test"); !ok {
-		t.Error("an error emptied the directory")
+	if _, ok := table.Lookup("a.test"); !ok {
+		t.Error("a failed Refresh emptied the table")
 	}
 	store.fails = false
 	refresh()
-	if _, ok := d.Lookup("a.test"); ok {
-		t.Error("a tenant that was removed is there")
+	if _, ok := table.Lookup("a.test"); ok {
+		t.Error("a removed tenant is found")
 	}
 }

@@ -32,11 +32,11 @@ func TestRate(t *testing.T) {
 	take(250)
 	now = now.Add(time.Hour)
 	take(1000)
-	now = now.Add(-time.Hour) // a clock that is put back keeps nobody waiting
+	now = now.Add(-time.Hour) // nobody waits because the clock was set back
 	take(1000)
 }
 
-func TestRateIsSharedByMany(t *testing.T) {
+func TestRateConcurrent(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	r := throttle.NewRate(1_000_000)
 	var taken atomic.Int64

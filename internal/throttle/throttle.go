@@ -1,16 +1,18 @@
-// Package throttle says how often a thing may be tried.
+// Package throttle limits how often something may be tried.
 //
-// Three kinds of limit stand here, since they have different needs. What a person is granted (a signup, a message) is
-// counted exactly, must survive a restart and hold on every node: it is a Rule, and the store keeps the times under a
-// Bucket and decides within the transaction that takes the place. What a person fails at (a wrong captcha, a wrong
-// password) must cost nothing to count: it is kept in memory, in a Failures of bounded size. What programs do tens of thousands of
-// times a second is held to a Rate, which is one number.
+// There are three kinds of limit, for different needs. What a person is granted (a signup, a
+// message) is counted exactly, survives a restart and holds on all nodes together: it is a Rule,
+// and the store keeps the times under a Bucket and decides in the transaction that takes a place.
+// What a person fails at (a captcha, a password) has to cost nothing: it is counted in memory, in a
+// Failures of bounded size. What programs do tens of thousands of times a second is limited by a
+// Rate, which is one number.
 //
-// The first two are sliding: a place is free again when the oldest of the last Limit times is Per ago, and not at the turn of an
-// hour.
+// The first two are sliding windows: a place is free again when the oldest of the last Limit times
+// is Per ago, and not at the turn of an hour.
 package throttle
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"sync"
 	"time"
@@ -18,7 +20,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Rule allows Limit times in any span of Per.
+// Rule allows Limit times within any span of Per.
 type Rule struct {
 	Limit int
 	Per   time.Duration
@@ -28,38 +30,38 @@ type Rule struct {
 var (
 	// SignupsPerAddress holds for an IPv4 address and for an IPv6 /64.
 	SignupsPerAddress = Rule{3, time.Hour}
-	// SignupsPerSite holds for an IPv6 /48 besides, the size that a customer is commonly given.
+	// SignupsPerSite holds in addition for an IPv6 /48, the size that a customer usually gets.
 	SignupsPerSite = Rule{30, time.Hour}
 	// MessagesPerRecipient holds for one e-mail address.
 	MessagesPerRecipient = Rule{3, 24 * time.Hour}
-	// ResendsPerAccount holds for the messages of one account after its first.
+	// ResendsPerAccount holds for the messages of one account after the first.
 	ResendsPerAccount = Rule{3, 24 * time.Hour}
-	// FailedSignups holds for POSTs of one address that came to nothing.
+	// FailedSignups holds for failed signups from one address.
 	FailedSignups = Rule{60, 10 * time.Minute}
 	// FailedSignIns holds for wrong passwords for one name, known or not, and for one known device.
 	FailedSignIns = Rule{10, 15 * time.Minute}
 	// FailedSignInsPerAddress holds for wrong passwords from one address, for any names.
 	FailedSignInsPerAddress = Rule{100, 15 * time.Minute}
-	// WrongTokens holds for look-ups by phone servers of one address with a token that is none.
+	// WrongTokens holds for look-ups with a wrong token from one address.
 	WrongTokens = Rule{60, 10 * time.Minute}
 )
 
-// Bucket is what a limit is counted by: a keyed hash, so that neither addresses nor e-mails lie in the store for it.
+// Bucket identifies what is counted. It is a keyed hash, so that the store contains neither
+// addresses nor e-mail addresses for it.
 type Bucket [16]byte
 
 // Buckets makes Buckets under a key of the installation.
 type Buckets struct{ mac *secret.MAC }
 
-// NewBuckets keys the buckets by the oldest key of the ring, so that adding a key does not make counts start anew.
+// NewBuckets uses the oldest key of the ring, so that a new key does not reset the counts.
 func NewBuckets(r *secret.Ring) Buckets { return Buckets{secret.NewMAC(r.Oldest(), "throttle bucket")} }
 
-// Of is the bucket of one thing of one kind at one tenant. Tenant 0 stands for all tenants together.
+// Of returns the bucket of one thing of one kind at one tenant. Tenant 0 stands for all tenants
+// together.
 func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
-	var t [8]byte
-	for i := range t {
-		t[i] = byte(tenant >> (8 * i))
-	}
-	sum := b.mac.Sum([]byte(kind), t[:], []byte(thing))
+	// Little-endian, unlike in tickets: the counts in the store must survive an upgrade.
+	t := binary.LittleEndian.AppendUint64(nil, uint64(tenant))
+	sum := b.mac.Sum([]byte(kind), t, []byte(thing))
 	return Bucket(sum[:16])
 }
 
@@ -69,8 +71,8 @@ type Allowance struct {
 	Rule   Rule
 }
 
-// Signup is what one signup takes for the address that it comes from: an IPv4-mapped address counts as the IPv4 one, and
-// an IPv6 address for its /64 and its /48.
+// Signup returns the places that one signup takes for its origin. An IPv4-mapped address counts as
+// the IPv4 one, and an IPv6 address for its /64 and its /48.
 func (b Buckets) Signup(tenant int64, addr netip.Addr) []Allowance {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is4() {
@@ -82,7 +84,8 @@ func (b Buckets) Signup(tenant int64, addr netip.Addr) []Allowance {
 	}
 }
 
-// Party is the part of an address that one person is taken to hold: IPv4 whole, IPv6 its /64.
+// Party returns the part of an address that one person is assumed to hold: the whole of IPv4, or an
+// IPv6 /64.
 func Party(addr netip.Addr) string {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is4() {
@@ -99,9 +102,9 @@ func prefix(addr netip.Addr, bits int) string {
 	return p.String()
 }
 
-// Failures counts failures in memory. It is safe for concurrent use. It holds at most size buckets: beyond that the
-// bucket that has waited longest is forgotten, which a flood from very many sources can bring about, and which the limits
-// in the store do not depend on.
+// Failures counts failures in memory. It is safe for concurrent use. It holds at most size buckets;
+// beyond that, the bucket that came first is forgotten. A flood from very many sources can cause
+// that, which the limits in the store do not depend on.
 type Failures struct {
 	rule Rule
 	size int
@@ -109,17 +112,17 @@ type Failures struct {
 
 	mu    sync.Mutex
 	times map[Bucket][]time.Time
-	// order holds the buckets as they came, a ring of size places.
+	// order has the buckets as they came, in a ring of size places.
 	order []Bucket
 	next  int
 }
 
-// NewFailures counts under one rule.
+// NewFailures returns Failures under one rule.
 func NewFailures(rule Rule, size int, now func() time.Time) *Failures {
 	return &Failures{rule: rule, size: size, now: now, times: make(map[Bucket][]time.Time)}
 }
 
-// Wait is how long to wait before the next try, and zero where it may be made now.
+// Wait returns how long to wait before the next attempt, or zero.
 func (f *Failures) Wait(b Bucket) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,7 +147,7 @@ func (f *Failures) Add(b Bucket) {
 	f.times[b] = append(past, f.now())
 }
 
-// Forget ends a count, after a success that vouches for the person.
+// Forget resets a count after a success.
 func (f *Failures) Forget(b Bucket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -20,7 +20,8 @@ func bucket(n int) (b throttle.Bucket) {
 
 func TestFailures(t *testing.T) {
 	now := noon
-	f := throttle.NewFailures(throttle.Rule{Limit: 3, Per: 10 * time.Minute}, 100, func() time.Time { return now })
+	f := throttle.NewFailures(throttle.Rule{Limit: 3, Per: 10 * time.Minute}, 100,
+		func() time.Time { return now })
 	wait := func(n int, want time.Duration) {
 		t.Helper()
 		if got := f.Wait(bucket(n)); got != want {
@@ -38,7 +39,7 @@ func TestFailures(t *testing.T) {
 	wait(1, 1)
 	now = noon.Add(10 * time.Minute)
 	wait(1, 0)
-	f.Add(bucket(1)) // the window slides: the failure of 12:01 is the oldest of three now
+	f.Add(bucket(1)) // the window slides: the oldest of the last three is now that of 12:01
 	wait(1, time.Minute)
 	for range 1000 {
 		f.Add(bucket(1))
@@ -53,9 +54,10 @@ func TestFailures(t *testing.T) {
 	wait(1, 10*time.Minute)
 }
 
-func TestFailuresAreBounded(t *testing.T) {
+func TestFailuresSize(t *testing.T) {
 	const size = 64
-	f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Hour}, size, func() time.Time { return noon })
+	f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Hour}, size,
+		func() time.Time { return noon })
 	remembered := func(from, to int) (n int) {
 		for i := from; i < to; i++ {
 			if f.Wait(bucket(i)) > 0 {
@@ -73,7 +75,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	if got := remembered(9*size, 10*size); got != size {
 		t.Errorf("of the last %d, %d are remembered", size, got)
 	}
-	for range 10 * size { // one that comes again takes no place of another
+	for range 10 * size { // a known bucket takes no further place
 		f.Add(bucket(10*size - 1))
 	}
 	if got := remembered(0, 10*size); got != size {
@@ -81,8 +83,9 @@ func TestFailuresAreBounded(t *testing.T) {
 	}
 }
 
-func TestFailuresOfManyAtOnce(t *testing.T) {
-	f := throttle.NewFailures(throttle.Rule{Limit: 50, Per: time.Hour}, 8, func() time.Time { return noon })
+func TestFailuresConcurrent(t *testing.T) {
+	f := throttle.NewFailures(throttle.Rule{Limit: 50, Per: time.Hour}, 8,
+		func() time.Time { return noon })
 	var all sync.WaitGroup
 	for range 49 {
 		all.Go(func() { f.Add(bucket(1)); f.Wait(bucket(1)) })
@@ -119,8 +122,10 @@ func TestSignupAllowances(t *testing.T) {
 	if len(four) != 1 || four[0].Rule != (throttle.Rule{Limit: 3, Per: time.Hour}) {
 		t.Errorf("IPv4, loopback included: %v", four)
 	}
-	six, neighbour := b.Signup(1, netip.MustParseAddr("2001:db8:1:2::1")), b.Signup(1, netip.MustParseAddr("2001:db8:1:ffff::1"))
-	if len(six) != 2 || six[0].Rule != (throttle.Rule{Limit: 3, Per: time.Hour}) || six[1].Rule != (throttle.Rule{Limit: 30, Per: time.Hour}) {
+	six, neighbour := b.Signup(1, netip.MustParseAddr("2001:db8:1:2::1")),
+		b.Signup(1, netip.MustParseAddr("2001:db8:1:ffff::1"))
+	if len(six) != 2 || six[0].Rule != (throttle.Rule{Limit: 3, Per: time.Hour}) ||
+		six[1].Rule != (throttle.Rule{Limit: 30, Per: time.Hour}) {
 		t.Errorf("IPv6: %v", six)
 	}
 	if six[1].Bucket != neighbour[1].Bucket || six[0].Bucket == neighbour[0].Bucket {
@@ -129,13 +134,14 @@ func TestSignupAllowances(t *testing.T) {
 	if far := b.Signup(1, netip.MustParseAddr("2001:db8:2:2::1")); far[1].Bucket == six[1].Bucket {
 		t.Error("two /48 share a bucket")
 	}
-	if throttle.Party(netip.MustParseAddr("::ffff:192.0.2.1")) != "192.0.2.1" || throttle.Party(netip.Addr{}) == "" {
+	if throttle.Party(netip.MustParseAddr("::ffff:192.0.2.1")) != "192.0.2.1" ||
+		throttle.Party(netip.Addr{}) == "" {
 		t.Error("the party of an address is not what it should be")
 	}
-	b.Signup(1, netip.Addr{}) // and not a panic
+	b.Signup(1, netip.Addr{}) // does not panic
 }
 
-func TestBucketsDiffer(t *testing.T) {
+func TestBuckets(t *testing.T) {
 	ring := secret.NewRing(noon)
 	b := throttle.NewBuckets(ring)
 	seen := make(map[throttle.Bucket]string)
@@ -148,7 +154,8 @@ func TestBucketsDiffer(t *testing.T) {
 					t.Errorf("%q and %q share a bucket", name, other)
 				}
 				seen[got] = name
-				if throttle.NewBuckets(ring).Of(kind, tenant, thing) != got || throttle.NewBuckets(ring.Rotated(noon, 5)).Of(kind, tenant, thing) != got {
+				if throttle.NewBuckets(ring).Of(kind, tenant, thing) != got ||
+					throttle.NewBuckets(ring.Rotated(noon, 5)).Of(kind, tenant, thing) != got {
 					t.Errorf("%q has another bucket after a restart or with a new key", name)
 				}
 				if throttle.NewBuckets(secret.NewRing(noon)).Of(kind, tenant, thing) == got {

@@ -26,17 +26,19 @@ func ring(t *testing.T) *secret.Ring {
 	return r
 }
 
-// What is minted today must be right for the secrets that TURN servers were given before. The expected values were computed with
-// Python's hmac and with an HKDF written from RFC 5869.
+// Credentials must be right for the secrets that TURN servers already have. The expected values
+// were computed with Python's hmac and an HKDF written from RFC 5869.
 func TestCredential(t *testing.T) {
 	secrets := turn.Secrets(ring(t))
 	if len(secrets) != 2 || secrets[0].Text() != wantSecret || secrets[1].Text() == wantSecret {
 		t.Fatalf("there are %d secrets, the first is %s", len(secrets), secrets[0].Text())
 	}
-	tn := &tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{TURNURIs: []string{"turn:turn.test"}, TURNSeconds: 600}}
+	tn := &tenant.Tenant{Host: "phone.test",
+		Settings: tenant.Settings{TURNURIs: []string{"turn:turn.test"}, TURNSeconds: 600}}
 	c := turn.NewIssuer(ring(t), func() time.Time { return noon }).Issue(tn, "alex")
-	if c.Username != "1772367000:alex@phone.test" || string(c.Password) != wantPassword || c.Life != 10*time.Minute || !slices.Equal(c.URIs, tn.TURNURIs) {
-		t.Errorf("minted %q, %q, %v, %q", c.Username, string(c.Password), c.Life, c.URIs)
+	if c.Username != "1772367000:alex@phone.test" || c.Password.Reveal() != wantPassword ||
+		c.Life != 10*time.Minute || !slices.Equal(c.URIs, tn.TURNURIs) {
+		t.Errorf("minted %q, %q, %v, %q", c.Username, c.Password.Reveal(), c.Life, c.URIs)
 	}
 }
 
@@ -60,7 +62,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		}
 		log.Write(text)
 	}
-	if text := log.String(); strings.Contains(text, s.Text()) || strings.Contains(text, string(c.Password)) || !strings.Contains(text, "alex") {
+	if text := log.String(); strings.Contains(text, s.Text()) ||
+		strings.Contains(text, c.Password.Reveal()) || !strings.Contains(text, "alex") {
 		t.Errorf("it prints %s", text)
 	}
 }

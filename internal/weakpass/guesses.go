@@ -1,18 +1,31 @@
 package weakpass
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
-// maxGuesses limits the candidates that come from the form.
-const maxGuesses = 240
+// Limits of what comes from the form. The kernels hash 24 or 80 candidates at a time.
+const (
+	maxGuesses = 112
+	maxWords   = 16
+	minWord    = 3
+	maxWord    = 24
+)
+
+// minimum is the length that most forms require of a password.
+const minimum = 12
+
+// digits fill a word up to the minimum.
+const digits = "123456789012"
 
 // suffixes are added to each of the form's own words, likeliest first; gen/main.go has more for the
-// list. The years are those in which a password may have been chosen. Move them on from time to
-// time.
-var suffixes = []string{"1", "123", "1234", "12345", "123456", "!", "12345678", "2026", "2025", "123!", "12", "1!",
-	"123456789", "1234567890", "2024", "2027", "@123", "01"}
+// list. Move the years on from time to time.
+var suffixes = []string{"123", "1234", "2026", "1", "!", "2025"}
 
 // capitalised is the number of suffixes that are added to the capitalised word too.
-const capitalised = 5
+const capitalised = 2
 
 // guesser collects what a guesser who knows the form would try.
 type guesser struct {
@@ -22,14 +35,15 @@ type guesser struct {
 	candidates []candidate
 	asTheyAre  int
 	// long are texts that are too long for a candidate.
-	long  []string
-	words []string
+	long []string
+	// words are in small letters. They do not have the bit behind them.
+	words []candidate
 }
 
 // collect replaces what was collected before.
 func (g *guesser) collect(s *Signup) {
 	local, domain, _ := strings.Cut(s.Email, "@")
-	g.candidates = g.candidates[:0]
+	g.candidates, g.words = g.candidates[:0], g.words[:0]
 	for _, text := range [...]string{"", s.User, s.Realm, s.Host, s.Email, local} {
 		g.addText(text)
 	}
@@ -38,28 +52,37 @@ func (g *guesser) collect(s *Signup) {
 	}
 	g.asTheyAre = len(g.candidates)
 
-	g.addWord(strings.ToLower(s.User))
-	g.addName(s.User)
-	g.addName(local)
+	g.addName(s.User, "")
+	g.addName(s.User, separators)
+	g.addName(local, separators)
 	for _, name := range s.Names {
-		g.addName(name)
+		g.addName(name, separators)
 	}
 	g.addHost(s.Host)
 	g.addHost(s.Realm)
 	g.addHost(domain)
 
-	for _, w := range g.words {
-		g.add(w, 1, "", true)
+	for i := range g.words {
+		g.add(&g.words[i], 1, "", true)
 	}
-	for _, w := range g.words {
-		g.add(w, 2, "", false)
-		if len(w) < 6 {
-			g.add(w, (12+len(w)-1)/len(w), "", false) // to 12 characters, the usual minimum
+	for i := range g.words {
+		w := &g.words[i]
+		if w.length < minimum {
+			g.add(w, 1, digits[:minimum-w.length], true)
+		}
+	}
+	for i := range g.words {
+		w := &g.words[i]
+		if w.length <= 8 {
+			g.add(w, 2, "", false)
+		}
+		if w.length < minimum/2 {
+			g.add(w, (minimum+w.length-1)/w.length, "", false)
 		}
 	}
 	for i, suffix := range suffixes {
-		for _, w := range g.words {
-			g.add(w, 1, suffix, i < capitalised)
+		for j := range g.words {
+			g.add(&g.words[j], 1, suffix, i < capitalised)
 		}
 	}
 }
@@ -68,73 +91,98 @@ func (g *guesser) collect(s *Signup) {
 func (g *guesser) addText(text string) {
 	if len(text) > maxLength {
 		g.long = append(g.long, text)
-	} else {
-		g.candidates = append(g.candidates, newCandidate(text))
+		return
 	}
+	c := newCandidate(text)
+	for i := range g.candidates {
+		if g.candidates[i] == c {
+			return
+		}
+	}
+	g.candidates = append(g.candidates, c)
 }
 
-// addName adds the words of a name, and the name without what is between them.
-func (g *guesser) addName(name string) {
-	const separators = " .-_@'+/:"
-	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool {
-		return strings.ContainsRune(separators, r)
-	})
-	if len(parts) > 1 {
-		g.addWord(strings.Join(parts, ""))
+// separators are what may be between the words of a name.
+const separators = " .-_@'+/:"
+
+// addName adds the words of a name, and the name without the separators.
+func (g *guesser) addName(name, separators string) {
+	var part, whole candidate
+	for _, r := range name {
+		if r < utf8.RuneSelf && strings.IndexByte(separators, byte(r)) >= 0 {
+			g.addWord(&part)
+			part = candidate{}
+			continue
+		}
+		part.appendLower(r)
+		whole.appendLower(r)
 	}
-	for _, p := range parts {
-		g.addWord(p)
-	}
+	g.addWord(&part)
+	g.addWord(&whole)
 }
 
 // addHost adds the labels of a host name, without the last one if there are others.
 func (g *guesser) addHost(host string) {
 	if !strings.Contains(host, ".") {
-		g.addWord(strings.ToLower(host))
+		g.addName(host, "")
 	}
 	for label, rest, more := strings.Cut(host, "."); more; label, rest, more = strings.Cut(rest, ".") {
 		if label != "www" {
-			g.addWord(strings.ToLower(label))
+			g.addName(label, "")
 		}
+	}
+}
+
+// appendLower appends a letter as a small one. A word longer than maxWord stays too long.
+func (c *candidate) appendLower(r rune) {
+	switch {
+	case c.length > maxWord:
+	case r >= utf8.RuneSelf:
+		c.length += utf8.EncodeRune(c.text[c.length:], unicode.ToLower(r))
+	default:
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		c.text[c.length] = byte(r)
+		c.length++
 	}
 }
 
 // addWord adds a word that is not there yet, if it is long enough to be guessed at and short enough
 // for variants.
-func (g *guesser) addWord(w string) {
-	if len(w) < 3 || len(w) > 24 {
+func (g *guesser) addWord(w *candidate) {
+	if w.length < minWord || w.length > maxWord || len(g.words) == maxWords {
 		return
 	}
-	for _, known := range g.words {
-		if known == w {
+	for i := range g.words {
+		if g.words[i] == *w {
 			return
 		}
 	}
-	g.words = append(g.words, w)
+	g.words = append(g.words, *w)
 }
 
 // add adds a word, repeated, with a suffix, and on demand the same capitalised.
-func (g *guesser) add(w string, times int, suffix string, capital bool) {
+func (g *guesser) add(w *candidate, times int, suffix string, capital bool) {
 	n := len(g.candidates)
-	if n == maxGuesses || times*len(w)+len(suffix) > maxLength {
+	if n >= maxGuesses || times*w.length+len(suffix) > maxLength {
 		return
 	}
-	g.candidates = append(g.candidates, candidate{})
+	g.candidates = append(g.candidates, *w)
 	c := &g.candidates[n]
-	for range times {
-		c.length += copy(c.text[c.length:], w)
+	for range times - 1 {
+		c.length += copy(c.text[c.length:], w.text[:w.length])
 	}
 	c.length += copy(c.text[c.length:], suffix)
 	c.text[c.length] = 0x80
-	if capital && 'a' <= w[0] && w[0] <= 'z' && n+1 < maxGuesses {
+	if capital && 'a' <= w.text[0] && w.text[0] <= 'z' && n+1 < maxGuesses {
 		g.candidates = append(g.candidates, *c)
 		g.candidates[n+1].text[0] -= 'a' - 'A'
 	}
 }
 
-// forget lets go of the form's texts.
+// forget removes the form's long texts.
 func (g *guesser) forget() {
 	clear(g.long)
-	clear(g.words)
-	g.long, g.words = g.long[:0], g.words[:0]
+	g.long = g.long[:0]
 }

@@ -65,11 +65,19 @@ var stepsOf = func() (steps [2 * blockWords][4]uint8) {
 // initial is the state before the first block.
 var initial = [4]uint32{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476}
 
-// advance does the steps from..to-1, both multiples of four, on the state s with the addends x. The
-// sums are in such an order that the result of the step before is needed last.
+// rotations are those of the steps by round. They repeat every four steps.
+var rotations = [4][4]int{{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}}
+
+// advance does the steps from..to-1 on the state s with the addends x. The sums are in such an order
+// that the result of the step before is needed last.
 func advance(s *[4]uint32, x *[blockSteps]uint32, from, to int) {
-	a, b, c, d := s[0], s[1], s[2], s[3]
 	i := from
+	for ; i < to && i%4 != 0; i++ {
+		step(s, x[i], i)
+	}
+	a, b, c, d := s[0], s[1], s[2], s[3]
+	end := to
+	to &^= 3
 	for ; i < min(to, 16); i += 4 {
 		y := (*[4]uint32)(x[i:])
 		a = b + bits.RotateLeft32((a+y[0])+(d^b&(c^d)), 7)
@@ -99,16 +107,31 @@ func advance(s *[4]uint32, x *[blockSteps]uint32, from, to int) {
 		b = c + bits.RotateLeft32((b+y[3])-(d^a&^c), 21)
 	}
 	s[0], s[1], s[2], s[3] = a, b, c, d
+	for ; i < end; i++ {
+		step(s, x[i], i)
+	}
 }
 
-// retreat undoes the four steps of the last round that took the addends y.
-func retreat(s *[4]uint32, y *[4]uint32) {
-	a, b, c, d := s[0], s[1], s[2], s[3]
-	b = bits.RotateLeft32(b-c, -21) + (d ^ a&^c) - y[3]
-	c = bits.RotateLeft32(c-d, -15) + (a ^ b&^d) - y[2]
-	d = bits.RotateLeft32(d-a, -10) + (b ^ c&^a) - y[1]
-	a = bits.RotateLeft32(a-b, -6) + (c ^ d&^b) - y[0]
-	s[0], s[1], s[2], s[3] = a, b, c, d
+// step does step i on the state s with the addend x.
+func step(s *[4]uint32, x uint32, i int) {
+	a, b, c, d := &s[-i&3], s[(1-i)&3], s[(2-i)&3], s[(3-i)&3]
+	switch i / 16 {
+	case 0:
+		x += d ^ b&(c^d)
+	case 1:
+		x += c ^ d&(b^c)
+	case 2:
+		x += b ^ c ^ d
+	case 3:
+		x -= c ^ d&^b
+	}
+	*a = b + bits.RotateLeft32(*a+x, rotations[i/16&3][i%4])
+}
+
+// retreat undoes step i, one of the last round, with the addend x.
+func retreat(s *[4]uint32, x uint32, i int) {
+	a, b, c, d := &s[-i&3], s[(1-i)&3], s[(2-i)&3], s[(3-i)&3]
+	*a = bits.RotateLeft32(*a-b, -rotations[3][i%4]) + (c ^ d&^b) - x
 }
 
 // add adds t to s word by word, as MD5 does with the state of before a block.

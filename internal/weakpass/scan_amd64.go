@@ -11,7 +11,7 @@ var kernels = []*kernel{
 
 // The lanes of a vector, times the vectors that _asm/scan.go puts side by side.
 const (
-	lanesAVX512 = 16 * 4
+	lanesAVX512 = 16 * 5
 	lanesAVX2   = 8 * 3
 )
 
@@ -23,20 +23,20 @@ func lacking(has bool, feature string) string {
 }
 
 // scanFunc is a kernel in assembly. Its parameters are fields of a task.
-type scanFunc func(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, words []uint32,
-	fill, rows, spill, left, right, first, last, batches int, want uint32) int
+type scanFunc func(scratch *uint32, addends, places *[128]uint32, start, middle *[4]uint32, words []uint32,
+	rows, left, right, first, last, batches int, want uint32) int
 
 //go:noescape
-func scanAVX512(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, words []uint32,
-	fill, rows, spill, left, right, first, last, batches int, want uint32) int
+func scanAVX512(scratch *uint32, addends, places *[128]uint32, start, middle *[4]uint32, words []uint32,
+	rows, left, right, first, last, batches int, want uint32) int
 
 //go:noescape
-func scanAVX2(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, words []uint32,
-	fill, rows, spill, left, right, first, last, batches int, want uint32) int
+func scanAVX2(scratch *uint32, addends, places *[128]uint32, start, middle *[4]uint32, words []uint32,
+	rows, left, right, first, last, batches int, want uint32) int
 
 func vectorScan(scan scanFunc) func(*task, []uint32, int) int {
 	return func(t *task, words []uint32, batches int) int {
-		return scan(t.memory, &t.addends, &t.takers[0], &t.start, &t.middle, words,
-			t.fill, t.rows, t.spill, int(t.left), int(t.right), t.first, t.last, batches, t.want)
+		return scan(t.memory, &t.addends, &t.places, &t.start, &t.middle, words,
+			t.rows, int(t.left), int(t.right), t.first, t.last, batches, t.want)
 	}
 }

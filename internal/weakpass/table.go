@@ -24,39 +24,46 @@ func newCandidate(p string) (c candidate) {
 
 func (c *candidate) password() []byte { return c.text[:c.length] }
 
-// rowsOf returns the number of words that a password of so many bytes takes up.
-func rowsOf(length int) int { return length/4 + 1 }
+// rowsOf are the numbers of words that the candidates of a group take up. Those of up to 15 bytes
+// are by far the most. Finer groups would save little work and leave more lanes empty.
+var rowsOf = [...]int{4, maxRows}
 
-// table has candidates, laid out for a kernel: element i has those of i+1 rows.
-type table [maxRows]group
+// groupOf returns the group of candidates of a length.
+func groupOf(length int) int {
+	if length < 4*rowsOf[0] {
+		return 0
+	}
+	return 1
+}
 
-// group has the candidates that take up the same number of words, shortest first, in batches. A
-// batch consists of a row of each lane's first word, a row of each lane's second word and so on,
-// and a row of the lengths in bits. Words are little-endian. Lanes left over in the last batch are
-// zero, which is the hash of nothing.
+// table has candidates, laid out for a kernel, in groups by length.
+type table [len(rowsOf)]group
+
+// group has candidates, shortest first, in batches. A batch consists of a row of each lane's first
+// word, a row of each lane's second word and so on, and a row of the lengths in bits. Words are
+// little-endian. Lanes left over in the last batch are zero, which is the hash of nothing.
 type group struct {
 	rows  int
 	words []uint32
-	// upTo counts the candidates of the four lengths that the group can have, and of those before
-	// them.
-	upTo [4]int
+	// upTo counts the candidates of each length and the shorter ones.
+	upTo [maxLength + 1]int
 }
 
 // set makes the table have these candidates. It keeps the table's memory.
 func (t *table) set(candidates []candidate, lanes int) {
-	var counts [4 * maxRows]int
+	var next [maxLength + 1]int // counts of each length, then places of the next one
 	for i := range candidates {
-		counts[candidates[i].length]++
+		next[candidates[i].length&maxLength]++
 	}
-	var next [4 * maxRows]int // the place of the next candidate of a length
 	for i := range t {
 		g := &t[i]
-		g.rows = i + 1
+		g.rows = rowsOf[i]
 		total := 0
-		for j := range g.upTo {
-			next[4*i+j] = total
-			total += counts[4*i+j]
-			g.upTo[j] = total
+		for n := range next {
+			if groupOf(n) == i {
+				next[n], total = total, total+next[n]
+			}
+			g.upTo[n] = total
 		}
 		size := (total + lanes - 1) / lanes * (g.rows + 1) * lanes
 		if cap(g.words) < size {
@@ -67,8 +74,8 @@ func (t *table) set(candidates []candidate, lanes int) {
 	}
 	for i := range candidates {
 		c := &candidates[i]
-		t[rowsOf(c.length)-1].put(next[c.length], lanes, c)
-		next[c.length]++
+		t[groupOf(c.length)].put(next[c.length&maxLength], lanes, c)
+		next[c.length&maxLength]++
 	}
 }
 
@@ -86,15 +93,14 @@ func (g *group) put(i, lanes int, c *candidate) {
 // up to oneBlock bytes makes a message of one. A batch that has both is scanned twice, and the
 // lanes that do not fit find nothing.
 func (g *group) batches(blocks, oneBlock, lanes int) (from, to int) {
-	shortest := 4 * (g.rows - 1)
 	ones := 0
-	if oneBlock >= shortest {
-		ones = g.upTo[min(oneBlock-shortest, 3)]
+	if oneBlock >= 0 {
+		ones = g.upTo[min(oneBlock, maxLength)]
 	}
 	if blocks == 1 {
 		return 0, (ones + lanes - 1) / lanes
 	}
-	total := g.upTo[3]
+	total := g.upTo[maxLength]
 	if ones == total {
 		return 0, 0
 	}

@@ -17,44 +17,46 @@ import (
 // Hence the steps before the first lane word are the same for all candidates, and are done once
 // (start, first). The last steps of a single block can be undone from the digest, back to the last
 // that takes a lane word. Of the four words then known, the one that is computed first is compared
-// alone (last, want). For a prefix of twenty bytes and a password of six that leaves 53 steps of
+// alone (last, want). For a prefix of twenty bytes and a password of twelve that leaves 51 steps of
 // 64.
 type task struct {
 	// addends are those of both blocks, without the lane words.
 	addends [2 * blockSteps]uint32
-	// takers are the four steps that take each lane word, one lane word after another, the length
-	// at the end.
-	takers [4 * (maxRows + 2)]uint8
+	// places has, for each step, where the kernel's memory has the lane word that it takes, in
+	// bytes, or 0 if it takes another word.
+	places [2 * blockSteps]uint32
 	// middle is the state after the whole blocks of the prefix, start that after the steps before
 	// first.
 	middle, start [4]uint32
-	// want is what the word a must be after step last.
+	// fours is the state before step first&^3. The portable kernel starts there, because it does four
+	// steps at a time.
+	fours [4]uint32
+	// want is what the word that step last replaces must be after it.
 	want uint32
 	// left and right are the shifts in bits that put a candidate's words behind the tail.
 	left, right uint32
-	// first and last are the first step to do, one of 0, 4, 8 and 12, and the last: 48 to 60 for
-	// one block, 124 for two.
+	// first and last are the first step to do, 0 to 15, and the last: 48 to 60 for one block, 124 for
+	// two.
 	first, last int
-	// blocks is 1 or 2. rows is the number of words of a candidate, and spill is 1 if it takes up
-	// one more behind the tail.
-	blocks, rows, spill int
-	// fill is the number of steps whose addends the kernel must copy to memory before it scans.
-	fill int
-	// memory is the kernel's: for each of the steps 0 to 127 a vector of addends per lane, and one
-	// vector more, which is what has to be added to a at the end. It begins at a multiple of 64
-	// bytes.
+	// blocks is 1 or 2. rows is the number of words of a candidate. Words from to to-1 are lane
+	// words, besides the length.
+	blocks, rows, from, to int
+	// memory is the kernel's: rows of a word for each lane. The first is what has to be added to a
+	// at the end. The lane words follow, one more than a candidate has, and the lengths. It begins
+	// at a multiple of 64 bytes.
 	memory *uint32
 
 	digest [16]byte
 	prefix []byte
 	tail   int
+	lanes  int
 	buffer []uint32
 }
 
 // newTask returns a task for a kernel with so many lanes.
 func newTask(lanes int) *task {
 	const line = 64
-	t := &task{buffer: make([]uint32, (2*blockSteps+1)*lanes+line/4)}
+	t := &task{lanes: lanes, buffer: make([]uint32, (maxRows+3)*lanes+line/4)}
 	// The buffer does not move, so an aligned place in it stays aligned.
 	skip := -uintptr(unsafe.Pointer(&t.buffer[0])) % line / 4
 	t.memory = &t.buffer[skip]
@@ -85,7 +87,7 @@ func (t *task) begin(digest *[16]byte, prefix ...string) {
 	t.tail = len(rest)
 	t.left = uint32(8 * (t.tail % 4))
 	t.right = 32 - t.left
-	t.first = t.tail / 4 / 4 * 4
+	t.first = t.tail / 4
 	t.blocks, t.rows = 0, 0
 }
 
@@ -102,7 +104,13 @@ func (t *task) set(word int, value uint32) {
 
 // aim turns the task to candidates of so many rows, in messages of so many blocks.
 func (t *task) aim(rows, blocks int) {
-	t.fill = 1 // There must be one.
+	lengthWord := blocks*blockWords - 2
+	t.from = t.tail / 4
+	t.to = t.from + rows
+	if t.tail%4 != 0 {
+		t.to++ // Shifted, a candidate takes up one more word.
+	}
+	t.to = min(t.to, lengthWord)
 	if t.blocks != blocks {
 		var padded [2 * blockBytes]byte
 		copy(padded[:], t.prefix[len(t.prefix)-t.tail:])
@@ -111,24 +119,17 @@ func (t *task) aim(rows, blocks int) {
 			t.set(i, binary.LittleEndian.Uint32(padded[4*i:]))
 		}
 		t.start = t.middle
-		advance(&t.start, (*[blockSteps]uint32)(t.addends[:]), 0, t.first)
-	}
-	if t.blocks != blocks || rows < t.rows {
-		t.fill = blocks * blockSteps // Lane words of the scan before may be common words now.
+		advance(&t.start, (*[blockSteps]uint32)(t.addends[:]), 0, t.first&^3)
+		t.fours = t.start
+		advance(&t.start, (*[blockSteps]uint32)(t.addends[:]), t.first&^3, t.first)
 	}
 	t.blocks, t.rows = blocks, rows
 
-	from := t.tail / 4
-	to := from + rows // the lane words
-	t.spill = 0
-	if t.tail%4 != 0 {
-		t.spill = 1
-		to++
+	clear(t.places[:])
+	for i, word := range stepsOf[t.from:t.to] {
+		t.place(word, i+1)
 	}
-	for i, word := range stepsOf[from:to] {
-		copy(t.takers[4*i:], word[:])
-	}
-	copy(t.takers[4*(to-from):], stepsOf[blocks*blockWords-2][:])
+	t.place(stepsOf[lengthWord], rows+2)
 
 	if blocks == 2 {
 		// The state before the second block differs by candidate, so nothing can be undone.
@@ -136,27 +137,22 @@ func (t *task) aim(rows, blocks int) {
 		t.want = binary.LittleEndian.Uint32(t.digest[:])
 		return
 	}
-	t.last = 60
 	var s [4]uint32
 	for i := range s {
 		s[i] = binary.LittleEndian.Uint32(t.digest[4*i:]) - t.middle[i]
 	}
-	for ; t.last > 48 && !anyIn(from, to, t.last); t.last -= 4 {
-		retreat(&s, (*[4]uint32)(t.addends[t.last:]))
+	t.last = 60
+	for i := blockSteps - 1; t.last > 48 && t.places[i] == 0; i-- {
+		retreat(&s, t.addends[i], i)
+		t.last--
 	}
-	t.want = s[0]
+	t.want = s[-t.last&3]
 }
 
-// anyIn reports whether one of the four steps that begin with i takes a word of from to to-1. The
-// length is taken by step 50, which is never undone.
-func anyIn(from, to, i int) bool {
-	for ; ; i++ {
-		if word := wordOf(i); from <= word && word < to {
-			return true
-		}
-		if i%4 == 3 {
-			return false
-		}
+// place makes the four steps take the word in a row of the kernel's memory.
+func (t *task) place(steps [4]uint8, row int) {
+	for _, i := range steps {
+		t.places[i] = uint32(4 * t.lanes * row)
 	}
 }
 
@@ -193,36 +189,35 @@ func (t *task) forget() {
 // first batch in which one matches in t.want, or batches if there is none.
 func scanPortable(t *task, words []uint32, batches int) int {
 	x := t.addends
+	lane, length := stepsOf[t.from:t.to], &stepsOf[t.blocks*blockWords-2]
 	for batch := range batches {
 		row := words[batch*(t.rows+1):][:t.rows+1]
-		takers := t.takers[:]
 		before := uint32(0)
-		lay := func(w uint32) {
-			for _, i := range takers[:4] {
-				x[i&127] = t.addends[i&127] + w
+		for i := range lane {
+			w := before
+			if i < t.rows {
+				w |= row[i] << t.left
+				before = row[i] >> t.right
 			}
-			takers = takers[4:]
+			for _, step := range &lane[i] {
+				x[step&127] = t.addends[step&127] + w
+			}
 		}
-		for _, w := range row[:t.rows] {
-			lay(w<<t.left | before)
-			before = w >> t.right
+		for _, step := range length {
+			x[step&127] = t.addends[step&127] + row[t.rows]
 		}
-		if t.spill != 0 {
-			lay(before)
-		}
-		lay(row[t.rows])
 
-		s := t.start
+		s := t.fours
 		var sum uint32
 		if t.blocks == 1 {
-			advance(&s, (*[blockSteps]uint32)(x[:]), t.first, t.last+4)
+			advance(&s, (*[blockSteps]uint32)(x[:]), t.first&^3, t.last+1)
 		} else {
-			advance(&s, (*[blockSteps]uint32)(x[:]), t.first, blockSteps)
+			advance(&s, (*[blockSteps]uint32)(x[:]), t.first&^3, blockSteps)
 			add(&s, &t.middle)
 			sum = s[0]
-			advance(&s, (*[blockSteps]uint32)(x[blockSteps:]), 0, t.last-blockSteps+4)
+			advance(&s, (*[blockSteps]uint32)(x[blockSteps:]), 0, t.last-blockSteps+1)
 		}
-		if s[0]+sum == t.want {
+		if s[-t.last&3]+sum == t.want {
 			return batch
 		}
 	}

@@ -100,12 +100,8 @@ func TestEveryListedPassword(t *testing.T) {
 			if k.lanes == 1 && i%50 != 0 {
 				continue // one at a time is slow
 			}
-			table := &l.rest
-			if i < shortList {
-				table = &l.short
-			}
 			search.begin(&signup(user, realm, p, "", "").HA1, user, ":", realm, ":")
-			if !k.search(search, table) {
+			if !k.search(search, &l.all) {
 				t.Fatalf("%q is not found", p)
 			}
 		}
@@ -159,7 +155,7 @@ func TestScanIndex(t *testing.T) {
 		}
 		var tab table
 		tab.set(candidates, k.lanes)
-		g := &tab[rowsOf(13)-1]
+		g := &tab[groupOf(13)]
 		search := newTask(k.lanes)
 		for _, n := range []int{2, 3, 20, 41, 42, 43, 50, 63, 64, 65, 130} {
 			message := strings.Repeat("p", n)
@@ -174,8 +170,7 @@ func TestScanIndex(t *testing.T) {
 				if got, want := k.scan(search, g.words, 3), i/k.lanes; got != want {
 					t.Fatalf("candidate %d behind %d bytes is seen in batch %d, want %d", i, n, got, want)
 				}
-				digest[0]++
-				digest[4]++
+				digest = md5.Sum(digest[:])
 				search.begin(&digest, message)
 				search.aim(g.rows, blocks)
 				if got := k.scan(search, g.words, 3); got != 3 {
@@ -235,8 +230,8 @@ func TestWeak(t *testing.T) {
 		{"the user capitalised", "Alex", "ha1 ha1b ha1_sha256"},
 		{"the user three times", "alexalexalex", "ha1 ha1b"},
 		{"the user with digits", "alex12345678", "ha1 ha1b"},
-		{"a part of the address with a year", "alexander2026", "ha1 ha1b"},
-		{"the name without its space", "alexmüller", "ha1 ha1b ha1_sha256"},
+		{"the user with a year", "alex2026", "ha1 ha1b"},
+		{"the name without its space", "alexmüller", "ha1 ha1b"},
 		{"a label of the host with digits", "example12345", "ha1 ha1b"},
 		{"the product with digits", "Acmephones123", "ha1 ha1b"},
 		{"a strong password", strong, ""},

@@ -83,7 +83,7 @@ func newFixture(t testing.TB) *fixture {
 	log := slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	events := audit.Log{Logger: log}
 	f.accounts = account.NewService(account.Deps{
-		Store: f.store, Tenant: f.tenants.ByID, Captcha: func() *captcha.Issuer { return nil },
+		Store:    f.store,
 		SealRing: f.ring, Audit: events, Log: log, Now: f.clock,
 	})
 	f.deps = sipserver.Deps{

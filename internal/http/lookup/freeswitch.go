@@ -41,7 +41,7 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 		return append(b, freeswitchNotFound...), nil
 	}
 	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm.Value, username.Value)
-	if err == nil && !e.Tenant.Means(domain.Value) {
+	if err == nil && !e.Tenant.HasDomain(domain.Value) {
 		err = sipserver.ErrNoAccount
 	}
 	if fault.Is(err, fault.NotFound) {

@@ -9,42 +9,50 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// NewRegistry is a registry with what is known of the process and of Go. Whoever has something to count or to measure registers it
-// there; nothing is registered anywhere else, so that a test has its own.
+// NewRegistry returns a registry with the metrics of the process and of the Go runtime. Other
+// metrics are registered there too; there is no global registry, so tests do not share one.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
 	return r
 }
 
-// exposition answers what a collector asks. One collector at a time is enough; what cannot be read is left out, and said.
+// exposition returns the handler of /metrics. It serves one request at a time. Metrics that cannot
+// be read are left out.
 func exposition(metrics prometheus.Gatherer) http.Handler {
-	return promhttp.HandlerFor(metrics, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 1, Timeout: patience})
+	return promhttp.HandlerFor(metrics, promhttp.HandlerOpts{
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: 1,
+		Timeout:             probeTimeout,
+	})
 }
 
-// Metric is a number with a name.
+// Metric describes a metric.
 type Metric struct {
 	Name, Help string
-	// Counts says that it only ever rises (a counter); it is a gauge otherwise.
-	Counts bool
-	// Label is the name of the one label, or empty.
+	// Counter is set for a counter. Otherwise the metric is a gauge.
+	Counter bool
+	// Label is the name of its label, or empty.
 	Label string
 }
 
-// Reader reads numbers when they are asked for: it calls set for each, with the number of the metric and the label's value. What it
-// cannot read it leaves out, and returns why.
+// Reader reads the current values. It calls set for each, with the index of the metric and the
+// value of its label. It leaves out values that it cannot read, and returns the error.
 type Reader func(ctx context.Context, set func(metric int, label string, value float64)) error
 
-// Readings makes a collector of a reader.
-func Readings(metrics []Metric, read Reader) prometheus.Collector {
-	c := &readings{read: read}
+// NewCollector returns a collector that calls read for every scrape.
+func NewCollector(metrics []Metric, read Reader) prometheus.Collector {
+	c := &collector{read: read}
 	for _, m := range metrics {
 		var labels []string
 		if m.Label != "" {
 			labels = []string{m.Label}
 		}
 		kind := prometheus.GaugeValue
-		if m.Counts {
+		if m.Counter {
 			kind = prometheus.CounterValue
 		}
 		c.kinds = append(c.kinds, kind)
@@ -54,21 +62,21 @@ func Readings(metrics []Metric, read Reader) prometheus.Collector {
 	return c
 }
 
-type readings struct {
+type collector struct {
 	descs    []*prometheus.Desc
 	kinds    []prometheus.ValueType
 	labelled []bool
 	read     Reader
 }
 
-func (c *readings) Describe(to chan<- *prometheus.Desc) {
+func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range c.descs {
 		to <- d
 	}
 }
 
-func (c *readings) Collect(to chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (c *collector) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	err := c.read(ctx, func(i int, label string, value float64) {
 		var labels []string

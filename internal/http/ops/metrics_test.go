@@ -12,38 +12,49 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-func exposed(t *testing.T, s *Site) string {
+// scrape returns the body of /metrics.
+func scrape(t *testing.T, s *Site) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") || w.Header().Get("Cache-Control") != "no-store" {
-		t.Fatalf("status %d, %v", w.Code, w.Header())
+	h := w.Header()
+	if w.Code != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") ||
+		h.Get("Cache-Control") != "no-store" {
+		t.Fatalf("status %d, %v", w.Code, h)
 	}
 	return w.Body.String()
 }
 
-func TestReadingsAreExposed(t *testing.T) {
-	var broken error
+func TestMetrics(t *testing.T) {
+	var readErr error
 	r := NewRegistry()
-	r.MustRegister(Readings([]Metric{
-		{Name: "x_queue_messages", Help: "Messages.", Label: "state"}, {Name: "x_tries_total", Help: "Tries.", Counts: true}, {Name: "x_age_seconds", Help: "Age."},
+	r.MustRegister(NewCollector([]Metric{
+		{Name: "x_queue_messages", Help: "Messages.", Label: "state"},
+		{Name: "x_tries_total", Help: "Tries.", Counter: true},
+		{Name: "x_age_seconds", Help: "Age."},
 	}, func(_ context.Context, set func(int, string, float64)) error {
 		set(0, "waiting", 3)
 		set(0, "deferred", 0)
 		set(1, "", 17)
-		if broken == nil {
+		if readErr == nil {
 			set(2, "", 1.5)
 		}
-		return broken
+		return readErr
 	}))
 	s := New(nil, r, time.Now)
-	text := exposed(t, s)
+	text := scrape(t, s)
 	for _, line := range []string{
-		"# TYPE x_queue_messages gauge", "# TYPE x_tries_total counter", `x_queue_messages{state="waiting"} 3`, `x_queue_messages{state="deferred"} 0`,
-		"x_tries_total 17", "x_age_seconds 1.5", "# TYPE go_goroutines gauge", "# TYPE process_start_time_seconds gauge",
+		"# TYPE x_queue_messages gauge",
+		"# TYPE x_tries_total counter",
+		`x_queue_messages{state="waiting"} 3`,
+		`x_queue_messages{state="deferred"} 0`,
+		"x_tries_total 17",
+		"x_age_seconds 1.5",
+		"# TYPE go_goroutines gauge",
+		"# TYPE process_start_time_seconds gauge",
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
-			t.Errorf("there is no line %s", line)
+			t.Errorf("missing line %s", line)
 		}
 	}
 	problems, err := promlint.New(bytes.NewReader([]byte(text))).Lint()
@@ -55,8 +66,10 @@ func TestReadingsAreExposed(t *testing.T) {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
-	broken = errors.New("the store is gone")
-	if text := exposed(t, s); !strings.Contains(text, "x_tries_total 17") || strings.Contains(text, "x_age_seconds 1") || !strings.Contains(text, "go_goroutines") {
-		t.Errorf("what can be read is not told:\n%s", text)
+	readErr = errors.New("the store is gone")
+	text = scrape(t, s)
+	if !strings.Contains(text, "x_tries_total 17") || strings.Contains(text, "x_age_seconds 1") ||
+		!strings.Contains(text, "go_goroutines") {
+		t.Errorf("metrics after a failed read:\n%s", text)
 	}
 }

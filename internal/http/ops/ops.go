@@ -1,14 +1,12 @@
-// Package ops is what machines that look after the server ask it: whether it lives, whether it can
-// do its work, and how much of it there is.
+// Package ops serves health checks and metrics for monitoring. Its listener is not for the public.
 //
-// Its listener is not for the public. It answers
+//	GET /livez    200 while the process can answer
+//	GET /readyz   200 if every check succeeds, otherwise 503; the body has each check and its error
+//	GET /metrics  metrics in Prometheus text format
 //
-//	GET /livez   200 as long as the process answers at all
-//	GET /readyz  200 when every check holds, otherwise 503; the body names each check and, where one fails, why
-//	GET /metrics what is counted and measured, in the text form of Prometheus
-//
-// The checks do what the work does: the store commits something, a file comes and goes in the pickup directory. Their
-// results are kept for a moment, so that being asked often costs nothing.
+// A check does what requests do: the store commits a transaction, a file is created in and removed
+// from the pickup directory. Results are cached for a second, so frequent requests cost nothing. A
+// check that hangs counts as failed, and is not started again while it runs.
 package ops
 
 import (
@@ -24,20 +22,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Check is one thing that has to work.
+// Check is one readiness check.
 type Check struct {
 	Name  string
 	Probe func(context.Context) error
 }
 
 const (
-	// fresh is how long a result stands.
-	fresh = time.Second
-	// patience is how long a probe may take; a disk that hangs is not ready.
-	patience = 3 * time.Second
+	// cacheTime is how long the results of the checks are used.
+	cacheTime = time.Second
+	// probeTimeout is how long a check or a metric may take.
+	probeTimeout = 3 * time.Second
 )
 
-// Site answers the questions.
+// Site is the handler of the listener.
 type Site struct {
 	checks  []*check
 	metrics http.Handler
@@ -54,13 +52,13 @@ type result struct {
 	Error string `json:"error,omitempty"`
 }
 
-// check is a Check that runs once at a time: behind a disk that hangs, probes do not pile up.
+// check is a Check that runs once at a time, so that probes of a hanging disk do not pile up.
 type check struct {
 	Check
 	running atomic.Bool
 }
 
-// New makes a Site. What is asked for at /metrics is gathered from metrics.
+// New returns a Site.
 func New(checks []Check, metrics prometheus.Gatherer, now func() time.Time) *Site {
 	s := &Site{now: now, metrics: exposition(metrics)}
 	for _, c := range checks {
@@ -71,7 +69,7 @@ func New(checks []Check, metrics prometheus.Gatherer, now func() time.Time) *Sit
 
 var paths = []string{"/livez", "/readyz", "/metrics"}
 
-// ServeHTTP answers.
+// ServeHTTP implements http.Handler.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
@@ -105,11 +103,11 @@ func answer(w http.ResponseWriter, status int, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// probe runs every check, one caller at a time.
+// probe returns the results of the checks, at most cacheTime old, and whether all succeeded.
 func (s *Site) probe() ([]result, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.results == nil || s.now().Sub(s.at) >= fresh {
+	if s.results == nil || s.now().Sub(s.at) >= cacheTime {
 		s.results = make([]result, len(s.checks))
 		var all sync.WaitGroup
 		for i, c := range s.checks {
@@ -125,14 +123,14 @@ func (s *Site) probe() ([]result, bool) {
 	return s.results, ok
 }
 
-var errHangs = errors.New("the last probe has not come back yet")
+var errHangs = errors.New("the previous check has not finished yet")
 
-// run waits for a probe no longer than patience, even for one that cannot be interrupted.
+// run runs the probe. It returns after probeTimeout, even if the probe ignores its context.
 func (c *check) run() result {
 	if !c.running.CompareAndSwap(false, true) {
 		return result{Name: c.Name, Error: errHangs.Error()}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ask gets a path and gives the status and the answer.
+// ask requests a path and returns the status and the body.
 func ask(t *testing.T, s *Site, method, path string) (int, map[string]any) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -28,10 +28,10 @@ func ask(t *testing.T, s *Site, method, path string) (int, map[string]any) {
 
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var broken error
+		var probeErr error
 		probes := 0
 		s := New([]Check{
-			{"store", func(context.Context) error { probes++; return broken }},
+			{"store", func(context.Context) error { probes++; return probeErr }},
 			{"pickup", func(context.Context) error { return nil }},
 		}, NewRegistry(), time.Now)
 		want := func(status int) {
@@ -44,33 +44,35 @@ func TestReadiness(t *testing.T) {
 		want(200)
 		want(200)
 		if probes != 1 {
-			t.Errorf("%d probes within a second", probes)
+			t.Errorf("%d probes within a second, want 1", probes)
 		}
-		broken = errors.New("the disk is full")
-		want(200) // the last result stands for a second
-		time.Sleep(fresh)
+		probeErr = errors.New("the disk is full")
+		want(200) // results are cached for a second
+		time.Sleep(cacheTime)
 		want(503)
-		if _, body := ask(t, s, "GET", "/readyz"); body["checks"].([]any)[0].(map[string]any)["error"] != "the disk is full" {
-			t.Errorf("it does not say why: %v", body)
+		_, body := ask(t, s, "GET", "/readyz")
+		if body["checks"].([]any)[0].(map[string]any)["error"] != "the disk is full" {
+			t.Errorf("the error is missing: %v", body)
 		}
-		broken = nil
-		time.Sleep(fresh)
+		probeErr = nil
+		time.Sleep(cacheTime)
 		want(200)
 	})
 }
 
-func TestProbesThatHangDoNotPileUp(t *testing.T) {
+func TestReadinessWithHangingProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release, started := make(chan struct{}), 0
-		s := New([]Check{{"disk", func(context.Context) error { started++; <-release; return nil }}}, NewRegistry(), time.Now)
+		probe := func(context.Context) error { started++; <-release; return nil }
+		s := New([]Check{{"disk", probe}}, NewRegistry(), time.Now)
 		for range 5 {
 			if status, _ := ask(t, s, "GET", "/readyz"); status != 503 {
 				t.Errorf("status %d while the disk hangs", status)
 			}
-			time.Sleep(fresh)
+			time.Sleep(cacheTime)
 		}
 		if started != 1 {
-			t.Errorf("%d probes wait for the disk", started)
+			t.Errorf("%d probes were started, want 1", started)
 		}
 		if status, _ := ask(t, s, "GET", "/livez"); status != 200 {
 			t.Errorf("/livez: status %d", status)
@@ -78,12 +80,12 @@ func TestProbesThatHangDoNotPileUp(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		if status, _ := ask(t, s, "GET", "/readyz"); status != 200 {
-			t.Errorf("status %d after the disk came back", status)
+			t.Errorf("status %d after the probe has returned", status)
 		}
 	})
 }
 
-func TestNothingElseIsHere(t *testing.T) {
+func TestOtherPathsAndMethods(t *testing.T) {
 	s := New(nil, NewRegistry(), time.Now)
 	for _, path := range []string{"/", "/metrics/", "/debug/pprof/", "/signup.ashx"} {
 		if status, _ := ask(t, s, "GET", path); status != 404 {

@@ -15,8 +15,8 @@ import (
 	"dialtone/internal/provision"
 )
 
-// setHeaders sets the headers of every answer. The policy lets a page load its own files and talk to
-// its own host, and nothing else. Trusted Types turn a script's mistake into an error instead of
+// setHeaders sets the headers of every answer. The policy lets a page load its own files and talk
+// to its own host, and nothing else. Trusted Types turn a script's mistake into an error instead of
 // markup.
 func setHeaders(h http.Header) {
 	answer.SetHeaders(h)
@@ -43,38 +43,57 @@ func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)
 }
 
-// ruleHeader names the field and the rule that a form breaks, for programs that have words of their own. The body is the
-// published contract's and has its two members.
+// ruleHeader names the field and the rule that a form breaks, for programs that have texts of their
+// own. The body has the two members of the published contract and no others.
 const ruleHeader = "Dialtone-Rule"
 
-// fail is the one place where an error becomes an answer.
-func (s *Site) fail(w http.ResponseWriter, v *visit, rt route, err error) {
+// customError is an error with an answer of its own in place of the usual one.
+type customError struct {
+	error
+	// answer writes it, with the status of the error's kind or another one. If it fails, it has
+	// written nothing.
+	answer func(w http.ResponseWriter, status int) error
+}
+
+func (e *customError) Unwrap() error { return e.error }
+
+// fail is the only place where an error becomes an answer.
+func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	k := answer.KindOf(err)
+	log := s.deps.Log.With("request", r.from.Request, "path", r.URL.Path)
 	if fault.KindOf(err) == fault.Internal {
-		s.Log.ErrorContext(v.Context(), "request failed", "request", v.from.Request, "path", v.URL.Path, "err", err)
+		log.ErrorContext(r.Context(), "request failed", "err", err)
 	}
 	answer.SetRetryAfter(w.Header(), err)
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Rule != "" {
 		w.Header()[ruleHeader] = []string{fe.Field + "." + fe.Rule}
 	}
-	if !rt.api && v.tenant != nil && wantsPage(v.Request) {
-		sp, key := s.speech(v), errorWords(k.Code)
+	if custom, ok := errors.AsType[*customError](err); ok {
+		failed := custom.answer(w, k.Status)
+		if failed == nil {
+			return
+		}
+		log.ErrorContext(r.Context(), "error answer failed", "err", failed)
+	}
+	if !rt.api && r.tenant != nil && wantsPage(r.Request) {
+		sp, key := s.speech(r), errorWords(k.Code)
 		if errors.Is(err, provision.ErrGone) {
 			key = "error.gone"
 		}
-		if page, err := s.pages.render(sp.tag, "error", errorPage{newFrame(v.tenant, sp), k.Status, key, v.from.Request}); err == nil {
+		data := errorPage{newFrame(r.tenant, sp), k.Status, key, r.from.Request}
+		if page, err := s.pages.render(sp.tag, "error", data); err == nil {
 			writePage(w, k.Status, page)
 			return
 		}
 	}
 	body := answer.ErrorOf(err, "something went wrong on our side and nothing was saved; try again "+
-		"shortly, and contact the operator if it keeps happening (request "+v.from.Request+")")
+		"shortly, and contact the operator if it keeps happening (request "+r.from.Request+")")
 	if err := answer.JSON(w, k.Status, body); err != nil {
-		s.Log.ErrorContext(v.Context(), "error answer failed", "request", v.from.Request, "err", err)
+		log.ErrorContext(r.Context(), "error answer failed", "err", err)
 	}
 }
 
-// errorWords is the key of what a person is told about an error with that code.
+// errorWords is the key of the text for people about an error with that code.
 func errorWords(code string) string {
 	if _, ok := i18n.In(i18n.English).Find("error." + code); ok {
 		return "error." + code
@@ -82,5 +101,6 @@ func errorWords(code string) string {
 	return "error.other"
 }
 
-// wantsPage reports whether a person's browser is asking, by the one thing that browsers say and programs do not.
+// wantsPage reports whether a person's browser is asking, by the one thing that browsers send and
+// programs do not.
 func wantsPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }

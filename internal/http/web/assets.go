@@ -22,12 +22,13 @@ import (
 //go:embed static
 var staticFiles embed.FS
 
-// staticRoot is where the static files are served. A file's address holds a fingerprint of its content, so what a browser
-// once fetched stays right for ever, and a page of a new version can never meet a script of the old one.
+// staticRoot is the path of the static files. A file's address contains a fingerprint of its
+// content, so a browser may keep it for ever, and a page of a new version never gets a script of
+// the old one.
 const staticRoot = "/static/"
 
-// contentTypes are the only kinds of file that static/ may hold: each is named here rather than guessed from the machine's
-// tables, since the pages forbid sniffing.
+// contentTypes are the only kinds of file that static/ may contain. Each is listed here and not
+// guessed from the machine's tables, since the pages forbid sniffing.
 var contentTypes = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
@@ -41,14 +42,14 @@ type assets struct {
 	imports map[string][]string
 }
 
-// asset is one static file in both of its forms. packed gives nil where compression would not make the file smaller; it
-// compresses when it is called first, which a start does not wait for.
+// asset is one static file in both of its forms. packed returns nil if compression would not make
+// the file smaller. It compresses when it is first called, so that the start does not wait for it.
 type asset struct {
 	contentType string
 	plain       []byte
 	packed      func() []byte
 	sum         string
-	// vary is what in a request decides about the answer.
+	// vary lists the request headers that the answer depends on.
 	vary []string
 }
 
@@ -57,8 +58,8 @@ var (
 	varyPage = []string{"Accept-Encoding, Accept-Language"}
 )
 
-// newAssets loads the embedded files. It fails only for faults that a build should never ship: a module that imports a
-// file that does not exist, modules that import each other in a circle, or a file of a kind that nothing serves.
+// newAssets loads the embedded files. It fails only for mistakes in them: a module that imports a
+// missing file, modules that import each other in a cycle, or a file of an unknown kind.
 func newAssets() (*assets, error) {
 	files, err := fs.Sub(staticFiles, "static")
 	if err != nil {
@@ -81,17 +82,19 @@ func loadAssets(files fs.FS) (*assets, error) {
 	return a, nil
 }
 
-// specifier finds what a module imports: the quoted relative name at the end of an import or a re-export.
+// specifier matches what a module imports: the quoted relative name at the end of an import or a
+// re-export.
 var specifier = regexp.MustCompile(`(?m)^((?:import|export)\b[^"';]*)"\./([^"]+)"`)
 
-// load adds one file, and before it the modules that it imports: their fingerprints stand in its text, and so go into its
-// own. An import map would do the same in the browser, but it is an inline script, which the pages' policy forbids.
+// load adds one file, and before it the modules that it imports: their fingerprints are part of its
+// text, and so of its own fingerprint. An import map would do the same in the browser, but it is an
+// inline script, which the pages' policy forbids.
 func (a *assets) load(files fs.FS, name string, importers []string) error {
 	if a.urls[name] != "" {
 		return nil
 	}
 	if slices.Contains(importers, name) {
-		return fmt.Errorf("static: modules import each other in a circle: %s", strings.Join(append(importers, name), ", "))
+		return fmt.Errorf("static: modules import each other in a cycle: %s", strings.Join(append(importers, name), ", "))
 	}
 	content, err := fs.ReadFile(files, name)
 	if err != nil {
@@ -112,7 +115,7 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 	return nil
 }
 
-// newAsset is content in both of its forms.
+// newAsset returns content in both of its forms.
 func newAsset(contentType string, content []byte) asset {
 	sum := sha256.Sum256(content)
 	pack := sync.OnceValue(func() []byte { return pack(content) })
@@ -133,7 +136,8 @@ func pack(content []byte) []byte {
 	return packed.Bytes()
 }
 
-// link replaces the names of imported modules with their fingerprinted ones, and notes them for modules.
+// link replaces the names of imported modules with their fingerprinted ones, and records them for
+// modules.
 func (a *assets) link(files fs.FS, name string, content []byte, importers []string) ([]byte, error) {
 	var failed error
 	needs := map[string]bool{}
@@ -154,11 +158,11 @@ func (a *assets) link(files fs.FS, name string, content []byte, importers []stri
 	return linked, failed
 }
 
-// url is the address of the file with this name, fingerprint included, or empty if there is no such file.
+// url returns the address of a file, fingerprint included, or "" if there is no such file.
 func (a *assets) url(name string) string { return a.urls[name] }
 
-// modules are the addresses of everything that the module with this name imports, directly or not, so that a page can
-// ask for them all at once instead of one level after the other.
+// modules returns the addresses of everything that a module imports, directly or not, so that a
+// page can request them all at once and not one level after the other.
 func (a *assets) modules(name string) []string {
 	var urls []string
 	for _, imported := range a.imports[name] {
@@ -167,20 +171,20 @@ func (a *assets) modules(name string) []string {
 	return urls
 }
 
-// lookup finds the file served at a path such as /static/app.1a2b3c4d.css.
+// lookup returns the file served at a path such as /static/app.1a2b3c4d.css.
 func (a *assets) lookup(path string) (asset, bool) {
 	x, ok := a.byPath[path]
 	return x, ok
 }
 
-// serve answers with a file whose address names its content.
+// serve answers with a file whose address identifies its content.
 func (x asset) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	x.answer(w, r)
 }
 
-// answer answers GET and HEAD with the content, or with 304 where the browser has it already. The two forms are different
-// representations and have different entity tags (RFC 9110 §8.8.3).
+// answer answers GET and HEAD with the content, or with 304 if the browser has it already. The two
+// forms are different representations and have different entity tags (RFC 9110 section 8.8.3).
 func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", x.contentType)
@@ -197,8 +201,8 @@ func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 
-// acceptsGzip reports whether gzip is named among the codings that the client takes, with a weight above zero
-// (RFC 9110 §12.5.3). The wildcard does not count: the plain form is always a right answer.
+// acceptsGzip reports whether the client accepts gzip, by name and with a weight above zero (RFC
+// 9110 section 12.5.3). The wildcard does not count: the plain form is always a right answer.
 func acceptsGzip(values []string) bool {
 	for coding := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		name, weight, weighted := strings.Cut(coding, ";")

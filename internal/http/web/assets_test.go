@@ -188,7 +188,7 @@ func TestFaultyAssetsAreRefused(t *testing.T) {
 		want  string
 	}{
 		{"an import of nothing", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
-		{"a circle", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}}, "circle"},
+		{"a cycle", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}}, "cycle"},
 		{"an unknown kind", fstest.MapFS{"a.exe": {}}, "content type"},
 	}
 	for _, tt := range tests {

@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/mail/pickup"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/sqlstore"
@@ -54,14 +55,21 @@ func benchSite(b *testing.B) *Site {
 	// The audit lines are written, as they are in life.
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
 	desk := account.NewService(account.Deps{
-		Store: store, Mailbox: box, Tenant: directory.ByID, Captcha: func() *captcha.Issuer { return issuer },
+		Store: store, Captcha: func() *captcha.Issuer { return issuer },
+		Outbox: outbox.New(outbox.Deps{
+			Store: store, Pickup: box, Tenant: directory.ByID, SealRing: ring,
+			Audit: audit.Log{Logger: log}, Log: log, Now: now,
+		}),
 		SealRing: ring, Audit: audit.Log{Logger: log}, Log: log, Now: now,
 	})
-	door := session.NewAuthenticator(session.Deps{
+	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: desk, Store: store, Signatures: func() *session.Signatures { return signatures },
 		SealRing: ring, Audit: audit.Log{Logger: log}, Now: now,
 	})
-	site, err := New(Deps{Tenants: directory, Accounts: desk, Door: door, Captcha: func() *captcha.Issuer { return issuer }, Log: log})
+	site, err := New(Deps{
+		Tenants: directory, Accounts: desk, Authenticator: authenticator,
+		Captcha: func() *captcha.Issuer { return issuer }, Log: log,
+	})
 	if err != nil {
 		b.Fatal(err)
 	}

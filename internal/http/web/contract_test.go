@@ -17,6 +17,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -579,7 +580,7 @@ func TestReservedIsToldBeforeTaken(t *testing.T) {
 func TestOurOwnTroubleLeavesNothing(t *testing.T) {
 	t.Parallel()
 	var publish error
-	p := openWith(t, choice{mailbox: func(m account.Mailbox) account.Mailbox { return failingMailbox{m, &publish} }})
+	p := openWith(t, choice{mailbox: func(m outbox.Pickup) outbox.Pickup { return failingMailbox{m, &publish} }})
 	for name, break_ := range map[string]func(t *testing.T) (mend func()){
 		"the store refuses": func(t *testing.T) func() { return p.breakStore(t) },
 		"the store cannot be read": func(t *testing.T) func() {
@@ -638,12 +639,12 @@ func TestOurOwnTroubleLeavesNothing(t *testing.T) {
 
 // failingMailbox cannot publish while *fault is set.
 type failingMailbox struct {
-	account.Mailbox
+	outbox.Pickup
 	fault *error
 }
 
-func (m failingMailbox) Stage(l mailmsg.Message) (account.StagedMessage, error) {
-	d, err := m.Mailbox.Stage(l)
+func (m failingMailbox) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
+	d, err := m.Pickup.Stage(l)
 	if err != nil || *m.fault == nil {
 		return d, err
 	}
@@ -651,7 +652,7 @@ func (m failingMailbox) Stage(l mailmsg.Message) (account.StagedMessage, error) 
 }
 
 type failingDraft struct {
-	account.StagedMessage
+	outbox.StagedMessage
 	fault error
 }
 

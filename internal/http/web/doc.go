@@ -1,26 +1,28 @@
-// Package web is what people and programs touch: the endpoints of the published contract, and the pages.
+// Package web serves the public site: the endpoints of the published contract, and the pages.
 //
-// # One table, one way out
+// # Guarantees
 //
-// Every route stands in one table (Site.routes). A request goes through the same gates in the contract's order: host, path,
-// method, and then its handler. Handlers return errors; Site.fail is the only place where an error becomes an answer: JSON
-// for the endpoints, a page for a browser that asked for one. Pages are rendered whole before the first byte is sent.
+// Pages load nothing from elsewhere, run no inline script and cannot be framed (see setHeaders).
+// Requests that change something are refused when a browser says that another site made them, unless
+// the tenant lists that site. Programs send neither Origin nor Sec-Fetch-Site and are not affected.
+// A password field has no name, so no failure of a script can send it.
 //
-// # What a browser may do with it
+// # How it works
 //
-// Pages load nothing from elsewhere, run no inline script and cannot be framed (see setHeaders). Requests that change
-// something are refused when a browser says that another site made them, unless the tenant lists that site; programs,
-// which send neither Origin nor Sec-Fetch-Site, are not concerned. A password field has no name, so that no failure of
-// script can send it.
+// Every route is in one table (Site.routes). A request is checked in the contract's order: host,
+// path, method, and then by its handler. Handlers return errors, and Site.fail is the only place
+// where an error becomes an answer: JSON for the endpoints, a page for a browser that asks for one.
+// Pages are rendered completely before the first byte is sent.
 //
-// # What phones are given
+// Everything that takes a proof of the password is a handler made by proved, which reads the form,
+// authenticates, and sends the challenge.
 //
-// A person who is signed in may have a phone set up (package provision) and gets credentials for TURN servers (package turn). Both
-// are for pages of this host alone: another site can neither ask nor read the answer. A link for a phone is in the page that made it
-// and nowhere else; its token stands in the query of the address, which no log of ours has, and is not spent by programs that only
-// look.
+// A person who is signed in may have a phone set up (package provision) and gets credentials for
+// TURN servers (package turn). Both are for pages of this host alone: another site can neither make
+// the request nor read the answer. A link for a phone is only on the page that made it. Its token is
+// in the query of the address, which we do not log, and programs that only look at a link do not
+// spend it.
 //
-// # Where a request comes from
-//
-// It comes from the TCP peer. Forwarding headers count only where the peer is a proxy that the operator has named.
+// A request comes from its TCP peer. Forwarding headers count only if the peer is a proxy that the
+// operator has named.
 package web

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"dialtone/internal/account"
+	"dialtone/internal/fault"
 	"dialtone/internal/http/form"
 )
 
@@ -58,4 +59,16 @@ func readEmail(w http.ResponseWriter, r *http.Request) (string, error) {
 	// The address is checked before the proof: a typing mistake does not cost a challenge.
 	_, err := account.CleanEmail(email.Value)
 	return email.Value, err
+}
+
+// readToken reads the form of a confirmation.
+func readToken(w http.ResponseWriter, r *http.Request) (string, error) {
+	token := form.Field{Name: "token"}
+	if err := readForm(w, r, &token); err != nil {
+		return "", err
+	}
+	if token.Value == "" {
+		return "", fault.Field("token", "send the token of the link")
+	}
+	return token.Value, nil
 }

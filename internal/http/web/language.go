@@ -10,23 +10,25 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// speech is the language of a page, and how it came to be that one.
+// speech is the language of a page, and how it was determined.
 type speech struct {
 	tag i18n.Tag
-	// chosen says that the person chose it on a page, rather than in the browser. The links of the page then take it along:
-	// a cookie would do the same, and would be there before anybody has signed in.
+	// chosen means that the person chose it on a page, not in the browser. The links of the page
+	// then carry it along. A cookie would do the same, but would be set before anybody has signed
+	// in.
 	chosen bool
 }
 
-// speech is what ?lang= in the address says, or else what the browser asks for. It is for pages: programs get English.
-func (s *Site) speech(v *visit) speech {
-	if tag, ok := asked(v.URL); ok {
+// speech returns the language that ?lang= in the address asks for, or else the one that the browser
+// asks for. It is for pages: programs get English.
+func (s *Site) speech(r *request) speech {
+	if tag, ok := asked(r.URL); ok {
 		return speech{tag, true}
 	}
-	return speech{tag: s.accepts(v)}
+	return speech{tag: s.accepts(r)}
 }
 
-// asked is the language that an address asks for.
+// asked returns the language that an address asks for.
 func asked(u *url.URL) (i18n.Tag, bool) {
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
 		if text, ok := strings.CutPrefix(pair, "lang="); ok {
@@ -36,9 +38,9 @@ func asked(u *url.URL) (i18n.Tag, bool) {
 	return i18n.English, false
 }
 
-// accepts is the language that suits the request's Accept-Language best.
-func (s *Site) accepts(v *visit) i18n.Tag {
-	values := v.Header["Accept-Language"]
+// accepts returns the language that suits the request's Accept-Language best.
+func (s *Site) accepts(r *request) i18n.Tag {
+	values := r.Header["Accept-Language"]
 	switch len(values) {
 	case 0:
 		return i18n.English
@@ -49,15 +51,16 @@ func (s *Site) accepts(v *visit) i18n.Tag {
 	}
 }
 
-// negotiator finds the language for what browsers send (RFC 9110 §12.5.4), which is a few dozen different texts on most
-// days: it remembers them. It is safe for concurrent use.
+// negotiator finds the language for what browsers send (RFC 9110 section 12.5.4). That is only a
+// few dozen different texts on most days, so it remembers them. It is safe for concurrent use.
 type negotiator struct {
 	matcher language.Matcher
 	mu      sync.RWMutex
 	known   map[string]i18n.Tag
 }
 
-// Bounds of what strangers can make a negotiator do: how much of a header it reads, and how many it remembers.
+// Bounds on what strangers can make a negotiator do: how much of a header it reads, and how many it
+// remembers.
 const (
 	maxHeader  = 256
 	maxHeaders = 512
@@ -74,7 +77,7 @@ func newNegotiator() *negotiator {
 func (n *negotiator) pick(header string) i18n.Tag {
 	if len(header) > maxHeader {
 		header = header[:maxHeader]
-		header = header[:strings.LastIndexByte(header, ',')+1] // not a tag cut in two
+		header = header[:strings.LastIndexByte(header, ',')+1] // no partial tag
 	}
 	n.mu.RLock()
 	tag, ok := n.known[header]

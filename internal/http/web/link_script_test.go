@@ -106,7 +106,7 @@ func TestConfirmPage(t *testing.T) {
 		retry   bool
 	}{
 		{"a link that is worth nothing", refuses(400, "invalid_request", "x"), "This link does not work any more. Open the link in the newest message", false},
-		{"too many tries", retryAfter("60", refuses(429, "rate_limited", "x")), "Too many tries came from here. Try again in 1 minute, at ", false},
+		{"too many tries", retryAfter("60", refuses(429, "rate_limited", "x")), "Too many attempts from here. Try again in 1 minute, at ", false},
 		{"too many people", refuses(503, "overloaded", "x"), "Too many people are waiting right now.", true},
 		{"trouble", refuses(500, "server_error", "x"), "Something went wrong on our side.", true},
 		{"silence", hangUp, "The server did not answer.", true},

@@ -89,7 +89,7 @@ func BenchmarkLanguage(b *testing.B) {
 	r := httptest.NewRequest(http.MethodGet, "/signup.html", nil)
 	r.URL = &url.URL{Path: "/signup.html"}
 	r.Header.Set("Accept-Language", "de-AT,de;q=0.9,en-US;q=0.8,en;q=0.7")
-	v := &visit{Request: r}
+	v := &request{Request: r}
 	b.Run("known", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -11,18 +11,18 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// clientAddr is where a request comes from: the TCP peer, or what a trusted proxy says.
+// clientAddr returns where a request comes from: the TCP peer, or what a trusted proxy says.
 func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.TrustedProxies)
+	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.deps.TrustedProxies)
 }
 
-// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy wrote, as long as it
-// meets trusted proxies. The first address that is none is the client. What is not an address ends the walk: the proxy
-// that passed it on is all that is known then.
+// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy
+// wrote, as long as it meets trusted proxies. The first address that is not one is the client.
+// Anything that is not an address ends the walk, and the proxy that passed it on is the client.
 func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) netip.Addr {
 	isTrusted := func(a netip.Addr) bool {
 		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
@@ -45,7 +45,7 @@ func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) net
 	return client
 }
 
-// parseHop reads an address, with a port behind it as some proxies write it.
+// parseHop reads an address, which may have a port as some proxies write it.
 func parseHop(s string) (netip.Addr, bool) {
 	hop, err := netip.ParseAddr(s)
 	if err != nil {
@@ -56,26 +56,27 @@ func parseHop(s string) (netip.Addr, bool) {
 	return hop.Unmap().WithZone(""), err == nil
 }
 
-// sameSite refuses a request that a browser made for another site's page, unless the tenant lists that site. Programs send
-// neither of the two headers.
-func sameSite(v *visit) error {
-	origin := v.Header.Get("Origin")
-	if origin != "" && slices.Contains(v.tenant.Origins, strings.ToLower(origin)) {
+// sameSite refuses a request that a browser made for another site's page, unless the tenant lists
+// that site. Programs send neither of the two headers.
+func sameSite(r *request) error {
+	origin := r.Header.Get("Origin")
+	if origin != "" && slices.Contains(r.tenant.Origins, strings.ToLower(origin)) {
 		return nil
 	}
-	switch site := v.Header.Get("Sec-Fetch-Site"); site {
+	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "same-origin", "none":
 		return nil
 	case "":
-		if origin == "" || ownOrigin(v.tenant, origin, v.Host) {
+		if origin == "" || ownOrigin(r.tenant, origin, r.Host) {
 			return nil
 		}
 	}
 	return fault.New(fault.Invalid, "the request was made by the page of another site; open this platform's own page")
 }
 
-// ownOrigin compares with the public URL and, for whoever forwards a port to a development server, with the Host, which
-// has been found to be the tenant's. A page that came without TLS may be anybody's.
+// ownOrigin compares an origin with the public URL and with the Host, which is known to be the
+// tenant's: a developer may reach the server through a forwarded port. A page that came without TLS
+// may be anybody's.
 func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	if origin == t.PublicURL {
 		return true
@@ -84,20 +85,20 @@ func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	return err == nil && u.Host == host && (u.Scheme == "https" || !t.Secure())
 }
 
-// allowOrigin answers a page of a listed origin (CORS). No credentials go with it.
-func (s *Site) allowOrigin(h http.Header, v *visit) {
-	if len(v.tenant.Origins) == 0 {
+// allowOrigin answers a page of a listed origin (CORS), without credentials.
+func (s *Site) allowOrigin(h http.Header, r *request) {
+	if len(r.tenant.Origins) == 0 {
 		return
 	}
 	h.Set("Vary", "Origin")
-	origin := v.Header.Get("Origin")
-	if !slices.Contains(v.tenant.Origins, strings.ToLower(origin)) {
+	origin := r.Header.Get("Origin")
+	if !slices.Contains(r.tenant.Origins, strings.ToLower(origin)) {
 		return
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate, "+ruleHeader)
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
-	if v.Method == http.MethodOptions {
+	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, POST")
 		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Requested-With")
 		h.Set("Access-Control-Max-Age", "600")

@@ -13,72 +13,79 @@ import (
 	"dialtone/internal/provision"
 )
 
-// turn mints a credential for the tenant's TURN servers. Whoever is signed in gets one, for the page that a script of this host
-// runs in: no other site's page can ask, and none is told that it may read the answer.
-func (s *Site) turn(w http.ResponseWriter, v *visit) error {
-	if err := sameSite(v); err != nil {
+// turn issues a credential for the tenant's TURN servers to a person who is signed in. It is for
+// scripts on pages of this host: another site's page can neither make the request nor read the
+// answer.
+func (s *Site) turn(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
 		return err
 	}
-	a, err := s.who(v)
+	a, err := s.who(r)
 	if fault.Is(err, fault.Unauthorized) {
-		// RFC 9110 §15.5.2 wants a challenge; browsers pass over a scheme that they do not know.
+		// RFC 9110 section 15.5.2 requires a challenge. Browsers ignore a scheme that they do not
+		// know.
 		w.Header().Set("WWW-Authenticate", "Cookie")
-		return fault.New(fault.Unauthorized, "sign in first; credentials for TURN are for people who are signed in")
+		return fault.New(fault.Unauthorized,
+			"sign in first; credentials for TURN are for people who are signed in")
 	} else if err != nil {
 		return err
 	}
-	if len(v.tenant.TURNURIs) == 0 {
-		return fault.New(fault.NotFound, "this platform has no TURN servers; make calls without one")
+	if len(r.tenant.TURNURIs) == 0 {
+		return fault.New(fault.NotFound,
+			"this platform has no TURN servers; make calls without one")
 	}
-	issuer := s.TURN()
+	issuer := s.deps.TURN()
 	if issuer == nil {
-		return errors.New("the tenant has TURN servers, and there is no turn.key; make it with: dialtone turn secret")
+		return errors.New(
+			"the tenant has TURN servers, and there is no turn.key; make it with: dialtone turn secret")
 	}
-	c := issuer.Issue(v.tenant, a.User)
-	// The members of draft-uberti-behave-turn-rest-00 §2.2.
+	c := issuer.Issue(r.tenant, a.User)
+	// The members are those of draft-uberti-behave-turn-rest-00 section 2.2.
 	return answer.JSON(w, http.StatusOK, struct {
 		Username string   `json:"username"`
 		Password string   `json:"password"`
 		TTL      int      `json:"ttl"`
 		URIs     []string `json:"uris"`
-	}{c.Username, string(c.Password), int(c.Life.Seconds()), c.URIs})
+	}{c.Username, c.Password.Reveal(), int(c.Life.Seconds()), c.URIs})
 }
 
-// programs are the formats that the account page offers.
+// programs returns the formats that the account page offers.
 func programs(p provision.Phone) []provision.Format {
-	return slices.DeleteFunc(slices.Clone(provision.Formats), func(f provision.Format) bool { return f == provision.Text || !p.Offers(f) })
+	return slices.DeleteFunc(slices.Clone(provision.Formats), func(f provision.Format) bool {
+		return f == provision.Text || !p.Offers(f)
+	})
 }
 
-// provisionPath is where the file of a format is fetched, with the token of a link behind it. The token stands in the query, which
-// is in no log of ours.
+// provisionPath is the address of the file of a format. The token of a link follows in the query,
+// which we do not log.
 func provisionPath(f provision.Format) string { return "/provision/" + string(f) + ".xml" }
 
-// provision answers the form on the account page. The link that it makes is nowhere but in this answer.
-func (s *Site) provision(w http.ResponseWriter, v *visit) error {
-	if err := sameSite(v); err != nil {
+// provision answers the form on the account page. The link that it makes is only in this answer.
+func (s *Site) provision(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
 		return err
 	}
-	return s.personal(s.provisionPage)(w, v)
+	return s.personal(s.provisionPage)(w, r)
 }
 
-func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account) error {
-	sp := s.speech(v)
-	if v.URL.RawQuery == "lang="+string(sp.tag) {
-		v.URL.RawQuery = "" // the page's language, which its form takes along; a form has nothing else there
+func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Account) error {
+	sp := s.speech(r)
+	if r.URL.RawQuery == "lang="+string(sp.tag) {
+		r.URL.RawQuery = "" // the page's language is the only query that its form may have
 	}
 	format := form.Field{Name: "format"}
-	if err := readForm(w, v.Request, &format); err != nil {
+	if err := readForm(w, r.Request, &format); err != nil {
 		return err
 	}
-	phone, f := provision.New(v.tenant, a), provision.Format(format.Value)
+	phone, f := provision.New(r.tenant, a), provision.Format(format.Value)
 	if !slices.Contains(programs(phone), f) {
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
-	p := provisionPage{frame: newFrame(v.tenant, sp), Program: string(f)}
+	p := provisionPage{frame: newFrame(r.tenant, sp), Program: string(f)}
 	code := phone.Scan(f)
 	if slices.Contains(provision.Fetched, f) {
-		query := url.Values{"token": {s.Links.Make(v.Context(), v.tenant, a, f, v.from)}}
-		p.Link = v.tenant.PublicURL + provisionPath(f) + "?" + query.Encode()
+		query := url.Values{"token": {s.deps.Links.Make(r.Context(), r.tenant, a, f, r.from)}}
+		p.Link = r.tenant.PublicURL + provisionPath(f) + "?" + query.Encode()
 		code = p.Link
 	}
 	if code != "" {
@@ -96,16 +103,17 @@ func (s *Site) provisionPage(w http.ResponseWriter, v *visit, a account.Account)
 	return s.show(w, sp, "provision", p)
 }
 
-// errAhead is told to whoever only looks at a link that works once: a browser that guesses where a person will go, a messenger
-// that draws a preview with HEAD.
-var errAhead = fault.New(fault.Overloaded, "this link works once, and nothing is fetched ahead of time; open it in the program that it is for")
+// errAhead is for a client that only looks at a link that works once: a browser that guesses where
+// a person will go, a messenger that draws a preview with HEAD.
+var errAhead = fault.New(fault.Overloaded, "this link works once and cannot be fetched "+
+	"ahead of time; open it in the program that it is for")
 
 func (s *Site) provisionFile(f provision.Format) handler {
-	return func(w http.ResponseWriter, v *visit) error {
-		if v.Method != http.MethodGet || speculative(v.Header) {
+	return func(w http.ResponseWriter, r *request) error {
+		if r.Method != http.MethodGet || speculative(r.Header) {
 			return errAhead
 		}
-		file, err := s.Links.Open(v.Context(), v.tenant, f, tokenOf(v.URL), v.from)
+		file, err := s.deps.Links.Open(r.Context(), r.tenant, f, tokenOf(r.URL), r.from)
 		if err != nil {
 			return err
 		}

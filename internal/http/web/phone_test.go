@@ -139,7 +139,7 @@ func TestProvisioningLinks(t *testing.T) {
 		}
 		page := p.visitor(host).get(t, target, "Accept", "text/html")
 		page.is(t, 404)
-		if !strings.Contains(page.body, "This link does nothing any more") || !strings.Contains(page.body, `href="/account.html"`) {
+		if !strings.Contains(page.body, "This link no longer works") || !strings.Contains(page.body, `href="/account.html"`) {
 			t.Errorf("a person is told %s", page.body)
 		}
 	}

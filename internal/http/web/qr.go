@@ -7,15 +7,16 @@ import (
 	"rsc.io/qr"
 )
 
-// quiet is the white margin that scanners need around a code, in modules (ISO/IEC 18004 §9.1).
-const quiet = 4
+// quietZone is the white margin that scanners need around a code, in modules (ISO/IEC 18004 section
+// 9.1).
+const quietZone = 4
 
-// qrCode is a QR code as a page draws it: one path of black on a white square. It needs neither a style nor an image, so the
-// pages' policy stays as it is.
+// qrCode is a QR code as a page draws it: one black path on a white square. It needs neither a
+// style nor an image, so the pages' policy allows it.
 type qrCode struct {
-	// Size is the side of the square, margin included, in modules.
+	// Size is the side of the square in modules, including the margin.
 	Size int
-	// Path is the black part, as the d of an SVG path.
+	// Path is the black part, as the attribute d of an SVG path.
 	Path string
 }
 
@@ -32,9 +33,9 @@ func newQR(text string) (*qrCode, error) {
 				x++
 			}
 			if x > from {
-				fmt.Fprintf(&d, "M%d %dh%dv1h-%dz", from+quiet, y+quiet, x-from, x-from)
+				fmt.Fprintf(&d, "M%d %dh%dv1h-%dz", from+quietZone, y+quietZone, x-from, x-from)
 			}
 		}
 	}
-	return &qrCode{Size: code.Size + 2*quiet, Path: d.String()}, nil
+	return &qrCode{Size: code.Size + 2*quietZone, Path: d.String()}, nil
 }

@@ -15,8 +15,9 @@ import (
 //go:embed pages/*.html
 var pageFiles embed.FS
 
-// pages are the templates, parsed once for each language. Each page is layout.html with one file beside it filled in. The
-// words that a person reads stand in package lang, also the ones that scripts show: these are a block of JSON in the page.
+// pages are the templates, parsed once for each language. Each page is layout.html with one other
+// file filled in. All texts are in package i18n, those of scripts too: these are in a block of JSON
+// in the page.
 type pages struct {
 	byName map[pageKey]*template.Template
 }
@@ -26,7 +27,7 @@ type pageKey struct {
 	name string
 }
 
-// newPages parses every page in the languages given. The addresses of static files come from a.
+// newPages parses every page in the given languages. The addresses of static files come from a.
 func newPages(a *assets, languages ...*i18n.Words) (*pages, error) {
 	p := &pages{byName: map[pageKey]*template.Template{}}
 	for _, words := range languages {
@@ -38,7 +39,8 @@ func newPages(a *assets, languages ...*i18n.Words) (*pages, error) {
 }
 
 func (p *pages) parse(a *assets, words *i18n.Words) error {
-	layout, err := template.New("layout.html").Option("missingkey=error").Funcs(wording{words}.functions()).Funcs(template.FuncMap{
+	layout := template.New("layout.html").Option("missingkey=error")
+	layout.Funcs(wording{words}.functions()).Funcs(template.FuncMap{
 		"asset": func(name string) (string, error) {
 			if a.url(name) == "" {
 				return "", fmt.Errorf("no static file %s", name)
@@ -46,8 +48,8 @@ func (p *pages) parse(a *assets, words *i18n.Words) error {
 			return a.url(name), nil
 		},
 		"modules": a.modules,
-	}).ParseFS(pageFiles, "pages/layout.html")
-	if err != nil {
+	})
+	if _, err := layout.ParseFS(pageFiles, "pages/layout.html"); err != nil {
 		return err
 	}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -70,8 +72,9 @@ func (p *pages) parse(a *assets, words *i18n.Words) error {
 	return nil
 }
 
-// render makes the whole page, so that a fault shows before the first byte is sent. The names are home, signup, login,
-// account, provision, activation, error and devmail; data is the struct of that page.
+// render renders a whole page, so that a mistake shows before the first byte is sent. The names are
+// home, signup, login, account, provision, activation, error and devmail; data is the struct of
+// that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	page := p.byName[pageKey{tag, name}]
 	if page == nil {
@@ -84,23 +87,23 @@ func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// frame is what every page needs to know.
+// frame is what every page has.
 type frame struct {
-	// Title replaces the page's own title where it is not empty.
+	// Title replaces the page's own title, unless it is empty.
 	Title string
-	// Chosen is the language that links take along, or empty where the browser's wish decides.
+	// Chosen is the language that links carry along, or empty if the browser decides.
 	Chosen i18n.Tag
-	// Switch offers the other languages. It is for pages whose address is nothing but a path.
+	// Switch offers the other languages. It is for pages whose address is only a path.
 	Switch bool
-	// Product is the name that the tenant goes by, such as Dialtone.
+	// Product is the name of the tenant, such as Dialtone.
 	Product string
-	// Host is the tenant's host name as people know it; Realm is what their digests are made with.
+	// Host is the tenant's host name as people know it. Realm is that of their digests.
 	Host, Realm string
 	// Contact is the e-mail address of the tenant's operator, or empty.
 	Contact string
 }
 
-// To is the address of another page, in the language that was chosen.
+// To returns the address of another page, in the language that was chosen.
 func (f frame) To(path string) string {
 	if f.Chosen == "" {
 		return path
@@ -121,16 +124,18 @@ type signupPage struct {
 // loginPage is /login.html.
 type loginPage struct{ frame }
 
-// sipSettings are what a softphone asks for. There is no secret among them. Empty ones are left out of the page.
+// sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the
+// page.
 type sipSettings struct {
 	User, Domain, Realm string
-	// Server is the registrar or proxy as host or host:port, Transport the word that phones show: UDP, TCP, TLS, WSS.
+	// Server is the registrar or proxy as host or host:port. Transport is the word that phones
+	// show: UDP, TCP, TLS, WSS.
 	Server, Transport string
 	// TURN is a turn: or turns: URI.
 	TURN string
 }
 
-// accountPage is /account.html of the person who is signed in.
+// accountPage is /account.html.
 type accountPage struct {
 	frame
 	User, Name, Email string
@@ -140,8 +145,8 @@ type accountPage struct {
 	Programs []string
 }
 
-// provisionPage is the answer to the form on the account page: what one program is set up with. It has either a code to scan,
-// with the link in it if it is one, or a text to copy.
+// provisionPage is the answer to the form on the account page, with the settings for one program.
+// It has a code to scan, with the link in it if there is one, or a text to copy.
 type provisionPage struct {
 	frame
 	Program string
@@ -150,38 +155,40 @@ type provisionPage struct {
 	Text    string
 }
 
-// activationState is what became of an activation link.
+// activationState is the outcome of opening an activation link.
 type activationState string
 
 const (
-	// activationDone: this request made the account active.
+	// activationDone: this request activated the account.
 	activationDone activationState = "done"
-	// activationAlready: the link was used before, by the person or by a program that reads their mail.
+	// activationAlready: the link was used before, by the person or by a program that reads their
+	// mail.
 	activationAlready activationState = "already"
-	// activationExpired: the 7 days are over and the name is free.
+	// activationExpired: the account was not activated in time, and the name is free.
 	activationExpired activationState = "expired"
-	// activationInvalid: unknown and malformed tokens, which look the same to a stranger.
+	// activationInvalid: an unknown or malformed token.
 	activationInvalid activationState = "invalid"
-	// activationReplaced: a newer message holds the link that counts.
+	// activationReplaced: a newer message has replaced the link.
 	activationReplaced activationState = "replaced"
-	// activationTrouble: the store failed. The link is as good as before.
+	// activationTrouble: the store failed. The link is still valid.
 	activationTrouble activationState = "trouble"
-	// activationUnopened: a prefetch saw the link. Nothing happened; the page has a link to the same address.
+	// activationUnopened: a prefetch, which does nothing. The page has a link to the same address.
 	activationUnopened activationState = "unopened"
-	// activationHeld: an operator disabled the account, and no link undoes that.
+	// activationHeld: an operator disabled the account, which no link undoes.
 	activationHeld activationState = "held"
-	// activationConfirm: the tenant wants the password too, and nothing has happened. The one state that needs scripts.
+	// activationConfirm: the tenant requires the password too, and nothing has happened yet. This
+	// is the only state that needs scripts.
 	activationConfirm activationState = "confirm"
 )
 
-// activationPage is /activate.ashx in each of its outcomes. It works without scripts, save where a password is to be proved.
+// activationPage is /activate.ashx. It works without scripts, unless the password has to be proved.
 type activationPage struct {
 	frame
 	State activationState
-	// User is the account's name, for the states done, already and confirm alone. The page hands it to the sign-in form through
-	// the tab's session storage, never through an address.
+	// User is the account's name, only for the states done, already and confirm. The page hands it
+	// to the form for signing in through the tab's session storage, never through an address.
 	User string
-	// Expired says in words when the link expired, for the state expired. It may be empty.
+	// Expired says when the link expired, for the state expired. It may be empty.
 	Expired string
 }
 
@@ -189,13 +196,13 @@ type activationPage struct {
 type errorPage struct {
 	frame
 	Status int
-	// Key names the words: error.not_found and the like.
+	// Key names the texts: error.not_found and the like.
 	Key string
-	// Request is the id that the log has too.
+	// Request is the ID that the log has too.
 	Request string
 }
 
-// devMailPage lists the messages in the pickup directory. It is for a developer's own machine and never served otherwise.
+// devMailPage lists the messages in the pickup directory of a development server.
 type devMailPage struct {
 	frame
 	Messages []devMail

@@ -65,7 +65,7 @@ func TestWhatBecameOfTheMessage(t *testing.T) {
 	for state, want := range map[string]string{
 		`,"delivery":"failed"`:    "That message could not be delivered.",
 		`,"delivery":"discarded"`: "That message could not be delivered.",
-		`,"delivery":"deferred"`:  "The mail server of that address has not taken the message yet.",
+		`,"delivery":"deferred"`:  "The mail server of that address has not accepted the message yet.",
 		`,"delivery":"sent"`:      "",
 		`,"delivery":"waiting"`:   "",
 		`,"delivery":"toString"`:  "",
@@ -178,10 +178,10 @@ func TestResendPanel(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"a limit":             {retryAfter("7200", refuses(429, "rate_limited", "x")), "The message was sent often enough for now. Try again in 2 hours, at "},
-		"a limit without end": {refuses(429, "rate_limited", "x"), "The message was sent often enough for now. Try again later"},
-		"an active account":   {refuses(409, "conflict", "x"), "The account is active already."},
-		"another password":    {refuses(401, "unauthorized", "x"), "The account cannot be reached with this password any more."},
+		"a limit":             {retryAfter("7200", refuses(429, "rate_limited", "x")), "The message cannot be sent again yet. Try again in 2 hours, at "},
+		"a limit without end": {refuses(429, "rate_limited", "x"), "The message cannot be sent again yet. Try again later"},
+		"an active account":   {refuses(409, "conflict", "x"), "The account is already active."},
+		"another password":    {refuses(401, "unauthorized", "x"), "This password does not work for the account any more."},
 		"trouble":             {refuses(500, "server_error", "x"), "Nothing was sent. Try again in a moment"},
 		"too many people":     {refuses(503, "overloaded", "x"), "Nothing was sent. Try again in a moment"},
 		"silence":             {hangUp, "Nothing was sent. Try again in a moment"},

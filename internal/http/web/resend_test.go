@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/account"
+	"dialtone/internal/audit"
 )
 
 // resend is both rounds of the exchange, the second with a form. An empty one is not sent at all.
@@ -47,7 +47,7 @@ func TestResend(t *testing.T) {
 		p.clock.add(time.Minute)
 		a := p.visitor("a.test").resend(t, who.user, who.password, "")
 		a.isJSON(t, 200)
-		if want := `{"ok":true,"email":"` + account.MaskEmail(who.email) + `"}` + "\n"; a.body != want {
+		if want := `{"ok":true,"email":"` + audit.MaskEmail(who.email) + `"}` + "\n"; a.body != want {
 			t.Errorf("body %q, want %q", a.body, want)
 		}
 		list := p.messages(t, who.email)

@@ -773,21 +773,21 @@ func TestSignUpPage(t *testing.T) {
 			retry    bool
 			contains string
 		}{
-			{name: "captcha", answer: refuses(400, "captcha_failed", "x"), problem: "That answer did not fit", field: "captcha_answer", focus: "captcha_answer", newSum: true},
+			{name: "captcha", answer: refuses(400, "captcha_failed", "x"), problem: "That answer was wrong", field: "captcha_answer", focus: "captcha_answer", newSum: true},
 			{name: "taken", answer: refuses(409, "conflict", "x"), problem: "That user name is taken", field: "user", focus: "summary", newSum: true},
 			{name: "limited", answer: retryAfter("1500", refuses(429, "rate_limited", "x")), problem: "Try again in 25 minutes, at ", focus: "summary"},
 			{name: "limited to tomorrow", answer: retryAfter("86000", refuses(429, "rate_limited", "x")), problem: "Try again in 24 hours, at ", focus: "summary"},
 			{name: "limited without end", answer: refuses(429, "rate_limited", "x"), problem: "Try again later", focus: "summary"},
 			{name: "trouble", answer: refuses(500, "server_error", "x"), problem: "Nothing was saved", focus: "summary", retry: true},
 			{name: "too many", answer: refuses(503, "overloaded", "x"), problem: "Too many people are waiting", focus: "summary", retry: true},
-			{name: "a kept name", answer: breaks("user", "kept"), problem: "That name is kept for the platform itself", field: "user", focus: "summary"},
+			{name: "a kept name", answer: breaks("user", "kept"), problem: "That name is reserved for the platform itself", field: "user", focus: "summary"},
 			{name: "a common password", answer: breaks("ha1", "common"), problem: "That password is one of the first", field: "password", focus: "summary"},
 			{name: "a rule that the page does not know", answer: breaks("name", "new"), problem: "The server did not accept this", field: "name", focus: "summary"},
 			{name: "a field that the page does not have", answer: breaks("constructor", "kept"), problem: "The server did not accept the form", focus: "summary"},
 			{name: "a description alone", answer: refuses(400, "invalid_request", "user: is kept"), problem: "The server did not accept the form", focus: "summary"},
-			{name: "no contract at all", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "a lie about success", answer: says(200, `null`), problem: "look in your mail first", focus: "summary", retry: true},
-			{name: "silence", answer: hangUp, problem: "look in your mail first", focus: "summary", retry: true},
+			{name: "no contract at all", answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<b>gateway</b>", http.StatusBadGateway) }, problem: "check your e-mail first", focus: "summary", retry: true},
+			{name: "a lie about success", answer: says(200, `null`), problem: "check your e-mail first", focus: "summary", retry: true},
+			{name: "silence", answer: hangUp, problem: "check your e-mail first", focus: "summary", retry: true},
 			{name: "markup", answer: breaks("name", hostile), problem: "The server did not accept this", field: "name", focus: "summary"},
 		}
 		for _, tt := range tests {
@@ -898,7 +898,7 @@ func TestSignUpPage(t *testing.T) {
 		if n := eval[int](p, `ring(15000)`); n != 1 {
 			t.Fatalf("%d timers of 15 seconds", n)
 		}
-		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "look in your mail first") {
+		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "check your e-mail first") {
 			t.Errorf("problems %q", got)
 		}
 	})
@@ -932,7 +932,7 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`!document.getElementById("submit").disabled`)
 		p.fill("user", "alex", "name", "Alex", "email", "a@b.test", "password", testPassword)
 		p.submit()
-		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The sum could not be fetched") {
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The sum could not be loaded") {
 			t.Errorf("problems %q", got)
 		}
 		s.on("/captcha.ashx", works)
@@ -1038,7 +1038,7 @@ func TestSignInPage(t *testing.T) {
 		{"nothing typed", func(*stage) {}, nil, []string{"Enter your user name", "Enter your password"}, false},
 		{"capitals", func(*stage) {}, []string{"user", "Alex", "password", "x"}, []string{"Use small letters only: a user name has no capitals"}, false},
 		{"a name in no header's alphabet", func(*stage) {}, []string{"user", "а🙂", "password", "x"}, []string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false},
-		{"too many tries", func(s *stage) { s.on("/signin.ashx", retryAfter("60", refuses(429, "rate_limited", "x"))) }, []string{"user", "alex", "password", "x"}, []string{"Too many tries came from here. Try again in 1 minute, at "}, false},
+		{"too many tries", func(s *stage) { s.on("/signin.ashx", retryAfter("60", refuses(429, "rate_limited", "x"))) }, []string{"user", "alex", "password", "x"}, []string{"Too many attempts from here. Try again in 1 minute, at "}, false},
 		{"trouble", func(s *stage) { s.on("/signin.ashx", refuses(500, "server_error", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},
 		{"too many people", func(s *stage) { s.on("/signin.ashx", refuses(503, "overloaded", "x")) }, []string{"user", "alex", "password", "x"}, []string{"Too many people are waiting right now. Try again in a moment"}, true},
 		{"success without a question", func(s *stage) { s.on("/signin.ashx", good) }, []string{"user", "alex", "password", "x"}, []string{"Something went wrong on our side. Try again in a moment"}, true},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 )
@@ -232,7 +233,7 @@ func TestSignInTellsOfTheMessage(t *testing.T) {
 	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
 		a := p.visitor("a.test").signIn(t, who.user, who.password)
 		a.fails(t, 403, "not_activated")
-		if want := `,"email":"` + account.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(a.body, want) {
+		if want := `,"email":"` + audit.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(a.body, want) {
 			t.Errorf("body %q, want it to end with %q", a.body, want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
@@ -19,27 +20,29 @@ import (
 	"dialtone/internal/turn"
 )
 
-// Deps is what a Site works with. DevMail is nil save on a development server.
+// Deps are the dependencies of a Site.
 type Deps struct {
-	Tenants  *tenant.Table
-	Accounts *account.Service
-	Door     *session.Authenticator
-	Captcha  func() *captcha.Issuer
-	Links    *provision.Links
-	// TURN gives nil where the platform has no secret for TURN servers.
+	Tenants       *tenant.Table
+	Accounts      *account.Service
+	Authenticator *session.Authenticator
+	// Captcha returns the issuer for the present signing keys.
+	Captcha func() *captcha.Issuer
+	Links   *provision.Links
+	// TURN returns nil if the platform has no secret for TURN servers.
 	TURN func() *turn.Issuer
-	// Delivery tells what became of the newest message to an account, and fails with fault.NotFound where that is not known. It is nil
-	// where this program sends no messages itself.
+	// Delivery returns the state of the newest message to an account, and fails with fault.NotFound
+	// if it is not known. It is nil if this program does not send messages itself.
 	Delivery func(context.Context, account.Account) (delivery.State, error)
-	// TrustedProxies may say for whom they ask.
+	// TrustedProxies may say whom they ask for.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
-	DevMail        func() ([]DevMessage, error)
+	// DevMail returns the messages of a development server, and is nil otherwise.
+	DevMail func() ([]DevMessage, error)
 }
 
-// Site answers requests.
+// Site is an http.Handler for the public site.
 type Site struct {
-	Deps
+	deps       Deps
 	assets     *assets
 	pages      *pages
 	negotiator *negotiator
@@ -47,7 +50,7 @@ type Site struct {
 	table      map[string]route
 }
 
-// New makes a Site. It fails only for faults that a build should never ship.
+// New returns a Site. It fails only for mistakes in the embedded files.
 func New(d Deps) (*Site, error) {
 	a, err := newAssets()
 	if err != nil {
@@ -61,42 +64,48 @@ func New(d Deps) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{Deps: d, assets: a, pages: p, negotiator: newNegotiator()}
+	s := &Site{deps: d, assets: a, pages: p, negotiator: newNegotiator()}
 	s.table = s.routes()
 	return s, nil
 }
 
-// visit is one request on its way through the gates.
-type visit struct {
+// request is a request to a tenant.
+type request struct {
 	*http.Request
 	tenant *tenant.Tenant
 	from   account.Origin
 }
 
-type handler func(http.ResponseWriter, *visit) error
+type handler func(http.ResponseWriter, *request) error
 
 // route is what one path does.
 type route struct {
 	get, post handler
-	// api answers errors in JSON whoever asks, and may be called from the tenant's listed origins.
+	// api answers errors in JSON even to browsers, and may be called from the tenant's listed
+	// origins.
 	api bool
 }
 
-// routes is every path of the site but the static files, which are all below staticRoot.
+// routes returns every path of the site except the static files, which are below staticRoot.
 func (s *Site) routes() map[string]route {
+	signin := proved(s, audit.SignIn, readNothing, s.signin)
 	table := map[string]route{
-		"/captcha.ashx":  {get: s.captcha, api: true},
-		"/signup.ashx":   {post: s.signup, api: true},
-		"/activate.ashx": {get: s.activate, post: s.confirm, api: true},
-		"/signin.ashx":   {get: s.signin, post: s.signin, api: true},
-		"/resend.ashx":   {post: s.resend, api: true},
-		"/signout.ashx":  {post: s.signout},
+		"/captcha.ashx": {get: s.captcha, api: true},
+		"/signup.ashx":  {post: s.signup, api: true},
+		"/activate.ashx": {
+			get: s.activate, post: proved(s, audit.Confirm, readToken, s.confirm), api: true,
+		},
+		"/signin.ashx":  {get: signin, post: signin, api: true},
+		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
+		"/signout.ashx": {post: s.signout},
 
 		"/": {get: s.standing("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
 		"/signup.html": {get: s.standing("signup", func(t *tenant.Tenant, f frame) any {
 			return signupPage{frame: f, MailFrom: t.Sender()}
 		})},
-		"/login.html":   {get: s.standing("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} })},
+		"/login.html": {get: s.standing("login", func(_ *tenant.Tenant, f frame) any {
+			return loginPage{f}
+		})},
 		"/account.html": {get: s.personal(s.accountPage)},
 
 		"/turn":      {get: s.turn},
@@ -105,13 +114,13 @@ func (s *Site) routes() map[string]route {
 	for _, f := range provision.Fetched {
 		table[provisionPath(f)] = route{get: s.provisionFile(f)}
 	}
-	if s.DevMail != nil {
+	if s.deps.DevMail != nil {
 		table[DevMailPath] = route{get: s.devMail}
 	}
 	return table
 }
 
-// methods are what the route takes, as an Allow header has them.
+// methods is the value of the header Allow.
 func (rt route) methods() string {
 	var list []string
 	if rt.get != nil {
@@ -123,57 +132,61 @@ func (rt route) methods() string {
 	return strings.Join(list, ", ")
 }
 
-// ServeHTTP takes a request through the gates.
-func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v := &visit{Request: r, from: account.Origin{Addr: s.clientAddr(r), Request: newRequestID()}}
+// ServeHTTP answers a request.
+func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
+	r := &request{
+		Request: received,
+		from:    account.Origin{Addr: s.clientAddr(received), Request: newRequestID()},
+	}
 	setHeaders(w.Header())
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-		// A proxy before us may see another end of this body than we do (net/http drops the Content-Length beside a
-		// Transfer-Encoding, and the Transfer-Encoding of an HTTP/1.0 request). What follows is not taken for a request
-		// (RFC 9112 §6.1).
+		// A proxy in front of us may see another end of this body than we do: net/http drops a
+		// Content-Length beside a Transfer-Encoding, and the Transfer-Encoding of an HTTP/1.0
+		// request. What follows is not read as a request (RFC 9112 section 6.1).
 		w.Header().Set("Connection", "close")
 	}
 	var rt route
 	defer func() {
 		if p := recover(); p != nil {
-			s.panicked(w, v, rt, p)
+			s.panicked(w, r, rt, p)
 		}
 	}()
-	if err := s.serve(w, v, &rt); err != nil {
-		s.fail(w, v, rt, err)
+	if err := s.serve(w, r, &rt); err != nil {
+		s.fail(w, r, rt, err)
 	}
 }
 
-func (s *Site) serve(w http.ResponseWriter, v *visit, rt *route) error {
-	t, ok := s.Tenants.Lookup(v.Host)
+func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
+	t, ok := s.deps.Tenants.Lookup(r.Host)
 	if !ok {
 		rt.api = true
-		return fault.New(fault.Misdirected, "this server has no platform of that host name; check the address")
+		return fault.New(fault.Misdirected,
+			"this server has no platform of that host name; check the address")
 	}
-	v.tenant = t
+	r.tenant = t
 	if t.Secure() {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}
-	if strings.HasPrefix(v.URL.Path, staticRoot) {
-		return s.static(w, v)
+	if strings.HasPrefix(r.URL.Path, staticRoot) {
+		return s.static(w, r)
 	}
-	found, ok := s.table[v.URL.Path]
+	found, ok := s.table[r.URL.Path]
 	if !ok {
-		rt.api = strings.Contains(strings.ToLower(v.URL.Path), ".ashx")
+		rt.api = strings.Contains(strings.ToLower(r.URL.Path), ".ashx")
 		return errNoPage
 	}
 	*rt = found
 	if rt.api {
-		s.allowOrigin(w.Header(), v)
+		s.allowOrigin(w.Header(), r)
 	}
-	switch v.Method {
+	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		if rt.get != nil {
-			return rt.get(w, v)
+			return rt.get(w, r)
 		}
 	case http.MethodPost:
 		if rt.post != nil {
-			return rt.post(w, v)
+			return rt.post(w, r)
 		}
 	case http.MethodOptions:
 		w.Header().Set("Allow", rt.methods())
@@ -184,26 +197,28 @@ func (s *Site) serve(w http.ResponseWriter, v *visit, rt *route) error {
 	return fault.New(fault.Method, "this address takes %s", rt.methods())
 }
 
-var errNoPage = fault.New(fault.NotFound, "there is nothing at this address; check it for a slip")
+var errNoPage = fault.New(fault.NotFound, "there is nothing at this address; check the spelling")
 
-func (s *Site) static(w http.ResponseWriter, v *visit) error {
-	a, ok := s.assets.lookup(v.URL.Path)
+func (s *Site) static(w http.ResponseWriter, r *request) error {
+	a, ok := s.assets.lookup(r.URL.Path)
 	if !ok {
 		return errNoPage
 	}
-	if v.Method != http.MethodGet && v.Method != http.MethodHead {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		return fault.New(fault.Method, "this address takes GET, HEAD")
 	}
-	a.serve(w, v.Request)
+	a.serve(w, r.Request)
 	return nil
 }
 
-// panicked keeps the process alive and tells nobody outside why. A broken connection is net/http's own panic and goes on.
-func (s *Site) panicked(w http.ResponseWriter, v *visit, rt route, p any) {
+// panicked keeps the process running and logs the panic. The panic by which a handler aborts a
+// connection is net/http's own, and goes on.
+func (s *Site) panicked(w http.ResponseWriter, r *request, rt route, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
-	s.Log.ErrorContext(context.WithoutCancel(v.Context()), "panic", "request", v.from.Request, "path", v.URL.Path, "stack", stack(p))
-	s.fail(w, v, rt, errors.New("panic"))
+	s.deps.Log.ErrorContext(context.WithoutCancel(r.Context()), "panic",
+		"request", r.from.Request, "path", r.URL.Path, "stack", stack(p))
+	s.fail(w, r, rt, errors.New("panic"))
 }

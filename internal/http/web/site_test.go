@@ -42,6 +42,7 @@ import (
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
@@ -79,7 +80,8 @@ type platform struct {
 type choice struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
-	mailbox func(account.Mailbox) account.Mailbox
+	mailbox func(outbox.Pickup) outbox.Pickup
+	store   func(account.Store) account.Store
 	captcha func(*captcha.Issuer) *captcha.Issuer
 	devMail func() ([]web.DevMessage, error)
 	ceiling int
@@ -171,7 +173,7 @@ func (p *platform) start(t testing.TB) {
 	if err := p.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox account.Mailbox = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
+	var mailbox outbox.Pickup = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
 	if p.choice.mailbox != nil {
 		mailbox = p.choice.mailbox(mailbox)
 	}
@@ -183,19 +185,28 @@ func (p *platform) start(t testing.TB) {
 		}
 		return i
 	}
-	p.desk = account.NewService(account.Deps{
-		Store: p.store, Mailbox: mailbox, Tenant: p.tenants.ByID, Captcha: issuer, SealRing: p.seal,
-		Audit: audit.Log{Logger: log}, Log: log, Now: p.clock.Now, AddressCeiling: p.choice.ceiling,
+	events := audit.Log{Logger: log}
+	messages := outbox.New(outbox.Deps{
+		Store: p.store, Pickup: mailbox, Tenant: p.tenants.ByID, SealRing: p.seal,
+		Audit: events, Log: log, Now: p.clock.Now,
 	})
-	if err := p.desk.Recover(ctx); err != nil {
+	var accounts account.Store = p.store
+	if p.choice.store != nil {
+		accounts = p.choice.store(accounts)
+	}
+	p.desk = account.NewService(account.Deps{
+		Store: accounts, Outbox: messages, Captcha: issuer, SealRing: p.seal,
+		Audit: events, Log: log, Now: p.clock.Now, AddressCeiling: p.choice.ceiling,
+	})
+	if err := messages.Recover(ctx); err != nil {
 		t.Fatal(err)
 	}
-	door := session.NewAuthenticator(session.Deps{
+	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: p.desk, Store: p.store, SealRing: p.seal, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(p.sign.Load()) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
-		Tenants: p.tenants, Accounts: p.desk, Door: door, Captcha: issuer, TrustedProxies: p.choice.proxies, Log: log,
+		Tenants: p.tenants, Accounts: p.desk, Authenticator: authenticator, Captcha: issuer, TrustedProxies: p.choice.proxies, Log: log,
 		DevMail: p.choice.devMail, Delivery: p.choice.delivery,
 		Links: &provision.Links{
 			Accounts: p.store, Store: p.store, Audit: audit.Log{Logger: log}, Now: p.clock.Now,

@@ -23,7 +23,7 @@ func newFrame(t *tenant.Tenant, sp speech) frame {
 	return f
 }
 
-// switching is a frame with a switch for the language.
+// switching returns a frame that offers the other languages.
 func switching(t *tenant.Tenant, sp speech) frame {
 	f := newFrame(t, sp)
 	f.Switch = true
@@ -39,12 +39,13 @@ func (s *Site) show(w http.ResponseWriter, sp speech, name string, data any) err
 	return nil
 }
 
-// standing are the pages that are the same for every visitor of a tenant who speaks a language.
+// standing returns a handler for a page that is the same for all visitors of a tenant who read the
+// same language.
 func (s *Site) standing(name string, data func(*tenant.Tenant, frame) any) handler {
-	return func(w http.ResponseWriter, v *visit) error {
-		sp := s.speech(v)
-		page, err := s.cache.page(v.tenant, name, sp, func() (asset, error) {
-			html, err := s.pages.render(sp.tag, name, data(v.tenant, switching(v.tenant, sp)))
+	return func(w http.ResponseWriter, r *request) error {
+		sp := s.speech(r)
+		page, err := s.cache.page(r.tenant, name, sp, func() (asset, error) {
+			html, err := s.pages.render(sp.tag, name, data(r.tenant, switching(r.tenant, sp)))
 			page := newAsset(answer.HTMLType[0], html)
 			page.vary = varyPage
 			return page, err
@@ -52,21 +53,23 @@ func (s *Site) standing(name string, data func(*tenant.Tenant, frame) any) handl
 		if err != nil {
 			return err
 		}
-		// A browser keeps it and asks each time whether it still stands: the realm in it must never be an old one.
+		// A browser keeps the page and revalidates it each time: the realm in it must never be an
+		// old one.
 		w.Header().Set("Cache-Control", "no-cache")
-		page.answer(w, v.Request)
+		page.answer(w, r.Request)
 		return nil
 	}
 }
 
-// pageCache keeps the rendered pages of each tenant in each language, as the tenant is now.
+// pageCache keeps the rendered pages of each tenant in each language, for the present state of the
+// tenant.
 type pageCache struct {
 	mu      sync.RWMutex
 	entries map[cacheKey]cacheEntry
 }
 
-// maxPages bounds a cache, at some 15 KiB a page. Where a server has so many tenants that they need more at a time, it begins
-// anew: a page is made in a fraction of a millisecond.
+// maxPages bounds the cache, at about 15 KiB a page. If a server has so many tenants that more
+// pages are needed, the cache is emptied: rendering a page takes a fraction of a millisecond.
 const maxPages = 4096
 
 type cacheKey struct {
@@ -76,11 +79,13 @@ type cacheKey struct {
 }
 
 type cacheEntry struct {
-	of   *tenant.Tenant // another pointer is another state of the tenant
+	of   *tenant.Tenant // a changed tenant has another pointer
 	page asset
 }
 
-func (c *pageCache) page(t *tenant.Tenant, name string, sp speech, render func() (asset, error)) (asset, error) {
+func (c *pageCache) page(
+	t *tenant.Tenant, name string, sp speech, render func() (asset, error),
+) (asset, error) {
 	key := cacheKey{t.ID, name, sp}
 	c.mu.RLock()
 	e, ok := c.entries[key]
@@ -101,30 +106,29 @@ func (c *pageCache) page(t *tenant.Tenant, name string, sp speech, render func()
 	return page, nil
 }
 
-// who is the account of the person who is signed in.
-func (s *Site) who(v *visit) (account.Account, error) {
-	return s.Door.Who(v.Context(), v.tenant, cookie(v, sessionCookie))
-}
-
-// personal is a page for whoever is signed in; others are led to the page on which they can do that.
-func (s *Site) personal(page func(http.ResponseWriter, *visit, account.Account) error) handler {
-	return func(w http.ResponseWriter, v *visit) error {
-		a, err := s.who(v)
+// personal returns a handler for a page of the person who is signed in. Others are redirected to
+// the page for signing in.
+func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account) error) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		a, err := s.who(r)
 		if fault.Is(err, fault.Unauthorized) {
-			http.Redirect(w, v.Request, newFrame(v.tenant, s.speech(v)).To("/login.html"), http.StatusSeeOther)
+			s.toLogin(w, r)
 			return nil
 		} else if err != nil {
 			return err
 		}
-		return page(w, v, a)
+		return page(w, r, a)
 	}
 }
 
-func (s *Site) accountPage(w http.ResponseWriter, v *visit, a account.Account) error {
-	t, sp := v.tenant, s.speech(v)
+func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account) error {
+	t, sp := r.tenant, s.speech(r)
 	p := accountPage{
-		frame: switching(t, sp), User: a.User, Name: a.Name, Email: a.Email, Role: i18n.In(sp.tag).Text("account.role_" + string(a.Role)),
-		SIP: sipSettings{User: a.User, Domain: t.Host, Realm: t.Realm, Server: t.Server(), Transport: t.Transport()},
+		frame: switching(t, sp), User: a.User, Name: a.Name, Email: a.Email,
+		Role: i18n.In(sp.tag).Text("account.role_" + string(a.Role)),
+		SIP: sipSettings{
+			User: a.User, Domain: t.Host, Realm: t.Realm, Server: t.Server(), Transport: t.Transport(),
+		},
 	}
 	for _, f := range programs(provision.New(t, a)) {
 		p.Programs = append(p.Programs, string(f))
@@ -143,23 +147,25 @@ type DevMessage struct {
 
 var link = regexp.MustCompile(`https?://\S+/activate\.ashx\?token=\S+`)
 
-// devMail shows activation links, so it is for a person on this machine alone: a request that came through a proxy on this
-// machine is somebody else's.
-func (s *Site) devMail(w http.ResponseWriter, v *visit) error {
-	peer, err := netip.ParseAddrPort(v.RemoteAddr)
-	h := v.Header
-	if err != nil || !peer.Addr().Unmap().IsLoopback() || h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
+// devMail shows activation links, so it answers only a person on this machine. A request through a
+// proxy on this machine is somebody else's.
+func (s *Site) devMail(w http.ResponseWriter, r *request) error {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	h := r.Header
+	if err != nil || !peer.Addr().Unmap().IsLoopback() ||
+		h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
 		return errNoPage
 	}
-	messages, err := s.DevMail()
+	messages, err := s.deps.DevMail()
 	if err != nil {
 		return err
 	}
-	english := speech{tag: i18n.English} // it is for developers
-	p := devMailPage{frame: newFrame(v.tenant, english)}
+	english := speech{tag: i18n.English} // for developers
+	p := devMailPage{frame: newFrame(r.tenant, english)}
 	for _, m := range messages {
 		p.Messages = append(p.Messages, devMail{
-			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123), Subject: m.Subject, Text: m.Text, Link: link.FindString(m.Text),
+			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123),
+			Subject: m.Subject, Text: m.Text, Link: link.FindString(m.Text),
 		})
 	}
 	return s.show(w, english, "devmail", p)

@@ -273,7 +273,7 @@ func TestLongRequests(t *testing.T) {
 			if len(list) != 1 {
 				t.Fatalf("%d answers", len(list))
 			}
-			if got := list[0].fails(t, 400, "invalid_request"); !strings.Contains(got, "whole") {
+			if got := list[0].fails(t, 400, "invalid_request"); !strings.Contains(got, "completely") {
 				t.Errorf("the description is %q", got)
 			}
 		})

@@ -8,8 +8,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// wording is what the templates of one language are told about it, as functions. The words are escaped here, so that what
-// is filled into them can be markup.
+// wording is what the templates know of one language, as functions. They escape the texts, so that
+// what is filled into them can be markup.
 type wording struct{ *i18n.Words }
 
 func (w wording) functions() template.FuncMap {
@@ -27,7 +27,7 @@ func (w wording) functions() template.FuncMap {
 	}
 }
 
-// choice is an entry of the switch.
+// choice is an entry of the menu of languages.
 type choice struct {
 	*i18n.Words
 	Current bool
@@ -40,8 +40,9 @@ func (w wording) languages() (list []choice) {
 	return list
 }
 
-// say is a text for a page. Pairs of name and value fill its braces: markup as it is, and anything else as text. *Stars* make
-// words strong, and [brackets] a link to the value with the name link, which is an address of our own making.
+// say returns a text for a page. Pairs of name and value fill its braces: markup is inserted as it
+// is, anything else as text. *Stars* make words strong, and [brackets] a link to the value named
+// link, which is an address of our own.
 func (w wording) say(key string, slots ...any) (template.HTML, error) {
 	text, ok := w.Find(key)
 	if !ok || len(slots)%2 != 0 {
@@ -68,7 +69,7 @@ func (w wording) say(key string, slots ...any) (template.HTML, error) {
 	return template.HTML(strings.NewReplacer(pairs...).Replace(text)), nil
 }
 
-// texts are the texts for a page's scripts, of several prefixes.
+// texts returns the texts for a page's scripts, by their prefixes.
 func (w wording) texts(prefixes ...string) map[string]string {
 	all := make(map[string]string)
 	for _, prefix := range prefixes {
@@ -79,7 +80,7 @@ func (w wording) texts(prefixes ...string) map[string]string {
 	return all
 }
 
-// bdi is text that keeps its own direction within a sentence, with a class or without one.
+// bdi returns text that keeps its own direction within a sentence. The class may be empty.
 func bdi(class, text string) template.HTML {
 	if class != "" {
 		class = ` class="` + template.HTMLEscapeString(class) + `"`
@@ -87,28 +88,31 @@ func bdi(class, text string) template.HTML {
 	return template.HTML("<bdi" + class + ">" + template.HTMLEscapeString(text) + "</bdi>")
 }
 
-// address is the place, with an id, that a script puts an e-mail address into.
+// address returns the element into which a script puts an e-mail address.
 func address(id string) template.HTML {
 	return template.HTML(`<strong dir="ltr" class="address" id="` + id + `"></strong>`)
 }
 
-// operator is whom to ask, as the end of a sentence.
+// operator returns whom to ask, as the end of a sentence.
 func (w wording) operator(contact, host string) (template.HTML, error) {
 	if contact == "" {
 		return w.say("layout.operator", "host", bdi("", host))
 	}
-	return template.HTML(`<a href="mailto:` + template.HTMLEscapeString(contact) + `">` + string(bdi("", contact)) + `</a>`), nil
+	return template.HTML(`<a href="mailto:` + template.HTMLEscapeString(contact) + `">` +
+		string(bdi("", contact)) + `</a>`), nil
 }
 
-// code is a text of a program or a file, which is read from left to right.
+// code returns a text of a program or a file, which is written from left to right.
 func code(text string) template.HTML {
 	return template.HTML(`<span class="code" dir="ltr">` + template.HTMLEscapeString(text) + `</span>`)
 }
 
-// programNames are those that have the same in every language.
-var programNames = map[string]string{"linphone": "Linphone", "zoiper": "Zoiper", "acrobits": "Cloud Softphone", "baresip": "baresip"}
+// programNames are the names that are the same in every language.
+var programNames = map[string]string{
+	"linphone": "Linphone", "zoiper": "Zoiper", "acrobits": "Cloud Softphone", "baresip": "baresip",
+}
 
-// program is what people call a program that a phone is set up in.
+// program returns the name of a program that a phone is set up in.
 func (w wording) program(format string) (template.HTML, error) {
 	if name, ok := programNames[format]; ok {
 		return template.HTML(name), nil

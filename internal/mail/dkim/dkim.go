@@ -1,12 +1,26 @@
-// Package dkim signs messages (RFC 6376, RFC 8463), so that whoever gets one can tell that it comes from the domain of its sender.
+// Package dkim signs messages (RFC 6376, RFC 8463), so that a receiver can check that they come
+// from the domain of their sender.
 //
-// A message is signed when it leaves by the relay, and not in the file: a mail agent that drains the pickup directory signs by itself,
-// the file stays the same bytes however often it is written, and a message that waited is signed by the keys of today. Every key of the
-// tenant signs, so that one of RSA, which everybody can check, and one of Ed25519, which is shorter, go together, and a new key can
-// take over from an old one.
+// # Guarantees
 //
-// Private keys lie in the store, where all servers find them, sealed for tenant and selector. What the signature says is the domain of
-// the message's From.
+// A message is signed with every key of its tenant, for the domain of its From field. The signature
+// covers the header fields that a reader sees, and prevents further ones from being added. A
+// message of a tenant without keys is not changed. If a key cannot be read, signing fails; a
+// message is never sent with some of its signatures missing.
+//
+// Private keys are stored in the database, sealed for their tenant and selector. Every server can
+// sign with them.
+//
+// # When messages are signed
+//
+// A message is signed when it is sent through the relay. Its file in the pickup directory is not
+// signed: a mail server that empties the directory signs by itself, the file has the same bytes
+// however often it is written, and a delayed message gets the current keys.
+//
+// # Algorithms
+//
+// An RSA key, which every receiver can check, can be combined with an Ed25519 key, which is
+// shorter. While a new key replaces an old one, both sign.
 package dkim
 
 import (
@@ -21,17 +35,17 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 
 	"dialtone/internal/delivery"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 )
 
-// Algorithm is of RSA or Ed25519.
+// Algorithm is a signature algorithm.
 type Algorithm string
 
 // The algorithms.
@@ -40,39 +54,42 @@ const (
 	Ed25519 Algorithm = "ed25519"
 )
 
-// rsaBits is what a TXT record of DNS over UDP holds, and every checker takes (RFC 8301 §3.2).
+// rsaBits is the size of RSA keys: every receiver supports it (RFC 8301 §3.2), and its record fits
+// into a DNS answer over UDP.
 const rsaBits = 2048
 
-// Keys are the tenants' keys in the store.
+// Keys manages the tenants' keys in the store.
 type Keys struct {
 	store delivery.KeyStore
 	vault *secret.Vault
 }
 
-// NewKeys opens keys that were sealed with the ring.
+// NewKeys returns Keys that are sealed with a ring.
 func NewKeys(store delivery.KeyStore, ring *secret.Ring) *Keys {
 	return &Keys{store, secret.NewVault(ring, "dkim key")}
 }
 
-// Public is what may be known of a key.
-type Public struct {
+// PublicKey is the public part of a key.
+type PublicKey struct {
 	Selector  string
 	Algorithm Algorithm
 	Created   time.Time
-	// Record is the text for SELECTOR._domainkey.DOMAIN (RFC 6376 §3.6.1).
+	// Record is the TXT record for SELECTOR._domainkey.DOMAIN (RFC 6376 §3.6.1).
 	Record string
 }
 
-// key is one that can sign.
+// key is a key that can sign.
 type key struct {
-	Public
+	PublicKey
 	crypto.Signer
 }
 
-// Add makes a key.
-func (k *Keys) Add(ctx context.Context, tenant int64, selector string, a Algorithm, now time.Time) (Public, error) {
+// Add generates a key and stores it. It fails with fault.Invalid if the selector is not a DNS name,
+// and with fault.Conflict if the tenant already has a key with the selector.
+func (k *Keys) Add(ctx context.Context, tenant int64, selector string, a Algorithm, now time.Time) (
+	PublicKey, error) {
 	if err := delivery.CheckSelector(selector); err != nil {
-		return Public{}, err
+		return PublicKey{}, err
 	}
 	var private crypto.Signer
 	var err error
@@ -82,41 +99,45 @@ func (k *Keys) Add(ctx context.Context, tenant int64, selector string, a Algorit
 		private, err = rsa.GenerateKey(rand.Reader, rsaBits)
 	}
 	if err != nil {
-		return Public{}, err
+		return PublicKey{}, err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return Public{}, err
+		return PublicKey{}, err
 	}
 	now = now.UTC().Truncate(time.Microsecond)
 	err = k.store.AddSigningKey(ctx, delivery.SigningKey{
-		Tenant: tenant, Selector: selector, Created: now, Sealed: k.vault.Seal(tenant, []byte(selector), der),
+		Tenant:   tenant,
+		Selector: selector,
+		Created:  now,
+		Sealed:   k.vault.Seal(tenant, []byte(selector), der),
 	})
 	if err != nil {
-		return Public{}, err
+		return PublicKey{}, err
 	}
-	return public(selector, now, private)
+	return publicKey(selector, now, private)
 }
 
-func public(selector string, created time.Time, private crypto.Signer) (Public, error) {
-	p := Public{Selector: selector, Created: created, Algorithm: RSA}
+func publicKey(selector string, created time.Time, private crypto.Signer) (PublicKey, error) {
+	p := PublicKey{Selector: selector, Created: created, Algorithm: RSA}
 	b, err := x509.MarshalPKIXPublicKey(private.Public())
 	if pub, ok := private.Public().(ed25519.PublicKey); ok {
-		p.Algorithm, b = Ed25519, pub // RFC 8463 §4: the bare key
+		p.Algorithm, b = Ed25519, pub // RFC 8463 §4: the key without ASN.1
 	}
 	p.Record = fmt.Sprintf("v=DKIM1; k=%s; p=%s", p.Algorithm, base64.StdEncoding.EncodeToString(b))
 	return p, err
 }
 
-// List are a tenant's keys.
-func (k *Keys) List(ctx context.Context, tenant int64) (list []Public, err error) {
+// List returns a tenant's keys.
+func (k *Keys) List(ctx context.Context, tenant int64) (list []PublicKey, err error) {
 	keys, err := k.open(ctx, tenant)
 	for _, key := range keys {
-		list = append(list, key.Public)
+		list = append(list, key.PublicKey)
 	}
 	return list, err
 }
 
+// open reads and unseals a tenant's keys.
 func (k *Keys) open(ctx context.Context, tenant int64) (keys []key, err error) {
 	list, err := k.store.SigningKeys(ctx, tenant)
 	if err != nil {
@@ -125,14 +146,14 @@ func (k *Keys) open(ctx context.Context, tenant int64) (keys []key, err error) {
 	for _, s := range list {
 		der, err := k.vault.Open(tenant, []byte(s.Selector), s.Sealed)
 		if err != nil {
-			return nil, fmt.Errorf("the DKIM key %s: %w", s.Selector, err)
+			return nil, fmt.Errorf("DKIM key %s: %w", s.Selector, err)
 		}
 		parsed, err := x509.ParsePKCS8PrivateKey(der)
 		private, ok := parsed.(crypto.Signer)
 		if err != nil || !ok {
-			return nil, fmt.Errorf("the DKIM key %s is damaged", s.Selector)
+			return nil, fmt.Errorf("DKIM key %s is damaged", s.Selector)
 		}
-		p, err := public(s.Selector, s.Created, private)
+		p, err := publicKey(s.Selector, s.Created, private)
 		if err != nil {
 			return nil, err
 		}
@@ -141,8 +162,9 @@ func (k *Keys) open(ctx context.Context, tenant int64) (keys []key, err error) {
 	return keys, nil
 }
 
-// fresh is for how long keys are used that were read: so long may it take until a change of them is seen.
-const fresh = 5 * time.Second
+// cacheTime is how long a Signer uses the keys that it read. A change takes effect within this
+// time.
+const cacheTime = 5 * time.Second
 
 // Signer signs messages. It is safe for concurrent use.
 type Signer struct {
@@ -150,41 +172,44 @@ type Signer struct {
 	now  func() time.Time
 
 	mu    sync.Mutex
-	known map[int64]reading
+	cache map[int64]cachedKeys // by tenant
 }
 
-type reading struct {
-	at   time.Time
+type cachedKeys struct {
+	read time.Time
 	keys []key
 }
 
 var _ delivery.Signer = (*Signer)(nil)
 
-// NewSigner makes a Signer.
+// NewSigner returns a Signer.
 func NewSigner(keys *Keys, now func() time.Time) *Signer {
-	return &Signer{keys: keys, now: now, known: make(map[int64]reading)}
+	return &Signer{keys: keys, now: now, cache: make(map[int64]cachedKeys)}
 }
 
+// keysOf returns a tenant's keys, at most cacheTime old.
 func (s *Signer) keysOf(ctx context.Context, tenant int64) ([]key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, ok := s.known[tenant]; ok && s.now().Sub(r.at) < fresh {
-		return r.keys, nil
+	if c, ok := s.cache[tenant]; ok && s.now().Sub(c.read) < cacheTime {
+		return c.keys, nil
 	}
 	keys, err := s.keys.open(ctx, tenant)
 	if err == nil {
-		s.known[tenant] = reading{s.now(), keys}
+		s.cache[tenant] = cachedKeys{s.now(), keys}
 	}
 	return keys, err
 }
 
-// signed are the header fields that a signature covers. Those that a reader sees are there twice, so that nobody can add another.
-var signed = []string{
-	"From", "From", "To", "To", "Subject", "Subject", "Date", "Message-ID", "Reply-To", "MIME-Version", "Content-Type",
-	"Content-Transfer-Encoding", "Content-Language", "Auto-Submitted",
+// signedFields are the header fields that a signature covers. A field that is listed once more than
+// it occurs cannot be added later without breaking the signature (RFC 6376 §5.4.2).
+var signedFields = []string{
+	"From", "From", "To", "To", "Subject", "Subject", "Date", "Message-ID", "Reply-To",
+	"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Language",
+	"Auto-Submitted",
 }
 
-// Sign implements delivery.Signer. A message of a tenant without keys stays as it is.
+// Sign implements delivery.Signer.
 func (s *Signer) Sign(ctx context.Context, tenant int64, message []byte) ([]byte, error) {
 	keys, err := s.keysOf(ctx, tenant)
 	if err != nil || len(keys) == 0 {
@@ -197,8 +222,13 @@ func (s *Signer) Sign(ctx context.Context, tenant int64, message []byte) ([]byte
 	var out bytes.Buffer
 	for _, k := range keys {
 		signer, err := dkim.NewSigner(&dkim.SignOptions{
-			Domain: domain, Selector: k.Selector, Signer: k.Signer, Hash: crypto.SHA256, HeaderKeys: signed,
-			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
+			Domain:                 domain,
+			Selector:               k.Selector,
+			Signer:                 k.Signer,
+			Hash:                   crypto.SHA256,
+			HeaderKeys:             signedFields,
+			HeaderCanonicalization: dkim.CanonicalizationRelaxed,
+			BodyCanonicalization:   dkim.CanonicalizationRelaxed,
 		})
 		if err != nil {
 			return nil, err
@@ -215,6 +245,7 @@ func (s *Signer) Sign(ctx context.Context, tenant int64, message []byte) ([]byte
 	return out.Bytes(), nil
 }
 
+// senderDomain returns the domain of a message's From field.
 func senderDomain(message []byte) (string, error) {
 	m, err := mail.ReadMessage(bytes.NewReader(message))
 	if err != nil {
@@ -224,5 +255,5 @@ func senderDomain(message []byte) (string, error) {
 	if err != nil || len(from) != 1 {
 		return "", errors.New("the message has no sender")
 	}
-	return from[0].Address[strings.LastIndexByte(from[0].Address, '@')+1:], nil
+	return mailmsg.Domain(from[0].Address), nil
 }

@@ -1,8 +1,9 @@
-// Package doctor looks at what the domain of a sender says in the DNS of who sends for it (SPF, DKIM, DMARC), as whoever gets a message
-// does, and tells what to add.
+// Package maildns checks the DNS records that receivers of a tenant's messages look at (SPF, DKIM,
+// DMARC), and says which record to add.
 //
-// It knows what this program knows: its keys, and the name of the relay. By which addresses a relay sends on is its own affair; so of SPF
-// it can tell whether there is one record, and whether that lets anybody in or everybody, and not whether it lets the relay in.
+// It knows the tenant's keys and the name of the relay. It does not know from which addresses the
+// relay sends. So it can tell whether there is exactly one SPF record and whether that record
+// allows nobody or everybody, but not whether it allows the relay.
 package maildns
 
 import (
@@ -10,85 +11,103 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
-// Resolver answers questions of the DNS; a *net.Resolver is one.
+// Resolver looks up TXT records. A *net.Resolver is a Resolver.
 type Resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// Key is a signing key as the DNS is to have it.
+// Key is a DKIM key: its selector and the TXT record that the DNS should have.
 type Key struct{ Selector, Record string }
 
-// Finding is what was found of one thing.
+// Finding is the result of one check.
 type Finding struct {
-	What string `json:"what"` // relay, spf, dkim SELECTOR, dmarc
+	What string `json:"what"` // relay, spf, dkim SELECTOR or dmarc
 	OK   bool   `json:"ok"`
 	Says string `json:"says"`
-	// Name and Add are the name and the text of a TXT record that is missing.
+	// Name and Add are the name and the text of a TXT record to add, or empty.
 	Name string `json:"name,omitempty"`
 	Add  string `json:"add,omitempty"`
 }
 
-// Examine looks at the sender's domain. The relay's host is for the SPF record that is proposed.
-func Examine(ctx context.Context, dns Resolver, domain, relay string, keys []Key) []Finding {
-	d := examination{ctx, dns, domain}
+// Check checks the records of a sender's domain. relay is the relay's host name, or empty; it is
+// used for a suggested SPF record.
+func Check(ctx context.Context, dns Resolver, domain, relay string, keys []Key) []Finding {
+	d := checker{ctx, dns, domain}
 	list := []Finding{d.spf(relay)}
 	for _, k := range keys {
 		list = append(list, d.dkim(k))
 	}
 	if len(keys) == 0 {
-		list = append(list, Finding{What: "dkim", Says: "messages are not signed here; make a key with dialtone mail dkim add, unless the relay signs"})
+		list = append(list, Finding{What: "dkim", Says: "Dialtone does not sign messages; " +
+			"create a key with dialtone mail dkim add, unless the relay signs them"})
 	}
 	return append(list, d.dmarc())
 }
 
-type examination struct {
+type checker struct {
 	ctx    context.Context
 	dns    Resolver
 	domain string
 }
 
-// records are the TXT records of a name that begin with a tag. No such name is no records.
-func (d examination) records(name, tag string) (list []string, err error) {
-	all, err := d.dns.LookupTXT(d.ctx, name)
-	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
-		return nil, nil
-	}
+// records returns the TXT records of a name that begin with a version tag. It returns none if the
+// name does not exist.
+func (d checker) records(name, tag string) (list []string, err error) {
+	all, err := d.lookup(name)
 	for _, text := range all {
-		if version, _, _ := strings.Cut(strings.ToLower(text)+" ", " "); strings.HasPrefix(version+";", tag+";") {
+		version, _, _ := strings.Cut(strings.ToLower(text), " ")
+		if strings.HasPrefix(version+";", tag+";") {
 			list = append(list, text)
 		}
 	}
 	return list, err
 }
 
-// spf looks at RFC 7208 §4.5: one record, and not for everybody.
-func (d examination) spf(relay string) Finding {
+// lookup returns the TXT records of a name, or none if the name does not exist.
+func (d checker) lookup(name string) ([]string, error) {
+	list, err := d.dns.LookupTXT(d.ctx, name)
+	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
+		return nil, nil
+	}
+	return list, err
+}
+
+// spf checks that there is exactly one SPF record (RFC 7208 §4.5), and that it does not allow
+// everybody.
+func (d checker) spf(relay string) Finding {
 	f := Finding{What: "spf"}
 	list, err := d.records(d.domain, "v=spf1")
 	switch {
 	case err != nil:
-		f.Says = unanswered(d.domain, err)
+		f.Says = lookupFailed(d.domain, err)
 	case len(list) == 0:
-		f.Says, f.Name, f.Add = "there is no record of who sends for "+d.domain, d.domain, "v=spf1 mx -all"
+		f.Says = d.domain + " has no SPF record, which says which servers may send for it"
+		f.Name, f.Add = d.domain, "v=spf1 mx -all"
 		if relay != "" && net.ParseIP(relay) == nil {
 			f.Add = "v=spf1 mx a:" + relay + " -all"
-			f.Says += "; where the relay is a provider's, put the include: of its manual in the place of a:" + relay
+			f.Says += "; if the relay belongs to a provider, replace a:" + relay +
+				" by the include: from its documentation"
 		}
 	case len(list) > 1:
-		f.Says = fmt.Sprintf("there are %d records, and whoever checks takes that for none; make one of them: %q", len(list), list)
-	case everybody(list[0]):
-		f.Says = fmt.Sprintf("%q lets everybody send for %s; end it with -all or ~all", list[0], d.domain)
+		f.Says = fmt.Sprintf("there are %d SPF records, which counts as an error; "+
+			"merge them into one: %q", len(list), list)
+	case allowsEverybody(list[0]):
+		f.Says = fmt.Sprintf("%q allows everybody to send for %s; end it with -all or ~all",
+			list[0], d.domain)
 	default:
-		f.OK, f.Says = true, fmt.Sprintf("%q; whether it has the addresses that the relay sends by, ask whoever runs the relay", list[0])
+		f.OK = true
+		f.Says = fmt.Sprintf("%q; ask the operator of the relay whether it covers the addresses "+
+			"that the relay sends from", list[0])
 	}
 	return f
 }
 
-// everybody reports whether a record ends by letting everybody send (RFC 7208 §5.1).
-func everybody(record string) bool {
+// allowsEverybody reports whether a record has a term that allows every server (RFC 7208 §5.1).
+func allowsEverybody(record string) bool {
 	for _, term := range strings.Fields(strings.ToLower(record)) {
 		if term == "all" || term == "+all" {
 			return true
@@ -97,79 +116,81 @@ func everybody(record string) bool {
 	return false
 }
 
-func (d examination) dkim(k Key) Finding {
+// dkim checks that the DNS has a key.
+func (d checker) dkim(k Key) Finding {
 	name := k.Selector + "._domainkey." + d.domain
 	f := Finding{What: "dkim " + k.Selector, Name: name, Add: k.Record}
-	all, err := d.dns.LookupTXT(d.ctx, name)
-	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
-		all, err = nil, nil
-	}
+	all, err := d.lookup(name)
 	switch {
 	case err != nil:
-		f.Says = unanswered(name, err)
+		f.Says = lookupFailed(name, err)
 	case len(all) == 0:
 		f.Says = "the public key is not in the DNS"
 	case len(all) > 1:
-		f.Says = fmt.Sprintf("there are %d records where there may be one", len(all))
-	case tagged(all[0])["p"] != tagged(k.Record)["p"]:
-		f.Says = "the DNS has another key than this program signs with"
+		f.Says = fmt.Sprintf("there are %d records, but only one is allowed", len(all))
+	case tags(all[0])["p"] != tags(k.Record)["p"]:
+		f.Says = "the key in the DNS is not the one that messages are signed with"
 	case algorithm(all[0]) != algorithm(k.Record):
-		f.Says = "the DNS says another algorithm than the key has"
+		f.Says = "the record in the DNS names a different algorithm"
 	default:
-		return Finding{What: f.What, OK: true, Says: "the DNS has the key that messages are signed with"}
+		f.OK, f.Name, f.Add = true, "", ""
+		f.Says = "the DNS has the key that messages are signed with"
 	}
 	return f
 }
 
 func algorithm(record string) string {
-	if k, ok := tagged(record)["k"]; ok {
+	if k, ok := tags(record)["k"]; ok {
 		return k
 	}
 	return "rsa" // RFC 6376 §3.6.1
 }
 
-// dmarc looks at RFC 7489 §6.6.3, with the domain above where the sender's has no record of its own.
-func (d examination) dmarc() Finding {
+// dmarc checks that the domain has a DMARC policy (RFC 7489 §6.6.3). If it has no record, the
+// record of a parent domain applies.
+func (d checker) dmarc() Finding {
 	f := Finding{What: "dmarc"}
 	var list []string
 	var err error
 	at := d.domain
 	for {
 		list, err = d.records("_dmarc."+at, "v=dmarc1")
-		_, above, more := strings.Cut(at, ".")
-		if err != nil || len(list) > 0 || !more || !strings.Contains(above, ".") {
+		_, parent, ok := strings.Cut(at, ".")
+		if err != nil || len(list) > 0 || !ok || !strings.Contains(parent, ".") {
 			break
 		}
-		at = above
+		at = parent
 	}
 	switch {
 	case err != nil:
-		f.Says = unanswered("_dmarc."+at, err)
+		f.Says = lookupFailed("_dmarc."+at, err)
 	case len(list) == 0:
-		f.Says, f.Name, f.Add = "there is no policy for messages that fail SPF and DKIM", "_dmarc."+d.domain, "v=DMARC1; p=none"
+		f.Says = "there is no policy for messages that fail SPF and DKIM"
+		f.Name, f.Add = "_dmarc."+d.domain, "v=DMARC1; p=none"
 	case len(list) > 1:
-		f.Says = fmt.Sprintf("there are %d records at _dmarc.%s, and whoever checks takes that for none", len(list), at)
+		f.Says = fmt.Sprintf("there are %d records at _dmarc.%s, and receivers ignore them all",
+			len(list), at)
 	default:
-		policy := strings.ToLower(tagged(list[0])["p"])
-		f.OK = policy == "none" || policy == "quarantine" || policy == "reject"
+		policy := strings.ToLower(tags(list[0])["p"])
+		f.OK = slices.Contains([]string{"none", "quarantine", "reject"}, policy)
 		f.Says = fmt.Sprintf("%q at _dmarc.%s", list[0], at)
 		if !f.OK {
-			f.Says += " has no policy; it is p=none, p=quarantine or p=reject"
+			f.Says += " has no policy; add p=none, p=quarantine or p=reject"
 		}
 	}
 	return f
 }
 
-func unanswered(name string, err error) string {
-	return fmt.Sprintf("the DNS does not tell of %s: %v", name, err)
+func lookupFailed(name string, err error) string {
+	return fmt.Sprintf("the DNS look-up of %s failed: %v", name, err)
 }
 
-// tagged are the tags of a record (RFC 6376 §3.2).
-func tagged(record string) map[string]string {
-	tags := make(map[string]string)
+// tags returns the tags of a record (RFC 6376 §3.2).
+func tags(record string) map[string]string {
+	list := make(map[string]string)
 	for part := range strings.SplitSeq(record, ";") {
 		name, value, _ := strings.Cut(part, "=")
-		tags[strings.ToLower(strings.TrimSpace(name))] = strings.Join(strings.Fields(value), "")
+		list[strings.ToLower(strings.TrimSpace(name))] = strings.Join(strings.Fields(value), "")
 	}
-	return tags
+	return list
 }

@@ -35,8 +35,8 @@ import (
 	"sync"
 	"time"
 
-	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 )
 
 const (
@@ -55,7 +55,7 @@ type Dir struct {
 	moving sync.Mutex
 }
 
-var _ account.Mailbox = (*Dir)(nil)
+var _ outbox.Pickup = (*Dir)(nil)
 
 // Open opens the pickup directory at path. A missing directory is created, accessible to its owner and group: the members of
 // the group are mail agents.
@@ -103,8 +103,8 @@ func isTemporary(name string) bool {
 	return ok && len(id) == 1+32 && id[0] == '.' && strings.Trim(id[1:], "0123456789abcdef") == ""
 }
 
-// Stage implements account.Mailbox.
-func (d *Dir) Stage(l mailmsg.Message) (account.StagedMessage, error) {
+// Stage implements outbox.Pickup.
+func (d *Dir) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
 	text, err := l.Bytes()
 	if err != nil {
 		return nil, err
@@ -112,10 +112,10 @@ func (d *Dir) Stage(l mailmsg.Message) (account.StagedMessage, error) {
 	return d.stage(l.ID, text)
 }
 
-// Withdraw implements account.Mailbox.
+// Withdraw implements outbox.Pickup.
 func (d *Dir) Withdraw(id mailmsg.ID) error { return ignoreMissing(d.disk.Remove(d.file(id))) }
 
-// Sync implements account.Mailbox.
+// Sync implements outbox.Pickup.
 func (d *Dir) Sync() error { return d.disk.Sync(d.path) }
 
 // Message is a published message in a form to be shown on the page of a development server.

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/internal/account"
 	"dialtone/internal/mail/pickup"
+	"dialtone/internal/outbox"
 )
 
 // These stop a file system as a power cut does, https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html; ext4 has
@@ -78,7 +78,7 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 	for n := count; n < 2*count; n++ {
 		publish(t, d, message(n))
 	}
-	var staged []account.StagedMessage
+	var staged []outbox.StagedMessage
 	for n := range 100 {
 		draft, err := d.Stage(message(3*count + n))
 		if err != nil {

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 )
 
 func (d *Dir) file(id mailmsg.ID) string { return filepath.Join(d.path, id.String()+published) }
@@ -17,7 +17,7 @@ func (d *Dir) temporary(id mailmsg.ID) string {
 }
 
 // stage writes a message to a file that has no name yet, or a temporary one.
-func (d *Dir) stage(id mailmsg.ID, text []byte) (account.StagedMessage, error) {
+func (d *Dir) stage(id mailmsg.ID, text []byte) (outbox.StagedMessage, error) {
 	if unnamed := d.unnamedFiles(); unnamed != nil {
 		file, err := unnamed.CreateUnnamed(d.path, text)
 		if err == nil {
@@ -67,7 +67,7 @@ type unnamedFile struct {
 	temporary, name string
 }
 
-// Publish implements account.StagedMessage.
+// Publish implements outbox.StagedMessage.
 func (f unnamedFile) Publish() error {
 	err := f.unnamed.LinkUnnamed(f.file, f.name)
 	if errors.Is(err, fs.ErrExist) {
@@ -91,7 +91,7 @@ func (f unnamedFile) replace() error {
 	return temporaryFile{f.disk, f.temporary, f.name}.Publish()
 }
 
-// Discard implements account.StagedMessage.
+// Discard implements outbox.StagedMessage.
 func (f unnamedFile) Discard() { f.unnamed.CloseUnnamed(f.file) }
 
 // temporaryFile is a staged message in a file with a temporary name.
@@ -100,7 +100,7 @@ type temporaryFile struct {
 	temporary, name string
 }
 
-// Publish implements account.StagedMessage.
+// Publish implements outbox.StagedMessage.
 func (f temporaryFile) Publish() error {
 	err := f.disk.Rename(f.temporary, f.name)
 	if err != nil {
@@ -109,7 +109,7 @@ func (f temporaryFile) Publish() error {
 	return err
 }
 
-// Discard implements account.StagedMessage. Clean removes what it fails to remove.
+// Discard implements outbox.StagedMessage. Clean removes what it fails to remove.
 func (f temporaryFile) Discard() { f.disk.Remove(f.temporary) }
 
 // create writes a file and replaces one that an earlier attempt left.

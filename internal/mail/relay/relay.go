@@ -1,14 +1,26 @@
-// Package relay hands messages to an SMTP server, which sends them on (RFC 5321, RFC 6409): the operator's own, or a provider's.
+// Package relay sends messages to an SMTP server (RFC 5321, RFC 6409), which forwards them: the
+// operator's own server or that of a provider.
 //
-// A password and activation links go over the connection, so it is encrypted, and the server's certificate is checked, always. The one
-// exception is a server on this machine, to which nobody can listen in. A server that is said to have STARTTLS and does not offer it is
-// refused: somebody in between may have taken the offer out.
+// # Guarantees
 //
-// A connection is kept for the next message, and closed when none came for a while. One that the server has closed meanwhile is no
-// failure: the message is tried on a new one, as long as the server has not been given any of its content.
+// A password and activation links travel over the connection. It is therefore encrypted and the
+// server's certificate is verified, always. The one exception is a server on this machine. If a
+// server is configured for STARTTLS and does not offer it, nothing is sent: an attacker on the path
+// may have removed the offer.
 //
-// The protocol is that of go-mail's package smtp. What is here is which connection a message goes by, and what each failure is called
-// (delivery.Refusal).
+// Every failure is a *delivery.Refusal that names the step at which it happened.
+//
+// # Connections
+//
+// A connection is kept for the next message and closed after it has been idle for a while. If the
+// server has closed an idle connection, the message is sent over a new one, as long as the server
+// has not received any of its content.
+//
+// # Protocol
+//
+// Most of the protocol is implemented by go-mail's package smtp. This package chooses the
+// connection, pipelines commands, and classifies failures. It does not retry and does not keep
+// messages; package delivery does.
 package relay
 
 import (
@@ -36,59 +48,66 @@ import (
 type Security int
 
 const (
-	// TLS is from the first byte on (RFC 8314).
+	// TLS encrypts from the first byte (RFC 8314).
 	TLS Security = iota
-	// StartTLS begins in the clear, and nothing is said before it is encrypted.
+	// StartTLS begins unencrypted; nothing but EHLO and STARTTLS is sent before it is encrypted.
 	StartTLS
 	// None is for a server on this machine.
 	None
 )
 
-// Config says which server, and how.
+// Config describes the server and how to talk to it.
 type Config struct {
-	// Address is the server's, as host:port; the certificate is to be the host's.
+	// Address is the server's host:port. Its certificate must be valid for the host.
 	Address  string
 	Security Security
-	// User is who logs in; empty where nobody does. Password is asked for at every login, so that a file may change.
+	// User is the login name, or empty for no login. Password is called at every login, so that the
+	// password can change while the program runs.
 	User     string
 	Password func() (string, error)
-	// Mechanism is PLAIN, LOGIN, CRAM-MD5 or XOAUTH2, where the password is an access token; empty for the first of the first three
-	// that the server offers.
+	// Mechanism is PLAIN, LOGIN, CRAM-MD5, or XOAUTH2 with an access token as the password. If it
+	// is empty, it is the first of PLAIN, LOGIN and CRAM-MD5 that the server offers.
 	Mechanism string
-	// Roots are the authorities that certificates are checked by; the system's where nil.
+	// Roots are the trusted certificate authorities, or nil for the system's.
 	Roots *x509.CertPool
-	// Name is how we greet (RFC 5321 §4.1.1.1): a host name, or the connection's address in brackets where empty.
+	// Name is the host name in EHLO (RFC 5321 §4.1.1.1). If it is empty, the connection's local
+	// address is used.
 	Name string
-	// Connections is how many are kept.
+	// Connections is the maximum number of idle connections that are kept.
 	Connections int
-	// Times are DefaultTimes where zero.
+	// Times are the timeouts. The zero value means DefaultTimes.
 	Times Times
 }
 
-// Times are for how long a server is waited for.
+// Times are the timeouts of a connection.
 type Times struct {
-	Connect time.Duration // to a login
-	Command time.Duration // one command
-	Content time.Duration // the answer to a message's content (RFC 5321 §4.5.3.2.6 has ten minutes)
-	Idle    time.Duration // for how long a connection is kept
+	Connect time.Duration // TCP, TLS, greeting and login together
+	Command time.Duration // the reply to one command
+	Content time.Duration // the reply to the content (RFC 5321 §4.5.3.2.6 suggests ten minutes)
+	Idle    time.Duration // how long an idle connection is kept
 }
 
-// DefaultTimes are times for a server on the internet.
-var DefaultTimes = Times{Connect: 30 * time.Second, Command: time.Minute, Content: 5 * time.Minute, Idle: 20 * time.Second}
+// DefaultTimes are the timeouts for a server on the internet.
+var DefaultTimes = Times{
+	Connect: 30 * time.Second,
+	Command: time.Minute,
+	Content: 5 * time.Minute,
+	Idle:    20 * time.Second,
+}
 
-// Relay is one server. It is safe for concurrent use.
+// Relay is a client of one server. It is safe for concurrent use.
 type Relay struct {
-	Config
-	host string
+	config Config
+	host   string
 
 	mu     sync.Mutex
-	idle   []*connection // the one used last at the end
+	idle   []*connection // the most recently used last
 	closed bool
 }
 
 var _ delivery.Relay = (*Relay)(nil)
 
-// New makes a Relay. It connects to nothing yet.
+// New returns a Relay. It does not connect yet.
 func New(c Config) (*Relay, error) {
 	host, _, err := net.SplitHostPort(c.Address)
 	if err != nil {
@@ -97,24 +116,24 @@ func New(c Config) (*Relay, error) {
 	if c.Times == (Times{}) {
 		c.Times = DefaultTimes
 	}
-	return &Relay{Config: c, host: host}, nil
+	return &Relay{config: c, host: host}, nil
 }
 
-// Check connects and logs in, and says what the server is.
+// Check connects, logs in and disconnects. It returns the server's reply to EHLO.
 func (r *Relay) Check(ctx context.Context) (string, error) {
 	c, err := r.connect(ctx)
 	if err != nil {
 		return "", err
 	}
-	said := c.client.HelloResponse()
-	c.close()
-	return said, nil
+	reply := c.client.HelloResponse()
+	c.quit()
+	return reply, nil
 }
 
 // Send implements delivery.Relay.
 func (r *Relay) Send(ctx context.Context, from, to string, message []byte) (string, error) {
 	for {
-		c, used := r.take()
+		c, reused := r.takeIdle()
 		if c == nil {
 			var err error
 			if c, err = r.connect(ctx); err != nil {
@@ -127,8 +146,8 @@ func (r *Relay) Send(ctx context.Context, from, to string, message []byte) (stri
 		case err == nil || refusal.Code != 0 && refusal.Code != 421:
 			r.keep(ctx, c, err != nil)
 			return answer, err
-		case used && refusal.At == delivery.Mail:
-			c.drop() // it was closed while nobody used it
+		case reused && refusal.At == delivery.Mail:
+			c.drop() // the server closed it while it was idle; try another one
 		default:
 			c.drop()
 			return "", err
@@ -136,8 +155,8 @@ func (r *Relay) Send(ctx context.Context, from, to string, message []byte) (stri
 	}
 }
 
-// take is a connection that waits, if there is one.
-func (r *Relay) take() (c *connection, used bool) {
+// takeIdle returns an idle connection, or nil if there is none.
+func (r *Relay) takeIdle() (c *connection, reused bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.idle) == 0 {
@@ -145,28 +164,29 @@ func (r *Relay) take() (c *connection, used bool) {
 	}
 	c = r.idle[len(r.idle)-1]
 	r.idle = r.idle[:len(r.idle)-1]
-	c.bored.Stop()
+	c.idleTimer.Stop()
 	return c, true
 }
 
-// keep has a connection wait for the next message. A mail transaction that was begun is ended first (RFC 5321 §4.1.1.5).
-func (r *Relay) keep(ctx context.Context, c *connection, begun bool) {
-	if begun && c.reset(ctx) != nil {
+// keep keeps a connection for the next message. If its mail transaction was not completed, it is
+// aborted first (RFC 5321 §4.1.1.5).
+func (r *Relay) keep(ctx context.Context, c *connection, incomplete bool) {
+	if incomplete && c.reset(ctx) != nil {
 		c.drop()
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || len(r.idle) >= r.Connections {
-		go c.close()
+	if r.closed || len(r.idle) >= r.config.Connections {
+		go c.quit()
 		return
 	}
-	c.bored = time.AfterFunc(r.Times.Idle, func() { r.part(c) })
+	c.idleTimer = time.AfterFunc(r.config.Times.Idle, func() { r.expire(c) })
 	r.idle = append(r.idle, c)
 }
 
-// part closes a connection that waited for too long, unless somebody has taken it.
-func (r *Relay) part(c *connection) {
+// expire closes a connection whose idle time is over, unless it is in use again.
+func (r *Relay) expire(c *connection) {
 	r.mu.Lock()
 	i := slices.Index(r.idle, c)
 	if i >= 0 {
@@ -174,40 +194,41 @@ func (r *Relay) part(c *connection) {
 	}
 	r.mu.Unlock()
 	if i >= 0 {
-		c.close()
+		c.quit()
 	}
 }
 
-// Close closes what waits. A message that is on its way goes on, and its connection is closed after it.
+// Close closes the idle connections. Messages that are being sent continue, and their connections
+// are closed afterwards.
 func (r *Relay) Close() {
 	r.mu.Lock()
 	idle := r.idle
 	r.idle, r.closed = nil, true
 	r.mu.Unlock()
 	for _, c := range idle {
-		c.bored.Stop()
-		c.close()
+		c.idleTimer.Stop()
+		c.quit()
 	}
 }
 
-// connection is one that is logged in.
+// connection is a connection that is logged in.
 type connection struct {
-	raw    net.Conn
-	client *smtp.Client
-	times  Times
-	bored  *time.Timer
+	raw       net.Conn
+	client    *smtp.Client
+	times     Times
+	idleTimer *time.Timer
 }
 
 // connect connects, encrypts and logs in.
 func (r *Relay) connect(ctx context.Context) (*connection, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.Times.Connect)
+	ctx, cancel := context.WithTimeout(ctx, r.config.Times.Connect)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", r.Address)
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", r.config.Address)
 	if err != nil {
 		return nil, refusal(delivery.Connecting, err)
 	}
-	c := &connection{raw: raw, times: r.Times}
-	defer c.within(ctx, r.Times.Connect)()
+	c := &connection{raw: raw, times: r.config.Times}
+	defer c.limit(ctx, r.config.Times.Connect)()
 	if err := r.greet(ctx, c); err != nil {
 		c.drop()
 		return nil, refusal(delivery.Connecting, err)
@@ -219,10 +240,15 @@ func (r *Relay) connect(ctx context.Context) (*connection, error) {
 	return c, nil
 }
 
+// greet encrypts the connection and exchanges greetings.
 func (r *Relay) greet(ctx context.Context, c *connection) (err error) {
 	conn := c.raw
-	settings := &tls.Config{ServerName: r.host, RootCAs: r.Roots, MinVersion: tls.VersionTLS12}
-	if r.Security == TLS {
+	settings := &tls.Config{
+		ServerName: r.host,
+		RootCAs:    r.config.Roots,
+		MinVersion: tls.VersionTLS12,
+	}
+	if r.config.Security == TLS {
 		encrypted := tls.Client(conn, settings)
 		if err := encrypted.HandshakeContext(ctx); err != nil {
 			return err
@@ -232,24 +258,25 @@ func (r *Relay) greet(ctx context.Context, c *connection) (err error) {
 	if c.client, err = smtp.NewClient(conn, r.host); err != nil {
 		return err
 	}
-	name := r.Name
+	name := r.config.Name
 	if name == "" {
-		name = literal(c.raw.LocalAddr())
+		name = addressLiteral(c.raw.LocalAddr())
 	}
 	if err := c.client.Hello(name); err != nil {
 		return err
 	}
-	if r.Security != StartTLS {
+	if r.config.Security != StartTLS {
 		return nil
 	}
 	if ok, _ := c.client.Extension("STARTTLS"); !ok {
-		return errors.New("the server does not offer STARTTLS, and nothing is said to it in the clear; for TLS from the first byte on, the URL begins with smtps://")
+		return errors.New("the server does not offer STARTTLS, so nothing was sent; " +
+			"if it uses TLS from the first byte, use a smtps:// URL")
 	}
 	return c.client.StartTLS(settings)
 }
 
-// literal is an address as a greeting has it (RFC 5321 §4.1.3).
-func literal(a net.Addr) string {
+// addressLiteral returns an address in the form that EHLO requires (RFC 5321 §4.1.3).
+func addressLiteral(a net.Addr) string {
 	ip := a.(*net.TCPAddr).IP
 	if ip.To4() != nil {
 		return "[" + ip.String() + "]"
@@ -257,16 +284,17 @@ func literal(a net.Addr) string {
 	return "[IPv6:" + ip.String() + "]"
 }
 
-// login logs in where there is somebody to log in.
+// login logs in if a user is configured.
 func (r *Relay) login(c *smtp.Client) error {
-	if r.User == "" {
+	user := r.config.User
+	if user == "" {
 		return nil
 	}
 	ok, offered := c.Extension("AUTH")
 	if !ok {
-		return fmt.Errorf("the server lets nobody log in, and %s is to", r.User)
+		return fmt.Errorf("the server does not offer a login, so %s cannot log in", user)
 	}
-	mechanism := r.Mechanism
+	mechanism := r.config.Mechanism
 	if mechanism == "" {
 		for _, m := range []string{"PLAIN", "LOGIN", "CRAM-MD5"} {
 			if mechanism == "" && slices.Contains(strings.Fields(offered), m) {
@@ -274,57 +302,60 @@ func (r *Relay) login(c *smtp.Client) error {
 			}
 		}
 	}
-	password, err := r.Password()
+	password, err := r.config.Password()
 	if err != nil {
 		return err
 	}
-	open := r.Security == None
+	allowPlaintext := r.config.Security == None
 	switch mechanism {
 	case "PLAIN":
-		return c.Auth(smtp.PlainAuth("", r.User, password, r.host, open))
+		return c.Auth(smtp.PlainAuth("", user, password, r.host, allowPlaintext))
 	case "LOGIN":
-		return c.Auth(smtp.LoginAuth(r.User, password, r.host, open))
+		return c.Auth(smtp.LoginAuth(user, password, r.host, allowPlaintext))
 	case "CRAM-MD5":
-		return c.Auth(smtp.CRAMMD5Auth(r.User, password))
+		return c.Auth(smtp.CRAMMD5Auth(user, password))
 	case "XOAUTH2":
-		return c.Auth(smtp.XOAuth2Auth(r.User, password))
+		return c.Auth(smtp.XOAuth2Auth(user, password))
 	}
-	return fmt.Errorf("the server offers no way to log in that is known here: %s", offered)
+	return fmt.Errorf("the server offers no supported login mechanism: %s", offered)
 }
 
-// past is a deadline by which what waits fails at once.
+// past is a deadline that makes pending reads and writes fail at once.
 var past = time.Unix(1, 0)
 
-// within bounds what is done with the connection until the returned function is called.
-func (c *connection) within(ctx context.Context, d time.Duration) (done func()) {
+// limit bounds the use of the connection by d and by ctx, until the returned function is called.
+func (c *connection) limit(ctx context.Context, d time.Duration) (done func()) {
 	c.raw.SetDeadline(time.Now().Add(d))
 	stop := context.AfterFunc(ctx, func() { c.raw.SetDeadline(past) })
 	return func() { stop() }
 }
 
-// send hands one message over.
-func (c *connection) send(ctx context.Context, from, to string, message []byte) (answer string, err error) {
+// send sends one message and returns the server's answer.
+func (c *connection) send(ctx context.Context, from, to string, message []byte) (
+	answer string, err error) {
 	if strings.ContainsAny(from+to, "\r\n") {
-		return "", &delivery.Refusal{At: delivery.Rcpt, Code: 553, Text: "an address may not have a line end in it"}
+		return "", &delivery.Refusal{
+			At: delivery.Rcpt, Code: 553, Text: "an address contains a line break",
+		}
 	}
-	defer c.within(ctx, c.times.Command)()
-	limit := func(d time.Duration) {
+	defer c.limit(ctx, c.times.Command)()
+	extend := func(d time.Duration) {
 		c.raw.SetDeadline(time.Now().Add(d))
-		if ctx.Err() != nil { // also where that was between two of these lines
+		if ctx.Err() != nil { // ctx may have ended just before the line above
 			c.raw.SetDeadline(past)
 		}
 	}
-	// SMTPUTF8 is asked for where it is needed alone: whoever sends the message on may not have it.
+	// SMTPUTF8 is requested only if the message needs it: a server further on may not support it.
 	utf8 := !ascii(from, to, headerOf(message))
 	begin := c.begin
 	if ok, _ := c.client.Extension("PIPELINING"); ok {
-		begin = c.pipeline
+		begin = c.beginPipelined
 	}
-	w, err := begin(from, to, utf8, limit)
+	w, err := begin(from, to, utf8, extend)
 	if err != nil {
 		return "", err
 	}
-	limit(c.times.Content)
+	extend(c.times.Content)
 	if _, err := w.Write(message); err != nil {
 		return "", refusal(delivery.Data, err)
 	}
@@ -340,17 +371,19 @@ func (c *connection) send(ctx context.Context, from, to string, message []byte) 
 	return answer, nil
 }
 
-// begin says whom a message is from and to, one command after the other. Its content is then to be written.
-func (c *connection) begin(from, to string, utf8 bool, limit func(time.Duration)) (io.WriteCloser, error) {
+// begin starts a mail transaction with one command after the other. It returns a writer for the
+// content. It calls extend before each wait for a reply.
+func (c *connection) begin(from, to string, utf8 bool, extend func(time.Duration)) (
+	io.WriteCloser, error) {
 	c.client.SkipSMTPUTF8(!utf8)
 	if err := c.client.Mail("<" + from + ">"); err != nil {
 		return nil, refusal(delivery.Mail, err)
 	}
-	limit(c.times.Command)
+	extend(c.times.Command)
 	if err := c.client.Rcpt("<" + to + ">"); err != nil {
 		return nil, refusal(delivery.Rcpt, err)
 	}
-	limit(c.times.Command)
+	extend(c.times.Command)
 	w, err := c.client.Data()
 	if err != nil {
 		return nil, refusal(delivery.Data, err)
@@ -358,9 +391,10 @@ func (c *connection) begin(from, to string, utf8 bool, limit func(time.Duration)
 	return w, nil
 }
 
-// pipeline is begin for a server that takes several commands at once (RFC 2920), and so with one way there and back instead of three.
-// The library sends them one by one, and leaves its text connection to extensions.
-func (c *connection) pipeline(from, to string, utf8 bool, limit func(time.Duration)) (io.WriteCloser, error) {
+// beginPipelined is begin for a server with PIPELINING (RFC 2920). It needs one round trip instead
+// of three. go-mail sends commands one by one but exposes its text connection.
+func (c *connection) beginPipelined(from, to string, utf8 bool, extend func(time.Duration)) (
+	io.WriteCloser, error) {
 	parameters := ""
 	if ok, _ := c.client.Extension("8BITMIME"); ok {
 		parameters += " BODY=8BITMIME"
@@ -374,20 +408,21 @@ func (c *connection) pipeline(from, to string, utf8 bool, limit func(time.Durati
 		return nil, refusal(delivery.Mail, err)
 	}
 	var first error
-	for _, answer := range []struct {
+	for _, reply := range []struct {
 		at   delivery.Step
 		code int
 	}{{delivery.Mail, 250}, {delivery.Rcpt, 25}, {delivery.Data, 354}} {
-		limit(c.times.Command)
-		_, _, err := text.ReadResponse(answer.code)
+		extend(c.times.Command)
+		_, _, err := text.ReadResponse(reply.code)
 		if err != nil && first == nil {
-			first = refusal(answer.at, err)
+			first = refusal(reply.at, err)
 		}
-		if _, said := errors.AsType[*textproto.Error](err); err != nil && !said {
+		if _, negative := errors.AsType[*textproto.Error](err); err != nil && !negative {
 			return nil, first
 		}
-		if err == nil && answer.at == delivery.Data && first != nil {
-			// It waits for content though it refused what is before: it gets none (RFC 2920 §3.1).
+		if err == nil && reply.at == delivery.Data && first != nil {
+			// The server refused the sender or recipient and still waits for content. Send none
+			// (RFC 2920 §3.1).
 			fmt.Fprint(text.W, ".\r\n")
 			text.W.Flush()
 			text.ReadResponse(0)
@@ -399,25 +434,26 @@ func (c *connection) pipeline(from, to string, utf8 bool, limit func(time.Durati
 	return text.DotWriter(), nil
 }
 
+// reset aborts the mail transaction.
 func (c *connection) reset(ctx context.Context) error {
-	defer c.within(ctx, c.times.Command)()
+	defer c.limit(ctx, c.times.Command)()
 	return c.client.Reset()
 }
 
-// close takes leave.
-func (c *connection) close() {
+// quit sends QUIT and closes the connection.
+func (c *connection) quit() {
 	c.raw.SetDeadline(time.Now().Add(c.times.Connect / 10))
 	c.client.Quit()
 	c.raw.Close()
 }
 
-// drop closes without a word.
+// drop closes the connection without QUIT.
 func (c *connection) drop() { c.raw.Close() }
 
-// refusal is what an error of a step is called.
+// refusal turns the error of a step into a Refusal.
 func refusal(at delivery.Step, err error) *delivery.Refusal {
-	if answer, ok := errors.AsType[*textproto.Error](err); ok {
-		return &delivery.Refusal{At: at, Code: answer.Code, Text: answer.Msg}
+	if reply, ok := errors.AsType[*textproto.Error](err); ok {
+		return &delivery.Refusal{At: at, Code: reply.Code, Text: reply.Msg}
 	}
 	text := err.Error()
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {

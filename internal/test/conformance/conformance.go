@@ -19,6 +19,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
+	"dialtone/internal/outbox"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
@@ -28,6 +29,7 @@ import (
 // Store is everything that the program keeps.
 type Store interface {
 	account.Store
+	outbox.Store
 	tenant.Store
 	session.Store
 	sipserver.AdminStore
@@ -191,7 +193,7 @@ func (b *bench) absent(user string, at time.Time) {
 	b.refused(err, fault.NotFound)
 }
 
-func (b *bench) settle(sent []account.OutboxRef) {
+func (b *bench) settle(sent []outbox.Ref) {
 	b.Helper()
 	left, err := b.Ack(b.ctx, sent)
 	b.must(err)
@@ -203,10 +205,10 @@ func (b *bench) settle(sent []account.OutboxRef) {
 // waiting are the users of the outbox, in its order.
 func (b *bench) waiting() (users []string) {
 	b.Helper()
-	list, err := b.PendingMessages(b.ctx)
+	list, err := b.Pending(b.ctx)
 	b.must(err)
 	for _, w := range list {
-		users = append(users, w.Account.User)
+		users = append(users, w.User)
 	}
 	return users
 }

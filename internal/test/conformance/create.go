@@ -104,7 +104,7 @@ var createRules = append(orderRules(), []rule{
 		a.SealedToken = a.Account.Sealed[10:]
 		b.must(b.Create(b.ctx, a, noon))
 		b.same(b.find("ann", noon), a.Account)
-		list, err := b.PendingMessages(b.ctx)
+		list, err := b.Pending(b.ctx)
 		b.must(err)
 		if len(list) != 1 || string(list[0].SealedToken) != string(a.SealedToken) || list[0].Message != a.Message {
 			b.Errorf("got %v", list)

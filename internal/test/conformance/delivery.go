@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 )
 
 // handed adds an account whose message waits for the relay.
@@ -23,7 +24,7 @@ func (b *bench) handed(user string, at time.Time) account.Signup {
 
 func (b *bench) hand(a account.Signup, at time.Time) {
 	b.Helper()
-	left, err := b.Enqueue(b.ctx, []account.OutboxRef{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}}, at)
+	left, err := b.Enqueue(b.ctx, []outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}}, at)
 	b.must(err)
 	if len(left) > 0 {
 		b.Fatalf("%d are left", len(left))
@@ -165,10 +166,10 @@ var deliveryRules = []rule{
 	}},
 	{"hundreds of outcomes are recorded by one call", func(b *bench) {
 		all := make([]account.Signup, 300)
-		var sent []account.OutboxRef
+		var sent []outbox.Ref
 		for i := range all {
 			all[i] = b.admission(fmt.Sprint("ann", i), noon)
-			sent = append(sent, account.OutboxRef{Tenant: b.tenant, Account: all[i].Account.UID, Message: all[i].Message})
+			sent = append(sent, outbox.Ref{Tenant: b.tenant, Account: all[i].Account.UID, Message: all[i].Message})
 		}
 		if got := b.crowd(len(all), func(i int) error { return b.Create(b.ctx, all[i], noon) }); got[-1] != len(all) {
 			b.Fatalf("got %v", got)
@@ -277,7 +278,7 @@ var deliveryRules = []rule{
 		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
 		_, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID)
 		b.refused(err, fault.NotFound)
-		_, err = b.Enqueue(b.ctx, []account.OutboxRef{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
+		_, err = b.Enqueue(b.ctx, []outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
 		b.must(err)
 		if d, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID); err != nil || d.Message != r.Message || d.State != delivery.Waiting {
 			b.Errorf("got %+v, %v", d, err)
@@ -298,7 +299,7 @@ var deliveryRules = []rule{
 		}
 		older()
 		b.messageIs(other, delivery.Waiting)
-		_, err := b.Enqueue(b.ctx, []account.OutboxRef{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
+		_, err := b.Enqueue(b.ctx, []outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
 		b.must(err)
 		older()
 		d, err := b.Delivery(b.ctx, r.Message)
@@ -363,7 +364,7 @@ var deliveryRules = []rule{
 	}},
 	{"a file of which nothing is known is claimed for the account that its link is for", func(b *bench) {
 		a := b.join("ann", noon)
-		b.settle([]account.OutboxRef{{Account: a.Account.UID, Message: a.Message}})
+		b.settle([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
 		stranger := delivery.FoundFile{Message: id(), Token: [32]byte{1}}
 		for range 2 {
 			strangers, err := b.ClaimFiles(b.ctx, []delivery.FoundFile{{Message: a.Message, Token: a.Token}, stranger}, noon.Add(time.Hour))

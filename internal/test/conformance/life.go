@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/throttle"
 )
 
@@ -172,7 +173,7 @@ var expiryRules = []rule{
 	{"leaves no message of the old account when the name is taken anew", func(b *bench) {
 		b.join("ann", noon)
 		next := b.join("ann", noon.Add(week))
-		list, err := b.PendingMessages(b.ctx)
+		list, err := b.Pending(b.ctx)
 		b.must(err)
 		if len(list) != 1 || list[0].Message != next.Message {
 			b.Errorf("got %+v", list)
@@ -366,13 +367,17 @@ var lookupRules = []rule{
 var outboxRules = []rule{
 	{"a message waits until it is settled", func(b *bench) {
 		a := b.join("ann", noon)
-		list, err := b.PendingMessages(b.ctx)
+		list, err := b.Pending(b.ctx)
 		b.must(err)
 		if len(list) != 1 || list[0].Message != a.Message || string(list[0].SealedToken) != string(a.SealedToken) {
 			b.Fatalf("got %+v", list)
 		}
-		b.same(list[0].Account, a.Account)
-		b.settle([]account.OutboxRef{{Account: a.Account.UID, Message: a.Message}})
+		e, want := list[0], a.Account
+		if e.Tenant != want.Tenant || e.Account != want.UID || e.User != want.User || e.Email != want.Email ||
+			e.Lang != want.Lang || !e.Made.Equal(want.Created) || !e.Expires.Equal(want.Expires) {
+			b.Fatalf("got %+v for %+v", e, want)
+		}
+		b.settle([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
 		b.equal(b.waiting(), nil)
 		b.same(b.find("ann", noon), a.Account)
 	}},
@@ -389,7 +394,7 @@ var outboxRules = []rule{
 	}},
 	{"settling takes the named messages alone, and may be repeated", func(b *bench) {
 		ann, bob := b.join("ann", noon), b.join("bob", noon)
-		sent := []account.OutboxRef{
+		sent := []outbox.Ref{
 			{Account: ann.Account.UID, Message: ann.Message},
 			{Account: bob.Account.UID, Message: ann.Message}, // no message of his
 			{Account: account.UID(fresh()), Message: bob.Message},
@@ -401,17 +406,17 @@ var outboxRules = []rule{
 		b.settle(nil)
 	}},
 	{"hundreds of messages are settled by one call", func(b *bench) {
-		var sent []account.OutboxRef
+		var sent []outbox.Ref
 		all := make([]account.Signup, 300)
 		for i := range all {
 			all[i] = b.admission(fmt.Sprint("ann", i), noon)
-			sent = append(sent, account.OutboxRef{Account: all[i].Account.UID, Message: all[i].Message})
+			sent = append(sent, outbox.Ref{Account: all[i].Account.UID, Message: all[i].Message})
 		}
 		if got := b.crowd(len(all), func(i int) error { return b.Create(b.ctx, all[i], noon) }); got[-1] != len(all) {
 			b.Fatalf("got %v", got)
 		}
 		b.settle(sent[1:])
-		list, err := b.PendingMessages(b.ctx)
+		list, err := b.Pending(b.ctx)
 		b.must(err)
 		if len(list) != 1 || list[0].Message != sent[0].Message {
 			b.Errorf("%d messages wait", len(list))

@@ -8,6 +8,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
 	"dialtone/internal/throttle"
 )
 
@@ -144,22 +145,22 @@ var resendRules = []rule{
 		at := noon.Add(time.Minute + 3*tick)
 		first := b.resent(a.Account, "x@mail.test", noon.Add(time.Second))
 		r := b.resent(first.Account, "right@mail.test", at)
-		list, err := b.PendingMessages(b.ctx)
+		list, err := b.Pending(b.ctx)
 		b.must(err)
 		if len(list) != 3 || list[0].Message != a.Message || list[1].Message != first.Message || !list[0].Replaced || !list[1].Replaced {
 			b.Fatalf("got %+v", list)
 		}
 		if w := list[2]; w.Message != r.Message || w.Replaced || string(w.SealedToken) != string(r.SealedToken) || !w.Made.Equal(at) ||
-			w.Account.Email != "right@mail.test" {
+			w.Email != "right@mail.test" {
 			b.Fatalf("got %+v", w)
 		}
-		b.settle([]account.OutboxRef{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}})
+		b.settle([]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}})
 		b.equal(b.waiting(), nil)
 	}},
 	{"is settled for itself, when an older message is", func(b *bench) {
 		a := b.join("ann", noon)
 		b.resent(a.Account, a.Account.Email, noon)
-		b.settle([]account.OutboxRef{{Tenant: b.tenant, Account: a.Account.UID, Message: a.Message}})
+		b.settle([]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: a.Message}})
 		b.equal(b.waiting(), []string{"ann"})
 	}},
 	{"is undone: link, address, message and places are as before", func(b *bench) {
@@ -170,7 +171,7 @@ var resendRules = []rule{
 			b.must(b.Resend(b.ctx, r, noon))
 			b.must(b.UndoResend(b.ctx, r, noon))
 			b.same(b.find("ann", noon), a.Account)
-			list, err := b.PendingMessages(b.ctx)
+			list, err := b.Pending(b.ctx)
 			b.must(err)
 			if len(list) != 1 || list[0].Message != a.Message || list[0].Replaced || !list[0].Made.Equal(a.Account.Created) {
 				b.Fatalf("got %+v", list)

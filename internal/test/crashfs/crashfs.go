@@ -150,6 +150,15 @@ func (f *FS) Now() int {
 	return len(f.journal)
 }
 
+// SyncFile makes the data of a file durable.
+func (f *FS) SyncFile(p string) error {
+	_, err := f.do(Op{Kind: Sync, Path: p}, func(op *Op) (err error) {
+		op.node, _, _, err = f.disk.find(op.Path)
+		return err
+	})
+	return err
+}
+
 // Forget makes the cache forget what is clean of a file, which after a sync that failed is not what
 // is on the disk.
 func (f *FS) Forget(p string) {

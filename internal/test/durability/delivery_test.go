@@ -82,12 +82,11 @@ func (h *harness) post(w *outside) error {
 
 // openRelayed starts a harness whose messages leave by a relay.
 func openRelayed(f *crashfs.FS) (*harness, error) {
-	h, tended, err := open(f, clock)
+	h, tended, err := openWith(f, clock, true)
 	if err != nil {
 		return nil, err
 	}
-	h.desk.Relayed = true
-	return h, errors.Join(tended, h.desk.Flush(ctx))
+	return h, errors.Join(tended, h.outbox.Flush(ctx))
 }
 
 // TestCrashesDuringDelivery stops a server that sends its messages at every operation, in every
@@ -120,12 +119,12 @@ func TestCrashesDuringDelivery(t *testing.T) {
 		for _, user := range []string{"karl", "lena", "mary", "nora", "olga"} {
 			tr.signup(h, user, true)
 		}
-		h.desk.Flush(ctx)
+		h.outbox.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}
 		tr.signup(h, "paul", true)
-		h.desk.Flush(ctx)
+		h.outbox.Flush(ctx)
 		if err := h.post(before); err != nil {
 			t.Fatal(err)
 		}

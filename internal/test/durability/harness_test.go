@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/mail"
@@ -22,6 +23,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
@@ -48,6 +50,7 @@ type harness struct {
 	store  *sqlstore.Store
 	box    *pickup.Dir
 	desk   *account.Service
+	outbox *outbox.Outbox
 	tenant *tenant.Tenant
 	issuer *captcha.Issuer
 	now    func() time.Time
@@ -112,19 +115,30 @@ func (h *harness) close() error {
 // open starts the program on a file system. Where the pickup directory is in trouble it starts all
 // the same, and tended is that trouble.
 func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
+	return openWith(f, now, false)
+}
+
+// openWith is open for a server that may send its messages by a relay.
+func openWith(
+	f *crashfs.FS, now func() time.Time, relayed bool,
+) (h *harness, tended, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
-	f.Forget(database + "-wal") // which sqlstore.Open has the system do
+	// As sqlstore.Open does.
+	if err := f.SyncFile(database + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	f.Forget(database + "-wal")
 	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}
-	if tended, err = h.start(); err != nil {
+	if tended, err = h.start(relayed); err != nil {
 		h.store.Close()
 		return nil, nil, err
 	}
 	return h, tended, nil
 }
 
-func (h *harness) start() (tended, err error) {
+func (h *harness) start(relayed bool) (tended, err error) {
 	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
 	if err != nil {
 		return nil, err
@@ -144,14 +158,19 @@ func (h *harness) start() (tended, err error) {
 		return nil, err
 	}
 	h.undo = &undoing{Store: h.store, failed: make(map[string]bool)}
-	h.desk = account.NewService(account.Deps{
-		Store: h.undo, Mailbox: h.box, Tenant: tenants.ByID, Captcha: func() *captcha.Issuer { return h.issuer },
-		SealRing: ring, Log: slog.New(slog.DiscardHandler), Now: h.now,
+	log := slog.New(slog.DiscardHandler)
+	h.outbox = outbox.New(outbox.Deps{
+		Store: h.store, Pickup: h.box, Tenant: tenants.ByID, SealRing: ring, Log: log, Now: h.now,
+		Relayed: relayed,
 	})
-	if err := h.desk.Recover(ctx); err != nil {
+	h.desk = account.NewService(account.Deps{
+		Store: h.undo, Outbox: h.outbox, Captcha: func() *captcha.Issuer { return h.issuer },
+		SealRing: ring, Log: log, Now: h.now,
+	})
+	if err := h.outbox.Recover(ctx); err != nil {
 		return nil, err
 	}
-	return h.desk.Flush(ctx), nil
+	return h.outbox.Flush(ctx), nil
 }
 
 // request is something that a client asked for, or an operator.
@@ -477,7 +496,7 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	}
 	_, rest, _ := strings.Cut(text, "/activate.ashx?token=")
 	token, rest, _ = strings.Cut(rest, "\n")
-	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "removed on that day.\n") {
+	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "deleted on that day.\n") {
 		return "", "", errors.New("the text is not whole")
 	}
 	return m.Header.Get("To"), token, nil
@@ -499,7 +518,7 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]
 	if len(f.stray) > 0 && !running {
 		wrong("files left in the pickup directory: %q", f.stray)
 	}
-	if rows, err := h.store.PendingMessages(ctx); err != nil {
+	if rows, err := h.store.Pending(ctx); err != nil {
 		return err
 	} else if len(rows) > 0 {
 		wrong("%d messages are still to be made safe", len(rows))

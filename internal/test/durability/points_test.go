@@ -101,11 +101,11 @@ var scenarios = []scenario{
 		name: "resend of a message that is on the disk",
 		before: func(t *testing.T, h *harness, tr *transcript) {
 			tr.signup(h, "karl", true)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -118,7 +118,7 @@ var scenarios = []scenario{
 					tr.act(h, "activate", "karl", token)
 				}
 			}
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -128,11 +128,11 @@ var scenarios = []scenario{
 				return
 			}
 			token := tr.tokenOf(h, "karl")
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			tr.act(h, "resend", "karl", token)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			tr.signup(h, "lena", true)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -144,7 +144,7 @@ var scenarios = []scenario{
 			if heal() && d.err == nil {
 				t.Error("the resend was answered though its message could not be published")
 			}
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -169,7 +169,7 @@ var scenarios = []scenario{
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			for _, user := range []string{"karl", "lena"} {
 				tr.signup(h, user, true)
-				h.desk.Flush(ctx)
+				h.outbox.Flush(ctx)
 			}
 		},
 	},
@@ -196,7 +196,7 @@ var scenarios = []scenario{
 		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			tr.signup(h, "lena", true)
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			h.close()
 		},
 	},
@@ -207,7 +207,7 @@ var scenarios = []scenario{
 			tr.signup(h, "lena", true)
 		},
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			checkpoint(t, f)
 			tr.signup(h, "mary", true)
 			tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
@@ -239,7 +239,7 @@ var scenarios = []scenario{
 			if heal() && d.err == nil {
 				t.Error("the signup was answered though its message could not be published")
 			}
-			h.desk.Flush(ctx)
+			h.outbox.Flush(ctx)
 			tr.signup(h, "lena", true)
 		},
 	},

@@ -26,7 +26,7 @@ import (
 // synctest bubble's, chance is the seed's, also where the program asks crypto/rand, and clients
 // take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
 
-const seedsByDefault = 400
+const seedsByDefault = 300
 
 // TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one
 // alone.
@@ -279,7 +279,7 @@ func (l *life) calm() error {
 	l.h.fs.GoOn()
 	// An account that cannot be taken back any more is found at the first time, its message at the
 	// second, and written at the third.
-	if err := errors.Join(l.h.desk.Flush(ctx), l.h.desk.Flush(ctx), l.h.desk.Flush(ctx)); err != nil {
+	if err := errors.Join(l.h.outbox.Flush(ctx), l.h.outbox.Flush(ctx), l.h.outbox.Flush(ctx)); err != nil {
 		return fmt.Errorf("on a disk that is well: %w", err)
 	}
 	l.deliver()
@@ -307,7 +307,7 @@ func (l *life) exit(injected *crashfs.Fault) error {
 		h, _, err := open(f, time.Now)
 		l.note("a start on a disk that fails: %v", err)
 		if h != nil {
-			if h.desk.Flush(ctx); h.failed() {
+			if h.outbox.Flush(ctx); h.failed() {
 				err = h.exit()
 			} else {
 				err = h.close()
@@ -361,7 +361,7 @@ func (l *life) act() {
 		// The row that a message would be written again from goes with its account. So a message
 		// that is not yet on the disk when its account is deleted may stay torn after a power cut;
 		// here it is on the disk.
-		if l.h.desk.Flush(ctx) == nil {
+		if l.h.outbox.Flush(ctx) == nil {
 			l.transcript.act(l.h, "delete", user, "")
 		}
 	case n < 15:
@@ -371,7 +371,7 @@ func (l *life) act() {
 		l.note("%v pass", d)
 		time.Sleep(d)
 	default:
-		l.h.desk.Flush(ctx)
+		l.h.outbox.Flush(ctx)
 		l.deliver()
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/captcha"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
@@ -44,7 +43,7 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 	}
 	p.must(p.AddServer(t.Context(), server))
 	log := slog.New(slog.DiscardHandler)
-	desk := account.NewService(account.Deps{Store: p.Store, Captcha: func() *captcha.Issuer { return nil }, SealRing: p.ring, Log: log, Now: time.Now})
+	desk := account.NewService(account.Deps{Store: p.Store, SealRing: p.ring, Log: log, Now: time.Now})
 	phones := sipserver.NewRegistry(sipserver.Deps{Store: p.Store, Tenants: tenants, Accounts: desk, SealRing: p.ring, Now: time.Now})
 	p.must(phones.Refresh(t.Context()))
 	site := lookup.New(lookup.Deps{Registry: phones, Log: log, Now: time.Now})

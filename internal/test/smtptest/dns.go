@@ -8,10 +8,11 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Fails is the record of a name that the server fails at.
-const Fails = "SERVFAIL"
+// ServFail is the only record of a name for which the server answers SERVFAIL.
+const ServFail = "SERVFAIL"
 
-// DNS is a DNS server with TXT records, which ends with the test; it gives its address. A name without records does not exist.
+// DNS starts a DNS server with TXT records and returns its address. The server stops with the test.
+// A name that is not in records, or has a nil list, does not exist.
 func DNS(t testing.TB, records map[string][]string) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -32,9 +33,10 @@ func DNS(t testing.TB, records map[string][]string) string {
 			}
 			q := m.Questions[0]
 			texts := records[strings.TrimSuffix(strings.ToLower(q.Name.String()), ".")]
-			m.Header.Response, m.Header.Authoritative, m.Header.RecursionAvailable, m.Additionals = true, true, true, nil
+			m.Header.Response, m.Header.Authoritative, m.Header.RecursionAvailable = true, true, true
+			m.Additionals = nil
 			switch {
-			case len(texts) == 1 && texts[0] == Fails:
+			case len(texts) == 1 && texts[0] == ServFail:
 				m.Header.RCode = dnsmessage.RCodeServerFailure
 			case texts == nil:
 				m.Header.RCode = dnsmessage.RCodeNameError
@@ -45,8 +47,10 @@ func DNS(t testing.TB, records map[string][]string) string {
 						parts, text = append(parts, text[:255]), text[255:]
 					}
 					m.Answers = append(m.Answers, dnsmessage.Resource{
-						Header: dnsmessage.ResourceHeader{Name: q.Name, Type: dnsmessage.TypeTXT, Class: dnsmessage.ClassINET, TTL: 60},
-						Body:   &dnsmessage.TXTResource{TXT: append(parts, text)},
+						Header: dnsmessage.ResourceHeader{
+							Name: q.Name, Type: dnsmessage.TypeTXT, Class: dnsmessage.ClassINET, TTL: 60,
+						},
+						Body: &dnsmessage.TXTResource{TXT: append(parts, text)},
 					})
 				}
 			}

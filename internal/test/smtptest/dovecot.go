@@ -11,12 +11,17 @@ import (
 	"github.com/emersion/go-sasl"
 )
 
-// mechanisms are those that a Postfix offers, with what Dovecot's protocol says of them.
-var mechanisms = map[string]string{"PLAIN": "plaintext", "LOGIN": "plaintext", "CRAM-MD5": "dictionary\tactive"}
+// mechanisms are the login mechanisms that Postfix offers, with their parameters in Dovecot's
+// protocol.
+var mechanisms = map[string]string{
+	"PLAIN":    "plaintext",
+	"LOGIN":    "plaintext",
+	"CRAM-MD5": "dictionary\tactive",
+}
 
-// authority answers Postfix whether passwords are right, by Dovecot's authentication protocol (version 1.1), for users and their
-// passwords. It gives its address.
-func authority(t testing.TB, users map[string]string) string {
+// startAuthServer starts a server that checks passwords for Postfix, and returns its address. It
+// speaks Dovecot's authentication protocol, version 1.1. users maps names to passwords.
+func startAuthServer(t testing.TB, users map[string]string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,6 +43,7 @@ func authority(t testing.TB, users map[string]string) string {
 	return l.Addr().String()
 }
 
+// authenticate serves one connection.
 func authenticate(conn net.Conn, users map[string]string) {
 	fmt.Fprint(conn, "VERSION\t1\t1\n")
 	for name, kind := range mechanisms {

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// Postfix is a running Postfix, with a folder of its own: it takes messages from whoever logs in over TLS, queues them, and sends them
-// on to one server.
+// Postfix is a running Postfix with its own directory. It accepts messages from clients that log in
+// over TLS, queues them, and forwards them to one server.
 type Postfix struct {
-	// StartTLS and TLS are its addresses, with STARTTLS and with TLS from the first byte on.
+	// StartTLS and TLS are its addresses for STARTTLS and for TLS from the first byte.
 	StartTLS, TLS string
-	// CA is the file by which its certificate is checked. User and Password log in.
+	// CA is the file with the authority of its certificate. User and Password are its only login.
 	CA, User, Password string
 
 	t      testing.TB
@@ -26,27 +26,33 @@ type Postfix struct {
 	config string
 }
 
-// HasPostfix says why there can be no Postfix here, or nothing.
-func HasPostfix() string {
+// PostfixUnavailable returns why Postfix cannot run here, or an empty string.
+func PostfixUnavailable() string {
 	if _, err := exec.LookPath("postfix"); err != nil {
-		return "Postfix is not installed; tools/need postfix does that, where there is no other mail server"
+		return "Postfix is not installed; install it with tools/need postfix, if there is no other mail server"
 	}
 	if os.Geteuid() != 0 {
-		return "Postfix runs for root alone"
+		return "Postfix must be started by root"
 	}
 	return ""
 }
 
-// StartPostfix starts one that sends on to the address of an SMTP server. access are lines of its access table, such as
-// "bad@mail.test REJECT 5.1.1 nobody". It ends with the test.
-func StartPostfix(t testing.TB, onTo string, access ...string) *Postfix {
+// StartPostfix starts a Postfix that forwards to the SMTP server at an address. access are lines of
+// its access table, such as "bad@mail.test REJECT 5.1.1 nobody". It stops with the test.
+func StartPostfix(t testing.TB, nextHop string, access ...string) *Postfix {
 	t.Helper()
 	dir := t.TempDir()
 	p := &Postfix{
-		t: t, dir: dir, config: filepath.Join(dir, "etc"), CA: filepath.Join(dir, "ca.pem"), User: "alex", Password: "a pass phrase",
-		StartTLS: freeAddress(t), TLS: freeAddress(t),
+		t:        t,
+		dir:      dir,
+		config:   filepath.Join(dir, "etc"),
+		CA:       filepath.Join(dir, "ca.pem"),
+		User:     "alex",
+		Password: "a pass phrase",
+		StartTLS: freeAddress(t),
+		TLS:      freeAddress(t),
 	}
-	p.write(onTo, access)
+	p.writeConfig(nextHop, access)
 	p.run("postfix", "-c", p.config, "start")
 	t.Cleanup(func() {
 		exec.Command("postfix", "-c", p.config, "stop").Run()
@@ -55,10 +61,11 @@ func StartPostfix(t testing.TB, onTo string, access ...string) *Postfix {
 			t.Logf("Postfix's log:\n%s", log)
 		}
 	})
-	p.waits()
+	p.waitUntilUp()
 	return p
 }
 
+// freeAddress returns an address on which nothing listens.
 func freeAddress(t testing.TB) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,9 +75,10 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func (p *Postfix) write(onTo string, access []string) {
+// writeConfig writes the configuration and the directories that Postfix needs.
+func (p *Postfix) writeConfig(nextHop string, access []string) {
 	p.t.Helper()
-	host, port, _ := net.SplitHostPort(onTo)
+	host, port, _ := net.SplitHostPort(nextHop)
 	_, trusted, private := Certificate(p.t, time.Now().Add(24*time.Hour), "127.0.0.1")
 	for _, d := range []string{"etc", "queue", "data"} {
 		p.must(os.Mkdir(filepath.Join(p.dir, d), 0o755))
@@ -101,7 +109,7 @@ smtpd_tls_key_file = DIR/relay.key
 smtpd_tls_auth_only = yes
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
-smtpd_sasl_path = inet:` + authority(p.t, map[string]string{p.User: p.Password}) + `
+smtpd_sasl_path = inet:` + startAuthServer(p.t, map[string]string{p.User: p.Password}) + `
 smtpd_relay_restrictions = permit_sasl_authenticated, reject
 smtpd_recipient_restrictions = check_recipient_access texthash:DIR/access, permit_sasl_authenticated, reject
 smtpd_delay_reject = yes
@@ -117,7 +125,7 @@ smtpd_delay_reject = yes
 	uid, err := strconv.Atoi(owner.Uid)
 	p.must(err)
 	p.must(os.Chown(filepath.Join(p.dir, "data"), uid, -1))
-	// What Postfix runs as is to get here.
+	// The user that Postfix runs as must be able to enter the directory.
 	for d := p.dir; d != filepath.Clean(os.TempDir()) && d != "/"; d = filepath.Dir(d) {
 		p.must(os.Chmod(d, 0o755))
 	}
@@ -128,6 +136,7 @@ func portOf(address string) string {
 	return port
 }
 
+// fill replaces the placeholders of a template.
 func (p *Postfix) fill(text string) string {
 	return strings.NewReplacer("DIR", p.dir, "STARTTLSPORT", portOf(p.StartTLS)).Replace(text)
 }
@@ -172,8 +181,8 @@ func (p *Postfix) run(program string, args ...string) string {
 	return string(out)
 }
 
-// waits until both addresses answer.
-func (p *Postfix) waits() {
+// waitUntilUp waits until both addresses accept connections.
+func (p *Postfix) waitUntilUp() {
 	p.t.Helper()
 	for _, address := range []string{p.StartTLS, p.TLS} {
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
@@ -183,19 +192,19 @@ func (p *Postfix) waits() {
 				break
 			}
 			if time.Now().After(end) {
-				p.t.Fatalf("Postfix does not answer: %v", err)
+				p.t.Fatalf("Postfix does not accept connections: %v", err)
 			}
 		}
 	}
 }
 
-// Queue is what Postfix has to send, as its own tool lists it.
+// Queue returns the messages that Postfix has still to send, as postqueue lists them.
 func (p *Postfix) Queue() string {
 	p.t.Helper()
 	return p.run("postqueue", "-c", p.config, "-p")
 }
 
-// Log is what Postfix has logged.
+// Log returns the log of Postfix.
 func (p *Postfix) Log() string {
 	log, err := os.ReadFile(filepath.Join(p.dir, "log"))
 	if err != nil {

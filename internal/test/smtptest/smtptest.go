@@ -1,8 +1,10 @@
-// Package smtptest is SMTP servers for tests: ones that take messages and remember them, and ones that do to a client what servers on
-// the internet do. They speak by another implementation than the program's. A DNS server with the records of a sender is here too.
+// Package smtptest provides SMTP servers for tests: one that records messages and can fail at any
+// step (Start), and Debian's Postfix (StartPostfix). Neither shares code with the SMTP client under
+// test. It also provides a DNS server with TXT records (DNS).
 package smtptest
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -28,10 +30,10 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// Step is what a client does.
+// Step is a step of an SMTP session.
 type Step string
 
-// The steps. Greet is a new connection, Content a message's content up to the final dot.
+// The steps. Greet is a new connection. Content is the content of a message up to the final dot.
 const (
 	Greet   Step = "greet"
 	Mail    Step = "MAIL"
@@ -39,35 +41,37 @@ const (
 	Content Step = "content"
 )
 
-// ErrDrop is an answer that never comes: the connection breaks.
+// ErrDrop makes the server close the connection instead of replying.
 var ErrDrop = errors.New("drop the connection")
 
-// ErrDropAfter is ErrDrop when the message has been taken: the client does not get to know.
-var ErrDropAfter = errors.New("drop the connection, and keep the message")
+// ErrDropAfterAccept makes the server keep the message and close the connection without a reply.
+var ErrDropAfterAccept = errors.New("drop the connection, and keep the message")
 
-// Says is an answer with a code, such as Says(451, "4.7.1 later").
-func Says(code int, text string) error {
+// Reply is a reply with a code, such as Reply(451, "4.7.1 later").
+func Reply(code int, text string) error {
 	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.NoEnhancedCode, Message: text}
 }
 
-// Options say what a server is like. The zero value takes everything of everybody, without TLS.
+// Options configure a server. The zero value accepts every message from everybody, without TLS.
 type Options struct {
-	// TLS has the server offer STARTTLS, or, with Implicit, TLS from the first byte on.
+	// TLS makes the server offer STARTTLS or, with Implicit, use TLS from the first byte.
 	TLS      *tls.Config
 	Implicit bool
-	// Users may log in, by their passwords; with any, nobody else may send. Mechanisms are how, and PLAIN where empty.
+	// Users maps login names to passwords. If it is not nil, sending requires a login. Mechanisms
+	// are the mechanisms that are offered; the default is PLAIN.
 	Users      map[string]string
 	Mechanisms []string
 	SMTPUTF8   bool
-	// Answer, where it is set, is asked at every step but Greet with the sender and recipient as far as they are known.
+	// Answer, if it is not nil, is called at every step, with the sender and recipient if they are
+	// known. Its error is the reply.
 	Answer func(at Step, from, to string) error
-	// Forget has messages counted and not kept.
+	// Forget makes the server count messages without keeping them.
 	Forget bool
-	// Listen is where it listens; 127.0.0.1:0 where empty.
+	// Listen is the address to listen on; the default is 127.0.0.1:0.
 	Listen string
 }
 
-// Message is one that was taken.
+// Message is an accepted message.
 type Message struct {
 	From, To string
 	UTF8     bool
@@ -82,19 +86,15 @@ type Server struct {
 
 	mu          sync.Mutex
 	messages    []Message
-	taken       int
+	accepted    int
 	connections int
 	open        int
 }
 
-// Start starts a server, which ends with the test.
+// Start starts a server. It stops with the test.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	listen := o.Listen
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	l, err := net.Listen("tcp", listen)
+	l, err := net.Listen("tcp", cmp.Or(o.Listen, "127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,32 +108,36 @@ func Start(t testing.TB, o Options) *Server {
 	if o.Implicit {
 		l = tls.NewListener(l, o.TLS)
 	}
-	ended := make(chan struct{})
+	stopped := make(chan struct{})
 	go func() {
 		s.server.Serve(l)
-		close(ended)
+		close(stopped)
 	}()
 	t.Cleanup(func() {
 		s.Stop()
-		<-ended
+		<-stopped
 	})
 	return s
 }
 
-// Stop stops it; connections break.
+// Stop stops the server and closes its connections.
 func (s *Server) Stop() { s.server.Close() }
 
-// Messages are those that were taken, in their order.
+// Messages returns the accepted messages in order.
 func (s *Server) Messages() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.messages)
 }
 
-// Taken is how many messages were taken, Connections how many connections were made, Open how many there are now.
-func (s *Server) Taken() int       { return s.count(&s.taken) }
+// Accepted returns how many messages were accepted.
+func (s *Server) Accepted() int { return s.count(&s.accepted) }
+
+// Connections returns how many connections were made.
 func (s *Server) Connections() int { return s.count(&s.connections) }
-func (s *Server) Open() int        { return s.count(&s.open) }
+
+// Open returns how many connections are open.
+func (s *Server) Open() int { return s.count(&s.open) }
 
 func (s *Server) count(n *int) int {
 	s.mu.Lock()
@@ -152,7 +156,7 @@ func (s *Server) session(c *smtp.Conn) (smtp.Session, error) {
 	return &session{s: s, c: c}, nil
 }
 
-// ask gives the answer of a step, or breaks the connection.
+// ask returns the reply to a step. For ErrDrop it closes the connection.
 func (s *Server) ask(c *smtp.Conn, at Step, from, to string) error {
 	if s.opts.Answer == nil {
 		return nil
@@ -167,7 +171,7 @@ func (s *Server) ask(c *smtp.Conn, at Step, from, to string) error {
 type session struct {
 	s        *Server
 	c        *smtp.Conn
-	user     bool
+	loggedIn bool
 	from, to string
 	utf8     bool
 }
@@ -182,8 +186,8 @@ func (x *session) Logout() error {
 }
 
 func (x *session) Mail(from string, o *smtp.MailOptions) error {
-	if x.s.opts.Users != nil && !x.user {
-		return Says(530, "5.7.0 Authentication required")
+	if x.s.opts.Users != nil && !x.loggedIn {
+		return Reply(530, "5.7.0 Authentication required")
 	}
 	x.from, x.utf8 = from, o.UTF8
 	return x.s.ask(x.c, Mail, from, "")
@@ -200,11 +204,11 @@ func (x *session) Data(r io.Reader) error {
 		return err
 	}
 	err = x.s.ask(x.c, Content, x.from, x.to)
-	if err != nil && !errors.Is(err, ErrDropAfter) {
+	if err != nil && !errors.Is(err, ErrDropAfterAccept) {
 		return err
 	}
 	x.s.mu.Lock()
-	x.s.taken++
+	x.s.accepted++
 	if !x.s.opts.Forget {
 		x.s.messages = append(x.s.messages, Message{x.from, x.to, x.utf8, b})
 	}
@@ -230,7 +234,7 @@ func (x *session) Auth(mechanism string) (sasl.Server, error) {
 		if want, ok := x.s.opts.Users[user]; !ok || password != want {
 			return smtp.ErrAuthFailed
 		}
-		x.user = true
+		x.loggedIn = true
 		return nil
 	}
 	switch mechanism {
@@ -246,7 +250,7 @@ func (x *session) Auth(mechanism string) (sasl.Server, error) {
 	return nil, smtp.ErrAuthUnknownMechanism
 }
 
-// loginServer is the server's part of LOGIN.
+// loginServer implements LOGIN.
 type loginServer struct {
 	check func(user, password string) error
 	asked int
@@ -265,7 +269,7 @@ func (l *loginServer) Next(response []byte) (challenge []byte, done bool, err er
 	return nil, true, l.check(l.user, string(response))
 }
 
-// cramServer is the server's part of CRAM-MD5 (RFC 2195).
+// cramServer implements CRAM-MD5 (RFC 2195).
 type cramServer struct {
 	users map[string]string
 	check func(user, password string) error
@@ -288,30 +292,42 @@ func (s *cramServer) Next(response []byte) (challenge []byte, done bool, err err
 	return nil, true, s.check(user, s.users[user])
 }
 
-// xoauth2Server is the server's part of XOAUTH2, in which the password is a token.
+// xoauth2Server implements XOAUTH2. The password is the access token.
 type xoauth2Server struct {
 	check func(user, password string) error
 }
 
 func (s xoauth2Server) Next(response []byte) (challenge []byte, done bool, err error) {
 	parts := strings.Split(string(response), "\x01")
-	if len(parts) != 4 || !strings.HasPrefix(parts[0], "user=") || !strings.HasPrefix(parts[1], "auth=Bearer ") {
+	if len(parts) != 4 {
 		return nil, true, smtp.ErrAuthFailed
 	}
-	return nil, true, s.check(parts[0][len("user="):], parts[1][len("auth=Bearer "):])
+	user, hasUser := strings.CutPrefix(parts[0], "user=")
+	token, hasToken := strings.CutPrefix(parts[1], "auth=Bearer ")
+	if !hasUser || !hasToken {
+		return nil, true, smtp.ErrAuthFailed
+	}
+	return nil, true, s.check(user, token)
 }
 
-// Certificate is one for hosts that was signed by nobody but itself, until it ends, and the same in PEM for those who are to trust it.
-func Certificate(t testing.TB, ends time.Time, hosts ...string) (c tls.Certificate, trusted []byte, private []byte) {
+// Certificate returns a self-signed certificate for hosts that is valid until a time. trusted is
+// the certificate in PEM, for the clients that trust it; private is its key in PEM.
+func Certificate(t testing.TB, until time.Time, hosts ...string) (
+	c tls.Certificate, trusted, private []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "relay.test"}, NotBefore: ends.Add(-48 * time.Hour), NotAfter: ends,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "relay.test"},
+		NotBefore:             until.Add(-48 * time.Hour),
+		NotAfter:              until,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
 	}
 	for _, h := range hosts {
 		if ip := net.ParseIP(h); ip != nil {

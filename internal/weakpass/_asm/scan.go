@@ -13,8 +13,6 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const blockSteps = 64
-
 // kernel is a function to write. The two are the same program and differ in the width of a vector,
 // and in how a step is put into instructions.
 type kernel struct {
@@ -25,14 +23,15 @@ type kernel struct {
 	// store writes a vector to memory that is aligned, load reads one that need not be.
 	store, load func(from, to Op)
 	xor         func(x, y, z Op)
-	step        func(k *kernel, round, i int, addends Mem, a, b, c, d, t group)
+	move        func(from, to Op)
+	step        func(k *kernel, round, i int, a, b, c, d, t group)
 	// hit goes to a label if one of the vectors has a lane like want.
 	hit func(k *kernel, vectors group, want reg.VecVirtual, label string)
 }
 
 var kernels = []*kernel{
-	{"scanAVX512", 64, 4, ZMM, store512, load512, xor512, step512, hit512},
-	{"scanAVX2", 32, 3, YMM, VMOVDQA, VMOVDQU, VPXOR, step2, hit2},
+	{"scanAVX512", 64, 5, ZMM, store512, load512, xor512, store512, step512, hit512},
+	{"scanAVX2", 32, 3, YMM, VMOVDQA, VMOVDQU, VPXOR, VMOVDQA, step2, hit2},
 }
 
 // rotations are the rotations of MD5 by round. They repeat every four steps.
@@ -66,7 +65,7 @@ func (k *kernel) group() group {
 	return g
 }
 
-// stride is the number of bytes of a step's addends.
+// stride is the number of bytes of a word of every lane.
 func (k *kernel) stride() int { return k.bytes * k.vectors }
 
 // at returns the address of vector g.
@@ -80,24 +79,21 @@ func main() {
 }
 
 func (k *kernel) write() {
-	TEXT(k.name, NOSPLIT, "func(memory *uint32, addends *[128]uint32, takers *uint8, start, middle *[4]uint32, "+
-		"words []uint32, fill, rows, spill, left, right, first, last, batches int, want uint32) int")
-	memory, addends := load("memory"), load("addends")
-	sums := Mem{Base: memory, Disp: 2 * blockSteps * k.stride()}
+	TEXT(k.name, NOSPLIT, "func(scratch *uint32, addends, places *[128]uint32, start, middle *[4]uint32, "+
+		"words []uint32, rows, left, right, first, last, batches int, want uint32) int")
+	scratch := load("scratch")
 	Comment("What to add at the end: zero for one block.")
 	zero := k.vector()
 	k.xor(zero, zero, zero)
 	for g := range k.vectors {
-		k.store(zero, k.at(sums, g))
+		k.store(zero, k.at(Mem{Base: scratch}, g))
 	}
-	k.broadcast(memory, addends)
 
-	words, remaining, stop := loadBase("words"), load("batches"), load("last")
-	IMUL3Q(U32(k.stride()), stop, stop)
-	ADDQ(memory, stop)
+	words, remaining := loadBase("words"), load("batches")
+	addends, places := load("addends"), load("places")
 	Label("batch")
-	k.lay(memory, addends, words)
-	k.hash(memory, stop, sums)
+	k.lay(scratch, words)
+	k.hash(scratch, addends, places)
 
 	Comment("The next batch.")
 	DECQ(remaining)
@@ -133,29 +129,10 @@ func repeat(label string, count reg.GPVirtual, body func()) {
 	JNZ(LabelRef(label))
 }
 
-// broadcast copies the first addends to every lane of memory.
-func (k *kernel) broadcast(memory, addends reg.GPVirtual) {
-	Comment("Broadcast addends.")
-	from, to := GP64(), GP64()
-	MOVQ(addends, from)
-	MOVQ(memory, to)
-	repeat("fill", load("fill"), func() {
-		value := k.vector()
-		VPBROADCASTD(Mem{Base: from}, value)
-		for g := range k.vectors {
-			k.store(value, k.at(Mem{Base: to}, g))
-		}
-		ADDQ(U8(4), from)
-		ADDQ(U32(k.stride()), to)
-	})
-}
-
-// lay shifts each word of a batch of candidates behind the tail of the prefix and adds it to the
-// addends of the four steps that take it. Then it does the same with the lengths, which are not
-// shifted.
-func (k *kernel) lay(memory, addends, words reg.GPVirtual) {
+// lay shifts each word of a batch of candidates behind the tail of the prefix and writes it to
+// scratch. The lengths follow there, which are not shifted.
+func (k *kernel) lay(scratch, words reg.GPVirtual) {
 	Comment("Lay the candidates behind the prefix.")
-	takers := load("takers")
 	left, right := XMM(), XMM()
 	VMOVQ(mem("left"), left)
 	VMOVQ(mem("right"), right)
@@ -163,46 +140,36 @@ func (k *kernel) lay(memory, addends, words reg.GPVirtual) {
 	for _, c := range carry {
 		k.xor(c, c, c)
 	}
-	four := func(word group) {
-		for i := range 4 {
-			slot, common, sum := GP64(), k.vector(), k.group()
-			MOVBQZX(Mem{Base: takers, Disp: i}, slot)
-			VPBROADCASTD(Mem{Base: addends, Index: slot, Scale: 4}, common)
-			IMUL3Q(U32(k.stride()), slot, slot)
-			for g := range sum {
-				VPADDD(common, word[g], sum[g])
-				k.store(sum[g], k.at(Mem{Base: memory, Index: slot, Scale: 1}, g))
-			}
-		}
-		ADDQ(U8(4), takers)
-	}
+	to := GP64()
+	MOVQ(scratch, to)
+	next := func() { ADDQ(U32(k.stride()), to) }
+	next()
 	repeat("lay", load("rows"), func() {
-		word := k.group()
 		for g, c := range carry {
-			next := k.vector()
-			k.load(k.at(Mem{Base: words}, g), next)
-			VPSLLD(left, next, word[g])
-			VPADDD(c, word[g], word[g])
-			VPSRLD(right, next, c)
+			word, laid := k.vector(), k.vector()
+			k.load(k.at(Mem{Base: words}, g), word)
+			VPSLLD(left, word, laid)
+			VPADDD(c, laid, laid)
+			VPSRLD(right, word, c)
+			k.store(laid, k.at(Mem{Base: to}, g))
 		}
-		four(word)
 		ADDQ(U32(k.stride()), words)
+		next()
 	})
-	CMPQ(mem("spill"), U8(0))
-	JEQ(LabelRef("lengths"))
-	four(carry)
-	Label("lengths")
-	length := k.group()
-	for g, l := range length {
-		k.load(k.at(Mem{Base: words}, g), l)
+	for g, c := range carry {
+		k.store(c, k.at(Mem{Base: to}, g))
 	}
-	four(length)
+	next()
+	for g := range k.vectors {
+		length := k.vector()
+		k.load(k.at(Mem{Base: words}, g), length)
+		k.store(length, k.at(Mem{Base: to}, g))
+	}
 	ADDQ(U32(k.stride()), words)
 }
 
-// hash does the steps from first to the one whose addends are at stop, and goes to done if a lane
-// has what is wanted.
-func (k *kernel) hash(memory, stop reg.GPVirtual, sums Mem) {
+// hash does the steps from first to last, and goes to done if a lane has what is wanted.
+func (k *kernel) hash(scratch, addends, places reg.GPVirtual) {
 	Comment("Start from the state that the candidates share.")
 	state := [4]group{k.group(), k.group(), k.group(), k.group()}
 	start := load("start")
@@ -211,31 +178,49 @@ func (k *kernel) hash(memory, stop reg.GPVirtual, sums Mem) {
 			VPBROADCASTD(Mem{Base: start, Disp: 4 * i}, w)
 		}
 	}
-	at, fours := load("first"), GP64()
-	MOVQ(U32(blockSteps/4), fours)
-	SUBQ(at, fours)
-	SHRQ(U8(2), fours)
-	IMUL3Q(U32(k.stride()), at, at)
-	ADDQ(memory, at)
+	first, at, end := load("first"), GP64(), GP64()
+	MOVQ(first, at)
+	ANDQ(I8(-4), at)
+	MOVQ(U32(16), end)
+	ANDQ(U8(3), first)
+	for i := 1; i < 4; i++ {
+		CMPQ(first, U8(i))
+		JEQ(LabelRef(fmt.Sprintf("first%d", i)))
+	}
 
 	Label("block")
 	free := k.group()
 	for round := range 4 {
 		Commentf("Round %d, four steps at a time.", round+1)
-		if round > 0 {
-			MOVQ(U32(4), fours)
-		}
-		repeat(fmt.Sprintf("round%d", round+1), fours, func() {
-			for i := range 4 {
-				a, b, c, d := state[(4-i)%4], state[(5-i)%4], state[(6-i)%4], state[(7-i)%4]
-				k.step(k, round, i, Mem{Base: at, Disp: i * k.stride()}, a, b, c, d, free)
-				if round == 3 && i == 0 {
-					CMPQ(at, stop)
-					JEQ(LabelRef("compare"))
-				}
+		loop := fmt.Sprintf("round%d", round+1)
+		Label(loop)
+		for i := range 4 {
+			if round == 0 && i > 0 {
+				Label(fmt.Sprintf("first%d", i))
 			}
-			ADDQ(U32(4*k.stride()), at)
-		})
+			a, b, c, d := state[(4-i)%4], state[(5-i)%4], state[(6-i)%4], state[(7-i)%4]
+			VPBROADCASTD(Mem{Base: addends, Index: at, Scale: 4, Disp: 4 * i}, free[0])
+			k.each(func(g int) { VPADDD(free[0], a[g], a[g]) })
+			place, common := GP64(), fmt.Sprintf("%sstep%d", loop, i+1)
+			MOVL(Mem{Base: places, Index: at, Scale: 4, Disp: 4 * i}, place.As32())
+			TESTL(place.As32(), place.As32())
+			JEQ(LabelRef(common))
+			k.each(func(g int) {
+				VPADDD(k.at(Mem{Base: scratch, Index: place, Scale: 1}, g), a[g], a[g])
+			})
+			Label(common)
+			k.step(k, round, i, a, b, c, d, free)
+			if round == 3 {
+				step := GP64()
+				LEAQ(Mem{Base: at, Disp: i}, step)
+				CMPQ(step, mem("last"))
+				JEQ(LabelRef(fmt.Sprintf("last%d", i)))
+			}
+		}
+		ADDQ(U8(4), at)
+		CMPQ(at, end)
+		JNE(LabelRef(loop))
+		ADDQ(U8(16), end)
 	}
 
 	Comment("The second block starts from the sum of both states.")
@@ -247,20 +232,27 @@ func (k *kernel) hash(memory, stop reg.GPVirtual, sums Mem) {
 		}
 	}
 	for g, w := range state[0] {
-		k.store(w, k.at(sums, g))
+		k.store(w, k.at(Mem{Base: scratch}, g))
 	}
-	MOVQ(U32(4), fours)
 	JMP(LabelRef("block"))
 
+	Comment("Compare the word that the last step replaced.")
+	for i := range 4 {
+		Label(fmt.Sprintf("last%d", i))
+		k.each(func(g int) { k.move(state[(4-i)%4][g], free[g]) })
+		if i < 3 {
+			JMP(LabelRef("compare"))
+		}
+	}
 	Label("compare")
-	word, want := GP32(), free[0]
+	word, want := GP32(), state[0][0]
 	Load(Param("want"), word)
 	VMOVD(word, want.AsX())
 	VPBROADCASTD(want.AsX(), want)
-	for g, w := range state[0] {
-		VPADDD(k.at(sums, g), w, w)
+	for g, w := range free {
+		VPADDD(k.at(Mem{Base: scratch}, g), w, w)
 	}
-	k.hit(k, state[0], want, "done")
+	k.hit(k, free, want, "done")
 }
 
 // each writes one instruction for all vectors before the next one, so that none waits for the one
@@ -275,8 +267,7 @@ func store512(from, to Op) { VMOVDQA64(from, to) }
 func load512(from, to Op)  { VMOVDQU32(from, to) }
 func xor512(x, y, z Op)    { VPXORD(x, y, z) }
 
-func step512(k *kernel, round, i int, addends Mem, a, b, c, d, t group) {
-	k.each(func(g int) { VPADDD(k.at(addends, g), a[g], a[g]) })
+func step512(k *kernel, round, i int, a, b, c, d, t group) {
 	k.each(func(g int) { VMOVDQA64(d[g], t[g]) })
 	k.each(func(g int) { VPTERNLOGD(U8(ternary(functions[round])), b[g], c[g], t[g]) })
 	k.each(func(g int) { accumulate(round, t[g], a[g]) })
@@ -284,8 +275,7 @@ func step512(k *kernel, round, i int, addends Mem, a, b, c, d, t group) {
 	k.each(func(g int) { VPADDD(b[g], a[g], a[g]) })
 }
 
-func step2(k *kernel, round, i int, addends Mem, a, b, c, d, t group) {
-	k.each(func(g int) { VPADDD(k.at(addends, g), a[g], a[g]) })
+func step2(k *kernel, round, i int, a, b, c, d, t group) {
 	switch round {
 	case 0: // d ^ b&(c^d)
 		k.each(func(g int) { VPXOR(c[g], d[g], t[g]) })

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	shortCount = 2500
-	longCount  = 7500
+	shortCount = 2100
+	longCount  = 6300
 	minLong    = 12
 	maxLong    = 16
 	// firstYear and lastYear limit the years that follow a word: those of birth of adults, and

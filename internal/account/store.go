@@ -1,0 +1,207 @@
+package account
+
+import (
+	"context"
+	"time"
+
+	"dialtone/internal/captcha"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
+	"dialtone/internal/throttle"
+)
+
+// Store keeps accounts. It is all that a Service needs; other users take one of its parts.
+//
+// Every method is one transaction: it happens completely or not at all, it is durable when it
+// returns, and any process may call it at any time. An account that was not activated before it
+// expired counts as missing everywhere. Package conformance states these rules as tests: an
+// implementation is right if it passes them.
+type Store interface {
+	SignupStore
+	LinkStore
+	Finder
+	AdminStore
+	Sweeper
+}
+
+// SignupStore adds pending accounts.
+type SignupStore interface {
+	// Create adds a pending account and the outbox entry of its message. It checks in this order,
+	// and fails with the first that does not hold: a place under each rule of Address
+	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the
+	// Recipient (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
+	// by a conflict. Every other failure changes nothing. Concurrent calls never get more places,
+	// captchas or names than there are.
+	Create(ctx context.Context, s Signup, now time.Time) error
+
+	// Undo reverses a Create whose message could not be published: account, outbox entry, places
+	// and captcha. It leaves an account alone that was activated in the meantime or has a newer
+	// link. It may be repeated.
+	Undo(ctx context.Context, s Signup, now time.Time) error
+}
+
+// LinkStore replaces and spends activation links.
+type LinkStore interface {
+	// Activate enables the account that the token was issued for, once. Of any number of concurrent
+	// calls one succeeds, and the others fail with ErrActive. It also fails with ErrExpired,
+	// ErrHeld, ErrReplaced for a link that Resend has replaced, and fault.NotFound for a token of
+	// no account of the tenant. The account is returned with ErrActive, ErrExpired and ErrHeld as
+	// well.
+	Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Linked returns the account that Activate would enable, and fails as that does. It changes
+	// nothing.
+	Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Confirm records that somebody has both the token and the password of the account with the
+	// UID, and enables the account if it is pending. It may be repeated, and the first time is
+	// kept. It fails with ErrExpired, ErrHeld, and fault.NotFound for a token that was not issued
+	// for this account or that Resend has replaced.
+	Confirm(
+		ctx context.Context, tenant int64, token [32]byte, uid UID, now time.Time,
+	) (Account, error)
+
+	// Resend gives a pending account a new link and the address that the new message goes to. The
+	// link before becomes invalid, and its outbox entry is marked as replaced. It checks in this
+	// order, and fails with the first that does not hold: the account exists (fault.NotFound); it
+	// is not held (ErrHeld), and pending (ErrActive); its address is still Was (ErrAddressChanged);
+	// a place under each of Places (fault.Limited). A failure changes nothing. The account still
+	// expires when it would have. Of concurrent calls each replaces the link of another, and no
+	// more of them succeed than there are places.
+	Resend(ctx context.Context, r LinkReplacement, now time.Time) error
+
+	// UndoResend reverses a Resend whose message could not be published: the link and the address
+	// before it are valid again, unless there was another Resend since, and the places are free. It
+	// leaves an account alone that was activated in the meantime. It may be repeated.
+	UndoResend(ctx context.Context, r LinkReplacement, now time.Time) error
+}
+
+// Finder reads accounts.
+type Finder interface {
+	// Find returns the account of a user. It fails with fault.NotFound.
+	Find(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
+
+	// FindUID returns the account with the UID. It fails with fault.NotFound.
+	FindUID(ctx context.Context, tenant int64, uid UID, now time.Time) (Account, error)
+
+	// List calls each for every account of the tenant, ordered by user, until each fails, and
+	// returns that failure.
+	List(ctx context.Context, tenant int64, now time.Time, each func(Account) error) error
+}
+
+// AdminStore is for operators. Its methods fail with fault.NotFound.
+type AdminStore interface {
+	// Enable activates a pending account, and ends a hold.
+	Enable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
+	// Disable holds the account and ends its sessions.
+	Disable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
+	// SetRole changes the role.
+	SetRole(ctx context.Context, tenant int64, user string, role Role, now time.Time) (Account, error)
+	// Delete removes all that is known of the account. The name of one that was active stays taken.
+	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
+}
+
+// Sweeper removes old rows.
+type Sweeper interface {
+	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
+	// expired by expired, and expired captchas, revoked sessions and places.
+	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
+}
+
+// Signup is a new account with everything that its transaction checks and takes.
+type Signup struct {
+	Account Account
+	// Token is the hash of the activation token.
+	Token [32]byte
+	// Message and SealedToken make the outbox entry.
+	Message     mailmsg.ID
+	SealedToken []byte
+	Captcha     captcha.Proof
+	// Address are the places that it takes for its origin, Recipient the one for the recipient of
+	// its message.
+	Address   []throttle.Allowance
+	Recipient throttle.Allowance
+	// CheckOnly makes every check and writes no account. It is for a message that could not be
+	// staged: a person whose name is taken is told that, and not that we are in trouble.
+	CheckOnly bool
+}
+
+func (s Signup) ref() outbox.Ref {
+	return outbox.Ref{Tenant: s.Account.Tenant, Account: s.Account.UID, Message: s.Message}
+}
+
+// LinkReplacement is a new link for a pending account, with everything that its transaction checks
+// and takes.
+type LinkReplacement struct {
+	// Account has the address that the account gets. Was is the one it had when it was read.
+	Account Account
+	Was     string
+	// Token, Message and SealedToken are as in Signup. Made is when the message was made.
+	Token       [32]byte
+	Message     mailmsg.ID
+	SealedToken []byte
+	Made        time.Time
+	Places      []throttle.Allowance
+	// CheckOnly makes every check and writes nothing, as in Signup.
+	CheckOnly bool
+}
+
+func (r LinkReplacement) ref() outbox.Ref {
+	return outbox.Ref{Tenant: r.Account.Tenant, Account: r.Account.UID, Message: r.Message}
+}
+
+// Swept is what a Sweep removed.
+type Swept struct {
+	Accounts int64 // expired accounts
+	Others   int64 // captchas, places and revoked sessions
+	More     bool  // a kind reached the limit
+}
+
+// Errors of Activate, Linked, Confirm and Resend, besides fault.NotFound. Only somebody who has the
+// account's own token or password gets them.
+var (
+	ErrActive  = fault.New(fault.Conflict, "the account is active already")
+	ErrExpired = fault.New(fault.NotFound, "the account was not activated in time")
+	ErrHeld    = fault.New(fault.Conflict, "an operator has disabled the account")
+	// ErrReplaced comes without an account: the older message may have gone to somebody else.
+	ErrReplaced = fault.New(fault.NotFound, "a newer message has replaced this link")
+)
+
+// Errors of Create.
+var (
+	ErrCaptcha = fault.New(fault.Captcha, "the answer does not match the question, or the question "+
+		"is too old or was answered before; answer a new one")
+	ErrTaken = fault.New(fault.Conflict, "the user name is taken; choose another one")
+)
+
+// ErrAddressChanged means that the address of an account was changed after it was read.
+var ErrAddressChanged = &fault.Error{
+	Kind: fault.Overloaded, RetryAfter: time.Second,
+	Message: "the account's address was changed at the same moment, and nothing was sent; try again",
+}
+
+// ErrUnknown means that the store lost its database during a commit and cannot say in time whether
+// the transaction happened. A Create or Resend that fails with it has to be undone.
+var ErrUnknown = &fault.Error{
+	Kind: fault.Overloaded, RetryAfter: 5 * time.Second,
+	Message: "we lost the database while saving and do not know whether it was saved; " +
+		"check in a moment, and try again if it is missing",
+}
+
+// ErrAddress is the limit of Create for an origin, with the time to wait.
+func ErrAddress(wait time.Duration) error {
+	return fault.Limit(wait, "too many signups from your address; wait before trying again")
+}
+
+// ErrRecipient is the limit of Create and Resend for a recipient, with the time to wait.
+func ErrRecipient(wait time.Duration) error {
+	return fault.Limit(wait, "too many messages to this e-mail address today; "+
+		"look for an earlier one, or wait")
+}
+
+// ErrResends is the limit of Resend for one account, with the time to wait.
+func ErrResends(wait time.Duration) error {
+	return fault.Limit(wait, "the message cannot be sent again today; "+
+		"look for it in the spam folder, or wait")
+}

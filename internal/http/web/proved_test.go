@@ -1,0 +1,71 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+)
+
+// afterFind is a store that calls then once an account was found for the proof of its password.
+type afterFind struct {
+	account.Store
+	then *func()
+}
+
+func (s afterFind) Find(
+	ctx context.Context, tenant int64, user string, now time.Time,
+) (account.Account, error) {
+	a, err := s.Store.Find(ctx, tenant, user, now)
+	if then := *s.then; then != nil {
+		*s.then = nil
+		then()
+	}
+	return a, err
+}
+
+// An account that is disabled or gone after the proof gets the answer to a wrong proof, with a new
+// challenge.
+func TestAccountGoneAfterProof(t *testing.T) {
+	t.Parallel()
+	var then func()
+	p := openWith(t, choice{store: func(s account.Store) account.Store { return afterFind{s, &then} }})
+	for name, end := range map[string]func(account.Account) error{
+		"disabled": func(a account.Account) error {
+			_, err := p.store.Disable(context.Background(), a.Tenant, a.User, p.clock.Now())
+			return err
+		},
+		"deleted": func(a account.Account) error {
+			return p.store.Delete(context.Background(), a.Tenant, a.User, p.clock.Now())
+		},
+	} {
+		for action, send := range map[string]func(person, string) answer{
+			"resend": func(who person, _ string) answer {
+				return p.visitor("a.test").resend(t, who.user, who.password, "")
+			},
+			"confirm": func(who person, token string) answer {
+				return p.visitor("a.test").confirm(t, who.user, who.password, token)
+			},
+		} {
+			t.Run(action+" of an account "+name, func(t *testing.T) {
+				who := p.member(t, "a.test")
+				token, a := p.token(t, who), p.find(t, who)
+				failed := errors.New("not called")
+				then = func() { failed = end(a) }
+				got := send(who, token)
+				if failed != nil {
+					t.Fatal(failed)
+				}
+				if action == "confirm" && name == "deleted" {
+					// The link is gone too, so it is not that of the account.
+					got.fails(t, 400, "invalid_request")
+					return
+				}
+				got.fails(t, 401, "unauthorized")
+				got.challenge(t)
+			})
+		}
+	}
+}

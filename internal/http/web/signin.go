@@ -1,0 +1,192 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/session"
+	"dialtone/internal/tenant"
+)
+
+// proved returns a handler for requests that have to prove a password. It answers with a challenge
+// until the proof is right, and then calls do with the account and the form.
+//
+// A client that does not know a challenge yet may leave out the form of its first request (RFC 7616
+// section 3.3 has it repeat the request), so the form is read after the header. It is read before
+// the proof is checked, so that a mistake in it does not cost a challenge.
+func proved[F any](
+	s *Site, action audit.Action, read func(http.ResponseWriter, *http.Request) (F, error),
+	do func(http.ResponseWriter, *request, account.Account, F) error,
+) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		// A link on another site may hold a name and a password, and would sign a person in as
+		// somebody else.
+		if err := sameSite(r); err != nil {
+			return err
+		}
+		at := session.Attempt{
+			Action:        action,
+			Authorization: r.Header.Get("Authorization"),
+			Method:        r.Method,
+			URI:           r.RequestURI,
+			Device:        cookie(r, deviceCookie),
+			From:          r.from,
+		}
+		var form F
+		if at.Authorization != "" {
+			var err error
+			if form, err = read(w, r.Request); err != nil {
+				return err
+			}
+		}
+		a, challenge, err := s.deps.Authenticator.Authenticate(r.Context(), r.tenant, at)
+		if err == nil {
+			err = do(w, r, a, form)
+			if errors.Is(err, account.ErrHeld) || fault.Is(err, fault.NotFound) {
+				// The account was disabled or is gone since the proof. The answer is the same as to
+				// a proof that comes a moment later.
+				challenge, err = s.deps.Authenticator.Deny(r.tenant)
+			}
+		}
+		if challenge != nil {
+			setChallenge(w, r, challenge)
+		}
+		return err
+	}
+}
+
+// setChallenge sets the header of a 401. A script that sends X-Requested-With gets the challenge
+// under a scheme that browsers do not know: at the scheme Digest they would open a password box of
+// their own.
+func setChallenge(w http.ResponseWriter, r *request, c *digest.Challenge) {
+	scheme := "Digest "
+	if r.Header.Get("X-Requested-With") != "" {
+		scheme = "X-Digest "
+	}
+	w.Header().Set("WWW-Authenticate", scheme+c.String())
+}
+
+// readNothing is for requests without a form.
+func readNothing(http.ResponseWriter, *http.Request) (struct{}, error) { return struct{}{}, nil }
+
+func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
+	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, r.from)
+	if errors.Is(err, session.ErrNotActivated) {
+		return s.notActivated(r, a, err)
+	} else if err != nil {
+		return err
+	}
+	setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life)
+	setCookie(w, r.tenant, deviceCookie, grant.Device, session.DeviceLife)
+	return answer.JSON(w, http.StatusOK, struct {
+		OK   bool         `json:"ok"`
+		User string       `json:"user"`
+		Role account.Role `json:"role"`
+	}{true, a.User, a.Role})
+}
+
+// notActivated adds to the error where the message went and what became of it: the owner has proved
+// the password.
+func (s *Site) notActivated(r *request, a account.Account, err error) error {
+	return &customError{err, func(w http.ResponseWriter, status int) error {
+		return answer.JSON(w, status, struct {
+			answer.Error
+			Email    string         `json:"email"`
+			Delivery delivery.State `json:"delivery,omitempty"`
+		}{answer.ErrorOf(err, ""), audit.MaskEmail(a.Email), s.delivery(r, a)})
+	}}
+}
+
+// delivery returns the state of the newest message to the account. It only adds to an answer, so it
+// is left out in case of trouble.
+func (s *Site) delivery(r *request, a account.Account) delivery.State {
+	if s.deps.Delivery == nil {
+		return ""
+	}
+	state, err := s.deps.Delivery(r.Context(), a)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		s.deps.Log.WarnContext(r.Context(), "delivery state unknown",
+			"request", r.from.Request, "err", err)
+	}
+	return state
+}
+
+// resend sends the message of a pending account again.
+func (s *Site) resend(w http.ResponseWriter, r *request, a account.Account, email string) error {
+	a, err := s.deps.Accounts.Resend(r.Context(), r.tenant, a, email, r.from)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, struct {
+		OK    bool   `json:"ok"`
+		Email string `json:"email"`
+	}{true, audit.MaskEmail(a.Email)})
+}
+
+// confirm takes the token of a link.
+func (s *Site) confirm(w http.ResponseWriter, r *request, a account.Account, token string) error {
+	a, err := s.deps.Accounts.Confirm(r.Context(), r.tenant, a, token, r.from)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+func (s *Site) signout(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
+		return err
+	}
+	token := cookie(r, sessionCookie)
+	if err := s.deps.Authenticator.SignOut(r.Context(), r.tenant, token, r.from); err != nil {
+		return err
+	}
+	setCookie(w, r.tenant, sessionCookie, "", -time.Second)
+	s.toLogin(w, r)
+	return nil
+}
+
+// toLogin redirects to the page for signing in.
+func (s *Site) toLogin(w http.ResponseWriter, r *request) {
+	login := newFrame(r.tenant, s.speech(r)).To("/login.html")
+	http.Redirect(w, r.Request, login, http.StatusSeeOther)
+}
+
+// who returns the account of the person who is signed in.
+func (s *Site) who(r *request) (account.Account, error) {
+	return s.deps.Authenticator.Who(r.Context(), r.tenant, cookie(r, sessionCookie))
+}
+
+const (
+	sessionCookie = "dialtone-session"
+	deviceCookie  = "dialtone-device"
+)
+
+// cookieName adds the prefix that binds a cookie to this host alone, which needs TLS.
+func cookieName(t *tenant.Tenant, name string) string {
+	if t.Secure() {
+		return "__Host-" + name
+	}
+	return name
+}
+
+func cookie(r *request, name string) string {
+	c, err := r.Cookie(cookieName(r.tenant, name))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName(t, name), Value: value, Path: "/", MaxAge: int(life / time.Second),
+		Secure: t.Secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+}

@@ -1,0 +1,136 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/i18n"
+)
+
+func (s *Site) captcha(w http.ResponseWriter, r *request) error {
+	q := s.deps.Captcha().Ask(r.tenant.ID)
+	return answer.JSON(w, http.StatusOK, struct {
+		Question string `json:"question"`
+		Token    string `json:"token"`
+	}{q.Text, q.Token})
+}
+
+// okUser is the answer to a signup and to a confirmation.
+type okUser struct {
+	OK   bool   `json:"ok"`
+	User string `json:"user"`
+}
+
+func (s *Site) signup(w http.ResponseWriter, r *request) error {
+	a, err := s.deps.Accounts.Signup(r.Context(), r.tenant, s.signupForm(w, r), r.from)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+// signupForm reads the form of a signup. Messages are in the form's language, or else the
+// browser's.
+func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
+	if err := sameSite(r); err != nil {
+		return account.Form{Malformed: err}
+	}
+	form, lang, err := readSignup(w, r.Request)
+	form.Malformed = err
+	tag, ok := i18n.Parse(lang)
+	if !ok {
+		tag = s.accepts(r)
+	}
+	form.Lang = tag
+	return form
+}
+
+// activate answers the link in a message with a page, whoever asks.
+func (s *Site) activate(w http.ResponseWriter, r *request) error {
+	if r.Method != http.MethodGet || speculative(r.Header) {
+		return s.activationPage(w, r, http.StatusOK, account.Account{}, activationUnopened)
+	}
+	a, err := s.deps.Accounts.Activate(r.Context(), r.tenant, tokenOf(r.URL), r.from)
+	if err != nil {
+		return &customError{err, func(w http.ResponseWriter, status int) error {
+			state := activationStateOf(err)
+			if state != activationTrouble {
+				status = http.StatusBadRequest
+			}
+			return s.activationPage(w, r, status, a, state)
+		}}
+	}
+	state := activationDone
+	if a.Pending() {
+		state = activationConfirm
+	}
+	return s.activationPage(w, r, http.StatusOK, a, state)
+}
+
+// activationStateOf is the state of the page for an error of Activate.
+func activationStateOf(err error) activationState {
+	switch {
+	case errors.Is(err, account.ErrActive):
+		return activationAlready
+	case errors.Is(err, account.ErrExpired):
+		return activationExpired
+	case errors.Is(err, account.ErrHeld):
+		return activationHeld
+	case errors.Is(err, account.ErrReplaced):
+		return activationReplaced
+	case fault.Is(err, fault.NotFound):
+		return activationInvalid
+	}
+	return activationTrouble
+}
+
+// activationPage writes the page in the language of the message that led to it, if the account is
+// known.
+func (s *Site) activationPage(
+	w http.ResponseWriter, r *request, status int, a account.Account, state activationState,
+) error {
+	sp := s.speech(r)
+	if a.User != "" && a.Lang != sp.tag {
+		sp = speech{a.Lang, true}
+	}
+	p := activationPage{frame: newFrame(r.tenant, sp), State: state}
+	switch state {
+	case activationDone, activationConfirm, activationAlready:
+		p.User = a.User
+	case activationExpired:
+		p.Expired = i18n.In(sp.tag).Day(a.Expires)
+	}
+	page, err := s.pages.render(sp.tag, "activation", p)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Robots-Tag", "noindex")
+	writePage(w, status, page)
+	return nil
+}
+
+// tokenOf is the token of a link, or "" if there is not exactly one.
+func tokenOf(u *url.URL) string {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil || len(query["token"]) != 1 {
+		return ""
+	}
+	return query["token"][0]
+}
+
+// speculative reports whether a browser fetches a page that nobody has asked to see.
+func speculative(h http.Header) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		value := strings.ToLower(h.Get(name))
+		if strings.Contains(value, "prefetch") || strings.Contains(value, "prerender") ||
+			strings.Contains(value, "preview") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,393 @@
+// Package outbox writes activation messages so that an answered request never lacks its message,
+// not even after a power cut, and nobody waits for a file to be synced.
+//
+// # Guarantees
+//
+// A caller stages a message, commits a transaction that adds an Entry to the outbox table, and
+// publishes the message. If Publish returned nil, the message will be in the pickup directory: it
+// is there now, and if a crash loses it, it is written again with the same bytes, name and
+// Message-ID. So a message may appear twice after a crash, and is never missing. If the caller does
+// not publish, it undoes its transaction with Undo, and the message is never written.
+//
+// # How it works
+//
+// Syncing each file would cost more than all the rest of a signup. Instead the table's row stands
+// in for the file: it holds the token of the link, sealed, and stays until the file is known to be
+// on disk. About once a second, Flush syncs the directory once for all messages and then removes
+// their rows. After a crash, Recover has every remaining message written again.
+//
+// After a failed sync the kernel may have dropped what it could not write, and a second sync would
+// not report it. Such messages are therefore written again and not synced again.
+//
+// Several servers may share a store. Each has its own rows, and TakeOver moves the rows of a server
+// that has died.
+//
+// # What it is not
+//
+// The outbox does not send mail. A mail server takes the messages from the pickup directory, or
+// package delivery sends them once they are on disk.
+package outbox
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/i18n"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// Ref identifies an entry.
+type Ref struct {
+	Tenant  int64
+	Account [16]byte // its UID
+	Message mailmsg.ID
+}
+
+// Entry is a row of the outbox: a message that is not yet known to be on disk, with what is needed
+// to write it again.
+type Entry struct {
+	Ref
+	// SealedToken is the token of the link, as NewLink sealed it.
+	SealedToken []byte
+	// Made is when the message was made, and Expires when its link expires.
+	Made, Expires time.Time
+	// Replaced means that a newer message has made the link invalid.
+	Replaced bool
+
+	User  string
+	Email string
+	Lang  i18n.Tag
+}
+
+// Store keeps the entries. They are added by the transactions that make them necessary (see
+// account.Store). Every method but Pending is one or more transactions, and what it did is durable
+// when it returns.
+type Store interface {
+	// Pending returns this node's entries, oldest first.
+	Pending(ctx context.Context) ([]Entry, error)
+
+	// Ack removes entries, and those of older messages of the same account and node. Missing ones
+	// are ignored. With an error it returns the entries that may still be there.
+	Ack(ctx context.Context, sent []Ref) (left []Ref, err error)
+
+	// Enqueue is Ack for a server that sends its messages through a relay. The transaction that
+	// removes an entry also makes its message due for sending (package delivery), and discards
+	// older messages of the account that are still waiting to be sent. For a missing entry it does
+	// nothing.
+	Enqueue(ctx context.Context, sent []Ref, now time.Time) (left []Ref, err error)
+
+	// TakeOver renews this node's lease, and makes the entries of nodes whose lease has run out
+	// this node's own; it returns those. A node that calls it at least every twenty seconds keeps
+	// its lease.
+	TakeOver(ctx context.Context) ([]Entry, error)
+}
+
+// Pickup is the SMTP pickup directory.
+type Pickup interface {
+	// Stage writes the message under a name that no mail server takes.
+	Stage(mailmsg.Message) (StagedMessage, error)
+	// Withdraw removes a message that has not been taken yet. A missing one is ignored.
+	Withdraw(id mailmsg.ID) error
+	// Sync makes everything durable that was published before the call.
+	Sync() error
+}
+
+// StagedMessage is a message that was written and has not been published. Exactly one of its
+// methods is called, once.
+type StagedMessage interface {
+	// Publish gives the message its final name, atomically, and replaces a file of that name.
+	Publish() error
+	// Discard removes it.
+	Discard()
+}
+
+// Deps are the dependencies of an Outbox. Templates may be empty, and then the program's own texts
+// are used.
+type Deps struct {
+	Store     Store
+	Pickup    Pickup
+	Templates mailmsg.Templates
+	// Tenant returns a tenant by its ID.
+	Tenant func(id int64) (*tenant.Tenant, bool)
+	// SealRing is the ring of seal.key.
+	SealRing *secret.Ring
+	Audit    audit.Log
+	Log      *slog.Logger
+	Now      func() time.Time
+	// Relayed means that this server sends its messages itself.
+	Relayed bool
+}
+
+// Outbox stages messages and makes them durable. Its methods are safe for concurrent use, but for
+// Flush, which must not run twice at a time.
+type Outbox struct {
+	deps   Deps
+	tokens *secret.Vault
+
+	mu   sync.Mutex
+	todo work
+}
+
+// work is what Flush has to do.
+type work struct {
+	// published messages are to be synced and then acknowledged.
+	published []Ref
+	// doubtful messages may be missing or half written: their sync failed, or they were not
+	// published and the transaction was not undone because the account is in use by now. If the
+	// entry is still there, they are written again.
+	doubtful []Ref
+	// rewrite are messages to be written again.
+	rewrite []Entry
+	// undo are transactions to be undone.
+	undo []func(context.Context) error
+}
+
+// New returns an Outbox.
+func New(d Deps) *Outbox { return &Outbox{deps: d, tokens: vault(d.SealRing)} }
+
+// vault seals tokens. Its purpose is part of the keys and never changes.
+func vault(r *secret.Ring) *secret.Vault { return secret.NewVault(r, "activation token") }
+
+// Link is a new message's ID and the token of the link in it.
+type Link struct {
+	Message mailmsg.ID
+	Token   secret.Token
+	// Sealed is the token as an Entry has it.
+	Sealed []byte
+}
+
+// NewLink draws the ID of a message and the token for its link.
+func (o *Outbox) NewLink(tenant int64) Link {
+	l := Link{Token: secret.NewToken()}
+	rand.Read(l.Message[:])
+	l.Sealed = o.tokens.Seal(tenant, l.Message[:], l.Token[:])
+	return l
+}
+
+// Opener returns a function that opens the token of an entry. It fails with secret.ErrSeal.
+func Opener(r *secret.Ring) func(Entry) (secret.Token, error) {
+	v := vault(r)
+	return func(e Entry) (secret.Token, error) { return open(v, e) }
+}
+
+func open(v *secret.Vault, e Entry) (secret.Token, error) {
+	token, err := v.Open(e.Tenant, e.Message[:], e.SealedToken)
+	if err != nil || len(token) != len(secret.Token{}) {
+		return secret.Token{}, secret.ErrSeal
+	}
+	return secret.Token(token), nil
+}
+
+// Stage stages the message of an entry.
+func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
+	m, err := o.deps.Templates.Activation(t, e.Lang, e.Message, e.Email, token, e.Made, e.Expires)
+	if err != nil {
+		return nil, err
+	}
+	return o.deps.Pickup.Stage(m)
+}
+
+// Published has a message synced and acknowledged by the next Flush.
+func (o *Outbox) Published(r Ref) { o.add(work{published: []Ref{r}}) }
+
+// Recheck has a message that was not published written by a later Flush, if its entry is still
+// there then.
+func (o *Outbox) Recheck(r Ref) { o.add(work{doubtful: []Ref{r}}) }
+
+// Undo undoes a transaction whose message could not be published. If that fails too, it returns the
+// error, and Flush tries again until it succeeds.
+func (o *Outbox) Undo(ctx context.Context, undo func(context.Context) error) error {
+	err := undo(ctx)
+	if err != nil {
+		o.deps.Log.ErrorContext(ctx, "undo failed, will be retried", "err", err)
+		o.UndoLater(undo)
+	}
+	return err
+}
+
+// UndoLater has Flush undo a transaction of which it is not known whether it was committed.
+func (o *Outbox) UndoLater(undo func(context.Context) error) {
+	o.add(work{undo: []func(context.Context) error{undo}})
+}
+
+func (o *Outbox) add(w work) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.todo.published = append(o.todo.published, w.published...)
+	o.todo.doubtful = append(o.todo.doubtful, w.doubtful...)
+	o.todo.rewrite = append(o.todo.rewrite, w.rewrite...)
+	o.todo.undo = append(o.todo.undo, w.undo...)
+}
+
+func (o *Outbox) take() work {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w := o.todo
+	o.todo = work{}
+	return w
+}
+
+// Recover has Flush write every message again whose entry an earlier run left behind. It is called
+// once, before the first message is staged.
+func (o *Outbox) Recover(ctx context.Context) error {
+	entries, err := o.deps.Store.Pending(ctx)
+	if err != nil {
+		return fmt.Errorf("read the outbox: %w", err)
+	}
+	o.add(work{rewrite: entries})
+	return nil
+}
+
+// TakeOver renews this node's lease and has Flush write the messages of nodes that have died. A
+// message has the same name and Message-ID wherever it is written. TakeOver is called about every
+// ten seconds.
+func (o *Outbox) TakeOver(ctx context.Context) error {
+	entries, err := o.deps.Store.TakeOver(ctx)
+	if len(entries) > 0 {
+		o.deps.Log.InfoContext(ctx, "outbox of a dead node taken over", "messages", len(entries))
+		o.add(work{rewrite: entries})
+	}
+	return err
+}
+
+// Flush undoes what is to be undone, writes again what may be lost, syncs the directory, and
+// removes the entries of the messages that are on disk. It is called about once a second, and once
+// more before the program ends. Failed work is retried on the next call.
+func (o *Outbox) Flush(ctx context.Context) error {
+	w := o.take()
+	undone := o.undo(ctx, w.undo)
+	replaced, unsure, checked := o.check(ctx, w.doubtful, w.published)
+	written := o.write(ctx, w.published, append(w.rewrite, replaced...), unsure)
+	return errors.Join(undone, checked, written)
+}
+
+func (o *Outbox) undo(ctx context.Context, list []func(context.Context) error) error {
+	for i, undo := range list {
+		if err := undo(ctx); err != nil {
+			o.add(work{undo: list[i:]})
+			return fmt.Errorf("undo a transaction without a message: %w", err)
+		}
+	}
+	return nil
+}
+
+// check looks doubtful messages up. Those that still count are written again by the next Flush. It
+// returns those to be withdrawn, because a newer message of the account was published, and those
+// whose state is still not known.
+func (o *Outbox) check(
+	ctx context.Context, doubtful, published []Ref,
+) (replaced []Entry, unsure []Ref, err error) {
+	if len(doubtful) == 0 {
+		return nil, nil, nil
+	}
+	entries, err := o.deps.Store.Pending(ctx)
+	if err != nil {
+		o.add(work{doubtful: doubtful})
+		return nil, doubtful, fmt.Errorf("read the outbox: %w", err)
+	}
+	var w work
+	for _, e := range entries {
+		switch {
+		case !slices.Contains(doubtful, e.Ref):
+		case !e.Replaced:
+			w.rewrite = append(w.rewrite, e)
+		case hasAccount(published, e.Account):
+			replaced = append(replaced, e)
+		default: // the newer message may still be undone
+			w.doubtful = append(w.doubtful, e.Ref)
+		}
+	}
+	o.add(w)
+	return replaced, w.doubtful, nil
+}
+
+func hasAccount(list []Ref, uid [16]byte) bool {
+	return slices.ContainsFunc(list, func(r Ref) bool { return r.Account == uid })
+}
+
+// write writes messages again, and makes them and the published ones durable.
+func (o *Outbox) write(ctx context.Context, published []Ref, rewrite []Entry, unsure []Ref) error {
+	var failed []error
+	for _, e := range rewrite {
+		if err := o.rewrite(ctx, e); err != nil {
+			failed = append(failed, fmt.Errorf("write a message again: %w", err))
+			o.add(work{rewrite: []Entry{e}})
+			unsure = append(unsure, e.Ref)
+			continue
+		}
+		published = append(published, e.Ref)
+	}
+	// Acknowledging a message also removes the entries of older ones of its account, so it has to
+	// wait for those.
+	var now, later []Ref
+	for _, r := range published {
+		if hasAccount(unsure, r.Account) {
+			later = append(later, r)
+		} else {
+			now = append(now, r)
+		}
+	}
+	o.add(work{published: later})
+	return errors.Join(append(failed, o.sync(ctx, now))...)
+}
+
+// sync makes published messages durable and then removes their entries.
+func (o *Outbox) sync(ctx context.Context, published []Ref) error {
+	if len(published) == 0 {
+		return nil
+	}
+	if err := o.deps.Pickup.Sync(); err != nil {
+		o.add(work{doubtful: published})
+		return fmt.Errorf("sync the pickup directory: %w", err)
+	}
+	if left, err := o.ack(ctx, published); err != nil {
+		o.add(work{published: left})
+		return fmt.Errorf("acknowledge messages: %w", err)
+	}
+	return nil
+}
+
+func (o *Outbox) ack(ctx context.Context, sent []Ref) (left []Ref, err error) {
+	if o.deps.Relayed {
+		return o.deps.Store.Enqueue(ctx, sent, o.deps.Now())
+	}
+	return o.deps.Store.Ack(ctx, sent)
+}
+
+// rewrite publishes the message of an entry again. A replaced one is withdrawn instead, since part
+// of it may be there.
+func (o *Outbox) rewrite(ctx context.Context, e Entry) error {
+	if e.Replaced {
+		return o.deps.Pickup.Withdraw(e.Message)
+	}
+	t, ok := o.deps.Tenant(e.Tenant)
+	if !ok {
+		// The tenant and its accounts were removed in the meantime.
+		return nil
+	}
+	token, err := open(o.tokens, e)
+	if err != nil {
+		return fmt.Errorf("message %s: %w", e.Message, err)
+	}
+	staged, err := o.Stage(t, e, token)
+	if err != nil {
+		return err
+	}
+	if err := staged.Publish(); err != nil {
+		return err
+	}
+	o.deps.Audit.Record(ctx, audit.Event{
+		Action: audit.Republish, Outcome: "ok", Tenant: t.Host, User: e.User,
+		Email: audit.MaskEmail(e.Email),
+	})
+	return nil
+}

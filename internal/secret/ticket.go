@@ -1,0 +1,163 @@
+package secret
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// Ticket is what a signed token says. Nothing is stored when one is issued: whoever has the key can
+// tell that it is genuine. Whether it is still good is decided by its reader, who may keep a list
+// of the IDs that were used or revoked.
+type Ticket struct {
+	// ID is random.
+	ID [16]byte
+	// Account and Epoch are those of an account, in a format that has them.
+	Account [16]byte
+	Epoch   int64
+	// Issued is in whole units of the format.
+	Issued time.Time
+}
+
+// NewTicket returns a ticket with a random ID.
+func NewTicket(now time.Time) Ticket {
+	t := Ticket{Issued: now}
+	rand.Read(t.ID[:])
+	return t
+}
+
+// Fresh reports whether the ticket was issued less than life ago, and not more than skew in the
+// future by a server whose clock is ahead.
+func (t Ticket) Fresh(now time.Time, life, skew time.Duration) bool {
+	age := now.Sub(t.Issued)
+	return age >= -skew && age < life
+}
+
+// TicketFormat says what the tokens of one purpose consist of. A token is the unpadded base64url
+// of
+//
+//	version (1 byte, if not zero)
+//	ID (16)
+//	account (16) and epoch (8), if Account is set
+//	time of issue since the Unix epoch (8), if Unit is not zero
+//	the first CodeSize bytes of an HMAC-SHA-256
+//
+// with integers in big-endian order. The HMAC covers, with the length of each, the tenant, all that
+// stands before the code, and the texts that the token is bound to. Tokens outlive the program that
+// issued them, so a format never changes.
+type TicketFormat struct {
+	Purpose string // from which the key is derived
+	Version byte
+	Account bool
+	Unit    time.Duration
+	// CodeSize is between 16 and 32.
+	CodeSize int
+	// BoundFirst has the HMAC cover the texts before the content of the token and not after it.
+	BoundFirst bool
+}
+
+// Tickets issues and reads the tokens of one format. It is safe for concurrent use.
+type Tickets struct {
+	format TicketFormat
+	mac    *MAC
+}
+
+// NewTickets signs with the newest key of the ring and accepts all of them.
+func NewTickets(r *Ring, f TicketFormat) *Tickets { return &Tickets{f, NewMAC(r, f.Purpose)} }
+
+// Issue returns a ticket's token for a tenant, bound to texts that are not in it.
+func (t *Tickets) Issue(tenant int64, k Ticket, bound ...string) string {
+	return base64.RawURLEncoding.EncodeToString(t.Append(nil, tenant, k, bound...))
+}
+
+// Read returns what a token says. It reports false unless the token was issued for the same tenant
+// and texts under a key of the ring, and is written exactly as it was issued.
+func (t *Tickets) Read(tenant int64, token string, bound ...string) (Ticket, bool) {
+	b, ok := DecodeText(token)
+	if !ok {
+		return Ticket{}, false
+	}
+	return t.Parse(tenant, b, bound...)
+}
+
+// Append is Issue without the base64url: it appends the bytes of the token.
+func (t *Tickets) Append(b []byte, tenant int64, k Ticket, bound ...string) []byte {
+	b = slices.Grow(b, t.format.contentSize()+t.format.CodeSize)
+	start := len(b)
+	if t.format.Version != 0 {
+		b = append(b, t.format.Version)
+	}
+	b = append(b, k.ID[:]...)
+	if t.format.Account {
+		b = append(b, k.Account[:]...)
+		b = binary.BigEndian.AppendUint64(b, uint64(k.Epoch))
+	}
+	switch t.format.Unit {
+	case time.Second:
+		b = binary.BigEndian.AppendUint64(b, uint64(k.Issued.Unix()))
+	case time.Millisecond:
+		b = binary.BigEndian.AppendUint64(b, uint64(k.Issued.UnixMilli()))
+	}
+	code := t.mac.sum(t.message(tenant, b[start:], bound))
+	return append(b, code[:t.format.CodeSize]...)
+}
+
+// Parse is Read without the base64url.
+func (t *Tickets) Parse(tenant int64, b []byte, bound ...string) (Ticket, bool) {
+	content := len(b) - t.format.CodeSize
+	if content != t.format.contentSize() ||
+		!t.mac.verify(b[content:], t.message(tenant, b[:content], bound)) {
+		return Ticket{}, false
+	}
+	take := func(n int) (field []byte) {
+		field, b = b[:n], b[n:]
+		return field
+	}
+	if t.format.Version != 0 && take(1)[0] != t.format.Version {
+		return Ticket{}, false
+	}
+	k := Ticket{ID: [16]byte(take(16))}
+	if t.format.Account {
+		k.Account = [16]byte(take(16))
+		k.Epoch = int64(binary.BigEndian.Uint64(take(8)))
+	}
+	switch t.format.Unit {
+	case time.Second:
+		k.Issued = time.Unix(int64(binary.BigEndian.Uint64(take(8))), 0)
+	case time.Millisecond:
+		k.Issued = time.UnixMilli(int64(binary.BigEndian.Uint64(take(8))))
+	}
+	return k, true
+}
+
+func (f TicketFormat) contentSize() int {
+	n := 16
+	if f.Version != 0 {
+		n++
+	}
+	if f.Account {
+		n += 16 + 8
+	}
+	if f.Unit != 0 {
+		n += 8
+	}
+	return n
+}
+
+// message is what the HMAC covers.
+func (t *Tickets) message(tenant int64, content []byte, bound []string) []byte {
+	m := make([]byte, 0, 160)
+	m = binary.BigEndian.AppendUint64(appendLength(m, 8), uint64(tenant))
+	if !t.format.BoundFirst {
+		m = append(appendLength(m, len(content)), content...)
+	}
+	for _, text := range bound {
+		m = append(appendLength(m, len(text)), text...)
+	}
+	if t.format.BoundFirst {
+		m = append(appendLength(m, len(content)), content...)
+	}
+	return m
+}

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package sqlstore
-
-// forget does nothing: how other systems treat pages whose fsync failed has not been examined.
-func forget(string) error { return nil }
