@@ -23,14 +23,17 @@ func (l *Log) Hide(secrets ...string) {
 	l.secrets = append(l.secrets, secrets...)
 }
 
-// check fails the test for every secret in the log.
+// check fails the test for every secret in the log, and shows the log of a test that has failed.
 func (l *Log) check(t testing.TB) {
 	text := l.String()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.secrets {
 		if strings.Contains(text, s) {
-			t.Errorf("the log contains the secret %q:\n%s", s, text)
+			t.Errorf("the log contains the secret %q", s)
 		}
+	}
+	if t.Failed() {
+		t.Logf("the end of the log:\n%s", l.Tail())
 	}
 }
