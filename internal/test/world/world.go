@@ -45,6 +45,17 @@ func OpenStore(t testing.TB, path string, ring *secret.Ring) *Store {
 	return s
 }
 
+// OpenPostgres opens a store on PostgreSQL, which is closed when the test is over.
+func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
+	t.Helper()
+	s, err := sqlstore.OpenPostgres(t.Context(), ring, "", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 // Options say what is special about a World.
 type Options struct {
 	// Tenants are its tenants. Without any, the tenant is phone.test.
@@ -53,7 +64,7 @@ type Options struct {
 	RealTime bool
 	// JSON makes its log JSON. Otherwise the log is text.
 	JSON bool
-	// Store, if not nil, is used instead of a new SQLite store. The caller closes it.
+	// Store, if not nil, is used instead of a new SQLite store.
 	Store *Store
 	// SealRing is the ring of Store.
 	SealRing *secret.Ring
@@ -122,15 +133,21 @@ func (w *World) addTenants(list []tenant.Tenant) {
 		list = []tenant.Tenant{{Host: "phone.test"}}
 	}
 	for _, t := range list {
-		if t.Realm == "" {
-			t.Realm = t.Host
-		}
-		t.Created = w.Now()
-		_, err := w.Store.AddTenant(w.Context(), t)
-		w.Must(err)
+		w.AddTenant(t)
 	}
-	w.Must(w.Tenants.Refresh(w.Context()))
 	w.Tenant = w.At(list[0].Host).Tenant
+}
+
+// AddTenant adds a tenant. Its realm, if empty, is its host.
+func (w *World) AddTenant(t tenant.Tenant) {
+	w.Helper()
+	if t.Realm == "" {
+		t.Realm = t.Host
+	}
+	t.Created = w.Now()
+	_, err := w.Store.AddTenant(w.Context(), t)
+	w.Must(err)
+	w.Must(w.Tenants.Refresh(w.Context()))
 }
 
 // At returns the World with another of its tenants.
