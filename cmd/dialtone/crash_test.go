@@ -120,19 +120,19 @@ func newKillTest(t *testing.T) *killTest {
 	}
 }
 
-func (s *killTest) start() *process { return start(s.t, launch{data: s.data, listen: s.listen}) }
+func (s *killTest) start() *serverProcess { return start(s.t, launch{data: s.data, listen: s.listen}) }
 
 // loadedServer is a server under load.
 type loadedServer struct {
 	*killTest
-	*process
+	*serverProcess
 	ending  atomic.Bool
 	clients sync.WaitGroup
 }
 
 // load sets clients on the server, who sign people up until its end.
-func (s *killTest) load(p *process) *loadedServer {
-	b := &loadedServer{killTest: s, process: p}
+func (s *killTest) load(p *serverProcess) *loadedServer {
+	b := &loadedServer{killTest: s, serverProcess: p}
 	for i := range clients {
 		b.clients.Go(func() { b.client(i%2 == 0) })
 	}
@@ -264,7 +264,7 @@ func (s *killTest) messages() map[string][]message {
 }
 
 // check compares what the server has with what clients know, after a start that followed a kill.
-func (s *killTest) check(p *process) {
+func (s *killTest) check(p *serverProcess) {
 	s.t.Helper()
 	list, messages := shownAccounts(s.t, s.data), s.messages()
 	left := make(map[string][]message, len(messages))
@@ -310,7 +310,7 @@ func (s *killTest) check(p *process) {
 
 // sample activates a few of the accounts that are new, and signs one of them in. The next check
 // finds out whether the links did what they should, and whether it lasts.
-func (s *killTest) sample(p *process, fresh []string, messages map[string][]message) {
+func (s *killTest) sample(p *serverProcess, fresh []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
 	defer v.leave()

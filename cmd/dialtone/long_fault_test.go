@@ -54,7 +54,7 @@ func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watched
 // again starts the server once more, as it was.
 func (w *watchedServer) again() {
 	w.Helper()
-	w.process = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen",
+	w.serverProcess = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen",
 		w.gauge.address, "--mail-pickup-dir", w.pickup}})
 }
 
@@ -254,7 +254,7 @@ func testSyncFailsNowAndThen(t *testing.T) {
 	var answered, refused, saved, faults, restarts int
 	for _, which := range [][]string{{w.wal()}, {w.database()}, {w.wal(), w.database()}} {
 		for _, when := range []string{"1", "2", "1..3", "2+2", "3+7", "5+11", "1+4", "20"} {
-			stop := inject(t, w.process, syncs, "error=EIO:when="+when, which...)
+			stop := inject(t, w.serverProcess, syncs, "error=EIO:when="+when, which...)
 			c := w.crowd(8)
 			begin := time.Now()
 			ended := false
@@ -299,7 +299,7 @@ func testWALFails(t *testing.T) {
 	for range times {
 		v, form := w.next()
 		w.settled() // so that nothing but the signup meets the fault
-		stop := inject(t, w.process, syncs, "error=EIO", w.wal())
+		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal())
 		w.inDoubt(v, form)
 		longest = max(longest, w.exits())
 		stop()
@@ -318,7 +318,7 @@ func testWALFails(t *testing.T) {
 // stays, and holds what was promised.
 func testDatabaseFileFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
-	stop := inject(t, w.process, syncs, "error=EIO", w.database())
+	stop := inject(t, w.serverProcess, syncs, "error=EIO", w.database())
 	c := w.crowd(12)
 	deadline := time.Now().Add(60 * time.Second)
 	for { // until the WAL has been full several times
@@ -345,7 +345,7 @@ func testDatabaseFileFails(t *testing.T) {
 
 	v, form := w.next()
 	w.settled()
-	stop = inject(t, w.process, syncs, "error=EIO", w.wal(), w.database())
+	stop = inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 	w.inDoubt(v, form)
 	w.exits()
 	stop()
@@ -363,7 +363,7 @@ func testPickupSyncFails(t *testing.T) {
 	var answered, again int
 	var status int
 	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
-		stop := inject(t, w.process, "syncfs", "error=EIO:when="+when, w.pickup)
+		stop := inject(t, w.serverProcess, "syncfs", "error=EIO:when="+when, w.pickup)
 		c := w.crowd(6)
 		errors := w.stderr.count("messages could not be made safe")
 		deadline := time.Now().Add(20 * time.Second)
@@ -412,7 +412,7 @@ func testFailedCommit(t *testing.T) {
 				}
 				v, form := w.next()
 				w.settled()
-				heal := inject(t, w.process, syncs, "error=EIO", w.wal(), w.database())
+				heal := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 				w.inDoubt(v, form)
 				c.end(w, heal)
 				w.again()
@@ -437,7 +437,7 @@ func testFailedCommitAndPowerCut(t *testing.T) {
 	for range times {
 		v, form := w.next()
 		w.settled()
-		stop := inject(t, w.process, syncs, "error=EIO", w.wal(), w.database())
+		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 		w.inDoubt(v, form)
 		w.must(d.cut())
 		w.kill()

@@ -91,6 +91,12 @@ type Server struct {
 // Logs returns the output of the server.
 func (s *Server) Logs() string { return s.log.String() }
 
+// WaitLog waits until the output of the server contains a text.
+func (s *Server) WaitLog(t testing.TB, text string) {
+	t.Helper()
+	s.log.Wait(t, text)
+}
+
 // newServer makes the directory of a server and chooses its port.
 func newServer(t testing.TB, name string) *Server {
 	t.Helper()
