@@ -4,13 +4,15 @@
 # make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
 #                 needs root, loop devices and strace
 # make fuzz       one minute of fuzzing for each parser of outside input
+# make mutation   changes the domain packages in small ways, one at a time, and counts how many of the
+#                 changes make a test fail; takes hours
 # make bench      benchmarks beside what the machine can do at best; needs an idle machine
 # make build      the program as it is shipped: one static file
 # make help       this list
 
 GO ?= go
 
-.PHONY: run help test test-long check build tools fuzz bench
+.PHONY: run help test test-long check build tools fuzz mutation bench
 
 run:
 	$(GO) run ./cmd/dialtone serve --dev
@@ -53,6 +55,17 @@ fuzz:
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s $$p || exit 1; \
 	  done; \
 	done
+
+# The packages that are tested by mutation, each with its own tests, the fast ones first.
+MUTATED = fault turn captcha throttle digest provision mailmsg audit export session tenant sipserver \
+	hook outbox delivery account
+
+mutation:
+	@failed=; for p in $(MUTATED); do \
+	  GOFLAGS='-ldflags=-w -vet=off' $(GO) run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 \
+	    unleash ./internal/$$p --workers 1 --timeout-coefficient 8 --exclude-files / --threshold-efficacy 97 || \
+	    failed="$$failed $$p"; \
+	done; test -z "$$failed" || { echo "too many mutants live in:$$failed"; exit 1; }
 
 bench:
 	$(GO) run ./bench

@@ -14,15 +14,15 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
-	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/store/sqlite/conn"
+	"dialtone/internal/test/teststore"
 )
 
 const bareGroup = 64
 
 // bareSite is a database and a folder without a program around them. They grow from turn to turn, as the program's do.
 type bareSite struct {
-	conn *sqlite.Conn
+	conn *conn.Conn
 	box  string
 	n    int
 }
@@ -118,8 +118,8 @@ func writeMessage(box string, id [16]byte) error {
 }
 
 // openBare makes the program's own schema and opens it as the program does.
-func openBare(ctx context.Context, database, box string) (*sqlite.Conn, error) {
-	store, err := sqlstore.Open(ctx, database, secret.NewRing(time.Now()))
+func openBare(ctx context.Context, database, box string) (*conn.Conn, error) {
+	store, err := teststore.Open(ctx, database, secret.NewRing(time.Now()))
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func openBare(ctx context.Context, database, box string) (*sqlite.Conn, error) {
 	if err := os.Mkdir(box, 0o770); err != nil {
 		return nil, err
 	}
-	conn, err := sqlite.Open(database, sqlite.Options{})
+	conn, err := conn.Open(database, conn.Options{})
 	if err != nil {
 		return nil, err
 	}

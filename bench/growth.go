@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/store/sqlite/conn"
 )
 
 // growth prints the same figures at growing numbers of accounts.
@@ -49,8 +49,8 @@ func growth(ctx context.Context, o options) error {
 	return nil
 }
 
-// populate makes a data folder with n active accounts. It writes them as the program would, sealed under the folder's own
-// key, without the cost of a signup for each.
+// populate makes a data folder with n active accounts. It writes them as the program would, sealed
+// under the folder's own key, without the cost of a signup for each.
 func populate(ctx context.Context, binary, data string, n int) (users []string, err error) {
 	p, err := startDialtone(ctx, binary, data)
 	if err != nil {
@@ -63,7 +63,7 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 	if err != nil {
 		return nil, err
 	}
-	conn, err := sqlite.Open(filepath.Join(data, "dialtone.db"), sqlite.Options{})
+	conn, err := conn.Open(filepath.Join(data, "dialtone.db"), conn.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 // shared measures signups of one and of two servers on one PostgreSQL database, beside the same rows as plain INSERTs of
@@ -232,7 +232,7 @@ func newPlain(ctx context.Context, o options, url string, conns int) (func(time.
 	if err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.OpenPostgres(ctx, secret.NewRing(time.Now()), "", url)
+	store, err := teststore.OpenPostgres(ctx, secret.NewRing(time.Now()), "", url)
 	if err != nil {
 		return nil, err
 	}

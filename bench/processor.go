@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// processor prints the processor time, of user and system together, that the server takes for each kind of request, and an
-// empty handler beside it. Other work on the machine blurs rates; it hardly touches this.
+// processor prints the processor time, of user and system together, that the server takes for each
+// kind of request, and an empty handler beside it. Other work on the machine blurs rates; it hardly
+// touches this.
 func processor(ctx context.Context, o options) error {
 	const conns, rounds = 64, 3
 	empty, err := startEmpty(ctx)

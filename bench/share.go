@@ -7,8 +7,9 @@ import (
 	"strconv"
 )
 
-// shares bound how much of a processor each server gets, so that servers which would be on machines of their own can be added
-// up on one machine. They are control groups, which take root and a Linux that has them.
+// shares bound how much of a processor each server gets, so that servers which would be on machines
+// of their own can be added up on one machine. They are control groups, which take root and a Linux
+// that has them.
 type shares struct{ dirs []string }
 
 // newShares makes so many groups of a part of a processor each. It reports false where the system has none.

@@ -149,3 +149,26 @@ func TestDependencies(t *testing.T) {
 		}
 	}
 }
+
+var codePath = regexp.MustCompile("`([a-z0-9]+(?:/[a-z0-9_]+)*(?:\\.go|\\.txt)?)`")
+
+// TestPaths wants every package and file that architecture.md names to exist below internal.
+func TestPaths(t *testing.T) {
+	text := read(t, "architecture.md")
+	start, end := strings.Index(text, "## Where is"), strings.Index(text, "## A signup")
+	checked := 0
+	for _, m := range codePath.FindAllStringSubmatch(text[start:end], -1) {
+		if !strings.Contains(m[1], "/") {
+			continue // a name
+		}
+		checked++
+		if _, err := os.Stat(filepath.Join("../internal", m[1])); err != nil {
+			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+				t.Errorf("architecture.md names %s, which does not exist", m[1])
+			}
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d paths were found", checked)
+	}
+}

@@ -18,7 +18,8 @@ import (
 //  3. Neither touches the network, a database or files, nor a library outside the Go project's own tables.
 //  4. Every other package below internal is an adapter to one outside system. Adapters import
 //     vocabulary and domain packages, and of the adapters only the shared ones and the foundation
-//     of their own group.
+//     of their own group. The packages of the store are layers: each imports only those below it. Its
+//     statements, which are package store, import no library.
 //  5. Test support, internal/test, is imported only by tests, by itself and by bench.
 //  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench.
 var (
@@ -30,11 +31,21 @@ var (
 	}
 
 	// shared are adapters that all others may use.
-	shared = []string{"durable"}
+	shared = []string{"durable", "secret/keyfile"}
 
 	// foundations are the packages that others of their group are built on.
 	foundations = []string{
-		"hook/httpclient", "http/answer", "http/form", "http/server", "store/engine", "sqlstore/sqlite", "config",
+		"hook/httpclient", "http/answer", "http/form", "http/server", "config",
+	}
+
+	// storeLayers are the packages of the store, from the lowest layer up.
+	storeLayers = [][]string{
+		{"store/engine", "store/sqlite/conn"},
+		{"store/admission", "store/migrations"},
+		{"store/sqlite", "store/postgres"},
+		{"store/phonetables"},
+		{"store"},
+		{"store/transfer"},
 	}
 
 	// outside are the packages of the standard library that rule 3 is about.
@@ -104,6 +115,8 @@ func violations(name string, imports []string) (messages []string) {
 			refuse("is a vocabulary or domain package and imports %s", imported)
 		case !ours && inner && strings.Contains(imported, ".") && !slices.Contains(pure, imported):
 			refuse("is a vocabulary or domain package and imports the library %s", imported)
+		case !ours && name == "store" && strings.Contains(imported, "."):
+			refuse("has the statements of the store and imports the library %s", imported)
 		case !ours || wires && (group(own) != "test" || name == "bench"):
 		case group(own) == "test" && group(name) != "test":
 			refuse("imports the test support %s", own)
@@ -114,11 +127,24 @@ func violations(name string, imports []string) (messages []string) {
 		case inner:
 			refuse("is a domain package and imports the adapter %s", own)
 		case slices.Contains(shared, own):
+		case group(own) == "store" && group(name) == "store":
+			if layer(own) >= layer(name) {
+				refuse("is in the store and imports %s, which is not in a lower layer", own)
+			}
 		case group(own) != group(name) || !slices.Contains(foundations, own):
 			refuse("is an adapter and imports the adapter %s", own)
 		}
 	}
 	return messages
+}
+
+// layer is the layer of a package of the store. A package that is in none is above all.
+func layer(name string) int {
+	i := slices.IndexFunc(storeLayers, func(l []string) bool { return slices.Contains(l, name) })
+	if i < 0 {
+		return len(storeLayers)
+	}
+	return i
 }
 
 // group is the first element of a package's path.
@@ -149,6 +175,12 @@ func TestViolations(t *testing.T) {
 		{"vocabulary does not use files", "secret", "os", false},
 		{"adapters do not use each other", "http/web", "dialtone/internal/http/lookup", false},
 		{"adapters do not use other groups", "http/web", "dialtone/internal/mail/pickup", false},
+		{"the store uses its engine", "store", "dialtone/internal/store/engine", true},
+		{"engines do not use the statements", "store/sqlite", "dialtone/internal/store", false},
+		{"engines do not use each other", "store/sqlite", "dialtone/internal/store/postgres", false},
+		{"the engines' interface knows no engine", "store/engine", "dialtone/internal/store/sqlite", false},
+		{"statements know no driver", "store", "github.com/jackc/pgx/v5", false},
+		{"engines use drivers", "store/postgres", "github.com/jackc/pgx/v5", true},
 		{"a new package is an adapter", "util", "dialtone/internal/store", false},
 		{"programs are not imported", "http/web", "dialtone/cmd/dialtone", false},
 		{"cmd wires", "cmd/dialtone", "dialtone/internal/http/web", true},

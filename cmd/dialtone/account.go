@@ -82,7 +82,7 @@ func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Ten
 		if err != nil {
 			return err
 		}
-		return do(f, p.desk(f), t)
+		return do(f, p.accounts(f), t)
 	})
 }
 

@@ -16,10 +16,10 @@ import (
 
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/test/teststore"
 )
 
-// rounds is how often a server is ended: DIALTONE_TEST_KILLS, or 12.
+// rounds returns how often a test kills a server: DIALTONE_TEST_KILLS, or 12 times.
 func rounds(t *testing.T) int {
 	text := os.Getenv("DIALTONE_TEST_KILLS")
 	if text == "" {
@@ -32,12 +32,12 @@ func rounds(t *testing.T) int {
 	return n
 }
 
-// loadFor is how long a server is under load at most before its end comes.
-const loadFor = 150 * time.Millisecond
+// maxLoadTime is the longest time that a server is under load before it is killed.
+const maxLoadTime = 150 * time.Millisecond
 
-// In every round a server is started on the same data folder, loaded with signups from many
-// addresses, and killed at a random moment. What it answered must be there afterwards; what it did
-// not answer is whole or gone.
+// In every round a server starts with the same data directory, gets signups from many addresses,
+// and is killed at a random moment. Every signup that was answered must be there afterwards. One
+// that was not answered is there completely or not at all.
 func TestKilledServerLosesNothing(t *testing.T) {
 	s := newKillTest(t)
 	n := rounds(t)
@@ -45,14 +45,13 @@ func TestKilledServerLosesNothing(t *testing.T) {
 		s.killedRound()
 	}
 	s.finish()
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished; %d accounts "+
+	t.Logf("%d rounds: %d signups answered, %d saved without an answer, %d messages republished; %d accounts "+
 		"activated by their links",
 		n, len(s.answered), s.unanswered, s.republished, len(s.activated))
 }
 
-// The same with a mail server behind the pickup directory, which takes every message away as
-// waitRandomly as it is there. A message may then come twice, as the same bytes with one
-// Message-ID; it is never missing.
+// Here, a mail server takes every message out of the pickup directory as soon as it is there. Then
+// a message may be written twice, with the same bytes and Message-ID, but none is ever missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 	s := newKillTest(t)
 	s.agent = newAgent(t, s.pickup)
@@ -61,28 +60,28 @@ func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 		s.killedRound()
 	}
 	s.finish()
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole, %d messages republished, %d taken "+
+	t.Logf("%d rounds: %d signups answered, %d saved without an answer, %d messages republished, %d taken "+
 		"twice by the agent; %d accounts activated by their links",
 		n, len(s.answered), s.unanswered, s.republished, s.agent.twice, len(s.activated))
 }
 
-// The server is asked to end while it is busy, as every upgrade does.
-func TestTerminatedServerAnswersWhatItBegan(t *testing.T) {
+// An upgrade sends SIGTERM to a server under load.
+func TestTerminatedServerAnswersOpenRequests(t *testing.T) {
 	s := newKillTest(t)
 	n := rounds(t)
-	var whole int
+	var unanswered int
 	for range n {
-		whole += s.terminatedRound()
+		unanswered += s.terminatedRound()
 	}
 	s.finish()
 	if s.republished > 0 {
-		t.Errorf("%d messages were written again, though every server ended well", s.republished)
+		t.Errorf("%d messages were written again, though no server was killed", s.republished)
 	}
-	t.Logf("%d rounds: %d signups answered, %d unanswered but whole on connections that were kept open", n,
-		len(s.answered), whole)
+	t.Logf("%d rounds: %d signups answered, %d saved without an answer on connections that were kept open", n,
+		len(s.answered), unanswered)
 }
 
-// killTest is one data folder and what clients know of it. What they know outlives the servers.
+// killTest is a data directory, and what the clients of its servers know.
 type killTest struct {
 	t            *testing.T
 	data, pickup string
@@ -92,22 +91,22 @@ type killTest struct {
 	mu       sync.Mutex
 	users    int
 	answered map[string]bool // signups that were answered 200
-	hurried  map[string]bool // signups on a connection of their own
-	trouble  []error
+	newConn  map[string]bool // signups on a new connection
+	failures []error
 
-	activated   map[string]bool // by their links
+	activated   map[string]bool // by links
 	seen        map[string]bool // accounts that an earlier round accounted for
 	unanswered  int
 	republished int
 }
 
-// clients is how many sign up at a time.
+// clients is the number of concurrent clients.
 const clients = 12
 
 func newKillTest(t *testing.T) *killTest {
 	data := filepath.Join(t.TempDir(), "data")
-	// The same port in all rounds, since it stands in the links; an address of its own, so that
-	// nobody else takes it.
+	// All rounds use the same port, because it is part of the links. An address that nobody else
+	// uses keeps the port free.
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 100+rand.IntN(100), rand.IntN(256), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +114,7 @@ func newKillTest(t *testing.T) *killTest {
 	defer l.Close()
 	return &killTest{
 		t: t, data: data, pickup: filepath.Join(data, "pickup"), listen: l.Addr().String(),
-		answered: map[string]bool{}, hurried: map[string]bool{}, activated: map[string]bool{},
+		answered: map[string]bool{}, newConn: map[string]bool{}, activated: map[string]bool{},
 		seen: map[string]bool{},
 	}
 }
@@ -130,7 +129,7 @@ type loadedServer struct {
 	clients sync.WaitGroup
 }
 
-// load sets clients on the server, who sign people up until its end.
+// load starts clients that sign up until the server has ended.
 func (s *killTest) load(p *serverProcess) *loadedServer {
 	b := &loadedServer{killTest: s, serverProcess: p}
 	for i := range clients {
@@ -139,18 +138,18 @@ func (s *killTest) load(p *serverProcess) *loadedServer {
 	return b
 }
 
-// waitRandomly waits for a random time of at most loadFor.
-func waitRandomly() { <-time.After(rand.N(loadFor)) }
+// waitRandomly waits for a random time of at most maxLoadTime.
+func waitRandomly() { <-time.After(rand.N(maxLoadTime)) }
 
-// client signs people up, three from each address, until the server has ended.
-func (b *loadedServer) client(hurried bool) {
+// client signs up until the server has ended, three times from each address.
+func (b *loadedServer) client(newConn bool) {
 	for {
 		v := newVisitor(b.address, "")
-		if hurried {
-			v.hurried()
+		if newConn {
+			v.useNewConnections()
 		}
 		for range 3 {
-			if !b.signup(v, hurried) {
+			if !b.signup(v, newConn) {
 				v.leave()
 				return
 			}
@@ -159,22 +158,22 @@ func (b *loadedServer) client(hurried bool) {
 	}
 }
 
-func (b *loadedServer) signup(v *visitor, hurried bool) bool {
+func (b *loadedServer) signup(v *visitor, newConn bool) bool {
 	b.mu.Lock()
 	b.users++
 	user := fmt.Sprintf("person-%d", b.users)
-	b.hurried[user] = hurried
+	b.newConn[user] = newConn
 	b.mu.Unlock()
 	a, err := v.signup(user)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case err != nil && !b.ending.Load():
-		b.trouble = append(b.trouble, fmt.Errorf("%s, long before the end: %w", user, err))
+		b.failures = append(b.failures, fmt.Errorf("%s, before the server ended: %w", user, err))
 	case err != nil:
-		return b.broken(v, user, err)
+		return b.aborted(v, user, err)
 	case a.Status != 200 || !a.OK || a.User != user:
-		b.trouble = append(b.trouble, fmt.Errorf("%s: %s", user, a))
+		b.failures = append(b.failures, fmt.Errorf("%s: %s", user, a))
 	default:
 		b.answered[user] = true
 		return true
@@ -182,10 +181,10 @@ func (b *loadedServer) signup(v *visitor, hurried bool) bool {
 	return false
 }
 
-// broken notes an answer that broke off, which only a kill may do.
-func (b *loadedServer) broken(v *visitor, user string, err error) bool {
+// aborted reports an answer that was aborted, which only a kill may do.
+func (b *loadedServer) aborted(v *visitor, user string, err error) bool {
 	if v.began.Load() && !b.killed() {
-		b.trouble = append(b.trouble, fmt.Errorf("%s: the answer broke off: %w", user, err))
+		b.failures = append(b.failures, fmt.Errorf("%s: the answer was aborted: %w", user, err))
 	}
 	return false
 }
@@ -205,13 +204,13 @@ func (s *killTest) killedRound() {
 	p.kill()
 	b.clients.Wait()
 	s.republished += p.stderr.count(`"msg":"message.republish"`)
-	s.noTrouble()
+	s.failIfBroken()
 }
 
-// terminatedRound tells how many accounts are whole that nobody was told of. There are none on
-// fresh connections: those are either taken and answered, or not taken. On one that waited for its
-// next request, that may cross with the end.
-func (s *killTest) terminatedRound() (whole int) {
+// terminatedRound returns how many accounts were saved without an answer. A new connection is
+// either accepted and answered, or not accepted, so there are none on those. On a connection that
+// was kept open, a request may arrive while the server closes it.
+func (s *killTest) terminatedRound() (unanswered int) {
 	s.t.Helper()
 	p := s.start()
 	s.check(p)
@@ -224,21 +223,21 @@ func (s *killTest) terminatedRound() (whole int) {
 		s.t.Fatal(err)
 	}
 	s.republished += p.stderr.count(`"msg":"message.republish"`)
-	s.noTrouble()
+	s.failIfBroken()
 	for _, a := range shownAccounts(s.t, s.data) {
 		if !s.answered[a.User] && !s.seen[a.User] {
-			whole++
-			if s.hurried[a.User] {
-				s.t.Errorf("%s was signed up and never told", a.User)
+			unanswered++
+			if s.newConn[a.User] {
+				s.t.Errorf("%s was saved without an answer, on a new connection", a.User)
 			}
 		}
 	}
-	return whole
+	return unanswered
 }
 
-func (s *killTest) noTrouble() {
+func (s *killTest) failIfBroken() {
 	s.t.Helper()
-	for _, err := range s.trouble {
+	for _, err := range s.failures {
 		s.t.Error(err)
 	}
 	if s.t.Failed() {
@@ -246,7 +245,8 @@ func (s *killTest) noTrouble() {
 	}
 }
 
-// messages are those in the pickup directory, and those that the agent took, by recipient.
+// messages returns the messages in the pickup directory, or those that the agent took, by
+// recipient.
 func (s *killTest) messages() map[string][]message {
 	s.t.Helper()
 	list := s.agent.taken()
@@ -263,7 +263,7 @@ func (s *killTest) messages() map[string][]message {
 	return by
 }
 
-// check compares what the server has with what clients know, after a start that followed a kill.
+// check compares accounts and messages with what the clients know, after a restart.
 func (s *killTest) check(p *serverProcess) {
 	s.t.Helper()
 	list, messages := shownAccounts(s.t, s.data), s.messages()
@@ -272,15 +272,15 @@ func (s *killTest) check(p *serverProcess) {
 		left[to] = m
 	}
 	there := make(map[string]bool, len(list))
-	var fresh []string
+	var added []string
 	for _, a := range list {
 		there[a.User] = true
-		if _, tried := s.hurried[a.User]; !tried {
-			s.t.Errorf("nobody asked for the account %s", a.User)
+		if _, tried := s.newConn[a.User]; !tried {
+			s.t.Errorf("no client asked for the account %s", a.User)
 		}
 		if a.Role != "guest" || a.Email != email(a.User) || a.Disabled == s.activated[a.User] ||
 			(a.Activated != nil) != s.activated[a.User] {
-			s.t.Errorf("%s is not as it was asked for and left: %+v", a.User, a)
+			s.t.Errorf("%s was changed: %+v", a.User, a)
 		}
 		if n := len(messages[a.Email]); n != 1 {
 			s.t.Errorf("%s has %d messages, want one", a.User, n)
@@ -288,7 +288,7 @@ func (s *killTest) check(p *serverProcess) {
 		delete(left, a.Email)
 		if !s.seen[a.User] {
 			s.seen[a.User] = true
-			fresh = append(fresh, a.User)
+			added = append(added, a.User)
 			if !s.answered[a.User] {
 				s.unanswered++
 			}
@@ -305,16 +305,16 @@ func (s *killTest) check(p *serverProcess) {
 	if s.t.Failed() {
 		s.t.Fatalf("the server's log:\n%s", p.stderr)
 	}
-	s.sample(p, fresh, messages)
+	s.sample(p, added, messages)
 }
 
-// sample activates a few of the accounts that are new, and signs one of them in. The next check
-// finds out whether the links did what they should, and whether it lasts.
-func (s *killTest) sample(p *serverProcess, fresh []string, messages map[string][]message) {
+// sample activates some of the new accounts and signs in. The next check proves that the activation
+// was durable.
+func (s *killTest) sample(p *serverProcess, added []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
 	defer v.leave()
-	for i, user := range fresh {
+	for i, user := range added {
 		if i == 3 {
 			break
 		}
@@ -333,8 +333,8 @@ func (s *killTest) sample(p *serverProcess, fresh []string, messages map[string]
 	}
 }
 
-// finish starts a last time, checks, ends well, and then opens every link that is left: each
-// activates the very account that the message went to.
+// finish starts the server for the last time, checks, and stops it. Then it uses all remaining
+// links: each must activate the account that its message was sent to.
 func (s *killTest) finish() {
 	s.t.Helper()
 	p := s.start()
@@ -342,7 +342,7 @@ func (s *killTest) finish() {
 	p.mustStop(s.t)
 	s.republished += p.stderr.count(`"msg":"message.republish"`)
 	if len(s.answered) == 0 {
-		s.t.Fatal("no signup was answered: the test tested nothing")
+		s.t.Fatal("no signup was answered, so nothing was tested")
 	}
 
 	ctx := context.Background()
@@ -350,14 +350,14 @@ func (s *killTest) finish() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	store, err := sqlstore.Open(ctx, filepath.Join(s.data, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(s.data, "dialtone.db"), ring)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer store.Close()
-	waiting, err := store.Pending(ctx)
-	if err != nil || len(waiting) > 0 {
-		s.t.Errorf("%d messages are not settled after a good end (%v)", len(waiting), err)
+	pending, err := store.Pending(ctx)
+	if err != nil || len(pending) > 0 {
+		s.t.Errorf("%d outbox rows are left after SIGTERM (%v)", len(pending), err)
 	}
 	tenants, _, err := store.Tenants(ctx)
 	if err != nil || len(tenants) != 1 {
@@ -388,7 +388,7 @@ func (s *killTest) finish() {
 // agent takes messages out of a pickup directory, as a mail server does.
 type agent struct {
 	pickup, spool string
-	pass          chan chan error // a request for a whole pass
+	pass          chan chan error // requests for a pass over the directory
 	byID          map[string]message
 	twice         int
 	t             *testing.T
@@ -405,25 +405,25 @@ func newAgent(t *testing.T, pickup string) *agent {
 		defer ticker.Stop()
 		var failed error
 		for n := 0; ; {
-			var wants chan error
+			var requested chan error
 			select {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-			case wants = <-a.pass:
+			case requested = <-a.pass:
 			}
 			if failed == nil {
 				failed = a.take(&n)
 			}
-			if wants != nil {
-				wants <- failed
+			if requested != nil {
+				requested <- failed
 			}
 		}
 	}()
 	return a
 }
 
-// take takes away every message that is there.
+// take moves all messages out of the directory.
 func (a *agent) take(n *int) error {
 	entries, err := os.ReadDir(a.pickup)
 	if err != nil && !os.IsNotExist(err) {
@@ -434,11 +434,11 @@ func (a *agent) take(n *int) error {
 			continue
 		}
 		*n++
-		mine := filepath.Join(a.spool, strconv.Itoa(*n))
-		if err := os.Rename(filepath.Join(a.pickup, e.Name()), mine); err != nil {
+		taken := filepath.Join(a.spool, strconv.Itoa(*n))
+		if err := os.Rename(filepath.Join(a.pickup, e.Name()), taken); err != nil {
 			return err
 		}
-		raw, err := os.ReadFile(mine)
+		raw, err := os.ReadFile(taken)
 		if err != nil {
 			return err
 		}
@@ -449,7 +449,7 @@ func (a *agent) take(n *int) error {
 		if old, ok := a.byID[m.id]; ok {
 			a.twice++
 			if old.raw != m.raw {
-				return fmt.Errorf("%s came twice, and not as the same bytes:\n%s\n%s", m.id, old.raw, m.raw)
+				return fmt.Errorf("%s was written twice, with different bytes:\n%s\n%s", m.id, old.raw, m.raw)
 			}
 		}
 		a.byID[m.id] = m
@@ -457,7 +457,7 @@ func (a *agent) take(n *int) error {
 	return nil
 }
 
-// taken are all messages so far, each once, after a whole pass over the directory.
+// taken returns all messages so far, each once, after another pass over the directory.
 func (a *agent) taken() []message {
 	if a == nil {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// root is the project's folder, relative to this one.
+// root is the directory of the project, relative to this one.
 const root = "../.."
 
 var (
@@ -23,7 +23,7 @@ var (
 	loneFlag   = regexp.MustCompile(`^--[a-z][a-z-]*`)
 )
 
-// documentedCommands returns every text in code of a document that may be a command line, one a line.
+// documentedCommands returns the code in a document that may contain command lines, line by line.
 func documentedCommands(text string) (lines []string) {
 	for _, m := range codeBlock.FindAllStringSubmatch(text, -1) {
 		joined := strings.ReplaceAll(m[1], "\\\n", " ")
@@ -35,7 +35,7 @@ func documentedCommands(text string) (lines []string) {
 	return lines
 }
 
-// unknownWords names the commands and flags on a line that the program does not have.
+// unknownWords returns the commands and flags on a line that the program does not have.
 func unknownWords(app *kong.Application, line string) (unknown []string) {
 	if flag := loneFlag.FindString(line); flag != "" && !anyCommandHas(app.Node, flag) {
 		unknown = append(unknown, flag)
@@ -136,8 +136,8 @@ func TestUnknownWords(t *testing.T) {
 	}
 }
 
-// TestReadmeSession runs the terminal session of the README as it stands. What a server makes up
-// (the captcha's question and token, the link's token) is put in place of the README's values.
+// TestReadmeSession runs the terminal session of the README. Values that a server generates (the
+// captcha's question and token, the link's token) replace those of the README.
 func TestReadmeSession(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
@@ -150,20 +150,20 @@ func TestReadmeSession(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, launch{data: filepath.Join(dir, "data"), flags: []string{"--dev"}})
 
-	// The first session: the same lines, but for addresses and the folder.
+	// The first session prints the same lines, except addresses and directories.
 	var want []string
 	for line := range strings.Lines(sessions[0][1]) {
 		want = append(want, strings.Fields(line)[0])
 	}
 	got := []string{"$"}
-	for _, line := range p.stdout.whole() {
+	for _, line := range p.stdout.complete() {
 		got = append(got, strings.Fields(line)[0])
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("the server starts with %q, the README says %q", got, want)
+		t.Errorf("the server prints %q, the README says %q", got, want)
 	}
 
-	// The second session: each command in the same shell, so that variables last.
+	// The commands of the second session share variables, as in one shell.
 	pairs := []string{
 		"http://localhost:8080", p.base, "digest -u alex ", "digest -u 'alex:correct horse battery' ",
 	}
@@ -181,40 +181,40 @@ func TestReadmeSession(t *testing.T) {
 		}
 		output := strings.TrimRight(strings.ReplaceAll(string(out), "\r\n", "\n"), "\n")
 		expected := step.output
-		for _, pattern := range madeUp {
-			said, says := pattern.FindStringSubmatch(expected), pattern.FindStringSubmatch(output)
-			if said == nil {
+		for _, pattern := range generated {
+			before, after := pattern.FindStringSubmatch(expected), pattern.FindStringSubmatch(output)
+			if before == nil {
 				continue
 			}
-			if says == nil {
-				t.Fatalf("%s\nanswers %s, which does not match %v", command, output, pattern)
+			if after == nil {
+				t.Fatalf("%s\nprints %s, which does not match %v", command, output, pattern)
 			}
-			for i := range said[1:] {
-				pairs = append(pairs, said[1+i], says[1+i])
+			for i := range before[1:] {
+				pairs = append(pairs, before[1+i], after[1+i])
 			}
 			if strings.Contains(pattern.String(), "question") {
 				var a, b, c, d int
-				fmt.Sscanf(said[1], "%d + %d", &a, &b)
-				fmt.Sscanf(says[1], "%d + %d", &c, &d)
+				fmt.Sscanf(before[1], "%d + %d", &a, &b)
+				fmt.Sscanf(after[1], "%d + %d", &c, &d)
 				pairs = append(pairs, fmt.Sprintf("captcha_answer=%d", a+b), fmt.Sprintf("captcha_answer=%d", c+d))
 			}
 		}
 		if expected = strings.NewReplacer(pairs...).Replace(expected); output != expected {
-			t.Errorf("%s\nanswers\n%s\nthe README says\n%s", command, output, expected)
+			t.Errorf("%s\nprints\n%s\nthe README says\n%s", command, output, expected)
 		}
 	}
 }
 
-// madeUp are the values of the README's session that differ with each run.
-var madeUp = []*regexp.Regexp{
+// generated matches the values of the session that are different in each run.
+var generated = []*regexp.Regexp{
 	regexp.MustCompile(`"question":"(\d+ \+ \d+)","token":"([^"]+)"`),
 	regexp.MustCompile(`activate\.ashx\?token=(\S+)`),
 }
 
 type step struct{ command, output string }
 
-// steps splits a session into commands, each with what it prints. curl's question for the password
-// is left out: the test gives the password on the command line.
+// steps splits a session into commands, each with its output. It omits the password prompt of curl,
+// because the test gives the password on the command line.
 func steps(t *testing.T, session string) (list []step) {
 	t.Helper()
 	continued := false

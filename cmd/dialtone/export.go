@@ -229,6 +229,6 @@ func (s *server) newHtdigestFollower() *htdigest.Follower {
 
 func (s *server) catchUpExport(ctx context.Context) {
 	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "export update failed", "retry", tendEvery, "err", err)
+		s.log.ErrorContext(ctx, "export update failed", "retry", flushInterval, "err", err)
 	}
 }

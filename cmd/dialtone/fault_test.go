@@ -21,8 +21,7 @@ import (
 	"dialtone/internal/config"
 )
 
-// testServer is a server on which faults are injected, and a visitor who already has an account
-// there.
+// testServer is a server for fault injection, and a visitor who has an account there.
 type testServer struct {
 	*testing.T
 	*serverProcess
@@ -56,7 +55,7 @@ func newTestServer(t *testing.T, l launch, pickup string) *testServer {
 	return p
 }
 
-// next returns a filled-in form of a new visitor, who has an address of their own.
+// next returns a new visitor with an unused address, and a valid form.
 func (p *testServer) next() (*visitor, url.Values) {
 	p.Helper()
 	p.n++
@@ -69,9 +68,9 @@ func (p *testServer) next() (*visitor, url.Values) {
 	return v, form
 }
 
-// duringFault sends a form several times while the fault lasts, and wants a 500 each time. Then it
-// ends the fault and sends the same form again. Captchas and sign-ins, which do not need what is
-// broken, must work meanwhile.
+// duringFault sends a form several times during a fault, and wants a 500 each time. Then it ends
+// the fault and sends the same form again. Captchas and sign-ins do not need what is broken, so
+// they must work all the time.
 func (p *testServer) duringFault(times int, begin, end func()) {
 	p.Helper()
 	before := len(shownAccounts(p, p.data))
@@ -80,10 +79,10 @@ func (p *testServer) duringFault(times int, begin, end func()) {
 	for range times {
 		a, err := v.post(form)
 		if err != nil || a.Status != 500 || a.Error != "server_error" || a.Description == "" {
-			p.Fatalf("while the fault lasts: %v, %v; want 500 server_error\n%s", a, err, p.stderr)
+			p.Fatalf("during the fault: %v, %v; want 500 server_error\n%s", a, err, p.stderr)
 		}
 		if strings.Contains(a.Description, "/") {
-			p.Errorf("the answer shows the inside: %s", a.Description)
+			p.Errorf("the answer contains a path: %s", a.Description)
 		}
 	}
 	if _, err := v.captcha(); err != nil {
@@ -103,7 +102,7 @@ func (p *testServer) duringFault(times int, begin, end func()) {
 // used up.
 func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.Helper()
-	// A server that tries once a second has a moment to find the fault gone.
+	// The server tries again once a second.
 	deadline := time.Now().Add(10 * time.Second)
 	a, err := v.post(form)
 	for err == nil && a.Status == 500 && time.Now().Before(deadline) {
@@ -125,7 +124,8 @@ func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.consistent()
 }
 
-// consistent wants one whole message for every account and nothing else in the pickup directory.
+// consistent wants one complete message for every account, and nothing else in the pickup
+// directory.
 func (p *testServer) consistent() {
 	p.Helper()
 	list, err := messagesIn(p.pickup)
@@ -156,7 +156,7 @@ func (p *testServer) must(err error) {
 
 func TestPickupDirectoryGone(t *testing.T) {
 	for _, c := range []struct{ name, pickup string }{
-		{"within the data folder", ""},
+		{"in the data directory", ""},
 		{"elsewhere", filepath.Join(t.TempDir(), "mail")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestPickupDirectoryGone(t *testing.T) {
 				func() { p.must(os.Rename(p.pickup, away)) },
 				func() {
 					if _, err := os.Stat(p.pickup); !errors.Is(err, fs.ErrNotExist) {
-						t.Errorf("%s is there again by itself (%v)", p.pickup, err)
+						t.Errorf("%s was created again (%v)", p.pickup, err)
 					}
 					p.must(os.Rename(away, p.pickup))
 				})
@@ -176,9 +176,9 @@ func TestPickupDirectoryGone(t *testing.T) {
 	}
 }
 
-// A server whose pickup directory fails at the start comes up: people can sign in. A message that a
-// crash swallowed is written once the directory is back.
-func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
+// A server starts though the pickup directory fails, so people can sign in. Messages that were lost
+// in a crash are written as soon as the directory works.
+func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
 	p := newTestServer(t, launch{data: data}, mail)
 	v, form := p.next()
@@ -190,8 +190,8 @@ func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 	if err != nil || len(want) != 2 {
 		t.Fatalf("%d messages, %v", len(want), err)
 	}
-	// What a power cut does to files that were not synced: they are gone. A directory of the
-	// message's own name is a fault that root meets too.
+	// A power cut removes files that were not synced. A directory with the name of the message is a
+	// fault even for root.
 	names, err := filepath.Glob(filepath.Join(mail, "*.eml"))
 	p.must(err)
 	for _, name := range names {
@@ -211,27 +211,27 @@ func TestMessageOfACrashWaitsForThePickupDirectory(t *testing.T) {
 		if err == nil && len(got) == 2 {
 			for i := range got {
 				if got[i] != want[i] {
-					t.Errorf("the message is not the same:\n%s\nit was:\n%s", got[i].raw, want[i].raw)
+					t.Errorf("the message is\n%s\nit was\n%s", got[i].raw, want[i].raw)
 				}
 			}
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the messages do not come back: %d, %v\n%s", len(got), err, again.stderr)
+			t.Fatalf("%d messages were written again, %v\n%s", len(got), err, again.stderr)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
 	again.mustStop(t)
 }
 
-// The log is not read, or its reader is gone.
-func TestServerOutlivesItsLog(t *testing.T) {
+// The server works even if nobody reads its log.
+func TestUnreadLog(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		prepare func(t *testing.T, r *os.File)
 	}{
-		{"the pipe is full and unread", func(t *testing.T, r *os.File) {
-			// The smallest pipe that the kernel gives is full after some twenty lines.
+		{"the pipe is full", func(t *testing.T, r *os.File) {
+			// The smallest possible pipe is full after about twenty lines.
 			if _, err := unix.FcntlInt(r.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
 				t.Fatal(err)
 			}
@@ -250,7 +250,7 @@ func TestServerOutlivesItsLog(t *testing.T) {
 			w.Close()
 			v := newVisitor(p.address, "")
 			v.http.Timeout = 5 * time.Second
-			for i := range 100 { // each leaves a line of its own in the log
+			for i := range 100 { // each writes a line to the log
 				a, err := v.signup("Not-A-Name")
 				if err != nil || a.Status != 400 {
 					t.Fatalf("signup %d: %v, %v", i, a, err)
@@ -262,7 +262,7 @@ func TestServerOutlivesItsLog(t *testing.T) {
 				t.Fatalf("signup: %v, %v", a, err)
 			}
 			if status, err := p.stop(); err != nil || status != 0 {
-				t.Errorf("the end: %d, %v", status, err)
+				t.Errorf("SIGTERM: status %d, %v", status, err)
 			}
 			if n := len(shownAccounts(t, data)); n != 1 {
 				t.Errorf("%d accounts", n)
@@ -271,15 +271,14 @@ func TestServerOutlivesItsLog(t *testing.T) {
 	}
 }
 
-// inNamespace says that this process has mounts of its own.
+// inNamespace is set in a process that has its own mount namespace.
 const inNamespace = "DIALTONE_TEST_NAMESPACE"
 
-// noMounts is the status of a process that may make no mounts.
+// noMounts is the exit status of a process that is not allowed to mount.
 const noMounts = 77
 
-// Disks that are full or read-only are made of tmpfs, in a mount namespace that ends with the test:
-// as an ordinary user in a user namespace, or else as root. Nothing is mounted where another
-// process sees it.
+// Full and read-only disks are tmpfs mounts in a mount namespace, which an ordinary user creates in
+// a user namespace, or else root. No other process sees the mounts, and they end with the test.
 func TestBrokenDisks(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		ownNamespace(t)
@@ -291,12 +290,12 @@ func TestBrokenDisks(t *testing.T) {
 	}
 	t.Run("pickup directory full", func(t *testing.T) { testFull(t, "size=256k", 1<<20, "pickup") })
 	t.Run("pickup directory without inodes", func(t *testing.T) { testFull(t, "size=1m,nr_inodes=30", 0, "pickup") })
-	t.Run("data folder full", func(t *testing.T) { testFull(t, "size=8m", 1<<20, "data") })
+	t.Run("data directory full", func(t *testing.T) { testFull(t, "size=8m", 1<<20, "data") })
 	t.Run("pickup directory read-only", testReadOnly)
-	t.Run("data folder read-only at the start", testReadOnlyStart)
+	t.Run("data directory read-only at the start", testReadOnlyStart)
 }
 
-// ownNamespace runs the test again in a process with mounts of its own.
+// ownNamespace runs the test again in a process with its own mount namespace.
 func ownNamespace(t *testing.T) {
 	path, err := os.Executable()
 	if err != nil {
@@ -324,7 +323,7 @@ func ownNamespace(t *testing.T) {
 		}
 		why = append(why, fmt.Sprint(err, " ", strings.TrimSpace(string(out))))
 	}
-	t.Skipf("this machine lets the test make mounts of its own neither in a user namespace nor as root: %s. "+
+	t.Skipf("the test cannot mount, neither in a user namespace nor as root: %s. "+
 		"Allow user namespaces (sysctl kernel.unprivileged_userns_clone, or "+
 		"kernel.apparmor_restrict_unprivileged_userns) or run it as root.",
 		strings.Join(why, "; "))
@@ -344,7 +343,7 @@ func mount(t *testing.T, options string) string {
 	return dir
 }
 
-// testFull fills the disk that holds the pickup directory or the data folder with files of a size.
+// testFull fills the disk that has the pickup directory or the data directory with files of a size.
 func testFull(t *testing.T, options string, size int, what string) {
 	disk := mount(t, options)
 	data, pickup := t.TempDir(), filepath.Join(disk, "mail")
@@ -355,7 +354,7 @@ func testFull(t *testing.T, options string, size int, what string) {
 	filler := filepath.Join(disk, "filler")
 	times := 3
 	if what == "data" {
-		times = 1 // then the store may find room by a checkpoint, and rightly answer 200
+		times = 1 // a checkpoint may then free space, so that a 200 is right
 	}
 	p.duringFault(times,
 		func() { p.fill(filler, size) },
@@ -367,7 +366,7 @@ func testFull(t *testing.T, options string, size int, what string) {
 	}
 }
 
-// fill takes what is left of a small disk: every byte, or with a size of 0 every inode.
+// fill fills a small disk: with a size of 0 it uses up the inodes, otherwise the space.
 func (p *testServer) fill(dir string, size int) {
 	p.Helper()
 	for range 10_000 {
@@ -399,14 +398,14 @@ func testReadOnly(t *testing.T) {
 	p.consistent()
 }
 
-// A disk cannot become read-only under a server that holds its store open for writing: the kernel
-// says EBUSY. At a start it can be, and the server says so.
+// A disk cannot become read-only while a server has its store open for writing: the kernel returns
+// EBUSY. But a server can be started on one, and says so.
 func testReadOnlyStart(t *testing.T) {
 	disk := mount(t, "size=8m")
 	data := filepath.Join(disk, "data")
 	p := newTestServer(t, launch{data: data}, filepath.Join(t.TempDir(), "mail"))
 	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("read-only under a running server: %v, want EBUSY", err)
+		t.Errorf("read-only while the server runs: %v, want EBUSY", err)
 	}
 	p.mustStop(t)
 	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=8m"))
@@ -424,13 +423,13 @@ func testReadOnlyStart(t *testing.T) {
 	p.recovers(v, form)
 }
 
-// A reader of the log that stands still and then goes on finds how much it has missed.
-func TestLogTellsWhatItDropped(t *testing.T) {
+// A reader of the log that pauses gets the number of dropped lines.
+func TestLogReportsDroppedLines(t *testing.T) {
 	r, w := io.Pipe()
 	p := &program{stderr: w}
 	log, flush := p.serverLog(config.Log{Level: slog.LevelInfo, Format: config.LogJSON})
 	const more = 100
-	for i := range logQueueLines + 1 + more { // one is with the reader, who has not taken it
+	for i := range logQueueLines + 1 + more { // the last one is in the pipe
 		log.Info("line", "n", i)
 	}
 	go func() {
@@ -452,6 +451,6 @@ func TestLogTellsWhatItDropped(t *testing.T) {
 		dropped += line.Lines
 	}
 	if sum := got + dropped; dropped < more || sum != logQueueLines+1+more {
-		t.Errorf("%d lines came and %d were dropped, which is %d of %d", got, dropped, sum, logQueueLines+1+more)
+		t.Errorf("%d lines were read and %d dropped, together %d of %d", got, dropped, sum, logQueueLines+1+more)
 	}
 }

@@ -11,7 +11,8 @@ import (
 // cannot differ from its key in name, default or help.
 type keyFlags struct {
 	keys []config.Key
-	// Values points to a struct for kong with one pointer for each key, nil if its flag is not given.
+	// Values points to a struct for kong with one pointer for each key, nil if its flag is not
+	// given.
 	Values any `embed:""`
 }
 

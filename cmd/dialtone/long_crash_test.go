@@ -13,18 +13,19 @@ import (
 	"time"
 )
 
-// A data folder is taken through some rounds only, so that first starts are among what is
-// interrupted, and a check of all there is stays quick.
+// A data directory is used for some rounds only, so that first starts are interrupted too, and
+// checking all accounts does not take long.
 const (
-	longRounds        = 100 // of power cuts, for each mode of the journal of ext4
-	longKills         = 500
-	roundsInOneFolder = 20
-	afterTheCut       = 400 * time.Millisecond
-	tellingErrorsPer  = 2 // posts of a client after the cut
+	longRounds      = 100 // power cuts for each journal mode of ext4
+	longKills       = 500
+	roundsPerDir    = 20
+	maxTimeAfterCut = 400 * time.Millisecond
+	signupsAfterCut = 2 // for each client
 )
 
-// Every round the power of the disk is cut while people sign up. The server, which does not know,
-// must not promise anything from then on. With the power back, what it had promised is there.
+// In every round, the power of the disk is cut during signups. The server does not know, but must
+// not answer 200 from then on. When the power is back, every signup that was answered 200 must be
+// there.
 func TestLongPowerCut(t *testing.T) {
 	if !ownMounts(t) {
 		return
@@ -33,7 +34,7 @@ func TestLongPowerCut(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			d := newDisk(t, 96<<20, mode)
 			sum := &cuts{}
-			for n := 0; n < longRounds; n += roundsInOneFolder {
+			for n := 0; n < longRounds; n += roundsPerDir {
 				if n > 0 {
 					d.unmount()
 					d.make(96 << 20)
@@ -42,28 +43,28 @@ func TestLongPowerCut(t *testing.T) {
 				s.data = filepath.Join(d.dir, "data")
 				s.pickup = filepath.Join(s.data, "pickup")
 				c := &cuts{failed: map[string]bool{}}
-				for range roundsInOneFolder {
+				for range roundsPerDir {
 					s.cutRound(d, c)
 				}
 				s.finish()
 				sum.add(s, c)
 			}
-			t.Logf("%s: %d power cuts: %d signups answered, lost 0; %d unanswered but whole, %d answered "+
-				"with an error by the cut and whole; "+
+			t.Logf("%s: %d power cuts: %d signups answered, lost 0; %d saved without an answer, %d saved "+
+				"though the cut made the answer an error; "+
 				"%d messages republished; without power %d requests answered with an error, %d not at "+
 				"all, 0 with 200; %d accounts activated by their links",
-				mode, sum.rounds, sum.answered, sum.unanswered, sum.failedWhole, sum.republished, sum.refused,
-				sum.silent, sum.activated)
+				mode, sum.rounds, sum.answered, sum.unanswered, sum.failedSaved, sum.republished, sum.refused,
+				sum.unansweredAfter, sum.activated)
 		})
 	}
 }
 
-// cuts is what is counted.
+// cuts counts the results.
 type cuts struct {
-	rounds, answered, unanswered, failedWhole, republished, activated int
-	// refused and silent are requests that were made when the power was gone already.
-	refused, silent int
-	// failed are those who were told of an error.
+	rounds, answered, unanswered, failedSaved, republished, activated int
+	// refused and unansweredAfter count requests that began after the cut.
+	refused, unansweredAfter int
+	// failed has the users who got an error.
 	failed map[string]bool
 }
 
@@ -74,10 +75,10 @@ func (c *cuts) add(s *killTest, o *cuts) {
 	c.republished += s.republished
 	c.activated += len(s.activated)
 	c.refused += o.refused
-	c.silent += o.silent
+	c.unansweredAfter += o.unansweredAfter
 	for user := range o.failed {
 		if s.seen[user] {
-			c.failedWhole++
+			c.failedSaved++
 			c.unanswered--
 		}
 	}
@@ -102,8 +103,8 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 		o.clients.Go(func() { o.client(i%2 == 0) })
 	}
 	waitRandomly()
-	if rand.N(5) == 0 { // now and then messages are on the disk already, and their outbox rows gone
-		<-time.After(rand.N(2 * tendEvery))
+	if rand.N(5) == 0 { // sometimes wait until messages are durable and their outbox rows are removed
+		<-time.After(rand.N(2 * flushInterval))
 	}
 	o.begins.Store(true)
 	if err := d.cut(); err != nil {
@@ -117,98 +118,97 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(rand.N(afterTheCut)):
+	case <-time.After(rand.N(maxTimeAfterCut)):
 	}
 	p.kill()
 	<-done
 	c.rounds++
 	s.republished += p.stderr.count(`"msg":"message.republish"`)
 	p.noPanic(s.t)
-	s.noTrouble()
+	s.failIfBroken()
 	d.restore()
 }
 
-func (o *outage) client(hurried bool) {
-	for told := 0; told < tellingErrorsPer; {
+func (o *outage) client(newConn bool) {
+	for after := 0; after < signupsAfterCut; {
 		v := newVisitor(o.address, "")
-		if hurried {
-			v.hurried()
+		if newConn {
+			v.useNewConnections()
 		}
 		for range 3 {
-			user := o.newcomer(hurried)
+			user := o.newUser(newConn)
 			form, err := v.form(user)
 			if err != nil {
 				o.note(o.begins.Load(), fmt.Errorf("%s: %w", user, err))
 				v.leave()
 				return
 			}
-			without := o.over.Load()
-			if !o.post(v, user, form, without) {
+			withoutPower := o.over.Load()
+			if !o.post(v, user, form, withoutPower) {
 				v.leave()
 				return
 			}
-			if without {
-				told++
+			if withoutPower {
+				after++
 			}
 		}
 		v.leave()
 	}
 }
 
-// newcomer is a name that nobody has asked for.
-func (s *killTest) newcomer(hurried bool) string {
+// newUser returns an unused name.
+func (s *killTest) newUser(newConn bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users++
 	user := fmt.Sprintf("person-%d", s.users)
-	s.hurried[user] = hurried
+	s.newConn[user] = newConn
 	return user
 }
 
-// note keeps an error that must not be.
+// note records an error, unless it is excused.
 func (o *outage) note(excused bool, err error) {
 	if excused {
 		return
 	}
 	o.mu.Lock()
-	o.trouble = append(o.trouble, err)
+	o.failures = append(o.failures, err)
 	o.mu.Unlock()
 }
 
-// post signs somebody up, and says whether the server is still there. Without power none is to
-// succeed.
-func (o *outage) post(v *visitor, user string, form url.Values, without bool) bool {
+// post signs up, and reports whether the server answers. Without power, no signup may succeed.
+func (o *outage) post(v *visitor, user string, form url.Values, withoutPower bool) bool {
 	a, err := v.post(form)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch begins := o.begins.Load(); {
 	case err != nil:
 		if !begins {
-			o.trouble = append(o.trouble, fmt.Errorf("%s, with the power on: %w", user, err))
-		} else if without {
-			o.sum.silent++
+			o.failures = append(o.failures, fmt.Errorf("%s, with the power on: %w", user, err))
+		} else if withoutPower {
+			o.sum.unansweredAfter++
 		}
 		return false
 	case a.Status == 200 && a.OK && a.User == user:
 		o.answered[user] = true
-		if without {
-			o.trouble = append(o.trouble, fmt.Errorf("%s was answered 200 when the power was gone", user))
+		if withoutPower {
+			o.failures = append(o.failures, fmt.Errorf("%s was answered 200 without power", user))
 		}
 	case a.Status == 500 && a.Error == "server_error" || a.Status == 503 && a.RetryAfter != "":
 		o.sum.failed[user] = true
 		if !begins {
-			o.trouble = append(o.trouble, fmt.Errorf("%s, with the power on: %s", user, a))
-		} else if without {
+			o.failures = append(o.failures, fmt.Errorf("%s, with the power on: %s", user, a))
+		} else if withoutPower {
 			o.sum.refused++
 		}
 	default:
-		o.trouble = append(o.trouble, fmt.Errorf("%s: %s", user, a))
+		o.failures = append(o.failures, fmt.Errorf("%s: %s", user, a))
 	}
 	return true
 }
 
 // TestLongKill is TestKilledServerLosesNothing and TestKilledServerWithMailAgentLosesNothing for
-// longer, with fresh data folders in between.
+// longer, with several data directories.
 func TestLongKill(t *testing.T) {
 	for _, agent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("agent=%v", agent), func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestLongKill(t *testing.T) {
 					if agent {
 						s.agent = newAgent(t, s.pickup)
 					}
-					for range roundsInOneFolder + 5 {
+					for range roundsPerDir + 5 {
 						s.killedRound()
 						rounds++
 					}
@@ -236,7 +236,7 @@ func TestLongKill(t *testing.T) {
 					return
 				}
 			}
-			t.Logf("%d kills: %d signups answered, lost 0; %d unanswered but whole; %d messages "+
+			t.Logf("%d kills: %d signups answered, lost 0; %d saved without an answer; %d messages "+
 				"republished, %d taken twice by the agent; %d accounts activated by their links",
 				rounds, answered, unanswered, republished, twice, activated)
 		})

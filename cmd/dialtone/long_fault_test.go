@@ -17,30 +17,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Faults of disks and of the machine, on a server that goes on running.
+// The server continues during faults of disks and of the machine, or exits so that a restart
+// recovers.
 func TestLongFaults(t *testing.T) {
 	if !ownMounts(t) {
 		return
 	}
-	t.Run("sync fails now and then", testSyncFailsNowAndThen)
+	t.Run("sync fails sometimes", testSyncFailsSometimes)
 	t.Run("sync of the WAL fails", testWALFails)
 	t.Run("sync of the database file fails", testDatabaseFileFails)
 	t.Run("sync of the pickup directory fails", testPickupSyncFails)
 	t.Run("failed commit", testFailedCommit)
 	t.Run("failed commit and power cut", testFailedCommitAndPowerCut)
-	t.Run("disk full", testFillAndHeal)
-	t.Run("no file descriptors", testNoFiles)
+	t.Run("disk full", testDiskFull)
+	t.Run("no file descriptors", testNoDescriptors)
 	t.Run("frozen pickup", func(t *testing.T) { testFrozen(t, false) })
 	t.Run("frozen data and pickup", func(t *testing.T) { testFrozen(t, true) })
 }
 
-// The system calls with which SQLite makes a file durable.
+// syncs are the system calls that SQLite syncs a file with.
 const syncs = "fsync,fdatasync"
 
 // watchedServer is a testServer whose readiness is watched.
 type watchedServer struct {
 	*testServer
-	gauge *gauge
+	ready *readiness
 }
 
 func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watchedServer {
@@ -48,23 +49,23 @@ func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watched
 	ops := freeAddress(t)
 	p := newTestServer(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops},
 		env: env}, pickup)
-	return &watchedServer{testServer: p, gauge: newGauge(t, ops)}
+	return &watchedServer{testServer: p, ready: newReadiness(t, ops)}
 }
 
-// again starts the server once more, as it was.
-func (w *watchedServer) again() {
+// restart starts the server again, with the same addresses and directories.
+func (w *watchedServer) restart() {
 	w.Helper()
 	w.serverProcess = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen",
-		w.gauge.address, "--mail-pickup-dir", w.pickup}})
+		w.ready.address, "--mail-pickup-dir", w.pickup}})
 }
 
 func (w *watchedServer) wal() string      { return filepath.Join(w.data, "dialtone.db-wal") }
 func (w *watchedServer) database() string { return filepath.Join(w.data, "dialtone.db") }
 
-// refuses sends a form until it is answered with an error of ours, at most so many forms.
-func (w *watchedServer) refuses(most int) (v *visitor, form url.Values) {
+// refused sends forms until one gets an error, at most limit of them. It returns that form.
+func (w *watchedServer) refused(limit int) (v *visitor, form url.Values) {
 	w.Helper()
-	for range most {
+	for range limit {
 		v, form = w.next()
 		a, err := v.post(form)
 		switch {
@@ -73,27 +74,27 @@ func (w *watchedServer) refuses(most int) (v *visitor, form url.Values) {
 		case a.Status == 500 && a.Error == "server_error", a.Status == 503 && a.RetryAfter != "":
 			return v, form
 		case a.Status != 200:
-			w.Fatalf("while the fault lasts: %s", a)
+			w.Fatalf("during the fault: %s", a)
 		}
 	}
-	w.Fatalf("%d signups succeed in spite of the fault", most)
+	w.Fatalf("%d signups succeed in spite of the fault", limit)
 	return nil, nil
 }
 
-// notReadyWhileRefusing wants /readyz to notice in time that every signup is refused. A store whose
-// disk is full may find room by a checkpoint: then it is ready, rightly, for some more, and that
-// room is filled too.
+// notReadyWhileRefusing wants /readyz to notice within noticeWithin that all signups are refused.
+// If the disk is full, a checkpoint may free space. Then the store is ready again, and the test
+// fills that space too.
 func (w *watchedServer) notReadyWhileRefusing(fill func()) {
 	w.Helper()
 	since := time.Now()
 	for deadline := since.Add(time.Minute); time.Now().Before(deadline); {
-		status, text := w.gauge.ask()
+		status, text := w.ready.ask()
 		if status == 503 {
-			w.gauge.down = max(w.gauge.down, time.Since(since))
+			w.ready.down = max(w.ready.down, time.Since(since))
 			return
 		}
 		if time.Since(since) > noticeWithin {
-			w.Errorf("/readyz says %d, and for %v every signup was refused: %s", status, time.Since(since), text)
+			w.Errorf("/readyz says %d, though all signups were refused for %v: %s", status, time.Since(since), text)
 			return
 		}
 		v, form := w.next()
@@ -110,35 +111,35 @@ func (w *watchedServer) notReadyWhileRefusing(fill func()) {
 	w.Error("the disk does not get full")
 }
 
-// settled waits until no outbox row is left.
+// settled waits until there is no outbox row.
 func (w *watchedServer) settled() {
 	w.Helper()
 	deadline := time.Now().Add(noticeWithin)
 	for verified(w.T, w.data, w.pickup).Waiting > 0 {
 		if time.Now().After(deadline) {
-			w.Fatal("the outbox is not settled")
+			w.Fatal("there are still outbox rows")
 		}
 		<-time.After(50 * time.Millisecond)
 	}
 }
 
-// nothingLeft sends a form again that was answered with an error: nothing of it is in the way.
+// nothingLeft sends a form again that got an error. It must succeed, because nothing of it was
+// saved.
 func (w *watchedServer) nothingLeft(v *visitor, form url.Values) {
 	w.Helper()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
-		w.Fatalf("%s, who was told that nothing was saved, tries again: %v, %v\n%s", form.Get("user"), a, err,
-			w.stderr)
+		w.Fatalf("%s signs up again after an error: %v, %v\n%s", form.Get("user"), a, err, w.stderr)
 	}
 }
 
-// crowd sends forms from many addresses until it is told to stop, and sends every form again that
-// was not answered with 200. What was answered with 500 must have left nothing; what was answered
-// with 503, or not at all, may have been saved.
+// crowd sends forms from many addresses until finish is called, and sends each again until it is
+// answered with 200. A form that was answered with 500 must not have been saved. One that was
+// answered with 503, or not at all, may have been saved.
 type crowd struct {
 	end                      chan struct{}
 	all                      sync.WaitGroup
 	mu                       sync.Mutex
-	answered, refused, saved int // saved were in doubt, and there
+	answered, refused, saved int // saved counts forms that were saved without a 200
 	err                      error
 }
 
@@ -169,25 +170,25 @@ func (c *crowd) person(address, user string) error {
 	defer v.leave()
 	deadline := time.Now().Add(30 * time.Second)
 	form, err := v.form(user)
-	for err != nil && time.Now().Before(deadline) { // the server starts again
+	for err != nil && time.Now().Before(deadline) { // the server is restarting
 		<-time.After(5 * time.Millisecond)
 		form, err = v.form(user)
 	}
 	if err != nil {
 		return err
 	}
-	for doubt := false; ; {
+	for unknown := false; ; {
 		a, err := v.post(form)
 		c.mu.Lock()
 		switch {
 		case err != nil, a.Status == 503:
-			doubt = true
+			unknown = true
 			c.refused++
 		case a.Status == 200:
 			c.answered++
 		case a.Status == 500:
 			c.refused++
-		case doubt && a.Error == "captcha_failed":
+		case unknown && a.Error == "captcha_failed":
 			c.saved++
 		default:
 			c.mu.Unlock()
@@ -198,7 +199,7 @@ func (c *crowd) person(address, user string) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: %v, %v, and no end", user, a, err)
+			return fmt.Errorf("%s: timeout: %v, %v", user, a, err)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -213,22 +214,22 @@ func (c *crowd) finish(t *testing.T) {
 	}
 }
 
-// inDoubt sends a form whose commit fails.
-func (w *watchedServer) inDoubt(v *visitor, form url.Values) {
+// outcomeUnknown sends a form whose commit fails.
+func (w *watchedServer) outcomeUnknown(v *visitor, form url.Values) {
 	w.Helper()
 	if a, err := v.post(form); err != nil || a.Status != 503 || a.RetryAfter == "" {
 		w.Fatalf("a signup whose commit fails: %v, %v; want 503 with Retry-After\n%s", a, err, w.stderr)
 	}
 }
 
-// exits waits until the server has ended by itself, as it does after a commit that failed.
+// exits waits until the server has exited, as it does after a failed commit.
 func (w *watchedServer) exits() (after time.Duration) {
 	w.Helper()
 	since := time.Now()
 	select {
 	case <-w.ended:
-	case <-time.After(exitWithin):
-		w.Fatalf("the server goes on\n%s", w.stderr)
+	case <-time.After(exitTimeout):
+		w.Fatalf("the server does not exit\n%s", w.stderr)
 	}
 	if status := w.cmd.ProcessState.ExitCode(); status != exitRestart {
 		w.Fatalf("exit status %d, want %d\n%s", status, exitRestart, w.stderr)
@@ -236,7 +237,7 @@ func (w *watchedServer) exits() (after time.Duration) {
 	return time.Since(since)
 }
 
-// sentAgain sends a form again whose commit failed, and reports whether it had been saved.
+// sentAgain sends a form again after its commit has failed, and reports whether it had been saved.
 func (w *watchedServer) sentAgain(v *visitor, form url.Values) (saved bool) {
 	w.Helper()
 	a, err := v.post(form)
@@ -247,9 +248,9 @@ func (w *watchedServer) sentAgain(v *visitor, form url.Values) (saved bool) {
 	return a.Status != 200
 }
 
-// Every so many syncs of the WAL, the database file or either fail while many sign up, and a
-// supervisor starts the server again when it ends.
-func testSyncFailsNowAndThen(t *testing.T) {
+// Some syncs of the WAL, the database file or both fail under load, in different patterns. The
+// server is restarted when it exits, as a supervisor would.
+func testSyncFailsSometimes(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, refused, saved, faults, restarts int
 	for _, which := range [][]string{{w.wal()}, {w.database()}, {w.wal(), w.database()}} {
@@ -262,7 +263,7 @@ func testSyncFailsNowAndThen(t *testing.T) {
 				select {
 				case <-w.ended:
 					w.exits()
-					w.again()
+					w.restart()
 					ended = true
 					restarts++
 				case <-time.After(10 * time.Millisecond):
@@ -275,15 +276,15 @@ func testSyncFailsNowAndThen(t *testing.T) {
 			saved += c.saved
 			faults++
 			if len(which) == 1 && which[0] == w.database() && (ended || c.refused > 0) {
-				t.Errorf("when=%s of the database file alone was noticed by requests", when)
+				t.Errorf("requests noticed a failing sync of the database file only, when=%s", when)
 			}
 		}
 	}
-	w.gauge.wait(true, time.Now())
+	w.ready.wait(true, time.Now())
 	w.consistent()
 	w.noPanic(t)
 	w.kill()
-	w.again()
+	w.restart()
 	w.consistent()
 	verified(t, w.data, w.pickup)
 	t.Logf("%d patterns of failing syncs, %d restarts: %d signups answered 200, lost 0; %d other answers, "+
@@ -298,24 +299,24 @@ func testWALFails(t *testing.T) {
 	saved := 0
 	for range times {
 		v, form := w.next()
-		w.settled() // so that nothing but the signup meets the fault
+		w.settled() // so that only the signup is affected
 		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal())
-		w.inDoubt(v, form)
+		w.outcomeUnknown(v, form)
 		longest = max(longest, w.exits())
 		stop()
-		w.again()
+		w.restart()
 		if w.sentAgain(v, form) {
 			saved++
 		}
 	}
 	verified(t, w.data, w.pickup)
 	w.mustStop(t)
-	t.Logf("%d failed commits: the server had ended within %v; %d of the signups were there after the restart",
+	t.Logf("%d failed commits: the server exited within %v; %d of the signups had been saved",
 		times, longest, saved)
 }
 
-// The database file is synced by a checkpoint, which no signup waits for. If that fails the WAL
-// stays, and holds what was promised.
+// A checkpoint syncs the database file, but no signup waits for it. If it fails, all signups are
+// still in the WAL.
 func testDatabaseFileFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	stop := inject(t, w.serverProcess, syncs, "error=EIO", w.database())
@@ -332,32 +333,31 @@ func testDatabaseFileFails(t *testing.T) {
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	status, _ := w.gauge.ask()
+	status, _ := w.ready.ask()
 	c.finish(t)
 	if c.refused > 0 {
-		t.Errorf("%d signups failed, though the WAL was in order", c.refused)
+		t.Errorf("%d signups failed, though the WAL could be synced", c.refused)
 	}
 	w.kill()
 	stop()
-	w.again()
+	w.restart()
 	w.consistent()
 	verified(t, w.data, w.pickup)
 
 	v, form := w.next()
 	w.settled()
 	stop = inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
-	w.inDoubt(v, form)
+	w.outcomeUnknown(v, form)
 	w.exits()
 	stop()
-	w.again()
+	w.restart()
 	w.sentAgain(v, form)
 	verified(t, w.data, w.pickup)
-	t.Logf("%d signups answered 200 beside a database file that cannot be synced (/readyz then says %d), "+
+	t.Logf("%d signups answered 200 though the database file cannot be synced (/readyz says %d), "+
 		"lost 0 after kill -9", c.answered, status)
 }
 
-// A pickup directory that cannot be synced keeps the outbox rows. The messages are there all the
-// same.
+// If the pickup directory cannot be synced, the outbox rows remain, but the messages are there.
 func testPickupSyncFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	var answered, again int
@@ -365,15 +365,15 @@ func testPickupSyncFails(t *testing.T) {
 	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
 		stop := inject(t, w.serverProcess, "syncfs", "error=EIO:when="+when, w.pickup)
 		c := w.crowd(6)
-		errors := w.stderr.count("messages could not be made safe")
+		errors := w.stderr.count("outbox flush failed")
 		deadline := time.Now().Add(20 * time.Second)
-		for w.stderr.count("messages could not be made safe") == errors && time.Now().Before(deadline) {
+		for w.stderr.count("outbox flush failed") == errors && time.Now().Before(deadline) {
 			<-time.After(10 * time.Millisecond)
 		}
 		if time.Now().After(deadline) {
 			t.Errorf("when=%s: the log does not say that the sync failed", when)
 		}
-		status, _ = w.gauge.ask()
+		status, _ = w.ready.ask()
 		c.finish(t)
 		stop()
 		if c.refused > 0 {
@@ -382,7 +382,7 @@ func testPickupSyncFails(t *testing.T) {
 		answered += c.answered
 	}
 	w.kill()
-	w.again()
+	w.restart()
 	w.settled()
 	again = w.stderr.count(`"msg":"message.republish"`)
 	w.consistent()
@@ -390,45 +390,45 @@ func testPickupSyncFails(t *testing.T) {
 		"the start, no outbox row left after the fault", answered, status, again)
 }
 
-// A signup whose commit failed is whole or gone after a restart, however the server ends.
+// After a failed commit and a restart, the signup is there completely or not at all, however the
+// server ended.
 func testFailedCommit(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		end  func(w *watchedServer, heal func())
+		end  func(w *watchedServer, endFault func())
 	}{
-		{"exits", func(w *watchedServer, heal func()) { w.exits(); heal() }},
-		{"healed, then exits", func(w *watchedServer, heal func()) { heal(); w.exits() }},
-		{"kill", func(w *watchedServer, heal func()) { w.kill(); heal() }},
+		{"exits", func(w *watchedServer, endFault func()) { w.exits(); endFault() }},
+		{"the fault ends, then it exits", func(w *watchedServer, endFault func()) { endFault(); w.exits() }},
+		{"kill", func(w *watchedServer, endFault func()) { w.kill(); endFault() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWatchedServer(t, t.TempDir(), "")
 			const times = 10
 			saved := 0
 			for range times {
-				// The WAL is in different states: fresh after a start, with some groups in it.
+				// The WAL is new after a start, or has some groups of commits.
 				for range w.n % 3 {
 					v, form := w.next()
 					w.nothingLeft(v, form)
 				}
 				v, form := w.next()
 				w.settled()
-				heal := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
-				w.inDoubt(v, form)
-				c.end(w, heal)
-				w.again()
+				endFault := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
+				w.outcomeUnknown(v, form)
+				c.end(w, endFault)
+				w.restart()
 				w.consistent()
 				if w.sentAgain(v, form) {
 					saved++
 				}
 			}
 			verified(t, w.data, w.pickup)
-			t.Logf("%d failed commits: %d signups were there after the restart, %d gone, 0 half", times, saved,
-				times-saved)
+			t.Logf("%d failed commits: %d signups saved, %d not saved, 0 in part", times, saved, times-saved)
 		})
 	}
 }
 
-// With a power cut right after the answer too, the signup is whole or gone.
+// The same with a power cut just after the answer.
 func testFailedCommitAndPowerCut(t *testing.T) {
 	d := newDisk(t, 96<<20, "")
 	w := newWatchedServer(t, filepath.Join(d.dir, "data"), "")
@@ -438,12 +438,12 @@ func testFailedCommitAndPowerCut(t *testing.T) {
 		v, form := w.next()
 		w.settled()
 		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
-		w.inDoubt(v, form)
+		w.outcomeUnknown(v, form)
 		w.must(d.cut())
 		w.kill()
 		stop()
 		d.restore()
-		w.again()
+		w.restart()
 		w.consistent()
 		verified(t, w.data, w.pickup)
 		if w.sentAgain(v, form) {
@@ -451,11 +451,12 @@ func testFailedCommitAndPowerCut(t *testing.T) {
 		}
 	}
 	w.mustStop(t)
-	t.Logf("%d power cuts right after a failed commit: %d signups gone, %d whole, 0 half", times, times-saved, saved)
+	t.Logf("%d power cuts just after a failed commit: %d signups saved, %d not saved, 0 in part",
+		times, saved, times-saved)
 }
 
-// Disks are filled and emptied under a server that goes on running.
-func testFillAndHeal(t *testing.T) {
+// While the server runs, its disk becomes full, and then has space again.
+func testDiskFull(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		times int
@@ -487,24 +488,24 @@ func testFillAndHeal(t *testing.T) {
 			}
 			for range c.times {
 				w.fill(filler, size)
-				v, form := w.refuses(200)
-				w.fill(filler, size) // again: what was refused gave its room back
+				v, form := w.refused(200)
+				w.fill(filler, size) // again, because a refused signup frees its space
 				w.notReadyWhileRefusing(func() { w.fill(filler, size) })
 				w.must(os.RemoveAll(filler))
-				w.gauge.wait(true, time.Now())
+				w.ready.wait(true, time.Now())
 				w.nothingLeft(v, form)
 			}
 			w.consistent()
 			verified(t, w.data, w.pickup)
 			w.noPanic(t)
 			w.mustStop(t)
-			t.Logf("filled and healed %d times: %s", c.times, w.gauge)
+			t.Logf("the disk was full %d times: %s", c.times, w.ready)
 		})
 	}
 }
 
-// Idle connections take every file descriptor that the server may have.
-func testNoFiles(t *testing.T) {
+// Idle connections use up the file descriptors of the server.
+func testNoDescriptors(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
 	const times = 3
 	for range times {
@@ -513,11 +514,11 @@ func testNoFiles(t *testing.T) {
 			form url.Values
 		}
 		var tries []try
-		for range 5 { // on connections that are open already
+		for range 5 { // on connections that are already open
 			v, form := w.next()
 			tries = append(tries, try{v, form})
 		}
-		if status, text := w.gauge.ask(); status != 200 {
+		if status, text := w.ready.ask(); status != 200 {
 			t.Fatal(status, text)
 		}
 		most := uint64(w.files(t) + 40)
@@ -541,12 +542,12 @@ func testNoFiles(t *testing.T) {
 				t.Fatal(a)
 			}
 		}
-		w.gauge.wait(false, since)
+		w.ready.wait(false, since)
 		for _, c := range idle {
 			c.Close()
 		}
 		since = time.Now()
-		w.gauge.wait(true, since)
+		w.ready.wait(true, since)
 		for _, y := range failed {
 			w.nothingLeft(y.v, y.form)
 		}
@@ -560,13 +561,13 @@ func testNoFiles(t *testing.T) {
 	verified(t, w.data, w.pickup)
 	w.noPanic(t)
 	w.mustStop(t)
-	t.Logf("%d times: %s", times, w.gauge)
+	t.Logf("%d times: %s", times, w.ready)
 }
 
-// idle opens connections that were answered once and stay, until the server takes no more.
-func (w *watchedServer) idle(most int) (list []net.Conn) {
+// idle opens connections and sends one request on each, until the server accepts no more.
+func (w *watchedServer) idle(limit int) (list []net.Conn) {
 	w.Helper()
-	for range most {
+	for range limit {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 2 * time.Second}
 		c, err := dialer.Dial("tcp", w.address)
 		if err != nil {
@@ -581,17 +582,16 @@ func (w *watchedServer) idle(most int) (list []net.Conn) {
 			return list
 		}
 	}
-	w.Fatalf("%d idle connections do not use up the descriptors", most)
+	w.Fatalf("%d idle connections do not use up the descriptors", limit)
 	return nil
 }
 
-// frozenFor is how long the disk stands still.
+// frozenFor is how long the disk is frozen.
 const frozenFor = 30 * time.Second
 
-// A disk that stands still: what writes waits, everything else goes on. Where the store is on it
-// the whole program may stand still with it, since SQLite's shared memory is a file there that is
-// written by way of the processor, and Go cannot tell that a thread waits for that; what was
-// answered is true all the same.
+// If a disk is frozen, writes wait, and everything else continues. If the store is on it, the whole
+// program may wait: SQLite's wal-index is a memory-mapped file there, and the Go scheduler does not
+// know that a thread waits for a page of it. All answers must still be true.
 func testFrozen(t *testing.T, store bool) {
 	d := newDisk(t, 96<<20, "")
 	data, pickup := t.TempDir(), filepath.Join(d.dir, "mail")
@@ -614,8 +614,8 @@ func testFrozen(t *testing.T, store bool) {
 	}
 	before := w.status(t, "Threads")
 
-	// A process of its own thaws the disk, whatever becomes of this one: who writes there cannot
-	// even be killed.
+	// Another process unfreezes the disk, even if this one ends. Until then, a process that writes
+	// there cannot even be killed.
 	freezer := exec.Command("sh", "-c", `fsfreeze -f "$1" || exit 1; echo frozen; sleep "$2"; fsfreeze -u "$1"`,
 		"sh", d.dir, fmt.Sprint(frozenFor.Seconds()))
 	out, err := freezer.StdoutPipe()
@@ -635,21 +635,21 @@ func testFrozen(t *testing.T, store bool) {
 		})
 	}
 	if !store {
-		w.gauge.wait(false, since)
+		w.ready.wait(false, since)
 	}
-	thawed := make(chan error, 1)
-	go func() { thawed <- freezer.Wait() }()
+	unfrozen := make(chan error, 1)
+	go func() { unfrozen <- freezer.Wait() }()
 	var threads, memory int
 	for running := true; running; {
 		select {
-		case err := <-thawed:
+		case err := <-unfrozen:
 			w.must(err)
 			running = false
 		case <-time.After(20 * time.Millisecond):
 		}
 		threads, memory = max(threads, w.status(t, "Threads")), max(memory, w.status(t, "VmRSS"))
 	}
-	w.gauge.wait(true, time.Now())
+	w.ready.wait(true, time.Now())
 	var n int
 	var p99 time.Duration
 	if store {
@@ -664,7 +664,7 @@ func testFrozen(t *testing.T, store bool) {
 	for _, a := range shownAccounts(t, w.data) {
 		accounts[a.User] = true
 	}
-	var answered, refused, whole, gone int
+	var answered, refused, saved, notSaved int
 	var quickest, slowest time.Duration
 	for _, p := range people {
 		user := p.form.Get("user")
@@ -682,13 +682,13 @@ func testFrozen(t *testing.T, store bool) {
 		case p.err == nil && (p.Status == 500 || p.Status == 503):
 			refused++
 			if accounts[user] {
-				t.Errorf("%s was told that nothing was saved and has an account", user)
+				t.Errorf("%s got an error and has an account", user)
 			}
 		case p.err != nil:
 			if accounts[user] {
-				whole++
+				saved++
 			} else {
-				gone++
+				notSaved++
 			}
 		default:
 			t.Errorf("%s: %s", user, p.answer)
@@ -698,7 +698,7 @@ func testFrozen(t *testing.T, store bool) {
 			want = "400 captcha_failed"
 		}
 		if a, err := p.v.post(p.form); err != nil || !strings.HasPrefix(a.String(), want) {
-			t.Errorf("%s tries again: %v, %v; want %s", user, a, err, want)
+			t.Errorf("%s signs up again: %v, %v; want %s", user, a, err, want)
 		}
 	}
 	if most := before + len(people) + 32; threads > most {
@@ -709,9 +709,9 @@ func testFrozen(t *testing.T, store bool) {
 	w.noPanic(t)
 	w.mustStop(t)
 	t.Logf("frozen for %v: %d captchas, p99 %v; of %d signups %d were answered 200, %d with 500 or 503, "+
-		"%d not and are whole, %d not and are gone; "+
+		"%d not but saved, %d not and not saved; "+
 		"first after %v, last after %v; at most %d threads and %d MB; %s",
-		frozenFor, n, p99.Round(100*time.Microsecond), len(people), answered, refused, whole, gone,
+		frozenFor, n, p99.Round(100*time.Microsecond), len(people), answered, refused, saved, notSaved,
 		quickest.Round(time.Millisecond), slowest.Round(time.Millisecond),
-		threads, memory>>10, w.gauge)
+		threads, memory>>10, w.ready)
 }

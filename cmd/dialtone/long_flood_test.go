@@ -17,15 +17,14 @@ import (
 )
 
 const (
-	dribblers   = 2000
+	slowSenders = 2000
 	slowReaders = 500
-	// cutWithin is how long a connection lasts that sends too slowly.
+	// cutWithin is how long the server keeps a connection that sends too slowly.
 	cutWithin = 16 * time.Second
-	// readersCutWithin is more: each answer has 15 s of its own, and the kernel's buffers take some
-	// answers more for a while.
+	// readersCutWithin is longer, because each answer may take 15 s, and the kernel buffers several
+	// answers.
 	readersCutWithin = 2 * cutWithin
-	// memoryLimit is what the program may take in kB, whatever happens to it, when it is told to
-	// keep to goMemory.
+	// memoryLimit is how much memory the program may use, in kB, under any load with goMemory.
 	memoryLimit = 160 << 10
 	goMemory    = "GOMEMLIMIT=64MiB"
 )
@@ -38,7 +37,7 @@ func TestLongFlood(t *testing.T) {
 	t.Run("overload", testOverload)
 }
 
-// Thousands of connections that take their time are cut off, and nobody else notices them.
+// Thousands of slow connections are closed after a time, and do not slow down others.
 func testSlowConnections(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	host := "localhost" + w.address[strings.LastIndexByte(w.address, ':'):]
@@ -47,13 +46,13 @@ func testSlowConnections(t *testing.T) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var longest time.Duration
-	var trouble error
+	var failure error
 	note := func(took time.Duration, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		longest = max(longest, took)
 		if err != nil {
-			trouble = err
+			failure = err
 		}
 	}
 	var readers []net.Conn
@@ -67,7 +66,7 @@ func testSlowConnections(t *testing.T) {
 		readers = append(readers, c)
 	}
 	since := time.Now()
-	for i := range dribblers {
+	for i := range slowSenders {
 		text := "GET /captcha.ashx HTTP/1.1\r\nHost: " + host + "\r\nX-Slow: " + strings.Repeat("x", 100)
 		at := len("GET /captcha")
 		if i%2 == 0 {
@@ -76,14 +75,14 @@ func testSlowConnections(t *testing.T) {
 				"1000\r\n\r\nuser=" + strings.Repeat("x", 100)
 			at = strings.Index(text, "user=")
 		}
-		all.Go(func() { note(dribble(w.address, text, at)) })
+		all.Go(func() { note(sendSlowly(w.address, text, at)) })
 	}
 	var most, memory int
 	var signups int
 	for deadline := since.Add(2 * readersCutWithin); ; {
 		n := w.files(t)
 		most, memory = max(most, n), max(memory, w.status(t, "VmHWM"))
-		if n <= before+16 { // the bystanders' and the like
+		if n <= before+16 { // for instance those of the captcha probe
 			break
 		}
 		if time.Now().After(deadline) {
@@ -98,14 +97,14 @@ func testSlowConnections(t *testing.T) {
 	took := time.Since(since)
 	all.Wait()
 	n, p99 := others.done()
-	if trouble != nil {
-		t.Error(trouble)
+	if failure != nil {
+		t.Error(failure)
 	}
 	if longest > cutWithin || took > readersCutWithin {
-		t.Errorf("the last slow sender is cut off after %v, the last slow reader after %v; want at most "+
+		t.Errorf("the last slow sender is disconnected after %v, the last slow reader after %v; want at most "+
 			"%v and %v", longest, took, cutWithin, readersCutWithin)
 	}
-	if most < before+(dribblers+slowReaders)*9/10 {
+	if most < before+(slowSenders+slowReaders)*9/10 {
 		t.Errorf("only %d connections were open at one time", most-before)
 	}
 	if memory > memoryLimit {
@@ -116,15 +115,15 @@ func testSlowConnections(t *testing.T) {
 	w.noPanic(t)
 	w.mustStop(t)
 	t.Logf("%d senders of a byte a second and %d readers that do not read, at most %d connections at a "+
-		"time: the last sender cut off after %v, the last reader after %v; "+
+		"time: the last sender disconnected after %v, the last reader after %v; "+
 		"meanwhile %d captchas, p99 %v, and %d signups, all answered 200; at most %d MB of memory with "+goMemory,
-		dribblers, len(readers), most-before, longest.Round(10*time.Millisecond),
+		slowSenders, len(readers), most-before, longest.Round(10*time.Millisecond),
 		took.Round(10*time.Millisecond), n, p99.Round(100*time.Microsecond), signups, memory>>10)
 }
 
-// dribble sends the beginning of a text at once and the rest a byte a second, and says when it was
-// cut off.
-func dribble(address, text string, at int) (time.Duration, error) {
+// sendSlowly sends the beginning of a text at once and the rest at one byte per second. It returns
+// how long the server kept the connection.
+func sendSlowly(address, text string, at int) (time.Duration, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 10 * time.Second}
 	c, err := dialer.Dial("tcp", address)
 	if err != nil {
@@ -148,12 +147,12 @@ func dribble(address, text string, at int) (time.Duration, error) {
 		case err := <-cut:
 			took := time.Since(begin)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return took, errors.New("a slow sender was not cut off")
+				return took, errors.New("a slow sender was not disconnected")
 			}
 			return took, nil
 		case <-ticker.C:
 			if at < len(text) {
-				io.WriteString(c, text[at:at+1]) // which fails when it is cut off, as the reader finds out
+				io.WriteString(c, text[at:at+1]) // if this fails, the goroutine above notices it too
 				at++
 			}
 		}
@@ -162,7 +161,7 @@ func dribble(address, text string, at int) (time.Duration, error) {
 
 var styles = regexp.MustCompile(`/static/[^"]+\.css`)
 
-// large is the path of a large file.
+// large returns the path of a large file.
 func large(t *testing.T, address string) string {
 	t.Helper()
 	v := newVisitor(address, "")
@@ -175,8 +174,7 @@ func large(t *testing.T, address string) string {
 	return path
 }
 
-// slowReader asks for more than fits into any buffer between here and there, and reads nothing of
-// it.
+// slowReader requests more than all buffers on the way can hold, and reads nothing.
 func slowReader(address, host, path string) (net.Conn, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(nextAddress())}, Timeout: 10 * time.Second}
 	c, err := dialer.Dial("tcp", address)
@@ -191,7 +189,8 @@ func slowReader(address, host, path string) (net.Conn, error) {
 	return c, err
 }
 
-// More signups than a slow disk can take: the surplus is turned away, and told when to come back.
+// If there are more signups than a slow disk can take, the others are answered 503 with
+// Retry-After.
 func testOverload(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	const people = 3000
@@ -231,7 +230,7 @@ func testOverload(t *testing.T) {
 		})
 	}
 	all.Wait()
-	close(others.end) // strace, which slows every system call down, leaves nothing to measure
+	close(others.end) // not checked: strace slows down all system calls
 	others.all.Wait()
 	stop()
 	memory := w.status(t, "VmHWM")
@@ -253,8 +252,8 @@ func testOverload(t *testing.T) {
 	if surplus == 0 || answered == 0 {
 		t.Errorf("%d signups answered 200, %d with 503: there was no overload", answered, surplus)
 	}
-	if slowest > 15*time.Second { // five in the queue; the rest is a machine that strace and 3,000 clients crowd
-		t.Errorf("a signup was turned away after %v", slowest)
+	if slowest > 15*time.Second { // 5 s in the queue; strace and 3,000 clients take the rest
+		t.Errorf("a signup was refused only after %v", slowest)
 	}
 	if memory > memoryLimit {
 		t.Errorf("%d MB of memory", memory>>10)
@@ -278,14 +277,14 @@ func testOverload(t *testing.T) {
 			t.Fatalf("%s, afterwards: %v, %v", p.form.Get("user"), p.answer, p.err)
 		}
 	}
-	w.gauge.wait(true, time.Now())
+	w.ready.wait(true, time.Now())
 	w.consistent()
 	verified(t, w.data, w.pickup)
 	w.noPanic(t)
 	w.mustStop(t)
-	t.Logf("%d signups at once on a disk that takes 0.7 s for each sync: %d answered 200, %d turned away "+
-		"with 503 and Retry-After, the last after %v, 0 half; "+
-		"the surplus sent the same forms again: all answered 200; captcha p99 %v under strace; at most %d "+
+	t.Logf("%d signups at once on a disk that takes 0.7 s for each sync: %d answered 200, %d refused "+
+		"with 503 and Retry-After, the last after %v, 0 saved in part; "+
+		"the refused sent the same forms again: all answered 200; captcha p99 %v under strace; at most %d "+
 		"MB of memory with "+goMemory,
 		people, answered, surplus, slowest.Round(10*time.Millisecond), percentile(others.times,
 			0.99).Round(time.Millisecond), memory>>10)

@@ -23,8 +23,9 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A server in a network namespace of its own, with a cable to the database and one to its visitors.
-// The first is cut and mended again and again, under load: packets vanish, and nobody is told.
+// A server has its own network namespace, with one link to the database and one to its visitors.
+// Under load, the first link goes down and up several times. Then packets are lost without any
+// error.
 func TestLongPartition(t *testing.T) {
 	c := postgrestest.Start(t)
 	f := &fleet{T: t, dir: t.TempDir(), url: c.Database(t)}
@@ -39,15 +40,15 @@ func TestLongPartition(t *testing.T) {
 	ip("netns", "add", name)
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
 	ip("-n", name, "link", "set", "lo", "up")
-	for i, cable := range []string{"dtdb", "dtweb"} {
-		ip("link", "add", cable, "type", "veth", "peer", "name", cable+"in", "netns", name)
-		t.Cleanup(func() { exec.Command("ip", "link", "del", cable).Run() })
-		ip("addr", "add", fmt.Sprintf("10.203.%d.1/30", i), "dev", cable)
-		ip("-n", name, "addr", "add", fmt.Sprintf("10.203.%d.2/30", i), "dev", cable+"in")
-		ip("link", "set", cable, "up")
-		ip("-n", name, "link", "set", cable+"in", "up")
+	for i, link := range []string{"dtdb", "dtweb"} {
+		ip("link", "add", link, "type", "veth", "peer", "name", link+"in", "netns", name)
+		t.Cleanup(func() { exec.Command("ip", "link", "del", link).Run() })
+		ip("addr", "add", fmt.Sprintf("10.203.%d.1/30", i), "dev", link)
+		ip("-n", name, "addr", "add", fmt.Sprintf("10.203.%d.2/30", i), "dev", link+"in")
+		ip("link", "set", link, "up")
+		ip("-n", name, "link", "set", link+"in", "up")
 	}
-	passOn(t, "10.203.0.1:5432", c.Addr())
+	forward(t, "10.203.0.1:5432", c.Addr())
 
 	cmd := exec.Command("ip", "netns", "exec", name, binary(t), "serve", "--data", f.data(0), "--listen",
 		"10.203.1.2:8080",
@@ -69,7 +70,7 @@ func TestLongPartition(t *testing.T) {
 	go func() { cmd.Wait(); close(ended) }()
 	t.Cleanup(func() { cmd.Process.Kill(); <-ended })
 
-	// What a proxy does: the visitors' addresses are passed on.
+	// A proxy passes the addresses of the visitors on.
 	inner := &url.URL{Scheme: "http", Host: "10.203.1.2:8080"}
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -82,8 +83,8 @@ func TestLongPartition(t *testing.T) {
 	server := &http.Server{Handler: proxy}
 	go server.Serve(front)
 	t.Cleanup(func() { server.Close() })
-	l := &rush{fleet: f, address: front.Addr().String(), stop: make(chan struct{}),
-		told: make(map[string]answer), silence: make(map[string]bool)}
+	l := &fleetLoad{fleet: f, address: front.Addr().String(), stop: make(chan struct{}),
+		answers: make(map[string]answer), unanswered: make(map[string]bool)}
 	for deadline := time.Now().Add(startWithin); ; {
 		v := newVisitor(l.address, "")
 		_, err := v.captcha()
@@ -101,29 +102,29 @@ func TestLongPartition(t *testing.T) {
 	for range cuts {
 		l.until(100)
 		ip("link", "set", "dtdb", "down")
-		cut := time.Now()
+		down := time.Now()
 		l.untilRefused()
-		refused := time.Since(cut)
+		refused := time.Since(down)
 		v := newVisitor(l.address, "")
 		if _, err := v.captcha(); err != nil {
-			t.Errorf("a captcha while the database is away: %v", err)
+			t.Errorf("a captcha without the database: %v", err)
 		}
 		began := time.Now()
 		if _, err := v.signup("nobody"); err != nil {
-			t.Errorf("a signup while the database is away: %v", err)
+			t.Errorf("a signup without the database: %v", err)
 		}
-		quick := time.Since(began)
+		later := time.Since(began)
 		v.leave()
 		ip("link", "set", "dtdb", "up")
-		mended := time.Now()
+		up := time.Now()
 		l.until(1)
-		t.Logf("first refusal %v after the cut, one that comes later after %v; first signup %v after it was mended",
-			refused.Round(time.Millisecond), quick.Round(time.Millisecond),
-			time.Since(mended).Round(time.Millisecond))
+		t.Logf("link down: first refusal after %v, a later one took %v; link up: first signup after %v",
+			refused.Round(time.Millisecond), later.Round(time.Millisecond),
+			time.Since(up).Round(time.Millisecond))
 	}
 	l.until(100)
 	l.end()
-	// The database stays; what was to be taken back is, with the end of the server.
+	// The end of the server also removes messages of failed signups.
 	exec.Command("ip", "netns", "exec", name, "kill", "-TERM", fmt.Sprint(cmd.Process.Pid)).Run()
 	select {
 	case <-ended:
@@ -133,8 +134,8 @@ func TestLongPartition(t *testing.T) {
 	l.check()
 }
 
-// passOn passes connections on to a server that listens on this machine's loopback alone.
-func passOn(t *testing.T, listen, target string) {
+// forward forwards connections to a server that listens only on loopback.
+func forward(t *testing.T, listen, target string) {
 	t.Helper()
 	from, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -175,8 +176,8 @@ func passOn(t *testing.T, listen, target string) {
 	}()
 }
 
-// A server dies for good under load. After the lease another one writes what it left, under the
-// same names.
+// A server is killed under load and not restarted. When its lease has expired, another server
+// writes its messages, under the same names.
 func TestLongDeadServer(t *testing.T) {
 	f := newFleet(t)
 	l := f.load()
@@ -203,27 +204,27 @@ func TestLongDeadServer(t *testing.T) {
 	}
 	before := left()
 	if before == 0 {
-		t.Fatal("the server left nothing behind")
+		t.Fatal("the server left no outbox rows")
 	}
 	began := time.Now()
 	for left() > 0 {
 		if time.Since(began) > 2*time.Minute {
-			t.Fatalf("%d messages still wait for the dead server", left())
+			t.Fatalf("%d outbox rows still belong to the dead server", left())
 		}
 		<-time.After(time.Second)
 	}
-	t.Logf("%d messages were taken over %v after the end", before, time.Since(began).Round(time.Second))
+	t.Logf("%d messages were taken over after %v", before, time.Since(began).Round(time.Second))
 	for _, i := range []int{0, 2} {
 		f.nodes[i].mustStop(t)
 	}
-	// A draft that it was just writing stays where it is: no mail agent takes it, and nobody comes
-	// to clear it away.
-	drafts, err := filepath.Glob(filepath.Join(f.data(1), "pickup", ".*.part"))
+	// A message that was being staged remains. No mail server takes it, and only a restart of that
+	// server would remove it.
+	staged, err := filepath.Glob(filepath.Join(f.data(1), "pickup", ".*.part"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, draft := range drafts {
-		if err := os.Remove(draft); err != nil {
+	for _, file := range staged {
+		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
 	}

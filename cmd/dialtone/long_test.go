@@ -26,32 +26,33 @@ import (
 	"dialtone/internal/account"
 )
 
-// The tests named TestLong take minutes, and what they do to disks and processes takes root, loop devices and strace. They
-// are run on purpose (make test-long), so what is missing fails them instead of being passed over.
+// The tests named TestLong take minutes, and need root, loop devices and strace. They run only if
+// asked to (make test-long), so they fail if something is missing, instead of being skipped.
 
-// ownMounts runs the test again in a process that has mounts of its own, and says whether this is that process.
+// ownMounts runs the test again in a process with its own mount namespace, and reports whether this
+// is that process.
 func ownMounts(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inNamespace) != "" {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal("mounts of its own: ", err)
+			t.Fatal("mount namespace: ", err)
 		}
 		return true
 	}
-	var lack []string
+	var missing []string
 	if os.Getuid() != 0 {
-		lack = append(lack, "root")
+		missing = append(missing, "root")
 	}
 	for _, name := range []string{"strace", "mkfs.ext4", "e2fsck", "mount", "fsfreeze", "sh"} {
 		if _, err := exec.LookPath(name); err != nil {
-			lack = append(lack, name)
+			missing = append(missing, name)
 		}
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		lack = append(lack, "loop devices (/dev/loop-control)")
+		missing = append(missing, "loop devices (/dev/loop-control)")
 	}
-	if len(lack) > 0 {
-		t.Fatalf("this test needs %s", strings.Join(lack, ", "))
+	if len(missing) > 0 {
+		t.Fatalf("this test needs %s", strings.Join(missing, ", "))
 	}
 	path, err := os.Executable()
 	if err != nil {
@@ -130,12 +131,14 @@ func (d *disk) unmount() {
 	}
 }
 
-// What Linux calls a shutdown of the file system is a power cut: nothing more reaches the disk, not even the journal.
+// A shutdown of the file system simulates a power cut: nothing more reaches the disk, not even the
+// journal of ext4. The constants are those of the Linux headers.
 const (
 	ext4Shutdown = 0x8004587d
 	noLogFlush   = 2
 )
 
+// cut simulates a power cut.
 func (d *disk) cut() error {
 	f, err := os.Open(d.dir)
 	if err != nil {
@@ -145,7 +148,8 @@ func (d *disk) cut() error {
 	return unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush)
 }
 
-// restore is what happens when the power is back: the journal is replayed. The file system must be in order then.
+// restore mounts the disk after a power cut, which replays the journal of ext4. Then the file
+// system must have no errors.
 func (d *disk) restore() {
 	d.t.Helper()
 	d.unmount()
@@ -155,11 +159,15 @@ func (d *disk) restore() {
 	d.mount()
 }
 
-// inject makes system calls of a running server on some files fail, or take longer, until stop is called or it ends.
+// inject makes system calls of a running server on some files fail or take longer, until stop is
+// called or the server ends.
 func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string) (stop func()) {
 	t.Helper()
 	pid := p.cmd.Process.Pid
-	args := []string{"-f", "-qqq", "-o", os.DevNull, "-p", strconv.Itoa(pid), "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what}
+	args := []string{
+		"-f", "-qqq", "-o", os.DevNull, "-p", strconv.Itoa(pid),
+		"-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what,
+	}
 	for _, path := range paths {
 		args = append(args, "-P", path)
 	}
@@ -192,7 +200,7 @@ func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string)
 	return stop
 }
 
-// traced says whether every thread of a process has that tracer.
+// traced reports whether every thread of a process has a tracer.
 func traced(pid, tracer int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	for _, path := range threads {
@@ -203,7 +211,7 @@ func traced(pid, tracer int) bool {
 	return len(threads) > 0
 }
 
-// statusOf is a number in a status file of /proc.
+// statusOf returns a number in a status file of /proc.
 func statusOf(path, name string) (int, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -235,7 +243,7 @@ func (p *serverProcess) files(t *testing.T) int {
 	return len(list)
 }
 
-// freeAddress is an address that nobody listens on.
+// freeAddress returns an address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", nextAddress()+":0")
@@ -246,21 +254,21 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// gauge asks a server whether it is ready.
-type gauge struct {
+// readiness asks a server whether it is ready.
+type readiness struct {
 	t       *testing.T
 	address string
 	http    *http.Client
-	// down and up are the longest times that it took to notice a fault and its end.
+	// down and up are the longest times that the server took to notice a fault and its end.
 	down, up time.Duration
 }
 
-func newGauge(t *testing.T, address string) *gauge {
-	return &gauge{t: t, address: address, http: &http.Client{Timeout: 10 * time.Second}}
+func newReadiness(t *testing.T, address string) *readiness {
+	return &readiness{t: t, address: address, http: &http.Client{Timeout: 10 * time.Second}}
 }
 
-func (g *gauge) ask() (status int, text string) {
-	resp, err := g.http.Get("http://" + g.address + "/readyz")
+func (r *readiness) ask() (status int, text string) {
+	resp, err := r.http.Get("http://" + r.address + "/readyz")
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -272,43 +280,45 @@ func (g *gauge) ask() (status int, text string) {
 	return resp.StatusCode, string(b)
 }
 
-// noticeWithin is what operators are promised.
+// noticeWithin is how fast /readyz changes, as docs/operating.md promises.
 const noticeWithin = 5 * time.Second
 
-// wait waits until the server says so, and wants that in time.
-func (g *gauge) wait(ready bool, since time.Time) {
-	g.t.Helper()
+// wait waits until the server says that it is ready or not ready. It must do so within
+// noticeWithin.
+func (r *readiness) wait(ready bool, since time.Time) {
+	r.t.Helper()
 	want := http.StatusServiceUnavailable
 	if ready {
 		want = http.StatusOK
 	}
 	for {
-		status, text := g.ask()
+		status, text := r.ask()
 		took := time.Since(since)
 		if status == want {
 			if took > noticeWithin {
-				g.t.Errorf("/readyz says %d after %v", want, took)
+				r.t.Errorf("/readyz says %d after %v", want, took)
 			}
 			if ready {
-				g.up = max(g.up, took)
+				r.up = max(r.up, took)
 			} else {
-				g.down = max(g.down, took)
+				r.down = max(r.down, took)
 			}
 			return
 		}
 		if took > 3*noticeWithin {
-			g.t.Fatalf("/readyz says %d after %v, want %d: %s", status, took, want, text)
+			r.t.Fatalf("/readyz says %d after %v, want %d: %s", status, took, want, text)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
 }
 
-func (g *gauge) String() string {
-	return fmt.Sprintf("/readyz notices within %v, and the end within %v", g.down.Round(time.Millisecond), g.up.Round(time.Millisecond))
+func (r *readiness) String() string {
+	return fmt.Sprintf("/readyz notices a fault within %v, and its end within %v",
+		r.down.Round(time.Millisecond), r.up.Round(time.Millisecond))
 }
 
-// bystander asks for captchas all the time, from addresses of its own.
-type bystander struct {
+// captchaProbe asks for captchas all the time, from unused addresses.
+type captchaProbe struct {
 	t     *testing.T
 	end   chan struct{}
 	all   sync.WaitGroup
@@ -317,8 +327,8 @@ type bystander struct {
 	err   error
 }
 
-func watchCaptchas(t *testing.T, address string) *bystander {
-	b := &bystander{t: t, end: make(chan struct{})}
+func watchCaptchas(t *testing.T, address string) *captchaProbe {
+	b := &captchaProbe{t: t, end: make(chan struct{})}
 	for range 4 {
 		b.all.Go(func() {
 			v := newVisitor(address, "")
@@ -346,10 +356,11 @@ func watchCaptchas(t *testing.T, address string) *bystander {
 	return b
 }
 
-// captchaWithin is what 99 of 100 people are to wait for a question at most, whatever others do to the server.
+// captchaWithin is the longest time that 99 % of the requests for a captcha may take, whatever load
+// and faults the server has.
 const captchaWithin = 200 * time.Millisecond
 
-func (b *bystander) done() (n int, p99 time.Duration) {
+func (b *captchaProbe) done() (n int, p99 time.Duration) {
 	b.t.Helper()
 	close(b.end)
 	b.all.Wait()
@@ -371,7 +382,7 @@ func percentile(times []time.Duration, p float64) time.Duration {
 	return times[int(math.Ceil(p*float64(len(times))))-1]
 }
 
-// verified is what `dialtone verify --json` says, which must find no fault.
+// verified returns the report of dialtone verify --json, which must find no fault.
 func verified(t *testing.T, data, pickup string) (r account.Report) {
 	t.Helper()
 	cmd := exec.Command(binary(t), "verify", "--json", "--data", data)
@@ -391,7 +402,7 @@ func (p *serverProcess) noPanic(t *testing.T) {
 	t.Helper()
 	for _, word := range []string{"panic", "goroutine ", "fatal error", "DATA RACE"} {
 		if p.stderr.count(word) > 0 {
-			t.Fatalf("the log has %q:\n%s", word, p.stderr)
+			t.Fatalf("the log contains %q:\n%s", word, p.stderr)
 		}
 	}
 }

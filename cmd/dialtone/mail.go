@@ -440,7 +440,7 @@ func (f *folder) checkRelay(ctx context.Context) maildns.Finding {
 		found.Says = "none configured; your mail server must collect messages from " + f.Mail.PickupDir
 		return found
 	}
-	r, err := f.relay()
+	r, err := f.newRelay()
 	if err == nil {
 		found.Says, err = r.Check(ctx)
 	}

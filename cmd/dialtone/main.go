@@ -1,8 +1,9 @@
-// Dialtone makes and keeps accounts for SIP and WebRTC phone platforms: one program, with its store, its pages and its
-// commands for operators.
+// Dialtone manages user accounts of SIP and WebRTC phone platforms. It is one program: the server
+// with its web pages, and the commands for operators.
 //
-// This package wires and does nothing else: it reads the configuration, opens the data folder, and hands the parts to each
-// other. Rules stand in the packages below internal.
+// This package parses the command line, connects the packages below internal to each other, and
+// prints what commands return. It has no rules of its own: those are in the packages below
+// internal.
 package main
 
 import (
@@ -13,16 +14,21 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite"
 )
 
-// The exit statuses that scripts may rely on (75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h).
+// The exit statuses that scripts may rely on. 75 and 78 are EX_TEMPFAIL and EX_CONFIG of
+// sysexits.h.
 const (
 	exitFailed  = 1
 	exitUsage   = 2
@@ -30,7 +36,7 @@ const (
 	exitConfig  = 78
 )
 
-// commandLine is the whole grammar.
+// commandLine is the grammar of the command line.
 type commandLine struct {
 	Settings keyFlags `embed:""`
 	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
@@ -38,7 +44,7 @@ type commandLine struct {
 	Serve     serveCommand     `cmd:"" help:"Run the server."`
 	Account   accountCommand   `cmd:"" help:"Manage accounts."`
 	Tenant    tenantCommand    `cmd:"" help:"Manage tenants. A running server sees a change within a second."`
-	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, change notifications."`
+	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, hooks."`
 	Provision provisionCommand `cmd:"" help:"Print the phone settings of an account, without its password."`
 	Mail      mailCommand      `cmd:"" help:"Manage the messages that servers send, and DKIM keys."`
 	Verify    verifyCommand    `cmd:"" help:"Check the data folder and the store for faults."`
@@ -50,7 +56,7 @@ type commandLine struct {
 	Version   versionCommand   `cmd:"" help:"Print the version."`
 }
 
-// program is what a command runs with: the world outside, so that a test can be one.
+// program is what a command needs of the process. Tests replace it.
 type program struct {
 	ctx     context.Context
 	stdin   io.Reader
@@ -67,10 +73,10 @@ func main() {
 	os.Exit(status)
 }
 
-// run does what the arguments say and returns the exit status.
+// run executes a command line and returns the exit status.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	p := &program{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: environ, line: newCommandLine()}
-	// kong ends the process after --help, which is the one thing here that does.
+	// For --help, kong ends the process.
 	parser, err := kong.New(p.line,
 		kong.Name("dialtone"),
 		kong.Description("Accounts for SIP and WebRTC phone platforms."),
@@ -95,24 +101,29 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return 0
 }
 
-// report tells of an error, one line a fault, and gives the exit status that it deserves.
+// configErrors are errors that persist until an operator corrects the configuration, the keys or
+// the store.
+var configErrors = []error{
+	errTemplates, keyfile.ErrUnusable,
+	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrDamaged, store.ErrUnfinished,
+}
+
+// report prints an error, one line for each fault, and returns the exit status.
 func (p *program) report(err error) int {
 	fmt.Fprintln(p.stderr, "dialtone:", err)
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	if errors.Is(err, sqlstore.ErrFailed) {
+	if errors.Is(err, engine.ErrFailed) {
 		return exitRestart
 	}
-	for _, e := range []error{errKeys, errTemplates, keyfile.ErrMissing, sqlstore.ErrSealKey, sqlstore.ErrNewer, sqlstore.ErrDamaged, sqlstore.ErrUnfinished} {
-		if errors.Is(err, e) {
-			return exitConfig
-		}
+	if slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
+		return exitConfig
 	}
 	return exitFailed
 }
 
-// settings reads the configuration, with the flags of the command line.
+// settings loads the configuration from file, environment and flags.
 func (p *program) settings() (config.Config, error) {
 	flags := make(map[string]string)
 	p.line.Settings.addTo(flags)
@@ -135,7 +146,7 @@ func (versionCommand) Run(p *program) error {
 }
 
 type configCommand struct {
-	Check configCheckCommand `cmd:"" help:"Name every fault of file, environment and flags at once."`
+	Check configCheckCommand `cmd:"" help:"Report all faults of file, environment and flags at once."`
 }
 
 type configCheckCommand struct{}

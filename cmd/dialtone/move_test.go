@@ -24,7 +24,7 @@ func TestStoreCopyMovesPlatform(t *testing.T) {
 	}
 	p := start(t, launch{data: data("one")})
 	_, port, _ := strings.Cut(p.address, ":")
-	listen := "127.0.0.1:" + port // the links have it in them
+	listen := "127.0.0.1:" + port // it is part of the links
 	v := newVisitor(p.address, "")
 	defer v.leave()
 	for _, user := range []string{"ann", "bob"} {
@@ -41,7 +41,7 @@ func TestStoreCopyMovesPlatform(t *testing.T) {
 		links[m.to] = m
 	}
 	if status, _, err := v.open(links[email("ann")].link); err != nil || status != http.StatusOK {
-		t.Fatalf("the link: %d, %v", status, err)
+		t.Fatalf("ann's link: status %d, %v", status, err)
 	}
 	database := "sqlite:" + filepath.Join(data("one"), "dialtone.db")
 	if out, err := run(nil, "store", "copy", "--from", database, "--to", "env:TO"); err == nil ||
@@ -82,37 +82,37 @@ func TestStoreCopyMovesPlatform(t *testing.T) {
 		}
 	}
 	p = start(t, shared)
+	signIn := func(user string) func() (int, error) {
+		return func() (int, error) {
+			a, err := v.signIn(user, password(user))
+			return a.Status, err
+		}
+	}
+	signup := func(user string) func() (int, error) {
+		return func() (int, error) {
+			a, err := v.signup(user)
+			return a.Status, err
+		}
+	}
+	open := func(user string) func() (int, error) {
+		return func() (int, error) {
+			status, _, err := v.open(links[email(user)].link)
+			return status, err
+		}
+	}
 	for _, step := range []struct {
 		name string
 		do   func() (int, error)
 		want int
 	}{
-		{"ann signs in", func() (int,
-			error) {
-			a, err := v.signIn("ann", password("ann"))
-			return a.Status, err
-		}, http.StatusOK},
-		{"bob's link", func() (int,
-			error) {
-			n, _, err := v.open(links[email("bob")].link)
-			return n, err
-		}, http.StatusOK},
-		{"bob signs in", func() (int,
-			error) {
-			a, err := v.signIn("bob", password("bob"))
-			return a.Status, err
-		}, http.StatusOK},
-		{"eve signs up, the third from here",
-			func() (int, error) { a, err := v.signup("eve"); return a.Status, err }, http.StatusOK},
-		{"ida is one too many",
-			func() (int, error) {
-				a, err := v.signup("ida")
-				return a.Status,
-					err
-			}, http.StatusTooManyRequests},
+		{"ann signs in", signIn("ann"), http.StatusOK},
+		{"bob opens his link", open("bob"), http.StatusOK},
+		{"bob signs in", signIn("bob"), http.StatusOK},
+		{"eve signs up, the third from this address", signup("eve"), http.StatusOK},
+		{"ida is refused, the fourth from this address", signup("ida"), http.StatusTooManyRequests},
 	} {
 		if got, err := step.do(); err != nil || got != step.want {
-			t.Errorf("%s: %d, %v", step.name, got, err)
+			t.Errorf("%s: status %d, %v; want %d", step.name, got, err, step.want)
 		}
 	}
 	if out, err := run(shared.env, "--data", data("two"), "verify"); err != nil ||
@@ -129,7 +129,7 @@ func TestStoreCopyMovesPlatform(t *testing.T) {
 	}
 	if out, err := run([]string{"FROM=" + url}, "store", "copy", "--from", "env:FROM", "--to",
 		"sqlite:"+filepath.Join(data("two"), "dialtone.db")); err == nil {
-		t.Errorf("while a server runs on PostgreSQL:\n%s", out)
+		t.Errorf("a copy was made while a server runs on PostgreSQL:\n%s", out)
 	}
 	p.mustStop(t)
 	v.leave()
@@ -139,12 +139,12 @@ func TestStoreCopyMovesPlatform(t *testing.T) {
 	}
 	if out, err := run([]string{"FROM=" + url}, "store", "copy", "--from", "env:FROM", "--to",
 		"sqlite:"+filepath.Join(data("two"), "dialtone.db")); err != nil {
-		t.Fatalf("back: %v\n%s", err, out)
+		t.Fatalf("copying back: %v\n%s", err, out)
 	}
 	start(t, launch{data: data("two"), listen: listen})
 	for _, user := range []string{"ann", "bob"} {
 		if a, err := v.signIn(user, password(user)); err != nil || a.Status != http.StatusOK {
-			t.Errorf("%s at home again: %v, %v", user, a, err)
+			t.Errorf("%s signs in on SQLite again: %v, %v", user, a, err)
 		}
 	}
 }

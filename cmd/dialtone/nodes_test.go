@@ -17,12 +17,11 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// The worked example in deploy/postgresql, with its own files: HAProxy, three servers, a primary
+// proxyAddress is HAProxy's address in deploy/postgresql/haproxy.cfg.
+const proxyAddress = "127.0.0.10:18080"
+
+// fleet is the example in deploy/postgresql, with its own files: HAProxy, three servers, a primary
 // and a standby.
-
-const example10 = "127.0.0.10:18080" // HAProxy's address in haproxy.cfg
-
-// fleet is the platform of the example.
 type fleet struct {
 	*testing.T
 	dir, url         string
@@ -32,7 +31,7 @@ type fleet struct {
 
 func deployFile(name string) string { return filepath.Join("..", "..", "deploy", "postgresql", name) }
 
-// settings are the lines of a configuration file of PostgreSQL.
+// settings returns the settings in a configuration file of PostgreSQL.
 func settings(t *testing.T, path string) (list []string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -41,7 +40,7 @@ func settings(t *testing.T, path string) (list []string) {
 	}
 	for line := range strings.Lines(string(text)) {
 		line, _, _ = strings.Cut(strings.TrimSpace(line), "#")
-		// Without a standby, which comes when the primary runs, no commit would end.
+		// The standby starts after the primary. Until then, no commit would return.
 		name, value, ok := strings.Cut(line, "=")
 		if name = strings.TrimSpace(name); ok && name != "synchronous_standby_names" {
 			list = append(list, name+"="+strings.Trim(strings.TrimSpace(value), "'"))
@@ -59,7 +58,7 @@ func newFleet(t *testing.T) *fleet {
 	name, _, _ := strings.Cut(database[strings.LastIndex(database, "/")+1:], "?")
 	f.url = f.primary.URL(name, f.standby)
 	for i := range f.nodes {
-		f.begin(i)
+		f.startNode(i)
 	}
 	f.proxy()
 	return f
@@ -71,8 +70,8 @@ func (f *fleet) environ() []string {
 	return []string{"DIALTONE_DATABASE=" + f.url, "DIALTONE_KEYS_DIR=" + filepath.Join(f.dir, "keys")}
 }
 
-// begin starts a server as the example says.
-func (f *fleet) begin(i int) {
+// startNode starts a server with the configuration of the example.
+func (f *fleet) startNode(i int) {
 	f.Helper()
 	host := fmt.Sprintf("127.0.0.1%d", i+1)
 	cmd := exec.Command(binary(f), "--config", deployFile("dialtone.toml"), "serve", "--data",
@@ -93,7 +92,7 @@ func (f *fleet) proxy() {
 	if err != nil {
 		path = "/usr/sbin/haproxy"
 	}
-	said := newLines()
+	log := newLines()
 	cmd := exec.Command(path, "-db", "-f", deployFile("haproxy.cfg"))
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
@@ -103,13 +102,13 @@ func (f *fleet) proxy() {
 		f.Fatalf("%v; `make test` installs HAProxy", err)
 	}
 	read := make(chan struct{})
-	go func() { said.read(pipe); close(read) }()
+	go func() { log.read(pipe); close(read) }()
 	f.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGKILL)
 		<-read
 		cmd.Wait()
 	})
-	v := newVisitor(example10, "")
+	v := newVisitor(proxyAddress, "")
 	defer v.leave()
 	deadline := time.Now().Add(startWithin)
 	for {
@@ -117,7 +116,7 @@ func (f *fleet) proxy() {
 			return
 		}
 		if time.Now().After(deadline) {
-			f.Fatalf("HAProxy does not answer: %v\n%s", err, said)
+			f.Fatalf("HAProxy does not answer: %v\n%s", err, log)
 		}
 	}
 }
@@ -135,7 +134,8 @@ func (f *fleet) command(args ...string) string {
 	return string(out)
 }
 
-// messages are those of all servers, by recipient. One that is there twice has one Message-ID.
+// messages returns the messages of all servers by recipient. If there are two of one message, they
+// must have the same Message-ID.
 func (f *fleet) messages() map[string]message {
 	f.Helper()
 	all := make(map[string]message)
@@ -157,8 +157,8 @@ func (f *fleet) messages() map[string]message {
 func TestThreeServers(t *testing.T) {
 	f := newFleet(t)
 
-	t.Run("a life over all of them", func(t *testing.T) {
-		v := newVisitor(example10, "")
+	t.Run("one visitor at all servers", func(t *testing.T) {
+		v := newVisitor(proxyAddress, "")
 		defer v.leave()
 		if a, err := v.signup("ann"); err != nil || !a.OK {
 			t.Fatalf("%v, %v", a, err)
@@ -173,19 +173,19 @@ func TestThreeServers(t *testing.T) {
 		if status, _, err := v.open(m.link); err != nil || status != http.StatusOK {
 			t.Errorf("the link: %d, %v", status, err)
 		}
-		for range 6 { // challenge and proof are at different servers, as the proxy takes them by turns
+		for range 6 { // the proxy sends the challenge and the response to different servers
 			if a, err := v.signIn("ann", password("ann")); err != nil || a.Status != http.StatusOK {
 				t.Errorf("sign-in: %v, %v", a, err)
 			}
 		}
 	})
 
-	t.Run("24 at once from one address", func(t *testing.T) {
+	t.Run("24 concurrent signups from one address", func(t *testing.T) {
 		from := nextAddress()
-		forms := newVisitor(example10, "")
+		forms := newVisitor(proxyAddress, "")
 		defer forms.leave()
 		var mu sync.Mutex
-		kinds := make(map[int]int)
+		statuses := make(map[int]int)
 		var all sync.WaitGroup
 		for i := range 24 {
 			form, err := forms.form(fmt.Sprintf("crowd%d", i))
@@ -193,7 +193,7 @@ func TestThreeServers(t *testing.T) {
 				t.Fatal(err)
 			}
 			all.Go(func() {
-				v := newVisitor(example10, from)
+				v := newVisitor(proxyAddress, from)
 				defer v.leave()
 				a, err := v.post(form)
 				mu.Lock()
@@ -201,16 +201,16 @@ func TestThreeServers(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				kinds[a.Status]++
+				statuses[a.Status]++
 			})
 		}
 		all.Wait()
-		if kinds[http.StatusOK] != 3 || kinds[http.StatusTooManyRequests] != 21 {
-			t.Errorf("got %v", kinds)
+		if statuses[http.StatusOK] != 3 || statuses[http.StatusTooManyRequests] != 21 {
+			t.Errorf("got %v", statuses)
 		}
 	})
 
-	t.Run("a tenant is seen everywhere within a second", func(t *testing.T) {
+	t.Run("a new tenant is known to all servers", func(t *testing.T) {
 		f.command("tenant", "add", "other.test")
 		added := time.Now()
 		for i, p := range f.nodes {
@@ -236,8 +236,8 @@ func TestThreeServers(t *testing.T) {
 		t.Logf("after %v", time.Since(added).Round(time.Millisecond))
 	})
 
-	t.Run("a new signing key spoils no form", func(t *testing.T) {
-		v := newVisitor(example10, "")
+	t.Run("open forms after a rotation of keys", func(t *testing.T) {
+		v := newVisitor(proxyAddress, "")
 		defer v.leave()
 		form, err := v.form("kim")
 		if err != nil {
@@ -245,12 +245,12 @@ func TestThreeServers(t *testing.T) {
 		}
 		f.command("keys", "rotate")
 		if a, err := v.post(form); err != nil || !a.OK {
-			t.Errorf("a form of before: %v, %v", a, err)
+			t.Errorf("a form from before the rotation: %v, %v", a, err)
 		}
 		for i := range 6 {
-			if a, err := newVisitor(example10, "").signup(fmt.Sprintf("lee%d", i)); err != nil ||
+			if a, err := newVisitor(proxyAddress, "").signup(fmt.Sprintf("lee%d", i)); err != nil ||
 				!a.OK {
-				t.Errorf("a form of now: %v, %v", a, err)
+				t.Errorf("a form from after the rotation: %v, %v", a, err)
 			}
 		}
 	})
@@ -267,40 +267,40 @@ func TestThreeServers(t *testing.T) {
 		l.until(1)
 		t.Logf("the first signup %v after the promotion", time.Since(promoted).Round(time.Millisecond))
 		l.until(100)
-		f.begin(1) // which recovers its own messages
+		f.startNode(1) // it recovers its own messages
 		l.until(50)
 		l.end()
 		for _, p := range f.nodes {
-			p.mustStop(t) // and with it, everything that was to be taken back is
+			p.mustStop(t) // this also removes messages of failed signups
 		}
 		l.check()
 	})
 }
 
-// rush is visitors of the fleet, who remember what they were told.
-type rush struct {
+// fleetLoad is the visitors of a fleet, and the answers they got.
+type fleetLoad struct {
 	*fleet
-	address string // where they go
+	address string // of the proxy
 	stop    chan struct{}
 	all     sync.WaitGroup
 
-	mu      sync.Mutex
-	moved   *sync.Cond
-	told    map[string]answer // by user
-	silence map[string]bool   // users who got no answer of ours
-	made    int
-	refused int
+	mu         sync.Mutex
+	changed    *sync.Cond
+	answers    map[string]answer // by user
+	unanswered map[string]bool   // users who got no answer, or one of the proxy
+	accepted   int
+	refused    int
 }
 
-func (f *fleet) load() *rush {
-	l := &rush{fleet: f, address: example10, stop: make(chan struct{}),
-		told: make(map[string]answer), silence: make(map[string]bool)}
+func (f *fleet) load() *fleetLoad {
+	l := &fleetLoad{fleet: f, address: proxyAddress, stop: make(chan struct{}),
+		answers: make(map[string]answer), unanswered: make(map[string]bool)}
 	l.begin()
 	return l
 }
 
-func (l *rush) begin() {
-	l.moved = sync.NewCond(&l.mu)
+func (l *fleetLoad) begin() {
+	l.changed = sync.NewCond(&l.mu)
 	for client := range 8 {
 		l.all.Go(func() {
 			for i := 0; ; i++ {
@@ -315,14 +315,14 @@ func (l *rush) begin() {
 	}
 }
 
-func (l *rush) one(user string) {
-	v := newVisitor(l.address, "").hurried()
+func (l *fleetLoad) one(user string) {
+	v := newVisitor(l.address, "").useNewConnections()
 	form, err := v.form(user)
 	var a answer
 	if err == nil {
 		a, err = v.post(form)
 	} else {
-		user = "" // nothing was asked for
+		user = "" // there was no signup
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -330,42 +330,42 @@ func (l *rush) one(user string) {
 	case user == "":
 		l.refused++
 	case err != nil || a.Error == "" && !a.OK:
-		l.silence[user] = true
+		l.unanswered[user] = true
 		l.refused++
 	default:
-		l.told[user] = a
+		l.answers[user] = a
 		if a.OK {
-			l.made++
+			l.accepted++
 		} else {
 			l.refused++
 		}
 	}
-	l.moved.Broadcast()
+	l.changed.Broadcast()
 }
 
-func (l *rush) until(n int) {
+func (l *fleetLoad) until(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for want := l.made + n; l.made < want; {
-		l.moved.Wait()
+	for want := l.accepted + n; l.accepted < want; {
+		l.changed.Wait()
 	}
 }
 
-func (l *rush) untilRefused() {
+func (l *fleetLoad) untilRefused() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for want := l.refused + 1; l.refused < want; {
-		l.moved.Wait()
+		l.changed.Wait()
 	}
 }
 
-func (l *rush) end() {
+func (l *fleetLoad) end() {
 	close(l.stop)
 	l.all.Wait()
 }
 
-// check compares what visitors were told with accounts and messages.
-func (l *rush) check() {
+// check compares the answers with the accounts and messages.
+func (l *fleetLoad) check() {
 	l.Helper()
 	accounts := make(map[string]bool)
 	for _, line := range strings.Split(l.command("account", "list", "--tenant", "localhost",
@@ -376,24 +376,24 @@ func (l *rush) check() {
 		}
 	}
 	messages := l.messages()
-	var made, refused int
-	for user, a := range l.told {
+	var accepted, refused int
+	for user, a := range l.answers {
 		_, written := messages[email(user)]
 		switch {
 		case a.OK && (!accounts[user] || !written):
-			l.Errorf("%s was answered; account %v, message %v", user, accounts[user], written)
+			l.Errorf("%s was answered 200; account %v, message %v", user, accounts[user], written)
 		case !a.OK && (accounts[user] || written):
-			l.Errorf("%s was told %v; account %v, message %v", user, a, accounts[user], written)
+			l.Errorf("%s was answered %v; account %v, message %v", user, a, accounts[user], written)
 		case a.OK:
-			made++
+			accepted++
 		default:
 			refused++
 		}
 	}
-	for user := range l.silence {
+	for user := range l.unanswered {
 		if _, written := messages[email(user)]; accounts[user] != written {
 			l.Errorf("%s got no answer; account %v, message %v", user, accounts[user], written)
 		}
 	}
-	l.Logf("%d signups answered, %d refused, %d without an answer", made, refused, len(l.silence))
+	l.Logf("%d signups answered, %d refused, %d without an answer", accepted, refused, len(l.unanswered))
 }

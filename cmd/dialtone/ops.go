@@ -17,8 +17,8 @@ import (
 	httpserver "dialtone/internal/http/server"
 )
 
-// opsListener listens for monitoring and for phone servers. If the default address is in use, it returns
-// nil, so that two servers can run on one machine without further configuration.
+// opsListener listens for monitoring and for phone servers. If the default address is in use, it
+// returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
 	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {
@@ -51,7 +51,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		{Name: "store", Probe: s.store.Ready},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, s.metrics, time.Now)
-	lookups := lookup.New(lookup.Deps{Registry: s.phones, Log: s.log, Now: time.Now})
+	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, lookup.Root) {
 			lookups.ServeHTTP(w, r)

@@ -22,7 +22,7 @@ const (
 	stopWithin  = 10 * time.Second
 )
 
-// built builds the program once for all tests.
+// built is the program that all tests run.
 var built struct {
 	once sync.Once
 	dir  string
@@ -30,7 +30,7 @@ var built struct {
 	err  error
 }
 
-// binary returns the path of the built program.
+// binary returns the path of the program. It is built once.
 func binary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
@@ -67,10 +67,10 @@ type serverProcess struct {
 // launch describes how a server is started. Its environment is env and nothing else.
 type launch struct {
 	data   string
-	listen string // 127.0.0.1:0 where empty
+	listen string // 127.0.0.1:0 if empty
 	flags  []string
 	env    []string
-	stderr *os.File // collected in the process's stderr where nil
+	stderr *os.File // if nil, process.stderr collects it
 }
 
 // start runs the built server and waits until it answers.
@@ -114,7 +114,7 @@ func launched(cmd *exec.Cmd, stderr *os.File) (*serverProcess, error) {
 	}
 	readers.Go(func() { p.stdout.read(stdout) })
 	go func() {
-		readers.Wait() // os/exec wants all to be read before Wait
+		readers.Wait() // Cmd.Wait closes the pipes
 		cmd.Wait()
 		close(p.ended)
 	}()
@@ -133,11 +133,12 @@ func (p *serverProcess) answers(deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.stdout.find("  pickup ", p.ended, deadline); err != nil { // the last line that says where to go
+	// This is the last line that a server prints when it starts.
+	if _, err := p.stdout.find("  pickup ", p.ended, deadline); err != nil {
 		return err
 	}
 	p.address = strings.TrimPrefix(line, "Dialtone listens on ")
-	for _, line := range p.stdout.whole() {
+	for _, line := range p.stdout.complete() {
 		if base, ok := strings.CutPrefix(line, "  operators  "); ok {
 			p.operators = base
 		}
@@ -197,7 +198,7 @@ func (p *serverProcess) mustStop(t testing.TB) {
 // checkLog checks that every complete line of the log is a JSON object with a time in UTC, a level
 // and a message.
 func (p *serverProcess) checkLog() error {
-	for _, line := range p.stderr.whole() {
+	for _, line := range p.stderr.complete() {
 		var entry struct {
 			Time  time.Time
 			Level string
@@ -208,7 +209,7 @@ func (p *serverProcess) checkLog() error {
 		}
 		if entry.Time.IsZero() || entry.Time.Location() != time.UTC || entry.Level == "" ||
 			entry.Msg == "" {
-			return fmt.Errorf("a log line lacks its time in UTC, its level or its text:\n%s", line)
+			return fmt.Errorf("a log line has no time in UTC, no level or no message:\n%s", line)
 		}
 	}
 	return nil
@@ -244,8 +245,8 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// whole returns the complete lines.
-func (l *lines) whole() []string {
+// complete returns the complete lines.
+func (l *lines) complete() []string {
 	list := strings.Split(l.String(), "\n")
 	return list[:len(list)-1]
 }
@@ -253,18 +254,18 @@ func (l *lines) whole() []string {
 func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
 // find waits for a line with a prefix.
-func (l *lines) find(beginning string, ended <-chan struct{}, deadline time.Time) (string, error) {
+func (l *lines) find(prefix string, ended <-chan struct{}, deadline time.Time) (string, error) {
 	for over := false; ; {
 		l.mu.Lock()
 		more := l.more
 		l.mu.Unlock()
-		for _, line := range l.whole() {
-			if strings.HasPrefix(line, beginning) {
+		for _, line := range l.complete() {
+			if strings.HasPrefix(line, prefix) {
 				return line, nil
 			}
 		}
 		if over {
-			return "", fmt.Errorf("no line begins with %q", beginning)
+			return "", fmt.Errorf("no line begins with %q", prefix)
 		}
 		select {
 		case <-more:

@@ -25,8 +25,8 @@ var securities = map[string]relay.Security{
 	"smtp":          relay.None,
 }
 
-// relay returns the relay of mail.relay, which must be set.
-func (f *folder) relay() (*relay.Relay, error) {
+// newRelay returns the relay of mail.relay, which must be set.
+func (f *folder) newRelay() (*relay.Relay, error) {
 	parts := f.Mail.Relay.Parts()
 	c := relay.Config{
 		Address:     parts.Address,
@@ -76,14 +76,14 @@ func (s *server) openRelay(node string) error {
 	if s.Mail.Relay == "" {
 		return nil
 	}
-	r, err := s.folder.relay()
+	r, err := s.newRelay()
 	if err != nil {
 		return err
 	}
 	if _, err := relayPassword(s.Mail)(); err != nil && s.Mail.Relay.Parts().User != "" {
 		return err // at the start, not at the first message
 	}
-	s.outgoing = r
+	s.relay = r
 	s.queue = delivery.NewQueue(delivery.Deps{
 		Store:       s.store,
 		Files:       s.pickup,
@@ -100,7 +100,7 @@ func (s *server) openRelay(node string) error {
 // sendMessages sends messages until ctx is done.
 func (s *server) sendMessages(ctx context.Context) {
 	s.queue.Run(ctx)
-	s.outgoing.Close()
+	s.relay.Close()
 }
 
 // pickupMetrics returns the metrics of the pickup directory.

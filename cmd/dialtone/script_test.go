@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
+	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
@@ -48,12 +48,13 @@ func TestMain(m *testing.M) {
 //	terminate NAME             send SIGTERM; want exit status 0 within 10 s, and JSON lines in the
 //	                           log, which is written to NAME.log
 //	exits STATUS command…      run a command and want that exit status
-//	eventually TEXT command…   run a command again and again, for at most 5 s, until its output has the text
-//	signup URL USER            sign somebody up from a fresh address, with the password "the pass phrase of USER"
+//	eventually TEXT command…   repeat a command for at most 5 s, until its output contains the text
+//	signup URL USER            sign up from an unused address, with the password "the pass phrase of
+//	                           USER"
 //	activate URL DIR USER      open the link of the message to USER in a pickup directory; with !
 //	                           the link must be refused
 //	mode MODE file…            want the permissions of files
-//	closed DIR                 want no file below a folder to be open to other users of the machine
+//	closed DIR                 want no file in a directory to be accessible to other users of the machine
 //	members NAME…              want the output to be JSON objects, or a list of them, with exactly
 //	                           these members
 func TestScripts(t *testing.T) {
@@ -150,7 +151,7 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("it does not come: %v", err)
+			ts.Fatalf("timeout: %v", err)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
@@ -237,7 +238,7 @@ func cmdMembers(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	if len(list) == 0 {
-		ts.Fatalf("an empty list has no members to look at")
+		ts.Fatalf("the list is empty")
 	}
 }
 
@@ -264,8 +265,8 @@ var example = map[string]string{
 	"mail.relay_connections":                 "2",
 }
 
-// Every key that is not a secret has a flag that sets it and has the help of the key. The default in
-// the help is the one that Load uses.
+// Every key that is not a secret has a flag that sets it and has the help of the key. The default
+// in the help is the one that Load uses.
 func TestServeFlags(t *testing.T) {
 	defaults, err := config.Load("", nil, nil)
 	if err != nil {
@@ -361,13 +362,15 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/algorithm",
 		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help",
-		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke", "store/from", "store/to", "store/compare",
+		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
+		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
 		// The secret of a hook is in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
 		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
-		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver", "mail/selector", "mail/tenant",
+		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver",
+		"mail/selector", "mail/tenant",
 	}
 	harmless = append(harmless, "serve/clusters") // removed, and refused with any value
 	for _, k := range config.Keys() {
@@ -375,9 +378,9 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 			harmless = append(harmless, "serve/"+strings.TrimPrefix(k.Flag(), "--"))
 		}
 	}
-	look := func(where, name, help string) {
+	check := func(where, name, help string) {
 		if !slices.Contains(harmless, where+"/"+name) {
-			t.Errorf("dialtone %s takes %s (%s), which nobody has looked at", where, name, help)
+			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
 		// These name a directory and a file that contain secrets.
 		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" {
@@ -387,10 +390,10 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	var walk func(n *kong.Node, where string)
 	walk = func(n *kong.Node, where string) {
 		for _, f := range n.Flags {
-			look(where, f.Name, f.Help)
+			check(where, f.Name, f.Help)
 		}
 		for _, a := range n.Positional {
-			look(where, a.Name, a.Help)
+			check(where, a.Name, a.Help)
 		}
 		for _, c := range n.Children {
 			below := where
@@ -406,24 +409,23 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 // A server signs with a new key after all others have read it, and accepts its signatures at once.
 func TestServerFollowsSigningKeys(t *testing.T) {
 	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for name, held := range map[string]bool{"a key file": false, "the environment": true} {
+	for name, fromEnv := range map[string]bool{"a key file": false, "the environment": true} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: dir}}}
+			path := filepath.Join(t.TempDir(), "sign.key")
 			old := secret.NewRing(noon)
-			if err := keyfile.Create(f.signKey(), old); err != nil {
+			both := signRotation(fromEnv, false).Apply(old, noon)
+			if err := keyfile.Create(path, old); err != nil {
 				t.Fatal(err)
+			}
+			keys := keyfile.Source{Path: path}
+			delay := secret.Spread
+			if fromEnv {
+				keys.Text = redact.New(both.Text())
+				delay += secret.RolloutTime
 			}
 			now := noon
 			clock := func() time.Time { return now }
-			begins := secret.Spread
-			both := rotated(old, noon, signedLife, held, false)
-			if held {
-				f.Keys.Sign = config.Secret(both.Text())
-				begins += handOut
-			}
-			s := newSigning(f)
-			s.now = clock
+			s := newSigning(keys, clock)
 			refresh := func() {
 				t.Helper()
 				if err := s.refresh(); err != nil {
@@ -431,112 +433,31 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 				}
 			}
 			refresh()
-			if !held {
-				if err := keyfile.Replace(f.signKey(), both); err != nil {
+			if !fromEnv {
+				if err := keyfile.Replace(path, both); err != nil {
 					t.Fatal(err)
 				}
 			}
-			knowsOld := captcha.NewIssuer(old, clock) // a server that has not seen the new key
-			for age, young := range map[time.Duration]bool{0: true, begins - time.Second: true,
-				begins: false} {
-				now = noon.Add(age)
+			otherServer := captcha.NewIssuer(old, clock) // which has not read the new key yet
+			for _, c := range []struct {
+				age      time.Duration
+				accepted bool
+			}{{0, true}, {delay - time.Second, true}, {delay, false}} {
+				now = noon.Add(c.age)
 				refresh()
-				if got := knowsOld.Check(1, s.issuer().Ask(1).Token, "").Ours; got != young {
-					t.Errorf("after %v, a server that has the old key alone takes what is signed: %v", age, got)
+				if got := otherServer.Check(1, s.issuer().Ask(1).Token, "").Ours; got != c.accepted {
+					t.Errorf("after %v, a server with the old key only accepts a signature: %v, want %v",
+						c.age, got, c.accepted)
 				}
-				for name, r := range map[string]*secret.Ring{"the old key": old, "both keys": both,
-					"both keys, old enough": both.Signing(noon.Add(begins))} {
+				for name, r := range map[string]*secret.Ring{
+					"the old key": old, "the old key, of two": both, "the new key": both.Signing(noon.Add(delay)),
+				} {
 					if !s.issuer().Check(1, captcha.NewIssuer(r, clock).Ask(1).Token, "").Ours {
-						t.Errorf("after %v, what was signed with %s is refused", age, name)
-					}
-				}
-				if before := s.value.Load(); true {
-					refresh()
-					if s.value.Load() != before {
-						t.Errorf("after %v, nothing changed and the keys were derived anew", age)
+						t.Errorf("after %v, a signature of %s is refused", c.age, name)
 					}
 				}
 			}
 		})
-	}
-}
-
-func TestRotationKeepsNeededKeys(t *testing.T) {
-	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	var ring *secret.Ring
-	for _, c := range []struct {
-		after        time.Duration
-		held, revoke bool
-		keys         int
-	}{
-		{after: 0, keys: 2}, // of the first
-		{after: time.Hour, keys: 3},
-		{after: time.Hour, held: true, keys: 4},
-		{after: signedLife - time.Hour - time.Second, keys: 4}, // but for the first key, which was replaced before
-		{after: signedLife + time.Hour, keys: 2},
-		{after: 365 * 24 * time.Hour, keys: 2},
-		{after: time.Second, held: true, keys: 3},
-		{after: time.Second, revoke: true, keys: 1},
-		{after: time.Second, held: true, revoke: true, keys: 1},
-	} {
-		if ring == nil {
-			ring = secret.NewRing(noon)
-		}
-		noon = noon.Add(c.after)
-		next := rotated(ring, noon, signedLife, c.held, c.revoke)
-		signer := ring.Signing(noon).IDs()[0]
-		if c.revoke {
-			signer = next.IDs()[0]
-		}
-		if got := len(next.IDs()); got != c.keys || next.Signing(noon).IDs()[0] != signer {
-			t.Errorf("%+v: %d keys, and another one signs: %v", c, got,
-				next.Signing(noon).IDs()[0] != signer)
-		}
-		ring = next
-	}
-}
-
-func TestNodeIDIsKept(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	names := make([]string, 16)
-	var all sync.WaitGroup
-	for i := range names {
-		all.Go(func() {
-			name, err := nodeID(data)
-			if err != nil {
-				t.Error(err)
-			}
-			names[i] = name
-		})
-	}
-	all.Wait()
-	again, err := nodeID(data)
-	if names = slices.Compact(append(names, again)); err != nil || len(names) != 1 || len(again) < 16 {
-		t.Errorf("one folder has the names %q, %v", names, err)
-	}
-	if other, err := nodeID(t.TempDir()); err != nil || other == again {
-		t.Errorf("two folders have the name %q, %v", other, err)
-	}
-	left, err := os.ReadDir(data)
-	if err != nil || len(left) != 1 {
-		t.Errorf("in the folder are %v, %v", left, err)
-	}
-	path := filepath.Join(data, "node.id")
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	for _, damaged := range []string{"", "short\n", strings.Repeat("\x00", 27),
-		strings.Repeat("x", 65), again + "\n" + again} {
-		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if name, err := nodeID(data); err == nil ||
-			!strings.Contains(err.Error(), "node.id is damaged; delete it") {
-			t.Errorf("%q is the name %q, %v", damaged, name, err)
-		}
-		if text, err := os.ReadFile(path); err != nil || string(text) != damaged {
-			t.Errorf("%q became %q, %v", damaged, text, err)
-		}
 	}
 }
 
@@ -546,68 +467,68 @@ func TestKeysWithSharedDatabase(t *testing.T) {
 	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
 	url := postgrestest.Start(t).Database(t)
 	run := func(data string, env ...string) (string, int) {
-		var said strings.Builder
+		var out strings.Builder
 		environ := append([]string{"DIALTONE_DATABASE=" + url}, env...)
 		status := run(t.Context(), []string{"--data", place(data), "tenant", "list"}, environ,
-			&said, &said)
-		return said.String(), status
+			&out, &out)
+		return out.String(), status
 	}
 	shared := "DIALTONE_KEYS_DIR=" + place("keys")
 
-	if said, status := run("away", shared,
+	if out, status := run("away", shared,
 		"DIALTONE_DATABASE=postgres://127.0.0.1:1/none?connect_timeout=1"); status != exitFailed {
-		t.Errorf("without the database: %d, %s", status, said)
+		t.Errorf("without the database: %d, %s", status, out)
 	}
 	if _, err := os.Stat(place("keys")); err == nil {
-		t.Error("a key was made before anybody knew whether the database has one")
+		t.Error("a key was created before the database could be asked")
 	}
-	if said, status := run("first",
+	if out, status := run("first",
 		"DIALTONE_KEYS_DIR="+place("not", "mounted")); status != exitConfig ||
-		!strings.Contains(said, "mount or make what it lies in") {
-		t.Errorf("nothing is mounted: %d, %s", status, said)
+		!strings.Contains(out, "mount or create its parent") {
+		t.Errorf("without the parent directory: %d, %s", status, out)
 	}
 	for _, data := range []string{"first", "second"} {
-		if said, status := run(data, shared); status != 0 {
-			t.Fatalf("%s: %d, %s", data, status, said)
+		if out, status := run(data, shared); status != 0 {
+			t.Fatalf("%s: %d, %s", data, status, out)
 		}
 		if _, err := os.Stat(place(data, "dialtone.db")); err == nil {
-			t.Errorf("%s has a store of SQLite", data)
+			t.Errorf("%s has an SQLite database", data)
 		}
 	}
-	var held []string
+	var inEnv []string
 	for _, name := range []string{"seal", "sign"} {
 		text, err := os.ReadFile(place("keys", name+".key"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		held = append(held, "DIALTONE_KEYS_"+strings.ToUpper(name)+"="+string(text))
+		inEnv = append(inEnv, "DIALTONE_KEYS_"+strings.ToUpper(name)+"="+string(text))
 	}
-	if said, status := run("third"); status != exitConfig ||
-		!strings.Contains(said, "seal.key is missing") {
-		t.Errorf("without keys: %d, %s", status, said)
+	if out, status := run("third"); status != exitConfig ||
+		!strings.Contains(out, "seal.key is missing") {
+		t.Errorf("without keys: %d, %s", status, out)
 	}
-	if said, status := run("third", held[0]); status != exitConfig ||
-		!strings.Contains(said, "sign.key is missing, and other servers") {
-		t.Errorf("with the seal alone: %d, %s", status, said)
+	if out, status := run("third", inEnv[0]); status != exitConfig ||
+		!strings.Contains(out, "sign.key is missing, and other servers") {
+		t.Errorf("with seal.key only: %d, %s", status, out)
 	}
-	if said, status := run("third", held[1]); status != exitConfig ||
-		!strings.Contains(said, "seal.key is missing") {
-		t.Errorf("with the signing key alone: %d, %s", status, said)
+	if out, status := run("third", inEnv[1]); status != exitConfig ||
+		!strings.Contains(out, "seal.key is missing") {
+		t.Errorf("with sign.key only: %d, %s", status, out)
 	}
 	if _, err := os.Stat(place("third", "keys")); err == nil {
-		t.Error("keys were made for a database that has some")
+		t.Error("keys were created for a database that has keys")
 	}
-	if said, status := run("third", held...); status != 0 {
-		t.Errorf("with both: %d, %s", status, said)
+	if out, status := run("third", inEnv...); status != 0 {
+		t.Errorf("with both: %d, %s", status, out)
 	}
 	for i, name := range []string{"sign.key", "seal.key"} {
-		if said, status := run("third", held[i], shared); status != 0 {
-			t.Errorf("with a variable and %s: %d, %s", name, status, said)
+		if out, status := run("third", inEnv[i], shared); status != 0 {
+			t.Errorf("with a variable and %s: %d, %s", name, status, out)
 		}
 	}
 	other := "DIALTONE_KEYS_SEAL=" + secret.NewRing(time.Now()).Text()
-	if said, status := run("third", other, held[1]); status != exitConfig ||
-		!strings.Contains(said, "sealed with another key") {
-		t.Errorf("with another seal: %d, %s", status, said)
+	if out, status := run("third", other, inEnv[1]); status != exitConfig ||
+		!strings.Contains(out, "sealed with another key") {
+		t.Errorf("with another seal.key: %d, %s", status, out)
 	}
 }

@@ -11,8 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store/transfer"
 )
 
 type storeCommand struct {
@@ -57,15 +58,15 @@ func (c *storeCopy) Run(p *program) error {
 				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
 		}
 		// Hold the lock of a server that would use the file.
-		unlock, err := lock(filepath.Join(filepath.Dir(path), "serve.lock"))
+		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
 		if err != nil {
 			return err
 		}
 		defer unlock()
 	}
-	do := sqlstore.Copy
+	do := transfer.Copy
 	if c.Compare {
-		do = sqlstore.Compare
+		do = transfer.Compare
 	}
 	b := newProgress(p.stderr)
 	err = do(p.ctx, from, to, b.show)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"dialtone/internal/sqlstore"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 // A copy is killed after some tables have been copied. The target is not accepted as a store, and
@@ -27,7 +27,7 @@ func TestStoreCopyContinuesAfterKill(t *testing.T) {
 	p.mustStop(t)
 	url := postgrestest.Start(t).Database(t)
 	// The tables are created before the copy, so that the test can lock one of them.
-	s, err := sqlstore.OpenPostgres(ctx, nil, "", url)
+	s, err := teststore.OpenPostgres(ctx, nil, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"dialtone/internal/audit"
@@ -31,29 +30,16 @@ func (turnSecret) Help() string {
 		"they have the new secret."
 }
 
-// turnSignedLife is how long a secret is needed after it no longer signs: the longest life of a
-// credential, and a margin for clocks.
-const turnSignedLife = tenant.MaxTURNLife + time.Hour
-
-func (f *folder) turnKey() string { return filepath.Join(f.Keys.Dir, "turn.key") }
-
-// turnRing returns the keys of TURN secrets, from the environment or from turn.key.
-func (f *folder) turnRing() (*secret.Ring, error) {
-	return heldOr(f.Keys.Turn, "DIALTONE_KEYS_TURN", f.turnKey())
+// turnRotation keeps a secret as long as credentials that were made with it are valid.
+func turnRotation(revoke bool) secret.Rotation {
+	return secret.Rotation{Life: tenant.MaxTURNLife, Delayed: true, Revoke: revoke}
 }
 
-// newTURN returns the TURN issuer of a running server, which follows turn.key. A server does not create
-// the file: TURN servers would not know the key, and servers that share a database would create different
-// ones.
-func newTURN(f *folder) *followed[turn.Issuer] {
-	return &followed[turn.Issuer]{
-		file:     f.turnKey(),
-		fromEnv:  f.Keys.Turn != "",
-		optional: true,
-		read:     f.turnRing,
-		build:    turn.NewIssuer,
-		now:      time.Now,
-	}
+// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key, it
+// has no value.
+func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.Issuer] {
+	build := func(r *secret.Ring) *turn.Issuer { return turn.NewIssuer(r, now) }
+	return keyfile.NewOptionalFollower(keys, build, now)
 }
 
 func (c *turnSecret) Run(p *program) error {
@@ -72,47 +58,37 @@ func (c *turnSecret) Run(p *program) error {
 
 // print makes a new key if asked to, and prints the secrets.
 func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
-	ring, err := f.turnRing()
-	if f.Keys.Turn == "" && errors.Is(err, keyfile.ErrMissing) {
-		ring, err = f.makeTURN(now)
+	keys := f.keys.TURN
+	ring, err := keys.Read()
+	if errors.Is(err, keyfile.ErrMissing) {
+		ring, err = f.keys.CreateTURN(now)
 	}
 	if err != nil {
 		return err
 	}
+	rotation := turnRotation(c.Revoke)
 	if c.Rotate {
-		ring = rotated(ring, now, turnSignedLife, true, c.Revoke)
-		if f.Keys.Turn != "" {
+		ring = rotation.Apply(ring, now)
+		if keys.FromEnv() {
 			_, err := fmt.Fprint(p.stdout, ring.Text())
 			fmt.Fprintln(p.stderr, "this is the new content of DIALTONE_KEYS_TURN: give it to every server; "+
 				"then run dialtone turn secret with it, and give the secrets to the TURN servers")
 			return err
 		}
-		if err := keyfile.Replace(f.turnKey(), ring); err != nil {
+		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
 		}
-		advice := "the first secret is new and signs from " + now.Add(handOut).UTC().Format(time.TimeOnly) +
+		advice := "the first secret is new and signs from " + now.Add(secret.RolloutTime).UTC().Format(time.TimeOnly) +
 			" UTC: give all of these to the TURN servers before then"
 		if c.Revoke {
 			advice = "this new secret is the only one: give it to the TURN servers at once"
 		}
 		fmt.Fprintln(p.stderr, advice)
 	}
-	for _, s := range turn.Secrets(ring)[:ring.InUse(now.Add(-turnSignedLife))] {
+	for _, s := range turn.Secrets(ring)[:rotation.Needed(ring, now)] {
 		if _, err := fmt.Fprintln(p.stdout, s.Text()); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// makeTURN creates turn.key.
-func (f *folder) makeTURN(now time.Time) (*secret.Ring, error) {
-	if err := f.makeKeysFolder(); err != nil {
-		return nil, err
-	}
-	ring, err := keyfile.ReadOrCreate(f.turnKey(), now)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errKeys, err)
-	}
-	return ring, nil
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/config"
+	"dialtone/internal/datadir"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
@@ -112,40 +112,40 @@ func TestCoturnAcceptsCredentials(t *testing.T) {
 // operators have to give it to the TURN servers.
 func TestServerFollowsTURNKey(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	f := &folder{Config: config.Config{Keys: config.KeyFiles{Dir: t.TempDir()}}}
-	s := newTURN(f)
-	s.now = func() time.Time { return now }
+	clock := func() time.Time { return now }
+	keys := datadir.NewKeys(t.TempDir(), datadir.KeyTexts{})
+	s := newTURN(keys.TURN, clock)
 	tn := &tenant.Tenant{Host: "phone.test"}
 	signer := func() *turn.Issuer {
 		t.Helper()
-		if err := s.refresh(); err != nil {
+		if err := s.Refresh(); err != nil {
 			t.Fatal(err)
 		}
-		return s.value.Load()
+		return s.Value()
 	}
 	signedBy := func(r *secret.Ring) bool {
 		t.Helper()
-		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, s.now).Issue(tn,
+		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, clock).Issue(tn,
 			"alex").Password
 	}
 	if signer() != nil {
 		t.Fatal("without a key there is a signer")
 	}
-	if _, err := os.Stat(f.turnKey()); err == nil {
+	if _, err := os.Stat(keys.TURN.Path); err == nil {
 		t.Fatal("a server makes a key that no TURN server knows")
 	}
-	old, err := f.makeTURN(now)
+	old, err := keys.CreateTURN(now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !signedBy(old) {
 		t.Error("the first key does not sign at once")
 	}
-	both := rotated(old, now, turnSignedLife, true, false)
-	if err := keyfile.Replace(f.turnKey(), both); err != nil {
+	both := turnRotation(false).Apply(old, now)
+	if err := keyfile.Replace(keys.TURN.Path, both); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(handOut)
+	now = now.Add(secret.RolloutTime)
 	if !signedBy(old) {
 		t.Error("the new key signs before the TURN servers know it")
 	}
@@ -153,7 +153,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if signedBy(old) || !signedBy(both) {
 		t.Error("the new key does not sign when its time has come")
 	}
-	if err := os.Remove(f.turnKey()); err != nil || signer() != nil {
+	if err := os.Remove(keys.TURN.Path); err != nil || signer() != nil {
 		t.Errorf("a key that is gone signs still: %v", err)
 	}
 }

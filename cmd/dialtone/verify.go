@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
@@ -61,9 +60,9 @@ func (c *verifyCommand) Run(p *program) error {
 // lostMessages reports the messages that the server of this folder has to send but that have no file.
 func (f *folder) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
 	node := ""
-	if f.nodes() {
+	if f.shared() {
 		var err error
-		if node, err = readNodeID(filepath.Join(f.Data, "node.id")); errors.Is(err, fs.ErrNotExist) {
+		if node, err = f.dir.Node(); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // no server has run here
 		} else if err != nil {
 			return nil, err
@@ -102,7 +101,7 @@ func (c *backupCommand) Run(p *program) error {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
-			c.File, f.sealKey())
+			c.File, f.keys.Seal.Path)
 		return nil
 	})
 }

@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// visitor is a client written from the published contract. It has its own address in 127.0.0.0/8,
-// so no limit has to be switched off.
+// visitor is a client that was written from the published contract. Each has its own address in
+// 127.0.0.0/8, so no limit has to be switched off.
 type visitor struct {
 	address string // of the server
 	host    string
@@ -54,16 +54,17 @@ func newVisitor(address, from string) *visitor {
 		host:    "localhost:" + port,
 		http: &http.Client{
 			Timeout: 30 * time.Second,
-			Transport: &http.Transport{DialContext: func(ctx context.Context, _,
-				_ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "tcp", address)
-			}},
+			Transport: &http.Transport{
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return dialer.DialContext(ctx, "tcp", address)
+				},
+			},
 		},
 	}
 }
 
-// hurried makes the visitor use a new connection for every request.
-func (v *visitor) hurried() *visitor {
+// useNewConnections makes the visitor open a new connection for every request.
+func (v *visitor) useNewConnections() *visitor {
 	v.http.Transport.(*http.Transport).DisableKeepAlives = true
 	return v
 }
@@ -87,8 +88,9 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%d %s %s", a.Status, a.Error, a.Description) }
 
-func (v *visitor) send(method, path string, form url.Values, authorization string) (*http.Response,
-	[]byte, error) {
+func (v *visitor) send(
+	method, path string, form url.Values, authorization string,
+) (*http.Response, []byte, error) {
 	var body io.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
@@ -119,8 +121,9 @@ func (v *visitor) send(method, path string, form url.Values, authorization strin
 	return resp, text, err
 }
 
-func (v *visitor) ask(method, path string, form url.Values, authorization string) (answer,
-	*http.Response, error) {
+func (v *visitor) ask(
+	method, path string, form url.Values, authorization string,
+) (answer, *http.Response, error) {
 	resp, text, err := v.send(method, path, form, authorization)
 	if err != nil {
 		return answer{}, nil, err
@@ -193,20 +196,22 @@ func (v *visitor) signIn(user, password string) (answer, error) {
 }
 
 // prove sends a request with a digest (RFC 7616 §3.4, qop=auth, MD5).
-func (v *visitor) prove(user, password, method, path string, form url.Values) (answer,
-	*http.Response, error) {
+func (v *visitor) prove(
+	user, password, method, path string, form url.Values,
+) (answer, *http.Response, error) {
 	first, resp, err := v.ask(method, path, nil, "")
 	if err != nil {
 		return first, resp, err
 	}
 	m := nonce.FindStringSubmatch(resp.Header.Get("WWW-Authenticate"))
 	if first.Status != http.StatusUnauthorized || m == nil {
-		return first, resp, fmt.Errorf("%s does not ask: %s", path, first)
+		return first, resp, fmt.Errorf("%s does not send a challenge: %s", path, first)
 	}
 	response := digestOf(digestOf(user, realm, password), m[1], "00000001", "c0ffee", "auth",
 		digestOf(method, path))
 	return v.ask(method, path, form, fmt.Sprintf(
-		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", response=%q, algorithm=MD5`,
+		`Digest username=%q, realm=%q, nonce=%q, uri=%q, qop=auth, nc=00000001, cnonce="c0ffee", `+
+			`response=%q, algorithm=MD5`,
 		user, realm, m[1], path, response))
 }
 
@@ -246,11 +251,11 @@ func parseMessage(raw string) (m message, err error) {
 	}
 	for _, name := range messageHeaders {
 		if n := len(parsed.Header[name]); n != 1 || parsed.Header.Get(name) == "" {
-			return m, fmt.Errorf("the header %s is there %d times", name, n)
+			return m, fmt.Errorf("the header field %s occurs %d times", name, n)
 		}
 	}
 	if len(parsed.Header) != len(messageHeaders) {
-		return m, fmt.Errorf("there are other headers: %v", parsed.Header)
+		return m, fmt.Errorf("there are other header fields: %v", parsed.Header)
 	}
 	if _, err := parsed.Header.Date(); err != nil {
 		return m, err
@@ -269,7 +274,7 @@ func parseMessage(raw string) (m message, err error) {
 	}
 	if !strings.Contains(string(body), "it is deleted on that day.\r\n") ||
 		!strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
-		return m, fmt.Errorf("the text breaks off: %q", body)
+		return m, fmt.Errorf("the text is not complete: %q", body)
 	}
 	return message{
 		id: parsed.Header.Get("Message-Id"), to: parsed.Header.Get("To"),

@@ -18,8 +18,8 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 // BenchmarkSignup measures a signup without HTTP: every rule, the durable transaction, the message
@@ -34,7 +34,7 @@ func BenchmarkSignup(b *testing.B) {
 func benchmarkSignup(b *testing.B, parallel int) {
 	ctx, dir := context.Background(), b.TempDir()
 	ring := secret.NewRing(time.Now())
-	store, err := sqlstore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		b.Fatal(err)
 	}

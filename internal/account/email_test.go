@@ -229,7 +229,13 @@ func FuzzCleanEmail(f *testing.F) {
 		}
 		checkEmail(t, email)
 		if key := RecipientKey(email); RecipientKey(key) != key || RecipientKey(strings.ToUpper(email)) != key {
-			t.Errorf("%q has the key %q, whose key is %q, and in capitals %q", email, key, RecipientKey(key), RecipientKey(strings.ToUpper(email)))
+			t.Errorf(
+				"%q has the key %q, whose key is %q, and in capitals %q",
+				email,
+				key,
+				RecipientKey(key),
+				RecipientKey(strings.ToUpper(email)),
+			)
 		}
 		if masked := audit.MaskEmail(email); !strings.HasPrefix(masked, email[:1]+"***@") {
 			t.Errorf("%q is masked as %q", email, masked)

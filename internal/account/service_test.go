@@ -32,8 +32,9 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -48,7 +49,7 @@ type fixture struct {
 	*outbox.Outbox
 	now      time.Time
 	path     string // of the database
-	store    *sqlstore.Store
+	store    *store.Store
 	faults   *faultyStore  // in front of store
 	pickup   *faultyPickup // in front of the directory
 	tenants  *tenant.Table
@@ -119,7 +120,7 @@ func (d faultyMessage) Publish() error {
 // faultyStore is a store that fails as its fields say. If it fails with ErrUnknown, it has made the
 // change, unless lost is set.
 type faultyStore struct {
-	*sqlstore.Store
+	*store.Store
 	undo, create error
 	lost         bool // a change that fails with ErrUnknown was not made
 	undoResend   error
@@ -177,7 +178,7 @@ func newFixture(t *testing.T) *fixture {
 // open opens the store and the directory again, as a new process does.
 func (o *fixture) open(pickupDir string) {
 	o.Helper()
-	store, err := sqlstore.Open(o.Context(), o.path, o.seal)
+	store, err := teststore.Open(o.Context(), o.path, o.seal)
 	o.must(err)
 	o.Cleanup(func() { store.Close() })
 	dir, err := pickup.Open(pickupDir)

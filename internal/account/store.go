@@ -183,11 +183,7 @@ var ErrAddressChanged = &fault.Error{
 
 // ErrUnknown means that the store lost its database during a commit and cannot say in time whether
 // the transaction happened. A Create or Resend that fails with it has to be undone.
-var ErrUnknown = &fault.Error{
-	Kind: fault.Overloaded, RetryAfter: 5 * time.Second,
-	Message: "we lost the database while saving and do not know whether it was saved; " +
-		"check in a moment, and try again if it is missing",
-}
+var ErrUnknown = fault.ErrInDoubt
 
 // ErrAddress is the limit of Create for an origin, with the time to wait.
 func ErrAddress(wait time.Duration) error {

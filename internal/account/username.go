@@ -81,10 +81,16 @@ var classes = func() (t [256]class) {
 // name looks like at a glance, and always as a whole: "adminson" and "modern" contain a reserved
 // word and are allowed.
 //
-//   - Digits stand for the letters they resemble (adm1n, supp0rt), i and l are one letter, and so are q and g; rn and nn read as m, vv as w, cl as d (adrnin). Dot, underscore and hyphen are ignored (sup.port, admin_, -admin-).
-//   - Names of up to three letters and digits have too many harmless neighbours for that. There, only digits stand for letters, and separators are ignored at the ends and in a word that is spelled out (m0d, ceo_, c.e.o). So "ls", "mls", "h.r" and "c.to" remain available.
-//   - A name without a letter is an extension and resembles no word, whatever its digits may resemble: 1001, 50, 1-3.
-//   - Doubled and dropped letters count as written. They are spelling mistakes and not look-alikes, and folding them would take the names of people called Tennant, Carre, Staf and Legall.
+//   - Digits stand for the letters they resemble (adm1n, supp0rt), i and l are one letter, and so
+//     are q and g; rn and nn read as m, vv as w, cl as d (adrnin). Dot, underscore and hyphen are
+//     ignored (sup.port, admin_, -admin-).
+//   - Names of up to three letters and digits have too many harmless neighbours for that. There,
+//     only digits stand for letters, and separators are ignored at the ends and in a word that is
+//     spelled out (m0d, ceo_, c.e.o). So "ls", "mls", "h.r" and "c.to" remain available.
+//   - A name without a letter is an extension and resembles no word, whatever its digits may
+//     resemble: 1001, 50, 1-3.
+//   - Doubled and dropped letters count as written. They are spelling mistakes and not look-alikes,
+//     and folding them would take the names of people called Tennant, Carre, Staf and Legall.
 //
 // A reserved number is compared without separators, since a telephone system drops them when it
 // dials (RFC 3966 section 5.1.1): 9-1-1 is 911.
@@ -178,7 +184,10 @@ func (s *nameSet) add(name string, looks bool) error {
 		seen |= classes[name[i]]
 	}
 	if len(name) > maxUser || seen&(capital|foreign) != 0 || seen&(alpha|digit) == 0 {
-		return fmt.Errorf("reserved name %q must be 1 to 64 of the letters a to z, digits, dot, underscore and hyphen, with at least one letter or digit", name)
+		return fmt.Errorf(
+			"reserved name %q must be 1 to 64 of the letters a to z, digits, dot, underscore and hyphen, with at least one letter or digit",
+			name,
+		)
 	}
 	s.exact[name] = struct{}{}
 	if !looks {

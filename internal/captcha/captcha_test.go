@@ -64,6 +64,20 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestAnswerWithLeadingZeros(t *testing.T) {
+	d := newFixture()
+	q := d.Ask(1)
+	right := solve(t, q)
+	for answer, want := range map[string]bool{
+		fmt.Sprintf("%02d", right): true, fmt.Sprintf("%03d", right): true,
+		fmt.Sprintf("%04d", right): false,
+	} {
+		if p := d.Check(1, q.Token, answer); !p.Ours || p.Right != want {
+			t.Errorf("%q for %d: %+v", answer, right, p)
+		}
+	}
+}
+
 func TestTime(t *testing.T) {
 	d := newFixture()
 	q := d.Ask(1)

@@ -397,7 +397,11 @@ ops = { password = "hunter2" }
 `,
 		"password = hunter2", "password = \"hunter2\n", "password = 'hunter2' hunter2", "password = 5hunter2",
 	} {
-		_, err := Load(write(t, file), []string{"DIALTONE_PASSWORD=" + secret}, map[string]string{"password": secret})
+		_, err := Load(
+			write(t, file),
+			[]string{"DIALTONE_PASSWORD=" + secret},
+			map[string]string{"password": secret},
+		)
 		if err == nil {
 			t.Fatal("no fault")
 		}
@@ -508,7 +512,8 @@ func TestSecretDoesNotPrint(t *testing.T) {
 	b.Write(asJSON)
 	fmt.Fprintf(&b, "%v %+v %#v %s %q %x %d", c, c, c, c.Keys.Seal, c.Keys.Seal, c.Keys.Seal, c.Keys.Seal)
 	b.WriteString(c.Keys.Seal.String())
-	if strings.Contains(b.String(), "hunter2") || strings.Contains(b.String(), hex.EncodeToString([]byte("hunter2"))) {
+	if strings.Contains(b.String(), "hunter2") ||
+		strings.Contains(b.String(), hex.EncodeToString([]byte("hunter2"))) {
 		t.Error(b.String())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -73,12 +74,12 @@ func (r *Refusal) answer() string {
 // most maxAnswer bytes.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
-	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.Fields(text), " ") // Unicode's line separators are spaces too
 	if len(text) > maxAnswer {
 		text = strings.ToValidUTF8(text[:maxAnswer], "") + "…"
 	}
@@ -105,13 +106,7 @@ func relayPause(failures int) time.Duration {
 
 // doubled returns first, doubled with every time after the first, up to most.
 func doubled(first, most time.Duration, times int) time.Duration {
-	d := first
-	for range min(times, 30) - 1 {
-		if d *= 2; d >= most {
-			return most
-		}
-	}
-	return d
+	return min(first<<min(max(times-1, 0), 20), most) // 20 doublings reach every maximum
 }
 
 // random returns a random duration in [0, limit).

@@ -170,7 +170,7 @@ func (q *Queue) record(ctx context.Context, attempts <-chan attempt, recorded ch
 			pending = nil
 		}
 	}
-	if len(pending) > 0 && q.recordAll(ctx, pending) {
+	if pending != nil && q.recordAll(ctx, pending) {
 		recorded <- pending
 	}
 }

@@ -81,8 +81,7 @@ const (
 
 // Marshal encodes the credential, to be sealed: a byte of flags, then the hashes that it names.
 func (c Credential) Marshal() []byte {
-	b := make([]byte, 1, 1+16+16+32)
-	b = append(b, c.HA1[:]...)
+	b := append([]byte{0}, c.HA1[:]...)
 	if c.HA1B != nil {
 		b[0] |= hasHA1B
 		b = append(b, c.HA1B[:]...)

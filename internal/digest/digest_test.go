@@ -134,6 +134,72 @@ func TestParseAnswerErrors(t *testing.T) {
 	}
 }
 
+func TestParseAnswerLength(t *testing.T) {
+	padding := strings.Repeat("x", 4096-len(rfcMD5)-len(`, x=""`))
+	if _, err := digest.ParseAnswer(rfcMD5 + `, x="` + padding + `"`); err != nil {
+		t.Errorf("4096 bytes: %v", err)
+	}
+	if _, err := digest.ParseAnswer(rfcMD5 + `, x="` + padding + `x"`); err == nil {
+		t.Error("4097 bytes are read")
+	}
+}
+
+func TestParseAnswerHex(t *testing.T) {
+	for _, digits := range []string{"01234567", "89abcdef", "89ABCDEF", "0a9fA0F9"} {
+		header := strings.Replace(rfcMD5, "nc=00000001", "nc="+digits, 1)
+		if a, err := digest.ParseAnswer(header); err != nil || a.NC != digits {
+			t.Errorf("nc=%s: got %q, %v", digits, a.NC, err)
+		}
+	}
+	for _, c := range "/:@G`g" { // the neighbours of the digits
+		header := strings.Replace(rfcMD5, `response="8`, `response="`+string(c), 1)
+		if _, err := digest.ParseAnswer(header); err == nil {
+			t.Errorf("a response with %q is read", c)
+		}
+	}
+}
+
+// All characters of a token are read (RFC 9110 section 5.6.2), and no others.
+func TestParseAnswerToken(t *testing.T) {
+	const letters = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for c := range rune(256) {
+		want := strings.ContainsRune(letters, c)
+		name := rfcMD5 + ", x" + string([]byte{byte(c)}) + "=y"
+		if _, err := digest.ParseAnswer(name); c != ' ' && c != '\t' && c != '=' && (err == nil) != want {
+			t.Errorf("a name with %q: %v", c, err)
+		}
+		value := rfcMD5 + ", x=y" + string([]byte{byte(c)}) + "z"
+		if _, err := digest.ParseAnswer(value); c != ',' && (err == nil) != want {
+			t.Errorf("a value with %q: %v", c, err)
+		}
+	}
+}
+
+func TestParseAnswerEmptyValue(t *testing.T) {
+	for _, end := range []string{", x=", ", x= ", ", x=, y=z"} {
+		if _, err := digest.ParseAnswer(rfcMD5 + end); err == nil {
+			t.Errorf("%q is read", end)
+		}
+	}
+}
+
+func TestParseAnswerQuoted(t *testing.T) {
+	for text, want := range map[string]string{
+		"a b": "a b", "a\tb": "a\tb", "a~b": "a~b", "a\u0080": "a\u0080", `a\\ b`: `a\ b`,
+		`\"\ \~`: `" ~`,
+	} {
+		a, err := digest.ParseAnswer(strings.Replace(rfcMD5, "Mufasa", text, 1))
+		if err != nil || a.Username != want {
+			t.Errorf("%q: got %q, %v, want %q", text, a.Username, err, want)
+		}
+	}
+	for _, text := range []string{"a\x1fb", "a\x00b", "a\x08b", "a\nb", "a\x7fb", `a\`, `\"a` + "\x1f"} {
+		if a, err := digest.ParseAnswer(strings.Replace(rfcMD5, "Mufasa", text, 1)); err == nil {
+			t.Errorf("%q is read as %q", text, a.Username)
+		}
+	}
+}
+
 func TestChallenge(t *testing.T) {
 	c := digest.Challenge{Realm: `a "b" \c`, Algorithm: digest.MD5, Nonce: "n"}
 	const want = `realm="a \"b\" \\c", qop="auth", algorithm=MD5, nonce="n", charset=UTF-8`

@@ -162,12 +162,11 @@ func parameter(s string) (name, value, rest string, ok bool) {
 	if strings.HasPrefix(s, `"`) {
 		value, s, ok = unquote(s)
 	} else {
-		end := strings.IndexAny(s, ", \t")
-		if end < 0 {
-			end = len(s)
+		n := 0
+		for n < len(s) && tokenBytes[s[n]] {
+			n++
 		}
-		value, s = s[:end], s[end:]
-		ok = isToken(value)
+		value, s, ok = s[:n], s[n:], n > 0
 	}
 	if !ok {
 		return "", "", "", false

@@ -27,17 +27,13 @@ type Nonces struct {
 	now     func() time.Time
 	tickets *secret.Tickets
 	serial  atomic.Uint64
-	spent   []atomic.Uint32
+	spent   [outstanding / 32]atomic.Uint32
 }
 
 // NewNonces returns Nonces with a random key of their own.
 func NewNonces(now func() time.Time) *Nonces {
 	format := secret.TicketFormat{Purpose: "digest nonce", Unit: time.Millisecond, CodeSize: 16}
-	return &Nonces{
-		now:     now,
-		tickets: secret.NewTickets(secret.NewRing(now()), format),
-		spent:   make([]atomic.Uint32, outstanding/32),
-	}
+	return &Nonces{now: now, tickets: secret.NewTickets(secret.NewRing(now()), format)}
 }
 
 // Issue returns a new nonce for the realm.

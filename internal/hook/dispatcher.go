@@ -261,11 +261,9 @@ func byUser(notifications []Notification) (groups [][]Notification) {
 // maximum for that number and the maximum, so that the notifications of an outage do not all come
 // back at the same time.
 func backoff(attempts int) time.Duration {
-	d := maxBackoff
-	if attempts < 10 {
-		d = min(d, minBackoff<<max(0, attempts-1))
-	}
-	return d/2 + rand.N(d/2+1)
+	doublings := min(max(0, attempts-1), 10) // more would reach maxBackoff too
+	d := min(minBackoff<<doublings, maxBackoff)
+	return d/2 + rand.N(d/2)
 }
 
 // logResults logs each notification that was abandoned, and when a hook begins or ceases to fail.

@@ -68,7 +68,6 @@ func (m Message) Bytes() ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	b.Grow(1024 + 2*len(m.Text) + 2*len(m.HTML))
 	header := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
 	header("Date", m.Date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
 	from := m.From

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"io"
 	"mime/quotedprintable"
+	"slices"
 )
 
 // part is one MIME part of a message. Its text has CRLF line ends.
@@ -28,13 +29,11 @@ func (p part) write(w io.Writer) error {
 func writeBase64(w io.Writer, text string) error {
 	const bytes = 76 / 4 * 3
 	line := make([]byte, 0, 78)
-	for len(text) > 0 {
-		n := min(bytes, len(text))
-		line = append(base64.StdEncoding.AppendEncode(line[:0], []byte(text[:n])), '\r', '\n')
+	for chunk := range slices.Chunk([]byte(text), bytes) {
+		line = append(base64.StdEncoding.AppendEncode(line[:0], chunk), '\r', '\n')
 		if _, err := w.Write(line); err != nil {
 			return err
 		}
-		text = text[n:]
 	}
 	return nil
 }

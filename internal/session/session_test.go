@@ -24,8 +24,9 @@ import (
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 const password = "seven horses under the bridge"
@@ -36,7 +37,7 @@ type fixture struct {
 	*session.Authenticator
 	deps     session.Deps
 	accounts *account.Service
-	store    *sqlstore.Store
+	store    *store.Store
 	pickup   *pickup.Dir
 	now      time.Time
 	tenant   *tenant.Tenant
@@ -65,7 +66,7 @@ func newFixture(t *testing.T) *fixture {
 	h.sign = secret.NewRing(h.now)
 	dir := t.TempDir()
 	var err error
-	h.store, err = sqlstore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), seal)
+	h.store, err = teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), seal)
 	h.must(err)
 	t.Cleanup(func() { h.store.Close() })
 	h.pickup, err = pickup.Open(filepath.Join(dir, "pickup"))

@@ -137,7 +137,7 @@ func (t Tenant) Secure() bool { return strings.HasPrefix(t.PublicURL, "https://"
 // case, without the port and without one trailing dot. It returns "" if raw cannot be a host name.
 func CanonicalHost(raw string) string {
 	host := raw
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.IndexByte(host, ']') < i {
+	if i := strings.LastIndexByte(host, ':'); strings.IndexByte(host, ']') < i {
 		if !digits(host[i+1:]) {
 			return ""
 		}
@@ -381,17 +381,12 @@ func (t Tenant) HasDomain(domain string) bool {
 // foldedRealm returns a realm with ASCII letters in lower case and everything else unchanged, as in
 // the store's index.
 func foldedRealm(realm string) string {
-	for i := range len(realm) {
-		if c := realm[i]; 'A' <= c && c <= 'Z' {
-			return strings.Map(func(r rune) rune {
-				if 'A' <= r && r <= 'Z' {
-					r += 'a' - 'A'
-				}
-				return r
-			}, realm)
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
 		}
-	}
-	return realm
+		return r
+	}, realm)
 }
 
 // DefaultURL returns the public URL of a tenant that has none set: https, or for a name of this

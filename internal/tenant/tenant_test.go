@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -280,7 +280,7 @@ func (s *faultyStore) Tenants(ctx context.Context) ([]tenant.Tenant, int64, erro
 
 func TestTable(t *testing.T) {
 	ctx := t.Context()
-	db, err := sqlstore.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	db, err := teststore.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	if err != nil {
 		t.Fatal(err)
 	}

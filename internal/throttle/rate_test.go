@@ -36,6 +36,20 @@ func TestRate(t *testing.T) {
 	take(1000)
 }
 
+func TestRateClockSetBack(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	r := throttle.NewRate(1000)
+	for range 1000 {
+		r.Take(now)
+	}
+	if wait := r.Take(now.Add(-time.Second)); wait != time.Second+time.Millisecond {
+		t.Errorf("by a second: the wait is %v", wait)
+	}
+	if wait := r.Take(now.Add(-time.Second - 1)); wait != 0 {
+		t.Errorf("by more than a second: the wait is %v", wait)
+	}
+}
+
 func TestRateConcurrent(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	r := throttle.NewRate(1_000_000)

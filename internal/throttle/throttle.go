@@ -14,6 +14,7 @@ package throttle
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,10 +142,8 @@ func (f *Failures) Add(b Bucket) {
 	if !known {
 		f.remember(b)
 	}
-	if len(past) >= f.rule.Limit {
-		past = append(past[:0], past[len(past)-f.rule.Limit+1:]...)
-	}
-	f.times[b] = append(past, f.now())
+	past = append(past, f.now())
+	f.times[b] = slices.Delete(past, 0, max(0, len(past)-f.rule.Limit))
 }
 
 // Forget resets a count after a success.

@@ -30,7 +30,7 @@ func fetchAsset(x asset, method string, header http.Header) *http.Response {
 	return w.Result()
 }
 
-func TestAssetsAreServed(t *testing.T) {
+func TestServeAsset(t *testing.T) {
 	a := mustAssets(t)
 	address := a.url("app.css")
 	if !regexp.MustCompile(`^/static/app\.[0-9a-f]{8}\.css$`).MatchString(address) {
@@ -48,15 +48,15 @@ func TestAssetsAreServed(t *testing.T) {
 	}{
 		{"plain", "GET", "", "", 200, "", plainTag},
 		{"plain for identity", "GET", "identity", "", 200, "", plainTag},
-		{"packed", "GET", "gzip, deflate, br", "", 200, "gzip", packedTag},
-		{"packed in capitals with a weight", "GET", "br;q=1.0, GZIP;q=0.5", "", 200, "gzip", packedTag},
+		{"gzip", "GET", "gzip, deflate, br", "", 200, "gzip", packedTag},
+		{"gzip in upper case with a weight", "GET", "br;q=1.0, GZIP;q=0.5", "", 200, "gzip", packedTag},
 		{"plain when gzip is refused", "GET", "gzip;q=0, *", "", 200, "", plainTag},
-		{"plain when the weight is nonsense", "GET", "gzip;q=much", "", 200, "", plainTag},
-		{"plain when only something like gzip is named", "GET", "x-gzip2", "", 200, "", plainTag},
-		{"not again when the tag fits", "GET", "", plainTag, 304, "", plainTag},
-		{"not again when one of several fits weakly", "GET", "gzip", `"other", W/` + packedTag, 304, "", packedTag},
-		{"not again for any tag", "GET", "gzip", "*", 304, "", packedTag},
-		{"again when the tag is of the other form", "GET", "gzip", plainTag, 200, "gzip", packedTag},
+		{"plain for an invalid weight", "GET", "gzip;q=much", "", 200, "", plainTag},
+		{"plain for a coding that resembles gzip", "GET", "x-gzip2", "", 200, "", plainTag},
+		{"not modified with the same tag", "GET", "", plainTag, 304, "", plainTag},
+		{"not modified with a weak tag in a list", "GET", "gzip", `"other", W/` + packedTag, 304, "", packedTag},
+		{"not modified with any tag", "GET", "gzip", "*", 304, "", packedTag},
+		{"again with the tag of the other encoding", "GET", "gzip", plainTag, 200, "gzip", packedTag},
 		{"head without body", "HEAD", "gzip", "", 200, "gzip", packedTag},
 	}
 	for _, tt := range tests {
@@ -113,11 +113,12 @@ func TestAssetsAreServed(t *testing.T) {
 	}
 }
 
-func TestAssetPathsAreExact(t *testing.T) {
+func TestAssetPaths(t *testing.T) {
 	a := mustAssets(t)
 	address := a.url("app.css")
 	for _, wrong := range []string{
-		"", "/", "/static", "/static/", "/static/app.css", "/static/app.00000000.css", address + "/", "/x/.." + address,
+		"", "/", "/static", "/static/", "/static/app.css", "/static/app.00000000.css",
+		address + "/", "/x/.." + address,
 		strings.ToUpper(address), "/static/../assets.go", strings.TrimPrefix(address, "/"),
 	} {
 		if _, ok := a.lookup(wrong); ok {
@@ -129,7 +130,7 @@ func TestAssetPathsAreExact(t *testing.T) {
 	}
 }
 
-func TestModulesImportWhatIsServed(t *testing.T) {
+func TestModuleImports(t *testing.T) {
 	a := mustAssets(t)
 	specifiers := regexp.MustCompile(`["'](\.\.?/[^"']*)["']`)
 	count := 0
@@ -149,12 +150,15 @@ func TestModulesImportWhatIsServed(t *testing.T) {
 	}
 }
 
-func TestFingerprintsFollowImports(t *testing.T) {
+func TestFingerprints(t *testing.T) {
 	files := fstest.MapFS{
-		"page.js": {Data: []byte("import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\nimport \"./b.js\";\nconst s = \"./a.js\";\n")},
-		"a.js":    {Data: []byte(`import { b } from "./b.js";`)},
-		"b.js":    {Data: []byte(`export const b = 1;`)},
-		"c.js":    {Data: []byte(`export const c = 1;`)},
+		"page.js": {
+			Data: []byte("import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\n" +
+				"import \"./b.js\";\nconst s = \"./a.js\";\n"),
+		},
+		"a.js": {Data: []byte(`import { b } from "./b.js";`)},
+		"b.js": {Data: []byte(`export const b = 1;`)},
+		"c.js": {Data: []byte(`export const c = 1;`)},
 	}
 	before, err := loadAssets(files)
 	if err != nil {
@@ -162,7 +166,8 @@ func TestFingerprintsFollowImports(t *testing.T) {
 	}
 	page, _ := before.lookup(before.url("page.js"))
 	ua, ub := path.Base(before.url("a.js")), path.Base(before.url("b.js"))
-	want := "import {\n  a,\n} from \"./" + ua + "\";\nexport { b } from \"./" + ub + "\";\nimport \"./" + ub + "\";\nconst s = \"./a.js\";\n"
+	want := "import {\n  a,\n} from \"./" + ua + "\";\nexport { b } from \"./" + ub + "\";\n" +
+		"import \"./" + ub + "\";\nconst s = \"./a.js\";\n"
 	if string(page.plain) != want {
 		t.Errorf("page.js became\n%s\nwant\n%s", page.plain, want)
 	}
@@ -181,15 +186,19 @@ func TestFingerprintsFollowImports(t *testing.T) {
 	}
 }
 
-func TestFaultyAssetsAreRefused(t *testing.T) {
+func TestLoadAssetsErrors(t *testing.T) {
 	tests := []struct {
 		name  string
 		files fstest.MapFS
 		want  string
 	}{
-		{"an import of nothing", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
-		{"a cycle", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}}, "cycle"},
-		{"an unknown kind", fstest.MapFS{"a.exe": {}}, "content type"},
+		{"missing import", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
+		{
+			"import cycle",
+			fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}},
+			"cycle",
+		},
+		{"unknown type", fstest.MapFS{"a.exe": {}}, "content type"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -200,7 +209,7 @@ func TestFaultyAssetsAreRefused(t *testing.T) {
 	}
 }
 
-func TestEverythingTogetherIsSmall(t *testing.T) {
+func TestAssetsSize(t *testing.T) {
 	total := 0
 	for _, x := range mustAssets(t).byPath {
 		if packed := x.packed(); packed != nil {
@@ -211,5 +220,23 @@ func TestEverythingTogetherIsSmall(t *testing.T) {
 	}
 	if total > 40<<10 {
 		t.Errorf("static files are %d bytes compressed; with the pages that goes above 60 kB", total)
+	}
+}
+
+// Browsers without light-dark() get the light value of each colour.
+func TestColorFallback(t *testing.T) {
+	a := mustAssets(t)
+	x, _ := a.lookup(a.url("app.css"))
+	css := string(x.plain)
+	_, fallback, ok := strings.Cut(css, "@supports not (color: light-dark(#000, #fff)) {")
+	fallback, _, _ = strings.Cut(fallback, "}")
+	colors := regexp.MustCompile(`(--[\w-]+): light-dark\((#\w+), #\w+\);`).FindAllStringSubmatch(css, -1)
+	if !ok || len(colors) != strings.Count(css, ": light-dark(")-1 {
+		t.Fatalf("%d colours, and a fallback: %t", len(colors), ok)
+	}
+	for _, c := range colors {
+		if !strings.Contains(fallback, c[1]+": "+c[2]+";") {
+			t.Errorf("%s has no fallback %s", c[1], c[2])
+		}
 	}
 }

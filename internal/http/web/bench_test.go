@@ -23,15 +23,15 @@ import (
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 // benchSite is a site with one active account, alex, whose password is "a long password".
 func benchSite(b *testing.B) *Site {
 	ctx, dir, now := context.Background(), b.TempDir(), time.Now
 	ring := secret.NewRing(now())
-	store, err := sqlstore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
+	store, err := teststore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -47,27 +47,27 @@ func benchSite(b *testing.B) *Site {
 	if t, err = store.AddTenant(ctx, t); err != nil {
 		b.Fatal(err)
 	}
-	directory := tenant.NewTable(store, func(host string) string { return "https://" + host })
-	if err := directory.Refresh(ctx); err != nil {
+	tenants := tenant.NewTable(store, func(host string) string { return "https://" + host })
+	if err := tenants.Refresh(ctx); err != nil {
 		b.Fatal(err)
 	}
 	issuer, signatures := captcha.NewIssuer(ring, now), session.NewSignatures(ring)
-	// The audit lines are written, as they are in life.
+	// Audit lines are written as in production.
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	desk := account.NewService(account.Deps{
+	accounts := account.NewService(account.Deps{
 		Store: store, Captcha: func() *captcha.Issuer { return issuer },
 		Outbox: outbox.New(outbox.Deps{
-			Store: store, Pickup: box, Tenant: directory.ByID, SealRing: ring,
+			Store: store, Pickup: box, Tenant: tenants.ByID, SealRing: ring,
 			Audit: audit.Log{Logger: log}, Log: log, Now: now,
 		}),
 		SealRing: ring, Audit: audit.Log{Logger: log}, Log: log, Now: now,
 	})
 	authenticator := session.NewAuthenticator(session.Deps{
-		Accounts: desk, Store: store, Signatures: func() *session.Signatures { return signatures },
+		Accounts: accounts, Store: store, Signatures: func() *session.Signatures { return signatures },
 		SealRing: ring, Audit: audit.Log{Logger: log}, Now: now,
 	})
 	site, err := New(Deps{
-		Tenants: directory, Accounts: desk, Authenticator: authenticator,
+		Tenants: tenants, Accounts: accounts, Authenticator: authenticator,
 		Captcha: func() *captcha.Issuer { return issuer }, Log: log,
 	})
 	if err != nil {
@@ -77,20 +77,24 @@ func benchSite(b *testing.B) *Site {
 	x, y, _ := strings.Cut(q.Text, " + ")
 	xn, _ := strconv.Atoi(x)
 	yn, _ := strconv.Atoi(y)
-	_, err = desk.Signup(ctx, &t, account.Form{
-		User: "alex", Name: "Alex", Email: "alex@example.org", HA1: digest.Compute("alex", t.Realm, "a long password").Hex(),
-		CaptchaToken: q.Token, CaptchaAnswer: strconv.Itoa(xn + yn),
+	_, err = accounts.Signup(ctx, &t, account.Form{
+		User:          "alex",
+		Name:          "Alex",
+		Email:         "alex@example.org",
+		HA1:           digest.Compute("alex", t.Realm, "a long password").Hex(),
+		CaptchaToken:  q.Token,
+		CaptchaAnswer: strconv.Itoa(xn + yn),
 	}, account.Origin{Addr: netip.MustParseAddr("127.0.0.1")})
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := desk.Enable(ctx, &t, "alex"); err != nil {
+	if _, err := accounts.Enable(ctx, &t, "alex"); err != nil {
 		b.Fatal(err)
 	}
 	return site
 }
 
-// BenchmarkReads is what is asked for most, without the network: no write, and little to allocate.
+// BenchmarkReads handles the commonest requests that write nothing, without the network.
 func BenchmarkReads(b *testing.B) {
 	site := benchSite(b)
 	for _, c := range []struct{ name, path string }{

@@ -16,11 +16,14 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// A body is refused, or every field that came out of it stood in it once, and is text without control characters.
+// A body is refused, or each field of the form was in it once and is text without control
+// characters.
 func FuzzForm(f *testing.F) {
 	for _, body := range []string{
-		"", "user=alex&name=A&email=a%40b.test&ha1=00&captcha_token=t&captcha_answer=3", "user=a&user=b", "user=%ff", "user=%00", "user=a;b",
-		"ha1b=&ha1_sha256=%c2%85", "%75ser=a&user=", "user", "=user", "&&&", "user=a+b%20c", strings.Repeat("user=a&", 2000),
+		"", "user=alex&name=A&email=a%40b.test&ha1=00&captcha_token=t&captcha_answer=3",
+		"user=a&user=b", "user=%ff", "user=%00", "user=a;b",
+		"ha1b=&ha1_sha256=%c2%85", "%75ser=a&user=", "user", "=user", "&&&", "user=a+b%20c",
+		strings.Repeat("user=a&", 2000),
 	} {
 		f.Add(body)
 	}
@@ -32,20 +35,26 @@ func FuzzForm(f *testing.F) {
 			return
 		}
 		if len(body) > maxForm {
-			t.Fatalf("a body of %d bytes was taken", len(body))
+			t.Fatalf("a body of %d bytes was accepted", len(body))
 		}
 		got := map[string]*string{
-			"user": &form.User, "name": &form.Name, "email": &form.Email, "ha1": &form.HA1, "captcha_token": &form.CaptchaToken,
-			"captcha_answer": &form.CaptchaAnswer, "ha1b": form.HA1B, "ha1_sha256": form.HA1SHA256,
+			"user":           &form.User,
+			"name":           &form.Name,
+			"email":          &form.Email,
+			"ha1":            &form.HA1,
+			"captcha_token":  &form.CaptchaToken,
+			"captcha_answer": &form.CaptchaAnswer,
+			"ha1b":           form.HA1B,
+			"ha1_sha256":     form.HA1SHA256,
 		}
-		// Read again, by other means: pair by pair.
+		// Parse it again in another way.
 		sent := make(map[string][]string)
 		for pair := range strings.SplitSeq(body, "&") {
 			name, value, _ := strings.Cut(pair, "=")
 			name, errName := url.QueryUnescape(name)
 			value, errValue := url.QueryUnescape(value)
 			if errName != nil || errValue != nil || strings.Contains(pair, ";") {
-				t.Fatalf("%q was taken for a form", body)
+				t.Fatalf("%q was accepted for a form", body)
 			}
 			if pair != "" {
 				sent[name] = append(sent[name], value)
@@ -69,10 +78,11 @@ func FuzzForm(f *testing.F) {
 	})
 }
 
-// The client's address is the peer's or one that a trusted proxy passed on, and never one that a stranger chose.
+// The client's address is the peer's, or one that only trusted proxies passed on.
 func FuzzForwarded(f *testing.F) {
 	for _, header := range []string{
-		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3", "10.0.0.1, unknown", ",", "192.0.2.1,", "192.0.2.1:80", "[::1]:80",
+		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3",
+		"10.0.0.1, unknown", ",", "192.0.2.1,", "192.0.2.1:80", "[::1]:80",
 		"9.9.9.9, x, 10.0.0.1",
 	} {
 		f.Add("10.0.0.1", header, "")
@@ -93,7 +103,7 @@ func FuzzForwarded(f *testing.F) {
 		}
 		if !isTrusted(peer) {
 			if got != peer {
-				t.Fatalf("a stranger at %s is taken for %s", peer, got)
+				t.Fatalf("the address %s without a proxy became %s", peer, got)
 			}
 			return
 		}
@@ -104,7 +114,7 @@ func FuzzForwarded(f *testing.F) {
 		for _, hop := range strings.Split(one+","+two, ",") {
 			a, ok := parseHop(strings.TrimSpace(hop))
 			if !ok {
-				hops = nil // nothing left of it can be believed
+				hops = nil // addresses to the left of it do not count
 				continue
 			}
 			hops = append(hops, a)
@@ -131,7 +141,7 @@ func reversed(list []netip.Addr) []netip.Addr {
 	return list
 }
 
-// tenantList is a store of tenants that does nothing but tell them.
+// tenantList is a store of tenants that never change.
 type tenantList struct {
 	tenant.Store
 	list []tenant.Tenant
@@ -140,7 +150,8 @@ type tenantList struct {
 func (s tenantList) Tenants(context.Context) ([]tenant.Tenant, int64, error) { return s.list, 1, nil }
 func (s tenantList) TenantVersion(context.Context) (int64, error)            { return 1, nil }
 
-// A Host is a tenant's, but for the case of ASCII letters, a port and one dot, or nobody's.
+// A Host matches a tenant exactly, except for the case of ASCII letters, a port and one trailing
+// dot.
 func FuzzHost(f *testing.F) {
 	var s tenantList
 	for i, host := range []string{"a.test", "localhost", "xn--bcher-kva.test"} {
@@ -151,7 +162,8 @@ func FuzzHost(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, host := range []string{
-		"", "a.test", "A.Test.:8443", "a.test..", "a.test:", "a.test:x", "evil.test", "a.test.evil.test", "evil-a.test", "\u212Acalhost", "bücher.test", "[::1]:80",
+		"", "a.test", "A.Test.:8443", "a.test..", "a.test:", "a.test:x", "evil.test",
+		"a.test.evil.test", "evil-a.test", "\u212Acalhost", "bücher.test", "[::1]:80",
 		"a.test\x00", "a.test@evil.test", "a.test:80:80", "a.te\u017Ft", "localhost:443", "]:a.test",
 	} {
 		f.Add(host)
@@ -166,7 +178,7 @@ func FuzzHost(f *testing.F) {
 			}
 			return
 		}
-		// Whoever is found is spelled out at the beginning of the text, and what follows is a dot and digits alone.
+		// The text begins with the tenant's host name. Only a dot and a port may follow.
 		rest := raw[min(len(raw), len(got.Host)):]
 		if len(raw) < len(got.Host) {
 			t.Fatalf("%q is taken for %s", raw, got.Host)
@@ -177,18 +189,21 @@ func FuzzHost(f *testing.F) {
 			}
 		}
 		rest = strings.TrimPrefix(rest, ".")
-		if port, has := strings.CutPrefix(rest, ":"); rest != "" && (!has || strings.Trim(port, "0123456789") != "") {
+		if port, has := strings.CutPrefix(rest, ":"); rest != "" &&
+			(!has || strings.Trim(port, "0123456789") != "") {
 			t.Fatalf("%q is taken for %s", raw, got.Host)
 		}
 	})
 }
 
-// A link has exactly one token, and one token exactly one text.
+// A link has exactly one token, and a token has exactly one text.
 func FuzzToken(f *testing.F) {
 	good := secret.Token{1, 2, 3}.Text()
 	for _, query := range []string{
-		"", "token=", "token=" + good, "token=" + good + "&x=1", "token=" + good + "&token=" + good, "token=" + good + "=", "token=" + good[:9] + "%0A" + good[9:],
-		"token=%zz", "token=" + good + ";", "Token=" + good, "token=" + good[:42] + "B", "%74oken=" + good, "token=" + good + "+",
+		"", "token=", "token=" + good, "token=" + good + "&x=1", "token=" + good + "&token=" + good,
+		"token=" + good + "=", "token=" + good[:9] + "%0A" + good[9:],
+		"token=%zz", "token=" + good + ";", "Token=" + good, "token=" + good[:42] + "B",
+		"%74oken=" + good, "token=" + good + "+",
 	} {
 		f.Add(query)
 	}
@@ -196,7 +211,8 @@ func FuzzToken(f *testing.F) {
 		text := tokenOf(&url.URL{RawQuery: query})
 		token, ok := secret.ParseToken(text)
 		if !ok {
-			if len(text) == secret.TokenLength && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
+			if len(text) == secret.TokenLength &&
+				strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" &&
 				strings.Contains("AEIMQUYcgkosw048", text[42:]) {
 				t.Fatalf("the token %q is refused", text)
 			}
@@ -218,13 +234,14 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// There is one table of addresses, and it is this one: what is added must be documented, and tried by the contract's tests.
+// Every route is documented, and the contract's tests cover it.
 func TestRoutes(t *testing.T) {
 	documented := map[string]string{
-		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST", "/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST",
-		"/resend.ashx": "POST",
-		"/":            "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD", "/account.html": "GET, HEAD",
-		"/turn": "GET, HEAD", "/provision": "POST", "/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
+		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
+		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
+		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
+		"/account.html": "GET, HEAD", "/turn": "GET, HEAD", "/provision": "POST",
+		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
 	}
 	site, err := New(Deps{})
 	if err != nil {

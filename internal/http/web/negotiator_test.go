@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-func TestNegotiatorRemembersABoundedNumber(t *testing.T) {
+func TestNegotiatorCacheBound(t *testing.T) {
 	n := newNegotiator()
 	for i := range 3 * maxHeaders {
 		if got := n.pick(fmt.Sprintf("de,aa-x-%d;q=0.5", i)); got != i18n.German {
@@ -21,19 +21,19 @@ func TestNegotiatorRemembersABoundedNumber(t *testing.T) {
 		}
 	}
 	if len(n.known) > maxHeaders {
-		t.Errorf("it remembers %d headers", len(n.known))
+		t.Errorf("it keeps %d headers", len(n.known))
 	}
 	if got := n.pick(strings.Repeat("aa,", maxHeader/3) + "de"); got != i18n.English {
-		t.Errorf("what is cut off decides: %s", got)
+		t.Errorf("the part that is cut off counts: %s", got)
 	}
 	for header := range n.known {
 		if len(header) > maxHeader {
-			t.Errorf("it remembers a header of %d bytes", len(header))
+			t.Errorf("it keeps a header of %d bytes", len(header))
 		}
 	}
 }
 
-func TestPageCacheIsBounded(t *testing.T) {
+func TestPageCacheBound(t *testing.T) {
 	var c pageCache
 	made := 0
 	render := func() (asset, error) { made++; return newAsset("text/plain", []byte("x")), nil }
@@ -52,12 +52,12 @@ func TestPageCacheIsBounded(t *testing.T) {
 	}
 }
 
-// TestNoPageIsHeavy is about what a person loads to sign up: the page and all its files, compressed.
-func TestNoPageIsHeavy(t *testing.T) {
+// TestPageSize bounds what a browser loads for a page: the page and all its files, compressed.
+func TestPageSize(t *testing.T) {
 	p, a := mustPages(t), mustAssets(t)
 	for _, tag := range i18n.Tags {
 		for _, name := range []string{"home", "signup", "login"} {
-			out, err := p.render(tag, name, everyPage("phone.example.org")[name].data)
+			out, err := p.render(tag, name, allPages("phone.example.org")[name].data)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,13 +76,14 @@ func TestNoPageIsHeavy(t *testing.T) {
 			if total > 60_000 || total < 1000 {
 				t.Errorf("%s in %s weighs %d bytes", name, tag, total)
 			}
-			t.Logf("%s in %s: %d bytes, of which the page has %d", name, tag, total, len(newAsset("text/html", out).packed()))
+			t.Logf("%s in %s: %d bytes, of which the page has %d", name, tag, total,
+				len(newAsset("text/html", out).packed()))
 		}
 	}
 }
 
-// BenchmarkLanguage is what it takes to know a page's language: the header of a browser, as it is met mostly and as it is met
-// first.
+// BenchmarkLanguage chooses the language for a browser's header, with the negotiator's cache and
+// without.
 func BenchmarkLanguage(b *testing.B) {
 	n := newNegotiator()
 	s := &Site{negotiator: n}

@@ -18,159 +18,172 @@ import (
 	"dialtone/internal/turn"
 )
 
-func TestTURNCredentials(t *testing.T) {
+func TestTURN(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) {
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		if x.Host != "b.test" {
 			x.TURNURIs, x.TURNSeconds = []string{"turn:turn.test:3478?transport=udp", "turns:turn.test"}, 600
 		}
 		x.Origins = []string{"https://shop.test"}
 	}})
-	who := p.active(t, "a.test")
-	v := p.visitor("a.test")
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
 	cookies := v.signIn(t, who.user, who.password).cookies()
 
 	t.Run("not without the key", func(t *testing.T) {
-		v.get(t, "/turn", "Cookie", cookies).fails(t, 500, "server_error")
-		if !strings.Contains(p.log.String(), "make it with: dialtone turn secret") {
-			t.Error("the operator is not told what to do")
+		v.get(t, "/turn", "Cookie", cookies).wantError(t, 500, "server_error")
+		if !strings.Contains(s.log.String(), "make it with: dialtone turn secret") {
+			t.Error("the log does not say what to do")
 		}
 	})
-	ring := secret.NewRing(p.clock.Now())
+	ring := secret.NewRing(s.clock.Now())
 	shared := turn.Secrets(ring)[0].Text()
-	p.hide("TURN secret", shared)
-	p.turn.Store(ring)
+	s.addSecret("TURN secret", shared)
+	s.turn.Store(ring)
 
-	t.Run("for who is signed in", func(t *testing.T) {
+	t.Run("when signed in", func(t *testing.T) {
 		a := v.get(t, "/turn", "Cookie", cookies)
-		a.isJSON(t, 200)
+		a.wantJSON(t, 200)
 		var got struct {
 			Username, Password string
 			TTL                int
 			URIs               []string
 		}
-		a.json(t, &got)
-		p.hide("TURN password", got.Password)
+		a.decode(t, &got)
+		s.addSecret("TURN password", got.Password)
 		mac := hmac.New(sha1.New, []byte(shared))
 		io.WriteString(mac, got.Username)
-		if want := strconv.FormatInt(p.clock.Now().Unix()+600, 10) + ":" + who.user + "@a.test"; got.Username != want {
+		if want := strconv.FormatInt(s.clock.Now().Unix()+600,
+			10) + ":" + who.user + "@a.test"; got.Username != want {
 			t.Errorf("the name is %q, want %q", got.Username, want)
 		}
-		if got.Password != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || got.TTL != 600 || strings.Join(got.URIs, " ") != "turn:turn.test:3478?transport=udp turns:turn.test" {
+		if got.Password != base64.StdEncoding.EncodeToString(mac.Sum(nil)) || got.TTL != 600 ||
+			strings.Join(got.URIs, " ") != "turn:turn.test:3478?transport=udp turns:turn.test" {
 			t.Errorf("got %s", a.body)
 		}
 		if n := strings.Count(a.body, `":`); n != 4 {
-			t.Errorf("there are %d members: %s", n, a.body)
+			t.Errorf("%d members: %s", n, a.body)
 		}
 	})
-	t.Run("not for others", func(t *testing.T) {
-		for _, cookies := range []string{"", "__Host-dialtone-session=x", strings.Replace(cookies, "session=A", "session=B", 1)} {
+	t.Run("not when signed out", func(t *testing.T) {
+		for _, cookies := range []string{
+			"", "__Host-dialtone-session=x", strings.Replace(cookies, "session=A", "session=B", 1),
+		} {
 			a := v.get(t, "/turn", "Cookie", cookies)
-			a.fails(t, 401, "unauthorized")
+			a.wantError(t, 401, "unauthorized")
 			if a.header.Get("WWW-Authenticate") != "Cookie" {
 				t.Errorf("the challenge is %q", a.header.Get("WWW-Authenticate"))
 			}
 		}
-		p.visitor("localhost").get(t, "/turn", "Cookie", cookies).fails(t, 401, "unauthorized")
+		s.visitor("localhost").get(t, "/turn", "Cookie", cookies).wantError(t, 401, "unauthorized")
 	})
-	t.Run("not for the page of another site", func(t *testing.T) {
-		for _, headers := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.test"}} {
-			v.get(t, "/turn", append(headers, "Cookie", cookies)...).fails(t, 400, "invalid_request")
+	t.Run("not from another site", func(t *testing.T) {
+		for _, headers := range [][]string{
+			{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"},
+			{"Origin", "https://evil.test"},
+		} {
+			v.get(t, "/turn", append(headers, "Cookie", cookies)...).wantError(t, 400, "invalid_request")
 		}
 		a := v.get(t, "/turn", "Cookie", cookies, "Origin", "https://shop.test", "Sec-Fetch-Site", "cross-site")
 		for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"} {
 			if a.header.Get(name) != "" {
-				t.Errorf("a listed site may read the answer: %s", name)
+				t.Errorf("another site may read the answer: %s", name)
 			}
 		}
-		v.get(t, "/turn", "Cookie", cookies, "Sec-Fetch-Site", "same-origin").is(t, 200)
+		v.get(t, "/turn", "Cookie", cookies, "Sec-Fetch-Site", "same-origin").wantStatus(t, 200)
 	})
-	t.Run("not where there are no servers", func(t *testing.T) {
-		other := p.active(t, "b.test")
-		v := p.visitor("b.test")
+	t.Run("not without TURN servers", func(t *testing.T) {
+		other := s.active(t, "b.test")
+		v := s.visitor("b.test")
 		a := v.get(t, "/turn", "Cookie", v.signIn(t, other.user, other.password).cookies())
-		if said := a.fails(t, 404, "not_found"); said != "this platform has no TURN servers; make calls without one" {
+		if said := a.wantError(t, 404,
+			"not_found"); said != "this platform has no TURN servers; make calls without one" {
 			t.Errorf("it says %q", said)
 		}
 	})
-	t.Run("not for who was disabled", func(t *testing.T) {
-		if _, err := p.desk.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+	t.Run("not when disabled", func(t *testing.T) {
+		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
-		v.get(t, "/turn", "Cookie", cookies).fails(t, 401, "unauthorized")
+		v.get(t, "/turn", "Cookie", cookies).wantError(t, 401, "unauthorized")
 	})
 }
 
 var linkOnPage = regexp.MustCompile(`id="v-link" dir="ltr">([^<]+)<`)
 
-// provision makes a link on the account page, and gives what follows the host.
-func (p *platform) provision(t testing.TB, v *visitor, cookies, format string) string {
+// provision makes a link on the account page, and returns its path and query.
+func (s *testServer) provision(t testing.TB, v *visitor, cookies, format string) string {
 	t.Helper()
 	a := v.do(t, "POST", "/provision", "format="+format, "Content-Type", formType, "Cookie", cookies)
-	a.is(t, 200)
+	a.wantStatus(t, 200)
 	m := linkOnPage.FindStringSubmatch(a.body)
 	if m == nil {
 		t.Fatalf("there is no link: %s", a.body)
 	}
-	origin := p.tenant(t, v.host).PublicURL
+	origin := s.tenant(t, v.host).PublicURL
 	target, ok := strings.CutPrefix(html.UnescapeString(m[1]), origin)
 	if !ok {
-		t.Fatalf("the link is %s, and people reach the tenant at %s", m[1], origin)
+		t.Fatalf("the link is %s, and the tenant is at %s", m[1], origin)
 	}
 	_, token, _ := strings.Cut(target, "token=")
-	p.hide("provisioning token", token)
+	s.addSecret("provisioning token", token)
 	return target
 }
 
-func TestProvisioningLinks(t *testing.T) {
+func TestProvisionLink(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	s := startServer(t)
 	enter := func(t *testing.T, host string) (person, *visitor, string) {
 		t.Helper()
-		who := p.active(t, host)
-		v := p.visitor(host)
+		who := s.active(t, host)
+		v := s.visitor(host)
 		return who, v, v.signIn(t, who.user, who.password).cookies()
 	}
 	gone := func(t *testing.T, host, target string) {
 		t.Helper()
-		a := p.visitor(host).get(t, target)
-		if said := a.fails(t, 404, "not_found"); !strings.Contains(said, "make a new one on your account page") {
-			t.Errorf("a program is told %q", said)
+		a := s.visitor(host).get(t, target)
+		if said := a.wantError(t, 404, "not_found"); !strings.Contains(said,
+			"make a new one on your account page") {
+			t.Errorf("a program gets %q", said)
 		}
-		page := p.visitor(host).get(t, target, "Accept", "text/html")
-		page.is(t, 404)
-		if !strings.Contains(page.body, "This link no longer works") || !strings.Contains(page.body, `href="/account.html"`) {
-			t.Errorf("a person is told %s", page.body)
+		page := s.visitor(host).get(t, target, "Accept", "text/html")
+		page.wantStatus(t, 404)
+		if !strings.Contains(page.body, "This link no longer works") ||
+			!strings.Contains(page.body, `href="/account.html"`) {
+			t.Errorf("a browser gets %s", page.body)
 		}
 	}
 
-	for format, media := range map[string]string{"linphone": "application/xml; charset=utf-8", "zoiper": "application/xml; charset=utf-8"} {
-		t.Run("give "+format+" its file, once", func(t *testing.T) {
+	for format, media := range map[string]string{
+		"linphone": "application/xml; charset=utf-8", "zoiper": "application/xml; charset=utf-8",
+	} {
+		t.Run("give "+format+" once", func(t *testing.T) {
 			who, v, cookies := enter(t, "a.test")
-			target := p.provision(t, v, cookies, format)
+			target := s.provision(t, v, cookies, format)
 			for _, ahead := range [][]string{{"Sec-Purpose", "prefetch"}, {"X-Moz", "prefetch"}} {
-				p.visitor("a.test").get(t, target, ahead...).fails(t, 503, "overloaded")
+				s.visitor("a.test").get(t, target, ahead...).wantError(t, 503, "overloaded")
 			}
-			p.visitor("a.test").do(t, "HEAD", target, "").is(t, 503)
-			a := p.visitor("a.test").get(t, target)
-			a.is(t, 200)
+			s.visitor("a.test").do(t, "HEAD", target, "").wantStatus(t, 503)
+			a := s.visitor("a.test").get(t, target)
+			a.wantStatus(t, 200)
 			if got := a.header.Get("Content-Type"); got != media {
-				t.Errorf("its type is %s", got)
+				t.Errorf("its media type is %s", got)
 			}
 			if err := xml.Unmarshal([]byte(a.body), new(struct{})); err != nil {
 				t.Errorf("not XML: %v\n%s", err, a.body)
 			}
-			if !strings.Contains(a.body, who.user) || strings.Contains(a.body, who.ha1()) || strings.Contains(strings.ToLower(a.body), "passw") {
+			if !strings.Contains(a.body, who.user) || strings.Contains(a.body, who.ha1()) ||
+				strings.Contains(strings.ToLower(a.body), "passw") {
 				t.Errorf("the file is %s", a.body)
 			}
 			gone(t, "a.test", target)
 		})
 	}
-	t.Run("are opened by one of twenty at once", func(t *testing.T) {
+	t.Run("work once when opened concurrently", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
-		target := p.provision(t, v, cookies, "linphone")
+		target := s.provision(t, v, cookies, "linphone")
 		answers := make([]answer, 20)
-		atOnce(len(answers), func(i int) { answers[i] = p.visitor("a.test").get(t, target) })
+		atOnce(len(answers), func(i int) { answers[i] = s.visitor("a.test").get(t, target) })
 		ok := 0
 		for _, a := range answers {
 			if a.status == 200 {
@@ -181,90 +194,101 @@ func TestProvisioningLinks(t *testing.T) {
 			t.Errorf("%d got the file", ok)
 		}
 	})
-	t.Run("end after fifteen minutes", func(t *testing.T) {
+	t.Run("not after 15 minutes", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
-		first, second := p.provision(t, v, cookies, "linphone"), p.provision(t, v, cookies, "linphone")
-		p.clock.add(15*time.Minute - time.Second)
-		v.get(t, first).is(t, 200)
-		p.clock.add(time.Second)
+		first, second := s.provision(t, v, cookies, "linphone"), s.provision(t, v, cookies, "linphone")
+		s.clock.add(15*time.Minute - time.Second)
+		v.get(t, first).wantStatus(t, 200)
+		s.clock.add(time.Second)
 		gone(t, "a.test", second)
 	})
-	t.Run("are for one format and one tenant", func(t *testing.T) {
+	t.Run("not for another format or tenant", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
-		target := p.provision(t, v, cookies, "linphone")
+		target := s.provision(t, v, cookies, "linphone")
 		gone(t, "a.test", strings.Replace(target, "linphone", "zoiper", 1))
 		gone(t, "b.test", target)
-		v.get(t, target).is(t, 200)
+		v.get(t, target).wantStatus(t, 200)
 	})
-	t.Run("cannot be made up", func(t *testing.T) {
+	t.Run("not when forged", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
-		target := p.provision(t, v, cookies, "linphone")
+		target := s.provision(t, v, cookies, "linphone")
 		path, token, _ := strings.Cut(target, "token=")
-		for _, bad := range []string{"", "x", token[:len(token)-1], token + "A", "AQ" + strings.Repeat("A", len(token)-2), token[:30] + "%0A" + token[30:], token[:40] + "A" + token[41:]} {
+		for _, bad := range []string{
+			"", "x", token[:len(token)-1], token + "A", "AQ" + strings.Repeat("A", len(token)-2),
+			token[:30] + "%0A" + token[30:], token[:40] + "A" + token[41:],
+		} {
 			if bad != token {
 				gone(t, "a.test", path+"token="+bad)
 			}
 		}
 		gone(t, "a.test", path)
 		gone(t, "a.test", target+"&token="+token)
-		v.get(t, target).is(t, 200)
+		v.get(t, target).wantStatus(t, 200)
 	})
-	t.Run("end when the account is disabled, and stay ended", func(t *testing.T) {
+	t.Run("not after disabling, also when enabled again", func(t *testing.T) {
 		who, v, cookies := enter(t, "a.test")
-		target := p.provision(t, v, cookies, "linphone")
-		if _, err := p.desk.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		target := s.provision(t, v, cookies, "linphone")
+		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		gone(t, "a.test", target)
-		if _, err := p.desk.Enable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := s.accounts.Enable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		gone(t, "a.test", target)
 	})
-	t.Run("end when the account is deleted", func(t *testing.T) {
+	t.Run("not when deleted", func(t *testing.T) {
 		who, v, cookies := enter(t, "a.test")
-		target := p.provision(t, v, cookies, "linphone")
-		if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		target := s.provision(t, v, cookies, "linphone")
+		if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		gone(t, "a.test", target)
 	})
-	t.Run("live through a restart, used or not", func(t *testing.T) {
+	t.Run("survive a restart", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
-		used, unused := p.provision(t, v, cookies, "linphone"), p.provision(t, v, cookies, "zoiper")
-		v.get(t, used).is(t, 200)
-		p.restart(t)
+		used, unused := s.provision(t, v, cookies, "linphone"), s.provision(t, v, cookies, "zoiper")
+		v.get(t, used).wantStatus(t, 200)
+		s.restart(t)
 		gone(t, "a.test", used)
-		v.get(t, unused).is(t, 200)
+		v.get(t, unused).wantStatus(t, 200)
 	})
-	t.Run("are made for who is signed in, by the platform's own page", func(t *testing.T) {
+	t.Run("made only by a signed-in person on this site", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
 		a := v.do(t, "POST", "/provision", "format=linphone", "Content-Type", formType)
-		if a.is(t, 303); a.header.Get("Location") != "/login.html" {
+		if a.wantStatus(t, 303); a.header.Get("Location") != "/login.html" {
 			t.Errorf("Location is %q", a.header.Get("Location"))
 		}
-		v.do(t, "POST", "/provision", "format=linphone", "Content-Type", formType, "Cookie", cookies, "Sec-Fetch-Site", "cross-site").fails(t, 400, "invalid_request")
-		for _, body := range []string{"", "format=", "format=text", "format=acrobits", "format=jssip", "format=linphone&format=zoiper", "format=Linphone", "format=%ff"} {
-			v.do(t, "POST", "/provision", body, "Content-Type", formType, "Cookie", cookies).fails(t, 400, "invalid_request")
+		v.do(t, "POST", "/provision", "format=linphone", "Content-Type", formType, "Cookie", cookies,
+			"Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
+		for _, body := range []string{
+			"", "format=", "format=text", "format=acrobits", "format=jssip",
+			"format=linphone&format=zoiper", "format=Linphone", "format=%ff",
+		} {
+			v.do(t, "POST", "/provision", body, "Content-Type", formType, "Cookie", cookies).
+				wantError(t, 400, "invalid_request")
 		}
 	})
-	t.Run("are in the log without their tokens", func(t *testing.T) {
+	t.Run("are logged without their tokens", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
-		target := p.provision(t, v, cookies, "linphone") // hidden: see wary
-		v.get(t, target).is(t, 200)
+		target := s.provision(t, v, cookies, "linphone") // a secret: see checkLog
+		v.get(t, target).wantStatus(t, 200)
 		gone(t, "a.test", target)
-		for _, want := range []string{`"msg":"provision.link","outcome":"ok"`, `"msg":"provision.file","outcome":"ok"`, `"msg":"provision.file","outcome":"used"`, `"outcome":"expired"`} {
-			if !strings.Contains(p.log.String(), want) {
+		for _, want := range []string{
+			`"msg":"provision.link","outcome":"ok"`, `"msg":"provision.file","outcome":"ok"`,
+			`"msg":"provision.file","outcome":"used"`, `"outcome":"expired"`,
+		} {
+			if !strings.Contains(s.log.String(), want) {
 				t.Errorf("the log has no %s", want)
 			}
 		}
 	})
 }
 
-// What the account page offers is what such a program can use.
-func TestAccountPageOffersPrograms(t *testing.T) {
+// The account page offers the programs that can use the tenant's settings.
+func TestAccountPagePrograms(t *testing.T) {
 	t.Parallel()
-	p := openWith(t, choice{tenants: func(x *tenant.Tenant) {
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
 		switch x.Host {
 		case "b.test":
 			x.SIPTransport, x.SIPServer = "WSS", "sip.test:7443"
@@ -273,15 +297,18 @@ func TestAccountPageOffersPrograms(t *testing.T) {
 		}
 	}})
 	button := regexp.MustCompile(`name="format" value="([a-z]+)"`)
-	for host, want := range map[string]string{"a.test": "linphone zoiper baresip", "b.test": "jssip", "localhost": "linphone zoiper acrobits baresip jssip"} {
-		who := p.active(t, host)
-		v := p.visitor(host)
+	for host, want := range map[string]string{
+		"a.test": "linphone zoiper baresip", "b.test": "jssip",
+		"localhost": "linphone zoiper acrobits baresip jssip",
+	} {
+		who := s.active(t, host)
+		v := s.visitor(host)
 		cookies := v.signIn(t, who.user, who.password).cookies()
 		var offered []string
 		for _, m := range button.FindAllStringSubmatch(v.get(t, "/account.html", "Cookie", cookies).body, -1) {
 			offered = append(offered, m[1])
 			a := v.do(t, "POST", "/provision", "format="+m[1], "Content-Type", formType, "Cookie", cookies)
-			a.is(t, 200)
+			a.wantStatus(t, 200)
 			if scanned := strings.Contains(a.body, "<svg"); scanned == strings.Contains(a.body, `id="v-text"`) {
 				t.Errorf("%s: there is a code: %v, and a text as well or neither", m[1], scanned)
 			}

@@ -31,27 +31,29 @@ func (s afterFind) Find(
 func TestAccountGoneAfterProof(t *testing.T) {
 	t.Parallel()
 	var then func()
-	p := openWith(t, choice{store: func(s account.Store) account.Store { return afterFind{s, &then} }})
+	s := startServerWith(t, options{store: func(store account.Store) account.Store {
+		return afterFind{store, &then}
+	}})
 	for name, end := range map[string]func(account.Account) error{
 		"disabled": func(a account.Account) error {
-			_, err := p.store.Disable(context.Background(), a.Tenant, a.User, p.clock.Now())
+			_, err := s.store.Disable(context.Background(), a.Tenant, a.User, s.clock.Now())
 			return err
 		},
 		"deleted": func(a account.Account) error {
-			return p.store.Delete(context.Background(), a.Tenant, a.User, p.clock.Now())
+			return s.store.Delete(context.Background(), a.Tenant, a.User, s.clock.Now())
 		},
 	} {
 		for action, send := range map[string]func(person, string) answer{
 			"resend": func(who person, _ string) answer {
-				return p.visitor("a.test").resend(t, who.user, who.password, "")
+				return s.visitor("a.test").resend(t, who.user, who.password, "")
 			},
 			"confirm": func(who person, token string) answer {
-				return p.visitor("a.test").confirm(t, who.user, who.password, token)
+				return s.visitor("a.test").confirm(t, who.user, who.password, token)
 			},
 		} {
 			t.Run(action+" of an account "+name, func(t *testing.T) {
-				who := p.member(t, "a.test")
-				token, a := p.token(t, who), p.find(t, who)
+				who := s.pending(t, "a.test")
+				token, a := s.token(t, who), s.find(t, who)
 				failed := errors.New("not called")
 				then = func() { failed = end(a) }
 				got := send(who, token)
@@ -60,10 +62,10 @@ func TestAccountGoneAfterProof(t *testing.T) {
 				}
 				if action == "confirm" && name == "deleted" {
 					// The link is gone too, so it is not that of the account.
-					got.fails(t, 400, "invalid_request")
+					got.wantError(t, 400, "invalid_request")
 					return
 				}
-				got.fails(t, 401, "unauthorized")
+				got.wantError(t, 401, "unauthorized")
 				got.challenge(t)
 			})
 		}

@@ -2,19 +2,19 @@ package web
 
 import (
 	"strings"
-	"testing"
 
 	"dialtone/internal/i18n"
 )
 
-// pseudoTag is that of a language that nobody speaks: English with every letter foreign, and longer by 40 %. What fits in it
-// fits in every language that there will be.
+// pseudoTag is the tag of a pseudo-locale: English with accents, and longer by 40 %. A layout that
+// it fits in has room for real languages.
 const pseudoTag i18n.Tag = "en-XA"
 
-var foreign = strings.NewReplacer("a", "å", "e", "é", "i", "ï", "o", "ö", "u", "û", "c", "ç", "n", "ñ", "s", "š", "y", "ý", "A", "Å", "E", "É", "I", "Ï", "O", "Ö", "S", "Š")
+var accents = strings.NewReplacer("a", "å", "e", "é", "i", "ï", "o", "ö", "u", "û", "c", "ç", "n", "ñ", "s",
+	"š", "y", "ý", "A", "Å", "E", "É", "I", "Ï", "O", "Ö", "S", "Š")
 
-func pseudo(t testing.TB) *i18n.Words {
-	t.Helper()
+// pseudoWords returns the words of the pseudo language.
+func pseudoWords() (*i18n.Words, error) {
 	english := i18n.In(i18n.English)
 	var text strings.Builder
 	for _, key := range english.Keys() {
@@ -24,20 +24,17 @@ func pseudo(t testing.TB) *i18n.Words {
 			continue
 		}
 		var out strings.Builder
-		for i, part := range strings.FieldsFunc(strings.ReplaceAll(words, "{", "\x00{"), func(r rune) bool { return r == 0 || r == '}' }) {
+		isBreak := func(r rune) bool { return r == 0 || r == '}' }
+		for i, part := range strings.FieldsFunc(strings.ReplaceAll(words, "{", "\x00{"), isBreak) {
 			if strings.HasPrefix(part, "{") {
 				out.WriteString(part + "}")
-			} else if out.WriteString(foreign.Replace(part)); i == 0 {
+			} else if out.WriteString(accents.Replace(part)); i == 0 {
 				for more := (len(words)*2 + 4) / 5; more > 0; more -= 18 {
-					out.WriteString(" " + strings.Repeat("ö", min(more, 18))) // a long word, as German has them
+					out.WriteString(" " + strings.Repeat("ö", min(more, 18))) // long words, as in German
 				}
 			}
 		}
 		text.WriteString(key + " = " + strings.ReplaceAll(out.String(), "  ", " ") + "\n")
 	}
-	words, err := i18n.Read(pseudoTag, text.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return words
+	return i18n.Read(pseudoTag, text.String())
 }

@@ -23,34 +23,45 @@ const hostile = `"><img src=x onerror=alert(1)></script></title><!--'` + "\u2028
 
 func mustPages(t *testing.T) *pages {
 	t.Helper()
-	p, err := newPages(mustAssets(t), everyLanguage()...)
+	p, err := newPages(mustAssets(t), allLanguages()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func everyLanguage() (list []*i18n.Words) {
+func allLanguages() (list []*i18n.Words) {
 	for _, t := range i18n.Tags {
 		list = append(list, i18n.In(t))
 	}
 	return list
 }
 
-// view is a page with its data.
+// view is a page and its data.
 type view struct {
 	page string
 	data any
 }
 
-// everyPage is each page in each of its states, with text in every place that takes any.
-func everyPage(text string) map[string]view {
+// allPages returns each page in each of its states, with text in every place that shows some.
+func allPages(text string) map[string]view {
 	f := frame{Product: text, Host: text, Realm: text, Contact: text}
 	views := map[string]view{
-		"home":    {"home", homePage{f}},
-		"signup":  {"signup", signupPage{f, text}},
-		"login":   {"login", loginPage{f}},
-		"account": {"account", accountPage{f, text, text, text, text, sipSettings{text, text, text, text, text, text}, []string{"linphone", "zoiper", "acrobits", "baresip", "jssip"}}},
+		"home":   {"home", homePage{f}},
+		"signup": {"signup", signupPage{f, text}},
+		"login":  {"login", loginPage{f}},
+		"account": {
+			"account",
+			accountPage{
+				f,
+				text,
+				text,
+				text,
+				text,
+				sipSettings{text, text, text, text, text, text},
+				[]string{"linphone", "zoiper", "acrobits", "baresip", "jssip"},
+			},
+		},
 		"scan":    {"provision", provisionPage{f, "linphone", &qrCode{25, "M4 4h1v1h-1z"}, text, ""}},
 		"copied":  {"provision", provisionPage{f, "baresip", nil, "", text}},
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
@@ -70,22 +81,27 @@ var activationStates = []activationState{
 	activationUnopened, activationHeld, activationConfirm,
 }
 
-func TestPagesRender(t *testing.T) {
+func TestRender(t *testing.T) {
 	p := mustPages(t)
-	for _, words := range everyLanguage() {
-		for name, v := range everyPage("plain") {
+	for _, words := range allLanguages() {
+		for name, v := range allPages("plain") {
 			t.Run(string(words.Tag)+" "+name, func(t *testing.T) {
 				out, err := p.render(words.Tag, v.page, v.data)
 				if err != nil {
 					t.Fatal(err)
 				}
 				page := string(out)
-				for _, want := range []string{"<!doctype html>", `<html lang="` + string(words.Tag) + `" dir="` + words.Dir + `">`, "<title>", "<h1", "<main>", "</html>"} {
+				for _, want := range []string{
+					"<!doctype html>", `<html lang="` + string(words.Tag) + `" dir="` + words.Dir + `">`,
+					"<title>", "<h1", "<main>", "</html>",
+				} {
 					if !strings.Contains(page, want) {
 						t.Errorf("there is no %s", want)
 					}
 				}
-				for _, never := range []string{"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://"} {
+				for _, never := range []string{
+					"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://",
+				} {
 					if strings.Contains(page, never) {
 						t.Errorf("there is %q", never)
 					}
@@ -93,28 +109,29 @@ func TestPagesRender(t *testing.T) {
 				if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
 					t.Error("a page that a link leads to may be indexed")
 				}
-				if rest := regexp.MustCompile(`[{}*]|\[\w`).FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
-					t.Errorf("a mark of a text is left: %q", rest)
+				if rest := regexp.MustCompile(`[{}*]|\[\w`).
+					FindString(textsBlock.ReplaceAllString(page, "")); rest != "" {
+					t.Errorf("an unexpanded mark is left: %q", rest)
 				}
 			})
 		}
 	}
 }
 
-func TestPagesEscape(t *testing.T) {
+func TestRenderEscapes(t *testing.T) {
 	p := mustPages(t)
 	for _, tag := range i18n.Tags {
-		for name, v := range everyPage(hostile) {
+		for name, v := range allPages(hostile) {
 			t.Run(string(tag)+" "+name, func(t *testing.T) {
 				out, err := p.render(tag, v.page, v.data)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if strings.Contains(string(out), "<img src=x") {
-					t.Errorf("markup came through:\n%s", out)
+					t.Errorf("markup was not escaped:\n%s", out)
 				}
 				if strings.Count(string(out), "</title>") != 1 {
-					t.Error("the title was closed from inside")
+					t.Error("the title has an end tag in it")
 				}
 			})
 		}
@@ -123,10 +140,11 @@ func TestPagesEscape(t *testing.T) {
 
 var textsBlock = regexp.MustCompile(`(?s)<script type="application/json" id="texts">(.*?)</script>`)
 
-// textsOf is the block of texts of a page.
+// textsOf returns the texts that a page has for its scripts.
 func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]string {
 	t.Helper()
-	out, err := p.render(tag, page, everyPage(hostile)[page].data)
+	v := allPages(hostile)[page]
+	out, err := p.render(tag, v.page, v.data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,34 +159,41 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 	return texts
 }
 
-func TestTextsForScripts(t *testing.T) {
+func TestScriptTexts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
-	for page, modules := range map[string][]string{
-		"signup":  {"signup.js", "form.js", "password.js"},
-		"login":   {"login.js"},
-		"account": {"account.js"},
-	} {
+	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
+	for _, page := range []string{"signup", "login", "account", "activation confirm"} {
+		module := map[string]string{"activation confirm": "confirm.js"}[page]
+		if module == "" {
+			module = page + ".js"
+		}
 		texts := textsOf(t, p, i18n.French, page)
-		said := regexp.MustCompile(`(?:say\(|\badd\("\w+", )"(\w+)"`)
-		for _, module := range modules {
-			x, _ := a.lookup(a.url(module))
+		for _, url := range append(a.modules(module), a.url(module)) {
+			x, _ := a.lookup(url)
 			for _, key := range said.FindAllSubmatch(x.plain, -1) {
 				found++
 				if texts[string(key[1])] == "" {
-					t.Errorf("%s says %q, and %s has no such text", module, key[1], page)
+					t.Errorf("%s says %q, and %s has no such text", url, key[1], page)
 				}
 			}
 		}
 	}
-	if found < 30 {
+	if found < 50 {
 		t.Errorf("only %d texts were found in the scripts", found)
 	}
 }
 
-// TestEveryRuleHasWords finds every rule by which the server refuses what a person typed, in the program's own text.
-func TestEveryRuleHasWords(t *testing.T) {
+// TestRuleTexts finds every rule that refuses an input in the source of the program, and its text
+// on the page.
+func TestRuleTexts(t *testing.T) {
 	texts := textsOf(t, mustPages(t), i18n.English, "signup")
-	inputs := map[string][]string{"user": {"user"}, "name": {"name"}, "email": {"email"}, "ha1": {"password"}, "": {"user", "name", "email"}}
+	inputs := map[string][]string{
+		"user":  {"user"},
+		"name":  {"name"},
+		"email": {"email"},
+		"ha1":   {"password"},
+		"":      {"user", "name", "email"},
+	}
 	count := 0
 	literal := func(e ast.Expr) string {
 		if l, ok := e.(*ast.BasicLit); ok {
@@ -202,17 +227,18 @@ func TestEveryRuleHasWords(t *testing.T) {
 				switch name.Sel.Name {
 				case "Rule":
 					count++
-					if literal(call.Args[1]) == "common" {
-						field = "ha1" // whichever of the hashes is that of a weak password
+					rule := literal(call.Args[1])
+					if rule == "common" { // of one of the three hashes
+						field = "ha1"
 					}
 					for _, input := range inputs[field] {
-						if texts[input+"_"+literal(call.Args[1])] == "" {
-							t.Errorf("the sign-up page has no words for the rule %s of %s", literal(call.Args[1]), input)
+						if texts[input+"_"+rule] == "" {
+							t.Errorf("the sign-up page has no text for the rule %s of %s", rule, input)
 						}
 					}
 				case "Field":
 					if field == "user" || field == "name" || field == "email" {
-						t.Errorf("%s is refused with no rule: %s", field, literal(call.Args[1]))
+						t.Errorf("%s is refused without a rule: %s", field, literal(call.Args[1]))
 					}
 				}
 				return true
@@ -224,8 +250,8 @@ func TestEveryRuleHasWords(t *testing.T) {
 	}
 }
 
-// TestNoTextIsLeftOver wants every text for pages to be on one.
-func TestNoTextIsLeftOver(t *testing.T) {
+// Every text for pages is used on one.
+func TestUnusedTexts(t *testing.T) {
 	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
 	if err != nil {
@@ -236,7 +262,7 @@ func TestNoTextIsLeftOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, key := range regexp.MustCompile(`say "([\w.]+)"`).FindAllSubmatch(text, -1) {
+		for _, key := range regexp.MustCompile(`(?:say|setting) "([\w.]+)"`).FindAllSubmatch(text, -1) {
 			used[string(key[1])] = true
 		}
 	}
@@ -246,7 +272,7 @@ func TestNoTextIsLeftOver(t *testing.T) {
 	for _, role := range account.Roles {
 		used["account.role_"+string(role)] = true
 	}
-	for _, key := range []string{"error.other", "error.gone"} { // for kinds without words, and for a link that was opened
+	for _, key := range []string{"error.other", "error.gone"} { // for kinds without a text, and for a used link
 		used[key], used[key+"_text"] = true, true
 	}
 	used["provision."+string(provision.JsSIP)] = true
@@ -254,16 +280,17 @@ func TestNoTextIsLeftOver(t *testing.T) {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
 	for _, key := range i18n.In(i18n.English).Keys() {
-		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") && !strings.HasPrefix(key, "date.") {
-			t.Errorf("%s is on no page", key)
+		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") &&
+			!strings.HasPrefix(key, "date.") {
+			t.Errorf("%s is not used on any page", key)
 		}
 	}
 }
 
-func TestFormsKeepTheirPromises(t *testing.T) {
+func TestForms(t *testing.T) {
 	p := mustPages(t)
 	for _, page := range []string{"signup", "login", "activation confirm"} {
-		out, err := p.render(i18n.English, everyPage("plain")[page].page, everyPage("plain")[page].data)
+		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,8 +298,9 @@ func TestFormsKeepTheirPromises(t *testing.T) {
 		if password == "" || strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
 			t.Errorf("%s: password field is %q", page, password)
 		}
-		if submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out)); !strings.Contains(submit, " disabled") {
-			t.Errorf("%s: without its script the form could be sent: %s", page, submit)
+		submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out))
+		if !strings.Contains(submit, " disabled") {
+			t.Errorf("%s: the form could be sent without its script: %s", page, submit)
 		}
 		if strings.Contains(string(out), "placeholder") {
 			t.Errorf("%s has a placeholder", page)
@@ -280,30 +308,62 @@ func TestFormsKeepTheirPromises(t *testing.T) {
 	}
 }
 
-// named are the states in which the page knows whose link it is, and may say so.
-var named = []activationState{activationDone, activationAlready, activationConfirm}
+// Every form posts to a route that takes a POST.
+func TestFormActions(t *testing.T) {
+	site, err := New(Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forms := regexp.MustCompile(`<form[^>]* method="post" action="([^"?]*)`)
+	for name, v := range allPages("plain") {
+		out, err := site.pages.render(i18n.English, v.page, v.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := forms.FindAllSubmatch(out, -1)
+		if len(found) != strings.Count(string(out), "<form") {
+			t.Errorf("%s has a form without method and action", name)
+		}
+		for _, form := range found {
+			if site.table[string(form[1])].post == nil {
+				t.Errorf("%s posts to %s, which has no such route", name, form[1])
+			}
+		}
+	}
+}
 
-func TestActivationStates(t *testing.T) {
+// statesWithUser are the states in which the page may name the user.
+var statesWithUser = []activationState{activationDone, activationAlready, activationConfirm}
+
+func TestActivationPage(t *testing.T) {
 	p := mustPages(t)
 	login, signup, again := `href="/login.html"`, `href="/signup.html"`, `href=""`
 	tests := map[activationState]struct {
 		heading  string
 		has, not []string
 	}{
-		activationDone:     {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
-		activationAlready:  {"Your account is already active", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationDone: {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationAlready: {
+			"Your account is already active",
+			[]string{login, `data-user="alex"`},
+			[]string{signup, again},
+		},
 		activationExpired:  {"This link has expired", []string{signup, "1 May 2026"}, []string{again}},
 		activationInvalid:  {"This link does not work", []string{signup}, []string{again}},
 		activationReplaced: {"There is a newer link", nil, []string{again, login}},
 		activationTrouble:  {"Your account is not active yet", []string{again}, []string{login, signup, "<script"}},
 		activationUnopened: {"Activate your account", []string{again}, []string{login, signup, "<script"}},
 		activationHeld:     {"This account is on hold", []string{"phone.test"}, []string{login, signup, again}},
-		activationConfirm:  {"Activate your account", []string{`value="alex"`, `action="/activate.ashx"`}, []string{signup, again, "token"}},
+		activationConfirm: {
+			"Activate your account",
+			[]string{`value="alex"`, `action="/activate.ashx"`},
+			[]string{signup, again, "token"},
+		},
 	}
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
 			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", ""}
-			if slices.Contains(named, state) {
+			if slices.Contains(statesWithUser, state) {
 				data.User = "alex"
 			}
 			if state == activationExpired {
@@ -336,16 +396,17 @@ func TestActivationStates(t *testing.T) {
 
 func TestUnknownPage(t *testing.T) {
 	if _, err := mustPages(t).render(i18n.English, "layout", homePage{}); err == nil {
-		t.Error("the layout alone was rendered")
+		t.Error("the layout was rendered without a page")
 	}
 }
 
-func TestAddressesInMessagesAreLinksOnlyIfTheyAreWeb(t *testing.T) {
-	out, err := mustPages(t).render(i18n.English, "devmail", devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}})
+func TestDevMailLinkScheme(t *testing.T) {
+	data := devMailPage{Messages: []devMail{{Link: "javascript:alert(1)"}}}
+	out, err := mustPages(t).render(i18n.English, "devmail", data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(html.UnescapeString(string(out)), `href="javascript:`) {
-		t.Error("a script became a link")
+		t.Error("a javascript: URL became a link")
 	}
 }

@@ -16,127 +16,140 @@ import (
 	"dialtone/internal/fault"
 )
 
-func TestSignInExchange(t *testing.T) {
+func TestSignIn(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.active(t, "a.test")
-	v := p.visitor("a.test")
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
 
 	a := v.get(t, "/signin.ashx")
-	a.fails(t, 401, "unauthorized")
+	a.wantError(t, 401, "unauthorized")
 	c := a.challenge(t)
-	if c.scheme != "Digest" || c.param["realm"] != "a.test" || c.param["qop"] != "auth" || c.param["algorithm"] != "MD5" ||
-		len(c.param["nonce"]) < 22 || c.param["stale"] != "" || c.param["charset"] != "UTF-8" || len(c.param) != 5 {
+	if c.scheme != "Digest" || c.param["realm"] != "a.test" || c.param["qop"] != "auth" ||
+		c.param["algorithm"] != "MD5" ||
+		len(c.param["nonce"]) < 22 || c.param["stale"] != "" ||
+		c.param["charset"] != "UTF-8" ||
+		len(c.param) != 5 {
 		t.Errorf("the challenge is %+v", c)
 	}
 	if other := v.get(t, "/signin.ashx").challenge(t); other.param["nonce"] == c.param["nonce"] {
-		t.Error("two challenges have one nonce")
+		t.Error("two challenges have the same nonce")
 	}
 
-	proof := c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+	proof := c.signInProof(who)
 	a = v.get(t, "/signin.ashx", "Authorization", proof)
-	a.isJSON(t, 200)
+	a.wantJSON(t, 200)
 	if want := fmt.Sprintf(`{"ok":true,"user":%q,"role":"guest"}`, who.user) + "\n"; a.body != want {
 		t.Errorf("body %q, want %q", a.body, want)
 	}
 	cookies := (&http.Response{Header: a.header}).Cookies()
-	if len(cookies) != 2 || cookies[0].Name != "__Host-dialtone-session" || cookies[1].Name != "__Host-dialtone-device" {
+	if len(cookies) != 2 || cookies[0].Name != "__Host-dialtone-session" ||
+		cookies[1].Name != "__Host-dialtone-device" {
 		t.Fatalf("cookies %v", cookies)
 	}
 	for _, cookie := range cookies {
-		if !cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" || cookie.Domain != "" || cookie.MaxAge <= 0 {
+		if !cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" ||
+			cookie.Domain != "" ||
+			cookie.MaxAge <= 0 {
 			t.Errorf("the cookie %s", cookie)
 		}
 	}
 
-	t.Run("an answer is good once", func(t *testing.T) {
+	t.Run("proof works once", func(t *testing.T) {
 		a := v.get(t, "/signin.ashx", "Authorization", proof)
-		a.fails(t, 401, "unauthorized")
+		a.wantError(t, 401, "unauthorized")
 		if c := a.challenge(t); c.param["stale"] != "true" {
 			t.Errorf("the new challenge is %v", c.param)
 		}
 	})
-	t.Run("a nonce is good for one try, and then stale", func(t *testing.T) {
+	t.Run("nonce is stale after one try", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
 		a := v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, "wrong", "GET", "/signin.ashx", nil))
 		if c := a.challenge(t); c.param["stale"] != "" {
-			t.Errorf("a wrong password is told as a stale nonce: %v", c.param)
+			t.Errorf("the challenge after a wrong password is stale: %v", c.param)
 		}
-		a = v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil))
+		a = v.get(t, "/signin.ashx", "Authorization", c.signInProof(who))
 		if c := a.challenge(t); c.param["stale"] != "true" {
 			t.Errorf("the new challenge is %v", c.param)
 		}
 	})
-	t.Run("a nonce is good for a minute", func(t *testing.T) {
+	t.Run("nonce expires after a minute", func(t *testing.T) {
 		c, late := v.get(t, "/signin.ashx").challenge(t), v.get(t, "/signin.ashx").challenge(t)
-		p.clock.add(time.Minute - time.Millisecond)
-		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 200)
-		p.clock.add(time.Millisecond)
-		v.get(t, "/signin.ashx", "Authorization", late.proof(who.user, who.password, "GET", "/signin.ashx", nil)).fails(t, 401, "unauthorized")
+		s.clock.add(time.Minute - time.Millisecond)
+		v.get(t, "/signin.ashx", "Authorization", c.signInProof(who)).wantStatus(t, 200)
+		s.clock.add(time.Millisecond)
+		v.get(t, "/signin.ashx", "Authorization", late.signInProof(who)).wantError(t, 401, "unauthorized")
 	})
-	t.Run("a nonce is good at its tenant alone", func(t *testing.T) {
-		c := p.visitor("b.test").get(t, "/signin.ashx").challenge(t)
+	t.Run("nonce not valid at another tenant", func(t *testing.T) {
+		c := s.visitor("b.test").get(t, "/signin.ashx").challenge(t)
 		c.param["realm"] = "a.test"
-		v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).fails(t, 401, "unauthorized")
+		v.get(t, "/signin.ashx", "Authorization", c.signInProof(who)).wantError(t, 401, "unauthorized")
 	})
-	t.Run("twenty at once with one answer are one", func(t *testing.T) {
+	t.Run("concurrent use of one proof", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
-		proof := c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+		proof := c.signInProof(who)
 		answers := make([]answer, 20)
-		atOnce(len(answers), func(i int) { answers[i] = p.visitor("a.test").get(t, "/signin.ashx", "Authorization", proof) })
+		atOnce(len(answers),
+			func(i int) { answers[i] = s.visitor("a.test").get(t, "/signin.ashx", "Authorization", proof) })
 		ok := 0
 		for _, a := range answers {
 			if a.status == 200 {
 				ok++
 			} else {
-				a.fails(t, 401, "unauthorized")
+				a.wantError(t, 401, "unauthorized")
 			}
 		}
 		if ok != 1 {
 			t.Errorf("%d signed in", ok)
 		}
 	})
-	t.Run("a POST is as good", func(t *testing.T) {
+	t.Run("POST works too", func(t *testing.T) {
 		c := v.do(t, "POST", "/signin.ashx", "").challenge(t)
-		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "POST", "/signin.ashx", nil)).is(t, 200)
+		proof := c.proof(who.user, who.password, "POST", "/signin.ashx", nil)
+		v.do(t, "POST", "/signin.ashx", "", "Authorization", proof).wantStatus(t, 200)
 	})
-	t.Run("the method and the address are part of the proof", func(t *testing.T) {
+	t.Run("proof covers method and path", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx").challenge(t)
-		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 401)
+		v.do(t, "POST", "/signin.ashx", "", "Authorization", c.signInProof(who)).wantStatus(t, 401)
 		c = v.get(t, "/signin.ashx").challenge(t)
-		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 401)
+		v.get(t, "/signin.ashx?x=1", "Authorization", c.signInProof(who)).wantStatus(t, 401)
 		c = v.get(t, "/signin.ashx").challenge(t)
-		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx?x=1", nil)).is(t, 200)
+		v.get(t, "/signin.ashx?x=1", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx?x=1", nil)).
+			wantStatus(t, 200)
 	})
-	t.Run("a script's challenge opens no box of the browser", func(t *testing.T) {
+	t.Run("scripts get X-Digest", func(t *testing.T) {
 		c := v.get(t, "/signin.ashx", "X-Requested-With", "fetch").challenge(t)
 		if c.scheme != "X-Digest" {
 			t.Errorf("the scheme is %s", c.scheme)
 		}
-		v.get(t, "/signin.ashx", "X-Requested-With", "fetch", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil)).is(t, 200)
+		v.get(t, "/signin.ashx", "X-Requested-With", "fetch", "Authorization", c.signInProof(who)).
+			wantStatus(t, 200)
 	})
 
 	basic := base64.StdEncoding.EncodeToString([]byte(who.user + ":" + who.password))
 	for name, header := range map[string]func(c challenge) string{
-		"not Basic":       func(challenge) string { return "Basic " + basic },
-		"not Bearer":      func(challenge) string { return "Bearer " + who.ha1() },
-		"not HA1 as such": func(challenge) string { return "Digest " + who.ha1() },
+		"not Basic":     func(challenge) string { return "Basic " + basic },
+		"not Bearer":    func(challenge) string { return "Bearer " + who.ha1() },
+		"not HA1 alone": func(challenge) string { return "Digest " + who.ha1() },
 		"not HA1 as the response": func(c challenge) string {
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"response": `"` + who.ha1() + `"`})
+			return c.proof(who.user, who.password, "GET", "/signin.ashx",
+				map[string]string{"response": `"` + who.ha1() + `"`})
 		},
 		"not the scheme of the script's challenge": func(c challenge) string {
-			return "X-" + c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+			return "X-" + c.signInProof(who)
 		},
 		"not MD5-sess": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"algorithm": "MD5-sess"})
 		},
 		"not SHA-256 where the challenge says MD5": func(c challenge) string {
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"algorithm": "SHA-256", "response": `"` + sha256Hex("x") + `"`})
+			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{
+				"algorithm": "SHA-256", "response": `"` + sha256Hex("x") + `"`,
+			})
 		},
 		"not auth-int": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"qop": "auth-int"})
 		},
-		"not the old way without qop": func(c challenge) string {
+		"not RFC 2069 without qop": func(c challenge) string {
 			ha1, ha2 := who.ha1(), md5Hex("GET:/signin.ashx")
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{
 				"qop": "", "nc": "", "cnonce": "", "response": `"` + md5Hex(ha1+":"+c.param["nonce"]+":"+ha2) + `"`,
@@ -147,17 +160,17 @@ func TestSignInExchange(t *testing.T) {
 		},
 		"not a made-up nonce": func(c challenge) string {
 			c.param["nonce"] = strings.Repeat("A", len(c.param["nonce"]))
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+			return c.signInProof(who)
 		},
 		"not another realm": func(c challenge) string {
 			c.param["realm"] = "b.test"
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+			return c.signInProof(who)
 		},
 		"not another address": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/account.html", nil)
 		},
 		"not a parameter twice": func(c challenge) string {
-			return c.proof(who.user, who.password, "GET", "/signin.ashx", nil) + `, username="other"`
+			return c.signInProof(who) + `, username="other"`
 		},
 		"not a hashed user name": func(c challenge) string {
 			return c.proof(who.user, who.password, "GET", "/signin.ashx", map[string]string{"userhash": "true"})
@@ -165,60 +178,73 @@ func TestSignInExchange(t *testing.T) {
 		"not a user name in capitals": func(c challenge) string {
 			return c.proof(strings.ToUpper(who.user), who.password, "GET", "/signin.ashx", nil)
 		},
-		"not an empty password":    func(c challenge) string { return c.proof(who.user, "", "GET", "/signin.ashx", nil) },
-		"not an endless header":    func(c challenge) string { return "Digest username=\"" + strings.Repeat("a", 8000) + `"` },
+		"not an empty password": func(c challenge) string { return c.proof(who.user, "", "GET", "/signin.ashx", nil) },
+		"not a long header": func(c challenge) string {
+			return `Digest username="` + strings.Repeat("a", 8000) + `"`
+		},
 		"not an unfinished string": func(c challenge) string { return `Digest username="` },
-		"not nothing at all":       func(c challenge) string { return "Digest" },
+		"not an empty header":      func(c challenge) string { return "Digest" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := p.visitor("a.test")
+			v := s.visitor("a.test")
 			a := v.get(t, "/signin.ashx", "Authorization", header(v.get(t, "/signin.ashx").challenge(t)))
-			a.fails(t, 401, "unauthorized")
-			if got := a.challenge(t); got.scheme != "Digest" || got.param["algorithm"] != "MD5" || got.param["qop"] != "auth" {
+			a.wantError(t, 401, "unauthorized")
+			if got := a.challenge(t); got.scheme != "Digest" || got.param["algorithm"] != "MD5" ||
+				got.param["qop"] != "auth" {
 				t.Errorf("the challenge is %+v", got)
 			}
 		})
 	}
 }
 
-// Nobody learns from sign-in who is here. Only the right password is told that the link was not opened.
-func TestSignInTellsNobodyWhoIsHere(t *testing.T) {
+// A failed sign-in does not tell whether the account exists. Only the right password is answered
+// with not_activated.
+func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	active, pending, held, early := p.active(t, "a.test"), p.member(t, "a.test"), p.active(t, "a.test"), p.member(t, "a.test")
-	gone := p.active(t, "a.test")
-	expired := p.member(t, "b.test")
+	s := startServer(t)
+	active, held, gone := s.active(t, "a.test"), s.active(t, "a.test"), s.active(t, "a.test")
+	pending, early := s.pending(t, "a.test"), s.pending(t, "a.test")
+	expired := s.pending(t, "b.test")
 	for _, who := range []person{held, early} {
-		if _, err := p.desk.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), gone.user); err != nil {
+	if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), gone.user); err != nil {
 		t.Fatal(err)
 	}
-	sign := func(user, password string) answer { return p.visitor("a.test").signIn(t, user, password) }
+	sign := func(user, password string) answer { return s.visitor("a.test").signIn(t, user, password) }
 	answers := []answer{
-		sign("nobody-at-all", active.password), sign(active.user, "wrong"), sign(pending.user, "wrong"), sign(held.user, "wrong"),
-		sign(held.user, held.password), sign(early.user, early.password), sign(early.user, "wrong"), sign(gone.user, gone.password),
-		sign(expired.user, expired.password), sign("ADMIN", "x"), sign("not a name at all", "x"), sign(strings.Repeat("a", 65), "x"),
+		sign("nobody-at-all", active.password),
+		sign(active.user, "wrong"),
+		sign(pending.user, "wrong"),
+		sign(held.user, "wrong"),
+		sign(held.user, held.password),
+		sign(early.user, early.password),
+		sign(early.user, "wrong"),
+		sign(gone.user, gone.password),
+		sign(expired.user, expired.password),
+		sign("ADMIN", "x"),
+		sign("not a name at all", "x"),
+		sign(strings.Repeat("a", 65), "x"),
 	}
-	answers[0].fails(t, 401, "unauthorized")
-	alike(t, answers...)
+	answers[0].wantError(t, 401, "unauthorized")
+	wantSame(t, answers...)
 
-	sign(active.user, active.password).is(t, 200)
+	sign(active.user, active.password).wantStatus(t, 200)
 	a := sign(pending.user, pending.password)
-	a.fails(t, 403, "not_activated")
+	a.wantError(t, 403, "not_activated")
 	if a.header.Get("WWW-Authenticate") != "" {
-		t.Error("a proved password is asked for again")
+		t.Error("the answer to a right password has a challenge")
 	}
-	p.visitor("a.test").get(t, p.link(t, pending.email)).is(t, 200)
-	sign(pending.user, pending.password).is(t, 200)
+	s.visitor("a.test").get(t, s.link(t, pending.email)).wantStatus(t, 200)
+	sign(pending.user, pending.password).wantStatus(t, 200)
 }
 
-func TestSignInTellsOfTheMessage(t *testing.T) {
+func TestSignInNotActivated(t *testing.T) {
 	t.Parallel()
 	states := map[account.UID]delivery.State{}
-	p := openWith(t, choice{delivery: func(_ context.Context, a account.Account) (delivery.State, error) {
+	s := startServerWith(t, options{delivery: func(_ context.Context, a account.Account) (delivery.State, error) {
 		state, ok := states[a.UID]
 		switch {
 		case state == "broken":
@@ -228,174 +254,182 @@ func TestSignInTellsOfTheMessage(t *testing.T) {
 		}
 		return state, nil
 	}})
-	failed, unknown, broken := p.member(t, "a.test"), p.member(t, "a.test"), p.member(t, "a.test")
-	states[p.find(t, failed).UID], states[p.find(t, broken).UID] = delivery.Failed, "broken"
+	failed, unknown, broken := s.pending(t, "a.test"), s.pending(t, "a.test"), s.pending(t, "a.test")
+	states[s.find(t, failed).UID], states[s.find(t, broken).UID] = delivery.Failed, "broken"
 	for who, more := range map[person]string{failed: `,"delivery":"failed"`, unknown: "", broken: ""} {
-		a := p.visitor("a.test").signIn(t, who.user, who.password)
-		a.fails(t, 403, "not_activated")
-		if want := `,"email":"` + audit.MaskEmail(who.email) + `"` + more + "}\n"; !strings.HasSuffix(a.body, want) {
+		a := s.visitor("a.test").signIn(t, who.user, who.password)
+		a.wantError(t, 403, "not_activated")
+		want := `,"email":"` + audit.MaskEmail(who.email) + `"` + more + "}\n"
+		if !strings.HasSuffix(a.body, want) {
 			t.Errorf("body %q, want it to end with %q", a.body, want)
 		}
 	}
-	a := p.visitor("a.test").signIn(t, failed.user, "wrong")
-	a.fails(t, 401, "unauthorized")
+	a := s.visitor("a.test").signIn(t, failed.user, "wrong")
+	a.wantError(t, 401, "unauthorized")
 }
 
-func TestSessions(t *testing.T) {
+func TestSession(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	s := startServer(t)
 	enter := func(t *testing.T, who person) (v *visitor, cookies string) {
 		t.Helper()
-		v = p.visitor(who.host)
+		v = s.visitor(who.host)
 		a := v.signIn(t, who.user, who.password)
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		return v, a.cookies()
 	}
 	out := func(t *testing.T, v *visitor, cookies string) {
 		t.Helper()
 		a := v.get(t, "/account.html", "Cookie", cookies)
-		a.is(t, 303)
+		a.wantStatus(t, 303)
 		if got := a.header.Get("Location"); got != "/login.html" {
 			t.Errorf("Location is %q", got)
 		}
 	}
 
-	t.Run("open the account's page", func(t *testing.T) {
-		who := p.person("a.test")
+	t.Run("opens the account page", func(t *testing.T) {
+		who := s.newPerson("a.test")
 		who.name = `"><img src=x onerror=alert(1)>`
-		p.signUp(t, who)
-		p.visitor("a.test").get(t, p.link(t, who.email)).is(t, 200)
+		s.signUp(t, who)
+		s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 		v, cookies := enter(t, who)
 		a := v.get(t, "/account.html", "Cookie", cookies)
-		a.is(t, 200)
-		if !strings.Contains(a.body, who.user) || !strings.Contains(a.body, "&lt;img src=x") || strings.Contains(a.body, "<img src=x") {
+		a.wantStatus(t, 200)
+		if !strings.Contains(a.body, who.user) || !strings.Contains(a.body, "&lt;img src=x") ||
+			strings.Contains(a.body, "<img src=x") {
 			t.Errorf("the page is %s", a.body)
 		}
 		if strings.Contains(a.body, who.ha1()) {
 			t.Error("the page shows HA1")
 		}
 	})
-	t.Run("end by signing out", func(t *testing.T) {
-		who := p.active(t, "a.test")
+	t.Run("ends at sign-out", func(t *testing.T) {
+		who := s.active(t, "a.test")
 		v, cookies := enter(t, who)
 		_, other := enter(t, who)
-		v.get(t, "/signout.ashx", "Cookie", cookies).fails(t, 405, "method_not_allowed")
-		v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies, "Sec-Fetch-Site", "cross-site").fails(t, 400, "invalid_request")
-		v.get(t, "/account.html", "Cookie", cookies).is(t, 200)
+		v.get(t, "/signout.ashx", "Cookie", cookies).wantError(t, 405, "method_not_allowed")
+		v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies, "Sec-Fetch-Site", "cross-site").
+			wantError(t, 400, "invalid_request")
+		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 		a := v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies)
-		a.is(t, 303)
-		if a.header.Get("Location") != "/login.html" || !strings.Contains(a.header.Get("Set-Cookie"), "__Host-dialtone-session=; Path=/; Max-Age=0") {
+		a.wantStatus(t, 303)
+		if a.header.Get("Location") != "/login.html" ||
+			!strings.Contains(a.header.Get("Set-Cookie"), "__Host-dialtone-session=; Path=/; Max-Age=0") {
 			t.Errorf("headers %v", a.header)
 		}
 		out(t, v, cookies)
-		v.get(t, "/account.html", "Cookie", other).is(t, 200)
-		v.do(t, "POST", "/signout.ashx", "").is(t, 303)
+		v.get(t, "/account.html", "Cookie", other).wantStatus(t, 200)
+		v.do(t, "POST", "/signout.ashx", "").wantStatus(t, 303)
 	})
-	t.Run("end after twelve hours", func(t *testing.T) {
-		v, cookies := enter(t, p.active(t, "a.test"))
-		p.clock.add(12*time.Hour - time.Second)
-		v.get(t, "/account.html", "Cookie", cookies).is(t, 200)
-		p.clock.add(time.Second)
+	t.Run("ends after twelve hours", func(t *testing.T) {
+		v, cookies := enter(t, s.active(t, "a.test"))
+		s.clock.add(12*time.Hour - time.Second)
+		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
+		s.clock.add(time.Second)
 		out(t, v, cookies)
 	})
-	t.Run("end when an operator disables the account, and stay ended", func(t *testing.T) {
-		who := p.active(t, "a.test")
+	t.Run("ends when disabled, also when enabled again", func(t *testing.T) {
+		who := s.active(t, "a.test")
 		v, cookies := enter(t, who)
-		if _, err := p.desk.Disable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		out(t, v, cookies)
-		if _, err := p.desk.Enable(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if _, err := s.accounts.Enable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		out(t, v, cookies)
 	})
-	t.Run("end when the account is deleted", func(t *testing.T) {
-		who := p.active(t, "a.test")
+	t.Run("ends when deleted", func(t *testing.T) {
+		who := s.active(t, "a.test")
 		v, cookies := enter(t, who)
-		if err := p.desk.Delete(t.Context(), p.tenant(t, "a.test"), who.user); err != nil {
+		if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
 			t.Fatal(err)
 		}
 		out(t, v, cookies)
 	})
-	t.Run("are worth nothing at another tenant", func(t *testing.T) {
-		_, cookies := enter(t, p.active(t, "a.test"))
-		out(t, p.visitor("b.test"), cookies)
+	t.Run("not valid at another tenant", func(t *testing.T) {
+		_, cookies := enter(t, s.active(t, "a.test"))
+		out(t, s.visitor("b.test"), cookies)
 	})
-	t.Run("cannot be made up", func(t *testing.T) {
-		v, cookies := enter(t, p.active(t, "a.test"))
+	t.Run("not when forged", func(t *testing.T) {
+		v, cookies := enter(t, s.active(t, "a.test"))
 		name, token, _ := strings.Cut(strings.Split(cookies, ";")[0], "=")
-		for _, bad := range []string{"", "x", token[:len(token)-1], token + "A", "A" + token[1:], token[:20] + "A" + token[21:], strings.ToLower(token)} {
+		for _, bad := range []string{
+			"", "x", token[:len(token)-1], token + "A", "A" + token[1:],
+			token[:20] + "A" + token[21:], strings.ToLower(token),
+		} {
 			if bad != token {
 				out(t, v, name+"="+bad)
 			}
 		}
-		out(t, v, "dialtone-session="+token) // without the prefix that binds it to the host
+		out(t, v, "dialtone-session="+token) // without the __Host- prefix
 	})
-	t.Run("are made anew at each sign-in", func(t *testing.T) {
-		who := p.active(t, "a.test")
-		v := p.visitor("a.test")
+	t.Run("new at each sign-in", func(t *testing.T) {
+		who := s.active(t, "a.test")
+		v := s.visitor("a.test")
 		a := v.signIn(t, who.user, who.password, "Cookie", "__Host-dialtone-session=chosen-by-somebody-else")
-		a.is(t, 200)
+		a.wantStatus(t, 200)
 		if strings.Contains(a.cookies(), "chosen-by-somebody-else") {
-			t.Error("a cookie of before is adopted")
+			t.Error("the server adopted the cookie of the request")
 		}
 		if b := v.signIn(t, who.user, who.password); b.cookies() == a.cookies() {
-			t.Error("two sign-ins are one session")
+			t.Error("two sign-ins have the same session")
 		}
 	})
-	t.Run("live through a restart", func(t *testing.T) {
-		v, cookies := enter(t, p.active(t, "a.test"))
-		p.restart(t)
-		v.get(t, "/account.html", "Cookie", cookies).is(t, 200)
+	t.Run("survives a restart", func(t *testing.T) {
+		v, cookies := enter(t, s.active(t, "a.test"))
+		s.restart(t)
+		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 	})
 }
 
-func TestSignInTries(t *testing.T) {
+func TestSignInLimit(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.active(t, "a.test")
-	known := p.visitor("a.test").signIn(t, who.user, who.password)
-	known.is(t, 200)
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	known := s.visitor("a.test").signIn(t, who.user, who.password)
+	known.wantStatus(t, 200)
 	for range 10 {
-		p.visitor("a.test").signIn(t, who.user, "wrong").fails(t, 401, "unauthorized")
+		s.visitor("a.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
 	}
-	a := p.visitor("a.test").signIn(t, who.user, who.password)
-	a.fails(t, 429, "rate_limited")
+	a := s.visitor("a.test").signIn(t, who.user, who.password)
+	a.wantError(t, 429, "rate_limited")
 	if got := a.retryAfter(t); got != 15*time.Minute {
 		t.Errorf("Retry-After is %v", got)
 	}
-	// A browser that was here before is not shut out by strangers who guess.
-	p.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known.cookies()).is(t, 200)
-	// Unknown names are no different.
+	// A browser that signed in before is not locked out by others.
+	s.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known.cookies()).wantStatus(t, 200)
+	// The limit holds for unknown names too.
 	for range 10 {
-		p.visitor("a.test").signIn(t, "nobody-at-all", "wrong").fails(t, 401, "unauthorized")
+		s.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 401, "unauthorized")
 	}
-	p.visitor("a.test").signIn(t, "nobody-at-all", "wrong").fails(t, 429, "rate_limited")
-	p.clock.add(15 * time.Minute)
-	p.visitor("a.test").signIn(t, who.user, who.password).is(t, 200)
+	s.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 429, "rate_limited")
+	s.clock.add(15 * time.Minute)
+	s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 
-	t.Run("one address may fail a hundred times, whatever the names", func(t *testing.T) {
-		v := p.visitor("a.test")
+	t.Run("one address, many names", func(t *testing.T) {
+		v := s.visitor("a.test")
 		for i := range 100 {
-			v.signIn(t, fmt.Sprintf("guess-%d", i), "wrong").fails(t, 401, "unauthorized")
+			v.signIn(t, fmt.Sprintf("guess-%d", i), "wrong").wantError(t, 401, "unauthorized")
 		}
-		v.signIn(t, who.user, who.password).fails(t, 429, "rate_limited")
-		p.visitor("a.test").signIn(t, who.user, who.password).is(t, 200)
+		v.signIn(t, who.user, who.password).wantError(t, 429, "rate_limited")
+		s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 	})
 }
 
-func TestSignInInTroubleSaysNothing(t *testing.T) {
+func TestSignInServerError(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.active(t, "a.test")
-	v := p.visitor("a.test")
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
 	c := v.get(t, "/signin.ashx").challenge(t)
-	p.exec(t, `ALTER TABLE account RENAME TO elsewhere`)
-	a := v.get(t, "/signin.ashx", "Authorization", c.proof(who.user, who.password, "GET", "/signin.ashx", nil))
-	p.exec(t, `ALTER TABLE elsewhere RENAME TO account`)
-	if got := a.fails(t, 500, "server_error"); strings.Contains(got, "account") || strings.ContainsAny(got, `/\`) {
-		t.Errorf("the description tells of our insides: %q", got)
+	s.exec(t, `ALTER TABLE account RENAME TO elsewhere`)
+	a := v.get(t, "/signin.ashx", "Authorization", c.signInProof(who))
+	s.exec(t, `ALTER TABLE elsewhere RENAME TO account`)
+	if got := a.wantError(t, 500, "server_error"); strings.Contains(got, "account") ||
+		strings.ContainsAny(got, `/\`) {
+		t.Errorf("the description shows internals: %q", got)
 	}
-	v.signIn(t, who.user, who.password).is(t, 200)
+	v.signIn(t, who.user, who.password).wantStatus(t, 200)
 }

@@ -46,15 +46,17 @@ import (
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/turn"
 )
 
-// platform is a whole server: a SQLite file, a pickup directory, three tenants and a listener on loopback. Its clock
-// stands still until a test moves it. Whatever a test does with it, its log must not hold a secret (see wary).
-type platform struct {
-	choice  choice
+// testServer is the site with everything below it: a SQLite database, a pickup directory, three
+// tenants and a listener on loopback. Its clock stands still until a test moves it. At the end of
+// the test its log must not contain a secret (see checkLog).
+type testServer struct {
+	options options
 	dir     string
 	clock   clock
 	log     logBuffer
@@ -63,24 +65,24 @@ type platform struct {
 	turn    atomic.Pointer[secret.Ring] // nil until a test sets it
 	handled atomic.Int64                // requests that reached the site
 
-	addr    string
-	stop    func()
-	store   *sqlstore.Store
-	db      *sql.DB // beside the server, to look and to break
-	count   *sql.Stmt
-	tenants *tenant.Table
-	desk    *account.Service
+	addr     string
+	stop     func()
+	store    *store.Store
+	db       *sql.DB // a second connection, for inspection and injected faults
+	count    *sql.Stmt
+	tenants  *tenant.Table
+	accounts *account.Service
 
 	mu      sync.Mutex
 	secrets map[string]string
-	mail    map[string]message // by file, as a message never changes
+	mail    map[string]message // parsed, by file name
 }
 
-// choice is what a test wants otherwise than usual.
-type choice struct {
+// options are what a test changes in a server.
+type options struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
-	mailbox func(outbox.Pickup) outbox.Pickup
+	pickup  func(outbox.Pickup) outbox.Pickup
 	store   func(account.Store) account.Store
 	captcha func(*captcha.Issuer) *captcha.Issuer
 	devMail func() ([]web.DevMessage, error)
@@ -123,20 +125,20 @@ func (b *logBuffer) String() string {
 	return b.all.String()
 }
 
-func open(t testing.TB) *platform { return openWith(t, choice{}) }
+func startServer(t testing.TB) *testServer { return startServerWith(t, options{}) }
 
-func openWith(t testing.TB, c choice) *platform {
+func startServerWith(t testing.TB, o options) *testServer {
 	t.Helper()
-	p := &platform{choice: c, dir: t.TempDir(), secrets: make(map[string]string), mail: make(map[string]message)}
-	p.clock.now = time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
-	p.seal = secret.NewRing(p.clock.Now())
-	p.sign.Store(secret.NewRing(p.clock.Now()))
-	p.start(t)
+	s := &testServer{options: o, dir: t.TempDir(), secrets: make(map[string]string), mail: make(map[string]message)}
+	s.clock.now = time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
+	s.seal = secret.NewRing(s.clock.Now())
+	s.sign.Store(secret.NewRing(s.clock.Now()))
+	s.start(t)
 	t.Cleanup(func() {
-		p.stop()
-		p.wary(t)
+		s.stop()
+		s.checkLog(t)
 	})
-	return p
+	return s
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -150,227 +152,251 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// start starts the server on its folder. After a stop it is what a restart of the program is.
-func (p *platform) start(t testing.TB) {
+// start starts the server on its directory, also again after stop.
+func (s *testServer) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
-	file := filepath.Join(p.dir, "dialtone.db")
-	p.store = must[*sqlstore.Store](t)(sqlstore.Open(ctx, file, p.seal))
-	p.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
-	p.count = must[*sql.Stmt](t)(p.db.Prepare(`SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
+	file := filepath.Join(s.dir, "dialtone.db")
+	s.store = must[*store.Store](t)(teststore.Open(ctx, file, s.seal))
+	s.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
+	s.count = must[*sql.Stmt](t)(s.db.Prepare(`SELECT (SELECT count(*) FROM account),
+		(SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
 	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
-	p.addr = listener.Addr().String()
+	s.addr = listener.Addr().String()
 
 	for _, host := range []string{"a.test", "b.test", "localhost"} {
-		x := tenant.Tenant{Host: host, Created: p.clock.Now()}
-		if p.choice.tenants != nil {
-			p.choice.tenants(&x)
+		x := tenant.Tenant{Host: host, Created: s.clock.Now()}
+		if s.options.tenants != nil {
+			s.options.tenants(&x)
 		}
-		p.store.AddTenant(ctx, must[tenant.Tenant](t)(tenant.New(x))) // a second start finds them there
+		s.store.AddTenant(ctx, must[tenant.Tenant](t)(tenant.New(x))) // fails after a restart, which finds it
 	}
-	_, port, _ := net.SplitHostPort(p.addr)
-	p.tenants = tenant.NewTable(p.store, func(host string) string { return tenant.DefaultURL(host, port) })
-	if err := p.tenants.Refresh(ctx); err != nil {
+	_, port, _ := net.SplitHostPort(s.addr)
+	s.tenants = tenant.NewTable(s.store, func(host string) string { return tenant.DefaultURL(host, port) })
+	if err := s.tenants.Refresh(ctx); err != nil {
 		t.Fatal(err)
 	}
-	var mailbox outbox.Pickup = must[*pickup.Dir](t)(pickup.Open(p.pickup()))
-	if p.choice.mailbox != nil {
-		mailbox = p.choice.mailbox(mailbox)
+	var dir outbox.Pickup = must[*pickup.Dir](t)(pickup.Open(s.pickup()))
+	if s.options.pickup != nil {
+		dir = s.options.pickup(dir)
 	}
-	log := slog.New(slog.NewJSONHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewJSONHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	issuer := func() *captcha.Issuer {
-		i := captcha.NewIssuer(p.sign.Load(), p.clock.Now)
-		if p.choice.captcha != nil {
-			i = p.choice.captcha(i)
+		i := captcha.NewIssuer(s.sign.Load(), s.clock.Now)
+		if s.options.captcha != nil {
+			i = s.options.captcha(i)
 		}
 		return i
 	}
 	events := audit.Log{Logger: log}
 	messages := outbox.New(outbox.Deps{
-		Store: p.store, Pickup: mailbox, Tenant: p.tenants.ByID, SealRing: p.seal,
-		Audit: events, Log: log, Now: p.clock.Now,
+		Store: s.store, Pickup: dir, Tenant: s.tenants.ByID, SealRing: s.seal,
+		Audit: events, Log: log, Now: s.clock.Now,
 	})
-	var accounts account.Store = p.store
-	if p.choice.store != nil {
-		accounts = p.choice.store(accounts)
+	var accounts account.Store = s.store
+	if s.options.store != nil {
+		accounts = s.options.store(accounts)
 	}
-	p.desk = account.NewService(account.Deps{
-		Store: accounts, Outbox: messages, Captcha: issuer, SealRing: p.seal,
-		Audit: events, Log: log, Now: p.clock.Now, AddressCeiling: p.choice.ceiling,
+	s.accounts = account.NewService(account.Deps{
+		Store: accounts, Outbox: messages, Captcha: issuer, SealRing: s.seal,
+		Audit: events, Log: log, Now: s.clock.Now, AddressCeiling: s.options.ceiling,
 	})
 	if err := messages.Recover(ctx); err != nil {
 		t.Fatal(err)
 	}
 	authenticator := session.NewAuthenticator(session.Deps{
-		Accounts: p.desk, Store: p.store, SealRing: p.seal, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
-		Signatures: func() *session.Signatures { return session.NewSignatures(p.sign.Load()) },
+		Accounts: s.accounts, Store: s.store, SealRing: s.seal, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
+		Signatures: func() *session.Signatures { return session.NewSignatures(s.sign.Load()) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
-		Tenants: p.tenants, Accounts: p.desk, Authenticator: authenticator, Captcha: issuer, TrustedProxies: p.choice.proxies, Log: log,
-		DevMail: p.choice.devMail, Delivery: p.choice.delivery,
+		Tenants:        s.tenants,
+		Accounts:       s.accounts,
+		Authenticator:  authenticator,
+		Captcha:        issuer,
+		TrustedProxies: s.options.proxies,
+		Log:            log,
+		DevMail:        s.options.devMail,
+		Delivery:       s.options.delivery,
 		Links: &provision.Links{
-			Accounts: p.store, Store: p.store, Audit: audit.Log{Logger: log}, Now: p.clock.Now,
-			Tickets: func() *provision.Tickets { return provision.NewTickets(p.sign.Load(), p.clock.Now) },
+			Accounts: s.store, Store: s.store, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
+			Tickets: func() *provision.Tickets { return provision.NewTickets(s.sign.Load(), s.clock.Now) },
 		},
 		TURN: func() *turn.Issuer {
-			if r := p.turn.Load(); r != nil {
-				return turn.NewIssuer(r, p.clock.Now)
+			if r := s.turn.Load(); r != nil {
+				return turn.NewIssuer(r, s.clock.Now)
 			}
 			return nil
 		},
 	}))
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.handled.Add(1)
+		s.handled.Add(1)
 		site.ServeHTTP(w, r)
 	})
 	serving, end := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		done <- server.Serve(serving, listener, counted, server.Limits{Connections: 4096, ConnectionsPerAddress: 512}, log)
+		limits := server.Limits{Connections: 4096, ConnectionsPerAddress: 512}
+		done <- server.Serve(serving, listener, counted, limits, log)
 	}()
-	p.stop = sync.OnceFunc(func() {
+	s.stop = sync.OnceFunc(func() {
 		end()
 		if err := <-done; err != nil {
 			t.Errorf("the server ended with %v", err)
 		}
-		if err := p.db.Close(); err != nil {
+		if err := s.db.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := p.store.Close(); err != nil {
+		if err := s.store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func (p *platform) restart(t testing.TB) {
+func (s *testServer) restart(t testing.TB) {
 	t.Helper()
-	p.stop()
-	p.start(t)
+	s.stop()
+	s.start(t)
 }
 
-func (p *platform) pickup() string { return filepath.Join(p.dir, "pickup") }
+func (s *testServer) pickup() string { return filepath.Join(s.dir, "pickup") }
 
-func (p *platform) tenant(t testing.TB, host string) *tenant.Tenant {
+func (s *testServer) tenant(t testing.TB, host string) *tenant.Tenant {
 	t.Helper()
-	x, ok := p.tenants.Lookup(host)
+	x, ok := s.tenants.Lookup(host)
 	if !ok {
 		t.Fatalf("no tenant %s", host)
 	}
 	return x
 }
 
-// hide notes what no log may ever hold.
-func (p *platform) hide(what, text string) {
-	if len(text) < 8 { // would be found in anything
+// addSecret adds a text that the log must not contain.
+func (s *testServer) addSecret(what, text string) {
+	if len(text) < 8 { // may occur by chance
 		return
 	}
-	p.mu.Lock()
-	p.secrets[text] = what
-	p.mu.Unlock()
+	s.mu.Lock()
+	s.secrets[text] = what
+	s.mu.Unlock()
 }
 
-// logKeys are all names of fields that a line of the log may have.
+// logKeys are the attributes that a log line may have.
 var logKeys = []string{
-	"time", "level", "msg", "outcome", "tenant", "user", "email", "net", "request", "detail", "audit", "path", "err", "stack",
+	"time",
+	"level",
+	"msg",
+	"outcome",
+	"tenant",
+	"user",
+	"email",
+	"net",
+	"request",
+	"detail",
+	"audit",
+	"path",
+	"err",
+	"stack",
 }
 
-// wary fails a test in whose log a secret stands, or a line that is none.
-func (p *platform) wary(t testing.TB) {
-	text := p.log.String()
-	for secret, what := range p.secrets {
+// checkLog fails the test if its log contains a secret, or a line that is not JSON with known keys.
+func (s *testServer) checkLog(t testing.TB) {
+	text := s.log.String()
+	for secret, what := range s.secrets {
 		if strings.Contains(text, secret) {
-			t.Errorf("the log holds a secret: the %s %q", what, secret)
+			t.Errorf("the log contains a secret: the %s %q", what, secret)
 		}
 	}
 	for line := range strings.Lines(text) {
 		var fields map[string]any
 		if err := json.Unmarshal([]byte(line), &fields); err != nil {
-			t.Errorf("the log has a line that is none: %q", line)
+			t.Errorf("the log has a line that is not JSON: %q", line)
 			continue
 		}
 		for key := range fields {
 			if !slices.Contains(logKeys, key) {
-				t.Errorf("the log has a field %q that nobody expected: %s", key, line)
+				t.Errorf("the log has an unknown key %q: %s", key, line)
 			}
 		}
 	}
 }
 
-// state is everything that a signup could leave behind. Spent captchas are counted apart.
-func (p *platform) state(t testing.TB) string {
+// state describes everything that a signup changes, except spent captchas.
+func (s *testServer) state(t testing.TB) string {
 	t.Helper()
 	var accounts, places, waiting int
-	if err := p.count.QueryRow().Scan(&accounts, &places, &waiting); err != nil {
+	if err := s.count.QueryRow().Scan(&accounts, &places, &waiting); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%d accounts, %d places, %d waiting, files %v", accounts, places, waiting, p.files(t))
+	return fmt.Sprintf("%d accounts, %d places, %d waiting, files %v", accounts, places, waiting, s.files(t))
 }
 
-func (p *platform) spent(t testing.TB) (n int) {
+func (s *testServer) spentCaptchas(t testing.TB) (n int) {
 	t.Helper()
-	if err := p.db.QueryRow(`SELECT count(*) FROM spent`).Scan(&n); err != nil {
+	if err := s.db.QueryRow(`SELECT count(*) FROM spent`).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// files are all names in the pickup directory, hidden ones too.
-func (p *platform) files(t testing.TB) (names []string) {
+// files returns all names in the pickup directory, hidden ones too.
+func (s *testServer) files(t testing.TB) (names []string) {
 	t.Helper()
-	for _, e := range must[[]os.DirEntry](t)(os.ReadDir(p.pickup())) {
+	for _, e := range must[[]os.DirEntry](t)(os.ReadDir(s.pickup())) {
 		names = append(names, e.Name())
 	}
 	return names
 }
 
-// leavesNothing checks that what try does leaves nothing behind, and that the name is free after it.
-func (p *platform) leavesNothing(t *testing.T, host, user string, try func()) {
+// changesNothing checks that try does not change the state, and that the name can be signed up
+// after it.
+func (s *testServer) changesNothing(t *testing.T, host, user string, try func()) {
 	t.Helper()
-	before := p.state(t)
+	before := s.state(t)
 	try()
-	if after := p.state(t); after != before {
-		t.Errorf("something was left behind:\n before %s\n after  %s", before, after)
+	if after := s.state(t); after != before {
+		t.Errorf("the state changed:\n before %s\n after  %s", before, after)
 	}
-	if _, err := p.store.Find(t.Context(), p.tenant(t, host).ID, user, p.clock.Now()); err == nil {
+	if _, err := s.store.Find(t.Context(), s.tenant(t, host).ID, user, s.clock.Now()); err == nil {
 		t.Errorf("there is an account %q", user)
 	}
 	if account.CheckUser(user, account.Reserved{}) == nil {
-		who := p.person(host)
+		who := s.newPerson(host)
 		who.user = user
-		p.signUp(t, who)
+		s.signUp(t, who)
 	}
 }
 
-// exec changes the database beside the server.
-func (p *platform) exec(t testing.TB, statement string) {
+// exec runs a statement on the database.
+func (s *testServer) exec(t testing.TB, statement string) {
 	t.Helper()
-	if _, err := p.db.Exec(statement); err != nil {
+	if _, err := s.db.Exec(statement); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// breakStore makes the store refuse new accounts, and mend undoes it. What the database says then is for nobody's eyes.
-func (p *platform) breakStore(t testing.TB) (mend func()) {
+// breakStore makes the store fail to add accounts until repair is called. No answer may show the
+// error.
+func (s *testServer) breakStore(t testing.TB) (repair func()) {
 	t.Helper()
-	p.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON account BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`)
-	return func() { t.Helper(); p.exec(t, `DROP TRIGGER broken`) }
+	s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON account
+			BEGIN SELECT RAISE(ABORT, 'pq: disk /var/lib/secret.go: I/O error'); END`)
+	return func() { t.Helper(); s.exec(t, `DROP TRIGGER broken`) }
 }
 
-// person is somebody who wants an account.
+// person is someone who signs up.
 type person struct{ host, user, name, email, password string }
 
 var people atomic.Int64
 
-// person is somebody new.
-func (p *platform) person(host string) person {
+// newPerson returns a person with names that no other test uses.
+func (s *testServer) newPerson(host string) person {
 	n := people.Add(1)
 	who := person{
 		host: host, user: fmt.Sprintf("visitor-%d", n), name: fmt.Sprintf("Visitor Number %d", n),
 		email: fmt.Sprintf("canary-mailbox-%d@mail.test", n), password: fmt.Sprintf("canary-password-%d", n),
 	}
-	p.hide("e-mail address", who.email)
-	p.hide("password", who.password)
-	p.hide("HA1", who.ha1())
+	s.addSecret("e-mail address", who.email)
+	s.addSecret("password", who.password)
+	s.addSecret("HA1", who.ha1())
 	return who
 }
 
@@ -386,7 +412,7 @@ func sha256Hex(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// form is a body field by field, percent-encoded as it stands.
+// form is a body as its fields in order, percent-encoded.
 type form [][2]string
 
 func (f form) String() string {
@@ -397,7 +423,8 @@ func (f form) String() string {
 	return strings.Join(pairs, "&")
 }
 
-// with is the form with fields replaced or added, each given as name=value in percent-encoding.
+// with returns the form with fields replaced or added, each given as name=value in
+// percent-encoding.
 func (f form) with(changes ...string) form {
 	f = slices.Clone(f)
 	for _, change := range changes {
@@ -413,7 +440,8 @@ func (f form) with(changes ...string) form {
 }
 
 func (f form) without(names ...string) form {
-	return slices.DeleteFunc(slices.Clone(f), func(field [2]string) bool { return slices.Contains(names, field[0]) })
+	return slices.DeleteFunc(slices.Clone(f),
+		func(field [2]string) bool { return slices.Contains(names, field[0]) })
 }
 
 func (f form) get(t testing.TB, name string) string {
@@ -427,10 +455,10 @@ func (f form) get(t testing.TB, name string) string {
 	return ""
 }
 
-// form is a valid signup of a person, with a captcha that is fresh and solved.
-func (p *platform) form(t testing.TB, who person) form {
+// form returns a valid signup of a person, with a new captcha and its answer.
+func (s *testServer) form(t testing.TB, who person) form {
 	t.Helper()
-	token, answer := p.question(t, who.host)
+	token, answer := s.captcha(t, who.host)
 	var f form
 	for _, field := range [][2]string{
 		{"user", who.user}, {"name", who.name}, {"email", who.email}, {"ha1", who.ha1()},
@@ -441,14 +469,14 @@ func (p *platform) form(t testing.TB, who person) form {
 	return f
 }
 
-// question is a fresh captcha and its answer.
-func (p *platform) question(t testing.TB, host string) (token, answer string) {
+// captcha returns the token of a new captcha and its answer.
+func (s *testServer) captcha(t testing.TB, host string) (token, answer string) {
 	t.Helper()
 	var got struct{ Question, Token string }
-	a := p.visitor(host).get(t, "/captcha.ashx")
-	a.is(t, 200)
-	a.json(t, &got)
-	p.hide("captcha token", got.Token)
+	a := s.visitor(host).get(t, "/captcha.ashx")
+	a.wantStatus(t, 200)
+	a.decode(t, &got)
+	s.addSecret("captcha token", got.Token)
 	return got.Token, solve(t, got.Question)
 }
 
@@ -456,52 +484,55 @@ func solve(t testing.TB, question string) string {
 	t.Helper()
 	m := regexp.MustCompile(`^([1-9]) \+ ([1-9])$`).FindStringSubmatch(question)
 	if m == nil {
-		t.Fatalf("the question %q is no sum", question)
+		t.Fatalf("the question %q is not a sum", question)
 	}
 	x, _ := strconv.Atoi(m[1])
 	y, _ := strconv.Atoi(m[2])
 	return strconv.Itoa(x + y)
 }
 
-// visitor is a client with an address of its own: all of 127/8 is this machine.
+// visitor is a client with its own address, of which 127/8 has enough.
 type visitor struct {
-	p    *platform
+	s    *testServer
 	host string
 	from netip.Addr
 }
 
 var addresses atomic.Uint32
 
-func (p *platform) visitor(host string) *visitor {
+func (s *testServer) visitor(host string) *visitor {
 	n := addresses.Add(1)
-	return &visitor{p, host, netip.AddrFrom4([4]byte{127, byte(16 + n>>16), byte(n >> 8), byte(n)})}
+	return &visitor{s, host, netip.AddrFrom4([4]byte{127, byte(16 + n>>16), byte(n >> 8), byte(n)})}
 }
 
-// at is the same client asking for another host.
-func (v *visitor) at(host string) *visitor { return &visitor{v.p, host, v.from} }
+// at returns the same client for another host.
+func (v *visitor) at(host string) *visitor { return &visitor{v.s, host, v.from} }
 
 func (v *visitor) dial(t testing.TB) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(v.from, 0))}
-	return must[net.Conn](t)(d.DialContext(t.Context(), "tcp", v.p.addr))
+	return must[net.Conn](t)(d.DialContext(t.Context(), "tcp", v.s.addr))
 }
 
-// answer is a response, read whole.
+// answer is a response with its whole body.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// do sends one request on a connection of its own, and follows nothing. Headers are given as name and value in turn.
+// do sends one request on its own connection and does not follow redirects. Headers alternate
+// between name and value.
 func (v *visitor) do(t testing.TB, method, target, body string, headers ...string) answer {
 	t.Helper()
-	r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, "http://"+v.p.addr+target, strings.NewReader(body)))
+	url := "http://" + v.s.addr + target
+	r := must[*http.Request](t)(
+		http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body)))
 	r.Host = v.host
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 		if headers[i] == "Authorization" || headers[i] == "Cookie" {
-			v.p.hide(headers[i], headers[i+1])
+			v.s.addSecret(headers[i], headers[i+1])
 		}
 	}
 	conn := v.dial(t)
@@ -516,7 +547,7 @@ func (v *visitor) do(t testing.TB, method, target, body string, headers ...strin
 	defer response.Body.Close()
 	text := must[[]byte](t)(io.ReadAll(response.Body))
 	for _, c := range response.Cookies() {
-		v.p.hide("cookie", c.Value)
+		v.s.addSecret("cookie", c.Value)
 	}
 	return answer{response.StatusCode, response.Header, string(text)}
 }
@@ -539,19 +570,20 @@ func (v *visitor) postBody(t testing.TB, body string, headers ...string) answer 
 	return v.do(t, "POST", "/signup.ashx", body, append([]string{"Content-Type", formType}, headers...)...)
 }
 
-func (a answer) is(t testing.TB, status int) {
+func (a answer) wantStatus(t testing.TB, status int) {
 	t.Helper()
 	if a.status != status {
 		t.Fatalf("status %d, want %d; body %q", a.status, status, a.body)
 	}
 }
 
-// isJSON checks what every answer of the endpoints has.
-func (a answer) isJSON(t testing.TB, status int) {
+// wantJSON checks the status and the headers that every answer of an endpoint has.
+func (a answer) wantJSON(t testing.TB, status int) {
 	t.Helper()
-	a.is(t, status)
+	a.wantStatus(t, status)
 	for name, want := range map[string]string{
-		"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+		"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store",
+		"X-Content-Type-Options": "nosniff",
 	} {
 		if got := a.header.Values(name); len(got) != 1 || got[0] != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
@@ -559,7 +591,7 @@ func (a answer) isJSON(t testing.TB, status int) {
 	}
 }
 
-func (a answer) json(t testing.TB, into any) {
+func (a answer) decode(t testing.TB, into any) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(a.body))
 	d.DisallowUnknownFields()
@@ -567,17 +599,17 @@ func (a answer) json(t testing.TB, into any) {
 		t.Fatalf("body %q: %v", a.body, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		t.Fatalf("body %q goes on behind its object", a.body)
+		t.Fatalf("body %q continues after its object", a.body)
 	}
 }
 
-// fails checks an error answer: the status, the code, two strings and nothing else, save where a proved password is told which address
-// its account has. It returns the description.
-func (a answer) fails(t testing.TB, status int, code string) string {
+// wantError checks an error answer: the status, the code and a description, and no other member
+// unless the code is not_activated. It returns the description.
+func (a answer) wantError(t testing.TB, status int, code string) string {
 	t.Helper()
-	a.isJSON(t, status)
+	a.wantJSON(t, status)
 	var got map[string]any
-	a.json(t, &got)
+	a.decode(t, &got)
 	description, ok := got["error_description"].(string)
 	if got["error"] != code || !ok || description == "" || len(got) != 2 && code != "not_activated" {
 		t.Fatalf("body %q, want the error %q, its description and nothing else", a.body, code)
@@ -593,7 +625,7 @@ func (a answer) fails(t testing.TB, status int, code string) string {
 	return description
 }
 
-// retryAfter is the header of a 429, which must be whole seconds of at most an hour.
+// retryAfter returns the Retry-After of a 429, which must be 1 to 3600 seconds.
 func (a answer) retryAfter(t testing.TB) time.Duration {
 	t.Helper()
 	n, err := strconv.Atoi(a.header.Get("Retry-After"))
@@ -603,30 +635,30 @@ func (a answer) retryAfter(t testing.TB) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// member signs a person up, from an address of their own.
-func (p *platform) member(t testing.TB, host string) person {
+// pending signs a new person up. The account is not active yet.
+func (s *testServer) pending(t testing.TB, host string) person {
 	t.Helper()
-	who := p.person(host)
-	p.signUp(t, who)
+	who := s.newPerson(host)
+	s.signUp(t, who)
 	return who
 }
 
-func (p *platform) signUp(t testing.TB, who person) {
+func (s *testServer) signUp(t testing.TB, who person) {
 	t.Helper()
-	p.visitor(who.host).post(t, p.form(t, who)).is(t, 200)
+	s.visitor(who.host).post(t, s.form(t, who)).wantStatus(t, 200)
 }
 
-// active is a person whose account is open.
-func (p *platform) active(t testing.TB, host string) person {
+// active signs a new person up and activates the account.
+func (s *testServer) active(t testing.TB, host string) person {
 	t.Helper()
-	who := p.member(t, host)
-	p.visitor(host).get(t, p.link(t, who.email)).is(t, 200)
+	who := s.pending(t, host)
+	s.visitor(host).get(t, s.link(t, who.email)).wantStatus(t, 200)
 	return who
 }
 
-func (p *platform) find(t testing.TB, who person) account.Account {
+func (s *testServer) find(t testing.TB, who person) account.Account {
 	t.Helper()
-	return must[account.Account](t)(p.store.Find(t.Context(), p.tenant(t, who.host).ID, who.user, p.clock.Now()))
+	return must[account.Account](t)(s.store.Find(t.Context(), s.tenant(t, who.host).ID, who.user, s.clock.Now()))
 }
 
 type message struct {
@@ -634,18 +666,18 @@ type message struct {
 	header          mail.Header
 }
 
-// messages are the published ones to an address.
-func (p *platform) messages(t testing.TB, email string) (list []message) {
+// messages returns the published messages to an address.
+func (s *testServer) messages(t testing.TB, email string) (list []message) {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, name := range p.files(t) {
-		m, read := p.mail[name]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range s.files(t) {
+		m, read := s.mail[name]
 		if !read {
-			raw := must[[]byte](t)(os.ReadFile(filepath.Join(p.pickup(), name)))
+			raw := must[[]byte](t)(os.ReadFile(filepath.Join(s.pickup(), name)))
 			parsed := must[*mail.Message](t)(mail.ReadMessage(bytes.NewReader(raw)))
 			m = message{string(raw), must[string](t)(mailmsg.Text(parsed)), htmlOf(t, raw), parsed.Header}
-			p.mail[name] = m
+			s.mail[name] = m
 		}
 		if m.header.Get("To") == email {
 			list = append(list, m)
@@ -654,7 +686,7 @@ func (p *platform) messages(t testing.TB, email string) (list []message) {
 	return list
 }
 
-// htmlOf is the second part of a message, decoded.
+// htmlOf returns the second part of a message, decoded.
 func htmlOf(t testing.TB, raw []byte) string {
 	t.Helper()
 	m := must[*mail.Message](t)(mail.ReadMessage(bytes.NewReader(raw)))
@@ -673,24 +705,24 @@ func htmlOf(t testing.TB, raw []byte) string {
 
 var linkInText = regexp.MustCompile(`(?m)^(\S+)(/activate\.ashx\?token=([A-Za-z0-9_-]{43}))$`)
 
-// link is the path and query of the activation link in the last message to an address.
-func (p *platform) link(t testing.TB, email string) string {
+// link returns the path and query of the activation link in the only message to an address.
+func (s *testServer) link(t testing.TB, email string) string {
 	t.Helper()
-	_, target := p.wholeLink(t, email)
+	_, target := s.linkParts(t, email)
 	return target
 }
 
-func (p *platform) wholeLink(t testing.TB, email string) (origin, target string) {
+func (s *testServer) linkParts(t testing.TB, email string) (origin, target string) {
 	t.Helper()
-	list := p.messages(t, email)
+	list := s.messages(t, email)
 	if len(list) != 1 {
 		t.Fatalf("%d messages to %s, want one", len(list), email)
 	}
 	m := linkInText.FindAllStringSubmatch(list[0].text, -1)
 	if len(m) != 1 {
-		t.Fatalf("the message has not one link: %q", list[0].text)
+		t.Fatalf("the message does not have exactly one link: %q", list[0].text)
 	}
-	p.hide("activation token", m[0][3])
+	s.addSecret("activation token", m[0][3])
 	return m[0][1], m[0][2]
 }
 
@@ -704,7 +736,7 @@ var authParam = regexp.MustCompile(`(\w+)=(?:"([^"]*)"|([^,\s]+))`)
 
 func (a answer) challenge(t testing.TB) challenge {
 	t.Helper()
-	a.is(t, 401)
+	a.wantStatus(t, 401)
 	list := a.header.Values("WWW-Authenticate")
 	if len(list) != 1 {
 		t.Fatalf("WWW-Authenticate is %q, want one", list)
@@ -717,16 +749,18 @@ func (a answer) challenge(t testing.TB) challenge {
 	return c
 }
 
-// proof is the Authorization header of RFC 7616 §3.4, computed here by the letter. Changes replace or, with an empty
-// value, remove parameters after the response was computed.
+// proof returns the Authorization header of RFC 7616 §3.4. Changes replace parameters or, with an
+// empty value, remove them after the response was computed.
 func (c challenge) proof(user, password, method, uri string, changes map[string]string) string {
 	const cnonce, nc = "0a4f113b7d21", "00000001"
 	ha1 := md5Hex(user + ":" + c.param["realm"] + ":" + password)
 	ha2 := md5Hex(method + ":" + uri)
+	hashed := []string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}
 	param := map[string]string{
-		"username": `"` + user + `"`, "realm": `"` + c.param["realm"] + `"`, "nonce": `"` + c.param["nonce"] + `"`, "uri": `"` + uri + `"`,
-		"algorithm": "MD5", "qop": "auth", "nc": nc, "cnonce": `"` + cnonce + `"`,
-		"response": `"` + md5Hex(strings.Join([]string{ha1, c.param["nonce"], nc, cnonce, "auth", ha2}, ":")) + `"`,
+		"username": `"` + user + `"`, "realm": `"` + c.param["realm"] + `"`,
+		"nonce": `"` + c.param["nonce"] + `"`, "uri": `"` + uri + `"`, "algorithm": "MD5",
+		"qop": "auth", "nc": nc, "cnonce": `"` + cnonce + `"`,
+		"response": `"` + md5Hex(strings.Join(hashed, ":")) + `"`,
 	}
 	maps.Copy(param, changes)
 	var list []string
@@ -738,7 +772,12 @@ func (c challenge) proof(user, password, method, uri string, changes map[string]
 	return "Digest " + strings.Join(list, ", ")
 }
 
-// signIn is both rounds of the exchange.
+// signInProof returns the Authorization header of a GET of /signin.ashx.
+func (c challenge) signInProof(who person) string {
+	return c.proof(who.user, who.password, "GET", "/signin.ashx", nil)
+}
+
+// signIn sends both requests of a sign-in.
 func (v *visitor) signIn(t testing.TB, user, password string, headers ...string) answer {
 	t.Helper()
 	c := v.get(t, "/signin.ashx").challenge(t)
@@ -746,7 +785,7 @@ func (v *visitor) signIn(t testing.TB, user, password string, headers ...string)
 	return v.get(t, "/signin.ashx", append([]string{"Authorization", proof}, headers...)...)
 }
 
-// cookies are what a browser would send back.
+// cookies returns the Cookie header that a browser would send back.
 func (a answer) cookies() string {
 	var list []string
 	for _, c := range (&http.Response{Header: a.header}).Cookies() {
@@ -757,7 +796,7 @@ func (a answer) cookies() string {
 	return strings.Join(list, "; ")
 }
 
-// atOnce calls do n times at the same moment and waits for all.
+// atOnce calls do n times concurrently and waits for all.
 func atOnce(n int, do func(i int)) {
 	var all sync.WaitGroup
 	start := make(chan struct{})

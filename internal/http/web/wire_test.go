@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// What no honest client sends, byte by byte. Requests that net/http itself refuses get its answer, which is plain text and
-// not the contract's JSON: the handler never sees them.
+// These tests send bytes that no ordinary client sends. Requests that net/http refuses get its
+// plain text answer instead of the contract's JSON: no handler sees them.
 
-// exchange writes bytes on a new connection, ends its side, and reads all that comes back.
+// exchange writes bytes on a new connection, closes it for writing, and returns all responses.
 func (v *visitor) exchange(t testing.TB, text string) []answer {
 	t.Helper()
 	return responses(t, text, v.raw(t, text))
@@ -27,7 +27,7 @@ func (v *visitor) raw(t testing.TB, text string) string {
 	t.Helper()
 	conn := v.dial(t)
 	defer conn.Close()
-	// A server that has heard enough may close while we still write, and then what it said is read all the same.
+	// The server may close early. Its answer is read all the same.
 	io.WriteString(conn, text)
 	conn.(*net.TCPConn).CloseWrite()
 	back, err := io.ReadAll(conn)
@@ -37,22 +37,22 @@ func (v *visitor) raw(t testing.TB, text string) string {
 	return string(back)
 }
 
-// responses splits what came back for requests into final responses. Each must be whole.
+// responses parses the final responses. Each must be complete.
 func responses(t testing.TB, request, back string) (list []answer) {
 	t.Helper()
 	r := bufio.NewReader(strings.NewReader(back))
-	method, _, _ := strings.Cut(request, " ") // an answer to HEAD has no body
+	method, _, _ := strings.Cut(request, " ") // a response to HEAD has no body
 	for {
 		if _, err := r.Peek(1); errors.Is(err, io.EOF) {
 			return list
 		}
 		response, err := http.ReadResponse(r, &http.Request{Method: method})
 		if err != nil {
-			t.Fatalf("what came back is no response: %q", back)
+			t.Fatalf("not a response: %q", back)
 		}
 		body, err := io.ReadAll(response.Body)
 		if err != nil {
-			t.Fatalf("what came back is no whole response: %q", back)
+			t.Fatalf("not a complete response: %q", back)
 		}
 		if response.StatusCode >= 200 {
 			list = append(list, answer{response.StatusCode, response.Header, string(body)})
@@ -60,11 +60,12 @@ func responses(t testing.TB, request, back string) (list []answer) {
 	}
 }
 
-// In every row two readers may see the end of the request at different places, and what lies behind the first end is a
-// request of its own. It must never be carried out: one answer at most, and one visit to the site.
-func TestRequestsAreNotSmuggled(t *testing.T) {
+// In every row two parsers may disagree about the end of the request, and the bytes behind the
+// first end are another request. It must not be handled: one answer and one call of the handler at
+// most.
+func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	s := startServer(t)
 	const hidden = "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n"
 	const start = "POST /signup.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Type: " + formType + "\r\n"
 	size := strconv.Itoa(len(hidden))
@@ -78,8 +79,14 @@ func TestRequestsAreNotSmuggled(t *testing.T) {
 	for _, row := range []struct{ name, text string }{
 		{"a length beside chunks, ended early", te("Transfer-Encoding: chunked")},
 		{"a short length beside chunks", start + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
-		{"chunks before a length", start + "Transfer-Encoding: chunked\r\nContent-Length: " + strconv.Itoa(len(ended)) + "\r\n\r\n" + ended},
-		{"no length beside chunks, zero", start + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + ended},
+		{
+			"chunks before a length",
+			start + "Transfer-Encoding: chunked\r\nContent-Length: " + strconv.Itoa(len(ended)) + "\r\n\r\n" + ended,
+		},
+		{
+			"no length beside chunks, zero",
+			start + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
+		},
 		{"chunks in capitals", te("TRANSFER-ENCODING: CHUNKED")},
 		{"chunks twice", te("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")},
 		{"chunks twice in a line", te("Transfer-Encoding: chunked, chunked")},
@@ -110,20 +117,24 @@ func TestRequestsAreNotSmuggled(t *testing.T) {
 		{"a length in hex", cl("Content-Length: 0x10")},
 		{"a length with a space in it", cl("Content-Length: 0 " + size)},
 		{"a length with an exponent", cl("Content-Length: 0e1")},
-		{"a length beyond all numbers", cl("Content-Length: 18446744073709551616")},
+		{"a length above 64 bits", cl("Content-Length: 18446744073709551616")},
 		{"a length with an underscore", cl("Content-Length: 1_0")},
 		{"an empty length", cl("Content-Length:")},
 		{"a length before a NUL", cl("Content-Length: 0\x00" + size)},
 		{"a length behind a space before the colon", cl("Content-Length : " + size)},
 		{"a length on a folded line", cl("Content-Length:\r\n " + size)},
-		{"a length that is to be dropped on the way", cl("Connection: Content-Length\r\nContent-Length: " + size)},
+		{"a length named by Connection", cl("Connection: Content-Length\r\nContent-Length: " + size)},
 		{"a body behind an expectation", cl("Expect: 100-continue\r\nContent-Length: " + size)},
-		{"a body behind an upgrade", cl("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: " + size)},
+		{
+			"a body behind an upgrade",
+			cl("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" +
+				"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: " + size),
+		},
 		{"a chunk size with a line feed alone", chunked("0\n\n" + hidden)},
 		{"a chunk size with 0x", chunked("0x0\r\n\r\n" + hidden)},
 		{"a chunk size with a plus", chunked("+0\r\n\r\n" + hidden)},
 		{"a negative chunk size", chunked("-1\r\n\r\n" + hidden)},
-		{"a chunk size beyond all numbers", chunked("ffffffffffffffff1\r\n" + hidden)},
+		{"a chunk size above 64 bits", chunked("ffffffffffffffff1\r\n" + hidden)},
 		{"an empty chunk size", chunked("\r\n\r\n" + hidden)},
 		{"a line feed in a chunk's extension", chunked("1;a\nb\r\nx\r\n0\r\n\r\n" + hidden)},
 		{"a chunk longer than its size", chunked("1\r\nxx\r\n0\r\n\r\n" + hidden)},
@@ -131,106 +142,154 @@ func TestRequestsAreNotSmuggled(t *testing.T) {
 		{"a last chunk of many zeros", chunked(strings.Repeat("0", 40) + "\r\n\r\n" + hidden)},
 		{"a trailer with a length", chunked("0\r\nContent-Length: " + size + "\r\n\r\n" + hidden)},
 		{"a trailer with a chunk", chunked("0\r\nTransfer-Encoding: chunked\r\n\r\n" + hidden)},
-		{"chunks in HTTP/1.0", strings.Replace(te("Connection: keep-alive\r\nTransfer-Encoding: chunked"), "HTTP/1.1", "HTTP/1.0", 1)},
-		{"chunks alone in HTTP/1.0", strings.Replace(start, "HTTP/1.1", "HTTP/1.0", 1) + "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + ended},
+		{
+			"chunks in HTTP/1.0",
+			strings.Replace(te("Connection: keep-alive\r\nTransfer-Encoding: chunked"), "HTTP/1.1", "HTTP/1.0", 1),
+		},
+		{
+			"chunks alone in HTTP/1.0",
+			strings.Replace(start, "HTTP/1.1", "HTTP/1.0", 1) +
+				"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
+		},
 		{"HTTP/1.2", strings.Replace(cl("Content-Length: "+size), "HTTP/1.1", "HTTP/1.2", 1)},
 		{"HTTP/2.0 in clear", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden},
 		{"HTTP/0.9", "GET /captcha.ashx\r\n" + hidden},
 		{"no version of HTTP", strings.Replace(cl("Content-Length: 0"), " HTTP/1.1", " HTTP/1.1 HTTP/1.0", 1)},
-		{"a GET with a body", "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"a GET with chunks", "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
-		{"a HEAD with a body", "HEAD /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"an OPTIONS with a body", "OPTIONS * HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"a wrong method with chunks", "PUT /signup.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
-		{"an unknown path with a body", "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
-		{"an unknown host with a body", "POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden},
+		{
+			"a GET with a body",
+			"GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"a GET with chunks",
+			"GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk,
+		},
+		{
+			"a HEAD with a body",
+			"HEAD /captcha.ashx HTTP/1.1\r\nHost: a.test\r\n" +
+				"Connection: close\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"an OPTIONS with a body",
+			"OPTIONS * HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"a wrong method with chunks",
+			"PUT /signup.ashx HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk,
+		},
+		{
+			"an unknown path with a body",
+			"POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
+		{
+			"an unknown host with a body",
+			"POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: " + size + "\r\n\r\n" + hidden,
+		},
 		{"two hosts", "POST / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nContent-Length: 0\r\n\r\n" + hidden},
-		{"a host with a space before the colon", "POST / HTTP/1.1\r\nHost : a.test\r\nContent-Length: 0\r\n\r\n" + hidden},
+		{
+			"a host with a space before the colon",
+			"POST / HTTP/1.1\r\nHost : a.test\r\nContent-Length: 0\r\n\r\n" + hidden,
+		},
 		{"a header without a colon", cl("nonsense\r\nContent-Length: 0")},
 		{"a NUL in a header's name", cl("X\x00: y\r\nContent-Length: 0")},
-		{"a target with a space", strings.Replace(cl("Content-Length: 0"), "/signup.ashx", "/signup.ashx HTTP/1.1 x", 1)},
+		{
+			"a target with a space",
+			strings.Replace(cl("Content-Length: 0"), "/signup.ashx", "/signup.ashx HTTP/1.1 x", 1),
+		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			before := p.handled.Load()
-			list := p.visitor("a.test").exchange(t, row.text)
-			if n := p.handled.Load() - before; len(list) > 1 || n > 1 {
-				t.Errorf("%d answers to one request, and %d visits to the site: %v", len(list), n, list)
+			before := s.handled.Load()
+			list := s.visitor("a.test").exchange(t, row.text)
+			if n := s.handled.Load() - before; len(list) > 1 || n > 1 {
+				t.Errorf("%d answers to one request, and %d calls of the handler: %v", len(list), n, list)
 			}
 			for _, a := range list {
 				if strings.Contains(a.body, `"token":`) && !strings.HasPrefix(row.text, "GET") {
-					t.Errorf("what was hidden in the request was answered: %+v", a)
+					t.Errorf("the hidden request was answered: %+v", a)
 				}
 			}
 		})
 	}
-	t.Run("and two honest requests on one connection are two", func(t *testing.T) {
-		if list := p.visitor("a.test").exchange(t, hidden+hidden); len(list) != 2 {
+	t.Run("two requests on one connection have two answers", func(t *testing.T) {
+		if list := s.visitor("a.test").exchange(t, hidden+hidden); len(list) != 2 {
 			t.Errorf("%d answers", len(list))
 		}
 	})
 }
 
-func TestHostsOnTheWire(t *testing.T) {
+func TestRawHost(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	s := startServer(t)
 	for _, row := range []struct {
 		name, text string
 		status     int
 	}{
-		{"an address in the request line wins over Host", "GET http://a.test/captcha.ashx HTTP/1.1\r\nHost: evil.test\r\n\r\n", 200},
-		{"and cannot be hidden behind Host", "GET http://evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421},
-		{"an address in the request line with a name in it is none", "GET http://a.test@evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421},
-		{"HTTP/1.0 without Host is for nobody", "GET /captcha.ashx HTTP/1.0\r\n\r\n", 421},
-		{"HTTP/1.0 with Host is for the tenant", "GET /captcha.ashx HTTP/1.0\r\nHost: a.test\r\n\r\n", 200},
-		{"an empty Host is for nobody", "GET /captcha.ashx HTTP/1.1\r\nHost:\r\n\r\n", 421},
-		{"a Host of dots is for nobody", "GET /captcha.ashx HTTP/1.1\r\nHost: ..\r\n\r\n", 421},
-		{"OPTIONS for the whole server asks for the host too", "OPTIONS * HTTP/1.1\r\nHost: evil.test\r\n\r\n", 421},
-		{"and is nothing at a tenant", "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", 404},
-		{"CONNECT goes nowhere", "CONNECT evil.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", 421},
-		{"CONNECT to ourselves goes nowhere", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", 404},
+		{"absolute URL wins over Host", "GET http://a.test/captcha.ashx HTTP/1.1\r\nHost: evil.test\r\n\r\n", 200},
+		{
+			"unknown absolute URL with a known Host",
+			"GET http://evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421,
+		},
+		{
+			"absolute URL with user information",
+			"GET http://a.test@evil.test/captcha.ashx HTTP/1.1\r\nHost: a.test\r\n\r\n", 421,
+		},
+		{"HTTP/1.0 without Host", "GET /captcha.ashx HTTP/1.0\r\n\r\n", 421},
+		{"HTTP/1.0 with Host", "GET /captcha.ashx HTTP/1.0\r\nHost: a.test\r\n\r\n", 200},
+		{"empty Host", "GET /captcha.ashx HTTP/1.1\r\nHost:\r\n\r\n", 421},
+		{"Host of dots", "GET /captcha.ashx HTTP/1.1\r\nHost: ..\r\n\r\n", 421},
+		{"OPTIONS * of an unknown host", "OPTIONS * HTTP/1.1\r\nHost: evil.test\r\n\r\n", 421},
+		{"OPTIONS * of a tenant", "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n", 404},
+		{"CONNECT to another host", "CONNECT evil.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", 421},
+		{"CONNECT to a tenant", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", 404},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			list := p.visitor("a.test").exchange(t, row.text)
+			list := s.visitor("a.test").exchange(t, row.text)
 			if len(list) != 1 {
 				t.Fatalf("%d answers", len(list))
 			}
-			list[0].isJSON(t, row.status)
+			list[0].wantJSON(t, row.status)
 		})
 	}
-	t.Run("links do not follow the request line", func(t *testing.T) {
-		who := p.person("a.test")
-		body := p.form(t, who).String()
-		list := p.visitor("a.test").exchange(t, fmt.Sprintf(
-			"POST http://A.TEST.:1337/signup.ashx HTTP/1.1\r\nHost: evil.test\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", formType, len(body), body))
+	t.Run("links do not depend on the request line", func(t *testing.T) {
+		who := s.newPerson("a.test")
+		body := s.form(t, who).String()
+		list := s.visitor("a.test").exchange(t, fmt.Sprintf(
+			"POST http://A.TEST.:1337/signup.ashx HTTP/1.1\r\nHost: evil.test\r\n"+
+				"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+			formType,
+			len(body),
+			body,
+		))
 		if len(list) != 1 {
 			t.Fatalf("%d answers", len(list))
 		}
-		list[0].is(t, 200)
-		if origin, _ := p.wholeLink(t, who.email); origin != "https://a.test" {
+		list[0].wantStatus(t, 200)
+		if origin, _ := s.linkParts(t, who.email); origin != "https://a.test" {
 			t.Errorf("the link goes to %s", origin)
 		}
 	})
-	// These are refused before any handler runs.
+	// net/http refuses these.
 	for name, header := range map[string]string{
-		"no Host": "", "two Hosts": "Host: a.test\r\nHost: a.test\r\n", "a Host with a name in it": "Host: x@a.test\r\n", "a Host with a path": "Host: a.test/x\r\n",
+		"no Host": "", "two Hosts": "Host: a.test\r\nHost: a.test\r\n",
+		"a Host with user information": "Host: x@a.test\r\n",
+		"a Host with a path":           "Host: a.test/x\r\n",
 	} {
-		t.Run(name+" is refused by net/http itself", func(t *testing.T) {
-			before := p.handled.Load()
-			list := p.visitor("a.test").exchange(t, "GET /captcha.ashx HTTP/1.1\r\n"+header+"\r\n")
-			if len(list) != 1 || list[0].status != 400 || p.handled.Load() != before {
+		t.Run(name+" is refused by net/http", func(t *testing.T) {
+			before := s.handled.Load()
+			list := s.visitor("a.test").exchange(t, "GET /captcha.ashx HTTP/1.1\r\n"+header+"\r\n")
+			if len(list) != 1 || list[0].status != 400 || s.handled.Load() != before {
 				t.Errorf("answers %v", list)
 			}
 		})
 	}
 }
 
-func TestLongRequests(t *testing.T) {
+func TestRequestSize(t *testing.T) {
 	t.Parallel()
-	p := open(t)
+	s := startServer(t)
 	start := "POST /signup.ashx HTTP/1.1\r\nHost: a.test\r\nContent-Type: " + formType + "\r\n"
 
-	t.Run("a gibibyte in chunks is cut early", func(t *testing.T) {
-		conn := p.visitor("a.test").dial(t)
+	t.Run("a gibibyte in chunks is cut off", func(t *testing.T) {
+		conn := s.visitor("a.test").dial(t)
 		defer conn.Close()
 		io.WriteString(conn, start+"Transfer-Encoding: chunked\r\n\r\n")
 		chunk := append([]byte("10000\r\n"), append(bytes.Repeat([]byte("x"), 0x10000), "\r\n"...)...)
@@ -240,95 +299,101 @@ func TestLongRequests(t *testing.T) {
 				break
 			}
 		}
-		if sent > 64<<20 { // what fits into the buffers of the two ends
+		if sent > 64<<20 { // which fits into the socket buffers
 			t.Errorf("%d MiB were taken", sent>>20)
 		}
 	})
-	t.Run("10 MiB are refused unread", func(t *testing.T) {
-		conn := p.visitor("a.test").dial(t)
+	t.Run("10 MiB refused without reading", func(t *testing.T) {
+		conn := s.visitor("a.test").dial(t)
 		defer conn.Close()
-		fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n", start, 10<<20) // and not a byte of it
+		fmt.Fprintf(conn, "%sContent-Length: %d\r\n\r\n", start, 10<<20) // without the body
 		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(response.Body)
 		a := answer{response.StatusCode, response.Header, string(body)}
-		if got := a.fails(t, 400, "invalid_request"); !strings.Contains(got, "8 KiB") || !response.Close {
+		if got := a.wantError(t, 400, "invalid_request"); !strings.Contains(got, "8 KiB") || !response.Close {
 			t.Errorf("the description is %q, headers %v", got, response.Header)
 		}
 	})
-	t.Run("an expectation of 10 MiB is not met", func(t *testing.T) {
-		back := p.visitor("a.test").raw(t, start+"Expect: 100-continue\r\nContent-Length: 10485760\r\n\r\n")
+	t.Run("100-continue refused for 10 MiB", func(t *testing.T) {
+		back := s.visitor("a.test").raw(t, start+"Expect: 100-continue\r\nContent-Length: 10485760\r\n\r\n")
 		if strings.HasPrefix(back, "HTTP/1.1 100") {
-			t.Errorf("we ask for it: %q", back)
+			t.Errorf("the server asks for the body: %q", back)
 		}
-		responses(t, "POST", back)[0].fails(t, 400, "invalid_request")
+		responses(t, "POST", back)[0].wantError(t, 400, "invalid_request")
 	})
-	t.Run("a body that ends early is told", func(t *testing.T) {
-		who := p.person("a.test")
-		f := p.form(t, who).String()
-		p.leavesNothing(t, "a.test", who.user, func() {
-			list := p.visitor("a.test").exchange(t, fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", start, len(f)+1, f))
+	t.Run("truncated body refused", func(t *testing.T) {
+		who := s.newPerson("a.test")
+		f := s.form(t, who).String()
+		s.changesNothing(t, "a.test", who.user, func() {
+			list := s.visitor("a.test").
+				exchange(t, fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", start, len(f)+1, f))
 			if len(list) != 1 {
 				t.Fatalf("%d answers", len(list))
 			}
-			if got := list[0].fails(t, 400, "invalid_request"); !strings.Contains(got, "completely") {
+			if got := list[0].wantError(t, 400, "invalid_request"); !strings.Contains(got, "completely") {
 				t.Errorf("the description is %q", got)
 			}
 		})
 	})
-	t.Run("a short form in chunks is a form", func(t *testing.T) {
-		f := p.form(t, p.person("a.test")).String()
-		text := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", start, 7, f[:7], len(f)-7, f[7:])
-		list := p.visitor("a.test").exchange(t, text)
+	t.Run("short form in chunks accepted", func(t *testing.T) {
+		f := s.form(t, s.newPerson("a.test")).String()
+		text := fmt.Sprintf("%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", start,
+			7, f[:7], len(f)-7, f[7:])
+		list := s.visitor("a.test").exchange(t, text)
 		if len(list) != 1 || list[0].status != 200 {
 			t.Errorf("answers %v", list)
 		}
 	})
 
-	// The answer to these is net/http's own.
+	// net/http answers these.
 	for name, header := range map[string]string{
 		"one header of 64 KiB":       "Cookie: " + strings.Repeat("x", 64<<10) + "\r\n",
 		"64 KiB of headers":          strings.Repeat("X-Pad: "+strings.Repeat("x", 90)+"\r\n", 700),
 		"ten thousand short headers": strings.Repeat("A: b\r\n", 11000),
 	} {
 		t.Run(name+" are 431", func(t *testing.T) {
-			before := p.handled.Load()
-			back := p.visitor("a.test").raw(t, "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\n"+header+"\r\n")
+			before := s.handled.Load()
+			back := s.visitor("a.test").raw(t, "GET /captcha.ashx HTTP/1.1\r\nHost: a.test\r\n"+header+"\r\n")
 			line, _, _ := strings.Cut(back, "\r\n")
-			if !strings.HasPrefix(line, "HTTP/1.1 431 ") || p.handled.Load() != before {
+			if !strings.HasPrefix(line, "HTTP/1.1 431 ") || s.handled.Load() != before {
 				t.Errorf("the answer is %q", line)
 			}
 		})
 	}
 	t.Run("a path of 64 KiB is 431", func(t *testing.T) {
-		back := p.visitor("a.test").raw(t, "GET /"+strings.Repeat("x", 64<<10)+" HTTP/1.1\r\nHost: a.test\r\n\r\n")
-		if line, _ := textproto.NewReader(bufio.NewReader(strings.NewReader(back))).ReadLine(); !strings.HasPrefix(line, "HTTP/1.1 431 ") {
+		back := s.visitor("a.test").raw(t, "GET /"+strings.Repeat("x", 64<<10)+" HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		line, _ := textproto.NewReader(bufio.NewReader(strings.NewReader(back))).ReadLine()
+		if !strings.HasPrefix(line, "HTTP/1.1 431 ") {
 			t.Errorf("the answer is %q", line)
 		}
 	})
-	t.Run("12 KiB of headers are taken", func(t *testing.T) {
-		p.visitor("a.test").get(t, "/captcha.ashx", "X-Pad", strings.Repeat("x", 12<<10)).isJSON(t, 200)
+	t.Run("12 KiB of headers accepted", func(t *testing.T) {
+		s.visitor("a.test").get(t, "/captcha.ashx", "X-Pad", strings.Repeat("x", 12<<10)).wantJSON(t, 200)
 	})
 }
 
-// Whoever counts on the length of an answer finds it, whether the handler or net/http has written it, and HEAD tells it too.
-func TestAnswersTellTheirLength(t *testing.T) {
+// Every response has a Content-Length, set by the handler or by net/http, also for HEAD.
+func TestContentLength(t *testing.T) {
 	t.Parallel()
-	p := open(t)
-	who := p.active(t, "a.test")
-	v := p.visitor("a.test")
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
 	cookies := v.signIn(t, who.user, who.password).cookies()
 	longest := 0
-	for _, target := range []string{"/captcha.ashx", "/signin.ashx", "/account.html", "/signup.html", "/nothing", "/nothing.ashx"} {
+	for _, target := range []string{
+		"/captcha.ashx", "/signin.ashx", "/account.html", "/signup.html", "/nothing",
+		"/nothing.ashx",
+	} {
 		get := v.get(t, target, "Accept", "text/html", "Cookie", cookies)
 		length := get.header.Get("Content-Length")
 		if length != strconv.Itoa(len(get.body)) {
 			t.Errorf("GET %s: the length is %q, the body has %d bytes", target, length, len(get.body))
 		}
 		head := v.do(t, "HEAD", target, "", "Accept", "text/html", "Cookie", cookies).header.Get("Content-Length")
-		if head != length && target != "/captcha.ashx" { // which is another captcha each time
+		if head != length && target != "/captcha.ashx" { // its token differs each time
 			t.Errorf("%s: HEAD says %q, GET %q", target, head, length)
 		}
 		longest = max(longest, len(get.body))

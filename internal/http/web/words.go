@@ -24,7 +24,18 @@ func (w wording) functions() template.FuncMap {
 		"operator":  w.operator,
 		"program":   w.program,
 		"code":      code,
+		"setting":   newSetting,
 	}
+}
+
+// setting is a row of a list of settings. The row is left out if Value is empty.
+type setting struct {
+	ID, Label, Value string // Label is the key of a text.
+}
+
+func newSetting(label, value string) setting {
+	_, id, _ := strings.Cut(label, ".")
+	return setting{id, label, value}
 }
 
 // choice is an entry of the menu of languages.

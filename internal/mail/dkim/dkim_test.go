@@ -13,8 +13,9 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -30,10 +31,10 @@ const message = "Date: Sun, 01 Mar 2026 12:00:00 +0000\r\n" +
 	"\r\nA line  with spaces \r\n.\r\n\r\nThe end.\r\n"
 
 // openStore returns a store with one tenant, and the tenant's id.
-func openStore(t *testing.T) (*sqlstore.Store, *secret.Ring, int64) {
+func openStore(t *testing.T) (*store.Store, *secret.Ring, int64) {
 	t.Helper()
 	ring := secret.NewRing(noon)
-	s, err := sqlstore.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), ring)
+	s, err := teststore.Open(t.Context(), filepath.Join(t.TempDir(), "x.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,21 +1,25 @@
-// Package pickup keeps outgoing messages as files in an SMTP pickup directory. A mail server's pickup agent takes them from
-// there, or this server's own queue does (package delivery).
+// Package pickup keeps outgoing messages as files in an SMTP pickup directory. A mail server's
+// pickup agent takes them from there, or this server's own queue does (package delivery).
 //
 // It guarantees:
 //   - A file whose name ends in .eml is complete as long as it has that name.
-//   - A message has one name, its random id. Publishing it again replaces the file in one step, by the same bytes. The name
-//     says nothing about a person.
-//   - Message files have mode 0640, whatever the umask: they hold activation links, which are for the owner and for the
-//     mail server's group alone.
-//   - Sync makes all files and names of the directory durable. Before Sync, a power cut may lose a published message or its
-//     content; until then the caller keeps what is needed to write the message again (package account).
+//   - A message has one name, its random id. Publishing it again replaces the file in one step, by
+//     the same bytes. The name says nothing about a person.
+//   - Message files have mode 0640, whatever the umask: they hold activation links, which are for
+//     the owner and for the mail server's group alone.
+//   - Sync makes all files and names of the directory durable. Before Sync, a power cut may lose a
+//     published message or its content; until then the caller keeps what is needed to write the
+//     message again (package account).
 //
-// On Linux, a message is written to a file without a name (O_TMPFILE), which linkat then gives its name. If the process
-// ends in between, the kernel frees the file. Where the file system has no such files, and on other systems, a message is
-// written under a temporary name and renamed. These names occur:
+// On Linux, a message is written to a file without a name (O_TMPFILE), which linkat then gives its
+// name. If the process ends in between, the kernel frees the file. Where the file system has no
+// such files, and on other systems, a message is written under a temporary name and renamed. These
+// names occur:
 //
 //	<id>.eml     a published message
-//	.<id>.part   a temporary name: of a message that is being written or that is to replace another; agents ignore it
+//	.<id>.part   a temporary name: of a message that is being written or that is to replace another; agents ignore
+//
+// it
 //
 //	../badmail/<id>.eml, <id>.txt    a message that could not be sent, and the reason
 //
@@ -48,7 +52,8 @@ const (
 type Dir struct {
 	disk FileSystem
 	path string
-	// unnamed is disk if it can create files without a name in this directory, otherwise nil. Use unnamedFiles to read it.
+	// unnamed is disk if it can create files without a name in this directory, otherwise nil. Use
+	// unnamedFiles to read it.
 	unnamed UnnamedFileSystem
 	probe   sync.Once
 	// moving is held while a message moves to badmail or back.
@@ -57,8 +62,8 @@ type Dir struct {
 
 var _ outbox.Pickup = (*Dir)(nil)
 
-// Open opens the pickup directory at path. A missing directory is created, accessible to its owner and group: the members of
-// the group are mail agents.
+// Open opens the pickup directory at path. A missing directory is created, accessible to its owner
+// and group: the members of the group are mail agents.
 func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -81,8 +86,8 @@ func (d *Dir) Readable() bool {
 	return err == nil && info.Mode().Perm()&0o005 != 0
 }
 
-// Clean removes files that an earlier run left under temporary names. The server that owns the directory calls it before it
-// takes its first signup.
+// Clean removes files that an earlier run left under temporary names. The server that owns the
+// directory calls it before it takes its first signup.
 func (d *Dir) Clean() error {
 	entries, err := d.disk.List(d.path)
 	if err != nil {

@@ -207,7 +207,10 @@ func TestModes(t *testing.T) {
 				group := os.Getegid()
 				if os.Geteuid() == 0 { // others cannot give a directory to a group at will
 					group = 12345
-					if err := errors.Join(os.Chown(d.Path(), -1, group), os.Chmod(d.Path(), info.Mode())); err != nil {
+					if err := errors.Join(
+						os.Chown(d.Path(), -1, group),
+						os.Chmod(d.Path(), info.Mode()),
+					); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -323,8 +326,19 @@ func TestClean(t *testing.T) {
 	id := message(1).ID.String()
 	ours := "." + id + ".part"
 	others := []string{
-		id + ".eml", id + ".part", "." + id + ".eml", "." + id + ".part~", "." + id + ".partial", "." + id[1:] + ".part",
-		".0" + id + ".part", "." + strings.ToUpper(id) + ".part", ".part", "notes.part", ".g" + id[1:] + ".part", "x.tmp", "x.bad",
+		id + ".eml",
+		id + ".part",
+		"." + id + ".eml",
+		"." + id + ".part~",
+		"." + id + ".partial",
+		"." + id[1:] + ".part",
+		".0" + id + ".part",
+		"." + strings.ToUpper(id) + ".part",
+		".part",
+		"notes.part",
+		".g" + id[1:] + ".part",
+		"x.tmp",
+		"x.bad",
 	}
 	for _, name := range append(others, ours) {
 		if err := os.WriteFile(filepath.Join(d.Path(), name), nil, 0o600); err != nil {

@@ -17,16 +17,18 @@ import (
 	"dialtone/internal/outbox"
 )
 
-// These stop a file system as a power cut does, https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html; ext4 has
-// the same call. Unsynced data is lost with both; with the first, the log of names is written before, with the second it is
-// not.
+// These stop a file system as a power cut does,
+// https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html; ext4 has the same call.
+// Unsynced data is lost with both; with the first, the log of names is written before, with the
+// second it is not.
 const (
 	goingDown  = 0x8004587d // _IOR('X', 125, __u32)
 	logFlush   = 1
 	noLogFlush = 2
 )
 
-// What Sync has covered must be there after a power cut, and messages that were staged and not published must leave nothing.
+// What Sync has covered must be there after a power cut, and messages that were staged and not
+// published must leave nothing.
 func TestPowerCut(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a file system")
@@ -46,7 +48,11 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 	const count = 500
 	dir := t.TempDir()
 	image, mnt := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 512<<20), os.Mkdir(mnt, 0o700)); err != nil {
+	if err := errors.Join(
+		os.WriteFile(image, nil, 0o600),
+		os.Truncate(image, 512<<20),
+		os.Mkdir(mnt, 0o700),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := exec.LookPath("mkfs." + kind); err != nil {
@@ -125,8 +131,14 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d synced messages are whole; of %d unsynced ones %d are whole, %d damaged, %d missing", count, count, whole-count,
-		damaged, missing)
+	t.Logf(
+		"%d synced messages are whole; of %d unsynced ones %d are whole, %d damaged, %d missing",
+		count,
+		count,
+		whole-count,
+		damaged,
+		missing,
+	)
 	if left := len(entries) - whole - damaged; unnamed && left != 0 {
 		t.Errorf("%d temporary names are left", left)
 	} else {

@@ -90,8 +90,8 @@ func (d *Dir) removeBad(id mailmsg.ID) error {
 	)
 }
 
-// MoveToBadmail implements delivery.Files. It copies the message, since badmail may be on another file system, and removes the
-// original when the copy is durable.
+// MoveToBadmail implements delivery.Files. It copies the message, since badmail may be on another
+// file system, and removes the original when the copy is durable.
 func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()
@@ -104,8 +104,16 @@ func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	if err := d.disk.MakeDir(d.Badmail()); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%s\n\nTo send it again: dialtone mail retry %s\nTo be rid of it:  dialtone mail discard %s\n", why, id, id)
-	if err := errors.Join(d.create(d.bad(id, reason), []byte(text)), d.create(d.bad(id, published), b)); err != nil {
+	text := fmt.Sprintf(
+		"%s\n\nTo send it again: dialtone mail retry %s\nTo be rid of it:  dialtone mail discard %s\n",
+		why,
+		id,
+		id,
+	)
+	if err := errors.Join(
+		d.create(d.bad(id, reason), []byte(text)),
+		d.create(d.bad(id, published), b),
+	); err != nil {
 		return err
 	}
 	if err := d.disk.Sync(d.Badmail()); err != nil {
@@ -149,8 +157,8 @@ func (d *Dir) TokenHash(id mailmsg.ID) ([32]byte, error) {
 	return token.Hash(), nil
 }
 
-// Load returns the number of published messages in the directory and when the oldest was written: the zero time if there is
-// none.
+// Load returns the number of published messages in the directory and when the oldest was written:
+// the zero time if there is none.
 func (d *Dir) Load() (files int, oldest time.Time, err error) {
 	err = d.disk.Walk(d.path, func(entries []fs.DirEntry) error {
 		for _, e := range entries {

@@ -36,9 +36,10 @@ func (d *Dir) stage(id mailmsg.ID, text []byte) (outbox.StagedMessage, error) {
 	return f, nil
 }
 
-// unnamedFiles returns the file system if it can create files without a name in this directory, otherwise nil. The first
-// call finds out by creating such a file, linking it to a temporary name and removing that: a link could fail where
-// creating works, since it needs /proc on kernels before 6.10 (see system.LinkUnnamed).
+// unnamedFiles returns the file system if it can create files without a name in this directory,
+// otherwise nil. The first call finds out by creating such a file, linking it to a temporary name
+// and removing that: a link could fail where creating works, since it needs /proc on kernels before
+// 6.10 (see system.LinkUnnamed).
 func (d *Dir) unnamedFiles() UnnamedFileSystem {
 	d.probe.Do(func() {
 		unnamed, ok := d.disk.(UnnamedFileSystem)

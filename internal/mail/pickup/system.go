@@ -13,8 +13,8 @@ import (
 type FileSystem interface {
 	// MakeDir creates a directory if it is missing.
 	MakeDir(path string) error
-	// Create creates a file, which must not exist. If it fails with an error other than fs.ErrExist, part of the file may be
-	// left.
+	// Create creates a file, which must not exist. If it fails with an error other than
+	// fs.ErrExist, part of the file may be left.
 	Create(path string, data []byte) error
 	// Rename replaces a file with the new name, in one step.
 	Rename(from, to string) error
@@ -27,8 +27,8 @@ type FileSystem interface {
 	Sync(path string) error
 }
 
-// UnnamedFileSystem is a FileSystem that can also create files without a name. Such a file is freed when it is closed, or
-// when the process ends, unless it was linked to a name.
+// UnnamedFileSystem is a FileSystem that can also create files without a name. Such a file is freed
+// when it is closed, or when the process ends, unless it was linked to a name.
 type UnnamedFileSystem interface {
 	// CreateUnnamed creates a file that can be linked to names in dir, and returns a handle for it. The error is an
 	// errors.ErrUnsupported where the directory's file system has no such files.

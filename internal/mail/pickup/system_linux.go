@@ -10,8 +10,8 @@ import (
 
 var _ UnnamedFileSystem = system{}
 
-// Create uses system calls directly: package os would first try to register the file with the network poller, which takes
-// a fifth of the time of writing a small file.
+// Create uses system calls directly: package os would first try to register the file with the
+// network poller, which takes a fifth of the time of writing a small file.
 func (system) Create(path string, data []byte) error {
 	fd, err := open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
@@ -73,7 +73,8 @@ func open(path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// closeFile closes a descriptor once: Linux frees it even if close(2) is interrupted, so that a second call might close
+// closeFile closes a descriptor once: Linux frees it even if close(2) is interrupted, so that a second call might
+// close
 // another file.
 func closeFile(fd int, path string) error {
 	if err := unix.Close(fd); err != nil && !errors.Is(err, unix.EINTR) {
@@ -109,7 +110,8 @@ func write(fd int, path string, data []byte) error {
 	return nil
 }
 
-// ReadFile reads a file without updating its access time, if this user owns it: that update would wait for a running sync.
+// ReadFile reads a file without updating its access time, if this user owns it: that update would
+// wait for a running sync.
 func (system) ReadFile(path string) ([]byte, error) {
 	fd, err := open(path, unix.O_RDONLY|unix.O_NOATIME)
 	if errors.Is(err, unix.EPERM) {

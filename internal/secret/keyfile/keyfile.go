@@ -1,8 +1,8 @@
 // Package keyfile keeps a ring of keys (package secret) in a file.
 //
-// A file is created with mode 0600 and is durable before it is used; there is no default key. A file
-// that others may read, or that is not of the form that package secret describes, is refused and
-// never overwritten.
+// A file is created with mode 0600 and is durable before it is used; there is no default key. A
+// file that others may read, or that is not of the form that package secret describes, is refused
+// and never overwritten.
 package keyfile
 
 import (

@@ -11,7 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store/engine"
 	"dialtone/internal/test/crashfs"
 )
 
@@ -168,7 +168,7 @@ func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
 		return errors.New("the outcome is said to be unknown, and the store goes on")
 	case !h.failed():
 		return nil
-	case !errors.Is(h.store.Err(), sqlstore.ErrFailed):
+	case !errors.Is(h.store.Err(), engine.ErrFailed):
 		return fmt.Errorf("the store failed with %w", h.store.Err())
 	}
 	for _, op := range f.Journal() {

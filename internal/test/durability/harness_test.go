@@ -25,9 +25,10 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/crashfs"
+	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
 )
 
@@ -47,7 +48,7 @@ var (
 // harness is the program without HTTP, assembled and started as the serve command does.
 type harness struct {
 	fs     *crashfs.FS
-	store  *sqlstore.Store
+	store  *store.Store
 	box    *pickup.Dir
 	desk   *account.Service
 	outbox *outbox.Outbox
@@ -61,7 +62,7 @@ type harness struct {
 // undoing is a store that remembers which messages' accounts and links could not be taken back at
 // once. Their requests were answered with an error, and a crash may leave them as they are.
 type undoing struct {
-	*sqlstore.Store
+	*store.Store
 	mu     sync.Mutex
 	failed map[string]bool // by "signup" or "resend", and e-mail address
 }
@@ -123,12 +124,12 @@ func openWith(
 	f *crashfs.FS, now func() time.Time, relayed bool,
 ) (h *harness, tended, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
-	// As sqlstore.Open does.
+	// As sqlite.Open does.
 	if err := f.SyncFile(database + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
 	f.Forget(database + "-wal")
-	if h.store, err = sqlstore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
+	if h.store, err = teststore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}
 	if tended, err = h.start(relayed); err != nil {
@@ -643,7 +644,7 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 	if running && d.answered && d.err != nil && !kept {
 		wrong("a backup was answered %v and is there", d.err)
 	}
-	s, err := sqlstore.OpenVFS(ctx, copied, ring, h.fs.VFS())
+	s, err := teststore.OpenVFS(ctx, copied, ring, h.fs.VFS())
 	if err != nil {
 		wrong("the copy does not open: %v", err)
 		return

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore/sqlite"
+	"dialtone/internal/store/sqlite/conn"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
 )
@@ -91,7 +91,7 @@ func BenchmarkKamailio(b *testing.B) {
 // addMany adds the active accounts u1, u2…, whose passwords are their names, in one transaction.
 func (p *platform) addMany(n int, host string) {
 	p.Helper()
-	conn, err := sqlite.Open(p.file, sqlite.Options{})
+	conn, err := conn.Open(p.file, conn.Options{})
 	p.Must(err)
 	defer func() { p.Must(conn.Close()) }()
 	p.Must(conn.Script(`BEGIN IMMEDIATE`))

@@ -22,22 +22,23 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/sqlstore"
+	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/process"
+	"dialtone/internal/test/teststore"
 )
 
 // Noon is the time of a World's clock at the start.
 var Noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // Store is the store of a World.
-type Store = sqlstore.Store
+type Store = store.Store
 
 // OpenStore opens a SQLite store, which is closed when the test is over.
 func OpenStore(t testing.TB, path string, ring *secret.Ring) *Store {
 	t.Helper()
-	s, err := sqlstore.Open(t.Context(), path, ring)
+	s, err := teststore.Open(t.Context(), path, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func OpenStore(t testing.TB, path string, ring *secret.Ring) *Store {
 // OpenPostgres opens a store on PostgreSQL, which is closed when the test is over.
 func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
 	t.Helper()
-	s, err := sqlstore.OpenPostgres(t.Context(), ring, "", url)
+	s, err := teststore.OpenPostgres(t.Context(), ring, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,10 +129,47 @@ func longGuesses(common []string) (guesses []guess) {
 // words returns what passwords are built from: the listed ones with a letter, and some that lists
 // of short passwords miss.
 func words(common []string) (list []string) {
-	more := []string{"password", "qwerty", "welcome", "iloveyou", "admin", "changeme", "letmein", "summer", "winter",
-		"spring", "autumn", "passwort", "hello", "login", "secret", "telephone", "phone", "qwertyuiop", "asdfghjkl",
-		"administrator", "football", "princess", "sunshine", "computer", "internet", "company", "january", "february",
-		"march", "april", "june", "july", "august", "september", "october", "november", "december", "monday", "friday"}
+	more := []string{
+		"password",
+		"qwerty",
+		"welcome",
+		"iloveyou",
+		"admin",
+		"changeme",
+		"letmein",
+		"summer",
+		"winter",
+		"spring",
+		"autumn",
+		"passwort",
+		"hello",
+		"login",
+		"secret",
+		"telephone",
+		"phone",
+		"qwertyuiop",
+		"asdfghjkl",
+		"administrator",
+		"football",
+		"princess",
+		"sunshine",
+		"computer",
+		"internet",
+		"company",
+		"january",
+		"february",
+		"march",
+		"april",
+		"june",
+		"july",
+		"august",
+		"september",
+		"october",
+		"november",
+		"december",
+		"monday",
+		"friday",
+	}
 	seen := make(map[string]bool)
 	for i := range max(len(more), len(common)) {
 		for _, from := range [][]string{more, common} {
@@ -149,9 +186,11 @@ const letters = "abcdefghijklmnopqrstuvwxyz"
 
 // suffixes returns what follows a word, likeliest first.
 func suffixes() (list []string) {
-	list = strings.Fields("1 123 12 1234 12345 123456 ! 1! 123! 1234567 12345678 123456789 1234567890 @123 1234! 12345! " +
-		"01 11 00 69 007 666 777 000 111 321 4321 54321 654321 0000 1111 2222 7777 8888 9999 11111 00000 111111 000000 " +
-		"123123 112233 121212 abc abc123 qwe qwerty asdf zxc 1q2w3e 1q2w3e4r q1w2e3 !! !!! ? . # $ * 123456! #1 @1 _123")
+	list = strings.Fields(
+		"1 123 12 1234 12345 123456 ! 1! 123! 1234567 12345678 123456789 1234567890 @123 1234! 12345! " +
+			"01 11 00 69 007 666 777 000 111 321 4321 54321 654321 0000 1111 2222 7777 8888 9999 11111 00000 111111 000000 " +
+			"123123 112233 121212 abc abc123 qwe qwerty asdf zxc 1q2w3e 1q2w3e4r q1w2e3 !! !!! ? . # $ * 123456! #1 @1 _123",
+	)
 	for _, mark := range []string{"", "!"} {
 		for distance := range lastYear - firstYear {
 			for _, year := range []int{thisYear - distance, thisYear + distance} {
@@ -176,8 +215,10 @@ func capitalised(w string) string { return strings.ToUpper(w[:1]) + w[1:] }
 // first.
 func patterns() (list []string) {
 	const digits = "1234567890"
-	list = strings.Fields("111111111111 qwertyuiop12 1q2w3e4r5t6y 1qaz2wsx3edc 000000000000 aaaaaaaaaaaa 123123123123 " +
-		"121212121212 qwerty123456 asdfghjkl123 112233445566")
+	list = strings.Fields(
+		"111111111111 qwertyuiop12 1q2w3e4r5t6y 1qaz2wsx3edc 000000000000 aaaaaaaaaaaa 123123123123 " +
+			"121212121212 qwerty123456 asdfghjkl123 112233445566",
+	)
 	var walks []string
 	// Along the rows and columns of a keyboard, both ways, zigzags between two rows, and sequences.
 	for _, walk := range []string{digits, "0123456789", letters, "qwertyuiopasdfghjklzxcvbnm", "qwertyuiop", "asdfghjkl",

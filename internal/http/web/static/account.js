@@ -1,13 +1,15 @@
-// Copy buttons. Without this module there are none, and the settings can be selected as any text.
+// Buttons that copy a setting. Without this module there are none, and the settings can be selected
+// as any other text.
 
-import { say, announce } from "./form.js";
+import { byId, announce } from "./page.js";
+import { say } from "./texts.js";
 
 async function copy(source) {
   if (navigator.clipboard) {
     await navigator.clipboard.writeText(source.textContent);
     return;
   }
-  // A plain http page has no clipboard of the modern kind.
+  // A page without TLS has no navigator.clipboard.
   getSelection().selectAllChildren(source);
   if (!document.execCommand("copy")) throw new Error("copy refused");
 }
@@ -16,8 +18,8 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   let timer;
   button.hidden = false;
   button.addEventListener("click", async () => {
-    const source = document.getElementById(button.dataset.copy);
-    const what = document.getElementById(button.getAttribute("aria-describedby")).textContent;
+    const source = byId(button.dataset.copy);
+    const what = byId(button.getAttribute("aria-describedby")).textContent;
     try {
       await copy(source);
       button.textContent = say("copied");

@@ -1,10 +1,11 @@
-// The token has done its work, or is worth nothing: it leaves the address bar and with it the history. The name goes to
-// the sign-in form by way of this tab's storage, so that no address ever holds it, and so does the token of an account's own.
+// A link that needs nothing more from the person. The token leaves the address bar and the history:
+// it was used, or it never worked. The user name is kept in the tab's storage for the sign-in form,
+// so that no address has it. The token is kept with it if it belongs to that account.
 
-import { leave } from "./link.js";
+import { remember } from "./storage.js";
 
 const token = new URLSearchParams(location.search).get("token");
 history.replaceState(null, "", location.pathname);
 
 const { user } = document.getElementById("activation").dataset;
-if (user) leave(user, token);
+if (user) remember(user, token);

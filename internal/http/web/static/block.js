@@ -1,6 +1,7 @@
-// What MD5 and SHA-256 share: both pad a message to blocks of 64 bytes in the same way and differ in the byte order.
+// The padding and the hex digits of MD5 and SHA-256. Both use blocks of 64 bytes and differ in the
+// byte order.
 
-/** The bytes, a 1 bit, zeros, and the length in bits as the last 8 bytes. */
+/** Returns the bytes, a 1 bit, zeros, and the length in bits as the last 8 bytes. */
 export function padded(bytes, littleEndian) {
   const size = ((bytes.length + 8) >> 6) * 64 + 64;
   const out = new Uint8Array(size);
@@ -14,7 +15,7 @@ export function padded(bytes, littleEndian) {
   return view;
 }
 
-/** The words of a digest as hex digits. */
+/** Returns the words of a digest as hex digits. */
 export function hex(words, littleEndian) {
   const view = new DataView(new ArrayBuffer(words.length * 4));
   words.forEach((word, i) => view.setUint32(4 * i, word, littleEndian));

@@ -1,26 +1,17 @@
-// The form behind a link that wants the password too. The token stays in the address until it has done its work: a page that is
-// loaded again must still know it.
+// The form behind an activation link that needs the password too. The token stays in the address
+// until the account is active: a page that is loaded again still needs it.
 
-import { say, limited, showProblems, clearProblems, onSubmit, refuse } from "./form.js";
+import { byId, showPanel } from "./page.js";
+import { say } from "./texts.js";
+import { showProblems, clearProblems } from "./problems.js";
+import { answerTo, showFailure } from "./failures.js";
+import { onSubmit, refuse } from "./form.js";
 import { exchange } from "./exchange.js";
-import { leave } from "./link.js";
+import { remember } from "./storage.js";
 import { sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 
-const byId = (id) => document.getElementById(id);
-
-function done(user) {
-  history.replaceState(null, "", location.pathname);
-  leave(user);
-  byId("start").remove();
-  byId("done").hidden = false;
-  const title = byId("done-title");
-  document.title = document.title.replace(/^[^–]*/, `${title.textContent} `);
-  scrollTo(0, 0);
-  title.focus();
-}
-
-async function submit(busy) {
+async function submit(showBusy) {
   conceal();
   clearProblems();
   const user = byId("user").value;
@@ -29,28 +20,21 @@ async function submit(busy) {
     showProblems([{ field: "password", text: say("password_empty") }]);
     return;
   }
-  busy();
+  showBusy();
   const body = new URLSearchParams({ token: new URLSearchParams(location.search).get("token") ?? "" });
-  let answer;
-  try {
-    answer = await exchange("/activate.ashx", { user, password }, { method: "POST", body });
-  } catch {
-    showProblems([{ text: say("unreachable") }], { retry: true });
-    return;
-  }
-  const { status, headers, proven } = answer;
+  const answer = await answerTo(exchange("/activate.ashx", { user, password }, { method: "POST", body }));
+  if (!answer) return;
+  const { status, proven } = answer;
   if (status === 200 && answer.body.ok === true && proven) {
-    done(user);
+    history.replaceState(null, "", location.pathname);
+    remember(user);
+    showPanel("done");
   } else if (status === 401 && proven) {
     showProblems([{ field: "password", text: say("password_wrong") }]);
   } else if (status === 400) {
     showProblems([{ text: say("link_lost") }]);
-  } else if (status === 429) {
-    showProblems([{ text: limited(headers) }]);
-  } else if (status === 503) {
-    showProblems([{ text: say("overloaded") }], { retry: true });
   } else {
-    showProblems([{ text: say("server_error") }], { retry: true });
+    showFailure(answer);
   }
 }
 

@@ -1,9 +1,13 @@
-// Sign-in by RFC 7616: the server asks, and the page answers without sending the password or its key. The server names the
-// scheme X-Digest to a script, so that the browser does not open a password box of its own; the rest is as in the standard.
+// HTTP Digest authentication (RFC 7616): the server sends a challenge, and the page answers it
+// without sending the password or its key. For scripts the server calls the scheme X-Digest, so
+// that the browser does not open its own password dialog.
 
 import { hashes, ha1 } from "./keys.js";
 
-/** The challenges of a WWW-Authenticate field (RFC 9110 section 11.6.1), as [{scheme, params}] with names in lower case. */
+/**
+ * Parses a WWW-Authenticate field (RFC 9110 section 11.6.1) to [{ scheme, params }], with names in
+ * lower case.
+ */
 export function challenges(field) {
   const found = [];
   let at = 0;
@@ -32,7 +36,9 @@ export function challenges(field) {
   return found;
 }
 
-/** The parameters of the first Digest challenge that can be answered here, or undefined. */
+/**
+ * Returns the parameters of the first Digest challenge that this module can answer, or undefined.
+ */
 export function digestChallenge(field) {
   return challenges(field).find(({ scheme, params }) =>
     (scheme === "x-digest" || scheme === "digest")
@@ -43,14 +49,15 @@ export function digestChallenge(field) {
 
 const quote = (text) => `"${text.replace(/["\\]/g, "\\$&")}"`;
 
-/** 128 random bits as hex digits. */
+/** Returns 128 random bits as hex digits. */
 export function freshNonce() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**
- * The Authorization field that answers a challenge, for the first request with its nonce. Who has no password any more has held its
- * keys, by algorithm.
+ * Returns the Authorization field that answers a challenge, for the first request with its nonce.
+ * held has the keys by algorithm and replaces the password.
  */
 export function authorization(params, { user, password, held, method, uri, cnonce = freshNonce() }) {
   const algorithm = (params.get("algorithm") ?? "MD5").toUpperCase();

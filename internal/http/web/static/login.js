@@ -1,57 +1,61 @@
-// The sign-in form. Whoever has the right password and has not opened the link is offered the message once more.
+// The sign-in form. A right password for an account that is not active yet shows the panel that
+// sends the message again.
 
-import { say, userName, userProblem, limited, showProblems, clearProblems, onSubmit, keepTyped, refuse } from "./form.js";
+import { byId, showPanel } from "./page.js";
+import { say } from "./texts.js";
+import { showProblems, clearProblems } from "./problems.js";
+import { answerTo, showFailure } from "./failures.js";
+import { onSubmit, refuse } from "./form.js";
+import { userName, userProblem } from "./fields.js";
 import { exchange } from "./exchange.js";
-import { left, forget } from "./link.js";
+import { remembered, forget, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { offerResend } from "./resend.js";
 
-const byId = (id) => document.getElementById(id);
+// The text for a delivery state that the person should know before looking for the message.
+const deliveryTexts = new Map([
+  ["failed", "mail_failed"], ["discarded", "mail_failed"], ["deferred", "mail_deferred"],
+]);
 
-// What became of the message, where the person should know before looking for it.
-const troubles = new Map([["failed", "mail_failed"], ["discarded", "mail_failed"], ["deferred", "mail_deferred"]]);
-
-function inactive(user, password, { email = "", delivery }) {
+function showInactive(user, password, { email = "", delivery }) {
   const made = keys(user, byId("login").dataset.realm, password);
-  byId("start").remove();
-  byId("languages")?.remove(); // it would lead back to an empty form
-  const show = (address) => { byId("inactive-email").textContent = address; };
-  show(email);
-  const trouble = troubles.get(delivery);
-  const mail = byId("inactive-mail");
-  if (trouble) {
-    mail.firstElementChild.textContent = say(trouble);
-    mail.hidden = false;
+  const showAddress = (address) => { byId("inactive-email").textContent = address; };
+  const notice = byId("inactive-mail");
+  const text = deliveryTexts.get(delivery);
+  showAddress(email);
+  if (text) {
+    notice.firstElementChild.textContent = say(text);
+    notice.hidden = false;
     byId("wrong").open = true;
-    byId("inactive-spam").hidden = trouble === "mail_failed";
+    byId("inactive-spam").hidden = text === "mail_failed";
   }
   offerResend(user, made, {
     sent(address) {
-      show(address);
-      mail.hidden = true;
+      showAddress(address);
+      notice.hidden = true;
       byId("inactive-spam").hidden = false;
     },
   });
-  byId("inactive").hidden = false;
-  const title = byId("inactive-title");
-  document.title = document.title.replace(/^[^–]*/, `${title.textContent} `);
-  scrollTo(0, 0);
-  title.focus();
+  showPanel("inactive");
 }
 
-/** Hands the token of a link that was opened in this tab over, with a proof of the password that has just been right. */
-async function handOver(user, password) {
-  const { token } = left();
+/**
+ * Sends the token of a link that was opened in this tab, with a proof of the password that was just
+ * right.
+ */
+async function confirmLink(user, password) {
+  const { token } = remembered();
   if (!token) return;
   try {
-    await exchange("/activate.ashx", { user, password }, { method: "POST", body: new URLSearchParams({ token }) });
+    const body = new URLSearchParams({ token });
+    await exchange("/activate.ashx", { user, password }, { method: "POST", body });
   } catch {
-    // Without an answer the account stays unconfirmed, which is no reason to keep anybody here.
+    // Without an answer the account stays unconfirmed. The sign-in goes on.
   }
 }
 
-async function submit(busy) {
+async function submit(showBusy) {
   conceal();
   clearProblems();
   const user = userName();
@@ -64,38 +68,30 @@ async function submit(busy) {
     showProblems(problems);
     return;
   }
-  busy();
-  let answer;
-  try {
-    answer = await exchange("/signin.ashx", { user, password });
-  } catch {
-    showProblems([{ text: say("unreachable") }], { retry: true });
-    return;
-  }
-  const { status, headers, body, proven } = answer;
+  showBusy();
+  const answer = await answerTo(exchange("/signin.ashx", { user, password }));
+  if (!answer) return;
+  const { status, body, proven } = answer;
   if (status === 200 && body.ok === true && proven) {
-    await handOver(user, password);
+    await confirmLink(user, password);
     forget();
     location.assign(byId("login").dataset.next);
-    // The page stays busy until the next one is here. Going back to it must not bring the password back.
-    await new Promise((done) => { addEventListener("pagehide", done, { once: true }); });
+    // The form stays busy until the next page replaces it. Going back must not show the password
+    // again.
+    await new Promise((left) => { addEventListener("pagehide", left, { once: true }); });
     byId("password").value = "";
   } else if (status === 401 && proven) {
     showProblems([{ text: say("wrong") }]);
   } else if (body.error === "not_activated") {
-    inactive(user, password, body);
-  } else if (status === 429) {
-    showProblems([{ text: limited(headers) }]);
-  } else if (status === 503) {
-    showProblems([{ text: say("overloaded") }], { retry: true });
+    showInactive(user, password, body);
   } else {
-    showProblems([{ text: say("server_error") }], { retry: true });
+    showFailure(answer);
   }
 }
 
 if (sound) {
   attach();
-  byId("user").value ||= left().user;
+  byId("user").value ||= remembered().user;
   keepTyped("user");
   onSubmit(byId("login"), submit);
 } else {

@@ -1,14 +1,14 @@
-// MD5 (RFC 1321). WebCrypto has none, and SIP phones need it: the digest that a registrar checks is made with it.
+// MD5 (RFC 1321). WebCrypto does not have it, and SIP digest authentication needs it.
 
 import { padded, hex } from "./block.js";
 
 // K[i] is the integer part of 2^32 * |sin(i + 1)|, RFC 1321 section 3.4.
 const K = Uint32Array.from({ length: 64 }, (_, i) => Math.floor(Math.abs(Math.sin(i + 1)) * 2 ** 32));
 
-// Four rotations a round, used in turn.
+// Four rotations for each round, used in turn.
 const S = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 
-/** The digest of a Uint8Array, as 32 hex digits. */
+/** Returns the digest of a Uint8Array as 32 hex digits. */
 export function md5(bytes) {
   const view = padded(bytes, true);
   const state = Uint32Array.of(0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476);
@@ -24,11 +24,11 @@ export function md5(bytes) {
         default: mix = c ^ (b | ~d); word = (7 * i) & 15;
       }
       const sum = (a + mix + K[i] + view.getUint32(at + 4 * word, true)) | 0;
-      const turn = S[round][i & 3];
+      const by = S[round][i & 3];
       a = d;
       d = c;
       c = b;
-      b = (b + ((sum << turn) | (sum >>> (32 - turn)))) | 0;
+      b = (b + ((sum << by) | (sum >>> (32 - by)))) | 0;
     }
     state[0] += a;
     state[1] += b;

@@ -1,50 +1,63 @@
-// The password field: show and hide, a hint at Caps Lock, and how strong a new password is.
+// The password field: the button that shows it, the Caps Lock warning, and the strength meter of a
+// new password.
 
-import { say, announce } from "./form.js";
+import { byId, announce } from "./page.js";
+import { say } from "./texts.js";
 
-const input = document.getElementById("password");
-const reveal = document.getElementById("reveal");
+const input = byId("password");
 
 function setType(type) {
   input.type = type;
-  document.getElementById("reveal-word").textContent = say(type === "text" ? "conceal" : "reveal");
+  byId("reveal-word").textContent = say(type === "text" ? "conceal" : "reveal");
 }
 
-/** Hides the password again. A form calls it before it sends, so that browsers offer to save the field as a password. */
+/**
+ * Hides the password. A form calls it before it is sent, so that browsers offer to save the
+ * password.
+ */
 export function conceal() {
   setType("password");
 }
 
-/** Brings the field's helpers to life. */
+/** Shows the button beside the field and watches Caps Lock. */
 export function attach() {
+  const reveal = byId("reveal");
   reveal.hidden = false;
   reveal.addEventListener("click", () => {
     setType(input.type === "password" ? "text" : "password");
     announce(say(input.type === "text" ? "revealed" : "concealed"));
   });
-  const caps = document.getElementById("caps");
-  const look = (event) => {
+  const caps = byId("caps");
+  const checkCaps = (event) => {
     if (!event.getModifierState) return;
     const on = event.getModifierState("CapsLock");
     if (on && caps.hidden) announce(caps.textContent);
     caps.hidden = !on;
   };
-  input.addEventListener("keydown", look);
-  input.addEventListener("keyup", look);
+  input.addEventListener("keydown", checkCaps);
+  input.addEventListener("keyup", checkCaps);
   input.addEventListener("blur", () => { caps.hidden = true; });
 }
 
-/** The number of characters, as people count them: code points. */
+/** The number of code points, which is what people count as characters. */
 export const count = (text) => [...text].length;
 
+/** The least number of characters of a new password. */
 export const minimum = 12;
 
-// The words that people reach for first. The server knows many more; this list only keeps the meter honest.
-const common = ["password", "passwort", "passwd", "letmein", "welcome", "iloveyou", "football", "baseball", "princess",
-  "sunshine", "superman", "dragon", "monkey", "shadow", "master", "secret", "admin", "login", "hello", "phone", "summer",
-  "winter", "spring", "autumn", "qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertz", "qwerty", "azerty", "1q2w3e4r", "changeme"];
+// Some of the commonest words in passwords, for the meter. The server refuses by a much longer
+// list.
+const common = [
+  "password", "passwort", "passwd", "letmein", "welcome", "iloveyou", "football", "baseball",
+  "princess", "sunshine", "superman", "dragon", "monkey", "shadow", "master", "secret", "admin",
+  "login", "hello", "phone", "summer", "winter", "spring", "autumn", "qwertyuiop", "asdfghjkl",
+  "zxcvbnm", "qwertz", "qwerty", "azerty", "1q2w3e4r", "changeme",
+];
 
-/** A guess at the bits of a password: lower for words, years, runs, repeats, and for what is known about the person. */
+/**
+ * Estimates the bits of a password: fewer for words, years, sequences, repeats, and the personal
+ * words.
+ */
 export function bits(password, personal = []) {
   let text = password.slice(0, 128).toLowerCase();
   const repeated = /^(.+?)\1+$/u.exec(text);
@@ -78,7 +91,10 @@ export function bits(password, personal = []) {
   return sum;
 }
 
-/** Keeps the meter and its words at the present state of the field. personal gives words that make a password weak. */
+/**
+ * Updates the meter and its text as the password is typed. personal returns words that make this
+ * person's password weak.
+ */
 export function attachMeter(personal) {
   let timer;
   input.addEventListener("input", () => {
@@ -86,10 +102,10 @@ export function attachMeter(personal) {
     const guess = bits(input.value, personal());
     const level = length < minimum ? 0 : guess < 30 ? 1 : guess < 48 ? 2 : guess < 70 ? 3 : 4;
     const text = say(`strength_${level}`, { count: minimum - length });
-    document.getElementById("strength").hidden = length === 0;
-    document.getElementById("meter").value = level;
-    document.getElementById("meter").textContent = text;
-    document.getElementById("strength-word").textContent = text;
+    byId("strength").hidden = length === 0;
+    byId("meter").value = level;
+    byId("meter").textContent = text;
+    byId("strength-word").textContent = text;
     clearTimeout(timer);
     timer = setTimeout(() => announce(text), 700);
   });

@@ -1,50 +1,58 @@
-// The panel of whoever waits for the message: to have it sent again, and to another address if that was wrong. It proves the
-// password with the keys that the page has made, so that the page need not keep the password for it.
+// The panel that sends the activation message again, also to a corrected address. It proves the
+// password with the keys that the page has computed, so that the page need not keep the password.
 
-import { say, write, announce, limited } from "./form.js";
+import { byId, announce } from "./page.js";
+import { say, write } from "./texts.js";
+import { isEmail } from "./fields.js";
+import { rateLimit } from "./failures.js";
 import { exchange } from "./exchange.js";
 
-const byId = (id) => document.getElementById(id);
-const pause = 60_000;
-const times = 3; // a day: what the server grants at most
+const pause = 60_000; // between two messages
+const dailyLimit = 3; // the server sends no more
 
-/** Shows the panel for an account. Where wait is set, a message has just left. sent is told where a newer one went. */
+/**
+ * Shows the panel for an account. With wait, a message was sent just now and the button pauses
+ * first. sent, if there is one, is called with the address of each new message.
+ */
 export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
   const who = { user, held: { "MD5": ha1, "SHA-256": ha1_sha256 } };
-  const [again, mend, input, error] = ["again", "mend", "mend-email", "mend-email-error"].map(byId);
-  let left = times;
+  const [again, note] = [byId("again"), byId("again-note")];
+  const [form, input, error] = ["correct", "correct-email", "correct-email-error"].map(byId);
+  let left = dailyLimit;
   let busy = false;
   let timer;
 
-  const tell = (key, slots) => {
-    write(byId("again-note"), key, slots);
-    announce(byId("again-note").textContent);
+  const show = (key, slots) => {
+    write(note, key, slots);
+    announce(note.textContent);
   };
-  // The button keeps the focus: a disabled one would lose it.
-  const rest = () => {
+  // The button keeps the focus, which a disabled one would lose.
+  const startPause = () => {
     clearTimeout(timer);
     again.setAttribute("aria-disabled", "true");
     if (left > 0) timer = setTimeout(() => again.removeAttribute("aria-disabled"), pause);
   };
-  const wrong = (key) => {
-    error.textContent = key ? say(key) : "";
-    error.hidden = !key;
-    if (!key) {
-      input.removeAttribute("aria-invalid");
-      return;
-    }
+  const clearInvalid = () => {
+    error.textContent = "";
+    error.hidden = true;
+    input.removeAttribute("aria-invalid");
+  };
+  const showInvalid = (key) => {
+    error.textContent = say(key);
+    error.hidden = false;
     input.setAttribute("aria-invalid", "true");
     input.focus();
   };
 
-  async function ask(email) {
+  async function resend(email) {
     if (busy) return;
     busy = true;
-    wrong();
-    tell("again_busy");
+    clearInvalid();
+    show("again_busy");
     let answer;
     try {
-      answer = await exchange("/resend.ashx", who, { method: "POST", body: email ? new URLSearchParams({ email }) : undefined });
+      const body = email ? new URLSearchParams({ email }) : undefined;
+      answer = await exchange("/resend.ashx", who, { method: "POST", body });
     } catch {
       answer = { body: {} };
     } finally {
@@ -55,37 +63,37 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
       left--;
       byId("wrong").open = false;
       input.value = "";
-      tell(left > 0 ? "again_sent" : "again_last", { email: email || body.email });
+      show(left > 0 ? "again_sent" : "again_last", { email: email || body.email });
       sent?.(email || body.email);
-      rest();
+      startPause();
       if (email) again.focus();
     } else if (status === 429) {
-      byId("again-note").textContent = limited(headers, "again_limited");
-      announce(byId("again-note").textContent);
+      note.textContent = rateLimit(headers, "again_limited");
+      announce(note.textContent);
     } else if (body.error === "conflict") {
-      tell("again_active");
+      show("again_active");
     } else if (status === 401 && proven) {
-      tell("again_denied");
+      show("again_denied");
     } else if (status === 400 && email) {
-      byId("again-note").textContent = "";
-      wrong("mend_refused");
+      note.textContent = "";
+      showInvalid("correct_refused");
     } else {
-      tell("again_failed");
+      show("again_failed");
     }
   }
 
   again.addEventListener("click", () => {
-    if (again.getAttribute("aria-disabled") !== "true") ask("");
+    if (again.getAttribute("aria-disabled") !== "true") resend("");
   });
-  mend.addEventListener("submit", (event) => {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
     const email = input.value.trim();
-    if (/^[^\s@]+@[^\s@.]+(\.[^\s@.]+)*$/.test(email)) ask(email);
-    else wrong("mend_shape");
+    if (isEmail(email)) resend(email);
+    else showInvalid("correct_shape");
   });
   if (wait) {
-    write(byId("again-note"), "again_wait");
-    rest();
+    write(note, "again_wait");
+    startPause();
   }
   byId("resend").hidden = false;
 }

@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4). WebCrypto has it too, but only in a secure context, and a phone platform inside an office network
-// may well be served by plain http.
+// SHA-256 (FIPS 180-4). WebCrypto has it in secure contexts only, and a phone platform inside a
+// company's network may be served without TLS.
 
 import { padded, hex } from "./block.js";
 
@@ -8,14 +8,15 @@ for (let n = 2; primes.length < 64; n++) {
   if (primes.every((p) => n % p)) primes.push(n);
 }
 
-// The first 32 bits of the fractional parts of roots of the first primes: square roots for the start, cube roots for K.
+// The first 32 bits of the fractional parts of roots of the first primes: square roots for START,
+// cube roots for K.
 const fraction = (x) => Math.floor((x - Math.floor(x)) * 2 ** 32);
 const START = Uint32Array.from(primes.slice(0, 8), (p) => fraction(Math.sqrt(p)));
 const K = Uint32Array.from(primes, (p) => fraction(Math.cbrt(p)));
 
-const turn = (x, n) => (x >>> n) | (x << (32 - n));
+const rotate = (x, n) => (x >>> n) | (x << (32 - n));
 
-/** The digest of a Uint8Array, as 64 hex digits. */
+/** Returns the digest of a Uint8Array as 64 hex digits. */
 export function sha256(bytes) {
   const view = padded(bytes, false);
   const state = START.slice();
@@ -25,20 +26,24 @@ export function sha256(bytes) {
     for (let i = 16; i < 64; i++) {
       const x = w[i - 15];
       const y = w[i - 2];
-      w[i] = w[i - 16] + (turn(x, 7) ^ turn(x, 18) ^ (x >>> 3)) + w[i - 7] + (turn(y, 17) ^ turn(y, 19) ^ (y >>> 10));
+      const s0 = rotate(x, 7) ^ rotate(x, 18) ^ (x >>> 3);
+      const s1 = rotate(y, 17) ^ rotate(y, 19) ^ (y >>> 10);
+      w[i] = w[i - 16] + s0 + w[i - 7] + s1;
     }
     let [a, b, c, d, e, f, g, h] = state;
     for (let i = 0; i < 64; i++) {
-      const one = (h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i]) | 0;
-      const two = ((turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+      const s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
+      const s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
+      const t1 = (h + s1 + ((e & f) ^ (~e & g)) + K[i] + w[i]) | 0;
+      const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
       h = g;
       g = f;
       f = e;
-      e = (d + one) | 0;
+      e = (d + t1) | 0;
       d = c;
       c = b;
       b = a;
-      a = (one + two) | 0;
+      a = (t1 + t2) | 0;
     }
     [a, b, c, d, e, f, g, h].forEach((word, i) => { state[i] += word; });
   }

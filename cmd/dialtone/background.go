@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// The intervals of the background tasks. Operators are promised that a server sees a change of a
+// tenant or of a phone server's token within a second.
+const (
+	refreshInterval  = 300 * time.Millisecond
+	flushInterval    = time.Second
+	sweepInterval    = time.Minute
+	takeOverInterval = 10 * time.Second
+)
+
+// tasks returns the background tasks. Each runs until its context ends.
+func (s *server) tasks() []func(context.Context) {
+	tasks := []func(context.Context){
+		s.follow,
+		every(takeOverInterval, s.takeOver),
+		every(flushInterval, s.flushOutbox),
+		every(sweepInterval, s.sweep),
+		every(flushInterval, s.catchUpExport),
+		s.dispatcher.Run,
+	}
+	if len(s.Export.Htdigest) > 0 {
+		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))
+	}
+	if s.queue != nil {
+		tasks = append(tasks, s.sendMessages)
+	}
+	return tasks
+}
+
+// every returns a task that calls a function at an interval.
+func every(interval time.Duration, do func(context.Context)) func(context.Context) {
+	return func(ctx context.Context) {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				do(ctx)
+			}
+		}
+	}
+}
+
+// follow refreshes what other processes change: at an interval, and at once if the store reports a
+// change.
+func (s *server) follow(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		s.store.Watch(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+	})
+	defer watching.Wait()
+	ticker := time.NewTicker(refreshInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-ticker.C:
+		}
+		s.refresh(ctx)
+	}
+}
+
+// refresh reads tenants, phone servers and keys again. What cannot be read stays as it was.
+func (s *server) refresh(ctx context.Context) {
+	err := errors.Join(
+		s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.signing.refresh(), s.turn.Refresh(),
+	)
+	if err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "refresh of tenants, phone servers and keys failed",
+			"retry", refreshInterval, "err", err)
+	}
+}
+
+// takeOver shows the other servers that this one is alive, and takes over the messages of those
+// that are not.
+func (s *server) takeOver(ctx context.Context) {
+	if err := s.outbox.TakeOver(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "heartbeat failed", "retry", takeOverInterval, "err", err)
+	}
+}
+
+// flushOutbox makes new messages durable.
+func (s *server) flushOutbox(ctx context.Context) {
+	if err := s.outbox.Flush(context.WithoutCancel(ctx)); err != nil {
+		s.log.ErrorContext(ctx, "outbox flush failed", "retry", flushInterval, "err", err)
+	}
+}
+
+// sweep removes what has expired.
+func (s *server) sweep(ctx context.Context) {
+	if err := s.accounts.Sweep(ctx); err != nil && ctx.Err() == nil {
+		s.log.ErrorContext(ctx, "sweep failed", "retry", sweepInterval, "err", err)
+	}
+}

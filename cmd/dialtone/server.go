@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/http/ops"
+	httpserver "dialtone/internal/http/server"
+	"dialtone/internal/http/web"
+	"dialtone/internal/mail/pickup"
+	"dialtone/internal/mail/relay"
+	"dialtone/internal/outbox"
+	"dialtone/internal/provision"
+	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
+	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
+)
+
+// server has the parts of a running server.
+type server struct {
+	*folder
+	log        *slog.Logger
+	tenants    *tenant.Table
+	signing    signing
+	turn       *keyfile.Follower[turn.Issuer]
+	pickup     *pickup.Dir
+	accounts   *account.Service
+	outbox     *outbox.Outbox
+	registry   *sipserver.Registry
+	dispatcher *hook.Dispatcher
+	site       *web.Site
+	metrics    *prometheus.Registry
+
+	// These send messages. They are nil if no relay is configured.
+	queue *delivery.Queue
+	relay *relay.Relay
+}
+
+// newServer connects the parts, and recovers the messages of the time before a crash.
+func newServer(ctx context.Context, f *folder, log *slog.Logger, node string) (*server, error) {
+	s := &server{
+		folder:  f,
+		log:     log,
+		signing: newSigning(f.keys.Sign, time.Now),
+		turn:    newTURN(f.keys.TURN, time.Now),
+		tenants: tenant.NewTable(f.store, f.defaultURL),
+		metrics: ops.NewRegistry(),
+	}
+	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
+		return nil, err
+	}
+	if err := s.tenants.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openPickup(); err != nil {
+		return nil, err
+	}
+	if !f.shared() {
+		node = ""
+	}
+	if err := s.openRelay(node); err != nil {
+		return nil, err
+	}
+	messages, err := templates(f.Mail.TemplatesDir)
+	if err != nil {
+		return nil, err
+	}
+	events := audit.Log{Logger: log}
+	s.outbox = outbox.New(outbox.Deps{
+		Store:     f.store,
+		Pickup:    s.pickup,
+		Templates: messages,
+		Tenant:    s.tenants.ByID,
+		SealRing:  f.seal,
+		Audit:     events,
+		Log:       log,
+		Now:       time.Now,
+		Relayed:   s.queue != nil,
+	})
+	s.accounts = account.NewService(account.Deps{
+		Store:          f.store,
+		Outbox:         s.outbox,
+		Captcha:        s.signing.issuer,
+		SealRing:       f.seal,
+		Audit:          events,
+		Log:            log,
+		Now:            time.Now,
+		AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
+	})
+	s.registry = sipserver.NewRegistry(sipserver.Deps{
+		Store:    f.store,
+		Tenants:  s.tenants,
+		Accounts: s.accounts,
+		SealRing: f.seal,
+		Audit:    events,
+		Now:      time.Now,
+		NoCache:  f.shared(),
+	})
+	if err := s.registry.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.recover(ctx); err != nil {
+		return nil, err
+	}
+	s.dispatcher = hook.NewDispatcher(hook.Deps{
+		Queue:      f.store,
+		Transports: transports(httpclient.New()),
+		Forget:     s.registry.Forget,
+		SealRing:   f.seal,
+		Log:        log,
+		Now:        time.Now,
+	})
+	s.site, err = web.New(s.webDeps(events))
+	return s, err
+}
+
+// openPickup opens the pickup directory and removes what a crash left in it.
+func (s *server) openPickup() (err error) {
+	if s.pickup, err = pickup.Open(s.Mail.PickupDir); err != nil {
+		return err
+	}
+	if err := s.pickup.Clean(); err != nil {
+		return err
+	}
+	if s.pickup.Readable() {
+		s.log.Warn("pickup directory readable by all users of this machine; its messages contain activation links",
+			"dir", s.pickup.Path())
+	}
+	return nil
+}
+
+// recover writes the messages that a crash has lost again, and registers this server with those
+// that share the store.
+func (s *server) recover(ctx context.Context) error {
+	if err := s.outbox.Recover(ctx); err != nil {
+		return err
+	}
+	// This has to come before the first signup: other servers take over the messages only of a
+	// server that they know.
+	s.takeOver(ctx)
+	// A failure does not keep the server from starting. People can sign in, and it is tried again.
+	s.flushOutbox(ctx)
+	return nil
+}
+
+func (s *server) webDeps(events audit.Log) web.Deps {
+	deps := web.Deps{
+		Tenants:  s.tenants,
+		Accounts: s.accounts,
+		Authenticator: session.NewAuthenticator(session.Deps{
+			Accounts:   s.accounts,
+			Store:      s.store,
+			Signatures: s.signing.signatures,
+			SealRing:   s.seal,
+			Nodes:      s.shared(),
+			Audit:      events,
+			Now:        time.Now,
+		}),
+		Captcha: s.signing.issuer,
+		TURN:    s.turn.Value,
+		Links: &provision.Links{
+			Accounts: s.store,
+			Store:    s.store,
+			Tickets:  s.signing.tickets,
+			Audit:    events,
+			Now:      time.Now,
+		},
+		TrustedProxies: s.HTTP.TrustedProxies,
+		Log:            s.log,
+	}
+	if s.queue != nil {
+		deps.Delivery = func(ctx context.Context, a account.Account) (delivery.State, error) {
+			d, err := s.store.OfAccount(ctx, a.Tenant, a.UID)
+			return d.State, err
+		}
+	}
+	if s.Dev {
+		deps.DevMail = s.devMessages
+	}
+	return deps
+}
+
+// maxDevMessages is how many messages a development server shows.
+const maxDevMessages = 50
+
+func (s *server) devMessages() ([]web.DevMessage, error) {
+	list, err := s.pickup.Messages(maxDevMessages)
+	out := make([]web.DevMessage, len(list))
+	for i, m := range list {
+		out[i] = web.DevMessage(m)
+	}
+	return out, err
+}
+
+func (s *server) limits() httpserver.Limits {
+	return httpserver.Limits{
+		Connections:           s.HTTP.MaxConnections,
+		ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress,
+		TrustedProxies:        s.HTTP.TrustedProxies,
+	}
+}

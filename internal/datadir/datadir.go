@@ -1,0 +1,106 @@
+// Package datadir is the data directory of a server, and the keys that are in it or elsewhere.
+//
+//	dialtone.db   the SQLite database, unless the store is a PostgreSQL database
+//	keys/         seal.key, sign.key and turn.key, unless they are in another directory
+//	node.id       the name of this server among those that share a PostgreSQL database
+//	serve.lock    held by the running server
+//
+// # Guarantees
+//
+// At most one server holds the lock. The name of a server never changes, even if the power fails
+// just after its first start. A key that the store needs is never replaced by a new one: if it is
+// missing, opening fails and says so.
+//
+// # What it is not
+//
+// The package does not open the store. The messages in pickup/ and badmail/ belong to package
+// mail/pickup.
+package datadir
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/internal/durable"
+)
+
+// Dir is the path of a data directory.
+type Dir string
+
+// Create creates the directory and its parents if they are missing.
+func (d Dir) Create() error {
+	// Other users may pass through, because mail servers of another group read the pickup directory
+	// in it. The files in it have modes of their own.
+	return os.MkdirAll(string(d), 0o751)
+}
+
+// Database returns the path of the SQLite database.
+func (d Dir) Database() string { return filepath.Join(string(d), "dialtone.db") }
+
+// HasDatabase reports whether there is an SQLite database.
+func (d Dir) HasDatabase() bool {
+	info, err := os.Stat(d.Database())
+	return err == nil && info.Size() > 0
+}
+
+// Lock takes the lock of a server, which it holds until unlock is called or the process ends. It
+// fails at once if another process holds it: two servers would recover each other's messages.
+func (d Dir) Lock() (unlock func(), err error) {
+	path := filepath.Join(string(d), "serve.lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s is held: another server runs on this data folder (%w)", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func (d Dir) nodeFile() string { return filepath.Join(string(d), "node.id") }
+
+// Node returns the name of the server. If no server has run here yet, the error is fs.ErrNotExist.
+func (d Dir) Node() (string, error) {
+	text, err := os.ReadFile(d.nodeFile())
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimSpace(string(text))
+	unprintable := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+	if len(name) < 16 || len(name) > 64 || strings.ContainsFunc(name, unprintable) {
+		return "", fmt.Errorf("%s is damaged; delete it, and the server gets a new name", d.nodeFile())
+	}
+	return name, nil
+}
+
+// CreateNode returns the name of the server, and first creates a random one if there is none. It
+// creates the directory too. Of several processes that start at the same time, all get the same
+// name: only later it is known which of them gets the lock.
+func (d Dir) CreateNode() (string, error) {
+	name, err := d.Node()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return name, err
+	}
+	if err := d.Create(); err != nil {
+		return "", err
+	}
+	name = strings.ToLower(rand.Text())
+	// The name must be durable: under another name, the server would not send the messages that it
+	// has already accepted.
+	err = durable.Create(d.nodeFile(), name+"\n")
+	if errors.Is(err, fs.ErrExist) {
+		err = durable.SyncDir(string(d)) // the other process may not have done it yet
+	}
+	if err != nil {
+		return "", err
+	}
+	return d.Node()
+}

@@ -1,0 +1,88 @@
+package datadir_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"dialtone/internal/datadir"
+)
+
+func TestCreateNode(t *testing.T) {
+	dir := datadir.Dir(filepath.Join(t.TempDir(), "data"))
+	if name, err := dir.Node(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("before the first start: %q, %v", name, err)
+	}
+	names := make([]string, 16)
+	var all sync.WaitGroup
+	for i := range names {
+		all.Go(func() {
+			name, err := dir.CreateNode()
+			if err != nil {
+				t.Error(err)
+			}
+			names[i] = name
+		})
+	}
+	all.Wait()
+	again, err := dir.Node()
+	if names = slices.Compact(append(names, again)); err != nil || len(names) != 1 || len(again) < 16 {
+		t.Errorf("one directory has the names %q, %v", names, err)
+	}
+	if other, err := datadir.Dir(t.TempDir()).CreateNode(); err != nil || other == again {
+		t.Errorf("two directories have the name %q, %v", other, err)
+	}
+	left, err := os.ReadDir(string(dir))
+	if err != nil || len(left) != 1 {
+		t.Errorf("the directory contains %v, %v", left, err)
+	}
+	info, err := os.Stat(filepath.Join(string(dir), "node.id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != 0o600 {
+		t.Errorf("the mode of node.id is %v", info.Mode())
+	}
+}
+
+func TestDamagedNode(t *testing.T) {
+	dir := datadir.Dir(t.TempDir())
+	path := filepath.Join(string(dir), "node.id")
+	good := strings.Repeat("x", 26)
+	for _, damaged := range []string{
+		"", "short\n", strings.Repeat("\x00", 27), strings.Repeat("x", 65), good + "\n" + good,
+	} {
+		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		name, err := dir.CreateNode()
+		if err == nil || !strings.Contains(err.Error(), "node.id is damaged; delete it") {
+			t.Errorf("%q: got the name %q, %v", damaged, name, err)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != damaged {
+			t.Errorf("%q became %q, %v", damaged, text, err)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := datadir.Dir(t.TempDir())
+	unlock, err := dir.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dir.Lock(); err == nil || !strings.Contains(err.Error(), "another server runs") {
+		t.Errorf("a second lock: %v", err)
+	}
+	unlock()
+	unlock, err = dir.Lock()
+	if err != nil {
+		t.Fatalf("after unlock: %v", err)
+	}
+	unlock()
+}

@@ -1,0 +1,553 @@
+package web
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"dialtone/internal/i18n"
+)
+
+// The pages are tested in Chromium, against a server that has the real pages and static files and
+// fake endpoints. Starting a browser and opening a tab cost more processor time than a test, so all
+// tests share one browser, one tab and one origin, whose cache keeps the modules.
+
+const (
+	testHost     = "phone.test"
+	testPassword = `Zwölf: "Boxkämpfer" \ 🔐`
+)
+
+// blankPath is an empty page of the shared server. Between tests the shared tab is there, so that
+// nothing of one test runs in the next. It stays at one origin, and so in one process.
+const blankPath = "/blank"
+
+var browser struct {
+	once   sync.Once
+	tab    context.Context
+	site   *httptest.Server
+	server atomic.Pointer[pageServer] // of the running test
+	close  func()
+	err    error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if browser.close != nil {
+		browser.close()
+	}
+	os.Exit(code)
+}
+
+// startBrowser starts the browser and the shared server, unless another test has done so, and
+// returns the context of the shared tab.
+func startBrowser(t *testing.T) context.Context {
+	t.Helper()
+	browser.once.Do(func() {
+		browser.site = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == blankPath {
+				w.Header().Set("Content-Type", "text/html")
+				return
+			}
+			browser.server.Load().ServeHTTP(w, r)
+		}))
+		path, err := exec.LookPath("chromium")
+		if err != nil {
+			browser.err = fmt.Errorf("install chromium in the PATH, which drives the pages: %w", err)
+			return
+		}
+		dir, err := os.MkdirTemp("", "dialtone-chromium-")
+		if err != nil {
+			browser.err = err
+			return
+		}
+		options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(dir),
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+			chromedp.WindowSize(1280, 900))
+		allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+		tab, closeTab := chromedp.NewContext(allocator)
+		browser.close = func() {
+			closeTab()
+			cancel()
+			browser.site.Close()
+			_ = os.RemoveAll(dir)
+		}
+		browser.tab = tab
+		browser.err = chromedp.Do(tab, chromedp.Navigate("about:blank"), holdTimers)
+	})
+	if browser.err != nil {
+		t.Fatal(browser.err)
+	}
+	return browser.tab
+}
+
+// pageServer has the real pages and static files, and endpoints that answer as a test says.
+type pageServer struct {
+	URL string
+
+	mu       sync.Mutex
+	posts    []string // bodies of sign-ups
+	captchas int
+	signIns  []string
+	handlers map[string]http.HandlerFunc
+	received chan string
+}
+
+// testSite is everything that all page servers share.
+type testSite struct {
+	assets *assets
+	pages  *pages
+	views  map[string]view
+}
+
+var loadTestSite = sync.OnceValues(func() (*testSite, error) {
+	a, err := newAssets()
+	if err != nil {
+		return nil, err
+	}
+	pseudo, err := pseudoWords()
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPages(a, append(allLanguages(), pseudo)...)
+	if err != nil {
+		return nil, err
+	}
+	link := "https://phone.test/provision/linphone.xml?token=" + strings.Repeat("abcdefgh", 11)
+	drawn, err := newQR(link)
+	if err != nil {
+		return nil, err
+	}
+	f := frame{
+		Product: "Dialtone", Host: testHost, Realm: testHost,
+		Contact: "support@phone.test", Switch: true,
+	}
+	views := map[string]view{
+		"/":            {"home", homePage{f}},
+		"/signup.html": {"signup", signupPage{f, "phones@phone.test"}},
+		"/login.html":  {"login", loginPage{f}},
+		"/account.html": {"account", accountPage{
+			f, "alex", "Álex 🙂", "alex@example.org", "user",
+			sipSettings{
+				"alex", testHost, testHost, "sip.phone.test:5061", "TLS",
+				"turns:turn.phone.test:5349?transport=tcp",
+			},
+			[]string{"linphone", "zoiper", "baresip", "jssip"},
+		}},
+		"/error": {"error", errorPage{f, 404, "error.not_found", "x"}},
+		"/scan":  {"provision", provisionPage{f, "linphone", drawn, link, ""}},
+		"/copied": {"provision", provisionPage{
+			f, "baresip", nil, "",
+			"\"Álex 🙂\" <sip:alex@phone.test;transport=tls>;auth_user=alex;" +
+				"outbound=\"sip:sip.phone.test:5061;transport=tls\";regint=600\n",
+		}},
+		"/devmail": {"devmail", devMailPage{f, []devMail{{
+			"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000",
+			"Activate your account", "Hello,\n\nopen this link within 7 days:\n\n" +
+				"https://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n",
+			"/activate/done?token=secret",
+		}}}},
+		"/devmail/none": {"devmail", devMailPage{f, nil}},
+	}
+	for _, state := range activationStates {
+		data := activationPage{frame: f, State: state, Expired: "Friday, 27 November 2026"}
+		if slices.Contains(statesWithUser, state) {
+			data.User = "alex"
+		}
+		views["/activate/"+string(state)] = view{"activation", data}
+	}
+	for name, v := range allPages(hostile) {
+		views["/hostile/"+strings.ReplaceAll(name, " ", "-")] = v
+	}
+	return &testSite{a, p, views}, nil
+})
+
+// newPageServer makes the shared server answer for this test, with none but the captcha's endpoint.
+func newPageServer(t *testing.T) *pageServer {
+	t.Helper()
+	startBrowser(t)
+	if _, err := loadTestSite(); err != nil {
+		t.Fatal(err)
+	}
+	s := &pageServer{
+		URL:      browser.site.URL,
+		handlers: map[string]http.HandlerFunc{},
+		received: make(chan string, 200),
+	}
+	s.handle("/captcha.ashx", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.captchas++
+		writeReply(w, 200, fmt.Sprintf(`{"question":"3 + %d","token":"token-%d"}`, s.captchas, s.captchas))
+	})
+	browser.server.Store(s)
+	return s
+}
+
+func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	site, _ := loadTestSite()
+	setHeaders(w.Header())
+	if x, ok := site.assets.lookup(r.URL.Path); ok {
+		x.serve(w, r)
+		return
+	}
+	s.mu.Lock()
+	handler := s.handlers[r.URL.Path]
+	s.mu.Unlock()
+	if handler != nil {
+		handler(w, r)
+		return
+	}
+	v, ok := site.views[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	tag := i18n.English
+	if asked := r.URL.Query().Get("lang"); asked != "" {
+		tag = i18n.Tag(asked)
+	}
+	out, err := site.pages.render(tag, v.page, v.data)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	writePage(w, http.StatusOK, out)
+}
+
+func (s *pageServer) handle(path string, h http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handlers[path] = h
+}
+
+// onSignup makes the sign-up endpoint give these answers in turn, and then the last one again.
+func (s *pageServer) onSignup(answers ...http.HandlerFunc) {
+	s.handle("/signup.ashx", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(err)
+		}
+		s.mu.Lock()
+		s.posts = append(s.posts, string(body))
+		answer := answers[min(len(s.posts), len(answers))-1]
+		s.mu.Unlock()
+		s.received <- r.Method + " " + r.URL.RequestURI() + " " + r.Header.Get("Content-Type")
+		answer(w, r)
+	})
+}
+
+// sent returns the bodies of all sign-up requests.
+func (s *pageServer) sent() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.posts)
+}
+
+func writeReply(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+func reply(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { writeReply(w, status, body) }
+}
+
+func replyError(status int, code, text string) http.HandlerFunc {
+	body, err := json.Marshal(map[string]string{"error": code, "error_description": text})
+	if err != nil {
+		panic(err)
+	}
+	return reply(status, string(body))
+}
+
+// replyRule is the answer to a form that breaks a rule.
+func replyRule(field, rule string) http.HandlerFunc {
+	answer := replyError(400, "invalid_request", field+": in English")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(ruleHeader, field+"."+rule)
+		answer(w, r)
+	}
+}
+
+func withRetryAfter(seconds string, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", seconds)
+		h(w, r)
+	}
+}
+
+// hangUp closes the connection without an answer.
+func hangUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+func hexDigest(algorithm, text string) string {
+	if algorithm == "SHA-256" {
+		sum := sha256.Sum256([]byte(text))
+		return hex.EncodeToString(sum[:])
+	}
+	sum := md5.Sum([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+var digestParameter = regexp.MustCompile(`(\w+)=(?:"((?:[^"\\]|\\.)*)"|([^,\s]+))`)
+
+// onSignIn makes the sign-in endpoint ask for a proof of testPassword, and answer a right one with
+// success and any other with a new challenge. The first nonces, as many as stale, count as expired.
+func (s *pageServer) onSignIn(algorithm string, stale int, success http.HandlerFunc) {
+	realm, count := `phone "test" \ x`, 0
+	s.handle("/signin.ashx", func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		proof := r.Header.Get("Authorization")
+		s.signIns = append(s.signIns, r.Method+" "+r.Header.Get("X-Requested-With")+" "+proof)
+		given := map[string]string{}
+		for _, m := range digestParameter.FindAllStringSubmatch(proof, -1) {
+			given[m[1]] = m[3]
+			if m[3] == "" {
+				given[m[1]] = regexp.MustCompile(`\\(.)`).ReplaceAllString(m[2], "$1")
+			}
+		}
+		nonce := fmt.Sprintf("nonce-%d", count)
+		want := hexDigest(algorithm, strings.Join([]string{
+			hexDigest(algorithm, "alex:"+realm+":"+testPassword), nonce, "00000001", given["cnonce"], "auth",
+			hexDigest(algorithm, "GET:/signin.ashx"),
+		}, ":"))
+		ok := given["response"] == want && given["username"] == "alex" && given["realm"] == realm &&
+			given["qop"] == "auth" && given["uri"] == "/signin.ashx" && given["opaque"] == `o,p="q` &&
+			given["algorithm"] == algorithm && len(given["cnonce"]) == 32
+		if ok && stale == 0 {
+			success(w, r)
+			return
+		}
+		expired := ""
+		if ok {
+			stale--
+			expired = ", stale=true"
+		}
+		count++
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(
+			`Other abc==, X-Digest realm="phone \"test\" \\ x", qop="auth-int, auth",algorithm=%s , `+
+				`nonce="nonce-%d", opaque="o,p=\"q"%s`, algorithm, count, expired))
+		writeReply(w, 401,
+			`{"error":"unauthorized","error_description":"The user name or the password is not right."}`)
+	})
+}
+
+// heldTimers replaces setTimeout so that timers of 10 seconds and more run only when a test calls
+// fireTimers with their duration, which returns their number.
+const heldTimers = `
+const setNow = setTimeout, clearNow = clearTimeout, held = new Map();
+let last = 1e9;
+window.setTimeout = (f, ms, ...rest) => {
+  if (ms < 10_000) return setNow(f, ms, ...rest);
+  held.set(++last, { f, ms });
+  return last;
+};
+window.clearTimeout = (id) => held.delete(id) || clearNow(id);
+window.fireTimers = (ms) => {
+  const due = [...held].filter(([, timer]) => timer.ms === ms);
+  for (const [id, timer] of due) { held.delete(id); timer.f(); }
+  return due.length;
+};`
+
+// holdTimers makes each page of a tab begin with heldTimers.
+var holdTimers = onEachPage(heldTimers)
+
+// onEachPage makes each page of a tab begin with a script.
+func onEachPage(script string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument,
+			page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+		return err
+	})
+}
+
+// tab is the page under test. At its end it fails the test if the page violated its content
+// security policy, threw an exception, or opened a dialog.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+	s   *pageServer
+}
+
+// openTab opens a page in the shared tab, or in a tab of its own if it is to be prepared by further
+// actions.
+func openTab(t *testing.T, s *pageServer, path string, prepare ...chromedp.Action[chromedp.Void]) *tab {
+	t.Helper()
+	ctx := startBrowser(t)
+	shared := len(prepare) == 0
+	if !shared {
+		own, cancel := chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())
+		t.Cleanup(cancel)
+		ctx, prepare = own, append(prepare, holdTimers)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	t.Cleanup(cancel)
+	p := &tab{t, ctx, s}
+	var mu sync.Mutex
+	var faults []string
+	err := chromedp.Listen(ctx, func(event any) {
+		fault := ""
+		switch event := event.(type) {
+		case *runtime.EventExceptionThrown:
+			fault = fmt.Sprintf("exception: %+v", event.ExceptionDetails)
+		case *log.EventEntryAdded:
+			// Responses with an error status are logged too, and are what many tests are about.
+			if event.Entry.Source != "network" {
+				fault = fmt.Sprintf("%s: %s at %s", event.Entry.Source, event.Entry.Text, event.Entry.URL)
+			}
+		case *page.EventJavascriptDialogOpening:
+			fault = "dialog: " + event.Message
+		}
+		if fault != "" {
+			mu.Lock()
+			faults = append(faults, fault)
+			mu.Unlock()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// The round trip also waits until everything that the page reported has arrived.
+		_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
+			`(location.origin === "null" || sessionStorage.clear(), true)`))
+		if err == nil && shared {
+			err = chromedp.Do(ctx, chromedp.Navigate(browser.site.URL+blankPath))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			t.Errorf("the page is gone: %v", err)
+		}
+		for _, fault := range faults {
+			t.Error(fault)
+		}
+	})
+	p.do(prepare...)
+	p.do(chromedp.Navigate(s.URL + path))
+	return p
+}
+
+func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx, steps...); err != nil {
+		p.t.Fatalf("%v\nthe page says:\n%s", err, p.body())
+	}
+}
+
+func (p *tab) body() string {
+	text, err := chromedp.Run(p.ctx,
+		chromedp.Evaluate[string]("location.href + '\\n' + document.title + '\\n' + document.body?.innerText"))
+	if err != nil {
+		return err.Error()
+	}
+	return text
+}
+
+// wait returns when the expression is true, also if the tab loads another page in the meantime.
+func (p *tab) wait(expression string) {
+	p.t.Helper()
+	for {
+		// Longer timers of the page are held back, see heldTimers.
+		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](
+			"(() => { try { return Boolean("+expression+") } catch { return false } })()",
+			chromedp.WithPollingTimeout(9*time.Second)))
+		if err == nil {
+			return
+		}
+		if text := err.Error(); p.ctx.Err() != nil ||
+			!strings.Contains(text, "navigated or closed") && !strings.Contains(text, "Cannot find context") {
+			p.t.Fatalf("waiting for %s: %v\nthe page says:\n%s", expression, err, p.body())
+		}
+	}
+}
+
+func eval[T any](p *tab, expression string) T {
+	p.t.Helper()
+	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		p.t.Fatalf("%s: %v", expression, err)
+	}
+	return v
+}
+
+// ready waits until the form can be sent and its sum is there.
+func (p *tab) ready() {
+	p.t.Helper()
+	p.wait(
+		`!document.getElementById("submit").disabled &&
+			(!document.getElementById("question") || document.querySelector("#question bdi"))`,
+	)
+}
+
+// fill puts text into fields, given as pairs of id and text, as a person's paste would.
+func (p *tab) fill(fields ...string) {
+	p.t.Helper()
+	for i := 0; i < len(fields); i += 2 {
+		eval[bool](p, `(document.getElementById("`+fields[i]+`").select(), true)`)
+		if _, err := chromedp.Call(p.ctx, input.InsertText, input.InsertTextParams{Text: fields[i+1]}); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func (p *tab) fillAll() {
+	p.t.Helper()
+	p.ready()
+	p.fill("user", "alex", "name", "Álex Müller", "email", "alex@example.org", "password", testPassword,
+		"captcha_answer", "4")
+}
+
+func (p *tab) submit() {
+	p.t.Helper()
+	p.do(chromedp.Click(chromedp.ID("submit")))
+}
+
+// received waits for the next request to sign up, and returns its first line and type.
+func (p *tab) received() string {
+	p.t.Helper()
+	select {
+	case request := <-p.s.received:
+		return request
+	case <-p.ctx.Done():
+		p.t.Fatalf("no request came: %v", p.ctx.Err())
+		return ""
+	}
+}
+
+// problems waits for the summary and returns its lines.
+func (p *tab) problems() []string {
+	p.t.Helper()
+	p.wait(
+		`!document.getElementById("summary").hidden && !document.querySelector("form").hasAttribute("aria-busy")`,
+	)
+	return eval[[]string](p, `[...document.querySelectorAll("#summary-list li")].map((item) => item.innerText)`)
+}
+
+func (p *tab) focused() string {
+	p.t.Helper()
+	return eval[string](p, `document.activeElement.id`)
+}

@@ -1,0 +1,81 @@
+package keyfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"dialtone/internal/secret"
+)
+
+// Follower has a value of type T that is built from a ring, such as a set of derived keys. It is
+// built again when the key file has been replaced, and when a new key in it becomes old enough to
+// sign (secret.Ring.Signing).
+type Follower[T any] struct {
+	source   Source
+	optional bool
+	build    func(*secret.Ring) *T
+	now      func() time.Time
+
+	info   os.FileInfo
+	ring   *secret.Ring
+	signer secret.ID // the key that signs
+	value  atomic.Pointer[T]
+}
+
+// NewFollower returns a Follower without a value. The first Refresh builds it.
+//
+// The function build gets the keys with the one that signs now in front.
+func NewFollower[T any](s Source, build func(*secret.Ring) *T, now func() time.Time) *Follower[T] {
+	return &Follower[T]{source: s, build: build, now: now}
+}
+
+// NewOptionalFollower returns a Follower of a file that may be missing. Then it has no value.
+func NewOptionalFollower[T any](
+	s Source, build func(*secret.Ring) *T, now func() time.Time,
+) *Follower[T] {
+	f := NewFollower(s, build, now)
+	f.optional = true
+	return f
+}
+
+// Value returns the value, or nil if there is none. It may be called at any time.
+func (f *Follower[T]) Value() *T { return f.value.Load() }
+
+// Refresh builds the value again if the keys have changed. If the file cannot be read, Refresh
+// returns an error that wraps ErrUnusable, and the value does not change. Only one goroutine may
+// call it.
+func (f *Follower[T]) Refresh() error {
+	changed := f.ring == nil
+	if !f.source.FromEnv() {
+		info, err := os.Stat(f.source.Path)
+		if f.optional && errors.Is(err, fs.ErrNotExist) {
+			f.info, f.ring = nil, nil
+			f.value.Store(nil)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnusable, err)
+		}
+		if f.info == nil || !os.SameFile(f.info, info) || !f.info.ModTime().Equal(info.ModTime()) {
+			f.info, changed = info, true
+		}
+	}
+	if changed {
+		ring, err := f.source.Read()
+		if err != nil {
+			f.info = nil // so that the next call reads the file again
+			return err
+		}
+		f.ring = ring
+	}
+	ring := f.ring.Signing(f.now())
+	if signer := ring.IDs()[0]; changed || signer != f.signer {
+		f.signer = signer
+		f.value.Store(f.build(ring))
+	}
+	return nil
+}

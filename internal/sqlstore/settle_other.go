@@ -1,8 +1,0 @@
-//go:build !linux
-
-package sqlstore
-
-import "os"
-
-// dropCache does nothing: how other systems treat pages whose fsync failed has not been examined.
-func dropCache(*os.File) error { return nil }

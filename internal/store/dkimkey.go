@@ -1,0 +1,58 @@
+package store
+
+import (
+	"bytes"
+	"context"
+
+	"dialtone/internal/delivery"
+	"dialtone/internal/fault"
+	"dialtone/internal/store/engine"
+)
+
+var _ delivery.KeyStore = (*Store)(nil)
+
+// AddSigningKey implements delivery.KeyStore.
+func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		n, err := tx.Exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (tenant, selector) DO NOTHING`,
+			k.Tenant, k.Selector, engine.Micros(k.Created), k.Sealed)
+		if err != nil || n > 0 {
+			return err
+		}
+		if tx.Repeated() {
+			var has []byte
+			err := tx.Row(`SELECT sealed FROM dkim_key WHERE tenant = $1 AND selector = $2`,
+				k.Tenant, k.Selector).Scan(&has)
+			if err != nil || bytes.Equal(has, k.Sealed) {
+				return err
+			}
+		}
+		return fault.New(fault.Conflict, "there is a key with the selector %s already; choose another selector, and "+
+			"remove the old key when no message needs it any more", k.Selector)
+	})
+}
+
+// SigningKeys implements delivery.KeyStore.
+func (s *Store) SigningKeys(ctx context.Context, tenant int64) (list []delivery.SigningKey, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		k := delivery.SigningKey{Tenant: tenant}
+		var created int64
+		err := row.Scan(&k.Selector, &created, &k.Sealed)
+		k.Created = engine.FromMicros(created)
+		list = append(list, k)
+		return err
+	}, `SELECT selector, created, sealed FROM dkim_key WHERE tenant = $1 ORDER BY selector`, tenant)
+	return list, err
+}
+
+// RemoveSigningKey implements delivery.KeyStore.
+func (s *Store) RemoveSigningKey(ctx context.Context, tenant int64, selector string) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		n, err := tx.Exec(`DELETE FROM dkim_key WHERE tenant = $1 AND selector = $2`, tenant, selector)
+		if err == nil && n == 0 && !tx.Repeated() {
+			err = fault.New(fault.NotFound, "there is no key with the selector %s", selector)
+		}
+		return err
+	})
+}

@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+
+	"dialtone/internal/account"
+	"dialtone/internal/store/engine"
+)
+
+var _ account.Inspector = (*Store)(nil)
+
+// Consistent implements account.Inspector.
+func (s *Store) Consistent(ctx context.Context, report func(string)) error {
+	if e, ok := s.engine.(engine.Checker); ok {
+		return e.Check(ctx, report)
+	}
+	return nil
+}
+
+// Each implements account.Inspector.
+func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) error) error {
+	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var token []byte
+		var closed bool
+		a, err := scanAccount(prefixed{row, []any{&token, &closed}})
+		if err != nil {
+			return err
+		}
+		return f(a, token, closed)
+	}, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
+}

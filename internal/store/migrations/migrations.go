@@ -1,0 +1,166 @@
+// Package migrations keeps the schema of the store, and brings a database up to date.
+//
+// A migration is a file NNNN_NAME.ENGINE.sql, which never changes once it is released. Its first
+// line may be
+//
+//	-- for programs from version N on
+//
+// Then a program that knows the schema up to version N or later can go on with the database after
+// the migration; without the line, a program must know the migration itself. So a change comes in
+// two steps, in two versions of the program: the first adds what the new program needs and keeps
+// what the old one uses, so that both can run side by side; the second removes it.
+package migrations
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"database/sql"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"dialtone/internal/store/engine"
+)
+
+// Files are the migrations of all engines.
+//
+//go:embed *.sql
+var Files embed.FS
+
+// ErrNewer is returned for a database that a newer program has changed so that this one can no
+// longer use it.
+var ErrNewer = errors.New("the database was written by a newer version of dialtone; " +
+	"use that version, or restore a backup")
+
+// Migration is one step of a schema.
+type Migration struct {
+	version  int
+	floor    int // the oldest schema version whose programs can use the database afterwards
+	sql      string
+	checksum string
+}
+
+const floorLine = "-- for programs from version "
+
+// Parse returns the migrations of one engine, in order.
+func Parse(files fs.FS, engine string) ([]Migration, error) {
+	names, err := fs.Glob(files, "*."+engine+".sql") // sorted, and so by version
+	if err != nil {
+		return nil, err
+	}
+	var list []Migration
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		number, _, _ := strings.Cut(name, "_")
+		version, err := strconv.Atoi(number)
+		if err != nil || len(list) == 0 && version != 0 ||
+			len(list) > 0 && version <= list[len(list)-1].version {
+			return nil, fmt.Errorf("migration %s is out of order", name)
+		}
+		floor := version
+		if first, _, _ := bytes.Cut(text, []byte("\n")); bytes.HasPrefix(first, []byte(floorLine)) {
+			words := strings.Fields(string(first[len(floorLine):]))
+			if floor, err = strconv.Atoi(words[0]); err != nil {
+				return nil, fmt.Errorf("migration %s: %w", name, err)
+			}
+		}
+		sum := sha256.Sum256(text)
+		list = append(list, Migration{version, floor, string(text), hex.EncodeToString(sum[:])})
+	}
+	return list, nil
+}
+
+// embedded returns the migrations that this program knows.
+func embedded(engine string) []Migration {
+	list, err := Parse(Files, engine)
+	if err != nil {
+		panic("migrations: " + err.Error())
+	}
+	return list
+}
+
+// Migrate brings the schema up to date, in a transaction that other processes wait for. It fails
+// with ErrNewer, and changes nothing, if the database needs a newer program.
+func Migrate(tx engine.Tx, engine string, now time.Time) error {
+	return Apply(tx, embedded(engine), now)
+}
+
+// Apply is Migrate for a list of migrations.
+func Apply(tx engine.Tx, list []Migration, now time.Time) error {
+	err := tx.Script(`CREATE TABLE IF NOT EXISTS schema_version
+		(version BIGINT PRIMARY KEY, checksum TEXT NOT NULL, applied BIGINT NOT NULL)`)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if err := m.apply(tx, now); err != nil {
+			return err
+		}
+	}
+	return Allowed(tx, list[len(list)-1].version)
+}
+
+// apply runs the migration, unless it was run before.
+func (m Migration) apply(tx engine.Tx, now time.Time) error {
+	var checksum string
+	err := tx.Row(`SELECT checksum FROM schema_version WHERE version = $1`, m.version).Scan(&checksum)
+	switch {
+	case err == nil && checksum == m.checksum:
+		return nil
+	case err == nil:
+		return fmt.Errorf("schema version %d of the database is not this program's: %w",
+			m.version, ErrNewer)
+	case !errors.Is(err, sql.ErrNoRows):
+		return err
+	}
+	if err := tx.Script(m.sql); err != nil {
+		return fmt.Errorf("schema version %d: %w", m.version, err)
+	}
+	_, err = tx.Exec(`INSERT INTO schema_version (version, checksum, applied) VALUES ($1, $2, $3)`,
+		m.version, m.checksum, engine.Micros(now))
+	if err != nil || m.version == 0 { // version 0 has no table of floors
+		return err
+	}
+	_, err = tx.Exec(`INSERT INTO schema_floor (version, floor) VALUES ($1, $2)`, m.version, m.floor)
+	return err
+}
+
+// Allowed returns ErrNewer if the database needs a newer program than one that knows the schema up
+// to a version.
+func Allowed(q engine.Querier, known int) error {
+	var newest, floor int
+	err := q.Row(`SELECT max(v.version), max(COALESCE(f.floor, v.version))
+		FROM schema_version v LEFT JOIN schema_floor f ON f.version = v.version`).Scan(&newest, &floor)
+	if err != nil {
+		return err
+	}
+	if known < floor {
+		return fmt.Errorf("schema version %d, this program knows %d: %w", newest, known, ErrNewer)
+	}
+	return nil
+}
+
+// Newest returns the newest version of the schema that this program knows.
+func Newest(engine string) int {
+	list := embedded(engine)
+	return list[len(list)-1].version
+}
+
+// Fence keeps programs that know only an older version of the schema than the given one out of the
+// database, or lets them in again as far as the migration does.
+func Fence(tx engine.Tx, engine string, version int, closed bool) error {
+	floor := version
+	if !closed {
+		floor = embedded(engine)[version].floor
+	}
+	_, err := tx.Exec(`UPDATE schema_floor SET floor = $1 WHERE version = $2`, floor, version)
+	return err
+}

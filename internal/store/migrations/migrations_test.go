@@ -1,0 +1,54 @@
+package migrations
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"maps"
+	"testing"
+)
+
+// frozen has the checksums of the released migrations, which never change.
+var frozen = map[string]string{
+	"0000_initial.sqlite.sql":         "517b26ec58003e2ecadd45bb16d0b7e5fe525d4cfa672cd01de43f1fde9618db",
+	"0000_initial.postgres.sql":       "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",
+	"0001_nodes.postgres.sql":         "9805240c406bc29baf7614e48aa28757fe78c87c26fb31f991f43e34025ef76a",
+	"0001_nodes.sqlite.sql":           "753422959c6b7d1d9cef06524ecd1ae132b18f302e882445040c5ce6feeaac29",
+	"0002_phone_servers.postgres.sql": "e6757d4a465818dfe43bea0f211eebd6865ff3110bc742112123d3f72a5fd28a",
+	"0002_phone_servers.sqlite.sql":   "fc9de5df7ce3bddc6369d1219d39563c0a7ebcc3f3f179d7d760982cf1d55c5f",
+	"0003_export.postgres.sql":        "826630478984efc90eb0f244c7f01eb58787e36cc11ead80703b74e5d2b99f82",
+	"0003_export.sqlite.sql":          "322a7b5a40a0a98e6be3126e7d8e30a55a217fbdba29eb83272c5a8a3fa563e9",
+	"0004_hooks.postgres.sql":         "375b6f848a28036733d7654dc37f92a7f48c0d1dd31c1b33db42173028e0d615",
+	"0004_hooks.sqlite.sql":           "98d2cfec6643466e0219aefcd80b8bfe140acff787575ac20cc95308e38bc2d2",
+	"0005_delivery.sqlite.sql":        "73870f26feb15755d7d34c5b0e0ce36b20acffbde1b5965675dae85f299536cf",
+	"0005_delivery.postgres.sql":      "650c3e1df9aa672f59227e0907d44dda330cd21befcc4b823dd786b9e5012b1f",
+	"0006_lang.postgres.sql":          "e44bc2fdc31e68fb5fedb0e6553a3f4d2204de537e024dfb7fa4e85619091f87",
+	"0006_lang.sqlite.sql":            "b0ba964488db1bdf266271569e86555924b3b84007bed3a8d881acb64660e456",
+	"0007_resend.postgres.sql":        "30172f9fbcd5575d3100ad4b0d5ac1c4be6c3dd2a25f4c3e3c9f43b9a66a9dd0",
+	"0007_resend.sqlite.sql":          "801625417979616870e96526a6c050834ba0649c1f7582adf8068fe8f45c258e",
+	"0008_confirmed.postgres.sql":     "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
+	"0008_confirmed.sqlite.sql":       "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
+}
+
+func TestReleasedMigrationsDoNotChange(t *testing.T) {
+	missing := maps.Clone(frozen)
+	files, err := fs.ReadDir(Files, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := Files.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(text)
+		if got := hex.EncodeToString(sum[:]); got != frozen[f.Name()] {
+			t.Errorf("%s has the checksum %s; "+
+				"change the schema by a new file, and add its checksum here", f.Name(), got)
+		}
+		delete(missing, f.Name())
+	}
+	for name := range missing {
+		t.Errorf("%s is missing", name)
+	}
+}

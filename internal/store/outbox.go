@@ -1,0 +1,191 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/outbox"
+	"dialtone/internal/store/engine"
+)
+
+var _ outbox.Store = (*Store)(nil)
+
+// Pending implements outbox.Store.
+func (s *Store) Pending(ctx context.Context) ([]outbox.Entry, error) {
+	return waiting(s.engine.Reads(ctx), `($1 = '' OR o.node = $1)`, s.nodeName())
+}
+
+// waiting returns the outbox rows of a condition, with their accounts.
+func waiting(q engine.Querier, condition string, args ...any) (list []outbox.Entry, err error) {
+	err = q.Each(func(row engine.Scanner) (err error) {
+		var w outbox.Entry
+		var message []byte
+		var made int64
+		a, err := scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}})
+		if err != nil {
+			return err
+		}
+		w.Tenant, w.Account, w.User, w.Email, w.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
+		copy(w.Message[:], message)
+		w.Made, w.Expires = a.Created, a.Expires
+		if made > 0 {
+			w.Made = engine.FromMicros(made)
+		}
+		list = append(list, w)
+		return nil
+	}, `SELECT o.message, o.token, o.made,
+		EXISTS (SELECT 1 FROM outbox n WHERE n.account = o.account AND n.turn > o.turn), `+accountColumns+`
+		FROM outbox o JOIN account ON uid = o.account WHERE `+condition+` ORDER BY o.account, o.turn`, args...)
+	return list, err
+}
+
+// Ack implements outbox.Store.
+func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
+	return inChunks(s.engine, messages, settle)
+}
+
+func settle(tx engine.Tx, m outbox.Ref) error {
+	// One sync of the directory makes durable all older messages that this node wrote, so their
+	// rows go too.
+	_, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
+		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`,
+		m.Account[:], m.Message[:])
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE replaced SET email = '' WHERE account = $1 AND message = $2 AND email <> ''`,
+		m.Account[:], m.Message[:])
+	return err
+}
+
+// Enqueue implements outbox.Store.
+func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
+	now time.Time) (left []outbox.Ref, err error) {
+	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error {
+		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
+			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
+			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
+			ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now))
+		if err != nil {
+			return err
+		}
+		// The newest link is on the disk, so no older one comes back. Messages that were queued
+		// before this one was made are older, on any node. For the first message of a signup, made
+		// is 0.
+		_, err = tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
+			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred')
+				AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
+			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error())
+		if err != nil {
+			return err
+		}
+		return settle(tx, m)
+	})
+}
+
+// takeOver is what TakeOver keeps between calls.
+type takeOver struct {
+	mu       sync.Mutex
+	doubtful [][]byte // accounts whose outbox rows may belong to this node since a commit in doubt
+}
+
+// TakeOver implements outbox.Store.
+func (s *Store) TakeOver(ctx context.Context) (list []outbox.Entry, err error) {
+	if s.nodeName() == "" {
+		return nil, nil
+	}
+	expired, err := s.node.Heartbeat(ctx, func(tx engine.Tx) error {
+		// A node whose lease has expired and that has rows again gets a row here. So its lease runs
+		// from now on, even if it never records a heartbeat again.
+		_, err := tx.Exec(`INSERT INTO node (id, beat) SELECT DISTINCT node, 0 FROM outbox o WHERE node <> ''
+			AND NOT EXISTS (SELECT 1 FROM node WHERE id = o.node) ORDER BY node ON CONFLICT DO NOTHING`)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Rows without a node came with a copy of another store.
+	n, err := engine.Count(s.engine.Reads(ctx), `SELECT count(*) FROM outbox WHERE node = ''`)
+	if err != nil {
+		return nil, err
+	}
+	if n > 0 || s.inDoubt() {
+		list, err = s.take(func(tx engine.Tx) ([][]byte, error) { return moveOutbox(tx, "", s.nodeName()) })
+		if err != nil {
+			return nil, err
+		}
+	}
+	more, err := s.TakeOverFrom(ctx, expired)
+	return append(list, more...), err
+}
+
+// TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have
+// recorded a heartbeat since.
+func (s *Store) TakeOverFrom(_ context.Context,
+	expired []engine.ExpiredLease) (list []outbox.Entry, err error) {
+	for _, lease := range expired {
+		more, err := s.take(func(tx engine.Tx) ([][]byte, error) {
+			removed, err := lease.Remove(tx)
+			if err != nil || !removed { // it is alive, or another node takes over
+				return nil, err
+			}
+			return moveOutbox(tx, lease.Node, s.nodeName())
+		})
+		if err != nil {
+			return list, err
+		}
+		list = append(list, more...)
+	}
+	return list, nil
+}
+
+// moveOutbox gives the outbox rows of one node to another, and returns their accounts.
+func moveOutbox(tx engine.Tx, from, to string) (accounts [][]byte, err error) {
+	err = tx.Each(func(row engine.Scanner) error {
+		var uid []byte
+		err := row.Scan(&uid)
+		accounts = append(accounts, uid)
+		return err
+	}, `UPDATE outbox SET node = $1 WHERE node = $2 RETURNING account`, to, from)
+	return accounts, err
+}
+
+// take returns the outbox rows that do has given to this node. No other node writes their messages
+// from then on. So when the commit is in doubt, take remembers them, and the next call returns
+// those that belong to this node.
+func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []outbox.Entry, err error) {
+	s.takeOver.mu.Lock()
+	defer s.takeOver.mu.Unlock()
+	perhaps := s.takeOver.doubtful
+	err = s.engine.Write(func(tx engine.Tx) error {
+		moved, err := do(tx) // waits for an earlier run that has not ended
+		if err != nil {
+			return err
+		}
+		perhaps = append(perhaps, moved...)
+		accounts := make(map[account.UID]bool)
+		for _, uid := range perhaps {
+			accounts[account.UID(uid)] = true
+		}
+		list, err = waiting(tx, `o.node = $1`, s.nodeName())
+		list = slices.DeleteFunc(list, func(e outbox.Entry) bool { return !accounts[e.Account] })
+		return err
+	})
+	if err == nil {
+		s.takeOver.doubtful = nil
+	} else if list = nil; errors.Is(err, fault.ErrInDoubt) {
+		s.takeOver.doubtful = perhaps
+	}
+	return list, err
+}
+
+func (s *Store) inDoubt() bool {
+	s.takeOver.mu.Lock()
+	defer s.takeOver.mu.Unlock()
+	return len(s.takeOver.doubtful) > 0
+}

@@ -1,0 +1,195 @@
+package phonetables
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"dialtone/internal/account"
+	"dialtone/internal/export"
+	"dialtone/internal/store/engine"
+)
+
+// row is a row of the table of entries.
+type row struct {
+	export.Entry
+	damaged bool
+}
+
+// page is a range of uids: the entries that should be in the tables, and the rows that are.
+type page struct {
+	should []export.Entry
+	are    []row
+	last   []byte // the last uid of the page, or nil if no page follows
+}
+
+// readBoth returns the page after a uid. It ends after pageSize accounts or pageSize rows, whichever
+// comes first.
+func readBoth(tx engine.Tx, open opener, after []byte) (p page, err error) {
+	p.should, err = readPage(tx, open, `uid > $1 ORDER BY uid LIMIT $2`, after, pageSize)
+	if err != nil {
+		return p, err
+	}
+	err = tx.Each(func(s engine.Scanner) error {
+		e, damaged, err := scanEntry(s)
+		p.are = append(p.are, row{e, damaged})
+		return err
+	}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE uid > $1 ORDER BY uid LIMIT $2`,
+		after, pageSize)
+	if err != nil {
+		return p, err
+	}
+	if n := len(p.should); n == pageSize {
+		p.last = p.should[n-1].UID[:]
+	}
+	if n := len(p.are); n == pageSize && (p.last == nil || bytes.Compare(p.are[n-1].UID[:], p.last) < 0) {
+		p.last = p.are[n-1].UID[:]
+	}
+	if last := p.last; last != nil {
+		p.should = slices.DeleteFunc(p.should, func(e export.Entry) bool {
+			return bytes.Compare(e.UID[:], last) > 0
+		})
+		p.are = slices.DeleteFunc(p.are, func(r row) bool { return bytes.Compare(r.UID[:], last) > 0 })
+	}
+	return p, nil
+}
+
+// same reports whether two entries have the same row.
+func same(a, b export.Entry) bool {
+	return a.UID == b.UID && a.User == b.User && a.Realm == b.Realm && a.Role == b.Role &&
+		bytes.Equal(a.Marshal(), b.Marshal())
+}
+
+// differences calls f for each entry that is missing, wrong or superfluous, with the entry as it
+// should be, or nil.
+func (p page) differences(f func(is export.Entry, what string, should *export.Entry) error) error {
+	are := make(map[account.UID]row)
+	for _, r := range p.are {
+		are[r.UID] = r
+	}
+	for _, e := range p.should {
+		is, exists := are[e.UID]
+		delete(are, e.UID)
+		var what string
+		switch {
+		case !exists:
+			what = "is missing"
+		case is.damaged || !same(is.Entry, e):
+			what = "is not as the account is"
+		default:
+			continue
+		}
+		if err := f(e, what, &e); err != nil {
+			return err
+		}
+	}
+	for _, r := range are {
+		if err := f(r.Entry, "belongs to no active account", nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk calls do with each page of accounts and entries, in a transaction of its own, and progress
+// with the number of accounts so far.
+func (t *Tables) walk(ctx context.Context, progress func(done int64), do func(engine.Tx, page) error) error {
+	after, done := []byte{}, int64(0)
+	for after != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var last []byte
+		var n int
+		err := t.backend.withTables(func(tx engine.Tx) error {
+			p, err := readBoth(tx, t.open, after)
+			if err != nil {
+				return err
+			}
+			last, n = p.last, len(p.should)
+			return do(tx, p)
+		})
+		if err != nil {
+			return err
+		}
+		after, done = last, done+int64(n)
+		progress(done)
+	}
+	return nil
+}
+
+// fill adds what is missing in the tables, corrects what is wrong, and marks them as complete.
+func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
+	err := t.backend.withTables(func(tx engine.Tx) error {
+		if _, err := tx.Exec(`UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
+			return err
+		}
+		return updateDomains(tx)
+	})
+	if err != nil {
+		return err
+	}
+	// Counting a million accounts may take longer than the database is given for an answer. Then the
+	// total is not reported.
+	total, err := engine.Count(t.engine.Reads(ctx),
+		`SELECT count(*) FROM account WHERE activated IS NOT NULL AND closed IS NULL AND NOT held`)
+	if err != nil {
+		total = 0
+	}
+	report := func(done int64) { progress(done, max(done, total)) }
+	err = t.walk(ctx, report, func(tx engine.Tx, p page) error {
+		err := p.differences(func(is export.Entry, _ string, should *export.Entry) error {
+			if should != nil {
+				return putEntry(tx, *should)
+			}
+			_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, is.UID[:])
+			return err
+		})
+		if err == nil && p.last == nil {
+			_, err = tx.Exec(`UPDATE dialtone_directory.state SET whole = TRUE`)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// Those that derive files from the tables look again.
+	return t.Write(func(engine.Tx) ([]Subject, error) { return []Subject{Tenants}, nil })
+}
+
+// Compare calls report with a sentence for each difference between the tables and the accounts.
+func (t *Tables) Compare(ctx context.Context, report func(string)) error {
+	if on, err := Enabled(t.engine.Reads(ctx)); err != nil || !on {
+		return err
+	}
+	err := t.backend.withTables(func(tx engine.Tx) error {
+		var complete bool
+		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&complete); err != nil {
+			return err
+		}
+		if !complete {
+			report("it is not complete: accounts may be missing; " +
+				"add them with: dialtone directory export rebuild")
+		}
+		should, are, err := domains(tx)
+		for name, d := range should {
+			if are[name] != d {
+				report("the domain " + name + " is missing or has another realm")
+			}
+			delete(are, name)
+		}
+		for name := range are {
+			report("the domain " + name + " belongs to no tenant")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return t.walk(ctx, func(int64) {}, func(_ engine.Tx, p page) error {
+		return p.differences(func(is export.Entry, what string, _ *export.Entry) error {
+			report("the entry of " + is.Address() + " " + what)
+			return nil
+		})
+	})
+}

@@ -1,0 +1,157 @@
+package phonetables
+
+import (
+	"errors"
+	"fmt"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/export"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/tenant"
+)
+
+// update derives the entries of a subject again.
+func update(tx engine.Tx, open opener, s Subject) error {
+	if s == Tenants {
+		return updateDomains(tx)
+	}
+	p, err := readPage(tx, open, `uid = $1`, []byte(s))
+	if err != nil {
+		return err
+	}
+	if len(p) == 0 {
+		_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, []byte(s))
+		return err
+	}
+	return putEntry(tx, p[0])
+}
+
+// readPage returns the entries of the accounts of a condition that phone servers may know.
+func readPage(q engine.Querier, open opener, where string, args ...any) (list []export.Entry, err error) {
+	err = q.Each(func(row engine.Scanner) error {
+		var a account.Account
+		var uid []byte
+		var realm, role string
+		err := row.Scan(&realm, &uid, &a.Tenant, &a.User, &role, &a.Disabled, &a.Sealed)
+		if err != nil || !export.Includes(a) {
+			return err
+		}
+		copy(a.UID[:], uid)
+		a.Role = account.Role(role)
+		if open == nil {
+			return errNoKeys
+		}
+		c, err := open(a)
+		if err != nil {
+			return fmt.Errorf("account %s: %w", a.User, err)
+		}
+		list = append(list, export.Entry{
+			UID: a.UID, User: a.User, Realm: realm, Role: a.Role, Credential: c,
+		})
+		return nil
+	}, `SELECT (SELECT realm FROM tenant t WHERE t.id = account.tenant), uid, tenant, username, role,
+		held OR activated IS NULL, credential
+		FROM account WHERE closed IS NULL AND activated IS NOT NULL AND NOT held AND `+where, args...)
+	return list, err
+}
+
+const entryColumns = `uid, realm, username, address, role, ha1, ha1b, ha1_sha256`
+
+func putEntry(tx engine.Tx, e export.Entry) error {
+	var b, sha256 string
+	if e.HA1B != nil {
+		b = e.HA1B.Hex()
+	}
+	if e.SHA256 != nil {
+		sha256 = e.SHA256.Hex()
+	}
+	_, err := tx.Exec(`INSERT INTO dialtone_directory.entry (`+entryColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (uid) DO UPDATE SET realm = excluded.realm, username = excluded.username,
+		address = excluded.address, role = excluded.role, ha1 = excluded.ha1,
+		ha1b = excluded.ha1b, ha1_sha256 = excluded.ha1_sha256`,
+		e.UID[:], e.Realm, e.User, e.Address(), string(e.Role), e.HA1.Hex(), b, sha256)
+	return err
+}
+
+// scanEntry reads an entry. An entry that this package cannot have written is damaged.
+func scanEntry(row engine.Scanner) (e export.Entry, damaged bool, err error) {
+	var uid []byte
+	var address, role, ha1, b, sha256 string
+	if err := row.Scan(&uid, &e.Realm, &e.User, &address, &role, &ha1, &b, &sha256); err != nil {
+		return e, false, err
+	}
+	copy(e.UID[:], uid)
+	e.Role = account.Role(role)
+	var bad [3]error
+	e.HA1, bad[0] = digest.ParseHA1(ha1)
+	if b != "" {
+		e.HA1B = new(digest.HA1)
+		*e.HA1B, bad[1] = digest.ParseHA1(b)
+	}
+	if sha256 != "" {
+		e.SHA256 = new(digest.HA1SHA256)
+		*e.SHA256, bad[2] = digest.ParseHA1SHA256(sha256)
+	}
+	return e, errors.Join(bad[:]...) != nil || address != e.Address() || len(uid) != len(e.UID), nil
+}
+
+// domains returns the domains that should be in the tables, and those that are, by name.
+func domains(q engine.Querier) (should, are map[string]export.Domain, err error) {
+	var tenants []tenant.Tenant
+	err = q.Each(func(row engine.Scanner) error {
+		var t tenant.Tenant
+		err := row.Scan(&t.ID, &t.Host, &t.Realm)
+		tenants = append(tenants, t)
+		return err
+	}, `SELECT id, host, realm FROM tenant ORDER BY id`)
+	if err != nil {
+		return nil, nil, err
+	}
+	should, are = make(map[string]export.Domain), make(map[string]export.Domain)
+	for _, d := range export.Domains(tenants) {
+		should[d.Name] = d
+	}
+	err = q.Each(func(row engine.Scanner) error {
+		var d export.Domain
+		err := row.Scan(&d.Name, &d.Realm, &d.Tenant)
+		are[d.Name] = d
+		return err
+	}, `SELECT domain, realm, tenant FROM dialtone_directory.realm`)
+	return should, are, err
+}
+
+// updateDomains derives the domains from the tenants again. It removes the entries of removed
+// tenants.
+func updateDomains(tx engine.Tx) error {
+	should, are, err := domains(tx)
+	if err != nil {
+		return err
+	}
+	live := make(map[int64]bool)
+	for _, d := range should {
+		live[d.Tenant] = true
+	}
+	for name, d := range are {
+		if !live[d.Tenant] {
+			if _, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE realm = $1`, d.Realm); err != nil {
+				return err
+			}
+		}
+		if should[name] != d {
+			if _, err := tx.Exec(`DELETE FROM dialtone_directory.realm WHERE domain = $1`, name); err != nil {
+				return err
+			}
+		}
+	}
+	for name, d := range should {
+		if are[name] != d {
+			_, err := tx.Exec(`INSERT INTO dialtone_directory.realm (domain, realm, tenant) VALUES ($1, $2, $3)`,
+				d.Name, d.Realm, d.Tenant)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

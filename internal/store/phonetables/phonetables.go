@@ -1,0 +1,240 @@
+// Package phonetables keeps the exported tables: those that phone servers read directly from a
+// database.
+//
+// # What it guarantees
+//
+// A change of an account or of a tenant that goes through Tables.Write is in the tables when Write
+// returns. The tables have no other entries than those of active accounts. Disabling the export
+// leaves no credential behind.
+//
+// # How it works
+//
+// The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
+// store. In SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in
+// clear. The statements are the same for both.
+//
+// A change names its subject, an account or the tenants. The entry of an account is derived from
+// the account as it is then, so deriving it again changes nothing. No account changes between
+// reading it and writing its entry:
+//
+//   - In PostgreSQL the entry is written in the transaction of the change, which takes a lock in shared
+//     mode. A pass over all accounts, to fill, repair or compare the tables, takes the lock exclusively
+//     for a page at a time. Signups do not take it.
+//   - In SQLite the file is written after the store, by the caller that changed something, before that
+//     is answered. SQLite can change two files in one transaction, but in WAL mode it commits them one
+//     after the other: a crash in between would separate them, and an error of the second file would
+//     fail signups that are committed. So the transaction of a change records a number and the subject
+//     in the store, and the file records the number up to which it is current. The next caller applies
+//     what is missing.
+package phonetables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/export"
+	"dialtone/internal/secret"
+	"dialtone/internal/store/engine"
+)
+
+// exportName is the name of these tables in the table of exports.
+const exportName = "directory"
+
+// exportVersion is the first schema version whose programs keep the exported tables current. While
+// the export is enabled, older programs are kept out.
+const exportVersion = 3
+
+// pageSize is how many accounts a pass reads in a transaction. It takes a few milliseconds, in which
+// changes of accounts wait.
+const pageSize = 300
+
+// Tables are the exported tables of a store. It is safe for concurrent use.
+type Tables struct {
+	engine  engine.Engine
+	backend backend
+	open    opener
+
+	mu        sync.RWMutex
+	observers []func(account.UID)
+}
+
+// backend is how an engine keeps the tables.
+type backend interface {
+	// publish applies a change to the tables, if the export is enabled. When due is true, follow
+	// must be called after the commit.
+	publish(tx engine.Tx, changed []Subject) (due bool, err error)
+	// follow returns when phone servers see every committed change.
+	follow() error
+	// withTables runs do in a transaction that sees accounts and tables as of one moment, while no
+	// account changes. It fails with export.ErrNotEnabled if the export is not enabled.
+	withTables(do func(engine.Tx) error) error
+	enable() error
+	disable() error
+	// catchUp applies what an earlier process left. It reports whether the tables must be filled.
+	catchUp(ctx context.Context) (incomplete bool, err error)
+	// prune forgets changes that the tables have.
+	prune() error
+	version(ctx context.Context) (int64, error)
+	places() []string
+}
+
+// opener opens the sealed credential of an account. It is nil without keys.
+type opener func(account.Account) (digest.Credential, error)
+
+func openerOf(ring *secret.Ring) opener {
+	if ring == nil {
+		return nil
+	}
+	return account.Opener(ring)
+}
+
+var errNoKeys = errors.New("the tables for phone servers cannot be written without the seal key")
+
+// Subject names what has changed: an account by its uid, or Tenants.
+type Subject string
+
+// Tenants is the subject of a change of a tenant: the exported domains depend on all tenants.
+const Tenants = Subject("")
+
+// Account returns the subject of an account.
+func Account(uid account.UID) Subject { return Subject(uid[:]) }
+
+// Write runs a write that changes accounts or tenants and returns their subjects. It returns when
+// phone servers see the change, and after the functions of OnChange were called.
+func (t *Tables) Write(do func(engine.Tx) ([]Subject, error)) error {
+	var due bool
+	// all is what every run of do named: on PostgreSQL an earlier run than the last may have been
+	// committed.
+	var all []Subject
+	// An error may mean that it is not known whether the transaction was committed.
+	defer func() { t.changed(all) }()
+	err := t.engine.Write(func(tx engine.Tx) error {
+		due = false
+		changed, err := do(tx)
+		if err == nil {
+			all = append(all, changed...)
+			due, err = t.backend.publish(tx, changed)
+		}
+		return err
+	})
+	if err == nil && due {
+		err = t.backend.follow()
+	}
+	return err
+}
+
+// OnChange adds a function that is called with each account that this process may have changed, and
+// with the zero UID when tenants may have changed.
+func (t *Tables) OnChange(f func(account.UID)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.observers = append(t.observers, f)
+}
+
+func (t *Tables) changed(list []Subject) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, s := range list {
+		var uid account.UID // stays zero for Tenants
+		copy(uid[:], s)
+		for _, f := range t.observers {
+			f(uid)
+		}
+	}
+}
+
+// Enable makes the tables and fills them.
+func (t *Tables) Enable(ctx context.Context, progress export.Progress) error {
+	if t.open == nil {
+		return errNoKeys
+	}
+	if err := t.backend.enable(); err != nil {
+		return err
+	}
+	return t.fill(ctx, progress)
+}
+
+// Disable removes everything from the tables.
+func (t *Tables) Disable() error { return t.backend.disable() }
+
+// Enabled reports whether the export is enabled.
+func Enabled(q engine.Querier) (bool, error) {
+	n, err := engine.Count(q, `SELECT count(*) FROM export WHERE name = $1`, exportName)
+	return n > 0, err
+}
+
+// Status returns the state of the export.
+func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
+	st.Places = []string{}
+	if st.Enabled, err = Enabled(t.engine.Reads(ctx)); err != nil || !st.Enabled {
+		return st, err
+	}
+	st.Places = append(st.Places, t.backend.places()...)
+	err = t.backend.withTables(func(tx engine.Tx) (err error) {
+		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Complete); err != nil {
+			return err
+		}
+		if st.Entries, err = engine.Count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {
+			return err
+		}
+		st.Domains, err = engine.Count(tx, `SELECT count(*) FROM dialtone_directory.realm`)
+		return err
+	})
+	return st, err
+}
+
+// Each calls f for each entry of a realm, in the order of the user names.
+func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) error) error {
+	for after, more := "", true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var list []export.Entry
+		err := t.backend.withTables(func(tx engine.Tx) error {
+			list = nil
+			return tx.Each(func(row engine.Scanner) error {
+				e, damaged, err := scanEntry(row)
+				if damaged {
+					return fmt.Errorf("the entry of %s is damaged; "+
+						"repair it with: dialtone directory export rebuild", e.Address())
+				}
+				list = append(list, e)
+				return err
+			}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2
+				ORDER BY username LIMIT $3`, realm, after, pageSize)
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if err := f(e); err != nil {
+				return err
+			}
+			after = e.User
+		}
+		more = len(list) == pageSize
+	}
+	return nil
+}
+
+// Version returns a number that increases with each change of the tables, and 0 if the export is not
+// enabled.
+func (t *Tables) Version(ctx context.Context) (int64, error) { return t.backend.version(ctx) }
+
+// CatchUp applies changes that are missing in the tables, and fills tables that are new.
+func (t *Tables) CatchUp(ctx context.Context) error {
+	incomplete, err := t.backend.catchUp(ctx)
+	if err == nil && incomplete {
+		err = t.fill(ctx, func(int64, int64) {})
+	}
+	if errors.Is(err, export.ErrNotEnabled) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return t.backend.prune()
+}

@@ -1,0 +1,135 @@
+package phonetables
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"dialtone/internal/export"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/postgres"
+)
+
+//go:embed postgres.sql
+var postgresTables string
+
+// exportLock is held in shared mode by changes of accounts and tenants (dialtone_exporting, which
+// has the number), and exclusively by what enables, disables or goes through the tables.
+const exportLock = postgres.SchemaLock + 2
+
+// schemas are the schemas in the database of the store.
+type schemas struct {
+	engine *postgres.Engine
+	open   opener
+}
+
+// OnPostgres returns the tables of a database of PostgreSQL. Without a ring they cannot be enabled.
+func OnPostgres(e *postgres.Engine, ring *secret.Ring) *Tables {
+	open := openerOf(ring)
+	return &Tables{engine: e, open: open, backend: schemas{e, open}}
+}
+
+func (s schemas) publish(tx engine.Tx, changed []Subject) (due bool, err error) {
+	if len(changed) == 0 {
+		return false, nil
+	}
+	var on bool
+	if err := tx.Row(`SELECT dialtone_exporting()`).Scan(&on); err != nil || !on {
+		return false, err
+	}
+	for _, subject := range changed {
+		if err := update(tx, s.open, subject); err != nil {
+			return false, err
+		}
+	}
+	_, err = engine.Count(tx, `SELECT nextval('dialtone_directory.change')`)
+	return false, err
+}
+
+func (s schemas) follow() error { return nil }
+
+func (s schemas) withTables(do func(engine.Tx) error) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(exportLock); err != nil {
+			return err
+		}
+		if on, err := Enabled(tx); err != nil {
+			return err
+		} else if !on {
+			return export.ErrNotEnabled
+		}
+		return do(tx)
+	})
+}
+
+func (s schemas) enable() error {
+	err := s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(exportLock); err != nil {
+			return err
+		}
+		if err := tx.Script(postgresTables); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO export (name) VALUES ($1) ON CONFLICT DO NOTHING`, exportName)
+		if err != nil {
+			return err
+		}
+		return migrations.Fence(tx, postgres.Dialect, exportVersion, true)
+	})
+	if denied(err) {
+		database, user := s.engine.Database()
+		return fault.New(fault.Invalid, "the database's user may not create schemas; "+
+			"have an administrator run: GRANT CREATE ON DATABASE %s TO %s", database, user)
+	}
+	return err
+}
+
+// denied reports whether the database's user lacks a privilege (insufficient_privilege).
+func denied(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "42501"
+}
+
+// disable leaves the schemas, with the privileges that phone servers have been granted in them.
+func (s schemas) disable() error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(exportLock); err != nil {
+			return err
+		}
+		var exists bool
+		err := tx.Row(`SELECT to_regclass('dialtone_directory.state') IS NOT NULL`).Scan(&exists)
+		if err != nil || !exists {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM export WHERE name = $1`, exportName); err != nil {
+			return err
+		}
+		if err := tx.Script(`TRUNCATE dialtone_directory.entry, dialtone_directory.realm;
+			UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
+			return err
+		}
+		return migrations.Fence(tx, postgres.Dialect, exportVersion, false)
+	})
+}
+
+// catchUp has nothing to do: entries change with accounts.
+func (s schemas) catchUp(context.Context) (incomplete bool, err error) { return false, nil }
+
+func (s schemas) prune() error { return nil }
+
+func (s schemas) version(ctx context.Context) (int64, error) {
+	if on, err := Enabled(s.engine.Reads(ctx)); err != nil || !on {
+		return 0, err
+	}
+	return engine.Count(s.engine.Reads(ctx),
+		`SELECT CASE WHEN is_called THEN last_value + 1 ELSE 1 END FROM dialtone_directory.change`)
+}
+
+func (s schemas) places() []string {
+	return []string{"dialtone_kamailio", "dialtone_coturn", "dialtone_asterisk", "dialtone_digest"}
+}

@@ -1,0 +1,375 @@
+package phonetables_test
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/phonetables"
+	"dialtone/internal/test/postgrestest"
+)
+
+func still(int64, int64) {}
+
+// listed is a store of PostgreSQL with a directory, and a tenant in it.
+func listed(t *testing.T, url string) *testStore {
+	t.Helper()
+	s := openStore(t, secret.NewRing(midday), "", url)
+	addTenant(t, s, "phone.test")
+	if err := s.EnableExport(t.Context(), still); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// as is the URL of a role.
+func as(t *testing.T, database, role, password string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, password)
+	return u.String()
+}
+
+func asked(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(t.Context()) })
+	return conn
+}
+
+// roleNames are of this process; roles belong to the whole cluster.
+var roleNames = 0
+
+func roleName() string {
+	roleNames++
+	return fmt.Sprintf("role_%d", roleNames)
+}
+
+// The very questions that phone servers ask, of 200 thousand accounts, by the planner as they have
+// it.
+func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
+	database := postgrestest.Shared(t).Database(t)
+	s := listed(t, database)
+	conn := asked(t, database)
+	if _, err := conn.Exec(
+		t.Context(),
+		`INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
+		SELECT decode(md5(i::text), 'hex'), 'phone.test', 'u' || i, 'u' || i || '@phone.test', 'guest', md5('a' || i), md5('b' || i), ''
+		FROM generate_series(1, 200000) i`,
+	); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `ANALYZE dialtone_directory.entry`); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ server, query string }{
+		{"kamailio", `SELECT ha1, role FROM subscriber WHERE username='u777' AND domain='phone.test'`},
+		{"coturn", `SELECT hmackey FROM turnusers_lt WHERE name='u777' AND realm='phone.test'`},
+		{"asterisk", `SELECT * FROM ps_auths WHERE id = 'u777@phone.test'`},
+		{"asterisk", `SELECT * FROM ps_aors WHERE id = 'u777@phone.test'`},
+		{"asterisk", `SELECT * FROM ps_endpoints WHERE id = 'u777@phone.test'`},
+		{"digest", `SELECT ha1 FROM credential WHERE username = 'u777' AND realm = 'phone.test'`},
+		{"digest", `SELECT ha1 FROM credential WHERE address = 'u777@phone.test'`},
+	} {
+		role := roleName()
+		if undone, err := s.GrantExport(t.Context(), "dialtone_"+c.server, role, "x"); err != nil || len(undone) > 0 {
+			t.Fatalf("%q, %v", undone, err)
+		}
+		server := asked(t, as(t, database, role, "x"))
+		rows, err := server.Query(t.Context(), "EXPLAIN (COSTS OFF) "+c.query)
+		if err != nil {
+			t.Fatalf("%s: %v", c.query, err)
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(plan, "\n")
+		if !strings.Contains(text, "Scan using entry_") || strings.Contains(text, "Seq Scan") ||
+			strings.Contains(text, "Filter") {
+			t.Errorf("%s:\n%s", c.query, text)
+		}
+		if tag, err := server.Exec(t.Context(), c.query); err != nil || tag.RowsAffected() != 1 {
+			t.Errorf("%s: %s, %v", c.query, tag, err)
+		}
+	}
+}
+
+func TestARoleReadsItsViewsAndNothingElse(t *testing.T) {
+	database := postgrestest.Shared(t).Database(t)
+	s := listed(t, database)
+	role := roleName()
+	for _, password := range []string{"first", "second's"} { // and again, with another password
+		if undone, err := s.GrantExport(
+			t.Context(),
+			"dialtone_kamailio",
+			role,
+			password,
+		); err != nil ||
+			len(undone) > 0 {
+			t.Fatalf("%q, %v", undone, err)
+		}
+	}
+	if conn, err := pgx.Connect(t.Context(), as(t, database, role, "first")); err == nil {
+		conn.Close(t.Context())
+		t.Error("the old password is good")
+	}
+	conn := asked(t, as(t, database, role, "second's"))
+	for query, allowed := range map[string]bool{
+		`SELECT count(*) FROM subscriber`:               true,
+		`SELECT count(*) FROM domain`:                   true,
+		`SELECT count(*) FROM dialtone_directory.entry`: false,
+		`SELECT count(*) FROM public.account`:           false,
+		`SELECT count(*) FROM public.seal_key`:          false,
+		`SELECT * FROM dialtone_coturn.turnusers_lt`:    false,
+		`DELETE FROM subscriber`:                        false,
+		`UPDATE subscriber SET ha1 = ''`:                false,
+		`CREATE TABLE mine (x int)`:                     false,
+	} {
+		if _, err := conn.Exec(t.Context(), query); (err == nil) != allowed {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
+// plain makes a login that may use a database's schema and nothing more, and gives its URL.
+func plain(t *testing.T, c *postgrestest.Cluster, database string) string {
+	t.Helper()
+	name := roleName()
+	c.Exec(t, database, `CREATE ROLE `+name+` LOGIN PASSWORD 'x'; GRANT CREATE, USAGE ON SCHEMA public TO `+name)
+	return as(t, database, name, "x")
+}
+
+func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
+	c := postgrestest.Shared(t)
+	database := c.Database(t)
+	s := openStore(t, secret.NewRing(midday), "", plain(t, c, database))
+	addTenant(t, s, "phone.test")
+	err := s.EnableExport(t.Context(), still)
+	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "GRANT CREATE ON DATABASE") {
+		t.Fatalf("enabling: %v", err)
+	}
+	if st, err := s.ExportStatus(t.Context()); err != nil || st.Enabled {
+		t.Errorf("%+v, %v", st, err)
+	}
+	_, grant, _ := strings.Cut(err.Error(), "have an administrator run: ")
+	c.Exec(t, database, grant)
+	if err := s.EnableExport(t.Context(), still); err != nil {
+		t.Fatal(err)
+	}
+	role := roleName()
+	undone, err := s.GrantExport(t.Context(), "dialtone_kamailio", role, "hunter2")
+	if err != nil || len(undone) == 0 {
+		t.Fatalf("%q, %v", undone, err)
+	}
+	if strings.Contains(strings.Join(undone, ""), "hunter2") {
+		t.Error("the password is in the statements")
+	}
+	for _, statement := range undone {
+		c.Exec(t, database, statement)
+	}
+	if _, err := asked(
+		t,
+		as(t, database, role, "hunter2"),
+	).Exec(
+		t.Context(),
+		`SELECT * FROM subscriber`,
+	); err != nil {
+		t.Error(err)
+	}
+}
+
+// A program that would not have entries follow is not ready while there are any, and may come back
+// afterwards.
+func TestExportFencesOlderPrograms(t *testing.T) {
+	database := postgrestest.Shared(t).Database(t)
+	s := listed(t, database)
+	older := openStore(t, nil, "", database)
+	const exportVersion = 3 // the first version that keeps the tables
+	allowed := func() error { return migrations.Allowed(older.engine.Reads(t.Context()), exportVersion-1) }
+	if err := allowed(); !errors.Is(err, migrations.ErrNewer) {
+		t.Errorf("while there is one: %v", err)
+	}
+	if err := s.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := s.DisableExport(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := allowed(); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Whoever goes through the accounts waits for a change that is on its way, which it cannot see yet;
+// else it would write down what was.
+func TestFillWaitsForOpenTransactions(t *testing.T) {
+	database := postgrestest.Shared(t).Database(t)
+	ring := secret.NewRing(midday)
+	s := openStore(t, ring, "", database)
+	id := addTenant(t, s, "phone.test")
+	a := newcomer(id, "ann")
+	a.Account.Sealed = secret.NewVault(
+		ring,
+		"credential",
+	).Seal(
+		id,
+		a.Account.UID[:],
+		digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal(),
+	)
+	if err := s.Create(t.Context(), a, midday); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Enable(t.Context(), id, "ann", midday); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.tables.EnableOnly(); err != nil {
+		t.Fatal(err)
+	}
+	changing, commit, changed, filled := make(
+		chan struct{},
+	), make(
+		chan struct{},
+	), make(
+		chan error,
+		1,
+	), make(
+		chan error,
+		1,
+	)
+	go func() {
+		changed <- disableSlowly(s, a.Account.UID, changing, commit)
+	}()
+	<-changing
+	go func() { filled <- s.tables.Fill(t.Context(), still) }()
+	conn := asked(t, database)
+	for waits, done := false, false; !waits && !done; {
+		if err := conn.QueryRow(
+			t.Context(),
+			`SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
+		).Scan(
+			&waits,
+		); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-filled:
+			done = true
+			filled <- err
+		default:
+		}
+	}
+	close(commit)
+	if err := errors.Join(<-changed, <-filled); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CompareExport(t.Context(), func(text string) { t.Error(text) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// disableSlowly disables an account, and waits before the commit.
+func disableSlowly(s *testStore, uid account.UID, changing, commit chan struct{}) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		if _, err := tx.Exec(`UPDATE account SET held = TRUE WHERE uid = $1`, uid[:]); err != nil {
+			return err
+		}
+		err := s.tables.Publish(tx, phonetables.Account(uid))
+		close(changing)
+		<-commit
+		return err
+	})
+}
+
+// What no program here has done is found, and mended.
+func TestCompareExport(t *testing.T) {
+	for name, open := range map[string]func(*testing.T, *secret.Ring) *testStore{
+		"SQLite": openFile,
+		"PostgreSQL": func(t *testing.T, ring *secret.Ring) *testStore {
+			return openStore(t, ring, "", postgrestest.Shared(t).Database(t))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ring := secret.NewRing(midday)
+			s := open(t, ring)
+			id := addTenant(t, s, "phone.test")
+			vault := secret.NewVault(ring, "credential")
+			for _, user := range []string{"ann", "bob", "cid"} {
+				a := newcomer(id, user)
+				a.Account.Sealed = vault.Seal(
+					id,
+					a.Account.UID[:],
+					digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal(),
+				)
+				if err := s.Create(t.Context(), a, midday); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Enable(t.Context(), id, user, midday); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.EnableExport(t.Context(), still); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []struct{ change, want string }{
+				{`DELETE FROM dialtone_directory.entry WHERE username = 'ann'`, "the entry of ann@phone.test is missing"},
+				{`UPDATE dialtone_directory.entry SET ha1 = '00000000000000000000000000000000' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
+				{`UPDATE dialtone_directory.entry SET ha1 = 'x' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
+				{`UPDATE dialtone_directory.entry SET role = 'admin' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
+				{`UPDATE dialtone_directory.entry SET address = 'eve@phone.test' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
+				{`INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
+					SELECT CAST('0123456789abcdef' AS ` + map[string]string{"SQLite": "BLOB", "PostgreSQL": "BYTEA"}[name] + `), realm, 'eve', 'eve@phone.test', role, ha1, ha1b, ha1_sha256
+					FROM dialtone_directory.entry WHERE username = 'ann'`, "the entry of eve@phone.test belongs to no active account"},
+				{`UPDATE account SET held = TRUE WHERE username = 'cid'`, "the entry of cid@phone.test belongs to no active account"},
+				{`DELETE FROM dialtone_directory.realm`, "the domain phone.test is missing or has another realm"},
+				{`INSERT INTO dialtone_directory.realm (domain, realm, tenant) VALUES ('eve.test', 'eve', 99)`, "the domain eve.test belongs to no tenant"},
+				{`UPDATE dialtone_directory.state SET whole = FALSE`, "it is not complete: accounts may be missing; add them with: dialtone directory export rebuild"},
+			} {
+				do := s.tables.WithTables
+				if strings.HasPrefix(c.change, "UPDATE account") {
+					do = s.engine.Write
+				}
+				if err := do(func(tx engine.Tx) error { _, err := tx.Exec(c.change); return err }); err != nil {
+					t.Fatalf("%s: %v", c.change, err)
+				}
+				var found []string
+				if err := s.CompareExport(
+					t.Context(),
+					func(text string) { found = append(found, text) },
+				); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(found, []string{c.want}) {
+					t.Errorf("%s: found %q", c.change, found)
+				}
+				if err := s.EnableExport(t.Context(), still); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.CompareExport(
+					t.Context(),
+					func(text string) { t.Errorf("%s, mended: %s", c.change, text) },
+				); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,70 @@
+package postgres
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"dialtone/internal/account"
+	"dialtone/internal/store/admission"
+	"dialtone/internal/store/engine"
+)
+
+const OperationTimeout = operationTimeout
+
+// SetLease changes the lease of all nodes and returns a function that undoes that.
+func SetLease(d time.Duration) (restore func()) {
+	before := lease
+	lease = d
+	return func() { lease = before }
+}
+
+// BreakerErr returns why the circuit breaker is open, or nil.
+func (e *Engine) BreakerErr() error { return e.breaker.open() }
+
+// WaitForBreaker returns when the circuit breaker is closed.
+func (e *Engine) WaitForBreaker(ctx context.Context) { e.breaker.wait(ctx) }
+
+func (e *Engine) Pool() *pgxpool.Pool { return e.pool }
+
+// KnowNext makes the engine one of a program that knows one more version of the schema.
+func (e *Engine) KnowNext() { e.known++ }
+
+func (e *Engine) Expired(ctx context.Context) ([]engine.ExpiredLease, error) { return e.expired(ctx) }
+
+// NewTx returns the transaction that conn is in.
+func NewTx(ctx context.Context, conn *pgx.Conn) *Tx { return &Tx{ctx: ctx, conn: conn} }
+
+// CreateGroup commits signups as one group and returns the error of each.
+func (e *Engine) CreateGroup(signups []account.Signup, now time.Time) []error {
+	var group []*job
+	for _, a := range signups {
+		group = append(group, &job{Work: signup{a, now}, Keys: admission.Keys(a)})
+	}
+	e.admitAll(group)
+	errs := make([]error, len(group))
+	for i, j := range group {
+		errs[i] = j.Err
+	}
+	return errs
+}
+
+// FillPool makes the pool open as many connections as it may, and returns their number.
+func (e *Engine) FillPool(t *testing.T) int {
+	t.Helper()
+	var held []*pgxpool.Conn
+	for range e.pool.Config().MaxConns {
+		c, err := e.pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	for _, c := range held {
+		c.Release()
+	}
+	return len(held)
+}

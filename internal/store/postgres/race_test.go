@@ -1,0 +1,115 @@
+package postgres_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/sqlite"
+	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
+)
+
+// What is on its way when a link is looked at, and there when it is written down, counts.
+func TestChangeBetweenReadAndWrite(t *testing.T) {
+	url := postgrestest.Shared(t).Database(t)
+	s := openStore(t, secret.NewRing(midday), "a", url)
+	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
+	activate := func(a account.Signup) error { _, err := s.Activate(ctx, home, a.Token, midday); return err }
+	confirm := func(a account.Signup) error {
+		_, err := s.Confirm(ctx, home, a.Token, a.Account.UID, midday)
+		return err
+	}
+	earlier := midday.Add(-time.Hour)
+	both := fmt.Sprintf("activated = %[1]d, confirmed = %[1]d", engine.Micros(earlier))
+	for _, c := range []struct {
+		name, set string
+		do        func(account.Signup) error
+		want      error
+		after     func(account.Account) bool
+	}{
+		{"a hold, for a link", "held = TRUE", activate, account.ErrHeld, func(a account.Account) bool { return a.Held && a.Pending() }},
+		{"a hold, for a confirmation", "held = TRUE", confirm, account.ErrHeld,
+			func(a account.Account) bool { return a.Held && a.Pending() && a.Confirmed.IsZero() }},
+		{"a confirmation, for a link", both, activate, account.ErrActive, func(a account.Account) bool { return a.Activated.Equal(earlier) }},
+		{"a confirmation, for another", both, confirm, nil,
+			func(a account.Account) bool { return a.Activated.Equal(earlier) && a.Confirmed.Equal(earlier) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newcomer(home, strings.ReplaceAll(strings.ReplaceAll(c.name, " ", "-"), ",", ""))
+			if err := s.Create(ctx, a, midday); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := pgx.Connect(ctx, url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(ctx)
+			if _, err := conn.Exec(
+				ctx,
+				`BEGIN; UPDATE account SET `+c.set+` WHERE username = '`+a.Account.User+`'`,
+			); err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan error, 1)
+			go func() { answer <- c.do(a) }()
+			eventually(t, "it waits for the other", func() bool {
+				return s.number(
+					t,
+					`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+				) > 0
+			})
+			if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-answer; err != c.want {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if got, err := s.Find(ctx, home, a.Account.User, midday); err != nil || !c.after(got) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// A row that keeps a name keeps nothing else.
+func TestDeletedAccountLeavesItsName(t *testing.T) {
+	file, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	server := openStore(t, nil, "a", postgrestest.Shared(t).Database(t))
+	for e, s := range map[engine.Engine]*store.Store{
+		file:          teststore.OnSQLite(file, nil),
+		server.engine: server.Store,
+	} {
+		ctx, home := t.Context(), addedTenant(t, s, "phone.test")
+		a := newcomer(home, "ann")
+		if err := s.Create(ctx, a, midday); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Confirm(ctx, home, a.Token, a.Account.UID, midday); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Delete(ctx, home, "ann", midday); err != nil {
+			t.Fatal(err)
+		}
+		n, err := engine.Count(
+			e.Reads(ctx),
+			`SELECT count(*) FROM account WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
+			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`,
+		)
+		if err != nil || n != 1 {
+			t.Error("more is left of the account than its name")
+		}
+	}
+}

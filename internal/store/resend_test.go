@@ -1,0 +1,71 @@
+package store_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+
+	"dialtone/internal/account"
+	"dialtone/internal/outbox"
+	"dialtone/internal/store"
+	"dialtone/internal/store/sqlite"
+	"dialtone/internal/test/teststore"
+)
+
+// An older address may be somebody else's. It is kept for undoing the new link alone, so with a
+// relay and without one it goes as soon as the newer message is on the disk.
+func TestReplacedAddressIsRemoved(t *testing.T) {
+	for name, release := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
+		"by Settle": (*store.Store).Ack,
+		"by Hand": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
+			return s.Enqueue(ctx, sent, noon)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			e, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := teststore.OnSQLite(e, nil)
+			defer s.Close()
+			a := admission(addTenant(t, s, "one.test"), "ann")
+			r := account.LinkReplacement{
+				Account: a.Account,
+				Was:     a.Account.Email,
+				Token:   [32]byte{1},
+				Message: [16]byte{2},
+				Made:    noon,
+			}
+			r.SealedToken, r.Account.Email = []byte("newer"), "right@mail.test"
+			if err := s.Create(ctx, a, noon); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Resend(ctx, r, noon); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{a.Account.Email, ""} {
+				var email string
+				err := e.Reads(
+					ctx,
+				).Row(
+					`SELECT email FROM replaced WHERE account = $1`,
+					a.Account.UID[:],
+				).Scan(
+					&email,
+				)
+				if err != nil || email != want {
+					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
+				}
+				if left, err := release(
+					s,
+					ctx,
+					[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}},
+				); err != nil ||
+					len(left) > 0 {
+					t.Fatal(left, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,47 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"dialtone/internal/store/engine"
+)
+
+// Backup implements engine.Backuper. The file has its name when it is complete and durable; a file
+// that exists is not replaced.
+func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) error {
+	dir := filepath.Dir(path)
+	temp := filepath.Join(dir, ".backup-"+rand.Text())
+	// VACUUM INTO takes an empty file. One that SQLite made would be readable by everybody.
+	if err := disk.Create(temp, nil); err != nil {
+		return err
+	}
+	defer disk.Remove(temp)
+	if err := e.vacuumInto(ctx, temp); err != nil {
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	if err := disk.Link(temp, path); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists; give a new name, or move the file away", path)
+	} else if err != nil {
+		return err
+	}
+	if err := disk.SyncDir(dir); err != nil {
+		// A backup that is reported as failed must not stay: it may be gone after a power cut.
+		return errors.Join(err, disk.Remove(path))
+	}
+	return nil
+}
+
+// vacuumInto writes a copy of the database to a file, and syncs it.
+func (e *Engine) vacuumInto(ctx context.Context, path string) error {
+	c, err := e.Connect() // a reader may not write, not even to another file
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Each(ctx, nil, `VACUUM INTO $1`, path)
+}

@@ -1,0 +1,136 @@
+// Package sqlite is the engine of the store on SQLite: one file for a single server.
+//
+// # What it guarantees
+//
+// A commit that returned is on the disk (WAL mode, synchronous=FULL). A commit that failed changed
+// nothing, as on a full disk, or ends all writing: see writer. A file that is not a database, or
+// that has lost content, is refused and not touched.
+//
+// # How it works
+//
+// One connection writes and others read. All writes that come at the same time share a transaction.
+// They see each other in order. If one fails with a database error, the group is rolled back and
+// the others run again without it.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite/conn"
+)
+
+// Dialect is the name of this engine in the files of package migrations.
+const Dialect = "sqlite"
+
+// Engine is an open database.
+type Engine struct {
+	readers
+	writer  *writer
+	path    string
+	vfs     string
+	closing []func()
+}
+
+var (
+	_ engine.Copier   = (*Engine)(nil)
+	_ engine.Backuper = (*Engine)(nil)
+	_ engine.Checker  = (*Engine)(nil)
+	_ engine.Failer   = (*Engine)(nil)
+)
+
+// Open opens the database at path, creates it if it is missing, and brings its schema up to date.
+// Then it runs check in the same transaction, unless check is nil; an error of check leaves the
+// database as it was. Open fails with migrations.ErrNewer and ErrDamaged.
+func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engine, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(create(path), settleWAL(path+"-wal")); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return OpenVFS(ctx, path, check, "")
+}
+
+// OpenVFS is Open for a file of the named VFS of SQLite. The path is absolute, and a missing
+// database is created in place.
+func OpenVFS(ctx context.Context, path string, check func(engine.Tx) error, vfs string) (*Engine, error) {
+	e := &Engine{path: path, vfs: vfs}
+	c, err := e.Connect()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	err = exclusively(c, func(tx Tx) error {
+		if err := migrations.Migrate(tx, Dialect, time.Now()); err != nil || check == nil {
+			return err
+		}
+		return check(tx)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, c.Close()))
+	}
+	e.readers = newReaders(e.connectReader)
+	e.writer = newWriter(c)
+	return e, nil
+}
+
+// Path returns the path of the database.
+func (e *Engine) Path() string { return e.path }
+
+// Connect opens another connection that may write.
+func (e *Engine) Connect() (*conn.Conn, error) {
+	return Connect(e.path, e.vfs, `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
+		PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1`)
+}
+
+func (e *Engine) connectReader() (*conn.Conn, error) {
+	return Connect(e.path, e.vfs, `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)
+}
+
+// Connect opens a connection and runs pragmas on it.
+func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
+	c, err := conn.Open(path, conn.Options{VFS: vfs})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Script(pragmas); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// OnClose has Close call f after the last write, before it closes the connections. It must not be
+// called at the same time as another method.
+func (e *Engine) OnClose(f func()) { e.closing = append(e.closing, f) }
+
+// Close ends the writer's connection last: SQLite may then move the WAL to the database file, and
+// sync it.
+func (e *Engine) Close() error {
+	e.writer.Drain()
+	for _, f := range e.closing {
+		f()
+	}
+	return errors.Join(e.readers.close(), e.writer.close())
+}
+
+// ExecSoon waits for the disk: a transaction that shares its commit with others costs little.
+func (e *Engine) ExecSoon(_ context.Context, query string, args ...any) (n int64, err error) {
+	err = e.Write(func(tx engine.Tx) error {
+		n, err = tx.Exec(query, args...)
+		return err
+	})
+	return n, err
+}
+
+// Check runs SQLite's own checks.
+func (e *Engine) Check(ctx context.Context, report func(string)) error {
+	return engine.Report(e.Reads(ctx), report,
+		`SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'`,
+		`SELECT "table" || ' has a row that refers to no ' || parent FROM pragma_foreign_key_check`)
+}

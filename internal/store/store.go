@@ -1,0 +1,169 @@
+// Package store keeps all data in an SQL database.
+//
+// # What it guarantees
+//
+// Each method of a store interface is one transaction, and no transaction leaves this package. A
+// method checks first and writes last: when it returns a fault, it leaves only what its interface
+// says that a refusal leaves. Any other error rolls back everything. A write that returned nil is
+// durable.
+//
+// # How it works
+//
+// A file has the statements about one noun of the domain. They run on an engine (package engine),
+// which is SQLite in one file for a single server, or PostgreSQL for any number of servers. The
+// statements are the same for both.
+//
+// A write may run more than once, also after an earlier run was committed and its answer lost
+// (engine.Tx.Repeated). So each write changes nothing the second time, or can tell that the first
+// run was committed.
+//
+// A change of an account or a tenant is written by Tables.Write of package phonetables, which keeps
+// the tables current that phone servers read.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"dialtone/internal/secret"
+	"dialtone/internal/store/admission"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
+)
+
+// Store is an open database. It is safe for concurrent use, and by several processes at once.
+type Store struct {
+	engine engine.Engine
+	tables *phonetables.Tables
+	added  chan struct{} // of capacity 1; receives when this process may have added notifications
+
+	// What only some engines can do; nil if this one cannot.
+	node    engine.Node
+	grouper admission.Grouper
+
+	takeOver takeOver
+}
+
+// New returns a store on an engine, with the tables for phone servers that belong to it. The engine
+// was opened with a check by SealCheck.
+func New(e engine.Engine, tables *phonetables.Tables) *Store {
+	s := &Store{engine: e, tables: tables, added: make(chan struct{}, 1)}
+	s.node, _ = e.(engine.Node)
+	s.grouper, _ = e.(admission.Grouper)
+	return s
+}
+
+// Close finishes the writes that were accepted and closes the database.
+func (s *Store) Close() error { return s.engine.Close() }
+
+// Ready commits a write that changes no data. It fails if the database cannot be written to now, or
+// if recent writes failed.
+func (s *Store) Ready(ctx context.Context) error { return s.engine.Ready(ctx) }
+
+// Broken returns a channel that is closed when a commit has failed and it is not known whether it
+// is on the disk. From then on every write fails with account.ErrUnknown, and the process is to
+// end. The channel is nil for an engine that recovers by itself.
+func (s *Store) Broken() <-chan struct{} {
+	if e, ok := s.engine.(engine.Failer); ok {
+		return e.Failed()
+	}
+	return nil
+}
+
+// Err returns why Broken was closed, wrapped in engine.ErrFailed, and nil before that.
+func (s *Store) Err() error {
+	if e, ok := s.engine.(engine.Failer); ok {
+		return e.Err()
+	}
+	return nil
+}
+
+// Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing, and an
+// engine without notifications makes none: callers compare TenantVersion to be sure.
+func (s *Store) Watch(ctx context.Context, changed func()) {
+	if e, ok := s.engine.(engine.Notifier); ok {
+		e.Watch(ctx, changed)
+	}
+}
+
+// Schema returns the version of the database's schema.
+func (s *Store) Schema(ctx context.Context) (version int64, err error) {
+	return engine.Count(s.engine.Reads(ctx), `SELECT max(version) FROM schema_version`)
+}
+
+// nodeName returns the name of this node in rows of the outbox, which is empty for an engine without
+// nodes.
+func (s *Store) nodeName() string {
+	if s.node == nil {
+		return ""
+	}
+	return s.node.Node()
+}
+
+var (
+	// ErrSealKey is returned by SealCheck when the ring lacks a key that the store was sealed with.
+	ErrSealKey = errors.New("the store was sealed with another key")
+	// ErrUnfinished is returned by SealCheck for the target of a copy that was not completed.
+	ErrUnfinished = errors.New("a copy into this database was begun and not completed; " +
+		"run it again, and it goes on where it stopped")
+)
+
+// SealCheck returns a function that checks that ring has every key that a database was sealed with,
+// and records the new keys of ring.
+func SealCheck(ring *secret.Ring) func(engine.Tx) error {
+	return func(tx engine.Tx) error { return checkSealKey(tx, ring) }
+}
+
+func checkSealKey(tx engine.Tx, ring *secret.Ring) error {
+	n, err := engine.Count(tx, `SELECT count(*) FROM revision WHERE subject = 'copy'`)
+	if err != nil {
+		return err
+	} else if n > 0 {
+		return ErrUnfinished
+	}
+	has := make(map[string]bool)
+	for _, id := range ring.IDs() {
+		has[id.String()] = true
+	}
+	err = tx.Each(func(row engine.Scanner) error {
+		var id string
+		if err := row.Scan(&id); err != nil {
+			return err
+		}
+		if !has[id] {
+			return fmt.Errorf("%w (%s); restore the seal.key file of this store from a backup", ErrSealKey, id)
+		}
+		delete(has, id)
+		return nil
+	}, `SELECT id FROM seal_key`)
+	if err != nil {
+		return err
+	}
+	for id := range has {
+		if _, err := tx.Exec(`INSERT INTO seal_key (id) VALUES ($1)`, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inChunks calls one for each element of list, in transactions of up to 256 elements. When a
+// transaction fails, it returns the elements that are not committed.
+func inChunks[T any](e engine.Engine, list []T, one func(engine.Tx, T) error) (left []T, err error) {
+	const chunk = 256 // small enough that signups do not wait long for the writer
+	for i := 0; i < len(list); i += chunk {
+		err := e.Write(func(tx engine.Tx) error {
+			for _, element := range list[i:min(i+chunk, len(list))] {
+				if err := one(tx, element); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return list[i:], err
+		}
+	}
+	return nil, nil
+}

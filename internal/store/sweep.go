@@ -1,0 +1,45 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/store/engine"
+)
+
+// Sweep implements account.Store.
+func (s *Store) Sweep(_ context.Context, now, expired time.Time, limit int) (swept account.Swept, err error) {
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		swept, err = sweep(tx, now, expired, limit)
+		return err
+	})
+	return swept, err
+}
+
+func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept, err error) {
+	n, err := tx.Exec(`DELETE FROM account WHERE activated IS NULL AND uid IN
+		(SELECT uid FROM account WHERE activated IS NULL AND expires <= $1 ORDER BY expires LIMIT $2)`,
+		engine.Micros(expired), limit)
+	if err != nil {
+		return swept, err
+	}
+	swept.Accounts, swept.More = n, n == int64(limit)
+	for _, query := range []string{
+		`DELETE FROM spent WHERE (expires, nonce) IN
+			(SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
+		`DELETE FROM taken WHERE (bucket, at, account) IN
+			(SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
+		`DELETE FROM delivery WHERE message IN
+			(SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
+		`DELETE FROM replaced WHERE token IN (SELECT token FROM replaced WHERE until <= $1 ORDER BY until LIMIT $2)`,
+	} {
+		n, err := tx.Exec(query, engine.Micros(now), limit)
+		if err != nil {
+			return swept, err
+		}
+		swept.Others += n
+		swept.More = swept.More || n == int64(limit)
+	}
+	return swept, nil
+}

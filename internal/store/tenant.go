@@ -1,0 +1,260 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/hook"
+	"dialtone/internal/store/admission"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
+	"dialtone/internal/tenant"
+)
+
+var _ tenant.Store = (*Store)(nil)
+
+// tenantsLock is the key of the lock under which tenants are added and changed.
+var tenantsLock = admission.Key("tenants", 0, nil)
+
+// allTenants is the subject of a change of a tenant: the exported domains depend on all tenants.
+var allTenants = []phonetables.Subject{phonetables.Tenants}
+
+// AddTenant implements tenant.Store.
+func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
+	event := account.NewUID(t.Created)
+	defer s.notify()
+	err := s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
+		if err := tx.Lock(tenantsLock); err != nil {
+			return nil, err
+		}
+		if tx.Repeated() {
+			err := tx.Row(`SELECT id FROM tenant WHERE host = $1 AND realm = $2 AND created = $3`,
+				t.Host, t.Realm, engine.Micros(t.Created)).Scan(&t.ID)
+			if !errors.Is(err, sql.ErrNoRows) {
+				return allTenants, err
+			}
+		}
+		if t.ID, err = addTenant(tx, t); err == nil {
+			err = noticeTenant(tx, hook.TenantAdded, event, t.ID, t.Created)
+		}
+		return allTenants, err
+	})
+	return t, err
+}
+
+// free fails with fault.Conflict if another tenant has the host or the realm of t.
+func free(q engine.Querier, t tenant.Tenant) error {
+	var one int
+	err := q.Row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
+	if err == nil {
+		return fault.New(fault.Conflict,
+			"there is a tenant %s already; change it with: dialtone tenant set %s", t.Host, t.Host)
+	} else if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return realmFree(q, t)
+}
+
+// AddFirstTenant implements tenant.Store.
+func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
+	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+		if err := tx.Lock(tenantsLock); err != nil {
+			return nil, err
+		}
+		var one int
+		err := tx.Row(`SELECT 1 FROM tenant LIMIT 1`).Scan(&one)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		_, err = addTenant(tx, t)
+		return allTenants, err
+	})
+}
+
+func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
+	if err := free(tx, t); err != nil {
+		return 0, err
+	}
+	settings, err := json.Marshal(t.Settings)
+	if err != nil {
+		return 0, err
+	}
+	var id int64
+	err = tx.Row(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ($1, $2, $3, $4, $5)
+		RETURNING id`, t.Host, t.Realm, t.PublicURL, string(settings), engine.Micros(t.Created)).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	return id, tenantsChanged(tx)
+}
+
+// realmFree fails with fault.Conflict if another tenant has the realm of t.
+func realmFree(q engine.Querier, t tenant.Tenant) error {
+	var host string
+	err := q.Row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
+	if err == nil {
+		return fault.New(fault.Conflict, "the realm %q is that of the tenant %s; two tenants with one realm would "+
+			"share their passwords' hashes, so choose another", t.Realm, host)
+	} else if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return nil
+}
+
+// tenantsChanged increments the version of the tenants.
+func tenantsChanged(tx engine.Tx) error {
+	_, err := tx.Exec(`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`)
+	return err
+}
+
+// SetTenant implements tenant.Store.
+func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
+	event := account.NewUID(now)
+	defer s.notify()
+	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+		return allTenants, setTenant(tx, t, event, now)
+	})
+}
+
+func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) error {
+	if err := tx.Lock(tenantsLock); err != nil {
+		return err
+	}
+	var realm string
+	err := tx.Row(`SELECT realm FROM tenant WHERE id = $1`, t.ID).Scan(&realm)
+	if errors.Is(err, sql.ErrNoRows) {
+		return noTenant(t.Host)
+	} else if err != nil {
+		return err
+	}
+	if realm != t.Realm {
+		n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, engine.Micros(now), t.ID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every "+
+				"password's hash contains the realm, and none would match any more", t.Host, n)
+		}
+		if err := realmFree(tx, t); err != nil {
+			return err
+		}
+	}
+	if t.Challenge() == digest.SHA256 {
+		n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND NOT has_sha256 AND `+live,
+			engine.Micros(now), t.ID)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is "+
+				"stored at signup where the client sends ha1_sha256", n, t.Host)
+		}
+	}
+	settings, err := json.Marshal(t.Settings)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`,
+		t.ID, t.Realm, t.PublicURL, string(settings))
+	if err != nil {
+		return err
+	}
+	if err := noticeTenant(tx, hook.TenantChanged, event, t.ID, now); err != nil {
+		return err
+	}
+	return tenantsChanged(tx)
+}
+
+func noTenant(host string) error {
+	return fault.New(fault.NotFound, "there is no tenant %s; see: dialtone tenant list", host)
+}
+
+// RemoveTenant implements tenant.Store.
+func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
+	event := account.NewUID(now)
+	defer s.notify()
+	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+		return allTenants, dropTenant(tx, host, accounts, event, now)
+	})
+}
+
+func dropTenant(tx engine.Tx, host string, accounts bool, event account.UID, now time.Time) error {
+	if err := tx.Lock(tenantsLock); err != nil {
+		return err
+	}
+	var id int64
+	err := tx.Row(`SELECT id FROM tenant WHERE host = $1`, host).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		if tx.Repeated() {
+			return nil
+		}
+		return noTenant(host)
+	} else if err != nil {
+		return err
+	}
+	n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, engine.Micros(now), id)
+	if err != nil {
+		return err
+	}
+	if n > 0 && !accounts {
+		return fault.New(fault.Conflict,
+			"the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
+	}
+	if err := noticeTenantAccounts(tx, event, id, now); err != nil {
+		return err
+	}
+	if err := noticeTenant(tx, hook.TenantRemoved, event, id, now); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`DELETE FROM hook_tenant WHERE tenant = $1`, id); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`DELETE FROM tenant WHERE id = $1`, id); err != nil {
+		return err
+	}
+	return tenantsChanged(tx)
+}
+
+// Tenants implements tenant.Store.
+func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
+	// The version is read first: a change between the two reads is then seen twice, and never
+	// missed.
+	version, err := s.TenantVersion(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var list []tenant.Tenant
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var t tenant.Tenant
+		var settings string
+		var created int64
+		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+			return err
+		}
+		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
+			return err
+		}
+		t.Created = engine.FromMicros(created)
+		list = append(list, t)
+		return nil
+	}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+	if err != nil {
+		return nil, 0, err
+	}
+	return list, version, nil
+}
+
+// TenantVersion implements tenant.Store.
+func (s *Store) TenantVersion(ctx context.Context) (int64, error) {
+	return engine.Count(s.engine.Reads(ctx), `SELECT n FROM revision WHERE subject = 'tenant'`)
+}

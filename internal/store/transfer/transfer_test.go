@@ -1,0 +1,417 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/delivery"
+	"dialtone/internal/fault"
+	"dialtone/internal/hook"
+	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/tenant"
+	"dialtone/internal/test/postgrestest"
+)
+
+// crowded fills a store with everything that there is, and more than a page of some of it.
+func crowded(t *testing.T, s *testStore) {
+	t.Helper()
+	ctx := t.Context()
+	var homes []int64
+	for _, host := range []string{"one.test", "two.test", "gone.test"} {
+		homes = append(homes, addedTenant(t, s, host))
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(
+		s.AddHook(
+			ctx,
+			hook.Hook{
+				ID:         hook.ID{1},
+				Name:       "all",
+				Kind:       hook.Webhook,
+				URL:        "https://hooks.test",
+				AllTenants: true,
+				Sealed:     []byte("sealed"),
+				Created:    midday,
+			},
+		),
+	)
+	must(
+		s.AddHook(
+			ctx,
+			hook.Hook{
+				ID:        hook.ID{2},
+				Name:      "one",
+				Kind:      hook.Kamailio,
+				URL:       "http://127.0.0.1",
+				PlainHTTP: true,
+				Tenants:   homes[:1],
+				Created:   midday,
+			},
+		),
+	)
+	must(s.RemoveTenant(ctx, "gone.test", false, midday))
+	var all sync.WaitGroup
+	for i := range page + 500 {
+		all.Go(func() {
+			if err := s.Create(ctx, newcomer(homes[i%2], fmt.Sprintf("user%d", i)), midday); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, user := range []string{"active", "held", "closed"} {
+		a := newcomer(homes[0], user)
+		a.Account.Name, a.Account.HasSHA256 = "Zoë \"Ж\" \\ 🎺", true
+		must(s.Create(ctx, a, midday))
+		_, err := s.Confirm(ctx, homes[0], a.Token, a.Account.UID, midday)
+		must(err)
+	}
+	_, err := s.Disable(ctx, homes[0], "held", midday)
+	must(err)
+	must(s.Delete(ctx, homes[0], "closed", midday))
+	must(s.Revoke(ctx, homes[0], [16]byte{1, 2, 3}, midday))
+	must(
+		s.AddServer(
+			ctx,
+			sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday},
+		),
+	)
+	again := newcomer(homes[0], "again")
+	must(s.Create(ctx, again, midday))
+	must(s.Resend(ctx, account.LinkReplacement{
+		Account:     again.Account,
+		Was:         again.Account.Email,
+		Token:       [32]byte{1},
+		Message:     [16]byte{2},
+		SealedToken: []byte("newer"),
+		Made:        midday,
+	}, midday))
+	list, err := s.Pending(ctx)
+	must(err)
+	var sent []outbox.Ref
+	for _, w := range list[:100] {
+		sent = append(sent, outbox.Ref{Tenant: w.Tenant, Account: w.Account, Message: w.Message})
+	}
+	_, err = s.Ack(ctx, sent[:50])
+	must(err)
+	_, err = s.Enqueue(ctx, sent[50:], midday)
+	must(err)
+	due, _, err := s.DueMessages(ctx, midday, delivery.Position{}, nil, 10)
+	must(err)
+	for i := range due {
+		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"
+	}
+	must(s.Record(ctx, due))
+	must(
+		s.AddSigningKey(
+			ctx,
+			delivery.SigningKey{Tenant: homes[0], Selector: "a", Created: midday, Sealed: []byte{1, 2, 3}},
+		),
+	)
+}
+
+func quiet(string, int64, int64) {}
+
+func TestCopyThereAndBack(t *testing.T) {
+	ctx, dir, ring := t.Context(), t.TempDir(), secret.NewRing(midday)
+	first, third := "sqlite:"+filepath.Join(dir, "first.db"), "sqlite:"+filepath.Join(dir, "third.db")
+	second, fourth := postgrestest.Shared(t).Database(t), postgrestest.Shared(t).Database(t)
+	s, err := openFile(ctx, filepath.Join(dir, "first.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowded(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][2]string{{first, second}, {second, third}, {second, fourth}} {
+		told := make(map[string][2]int64)
+		if err := Copy(
+			ctx,
+			c[0],
+			c[1],
+			func(what string, done, total int64) { told[what] = [2]int64{done, total} },
+		); err != nil {
+			t.Fatal(err)
+		}
+		for what, n := range told {
+			if n[0] != n[1] {
+				t.Errorf("%s ended at %d of %d", what, n[0], n[1])
+			}
+		}
+		if len(told) != 2*len(copied) {
+			t.Errorf("%d parts were told of", len(told))
+		}
+	}
+	if err := Compare(ctx, first, third, quiet); err != nil {
+		t.Error(err)
+	}
+	if err := Compare(ctx, first, fourth, quiet); err != nil {
+		t.Error(err)
+	}
+	// The copies are stores: with the same keys, the next ids, and messages that somebody will
+	// write.
+	for name, open := range map[string]func() (*testStore, error){
+		"SQLite":     func() (*testStore, error) { return openFile(ctx, filepath.Join(dir, "third.db"), ring) },
+		"PostgreSQL": func() (*testStore, error) { return openPostgres(ctx, ring, "a", second) },
+	} {
+		s, err := open()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if id := addedTenant(t, s, "next.test"); id != 4 {
+			t.Errorf("%s: the next tenant is %d", name, id)
+		}
+		if a, err := s.Find(
+			ctx,
+			1,
+			"active",
+			midday,
+		); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" || a.Disabled || !a.Confirmed.Equal(midday) ||
+			!a.HasSHA256 {
+			t.Errorf("%s: found %+v, %v", name, a, err)
+		}
+		if err := s.Create(ctx, newcomer(1, "closed"), midday); err != account.ErrTaken {
+			t.Errorf("%s: the name of a deleted account: %v", name, err)
+		}
+		if hooks, err := s.Hooks(
+			ctx,
+		); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 ||
+			len(hooks[1].Tenants) != 1 {
+			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
+		}
+		adopted, err := s.TakeOver(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting, err := s.Pending(ctx)
+		if err != nil || len(waiting) != page+500-100+4 {
+			t.Errorf("%s: %d messages wait (%d were adopted), %v", name, len(waiting), len(adopted), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := openPostgres(ctx, secret.NewRing(midday), "a", second); !errors.Is(err, store.ErrSealKey) {
+			t.Errorf("with other keys: %v", err)
+		}
+	}
+}
+
+// A copy is stopped wherever it tells of its progress, and goes on.
+func TestCopyGoesOn(t *testing.T) {
+	dir, ring := t.TempDir(), secret.NewRing(midday)
+	from := "sqlite:" + filepath.Join(dir, "from.db")
+	s, err := openFile(t.Context(), filepath.Join(dir, "from.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowded(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "other.db")
+	if s, err = openFile(t.Context(), other, secret.NewRing(midday)); err != nil {
+		t.Fatal(err)
+	}
+	addedTenant(t, s, "foreign.test")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		to   string
+		open func(string) (*testStore, error)
+	}{
+		"sqlite": {"sqlite:" + filepath.Join(dir, "to.db"), func(to string) (*testStore, error) {
+			return openFile(t.Context(), strings.TrimPrefix(to, "sqlite:"), ring)
+		}},
+		"postgres": {postgrestest.Shared(t).Database(t), func(to string) (*testStore, error) {
+			return openPostgres(t.Context(), ring, "a", to)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stops := 0
+			for ; ; stops++ {
+				ctx, stop := context.WithCancel(t.Context())
+				steps, copying := 0, false
+				err := Copy(ctx, from, c.to, func(what string, _, _ int64) {
+					if steps++; steps > stops+1 && strings.HasPrefix(what, "copy") {
+						copying = true
+						stop()
+					}
+				})
+				stop()
+				if err == nil {
+					break
+				}
+				if !copying {
+					t.Fatal(err)
+				}
+				if _, err := c.open(c.to); !errors.Is(err, store.ErrUnfinished) {
+					t.Fatalf("half a copy is opened: %v", err)
+				}
+				if err := Copy(t.Context(), "sqlite:"+other, c.to, quiet); !fault.Is(err, fault.Conflict) {
+					t.Fatalf("another copy into half a copy: %v", err)
+				}
+			}
+			if stops < 5 {
+				t.Errorf("it was stopped %d times only", stops)
+			}
+			if err := Compare(t.Context(), from, c.to, quiet); err != nil {
+				t.Error(err)
+			}
+			if err := Copy(t.Context(), from, c.to, quiet); !fault.Is(err, fault.Conflict) {
+				t.Errorf("a copy into a store that is in use: %v", err)
+			}
+			if err := Copy(t.Context(), "sqlite:"+other, c.to, quiet); !fault.Is(err, fault.Conflict) {
+				t.Errorf("a copy of another into it: %v", err)
+			}
+			s, err := c.open(c.to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for _, tb := range copied {
+				rows, err := tb.after(s.engine.Reads(t.Context()), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				row, column := rows[0], tb.columns[len(tb.columns)-1]
+				where := fmt.Sprintf(
+					` WHERE (%s) = (%s)`,
+					strings.Join(tb.key, ", "),
+					engine.Placeholders(2, len(tb.key)),
+				)
+				old, key := row[len(row)-1], tb.keyOf(row)
+				set := func(column string, from, to any) {
+					t.Helper()
+					key := slices.Clone(key)
+					if i := slices.Index(tb.key, column); i >= 0 {
+						key[i] = from
+					}
+					n, err := int64(0), s.engine.Write(func(tx engine.Tx) error {
+						n, err := tx.Exec(
+							`UPDATE `+tb.name+` SET `+column+` = $1`+where,
+							append([]any{to}, key...)...)
+						if err == nil && n != 1 {
+							err = fmt.Errorf("%d rows", n)
+						}
+						return err
+					})
+					if err != nil {
+						t.Fatal(tb.name, n, err)
+					}
+				}
+				var changed any
+				switch v := old.(type) {
+				case int64:
+					changed = v + 1
+				case []byte:
+					changed = append([]byte("x"), v...)
+				case string:
+					changed = "x" + v
+				}
+				set(column, old, changed)
+				if err := Compare(
+					t.Context(),
+					from,
+					c.to,
+					quiet,
+				); !fault.Is(err, fault.Conflict) ||
+					!strings.Contains(err.Error(), " of "+tb.name+" ") {
+					t.Errorf("a changed row of %s: %v", tb.name, err)
+				}
+				set(column, changed, old)
+			}
+			if err := Compare(t.Context(), from, c.to, quiet); err != nil {
+				t.Errorf("everything is as it was: %v", err)
+			}
+			for query, told := range map[string]string{
+				`DELETE FROM spent WHERE expires IN (SELECT max(expires) FROM spent)`: "spent is missing",
+				`INSERT INTO seal_key (id) VALUES ('zzz')`:                            "seal_key is only in the target",
+			} {
+				if err := s.engine.Write(
+					func(tx engine.Tx) error { _, err := tx.Exec(query); return err },
+				); err != nil {
+					t.Fatal(err)
+				}
+				if err := Compare(
+					t.Context(),
+					from,
+					c.to,
+					quiet,
+				); !fault.Is(err, fault.Conflict) ||
+					!strings.Contains(err.Error(), told) {
+					t.Errorf("%s: %v", query, err)
+				}
+				if told == "seal_key is only in the target" {
+					if err := s.engine.Write(
+						func(tx engine.Tx) error { _, err := tx.Exec(`DELETE FROM seal_key WHERE id = 'zzz'`); return err },
+					); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestRunningServerIsNotCopied(t *testing.T) {
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+	s := openStore(t, ring, "a", url)
+	if _, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"}); err != nil {
+		t.Fatal(err)
+	}
+	to := "sqlite:" + filepath.Join(t.TempDir(), "to.db")
+	if err := Copy(t.Context(), url, to, quiet); !fault.Is(err, fault.Conflict) {
+		t.Errorf("while a server runs: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var met error
+	err := Copy(t.Context(), url, to, func(string, int64, int64) {
+		if met == nil {
+			_, met = openPostgres(t.Context(), ring, "b", url)
+		}
+	})
+	if err != nil || !fault.Is(met, fault.Overloaded) {
+		t.Errorf("copied: %v; a server that starts meanwhile: %v", err, met)
+	}
+}
+
+// A copy makes no entries for phone servers, so it is refused by a target that has them.
+func TestCopyIntoExportIsRefused(t *testing.T) {
+	database := postgrestest.Shared(t).Database(t)
+	s := openStore(t, secret.NewRing(midday), "", database)
+	if err := s.EnableExport(t.Context(), func(int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	from := filepath.Join(t.TempDir(), "dialtone.db")
+	source, err := openFile(t.Context(), from, secret.NewRing(midday))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := source.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(t.Context(), "sqlite:"+from, database, quiet); !errors.Is(err, errForeign) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,166 @@
+package store_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
+	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/tenant"
+	"dialtone/internal/test/teststore"
+)
+
+// oldDatabase is a database as version 0 wrote it, and the ring that it was sealed with.
+func oldDatabase(t *testing.T) (path string, ring *secret.Ring) {
+	t.Helper()
+	dir := t.TempDir()
+	key, err := os.ReadFile("testdata/version-0.seal.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(dir, "seal.key")
+	if err := os.WriteFile(keyFile, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ring, err = keyfile.Read(keyFile); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("testdata/version-0.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "dialtone.db")
+	alter(t, path, string(text))
+	return path, ring
+}
+
+func TestUpgradeFromVersion0(t *testing.T) {
+	path, ring := oldDatabase(t)
+	s := open(t, path, ring)
+	ctx := t.Context()
+	at := noon.Add(24 * time.Hour)
+
+	tenants, version, err := s.Tenants(ctx)
+	if err != nil || version != 2 {
+		t.Fatalf("the tenants: number %d, %v", version, err)
+	}
+	want := []tenant.Tenant{
+		{
+			ID:        2,
+			Host:      "office.test",
+			Realm:     "Office",
+			PublicURL: "https://office.test:8443",
+			Created:   noon.Add(time.Minute),
+			Settings: tenant.Settings{
+				Product:      "Bürotelefon",
+				MailFrom:     "phones@office.test",
+				SIPServer:    "sip.office.test",
+				SIPTransport: "TCP",
+				Origins: []string{
+					"https://www.office.test",
+				},
+				Reserved:       []string{"initech"},
+				Algorithm:      digest.SHA256,
+				SignupsPerHour: 100,
+			},
+		},
+		{ID: 1, Host: "phone.test", Realm: "phone.test", Created: noon},
+	}
+	if got, want := fmt.Sprintf("%#v", tenants), fmt.Sprintf("%#v", want); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+
+	type row struct {
+		host, user, name string
+		role             account.Role
+		disabled, held   bool
+		activated        time.Time
+		epoch            int64
+		full             bool // has all three hashes
+	}
+	rows := []row{
+		{"office.test", "ann", "Other Ann", account.Guest, true, false, time.Time{}, 0, true},
+		{"phone.test", "ann", "Ann O'Hara", account.Admin, false, false, noon.Add(time.Hour), 0, true},
+		{"phone.test", "bob", "Боб", account.Guest, true, true, noon.Add(time.Hour), 1, false},
+		{"phone.test", "dan", "Dan", account.Guest, true, false, time.Time{}, 0, true},
+	}
+	passwords := []string{"other ann's password", "ann's password", "bob's password", "dan's password"}
+	vault := secret.NewVault(ring, "credential")
+	var got []row
+	for _, tn := range tenants {
+		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
+			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) ||
+				!a.Expires.Equal(noon.Add(account.PendingLife)) ||
+				a.Lang != i18n.English {
+				t.Errorf("%s: %+v", a.User, a)
+			}
+			b, err := vault.Open(a.Tenant, a.UID[:], a.Sealed)
+			if err != nil {
+				return err
+			}
+			c, err := digest.UnmarshalCredential(b)
+			if err != nil {
+				return err
+			}
+			if c.HA1 != digest.Compute(a.User, tn.Realm, passwords[len(got)]) {
+				t.Errorf("%s at %s has another password", a.User, tn.Host)
+			}
+			full := c.HA1B != nil && c.SHA256 != nil
+			if full &&
+				(*c.HA1B != digest.ComputeB(a.User, tn.Realm, passwords[len(got)]) || *c.SHA256 != digest.ComputeSHA256(a.User, tn.Realm, passwords[len(got)])) {
+				t.Errorf("%s at %s has other hashes", a.User, tn.Host)
+			}
+			if a.HasSHA256 != (c.SHA256 != nil) {
+				t.Errorf("%s is said to have SHA-256: %v", a.User, a.HasSHA256)
+			}
+			got = append(got, row{tn.Host, a.User, a.Name, a.Role, a.Disabled, a.Held, a.Activated, a.Epoch, full})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(got, rows) {
+		t.Errorf("got  %+v\nwant %+v", got, rows)
+	}
+
+	tokens := secret.NewVault(ring, "activation token")
+	waiting, err := s.Pending(ctx)
+	if err != nil || len(waiting) != 2 {
+		t.Fatalf("%d messages wait: %v", len(waiting), err)
+	}
+	for _, w := range waiting {
+		text, err := tokens.Open(w.Tenant, w.Message[:], w.SealedToken)
+		if err != nil || len(text) != len(secret.Token{}) {
+			t.Fatalf("the token of %s: %v", w.User, err)
+		}
+		a, err := s.Activate(ctx, w.Tenant, secret.Token(text).Hash(), at)
+		if err != nil || a.UID != w.Account || a.Disabled {
+			t.Errorf("the link of %s: %v", w.User, err)
+		}
+	}
+	if revoked, err := s.Revoked(ctx, 1, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {
+		t.Errorf("the session that was ended: %v, %v", revoked, err)
+	}
+	if err := s.Create(ctx, admission(1, "cid"), at); !fault.Is(err, fault.Conflict) {
+		t.Errorf("the name of a deleted account: %v", err)
+	}
+	if id := addTenant(t, s, "new.test"); id != 3 {
+		t.Errorf("the next tenant is %d", id)
+	}
+}
+
+func TestUpgradeNeedsSealKey(t *testing.T) {
+	path, _ := oldDatabase(t)
+	if s, err := teststore.Open(t.Context(), path, secret.NewRing(noon)); err == nil {
+		s.Close()
+		t.Error("it opens with another key")
+	}
+}

@@ -1,0 +1,87 @@
+// Package teststore opens stores for tests and benchmarks.
+package teststore
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/captcha"
+	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/store/sqlite"
+	"dialtone/internal/throttle"
+)
+
+// Open opens the store in the SQLite file at path, which it creates if it is missing.
+func Open(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
+	e, err := sqlite.Open(ctx, path, check(ring))
+	if err != nil {
+		return nil, err
+	}
+	return OnSQLite(e, ring), nil
+}
+
+// OpenVFS is Open for a file of the named VFS of SQLite.
+func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*store.Store, error) {
+	e, err := sqlite.OpenVFS(ctx, path, check(ring), vfs)
+	if err != nil {
+		return nil, err
+	}
+	return OnSQLite(e, ring), nil
+}
+
+// OpenPostgres opens the store in the PostgreSQL database at url, for a node.
+func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*store.Store, error) {
+	e, err := postgres.Open(ctx, node, url, check(ring))
+	if err != nil {
+		return nil, err
+	}
+	return OnPostgres(e, ring), nil
+}
+
+// OnSQLite returns the store on an engine.
+func OnSQLite(e *sqlite.Engine, ring *secret.Ring) *store.Store {
+	return store.New(e, phonetables.OnSQLite(e, ring))
+}
+
+// OnPostgres returns the store on an engine.
+func OnPostgres(e *postgres.Engine, ring *secret.Ring) *store.Store {
+	return store.New(e, phonetables.OnPostgres(e, ring))
+}
+
+// check returns the check of an engine's database. Without a ring there is none.
+func check(ring *secret.Ring) func(engine.Tx) error {
+	if ring == nil {
+		return nil
+	}
+	return store.SealCheck(ring)
+}
+
+// Noon is the present time of tests.
+var Noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+// Signup returns a signup at noon that no rule refuses, and that shares no limit with another.
+func Signup(tenant int64, user string) account.Signup {
+	a := account.Signup{
+		Account: account.Account{
+			UID: account.NewUID(Noon), Tenant: tenant, User: user, Name: user, Email: user + "@mail.test",
+			Role: account.Guest, Disabled: true, Created: Noon, Expires: Noon.Add(account.PendingLife),
+			Sealed: []byte("sealed"),
+		},
+		SealedToken: []byte("sealed"),
+		Captcha:     captcha.Proof{Ours: true, Right: true, Expires: Noon.Add(captcha.Life)},
+		Recipient:   throttle.Allowance{Rule: throttle.MessagesPerRecipient},
+		Address:     []throttle.Allowance{{Rule: throttle.SignupsPerAddress}},
+	}
+	for _, b := range [][]byte{
+		a.Token[:], a.Message[:], a.Captcha.Nonce[:], a.Recipient.Bucket[:], a.Address[0].Bucket[:],
+	} {
+		rand.Read(b)
+	}
+	return a
+}
