@@ -122,16 +122,16 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{T: t}
 	ring, dir := secret.NewRing(noon), t.TempDir()
-	store, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
+	db, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
 	f.must(err)
-	t.Cleanup(func() { store.Close() })
+	t.Cleanup(func() { db.Close() })
 	files, err := pickup.Open(filepath.Join(dir, "pickup"))
 	f.must(err)
-	added, err := store.AddTenant(t.Context(), tenant.Tenant{
+	added, err := db.AddTenant(t.Context(), tenant.Tenant{
 		Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test", Created: noon,
 	})
 	f.must(err)
-	f.store, f.pickup, f.tenant = &faultyStore{Store: store}, &faultyPickup{Dir: files}, &added
+	f.store, f.pickup, f.tenant = &faultyStore{Store: db}, &faultyPickup{Dir: files}, &added
 	logger := slog.New(slog.NewTextHandler(&f.log, nil))
 	f.deps = outbox.Deps{
 		Store: f.store, Pickup: f.pickup, SealRing: ring, Audit: audit.Log{Logger: logger},
