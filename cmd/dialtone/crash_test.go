@@ -119,19 +119,19 @@ func newKillTest(t *testing.T) *killTest {
 	}
 }
 
-func (s *killTest) start() *process { return start(s.t, launch{data: s.data, listen: s.listen}) }
+func (s *killTest) start() *serverProcess { return start(s.t, launch{data: s.data, listen: s.listen}) }
 
 // loadedServer is a server under load.
 type loadedServer struct {
 	*killTest
-	*process
+	*serverProcess
 	ending  atomic.Bool
 	clients sync.WaitGroup
 }
 
 // load starts clients that sign up until the server has ended.
-func (s *killTest) load(p *process) *loadedServer {
-	b := &loadedServer{killTest: s, process: p}
+func (s *killTest) load(p *serverProcess) *loadedServer {
+	b := &loadedServer{killTest: s, serverProcess: p}
 	for i := range clients {
 		b.clients.Go(func() { b.client(i%2 == 0) })
 	}
@@ -264,7 +264,7 @@ func (s *killTest) messages() map[string][]message {
 }
 
 // check compares accounts and messages with what the clients know, after a restart.
-func (s *killTest) check(p *process) {
+func (s *killTest) check(p *serverProcess) {
 	s.t.Helper()
 	list, messages := shownAccounts(s.t, s.data), s.messages()
 	left := make(map[string][]message, len(messages))
@@ -310,7 +310,7 @@ func (s *killTest) check(p *process) {
 
 // sample activates some of the new accounts and signs in. The next check proves that the activation
 // was durable.
-func (s *killTest) sample(p *process, added []string, messages map[string][]message) {
+func (s *killTest) sample(p *serverProcess, added []string, messages map[string][]message) {
 	s.t.Helper()
 	v := newVisitor(p.address, "")
 	defer v.leave()

@@ -43,7 +43,7 @@ func TestFailedCommitEndsTheServer(t *testing.T) {
 		t.Errorf("%d lines of the log say why\n%s", n, p.stderr)
 	}
 
-	p.process = start(t, launch{data: p.data, listen: p.address})
+	p.serverProcess = start(t, launch{data: p.data, listen: p.address})
 	p.consistent()
 	after := p.users()
 	user := form.Get("user")

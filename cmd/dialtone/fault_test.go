@@ -25,7 +25,7 @@ import (
 // testServer is a server for fault injection, and a visitor who has an account there.
 type testServer struct {
 	*testing.T
-	*process
+	*serverProcess
 	data, pickup string
 	v            *visitor
 	n            int
@@ -40,7 +40,7 @@ func newTestServer(t *testing.T, l launch, pickup string) *testServer {
 	} else {
 		l.flags = append(l.flags, "--mail-pickup-dir", pickup)
 	}
-	p := &testServer{T: t, process: start(t, l), data: l.data, pickup: pickup}
+	p := &testServer{T: t, serverProcess: start(t, l), data: l.data, pickup: pickup}
 	p.v = newVisitor(p.address, "")
 	t.Cleanup(p.v.leave)
 	if a, err := p.v.signup(regular); err != nil || a.Status != 200 {
@@ -418,7 +418,7 @@ func testReadOnlyStart(t *testing.T) {
 		t.Errorf("start: %v\n%s", err, out)
 	}
 	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT, "size=8m"))
-	p.process = start(t, launch{data: data, flags: []string{"--mail-pickup-dir", p.pickup}})
+	p.serverProcess = start(t, launch{data: data, flags: []string{"--mail-pickup-dir", p.pickup}})
 	p.v = newVisitor(p.address, "")
 	v, form := p.next()
 	p.recovers(v, form)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/process"
 )
 
 // hookFixture runs servers and commands on one store with hooks.
@@ -42,7 +43,7 @@ func (f *hookFixture) try(args ...string) (string, error) {
 }
 
 // addActive signs a user up at a server and enables the account.
-func (f *hookFixture) addActive(p *process, user string) {
+func (f *hookFixture) addActive(p *serverProcess, user string) {
 	f.Helper()
 	v := newVisitor(p.address, "")
 	defer v.leave()
@@ -84,7 +85,7 @@ func TestKamailioHook(t *testing.T) {
 	for _, user := range []string{"ann", "bob", "cid"} {
 		f.addActive(p, user)
 	}
-	f.command("directory", "hook", "add", "sip", "--kamailio", k.rpc, "--bearer", k.token)
+	f.command("directory", "hook", "add", "sip", "--kamailio", k.Control.URL, "--bearer", k.token)
 	report := f.command("directory", "hook", "test", "sip")
 	const methods = "end registrations (ul.rm), drop cached credentials (htable.delete), " +
 		"reload domains (domain.reload)"
@@ -93,29 +94,29 @@ func TestKamailioHook(t *testing.T) {
 	}
 	for _, user := range []string{"ann", "bob", "cid"} {
 		k.register(user, "localhost")
-		k.remember(user + "@localhost")
+		k.cache(user + "@localhost")
 	}
-	k.remember("ann@localhost@localhost")
+	k.cache("ann@localhost@localhost")
 
 	f.command("account", "disable", "ann", "--tenant", "localhost")
 	f.within(offlineTime, "the disabled phone is gone", func() bool {
 		return !k.registered("ann", "localhost")
 	})
-	if k.remembers("ann@localhost") || k.remembers("ann@localhost@localhost") {
+	if k.caches("ann@localhost") || k.caches("ann@localhost@localhost") {
 		t.Error("the credentials are still cached")
 	}
-	if !k.registered("bob", "localhost") || !k.remembers("bob@localhost") {
+	if !k.registered("bob", "localhost") || !k.caches("bob@localhost") {
 		t.Error("the phone of another user is gone")
 	}
 
 	f.command("account", "role", "bob", "user", "--tenant", "localhost")
 	f.within(offlineTime, "the credentials with the old role are dropped", func() bool {
-		return !k.remembers("bob@localhost")
+		return !k.caches("bob@localhost")
 	})
 
 	f.command("account", "delete", "cid", "--tenant", "localhost")
 	f.within(offlineTime, "the deleted phone is gone", func() bool {
-		return !k.registered("cid", "localhost") && !k.remembers("cid@localhost")
+		return !k.registered("cid", "localhost") && !k.caches("cid@localhost")
 	})
 	if !k.registered("bob", "localhost") {
 		t.Error("a change of the role ended the registration")
@@ -136,8 +137,8 @@ func TestKamailioHook(t *testing.T) {
 	}
 
 	// Kamailio refuses another token.
-	k.bearer = "another"
-	if _, err := k.ask("core.version"); err == nil || err.Error() != "401 Unauthorized" {
+	k.Control.Token = "another"
+	if _, err := k.Control.Call("core.version"); err == nil || err.Error() != "core.version: 401 Unauthorized" {
 		t.Errorf("with another token: %v", err)
 	}
 	p.mustStop(t)
@@ -197,7 +198,7 @@ func (c *webhookServer) users() (users []string) {
 func TestNotificationsSurviveCrash(t *testing.T) {
 	f := &hookFixture{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}
 	c := newWebhookServer(t, http.StatusInternalServerError)
-	ops := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	ops := process.Address(t)
 	p := start(t, launch{data: f.dir, flags: []string{"--ops-listen", ops}})
 	for _, user := range []string{"ann", "bob"} {
 		f.addActive(p, user)
@@ -243,7 +244,7 @@ func TestServersShareNotifications(t *testing.T) {
 		"DIALTONE_DATABASE=" + url, "DIALTONE_KEYS_DIR=" + filepath.Join(dir, "keys"),
 	}}
 	c := newWebhookServer(t, http.StatusOK)
-	var nodes []*process
+	var nodes []*serverProcess
 	for i := range 2 {
 		nodes = append(nodes, start(t, launch{data: filepath.Join(dir, fmt.Sprint("node", i)), env: f.environ}))
 	}

@@ -87,7 +87,7 @@ func (c *cuts) add(s *killTest, o *cuts) {
 // outage is a server whose disk loses its power.
 type outage struct {
 	*killTest
-	*process
+	*serverProcess
 	sum          *cuts
 	begins, over atomic.Bool
 	clients      sync.WaitGroup
@@ -98,7 +98,7 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	p := s.start()
 	s.check(p)
 	verified(s.t, s.data, s.pickup)
-	o := &outage{killTest: s, process: p, sum: c}
+	o := &outage{killTest: s, serverProcess: p, sum: c}
 	for i := range clients {
 		o.clients.Go(func() { o.client(i%2 == 0) })
 	}

@@ -55,7 +55,7 @@ func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watched
 // restart starts the server again, with the same addresses and directories.
 func (w *watchedServer) restart() {
 	w.Helper()
-	w.process = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen",
+	w.serverProcess = start(w, launch{data: w.data, listen: w.address, flags: []string{"--ops-listen",
 		w.ready.address, "--mail-pickup-dir", w.pickup}})
 }
 
@@ -255,7 +255,7 @@ func testSyncFailsSometimes(t *testing.T) {
 	var answered, refused, saved, faults, restarts int
 	for _, which := range [][]string{{w.wal()}, {w.database()}, {w.wal(), w.database()}} {
 		for _, when := range []string{"1", "2", "1..3", "2+2", "3+7", "5+11", "1+4", "20"} {
-			stop := inject(t, w.process, syncs, "error=EIO:when="+when, which...)
+			stop := inject(t, w.serverProcess, syncs, "error=EIO:when="+when, which...)
 			c := w.crowd(8)
 			begin := time.Now()
 			ended := false
@@ -300,7 +300,7 @@ func testWALFails(t *testing.T) {
 	for range times {
 		v, form := w.next()
 		w.settled() // so that only the signup is affected
-		stop := inject(t, w.process, syncs, "error=EIO", w.wal())
+		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal())
 		w.outcomeUnknown(v, form)
 		longest = max(longest, w.exits())
 		stop()
@@ -319,7 +319,7 @@ func testWALFails(t *testing.T) {
 // still in the WAL.
 func testDatabaseFileFails(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "")
-	stop := inject(t, w.process, syncs, "error=EIO", w.database())
+	stop := inject(t, w.serverProcess, syncs, "error=EIO", w.database())
 	c := w.crowd(12)
 	deadline := time.Now().Add(60 * time.Second)
 	for { // until the WAL has been full several times
@@ -346,7 +346,7 @@ func testDatabaseFileFails(t *testing.T) {
 
 	v, form := w.next()
 	w.settled()
-	stop = inject(t, w.process, syncs, "error=EIO", w.wal(), w.database())
+	stop = inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 	w.outcomeUnknown(v, form)
 	w.exits()
 	stop()
@@ -363,7 +363,7 @@ func testPickupSyncFails(t *testing.T) {
 	var answered, again int
 	var status int
 	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
-		stop := inject(t, w.process, "syncfs", "error=EIO:when="+when, w.pickup)
+		stop := inject(t, w.serverProcess, "syncfs", "error=EIO:when="+when, w.pickup)
 		c := w.crowd(6)
 		errors := w.stderr.count("outbox flush failed")
 		deadline := time.Now().Add(20 * time.Second)
@@ -413,7 +413,7 @@ func testFailedCommit(t *testing.T) {
 				}
 				v, form := w.next()
 				w.settled()
-				endFault := inject(t, w.process, syncs, "error=EIO", w.wal(), w.database())
+				endFault := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 				w.outcomeUnknown(v, form)
 				c.end(w, endFault)
 				w.restart()
@@ -437,7 +437,7 @@ func testFailedCommitAndPowerCut(t *testing.T) {
 	for range times {
 		v, form := w.next()
 		w.settled()
-		stop := inject(t, w.process, syncs, "error=EIO", w.wal(), w.database())
+		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 		w.outcomeUnknown(v, form)
 		w.must(d.cut())
 		w.kill()

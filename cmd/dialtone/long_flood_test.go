@@ -220,7 +220,7 @@ func testOverload(t *testing.T) {
 		}
 		defer p.v.leave()
 	}
-	stop := inject(t, w.process, syncs, "delay_enter=700000", w.wal())
+	stop := inject(t, w.serverProcess, syncs, "delay_enter=700000", w.wal())
 	others := watchCaptchas(t, w.address)
 	for _, p := range list {
 		all.Go(func() {

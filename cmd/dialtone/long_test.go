@@ -161,7 +161,7 @@ func (d *disk) restore() {
 
 // inject makes system calls of a running server on some files fail or take longer, until stop is
 // called or the server ends.
-func inject(t *testing.T, p *process, calls, what string, paths ...string) (stop func()) {
+func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string) (stop func()) {
 	t.Helper()
 	pid := p.cmd.Process.Pid
 	args := []string{
@@ -225,7 +225,7 @@ func statusOf(path, name string) (int, error) {
 	return 0, fmt.Errorf("%s has no %s", path, name)
 }
 
-func (p *process) status(t *testing.T, name string) int {
+func (p *serverProcess) status(t *testing.T, name string) int {
 	t.Helper()
 	n, err := statusOf(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), name)
 	if err != nil {
@@ -234,7 +234,7 @@ func (p *process) status(t *testing.T, name string) int {
 	return n
 }
 
-func (p *process) files(t *testing.T) int {
+func (p *serverProcess) files(t *testing.T) int {
 	t.Helper()
 	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	if err != nil {
@@ -398,7 +398,7 @@ func verified(t *testing.T, data, pickup string) (r account.Report) {
 }
 
 // noPanic wants a log without a Go stack in it.
-func (p *process) noPanic(t *testing.T) {
+func (p *serverProcess) noPanic(t *testing.T) {
 	t.Helper()
 	for _, word := range []string{"panic", "goroutine ", "fatal error", "DATA RACE"} {
 		if p.stderr.count(word) > 0 {

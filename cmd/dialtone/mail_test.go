@@ -29,7 +29,7 @@ type poster struct {
 	flags []string
 	env   []string
 	ops   string
-	p     *process
+	p     *serverProcess
 }
 
 func newPoster(t *testing.T, env []string, flags ...string) *poster {
@@ -44,7 +44,7 @@ func newPoster(t *testing.T, env []string, flags ...string) *poster {
 	return o
 }
 
-func (o *poster) start() *process {
+func (o *poster) start() *serverProcess {
 	o.t.Helper()
 	o.p = start(o.t, launch{data: o.data, flags: o.flags, env: o.env})
 	return o.p

@@ -26,7 +26,7 @@ type fleet struct {
 	*testing.T
 	dir, url         string
 	primary, standby *postgrestest.Cluster
-	nodes            [3]*process
+	nodes            [3]*serverProcess
 }
 
 func deployFile(name string) string { return filepath.Join("..", "..", "deploy", "postgresql", name) }

@@ -2,21 +2,18 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"dialtone/internal/test/phonetest"
+	"dialtone/internal/test/process"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
@@ -30,7 +27,7 @@ const phoneWords = `sieben Zwölftel: "grün" & mehr`
 // phones, registrar and TURN server are real.
 func TestPhones(t *testing.T) {
 	data := t.TempDir()
-	operators := "127.0.0.1:" + strconv.Itoa(freePort(t))
+	operators := process.Address(t)
 	p := start(t, launch{data: data, flags: []string{"--dev", "--ops-listen", operators}})
 	tap := newTap(t, p.address)
 	relay := newCoturn(t, secrets(t, data, "turn", "secret")...)
@@ -39,7 +36,7 @@ func TestPhones(t *testing.T) {
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
 		"Example Phones", "--data", data,
 		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
-		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.port)+"?transport=udp")
+		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.Port)+"?transport=udp")
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
 	b := newBrowser(t, tap.base, chromedp.Flag("allow-loopback-in-peer-connection", true))
 	var line string
@@ -147,23 +144,11 @@ func (b *browser) scan(scheme string) string {
 	if err := os.WriteFile(file, png, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
-	out, err := exec.Command(tool(b.t, "zbarimg"), "--quiet", "--raw", file).Output()
+	out, err := exec.Command(process.Find(b.t, "zbarimg"), "--quiet", "--raw", file).Output()
 	if err != nil {
 		b.t.Errorf("nothing can be read in a %s page: %v", scheme, err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// tool returns the path of an installed program.
-func tool(t testing.TB, name string) string {
-	t.Helper()
-	for _, path := range []string{name, "/usr/sbin/" + name} { // not in everybody's PATH
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	t.Fatalf("this test needs the real %s: make test installs it", name)
-	return ""
 }
 
 func mustOutput(t *testing.T, args ...string) []byte {
@@ -177,10 +162,10 @@ func mustOutput(t *testing.T, args ...string) []byte {
 	return out
 }
 
-// registrar is a Kamailio on loopback.
+// registrar is a Kamailio with its addresses.
 type registrar struct {
+	*phonetest.Server
 	udp, websocket string
-	log            *screen
 }
 
 // newRegistrar runs testdata/phones/kamailio.cfg, which looks up every credential at the ops
@@ -191,37 +176,25 @@ func newRegistrar(t *testing.T, directory, token string) *registrar {
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, websocket := freePort(t), freePort(t)
-	conf := strings.NewReplacer("@PORT@", strconv.Itoa(udp), "@WSPORT@", strconv.Itoa(websocket),
-		"@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "kamailio.cfg"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k := &registrar{udp: fmt.Sprintf("127.0.0.1:%d", udp),
-		websocket: fmt.Sprintf("ws://127.0.0.1:%d", websocket), log: new(screen)}
-	runs(t, k.log, nil, tool(t, "kamailio"), "-DD", "-E", "-m", "64", "-M", "8", "-f",
-		filepath.Join(dir, "kamailio.cfg"), "-Y", dir, "-w", dir, "-P", filepath.Join(dir, "pid"))
-	waitUntil(t, func() bool {
-		resp, err := http.Get("http" + strings.TrimPrefix(k.websocket, "ws"))
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil && resp.StatusCode == http.StatusNotFound
+	websocket := process.Address(t)
+	_, port, _ := strings.Cut(websocket, ":")
+	s := phonetest.Kamailio(t, func(s *phonetest.Server) string {
+		return strings.NewReplacer("@PORT@", strconv.Itoa(s.Port), "@WSPORT@", port,
+			"@DIRECTORY@", directory, "@TOKEN@", token).Replace(string(file))
 	})
-	return k
+	return &registrar{s, fmt.Sprintf("127.0.0.1:%d", s.Port), "ws://" + websocket}
 }
 
 // registered waits until a user's phone of a kind is registered.
 func (k *registrar) registered(t *testing.T, user, agent string) {
 	t.Helper()
-	k.log.wait(t, "registered sip:"+user+"@localhost by "+agent)
+	k.WaitLog(t, "registered sip:"+user+"@localhost by "+agent)
 }
 
 // baresip registers with a line of its configuration and a typed password, and returns its output.
 func baresip(t *testing.T, line, password string) string {
 	t.Helper()
-	path := tool(t, "baresip")
+	path := process.Find(t, "baresip")
 	modules := ""
 	for _, dir := range []string{"/usr/lib/baresip/modules", "/usr/lib64/baresip/modules",
 		"/usr/local/lib/baresip/modules", "/opt/homebrew/lib/baresip/modules"} {
@@ -239,12 +212,12 @@ func baresip(t *testing.T, line, password string) string {
 			t.Fatal(err)
 		}
 	}
-	out := new(screen)
+	out := new(process.Log)
 	in, end := runs(t, out, nil, path, "-f", dir)
 	defer end()
-	out.wait(t, "enter password for sip:alex@localhost")
+	out.Wait(t, "enter password for sip:alex@localhost")
 	io.WriteString(in, password+"\n")
-	return out.wait(t, "200 OK", "401 Unauthorized", "Service Unavailable", "failed")
+	return out.Wait(t, "200 OK", "401 Unauthorized", "Service Unavailable", "failed")
 }
 
 // linphone fetches its settings from a link and registers with a typed password. Its ports are set
@@ -252,7 +225,7 @@ func baresip(t *testing.T, line, password string) string {
 func linphone(t *testing.T, link, password string, at *registrar) {
 	t.Helper()
 	home := t.TempDir()
-	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(freePort(t)) +
+	settings := "[misc]\nconfig-uri=" + link + "\n[sip]\nsip_port=" + strconv.Itoa(process.Port(t)) +
 		"\nsip_tcp_port=-1\nsip_tls_port=-1\nregister_only_when_network_is_up=0\n"
 	if err := os.WriteFile(filepath.Join(home, "linphonerc"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
@@ -260,11 +233,11 @@ func linphone(t *testing.T, link, password string, at *registrar) {
 	if err := os.MkdirAll(filepath.Join(home, ".local/share/linphone"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	out := new(screen)
-	in, end := runs(t, out, []string{"HOME=" + home}, tool(t, "linphonec"), "-c",
+	out := new(process.Log)
+	in, end := runs(t, out, []string{"HOME=" + home}, process.Find(t, "linphonec"), "-c",
 		filepath.Join(home, "linphonerc"))
 	defer end()
-	out.wait(t, "Password for alex on localhost:")
+	out.Wait(t, "Password for alex on localhost:")
 	io.WriteString(in, password+"\n")
 	at.registered(t, "alex", "Linphone")
 	// The link works once, so it must not be kept for the next start.
@@ -283,7 +256,7 @@ func jssip(t *testing.T, script, password string) {
 	if err != nil || len(modules) != 1 {
 		t.Fatal("this test needs JsSIP: make test fetches it")
 	}
-	cmd := exec.Command(tool(t, "node"), "testdata/phones/jssip.cjs")
+	cmd := exec.Command(process.Find(t, "node"), "testdata/phones/jssip.cjs")
 	cmd.Env = []string{"NODE_PATH=" + modules[0], "PASSWORD=" + password}
 	cmd.Stdin = strings.NewReader(script)
 	if out, err := cmd.CombinedOutput(); err != nil ||
@@ -292,61 +265,18 @@ func jssip(t *testing.T, script, password string) {
 	}
 }
 
-// screen collects the output of a program, including incomplete lines.
-type screen struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
-// wait waits until the output contains one of the texts, and returns all of it.
-func (s *screen) wait(t *testing.T, texts ...string) string {
-	t.Helper()
-	shows := func() bool {
-		return slices.ContainsFunc(texts,
-			func(text string) bool { return strings.Contains(s.String(), text) })
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for !shows() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("none of %q comes; there is\n%s", texts, s)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return s.String()
-}
-
-// runs starts a program and its children. They end with the test, or earlier with end.
-func runs(t *testing.T, out io.Writer, env []string, path string, args ...string) (in io.Writer,
-	end func()) {
+// runs starts a program that asks for input, with its children. They end with the test, or earlier
+// with end.
+func runs(
+	t *testing.T, out *process.Log, env []string, path string, args ...string,
+) (in io.Writer, end func()) {
 	t.Helper()
 	cmd := exec.Command(path, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	pipe, err := cmd.StdinPipe()
+	cmd.Env = append(os.Environ(), env...)
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	end = sync.OnceFunc(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
-	})
-	t.Cleanup(end)
-	return pipe, end
+	p := process.Run(t, cmd, out, func() error { return nil })
+	return in, p.Kill
 }

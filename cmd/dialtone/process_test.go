@@ -52,8 +52,8 @@ func binary(t testing.TB) string {
 	return built.path
 }
 
-// process is a server in its own process.
-type process struct {
+// serverProcess is a server in its own process.
+type serverProcess struct {
 	cmd *exec.Cmd
 	// address is the address of its listener, base the URL of its first tenant.
 	address, base string
@@ -74,7 +74,7 @@ type launch struct {
 }
 
 // start runs the built server and waits until it answers.
-func start(t testing.TB, l launch) *process {
+func start(t testing.TB, l launch) *serverProcess {
 	t.Helper()
 	listen := l.listen
 	if listen == "" {
@@ -93,8 +93,8 @@ func start(t testing.TB, l launch) *process {
 }
 
 // launched starts a server and waits until it answers.
-func launched(cmd *exec.Cmd, stderr *os.File) (*process, error) {
-	p := &process{cmd: cmd, stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
+func launched(cmd *exec.Cmd, stderr *os.File) (*serverProcess, error) {
+	p := &serverProcess{cmd: cmd, stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func launched(cmd *exec.Cmd, stderr *os.File) (*process, error) {
 }
 
 // answers waits until the server has printed its address and answers there.
-func (p *process) answers(deadline time.Time) error {
+func (p *serverProcess) answers(deadline time.Time) error {
 	line, err := p.stdout.find("Dialtone listens on ", p.ended, deadline)
 	if err != nil {
 		return err
@@ -164,13 +164,13 @@ func (p *process) answers(deadline time.Time) error {
 }
 
 // kill kills the server.
-func (p *process) kill() {
+func (p *serverProcess) kill() {
 	p.cmd.Process.Kill()
 	<-p.ended
 }
 
 // stop sends SIGTERM and returns the exit status.
-func (p *process) stop() (int, error) {
+func (p *serverProcess) stop() (int, error) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return -1, err
 	}
@@ -184,7 +184,7 @@ func (p *process) stop() (int, error) {
 }
 
 // mustStop is stop for a server that must exit with status 0.
-func (p *process) mustStop(t testing.TB) {
+func (p *serverProcess) mustStop(t testing.TB) {
 	t.Helper()
 	status, err := p.stop()
 	if err != nil {
@@ -197,7 +197,7 @@ func (p *process) mustStop(t testing.TB) {
 
 // checkLog checks that every complete line of the log is a JSON object with a time in UTC, a level
 // and a message.
-func (p *process) checkLog() error {
+func (p *serverProcess) checkLog() error {
 	for _, line := range p.stderr.complete() {
 		var entry struct {
 			Time  time.Time

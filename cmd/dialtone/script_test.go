@@ -73,7 +73,7 @@ func TestScripts(t *testing.T) {
 }
 
 // servers are the servers of one script by name.
-type servers map[string]*process
+type servers map[string]*serverProcess
 
 type serversKey struct{}
 

@@ -1,18 +1,11 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +15,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
+	"dialtone/internal/test/phonetest"
 	"dialtone/internal/turn"
 )
 
@@ -101,8 +95,8 @@ func TestCoturnAcceptsCredentials(t *testing.T) {
 		{"not the account's own password", "alex", password("alex"), false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got := c.takes(t, row.user, row.password); got != row.ok {
-				t.Errorf("coturn takes it: %v\n%s", got, c.log)
+			if got := c.Relays(t, row.user, row.password); got != row.ok {
+				t.Errorf("coturn takes it: %v\n%s", got, c.Logs())
 			}
 		})
 	}
@@ -170,69 +164,9 @@ func secrets(t *testing.T, data string, args ...string) []string {
 	return strings.Fields(string(mustOutput(t, append(args, "--data", data)...)))
 }
 
-// coturn is a TURN server on loopback.
-type coturn struct {
-	port int
-	log  *screen
-}
-
-// newCoturn runs coturn with the file in deploy/coturn and the secrets. The test adds its own
-// ports, and allows relaying to loopback, which the file forbids.
-func newCoturn(t *testing.T, secrets ...string) *coturn {
+// newCoturn runs coturn with the file in deploy/coturn and the secrets.
+func newCoturn(t *testing.T, secrets ...string) *phonetest.Server {
 	t.Helper()
-	file, err := os.ReadFile("../../deploy/coturn/rest.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	c := &coturn{port: freePort(t), log: new(screen)}
-	conf := regexp.MustCompile(`(?m)^listening-port=.*$`).ReplaceAllString(string(file),
-		"listening-port="+strconv.Itoa(c.port))
-	conf = regexp.MustCompile(`(?m)^denied-peer-ip=127\..*$`).ReplaceAllString(conf,
-		"allow-loopback-peers")
-	for _, s := range secrets {
-		conf += "static-auth-secret=" + s + "\n"
-	}
-	conf += "listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nmin-port=" + strconv.Itoa(relayPorts) +
-		"\nmax-port=" + strconv.Itoa(relayPorts+200) +
-		"\nno-tls\nno-dtls\nlog-file=stdout\nsimple-log\npidfile=" + filepath.Join(dir, "pid") +
-		"\nuserdb=" + filepath.Join(dir, "turndb") + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "turnserver.conf"), []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	runs(t, c.log, nil, tool(t, "turnserver"), "-c", filepath.Join(dir, "turnserver.conf"))
-	waitUntil(t, func() bool {
-		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(c.port), time.Second)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	return c
-}
-
-// relayPorts is the first port of coturn's relays. It is below the system's range of ephemeral
-// ports.
-const relayPorts = 21000
-
-// takes reports whether the server accepts a credential and relays data. It uses the exit status of
-// coturn's client.
-func (c *coturn) takes(t *testing.T, user, password string) bool {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, tool(t, "turnutils_uclient"), "-y", "-c", "-n", "1", "-u",
-		user, "-w", password, "-p", strconv.Itoa(c.port), "127.0.0.1").CombinedOutput()
-	switch _, refused := errors.AsType[*exec.ExitError](err); {
-	case err == nil:
-		if !bytes.Contains(out, []byte("Total lost packets 0 ")) {
-			t.Errorf("the relay carries nothing:\n%s", out)
-		}
-		return true
-	case refused && ctx.Err() == nil && bytes.Contains(out, []byte("Cannot complete Allocation")):
-		return false
-	default:
-		t.Fatalf("turnutils_uclient: %v\n%s", err, out)
-		return false
-	}
+	return phonetest.Coturn(t, "rest.conf", "use-auth-secret\n",
+		"use-auth-secret\nstatic-auth-secret="+strings.Join(secrets, "\nstatic-auth-secret=")+"\n")
 }

@@ -26,7 +26,7 @@ const (
 // one as such a client is used, with one connection, and one with as many connections as the queue.
 // The ratios are what is left of their rates.
 func BenchmarkBacklog(b *testing.B) {
-	o := opened(b)
+	o := newFixture(b)
 	s := smtptest.Start(b, smtptest.Options{Forget: true})
 	var one, many, ours []float64
 	for range b.N {
@@ -49,8 +49,8 @@ func BenchmarkBacklog(b *testing.B) {
 			}
 		}))
 		closes()
-		if got := s.Accepted() - before; got != backlog || len(o.files("pickup")) != 0 {
-			b.Fatalf("%d came, %d files are left", got, len(o.files("pickup")))
+		if got := s.Accepted() - before; got != backlog || len(o.Files("pickup")) != 0 {
+			b.Fatalf("%d came, %d files are left", got, len(o.Files("pickup")))
 		}
 		bare()
 	}
@@ -123,7 +123,7 @@ func BenchmarkMemory(b *testing.B) {
 	for _, n := range []int{10_000, 40_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for range b.N {
-				o := opened(b)
+				o := newFixture(b)
 				s := smtptest.Start(b, smtptest.Options{Forget: true})
 				o.hand(o.writeMany(n,
 					func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })...)
@@ -147,15 +147,15 @@ func BenchmarkMemory(b *testing.B) {
 
 // BenchmarkLoad is what a look at a directory costs that a mail agent does not drain.
 func BenchmarkLoad(b *testing.B) {
-	o := opened(b)
+	o := newFixture(b)
 	for i := range 10_000 {
-		name := filepath.Join(o.box.Path(), strings.Repeat("0", 24)+fmt.Sprintf("%08x.eml", i))
+		name := filepath.Join(o.Pickup.Path(), strings.Repeat("0", 24)+fmt.Sprintf("%08x.eml", i))
 		if err := os.WriteFile(name, nil, 0o640); err != nil {
 			b.Fatal(err)
 		}
 	}
 	for b.Loop() {
-		if n, _, err := o.box.Load(); err != nil || n != 10_000 {
+		if n, _, err := o.Pickup.Load(); err != nil || n != 10_000 {
 			b.Fatal(n, err)
 		}
 	}

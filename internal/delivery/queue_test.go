@@ -3,7 +3,6 @@ package delivery_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,61 +17,31 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/i18n"
-	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
-	"dialtone/internal/tenant"
 	"dialtone/internal/test/smtptest"
-	"dialtone/internal/test/teststore"
-	"dialtone/internal/throttle"
+	"dialtone/internal/test/world"
 )
 
-// office is a store, a pickup directory and a queue for them, as the server puts them together.
-type office struct {
-	testing.TB
-	*store.Store
-	tenant *tenant.Tenant
-	box    *pickup.Dir
-	ring   *secret.Ring
-	path   string
-	ahead  atomic.Int64 // how far its clock is ahead
+// fixture is a store, a pickup directory and a queue for them, as the server puts them together.
+type fixture struct {
+	*world.World
 	queue  *delivery.Queue
 	signer delivery.Signer
 }
 
-func opened(t testing.TB) *office {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	o := &office{TB: t, path: t.TempDir(), ring: secret.NewRing(time.Now())}
-	var err error
-	o.Store, err = teststore.Open(t.Context(), filepath.Join(o.path, "dialtone.db"), o.ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { o.Store.Close() })
-	if o.box, err = pickup.Open(filepath.Join(o.path, "pickup")); err != nil {
-		t.Fatal(err)
-	}
-	added, err := o.AddTenant(t.Context(), tenant.Tenant{
-		Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test", Created: o.now(),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.tenant = &added
-	return o
+	return &fixture{World: world.New(t, world.Options{RealTime: true})}
 }
-
-func (o *office) now() time.Time { return time.Now().Add(time.Duration(o.ahead.Load())) }
 
 // posted is a message with the account that it is for.
 type posted struct {
-	account.Signup
+	world.Person
 	text []byte
 }
 
@@ -81,7 +50,7 @@ func (p posted) sent() outbox.Ref {
 }
 
 // write makes an account, and the message to it with an outbox row.
-func (o *office) write(to string) posted {
+func (o *fixture) write(to string) posted {
 	o.Helper()
 	p, err := o.written(to)
 	if err != nil {
@@ -91,7 +60,7 @@ func (o *office) write(to string) posted {
 }
 
 // writeMany does it so many times at once, since the disk takes many at once.
-func (o *office) writeMany(n int, to func(i int) string) []posted {
+func (o *fixture) writeMany(n int, to func(i int) string) []posted {
 	o.Helper()
 	list, errs := make([]posted, n), make([]error, n)
 	var all sync.WaitGroup
@@ -109,62 +78,49 @@ func (o *office) writeMany(n int, to func(i int) string) []posted {
 	return list
 }
 
-func (o *office) written(to string) (p posted, err error) {
-	now := o.now().UTC().Truncate(time.Microsecond)
-	token := secret.NewToken()
-	a := account.Signup{
-		Account: account.Account{
-			UID: account.NewUID(now), Tenant: o.tenant.ID, Email: to, Role: account.Guest, Disabled: true, Created: now,
-			Expires: now.Add(account.PendingLife), Sealed: []byte("sealed"),
-		},
-		Token: token.Hash(), SealedToken: []byte("sealed"),
-		Captcha:   captcha.Proof{Ours: true, Right: true, Expires: now.Add(time.Hour)},
-		Recipient: throttle.Allowance{Rule: throttle.Rule{Limit: 1 << 20, Per: time.Hour}},
-	}
-	rand.Read(a.Message[:])
-	rand.Read(a.Captcha.Nonce[:])
-	rand.Read(a.Recipient.Bucket[:])
-	a.Account.User = a.Message.String()
-	if err := o.Create(context.Background(), a, now); err != nil {
+func (o *fixture) written(to string) (p posted, err error) {
+	now := o.Now().UTC().Truncate(time.Microsecond)
+	p.Person = o.Signup("")
+	p.Account.User, p.Account.Email = p.Message.String(), to
+	if err := o.Store.Create(context.Background(), p.Signup, now); err != nil {
 		return p, err
 	}
-	l, err := mailmsg.Templates{}.Activation(o.tenant, i18n.English, a.Message, to, token, now,
-		a.Account.Expires)
+	l, err := mailmsg.Templates{}.Activation(o.Tenant, i18n.English, p.Message, to, p.Token, now,
+		p.Account.Expires)
 	if err != nil {
 		return p, err
 	}
-	text, err := l.Bytes()
+	if p.text, err = l.Bytes(); err != nil {
+		return p, err
+	}
+	staged, err := o.Pickup.Stage(l)
 	if err != nil {
 		return p, err
 	}
-	draft, err := o.box.Stage(l)
-	if err != nil {
-		return p, err
-	}
-	return posted{a, text}, draft.Publish()
+	return p, staged.Publish()
 }
 
 // post writes a message and hands it to the relay.
-func (o *office) post(to string) posted {
+func (o *fixture) post(to string) posted {
 	o.Helper()
 	p := o.write(to)
 	o.hand(p)
 	return p
 }
 
-func (o *office) hand(list ...posted) {
+func (o *fixture) hand(list ...posted) {
 	o.Helper()
 	var sent []outbox.Ref
 	for _, p := range list {
 		sent = append(sent, p.sent())
 	}
-	if _, err := o.Enqueue(o.Context(), sent, o.now()); err != nil {
+	if _, err := o.Store.Enqueue(o.Context(), sent, o.Now()); err != nil {
 		o.Fatal(err)
 	}
 }
 
 // opens starts a queue that sends to an address, until the returned function is called.
-func (o *office) opens(address string, connections int) (closes func()) {
+func (o *fixture) opens(address string, connections int) (closes func()) {
 	o.Helper()
 	r, err := relay.New(relay.Config{
 		Address: address, Security: relay.None, Connections: connections,
@@ -180,12 +136,12 @@ func (o *office) opens(address string, connections int) (closes func()) {
 	}
 	o.queue = delivery.NewQueue(delivery.Deps{
 		Store:       o.Store,
-		Files:       o.box,
+		Files:       o.Pickup,
 		Relay:       r,
 		Signer:      o.signer,
 		Connections: connections,
 		Log:         slog.New(slog.DiscardHandler),
-		Now:         o.now,
+		Now:         o.Now,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -199,46 +155,24 @@ func (o *office) opens(address string, connections int) (closes func()) {
 	return closes
 }
 
-func (o *office) until(what string, is func() bool) {
+func (o *fixture) delivery(p posted) delivery.Delivery {
 	o.Helper()
-	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			o.Fatalf("never: %s", what)
-		}
-	}
-}
-
-func (o *office) delivery(p posted) delivery.Delivery {
-	o.Helper()
-	d, err := o.Delivery(o.Context(), p.Message)
+	d, err := o.Store.Delivery(o.Context(), p.Message)
 	if err != nil {
 		o.Fatal(err)
 	}
 	return d
 }
 
-func (o *office) becomes(p posted, s delivery.State) {
+func (o *fixture) becomes(p posted, s delivery.State) {
 	o.Helper()
-	o.until(fmt.Sprintf("the message to %s is %s", p.Account.Email, s),
+	o.Eventually(fmt.Sprintf("the message to %s is %s", p.Account.Email, s),
 		func() bool { return o.delivery(p).State == s })
 }
 
-// files are the names in a directory beside the store.
-func (o *office) files(dir string) (names []string) {
+func (o *fixture) empty(dir string) {
 	o.Helper()
-	entries, err := os.ReadDir(filepath.Join(o.path, dir))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		o.Fatal(err)
-	}
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
-}
-
-func (o *office) empty(dir string) {
-	o.Helper()
-	o.until(dir+" is empty", func() bool { return len(o.files(dir)) == 0 })
+	o.Eventually(dir+" is empty", func() bool { return len(o.Files(dir)) == 0 })
 }
 
 // recipientSays is an answer for whose addresses begin with bad.
@@ -252,7 +186,7 @@ func recipientSays(at smtptest.Step, says error) func(smtptest.Step, string, str
 }
 
 func TestSend(t *testing.T) {
-	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	early := o.post("ann@mail.test")
 	o.opens(s.Address, 4)
 	late := o.post("bob@mail.test")
@@ -278,14 +212,14 @@ func TestSend(t *testing.T) {
 
 // A message with an outbox row may be written again, so it is not sent yet.
 func TestSendWaitsForOutbox(t *testing.T) {
-	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	unsettled := o.write("ann@mail.test")
 	o.opens(s.Address, 4)
 	o.becomes(o.post("bob@mail.test"), delivery.Sent)
 	// What was sent is recorded before its file goes.
-	o.until("bob's file is gone", func() bool { return len(o.files("pickup")) == 1 })
+	o.Eventually("bob's file is gone", func() bool { return len(o.Files("pickup")) == 1 })
 	if s.Accepted() != 1 {
-		t.Fatalf("%d messages were sent, %q are left", s.Accepted(), o.files("pickup"))
+		t.Fatalf("%d messages were sent, %q are left", s.Accepted(), o.Files("pickup"))
 	}
 	o.hand(unsettled)
 	o.becomes(unsettled, delivery.Sent)
@@ -326,9 +260,9 @@ func TestRefusal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, s := opened(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(c.at, c.says)})
+			o, s := newFixture(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(c.at, c.says)})
 			p := o.post("bad@mail.test")
-			before := o.now()
+			before := o.Now()
 			o.opens(s.Address, 2)
 			o.becomes(p, c.want)
 			d := o.delivery(p)
@@ -343,8 +277,8 @@ func TestRefusal(t *testing.T) {
 					pause > 72*time.Second+time.Since(before) {
 					t.Errorf("it is due in %v", pause)
 				}
-				if len(o.files("pickup")) != 1 || len(o.files("badmail")) != 0 {
-					t.Errorf("files: %q, %q", o.files("pickup"), o.files("badmail"))
+				if len(o.Files("pickup")) != 1 || len(o.Files("badmail")) != 0 {
+					t.Errorf("files: %q, %q", o.Files("pickup"), o.Files("badmail"))
 				}
 			}
 			o.becomes(o.post("good@mail.test"), delivery.Sent)
@@ -353,19 +287,19 @@ func TestRefusal(t *testing.T) {
 }
 
 // condemned wants a message in badmail with a text that begins so.
-func (o *office) condemned(p posted, words string) {
+func (o *fixture) condemned(p posted, words string) {
 	o.Helper()
 	o.empty("pickup")
 	id := p.Message.String()
-	if got := o.files("badmail"); len(got) != 2 || got[0] != id+".eml" || got[1] != id+".txt" {
+	if got := o.Files("badmail"); len(got) != 2 || got[0] != id+".eml" || got[1] != id+".txt" {
 		o.Fatalf("badmail has %q", got)
 	}
-	why, err := os.ReadFile(filepath.Join(o.path, "badmail", id+".txt"))
+	why, err := os.ReadFile(filepath.Join(o.Dir, "badmail", id+".txt"))
 	if err != nil || !strings.HasPrefix(string(why), words) ||
 		!strings.Contains(string(why), "dialtone mail retry "+id) {
 		o.Errorf("the text says %q, %v", why, err)
 	}
-	text, err := os.ReadFile(filepath.Join(o.path, "badmail", id+".eml"))
+	text, err := os.ReadFile(filepath.Join(o.Dir, "badmail", id+".eml"))
 	if err != nil || !bytes.Equal(text, p.text) {
 		o.Errorf("the message has %d bytes of %d, %v", len(text), len(p.text), err)
 	}
@@ -379,7 +313,7 @@ func TestRefusalOfSender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var fixed atomic.Bool
-			o := opened(t)
+			o := newFixture(t)
 			s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 				if at == smtptest.Mail && !fixed.Load() {
 					return says
@@ -390,7 +324,7 @@ func TestRefusalOfSender(t *testing.T) {
 			o.opens(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
 			fixed.Store(true)
-			o.ahead.Add(int64(2 * time.Minute))
+			o.Advance(2 * time.Minute)
 			o.becomes(p, delivery.Sent)
 		})
 	}
@@ -402,11 +336,11 @@ func TestBadMessageBlocksNobody(t *testing.T) {
 		"connection dropped": smtptest.ErrDrop,
 	} {
 		t.Run(name, func(t *testing.T) {
-			o, s := opened(t), smtptest.Start(t,
+			o, s := newFixture(t), smtptest.Start(t,
 				smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
 			poisoned := o.write("bad@mail.test")
 			garbled := o.write("ann@mail.test")
-			if err := os.WriteFile(filepath.Join(o.box.Path(), garbled.Message.String()+".eml"),
+			if err := os.WriteFile(filepath.Join(o.Pickup.Path(), garbled.Message.String()+".eml"),
 				[]byte("no message"), 0o640); err != nil {
 				t.Fatal(err)
 			}
@@ -415,10 +349,10 @@ func TestBadMessageBlocksNobody(t *testing.T) {
 				func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%7) })
 			o.hand(list...)
 			o.opens(s.Address, 4)
-			o.until("all others are sent", func() bool { return s.Accepted() == len(list) })
+			o.Eventually("all others are sent", func() bool { return s.Accepted() == len(list) })
 			o.becomes(poisoned, delivery.Deferred)
 			o.becomes(garbled, delivery.Failed)
-			o.until("only the poisoned one is left", func() bool { return len(o.files("pickup")) == 1 })
+			o.Eventually("only the poisoned one is left", func() bool { return len(o.Files("pickup")) == 1 })
 			seen := make(map[string]int)
 			for _, m := range s.Messages() {
 				parsed, err := mail.ReadMessage(bytes.NewReader(m.Data))
@@ -437,7 +371,7 @@ func TestBadMessageBlocksNobody(t *testing.T) {
 }
 
 func TestRelayDown(t *testing.T) {
-	o := opened(t)
+	o := newFixture(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -449,9 +383,9 @@ func TestRelayDown(t *testing.T) {
 		list = append(list, o.post(fmt.Sprintf("user%d@mail%d.test", i, i%3)))
 	}
 	o.opens(address, 4)
-	o.until("the relay is left alone", func() bool { return o.queue.Counts().Pause > 0 })
-	o.until("that is told", func() bool {
-		b, err := o.Backlog(t.Context())
+	o.Eventually("the relay is left alone", func() bool { return o.queue.Counts().Pause > 0 })
+	o.Eventually("that is told", func() bool {
+		b, err := o.Store.Backlog(t.Context())
 		return err == nil && b.Deferred > 0 && b.Waiting+b.Deferred == int64(len(list))
 	})
 	for _, p := range list {
@@ -461,7 +395,7 @@ func TestRelayDown(t *testing.T) {
 		}
 	}
 	s := smtptest.Start(t, smtptest.Options{Listen: address})
-	o.ahead.Add(int64(10 * time.Minute)) // longer than the longest pause
+	o.Advance(10 * time.Minute) // longer than the longest pause
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
@@ -471,7 +405,7 @@ func TestRelayDown(t *testing.T) {
 }
 
 func TestSlowDomain(t *testing.T) {
-	o := opened(t)
+	o := newFixture(t)
 	release := make(chan struct{})
 	var slow, most atomic.Int64
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
@@ -490,7 +424,7 @@ func TestSlowDomain(t *testing.T) {
 	others := o.writeMany(20, func(i int) string { return fmt.Sprintf("user%d@quick.test", i) })
 	o.hand(others...)
 	o.opens(s.Address, 4)
-	o.until("the slow domain has all that it may have", func() bool { return slow.Load() == 3 })
+	o.Eventually("the slow domain has all that it may have", func() bool { return slow.Load() == 3 })
 	for _, p := range others {
 		o.becomes(p, delivery.Sent)
 	}
@@ -517,13 +451,13 @@ func TestMessageExpires(t *testing.T) {
 				"last answer: RCPT: 450 4.2.1 busy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o, s := opened(t), smtptest.Start(t,
+			o, s := newFixture(t), smtptest.Start(t,
 				smtptest.Options{Answer: recipientSays(smtptest.Rcpt,
 					smtptest.Reply(450, "4.2.1 busy"))})
 			p := o.post("bad@mail.test")
 			o.opens(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
-			o.ahead.Add(int64(c.after))
+			o.Advance(c.after)
 			o.becomes(p, delivery.Failed)
 			o.condemned(p, c.words)
 		})
@@ -532,7 +466,7 @@ func TestMessageExpires(t *testing.T) {
 
 func TestRetryAndDiscard(t *testing.T) {
 	var fixed atomic.Bool
-	o := opened(t)
+	o := newFixture(t)
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, from, to string) error {
 		if fixed.Load() {
 			return nil
@@ -544,12 +478,12 @@ func TestRetryAndDiscard(t *testing.T) {
 	for _, p := range []posted{retried, discarded} {
 		o.becomes(p, delivery.Failed)
 	}
-	o.until("both lie in badmail", func() bool { return len(o.files("badmail")) == 4 })
+	o.Eventually("both lie in badmail", func() bool { return len(o.Files("badmail")) == 4 })
 	fixed.Store(true)
-	if _, err := o.Retry(t.Context(), retried.Message, o.now()); err != nil {
+	if _, err := o.Store.Retry(t.Context(), retried.Message, o.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.Discard(t.Context(), discarded.Message, "enough of it", o.now()); err != nil {
+	if _, err := o.Store.Discard(t.Context(), discarded.Message, "enough of it", o.Now()); err != nil {
 		t.Fatal(err)
 	}
 	o.becomes(retried, delivery.Sent)
@@ -564,9 +498,9 @@ func TestRetryAndDiscard(t *testing.T) {
 }
 
 func TestFileGone(t *testing.T) {
-	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	p := o.post("ann@mail.test")
-	if err := os.Remove(filepath.Join(o.box.Path(), p.Message.String()+".eml")); err != nil {
+	if err := os.Remove(filepath.Join(o.Pickup.Path(), p.Message.String()+".eml")); err != nil {
 		t.Fatal(err)
 	}
 	o.opens(s.Address, 2)
@@ -578,7 +512,7 @@ func TestFileGone(t *testing.T) {
 
 // A server that stops finishes the messages being sent, and sends none twice.
 func TestShutdownFinishesMessages(t *testing.T) {
-	o := opened(t)
+	o := newFixture(t)
 	entered, release := make(chan struct{}, 100), make(chan struct{})
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Content {
@@ -607,8 +541,8 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	}
 	close(release)
 	<-closed
-	if s.Accepted() != 4 || len(o.files("pickup")) != 16 {
-		t.Errorf("%d messages, %d files", s.Accepted(), len(o.files("pickup")))
+	if s.Accepted() != 4 || len(o.Files("pickup")) != 16 {
+		t.Errorf("%d messages, %d files", s.Accepted(), len(o.Files("pickup")))
 	}
 	o.opens(s.Address, 4)
 	for _, p := range list {
@@ -621,7 +555,7 @@ func TestShutdownFinishesMessages(t *testing.T) {
 
 // A relay that hangs does not keep our server from ending.
 func TestShutdownWithSilentRelay(t *testing.T) {
-	o := opened(t)
+	o := newFixture(t)
 	entered, release := make(chan struct{}, 1), make(chan struct{})
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Content {
@@ -645,7 +579,7 @@ func TestShutdownWithSilentRelay(t *testing.T) {
 }
 
 func TestTidy(t *testing.T) {
-	o := opened(t)
+	o := newFixture(t)
 	// What came of messages as a crash left it: the row says so, and the file is still there.
 	sent, failed, discarded := o.post("sent@mail.test"), o.post("failed@mail.test"), o.post("discarded@mail.test")
 	for p, s := range map[*posted]delivery.State{
@@ -653,29 +587,29 @@ func TestTidy(t *testing.T) {
 	} {
 		d := o.delivery(*p)
 		d.State, d.Due, d.Answer = s, time.Time{}, "the answer"
-		if err := o.Record(t.Context(), []delivery.Delivery{d}); err != nil {
+		if err := o.Store.Record(t.Context(), []delivery.Delivery{d}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Of a time before there was a relay.
 	old := o.write("old@mail.test")
-	if _, err := o.Ack(t.Context(), []outbox.Ref{old.sent()}); err != nil {
+	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{old.sent()}); err != nil {
 		t.Fatal(err)
 	}
 	// Whose account is gone, and whose message is still to be settled.
 	gone, unsettled, waiting := o.post("gone@mail.test"), o.write("unsettled@mail.test"), o.post("waiting@mail.test")
-	if err := o.Store.Delete(t.Context(), o.tenant.ID, gone.Account.User, o.now()); err != nil {
+	if err := o.Store.Delete(t.Context(), o.Tenant.ID, gone.Account.User, o.Now()); err != nil {
 		t.Fatal(err)
 	}
 	foreign := strings.Repeat("ab", 16) + ".eml"
 	for _, name := range []string{foreign, "notes.eml", "x.txt"} {
-		if err := os.WriteFile(filepath.Join(o.box.Path(), name),
+		if err := os.WriteFile(filepath.Join(o.Pickup.Path(), name),
 			[]byte("Subject: no link\r\n\r\nof ours\r\n"), 0o640); err != nil {
 			t.Fatal(err)
 		}
 	}
-	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Files: o.box, Connections: 1,
-		Log: slog.New(slog.DiscardHandler), Now: o.now})
+	q := delivery.NewQueue(delivery.Deps{Store: o.Store, Files: o.Pickup, Connections: 1,
+		Log: slog.New(slog.DiscardHandler), Now: o.Now})
 	for range 2 {
 		if err := q.Tidy(t.Context()); err != nil {
 			t.Fatal(err)
@@ -687,7 +621,7 @@ func TestTidy(t *testing.T) {
 		for _, name := range []string{foreign, "notes.eml", "x.txt"} {
 			want[name] = true
 		}
-		got := o.files("pickup")
+		got := o.Files("pickup")
 		for _, name := range got {
 			if !want[name] {
 				t.Errorf("%s is there still", name)
@@ -696,14 +630,14 @@ func TestTidy(t *testing.T) {
 		if len(got) != len(want) {
 			t.Errorf("there are %d files, want %d", len(got), len(want))
 		}
-		if got := o.files("badmail"); len(got) != 2 || got[0] != failed.Message.String()+".eml" {
+		if got := o.Files("badmail"); len(got) != 2 || got[0] != failed.Message.String()+".eml" {
 			t.Errorf("badmail has %q", got)
 		}
 		if d := o.delivery(old); d.State != delivery.Waiting {
 			t.Errorf("got %+v", d)
 		}
 	}
-	if err := o.Store.Delete(t.Context(), o.tenant.ID, failed.Account.User, o.now()); err != nil {
+	if err := o.Store.Delete(t.Context(), o.Tenant.ID, failed.Account.User, o.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Tidy(t.Context()); err != nil {
@@ -718,7 +652,7 @@ type noKey struct{}
 func (noKey) Sign(context.Context, int64, []byte) ([]byte, error) { return nil, secret.ErrSeal }
 
 func TestSignFails(t *testing.T) {
-	o, s := opened(t), smtptest.Start(t, smtptest.Options{})
+	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	o.signer = noKey{}
 	p := o.post("ann@mail.test")
 	o.opens(s.Address, 2)

@@ -18,6 +18,7 @@ import (
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/webhook"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/world"
 )
 
 func TestWebhookDelivery(t *testing.T) {
@@ -25,9 +26,9 @@ func TestWebhookDelivery(t *testing.T) {
 	s := f.addHook("a", r.URL)
 	f.addActive("ann")
 	f.start()
-	at := f.now().UTC().Truncate(time.Microsecond)
-	_, err := f.store.Disable(t.Context(), f.tenant, "ann", at)
-	f.must(err)
+	at := f.Now().UTC().Truncate(time.Microsecond)
+	_, err := f.Store.Disable(t.Context(), f.Tenant.ID, "ann", at)
+	f.Must(err)
 	f.delivered("a")
 	list := r.requests()
 	if len(list) != 1 {
@@ -41,7 +42,7 @@ func TestWebhookDelivery(t *testing.T) {
 	}
 	id, sent := got.header.Get("webhook-id"), got.header.Get("webhook-timestamp")
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(s.Reveal(), "whsec_"))
-	f.must(err)
+	f.Must(err)
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, sent, want)
 	signature := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
@@ -90,11 +91,11 @@ func TestRetry(t *testing.T) {
 			f.addHook("a", r.URL)
 			f.addActive("ann")
 			f.start()
-			f.disable("ann")
+			f.Disable("ann")
 			for attempt := 1; attempt <= 3; attempt++ {
-				f.eventually(fmt.Sprintf("attempt %d has failed", attempt), func() bool {
+				f.Eventually(fmt.Sprintf("attempt %d has failed", attempt), func() bool {
 					s := f.state("a")
-					return len(r.requests()) == attempt && f.now().Sub(s.LastFailure) < time.Minute &&
+					return len(r.requests()) == attempt && f.Now().Sub(s.LastFailure) < time.Minute &&
 						strings.Contains(s.LastError, c.lastError)
 				})
 				longest := 2 * time.Second << (attempt - 1)
@@ -108,11 +109,11 @@ func TestRetry(t *testing.T) {
 				if attempt == 3 {
 					r.setRespond(nil)
 				}
-				f.advance(time.Hour)
+				f.Advance(time.Hour)
 			}
 			f.delivered("a")
-			f.eventually("the recovery is logged", func() bool { return f.log.count("hook recovered") == 1 })
-			if n := f.log.count("hook failing"); n != 1 {
+			f.Eventually("the recovery is logged", func() bool { return f.Log.Count("hook recovered") == 1 })
+			if n := f.Log.Count("hook failing"); n != 1 {
 				t.Errorf("the failures were logged %d times", n)
 			}
 			for _, m := range r.requests() {
@@ -129,23 +130,23 @@ func TestAbandonedAfterThreeDays(t *testing.T) {
 	f.addHook("a", r.URL)
 	f.addActive("ann")
 	f.start()
-	f.disable("ann")
-	f.eventually("the first attempt has failed", func() bool { return f.state("a").LastError != "" })
-	f.advance(3*24*time.Hour - time.Minute)
-	f.eventually("the second attempt has failed", func() bool {
+	f.Disable("ann")
+	f.Eventually("the first attempt has failed", func() bool { return f.state("a").LastError != "" })
+	f.Advance(3*24*time.Hour - time.Minute)
+	f.Eventually("the second attempt has failed", func() bool {
 		return len(r.requests()) == 2 && f.dueIn(time.Hour)
 	})
 	if s := f.state("a"); s.Waiting != 1 || s.GivenUp != 0 {
 		t.Errorf("before three days: %+v", s)
 	}
-	f.advance(time.Hour)
-	f.eventually("the notification is abandoned", func() bool { return f.state("a").GivenUp == 1 })
+	f.Advance(time.Hour)
+	f.Eventually("the notification is abandoned", func() bool { return f.state("a").GivenUp == 1 })
 	if s := f.state("a"); s.Waiting != 0 || !strings.Contains(s.LastError, "500") {
 		t.Errorf("after three days: %+v", s)
 	}
-	f.eventually("it is logged", func() bool {
-		return f.log.count(`msg="hook notification abandoned"`) == 1 &&
-			f.log.count("hook=a type=account.disabled tenant=phone.test user=ann") == 1
+	f.Eventually("it is logged", func() bool {
+		return f.Log.Count(`msg="hook notification abandoned"`) == 1 &&
+			f.Log.Count("hook=a type=account.disabled tenant=phone.test user=ann") == 1
 	})
 }
 
@@ -165,15 +166,15 @@ func TestHooksAreIndependent(t *testing.T) {
 	}
 	users := userNames(100)
 	f.addActive(users...)
-	f.disable(users...)
+	f.Disable(users...)
 	f.start()
 	f.delivered("healthy")
-	f.eventually("the hanging server was called", func() bool { return len(hanging.requests()) > 0 })
+	f.Eventually("the hanging server was called", func() bool { return len(hanging.requests()) > 0 })
 	if n := f.state("hanging").Waiting; n != 100 {
 		t.Errorf("%d notifications wait for the hanging server after %d calls", n, len(hanging.requests()))
 	}
-	f.eventually("the refusing server got all", func() bool { return len(refusing.requests()) >= 100 })
-	f.eventually("the failure of the server that is down is recorded", func() bool {
+	f.Eventually("the refusing server got all", func() bool { return len(refusing.requests()) >= 100 })
+	f.Eventually("the failure of the server that is down is recorded", func() bool {
 		return strings.Contains(f.state("down").LastError, "refused")
 	})
 	f.stop() // does not wait for the hanging server
@@ -196,9 +197,9 @@ func TestUnavailableServerIsNotFlooded(t *testing.T) {
 	f.addHook("a", r.URL)
 	users := userNames(30)
 	f.addActive(users...)
-	f.disable(users...)
+	f.Disable(users...)
 	f.start()
-	f.eventually("all are put off", func() bool { return f.state("a").LastError != "" && !f.dueIn(0) })
+	f.Eventually("all are put off", func() bool { return f.state("a").LastError != "" && !f.dueIn(0) })
 	if n := len(r.requests()); n == 0 || n > 4 {
 		t.Errorf("%d calls", n)
 	}
@@ -230,11 +231,11 @@ func TestOrder(t *testing.T) {
 	f.addActive(users...)
 	for _, user := range users {
 		for _, role := range []account.Role{account.User, account.Admin} {
-			_, err := f.store.SetRole(t.Context(), f.tenant, user, role, f.now())
-			f.must(err)
+			_, err := f.Store.SetRole(t.Context(), f.Tenant.ID, user, role, f.Now())
+			f.Must(err)
 		}
-		f.disable(user)
-		f.must(f.store.Delete(t.Context(), f.tenant, user, f.now()))
+		f.Disable(user)
+		f.Must(f.Store.Delete(t.Context(), f.Tenant.ID, user, f.Now()))
 	}
 	f.start()
 	for range 4 {
@@ -274,9 +275,9 @@ func TestStoppedDispatcher(t *testing.T) {
 	f.addHook("a", r.URL)
 	users := userNames(10)
 	f.addActive(users...)
-	f.disable(users...)
+	f.Disable(users...)
 	f.start()
-	f.eventually("calls hang", func() bool { return len(r.requests()) == 4 })
+	f.Eventually("calls hang", func() bool { return len(r.requests()) == 4 })
 	f.stop()
 	if s := f.state("a"); !f.dueIn(0) || s.Waiting != 10 || s.LastError != "" {
 		t.Errorf("after stop: %+v", s)
@@ -292,18 +293,18 @@ func TestClaimOfCrashedDispatcher(t *testing.T) {
 	f, r := newFixture(t), newReceiver(t, nil)
 	f.addHook("a", r.URL)
 	f.addActive("ann", "bob")
-	f.disable("ann")
-	lost, err := f.store.Claim(t.Context(), f.state("a").ID, f.now(), f.now().Add(time.Hour), 10)
+	f.Disable("ann")
+	lost, err := f.Store.Claim(t.Context(), f.state("a").ID, f.Now(), f.Now().Add(time.Hour), 10)
 	if err != nil || len(lost) != 1 {
 		t.Fatalf("%v, %v", lost, err)
 	}
 	f.start()
-	f.disable("bob")
-	f.eventually("the other notification is sent", func() bool { return f.state("a").Waiting == 1 })
+	f.Disable("bob")
+	f.Eventually("the other notification is sent", func() bool { return f.state("a").Waiting == 1 })
 	if list := r.requests(); len(list) != 1 || list[0].user != "bob" {
 		t.Errorf("sent %v", list)
 	}
-	f.advance(time.Hour)
+	f.Advance(time.Hour)
 	f.delivered("a")
 }
 
@@ -312,22 +313,22 @@ func TestClaimOfCrashedDispatcher(t *testing.T) {
 func TestUnreadableSecret(t *testing.T) {
 	f, r := newFixture(t), newReceiver(t, nil)
 	h, err := hook.New(hook.Hook{
-		Name: "a", Kind: hook.Webhook, URL: r.URL, AllTenants: true, Created: noon,
+		Name: "a", Kind: hook.Webhook, URL: r.URL, AllTenants: true, Created: world.Noon,
 	})
-	f.must(err)
-	hook.NewSealer(f.ring).Seal(&h, webhook.NewSecret())
+	f.Must(err)
+	hook.NewSealer(f.SealRing).Seal(&h, webhook.NewSecret())
 	h.ID[0]++
-	f.must(f.store.AddHook(t.Context(), h))
+	f.Must(f.Store.AddHook(t.Context(), h))
 	f.addActive("ann")
-	f.disable("ann")
+	f.Disable("ann")
 	f.start()
-	f.eventually("it is logged", func() bool { return f.log.count(secret.ErrSeal.Error()) == 1 })
+	f.Eventually("it is logged", func() bool { return f.Log.Count(secret.ErrSeal.Error()) == 1 })
 	s := f.state("a")
 	if s.Waiting != 1 || !strings.Contains(s.LastError, secret.ErrSeal.Error()) || len(r.requests()) != 0 {
 		t.Errorf("%d calls: %+v", len(r.requests()), s)
 	}
 	var faults []string
-	report, err := hook.Verify(t.Context(), f.store, f.ring, func(s string) { faults = append(faults, s) })
+	report, err := hook.Verify(t.Context(), f.Store, f.SealRing, func(s string) { faults = append(faults, s) })
 	want := hook.VerifyReport{Hooks: 1, Notifications: 1}
 	if err != nil || report != want || len(faults) != 1 || !strings.HasPrefix(faults[0], "hook a: ") {
 		t.Errorf("%+v, %v, %v", report, faults, err)
@@ -338,14 +339,14 @@ func TestUnreadableSecret(t *testing.T) {
 func TestUnknownKind(t *testing.T) {
 	f := newFixture(t)
 	h, err := hook.New(hook.Hook{
-		Name: "a", Kind: hook.Kamailio, URL: "http://127.0.0.1:1/", AllTenants: true, Created: noon,
+		Name: "a", Kind: hook.Kamailio, URL: "http://127.0.0.1:1/", AllTenants: true, Created: world.Noon,
 	})
-	f.must(err)
-	f.must(f.store.AddHook(t.Context(), h))
+	f.Must(err)
+	f.Must(f.Store.AddHook(t.Context(), h))
 	f.addActive("ann")
-	f.disable("ann")
+	f.Disable("ann")
 	f.start() // with webhooks only
-	f.eventually("it is recorded", func() bool {
+	f.Eventually("it is recorded", func() bool {
 		return strings.Contains(f.state("a").LastError, `kind "kamailio"`)
 	})
 }

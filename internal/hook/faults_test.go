@@ -62,9 +62,9 @@ func (f *fixture) startOn(q hook.Queue, send sendFunc, forget func(account.UID))
 	d := hook.NewDispatcher(hook.Deps{
 		Queue:      q,
 		Transports: map[hook.Kind]hook.Transport{hook.Webhook: send},
-		SealRing:   f.ring,
-		Log:        slog.New(slog.NewTextHandler(f.log, nil)),
-		Now:        f.now,
+		SealRing:   f.SealRing,
+		Log:        slog.New(slog.NewTextHandler(f.Log, nil)),
+		Now:        f.Now,
 		Forget:     forget,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -76,42 +76,42 @@ func (f *fixture) startOn(q hook.Queue, send sendFunc, forget func(account.UID))
 // TestQueueFaults checks that a Dispatcher goes on after each fault of the store, and logs it.
 func TestQueueFaults(t *testing.T) {
 	f := newFixture(t)
-	q := &faultyQueue{Store: f.store}
+	q := &faultyQueue{Store: f.Store}
 	f.addHook("a", "http://127.0.0.1:1/")
 	f.addActive("ann", "bob", "cid")
 	var sent atomic.Int64
 	f.startOn(q, func(hook.Notification) error { sent.Add(1); return nil }, nil)
 
-	f.disable("ann")
+	f.Disable("ann")
 	f.delivered("a")
-	if n := f.log.count("level="); n != 0 {
-		t.Errorf("without a fault, there are %d lines in the log:\n%s", n, f.log)
+	if n := f.Log.Count("level="); n != 0 {
+		t.Errorf("without a fault, there are %d lines in the log:\n%s", n, f.Log)
 	}
 
 	q.due.Store(true)
 	calls := q.dueCalls.Load()
-	f.eventually("the queue is read again", func() bool { return q.dueCalls.Load() >= calls+3 })
-	if n := f.log.count(`level=ERROR msg="hook queue read failed"`); n != 1 {
+	f.Eventually("the queue is read again", func() bool { return q.dueCalls.Load() >= calls+3 })
+	if n := f.Log.Count(`level=ERROR msg="hook queue read failed"`); n != 1 {
 		t.Errorf("several failed reads were logged %d times, want once", n)
 	}
 	q.due.Store(false)
 
 	q.claim.Store(true)
-	f.disable("bob")
-	f.eventually("the failed claim is logged", func() bool {
-		return f.log.count(`level=ERROR msg="hook claim failed" hook=a`) > 0
+	f.Disable("bob")
+	f.Eventually("the failed claim is logged", func() bool {
+		return f.Log.Count(`level=ERROR msg="hook claim failed" hook=a`) > 0
 	})
 	q.claim.Store(false)
 	f.delivered("a")
 
 	q.report.Store(true)
 	before := sent.Load()
-	f.disable("cid")
-	f.eventually("the failed report is logged", func() bool {
-		return f.log.count(`level=ERROR msg="hook results not saved`) == 1
+	f.Disable("cid")
+	f.Eventually("the failed report is logged", func() bool {
+		return f.Log.Count(`level=ERROR msg="hook results not saved`) == 1
 	})
 	q.report.Store(false)
-	f.advance(time.Minute) // past the end of the claim
+	f.Advance(time.Minute) // past the end of the claim
 	f.delivered("a")
 	if n := sent.Load() - before; n != 2 {
 		t.Errorf("the notification was sent %d times, want twice", n)
@@ -125,12 +125,12 @@ func TestForgetBeforeCall(t *testing.T) {
 	f.addActive("ann")
 	var forgotten atomic.Value
 	var early atomic.Bool
-	f.startOn(f.store, func(n hook.Notification) error {
+	f.startOn(f.Store, func(n hook.Notification) error {
 		uid, _ := forgotten.Load().(account.UID)
 		early.Store(uid == n.Account && uid != account.UID{})
 		return nil
 	}, func(uid account.UID) { forgotten.Store(uid) })
-	f.disable("ann")
+	f.Disable("ann")
 	f.delivered("a")
 	if !early.Load() {
 		t.Error("the account was not forgotten before the call")
@@ -145,30 +145,30 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 	var fails atomic.Bool
 	var sent atomic.Int64
 	fails.Store(true)
-	f.startOn(f.store, func(hook.Notification) error {
+	f.startOn(f.Store, func(hook.Notification) error {
 		sent.Add(1)
 		if fails.Load() {
 			return errBroken
 		}
 		return nil
 	}, nil)
-	f.disable("ann", "bob")
+	f.Disable("ann", "bob")
 	for range 3 {
 		before := sent.Load()
-		f.eventually("both are sent again", func() bool { return sent.Load() >= before+2 })
-		f.eventually("both wait", func() bool { return !f.dueIn(0) })
-		f.advance(time.Hour)
+		f.Eventually("both are sent again", func() bool { return sent.Load() >= before+2 })
+		f.Eventually("both wait", func() bool { return !f.dueIn(0) })
+		f.Advance(time.Hour)
 	}
-	if n := f.log.count(`level=WARN msg="hook failing`); n != 1 {
+	if n := f.Log.Count(`level=WARN msg="hook failing`); n != 1 {
 		t.Errorf("the failures were logged %d times, want once", n)
 	}
 	fails.Store(false)
-	f.advance(time.Hour)
+	f.Advance(time.Hour)
 	f.delivered("a")
-	f.eventually("the recovery is logged", func() bool { return f.log.count("hook recovered") == 1 })
-	f.disable("cid")
+	f.Eventually("the recovery is logged", func() bool { return f.Log.Count("hook recovered") == 1 })
+	f.Disable("cid")
 	f.delivered("a")
-	if n := f.log.count("hook recovered"); n != 1 {
+	if n := f.Log.Count("hook recovered"); n != 1 {
 		t.Errorf("the recovery was logged %d times, want once", n)
 	}
 }

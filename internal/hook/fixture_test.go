@@ -1,104 +1,45 @@
 package hook_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"dialtone/internal/account"
-	"dialtone/internal/captcha"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/hook/webhook"
-	"dialtone/internal/secret"
-	"dialtone/internal/store"
 	"dialtone/internal/tenant"
-	"dialtone/internal/test/teststore"
-	"dialtone/internal/throttle"
+	"dialtone/internal/test/world"
 )
 
-var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-
-// fixture is a store whose notifications a Dispatcher sends to real servers.
+// fixture is a World whose notifications a Dispatcher sends to real servers.
 type fixture struct {
-	*testing.T
-	store  *store.Store
-	ring   *secret.Ring
-	tenant int64
-	log    *logBuffer
-	offset atomic.Int64 // of the clock
-	stop   func()       // stops the Dispatcher
-}
-
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logBuffer) count(text string) int {
-	return strings.Count(l.String(), text)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	*world.World
+	stop func() // stops the Dispatcher
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{T: t, ring: secret.NewRing(noon), log: &logBuffer{}}
-	var err error
-	f.store, err = teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), f.ring)
-	f.must(err)
-	t.Cleanup(func() { f.store.Close() })
-	added, err := f.store.AddTenant(t.Context(), tenant.Tenant{
-		Host: "phone.test", Realm: "Phone.Test", Created: noon,
-	})
-	f.must(err)
-	f.tenant = added.ID
-	return f
+	return &fixture{World: world.New(t, world.Options{
+		Tenants: []tenant.Tenant{{Host: "phone.test", Realm: "Phone.Test"}}, RealTime: true,
+	})}
 }
-
-func (f *fixture) must(err error) {
-	f.Helper()
-	if err != nil {
-		f.Fatal(err)
-	}
-}
-
-func (f *fixture) now() time.Time { return time.Now().Add(time.Duration(f.offset.Load())) }
-
-func (f *fixture) advance(d time.Duration) { f.offset.Add(int64(d)) }
 
 // start runs a Dispatcher until stop.
 func (f *fixture) start() {
 	client := httpclient.New()
 	d := hook.NewDispatcher(hook.Deps{
-		Queue:      f.store,
-		Transports: map[hook.Kind]hook.Transport{hook.Webhook: webhook.New(client, f.now)},
-		SealRing:   f.ring,
-		Log:        slog.New(slog.NewTextHandler(f.log, nil)),
-		Now:        f.now,
+		Queue:      f.Store,
+		Transports: map[hook.Kind]hook.Transport{hook.Webhook: webhook.New(client, f.Now)},
+		SealRing:   f.SealRing,
+		Log:        f.Logger,
+		Now:        f.Now,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -110,11 +51,11 @@ func (f *fixture) start() {
 // addHook adds a webhook and returns its secret.
 func (f *fixture) addHook(name, url string) hook.Secret {
 	f.Helper()
-	h, err := hook.New(hook.Hook{Name: name, Kind: hook.Webhook, URL: url, AllTenants: true, Created: noon})
-	f.must(err)
+	h, err := hook.New(hook.Hook{Name: name, Kind: hook.Webhook, URL: url, AllTenants: true, Created: f.Now()})
+	f.Must(err)
 	s := webhook.NewSecret()
-	hook.NewSealer(f.ring).Seal(&h, s)
-	f.must(f.store.AddHook(f.Context(), h))
+	hook.NewSealer(f.SealRing).Seal(&h, s)
+	f.Must(f.Store.AddHook(f.Context(), h))
 	return s
 }
 
@@ -122,36 +63,14 @@ func (f *fixture) addHook(name, url string) hook.Secret {
 func (f *fixture) addActive(users ...string) {
 	f.Helper()
 	for _, user := range users {
-		s := account.Signup{
-			Account: account.Account{
-				UID: account.NewUID(noon), Tenant: f.tenant, User: user, Role: account.Guest,
-				Created: noon, Expires: noon.Add(account.PendingLife), Sealed: []byte("x"),
-			},
-			Captcha:     captcha.Proof{Ours: true, Right: true, Expires: noon.Add(captcha.Life)},
-			Recipient:   throttle.Allowance{Rule: throttle.MessagesPerRecipient},
-			SealedToken: []byte("x"),
-		}
-		for _, b := range [][]byte{s.Token[:], s.Message[:], s.Captcha.Nonce[:], s.Recipient.Bucket[:]} {
-			rand.Read(b)
-		}
-		f.must(f.store.Create(f.Context(), s, noon))
-		_, err := f.store.Activate(f.Context(), f.tenant, s.Token, noon)
-		f.must(err)
-	}
-}
-
-func (f *fixture) disable(users ...string) {
-	f.Helper()
-	for _, user := range users {
-		_, err := f.store.Disable(f.Context(), f.tenant, user, f.now())
-		f.must(err)
+		f.Member(user)
 	}
 }
 
 func (f *fixture) state(name string) hook.State {
 	f.Helper()
-	list, err := f.store.Hooks(f.Context())
-	f.must(err)
+	list, err := f.Store.Hooks(f.Context())
+	f.Must(err)
 	i := slices.IndexFunc(list, func(h hook.State) bool { return h.Name == name })
 	if i < 0 {
 		f.Fatalf("there is no hook %s", name)
@@ -162,26 +81,15 @@ func (f *fixture) state(name string) hook.State {
 // dueIn reports whether a notification is due after d.
 func (f *fixture) dueIn(d time.Duration) bool {
 	f.Helper()
-	list, err := f.store.Due(f.Context(), f.now().Add(d))
-	f.must(err)
+	list, err := f.Store.Due(f.Context(), f.Now().Add(d))
+	f.Must(err)
 	return len(list) > 0
-}
-
-// eventually waits until a condition holds.
-func (f *fixture) eventually(condition string, holds func() bool) {
-	f.Helper()
-	for end := time.Now().Add(30 * time.Second); !holds(); {
-		if time.Now().After(end) {
-			f.Fatalf("not within 30 s: %s\n%s", condition, f.log)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }
 
 // delivered waits until no notification of a hook waits.
 func (f *fixture) delivered(hook string) {
 	f.Helper()
-	f.eventually("everything is delivered to "+hook, func() bool { return f.state(hook).Waiting == 0 })
+	f.Eventually("everything is delivered to "+hook, func() bool { return f.state(hook).Waiting == 0 })
 }
 
 // receiver is a server that receives webhooks.

@@ -10,8 +10,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/hook"
 	"dialtone/internal/sipserver"
-	"dialtone/internal/store"
-	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // wantAlice checks that alice is found with a role, or not found if the role is empty.
@@ -30,31 +29,31 @@ func (f *fixture) wantAlice(c *sipserver.Caller, realm string, role account.Role
 // TestFindAfterChange does not advance the clock, so no cached account expires.
 func TestFindAfterChange(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
-	f.addActive("b.test", "alice", nil)
+	f.addActive("a.test", "alice")
+	f.addActive("b.test", "alice")
 	c := f.caller(f.addServer("one", "a.test", "b.test"))
 	f.wantAlice(c, "a.test", account.Guest)
-	a := f.tenant("a.test")
+	a := f.At("a.test").Tenant
 	for _, change := range []struct {
 		name string
 		do   func() error
 		want account.Role
 	}{
 		{"role", func() error {
-			_, err := f.accounts.SetRole(t.Context(), a, "alice", account.SIPOnly)
+			_, err := f.Accounts.SetRole(t.Context(), a, "alice", account.SIPOnly)
 			return err
 		}, account.SIPOnly},
 		{"disabled", func() error {
-			_, err := f.accounts.Disable(t.Context(), a, "alice")
+			_, err := f.Accounts.Disable(t.Context(), a, "alice")
 			return err
 		}, ""},
 		{"enabled", func() error {
-			_, err := f.accounts.Enable(t.Context(), a, "alice")
+			_, err := f.Accounts.Enable(t.Context(), a, "alice")
 			return err
 		}, account.SIPOnly},
-		{"deleted", func() error { return f.accounts.Delete(t.Context(), a, "alice") }, ""},
+		{"deleted", func() error { return f.Accounts.Delete(t.Context(), a, "alice") }, ""},
 	} {
-		f.must(change.do())
+		f.Must(change.do())
 		for range 2 {
 			f.wantAlice(c, "a.test", change.want)
 		}
@@ -64,31 +63,28 @@ func TestFindAfterChange(t *testing.T) {
 		}
 	}
 	// The tenant table still has the tenant; the account is refused because it is deleted.
-	f.must(f.store.RemoveTenant(t.Context(), "b.test", true, f.now))
+	f.Must(f.Store.RemoveTenant(t.Context(), "b.test", true, f.Now()))
 	f.wantAlice(c, "b.test", "")
 }
 
 // otherProcess opens the store a second time, as a command does while the server runs.
-func (f *fixture) otherProcess() *store.Store {
+func (f *fixture) otherProcess() *world.Store {
 	f.Helper()
-	other, err := teststore.Open(f.Context(), f.path, f.ring)
-	f.must(err)
-	f.Cleanup(func() { other.Close() })
-	return other
+	return world.OpenStore(f.TB, f.DatabaseFile(), f.SealRing)
 }
 
 func TestFindAfterChangeByAnotherProcess(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	c := f.caller(f.addServer("one", "a.test"))
 	f.wantAlice(c, "a.test", account.Guest)
-	other, id := f.otherProcess(), f.tenant("a.test").ID
-	_, err := other.Disable(t.Context(), id, "alice", f.now)
-	f.must(err)
-	f.now = f.now.Add(time.Second)
+	other, id := f.otherProcess(), f.At("a.test").Tenant.ID
+	_, err := other.Disable(t.Context(), id, "alice", f.Now())
+	f.Must(err)
+	f.Advance(time.Second)
 	f.wantAlice(c, "a.test", "")
-	_, err = other.Enable(t.Context(), id, "alice", f.now)
-	f.must(err)
+	_, err = other.Enable(t.Context(), id, "alice", f.Now())
+	f.Must(err)
 	f.wantAlice(c, "a.test", account.Guest) // At once: inactive accounts are not cached.
 }
 
@@ -105,17 +101,17 @@ func (f sendFunc) Test(context.Context, hook.Hook, hook.Secret) (string, error) 
 // account up again during the call, does not get the account as it was.
 func TestFindAfterNotification(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	c := f.caller(f.addServer("one", "a.test"))
 	h, err := hook.New(hook.Hook{
-		Name: "crm", Kind: hook.Webhook, URL: "http://127.0.0.1/", AllTenants: true, Created: noon,
+		Name: "crm", Kind: hook.Webhook, URL: "http://127.0.0.1/", AllTenants: true, Created: world.Noon,
 	})
-	f.must(err)
-	hook.NewSealer(f.ring).Seal(&h, "secret")
-	f.must(f.store.AddHook(t.Context(), h))
+	f.Must(err)
+	hook.NewSealer(f.SealRing).Seal(&h, "secret")
+	f.Must(f.Store.AddHook(t.Context(), h))
 	f.wantAlice(c, "a.test", account.Guest)
-	_, err = f.otherProcess().Disable(t.Context(), f.tenant("a.test").ID, "alice", f.now)
-	f.must(err)
+	_, err = f.otherProcess().Disable(t.Context(), f.At("a.test").Tenant.ID, "alice", f.Now())
+	f.Must(err)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	called := false
@@ -126,11 +122,11 @@ func TestFindAfterNotification(t *testing.T) {
 		return nil
 	})
 	dispatcher := hook.NewDispatcher(hook.Deps{
-		Queue:      f.store,
+		Queue:      f.Store,
 		Transports: map[hook.Kind]hook.Transport{hook.Webhook: send},
-		SealRing:   f.ring,
+		SealRing:   f.SealRing,
 		Log:        slog.New(slog.DiscardHandler),
-		Now:        func() time.Time { return f.now },
+		Now:        func() time.Time { return f.Now() },
 		Forget:     f.registry.Forget,
 	})
 	dispatcher.Run(ctx)

@@ -13,6 +13,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/test/world"
 	"dialtone/internal/throttle"
 )
 
@@ -20,33 +21,33 @@ func TestFind(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		f.addActive(host, "alice", nil)
+		f.addActive(host, "alice")
 	}
-	f.addActive("a.test", "siponly", nil)
-	_, err := f.accounts.SetRole(ctx, f.tenant("a.test"), "siponly", account.SIPOnly)
-	f.must(err)
-	f.addActive("a.test", "md5only", func(c *digest.Credential) { c.HA1B, c.SHA256 = nil, nil })
-	f.addPending("a.test", "expired", nil)
+	f.addActive("a.test", "siponly")
+	_, err := f.Accounts.SetRole(ctx, f.At("a.test").Tenant, "siponly", account.SIPOnly)
+	f.Must(err)
+	f.addActive("a.test", "md5only", world.MD5Only)
+	f.addPending("a.test", "expired")
 	for _, user := range []string{"disabled", "deleted"} {
-		f.addActive("a.test", user, nil)
+		f.addActive("a.test", user)
 	}
-	_, err = f.accounts.Disable(ctx, f.tenant("a.test"), "disabled")
-	f.must(err)
-	f.must(f.accounts.Delete(ctx, f.tenant("a.test"), "deleted"))
-	f.addPending("a.test", "disabledpending", nil)
-	_, err = f.accounts.Disable(ctx, f.tenant("a.test"), "disabledpending")
-	f.must(err)
+	_, err = f.Accounts.Disable(ctx, f.At("a.test").Tenant, "disabled")
+	f.Must(err)
+	f.Must(f.Accounts.Delete(ctx, f.At("a.test").Tenant, "deleted"))
+	f.addPending("a.test", "disabledpending")
+	_, err = f.Accounts.Disable(ctx, f.At("a.test").Tenant, "disabledpending")
+	f.Must(err)
 	caller := f.caller(f.addServer("ac", "a.test", "c.test"))
 
 	for _, c := range []struct{ name, realm, username, password string }{
-		{"an active account", "a.test", "alice", passwordOf("alice", "a.test")},
-		{"the realm in other case", "A.TEST", "alice", passwordOf("alice", "a.test")},
-		{"another tenant of the server", "c phones", "alice", passwordOf("alice", "c.test")},
-		{"a name with its realm", "a.test", "alice@a.test", passwordOf("alice", "a.test")},
+		{"an active account", "a.test", "alice", world.Password("alice", "a.test")},
+		{"the realm in other case", "A.TEST", "alice", world.Password("alice", "a.test")},
+		{"another tenant of the server", "c phones", "alice", world.Password("alice", "c.test")},
+		{"a name with its realm", "a.test", "alice@a.test", world.Password("alice", "a.test")},
 		{"a name with its realm, in a realm of other case", "C PHONES", "alice@C Phones",
-			passwordOf("alice", "c.test")},
-		{"an account with another role", "a.test", "siponly", passwordOf("siponly", "a.test")},
-		{"an account with an MD5 hash only", "a.test", "md5only", passwordOf("md5only", "a.test")},
+			world.Password("alice", "c.test")},
+		{"an account with another role", "a.test", "siponly", world.Password("siponly", "a.test")},
+		{"an account with an MD5 hash only", "a.test", "md5only", world.Password("md5only", "a.test")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := f.registry.Find(ctx, caller, c.realm, c.username)
@@ -73,9 +74,9 @@ func TestFind(t *testing.T) {
 		})
 	}
 
-	f.now = noon.Add(account.PendingLife - time.Microsecond)
-	f.addPending("a.test", "pending", nil)
-	f.now = f.now.Add(time.Microsecond) // expires the account "expired"
+	f.Advance(account.PendingLife - time.Microsecond)
+	f.addPending("a.test", "pending")
+	f.Advance(time.Microsecond) // expires the account "expired"
 	for _, c := range []struct{ name, realm, username string }{
 		{"an unknown name", "a.test", "nobody"},
 		{"no name", "a.test", ""},
@@ -106,34 +107,34 @@ func TestFind(t *testing.T) {
 	}
 
 	t.Run("a change applies to the next look-up", func(t *testing.T) {
-		_, err := f.accounts.Disable(ctx, f.tenant("a.test"), "alice")
-		f.must(err)
+		_, err := f.Accounts.Disable(ctx, f.At("a.test").Tenant, "alice")
+		f.Must(err)
 		if _, err := f.registry.Find(ctx, caller, "a.test", "alice"); !errors.Is(err, sipserver.ErrNoAccount) {
 			t.Errorf("disabled: %v", err)
 		}
-		_, err = f.accounts.Enable(ctx, f.tenant("a.test"), "pending")
-		f.must(err)
+		_, err = f.Accounts.Enable(ctx, f.At("a.test").Tenant, "pending")
+		f.Must(err)
 		if _, err := f.registry.Find(ctx, caller, "a.test", "pending"); err != nil {
 			t.Errorf("enabled: %v", err)
 		}
 	})
 	t.Run("a credential of another account is an error", func(t *testing.T) {
-		first := f.addPending("a.test", "first", nil)
-		second := f.addPending("a.test", "second", nil)
-		second.Account.User, second.Account.UID = "thief", account.NewUID(f.now)
+		first := f.addPending("a.test", "first")
+		second := f.addPending("a.test", "second")
+		second.Account.User, second.Account.UID = "thief", account.NewUID(f.Now())
 		second.Account.Sealed = first.Account.Sealed
-		second.Token = secret.NewToken().Hash()
+		second.Signup.Token = secret.NewToken().Hash()
 		second.Message[0] ^= 1
 		second.Captcha.Nonce[0] ^= 1
-		f.must(f.store.Create(ctx, second, f.now))
-		_, err := f.accounts.Enable(ctx, f.tenant("a.test"), "thief")
-		f.must(err)
+		f.Must(f.Store.Create(ctx, second.Signup, f.Now()))
+		_, err := f.Accounts.Enable(ctx, f.At("a.test").Tenant, "thief")
+		f.Must(err)
 		if _, err := f.registry.Find(ctx, caller, "a.test", "thief"); !errors.Is(err, secret.ErrSeal) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("an unavailable store is not an unknown name", func(t *testing.T) {
-		f.closeStore()
+		f.Close()
 		for _, user := range []string{"alice", "nobody"} {
 			_, err := f.registry.Find(ctx, caller, "a.test", user)
 			fe, ok := errors.AsType[*fault.Error](err)
@@ -173,12 +174,12 @@ func TestAuthenticate(t *testing.T) {
 	} {
 		refused(c.name, c.token)
 	}
-	f.must(f.store.RemoveServer(ctx, "one"))
+	f.Must(f.Store.RemoveServer(ctx, "one"))
 	f.caller(one)
-	f.must(f.registry.Refresh(ctx))
+	f.Must(f.registry.Refresh(ctx))
 	refused("a removed server", one)
 	f.caller(two)
-	f.closeStore()
+	f.Close()
 	if err := f.registry.Refresh(ctx); err == nil {
 		t.Error("Refresh read a closed store")
 	}
@@ -204,17 +205,17 @@ func TestWrongTokensPerAddress(t *testing.T) {
 			t.Fatalf("attempt %d: %v", i+1, err)
 		}
 	}
-	events := strings.Count(f.audit.String(), "\n")
+	events := strings.Count(f.Log.String(), "\n")
 	const event = "msg=directory.request outcome=denied net=192.0.2.0/24"
-	if events != throttle.WrongTokens.Limit || !strings.Contains(f.audit.String(), event) {
-		t.Errorf("%d audit events: %.200s", events, f.audit.String())
+	if events != throttle.WrongTokens.Limit || !strings.Contains(f.Log.String(), event) {
+		t.Errorf("%d audit events: %.200s", events, f.Log.String())
 	}
 	for _, token := range []string{"wrong", secret.NewToken().Text()} {
 		if err := try(token, "192.0.2.1"); !fault.Is(err, fault.Limited) {
 			t.Errorf("above the limit: %v", err)
 		}
 	}
-	if strings.Count(f.audit.String(), "\n") != events {
+	if strings.Count(f.Log.String(), "\n") != events {
 		t.Error("attempts above the limit are in the audit log")
 	}
 	if err := try(right, "192.0.2.1"); err != nil {
@@ -223,7 +224,7 @@ func TestWrongTokensPerAddress(t *testing.T) {
 	if err := try("wrong", "192.0.2.2"); !errors.Is(err, sipserver.ErrBadToken) {
 		t.Errorf("another address: %v", err)
 	}
-	f.now = f.now.Add(throttle.WrongTokens.Per)
+	f.Advance(throttle.WrongTokens.Per)
 	if err := try("wrong", "192.0.2.1"); !errors.Is(err, sipserver.ErrBadToken) {
 		t.Errorf("after the period: %v", err)
 	}
@@ -245,7 +246,7 @@ func TestRateLimitPerServer(t *testing.T) {
 	if _, err := f.registry.Authenticate(t.Context(), busy, account.Origin{}); !fault.Is(err, fault.Limited) {
 		t.Errorf("after another server was added: %v", err)
 	}
-	f.now = f.now.Add(time.Second)
+	f.Advance(time.Second)
 	f.caller(busy)
 }
 
@@ -259,8 +260,8 @@ func TestOnlyTenant(t *testing.T) {
 	if tn, ok := f.registry.OnlyTenant(two); ok {
 		t.Errorf("server with two tenants: %v", tn)
 	}
-	f.must(f.store.RemoveTenant(t.Context(), "c.test", true, noon))
-	f.must(f.tenants.Refresh(t.Context()))
+	f.Must(f.Store.RemoveTenant(t.Context(), "c.test", true, world.Noon))
+	f.Must(f.Tenants.Refresh(t.Context()))
 	if tn, ok := f.registry.OnlyTenant(one); ok {
 		t.Errorf("removed tenant: %v", tn)
 	}
@@ -285,12 +286,12 @@ func TestCheckName(t *testing.T) {
 // cache.
 func BenchmarkLookup(b *testing.B) {
 	f := newFixture(b)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("one", "a.test")
 	b.Run("token", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			f.now = f.now.Add(time.Second)
+			f.Advance(time.Second)
 			f.caller(token)
 		}
 	})
@@ -298,7 +299,7 @@ func BenchmarkLookup(b *testing.B) {
 		c := f.caller(token)
 		b.ReportAllocs()
 		for b.Loop() {
-			f.now = f.now.Add(time.Second) // expires the cache
+			f.Advance(time.Second) // expires the cache
 			if _, err := f.registry.Find(b.Context(), c, "a.test", "alice"); err != nil {
 				b.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
+	"dialtone/internal/test/world"
 )
 
 // Asterisk is not run here. These are contract tests on the bytes that res_config_curl sends and
@@ -41,11 +42,11 @@ func parseRow(t testing.TB, body string) map[string]string {
 func TestAsterisk(t *testing.T) {
 	f := newFixture(t)
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		f.addActive(host, "alice", nil)
+		f.addActive(host, "alice")
 	}
-	f.addActive("a.test", "md5only", func(c *digest.Credential) { c.HA1B, c.SHA256 = nil, nil })
-	_, err := f.store.SetRole(t.Context(), f.tenant("b.test").ID, "alice", account.User, f.now)
-	f.must(err)
+	f.addActive("a.test", "md5only", world.MD5Only)
+	_, err := f.Store.SetRole(t.Context(), f.At("b.test").Tenant.ID, "alice", account.User, f.Now())
+	f.Must(err)
 	all, one := f.addServer("all", "a.test", "b.test", "c.test"), f.addServer("one", "a.test")
 	ask := func(path, body, token string) string {
 		t.Helper()
@@ -55,7 +56,7 @@ func TestAsterisk(t *testing.T) {
 		}
 		return r.body
 	}
-	atA := passwordOf("alice", "a.test")
+	atA := world.Password("alice", "a.test")
 	hashes := "&md5_cred=" + digest.Compute("alice", "a.test", atA).Hex() +
 		"&password_digest=SHA-256%3A" + digest.ComputeSHA256("alice", "a.test", atA).Hex()
 	const aor = "id=alice%40a.test&max_contacts=10&remove_existing=yes\n"
@@ -94,12 +95,12 @@ func TestAsterisk(t *testing.T) {
 	}
 
 	row := parseRow(t, ask("ps_auths/single", "id=md5only%40a.test", all))
-	md5 := digest.Compute("md5only", "a.test", passwordOf("md5only", "a.test")).Hex()
+	md5 := digest.Compute("md5only", "a.test", world.Password("md5only", "a.test")).Hex()
 	if _, ok := row["password_digest"]; ok || row["md5_cred"] != md5 {
 		t.Errorf("account with an MD5 hash only: %v", row)
 	}
 	row = parseRow(t, ask("ps_auths/single", "id=alice%40C%20%26%20%3Cphones%3E", all))
-	password := passwordOf("alice", "c.test")
+	password := world.Password("alice", "c.test")
 	if row["realm"] != "C & <Phones>" || row["id"] != "alice@C & <phones>" ||
 		row["supported_algorithms_uas"] != "SHA-256" ||
 		row["password_digest"] != "SHA-256:"+digest.ComputeSHA256("alice", "C & <Phones>", password).Hex() ||
@@ -122,7 +123,7 @@ func TestAsterisk(t *testing.T) {
 // number after a write.
 func TestAsteriskErrors(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("one", "a.test")
 	for _, c := range []struct {
 		path, body, token string
@@ -152,8 +153,8 @@ func TestAsteriskErrors(t *testing.T) {
 // FuzzAsterisk checks that a row is always one of the account that was asked for.
 func FuzzAsterisk(f *testing.F) {
 	fx := newFixture(f)
-	fx.addActive("a.test", "alice", nil)
-	fx.addActive("b.test", "alice", nil)
+	fx.addActive("a.test", "alice")
+	fx.addActive("b.test", "alice")
 	token := fx.addServer("ast", "a.test", "b.test")
 	for _, body := range []string{
 		"id=alice%40a.test", "id=alice@B.test", "id=alice", "id=bob%40a.test",
@@ -175,7 +176,7 @@ func FuzzAsterisk(f *testing.F) {
 		row := parseRow(t, r.body)
 		user, realm, _ := strings.Cut(row["id"], "@")
 		if user != "alice" || row["username"] != user || row["realm"] != strings.ToLower(realm) ||
-			row["md5_cred"] != digest.Compute(user, row["realm"], passwordOf(user, row["realm"])).Hex() {
+			row["md5_cred"] != digest.Compute(user, row["realm"], world.Password(user, row["realm"])).Hex() {
 			t.Errorf("%q: %q", body, r.body)
 		}
 	})

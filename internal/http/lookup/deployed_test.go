@@ -55,7 +55,7 @@ func fetch(t *testing.T, f *fixture, address, token, body string) string {
 
 func TestDeployedAsterisk(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("asterisk", "a.test")
 	tables := make(map[string]string)
 	extconfig := deployed(t, "asterisk/extconfig.conf")
@@ -96,7 +96,7 @@ func TestDeployedAsterisk(t *testing.T) {
 
 func TestDeployedFreeSWITCH(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("freeswitch", "a.test")
 	var c struct {
 		Params []pair `xml:"bindings>binding>param"`

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
+	"dialtone/internal/test/world"
 )
 
 // FreeSWITCH is not run here. These are contract tests on the bytes that mod_xml_curl sends and
@@ -64,11 +65,11 @@ type pair struct {
 func TestFreeSWITCH(t *testing.T) {
 	f := newFixture(t)
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		f.addActive(host, "alice", nil)
+		f.addActive(host, "alice")
 	}
 	token := f.addServer("fs", "a.test", "b.test", "c.test")
-	_, err := f.store.SetRole(t.Context(), f.tenant("b.test").ID, "alice", account.SIPOnly, f.now)
-	f.must(err)
+	_, err := f.Store.SetRole(t.Context(), f.At("b.test").Tenant.ID, "alice", account.SIPOnly, f.Now())
+	f.Must(err)
 	ask := func(body string) string {
 		t.Helper()
 		r := f.post("/v1/freeswitch/directory", body, token)
@@ -77,10 +78,10 @@ func TestFreeSWITCH(t *testing.T) {
 		}
 		return r.body
 	}
-	atA := digest.Compute("alice", "a.test", passwordOf("alice", "a.test")).Hex()
-	atB := digest.Compute("alice", "b.test", passwordOf("alice", "b.test")).Hex()
-	atC := digest.Compute("alice", "C & <Phones>", passwordOf("alice", "c.test")).Hex()
-	withRealm := digest.ComputeB("alice", "a.test", passwordOf("alice", "a.test")).Hex()
+	atA := digest.Compute("alice", "a.test", world.Password("alice", "a.test")).Hex()
+	atB := digest.Compute("alice", "b.test", world.Password("alice", "b.test")).Hex()
+	atC := digest.Compute("alice", "C & <Phones>", world.Password("alice", "c.test")).Hex()
+	withRealm := digest.ComputeB("alice", "a.test", world.Password("alice", "a.test")).Hex()
 	// An unencoded & in key_value would be another field.
 	unescaped := strings.Replace(sipAuth("alice", "C & <Phones>"), "key_value=C & <Phones>", "key_value=c", 1)
 	for _, c := range []struct{ name, body, domain, user, ha1, role string }{
@@ -139,7 +140,7 @@ func TestFreeSWITCH(t *testing.T) {
 func TestFreeSWITCHNotFound(t *testing.T) {
 	f := newFixture(t)
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		f.addActive(host, "alice", nil)
+		f.addActive(host, "alice")
 	}
 	token := f.addServer("fs", "a.test", "b.test", "c.test")
 	alice := sipAuth("alice", "a.test")
@@ -186,7 +187,7 @@ func TestFreeSWITCHNotFound(t *testing.T) {
 func TestFreeSWITCHInvalidRequest(t *testing.T) {
 	const path = "/v1/freeswitch/directory"
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("fs", "a.test")
 	alice := sipAuth("alice", "a.test")
 	// A phone can add fields to key_value, which is not encoded.
@@ -208,8 +209,8 @@ func TestFreeSWITCHInvalidRequest(t *testing.T) {
 // account.
 func FuzzFreeSWITCH(f *testing.F) {
 	fx := newFixture(f)
-	fx.addActive("a.test", "alice", nil)
-	fx.addActive("b.test", "alice", nil)
+	fx.addActive("a.test", "alice")
+	fx.addActive("b.test", "alice")
 	token := fx.addServer("fs", "a.test", "b.test")
 	for _, body := range []string{
 		sipAuth("alice", "a.test"), sipAuth("alice@b.test", "b.test"), sipAuth("nobody", "a.test"),
@@ -239,7 +240,7 @@ func FuzzFreeSWITCH(f *testing.F) {
 		}
 		realm := strings.ToLower(d.Section.Domain.Name)
 		name := strings.TrimSuffix(u[0].ID, "@"+realm)
-		want := digest.Compute(u[0].ID, realm, passwordOf(name, realm)).Hex()
+		want := digest.Compute(u[0].ID, realm, world.Password(name, realm)).Hex()
 		if u[0].Params[0].Value != want {
 			t.Fatalf("%s in %s has the hash of another account", u[0].ID, realm)
 		}

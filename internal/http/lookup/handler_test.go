@@ -15,22 +15,23 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/test/world"
 	"dialtone/internal/throttle"
 )
 
 func TestCredential(t *testing.T) {
 	f := newFixture(t)
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		f.addActive(host, "alice", nil)
+		f.addActive(host, "alice")
 	}
-	f.addActive("a.test", "md5only", func(c *digest.Credential) { c.HA1B, c.SHA256 = nil, nil })
+	f.addActive("a.test", "md5only", world.MD5Only)
 	token := f.addServer("sbc", "a.test", "c.test")
 	// The answer is compared byte by byte: scripts of SIP servers may read it without a JSON parser.
 	answer := func(username, realm, algorithm, ha1 string) string {
 		return `{"username":"` + username + `","realm":"` + realm + `","algorithm":"` + algorithm +
 			`","ha1":"` + ha1 + `","role":"guest"}` + "\n"
 	}
-	atA, atC := passwordOf("alice", "a.test"), passwordOf("alice", "c.test")
+	atA, atC := world.Password("alice", "a.test"), world.Password("alice", "c.test")
 	md5 := answer("alice", "a.test", "MD5", digest.Compute("alice", "a.test", atA).Hex())
 	for _, c := range []struct{ name, query, want string }{
 		{"MD5", "username=alice&realm=a.test&algorithm=MD5", md5},
@@ -82,7 +83,7 @@ func TestCredential(t *testing.T) {
 
 func TestCredentialInvalidRequest(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("sbc", "a.test")
 	const valid = "username=alice&realm=a.test&algorithm=MD5"
 	for name, q := range map[string]string{
@@ -134,7 +135,7 @@ func TestCredentialInvalidRequest(t *testing.T) {
 
 func TestToken(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("sbc", "a.test")
 	basic := func(pair string) string {
 		r, _ := http.NewRequest("GET", "http://x", nil)
@@ -190,8 +191,8 @@ func TestToken(t *testing.T) {
 	// libcurl sends no token at first if it may choose the scheme.
 	f.send("GET", target, "").wantError(t, "no token above the limit", 401, "unauthorized")
 
-	f.must(f.store.RemoveServer(t.Context(), "sbc"))
-	f.must(f.registry.Refresh(t.Context()))
+	f.Must(f.Store.RemoveServer(t.Context(), "sbc"))
+	f.Must(f.registry.Refresh(t.Context()))
 	r = f.send("GET", target, "", "Authorization", "Bearer "+token)
 	if r.status != 429 && r.status != 401 {
 		t.Errorf("a removed token: %d %s", r.status, r.body)
@@ -200,9 +201,9 @@ func TestToken(t *testing.T) {
 
 func TestStoreUnavailable(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("sbc", "a.test")
-	f.closeStore()
+	f.Close()
 	for range 3 {
 		for _, user := range []string{"alice", "nobody"} {
 			r := f.credential("username="+user+"&realm=a.test", token)
@@ -218,7 +219,7 @@ func TestStoreUnavailable(t *testing.T) {
 			}
 		}
 	}
-	if n := strings.Count(f.log.String(), "lookup unavailable"); n == 0 || n > 2 {
+	if n := f.Log.Count("lookup unavailable"); n == 0 || n > 2 {
 		t.Errorf("logged %d times", n)
 	}
 }
@@ -226,11 +227,13 @@ func TestStoreUnavailable(t *testing.T) {
 // TestInternalError checks that an internal error is logged and is not an unknown name.
 func TestInternalError(t *testing.T) {
 	f := newFixture(t)
-	s := f.addPending("a.test", "alice", nil)
+	s := f.addPending("a.test", "alice")
 	token := f.addServer("sbc", "a.test")
-	_, err := f.store.Enable(t.Context(), s.Account.Tenant, "alice", f.now)
-	f.must(err)
-	otherKeys := account.NewService(account.Deps{Store: f.store, SealRing: secret.NewRing(noon), Now: f.clock})
+	_, err := f.Store.Enable(t.Context(), s.Account.Tenant, "alice", f.Now())
+	f.Must(err)
+	otherKeys := account.NewService(account.Deps{
+		Store: f.Store, SealRing: secret.NewRing(world.Noon), Now: f.Now,
+	})
 	for name, c := range map[string]struct {
 		broken func(*sipserver.Deps)
 		logged string
@@ -245,10 +248,10 @@ func TestInternalError(t *testing.T) {
 		deps := f.deps
 		c.broken(&deps)
 		registry := sipserver.NewRegistry(deps)
-		f.must(registry.Refresh(t.Context()))
-		f.log.Reset()
+		f.Must(registry.Refresh(t.Context()))
+		f.Log.Reset()
 		f.handler = lookup.New(lookup.Deps{
-			Registry: registry, Log: slog.New(slog.NewTextHandler(f, nil)), Now: f.clock,
+			Registry: registry, Log: slog.New(slog.NewTextHandler(f.Log, nil)), Now: f.Now,
 		})
 		r := f.direct("GET", "/v1/sip/credential?username=alice&realm=a.test", "", token)
 		r.wantError(t, name, 500, "server_error")
@@ -258,8 +261,8 @@ func TestInternalError(t *testing.T) {
 		if r.status != 500 || r.body != "" {
 			t.Errorf("%s: %d %q", name, r.status, r.body)
 		}
-		if n := strings.Count(f.log.String(), c.logged); n < 3 {
-			t.Errorf("%s: logged %d times: %s", name, n, f.log.String())
+		if n := f.Log.Count(c.logged); n < 3 {
+			t.Errorf("%s: logged %d times: %s", name, n, f.Log.String())
 		}
 	}
 }
@@ -268,14 +271,14 @@ func TestInternalError(t *testing.T) {
 func TestConcurrentLookups(t *testing.T) {
 	f := newFixture(t)
 	for i := range 16 {
-		f.addActive("a.test", fmt.Sprint("user", i), nil)
+		f.addActive("a.test", fmt.Sprint("user", i))
 	}
 	token := f.addServer("sbc", "a.test")
 	var all sync.WaitGroup
 	for i := range 16 {
 		all.Go(func() {
 			user := fmt.Sprint("user", i)
-			want := digest.Compute(user, "a.test", passwordOf(user, "a.test")).Hex()
+			want := digest.Compute(user, "a.test", world.Password(user, "a.test")).Hex()
 			for range 50 {
 				w := httptest.NewRecorder()
 				r := httptest.NewRequest("GET", "/v1/sip/credential?username="+user+"&realm=a.test", nil)
@@ -293,8 +296,7 @@ func TestConcurrentLookups(t *testing.T) {
 // BenchmarkCredential measures the handler without the network.
 func BenchmarkCredential(b *testing.B) {
 	f := newFixture(b)
-	f.now = time.Now()
-	f.addActive("a.test", "alice", nil)
+	f.addActive("a.test", "alice")
 	token := f.addServer("sbc", "a.test")
 	for name, user := range map[string]string{"active": "alice", "malformed name": "ALICE"} {
 		b.Run(name, func(b *testing.B) {
@@ -304,7 +306,7 @@ func BenchmarkCredential(b *testing.B) {
 			w := &discard{header: make(http.Header)}
 			b.ReportAllocs()
 			for b.Loop() {
-				f.now = f.now.Add(time.Millisecond)
+				f.Advance(time.Millisecond)
 				clear(w.header)
 				f.handler.ServeHTTP(w, r)
 			}

@@ -143,22 +143,30 @@ func place(b throttle.Bucket, limit int) throttle.Allowance {
 	return throttle.Allowance{Bucket: b, Rule: throttle.Rule{Limit: limit, Per: time.Hour}}
 }
 
-// admission is a new account that nothing speaks against: everything about it is its own.
-func (b *bench) admission(user string, at time.Time) account.Signup {
-	a := account.Signup{
+// Signup returns a signup that a store admits, since everything in it is new.
+func Signup(tenant int64, user string, at time.Time) account.Signup {
+	s := account.Signup{
 		Account: account.Account{
-			UID: account.NewUID(at), Tenant: b.tenant, User: user, Name: "Ann Example", Email: user + "@mail.test",
-			Role: account.Guest, Lang: i18n.Arabic, Disabled: true, Created: at, Expires: at.Add(account.PendingLife),
+			UID: account.NewUID(at), Tenant: tenant, User: user, Name: "Ann Example",
+			Email: user + "@mail.test", Role: account.Guest, Lang: i18n.Arabic, Disabled: true,
+			Created: at, Expires: at.Add(account.PendingLife),
 			Sealed: []byte("sealed credential of " + user),
 		},
 		Message:     fresh(),
 		SealedToken: []byte("sealed token of " + user),
-		Captcha:     proof(),
+		Captcha:     captcha.Proof{Ours: true, Right: true, Nonce: fresh(), Expires: at.Add(captcha.Life)},
 		Address:     []throttle.Allowance{{Bucket: bucket(), Rule: throttle.SignupsPerAddress}},
 		Recipient:   throttle.Allowance{Bucket: bucket(), Rule: throttle.MessagesPerRecipient},
 	}
-	rand.Read(a.Token[:])
-	return a
+	rand.Read(s.Token[:])
+	return s
+}
+
+// admission returns a Signup at the tenant, with a captcha of noon.
+func (b *bench) admission(user string, at time.Time) account.Signup {
+	s := Signup(b.tenant, user, at)
+	s.Captcha = proof()
+	return s
 }
 
 // join adds an account and gives its admission back.

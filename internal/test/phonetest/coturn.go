@@ -1,44 +1,58 @@
 package phonetest
 
 import (
-	"net"
+	"context"
+	"errors"
+	"fmt"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"dialtone/internal/test/process"
 )
 
-// Coturn runs deploy/coturn/turnserver.conf with ports of its own. Peers on this machine are let through, since there are no others.
-func Coturn(t testing.TB, replace ...string) *Server {
+var relayPorts = regexp.MustCompile(`(?m)^(min|max)-port=.*$`)
+
+// Coturn runs a configuration of deploy/coturn, with replacements as for Config. It gets ports of its
+// own, and relays to this machine, which the configurations forbid: the tests have no other peer.
+func Coturn(t testing.TB, name string, replace ...string) *Server {
 	t.Helper()
-	s := prepared(t, "coturn")
-	config := s.write(t, "turnserver.conf", Config(t, "coturn/turnserver.conf", append([]string{
+	s := newServer(t, "coturn")
+	text := Config(t, "coturn/"+name, append([]string{
 		"listening-port=3478", "listening-port=" + strconv.Itoa(s.Port),
-		"min-port=49152", "min-port=40000", "max-port=65535", "max-port=42000",
 		"denied-peer-ip=127.0.0.0-127.255.255.255", "allow-loopback-peers",
-	}, replace...)...))
-	s.start(t, func() error {
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)))
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	}, "turnserver", "-c", config, "--pidfile", filepath.Join(s.Dir, "pid"))
+	}, replace...)...)
+	text = relayPorts.ReplaceAllString(text, "") + "\nmin-port=40000\nmax-port=42000\n"
+	if !strings.Contains(text, "listening-ip=") {
+		text += fmt.Sprintf("listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nno-tls\nno-dtls\n"+
+			"log-file=stdout\nsimple-log\nuserdb=%s/turndb\n", s.Dir)
+	}
+	s.run(t, process.Answers(s.address()), "turnserver",
+		"-c", s.Write(t, "turnserver.conf", text), "--pidfile", filepath.Join(s.Dir, "pid"))
 	return s
 }
 
-// Relays sends some packets through an allocation of a user, and reports whether that was let through or refused.
+// Relays sends a packet through a relay that it allocates for a user. It reports whether the server
+// accepted the credentials. Any other trouble fails the test.
 func (s *Server) Relays(t testing.TB, user, password string) bool {
 	t.Helper()
-	path, err := find("turnutils_uclient")
-	if err != nil {
-		t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), process.Timeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, process.Find(t, "turnutils_uclient"), "-y", "-c", "-n", "1",
+		"-m", "1", "-u", user, "-w", password, "-p", strconv.Itoa(s.Port), "127.0.0.1").CombinedOutput()
+	_, refused := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		if !strings.Contains(string(out), "Total lost packets 0 ") {
+			t.Errorf("the relay lost packets:\n%s", out)
+		}
+		return true
+	case refused && ctx.Err() == nil && strings.Contains(string(out), "Cannot complete Allocation"):
+		return false
 	}
-	out, err := exec.CommandContext(t.Context(), path, "-y", "-c", "-n", "1", "-m", "1", "-u", user, "-w", password,
-		"-p", strconv.Itoa(s.Port), "127.0.0.1").CombinedOutput()
-	if err != nil && !strings.Contains(string(out), "Cannot complete Allocation") {
-		t.Fatalf("not refused, and not let through: %v\n%s", err, out)
-	}
-	return err == nil
+	t.Fatalf("turnutils_uclient: %v\n%s", err, out)
+	return false
 }

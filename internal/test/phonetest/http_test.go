@@ -2,7 +2,6 @@ package phonetest_test
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,36 +16,33 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
-	"dialtone/internal/tenant"
 	"dialtone/internal/test/phonetest"
+	"dialtone/internal/test/process"
 )
 
-// lookups are a platform's look-ups over HTTP, as the operators' listener has them.
+// lookups is a platform with the HTTP look-ups of the operators' listener.
 type lookups struct {
 	*platform
-	server *httptest.Server
-	token  secret.Token
-	// asked counts requests, and connected connections; a request waits for slow, where there is one; away answers all with 503.
-	asked, connected atomic.Int64
-	slow             atomic.Pointer[chan struct{}]
-	away             atomic.Bool
+	server           *httptest.Server
+	token            secret.Token
+	asked, connected atomic.Int64                  // requests, connections
+	slow             atomic.Pointer[chan struct{}] // if not nil, requests wait until it is closed
+	away             atomic.Bool                   // whether all requests get 503
 }
 
 func overHTTP(t testing.TB, p *platform) *lookups {
 	t.Helper()
 	l := &lookups{platform: p, token: secret.NewToken()}
-	tenants := tenant.NewTable(p.Store, func(host string) string { return "https://" + host })
-	p.must(tenants.Refresh(t.Context()))
 	server := sipserver.Server{Name: "kamailio", Token: l.token.Hash(), Created: time.Now()}
-	for _, id := range p.tenants {
-		server.Tenants = append(server.Tenants, id)
+	for _, host := range []string{"phone.test", "other.test"} {
+		server.Tenants = append(server.Tenants, p.At(host).Tenant.ID)
 	}
-	p.must(p.AddServer(t.Context(), server))
-	log := slog.New(slog.DiscardHandler)
-	desk := account.NewService(account.Deps{Store: p.Store, SealRing: p.ring, Log: log, Now: time.Now})
-	phones := sipserver.NewRegistry(sipserver.Deps{Store: p.Store, Tenants: tenants, Accounts: desk, SealRing: p.ring, Now: time.Now})
-	p.must(phones.Refresh(t.Context()))
-	site := lookup.New(lookup.Deps{Registry: phones, Log: log, Now: time.Now})
+	p.Must(p.Store.AddServer(t.Context(), server))
+	registry := sipserver.NewRegistry(sipserver.Deps{
+		Store: p.Store, Tenants: p.Tenants, Accounts: p.Accounts, SealRing: p.SealRing, Now: p.Now,
+	})
+	p.Must(registry.Refresh(t.Context()))
+	handler := lookup.New(lookup.Deps{Registry: registry, Log: p.Logger, Now: p.Now})
 	l.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.asked.Add(1)
 		if wait := l.slow.Load(); wait != nil {
@@ -56,7 +52,7 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 			http.Error(w, "", http.StatusServiceUnavailable)
 			return
 		}
-		site.ServeHTTP(w, r)
+		handler.ServeHTTP(w, r)
 	}))
 	l.server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
@@ -68,87 +64,98 @@ func overHTTP(t testing.TB, p *platform) *lookups {
 	return l
 }
 
-// patient has nobody turned away for a machine that has much to do, or for having one address with all phones of a test.
-var patient = []string{`"connection_timeout", 2`, `"connection_timeout", 30`, `"reqs_density_per_unit", 50`, `"reqs_density_per_unit", 100000`}
+// unlimited lifts the limits that the tests reach: the timeout of look-ups, on a busy machine, and the
+// limit on requests from one address, which all phones of a test have.
+var unlimited = []string{
+	`"connection_timeout", 2`, `"connection_timeout", 30`,
+	`"reqs_density_per_unit", 50`, `"reqs_density_per_unit", 100000`,
+}
 
-// kamailio runs deploy/kamailio/http.cfg, with what hooks call.
-func (l *lookups) kamailio(replace []string) (s *phonetest.Server, rpc int) {
+// kamailio runs deploy/kamailio/http.cfg with rpc.cfg, which hooks call.
+func (l *lookups) kamailio(replace []string) *phonetest.Server {
 	l.Helper()
-	rpc = phonetest.Port(l)
-	hooks := phonetest.Config(l, "kamailio/rpc.cfg", `include_file "rpc-token.cfg"`, `#!define RPC_TOKEN "`+rpcToken+`"`, "RPC_PORT 5065", "RPC_PORT "+strconv.Itoa(rpc))
-	s = phonetest.Kamailio(l, "kamailio/http.cfg", append([]string{
-		`include_file "directory.cfg"`, fmt.Sprintf(`#!define DIRECTORY "dialtone=>http://kamailio:%s@%s"`, l.token.Text(), l.server.Listener.Addr()),
+	port := process.Port(l.TB)
+	hooks := phonetest.Config(l.TB, "kamailio/rpc.cfg",
+		`include_file "rpc-token.cfg"`, `#!define RPC_TOKEN "Bearer `+rpcToken+`"`,
+		"RPC_PORT 5065", "RPC_PORT "+strconv.Itoa(port))
+	address := fmt.Sprintf(`#!define DIRECTORY "dialtone=>http://kamailio:%s@%s"`,
+		l.token.Text(), l.server.Listener.Addr())
+	s := phonetest.DeployedKamailio(l.TB, "http.cfg", append([]string{
+		`include_file "directory.cfg"`, address,
 		`alias="phone.example.org"`, "alias=\"phone.test\"\nalias=\"other.test\"",
 		"##!define HOOKS", "#!define HOOKS", `include_file "rpc.cfg"`, hooks,
 	}, replace...)...)
 	l.Cleanup(func() {
 		if strings.Contains(s.Logs(), l.token.Text()) {
-			l.Error("the log has the token in it")
+			l.Error("the log contains the token")
 		}
 	})
-	return s, rpc
+	s.Control = controlAt(port)
+	return s
 }
 
 func TestKamailioOverHTTP(t *testing.T) {
 	t.Parallel()
 	l := overHTTP(t, onSQLite(t))
-	k, rpc := l.kamailio(patient)
+	k := l.kamailio(unlimited)
 	phone := func(user, password string) *phonetest.Phone {
 		return &phonetest.Phone{Server: k, User: user, Domain: "phone.test", Password: password}
 	}
 	alex, berta := phone("alex", "alex's password"), phone("berta", "berta's password")
 	testPeople(t, k)
-	t.Run("a name that nobody can have is out as any other", func(t *testing.T) {
+	t.Run("malformed name", func(t *testing.T) {
 		for _, name := range []string{"al\x01ex", "\xff", "a&realm=other.test", "alex%00"} {
-			(&phonetest.Phone{Server: k, User: "alex", Domain: "phone.test", Digest: name, Password: "alex's password"}).Registers(t, 401)
+			malformed := *alex
+			malformed.DigestUser = name
+			malformed.Registers(t, 401)
 		}
 	})
-	t.Run("activation is seen at once", func(t *testing.T) {
+	t.Run("activation takes effect at once", func(t *testing.T) {
 		waiting := phone("waiting", "waiting's password")
 		waiting.Registers(t, 401)
-		l.activate("waiting", "phone.test")
+		l.Activate(l.waiting)
 		waiting.Registers(t, 200)
 	})
-	t.Run("what was answered is remembered", func(t *testing.T) {
+	t.Run("answers are cached", func(t *testing.T) {
 		alex.Registers(t, 200)
 		before := l.asked.Load()
 		for range 5 {
 			alex.Registers(t, 200)
 		}
 		if more := l.asked.Load() - before; more > 0 {
-			t.Errorf("the directory was asked %d times more", more)
+			t.Errorf("%d more look-ups", more)
 		}
 	})
-	t.Run("connections are kept", func(t *testing.T) {
+	t.Run("connections are reused", func(t *testing.T) {
 		if n := l.connected.Load(); n > 8 {
-			t.Errorf("8 workers have made %d connections for %d look-ups", n, l.asked.Load())
+			t.Errorf("8 workers made %d connections for %d look-ups", n, l.asked.Load())
 		}
 	})
-	t.Run("until a hook takes it out, and a wrong password does", func(t *testing.T) {
-		l.disable("waiting", "phone.test")
+	t.Run("a hook or a wrong password removes an answer from the cache", func(t *testing.T) {
+		l.Disable("waiting")
 		waiting := phone("waiting", "waiting's password")
 		waiting.Registers(t, 200)
-		k.RPC(t, rpc, rpcToken, "htable.delete", `"ha1","waiting@phone.test"`)
+		k.RPC(t, "htable.delete", "ha1", "waiting@phone.test")
 		waiting.Registers(t, 401)
 		before := l.asked.Load()
 		phone("alex", "guessed").Registers(t, 401)
 		alex.Registers(t, 200)
 		if l.asked.Load() == before {
-			t.Error("what may have been old was not asked about")
+			t.Error("no new look-up")
 		}
 	})
-	t.Run("what was overheard is worth nothing a second time", func(t *testing.T) {
+	t.Run("credentials work once", func(t *testing.T) {
 		berta.Registers(t, 200)
 		again := *berta
 		again.Authorization = berta.Sent
 		again.Registers(t, 401)
 	})
-	t.Run("roles travel along", func(t *testing.T) {
+	t.Run("roles", func(t *testing.T) {
 		const outside = "+4930123456@elsewhere.test"
 		for role, want := range map[account.Role]int{account.Guest: 403, account.User: 501} {
-			_, err := l.SetRole(t.Context(), l.tenants["phone.test"], "berta", role, time.Now())
-			l.must(err)
-			k.RPC(t, rpc, rpcToken, "htable.delete", `"ha1","berta@phone.test"`)
+			_, err := l.Store.SetRole(t.Context(), l.Tenant.ID, "berta", role, time.Now())
+			l.Must(err)
+			k.RPC(t, "htable.delete", "ha1", "berta@phone.test")
 			if r, err := berta.Call(outside); err != nil || r.Status != want {
 				t.Errorf("a %s calls outside: %v, %v, want %d", role, r, err, want)
 			}
@@ -156,28 +163,29 @@ func TestKamailioOverHTTP(t *testing.T) {
 		if r, err := phone("berta", "guessed").Call(outside); err != nil || r.Status != 407 {
 			t.Errorf("with a wrong password: %v, %v", r, err)
 		}
-		if r, err := (&phonetest.Phone{Server: k, User: "x", Domain: "stranger.test"}).Call(outside); err != nil || r.Status != 403 {
+		stranger := &phonetest.Phone{Server: k, User: "x", Domain: "stranger.test"}
+		if r, err := stranger.Call(outside); err != nil || r.Status != 403 {
 			t.Errorf("a stranger: %v, %v", r, err)
 		}
 	})
-	t.Run("a directory that is away is not a wrong password", func(t *testing.T) {
-		k.RPC(t, rpc, rpcToken, "htable.flush", `"ha1"`)
+	t.Run("unavailable look-ups are not a wrong password", func(t *testing.T) {
+		k.RPC(t, "htable.flush", "ha1")
 		l.away.Store(true)
 		defer l.away.Store(false)
 		for _, password := range []string{"alex's password", "guessed"} {
 			if r := phone("alex", password).Registers(t, 503); r.Header.Get("Retry-After") == "" {
-				t.Error("the phone is not told when to try again")
+				t.Error("the response has no Retry-After")
 			}
 		}
 	})
-	t.Run("a slow directory keeps nobody waiting who is known", func(t *testing.T) {
+	t.Run("slow look-ups do not delay cached users", func(t *testing.T) {
 		berta.Registers(t, 200)
 		gate := make(chan struct{})
 		open := sync.OnceFunc(func() {
 			l.slow.Store(nil)
 			close(gate)
 		})
-		defer open() // the listener's end waits for its requests
+		defer open() // closing the listener waits for its requests
 		l.slow.Store(&gate)
 		before := l.asked.Load()
 		done := make(chan error, 6) // more than there are workers for UDP
@@ -190,7 +198,7 @@ func TestKamailioOverHTTP(t *testing.T) {
 				done <- err
 			}()
 		}
-		phonetest.Eventually(t, "all of them are asked about", func() error {
+		process.Eventually(t, "all of them are looked up", func() error {
 			if n := l.asked.Load() - before; n < int64(cap(done)) {
 				return fmt.Errorf("%d", n)
 			}
@@ -198,7 +206,7 @@ func TestKamailioOverHTTP(t *testing.T) {
 		})
 		berta.Registers(t, 200)
 		if n := len(done); n > 0 {
-			t.Errorf("%d of the others have not waited: this was not while they did", n)
+			t.Errorf("%d of the others did not wait, so this test shows nothing", n)
 		}
 		open()
 		for range cap(done) {

@@ -10,16 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dialtone/internal/test/process"
 )
 
-// Registrations has sipp register phones, as many as there are users, sixty at a time, and gives how long that took. Each has the name
-// and the password of the same text.
+// Registrations registers phones with sipp, one for each user and 60 at a time, and returns how long
+// that took. Each user name is also the password.
 func (s *Server) Registrations(t testing.TB, users []string, domain string) time.Duration {
 	t.Helper()
-	path, err := find("sipp")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var list strings.Builder
 	list.WriteString("SEQUENTIAL\n")
 	for _, u := range users {
@@ -31,13 +29,14 @@ func (s *Server) Registrations(t testing.TB, users []string, domain string) time
 		t.Fatal(err)
 	}
 	_, here, _, _ := runtime.Caller(0)
-	cmd := exec.CommandContext(t.Context(), path, "127.0.0.1:"+strconv.Itoa(s.Port), "-i", "127.0.0.1",
-		"-sf", filepath.Join(filepath.Dir(here), "testdata", "register.xml"), "-inf", fields,
-		"-m", strconv.Itoa(len(users)), "-l", "60", "-r", "100000", "-nostdin", "-trace_err", "-error_file", filepath.Join(dir, "errors"))
+	scenario := filepath.Join(filepath.Dir(here), "testdata", "register.xml")
+	cmd := exec.CommandContext(t.Context(), process.Find(t, "sipp"), s.address(), "-i", "127.0.0.1",
+		"-sf", scenario, "-inf", fields, "-m", strconv.Itoa(len(users)), "-l", "60", "-r", "100000",
+		"-nostdin", "-trace_err", "-error_file", filepath.Join(dir, "errors"))
 	cmd.Dir = dir
-	begun := time.Now()
+	start := time.Now()
 	out, err := cmd.CombinedOutput()
-	took := time.Since(begun)
+	took := time.Since(start)
 	if err != nil {
 		errors, _ := os.ReadFile(filepath.Join(dir, "errors"))
 		t.Fatalf("sipp: %v\n%s\n%s", err, out[max(0, len(out)-3000):], errors[:min(len(errors), 2000)])

@@ -1,13 +1,10 @@
 package postgrestest
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	rand2 "math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -17,140 +14,149 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/test/process"
 )
 
-// patience is how long anything is waited for.
-const patience = time.Minute
-
-// Cluster is a PostgreSQL server and its data. Its methods may be called by several at a time, but it is for one of them to
-// begin and end it.
+// Cluster is a PostgreSQL server and its data. Its methods may be called concurrently, except those
+// that start and stop it.
 type Cluster struct {
-	// Dir has the data ("data"), what the server said ("log") and its socket.
+	// Dir holds the data, in "data", and the server's socket.
 	Dir string
 
 	installed installation
 	port      int
 	password  string
-	name      string // of a standby, to its primary
+	name      string // by which its primary knows a standby
 	shared    bool
-	held      *os.File // the folder, where it is a temporary one
+	lock      *os.File // on Dir, if it is a temporary directory
+	log       process.Log
 
 	mu     sync.Mutex
-	server *process // nil where none was begun
+	server *process.Process // nil if none was started
 }
 
-// Launch makes a cluster in a folder, which is made if need be and which the cluster takes possession of, and starts it.
-// Settings are as in "max_connections=20". Whoever launches it stops it, and removes the folder.
+// Launch makes a cluster in a directory and starts it. It creates the directory if there is none,
+// and gives it to the user that PostgreSQL runs as. Settings look like "max_connections=20". The
+// caller stops the cluster and removes the directory.
 func Launch(dir string, settings ...string) (*Cluster, error) {
-	c, err := prepared(dir)
+	c, err := newCluster(dir)
 	if err != nil {
 		return nil, err
 	}
 	c.password = rand.Text()
-	if err := c.init(); err != nil {
+	if err := c.initdb(); err != nil {
 		return nil, err
 	}
 	if err := c.set("postgresql.conf", settings...); err != nil {
 		return nil, err
 	}
-	if err := c.beginSomewhere(); err != nil {
+	if err := c.startOnFreePort(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// standbys counts those of this process, for their names.
+// standbys counts the standbys of this process, for their names.
 var standbys atomic.Int64
 
-// LaunchStandby makes a standby in a folder as Launch does a cluster. It returns when the standby follows.
+// LaunchStandby makes a standby in a directory, as Launch makes a cluster. It returns when the
+// standby streams from the primary.
 func (c *Cluster) LaunchStandby(dir string) (*Cluster, error) {
-	s, err := prepared(dir)
+	s, err := newCluster(dir)
 	if err != nil {
 		return nil, err
 	}
 	s.password, s.name = c.password, fmt.Sprintf("standby_%d", standbys.Add(1))
-	// A slot keeps what the standby has not read yet, so that it can be down for as long as a test likes.
-	backup := s.installed.command(s.Dir, "pg_basebackup", "--pgdata", s.data(), "--write-recovery-conf", "--create-slot", "--slot", s.name,
-		"--checkpoint=fast", "--no-sync", "--dbname", fmt.Sprintf("host=127.0.0.1 port=%d user=postgres sslmode=disable application_name=%s", c.port, s.name))
+	// The slot keeps the WAL that the standby has not read yet, so that a test may stop the standby
+	// for any time.
+	primary := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres sslmode=disable application_name=%s",
+		c.port, s.name)
+	backup := s.installed.command(s.Dir, "pg_basebackup", "--pgdata", s.data(), "--write-recovery-conf",
+		"--create-slot", "--slot", s.name, "--checkpoint=fast", "--no-sync", "--dbname", primary)
 	backup.Env = append(backup.Env, "PGPASSWORD="+c.password)
 	if out, err := backup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pg_basebackup: %w\n%s", err, out)
 	}
-	// What commits on the primary wait for is copied. Here they would wait for ever, after a promotion.
+	// The primary's setting was copied. After a promotion, commits would wait for ever.
 	if err := s.set("postgresql.auto.conf", "synchronous_standby_names="); err != nil {
 		return nil, err
 	}
-	if err := s.beginSomewhere(); err != nil {
+	if err := s.startOnFreePort(); err != nil {
 		return nil, err
 	}
-	if err := c.untilFollowed(s, "state", "streaming"); err != nil {
+	if err := c.waitForStandby(s, "state", "streaming"); err != nil {
 		return nil, errors.Join(err, s.end(syscall.SIGQUIT))
 	}
 	return s, nil
 }
 
-// CommitOn makes every commit on the cluster wait for a standby of it, from its return.
+// CommitOn makes the cluster wait, at every commit after CommitOn has returned, until a standby has
+// the commit on its disk.
 func (c *Cluster) CommitOn(s *Cluster) error {
-	for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + s.name + "'", "SELECT pg_reload_conf()"} {
+	for _, sql := range []string{
+		"ALTER SYSTEM SET synchronous_standby_names = '" + s.name + "'", "SELECT pg_reload_conf()",
+	} {
 		if err := execute(c.URL("postgres"), sql); err != nil {
 			return err
 		}
 	}
-	return c.untilFollowed(s, "sync_state", "sync")
+	return c.waitForStandby(s, "sync_state", "sync")
 }
 
-// untilFollowed waits until the cluster says of a standby what is wanted.
-func (c *Cluster) untilFollowed(s *Cluster, column, wanted string) error {
-	err := within("the standby", func(ctx context.Context, conn *pgx.Conn) error {
-		return until(ctx, nil, func() error {
-			var is string
-			err := conn.QueryRow(ctx, "SELECT coalesce(max("+column+"), 'absent') FROM pg_stat_replication WHERE application_name = $1", s.name).Scan(&is)
-			if err == nil && is != wanted {
-				err = fmt.Errorf("it is %s and not %s", is, wanted)
+// waitForStandby waits until a column of the standby's row in pg_stat_replication has a value.
+func (c *Cluster) waitForStandby(s *Cluster, column, want string) error {
+	query := "SELECT coalesce(max(" + column + "), 'absent') FROM pg_stat_replication " +
+		"WHERE application_name = $1"
+	wait := func(ctx context.Context, conn *pgx.Conn) error {
+		return process.Poll(ctx, func() error {
+			var got string
+			err := conn.QueryRow(ctx, query, s.name).Scan(&got)
+			if err == nil && got != want {
+				err = fmt.Errorf("its %s is %s, not %s", column, got, want)
 			}
 			return err
 		})
-	}, c.URL("postgres"))
-	if err != nil {
+	}
+	if err := withConnection(c.URL("postgres"), "waiting for the standby", wait); err != nil {
 		return fmt.Errorf("%w\n%s", err, s.Logs())
 	}
 	return nil
 }
 
-// prepared is a cluster without data.
-func prepared(dir string) (*Cluster, error) {
+// newCluster returns a cluster without data.
+func newCluster(dir string) (*Cluster, error) {
 	installed, err := find()
 	if err != nil {
 		return nil, err
 	}
-	// PostgreSQL works in the folder, and from somewhere else.
+	// PostgreSQL runs in the directory, so a relative path would mislead it.
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &Cluster{Dir: dir, installed: installed}, installed.give(dir)
+	return &Cluster{Dir: dir, installed: installed}, process.Chown(dir, installed.as)
 }
 
 func (c *Cluster) data() string { return filepath.Join(c.Dir, "data") }
 
-// init makes the data.
-func (c *Cluster) init() error {
+// initdb makes the data.
+func (c *Cluster) initdb() error {
 	password := filepath.Join(c.Dir, "password")
 	if err := os.WriteFile(password, []byte(c.password+"\n"), 0o600); err != nil {
 		return err
 	}
 	defer os.Remove(password)
-	if err := c.installed.give(password); err != nil {
+	if err := process.Chown(password, c.installed.as); err != nil {
 		return err
 	}
-	// It is not synced: that is for power cuts, and there are none.
-	args := []string{"--pgdata", c.data(), "--username=postgres", "--pwfile", password, "--auth=scram-sha-256",
-		"--encoding=UTF8", "--locale=C", "--no-sync"}
+	// Without --no-sync, initdb would protect the data against a power cut.
+	args := []string{"--pgdata", c.data(), "--username=postgres", "--pwfile", password,
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"}
 	if c.installed.major >= 15 {
 		args = append(args, "--locale-provider=icu", "--icu-locale=en")
 	}
@@ -160,7 +166,8 @@ func (c *Cluster) init() error {
 	return nil
 }
 
-// set appends settings to one of the cluster's files. The last one of a name holds.
+// set appends settings to one of the cluster's configuration files. PostgreSQL uses the last value
+// of a setting.
 func (c *Cluster) set(file string, settings ...string) error {
 	f, err := os.OpenFile(filepath.Join(c.data(), file), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -176,50 +183,31 @@ func (c *Cluster) set(file string, settings ...string) error {
 	return f.Close()
 }
 
-// beginSomewhere begins the cluster for the first time, on a port that it can have.
-func (c *Cluster) beginSomewhere() error {
+// startOnFreePort starts the cluster for the first time, and chooses its port.
+func (c *Cluster) startOnFreePort() error {
 	var err error
 	for range 5 {
-		if c.port, err = freePort(); err != nil {
+		if c.port, err = process.FreePort(); err != nil {
 			return err
 		}
-		// Between freePort and here somebody else may have come.
-		if err = c.Begin(); err == nil || !strings.Contains(c.Logs(), "could not bind") {
+		// Another process may have taken the port since.
+		if err = c.Begin(); err == nil || !strings.Contains(c.log.String(), "could not bind") {
 			return err
 		}
-		os.Remove(c.log())
+		c.log.Reset()
 	}
 	return err
 }
 
-// freePort is one that nobody listens on, below those that systems give to clients. From among those, a client could have
-// it while the cluster is down; one that tries to connect to it over and over could even reach itself.
-func freePort() (int, error) {
-	const lowest, highest = 10000, 32767
-	var err error
-	for range 100 {
-		var l net.Listener
-		port := lowest + rand2.IntN(highest-lowest+1)
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, err
-}
-
-// Begin starts a cluster that is down, and waits until it lets people in.
+// Begin starts a cluster that is down, and waits until it accepts connections.
 func (c *Cluster) Begin() error {
 	if c.Pid() != 0 {
-		return errors.New("the cluster to begin is up")
+		return errors.New("the cluster is already running")
 	}
-	log, err := os.OpenFile(c.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := c.installed.command(c.Dir, "postgres", "-D", c.data(), "-h", "127.0.0.1", "-p", strconv.Itoa(c.port), "-k", c.Dir)
-	cmd.Stdout, cmd.Stderr = log, log
-	server, err := start(cmd)
+	cmd := c.installed.command(c.Dir, "postgres", "-D", c.data(), "-h", "127.0.0.1",
+		"-p", strconv.Itoa(c.port), "-k", c.Dir)
+	cmd.Stdout, cmd.Stderr = &c.log, &c.log
+	server, err := process.Start(cmd, syscall.SIGQUIT)
 	if err != nil {
 		return err
 	}
@@ -227,10 +215,10 @@ func (c *Cluster) Begin() error {
 	c.server = server
 	c.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), process.Timeout)
 	defer cancel()
-	err = until(ctx, server.ended, func() error {
-		if err := c.ready(server.cmd.Process.Pid); err != nil {
+	err = server.WaitReady(ctx, func() error {
+		if err := c.ready(server.Pid()); err != nil {
 			return err
 		}
 		conn, err := connect(ctx, c.URL("postgres"))
@@ -240,13 +228,14 @@ func (c *Cluster) Begin() error {
 		return conn.Close(ctx)
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("PostgreSQL does not start: %w\n%s", err, c.Logs()), c.end(syscall.SIGQUIT))
+		err = fmt.Errorf("PostgreSQL does not start: %w\n%s", err, c.Logs())
+		return errors.Join(err, c.end(syscall.SIGQUIT))
 	}
 	return nil
 }
 
-// ready looks into the file where the server says whether it lets people in. To ask it instead would fill its log with
-// refusals.
+// ready reads from the server's PID file whether it accepts connections. Trying to connect before
+// would fill the log with refusals.
 func (c *Cluster) ready(pid int) error {
 	file, err := os.ReadFile(filepath.Join(c.data(), "postmaster.pid"))
 	if err != nil {
@@ -254,122 +243,72 @@ func (c *Cluster) ready(pid int) error {
 	}
 	lines := strings.Split(string(file), "\n")
 	if len(lines) < 8 || lines[0] != strconv.Itoa(pid) || strings.TrimSpace(lines[7]) != "ready" {
-		return errors.New("it is not ready")
+		return errors.New("PostgreSQL is not ready")
 	}
 	return nil
 }
 
-// Stop ends the cluster in order. It does nothing to one that is down.
+// Stop shuts the cluster down. It does nothing to one that is down.
 func (c *Cluster) Stop() error { return c.end(syscall.SIGINT) }
 
-// end has the server end and waits until it has.
-func (c *Cluster) end(how os.Signal) error {
+// end sends the server a signal and waits until it has ended.
+func (c *Cluster) end(signal os.Signal) error {
 	c.mu.Lock()
 	server := c.server
 	c.mu.Unlock()
 	if server == nil {
 		return nil
 	}
-	if err := server.cmd.Process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+	if err := server.Stop(signal, process.Timeout); err != nil {
+		return fmt.Errorf("%w\n%s", err, c.Logs())
 	}
-	select {
-	case <-server.ended:
-		return nil
-	case <-time.After(patience):
-		server.cmd.Process.Kill() // what it has started notices
-		<-server.ended
-		return fmt.Errorf("PostgreSQL had to be killed\n%s", c.Logs())
-	}
+	return nil
 }
 
-// Addr is where the cluster listens.
+// Addr returns the address that the cluster listens on.
 func (c *Cluster) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
 
-// URL is that of a database; "postgres" is there always. With others, which are standbys of the cluster or were, it is
-// that of whichever can be written to.
+// URL returns the URL of a database. The database "postgres" always exists. With others, which are
+// or were standbys of the cluster, a connection to the URL leads to the one that can be written to.
 func (c *Cluster) URL(database string, others ...*Cluster) string {
 	hosts, attributes := c.Addr(), "sslmode=disable"
 	for _, o := range others {
 		hosts += "," + o.Addr()
 		attributes = "sslmode=disable&target_session_attrs=read-write"
 	}
-	return fmt.Sprintf("postgres://postgres:%s@%s/%s?%s", c.password, hosts, url.PathEscape(database), attributes)
+	return fmt.Sprintf("postgres://postgres:%s@%s/%s?%s",
+		c.password, hosts, url.PathEscape(database), attributes)
 }
 
-// Pid is that of the server's first process, 0 where it is down.
+// Pid returns the process ID of the postmaster, or 0 if the cluster is down.
 func (c *Cluster) Pid() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.server == nil {
+	if c.server == nil || c.server.Ended() {
 		return 0
 	}
-	select {
-	case <-c.server.ended:
-		return 0
-	default:
-		return c.server.cmd.Process.Pid
-	}
+	return c.server.Pid()
 }
 
-func (c *Cluster) log() string { return filepath.Join(c.Dir, "log") }
+// Logs returns the end of the server's log.
+func (c *Cluster) Logs() string { return c.log.Tail() }
 
-// Logs is the end of what the server said.
-func (c *Cluster) Logs() string {
-	const most = 8 << 10
-	f, err := os.Open(c.log())
-	if err != nil {
-		return err.Error()
-	}
-	defer f.Close()
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err.Error()
-	}
-	text := make([]byte, min(end, most))
-	if _, err := f.ReadAt(text, end-int64(len(text))); err != nil {
-		return err.Error()
-	}
-	if _, whole, cut := bytes.Cut(text, []byte("\n")); cut && end > most {
-		text = whole
-	}
-	return string(text)
-}
-
-// until tries again and again until there is no error, the context is done or, where ended is given, it is closed.
-func until(ctx context.Context, ended <-chan struct{}, try func() error) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			return fmt.Errorf("it has ended; before, %w", err)
-		case <-ctx.Done():
-			return fmt.Errorf("not in %v: %w", patience, err)
-		}
-	}
-}
-
-// ourselves is the application's name of the connections that are made here.
-const ourselves = "postgrestest"
+// applicationName is the application name of the connections that this package makes.
+const applicationName = "postgrestest"
 
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
-	config.RuntimeParams["application_name"] = ourselves
+	config.RuntimeParams["application_name"] = applicationName
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// within does something on a connection of its own, and not for ever.
-func within(what string, do func(context.Context, *pgx.Conn) error, url string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// withConnection calls do with a new connection, and within process.Timeout. what describes the
+// action in errors.
+func withConnection(url, what string, do func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), process.Timeout)
 	defer cancel()
 	conn, err := connect(ctx, url)
 	if err != nil {
@@ -383,8 +322,8 @@ func within(what string, do func(context.Context, *pgx.Conn) error, url string) 
 }
 
 func execute(url, sql string, args ...any) error {
-	return within(sql, func(ctx context.Context, conn *pgx.Conn) error {
+	return withConnection(url, sql, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sql, args...)
 		return err
-	}, url)
+	})
 }

@@ -6,32 +6,36 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+
+	"dialtone/internal/test/process"
 )
 
-// places are where PostgreSQL's programs are, if not in PATH: Debian's, and Homebrew's. tools/need looks there too.
-var places = []string{"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"}
+// places are the directories with PostgreSQL's programs on Debian and Homebrew, which are not in
+// PATH. tools/need looks there too.
+var places = []string{
+	"/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
+}
 
-// missing is what a test fails with where there is no PostgreSQL. It is not skipped: then nobody would notice.
+// missing is the message of a test that fails because there is no PostgreSQL. A test that is skipped
+// would go unnoticed.
 var missing = "PostgreSQL is not installed: no initdb and postgres in " + strings.Join(places, ", ") +
 	" or PATH. `make test` installs it."
 
-// installation is PostgreSQL as the system has it.
+// installation is a PostgreSQL that is installed on this system.
 type installation struct {
 	bin   string
 	major int
-	as    *syscall.Credential // whom it runs as; ourselves where nil
+	as    *syscall.Credential // the user that it runs as; nil for the user of this process
 }
 
-// find finds the newest installation of places, or that of PATH.
+// find returns the newest installation in places, or else the one in PATH.
 var find = sync.OnceValues(func() (installation, error) {
 	var found []installation
 	for _, place := range places {
@@ -40,7 +44,7 @@ var find = sync.OnceValues(func() (installation, error) {
 			return installation{}, err
 		}
 		for _, bin := range bins {
-			if i, err := at(bin); err == nil { // a client alone has a folder as well
+			if i, err := at(bin); err == nil { // packages with only the client have the directory, too
 				found = append(found, i)
 			}
 		}
@@ -57,13 +61,15 @@ var find = sync.OnceValues(func() (installation, error) {
 	}
 	newest := slices.MaxFunc(found, func(a, b installation) int { return cmp.Compare(a.major, b.major) })
 	var err error
-	newest.as, err = unprivileged()
+	if newest.as, err = process.Unprivileged("postgres", "nobody"); err != nil {
+		err = fmt.Errorf("PostgreSQL does not run as root: %w", err)
+	}
 	return newest, err
 })
 
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// at is the installation in a folder.
+// at returns the installation in a directory.
 func at(bin string) (installation, error) {
 	if _, err := os.Stat(filepath.Join(bin, "initdb")); err != nil {
 		return installation{}, err
@@ -74,40 +80,14 @@ func at(bin string) (installation, error) {
 	}
 	m := versionLine.FindSubmatch(line)
 	if m == nil {
-		return installation{}, fmt.Errorf("postgres of %s says of its version %q", bin, line)
+		return installation{}, fmt.Errorf("the output of %s/postgres --version has no version: %q", bin, line)
 	}
 	major, err := strconv.Atoi(string(m[1]))
 	return installation{bin: bin, major: major}, err
 }
 
-// unprivileged is whom PostgreSQL runs as where we are root.
-func unprivileged() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		if u, err = user.Lookup("nobody"); err != nil {
-			return nil, fmt.Errorf("PostgreSQL does not run as root, and there is no other: %w", err)
-		}
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
-}
-
-// give makes a file that of whom PostgreSQL runs as.
-func (i installation) give(path string) error {
-	if i.as == nil {
-		return nil
-	}
-	return os.Chown(path, int(i.as.Uid), int(i.as.Gid))
-}
-
-// command is one of PostgreSQL's programs. Nothing of our environment gets to it: PGPORT and the like would mislead it.
+// command returns one of PostgreSQL's programs as a command. It has an environment of its own, since
+// variables such as PGPORT would change what the program does.
 func (i installation) command(dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(i.bin, program), args...)
 	cmd.Dir = dir
@@ -116,27 +96,11 @@ func (i installation) command(dir, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// process is a server that was started.
-type process struct {
-	cmd   *exec.Cmd
-	ended chan struct{}
-}
-
-// start starts a server that ends when we do.
-func start(cmd *exec.Cmd) (*process, error) {
-	endWithUs(cmd.SysProcAttr)
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// To the system, we have ended when the thread has that started the server. So that thread stays, and waits.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-			close(p.ended)
-		}
-	}()
-	return p, <-started
+// Program returns the path of one of PostgreSQL's programs, such as pgbench.
+func Program(name string) (string, error) {
+	i, err := find()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(i.bin, name), nil
 }

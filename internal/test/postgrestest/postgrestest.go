@@ -1,23 +1,26 @@
-// Package postgrestest gives tests, and the benchmark program, PostgreSQL servers of their own: real ones, made with initdb
-// in a temporary folder from the PostgreSQL that the system has installed. The system's own cluster is never touched.
+// Package postgrestest runs PostgreSQL servers for tests and for the benchmark program. They are
+// made with initdb in temporary directories, from the PostgreSQL that is installed on the system. It
+// never touches the system's own cluster.
 //
-// There are two kinds of cluster. Shared is one for all tests of a process, for tests that want a database and nothing
-// else; it is fast, in memory where the system has the room, and nobody may crash it. Start makes one for a test that
-// crashes it, cuts its connections or gives it standbys; it is on the disk and as durable as PostgreSQL is by default.
+// There are two kinds of cluster. Shared is one cluster for all tests of a process that need only a
+// database. It is fast, since it does not sync and is in memory if there is space, and no test may
+// crash it. Start makes a cluster for a test that crashes it, cuts its connections or adds standbys.
+// It is on the disk, and as durable as PostgreSQL is by default.
 //
-// A cluster differs from what would be convenient where an operator's may. Who connects must have the password. It sorts
-// text as people do and not by bytes (ICU's "en"), and its time zone is Auckland, so that what relies on either by
-// accident is found out.
+// A cluster listens on 127.0.0.1 only, and keeps its port. Every wait is for a condition, and ends
+// after process.Timeout. When the process that started a cluster ends, even by SIGKILL, the cluster
+// ends too (on Linux; elsewhere it keeps running). A killed process leaves the directory
+// dialtone-postgrestest-*, which the next process removes.
 //
-// Root is refused by PostgreSQL. Where root runs the tests, PostgreSQL runs as the user "postgres" or else "nobody", and
-// the cluster's folder is theirs. The folders above must let them through, which those of testing.T.TempDir do not.
+// Some settings are unusual, to find code that relies on the usual ones: connections need the
+// password, text is sorted by the rules of English (ICU's "en") and not by bytes, and the time zone
+// is Auckland.
 //
-// Promises: a cluster listens on 127.0.0.1 alone, on the same port all its life, and one that is outside what the system
-// gives to clients, so that no client takes it while the cluster is down. What waits, waits for a fact and not longer than
-// a minute. When the process that started a cluster ends, however it ends, the cluster ends (on Linux; elsewhere one that
-// is killed leaves it). Whoever is killed leaves the folder, dialtone-postgrestest-*; the next to come removes it.
+// PostgreSQL refuses to run as root. If the tests run as root, it runs as the user "postgres", or
+// else as "nobody", who must be able to enter the directories above the cluster's. Those of
+// testing.T.TempDir do not allow that.
 //
-// Not in it: power cuts. A crash here is one of processes; what PostgreSQL has written, the system still has.
+// A crash here is a crash of processes. This package does not simulate power cuts.
 package postgrestest
 
 import (
@@ -32,15 +35,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// shared is the cluster of Shared, if a test has asked for it.
+// shared is the cluster of Shared.
 var shared struct {
 	main    atomic.Bool
 	once    sync.Once
-	cluster *Cluster
+	cluster *Cluster // nil before the first call of Shared
 	err     error
 }
 
-// Main runs the tests and ends the cluster that they shared. A package whose tests use Shared has
+// Main runs the tests, and then stops the cluster that they shared. A package whose tests use Shared
+// has
 //
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
 func Main(m *testing.M) {
@@ -53,15 +57,15 @@ func Main(m *testing.M) {
 	}
 }
 
-// Shared is the cluster of this test process. The first to ask waits until it has started.
+// Shared returns the cluster of this test process. The first call starts it.
 func Shared(t testing.TB) *Cluster {
 	t.Helper()
 	if !shared.main.Load() {
-		t.Fatal("who uses Shared has TestMain call postgrestest.Main, so that it is ended")
+		t.Fatal("TestMain must call postgrestest.Main, which stops the shared cluster")
 	}
 	shared.once.Do(func() {
-		// It never crashes, so nothing is gained by waiting for the disk.
-		c, err := temporary(memory(), "fsync=off", "full_page_writes=off", "max_connections=300")
+		// No test crashes it, so it need not wait for the disk.
+		c, err := launchTemporary(memoryDir(), "fsync=off", "full_page_writes=off", "max_connections=300")
 		if err == nil {
 			c.shared = true
 		}
@@ -73,44 +77,45 @@ func Shared(t testing.TB) *Cluster {
 	return shared.cluster
 }
 
-// Start makes a cluster for this test, with settings as in "max_connections=20". It is gone when the test is over, and if
-// the test has failed, what PostgreSQL said last is in its output.
+// Start makes a cluster for this test. Settings look like "max_connections=20". The cluster is
+// removed when the test is over. If the test has failed, its output shows the end of PostgreSQL's log.
 func Start(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
-	c, err := temporary("", settings...)
+	c, err := launchTemporary("", settings...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.endWith(t)
+	c.discardAfter(t)
 	return c
 }
 
-// temporary launches a cluster in a temporary folder.
-func temporary(in string, settings ...string) (*Cluster, error) {
-	return inFolder(in, func(dir string) (*Cluster, error) { return Launch(dir, settings...) })
+// launchTemporary makes a cluster in a temporary directory below parent.
+func launchTemporary(parent string, settings ...string) (*Cluster, error) {
+	return inTempDir(parent, func(dir string) (*Cluster, error) { return Launch(dir, settings...) })
 }
 
-// inFolder launches something in a temporary folder, which it holds.
-func inFolder(in string, launch func(dir string) (*Cluster, error)) (*Cluster, error) {
-	held, err := folder(in)
+// inTempDir calls launch with a new temporary directory, which stays locked as long as the cluster
+// exists.
+func inTempDir(parent string, launch func(dir string) (*Cluster, error)) (*Cluster, error) {
+	lock, err := makeTempDir(parent)
 	if err != nil {
 		return nil, err
 	}
-	c, err := launch(held.Name())
+	c, err := launch(lock.Name())
 	if err != nil {
-		os.RemoveAll(held.Name())
-		held.Close()
+		os.RemoveAll(lock.Name())
+		lock.Close()
 		return nil, err
 	}
-	c.held = held
+	c.lock = lock
 	return c, nil
 }
 
-// endWith ends and removes the cluster when the test is over.
-func (c *Cluster) endWith(t testing.TB) {
+// discardAfter discards the cluster when the test is over.
+func (c *Cluster) discardAfter(t testing.TB) {
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("PostgreSQL at %s said last:\n%s", c.Addr(), c.Logs())
+			t.Logf("the end of the log of PostgreSQL at %s:\n%s", c.Addr(), c.Logs())
 		}
 		if err := c.discard(); err != nil {
 			t.Error(err)
@@ -118,28 +123,29 @@ func (c *Cluster) endWith(t testing.TB) {
 	})
 }
 
-// discard ends the cluster without care for what is in it, and removes it.
+// discard ends the cluster without a shutdown, and removes it.
 func (c *Cluster) discard() error {
 	if err := c.end(syscall.SIGQUIT); err != nil {
 		return err
 	}
-	defer c.held.Close()
+	defer c.lock.Close()
 	return os.RemoveAll(c.Dir)
 }
 
-// own refuses for the shared cluster what would hit the other tests.
-func (c *Cluster) own(t testing.TB) {
+// refuseShared fails a test that is about to disturb the others on the shared cluster.
+func (c *Cluster) refuseShared(t testing.TB) {
 	t.Helper()
 	if c.shared {
-		t.Fatal("this is for a cluster of the test's own, of Start; others are at work on the shared one")
+		t.Fatal("other tests use the shared cluster; start another one with postgrestest.Start")
 	}
 }
 
-// databases counts those of this process, over all clusters: a standby has those of its primary.
+// databases counts the databases of this process on all clusters: a standby has those of its
+// primary.
 var databases atomic.Int64
 
-// Database makes an empty database and returns its URL. On the shared cluster it is dropped when the test is over, whoever
-// is still connected; on another it goes with the cluster.
+// Database makes an empty database and returns its URL. On the shared cluster it is dropped when the
+// test is over, even with open connections. On another cluster it is removed with the cluster.
 func (c *Cluster) Database(t testing.TB) string {
 	t.Helper()
 	name, err := c.create()
@@ -158,7 +164,7 @@ func (c *Cluster) Database(t testing.TB) string {
 
 func (c *Cluster) create() (name string, err error) {
 	name = fmt.Sprintf("test_%d", databases.Add(1))
-	// Nobody can connect to template0, so nobody can be in the way.
+	// A template with connections cannot be copied, and template0 refuses connections.
 	return name, execute(c.URL("postgres"), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'")
 }
 
@@ -166,7 +172,7 @@ func (c *Cluster) drop(name string) error {
 	return execute(c.URL("postgres"), "DROP DATABASE "+name+" WITH (FORCE)")
 }
 
-// Exec runs a statement on a connection of its own; without arguments, it may be several.
+// Exec runs a statement on a new connection. Without arguments, sql may have several statements.
 func (c *Cluster) Exec(t testing.TB, url, sql string, args ...any) {
 	t.Helper()
 	if err := execute(url, sql, args...); err != nil {
@@ -174,24 +180,24 @@ func (c *Cluster) Exec(t testing.TB, url, sql string, args ...any) {
 	}
 }
 
-// Crash ends the cluster at once, as pg_ctl stop -m immediate does: nothing is finished, and the next start recovers from
-// the log. It returns when the server's process has ended.
+// Crash ends the cluster at once, as pg_ctl stop -m immediate does: the next start recovers from the
+// WAL. It returns when the server's process has ended.
 func (c *Cluster) Crash(t testing.TB) {
 	t.Helper()
-	c.own(t)
+	c.refuseShared(t)
 	if c.Pid() == 0 {
-		t.Fatal("the cluster to be crashed is down")
+		t.Fatal("the cluster to crash is down")
 	}
 	if err := c.end(syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Restart begins the cluster again on its port, and waits until it lets people in. One that runs is stopped before, as for
-// an upgrade.
+// Restart starts the cluster again on its port, and waits until it accepts connections. If it runs,
+// it is shut down first.
 func (c *Cluster) Restart(t testing.TB) {
 	t.Helper()
-	c.own(t)
+	c.refuseShared(t)
 	if err := c.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -200,21 +206,21 @@ func (c *Cluster) Restart(t testing.TB) {
 	}
 }
 
-// Standby makes a standby of the cluster, which can be read, and waits until it follows. Commits do not wait for it. It has
-// the cluster's password, and is gone when the test is over.
+// Standby makes a standby of the cluster, which accepts reads, and waits until it streams. Commits
+// do not wait for it. It has the cluster's password, and is removed when the test is over.
 func (c *Cluster) Standby(t testing.TB) *Cluster {
 	t.Helper()
-	c.own(t)
-	s, err := inFolder("", c.LaunchStandby)
+	c.refuseShared(t)
+	s, err := inTempDir("", c.LaunchStandby)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.endWith(t)
+	s.discardAfter(t)
 	return s
 }
 
-// SyncStandby makes a standby as Standby does. From its return, each commit on the cluster waits until the standby has it
-// on its disk too: while the standby is down, for ever.
+// SyncStandby makes a standby as Standby does. Every commit after that waits until the standby has
+// it on its disk too. While the standby is down, commits wait for ever.
 func (c *Cluster) SyncStandby(t testing.TB) *Cluster {
 	t.Helper()
 	s := c.Standby(t)
@@ -224,39 +230,41 @@ func (c *Cluster) SyncStandby(t testing.TB) *Cluster {
 	return s
 }
 
-// Promote makes a standby a primary, and returns when it can be written to. It does nothing to its former primary.
+// Promote makes a standby a primary, and returns when it accepts writes. It does nothing to the
+// former primary.
 func (c *Cluster) Promote(t testing.TB) {
 	t.Helper()
-	err := within("the promotion", func(ctx context.Context, conn *pgx.Conn) error {
+	promote := func(ctx context.Context, conn *pgx.Conn) error {
 		var done bool
 		if err := conn.QueryRow(ctx, "SELECT pg_promote()").Scan(&done); err != nil {
 			return err
 		}
 		if !done {
-			return fmt.Errorf("not done in its time\n%s", c.Logs())
+			return fmt.Errorf("pg_promote timed out\n%s", c.Logs())
 		}
 		return nil
-	}, c.URL("postgres"))
-	if err != nil {
+	}
+	if err := withConnection(c.URL("postgres"), "promoting the standby", promote); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// KillBackends cuts the connections whose state is matching ("idle in transaction"), or whose query has it in its text
-// (the last one, where none runs); all, for "". Those of this package are left. It returns when they are gone, and how many.
+// KillBackends cuts the connections whose state is matching ("idle in transaction") or whose query,
+// the current or the last one, contains it. The empty string matches all. It spares the connections
+// of this package. It returns how many were cut, when they are gone.
 func (c *Cluster) KillBackends(t testing.TB, matching string) int {
 	t.Helper()
-	c.own(t)
-	var gone int
-	err := within("killing backends", func(ctx context.Context, conn *pgx.Conn) error {
+	c.refuseShared(t)
+	var killed int
+	kill := func(ctx context.Context, conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, `
 			SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 20000))
 			FROM pg_stat_activity
 			WHERE backend_type = 'client backend' AND application_name <> $2
-			  AND (state = $1 OR strpos(query, $1) > 0)`, matching, ourselves).Scan(&gone)
-	}, c.URL("postgres"))
-	if err != nil {
+			  AND (state = $1 OR strpos(query, $1) > 0)`, matching, applicationName).Scan(&killed)
+	}
+	if err := withConnection(c.URL("postgres"), "killing backends", kill); err != nil {
 		t.Fatal(err)
 	}
-	return gone
+	return killed
 }

@@ -17,9 +17,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"dialtone/internal/test/process"
 )
 
-// The first thread of a process is the one that never ends. It is kept for TestMain, so that tests run on those that do.
+// The first thread of a process never ends. TestMain keeps it, so that tests run on threads that do.
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 	Main(m)
 }
 
-// connection is one that is closed when the test is over.
+// connection returns a connection that is closed when the test is over.
 func connection(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -40,7 +42,7 @@ func connection(t testing.TB, url string) *pgx.Conn {
 	return conn
 }
 
-// value is what a query of one row and column answers.
+// value returns the result of a query of one row and one column.
 func value(t testing.TB, url, sql string) string {
 	t.Helper()
 	var v string
@@ -50,64 +52,67 @@ func value(t testing.TB, url, sql string) string {
 	return v
 }
 
-func TestWhatWasCommittedIsThereAfterACrash(t *testing.T) {
+func TestCrash(t *testing.T) {
 	t.Parallel()
 	c := Start(t)
 	url := c.Database(t)
-	c.Exec(t, url, "CREATE TABLE said (what text)")
-	c.Exec(t, url, "INSERT INTO said VALUES ($1)", "hello")
+	c.Exec(t, url, "CREATE TABLE message (text text)")
+	c.Exec(t, url, "INSERT INTO message VALUES ($1)", "hello")
 	open := connection(t, url)
 	first, address := c.Pid(), c.Addr()
 
 	c.Crash(t)
 	if err := open.Ping(t.Context()); err == nil {
-		t.Error("a connection outlived the server")
+		t.Error("a connection survived the crash")
 	}
 	if pid := c.Pid(); pid != 0 {
-		t.Errorf("it crashed and its process is %d", pid)
+		t.Errorf("the process ID is %d after the crash", pid)
 	}
 	if conn, err := net.Dial("tcp", address); err == nil {
 		conn.Close()
-		t.Error("it crashed and something listens")
+		t.Error("the port accepts connections after the crash")
 	}
 
 	c.Restart(t)
 	if c.Pid() == first || c.Pid() == 0 || c.Addr() != address {
-		t.Errorf("process %d at %s is now %d at %s", first, address, c.Pid(), c.Addr())
+		t.Errorf("process %d at %s became %d at %s", first, address, c.Pid(), c.Addr())
 	}
-	if got := value(t, url, "SELECT what FROM said"); got != "hello" {
-		t.Errorf("what was said is now %q", got)
+	if got := value(t, url, "SELECT text FROM message"); got != "hello" {
+		t.Errorf("the row is %q", got)
 	}
 	if !strings.Contains(c.Logs(), "automatic recovery in progress") {
-		t.Errorf("it did not recover, so it had not crashed:\n%s", c.Logs())
+		t.Errorf("no recovery, so no crash:\n%s", c.Logs())
 	}
 }
 
-func TestRestartIsInOrder(t *testing.T) {
+func TestRestart(t *testing.T) {
 	t.Parallel()
 	c := Start(t, "max_connections=17", `cluster_name=it's a \`)
 	first := c.Pid()
 	c.Restart(t)
 	if c.Pid() == first {
-		t.Error("it was not restarted")
+		t.Error("the process is the same")
 	}
 	if strings.Contains(c.Logs(), "automatic recovery in progress") {
-		t.Errorf("it recovered:\n%s", c.Logs())
+		t.Errorf("a recovery after a shutdown:\n%s", c.Logs())
 	}
-	for name, want := range map[string]string{"max_connections": "17", "cluster_name": `it's a \`, "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"} {
+	for name, want := range map[string]string{
+		"max_connections": "17", "cluster_name": `it's a \`,
+		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
+	} {
 		if got := value(t, c.URL("postgres"), "SHOW "+name); got != want {
-			t.Errorf("%s is %s and not %s", name, got, want)
+			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
 }
 
-func TestStandbyTakesOver(t *testing.T) {
+func TestPromote(t *testing.T) {
 	t.Parallel()
 	primary := Start(t)
 	url := primary.Database(t)
 	name := value(t, url, "SELECT current_database()")
 	standby := primary.Standby(t)
-	primary.Exec(t, url, "CREATE TABLE said (what text); INSERT INTO said VALUES ('hello')")
+	primary.Exec(t, url, "CREATE TABLE message (text text); INSERT INTO message VALUES ('hello')")
 
 	copied := func() error {
 		conn, err := pgx.Connect(t.Context(), standby.URL(name))
@@ -115,61 +120,61 @@ func TestStandbyTakesOver(t *testing.T) {
 			return err
 		}
 		defer conn.Close(t.Context())
-		var said string
-		return conn.QueryRow(t.Context(), "SELECT what FROM said").Scan(&said)
+		var text string
+		return conn.QueryRow(t.Context(), "SELECT text FROM message").Scan(&text)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), process.Timeout)
 	defer cancel()
-	if err := until(ctx, nil, copied); err != nil {
+	if err := process.Poll(ctx, copied); err != nil {
 		t.Fatal(err)
 	}
-	if err := execute(standby.URL(name), "INSERT INTO said VALUES ('no')"); code(err) != "25006" {
-		t.Errorf("a standby was written to: %v", err)
+	if err := execute(standby.URL(name), "INSERT INTO message VALUES ('no')"); code(err) != "25006" {
+		t.Errorf("a write to the standby: %v", err)
 	}
 
-	// The one that can be written to is found, first or last.
+	// The URL leads to the primary, whether it is first or last.
 	either := standby.URL(name, primary)
 	port := "SELECT current_setting('port')"
 	if got, want := value(t, either, port), fmt.Sprint(primary.port); got != want {
-		t.Errorf("led to %s and not to the primary on %s", got, want)
+		t.Errorf("connected to port %s, the primary is on %s", got, want)
 	}
 	either = primary.URL(name, standby)
 	primary.Crash(t)
 	standby.Promote(t)
-	standby.Exec(t, either, "INSERT INTO said VALUES ('again')")
-	if got := value(t, either, "SELECT string_agg(what, ' ' ORDER BY what DESC) FROM said"); got != "hello again" {
-		t.Errorf("what was said is %q", got)
+	standby.Exec(t, either, "INSERT INTO message VALUES ('again')")
+	if got := value(t, either, "SELECT string_agg(text, ' ' ORDER BY text DESC) FROM message"); got != "hello again" {
+		t.Errorf("the rows are %q", got)
 	}
 	if got, want := value(t, either, port), fmt.Sprint(standby.port); got != want {
-		t.Errorf("led to %s and not to the new primary on %s", got, want)
+		t.Errorf("connected to port %s, the new primary is on %s", got, want)
 	}
 }
 
-func TestCommitsWaitForASyncStandby(t *testing.T) {
+func TestSyncStandby(t *testing.T) {
 	t.Parallel()
 	primary := Start(t)
 	url := primary.Database(t)
 	name := value(t, url, "SELECT current_database()")
-	primary.Exec(t, url, "CREATE TABLE said (what text)")
+	primary.Exec(t, url, "CREATE TABLE message (text text)")
 	standby := primary.SyncStandby(t)
-	primary.Exec(t, url, "INSERT INTO said VALUES ('hello')")
+	primary.Exec(t, url, "INSERT INTO message VALUES ('hello')")
 
 	standby.Crash(t)
 	conn := connection(t, url)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), process.Timeout)
 	defer cancel()
 	answer := make(chan error, 1)
 	go func() {
-		_, err := conn.Exec(ctx, "INSERT INTO said VALUES ('again')")
+		_, err := conn.Exec(ctx, "INSERT INTO message VALUES ('again')")
 		answer <- err
 	}()
-	// It is in the log, and is not acknowledged.
+	// The commit is in the WAL, and is not acknowledged.
 	watch := connection(t, url)
-	err := until(ctx, nil, func() error {
+	err := process.Poll(ctx, func() error {
 		var waiting int
 		err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&waiting)
 		if err == nil && waiting != 1 {
-			err = fmt.Errorf("%d commits wait for the standby", waiting)
+			err = fmt.Errorf("%d commits wait for the standby, want 1", waiting)
 		}
 		return err
 	})
@@ -178,10 +183,10 @@ func TestCommitsWaitForASyncStandby(t *testing.T) {
 	}
 	select {
 	case err := <-answer:
-		t.Fatalf("a commit was acknowledged without the standby (%v)", err)
+		t.Fatalf("a commit was acknowledged without the standby: %v", err)
 	default:
 	}
-	// What the standby has missed is kept for it, though the primary needs it no more.
+	// The primary keeps the WAL for the standby, though it no longer needs it itself.
 	for range 3 {
 		primary.Exec(t, url, "SELECT pg_logical_emit_message(false, '', 'one more segment'), pg_switch_wal()")
 	}
@@ -191,22 +196,22 @@ func TestCommitsWaitForASyncStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Nothing acknowledged is lost, and the new primary waits for nobody.
+	// No acknowledged commit is lost, and the new primary does not wait for a standby.
 	primary.Crash(t)
 	standby.Promote(t)
-	if got := value(t, standby.URL(name), "SELECT string_agg(what, ' ' ORDER BY what DESC) FROM said"); got != "hello again" {
-		t.Errorf("what was said is %q", got)
+	if got := value(t, standby.URL(name), "SELECT string_agg(text, ' ' ORDER BY text DESC) FROM message"); got != "hello again" {
+		t.Errorf("the rows are %q", got)
 	}
-	standby.Exec(t, primary.URL(name, standby), "INSERT INTO said VALUES ('alone')")
+	standby.Exec(t, primary.URL(name, standby), "INSERT INTO message VALUES ('alone')")
 
-	// A standby of a cluster that waits for one can be promoted too.
+	// A standby of a cluster with a synchronous standby can be promoted too.
 	next := standby.SyncStandby(t)
 	last := standby.Standby(t)
 	standby.Crash(t)
 	last.Promote(t)
-	last.Exec(t, last.URL(name), "INSERT INTO said VALUES ('still')")
+	last.Exec(t, last.URL(name), "INSERT INTO message VALUES ('still')")
 	if got := value(t, next.URL(name), "SELECT pg_is_in_recovery()::text"); got != "true" {
-		t.Error("the other standby was promoted with it")
+		t.Error("the other standby was promoted too")
 	}
 }
 
@@ -221,9 +226,9 @@ func TestKillBackends(t *testing.T) {
 		ended <- err
 	}()
 	killed := 0
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), process.Timeout)
 	defer cancel()
-	err := until(ctx, nil, func() error {
+	err := process.Poll(ctx, func() error {
 		if killed = c.KillBackends(t, "pg_sleep"); killed == 0 {
 			return errors.New("no such backend")
 		}
@@ -233,7 +238,7 @@ func TestKillBackends(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-ended; killed != 1 || severity(err) != "FATAL" || code(err) != "57P01" {
-		t.Errorf("%d backends were killed; the connection says %v", killed, err)
+		t.Errorf("%d backends were killed; the query failed with %v", killed, err)
 	}
 
 	tx, err := idle.Begin(t.Context())
@@ -244,20 +249,20 @@ func TestKillBackends(t *testing.T) {
 		t.Errorf("%d backends were killed", n)
 	}
 	if _, err := tx.Exec(t.Context(), "SELECT 1"); code(err) != "57P01" {
-		t.Errorf("the transaction says %v", err)
+		t.Errorf("the transaction failed with %v", err)
 	}
 	if n := c.KillBackends(t, "nothing like it"); n != 0 {
 		t.Errorf("%d backends were killed", n)
 	}
 	if err := bystander.Ping(t.Context()); err != nil {
-		t.Errorf("a bystander was hit: %v", err)
+		t.Errorf("an unrelated connection was cut: %v", err)
 	}
 	if n := c.KillBackends(t, ""); n != 1 {
-		t.Errorf("%d backends were left to kill", n)
+		t.Errorf("%d backends were killed at last, want 1", n)
 	}
 }
 
-// code is what PostgreSQL calls an error.
+// code returns the SQLSTATE of an error, or "".
 func code(err error) string {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -274,11 +279,11 @@ func severity(err error) string {
 	return ""
 }
 
-func TestDatabasesAreApartAndDropped(t *testing.T) {
+func TestDatabase(t *testing.T) {
 	t.Parallel()
 	c := Shared(t)
 	if c != Shared(t) {
-		t.Fatal("it is not one cluster")
+		t.Fatal("two calls return two clusters")
 	}
 	var left string
 	t.Run("use", func(t *testing.T) {
@@ -286,27 +291,28 @@ func TestDatabasesAreApartAndDropped(t *testing.T) {
 		c.Exec(t, one, "CREATE TABLE here (n int)")
 		c.Exec(t, two, "CREATE TABLE here (n int)")
 		if got := value(t, one, "SHOW server_encoding"); got != "UTF8" {
-			t.Errorf("texts are in %s", got)
+			t.Errorf("the encoding is %s", got)
 		}
 		if value(t, one, "SELECT ('b' < 'C')::text") != "true" {
-			t.Error("texts are sorted by bytes")
+			t.Error("text is sorted by bytes")
 		}
 		left = one
-		if _, err := pgx.Connect(t.Context(), one); err != nil { // nobody closes it
+		if _, err := pgx.Connect(t.Context(), one); err != nil { // never closed
 			t.Fatal(err)
 		}
 	})
 	if _, err := pgx.Connect(t.Context(), left); code(err) != "3D000" {
-		t.Errorf("the database is there after its test: %v", err)
+		t.Errorf("the database was not dropped: %v", err)
 	}
 }
 
-func TestWithoutThePasswordNobodyEnters(t *testing.T) {
+func TestPassword(t *testing.T) {
 	t.Parallel()
 	c := Shared(t)
 	for _, address := range []string{"host=127.0.0.1", "host=" + c.Dir} {
 		for _, user := range []string{"postgres", "postgres password=wrong"} {
-			conn, err := pgx.Connect(t.Context(), fmt.Sprintf("%s port=%d database=postgres sslmode=disable user=%s", address, c.port, user))
+			conn, err := pgx.Connect(t.Context(), fmt.Sprintf(
+				"%s port=%d database=postgres sslmode=disable user=%s", address, c.port, user))
 			if err == nil {
 				conn.Close(t.Context())
 			}
@@ -317,26 +323,25 @@ func TestWithoutThePasswordNobodyEnters(t *testing.T) {
 	}
 }
 
-// A test that hits others is refused before it does.
-func TestSharedIsNotCrashed(t *testing.T) {
+func TestSharedCannotBeCrashed(t *testing.T) {
 	t.Parallel()
 	c := Shared(t)
-	for name, hit := range map[string]func(testing.TB){
+	for name, disturb := range map[string]func(testing.TB){
 		"Crash":        c.Crash,
 		"Restart":      c.Restart,
 		"KillBackends": func(t testing.TB) { c.KillBackends(t, "") },
 		"Standby":      func(t testing.TB) { c.Standby(t) },
 	} {
-		r := &refused{TB: t}
+		r := &fatalRecorder{TB: t}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			defer func() { recover() }()
-			hit(r)
+			disturb(r)
 		}()
 		<-done
 		if !r.fatal {
-			t.Errorf("%s is allowed", name)
+			t.Errorf("%s is allowed on the shared cluster", name)
 		}
 	}
 	if c.Pid() == 0 {
@@ -344,69 +349,71 @@ func TestSharedIsNotCrashed(t *testing.T) {
 	}
 }
 
-// refused notes that a test was failed.
-type refused struct {
+// fatalRecorder records a call of Fatal instead of failing the test.
+type fatalRecorder struct {
 	testing.TB
 	fatal bool
 }
 
-func (r *refused) Helper() {}
+func (r *fatalRecorder) Helper() {}
 
-func (r *refused) Fatal(...any) {
+func (r *fatalRecorder) Fatal(...any) {
 	r.fatal = true
-	panic("the end of the test")
+	panic("Fatal")
 }
 
-func TestAClusterThatCannotStartSaysWhy(t *testing.T) {
+func TestStartError(t *testing.T) {
 	t.Parallel()
-	c, err := temporary("", "no_such_setting=1")
+	c, err := launchTemporary("", "no_such_setting=1")
 	if err == nil {
 		c.discard()
-		t.Fatal("it started")
+		t.Fatal("a cluster with an unknown setting started")
 	}
 	if !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
-		t.Errorf("it says %v", err)
+		t.Errorf("got %v", err)
 	}
 }
 
-// The system ends the server when the thread ends that started it, and the threads of a Go program come and go.
-func TestServerOutlivesThreads(t *testing.T) {
+// Linux ends the server when the thread that started it ends, and the threads of a Go program come
+// and go.
+func TestServerOutlivesThread(t *testing.T) {
 	t.Parallel()
 	var c *Cluster
 	var err error
 	var caller sync.WaitGroup
 	caller.Go(func() {
-		runtime.LockOSThread() // a goroutine that ends like this takes its thread along
-		c, err = temporary("")
+		runtime.LockOSThread() // the thread ends with the goroutine
+		c, err = launchTemporary("")
 	})
 	caller.Wait()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.endWith(t)
+	c.discardAfter(t)
 	if err := connection(t, c.URL("postgres")).Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := c.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(c.Logs(), "received fast shutdown request") || strings.Contains(c.Logs(), "immediate shutdown") {
-		t.Errorf("it was not we who ended it:\n%s", c.Logs())
+	log := c.Logs()
+	if !strings.Contains(log, "received fast shutdown request") || strings.Contains(log, "immediate shutdown") {
+		t.Errorf("the server was not ended by Stop:\n%s", c.Logs())
 	}
 }
 
-// A test process that is killed has no time to end its cluster, or to remove it.
-func TestKilledProcessLeavesNothing(t *testing.T) {
+// A test process that is killed can neither stop its cluster nor remove it.
+func TestKilledProcess(t *testing.T) {
 	t.Parallel()
-	if !endsWithUs {
-		t.Skip("only Linux tells a process that its parent has ended")
+	if !process.EndsWithParent {
+		t.Skip("on this system, a server does not end with its parent")
 	}
 	dir, err := os.MkdirTemp("", "dialtone-killed-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // the cluster's folder is in it, and its owner may be another
+	if err := os.Chmod(dir, 0o755); err != nil { // another user may own the cluster in it
 		t.Fatal(err)
 	}
 	child := exec.Command(os.Args[0])
@@ -432,21 +439,21 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	}
 	url = strings.TrimSpace(url)
 	conn := connection(t, url)
-	if sweep(dir); folders(t, dir) != 1 {
-		t.Fatal("a folder was removed that its process holds")
+	if removeStale(dir); entries(t, dir) != 1 {
+		t.Fatal("the directory was removed while its process runs")
 	}
 	if err := conn.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
 	child.Process.Kill()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), process.Timeout)
 	defer cancel()
-	err = until(ctx, nil, func() error {
+	err = process.Poll(ctx, func() error {
 		c, err := pgx.Connect(ctx, url)
 		if err == nil {
 			c.Close(ctx)
-			return errors.New("the server lives")
+			return errors.New("the server still runs")
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return err
@@ -457,27 +464,27 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	if err := conn.Ping(t.Context()); err == nil {
-		t.Error("a backend lives")
+		t.Error("a backend still runs")
 	}
 	child.Wait()
-	if sweep(dir); folders(t, dir) != 0 {
-		t.Error("the folder of a killed process is not removed")
+	if removeStale(dir); entries(t, dir) != 0 {
+		t.Error("the directory of a killed process is not removed")
 	}
 }
 
-// folders counts what is in a folder.
-func folders(t *testing.T, dir string) int {
+// entries counts the files in a directory.
+func entries(t *testing.T, dir string) int {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
+	list, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(entries)
+	return len(list)
 }
 
-// launchAndWait is the process that is killed.
+// launchAndWait is what TestKilledProcess runs in the process that it kills.
 func launchAndWait(dir string) {
-	c, err := temporary(dir)
+	c, err := launchTemporary(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -487,7 +494,8 @@ func launchAndWait(dir string) {
 	os.Exit(0)
 }
 
-// What a test pays for a database, made and dropped: on the cluster of all tests, and on one that waits for the disk.
+// BenchmarkDatabase measures creating and dropping a database, on the shared cluster and on one that
+// waits for the disk.
 func BenchmarkDatabase(b *testing.B) {
 	own := Start(b)
 	for name, c := range map[string]*Cluster{"Shared": Shared(b), "Start": own} {
@@ -508,12 +516,12 @@ func BenchmarkDatabase(b *testing.B) {
 	}
 }
 
-// What a process pays for its shared cluster, and a test for one of its own.
+// BenchmarkStart measures making and removing a shared cluster, and one of Start.
 func BenchmarkStart(b *testing.B) {
-	for name, in := range map[string]string{"Shared": memory(), "Start": ""} {
+	for name, in := range map[string]string{"Shared": memoryDir(), "Start": ""} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				c, err := temporary(in)
+				c, err := launchTemporary(in)
 				if err == nil {
 					err = c.discard()
 				}

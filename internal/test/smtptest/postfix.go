@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dialtone/internal/test/process"
 )
 
 // Postfix is a running Postfix with its own directory. It accepts messages from clients that log in
@@ -49,8 +51,8 @@ func StartPostfix(t testing.TB, nextHop string, access ...string) *Postfix {
 		CA:       filepath.Join(dir, "ca.pem"),
 		User:     "alex",
 		Password: "a pass phrase",
-		StartTLS: freeAddress(t),
-		TLS:      freeAddress(t),
+		StartTLS: process.Address(t),
+		TLS:      process.Address(t),
 	}
 	p.writeConfig(nextHop, access)
 	p.run("postfix", "-c", p.config, "start")
@@ -61,21 +63,12 @@ func StartPostfix(t testing.TB, nextHop string, access ...string) *Postfix {
 			t.Logf("Postfix's log:\n%s", log)
 		}
 	})
-	p.waitUntilUp()
+	for _, address := range []string{p.StartTLS, p.TLS} {
+		process.Eventually(t, "Postfix accepts connections", process.Answers(address))
+	}
 	return p
 }
 
-// freeAddress returns an address on which nothing listens.
-func freeAddress(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// writeConfig writes the configuration and the directories that Postfix needs.
 func (p *Postfix) writeConfig(nextHop string, access []string) {
 	p.t.Helper()
 	host, port, _ := net.SplitHostPort(nextHop)
@@ -179,23 +172,6 @@ func (p *Postfix) run(program string, args ...string) string {
 		p.t.Fatalf("%s: %v\n%s%s", program, err, out, log)
 	}
 	return string(out)
-}
-
-// waitUntilUp waits until both addresses accept connections.
-func (p *Postfix) waitUntilUp() {
-	p.t.Helper()
-	for _, address := range []string{p.StartTLS, p.TLS} {
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			conn, err := net.Dial("tcp", address)
-			if err == nil {
-				conn.Close()
-				break
-			}
-			if time.Now().After(end) {
-				p.t.Fatalf("Postfix does not accept connections: %v", err)
-			}
-		}
-	}
 }
 
 // Queue returns the messages that Postfix has still to send, as postqueue lists them.

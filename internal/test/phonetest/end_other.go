@@ -1,7 +1,0 @@
-//go:build !linux
-
-package phonetest
-
-import "syscall"
-
-func endWithUs(*syscall.SysProcAttr) {}

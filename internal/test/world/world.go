@@ -1,0 +1,283 @@
+// Package world builds what most tests need: a store with tenants and accounts, a pickup directory, a
+// clock and a log.
+//
+// A World is made of the real parts, in a temporary directory. At the end of a test its log must not
+// contain a password or a token.
+package world
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/captcha"
+	"dialtone/internal/digest"
+	"dialtone/internal/mail/pickup"
+	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/tenant"
+	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/process"
+	"dialtone/internal/test/teststore"
+)
+
+// Noon is the time of a World's clock at the start.
+var Noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+
+// Store is the store of a World.
+type Store = store.Store
+
+// OpenStore opens a SQLite store, which is closed when the test is over.
+func OpenStore(t testing.TB, path string, ring *secret.Ring) *Store {
+	t.Helper()
+	s, err := teststore.Open(t.Context(), path, ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// OpenPostgres opens a store on PostgreSQL, which is closed when the test is over.
+func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
+	t.Helper()
+	s, err := teststore.OpenPostgres(t.Context(), ring, "", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// Options say what is special about a World.
+type Options struct {
+	// Tenants are its tenants. Without any, the tenant is phone.test.
+	Tenants []tenant.Tenant
+	// RealTime makes its clock run. Otherwise the clock stands at Noon.
+	RealTime bool
+	// JSON makes its log JSON. Otherwise the log is text.
+	JSON bool
+	// Store, if not nil, is used instead of a new SQLite store.
+	Store *Store
+	// SealRing is the ring of Store.
+	SealRing *secret.Ring
+}
+
+// World is a store with what belongs to it.
+type World struct {
+	testing.TB
+	*Clock
+	Dir                string // of the files: dialtone.db, pickup
+	Store              *Store
+	Close              func() // closes the store, once
+	SealRing, SignRing *secret.Ring
+	Pickup             *pickup.Dir
+	Tenants            *tenant.Table
+	Tenant             *tenant.Tenant // the tenant of the methods of World
+	Log                *Log
+	Logger             *slog.Logger // which writes to Log
+	Audit              audit.Log    // which writes to Log, too
+	Outbox             *outbox.Outbox
+	Accounts           *account.Service
+}
+
+// New makes a World.
+func New(t testing.TB, o Options) *World {
+	t.Helper()
+	clock := &Clock{base: func() time.Time { return Noon }}
+	if o.RealTime {
+		clock.base = time.Now
+	}
+	w := &World{TB: t, Clock: clock, Dir: t.TempDir(), Log: new(Log)}
+	w.SealRing, w.SignRing = o.SealRing, secret.NewRing(w.Now())
+	if w.SealRing == nil {
+		w.SealRing = secret.NewRing(w.Now())
+	}
+	if w.Store = o.Store; w.Store == nil {
+		w.Store = OpenStore(t, w.DatabaseFile(), w.SealRing)
+	}
+	w.Close = sync.OnceFunc(func() { w.Store.Close() })
+	t.Cleanup(func() { w.Log.check(t) })
+	var err error
+	w.Pickup, err = pickup.Open(filepath.Join(w.Dir, "pickup"))
+	w.Must(err)
+	w.addTenants(o.Tenants)
+
+	handler := &slog.HandlerOptions{Level: slog.LevelDebug}
+	if w.Logger = slog.New(slog.NewTextHandler(w.Log, handler)); o.JSON {
+		w.Logger = slog.New(slog.NewJSONHandler(w.Log, handler))
+	}
+	w.Audit = audit.Log{Logger: w.Logger}
+	w.Outbox = outbox.New(outbox.Deps{
+		Store: w.Store, Pickup: w.Pickup, Tenant: w.Tenants.ByID, SealRing: w.SealRing, Audit: w.Audit,
+		Log: w.Logger, Now: w.Now,
+	})
+	w.Accounts = account.NewService(account.Deps{
+		Store: w.Store, Outbox: w.Outbox, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
+		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
+	})
+	return w
+}
+
+func (w *World) addTenants(list []tenant.Tenant) {
+	w.Helper()
+	w.Tenants = tenant.NewTable(w.Store, func(host string) string { return "https://" + host })
+	if list == nil {
+		list = []tenant.Tenant{{Host: "phone.test"}}
+	}
+	for _, t := range list {
+		w.AddTenant(t)
+	}
+	w.Tenant = w.At(list[0].Host).Tenant
+}
+
+// AddTenant adds a tenant. Its realm, if empty, is its host.
+func (w *World) AddTenant(t tenant.Tenant) {
+	w.Helper()
+	if t.Realm == "" {
+		t.Realm = t.Host
+	}
+	t.Created = w.Now()
+	_, err := w.Store.AddTenant(w.Context(), t)
+	w.Must(err)
+	w.Must(w.Tenants.Refresh(w.Context()))
+}
+
+// At returns the World with another of its tenants.
+func (w *World) At(host string) *World {
+	w.Helper()
+	t, ok := w.Tenants.Lookup(host)
+	if !ok {
+		w.Fatalf("there is no tenant %s", host)
+	}
+	other := *w
+	other.Tenant = t
+	return &other
+}
+
+// DatabaseFile returns the path of the SQLite database.
+func (w *World) DatabaseFile() string { return filepath.Join(w.Dir, "dialtone.db") }
+
+// Must fails the test if there is an error.
+func (w *World) Must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// Eventually waits until a condition holds.
+func (w *World) Eventually(condition string, holds func() bool) {
+	w.Helper()
+	process.Eventually(w.TB, condition, func() error {
+		if !holds() {
+			return errors.New("it does not hold")
+		}
+		return nil
+	})
+}
+
+// Files returns the names of the files in a directory of the World, sorted. A directory that does
+// not exist has none.
+func (w *World) Files(dir string) (names []string) {
+	w.Helper()
+	entries, err := os.ReadDir(filepath.Join(w.Dir, dir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		w.Must(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// Person is a signup with the secrets that its owner knows.
+type Person struct {
+	account.Signup
+	Password string
+	Token    secret.Token // of the activation link
+}
+
+// Option changes a Person before the signup.
+type Option func(*Person)
+
+// WithPassword sets the password.
+func WithPassword(password string) Option { return func(p *Person) { p.Password = password } }
+
+// MD5Only leaves out the hashes that a signup need not have, HA1B and SHA-256.
+func MD5Only(p *Person) { p.Account.HasSHA256 = false }
+
+// Password returns the password that a Person has without an option.
+func Password(user, host string) string { return "the password of " + user + " at " + host }
+
+// Signup returns a signup with all hashes that the store admits, since everything in it is new. It
+// does not add it.
+func (w *World) Signup(user string, options ...Option) Person {
+	w.Helper()
+	p := Person{
+		Signup:   conformance.Signup(w.Tenant.ID, user, w.Now().UTC().Truncate(time.Microsecond)),
+		Password: Password(user, w.Tenant.Host), Token: secret.NewToken(),
+	}
+	p.Signup.Token = p.Token.Hash()
+	p.Account.Name, p.Account.Lang, p.Account.HasSHA256 = user, "", true
+	for _, o := range options {
+		o(&p)
+	}
+	realm := w.Tenant.Realm
+	c := digest.Credential{HA1: digest.Compute(user, realm, p.Password)}
+	w.Log.Hide(p.Password, p.Token.Text(), c.HA1.Hex())
+	if p.Account.HasSHA256 {
+		b, sum := digest.ComputeB(user, realm, p.Password), digest.ComputeSHA256(user, realm, p.Password)
+		c.HA1B, c.SHA256 = &b, &sum
+		w.Log.Hide(b.Hex(), sum.Hex())
+	}
+	vault := secret.NewVault(w.SealRing, "credential")
+	p.Account.Sealed = vault.Seal(w.Tenant.ID, p.Account.UID[:], c.Marshal())
+	return p
+}
+
+// Join signs a user up. The account waits for its activation, and no message is written.
+func (w *World) Join(user string, options ...Option) Person {
+	w.Helper()
+	p := w.Signup(user, options...)
+	w.Must(w.Store.Create(w.Context(), p.Signup, w.Now()))
+	return p
+}
+
+// Activate activates an account that waits for it.
+func (w *World) Activate(p Person) {
+	w.Helper()
+	_, err := w.Store.Activate(w.Context(), p.Account.Tenant, p.Token.Hash(), w.Now())
+	w.Must(err)
+}
+
+// Member signs a user up and activates the account.
+func (w *World) Member(user string, options ...Option) Person {
+	w.Helper()
+	p := w.Join(user, options...)
+	w.Activate(p)
+	return p
+}
+
+// Disable disables accounts, as an operator does.
+func (w *World) Disable(users ...string) {
+	w.Helper()
+	for _, user := range users {
+		_, err := w.Store.Disable(w.Context(), w.Tenant.ID, user, w.Now())
+		w.Must(err)
+	}
+}
+
+// Delete deletes an account.
+func (w *World) Delete(user string) {
+	w.Helper()
+	w.Must(w.Store.Delete(w.Context(), w.Tenant.ID, user, w.Now()))
+}
