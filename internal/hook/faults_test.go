@@ -187,16 +187,16 @@ func TestBatches(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFixture(t)
-			q := &faultyQueue{Store: f.store}
+			q := &faultyQueue{Store: f.Store}
 			f.addHook("a", "http://127.0.0.1:1/")
 			users := userNames(40) // a batch has 32
 			f.addActive(users...)
-			f.disable(users...)
+			f.Disable(users...)
 			f.startOn(q, func(hook.Notification) error {
 				q.due.Store(true) // no other delivery begins
 				return c.err
 			}, nil)
-			f.eventually("the deliveries have ended", func() bool {
+			f.Eventually("the deliveries have ended", func() bool {
 				return q.claims.Load() == c.claims && q.reports.Load() > 0 && f.state("a").Waiting == c.waiting
 			})
 		})

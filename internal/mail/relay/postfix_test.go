@@ -76,5 +76,8 @@ func TestPostfix(t *testing.T) {
 	}
 	waitFor(t, "the message is in the queue of Postfix", func() bool { return strings.Contains(p.Queue(), "queued@mail.test") })
 	busy.Store(false)
-	waitFor(t, "the queue of Postfix is empty", func() bool { return strings.Contains(p.Queue(), "Mail queue is empty") })
+	waitFor(t, "the queue of Postfix is empty", func() bool {
+		p.Flush()
+		return strings.Contains(p.Queue(), "Mail queue is empty")
+	})
 }

@@ -180,6 +180,12 @@ func (p *Postfix) Queue() string {
 	return p.run("postqueue", "-c", p.config, "-p")
 }
 
+// Flush makes Postfix attempt the messages in its queue. It skips one that it is still working on.
+func (p *Postfix) Flush() {
+	p.t.Helper()
+	p.run("postqueue", "-c", p.config, "-f")
+}
+
 // Log returns the log of Postfix.
 func (p *Postfix) Log() string {
 	log, err := os.ReadFile(filepath.Join(p.dir, "log"))
