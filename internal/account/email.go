@@ -138,8 +138,8 @@ func cleanDomain(domain string) (string, error) {
 	// IDNA is asked only about names that concern it: other scripts, A-labels, and labels that
 	// resemble them, with hyphens as third and fourth character.
 	domain = lowerASCII(domain)
-	idn := func(r rune) bool { return r >= utf8.RuneSelf }
-	if strings.Contains(domain, "--") || strings.ContainsFunc(domain, idn) {
+	foreign := len(domain) != utf8.RuneCountInString(domain)
+	if foreign || strings.Contains(domain, "--") {
 		var err error
 		if domain, err = toALabels(domain); err != nil {
 			return "", err
@@ -231,10 +231,7 @@ func inContext(r rune) bool {
 // without a +tag, and in lower case. It is for counting messages, never for sending one. email is a
 // result of CleanEmail.
 func RecipientKey(email string) string {
-	at := strings.LastIndexByte(email, '@')
-	if at < 0 {
-		return lowerASCII(email)
-	}
+	at := max(strings.LastIndexByte(email, '@'), 0)
 	local, _, _ := strings.Cut(email[:at], "+")
 	if local == "" {
 		// Such an address consists of its tag.

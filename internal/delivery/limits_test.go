@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dialtone/internal/mailmsg"
@@ -330,8 +331,11 @@ func (s *recordStore) Record(_ context.Context, list []Delivery) error {
 }
 
 func TestRecord(t *testing.T) {
+	var log bytes.Buffer
 	newQueue := func(s *recordStore) *Queue {
-		return NewQueue(Deps{Store: s, Connections: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		return NewQueue(Deps{
+			Store: s, Connections: 1, Now: time.Now, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		})
 	}
 	run := func(q *Queue, list ...attempt) (recorded int) {
 		attempts, out := make(chan attempt, len(list)), make(chan []attempt, 10)
@@ -359,10 +363,16 @@ func TestRecord(t *testing.T) {
 			t.Errorf("%d attempts, and in the store %v", n, s.got)
 		}
 	})
+	if log.Len() > 0 {
+		t.Errorf("without a fault, the log has %s", &log)
+	}
 	t.Run("tries again at the end after a fault", func(t *testing.T) {
 		s := &recordStore{err: errors.New("broken by the test")}
 		if n := run(newQueue(s), sent); n != 0 || len(s.got) != 2 || fmt.Sprint(s.got[0]) != fmt.Sprint(s.got[1]) {
 			t.Errorf("%d attempts, and in the store %v", n, s.got)
+		}
+		if n := strings.Count(log.String(), `msg="message states not recorded"`); n != 2 {
+			t.Errorf("two faults were logged %d times", n)
 		}
 	})
 	t.Run("records nothing without attempts", func(t *testing.T) {
@@ -370,5 +380,44 @@ func TestRecord(t *testing.T) {
 		if n := run(newQueue(s)); n != 0 || len(s.got) != 0 {
 			t.Errorf("%d attempts, and in the store %v", n, s.got)
 		}
+	})
+}
+
+// pageStore is a Store whose due messages fill three pages.
+type pageStore struct {
+	Store
+	after []byte // the pages that were asked for
+}
+
+func (s *pageStore) DueMessages(
+	_ context.Context, now time.Time, after Position, _ []string, _ int,
+) ([]Delivery, Position, error) {
+	page := after.Message[0]
+	s.after = append(s.after, page)
+	if page == 2 {
+		return nil, Position{}, nil
+	}
+	return nil, Position{now, mailmsg.ID{page + 1}}, nil
+}
+
+// TestRead checks that due messages are read to the last page, and once more after pollInterval.
+func TestRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &pageStore{}
+		q := NewQueue(Deps{
+			Store: s, Connections: 1, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		go q.read(ctx)
+		synctest.Wait()
+		if want := []byte{0, 1, 2}; !slices.Equal(s.after, want) {
+			t.Errorf("pages %v were read, want %v", s.after, want)
+		}
+		time.Sleep(pollInterval)
+		synctest.Wait()
+		if want := []byte{0, 1, 2, 0, 1, 2}; !slices.Equal(s.after, want) {
+			t.Errorf("pages %v were read after pollInterval, want %v", s.after, want)
+		}
+		cancel()
 	})
 }
