@@ -20,7 +20,8 @@ import (
 
 const bareGroup = 64
 
-// bareSite is a database and a folder without a program around them. They grow from turn to turn, as the program's do.
+// bareSite is a database and a folder without a program around them. They grow from turn to turn, as the program's
+// do.
 type bareSite struct {
 	conn *conn.Conn
 	box  string
@@ -37,8 +38,9 @@ func newBare(ctx context.Context, dir, name string) (*bareSite, func(), error) {
 	return s, func() { conn.Close() }, nil
 }
 
-// groups is the machine's own limit for signups: their rows in transactions of 64, their files, and nothing else. The files
-// of the next group are written while the last group is on its way to the disk.
+// groups is the machine's own limit for signups: their rows in transactions of 64, their files, and
+// nothing else. The files of the next group are written while the last group is on its way to the
+// disk.
 func (s *bareSite) groups(duration time.Duration) (figures, error) {
 	box := s.box
 	// Two groups at a time have their files written, on both sides of the commit.
@@ -107,7 +109,11 @@ func (s *bareSite) lone(count int) (figures, error) {
 var message = []byte(strings.Repeat("A line of a message that is about as long as they are.\r\n", 15))
 
 func writeMessage(box string, id [16]byte) error {
-	f, err := os.OpenFile(filepath.Join(box, hex.EncodeToString(id[:])+".part"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	f, err := os.OpenFile(
+		filepath.Join(box, hex.EncodeToString(id[:])+".part"),
+		os.O_WRONLY|os.O_CREATE|os.O_EXCL,
+		0o640,
+	)
 	if err != nil {
 		return err
 	}

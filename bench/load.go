@@ -177,7 +177,10 @@ const turns = 5
 // compare measures two things by turns, so that other load on the machine affects both. It returns the
 // figures of all turns together with the median of the rates, and the median, smallest and largest of
 // the turns' ratios.
-func compare(one, other func() (figures, error), ratio func(a, b figures) float64) (a, b figures, of [3]float64, err error) {
+func compare(
+	one, other func() (figures, error),
+	ratio func(a, b figures) float64,
+) (a, b figures, of [3]float64, err error) {
 	var ratios, ratesA, ratesB []float64
 	for range turns {
 		fa, err := one()

@@ -49,7 +49,12 @@ func processor(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		p, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)), "DIALTONE_OPS_LISTEN="+operators)
+		p, err := startDialtone(
+			ctx,
+			o.binary,
+			filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)),
+			"DIALTONE_OPS_LISTEN="+operators,
+		)
 		if err != nil {
 			return err
 		}
@@ -134,7 +139,8 @@ func (p *process) processorTime() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The fields behind the command's name, which may have spaces in it; utime and stime are the 14th and 15th of all.
+	// The fields behind the command's name, which may have spaces in it; utime and stime are the 14th and 15th of
+	// all.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {

@@ -78,7 +78,9 @@ func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
 		}
-		advice := "the first secret is new and signs from " + now.Add(secret.RolloutTime).UTC().Format(time.TimeOnly) +
+		advice := "the first secret is new and signs from " + now.Add(secret.RolloutTime).
+			UTC().
+			Format(time.TimeOnly) +
 			" UTC: give all of these to the TURN servers before then"
 		if c.Revoke {
 			advice = "this new secret is the only one: give it to the TURN servers at once"

@@ -92,11 +92,16 @@ func TestParseAnswer(t *testing.T) {
 
 func TestParseAnswerErrors(t *testing.T) {
 	bad := map[string]string{
-		"nothing": "", "the scheme alone": "Digest", "the scheme and a space": "Digest ",
-		"another scheme": "Basic YTpi", "a prefix of the scheme": "Digestive" + rfcMD5[6:],
-		"a comma more": rfcMD5 + ",", "a comma first": "Digest ," + rfcMD5[6:],
-		"two commas": strings.Replace(rfcMD5, ", ", ",, ", 1),
-		"no commas":  strings.ReplaceAll(rfcMD5, ",", ""), "an open quote": rfcMD5[:len(rfcMD5)-1],
+		"nothing":                           "",
+		"the scheme alone":                  "Digest",
+		"the scheme and a space":            "Digest ",
+		"another scheme":                    "Basic YTpi",
+		"a prefix of the scheme":            "Digestive" + rfcMD5[6:],
+		"a comma more":                      rfcMD5 + ",",
+		"a comma first":                     "Digest ," + rfcMD5[6:],
+		"two commas":                        strings.Replace(rfcMD5, ", ", ",, ", 1),
+		"no commas":                         strings.ReplaceAll(rfcMD5, ",", ""),
+		"an open quote":                     rfcMD5[:len(rfcMD5)-1],
 		"text behind a quote":               strings.Replace(rfcMD5, `"Mufasa"`, `"Mufasa"x`, 1),
 		"a name twice":                      rfcMD5 + `, username="Mufasa"`,
 		"a name twice in another case":      rfcMD5 + `, USERNAME="x"`,
@@ -119,7 +124,12 @@ func TestParseAnswerErrors(t *testing.T) {
 		"a line break":                      strings.Replace(rfcMD5, "Mufasa", "Muf\nasa", 1),
 		"DEL":                               strings.Replace(rfcMD5, "Mufasa", "Muf\x7fasa", 1),
 		"more than 4096 bytes":              rfcMD5 + `, x="` + strings.Repeat("x", 4096) + `"`,
-		"username*":                         strings.Replace(rfcMD5, `username="Mufasa"`, `username*=UTF-8''Mufasa`, 1),
+		"username*": strings.Replace(
+			rfcMD5,
+			`username="Mufasa"`,
+			`username*=UTF-8''Mufasa`,
+			1,
+		),
 	}
 	for _, name := range []string{"username", "realm", "uri", "nonce", "cnonce", "response"} {
 		at := strings.Index(rfcMD5, " "+name+"=")
@@ -227,9 +237,17 @@ func FuzzParseAnswer(f *testing.F) {
 			return `"` + strings.NewReplacer(`\`, `\\`, `"`,
 				`\"`).Replace(s) + `"`
 		}
-		again := fmt.Sprintf("Digest username=%s, realm=%s, nonce=%s, uri=%s, cnonce=%s, response=%s, nc=%s, qop=auth, algorithm=%s",
-			quote(a.Username), quote(a.Realm), quote(a.Nonce), quote(a.URI), quote(a.CNonce),
-			quote(a.Response), a.NC, a.Algorithm)
+		again := fmt.Sprintf(
+			"Digest username=%s, realm=%s, nonce=%s, uri=%s, cnonce=%s, response=%s, nc=%s, qop=auth, algorithm=%s",
+			quote(a.Username),
+			quote(a.Realm),
+			quote(a.Nonce),
+			quote(a.URI),
+			quote(a.CNonce),
+			quote(a.Response),
+			a.NC,
+			a.Algorithm,
+		)
 		if len(again) > 4096 {
 			return
 		}

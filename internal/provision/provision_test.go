@@ -86,7 +86,11 @@ func TestHostileNames(t *testing.T) {
 					}
 				}
 			case provision.Baresip:
-				if m := regexp.MustCompile(`^("[^"\\<>\n]+" )?<sip:o_neil-1\.2@phone\.test;transport=tls>;auth_user=o_neil-1\.2;outbound="sip:sbc\.test:5061;transport=tls";regint=600\n$`); !m.MatchString(text) {
+				if m := regexp.MustCompile(
+					`^("[^"\\<>\n]+" )?<sip:o_neil-1\.2@phone\.test;transport=tls>;auth_user=o_neil-1\.2;outbound="sip:sbc\.test:5061;transport=tls";regint=600\n$`,
+				); !m.MatchString(
+					text,
+				) {
 					t.Errorf("%q becomes %q", name, text)
 				}
 			case provision.JsSIP:

@@ -94,7 +94,10 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 		return nil
 	}
 	if slices.Contains(importers, name) {
-		return fmt.Errorf("static: modules import each other in a cycle: %s", strings.Join(append(importers, name), ", "))
+		return fmt.Errorf(
+			"static: modules import each other in a cycle: %s",
+			strings.Join(append(importers, name), ", "),
+		)
 	}
 	content, err := fs.ReadFile(files, name)
 	if err != nil {
@@ -119,7 +122,13 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 func newAsset(contentType string, content []byte) asset {
 	sum := sha256.Sum256(content)
 	pack := sync.OnceValue(func() []byte { return pack(content) })
-	return asset{contentType: contentType, plain: content, packed: pack, sum: hex.EncodeToString(sum[:]), vary: varyFile}
+	return asset{
+		contentType: contentType,
+		plain:       content,
+		packed:      pack,
+		sum:         hex.EncodeToString(sum[:]),
+		vary:        varyFile,
+	}
 }
 
 func pack(content []byte) []byte {

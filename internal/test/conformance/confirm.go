@@ -149,7 +149,8 @@ var confirmRules = []rule{
 				return confirmed
 			})
 			got := b.find(user, noon)
-			if !got.Held || got.Pending() != (confirmed == account.ErrHeld) || confirmed != nil && confirmed != account.ErrHeld {
+			if !got.Held || got.Pending() != (confirmed == account.ErrHeld) ||
+				confirmed != nil && confirmed != account.ErrHeld {
 				b.Fatalf("the password: %v; afterwards %+v", confirmed, got)
 			}
 		}

@@ -1,7 +1,8 @@
-// Package storetest states what every store must do, as tests. A store is right when it passes them, whatever it is made
-// of: nothing here knows an engine, and all of it is said in the terms of the interfaces account.Store, tenant.Store,
-// session.Store, delivery.Store, delivery.KeyStore, sipserver.AdminStore, sipserver.Store, hook.Store and hook.Queue.
-// The time is passed in, and no test waits.
+// Package storetest states what every store must do, as tests. A store is right when it passes
+// them, whatever it is made of: nothing here knows an engine, and all of it is said in the terms of
+// the interfaces account.Store, tenant.Store, session.Store, delivery.Store, delivery.KeyStore,
+// sipserver.AdminStore, sipserver.Store, hook.Store and hook.Queue. The time is passed in, and no
+// test waits.
 package conformance
 
 import (

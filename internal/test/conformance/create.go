@@ -68,7 +68,12 @@ func orderRules() (rules []rule) {
 					}
 				}
 				if err := b.Create(b.ctx, a, noon); !obstacles[first].meets(err) {
-					b.Fatalf("check only %v: got %v, want the refusal because %s", checkOnly, err, obstacles[first].name)
+					b.Fatalf(
+						"check only %v: got %v, want the refusal because %s",
+						checkOnly,
+						err,
+						obstacles[first].name,
+					)
 				}
 			}
 		}})

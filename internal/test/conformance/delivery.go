@@ -24,7 +24,11 @@ func (b *bench) handed(user string, at time.Time) account.Signup {
 
 func (b *bench) hand(a account.Signup, at time.Time) {
 	b.Helper()
-	left, err := b.Enqueue(b.ctx, []outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}}, at)
+	left, err := b.Enqueue(
+		b.ctx,
+		[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}},
+		at,
+	)
 	b.must(err)
 	if len(left) > 0 {
 		b.Fatalf("%d are left", len(left))
@@ -86,8 +90,16 @@ var deliveryRules = []rule{
 		b.equal(b.waiting(), nil)
 		d := b.delivery(a)
 		want := delivery.Delivery{
-			Message: a.Message, Account: a.Account.UID, Tenant: b.tenant, User: "ann", Email: "ann@mail.test", Node: d.Node, State: delivery.Waiting,
-			Since: noon.Add(time.Minute), Expires: noon.Add(account.PendingLife), Due: noon.Add(time.Minute),
+			Message: a.Message,
+			Account: a.Account.UID,
+			Tenant:  b.tenant,
+			User:    "ann",
+			Email:   "ann@mail.test",
+			Node:    d.Node,
+			State:   delivery.Waiting,
+			Since:   noon.Add(time.Minute),
+			Expires: noon.Add(account.PendingLife),
+			Due:     noon.Add(time.Minute),
 		}
 		if d != want {
 			b.Errorf("got %+v, want %+v", d, want)
@@ -205,7 +217,13 @@ var deliveryRules = []rule{
 	{"what was discarded on its way is sent where it was, and else stays discarded", func(b *bench) {
 		ann, bob := b.handed("ann", noon), b.handed("bob", noon)
 		for _, a := range []account.Signup{ann, bob} {
-			if d, err := b.Discard(b.ctx, a.Message, "an operator did it", noon); err != nil || d.State != delivery.Discarded || d.Answer != "an operator did it" {
+			if d, err := b.Discard(
+				b.ctx,
+				a.Message,
+				"an operator did it",
+				noon,
+			); err != nil || d.State != delivery.Discarded ||
+				d.Answer != "an operator did it" {
 				b.Errorf("got %+v, %v", d, err)
 			}
 		}
@@ -228,7 +246,9 @@ var deliveryRules = []rule{
 		b.equal(b.dueMessages(noon.Add(time.Hour)), nil)
 		d, err := b.Retry(b.ctx, a.Message, noon.Add(time.Hour))
 		b.must(err)
-		if d.State != delivery.Waiting || d.Attempts != 0 || !d.Since.Equal(noon.Add(time.Hour)) || !d.Due.Equal(noon.Add(time.Hour)) || d != b.delivery(a) {
+		if d.State != delivery.Waiting || d.Attempts != 0 || !d.Since.Equal(noon.Add(time.Hour)) ||
+			!d.Due.Equal(noon.Add(time.Hour)) ||
+			d != b.delivery(a) {
 			b.Errorf("got %+v", d)
 		}
 	}},
@@ -278,9 +298,18 @@ var deliveryRules = []rule{
 		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
 		_, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID)
 		b.refused(err, fault.NotFound)
-		_, err = b.Enqueue(b.ctx, []outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
+		_, err = b.Enqueue(
+			b.ctx,
+			[]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}},
+			noon.Add(time.Minute),
+		)
 		b.must(err)
-		if d, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID); err != nil || d.Message != r.Message || d.State != delivery.Waiting {
+		if d, err := b.OfAccount(
+			b.ctx,
+			b.tenant,
+			a.Account.UID,
+		); err != nil || d.Message != r.Message ||
+			d.State != delivery.Waiting {
 			b.Errorf("got %+v, %v", d, err)
 		}
 	}},
@@ -299,7 +328,11 @@ var deliveryRules = []rule{
 		}
 		older()
 		b.messageIs(other, delivery.Waiting)
-		_, err := b.Enqueue(b.ctx, []outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}}, noon.Add(time.Minute))
+		_, err := b.Enqueue(
+			b.ctx,
+			[]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}},
+			noon.Add(time.Minute),
+		)
 		b.must(err)
 		older()
 		d, err := b.Delivery(b.ctx, r.Message)
@@ -367,12 +400,19 @@ var deliveryRules = []rule{
 		b.settle([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
 		stranger := delivery.FoundFile{Message: id(), Token: [32]byte{1}}
 		for range 2 {
-			strangers, err := b.ClaimFiles(b.ctx, []delivery.FoundFile{{Message: a.Message, Token: a.Token}, stranger}, noon.Add(time.Hour))
+			strangers, err := b.ClaimFiles(
+				b.ctx,
+				[]delivery.FoundFile{{Message: a.Message, Token: a.Token}, stranger},
+				noon.Add(time.Hour),
+			)
 			b.must(err)
 			if !slices.Equal(strangers, []mailmsg.ID{stranger.Message}) {
 				b.Errorf("strangers: %v", strangers)
 			}
-			if d := b.delivery(a); d.State != delivery.Waiting || !d.Due.Equal(noon.Add(time.Hour)) || !d.Expires.Equal(a.Account.Expires) {
+			if d := b.delivery(
+				a,
+			); d.State != delivery.Waiting || !d.Due.Equal(noon.Add(time.Hour)) ||
+				!d.Expires.Equal(a.Account.Expires) {
 				b.Errorf("got %+v", d)
 			}
 		}
@@ -380,8 +420,14 @@ var deliveryRules = []rule{
 	}},
 	{"not for an account that needs it no more", func(b *bench) {
 		active, expired := b.member("ann", noon), b.join("bob", noon)
-		strangers, err := b.ClaimFiles(b.ctx, []delivery.FoundFile{{Message: active.Message, Token: active.Token}, {Message: expired.Message, Token: expired.Token}},
-			noon.Add(account.PendingLife))
+		strangers, err := b.ClaimFiles(
+			b.ctx,
+			[]delivery.FoundFile{
+				{Message: active.Message, Token: active.Token},
+				{Message: expired.Message, Token: expired.Token},
+			},
+			noon.Add(account.PendingLife),
+		)
 		b.must(err)
 		if len(strangers) != 2 {
 			b.Errorf("strangers: %v", strangers)
@@ -396,7 +442,10 @@ var deliveryRules = []rule{
 		b.becomes(b.handed("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")
 		b.handed("new", noon.Add(2*time.Minute))
 		b.handed("newer", noon.Add(3*time.Minute))
-		if got, err := b.Backlog(b.ctx); err != nil || got != (delivery.Backlog{Waiting: 2, Deferred: 1, Oldest: noon.Add(time.Minute)}) {
+		if got, err := b.Backlog(
+			b.ctx,
+		); err != nil ||
+			got != (delivery.Backlog{Waiting: 2, Deferred: 1, Oldest: noon.Add(time.Minute)}) {
 			b.Errorf("got %+v, %v", got, err)
 		}
 	}},
@@ -405,28 +454,43 @@ var deliveryRules = []rule{
 		b.handed("new", noon.Add(2*time.Minute))
 		b.becomes(b.handed("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")
 		var users []string
-		b.must(b.EachDelivery(b.ctx, []delivery.State{delivery.Waiting, delivery.Deferred}, func(d delivery.Delivery) error {
-			users = append(users, d.User)
-			return nil
-		}))
+		b.must(
+			b.EachDelivery(
+				b.ctx,
+				[]delivery.State{delivery.Waiting, delivery.Deferred},
+				func(d delivery.Delivery) error {
+					users = append(users, d.User)
+					return nil
+				},
+			),
+		)
 		b.equal(users, []string{"late", "new"})
 		enough := errors.New("enough")
-		b.is(b.EachDelivery(b.ctx, []delivery.State{delivery.Sent}, func(delivery.Delivery) error { return enough }), enough)
+		b.is(
+			b.EachDelivery(b.ctx, []delivery.State{delivery.Sent}, func(delivery.Delivery) error { return enough }),
+			enough,
+		)
 	}},
-	{"a message that a newer one has replaced is discarded when the newer one is handed over, and not before", func(b *bench) {
-		a := b.handed("ann", noon)
-		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
-		b.messageIs(a, delivery.Waiting) // the newer link may be undone yet
-		newer := a
-		newer.Message = r.Message
-		for range 2 { // as after a commit of which nothing was heard
-			b.hand(newer, noon.Add(2*time.Minute))
-			b.messageIs(a, delivery.Discarded)
-			b.messageIs(newer, delivery.Waiting)
-		}
-		b.equal([]string{b.delivery(a).Answer}, []string{account.ErrReplaced.Error()})
-		b.equal(b.dueMessages(noon.Add(2*time.Minute)), []string{"ann", "ann"}) // a file to remove, and a message to send
-	}},
+	{
+		"a message that a newer one has replaced is discarded when the newer one is handed over, and not before",
+		func(b *bench) {
+			a := b.handed("ann", noon)
+			r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
+			b.messageIs(a, delivery.Waiting) // the newer link may be undone yet
+			newer := a
+			newer.Message = r.Message
+			for range 2 { // as after a commit of which nothing was heard
+				b.hand(newer, noon.Add(2*time.Minute))
+				b.messageIs(a, delivery.Discarded)
+				b.messageIs(newer, delivery.Waiting)
+			}
+			b.equal([]string{b.delivery(a).Answer}, []string{account.ErrReplaced.Error()})
+			b.equal(
+				b.dueMessages(noon.Add(2*time.Minute)),
+				[]string{"ann", "ann"},
+			) // a file to remove, and a message to send
+		},
+	},
 	{"a message that was sent stays sent under a newer one", func(b *bench) {
 		a := b.handed("ann", noon)
 		b.becomes(a, delivery.Sent, "250 ok")
@@ -435,18 +499,21 @@ var deliveryRules = []rule{
 		b.hand(newer, noon.Add(2*time.Minute))
 		b.messageIs(a, delivery.Sent)
 	}},
-	{"a message that is handed over takes along the rows of older ones, and is not discarded by one of them", func(b *bench) {
-		a := b.join("ann", noon)
-		newer, older := a, a
-		older.Message = b.resent(a.Account, a.Account.Email, noon.Add(time.Minute)).Message
-		newer.Message = b.resent(a.Account, a.Account.Email, noon.Add(2*time.Minute)).Message
-		b.hand(newer, noon.Add(3*time.Minute))
-		b.equal(b.waiting(), nil)
-		b.hand(older, noon.Add(4*time.Minute))
-		b.hand(a, noon.Add(4*time.Minute))
-		b.messageIs(newer, delivery.Waiting)
-		b.equal(b.dueMessages(noon.Add(4*time.Minute)), []string{"ann"})
-	}},
+	{
+		"a message that is handed over takes along the rows of older ones, and is not discarded by one of them",
+		func(b *bench) {
+			a := b.join("ann", noon)
+			newer, older := a, a
+			older.Message = b.resent(a.Account, a.Account.Email, noon.Add(time.Minute)).Message
+			newer.Message = b.resent(a.Account, a.Account.Email, noon.Add(2*time.Minute)).Message
+			b.hand(newer, noon.Add(3*time.Minute))
+			b.equal(b.waiting(), nil)
+			b.hand(older, noon.Add(4*time.Minute))
+			b.hand(a, noon.Add(4*time.Minute))
+			b.messageIs(newer, delivery.Waiting)
+			b.equal(b.dueMessages(noon.Add(4*time.Minute)), []string{"ann"})
+		},
+	},
 }
 
 var keyRules = []rule{
@@ -461,8 +528,10 @@ var keyRules = []rule{
 		}
 		list, err := b.SigningKeys(b.ctx, b.tenant)
 		b.must(err)
-		if len(list) != 2 || list[0].Selector != "a" || list[1].Selector != "b" || !bytes.Equal(list[0].Sealed, []byte("two")) ||
-			!list[0].Created.Equal(noon.Add(tick)) || list[0].Tenant != b.tenant {
+		if len(list) != 2 || list[0].Selector != "a" || list[1].Selector != "b" ||
+			!bytes.Equal(list[0].Sealed, []byte("two")) ||
+			!list[0].Created.Equal(noon.Add(tick)) ||
+			list[0].Tenant != b.tenant {
 			b.Errorf("got %+v", list)
 		}
 	}},
@@ -482,7 +551,12 @@ var keyRules = []rule{
 	}},
 	{"keys go with their tenant", func(b *bench) {
 		other := b.addTenant("other.test")
-		b.must(b.AddSigningKey(b.ctx, delivery.SigningKey{Tenant: other, Selector: "a", Created: noon, Sealed: []byte("one")}))
+		b.must(
+			b.AddSigningKey(
+				b.ctx,
+				delivery.SigningKey{Tenant: other, Selector: "a", Created: noon, Sealed: []byte("one")},
+			),
+		)
 		b.must(b.RemoveTenant(b.ctx, "other.test", false, noon))
 		list, err := b.SigningKeys(b.ctx, other)
 		b.must(err)

@@ -23,13 +23,18 @@ type Exporting interface {
 	export.Source
 }
 
-// RunExport tests the directory that a store keeps for phone servers. open gives a fresh store, and the ring that it was opened with.
+// RunExport tests the directory that a store keeps for phone servers. open gives a fresh store, and
+// the ring that it was opened with.
 func RunExport(t *testing.T, open func(t *testing.T) (Exporting, *secret.Ring)) {
 	for _, r := range exportRules {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			s, ring := open(t)
-			e := &exportBench{bench: &bench{T: t, Store: s, ctx: t.Context()}, export: s, vault: secret.NewVault(ring, "credential")}
+			e := &exportBench{
+				bench:  &bench{T: t, Store: s, ctx: t.Context()},
+				export: s,
+				vault:  secret.NewVault(ring, "credential"),
+			}
 			e.tenant = e.addTenant("phone.test")
 			r.prove(e)
 		})
@@ -48,7 +53,10 @@ var exportRules = []struct {
 }{
 	{"there is none before it is enabled", func(b *exportBench) {
 		b.active("ann")
-		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNotEnabled)
+		b.is(
+			b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
+			export.ErrNotEnabled,
+		)
 		if st, n := b.status(), b.changes(); st.Enabled || st.Complete || st.Entries != 0 || n != 0 {
 			b.Fatalf("got %+v and %d changes", st, n)
 		}
@@ -174,7 +182,8 @@ var exportRules = []struct {
 			b.must(err)
 		}))
 		list := b.entries("phone.test")
-		if n < 2 || len(list) != 649 || list[0].User != "late" || list[1].User != "user0001" || list[648].User != "user0648" {
+		if n < 2 || len(list) != 649 || list[0].User != "late" || list[1].User != "user0001" ||
+			list[648].User != "user0648" {
 			b.Fatalf("%d pages, %d entries", n, len(list))
 		}
 		b.sound()
@@ -220,7 +229,10 @@ var exportRules = []struct {
 		b.enable()
 		b.must(b.export.DisableExport(b.ctx))
 		b.must(b.export.DisableExport(b.ctx))
-		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }), export.ErrNotEnabled)
+		b.is(
+			b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
+			export.ErrNotEnabled,
+		)
 		if st := b.status(); st.Enabled || st.Entries != 0 || b.changes() != 0 {
 			b.Fatalf("got %+v", st)
 		}
@@ -278,7 +290,15 @@ func (b *exportBench) sound() {
 }
 
 func credential(user, realm string) digest.Credential {
-	second, third := digest.ComputeB(user, realm, user+"'s password"), digest.ComputeSHA256(user, realm, user+"'s password")
+	second, third := digest.ComputeB(
+		user,
+		realm,
+		user+"'s password",
+	), digest.ComputeSHA256(
+		user,
+		realm,
+		user+"'s password",
+	)
 	return digest.Credential{HA1: digest.Compute(user, realm, user+"'s password"), HA1B: &second, SHA256: &third}
 }
 

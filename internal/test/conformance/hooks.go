@@ -17,7 +17,13 @@ import (
 func (b *bench) hook(name string, tenants ...int64) hook.Hook {
 	b.Helper()
 	h := hook.Hook{
-		ID: fresh(), Name: name, Kind: hook.Kamailio, URL: "http://127.0.0.1/RPC", AllTenants: tenants == nil, Tenants: tenants, Created: noon,
+		ID:         fresh(),
+		Name:       name,
+		Kind:       hook.Kamailio,
+		URL:        "http://127.0.0.1/RPC",
+		AllTenants: tenants == nil,
+		Tenants:    tenants,
+		Created:    noon,
 	}
 	b.must(b.AddHook(b.ctx, h))
 	return h
@@ -72,14 +78,22 @@ var hookRules = []rule{
 	{"are added whole, and listed by name", func(b *bench) {
 		other := b.addTenant("other.test")
 		want := hook.Hook{
-			ID: fresh(), Name: "b", Kind: hook.Webhook, URL: "https://hooks.test/x?y=z", PlainHTTP: true, Tenants: []int64{b.tenant, other},
-			Sealed: []byte("sealed\x00"), Created: noon.Add(7 * tick),
+			ID:        fresh(),
+			Name:      "b",
+			Kind:      hook.Webhook,
+			URL:       "https://hooks.test/x?y=z",
+			PlainHTTP: true,
+			Tenants:   []int64{b.tenant, other},
+			Sealed:    []byte("sealed\x00"),
+			Created:   noon.Add(7 * tick),
 		}
 		b.must(b.AddHook(b.ctx, want))
 		b.hook("a")
 		list, err := b.Hooks(b.ctx)
 		b.must(err)
-		if len(list) != 2 || list[0].Name != "a" || !list[0].AllTenants || len(list[0].Tenants) != 0 || len(list[0].Sealed) != 0 || list[0].PlainHTTP {
+		if len(list) != 2 || list[0].Name != "a" || !list[0].AllTenants || len(list[0].Tenants) != 0 ||
+			len(list[0].Sealed) != 0 ||
+			list[0].PlainHTTP {
 			b.Fatalf("got %+v", list)
 		}
 		if got, want := fmt.Sprintf("%+v", list[1]), fmt.Sprintf("%+v", hook.State{Hook: want}); got != want {
@@ -126,7 +140,10 @@ var hookRules = []rule{
 				return err
 			}
 			name := fmt.Sprint("hook", i)
-			if err := b.AddHook(b.ctx, hook.Hook{ID: fresh(), Name: name, AllTenants: true, Created: noon}); err != nil {
+			if err := b.AddHook(
+				b.ctx,
+				hook.Hook{ID: fresh(), Name: name, AllTenants: true, Created: noon},
+			); err != nil {
 				return err
 			}
 			return b.RemoveHook(b.ctx, name)
@@ -214,7 +231,19 @@ var noticeRules = []rule{
 	{"go to the hooks that are for the tenant", func(b *bench) {
 		other := b.addTenant("other.test")
 		b.member("ann", noon)
-		all, own, foreign, both := b.hook("all"), b.hook("own", b.tenant), b.hook("foreign", other), b.hook("both", other, b.tenant)
+		all, own, foreign, both := b.hook(
+			"all",
+		), b.hook(
+			"own",
+			b.tenant,
+		), b.hook(
+			"foreign",
+			other,
+		), b.hook(
+			"both",
+			other,
+			b.tenant,
+		)
 		_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
 		b.must(err)
 		b.addTenant("third.test")
@@ -235,7 +264,11 @@ var noticeRules = []rule{
 		b.addTenant("other.test")
 		all, own := b.hook("all"), b.hook("own", b.tenant)
 		b.must(b.RemoveTenant(b.ctx, "phone.test", true, noon))
-		want := []string{"account.deleted phone.test ann", "account.deleted phone.test bob", "tenant.removed phone.test"}
+		want := []string{
+			"account.deleted phone.test ann",
+			"account.deleted phone.test bob",
+			"tenant.removed phone.test",
+		}
 		for _, h := range []hook.Hook{all, own} {
 			b.equal(b.told(h, noon), want)
 		}
@@ -326,7 +359,16 @@ var claimRules = []rule{
 		h := b.busy(5)
 		first := b.claim(h, noon, 2)
 		b.equal(users(first), []string{"user00", "user01"})
-		b.must(b.Report(b.ctx, []hook.Result{{Notification: first[0], Failure: "no", RetryAt: noon}, {Notification: first[1], Failure: "no", RetryAt: noon}}, noon))
+		b.must(
+			b.Report(
+				b.ctx,
+				[]hook.Result{
+					{Notification: first[0], Failure: "no", RetryAt: noon},
+					{Notification: first[1], Failure: "no", RetryAt: noon},
+				},
+				noon,
+			),
+		)
 		b.equal(users(b.claim(h, noon, 2)), []string{"user02", "user03"})
 		b.equal(users(b.claim(h, noon, 9)), []string{"user00", "user01", "user04"})
 	}},
@@ -353,7 +395,10 @@ var claimRules = []rule{
 	{"end with what came of them", func(b *bench) {
 		h := b.busy(4)
 		list := b.claim(h, noon, 10)
-		if s := b.state("a"); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.LastFailure.IsZero() || s.LastError != "" || s.GivenUp != 0 {
+		if s := b.state(
+			"a",
+		); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.LastFailure.IsZero() || s.LastError != "" ||
+			s.GivenUp != 0 {
 			b.Errorf("before: %+v", s)
 		}
 		at := noon.Add(5 * time.Second)
@@ -380,7 +425,13 @@ var claimRules = []rule{
 		later := noon.Add(time.Minute)
 		fresh := b.claim(h, later, 10)
 		b.must(b.Report(b.ctx, []hook.Result{
-			{Notification: old[0], Failure: "late", RetryAt: later}, {Notification: old[1], Failure: "late"}, {Notification: old[2]},
+			{
+				Notification: old[0],
+				Failure:      "late",
+				RetryAt:      later,
+			},
+			{Notification: old[1], Failure: "late"},
+			{Notification: old[2]},
 		}, later))
 		if s := b.state("a"); s.Waiting != 2 || s.GivenUp != 0 || s.LastError != "" {
 			b.Errorf("got %+v", s)

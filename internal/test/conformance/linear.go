@@ -16,11 +16,19 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Linearizable shows that a store, whatever goes on in it at once, answers as if one thing had been done after the other,
-// each between its call and its answer. Clients sign up, activate, confirm, enable, disable, delete, ask for new links, take them back and look up a few names, while
-// days pass; every some operations the store is closed and opened again, as a restart does. The history of calls and
-// answers is then searched for an order that explains it; there must be one for each name.
-func Linearizable(t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store, seed uint64, operations int) {
+// Linearizable shows that a store, whatever goes on in it at once, answers as if one thing had been
+// done after the other, each between its call and its answer. Clients sign up, activate, confirm,
+// enable, disable, delete, ask for new links, take them back and look up a few names, while days
+// pass; every some operations the store is closed and opened again, as a restart does. The history
+// of calls and answers is then searched for an order that explains it; there must be one for each
+// name.
+func Linearizable(
+	t *testing.T,
+	open func(t *testing.T) Store,
+	reopen func(t *testing.T, s Store) Store,
+	seed uint64,
+	operations int,
+) {
 	const clients, restarts, names = 8, 4, 6
 	b := &bench{T: t, Store: open(t), ctx: t.Context()}
 	b.tenant = b.addTenant("phone.test")
@@ -166,8 +174,18 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 		h.Errorf("%s %s: %v", c.act, c.user, err)
 	}
 	h.operations = append(h.operations, porcupine.Operation{
-		ClientId: client, Input: c, Call: int64(called),
-		Output: answer{named(err), a.UID, a.Disabled, !a.Pending(), !a.Confirmed.IsZero(), a.Email}, Return: int64(returned),
+		ClientId: client,
+		Input:    c,
+		Call:     int64(called),
+		Output: answer{
+			named(err),
+			a.UID,
+			a.Disabled,
+			!a.Pending(),
+			!a.Confirmed.IsZero(),
+			a.Email,
+		},
+		Return: int64(returned),
 	})
 }
 
@@ -258,7 +276,9 @@ var oneName = porcupine.Model{
 			return false, f
 		}
 		if want == nil && out.uid != (account.UID{}) && c.act != create {
-			if out.email != next.email || out.uid != next.uid || out.active != next.active || out.confirmed != next.confirmed || out.disabled != (next.held || !next.active) {
+			if out.email != next.email || out.uid != next.uid || out.active != next.active ||
+				out.confirmed != next.confirmed ||
+				out.disabled != (next.held || !next.active) {
 				return false, f
 			}
 		}

@@ -147,10 +147,12 @@ var resendRules = []rule{
 		r := b.resent(first.Account, "right@mail.test", at)
 		list, err := b.Pending(b.ctx)
 		b.must(err)
-		if len(list) != 3 || list[0].Message != a.Message || list[1].Message != first.Message || !list[0].Replaced || !list[1].Replaced {
+		if len(list) != 3 || list[0].Message != a.Message || list[1].Message != first.Message || !list[0].Replaced ||
+			!list[1].Replaced {
 			b.Fatalf("got %+v", list)
 		}
-		if w := list[2]; w.Message != r.Message || w.Replaced || string(w.SealedToken) != string(r.SealedToken) || !w.Made.Equal(at) ||
+		if w := list[2]; w.Message != r.Message || w.Replaced || string(w.SealedToken) != string(r.SealedToken) ||
+			!w.Made.Equal(at) ||
 			w.Email != "right@mail.test" {
 			b.Fatalf("got %+v", w)
 		}
@@ -173,7 +175,8 @@ var resendRules = []rule{
 			b.same(b.find("ann", noon), a.Account)
 			list, err := b.Pending(b.ctx)
 			b.must(err)
-			if len(list) != 1 || list[0].Message != a.Message || list[0].Replaced || !list[0].Made.Equal(a.Account.Created) {
+			if len(list) != 1 || list[0].Message != a.Message || list[0].Replaced ||
+				!list[0].Made.Equal(a.Account.Created) {
 				b.Fatalf("got %+v", list)
 			}
 			b.worthless(r.Token, noon, errAbsent)
@@ -324,7 +327,8 @@ var resendRules = []rule{
 			if errs[0] != nil {
 				won = 1
 			}
-			if errs[won] != nil || !errors.Is(errs[1-won], account.ErrAddressChanged) || b.find(a.Account.User, noon).Email != to[won] {
+			if errs[won] != nil || !errors.Is(errs[1-won], account.ErrAddressChanged) ||
+				b.find(a.Account.User, noon).Email != to[won] {
 				b.Fatalf("got %v", errs)
 			}
 		}

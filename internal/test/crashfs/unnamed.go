@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// CreateUnnamed creates a file without a name, as open(2) with O_TMPFILE does, and returns a handle for it. A crash leaves
-// nothing of the file unless LinkUnnamed gave it a name.
+// CreateUnnamed creates a file without a name, as open(2) with O_TMPFILE does, and returns a handle
+// for it. A crash leaves nothing of the file unless LinkUnnamed gave it a name.
 func (f *FS) CreateUnnamed(dir string, data []byte) (file int, err error) {
 	op, err := f.do(Op{Kind: CreateUnnamed, Path: dir}, func(op *Op) error {
 		id, _, _, err := f.disk.find(op.Path)

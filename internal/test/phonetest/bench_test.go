@@ -71,7 +71,11 @@ func BenchmarkKamailio(b *testing.B) {
 			measure("http-cold", web)
 			cold := l.asked.Load()
 			measure("http", web)
-			b.Logf("over HTTP, %d look-ups with an empty cache and %d with a full one", cold-before, l.asked.Load()-cold)
+			b.Logf(
+				"over HTTP, %d look-ups with an empty cache and %d with a full one",
+				cold-before,
+				l.asked.Load()-cold,
+			)
 		}
 	}
 	median := func(list []float64) float64 { return slices.Sorted(slices.Values(list))[len(list)/2] }

@@ -172,7 +172,8 @@ func TestSyncStandby(t *testing.T) {
 	watch := connection(t, url)
 	err := process.Poll(ctx, func() error {
 		var waiting int
-		err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&waiting)
+		err := watch.QueryRow(ctx, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").
+			Scan(&waiting)
 		if err == nil && waiting != 1 {
 			err = fmt.Errorf("%d commits wait for the standby, want 1", waiting)
 		}
@@ -199,7 +200,11 @@ func TestSyncStandby(t *testing.T) {
 	// No acknowledged commit is lost, and the new primary does not wait for a standby.
 	primary.Crash(t)
 	standby.Promote(t)
-	if got := value(t, standby.URL(name), "SELECT string_agg(text, ' ' ORDER BY text DESC) FROM message"); got != "hello again" {
+	if got := value(
+		t,
+		standby.URL(name),
+		"SELECT string_agg(text, ' ' ORDER BY text DESC) FROM message",
+	); got != "hello again" {
 		t.Errorf("the rows are %q", got)
 	}
 	standby.Exec(t, primary.URL(name, standby), "INSERT INTO message VALUES ('alone')")
