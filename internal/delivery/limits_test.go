@@ -421,3 +421,17 @@ func TestRead(t *testing.T) {
 		cancel()
 	})
 }
+
+// TestWindowCountsPauses checks that the generation increases with every pause.
+func TestWindowCountsPauses(t *testing.T) {
+	w, now := newWindow(1)
+	put(w, 0, 3)
+	for want := range 3 {
+		a, generation := begin(t, w)
+		if generation != want {
+			t.Errorf("generation %d, want %d", generation, want)
+		}
+		w.done(a.with(blameUs), generation)
+		*now = w.pausedUntil
+	}
+}

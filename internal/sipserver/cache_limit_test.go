@@ -28,3 +28,13 @@ func TestCacheKeepsAccounts(t *testing.T) {
 		t.Errorf("%d accounts and %d keys are cached after one too many", len(c.accounts), len(c.keys))
 	}
 }
+
+func TestCacheCountsChanges(t *testing.T) {
+	c := newCache()
+	for want := range uint64(3) {
+		if _, _, changes := c.get(cacheKey{1, "ann"}, start); changes != want {
+			t.Errorf("%d changes, want %d", changes, want)
+		}
+		c.forget(account.NewUID(start))
+	}
+}
