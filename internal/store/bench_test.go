@@ -24,9 +24,7 @@ func admissionsOf(home int64) func() account.Signup {
 		at := now.Add(time.Duration(number.Add(1)) * 100 * time.Microsecond)
 		a := account.Signup{
 			Account: account.Account{
-				UID: account.NewUID(
-					at,
-				),
+				UID:       account.NewUID(at),
 				Tenant:    home,
 				Name:      "Alex Example",
 				Role:      account.Guest,
@@ -41,7 +39,8 @@ func admissionsOf(home int64) func() account.Signup {
 			Address:     []throttle.Allowance{{Rule: throttle.SignupsPerAddress}},
 		}
 		for _, b := range [][]byte{
-			a.Account.Sealed, a.SealedToken, a.Token[:], a.Message[:], a.Captcha.Nonce[:], a.Recipient.Bucket[:], a.Address[0].Bucket[:],
+			a.Account.Sealed, a.SealedToken, a.Token[:], a.Message[:], a.Captcha.Nonce[:],
+			a.Recipient.Bucket[:], a.Address[0].Bucket[:],
 		} {
 			rand.Read(b)
 		}

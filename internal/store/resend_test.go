@@ -46,23 +46,14 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 			}
 			for _, want := range []string{a.Account.Email, ""} {
 				var email string
-				err := e.Reads(
-					ctx,
-				).Row(
-					`SELECT email FROM replaced WHERE account = $1`,
-					a.Account.UID[:],
-				).Scan(
-					&email,
-				)
+				err := e.Reads(ctx).
+					Row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).
+					Scan(&email)
 				if err != nil || email != want {
 					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
 				}
-				if left, err := release(
-					s,
-					ctx,
-					[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}},
-				); err != nil ||
-					len(left) > 0 {
+				ref := outbox.Ref{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}
+				if left, err := release(s, ctx, []outbox.Ref{ref}); err != nil || len(left) > 0 {
 					t.Fatal(left, err)
 				}
 			}

@@ -168,7 +168,8 @@ func TestFileModes(t *testing.T) {
 func TestReopening(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
-		"dialtone.db", "a?b.db", "a?mode=memory&cache=shared", "50%.db", "%41.db", "a#b.db", "two words.db", "téléphone ☎.db", "a&b=c;d.db", `a"b'c.db`,
+		"dialtone.db", "a?b.db", "a?mode=memory&cache=shared", "50%.db", "%41.db", "a#b.db",
+		"two words.db", "téléphone ☎.db", "a&b=c;d.db", `a"b'c.db`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(dir, name, name) // in the directory's name too
@@ -248,8 +249,9 @@ func alter(t *testing.T, path, query string) {
 
 func TestNewerDatabase(t *testing.T) {
 	for name, query := range map[string]string{
-		"has a version that this program does not know": `INSERT INTO schema_version SELECT max(version) + 1, 'x', 0 FROM schema_version`,
-		"has another form of a version that it knows":   `UPDATE schema_version SET checksum = 'x' WHERE version = 0`,
+		"has a version that this program does not know": `INSERT INTO schema_version
+			SELECT max(version) + 1, 'x', 0 FROM schema_version`,
+		"has another form of a version that it knows": `UPDATE schema_version SET checksum = 'x' WHERE version = 0`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -409,10 +411,8 @@ func TestFirstStartOfManyProcesses(t *testing.T) {
 				return
 			}
 			stores[i] = s
-			err = s.AddFirstTenant(
-				t.Context(),
-				tenant.Tenant{Host: fmt.Sprintf("h%d.test", i), Realm: fmt.Sprint(i), Created: noon},
-			)
+			err = s.AddFirstTenant(t.Context(),
+				tenant.Tenant{Host: fmt.Sprintf("h%d.test", i), Realm: fmt.Sprint(i), Created: noon})
 			if err != nil {
 				t.Error(err)
 			}

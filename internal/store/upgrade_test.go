@@ -110,12 +110,13 @@ func TestUpgradeFromVersion0(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if c.HA1 != digest.Compute(a.User, tn.Realm, passwords[len(got)]) {
+			password := passwords[len(got)]
+			if c.HA1 != digest.Compute(a.User, tn.Realm, password) {
 				t.Errorf("%s at %s has another password", a.User, tn.Host)
 			}
 			full := c.HA1B != nil && c.SHA256 != nil
-			if full &&
-				(*c.HA1B != digest.ComputeB(a.User, tn.Realm, passwords[len(got)]) || *c.SHA256 != digest.ComputeSHA256(a.User, tn.Realm, passwords[len(got)])) {
+			if full && (*c.HA1B != digest.ComputeB(a.User, tn.Realm, password) ||
+				*c.SHA256 != digest.ComputeSHA256(a.User, tn.Realm, password)) {
 				t.Errorf("%s at %s has other hashes", a.User, tn.Host)
 			}
 			if a.HasSHA256 != (c.SHA256 != nil) {

@@ -68,12 +68,11 @@ func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := listed(t, database)
 	conn := asked(t, database)
-	if _, err := conn.Exec(
-		t.Context(),
-		`INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
-		SELECT decode(md5(i::text), 'hex'), 'phone.test', 'u' || i, 'u' || i || '@phone.test', 'guest', md5('a' || i), md5('b' || i), ''
-		FROM generate_series(1, 200000) i`,
-	); err != nil {
+	if _, err := conn.Exec(t.Context(), `
+		INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
+		SELECT decode(md5(i::text), 'hex'), 'phone.test', 'u' || i, 'u' || i || '@phone.test', 'guest',
+			md5('a' || i), md5('b' || i), ''
+		FROM generate_series(1, 200000) i`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Exec(t.Context(), `ANALYZE dialtone_directory.entry`); err != nil {
@@ -117,13 +116,8 @@ func TestARoleReadsItsViewsAndNothingElse(t *testing.T) {
 	s := listed(t, database)
 	role := roleName()
 	for _, password := range []string{"first", "second's"} { // and again, with another password
-		if undone, err := s.GrantExport(
-			t.Context(),
-			"dialtone_kamailio",
-			role,
-			password,
-		); err != nil ||
-			len(undone) > 0 {
+		undone, err := s.GrantExport(t.Context(), "dialtone_kamailio", role, password)
+		if err != nil || len(undone) > 0 {
 			t.Fatalf("%q, %v", undone, err)
 		}
 	}
@@ -185,13 +179,8 @@ func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
 	for _, statement := range undone {
 		c.Exec(t, database, statement)
 	}
-	if _, err := asked(
-		t,
-		as(t, database, role, "hunter2"),
-	).Exec(
-		t.Context(),
-		`SELECT * FROM subscriber`,
-	); err != nil {
+	conn := asked(t, as(t, database, role, "hunter2"))
+	if _, err := conn.Exec(t.Context(), `SELECT * FROM subscriber`); err != nil {
 		t.Error(err)
 	}
 }
@@ -226,14 +215,8 @@ func TestFillWaitsForOpenTransactions(t *testing.T) {
 	s := openStore(t, ring, "", database)
 	id := addTenant(t, s, "phone.test")
 	a := newcomer(id, "ann")
-	a.Account.Sealed = secret.NewVault(
-		ring,
-		"credential",
-	).Seal(
-		id,
-		a.Account.UID[:],
-		digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal(),
-	)
+	a.Account.Sealed = secret.NewVault(ring, "credential").Seal(id, a.Account.UID[:],
+		digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal())
 	if err := s.Create(t.Context(), a, midday); err != nil {
 		t.Fatal(err)
 	}
@@ -243,17 +226,8 @@ func TestFillWaitsForOpenTransactions(t *testing.T) {
 	if err := s.tables.EnableOnly(); err != nil {
 		t.Fatal(err)
 	}
-	changing, commit, changed, filled := make(
-		chan struct{},
-	), make(
-		chan struct{},
-	), make(
-		chan error,
-		1,
-	), make(
-		chan error,
-		1,
-	)
+	changing, commit := make(chan struct{}), make(chan struct{})
+	changed, filled := make(chan error, 1), make(chan error, 1)
 	go func() {
 		changed <- disableSlowly(s, a.Account.UID, changing, commit)
 	}()
@@ -261,13 +235,10 @@ func TestFillWaitsForOpenTransactions(t *testing.T) {
 	go func() { filled <- s.tables.Fill(t.Context(), still) }()
 	conn := asked(t, database)
 	for waits, done := false, false; !waits && !done; {
-		if err := conn.QueryRow(
-			t.Context(),
-			`SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+		if err := conn.QueryRow(t.Context(), `
+			SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
-		).Scan(
-			&waits,
-		); err != nil {
+		).Scan(&waits); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -314,11 +285,8 @@ func TestCompareExport(t *testing.T) {
 			vault := secret.NewVault(ring, "credential")
 			for _, user := range []string{"ann", "bob", "cid"} {
 				a := newcomer(id, user)
-				a.Account.Sealed = vault.Seal(
-					id,
-					a.Account.UID[:],
-					digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal(),
-				)
+				a.Account.Sealed = vault.Seal(id, a.Account.UID[:],
+					digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal())
 				if err := s.Create(t.Context(), a, midday); err != nil {
 					t.Fatal(err)
 				}
@@ -329,19 +297,31 @@ func TestCompareExport(t *testing.T) {
 			if err := s.EnableExport(t.Context(), still); err != nil {
 				t.Fatal(err)
 			}
+			blob := map[string]string{"SQLite": "BLOB", "PostgreSQL": "BYTEA"}[name]
+			const bobDiffers = "the entry of bob@phone.test is not as the account is"
 			for _, c := range []struct{ change, want string }{
-				{`DELETE FROM dialtone_directory.entry WHERE username = 'ann'`, "the entry of ann@phone.test is missing"},
-				{`UPDATE dialtone_directory.entry SET ha1 = '00000000000000000000000000000000' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
-				{`UPDATE dialtone_directory.entry SET ha1 = 'x' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
-				{`UPDATE dialtone_directory.entry SET role = 'admin' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
-				{`UPDATE dialtone_directory.entry SET address = 'eve@phone.test' WHERE username = 'bob'`, "the entry of bob@phone.test is not as the account is"},
+				{`DELETE FROM dialtone_directory.entry WHERE username = 'ann'`,
+					"the entry of ann@phone.test is missing"},
+				{`UPDATE dialtone_directory.entry SET ha1 = '00000000000000000000000000000000'
+					WHERE username = 'bob'`, bobDiffers},
+				{`UPDATE dialtone_directory.entry SET ha1 = 'x' WHERE username = 'bob'`, bobDiffers},
+				{`UPDATE dialtone_directory.entry SET role = 'admin' WHERE username = 'bob'`, bobDiffers},
+				{`UPDATE dialtone_directory.entry SET address = 'eve@phone.test' WHERE username = 'bob'`,
+					bobDiffers},
 				{`INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
-					SELECT CAST('0123456789abcdef' AS ` + map[string]string{"SQLite": "BLOB", "PostgreSQL": "BYTEA"}[name] + `), realm, 'eve', 'eve@phone.test', role, ha1, ha1b, ha1_sha256
-					FROM dialtone_directory.entry WHERE username = 'ann'`, "the entry of eve@phone.test belongs to no active account"},
-				{`UPDATE account SET held = TRUE WHERE username = 'cid'`, "the entry of cid@phone.test belongs to no active account"},
-				{`DELETE FROM dialtone_directory.realm`, "the domain phone.test is missing or has another realm"},
-				{`INSERT INTO dialtone_directory.realm (domain, realm, tenant) VALUES ('eve.test', 'eve', 99)`, "the domain eve.test belongs to no tenant"},
-				{`UPDATE dialtone_directory.state SET whole = FALSE`, "it is not complete: accounts may be missing; add them with: dialtone directory export rebuild"},
+					SELECT CAST('0123456789abcdef' AS ` + blob + `), realm, 'eve', 'eve@phone.test', role,
+						ha1, ha1b, ha1_sha256
+					FROM dialtone_directory.entry WHERE username = 'ann'`,
+					"the entry of eve@phone.test belongs to no active account"},
+				{`UPDATE account SET held = TRUE WHERE username = 'cid'`,
+					"the entry of cid@phone.test belongs to no active account"},
+				{`DELETE FROM dialtone_directory.realm`,
+					"the domain phone.test is missing or has another realm"},
+				{`INSERT INTO dialtone_directory.realm (domain, realm, tenant) VALUES ('eve.test', 'eve', 99)`,
+					"the domain eve.test belongs to no tenant"},
+				{`UPDATE dialtone_directory.state SET whole = FALSE`,
+					"it is not complete: accounts may be missing; " +
+						"add them with: dialtone directory export rebuild"},
 			} {
 				do := s.tables.WithTables
 				if strings.HasPrefix(c.change, "UPDATE account") {
@@ -351,10 +331,8 @@ func TestCompareExport(t *testing.T) {
 					t.Fatalf("%s: %v", c.change, err)
 				}
 				var found []string
-				if err := s.CompareExport(
-					t.Context(),
-					func(text string) { found = append(found, text) },
-				); err != nil {
+				if err := s.CompareExport(t.Context(),
+					func(text string) { found = append(found, text) }); err != nil {
 					t.Fatal(err)
 				}
 				if !slices.Equal(found, []string{c.want}) {
@@ -363,10 +341,8 @@ func TestCompareExport(t *testing.T) {
 				if err := s.EnableExport(t.Context(), still); err != nil {
 					t.Fatal(err)
 				}
-				if err := s.CompareExport(
-					t.Context(),
-					func(text string) { t.Errorf("%s, mended: %s", c.change, text) },
-				); err != nil {
+				if err := s.CompareExport(t.Context(),
+					func(text string) { t.Errorf("%s, mended: %s", c.change, text) }); err != nil {
 					t.Fatal(err)
 				}
 			}

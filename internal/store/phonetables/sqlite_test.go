@@ -47,11 +47,8 @@ func members(t *testing.T, s *store.Store, ring *secret.Ring, tenant int64, user
 	vault := secret.NewVault(ring, "credential")
 	for _, user := range users {
 		a := newcomer(tenant, user)
-		a.Account.Sealed = vault.Seal(
-			tenant,
-			a.Account.UID[:],
-			digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal(),
-		)
+		a.Account.Sealed = vault.Seal(tenant, a.Account.UID[:],
+			digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal())
 		if err := s.Create(t.Context(), a, noon); err != nil {
 			t.Fatal(err)
 		}
@@ -120,12 +117,7 @@ func TestDirectoryFaultLeavesStoreWorking(t *testing.T) {
 	}
 	disable := func(user string) {
 		t.Helper()
-		if _, err := s.Disable(
-			t.Context(),
-			tenant,
-			user,
-			noon,
-		); err == nil ||
+		if _, err := s.Disable(t.Context(), tenant, user, noon); err == nil ||
 			!strings.Contains(err.Error(), "phone servers do not see it yet") {
 			t.Fatalf("got %v", err)
 		}
@@ -192,11 +184,8 @@ func TestDueChangesAreAppliedInOrder(t *testing.T) {
 	}
 	_, err = s.Activate(t.Context(), added.ID, a.Token, noon)
 	behind(err)
-	if err := errors.Join(
-		os.Remove(folder),
-		os.Rename(folder+".away", folder),
-		s.CatchUpExport(t.Context()),
-	); err != nil {
+	if err := errors.Join(os.Remove(folder), os.Rename(folder+".away", folder),
+		s.CatchUpExport(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if got := exported(t, s); !slices.Equal(got, []string{"cid"}) {

@@ -76,9 +76,7 @@ func promote(t *testing.T, primary, standby *postgrestest.Cluster) {
 }
 
 func interruptCommits(
-	t *testing.T,
-	interrupt string,
-	end func(t *testing.T, primary, standby *postgrestest.Cluster),
+	t *testing.T, interrupt string, end func(t *testing.T, primary, standby *postgrestest.Cluster),
 ) {
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
@@ -111,15 +109,11 @@ func interruptCommits(
 		go func() { answers <- answer{name, do()} }()
 	}
 	waiting := func() (pids string) {
-		if err := s.engine.Reads(
-			ctx,
-		).Row(
+		if err := s.engine.Reads(ctx).Row(
 			`SELECT COALESCE(string_agg(pid || ' since ' || xact_start, ', ' ORDER BY pid), '')
 			FROM pg_stat_activity
 			WHERE datname = current_database() AND wait_event = 'SyncRep'`,
-		).Scan(
-			&pids,
-		); err != nil {
+		).Scan(&pids); err != nil {
 			t.Fatal(err)
 		}
 		return pids
@@ -167,10 +161,7 @@ func interruptCommits(
 		"member":  false,
 		"leaving": false,
 		"made":    true,
-	}; !maps.Equal(
-		got,
-		want,
-	) {
+	}; !maps.Equal(got, want) {
 		t.Errorf("at the end there are %v, want %v", got, want)
 	}
 	if _, err := s.Activate(ctx, home, link.Token, midday); err != account.ErrActive {
@@ -260,11 +251,8 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 				t.Errorf("%s into the hole: %v", name, err)
 			}
 			if d := time.Since(began); d >= postgres.OperationTimeout {
-				t.Errorf(
-					"%s into the hole was given up after %v, by its own deadline alone",
-					name,
-					d.Round(time.Millisecond),
-				)
+				t.Errorf("%s into the hole was given up after %v, by its own deadline alone",
+					name, d.Round(time.Millisecond))
 			}
 		})
 	}
@@ -441,13 +429,8 @@ func TestTenantsChangeUnderLoad(t *testing.T) {
 				if err := nodes[i].SetTenant(ctx, t2, midday); err != nil && !fault.Is(err, fault.NotFound) {
 					t.Errorf("set: %v", err)
 				}
-				if err := nodes[i].RemoveTenant(
-					ctx,
-					host,
-					true,
-					midday,
-				); err != nil &&
-					!fault.Is(err, fault.NotFound) {
+				err := nodes[i].RemoveTenant(ctx, host, true, midday)
+				if err != nil && !fault.Is(err, fault.NotFound) {
 					t.Errorf("remove: %v", err)
 				}
 			})

@@ -172,10 +172,7 @@ func TestSignupCommitWithoutAnswer(t *testing.T) {
 			}
 			for round := range 10 {
 				group := []account.Signup{
-					newcomer(
-						home,
-						fmt.Sprintf("ann%d", round),
-					),
+					newcomer(home, fmt.Sprintf("ann%d", round)),
 					newcomer(home, "taken"),
 					newcomer(home, fmt.Sprintf("bob%d", round)),
 					newcomer(home, fmt.Sprintf("eve%d", round)),
@@ -220,22 +217,10 @@ func TestWriteWithoutAnswer(t *testing.T) {
 	n := 0
 	for _, lose := range []func(){func() { w.hear = committed }, func() { w.say = []byte("COMMIT") }} {
 		n++
-		link, both, shut, gone, active, sent, undone := member(
-			fmt.Sprint("link", n),
-		), member(
-			fmt.Sprint("both", n),
-		), member(
-			fmt.Sprint("shut", n),
-		), member(
-			fmt.Sprint("gone", n),
-		),
-			member(
-				fmt.Sprint("active", n),
-			), member(
-				fmt.Sprint("sent", n),
-			), member(
-				fmt.Sprint("undone", n),
-			)
+		link, both := member(fmt.Sprint("link", n)), member(fmt.Sprint("both", n))
+		shut, gone := member(fmt.Sprint("shut", n)), member(fmt.Sprint("gone", n))
+		active, sent := member(fmt.Sprint("active", n)), member(fmt.Sprint("sent", n))
+		undone := member(fmt.Sprint("undone", n))
 		if _, err := near.Enable(ctx, home, active.Account.User, midday); err != nil {
 			t.Fatal(err)
 		}
@@ -261,8 +246,14 @@ func TestWriteWithoutAnswer(t *testing.T) {
 				}
 				return err
 			}},
-			{"disable", func() error { _, err := far.Disable(ctx, home, shut.Account.User, midday); return err }},
-			{"disable one that is active", func() error { _, err := far.Disable(ctx, home, active.Account.User, midday); return err }},
+			{"disable", func() error {
+				_, err := far.Disable(ctx, home, shut.Account.User, midday)
+				return err
+			}},
+			{"disable one that is active", func() error {
+				_, err := far.Disable(ctx, home, active.Account.User, midday)
+				return err
+			}},
 			{"delete one that waits", func() error { return far.Delete(ctx, home, gone.Account.User, midday) }},
 			{"delete one that is active", func() error { return far.Delete(ctx, home, active.Account.User, midday) }},
 			{"settle", func() error {
@@ -277,7 +268,9 @@ func TestWriteWithoutAnswer(t *testing.T) {
 			}},
 			{"remove a tenant", func() error { return far.RemoveTenant(ctx, host, false, midday) }},
 			{"add a phone server", func() error {
-				return far.AddServer(ctx, sipserver.Server{Name: host, Token: [32]byte{byte(n)}, Tenants: []int64{home}, Created: midday})
+				return far.AddServer(ctx, sipserver.Server{
+					Name: host, Token: [32]byte{byte(n)}, Tenants: []int64{home}, Created: midday,
+				})
 			}},
 			{"remove a phone server", func() error { return far.RemoveServer(ctx, host) }},
 			{"claim", func() error {
@@ -294,7 +287,12 @@ func TestWriteWithoutAnswer(t *testing.T) {
 				return err
 			}},
 			{"report", func() error {
-				return far.Report(ctx, []hook.Result{{Notification: notices[0]}, {Notification: notices[3]}, {Notification: notices[1], Failure: "no"}, {Notification: notices[2], Failure: "no", RetryAt: midday}}, midday)
+				return far.Report(ctx, []hook.Result{
+					{Notification: notices[0]},
+					{Notification: notices[3]},
+					{Notification: notices[1], Failure: "no"},
+					{Notification: notices[2], Failure: "no", RetryAt: midday},
+				}, midday)
 			}},
 			{"what was reported", func() error {
 				w.cuts.Add(1)
@@ -383,12 +381,13 @@ func TestUndoAfterLostCommit(t *testing.T) {
 	if !near.there(t, lost) {
 		t.Fatal("the commit did not happen")
 	}
-	err := far.Undo(t.Context(), lost, midday)
+	undo := func() error { return far.Undo(t.Context(), lost, midday) }
+	err := undo()
 	if !fault.Is(err, fault.Overloaded) {
 		t.Errorf("taking it back while the database is away: %v", err)
 	}
 	w.heal()
-	for err = far.Undo(t.Context(), lost, midday); fault.Is(err, fault.Overloaded); err = far.Undo(t.Context(), lost, midday) {
+	for err = undo(); fault.Is(err, fault.Overloaded); err = undo() {
 		far.engine.WaitForBreaker(t.Context())
 	}
 	if err != nil || near.there(t, lost) {
@@ -402,23 +401,20 @@ func TestStatementErrorIsInternal(t *testing.T) {
 	s := openStore(t, secret.NewRing(midday), "a", postgrestest.Shared(t).Database(t))
 	var n int
 	for name, do := range map[string]func(engine.Tx) error{
-		"a value of another type":     func(tx engine.Tx) error { return tx.Row(`SELECT 'x'`).Scan(&n) },
-		"an argument of another type": func(tx engine.Tx) error { _, err := tx.Exec(`UPDATE revision SET n = $1`, "x"); return err },
-		"a statement that is none":    func(tx engine.Tx) error { _, err := tx.Exec(`SELEC`); return err },
-		"a table that is not there":   func(tx engine.Tx) error { return tx.Row(`SELECT 1 FROM nothing`).Scan(&n) },
+		"a value of another type": func(tx engine.Tx) error { return tx.Row(`SELECT 'x'`).Scan(&n) },
+		"an argument of another type": func(tx engine.Tx) error {
+			_, err := tx.Exec(`UPDATE revision SET n = $1`, "x")
+			return err
+		},
+		"a statement that is none":  func(tx engine.Tx) error { _, err := tx.Exec(`SELEC`); return err },
+		"a table that is not there": func(tx engine.Tx) error { return tx.Row(`SELECT 1 FROM nothing`).Scan(&n) },
 	} {
 		if err := s.engine.Write(do); err == nil || fault.KindOf(err) != fault.Internal {
 			t.Errorf("%s, writing: %v", name, err)
 		}
 	}
-	if err := s.engine.Reads(
-		t.Context(),
-	).Row(
-		`SELECT 'x'`,
-	).Scan(
-		&n,
-	); err == nil ||
-		fault.KindOf(err) != fault.Internal {
+	err := s.engine.Reads(t.Context()).Row(`SELECT 'x'`).Scan(&n)
+	if err == nil || fault.KindOf(err) != fault.Internal {
 		t.Errorf("reading: %v", err)
 	}
 	if err := s.engine.BreakerErr(); err != nil {
@@ -456,10 +452,9 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 	undone := make(chan error, 1)
 	go func() { undone <- near.Undo(ctx, a, midday) }()
 	waits := func() (n int64) {
-		n, err := engine.Count(
-			near.engine.Reads(ctx),
-			`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-		)
+		n, err := engine.Count(near.engine.Reads(ctx),
+			`SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -581,7 +576,9 @@ func startLoad(s *Store, home int64) *load {
 				err := s.Create(context.Background(), a, midday)
 				l.mu.Lock()
 				if fault.Is(err, fault.Overloaded) {
-					l.overload++ // also where it is not known what came of it: all sixteen may have been in the one commit that was cut
+					// This includes commits whose outcome is unknown. All sixteen signups may have
+					// been in the one commit that was cut off.
+					l.overload++
 				}
 				switch {
 				case err == nil:
@@ -658,11 +655,6 @@ func (l *load) check(t *testing.T, s *Store) {
 			t.Errorf("%s was refused, and is there", a.Account.User)
 		}
 	}
-	t.Logf(
-		"%d signups answered, %d refused, %d not known of; %d of both since the database was away",
-		len(l.made),
-		len(l.refused),
-		len(l.unknown),
-		l.overload,
-	)
+	t.Logf("%d signups answered, %d refused, %d not known of; %d of both since the database was away",
+		len(l.made), len(l.refused), len(l.unknown), l.overload)
 }

@@ -167,7 +167,8 @@ func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.F
 		})
 	})
 	batch.Queue(`SELECT w.i FROM unnest($1::int[], $2::bigint[], $3::bytea[]) w (i, expires, nonce)
-		JOIN spent s ON s.expires = w.expires AND s.nonce = w.nonce`, of, expires, nonces).Query(func(rows pgx.Rows) error {
+		JOIN spent s ON s.expires = w.expires AND s.nonce = w.nonce`,
+		of, expires, nonces).Query(func(rows pgx.Rows) error {
 		return eachRow(rows, nil, func(row engine.Scanner) error {
 			var i int32
 			err := row.Scan(&i)

@@ -315,35 +315,15 @@ func queueRows(batch *pgx.Batch, a account.Signup, now time.Time, node string) {
 		until = append(until, engine.Micros(now.Add(al.Rule.Per)))
 	}
 	c := a.Account
-	batch.Queue(
-		`WITH s AS (INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING),
+	batch.Queue(`WITH s AS (INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING),
 		t AS (INSERT INTO taken (bucket, at, account, until)
 			SELECT bucket, $3, $4, until FROM unnest($5::bytea[], $6::bigint[]) w (bucket, until)),
 		a AS (INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential,
 			has_sha256, token, lang)
 			VALUES ($4, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19))
 		INSERT INTO outbox (account, message, token, node) VALUES ($4, $20, $21, $22)`,
-		engine.Micros(a.Captcha.Expires),
-		a.Captcha.Nonce[:],
-		engine.Micros(now),
-		c.UID[:],
-		buckets,
-		until,
-		c.Tenant,
-		c.User,
-		c.Name,
-		c.Email,
-		string(c.Role),
-		c.Held,
-		engine.Micros(c.Created),
-		engine.Micros(c.Expires),
-		c.Epoch,
-		c.Sealed,
-		c.HasSHA256,
-		a.Token[:],
-		string(c.Lang),
-		a.Message[:],
-		a.SealedToken,
-		node,
-	)
+		engine.Micros(a.Captcha.Expires), a.Captcha.Nonce[:], engine.Micros(now), c.UID[:], buckets, until,
+		c.Tenant, c.User, c.Name, c.Email, string(c.Role), c.Held, engine.Micros(c.Created),
+		engine.Micros(c.Expires), c.Epoch, c.Sealed, c.HasSHA256, a.Token[:], string(c.Lang),
+		a.Message[:], a.SealedToken, node)
 }

@@ -89,7 +89,9 @@ func TestNodesShareEveryLimit(t *testing.T) {
 				a.Captcha.Nonce = base.Captcha.Nonce
 				return a
 			}, 1, fault.Captcha},
-			{"name", func(i int) account.Signup { return newcomer(p.tenant, fmt.Sprintf("one%d", round)) }, 1, fault.Conflict},
+			{"name", func(i int) account.Signup {
+				return newcomer(p.tenant, fmt.Sprintf("one%d", round))
+			}, 1, fault.Conflict},
 			{"recipient", func(i int) account.Signup {
 				a := fresh(200 + i)
 				a.Recipient = base.Recipient
@@ -143,13 +145,10 @@ func TestNodesDoNotBlockEachOther(t *testing.T) {
 		case n < 10 || !ok:
 			a := newcomer(p.tenant, user)
 			a.Account.Created, a.Account.Expires = at, at.Add(account.PendingLife)
-			a.Address = append(
-				a.Address,
-				throttle.Allowance{
-					Bucket: shared[rand.IntN(buckets)].Address[0].Bucket,
-					Rule:   throttle.Rule{Limit: 50, Per: time.Hour},
-				},
-			)
+			a.Address = append(a.Address, throttle.Allowance{
+				Bucket: shared[rand.IntN(buckets)].Address[0].Bucket,
+				Rule:   throttle.Rule{Limit: 50, Per: time.Hour},
+			})
 			a.Recipient.Bucket = shared[rand.IntN(buckets)].Recipient.Bucket
 			if rand.IntN(3) == 0 {
 				a.Captcha = shared[rand.IntN(buckets)].Captcha

@@ -53,10 +53,8 @@ func TestTakeOverOfDeadNode(t *testing.T) {
 	for _, name := range []string{"dead", "b", "c", "alive"} {
 		nodes = append(nodes, openStore(t, ring, name, url))
 	}
-	home, err := nodes[0].AddTenant(
-		t.Context(),
-		tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday},
-	)
+	home, err := nodes[0].AddTenant(t.Context(),
+		tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,10 +137,8 @@ func TestTakeOverOfDeadNode(t *testing.T) {
 func TestTakeOverOfRowsWithoutNode(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	command, node := openStore(t, ring, "", url), openStore(t, ring, "a", url)
-	home, err := command.AddTenant(
-		t.Context(),
-		tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday},
-	)
+	home, err := command.AddTenant(t.Context(),
+		tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +177,8 @@ func later(t *testing.T, dialect string) (expand, contract []migrations.Migratio
 	}
 	next := migrations.Newest(dialect) + 1
 	files[fmt.Sprintf("%04d_expand.%s.sql", next, dialect)] = &fstest.MapFile{
-		Data: fmt.Appendf(
-			nil,
-			"-- for programs from version %d on\nALTER TABLE account ADD COLUMN locale TEXT;",
-			next-1,
-		),
+		Data: fmt.Appendf(nil, "-- for programs from version %d on\n"+
+			"ALTER TABLE account ADD COLUMN locale TEXT;", next-1),
 	}
 	if expand, err = migrations.Parse(files, dialect); err != nil {
 		t.Fatal(err)

@@ -36,10 +36,12 @@ func TestChangeBetweenReadAndWrite(t *testing.T) {
 		want      error
 		after     func(account.Account) bool
 	}{
-		{"a hold, for a link", "held = TRUE", activate, account.ErrHeld, func(a account.Account) bool { return a.Held && a.Pending() }},
+		{"a hold, for a link", "held = TRUE", activate, account.ErrHeld,
+			func(a account.Account) bool { return a.Held && a.Pending() }},
 		{"a hold, for a confirmation", "held = TRUE", confirm, account.ErrHeld,
 			func(a account.Account) bool { return a.Held && a.Pending() && a.Confirmed.IsZero() }},
-		{"a confirmation, for a link", both, activate, account.ErrActive, func(a account.Account) bool { return a.Activated.Equal(earlier) }},
+		{"a confirmation, for a link", both, activate, account.ErrActive,
+			func(a account.Account) bool { return a.Activated.Equal(earlier) }},
 		{"a confirmation, for another", both, confirm, nil,
 			func(a account.Account) bool { return a.Activated.Equal(earlier) && a.Confirmed.Equal(earlier) }},
 	} {
@@ -53,19 +55,15 @@ func TestChangeBetweenReadAndWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close(ctx)
-			if _, err := conn.Exec(
-				ctx,
-				`BEGIN; UPDATE account SET `+c.set+` WHERE username = '`+a.Account.User+`'`,
-			); err != nil {
+			hold := `BEGIN; UPDATE account SET ` + c.set + ` WHERE username = '` + a.Account.User + `'`
+			if _, err := conn.Exec(ctx, hold); err != nil {
 				t.Fatal(err)
 			}
 			answer := make(chan error, 1)
 			go func() { answer <- c.do(a) }()
 			eventually(t, "it waits for the other", func() bool {
-				return s.number(
-					t,
-					`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-				) > 0
+				return s.number(t, `SELECT count(*) FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
 			})
 			if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
 				t.Fatal(err)
@@ -103,11 +101,9 @@ func TestDeletedAccountLeavesItsName(t *testing.T) {
 		if err := s.Delete(ctx, home, "ann", midday); err != nil {
 			t.Fatal(err)
 		}
-		n, err := engine.Count(
-			e.Reads(ctx),
-			`SELECT count(*) FROM account WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
-			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`,
-		)
+		n, err := engine.Count(e.Reads(ctx), `SELECT count(*) FROM account
+			WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
+			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`)
 		if err != nil || n != 1 {
 			t.Error("more is left of the account than its name")
 		}

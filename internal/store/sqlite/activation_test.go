@@ -29,10 +29,11 @@ func TestActivationRace(t *testing.T) {
 		at   time.Time
 		want error
 	}{
-		{"an operator disables the account between the link's look and its write", func(s *store.Store, tenant int64) error {
-			_, err := s.Disable(t.Context(), tenant, "ann", begin)
-			return err
-		}, begin, account.ErrHeld},
+		{"an operator disables the account between the link's look and its write",
+			func(s *store.Store, tenant int64) error {
+				_, err := s.Disable(t.Context(), tenant, "ann", begin)
+				return err
+			}, begin, account.ErrHeld},
 		{"the account is deleted between them", func(s *store.Store, tenant int64) error {
 			return s.Delete(t.Context(), tenant, "ann", begin)
 		}, begin, notFound},
@@ -87,9 +88,7 @@ func TestActivationRace(t *testing.T) {
 func admissionOf(tenant int64, at time.Time, number byte) account.Signup {
 	return account.Signup{
 		Account: account.Account{
-			UID: account.UID{
-				number,
-			},
+			UID:     account.UID{number},
 			Tenant:  tenant,
 			User:    "ann",
 			Role:    account.Guest,

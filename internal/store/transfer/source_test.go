@@ -185,15 +185,11 @@ func TestCopyBreaksWithinAPage(t *testing.T) {
 	s := openStore(t, ring, "", url)
 	s.Close()
 	onPostgres(t, url, `DELETE FROM seal_key`)
-	onPostgres(
-		t,
-		url,
-		fmt.Sprintf(
-			`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-		CREATE TRIGGER die BEFORE INSERT ON account FOR EACH ROW WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION die()`,
-			uid,
-		),
-	)
+	onPostgres(t, url, fmt.Sprintf(`
+		CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+		CREATE TRIGGER die BEFORE INSERT ON account FOR EACH ROW
+			WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION die()`, uid))
 	if err := Copy(t.Context(), "sqlite:"+from, url, quiet); err == nil {
 		t.Fatal("nobody died")
 	} else {
@@ -207,14 +203,8 @@ func TestCopyBreaksWithinAPage(t *testing.T) {
 	if err := makeEmpty(t, to); err != nil {
 		t.Fatal(err)
 	}
-	raw(
-		t,
-		to,
-		fmt.Sprintf(
-			`CREATE TRIGGER die BEFORE INSERT ON account WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'dead'); END`,
-			uid,
-		),
-	)
+	raw(t, to, fmt.Sprintf(`CREATE TRIGGER die BEFORE INSERT ON account
+		WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'dead'); END`, uid))
 	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err == nil {
 		t.Fatal("nobody died")
 	} else {
@@ -245,17 +235,15 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 			if err := os.WriteFile(to, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			change := column + ` = CASE typeof(` + column + `) WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(
-				boolColumns,
-				`', '`,
-			) + `') THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
-				WHEN 'text' THEN ` + column + ` || 'x' WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB) ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
+			change := column + ` = CASE typeof(` + column + `)
+				WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(boolColumns, `', '`) + `')
+					THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
+				WHEN 'text' THEN ` + column + ` || 'x'
+				WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB)
+				ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
 			keys := strings.Join(tb.key, ", ")
-			raw(
-				t,
-				to,
-				`PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+` WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`,
-			)
+			raw(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+`
+				WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)
 			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet)
 			if err == nil || !strings.Contains(err.Error(), tb.name) {
 				t.Errorf("%s.%s: %v", tb.name, column, err)
@@ -306,7 +294,8 @@ func TestCopyHasEveryColumn(t *testing.T) {
 		s     *testStore
 		query string
 	}{
-		{l, `SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`},
+		{l, `SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+			WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`},
 		{s, `SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'`},
 	} {
 		err := c.s.engine.Reads(t.Context()).Each(func(row engine.Scanner) error {

@@ -38,34 +38,24 @@ func crowded(t *testing.T, s *testStore) {
 			t.Fatal(err)
 		}
 	}
-	must(
-		s.AddHook(
-			ctx,
-			hook.Hook{
-				ID:         hook.ID{1},
-				Name:       "all",
-				Kind:       hook.Webhook,
-				URL:        "https://hooks.test",
-				AllTenants: true,
-				Sealed:     []byte("sealed"),
-				Created:    midday,
-			},
-		),
-	)
-	must(
-		s.AddHook(
-			ctx,
-			hook.Hook{
-				ID:        hook.ID{2},
-				Name:      "one",
-				Kind:      hook.Kamailio,
-				URL:       "http://127.0.0.1",
-				PlainHTTP: true,
-				Tenants:   homes[:1],
-				Created:   midday,
-			},
-		),
-	)
+	must(s.AddHook(ctx, hook.Hook{
+		ID:         hook.ID{1},
+		Name:       "all",
+		Kind:       hook.Webhook,
+		URL:        "https://hooks.test",
+		AllTenants: true,
+		Sealed:     []byte("sealed"),
+		Created:    midday,
+	}))
+	must(s.AddHook(ctx, hook.Hook{
+		ID:        hook.ID{2},
+		Name:      "one",
+		Kind:      hook.Kamailio,
+		URL:       "http://127.0.0.1",
+		PlainHTTP: true,
+		Tenants:   homes[:1],
+		Created:   midday,
+	}))
 	must(s.RemoveTenant(ctx, "gone.test", false, midday))
 	var all sync.WaitGroup
 	for i := range page + 500 {
@@ -87,12 +77,8 @@ func crowded(t *testing.T, s *testStore) {
 	must(err)
 	must(s.Delete(ctx, homes[0], "closed", midday))
 	must(s.Revoke(ctx, homes[0], [16]byte{1, 2, 3}, midday))
-	must(
-		s.AddServer(
-			ctx,
-			sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday},
-		),
-	)
+	must(s.AddServer(ctx,
+		sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
 	again := newcomer(homes[0], "again")
 	must(s.Create(ctx, again, midday))
 	must(s.Resend(ctx, account.LinkReplacement{
@@ -119,12 +105,8 @@ func crowded(t *testing.T, s *testStore) {
 		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"
 	}
 	must(s.Record(ctx, due))
-	must(
-		s.AddSigningKey(
-			ctx,
-			delivery.SigningKey{Tenant: homes[0], Selector: "a", Created: midday, Sealed: []byte{1, 2, 3}},
-		),
-	)
+	must(s.AddSigningKey(ctx,
+		delivery.SigningKey{Tenant: homes[0], Selector: "a", Created: midday, Sealed: []byte{1, 2, 3}}))
 }
 
 func quiet(string, int64, int64) {}
@@ -143,12 +125,8 @@ func TestCopyThereAndBack(t *testing.T) {
 	}
 	for _, c := range [][2]string{{first, second}, {second, third}, {second, fourth}} {
 		told := make(map[string][2]int64)
-		if err := Copy(
-			ctx,
-			c[0],
-			c[1],
-			func(what string, done, total int64) { told[what] = [2]int64{done, total} },
-		); err != nil {
+		if err := Copy(ctx, c[0], c[1],
+			func(what string, done, total int64) { told[what] = [2]int64{done, total} }); err != nil {
 			t.Fatal(err)
 		}
 		for what, n := range told {
@@ -179,22 +157,15 @@ func TestCopyThereAndBack(t *testing.T) {
 		if id := addedTenant(t, s, "next.test"); id != 4 {
 			t.Errorf("%s: the next tenant is %d", name, id)
 		}
-		if a, err := s.Find(
-			ctx,
-			1,
-			"active",
-			midday,
-		); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" || a.Disabled || !a.Confirmed.Equal(midday) ||
-			!a.HasSHA256 {
+		if a, err := s.Find(ctx, 1, "active", midday); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" ||
+			a.Disabled || !a.Confirmed.Equal(midday) || !a.HasSHA256 {
 			t.Errorf("%s: found %+v, %v", name, a, err)
 		}
 		if err := s.Create(ctx, newcomer(1, "closed"), midday); err != account.ErrTaken {
 			t.Errorf("%s: the name of a deleted account: %v", name, err)
 		}
-		if hooks, err := s.Hooks(
-			ctx,
-		); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 || hooks[1].Waiting != 2 ||
-			len(hooks[1].Tenants) != 1 {
+		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 ||
+			hooks[1].Waiting != 2 || len(hooks[1].Tenants) != 1 {
 			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
 		}
 		adopted, err := s.TakeOver(ctx)
@@ -293,11 +264,8 @@ func TestCopyGoesOn(t *testing.T) {
 					t.Fatal(err)
 				}
 				row, column := rows[0], tb.columns[len(tb.columns)-1]
-				where := fmt.Sprintf(
-					` WHERE (%s) = (%s)`,
-					strings.Join(tb.key, ", "),
-					engine.Placeholders(2, len(tb.key)),
-				)
+				where := fmt.Sprintf(` WHERE (%s) = (%s)`, strings.Join(tb.key, ", "),
+					engine.Placeholders(2, len(tb.key)))
 				old, key := row[len(row)-1], tb.keyOf(row)
 				set := func(column string, from, to any) {
 					t.Helper()
@@ -306,8 +274,7 @@ func TestCopyGoesOn(t *testing.T) {
 						key[i] = from
 					}
 					n, err := int64(0), s.engine.Write(func(tx engine.Tx) error {
-						n, err := tx.Exec(
-							`UPDATE `+tb.name+` SET `+column+` = $1`+where,
+						n, err := tx.Exec(`UPDATE `+tb.name+` SET `+column+` = $1`+where,
 							append([]any{to}, key...)...)
 						if err == nil && n != 1 {
 							err = fmt.Errorf("%d rows", n)
@@ -328,12 +295,7 @@ func TestCopyGoesOn(t *testing.T) {
 					changed = "x" + v
 				}
 				set(column, old, changed)
-				if err := Compare(
-					t.Context(),
-					from,
-					c.to,
-					quiet,
-				); !fault.Is(err, fault.Conflict) ||
+				if err := Compare(t.Context(), from, c.to, quiet); !fault.Is(err, fault.Conflict) ||
 					!strings.Contains(err.Error(), " of "+tb.name+" ") {
 					t.Errorf("a changed row of %s: %v", tb.name, err)
 				}
@@ -342,30 +304,26 @@ func TestCopyGoesOn(t *testing.T) {
 			if err := Compare(t.Context(), from, c.to, quiet); err != nil {
 				t.Errorf("everything is as it was: %v", err)
 			}
+			exec := func(query string) {
+				t.Helper()
+				if err := s.engine.Write(func(tx engine.Tx) error {
+					_, err := tx.Exec(query)
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			for query, told := range map[string]string{
 				`DELETE FROM spent WHERE expires IN (SELECT max(expires) FROM spent)`: "spent is missing",
 				`INSERT INTO seal_key (id) VALUES ('zzz')`:                            "seal_key is only in the target",
 			} {
-				if err := s.engine.Write(
-					func(tx engine.Tx) error { _, err := tx.Exec(query); return err },
-				); err != nil {
-					t.Fatal(err)
-				}
-				if err := Compare(
-					t.Context(),
-					from,
-					c.to,
-					quiet,
-				); !fault.Is(err, fault.Conflict) ||
+				exec(query)
+				if err := Compare(t.Context(), from, c.to, quiet); !fault.Is(err, fault.Conflict) ||
 					!strings.Contains(err.Error(), told) {
 					t.Errorf("%s: %v", query, err)
 				}
 				if told == "seal_key is only in the target" {
-					if err := s.engine.Write(
-						func(tx engine.Tx) error { _, err := tx.Exec(`DELETE FROM seal_key WHERE id = 'zzz'`); return err },
-					); err != nil {
-						t.Fatal(err)
-					}
+					exec(`DELETE FROM seal_key WHERE id = 'zzz'`)
 				}
 			}
 		})

@@ -74,8 +74,10 @@ var confirmRules = []rule{
 			token  [32]byte
 			uid    account.UID
 		}{
-			{"another's link", b.tenant, bob.Token, ann.Account.UID}, {"another's old link", b.tenant, old.Token, ann.Account.UID},
-			{"no link", b.tenant, [32]byte{}, ann.Account.UID}, {"no account", b.tenant, ann.Token, account.UID{}},
+			{"another's link", b.tenant, bob.Token, ann.Account.UID},
+			{"another's old link", b.tenant, old.Token, ann.Account.UID},
+			{"no link", b.tenant, [32]byte{}, ann.Account.UID},
+			{"no account", b.tenant, ann.Token, account.UID{}},
 			{"another tenant", other, ann.Token, ann.Account.UID},
 		} {
 			got, err := b.Confirm(b.ctx, c.tenant, c.token, c.uid, noon)

@@ -49,9 +49,9 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 	}{
 		{"Create", createRules}, {"Limits", limitRules}, {"Captcha", captchaRules}, {"Undo", undoRules},
 		{"Activate", activateRules}, {"Resend", resendRules}, {"Confirm", confirmRules}, {"Expiry", expiryRules},
-		{"Operator", operatorRules}, {"Look-ups", lookupRules},
-		{"Outbox", outboxRules}, {"Sweep", sweepRules}, {"Tenants", tenantRules}, {"Sessions", sessionRules},
-		{"Strangers", strangerRules}, {"Phone servers", phoneRules}, {"Phones' questions", sealedRules}, {"Changes", changeRules},
+		{"Operator", operatorRules}, {"Look-ups", lookupRules}, {"Outbox", outboxRules}, {"Sweep", sweepRules},
+		{"Tenants", tenantRules}, {"Sessions", sessionRules}, {"Strangers", strangerRules},
+		{"Phone servers", phoneRules}, {"Phones' questions", sealedRules}, {"Changes", changeRules},
 		{"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
 		{"Deliveries", deliveryRules}, {"Signing keys", keyRules},
 	} {

@@ -58,7 +58,8 @@ func orderRules() (rules []rule) {
 			}
 		}
 		rules = append(rules, rule{"is refused when " + strings.Join(names, " and "), func(b *bench) {
-			for _, checkOnly := range []bool{true, false} { // a check first, since it must change nothing for what follows
+			// The check comes first. It must change nothing for the signup that follows.
+			for _, checkOnly := range []bool{true, false} {
 				a := b.admission(fmt.Sprintf("ann%v", checkOnly), noon)
 				a.CheckOnly = checkOnly
 				for i, o := range obstacles {
@@ -68,12 +69,8 @@ func orderRules() (rules []rule) {
 					}
 				}
 				if err := b.Create(b.ctx, a, noon); !obstacles[first].meets(err) {
-					b.Fatalf(
-						"check only %v: got %v, want the refusal because %s",
-						checkOnly,
-						err,
-						obstacles[first].name,
-					)
+					b.Fatalf("check only %v: got %v, want the refusal because %s",
+						checkOnly, err, obstacles[first].name)
 				}
 			}
 		}})

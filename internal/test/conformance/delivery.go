@@ -24,11 +24,8 @@ func (b *bench) handed(user string, at time.Time) account.Signup {
 
 func (b *bench) hand(a account.Signup, at time.Time) {
 	b.Helper()
-	left, err := b.Enqueue(
-		b.ctx,
-		[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}},
-		at,
-	)
+	left, err := b.Enqueue(b.ctx,
+		[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}}, at)
 	b.must(err)
 	if len(left) > 0 {
 		b.Fatalf("%d are left", len(left))
@@ -217,13 +214,8 @@ var deliveryRules = []rule{
 	{"what was discarded on its way is sent where it was, and else stays discarded", func(b *bench) {
 		ann, bob := b.handed("ann", noon), b.handed("bob", noon)
 		for _, a := range []account.Signup{ann, bob} {
-			if d, err := b.Discard(
-				b.ctx,
-				a.Message,
-				"an operator did it",
-				noon,
-			); err != nil || d.State != delivery.Discarded ||
-				d.Answer != "an operator did it" {
+			d, err := b.Discard(b.ctx, a.Message, "an operator did it", noon)
+			if err != nil || d.State != delivery.Discarded || d.Answer != "an operator did it" {
 				b.Errorf("got %+v, %v", d, err)
 			}
 		}
@@ -263,7 +255,9 @@ var deliveryRules = []rule{
 		b.messageIs(a, delivery.Failed)
 	}},
 	{"all that were put off or have failed are tried again, and no others", func(b *bench) {
-		for i, s := range []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Failed, delivery.Sent, delivery.Discarded} {
+		for i, s := range []delivery.State{
+			delivery.Waiting, delivery.Deferred, delivery.Failed, delivery.Sent, delivery.Discarded,
+		} {
 			a := b.handed(fmt.Sprint("ann", i), noon)
 			if s != delivery.Waiting {
 				b.becomes(a, s, "an answer")
@@ -298,18 +292,12 @@ var deliveryRules = []rule{
 		r := b.resent(a.Account, "right@mail.test", noon.Add(time.Minute))
 		_, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID)
 		b.refused(err, fault.NotFound)
-		_, err = b.Enqueue(
-			b.ctx,
+		_, err = b.Enqueue(b.ctx,
 			[]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}},
-			noon.Add(time.Minute),
-		)
+			noon.Add(time.Minute))
 		b.must(err)
-		if d, err := b.OfAccount(
-			b.ctx,
-			b.tenant,
-			a.Account.UID,
-		); err != nil || d.Message != r.Message ||
-			d.State != delivery.Waiting {
+		d, err := b.OfAccount(b.ctx, b.tenant, a.Account.UID)
+		if err != nil || d.Message != r.Message || d.State != delivery.Waiting {
 			b.Errorf("got %+v, %v", d, err)
 		}
 	}},
@@ -328,11 +316,9 @@ var deliveryRules = []rule{
 		}
 		older()
 		b.messageIs(other, delivery.Waiting)
-		_, err := b.Enqueue(
-			b.ctx,
+		_, err := b.Enqueue(b.ctx,
 			[]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}},
-			noon.Add(time.Minute),
-		)
+			noon.Add(time.Minute))
 		b.must(err)
 		older()
 		d, err := b.Delivery(b.ctx, r.Message)
@@ -400,18 +386,14 @@ var deliveryRules = []rule{
 		b.settle([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
 		stranger := delivery.FoundFile{Message: id(), Token: [32]byte{1}}
 		for range 2 {
-			strangers, err := b.ClaimFiles(
-				b.ctx,
+			strangers, err := b.ClaimFiles(b.ctx,
 				[]delivery.FoundFile{{Message: a.Message, Token: a.Token}, stranger},
-				noon.Add(time.Hour),
-			)
+				noon.Add(time.Hour))
 			b.must(err)
 			if !slices.Equal(strangers, []mailmsg.ID{stranger.Message}) {
 				b.Errorf("strangers: %v", strangers)
 			}
-			if d := b.delivery(
-				a,
-			); d.State != delivery.Waiting || !d.Due.Equal(noon.Add(time.Hour)) ||
+			if d := b.delivery(a); d.State != delivery.Waiting || !d.Due.Equal(noon.Add(time.Hour)) ||
 				!d.Expires.Equal(a.Account.Expires) {
 				b.Errorf("got %+v", d)
 			}
@@ -420,14 +402,10 @@ var deliveryRules = []rule{
 	}},
 	{"not for an account that needs it no more", func(b *bench) {
 		active, expired := b.member("ann", noon), b.join("bob", noon)
-		strangers, err := b.ClaimFiles(
-			b.ctx,
-			[]delivery.FoundFile{
-				{Message: active.Message, Token: active.Token},
-				{Message: expired.Message, Token: expired.Token},
-			},
-			noon.Add(account.PendingLife),
-		)
+		strangers, err := b.ClaimFiles(b.ctx, []delivery.FoundFile{
+			{Message: active.Message, Token: active.Token},
+			{Message: expired.Message, Token: expired.Token},
+		}, noon.Add(account.PendingLife))
 		b.must(err)
 		if len(strangers) != 2 {
 			b.Errorf("strangers: %v", strangers)
@@ -442,9 +420,7 @@ var deliveryRules = []rule{
 		b.becomes(b.handed("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")
 		b.handed("new", noon.Add(2*time.Minute))
 		b.handed("newer", noon.Add(3*time.Minute))
-		if got, err := b.Backlog(
-			b.ctx,
-		); err != nil ||
+		if got, err := b.Backlog(b.ctx); err != nil ||
 			got != (delivery.Backlog{Waiting: 2, Deferred: 1, Oldest: noon.Add(time.Minute)}) {
 			b.Errorf("got %+v, %v", got, err)
 		}
@@ -454,22 +430,15 @@ var deliveryRules = []rule{
 		b.handed("new", noon.Add(2*time.Minute))
 		b.becomes(b.handed("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")
 		var users []string
-		b.must(
-			b.EachDelivery(
-				b.ctx,
-				[]delivery.State{delivery.Waiting, delivery.Deferred},
-				func(d delivery.Delivery) error {
-					users = append(users, d.User)
-					return nil
-				},
-			),
-		)
+		b.must(b.EachDelivery(b.ctx, []delivery.State{delivery.Waiting, delivery.Deferred},
+			func(d delivery.Delivery) error {
+				users = append(users, d.User)
+				return nil
+			}))
 		b.equal(users, []string{"late", "new"})
 		enough := errors.New("enough")
-		b.is(
-			b.EachDelivery(b.ctx, []delivery.State{delivery.Sent}, func(delivery.Delivery) error { return enough }),
-			enough,
-		)
+		b.is(b.EachDelivery(b.ctx, []delivery.State{delivery.Sent},
+			func(delivery.Delivery) error { return enough }), enough)
 	}},
 	{
 		"a message that a newer one has replaced is discarded when the newer one is handed over, and not before",
@@ -485,10 +454,8 @@ var deliveryRules = []rule{
 				b.messageIs(newer, delivery.Waiting)
 			}
 			b.equal([]string{b.delivery(a).Answer}, []string{account.ErrReplaced.Error()})
-			b.equal(
-				b.dueMessages(noon.Add(2*time.Minute)),
-				[]string{"ann", "ann"},
-			) // a file to remove, and a message to send
+			// There is a file to remove and a message to send.
+			b.equal(b.dueMessages(noon.Add(2*time.Minute)), []string{"ann", "ann"})
 		},
 	},
 	{"a message that was sent stays sent under a newer one", func(b *bench) {
@@ -551,12 +518,8 @@ var keyRules = []rule{
 	}},
 	{"keys go with their tenant", func(b *bench) {
 		other := b.addTenant("other.test")
-		b.must(
-			b.AddSigningKey(
-				b.ctx,
-				delivery.SigningKey{Tenant: other, Selector: "a", Created: noon, Sealed: []byte("one")},
-			),
-		)
+		b.must(b.AddSigningKey(b.ctx,
+			delivery.SigningKey{Tenant: other, Selector: "a", Created: noon, Sealed: []byte("one")}))
 		b.must(b.RemoveTenant(b.ctx, "other.test", false, noon))
 		list, err := b.SigningKeys(b.ctx, other)
 		b.must(err)

@@ -53,10 +53,8 @@ var exportRules = []struct {
 }{
 	{"there is none before it is enabled", func(b *exportBench) {
 		b.active("ann")
-		b.is(
-			b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
-			export.ErrNotEnabled,
-		)
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
+			export.ErrNotEnabled)
 		if st, n := b.status(), b.changes(); st.Enabled || st.Complete || st.Entries != 0 || n != 0 {
 			b.Fatalf("got %+v and %d changes", st, n)
 		}
@@ -90,7 +88,8 @@ var exportRules = []struct {
 			want []string
 		}{
 			{func() error { _, err := b.Enable(b.ctx, b.tenant, "ann", noon); return err }, []string{"ann guest"}},
-			{func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.User, noon); return err }, []string{"ann user"}},
+			{func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.User, noon); return err },
+				[]string{"ann user"}},
 			{func() error { _, err := b.Disable(b.ctx, b.tenant, "ann", noon); return err }, nil},
 			{func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.Admin, noon); return err }, nil},
 			{func() error { _, err := b.Enable(b.ctx, b.tenant, "ann", noon); return err }, []string{"ann admin"}},
@@ -201,7 +200,11 @@ var exportRules = []struct {
 					if (i+w)%2 == 0 {
 						do = b.Enable
 					}
-					for _, err := do(b.ctx, b.tenant, user, noon); err != nil; _, err = do(b.ctx, b.tenant, user, noon) {
+					for {
+						_, err := do(b.ctx, b.tenant, user, noon)
+						if err == nil {
+							break
+						}
 						if !fault.Is(err, fault.Overloaded) {
 							b.Error(err)
 							return
@@ -229,10 +232,8 @@ var exportRules = []struct {
 		b.enable()
 		b.must(b.export.DisableExport(b.ctx))
 		b.must(b.export.DisableExport(b.ctx))
-		b.is(
-			b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
-			export.ErrNotEnabled,
-		)
+		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
+			export.ErrNotEnabled)
 		if st := b.status(); st.Enabled || st.Entries != 0 || b.changes() != 0 {
 			b.Fatalf("got %+v", st)
 		}
@@ -290,16 +291,9 @@ func (b *exportBench) sound() {
 }
 
 func credential(user, realm string) digest.Credential {
-	second, third := digest.ComputeB(
-		user,
-		realm,
-		user+"'s password",
-	), digest.ComputeSHA256(
-		user,
-		realm,
-		user+"'s password",
-	)
-	return digest.Credential{HA1: digest.Compute(user, realm, user+"'s password"), HA1B: &second, SHA256: &third}
+	password := user + "'s password"
+	second, third := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
+	return digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &second, SHA256: &third}
 }
 
 // pending adds an account with a credential that can be opened.

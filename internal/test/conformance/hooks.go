@@ -140,10 +140,8 @@ var hookRules = []rule{
 				return err
 			}
 			name := fmt.Sprint("hook", i)
-			if err := b.AddHook(
-				b.ctx,
-				hook.Hook{ID: fresh(), Name: name, AllTenants: true, Created: noon},
-			); err != nil {
+			if err := b.AddHook(b.ctx,
+				hook.Hook{ID: fresh(), Name: name, AllTenants: true, Created: noon}); err != nil {
 				return err
 			}
 			return b.RemoveHook(b.ctx, name)
@@ -169,15 +167,22 @@ var noticeRules = []rule{
 			do   func() error
 			want []string
 		}{
-			{"disable", func() error { _, err := b.Disable(b.ctx, b.tenant, "ann", at); return err }, []string{"account.disabled phone.test ann"}},
+			{"disable", func() error { _, err := b.Disable(b.ctx, b.tenant, "ann", at); return err },
+				[]string{"account.disabled phone.test ann"}},
 			{"enable", func() error { _, err := b.Enable(b.ctx, b.tenant, "ann", at); return err }, nil},
-			{"role", func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.User, at); return err }, []string{"account.role phone.test ann"}},
-			{"delete", func() error { return b.Delete(b.ctx, b.tenant, "ann", at) }, []string{"account.deleted phone.test ann"}},
-			{"disable who was not active", func() error { _, err := b.Disable(b.ctx, b.tenant, "kim", at); return err }, nil},
-			{"role of who was not active", func() error { _, err := b.SetRole(b.ctx, b.tenant, "kim", account.User, at); return err }, nil},
+			{"role", func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.User, at); return err },
+				[]string{"account.role phone.test ann"}},
+			{"delete", func() error { return b.Delete(b.ctx, b.tenant, "ann", at) },
+				[]string{"account.deleted phone.test ann"}},
+			{"disable who was not active",
+				func() error { _, err := b.Disable(b.ctx, b.tenant, "kim", at); return err }, nil},
+			{"role of who was not active",
+				func() error { _, err := b.SetRole(b.ctx, b.tenant, "kim", account.User, at); return err }, nil},
 			{"delete who was not active", func() error { return b.Delete(b.ctx, b.tenant, "kim", at) }, nil},
-			{"set a tenant", func() error { return b.SetTenant(b.ctx, b.tenantOf("other.test"), at) }, []string{"tenant.changed other.test"}},
-			{"remove a tenant", func() error { return b.RemoveTenant(b.ctx, "other.test", false, at) }, []string{"tenant.removed other.test"}},
+			{"set a tenant", func() error { return b.SetTenant(b.ctx, b.tenantOf("other.test"), at) },
+				[]string{"tenant.changed other.test"}},
+			{"remove a tenant", func() error { return b.RemoveTenant(b.ctx, "other.test", false, at) },
+				[]string{"tenant.removed other.test"}},
 		} {
 			b.must(c.do())
 			if got := b.told(h, at); !slices.Equal(got, c.want) {
@@ -191,7 +196,9 @@ var noticeRules = []rule{
 				_, err := b.AddTenant(b.ctx, tenant.Tenant{Host: "phone.test", Realm: "x", Created: at})
 				return err
 			},
-			"set one that is gone":   func() error { return b.SetTenant(b.ctx, tenant.Tenant{ID: other, Host: "other.test"}, at) },
+			"set one that is gone": func() error {
+				return b.SetTenant(b.ctx, tenant.Tenant{ID: other, Host: "other.test"}, at)
+			},
 			"remove one with people": func() error { return b.RemoveTenant(b.ctx, "phone.test", false, at) },
 		} {
 			if err := do(); err == nil {
@@ -231,19 +238,8 @@ var noticeRules = []rule{
 	{"go to the hooks that are for the tenant", func(b *bench) {
 		other := b.addTenant("other.test")
 		b.member("ann", noon)
-		all, own, foreign, both := b.hook(
-			"all",
-		), b.hook(
-			"own",
-			b.tenant,
-		), b.hook(
-			"foreign",
-			other,
-		), b.hook(
-			"both",
-			other,
-			b.tenant,
-		)
+		all, own := b.hook("all"), b.hook("own", b.tenant)
+		foreign, both := b.hook("foreign", other), b.hook("both", other, b.tenant)
 		_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
 		b.must(err)
 		b.addTenant("third.test")
@@ -359,16 +355,10 @@ var claimRules = []rule{
 		h := b.busy(5)
 		first := b.claim(h, noon, 2)
 		b.equal(users(first), []string{"user00", "user01"})
-		b.must(
-			b.Report(
-				b.ctx,
-				[]hook.Result{
-					{Notification: first[0], Failure: "no", RetryAt: noon},
-					{Notification: first[1], Failure: "no", RetryAt: noon},
-				},
-				noon,
-			),
-		)
+		b.must(b.Report(b.ctx, []hook.Result{
+			{Notification: first[0], Failure: "no", RetryAt: noon},
+			{Notification: first[1], Failure: "no", RetryAt: noon},
+		}, noon))
 		b.equal(users(b.claim(h, noon, 2)), []string{"user02", "user03"})
 		b.equal(users(b.claim(h, noon, 9)), []string{"user00", "user01", "user04"})
 	}},
@@ -395,10 +385,8 @@ var claimRules = []rule{
 	{"end with what came of them", func(b *bench) {
 		h := b.busy(4)
 		list := b.claim(h, noon, 10)
-		if s := b.state(
-			"a",
-		); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.LastFailure.IsZero() || s.LastError != "" ||
-			s.GivenUp != 0 {
+		if s := b.state("a"); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.LastFailure.IsZero() ||
+			s.LastError != "" || s.GivenUp != 0 {
 			b.Errorf("before: %+v", s)
 		}
 		at := noon.Add(5 * time.Second)

@@ -23,11 +23,8 @@ import (
 // of calls and answers is then searched for an order that explains it; there must be one for each
 // name.
 func Linearizable(
-	t *testing.T,
-	open func(t *testing.T) Store,
-	reopen func(t *testing.T, s Store) Store,
-	seed uint64,
-	operations int,
+	t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store,
+	seed uint64, operations int,
 ) {
 	const clients, restarts, names = 8, 4, 6
 	b := &bench{T: t, Store: open(t), ctx: t.Context()}
@@ -142,7 +139,8 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 		}
 		r := h.resending(l.account, h.anyAddress(chance), c.at)
 		r.Was = h.anyAddress(chance)
-		c.act, c.uid, c.user, c.link, c.was, c.email = resend, l.account.UID, l.account.User, r.Token, r.Was, r.Account.Email
+		c.act, c.uid, c.user = resend, l.account.UID, l.account.User
+		c.link, c.was, c.email = r.Token, r.Was, r.Account.Email
 		h.hand(link{l.account, r.Token, &r})
 		do = func() (account.Account, error) { return account.Account{}, h.Resend(h.ctx, r, c.at) }
 	case n == 11:
@@ -214,7 +212,9 @@ func (h *history) anyAddress(chance *rand.Rand) string {
 // named is an error as the interface has a name for it.
 func named(err error) error {
 	switch {
-	case err == nil || slices.Contains([]error{account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced}, err):
+	case err == nil || slices.Contains([]error{
+		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced,
+	}, err):
 		return err
 	case errors.Is(err, account.ErrAddressChanged):
 		return err

@@ -226,7 +226,9 @@ var changeRules = []rule{
 				return err
 			}},
 			{"deleting", a.Account.UID, func() error { return b.Delete(b.ctx, b.tenant, "ann", noon) }},
-			{"removing a tenant", account.UID{}, func() error { return b.RemoveTenant(b.ctx, "other.test", true, noon) }},
+			{"removing a tenant", account.UID{}, func() error {
+				return b.RemoveTenant(b.ctx, "other.test", true, noon)
+			}},
 		} {
 			if got := b.changed(c.do); !slices.Contains(got, c.uid) {
 				b.Errorf("%s reports %v, want %v", c.what, got, c.uid)

@@ -251,8 +251,10 @@ var resendRules = []rule{
 			})
 			got := b.find(user, noon)
 			switch {
-			case opened == nil && errors.Is(resent, account.ErrActive) && !got.Disabled && got.Email == a.Account.Email:
-			case errors.Is(opened, account.ErrReplaced) && resent == nil && got.Disabled && got.Email == "right@mail.test":
+			case opened == nil && errors.Is(resent, account.ErrActive) &&
+				!got.Disabled && got.Email == a.Account.Email:
+			case errors.Is(opened, account.ErrReplaced) && resent == nil &&
+				got.Disabled && got.Email == "right@mail.test":
 			default:
 				b.Fatalf("the link: %v; the new one: %v; the account %+v", opened, resent, got)
 			}

@@ -71,11 +71,8 @@ func BenchmarkKamailio(b *testing.B) {
 			measure("http-cold", web)
 			cold := l.asked.Load()
 			measure("http", web)
-			b.Logf(
-				"over HTTP, %d look-ups with an empty cache and %d with a full one",
-				cold-before,
-				l.asked.Load()-cold,
-			)
+			b.Logf("over HTTP, %d look-ups with an empty cache and %d with a full one",
+				cold-before, l.asked.Load()-cold)
 		}
 	}
 	median := func(list []float64) float64 { return slices.Sorted(slices.Values(list))[len(list)/2] }
@@ -108,7 +105,8 @@ func (p *platform) addMany(n int, host string) {
 		var token [32]byte
 		rand.Read(token[:])
 		_, err := conn.Exec(`INSERT INTO account (uid, tenant, username, name, email, role, held,
-			created, expires, activated, epoch, credential, has_sha256, token) VALUES ($1, $2, $3, $3, $4, 'guest', FALSE, $5, $5, $5, 0, $6, FALSE, $7)`,
+			created, expires, activated, epoch, credential, has_sha256, token)
+			VALUES ($1, $2, $3, $3, $4, 'guest', FALSE, $5, $5, $5, 0, $6, FALSE, $7)`,
 			uid[:], id, user, user+"@mail.test", now.UnixMicro(), vault.Seal(id, uid[:], c.Marshal()), token[:])
 		p.Must(err)
 	}

@@ -200,11 +200,8 @@ func TestSyncStandby(t *testing.T) {
 	// No acknowledged commit is lost, and the new primary does not wait for a standby.
 	primary.Crash(t)
 	standby.Promote(t)
-	if got := value(
-		t,
-		standby.URL(name),
-		"SELECT string_agg(text, ' ' ORDER BY text DESC) FROM message",
-	); got != "hello again" {
+	if got := value(t, standby.URL(name),
+		"SELECT string_agg(text, ' ' ORDER BY text DESC) FROM message"); got != "hello again" {
 		t.Errorf("the rows are %q", got)
 	}
 	standby.Exec(t, primary.URL(name, standby), "INSERT INTO message VALUES ('alone')")

@@ -131,14 +131,8 @@ func TestParametersGoByTheirNumber(t *testing.T) {
 	c := open(t, ":memory:")
 	var a, b, d string
 	for range 2 {
-		if err := c.Row(
-			[]any{&a, &b, &d},
-			`SELECT $2, $1, $2`,
-			"one",
-			"two",
-			"unused",
-		); err != nil ||
-			a+b+d != "twoonetwo" {
+		err := c.Row([]any{&a, &b, &d}, `SELECT $2, $1, $2`, "one", "two", "unused")
+		if err != nil || a+b+d != "twoonetwo" {
 			t.Errorf("got %q %q %q, %v", a, b, d, err)
 		}
 	}
@@ -162,9 +156,7 @@ func TestExec(t *testing.T) {
 		}
 	}
 	_, err := c.Exec(`INSERT INTO x VALUES (2, 'again')`)
-	if e, ok := errors.AsType[*Error](
-		err,
-	); !ok || e.Code != 1555 ||
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != 1555 ||
 		!strings.Contains(e.Message, "x.n") { // SQLITE_CONSTRAINT_PRIMARYKEY
 		t.Errorf("a key that is there: %v", err)
 	}
@@ -209,11 +201,8 @@ func TestStatementsWithinOneAnother(t *testing.T) {
 func TestNoStatementHoldsItsTransaction(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	c := open(t, path)
-	script(
-		t,
-		c,
-		`PRAGMA journal_mode = WAL; CREATE TABLE x (n INTEGER PRIMARY KEY); INSERT INTO x VALUES (1), (2), (3)`,
-	)
+	script(t, c, `PRAGMA journal_mode = WAL; CREATE TABLE x (n INTEGER PRIMARY KEY);
+		INSERT INTO x VALUES (1), (2), (3)`)
 	other := open(t, path)
 	enough := errors.New("enough")
 	for name, leave := range map[string]func() error{
@@ -232,7 +221,8 @@ func TestNoStatementHoldsItsTransaction(t *testing.T) {
 		},
 		"an error behind the first row": func() error {
 			rows := 0
-			err := c.Each(t.Context(), func(*Row) error { rows++; return nil }, `SELECT CASE n WHEN 1 THEN 1 ELSE abs($1) END FROM x`, int64(math.MinInt64))
+			err := c.Each(t.Context(), func(*Row) error { rows++; return nil },
+				`SELECT CASE n WHEN 1 THEN 1 ELSE abs($1) END FROM x`, int64(math.MinInt64))
 			if err == nil || rows != 1 {
 				return fmt.Errorf("%d rows and %w", rows, err)
 			}
@@ -244,11 +234,8 @@ func TestNoStatementHoldsItsTransaction(t *testing.T) {
 		}
 		script(t, other, `INSERT INTO x SELECT max(n) + 1 FROM x`)
 		var busy, pages, moved int
-		if err := other.Row(
-			[]any{&busy, &pages, &moved},
-			`PRAGMA wal_checkpoint(TRUNCATE)`,
-		); err != nil ||
-			busy != 0 {
+		err := other.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`)
+		if err != nil || busy != 0 {
 			t.Errorf("%s: the journal is in use: %d, %v", name, busy, err)
 		}
 	}
@@ -276,11 +263,9 @@ func TestContextEndsAStatement(t *testing.T) {
 			t.Fatalf("a context that ended in the first row: %v", err)
 		}
 		var n int
-		if err := c.Row(
-			[]any{&n},
-			`WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3000) SELECT max(n) FROM r`,
-		); err != nil ||
-			n != 3000 {
+		err = c.Row([]any{&n}, `WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3000)
+			SELECT max(n) FROM r`)
+		if err != nil || n != 3000 {
 			t.Fatalf("the statement behind it: %d, %v", n, err)
 		}
 	}
@@ -295,10 +280,7 @@ func TestOpen(t *testing.T) {
 	if _, err := Open(path, Options{VFS: "none of these"}); err == nil {
 		t.Error("a file system that is not there is used")
 	}
-	if _, err := Open(
-		filepath.Join(dir, "nowhere", "x.db"),
-		Options{},
-	); err == nil ||
+	if _, err := Open(filepath.Join(dir, "nowhere", "x.db"), Options{}); err == nil ||
 		!strings.Contains(err.Error(), "unable to open") {
 		t.Errorf("a folder that is not there: %v", err)
 	}
@@ -337,11 +319,8 @@ func TestKeepJournal(t *testing.T) {
 	if _, err := c.Exec(`ATTACH $1 AS second`, second); err != nil {
 		t.Fatal(err)
 	}
-	script(
-		t,
-		c,
-		`PRAGMA journal_mode = WAL; PRAGMA second.journal_mode = WAL; CREATE TABLE x (n INTEGER); CREATE TABLE second.x (n INTEGER)`,
-	)
+	script(t, c, `PRAGMA journal_mode = WAL; PRAGMA second.journal_mode = WAL;
+		CREATE TABLE x (n INTEGER); CREATE TABLE second.x (n INTEGER)`)
 	if err := c.KeepJournal("second"); err != nil {
 		t.Fatal(err)
 	}
@@ -394,13 +373,11 @@ func TestNoCheckpointOnClose(t *testing.T) {
 func BenchmarkRow(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "x.db")
 	c := open(b, path)
-	script(
-		b,
-		c,
-		`PRAGMA journal_mode = WAL; CREATE TABLE x (n INTEGER, name TEXT, mail TEXT, at BIGINT, until BIGINT, sealed BLOB, PRIMARY KEY (n, name)) WITHOUT ROWID;
+	script(b, c, `PRAGMA journal_mode = WAL;
+		CREATE TABLE x (n INTEGER, name TEXT, mail TEXT, at BIGINT, until BIGINT, sealed BLOB,
+			PRIMARY KEY (n, name)) WITHOUT ROWID;
 		WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 2000)
-		INSERT INTO x SELECT 1, 'person' || n, 'person' || n || '@example.org', n, n, randomblob(97) FROM r`,
-	)
+		INSERT INTO x SELECT 1, 'person' || n, 'person' || n || '@example.org', n, n, randomblob(97) FROM r`)
 	const query = `SELECT name, mail, at, until, sealed FROM x WHERE n = $1 AND name = $2`
 	var name, mail string
 	var at, until int64
