@@ -20,8 +20,8 @@ import (
 
 const bareGroup = 64
 
-// bareSite is a database and a folder without a program around them. They grow from turn to turn, as the program's
-// do.
+// bareSite is a database and a folder without a program around them. They grow from turn to turn, as
+// the program's do.
 type bareSite struct {
 	conn *conn.Conn
 	box  string
@@ -109,11 +109,8 @@ func (s *bareSite) lone(count int) (figures, error) {
 var message = []byte(strings.Repeat("A line of a message that is about as long as they are.\r\n", 15))
 
 func writeMessage(box string, id [16]byte) error {
-	f, err := os.OpenFile(
-		filepath.Join(box, hex.EncodeToString(id[:])+".part"),
-		os.O_WRONLY|os.O_CREATE|os.O_EXCL,
-		0o640,
-	)
+	f, err := os.OpenFile(filepath.Join(box, hex.EncodeToString(id[:])+".part"),
+		os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}
@@ -140,11 +137,13 @@ func openBare(ctx context.Context, database, box string) (*conn.Conn, error) {
 		return nil, err
 	}
 	return conn, conn.Script(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1;
-		INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (1, 'localhost', 'localhost', '', '{}', 0)`)
+		INSERT INTO tenant (id, host, realm, public_url, settings, created)
+		VALUES (1, 'localhost', 'localhost', '', '{}', 0)`)
 }
 
 const (
-	bareAccount = `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
+	bareAccount = `INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch,
+			credential, has_sha256, token)
 		VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, 0, $6, TRUE, $7)`
 	bareOutbox = `INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`
 	bareSpent  = `INSERT INTO spent (expires, nonce) VALUES ($1, $2)`

@@ -18,9 +18,8 @@ import (
 // growth prints the same figures at growing numbers of accounts.
 func growth(ctx context.Context, o options) error {
 	const conns = 64
-	fmt.Println(
-		"| accounts | first answer | memory at start | signups/s | p50 | p99 | sign-ins/s | p50 | p99 | peak memory |",
-	)
+	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 " +
+		"| sign-ins/s | p50 | p99 | peak memory |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, n := range o.accounts {
 		data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))
@@ -70,9 +69,8 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 		return nil, err
 	}
 	defer conn.Close()
-	if err := conn.Script(
-		`PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE; PRAGMA foreign_keys = 1; PRAGMA cache_size = -200000; BEGIN`,
-	); err != nil {
+	if err := conn.Script(`PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE;
+		PRAGMA foreign_keys = 1; PRAGMA cache_size = -200000; BEGIN`); err != nil {
 		return nil, err
 	}
 	vault := secret.NewVault(ring, "credential")
@@ -84,17 +82,11 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 		c := digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sha}
 		var token [32]byte
 		rand.Read(token[:])
-		if _, err := conn.Exec(
-			`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, epoch,
-			credential, has_sha256, token) VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, $4, 0, $6, TRUE, $7)`,
-			uid[:],
-			user,
-			user+"@example.org",
-			at.UnixMicro(),
-			at.Add(account.PendingLife).UnixMicro(),
-			vault.Seal(1, uid[:], c.Marshal()),
-			token[:],
-		); err != nil {
+		if _, err := conn.Exec(`INSERT INTO account (uid, tenant, username, name, email, role, held,
+			created, expires, activated, epoch, credential, has_sha256, token)
+			VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, $4, 0, $6, TRUE, $7)`,
+			uid[:], user, user+"@example.org", at.UnixMicro(), at.Add(account.PendingLife).UnixMicro(),
+			vault.Seal(1, uid[:], c.Marshal()), token[:]); err != nil {
 			return nil, err
 		}
 		if i%max(1, n/5000) == 0 {

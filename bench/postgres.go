@@ -60,21 +60,21 @@ func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx
 	}
 	defer conn.Close(ctx)
 	const accounts = 1_000_000
-	if _, err := conn.Exec(
-		ctx,
-		`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential, has_sha256, token)
-		SELECT int8send(i::bigint) || uuid_send(gen_random_uuid())::bytea, 1, 'user' || i, 'Alex Example', 'user' || i || '@example.org', 'guest', FALSE, i, i, i, 0,
-			decode(repeat('5a', 97), 'hex'), TRUE, uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) FROM generate_series(1, $1::int) i`,
-		accounts,
-	); err != nil {
+	if _, err := conn.Exec(ctx, `INSERT INTO account (uid, tenant, username, name, email, role, held,
+			created, expires, activated, epoch, credential, has_sha256, token)
+		SELECT int8send(i::bigint) || uuid_send(gen_random_uuid())::bytea, 1, 'user' || i,
+			'Alex Example', 'user' || i || '@example.org', 'guest', FALSE, i, i, i, 0,
+			decode(repeat('5a', 97), 'hex'), TRUE,
+			uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+		FROM generate_series(1, $1::int) i`, accounts); err != nil {
 		return err
 	}
 	if _, err := conn.Exec(ctx, `VACUUM ANALYZE account`); err != nil {
 		return err
 	}
 	var table, all int64
-	if err := conn.QueryRow(ctx, `SELECT pg_table_size('account'), pg_total_relation_size('account')`).
-		Scan(&table, &all); err != nil {
+	row := conn.QueryRow(ctx, `SELECT pg_table_size('account'), pg_total_relation_size('account')`)
+	if err := row.Scan(&table, &all); err != nil {
 		return err
 	}
 	program, err := postgrestest.Program("pgbench")
@@ -82,15 +82,15 @@ func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx
 		return err
 	}
 	script := filepath.Join(o.dir, "find.pgbench")
-	text := fmt.Sprintf(
-		"\\set i random(1, %d)\nSELECT uid, name, email, role, held, activated, credential FROM account WHERE tenant = 1 AND username = 'user' || :i::bigint AND closed IS NULL;\n",
-		accounts,
-	)
+	text := fmt.Sprintf("\\set i random(1, %d)\n"+
+		"SELECT uid, name, email, role, held, activated, credential FROM account "+
+		"WHERE tenant = 1 AND username = 'user' || :i::bigint AND closed IS NULL;\n", accounts)
 	if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, program, "--no-vacuum", "--protocol=prepared", "--client=16", "--jobs=2", "--time=5", "--file="+script, c.URL("million")).
-		Output()
+	cmd := exec.CommandContext(ctx, program, "--no-vacuum", "--protocol=prepared", "--client=16",
+		"--jobs=2", "--time=5", "--file="+script, c.URL("million"))
+	out, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("pgbench: %w\n%s", err, out)
 	}
@@ -98,12 +98,9 @@ func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx
 	if m == nil {
 		return fmt.Errorf("pgbench did not say how fast it was:\n%s", out)
 	}
-	fmt.Printf(
-		"### PostgreSQL, a million active accounts\n\n%d bytes each, %d of them indexes; %s of them found a second by name (pgbench, 16 connections)\n",
-		all/accounts,
-		(all-table)/accounts,
-		m[1],
-	)
+	fmt.Printf("### PostgreSQL, a million active accounts\n\n%d bytes each, %d of them indexes; "+
+		"%s of them found a second by name (pgbench, 16 connections)\n",
+		all/accounts, (all-table)/accounts, m[1])
 	return nil
 }
 
@@ -156,10 +153,8 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 			return all, nil
 		}
 	}
-	fmt.Printf(
-		"### PostgreSQL, %d connections\n\n| | a second | p50 | p99 | max | ratio |\n| --- | --- | --- | --- | --- | --- |\n",
-		conns,
-	)
+	fmt.Printf("### PostgreSQL, %d connections\n\n| | a second | p50 | p99 | max | ratio |\n"+
+		"| --- | --- | --- | --- | --- | --- |\n", conns)
 	one, limit, of, err := compare(on(nodes[0]), func() (figures, error) { return pgbench(slice) }, byRate)
 	if err != nil {
 		return err
@@ -178,9 +173,8 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 	}
 	groups, ok := newShares(sharers, sharePart)
 	if !ok {
-		fmt.Printf(
-			"\nNo control groups here: what servers with a part of a processor each add up to was not measured.\n\n",
-		)
+		fmt.Printf("\nNo control groups here: what servers with a part of a processor each add up to " +
+			"was not measured.\n\n")
 		return nil
 	}
 	defer groups.end()
@@ -190,11 +184,9 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		}
 		defer p.stop() // before the groups go
 	}
-	fmt.Printf(
-		"\nservers of %.2f of a processor each, %d connections in all:\n\n| servers | signups a second | p50 | p99 | max | of one |\n| --- | --- | --- | --- | --- | --- |\n",
-		sharePart,
-		conns,
-	)
+	fmt.Printf("\nservers of %.2f of a processor each, %d connections in all:\n\n"+
+		"| servers | signups a second | p50 | p99 | max | of one |\n"+
+		"| --- | --- | --- | --- | --- | --- |\n", sharePart, conns)
 	for n := 2; n <= sharers; n++ {
 		f, one, of, err := compare(on(nodes[:n]...), on(nodes[0]), byRate)
 		if err != nil {
@@ -209,7 +201,8 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 	return nil
 }
 
-// sharers are servers that have sharePart of a processor each, as if they were on small machines of their own.
+// sharers are servers that have sharePart of a processor each, as if they were on small machines of
+// their own.
 const (
 	sharers   = 4
 	sharePart = 0.2
@@ -238,13 +231,23 @@ const plainScript = `\set a random(1, 9000000000000000000)
 \set b random(1, 9000000000000000000)
 BEGIN;
 INSERT INTO spent (expires, nonce) VALUES ((extract(epoch FROM now()) * 1000000)::bigint, uuid_send(gen_random_uuid()));
-INSERT INTO taken (bucket, at, account, until) VALUES (uuid_send(gen_random_uuid()), (extract(epoch FROM now()) * 1000000)::bigint, int8send(:a::bigint) || int8send(:b::bigint), (extract(epoch FROM now()) * 1000000)::bigint + 1);
-INSERT INTO taken (bucket, at, account, until) VALUES (uuid_send(gen_random_uuid()), (extract(epoch FROM now()) * 1000000)::bigint, int8send(:a::bigint) || int8send(:b::bigint), (extract(epoch FROM now()) * 1000000)::bigint + 2);
-INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch, credential, has_sha256, token)
-	VALUES (int8send((extract(epoch FROM now()) * 1000000)::bigint) || int8send(:b::bigint), 1, 'plain' || :a::bigint, 'Alex Example', 'plain' || :a::bigint || '@example.org', 'guest', FALSE,
-	(extract(epoch FROM now()) * 1000000)::bigint, (extract(epoch FROM now()) * 1000000)::bigint + 604800000000, 0, decode(repeat('5a', 97), 'hex'), TRUE,
+INSERT INTO taken (bucket, at, account, until)
+	VALUES (uuid_send(gen_random_uuid()), (extract(epoch FROM now()) * 1000000)::bigint,
+	int8send(:a::bigint) || int8send(:b::bigint), (extract(epoch FROM now()) * 1000000)::bigint + 1);
+INSERT INTO taken (bucket, at, account, until)
+	VALUES (uuid_send(gen_random_uuid()), (extract(epoch FROM now()) * 1000000)::bigint,
+	int8send(:a::bigint) || int8send(:b::bigint), (extract(epoch FROM now()) * 1000000)::bigint + 2);
+INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch,
+		credential, has_sha256, token)
+	VALUES (int8send((extract(epoch FROM now()) * 1000000)::bigint) || int8send(:b::bigint), 1,
+	'plain' || :a::bigint, 'Alex Example', 'plain' || :a::bigint || '@example.org', 'guest', FALSE,
+	(extract(epoch FROM now()) * 1000000)::bigint,
+	(extract(epoch FROM now()) * 1000000)::bigint + 604800000000, 0,
+	decode(repeat('5a', 97), 'hex'), TRUE,
 	uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
-INSERT INTO outbox (account, message, token) VALUES (int8send((extract(epoch FROM now()) * 1000000)::bigint) || int8send(:b::bigint), uuid_send(gen_random_uuid()), decode(repeat('a5', 64), 'hex'));
+INSERT INTO outbox (account, message, token)
+	VALUES (int8send((extract(epoch FROM now()) * 1000000)::bigint) || int8send(:b::bigint),
+	uuid_send(gen_random_uuid()), decode(repeat('a5', 64), 'hex'));
 COMMIT;
 `
 
@@ -268,10 +271,8 @@ func newPlain(ctx context.Context, o options, url string, conns int) (func(time.
 		return nil, err
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(
-		ctx,
-		`INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (1, 'localhost', 'localhost', '', '{}', 0)`,
-	); err != nil {
+	if _, err := conn.Exec(ctx, `INSERT INTO tenant (id, host, realm, public_url, settings, created)
+		VALUES (1, 'localhost', 'localhost', '', '{}', 0)`); err != nil {
 		return nil, err
 	}
 	script := filepath.Join(o.dir, "signup.pgbench")
@@ -280,18 +281,9 @@ func newPlain(ctx context.Context, o options, url string, conns int) (func(time.
 	}
 	return func(d time.Duration) (figures, error) {
 		seconds := max(1, int(d.Round(time.Second).Seconds()))
-		cmd := exec.CommandContext(
-			ctx,
-			program,
-			"--no-vacuum",
-			"--protocol=prepared",
-			"--client="+strconv.Itoa(conns),
-			"--jobs="+strconv.Itoa(min(2, conns)),
-			"--time="+strconv.Itoa(seconds),
-			"--file="+script,
-			"--random-seed=rand",
-			url,
-		)
+		cmd := exec.CommandContext(ctx, program, "--no-vacuum", "--protocol=prepared",
+			"--client="+strconv.Itoa(conns), "--jobs="+strconv.Itoa(min(2, conns)),
+			"--time="+strconv.Itoa(seconds), "--file="+script, "--random-seed=rand", url)
 		cmd.Stderr = io.Discard
 		out, err := cmd.Output()
 		if err != nil {

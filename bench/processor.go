@@ -49,12 +49,8 @@ func processor(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		p, err := startDialtone(
-			ctx,
-			o.binary,
-			filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)),
-			"DIALTONE_OPS_LISTEN="+operators,
-		)
+		p, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)),
+			"DIALTONE_OPS_LISTEN="+operators)
 		if err != nil {
 			return err
 		}
@@ -111,8 +107,11 @@ func processor(ctx context.Context, o options) error {
 		}
 	}
 	fmt.Printf("| microseconds of processor, each | least of %d |\n| --- | --- |\n", rounds)
-	for _, name := range []string{"empty handler", "empty handler, visits", "captchas", "sign-up page", "signups, the POST alone",
-		"visits", "activations", "sign-ins (challenge and proof)", "look-ups by phone servers"} {
+	for _, name := range []string{
+		"empty handler", "empty handler, visits", "captchas", "sign-up page",
+		"signups, the POST alone", "visits", "activations", "sign-ins (challenge and proof)",
+		"look-ups by phone servers",
+	} {
 		fmt.Printf("| %s | %.1f |\n", name, least[name])
 	}
 	fmt.Printf("\nfirst answer %.1f ms after start\n", start)
@@ -139,8 +138,8 @@ func (p *process) processorTime() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The fields behind the command's name, which may have spaces in it; utime and stime are the 14th and 15th of
-	// all.
+	// The fields behind the command's name, which may have spaces in it; utime and stime are the 14th
+	// and 15th of all.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {

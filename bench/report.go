@@ -29,10 +29,8 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 		return err
 	}
 	defer p.stop()
-	fmt.Printf(
-		"### %d connections\n\n| | per second | p50 | p99 | max | ratio |\n| --- | --- | --- | --- | --- | --- |\n",
-		conns,
-	)
+	fmt.Printf("### %d connections\n\n| | per second | p50 | p99 | max | ratio |\n"+
+		"| --- | --- | --- | --- | --- | --- |\n", conns)
 	row := func(name string, f figures, ratio string) {
 		fmt.Printf("| %s | %s | %s |\n", name, f, ratio)
 		if f.failed > 0 {

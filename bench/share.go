@@ -27,11 +27,8 @@ func newShares(n int, part float64) (*shares, bool) {
 			if os.Mkdir(dir, 0o755) != nil {
 				continue
 			}
-			os.WriteFile(
-				filepath.Join(dir, "cpu.cfs_period_us"),
-				[]byte(strconv.Itoa(period)),
-				0o644,
-			) // of version 1 alone
+			// Only version 1 has this file.
+			os.WriteFile(filepath.Join(dir, "cpu.cfs_period_us"), []byte(strconv.Itoa(period)), 0o644)
 			if os.WriteFile(filepath.Join(dir, v.file), []byte(v.text), 0o644) != nil {
 				os.Remove(dir)
 				continue

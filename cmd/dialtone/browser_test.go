@@ -134,9 +134,8 @@ func TestBrowser(t *testing.T) {
 		b.visit("/dev/mail")
 		b.check("devmail")
 		b.do(messageWith("right@example.org") + `.querySelector("a").click()`)
-		b.until(
-			`document.querySelector("h1").textContent === "Account activated" && !location.href.includes("token")`,
-		)
+		b.until(`document.querySelector("h1").textContent === "Account activated" &&
+			!location.href.includes("token")`)
 		b.check("activated")
 		b.shot("activated")
 		b.visit("/dev/mail")
@@ -144,35 +143,32 @@ func TestBrowser(t *testing.T) {
 		b.until(`/already/i.test(document.querySelector("h1").textContent)`)
 		b.check("already")
 	})
-	b.step(
-		"Signing in where the link was opened confirms the account, and leads to the settings for a phone",
-		func() {
-			if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data",
-				data); !strings.Contains(shown, "confirmed  not yet") {
-				t.Errorf("after the link alone: %s", shown)
+	b.step("Signing in where the link was opened confirms the account and shows the phone settings", func() {
+		shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data)
+		if !strings.Contains(shown, "confirmed  not yet") {
+			t.Errorf("after the link alone: %s", shown)
+		}
+		b.click(`a[href="/login.html"]`)
+		b.until(`document.getElementById("submit")?.disabled === false`)
+		b.want(`user.value`, "alex")
+		b.check("login")
+		b.fill("password", secretWords)
+		b.click("#submit")
+		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		text := b.get(`document.querySelector("main").innerText`)
+		for _, part := range []string{"alex", "Älex 🙂", "localhost", "TLS"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("the account page does not say %q:\n%s", part, text)
 			}
-			b.click(`a[href="/login.html"]`)
-			b.until(`document.getElementById("submit")?.disabled === false`)
-			b.want(`user.value`, "alex")
-			b.check("login")
-			b.fill("password", secretWords)
-			b.click("#submit")
-			b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
-			text := b.get(`document.querySelector("main").innerText`)
-			for _, part := range []string{"alex", "Älex 🙂", "localhost", "TLS"} {
-				if !strings.Contains(text, part) {
-					t.Errorf("the account page does not say %q:\n%s", part, text)
-				}
-			}
-			b.want(`document.cookie`, "") // scripts do not see the session
-			if shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data",
-				data); !strings.Contains(shown, "confirmed  2") {
-				t.Errorf("after link and password: %s", shown)
-			}
-			b.check("account")
-			b.shot("account")
-		},
-	)
+		}
+		b.want(`document.cookie`, "") // scripts do not see the session
+		shown = command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data)
+		if !strings.Contains(shown, "confirmed  2") {
+			t.Errorf("after link and password: %s", shown)
+		}
+		b.check("account")
+		b.shot("account")
+	})
 	b.step("An operator's disable ends it with the next request", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
 		b.visit("/account.html")
@@ -398,9 +394,9 @@ func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOpti
 		t.Fatal(err)
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update",
-			true), chromedp.WindowSize(1280, 900))
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900))
 	options = append(options, further...)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
@@ -565,9 +561,8 @@ func (b *browser) fill(fields ...string) {
 func (b *browser) answer() {
 	b.t.Helper()
 	b.until(`/\d+ \+ \d+/.test(question.textContent)`)
-	b.do(
-		`captcha_answer.value = /(\d+) \+ (\d+)/.exec(question.textContent).slice(1).map(Number).reduce((x, y) => x + y)`,
-	)
+	b.do(`captcha_answer.value = /(\d+) \+ (\d+)/.exec(question.textContent).slice(1).
+		map(Number).reduce((x, y) => x + y)`)
 }
 
 func (b *browser) signUp(user string) {

@@ -112,9 +112,15 @@ func (c exportStatus) print(p *program, f *folder) error {
 }
 
 type exportRole struct {
-	Server string `arg:"" enum:"kamailio,opensips,coturn,asterisk,digest" help:"kamailio, opensips, coturn, asterisk, or digest for others."`
+	Server string `arg:"" enum:"kamailio,opensips,coturn,asterisk,digest" help:"The kind of server."`
 	Name   string `placeholder:"ROLE" help:"The name of the role (dialtone_SERVER)."`
-	Login  string `name:"login" placeholder:"FILE" help:"File with its password; - for stdin. Without one, it cannot log in."`
+	Login  string `name:"login" placeholder:"FILE" help:"File with its password (none); - for stdin."`
+}
+
+// Help is what "dialtone directory export role --help" adds.
+func (exportRole) Help() string {
+	return "SERVER is kamailio, opensips, coturn or asterisk, or digest for others. " +
+		"Without --login, the role cannot log in."
 }
 
 func (c exportRole) Run(p *program) error {

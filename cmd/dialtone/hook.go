@@ -29,7 +29,7 @@ type hookCommand struct {
 type hookAdd struct {
 	Name      string   `arg:"" help:"A name for the hook."`
 	Kamailio  string   `xor:"kind" required:"" placeholder:"URL" help:"A Kamailio's URL for JSON-RPC over HTTP."`
-	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"Any other server's URL for signed POST requests."`
+	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"Another server's URL for signed POST requests."`
 	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. May be repeated (all tenants)."`
 	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
 	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`

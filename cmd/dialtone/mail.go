@@ -271,7 +271,7 @@ func (c *mailDiscard) Run(p *program) error {
 type mailDKIM struct {
 	Add    dkimAdd    `cmd:"" help:"Create a key and print its DNS record."`
 	List   dkimList   `cmd:"" help:"List a tenant's keys and their DNS records."`
-	Remove dkimRemove `cmd:"" help:"Remove a key. Servers stop signing with it within seconds. Keep its DNS record for a week."`
+	Remove dkimRemove `cmd:"" help:"Remove a key. Keep its DNS record for a week."`
 }
 
 // dkimKeyView is a key as commands print it: its public part.
@@ -312,7 +312,12 @@ func (w tenantArg) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys)
 type dkimAdd struct {
 	tenantArg
 	Selector  string `required:"" help:"Name of the key in the DNS, such as dialtone2026."`
-	Algorithm string `enum:"rsa,ed25519" default:"rsa" help:"rsa, which every receiver can check, or ed25519 in addition to an rsa key."`
+	Algorithm string `enum:"rsa,ed25519" default:"rsa" help:"rsa, or ed25519 in addition to an rsa key (rsa)."`
+}
+
+// Help is what "dialtone mail dkim add --help" adds.
+func (dkimAdd) Help() string {
+	return "Every receiver can check rsa signatures, but only some can check ed25519."
 }
 
 func (c *dkimAdd) Run(p *program) error {
@@ -364,6 +369,12 @@ func (c *dkimList) Run(p *program) error {
 type dkimRemove struct {
 	Host     string `arg:"" help:"The tenant's host name."`
 	Selector string `required:"" help:"Name of the key in the DNS."`
+}
+
+// Help is what "dialtone mail dkim remove --help" adds.
+func (dkimRemove) Help() string {
+	return "Servers stop signing with the key within seconds. Receivers need its DNS record for the messages that " +
+		"are still under way."
 }
 
 func (c *dkimRemove) Run(p *program) error {

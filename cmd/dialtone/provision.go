@@ -12,7 +12,12 @@ import (
 type provisionCommand struct {
 	tenantFlag
 	User   string `arg:"" help:"The user name."`
-	Format string `default:"text" enum:"text,linphone,zoiper,acrobits,baresip,jssip" help:"text, linphone, zoiper, acrobits, baresip or jssip (text)."`
+	Format string `default:"text" enum:"text,linphone,zoiper,acrobits,baresip,jssip" help:"The format (text)."`
+}
+
+// Help is what "dialtone provision --help" adds.
+func (provisionCommand) Help() string {
+	return "The format is text, linphone, zoiper, acrobits, baresip or jssip."
 }
 
 func (c *provisionCommand) Run(p *program) error {

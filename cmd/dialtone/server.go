@@ -206,7 +206,7 @@ func (s *server) devMessages() ([]web.DevMessage, error) {
 func (s *server) limits() httpserver.Limits {
 	return httpserver.Limits{
 		Connections:           s.HTTP.MaxConnections,
-		ConnectionsPerAddress: s.HTTP.MaxConnectionsPerAddress,
+		ConnectionsPerAddress: s.HTTP.MaxPerAddress,
 		TrustedProxies:        s.HTTP.TrustedProxies,
 	}
 }

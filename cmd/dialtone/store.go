@@ -18,7 +18,7 @@ import (
 
 type storeCommand struct {
 	Migrate storeMigrate `cmd:"" help:"Update the schema. A new server version does this too when it starts."`
-	Copy    storeCopy    `cmd:"" help:"Copy the store to another SQLite or PostgreSQL database. An interrupted copy can be continued."`
+	Copy    storeCopy    `cmd:"" help:"Copy the store to another SQLite or PostgreSQL database."`
 }
 
 type storeMigrate struct{}
@@ -34,9 +34,15 @@ func (storeMigrate) Run(p *program) error {
 }
 
 type storeCopy struct {
-	From    string `required:"" placeholder:"STORE" help:"sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a variable that contains either."`
-	To      string `required:"" placeholder:"STORE" help:"The target, in the same form. It must be new, empty, or an interrupted copy."`
+	From    string `required:"" placeholder:"STORE" help:"The source."`
+	To      string `required:"" placeholder:"STORE" help:"The target: new, empty, or an interrupted copy."`
 	Compare bool   `help:"Compare the rows of both without copying."`
+}
+
+// Help is what "dialtone store copy --help" adds.
+func (storeCopy) Help() string {
+	return "STORE is sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or " +
+		"env:NAME for a variable that contains either. To continue an interrupted copy, run the command again."
 }
 
 func (c *storeCopy) Run(p *program) error {

@@ -32,19 +32,27 @@ type tenantOptions struct {
 	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
 	Product        *string   `help:"Name of the platform for people (the host)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
-	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Address for replies to messages (the sender)."`
+	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Address for replies (the sender)."`
 	MailFooter     *string   `name:"mail-footer" placeholder:"TEXT" help:"Line at the end of messages (none)."`
 	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"SIP server for softphones (the host)."`
 	SIPTransport   *string   `name:"sip-transport" help:"SIP transport for softphones: UDP, TCP, TLS, WS or WSS (TLS)."`
-	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"URL for phones in browsers: wss://HOST[:PORT][/PATH] (none, or the SIP server if the transport is WSS)."`
-	TURNURI        *textList `name:"turn-uri" placeholder:"URI" help:"TURN server for signed-in users, such as turn:HOST:3478?transport=udp (none). Can be repeated."`
-	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"How long a TURN credential is valid, from 1m to 24h (1h)."`
-	AcrobitsCloud  *string   `name:"acrobits-cloud-id" placeholder:"ID" help:"The platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone (none)."`
-	Origin         *textList `name:"origin" placeholder:"URL" help:"Site whose pages may call the API (none). Can be repeated."`
-	Reserve        *textList `name:"reserve" placeholder:"NAME" help:"User name that nobody can sign up with, in addition to the built-in ones. Can be repeated."`
+	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"URL for phones in browsers (none)."`
+	TURNURI        *textList `name:"turn-uri" placeholder:"URI" help:"TURN server for users (none). Can be repeated."`
+	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"Life of a TURN credential, 1m to 24h (1h)."`
+	AcrobitsCloud  *string   `name:"acrobits-cloud-id" placeholder:"ID" help:"Cloud ID of the platform (none)."`
+	Origin         *textList `placeholder:"URL" help:"Site whose pages may call the API (none). Can be repeated."`
+	Reserve        *textList `placeholder:"NAME" help:"User name that nobody can sign up with (none). Can be repeated."`
 	Algorithm      *string   `help:"Digest algorithm of sign-in: MD5 or SHA-256 (MD5)."`
 	SignupsPerHour *int      `name:"signups-per-hour" help:"Limit for the whole tenant; 0 for no limit (0)."`
 	Activation     *string   `help:"What activates an account: link, or confirm for link and password (link)."`
+}
+
+// Help is what --help adds for the commands that have these options.
+func (tenantOptions) Help() string {
+	return "--sip-websocket is wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if " +
+		"the transport is WSS.\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp." +
+		"\n\n--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone." +
+		"\n\n--reserve adds to the built-in reserved names."
 }
 
 // apply returns the tenant with the options that were given. It fails with fault.Invalid.

@@ -14,17 +14,18 @@ import (
 )
 
 type turnCommand struct {
-	Secret turnSecret `cmd:"" help:"Print the secrets for TURN servers (coturn's static-auth-secret), one per line. Creates the key if there is none."`
+	Secret turnSecret `cmd:"" help:"Print the secrets for TURN servers (coturn's static-auth-secret)."`
 }
 
 type turnSecret struct {
 	Rotate bool `help:"Make a new key first."`
-	Revoke bool `help:"With --rotate, drop the older keys at once, for instance because a secret was read by somebody else."`
+	Revoke bool `help:"With --rotate, drop the older keys at once, for instance after a leak."`
 }
 
 // Help is what "dialtone turn secret --help" adds.
 func (turnSecret) Help() string {
-	return "After --rotate, give all secrets that are printed to the TURN servers within an hour. Then " +
+	return "The secrets are printed one per line. The key is created if there is none.\n\n" +
+		"After --rotate, give all secrets that are printed to the TURN servers within an hour. Then " +
 		"credentials are signed with the new one. If the environment holds the key, the command prints its " +
 		"new content instead of the secrets.\n\nWith --revoke, TURN servers refuse new credentials until " +
 		"they have the new secret."
@@ -78,9 +79,8 @@ func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
 		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
 		}
-		advice := "the first secret is new and signs from " + now.Add(secret.RolloutTime).
-			UTC().
-			Format(time.TimeOnly) +
+		advice := "the first secret is new and signs from " +
+			now.Add(secret.RolloutTime).UTC().Format(time.TimeOnly) +
 			" UTC: give all of these to the TURN servers before then"
 		if c.Revoke {
 			advice = "this new secret is the only one: give it to the TURN servers at once"

@@ -156,11 +156,8 @@ func checkWriting(name string) error {
 			base = r
 			marks, inherited = 0, 0
 		default:
-			return fault.Rule(
-				"name",
-				"unknown",
-				"has a character that is in no standard alphabet or too new to be shown; type it again without that character",
-			)
+			return fault.Rule("name", "unknown", "has a character that is in no standard alphabet "+
+				"or too new to be shown; type it again without that character")
 		}
 		before = r
 	}

@@ -179,11 +179,8 @@ func checkHost(domain string) error {
 		return fault.Rule("email", "domain", "needs a full domain after the @, such as example.org")
 	case numeric:
 		// The last label tells a name from an IPv4 address.
-		return fault.Rule(
-			"email",
-			"number",
-			"has a number where its domain should be; write a name such as example.org after the @",
-		)
+		return fault.Rule("email", "number",
+			"has a number where its domain should be; write a name such as example.org after the @")
 	}
 	return nil
 }

@@ -212,11 +212,14 @@ func TestMaskEmail(t *testing.T) {
 
 func FuzzCleanEmail(f *testing.F) {
 	for _, s := range []string{
-		"", "alex@x.test", "Alex+1@X.Test", "!#$%&'*+/=?^_`{|}~-@x.test", "a@bücher.test", "a@BÜCHER.test", "a@bu\u0308cher.test",
-		"a@xn--bcher-kva.test", "a@XN--BCHER-KVA.test", "a@xn--abc-.test", "a@xn--i-7iq.test", "a@例え.テスト", "a@straße.test",
-		"a@דוגמה.test", "a@\u0430pple.com", "a@\u212a.test", "a@x\u3002test", "a@[1.2.3.4]", "a@1.2.3.4", "A <a@b.c>", `"a b"@x.com`,
-		"-oX@b.c", "a@b.c\r\nBcc: d@e.f", "g:a@b;", "@x:a@b", "a(c)@b.c", "a@b,c@d", "a@ab--c.test", "a@x-.test", "a@.", "@", ".@.",
-		"a@\u0345\u0390.test", "a@\u1e9e.test", "a@\u01c5.test", "a@\u0915\u094d\u200d\u0937.test", "=?utf-8?q?a?=@x.test",
+		"", "alex@x.test", "Alex+1@X.Test", "!#$%&'*+/=?^_`{|}~-@x.test", "a@bücher.test",
+		"a@BÜCHER.test", "a@bu\u0308cher.test", "a@xn--bcher-kva.test", "a@XN--BCHER-KVA.test",
+		"a@xn--abc-.test", "a@xn--i-7iq.test", "a@例え.テスト", "a@straße.test", "a@דוגמה.test",
+		"a@\u0430pple.com", "a@\u212a.test", "a@x\u3002test", "a@[1.2.3.4]", "a@1.2.3.4",
+		"A <a@b.c>", `"a b"@x.com`, "-oX@b.c", "a@b.c\r\nBcc: d@e.f", "g:a@b;", "@x:a@b",
+		"a(c)@b.c", "a@b,c@d", "a@ab--c.test", "a@x-.test", "a@.", "@", ".@.",
+		"a@\u0345\u0390.test", "a@\u1e9e.test", "a@\u01c5.test",
+		"a@\u0915\u094d\u200d\u0937.test", "=?utf-8?q?a?=@x.test",
 		strings.Repeat("l", 64) + "@" + strings.Repeat("d", 63) + ".test", "a@xn--0.xn--1",
 	} {
 		f.Add(s)
@@ -229,13 +232,8 @@ func FuzzCleanEmail(f *testing.F) {
 		}
 		checkEmail(t, email)
 		if key := RecipientKey(email); RecipientKey(key) != key || RecipientKey(strings.ToUpper(email)) != key {
-			t.Errorf(
-				"%q has the key %q, whose key is %q, and in capitals %q",
-				email,
-				key,
-				RecipientKey(key),
-				RecipientKey(strings.ToUpper(email)),
-			)
+			t.Errorf("%q has the key %q, whose key is %q, and in capitals %q",
+				email, key, RecipientKey(key), RecipientKey(strings.ToUpper(email)))
 		}
 		if masked := audit.MaskEmail(email); !strings.HasPrefix(masked, email[:1]+"***@") {
 			t.Errorf("%q is masked as %q", email, masked)

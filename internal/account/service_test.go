@@ -1084,8 +1084,10 @@ func TestSweepIsComplete(t *testing.T) {
 	o := newFixture(t)
 	const n = 1100 // more than two rounds
 	o.exec(`WITH RECURSIVE c (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < ` + fmt.Sprint(n) + `)
-		INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, closed, epoch, credential, has_sha256, token)
-		SELECT randomblob(16), 1, 'u' || i, '', '', 'guest', FALSE, 0, i, NULL, NULL, 0, x'', FALSE, randomblob(32) FROM c`)
+		INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires,
+			activated, closed, epoch, credential, has_sha256, token)
+		SELECT randomblob(16), 1, 'u' || i, '', '', 'guest', FALSE, 0, i,
+			NULL, NULL, 0, x'', FALSE, randomblob(32) FROM c`)
 	o.must(o.Sweep(o.Context()))
 	db, err := sql.Open("sqlite", o.path)
 	o.must(err)

@@ -184,10 +184,8 @@ func (s *nameSet) add(name string, looks bool) error {
 		seen |= classes[name[i]]
 	}
 	if len(name) > maxUser || seen&(capital|foreign) != 0 || seen&(alpha|digit) == 0 {
-		return fmt.Errorf(
-			"reserved name %q must be 1 to 64 of the letters a to z, digits, dot, underscore and hyphen, with at least one letter or digit",
-			name,
-		)
+		return fmt.Errorf("reserved name %q must be 1 to 64 of the letters a to z, digits, dot, "+
+			"underscore and hyphen, with at least one letter or digit", name)
 	}
 	s.exact[name] = struct{}{}
 	if !looks {

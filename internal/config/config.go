@@ -105,8 +105,8 @@ type HTTP struct {
 	// MaxConnections limits the open connections.
 	MaxConnections int `toml:"max_connections" min:"1" max:"1000000" default:"8192" placeholder:"N"`
 
-	// MaxConnectionsPerAddress limits the open connections of one address.
-	MaxConnectionsPerAddress int `toml:"max_connections_per_address" min:"1" max:"1000000" default:"512" placeholder:"N"`
+	// MaxPerAddress limits the open connections of one address.
+	MaxPerAddress int `toml:"max_connections_per_address" min:"1" max:"1000000" default:"512" placeholder:"N"`
 }
 
 // Ops says where monitoring and phone servers connect.

@@ -37,7 +37,7 @@ func standard() Config {
 		Listen: "127.0.0.1:8080",
 		Keys:   KeyFiles{Dir: "data/keys"},
 		Mail:   Mail{PickupDir: "data/pickup", RelayConnections: 4},
-		HTTP:   HTTP{MaxConnections: 8192, MaxConnectionsPerAddress: 512},
+		HTTP:   HTTP{MaxConnections: 8192, MaxPerAddress: 512},
 		Ops:    Ops{Listen: "127.0.0.1:8081"},
 		Log:    Log{Level: slog.LevelInfo, Format: LogAuto},
 	}
@@ -158,9 +158,11 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			},
 		},
 		{
-			name:        "the environment overrides the file, and replaces its lists",
-			file:        file,
-			environment: []string{"DIALTONE_DATA=/environment", "DIALTONE_HTTP_TRUSTED_PROXIES=192.0.2.3", "HOME=/root"},
+			name: "the environment overrides the file, and replaces its lists",
+			file: file,
+			environment: []string{
+				"DIALTONE_DATA=/environment", "DIALTONE_HTTP_TRUSTED_PROXIES=192.0.2.3", "HOME=/root",
+			},
 			change: func(c *Config) {
 				setData(c, "/environment")
 				c.Listen = "127.0.0.1:1"
@@ -191,7 +193,10 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			name:        "a pickup directory of its own stays where it is",
 			environment: []string{"DIALTONE_MAIL_PICKUP_DIR=/var/spool/pickup"},
 			flags:       map[string]string{"data": "/flag"},
-			change:      func(c *Config) { c.Data, c.Keys.Dir, c.Mail.PickupDir = "/flag", "/flag/keys", "/var/spool/pickup" },
+			change: func(c *Config) {
+				setData(c, "/flag")
+				c.Mail.PickupDir = "/var/spool/pickup"
+			},
 		},
 		{
 			name: "the environment may have keys and a password",
@@ -200,7 +205,8 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 				"DIALTONE_DATABASE=postgres://u:hunter2@h/d",
 			},
 			change: func(c *Config) {
-				c.Keys.Seal, c.Keys.Sign, c.Keys.Turn, c.Database = "v1 1 a", "v1 2 b", "v1 3 c", "postgres://u:hunter2@h/d"
+				c.Keys.Seal, c.Keys.Sign, c.Keys.Turn = "v1 1 a", "v1 2 b", "v1 3 c"
+				c.Database = "postgres://u:hunter2@h/d"
 			},
 		},
 		{
@@ -212,10 +218,12 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 		{
 			name: "what Kubernetes makes for a Service is ignored",
 			environment: []string{
-				"DIALTONE_SERVICE_HOST=10.0.0.1", "DIALTONE_SERVICE_PORT=80", "DIALTONE_SERVICE_PORT_HTTP=80",
-				"DIALTONE_PORT=tcp://10.0.0.1:80", "DIALTONE_PORT_80_TCP=tcp://10.0.0.1:80", "DIALTONE_PORT_80_TCP_PROTO=tcp",
-				"DIALTONE_PORT_80_TCP_PORT=80", "DIALTONE_PORT_80_TCP_ADDR=10.0.0.1", "DIALTONE_WEB_SERVICE_HOST=10.0.0.2",
-				"DIALTONE_WEB_PORT=tcp://10.0.0.2:80", "DIALTONE_WEB_PORT_80_TCP=tcp://10.0.0.2:80",
+				"DIALTONE_SERVICE_HOST=10.0.0.1", "DIALTONE_SERVICE_PORT=80",
+				"DIALTONE_SERVICE_PORT_HTTP=80", "DIALTONE_PORT=tcp://10.0.0.1:80",
+				"DIALTONE_PORT_80_TCP=tcp://10.0.0.1:80", "DIALTONE_PORT_80_TCP_PROTO=tcp",
+				"DIALTONE_PORT_80_TCP_PORT=80", "DIALTONE_PORT_80_TCP_ADDR=10.0.0.1",
+				"DIALTONE_WEB_SERVICE_HOST=10.0.0.2", "DIALTONE_WEB_PORT=tcp://10.0.0.2:80",
+				"DIALTONE_WEB_PORT_80_TCP=tcp://10.0.0.2:80",
 			},
 			change: func(c *Config) {},
 		},
@@ -344,7 +352,8 @@ func TestFile(t *testing.T) {
 			"does not hide other faults when it is missing", "missing.toml",
 			[]string{"DIALTONE_LISTEN=8080", "DIALTONE_DEV=true"}, "",
 			"missing.toml: cannot be read: no such file or directory\n" +
-				`DIALTONE_LISTEN: listen: expected host:port, such as 127.0.0.1:8080, not "8080"; did you mean 127.0.0.1:8080?`,
+				`DIALTONE_LISTEN: listen: expected host:port, such as 127.0.0.1:8080, not "8080"; ` +
+				"did you mean 127.0.0.1:8080?",
 		},
 		{"is no directory", ".", nil, "", ".: cannot be read: is a directory"},
 		{"has an end", "long.toml", nil, "", "long.toml: cannot be read: longer than 262144 bytes"},
@@ -352,8 +361,14 @@ func TestFile(t *testing.T) {
 			"has few keys", "many.toml", nil, "",
 			"many.toml: more than 200 keys; is this the configuration of Dialtone?",
 		},
-		{"is not UTF-16", "utf16.toml", nil, "", "utf16.toml:1:1: not TOML: invalid character at start of key: U+00FF 'ÿ'"},
-		{"is not Latin-1", "latin1.toml", nil, "", "latin1.toml:2:4: not TOML: invalid UTF-8 character in comment"},
+		{
+			"is not UTF-16", "utf16.toml", nil, "",
+			"utf16.toml:1:1: not TOML: invalid character at start of key: U+00FF 'ÿ'",
+		},
+		{
+			"is not Latin-1", "latin1.toml", nil, "",
+			"latin1.toml:2:4: not TOML: invalid UTF-8 character in comment",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := Load(c.path, c.environment, nil)
@@ -397,11 +412,8 @@ ops = { password = "hunter2" }
 `,
 		"password = hunter2", "password = \"hunter2\n", "password = 'hunter2' hunter2", "password = 5hunter2",
 	} {
-		_, err := Load(
-			write(t, file),
-			[]string{"DIALTONE_PASSWORD=" + secret},
-			map[string]string{"password": secret},
-		)
+		_, err := Load(write(t, file), []string{"DIALTONE_PASSWORD=" + secret},
+			map[string]string{"password": secret})
 		if err == nil {
 			t.Fatal("no fault")
 		}

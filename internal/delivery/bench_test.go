@@ -42,10 +42,12 @@ func BenchmarkBacklog(b *testing.B) {
 		var closes func()
 		ours = append(ours, rate(func() {
 			closes = o.opens(s.Address, connections)
-			for end := time.Now().Add(5 * time.Minute); o.queue.Counts().Sent < backlog; time.Sleep(2 * time.Millisecond) {
+			end := time.Now().Add(5 * time.Minute)
+			for o.queue.Counts().Sent < backlog {
 				if time.Now().After(end) {
 					b.Fatalf("%d were sent", o.queue.Counts().Sent)
 				}
+				time.Sleep(2 * time.Millisecond)
 			}
 		}))
 		closes()

@@ -20,12 +20,16 @@ var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // The example of RFC 7616 section 3.9.1, with spaces for its line breaks.
 const (
-	rfcMD5 = `Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", algorithm=MD5, ` +
-		`nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", ` +
-		`qop=auth, response="8ca523f5e9506fed4657c9700eebdbec", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"`
-	rfcSHA256 = `Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", algorithm=SHA-256, ` +
-		`nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", ` +
-		`qop=auth, response="753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"`
+	rfcMD5 = `Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", ` +
+		`algorithm=MD5, nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, ` +
+		`cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", qop=auth, ` +
+		`response="8ca523f5e9506fed4657c9700eebdbec", ` +
+		`opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"`
+	rfcSHA256 = `Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", ` +
+		`algorithm=SHA-256, nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, ` +
+		`cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ", qop=auth, ` +
+		`response="753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1", ` +
+		`opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"`
 )
 
 func credential(user, realm, password string) digest.Credential {
@@ -69,13 +73,15 @@ func TestParseAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, header := range map[string]string{
-		"curl":                      `Digest username="Mufasa",realm="http-auth@example.org",nonce="` + want.Nonce + `",uri="/dir/index.html",cnonce="` + want.CNonce + `",nc=00000001,algorithm=MD5,response="` + want.Response + `",qop="auth"`,
+		"curl": `Digest username="Mufasa",realm="http-auth@example.org",nonce="` + want.Nonce +
+			`",uri="/dir/index.html",cnonce="` + want.CNonce + `",nc=00000001,algorithm=MD5,response="` +
+			want.Response + `",qop="auth"`,
 		"no algorithm, as RFC 2617": strings.Replace(rfcMD5, "algorithm=MD5, ", "", 1),
 		"an algorithm in quotes":    strings.Replace(rfcMD5, "algorithm=MD5", `algorithm="md5"`, 1),
 		"the scheme in capitals":    strings.Replace(rfcMD5, "Digest", "DIGEST", 1),
 		"names in capitals":         strings.Replace(rfcMD5, "username", "USERNAME", 1),
-		"much white space": strings.ReplaceAll(strings.ReplaceAll(rfcMD5, ", ",
-			" \t,\t  "), "=MD5", " = MD5"),
+		"much white space": strings.ReplaceAll(
+			strings.ReplaceAll(rfcMD5, ", ", " \t,\t  "), "=MD5", " = MD5"),
 		"an unknown parameter": rfcMD5 + `, foo="b,a=r"`,
 		"an escaped letter":    strings.Replace(rfcMD5, `"Mufasa"`, `"\Mufas\a"`, 1),
 		"userhash=false":       rfcMD5 + `, userhash=false`,
@@ -124,12 +130,7 @@ func TestParseAnswerErrors(t *testing.T) {
 		"a line break":                      strings.Replace(rfcMD5, "Mufasa", "Muf\nasa", 1),
 		"DEL":                               strings.Replace(rfcMD5, "Mufasa", "Muf\x7fasa", 1),
 		"more than 4096 bytes":              rfcMD5 + `, x="` + strings.Repeat("x", 4096) + `"`,
-		"username*": strings.Replace(
-			rfcMD5,
-			`username="Mufasa"`,
-			`username*=UTF-8''Mufasa`,
-			1,
-		),
+		"username*":                         strings.Replace(rfcMD5, `username="Mufasa"`, `username*=UTF-8''Mufasa`, 1),
 	}
 	for _, name := range []string{"username", "realm", "uri", "nonce", "cnonce", "response"} {
 		at := strings.Index(rfcMD5, " "+name+"=")
@@ -234,20 +235,12 @@ func FuzzParseAnswer(f *testing.F) {
 		}
 		// An answer that was read can be written, and is read again as the same.
 		quote := func(s string) string {
-			return `"` + strings.NewReplacer(`\`, `\\`, `"`,
-				`\"`).Replace(s) + `"`
+			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 		}
-		again := fmt.Sprintf(
-			"Digest username=%s, realm=%s, nonce=%s, uri=%s, cnonce=%s, response=%s, nc=%s, qop=auth, algorithm=%s",
-			quote(a.Username),
-			quote(a.Realm),
-			quote(a.Nonce),
-			quote(a.URI),
-			quote(a.CNonce),
-			quote(a.Response),
-			a.NC,
-			a.Algorithm,
-		)
+		again := fmt.Sprintf("Digest username=%s, realm=%s, nonce=%s, uri=%s, cnonce=%s, "+
+			"response=%s, nc=%s, qop=auth, algorithm=%s",
+			quote(a.Username), quote(a.Realm), quote(a.Nonce), quote(a.URI), quote(a.CNonce),
+			quote(a.Response), a.NC, a.Algorithm)
 		if len(again) > 4096 {
 			return
 		}

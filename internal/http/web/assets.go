@@ -94,10 +94,8 @@ func (a *assets) load(files fs.FS, name string, importers []string) error {
 		return nil
 	}
 	if slices.Contains(importers, name) {
-		return fmt.Errorf(
-			"static: modules import each other in a cycle: %s",
-			strings.Join(append(importers, name), ", "),
-		)
+		return fmt.Errorf("static: modules import each other in a cycle: %s",
+			strings.Join(append(importers, name), ", "))
 	}
 	content, err := fs.ReadFile(files, name)
 	if err != nil {

@@ -432,18 +432,10 @@ func TestSignupAccepted(t *testing.T) {
 		{
 			"unknown fields",
 			[]string{
-				"ha1=" + hex,
-				"role=admin",
-				"disabled=false",
-				"activated=1",
-				"realm=x",
-				"tenant=b",
-				"uid=1",
-				"x=",
+				"ha1=" + hex, "role=admin", "disabled=false", "activated=1", "realm=x", "tenant=b",
+				"uid=1", "x=",
 			},
-			"",
-			"",
-			"",
+			"", "", "",
 		},
 		{"an unknown field twice", []string{"ha1=" + hex, "x=1&x=2"}, "", "", ""},
 	}

@@ -53,11 +53,7 @@ func allPages(text string) map[string]view {
 		"account": {
 			"account",
 			accountPage{
-				f,
-				text,
-				text,
-				text,
-				text,
+				f, text, text, text, text,
 				sipSettings{text, text, text, text, text, text},
 				[]string{"linphone", "zoiper", "acrobits", "baresip", "jssip"},
 			},

@@ -843,15 +843,8 @@ func TestCopyButton(t *testing.T) {
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
-		"/",
-		"/signup.html",
-		"/login.html",
-		"/account.html",
-		"/scan",
-		"/copied",
-		"/error",
-		"/devmail",
-		"/devmail/none",
+		"/", "/signup.html", "/login.html", "/account.html", "/scan", "/copied", "/error",
+		"/devmail", "/devmail/none",
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))

@@ -548,16 +548,8 @@ func TestOpenRedirect(t *testing.T) {
 
 // messageHeaders are the headers that a message may have.
 var messageHeaders = []string{
-	"Auto-Submitted",
-	"Content-Language",
-	"Content-Type",
-	"Date",
-	"From",
-	"Message-Id",
-	"Mime-Version",
-	"Subject",
-	"To",
-	"X-Auto-Response-Suppress",
+	"Auto-Submitted", "Content-Language", "Content-Type", "Date", "From", "Message-Id",
+	"Mime-Version", "Subject", "To", "X-Auto-Response-Suppress",
 }
 
 // Every form is refused, or sends one message to one recipient that repeats nothing of the form.

@@ -281,20 +281,8 @@ func (s *testServer) addSecret(what, text string) {
 
 // logKeys are the attributes that a log line may have.
 var logKeys = []string{
-	"time",
-	"level",
-	"msg",
-	"outcome",
-	"tenant",
-	"user",
-	"email",
-	"net",
-	"request",
-	"detail",
-	"audit",
-	"path",
-	"err",
-	"stack",
+	"time", "level", "msg", "outcome", "tenant", "user", "email", "net", "request", "detail",
+	"audit", "path", "err", "stack",
 }
 
 // checkLog fails the test if its log contains a secret, or a line that is not JSON with known keys.

@@ -255,10 +255,7 @@ func TestRawHost(t *testing.T) {
 		list := s.visitor("a.test").exchange(t, fmt.Sprintf(
 			"POST http://A.TEST.:1337/signup.ashx HTTP/1.1\r\nHost: evil.test\r\n"+
 				"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
-			formType,
-			len(body),
-			body,
-		))
+			formType, len(body), body))
 		if len(list) != 1 {
 			t.Fatalf("%d answers", len(list))
 		}

@@ -184,7 +184,9 @@ func TestSignerSeesKeyChanges(t *testing.T) {
 func TestKeys(t *testing.T) {
 	s, ring, tenantID := openStore(t)
 	keys := dkim.NewKeys(s, ring)
-	for _, bad := range []string{"", "A", "a b", "-a", "a-", "a..b", ".a", "a_b", "ü", strings.Repeat("a", 64), "a\nb"} {
+	for _, bad := range []string{
+		"", "A", "a b", "-a", "a-", "a..b", ".a", "a_b", "ü", strings.Repeat("a", 64), "a\nb",
+	} {
 		if _, err := keys.Add(t.Context(), tenantID, bad, dkim.RSA, noon); !fault.Is(err, fault.Invalid) {
 			t.Errorf("the selector %q: %v", bad, err)
 		}

@@ -131,14 +131,8 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf(
-		"%d synced messages are whole; of %d unsynced ones %d are whole, %d damaged, %d missing",
-		count,
-		count,
-		whole-count,
-		damaged,
-		missing,
-	)
+	t.Logf("%d synced messages are whole; of %d unsynced ones %d are whole, %d damaged, %d missing",
+		count, count, whole-count, damaged, missing)
 	if left := len(entries) - whole - damaged; unnamed && left != 0 {
 		t.Errorf("%d temporary names are left", left)
 	} else {

@@ -106,10 +106,7 @@ func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	}
 	text := fmt.Sprintf(
 		"%s\n\nTo send it again: dialtone mail retry %s\nTo be rid of it:  dialtone mail discard %s\n",
-		why,
-		id,
-		id,
-	)
+		why, id, id)
 	if err := errors.Join(
 		d.create(d.bad(id, reason), []byte(text)),
 		d.create(d.bad(id, published), b),

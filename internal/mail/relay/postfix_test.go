@@ -74,11 +74,8 @@ func TestPostfix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(
-		t,
-		"the message is in the queue of Postfix",
-		func() bool { return strings.Contains(p.Queue(), "queued@mail.test") },
-	)
+	waitFor(t, "the message is in the queue of Postfix",
+		func() bool { return strings.Contains(p.Queue(), "queued@mail.test") })
 	busy.Store(false)
 	waitFor(t, "the queue of Postfix is empty", func() bool {
 		p.Flush()

@@ -130,45 +130,12 @@ func longGuesses(common []string) (guesses []guess) {
 // of short passwords miss.
 func words(common []string) (list []string) {
 	more := []string{
-		"password",
-		"qwerty",
-		"welcome",
-		"iloveyou",
-		"admin",
-		"changeme",
-		"letmein",
-		"summer",
-		"winter",
-		"spring",
-		"autumn",
-		"passwort",
-		"hello",
-		"login",
-		"secret",
-		"telephone",
-		"phone",
-		"qwertyuiop",
-		"asdfghjkl",
-		"administrator",
-		"football",
-		"princess",
-		"sunshine",
-		"computer",
-		"internet",
-		"company",
-		"january",
-		"february",
-		"march",
-		"april",
-		"june",
-		"july",
-		"august",
-		"september",
-		"october",
-		"november",
-		"december",
-		"monday",
-		"friday",
+		"password", "qwerty", "welcome", "iloveyou", "admin", "changeme", "letmein", "summer",
+		"winter", "spring", "autumn", "passwort", "hello", "login", "secret", "telephone",
+		"phone", "qwertyuiop", "asdfghjkl", "administrator", "football", "princess",
+		"sunshine", "computer", "internet", "company", "january", "february", "march",
+		"april", "june", "july", "august", "september", "october", "november", "december",
+		"monday", "friday",
 	}
 	seen := make(map[string]bool)
 	for i := range max(len(more), len(common)) {
@@ -188,8 +155,9 @@ const letters = "abcdefghijklmnopqrstuvwxyz"
 func suffixes() (list []string) {
 	list = strings.Fields(
 		"1 123 12 1234 12345 123456 ! 1! 123! 1234567 12345678 123456789 1234567890 @123 1234! 12345! " +
-			"01 11 00 69 007 666 777 000 111 321 4321 54321 654321 0000 1111 2222 7777 8888 9999 11111 00000 111111 000000 " +
-			"123123 112233 121212 abc abc123 qwe qwerty asdf zxc 1q2w3e 1q2w3e4r q1w2e3 !! !!! ? . # $ * 123456! #1 @1 _123",
+			"01 11 00 69 007 666 777 000 111 321 4321 54321 654321 0000 1111 2222 7777 8888 9999 " +
+			"11111 00000 111111 000000 123123 112233 121212 abc abc123 qwe qwerty asdf zxc 1q2w3e " +
+			"1q2w3e4r q1w2e3 !! !!! ? . # $ * 123456! #1 @1 _123",
 	)
 	for _, mark := range []string{"", "!"} {
 		for distance := range lastYear - firstYear {
@@ -221,10 +189,14 @@ func patterns() (list []string) {
 	)
 	var walks []string
 	// Along the rows and columns of a keyboard, both ways, zigzags between two rows, and sequences.
-	for _, walk := range []string{digits, "0123456789", letters, "qwertyuiopasdfghjklzxcvbnm", "qwertyuiop", "asdfghjkl",
-		"zxcvbnm", "1qaz2wsx3edc4rfv5tgb6yhn", "qazwsxedcrfvtgbyhnujm", "1q2w3e4r5t6y7u8i9o0p", "q1w2e3r4t5y6u7i8o9p0",
-		"qawsedrftgyhujikolp", "zaq1xsw2cde3vfr4bgt5", "qweasdzxc", "qwerasdfzxcv", "qwertasdfgzxcvb", "112233445566778899",
-		"111222333444", "aabbccddeeffgghh", "1a2b3c4d5e6f7g8h", "a1b2c3d4e5f6g7h8", "123qweasdzxc", "qwe123asd456zxc789"} {
+	for _, walk := range []string{
+		digits, "0123456789", letters, "qwertyuiopasdfghjklzxcvbnm", "qwertyuiop", "asdfghjkl",
+		"zxcvbnm", "1qaz2wsx3edc4rfv5tgb6yhn", "qazwsxedcrfvtgbyhnujm", "1q2w3e4r5t6y7u8i9o0p",
+		"q1w2e3r4t5y6u7i8o9p0", "qawsedrftgyhujikolp", "zaq1xsw2cde3vfr4bgt5", "qweasdzxc",
+		"qwerasdfzxcv", "qwertasdfgzxcvb", "112233445566778899", "111222333444",
+		"aabbccddeeffgghh", "1a2b3c4d5e6f7g8h", "a1b2c3d4e5f6g7h8", "123qweasdzxc",
+		"qwe123asd456zxc789",
+	} {
 		walks = append(walks, walk, backwards(walk))
 	}
 	for n := minLong; n <= maxLong; n++ {
@@ -235,18 +207,24 @@ func patterns() (list []string) {
 			list = append(list, strings.Repeat(string(c), n))
 		}
 	}
-	for _, unit := range []string{"12", "123", "1234", "12345", "123456", "1212", "1122", "112233", "121212", "123321", "10", "01",
-		"007", "321", "4321", "654321", "69", "abc", "abcd", "abcdef", "abc123", "qwe", "qwer", "qwerty", "qwe123", "123qwe",
-		"asd", "asdf", "asdfgh", "zxc", "zxcv", "qaz", "qazwsx", "1qaz", "1q2w3e", "1q2w", "aa11", "ab12", "a1", "1a", "a1b2",
-		"xyz", "12ab"} {
+	for _, unit := range []string{
+		"12", "123", "1234", "12345", "123456", "1212", "1122", "112233", "121212", "123321", "10",
+		"01", "007", "321", "4321", "654321", "69", "abc", "abcd", "abcdef", "abc123", "qwe",
+		"qwer", "qwerty", "qwe123", "123qwe", "asd", "asdf", "asdfgh", "zxc", "zxcv", "qaz",
+		"qazwsx", "1qaz", "1q2w3e", "1q2w", "aa11", "ab12", "a1", "1a", "a1b2", "xyz", "12ab",
+	} {
 		for n := 2; n*len(unit) <= maxLong; n++ {
 			list = append(list, strings.Repeat(unit, n))
 		}
 	}
-	for _, first := range []string{digits, "qwerty", "qwertyuiop", "asdfghjkl", "abcdef", "abc", "qwe", "asd", "zxc", "1q2w3e",
-		"1qaz2wsx", "zxcvbnm"} {
-		for _, second := range []string{digits, "123456789", "12345678", "123456", "qwerty", "qwertyuiop", "abc", "asdfgh",
-			"zxcvbn", "!@#", "!"} {
+	for _, first := range []string{
+		digits, "qwerty", "qwertyuiop", "asdfghjkl", "abcdef", "abc", "qwe", "asd", "zxc",
+		"1q2w3e", "1qaz2wsx", "zxcvbnm",
+	} {
+		for _, second := range []string{
+			digits, "123456789", "12345678", "123456", "qwerty", "qwertyuiop", "abc", "asdfgh",
+			"zxcvbn", "!@#", "!",
+		} {
 			list = append(list, first+second, second+first)
 		}
 	}
