@@ -100,7 +100,8 @@ func TestBrowser(t *testing.T) {
 		b.click("#wrong summary")
 		b.fill("correct-email", "no address")
 		b.click("#correct button")
-		b.until(`!document.getElementById("correct-email-error").hidden && document.activeElement.id === "correct-email"`)
+		b.until(`!document.getElementById("correct-email-error").hidden &&
+			document.activeElement.id === "correct-email"`)
 		b.check("login-correct")
 		b.fill("correct-email", "-f@example.org")
 		b.click("#correct button")

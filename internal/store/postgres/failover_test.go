@@ -457,6 +457,11 @@ func TestCrashesDuringActivation(t *testing.T) {
 		defer mu.Unlock()
 		*list = append(*list, a)
 	}
+	refused := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		refusals++
+	}
 	over := make(chan struct{})
 	var all sync.WaitGroup
 	for client := range 12 {
@@ -472,15 +477,14 @@ func TestCrashesDuringActivation(t *testing.T) {
 				switch {
 				case errors.Is(err, account.ErrUnknown) || err == nil && i%3 == 0: // its message could not be published
 					for fault.Is(s.Undo(ctx, a, midday), fault.Overloaded) {
+						refused()
 						s.engine.WaitForBreaker(ctx)
 					}
 					told(&gone, a)
 					continue
 				case fault.Is(err, fault.Overloaded):
 					told(&gone, a)
-					mu.Lock()
-					refusals++
-					mu.Unlock()
+					refused()
 					s.engine.WaitForBreaker(ctx)
 					continue
 				case err != nil:
