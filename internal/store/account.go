@@ -98,21 +98,33 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 		return a, err
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
-			AND activated IS NULL AND NOT held AND expires > $1`, engine.Micros(now), token[:], tenant)
-		if err != nil {
-			return nil, err
+		for range linkAttempts {
+			n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
+				AND activated IS NULL AND NOT held AND expires > $1`, engine.Micros(now), token[:], tenant)
+			if err != nil {
+				return nil, err
+			}
+			if a, err = linked(tx, tenant, token); err != nil {
+				return nil, err
+			}
+			if n > 0 || tx.Repeated() && a.Activated.Equal(engine.FromMicros(engine.Micros(now))) {
+				return []phonetables.Subject{phonetables.Account(a.UID)}, nil
+			}
+			if err := refusal(a, now); err != nil {
+				return nil, err
+			}
 		}
-		if a, err = linked(tx, tenant, token); err != nil {
-			return nil, err
-		}
-		if n > 0 || tx.Repeated() && a.Activated.Equal(engine.FromMicros(engine.Micros(now))) {
-			return []phonetables.Subject{phonetables.Account(a.UID)}, nil
-		}
-		return nil, refusal(a, now)
+		return nil, errLinkChanges
 	})
 	return a, err
 }
+
+// linkAttempts bounds the attempts of a transaction on a link that another transaction changes. On
+// PostgreSQL each statement has its own snapshot: an UPDATE may find a link replaced or its account
+// held, and the next statement find that undone. Then the UPDATE is run again.
+const linkAttempts = 10
+
+var errLinkChanges = errors.New("the link was changed by others in each of the attempts to use it")
 
 // Confirm implements account.Store.
 func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID,
@@ -129,17 +141,27 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 		return a, nil
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		// Since the read the account may have been deleted or disabled, or got another link. It may
-		// also have expired since then, which does not matter.
-		n, err := tx.Exec(`UPDATE account SET activated = COALESCE(activated, $1), confirmed = COALESCE(confirmed, $1)
-			WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`, engine.Micros(now), token[:], tenant)
-		if err != nil {
-			return nil, err
+		for range linkAttempts {
+			// Since the read the account may have been deleted or disabled, or got another link. It
+			// may also have expired since then, which does not matter.
+			n, err := tx.Exec(`UPDATE account SET activated = COALESCE(activated, $1),
+				confirmed = COALESCE(confirmed, $1)
+				WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`,
+				engine.Micros(now), token[:], tenant)
+			if err != nil {
+				return nil, err
+			}
+			if a, err = linked(tx, tenant, token); err != nil {
+				return nil, err
+			}
+			if n > 0 {
+				return []phonetables.Subject{phonetables.Account(a.UID)}, nil
+			}
+			if a.Held {
+				return nil, account.ErrHeld
+			}
 		}
-		if a, err = linked(tx, tenant, token); err == nil && n == 0 {
-			err = account.ErrHeld // it was when the UPDATE ran
-		}
-		return []phonetables.Subject{phonetables.Account(a.UID)}, err
+		return nil, errLinkChanges
 	})
 	return a, err
 }
