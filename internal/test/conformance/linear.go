@@ -168,8 +168,13 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	returned := time.Since(h.start)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err != nil && fault.KindOf(err) == fault.Internal {
+	switch {
+	case err != nil && fault.KindOf(err) == fault.Internal, errors.Is(err, fault.ErrInDoubt):
 		h.Errorf("%s %s: %v", c.act, c.user, err)
+	case fault.Is(err, fault.Overloaded) && !errors.Is(err, account.ErrAddressChanged):
+		// The disk is so slow that a write was not started in time. It changed nothing.
+		h.Logf("%s %s: %v", c.act, c.user, err)
+		return
 	}
 	h.operations = append(h.operations, porcupine.Operation{
 		ClientId: client,
