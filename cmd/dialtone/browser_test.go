@@ -625,7 +625,7 @@ func (b *browser) resizeTo(width, height int) {
 	}
 }
 
-// shot keeps a picture of the page, for whoever named a folder in DIALTONE_TEST_SHOTS; the README's
+// shot saves a picture of the page if DIALTONE_TEST_SHOTS names a folder; the README's
 // are made so.
 func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
 

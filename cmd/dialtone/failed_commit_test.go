@@ -34,7 +34,7 @@ func TestFailedCommitEndsTheServer(t *testing.T) {
 	select {
 	case <-p.ended:
 	case <-time.After(stopWithin):
-		t.Fatalf("the server goes on\n%s", p.stderr)
+		t.Fatalf("the server is still running\n%s", p.stderr)
 	}
 	if status := p.cmd.ProcessState.ExitCode(); status != exitRestart {
 		t.Errorf("exit status %d, want %d", status, exitRestart)

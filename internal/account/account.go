@@ -31,7 +31,7 @@
 // A person who has proved the password of a pending account can have a new link, and correct the
 // address that it goes to. It is staged, committed and published like that of a signup, with an
 // outbox entry of its own. The older link is invalid from the commit on, and is remembered until
-// the account expires, so that whoever opens it is told why. That person learns nothing of the
+// the account expires, so that a person who opens it learns why. They learn nothing of the
 // account, since the first address may have been somebody else's. The older outbox entry stays
 // until the new message is on disk or withdrawn, so that undoing the new link restores all that was
 // before.

@@ -24,7 +24,7 @@ func (s *Service) Resend(
 		r.Account.Email, err = CleanEmail(email)
 	}
 	if err == nil {
-		// From here on the work goes on if the client disconnects: it is completed or undone.
+		// From here on, the work continues if the client disconnects: it is completed or undone.
 		err = s.resend(context.WithoutCancel(ctx), t, r, s.deps.Now())
 	}
 	s.record(ctx, audit.Resend, t, r.Account, from, err)

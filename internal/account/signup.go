@@ -191,7 +191,7 @@ func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 		Address:   s.allowances(t, p.from),
 		Recipient: s.recipient(t, p.account.Email),
 	}
-	// From here on the work goes on if the client disconnects: it is completed or undone.
+	// From here on, the work continues if the client disconnects: it is completed or undone.
 	ctx = context.WithoutCancel(ctx)
 	if !proof.Right {
 		return s.deps.Store.Create(ctx, su, p.now) // which refuses it, and spends a captcha of ours
