@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
 	"dialtone/internal/turn"
 )
 
@@ -162,7 +163,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			Accounts:   s.accounts,
 			Store:      s.store,
 			Signatures: s.signing.signatures,
-			SealRing:   s.seal,
+			Passwords:  throttle.NewPasswords(s.seal, time.Now),
 			Nodes:      s.shared(),
 			Audit:      events,
 			Now:        time.Now,

@@ -46,10 +46,6 @@ type Deps struct {
 	AddressCeiling int
 }
 
-// failureBuckets bounds the memory for counting failed signups. A bucket takes about 100 bytes, and
-// more for an address that fails often.
-const failureBuckets = 1 << 16
-
 // vaultCredential is the purpose that credentials are sealed for. It is part of the keys and never
 // changes.
 const vaultCredential = "credential"
@@ -61,7 +57,8 @@ func NewService(d Deps) *Service {
 		buckets:     throttle.NewBuckets(d.SealRing),
 		credentials: secret.NewVault(d.SealRing, vaultCredential),
 		started:     d.Now(),
-		failures:    throttle.NewFailures(throttle.FailedSignups, failureBuckets, d.Now),
+		failures: throttle.NewFailures(
+			throttle.FailedSignups, throttle.FailedSignupBuckets, d.Now),
 	}
 }
 
@@ -90,6 +87,23 @@ func (a Account) open(v *secret.Vault) (digest.Credential, error) {
 		return digest.Credential{}, err
 	}
 	return digest.UnmarshalCredential(b)
+}
+
+// HasLink reports whether a text is the newest link of the account of a user, or the link that
+// activated it.
+func (s *Service) HasLink(ctx context.Context, tenant int64, user, text string) (bool, error) {
+	token, ok := secret.ParseToken(text)
+	if !ok {
+		return false, nil
+	}
+	a, err := s.deps.Store.Linked(ctx, tenant, token.Hash(), s.deps.Now())
+	switch {
+	case err == nil, errors.Is(err, ErrActive):
+		return a.User == user, nil
+	case errors.Is(err, ErrHeld), fault.Is(err, fault.NotFound):
+		return false, nil
+	}
+	return false, err
 }
 
 // Opener returns a function that opens the sealed credentials of accounts, for a store that exports

@@ -46,23 +46,34 @@ func (s *Service) Signup(
 		p.account, p.credential, err = s.check(t, form, p.now)
 	}
 	if err == nil {
-		err = s.admit(ctx, p)
-	}
-	if counts(err) {
+		err = s.limited(ctx, p)
+	} else {
 		s.failures.Add(s.failureBucket(t, from))
 	}
 	s.record(ctx, audit.Signup, t, p.account, from, err)
 	return p.account, err
 }
 
-// counts reports whether a failure is the sender's own. The limit on failures does not count
-// against itself: a sender who waits as long as they were told would otherwise wait for ever.
-func counts(err error) bool {
-	switch fault.KindOf(err) {
-	case fault.Internal, fault.Overloaded:
-		return false
+// limited calls admit within the limit on failures from one address.
+func (s *Service) limited(ctx context.Context, p pendingSignup) error {
+	end, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
+	if err != nil {
+		return err
 	}
-	return !errors.Is(err, errFailures)
+	if wait > 0 {
+		// This is not counted as a failure: a sender who waits as long as they were told would
+		// otherwise wait for ever.
+		limit := fault.Limit(wait,
+			"too many failed attempts from your network; wait before trying again")
+		limit.Cause = errFailures
+		return limit
+	}
+	failed := false
+	defer func() { end(failed) }()
+	err = s.admit(ctx, p)
+	kind := fault.KindOf(err)
+	failed = err != nil && kind != fault.Internal && kind != fault.Overloaded
+	return err
 }
 
 func (s *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
@@ -175,15 +186,9 @@ type pendingSignup struct {
 	credential digest.Credential
 }
 
-// admit checks the limit on failures and the captcha, and creates the account with its message.
+// admit checks the captcha, and creates the account with its message.
 func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 	t := p.tenant
-	if wait := s.failures.Wait(s.failureBucket(t, p.from)); wait > 0 {
-		limit := fault.Limit(wait,
-			"too many failed attempts from your network; wait before trying again")
-		limit.Cause = errFailures
-		return limit
-	}
 	proof := s.deps.Captcha().Check(t.ID, p.form.CaptchaToken, p.form.CaptchaAnswer)
 	su := Signup{
 		Account:   p.account,

@@ -9,9 +9,11 @@
 // implementation of this, for signing in, for a new activation message and for confirming a link.
 //
 // Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait
-// once a limit is reached. So that nobody can lock a person out by guessing at their name, a
-// browser that has signed in before carries a device token, and its failures are counted
-// separately.
+// once a limit is reached. The limits are exact on one server, however many attempts are made at
+// once; several servers count separately. So that nobody can lock the owner of an account out by
+// guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
+// activated the account or signed in carries a device token. Attempts with a device token or with
+// the newest link of a pending account are counted by that alone.
 //
 // # Sessions
 //
@@ -56,6 +58,8 @@ type Accounts interface {
 	FindUID(ctx context.Context, tenant int64, uid account.UID) (account.Account, error)
 	// Credential opens the sealed credential of an account.
 	Credential(account.Account) (digest.Credential, error)
+	// HasLink reports whether a text is the newest link of the pending account of a user.
+	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
 }
 
 // Store keeps the IDs of revoked sessions and spent nonces.
@@ -73,12 +77,9 @@ type Store interface {
 // Authenticator proves passwords, and starts, reads and ends sessions. It is safe for concurrent
 // use.
 type Authenticator struct {
-	deps      Deps
-	nonces    nonces
-	buckets   throttle.Buckets
-	byName    *throttle.Failures
-	byAddress *throttle.Failures
-	decoy     digest.Credential
+	deps   Deps
+	nonces nonces
+	decoy  digest.Credential
 }
 
 // Deps are the dependencies of an Authenticator.
@@ -87,7 +88,8 @@ type Deps struct {
 	Store    Store
 	// Signatures returns those of the present signing keys.
 	Signatures func() *Signatures
-	SealRing   *secret.Ring
+	// Passwords limits wrong proofs.
+	Passwords *throttle.Passwords
 	// Nodes means that other servers share the store, so that a challenge of one of them may be
 	// answered at another.
 	Nodes bool
@@ -111,17 +113,11 @@ func NewSignatures(r *secret.Ring) *Signatures {
 	}
 }
 
-// failureBuckets bounds the memory for counting failures.
-const failureBuckets = 1 << 16
-
 // NewAuthenticator returns an Authenticator.
 func NewAuthenticator(d Deps) *Authenticator {
 	a := &Authenticator{
-		deps:      d,
-		nonces:    localNonces{digest.NewNonces(d.Now)},
-		buckets:   throttle.NewBuckets(d.SealRing),
-		byName:    throttle.NewFailures(throttle.FailedSignIns, failureBuckets, d.Now),
-		byAddress: throttle.NewFailures(throttle.FailedSignInsPerAddress, failureBuckets, d.Now),
+		deps:   d,
+		nonces: localNonces{digest.NewNonces(d.Now)},
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -143,7 +139,9 @@ type Attempt struct {
 	URI string
 	// Device is the device token that came with the request, or empty.
 	Device string
-	From   account.Origin
+	// Link is the activation link that came with the request, or empty.
+	Link string
+	From account.Origin
 }
 
 var (
@@ -202,13 +200,20 @@ func (a *Authenticator) prove(
 		a.record(ctx, at.Action, t, "", at.From, "malformed")
 		return account.Account{}, ErrDenied
 	}
-	address := a.buckets.Of("failed sign-in address", t.ID, throttle.Party(at.From.Addr))
-	name := a.nameBucket(t, answer.Username, at.Device)
-	if wait := max(a.byAddress.Wait(address), a.byName.Wait(name)); wait > 0 {
+	owner, err := a.ownerToken(ctx, t, answer.Username, at)
+	if err != nil {
+		return account.Account{}, err
+	}
+	guess, wait, err := a.deps.Passwords.Begin(ctx, t.ID, at.From.Addr, answer.Username, owner)
+	if err != nil {
+		return account.Account{}, err
+	}
+	if wait > 0 {
 		a.record(ctx, at.Action, t, answer.Username, at.From, "rate_limited")
 		return account.Account{}, fault.Limit(wait,
 			"too many failed sign-ins; wait before trying again")
 	}
+	defer guess.Cancel() // unless it has ended by then
 	if answer.NC != "00000001" {
 		return account.Account{}, ErrStale
 	}
@@ -232,12 +237,11 @@ func (a *Authenticator) prove(
 	}
 	right := answer.Proves(credential, at.Method)
 	if !known || !right || found.Held {
-		a.byName.Add(name)
-		a.byAddress.Add(address)
+		guess.Wrong()
 		a.record(ctx, at.Action, t, answer.Username, at.From, "denied")
 		return account.Account{}, ErrDenied
 	}
-	a.byName.Forget(name)
+	guess.Right()
 	return found, nil
 }
 
@@ -260,7 +264,7 @@ func (a *Authenticator) SignIn(
 	k.Account, k.Epoch = owner.UID, owner.Epoch
 	return Grant{
 		Session: signatures.session.Issue(t.ID, k),
-		Device:  signatures.device.Issue(t.ID, secret.NewTicket(a.deps.Now()), owner.User),
+		Device:  a.DeviceToken(t, owner.User),
 	}, nil
 }
 
@@ -279,12 +283,26 @@ func (a *Authenticator) record(
 	})
 }
 
-// nameBucket counts failures by name, or by device for a device that has signed in with the name.
-func (a *Authenticator) nameBucket(t *tenant.Tenant, user, device string) throttle.Bucket {
-	if k, ok := a.deps.Signatures().device.Read(t.ID, device, user); ok {
-		return a.buckets.Of("failed sign-in device", t.ID, string(k.ID[:]))
+// ownerToken returns the ID of a device token or link that shows that an attempt comes from the
+// owner of the user name, or an empty text.
+func (a *Authenticator) ownerToken(
+	ctx context.Context, t *tenant.Tenant, user string, at Attempt,
+) (string, error) {
+	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device, user); ok {
+		return string(k.ID[:]), nil
 	}
-	return a.buckets.Of("failed sign-in name", t.ID, user)
+	if at.Link == "" {
+		return "", nil
+	}
+	if has, err := a.deps.Accounts.HasLink(ctx, t.ID, user, at.Link); err != nil || !has {
+		return "", err
+	}
+	return at.Link, nil
+}
+
+// DeviceToken returns a device token for the owner of a user name, good for DeviceLife.
+func (a *Authenticator) DeviceToken(t *tenant.Tenant, user string) string {
+	return a.deps.Signatures().device.Issue(t.ID, secret.NewTicket(a.deps.Now()), user)
 }
 
 // read returns the ticket of a session that has not expired, and when it does.

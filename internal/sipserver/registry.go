@@ -47,22 +47,19 @@ type Caller struct {
 	rate *throttle.Rate
 }
 
-const (
-	// lookupsPerSecond is the rate limit of one server. It stops a server that loops: a busy
-	// registrar needs about 10,000 look-ups per second.
-	lookupsPerSecond = 100_000
-	// failureBuckets bounds the memory that counts wrong tokens.
-	failureBuckets = 1 << 14
-)
+// lookupsPerSecond is the rate limit of one server. It stops a server that loops: a busy registrar
+// needs about 10,000 look-ups per second.
+const lookupsPerSecond = 100_000
 
 // NewRegistry returns a Registry without servers, which refuses every token. Refresh reads the
 // servers.
 func NewRegistry(d Deps) *Registry {
 	r := &Registry{
-		deps:        d,
-		buckets:     throttle.NewBuckets(d.SealRing),
-		wrongTokens: throttle.NewFailures(throttle.WrongTokens, failureBuckets, d.Now),
-		cache:       newCache(),
+		deps:    d,
+		buckets: throttle.NewBuckets(d.SealRing),
+		wrongTokens: throttle.NewFailures(
+			throttle.WrongTokens, throttle.WrongTokenBuckets, d.Now),
+		cache: newCache(),
 	}
 	d.Store.OnChange(r.cache.forget)
 	r.table.Store(&table{version: -1})
@@ -113,11 +110,10 @@ func (r *Registry) Authenticate(ctx context.Context, token string, from account.
 	}
 	// The first argument is part of the bucket's key; changing it resets the counts.
 	bucket := r.buckets.Of("wrong phone server token", 0, throttle.Party(from.Addr))
-	if wait := r.wrongTokens.Wait(bucket); wait > 0 {
+	if wait := r.wrongTokens.Fail(bucket); wait > 0 {
 		return nil, fault.Limit(wait, "too many wrong tokens came from this address; "+
 			"the right token is accepted at once")
 	}
-	r.wrongTokens.Add(bucket)
 	r.deps.Audit.Record(ctx, audit.Event{
 		Action: audit.DirectoryRequest, Outcome: "denied", Peer: from.Addr, Request: from.Request,
 	})

@@ -14,8 +14,6 @@ package throttle
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
-	"sync"
 	"time"
 
 	"dialtone/internal/secret"
@@ -39,12 +37,22 @@ var (
 	ResendsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for failed signups from one address.
 	FailedSignups = Rule{60, 10 * time.Minute}
-	// FailedSignIns holds for wrong passwords for one name, known or not, and for one known device.
+	// FailedSignIns holds for wrong passwords for one name, known or not, and for one known device
+	// or link.
 	FailedSignIns = Rule{10, 15 * time.Minute}
-	// FailedSignInsPerAddress holds for wrong passwords from one address, for any names.
+	// FailedSignInsPerAddress holds for wrong passwords from one address, for any names. The address
+	// is an IPv4 address or an IPv6 /64.
 	FailedSignInsPerAddress = Rule{100, 15 * time.Minute}
+	// FailedSignInsPerSite holds in addition for an IPv6 /48.
+	FailedSignInsPerSite = Rule{300, 15 * time.Minute}
 	// WrongTokens holds for look-ups with a wrong token from one address.
 	WrongTokens = Rule{60, 10 * time.Minute}
+)
+
+// How many addresses are counted that fail at signups and at tokens, which bounds the memory.
+const (
+	FailedSignupBuckets = 1 << 15
+	WrongTokenBuckets   = 1 << 12
 )
 
 // Bucket identifies what is counted. It is a keyed hash, so that the store contains neither
@@ -95,72 +103,19 @@ func Party(addr netip.Addr) string {
 	return prefix(addr, 64)
 }
 
+// site returns the /48 of an IPv6 address, and reports false for an IPv4 address.
+func site(addr netip.Addr) (string, bool) {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is4() {
+		return "", false
+	}
+	return prefix(addr, 48), true
+}
+
 func prefix(addr netip.Addr, bits int) string {
 	p, err := addr.Prefix(bits)
 	if err != nil {
 		return "unknown"
 	}
 	return p.String()
-}
-
-// Failures counts failures in memory. It is safe for concurrent use. It holds at most size buckets;
-// beyond that, the bucket that came first is forgotten. A flood from very many sources can cause
-// that, which the limits in the store do not depend on.
-type Failures struct {
-	rule Rule
-	size int
-	now  func() time.Time
-
-	mu    sync.Mutex
-	times map[Bucket][]time.Time
-	// order has the buckets as they came, in a ring of size places.
-	order []Bucket
-	next  int
-}
-
-// NewFailures returns Failures under one rule.
-func NewFailures(rule Rule, size int, now func() time.Time) *Failures {
-	return &Failures{rule: rule, size: size, now: now, times: make(map[Bucket][]time.Time)}
-}
-
-// Wait returns how long to wait before the next attempt, or zero.
-func (f *Failures) Wait(b Bucket) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	past := f.times[b]
-	if len(past) < f.rule.Limit {
-		return 0
-	}
-	return max(0, past[len(past)-f.rule.Limit].Add(f.rule.Per).Sub(f.now()))
-}
-
-// Add counts a failure.
-func (f *Failures) Add(b Bucket) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	past, known := f.times[b]
-	if !known {
-		f.remember(b)
-	}
-	past = append(past, f.now())
-	f.times[b] = slices.Delete(past, 0, max(0, len(past)-f.rule.Limit))
-}
-
-// Forget resets a count after a success.
-func (f *Failures) Forget(b Bucket) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, known := f.times[b]; known {
-		f.times[b] = f.times[b][:0]
-	}
-}
-
-func (f *Failures) remember(b Bucket) {
-	if len(f.order) < f.size {
-		f.order = append(f.order, b)
-		return
-	}
-	delete(f.times, f.order[f.next])
-	f.order[f.next] = b
-	f.next = (f.next + 1) % f.size
 }

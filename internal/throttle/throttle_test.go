@@ -3,7 +3,6 @@ package throttle_test
 import (
 	"fmt"
 	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,88 +15,6 @@ var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 func bucket(n int) (b throttle.Bucket) {
 	b[0], b[1], b[2] = byte(n), byte(n>>8), byte(n>>16)
 	return b
-}
-
-func TestFailures(t *testing.T) {
-	now := noon
-	f := throttle.NewFailures(throttle.Rule{Limit: 3, Per: 10 * time.Minute}, 100,
-		func() time.Time { return now })
-	wait := func(n int, want time.Duration) {
-		t.Helper()
-		if got := f.Wait(bucket(n)); got != want {
-			t.Errorf("at %v the wait is %v, want %v", now.Sub(noon), got, want)
-		}
-	}
-	for i := range 3 {
-		wait(1, 0)
-		now = noon.Add(time.Duration(i) * time.Minute)
-		f.Add(bucket(1))
-	}
-	wait(1, 8*time.Minute)
-	wait(2, 0)
-	now = noon.Add(10*time.Minute - 1)
-	wait(1, 1)
-	now = noon.Add(10 * time.Minute)
-	wait(1, 0)
-	f.Add(bucket(1)) // the window slides: the oldest of the last three is now that of 12:01
-	wait(1, time.Minute)
-	for range 1000 {
-		f.Add(bucket(1))
-	}
-	wait(1, 10*time.Minute)
-	f.Forget(bucket(1))
-	wait(1, 0)
-	f.Forget(bucket(7))
-	for range 3 {
-		f.Add(bucket(1))
-	}
-	wait(1, 10*time.Minute)
-}
-
-func TestFailuresSize(t *testing.T) {
-	const size = 64
-	f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Hour}, size,
-		func() time.Time { return noon })
-	remembered := func(from, to int) (n int) {
-		for i := from; i < to; i++ {
-			if f.Wait(bucket(i)) > 0 {
-				n++
-			}
-		}
-		return n
-	}
-	for i := range 10 * size {
-		f.Add(bucket(i))
-	}
-	if got := remembered(0, 10*size); got != size {
-		t.Errorf("%d buckets are remembered, want %d", got, size)
-	}
-	if got := remembered(9*size, 10*size); got != size {
-		t.Errorf("of the last %d, %d are remembered", size, got)
-	}
-	for range 10 * size { // a known bucket takes no further place
-		f.Add(bucket(10*size - 1))
-	}
-	if got := remembered(0, 10*size); got != size {
-		t.Errorf("%d buckets are remembered, want %d", got, size)
-	}
-}
-
-func TestFailuresConcurrent(t *testing.T) {
-	f := throttle.NewFailures(throttle.Rule{Limit: 50, Per: time.Hour}, 8,
-		func() time.Time { return noon })
-	var all sync.WaitGroup
-	for range 49 {
-		all.Go(func() { f.Add(bucket(1)); f.Wait(bucket(1)) })
-	}
-	all.Wait()
-	if f.Wait(bucket(1)) != 0 {
-		t.Error("there is a wait after 49 of 50")
-	}
-	f.Add(bucket(1))
-	if f.Wait(bucket(1)) != time.Hour {
-		t.Error("a failure was lost")
-	}
 }
 
 func TestSignupAllowances(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/form"
+	"dialtone/internal/session"
 )
 
 // maxForm bounds a form; the longest real signup has about 2 KiB.
@@ -48,7 +49,7 @@ func readSignup(w http.ResponseWriter, r *http.Request) (f account.Form, lang st
 }
 
 // readEmail reads the form of a resend, whose only field may be missing, as may the whole form.
-func readEmail(w http.ResponseWriter, r *http.Request) (string, error) {
+func readEmail(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (string, error) {
 	if r.ContentLength == 0 && r.Header.Get("Content-Type") == "" {
 		return "", form.NoQuery(r.URL)
 	}
@@ -62,7 +63,7 @@ func readEmail(w http.ResponseWriter, r *http.Request) (string, error) {
 }
 
 // readToken reads the form of a confirmation.
-func readToken(w http.ResponseWriter, r *http.Request) (string, error) {
+func readToken(w http.ResponseWriter, r *http.Request, at *session.Attempt) (string, error) {
 	token := form.Field{Name: "token"}
 	if err := readForm(w, r, &token); err != nil {
 		return "", err
@@ -70,5 +71,6 @@ func readToken(w http.ResponseWriter, r *http.Request) (string, error) {
 	if token.Value == "" {
 		return "", fault.Field("token", "send the token of the link")
 	}
+	at.Link = token.Value
 	return token.Value, nil
 }

@@ -22,7 +22,8 @@ import (
 // section 3.3 has it repeat the request), so the form is read after the header. It is read before
 // the proof is checked, so that a mistake in it does not cost a challenge.
 func proved[F any](
-	s *Site, action audit.Action, read func(http.ResponseWriter, *http.Request) (F, error),
+	s *Site, action audit.Action,
+	read func(http.ResponseWriter, *http.Request, *session.Attempt) (F, error),
 	do func(http.ResponseWriter, *request, account.Account, F) error,
 ) handler {
 	return func(w http.ResponseWriter, r *request) error {
@@ -42,7 +43,7 @@ func proved[F any](
 		var form F
 		if at.Authorization != "" {
 			var err error
-			if form, err = read(w, r.Request); err != nil {
+			if form, err = read(w, r.Request, &at); err != nil {
 				return err
 			}
 		}
@@ -74,7 +75,9 @@ func setChallenge(w http.ResponseWriter, r *request, c *digest.Challenge) {
 }
 
 // readNothing is for requests without a form.
-func readNothing(http.ResponseWriter, *http.Request) (struct{}, error) { return struct{}{}, nil }
+func readNothing(http.ResponseWriter, *http.Request, *session.Attempt) (struct{}, error) {
+	return struct{}{}, nil
+}
 
 func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, r.from)
@@ -84,7 +87,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 		return err
 	}
 	setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life)
-	setCookie(w, r.tenant, deviceCookie, grant.Device, session.DeviceLife)
+	setDevice(w, r, grant.Device)
 	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool         `json:"ok"`
 		User string       `json:"user"`
@@ -137,6 +140,12 @@ func (s *Site) confirm(w http.ResponseWriter, r *request, a account.Account, tok
 		return err
 	}
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+// setDevice marks the browser as that of the owner of an account, who can then not be locked out by
+// others who guess at the password.
+func setDevice(w http.ResponseWriter, r *request, token string) {
+	setCookie(w, r.tenant, deviceCookie, token, session.DeviceLife)
 }
 
 func (s *Site) signout(w http.ResponseWriter, r *request) error {

@@ -31,6 +31,7 @@ func (s *Site) signup(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a.User))
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 
@@ -69,6 +70,7 @@ func (s *Site) activate(w http.ResponseWriter, r *request) error {
 	if a.Pending() {
 		state = activationConfirm
 	}
+	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a.User))
 	return s.activationPage(w, r, http.StatusOK, a, state)
 }
 

@@ -1,0 +1,21 @@
+package throttle
+
+import "encoding/binary"
+
+// Fill brings as many buckets as there is space for to the limit.
+func (f *Failures) Fill() {
+	var b Bucket
+	for i := range f.size {
+		binary.BigEndian.PutUint64(b[:], uint64(i)+1)
+		for range f.rule.Limit {
+			f.Add(b)
+		}
+	}
+}
+
+// Fill fills every count.
+func (p *Passwords) Fill() {
+	p.byName.Fill()
+	p.byAddress.Fill()
+	p.bySite.Fill()
+}

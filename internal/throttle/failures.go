@@ -1,0 +1,219 @@
+package throttle
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Failures limits attempts by counting those that failed, in memory. It is safe for concurrent use.
+//
+// An attempt takes a place before its outcome is known. It gives the place back unless it fails, so
+// that no number of concurrent attempts fails more often than the rule allows. An attempt that
+// finds all places taken by others in progress waits for one of them to end: a client whose
+// attempts all succeed is never refused.
+//
+// The memory is bounded: at most size buckets are kept, with 4 bytes for each failure within the
+// rule. Buckets whose failures have expired are dropped first, then those with the fewest failures,
+// so that many new buckets cannot reset the count of a bucket under attack. Failures are recorded
+// in whole seconds, rounded up: a place may be free again up to a second late.
+type Failures struct {
+	rule    Rule
+	size    int
+	now     func() time.Time
+	started time.Time
+
+	mu      sync.Mutex
+	buckets map[Bucket]*failures
+	swept   uint32
+}
+
+// failures are the attempts of one bucket.
+type failures struct {
+	times []uint32 // of the last rule.Limit failures, in seconds since Failures.started
+	// trying is the number of attempts in progress.
+	trying int
+	// ended is closed when an attempt ends. It is nil while nobody waits for that.
+	ended chan struct{}
+}
+
+// NewFailures returns Failures under one rule, for at most size buckets.
+func NewFailures(rule Rule, size int, now func() time.Time) *Failures {
+	return &Failures{
+		rule: rule, size: size, now: now, started: now(), buckets: make(map[Bucket]*failures),
+	}
+}
+
+// Try begins an attempt. If the limit is reached, it returns how long to wait before the next one.
+// Otherwise the caller must call end once, with the outcome. It fails only with the error of ctx.
+func (f *Failures) Try(ctx context.Context, b Bucket) (end func(failed bool), wait time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		wait, busy := f.state(b)
+		if wait > 0 {
+			return nil, wait, nil
+		}
+		if busy == nil {
+			break
+		}
+		f.mu.Unlock()
+		select {
+		case <-busy:
+			f.mu.Lock()
+		case <-ctx.Done():
+			f.mu.Lock()
+			return nil, 0, ctx.Err()
+		}
+	}
+	f.at(b).trying++
+	return func(failed bool) { f.end(b, failed) }, 0, nil
+}
+
+// state returns how long to wait if the limit is reached. If attempts in progress have taken the
+// last places, it returns a channel that is closed when one of them ends.
+func (f *Failures) state(b Bucket) (wait time.Duration, busy <-chan struct{}) {
+	p := f.buckets[b]
+	if p == nil {
+		return 0, nil
+	}
+	if n := len(p.times); n == f.rule.Limit {
+		ends := time.Duration(p.times[0])*time.Second + f.rule.Per
+		if wait := ends - f.elapsed(); wait > 0 {
+			return min(wait, f.rule.Per+time.Second), nil // more only if the clock was set back
+		}
+	}
+	if p.trying == 0 || len(f.live(p))+p.trying < f.rule.Limit {
+		return 0, nil
+	}
+	if p.ended == nil {
+		p.ended = make(chan struct{})
+	}
+	return 0, p.ended
+}
+
+func (f *Failures) end(b Bucket, failed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.buckets[b]
+	p.trying--
+	if p.ended != nil {
+		close(p.ended)
+		p.ended = nil
+	}
+	if failed {
+		f.add(p)
+	} else if p.trying == 0 && len(p.times) == 0 {
+		delete(f.buckets, b)
+	}
+}
+
+// Fail counts a failure. If the limit is reached, it counts nothing and returns how long to wait.
+func (f *Failures) Fail(b Bucket) (wait time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if wait, _ = f.state(b); wait == 0 {
+		f.add(f.at(b))
+	}
+	return wait
+}
+
+// Add counts a failure even if the limit is reached.
+func (f *Failures) Add(b Bucket) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.add(f.at(b))
+}
+
+// Forget resets a count after a success.
+func (f *Failures) Forget(b Bucket) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.buckets[b]
+	if p == nil {
+		return
+	}
+	if p.times = nil; p.trying == 0 {
+		delete(f.buckets, b)
+	}
+}
+
+func (f *Failures) elapsed() time.Duration { return f.now().Sub(f.started) }
+
+// second is the time now, rounded up.
+func (f *Failures) second() uint32 {
+	return uint32(max(0, (f.elapsed()+time.Second-1)/time.Second))
+}
+
+// live returns the failures that still count.
+func (f *Failures) live(p *failures) []uint32 {
+	expired := f.elapsed() - f.rule.Per
+	first := slices.IndexFunc(p.times, func(t uint32) bool {
+		return time.Duration(t)*time.Second > expired
+	})
+	if first < 0 {
+		return nil
+	}
+	return p.times[first:]
+}
+
+func (f *Failures) add(p *failures) {
+	if len(p.times) == f.rule.Limit {
+		p.times = slices.Delete(p.times, 0, 1)
+	}
+	if len(p.times) == cap(p.times) {
+		// append would allocate more than the limit needs.
+		more := make([]uint32, len(p.times), min(max(4, 2*len(p.times)), f.rule.Limit))
+		copy(more, p.times)
+		p.times = more
+	}
+	p.times = append(p.times, f.second())
+}
+
+// at returns the entry of a bucket, and makes one if there is none.
+func (f *Failures) at(b Bucket) *failures {
+	if p := f.buckets[b]; p != nil {
+		return p
+	}
+	now := f.second()
+	if len(f.buckets) >= f.size || time.Duration(now-f.swept)*time.Second >= f.rule.Per {
+		f.sweep(now)
+	}
+	p := &failures{}
+	f.buckets[b] = p
+	return p
+}
+
+// sweep drops expired buckets. If seven eighths of the size remain, it also drops those with the
+// fewest failures, and of these the ones that failed longest ago. Buckets with attempts in progress
+// stay. The survivors move to a new map, since a map never shrinks.
+func (f *Failures) sweep(now uint32) {
+	f.swept = now
+	type entry struct {
+		bucket Bucket
+		*failures
+	}
+	idle := make([]entry, 0, len(f.buckets))
+	kept := make(map[Bucket]*failures)
+	for b, p := range f.buckets {
+		if p.trying > 0 {
+			kept[b] = p
+		} else if p.times = f.live(p); len(p.times) > 0 {
+			idle = append(idle, entry{b, p})
+		}
+	}
+	slices.SortFunc(idle, func(a, b entry) int {
+		return cmp.Or(
+			cmp.Compare(len(b.times), len(a.times)),
+			cmp.Compare(b.times[len(b.times)-1], a.times[len(a.times)-1]),
+		)
+	})
+	most := max(0, f.size-f.size/8-len(kept))
+	for _, e := range idle[:min(most, len(idle))] {
+		e.times = slices.Clone(e.times)
+		kept[e.bucket] = e.failures
+	}
+	f.buckets = kept
+}

@@ -1,0 +1,275 @@
+package throttle_test
+
+import (
+	"context"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dialtone/internal/secret"
+	"dialtone/internal/throttle"
+)
+
+// wait returns how long an attempt has to wait, which it then cancels.
+func wait(t *testing.T, f *throttle.Failures, b throttle.Bucket) time.Duration {
+	t.Helper()
+	end, wait, err := f.Try(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wait == 0 {
+		end(false)
+	}
+	return wait
+}
+
+func TestFailures(t *testing.T) {
+	now := noon
+	f := throttle.NewFailures(throttle.Rule{Limit: 3, Per: 10 * time.Minute}, 100,
+		func() time.Time { return now })
+	check := func(n int, want time.Duration) {
+		t.Helper()
+		if got := wait(t, f, bucket(n)); got != want {
+			t.Errorf("at %v the wait is %v, want %v", now.Sub(noon), got, want)
+		}
+	}
+	for i := range 3 {
+		check(1, 0)
+		now = noon.Add(time.Duration(i) * time.Minute)
+		f.Add(bucket(1))
+	}
+	check(1, 8*time.Minute)
+	check(2, 0)
+	now = noon.Add(10*time.Minute - 1)
+	check(1, 1)
+	now = noon.Add(10 * time.Minute)
+	check(1, 0)
+	f.Add(bucket(1)) // the window slides: the oldest of the last three is now that of 12:01
+	check(1, time.Minute)
+	for range 1000 {
+		f.Add(bucket(1))
+	}
+	check(1, 10*time.Minute)
+	f.Forget(bucket(1))
+	check(1, 0)
+	f.Forget(bucket(7))
+	for range 3 {
+		if wait := f.Fail(bucket(1)); wait > 0 {
+			t.Errorf("Fail asks to wait %v before the limit is reached", wait)
+		}
+	}
+	check(1, 10*time.Minute)
+	now = now.Add(time.Minute)
+	if wait := f.Fail(bucket(1)); wait != 9*time.Minute {
+		t.Errorf("Fail asks to wait %v", wait)
+	}
+	now = now.Add(9 * time.Minute)
+	check(1, 0)
+}
+
+func TestFailuresCountFromTheNextSecond(t *testing.T) {
+	now := noon
+	f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Minute}, 100,
+		func() time.Time { return now })
+	now = now.Add(time.Millisecond)
+	f.Add(bucket(1))
+	if got, want := wait(t, f, bucket(1)), time.Minute+999*time.Millisecond; got != want {
+		t.Errorf("the wait is %v, want %v", got, want)
+	}
+}
+
+func TestFailuresClockSetBack(t *testing.T) {
+	now := noon.Add(24 * time.Hour)
+	f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Minute}, 100,
+		func() time.Time { return now })
+	now = now.Add(time.Hour)
+	f.Add(bucket(1))
+	now = noon
+	if got, want := wait(t, f, bucket(1)), time.Minute+time.Second; got != want {
+		t.Errorf("the wait is %v, want %v", got, want)
+	}
+}
+
+// TestFailuresAtOnce begins many attempts at once, all of which fail.
+func TestFailuresAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Hour}, 8, time.Now)
+		var evaluated, refused atomic.Int64
+		var all sync.WaitGroup
+		for range 300 {
+			all.Go(func() {
+				end, wait, err := f.Try(t.Context(), bucket(1))
+				if err != nil {
+					t.Error(err)
+				}
+				if wait > 0 {
+					refused.Add(1)
+					return
+				}
+				evaluated.Add(1)
+				time.Sleep(time.Second)
+				end(true)
+			})
+		}
+		all.Wait()
+		if evaluated.Load() != 10 || refused.Load() != 290 {
+			t.Errorf("%d attempts were evaluated and %d refused, want 10 and 290",
+				evaluated.Load(), refused.Load())
+		}
+	})
+}
+
+// TestSuccessesAtOnce begins many attempts at once, all of which succeed.
+func TestSuccessesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Hour}, 8, time.Now)
+		f.Add(bucket(1))
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 90 {
+			all.Go(func() {
+				end, wait, err := f.Try(t.Context(), bucket(1))
+				if err != nil || wait > 0 {
+					t.Errorf("wait %v, %v", wait, err)
+					return
+				}
+				time.Sleep(time.Second)
+				end(false)
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("90 attempts of a second took %v, want 10s at 9 at once", took)
+		}
+		for range 8 {
+			f.Add(bucket(1))
+		}
+		if got := wait(t, f, bucket(1)); got != 0 {
+			t.Errorf("the wait is %v after 9 failures of 10", got)
+		}
+	})
+}
+
+func TestTryCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Hour}, 8, time.Now)
+		end, _, err := f.Try(t.Context(), bucket(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := f.Try(ctx, bucket(1)); err != context.DeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+		end(false)
+		if got := wait(t, f, bucket(1)); got != 0 {
+			t.Errorf("the wait is %v: the canceled attempt kept its place", got)
+		}
+	})
+}
+
+// TestFailuresFull checks what is dropped when there are more buckets than places.
+func TestFailuresFull(t *testing.T) {
+	const size = 64
+	now := noon
+	f := throttle.NewFailures(throttle.Rule{Limit: 3, Per: time.Hour}, size,
+		func() time.Time { return now })
+	fail := func(n, times int) {
+		for range times {
+			f.Add(bucket(n))
+		}
+	}
+	held := func(n int) bool { return wait(t, f, bucket(n)) > 0 }
+
+	end, _, err := f.Try(t.Context(), bucket(9999))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fail(0, 3)
+	for i := range 10 * size { // one failure each
+		fail(1000+i, 1)
+	}
+	if !held(0) {
+		t.Error("the bucket with the most failures was dropped")
+	}
+	end(true)
+	fail(9999, 2)
+	if !held(9999) {
+		t.Error("a bucket with an attempt in progress was dropped")
+	}
+
+	now = now.Add(30 * time.Minute)
+	for i := range 10 * size {
+		fail(2000+i, 3)
+	}
+	n := 0
+	for i := range 10 * size {
+		if held(2000 + i) {
+			n++
+		}
+	}
+	if n < size*3/4 || n > size {
+		t.Errorf("%d buckets at their limit are kept in %d places", n, size)
+	}
+	if held(0) {
+		t.Error("among buckets with as many failures, the oldest was kept")
+	}
+
+	now = now.Add(time.Hour)
+	fail(3000, 3)
+	for i := range size/8*7 - 1 {
+		fail(4000+i, 1)
+	}
+	for i := range size/8*7 - 1 {
+		fail(4000+i, 2)
+		if !held(4000 + i) {
+			t.Fatal("a live bucket was dropped in place of an expired one")
+		}
+	}
+}
+
+// TestFailuresMemory fills every bucket of every limit to the brim, and then lets all of it expire.
+func TestFailuresMemory(t *testing.T) {
+	now := noon
+	clock := func() time.Time { return now }
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	p := throttle.NewPasswords(secret.NewRing(noon), clock)
+	others := []*throttle.Failures{
+		throttle.NewFailures(throttle.FailedSignups, throttle.FailedSignupBuckets, clock),
+		throttle.NewFailures(throttle.WrongTokens, throttle.WrongTokenBuckets, clock),
+	}
+	p.Fill()
+	for _, f := range others {
+		f.Fill()
+	}
+	const most = 64 << 20
+	if used := heap() - before; used > most || used < most/4 {
+		t.Errorf("the counters take %d MiB, and should take at most 64", used>>20)
+	}
+	now = now.Add(time.Hour)
+	addr := netip.MustParseAddr("2001:db8::1")
+	g, _, err := p.Begin(t.Context(), 1, addr, "ann", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Wrong()
+	for _, f := range others {
+		f.Add(bucket(1))
+	}
+	if used := heap() - before; used > 1<<20 {
+		t.Errorf("%d KiB are left after everything expired", used>>10)
+	}
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(others)
+}
