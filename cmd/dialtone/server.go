@@ -37,6 +37,7 @@ type server struct {
 	turn       *keyfile.Follower[turn.Issuer]
 	pickup     *pickup.Dir
 	accounts   *account.Service
+	passwords  *throttle.Passwords
 	outbox     *outbox.Outbox
 	registry   *sipserver.Registry
 	dispatcher *hook.Dispatcher
@@ -89,11 +90,13 @@ func newServer(ctx context.Context, f *folder, log *slog.Logger, node string) (*
 		Now:       time.Now,
 		Relayed:   s.queue != nil,
 	})
+	s.passwords = throttle.NewPasswords(f.seal, time.Now)
 	s.accounts = account.NewService(account.Deps{
 		Store:          f.store,
 		Outbox:         s.outbox,
 		Captcha:        s.signing.issuer,
 		SealRing:       f.seal,
+		Passwords:      s.passwords,
 		Audit:          events,
 		Log:            log,
 		Now:            time.Now,
@@ -163,7 +166,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			Accounts:   s.accounts,
 			Store:      s.store,
 			Signatures: s.signing.signatures,
-			Passwords:  throttle.NewPasswords(s.seal, time.Now),
+			Passwords:  s.passwords,
 			Nodes:      s.shared(),
 			Audit:      events,
 			Now:        time.Now,

@@ -38,9 +38,11 @@ type Deps struct {
 	Captcha func() *captcha.Issuer
 	// SealRing is the ring of seal.key.
 	SealRing *secret.Ring
-	Audit    audit.Log
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Passwords limits wrong passwords, together with package session. Only Signup needs it.
+	Passwords *throttle.Passwords
+	Audit     audit.Log
+	Log       *slog.Logger
+	Now       func() time.Time
 	// AddressCeiling is how many signups an hour one address gets at all tenants together, or zero
 	// for no such limit.
 	AddressCeiling int
@@ -246,6 +248,8 @@ func auditReason(err error) string {
 		return "replaced"
 	case errors.Is(err, errOpened):
 		return "opened"
+	case errors.Is(err, errRepeated):
+		return "repeated"
 	}
 	switch fault.KindOf(err) {
 	case fault.Invalid:

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"strings"
 	"time"
@@ -27,16 +28,27 @@ type Form struct {
 	// Malformed is why the form could not be read, if it could not. A Signup with such a form fails
 	// with this error, and counts as a failure like any other.
 	Malformed error
+	// CrossSite means that the page of another site sent the form. The sender did not ask for that,
+	// so it does not count against the sender's address.
+	CrossSite bool
 }
 
 // Missing is the answer to a form without one of its fields, word for word (the published
 // contract).
 const Missing = "user, name, email, ha1, captcha_token, captcha_answer required"
 
+// repeatTime is how long a signup may be sent again (section 5.14 of the contract).
+const repeatTime = 15 * time.Minute
+
+// errRepeated is what the audit log records for a signup that was sent again.
+var errRepeated = errors.New("the same signup again")
+
 // Signup creates a pending account and publishes its activation message. When it returns nil, both
 // exist and survive a crash; when it fails, neither does. Its errors are those of the published
 // contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others
 // for trouble of our own.
+//
+// A form that is sent again, because its answer was lost, succeeds again and changes nothing.
 func (s *Service) Signup(
 	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
 ) (Account, error) {
@@ -47,33 +59,73 @@ func (s *Service) Signup(
 	}
 	if err == nil {
 		err = s.limited(ctx, p)
-	} else {
+	} else if !form.CrossSite {
 		s.failures.Add(s.failureBucket(t, from))
 	}
 	s.record(ctx, audit.Signup, t, p.account, from, err)
+	if errors.Is(err, errRepeated) {
+		err = nil
+	}
 	return p.account, err
 }
 
-// limited calls admit within the limit on failures from one address.
+// limited calls admit within the limit on failures from one address. It fails with errRepeated if
+// the signup would fail and is one that was sent again.
 func (s *Service) limited(ctx context.Context, p pendingSignup) error {
 	end, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
 	if err != nil {
 		return err
 	}
 	if wait > 0 {
+		if s.repeated(ctx, p) {
+			return errRepeated
+		}
 		// This is not counted as a failure: a sender who waits as long as they were told would
 		// otherwise wait for ever.
-		limit := fault.Limit(wait,
+		return fault.Limit(wait,
 			"too many failed attempts from your network; wait before trying again")
-		limit.Cause = errFailures
-		return limit
 	}
 	failed := false
 	defer func() { end(failed) }()
 	err = s.admit(ctx, p)
-	kind := fault.KindOf(err)
-	failed = err != nil && kind != fault.Internal && kind != fault.Overloaded
+	switch fault.KindOf(err) {
+	case fault.Captcha, fault.Conflict, fault.Limited:
+		if s.repeated(ctx, p) {
+			return errRepeated
+		}
+		failed = true
+	}
 	return err
+}
+
+// repeated reports whether a pending account was made a short time ago by the same user name,
+// address and HA1. A wrong HA1 for such an account counts as a wrong password, so that nobody can
+// guess passwords this way. In trouble it reports false, and the sender gets the error of admit.
+func (s *Service) repeated(ctx context.Context, p pendingSignup) bool {
+	t := p.tenant
+	a, err := s.Find(ctx, t.ID, p.account.User)
+	if err != nil || !a.Pending() || a.Held || a.Created.Before(p.now.Add(-repeatTime)) {
+		return false
+	}
+	guess, wait, err := s.deps.Passwords.Begin(ctx, t.ID, p.from.Addr, a.User, "")
+	if err != nil || wait > 0 {
+		return false
+	}
+	defer guess.Cancel() // unless it has ended by then
+	c, err := s.Credential(a)
+	if err != nil {
+		return false
+	}
+	if subtle.ConstantTimeCompare(c.HA1[:], p.credential.HA1[:]) != 1 {
+		guess.Wrong()
+		return false
+	}
+	if a.Email != p.account.Email {
+		return false
+	}
+	// The first signup may still be in progress, and be undone.
+	ctx = context.WithoutCancel(ctx)
+	return s.deps.Store.Acknowledge(ctx, t.ID, a.UID, s.deps.Now()) == nil
 }
 
 func (s *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
@@ -254,8 +306,6 @@ func inDoubt(err error) error {
 	}
 	return nil
 }
-
-var errFailures = errors.New("limit on failures")
 
 // allowances are the places that a signup takes for its origin.
 func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {

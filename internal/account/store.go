@@ -36,9 +36,13 @@ type SignupStore interface {
 	Create(ctx context.Context, s Signup, now time.Time) error
 
 	// Undo reverses a Create whose message could not be published: account, outbox entry, places
-	// and captcha. It leaves an account alone that was activated in the meantime or has a newer
-	// link. It may be repeated.
+	// and captcha. It leaves an account alone that was activated, disabled or acknowledged in the meantime or
+	// has a newer link. It may be repeated.
 	Undo(ctx context.Context, s Signup, now time.Time) error
+
+	// Acknowledge makes Undo leave a pending account alone, because somebody is being told that the
+	// account exists. It may be repeated. It fails with fault.NotFound if there is no such account.
+	Acknowledge(ctx context.Context, tenant int64, uid UID, now time.Time) error
 }
 
 // LinkStore replaces and spends activation links.

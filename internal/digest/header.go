@@ -65,7 +65,8 @@ func (c Challenge) String() string {
 	b.WriteString(string(c.Algorithm))
 	b.WriteString(`, nonce=`)
 	quote(&b, c.Nonce)
-	b.WriteString(`, charset=UTF-8`)
+	// Some clients fail without an opaque. Nothing depends on it.
+	b.WriteString(`, opaque="dialtone", charset=UTF-8`)
 	if c.Stale {
 		b.WriteString(`, stale=true`)
 	}

@@ -21,6 +21,8 @@ const (
 // Nonces issues nonces and lets each be spent once. It is safe for concurrent use, and its size is
 // fixed.
 //
+// A nonce is spent by its first answer, whatever nc that has: some clients count on over nonces.
+//
 // A nonce is a signed ticket of package secret, bound to its realm. The first half of its ID is a
 // serial number.
 type Nonces struct {

@@ -214,9 +214,6 @@ func (a *Authenticator) prove(
 			"too many failed sign-ins; wait before trying again")
 	}
 	defer guess.Cancel() // unless it has ended by then
-	if answer.NC != "00000001" {
-		return account.Account{}, ErrStale
-	}
 	if fresh, err := a.nonces.spend(ctx, t, answer.Nonce); err != nil {
 		return account.Account{}, err
 	} else if !fresh {

@@ -96,10 +96,11 @@ func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error
 		if err := tx.Lock(admission.Keys(a)...); err != nil {
 			return err
 		}
-		// An account that was enabled since then has an owner, and its message is written again. An
-		// account with another link has had a message since.
-		n, err := tx.Exec(`DELETE FROM account WHERE uid = $1 AND activated IS NULL AND token = $2`,
-			a.Account.UID[:], a.Token[:])
+		// An account that was enabled or acknowledged since then has an owner, and its message is
+		// written again. An account with another link has had a message since.
+		n, err := tx.Exec(`DELETE FROM account
+			WHERE uid = $1 AND activated IS NULL AND token = $2 AND epoch = $3`,
+			a.Account.UID[:], a.Token[:], a.Account.Epoch)
 		if err != nil || n == 0 {
 			return err
 		}
@@ -111,6 +112,22 @@ func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error
 		}
 		_, err = tx.Exec(`DELETE FROM spent WHERE expires = $1 AND nonce = $2`,
 			engine.Micros(a.Captcha.Expires), a.Captcha.Nonce[:])
+		return err
+	})
+}
+
+// Acknowledge implements account.Store. A pending account has no sessions, so its epoch is free to
+// say that it must stay.
+func (s *Store) Acknowledge(
+	ctx context.Context, tenant int64, uid account.UID, now time.Time,
+) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		n, err := tx.Exec(`UPDATE account SET epoch = epoch + 1
+			WHERE uid = $1 AND tenant = $2 AND closed IS NULL AND activated IS NULL AND expires > $3`,
+			uid[:], tenant, engine.Micros(now))
+		if err == nil && n == 0 {
+			err = errNoAccount
+		}
 		return err
 	})
 }

@@ -39,7 +39,7 @@ func (s *Site) signup(w http.ResponseWriter, r *request) error {
 // browser's.
 func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
 	if err := sameSite(r); err != nil {
-		return account.Form{Malformed: err}
+		return account.Form{Malformed: err, CrossSite: true}
 	}
 	form, lang, err := readSignup(w, r.Request)
 	form.Malformed = err
