@@ -25,10 +25,12 @@ package captcha
 
 import (
 	"encoding/base64"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"dialtone/internal/secret"
 )
@@ -114,12 +116,38 @@ func (i *Issuer) Check(tenant int64, token, answer string) Proof {
 	return p
 }
 
-// parseAnswer reads an integer that may have spaces around it.
+// parseAnswer reads an integer in the decimal digits of any script. Spaces and direction marks
+// around it are ignored: keyboards for Arabic add them.
 func parseAnswer(s string) (byte, bool) {
-	s = strings.Trim(s, " ")
-	if len(s) > 3 {
-		return 0, false
+	s = strings.TrimFunc(s, func(r rune) bool {
+		return unicode.Is(unicode.Zs, r) || unicode.Is(unicode.Bidi_Control, r)
+	})
+	n, digits := 0, 0
+	for _, r := range s {
+		d, ok := digitOf(r)
+		if digits++; !ok || digits > 3 {
+			return 0, false
+		}
+		n = 10*n + d
 	}
-	n, err := strconv.ParseUint(s, 10, 8)
-	return byte(n), err == nil
+	return byte(n), digits > 0 && n <= math.MaxUint8
+}
+
+// digitOf returns the value of a decimal digit. Unicode has those of a script together, from zero
+// to nine, and the ranges of unicode.Nd consist of whole sets.
+func digitOf(r rune) (int, bool) {
+	if '0' <= r && r <= '9' {
+		return int(r - '0'), true
+	}
+	for _, set := range unicode.Nd.R16 {
+		if rune(set.Lo) <= r && r <= rune(set.Hi) {
+			return int(r-rune(set.Lo)) % 10, true
+		}
+	}
+	for _, set := range unicode.Nd.R32 {
+		if rune(set.Lo) <= r && r <= rune(set.Hi) {
+			return int(r-rune(set.Lo)) % 10, true
+		}
+	}
+	return 0, false
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"dialtone/internal/captcha"
 	"dialtone/internal/secret"
@@ -74,6 +75,44 @@ func TestAnswerWithLeadingZeros(t *testing.T) {
 	} {
 		if p := d.Check(1, q.Token, answer); !p.Ours || p.Right != want {
 			t.Errorf("%q for %d: %+v", answer, right, p)
+		}
+	}
+}
+
+// TestAnswerInAnyScript answers in the digits of every script that has decimal digits.
+func TestAnswerInAnyScript(t *testing.T) {
+	d := newFixture()
+	q := d.Ask(1)
+	right := strconv.Itoa(solve(t, q))
+	in := func(zero rune, text string) string {
+		var b strings.Builder
+		for _, r := range text {
+			b.WriteRune(zero + r - '0')
+		}
+		return b.String()
+	}
+	scripts := 0
+	for zero := rune('0'); zero < unicode.MaxRune; zero++ {
+		if !unicode.Is(unicode.Nd, zero) {
+			continue
+		}
+		scripts++
+		if p := d.Check(1, q.Token, in(zero, right)); !p.Right {
+			t.Errorf("%q is not taken for %s", in(zero, right), right)
+		}
+		zero += 9
+	}
+	if scripts < 60 {
+		t.Fatalf("only %d sets of digits were tried", scripts)
+	}
+	for answer, want := range map[string]bool{
+		"\u200f" + in('٠', right) + "\u200f": true, "\u061c" + right: true,
+		"\u3000" + in('０', right) + "\u00a0": true, "\u2066" + right + "\u2069": true,
+		in('٠', right) + "x": false, "Ⅳ": false, "²": false, "४٣२": false, "\u200f": false,
+		right + "\u200f0": false,
+	} {
+		if p := d.Check(1, q.Token, answer); p.Right != want {
+			t.Errorf("%q for %s: right is %v", answer, right, p.Right)
 		}
 	}
 }
@@ -234,8 +273,9 @@ func FuzzCheck(f *testing.F) {
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, token, answer string) {
 		p := d.Check(1, token, answer)
+		ascii := strings.IndexFunc(answer, func(r rune) bool { return r > unicode.MaxASCII }) < 0
 		if p.Right && (token != q.Token ||
-			strings.TrimLeft(strings.Trim(answer, " "), "0") != real) {
+			ascii && strings.TrimLeft(strings.Trim(answer, " "), "0") != real) {
 			t.Fatalf("%q answers %q", answer, token)
 		}
 		if !p.Ours && p != (captcha.Proof{}) {

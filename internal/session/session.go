@@ -33,6 +33,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net/url"
+	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -157,14 +159,18 @@ var (
 	// ErrDenied is every proof that is not that of an account's password.
 	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is not right")
 
+	// ErrURI means that an answer is for another request target than the one received.
+	ErrURI = fault.New(fault.Unauthorized, "the Digest answer names another uri than the request; "+
+		"a proxy in front of this server must not change the path")
+
 	// ErrNotActivated means that the password is right and the account not active.
 	ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
 		"open the link in the message that was sent when it was made")
 )
 
 // Authenticate returns the account whose password a request proves, active or pending. Otherwise it
-// fails, with ErrNoProof, ErrStale or ErrDenied and the challenge to send, with fault.Limited, or
-// with an error of the store. An answer is good for one call.
+// fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge to send, with
+// fault.Limited, or with an error of the store. An answer is good for one call.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, t *tenant.Tenant, at Attempt,
 ) (account.Account, *digest.Challenge, error) {
@@ -195,10 +201,13 @@ func (a *Authenticator) prove(
 		return account.Account{}, ErrNoProof
 	}
 	answer, err := digest.ParseAnswer(at.Authorization)
-	if err != nil || answer.Realm != t.Realm || answer.URI != at.URI ||
-		answer.Algorithm != t.Challenge() {
+	if err != nil || answer.Realm != t.Realm || answer.Algorithm != t.Challenge() {
 		a.record(ctx, at.Action, t, "", at.From, "malformed")
 		return account.Account{}, ErrDenied
+	}
+	if !sameResource(t, answer.URI, at.URI) {
+		a.record(ctx, at.Action, t, "", at.From, "other_uri")
+		return account.Account{}, ErrURI
 	}
 	owner, err := a.ownerToken(ctx, t, answer.Username, at)
 	if err != nil {
@@ -240,6 +249,17 @@ func (a *Authenticator) prove(
 	}
 	guess.Right()
 	return found, nil
+}
+
+// sameResource reports whether the uri of an answer is the target of its request. It may be an
+// absolute URI of this tenant where the request has only the path (RFC 7616 §3.4.6).
+func sameResource(t *tenant.Tenant, uri, target string) bool {
+	if uri == target {
+		return true
+	}
+	u, err := url.Parse(uri)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.User == nil &&
+		strings.EqualFold(u.Hostname(), t.Host) && u.RequestURI() == target
 }
 
 // Grant is what a browser gets after signing in.

@@ -1,5 +1,5 @@
-// Package form reads HTML forms (application/x-www-form-urlencoded) the same way on every
-// listener.
+// Package form reads HTML forms (application/x-www-form-urlencoded, and multipart/form-data without
+// files) the same way on every listener.
 //
 // Reading is strict, because two programs that read one text differently can be played off against
 // each other: one checks the first of two equal names and the other uses the second. A field is
@@ -12,9 +12,11 @@
 package form
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,27 +25,32 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Type is the media type of a form.
-const Type = "application/x-www-form-urlencoded"
+// The media types of a form.
+const (
+	Type      = "application/x-www-form-urlencoded"
+	Multipart = "multipart/form-data"
+)
 
 var (
-	errType      = fault.New(fault.Invalid, "send the form as %s in UTF-8", Type)
 	errEncoding  = fault.New(fault.Invalid, "the form is not well-formed %s; encode every field", Type)
+	errMultipart = fault.New(fault.Invalid, "the form is not well-formed %s", Multipart)
+	errFile      = fault.New(fault.Invalid, "the form contains a file; send fields only")
 	errTruncated = fault.New(fault.Invalid, "the form did not arrive completely; send it again")
 	errQuery     = fault.New(fault.Invalid, "send the fields in the body, and nothing after a "+
 		"question mark in the address")
 )
 
-// Body returns the body of a POST that holds a form of at most limit bytes. It refuses another
-// media type, another charset, a content encoding, and a body that is too long or incomplete. Where
-// a declared length is over the limit, it reads nothing and has the connection closed.
+// Body returns the body of a POST that holds a form of at most limit bytes, as Parse reads it. A
+// multipart form is translated, so that the same rules hold for it. Body refuses another media
+// type, another charset, a content encoding, and a body that is too long or incomplete. Where a
+// declared length is over the limit, it reads nothing and has the connection closed.
 func Body(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
-	if err != nil || len(r.Header["Content-Type"]) > 1 || media != Type ||
+	if err != nil || len(r.Header["Content-Type"]) > 1 || media != Type && media != Multipart ||
 		charset != "" && !strings.EqualFold(charset, "utf-8") ||
 		r.Header.Get("Content-Encoding") != "" {
-		return "", errType
+		return "", errType(media)
 	}
 	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close")
@@ -55,7 +62,56 @@ func Body(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
 	} else if err != nil {
 		return "", errTruncated
 	}
+	if media == Multipart {
+		return encode(body, params["boundary"])
+	}
 	return string(body), nil
+}
+
+// encode translates a multipart form (RFC 7578) to the other type.
+func encode(body []byte, boundary string) (string, error) {
+	if boundary == "" {
+		return "", errMultipart
+	}
+	var text strings.Builder
+	parts := multipart.NewReader(bytes.NewReader(body), boundary)
+	for {
+		// A raw part keeps its transfer encoding, which browsers do not use (RFC 7578 section 4.7).
+		part, err := parts.NextRawPart()
+		if err == io.EOF {
+			return text.String(), nil
+		} else if err != nil {
+			return "", errMultipart
+		}
+		value, err := io.ReadAll(part)
+		name := part.FormName()
+		if err != nil || name == "" || part.Header.Get("Content-Transfer-Encoding") != "" {
+			return "", errMultipart
+		}
+		if _, file := dispositionOf(part)["filename"]; file {
+			return "", errFile
+		}
+		if text.Len() > 0 {
+			text.WriteByte('&')
+		}
+		text.WriteString(url.QueryEscape(name))
+		text.WriteByte('=')
+		text.WriteString(url.QueryEscape(string(value)))
+	}
+}
+
+func dispositionOf(part *multipart.Part) map[string]string {
+	_, params, _ := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+	return params
+}
+
+// errType names the type that was sent, which is usually JSON.
+func errType(media string) error {
+	const want = "send the form as " + Type + " or " + Multipart + ", in UTF-8"
+	if media == "" || media == Type || media == Multipart || len(media) > 60 {
+		return fault.New(fault.Invalid, want)
+	}
+	return fault.New(fault.Invalid, want+", not as %s", media)
 }
 
 func errTooLong(limit int64) error {
@@ -92,8 +148,9 @@ type Mode int
 const (
 	// Strict accepts each field once, and refuses a text of which any part is malformed.
 	Strict Mode = iota
-	// Loose is for a client that does not encode everything it sends. Fields that are not asked for
-	// may be malformed, and a field may be repeated with the same value.
+	// Loose is for a client that does not encode everything it sends, and for addresses that others
+	// append to. Fields that are not asked for may be malformed, and a field may be repeated with
+	// the same value.
 	Loose
 )
 
@@ -125,17 +182,14 @@ func Parse(text string, mode Mode, fields ...*Field) error {
 }
 
 func parsePair(pair string, mode Mode, fields []*Field) error {
-	if strings.IndexByte(pair, ';') >= 0 {
-		return errEncoding
-	}
 	name, value, _ := strings.Cut(pair, "=")
 	name, ok := unescape(name)
-	if !ok {
-		return errEncoding
-	}
 	f := find(fields, name)
-	if f == nil && mode == Loose {
+	if mode == Loose && (f == nil || !ok) {
 		return nil
+	}
+	if !ok || strings.IndexByte(pair, ';') >= 0 {
+		return errEncoding
 	}
 	if value, ok = unescape(value); !ok {
 		return errEncoding

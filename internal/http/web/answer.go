@@ -21,7 +21,8 @@ import (
 func setHeaders(h http.Header) {
 	answer.SetHeaders(h)
 	h["Content-Security-Policy"] = policy
-	h["Referrer-Policy"] = noReferrer
+	// With no-referrer, browsers send "Origin: null" with the forms of our own pages.
+	h["Referrer-Policy"] = sameOrigin
 	h["Cross-Origin-Opener-Policy"] = sameOrigin
 	h["Cross-Origin-Resource-Policy"] = sameOrigin
 }

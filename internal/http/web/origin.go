@@ -1,11 +1,15 @@
 package web
 
 import (
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
@@ -17,42 +21,81 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return forwardedFor(peer.Addr().Unmap().WithZone(""), r.Header.Values("X-Forwarded-For"), s.deps.TrustedProxies)
-}
-
-// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy
-// wrote, as long as it meets trusted proxies. The first address that is not one is the client.
-// Anything that is not an address ends the walk, and the proxy that passed it on is the client.
-func forwardedFor(peer netip.Addr, headers []string, trusted []netip.Prefix) netip.Addr {
-	isTrusted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	if len(trusted) == 0 || !isTrusted(peer) {
-		return peer
-	}
-	client := peer
-	hops := strings.Split(strings.Join(headers, ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		hop, ok := parseHop(strings.TrimSpace(hops[i]))
-		if !ok {
-			return client
-		}
-		client = hop
-		if !isTrusted(client) {
-			return client
-		}
+	addr := peer.Addr().Unmap().WithZone("")
+	headers := r.Header.Values("X-Forwarded-For")
+	client, unread := forwardedFor(addr, headers, s.deps.TrustedProxies)
+	switch {
+	case unread != "":
+		s.warnings.warn(s.deps.Log, "forwarded address unreadable; the proxy counts as the client",
+			"peer", addr, "value", unread[:min(len(unread), 100)])
+	case len(headers) > 0 && client == addr:
+		s.warnings.warn(s.deps.Log, "forwarded address ignored; the peer counts as the client "+
+			"because it is not in trusted_proxies", "peer", addr)
 	}
 	return client
 }
 
-// parseHop reads an address, which may have a port as some proxies write it.
-func parseHop(s string) (netip.Addr, bool) {
-	hop, err := netip.ParseAddr(s)
-	if err != nil {
-		var with netip.AddrPort
-		with, err = netip.ParseAddrPort(s)
-		hop = with.Addr()
+// warnings logs each message at most once an hour, however many requests cause it.
+type warnings struct{ last sync.Map } // of *atomic.Int64, by message
+
+func (w *warnings) warn(log *slog.Logger, message string, args ...any) {
+	v, _ := w.last.LoadOrStore(message, new(atomic.Int64))
+	last, now := v.(*atomic.Int64), time.Now().Unix()
+	if before := last.Load(); now-before >= 3600 && last.CompareAndSwap(before, now) {
+		log.Warn(message, args...)
 	}
+}
+
+// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy
+// wrote, as long as it meets trusted proxies. The first address that is not one is the client.
+// Empty elements are skipped. Anything else that is not an address ends the walk; the proxy that
+// passed it on is the client, and unread is what it wrote.
+func forwardedFor(
+	peer netip.Addr, headers []string, trusted []netip.Prefix,
+) (client netip.Addr, unread string) {
+	isTrusted := func(a netip.Addr) bool {
+		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	if len(trusted) == 0 || !isTrusted(peer) {
+		return peer, ""
+	}
+	client = peer
+	hops := strings.Split(strings.Join(headers, ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		text := strings.TrimSpace(hops[i])
+		if text == "" {
+			continue
+		}
+		hop, ok := parseHop(text)
+		if !ok {
+			return client, text
+		}
+		client = hop
+		if !isTrusted(client) {
+			break
+		}
+	}
+	return client, ""
+}
+
+// parseHop reads an address as proxies write it: in quotes, in brackets, with a port.
+func parseHop(s string) (netip.Addr, bool) {
+	if inner, ok := strings.CutPrefix(s, `"`); ok {
+		if s, ok = strings.CutSuffix(inner, `"`); !ok {
+			return netip.Addr{}, false
+		}
+	}
+	if with, err := netip.ParseAddrPort(s); err == nil {
+		return with.Addr().Unmap().WithZone(""), true
+	}
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		if s, ok = strings.CutSuffix(inner, "]"); !ok {
+			return netip.Addr{}, false
+		}
+		hop, err := netip.ParseAddr(s)
+		return hop.WithZone(""), err == nil && hop.Is6()
+	}
+	hop, err := netip.ParseAddr(s)
 	return hop.Unmap().WithZone(""), err == nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
 	"dialtone/internal/i18n"
 )
 
@@ -41,14 +42,14 @@ func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
 	if err := sameSite(r); err != nil {
 		return account.Form{Malformed: err, CrossSite: true}
 	}
-	form, lang, err := readSignup(w, r.Request)
-	form.Malformed = err
+	f, lang, err := readSignup(w, r.Request)
+	f.Malformed = err
 	tag, ok := i18n.Parse(lang)
 	if !ok {
 		tag = s.accepts(r)
 	}
-	form.Lang = tag
-	return form
+	f.Lang = tag
+	return f
 }
 
 // activate answers the link in a message with a page, whoever asks.
@@ -112,17 +113,19 @@ func (s *Site) activationPage(
 		return err
 	}
 	w.Header().Set("X-Robots-Tag", "noindex")
+	w.Header()["Referrer-Policy"] = noReferrer // the address contains the token
 	writePage(w, status, page)
 	return nil
 }
 
-// tokenOf is the token of a link, or "" if there is not exactly one.
+// tokenOf is the token of a link, or "" if there is not exactly one. Programs that track clicks
+// append parameters of their own, which do not count, however malformed they are.
 func tokenOf(u *url.URL) string {
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil || len(query["token"]) != 1 {
+	token := form.Field{Name: "token"}
+	if form.Parse(u.RawQuery, form.Loose, &token) != nil {
 		return ""
 	}
-	return query["token"][0]
+	return token.Value
 }
 
 // speculative reports whether a browser fetches a page that nobody has asked to see.

@@ -48,6 +48,7 @@ type Site struct {
 	negotiator *negotiator
 	cache      pageCache
 	table      map[string]route
+	warnings   warnings
 }
 
 // New returns a Site. It fails only for mistakes in the embedded files.

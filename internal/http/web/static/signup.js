@@ -105,7 +105,7 @@ function check() {
   else if (user.length > 2 && password.toLowerCase().includes(user.toLowerCase())) {
     add("password", "password_user");
   }
-  if (!/^\s*\d+\s*$/.test(value("captcha_answer"))) {
+  if (!/^[\s\p{Bidi_C}]*\p{Nd}+[\s\p{Bidi_C}]*$/u.test(value("captcha_answer"))) {
     add("captcha_answer", token ? "captcha_empty" : "captcha_lost");
   }
   return problems;
