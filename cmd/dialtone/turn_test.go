@@ -149,7 +149,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if !signedBy(old) {
 		t.Error("the new key signs before the TURN servers know it")
 	}
-	now = now.Add(secret.Spread)
+	now = now.Add(secret.SigningDelay)
 	if signedBy(old) || !signedBy(both) {
 		t.Error("the new key does not sign when its time has come")
 	}

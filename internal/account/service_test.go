@@ -117,12 +117,12 @@ func (d faultyMessage) Publish() error {
 	return d.StagedMessage.Publish()
 }
 
-// faultyStore is a store that fails as its fields say. If it fails with ErrUnknown, it has made the
+// faultyStore is a store that fails as its fields say. If it fails with fault.ErrInDoubt, it has made the
 // change, unless lost is set.
 type faultyStore struct {
 	*store.Store
 	undo, create error
-	lost         bool // a change that fails with ErrUnknown was not made
+	lost         bool // a change that fails with fault.ErrInDoubt was not made
 	undoResend   error
 	resend       error
 	adopted      []outbox.Entry
@@ -136,7 +136,7 @@ func (s *faultyStore) Undo(ctx context.Context, a account.Signup, now time.Time)
 }
 
 func (s *faultyStore) Create(ctx context.Context, a account.Signup, now time.Time) error {
-	if s.create != nil && (s.lost || !errors.Is(s.create, account.ErrUnknown)) {
+	if s.create != nil && (s.lost || !errors.Is(s.create, fault.ErrInDoubt)) {
 		return s.create
 	}
 	return errors.Join(s.Store.Create(ctx, a, now), s.create)
@@ -720,7 +720,7 @@ func TestSignupUnknownIsUndone(t *testing.T) {
 		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
 			o := newFixture(t)
 			form := o.form("ann")
-			o.faults.create, o.faults.lost = account.ErrUnknown, !committed
+			o.faults.create, o.faults.lost = fault.ErrInDoubt, !committed
 			_, err := o.Signup(o.Context(), o.tenant, form, from(1))
 			o.refused(err, fault.Overloaded)
 			o.faults.create, o.faults.lost = nil, false

@@ -22,31 +22,31 @@ const (
 	// firstPause and maxPause bound for how long an unreachable relay is not tried.
 	firstPause = time.Second
 	maxPause   = 5 * time.Minute
-	// takeNoneLimit is how many messages in a row may be deferred before the relay is treated as
+	// maxDeferredInRow is how many messages in a row may be deferred before the relay is treated as
 	// unreachable.
-	takeNoneLimit = 10
+	maxDeferredInRow = 10
 )
 
-// blame says what a failed attempt is about.
-type blame int
+// failure says what a failed attempt is about.
+type failure int
 
 const (
-	blameUs   blame = iota // the relay or the configuration; no message is at fault
-	tryLater               // the message is deferred
-	permanent              // the message has failed
+	relayFailure failure = iota // the relay or the configuration; no message is at fault
+	temporary                   // the message is deferred
+	permanent                   // the message has failed
 )
 
 // classify says what a failed attempt is about. Errors other than a *Refusal happened on this machine
 // and defer the message.
-func classify(err error) blame {
+func classify(err error) failure {
 	r, ok := errors.AsType[*Refusal](err)
 	switch {
 	case !ok:
-		return tryLater
+		return temporary
 	case r.At < Mail, r.At == Mail && (r.Code == 0 || r.Code == 421):
-		return blameUs
+		return relayFailure
 	case r.At == Mail, r.Code < 500 || r.Code > 599, r.aboutSender():
-		return tryLater
+		return temporary
 	}
 	return permanent
 }

@@ -23,8 +23,8 @@ func TestClassifyPolicy(t *testing.T) {
 		{At: Data, Code: 503, Text: "RCPT first"},
 		{At: Rcpt, Code: 599, Text: "5.7.9 no"},
 	} {
-		if got := classify(&r); got != tryLater {
-			t.Errorf("%v: %d, want %d", &r, got, tryLater)
+		if got := classify(&r); got != temporary {
+			t.Errorf("%v: %d, want %d", &r, got, temporary)
 		}
 	}
 	for _, r := range []Refusal{
@@ -431,7 +431,7 @@ func TestWindowCountsPauses(t *testing.T) {
 		if generation != want {
 			t.Errorf("generation %d, want %d", generation, want)
 		}
-		w.done(a.with(blameUs), generation)
+		w.done(a.with(relayFailure), generation)
 		*now = w.pausedUntil
 	}
 }

@@ -207,8 +207,8 @@ func (q *Queue) finishFiles(ctx context.Context, recorded <-chan []attempt) {
 // the error.
 type attempt struct {
 	Delivery
-	err   error
-	blame blame
+	err     error
+	failure failure
 	// notAttempted is set if the server is shutting down. Nothing is recorded.
 	notAttempted bool
 }
@@ -247,14 +247,14 @@ func (a *attempt) fail(why string) { a.State, a.Due, a.Answer = Failed, time.Tim
 
 // refused sets the state of a message that was not accepted.
 func (a *attempt) refused(err error, now time.Time) {
-	a.err, a.blame = err, classify(err)
+	a.err, a.failure = err, classify(err)
 	answer := oneLine(err.Error())
-	if a.blame == blameUs {
+	if a.failure == relayFailure {
 		a.Attempts-- // the relay never saw the message
 	}
 	a.State, a.Answer, a.Due = Deferred, answer, now.Add(backoff(max(a.Attempts, 1)))
 	switch {
-	case a.blame == permanent:
+	case a.failure == permanent:
 		a.fail(answer)
 	case now.Sub(a.Since) >= maxAge:
 		a.fail(fmt.Sprintf("the relay did not accept the message for %d days; last answer: %s",

@@ -86,17 +86,17 @@ func (w *window) done(a *attempt, generation int) {
 	}
 	switch {
 	case a.notAttempted || a.State == Discarded:
-	case a.err == nil || a.blame == permanent:
+	case a.err == nil || a.failure == permanent:
 		w.relayFailures, w.consecutiveFailures = 0, 0
 	default:
 		w.consecutiveFailures++
-		unreachable := a.blame == blameUs || w.consecutiveFailures >= takeNoneLimit
+		unreachable := a.failure == relayFailure || w.consecutiveFailures >= maxDeferredInRow
 		if unreachable && generation == w.generation {
 			w.generation++
 			w.relayFailures++
 			w.pausedUntil = w.now().Add(relayPause(w.relayFailures))
 		}
-		if a.blame == blameUs && a.State == Deferred {
+		if a.failure == relayFailure && a.State == Deferred {
 			a.Due = w.pausedUntil
 		}
 	}

@@ -50,7 +50,7 @@ func write(path, content string) (temp string, err error) {
 	return f.Name(), nil
 }
 
-// SyncDir makes durable which files are in a directory, and under which names.
+// SyncDir makes the entries of a directory durable: which files it has, and under which names.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -105,7 +105,7 @@ func TestStoreFaults(t *testing.T) {
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
-		if a, err := h.Who(t.Context(), h.tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
+		if a, err := h.SignedIn(t.Context(), h.tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
 			t.Errorf("%s: the session is that of %q, %v", name, a.User, err)
 		}
 		*fault = nil
@@ -116,7 +116,7 @@ func TestStoreFaults(t *testing.T) {
 		t.Errorf("the log does not say that signing out failed:\n%s", h.log.String())
 	}
 	store.revoke = nil
-	if _, err := h.Who(t.Context(), h.tenant, g.Session); err != nil {
+	if _, err := h.SignedIn(t.Context(), h.tenant, g.Session); err != nil {
 		t.Errorf("the session after a sign-out that failed: %v", err)
 	}
 	h.must(h.SignOut(t.Context(), h.tenant, g.Session, h.origin()))

@@ -298,7 +298,7 @@ func (a *Authenticator) read(
 
 // Who returns the account that a session token stands for. It fails with ErrDenied if there is no
 // such session, or it has ended.
-func (a *Authenticator) Who(
+func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string,
 ) (account.Account, error) {
 	k, expires, ok := a.read(t, token)

@@ -477,7 +477,7 @@ func TestSession(t *testing.T) {
 		h.member("ann")
 		g, err := h.signIn("ann", password)
 		h.must(err)
-		a, err := h.Who(t.Context(), h.tenant, g.Session)
+		a, err := h.SignedIn(t.Context(), h.tenant, g.Session)
 		if err != nil || a.User != "ann" {
 			t.Fatalf("the session is that of %+v, %v", a, err)
 		}
@@ -510,7 +510,7 @@ func TestSession(t *testing.T) {
 		t.Run("ends "+name, func(t *testing.T) {
 			h, g := begin(t)
 			end(h, g)
-			_, err := h.Who(t.Context(), h.tenant, g.Session)
+			_, err := h.SignedIn(t.Context(), h.tenant, g.Session)
 			h.is(err, session.ErrDenied)
 		})
 	}
@@ -518,7 +518,7 @@ func TestSession(t *testing.T) {
 		h, g := begin(t)
 		h.sign = h.sign.Rotated(h.now, 2)
 		h.now = h.now.Add(session.Life - time.Microsecond)
-		_, err := h.Who(t.Context(), h.tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.tenant, g.Session)
 		h.must(err)
 	})
 	t.Run("lasts when another one ends", func(t *testing.T) {
@@ -529,15 +529,15 @@ func TestSession(t *testing.T) {
 			t.Fatal("two sign-ins give one session")
 		}
 		h.must(h.SignOut(t.Context(), h.tenant, other.Session, h.origin()))
-		_, err = h.Who(t.Context(), h.tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.tenant, g.Session)
 		h.must(err)
 	})
 	t.Run("is invalid at another tenant", func(t *testing.T) {
 		h, g := begin(t)
-		_, err := h.Who(t.Context(), h.other, g.Session)
+		_, err := h.SignedIn(t.Context(), h.other, g.Session)
 		h.is(err, session.ErrDenied)
 		h.must(h.SignOut(t.Context(), h.other, g.Session, h.origin()))
-		_, err = h.Who(t.Context(), h.tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.tenant, g.Session)
 		h.must(err)
 	})
 	t.Run("is invalid when it is changed", func(t *testing.T) {
@@ -545,7 +545,7 @@ func TestSession(t *testing.T) {
 		for i := range len(g.Session) {
 			for _, c := range []string{"A", "_", "\n", ""} {
 				if bad := g.Session[:i] + c + g.Session[i+1:]; bad != g.Session {
-					_, err := h.Who(t.Context(), h.tenant, bad)
+					_, err := h.SignedIn(t.Context(), h.tenant, bad)
 					if !errors.Is(err, session.ErrDenied) {
 						t.Fatalf("%q is accepted: %v", bad, err)
 					}
@@ -555,7 +555,7 @@ func TestSession(t *testing.T) {
 		for _, bad := range []string{
 			"", g.Session + "=", g.Session + "A", g.Device, strings.Repeat("A", len(g.Session)),
 		} {
-			_, err := h.Who(t.Context(), h.tenant, bad)
+			_, err := h.SignedIn(t.Context(), h.tenant, bad)
 			h.is(err, session.ErrDenied)
 			h.must(h.SignOut(t.Context(), h.tenant, bad, h.origin()))
 		}

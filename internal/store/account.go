@@ -207,7 +207,7 @@ func (s *Store) change(what hook.EventType, set string, tenant int64, user strin
 		a, err = scanAccount(tx.Row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+`
 			RETURNING `+accountColumns, args...))
 		if err == nil && what != "" {
-			err = noticeAccount(tx, what, event, a.UID[:], now)
+			err = addAccountNotifications(tx, what, event, a.UID[:], now)
 		}
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
@@ -253,7 +253,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		} else if err != nil {
 			return nil, err
 		}
-		if err := noticeAccount(tx, hook.AccountDeleted, event, uid, now); err != nil {
+		if err := addAccountNotifications(tx, hook.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
 		for _, table := range []string{"outbox", "replaced", "delivery"} {

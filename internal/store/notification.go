@@ -16,7 +16,8 @@ import (
 // Claim implements hook.Queue.
 func (s *Store) Claim(_ context.Context, id hook.ID, now, until time.Time,
 	limit int) (list []hook.Notification, err error) {
-	// Notices claimed by a first run whose commit was in doubt are due again when that claim ends.
+	// Notifications claimed by a first run whose commit was in doubt are due again when that claim
+	// ends.
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
 		list, err = claimIn(tx, id, now, until, limit)
 		return err
@@ -28,8 +29,8 @@ func (s *Store) Claim(_ context.Context, id hook.ID, now, until time.Time,
 	return list, err
 }
 
-// claimIn claims notices in a transaction. A second claim at the same time waits for the first, and
-// then finds that its notices are due later.
+// claimIn claims notifications in a transaction. A second claim at the same time waits for the
+// first, and then finds that its notifications are due later.
 func claimIn(tx engine.Tx, id hook.ID, now, until time.Time,
 	limit int) (list []hook.Notification, err error) {
 	err = tx.Each(func(row engine.Scanner) error {
@@ -85,13 +86,13 @@ func report(tx engine.Tx, r hook.Result, now time.Time) error {
 		return err
 	}
 	_, err = tx.Exec(`UPDATE hook SET failed = $2, why = $3, given_up = given_up + $4 WHERE id = $1`,
-		r.Hook[:], engine.Micros(now), shortened(r.Failure), givenUp)
+		r.Hook[:], engine.Micros(now), truncate(r.Failure), givenUp)
 	return err
 }
 
-// shortened returns valid UTF-8 of at most 300 bytes for a list. The text is a server's answer,
+// truncate returns valid UTF-8 of at most 300 bytes for a list. The text is a server's answer,
 // which may be any bytes.
-func shortened(text string) string {
+func truncate(text string) string {
 	const most = 300
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?")
 	if len(text) > most {
@@ -100,7 +101,7 @@ func shortened(text string) string {
 	return text
 }
 
-// accountKey returns the value of the account column, which is empty for a notice of a tenant.
+// accountKey returns the value of the account column, which is empty for a change of a tenant.
 func accountKey(u account.UID) []byte {
 	if u == (account.UID{}) {
 		return []byte{}
@@ -111,7 +112,7 @@ func accountKey(u account.UID) []byte {
 // NotificationsAdded implements hook.Queue.
 func (s *Store) NotificationsAdded() <-chan struct{} { return s.added }
 
-// notify signals that this process may have written notices.
+// notify signals that this process may have added notifications.
 func (s *Store) notify() {
 	select {
 	case s.added <- struct{}{}:
@@ -119,17 +120,17 @@ func (s *Store) notify() {
 	}
 }
 
-// A change of a tenant or of one of its accounts writes a notice for each hook of the tenant. The
-// id of the event is made before the transaction, so that a second run of the transaction writes
-// nothing new.
+// A change of a tenant or of one of its accounts adds a notification, a row of the table notice, for
+// each hook of the tenant. The id of the event is made before the transaction, so that a second run
+// of the transaction adds nothing.
 const (
 	noticeColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
 	concerned     = ` WHERE (h.everyone OR EXISTS
 		(SELECT 1 FROM hook_tenant ht WHERE ht.hook = h.id AND ht.tenant = t.id))`
 )
 
-// noticeTenant writes the notices of a change of a tenant.
-func noticeTenant(tx engine.Tx, what hook.EventType, event account.UID, tenant int64, now time.Time) error {
+// addTenantNotifications adds the notifications of a change of a tenant.
+func addTenantNotifications(tx engine.Tx, what hook.EventType, event account.UID, tenant int64, now time.Time) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
 		FROM hook h JOIN tenant t ON t.id = $5`+concerned+` ON CONFLICT DO NOTHING`,
@@ -137,19 +138,20 @@ func noticeTenant(tx engine.Tx, what hook.EventType, event account.UID, tenant i
 	return err
 }
 
-// noticeAccount writes the notices of a change of an account that was activated. Phone servers know
-// no other accounts.
-func noticeAccount(tx engine.Tx, what hook.EventType, event account.UID, uid []byte, now time.Time) error {
-	return noticeAccounts(tx, ` AND a.uid = $4`, what, event, now, uid)
+// addAccountNotifications adds the notifications of a change of an account. It adds none for an
+// account that was never activated: phone servers do not know it.
+func addAccountNotifications(tx engine.Tx, what hook.EventType, event account.UID, uid []byte, now time.Time) error {
+	return addNotifications(tx, ` AND a.uid = $4`, what, event, now, uid)
 }
 
-// noticeTenantAccounts writes the notices that a tenant's accounts are deleted.
-func noticeTenantAccounts(tx engine.Tx, event account.UID, tenant int64, now time.Time) error {
-	return noticeAccounts(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now, tenant)
+// addTenantAccountNotifications adds the notifications that a tenant's accounts are deleted.
+func addTenantAccountNotifications(tx engine.Tx, event account.UID, tenant int64, now time.Time) error {
+	return addNotifications(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now, tenant)
 }
 
-// noticeAccounts writes the notices of the accounts of a condition, in which $4 is of.
-func noticeAccounts(tx engine.Tx, which string, what hook.EventType, event account.UID, now time.Time, of any) error {
+// addNotifications adds the notifications of the accounts that a condition selects. In the condition,
+// $4 is the argument of.
+func addNotifications(tx engine.Tx, which string, what hook.EventType, event account.UID, now time.Time, of any) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
 		FROM hook h JOIN account a ON a.activated IS NOT NULL`+which+`

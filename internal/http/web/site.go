@@ -99,11 +99,11 @@ func (s *Site) routes() map[string]route {
 		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
 		"/signout.ashx": {post: s.signout},
 
-		"/": {get: s.standing("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
-		"/signup.html": {get: s.standing("signup", func(t *tenant.Tenant, f frame) any {
+		"/": {get: s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
+		"/signup.html": {get: s.cachedPage("signup", func(t *tenant.Tenant, f frame) any {
 			return signupPage{frame: f, MailFrom: t.Sender()}
 		})},
-		"/login.html": {get: s.standing("login", func(_ *tenant.Tenant, f frame) any {
+		"/login.html": {get: s.cachedPage("login", func(_ *tenant.Tenant, f frame) any {
 			return loginPage{f}
 		})},
 		"/account.html": {get: s.personal(s.accountPage)},

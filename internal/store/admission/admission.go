@@ -39,7 +39,7 @@ type Decision struct {
 func (f Facts) Decide(a account.Signup) Decision {
 	switch {
 	case f.Address > 0:
-		return Decision{Refusal: account.ErrAddress(f.Address)}
+		return Decision{Refusal: account.AddressLimit(f.Address)}
 	case f.Used:
 		return Decision{Refusal: account.ErrCaptcha}
 	case !a.Captcha.Right:
@@ -47,7 +47,7 @@ func (f Facts) Decide(a account.Signup) Decision {
 	case f.Taken:
 		return Decision{Refusal: account.ErrTaken, Spends: true}
 	case f.Recipient > 0:
-		return Decision{Refusal: account.ErrRecipient(f.Recipient)}
+		return Decision{Refusal: account.RecipientLimit(f.Recipient)}
 	case a.CheckOnly:
 		return Decision{}
 	default:

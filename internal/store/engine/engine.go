@@ -105,13 +105,6 @@ type ExpiredLease struct {
 	Heartbeat int64
 }
 
-// Remove removes the node, unless it has recorded a heartbeat since. It reports whether it did: of
-// several nodes that see a lease expire, one removes it.
-func (l ExpiredLease) Remove(tx Tx) (bool, error) {
-	n, err := tx.Exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, l.Node, l.Heartbeat)
-	return n > 0, err
-}
-
 // Backuper is an engine that can write a copy of its database.
 type Backuper interface {
 	// Backup writes a copy of the database, as it is at one moment, to a new file at an absolute

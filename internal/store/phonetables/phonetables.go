@@ -4,8 +4,8 @@
 // # What it guarantees
 //
 // A change of an account or of a tenant that goes through Tables.Write is in the tables when Write
-// returns. The tables have no other entries than those of active accounts. Disabling the export
-// leaves no credential behind.
+// returns. The tables have entries of active accounts only. Disabling the export removes every
+// credential from them.
 //
 // # How it works
 //

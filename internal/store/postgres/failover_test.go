@@ -475,7 +475,7 @@ func TestCrashesDuringActivation(t *testing.T) {
 				a := newcomer(home, fmt.Sprintf("user%d-%d", client, i))
 				err := s.Create(ctx, a, midday)
 				switch {
-				case errors.Is(err, account.ErrUnknown) || err == nil && i%3 == 0: // its message could not be published
+				case errors.Is(err, fault.ErrInDoubt) || err == nil && i%3 == 0: // its message could not be published
 					for fault.Is(s.Undo(ctx, a, midday), fault.Overloaded) {
 						refused()
 						s.engine.WaitForBreaker(ctx)
@@ -498,7 +498,7 @@ func TestCrashesDuringActivation(t *testing.T) {
 					mu.Lock()
 					links++
 					mu.Unlock()
-				case errors.Is(err, account.ErrUnknown):
+				case errors.Is(err, fault.ErrInDoubt):
 				case fault.Is(err, fault.Overloaded):
 					told(&pending, a)
 				default:

@@ -375,7 +375,7 @@ func TestUndoAfterLostCommit(t *testing.T) {
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	lost := newcomer(home, "lost")
 	w.set(func() { w.hear, w.then = committed, true })
-	if err := far.Create(t.Context(), lost, midday); !errors.Is(err, account.ErrUnknown) {
+	if err := far.Create(t.Context(), lost, midday); !errors.Is(err, fault.ErrInDoubt) {
 		t.Fatalf("got %v", err)
 	}
 	if !near.there(t, lost) {
@@ -583,7 +583,7 @@ func startLoad(s *Store, home int64) *load {
 				switch {
 				case err == nil:
 					l.made = append(l.made, a)
-				case errors.Is(err, account.ErrUnknown):
+				case errors.Is(err, fault.ErrInDoubt):
 					l.unknown = append(l.unknown, a)
 				case fault.KindOf(err) == fault.Internal:
 					l.other = append(l.other, err)

@@ -23,7 +23,7 @@ var obstacles = []obstacle{
 	{"the address is full", func(b *bench, a *account.Signup) {
 		full := b.join("neighbour", noon)
 		a.Address = []throttle.Allowance{place(full.Address[0].Bucket, 1)}
-	}, saysLike(account.ErrAddress(0))},
+	}, saysLike(account.AddressLimit(0))},
 	{"the captcha was spent", func(b *bench, a *account.Signup) {
 		a.Captcha = b.join("earlier", noon).Captcha
 	}, func(err error) bool { return errors.Is(err, account.ErrCaptcha) }},
@@ -33,7 +33,7 @@ var obstacles = []obstacle{
 	{"the recipient has had enough", func(b *bench, a *account.Signup) {
 		full := b.join("namesake", noon)
 		a.Recipient = place(full.Recipient.Bucket, 1)
-	}, saysLike(account.ErrRecipient(0))},
+	}, saysLike(account.RecipientLimit(0))},
 }
 
 func saysLike(want error) func(error) bool {
@@ -167,11 +167,11 @@ var createRules = append(orderRules(), []rule{
 		for i := range a.Address {
 			other := b.admission("bob", noon)
 			other.Address = a.Address[i : i+1]
-			b.limited(b.Create(b.ctx, other, noon), account.ErrAddress, time.Hour)
+			b.limited(b.Create(b.ctx, other, noon), account.AddressLimit, time.Hour)
 		}
 		other := b.admission("bob", noon)
 		other.Recipient = a.Recipient
-		b.limited(b.Create(b.ctx, other, noon), account.ErrRecipient, time.Hour)
+		b.limited(b.Create(b.ctx, other, noon), account.RecipientLimit, time.Hour)
 	}},
 	{"gives a name to one of 64 at once", func(b *bench) {
 		all := make([]account.Signup, 64)
@@ -252,13 +252,13 @@ var limitRules = []rule{
 		}
 		a := b.admission("dan", noon)
 		a.Address = []throttle.Allowance{place(from, 3)}
-		b.limited(b.Create(b.ctx, a, noon.Add(2*time.Minute)), account.ErrAddress, 58*time.Minute)
-		b.limited(b.Create(b.ctx, a, noon.Add(time.Hour-tick)), account.ErrAddress, time.Second)
+		b.limited(b.Create(b.ctx, a, noon.Add(2*time.Minute)), account.AddressLimit, 58*time.Minute)
+		b.limited(b.Create(b.ctx, a, noon.Add(time.Hour-tick)), account.AddressLimit, time.Second)
 		b.must(b.Create(b.ctx, a, noon.Add(time.Hour)))
 		// The next one is free a minute later, and not at the turn of an hour.
 		a = b.admission("eve", noon)
 		a.Address = []throttle.Allowance{place(from, 3)}
-		b.limited(b.Create(b.ctx, a, noon.Add(time.Hour)), account.ErrAddress, time.Minute)
+		b.limited(b.Create(b.ctx, a, noon.Add(time.Hour)), account.AddressLimit, time.Minute)
 		b.must(b.Create(b.ctx, a, noon.Add(time.Hour+time.Minute)))
 	}},
 	{"tells of the time to wait in whole seconds, rounded up", func(b *bench) {
@@ -277,7 +277,7 @@ var limitRules = []rule{
 		} {
 			a := b.admission("bob", noon)
 			a.Address = []throttle.Allowance{place(from, 1)}
-			b.limited(b.Create(b.ctx, a, noon.Add(c.after)), account.ErrAddress, c.wait)
+			b.limited(b.Create(b.ctx, a, noon.Add(c.after)), account.AddressLimit, c.wait)
 		}
 	}},
 	{"tells of the longest wait where several rules are full", func(b *bench) {
@@ -294,7 +294,7 @@ var limitRules = []rule{
 			for _, bucket := range order {
 				a.Address = append(a.Address, place(bucket, 1))
 			}
-			b.limited(b.Create(b.ctx, a, noon.Add(40*time.Minute)), account.ErrAddress, 50*time.Minute)
+			b.limited(b.Create(b.ctx, a, noon.Add(40*time.Minute)), account.AddressLimit, 50*time.Minute)
 		}
 	}},
 	{"counts a recipient's messages over a day", func(b *bench) {
@@ -307,8 +307,8 @@ var limitRules = []rule{
 		}
 		a := b.admission("bob", noon)
 		a.Recipient.Bucket = to
-		b.limited(b.Create(b.ctx, a, noon.Add(2*time.Hour)), account.ErrRecipient, 22*time.Hour)
-		b.limited(b.Create(b.ctx, a, noon.Add(24*time.Hour-tick)), account.ErrRecipient, time.Second)
+		b.limited(b.Create(b.ctx, a, noon.Add(2*time.Hour)), account.RecipientLimit, 22*time.Hour)
+		b.limited(b.Create(b.ctx, a, noon.Add(24*time.Hour-tick)), account.RecipientLimit, time.Second)
 		b.must(b.Create(b.ctx, a, noon.Add(24*time.Hour)))
 	}},
 	{"counts a signup whose account was deleted", func(b *bench) {
@@ -325,7 +325,7 @@ var limitRules = []rule{
 		a := b.admission("bob", noon)
 		a.Captcha = captcha.Proof{}
 		a.Address = []throttle.Allowance{place(full.Address[0].Bucket, 1)}
-		b.limited(b.Create(b.ctx, a, noon), account.ErrAddress, time.Hour)
+		b.limited(b.Create(b.ctx, a, noon), account.AddressLimit, time.Hour)
 	}},
 }
 

@@ -476,7 +476,7 @@ var sweepRules = []rule{
 		b.must(err)
 		again := b.admission("bob", noon)
 		again.Address = []throttle.Allowance{place(a.Address[0].Bucket, 1)}
-		b.limited(b.Create(b.ctx, again, last), account.ErrAddress, time.Second)
+		b.limited(b.Create(b.ctx, again, last), account.AddressLimit, time.Second)
 	}},
 	{"counts what it removes", func(b *bench) {
 		b.join("ann", noon) // one captcha, one place of the address, one of the recipient

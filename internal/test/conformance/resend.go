@@ -103,7 +103,7 @@ var resendRules = []rule{
 	{"takes a place under each rule, the account's before the recipient's", func(b *bench) {
 		a := b.join("ann", noon)
 		own, to := place(bucket(), 2), place(bucket(), 1)
-		for i, want := range []func(time.Duration) error{nil, account.ErrRecipient} {
+		for i, want := range []func(time.Duration) error{nil, account.RecipientLimit} {
 			r := b.resending(a.Account, a.Account.Email, noon)
 			r.Places = []throttle.Allowance{own, to}
 			at := noon.Add(time.Duration(i) * time.Minute)
@@ -116,7 +116,7 @@ var resendRules = []rule{
 		r := b.resending(a.Account, a.Account.Email, noon)
 		r.Places = []throttle.Allowance{own, place(bucket(), 1)}
 		b.must(b.Resend(b.ctx, r, noon.Add(time.Minute)))
-		b.limited(b.Resend(b.ctx, r, noon.Add(2*time.Minute)), account.ErrResends, 58*time.Minute)
+		b.limited(b.Resend(b.ctx, r, noon.Add(2*time.Minute)), account.ResendLimit, 58*time.Minute)
 	}},
 	{"takes what a signup counts too", func(b *bench) {
 		a := b.admission("ann", noon)
@@ -127,7 +127,7 @@ var resendRules = []rule{
 		b.must(b.Resend(b.ctx, r, noon))
 		next := b.admission("bob", noon)
 		next.Recipient = a.Recipient
-		b.limited(b.Create(b.ctx, next, noon), account.ErrRecipient, time.Hour)
+		b.limited(b.Create(b.ctx, next, noon), account.RecipientLimit, time.Hour)
 	}},
 	{"writes nothing when it is to check only", func(b *bench) {
 		a := b.join("ann", noon)
