@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -27,9 +25,9 @@ type exportCommand struct {
 
 // enableExport enables or rebuilds the export and shows its progress.
 func (p *program) enableExport(f *folder) error {
-	b := newProgress(p.stderr)
-	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("export", done, total) })
-	b.end()
+	bar := newProgress(p.stderr)
+	err := f.store.EnableExport(p.ctx, func(done, total int64) { bar.show("export", done, total) })
+	bar.end()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
 		err = fmt.Errorf("interrupted (%w), so accounts may be missing; complete the export with: "+
 			"dialtone directory export rebuild", err)
@@ -132,7 +130,7 @@ func (c exportRole) Run(p *program) error {
 	if c.Server == "opensips" {
 		schema = "dialtone_kamailio"
 	}
-	password, err := passwordOf(c.Login)
+	password, err := p.passwordFile(c.Login)
 	if err != nil {
 		return err
 	}
@@ -156,23 +154,17 @@ func (c exportRole) Run(p *program) error {
 	})
 }
 
-// passwordOf reads a password from a file or from standard input. Flags are no place for it: every
-// user of the machine can see them.
-func passwordOf(path string) (string, error) {
-	var text []byte
-	var err error
-	switch path {
-	case "":
+// passwordFile reads a password from a file or from standard input. If path is empty, there is none.
+// A flag must not contain the password itself, because every user of the machine can see flags.
+func (p *program) passwordFile(path string) (string, error) {
+	if path == "" {
 		return "", nil
-	case "-":
-		text, err = io.ReadAll(io.LimitReader(os.Stdin, 4096))
-	default:
-		text, err = os.ReadFile(path)
 	}
+	text, err := p.secretFile(path)
 	if err != nil {
 		return "", err
 	}
-	password := strings.TrimRight(string(text), "\r\n")
+	password := strings.TrimRight(text, "\r\n")
 	if password == "" {
 		return "", fault.New(fault.Invalid, "%s contains no password", path)
 	}
@@ -235,6 +227,6 @@ func (s *server) newHtdigestFollower() *htdigest.Follower {
 
 func (s *server) catchUpExport(ctx context.Context) {
 	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "export update failed", "retry", flushInterval, "err", err)
+		s.log.ErrorContext(ctx, "export update failed", "retry_in", flushInterval.String(), "err", err)
 	}
 }

@@ -137,14 +137,14 @@ type messageArg struct {
 }
 
 // print prints a message.
-func (w messageArg) print(p *program, f *folder, d delivery.Delivery) error {
+func (c messageArg) print(p *program, f *folder, d delivery.Delivery) error {
 	hosts, err := f.hosts(p.ctx)
 	if err != nil {
 		return err
 	}
 	m := viewMessage(d, hosts)
 	header := f.headerOf(d.Message)
-	if w.JSON {
+	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
 			messageView
 			Header map[string]string `json:"header"`
@@ -199,8 +199,8 @@ func (f *folder) headerOf(id mailmsg.ID) map[string]string {
 }
 
 // on runs a function on the message and prints the result.
-func (w messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
-	id, err := parseMessageID(w.ID)
+func (c messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
+	id, err := parseMessageID(c.ID)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (w messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delive
 		if err != nil {
 			return err
 		}
-		return w.print(p, f, d)
+		return c.print(p, f, d)
 	})
 }
 
@@ -299,9 +299,9 @@ type tenantArg struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-func (w tenantArg) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) error) error {
+func (c tenantArg) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) error) error {
 	return p.with(func(f *folder) error {
-		t, err := f.tenantOf(p.ctx, w.Host)
+		t, err := f.tenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}

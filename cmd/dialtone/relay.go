@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -151,7 +150,7 @@ func (s *server) relayMetrics() prometheus.Collector {
 		set(3, "", n.Pause.Seconds())
 		b, err := s.store.Backlog(ctx)
 		if err != nil {
-			return errors.Join(errors.New("count the queue"), err)
+			return fmt.Errorf("count the queue: %w", err)
 		}
 		set(0, string(delivery.Waiting), float64(b.Waiting))
 		set(0, string(delivery.Deferred), float64(b.Deferred))

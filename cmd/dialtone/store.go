@@ -74,9 +74,9 @@ func (c *storeCopy) Run(p *program) error {
 	if c.Compare {
 		do = transfer.Compare
 	}
-	b := newProgress(p.stderr)
-	err = do(p.ctx, from, to, b.show)
-	b.end()
+	bar := newProgress(p.stderr)
+	err = do(p.ctx, from, to, bar.show)
+	bar.end()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {
 			err = fmt.Errorf("stopped (%w); run the same command again to continue", err)

@@ -13,7 +13,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/config"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
@@ -247,15 +246,12 @@ func (c *tenantList) Run(p *program) error {
 }
 
 // defaultURL returns the public URL of a tenant that has none set.
-func (f *folder) defaultURL(host string) string { return tenant.DefaultURL(host, port(f.Config)) }
-
-// port returns the port of the configured listener.
-func port(c config.Config) string {
-	_, port, err := net.SplitHostPort(c.Listen)
+func (f *folder) defaultURL(host string) string {
+	_, port, err := net.SplitHostPort(f.Listen)
 	if err != nil {
-		return "8080"
+		port = "8080"
 	}
-	return port
+	return tenant.DefaultURL(host, port)
 }
 
 // firstTenant adds the tenant localhost if there is no tenant.

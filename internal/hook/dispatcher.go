@@ -87,7 +87,8 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			return
 		}
 		if err != nil && !failed {
-			d.deps.Log.ErrorContext(ctx, "hook queue read failed", "retry", pollInterval, "err", err)
+			d.deps.Log.ErrorContext(ctx, "hook queue read failed",
+				"retry_in", pollInterval.String(), "err", err)
 		}
 		failed = err != nil
 		for _, h := range hooks {
