@@ -48,7 +48,6 @@
 package delivery
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -145,12 +144,6 @@ type Store interface {
 type Position struct {
 	Due     time.Time
 	Message mailmsg.ID
-}
-
-// Before reports whether p comes before other.
-func (p Position) Before(other Position) bool {
-	return p.Due.Before(other.Due) ||
-		p.Due.Equal(other.Due) && bytes.Compare(p.Message[:], other.Message[:]) < 0
 }
 
 // FoundFile is a message whose file is in the directory.

@@ -65,25 +65,6 @@ func TestDoubled(t *testing.T) {
 	}
 }
 
-func TestPositionBefore(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := Position{at, mailmsg.ID{5}}
-	for _, c := range []struct {
-		other Position
-		want  bool
-	}{
-		{p, false},
-		{Position{at, mailmsg.ID{6}}, true},
-		{Position{at, mailmsg.ID{4}}, false},
-		{Position{at.Add(1), mailmsg.ID{4}}, true},
-		{Position{at.Add(-1), mailmsg.ID{6}}, false},
-	} {
-		if got := p.Before(c.other); got != c.want {
-			t.Errorf("%v: %v, want %v", c.other, got, c.want)
-		}
-	}
-}
-
 func TestCheckSelector(t *testing.T) {
 	for _, s := range []string{"a", "a-1.b", "0", strings.Repeat("a", 63)} {
 		if err := CheckSelector(s); err != nil {

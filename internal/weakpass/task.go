@@ -33,7 +33,7 @@ type task struct {
 	fours [4]uint32
 	// want is what the word that step last replaces must be after it.
 	want uint32
-	// left and right are the shifts in bits that put a candidate's words behind the tail.
+	// left and right are the shifts in bits that put a candidate's words after the tail.
 	left, right uint32
 	// first and last are the first step to do, 0 to 15, and the last: 48 to 60 for one block, 124 for
 	// two.

@@ -2,10 +2,8 @@ package web
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -36,8 +34,6 @@ var (
 )
 
 func newRequestID() string { return strconv.FormatUint(rand.Uint64()|1<<63, 36) }
-
-func stack(p any) string { return fmt.Sprintf("%v\n%s", p, debug.Stack()) }
 
 func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)

@@ -158,7 +158,7 @@ func (s *Site) toLogin(w http.ResponseWriter, r *request) {
 	http.Redirect(w, r.Request, login, http.StatusSeeOther)
 }
 
-// who returns the account of the person who is signed in.
+// signedIn returns the account of the person who is signed in.
 func (s *Site) signedIn(r *request) (account.Account, error) {
 	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie))
 }
