@@ -154,8 +154,9 @@ func (c exportRole) Run(p *program) error {
 	})
 }
 
-// passwordFile reads a password from a file or from standard input. If path is empty, there is none.
-// A flag must not contain the password itself, because every user of the machine can see flags.
+// passwordFile reads a password from a file or from standard input. If path is empty, there is
+// none. A flag must not contain the password itself, because every user of the machine can see
+// flags.
 func (p *program) passwordFile(path string) (string, error) {
 	if path == "" {
 		return "", nil

@@ -142,7 +142,7 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	t.Helper()
 	for _, m := range s.Messages() {
 		if m.To == email(user) {
-			// A server puts its trace in front (RFC 5321 §4.4).
+			// A server puts its trace in front (RFC 5321 section 4.4).
 			_, raw, _ := strings.Cut(string(m.Data), "Date: ")
 			parsed, err := parseMessage("Date: " + raw)
 			if err != nil {

@@ -56,7 +56,8 @@ func (f *folder) newRelay() (*relay.Relay, error) {
 	return relay.New(c)
 }
 
-// relayPassword returns a function that reads the password for the relay. It is called for every login.
+// relayPassword returns a function that reads the password for the relay. It is called for every
+// login.
 func relayPassword(m config.Mail) func() (string, error) {
 	return func() (string, error) {
 		if m.RelayPassword != "" {

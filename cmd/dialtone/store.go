@@ -92,8 +92,8 @@ func (c *storeCopy) Run(p *program) error {
 	return nil
 }
 
-// location returns the location of a store. It refuses a password on the command line, because every user
-// of the machine can see command lines.
+// location returns the location of a store. It refuses a password on the command line, because
+// every user of the machine can see command lines.
 func (p *program) location(text string) (string, error) {
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		for _, entry := range p.environ {
@@ -119,8 +119,8 @@ func (p *program) location(text string) (string, error) {
 	}
 }
 
-// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end of each
-// part.
+// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end
+// of each part.
 type progress struct {
 	to       io.Writer
 	terminal bool

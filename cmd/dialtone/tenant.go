@@ -83,8 +83,8 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	return tenant.New(t)
 }
 
-// textList is a flag that can be repeated, and whose values can be separated by commas. A single empty
-// value is an empty list. (For a pointer to a slice, kong keeps only the last value.)
+// textList is a flag that can be repeated, and whose values can be separated by commas. A single
+// empty value is an empty list. (For a pointer to a slice, kong keeps only the last value.)
 type textList []string
 
 // Decode implements kong.MapperValue.
@@ -153,7 +153,8 @@ type tenantAdd struct {
 }
 
 func (c *tenantAdd) Run(p *program) error {
-	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by Created.
+	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by
+	// Created.
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: now})
 	if err != nil {

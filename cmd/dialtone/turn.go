@@ -36,8 +36,8 @@ func turnRotation(revoke bool) secret.Rotation {
 	return secret.Rotation{Life: tenant.MaxTURNLife, Delayed: true, Revoke: revoke}
 }
 
-// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key, it
-// has no value.
+// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key,
+// it has no value.
 func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.Issuer] {
 	build := func(r *secret.Ring) *turn.Issuer { return turn.NewIssuer(r, now) }
 	return keyfile.NewOptionalFollower(keys, build, now)

@@ -57,7 +57,8 @@ func (c *verifyCommand) Run(p *program) error {
 	})
 }
 
-// lostMessages reports the messages that the server of this folder has to send but that have no file.
+// lostMessages reports the messages that the server of this folder has to send but that have no
+// file.
 func (f *folder) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
 	node := ""
 	if f.shared() {

@@ -17,10 +17,10 @@
 // # Signing up
 //
 //  1. All rules that need no store are checked.
-//  2. The message is staged: written to the pickup directory under a name that no mail server takes.
-//     A failure of that directory shows here, while there is nothing to undo.
-//  3. One transaction takes the places under the limits, spends the captcha, and adds the account and
-//     the outbox entry. It is durable when it returns.
+//  2. The message is staged: written to the pickup directory under a name that no mail server
+//     takes. A failure of that directory shows here, while there is nothing to undo.
+//  3. One transaction takes the places under the limits, spends the captcha, and adds the account
+//     and the outbox entry. It is durable when it returns.
 //  4. The message is published under its final name. If that fails, step 3 is undone.
 //  5. The signup is answered.
 //

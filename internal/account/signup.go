@@ -55,8 +55,9 @@ func (s *Service) Signup(
 	return p.account, err
 }
 
-// countsAsFailure reports whether an error is the sender's own. The limit on failures does not count
-// against itself: otherwise a sender who waits as long as Retry-After says would never get through.
+// countsAsFailure reports whether an error is the sender's own. The limit on failures does not
+// count against itself: otherwise a sender who waits as long as Retry-After says would never get
+// through.
 func countsAsFailure(err error) bool {
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Overloaded:

@@ -12,9 +12,9 @@
 //
 // Both codes are truncated HMAC-SHA-256, under keys derived for their purpose. The origin code
 // covers the tenant and everything before the code. It proves that we issued the token, whatever
-// the answer is, so a wrong answer can spend the token, and a forged token costs nothing. The answer
-// code covers the answer as well, which is in no other part of the token. Tokens that were signed
-// with the present or the previous key are accepted.
+// the answer is, so a wrong answer can spend the token, and a forged token costs nothing. The
+// answer code covers the answer as well, which is in no other part of the token. Tokens that were
+// signed with the present or the previous key are accepted.
 //
 // # One try
 //

@@ -36,8 +36,8 @@ const (
 	permanent                   // the message has failed
 )
 
-// classify says what a failed attempt is about. Errors other than a *Refusal happened on this machine
-// and defer the message.
+// classify says what a failed attempt is about. Errors other than a *Refusal happened on this
+// machine and defer the message.
 func classify(err error) failure {
 	r, ok := errors.AsType[*Refusal](err)
 	switch {
@@ -52,8 +52,9 @@ func classify(err error) failure {
 }
 
 // aboutSender reports whether a refusal of the recipient or the content is really about the sender:
-// wrong command order, authentication, or at RCPT a policy (RFC 3463 §3.8: X.7.X), which is how servers
-// say that they do not relay for us. Such a refusal says nothing about the recipient's address.
+// wrong command order, authentication, or at RCPT a policy (RFC 3463 section 3.8: X.7.X), which is
+// how servers say that they do not relay for us. Such a refusal says nothing about the recipient's
+// address.
 func (r *Refusal) aboutSender() bool {
 	return r.Code == 503 || r.Code == 530 || r.Code == 535 ||
 		r.At == Rcpt && strings.HasPrefix(r.Text, "5.7.")

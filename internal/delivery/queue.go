@@ -46,7 +46,8 @@ func NewQueue(d Deps) *Queue {
 const (
 	// batchSize is how many deliveries are read at a time.
 	batchSize = 512
-	// recordDelay is how long a finished attempt waits for others, so that they share a transaction.
+	// recordDelay is how long a finished attempt waits for others, so that they share a
+	// transaction.
 	recordDelay = 20 * time.Millisecond
 	// pollInterval is how often an empty queue asks the store for due messages; tidyInterval how
 	// often files are compared with the store.
@@ -56,8 +57,9 @@ const (
 	shutdownGrace = 5 * time.Second
 )
 
-// Run sends messages until ctx is done. It is called once. It is a pipeline: read what is due, send,
-// record, move files. Each stage has its own goroutines, so the relay does not wait for the disk.
+// Run sends messages until ctx is done. It is called once. It is a pipeline: read what is due,
+// send, record, move files. Each stage has its own goroutines, so the relay does not wait for the
+// disk.
 func (q *Queue) Run(ctx context.Context) {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -4,8 +4,8 @@
 // A rule that refuses something returns an *Error: its Kind decides the status and code of the
 // answer, its Message is the sentence that the person reads, and its Cause, if any, is only for the
 // log. Any other error is a failure of the program or its environment: it has the kind Internal,
-// and its text is never shown. Package http/answer turns kinds into answers; nothing else in the program knows a
-// status code.
+// and its text is never shown. Package http/answer turns kinds into answers; nothing else in the
+// program knows a status code.
 package fault
 
 import (

@@ -135,8 +135,8 @@ func IsPrivate(a netip.Addr) bool {
 // State is a hook and the progress of its notifications.
 type State struct {
 	Hook
-	// Waiting counts the notifications that were not delivered yet. Oldest is the time of the oldest
-	// of them.
+	// Waiting counts the notifications that were not delivered yet. Oldest is the time of the
+	// oldest of them.
 	Waiting int64
 	Oldest  time.Time
 	// LastFailure is when an attempt last failed, and LastError why.

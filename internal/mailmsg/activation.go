@@ -95,7 +95,7 @@ type Content struct {
 	Subject string
 }
 
-// maxLine is the length of lines in characters (RFC 5322 §2.1.1 recommends at most 78).
+// maxLine is the length of lines in characters (RFC 5322 section 2.1.1 recommends at most 78).
 const maxLine = 72
 
 // Wrap breaks a text into lines at its spaces, but not at no-break spaces.

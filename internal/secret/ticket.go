@@ -35,8 +35,7 @@ func (t Ticket) Fresh(now time.Time, life, skew time.Duration) bool {
 	return age >= -skew && age < life
 }
 
-// TicketFormat says what the tokens of one purpose consist of. A token is the unpadded base64url
-// of
+// TicketFormat says what the tokens of one purpose consist of. A token is the unpadded base64url of
 //
 //	version (1 byte, if not zero)
 //	ID (16)
@@ -45,8 +44,8 @@ func (t Ticket) Fresh(now time.Time, life, skew time.Duration) bool {
 //	the first CodeSize bytes of an HMAC-SHA-256
 //
 // with integers in big-endian order. The HMAC covers, with the length of each, the tenant,
-// everything before the code, and the texts that the token is bound to. Tokens outlive the program that
-// issued them, so a format never changes.
+// everything before the code, and the texts that the token is bound to. Tokens outlive the program
+// that issued them, so a format never changes.
 type TicketFormat struct {
 	Purpose string // from which the key is derived
 	Version byte

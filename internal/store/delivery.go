@@ -182,8 +182,8 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 		uid[:], tenant))
 }
 
-// retryUpdate makes messages due as if they were new, except those that a newer message has replaced,
-// whose link no longer works.
+// retryUpdate makes messages due as if they were new, except those that a newer message has
+// replaced, whose link no longer works.
 const retryUpdate = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT),
 	due = CAST($1 AS BIGINT), attempts = 0
 	WHERE expires > $1

@@ -120,9 +120,9 @@ func (s *Store) notify() {
 	}
 }
 
-// A change of a tenant or of one of its accounts adds a notification, a row of the table notice, for
-// each hook of the tenant. The id of the event is made before the transaction, so that a second run
-// of the transaction adds nothing.
+// A change of a tenant or of one of its accounts adds a notification, a row of the table notice,
+// for each hook of the tenant. The id of the event is made before the transaction, so that a second
+// run of the transaction adds nothing.
 const (
 	noticeColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
 	concerned     = ` WHERE (h.everyone OR EXISTS
@@ -149,8 +149,8 @@ func addTenantAccountNotifications(tx engine.Tx, event account.UID, tenant int64
 	return addNotifications(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now, tenant)
 }
 
-// addNotifications adds the notifications of the accounts that a condition selects. In the condition,
-// $4 is the argument of.
+// addNotifications adds the notifications of the accounts that a condition selects. In the
+// condition, $4 is the argument of.
 func addNotifications(tx engine.Tx, which string, what hook.EventType, event account.UID, now time.Time, of any) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+noticeColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0

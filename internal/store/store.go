@@ -92,8 +92,8 @@ func (s *Store) Schema(ctx context.Context) (version int64, err error) {
 	return engine.Count(s.engine.Reads(ctx), `SELECT max(version) FROM schema_version`)
 }
 
-// nodeName returns the name of this node in rows of the outbox, which is empty for an engine without
-// nodes.
+// nodeName returns the name of this node in rows of the outbox, which is empty for an engine
+// without nodes.
 func (s *Store) nodeName() string {
 	if s.node == nil {
 		return ""

@@ -737,7 +737,7 @@ func (a answer) challenge(t testing.TB) challenge {
 	return c
 }
 
-// proof returns the Authorization header of RFC 7616 §3.4. Changes replace parameters or, with an
+// proof returns the Authorization header of RFC 7616 section 3.4. Changes replace parameters or, with an
 // empty value, remove them after the response was computed.
 func (c challenge) proof(user, password, method, uri string, changes map[string]string) string {
 	const cnonce, nc = "0a4f113b7d21", "00000001"

@@ -25,16 +25,16 @@ type FileSystem interface {
 	// f fails.
 	Walk(path string, f func([]fs.DirEntry) error) error
 	ReadFile(path string) ([]byte, error)
-	// Sync makes all files and names of a directory durable. If it fails, nothing is known about any
-	// of them.
+	// Sync makes all files and names of a directory durable. If it fails, nothing is known about
+	// any of them.
 	Sync(path string) error
 }
 
 // UnnamedFileSystem is a FileSystem that can also create files without a name. Such a file is freed
 // when it is closed, or when the process ends, unless it was linked to a name.
 type UnnamedFileSystem interface {
-	// CreateUnnamed creates a file that can be linked to a name in dir, and returns a handle for it.
-	// The error wraps errors.ErrUnsupported if the directory's file system has no such files.
+	// CreateUnnamed creates a file that can be linked to a name in dir, and returns a handle for
+	// it. The error wraps errors.ErrUnsupported if the directory's file system has no such files.
 	CreateUnnamed(dir string, data []byte) (file int, err error)
 	// LinkUnnamed gives the file a name, which must not exist.
 	LinkUnnamed(file int, path string) error

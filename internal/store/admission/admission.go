@@ -12,7 +12,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Grouper is an engine that decides signups in groups, and so faster than by a transaction for each.
+// Grouper is an engine that decides signups in groups, and so faster than by a transaction for
+// each.
 type Grouper interface {
 	// Create is account.Store.Create for a captcha that this platform issued.
 	Create(a account.Signup, now time.Time) error
@@ -66,8 +67,8 @@ func Allowances(a account.Signup) []throttle.Allowance {
 	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
 }
 
-// Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups that
-// share a key are not decided at the same time.
+// Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups
+// that share a key are not decided at the same time.
 func Keys(a account.Signup) []int64 {
 	keys := []int64{
 		Key("captcha", 0, a.Captcha.Nonce[:]),
@@ -88,8 +89,8 @@ func LinkKeys(r account.LinkReplacement) []int64 {
 	return keys
 }
 
-// Key returns the key of a lock. If two different things have the same key, they wait for each other
-// and nothing else happens.
+// Key returns the key of a lock. If two different things have the same key, they wait for each
+// other and nothing else happens.
 func Key(kind string, tenant int64, thing []byte) int64 {
 	h := fnv.New64a()
 	h.Write(binary.BigEndian.AppendUint64([]byte(kind), uint64(tenant)))

@@ -10,8 +10,8 @@ import (
 // before SQLite opens the database: SQLite treats every transaction in the WAL whose checksum is
 // right as committed.
 //
-//   - What a killed process wrote and did not sync is synced. Otherwise later commits would follow a
-//     transaction that a power cut takes away, and be lost with it.
+//   - What a killed process wrote and did not sync is synced. Otherwise later commits would follow
+//     a transaction that a power cut takes away, and be lost with it.
 //   - What a failed fsync left in the page cache, marked as written, is dropped. Otherwise it would
 //     be read, and later commits would be lost in the same way.
 //
