@@ -50,7 +50,7 @@ func growth(ctx context.Context, o options) error {
 	return nil
 }
 
-// populate makes a data folder with n active accounts. It writes them as the program would, sealed
+// populate makes a data directory with n active accounts. It writes them as the program would, sealed
 // under the folder's own key, without the cost of a signup for each.
 func populate(ctx context.Context, binary, data string, n int) (users []string, err error) {
 	p, err := startDialtone(ctx, binary, data)

@@ -1,6 +1,6 @@
 // Bench measures the program against the machine's own limits, in one run on the same disk and CPUs.
 //
-// It builds the real binary, starts it on a fresh data folder, and drives it over loopback from as many
+// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from as many
 // 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that was fetched
 // and solved, and each message file is written. The limits that it compares with are an empty net/http
 // handler in its own process, driven by the same client, and the bare store: the same rows in groups of

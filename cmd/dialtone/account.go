@@ -75,14 +75,14 @@ func formatTime(at *time.Time) string {
 	return at.Format(time.RFC3339)
 }
 
-// at opens the data folder and runs a function for a tenant.
-func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Tenant) error) error {
-	return p.with(func(f *folder) error {
-		t, err := f.tenantOf(p.ctx, host)
+// at opens the installation and runs a function for a tenant.
+func (p *program) at(host string, do func(*installation, *account.Service, *tenant.Tenant) error) error {
+	return p.with(func(in *installation) error {
+		t, err := in.tenantOf(p.ctx, host)
 		if err != nil {
 			return err
 		}
-		return do(f, p.accounts(f), t)
+		return do(in, p.accounts(in), t)
 	})
 }
 
@@ -125,17 +125,17 @@ type accountList struct {
 }
 
 func (c *accountList) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+				return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 					return each(viewAccount(a))
 				})
 			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "USER\tROLE\tDISABLED\tCREATED\tACTIVATED\tEMAIL\tNAME")
-		err := f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+		err := in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 			v := viewAccount(a)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n",
 				v.User, v.Role, v.Disabled, v.Created.Format(time.RFC3339), formatTime(v.Activated),
@@ -172,8 +172,8 @@ func array(to io.Writer, all func(each func(any) error) error) error {
 type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
-		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		return c.print(p, a, err)
 	})
 }
@@ -181,7 +181,7 @@ func (c *accountShow) Run(p *program) error {
 type accountEnable struct{ accountArg }
 
 func (c *accountEnable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, accounts *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
 		a, err := accounts.Enable(p.ctx, t, c.User)
 		return c.print(p, a, err)
 	})
@@ -190,7 +190,7 @@ func (c *accountEnable) Run(p *program) error {
 type accountDisable struct{ accountArg }
 
 func (c *accountDisable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, accounts *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
 		a, err := accounts.Disable(p.ctx, t, c.User)
 		return c.print(p, a, err)
 	})
@@ -202,7 +202,7 @@ type accountRole struct {
 }
 
 func (c *accountRole) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, accounts *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
 		a, err := accounts.SetRole(p.ctx, t, c.User, account.Role(c.Role))
 		return c.print(p, a, err)
 	})
@@ -211,8 +211,8 @@ func (c *accountRole) Run(p *program) error {
 type accountDelete struct{ accountArg }
 
 func (c *accountDelete) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		if err == nil {
 			err = accounts.Delete(p.ctx, t, c.User)
 		}

@@ -25,16 +25,16 @@ var securities = map[string]relay.Security{
 }
 
 // newRelay returns the relay of mail.relay, which must be set.
-func (f *folder) newRelay() (*relay.Relay, error) {
-	parts := f.Mail.Relay.Parts()
+func (in *installation) newRelay() (*relay.Relay, error) {
+	parts := in.Mail.Relay.Parts()
 	c := relay.Config{
 		Address:     parts.Address,
 		Security:    securities[parts.Scheme],
 		User:        parts.User,
-		Password:    relayPassword(f.Mail),
+		Password:    relayPassword(in.Mail),
 		Mechanism:   strings.ToUpper(parts.Mechanism),
 		Name:        parts.Name,
-		Connections: f.Mail.RelayConnections,
+		Connections: in.Mail.RelayConnections,
 	}
 	if c.Name == "" {
 		// Some servers refuse a name without a domain.
@@ -42,15 +42,15 @@ func (f *folder) newRelay() (*relay.Relay, error) {
 			c.Name = name
 		}
 	}
-	if f.Mail.RelayCAFile != "" {
-		text, err := os.ReadFile(f.Mail.RelayCAFile)
+	if in.Mail.RelayCAFile != "" {
+		text, err := os.ReadFile(in.Mail.RelayCAFile)
 		if err != nil {
 			return nil, fmt.Errorf("mail.relay_ca_file: %w", err)
 		}
 		c.Roots = x509.NewCertPool()
 		if !c.Roots.AppendCertsFromPEM(text) {
 			return nil, fmt.Errorf("mail.relay_ca_file: %s contains no certificate in PEM format",
-				f.Mail.RelayCAFile)
+				in.Mail.RelayCAFile)
 		}
 	}
 	return relay.New(c)

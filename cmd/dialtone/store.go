@@ -24,8 +24,8 @@ type storeCommand struct {
 type storeMigrate struct{}
 
 func (storeMigrate) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		version, err := f.store.Schema(p.ctx)
+	return p.with(func(in *installation) error {
+		version, err := in.store.Schema(p.ctx)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "the schema has version %d\n", version)
 		}

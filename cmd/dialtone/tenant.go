@@ -123,15 +123,15 @@ func set[T any](dst *T, value *T) {
 }
 
 // audited runs an action on a tenant and writes it to the audit log.
-func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
-	return p.recorded(f, audit.Event{Action: action, Tenant: host}, do)
+func (p *program) audited(in *installation, action audit.Action, host string, do func() error) error {
+	return p.recorded(in, audit.Event{Action: action, Tenant: host}, do)
 }
 
 // recorded runs an action and writes it with its outcome to the audit log.
-func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
+func (p *program) recorded(in *installation, e audit.Event, do func() error) error {
 	err := do()
 	e.Outcome = commandOutcome(err)
-	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, e)
+	audit.Log{Logger: p.logger(in.Log)}.Record(p.ctx, e)
 	return err
 }
 
@@ -160,9 +160,9 @@ func (c *tenantAdd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
-		return p.audited(f, audit.TenantAdd, t.Host, func() error {
-			_, err := f.store.AddTenant(p.ctx, t)
+	return p.with(func(in *installation) error {
+		return p.audited(in, audit.TenantAdd, t.Host, func() error {
+			_, err := in.store.AddTenant(p.ctx, t)
 			return err
 		})
 	})
@@ -174,8 +174,8 @@ type tenantSet struct {
 }
 
 func (c *tenantSet) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		old, err := f.tenantOf(p.ctx, c.Host)
+	return p.with(func(in *installation) error {
+		old, err := in.tenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}
@@ -183,8 +183,8 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		return p.audited(f, audit.TenantSet, t.Host, func() error {
-			return f.store.SetTenant(p.ctx, t, time.Now())
+		return p.audited(in, audit.TenantSet, t.Host, func() error {
+			return in.store.SetTenant(p.ctx, t, time.Now())
 		})
 	})
 }
@@ -199,9 +199,9 @@ func (c *tenantRemove) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
-		return p.audited(f, audit.TenantRemove, host, func() error {
-			return f.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
+	return p.with(func(in *installation) error {
+		return p.audited(in, audit.TenantRemove, host, func() error {
+			return in.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
 		})
 	})
 }
@@ -220,15 +220,15 @@ type tenantView struct {
 }
 
 func (c *tenantList) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		list, _, err := f.store.Tenants(p.ctx)
+	return p.with(func(in *installation) error {
+		list, _, err := in.store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}
 		views := make([]tenantView, len(list))
 		for i, t := range list {
 			if t.PublicURL == "" {
-				t.PublicURL = f.defaultURL(t.Host)
+				t.PublicURL = in.defaultURL(t.Host)
 			}
 			views[i] = tenantView{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
 		}
@@ -247,8 +247,8 @@ func (c *tenantList) Run(p *program) error {
 }
 
 // defaultURL returns the public URL of a tenant that has none set.
-func (f *folder) defaultURL(host string) string {
-	_, port, err := net.SplitHostPort(f.Listen)
+func (in *installation) defaultURL(host string) string {
+	_, port, err := net.SplitHostPort(in.Listen)
 	if err != nil {
 		port = "8080"
 	}
@@ -256,10 +256,10 @@ func (f *folder) defaultURL(host string) string {
 }
 
 // firstTenant adds the tenant localhost if there is no tenant.
-func (f *folder) firstTenant(ctx context.Context) error {
+func (in *installation) firstTenant(ctx context.Context) error {
 	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
 	if err != nil {
 		return err
 	}
-	return f.store.AddFirstTenant(ctx, t)
+	return in.store.AddFirstTenant(ctx, t)
 }
