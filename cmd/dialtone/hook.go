@@ -79,16 +79,16 @@ func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 	file := c.Bearer + c.Basic
 	switch {
 	case c.Webhook != "" && file != "":
-		return "", fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
+		return hook.Secret{}, fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
 			"a webhook is signed with a secret that this command creates and prints")
 	case c.Webhook != "":
 		return webhook.NewSecret(), nil
 	case file == "":
-		return "", nil
+		return hook.Secret{}, nil
 	}
 	text, err := p.secretFile(file)
 	if err != nil {
-		return "", err
+		return hook.Secret{}, err
 	}
 	if c.Bearer != "" {
 		return kamailio.BearerSecret(text)

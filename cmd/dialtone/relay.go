@@ -60,8 +60,8 @@ func (f *folder) newRelay() (*relay.Relay, error) {
 // relayPassword returns a function that reads the password for the relay. It is called for every login.
 func relayPassword(m config.Mail) func() (string, error) {
 	return func() (string, error) {
-		if m.RelayPassword != "" {
-			return string(m.RelayPassword), nil
+		if m.RelayPassword != (config.Secret{}) {
+			return m.RelayPassword.Reveal(), nil
 		}
 		text, err := os.ReadFile(m.RelayPasswordFile)
 		if err != nil {

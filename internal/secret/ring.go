@@ -14,9 +14,6 @@ import (
 	"dialtone/internal/redact"
 )
 
-// Redacted is what every secret prints as.
-const Redacted = redact.Text
-
 // Key is 32 secret bytes. It does not print.
 type Key [32]byte
 
