@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dialtone/internal/durable"
 	"dialtone/internal/store/migrations"
 )
 
@@ -61,16 +62,7 @@ func create(path string) (err error) {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
-}
-
-// SyncDir makes the names in a directory durable.
-func SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite would
