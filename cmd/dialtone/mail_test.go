@@ -439,7 +439,7 @@ func TestKillWithRelayLosesNoMessage(t *testing.T) {
 		}
 		before := s.Accepted()
 		o.until("messages are on their way", func() bool { return s.Accepted() > before+20 })
-		p.kill()
+		p.Kill()
 		clients.Wait()
 	}
 	o.start()
