@@ -75,9 +75,9 @@ func formatTime(at *time.Time) string {
 	return at.Format(time.RFC3339)
 }
 
-// at opens the data folder and runs a function for a tenant.
-func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Tenant) error) error {
-	return p.with(func(f *folder) error {
+// at opens the data directory and runs a function for a tenant.
+func (p *program) at(host string, do func(*instance, *account.Service, *tenant.Tenant) error) error {
+	return p.with(func(f *instance) error {
 		t, err := f.tenantOf(p.ctx, host)
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ type accountList struct {
 }
 
 func (c *accountList) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(f *instance, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
 				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
@@ -171,7 +171,7 @@ func array(to io.Writer, all func(each func(any) error) error) error {
 type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(f *instance, _ *account.Service, t *tenant.Tenant) error {
 		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
 		return c.print(p, a, err)
 	})
@@ -180,7 +180,7 @@ func (c *accountShow) Run(p *program) error {
 type accountEnable struct{ accountArg }
 
 func (c *accountEnable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *instance, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.Enable(p.ctx, t, c.User)
 		return c.print(p, a, err)
 	})
@@ -189,7 +189,7 @@ func (c *accountEnable) Run(p *program) error {
 type accountDisable struct{ accountArg }
 
 func (c *accountDisable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *instance, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.Disable(p.ctx, t, c.User)
 		return c.print(p, a, err)
 	})
@@ -201,7 +201,7 @@ type accountRole struct {
 }
 
 func (c *accountRole) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(_ *instance, d *account.Service, t *tenant.Tenant) error {
 		a, err := d.SetRole(p.ctx, t, c.User, account.Role(c.Role))
 		return c.print(p, a, err)
 	})
@@ -210,7 +210,7 @@ func (c *accountRole) Run(p *program) error {
 type accountDelete struct{ accountArg }
 
 func (c *accountDelete) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, d *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(f *instance, d *account.Service, t *tenant.Tenant) error {
 		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
 		if err == nil {
 			err = d.Delete(p.ctx, t, c.User)

@@ -36,7 +36,7 @@ func (c *tokenAdd) Run(p *program) error {
 	if err := sipserver.CheckName(c.Name); err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		token := secret.NewToken()
 		s := sipserver.Server{
 			Name:  c.Name,
@@ -67,7 +67,7 @@ type tokenRemove struct {
 }
 
 func (c *tokenRemove) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		event := audit.Event{Action: audit.DirectoryTokenRemove, Server: c.Name}
 		return p.recorded(f, event, func() error { return f.store.RemoveServer(p.ctx, c.Name) })
 	})
@@ -85,7 +85,7 @@ type listedServer struct {
 }
 
 func (c *tokenList) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		servers, _, err := f.store.Servers(p.ctx)
 		if err != nil {
 			return err

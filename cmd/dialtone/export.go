@@ -26,7 +26,7 @@ type exportCommand struct {
 }
 
 // enableExport enables or rebuilds the export and shows its progress.
-func (p *program) enableExport(f *folder) error {
+func (p *program) enableExport(f *instance) error {
 	b := newProgress(p.stderr)
 	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("export", done, total) })
 	b.end()
@@ -40,7 +40,7 @@ func (p *program) enableExport(f *folder) error {
 type exportEnable struct{}
 
 func (exportEnable) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		err := p.audited(f, audit.ExportEnable, "", func() error { return p.enableExport(f) })
 		if err != nil {
 			return err
@@ -52,7 +52,7 @@ func (exportEnable) Run(p *program) error {
 type exportRebuild struct{}
 
 func (exportRebuild) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		status, err := f.store.ExportStatus(p.ctx)
 		if err != nil {
 			return err
@@ -71,7 +71,7 @@ func (exportRebuild) Run(p *program) error {
 type exportDisable struct{}
 
 func (exportDisable) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		err := p.audited(f, audit.ExportDisable, "", func() error { return f.store.DisableExport(p.ctx) })
 		if err == nil {
 			fmt.Fprintln(p.stdout, "the export is disabled and its tables are empty")
@@ -85,10 +85,10 @@ type exportStatus struct {
 }
 
 func (c exportStatus) Run(p *program) error {
-	return p.with(func(f *folder) error { return c.print(p, f) })
+	return p.with(func(f *instance) error { return c.print(p, f) })
 }
 
-func (c exportStatus) print(p *program, f *folder) error {
+func (c exportStatus) print(p *program, f *instance) error {
 	status, err := f.store.ExportStatus(p.ctx)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (c exportRole) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		var statements []string // that the database user may not execute
 		err := p.audited(f, audit.ExportRole, "", func() (err error) {
 			statements, err = f.store.GrantExport(p.ctx, schema, role, password)
@@ -186,7 +186,7 @@ type htdigestCommand struct {
 
 // Run works without the export: it opens the credentials itself.
 func (c *htdigestCommand) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		t, err := f.tenantOf(p.ctx, c.Tenant)
 		if err != nil {
 			return err

@@ -56,7 +56,7 @@ func (c *hookAdd) Run(p *program) error {
 	if h, err = hook.New(h); err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		for _, host := range c.Tenant {
 			t, err := f.tenantOf(p.ctx, host)
 			if err != nil {
@@ -120,7 +120,7 @@ type hookRemove struct {
 }
 
 func (c *hookRemove) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		event := audit.Event{Action: audit.HookRemove, Hook: c.Name}
 		return p.recorded(f, event, func() error { return f.store.RemoveHook(p.ctx, c.Name) })
 	})
@@ -131,7 +131,7 @@ type hookTest struct {
 }
 
 func (c *hookTest) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		list, err := f.store.Hooks(p.ctx)
 		if err != nil {
 			return err
@@ -187,7 +187,7 @@ type listedHook struct {
 }
 
 func (c *hookList) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		list, err := f.listHooks(p.ctx)
 		if err != nil {
 			return err
@@ -231,7 +231,7 @@ func printable(text string) string {
 	}, text)
 }
 
-func (f *folder) listHooks(ctx context.Context) ([]listedHook, error) {
+func (f *instance) listHooks(ctx context.Context) ([]listedHook, error) {
 	hooks, err := f.store.Hooks(ctx)
 	if err != nil {
 		return nil, err

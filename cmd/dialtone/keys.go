@@ -30,7 +30,7 @@ func (keysRotate) Help() string {
 }
 
 func (c *keysRotate) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		return p.audited(f, audit.KeysRotate, "", func() error { return c.rotate(p, f.keys.Sign, time.Now()) })
 	})
 }

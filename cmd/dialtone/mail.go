@@ -76,7 +76,7 @@ func (m messageView) next() string {
 }
 
 // hosts returns the hosts of all tenants by tenant ID.
-func (f *folder) hosts(ctx context.Context) (map[int64]string, error) {
+func (f *instance) hosts(ctx context.Context) (map[int64]string, error) {
 	list, _, err := f.store.Tenants(ctx)
 	hosts := make(map[int64]string)
 	for _, t := range list {
@@ -95,7 +95,7 @@ func (c *mailList) Run(p *program) error {
 	if c.All {
 		states = append(states, delivery.Sent, delivery.Discarded)
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		hosts, err := f.hosts(p.ctx)
 		if err != nil {
 			return err
@@ -137,7 +137,7 @@ type messageArg struct {
 }
 
 // print prints a message.
-func (w messageArg) print(p *program, f *folder, d delivery.Delivery) error {
+func (w messageArg) print(p *program, f *instance, d delivery.Delivery) error {
 	hosts, err := f.hosts(p.ctx)
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func (w messageArg) print(p *program, f *folder, d delivery.Delivery) error {
 var shownFields = []string{"Date", "From", "To", "Subject", "Message-ID"}
 
 // headerOf returns the shown header fields of a message, or nil if its file is not on this machine.
-func (f *folder) headerOf(id mailmsg.ID) map[string]string {
+func (f *instance) headerOf(id mailmsg.ID) map[string]string {
 	dir, err := pickup.Open(f.Mail.PickupDir)
 	if err != nil {
 		return nil
@@ -199,12 +199,12 @@ func (f *folder) headerOf(id mailmsg.ID) map[string]string {
 }
 
 // on runs a function on the message and prints the result.
-func (w messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
+func (w messageArg) on(p *program, do func(*instance, mailmsg.ID) (delivery.Delivery, error)) error {
 	id, err := parseMessageID(w.ID)
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		d, err := do(f, id)
 		if err != nil {
 			return err
@@ -216,7 +216,7 @@ func (w messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delive
 type mailShow struct{ messageArg }
 
 func (c *mailShow) Run(p *program) error {
-	return c.on(p, func(f *folder, id mailmsg.ID) (delivery.Delivery, error) {
+	return c.on(p, func(f *instance, id mailmsg.ID) (delivery.Delivery, error) {
 		return f.store.Delivery(p.ctx, id)
 	})
 }
@@ -232,7 +232,7 @@ func (c *mailRetry) Run(p *program) error {
 	case c.All == (c.ID != ""):
 		return fault.New(fault.Invalid, "give a message ID or --all, but not both")
 	case c.All:
-		return p.with(func(f *folder) error {
+		return p.with(func(f *instance) error {
 			var n int64
 			err := p.audited(f, audit.MessageRetry, "", func() (err error) {
 				n, err = f.store.RetryAll(p.ctx, time.Now())
@@ -247,7 +247,7 @@ func (c *mailRetry) Run(p *program) error {
 		})
 	}
 	m := messageArg{c.ID, c.JSON}
-	return m.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
+	return m.on(p, func(f *instance, id mailmsg.ID) (d delivery.Delivery, err error) {
 		err = p.audited(f, audit.MessageRetry, "", func() (err error) {
 			d, err = f.store.Retry(p.ctx, id, time.Now())
 			return err
@@ -259,7 +259,7 @@ func (c *mailRetry) Run(p *program) error {
 type mailDiscard struct{ messageArg }
 
 func (c *mailDiscard) Run(p *program) error {
-	return c.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
+	return c.on(p, func(f *instance, id mailmsg.ID) (d delivery.Delivery, err error) {
 		err = p.audited(f, audit.MessageDiscard, "", func() (err error) {
 			d, err = f.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
 			return err
@@ -299,8 +299,8 @@ type tenantArg struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-func (w tenantArg) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) error) error {
-	return p.with(func(f *folder) error {
+func (w tenantArg) with(p *program, do func(*instance, *tenant.Tenant, *dkim.Keys) error) error {
+	return p.with(func(f *instance) error {
 		t, err := f.tenantOf(p.ctx, w.Host)
 		if err != nil {
 			return err
@@ -321,7 +321,7 @@ func (dkimAdd) Help() string {
 }
 
 func (c *dkimAdd) Run(p *program) error {
-	return c.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return c.with(p, func(f *instance, t *tenant.Tenant, keys *dkim.Keys) error {
 		var k dkim.PublicKey
 		err := p.audited(f, audit.DKIMAdd, t.Host, func() (err error) {
 			k, err = keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
@@ -342,7 +342,7 @@ func (c *dkimAdd) Run(p *program) error {
 type dkimList struct{ tenantArg }
 
 func (c *dkimList) Run(p *program) error {
-	return c.with(p, func(_ *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return c.with(p, func(_ *instance, t *tenant.Tenant, keys *dkim.Keys) error {
 		list, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -378,7 +378,7 @@ func (dkimRemove) Help() string {
 }
 
 func (c *dkimRemove) Run(p *program) error {
-	return tenantArg{Host: c.Host}.with(p, func(f *folder, t *tenant.Tenant, _ *dkim.Keys) error {
+	return tenantArg{Host: c.Host}.with(p, func(f *instance, t *tenant.Tenant, _ *dkim.Keys) error {
 		return p.audited(f, audit.DKIMRemove, t.Host, func() error {
 			return f.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
 		})
@@ -393,7 +393,7 @@ type mailDoctor struct {
 
 // Run fails if a check fails.
 func (c *mailDoctor) Run(p *program) error {
-	return tenantArg{Host: c.Tenant}.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return tenantArg{Host: c.Tenant}.with(p, func(f *instance, t *tenant.Tenant, keys *dkim.Keys) error {
 		public, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -435,7 +435,7 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 }
 
 // checkRelay connects to the relay and logs in.
-func (f *folder) checkRelay(ctx context.Context) maildns.Finding {
+func (f *instance) checkRelay(ctx context.Context) maildns.Finding {
 	found := maildns.Finding{What: "relay"}
 	if f.Mail.Relay == "" {
 		found.OK = true

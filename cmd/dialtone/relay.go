@@ -26,7 +26,7 @@ var securities = map[string]relay.Security{
 }
 
 // newRelay returns the relay of mail.relay, which must be set.
-func (f *folder) newRelay() (*relay.Relay, error) {
+func (f *instance) newRelay() (*relay.Relay, error) {
 	parts := f.Mail.Relay.Parts()
 	c := relay.Config{
 		Address:     parts.Address,

@@ -47,7 +47,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := openFolder(p.ctx, conf, node)
+	f, err := openInstance(p.ctx, conf, node)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ import (
 
 // server has the parts of a running server.
 type server struct {
-	*folder
+	*instance
 	log        *slog.Logger
 	tenants    *tenant.Table
 	signing    signing
@@ -48,9 +48,9 @@ type server struct {
 }
 
 // newServer connects the parts, and recovers the messages of the time before a crash.
-func newServer(ctx context.Context, f *folder, log *slog.Logger, node string) (*server, error) {
+func newServer(ctx context.Context, f *instance, log *slog.Logger, node string) (*server, error) {
 	s := &server{
-		folder:  f,
+		instance: f,
 		log:     log,
 		signing: newSigning(f.keys.Sign, time.Now),
 		turn:    newTURN(f.keys.TURN, time.Now),

@@ -24,7 +24,7 @@ type storeCommand struct {
 type storeMigrate struct{}
 
 func (storeMigrate) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		version, err := f.store.Schema(p.ctx)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "the schema has version %d\n", version)

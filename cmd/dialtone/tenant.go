@@ -124,12 +124,12 @@ func set[T any](dst *T, value *T) {
 }
 
 // audited runs an action on a tenant and writes it to the audit log.
-func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
+func (p *program) audited(f *instance, action audit.Action, host string, do func() error) error {
 	return p.recorded(f, audit.Event{Action: action, Tenant: host}, do)
 }
 
 // recorded runs an action and writes it with its outcome to the audit log.
-func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
+func (p *program) recorded(f *instance, e audit.Event, do func() error) error {
 	err := do()
 	e.Outcome = commandOutcome(err)
 	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, e)
@@ -160,7 +160,7 @@ func (c *tenantAdd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		return p.audited(f, audit.TenantAdd, t.Host, func() error {
 			_, err := f.store.AddTenant(p.ctx, t)
 			return err
@@ -174,7 +174,7 @@ type tenantSet struct {
 }
 
 func (c *tenantSet) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		old, err := f.tenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
@@ -199,7 +199,7 @@ func (c *tenantRemove) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		return p.audited(f, audit.TenantRemove, host, func() error {
 			return f.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
 		})
@@ -220,7 +220,7 @@ type tenantView struct {
 }
 
 func (c *tenantList) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		list, _, err := f.store.Tenants(p.ctx)
 		if err != nil {
 			return err
@@ -247,7 +247,7 @@ func (c *tenantList) Run(p *program) error {
 }
 
 // defaultURL returns the public URL of a tenant that has none set.
-func (f *folder) defaultURL(host string) string { return tenant.DefaultURL(host, port(f.Config)) }
+func (f *instance) defaultURL(host string) string { return tenant.DefaultURL(host, port(f.Config)) }
 
 // port returns the port of the configured listener.
 func port(c config.Config) string {
@@ -259,7 +259,7 @@ func port(c config.Config) string {
 }
 
 // firstTenant adds the tenant localhost if there is no tenant.
-func (f *folder) firstTenant(ctx context.Context) error {
+func (f *instance) firstTenant(ctx context.Context) error {
 	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
 	if err != nil {
 		return err

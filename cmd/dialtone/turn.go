@@ -52,13 +52,13 @@ func (c *turnSecret) Run(p *program) error {
 	if c.Rotate {
 		action = audit.TURNRotate
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		return p.audited(f, action, "", func() error { return c.print(p, f, time.Now()) })
 	})
 }
 
 // print makes a new key if asked to, and prints the secrets.
-func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
+func (c *turnSecret) print(p *program, f *instance, now time.Time) error {
 	keys := f.keys.TURN
 	ring, err := keys.Read()
 	if errors.Is(err, keyfile.ErrMissing) {

@@ -26,7 +26,7 @@ type verifyReport struct {
 
 // Run fails if there is a fault.
 func (c *verifyCommand) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		dir, err := pickup.Open(f.Mail.PickupDir)
 		if err != nil {
 			return err
@@ -51,14 +51,15 @@ func (c *verifyCommand) Run(p *program) error {
 			err = c.text(p, r)
 		}
 		if err == nil && len(r.Faults) > 0 {
-			err = fault.New(fault.Conflict, "the data folder has %d faults; see FAULT above", len(r.Faults))
+			err = fault.New(fault.Conflict, "the data directory has %d faults; see FAULT above", len(r.Faults))
 		}
 		return err
 	})
 }
 
-// lostMessages reports the messages that the server of this folder has to send but that have no file.
-func (f *folder) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
+// lostMessages reports the messages that the server of this data directory has to send but that have
+// no file.
+func (f *instance) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
 	node := ""
 	if f.shared() {
 		var err error
@@ -96,7 +97,7 @@ type backupCommand struct {
 }
 
 func (c *backupCommand) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(f *instance) error {
 		if err := f.store.Backup(p.ctx, c.File); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (f *form) fill(m *Message, c Content) error {
 
 // Load reads an operator's templates: activation.TAG.txt and activation.TAG.html for each language that
 // they replace. It checks each one with sample content. Its error has one line for each mistake, with
-// file and line number. It ignores folders and files whose names begin with a dot.
+// file and line number. It ignores directories and files whose names begin with a dot.
 func Load(files fs.FS) (Templates, error) {
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {

@@ -37,8 +37,8 @@ func templates(dir string) (mailmsg.Templates, error) {
 	return ts, err
 }
 
-// folder is what all commands use: the configuration, the data directory, the keys and the store.
-type folder struct {
+// instance is what all commands use: the configuration, the data directory, the keys and the store.
+type instance struct {
 	config.Config
 	dir   datadir.Dir
 	keys  *datadir.Keys
@@ -47,12 +47,12 @@ type folder struct {
 }
 
 // shared reports whether other servers may use the store.
-func (f *folder) shared() bool { return f.Database != "" }
+func (f *instance) shared() bool { return f.Database != "" }
 
-// openFolder opens the data directory and the store. It creates what is missing. Only a server has
+// openInstance opens the data directory and the store. It creates what is missing. Only a server has
 // a node name.
-func openFolder(ctx context.Context, c config.Config, node string) (*folder, error) {
-	f := &folder{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
+func openInstance(ctx context.Context, c config.Config, node string) (*instance, error) {
+	f := &instance{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	if err := f.dir.Create(); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func newKeys(c config.KeyFiles) *datadir.Keys {
 	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
 }
 
-func (f *folder) openStore(ctx context.Context, node string) (*store.Store, error) {
+func (f *instance) openStore(ctx context.Context, node string) (*store.Store, error) {
 	check := store.SealCheck(f.seal)
 	if f.shared() {
 		e, err := postgres.Open(ctx, node, f.Database, check)
@@ -90,20 +90,20 @@ func (f *folder) openStore(ctx context.Context, node string) (*store.Store, erro
 }
 
 // sealed reports whether something in the store is sealed with a key.
-func (f *folder) sealed(ctx context.Context) (bool, error) {
+func (f *instance) sealed(ctx context.Context) (bool, error) {
 	if f.shared() {
 		return postgres.Sealed(ctx, f.Database)
 	}
 	return f.dir.HasDatabase(), nil
 }
 
-// with runs a function with an open folder, and closes it.
-func (p *program) with(do func(*folder) error) (err error) {
+// with opens the instance, runs a function with it, and closes it.
+func (p *program) with(do func(*instance) error) (err error) {
 	c, err := p.settings()
 	if err != nil {
 		return err
 	}
-	f, err := openFolder(p.ctx, c, "")
+	f, err := openInstance(p.ctx, c, "")
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (p *program) with(do func(*folder) error) (err error) {
 
 // tenantOf returns the tenant of a host name. An operator may type it in upper case and in any
 // script.
-func (f *folder) tenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
+func (f *instance) tenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
 	typed, err := typedHost(host)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func typedHost(host string) (string, error) {
 }
 
 // accounts returns the account service of a command, which writes no messages.
-func (p *program) accounts(f *folder) *account.Service {
+func (p *program) accounts(f *instance) *account.Service {
 	log := p.logger(f.Log)
 	return account.NewService(account.Deps{
 		Store:    f.store,
