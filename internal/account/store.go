@@ -122,8 +122,8 @@ type Signup struct {
 	// its message.
 	Address   []throttle.Allowance
 	Recipient throttle.Allowance
-	// CheckOnly makes every check and writes no account. It is for a message that could not be
-	// staged: a person whose name is taken is told that, and not that we are in trouble.
+	// CheckOnly makes all checks and writes no account. It is for a signup whose message could not be
+	// staged: if the name is taken, that is the answer, and not an internal error.
 	CheckOnly bool
 }
 

@@ -69,7 +69,7 @@ type Question struct {
 
 // Ask makes a question for a tenant: the sum of two numbers from 1 to 9.
 func (i *Issuer) Ask(tenant int64) Question {
-	// Whoever sees the question knows the sum, so it needs no strong randomness.
+	// Strong randomness is not needed, because the question itself shows the numbers.
 	x, y := 1+rand.IntN(9), 1+rand.IntN(9)
 	k := secret.NewTicket(i.now())
 	token := i.origin.Append(nil, tenant, k)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Ticket is what a signed token says. Nothing is stored when one is issued: whoever has the key can
-// tell that it is genuine. Whether it is still good is decided by its reader, who may keep a list
-// of the IDs that were used or revoked.
+// Ticket is the content of a signed token. Nothing is stored when one is issued: the signing key is
+// enough to verify it. The reader decides whether it is still valid, and may keep a list of IDs that
+// were used or revoked.
 type Ticket struct {
 	// ID is random.
 	ID [16]byte
