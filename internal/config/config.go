@@ -26,6 +26,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"dialtone/internal/redact"
 )
 
 // Config is the whole configuration. Its zero value is not valid; Load makes one.
@@ -150,22 +152,8 @@ type Limits struct {
 	SignupsPerAddressAllTenants int `toml:"signups_per_address_all_tenants" max:"1000000" default:"0" placeholder:"N"`
 }
 
-// Secret is a secret from the environment. It does not print.
-type Secret string
-
-const redacted = "[secret]"
-
-// String returns a fixed text.
-func (Secret) String() string { return redacted }
-
-// LogValue implements slog.LogValuer with a fixed text.
-func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText implements encoding.TextMarshaler with a fixed text.
-func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Format implements fmt.Formatter with a fixed text for every verb.
-func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+// Secret is a secret from the environment.
+type Secret = redact.Of[string]
 
 // loader is the state of one Load.
 type loader struct {
@@ -342,10 +330,10 @@ func (l *loader) check() {
 	}
 	m := c.Mail
 	switch {
-	case m.Relay.Parts().User != "" && m.RelayPassword == "" && m.RelayPasswordFile == "":
+	case m.Relay.Parts().User != "" && m.RelayPassword == Secret{} && m.RelayPasswordFile == "":
 		l.fault(l.set["mail.relay"], "mail.relay", "has a user, and there is no password",
 			"set DIALTONE_MAIL_RELAY_PASSWORD or mail.relay_password_file")
-	case m.RelayPassword != "" && m.RelayPasswordFile != "":
+	case m.RelayPassword != Secret{} && m.RelayPasswordFile != "":
 		l.fault(l.set["mail.relay_password_file"], "mail.relay_password_file",
 			"is set, and so is DIALTONE_MAIL_RELAY_PASSWORD", "keep one of them")
 	}
