@@ -27,9 +27,7 @@ func Linearizable(
 	seed uint64, operations int,
 ) {
 	const clients, restarts, names = 8, 4, 6
-	b := &bench{T: t, Store: open(t), ctx: t.Context()}
-	b.tenant = b.addTenant("phone.test")
-	h := &history{bench: b, start: time.Now()}
+	h := &history{test: newTest(t, open(t)), start: time.Now()}
 	for round := range restarts {
 		var all sync.WaitGroup
 		for client := range clients {
@@ -41,7 +39,7 @@ func Linearizable(
 			})
 		}
 		all.Wait()
-		b.Store = reopen(t, b.Store)
+		h.Store = reopen(t, h.Store)
 	}
 	if t.Failed() {
 		return
@@ -57,22 +55,22 @@ func Linearizable(
 }
 
 // act is what a client does, and call what it does it with.
-type act string
+type operation string
 
 const (
-	create   act = "create"
-	activate act = "activate"
-	confirm  act = "confirm"
-	enable   act = "enable"
-	disable  act = "disable"
-	remove   act = "delete"
-	resend   act = "resend"
-	undo     act = "undo resend"
-	look     act = "find"
+	create   operation = "create"
+	activate operation = "activate"
+	confirm  operation = "confirm"
+	enable   operation = "enable"
+	disable  operation = "disable"
+	remove   operation = "delete"
+	resend   operation = "resend"
+	undo     operation = "undo resend"
+	find     operation = "find"
 )
 
-type call struct {
-	act  act
+type request struct {
+	op   operation
 	user string
 	at   time.Time
 	uid  account.UID // of the admission, or of the account whose link is opened or replaced
@@ -82,7 +80,7 @@ type call struct {
 }
 
 // answer is what came of it.
-type answer struct {
+type result struct {
 	err              error // as the interface names it, or nil
 	uid              account.UID
 	disabled, active bool
@@ -92,7 +90,7 @@ type answer struct {
 
 // history is what the clients did so far. All clients have one clock, which jumps.
 type history struct {
-	*bench
+	*test
 	start time.Time
 	days  atomic.Int64
 
@@ -112,24 +110,24 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	if chance.IntN(50) == 0 {
 		h.days.Add(int64(chance.IntN(8)))
 	}
-	c := call{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
+	c := request{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
 	var do func() (account.Account, error)
 	switch n := chance.IntN(14); {
 	case n < 3:
-		ad := h.admission(user, c.at)
-		ad.Account.Email = h.anyAddress(chance)
-		c.act, c.uid, c.link, c.email = create, ad.Account.UID, ad.Token, ad.Account.Email
-		h.hand(link{ad.Account, ad.Token, nil})
-		do = func() (account.Account, error) { return ad.Account, h.Create(h.ctx, ad, c.at) }
+		a := h.signup(user, c.at)
+		a.Account.Email = h.anyAddress(chance)
+		c.op, c.uid, c.link, c.email = create, a.Account.UID, a.Token, a.Account.Email
+		h.addLink(link{a.Account, a.Token, nil})
+		do = func() (account.Account, error) { return a.Account, h.Create(h.ctx, a, c.at) }
 	case n < 6:
 		l, ok := h.anyLink(chance)
 		if !ok {
 			return
 		}
-		c.act, c.uid, c.user, c.link = activate, l.account.UID, l.account.User, l.token
+		c.op, c.uid, c.user, c.link = activate, l.account.UID, l.account.User, l.token
 		do = func() (account.Account, error) { return h.Activate(h.ctx, h.tenant, l.token, c.at) }
 		if chance.IntN(3) == 0 {
-			c.act = confirm
+			c.op = confirm
 			do = func() (account.Account, error) { return h.Confirm(h.ctx, h.tenant, l.token, l.account.UID, c.at) }
 		}
 	case n >= 12:
@@ -137,30 +135,30 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 		if !ok {
 			return
 		}
-		r := h.resending(l.account, h.anyAddress(chance), c.at)
+		r := h.newLink(l.account, h.anyAddress(chance), c.at)
 		r.Was = h.anyAddress(chance)
-		c.act, c.uid, c.user = resend, l.account.UID, l.account.User
+		c.op, c.uid, c.user = resend, l.account.UID, l.account.User
 		c.link, c.was, c.email = r.Token, r.Was, r.Account.Email
-		h.hand(link{l.account, r.Token, &r})
+		h.addLink(link{l.account, r.Token, &r})
 		do = func() (account.Account, error) { return account.Account{}, h.Resend(h.ctx, r, c.at) }
 	case n == 11:
 		l, ok := h.anyLink(chance)
 		if !ok || l.newer == nil {
 			return
 		}
-		c.act, c.uid, c.user, c.link, c.was = undo, l.account.UID, l.account.User, l.token, l.newer.Was
+		c.op, c.uid, c.user, c.link, c.was = undo, l.account.UID, l.account.User, l.token, l.newer.Was
 		do = func() (account.Account, error) { return account.Account{}, h.UndoResend(h.ctx, *l.newer, c.at) }
 	case n == 6:
-		c.act = enable
+		c.op = enable
 		do = func() (account.Account, error) { return h.Enable(h.ctx, h.tenant, user, c.at) }
 	case n == 7:
-		c.act = disable
+		c.op = disable
 		do = func() (account.Account, error) { return h.Disable(h.ctx, h.tenant, user, c.at) }
 	case n == 8 && chance.IntN(4) == 0:
-		c.act = remove
+		c.op = remove
 		do = func() (account.Account, error) { return account.Account{}, h.Delete(h.ctx, h.tenant, user, c.at) }
 	default:
-		c.act = look
+		c.op = find
 		do = func() (account.Account, error) { return h.Find(h.ctx, h.tenant, user, c.at) }
 	}
 	called := time.Since(h.start)
@@ -170,18 +168,18 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	defer h.mu.Unlock()
 	switch {
 	case err != nil && fault.KindOf(err) == fault.Internal, errors.Is(err, fault.ErrInDoubt):
-		h.Errorf("%s %s: %v", c.act, c.user, err)
+		h.Errorf("%s %s: %v", c.op, c.user, err)
 	case fault.Is(err, fault.Overloaded) && !errors.Is(err, account.ErrAddressChanged):
 		// The disk is so slow that a write was not started in time. It changed nothing.
-		h.Logf("%s %s: %v", c.act, c.user, err)
+		h.Logf("%s %s: %v", c.op, c.user, err)
 		return
 	}
 	h.operations = append(h.operations, porcupine.Operation{
 		ClientId: client,
 		Input:    c,
 		Call:     int64(called),
-		Output: answer{
-			named(err),
+		Output: result{
+			canonical(err),
 			a.UID,
 			a.Disabled,
 			!a.Pending(),
@@ -193,7 +191,7 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 }
 
 // hand gives a link to the clients, also before anybody can have it.
-func (h *history) hand(l link) {
+func (h *history) addLink(l link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.links = append(h.links, l)
@@ -215,7 +213,7 @@ func (h *history) anyAddress(chance *rand.Rand) string {
 }
 
 // named is an error as the interface has a name for it.
-func named(err error) error {
+func canonical(err error) error {
 	switch {
 	case err == nil || slices.Contains([]error{
 		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced,
@@ -234,25 +232,25 @@ func named(err error) error {
 var errAbsent = fault.New(fault.NotFound, "absent")
 
 // fate is what one name has come to.
-type fate struct {
+type nameState struct {
 	uid          account.UID // zero where nobody has the name
 	expires      time.Time
 	active, held bool
 	confirmed    bool
 	closed       bool
 	link         [32]byte
-	older        string // the links before, one behind the other
+	olderLinks   string // the links before, one behind the other
 	email        string
 }
 
-func (f fate) live(at time.Time) bool {
+func (f nameState) exists(at time.Time) bool {
 	return f.uid != account.UID{} && !f.closed && (f.active || f.expires.After(at))
 }
 
 // knew reports whether the account had the link before a newer one.
-func (f fate) knew(link [32]byte) bool {
-	for i := 0; i < len(f.older); i += len(link) {
-		if f.older[i:i+len(link)] == string(link[:]) {
+func (f nameState) hadLink(link [32]byte) bool {
+	for i := 0; i < len(f.olderLinks); i += len(link) {
+		if f.olderLinks[i:i+len(link)] == string(link[:]) {
 			return true
 		}
 	}
@@ -264,7 +262,7 @@ var oneName = porcupine.Model{
 	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
 		byUser := make(map[string][]porcupine.Operation)
 		for _, op := range all {
-			user := op.Input.(call).user
+			user := op.Input.(request).user
 			byUser[user] = append(byUser[user], op)
 		}
 		var parts [][]porcupine.Operation
@@ -273,14 +271,14 @@ var oneName = porcupine.Model{
 		}
 		return parts
 	},
-	Init: func() any { return fate{} },
+	Init: func() any { return nameState{} },
 	Step: func(state, input, output any) (bool, any) {
-		f, c, out := state.(fate), input.(call), output.(answer)
+		f, c, out := state.(nameState), input.(request), output.(result)
 		next, want := f.after(c)
 		if want != out.err {
 			return false, f
 		}
-		if want == nil && out.uid != (account.UID{}) && c.act != create {
+		if want == nil && out.uid != (account.UID{}) && c.op != create {
 			if out.email != next.email || out.uid != next.uid || out.active != next.active ||
 				out.confirmed != next.confirmed ||
 				out.disabled != (next.held || !next.active) {
@@ -292,41 +290,41 @@ var oneName = porcupine.Model{
 }
 
 // after is what a call must be answered, and what the name has come to then.
-func (f fate) after(c call) (fate, error) {
-	if c.act == create {
-		if f.closed || f.live(c.at) {
+func (f nameState) after(c request) (nameState, error) {
+	if c.op == create {
+		if f.closed || f.exists(c.at) {
 			return f, account.ErrTaken
 		}
-		return fate{uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email}, nil
+		return nameState{uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email}, nil
 	}
-	if c.act == activate || c.act == confirm {
+	if c.op == activate || c.op == confirm {
 		switch {
-		case f.uid != c.uid || f.closed || f.link != c.link && !f.knew(c.link):
+		case f.uid != c.uid || f.closed || f.link != c.link && !f.hadLink(c.link):
 			return f, errAbsent
 		case f.link != c.link:
 			return f, account.ErrReplaced
 		case f.held:
 			return f, account.ErrHeld
-		case f.active && c.act == activate:
+		case f.active && c.op == activate:
 			return f, account.ErrActive
 		case !f.active && !f.expires.After(c.at):
 			return f, account.ErrExpired
 		}
-		f.active, f.confirmed = true, f.confirmed || c.act == confirm
+		f.active, f.confirmed = true, f.confirmed || c.op == confirm
 		return f, nil
 	}
-	if c.act == undo {
-		if f.uid == c.uid && !f.active && !f.closed && f.link == c.link && f.older != "" {
-			last := len(f.older) - len(f.link)
-			copy(f.link[:], f.older[last:])
-			f.older, f.email = f.older[:last], c.was
+	if c.op == undo {
+		if f.uid == c.uid && !f.active && !f.closed && f.link == c.link && f.olderLinks != "" {
+			last := len(f.olderLinks) - len(f.link)
+			copy(f.link[:], f.olderLinks[last:])
+			f.olderLinks, f.email = f.olderLinks[:last], c.was
 		}
 		return f, nil
 	}
-	if !f.live(c.at) || c.act == resend && f.uid != c.uid {
+	if !f.exists(c.at) || c.op == resend && f.uid != c.uid {
 		return f, errAbsent
 	}
-	switch c.act {
+	switch c.op {
 	case resend:
 		switch {
 		case f.held:
@@ -336,7 +334,7 @@ func (f fate) after(c call) (fate, error) {
 		case f.email != c.was:
 			return f, account.ErrAddressChanged
 		}
-		f.older += string(f.link[:])
+		f.olderLinks += string(f.link[:])
 		f.link, f.email = c.link, c.email
 	case enable:
 		f.active, f.held = true, false
@@ -344,7 +342,7 @@ func (f fate) after(c call) (fate, error) {
 		f.held = true
 	case remove:
 		if !f.active {
-			return fate{}, nil
+			return nameState{}, nil
 		}
 		f.closed = true
 	}

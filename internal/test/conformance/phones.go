@@ -13,23 +13,23 @@ import (
 )
 
 // phoneServer is a new server for tenants.
-func (b *bench) phoneServer(name string, tenants ...int64) sipserver.Server {
-	b.Helper()
-	one, two := fresh(), fresh()
+func (t *test) newServer(name string, tenants ...int64) sipserver.Server {
+	t.Helper()
+	one, two := newID(), newID()
 	s := sipserver.Server{Name: name, Tenants: tenants, Created: noon.Add(3 * tick)}
 	copy(s.Token[:], append(one[:], two[:]...))
 	return s
 }
 
 // servers are all servers, as text, and the number of changes.
-func (b *bench) servers() (list []string, version int64) {
-	b.Helper()
-	all, version, err := b.Servers(b.ctx)
-	b.must(err)
-	alone, err := b.ServersVersion(b.ctx)
-	b.must(err)
+func (t *test) servers() (list []string, version int64) {
+	t.Helper()
+	all, version, err := t.Servers(t.ctx)
+	t.must(err)
+	alone, err := t.ServersVersion(t.ctx)
+	t.must(err)
 	if alone != version {
-		b.Errorf("Servers tells the number %d, ServersVersion %d", version, alone)
+		t.Errorf("Servers tells the number %d, ServersVersion %d", version, alone)
 	}
 	for _, s := range all {
 		list = append(list, fmt.Sprintf("%#v", s))
@@ -37,155 +37,155 @@ func (b *bench) servers() (list []string, version int64) {
 	return list, version
 }
 
-var phoneRules = []rule{
-	{"are added whole, and listed by name", func(b *bench) {
-		two := b.phoneServer("kamailio-2", b.tenant, b.addTenant("b.test"))
-		one := b.phoneServer("Asterisk.1", b.tenant)
-		_, before := b.servers()
-		b.must(b.AddServer(b.ctx, two))
-		_, between := b.servers()
-		b.must(b.AddServer(b.ctx, one))
-		list, after := b.servers()
-		b.equal(list, []string{fmt.Sprintf("%#v", one), fmt.Sprintf("%#v", two)})
+var serverTests = []testCase{
+	{"are added whole, and listed by name", func(t *test) {
+		two := t.newServer("kamailio-2", t.tenant, t.addTenant("b.test"))
+		one := t.newServer("Asterisk.1", t.tenant)
+		_, before := t.servers()
+		t.must(t.AddServer(t.ctx, two))
+		_, between := t.servers()
+		t.must(t.AddServer(t.ctx, one))
+		list, after := t.servers()
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", one), fmt.Sprintf("%#v", two)})
 		if before >= between || between >= after {
-			b.Errorf("the number of changes goes %d, %d, %d", before, between, after)
+			t.Errorf("the number of changes goes %d, %d, %d", before, between, after)
 		}
 	}},
-	{"cannot have a name twice", func(b *bench) {
-		first := b.phoneServer("sbc", b.tenant)
-		b.must(b.AddServer(b.ctx, first))
-		_, before := b.servers()
-		b.refused(b.AddServer(b.ctx, b.phoneServer("sbc", b.tenant)), fault.Conflict)
-		list, after := b.servers()
-		b.equal(list, []string{fmt.Sprintf("%#v", first)})
+	{"cannot have a name twice", func(t *test) {
+		first := t.newServer("sbc", t.tenant)
+		t.must(t.AddServer(t.ctx, first))
+		_, before := t.servers()
+		t.wantKind(t.AddServer(t.ctx, t.newServer("sbc", t.tenant)), fault.Conflict)
+		list, after := t.servers()
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", first)})
 		if before != after {
-			b.Errorf("a refusal counts as a change")
+			t.Errorf("a refusal counts as a change")
 		}
 	}},
-	{"are removed with their token", func(b *bench) {
-		gone, stays := b.phoneServer("gone", b.tenant), b.phoneServer("stays", b.tenant)
-		b.must(b.AddServer(b.ctx, gone))
-		b.must(b.AddServer(b.ctx, stays))
-		_, before := b.servers()
-		b.must(b.RemoveServer(b.ctx, "gone"))
-		list, after := b.servers()
-		b.equal(list, []string{fmt.Sprintf("%#v", stays)})
+	{"are removed with their token", func(t *test) {
+		gone, stays := t.newServer("gone", t.tenant), t.newServer("stays", t.tenant)
+		t.must(t.AddServer(t.ctx, gone))
+		t.must(t.AddServer(t.ctx, stays))
+		_, before := t.servers()
+		t.must(t.RemoveServer(t.ctx, "gone"))
+		list, after := t.servers()
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", stays)})
 		if after <= before {
-			b.Errorf("the number of changes goes from %d to %d", before, after)
+			t.Errorf("the number of changes goes from %d to %d", before, after)
 		}
-		b.refused(b.RemoveServer(b.ctx, "gone"), fault.NotFound)
-		again := b.phoneServer("gone", b.tenant)
-		b.must(b.AddServer(b.ctx, again))
-		list, _ = b.servers()
-		b.equal(list, []string{fmt.Sprintf("%#v", again), fmt.Sprintf("%#v", stays)})
+		t.wantKind(t.RemoveServer(t.ctx, "gone"), fault.NotFound)
+		again := t.newServer("gone", t.tenant)
+		t.must(t.AddServer(t.ctx, again))
+		list, _ = t.servers()
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", again), fmt.Sprintf("%#v", stays)})
 	}},
-	{"are told apart by case", func(b *bench) {
-		b.must(b.AddServer(b.ctx, b.phoneServer("sbc", b.tenant)))
-		b.must(b.AddServer(b.ctx, b.phoneServer("SBC", b.tenant)))
-		b.must(b.RemoveServer(b.ctx, "SBC"))
-		b.refused(b.RemoveServer(b.ctx, "Sbc"), fault.NotFound)
-		b.must(b.RemoveServer(b.ctx, "sbc"))
+	{"are told apart by case", func(t *test) {
+		t.must(t.AddServer(t.ctx, t.newServer("sbc", t.tenant)))
+		t.must(t.AddServer(t.ctx, t.newServer("SBC", t.tenant)))
+		t.must(t.RemoveServer(t.ctx, "SBC"))
+		t.wantKind(t.RemoveServer(t.ctx, "Sbc"), fault.NotFound)
+		t.must(t.RemoveServer(t.ctx, "sbc"))
 	}},
-	{"outlive a tenant", func(b *bench) {
-		other := b.addTenant("b.test")
-		s := b.phoneServer("sbc", b.tenant, other)
-		b.must(b.AddServer(b.ctx, s))
-		b.must(b.RemoveTenant(b.ctx, "b.test", false, noon))
-		if id := b.addTenant("b.test"); id == other {
-			b.Errorf("the server may ask about another tenant that has got the id %d", id)
+	{"outlive a tenant", func(t *test) {
+		other := t.addTenant("b.test")
+		s := t.newServer("sbc", t.tenant, other)
+		t.must(t.AddServer(t.ctx, s))
+		t.must(t.RemoveTenant(t.ctx, "b.test", false, noon))
+		if id := t.addTenant("b.test"); id == other {
+			t.Errorf("the server may ask about another tenant that has got the id %d", id)
 		}
-		list, _ := b.servers()
-		b.equal(list, []string{fmt.Sprintf("%#v", s)})
+		list, _ := t.servers()
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", s)})
 	}},
-	{"go to one of many at once that want a name", func(b *bench) {
-		count := b.crowd(20, func(int) error { return b.AddServer(b.ctx, b.phoneServer("sbc", b.tenant)) })
-		if count[-1] != 1 || count[fault.Conflict] != 19 {
-			b.Errorf("results by kind: %v", count)
+	{"go to one of many at once that want a name", func(t *test) {
+		count := t.concurrently(20, func(int) error { return t.AddServer(t.ctx, t.newServer("sbc", t.tenant)) })
+		if count[succeeded] != 1 || count[fault.Conflict] != 19 {
+			t.Errorf("results by kind: %v", count)
 		}
-		count = b.crowd(20, func(int) error { return b.RemoveServer(b.ctx, "sbc") })
-		if count[-1] != 1 || count[fault.NotFound] != 19 {
-			b.Errorf("results by kind: %v", count)
+		count = t.concurrently(20, func(int) error { return t.RemoveServer(t.ctx, "sbc") })
+		if count[succeeded] != 1 || count[fault.NotFound] != 19 {
+			t.Errorf("results by kind: %v", count)
 		}
-		_, before := b.servers()
-		b.crowd(20, func(i int) error { return b.AddServer(b.ctx, b.phoneServer("sbc"+strconv.Itoa(i), b.tenant)) })
-		if _, after := b.servers(); after != before+20 {
-			b.Errorf("20 changes raise the number from %d to %d", before, after)
+		_, before := t.servers()
+		t.concurrently(20, func(i int) error { return t.AddServer(t.ctx, t.newServer("sbc"+strconv.Itoa(i), t.tenant)) })
+		if _, after := t.servers(); after != before+20 {
+			t.Errorf("20 changes raise the number from %d to %d", before, after)
 		}
 	}},
 }
 
 // sealed checks repeated look-ups, which may come from a cache. want is the account, or nil if there
 // must be none.
-func (b *bench) sealed(user string, at time.Time, want *account.Account) {
-	b.Helper()
+func (t *test) wantSealed(user string, at time.Time, want *account.Account) {
+	t.Helper()
 	for range 4 {
-		got, err := b.Sealed(b.ctx, b.tenant, user, at)
+		got, err := t.Sealed(t.ctx, t.tenant, user, at)
 		if want == nil {
-			b.refused(err, fault.NotFound)
-			b.same(got, account.Account{})
+			t.wantKind(err, fault.NotFound)
+			t.wantAccount(got, account.Account{})
 			continue
 		}
-		b.must(err)
-		b.same(got, account.Account{
-			Tenant: b.tenant, UID: want.UID, Role: want.Role, Disabled: want.Disabled, Sealed: want.Sealed,
+		t.must(err)
+		t.wantAccount(got, account.Account{
+			Tenant: t.tenant, UID: want.UID, Role: want.Role, Disabled: want.Disabled, Sealed: want.Sealed,
 		})
 	}
 }
 
 // with returns a copy of an account with a role and a state.
-func with(a account.Account, role account.Role, disabled bool) *account.Account {
+func withState(a account.Account, role account.Role, disabled bool) *account.Account {
 	a.Role, a.Disabled = role, disabled
 	return &a
 }
 
-var sealedRules = []rule{
-	{"return every change at once", func(b *bench) {
-		b.sealed("ann", noon, nil)
-		a := b.join("ann", noon)
-		pending, active := with(a.Account, account.Guest, true), with(a.Account, account.Guest, false)
-		b.sealed("ann", noon, pending)
-		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
-		b.must(err)
-		b.sealed("ann", noon, active)
-		b.sealed("ann", noon.Add(2*account.PendingLife), active)
-		_, err = b.SetRole(b.ctx, b.tenant, "ann", account.User, noon)
-		b.must(err)
-		b.sealed("ann", noon, with(a.Account, account.User, false))
-		_, err = b.Disable(b.ctx, b.tenant, "ann", noon)
-		b.must(err)
-		b.sealed("ann", noon, with(a.Account, account.User, true))
-		_, err = b.Enable(b.ctx, b.tenant, "ann", noon)
-		b.must(err)
-		b.sealed("ann", noon, with(a.Account, account.User, false))
-		b.must(b.Delete(b.ctx, b.tenant, "ann", noon))
-		b.sealed("ann", noon, nil)
+var sealedTests = []testCase{
+	{"return every change at once", func(t *test) {
+		t.wantSealed("ann", noon, nil)
+		a := t.addPending("ann", noon)
+		pending, active := withState(a.Account, account.Guest, true), withState(a.Account, account.Guest, false)
+		t.wantSealed("ann", noon, pending)
+		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.must(err)
+		t.wantSealed("ann", noon, active)
+		t.wantSealed("ann", noon.Add(2*account.PendingLife), active)
+		_, err = t.SetRole(t.ctx, t.tenant, "ann", account.User, noon)
+		t.must(err)
+		t.wantSealed("ann", noon, withState(a.Account, account.User, false))
+		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		t.wantSealed("ann", noon, withState(a.Account, account.User, true))
+		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		t.wantSealed("ann", noon, withState(a.Account, account.User, false))
+		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
+		t.wantSealed("ann", noon, nil)
 	}},
-	{"return no pending account that has expired", func(b *bench) {
-		a := b.join("ann", noon)
+	{"return no pending account that has expired", func(t *test) {
+		a := t.addPending("ann", noon)
 		end := noon.Add(account.PendingLife)
-		b.sealed("ann", end.Add(-tick), &a.Account)
-		b.sealed("ann", end, nil)
-		b.sealed("ann", end.Add(-tick), &a.Account) // the clock of another server
-		next := b.join("ann", end)
-		b.sealed("ann", end, &next.Account)
+		t.wantSealed("ann", end.Add(-tick), &a.Account)
+		t.wantSealed("ann", end, nil)
+		t.wantSealed("ann", end.Add(-tick), &a.Account) // the clock of another server
+		next := t.addPending("ann", end)
+		t.wantSealed("ann", end, &next.Account)
 	}},
-	{"return accounts of one tenant", func(b *bench) {
-		a := b.member("ann", noon)
-		other := b.addTenant("other.test")
-		b.sealed("ann", noon, with(a.Account, account.Guest, false))
-		_, err := b.Sealed(b.ctx, other, "ann", noon)
-		b.refused(err, fault.NotFound)
-		_, err = b.Sealed(b.ctx, b.tenant, "anna", noon)
-		b.refused(err, fault.NotFound)
+	{"return accounts of one tenant", func(t *test) {
+		a := t.addActive("ann", noon)
+		other := t.addTenant("other.test")
+		t.wantSealed("ann", noon, withState(a.Account, account.Guest, false))
+		_, err := t.Sealed(t.ctx, other, "ann", noon)
+		t.wantKind(err, fault.NotFound)
+		_, err = t.Sealed(t.ctx, t.tenant, "anna", noon)
+		t.wantKind(err, fault.NotFound)
 	}},
 }
 
 // changed returns the UIDs that the functions of OnChange are called with before do returns.
-func (b *bench) changed(do func() error) (got []account.UID) {
-	b.Helper()
+func (t *test) changesDuring(do func() error) (got []account.UID) {
+	t.Helper()
 	var mu sync.Mutex
 	open := true
-	b.OnChange(func(uid account.UID) {
+	t.OnChange(func(uid account.UID) {
 		mu.Lock()
 		defer mu.Unlock()
 		if open {
@@ -196,61 +196,61 @@ func (b *bench) changed(do func() error) (got []account.UID) {
 	mu.Lock()
 	defer mu.Unlock()
 	open = false
-	b.must(err)
+	t.must(err)
 	return got
 }
 
-var changeRules = []rule{
-	{"are reported before they are answered", func(b *bench) {
-		a := b.join("ann", noon)
-		b.addTenant("other.test")
+var changeTests = []testCase{
+	{"are reported before they are answered", func(t *test) {
+		a := t.addPending("ann", noon)
+		t.addTenant("other.test")
 		for _, c := range []struct {
 			what string
 			uid  account.UID
 			do   func() error
 		}{
 			{"activating", a.Account.UID, func() error {
-				_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
+				_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
 				return err
 			}},
 			{"disabling", a.Account.UID, func() error {
-				_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
+				_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 				return err
 			}},
 			{"enabling", a.Account.UID, func() error {
-				_, err := b.Enable(b.ctx, b.tenant, "ann", noon)
+				_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
 				return err
 			}},
 			{"a role", a.Account.UID, func() error {
-				_, err := b.SetRole(b.ctx, b.tenant, "ann", account.SIPOnly, noon)
+				_, err := t.SetRole(t.ctx, t.tenant, "ann", account.SIPOnly, noon)
 				return err
 			}},
-			{"deleting", a.Account.UID, func() error { return b.Delete(b.ctx, b.tenant, "ann", noon) }},
+			{"deleting", a.Account.UID, func() error { return t.Delete(t.ctx, t.tenant, "ann", noon) }},
 			{"removing a tenant", account.UID{}, func() error {
-				return b.RemoveTenant(b.ctx, "other.test", true, noon)
+				return t.RemoveTenant(t.ctx, "other.test", true, noon)
 			}},
 		} {
-			if got := b.changed(c.do); !slices.Contains(got, c.uid) {
-				b.Errorf("%s reports %v, want %v", c.what, got, c.uid)
+			if got := t.changesDuring(c.do); !slices.Contains(got, c.uid) {
+				t.Errorf("%s reports %v, want %v", c.what, got, c.uid)
 			}
 		}
 	}},
-	{"are committed when they are reported", func(b *bench) {
-		b.member("ann", noon)
+	{"are committed when they are reported", func(t *test) {
+		t.addActive("ann", noon)
 		seen := false
-		b.OnChange(func(account.UID) {
-			a, err := b.Find(b.ctx, b.tenant, "ann", noon)
+		t.OnChange(func(account.UID) {
+			a, err := t.Find(t.ctx, t.tenant, "ann", noon)
 			seen = err == nil && a.Disabled
 		})
-		_, err := b.Disable(b.ctx, b.tenant, "ann", noon)
-		b.must(err)
+		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
 		if !seen {
-			b.Error("a read in the function of OnChange does not see the change")
+			t.Error("a read in the function of OnChange does not see the change")
 		}
 	}},
-	{"are not reported for signups", func(b *bench) {
-		if got := b.changed(func() error { b.join("ann", noon); return nil }); len(got) > 0 {
-			b.Errorf("a signup reports %v", got)
+	{"are not reported for signups", func(t *test) {
+		if got := t.changesDuring(func() error { t.addPending("ann", noon); return nil }); len(got) > 0 {
+			t.Errorf("a signup reports %v", got)
 		}
 	}},
 }
