@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,7 +22,7 @@ var confirmTests = []testCase{
 		_, err = t.Activate(t.ctx, t.tenant, a.Token, at)
 		t.wantErr(err, account.ErrActive)
 	}},
-	{"adds to an active account when it was confirmed, and nothing else", func(t *test) {
+	{"sets only the time of confirmation of an active account", func(t *test) {
 		a := t.addActive("ann", noon)
 		at := noon.Add(3 * week)
 		want := t.find("ann", noon)
@@ -31,20 +32,20 @@ var confirmTests = []testCase{
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", at), want)
 	}},
-	{"keeps the first time", func(t *test) {
+	{"keeps the first time of confirmation", func(t *test) {
 		a := t.addPending("ann", noon)
 		for i := range 3 {
 			got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(time.Duration(i)*time.Hour))
 			t.must(err)
 			if !got.Confirmed.Equal(noon) || !got.Activated.Equal(noon) {
-				t.Errorf("at the time %d: %+v", i+1, got)
+				t.Errorf("call %d: got %+v", i+1, got)
 			}
 		}
 		if got := t.find("ann", noon); !got.Confirmed.Equal(noon) {
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"is the only thing that confirms", func(t *test) {
+	{"is the only call that confirms", func(t *test) {
 		t.addActive("ann", noon)
 		t.addPending("bob", noon)
 		_, err := t.Enable(t.ctx, t.tenant, "bob", noon)
@@ -65,7 +66,7 @@ var confirmTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"takes an account's own link alone", func(t *test) {
+	{"takes only the account's own link", func(t *test) {
 		ann, bob, old := t.addPending("ann", noon), t.addPending("bob", noon), t.addPending("old", noon.Add(-week))
 		other := t.addTenant("other.test")
 		for _, c := range []struct {
@@ -74,14 +75,14 @@ var confirmTests = []testCase{
 			token  [32]byte
 			uid    account.UID
 		}{
-			{"another's link", t.tenant, bob.Token, ann.Account.UID},
-			{"another's old link", t.tenant, old.Token, ann.Account.UID},
+			{"the link of another account", t.tenant, bob.Token, ann.Account.UID},
+			{"the expired link of another account", t.tenant, old.Token, ann.Account.UID},
 			{"no link", t.tenant, [32]byte{}, ann.Account.UID},
 			{"no account", t.tenant, ann.Token, account.UID{}},
 			{"another tenant", other, ann.Token, ann.Account.UID},
 		} {
 			got, err := t.Confirm(t.ctx, c.tenant, c.token, c.uid, noon)
-			if !fault.Is(err, fault.NotFound) || err == account.ErrExpired || got.User != "" {
+			if !fault.Is(err, fault.NotFound) || errors.Is(err, account.ErrExpired) || got.User != "" {
 				t.Errorf("%s: got %v and %+v", c.name, err, got)
 			}
 		}
@@ -96,7 +97,7 @@ var confirmTests = []testCase{
 		_, err = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(week-tick))
 		t.must(err)
 	}},
-	{"does not undo a hold", func(t *test) {
+	{"does not enable a disabled account", func(t *test) {
 		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
 		for _, a := range []account.Signup{pending, member} {
 			held, err := t.Disable(t.ctx, t.tenant, a.Account.User, noon)
@@ -106,7 +107,7 @@ var confirmTests = []testCase{
 			t.wantAccount(t.find(a.Account.User, noon), held)
 		}
 	}},
-	{"knows nothing of an account that was deleted, and leaves nothing of it", func(t *test) {
+	{"fails for a deleted account", func(t *test) {
 		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
 		_, err := t.Confirm(t.ctx, t.tenant, member.Token, member.Account.UID, noon)
 		t.must(err)
@@ -116,7 +117,7 @@ var confirmTests = []testCase{
 			t.wantKind(err, fault.NotFound)
 		}
 	}},
-	{"and Activate at once end in an account that is both", func(t *test) {
+	{"and a concurrent Activate leave the account active and confirmed", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -129,15 +130,15 @@ var confirmTests = []testCase{
 				_, confirmed = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon)
 				return confirmed
 			})
-			if confirmed != nil || activated != nil && activated != account.ErrActive {
-				t.Fatalf("the link: %v; the password: %v", activated, confirmed)
+			if confirmed != nil || activated != nil && !errors.Is(activated, account.ErrActive) {
+				t.Fatalf("Activate: %v; Confirm: %v", activated, confirmed)
 			}
 			if got := t.find(user, noon); got.Disabled || got.Confirmed.IsZero() {
 				t.Fatalf("got %+v", got)
 			}
 		}
 	}},
-	{"and an operator's Disable at once end in a hold", func(t *test) {
+	{"and a concurrent Disable leave the account held", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -151,13 +152,13 @@ var confirmTests = []testCase{
 				return confirmed
 			})
 			got := t.find(user, noon)
-			if !got.Held || got.Pending() != (confirmed == account.ErrHeld) ||
-				confirmed != nil && confirmed != account.ErrHeld {
-				t.Fatalf("the password: %v; afterwards %+v", confirmed, got)
+			refused := errors.Is(confirmed, account.ErrHeld)
+			if !got.Held || got.Pending() != refused || confirmed != nil && !refused {
+				t.Fatalf("Confirm: %v; the account: %+v", confirmed, got)
 			}
 		}
 	}},
-	{"either confirms or frees an account, at the moment of expiry, never both", func(t *test) {
+	{"either confirms an account or frees its name at the time of expiry", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -172,11 +173,11 @@ var confirmTests = []testCase{
 				return nil
 			})
 			if (confirmed == nil) == (taken == nil) {
-				t.Fatalf("the password: %v; the next owner: %v", confirmed, taken)
+				t.Fatalf("Confirm: %v; Create: %v", confirmed, taken)
 			}
 		}
 	}},
-	{"is not what Linked does, which tells the same as Activate and changes nothing", func(t *test) {
+	{"differs from Linked, which answers as Activate does and changes nothing", func(t *test) {
 		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
 		old, held := t.addPending("old", noon.Add(-week)), t.addPending("held", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "held", noon)
@@ -186,7 +187,7 @@ var confirmTests = []testCase{
 			want error
 		}{{pending, nil}, {member, account.ErrActive}, {old, account.ErrExpired}, {held, account.ErrHeld}} {
 			got, err := t.Linked(t.ctx, t.tenant, c.a.Token, noon)
-			if err != c.want || got.UID != c.a.Account.UID {
+			if !errors.Is(err, c.want) || got.UID != c.a.Account.UID {
 				t.Errorf("%s: got %v and %+v, want %v", c.a.Account.User, err, got, c.want)
 			}
 		}

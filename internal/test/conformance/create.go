@@ -12,30 +12,33 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// obstacle is one of the things that Create checks, in the order in which it does.
+// refusal is a reason for which Create refuses a signup. arrange makes Create refuse it, and matches
+// reports whether an error is that refusal.
 type refusal struct {
 	name    string
 	arrange func(*test, *account.Signup)
 	matches func(error) bool
 }
 
+// refusals are in the order in which Create checks for them.
 var refusals = []refusal{
-	{"the address is full", func(t *test, a *account.Signup) {
-		full := t.addPending("neighbour", noon)
-		a.Address = []throttle.Allowance{allowance(full.Address[0].Bucket, 1)}
+	{"the address is over its limit", func(t *test, a *account.Signup) {
+		other := t.addPending("neighbour", noon)
+		a.Address = []throttle.Allowance{allowance(other.Address[0].Bucket, 1)}
 	}, sameMessage(account.ErrAddress(0))},
-	{"the captcha was spent", func(t *test, a *account.Signup) {
+	{"the captcha is spent", func(t *test, a *account.Signup) {
 		a.Captcha = t.addPending("earlier", noon).Captcha
 	}, func(err error) bool { return errors.Is(err, account.ErrCaptcha) }},
 	{"the name is taken", func(t *test, a *account.Signup) {
 		t.addPending(a.Account.User, noon)
 	}, func(err error) bool { return errors.Is(err, account.ErrTaken) }},
-	{"the recipient has had enough", func(t *test, a *account.Signup) {
-		full := t.addPending("namesake", noon)
-		a.Recipient = allowance(full.Recipient.Bucket, 1)
+	{"the recipient is over its limit", func(t *test, a *account.Signup) {
+		other := t.addPending("namesake", noon)
+		a.Recipient = allowance(other.Recipient.Bucket, 1)
 	}, sameMessage(account.ErrRecipient(0))},
 }
 
+// sameMessage returns a function that reports whether an error has the kind and the message of want.
 func sameMessage(want error) func(error) bool {
 	sentence, _ := errors.AsType[*fault.Error](want)
 	return func(err error) bool {
@@ -44,41 +47,41 @@ func sameMessage(want error) func(error) bool {
 	}
 }
 
-// orderRules are every set of obstacles: the first one of them is what Create fails with.
-func orderTests() (rules []testCase) {
+// orderTests returns a test for each set of refusals. Create returns the first of the set.
+func orderTests() (tests []testCase) {
 	for set := 1; set < 1<<len(refusals); set++ {
 		var names []string
 		first := -1
-		for i, o := range refusals {
+		for i, r := range refusals {
 			if set&(1<<i) != 0 {
-				names = append(names, o.name)
+				names = append(names, r.name)
 				if first < 0 {
 					first = i
 				}
 			}
 		}
-		rules = append(rules, testCase{"is refused when " + strings.Join(names, " and "), func(t *test) {
-			// The check comes first. It must change nothing for the signup that follows.
+		tests = append(tests, testCase{"refuses when " + strings.Join(names, " and "), func(t *test) {
+			// The check comes first, and must change nothing for the signup that follows.
 			for _, checkOnly := range []bool{true, false} {
 				a := t.signup(fmt.Sprintf("ann%v", checkOnly), noon)
 				a.CheckOnly = checkOnly
-				for i, o := range refusals {
+				for i, r := range refusals {
 					if set&(1<<i) != 0 {
 						t.freeNames()
-						o.arrange(t, &a)
+						r.arrange(t, &a)
 					}
 				}
 				if err := t.Create(t.ctx, a, noon); !refusals[first].matches(err) {
-					t.Fatalf("check only %v: got %v, want the refusal because %s",
+					t.Fatalf("CheckOnly %v: got %v, want the refusal because %s",
 						checkOnly, err, refusals[first].name)
 				}
 			}
 		}})
 	}
-	return rules
+	return tests
 }
 
-// clear gives the names free that obstacles take.
+// freeNames deletes the accounts that refusals add.
 func (t *test) freeNames() {
 	for _, user := range []string{"neighbour", "earlier", "namesake"} {
 		if err := t.Delete(t.ctx, t.tenant, user, noon); err != nil {
@@ -88,17 +91,17 @@ func (t *test) freeNames() {
 }
 
 var createTests = append(orderTests(), []testCase{
-	{"adds the account as it was given, pending", func(t *test) {
+	{"adds the account as given, pending", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Account.Name = "Анна ✆ O'Hara; DROP TABLE account --"
 		a.Account.HasSHA256 = true
 		t.must(t.Create(t.ctx, a, noon))
 		t.wantAccount(t.find("ann", noon), a.Account)
 		if !t.find("ann", noon).Pending() {
-			t.Error("the account does not wait for its link")
+			t.Error("the account is not pending")
 		}
 	}},
-	{"keeps every byte of what is sealed", func(t *test) {
+	{"keeps every byte of sealed values", func(t *test) {
 		a := t.signup("ann", noon)
 		for i := range 256 {
 			a.Account.Sealed = append(a.Account.Sealed, byte(i))
@@ -112,7 +115,7 @@ var createTests = append(orderTests(), []testCase{
 			t.Errorf("got %v", list)
 		}
 	}},
-	{"keeps the time to the microsecond", func(t *test) {
+	{"keeps times to the microsecond", func(t *test) {
 		at := noon.Add(123456 * tick)
 		a := t.addPending("ann", at)
 		got := t.find("ann", at)
@@ -120,7 +123,7 @@ var createTests = append(orderTests(), []testCase{
 			t.Errorf("got %v and %v", got.Created, got.Expires)
 		}
 	}},
-	{"leaves nothing when the address is full", func(t *test) {
+	{"writes nothing when the address is over its limit", func(t *test) {
 		first := t.addPending("first", noon)
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(first.Address[0].Bucket, 1)}
@@ -129,16 +132,16 @@ var createTests = append(orderTests(), []testCase{
 		t.wantEqual(t.pendingUsers(), []string{"first"})
 		t.must(t.Create(t.ctx, a, noon.Add(time.Hour)))
 	}},
-	{"takes no place of one rule when another is full", func(t *test) {
+	{"uses no allowance when another is used up", func(t *test) {
 		full := t.addPending("first", noon).Address[0].Bucket
-		site := newBucket()
+		free := newBucket()
 		a := t.signup("ann", noon)
-		a.Address = []throttle.Allowance{allowance(site, 1), allowance(full, 1)}
+		a.Address = []throttle.Allowance{allowance(free, 1), allowance(full, 1)}
 		t.wantKind(t.Create(t.ctx, a, noon), fault.Limited)
 		a.Address = a.Address[:1]
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"leaves nothing when the recipient has had enough", func(t *test) {
+	{"writes nothing when the recipient is over its limit", func(t *test) {
 		first := t.addPending("first", noon)
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1)}
@@ -146,7 +149,8 @@ var createTests = append(orderTests(), []testCase{
 		full.Recipient = allowance(first.Recipient.Bucket, 1)
 		t.wantKind(t.Create(t.ctx, full, noon), fault.Limited)
 		t.wantNoAccount("ann", noon)
-		t.must(t.Create(t.ctx, a, noon)) // with the same captcha, the same name and the only place of the address
+		// The captcha, the name and the allowance of the address can still be used.
+		t.must(t.Create(t.ctx, a, noon))
 	}},
 	{"spends the captcha on a taken name, and nothing else", func(t *test) {
 		t.addPending("ann", noon)
@@ -159,7 +163,7 @@ var createTests = append(orderTests(), []testCase{
 		a.Captcha = captchaProof()
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"takes a place of the address and of the recipient", func(t *test) {
+	{"uses the allowances of the address and of the recipient", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1), allowance(newBucket(), 1)}
 		a.Recipient = allowance(newBucket(), 1)
@@ -173,7 +177,7 @@ var createTests = append(orderTests(), []testCase{
 		other.Recipient = a.Recipient
 		t.wantLimited(t.Create(t.ctx, other, noon), account.ErrRecipient, time.Hour)
 	}},
-	{"gives a name to one of 64 at once", func(t *test) {
+	{"gives a name to one of 64 concurrent signups", func(t *test) {
 		all := make([]account.Signup, 64)
 		for i := range all {
 			all[i] = t.signup("ann", noon)
@@ -184,7 +188,7 @@ var createTests = append(orderTests(), []testCase{
 		}
 		t.wantEqual(t.pendingUsers(), []string{"ann"})
 	}},
-	{"gives three places of an address to 50 at once", func(t *test) {
+	{"admits three of 50 concurrent signups from one address", func(t *test) {
 		all := make([]account.Signup, 50)
 		from := newBucket()
 		for i := range all {
@@ -196,10 +200,10 @@ var createTests = append(orderTests(), []testCase{
 			t.Errorf("got %v, want three successes and 47 refusals", got)
 		}
 		if n := len(t.pendingUsers()); n != 3 {
-			t.Errorf("%d messages wait", n)
+			t.Errorf("%d messages are in the outbox", n)
 		}
 	}},
-	{"gives three places of a recipient to 50 at once", func(t *test) {
+	{"admits three of 50 concurrent signups for one recipient", func(t *test) {
 		all := make([]account.Signup, 50)
 		to := newBucket()
 		for i := range all {
@@ -211,7 +215,7 @@ var createTests = append(orderTests(), []testCase{
 			t.Errorf("got %v, want three successes and 47 refusals", got)
 		}
 	}},
-	{"checks and writes nothing when it is to check only", func(t *test) {
+	{"writes nothing when it only checks", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1)}
 		a.Recipient = allowance(newBucket(), 1)
@@ -224,17 +228,17 @@ var createTests = append(orderTests(), []testCase{
 		t.wantEqual(t.pendingUsers(), nil)
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"refuses an account of a tenant that is gone", func(t *test) {
+	{"refuses an account of a removed tenant", func(t *test) {
 		a := t.signup("ann", noon)
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
 		if err := t.Create(t.ctx, a, noon); err == nil {
-			t.Error("an account was made that nobody can reach")
+			t.Error("the account was created")
 		}
 		t.wantEqual(t.pendingUsers(), nil)
 	}},
 }...)
 
-// same compares the account that the store gives with the one that it was given.
+// wantAccount compares all fields of two accounts.
 func (t *test) wantAccount(got, want account.Account) {
 	t.Helper()
 	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
@@ -243,7 +247,7 @@ func (t *test) wantAccount(got, want account.Account) {
 }
 
 var limitTests = []testCase{
-	{"frees a place when it is exactly as old as the rule says", func(t *test) {
+	{"allow a signup again exactly when the oldest one leaves the window", func(t *test) {
 		from := newBucket()
 		for i, user := range []string{"ann", "bob", "cid"} {
 			a := t.signup(user, noon)
@@ -255,13 +259,13 @@ var limitTests = []testCase{
 		t.wantLimited(t.Create(t.ctx, a, noon.Add(2*time.Minute)), account.ErrAddress, 58*time.Minute)
 		t.wantLimited(t.Create(t.ctx, a, noon.Add(time.Hour-tick)), account.ErrAddress, time.Second)
 		t.must(t.Create(t.ctx, a, noon.Add(time.Hour)))
-		// The next one is free a minute later, and not at the turn of an hour.
+		// The window slides: the next signup is allowed a minute later.
 		a = t.signup("eve", noon)
 		a.Address = []throttle.Allowance{allowance(from, 3)}
 		t.wantLimited(t.Create(t.ctx, a, noon.Add(time.Hour)), account.ErrAddress, time.Minute)
 		t.must(t.Create(t.ctx, a, noon.Add(time.Hour+time.Minute)))
 	}},
-	{"tells of the time to wait in whole seconds, rounded up", func(t *test) {
+	{"return the time to wait in whole seconds, rounded up", func(t *test) {
 		from := newBucket()
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(from, 1)}
@@ -280,15 +284,15 @@ var limitTests = []testCase{
 			t.wantLimited(t.Create(t.ctx, a, noon.Add(c.after)), account.ErrAddress, c.wait)
 		}
 	}},
-	{"tells of the longest wait where several rules are full", func(t *test) {
-		soon, late, free := newBucket(), newBucket(), newBucket()
+	{"return the longest wait of several", func(t *test) {
+		soon, late, unused := newBucket(), newBucket(), newBucket()
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(soon, 1)}
 		t.must(t.Create(t.ctx, a, noon))
 		a = t.signup("bob", noon)
 		a.Address = []throttle.Allowance{allowance(late, 1)}
 		t.must(t.Create(t.ctx, a, noon.Add(30*time.Minute)))
-		for _, order := range [][]throttle.Bucket{{soon, late, free}, {late, free, soon}, {free, soon, late}} {
+		for _, order := range [][]throttle.Bucket{{soon, late, unused}, {late, unused, soon}, {unused, soon, late}} {
 			a := t.signup("cid", noon)
 			a.Address = nil
 			for _, bucket := range order {
@@ -297,7 +301,7 @@ var limitTests = []testCase{
 			t.wantLimited(t.Create(t.ctx, a, noon.Add(40*time.Minute)), account.ErrAddress, 50*time.Minute)
 		}
 	}},
-	{"counts a recipient's messages over a day", func(t *test) {
+	{"count the messages to a recipient for a day", func(t *test) {
 		to := newBucket()
 		rule := throttle.MessagesPerRecipient
 		for i := range rule.Limit {
@@ -311,7 +315,7 @@ var limitTests = []testCase{
 		t.wantLimited(t.Create(t.ctx, a, noon.Add(24*time.Hour-tick)), account.ErrRecipient, time.Second)
 		t.must(t.Create(t.ctx, a, noon.Add(24*time.Hour)))
 	}},
-	{"counts a signup whose account was deleted", func(t *test) {
+	{"count a signup whose account was deleted", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1)}
 		t.must(t.Create(t.ctx, a, noon))
@@ -320,7 +324,7 @@ var limitTests = []testCase{
 		again.Address = a.Address
 		t.wantKind(t.Create(t.ctx, again, noon), fault.Limited)
 	}},
-	{"needs no captcha to refuse an address", func(t *test) {
+	{"refuse an address even without a captcha", func(t *test) {
 		full := t.addPending("ann", noon)
 		a := t.signup("bob", noon)
 		a.Captcha = captcha.Proof{}
@@ -346,7 +350,7 @@ var captchaTests = []testCase{
 		a.Captcha = captchaProof()
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"is not spent by a wrong answer from an address that is full", func(t *test) {
+	{"is not spent by a wrong answer from an address over its limit", func(t *test) {
 		full := t.addPending("first", noon)
 		a := t.signup("ann", noon)
 		wrong := a
@@ -355,15 +359,16 @@ var captchaTests = []testCase{
 		t.wantKind(t.Create(t.ctx, wrong, noon), fault.Limited)
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"is refused where it is none of ours", func(t *test) {
+	{"is refused if the platform did not issue it", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Captcha = captcha.Proof{}
 		t.wantErr(t.Create(t.ctx, a, noon), account.ErrCaptcha)
 		t.wantNoAccount("ann", noon)
-		a.Captcha = captcha.Proof{Ours: true, Right: true, Expires: noon.Add(captcha.Life)} // with the nonce of zeros
+		// The refusal did not spend the zero nonce.
+		a.Captcha = captcha.Proof{Ours: true, Right: true, Expires: noon.Add(captcha.Life)}
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"that is wrong is refused whether the name is taken or not", func(t *test) {
+	{"is refused with a wrong answer, whether the name is taken or not", func(t *test) {
 		t.addPending("ann", noon)
 		for _, user := range []string{"ann", "bob"} {
 			a := t.signup(user, noon)
@@ -371,7 +376,7 @@ var captchaTests = []testCase{
 			t.wantErr(t.Create(t.ctx, a, noon), account.ErrCaptcha)
 		}
 	}},
-	{"takes no place when it is wrong", func(t *test) {
+	{"uses no allowance with a wrong answer", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1)}
 		a.Recipient = allowance(newBucket(), 1)
@@ -381,7 +386,7 @@ var captchaTests = []testCase{
 		a.Captcha = captchaProof()
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"makes one account of 50 at once", func(t *test) {
+	{"admits one of 50 concurrent signups", func(t *test) {
 		all := make([]account.Signup, 50)
 		one := captchaProof()
 		for i := range all {
@@ -396,7 +401,7 @@ var captchaTests = []testCase{
 }
 
 var undoTests = []testCase{
-	{"gives back the name, the captcha and every place", func(t *test) {
+	{"gives back the name, the captcha and every allowance", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1), allowance(newBucket(), 1)}
 		a.Recipient = allowance(newBucket(), 1)
@@ -417,10 +422,10 @@ var undoTests = []testCase{
 		}
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"does nothing where nothing was created", func(t *test) {
+	{"does nothing if nothing was created", func(t *test) {
 		t.must(t.Undo(t.ctx, t.signup("ann", noon), noon))
 	}},
-	{"gives back no more than was taken", func(t *test) {
+	{"gives back no more than was used", func(t *test) {
 		from := newBucket()
 		for i := range 2 {
 			a := t.signup(fmt.Sprint("ann", i), noon)
@@ -437,11 +442,11 @@ var undoTests = []testCase{
 			a := t.signup(fmt.Sprint("dan", i), noon)
 			a.Address = []throttle.Allowance{allowance(from, 3)}
 			if err := t.Create(t.ctx, a, noon); (err == nil) != (want == succeeded) {
-				t.Errorf("signup %d after the undoing: %v", i, err)
+				t.Errorf("signup %d after Undo: %v", i, err)
 			}
 		}
 	}},
-	{"leaves an account alone that was activated", func(t *test) {
+	{"does not remove an active account", func(t *test) {
 		a := t.addActive("ann", noon)
 		t.must(t.Undo(t.ctx, a, noon))
 		if got := t.find("ann", noon); got.Disabled {
@@ -452,7 +457,7 @@ var undoTests = []testCase{
 		again.Captcha = a.Captcha
 		t.wantErr(t.Create(t.ctx, again, noon), account.ErrCaptcha)
 	}},
-	{"leaves the next account of the same name alone", func(t *test) {
+	{"does not remove the next account of the same name", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.must(t.Undo(t.ctx, a, noon))
 		next := t.addPending("ann", noon)

@@ -168,7 +168,7 @@ var exportTests = []struct {
 			if n++; n > 1 || done >= total {
 				return // after the first page
 			}
-			for _, user := range []string{"user0000", "user0649"} { // the first has an entry already, the second has none yet
+			for _, user := range []string{"user0000", "user0649"} { // with an entry, and without one yet
 				_, err := t.Disable(t.ctx, t.tenant, user, noon)
 				t.must(err)
 			}

@@ -16,12 +16,12 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Linearizable shows that a store, whatever goes on in it at once, answers as if one thing had been
-// done after the other, each between its call and its answer. Clients sign up, activate, confirm,
-// enable, disable, delete, ask for new links, take them back and look up a few names, while days
-// pass; every some operations the store is closed and opened again, as a restart does. The history
-// of calls and answers is then searched for an order that explains it; there must be one for each
-// name.
+// Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
+// had been executed at one moment between its start and its end. Clients create, activate, confirm,
+// enable, disable, delete and find accounts with a few user names, and replace links and undo that,
+// while days pass. The store is closed and opened again several times. Then porcupine searches the
+// history of each user name for an order of the calls that explains all answers, and the test fails
+// if there is none.
 func Linearizable(
 	t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store,
 	seed uint64, operations int,
@@ -31,10 +31,10 @@ func Linearizable(
 	for round := range restarts {
 		var all sync.WaitGroup
 		for client := range clients {
-			chance := rand.New(rand.NewPCG(seed, uint64(round*clients+client)))
+			rng := rand.New(rand.NewPCG(seed, uint64(round*clients+client)))
 			all.Go(func() {
 				for range operations / clients / restarts {
-					h.step(client, chance, fmt.Sprintf("user%d", chance.IntN(names)))
+					h.step(client, rng, fmt.Sprintf("user%d", rng.IntN(names)))
 				}
 			})
 		}
@@ -48,13 +48,13 @@ func Linearizable(
 	case porcupine.Ok:
 		t.Logf("%d operations of %d clients over %d restarts, seed %d", len(h.operations), clients, restarts, seed)
 	case porcupine.Illegal:
-		t.Errorf("no order explains the history of seed %d", seed)
+		t.Errorf("seed %d: no order of the calls explains the answers", seed)
 	default:
-		t.Errorf("no order was found in a minute for the history of seed %d", seed)
+		t.Errorf("seed %d: the search for an order was not finished in a minute", seed)
 	}
 }
 
-// act is what a client does, and call what it does it with.
+// operation is a method of the store.
 type operation string
 
 const (
@@ -69,26 +69,27 @@ const (
 	find     operation = "find"
 )
 
+// request is a call of the store.
 type request struct {
-	op   operation
-	user string
-	at   time.Time
-	uid  account.UID // of the admission, or of the account whose link is opened or replaced
-	link [32]byte    // that the account gets, or that is opened or taken back
-
-	was, email string // of a new link
+	op    operation
+	user  string
+	at    time.Time
+	uid   account.UID // of the account, except for enable, disable, remove and find
+	link  [32]byte    // that create and resend set, activate and confirm open, and undo removes
+	was   string      // the address before the change, for resend and undo
+	email string      // the address that create and resend set
 }
 
-// answer is what came of it.
+// result is what a call returned.
 type result struct {
-	err              error // as the interface names it, or nil
+	err              error // as canonical returns it
 	uid              account.UID
 	disabled, active bool
 	confirmed        bool
 	email            string
 }
 
-// history is what the clients did so far. All clients have one clock, which jumps.
+// history records the calls of all clients. They share a clock, which sometimes jumps by days.
 type history struct {
 	*test
 	start time.Time
@@ -99,50 +100,52 @@ type history struct {
 	links      []link
 }
 
-// link is what somebody may open: of a signup, or of a later message.
+// link is a link that a client may open.
 type link struct {
 	account account.Account
 	token   [32]byte
-	newer   *account.LinkReplacement
+	newer   *account.LinkReplacement // or nil for the link of a signup
 }
 
-func (h *history) step(client int, chance *rand.Rand, user string) {
-	if chance.IntN(50) == 0 {
-		h.days.Add(int64(chance.IntN(8)))
+// step makes one random call and records it. Some calls are for the user, others for the account of
+// a random link.
+func (h *history) step(client int, rng *rand.Rand, user string) {
+	if rng.IntN(50) == 0 {
+		h.days.Add(int64(rng.IntN(8)))
 	}
 	c := request{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
 	var do func() (account.Account, error)
-	switch n := chance.IntN(14); {
+	switch n := rng.IntN(14); {
 	case n < 3:
 		a := h.signup(user, c.at)
-		a.Account.Email = h.anyAddress(chance)
+		a.Account.Email = h.anyAddress(rng)
 		c.op, c.uid, c.link, c.email = create, a.Account.UID, a.Token, a.Account.Email
 		h.addLink(link{a.Account, a.Token, nil})
 		do = func() (account.Account, error) { return a.Account, h.Create(h.ctx, a, c.at) }
 	case n < 6:
-		l, ok := h.anyLink(chance)
+		l, ok := h.anyLink(rng)
 		if !ok {
 			return
 		}
 		c.op, c.uid, c.user, c.link = activate, l.account.UID, l.account.User, l.token
 		do = func() (account.Account, error) { return h.Activate(h.ctx, h.tenant, l.token, c.at) }
-		if chance.IntN(3) == 0 {
+		if rng.IntN(3) == 0 {
 			c.op = confirm
 			do = func() (account.Account, error) { return h.Confirm(h.ctx, h.tenant, l.token, l.account.UID, c.at) }
 		}
 	case n >= 12:
-		l, ok := h.anyLink(chance)
+		l, ok := h.anyLink(rng)
 		if !ok {
 			return
 		}
-		r := h.newLink(l.account, h.anyAddress(chance), c.at)
-		r.Was = h.anyAddress(chance)
+		r := h.newLink(l.account, h.anyAddress(rng), c.at)
+		r.Was = h.anyAddress(rng)
 		c.op, c.uid, c.user = resend, l.account.UID, l.account.User
 		c.link, c.was, c.email = r.Token, r.Was, r.Account.Email
 		h.addLink(link{l.account, r.Token, &r})
 		do = func() (account.Account, error) { return account.Account{}, h.Resend(h.ctx, r, c.at) }
 	case n == 11:
-		l, ok := h.anyLink(chance)
+		l, ok := h.anyLink(rng)
 		if !ok || l.newer == nil {
 			return
 		}
@@ -154,7 +157,7 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	case n == 7:
 		c.op = disable
 		do = func() (account.Account, error) { return h.Disable(h.ctx, h.tenant, user, c.at) }
-	case n == 8 && chance.IntN(4) == 0:
+	case n == 8 && rng.IntN(4) == 0:
 		c.op = remove
 		do = func() (account.Account, error) { return account.Account{}, h.Delete(h.ctx, h.tenant, user, c.at) }
 	default:
@@ -170,7 +173,7 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 	case err != nil && fault.KindOf(err) == fault.Internal, errors.Is(err, fault.ErrInDoubt):
 		h.Errorf("%s %s: %v", c.op, c.user, err)
 	case fault.Is(err, fault.Overloaded) && !errors.Is(err, account.ErrAddressChanged):
-		// The disk is so slow that a write was not started in time. It changed nothing.
+		// A write was not started in time, and changed nothing.
 		h.Logf("%s %s: %v", c.op, c.user, err)
 		return
 	}
@@ -178,48 +181,40 @@ func (h *history) step(client int, chance *rand.Rand, user string) {
 		ClientId: client,
 		Input:    c,
 		Call:     int64(called),
-		Output: result{
-			canonical(err),
-			a.UID,
-			a.Disabled,
-			!a.Pending(),
-			!a.Confirmed.IsZero(),
-			a.Email,
-		},
+		Output: result{canonical(err), a.UID, a.Disabled, !a.Pending(), !a.Confirmed.IsZero(), a.Email},
 		Return: int64(returned),
 	})
 }
 
-// hand gives a link to the clients, also before anybody can have it.
+// addLink adds a link for anyLink to return. That may happen before the store has the link.
 func (h *history) addLink(l link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.links = append(h.links, l)
 }
 
-// anyLink is a link that somebody opens, a recent one as a rule.
-func (h *history) anyLink(chance *rand.Rand) (link, bool) {
+// anyLink returns one of the last 20 links, or false if there is none.
+func (h *history) anyLink(rng *rand.Rand) (link, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.links) == 0 {
 		return link{}, false
 	}
 	recent := max(0, len(h.links)-20)
-	return h.links[recent+chance.IntN(len(h.links)-recent)], true
+	return h.links[recent+rng.IntN(len(h.links)-recent)], true
 }
 
-func (h *history) anyAddress(chance *rand.Rand) string {
-	return []string{"a@mail.test", "b@mail.test"}[chance.IntN(2)]
+func (h *history) anyAddress(rng *rand.Rand) string {
+	return []string{"a@mail.test", "b@mail.test"}[rng.IntN(2)]
 }
 
-// named is an error as the interface has a name for it.
+// canonical returns one value for all errors that mean the same to a caller, so that errors can be
+// compared with ==.
 func canonical(err error) error {
 	switch {
 	case err == nil || slices.Contains([]error{
-		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced,
+		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced, account.ErrAddressChanged,
 	}, err):
-		return err
-	case errors.Is(err, account.ErrAddressChanged):
 		return err
 	case fault.Is(err, fault.NotFound):
 		return errAbsent
@@ -231,33 +226,33 @@ func canonical(err error) error {
 
 var errAbsent = fault.New(fault.NotFound, "absent")
 
-// fate is what one name has come to.
+// nameState is the state of one user name. It is comparable, as porcupine needs it.
 type nameState struct {
-	uid          account.UID // zero where nobody has the name
+	uid          account.UID // zero if no account has the name
 	expires      time.Time
 	active, held bool
 	confirmed    bool
 	closed       bool
 	link         [32]byte
-	olderLinks   string // the links before, one behind the other
+	olderLinks   string // the links before link, concatenated
 	email        string
 }
 
-func (f nameState) exists(at time.Time) bool {
-	return f.uid != account.UID{} && !f.closed && (f.active || f.expires.After(at))
+func (s nameState) exists(at time.Time) bool {
+	return s.uid != account.UID{} && !s.closed && (s.active || s.expires.After(at))
 }
 
-// knew reports whether the account had the link before a newer one.
-func (f nameState) hadLink(link [32]byte) bool {
-	for i := 0; i < len(f.olderLinks); i += len(link) {
-		if f.olderLinks[i:i+len(link)] == string(link[:]) {
+// hadLink reports whether the account has had the link and got a newer one.
+func (s nameState) hadLink(link [32]byte) bool {
+	for i := 0; i < len(s.olderLinks); i += len(link) {
+		if s.olderLinks[i:i+len(link)] == string(link[:]) {
 			return true
 		}
 	}
 	return false
 }
 
-// oneName is the truth about one name, one thing after the other.
+// oneName is the sequential specification of a store, for one user name.
 var oneName = porcupine.Model{
 	Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
 		byUser := make(map[string][]porcupine.Operation)
@@ -273,78 +268,78 @@ var oneName = porcupine.Model{
 	},
 	Init: func() any { return nameState{} },
 	Step: func(state, input, output any) (bool, any) {
-		f, c, out := state.(nameState), input.(request), output.(result)
-		next, want := f.after(c)
+		s, c, out := state.(nameState), input.(request), output.(result)
+		next, want := s.after(c)
 		if want != out.err {
-			return false, f
+			return false, s
 		}
 		if want == nil && out.uid != (account.UID{}) && c.op != create {
 			if out.email != next.email || out.uid != next.uid || out.active != next.active ||
 				out.confirmed != next.confirmed ||
 				out.disabled != (next.held || !next.active) {
-				return false, f
+				return false, s
 			}
 		}
 		return true, next
 	},
 }
 
-// after is what a call must be answered, and what the name has come to then.
-func (f nameState) after(c request) (nameState, error) {
+// after returns the state after a call, and the error that the call must return.
+func (s nameState) after(c request) (nameState, error) {
 	if c.op == create {
-		if f.closed || f.exists(c.at) {
-			return f, account.ErrTaken
+		if s.closed || s.exists(c.at) {
+			return s, account.ErrTaken
 		}
 		return nameState{uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email}, nil
 	}
 	if c.op == activate || c.op == confirm {
 		switch {
-		case f.uid != c.uid || f.closed || f.link != c.link && !f.hadLink(c.link):
-			return f, errAbsent
-		case f.link != c.link:
-			return f, account.ErrReplaced
-		case f.held:
-			return f, account.ErrHeld
-		case f.active && c.op == activate:
-			return f, account.ErrActive
-		case !f.active && !f.expires.After(c.at):
-			return f, account.ErrExpired
+		case s.uid != c.uid || s.closed || s.link != c.link && !s.hadLink(c.link):
+			return s, errAbsent
+		case s.link != c.link:
+			return s, account.ErrReplaced
+		case s.held:
+			return s, account.ErrHeld
+		case s.active && c.op == activate:
+			return s, account.ErrActive
+		case !s.active && !s.expires.After(c.at):
+			return s, account.ErrExpired
 		}
-		f.active, f.confirmed = true, f.confirmed || c.op == confirm
-		return f, nil
+		s.active, s.confirmed = true, s.confirmed || c.op == confirm
+		return s, nil
 	}
 	if c.op == undo {
-		if f.uid == c.uid && !f.active && !f.closed && f.link == c.link && f.olderLinks != "" {
-			last := len(f.olderLinks) - len(f.link)
-			copy(f.link[:], f.olderLinks[last:])
-			f.olderLinks, f.email = f.olderLinks[:last], c.was
+		if s.uid == c.uid && !s.active && !s.closed && s.link == c.link && s.olderLinks != "" {
+			last := len(s.olderLinks) - len(s.link)
+			copy(s.link[:], s.olderLinks[last:])
+			s.olderLinks, s.email = s.olderLinks[:last], c.was
 		}
-		return f, nil
+		return s, nil
 	}
-	if !f.exists(c.at) || c.op == resend && f.uid != c.uid {
-		return f, errAbsent
+	if !s.exists(c.at) || c.op == resend && s.uid != c.uid {
+		return s, errAbsent
 	}
 	switch c.op {
 	case resend:
 		switch {
-		case f.held:
-			return f, account.ErrHeld
-		case f.active:
-			return f, account.ErrActive
-		case f.email != c.was:
-			return f, account.ErrAddressChanged
+		case s.held:
+			return s, account.ErrHeld
+		case s.active:
+			return s, account.ErrActive
+		case s.email != c.was:
+			return s, account.ErrAddressChanged
 		}
-		f.olderLinks += string(f.link[:])
-		f.link, f.email = c.link, c.email
+		s.olderLinks += string(s.link[:])
+		s.link, s.email = c.link, c.email
 	case enable:
-		f.active, f.held = true, false
+		s.active, s.held = true, false
 	case disable:
-		f.held = true
+		s.held = true
 	case remove:
-		if !f.active {
+		if !s.active {
 			return nameState{}, nil
 		}
-		f.closed = true
+		s.closed = true
 	}
-	return f, nil
+	return s, nil
 }

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// resending is a new link for an account that nothing speaks against: its places are its own.
+// newLink returns a new link for an account, which shares no limit with another.
 func (t *test) newLink(a account.Account, email string, at time.Time) account.LinkReplacement {
 	r := account.LinkReplacement{
 		Account: a, Was: a.Email, Message: newID(), SealedToken: []byte("sealed newer token of " + a.User), Made: at,
@@ -23,7 +23,7 @@ func (t *test) newLink(a account.Account, email string, at time.Time) account.Li
 	return r
 }
 
-// resent gives an account a new link.
+// resend gives an account a new link.
 func (t *test) resend(a account.Account, email string, at time.Time) account.LinkReplacement {
 	t.Helper()
 	r := t.newLink(a, email, at)
@@ -31,21 +31,21 @@ func (t *test) resend(a account.Account, email string, at time.Time) account.Lin
 	return r
 }
 
-// worthless wants that a link activates nothing, and tells of no account.
-func (t *test) wantLinkErr(token [32]byte, at time.Time, why error) {
+// wantLinkErr checks that a link activates nothing and returns no account. want may be errAbsent.
+func (t *test) wantLinkErr(token [32]byte, at time.Time, want error) {
 	t.Helper()
 	got, err := t.Activate(t.ctx, t.tenant, token, at)
-	if why == errAbsent && fault.Is(err, fault.NotFound) && !errors.Is(err, account.ErrReplaced) {
+	if want == errAbsent && fault.Is(err, fault.NotFound) && !errors.Is(err, account.ErrReplaced) {
 		err = errAbsent
 	}
-	t.wantErr(err, why)
+	t.wantErr(err, want)
 	if got.User != "" {
-		t.Errorf("the account %s came along", got.User)
+		t.Errorf("got the account %s with the error", got.User)
 	}
 }
 
 var resendTests = []testCase{
-	{"replaces the link, and says so to whoever opens the older one", func(t *test) {
+	{"replaces the link, and returns ErrReplaced for the older one", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, a.Account.Email, noon.Add(time.Minute))
 		t.wantLinkErr(a.Token, noon.Add(time.Minute), account.ErrReplaced)
@@ -57,16 +57,16 @@ var resendTests = []testCase{
 		}
 		t.wantLinkErr(a.Token, noon.Add(3*time.Minute), account.ErrReplaced)
 	}},
-	{"does not tell of it at another tenant", func(t *test) {
+	{"does not return ErrReplaced at another tenant", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.resend(a.Account, a.Account.Email, noon)
 		_, err := t.Activate(t.ctx, t.addTenant("other.test"), a.Token, noon)
 		t.wantKind(err, fault.NotFound)
 		if errors.Is(err, account.ErrReplaced) {
-			t.Error("it is known there")
+			t.Errorf("got %v", err)
 		}
 	}},
-	{"gives the account another address", func(t *test) {
+	{"changes the address, unless it has changed meanwhile", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.resend(a.Account, "right@mail.test", noon)
 		want := a.Account
@@ -76,14 +76,14 @@ var resendTests = []testCase{
 		t.wantAccount(t.find("ann", noon), want)
 		t.resend(want, "third@mail.test", noon)
 	}},
-	{"does not lengthen the week", func(t *test) {
+	{"does not extend the week", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, a.Account.Email, noon.Add(week-tick))
 		t.wantKind(t.Resend(t.ctx, t.newLink(a.Account, a.Account.Email, noon), noon.Add(week)), fault.NotFound)
 		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon.Add(week))
 		t.wantErr(err, account.ErrExpired)
 	}},
-	{"is refused for whom it is not", func(t *test) {
+	{"fails for accounts that are unknown, active, held or of another tenant", func(t *test) {
 		stranger := t.signup("zoe", noon)
 		t.wantKind(t.Resend(t.ctx, t.newLink(stranger.Account, "zoe@mail.test", noon), noon), fault.NotFound)
 
@@ -100,25 +100,20 @@ var resendTests = []testCase{
 		foreign.Account.Tenant = t.addTenant("other.test")
 		t.wantKind(t.Resend(t.ctx, t.newLink(foreign.Account, "x@mail.test", noon), noon), fault.NotFound)
 	}},
-	{"takes a place under each rule, the account's before the recipient's", func(t *test) {
+	{"uses the allowance of the account, then that of the recipient", func(t *test) {
 		a := t.addPending("ann", noon)
 		own, to := allowance(newBucket(), 2), allowance(newBucket(), 1)
-		for i, want := range []func(time.Duration) error{nil, account.ErrRecipient} {
+		resend := func(after time.Duration, recipient throttle.Allowance) error {
 			r := t.newLink(a.Account, a.Account.Email, noon)
-			r.Places = []throttle.Allowance{own, to}
-			at := noon.Add(time.Duration(i) * time.Minute)
-			if err := t.Resend(t.ctx, r, at); want == nil {
-				t.must(err)
-			} else {
-				t.wantLimited(err, want, 59*time.Minute)
-			}
+			r.Places = []throttle.Allowance{own, recipient}
+			return t.Resend(t.ctx, r, noon.Add(after))
 		}
-		r := t.newLink(a.Account, a.Account.Email, noon)
-		r.Places = []throttle.Allowance{own, allowance(newBucket(), 1)}
-		t.must(t.Resend(t.ctx, r, noon.Add(time.Minute)))
-		t.wantLimited(t.Resend(t.ctx, r, noon.Add(2*time.Minute)), account.ErrResends, 58*time.Minute)
+		t.must(resend(0, to))
+		t.wantLimited(resend(time.Minute, to), account.ErrRecipient, 59*time.Minute)
+		t.must(resend(time.Minute, allowance(newBucket(), 1)))
+		t.wantLimited(resend(2*time.Minute, allowance(newBucket(), 1)), account.ErrResends, 58*time.Minute)
 	}},
-	{"takes what a signup counts too", func(t *test) {
+	{"shares the allowance of the recipient with signups", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Recipient = allowance(newBucket(), 2)
 		t.must(t.Create(t.ctx, a, noon))
@@ -129,7 +124,7 @@ var resendTests = []testCase{
 		next.Recipient = a.Recipient
 		t.wantLimited(t.Create(t.ctx, next, noon), account.ErrRecipient, time.Hour)
 	}},
-	{"writes nothing when it is to check only", func(t *test) {
+	{"writes nothing when it only checks", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.newLink(a.Account, "x@mail.test", noon)
 		r.CheckOnly = true
@@ -140,7 +135,7 @@ var resendTests = []testCase{
 		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
 		t.must(err)
 	}},
-	{"has the newest message wait, and the older ones marked as replaced", func(t *test) {
+	{"adds a message to the outbox and marks the older ones as replaced", func(t *test) {
 		a := t.addPending("ann", noon)
 		at := noon.Add(time.Minute + 3*tick)
 		first := t.resend(a.Account, "x@mail.test", noon.Add(time.Second))
@@ -151,21 +146,20 @@ var resendTests = []testCase{
 			!list[1].Replaced {
 			t.Fatalf("got %+v", list)
 		}
-		if w := list[2]; w.Message != r.Message || w.Replaced || string(w.SealedToken) != string(r.SealedToken) ||
-			!w.Made.Equal(at) ||
-			w.Email != "right@mail.test" {
-			t.Fatalf("got %+v", w)
+		if e := list[2]; e.Message != r.Message || e.Replaced || string(e.SealedToken) != string(r.SealedToken) ||
+			!e.Made.Equal(at) || e.Email != "right@mail.test" {
+			t.Fatalf("got %+v", e)
 		}
 		t.ack([]outbox.Ref{{Tenant: t.tenant, Account: a.Account.UID, Message: r.Message}})
 		t.wantEqual(t.pendingUsers(), nil)
 	}},
-	{"is settled for itself, when an older message is", func(t *test) {
+	{"stays in the outbox when an older message is acknowledged", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.resend(a.Account, a.Account.Email, noon)
 		t.ack([]outbox.Ref{{Tenant: t.tenant, Account: a.Account.UID, Message: a.Message}})
 		t.wantEqual(t.pendingUsers(), []string{"ann"})
 	}},
-	{"is undone: link, address, message and places are as before", func(t *test) {
+	{"is undone with its link, address, message and allowances", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.newLink(a.Account, "x@mail.test", noon)
 		r.Places = []throttle.Allowance{allowance(newBucket(), 1), allowance(newBucket(), 1)}
@@ -185,7 +179,7 @@ var resendTests = []testCase{
 		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
 		t.must(err)
 	}},
-	{"is not undone under a newer one, nor after its link was opened", func(t *test) {
+	{"is not undone after a newer link, or after its link was opened", func(t *test) {
 		a := t.addPending("ann", noon)
 		old := t.resend(a.Account, a.Account.Email, noon)
 		r := t.resend(a.Account, a.Account.Email, noon)
@@ -199,14 +193,14 @@ var resendTests = []testCase{
 		_, err = t.Activate(t.ctx, t.tenant, r.Token, noon)
 		t.wantErr(err, account.ErrActive)
 	}},
-	{"keeps an account from being taken back with its signup", func(t *test) {
+	{"keeps Undo from removing the account", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, a.Account.Email, noon)
 		t.must(t.Undo(t.ctx, a, noon))
 		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
 		t.must(err)
 	}},
-	{"leaves nothing of an account that is deleted, or swept", func(t *test) {
+	{"leaves nothing of a deleted account, and is swept with its week", func(t *test) {
 		for _, user := range []string{"ann", "bob"} {
 			a := t.addPending(user, noon)
 			r := t.resend(a.Account, a.Account.Email, noon)
@@ -228,14 +222,14 @@ var resendTests = []testCase{
 		more, err := t.Sweep(t.ctx, noon.Add(week), noon, 100)
 		t.must(err)
 		if swept.Others+1 < more.Others || more.Others == 0 {
-			t.Errorf("the sweeps took %d and %d", swept.Others, more.Others)
+			t.Errorf("the sweeps removed %d and %d", swept.Others, more.Others)
 		}
 		_, err = t.Activate(t.ctx, t.tenant, member.Token, noon.Add(week))
 		if errors.Is(err, account.ErrReplaced) {
-			t.Error("the older link is known still")
+			t.Error("got ErrReplaced after the sweep")
 		}
 	}},
-	{"at once with a link: one of the two happens", func(t *test) {
+	{"excludes a concurrent Activate", func(t *test) {
 		for i := range 30 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -256,11 +250,11 @@ var resendTests = []testCase{
 			case errors.Is(opened, account.ErrReplaced) && resent == nil &&
 				got.Disabled && got.Email == "right@mail.test":
 			default:
-				t.Fatalf("the link: %v; the new one: %v; the account %+v", opened, resent, got)
+				t.Fatalf("Activate: %v; Resend: %v; the account: %+v", opened, resent, got)
 			}
 		}
 	}},
-	{"at once with the next owner of the name, at the moment of expiry: one of the two happens", func(t *test) {
+	{"does not keep the name from a concurrent signup at the time of expiry", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -275,7 +269,6 @@ var resendTests = []testCase{
 				taken = t.Create(t.ctx, next, noon.Add(week))
 				return nil
 			})
-			// A new link keeps the name no longer than the old one did.
 			t.must(taken)
 			if resent != nil && !fault.Is(resent, fault.NotFound) {
 				t.Fatal(resent)
@@ -284,7 +277,7 @@ var resendTests = []testCase{
 			t.wantAccount(t.find(user, noon.Add(week)), next.Account)
 		}
 	}},
-	{"at once with itself: as many as there are places, and one link that counts", func(t *test) {
+	{"succeeds as often as is allowed, and leaves one link that works", func(t *test) {
 		a := t.addPending("ann", noon)
 		own, to := allowance(newBucket(), 3), allowance(newBucket(), 5)
 		list := make([]account.LinkReplacement, 30)
@@ -297,26 +290,26 @@ var resendTests = []testCase{
 			return err
 		})
 		if got[succeeded] != 3 || got[fault.Limited] != 27 {
-			t.Fatalf("got %v, want 3 new links and 27 that must wait", got)
+			t.Fatalf("got %v, want 3 successes and 27 refusals", got)
 		}
 		count := make(map[string]int)
 		for i, r := range list {
 			_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
 			switch {
 			case err == nil:
-				count["good"]++
+				count["works"]++
 			case errors.Is(err, account.ErrReplaced):
 				count["replaced"]++
 			}
 			if !done[i] && (err == nil || errors.Is(err, account.ErrReplaced)) {
-				t.Error("a link that was refused is known")
+				t.Error("the link of a refused call is known")
 			}
 		}
-		if count["good"] != 1 || count["replaced"] != 2 {
+		if count["works"] != 1 || count["replaced"] != 2 {
 			t.Errorf("got %v", count)
 		}
 	}},
-	{"to two addresses at once: one of the two", func(t *test) {
+	{"takes one of two concurrent changes of the address", func(t *test) {
 		for i := range 20 {
 			a := t.addPending(fmt.Sprint("ann", i), noon)
 			errs := make([]error, 2)

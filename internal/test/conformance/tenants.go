@@ -356,7 +356,7 @@ var isolationTests = []testCase{
 			got, err := t.Activate(t.ctx, t.tenant, token, noon)
 			t.wantKind(err, fault.NotFound)
 			if got.User != "" {
-				t.Errorf("the account %q came along", got.User)
+				t.Errorf("got the account %q with the error", got.User)
 			}
 		}
 	}},

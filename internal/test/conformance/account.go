@@ -30,7 +30,7 @@ var activateTests = []testCase{
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", at), want)
 	}},
-	{"does not know a token that was never given out", func(t *test) {
+	{"fails for an unknown token", func(t *test) {
 		t.addPending("ann", noon)
 		for _, token := range [][32]byte{{}, {1}, t.signup("bob", noon).Token} {
 			got, err := t.Activate(t.ctx, t.tenant, token, noon)
@@ -40,7 +40,7 @@ var activateTests = []testCase{
 			}
 		}
 	}},
-	{"succeeds for one of 50 at once", func(t *test) {
+	{"succeeds once of 50 concurrent calls", func(t *test) {
 		a := t.addPending("ann", noon)
 		got := t.concurrently(50, func(int) error {
 			_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
@@ -50,7 +50,7 @@ var activateTests = []testCase{
 			return err
 		})
 		if got[succeeded] != 1 || got[fault.Conflict] != 49 {
-			t.Errorf("got %v, want one success and 49 that are told that the account is active", got)
+			t.Errorf("got %v, want one success and 49 times ErrActive", got)
 		}
 	}},
 	{"works until the last microsecond of the week", func(t *test) {
@@ -62,7 +62,7 @@ var activateTests = []testCase{
 		}
 		t.find("ann", noon.Add(10*week))
 	}},
-	{"does not work when the week is over", func(t *test) {
+	{"fails after the week", func(t *test) {
 		a := t.addPending("ann", noon)
 		for _, late := range []time.Duration{week, week + tick, 10 * week} {
 			got, err := t.Activate(t.ctx, t.tenant, a.Token, noon.Add(late))
@@ -70,12 +70,12 @@ var activateTests = []testCase{
 			t.wantAccount(got, a.Account)
 		}
 	}},
-	{"tells that it is too late of a link that was opened in time, never", func(t *test) {
+	{"returns ErrActive, not ErrExpired, for a link that was opened in time", func(t *test) {
 		a := t.addActive("ann", noon)
 		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon.Add(2*week))
 		t.wantErr(err, account.ErrActive)
 	}},
-	{"does not undo a hold of a pending account", func(t *test) {
+	{"does not enable a disabled pending account", func(t *test) {
 		a := t.addPending("ann", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
@@ -85,7 +85,7 @@ var activateTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 		if got := t.find("ann", noon); !got.Held || !got.Disabled || !got.Pending() {
-			t.Errorf("afterwards %+v", got)
+			t.Errorf("got %+v", got)
 		}
 	}},
 	{"does not undo a hold of an active account", func(t *test) {
@@ -95,10 +95,10 @@ var activateTests = []testCase{
 		_, err = t.Activate(t.ctx, t.tenant, a.Token, noon)
 		t.wantErr(err, account.ErrHeld)
 		if got := t.find("ann", noon); !got.Held || !got.Disabled {
-			t.Errorf("afterwards %+v", got)
+			t.Errorf("got %+v", got)
 		}
 	}},
-	{"knows nothing of a token whose account was deleted", func(t *test) {
+	{"fails for the token of a deleted account", func(t *test) {
 		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
 		for _, a := range []account.Signup{pending, member} {
 			t.must(t.Delete(t.ctx, t.tenant, a.Account.User, noon))
@@ -106,7 +106,7 @@ var activateTests = []testCase{
 			t.wantKind(err, fault.NotFound)
 		}
 	}},
-	{"either activates or frees an account, at the moment of expiry, never both", func(t *test) {
+	{"either activates an account or frees its name at the time of expiry", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -121,14 +121,14 @@ var activateTests = []testCase{
 				return nil
 			})
 			if (activated == nil) == (taken == nil) {
-				t.Fatalf("the link: %v; the next owner: %v", activated, taken)
+				t.Fatalf("Activate: %v; Create: %v", activated, taken)
 			}
 		}
 	}},
 }
 
 var expiryTests = []testCase{
-	{"makes an account absent everywhere at the end of the week", func(t *test) {
+	{"hides an account from every call at the end of the week", func(t *test) {
 		a := t.addPending("ann", noon)
 		last, over := noon.Add(week-tick), noon.Add(week)
 		t.find("ann", last)
@@ -148,7 +148,7 @@ var expiryTests = []testCase{
 		t.wantKind(err, fault.NotFound)
 		t.wantKind(t.Delete(t.ctx, t.tenant, "ann", over), fault.NotFound)
 	}},
-	{"frees the name at the end of the week and not before", func(t *test) {
+	{"frees the name at the end of the week, and not before", func(t *test) {
 		t.addPending("ann", noon)
 		a := t.signup("ann", noon.Add(week))
 		t.wantErr(t.Create(t.ctx, a, noon.Add(week-tick)), account.ErrTaken)
@@ -156,7 +156,7 @@ var expiryTests = []testCase{
 		t.must(t.Create(t.ctx, a, noon.Add(week)))
 		t.wantAccount(t.find("ann", noon.Add(week)), a.Account)
 	}},
-	{"makes the old link worth nothing when the name is taken anew", func(t *test) {
+	{"ends the old link when the name is taken again", func(t *test) {
 		old := t.addPending("ann", noon)
 		over := noon.Add(week)
 		next := t.addPending("ann", over)
@@ -170,7 +170,7 @@ var expiryTests = []testCase{
 		_, err := t.Activate(t.ctx, t.tenant, next.Token, over)
 		t.must(err)
 	}},
-	{"leaves no message of the old account when the name is taken anew", func(t *test) {
+	{"removes the message of the old account when the name is taken again", func(t *test) {
 		t.addPending("ann", noon)
 		next := t.addPending("ann", noon.Add(week))
 		list, err := t.Pending(t.ctx)
@@ -179,16 +179,16 @@ var expiryTests = []testCase{
 			t.Errorf("got %+v", list)
 		}
 	}},
-	{"frees a held name too, if it was never active", func(t *test) {
+	{"frees the name of a disabled pending account too", func(t *test) {
 		t.addPending("ann", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		t.addPending("ann", noon.Add(week))
 		if t.find("ann", noon.Add(week)).Held {
-			t.Error("the next owner is held")
+			t.Error("the next account is held")
 		}
 	}},
-	{"never comes to an account that was activated", func(t *test) {
+	{"does not apply to an active account", func(t *test) {
 		t.addActive("ann", noon)
 		late := noon.Add(1000 * week)
 		t.find("ann", late)
@@ -197,7 +197,7 @@ var expiryTests = []testCase{
 }
 
 var operatorTests = []testCase{
-	{"Enable ends the wait for the link", func(t *test) {
+	{"Enable activates a pending account", func(t *test) {
 		a := t.addPending("ann", noon)
 		got, err := t.Enable(t.ctx, t.tenant, "ann", noon.Add(time.Hour))
 		t.must(err)
@@ -224,12 +224,12 @@ var operatorTests = []testCase{
 			got, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 			t.must(err)
 			if !got.Held || !got.Disabled || got.Epoch != int64(i+1) {
-				t.Fatalf("got %+v after %d times", got, i+1)
+				t.Fatalf("call %d: got %+v", i+1, got)
 			}
 			t.wantAccount(t.find("ann", noon), got)
 		}
 	}},
-	{"Enable does not bring the old epoch back", func(t *test) {
+	{"Enable keeps the epoch", func(t *test) {
 		t.addActive("ann", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
@@ -239,7 +239,7 @@ var operatorTests = []testCase{
 			t.Errorf("the epoch is %d", got.Epoch)
 		}
 	}},
-	{"SetRole changes the role alone", func(t *test) {
+	{"SetRole changes only the role", func(t *test) {
 		a := t.addPending("ann", noon)
 		for _, role := range account.Roles {
 			want := a.Account
@@ -250,7 +250,7 @@ var operatorTests = []testCase{
 			t.wantAccount(t.find("ann", noon), want)
 		}
 	}},
-	{"all of them fail for a user who is not there", func(t *test) {
+	{"every call fails for an unknown user", func(t *test) {
 		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)
 		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
@@ -259,7 +259,7 @@ var operatorTests = []testCase{
 		t.wantKind(err, fault.NotFound)
 		t.wantKind(t.Delete(t.ctx, t.tenant, "ann", noon), fault.NotFound)
 	}},
-	{"no disabling is lost among 20 at once", func(t *test) {
+	{"20 concurrent calls of Disable raise the epoch by 20", func(t *test) {
 		t.addActive("ann", noon)
 		t.concurrently(20, func(int) error {
 			_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
@@ -269,7 +269,7 @@ var operatorTests = []testCase{
 			t.Errorf("the epoch is %d", got)
 		}
 	}},
-	{"Delete frees the name of an account that was never active", func(t *test) {
+	{"Delete frees the name of a pending account", func(t *test) {
 		t.addPending("ann", noon)
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
 		t.wantNoAccount("ann", noon)
@@ -277,7 +277,7 @@ var operatorTests = []testCase{
 		next := t.addPending("ann", noon)
 		t.wantAccount(t.find("ann", noon), next.Account)
 	}},
-	{"Delete keeps the name of an account that was active, and the account is gone", func(t *test) {
+	{"Delete removes an active account and keeps its name", func(t *test) {
 		a := t.addActive("ann", noon)
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
 		t.wantNoAccount("ann", noon)
@@ -294,7 +294,7 @@ var operatorTests = []testCase{
 	}},
 }
 
-// listed are the users that List gives.
+// listedUsers returns the users of List.
 func (t *test) listedUsers(at time.Time) (users []string) {
 	t.Helper()
 	t.must(t.List(t.ctx, t.tenant, at, func(a account.Account) error {
@@ -305,19 +305,19 @@ func (t *test) listedUsers(at time.Time) (users []string) {
 }
 
 var lookupTests = []testCase{
-	{"Find and FindUID give the same account", func(t *test) {
+	{"Find and FindUID return the same account", func(t *test) {
 		a := t.addActive("ann", noon)
 		got, err := t.FindUID(t.ctx, t.tenant, a.Account.UID, noon)
 		t.must(err)
 		t.wantAccount(got, t.find("ann", noon))
 	}},
-	{"a user name is compared byte by byte", func(t *test) {
+	{"user names are compared byte by byte", func(t *test) {
 		t.addPending("ann", noon)
 		for _, user := range []string{"Ann", "ann ", "an", "", "ann\x00", "a%", "ａnn"} {
 			t.wantNoAccount(user, noon)
 		}
 	}},
-	{"List goes by user name, byte by byte", func(t *test) {
+	{"List is ordered by the bytes of the user name", func(t *test) {
 		users := []string{"ann", "bob", "a.b", "a-b", "a_b", "1", "10", "9", "z", "ab"}
 		for _, user := range users {
 			t.addPending(user, noon)
@@ -325,23 +325,23 @@ var lookupTests = []testCase{
 		slices.Sort(users)
 		t.wantEqual(t.listedUsers(noon), users)
 	}},
-	{"List stops at a failure and returns it", func(t *test) {
+	{"List stops at an error of the caller and returns it", func(t *test) {
 		for _, user := range []string{"ann", "bob", "cid"} {
 			t.addPending(user, noon)
 		}
-		enough := errors.New("enough")
+		stop := errors.New("stop")
 		var seen []string
 		err := t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
 			if seen = append(seen, a.User); len(seen) == 2 {
-				return enough
+				return stop
 			}
 			return nil
 		})
-		t.wantErr(err, enough)
+		t.wantErr(err, stop)
 		t.wantEqual(seen, []string{"ann", "bob"})
 		t.wantEqual(t.listedUsers(noon), []string{"ann", "bob", "cid"})
 	}},
-	{"List lets an account be changed meanwhile", func(t *test) {
+	{"accounts can be changed during List", func(t *test) {
 		for _, user := range []string{"ann", "bob"} {
 			t.addActive(user, noon)
 		}
@@ -353,11 +353,11 @@ var lookupTests = []testCase{
 			t.Error("an account is not held")
 		}
 	}},
-	{"a context that is over ends a look-up", func(t *test) {
+	{"a look-up fails if its context is cancelled", func(t *test) {
 		t.addPending("ann", noon)
-		over, cancel := context.WithCancel(t.ctx)
+		ctx, cancel := context.WithCancel(t.ctx)
 		cancel()
-		if _, err := t.Find(over, t.tenant, "ann", noon); err == nil || fault.Is(err, fault.NotFound) {
+		if _, err := t.Find(ctx, t.tenant, "ann", noon); err == nil || fault.Is(err, fault.NotFound) {
 			t.Errorf("got %v", err)
 		}
 		t.find("ann", noon)
@@ -365,7 +365,7 @@ var lookupTests = []testCase{
 }
 
 var outboxTests = []testCase{
-	{"a message waits until it is settled", func(t *test) {
+	{"has a message until it is acknowledged", func(t *test) {
 		a := t.addPending("ann", noon)
 		list, err := t.Pending(t.ctx)
 		t.must(err)
@@ -381,22 +381,22 @@ var outboxTests = []testCase{
 		t.wantEqual(t.pendingUsers(), nil)
 		t.wantAccount(t.find("ann", noon), a.Account)
 	}},
-	{"an account that is active has its message wait too", func(t *test) {
+	{"has the message of an active account too", func(t *test) {
 		t.addActive("ann", noon)
 		t.wantEqual(t.pendingUsers(), []string{"ann"})
 	}},
-	{"messages come oldest first", func(t *test) {
+	{"is ordered by age, oldest first", func(t *test) {
 		users := []string{"zoe", "ann", "mia", "bob"}
 		for i, user := range users {
 			t.addPending(user, noon.Add(time.Duration(i)*time.Millisecond))
 		}
 		t.wantEqual(t.pendingUsers(), users)
 	}},
-	{"settling takes the named messages alone, and may be repeated", func(t *test) {
+	{"removes only the acknowledged messages, and Ack may be repeated", func(t *test) {
 		ann, bob := t.addPending("ann", noon), t.addPending("bob", noon)
 		sent := []outbox.Ref{
 			{Account: ann.Account.UID, Message: ann.Message},
-			{Account: bob.Account.UID, Message: ann.Message}, // no message of his
+			{Account: bob.Account.UID, Message: ann.Message}, // not bob's message
 			{Account: account.UID(newID()), Message: bob.Message},
 		}
 		for range 2 {
@@ -405,7 +405,7 @@ var outboxTests = []testCase{
 		}
 		t.ack(nil)
 	}},
-	{"hundreds of messages are settled by one call", func(t *test) {
+	{"takes hundreds of messages in one Ack", func(t *test) {
 		var sent []outbox.Ref
 		all := make([]account.Signup, 300)
 		for i := range all {
@@ -419,13 +419,13 @@ var outboxTests = []testCase{
 		list, err := t.Pending(t.ctx)
 		t.must(err)
 		if len(list) != 1 || list[0].Message != sent[0].Message {
-			t.Errorf("%d messages wait", len(list))
+			t.Errorf("%d messages are left", len(list))
 		}
 	}},
 }
 
 var sweepTests = []testCase{
-	{"removes accounts that expired before the given time, and no others", func(t *test) {
+	{"removes the accounts that expired by the given time, and no others", func(t *test) {
 		t.addPending("early", noon)
 		t.addPending("late", noon.Add(tick))
 		t.addActive("active", noon)
@@ -441,7 +441,7 @@ var sweepTests = []testCase{
 		t.wantErr(t.Create(t.ctx, t.signup("closed", noon), noon), account.ErrTaken)
 		t.addPending("early", noon)
 	}},
-	{"keeps the row of an expired account for as long as it is told to", func(t *test) {
+	{"keeps an expired account until the given time", func(t *test) {
 		a := t.addPending("ann", noon)
 		at := noon.Add(week)
 		_, err := t.Sweep(t.ctx, at, at.Add(-tick), 100)
@@ -453,16 +453,16 @@ var sweepTests = []testCase{
 		_, err = t.Activate(t.ctx, t.tenant, a.Token, at)
 		t.wantKind(err, fault.NotFound)
 		if errors.Is(err, account.ErrExpired) {
-			t.Error("a link whose account is gone is told that it expired")
+			t.Error("got ErrExpired for the link of a removed account")
 		}
 	}},
-	{"removes the message of an account with it", func(t *test) {
+	{"removes the messages of removed accounts", func(t *test) {
 		t.addPending("ann", noon)
 		_, err := t.Sweep(t.ctx, noon, noon.Add(week), 100)
 		t.must(err)
 		t.wantEqual(t.pendingUsers(), nil)
 	}},
-	{"keeps a spent captcha until its time, and places while they count", func(t *test) {
+	{"keeps spent captchas until they expire, and signups while limits count them", func(t *test) {
 		a := t.addPending("ann", noon)
 		for _, at := range []time.Time{noon, a.Captcha.Expires.Add(-tick)} {
 			_, err := t.Sweep(t.ctx, at, noon, 100)
@@ -479,7 +479,7 @@ var sweepTests = []testCase{
 		t.wantLimited(t.Create(t.ctx, again, last), account.ErrAddress, time.Second)
 	}},
 	{"counts what it removes", func(t *test) {
-		t.addPending("ann", noon) // one captcha, one place of the address, one of the recipient
+		t.addPending("ann", noon) // one captcha, and one allowance each of the address and the recipient
 		id := newID()
 		t.must(t.Revoke(t.ctx, t.tenant, id, noon.Add(time.Hour)))
 		late := noon.Add(2 * week)
@@ -496,10 +496,10 @@ var sweepTests = []testCase{
 		got, err = t.Sweep(t.ctx, late, late, 100)
 		t.must(err)
 		if got != (account.Swept{}) {
-			t.Errorf("the second time %+v", got)
+			t.Errorf("the second sweep removed %+v", got)
 		}
 	}},
-	{"removes no more of each kind than the limit, and says that there is more", func(t *test) {
+	{"removes at most the limit of each kind, and reports that there is more", func(t *test) {
 		for i := range 5 {
 			t.addPending(fmt.Sprint("ann", i), noon)
 		}
@@ -516,14 +516,14 @@ var sweepTests = []testCase{
 				break
 			}
 			if rounds > 20 {
-				t.Fatal("there is more and more")
+				t.Fatal("the sweep does not end")
 			}
 		}
 		if accounts != 5 || others != 15 {
-			t.Errorf("%d accounts and %d others went", accounts, others)
+			t.Errorf("removed %d accounts and %d others, want 5 and 15", accounts, others)
 		}
 	}},
-	{"takes those first that expired first", func(t *test) {
+	{"removes first what expired first", func(t *test) {
 		for i, user := range []string{"cid", "ann", "bob"} {
 			t.addPending(user, noon.Add(time.Duration(i)*time.Second))
 		}
