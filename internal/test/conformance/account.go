@@ -377,7 +377,7 @@ var outboxTests = []testCase{
 			e.Lang != want.Lang || !e.Made.Equal(want.Created) || !e.Expires.Equal(want.Expires) {
 			t.Fatalf("got %+v for %+v", e, want)
 		}
-		t.ack([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
+		t.ack([]outbox.Ref{ref(a)})
 		t.wantEqual(t.pendingUsers(), nil)
 		t.wantAccount(t.find("ann", noon), a.Account)
 	}},
@@ -395,7 +395,7 @@ var outboxTests = []testCase{
 	{"removes only the acknowledged messages, and Ack may be repeated", func(t *test) {
 		ann, bob := t.addPending("ann", noon), t.addPending("bob", noon)
 		sent := []outbox.Ref{
-			{Account: ann.Account.UID, Message: ann.Message},
+			ref(ann),
 			{Account: bob.Account.UID, Message: ann.Message}, // not bob's message
 			{Account: account.UID(newID()), Message: bob.Message},
 		}
@@ -406,15 +406,7 @@ var outboxTests = []testCase{
 		t.ack(nil)
 	}},
 	{"takes hundreds of messages in one Ack", func(t *test) {
-		var sent []outbox.Ref
-		all := make([]account.Signup, 300)
-		for i := range all {
-			all[i] = t.signup(fmt.Sprint("ann", i), noon)
-			sent = append(sent, outbox.Ref{Account: all[i].Account.UID, Message: all[i].Message})
-		}
-		if got := t.concurrently(len(all), func(i int) error { return t.Create(t.ctx, all[i], noon) }); got[succeeded] != len(all) {
-			t.Fatalf("got %v", got)
-		}
+		sent := t.addMany()
 		t.ack(sent[1:])
 		list, err := t.Pending(t.ctx)
 		t.must(err)

@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -198,6 +199,26 @@ func (t *test) addActive(user string, at time.Time) account.Signup {
 	_, err := t.Activate(t.ctx, t.tenant, a.Token, at)
 	t.must(err)
 	return a
+}
+
+// addMany creates 300 pending accounts and returns references to their messages.
+func (t *test) addMany() (messages []outbox.Ref) {
+	t.Helper()
+	signups := make([]account.Signup, 300)
+	for i := range signups {
+		signups[i] = t.signup(fmt.Sprint("ann", i), noon)
+		messages = append(messages, ref(signups[i]))
+	}
+	got := t.concurrently(len(signups), func(i int) error { return t.Create(t.ctx, signups[i], noon) })
+	if got[succeeded] != len(signups) {
+		t.Fatalf("got %v", got)
+	}
+	return messages
+}
+
+// ref returns a reference to the message of a signup.
+func ref(a account.Signup) outbox.Ref {
+	return outbox.Ref{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}
 }
 
 // find returns the account of a user, which must exist.

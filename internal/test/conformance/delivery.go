@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/outbox"
 )
 
-// handed adds an account whose message waits for the relay.
+// addEnqueued creates an account whose message is enqueued for the relay.
 func (t *test) addEnqueued(user string, at time.Time) account.Signup {
 	t.Helper()
 	a := t.addPending(user, at)
@@ -24,18 +24,22 @@ func (t *test) addEnqueued(user string, at time.Time) account.Signup {
 
 func (t *test) enqueue(a account.Signup, at time.Time) {
 	t.Helper()
-	left, err := t.Enqueue(t.ctx,
-		[]outbox.Ref{{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}}, at)
+	t.enqueueRef(ref(a), at)
+}
+
+func (t *test) enqueueRef(message outbox.Ref, at time.Time) {
+	t.Helper()
+	left, err := t.Enqueue(t.ctx, []outbox.Ref{message}, at)
 	t.must(err)
 	if len(left) > 0 {
-		t.Fatalf("%d are left", len(left))
+		t.Fatalf("%d messages are left", len(left))
 	}
 }
 
-// dueMessages are the users whose messages are due, in order.
-func (t *test) dueMessages(at time.Time, without ...string) (users []string) {
+// dueMessages returns the users whose messages are due, in order, without those of some domains.
+func (t *test) dueMessages(at time.Time, domains ...string) (users []string) {
 	t.Helper()
-	list, _, err := t.DueMessages(t.ctx, at, delivery.Position{}, without, 100)
+	list, _, err := t.DueMessages(t.ctx, at, delivery.Position{}, domains, 100)
 	t.must(err)
 	for _, d := range list {
 		users = append(users, d.User)
@@ -50,7 +54,7 @@ func (t *test) delivery(a account.Signup) delivery.Delivery {
 	return d
 }
 
-// becomes records a state, with a day until the next try of one that is put off.
+// record records an attempt and its outcome. A deferred message is due again a day after noon.
 func (t *test) record(a account.Signup, s delivery.State, answer string) {
 	t.Helper()
 	d := t.delivery(a)
@@ -64,11 +68,11 @@ func (t *test) record(a account.Signup, s delivery.State, answer string) {
 func (t *test) wantState(a account.Signup, want delivery.State) {
 	t.Helper()
 	if got := t.delivery(a).State; got != want {
-		t.Fatalf("the message is %s, want %s", got, want)
+		t.Fatalf("the state is %s, want %s", got, want)
 	}
 }
 
-// noDelivery wants that nothing is known of a message.
+// wantNoDelivery checks that the store knows nothing about the delivery of a message.
 func (t *test) wantNoDelivery(a account.Signup) {
 	t.Helper()
 	_, err := t.Delivery(t.ctx, a.Message)
@@ -80,7 +84,7 @@ func (t *test) wantNoDelivery(a account.Signup) {
 func newMessageID() mailmsg.ID { return mailmsg.ID(newID()) }
 
 var deliveryTests = []testCase{
-	{"a message that is handed over waits to be sent, and no more to be written again", func(t *test) {
+	{"a message moves from the outbox to the deliveries", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.wantNoDelivery(a)
 		t.enqueue(a, noon.Add(time.Minute))
@@ -102,23 +106,23 @@ var deliveryTests = []testCase{
 			t.Errorf("got %+v, want %+v", d, want)
 		}
 		if got, err := t.OfAccount(t.ctx, t.tenant, a.Account.UID); err != nil || got != want {
-			t.Errorf("the account's: %+v, %v", got, err)
+			t.Errorf("OfAccount: got %+v, %v", got, err)
 		}
 	}},
-	{"what was handed over once is not handed over again", func(t *test) {
+	{"a message is enqueued once", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		t.record(a, delivery.Sent, "250 ok")
 		t.enqueue(a, noon.Add(time.Hour))
 		t.wantState(a, delivery.Sent)
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour)), nil)
 	}},
-	{"an account that was taken back has nothing to be sent", func(t *test) {
+	{"the message of an undone signup is not enqueued", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.must(t.Undo(t.ctx, a, noon))
 		t.enqueue(a, noon)
 		t.wantNoDelivery(a)
 	}},
-	{"what is due comes in the order in which it became due, at most so many", func(t *test) {
+	{"due messages are ordered by their time, and limited", func(t *test) {
 		for i, user := range []string{"zoe", "ann", "mia", "bob"} {
 			t.addEnqueued(user, noon.Add(time.Duration(i)*time.Second))
 		}
@@ -131,27 +135,27 @@ var deliveryTests = []testCase{
 		list, next, err = t.DueMessages(t.ctx, noon.Add(time.Hour), next, nil, 3)
 		t.must(err)
 		if len(list) != 2 || list[0].User != "mia" || list[1].User != "bob" || next != (delivery.Position{}) {
-			t.Errorf("behind them: %+v, %+v", list, next)
+			t.Errorf("the next page: %+v, %+v", list, next)
 		}
 	}},
-	{"what became due at one moment is gone through from place to place", func(t *test) {
+	{"messages that are due at the same time are paged through without repetition", func(t *test) {
 		for i := range 7 {
 			t.addEnqueued(fmt.Sprint("ann", i), noon)
 		}
-		seen, place := make(map[string]int), delivery.Position{}
+		seen, position := make(map[string]int), delivery.Position{}
 		for range 4 {
-			list, next, err := t.DueMessages(t.ctx, noon, place, nil, 2)
+			list, next, err := t.DueMessages(t.ctx, noon, position, nil, 2)
 			t.must(err)
 			for _, d := range list {
 				seen[d.User]++
 			}
-			place = next
+			position = next
 		}
-		if len(seen) != 7 || place != (delivery.Position{}) {
-			t.Errorf("seen: %v, then %+v", seen, place)
+		if len(seen) != 7 || position != (delivery.Position{}) {
+			t.Errorf("saw %v, and the position is %+v", seen, position)
 		}
 	}},
-	{"domains are left out by their whole name", func(t *test) {
+	{"domains to leave out are compared whole", func(t *test) {
 		for _, to := range []string{"ann@mail.test", "bob@slow.test", "cid@other.slow.test", "dan@notslow.test"} {
 			a := t.signup(to[:3], noon)
 			a.Account.Email = to
@@ -162,7 +166,7 @@ var deliveryTests = []testCase{
 		slices.Sort(got)
 		t.wantEqual(got, []string{"cid", "dan"})
 	}},
-	{"an outcome is kept whole", func(t *test) {
+	{"every field of an outcome is kept", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		d := t.delivery(a)
 		d.State, d.Attempts, d.Answer, d.Due = delivery.Deferred, 3, "451 später", noon.Add(time.Hour)
@@ -173,21 +177,13 @@ var deliveryTests = []testCase{
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour-tick)), nil)
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour)), []string{"ann"})
 	}},
-	{"hundreds of outcomes are recorded by one call", func(t *test) {
-		all := make([]account.Signup, 300)
-		var sent []outbox.Ref
-		for i := range all {
-			all[i] = t.signup(fmt.Sprint("ann", i), noon)
-			sent = append(sent, outbox.Ref{Tenant: t.tenant, Account: all[i].Account.UID, Message: all[i].Message})
-		}
-		if got := t.concurrently(len(all), func(i int) error { return t.Create(t.ctx, all[i], noon) }); got[succeeded] != len(all) {
-			t.Fatalf("got %v", got)
-		}
-		_, err := t.Enqueue(t.ctx, sent, noon)
+	{"hundreds of outcomes are recorded in one call", func(t *test) {
+		messages := t.addMany()
+		_, err := t.Enqueue(t.ctx, messages, noon)
 		t.must(err)
 		list, _, err := t.DueMessages(t.ctx, noon, delivery.Position{}, nil, 1000)
 		t.must(err)
-		if len(list) != len(all) {
+		if len(list) != len(messages) {
 			t.Fatalf("%d are due", len(list))
 		}
 		for i := range list {
@@ -198,7 +194,7 @@ var deliveryTests = []testCase{
 			t.Errorf("%d are due", len(got))
 		}
 	}},
-	{"what was sent stays sent", func(t *test) {
+	{"a sent message stays sent", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		t.record(a, delivery.Sent, "250 ok")
 		for _, s := range []delivery.State{delivery.Deferred, delivery.Failed, delivery.Waiting, delivery.Discarded} {
@@ -211,17 +207,17 @@ var deliveryTests = []testCase{
 		t.wantKind(err, fault.Conflict)
 		t.wantState(a, delivery.Sent)
 	}},
-	{"what was discarded on its way is sent where it was, and else stays discarded", func(t *test) {
+	{"a message that is discarded during an attempt becomes sent if the attempt succeeds", func(t *test) {
 		ann, bob := t.addEnqueued("ann", noon), t.addEnqueued("bob", noon)
 		for _, a := range []account.Signup{ann, bob} {
-			d, err := t.Discard(t.ctx, a.Message, "an operator did it", noon)
-			if err != nil || d.State != delivery.Discarded || d.Answer != "an operator did it" {
+			d, err := t.Discard(t.ctx, a.Message, "why", noon)
+			if err != nil || d.State != delivery.Discarded || d.Answer != "why" {
 				t.Errorf("got %+v, %v", d, err)
 			}
 		}
 		t.wantEqual(t.dueMessages(noon.Add(-tick)), nil)
 		if got := t.dueMessages(noon); len(got) != 2 {
-			t.Errorf("the files of %q are to be removed", got)
+			t.Errorf("due are %q, want two messages whose files are to be removed", got)
 		}
 		t.record(ann, delivery.Sent, "250 ok")
 		t.record(bob, delivery.Deferred, "451 later")
@@ -232,29 +228,28 @@ var deliveryTests = []testCase{
 		_, err := t.Retry(t.ctx, bob.Message, noon)
 		t.wantKind(err, fault.Conflict)
 	}},
-	{"a message that failed is tried again as if it had just come", func(t *test) {
+	{"Retry makes a failed message new", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		t.record(a, delivery.Failed, "550 no such user")
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour)), nil)
 		d, err := t.Retry(t.ctx, a.Message, noon.Add(time.Hour))
 		t.must(err)
 		if d.State != delivery.Waiting || d.Attempts != 0 || !d.Since.Equal(noon.Add(time.Hour)) ||
-			!d.Due.Equal(noon.Add(time.Hour)) ||
-			d != t.delivery(a) {
+			!d.Due.Equal(noon.Add(time.Hour)) || d != t.delivery(a) {
 			t.Errorf("got %+v", d)
 		}
 	}},
-	{"not when its link has expired", func(t *test) {
+	{"Retry refuses a message whose link has expired", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		t.record(a, delivery.Failed, "550 no")
 		_, err := t.Retry(t.ctx, a.Message, noon.Add(account.PendingLife))
 		t.wantKind(err, fault.Conflict)
 		if n, err := t.RetryAll(t.ctx, noon.Add(account.PendingLife)); err != nil || n != 0 {
-			t.Errorf("all: %d, %v", n, err)
+			t.Errorf("RetryAll: got %d, %v", n, err)
 		}
 		t.wantState(a, delivery.Failed)
 	}},
-	{"all that were put off or have failed are tried again, and no others", func(t *test) {
+	{"RetryAll takes all deferred and failed messages, and no others", func(t *test) {
 		for i, s := range []delivery.State{
 			delivery.Waiting, delivery.Deferred, delivery.Failed, delivery.Sent, delivery.Discarded,
 		} {
@@ -264,13 +259,13 @@ var deliveryTests = []testCase{
 			}
 		}
 		if n, err := t.RetryAll(t.ctx, noon); err != nil || n != 2 {
-			t.Errorf("%d, %v", n, err)
+			t.Errorf("got %d, %v, want 2", n, err)
 		}
 		got := t.dueMessages(noon)
 		slices.Sort(got)
 		t.wantEqual(got, []string{"ann0", "ann1", "ann2"})
 	}},
-	{"nothing is known of strange messages", func(t *test) {
+	{"calls for unknown messages fail or do nothing", func(t *test) {
 		t.addEnqueued("ann", noon)
 		_, err := t.Delivery(t.ctx, newMessageID())
 		t.wantKind(err, fault.NotFound)
@@ -278,58 +273,53 @@ var deliveryTests = []testCase{
 		t.wantKind(err, fault.NotFound)
 		_, err = t.Discard(t.ctx, newMessageID(), "why", noon)
 		t.wantKind(err, fault.NotFound)
-		t.must(t.Record(t.ctx, []delivery.Delivery{{Message: newMessageID(), Tenant: t.tenant, State: delivery.Sent}}))
+		unknown := delivery.Delivery{Message: newMessageID(), Tenant: t.tenant, State: delivery.Sent}
+		t.must(t.Record(t.ctx, []delivery.Delivery{unknown}))
 		t.must(t.Record(t.ctx, nil))
 	}},
-	{"an account is not told of another tenant's message", func(t *test) {
+	{"OfAccount returns no message of another tenant", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		_, err := t.OfAccount(t.ctx, t.addTenant("other.test"), a.Account.UID)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"an account is told nothing of an older message while a newer one is not handed over", func(t *test) {
+	{"OfAccount returns no older message while a newer one is in the outbox", func(t *test) {
 		a := t.addEnqueued("ann", noon)
-		t.record(a, delivery.Failed, "550 nobody")
+		t.record(a, delivery.Failed, "550 no such user")
 		r := t.resend(a.Account, "right@mail.test", noon.Add(time.Minute))
 		_, err := t.OfAccount(t.ctx, t.tenant, a.Account.UID)
 		t.wantKind(err, fault.NotFound)
-		_, err = t.Enqueue(t.ctx,
-			[]outbox.Ref{{Tenant: t.tenant, Account: a.Account.UID, Message: r.Message}},
-			noon.Add(time.Minute))
-		t.must(err)
+		t.enqueueRef(newRef(r), noon.Add(time.Minute))
 		d, err := t.OfAccount(t.ctx, t.tenant, a.Account.UID)
 		if err != nil || d.Message != r.Message || d.State != delivery.Waiting {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	}},
-	{"a message that a newer one has replaced is not tried again", func(t *test) {
+	{"Retry refuses a replaced message", func(t *test) {
 		a, other := t.addEnqueued("ann", noon), t.addEnqueued("bob", noon)
-		t.record(a, delivery.Failed, "550 nobody")
-		t.record(other, delivery.Failed, "550 nobody")
+		t.record(a, delivery.Failed, "550 no such user")
+		t.record(other, delivery.Failed, "550 no such user")
 		r := t.resend(a.Account, "right@mail.test", noon.Add(time.Minute))
-		older := func() {
+		wantNoRetry := func() {
 			_, err := t.Retry(t.ctx, a.Message, noon.Add(time.Minute))
 			t.wantKind(err, fault.Conflict)
 			if n, err := t.RetryAll(t.ctx, noon.Add(time.Minute)); err != nil || n > 1 {
-				t.Errorf("%d are tried again, %v", n, err)
+				t.Errorf("RetryAll: got %d, %v", n, err)
 			}
 			t.wantState(a, delivery.Failed)
 		}
-		older()
+		wantNoRetry()
 		t.wantState(other, delivery.Waiting)
-		_, err := t.Enqueue(t.ctx,
-			[]outbox.Ref{{Tenant: t.tenant, Account: a.Account.UID, Message: r.Message}},
-			noon.Add(time.Minute))
-		t.must(err)
-		older()
+		t.enqueueRef(newRef(r), noon.Add(time.Minute))
+		wantNoRetry()
 		d, err := t.Delivery(t.ctx, r.Message)
 		t.must(err)
-		d.State, d.Answer = delivery.Failed, "550 nobody"
+		d.State, d.Answer = delivery.Failed, "550 no such user"
 		t.must(t.Record(t.ctx, []delivery.Delivery{d}))
 		if d, err := t.Retry(t.ctx, r.Message, noon.Add(2*time.Minute)); err != nil || d.State != delivery.Waiting {
-			t.Errorf("the newest: %+v, %v", d, err)
+			t.Errorf("the newest message: got %+v, %v", d, err)
 		}
 	}},
-	{"what is known of messages goes with their account", func(t *test) {
+	{"deliveries are removed with their account", func(t *test) {
 		gone := t.addEnqueued("gone", noon)
 		t.must(t.Delete(t.ctx, t.tenant, "gone", noon))
 		t.wantNoDelivery(gone)
@@ -343,7 +333,7 @@ var deliveryTests = []testCase{
 		t.must(err)
 		t.wantNoDelivery(swept)
 	}},
-	{"a sweep removes what is known of messages whose links have expired, so many at a time", func(t *test) {
+	{"Sweep removes deliveries whose links have expired, up to its limit", func(t *test) {
 		var all []account.Signup
 		for i := range 3 {
 			a := t.addEnqueued(fmt.Sprint("ann", i), noon.Add(time.Duration(i)*time.Second))
@@ -356,7 +346,7 @@ var deliveryTests = []testCase{
 		swept, err := t.Sweep(t.ctx, end.Add(time.Second), noon, 1)
 		t.must(err)
 		if !swept.More {
-			t.Error("it does not say that there is more")
+			t.Error("Sweep does not report that there is more")
 		}
 		t.wantNoDelivery(all[0])
 		_, err = t.Sweep(t.ctx, end.Add(time.Second), noon, 100)
@@ -364,15 +354,16 @@ var deliveryTests = []testCase{
 		t.wantNoDelivery(all[1])
 		t.wantState(all[2], delivery.Sent)
 	}},
-	{"it is known which messages have a delivery, and which have an outbox row still", func(t *test) {
-		handed, joined, stranger := t.addEnqueued("ann", noon), t.addPending("bob", noon), newMessageID()
-		list, unsettled, err := t.Classify(t.ctx, []mailmsg.ID{handed.Message, joined.Message, stranger})
+	{"Classify tells which messages have a delivery, and which an outbox row", func(t *test) {
+		enqueued, pending, unknown := t.addEnqueued("ann", noon), t.addPending("bob", noon), newMessageID()
+		list, inOutbox, err := t.Classify(t.ctx, []mailmsg.ID{enqueued.Message, pending.Message, unknown})
 		t.must(err)
-		if len(list) != 1 || list[0] != t.delivery(handed) || !slices.Equal(unsettled, []mailmsg.ID{joined.Message}) {
-			t.Errorf("got %+v and %v", list, unsettled)
+		if len(list) != 1 || list[0] != t.delivery(enqueued) ||
+			!slices.Equal(inOutbox, []mailmsg.ID{pending.Message}) {
+			t.Errorf("got %+v and %v", list, inOutbox)
 		}
-		if list, unsettled, err := t.Classify(t.ctx, nil); err != nil || len(list)+len(unsettled) > 0 {
-			t.Errorf("of none: %v, %v, %v", list, unsettled, err)
+		if list, inOutbox, err := t.Classify(t.ctx, nil); err != nil || len(list)+len(inOutbox) > 0 {
+			t.Errorf("no messages: got %v, %v, %v", list, inOutbox, err)
 		}
 		many := make([]mailmsg.ID, 500)
 		for i := range many {
@@ -381,17 +372,17 @@ var deliveryTests = []testCase{
 		_, _, err = t.Classify(t.ctx, many)
 		t.must(err)
 	}},
-	{"a file of which nothing is known is claimed for the account that its link is for", func(t *test) {
+	{"ClaimFiles assigns an unknown file to the account of its link", func(t *test) {
 		a := t.addPending("ann", noon)
-		t.ack([]outbox.Ref{{Account: a.Account.UID, Message: a.Message}})
-		stranger := delivery.FoundFile{Message: newMessageID(), Token: [32]byte{1}}
+		t.ack([]outbox.Ref{ref(a)})
+		other := delivery.FoundFile{Message: newMessageID(), Token: [32]byte{1}}
 		for range 2 {
-			strangers, err := t.ClaimFiles(t.ctx,
-				[]delivery.FoundFile{{Message: a.Message, Token: a.Token}, stranger},
+			unknown, err := t.ClaimFiles(t.ctx,
+				[]delivery.FoundFile{{Message: a.Message, Token: a.Token}, other},
 				noon.Add(time.Hour))
 			t.must(err)
-			if !slices.Equal(strangers, []mailmsg.ID{stranger.Message}) {
-				t.Errorf("strangers: %v", strangers)
+			if !slices.Equal(unknown, []mailmsg.ID{other.Message}) {
+				t.Errorf("unknown are %v", unknown)
 			}
 			if d := t.delivery(a); d.State != delivery.Waiting || !d.Due.Equal(noon.Add(time.Hour)) ||
 				!d.Expires.Equal(a.Account.Expires) {
@@ -400,21 +391,21 @@ var deliveryTests = []testCase{
 		}
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour)), []string{"ann"})
 	}},
-	{"not for an account that needs it no more", func(t *test) {
+	{"ClaimFiles assigns no file to an active or expired account", func(t *test) {
 		active, expired := t.addActive("ann", noon), t.addPending("bob", noon)
-		strangers, err := t.ClaimFiles(t.ctx, []delivery.FoundFile{
+		unknown, err := t.ClaimFiles(t.ctx, []delivery.FoundFile{
 			{Message: active.Message, Token: active.Token},
 			{Message: expired.Message, Token: expired.Token},
 		}, noon.Add(account.PendingLife))
 		t.must(err)
-		if len(strangers) != 2 {
-			t.Errorf("strangers: %v", strangers)
+		if len(unknown) != 2 {
+			t.Errorf("unknown are %v", unknown)
 		}
 		t.wantNoDelivery(active)
 	}},
-	{"the backlog is what is still to be sent", func(t *test) {
+	{"the backlog counts the messages that are to be sent", func(t *test) {
 		if got, err := t.Backlog(t.ctx); err != nil || got != (delivery.Backlog{}) {
-			t.Errorf("of nothing: %+v, %v", got, err)
+			t.Errorf("without messages: got %+v, %v", got, err)
 		}
 		t.record(t.addEnqueued("sent", noon), delivery.Sent, "250 ok")
 		t.record(t.addEnqueued("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")
@@ -425,7 +416,7 @@ var deliveryTests = []testCase{
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}},
-	{"all of some states are gone through in the order in which they came", func(t *test) {
+	{"EachDelivery goes through states in the order of enqueueing", func(t *test) {
 		t.record(t.addEnqueued("sent", noon), delivery.Sent, "250 ok")
 		t.addEnqueued("new", noon.Add(2*time.Minute))
 		t.record(t.addEnqueued("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")
@@ -436,29 +427,26 @@ var deliveryTests = []testCase{
 				return nil
 			}))
 		t.wantEqual(users, []string{"late", "new"})
-		enough := errors.New("enough")
+		stop := errors.New("stop")
 		t.wantErr(t.EachDelivery(t.ctx, []delivery.State{delivery.Sent},
-			func(delivery.Delivery) error { return enough }), enough)
+			func(delivery.Delivery) error { return stop }), stop)
 	}},
-	{
-		"a message that a newer one has replaced is discarded when the newer one is handed over, and not before",
-		func(t *test) {
-			a := t.addEnqueued("ann", noon)
-			r := t.resend(a.Account, "right@mail.test", noon.Add(time.Minute))
-			t.wantState(a, delivery.Waiting) // the newer link may be undone yet
-			newer := a
-			newer.Message = r.Message
-			for range 2 { // as after a commit of which nothing was heard
-				t.enqueue(newer, noon.Add(2*time.Minute))
-				t.wantState(a, delivery.Discarded)
-				t.wantState(newer, delivery.Waiting)
-			}
-			t.wantEqual([]string{t.delivery(a).Answer}, []string{account.ErrReplaced.Error()})
-			// There is a file to remove and a message to send.
-			t.wantEqual(t.dueMessages(noon.Add(2*time.Minute)), []string{"ann", "ann"})
-		},
-	},
-	{"a message that was sent stays sent under a newer one", func(t *test) {
+	{"a replaced message is discarded when the newer one is enqueued, and not before", func(t *test) {
+		a := t.addEnqueued("ann", noon)
+		r := t.resend(a.Account, "right@mail.test", noon.Add(time.Minute))
+		t.wantState(a, delivery.Waiting) // the newer link may still be undone
+		newer := a
+		newer.Message = r.Message
+		for range 2 { // as after a commit whose outcome was unknown
+			t.enqueue(newer, noon.Add(2*time.Minute))
+			t.wantState(a, delivery.Discarded)
+			t.wantState(newer, delivery.Waiting)
+		}
+		t.wantEqual([]string{t.delivery(a).Answer}, []string{account.ErrReplaced.Error()})
+		// There is a file to remove and a message to send.
+		t.wantEqual(t.dueMessages(noon.Add(2*time.Minute)), []string{"ann", "ann"})
+	}},
+	{"a sent message stays sent when a newer one is enqueued", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		t.record(a, delivery.Sent, "250 ok")
 		newer := a
@@ -466,25 +454,22 @@ var deliveryTests = []testCase{
 		t.enqueue(newer, noon.Add(2*time.Minute))
 		t.wantState(a, delivery.Sent)
 	}},
-	{
-		"a message that is handed over takes along the rows of older ones, and is not discarded by one of them",
-		func(t *test) {
-			a := t.addPending("ann", noon)
-			newer, older := a, a
-			older.Message = t.resend(a.Account, a.Account.Email, noon.Add(time.Minute)).Message
-			newer.Message = t.resend(a.Account, a.Account.Email, noon.Add(2*time.Minute)).Message
-			t.enqueue(newer, noon.Add(3*time.Minute))
-			t.wantEqual(t.pendingUsers(), nil)
-			t.enqueue(older, noon.Add(4*time.Minute))
-			t.enqueue(a, noon.Add(4*time.Minute))
-			t.wantState(newer, delivery.Waiting)
-			t.wantEqual(t.dueMessages(noon.Add(4*time.Minute)), []string{"ann"})
-		},
-	},
+	{"enqueueing removes older messages from the outbox, and none of them discards it", func(t *test) {
+		a := t.addPending("ann", noon)
+		newer, older := a, a
+		older.Message = t.resend(a.Account, a.Account.Email, noon.Add(time.Minute)).Message
+		newer.Message = t.resend(a.Account, a.Account.Email, noon.Add(2*time.Minute)).Message
+		t.enqueue(newer, noon.Add(3*time.Minute))
+		t.wantEqual(t.pendingUsers(), nil)
+		t.enqueue(older, noon.Add(4*time.Minute))
+		t.enqueue(a, noon.Add(4*time.Minute))
+		t.wantState(newer, delivery.Waiting)
+		t.wantEqual(t.dueMessages(noon.Add(4*time.Minute)), []string{"ann"})
+	}},
 }
 
 var keyTests = []testCase{
-	{"keys are a tenant's own, in order of selector", func(t *test) {
+	{"are per tenant and ordered by selector", func(t *test) {
 		other := t.addTenant("other.test")
 		for _, k := range []delivery.SigningKey{
 			{Tenant: t.tenant, Selector: "b", Created: noon, Sealed: []byte("one")},
@@ -496,13 +481,12 @@ var keyTests = []testCase{
 		list, err := t.SigningKeys(t.ctx, t.tenant)
 		t.must(err)
 		if len(list) != 2 || list[0].Selector != "a" || list[1].Selector != "b" ||
-			!bytes.Equal(list[0].Sealed, []byte("two")) ||
-			!list[0].Created.Equal(noon.Add(tick)) ||
+			!bytes.Equal(list[0].Sealed, []byte("two")) || !list[0].Created.Equal(noon.Add(tick)) ||
 			list[0].Tenant != t.tenant {
 			t.Errorf("got %+v", list)
 		}
 	}},
-	{"a selector is given once, and again when its key was removed", func(t *test) {
+	{"have unique selectors, which are free again after removal", func(t *test) {
 		k := delivery.SigningKey{Tenant: t.tenant, Selector: "a", Created: noon, Sealed: []byte("one")}
 		t.must(t.AddSigningKey(t.ctx, k))
 		k.Sealed = []byte("two")
@@ -516,7 +500,7 @@ var keyTests = []testCase{
 		t.wantKind(t.RemoveSigningKey(t.ctx, t.tenant, "a"), fault.NotFound)
 		t.must(t.AddSigningKey(t.ctx, k))
 	}},
-	{"keys go with their tenant", func(t *test) {
+	{"are removed with their tenant", func(t *test) {
 		other := t.addTenant("other.test")
 		t.must(t.AddSigningKey(t.ctx,
 			delivery.SigningKey{Tenant: other, Selector: "a", Created: noon, Sealed: []byte("one")}))

@@ -29,7 +29,7 @@ func (t *test) addHook(name string, tenants ...int64) hook.Hook {
 	return h
 }
 
-// claim takes what is due for a hook.
+// claim claims due notifications of a hook for a minute.
 func (t *test) claim(h hook.Hook, at time.Time, limit int) []hook.Notification {
 	t.Helper()
 	list, err := t.Claim(t.ctx, h.ID, at, at.Add(time.Minute), limit)
@@ -37,7 +37,8 @@ func (t *test) claim(h hook.Hook, at time.Time, limit int) []hook.Notification {
 	return list
 }
 
-// told are the notices that are due for a hook, sorted: what, where and who. They are told then.
+// deliverDue reports all due notifications of a hook as delivered and returns them, sorted, as
+// "type host user".
 func (t *test) deliverDue(h hook.Hook, at time.Time) (list []string) {
 	t.Helper()
 	var results []hook.Result
@@ -50,7 +51,7 @@ func (t *test) deliverDue(h hook.Hook, at time.Time) (list []string) {
 	return list
 }
 
-// state is how a hook is doing.
+// hookState returns the state of a hook.
 func (t *test) hookState(name string) hook.State {
 	t.Helper()
 	list, err := t.Hooks(t.ctx)
@@ -75,7 +76,7 @@ func (t *test) dueHooks(at time.Time) (names []string) {
 }
 
 var hookTests = []testCase{
-	{"are added whole, and listed by name", func(t *test) {
+	{"keep every field, and are listed by name", func(t *test) {
 		other := t.addTenant("other.test")
 		want := hook.Hook{
 			ID:        newID(),
@@ -92,25 +93,24 @@ var hookTests = []testCase{
 		list, err := t.Hooks(t.ctx)
 		t.must(err)
 		if len(list) != 2 || list[0].Name != "a" || !list[0].AllTenants || len(list[0].Tenants) != 0 ||
-			len(list[0].Sealed) != 0 ||
-			list[0].PlainHTTP {
+			len(list[0].Sealed) != 0 || list[0].PlainHTTP {
 			t.Fatalf("got %+v", list)
 		}
 		if got, want := fmt.Sprintf("%+v", list[1]), fmt.Sprintf("%+v", hook.State{Hook: want}); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}},
-	{"have a name that no other has", func(t *test) {
+	{"have unique names", func(t *test) {
 		first := t.addHook("a")
 		t.wantKind(t.AddHook(t.ctx, hook.Hook{ID: newID(), Name: "a", Created: noon}), fault.Conflict)
 		if got := t.hookState("a"); got.ID != first.ID {
-			t.Errorf("the hook is %v", got)
+			t.Errorf("got %+v", got)
 		}
 		t.must(t.RemoveHook(t.ctx, "a"))
 		t.wantKind(t.RemoveHook(t.ctx, "a"), fault.NotFound)
 		t.addHook("a")
 	}},
-	{"one of 20 at once gets a name", func(t *test) {
+	{"give a name to one of 20 concurrent calls", func(t *test) {
 		got := t.concurrently(20, func(int) error {
 			return t.AddHook(t.ctx, hook.Hook{ID: newID(), Name: "a", AllTenants: true, Created: noon})
 		})
@@ -118,7 +118,7 @@ var hookTests = []testCase{
 			t.Errorf("got %v", got)
 		}
 	}},
-	{"take their notices with them", func(t *test) {
+	{"are removed with their notifications", func(t *test) {
 		t.addActive("ann", noon)
 		t.addHook("a")
 		kept := t.addHook("kept")
@@ -126,11 +126,11 @@ var hookTests = []testCase{
 		t.must(err)
 		t.must(t.RemoveHook(t.ctx, "a"))
 		t.wantEqual(t.dueHooks(noon), []string{"kept"})
-		anew := t.addHook("a")
-		t.wantEqual(t.deliverDue(anew, noon), nil)
+		again := t.addHook("a")
+		t.wantEqual(t.deliverDue(again, noon), nil)
 		t.wantEqual(t.deliverDue(kept, noon), []string{"account.disabled phone.test ann"})
 	}},
-	{"come and go while accounts change", func(t *test) {
+	{"can be added and removed while accounts change", func(t *test) {
 		for i := range 8 {
 			t.addActive(fmt.Sprint("user", i), noon)
 		}
@@ -154,7 +154,7 @@ var hookTests = []testCase{
 }
 
 var notificationTests = []testCase{
-	{"are written with each change that concerns phone servers, and with no other", func(t *test) {
+	{"are written for each change that phone servers see, and for no other", func(t *test) {
 		h := t.addHook("a")
 		t.addActive("ann", noon)
 		t.addActive("bob", noon)
@@ -174,11 +174,11 @@ var notificationTests = []testCase{
 				[]string{"account.role phone.test ann"}},
 			{"delete", func() error { return t.Delete(t.ctx, t.tenant, "ann", at) },
 				[]string{"account.deleted phone.test ann"}},
-			{"disable who was not active",
+			{"disable a pending account",
 				func() error { _, err := t.Disable(t.ctx, t.tenant, "kim", at); return err }, nil},
-			{"role of who was not active",
+			{"role of a pending account",
 				func() error { _, err := t.SetRole(t.ctx, t.tenant, "kim", account.User, at); return err }, nil},
-			{"delete who was not active", func() error { return t.Delete(t.ctx, t.tenant, "kim", at) }, nil},
+			{"delete a pending account", func() error { return t.Delete(t.ctx, t.tenant, "kim", at) }, nil},
 			{"set a tenant", func() error { return t.SetTenant(t.ctx, t.tenantByHost("other.test"), at) },
 				[]string{"tenant.changed other.test"}},
 			{"remove a tenant", func() error { return t.RemoveTenant(t.ctx, "other.test", false, at) },
@@ -190,26 +190,26 @@ var notificationTests = []testCase{
 			}
 		}
 		for name, do := range map[string]func() error{
-			"disable a deleted one": func() error { _, err := t.Disable(t.ctx, t.tenant, "ann", at); return err },
-			"delete nobody":         func() error { return t.Delete(t.ctx, t.tenant, "nobody", at) },
+			"disable a deleted account": func() error { _, err := t.Disable(t.ctx, t.tenant, "ann", at); return err },
+			"delete an unknown user":    func() error { return t.Delete(t.ctx, t.tenant, "nobody", at) },
 			"add a tenant twice": func() error {
 				_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "phone.test", Realm: "x", Created: at})
 				return err
 			},
-			"set one that is gone": func() error {
+			"set a removed tenant": func() error {
 				return t.SetTenant(t.ctx, tenant.Tenant{ID: other, Host: "other.test"}, at)
 			},
-			"remove one with people": func() error { return t.RemoveTenant(t.ctx, "phone.test", false, at) },
+			"remove a tenant with accounts": func() error { return t.RemoveTenant(t.ctx, "phone.test", false, at) },
 		} {
 			if err := do(); err == nil {
 				t.Errorf("%s succeeds", name)
 			}
 			if got := t.deliverDue(h, at); got != nil {
-				t.Errorf("%s: %q", name, got)
+				t.Errorf("%s: got %q, want no notification", name, got)
 			}
 		}
 	}},
-	{"say all that a server needs", func(t *test) {
+	{"have every field", func(t *test) {
 		tn, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: "Realm of B", Created: noon})
 		t.must(err)
 		t.tenant = tn.ID
@@ -235,11 +235,11 @@ var notificationTests = []testCase{
 			t.Errorf("got %+v", list)
 		}
 	}},
-	{"go to the hooks that are for the tenant", func(t *test) {
+	{"are for the hooks of the tenant", func(t *test) {
 		other := t.addTenant("other.test")
 		t.addActive("ann", noon)
 		all, own := t.addHook("all"), t.addHook("own", t.tenant)
-		foreign, both := t.addHook("foreign", other), t.addHook("both", other, t.tenant)
+		others, both := t.addHook("others", other), t.addHook("both", other, t.tenant)
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		t.addTenant("third.test")
@@ -247,9 +247,9 @@ var notificationTests = []testCase{
 		t.wantEqual(t.deliverDue(all, noon), []string{"account.disabled phone.test ann", "tenant.added third.test"})
 		t.wantEqual(t.deliverDue(own, noon), []string{"account.disabled phone.test ann"})
 		t.wantEqual(t.deliverDue(both, noon), []string{"account.disabled phone.test ann"})
-		t.wantEqual(t.deliverDue(foreign, noon), nil)
+		t.wantEqual(t.deliverDue(others, noon), nil)
 	}},
-	{"tell of everybody who goes with a tenant", func(t *test) {
+	{"are written for each active account of a removed tenant", func(t *test) {
 		t.addActive("ann", noon)
 		t.addActive("bob", noon)
 		t.addActive("gone", noon)
@@ -268,7 +268,7 @@ var notificationTests = []testCase{
 		for _, h := range []hook.Hook{all, own} {
 			t.wantEqual(t.deliverDue(h, noon), want)
 		}
-		// A tenant of the same host is another one, and a hook without its tenants is for nobody.
+		// Another tenant with the same host is not the tenant of the hook, which has none left.
 		t.tenant = t.addTenant("phone.test")
 		t.addActive("ann", noon)
 		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
@@ -278,15 +278,15 @@ var notificationTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"are one for each change", func(t *test) {
+	{"are as many as concurrent changes", func(t *test) {
 		h := t.addHook("a")
 		t.addActive("ann", noon)
 		got := t.concurrently(20, func(int) error { _, err := t.Disable(t.ctx, t.tenant, "ann", noon); return err })
 		if n := len(t.deliverDue(h, noon)); got[succeeded] != 20 || n != 20 {
-			t.Errorf("%d notices of %v", n, got)
+			t.Errorf("got %d notifications, and %v", n, got)
 		}
 	}},
-	{"wake whoever waits for them", func(t *test) {
+	{"are signalled by NotificationsAdded", func(t *test) {
 		t.addActive("ann", noon)
 		for len(t.NotificationsAdded()) > 0 {
 			<-t.NotificationsAdded()
@@ -306,17 +306,17 @@ var notificationTests = []testCase{
 			select {
 			case <-t.NotificationsAdded():
 			default:
-				t.Errorf("%s wakes nobody", c.name)
+				t.Errorf("%s: no signal", c.name)
 			}
 		}
 	}},
 }
 
-// busy is a hook with a notice for each of so many users.
-func (t *test) addBusyHook(users int) hook.Hook {
+// addHookFor adds a hook with a notification for each of n users, user00 and so on.
+func (t *test) addHookFor(n int) hook.Hook {
 	t.Helper()
 	h := t.addHook("a")
-	for i := range users {
+	for i := range n {
 		user := fmt.Sprintf("user%02d", i)
 		t.addActive(user, noon)
 		_, err := t.Disable(t.ctx, t.tenant, user, noon.Add(time.Duration(i)*time.Second))
@@ -333,9 +333,9 @@ func usersOf(list []hook.Notification) (users []string) {
 }
 
 var claimTests = []testCase{
-	{"hold until their time, and then end by themselves", func(t *test) {
-		h := t.addBusyHook(1)
-		at := noon.Add(-time.Hour) // a clock that is behind sees new notices all the same
+	{"end at their time", func(t *test) {
+		h := t.addHookFor(1)
+		at := noon.Add(-time.Hour) // new notifications are due even if the clock is behind
 		t.wantEqual(t.dueHooks(at), []string{"a"})
 		first := t.claim(h, at, 10)
 		t.wantEqual(usersOf(first), []string{"user00"})
@@ -347,12 +347,12 @@ var claimTests = []testCase{
 			t.Errorf("got %+v", again)
 		}
 	}},
-	{"of a hook that is not there find nothing", func(t *test) {
-		t.addBusyHook(1)
+	{"find nothing for an unknown hook", func(t *test) {
+		t.addHookFor(1)
 		t.wantEqual(usersOf(t.claim(hook.Hook{ID: newID()}, noon, 10)), nil)
 	}},
-	{"take what was never tried first, and no more than they may", func(t *test) {
-		h := t.addBusyHook(5)
+	{"take at most the limit, and untried notifications first", func(t *test) {
+		h := t.addHookFor(5)
 		first := t.claim(h, noon, 2)
 		t.wantEqual(usersOf(first), []string{"user00", "user01"})
 		t.must(t.Report(t.ctx, []hook.Result{
@@ -362,8 +362,8 @@ var claimTests = []testCase{
 		t.wantEqual(usersOf(t.claim(h, noon, 2)), []string{"user02", "user03"})
 		t.wantEqual(usersOf(t.claim(h, noon, 9)), []string{"user00", "user01", "user04"})
 	}},
-	{"go to one of many", func(t *test) {
-		h := t.addBusyHook(30)
+	{"take a notification once of 12 concurrent calls", func(t *test) {
+		h := t.addHookFor(30)
 		var mu sync.Mutex
 		var all []string
 		got := t.concurrently(12, func(int) error {
@@ -379,11 +379,11 @@ var claimTests = []testCase{
 		})
 		slices.Sort(all)
 		if n := len(slices.Compact(slices.Clone(all))); got[succeeded] != 12 || n != 30 || len(all) != 30 {
-			t.Errorf("%v took %d notices, of %d users", got, len(all), n)
+			t.Errorf("%v took %d notifications, of %d users", got, len(all), n)
 		}
 	}},
-	{"end with what came of them", func(t *test) {
-		h := t.addBusyHook(4)
+	{"are reported as delivered, failed, given up or not attempted", func(t *test) {
+		h := t.addHookFor(4)
 		list := t.claim(h, noon, 10)
 		if s := t.hookState("a"); s.Waiting != 4 || !s.Oldest.Equal(noon) || !s.LastFailure.IsZero() ||
 			s.LastError != "" || s.GivenUp != 0 {
@@ -401,23 +401,19 @@ var claimTests = []testCase{
 			t.Errorf("after: %+v", s)
 		}
 		if !strings.HasPrefix(s.LastError, "no? ?é") || len(s.LastError) > 310 {
-			t.Errorf("why: %q", s.LastError)
+			t.Errorf("LastError is %q", s.LastError)
 		}
 		t.wantEqual(usersOf(t.claim(h, at, 10)), []string{"user03"})
-		t.wantEqual(usersOf(t.claim(h, at.Add(time.Hour-tick), 10)), []string{"user03"}) // whose claim has run out
+		t.wantEqual(usersOf(t.claim(h, at.Add(time.Hour-tick), 10)), []string{"user03"}) // its claim has ended
 		t.wantEqual(usersOf(t.claim(h, at.Add(time.Hour), 10)), []string{"user01"})
 	}},
-	{"that ran out decide nothing but that it was told", func(t *test) {
-		h := t.addBusyHook(3)
+	{"that have ended count only deliveries", func(t *test) {
+		h := t.addHookFor(3)
 		old := t.claim(h, noon, 10)
 		later := noon.Add(time.Minute)
-		fresh := t.claim(h, later, 10)
+		current := t.claim(h, later, 10)
 		t.must(t.Report(t.ctx, []hook.Result{
-			{
-				Notification: old[0],
-				Failure:      "late",
-				RetryAt:      later,
-			},
+			{Notification: old[0], Failure: "late", RetryAt: later},
 			{Notification: old[1], Failure: "late"},
 			{Notification: old[2]},
 		}, later))
@@ -425,9 +421,9 @@ var claimTests = []testCase{
 			t.Errorf("got %+v", s)
 		}
 		t.wantEqual(usersOf(t.claim(h, later, 10)), nil)
-		// What is said twice counts once.
+		// A result that is reported twice counts once.
 		for range 2 {
-			t.must(t.Report(t.ctx, []hook.Result{{Notification: fresh[1], Failure: "no"}}, later))
+			t.must(t.Report(t.ctx, []hook.Result{{Notification: current[1], Failure: "no"}}, later))
 		}
 		if s := t.hookState("a"); s.Waiting != 1 || s.GivenUp != 1 {
 			t.Errorf("got %+v", s)

@@ -31,6 +31,11 @@ func (t *test) resend(a account.Account, email string, at time.Time) account.Lin
 	return r
 }
 
+// newRef returns a reference to the message of a new link.
+func newRef(r account.LinkReplacement) outbox.Ref {
+	return outbox.Ref{Tenant: r.Account.Tenant, Account: r.Account.UID, Message: r.Message}
+}
+
 // wantLinkErr checks that a link activates nothing and returns no account. want may be errAbsent.
 func (t *test) wantLinkErr(token [32]byte, at time.Time, want error) {
 	t.Helper()
@@ -150,13 +155,13 @@ var resendTests = []testCase{
 			!e.Made.Equal(at) || e.Email != "right@mail.test" {
 			t.Fatalf("got %+v", e)
 		}
-		t.ack([]outbox.Ref{{Tenant: t.tenant, Account: a.Account.UID, Message: r.Message}})
+		t.ack([]outbox.Ref{newRef(r)})
 		t.wantEqual(t.pendingUsers(), nil)
 	}},
 	{"stays in the outbox when an older message is acknowledged", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.resend(a.Account, a.Account.Email, noon)
-		t.ack([]outbox.Ref{{Tenant: t.tenant, Account: a.Account.UID, Message: a.Message}})
+		t.ack([]outbox.Ref{ref(a)})
 		t.wantEqual(t.pendingUsers(), []string{"ann"})
 	}},
 	{"is undone with its link, address, message and allowances", func(t *test) {

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// hosts are the hosts of all tenants.
+// hosts returns the hosts of all tenants.
 func (t *test) hosts() (hosts []string) {
 	t.Helper()
 	list, _, err := t.Tenants(t.ctx)
@@ -23,7 +23,7 @@ func (t *test) hosts() (hosts []string) {
 	return hosts
 }
 
-// tenantOf is the tenant with the host, as the store has it.
+// tenantByHost returns the tenant with a host, which must exist.
 func (t *test) tenantByHost(host string) tenant.Tenant {
 	t.Helper()
 	list, _, err := t.Tenants(t.ctx)
@@ -44,27 +44,26 @@ func (t *test) wantTenant(got, want tenant.Tenant) {
 	}
 }
 
-// rises wants that do raises the number of changes, where it succeeds, and lets it be where it fails.
-func (t *test) wantVersionRise(do func() error) error {
+// wantVersionRise checks that do succeeds and raises the version of the tenants.
+func (t *test) wantVersionRise(do func() error) {
 	t.Helper()
 	before, err := t.TenantVersion(t.ctx)
 	t.must(err)
-	failed := do()
+	t.must(do())
 	after, err := t.TenantVersion(t.ctx)
 	t.must(err)
-	if failed == nil && after <= before {
-		t.Errorf("the number went from %d to %d over a change", before, after)
+	if after <= before {
+		t.Errorf("a change took the version from %d to %d", before, after)
 	}
 	_, listed, err := t.Tenants(t.ctx)
 	t.must(err)
 	if listed != after {
-		t.Errorf("Tenants tells the number %d, TenantVersion %d", listed, after)
+		t.Errorf("Tenants returns version %d, TenantVersion %d", listed, after)
 	}
-	return failed
 }
 
 var tenantTests = []testCase{
-	{"are added whole, and listed by host", func(t *test) {
+	{"keep every field, and are listed by host", func(t *test) {
 		want := tenant.Tenant{
 			Host: "b.test", Realm: "Realm of B", PublicURL: "https://b.test:8443", Created: noon.Add(7 * tick),
 			Settings: tenant.Settings{
@@ -84,12 +83,12 @@ var tenantTests = []testCase{
 		t.addTenant("a.test")
 		t.wantEqual(t.hosts(), []string{"a.test", "b.test", "phone.test"})
 	}},
-	{"cannot have a host twice", func(t *test) {
+	{"have unique hosts", func(t *test) {
 		_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "phone.test", Realm: "another", Created: noon})
 		t.wantKind(err, fault.Conflict)
 		t.wantEqual(t.hosts(), []string{"phone.test"})
 	}},
-	{"cannot share a realm, in whatever case", func(t *test) {
+	{"have realms that differ in more than case", func(t *test) {
 		for _, realm := range []string{"phone.test", "PHONE.TEST", "Phone.Test"} {
 			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: realm, Created: noon})
 			t.wantKind(err, fault.Conflict)
@@ -100,7 +99,7 @@ var tenantTests = []testCase{
 		t.wantKind(t.SetTenant(t.ctx, other, noon), fault.Conflict)
 		t.wantEqual(t.hosts(), []string{"b.test", "phone.test"})
 	}},
-	{"one of 20 at once gets a host", func(t *test) {
+	{"give a host to one of 20 concurrent calls", func(t *test) {
 		got := t.concurrently(20, func(i int) error {
 			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: fmt.Sprint("realm ", i), Created: noon})
 			return err
@@ -109,7 +108,7 @@ var tenantTests = []testCase{
 			t.Errorf("got %v", got)
 		}
 	}},
-	{"one of 20 at once gets a realm", func(t *test) {
+	{"give a realm to one of 20 concurrent calls", func(t *test) {
 		got := t.concurrently(20, func(i int) error {
 			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: fmt.Sprintf("b%d.test", i), Realm: "one", Created: noon})
 			return err
@@ -118,7 +117,7 @@ var tenantTests = []testCase{
 			t.Errorf("got %v", got)
 		}
 	}},
-	{"may change the realm while they have no accounts", func(t *test) {
+	{"can change the realm while they have no accounts", func(t *test) {
 		tn := t.tenantByHost("phone.test")
 		tn.Realm = "new realm"
 		t.must(t.SetTenant(t.ctx, tn, noon))
@@ -134,13 +133,13 @@ var tenantTests = []testCase{
 			t.wantKind(t.SetTenant(t.ctx, tn, noon), fault.Conflict)
 			t.wantTenant(t.tenantByHost("phone.test"), before)
 		}
-		// The account that nobody activated is gone in a week.
+		// The pending account expires after a week.
 		tn := before
 		tn.Realm = "new realm"
 		t.wantKind(t.SetTenant(t.ctx, tn, noon.Add(week-tick)), fault.Conflict)
 		t.must(t.SetTenant(t.ctx, tn, noon.Add(week)))
 	}},
-	{"may change everything else while they have accounts", func(t *test) {
+	{"can change everything else while they have accounts", func(t *test) {
 		t.addActive("ann", noon)
 		tn := t.tenantByHost("phone.test")
 		tn.PublicURL = "https://phone.test:444"
@@ -148,14 +147,14 @@ var tenantTests = []testCase{
 		t.must(t.SetTenant(t.ctx, tn, noon))
 		t.wantTenant(t.tenantByHost("phone.test"), tn)
 	}},
-	{"keep their host and the time they were made, whatever is set", func(t *test) {
+	{"keep their host and the time of creation", func(t *test) {
 		before := t.tenantByHost("phone.test")
 		tn := before
 		tn.Host, tn.Created = "other.test", noon.Add(time.Hour)
 		t.must(t.SetTenant(t.ctx, tn, noon))
 		t.wantTenant(t.tenantByHost("phone.test"), before)
 	}},
-	{"cannot ask for SHA-256 while an account lacks it", func(t *test) {
+	{"cannot require SHA-256 while an account lacks it", func(t *test) {
 		with := t.signup("with", noon)
 		with.Account.HasSHA256 = true
 		t.must(t.Create(t.ctx, with, noon))
@@ -170,30 +169,30 @@ var tenantTests = []testCase{
 		tn.Algorithm = digest.MD5
 		t.must(t.SetTenant(t.ctx, tn, noon))
 	}},
-	{"may ask for SHA-256 when who lacks it was deleted", func(t *test) {
+	{"can require SHA-256 when the accounts that lack it are deleted", func(t *test) {
 		t.addActive("without", noon)
 		t.must(t.Delete(t.ctx, t.tenant, "without", noon))
 		tn := t.tenantByHost("phone.test")
 		tn.Algorithm = digest.SHA256
 		t.must(t.SetTenant(t.ctx, tn, noon))
 	}},
-	{"that are gone cannot be changed or removed", func(t *test) {
-		gone := t.tenantByHost("phone.test")
+	{"cannot be changed or removed again after removal", func(t *test) {
+		removed := t.tenantByHost("phone.test")
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
-		t.wantKind(t.SetTenant(t.ctx, gone, noon), fault.NotFound)
+		t.wantKind(t.SetTenant(t.ctx, removed, noon), fault.NotFound)
 		for _, accounts := range []bool{false, true} {
 			t.wantKind(t.RemoveTenant(t.ctx, "phone.test", accounts, noon), fault.NotFound)
 		}
 		t.wantEqual(t.hosts(), nil)
 	}},
-	{"are not removed while they have accounts", func(t *test) {
+	{"cannot be removed while they have accounts", func(t *test) {
 		t.addPending("ann", noon)
 		t.wantKind(t.RemoveTenant(t.ctx, "phone.test", false, noon), fault.Conflict)
 		t.find("ann", noon)
 		t.wantKind(t.RemoveTenant(t.ctx, "phone.test", false, noon.Add(week-tick)), fault.Conflict)
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon.Add(week)))
 	}},
-	{"are removed with all that they have", func(t *test) {
+	{"are removed with everything they have", func(t *test) {
 		a := t.addActive("ann", noon)
 		t.addPending("bob", noon)
 		t.addActive("cid", noon)
@@ -205,14 +204,14 @@ var tenantTests = []testCase{
 		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"take only their own accounts with them", func(t *test) {
+	{"are removed without the accounts of other tenants", func(t *test) {
 		t.addActive("ann", noon)
 		t.addTenant("b.test")
 		t.must(t.RemoveTenant(t.ctx, "b.test", true, noon))
 		t.find("ann", noon)
 	}},
-	{"never get the id of one that was removed", func(t *test) {
-		// A server that has not heard of the change yet would put accounts of the one with the other.
+	{"never get the id of a removed tenant", func(t *test) {
+		// A server that has not seen the removal yet would mix the accounts of the two.
 		last := t.tenant
 		for range 3 {
 			t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
@@ -223,15 +222,15 @@ var tenantTests = []testCase{
 			last = next
 		}
 	}},
-	{"raise the number with every change, and with nothing else", func(t *test) {
-		t.must(t.wantVersionRise(func() error {
+	{"raise the version with every change, and with nothing else", func(t *test) {
+		t.wantVersionRise(func() error {
 			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: "b.test", Created: noon})
 			return err
-		}))
+		})
 		tn := t.tenantByHost("b.test")
 		tn.Product = "B"
-		t.must(t.wantVersionRise(func() error { return t.SetTenant(t.ctx, tn, noon) }))
-		t.must(t.wantVersionRise(func() error { return t.RemoveTenant(t.ctx, "b.test", false, noon) }))
+		t.wantVersionRise(func() error { return t.SetTenant(t.ctx, tn, noon) })
+		t.wantVersionRise(func() error { return t.RemoveTenant(t.ctx, "b.test", false, noon) })
 		before, err := t.TenantVersion(t.ctx)
 		t.must(err)
 		t.addActive("ann", noon)
@@ -241,23 +240,23 @@ var tenantTests = []testCase{
 		after, err := t.TenantVersion(t.ctx)
 		t.must(err)
 		if before != after {
-			t.Errorf("the number went from %d to %d though no tenant changed", before, after)
+			t.Errorf("the version went from %d to %d without a change", before, after)
 		}
 	}},
-	{"AddFirstTenant adds one where there is none", func(t *test) {
+	{"are added by AddFirstTenant if there is none", func(t *test) {
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
-		t.must(t.wantVersionRise(func() error {
+		t.wantVersionRise(func() error {
 			return t.AddFirstTenant(t.ctx, tenant.Tenant{Host: "first.test", Realm: "first.test", Created: noon})
-		}))
+		})
 		t.wantEqual(t.hosts(), []string{"first.test"})
 	}},
-	{"AddFirstTenant does nothing where there is one", func(t *test) {
+	{"are not added by AddFirstTenant if there is one", func(t *test) {
 		for _, host := range []string{"second.test", "phone.test"} {
 			t.must(t.AddFirstTenant(t.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon}))
 		}
 		t.wantEqual(t.hosts(), []string{"phone.test"})
 	}},
-	{"AddFirstTenant adds one of 20 at once", func(t *test) {
+	{"are added once by 20 concurrent calls of AddFirstTenant", func(t *test) {
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
 		got := t.concurrently(20, func(i int) error {
 			host := fmt.Sprintf("first%d.test", i)
@@ -270,7 +269,7 @@ var tenantTests = []testCase{
 }
 
 var sessionTests = []testCase{
-	{"are revoked one by one, for good, and may be revoked again", func(t *test) {
+	{"are revoked one by one, also repeatedly", func(t *test) {
 		id, other := newID(), newID()
 		until := noon.Add(12 * time.Hour)
 		check := func(id [16]byte, until time.Time, want bool) {
@@ -278,7 +277,7 @@ var sessionTests = []testCase{
 			got, err := t.Revoked(t.ctx, t.tenant, id, until)
 			t.must(err)
 			if got != want {
-				t.Errorf("revoked is %v, want %v", got, want)
+				t.Errorf("Revoked returns %v, want %v", got, want)
 			}
 		}
 		check(id, until, false)
@@ -291,7 +290,7 @@ var sessionTests = []testCase{
 		check(id, until, true)
 		check(other, until, true)
 	}},
-	{"are kept revoked until their time, by a sweep too", func(t *test) {
+	{"stay revoked until their time, despite a sweep", func(t *test) {
 		id, until := newID(), noon.Add(time.Hour)
 		t.must(t.Revoke(t.ctx, t.tenant, id, until))
 		_, err := t.Sweep(t.ctx, until.Add(-tick), noon, 100)
@@ -299,10 +298,10 @@ var sessionTests = []testCase{
 		got, err := t.Revoked(t.ctx, t.tenant, id, until)
 		t.must(err)
 		if !got {
-			t.Error("a session that was ended is back")
+			t.Error("the session is not revoked after a sweep")
 		}
 	}},
-	{"spend an id once, of 20 at once too", func(t *test) {
+	{"spend an id once, even in 20 concurrent calls", func(t *test) {
 		for range 5 {
 			id := newID()
 			var firsts atomic.Int32
@@ -320,10 +319,10 @@ var sessionTests = []testCase{
 		first, err := t.Spend(t.ctx, t.tenant, newID(), noon)
 		t.must(err)
 		if !first {
-			t.Error("an id that nobody spent is spent")
+			t.Error("a new id is already spent")
 		}
 	}},
-	{"can be revoked by 20 at once", func(t *test) {
+	{"can be revoked by 20 concurrent calls", func(t *test) {
 		id := newID()
 		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, t.tenant, id, noon) })
 		if got[succeeded] != 20 {
@@ -333,18 +332,18 @@ var sessionTests = []testCase{
 }
 
 var isolationTests = []testCase{
-	{"have names of their own", func(t *test) {
-		ours := t.addActive("ann", noon)
-		home := t.tenant
+	{"lets two tenants have an account of the same name", func(t *test) {
+		first := t.addActive("ann", noon)
+		own := t.tenant
 		t.tenant = t.addTenant("b.test")
-		theirs := t.addPending("ann", noon)
-		t.wantAccount(t.find("ann", noon), theirs.Account)
-		t.tenant = home
-		if got := t.find("ann", noon); got.UID != ours.Account.UID {
+		second := t.addPending("ann", noon)
+		t.wantAccount(t.find("ann", noon), second.Account)
+		t.tenant = own
+		if got := t.find("ann", noon); got.UID != first.Account.UID {
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"do not see another's account", func(t *test) {
+	{"hides the accounts of another tenant", func(t *test) {
 		a := t.addActive("ann", noon)
 		pending := t.addPending("bob", noon)
 		t.tenant = t.addTenant("b.test")
@@ -360,10 +359,10 @@ var isolationTests = []testCase{
 			}
 		}
 	}},
-	{"do not change another's account", func(t *test) {
+	{"protects the accounts of another tenant from changes", func(t *test) {
 		t.addActive("ann", noon)
 		before := t.find("ann", noon)
-		home := t.tenant
+		own := t.tenant
 		t.tenant = t.addTenant("b.test")
 		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)
@@ -372,18 +371,18 @@ var isolationTests = []testCase{
 		_, err = t.SetRole(t.ctx, t.tenant, "ann", account.Admin, noon)
 		t.wantKind(err, fault.NotFound)
 		t.wantKind(t.Delete(t.ctx, t.tenant, "ann", noon), fault.NotFound)
-		t.tenant = home
+		t.tenant = own
 		t.wantAccount(t.find("ann", noon), before)
 	}},
-	{"activate only their own of two accounts of one name", func(t *test) {
-		ours := t.addPending("ann", noon)
-		home := t.tenant
+	{"activates only the tenant's own of two accounts of the same name", func(t *test) {
+		first := t.addPending("ann", noon)
+		own := t.tenant
 		t.tenant = t.addTenant("b.test")
 		t.addPending("ann", noon)
-		_, err := t.Activate(t.ctx, home, ours.Token, noon)
+		_, err := t.Activate(t.ctx, own, first.Token, noon)
 		t.must(err)
 		if !t.find("ann", noon).Disabled {
-			t.Error("the other tenant's account was activated")
+			t.Error("the account of the other tenant was activated")
 		}
 	}},
 }

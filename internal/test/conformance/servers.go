@@ -1,9 +1,9 @@
 package conformance
 
 import (
+	"crypto/rand"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -12,24 +12,23 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// phoneServer is a new server for tenants.
+// newServer returns a server for tenants, with a token of its own.
 func (t *test) newServer(name string, tenants ...int64) sipserver.Server {
 	t.Helper()
-	one, two := newID(), newID()
 	s := sipserver.Server{Name: name, Tenants: tenants, Created: noon.Add(3 * tick)}
-	copy(s.Token[:], append(one[:], two[:]...))
+	rand.Read(s.Token[:])
 	return s
 }
 
-// servers are all servers, as text, and the number of changes.
+// servers returns all servers, as text, and their version.
 func (t *test) servers() (list []string, version int64) {
 	t.Helper()
 	all, version, err := t.Servers(t.ctx)
 	t.must(err)
-	alone, err := t.ServersVersion(t.ctx)
+	got, err := t.ServersVersion(t.ctx)
 	t.must(err)
-	if alone != version {
-		t.Errorf("Servers tells the number %d, ServersVersion %d", version, alone)
+	if got != version {
+		t.Errorf("Servers returns version %d, ServersVersion %d", version, got)
 	}
 	for _, s := range all {
 		list = append(list, fmt.Sprintf("%#v", s))
@@ -38,7 +37,7 @@ func (t *test) servers() (list []string, version int64) {
 }
 
 var serverTests = []testCase{
-	{"are added whole, and listed by name", func(t *test) {
+	{"keep every field, and are listed by name", func(t *test) {
 		two := t.newServer("kamailio-2", t.tenant, t.addTenant("b.test"))
 		one := t.newServer("Asterisk.1", t.tenant)
 		_, before := t.servers()
@@ -48,10 +47,10 @@ var serverTests = []testCase{
 		list, after := t.servers()
 		t.wantEqual(list, []string{fmt.Sprintf("%#v", one), fmt.Sprintf("%#v", two)})
 		if before >= between || between >= after {
-			t.Errorf("the number of changes goes %d, %d, %d", before, between, after)
+			t.Errorf("the versions are %d, %d, %d", before, between, after)
 		}
 	}},
-	{"cannot have a name twice", func(t *test) {
+	{"have unique names", func(t *test) {
 		first := t.newServer("sbc", t.tenant)
 		t.must(t.AddServer(t.ctx, first))
 		_, before := t.servers()
@@ -59,7 +58,7 @@ var serverTests = []testCase{
 		list, after := t.servers()
 		t.wantEqual(list, []string{fmt.Sprintf("%#v", first)})
 		if before != after {
-			t.Errorf("a refusal counts as a change")
+			t.Errorf("a refused call changed the version from %d to %d", before, after)
 		}
 	}},
 	{"are removed with their token", func(t *test) {
@@ -71,7 +70,7 @@ var serverTests = []testCase{
 		list, after := t.servers()
 		t.wantEqual(list, []string{fmt.Sprintf("%#v", stays)})
 		if after <= before {
-			t.Errorf("the number of changes goes from %d to %d", before, after)
+			t.Errorf("the version went from %d to %d", before, after)
 		}
 		t.wantKind(t.RemoveServer(t.ctx, "gone"), fault.NotFound)
 		again := t.newServer("gone", t.tenant)
@@ -79,25 +78,25 @@ var serverTests = []testCase{
 		list, _ = t.servers()
 		t.wantEqual(list, []string{fmt.Sprintf("%#v", again), fmt.Sprintf("%#v", stays)})
 	}},
-	{"are told apart by case", func(t *test) {
+	{"have case-sensitive names", func(t *test) {
 		t.must(t.AddServer(t.ctx, t.newServer("sbc", t.tenant)))
 		t.must(t.AddServer(t.ctx, t.newServer("SBC", t.tenant)))
 		t.must(t.RemoveServer(t.ctx, "SBC"))
 		t.wantKind(t.RemoveServer(t.ctx, "Sbc"), fault.NotFound)
 		t.must(t.RemoveServer(t.ctx, "sbc"))
 	}},
-	{"outlive a tenant", func(t *test) {
+	{"stay when one of their tenants is removed", func(t *test) {
 		other := t.addTenant("b.test")
 		s := t.newServer("sbc", t.tenant, other)
 		t.must(t.AddServer(t.ctx, s))
 		t.must(t.RemoveTenant(t.ctx, "b.test", false, noon))
 		if id := t.addTenant("b.test"); id == other {
-			t.Errorf("the server may ask about another tenant that has got the id %d", id)
+			t.Errorf("a new tenant got the id %d, which the server may look up", id)
 		}
 		list, _ := t.servers()
 		t.wantEqual(list, []string{fmt.Sprintf("%#v", s)})
 	}},
-	{"go to one of many at once that want a name", func(t *test) {
+	{"are added and removed once of 20 concurrent calls", func(t *test) {
 		count := t.concurrently(20, func(int) error { return t.AddServer(t.ctx, t.newServer("sbc", t.tenant)) })
 		if count[succeeded] != 1 || count[fault.Conflict] != 19 {
 			t.Errorf("results by kind: %v", count)
@@ -107,15 +106,17 @@ var serverTests = []testCase{
 			t.Errorf("results by kind: %v", count)
 		}
 		_, before := t.servers()
-		t.concurrently(20, func(i int) error { return t.AddServer(t.ctx, t.newServer("sbc"+strconv.Itoa(i), t.tenant)) })
+		t.concurrently(20, func(i int) error {
+			return t.AddServer(t.ctx, t.newServer(fmt.Sprint("sbc", i), t.tenant))
+		})
 		if _, after := t.servers(); after != before+20 {
-			t.Errorf("20 changes raise the number from %d to %d", before, after)
+			t.Errorf("20 changes raised the version from %d to %d", before, after)
 		}
 	}},
 }
 
-// sealed checks repeated look-ups, which may come from a cache. want is the account, or nil if there
-// must be none.
+// wantSealed checks repeated look-ups, which may come from a cache. want is nil if the user must be
+// unknown.
 func (t *test) wantSealed(user string, at time.Time, want *account.Account) {
 	t.Helper()
 	for range 4 {
@@ -139,7 +140,7 @@ func withState(a account.Account, role account.Role, disabled bool) *account.Acc
 }
 
 var sealedTests = []testCase{
-	{"return every change at once", func(t *test) {
+	{"show every change at once", func(t *test) {
 		t.wantSealed("ann", noon, nil)
 		a := t.addPending("ann", noon)
 		pending, active := withState(a.Account, account.Guest, true), withState(a.Account, account.Guest, false)
@@ -160,16 +161,16 @@ var sealedTests = []testCase{
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
 		t.wantSealed("ann", noon, nil)
 	}},
-	{"return no pending account that has expired", func(t *test) {
+	{"do not include expired pending accounts", func(t *test) {
 		a := t.addPending("ann", noon)
 		end := noon.Add(account.PendingLife)
 		t.wantSealed("ann", end.Add(-tick), &a.Account)
 		t.wantSealed("ann", end, nil)
-		t.wantSealed("ann", end.Add(-tick), &a.Account) // the clock of another server
+		t.wantSealed("ann", end.Add(-tick), &a.Account) // by a clock that is behind
 		next := t.addPending("ann", end)
 		t.wantSealed("ann", end, &next.Account)
 	}},
-	{"return accounts of one tenant", func(t *test) {
+	{"are per tenant", func(t *test) {
 		a := t.addActive("ann", noon)
 		other := t.addTenant("other.test")
 		t.wantSealed("ann", noon, withState(a.Account, account.Guest, false))
@@ -180,7 +181,7 @@ var sealedTests = []testCase{
 	}},
 }
 
-// changed returns the UIDs that the functions of OnChange are called with before do returns.
+// changesDuring returns the UIDs with which the store calls the function of OnChange during do.
 func (t *test) changesDuring(do func() error) (got []account.UID) {
 	t.Helper()
 	var mu sync.Mutex
@@ -201,7 +202,7 @@ func (t *test) changesDuring(do func() error) (got []account.UID) {
 }
 
 var changeTests = []testCase{
-	{"are reported before they are answered", func(t *test) {
+	{"is called before a change is answered", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.addTenant("other.test")
 		for _, c := range []struct {
@@ -221,7 +222,7 @@ var changeTests = []testCase{
 				_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
 				return err
 			}},
-			{"a role", a.Account.UID, func() error {
+			{"changing a role", a.Account.UID, func() error {
 				_, err := t.SetRole(t.ctx, t.tenant, "ann", account.SIPOnly, noon)
 				return err
 			}},
@@ -231,11 +232,11 @@ var changeTests = []testCase{
 			}},
 		} {
 			if got := t.changesDuring(c.do); !slices.Contains(got, c.uid) {
-				t.Errorf("%s reports %v, want %v", c.what, got, c.uid)
+				t.Errorf("%s: called with %v, want %v", c.what, got, c.uid)
 			}
 		}
 	}},
-	{"are committed when they are reported", func(t *test) {
+	{"is called when a read sees the change", func(t *test) {
 		t.addActive("ann", noon)
 		seen := false
 		t.OnChange(func(account.UID) {
@@ -245,12 +246,12 @@ var changeTests = []testCase{
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		if !seen {
-			t.Error("a read in the function of OnChange does not see the change")
+			t.Error("a read does not see the change")
 		}
 	}},
-	{"are not reported for signups", func(t *test) {
+	{"is not called for signups", func(t *test) {
 		if got := t.changesDuring(func() error { t.addPending("ann", noon); return nil }); len(got) > 0 {
-			t.Errorf("a signup reports %v", got)
+			t.Errorf("called with %v", got)
 		}
 	}},
 }

@@ -181,8 +181,8 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		ClientId: client,
 		Input:    c,
 		Call:     int64(called),
-		Output: result{canonical(err), a.UID, a.Disabled, !a.Pending(), !a.Confirmed.IsZero(), a.Email},
-		Return: int64(returned),
+		Output:   result{canonical(err), a.UID, a.Disabled, !a.Pending(), !a.Confirmed.IsZero(), a.Email},
+		Return:   int64(returned),
 	})
 }
 
