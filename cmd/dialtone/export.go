@@ -105,8 +105,8 @@ func (c exportStatus) print(p *program, f *folder) error {
 	default:
 		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", status.Entries, status.Domains)
 	}
-	for _, place := range status.Places {
-		fmt.Fprintln(p.stdout, "  "+place)
+	for _, location := range status.Locations {
+		fmt.Fprintln(p.stdout, "  "+location)
 	}
 	return nil
 }

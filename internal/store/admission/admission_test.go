@@ -139,8 +139,8 @@ func TestKeys(t *testing.T) {
 func TestLinkKeys(t *testing.T) {
 	replacement := func(uid byte, bucket byte) account.LinkReplacement {
 		return account.LinkReplacement{
-			Account: account.Account{UID: account.UID{uid}, Tenant: 1},
-			Places:  []throttle.Allowance{allowance(bucket)},
+			Account:    account.Account{UID: account.UID{uid}, Tenant: 1},
+			Allowances: []throttle.Allowance{allowance(bucket)},
 		}
 	}
 	base := LinkKeys(replacement(1, 1))

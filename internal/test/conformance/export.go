@@ -253,7 +253,7 @@ var exportTests = []struct {
 func (t *exportTest) enableExport() {
 	t.Helper()
 	t.must(t.EnableExport(t.ctx, func(int64, int64) {}))
-	if st := t.exportStatus(); !st.Enabled || !st.Complete || len(st.Places) == 0 {
+	if st := t.exportStatus(); !st.Enabled || !st.Complete || len(st.Locations) == 0 {
 		t.Fatalf("got %+v", st)
 	}
 }

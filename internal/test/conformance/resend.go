@@ -16,7 +16,7 @@ import (
 func (t *test) newLink(a account.Account, email string, at time.Time) account.LinkReplacement {
 	r := account.LinkReplacement{
 		Account: a, Was: a.Email, Message: newID(), SealedToken: []byte("sealed newer token of " + a.User), Made: at,
-		Places: []throttle.Allowance{allowance(newBucket(), 3), allowance(newBucket(), 3)},
+		Allowances: []throttle.Allowance{allowance(newBucket(), 3), allowance(newBucket(), 3)},
 	}
 	r.Account.Email = email
 	rand.Read(r.Token[:])
@@ -110,7 +110,7 @@ var resendTests = []testCase{
 		own, to := allowance(newBucket(), 2), allowance(newBucket(), 1)
 		resend := func(after time.Duration, recipient throttle.Allowance) error {
 			r := t.newLink(a.Account, a.Account.Email, noon)
-			r.Places = []throttle.Allowance{own, recipient}
+			r.Allowances = []throttle.Allowance{own, recipient}
 			return t.Resend(t.ctx, r, noon.Add(after))
 		}
 		t.must(resend(0, to))
@@ -123,7 +123,7 @@ var resendTests = []testCase{
 		a.Recipient = allowance(newBucket(), 2)
 		t.must(t.Create(t.ctx, a, noon))
 		r := t.newLink(a.Account, a.Account.Email, noon)
-		r.Places[1] = a.Recipient
+		r.Allowances[1] = a.Recipient
 		t.must(t.Resend(t.ctx, r, noon))
 		next := t.signup("bob", noon)
 		next.Recipient = a.Recipient
@@ -167,7 +167,7 @@ var resendTests = []testCase{
 	{"is undone with its link, address, message and allowances", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.newLink(a.Account, "x@mail.test", noon)
-		r.Places = []throttle.Allowance{allowance(newBucket(), 1), allowance(newBucket(), 1)}
+		r.Allowances = []throttle.Allowance{allowance(newBucket(), 1), allowance(newBucket(), 1)}
 		for range 3 {
 			t.must(t.Resend(t.ctx, r, noon))
 			t.must(t.UndoResend(t.ctx, r, noon))
@@ -289,7 +289,7 @@ var resendTests = []testCase{
 		done := make([]bool, len(list))
 		got := t.concurrently(len(list), func(i int) error {
 			list[i] = t.newLink(a.Account, a.Account.Email, noon)
-			list[i].Places = []throttle.Allowance{own, to}
+			list[i].Allowances = []throttle.Allowance{own, to}
 			err := t.Resend(t.ctx, list[i], noon)
 			done[i] = err == nil
 			return err
