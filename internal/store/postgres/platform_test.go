@@ -4,23 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/postgres"
-	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 func (s *Store) users(t *testing.T, list []outbox.Entry, err error) (users []string) {
@@ -159,39 +155,6 @@ func TestTakeOverOfRowsWithoutNode(t *testing.T) {
 	}
 }
 
-// later are the schema's steps as a later program has them: one that adds, which today's program
-// can live with, and one that takes away.
-func later(t *testing.T, dialect string) (expand, contract []migrations.Migration) {
-	t.Helper()
-	files := fstest.MapFS{}
-	names, err := fs.Glob(migrations.Files, "*."+dialect+".sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		text, err := migrations.Files.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = &fstest.MapFile{Data: text}
-	}
-	next := migrations.Newest(dialect) + 1
-	files[fmt.Sprintf("%04d_expand.%s.sql", next, dialect)] = &fstest.MapFile{
-		Data: fmt.Appendf(nil, "-- for programs from version %d on\n"+
-			"ALTER TABLE account ADD COLUMN locale TEXT;", next-1),
-	}
-	if expand, err = migrations.Parse(files, dialect); err != nil {
-		t.Fatal(err)
-	}
-	files[fmt.Sprintf("%04d_contract.%s.sql", next+1, dialect)] = &fstest.MapFile{
-		Data: fmt.Appendf(nil, "-- for programs from version %d on\nALTER TABLE account DROP COLUMN name;", next),
-	}
-	if contract, err = migrations.Parse(files, dialect); err != nil {
-		t.Fatal(err)
-	}
-	return expand, contract
-}
-
 func TestOldAndNewProgramSideBySide(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
 	old := openStore(t, ring, "old", url)
@@ -199,7 +162,10 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expand, contract := later(t, "postgres")
+	first, second, err := teststore.LaterMigrations(postgres.Dialect)
+	if err != nil {
+		t.Fatal(err)
+	}
 	upgrade := func(s *Store, to []migrations.Migration) {
 		t.Helper()
 		err := s.engine.Write(func(tx engine.Tx) error {
@@ -217,8 +183,8 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 	// The new version's node: the same program, which knows one step more, and uses it.
 	fresh := openStore(t, ring, "new", url)
 	fresh.engine.KnowNext()
-	upgrade(fresh, expand)
-	upgrade(fresh, expand) // another node of the new version finds it done
+	upgrade(fresh, first)
+	upgrade(fresh, first) // another node of the new version finds it done
 	other := startLoad(fresh, addedTenant(t, fresh, "other.test"))
 	other.until(100)
 	load.until(100)
@@ -229,7 +195,7 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 	}
 	load.check(t, old)
 	other.check(t, fresh)
-	upgrade(fresh, contract)
+	upgrade(fresh, second)
 	if err := old.Ready(t.Context()); !errors.Is(err, migrations.ErrNewer) {
 		t.Errorf("the old program, after the second step: %v", err)
 	}
@@ -250,34 +216,6 @@ func addedTenant(t *testing.T, s interface {
 		t.Fatal(err)
 	}
 	return added.ID
-}
-
-func TestSQLiteOfALaterProgram(t *testing.T) {
-	path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(midday)
-	expand, contract := later(t, "sqlite")
-	for i, c := range []struct {
-		to   []migrations.Migration
-		want error
-	}{{expand, nil}, {contract, migrations.ErrNewer}} {
-		s, err := sqlite.Open(t.Context(), path, store.SealCheck(ring))
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = s.Write(func(tx engine.Tx) error { return migrations.Apply(tx, c.to, midday) })
-		if (i == 1) != errors.Is(err, migrations.ErrNewer) && err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		s, err = sqlite.Open(t.Context(), path, store.SealCheck(ring))
-		if !errors.Is(err, c.want) {
-			t.Errorf("step %d: got %v, want %v", i, err, c.want)
-		}
-		if err == nil {
-			s.Close()
-		}
-	}
 }
 
 func TestConcurrentMigration(t *testing.T) {

@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,11 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/secret"
-	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
-	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/postgrestest"
-	"dialtone/internal/test/teststore"
 )
 
 // What is on its way when a link is looked at, and there when it is written down, counts.
@@ -75,37 +71,5 @@ func TestChangeBetweenReadAndWrite(t *testing.T) {
 				t.Errorf("got %+v, %v", got, err)
 			}
 		})
-	}
-}
-
-// A row that keeps a name keeps nothing else.
-func TestDeletedAccountLeavesItsName(t *testing.T) {
-	file, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { file.Close() })
-	server := openStore(t, nil, "a", postgrestest.Shared(t).Database(t))
-	for e, s := range map[engine.Engine]*store.Store{
-		file:          teststore.OnSQLite(file, nil),
-		server.engine: server.Store,
-	} {
-		ctx, home := t.Context(), addedTenant(t, s, "phone.test")
-		a := newcomer(home, "ann")
-		if err := s.Create(ctx, a, midday); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Confirm(ctx, home, a.Token, a.Account.UID, midday); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Delete(ctx, home, "ann", midday); err != nil {
-			t.Fatal(err)
-		}
-		n, err := engine.Count(e.Reads(ctx), `SELECT count(*) FROM account
-			WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
-			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`)
-		if err != nil || n != 1 {
-			t.Error("more is left of the account than its name")
-		}
 	}
 }
