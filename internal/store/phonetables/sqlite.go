@@ -396,4 +396,4 @@ func (x *exportFile) version(ctx context.Context) (int64, error) {
 		`SELECT COALESCE(max(changes + 1), 0) FROM export WHERE name = $1`, exportName)
 }
 
-func (x *exportFile) places() []string { return []string{x.path} }
+func (x *exportFile) locations() []string { return []string{x.path} }
