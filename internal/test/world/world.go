@@ -79,14 +79,18 @@ type World struct {
 	Store              *Store
 	Close              func() // closes the store, once
 	SealRing, SignRing *secret.Ring
-	Pickup             *pickup.Dir
+	Pickup             *Pickup
 	Tenants            *tenant.Table
 	Tenant             *tenant.Tenant // the tenant of the methods of World
 	Log                *Log
 	Logger             *slog.Logger // which writes to Log
 	Audit              audit.Log    // which writes to Log, too
-	Outbox             *outbox.Outbox
-	Accounts           *account.Service
+	// OutboxDeps and AccountDeps are what Outbox and Accounts were made of. A test may change them
+	// and call Rebuild.
+	OutboxDeps  outbox.Deps
+	AccountDeps account.Deps
+	Outbox      *outbox.Outbox
+	Accounts    *account.Service
 }
 
 // New makes a World.
@@ -104,39 +108,59 @@ func New(t testing.TB, o Options) *World {
 	if w.Store = o.Store; w.Store == nil {
 		w.Store = OpenStore(t, w.DatabaseFile(), w.SealRing)
 	}
-	w.Close = sync.OnceFunc(func() { w.Store.Close() })
 	t.Cleanup(func() { w.Log.check(t) })
-	var err error
-	w.Pickup, err = pickup.Open(filepath.Join(w.Dir, "pickup"))
-	w.Must(err)
-	w.addTenants(o.Tenants)
-
 	handler := &slog.HandlerOptions{Level: slog.LevelDebug}
 	if w.Logger = slog.New(slog.NewTextHandler(w.Log, handler)); o.JSON {
 		w.Logger = slog.New(slog.NewJSONHandler(w.Log, handler))
 	}
 	w.Audit = audit.Log{Logger: w.Logger}
-	w.Outbox = outbox.New(outbox.Deps{
-		Store: w.Store, Pickup: w.Pickup, Tenant: w.Tenants.ByID, SealRing: w.SealRing, Audit: w.Audit,
-		Log: w.Logger, Now: w.Now,
-	})
-	w.Accounts = account.NewService(account.Deps{
-		Store: w.Store, Outbox: w.Outbox, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
-		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
-	})
+	w.open()
+	if o.Tenants == nil {
+		o.Tenants = []tenant.Tenant{{Host: "phone.test"}}
+	}
+	for _, t := range o.Tenants {
+		w.AddTenant(t)
+	}
+	w.Tenant = w.At(o.Tenants[0].Host).Tenant
 	return w
 }
 
-func (w *World) addTenants(list []tenant.Tenant) {
+// open makes what depends on the store.
+func (w *World) open() {
 	w.Helper()
+	store := w.Store
+	w.Close = sync.OnceFunc(func() { store.Close() })
+	dir, err := pickup.Open(filepath.Join(w.Dir, "pickup"))
+	w.Must(err)
+	w.Pickup = &Pickup{Dir: dir}
 	w.Tenants = tenant.NewTable(w.Store, func(host string) string { return "https://" + host })
-	if list == nil {
-		list = []tenant.Tenant{{Host: "phone.test"}}
+	w.Must(w.Tenants.Refresh(w.Context()))
+	w.OutboxDeps = outbox.Deps{
+		Store: w.Store, Pickup: w.Pickup, Tenant: w.Tenants.ByID, SealRing: w.SealRing, Audit: w.Audit,
+		Log: w.Logger, Now: w.Now,
 	}
-	for _, t := range list {
-		w.AddTenant(t)
+	w.AccountDeps = account.Deps{
+		Store: w.Store, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
+		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
 	}
-	w.Tenant = w.At(list[0].Host).Tenant
+	w.Rebuild()
+}
+
+// Rebuild replaces Outbox and Accounts by new ones with the present OutboxDeps and AccountDeps.
+func (w *World) Rebuild() {
+	w.Outbox = outbox.New(w.OutboxDeps)
+	w.AccountDeps.Outbox = w.Outbox
+	w.Accounts = account.NewService(w.AccountDeps)
+}
+
+// Restart closes the store, opens the SQLite file of the World again, and builds all that depends on
+// it, with the dependencies that New uses. It is what a new process does.
+func (w *World) Restart() {
+	w.Helper()
+	w.Close()
+	w.Store = OpenStore(w.TB, w.DatabaseFile(), w.SealRing)
+	w.open()
+	w.Tenant = w.At(w.Tenant.Host).Tenant
 }
 
 // AddTenant adds a tenant. Its realm, if empty, is its host.
@@ -197,6 +221,26 @@ func (w *World) Files(dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// Messages returns the files of the pickup directory, hidden ones too: their contents by name.
+func (w *World) Messages() map[string]string {
+	w.Helper()
+	messages := make(map[string]string)
+	for _, name := range w.Files("pickup") {
+		b, err := os.ReadFile(filepath.Join(w.Pickup.Path(), name))
+		w.Must(err)
+		messages[name] = string(b)
+	}
+	return messages
+}
+
+// Pending returns the entries of the outbox.
+func (w *World) Pending() []outbox.Entry {
+	w.Helper()
+	list, err := w.Store.Pending(w.Context())
+	w.Must(err)
+	return list
 }
 
 // Person is a signup with the secrets that its owner knows.
