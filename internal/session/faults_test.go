@@ -113,7 +113,7 @@ func TestStoreFaults(t *testing.T) {
 		*fault = nil
 	}
 	store.revoke = errBroken
-	h.is(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()), errBroken)
+	h.Is(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()), errBroken)
 	if !strings.Contains(h.Log.String(), `"msg":"signout","outcome":"server_error"`) {
 		t.Errorf("the log does not say that signing out failed:\n%s", h.Log.String())
 	}

@@ -54,13 +54,6 @@ func newNode(t *testing.T) *fixture {
 // restart replaces the Authenticator by one with the dependencies in deps.
 func (h *fixture) restart() { h.Authenticator = session.NewAuthenticator(h.deps) }
 
-func (h *fixture) is(err, want error) {
-	h.Helper()
-	if !errors.Is(err, want) {
-		h.Fatalf("got %v, want %v", err, want)
-	}
-}
-
 // join adds a pending account, and member an active one.
 func (h *fixture) join(user string)   { h.Helper(); h.Join(user, world.WithPassword(password)) }
 func (h *fixture) member(user string) { h.Helper(); h.Member(user, world.WithPassword(password)) }
@@ -407,7 +400,7 @@ func TestSession(t *testing.T) {
 			h, g := begin(t)
 			end(h, g)
 			_, err := h.Who(t.Context(), h.Tenant, g.Session)
-			h.is(err, session.ErrDenied)
+			h.Is(err, session.ErrDenied)
 		})
 	}
 	t.Run("survives until its end, and one rotation of the keys", func(t *testing.T) {
@@ -431,7 +424,7 @@ func TestSession(t *testing.T) {
 	t.Run("is invalid at another tenant", func(t *testing.T) {
 		h, g := begin(t)
 		_, err := h.Who(t.Context(), h.At("other.test").Tenant, g.Session)
-		h.is(err, session.ErrDenied)
+		h.Is(err, session.ErrDenied)
 		h.Must(h.SignOut(t.Context(), h.At("other.test").Tenant, g.Session, world.NewOrigin()))
 		_, err = h.Who(t.Context(), h.Tenant, g.Session)
 		h.Must(err)
@@ -452,7 +445,7 @@ func TestSession(t *testing.T) {
 			"", g.Session + "=", g.Session + "A", g.Device, strings.Repeat("A", len(g.Session)),
 		} {
 			_, err := h.Who(t.Context(), h.Tenant, bad)
-			h.is(err, session.ErrDenied)
+			h.Is(err, session.ErrDenied)
 			h.Must(h.SignOut(t.Context(), h.Tenant, bad, world.NewOrigin()))
 		}
 	})
@@ -467,7 +460,7 @@ func TestAuditAction(t *testing.T) {
 			Action: action, Authorization: a.header(), Method: "GET", URI: "/signin.ashx",
 			From: world.NewOrigin(),
 		})
-		h.is(err, session.ErrDenied)
+		h.Is(err, session.ErrDenied)
 		want := fmt.Sprintf(`"msg":"%s","outcome":"denied"`, action)
 		if !strings.Contains(h.Log.String(), want) {
 			t.Errorf("the log does not contain %s", want)
@@ -478,7 +471,7 @@ func TestAuditAction(t *testing.T) {
 func TestDeny(t *testing.T) {
 	h := newFixture(t)
 	c, err := h.Deny(h.Tenant)
-	h.is(err, session.ErrDenied)
+	h.Is(err, session.ErrDenied)
 	if c == nil || c.Stale || c.Realm != h.Tenant.Realm {
 		t.Errorf("the challenge is %+v", c)
 	}

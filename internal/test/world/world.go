@@ -198,6 +198,14 @@ func (w *World) Must(err error) {
 	}
 }
 
+// Is fails the test unless the error is want.
+func (w *World) Is(err, want error) {
+	w.Helper()
+	if !errors.Is(err, want) {
+		w.Fatalf("got %v, want %v", err, want)
+	}
+}
+
 // Eventually waits until a condition holds.
 func (w *World) Eventually(condition string, holds func() bool) {
 	w.Helper()
