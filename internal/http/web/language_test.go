@@ -217,7 +217,7 @@ func TestExpiredLinkDate(t *testing.T) {
 	s.visitor("a.test").postBody(t, s.form(t, who).String()+"&lang=de").wantStatus(t, 200)
 	expires := s.find(t, who).Expires
 	link := s.link(t, who.email)
-	s.clock.add(7*24*time.Hour + time.Minute)
+	s.Advance(7*24*time.Hour + time.Minute)
 	a := s.visitor("a.test").get(t, link)
 	a.wantStatus(t, 400)
 	if want := "bis zum " + i18n.In(i18n.German).Day(expires); pageLanguage(t, a) != i18n.German ||

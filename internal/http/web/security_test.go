@@ -453,7 +453,7 @@ func TestPanic(t *testing.T) {
 		t.Errorf("the state changed: %s, was %s", after, before)
 	}
 	v.post(t, f).wantStatus(t, 200)
-	if text := s.log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
+	if text := s.Log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
 		!strings.Contains(text, "cause-of-the-panic") {
 		t.Error("the log does not have the cause of each panic")
 	}
@@ -581,7 +581,7 @@ func TestMailInjection(t *testing.T) {
 					"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(),
 					"captcha_answer": "1", "lang": "de-", "x": "x",
 				}[field] + payload
-				before, state := s.files(t), s.state(t)
+				before, state := s.Files("pickup"), s.state(t)
 				a := s.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
 				if a.status != 200 {
 					a.wantStatus(t, 400)
@@ -596,8 +596,8 @@ func TestMailInjection(t *testing.T) {
 					}
 				}
 				list := s.messages(t, who.email)
-				if len(list) != 1 || len(s.files(t)) != len(before)+1 {
-					t.Fatalf("%q: %d messages, %d files more", value, len(list), len(s.files(t))-len(before))
+				if len(list) != 1 || len(s.Files("pickup")) != len(before)+1 {
+					t.Fatalf("%q: %d messages, %d files more", value, len(list), len(s.Files("pickup"))-len(before))
 				}
 				checkMessage(t, list[0])
 			}

@@ -61,6 +61,9 @@ func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
 type Options struct {
 	// Tenants are its tenants. Without any, the tenant is phone.test.
 	Tenants []tenant.Tenant
+	// PublicURL returns the URL of a tenant that has none of its own. Without it, the URL is https://
+	// and the host.
+	PublicURL func(host string) string
 	// RealTime makes its clock run. Otherwise the clock stands at Noon.
 	RealTime bool
 	// JSON makes its log JSON. Otherwise the log is text.
@@ -75,6 +78,7 @@ type Options struct {
 type World struct {
 	testing.TB
 	*Clock
+	publicURL          func(host string) string
 	Dir                string // of the files: dialtone.db, pickup
 	Store              *Store
 	Close              func() // closes the store, once
@@ -100,7 +104,7 @@ func New(t testing.TB, o Options) *World {
 	if o.RealTime {
 		clock.base = time.Now
 	}
-	w := &World{TB: t, Clock: clock, Dir: t.TempDir(), Log: new(Log)}
+	w := &World{TB: t, Clock: clock, Dir: t.TempDir(), Log: &Log{secrets: make(map[string]bool)}}
 	w.SealRing, w.SignRing = o.SealRing, secret.NewRing(w.Now())
 	if w.SealRing == nil {
 		w.SealRing = secret.NewRing(w.Now())
@@ -114,6 +118,9 @@ func New(t testing.TB, o Options) *World {
 		w.Logger = slog.New(slog.NewJSONHandler(w.Log, handler))
 	}
 	w.Audit = audit.Log{Logger: w.Logger}
+	if w.publicURL = o.PublicURL; w.publicURL == nil {
+		w.publicURL = func(host string) string { return "https://" + host }
+	}
 	w.open()
 	if o.Tenants == nil {
 		o.Tenants = []tenant.Tenant{{Host: "phone.test"}}
@@ -129,11 +136,15 @@ func New(t testing.TB, o Options) *World {
 func (w *World) open() {
 	w.Helper()
 	store := w.Store
-	w.Close = sync.OnceFunc(func() { store.Close() })
+	w.Close = sync.OnceFunc(func() {
+		if err := store.Close(); err != nil {
+			w.Errorf("close the store: %v", err)
+		}
+	})
 	dir, err := pickup.Open(filepath.Join(w.Dir, "pickup"))
 	w.Must(err)
 	w.Pickup = &Pickup{Dir: dir}
-	w.Tenants = tenant.NewTable(w.Store, func(host string) string { return "https://" + host })
+	w.Tenants = tenant.NewTable(w.Store, w.publicURL)
 	w.Must(w.Tenants.Refresh(w.Context()))
 	w.OutboxDeps = outbox.Deps{
 		Store: w.Store, Pickup: w.Pickup, Tenant: w.Tenants.ByID, SealRing: w.SealRing, Audit: w.Audit,
@@ -324,6 +335,15 @@ func (w *World) Disable(users ...string) {
 	w.Helper()
 	for _, user := range users {
 		_, err := w.Store.Disable(w.Context(), w.Tenant.ID, user, w.Now())
+		w.Must(err)
+	}
+}
+
+// Enable enables disabled accounts, and activates pending ones, as an operator does.
+func (w *World) Enable(users ...string) {
+	w.Helper()
+	for _, user := range users {
+		_, err := w.Store.Enable(w.Context(), w.Tenant.ID, user, w.Now())
 		w.Must(err)
 	}
 }
