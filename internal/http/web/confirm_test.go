@@ -239,7 +239,8 @@ func TestConfirm(t *testing.T) {
 	})
 }
 
-// At a tenant whose links activate, the request confirms an account that is active already.
+// TestConfirmActiveAccount checks that a confirmation of an active account succeeds at a tenant
+// whose links activate.
 func TestConfirmActiveAccount(t *testing.T) {
 	t.Parallel()
 	s := startConfirmServer(t)

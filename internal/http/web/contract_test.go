@@ -109,8 +109,8 @@ func TestSignup(t *testing.T) {
 	}
 }
 
-// Every row is a valid signup with one change. It is refused with exactly that description and
-// leaves nothing behind.
+// TestSignupRefused checks that a valid signup with one change is refused with exactly that
+// description, and changes nothing.
 func TestSignupRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -359,7 +359,7 @@ func TestSignupMissingFields(t *testing.T) {
 	}
 }
 
-// Every row is an unusual valid signup, and what is then stored.
+// TestSignupAccepted checks what is stored of unusual valid signups.
 func TestSignupAccepted(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -513,7 +513,8 @@ func TestSignupCommonPassword(t *testing.T) {
 	}
 }
 
-// A request with two faults gets the answer for the one that is checked first.
+// TestSignupCheckOrder checks that a request with two faults gets the answer for the one that is
+// checked first.
 func TestSignupCheckOrder(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -739,8 +740,8 @@ func TestSignupReservedName(t *testing.T) {
 	}
 }
 
-// A fault of the server changes nothing, and the same form works after the repair: its captcha was
-// not spent.
+// TestSignupServerError checks that an internal error changes nothing, and that the same form works
+// after the repair, since its captcha was not spent.
 func TestSignupServerError(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -950,7 +951,8 @@ func TestCaptchaValidity(t *testing.T) {
 	})
 }
 
-// An unsolved captcha does not tell whether a name is taken.
+// TestCaptchaBeforeTakenName checks that a signup with a wrong captcha does not show whether a name
+// is taken.
 func TestCaptchaBeforeTakenName(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -98,7 +98,7 @@ func TestTURN(t *testing.T) {
 		a := v.get(t, "/turn", "Cookie", v.signIn(t, other.user, other.password).cookies())
 		if said := a.wantError(t, 404,
 			"not_found"); said != "this platform has no TURN servers; make calls without one" {
-			t.Errorf("it says %q", said)
+			t.Errorf("the response is %q", said)
 		}
 	})
 	t.Run("not when disabled", func(t *testing.T) {
@@ -277,7 +277,8 @@ func TestProvisionLink(t *testing.T) {
 	})
 }
 
-// The account page offers the programs that can use the tenant's settings.
+// TestAccountPagePrograms checks that the account page offers the programs that can use the
+// tenant's settings.
 func TestAccountPagePrograms(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {

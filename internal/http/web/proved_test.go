@@ -26,8 +26,8 @@ func (s afterFind) Find(
 	return a, err
 }
 
-// An account that is disabled or gone after the proof gets the answer to a wrong proof, with a new
-// challenge.
+// TestAccountGoneAfterProof checks that an account that is disabled or deleted after the proof gets
+// the answer to a wrong proof, with a new challenge.
 func TestAccountGoneAfterProof(t *testing.T) {
 	t.Parallel()
 	var then func()

@@ -197,8 +197,8 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-// A failed sign-in does not tell whether the account exists. Only the right password is answered
-// with not_activated.
+// TestSignInHidesAccounts checks that a failed sign-in does not show whether the account exists.
+// Only the right password is answered with not_activated.
 func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
