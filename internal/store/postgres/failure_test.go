@@ -372,6 +372,7 @@ func TestBlackHole(t *testing.T) {
 // A commit that nobody answers, and a database that stays away: the caller hears that it is not
 // known, and can take it back.
 func TestUndoAfterLostCommit(t *testing.T) {
+	t.Parallel()
 	far, near, w, home := farAndNear(t, postgrestest.Shared(t))
 	lost := newcomer(home, "lost")
 	w.set(func() { w.hear, w.then = committed, true })
@@ -477,6 +478,7 @@ func TestUndoWaitsForTheCommit(t *testing.T) {
 
 // The server crashes again and again under load.
 func TestServerCrashes(t *testing.T) {
+	t.Parallel()
 	c := postgrestest.Start(t)
 	ring := secret.NewRing(midday)
 	s := openStore(t, ring, "a", c.Database(t))
@@ -500,6 +502,7 @@ func TestServerCrashes(t *testing.T) {
 
 // Connections are cut, at any moment.
 func TestBackendsAreKilled(t *testing.T) {
+	t.Parallel()
 	c := postgrestest.Start(t)
 	s := openStore(t, secret.NewRing(midday), "a", c.Database(t))
 	home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: midday})
@@ -521,6 +524,7 @@ func TestBackendsAreKilled(t *testing.T) {
 
 // The primary is lost for good, and a standby that has every commit takes its place.
 func TestPromotion(t *testing.T) {
+	t.Parallel()
 	primary := postgrestest.Start(t)
 	database := primary.Database(t)
 	standby := primary.SyncStandby(t)
