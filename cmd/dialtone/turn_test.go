@@ -42,6 +42,7 @@ func turnOf(t *testing.T, v *visitor) (c credential) {
 // A real coturn with the configuration from deploy/coturn accepts the credentials of Dialtone, and
 // no others.
 func TestCoturnAcceptsCredentials(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data})
 	v := newVisitor(p.address, "")

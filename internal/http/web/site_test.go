@@ -156,10 +156,10 @@ func (s *testServer) start(t testing.TB) {
 		Log:            s.Logger,
 		DevMail:        s.options.devMail,
 		Delivery:       s.options.delivery,
-		Links: &provision.Links{
+		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.Store, Store: s.Store, Audit: s.Audit, Now: s.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(s.SignRing, s.Now) },
-		},
+		}),
 		TURN: func() *turn.Issuer {
 			if r := s.turn.Load(); r != nil {
 				return turn.NewIssuer(r, s.Now)
