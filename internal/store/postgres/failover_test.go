@@ -149,7 +149,9 @@ func interruptCommits(
 			t.Errorf("%s: %v", a.name, a.err)
 		}
 		// The machine was too slow. A retry finds the state before or after the write.
-		eventually(t, "a retry of "+a.name+" succeeds", func() bool { return !fault.Is(calls[a.name](), fault.Overloaded) })
+		eventually(t, "a retry of "+a.name+" succeeds", func() bool {
+			return !fault.Is(calls[a.name](), fault.Overloaded)
+		})
 	}
 	got := make(map[string]bool)
 	for _, a := range []account.Signup{activated, created, deleted, undone} {
@@ -236,7 +238,10 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 		"takeover": func() error { _, err := proxied.TakeOver(ctx); return err },
 		"disable":  func() error { _, err := proxied.Disable(ctx, tenantID, "ann", noon); return err },
 		"activate": func() error { _, err := proxied.Activate(ctx, tenantID, [32]byte{1}, noon); return err },
-		"confirm":  func() error { _, err := proxied.Confirm(ctx, tenantID, [32]byte{1}, account.UID{}, noon); return err },
+		"confirm": func() error {
+			_, err := proxied.Confirm(ctx, tenantID, [32]byte{1}, account.UID{}, noon)
+			return err
+		},
 	}
 	began := time.Now()
 	var all sync.WaitGroup
