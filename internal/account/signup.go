@@ -45,8 +45,8 @@ var errRepeated = errors.New("the same signup again")
 
 // Signup creates a pending account and publishes its activation message. When it returns nil, both
 // exist and survive a crash; when it fails, neither does. Its errors are those of the published
-// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others
-// for trouble of our own.
+// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and
+// fault.Internal or fault.Overloaded for failures on this side.
 //
 // A form that is sent again, because its answer was lost, succeeds again and changes nothing.
 func (s *Service) Signup(
@@ -266,7 +266,7 @@ func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 	undo := func(ctx context.Context) error { return s.undoSignup(ctx, t, su) }
 	if err := s.deps.Store.Create(ctx, su, p.now); err != nil {
 		staged.Discard()
-		if errors.Is(err, ErrUnknown) {
+		if errors.Is(err, fault.ErrInDoubt) {
 			s.deps.Outbox.UndoLater(undo)
 		}
 		return err
@@ -298,10 +298,10 @@ func (s *Service) undoSignup(ctx context.Context, t *tenant.Tenant, su Signup) e
 	return err
 }
 
-// inDoubt returns the error of an undo if it is ErrUnknown, and nil otherwise. Then what was to be
-// undone may stay, and the person has to be told so.
+// inDoubt returns the error of an undo if it is fault.ErrInDoubt, and nil otherwise. With that
+// error, what was to be undone may stay, and the answer must say so.
 func inDoubt(err error) error {
-	if errors.Is(err, ErrUnknown) {
+	if errors.Is(err, fault.ErrInDoubt) {
 		return err
 	}
 	return nil
