@@ -393,7 +393,9 @@ func TestSignupTakenNameWithFaultyPickup(t *testing.T) {
 			o := newFixture(t)
 			o.signup("ann")
 			o.Must(c.fail(o))
-			_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("ann"), from(1))
+			form := o.form("ann")
+			form.Email = "another@mail.test"
+			_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
 			o.refused(err, fault.Conflict)
 		})
 	}
@@ -605,6 +607,7 @@ func TestConcurrentSignups(t *testing.T) {
 	forms := make([]account.Form, 50)
 	for i := range forms {
 		forms[i] = o.form("ann")
+		forms[i].Email = fmt.Sprintf("ann%d@mail.test", i)
 	}
 	var all sync.WaitGroup
 	errs := make([]error, len(forms))

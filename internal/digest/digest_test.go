@@ -213,7 +213,7 @@ func TestParseAnswerQuoted(t *testing.T) {
 
 func TestChallenge(t *testing.T) {
 	c := digest.Challenge{Realm: `a "b" \c`, Algorithm: digest.MD5, Nonce: "n"}
-	const want = `realm="a \"b\" \\c", qop="auth", algorithm=MD5, nonce="n", charset=UTF-8`
+	const want = `realm="a \"b\" \\c", qop="auth", algorithm=MD5, nonce="n", opaque="dialtone", charset=UTF-8`
 	if got := c.String(); got != want {
 		t.Errorf("got %s", got)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
-	"dialtone/internal/throttle"
 )
 
 // spending is a Store that remembers what is spent.
@@ -42,7 +41,7 @@ func TestGoldenTokens(t *testing.T) {
 	store := &spending{}
 	x := &tenant.Tenant{ID: 5<<32 | 7, Realm: "a.test"}
 	a := NewAuthenticator(Deps{
-		Store: store, SealRing: ring, Now: func() time.Time { return now }, Nodes: true,
+		Store: store, Now: func() time.Time { return now }, Nodes: true,
 		Signatures: func() *Signatures { return NewSignatures(ring) },
 	})
 
@@ -52,9 +51,9 @@ func TestGoldenTokens(t *testing.T) {
 		!expires.Equal(issued.Truncate(time.Second).Add(12*time.Hour)) {
 		t.Errorf("the session says %+v, %v", k, ok)
 	}
-	byName := throttle.NewBuckets(ring).Of("failed sign-in name", x.ID, "alex")
-	if a.nameBucket(x, "alex", device) == byName {
-		t.Error("the device is not known")
+	owner, err := a.ownerToken(t.Context(), x, "alex", Attempt{Device: device})
+	if err != nil || owner == "" {
+		t.Errorf("the device is not known: %v", err)
 	}
 	if fresh, err := a.nonces.spend(t.Context(), x, nonce); !fresh || err != nil {
 		t.Errorf("the nonce is not accepted: %v", err)

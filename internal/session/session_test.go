@@ -35,7 +35,7 @@ func newFixture(t *testing.T) *fixture {
 		Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}, JSON: true,
 	})
 	h := &fixture{World: w, deps: session.Deps{
-		Accounts: w.Accounts, Store: w.Store, SealRing: w.SealRing, Audit: w.Audit, Now: w.Now,
+		Accounts: w.Accounts, Store: w.Store, Passwords: w.AccountDeps.Passwords, Audit: w.Audit, Now: w.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(w.SignRing) },
 	}}
 	h.restart()
@@ -192,11 +192,14 @@ func testRefusedAnswers(t *testing.T, h, elsewhere *fixture) {
 		change func(*answer)
 		want   error
 	}{
-		"for another realm":      {func(a *answer) { a.realm = "other.test" }, session.ErrDenied},
-		"for another page":       {func(a *answer) { a.uri = "/" }, session.ErrDenied},
+		"for another realm":    {func(a *answer) { a.realm = "other.test" }, session.ErrDenied},
+		"for another page":     {func(a *answer) { a.uri = "/" }, session.ErrURI},
+		"behind a path prefix": {func(a *answer) { a.uri = "/accounts/signin.ashx" }, session.ErrURI},
+		"for another host": {func(a *answer) {
+			a.uri = "https://other.test/signin.ashx"
+		}, session.ErrURI},
 		"for another method":     {func(a *answer) { a.method = "POST" }, session.ErrDenied},
 		"with another algorithm": {func(a *answer) { a.algorithm = "SHA-256" }, session.ErrDenied},
-		"with a count of two":    {func(a *answer) { a.nc = "00000002" }, session.ErrStale},
 		"with a forged nonce": {func(a *answer) {
 			a.nonce = strings.Repeat("A", len(a.nonce))
 		}, session.ErrStale},

@@ -27,7 +27,7 @@ func benchSite(b *testing.B) *Site {
 	issuer, signatures := captcha.NewIssuer(w.SignRing, w.Now), session.NewSignatures(w.SignRing)
 	authenticator := session.NewAuthenticator(session.Deps{
 		Accounts: w.Accounts, Store: w.Store, Signatures: func() *session.Signatures { return signatures },
-		SealRing: w.SealRing, Audit: audit.Log{Logger: log}, Now: w.Now,
+		Passwords: w.AccountDeps.Passwords, Audit: audit.Log{Logger: log}, Now: w.Now,
 	})
 	site, err := New(Deps{
 		Tenants: w.Tenants, Accounts: w.Accounts, Authenticator: authenticator,

@@ -98,8 +98,8 @@ func FuzzForwarded(f *testing.F) {
 			return
 		}
 		peer = peer.Unmap().WithZone("")
-		got := forwardedFor(peer, []string{one, two}, trusted)
-		if forwardedFor(peer, []string{one, two}, nil) != peer {
+		got, _ := forwardedFor(peer, []string{one, two}, trusted)
+		if untrusted, _ := forwardedFor(peer, []string{one, two}, nil); untrusted != peer {
 			t.Fatal("a header counts where no proxy is trusted")
 		}
 		if !isTrusted(peer) {

@@ -144,7 +144,8 @@ func (s *testServer) start(t testing.TB) {
 	s.Rebuild()
 	s.Must(s.Outbox.Recover(ctx))
 	authenticator := session.NewAuthenticator(session.Deps{
-		Accounts: s.Accounts, Store: s.Store, SealRing: s.SealRing, Audit: s.Audit, Now: s.Now,
+		Accounts: s.Accounts, Store: s.Store, Passwords: s.AccountDeps.Passwords, Audit: s.Audit,
+		Now:        s.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(s.SignRing) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{

@@ -13,6 +13,8 @@ import (
 type Pickup struct {
 	*pickup.Dir
 	StageErr, PublishErr, SyncErr, WithdrawErr error
+	// BeforePublish, if not nil, is called first by Publish.
+	BeforePublish func()
 
 	Staged, Synced atomic.Int32 // count the calls that did not fail
 }
@@ -50,6 +52,9 @@ type stagedMessage struct {
 }
 
 func (m stagedMessage) Publish() error {
+	if m.pickup.BeforePublish != nil {
+		m.pickup.BeforePublish()
+	}
 	if m.pickup.PublishErr != nil {
 		m.Discard()
 		return m.pickup.PublishErr

@@ -27,6 +27,7 @@ import (
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/process"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/throttle"
 )
 
 // Noon is the time of a World's clock at the start.
@@ -152,7 +153,8 @@ func (w *World) open() {
 	}
 	w.AccountDeps = account.Deps{
 		Store: w.Store, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
-		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
+		Captcha:   func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
+		Passwords: throttle.NewPasswords(w.SealRing, w.Now),
 	}
 	w.Rebuild()
 }

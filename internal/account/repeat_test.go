@@ -1,0 +1,186 @@
+package account_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+)
+
+// TestRepeatedSignup sends a form again whose answer was lost.
+func TestRepeatedSignup(t *testing.T) {
+	other := func(o *fixture) string {
+		return digest.Compute("ann", o.Tenant.Realm, "another password").Hex()
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*fixture, *account.Form)
+		want   fault.Kind // or Internal for success
+	}{
+		{"the same form", func(*fixture, *account.Form) {}, fault.Internal},
+		{"a new captcha", func(o *fixture, f *account.Form) {
+			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
+		}, fault.Internal},
+		{"no captcha of ours", func(_ *fixture, f *account.Form) { f.CaptchaToken = "x" },
+			fault.Internal},
+		{"a wrong answer", func(_ *fixture, f *account.Form) { f.CaptchaAnswer = "99" },
+			fault.Internal},
+		{"another display name", func(_ *fixture, f *account.Form) { f.Name = "Ann" },
+			fault.Internal},
+		{"after 15 minutes", func(o *fixture, _ *account.Form) { o.Advance(15 * time.Minute) },
+			fault.Internal},
+		{"after more than 15 minutes", func(o *fixture, f *account.Form) {
+			o.Advance(15*time.Minute + time.Second)
+			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
+		}, fault.Conflict},
+		{"another address", func(o *fixture, f *account.Form) {
+			f.Email = "bob@mail.test"
+			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
+		}, fault.Conflict},
+		{"another password", func(o *fixture, f *account.Form) {
+			f.HA1 = other(o)
+			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
+		}, fault.Conflict},
+		{"another password and a spent captcha", func(o *fixture, f *account.Form) {
+			f.HA1 = other(o)
+		}, fault.Captcha},
+		{"an active account", func(o *fixture, f *account.Form) {
+			o.Enable("ann")
+			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
+		}, fault.Conflict},
+		{"a disabled account", func(o *fixture, f *account.Form) {
+			o.Disable("ann")
+			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
+		}, fault.Conflict},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := newFixture(t)
+			form := o.form("ann")
+			first, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+			o.Must(err)
+			file, _ := o.onlyFile()
+			c.change(o, &form)
+			again, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+			if c.want == fault.Internal {
+				o.Must(err)
+				if again.User != first.User {
+					t.Errorf("the answer is for %q", again.User)
+				}
+				if o.Log.Count(`"msg":"signup","outcome":"repeated"`) != 1 {
+					t.Error("the log does not say that the signup was sent again")
+				}
+			} else {
+				o.refused(err, c.want)
+			}
+			if now, _ := o.onlyFile(); now != file {
+				t.Error("there is another message")
+			}
+		})
+	}
+}
+
+// TestRepeatedSignupTakesNoPlace repeats a signup when its address has no place left, neither for
+// signups nor for failures.
+func TestRepeatedSignupTakesNoPlace(t *testing.T) {
+	o := newFixture(t)
+	form := o.form("ann")
+	signup := func(f account.Form) error {
+		_, err := o.Accounts.Signup(o.Context(), o.Tenant, f, from(1))
+		return err
+	}
+	o.Must(signup(form))
+	for range 100 {
+		o.Must(signup(form))
+	}
+	o.Must(signup(o.form("bob")))
+	o.Must(signup(o.form("carl")))
+	o.refused(signup(o.form("dora")), fault.Limited)
+	o.Must(signup(form))
+	for range 60 {
+		signup(account.Form{})
+	}
+	o.Must(signup(form))
+}
+
+// TestRepeatedSignupIsNoOracle guesses passwords with signups. Wrong ones count as those of
+// sign-ins do, and then even the right one is refused.
+func TestRepeatedSignupIsNoOracle(t *testing.T) {
+	o := newFixture(t)
+	form := o.form("ann")
+	_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(0))
+	o.Must(err)
+	right := form.HA1
+	for i := range 10 {
+		form.HA1 = digest.Compute("ann", o.Tenant.Realm, fmt.Sprint("guess number ", i)).Hex()
+		_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(i+1))
+		o.refused(err, fault.Captcha)
+	}
+	form.HA1 = right
+	_, err = o.Accounts.Signup(o.Context(), o.Tenant, form, from(100))
+	o.refused(err, fault.Captcha)
+	addr := from(101).Addr
+	_, wait, err := o.AccountDeps.Passwords.Begin(o.Context(), o.Tenant.ID, addr, "ann", "")
+	if err != nil || wait == 0 {
+		t.Errorf("sign-ins for the name do not have to wait: %v", err)
+	}
+}
+
+// TestRepeatedSignupIsNotUndone repeats a signup while the first one is about to fail. Whoever was
+// told that there is an account keeps it, and the message is written.
+func TestRepeatedSignupIsNotUndone(t *testing.T) {
+	o := newFixture(t)
+	form := o.form("ann")
+	o.Pickup.PublishErr = errBroken
+	o.Pickup.BeforePublish = func() {
+		_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+		o.Must(err)
+	}
+	_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+	o.Is(err, errBroken)
+	o.Pickup.PublishErr, o.Pickup.BeforePublish = nil, nil
+	if _, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann"); err != nil {
+		t.Errorf("the account is gone: %v", err)
+	}
+	for range 2 { // one finds that the message is missing, the next writes it
+		o.Must(o.Outbox.Flush(o.Context()))
+	}
+	_, content := o.onlyFile()
+	a, err := o.Accounts.Activate(o.Context(), o.Tenant, tokenIn(t, content), from(1))
+	if err != nil || a.User != "ann" {
+		t.Errorf("the link does not activate the account: %v", err)
+	}
+}
+
+// TestConcurrentRepeats sends one form many times at once. It makes one account and one message, and
+// every sender gets the same answer.
+func TestConcurrentRepeats(t *testing.T) {
+	o := newFixture(t)
+	form := o.form("ann")
+	errs := make([]error, 20)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { _, errs[i] = o.Accounts.Signup(o.Context(), o.Tenant, form, from(1)) })
+	}
+	all.Wait()
+	o.Must(errors.Join(errs...))
+	o.onlyFile()
+}
+
+// TestCrossSiteSignups checks that what another site's page sends does not use up the allowance of
+// the person whose browser sent it.
+func TestCrossSiteSignups(t *testing.T) {
+	o := newFixture(t)
+	refused := fault.New(fault.Invalid, "from another site")
+	for range 100 {
+		_, err := o.Accounts.Signup(o.Context(), o.Tenant,
+			account.Form{Malformed: refused, CrossSite: true}, from(1))
+		o.Is(err, refused)
+	}
+	_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("ann"), from(1))
+	o.Must(err)
+}

@@ -1,0 +1,130 @@
+package session_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/session"
+	"dialtone/internal/test/world"
+)
+
+// TestGuessesAtOnce sends wrong passwords for one name from many addresses at the same time, and the
+// right one among them as the last.
+func TestGuessesAtOnce(t *testing.T) {
+	h := newFixture(t)
+	h.member("ann")
+	const guesses = 300
+	headers := make([]string, guesses)
+	for i := range headers {
+		headers[i] = h.answer("ann", fmt.Sprint("guess ", i)).header()
+	}
+	var denied, limited atomic.Int32
+	var all sync.WaitGroup
+	for _, header := range headers {
+		from := world.NewOrigin()
+		all.Go(func() {
+			_, err := h.send(header, "", from)
+			switch {
+			case errors.Is(err, session.ErrDenied):
+				denied.Add(1)
+			case fault.Is(err, fault.Limited):
+				limited.Add(1)
+			default:
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+	if denied.Load() != 10 || limited.Load() != guesses-10 {
+		t.Errorf("%d guesses were evaluated and %d refused, want 10 and %d",
+			denied.Load(), limited.Load(), guesses-10)
+	}
+}
+
+// TestRightPasswordsAtOnce signs in many times at once. None of the attempts is refused.
+func TestRightPasswordsAtOnce(t *testing.T) {
+	h := newFixture(t)
+	h.member("ann")
+	headers := make([]string, 100)
+	for i := range headers {
+		headers[i] = h.answer("ann", password).header()
+	}
+	from := world.NewOrigin()
+	var all sync.WaitGroup
+	for _, header := range headers {
+		all.Go(func() {
+			if _, err := h.send(header, "", from); err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestOwnerIsNotLockedOut guesses at the name of a pending account, and from the owner's address,
+// until both are refused. The owner still gets in with a device token or the newest link.
+func TestOwnerIsNotLockedOut(t *testing.T) {
+	h := newFixture(t)
+	ann, bob := h.Join("ann", world.WithPassword(password)), h.Join("bob")
+	link := ann.Token.Text()
+	from := world.NewOrigin()
+	for i := range 100 {
+		h.send(h.answer(fmt.Sprint("user", i), "x").header(), "", from)
+	}
+	for range 10 {
+		h.send(h.answer("ann", "x").header(), "", world.NewOrigin())
+	}
+	authenticate := func(device, link string) error {
+		_, _, err := h.Authenticate(h.Context(), h.Tenant, session.Attempt{
+			Authorization: h.answer("ann", password).header(), Method: "GET", URI: "/signin.ashx",
+			Device: device, Link: link, From: from,
+		})
+		return err
+	}
+	stranger := h.DeviceToken(h.Tenant, "bob")
+	for _, c := range []struct {
+		name, device, link string
+		limited            bool
+	}{
+		{"nothing", "", "", true},
+		{"a device of another user", stranger, "", true},
+		{"the link of another user", "", bob.Token.Text(), true},
+		{"a text that is no link", "", "x", true},
+		{"the newest link", "", link, false},
+		{"a device", h.DeviceToken(h.Tenant, "ann"), "", false},
+	} {
+		if err := authenticate(c.device, c.link); fault.Is(err, fault.Limited) != c.limited ||
+			err != nil && !c.limited {
+			t.Errorf("with %s: %v", c.name, err)
+		}
+	}
+	_, err := h.Accounts.Resend(h.Context(), h.Tenant, ann.Account, "", from)
+	h.Must(err)
+	if err := authenticate("", link); !fault.Is(err, fault.Limited) {
+		t.Errorf("with a replaced link: %v", err)
+	}
+}
+
+// TestAcceptedAnswers checks what clients do that differs from the usual answer.
+func TestAcceptedAnswers(t *testing.T) {
+	h := newFixture(t)
+	h.member("ann")
+	for name, change := range map[string]func(*answer){
+		"counts on over nonces":  func(a *answer) { a.nc = "00000007" },
+		"sends the absolute URI": func(a *answer) { a.uri = "https://phone.test/signin.ashx" },
+		"names the port":         func(a *answer) { a.uri = "http://PHONE.test:8080/signin.ashx" },
+	} {
+		a := h.answer("ann", password)
+		change(&a)
+		if _, err := h.send(a.header(), "", world.NewOrigin()); err != nil {
+			t.Errorf("a client that %s: %v", name, err)
+		}
+		if _, err := h.send(a.header(), "", world.NewOrigin()); !errors.Is(err, session.ErrStale) {
+			t.Errorf("a client that %s, the same answer again: %v", name, err)
+		}
+	}
+}
