@@ -51,11 +51,11 @@ type server struct {
 func newServer(ctx context.Context, f *instance, log *slog.Logger, node string) (*server, error) {
 	s := &server{
 		instance: f,
-		log:     log,
-		signing: newSigning(f.keys.Sign, time.Now),
-		turn:    newTURN(f.keys.TURN, time.Now),
-		tenants: tenant.NewTable(f.store, f.defaultURL),
-		metrics: ops.NewRegistry(),
+		log:      log,
+		signing:  newSigning(f.keys.Sign, time.Now),
+		turn:     newTURN(f.keys.TURN, time.Now),
+		tenants:  tenant.NewTable(f.store, f.defaultURL),
+		metrics:  ops.NewRegistry(),
 	}
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err

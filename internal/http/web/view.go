@@ -68,8 +68,8 @@ type pageCache struct {
 	entries map[cacheKey]cacheEntry
 }
 
-// maxPages bounds the cache, at about 15 KiB a page. If a server has so many tenants that more
-// pages are needed, the cache is emptied: rendering a page takes a fraction of a millisecond.
+// maxPages bounds the cache, at about 15 KiB a page. If more pages are needed, for many
+// tenants, the cache is emptied: rendering a page takes a fraction of a millisecond.
 const maxPages = 4096
 
 type cacheKey struct {
