@@ -130,7 +130,7 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// A write beside what a failed sync dropped brings the page back, and the page alone.
+// A write to a page whose data a failed sync dropped writes the whole page again, and no other page.
 func TestFailedSync(t *testing.T) {
 	d := newDisk()
 	d.apply(Op{Kind: Create, name: "a"})
