@@ -20,8 +20,12 @@ run:
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
+# The packages whose tests take longest start first, and one package more than there are processors runs
+# at a time, since many tests wait for other programs.
 test: tools
-	$(GO) test -timeout 25m ./...
+	$(GO) test -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
+
+LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/store/postgres ./internal/http/web
 
 test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres

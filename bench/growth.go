@@ -50,8 +50,8 @@ func growth(ctx context.Context, o options) error {
 	return nil
 }
 
-// populate creates a data directory with n active accounts, and returns some of the users. It inserts
-// the rows that signups would, sealed with the key of the directory.
+// populate makes a data directory with n active accounts. It writes them as the program would, sealed
+// under the folder's own key, without the cost of a signup for each.
 func populate(ctx context.Context, binary, data string, n int) (users []string, err error) {
 	p, err := startDialtone(ctx, binary, data)
 	if err != nil {

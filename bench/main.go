@@ -1,10 +1,10 @@
 // Bench measures the program against the machine's own limits, in one run on the same disk and CPUs.
 //
-// It builds the program, starts it with a new data directory, and sends requests over loopback from as
-// many addresses of 127/8 as the limits per address require. Each signup has a captcha that was fetched
-// and solved, and each message file is written. The figures are compared with an empty net/http handler
-// in its own process and the same client, and with the bare store: the same rows in groups of 64 with
-// the same driver, and the same files, without HTTP and rules.
+// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from as many
+// 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that was fetched
+// and solved, and each message file is written. The limits that it compares with are an empty net/http
+// handler in its own process, driven by the same client, and the bare store: the same rows in groups of
+// 64 with the same driver, and the same files, without HTTP and without rules.
 //
 // With -versus it compares two builds of the program in alternating turns. With -postgres it measures
 // signups of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups

@@ -91,7 +91,7 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// startDialtone starts the program with a data directory and additional environment variables.
+// startDialtone runs the binary on a data directory, with additional environment variables.
 func startDialtone(ctx context.Context, binary, data string, environ ...string) (*process, error) {
 	target, err := freeAddress()
 	if err != nil {

@@ -196,6 +196,7 @@ func (c *webhookServer) users() (users []string) {
 // TestNotificationsSurviveCrash checks that the next server delivers the notifications of a killed
 // one, and those of commands that ran without a server.
 func TestNotificationsSurviveCrash(t *testing.T) {
+	t.Parallel()
 	f := &hookFixture{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}
 	c := newWebhookServer(t, http.StatusInternalServerError)
 	ops := process.Address(t)

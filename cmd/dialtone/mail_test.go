@@ -143,7 +143,7 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	t.Helper()
 	for _, m := range s.Messages() {
 		if m.To == email(user) {
-			// A server puts its trace in front (RFC 5321 §4.4).
+			// A server puts its trace in front (RFC 5321 section 4.4).
 			_, raw, _ := strings.Cut(string(m.Data), "Date: ")
 			parsed, err := parseMessage("Date: " + raw)
 			if err != nil {
@@ -157,6 +157,7 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 }
 
 func TestSendThroughPostfix(t *testing.T) {
+	t.Parallel()
 	if why := smtptest.PostfixUnavailable(); why != "" {
 		t.Skip(why)
 	}
@@ -216,6 +217,7 @@ func TestSendThroughPostfix(t *testing.T) {
 }
 
 func TestMailCommands(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	refuse := true
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
@@ -320,6 +322,7 @@ func TestMailCommands(t *testing.T) {
 // Signing in with the right password tells a person that the message has failed. Then the person can
 // correct the address.
 func TestSignInReportsFailedMessage(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "bad"):
@@ -363,6 +366,7 @@ func TestSignInReportsFailedMessage(t *testing.T) {
 }
 
 func TestVerifyReportsMissingMessage(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Rcpt {
 			return smtptest.Reply(450, "4.2.1 busy")
@@ -388,6 +392,7 @@ func TestVerifyReportsMissingMessage(t *testing.T) {
 
 // A server without a relay leaves the files alone. It sends them once it has a relay.
 func TestRelayTakesOverOldMessages(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newRelayFixture(t, nil)
 	p := o.start()
@@ -468,6 +473,7 @@ func TestKillWithRelayLosesNoMessage(t *testing.T) {
 }
 
 func TestMailDKIMAndDoctor(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{Users: map[string]string{"alex": "secret"}})
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {

@@ -418,7 +418,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			keys := keyfile.Source{Path: path}
-			delay := secret.Spread
+			delay := secret.SigningDelay
 			if fromEnv {
 				keys.Text = redact.New(both.Text())
 				delay += secret.RolloutTime

@@ -76,11 +76,11 @@ func TestBrowserLanguages(t *testing.T) {
 		})
 		b.step(w.Name+": the message and the page of its link are in the language", func() {
 			b.visit("/dev/mail")
-			subject := quoted(w.Text("letter.subject", "platform", "Example Phones"))
+			subject := quoted(w.Text("message.subject", "platform", "Example Phones"))
 			b.want(`[...document.querySelectorAll("article h2")].filter(e => e.textContent === `+subject+
 				`).length`, "1")
 			text := b.get(messageWith(user) + `.querySelector("pre").innerText`)
-			if !strings.Contains(text, w.Text("letter.open")) {
+			if !strings.Contains(text, w.Text("message.open")) {
 				t.Errorf("the message says %s", text)
 			}
 			b.do(messageWith(user) + `.querySelector("a").click()`)

@@ -42,6 +42,7 @@ func turnOf(t *testing.T, v *visitor) (c credential) {
 // A real coturn with the configuration from deploy/coturn accepts the credentials of Dialtone, and
 // no others.
 func TestCoturnAcceptsCredentials(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data})
 	v := newVisitor(p.address, "")
@@ -148,7 +149,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if !signedBy(old) {
 		t.Error("the new key signs before the TURN servers know it")
 	}
-	now = now.Add(secret.Spread)
+	now = now.Add(secret.SigningDelay)
 	if signedBy(old) || !signedBy(both) {
 		t.Error("the new key does not sign when its time has come")
 	}

@@ -27,9 +27,9 @@ const (
 // can judge. CleanEmail of its own result is that result.
 //
 // It accepts one address and nothing else: no display name, comment, quotes, route, list, group,
-// address literal or white space, for this text goes into a message's header and perhaps into the
-// arguments of the program that sends it. It does not check whether anybody reads mail there. It
-// fails with fault.Field("email", …).
+// address literal or white space, because this text goes into a message's header and perhaps into
+// the arguments of the program that sends it. It does not check whether anybody reads mail there.
+// It fails with fault.Field("email", …).
 func CleanEmail(raw string) (string, error) {
 	// In A-labels a code point takes at least one byte, where UTF-8 took at most four. A longer
 	// text need not be passed to IDNA.

@@ -51,7 +51,7 @@ func write(path, content string) (temp string, err error) {
 	return f.Name(), nil
 }
 
-// SyncDir makes the names in a directory durable: files that were created, renamed or removed there.
+// SyncDir makes the entries of a directory durable: which files it has, and under which names.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -45,7 +45,7 @@ type Hook struct {
 }
 
 // Secret authenticates Dialtone to a phone server. Its form depends on the Kind of the hook, and
-// the package of the transport makes it. The zero Secret is for a hook without one.
+// the package of the transport makes it. The zero value is no secret.
 type Secret = redact.Of[string]
 
 // Sealer seals the secrets of hooks.
@@ -65,8 +65,8 @@ const noTenant = 0
 // hook only.
 func (l Sealer) Seal(h *Hook, s Secret) {
 	h.Sealed = nil
-	if s != (Secret{}) {
-		h.Sealed = l.vault.Seal(noTenant, h.ID[:], []byte(s.Reveal()))
+	if text := s.Reveal(); text != "" {
+		h.Sealed = l.vault.Seal(noTenant, h.ID[:], []byte(text))
 	}
 }
 
@@ -135,8 +135,8 @@ func IsPrivate(a netip.Addr) bool {
 // State is a hook and the progress of its notifications.
 type State struct {
 	Hook
-	// Waiting counts the notifications that were not delivered yet. Oldest is the time of the oldest
-	// of them.
+	// Waiting counts the notifications that were not delivered yet. Oldest is the time of the
+	// oldest of them.
 	Waiting int64
 	Oldest  time.Time
 	// LastFailure is when an attempt last failed, and LastError why.

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -75,12 +76,23 @@ func TestIsPrivate(t *testing.T) {
 	}
 }
 
+func TestSecretDoesNotPrint(t *testing.T) {
+	s := redact.New("hunter2")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := fmt.Sprintf(verb, s); got != redact.Text {
+			t.Errorf("%s prints %s", verb, got)
+		}
+		if got := fmt.Sprintf(verb, struct{ S Secret }{s}); strings.Contains(got, s.Reveal()) {
+			t.Errorf("%s of a struct prints %s", verb, got)
+		}
+	}
+}
+
 func TestSealer(t *testing.T) {
 	l := NewSealer(secret.NewRing(time.Unix(0, 0)))
 	a, b := Hook{ID: ID{1}}, Hook{ID: ID{2}}
-	s := redact.New("secret")
-	l.Seal(&a, s)
-	if got, err := l.Open(a); err != nil || got != s || strings.Contains(string(a.Sealed), "secret") {
+	l.Seal(&a, redact.New("secret"))
+	if got, err := l.Open(a); err != nil || got.Reveal() != "secret" || strings.Contains(string(a.Sealed), "secret") {
 		t.Errorf("%q, %v", got.Reveal(), err)
 	}
 	b.Sealed = a.Sealed

@@ -104,8 +104,8 @@ func (t *Transport) call(
 		return nil, nil, err
 	}
 	header := http.Header{}
-	if s != (hook.Secret{}) {
-		header.Set("Authorization", s.Reveal())
+	if authorization := s.Reveal(); authorization != "" {
+		header.Set("Authorization", authorization)
 	}
 	resp, text, err := t.client.Post(ctx, h, header, body)
 	if err != nil {

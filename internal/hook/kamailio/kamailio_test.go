@@ -213,8 +213,7 @@ func TestTransportTest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, map[string]string{"system.listMethods": c.response})
-			h := hook.Hook{Kind: hook.Kamailio, URL: s.URL}
-			report, err := newTransport(t).Test(t.Context(), h, hook.Secret{})
+			report, err := newTransport(t).Test(t.Context(), hook.Hook{Kind: hook.Kamailio, URL: s.URL}, hook.Secret{})
 			if report != c.report || c.err == "" && err != nil || c.err != "" && (err == nil || err.Error() != c.err) {
 				t.Errorf("got %q, %v", report, err)
 			}

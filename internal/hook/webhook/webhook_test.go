@@ -23,7 +23,7 @@ func TestSecret(t *testing.T) {
 		"", "Bearer x", "whsec_", "whsec_AAAA", strings.ToUpper(one.Reveal()),
 	} {
 		if _, err := keyOf(redact.New(text)); err == nil {
-			t.Errorf("no error for the secret %q", text)
+			t.Errorf("%q is a key", text)
 		}
 	}
 }

@@ -36,8 +36,8 @@ var sqliteVersion = func() int {
 }()
 
 // exportFile is the file that phone servers read: directory/directory.db beside the database of the
-// store. Its directory has mode 2750 and the file 0640, so that the directory's group can read the file
-// and those that SQLite puts beside it, and nobody else can.
+// store. The directory has mode 2750 and the file 0640, so that its group can read the file
+// and what SQLite puts beside it, and nobody else can.
 //
 // A phone server may not be able to write there. So the WAL stays when the store is closed: a
 // reader that cannot create a WAL cannot read a database in WAL mode that has none.
@@ -100,19 +100,19 @@ func (x *exportFile) attach() (err error) {
 		PRAGMA dialtone_directory.synchronous = FULL`)
 }
 
-// prepare creates the directory, the file, the tables and the views if they are missing.
+// prepare creates the directory, the file, the tables and the views that are missing.
 func (x *exportFile) prepare() error {
 	dir := filepath.Dir(x.path)
-	// A command may run as root while the server does not. So the new directory and file get the owner
-	// of the parent directory.
+	// A command may run as root while the server does not. So what is made belongs to the owner of
+	// the directory above.
 	owner, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
 		return err
 	}
 	uid := int(owner.Sys().(*syscall.Stat_t).Uid)
 	if err := os.Mkdir(dir, 0o750); err == nil {
-		// The mode must not depend on the umask. With setgid, files that SQLite creates get the group
-		// of the directory.
+		// The mode does not depend on the umask. With setgid, the files that SQLite makes belong to
+		// the directory's group.
 		err := errors.Join(os.Chown(dir, uid, -1), os.Chmod(dir, 0o750|fs.ModeSetgid))
 		if err != nil {
 			return err
@@ -396,4 +396,4 @@ func (x *exportFile) version(ctx context.Context) (int64, error) {
 		`SELECT COALESCE(max(changes + 1), 0) FROM export WHERE name = $1`, exportName)
 }
 
-func (x *exportFile) places() []string { return []string{x.path} }
+func (x *exportFile) locations() []string { return []string{x.path} }

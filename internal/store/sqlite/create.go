@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/store/migrations"
 )
 
-// ErrDamaged is returned by Open for a file that is not a database, and for a database that has lost
-// content. SQLite would take some of these for complete or for new.
+// ErrDamaged is returned by Open for a file that is not a database, and for a database that has
+// lost content. SQLite would take some of these for complete or for new.
 var ErrDamaged = errors.New("the database is damaged or has lost content; restore it from a backup, " +
 	"or, to begin without any accounts, move it and its -wal file away")
 
@@ -65,9 +65,9 @@ func create(path string) (err error) {
 	return durable.SyncDir(filepath.Dir(path))
 }
 
-// checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite would
-// read zeros for the rest of the page: a leaf without its last accounts, or, for a file shorter than
-// its header, a new database.
+// checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite
+// would read zeros for the rest of the page: a leaf without its last accounts, or, for a file
+// shorter than its header, a new database.
 func checkFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
