@@ -831,7 +831,7 @@ func TestActivationScript(t *testing.T) {
 
 func TestCopyButton(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/account.html")
-	p.wait(`document.querySelectorAll("[data-copy]:not([hidden])").length === 6`)
+	p.wait(`document.querySelectorAll("[data-copy]:not([hidden])").length === 5`)
 	p.do(chromedp.Click(chromedp.CSS(`[data-copy="v-server"]`)))
 	p.wait(
 		`document.getElementById("status").textContent === "Server copied" &&
