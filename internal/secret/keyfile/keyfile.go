@@ -12,7 +12,7 @@ import (
 	"os"
 	"time"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/secret"
 )
 
@@ -56,7 +56,7 @@ func ReadOrCreate(path string, now time.Time) (*secret.Ring, error) {
 }
 
 // Create writes a ring to a new file. It fails with fs.ErrExist if the file exists.
-func Create(path string, r *secret.Ring) error { return durable.Create(path, r.Text()) }
+func Create(path string, r *secret.Ring) error { return atomicfile.Create(path, r.Text()) }
 
 // Replace writes a ring over an existing file, atomically.
-func Replace(path string, r *secret.Ring) error { return durable.Replace(path, r.Text()) }
+func Replace(path string, r *secret.Ring) error { return atomicfile.Replace(path, r.Text()) }

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"syscall"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
@@ -123,7 +123,7 @@ func (x *exportFile) prepare() error {
 	f, err := os.OpenFile(x.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err == nil {
 		err = errors.Join(f.Chown(uid, -1), f.Chmod(0o640), f.Close(),
-			durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir)))
+			atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(dir)))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
