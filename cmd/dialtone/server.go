@@ -169,13 +169,13 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		}),
 		Captcha: s.signing.issuer,
 		TURN:    s.turn.Value,
-		Links: &provision.Links{
+		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.store,
 			Store:    s.store,
 			Tickets:  s.signing.tickets,
 			Audit:    events,
 			Now:      time.Now,
-		},
+		}),
 		TrustedProxies: s.HTTP.TrustedProxies,
 		Log:            s.log,
 	}

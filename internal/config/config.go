@@ -26,6 +26,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"dialtone/internal/redact"
 )
 
 // Config is the whole configuration. Its zero value is not valid; Load makes one.
@@ -150,22 +152,15 @@ type Limits struct {
 	SignupsPerAddressAllTenants int `toml:"signups_per_address_all_tenants" max:"1000000" default:"0" placeholder:"N"`
 }
 
-// Secret is a secret from the environment. It does not print.
+// Secret is a secret from the environment. It is a string so that Load can set it by reflection,
+// and does not print, like redact.Of.
 type Secret string
 
-const redacted = "[secret]"
+// Format implements fmt.Formatter for all verbs.
+func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 
-// String returns a fixed text.
-func (Secret) String() string { return redacted }
-
-// LogValue implements slog.LogValuer with a fixed text.
-func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText implements encoding.TextMarshaler with a fixed text.
-func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Format implements fmt.Formatter with a fixed text for every verb.
-func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+// MarshalText implements encoding.TextMarshaler, which encoding/json and log/slog use.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
 // loader is the state of one Load.
 type loader struct {

@@ -82,8 +82,8 @@ func (d Dir) Node() (string, error) {
 }
 
 // CreateNode returns the name of the server, and first creates a random one if there is none. It
-// creates the directory too. Of several processes that start at the same time, all get the same
-// name: only later it is known which of them gets the lock.
+// creates the directory too. Processes that start at the same time all get the same name, since
+// which of them gets the lock is decided later.
 func (d Dir) CreateNode() (string, error) {
 	name, err := d.Node()
 	if !errors.Is(err, fs.ErrNotExist) {

@@ -217,10 +217,10 @@ func (s *testServer) start(t testing.TB) {
 		Log:            log,
 		DevMail:        s.options.devMail,
 		Delivery:       s.options.delivery,
-		Links: &provision.Links{
+		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.store, Store: s.store, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(s.sign.Load(), s.clock.Now) },
-		},
+		}),
 		TURN: func() *turn.Issuer {
 			if r := s.turn.Load(); r != nil {
 				return turn.NewIssuer(r, s.clock.Now)

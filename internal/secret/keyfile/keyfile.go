@@ -42,8 +42,8 @@ func Read(path string) (*secret.Ring, error) {
 	return r, nil
 }
 
-// ReadOrCreate reads a key file, and first creates it with a new key if there is none. Of several
-// processes that start at the same time, all get the same key.
+// ReadOrCreate reads a key file, and first creates it with a new key if there is none.
+// Processes that start at the same time all get the same key.
 func ReadOrCreate(path string, now time.Time) (*secret.Ring, error) {
 	r, err := Read(path)
 	if !errors.Is(err, ErrMissing) {

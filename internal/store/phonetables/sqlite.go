@@ -128,7 +128,7 @@ func (x *exportFile) prepare() error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return x.alone(func(tx sqlite.Tx) error {
+	return x.withFile(func(tx sqlite.Tx) error {
 		var version int
 		err := tx.Row(`PRAGMA user_version`).Scan(&version)
 		if err != nil || version == sqliteVersion {
@@ -139,8 +139,8 @@ func (x *exportFile) prepare() error {
 	})
 }
 
-// alone opens the file without the store.
-func (x *exportFile) alone(do func(sqlite.Tx) error) (err error) {
+// withFile opens the file without the store.
+func (x *exportFile) withFile(do func(sqlite.Tx) error) (err error) {
 	c, err := sqlite.Connect(x.path, "", `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
 		PRAGMA synchronous = FULL; PRAGMA secure_delete = ON`)
 	if err != nil {
@@ -269,7 +269,7 @@ func (x *exportFile) empty() error {
 	if err := x.prepare(); err != nil {
 		return err
 	}
-	err := x.alone(func(tx sqlite.Tx) error {
+	err := x.withFile(func(tx sqlite.Tx) error {
 		if err := tx.Script(`BEGIN IMMEDIATE; DELETE FROM entry; DELETE FROM realm;
 			UPDATE state SET export = x'', applied = 0, whole = FALSE; COMMIT`); err != nil {
 			return err
