@@ -20,8 +20,8 @@ import (
 
 const bareGroup = 64
 
-// bareSite is a database and a folder without a program around them. They grow from turn to turn, as
-// the program's do.
+// bareSite is a database and a folder without a program around them. They grow from turn to turn,
+// as the program's do.
 type bareSite struct {
 	conn *conn.Conn
 	box  string

@@ -121,8 +121,8 @@ func (f figures) String() string {
 
 func show(d time.Duration) string { return d.Round(time.Microsecond * 10).String() }
 
-// drive runs work on conns connections for the duration. Each call of the function that work returns is
-// one request or exchange; io.EOF ends its worker early.
+// drive runs work on conns connections for the duration. Each call of the function that work
+// returns is one request or exchange; io.EOF ends its worker early.
 func drive(conns int, target string, duration time.Duration, work func(c *client) func() error) figures {
 	var mu sync.Mutex
 	var all []time.Duration
@@ -174,9 +174,9 @@ func (f *figures) summarize(all []time.Duration) {
 // turns is how often two measurements alternate.
 const turns = 5
 
-// compare measures two things by turns, so that other load on the machine affects both. It returns the
-// figures of all turns together with the median of the rates, and the median, smallest and largest of
-// the turns' ratios.
+// compare measures two things by turns, so that other load on the machine affects both. It returns
+// the figures of all turns together with the median of the rates, and the median, smallest and
+// largest of the turns' ratios.
 func compare(
 	one, other func() (figures, error),
 	ratio func(a, b figures) float64,

@@ -1,14 +1,17 @@
-// Bench measures the program against the machine's own limits, in one run on the same disk and CPUs.
+// Bench measures the program against the machine's own limits, in one run on the same disk and
+// CPUs.
 //
-// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from as many
-// 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that was fetched
-// and solved, and each message file is written. The limits that it compares with are an empty net/http
-// handler in its own process, driven by the same client, and the bare store: the same rows in groups of
-// 64 with the same driver, and the same files, without HTTP and without rules.
+// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from
+// as many 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that
+// was fetched and solved, and each message file is written. The limits that it compares with are an
+// empty net/http handler in its own process, driven by the same client, and the bare store: the
+// same rows in groups of 64 with the same driver, and the same files, without HTTP and without
+// rules.
 //
-// With -versus it compares two builds of the program by turns. With -postgres it measures signups of one
-// server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups it measures
-// look-ups by SIP servers, and with -signups too it does so while people sign up at that rate.
+// With -versus it compares two builds of the program by turns. With -postgres it measures signups
+// of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups it
+// measures look-ups by SIP servers, and with -signups too it does so while people sign up at that
+// rate.
 //
 // Absolute figures belong to one machine and one moment. Look at the ratios.
 package main

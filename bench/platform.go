@@ -118,8 +118,8 @@ func startEmpty(ctx context.Context) (*process, error) {
 	return start(ctx, []string{self, "-empty", target}, nil, target, "/")
 }
 
-// serveEmpty does the least that net/http can do: it reads the request with its body, and answers with as
-// many bytes as a captcha has.
+// serveEmpty does the least that net/http can do: it reads the request with its body, and answers
+// with as many bytes as a captcha has.
 func serveEmpty(addr string) error {
 	answer := []byte(strings.Repeat("x", 100))
 	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -172,7 +172,8 @@ func host(target string) string {
 	return "localhost:" + port
 }
 
-// signups posts forms, each with a captcha from the channel, from a new address after every third one.
+// signups posts forms, each with a captcha from the channel, from a new address after every third
+// one.
 func signups(captchas <-chan solved) func(*client) func() error {
 	return func(c *client) func() error {
 		made := perAddress

@@ -46,7 +46,8 @@ func shared(ctx context.Context, o options) error {
 	return million(ctx, o, c, conn)
 }
 
-// million measures what a million accounts take, and how fast one of them is found by tenant and name.
+// million measures what a million accounts take, and how fast one of them is found by tenant and
+// name.
 func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx.Conn) error {
 	if _, err := admin.Exec(ctx, "CREATE DATABASE million"); err != nil {
 		return err

@@ -132,14 +132,15 @@ func atMost(count int, work func(*client) func() error) func(*client) func() err
 	}
 }
 
-// processorTime is what the process has used so far, in user and system mode, to the hundredth of a second.
+// processorTime is what the process has used so far, in user and system mode, to the hundredth of a
+// second.
 func (p *process) processorTime() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	// The fields behind the command's name, which may have spaces in it; utime and stime are the 14th
-	// and 15th of all.
+	// The fields behind the command's name, which may have spaces in it; utime and stime are the
+	// 14th and 15th of all.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {

@@ -7,12 +7,13 @@ import (
 	"strconv"
 )
 
-// shares bound how much of a processor each server gets, so that servers which would be on machines
-// of their own can be added up on one machine. They are control groups, which take root and a Linux
-// that has them.
+// shares are control groups that limit how much of a processor each server gets, so that one
+// machine can show how the rates of servers on machines of their own add up. They require root on
+// Linux.
 type shares struct{ dirs []string }
 
-// newShares makes so many groups of a part of a processor each. It reports false where the system has none.
+// newShares creates n groups, each with a part of a processor. It reports false if the system has
+// no control groups, or does not let this user create them.
 func newShares(n int, part float64) (*shares, bool) {
 	s := &shares{}
 	const period = 20_000 // µs: short against what is measured
@@ -44,11 +45,12 @@ func newShares(n int, part float64) (*shares, bool) {
 	return s, true
 }
 
+// put moves a process to a group.
 func (s *shares) put(i, pid int) error {
 	return os.WriteFile(filepath.Join(s.dirs[i], "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 }
 
-// end removes the groups, whose processes have ended.
+// end removes the groups. Their processes must have ended.
 func (s *shares) end() {
 	for _, dir := range s.dirs {
 		os.Remove(dir)

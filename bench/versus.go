@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// versus measures the program and another build of it (-versus) by turns. The figures of one run on
-// one machine can be compared even if other work changes the machine's speed from minute to minute.
+// versus measures the program and another build of it (-versus) in alternating turns. So the ratio
+// of their figures is valid even if other work changes the machine's speed from minute to minute.
 func versus(ctx context.Context, o options) error {
 	ours, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, "data-ours"))
 	if err != nil {
