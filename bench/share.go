@@ -7,16 +7,15 @@ import (
 	"strconv"
 )
 
-// shares are control groups that limit how much of a processor each server gets, so that one
-// machine can show how the rates of servers on machines of their own add up. They require root on
-// Linux.
+// shares limits servers to a part of a processor each, by control groups. So one machine can show what
+// several servers on machines of their own would do together. It needs Linux and root.
 type shares struct{ dirs []string }
 
-// newShares creates n groups, each with a part of a processor. It reports false if the system has
-// no control groups, or does not let this user create them.
+// newShares creates n control groups, each limited to a part of a processor. It returns false if the
+// system does not allow that.
 func newShares(n int, part float64) (*shares, bool) {
 	s := &shares{}
-	const period = 20_000 // µs: short against what is measured
+	const period = 20_000 // µs, short in relation to a measurement
 	for i := range n {
 		name := fmt.Sprintf("dialtone-bench-%d-%d", os.Getpid(), i)
 		ok := false
@@ -45,7 +44,7 @@ func newShares(n int, part float64) (*shares, bool) {
 	return s, true
 }
 
-// put moves a process to a group.
+// put moves a process to group i.
 func (s *shares) put(i, pid int) error {
 	return os.WriteFile(filepath.Join(s.dirs[i], "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 }

@@ -103,8 +103,8 @@ func (c exportStatus) print(p *program, in *installation) error {
 	default:
 		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", status.Entries, status.Domains)
 	}
-	for _, place := range status.Places {
-		fmt.Fprintln(p.stdout, "  "+place)
+	for _, location := range status.Locations {
+		fmt.Fprintln(p.stdout, "  "+location)
 	}
 	return nil
 }

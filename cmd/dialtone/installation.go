@@ -13,7 +13,6 @@ import (
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/store/phonetables"
@@ -71,11 +70,7 @@ func openInstallation(ctx context.Context, c config.Config, node string) (*insta
 
 // newKeys returns the keys of the configuration.
 func newKeys(c config.KeyFiles) *datadir.Keys {
-	return datadir.NewKeys(c.Dir, datadir.KeyTexts{
-		Seal: redact.New(string(c.Seal)),
-		Sign: redact.New(string(c.Sign)),
-		TURN: redact.New(string(c.Turn)),
-	})
+	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
 }
 
 func (in *installation) openStore(ctx context.Context, node string) (*store.Store, error) {

@@ -60,8 +60,8 @@ func (in *installation) newRelay() (*relay.Relay, error) {
 // login.
 func relayPassword(m config.Mail) func() (string, error) {
 	return func() (string, error) {
-		if m.RelayPassword != "" {
-			return string(m.RelayPassword), nil
+		if m.RelayPassword != (config.Secret{}) {
+			return m.RelayPassword.Reveal(), nil
 		}
 		text, err := os.ReadFile(m.RelayPasswordFile)
 		if err != nil {

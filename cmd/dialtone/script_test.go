@@ -107,7 +107,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	p, err := launched(cmd, nil)
 	ts.Check(err)
-	ts.Defer(p.kill)
+	ts.Defer(p.Kill)
 	serversOf(ts)[args[0]] = p
 	ts.Setenv(args[0], p.base)
 	ts.Setenv(args[0]+"_OPS", p.operators)

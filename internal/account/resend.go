@@ -39,7 +39,7 @@ func (s *Service) resend(
 	r.Token, r.Message, r.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	// The store keeps microseconds. A message that is written again must have the same times.
 	r.Made = now.UTC().Truncate(time.Microsecond)
-	r.Places = []throttle.Allowance{
+	r.Allowances = []throttle.Allowance{
 		{
 			Bucket: s.buckets.Of("resend", t.ID, r.Account.UID.String()),
 			Rule:   throttle.ResendsPerAccount,

@@ -66,10 +66,9 @@ type LinkStore interface {
 	// link before becomes invalid, and its outbox entry is marked as replaced. It checks in this
 	// order, and fails with the first that does not hold: the account exists (fault.NotFound); it
 	// is not held (ErrHeld), and pending (ErrActive); its address is still Was (ErrAddressChanged);
-	// a place under each of Places (fault.Limited). A failure changes nothing. The account still
-	// expires when it would have. Of concurrent calls each replaces the link of another, and no
-	// more of them succeed than there are places. A Resend that fails with fault.ErrInDoubt has to
-	// be undone.
+	// each of Allowances permits another use (fault.Limited). A failure changes nothing. The account
+	// still expires when it would have. Of concurrent calls each replaces the link of another, and
+	// no more of them succeed than the allowances permit.
 	Resend(ctx context.Context, r LinkReplacement, now time.Time) error
 
 	// UndoResend reverses a Resend whose message could not be published: the link and the address
@@ -106,7 +105,7 @@ type AdminStore interface {
 // Sweeper removes old rows.
 type Sweeper interface {
 	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
-	// expired by expired, and expired captchas, revoked sessions and places.
+	// expired by expired, and expired captchas, revoked sessions and uses.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
 }
 
@@ -119,8 +118,8 @@ type Signup struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Captcha     captcha.Proof
-	// Address are the places that it takes for its origin, Recipient the one for the recipient of
-	// its message.
+	// Address are the allowances of the client's address that the signup uses, and Recipient is the
+	// allowance of the recipient of its message.
 	Address   []throttle.Allowance
 	Recipient throttle.Allowance
 	// CheckOnly makes every check and writes no account. It is for a message that could not be
@@ -143,7 +142,8 @@ type LinkReplacement struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Made        time.Time
-	Places      []throttle.Allowance
+	// Allowances are that of the account and that of the recipient.
+	Allowances []throttle.Allowance
 	// CheckOnly makes every check and writes nothing, as in Signup.
 	CheckOnly bool
 }

@@ -152,15 +152,8 @@ type Limits struct {
 	SignupsPerAddressAllTenants int `toml:"signups_per_address_all_tenants" max:"1000000" default:"0" placeholder:"N"`
 }
 
-// Secret is a secret from the environment. It is a string so that Load can set it by reflection,
-// and does not print, like redact.Of.
-type Secret string
-
-// Format implements fmt.Formatter for all verbs.
-func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
-
-// MarshalText implements encoding.TextMarshaler, which encoding/json and log/slog use.
-func (Secret) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
+// Secret is a secret from the environment.
+type Secret = redact.Of[string]
 
 // loader is the state of one Load.
 type loader struct {
@@ -337,10 +330,10 @@ func (l *loader) check() {
 	}
 	m := c.Mail
 	switch {
-	case m.Relay.Parts().User != "" && m.RelayPassword == "" && m.RelayPasswordFile == "":
+	case m.Relay.Parts().User != "" && m.RelayPassword == Secret{} && m.RelayPasswordFile == "":
 		l.fault(l.set["mail.relay"], "mail.relay", "has a user, and there is no password",
 			"set DIALTONE_MAIL_RELAY_PASSWORD or mail.relay_password_file")
-	case m.RelayPassword != "" && m.RelayPasswordFile != "":
+	case m.RelayPassword != Secret{} && m.RelayPasswordFile != "":
 		l.fault(l.set["mail.relay_password_file"], "mail.relay_password_file",
 			"is set, and so is DIALTONE_MAIL_RELAY_PASSWORD", "keep one of them")
 	}

@@ -20,7 +20,7 @@ type place struct {
 	rank int
 }
 
-// The sources, each of which overrides the one before it.
+// The ranks of the sources. A source overrides those of lower rank.
 const (
 	rankDefault = iota
 	rankFile

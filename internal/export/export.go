@@ -76,8 +76,8 @@ type Status struct {
 	Complete bool  `json:"whole"`
 	Entries  int64 `json:"entries"`
 	Domains  int64 `json:"domains"`
-	// Places are where phone servers find the tables: a file, or schemas of a database.
-	Places []string `json:"places"`
+	// Locations are where phone servers find the tables: a file, or schemas of a database.
+	Locations []string `json:"places"`
 }
 
 // Progress is called with the number of entries done so far and with that of all entries.

@@ -28,7 +28,7 @@ var allTenants = []phonetables.Subject{phonetables.Tenants}
 // AddTenant implements tenant.Store.
 func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
 	event := account.NewUID(t.Created)
-	defer s.notify()
+	defer s.signalAdded()
 	err := s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
 		if err := tx.Lock(tenantsLock); err != nil {
 			return nil, err
@@ -41,7 +41,7 @@ func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, er
 			}
 		}
 		if t.ID, err = addTenant(tx, t); err == nil {
-			err = addTenantNotifications(tx, hook.TenantAdded, event, t.ID, t.Created)
+			err = insertTenantNotifications(tx, hook.TenantAdded, event, t.ID, t.Created)
 		}
 		return allTenants, err
 	})
@@ -116,7 +116,7 @@ func tenantsChanged(tx engine.Tx) error {
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
 	event := account.NewUID(now)
-	defer s.notify()
+	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		return allTenants, setTenant(tx, t, event, now)
 	})
@@ -166,7 +166,7 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 	if err != nil {
 		return err
 	}
-	if err := addTenantNotifications(tx, hook.TenantChanged, event, t.ID, now); err != nil {
+	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, now); err != nil {
 		return err
 	}
 	return tenantsChanged(tx)
@@ -179,7 +179,7 @@ func noTenant(host string) error {
 // RemoveTenant implements tenant.Store.
 func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
 	event := account.NewUID(now)
-	defer s.notify()
+	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		return allTenants, removeTenant(tx, host, accounts, event, now)
 	})
@@ -207,10 +207,10 @@ func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, n
 		return fault.New(fault.Conflict,
 			"the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
 	}
-	if err := addTenantAccountNotifications(tx, event, id, now); err != nil {
+	if err := insertRemovalNotifications(tx, event, id, now); err != nil {
 		return err
 	}
-	if err := addTenantNotifications(tx, hook.TenantRemoved, event, id, now); err != nil {
+	if err := insertTenantNotifications(tx, hook.TenantRemoved, event, id, now); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM hook_tenant WHERE tenant = $1`, id); err != nil {

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// maxFreeSWITCH bounds a request of FreeSWITCH. It sends about 3 KiB, most of which a phone wrote.
+// maxFreeSWITCH bounds a request of FreeSWITCH. A request has about 3 KiB, mostly text from the phone.
 const maxFreeSWITCH = 32 << 10
 
 // freeswitch answers mod_xml_curl. FreeSWITCH looks users up for many purposes (action). It gets an

@@ -92,14 +92,14 @@ func TestRender(t *testing.T) {
 					"<title>", "<h1", "<main>", "</html>",
 				} {
 					if !strings.Contains(page, want) {
-						t.Errorf("there is no %s", want)
+						t.Errorf("the page does not contain %s", want)
 					}
 				}
 				for _, never := range []string{
 					"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://",
 				} {
 					if strings.Contains(page, never) {
-						t.Errorf("there is %q", never)
+						t.Errorf("the page contains %q", never)
 					}
 				}
 				if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
@@ -246,7 +246,7 @@ func TestRuleTexts(t *testing.T) {
 	}
 }
 
-// Every text for pages is used on one.
+// TestUnusedTexts checks that every text for pages is used on one.
 func TestUnusedTexts(t *testing.T) {
 	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -304,7 +304,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// Every form posts to a route that takes a POST.
+// TestFormActions checks that every form posts to a route that accepts POST.
 func TestFormActions(t *testing.T) {
 	site, err := New(Deps{})
 	if err != nil {
@@ -383,7 +383,7 @@ func TestActivationPage(t *testing.T) {
 			}
 			for _, not := range want.not {
 				if strings.Contains(page, not) {
-					t.Errorf("%s is there", not)
+					t.Errorf("the page contains %s", not)
 				}
 			}
 		})

@@ -79,7 +79,7 @@ type backend interface {
 	// prune forgets changes that the tables have.
 	prune() error
 	version(ctx context.Context) (int64, error)
-	places() []string
+	locations() []string
 }
 
 // opener opens the sealed credential of an account. It is nil without keys.
@@ -169,11 +169,11 @@ func Enabled(q engine.Querier) (bool, error) {
 
 // Status returns the state of the export.
 func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
-	st.Places = []string{}
+	st.Locations = []string{}
 	if st.Enabled, err = Enabled(t.engine.Reads(ctx)); err != nil || !st.Enabled {
 		return st, err
 	}
-	st.Places = append(st.Places, t.backend.places()...)
+	st.Locations = append(st.Locations, t.backend.locations()...)
 	err = t.backend.withTables(func(tx engine.Tx) (err error) {
 		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Complete); err != nil {
 			return err

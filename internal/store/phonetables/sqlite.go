@@ -92,7 +92,7 @@ func (x *exportFile) attach() (err error) {
 	if _, err := x.conn.Exec(`ATTACH $1 AS dialtone_directory`, x.path); err != nil {
 		return err
 	}
-	if err := x.conn.KeepJournal("dialtone_directory"); err != nil {
+	if err := x.conn.KeepWAL("dialtone_directory"); err != nil {
 		return err
 	}
 	// A removed HA1 is overwritten, and not left in the free space of a page.
@@ -147,7 +147,7 @@ func (x *exportFile) withFile(do func(sqlite.Tx) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := c.KeepJournal("main"); err != nil {
+	if err := c.KeepWAL("main"); err != nil {
 		return err
 	}
 	return do(sqlite.Tx{Conn: c})
@@ -396,4 +396,4 @@ func (x *exportFile) version(ctx context.Context) (int64, error) {
 		`SELECT COALESCE(max(changes + 1), 0) FROM export WHERE name = $1`, exportName)
 }
 
-func (x *exportFile) places() []string { return []string{x.path} }
+func (x *exportFile) locations() []string { return []string{x.path} }
