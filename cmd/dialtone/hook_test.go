@@ -53,7 +53,7 @@ func (f *hookFixture) addActive(p *serverProcess, user string) {
 	f.command("account", "enable", user, "--tenant", "localhost")
 }
 
-func (f *hookFixture) hooks() (list []listedHook) {
+func (f *hookFixture) hooks() (list []hookView) {
 	f.Helper()
 	if err := json.Unmarshal([]byte(f.command("directory", "hook", "list", "--json")), &list); err != nil {
 		f.Fatal(err)
