@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,36 +15,37 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// What is on its way when a link is looked at, and there when it is written down, counts.
+// A call reads an account before a concurrent change is committed, and writes it afterwards. The
+// answer takes the change into account.
 func TestChangeBetweenReadAndWrite(t *testing.T) {
 	url := postgrestest.Shared(t).Database(t)
-	s := openStore(t, secret.NewRing(midday), "a", url)
-	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
-	activate := func(a account.Signup) error { _, err := s.Activate(ctx, home, a.Token, midday); return err }
+	s := openStore(t, secret.NewRing(noon), "a", url)
+	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
+	activate := func(a account.Signup) error { _, err := s.Activate(ctx, tenantID, a.Token, noon); return err }
 	confirm := func(a account.Signup) error {
-		_, err := s.Confirm(ctx, home, a.Token, a.Account.UID, midday)
+		_, err := s.Confirm(ctx, tenantID, a.Token, a.Account.UID, noon)
 		return err
 	}
-	earlier := midday.Add(-time.Hour)
+	earlier := noon.Add(-time.Hour)
 	both := fmt.Sprintf("activated = %[1]d, confirmed = %[1]d", engine.Micros(earlier))
 	for _, c := range []struct {
 		name, set string
 		do        func(account.Signup) error
 		want      error
-		after     func(account.Account) bool
+		valid     func(account.Account) bool
 	}{
-		{"a hold, for a link", "held = TRUE", activate, account.ErrHeld,
+		{"hold before Activate", "held = TRUE", activate, account.ErrHeld,
 			func(a account.Account) bool { return a.Held && a.Pending() }},
-		{"a hold, for a confirmation", "held = TRUE", confirm, account.ErrHeld,
+		{"hold before Confirm", "held = TRUE", confirm, account.ErrHeld,
 			func(a account.Account) bool { return a.Held && a.Pending() && a.Confirmed.IsZero() }},
-		{"a confirmation, for a link", both, activate, account.ErrActive,
+		{"confirmation before Activate", both, activate, account.ErrActive,
 			func(a account.Account) bool { return a.Activated.Equal(earlier) }},
-		{"a confirmation, for another", both, confirm, nil,
+		{"confirmation before Confirm", both, confirm, nil,
 			func(a account.Account) bool { return a.Activated.Equal(earlier) && a.Confirmed.Equal(earlier) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := newcomer(home, strings.ReplaceAll(strings.ReplaceAll(c.name, " ", "-"), ",", ""))
-			if err := s.Create(ctx, a, midday); err != nil {
+			a := newSignup(tenantID, strings.ReplaceAll(c.name, " ", "-"))
+			if err := s.Create(ctx, a, noon); err != nil {
 				t.Fatal(err)
 			}
 			conn, err := pgx.Connect(ctx, url)
@@ -51,23 +53,23 @@ func TestChangeBetweenReadAndWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close(ctx)
-			hold := `BEGIN; UPDATE account SET ` + c.set + ` WHERE username = '` + a.Account.User + `'`
-			if _, err := conn.Exec(ctx, hold); err != nil {
+			change := `BEGIN; UPDATE account SET ` + c.set + ` WHERE username = '` + a.Account.User + `'`
+			if _, err := conn.Exec(ctx, change); err != nil {
 				t.Fatal(err)
 			}
 			answer := make(chan error, 1)
 			go func() { answer <- c.do(a) }()
-			eventually(t, "it waits for the other", func() bool {
-				return s.number(t, `SELECT count(*) FROM pg_stat_activity
+			eventually(t, "the call waits for the change", func() bool {
+				return s.count(t, `SELECT count(*) FROM pg_stat_activity
 					WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
 			})
 			if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
 				t.Fatal(err)
 			}
-			if err := <-answer; err != c.want {
+			if err := <-answer; !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
-			if got, err := s.Find(ctx, home, a.Account.User, midday); err != nil || !c.after(got) {
+			if got, err := s.Find(ctx, tenantID, a.Account.User, noon); err != nil || !c.valid(got) {
 				t.Errorf("got %+v, %v", got, err)
 			}
 		})
