@@ -29,7 +29,7 @@ func fillStore(t *testing.T, s *testStore) {
 	t.Helper()
 	ctx := t.Context()
 	var tenantIDs []int64
-	for _, host := range []string{"one.test", "two.test", "gone.test"} {
+	for _, host := range []string{"one.test", "two.test", "removed.test"} {
 		tenantIDs = append(tenantIDs, addTenant(t, s, host))
 	}
 	must := func(err error) {
@@ -56,7 +56,7 @@ func fillStore(t *testing.T, s *testStore) {
 		Tenants:   tenantIDs[:1],
 		Created:   noon,
 	}))
-	must(s.RemoveTenant(ctx, "gone.test", false, noon))
+	must(s.RemoveTenant(ctx, "removed.test", false, noon))
 	var all sync.WaitGroup
 	for i := range page + 500 {
 		all.Go(func() {
