@@ -62,7 +62,7 @@ var serverTests = []testCase{
 		}
 	}},
 	{"are removed with their token", func(t *test) {
-		removed, kept := t.newServer("removed", t.tenant), t.newServer("kept", t.tenant)
+		removed, kept := t.newServer("removed", t.tenant), t.newServer("stays", t.tenant)
 		t.must(t.AddServer(t.ctx, removed))
 		t.must(t.AddServer(t.ctx, kept))
 		_, before := t.servers()
