@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -53,7 +54,7 @@ func (s *Service) resend(
 	undo := func(ctx context.Context) error { return s.undoResend(ctx, t, r) }
 	if err := s.deps.Store.Resend(ctx, r, now); err != nil {
 		staged.Discard()
-		if errors.Is(err, ErrUnknown) {
+		if errors.Is(err, fault.ErrInDoubt) {
 			s.deps.Outbox.UndoLater(undo)
 		}
 		return err

@@ -32,7 +32,7 @@ type SignupStore interface {
 	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the
 	// Recipient (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
 	// by a conflict. Every other failure changes nothing. Concurrent calls never get more places,
-	// captchas or names than there are.
+	// captchas or names than there are. A Create that fails with fault.ErrInDoubt has to be undone.
 	Create(ctx context.Context, s Signup, now time.Time) error
 
 	// Undo reverses a Create whose message could not be published: account, outbox entry, places
@@ -123,7 +123,7 @@ type Signup struct {
 	Address   []throttle.Allowance
 	Recipient throttle.Allowance
 	// CheckOnly makes every check and writes no account. It is for a message that could not be
-	// staged: a person whose name is taken is told that, and not that we are in trouble.
+	// staged: a person whose name is taken gets that error, not the one of the pickup directory.
 	CheckOnly bool
 }
 
@@ -182,23 +182,19 @@ var ErrAddressChanged = &fault.Error{
 	Message: "the account's address was changed at the same moment, and nothing was sent; try again",
 }
 
-// ErrUnknown means that the store lost its database during a commit and cannot say in time whether
-// the transaction happened. A Create or Resend that fails with it has to be undone.
-var ErrUnknown = fault.ErrInDoubt
-
-// ErrAddress is the limit of Create for an origin, with the time to wait.
-func ErrAddress(wait time.Duration) error {
+// AddressLimit is the error of Create for an origin that has no place left, with the time to wait.
+func AddressLimit(wait time.Duration) error {
 	return fault.Limit(wait, "too many signups from your address; wait before trying again")
 }
 
-// ErrRecipient is the limit of Create and Resend for a recipient, with the time to wait.
-func ErrRecipient(wait time.Duration) error {
+// RecipientLimit is the error of Create and Resend for a recipient, with the time to wait.
+func RecipientLimit(wait time.Duration) error {
 	return fault.Limit(wait, "too many messages to this e-mail address today; "+
 		"look for an earlier one, or wait")
 }
 
-// ErrResends is the limit of Resend for one account, with the time to wait.
-func ErrResends(wait time.Duration) error {
+// ResendLimit is the error of Resend for one account, with the time to wait.
+func ResendLimit(wait time.Duration) error {
 	return fault.Limit(wait, "the message cannot be sent again today; "+
 		"look for it in the spam folder, or wait")
 }

@@ -70,7 +70,9 @@ func (s *roundRobin) Create(ctx context.Context, a account.Signup, now time.Time
 	return s.next().Create(ctx, a, now)
 }
 
-func (s *roundRobin) Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
+func (s *roundRobin) Activate(
+	ctx context.Context, tenant int64, token [32]byte, now time.Time,
+) (account.Account, error) {
 	return s.next().Activate(ctx, tenant, token, now)
 }
 

@@ -79,7 +79,7 @@ func mayResend(q engine.Querier, a account.Account, r account.LinkReplacement, n
 	case a.Email != r.Was:
 		return account.ErrAddressChanged
 	}
-	refusals := []func(time.Duration) error{account.ErrResends, account.ErrRecipient}
+	refusals := []func(time.Duration) error{account.ResendLimit, account.RecipientLimit}
 	for i, al := range r.Allowances {
 		if wait, err := waitFor(q, al, now); err != nil {
 			return err

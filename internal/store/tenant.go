@@ -48,8 +48,8 @@ func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, er
 	return t, err
 }
 
-// free fails with fault.Conflict if another tenant has the host or the realm of t.
-func free(q engine.Querier, t tenant.Tenant) error {
+// checkHostAndRealmFree fails with fault.Conflict if another tenant has the host or the realm of t.
+func checkHostAndRealmFree(q engine.Querier, t tenant.Tenant) error {
 	var one int
 	err := q.Row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
 	if err == nil {
@@ -58,7 +58,7 @@ func free(q engine.Querier, t tenant.Tenant) error {
 	} else if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	return realmFree(q, t)
+	return checkRealmFree(q, t)
 }
 
 // AddFirstTenant implements tenant.Store.
@@ -78,7 +78,7 @@ func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
 }
 
 func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
-	if err := free(tx, t); err != nil {
+	if err := checkHostAndRealmFree(tx, t); err != nil {
 		return 0, err
 	}
 	settings, err := json.Marshal(t.Settings)
@@ -94,8 +94,8 @@ func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
 	return id, tenantsChanged(tx)
 }
 
-// realmFree fails with fault.Conflict if another tenant has the realm of t.
-func realmFree(q engine.Querier, t tenant.Tenant) error {
+// checkRealmFree fails with fault.Conflict if another tenant has the realm of t.
+func checkRealmFree(q engine.Querier, t tenant.Tenant) error {
 	var host string
 	err := q.Row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
 	if err == nil {
@@ -142,7 +142,7 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 			return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every "+
 				"password's hash contains the realm, and none would match any more", t.Host, n)
 		}
-		if err := realmFree(tx, t); err != nil {
+		if err := checkRealmFree(tx, t); err != nil {
 			return err
 		}
 	}
@@ -181,11 +181,11 @@ func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now 
 	event := account.NewUID(now)
 	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		return allTenants, dropTenant(tx, host, accounts, event, now)
+		return allTenants, removeTenant(tx, host, accounts, event, now)
 	})
 }
 
-func dropTenant(tx engine.Tx, host string, accounts bool, event account.UID, now time.Time) error {
+func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, now time.Time) error {
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ type Decision struct {
 func (f Facts) Decide(a account.Signup) Decision {
 	switch {
 	case f.Address > 0:
-		return Decision{Refusal: account.ErrAddress(f.Address)}
+		return Decision{Refusal: account.AddressLimit(f.Address)}
 	case f.Used:
 		return Decision{Refusal: account.ErrCaptcha}
 	case !a.Captcha.Right:
@@ -48,7 +48,7 @@ func (f Facts) Decide(a account.Signup) Decision {
 	case f.Taken:
 		return Decision{Refusal: account.ErrTaken, Spends: true}
 	case f.Recipient > 0:
-		return Decision{Refusal: account.ErrRecipient(f.Recipient)}
+		return Decision{Refusal: account.RecipientLimit(f.Recipient)}
 	case a.CheckOnly:
 		return Decision{}
 	default:
@@ -67,8 +67,8 @@ func Allowances(a account.Signup) []throttle.Allowance {
 	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
 }
 
-// Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups that
-// share a key are not decided at the same time.
+// Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups
+// that share a key are not decided at the same time.
 func Keys(a account.Signup) []int64 {
 	keys := []int64{
 		Key("captcha", 0, a.Captcha.Nonce[:]),

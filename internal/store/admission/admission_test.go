@@ -25,8 +25,8 @@ func TestDecide(t *testing.T) {
 	}{
 		{
 			"address over its limit", Facts{minute, true, holder, true, minute}, false,
-			Decision{Refusal: account.ErrAddress(minute)},
-			Decision{Refusal: account.ErrAddress(minute)},
+			Decision{Refusal: account.AddressLimit(minute)},
+			Decision{Refusal: account.AddressLimit(minute)},
 		},
 		{
 			"captcha used", Facts{0, true, holder, true, minute}, false,
@@ -45,8 +45,8 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			"recipient over its limit", Facts{0, false, holder, false, minute}, true,
-			Decision{Refusal: account.ErrRecipient(minute)},
-			Decision{Refusal: account.ErrRecipient(minute)},
+			Decision{Refusal: account.RecipientLimit(minute)},
+			Decision{Refusal: account.RecipientLimit(minute)},
 		},
 		{
 			"name of an expired account", Facts{0, false, holder, false, 0}, true,

@@ -149,7 +149,9 @@ func interruptCommits(
 			t.Errorf("%s: %v", a.name, a.err)
 		}
 		// The machine was too slow. A retry finds the state before or after the write.
-		eventually(t, "a retry of "+a.name+" succeeds", func() bool { return !fault.Is(calls[a.name](), fault.Overloaded) })
+		eventually(t, "a retry of "+a.name+" succeeds", func() bool {
+			return !fault.Is(calls[a.name](), fault.Overloaded)
+		})
 	}
 	got := make(map[string]bool)
 	for _, a := range []account.Signup{activated, created, deleted, undone} {
@@ -236,7 +238,10 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 		"takeover": func() error { _, err := proxied.TakeOver(ctx); return err },
 		"disable":  func() error { _, err := proxied.Disable(ctx, tenantID, "ann", noon); return err },
 		"activate": func() error { _, err := proxied.Activate(ctx, tenantID, [32]byte{1}, noon); return err },
-		"confirm":  func() error { _, err := proxied.Confirm(ctx, tenantID, [32]byte{1}, account.UID{}, noon); return err },
+		"confirm": func() error {
+			_, err := proxied.Confirm(ctx, tenantID, [32]byte{1}, account.UID{}, noon)
+			return err
+		},
 	}
 	began := time.Now()
 	var all sync.WaitGroup
@@ -466,7 +471,7 @@ func TestCrashesDuringActivation(t *testing.T) {
 				a := newSignup(tenantID, fmt.Sprintf("user%d-%d", client, i))
 				err := s.Create(ctx, a, noon)
 				switch {
-				case errors.Is(err, account.ErrUnknown) || err == nil && i%3 == 0: // as without its message
+				case errors.Is(err, fault.ErrInDoubt) || err == nil && i%3 == 0: // as without its message
 					for fault.Is(s.Undo(ctx, a, noon), fault.Overloaded) {
 						refused()
 						s.engine.WaitForBreaker(ctx)
@@ -489,7 +494,7 @@ func TestCrashesDuringActivation(t *testing.T) {
 					mu.Lock()
 					links++
 					mu.Unlock()
-				case errors.Is(err, account.ErrUnknown):
+				case errors.Is(err, fault.ErrInDoubt):
 				case fault.Is(err, fault.Overloaded):
 					record(&pending, a)
 				default:

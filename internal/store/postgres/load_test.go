@@ -49,7 +49,7 @@ func startLoad(s *testStore, tenantID int64) *load {
 				switch {
 				case err == nil:
 					l.created = append(l.created, a)
-				case errors.Is(err, account.ErrUnknown):
+				case errors.Is(err, fault.ErrInDoubt):
 					l.unknown = append(l.unknown, a)
 				case fault.KindOf(err) == fault.Internal:
 					l.other = append(l.other, err)

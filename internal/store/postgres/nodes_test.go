@@ -103,7 +103,9 @@ func TestNodesShareEveryLimit(t *testing.T) {
 			}, 3, fault.Limited},
 			{"database", func(i int) account.Signup { return signup(300 + i) }, 24, fault.Limited},
 		} {
-			got := pf.concurrently(24, func(s *store.Store, i int) error { return s.Create(t.Context(), c.next(i), noon) })
+			got := pf.concurrently(24, func(s *store.Store, i int) error {
+				return s.Create(t.Context(), c.next(i), noon)
+			})
 			if got[succeeded] != c.want || got[c.kind] != 24-c.want {
 				t.Fatalf("24 signups with the same %s: got %v, want %d accounts", c.name, got, c.want)
 			}

@@ -363,7 +363,7 @@ func (c *copying) numbers() error {
 	})
 }
 
-// compareNumbers fails if the target is behind the source in these numbers.
+// compareNumbers fails if one of these numbers is lower in the target than in the source.
 func (c *copying) compareNumbers(ctx context.Context) error {
 	for what, number := range map[string]func(engine.Copier, engine.Querier) (int64, error){
 		"last id of a tenant": func(e engine.Copier, q engine.Querier) (int64, error) {

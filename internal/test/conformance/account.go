@@ -468,7 +468,7 @@ var sweepTests = []testCase{
 		t.must(err)
 		again := t.signup("bob", noon)
 		again.Address = []throttle.Allowance{allowance(a.Address[0].Bucket, 1)}
-		t.wantLimited(t.Create(t.ctx, again, last), account.ErrAddress, time.Second)
+		t.wantLimited(t.Create(t.ctx, again, last), account.AddressLimit, time.Second)
 	}},
 	{"counts what it removes", func(t *test) {
 		t.addPending("ann", noon) // one captcha, and one allowance each of the address and the recipient

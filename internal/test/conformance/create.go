@@ -25,7 +25,7 @@ var refusals = []refusal{
 	{"the address is over its limit", func(t *test, a *account.Signup) {
 		other := t.addPending("neighbour", noon)
 		a.Address = []throttle.Allowance{allowance(other.Address[0].Bucket, 1)}
-	}, sameMessage(account.ErrAddress(0))},
+	}, sameMessage(account.AddressLimit(0))},
 	{"the captcha is spent", func(t *test, a *account.Signup) {
 		a.Captcha = t.addPending("earlier", noon).Captcha
 	}, func(err error) bool { return errors.Is(err, account.ErrCaptcha) }},
@@ -35,7 +35,7 @@ var refusals = []refusal{
 	{"the recipient is over its limit", func(t *test, a *account.Signup) {
 		other := t.addPending("namesake", noon)
 		a.Recipient = allowance(other.Recipient.Bucket, 1)
-	}, sameMessage(account.ErrRecipient(0))},
+	}, sameMessage(account.RecipientLimit(0))},
 }
 
 // sameMessage returns a function that reports whether an error has the kind and the message of want.
@@ -171,11 +171,11 @@ var createTests = append(orderTests(), []testCase{
 		for i := range a.Address {
 			other := t.signup("bob", noon)
 			other.Address = a.Address[i : i+1]
-			t.wantLimited(t.Create(t.ctx, other, noon), account.ErrAddress, time.Hour)
+			t.wantLimited(t.Create(t.ctx, other, noon), account.AddressLimit, time.Hour)
 		}
 		other := t.signup("bob", noon)
 		other.Recipient = a.Recipient
-		t.wantLimited(t.Create(t.ctx, other, noon), account.ErrRecipient, time.Hour)
+		t.wantLimited(t.Create(t.ctx, other, noon), account.RecipientLimit, time.Hour)
 	}},
 	{"gives a name to one of 64 concurrent signups", func(t *test) {
 		all := make([]account.Signup, 64)
@@ -256,13 +256,13 @@ var limitTests = []testCase{
 		}
 		a := t.signup("dan", noon)
 		a.Address = []throttle.Allowance{allowance(from, 3)}
-		t.wantLimited(t.Create(t.ctx, a, noon.Add(2*time.Minute)), account.ErrAddress, 58*time.Minute)
-		t.wantLimited(t.Create(t.ctx, a, noon.Add(time.Hour-tick)), account.ErrAddress, time.Second)
+		t.wantLimited(t.Create(t.ctx, a, noon.Add(2*time.Minute)), account.AddressLimit, 58*time.Minute)
+		t.wantLimited(t.Create(t.ctx, a, noon.Add(time.Hour-tick)), account.AddressLimit, time.Second)
 		t.must(t.Create(t.ctx, a, noon.Add(time.Hour)))
 		// The window slides: the next signup is allowed a minute later.
 		a = t.signup("eve", noon)
 		a.Address = []throttle.Allowance{allowance(from, 3)}
-		t.wantLimited(t.Create(t.ctx, a, noon.Add(time.Hour)), account.ErrAddress, time.Minute)
+		t.wantLimited(t.Create(t.ctx, a, noon.Add(time.Hour)), account.AddressLimit, time.Minute)
 		t.must(t.Create(t.ctx, a, noon.Add(time.Hour+time.Minute)))
 	}},
 	{"return the time to wait in whole seconds, rounded up", func(t *test) {
@@ -281,7 +281,7 @@ var limitTests = []testCase{
 		} {
 			a := t.signup("bob", noon)
 			a.Address = []throttle.Allowance{allowance(from, 1)}
-			t.wantLimited(t.Create(t.ctx, a, noon.Add(c.after)), account.ErrAddress, c.wait)
+			t.wantLimited(t.Create(t.ctx, a, noon.Add(c.after)), account.AddressLimit, c.wait)
 		}
 	}},
 	{"return the longest wait of several", func(t *test) {
@@ -298,7 +298,7 @@ var limitTests = []testCase{
 			for _, bucket := range order {
 				a.Address = append(a.Address, allowance(bucket, 1))
 			}
-			t.wantLimited(t.Create(t.ctx, a, noon.Add(40*time.Minute)), account.ErrAddress, 50*time.Minute)
+			t.wantLimited(t.Create(t.ctx, a, noon.Add(40*time.Minute)), account.AddressLimit, 50*time.Minute)
 		}
 	}},
 	{"count the messages to a recipient for a day", func(t *test) {
@@ -311,8 +311,8 @@ var limitTests = []testCase{
 		}
 		a := t.signup("bob", noon)
 		a.Recipient.Bucket = to
-		t.wantLimited(t.Create(t.ctx, a, noon.Add(2*time.Hour)), account.ErrRecipient, 22*time.Hour)
-		t.wantLimited(t.Create(t.ctx, a, noon.Add(24*time.Hour-tick)), account.ErrRecipient, time.Second)
+		t.wantLimited(t.Create(t.ctx, a, noon.Add(2*time.Hour)), account.RecipientLimit, 22*time.Hour)
+		t.wantLimited(t.Create(t.ctx, a, noon.Add(24*time.Hour-tick)), account.RecipientLimit, time.Second)
 		t.must(t.Create(t.ctx, a, noon.Add(24*time.Hour)))
 	}},
 	{"count a signup whose account was deleted", func(t *test) {
@@ -329,7 +329,7 @@ var limitTests = []testCase{
 		a := t.signup("bob", noon)
 		a.Captcha = captcha.Proof{}
 		a.Address = []throttle.Allowance{allowance(full.Address[0].Bucket, 1)}
-		t.wantLimited(t.Create(t.ctx, a, noon), account.ErrAddress, time.Hour)
+		t.wantLimited(t.Create(t.ctx, a, noon), account.AddressLimit, time.Hour)
 	}},
 }
 

@@ -114,9 +114,9 @@ var resendTests = []testCase{
 			return t.Resend(t.ctx, r, noon.Add(after))
 		}
 		t.must(resend(0, to))
-		t.wantLimited(resend(time.Minute, to), account.ErrRecipient, 59*time.Minute)
+		t.wantLimited(resend(time.Minute, to), account.RecipientLimit, 59*time.Minute)
 		t.must(resend(time.Minute, allowance(newBucket(), 1)))
-		t.wantLimited(resend(2*time.Minute, allowance(newBucket(), 1)), account.ErrResends, 58*time.Minute)
+		t.wantLimited(resend(2*time.Minute, allowance(newBucket(), 1)), account.ResendLimit, 58*time.Minute)
 	}},
 	{"shares the allowance of the recipient with signups", func(t *test) {
 		a := t.signup("ann", noon)
@@ -127,7 +127,7 @@ var resendTests = []testCase{
 		t.must(t.Resend(t.ctx, r, noon))
 		next := t.signup("bob", noon)
 		next.Recipient = a.Recipient
-		t.wantLimited(t.Create(t.ctx, next, noon), account.ErrRecipient, time.Hour)
+		t.wantLimited(t.Create(t.ctx, next, noon), account.RecipientLimit, time.Hour)
 	}},
 	{"writes nothing when it only checks", func(t *test) {
 		a := t.addPending("ann", noon)
