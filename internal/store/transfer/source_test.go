@@ -287,7 +287,8 @@ func TestEveryColumnIsCopied(t *testing.T) {
 	}{
 		{onFile, `SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
 			WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`},
-		{onServer, `SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'`},
+		{onServer, `SELECT table_name || '.' || column_name FROM information_schema.columns
+			WHERE table_schema = 'public'`},
 	} {
 		err := c.s.engine.Reads(t.Context()).Each(func(row engine.Scanner) error {
 			var name string

@@ -173,7 +173,8 @@ func TestCopyThereAndBack(t *testing.T) {
 		}
 		pending, err := s.Pending(ctx)
 		if err != nil || len(pending) != page+500-100+4 {
-			t.Errorf("%s: %d messages are in the outbox, %d of them taken over; %v", name, len(pending), len(taken), err)
+			t.Errorf("%s: %d messages are in the outbox, %d of them taken over; %v",
+				name, len(pending), len(taken), err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
