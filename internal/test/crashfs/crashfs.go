@@ -183,8 +183,8 @@ type armed struct {
 	hit bool
 }
 
-// Fail arms a fault. heal disarms it and reports whether it struck.
-func (f *FS) Fail(fault Fault) (heal func() bool) {
+// Fail arms a fault. disarm removes it and reports whether it occurred.
+func (f *FS) Fail(fault Fault) (disarm func() bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := &armed{Fault: fault}
