@@ -181,8 +181,8 @@ type armed struct {
 	hit bool
 }
 
-// Fail adds a fault. heal removes it, and reports whether it has made an operation fail.
-func (f *FS) Fail(fault Fault) (heal func() bool) {
+// Fail arms a fault. disarm removes it and reports whether it occurred.
+func (f *FS) Fail(fault Fault) (disarm func() bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := &armed{Fault: fault}

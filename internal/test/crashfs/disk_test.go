@@ -105,8 +105,8 @@ func after(list ...func(*FS) error) func(*FS) error {
 
 func failing(do func(*FS) error, errno syscall.Errno) func(*FS) error {
 	return func(f *FS) error {
-		heal := f.Fail(Fault{Err: errno})
-		defer heal()
+		disarm := f.Fail(Fault{Err: errno})
+		defer disarm()
 		if err := do(f); !errors.Is(err, errno) {
 			return errors.New("it did not fail")
 		}
