@@ -229,7 +229,7 @@ func (d *request) open() bool {
 }
 
 // mayRemain reports whether the changes of a request that is not done may be in place. They may if
-// there was no answer, or account.ErrUnknown. After an internal error they must not be, not even
+// there was no answer, or fault.ErrInDoubt. After an internal error they must not be, not even
 // after a power cut, unless they were committed and the server died before it could undo them.
 // running says that the server was not restarted since.
 func (d *request) mayRemain(running bool) bool {
