@@ -5,8 +5,8 @@
 // There are two kinds of cluster. Shared is one cluster for all tests of a process that need only a
 // database. It is fast, since it does not sync, and no test may crash it. Start makes a cluster for a
 // test that crashes it, cuts its connections or adds standbys. It has PostgreSQL's default settings,
-// and so it syncs. Both are in memory if there is space: what a process wrote there outlives the
-// process, as on a disk.
+// and so it syncs. Both are in memory if there is space, where files outlive the process that wrote
+// them, as on a disk; only benchmarks have the cluster of Start on the disk.
 //
 // A cluster listens on 127.0.0.1 only, and keeps its port. Every wait is for a condition, and ends
 // after process.Timeout. When the process that started a cluster ends, even by SIGKILL, the cluster
@@ -82,7 +82,11 @@ func Shared(t testing.TB) *Cluster {
 // removed when the test is over. If the test has failed, its output shows the end of PostgreSQL's log.
 func Start(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
-	c, err := launchTemporary(memoryDir(), settings...)
+	parent := memoryDir()
+	if _, benchmark := t.(*testing.B); benchmark {
+		parent = "" // its commits wait for the disk
+	}
+	c, err := launchTemporary(parent, settings...)
 	if err != nil {
 		t.Fatal(err)
 	}
