@@ -44,18 +44,19 @@ var shared struct {
 	err     error
 }
 
-// Main runs the tests, and then stops the cluster that they shared. A package whose tests use Shared
-// has
+// Main runs the tests, then stops the cluster that they shared, and returns the exit status of the
+// tests. A package whose tests use Shared has
 //
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
-func Main(m *testing.M) {
+func Main(m *testing.M) (status int) {
 	shared.main.Store(true)
-	m.Run()
+	status = m.Run()
 	if c := shared.cluster; c != nil {
 		if err := c.discard(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
+	return status
 }
 
 // Shared returns the cluster of this test process. The first call starts it.
