@@ -1,6 +1,6 @@
 # make run        a server to try things out, on http://localhost:8080
 # make test       every test; installs the programs that are missing
-# make check      what a change must pass besides: gofmt, vet, staticcheck, generated files, race detector
+# make check      what a change must also pass: gofmt, vet, staticcheck, generated files, race detector
 # make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
 #                 needs root, loop devices and strace
 # make fuzz       one minute of fuzzing for each parser of outside input

@@ -1,7 +1,6 @@
 package account_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -12,29 +11,29 @@ import (
 
 func TestActivateAtTenantThatConfirms(t *testing.T) {
 	o := newFixture(t)
-	strict := *o.tenant
+	strict := *o.Tenant
 	strict.Activation = tenant.ActivationConfirm
 	a := o.pending("ann")
 	_, content := o.onlyFile()
 	token := tokenIn(t, content)
 	for range 2 {
-		got, err := o.Activate(o.Context(), &strict, token, from(1))
-		o.must(err)
+		got, err := o.Accounts.Activate(o.Context(), &strict, token, from(1))
+		o.Must(err)
 		if got.UID != a.UID || !got.Pending() {
 			t.Errorf("got %+v", got)
 		}
 	}
-	got, err := o.Confirm(o.Context(), &strict, a, token, from(1))
-	o.must(err)
-	if got.Disabled || !got.Confirmed.Equal(o.now) || got.UID != a.UID {
+	got, err := o.Accounts.Confirm(o.Context(), &strict, a, token, from(1))
+	o.Must(err)
+	if got.Disabled || !got.Confirmed.Equal(o.Now()) || got.UID != a.UID {
 		t.Errorf("got %+v", got)
 	}
-	_, err = o.Activate(o.Context(), &strict, token, from(1))
-	o.is(err, account.ErrActive)
+	_, err = o.Accounts.Activate(o.Context(), &strict, token, from(1))
+	o.Is(err, account.ErrActive)
 	for _, want := range []string{`"msg":"activate","outcome":"opened"`,
 		`"msg":"confirm","outcome":"ok"`, `"msg":"activate","outcome":"already_active"`} {
-		if !strings.Contains(o.log.String(), want) {
-			t.Errorf("the log has no %s", want)
+		if o.Log.Count(want) == 0 {
+			t.Errorf("the log does not contain %s", want)
 		}
 	}
 }
@@ -42,21 +41,21 @@ func TestActivateAtTenantThatConfirms(t *testing.T) {
 func TestConfirmLink(t *testing.T) {
 	o := newFixture(t)
 	a := o.pending("ann")
-	before := o.files()
+	before := o.Messages()
 	b := o.pending("bob")
 	_, content := o.newFile(before)
 	bobs := tokenIn(t, content)
 	for _, text := range []string{"", "x", bobs, secret.NewToken().Text(), bobs + "A"} {
-		got, err := o.Confirm(o.Context(), o.tenant, a, text, from(1))
-		o.is(err, account.ErrLink)
+		got, err := o.Accounts.Confirm(o.Context(), o.Tenant, a, text, from(1))
+		o.Is(err, account.ErrLink)
 		if got.UID != a.UID {
 			t.Errorf("got %+v", got)
 		}
 	}
-	_, err := o.Resend(o.Context(), o.tenant, b, "", from(1))
-	o.must(err)
-	_, err = o.Confirm(o.Context(), o.tenant, b, bobs, from(1))
-	o.is(err, account.ErrLink)
+	_, err := o.Accounts.Resend(o.Context(), o.Tenant, b, "", from(1))
+	o.Must(err)
+	_, err = o.Accounts.Confirm(o.Context(), o.Tenant, b, bobs, from(1))
+	o.Is(err, account.ErrLink)
 }
 
 func TestConfirmExpiredOrHeld(t *testing.T) {
@@ -64,29 +63,29 @@ func TestConfirmExpiredOrHeld(t *testing.T) {
 	a := o.pending("ann")
 	_, content := o.onlyFile()
 	token := tokenIn(t, content)
-	_, err := o.Disable(o.Context(), o.tenant, "ann")
-	o.must(err)
-	_, err = o.Confirm(o.Context(), o.tenant, a, token, from(1))
-	o.is(err, account.ErrHeld)
-	o.now = o.now.Add(account.PendingLife + time.Second)
-	_, err = o.Confirm(o.Context(), o.tenant, a, token, from(1))
-	o.is(err, account.ErrHeld)
+	_, err := o.Accounts.Disable(o.Context(), o.Tenant, "ann")
+	o.Must(err)
+	_, err = o.Accounts.Confirm(o.Context(), o.Tenant, a, token, from(1))
+	o.Is(err, account.ErrHeld)
+	o.Advance(account.PendingLife + time.Second)
+	_, err = o.Accounts.Confirm(o.Context(), o.Tenant, a, token, from(1))
+	o.Is(err, account.ErrHeld)
 
-	before := o.files()
+	before := o.Messages()
 	b := o.pending("bob")
 	_, content = o.newFile(before)
-	o.now = o.now.Add(account.PendingLife)
-	_, err = o.Confirm(o.Context(), o.tenant, b, tokenIn(t, content), from(1))
-	o.is(err, account.ErrExpired)
+	o.Advance(account.PendingLife)
+	_, err = o.Accounts.Confirm(o.Context(), o.Tenant, b, tokenIn(t, content), from(1))
+	o.Is(err, account.ErrExpired)
 }
 
 func TestVerifyConfirmed(t *testing.T) {
 	o := newFixture(t)
 	o.pending("ann")
-	o.must(o.Flush(o.Context()))
+	o.Must(o.Outbox.Flush(o.Context()))
 	faults := func() []string {
-		r, err := account.Verify(o.Context(), o.store, o.pickup, o.seal)
-		o.must(err)
+		r, err := account.Verify(o.Context(), o.Store, o.Pickup, o.SealRing)
+		o.Must(err)
 		return r.Faults
 	}
 	if got := faults(); len(got) != 0 {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// realNames are names as people, companies and phones bear them.
+// realNames are names of people, companies and phones.
 var realNames = []string{
 	"Maria Gonzalez", "X", "J. R. R. Tolkien", "Jean-Luc O'Neill", "Anne-Marie d’Arcy",
 	"Dr. med. Ute Weiß (HNO)",
@@ -40,7 +40,7 @@ func TestCleanNameRealNames(t *testing.T) {
 	for _, name := range realNames {
 		t.Run(name, func(t *testing.T) {
 			composed := norm.NFC.String(name)
-			for form, typed := range map[string]string{"as it is": name, "composed": composed,
+			for form, typed := range map[string]string{"as typed": name, "composed": composed,
 				"decomposed": norm.NFD.String(name)} {
 				if got, err := CleanName(typed); err != nil || got != composed {
 					t.Errorf("%s: %+q, %v; want %+q", form, got, err, composed)
@@ -54,22 +54,22 @@ func TestCleanName(t *testing.T) {
 	tests := []struct {
 		name, raw, want string
 	}{
-		{"white space around it is taken off", "  Alex  ", "Alex"},
+		{"surrounding white space is removed", "  Alex  ", "Alex"},
 		{"white space inside becomes one space", "Alex   B", "Alex B"},
 		{"every kind of space is white space", "\u3000Alex\u00a0\u2003\u202f\u1680B\u2009",
 			"Alex B"},
 		{"accents are composed", "Rene\u0301e", "Ren\u00e9e"},
-		{"accents are put in order", "a\u0301\u0323", "\u1ea1\u0301"},
+		{"accents are reordered", "a\u0301\u0323", "\u1ea1\u0301"},
 		{"Hangul is composed", "\u1112\u1161\u11ab", "\ud55c"},
-		{"what form C takes apart stays apart", "\u0958", "\u0915\u093c"},
+		{"a character that NFC decomposes stays decomposed", "\u0958", "\u0915\u093c"},
 		{"a compatibility ideograph becomes the unified one", "\uf900", "\u8c48"},
 		{"full-width letters stay", "\uff21\uff4c\uff45\uff58", "\uff21\uff4c\uff45\uff58"},
 		{"case stays", "mcDonald VAN der Berg", "mcDonald VAN der Berg"},
-		{"markup is a matter of those who show it", `"><img src=x onerror=alert(1)>`,
+		{"markup is accepted, since pages escape it", `"><img src=x onerror=alert(1)>`,
 			`"><img src=x onerror=alert(1)>`},
-		{"so is what a header would decode", "=?utf-8?q?a=0D=0ABcc:?=", "=?utf-8?q?a=0D=0ABcc:?="},
-		{"so are quotes and backslashes", `a" <sip:911@x>;x="\`, `a" <sip:911@x>;x="\`},
-		{"a link is a name too", "WIN http://x.test", "WIN http://x.test"},
+		{"an encoded word is accepted", "=?utf-8?q?a=0D=0ABcc:?=", "=?utf-8?q?a=0D=0ABcc:?="},
+		{"quotes and backslashes are accepted", `a" <sip:911@x>;x="\`, `a" <sip:911@x>;x="\`},
+		{"a link is accepted", "WIN http://x.test", "WIN http://x.test"},
 		{"one digit is enough", "7", "7"},
 		{"a digit of another script is enough", "\u0663", "\u0663"},
 
@@ -81,34 +81,35 @@ func TestCleanName(t *testing.T) {
 		{"one hundred and twenty code points of four bytes", strings.Repeat("\U00010000", 120),
 			strings.Repeat("\U00010000", 120)},
 		{"not one hundred and twenty-one of four bytes", strings.Repeat("\U00010000", 121), ""},
-		{"code points are counted once composed", strings.Repeat("e\u0301", 120),
+		{"code points are counted after composition", strings.Repeat("e\u0301", 120),
 			strings.Repeat("\u00e9", 120)},
-		{"and once taken apart", strings.Repeat("\u0958", 60), strings.Repeat("\u0915\u093c", 60)},
-		{"not one hundred and twenty-two once taken apart", strings.Repeat("\u0958", 61), ""},
-		{"white space around it does not count", " " + strings.Repeat("a", 120) + "\u3000",
+		{"code points are counted after decomposition",
+			strings.Repeat("\u0958", 60), strings.Repeat("\u0915\u093c", 60)},
+		{"not one hundred and twenty-two after decomposition", strings.Repeat("\u0958", 61), ""},
+		{"surrounding white space does not count", " " + strings.Repeat("a", 120) + "\u3000",
 			strings.Repeat("a", 120)},
 
-		{"not nothing", "", ""},
-		{"not white space", " \u00a0\u3000 ", ""},
-		{"not signs", "-- ??", ""},
-		{"not emoji", "😀👍🏽", ""},
+		{"not an empty name", "", ""},
+		{"not white space alone", " \u00a0\u3000 ", ""},
+		{"not punctuation alone", "-- ??", ""},
+		{"not emoji alone", "😀👍🏽", ""},
 		{"not an accent by itself", "\u0301", ""},
 
-		{"not bytes that are no text", "\xff\xfe", ""},
+		{"not invalid UTF-8", "\xff\xfe", ""},
 		{"not an overlong slash", "a\xc0\xafb", ""},
 		{"not a surrogate", "a\xed\xa0\x80b", ""},
 		{"not half a character", "a\xe5\xad", ""},
-		{"not a character for a lost one", "a\ufffdb", ""},
-		{"not a place for an object", "a\ufffcb", ""},
+		{"not a replacement character", "a\ufffdb", ""},
+		{"not an object replacement character", "a\ufffcb", ""},
 
 		{"not a zero byte", "a\x00b", ""},
 		{"not a line break", "a\r\nBcc: x@y.test", ""},
 		{"not a line feed at the end", "Alex\n", ""},
-		{"not a line break around nothing", "\n", ""},
+		{"not a line break alone", "\n", ""},
 		{"not a tab", "a\tb", ""},
 		{"not an escape sequence", "a\x1b[2J", ""},
-		{"not a delete", "a\x7fb", ""},
-		{"not a next line", "a\u0085b", ""},
+		{"not a delete character", "a\x7fb", ""},
+		{"not a next-line character", "a\u0085b", ""},
 		{"not a line separator", "a\u2028b", ""},
 		{"not a paragraph separator", "a\u2029b", ""},
 
@@ -122,53 +123,53 @@ func TestCleanName(t *testing.T) {
 		{"not a word joiner", "A\u2060B", ""},
 		{"not a byte order mark", "\ufeffAlex", ""},
 		{"not a soft hyphen", "Al\u00adex", ""},
-		{"not tags", "A\U000E0041\U000E0042", ""},
+		{"not tag characters", "A\U000E0041\U000E0042", ""},
 		{"not a flag made of tags",
 			"A 🏴\U000E0067\U000E0062\U000E0073\U000E0063\U000E0074\U000E007F", ""},
 		{"not a blank letter", "\u3164", ""},
 		{"not a blank letter between letters", "A\u3164B", ""},
-		{"not half a blank letter", "\uffa0", ""},
-		{"not fillers of Hangul", "\u115f\u1160", ""},
-		{"not a blank pattern of Braille", "A\u2800B", ""},
+		{"not a half-width blank letter", "\uffa0", ""},
+		{"not Hangul fillers", "\u115f\u1160", ""},
+		{"not a blank Braille pattern", "A\u2800B", ""},
 		{"not a grapheme joiner", "a\u034f\u0301", ""},
 		{"not an annotation", "A\ufff9b\ufffa", ""},
 
-		{"not a private character", "A\ue000", ""},
-		{"not a private character of another plane", "A\U000F0000", ""},
+		{"not a private-use character", "A\ue000", ""},
+		{"not a private-use character of another plane", "A\U000F0000", ""},
 		{"not an unassigned character", "A\u0378", ""},
 		{"not an unassigned character of another plane", "A\U0003FFFD", ""},
 		{"not a noncharacter", "A\ufdd0", ""},
-		{"not the last of all", "A\U0010FFFF", ""},
+		{"not the last code point", "A\U0010FFFF", ""},
 
 		{"a joiner between Persian letters", "می\u200cخواهم", "می\u200cخواهم"},
-		{"a joiner behind a virama", "ന്\u200d", "ന്\u200d"},
+		{"a joiner after a virama", "ന്\u200d", "ന്\u200d"},
 		{"not a joiner at the start", "\u200dAlex", ""},
 		{"not a joiner at the end", "Alex\u200c", ""},
 		{"not a joiner beside a space", "Alex\u200d B", ""},
 		{"not two joiners", "می\u200c\u200cخواهم", ""},
 		{"not a joiner between digits", "1\u200d2", ""},
-		{"not a joiner behind the last pictograph", "A 👩\u200d", ""},
+		{"not a joiner after the last pictograph", "A 👩\u200d", ""},
 		{"not a non-joiner between pictographs", "A 👩\u200c👧", ""},
 		{"not a joiner between a pictograph and a letter", "👩\u200dA", ""},
-		{"a selector behind a heart", "A ❤\ufe0f", "A ❤\ufe0f"},
-		{"a selector behind two exclamation marks", "A ‼\ufe0f", "A ‼\ufe0f"},
-		{"not a selector behind a letter", "A\ufe0f", ""},
-		{"not a selector behind a letter, of any kind", "A\U000E0100", ""},
-		{"not a selector behind a digit that is no keycap", "1\ufe0f", ""},
+		{"a selector after a heart", "A ❤\ufe0f", "A ❤\ufe0f"},
+		{"a selector after two exclamation marks", "A ‼\ufe0f", "A ‼\ufe0f"},
+		{"not a selector after a letter", "A\ufe0f", ""},
+		{"not a selector after a letter, of any kind", "A\U000E0100", ""},
+		{"not a selector after a digit without a keycap", "1\ufe0f", ""},
 		{"not two selectors", "A ❤\ufe0f\ufe0f", ""},
 		{"not a selector at the start", "\ufe0fA", ""},
-		{"not a selector behind an accent", "❤\u0301\ufe0f A", ""},
-		{"not a Mongolian selector behind a Latin letter", "A\u180b", ""},
+		{"not a selector after an accent", "❤\u0301\ufe0f A", ""},
+		{"not a Mongolian selector after a Latin letter", "A\u180b", ""},
 
 		{"not an accent at the start", "\u0301Alex", ""},
-		{"not an accent behind a space", "Alex \u0301", ""},
+		{"not an accent after a space", "Alex \u0301", ""},
 		{"four accents on one letter", "q\u0301\u0302\u0303\u0304", "q\u0301\u0302\u0303\u0304"},
-		{"not five", "q\u0301\u0302\u0303\u0304\u0306", ""},
-		{"not a pile of accents", "Z" + strings.Repeat("\u0336\u0322\u0300", 10) + "algo", ""},
-		{"not so many that a normaliser gives up", "Z" + strings.Repeat("\u0300", 100), ""},
+		{"not five accents on one letter", "q\u0301\u0302\u0303\u0304\u0306", ""},
+		{"not a stack of accents", "Z" + strings.Repeat("\u0336\u0322\u0300", 10) + "algo", ""},
+		{"not more accents than a normaliser accepts", "Z" + strings.Repeat("\u0300", 100), ""},
 		{"a tall stack of Tibetan", "ཀྵྨྱྲུཾ", norm.NFC.String("ཀྵྨྱྲུཾ")},
-		{"not a pile of vowel signs", "ก" + strings.Repeat("\u0e38", 9), ""},
-		{"not a pile with joiners between", "ab\u0301\u0302\u200d\u0303\u0304\u200d\u0306c", ""},
+		{"not a stack of vowel signs", "ก" + strings.Repeat("\u0e38", 9), ""},
+		{"not a stack of accents with joiners between", "ab\u0301\u0302\u200d\u0303\u0304\u200d\u0306c", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,7 +177,7 @@ func TestCleanName(t *testing.T) {
 			if tt.want == "" {
 				checkRefusal(t, err, "name", tt.raw)
 				if got != "" {
-					t.Errorf("%+q: %+q besides an error", tt.raw, got)
+					t.Errorf("%+q: got %+q with an error", tt.raw, got)
 				}
 				return
 			}
@@ -252,7 +253,7 @@ func FuzzCleanName(f *testing.F) {
 			t.Errorf("%+q, cleaned again: %+q, %v", name, again, err)
 		}
 		if again, err := CleanName(norm.NFD.String(name)); err != nil || again != name {
-			t.Errorf("%+q, taken apart and cleaned again: %+q, %v", name, again, err)
+			t.Errorf("%+q, decomposed and cleaned again: %+q, %v", name, again, err)
 		}
 	})
 }

@@ -48,7 +48,7 @@ func TestCleanNameLimits(t *testing.T) {
 	} {
 		_, err := CleanName(name)
 		if got := ruleOf(err); got != rule {
-			t.Errorf("%+q: the rule is %q, want %q", name, got, rule)
+			t.Errorf("%+q: got rule %q, want %q", name, got, rule)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func TestCleanEmailLimits(t *testing.T) {
 	} {
 		_, err := CleanEmail(email)
 		if got := ruleOf(err); got != rule {
-			t.Errorf("%.80q: the rule is %q, want %q", email, got, rule)
+			t.Errorf("%.80q: got rule %q, want %q", email, got, rule)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestLowerASCII(t *testing.T) {
 		"ÄA": "Äa", "\xffA": "\xffa",
 	} {
 		if got := lowerASCII(text); got != want {
-			t.Errorf("%q becomes %q, want %q", text, got, want)
+			t.Errorf("%q: got %q, want %q", text, got, want)
 		}
 	}
 }

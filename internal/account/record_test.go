@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/test/world"
 )
 
 func TestSweepAtMaxDrift(t *testing.T) {
 	start := time.Now() // with the machine's count of time
 	o := newFixture(t)
-	o.now = start
-	o.open(o.pickup.Path())
+	o.Set(start)
+	o.restart()
 	for _, by := range []time.Duration{time.Hour, -time.Hour} {
-		o.now = jumped(t, start, by)
-		if err := o.Sweep(o.Context()); err != nil {
+		o.Set(jumped(t, start, by))
+		if err := o.Accounts.Sweep(o.Context()); err != nil {
 			t.Errorf("after a jump of %v: %v", by, err)
 		}
 	}
@@ -24,55 +25,55 @@ func TestSweepAtMaxDrift(t *testing.T) {
 func TestSweepIsLogged(t *testing.T) {
 	o := newFixture(t)
 	o.signup("ann")
-	o.must(o.Sweep(o.Context()))
+	o.Must(o.Accounts.Sweep(o.Context()))
 	const event = `"msg":"expired accounts removed"`
-	if strings.Contains(o.log.String(), event) {
+	if o.Log.Count(event) != 0 {
 		t.Error("a sweep that removed nothing is logged")
 	}
-	o.now = o.now.Add(account.PendingLife + 25*time.Hour)
-	o.must(o.Sweep(o.Context()))
-	if !strings.Contains(o.log.String(), event+`,"accounts":1`) {
-		t.Errorf("the log does not say that one account was removed:\n%s", o.log)
+	o.Advance(account.PendingLife + 25*time.Hour)
+	o.Must(o.Accounts.Sweep(o.Context()))
+	if o.Log.Count(event+`,"accounts":1`) == 0 {
+		t.Errorf("the log does not say that one account was removed:\n%s", o.Log)
 	}
 }
 
 func TestEmailIsRecorded(t *testing.T) {
 	o := newFixture(t)
 	o.signup("ann")
-	if !strings.Contains(o.log.String(), `"user":"ann","email":"a***@mail.test"`) {
-		t.Errorf("the log has no masked address:\n%s", o.log)
+	if o.Log.Count(`"user":"ann","email":"a***@mail.test"`) == 0 {
+		t.Errorf("the log has no masked address:\n%s", o.Log)
 	}
-	if _, err := o.Disable(o.Context(), o.tenant, "nobody"); err == nil {
+	if _, err := o.Accounts.Disable(o.Context(), o.Tenant, "nobody"); err == nil {
 		t.Fatal("an unknown account was disabled")
 	}
-	if strings.Contains(o.log.String(), `"email":"***"`) {
-		t.Errorf("the log has an address where there is none:\n%s", o.log)
+	if o.Log.Count(`"email":"***"`) != 0 {
+		t.Errorf("the log has an address where there is none:\n%s", o.Log)
 	}
 }
 
 func TestSignupWithInvalidReservedNames(t *testing.T) {
 	o := newFixture(t)
-	o.tenant.Reserved = []string{"a b"}
+	o.Tenant.Reserved = []string{"a b"}
 	for range 2 {
-		if _, err := o.Signup(o.Context(), o.tenant, o.form("ann"), o.newOrigin()); err == nil {
+		if _, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("ann"), world.NewOrigin()); err == nil {
 			t.Error("a signup succeeds although the reserved names cannot be read")
 		}
 	}
-	o.tenant.Reserved = nil
+	o.Tenant.Reserved = nil
 	o.signup("ann")
 }
 
 func TestVerifyReport(t *testing.T) {
 	o := newFixture(t)
 	o.signup("ann")
-	before := o.files()
+	before := o.Messages()
 	o.signup("bob")
 	_, content := o.newFile(before)
 	o.opens(tokenIn(t, content))
 	report := func() account.Report {
 		t.Helper()
-		r, err := account.Verify(o.Context(), o.store, o.pickup, o.seal)
-		o.must(err)
+		r, err := account.Verify(o.Context(), o.Store, o.Pickup, o.SealRing)
+		o.Must(err)
 		return r
 	}
 	r := report()

@@ -3,7 +3,6 @@ package account_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,44 +11,17 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/test/world"
 )
-
-// newFile returns the only file that was not there before.
-func (o *fixture) newFile(before map[string]string) (name, content string) {
-	o.Helper()
-	files := o.files()
-	maps.DeleteFunc(files, func(name, _ string) bool { return before[name] != "" })
-	if len(files) != 1 {
-		o.Fatalf("there are %d new files, want one", len(files))
-	}
-	for name, content = range files {
-	}
-	return name, content
-}
-
-// pending makes a pending account.
-func (o *fixture) pending(user string) account.Account {
-	o.Helper()
-	o.signup(user)
-	a, err := o.store.Find(o.Context(), o.tenant.ID, user, o.now)
-	o.must(err)
-	return a
-}
-
-func (o *fixture) opens(token string) {
-	o.Helper()
-	_, err := o.Activate(o.Context(), o.tenant, token, from(1))
-	o.must(err)
-}
 
 func TestResend(t *testing.T) {
 	o := newFixture(t)
 	a := o.pending("ann")
-	before := o.files()
+	before := o.Messages()
 	_, old := o.onlyFile()
-	o.now = noon.Add(time.Hour + 123456789)
-	got, err := o.Resend(o.Context(), o.tenant, a, "", from(1))
-	o.must(err)
+	o.Set(world.Noon.Add(time.Hour + 123456789))
+	got, err := o.Accounts.Resend(o.Context(), o.Tenant, a, "", from(1))
+	o.Must(err)
 	if got.Email != a.Email || !got.Expires.Equal(a.Expires) {
 		t.Errorf("got %+v, want %+v", got, a)
 	}
@@ -57,18 +29,18 @@ func TestResend(t *testing.T) {
 	if !strings.Contains(content, "Date: Sun, 01 Mar 2026 13:00:00 +0000") {
 		t.Errorf("the message has another date:\n%s", content)
 	}
-	_, err = o.Activate(o.Context(), o.tenant, tokenIn(t, old), from(1))
-	o.is(err, account.ErrReplaced)
-	o.must(o.Flush(o.Context()))
-	if o.waiting() != 0 {
+	_, err = o.Accounts.Activate(o.Context(), o.Tenant, tokenIn(t, old), from(1))
+	o.Is(err, account.ErrReplaced)
+	o.Must(o.Outbox.Flush(o.Context()))
+	if len(o.Pending()) != 0 {
 		t.Error("an entry is left")
 	}
 	o.opens(tokenIn(t, content))
-	log := o.log.String()
+	log := o.Log.String()
 	for _, want := range []string{`"msg":"resend","outcome":"ok"`,
 		`"msg":"activate","outcome":"replaced"`} {
 		if !strings.Contains(log, want) {
-			t.Errorf("the log has no %s:\n%s", want, log)
+			t.Errorf("the log does not contain %s:\n%s", want, log)
 		}
 	}
 	if strings.Contains(log, a.Email) {
@@ -81,10 +53,10 @@ func TestResendBadAddress(t *testing.T) {
 	a := o.pending("ann")
 	for _, email := range []string{"ann", "a@b.test,c@d.test", "-f@x.test", "a b@x.test",
 		"a@[127.0.0.1]", "a@x.test\r\nBcc: b@x.test"} {
-		_, err := o.Resend(o.Context(), o.tenant, a, email, from(1))
+		_, err := o.Accounts.Resend(o.Context(), o.Tenant, a, email, from(1))
 		o.refused(err, fault.Invalid)
 	}
-	if len(o.files()) != 1 {
+	if len(o.Messages()) != 1 {
 		t.Error("a message was sent")
 	}
 }
@@ -95,30 +67,30 @@ func TestResendFaults(t *testing.T) {
 			o := newFixture(t)
 			a := o.pending("ann")
 			_, old := o.onlyFile()
-			o.must(c.brk(o))
+			o.Must(c.fail(o))
 			if o.faults.create != nil {
 				o.faults.resend, o.faults.lost = errBroken, true
 			}
-			for range 5 { // more than there are places
-				_, err := o.Resend(o.Context(), o.tenant, a, "new@mail.test", from(1))
+			for range 5 { // more than the limits
+				_, err := o.Accounts.Resend(o.Context(), o.Tenant, a, "new@mail.test", from(1))
 				o.refused(err, fault.Internal)
 			}
-			o.must(c.mended(o))
+			o.Must(c.repair(o))
 			o.faults.resend, o.faults.lost = nil, false
-			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil ||
+			if got, err := o.Store.Find(o.Context(), o.Tenant.ID, "ann", o.Now()); err != nil ||
 				got.Email != a.Email {
 				t.Errorf("the address is %s, %v", got.Email, err)
 			}
-			for name, content := range o.files() {
+			for name, content := range o.Messages() {
 				if content != old {
 					t.Errorf("%s is left", name)
 				}
 			}
 			o.opens(tokenIn(t, old))
 			b := o.pending("bob")
-			for range 2 { // and every place is there
-				_, err := o.Resend(o.Context(), o.tenant, b, "", from(1))
-				o.must(err)
+			for range 2 { // as many as the limits allow
+				_, err := o.Accounts.Resend(o.Context(), o.Tenant, b, "", from(1))
+				o.Must(err)
 			}
 		})
 	}
@@ -129,77 +101,78 @@ func TestResendOfActiveAccountWithFaultyPickup(t *testing.T) {
 	a := o.pending("ann")
 	_, content := o.onlyFile()
 	o.opens(tokenIn(t, content))
-	o.pickup.stage = errBroken
-	_, err := o.Resend(o.Context(), o.tenant, a, "", from(1))
-	o.is(err, account.ErrActive)
+	o.Pickup.StageErr = errBroken
+	_, err := o.Accounts.Resend(o.Context(), o.Tenant, a, "", from(1))
+	o.Is(err, account.ErrActive)
 }
 
 func TestResendUndo(t *testing.T) {
 	for _, c := range []struct {
-		name      string
-		brk, mend func(o *fixture)
+		name         string
+		fail, repair func(o *fixture)
 	}{
-		{"the message cannot be published and the store fails",
-			func(o *fixture) { o.pickup.publish, o.faults.undoResend = errBroken, errBroken },
-			func(o *fixture) { o.pickup.publish, o.faults.undoResend = nil, nil }},
-		{"the commit is unknown and happened",
-			func(o *fixture) { o.faults.resend = account.ErrUnknown },
+		{"when the message cannot be published and the store fails",
+			func(o *fixture) { o.Pickup.PublishErr, o.faults.undoResend = errBroken, errBroken },
+			func(o *fixture) { o.Pickup.PublishErr, o.faults.undoResend = nil, nil }},
+		{"when the commit is unknown and happened",
+			func(o *fixture) { o.faults.resend = fault.ErrInDoubt },
 			func(o *fixture) { o.faults.resend = nil }},
-		{"the commit is unknown and did not happen",
-			func(o *fixture) { o.faults.resend, o.faults.lost = account.ErrUnknown, true },
+		{"when the commit is unknown and did not happen",
+			func(o *fixture) { o.faults.resend, o.faults.lost = fault.ErrInDoubt, true },
 			func(o *fixture) { o.faults.resend, o.faults.lost = nil, false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := newFixture(t)
 			a := o.pending("ann")
 			_, old := o.onlyFile()
-			c.brk(o)
-			if _, err := o.Resend(o.Context(), o.tenant, a, "new@mail.test", from(1)); err == nil {
-				t.Fatal("it did not fail")
+			c.fail(o)
+			if _, err := o.Accounts.Resend(o.Context(), o.Tenant, a, "new@mail.test", from(1)); err == nil {
+				t.Fatal("Resend succeeded")
 			}
-			if err := o.Flush(o.Context()); (err == nil) != (o.faults.undoResend == nil) ||
+			if err := o.Outbox.Flush(o.Context()); (err == nil) != (o.faults.undoResend == nil) ||
 				err != nil && !errors.Is(err, errBroken) {
-				t.Errorf("flushing: %v", err)
+				t.Errorf("Flush: got %v", err)
 			}
-			c.mend(o)
-			o.must(o.Flush(o.Context()))
-			o.must(o.Flush(o.Context()))
-			if got, err := o.store.Find(o.Context(), o.tenant.ID, "ann", o.now); err != nil ||
+			c.repair(o)
+			o.Must(o.Outbox.Flush(o.Context()))
+			o.Must(o.Outbox.Flush(o.Context()))
+			if got, err := o.Store.Find(o.Context(), o.Tenant.ID, "ann", o.Now()); err != nil ||
 				got.Email != a.Email {
 				t.Errorf("the address is %s, %v", got.Email, err)
 			}
-			if n := o.waiting(); n != 0 || len(o.files()) != 1 {
-				t.Errorf("%d entries are left, %d files", n, len(o.files()))
+			if n := len(o.Pending()); n != 0 || len(o.Messages()) != 1 {
+				t.Errorf("%d entries are left, %d files", n, len(o.Messages()))
 			}
 			o.opens(tokenIn(t, old))
 		})
 	}
 }
 
-// After a crash the newest message is written again, the same bytes to the same address, and no
-// older one.
+// TestOutboxRecoverAfterResend checks that only the newest message is written again after a crash,
+// with the same bytes to the same address.
 func TestOutboxRecoverAfterResend(t *testing.T) {
-	for _, mended := range []string{"", "new@mail.test"} {
-		t.Run(fmt.Sprintf("to %q", mended), func(t *testing.T) {
+	for _, email := range []string{"", "new@mail.test"} {
+		t.Run(fmt.Sprintf("to %q", email), func(t *testing.T) {
 			o := newFixture(t)
 			a := o.pending("ann")
-			before := o.files()
-			o.now = noon.Add(time.Hour + 123456789)
-			_, err := o.Resend(o.Context(), o.tenant, a, mended, from(1))
-			o.must(err)
+			before := o.Messages()
+			o.Set(world.Noon.Add(time.Hour + 123456789))
+			_, err := o.Accounts.Resend(o.Context(), o.Tenant, a, email, from(1))
+			o.Must(err)
 			name, content := o.newFile(before)
-			o.now = noon.Add(5 * time.Hour)
-			o.open(filepath.Join(t.TempDir(), "pickup")) // nothing is left
-			o.must(o.Recover(o.Context()))
-			for i := range before { // half of the older one is there
-				o.must(os.WriteFile(filepath.Join(o.pickup.Path(), i), []byte(before[i][:200]),
-					0o600))
+			o.Set(world.Noon.Add(5 * time.Hour))
+			o.Must(os.RemoveAll(o.Pickup.Path()))
+			o.restart()
+			o.Must(o.Outbox.Recover(o.Context()))
+			for name, content := range before { // part of the older message was written
+				path := filepath.Join(o.Pickup.Path(), name)
+				o.Must(os.WriteFile(path, []byte(content[:200]), 0o600))
 			}
-			o.must(o.Flush(o.Context()))
+			o.Must(o.Outbox.Flush(o.Context()))
 			if again, bytes := o.onlyFile(); again != name || bytes != content {
 				t.Errorf("there is %s:\n%s\nwant %s:\n%s", again, bytes, name, content)
 			}
-			if o.waiting() != 0 {
+			if len(o.Pending()) != 0 {
 				t.Error("an entry is left")
 			}
 			o.opens(tokenIn(t, content))

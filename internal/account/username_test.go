@@ -54,8 +54,8 @@ func TestCheckUser(t *testing.T) {
 		{"one letter", "x", ""},
 		{"one digit", "7", ""},
 		{"sixty-four characters", strings.Repeat("a", 64), ""},
-		{"not sixty-five", strings.Repeat("a", 65), long},
-		{"not none", "", long},
+		{"not sixty-five characters", strings.Repeat("a", 65), long},
+		{"not an empty name", "", long},
 		{"every kind of character", "a_b.c-9", ""},
 		{"separators at both ends", "_x_", ""},
 		{"an extension", "1001", ""},
@@ -71,7 +71,7 @@ func TestCheckUser(t *testing.T) {
 		{"not a leading space", " alex", shape},
 		{"not a line break at the end", "alex\n", shape},
 		{"not a zero byte", "alex\x00", shape},
-		{"not a delete", "al\x7fex", shape},
+		{"not a delete character", "al\x7fex", shape},
 		{"not an at sign", "alex@x.test", shape},
 		{"not a colon, which ends the name in HA1", "alex:x", shape},
 		{"not a slash", "../alex", shape},
@@ -85,7 +85,7 @@ func TestCheckUser(t *testing.T) {
 		{"not Arabic-Indic digits", "\u0661\u0660\u0660\u0661", shape},
 		{"not a letter with an accent", "andré", shape},
 		{"not a zero-width space", "al\u200bex", shape},
-		{"not bytes that are no text", "al\xff\xfeex", shape},
+		{"not invalid UTF-8", "al\xff\xfeex", shape},
 		{"not an overlong slash", "al\xc0\xafex", shape},
 
 		{"not a dot", ".", empty},
@@ -99,8 +99,8 @@ func TestCheckUser(t *testing.T) {
 		{"not a device of Windows", "con", kept},
 		{"not a path of this service", "signup.ashx", kept},
 		{"not a hidden file", ".htaccess", kept},
-		{"not a member of every object", "__proto__", kept},
-		{"not a number, of the kind that is none", "nan", kept},
+		{"not a property of every JavaScript object", "__proto__", kept},
+		{"not NaN", "nan", kept},
 
 		{"not admin with a digit", "adm1n", alike},
 		{"not admin with an l", "admln", alike},
@@ -115,7 +115,7 @@ func TestCheckUser(t *testing.T) {
 		{"not support with a digit", "supp0rt", alike},
 		{"not support with a dot", "sup.port", alike},
 		{"not support with hyphens", "sup-port-", alike},
-		{"not webmaster of certificates", "ssl.vvebmaster", alike},
+		{"not webmaster with a prefix", "ssl.vvebmaster", alike},
 		{"not help service in two words", "help_desk", alike},
 		{"not legal with a q", "leqal", alike},
 		{"not billing with digits", "b1ll1n9", alike},
@@ -141,7 +141,7 @@ func TestCheckUser(t *testing.T) {
 		{"initials that resemble mis", "mls", ""},
 		{"initials of two letters", "h.r", ""},
 		{"an initial and a short surname", "c.to", ""},
-		{"reserved by its section exactly, and free beside it", "v0icemail", ""},
+		{"a name that resembles an exact reserved name", "v0icemail", ""},
 		{"a name with a number", "alex1", ""},
 
 		{"not the police", "110", number},
@@ -206,18 +206,18 @@ func TestReservedNames(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a tenant's word that could be no name is an error for the operator", func(t *testing.T) {
+	t.Run("a tenant's word that no name can have is an internal error", func(t *testing.T) {
 		for _, word := range []string{"", "Initech", "ini tech", "...", "initéch",
 			strings.Repeat("a", 65)} {
 			_, err := NewReserved([]string{"fine", word})
 			if err == nil {
-				t.Errorf("%q was taken", word)
+				t.Errorf("%q was accepted", word)
 			} else if !fault.Is(err, fault.Internal) {
-				t.Errorf("%q: a person who signs up would be told %q", word, err)
+				t.Errorf("%q: got %v, want kind fault.Internal", word, err)
 			}
 		}
 	})
-	t.Run("a list with a mistake is told by its line", func(t *testing.T) {
+	t.Run("an error in a list names its line", func(t *testing.T) {
 		for text, want := range map[string]string{
 			"admin\n":                      "line 1",
 			"[skeleton]\nadmin\nadmin\n":   "line 3",
@@ -230,7 +230,7 @@ func TestReservedNames(t *testing.T) {
 			}
 		}
 	})
-	t.Run("common given names and surnames are free", func(t *testing.T) {
+	t.Run("common given names and surnames are accepted", func(t *testing.T) {
 		for name := range strings.FieldsSeq(`
 			aaron ada adam adan admir adela adler ahmed aida akira ali alice amadi amin amit andrew
 			anna bank.s barnes bart berit bill billings bob boris carl carol cary chiara clara
@@ -272,17 +272,16 @@ func FuzzCheckUser(f *testing.F) {
 		}
 		if len(user) < 1 || len(user) > 64 ||
 			strings.Trim(user, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != "" {
-			t.Errorf("took %q", user)
+			t.Errorf("accepted %q", user)
 		}
 		if err := CheckUser(user, Reserved{}); err != nil {
-			t.Errorf("%q is free with a tenant's words and not without: %v", user, err)
+			t.Errorf("%q is accepted with a tenant's words and refused without: %v", user, err)
 		}
-		// A longer name with a letter is as free as it is with separators around it, which nobody
-		// sees.
+		// Separators around a longer name with a letter make no difference.
 		if strings.Trim(user, "0123456789_.-") != "" && len(user) > 3 && len(user) < 63 &&
 			len(bare(nil, user)) > 3 {
 			if err := CheckUser("-"+user+"_", reserved); err != nil {
-				t.Errorf("%q is free, and between separators it is not: %v", user, err)
+				t.Errorf("%q is accepted, but not between separators: %v", user, err)
 			}
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/session"
+	"dialtone/internal/test/world"
 )
 
 var errBroken = errors.New("broken by the test")
@@ -75,15 +76,16 @@ func (a *faultyAccounts) Credential(c account.Account) (digest.Credential, error
 	return a.Accounts.Credential(c)
 }
 
-// TestStoreFaults checks that a fault of the store is neither a proof nor a refusal.
+// TestStoreFaults checks that an error of the store is returned as it is: nobody is signed in, and
+// nobody is refused for a wrong password.
 func TestStoreFaults(t *testing.T) {
 	h := newFixture(t)
-	store, accounts := &faultyStore{Store: h.store}, &faultyAccounts{Accounts: h.accounts}
+	store, accounts := &faultyStore{Store: h.Store}, &faultyAccounts{Accounts: h.Accounts}
 	h.deps.Store, h.deps.Accounts, h.deps.Nodes = store, accounts, true
-	h.Authenticator = session.NewAuthenticator(h.deps)
+	h.restart()
 	h.member("ann")
 	g, err := h.signIn("ann", password)
-	h.must(err)
+	h.Must(err)
 	for name, fault := range map[string]*error{
 		"the account is not read":      &accounts.find,
 		"the credential does not open": &accounts.credential,
@@ -91,9 +93,9 @@ func TestStoreFaults(t *testing.T) {
 	} {
 		a := h.answer("ann", password)
 		*fault = errBroken
-		got, challenge, err := h.Authenticate(t.Context(), h.tenant, session.Attempt{
+		got, challenge, err := h.Authenticate(t.Context(), h.Tenant, session.Attempt{
 			Action: audit.SignIn, Authorization: a.header(), Method: "GET", URI: "/signin.ashx",
-			From: h.origin(),
+			From: world.NewOrigin(),
 		})
 		*fault = nil
 		if !errors.Is(err, errBroken) || challenge != nil || got.User != "" {
@@ -105,63 +107,57 @@ func TestStoreFaults(t *testing.T) {
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
-		if a, err := h.Who(t.Context(), h.tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
-			t.Errorf("%s: the session is that of %q, %v", name, a.User, err)
+		if a, err := h.SignedIn(t.Context(), h.Tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
+			t.Errorf("%s: got the account %q, %v", name, a.User, err)
 		}
 		*fault = nil
 	}
 	store.revoke = errBroken
-	h.is(h.SignOut(t.Context(), h.tenant, g.Session, h.origin()), errBroken)
-	if !strings.Contains(h.log.String(), `"msg":"signout","outcome":"server_error"`) {
-		t.Errorf("the log does not say that signing out failed:\n%s", h.log.String())
+	h.Is(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()), errBroken)
+	if !strings.Contains(h.Log.String(), `"msg":"signout","outcome":"server_error"`) {
+		t.Errorf("the log does not say that signing out failed:\n%s", h.Log.String())
 	}
 	store.revoke = nil
-	if _, err := h.Who(t.Context(), h.tenant, g.Session); err != nil {
-		t.Errorf("the session after a sign-out that failed: %v", err)
+	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session); err != nil {
+		t.Errorf("after a failed sign-out the session is over: %v", err)
 	}
-	h.must(h.SignOut(t.Context(), h.tenant, g.Session, h.origin()))
-	if !strings.Contains(h.log.String(), `"msg":"signout","outcome":"ok"`) {
-		t.Errorf("the log does not say that signing out succeeded:\n%s", h.log.String())
+	h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))
+	if !strings.Contains(h.Log.String(), `"msg":"signout","outcome":"ok"`) {
+		t.Errorf("the log does not say that signing out succeeded:\n%s", h.Log.String())
 	}
 }
 
-// TestSpentNonceIsKept checks that a nonce which was spent is not accepted by a server whose clock
-// is behind, after the others have removed what has expired.
+// TestSpentNonceIsKept checks that a spent nonce is still known to a server whose clock is behind,
+// after another server has removed expired nonces.
 func TestSpentNonceIsKept(t *testing.T) {
-	h := newFixture(t)
-	h.deps.Nodes = true
-	h.Authenticator = session.NewAuthenticator(h.deps)
+	h := newNode(t)
 	h.member("ann")
-	issued := h.now
 	header := h.answer("ann", password).header()
-	_, err := h.send(header, "", h.origin())
-	h.must(err)
-	h.now = issued.Add(digest.NonceLife + 59*time.Second)
-	_, err = h.store.Sweep(t.Context(), h.now, h.now, 1000)
-	h.must(err)
-	h.now = issued.Add(digest.NonceLife - time.Second)
-	if _, err := h.send(header, "", h.origin()); !errors.Is(err, session.ErrStale) {
+	_, err := h.send(header, "", world.NewOrigin())
+	h.Must(err)
+	h.Advance(digest.NonceLife + 59*time.Second)
+	_, err = h.Store.Sweep(t.Context(), h.Now(), h.Now(), 1000)
+	h.Must(err)
+	h.Advance(-time.Minute)
+	if _, err := h.send(header, "", world.NewOrigin()); !errors.Is(err, session.ErrStale) {
 		t.Errorf("replayed: got %v", err)
 	}
 }
 
 // TestSharedNonceSkew checks how far ahead the clock of the server that issued a nonce may be.
 func TestSharedNonceSkew(t *testing.T) {
-	h := newFixture(t)
-	h.deps.Nodes = true
-	h.Authenticator = session.NewAuthenticator(h.deps)
+	h := newNode(t)
 	h.member("ann")
 	for ahead, want := range map[time.Duration]error{
-		10 * time.Second: nil, 10*time.Second + time.Millisecond: session.ErrStale,
+		5 * time.Second: nil, 10 * time.Second: nil,
+		10*time.Second + time.Millisecond: session.ErrStale, time.Minute: session.ErrStale,
 		time.Millisecond - digest.NonceLife: nil, -digest.NonceLife: session.ErrStale,
 	} {
-		now := h.now
-		h.now = now.Add(ahead)
+		h.Advance(ahead)
 		header := h.answer("ann", password).header()
-		h.now = now.Truncate(time.Millisecond)
-		if _, err := h.send(header, "", h.origin()); !errors.Is(err, want) {
+		h.Advance(-ahead)
+		if _, err := h.send(header, "", world.NewOrigin()); !errors.Is(err, want) {
 			t.Errorf("%v ahead: got %v, want %v", ahead, err, want)
 		}
-		h.now = now
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/hook"
+	"dialtone/internal/redact"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/test/world"
 )
@@ -29,8 +30,8 @@ func (f *fixture) wantAlice(c *sipserver.Caller, realm string, role account.Role
 // TestFindAfterChange does not advance the clock, so no cached account expires.
 func TestFindAfterChange(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice")
-	f.addActive("b.test", "alice")
+	f.At("a.test").Member("alice")
+	f.At("b.test").Member("alice")
 	c := f.caller(f.addServer("one", "a.test", "b.test"))
 	f.wantAlice(c, "a.test", account.Guest)
 	a := f.At("a.test").Tenant
@@ -75,7 +76,7 @@ func (f *fixture) otherProcess() *world.Store {
 
 func TestFindAfterChangeByAnotherProcess(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice")
+	f.At("a.test").Member("alice")
 	c := f.caller(f.addServer("one", "a.test"))
 	f.wantAlice(c, "a.test", account.Guest)
 	other, id := f.otherProcess(), f.At("a.test").Tenant.ID
@@ -101,13 +102,13 @@ func (f sendFunc) Test(context.Context, hook.Hook, hook.Secret) (string, error) 
 // account up again during the call, does not get the account as it was.
 func TestFindAfterNotification(t *testing.T) {
 	f := newFixture(t)
-	f.addActive("a.test", "alice")
+	f.At("a.test").Member("alice")
 	c := f.caller(f.addServer("one", "a.test"))
 	h, err := hook.New(hook.Hook{
 		Name: "crm", Kind: hook.Webhook, URL: "http://127.0.0.1/", AllTenants: true, Created: world.Noon,
 	})
 	f.Must(err)
-	hook.NewSealer(f.SealRing).Seal(&h, "secret")
+	hook.NewSealer(f.SealRing).Seal(&h, redact.New("secret"))
 	f.Must(f.Store.AddHook(t.Context(), h))
 	f.wantAlice(c, "a.test", account.Guest)
 	_, err = f.otherProcess().Disable(t.Context(), f.At("a.test").Tenant.ID, "alice", f.Now())

@@ -21,22 +21,19 @@ func TestFind(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
-		f.addActive(host, "alice")
+		f.At(host).Member("alice")
 	}
-	f.addActive("a.test", "siponly")
+	f.At("a.test").Member("siponly")
 	_, err := f.Accounts.SetRole(ctx, f.At("a.test").Tenant, "siponly", account.SIPOnly)
 	f.Must(err)
-	f.addActive("a.test", "md5only", world.MD5Only)
-	f.addPending("a.test", "expired")
+	f.At("a.test").Member("md5only", world.MD5Only)
+	f.At("a.test").Join("expired")
 	for _, user := range []string{"disabled", "deleted"} {
-		f.addActive("a.test", user)
+		f.At("a.test").Member(user)
 	}
-	_, err = f.Accounts.Disable(ctx, f.At("a.test").Tenant, "disabled")
-	f.Must(err)
-	f.Must(f.Accounts.Delete(ctx, f.At("a.test").Tenant, "deleted"))
-	f.addPending("a.test", "disabledpending")
-	_, err = f.Accounts.Disable(ctx, f.At("a.test").Tenant, "disabledpending")
-	f.Must(err)
+	f.At("a.test").Join("disabledpending")
+	f.At("a.test").Disable("disabled", "disabledpending")
+	f.At("a.test").Delete("deleted")
 	caller := f.caller(f.addServer("ac", "a.test", "c.test"))
 
 	for _, c := range []struct{ name, realm, username, password string }{
@@ -60,7 +57,7 @@ func TestFind(t *testing.T) {
 			user, _, withRealm := strings.Cut(c.username, "@")
 			switch wantSHA := !withRealm && user != "md5only"; {
 			case wantSHA != (e.SHA256 != nil):
-				t.Errorf("has a SHA-256 hash: %t", e.SHA256 != nil)
+				t.Errorf("has a SHA-256 hash: %t, want %t", e.SHA256 != nil, wantSHA)
 			case wantSHA && *e.SHA256 != digest.ComputeSHA256(user, e.Tenant.Realm, c.password):
 				t.Error("the SHA-256 hash is wrong")
 			}
@@ -75,7 +72,7 @@ func TestFind(t *testing.T) {
 	}
 
 	f.Advance(account.PendingLife - time.Microsecond)
-	f.addPending("a.test", "pending")
+	f.At("a.test").Join("pending")
 	f.Advance(time.Microsecond) // expires the account "expired"
 	for _, c := range []struct{ name, realm, username string }{
 		{"an unknown name", "a.test", "nobody"},
@@ -107,20 +104,19 @@ func TestFind(t *testing.T) {
 	}
 
 	t.Run("a change applies to the next look-up", func(t *testing.T) {
-		_, err := f.Accounts.Disable(ctx, f.At("a.test").Tenant, "alice")
-		f.Must(err)
+		f.At("a.test").Disable("alice")
 		if _, err := f.registry.Find(ctx, caller, "a.test", "alice"); !errors.Is(err, sipserver.ErrNoAccount) {
 			t.Errorf("disabled: %v", err)
 		}
-		_, err = f.Accounts.Enable(ctx, f.At("a.test").Tenant, "pending")
+		_, err := f.Accounts.Enable(ctx, f.At("a.test").Tenant, "pending")
 		f.Must(err)
 		if _, err := f.registry.Find(ctx, caller, "a.test", "pending"); err != nil {
 			t.Errorf("enabled: %v", err)
 		}
 	})
 	t.Run("a credential of another account is an error", func(t *testing.T) {
-		first := f.addPending("a.test", "first")
-		second := f.addPending("a.test", "second")
+		first := f.At("a.test").Join("first")
+		second := f.At("a.test").Join("second")
 		second.Account.User, second.Account.UID = "thief", account.NewUID(f.Now())
 		second.Account.Sealed = first.Account.Sealed
 		second.Signup.Token = secret.NewToken().Hash()
@@ -205,9 +201,9 @@ func TestWrongTokensPerAddress(t *testing.T) {
 			t.Fatalf("attempt %d: %v", i+1, err)
 		}
 	}
-	events := strings.Count(f.Log.String(), "\n")
+	events := f.Log.Count("\n")
 	const event = "msg=directory.request outcome=denied net=192.0.2.0/24"
-	if events != throttle.WrongTokens.Limit || !strings.Contains(f.Log.String(), event) {
+	if events != throttle.WrongTokens.Limit || f.Log.Count(event) == 0 {
 		t.Errorf("%d audit events: %.200s", events, f.Log.String())
 	}
 	for _, token := range []string{"wrong", secret.NewToken().Text()} {
@@ -215,7 +211,7 @@ func TestWrongTokensPerAddress(t *testing.T) {
 			t.Errorf("above the limit: %v", err)
 		}
 	}
-	if strings.Count(f.Log.String(), "\n") != events {
+	if f.Log.Count("\n") != events {
 		t.Error("attempts above the limit are in the audit log")
 	}
 	if err := try(right, "192.0.2.1"); err != nil {
@@ -286,7 +282,7 @@ func TestCheckName(t *testing.T) {
 // cache.
 func BenchmarkLookup(b *testing.B) {
 	f := newFixture(b)
-	f.addActive("a.test", "alice")
+	f.At("a.test").Member("alice")
 	token := f.addServer("one", "a.test")
 	b.Run("token", func(b *testing.B) {
 		b.ReportAllocs()

@@ -13,7 +13,6 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/http/lookup"
-	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
@@ -25,7 +24,6 @@ import (
 type fixture struct {
 	*world.World
 	url      string
-	deps     sipserver.Deps // of the registry
 	registry *sipserver.Registry
 	handler  *lookup.Handler
 }
@@ -37,11 +35,7 @@ func newFixture(t testing.TB) *fixture {
 		{Host: "b.test"},
 		{Host: "c.test", Realm: "C & <Phones>", Settings: tenant.Settings{Algorithm: digest.SHA256}},
 	}})}
-	f.deps = sipserver.Deps{
-		Store: f.Store, Tenants: f.Tenants, Accounts: f.Accounts, SealRing: f.SealRing,
-		Audit: f.Audit, Now: f.Now,
-	}
-	f.registry = sipserver.NewRegistry(f.deps)
+	f.registry = sipserver.NewRegistry(f.RegistryDeps())
 	f.handler = lookup.New(lookup.Deps{Registry: f.registry, Log: f.Logger, Now: f.Now})
 	server := httptest.NewUnstartedServer(f.handler)
 	server.Config.ErrorLog = slog.NewLogLogger(f.Logger.Handler(), slog.LevelDebug)
@@ -83,15 +77,9 @@ func (f *fixture) addInactive() []string {
 // addServer adds a phone server and returns its token.
 func (f *fixture) addServer(name string, hosts ...string) (token string) {
 	f.Helper()
-	t := secret.NewToken()
-	s := sipserver.Server{Name: name, Token: t.Hash(), Created: world.Noon}
-	for _, host := range hosts {
-		s.Tenants = append(s.Tenants, f.At(host).Tenant.ID)
-	}
-	f.Must(f.Store.AddServer(f.Context(), s))
+	token = f.AddServer(name, hosts...)
 	f.Must(f.registry.Refresh(f.Context()))
-	f.Log.Hide(t.Text())
-	return t.Text()
+	return token
 }
 
 // response is what the handler responded.

@@ -245,7 +245,7 @@ func TestInternalError(t *testing.T) {
 			func(d *sipserver.Deps) { d.Tenants = nil }, `level=ERROR msg="lookup failed" path=/v1/`,
 		},
 	} {
-		deps := f.deps
+		deps := f.RegistryDeps()
 		c.broken(&deps)
 		registry := sipserver.NewRegistry(deps)
 		f.Must(registry.Refresh(t.Context()))

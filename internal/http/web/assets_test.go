@@ -141,7 +141,7 @@ func TestModuleImports(t *testing.T) {
 		for _, match := range specifiers.FindAllSubmatch(x.plain, -1) {
 			count++
 			if _, ok := a.lookup(path.Join(path.Dir(address), string(match[1]))); !ok {
-				t.Errorf("%s imports %s, which nothing serves", address, match[1])
+				t.Errorf("%s imports %s, which is not served", address, match[1])
 			}
 		}
 	}
@@ -223,7 +223,7 @@ func TestAssetsSize(t *testing.T) {
 	}
 }
 
-// Browsers without light-dark() get the light value of each colour.
+// TestColorFallback checks that browsers without light-dark() get the light value of each colour.
 func TestColorFallback(t *testing.T) {
 	a := mustAssets(t)
 	x, _ := a.lookup(a.url("app.css"))

@@ -8,87 +8,32 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
-	"dialtone/internal/mail/pickup"
-	"dialtone/internal/outbox"
-	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/tenant"
-	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // benchSite is a site with one active account, alex, whose password is "a long password".
 func benchSite(b *testing.B) *Site {
-	ctx, dir, now := context.Background(), b.TempDir(), time.Now
-	ring := secret.NewRing(now())
-	store, err := teststore.Open(ctx, filepath.Join(dir, "dialtone.db"), ring)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { store.Close() })
-	box, err := pickup.Open(filepath.Join(dir, "pickup"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	t, err := tenant.New(tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if t, err = store.AddTenant(ctx, t); err != nil {
-		b.Fatal(err)
-	}
-	tenants := tenant.NewTable(store, func(host string) string { return "https://" + host })
-	if err := tenants.Refresh(ctx); err != nil {
-		b.Fatal(err)
-	}
-	issuer, signatures := captcha.NewIssuer(ring, now), session.NewSignatures(ring)
+	w := world.New(b, world.Options{RealTime: true})
 	// Audit lines are written as in production.
 	log := slog.New(slog.NewJSONHandler(io.Discard, nil))
-	accounts := account.NewService(account.Deps{
-		Store: store, Captcha: func() *captcha.Issuer { return issuer },
-		Outbox: outbox.New(outbox.Deps{
-			Store: store, Pickup: box, Tenant: tenants.ByID, SealRing: ring,
-			Audit: audit.Log{Logger: log}, Log: log, Now: now,
-		}),
-		SealRing: ring, Audit: audit.Log{Logger: log}, Log: log, Now: now,
-	})
+	w.Member("alex", world.WithPassword("a long password"), world.MD5Only)
+	issuer, signatures := captcha.NewIssuer(w.SignRing, w.Now), session.NewSignatures(w.SignRing)
 	authenticator := session.NewAuthenticator(session.Deps{
-		Accounts: accounts, Store: store, Signatures: func() *session.Signatures { return signatures },
-		SealRing: ring, Audit: audit.Log{Logger: log}, Now: now,
+		Accounts: w.Accounts, Store: w.Store, Signatures: func() *session.Signatures { return signatures },
+		SealRing: w.SealRing, Audit: audit.Log{Logger: log}, Now: w.Now,
 	})
 	site, err := New(Deps{
-		Tenants: tenants, Accounts: accounts, Authenticator: authenticator,
+		Tenants: w.Tenants, Accounts: w.Accounts, Authenticator: authenticator,
 		Captcha: func() *captcha.Issuer { return issuer }, Log: log,
 	})
 	if err != nil {
-		b.Fatal(err)
-	}
-	q := issuer.Ask(t.ID)
-	x, y, _ := strings.Cut(q.Text, " + ")
-	xn, _ := strconv.Atoi(x)
-	yn, _ := strconv.Atoi(y)
-	_, err = accounts.Signup(ctx, &t, account.Form{
-		User:          "alex",
-		Name:          "Alex",
-		Email:         "alex@example.org",
-		HA1:           digest.Compute("alex", t.Realm, "a long password").Hex(),
-		CaptchaToken:  q.Token,
-		CaptchaAnswer: strconv.Itoa(xn + yn),
-	}, account.Origin{Addr: netip.MustParseAddr("127.0.0.1")})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := accounts.Enable(ctx, &t, "alex"); err != nil {
 		b.Fatal(err)
 	}
 	return site

@@ -154,7 +154,8 @@ func TestConfirmPage(t *testing.T) {
 	})
 }
 
-// A sign-in in the tab that opened the link confirms the account.
+// TestSignInConfirmsLink checks that a sign-in in the tab that opened the link confirms the
+// account.
 func TestSignInConfirmsLink(t *testing.T) {
 	enter := func(t *testing.T, first string, right http.HandlerFunc) (*tab, func() []string) {
 		s := newPageServer(t)

@@ -90,7 +90,7 @@ func TestConfirm(t *testing.T) {
 		}
 		v.signIn(t, who.user, who.password).wantStatus(t, 200)
 		at := s.find(t, who).Confirmed
-		s.clock.add(time.Hour)
+		s.Advance(time.Hour)
 		v.confirm(t, who.user, who.password, token).wantStatus(t, 200) // for a client that lost the answer
 		if got := s.find(t, who).Confirmed; !got.Equal(at) {
 			t.Errorf("it was confirmed at %v, and now at %v", at, got)
@@ -104,9 +104,7 @@ func TestConfirm(t *testing.T) {
 	t.Run("not without the password", func(t *testing.T) {
 		who, other := s.pending(t, "b.test"), s.pending(t, "b.test")
 		held, late := s.pending(t, "b.test"), s.pending(t, "b.test")
-		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "b.test"), held.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("b.test").Disable(held.user)
 		token := s.token(t, who)
 		denied := []answer{
 			v.confirm(t, who.user, "wrong", token),
@@ -167,7 +165,7 @@ func TestConfirm(t *testing.T) {
 			t.Errorf("Retry-After is %v", got)
 		}
 		s.visitor("b.test").signIn(t, who.user, who.password).wantRateLimit(t)
-		s.clock.add(15 * time.Minute)
+		s.Advance(15 * time.Minute)
 		s.visitor("b.test").confirm(t, who.user, who.password, token).wantStatus(t, 200)
 	})
 	t.Run("not with a replaced link", func(t *testing.T) {
@@ -184,9 +182,9 @@ func TestConfirm(t *testing.T) {
 	})
 	t.Run("not after 7 days", func(t *testing.T) {
 		intime, late := s.pending(t, "b.test"), s.pending(t, "b.test")
-		s.clock.add(7*24*time.Hour - time.Second)
+		s.Advance(7*24*time.Hour - time.Second)
 		v.confirm(t, intime.user, intime.password, s.token(t, intime)).wantStatus(t, 200)
-		s.clock.add(time.Second)
+		s.Advance(time.Second)
 		page := v.get(t, s.link(t, late.email))
 		page.wantStatus(t, 400)
 		if !strings.Contains(page.body, "This link has expired") {
@@ -226,7 +224,7 @@ func TestConfirm(t *testing.T) {
 		v.get(t, s.link(t, who.email)).wantStatus(t, 200)
 		v.confirm(t, who.user, "wrong", s.token(t, who)).wantStatus(t, 401)
 		v.confirm(t, who.user, who.password, s.token(t, who)).wantStatus(t, 200)
-		log := s.log.String()
+		log := s.Log.String()
 		for _, line := range []string{
 			`"activate","outcome":"opened"`, `"confirm","outcome":"denied"`,
 			`"confirm","outcome":"ok"`,
@@ -241,7 +239,8 @@ func TestConfirm(t *testing.T) {
 	})
 }
 
-// At a tenant whose links activate, the request confirms an account that is active already.
+// TestConfirmActiveAccount checks that a confirmation of an active account succeeds at a tenant
+// whose links activate.
 func TestConfirmActiveAccount(t *testing.T) {
 	t.Parallel()
 	s := startConfirmServer(t)

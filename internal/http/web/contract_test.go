@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/mailmsg"
-	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -73,10 +71,10 @@ func TestSignup(t *testing.T) {
 		!got.Pending() {
 		t.Errorf("account %+v", got)
 	}
-	if life := got.Expires.Sub(s.clock.Now()); life != 7*24*time.Hour {
+	if life := got.Expires.Sub(s.Now()); life != 7*24*time.Hour {
 		t.Errorf("the link is valid for %v", life)
 	}
-	credential, err := s.accounts.Credential(got)
+	credential, err := s.Accounts.Credential(got)
 	if err != nil || credential.HA1.Hex() != who.ha1() || credential.HA1B != nil || credential.SHA256 != nil {
 		t.Errorf("the stored credential is not the one that was sent (%v)", err)
 	}
@@ -84,7 +82,7 @@ func TestSignup(t *testing.T) {
 	if origin != "https://a.test" {
 		t.Errorf("the link goes to %s", origin)
 	}
-	for _, name := range s.files(t) {
+	for _, name := range s.Files("pickup") {
 		if !strings.HasSuffix(name, ".eml") {
 			t.Errorf("there is a file %s", name)
 		}
@@ -96,7 +94,7 @@ func TestSignup(t *testing.T) {
 		t.Fatalf("token %q", token)
 	}
 	for _, name := range []string{"dialtone.db", "dialtone.db-wal"} {
-		content, err := os.ReadFile(filepath.Join(s.dir, name))
+		content, err := os.ReadFile(filepath.Join(s.Dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,8 +109,8 @@ func TestSignup(t *testing.T) {
 	}
 }
 
-// Every row is a valid signup with one change. It is refused with exactly that description and
-// leaves nothing behind.
+// TestSignupRefused checks that a valid signup with one change is refused with exactly that
+// description, and changes nothing.
 func TestSignupRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -361,7 +359,7 @@ func TestSignupMissingFields(t *testing.T) {
 	}
 }
 
-// Every row is an unusual valid signup, and what is then stored.
+// TestSignupAccepted checks what is stored of unusual valid signups.
 func TestSignupAccepted(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -455,7 +453,7 @@ func TestSignupAccepted(t *testing.T) {
 			if row.email == "" {
 				row.email = who.email
 			}
-			s.addSecret("e-mail address", row.email)
+			s.hide(row.email)
 			f = f.with(row.changes...)
 			s.visitor("a.test").post(t, f).wantStatus(t, 200)
 			got := s.find(t, who)
@@ -463,10 +461,10 @@ func TestSignupAccepted(t *testing.T) {
 				t.Errorf("stored name %q and e-mail %q, want %q and %q", got.Name, got.Email, row.shown, row.email)
 			}
 			if got.Role != account.Guest || !got.Disabled || !got.Pending() || got.Held ||
-				got.Tenant != s.tenant(t, "a.test").ID {
+				got.Tenant != s.At("a.test").Tenant.ID {
 				t.Errorf("the account is %+v", got)
 			}
-			credential, err := s.accounts.Credential(got)
+			credential, err := s.Accounts.Credential(got)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -515,7 +513,8 @@ func TestSignupCommonPassword(t *testing.T) {
 	}
 }
 
-// A request with two faults gets the answer for the one that is checked first.
+// TestSignupCheckOrder checks that a request with two faults gets the answer for the one that is
+// checked first.
 func TestSignupCheckOrder(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -700,7 +699,7 @@ func TestSignupSHA256Tenant(t *testing.T) {
 		s.visitor("b.test").post(t, f).wantError(t, 400, "invalid_request")
 	})
 	full := sha256Hex(who.user + ":b.test:" + who.password)
-	s.addSecret("SHA-256 digest", full)
+	s.hide(full)
 	s.visitor("b.test").post(t, s.form(t, who).with("ha1_sha256="+full)).wantStatus(t, 200)
 	if got := s.visitor("b.test").get(t, "/signin.ashx").challenge(t); got.param["algorithm"] != "SHA-256" {
 		t.Errorf("the challenge is %v", got)
@@ -721,12 +720,10 @@ func TestSignupTakenName(t *testing.T) {
 	}
 	s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 	again(t).wantError(t, 409, "conflict")
-	if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-		t.Fatal(err)
-	}
+	s.At("a.test").Delete(who.user)
 	// The name of a deleted account is not given out again.
 	again(t).wantError(t, 409, "conflict")
-	s.clock.add(365 * 24 * time.Hour)
+	s.Advance(365 * 24 * time.Hour)
 	again(t).wantError(t, 409, "conflict")
 	other := s.newPerson("b.test")
 	other.user = who.user
@@ -743,14 +740,11 @@ func TestSignupReservedName(t *testing.T) {
 	}
 }
 
-// A fault of the server changes nothing, and the same form works after the repair: its captcha was
-// not spent.
+// TestSignupServerError checks that an internal error changes nothing, and that the same form works
+// after the repair, since its captcha was not spent.
 func TestSignupServerError(t *testing.T) {
 	t.Parallel()
-	var publish error
-	s := startServerWith(t, options{pickup: func(p outbox.Pickup) outbox.Pickup {
-		return failingPickup{p, &publish}
-	}})
+	s := startServer(t)
 	for name, fail := range map[string]func(t *testing.T) (repair func()){
 		"store cannot write": func(t *testing.T) func() { return s.breakStore(t) },
 		"store cannot read": func(t *testing.T) func() {
@@ -763,8 +757,8 @@ func TestSignupServerError(t *testing.T) {
 			return func() { s.exec(t, `DROP TRIGGER broken`) }
 		},
 		"message cannot be published": func(t *testing.T) func() {
-			publish = errors.New("rename /var/spool/x.eml: no space")
-			return func() { publish = nil }
+			s.Pickup.PublishErr = errors.New("rename /var/spool/x.eml: no space")
+			return func() { s.Pickup.PublishErr = nil }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -792,7 +786,7 @@ func TestSignupServerError(t *testing.T) {
 		who, taken := s.newPerson("a.test"), s.pending(t, "a.test")
 		f := s.form(t, who)
 		v := s.visitor("a.test")
-		if err := os.Rename(s.pickup(), s.pickup()+".away"); err != nil {
+		if err := os.Rename(s.Pickup.Path(), s.Pickup.Path()+".away"); err != nil {
 			t.Fatal(err)
 		}
 		for range 4 {
@@ -802,35 +796,11 @@ func TestSignupServerError(t *testing.T) {
 		other := s.newPerson("a.test")
 		other.user = taken.user
 		s.visitor("a.test").post(t, s.form(t, other)).wantError(t, 409, "conflict")
-		if err := os.Rename(s.pickup()+".away", s.pickup()); err != nil {
+		if err := os.Rename(s.Pickup.Path()+".away", s.Pickup.Path()); err != nil {
 			t.Fatal(err)
 		}
 		v.post(t, f).wantStatus(t, 200)
 	})
-}
-
-// failingPickup cannot publish while *fault is set.
-type failingPickup struct {
-	outbox.Pickup
-	fault *error
-}
-
-func (m failingPickup) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
-	d, err := m.Pickup.Stage(l)
-	if err != nil || *m.fault == nil {
-		return d, err
-	}
-	return failingMessage{d, *m.fault}, nil
-}
-
-type failingMessage struct {
-	outbox.StagedMessage
-	fault error
-}
-
-func (d failingMessage) Publish() error {
-	d.Discard()
-	return d.fault
 }
 
 func TestCaptchaSingleUse(t *testing.T) {
@@ -951,16 +921,16 @@ func TestCaptchaValidity(t *testing.T) {
 	}
 	token, answer := s.captcha(t, "a.test")
 	late, lateAnswer := s.captcha(t, "a.test")
-	s.clock.add(899 * time.Second)
+	s.Advance(899 * time.Second)
 	post(t, "a.test", token, answer).wantStatus(t, 200)
-	s.clock.add(time.Second)
+	s.Advance(time.Second)
 	post(t, "a.test", late, lateAnswer).wantError(t, 400, "captcha_failed")
 
-	s.clock.add(61 * time.Second) // the clock of another node is ahead
+	s.Advance(61 * time.Second) // the clock of another node is ahead
 	early, earlyAnswer := s.captcha(t, "a.test")
-	s.clock.add(-61 * time.Second)
+	s.Advance(-61 * time.Second)
 	post(t, "a.test", early, earlyAnswer).wantError(t, 400, "captcha_failed")
-	s.clock.add(time.Second)
+	s.Advance(time.Second)
 	post(t, "a.test", early, earlyAnswer).wantStatus(t, 200)
 
 	foreign, foreignAnswer := s.captcha(t, "b.test")
@@ -974,14 +944,15 @@ func TestCaptchaValidity(t *testing.T) {
 		post(t, "a.test", token, answer).wantError(t, 400, "captcha_failed")
 		one, oneAnswer := s.captcha(t, "a.test")
 		two, twoAnswer := s.captcha(t, "a.test")
-		s.sign.Store(s.sign.Load().Rotated(s.clock.Now(), 2))
+		s.SignRing = s.SignRing.Rotated(s.Now(), 2)
 		post(t, "a.test", one, oneAnswer).wantStatus(t, 200)
-		s.sign.Store(s.sign.Load().Rotated(s.clock.Now(), 2))
+		s.SignRing = s.SignRing.Rotated(s.Now(), 2)
 		post(t, "a.test", two, twoAnswer).wantError(t, 400, "captcha_failed")
 	})
 }
 
-// An unsolved captcha does not tell whether a name is taken.
+// TestCaptchaBeforeTakenName checks that a signup with a wrong captcha does not show whether a name
+// is taken.
 func TestCaptchaBeforeTakenName(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -1017,28 +988,28 @@ func TestAddressLimit(t *testing.T) {
 	t.Run("fourth signup in an hour is refused", func(t *testing.T) {
 		v := s.visitor("a.test")
 		try := func() answer { return v.post(t, s.form(t, s.newPerson("a.test"))) }
-		start := s.clock.Now()
+		start := s.Now()
 		try().wantStatus(t, 200)
-		s.clock.add(time.Minute)
+		s.Advance(time.Minute)
 		try().wantStatus(t, 200)
-		s.clock.add(time.Minute)
+		s.Advance(time.Minute)
 		try().wantStatus(t, 200)
 		for _, at := range []time.Duration{2 * time.Minute, 30 * time.Minute, 59*time.Minute + 59*time.Second} {
-			s.clock.add(start.Add(at).Sub(s.clock.Now()))
+			s.Advance(start.Add(at).Sub(s.Now()))
 			a := try()
 			a.wantError(t, 429, "rate_limited")
 			if got, want := a.retryAfter(t), time.Hour-at; got != want {
 				t.Errorf("after %v: Retry-After is %v, want %v", at, got, want)
 			}
 		}
-		s.clock.add(time.Second)
+		s.Advance(time.Second)
 		try().wantStatus(t, 200)
 		a := try()
 		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != time.Minute {
 			t.Errorf("Retry-After is %v, want %v", got, time.Minute)
 		}
-		s.clock.add(a.retryAfter(t))
+		s.Advance(a.retryAfter(t))
 		try().wantStatus(t, 200)
 	})
 	t.Run("Retry-After rounds up", func(t *testing.T) {
@@ -1046,7 +1017,7 @@ func TestAddressLimit(t *testing.T) {
 		for range 3 {
 			v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 		}
-		s.clock.add(time.Hour - time.Millisecond)
+		s.Advance(time.Hour - time.Millisecond)
 		a := v.post(t, s.form(t, s.newPerson("a.test")))
 		a.wantError(t, 429, "rate_limited")
 		if got := a.retryAfter(t); got != time.Second {
@@ -1240,7 +1211,7 @@ func TestFailureLimit(t *testing.T) {
 	v.postBody(t, "user=%zz").wantError(t, 400, "invalid_request") // checked before the limit
 	s.visitor("a.test").post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 	v.at("b.test").post(t, s.form(t, s.newPerson("b.test"))).wantStatus(t, 200)
-	s.clock.add(10 * time.Minute)
+	s.Advance(10 * time.Minute)
 	v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 }
 
@@ -1250,11 +1221,11 @@ func TestFailureLimitRetryAfter(t *testing.T) {
 	v := s.visitor("a.test")
 	for range 60 { // spread over most of the 10 minutes
 		v.postBody(t, "user=%zz").wantStatus(t, 400)
-		s.clock.add(9 * time.Second)
+		s.Advance(9 * time.Second)
 	}
 	a := v.post(t, s.form(t, s.newPerson("a.test")))
 	a.wantError(t, 429, "rate_limited")
-	s.clock.add(a.retryAfter(t))
+	s.Advance(a.retryAfter(t))
 	v.post(t, s.form(t, s.newPerson("a.test"))).wantStatus(t, 200)
 }
 
@@ -1280,9 +1251,9 @@ func TestRecipientLimit(t *testing.T) {
 	})
 	post("a.test", "another.victim@mail.test").wantStatus(t, 200)
 	post("b.test", "v.victim@mail.test").wantStatus(t, 200)
-	s.clock.add(24*time.Hour - time.Second)
+	s.Advance(24*time.Hour - time.Second)
 	post("a.test", "v.victim@mail.test").wantError(t, 429, "rate_limited")
-	s.clock.add(time.Second)
+	s.Advance(time.Second)
 	post("a.test", "v.victim@mail.test").wantStatus(t, 200)
 }
 
@@ -1328,7 +1299,7 @@ func TestActivation(t *testing.T) {
 		if !strings.Contains(a.body, `href="/login.html"`) {
 			t.Error("the page does not link to sign-in")
 		}
-		s.clock.add(30 * 24 * time.Hour)
+		s.Advance(30 * 24 * time.Hour)
 		opened(t, v.get(t, link), 400, "Your account is already active")
 	})
 
@@ -1408,11 +1379,11 @@ func TestActivation(t *testing.T) {
 	t.Run("not after 7 days", func(t *testing.T) {
 		intime, late := s.pending(t, "a.test"), s.pending(t, "a.test")
 		intimeLink, lateLink := s.link(t, intime.email), s.link(t, late.email)
-		s.clock.add(7*24*time.Hour - time.Second)
+		s.Advance(7*24*time.Hour - time.Second)
 		opened(t, v.get(t, intimeLink), 200, "Account activated")
-		s.clock.add(time.Second)
+		s.Advance(time.Second)
 		opened(t, v.get(t, lateLink), 400, "This link has expired")
-		if _, err := s.store.Find(t.Context(), s.tenant(t, "a.test").ID, late.user, s.clock.Now()); err == nil {
+		if _, err := s.Store.Find(t.Context(), s.At("a.test").Tenant.ID, late.user, s.Now()); err == nil {
 			t.Error("the expired account is still there")
 		}
 		v.signIn(t, late.user, late.password).wantStatus(t, 401)
@@ -1428,9 +1399,9 @@ func TestActivation(t *testing.T) {
 
 	t.Run("not when disabled", func(t *testing.T) {
 		who, early := s.active(t, "a.test"), s.pending(t, "a.test")
-		a := s.tenant(t, "a.test")
+		a := s.At("a.test").Tenant
 		for _, w := range []person{who, early} {
-			if _, err := s.accounts.Disable(t.Context(), a, w.user); err != nil {
+			if _, err := s.Accounts.Disable(t.Context(), a, w.user); err != nil {
 				t.Fatal(err)
 			}
 			opened(t, v.get(t, s.link(t, w.email)), 400, "This account is on hold")
@@ -1438,7 +1409,7 @@ func TestActivation(t *testing.T) {
 				t.Errorf("the link enabled a disabled account: %+v", got)
 			}
 		}
-		if _, err := s.accounts.Enable(t.Context(), a, early.user); err != nil {
+		if _, err := s.Accounts.Enable(t.Context(), a, early.user); err != nil {
 			t.Fatal(err)
 		}
 		opened(t, v.get(t, s.link(t, early.email)), 400, "Your account is already active")
@@ -1446,9 +1417,7 @@ func TestActivation(t *testing.T) {
 
 	t.Run("not when deleted", func(t *testing.T) {
 		for _, who := range []person{s.active(t, "a.test"), s.pending(t, "a.test")} {
-			if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-				t.Fatal(err)
-			}
+			s.At("a.test").Delete(who.user)
 			opened(t, v.get(t, s.link(t, who.email)), 400, "This link does not work")
 		}
 	})
@@ -1471,7 +1440,7 @@ func TestActivation(t *testing.T) {
 	t.Run("concurrent", func(t *testing.T) {
 		who := s.pending(t, "a.test")
 		link := s.link(t, who.email)
-		activated := strings.Count(s.log.String(), `"activate","outcome":"ok"`)
+		activated := s.Log.Count(`"activate","outcome":"ok"`)
 		answers := make([]answer, 20)
 		atOnce(len(answers), func(i int) { answers[i] = s.visitor("a.test").get(t, link) })
 		ok := 0
@@ -1482,7 +1451,7 @@ func TestActivation(t *testing.T) {
 				opened(t, a, 400, "Your account is already active")
 			}
 		}
-		if got := strings.Count(s.log.String(), `"activate","outcome":"ok"`) - activated; ok != 1 || got != 1 {
+		if got := s.Log.Count(`"activate","outcome":"ok"`) - activated; ok != 1 || got != 1 {
 			t.Errorf("%d answers of 200 and %d events, want one each", ok, got)
 		}
 	})
@@ -1511,14 +1480,14 @@ func TestConcurrentSignups(t *testing.T) {
 			other.user = who.user
 			forms[i] = s.form(t, other)
 		}
-		files := len(s.files(t))
+		files := len(s.Files("pickup"))
 		answers := make([]answer, len(forms))
 		atOnce(len(forms), func(i int) { answers[i] = s.visitor("a.test").post(t, forms[i]) })
 		if ok, refused := count(t, answers, 409, "conflict"); ok != 1 || refused != 15 {
 			t.Errorf("%d signed up and %d did not", ok, refused)
 		}
 		s.find(t, who)
-		if n := len(s.files(t)) - files; n != 1 {
+		if n := len(s.Files("pickup")) - files; n != 1 {
 			t.Errorf("%d files", n)
 		}
 	})
@@ -1528,7 +1497,7 @@ func TestConcurrentSignups(t *testing.T) {
 		for i := range forms {
 			forms[i] = s.form(t, s.newPerson("a.test"))
 		}
-		files := len(s.files(t))
+		files := len(s.Files("pickup"))
 		answers := make([]answer, len(forms))
 		atOnce(len(forms), func(i int) { answers[i] = v.post(t, forms[i]) })
 		if ok, refused := count(t, answers, 429, "rate_limited"); ok != 3 || refused != 21 {
@@ -1539,7 +1508,7 @@ func TestConcurrentSignups(t *testing.T) {
 				t.Errorf("Retry-After is %v, want an hour", a.retryAfter(t))
 			}
 		}
-		if n := len(s.files(t)) - files; n != 3 {
+		if n := len(s.Files("pickup")) - files; n != 3 {
 			t.Errorf("%d files", n)
 		}
 	})
@@ -1628,7 +1597,7 @@ func TestHost(t *testing.T) {
 	})
 	t.Run("no two tenants with one realm", func(t *testing.T) {
 		x := must[tenant.Tenant](t)(tenant.New(tenant.Tenant{Host: "c.test", Realm: "A.TEST"}))
-		if _, err := s.store.AddTenant(context.Background(), x); err == nil {
+		if _, err := s.Store.AddTenant(context.Background(), x); err == nil {
 			t.Error("the second tenant was added")
 		}
 	})

@@ -16,8 +16,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// A body is refused, or each field of the form was in it once and is text without control
-// characters.
+// FuzzForm checks that a body is refused, or has each field of the form once, as text without
+// control characters.
 func FuzzForm(f *testing.F) {
 	for _, body := range []string{
 		"", "user=alex&name=A&email=a%40b.test&ha1=00&captcha_token=t&captcha_answer=3",
@@ -70,7 +70,7 @@ func FuzzForm(f *testing.F) {
 			case len(sent[field]) != 1 || sent[field][0] != *value:
 				t.Fatalf("%s is %q, and the body %q", field, *value, body)
 			case !utf8.ValidString(*value):
-				t.Fatalf("%s is %q, which is no UTF-8", field, *value)
+				t.Fatalf("%s is %q, which is not valid UTF-8", field, *value)
 			case strings.ContainsFunc(*value, unicode.IsControl):
 				t.Fatalf("%s is %q, with a control character", field, *value)
 			}
@@ -78,7 +78,8 @@ func FuzzForm(f *testing.F) {
 	})
 }
 
-// The client's address is the peer's, or one that only trusted proxies passed on.
+// FuzzForwarded checks that the client's address is that of the peer, or one that only trusted
+// proxies passed on.
 func FuzzForwarded(f *testing.F) {
 	for _, header := range []string{
 		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3",
@@ -108,7 +109,7 @@ func FuzzForwarded(f *testing.F) {
 			return
 		}
 		if !got.IsValid() || got.Zone() != "" || got.Is4In6() {
-			t.Fatalf("the address %v has not its plain form", got)
+			t.Fatalf("the address %v is not in its plain form", got)
 		}
 		var hops []netip.Addr
 		for _, hop := range strings.Split(one+","+two, ",") {
@@ -129,7 +130,7 @@ func FuzzForwarded(f *testing.F) {
 		i = len(hops) - 1 - slices.Index(reversed(hops), got)
 		for _, later := range hops[i+1:] {
 			if !isTrusted(later) {
-				t.Fatalf("%s was believed to %s, which is no proxy", got, later)
+				t.Fatalf("%s was accepted from %s, which is not a proxy", got, later)
 			}
 		}
 	})
@@ -150,8 +151,8 @@ type tenantList struct {
 func (s tenantList) Tenants(context.Context) ([]tenant.Tenant, int64, error) { return s.list, 1, nil }
 func (s tenantList) TenantVersion(context.Context) (int64, error)            { return 1, nil }
 
-// A Host matches a tenant exactly, except for the case of ASCII letters, a port and one trailing
-// dot.
+// FuzzHost checks that a Host matches a tenant exactly, except for the case of ASCII letters, a
+// port and one trailing dot.
 func FuzzHost(f *testing.F) {
 	var s tenantList
 	for i, host := range []string{"a.test", "localhost", "xn--bcher-kva.test"} {
@@ -173,7 +174,7 @@ func FuzzHost(f *testing.F) {
 		if !ok {
 			for _, x := range s.list {
 				if raw == x.Host || raw == x.Host+"." || raw == x.Host+":443" || raw == strings.ToUpper(x.Host) {
-					t.Fatalf("%q is not known", raw)
+					t.Fatalf("%q matches no tenant", raw)
 				}
 			}
 			return
@@ -181,22 +182,22 @@ func FuzzHost(f *testing.F) {
 		// The text begins with the tenant's host name. Only a dot and a port may follow.
 		rest := raw[min(len(raw), len(got.Host)):]
 		if len(raw) < len(got.Host) {
-			t.Fatalf("%q is taken for %s", raw, got.Host)
+			t.Fatalf("%q matches the tenant %s", raw, got.Host)
 		}
 		for i := range len(got.Host) {
 			if c := raw[i]; c != got.Host[i] && !('A' <= c && c <= 'Z' && c+'a'-'A' == got.Host[i]) {
-				t.Fatalf("%q is taken for %s", raw, got.Host)
+				t.Fatalf("%q matches the tenant %s", raw, got.Host)
 			}
 		}
 		rest = strings.TrimPrefix(rest, ".")
 		if port, has := strings.CutPrefix(rest, ":"); rest != "" &&
 			(!has || strings.Trim(port, "0123456789") != "") {
-			t.Fatalf("%q is taken for %s", raw, got.Host)
+			t.Fatalf("%q matches the tenant %s", raw, got.Host)
 		}
 	})
 }
 
-// A link has exactly one token, and a token has exactly one text.
+// FuzzToken checks that a link has exactly one token, and a token exactly one text.
 func FuzzToken(f *testing.F) {
 	good := secret.Token{1, 2, 3}.Text()
 	for _, query := range []string{
@@ -219,7 +220,7 @@ func FuzzToken(f *testing.F) {
 			return
 		}
 		if token.Text() != text || len(text) != secret.TokenLength {
-			t.Fatalf("two texts are one token: %q and %q", text, token.Text())
+			t.Fatalf("two texts are the same token: %q and %q", text, token.Text())
 		}
 		tokens := 0
 		for pair := range strings.SplitSeq(query, "&") {
@@ -234,7 +235,7 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// Every route is documented, and the contract's tests cover it.
+// TestRoutes checks that the routes and their methods are the documented ones.
 func TestRoutes(t *testing.T) {
 	documented := map[string]string{
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
@@ -249,12 +250,12 @@ func TestRoutes(t *testing.T) {
 	}
 	for path, rt := range site.table {
 		if documented[path] != rt.methods() {
-			t.Errorf("%s takes %s, and is documented to take %q", path, rt.methods(), documented[path])
+			t.Errorf("%s accepts %s, want %q as documented", path, rt.methods(), documented[path])
 		}
 	}
 	for path := range documented {
 		if _, there := site.table[path]; !there {
-			t.Errorf("%s is documented and not there", path)
+			t.Errorf("%s is documented, but there is no such route", path)
 		}
 	}
 }

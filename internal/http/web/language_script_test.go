@@ -70,7 +70,7 @@ func TestSignUpPageLanguages(t *testing.T) {
 			sent := s.sent()
 			fields, err := url.ParseQuery(sent[len(sent)-1])
 			if err != nil || fields.Get("lang") != string(tag) {
-				t.Errorf("the form said that its language is %q (%v)", fields.Get("lang"), err)
+				t.Errorf("the form sent the language %q (%v)", fields.Get("lang"), err)
 			}
 			// Only the name's direction follows its text.
 			p.do(chromedp.Navigate(s.URL + "/signup.html?lang=" + string(tag)))

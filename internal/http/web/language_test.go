@@ -182,11 +182,11 @@ func TestAccountLanguage(t *testing.T) {
 			if got := m.header.Get("Content-Language"); got != string(c.want) {
 				t.Errorf("the message says that it is in %s", got)
 			}
-			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text("letter.subject",
+			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text("message.subject",
 				"platform", "a.test"); got != want {
 				t.Errorf("the subject is %q, want %q", got, want)
 			}
-			if !strings.Contains(m.text, words.Text("letter.open")) {
+			if !strings.Contains(m.text, words.Text("message.open")) {
 				t.Errorf("the text is in another language:\n%s", m.text)
 			}
 
@@ -200,10 +200,10 @@ func TestAccountLanguage(t *testing.T) {
 				a := s.visitor("a.test").get(t, link, "Accept-Language", string(browser))
 				a.wantStatus(t, status)
 				if got := pageLanguage(t, a); got != c.want {
-					t.Errorf("page %d behind the link is in %s", i, got)
+					t.Errorf("page %d of the link is in %s", i, got)
 				}
 				if !strings.Contains(a.body, `href="/login.html?lang=`+string(c.want)+`"`) {
-					t.Errorf("page %d leads to sign-in in another language", i)
+					t.Errorf("page %d links to sign-in in another language", i)
 				}
 			}
 		})
@@ -217,7 +217,7 @@ func TestExpiredLinkDate(t *testing.T) {
 	s.visitor("a.test").postBody(t, s.form(t, who).String()+"&lang=de").wantStatus(t, 200)
 	expires := s.find(t, who).Expires
 	link := s.link(t, who.email)
-	s.clock.add(7*24*time.Hour + time.Minute)
+	s.Advance(7*24*time.Hour + time.Minute)
 	a := s.visitor("a.test").get(t, link)
 	a.wantStatus(t, 400)
 	if want := "bis zum " + i18n.In(i18n.German).Day(expires); pageLanguage(t, a) != i18n.German ||
@@ -226,7 +226,7 @@ func TestExpiredLinkDate(t *testing.T) {
 	}
 }
 
-// Endpoints answer in English, also to a German browser.
+// TestAPILanguage checks that endpoints answer in English, also to a German browser.
 func TestAPILanguage(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

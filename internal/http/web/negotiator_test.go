@@ -17,18 +17,18 @@ func TestNegotiatorCacheBound(t *testing.T) {
 	n := newNegotiator()
 	for i := range 3 * maxHeaders {
 		if got := n.pick(fmt.Sprintf("de,aa-x-%d;q=0.5", i)); got != i18n.German {
-			t.Fatalf("the %dth is %s", i, got)
+			t.Fatalf("header %d: got %s", i, got)
 		}
 	}
 	if len(n.known) > maxHeaders {
-		t.Errorf("it keeps %d headers", len(n.known))
+		t.Errorf("%d headers are kept", len(n.known))
 	}
 	if got := n.pick(strings.Repeat("aa,", maxHeader/3) + "de"); got != i18n.English {
-		t.Errorf("the part that is cut off counts: %s", got)
+		t.Errorf("the part beyond the limit counts: got %s", got)
 	}
 	for header := range n.known {
 		if len(header) > maxHeader {
-			t.Errorf("it keeps a header of %d bytes", len(header))
+			t.Errorf("a header of %d bytes is kept", len(header))
 		}
 	}
 }

@@ -32,13 +32,13 @@ func TestTURN(t *testing.T) {
 
 	t.Run("not without the key", func(t *testing.T) {
 		v.get(t, "/turn", "Cookie", cookies).wantError(t, 500, "server_error")
-		if !strings.Contains(s.log.String(), "make it with: dialtone turn secret") {
+		if s.Log.Count("make it with: dialtone turn secret") == 0 {
 			t.Error("the log does not say what to do")
 		}
 	})
-	ring := secret.NewRing(s.clock.Now())
+	ring := secret.NewRing(s.Now())
 	shared := turn.Secrets(ring)[0].Text()
-	s.addSecret("TURN secret", shared)
+	s.hide(shared)
 	s.turn.Store(ring)
 
 	t.Run("when signed in", func(t *testing.T) {
@@ -50,10 +50,10 @@ func TestTURN(t *testing.T) {
 			URIs               []string
 		}
 		a.decode(t, &got)
-		s.addSecret("TURN password", got.Password)
+		s.hide(got.Password)
 		mac := hmac.New(sha1.New, []byte(shared))
 		io.WriteString(mac, got.Username)
-		if want := strconv.FormatInt(s.clock.Now().Unix()+600,
+		if want := strconv.FormatInt(s.Now().Unix()+600,
 			10) + ":" + who.user + "@a.test"; got.Username != want {
 			t.Errorf("the name is %q, want %q", got.Username, want)
 		}
@@ -98,13 +98,11 @@ func TestTURN(t *testing.T) {
 		a := v.get(t, "/turn", "Cookie", v.signIn(t, other.user, other.password).cookies())
 		if said := a.wantError(t, 404,
 			"not_found"); said != "this platform has no TURN servers; make calls without one" {
-			t.Errorf("it says %q", said)
+			t.Errorf("the response is %q", said)
 		}
 	})
 	t.Run("not when disabled", func(t *testing.T) {
-		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Disable(who.user)
 		v.get(t, "/turn", "Cookie", cookies).wantError(t, 401, "unauthorized")
 	})
 }
@@ -120,13 +118,13 @@ func (s *testServer) provision(t testing.TB, v *visitor, cookies, format string)
 	if m == nil {
 		t.Fatalf("there is no link: %s", a.body)
 	}
-	origin := s.tenant(t, v.host).PublicURL
+	origin := s.At(v.host).Tenant.PublicURL
 	target, ok := strings.CutPrefix(html.UnescapeString(m[1]), origin)
 	if !ok {
 		t.Fatalf("the link is %s, and the tenant is at %s", m[1], origin)
 	}
 	_, token, _ := strings.Cut(target, "token=")
-	s.addSecret("provisioning token", token)
+	s.hide(token)
 	return target
 }
 
@@ -197,9 +195,9 @@ func TestProvisionLink(t *testing.T) {
 	t.Run("not after 15 minutes", func(t *testing.T) {
 		_, v, cookies := enter(t, "a.test")
 		first, second := s.provision(t, v, cookies, "linphone"), s.provision(t, v, cookies, "linphone")
-		s.clock.add(15*time.Minute - time.Second)
+		s.Advance(15*time.Minute - time.Second)
 		v.get(t, first).wantStatus(t, 200)
-		s.clock.add(time.Second)
+		s.Advance(time.Second)
 		gone(t, "a.test", second)
 	})
 	t.Run("not for another format or tenant", func(t *testing.T) {
@@ -228,21 +226,15 @@ func TestProvisionLink(t *testing.T) {
 	t.Run("not after disabling, also when enabled again", func(t *testing.T) {
 		who, v, cookies := enter(t, "a.test")
 		target := s.provision(t, v, cookies, "linphone")
-		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Disable(who.user)
 		gone(t, "a.test", target)
-		if _, err := s.accounts.Enable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Enable(who.user)
 		gone(t, "a.test", target)
 	})
 	t.Run("not when deleted", func(t *testing.T) {
 		who, v, cookies := enter(t, "a.test")
 		target := s.provision(t, v, cookies, "linphone")
-		if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Delete(who.user)
 		gone(t, "a.test", target)
 	})
 	t.Run("survive a restart", func(t *testing.T) {
@@ -278,14 +270,15 @@ func TestProvisionLink(t *testing.T) {
 			`"msg":"provision.link","outcome":"ok"`, `"msg":"provision.file","outcome":"ok"`,
 			`"msg":"provision.file","outcome":"used"`, `"outcome":"expired"`,
 		} {
-			if !strings.Contains(s.log.String(), want) {
+			if s.Log.Count(want) == 0 {
 				t.Errorf("the log has no %s", want)
 			}
 		}
 	})
 }
 
-// The account page offers the programs that can use the tenant's settings.
+// TestAccountPagePrograms checks that the account page offers the programs that can use the
+// tenant's settings.
 func TestAccountPagePrograms(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {

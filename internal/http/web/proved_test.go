@@ -26,8 +26,8 @@ func (s afterFind) Find(
 	return a, err
 }
 
-// An account that is disabled or gone after the proof gets the answer to a wrong proof, with a new
-// challenge.
+// TestAccountGoneAfterProof checks that an account that is disabled or deleted after the proof gets
+// the answer to a wrong proof, with a new challenge.
 func TestAccountGoneAfterProof(t *testing.T) {
 	t.Parallel()
 	var then func()
@@ -36,11 +36,11 @@ func TestAccountGoneAfterProof(t *testing.T) {
 	}})
 	for name, end := range map[string]func(account.Account) error{
 		"disabled": func(a account.Account) error {
-			_, err := s.store.Disable(context.Background(), a.Tenant, a.User, s.clock.Now())
+			_, err := s.Store.Disable(context.Background(), a.Tenant, a.User, s.Now())
 			return err
 		},
 		"deleted": func(a account.Account) error {
-			return s.store.Delete(context.Background(), a.Tenant, a.User, s.clock.Now())
+			return s.Store.Delete(context.Background(), a.Tenant, a.User, s.Now())
 		},
 	} {
 		for action, send := range map[string]func(person, string) answer{

@@ -45,7 +45,7 @@ type view struct {
 
 // allPages returns each page in each of its states, with text in every place that shows some.
 func allPages(text string) map[string]view {
-	f := frame{Product: text, Host: text, Realm: text, Contact: text}
+	f := frame{Product: text, Host: text, Realm: text}
 	views := map[string]view{
 		"home":   {"home", homePage{f}},
 		"signup": {"signup", signupPage{f, text}},
@@ -54,7 +54,7 @@ func allPages(text string) map[string]view {
 			"account",
 			accountPage{
 				f, text, text, text, text,
-				sipSettings{text, text, text, text, text, text},
+				sipSettings{text, text, text, text, text},
 				[]string{"linphone", "zoiper", "acrobits", "baresip", "jssip"},
 			},
 		},
@@ -63,7 +63,7 @@ func allPages(text string) map[string]view {
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
 		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
 		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text}, {}}}},
-		"titled":  {"home", homePage{frame{Title: text, Product: text, Host: text, Switch: true}}},
+		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
 	}
 	for _, state := range activationStates {
@@ -92,14 +92,14 @@ func TestRender(t *testing.T) {
 					"<title>", "<h1", "<main>", "</html>",
 				} {
 					if !strings.Contains(page, want) {
-						t.Errorf("there is no %s", want)
+						t.Errorf("the page does not contain %s", want)
 					}
 				}
 				for _, never := range []string{
 					"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", "https://", "http://",
 				} {
 					if strings.Contains(page, never) {
-						t.Errorf("there is %q", never)
+						t.Errorf("the page contains %q", never)
 					}
 				}
 				if v.page == "activation" && !strings.Contains(page, `content="noindex"`) {
@@ -246,7 +246,7 @@ func TestRuleTexts(t *testing.T) {
 	}
 }
 
-// Every text for pages is used on one.
+// TestUnusedTexts checks that every text for pages is used on one.
 func TestUnusedTexts(t *testing.T) {
 	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -276,7 +276,7 @@ func TestUnusedTexts(t *testing.T) {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
 	for _, key := range i18n.In(i18n.English).Keys() {
-		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") &&
+		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "message.") &&
 			!strings.HasPrefix(key, "date.") {
 			t.Errorf("%s is not used on any page", key)
 		}
@@ -304,7 +304,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// Every form posts to a route that takes a POST.
+// TestFormActions checks that every form posts to a route that accepts POST.
 func TestFormActions(t *testing.T) {
 	site, err := New(Deps{})
 	if err != nil {
@@ -383,7 +383,7 @@ func TestActivationPage(t *testing.T) {
 			}
 			for _, not := range want.not {
 				if strings.Contains(page, not) {
-					t.Errorf("%s is there", not)
+					t.Errorf("the page contains %s", not)
 				}
 			}
 		})

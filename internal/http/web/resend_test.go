@@ -44,7 +44,7 @@ func TestResend(t *testing.T) {
 	t.Run("replaces the link", func(t *testing.T) {
 		who := s.pending(t, "a.test")
 		old := s.link(t, who.email)
-		s.clock.add(time.Minute)
+		s.Advance(time.Minute)
 		a := s.visitor("a.test").resend(t, who.user, who.password, "")
 		a.wantJSON(t, 200)
 		if want := `{"ok":true,"email":"` + audit.MaskEmail(who.email) + `"}` + "\n"; a.body != want {
@@ -93,10 +93,8 @@ func TestResend(t *testing.T) {
 	t.Run("not without the password", func(t *testing.T) {
 		who, other := s.pending(t, "a.test"), s.active(t, "a.test")
 		held := s.pending(t, "a.test")
-		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), held.user); err != nil {
-			t.Fatal(err)
-		}
-		files := len(s.files(t))
+		s.At("a.test").Disable(held.user)
+		files := len(s.Files("pickup"))
 		v := s.visitor("a.test")
 		answers := []answer{
 			v.resend(t, who.user, "wrong", ""),
@@ -111,8 +109,8 @@ func TestResend(t *testing.T) {
 		v.resend(t, other.user, other.password, "").wantError(t, 409, "conflict")
 		v.resend(t, other.user, other.password, "email=new%40mail.test").wantError(t, 409, "conflict")
 		if got := s.find(t, who).Email + s.find(t, other).Email; got != who.email+other.email ||
-			len(s.files(t)) != files {
-			t.Errorf("the addresses are %s, and %d messages were sent", got, len(s.files(t))-files)
+			len(s.Files("pickup")) != files {
+			t.Errorf("the addresses are %s, and %d messages were sent", got, len(s.Files("pickup"))-files)
 		}
 		c := v.get(t, "/signin.ashx").challenge(t)
 		v.do(t, "POST", "/resend.ashx", "", "Authorization", c.signInProof(who)).wantError(t, 401, "unauthorized")
@@ -139,7 +137,7 @@ func TestResend(t *testing.T) {
 		who := s.pending(t, "a.test")
 		v := s.visitor("a.test")
 		for range 2 {
-			s.clock.add(time.Hour)
+			s.Advance(time.Hour)
 			v.resend(t, who.user, who.password, "").wantStatus(t, 200)
 		}
 		if got := v.resend(t, who.user, who.password, "").wantRateLimit(t); got != 22*time.Hour {
@@ -153,7 +151,7 @@ func TestResend(t *testing.T) {
 			wantRateLimit(t); got != 23*time.Hour {
 			t.Errorf("Retry-After is %v, want the rest of the first resend's day", got)
 		}
-		s.clock.add(23 * time.Hour)
+		s.Advance(23 * time.Hour)
 		v.resend(t, who.user, who.password, "").wantStatus(t, 200)
 	})
 	t.Run("order of checks", func(t *testing.T) {
@@ -195,12 +193,12 @@ func TestResend(t *testing.T) {
 	})
 	t.Run("not when expired", func(t *testing.T) {
 		who := s.pending(t, "b.test")
-		s.clock.add(7*24*time.Hour - time.Minute)
+		s.Advance(7*24*time.Hour - time.Minute)
 		v := s.visitor("b.test")
 		c := v.do(t, "POST", "/resend.ashx", "").challenge(t)
-		s.clock.add(59 * time.Second)
+		s.Advance(59 * time.Second)
 		v.resendProof(t, c, who.user, who.password, "").wantStatus(t, 200)
-		s.clock.add(time.Second)
+		s.Advance(time.Second)
 		v.resend(t, who.user, who.password, "").wantError(t, 401, "unauthorized")
 	})
 }

@@ -238,7 +238,8 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// Every response has the security headers, and no headers that are not listed here.
+// TestResponseHeaders checks that every response has the security headers, and no headers that are
+// not listed here.
 func TestResponseHeaders(t *testing.T) {
 	t.Parallel()
 	var panics atomic.Bool
@@ -407,7 +408,8 @@ func (v *visitor) postEmpty(t *testing.T, path string) answer {
 	return v.do(t, "POST", path, "", "Content-Type", formType)
 }
 
-// A panic in a handler is a 500 that shows no internals, and the server goes on.
+// TestPanic checks that a panic in a handler is a 500 that shows no internals, and that the server
+// continues.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("pq: cause-of-the-panic at /srv/dialtone/x.go:17")
@@ -453,13 +455,14 @@ func TestPanic(t *testing.T) {
 		t.Errorf("the state changed: %s, was %s", after, before)
 	}
 	v.post(t, f).wantStatus(t, 200)
-	if text := s.log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
+	if text := s.Log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
 		!strings.Contains(text, "cause-of-the-panic") {
 		t.Error("the log does not have the cause of each panic")
 	}
 }
 
-// A development server shows its messages to this machine only. Other servers have no such page.
+// TestDevMail checks that a development server shows its messages to this machine only, and that
+// other servers have no such page.
 func TestDevMail(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) {
@@ -475,7 +478,7 @@ func TestDevMail(t *testing.T) {
 	startServer(t).visitor("localhost").get(t, "/dev/mail").wantError(t, 404, "not_found")
 }
 
-// There is nothing at any other path.
+// TestUnknownPaths checks that all other paths are answered with 404.
 func TestUnknownPaths(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -502,7 +505,7 @@ func TestUnknownPaths(t *testing.T) {
 	}
 }
 
-// No parameter redirects a browser to another site.
+// TestOpenRedirect checks that no parameter redirects a browser to another site.
 func TestOpenRedirect(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -552,7 +555,8 @@ var messageHeaders = []string{
 	"Mime-Version", "Subject", "To", "X-Auto-Response-Suppress",
 }
 
-// Every form is refused, or sends one message to one recipient that repeats nothing of the form.
+// TestMailInjection checks that a form is refused, or sends one message to one recipient that
+// repeats nothing of the form.
 func TestMailInjection(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Product = "Gräf & Co" }})
@@ -581,7 +585,7 @@ func TestMailInjection(t *testing.T) {
 					"email": who.email, "name": who.name, "user": who.user, "ha1": who.ha1(),
 					"captcha_answer": "1", "lang": "de-", "x": "x",
 				}[field] + payload
-				before, state := s.files(t), s.state(t)
+				before, state := s.Files("pickup"), s.state(t)
 				a := s.visitor("a.test").post(t, f.with(field+"="+url.QueryEscape(value)))
 				if a.status != 200 {
 					a.wantStatus(t, 400)
@@ -596,8 +600,8 @@ func TestMailInjection(t *testing.T) {
 					}
 				}
 				list := s.messages(t, who.email)
-				if len(list) != 1 || len(s.files(t)) != len(before)+1 {
-					t.Fatalf("%q: %d messages, %d files more", value, len(list), len(s.files(t))-len(before))
+				if len(list) != 1 || len(s.Files("pickup")) != len(before)+1 {
+					t.Fatalf("%q: %d messages, %d files more", value, len(list), len(s.Files("pickup"))-len(before))
 				}
 				checkMessage(t, list[0])
 			}

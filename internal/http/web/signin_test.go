@@ -75,9 +75,9 @@ func TestSignIn(t *testing.T) {
 	})
 	t.Run("nonce expires after a minute", func(t *testing.T) {
 		c, late := v.get(t, "/signin.ashx").challenge(t), v.get(t, "/signin.ashx").challenge(t)
-		s.clock.add(time.Minute - time.Millisecond)
+		s.Advance(time.Minute - time.Millisecond)
 		v.get(t, "/signin.ashx", "Authorization", c.signInProof(who)).wantStatus(t, 200)
-		s.clock.add(time.Millisecond)
+		s.Advance(time.Millisecond)
 		v.get(t, "/signin.ashx", "Authorization", late.signInProof(who)).wantError(t, 401, "unauthorized")
 	})
 	t.Run("nonce not valid at another tenant", func(t *testing.T) {
@@ -197,8 +197,8 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-// A failed sign-in does not tell whether the account exists. Only the right password is answered
-// with not_activated.
+// TestSignInHidesAccounts checks that a failed sign-in does not show whether the account exists.
+// Only the right password is answered with not_activated.
 func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -206,13 +206,9 @@ func TestSignInHidesAccounts(t *testing.T) {
 	pending, early := s.pending(t, "a.test"), s.pending(t, "a.test")
 	expired := s.pending(t, "b.test")
 	for _, who := range []person{held, early} {
-		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Disable(who.user)
 	}
-	if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), gone.user); err != nil {
-		t.Fatal(err)
-	}
+	s.At("a.test").Delete(gone.user)
 	sign := func(user, password string) answer { return s.visitor("a.test").signIn(t, user, password) }
 	answers := []answer{
 		sign("nobody-at-all", active.password),
@@ -323,29 +319,23 @@ func TestSession(t *testing.T) {
 	})
 	t.Run("ends after twelve hours", func(t *testing.T) {
 		v, cookies := enter(t, s.active(t, "a.test"))
-		s.clock.add(12*time.Hour - time.Second)
+		s.Advance(12*time.Hour - time.Second)
 		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
-		s.clock.add(time.Second)
+		s.Advance(time.Second)
 		out(t, v, cookies)
 	})
 	t.Run("ends when disabled, also when enabled again", func(t *testing.T) {
 		who := s.active(t, "a.test")
 		v, cookies := enter(t, who)
-		if _, err := s.accounts.Disable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Disable(who.user)
 		out(t, v, cookies)
-		if _, err := s.accounts.Enable(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Enable(who.user)
 		out(t, v, cookies)
 	})
 	t.Run("ends when deleted", func(t *testing.T) {
 		who := s.active(t, "a.test")
 		v, cookies := enter(t, who)
-		if err := s.accounts.Delete(t.Context(), s.tenant(t, "a.test"), who.user); err != nil {
-			t.Fatal(err)
-		}
+		s.At("a.test").Delete(who.user)
 		out(t, v, cookies)
 	})
 	t.Run("not valid at another tenant", func(t *testing.T) {
@@ -405,7 +395,7 @@ func TestSignInLimit(t *testing.T) {
 		s.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 401, "unauthorized")
 	}
 	s.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 429, "rate_limited")
-	s.clock.add(15 * time.Minute)
+	s.Advance(15 * time.Minute)
 	s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 
 	t.Run("one address, many names", func(t *testing.T) {

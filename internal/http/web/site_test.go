@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"mime"
 	"mime/multipart"
@@ -35,54 +34,41 @@ import (
 	_ "modernc.org/sqlite"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/server"
 	"dialtone/internal/http/web"
-	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/store"
 	"dialtone/internal/tenant"
-	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 	"dialtone/internal/turn"
 )
 
-// testServer is the site with everything below it: a SQLite database, a pickup directory, three
-// tenants and a listener on loopback. Its clock stands still until a test moves it. At the end of
-// the test its log must not contain a secret (see checkLog).
+// testServer is the site with everything below it: a World with three tenants, and a listener on
+// loopback. At the end of the test the lines of its log must be JSON with known keys.
 type testServer struct {
+	*world.World
 	options options
-	dir     string
-	clock   clock
-	log     logBuffer
-	seal    *secret.Ring
-	sign    atomic.Pointer[secret.Ring]
 	turn    atomic.Pointer[secret.Ring] // nil until a test sets it
 	handled atomic.Int64                // requests that reached the site
 
-	addr     string
+	listener net.Listener
+	addr     string // of listener
 	stop     func()
-	store    *store.Store
 	db       *sql.DB // a second connection, for inspection and injected faults
 	count    *sql.Stmt
-	tenants  *tenant.Table
-	accounts *account.Service
 
-	mu      sync.Mutex
-	secrets map[string]string
-	mail    map[string]message // parsed, by file name
+	mu   sync.Mutex
+	mail map[string]message // parsed, by file name
 }
 
 // options are what a test changes in a server.
 type options struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
-	pickup  func(outbox.Pickup) outbox.Pickup
 	store   func(account.Store) account.Store
 	captcha func(*captcha.Issuer) *captcha.Issuer
 	devMail func() ([]web.DevMessage, error)
@@ -91,48 +77,27 @@ type options struct {
 	delivery func(context.Context, account.Account) (delivery.State, error)
 }
 
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.String()
-}
-
 func startServer(t testing.TB) *testServer { return startServerWith(t, options{}) }
 
 func startServerWith(t testing.TB, o options) *testServer {
 	t.Helper()
-	s := &testServer{options: o, dir: t.TempDir(), secrets: make(map[string]string), mail: make(map[string]message)}
-	s.clock.now = time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
-	s.seal = secret.NewRing(s.clock.Now())
-	s.sign.Store(secret.NewRing(s.clock.Now()))
+	s := &testServer{options: o, mail: make(map[string]message)}
+	var tenants []tenant.Tenant
+	for _, host := range []string{"a.test", "b.test", "localhost"} {
+		x := tenant.Tenant{Host: host}
+		if o.tenants != nil {
+			o.tenants(&x)
+		}
+		tenants = append(tenants, must[tenant.Tenant](t)(tenant.New(x)))
+	}
+	s.listen(t)
+	s.World = world.New(t, world.Options{
+		Tenants: tenants, JSON: true,
+		PublicURL: func(host string) string {
+			_, port, _ := net.SplitHostPort(s.addr)
+			return tenant.DefaultURL(host, port)
+		},
+	})
 	s.start(t)
 	t.Cleanup(func() {
 		s.stop()
@@ -141,6 +106,15 @@ func startServerWith(t testing.TB, o options) *testServer {
 	return s
 }
 
+// listen opens the listener of the next start.
+func (s *testServer) listen(t testing.TB) {
+	t.Helper()
+	s.listener = must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	s.addr = s.listener.Addr().String()
+}
+
+// must returns a function that returns its first argument, and fails the test if the second is an
+// error.
 func must[T any](t testing.TB) func(T, error) T {
 	t.Helper()
 	return func(v T, err error) T {
@@ -152,78 +126,43 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// start starts the server on its directory, also again after stop.
+// start starts the server on its World and listener.
 func (s *testServer) start(t testing.TB) {
 	t.Helper()
 	ctx := context.Background()
-	file := filepath.Join(s.dir, "dialtone.db")
-	s.store = must[*store.Store](t)(teststore.Open(ctx, file, s.seal))
-	s.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(5000)"))
+	s.db = must[*sql.DB](t)(sql.Open("sqlite", "file:"+s.DatabaseFile()+"?_pragma=busy_timeout(5000)"))
 	s.count = must[*sql.Stmt](t)(s.db.Prepare(`SELECT (SELECT count(*) FROM account),
 		(SELECT count(*) FROM taken), (SELECT count(*) FROM outbox)`))
-	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
-	s.addr = listener.Addr().String()
-
-	for _, host := range []string{"a.test", "b.test", "localhost"} {
-		x := tenant.Tenant{Host: host, Created: s.clock.Now()}
-		if s.options.tenants != nil {
-			s.options.tenants(&x)
-		}
-		s.store.AddTenant(ctx, must[tenant.Tenant](t)(tenant.New(x))) // fails after a restart, which finds it
+	if s.options.captcha != nil {
+		issuer := s.AccountDeps.Captcha
+		s.AccountDeps.Captcha = func() *captcha.Issuer { return s.options.captcha(issuer()) }
 	}
-	_, port, _ := net.SplitHostPort(s.addr)
-	s.tenants = tenant.NewTable(s.store, func(host string) string { return tenant.DefaultURL(host, port) })
-	if err := s.tenants.Refresh(ctx); err != nil {
-		t.Fatal(err)
-	}
-	var dir outbox.Pickup = must[*pickup.Dir](t)(pickup.Open(s.pickup()))
-	if s.options.pickup != nil {
-		dir = s.options.pickup(dir)
-	}
-	log := slog.New(slog.NewJSONHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	issuer := func() *captcha.Issuer {
-		i := captcha.NewIssuer(s.sign.Load(), s.clock.Now)
-		if s.options.captcha != nil {
-			i = s.options.captcha(i)
-		}
-		return i
-	}
-	events := audit.Log{Logger: log}
-	messages := outbox.New(outbox.Deps{
-		Store: s.store, Pickup: dir, Tenant: s.tenants.ByID, SealRing: s.seal,
-		Audit: events, Log: log, Now: s.clock.Now,
-	})
-	var accounts account.Store = s.store
 	if s.options.store != nil {
-		accounts = s.options.store(accounts)
+		s.AccountDeps.Store = s.options.store(s.Store)
 	}
-	s.accounts = account.NewService(account.Deps{
-		Store: accounts, Outbox: messages, Captcha: issuer, SealRing: s.seal,
-		Audit: events, Log: log, Now: s.clock.Now, AddressCeiling: s.options.ceiling,
-	})
-	if err := messages.Recover(ctx); err != nil {
-		t.Fatal(err)
-	}
+	s.AccountDeps.AddressCeiling = s.options.ceiling
+	s.Rebuild()
+	s.Must(s.Outbox.Recover(ctx))
 	authenticator := session.NewAuthenticator(session.Deps{
-		Accounts: s.accounts, Store: s.store, SealRing: s.seal, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
-		Signatures: func() *session.Signatures { return session.NewSignatures(s.sign.Load()) },
+		Accounts: s.Accounts, Store: s.Store, SealRing: s.SealRing, Audit: s.Audit, Now: s.Now,
+		Signatures: func() *session.Signatures { return session.NewSignatures(s.SignRing) },
 	})
 	site := must[*web.Site](t)(web.New(web.Deps{
-		Tenants:        s.tenants,
-		Accounts:       s.accounts,
+		Tenants:        s.Tenants,
+		Accounts:       s.Accounts,
 		Authenticator:  authenticator,
-		Captcha:        issuer,
+		Captcha:        s.AccountDeps.Captcha,
 		TrustedProxies: s.options.proxies,
-		Log:            log,
+		Log:            s.Logger,
 		DevMail:        s.options.devMail,
 		Delivery:       s.options.delivery,
-		Links: &provision.Links{
-			Accounts: s.store, Store: s.store, Audit: audit.Log{Logger: log}, Now: s.clock.Now,
-			Tickets: func() *provision.Tickets { return provision.NewTickets(s.sign.Load(), s.clock.Now) },
-		},
+		Links: provision.NewLinks(provision.Deps{
+			Accounts: s.Store, Store: s.Store, Audit: s.Audit, Now: s.Now,
+			Tickets: func() *provision.Tickets { return provision.NewTickets(s.SignRing, s.Now) },
+		}),
 		TURN: func() *turn.Issuer {
 			if r := s.turn.Load(); r != nil {
-				return turn.NewIssuer(r, s.clock.Now)
+				return turn.NewIssuer(r, s.Now)
 			}
 			return nil
 		},
@@ -236,7 +175,7 @@ func (s *testServer) start(t testing.TB) {
 	done := make(chan error, 1)
 	go func() {
 		limits := server.Limits{Connections: 4096, ConnectionsPerAddress: 512}
-		done <- server.Serve(serving, listener, counted, limits, log)
+		done <- server.Serve(serving, s.listener, counted, limits, s.Logger)
 	}()
 	s.stop = sync.OnceFunc(func() {
 		end()
@@ -246,37 +185,24 @@ func (s *testServer) start(t testing.TB) {
 		if err := s.db.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := s.store.Close(); err != nil {
-			t.Error(err)
-		}
+		s.Close()
 	})
 }
 
+// restart stops the server and starts it again, as a new process, with the same files.
 func (s *testServer) restart(t testing.TB) {
 	t.Helper()
 	s.stop()
+	s.listen(t)
+	s.Restart()
 	s.start(t)
 }
 
-func (s *testServer) pickup() string { return filepath.Join(s.dir, "pickup") }
-
-func (s *testServer) tenant(t testing.TB, host string) *tenant.Tenant {
-	t.Helper()
-	x, ok := s.tenants.Lookup(host)
-	if !ok {
-		t.Fatalf("no tenant %s", host)
+// hide adds a text that the log must not contain.
+func (s *testServer) hide(text string) {
+	if len(text) >= 8 { // a shorter one may occur by chance
+		s.Log.Hide(text)
 	}
-	return x
-}
-
-// addSecret adds a text that the log must not contain.
-func (s *testServer) addSecret(what, text string) {
-	if len(text) < 8 { // may occur by chance
-		return
-	}
-	s.mu.Lock()
-	s.secrets[text] = what
-	s.mu.Unlock()
 }
 
 // logKeys are the attributes that a log line may have.
@@ -285,15 +211,9 @@ var logKeys = []string{
 	"audit", "path", "err", "stack",
 }
 
-// checkLog fails the test if its log contains a secret, or a line that is not JSON with known keys.
+// checkLog fails the test if its log has a line that is not JSON with known keys.
 func (s *testServer) checkLog(t testing.TB) {
-	text := s.log.String()
-	for secret, what := range s.secrets {
-		if strings.Contains(text, secret) {
-			t.Errorf("the log contains a secret: the %s %q", what, secret)
-		}
-	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(s.Log.String()) {
 		var fields map[string]any
 		if err := json.Unmarshal([]byte(line), &fields); err != nil {
 			t.Errorf("the log has a line that is not JSON: %q", line)
@@ -310,11 +230,12 @@ func (s *testServer) checkLog(t testing.TB) {
 // state describes everything that a signup changes, except spent captchas.
 func (s *testServer) state(t testing.TB) string {
 	t.Helper()
-	var accounts, places, waiting int
-	if err := s.count.QueryRow().Scan(&accounts, &places, &waiting); err != nil {
+	var accounts, limits, pending int
+	if err := s.count.QueryRow().Scan(&accounts, &limits, &pending); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%d accounts, %d places, %d waiting, files %v", accounts, places, waiting, s.files(t))
+	return fmt.Sprintf("%d accounts, %d rows of limits, %d outbox entries, files %v",
+		accounts, limits, pending, s.Files("pickup"))
 }
 
 func (s *testServer) spentCaptchas(t testing.TB) (n int) {
@@ -323,15 +244,6 @@ func (s *testServer) spentCaptchas(t testing.TB) (n int) {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// files returns all names in the pickup directory, hidden ones too.
-func (s *testServer) files(t testing.TB) (names []string) {
-	t.Helper()
-	for _, e := range must[[]os.DirEntry](t)(os.ReadDir(s.pickup())) {
-		names = append(names, e.Name())
-	}
-	return names
 }
 
 // changesNothing checks that try does not change the state, and that the name can be signed up
@@ -343,7 +255,7 @@ func (s *testServer) changesNothing(t *testing.T, host, user string, try func())
 	if after := s.state(t); after != before {
 		t.Errorf("the state changed:\n before %s\n after  %s", before, after)
 	}
-	if _, err := s.store.Find(t.Context(), s.tenant(t, host).ID, user, s.clock.Now()); err == nil {
+	if _, err := s.Store.Find(t.Context(), s.At(host).Tenant.ID, user, s.Now()); err == nil {
 		t.Errorf("there is an account %q", user)
 	}
 	if account.CheckUser(user, account.Reserved{}) == nil {
@@ -382,9 +294,9 @@ func (s *testServer) newPerson(host string) person {
 		host: host, user: fmt.Sprintf("visitor-%d", n), name: fmt.Sprintf("Visitor Number %d", n),
 		email: fmt.Sprintf("canary-mailbox-%d@mail.test", n), password: fmt.Sprintf("canary-password-%d", n),
 	}
-	s.addSecret("e-mail address", who.email)
-	s.addSecret("password", who.password)
-	s.addSecret("HA1", who.ha1())
+	s.hide(who.email)
+	s.hide(who.password)
+	s.hide(who.ha1())
 	return who
 }
 
@@ -464,7 +376,7 @@ func (s *testServer) captcha(t testing.TB, host string) (token, answer string) {
 	a := s.visitor(host).get(t, "/captcha.ashx")
 	a.wantStatus(t, 200)
 	a.decode(t, &got)
-	s.addSecret("captcha token", got.Token)
+	s.hide(got.Token)
 	return got.Token, solve(t, got.Question)
 }
 
@@ -520,7 +432,7 @@ func (v *visitor) do(t testing.TB, method, target, body string, headers ...strin
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 		if headers[i] == "Authorization" || headers[i] == "Cookie" {
-			v.s.addSecret(headers[i], headers[i+1])
+			v.s.hide(headers[i+1])
 		}
 	}
 	conn := v.dial(t)
@@ -535,7 +447,7 @@ func (v *visitor) do(t testing.TB, method, target, body string, headers ...strin
 	defer response.Body.Close()
 	text := must[[]byte](t)(io.ReadAll(response.Body))
 	for _, c := range response.Cookies() {
-		v.s.addSecret("cookie", c.Value)
+		v.s.hide(c.Value)
 	}
 	return answer{response.StatusCode, response.Header, string(text)}
 }
@@ -646,7 +558,7 @@ func (s *testServer) active(t testing.TB, host string) person {
 
 func (s *testServer) find(t testing.TB, who person) account.Account {
 	t.Helper()
-	return must[account.Account](t)(s.store.Find(t.Context(), s.tenant(t, who.host).ID, who.user, s.clock.Now()))
+	return must[account.Account](t)(s.Store.Find(t.Context(), s.At(who.host).Tenant.ID, who.user, s.Now()))
 }
 
 type message struct {
@@ -659,10 +571,10 @@ func (s *testServer) messages(t testing.TB, email string) (list []message) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, name := range s.files(t) {
+	for _, name := range s.Files("pickup") {
 		m, read := s.mail[name]
 		if !read {
-			raw := must[[]byte](t)(os.ReadFile(filepath.Join(s.pickup(), name)))
+			raw := must[[]byte](t)(os.ReadFile(filepath.Join(s.Pickup.Path(), name)))
 			parsed := must[*mail.Message](t)(mail.ReadMessage(bytes.NewReader(raw)))
 			m = message{string(raw), must[string](t)(mailmsg.Text(parsed)), htmlOf(t, raw), parsed.Header}
 			s.mail[name] = m
@@ -710,7 +622,7 @@ func (s *testServer) linkParts(t testing.TB, email string) (origin, target strin
 	if len(m) != 1 {
 		t.Fatalf("the message does not have exactly one link: %q", list[0].text)
 	}
-	s.addSecret("activation token", m[0][3])
+	s.hide(m[0][3])
 	return m[0][1], m[0][2]
 }
 
@@ -737,7 +649,7 @@ func (a answer) challenge(t testing.TB) challenge {
 	return c
 }
 
-// proof returns the Authorization header of RFC 7616 §3.4. Changes replace parameters or, with an
+// proof returns the Authorization header of RFC 7616 section 3.4. Changes replace parameters or, with an
 // empty value, remove them after the response was computed.
 func (c challenge) proof(user, password, method, uri string, changes map[string]string) string {
 	const cnonce, nc = "0a4f113b7d21", "00000001"

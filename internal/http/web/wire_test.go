@@ -60,9 +60,9 @@ func responses(t testing.TB, request, back string) (list []answer) {
 	}
 }
 
-// In every row two parsers may disagree about the end of the request, and the bytes behind the
-// first end are another request. It must not be handled: one answer and one call of the handler at
-// most.
+// TestRequestSmuggling checks requests about whose end two parsers may disagree. The bytes after
+// the first end are another request, which must not be handled: there is one answer and one call of
+// the handler at most.
 func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -372,7 +372,8 @@ func TestRequestSize(t *testing.T) {
 	})
 }
 
-// Every response has a Content-Length, set by the handler or by net/http, also for HEAD.
+// TestContentLength checks that every response has a Content-Length, set by the handler or by
+// net/http, also for HEAD.
 func TestContentLength(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

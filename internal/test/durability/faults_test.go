@@ -9,7 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/test/crashfs"
@@ -159,7 +158,7 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 // when somebody was answered that the outcome is unknown. A full disk is no such failure, except
 // where a sync or the memory of the wal-index meets it.
 func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
-	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, account.ErrUnknown) })
+	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, fault.ErrInDoubt) })
 	switch {
 	case h == nil && !unknown: // which the scenario started itself, and ended
 		return nil

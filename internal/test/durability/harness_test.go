@@ -225,18 +225,18 @@ func (d *request) as(at int) *request {
 func (d *request) done() bool { return d.answered && d.err == nil }
 func (d *request) open() bool {
 	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err,
-		account.ErrUnknown))
+		fault.ErrInDoubt))
 }
 
 // mayRemain reports whether something may be there of a request that was not done. Of one that was
-// answered with account.ErrUnknown it may be, and of one that was not answered. Of one that was
+// answered with fault.ErrInDoubt it may be, and of one that was not answered. Of one that was
 // answered with an error of ours nothing is, not even after a power cut, unless it had been saved
 // and could not be taken back before the server died. running says that no restart came after.
 func (d *request) mayRemain(running bool) bool {
 	switch {
 	case !d.open():
 		return false
-	case !d.answered, errors.Is(d.err, account.ErrUnknown):
+	case !d.answered, errors.Is(d.err, fault.ErrInDoubt):
 		return true
 	default:
 		return d.notUndone && !running

@@ -14,7 +14,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/http/lookup"
-	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/process"
@@ -24,7 +23,7 @@ import (
 type lookups struct {
 	*platform
 	server           *httptest.Server
-	token            secret.Token
+	token            string
 	asked, connected atomic.Int64                  // requests, connections
 	slow             atomic.Pointer[chan struct{}] // if not nil, requests wait until it is closed
 	away             atomic.Bool                   // whether all requests get 503
@@ -32,15 +31,8 @@ type lookups struct {
 
 func overHTTP(t testing.TB, p *platform) *lookups {
 	t.Helper()
-	l := &lookups{platform: p, token: secret.NewToken()}
-	server := sipserver.Server{Name: "kamailio", Token: l.token.Hash(), Created: time.Now()}
-	for _, host := range []string{"phone.test", "other.test"} {
-		server.Tenants = append(server.Tenants, p.At(host).Tenant.ID)
-	}
-	p.Must(p.Store.AddServer(t.Context(), server))
-	registry := sipserver.NewRegistry(sipserver.Deps{
-		Store: p.Store, Tenants: p.Tenants, Accounts: p.Accounts, SealRing: p.SealRing, Now: p.Now,
-	})
+	l := &lookups{platform: p, token: p.AddServer("kamailio", "phone.test", "other.test")}
+	registry := sipserver.NewRegistry(p.RegistryDeps())
 	p.Must(registry.Refresh(t.Context()))
 	handler := lookup.New(lookup.Deps{Registry: registry, Log: p.Logger, Now: p.Now})
 	l.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -79,14 +71,14 @@ func (l *lookups) kamailio(replace []string) *phonetest.Server {
 		`include_file "rpc-token.cfg"`, `#!define RPC_TOKEN "Bearer `+rpcToken+`"`,
 		"RPC_PORT 5065", "RPC_PORT "+strconv.Itoa(port))
 	address := fmt.Sprintf(`#!define DIRECTORY "dialtone=>http://kamailio:%s@%s"`,
-		l.token.Text(), l.server.Listener.Addr())
+		l.token, l.server.Listener.Addr())
 	s := phonetest.DeployedKamailio(l.TB, "http.cfg", append([]string{
 		`include_file "directory.cfg"`, address,
 		`alias="phone.example.org"`, "alias=\"phone.test\"\nalias=\"other.test\"",
 		"##!define HOOKS", "#!define HOOKS", `include_file "rpc.cfg"`, hooks,
 	}, replace...)...)
 	l.Cleanup(func() {
-		if strings.Contains(s.Logs(), l.token.Text()) {
+		if strings.Contains(s.Logs(), l.token) {
 			l.Error("the log contains the token")
 		}
 	})

@@ -20,6 +20,13 @@ func (c *Clock) Now() time.Time {
 	return c.base().Add(c.offset)
 }
 
+// Set stops the clock at a time.
+func (c *Clock) Set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.base, c.offset = func() time.Time { return now }, 0
+}
+
 // Advance moves the clock. A negative duration moves it back.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()

@@ -13,14 +13,16 @@ type Log struct {
 	process.Log
 
 	mu      sync.Mutex
-	secrets []string
+	secrets map[string]bool
 }
 
 // Hide adds secrets, which the log must not contain when the test is over.
 func (l *Log) Hide(secrets ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.secrets = append(l.secrets, secrets...)
+	for _, s := range secrets {
+		l.secrets[s] = true
+	}
 }
 
 // check fails the test for every secret in the log, and shows the log of a test that has failed.
@@ -28,7 +30,7 @@ func (l *Log) check(t testing.TB) {
 	text := l.String()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.secrets {
+	for s := range l.secrets {
 		if strings.Contains(text, s) {
 			t.Errorf("the log contains the secret %q", s)
 		}

@@ -61,6 +61,9 @@ func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
 type Options struct {
 	// Tenants are its tenants. Without any, the tenant is phone.test.
 	Tenants []tenant.Tenant
+	// PublicURL returns the URL of a tenant that has none of its own. Without it, the URL is https://
+	// and the host.
+	PublicURL func(host string) string
 	// RealTime makes its clock run. Otherwise the clock stands at Noon.
 	RealTime bool
 	// JSON makes its log JSON. Otherwise the log is text.
@@ -75,18 +78,23 @@ type Options struct {
 type World struct {
 	testing.TB
 	*Clock
+	publicURL          func(host string) string
 	Dir                string // of the files: dialtone.db, pickup
 	Store              *Store
 	Close              func() // closes the store, once
 	SealRing, SignRing *secret.Ring
-	Pickup             *pickup.Dir
+	Pickup             *Pickup
 	Tenants            *tenant.Table
 	Tenant             *tenant.Tenant // the tenant of the methods of World
 	Log                *Log
 	Logger             *slog.Logger // which writes to Log
 	Audit              audit.Log    // which writes to Log, too
-	Outbox             *outbox.Outbox
-	Accounts           *account.Service
+	// OutboxDeps and AccountDeps are what Outbox and Accounts were made of. A test may change them
+	// and call Rebuild.
+	OutboxDeps  outbox.Deps
+	AccountDeps account.Deps
+	Outbox      *outbox.Outbox
+	Accounts    *account.Service
 }
 
 // New makes a World.
@@ -96,7 +104,7 @@ func New(t testing.TB, o Options) *World {
 	if o.RealTime {
 		clock.base = time.Now
 	}
-	w := &World{TB: t, Clock: clock, Dir: t.TempDir(), Log: new(Log)}
+	w := &World{TB: t, Clock: clock, Dir: t.TempDir(), Log: &Log{secrets: make(map[string]bool)}}
 	w.SealRing, w.SignRing = o.SealRing, secret.NewRing(w.Now())
 	if w.SealRing == nil {
 		w.SealRing = secret.NewRing(w.Now())
@@ -104,39 +112,66 @@ func New(t testing.TB, o Options) *World {
 	if w.Store = o.Store; w.Store == nil {
 		w.Store = OpenStore(t, w.DatabaseFile(), w.SealRing)
 	}
-	w.Close = sync.OnceFunc(func() { w.Store.Close() })
 	t.Cleanup(func() { w.Log.check(t) })
-	var err error
-	w.Pickup, err = pickup.Open(filepath.Join(w.Dir, "pickup"))
-	w.Must(err)
-	w.addTenants(o.Tenants)
-
 	handler := &slog.HandlerOptions{Level: slog.LevelDebug}
 	if w.Logger = slog.New(slog.NewTextHandler(w.Log, handler)); o.JSON {
 		w.Logger = slog.New(slog.NewJSONHandler(w.Log, handler))
 	}
 	w.Audit = audit.Log{Logger: w.Logger}
-	w.Outbox = outbox.New(outbox.Deps{
-		Store: w.Store, Pickup: w.Pickup, Tenant: w.Tenants.ByID, SealRing: w.SealRing, Audit: w.Audit,
-		Log: w.Logger, Now: w.Now,
-	})
-	w.Accounts = account.NewService(account.Deps{
-		Store: w.Store, Outbox: w.Outbox, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
-		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
-	})
+	if w.publicURL = o.PublicURL; w.publicURL == nil {
+		w.publicURL = func(host string) string { return "https://" + host }
+	}
+	w.open()
+	if o.Tenants == nil {
+		o.Tenants = []tenant.Tenant{{Host: "phone.test"}}
+	}
+	for _, t := range o.Tenants {
+		w.AddTenant(t)
+	}
+	w.Tenant = w.At(o.Tenants[0].Host).Tenant
 	return w
 }
 
-func (w *World) addTenants(list []tenant.Tenant) {
+// open makes what depends on the store.
+func (w *World) open() {
 	w.Helper()
-	w.Tenants = tenant.NewTable(w.Store, func(host string) string { return "https://" + host })
-	if list == nil {
-		list = []tenant.Tenant{{Host: "phone.test"}}
+	store := w.Store
+	w.Close = sync.OnceFunc(func() {
+		if err := store.Close(); err != nil {
+			w.Errorf("close the store: %v", err)
+		}
+	})
+	dir, err := pickup.Open(filepath.Join(w.Dir, "pickup"))
+	w.Must(err)
+	w.Pickup = &Pickup{Dir: dir}
+	w.Tenants = tenant.NewTable(w.Store, w.publicURL)
+	w.Must(w.Tenants.Refresh(w.Context()))
+	w.OutboxDeps = outbox.Deps{
+		Store: w.Store, Pickup: w.Pickup, Tenant: w.Tenants.ByID, SealRing: w.SealRing, Audit: w.Audit,
+		Log: w.Logger, Now: w.Now,
 	}
-	for _, t := range list {
-		w.AddTenant(t)
+	w.AccountDeps = account.Deps{
+		Store: w.Store, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
+		Captcha: func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
 	}
-	w.Tenant = w.At(list[0].Host).Tenant
+	w.Rebuild()
+}
+
+// Rebuild replaces Outbox and Accounts by new ones with the present OutboxDeps and AccountDeps.
+func (w *World) Rebuild() {
+	w.Outbox = outbox.New(w.OutboxDeps)
+	w.AccountDeps.Outbox = w.Outbox
+	w.Accounts = account.NewService(w.AccountDeps)
+}
+
+// Restart closes the store, opens the SQLite file of the World again, and builds all that depends on
+// it, with the dependencies that New uses. It is what a new process does.
+func (w *World) Restart() {
+	w.Helper()
+	w.Close()
+	w.Store = OpenStore(w.TB, w.DatabaseFile(), w.SealRing)
+	w.open()
+	w.Tenant = w.At(w.Tenant.Host).Tenant
 }
 
 // AddTenant adds a tenant. Its realm, if empty, is its host.
@@ -174,6 +209,14 @@ func (w *World) Must(err error) {
 	}
 }
 
+// Is fails the test unless the error is want.
+func (w *World) Is(err, want error) {
+	w.Helper()
+	if !errors.Is(err, want) {
+		w.Fatalf("got %v, want %v", err, want)
+	}
+}
+
 // Eventually waits until a condition holds.
 func (w *World) Eventually(condition string, holds func() bool) {
 	w.Helper()
@@ -197,6 +240,26 @@ func (w *World) Files(dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// Messages returns the files of the pickup directory, hidden ones too: their contents by name.
+func (w *World) Messages() map[string]string {
+	w.Helper()
+	messages := make(map[string]string)
+	for _, name := range w.Files("pickup") {
+		b, err := os.ReadFile(filepath.Join(w.Pickup.Path(), name))
+		w.Must(err)
+		messages[name] = string(b)
+	}
+	return messages
+}
+
+// Pending returns the entries of the outbox.
+func (w *World) Pending() []outbox.Entry {
+	w.Helper()
+	list, err := w.Store.Pending(w.Context())
+	w.Must(err)
+	return list
 }
 
 // Person is a signup with the secrets that its owner knows.
@@ -272,6 +335,15 @@ func (w *World) Disable(users ...string) {
 	w.Helper()
 	for _, user := range users {
 		_, err := w.Store.Disable(w.Context(), w.Tenant.ID, user, w.Now())
+		w.Must(err)
+	}
+}
+
+// Enable enables disabled accounts, and activates pending ones, as an operator does.
+func (w *World) Enable(users ...string) {
+	w.Helper()
+	for _, user := range users {
+		_, err := w.Store.Enable(w.Context(), w.Tenant.ID, user, w.Now())
 		w.Must(err)
 	}
 }

@@ -1,0 +1,58 @@
+package world
+
+import (
+	"sync/atomic"
+
+	"dialtone/internal/mail/pickup"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
+)
+
+// Pickup is a pickup directory that a test can make fail. The methods whose error is set fail with it
+// and do nothing, except that a message that cannot be published is discarded.
+type Pickup struct {
+	*pickup.Dir
+	StageErr, PublishErr, SyncErr, WithdrawErr error
+
+	Staged, Synced atomic.Int32 // count the calls that did not fail
+}
+
+// Stage is that of pickup.Dir.
+func (p *Pickup) Stage(m mailmsg.Message) (outbox.StagedMessage, error) {
+	if p.StageErr != nil {
+		return nil, p.StageErr
+	}
+	p.Staged.Add(1)
+	s, err := p.Dir.Stage(m)
+	return stagedMessage{s, p}, err
+}
+
+// Withdraw is that of pickup.Dir.
+func (p *Pickup) Withdraw(id mailmsg.ID) error {
+	if p.WithdrawErr != nil {
+		return p.WithdrawErr
+	}
+	return p.Dir.Withdraw(id)
+}
+
+// Sync is that of pickup.Dir.
+func (p *Pickup) Sync() error {
+	if p.SyncErr != nil {
+		return p.SyncErr
+	}
+	p.Synced.Add(1)
+	return p.Dir.Sync()
+}
+
+type stagedMessage struct {
+	outbox.StagedMessage
+	pickup *Pickup
+}
+
+func (m stagedMessage) Publish() error {
+	if m.pickup.PublishErr != nil {
+		m.Discard()
+		return m.pickup.PublishErr
+	}
+	return m.StagedMessage.Publish()
+}
