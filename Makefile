@@ -1,6 +1,6 @@
 # make run        a server to try things out, on http://localhost:8080
 # make test       every test; installs the programs that are missing
-# make check      what a change must pass besides: gofmt, vet, staticcheck, generated files, race detector
+# make check      what a change must also pass: gofmt, vet, staticcheck, generated files, race detector
 # make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
 #                 needs root, loop devices and strace
 # make fuzz       one minute of fuzzing for each parser of outside input
@@ -20,8 +20,12 @@ run:
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
+# The packages whose tests take longest start first, and one package more than there are processors runs
+# at a time, since many tests wait for other programs.
 test: tools
-	$(GO) test -timeout 25m ./...
+	$(GO) test -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
+
+LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/store/postgres ./internal/http/web
 
 test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres

@@ -20,8 +20,8 @@ import (
 
 const bareGroup = 64
 
-// bareSite is a database and a folder without a program around them. They grow from turn to turn, as
-// the program's do.
+// bareSite is a database and a directory of messages that are written without the program. They grow
+// from turn to turn, as those of the program do.
 type bareSite struct {
 	conn *conn.Conn
 	box  string
@@ -38,12 +38,10 @@ func newBare(ctx context.Context, dir, name string) (*bareSite, func(), error) {
 	return s, func() { conn.Close() }, nil
 }
 
-// groups is the machine's own limit for signups: their rows in transactions of 64, their files, and
-// nothing else. The files of the next group are written while the last group is on its way to the
-// disk.
+// groups measures the machine's limit for signups: their rows in transactions of 64, their files, and
+// nothing else. The files of the next group are written during the commit of the last one.
 func (s *bareSite) groups(duration time.Duration) (figures, error) {
 	box := s.box
-	// Two groups at a time have their files written, on both sides of the commit.
 	groups := make(chan [][16]byte, 1)
 	stop := make(chan struct{})
 	var files sync.WaitGroup
@@ -84,12 +82,12 @@ func (s *bareSite) groups(duration time.Duration) (figures, error) {
 	return figures{rate: float64(s.n-before) / elapsed.Seconds()}, nil
 }
 
-// lone is one signup after the other, each with a transaction and a file of its own.
+// lone measures signups one after another, each with a transaction and a file of its own.
 func (s *bareSite) lone(count int) (figures, error) {
-	c := 0
+	n := 0
 	return drive(1, "", time.Hour, func(*client) func() error {
 		return func() error {
-			if c++; c > count {
+			if n++; n > count {
 				return io.EOF
 			}
 			var id [16]byte
@@ -106,8 +104,10 @@ func (s *bareSite) lone(count int) (figures, error) {
 	}), nil
 }
 
-var message = []byte(strings.Repeat("A line of a message that is about as long as they are.\r\n", 15))
+// message is about as long as a real message.
+var message = []byte(strings.Repeat("A line that is about as long as those of real messages.\r\n", 15))
 
+// writeMessage writes a message under a temporary name.
 func writeMessage(box string, id [16]byte) error {
 	f, err := os.OpenFile(filepath.Join(box, hex.EncodeToString(id[:])+".part"),
 		os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
@@ -120,7 +120,7 @@ func writeMessage(box string, id [16]byte) error {
 	return f.Close()
 }
 
-// openBare makes the program's own schema and opens it as the program does.
+// openBare creates a database with the schema of the program, and opens it as the program does.
 func openBare(ctx context.Context, database, box string) (*conn.Conn, error) {
 	store, err := teststore.Open(ctx, database, secret.NewRing(time.Now()))
 	if err != nil {
@@ -150,6 +150,7 @@ const (
 	bareTaken  = `INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`
 )
 
+// insert adds the rows of a group of signups in one transaction.
 func (s *bareSite) insert(group [][16]byte) error {
 	if _, err := s.conn.Exec("BEGIN IMMEDIATE"); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/store/sqlite/conn"
 )
 
-// growth prints the same figures at growing numbers of accounts.
+// growth prints figures for increasing numbers of accounts.
 func growth(ctx context.Context, o options) error {
 	const conns = 64
 	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 " +
@@ -50,7 +50,7 @@ func growth(ctx context.Context, o options) error {
 	return nil
 }
 
-// populate makes a data folder with n active accounts. It writes them as the program would, sealed
+// populate makes a data directory with n active accounts. It writes them as the program would, sealed
 // under the folder's own key, without the cost of a signup for each.
 func populate(ctx context.Context, binary, data string, n int) (users []string, err error) {
 	p, err := startDialtone(ctx, binary, data)
@@ -96,7 +96,7 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 	if err := conn.Script(`COMMIT`); err != nil {
 		return nil, err
 	}
-	// What was written without syncs shall not be on its way to the disk while the measuring goes on.
+	// The rows were written without syncs. They must be on disk before anything is measured.
 	f, err := os.OpenFile(filepath.Join(data, "dialtone.db"), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err

@@ -15,24 +15,26 @@ import (
 	"time"
 )
 
-// sources counts the source addresses given out. All of 127/8 is this machine.
+// sources counts the source addresses in use. All addresses of 127/8 are this machine's.
 var sources atomic.Uint32
 
+// nextSource returns an unused source address.
 func nextSource() netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 127<<24|(1<<16+sources.Add(1))&0xffffff)
 	return netip.AddrFrom4(b)
 }
 
-// client is one connection. It implements as much of HTTP/1.1 as the answers need.
+// client is an HTTP/1.1 client with one connection. It reads only responses with a Content-Length.
 type client struct {
 	target string
 	conn   net.Conn
 	in     *bufio.Reader
 	body   bytes.Buffer
-	header []byte // of the last answer
+	header []byte // of the last response
 }
 
+// connect opens a new connection from an unused address.
 func (c *client) connect() error {
 	c.close()
 	source := netip.AddrPortFrom(nextSource(), 0)
@@ -65,7 +67,8 @@ func (c *client) close() {
 	}
 }
 
-// do sends a request and reads the answer's status; the body is in c.body until the next call.
+// do sends a request and returns the status of the response. Header and body are in c until the next
+// call.
 func (c *client) do(request []byte) (status int, err error) {
 	if _, err := c.conn.Write(request); err != nil {
 		return 0, err
@@ -95,11 +98,12 @@ func (c *client) do(request []byte) (status int, err error) {
 	return status, err
 }
 
-// get and post are requests as bytes.
+// get returns a GET request. more is further header lines.
 func get(target, path, more string) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, target, more)
 }
 
+// post returns a POST request.
 func post(target, path string, form []byte) []byte {
 	b := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
 		"Content-Length: %d\r\n\r\n", path, target, len(form))
@@ -109,7 +113,7 @@ func post(target, path string, form []byte) []byte {
 // figures are the results of a run of one kind of request.
 type figures struct {
 	rate          float64         // per second
-	all           []time.Duration // sorted
+	all           []time.Duration // of each request, sorted
 	p50, p99, max time.Duration
 	failed        int
 	firstFailure  error
@@ -121,8 +125,8 @@ func (f figures) String() string {
 
 func show(d time.Duration) string { return d.Round(time.Microsecond * 10).String() }
 
-// drive runs work on conns connections for the duration. Each call of the function that work returns is
-// one request or exchange; io.EOF ends its worker early.
+// drive runs work on conns connections for the duration. Each call of the function that work returns
+// is one request or exchange. If it returns io.EOF, its connection has no more work.
 func drive(conns int, target string, duration time.Duration, work func(c *client) func() error) figures {
 	var mu sync.Mutex
 	var all []time.Duration
@@ -174,9 +178,9 @@ func (f *figures) summarize(all []time.Duration) {
 // turns is how often two measurements alternate.
 const turns = 5
 
-// compare measures two things by turns, so that other load on the machine affects both. It returns the
-// figures of all turns together with the median of the rates, and the median, smallest and largest of
-// the turns' ratios.
+// compare measures two things in alternating turns, so that other load on the machine affects both. It
+// returns the figures of all turns together, with the median rate, and the median, smallest and
+// largest ratio of a turn.
 func compare(
 	one, other func() (figures, error),
 	ratio func(a, b figures) float64,

@@ -76,7 +76,7 @@ func lookups(ctx context.Context, o options) error {
 			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s | | | | | |\n",
 				beside.rate(), show(beside.p50), show(beside.p99))
 		} else {
-			// Other programs on the machine hardly change this.
+			// Other programs on the machine hardly affect these times.
 			perLookup, perEmpty := asked.each(), idle.each()
 			fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs "+
 				"| | | | | %.2f by that |\n", perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
@@ -109,10 +109,10 @@ func (m *meter) measure(do func() figures) (figures, error) {
 	return f, err
 }
 
-// each is the processor time of one request, in seconds.
+// each returns the processor time of one request, in seconds.
 func (m *meter) each() float64 { return m.cpu.Seconds() / float64(m.requests) }
 
-// used is the processor time of the server and of this program so far.
+// used returns the processor time of the server and of this program so far.
 func (m *meter) used() (time.Duration, error) {
 	var own syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
@@ -143,12 +143,12 @@ func newToken(ctx context.Context, binary, data, operators string) (string, erro
 			return token, nil
 		}
 	}
-	return "", errors.New("the token is not known to the server")
+	return "", errors.New("the server does not accept the token")
 }
 
 func bearer(token string) string { return "Authorization: Bearer " + token + "\r\n" }
 
-// credentials look one user after the other up, as Kamailio does.
+// credentials looks up one user after another, as Kamailio does.
 func credentials(users []string, token string) func(*client) func() error {
 	var turn atomic.Uint64
 	return func(c *client) func() error {

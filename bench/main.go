@@ -1,16 +1,16 @@
 // Bench measures the program against the machine's own limits, in one run on the same disk and CPUs.
 //
-// It builds the real binary, starts it on a fresh data folder, and drives it over loopback from as many
+// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from as many
 // 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that was fetched
 // and solved, and each message file is written. The limits that it compares with are an empty net/http
 // handler in its own process, driven by the same client, and the bare store: the same rows in groups of
 // 64 with the same driver, and the same files, without HTTP and without rules.
 //
-// With -versus it compares two builds of the program by turns. With -postgres it measures signups of one
-// server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups it measures
-// look-ups by SIP servers, and with -signups too it does so while people sign up at that rate.
+// With -versus it compares two builds of the program in alternating turns. With -postgres it measures
+// signups of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups
+// it measures look-ups by SIP servers; with -signups, too, during signups at that rate.
 //
-// Absolute figures belong to one machine and one moment. Look at the ratios.
+// Absolute figures depend on the machine and on its load. Look at the ratios.
 package main
 
 import (
@@ -46,12 +46,12 @@ func main() {
 		"measure look-ups by SIP servers at these `numbers` of accounts, such as 1000,1000000")
 	flag.IntVar(&o.signups, "signups", 0, "with -lookups: signups per second at the same time")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
-	flag.StringVar(&o.dir, "dir", "", "`folder` on the disk to measure (default a temporary folder)")
+	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false,
 		"measure signups on a new PostgreSQL database, by one server and by two")
 	flag.BoolVar(&o.cpu, "processor", false, "measure the CPU time of each kind of request instead of rates")
-	flag.StringVar(&o.binary, "binary", "", "`program` to measure (default one built from this folder)")
-	flag.StringVar(&o.versus, "versus", "", "another build of the `program`, to compare with by turns")
+	flag.StringVar(&o.binary, "binary", "", "`program` to measure (default one built from this directory)")
+	flag.StringVar(&o.versus, "versus", "", "another build of the `program`, to compare with in alternating turns")
 	empty := flag.String("empty", "", "serve an empty handler at this `address` (used internally)")
 	flag.Parse()
 	if *empty != "" {

@@ -25,7 +25,7 @@ import (
 const (
 	realm    = "localhost"
 	password = "a password of some length"
-	// perAddress is how many signups one address may make, and so how many one connection makes.
+	// perAddress is how many signups one address may make, and so how many a connection is used for.
 	perAddress = 3
 )
 
@@ -37,6 +37,7 @@ type process struct {
 	first  time.Duration // from start to the first answer
 }
 
+// start starts a server and waits until it answers 200 to a GET of the path probe.
 func start(ctx context.Context, args, environ []string, target, probe string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, args[0], args[1:]...), target: target}
 	p.cmd.Stdout, p.cmd.Stderr = io.Discard, io.Discard
@@ -65,7 +66,7 @@ func (p *process) stop() error {
 	return p.cmd.Wait()
 }
 
-// memory is a field of /proc/PID/status in MiB: VmHWM for the peak, VmRSS for now.
+// memory returns a field of /proc/PID/status in MiB: VmHWM for the peak, VmRSS for now.
 func (p *process) memory(field string) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -90,14 +91,14 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// startDialtone runs the binary on a data folder, with additional environment variables.
+// startDialtone runs the binary on a data directory, with additional environment variables.
 func startDialtone(ctx context.Context, binary, data string, environ ...string) (*process, error) {
 	target, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	args := []string{binary, "serve", "--data", data, "--listen", target, "--log-format", "json"}
-	environ = append([]string{"DIALTONE_OPS_LISTEN=127.0.0.1:0"}, environ...) // unless environ says else
+	environ = append([]string{"DIALTONE_OPS_LISTEN=127.0.0.1:0"}, environ...) // which may override it
 	p, err := start(ctx, args, environ, target, "/captcha.ashx")
 	if err != nil {
 		return nil, err
@@ -118,8 +119,8 @@ func startEmpty(ctx context.Context) (*process, error) {
 	return start(ctx, []string{self, "-empty", target}, nil, target, "/")
 }
 
-// serveEmpty does the least that net/http can do: it reads the request with its body, and answers with as
-// many bytes as a captcha has.
+// serveEmpty runs the empty handler: it reads the request and its body, and responds with as many bytes
+// as a captcha has.
 func serveEmpty(addr string) error {
 	answer := []byte(strings.Repeat("x", 100))
 	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -154,7 +155,7 @@ func fetchCaptcha(c *client, request []byte) (solved, error) {
 	return solved{string(token), strconv.Itoa(a + b)}, nil
 }
 
-// names counts the user names given out.
+// names counts the user names in use.
 var names atomic.Uint64
 
 func signupForm(user string, s solved) []byte {
@@ -172,7 +173,7 @@ func host(target string) string {
 	return "localhost:" + port
 }
 
-// signups posts forms, each with a captcha from the channel, from a new address after every third one.
+// signups posts forms, each with a captcha from the channel. It uses a new address after every third.
 func signups(captchas <-chan solved) func(*client) func() error {
 	return func(c *client) func() error {
 		made := perAddress
@@ -278,7 +279,7 @@ func links(data string) ([]string, error) {
 	return tokens, nil
 }
 
-// activations opens links.
+// activations opens links, and sends the user of each to done.
 func activations(tokens <-chan string, done chan<- string) func(*client) func() error {
 	return func(c *client) func() error {
 		return func() error {
@@ -303,7 +304,7 @@ func activations(tokens <-chan string, done chan<- string) func(*client) func() 
 	}
 }
 
-// signins does full Digest exchanges: the challenge, then the proof.
+// signins makes whole Digest exchanges: the challenge, then the proof.
 func signins(users []string) func(*client) func() error {
 	var turn atomic.Uint64
 	return func(c *client) func() error {

@@ -19,12 +19,12 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// shared measures signups of one and of two servers on one PostgreSQL database, beside the same
-// rows as plain INSERTs of pgbench: one transaction a signup, prepared statements, as many
-// connections as the servers have clients, and synchronous_commit on. All of it is on one machine:
-// servers, clients and database share its processors.
+// shared measures signups of one and of two servers on one PostgreSQL database, and plain INSERTs of
+// the same rows by pgbench: one transaction for each signup, prepared statements, as many connections
+// as the servers have clients, and synchronous_commit on. Servers, clients and database share the
+// processors of one machine.
 func shared(ctx context.Context, o options) error {
-	// PostgreSQL runs as another user than root, and passes through.
+	// PostgreSQL does not run as root, and must be able to enter the directory.
 	if err := os.Chmod(o.dir, 0o711); err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func shared(ctx context.Context, o options) error {
 	return million(ctx, o, c, conn)
 }
 
-// million measures what a million accounts take, and how fast one of them is found by tenant and name.
+// million measures the size of a million accounts, and how fast one is found by tenant and name.
 func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx.Conn) error {
 	if _, err := admin.Exec(ctx, "CREATE DATABASE million"); err != nil {
 		return err
@@ -96,10 +96,10 @@ func million(ctx context.Context, o options, c *postgrestest.Cluster, admin *pgx
 	}
 	m := tps.FindSubmatch(out)
 	if m == nil {
-		return fmt.Errorf("pgbench did not say how fast it was:\n%s", out)
+		return fmt.Errorf("the output of pgbench has no rate:\n%s", out)
 	}
-	fmt.Printf("### PostgreSQL, a million active accounts\n\n%d bytes each, %d of them indexes; "+
-		"%s of them found a second by name (pgbench, 16 connections)\n",
+	fmt.Printf("### PostgreSQL, a million active accounts\n\n%d bytes each, %d of them for indexes; "+
+		"%s look-ups by name per second (pgbench, 16 connections)\n",
 		all/accounts, (all-table)/accounts, m[1])
 	return nil
 }
@@ -153,7 +153,7 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 			return all, nil
 		}
 	}
-	fmt.Printf("### PostgreSQL, %d connections\n\n| | a second | p50 | p99 | max | ratio |\n"+
+	fmt.Printf("### PostgreSQL, %d connections\n\n| | per second | p50 | p99 | max | ratio |\n"+
 		"| --- | --- | --- | --- | --- | --- |\n", conns)
 	one, limit, of, err := compare(on(nodes[0]), func() (figures, error) { return pgbench(slice) }, byRate)
 	if err != nil {
@@ -173,8 +173,8 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 	}
 	groups, ok := newShares(sharers, sharePart)
 	if !ok {
-		fmt.Printf("\nNo control groups here: what servers with a part of a processor each add up to " +
-			"was not measured.\n\n")
+		fmt.Printf("\nServers with a part of a processor each were not measured: this system has no control " +
+			"groups.\n\n")
 		return nil
 	}
 	defer groups.end()
@@ -182,10 +182,10 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		if err := groups.put(i, p.cmd.Process.Pid); err != nil {
 			return err
 		}
-		defer p.stop() // before the groups go
+		defer p.stop() // before the groups are removed
 	}
-	fmt.Printf("\nservers of %.2f of a processor each, %d connections in all:\n\n"+
-		"| servers | signups a second | p50 | p99 | max | of one |\n"+
+	fmt.Printf("\nservers with %.2f of a processor each, %d connections in all:\n\n"+
+		"| servers | signups per second | p50 | p99 | max | ratio |\n"+
 		"| --- | --- | --- | --- | --- | --- |\n", sharePart, conns)
 	for n := 2; n <= sharers; n++ {
 		f, one, of, err := compare(on(nodes[:n]...), on(nodes[0]), byRate)
@@ -201,14 +201,14 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 	return nil
 }
 
-// sharers are servers that have sharePart of a processor each, as if they were on small machines of
-// their own.
+// sharers is the number of servers that get sharePart of a processor each, as if each were on a small
+// machine of its own.
 const (
 	sharers   = 4
 	sharePart = 0.2
 )
 
-// copyKeys gives a server the keys of another.
+// copyKeys copies the keys of one server to another.
 func copyKeys(to, from string) error {
 	keys := filepath.Join(to, "keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
@@ -226,7 +226,7 @@ func copyKeys(to, from string) error {
 	return nil
 }
 
-// plainScript is the rows of one signup. The numbers are as many as a signup's, and as random.
+// plainScript inserts the rows of one signup, with as many random values as a signup has.
 const plainScript = `\set a random(1, 9000000000000000000)
 \set b random(1, 9000000000000000000)
 BEGIN;
@@ -253,7 +253,8 @@ COMMIT;
 
 var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
 
-// newPlain makes the program's schema in a database, for pgbench to fill.
+// newPlain creates the schema of the program in a database, and returns a function that lets pgbench
+// fill it.
 func newPlain(ctx context.Context, o options, url string, conns int) (func(time.Duration) (figures, error), error) {
 	program, err := postgrestest.Program("pgbench")
 	if err != nil {
@@ -291,7 +292,7 @@ func newPlain(ctx context.Context, o options, url string, conns int) (func(time.
 		}
 		m := tps.FindSubmatch(out)
 		if m == nil {
-			return figures{}, fmt.Errorf("pgbench did not say how fast it was:\n%s", out)
+			return figures{}, fmt.Errorf("the output of pgbench has no rate:\n%s", out)
 		}
 		rate, err := strconv.ParseFloat(string(m[1]), 64)
 		return figures{rate: rate}, err

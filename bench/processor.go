@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// processor prints the processor time, of user and system together, that the server takes for each
-// kind of request, and an empty handler beside it. Other work on the machine blurs rates; it hardly
-// touches this.
+// processor prints the processor time (user and system) that the server and an empty handler use for
+// each kind of request. Unlike rates, these times hardly depend on other work on the machine.
 func processor(ctx context.Context, o options) error {
 	const conns, rounds = 64, 3
 	empty, err := startEmpty(ctx)
@@ -106,7 +105,7 @@ func processor(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	fmt.Printf("| microseconds of processor, each | least of %d |\n| --- | --- |\n", rounds)
+	fmt.Printf("| microseconds of processor time per request | least of %d |\n| --- | --- |\n", rounds)
 	for _, name := range []string{
 		"empty handler", "empty handler, visits", "captchas", "sign-up page",
 		"signups, the POST alone", "visits", "activations", "sign-ins (challenge and proof)",
@@ -118,7 +117,7 @@ func processor(ctx context.Context, o options) error {
 	return nil
 }
 
-// atMost ends the work of all connections together after a number of calls.
+// atMost limits the number of calls on all connections together.
 func atMost(count int, work func(*client) func() error) func(*client) func() error {
 	var made atomic.Int64
 	return func(c *client) func() error {
@@ -132,14 +131,15 @@ func atMost(count int, work func(*client) func() error) func(*client) func() err
 	}
 }
 
-// processorTime is what the process has used so far, in user and system mode, to the hundredth of a second.
+// processorTime returns the processor time that the process has used so far, in user and system mode.
+// Its resolution is 10 ms.
 func (p *process) processorTime() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	// The fields behind the command's name, which may have spaces in it; utime and stime are the 14th
-	// and 15th of all.
+	// The name of the command, in parentheses, may contain spaces. utime and stime are the 14th and
+	// 15th field of the line, and so the 12th and 13th after the name.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {

@@ -106,7 +106,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 const (
 	// stockRate is how many captchas per second the signups may use.
 	stockRate = 8000
-	// loneCount is the number of bare transactions in one turn.
+	// loneCount is the number of transactions that the bare site makes in one turn.
 	loneCount = 400
 )
 

@@ -7,15 +7,15 @@ import (
 	"strconv"
 )
 
-// shares bound how much of a processor each server gets, so that servers which would be on machines
-// of their own can be added up on one machine. They are control groups, which take root and a Linux
-// that has them.
+// shares limits servers to a part of a processor each, by control groups. So one machine can show what
+// several servers on machines of their own would do together. It needs Linux and root.
 type shares struct{ dirs []string }
 
-// newShares makes so many groups of a part of a processor each. It reports false where the system has none.
+// newShares creates n control groups, each limited to a part of a processor. It returns false if the
+// system does not allow that.
 func newShares(n int, part float64) (*shares, bool) {
 	s := &shares{}
-	const period = 20_000 // µs: short against what is measured
+	const period = 20_000 // µs, short in relation to a measurement
 	for i := range n {
 		name := fmt.Sprintf("dialtone-bench-%d-%d", os.Getpid(), i)
 		ok := false
@@ -44,11 +44,12 @@ func newShares(n int, part float64) (*shares, bool) {
 	return s, true
 }
 
+// put moves a process to group i.
 func (s *shares) put(i, pid int) error {
 	return os.WriteFile(filepath.Join(s.dirs[i], "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 }
 
-// end removes the groups, whose processes have ended.
+// end removes the groups. Their processes must have ended.
 func (s *shares) end() {
 	for _, dir := range s.dirs {
 		os.Remove(dir)

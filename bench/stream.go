@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// stream is a number of signups per second beside something else. Its figures are those of all
+// stream makes signups at a fixed rate while something else is measured. Its figures are those of all
 // turns together.
 type stream struct {
 	figures
 	took time.Duration
 }
 
-// streamConns is how many signups can be under way at once. A stream that falls behind has a lower
-// rate, which is printed.
+// streamConns is the number of concurrent signups. A stream that cannot keep up has a lower rate, which
+// is printed.
 const streamConns = 32
 
-// start begins to sign up at a rate, for at most the duration, and returns the function that ends
-// it. The captchas are fetched before start returns.
+// start begins to sign up at a rate, for at most the duration most, and returns a function that ends
+// this. It fetches the captchas before it returns.
 func (s *stream) start(target string, perSecond int, most time.Duration) (stop func() error, err error) {
 	stock, err := prefetch(target, int(float64(perSecond)*(most.Seconds()+1)))
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 			for ; sent < int(time.Since(began).Seconds()*float64(perSecond)); sent++ {
 				select {
 				case due <- struct{}{}:
-				default: // a second behind
+				default: // the stream is a second behind
 				}
 			}
 		}
@@ -70,5 +70,5 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 	}, nil
 }
 
-// rate is the number of signups per second over all turns.
+// rate returns the number of signups per second over all turns.
 func (s *stream) rate() float64 { return float64(len(s.all)) / s.took.Seconds() }

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 )
 
-// versus measures the program and another build of it (-versus) by turns. The figures of one run on
-// one machine can be compared even if other work changes the machine's speed from minute to minute.
+// versus measures the program and another build of it in alternating turns. The figures of one run can
+// be compared even if other work changes the speed of the machine from minute to minute.
 func versus(ctx context.Context, o options) error {
 	ours, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, "data-ours"))
 	if err != nil {
@@ -36,7 +36,7 @@ func versus(ctx context.Context, o options) error {
 				return fmt.Errorf("%s: %d requests failed: %v %v", name, failed, a.firstFailure, b.firstFailure)
 			}
 			fmt.Printf("| %s | %d | %.0f/s, p99 %s | %.0f/s, p99 %s | %s |\n", name, conns,
-				a.rate, show(a.p99), b.rate, show(b.p99), asText(ratio, "of it"))
+				a.rate, show(a.p99), b.rate, show(b.p99), asText(ratio, "of the other"))
 			return nil
 		}
 		same := func(work func(*client) func() error) [2]func(*client) func() error {

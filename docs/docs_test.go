@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// documents returns the paths of all Markdown files of the project, relative to this folder.
+// documents returns the paths of all Markdown files of the project, relative to this directory.
 func documents(t *testing.T) (list []string) {
 	t.Helper()
 	for _, pattern := range []string{

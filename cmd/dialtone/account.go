@@ -75,39 +75,39 @@ func formatTime(at *time.Time) string {
 	return at.Format(time.RFC3339)
 }
 
-// at opens the data folder and runs a function for a tenant.
-func (p *program) at(host string, do func(*folder, *account.Service, *tenant.Tenant) error) error {
-	return p.with(func(f *folder) error {
-		t, err := f.tenantOf(p.ctx, host)
+// at opens the installation and runs a function for a tenant.
+func (p *program) at(host string, do func(*installation, *account.Service, *tenant.Tenant) error) error {
+	return p.with(func(in *installation) error {
+		t, err := in.tenantOf(p.ctx, host)
 		if err != nil {
 			return err
 		}
-		return do(f, p.accounts(f), t)
+		return do(in, p.accounts(in), t)
 	})
 }
 
 // print prints an account, or returns the error of looking it up.
-func (w accountArg) print(p *program, a account.Account, err error) error {
+func (c accountArg) print(p *program, a account.Account, err error) error {
 	if fault.Is(err, fault.NotFound) {
-		return noAccount(w.User, w.Tenant)
+		return noAccount(c.User, c.Tenant)
 	}
 	if err != nil {
 		return err
 	}
-	s := viewAccount(a)
-	if w.JSON {
-		return json.NewEncoder(p.stdout).Encode(s)
+	v := viewAccount(a)
+	if c.JSON {
+		return json.NewEncoder(p.stdout).Encode(v)
 	}
 	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"user", s.User},
-		{"name", s.Name},
-		{"email", s.Email},
-		{"role", string(s.Role)},
-		{"disabled", strconv.FormatBool(s.Disabled)},
-		{"created", s.Created.Format(time.RFC3339)},
-		{"activated", formatTime(s.Activated)},
-		{"confirmed", formatTime(s.Confirmed)},
+		{"user", v.User},
+		{"name", v.Name},
+		{"email", v.Email},
+		{"role", string(v.Role)},
+		{"disabled", strconv.FormatBool(v.Disabled)},
+		{"created", v.Created.Format(time.RFC3339)},
+		{"activated", formatTime(v.Activated)},
+		{"confirmed", formatTime(v.Confirmed)},
 	} {
 		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
 	}
@@ -125,21 +125,21 @@ type accountList struct {
 }
 
 func (c *accountList) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+				return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 					return each(viewAccount(a))
 				})
 			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "USER\tROLE\tDISABLED\tCREATED\tACTIVATED\tEMAIL\tNAME")
-		err := f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-			s := viewAccount(a)
+		err := in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+			v := viewAccount(a)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n",
-				s.User, s.Role, s.Disabled, s.Created.Format(time.RFC3339), formatTime(s.Activated),
-				s.Email, s.Name)
+				v.User, v.Role, v.Disabled, v.Created.Format(time.RFC3339), formatTime(v.Activated),
+				v.Email, v.Name)
 			return err
 		})
 		if err != nil {
@@ -149,7 +149,8 @@ func (c *accountList) Run(p *program) error {
 	})
 }
 
-// array prints a JSON array. It prints each element at once, so memory does not grow with the array.
+// array prints a JSON array. It prints each element at once, so memory does not grow with the
+// array.
 func array(to io.Writer, all func(each func(any) error) error) error {
 	before, end := "[\n  ", "[]\n"
 	err := all(func(v any) error {
@@ -171,8 +172,8 @@ func array(to io.Writer, all func(each func(any) error) error) error {
 type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
-		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		return c.print(p, a, err)
 	})
 }
@@ -180,8 +181,8 @@ func (c *accountShow) Run(p *program) error {
 type accountEnable struct{ accountArg }
 
 func (c *accountEnable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
-		a, err := d.Enable(p.ctx, t, c.User)
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := accounts.Enable(p.ctx, t, c.User)
 		return c.print(p, a, err)
 	})
 }
@@ -189,8 +190,8 @@ func (c *accountEnable) Run(p *program) error {
 type accountDisable struct{ accountArg }
 
 func (c *accountDisable) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
-		a, err := d.Disable(p.ctx, t, c.User)
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := accounts.Disable(p.ctx, t, c.User)
 		return c.print(p, a, err)
 	})
 }
@@ -201,8 +202,8 @@ type accountRole struct {
 }
 
 func (c *accountRole) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *folder, d *account.Service, t *tenant.Tenant) error {
-		a, err := d.SetRole(p.ctx, t, c.User, account.Role(c.Role))
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := accounts.SetRole(p.ctx, t, c.User, account.Role(c.Role))
 		return c.print(p, a, err)
 	})
 }
@@ -210,10 +211,10 @@ func (c *accountRole) Run(p *program) error {
 type accountDelete struct{ accountArg }
 
 func (c *accountDelete) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, d *account.Service, t *tenant.Tenant) error {
-		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		if err == nil {
-			err = d.Delete(p.ctx, t, c.User)
+			err = accounts.Delete(p.ctx, t, c.User)
 		}
 		return c.print(p, a, err)
 	})

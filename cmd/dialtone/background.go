@@ -85,7 +85,7 @@ func (s *server) refresh(ctx context.Context) {
 	)
 	if err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "refresh of tenants, phone servers and keys failed",
-			"retry", refreshInterval, "err", err)
+			"retry_in", refreshInterval.String(), "err", err)
 	}
 }
 
@@ -93,20 +93,20 @@ func (s *server) refresh(ctx context.Context) {
 // that are not.
 func (s *server) takeOver(ctx context.Context) {
 	if err := s.outbox.TakeOver(ctx); err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "heartbeat failed", "retry", takeOverInterval, "err", err)
+		s.log.ErrorContext(ctx, "heartbeat failed", "retry_in", takeOverInterval.String(), "err", err)
 	}
 }
 
 // flushOutbox makes new messages durable.
 func (s *server) flushOutbox(ctx context.Context) {
 	if err := s.outbox.Flush(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "outbox flush failed", "retry", flushInterval, "err", err)
+		s.log.ErrorContext(ctx, "outbox flush failed", "retry_in", flushInterval.String(), "err", err)
 	}
 }
 
 // sweep removes what has expired.
 func (s *server) sweep(ctx context.Context) {
 	if err := s.accounts.Sweep(ctx); err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "sweep failed", "retry", sweepInterval, "err", err)
+		s.log.ErrorContext(ctx, "sweep failed", "retry_in", sweepInterval.String(), "err", err)
 	}
 }

@@ -27,30 +27,30 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// secretWords is the password of the person in the browser. It has characters that go wrong where
-// somebody takes bytes for letters.
+// secretWords is the password of the person in the browser. Its characters expose code that takes
+// bytes or UTF-16 units for characters.
 const secretWords = `sieben Zwölftel: "grün" 🔐 & mehr`
 
-// TestBrowser is the whole main job as a person does it: the real program, a real browser, every
-// byte between them recorded.
+// TestBrowser uses the program as a person does, in a real browser: signing up, activating the account
+// and signing in. All bytes that the browser sends are recorded, to prove that no password is in them.
 func TestBrowser(t *testing.T) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
-	// People come through the tap, so links lead there too.
+	// The browser connects through the tap, so the links in messages must lead there too.
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
 		"Example Phones", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
 	b := newBrowser(t, tap.base)
 
-	b.step("The start page leads to the form", func() {
+	b.step("The start page links to the form", func() {
 		b.visit("/")
 		b.check("home")
 		b.click(`a[href="/signup.html"]`)
 		b.until(`document.getElementById("submit")?.disabled === false && /What is/.test(question.textContent)`)
 		b.check("signup")
 	})
-	b.step("An empty form says what is missing, beside each field", func() {
+	b.step("An empty form shows an error beside each field", func() {
 		b.click("#submit")
 		b.until(`!summary.hidden && document.activeElement.id === "summary"`)
 		b.want(`document.querySelectorAll("#summary-list li").length`, "5")
@@ -59,7 +59,7 @@ func TestBrowser(t *testing.T) {
 			"user,name,email,password,captcha_answer")
 		b.check("signup-empty")
 	})
-	b.step("A common password is refused by the server, which never saw it", func() {
+	b.step("The server refuses a common password, which it does not receive", func() {
 		b.fill("user", "alex", "name", "Älex 🙂", "email", "alex@example.org", "password",
 			"qazwsxedcrfv")
 		b.answer()
@@ -68,7 +68,7 @@ func TestBrowser(t *testing.T) {
 		b.want(`user.value + "|" + email.value`, "alex|alex@example.org")
 		b.check("signup-common")
 	})
-	b.step("A wrong sum gets a new question, and the rest is kept", func() {
+	b.step("After a wrong captcha answer there is a new question, and the other fields are kept", func() {
 		b.fill("password", secretWords)
 		b.do(`captcha_answer.value = "99"`)
 		before := b.get(`question.textContent`)
@@ -79,7 +79,7 @@ func TestBrowser(t *testing.T) {
 			summary.innerText.includes("new one")`, before))
 		b.check("signup-captcha")
 	})
-	b.step("The right form is followed by where to look, from whom and until when", func() {
+	b.step("After signup, the page says where to look for the message, who sends it and when it expires", func() {
 		b.answer()
 		b.shot("signup")
 		b.click("#submit")
@@ -90,13 +90,13 @@ func TestBrowser(t *testing.T) {
 		b.check("signup-sent")
 		b.shot("sent")
 	})
-	b.step("Before the link, the right password is told that the account waits", func() {
+	b.step("Before the link is opened, signing in says that the account is not active", func() {
 		b.signIn("alex", secretWords)
 		b.until(`!inactive.hidden`)
 		b.want(`document.getElementById("inactive-email").textContent`, "a***@example.org")
 		b.check("login-inactive")
 	})
-	b.step("There the address can be corrected, and the newest link is the one that counts", func() {
+	b.step("The address can be corrected there, and only the newest link works", func() {
 		b.click("#wrong summary")
 		b.fill("correct-email", "no address")
 		b.click("#correct button")
@@ -119,7 +119,7 @@ func TestBrowser(t *testing.T) {
 		b.until(`document.querySelector("h1").textContent === "There is a newer link"`)
 		b.check("replaced")
 	})
-	b.step("A wrong password and an unknown name are told the same, and the browser opens no box of its own", func() {
+	b.step("A wrong password and an unknown name get the same answer, and no prompt of the browser", func() {
 		b.signIn("alex", "not the pass phrase")
 		b.until(`!summary.hidden`)
 		wrong := b.get(`summary.innerText`)
@@ -127,11 +127,11 @@ func TestBrowser(t *testing.T) {
 		b.signIn("nobody.here", secretWords)
 		b.until(`!summary.hidden`)
 		b.want(`summary.innerText`, wrong)
-		if n := b.boxes(); n != 0 {
-			t.Errorf("the browser wanted to open its password box %d times", n)
+		if n := b.prompts(); n != 0 {
+			t.Errorf("the browser opened its password prompt %d times", n)
 		}
 	})
-	b.step("The link in the message activates the account, and leaves the address bar", func() {
+	b.step("The link in the message activates the account, and its token disappears from the address bar", func() {
 		b.visit("/dev/mail")
 		b.check("devmail")
 		b.do(messageWith("right@example.org") + `.querySelector("a").click()`)
@@ -147,7 +147,7 @@ func TestBrowser(t *testing.T) {
 	b.step("Signing in where the link was opened confirms the account and shows the phone settings", func() {
 		shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data)
 		if !strings.Contains(shown, "confirmed  not yet") {
-			t.Errorf("after the link alone: %s", shown)
+			t.Errorf("before the sign-in: %s", shown)
 		}
 		b.click(`a[href="/login.html"]`)
 		b.until(`document.getElementById("submit")?.disabled === false`)
@@ -162,15 +162,15 @@ func TestBrowser(t *testing.T) {
 				t.Errorf("the account page does not say %q:\n%s", part, text)
 			}
 		}
-		b.want(`document.cookie`, "") // scripts do not see the session
+		b.want(`document.cookie`, "") // scripts cannot read the session
 		shown = command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data)
 		if !strings.Contains(shown, "confirmed  2") {
-			t.Errorf("after link and password: %s", shown)
+			t.Errorf("after the sign-in: %s", shown)
 		}
 		b.check("account")
 		b.shot("account")
 	})
-	b.step("An operator's disable ends it with the next request", func() {
+	b.step("When an operator disables the account, the session ends with the next request", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html"`)
@@ -184,7 +184,7 @@ func TestBrowser(t *testing.T) {
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html"`)
 	})
-	b.step("A taken name gets three others to choose from", func() {
+	b.step("For a taken name, the form offers three others", func() {
 		b.visit("/signup.html")
 		b.until(`/What is/.test(question.textContent)`)
 		b.fill("user", "alex", "name", "Another Alex", "email", "another@example.org", "password",
@@ -194,7 +194,7 @@ func TestBrowser(t *testing.T) {
 		b.until(`document.querySelectorAll("#user-offers button").length === 3`)
 		b.check("signup-taken")
 	})
-	b.step("When the pickup directory is gone nothing was saved, and the same form works once it is back", func() {
+	b.step("Without the pickup directory nothing is saved, and the same form works once it is back", func() {
 		b.fill("user", "sam")
 		b.answer()
 		box := filepath.Join(data, "pickup")
@@ -210,19 +210,19 @@ func TestBrowser(t *testing.T) {
 		b.click("#submit")
 		b.until(`!sent.hidden`)
 	})
-	b.step("The fourth signup of an hour is told when to come back", func() {
+	b.step("The fourth signup within an hour is refused, and the page says when to try again", func() {
 		b.signUp("third")
 		b.until(`!sent.hidden`)
 		b.signUp("fourth")
 		b.until(`/Try again/.test(summary.innerText)`)
 		b.check("signup-limited")
 	})
-	b.step("A page that is not there says so to a person", func() {
+	b.step("A missing page has an error page in HTML", func() {
 		b.visit("/nothing/here")
 		b.until(`/no such page/.test(document.querySelector("h1").textContent)`)
 		b.check("404")
 	})
-	b.step("Without the server the form says so, and keeps what was typed", func() {
+	b.step("If the server does not answer, the form says so and keeps its fields", func() {
 		b.visit("/signup.html")
 		b.until(`/What is/.test(question.textContent)`)
 		b.fill("user", "late", "name", "Late", "email", "late@example.org", "password", secretWords)
@@ -238,20 +238,20 @@ func TestBrowser(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestBrowserWithoutXDigest shows that the test above can see a password box: a script that does
-// not ask for X-Digest gets one.
+// TestBrowserWithoutXDigest proves that TestBrowser would notice a password prompt of the browser: a
+// script that does not send X-Digest causes one.
 func TestBrowserWithoutXDigest(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
 	b.visit("/login.html")
 	b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
 	b.until(`document.title === "status 401"`)
-	if b.boxes() == 0 {
-		t.Error("the browser opened no box, so nobody knows whether it would have")
+	if b.prompts() == 0 {
+		t.Error("the test does not notice a password prompt")
 	}
 }
 
-// command runs the program's own command line, and gives all that it prints.
+// command runs a command of the program and returns its output.
 func command(t testing.TB, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
@@ -263,6 +263,7 @@ func command(t testing.TB, args ...string) string {
 	return string(out)
 }
 
+// waitUntil waits until a condition holds, and fails after 10 s.
 func waitUntil(t testing.TB, holds func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -272,13 +273,13 @@ func waitUntil(t testing.TB, holds func() bool) {
 	for !holds() {
 		select {
 		case <-ctx.Done():
-			t.Fatal("it did not come about in 10 s")
+			t.Fatal("the condition does not hold after 10 s")
 		case <-ticker.C:
 		}
 	}
 }
 
-// tap passes every byte on and remembers those that the browser sent.
+// tap is a TCP proxy that records what the browser sends.
 type tap struct {
 	base     string
 	listener net.Listener
@@ -323,13 +324,14 @@ func newTap(t *testing.T, target string) *tap {
 	return p
 }
 
+// Write records bytes that the browser sent.
 func (p *tap) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sent.Write(b)
 }
 
-// cut is the moment when the network goes away.
+// cut closes all connections and accepts no new ones, as if the network were down.
 func (p *tap) cut() {
 	p.listener.Close()
 	p.mu.Lock()
@@ -339,6 +341,7 @@ func (p *tap) cut() {
 	}
 }
 
+// page returns a page of the server, or an empty string if the server does not answer.
 func (p *tap) page(t *testing.T, path string) string {
 	_, body, err := newVisitor("127.0.0.1"+strings.TrimPrefix(p.base, "http://localhost"),
 		"127.0.0.1").send("GET", path, nil, "")
@@ -348,27 +351,27 @@ func (p *tap) page(t *testing.T, path string) string {
 	return string(body)
 }
 
-// neverCarried wants none of the passwords in anything that was sent, in any way that a browser
-// writes text.
+// neverCarried wants none of the passwords in what the browser sent, in any encoding that a browser
+// uses.
 func (p *tap) neverCarried(t *testing.T, passwords ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sent := p.sent.String()
 	if !strings.Contains(sent, "POST /signup.ashx") || !strings.Contains(sent, "ha1=") {
-		t.Fatal("the tap saw no signup, so it proves nothing")
+		t.Fatal("the tap recorded no signup")
 	}
 	for _, word := range passwords {
 		quoted, _ := json.Marshal(word)
 		for _, form := range []string{word, url.QueryEscape(word), url.PathEscape(word),
 			strings.Trim(string(quoted), `"`)} {
 			if strings.Contains(sent, form) {
-				t.Errorf("a password went over the wire, as %q", form)
+				t.Errorf("the browser sent a password, as %q", form)
 			}
 		}
 	}
 }
 
-// browser is one tab of a real Chromium. Whatever its console complains of is a fault.
+// browser is one tab of a real Chromium. Every error in its console is a fault.
 type browser struct {
 	t    *testing.T
 	ctx  context.Context
@@ -377,18 +380,18 @@ type browser struct {
 
 	mu     sync.Mutex
 	faults []string
-	asked  int // for a password, by the browser itself
+	asked  int // how often the browser itself asked for a password
 }
 
 func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatal("this test needs a real browser: make test installs chromium")
+		t.Fatal("this test needs Chromium: make test installs it")
 	}
 	axe, err := filepath.Glob("../../.tools/axe-core-*/axe.min.js")
 	if err != nil || len(axe) != 1 {
-		t.Fatal("this test needs the accessibility rules: make test fetches axe-core")
+		t.Fatal("this test needs axe-core: make test fetches it")
 	}
 	rules, err := os.ReadFile(axe[0])
 	if err != nil {
@@ -419,7 +422,7 @@ func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOpti
 	return b
 }
 
-// event hears what the browser has to say.
+// event handles an event of the browser.
 func (b *browser) event(event any) {
 	switch e := event.(type) {
 	case *fetch.EventRequestPaused:
@@ -438,7 +441,7 @@ func (b *browser) event(event any) {
 	case *runtime.EventExceptionThrown:
 		b.fault("exception: %+v", e.ExceptionDetails)
 	case *log.EventEntryAdded:
-		// A refusal of the server is logged as well, and is what some steps are about.
+		// The console also lists responses with an error status, which some steps cause.
 		if e.Entry.Source != "network" {
 			b.fault("%s: %s at %s", e.Entry.Source, e.Entry.Text, e.Entry.URL)
 		}
@@ -453,15 +456,16 @@ func (b *browser) fault(format string, args ...any) {
 	b.faults = append(b.faults, fmt.Sprintf(format, args...))
 }
 
-func (b *browser) boxes() int {
+// prompts returns how often the browser itself asked for a password.
+func (b *browser) prompts() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.asked
 }
 
-// end reports what the console complained of.
+// end reports the faults.
 func (b *browser) end() {
-	b.get("1") // a round trip, so that what the page said before has come
+	b.get("1") // a round trip, so that all earlier events have arrived
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.faults {
@@ -501,7 +505,7 @@ func (b *browser) click(selector string) {
 	b.run(chromedp.Click(selector, chromedp.NodeVisible))
 }
 
-// get is an expression's value as text.
+// get returns the value of an expression as text.
 func (b *browser) get(expression string) string {
 	b.t.Helper()
 	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+expression+")"))
@@ -523,7 +527,7 @@ func (b *browser) want(expression, value string) {
 	}
 }
 
-// until waits for an expression to be true, over a navigation too.
+// until waits until an expression is true, also across navigations.
 func (b *browser) until(expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
@@ -531,8 +535,7 @@ func (b *browser) until(expression string) {
 	ticker := time.NewTicker(30 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		// While a page goes away or has not its elements yet, the expression fails, and is asked
-		// again.
+		// During a navigation the expression may fail, because elements are missing.
 		ok, err := chromedp.Run(ctx,
 			chromedp.Evaluate[bool]("(() => { try { return Boolean("+expression+") } catch { return false } })()"))
 		if err == nil && ok {
@@ -540,7 +543,7 @@ func (b *browser) until(expression string) {
 		}
 		select {
 		case <-ctx.Done():
-			b.t.Fatalf("it never came to %s\n%s", expression, b.text())
+			b.t.Fatalf("never true: %s\n%s", expression, b.text())
 		case <-ticker.C:
 		}
 	}
@@ -558,7 +561,7 @@ func (b *browser) fill(fields ...string) {
 	}
 }
 
-// answer does the sum, as a person reads it.
+// answer answers the captcha.
 func (b *browser) answer() {
 	b.t.Helper()
 	b.until(`/\d+ \+ \d+/.test(question.textContent)`)
@@ -582,8 +585,8 @@ func (b *browser) signIn(user, password string) {
 	b.click("#submit")
 }
 
-// check runs every accessibility rule of WCAG 2.2 AA and of good practice on the page as it is now,
-// in both colour schemes, and wants it to fit a screen of 320 pixels.
+// check checks the page in its present state: all accessibility rules for WCAG 2.2 AA and best
+// practice, in both colour schemes, and that the page fits a width of 320 pixels.
 func (b *browser) check(state string) {
 	b.t.Helper()
 	if b.get(`typeof axe`) != "object" {
@@ -625,11 +628,11 @@ func (b *browser) resizeTo(width, height int) {
 	}
 }
 
-// shot saves a picture of the page if DIALTONE_TEST_SHOTS names a folder; the README's
-// are made so.
+// shot saves a screenshot of the page if DIALTONE_TEST_SHOTS names a directory. Those of the README
+// were made this way.
 func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
 
-// shots are pictures of the page on a wide and on a narrow screen, light and dark.
+// shots saves screenshots of the page on a wide and on a narrow screen, light and dark.
 func (b *browser) shots(name string) {
 	for _, width := range []int{320, 1280} {
 		for _, scheme := range []string{"light", "dark"} {
@@ -652,8 +655,8 @@ func (b *browser) picture(name string, width int, scheme string) {
 	}); err != nil {
 		b.t.Fatal(err)
 	}
-	// A picture of what is beyond the screen is moved aside where the page reads from right to
-	// left, so the screen is made large.
+	// Chromium shifts a screenshot that is larger than the screen if the page is right-to-left, so
+	// the screen is made as large as the page.
 	height, err := strconv.Atoi(b.get(`document.documentElement.scrollHeight`))
 	if err != nil {
 		b.t.Fatal(err)
@@ -668,7 +671,8 @@ func (b *browser) picture(name string, width int, scheme string) {
 	}
 }
 
-// messageWith returns JavaScript for the message on the page of messages whose text contains words.
+// messageWith returns a JavaScript expression for the message that contains words, on the page of
+// messages.
 func messageWith(words string) string {
 	return `[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(words) + `))`
 }

@@ -27,7 +27,7 @@ func TestBrowserConfirm(t *testing.T) {
 				"--data", data)
 		}
 		b.speaks(tag)
-		b.step(w.Name+": a link that was opened asks for the password, and has done nothing", func() {
+		b.step(w.Name+": the page of the link asks for the password, and changes nothing", func() {
 			b.signUp(user)
 			b.until(`!sent.hidden`)
 			b.visit("/dev/mail")
@@ -44,7 +44,7 @@ func TestBrowserConfirm(t *testing.T) {
 			b.check(string(tag) + " confirm")
 			b.shots(string(tag) + "-confirm")
 		})
-		b.step(w.Name+": a wrong password is told to the field", func() {
+		b.step(w.Name+": a wrong password shows an error beside the field", func() {
 			b.fill("password", "not the pass phrase")
 			b.click("#submit")
 			b.until(`!summary.hidden`)
@@ -52,11 +52,11 @@ func TestBrowserConfirm(t *testing.T) {
 				w.Text("activation.say.password_wrong"))
 			b.want(`password.getAttribute("aria-invalid")`, "true")
 			b.check(string(tag) + " confirm, wrong")
-			if n := b.boxes(); n != 0 {
-				t.Errorf("the browser wanted to open its password box %d times", n)
+			if n := b.prompts(); n != 0 {
+				t.Errorf("the browser opened its password prompt %d times", n)
 			}
 		})
-		b.step(w.Name+": the right one activates, and Enter is enough", func() {
+		b.step(w.Name+": the right password activates the account, with the Enter key", func() {
 			b.fill("password", secretWords)
 			b.run(chromedp.KeyEvent(kb.Enter))
 			b.until(`document.activeElement.id === "done-title" && !location.href.includes("token")`)
@@ -68,9 +68,9 @@ func TestBrowserConfirm(t *testing.T) {
 			b.shots(string(tag) + "-confirmed")
 			b.want(`document.cookie`, "")
 			b.visit("/account.html")
-			b.until(`location.pathname === "/login.html"`) // no session comes from a link
+			b.until(`location.pathname === "/login.html"`) // a link starts no session
 		})
-		b.step(w.Name+": and then the password signs in", func() {
+		b.step(w.Name+": then the password signs in", func() {
 			b.until(`document.getElementById("submit")?.disabled === false`)
 			b.want(`user.value`, user)
 			b.fill("password", secretWords)

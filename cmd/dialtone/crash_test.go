@@ -190,8 +190,8 @@ func (b *loadedServer) aborted(v *visitor, user string, err error) bool {
 }
 
 func (b *loadedServer) killed() bool {
-	<-b.ended
-	return b.cmd.ProcessState.ExitCode() < 0
+	<-b.Done()
+	return b.ExitCode() < 0
 }
 
 func (s *killTest) killedRound() {
@@ -201,9 +201,9 @@ func (s *killTest) killedRound() {
 	b := s.load(p)
 	waitRandomly()
 	b.ending.Store(true)
-	p.kill()
+	p.Kill()
 	b.clients.Wait()
-	s.republished += p.stderr.count(`"msg":"message.republish"`)
+	s.republished += p.stderr.Count(`"msg":"message.republish"`)
 	s.failIfBroken()
 }
 
@@ -222,7 +222,7 @@ func (s *killTest) terminatedRound() (unanswered int) {
 	if err := p.checkLog(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.republished += p.stderr.count(`"msg":"message.republish"`)
+	s.republished += p.stderr.Count(`"msg":"message.republish"`)
 	s.failIfBroken()
 	for _, a := range shownAccounts(s.t, s.data) {
 		if !s.answered[a.User] && !s.seen[a.User] {
@@ -340,7 +340,7 @@ func (s *killTest) finish() {
 	p := s.start()
 	s.check(p)
 	p.mustStop(s.t)
-	s.republished += p.stderr.count(`"msg":"message.republish"`)
+	s.republished += p.stderr.Count(`"msg":"message.republish"`)
 	if len(s.answered) == 0 {
 		s.t.Fatal("no signup was answered, so nothing was tested")
 	}

@@ -36,7 +36,7 @@ func (c *tokenAdd) Run(p *program) error {
 	if err := sipserver.CheckName(c.Name); err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(in *installation) error {
 		token := secret.NewToken()
 		s := sipserver.Server{
 			Name:  c.Name,
@@ -45,7 +45,7 @@ func (c *tokenAdd) Run(p *program) error {
 			Created: time.Now().UTC().Truncate(time.Microsecond),
 		}
 		for _, host := range c.Tenant {
-			t, err := f.tenantOf(p.ctx, host)
+			t, err := in.tenantOf(p.ctx, host)
 			if err != nil {
 				return err
 			}
@@ -54,7 +54,7 @@ func (c *tokenAdd) Run(p *program) error {
 			}
 		}
 		event := audit.Event{Action: audit.DirectoryTokenAdd, Server: c.Name}
-		if err := p.recorded(f, event, func() error { return f.store.AddServer(p.ctx, s) }); err != nil {
+		if err := p.recorded(in, event, func() error { return in.store.AddServer(p.ctx, s) }); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(p.stdout, token.Text())
@@ -67,9 +67,9 @@ type tokenRemove struct {
 }
 
 func (c *tokenRemove) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(in *installation) error {
 		event := audit.Event{Action: audit.DirectoryTokenRemove, Server: c.Name}
-		return p.recorded(f, event, func() error { return f.store.RemoveServer(p.ctx, c.Name) })
+		return p.recorded(in, event, func() error { return in.store.RemoveServer(p.ctx, c.Name) })
 	})
 }
 
@@ -85,12 +85,12 @@ type listedServer struct {
 }
 
 func (c *tokenList) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		servers, _, err := f.store.Servers(p.ctx)
+	return p.with(func(in *installation) error {
+		servers, _, err := in.store.Servers(p.ctx)
 		if err != nil {
 			return err
 		}
-		tenants, _, err := f.store.Tenants(p.ctx)
+		tenants, _, err := in.store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}

@@ -156,7 +156,7 @@ func TestReadmeSession(t *testing.T) {
 		want = append(want, strings.Fields(line)[0])
 	}
 	got := []string{"$"}
-	for _, line := range p.stdout.complete() {
+	for _, line := range p.stdout.Lines() {
 		got = append(got, strings.Fields(line)[0])
 	}
 	if !slices.Equal(got, want) {

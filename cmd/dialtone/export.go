@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -26,10 +24,10 @@ type exportCommand struct {
 }
 
 // enableExport enables or rebuilds the export and shows its progress.
-func (p *program) enableExport(f *folder) error {
-	b := newProgress(p.stderr)
-	err := f.store.EnableExport(p.ctx, func(done, total int64) { b.show("export", done, total) })
-	b.end()
+func (p *program) enableExport(in *installation) error {
+	bar := newProgress(p.stderr)
+	err := in.store.EnableExport(p.ctx, func(done, total int64) { bar.show("export", done, total) })
+	bar.end()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
 		err = fmt.Errorf("interrupted (%w), so accounts may be missing; complete the export with: "+
 			"dialtone directory export rebuild", err)
@@ -40,39 +38,39 @@ func (p *program) enableExport(f *folder) error {
 type exportEnable struct{}
 
 func (exportEnable) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		err := p.audited(f, audit.ExportEnable, "", func() error { return p.enableExport(f) })
+	return p.with(func(in *installation) error {
+		err := p.audited(in, audit.ExportEnable, "", func() error { return p.enableExport(in) })
 		if err != nil {
 			return err
 		}
-		return exportStatus{}.print(p, f)
+		return exportStatus{}.print(p, in)
 	})
 }
 
 type exportRebuild struct{}
 
 func (exportRebuild) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		status, err := f.store.ExportStatus(p.ctx)
+	return p.with(func(in *installation) error {
+		status, err := in.store.ExportStatus(p.ctx)
 		if err != nil {
 			return err
 		}
 		if !status.Enabled {
 			return export.ErrNotEnabled
 		}
-		err = p.audited(f, audit.ExportRebuild, "", func() error { return p.enableExport(f) })
+		err = p.audited(in, audit.ExportRebuild, "", func() error { return p.enableExport(in) })
 		if err != nil {
 			return err
 		}
-		return exportStatus{}.print(p, f)
+		return exportStatus{}.print(p, in)
 	})
 }
 
 type exportDisable struct{}
 
 func (exportDisable) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		err := p.audited(f, audit.ExportDisable, "", func() error { return f.store.DisableExport(p.ctx) })
+	return p.with(func(in *installation) error {
+		err := p.audited(in, audit.ExportDisable, "", func() error { return in.store.DisableExport(p.ctx) })
 		if err == nil {
 			fmt.Fprintln(p.stdout, "the export is disabled and its tables are empty")
 		}
@@ -85,11 +83,11 @@ type exportStatus struct {
 }
 
 func (c exportStatus) Run(p *program) error {
-	return p.with(func(f *folder) error { return c.print(p, f) })
+	return p.with(func(in *installation) error { return c.print(p, in) })
 }
 
-func (c exportStatus) print(p *program, f *folder) error {
-	status, err := f.store.ExportStatus(p.ctx)
+func (c exportStatus) print(p *program, in *installation) error {
+	status, err := in.store.ExportStatus(p.ctx)
 	if err != nil {
 		return err
 	}
@@ -105,8 +103,8 @@ func (c exportStatus) print(p *program, f *folder) error {
 	default:
 		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", status.Entries, status.Domains)
 	}
-	for _, place := range status.Places {
-		fmt.Fprintln(p.stdout, "  "+place)
+	for _, location := range status.Locations {
+		fmt.Fprintln(p.stdout, "  "+location)
 	}
 	return nil
 }
@@ -132,14 +130,14 @@ func (c exportRole) Run(p *program) error {
 	if c.Server == "opensips" {
 		schema = "dialtone_kamailio"
 	}
-	password, err := passwordOf(c.Login)
+	password, err := p.passwordFile(c.Login)
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(in *installation) error {
 		var statements []string // that the database user may not execute
-		err := p.audited(f, audit.ExportRole, "", func() (err error) {
-			statements, err = f.store.GrantExport(p.ctx, schema, role, password)
+		err := p.audited(in, audit.ExportRole, "", func() (err error) {
+			statements, err = in.store.GrantExport(p.ctx, schema, role, password)
 			return err
 		})
 		if err != nil {
@@ -156,23 +154,18 @@ func (c exportRole) Run(p *program) error {
 	})
 }
 
-// passwordOf reads a password from a file or from standard input. Flags are no place for it: every
-// user of the machine can see them.
-func passwordOf(path string) (string, error) {
-	var text []byte
-	var err error
-	switch path {
-	case "":
+// passwordFile reads a password from a file or from standard input. If path is empty, there is
+// none. A flag must not contain the password itself, because every user of the machine can see
+// flags.
+func (p *program) passwordFile(path string) (string, error) {
+	if path == "" {
 		return "", nil
-	case "-":
-		text, err = io.ReadAll(io.LimitReader(os.Stdin, 4096))
-	default:
-		text, err = os.ReadFile(path)
 	}
+	text, err := p.secretFile(path)
 	if err != nil {
 		return "", err
 	}
-	password := strings.TrimRight(string(text), "\r\n")
+	password := strings.TrimRight(text, "\r\n")
 	if password == "" {
 		return "", fault.New(fault.Invalid, "%s contains no password", path)
 	}
@@ -186,14 +179,14 @@ type htdigestCommand struct {
 
 // Run works without the export: it opens the credentials itself.
 func (c *htdigestCommand) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		t, err := f.tenantOf(p.ctx, c.Tenant)
+	return p.with(func(in *installation) error {
+		t, err := in.tenantOf(p.ctx, c.Tenant)
 		if err != nil {
 			return err
 		}
-		open := account.Opener(f.seal)
+		open := account.Opener(in.seal)
 		entries := func(yield func(export.Entry) error) error {
-			return f.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+			return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 				if !export.Includes(a) {
 					return nil
 				}
@@ -206,7 +199,7 @@ func (c *htdigestCommand) Run(p *program) error {
 				})
 			})
 		}
-		return p.audited(f, audit.ExportFile, t.Host, func() error {
+		return p.audited(in, audit.ExportFile, t.Host, func() error {
 			_, err := htdigest.Write(c.File, entries)
 			return err
 		})
@@ -235,6 +228,6 @@ func (s *server) newHtdigestFollower() *htdigest.Follower {
 
 func (s *server) catchUpExport(ctx context.Context) {
 	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "export update failed", "retry", flushInterval, "err", err)
+		s.log.ErrorContext(ctx, "export update failed", "retry_in", flushInterval.String(), "err", err)
 	}
 }

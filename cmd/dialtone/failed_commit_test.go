@@ -26,20 +26,20 @@ func TestFailedCommitEndsTheServer(t *testing.T) {
 	wal, err := os.Stat(filepath.Join(p.data, "dialtone.db-wal"))
 	p.must(err)
 	limit := unix.Rlimit{Cur: uint64(wal.Size()), Max: unix.RLIM_INFINITY}
-	p.must(unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &limit, nil))
+	p.must(unix.Prlimit(p.Pid(), unix.RLIMIT_FSIZE, &limit, nil))
 	a, err := v.post(form)
 	if err != nil || a.Status != 503 || a.Error != "overloaded" || a.RetryAfter == "" {
 		t.Errorf("a signup whose commit failed: %v, %v; want 503 with Retry-After", a, err)
 	}
 	select {
-	case <-p.ended:
+	case <-p.Done():
 	case <-time.After(stopWithin):
 		t.Fatalf("the server is still running\n%s", p.stderr)
 	}
-	if status := p.cmd.ProcessState.ExitCode(); status != exitRestart {
+	if status := p.ExitCode(); status != exitRestart {
 		t.Errorf("exit status %d, want %d", status, exitRestart)
 	}
-	if n := p.stderr.count(`"msg":"store failed; exiting"`); n != 1 {
+	if n := p.stderr.Count(`"msg":"store failed; exiting"`); n != 1 {
 		t.Errorf("%d lines of the log say why\n%s", n, p.stderr)
 	}
 

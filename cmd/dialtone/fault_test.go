@@ -186,7 +186,7 @@ func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
 	if a, err := v.post(form); err != nil || a.Status != 200 {
 		t.Fatal(a, err)
 	}
-	p.kill()
+	p.Kill()
 	want, err := messagesIn(mail)
 	if err != nil || len(want) != 2 {
 		t.Fatalf("%d messages, %v", len(want), err)

@@ -56,17 +56,17 @@ func (c *hookAdd) Run(p *program) error {
 	if h, err = hook.New(h); err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
+	return p.with(func(in *installation) error {
 		for _, host := range c.Tenant {
-			t, err := f.tenantOf(p.ctx, host)
+			t, err := in.tenantOf(p.ctx, host)
 			if err != nil {
 				return err
 			}
 			h.Tenants = append(h.Tenants, t.ID)
 		}
-		hook.NewSealer(f.seal).Seal(&h, secret)
+		hook.NewSealer(in.seal).Seal(&h, secret)
 		event := audit.Event{Action: audit.HookAdd, Hook: c.Name}
-		err := p.recorded(f, event, func() error { return f.store.AddHook(p.ctx, h) })
+		err := p.recorded(in, event, func() error { return in.store.AddHook(p.ctx, h) })
 		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
 		}
@@ -79,16 +79,16 @@ func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 	file := c.Bearer + c.Basic
 	switch {
 	case c.Webhook != "" && file != "":
-		return "", fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
+		return hook.Secret{}, fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
 			"a webhook is signed with a secret that this command creates and prints")
 	case c.Webhook != "":
 		return webhook.NewSecret(), nil
 	case file == "":
-		return "", nil
+		return hook.Secret{}, nil
 	}
 	text, err := p.secretFile(file)
 	if err != nil {
-		return "", err
+		return hook.Secret{}, err
 	}
 	if c.Bearer != "" {
 		return kamailio.BearerSecret(text)
@@ -120,9 +120,9 @@ type hookRemove struct {
 }
 
 func (c *hookRemove) Run(p *program) error {
-	return p.with(func(f *folder) error {
+	return p.with(func(in *installation) error {
 		event := audit.Event{Action: audit.HookRemove, Hook: c.Name}
-		return p.recorded(f, event, func() error { return f.store.RemoveHook(p.ctx, c.Name) })
+		return p.recorded(in, event, func() error { return in.store.RemoveHook(p.ctx, c.Name) })
 	})
 }
 
@@ -131,8 +131,8 @@ type hookTest struct {
 }
 
 func (c *hookTest) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		list, err := f.store.Hooks(p.ctx)
+	return p.with(func(in *installation) error {
+		list, err := in.store.Hooks(p.ctx)
 		if err != nil {
 			return err
 		}
@@ -141,13 +141,13 @@ func (c *hookTest) Run(p *program) error {
 			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", c.Name)
 		}
 		h := list[i].Hook
-		secret, err := hook.NewSealer(f.seal).Open(h)
+		secret, err := hook.NewSealer(in.seal).Open(h)
 		if err != nil {
 			return err
 		}
 		client := httpclient.New()
 		defer client.Close()
-		return p.recorded(f, audit.Event{Action: audit.HookTest, Hook: c.Name}, func() error {
+		return p.recorded(in, audit.Event{Action: audit.HookTest, Hook: c.Name}, func() error {
 			report, err := transports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
@@ -187,8 +187,8 @@ type listedHook struct {
 }
 
 func (c *hookList) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		list, err := f.listHooks(p.ctx)
+	return p.with(func(in *installation) error {
+		list, err := in.listHooks(p.ctx)
 		if err != nil {
 			return err
 		}
@@ -231,12 +231,12 @@ func printable(text string) string {
 	}, text)
 }
 
-func (f *folder) listHooks(ctx context.Context) ([]listedHook, error) {
-	hooks, err := f.store.Hooks(ctx)
+func (in *installation) listHooks(ctx context.Context) ([]listedHook, error) {
+	hooks, err := in.store.Hooks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tenants, _, err := f.store.Tenants(ctx)
+	tenants, _, err := in.store.Tenants(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -142,7 +142,7 @@ func TestKamailioHook(t *testing.T) {
 		t.Errorf("with another token: %v", err)
 	}
 	p.mustStop(t)
-	if n := p.stderr.count("hook failing"); n != 0 {
+	if n := p.stderr.Count("hook failing"); n != 0 {
 		t.Errorf("the log says\n%s", p.stderr)
 	}
 }
@@ -196,6 +196,7 @@ func (c *webhookServer) users() (users []string) {
 // TestNotificationsSurviveCrash checks that the next server delivers the notifications of a killed
 // one, and those of commands that ran without a server.
 func TestNotificationsSurviveCrash(t *testing.T) {
+	t.Parallel()
 	f := &hookFixture{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}
 	c := newWebhookServer(t, http.StatusInternalServerError)
 	ops := process.Address(t)
@@ -219,7 +220,7 @@ func TestNotificationsSurviveCrash(t *testing.T) {
 	if out := f.command("verify"); !strings.Contains(out, "1 hooks, 1 notifications not delivered yet") {
 		t.Errorf("verify says %s", out)
 	}
-	p.kill()
+	p.Kill()
 	f.command("account", "disable", "bob", "--tenant", "localhost")
 	if got := f.hooks()[0].Waiting; got != 2 {
 		t.Errorf("%d notifications wait", got)
@@ -272,8 +273,8 @@ func TestServersShareNotifications(t *testing.T) {
 	c.setStatus(0)
 	f.command("account", "role", "user00", "user", "--tenant", "localhost")
 	f.within(10*time.Second, "the call is made", func() bool { return len(c.users()) == 13 })
-	nodes[0].kill()
-	nodes[1].kill()
+	nodes[0].Kill()
+	nodes[1].Kill()
 	c.setStatus(http.StatusOK)
 	start(t, launch{data: filepath.Join(dir, "node1"), env: f.environ})
 	f.within(30*time.Second, "another server has delivered it", func() bool {

@@ -30,8 +30,8 @@ func (keysRotate) Help() string {
 }
 
 func (c *keysRotate) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		return p.audited(f, audit.KeysRotate, "", func() error { return c.rotate(p, f.keys.Sign, time.Now()) })
+	return p.with(func(in *installation) error {
+		return p.audited(in, audit.KeysRotate, "", func() error { return c.rotate(p, in.keys.Sign, time.Now()) })
 	})
 }
 

@@ -34,8 +34,8 @@ func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
 	return utc{slog.NewJSONHandler(to, options)}
 }
 
-// utc is a handler that logs times in UTC. HandlerOptions.ReplaceAttr would do it too, but it is called
-// for every attribute.
+// utc is a handler that logs times in UTC. HandlerOptions.ReplaceAttr would do it too, but it is
+// called for every attribute.
 type utc struct{ slog.Handler }
 
 func (h utc) Handle(ctx context.Context, r slog.Record) error {

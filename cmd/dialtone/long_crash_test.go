@@ -120,10 +120,10 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	case <-done:
 	case <-time.After(rand.N(maxTimeAfterCut)):
 	}
-	p.kill()
+	p.Kill()
 	<-done
 	c.rounds++
-	s.republished += p.stderr.count(`"msg":"message.republish"`)
+	s.republished += p.stderr.Count(`"msg":"message.republish"`)
 	p.noPanic(s.t)
 	s.failIfBroken()
 	d.restore()

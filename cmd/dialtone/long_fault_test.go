@@ -227,11 +227,11 @@ func (w *watchedServer) exits() (after time.Duration) {
 	w.Helper()
 	since := time.Now()
 	select {
-	case <-w.ended:
+	case <-w.Done():
 	case <-time.After(exitTimeout):
 		w.Fatalf("the server does not exit\n%s", w.stderr)
 	}
-	if status := w.cmd.ProcessState.ExitCode(); status != exitRestart {
+	if status := w.ExitCode(); status != exitRestart {
 		w.Fatalf("exit status %d, want %d\n%s", status, exitRestart, w.stderr)
 	}
 	return time.Since(since)
@@ -261,7 +261,7 @@ func testSyncFailsSometimes(t *testing.T) {
 			ended := false
 			for time.Since(begin) < 400*time.Millisecond {
 				select {
-				case <-w.ended:
+				case <-w.Done():
 					w.exits()
 					w.restart()
 					ended = true
@@ -283,7 +283,7 @@ func testSyncFailsSometimes(t *testing.T) {
 	w.ready.wait(true, time.Now())
 	w.consistent()
 	w.noPanic(t)
-	w.kill()
+	w.Kill()
 	w.restart()
 	w.consistent()
 	verified(t, w.data, w.pickup)
@@ -338,7 +338,7 @@ func testDatabaseFileFails(t *testing.T) {
 	if c.refused > 0 {
 		t.Errorf("%d signups failed, though the WAL could be synced", c.refused)
 	}
-	w.kill()
+	w.Kill()
 	stop()
 	w.restart()
 	w.consistent()
@@ -365,9 +365,9 @@ func testPickupSyncFails(t *testing.T) {
 	for _, when := range []string{"1", "1+2", "2+3", "1+1"} {
 		stop := inject(t, w.serverProcess, "syncfs", "error=EIO:when="+when, w.pickup)
 		c := w.crowd(6)
-		errors := w.stderr.count("outbox flush failed")
+		errors := w.stderr.Count("outbox flush failed")
 		deadline := time.Now().Add(20 * time.Second)
-		for w.stderr.count("outbox flush failed") == errors && time.Now().Before(deadline) {
+		for w.stderr.Count("outbox flush failed") == errors && time.Now().Before(deadline) {
 			<-time.After(10 * time.Millisecond)
 		}
 		if time.Now().After(deadline) {
@@ -381,10 +381,10 @@ func testPickupSyncFails(t *testing.T) {
 		}
 		answered += c.answered
 	}
-	w.kill()
+	w.Kill()
 	w.restart()
 	w.settled()
-	again = w.stderr.count(`"msg":"message.republish"`)
+	again = w.stderr.Count(`"msg":"message.republish"`)
 	w.consistent()
 	t.Logf("%d signups answered 200 (/readyz says %d), lost 0 after kill -9, %d messages written again at "+
 		"the start, no outbox row left after the fault", answered, status, again)
@@ -399,7 +399,7 @@ func testFailedCommit(t *testing.T) {
 	}{
 		{"exits", func(w *watchedServer, endFault func()) { w.exits(); endFault() }},
 		{"the fault ends, then it exits", func(w *watchedServer, endFault func()) { endFault(); w.exits() }},
-		{"kill", func(w *watchedServer, endFault func()) { w.kill(); endFault() }},
+		{"kill", func(w *watchedServer, endFault func()) { w.Kill(); endFault() }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWatchedServer(t, t.TempDir(), "")
@@ -440,7 +440,7 @@ func testFailedCommitAndPowerCut(t *testing.T) {
 		stop := inject(t, w.serverProcess, syncs, "error=EIO", w.wal(), w.database())
 		w.outcomeUnknown(v, form)
 		w.must(d.cut())
-		w.kill()
+		w.Kill()
 		stop()
 		d.restore()
 		w.restart()
@@ -523,8 +523,8 @@ func testNoDescriptors(t *testing.T) {
 		}
 		most := uint64(w.files(t) + 40)
 		var before unix.Rlimit
-		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &before))
-		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: before.Max}, nil))
+		w.must(unix.Prlimit(w.Pid(), unix.RLIMIT_NOFILE, nil, &before))
+		w.must(unix.Prlimit(w.Pid(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: before.Max}, nil))
 		idle := w.idle(int(most) + 50)
 		since := time.Now()
 		var answered, refused int
@@ -553,7 +553,7 @@ func testNoDescriptors(t *testing.T) {
 		}
 		v, form := w.next() // on a new connection
 		w.nothingLeft(v, form)
-		w.must(unix.Prlimit(w.cmd.Process.Pid, unix.RLIMIT_NOFILE, &before, nil))
+		w.must(unix.Prlimit(w.Pid(), unix.RLIMIT_NOFILE, &before, nil))
 		t.Logf("%d descriptors, %d idle connections: %d signups answered 200, %d with an error", most,
 			len(idle), answered, refused)
 	}

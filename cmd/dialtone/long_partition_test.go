@@ -182,7 +182,7 @@ func TestLongDeadServer(t *testing.T) {
 	f := newFleet(t)
 	l := f.load()
 	l.until(300)
-	f.nodes[1].kill()
+	f.nodes[1].Kill()
 	l.until(100)
 	l.end()
 	conn, err := pgx.Connect(t.Context(), f.url)

@@ -163,7 +163,7 @@ func (d *disk) restore() {
 // called or the server ends.
 func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string) (stop func()) {
 	t.Helper()
-	pid := p.cmd.Process.Pid
+	pid := p.Pid()
 	args := []string{
 		"-f", "-qqq", "-o", os.DevNull, "-p", strconv.Itoa(pid),
 		"-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what,
@@ -227,7 +227,7 @@ func statusOf(path, name string) (int, error) {
 
 func (p *serverProcess) status(t *testing.T, name string) int {
 	t.Helper()
-	n, err := statusOf(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), name)
+	n, err := statusOf(fmt.Sprintf("/proc/%d/status", p.Pid()), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func (p *serverProcess) status(t *testing.T, name string) int {
 
 func (p *serverProcess) files(t *testing.T) int {
 	t.Helper()
-	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +401,7 @@ func verified(t *testing.T, data, pickup string) (r account.Report) {
 func (p *serverProcess) noPanic(t *testing.T) {
 	t.Helper()
 	for _, word := range []string{"panic", "goroutine ", "fatal error", "DATA RACE"} {
-		if p.stderr.count(word) > 0 {
+		if p.stderr.Count(word) > 0 {
 			t.Fatalf("the log contains %q:\n%s", word, p.stderr)
 		}
 	}

@@ -76,8 +76,8 @@ func (m messageView) next() string {
 }
 
 // hosts returns the hosts of all tenants by tenant ID.
-func (f *folder) hosts(ctx context.Context) (map[int64]string, error) {
-	list, _, err := f.store.Tenants(ctx)
+func (in *installation) hosts(ctx context.Context) (map[int64]string, error) {
+	list, _, err := in.store.Tenants(ctx)
 	hosts := make(map[int64]string)
 	for _, t := range list {
 		hosts[t.ID] = t.Host
@@ -95,21 +95,21 @@ func (c *mailList) Run(p *program) error {
 	if c.All {
 		states = append(states, delivery.Sent, delivery.Discarded)
 	}
-	return p.with(func(f *folder) error {
-		hosts, err := f.hosts(p.ctx)
+	return p.with(func(in *installation) error {
+		hosts, err := in.hosts(p.ctx)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return f.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
+				return in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 					return each(viewMessage(d, hosts))
 				})
 			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "ID\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
-		err = f.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
+		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
 				m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, m.next(), m.Email, m.Answer)
@@ -137,14 +137,14 @@ type messageArg struct {
 }
 
 // print prints a message.
-func (w messageArg) print(p *program, f *folder, d delivery.Delivery) error {
-	hosts, err := f.hosts(p.ctx)
+func (c messageArg) print(p *program, in *installation, d delivery.Delivery) error {
+	hosts, err := in.hosts(p.ctx)
 	if err != nil {
 		return err
 	}
 	m := viewMessage(d, hosts)
-	header := f.headerOf(d.Message)
-	if w.JSON {
+	header := in.headerOf(d.Message)
+	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
 			messageView
 			Header map[string]string `json:"header"`
@@ -178,8 +178,8 @@ func (w messageArg) print(p *program, f *folder, d delivery.Delivery) error {
 var shownFields = []string{"Date", "From", "To", "Subject", "Message-ID"}
 
 // headerOf returns the shown header fields of a message, or nil if its file is not on this machine.
-func (f *folder) headerOf(id mailmsg.ID) map[string]string {
-	dir, err := pickup.Open(f.Mail.PickupDir)
+func (in *installation) headerOf(id mailmsg.ID) map[string]string {
+	dir, err := pickup.Open(in.Mail.PickupDir)
 	if err != nil {
 		return nil
 	}
@@ -199,25 +199,25 @@ func (f *folder) headerOf(id mailmsg.ID) map[string]string {
 }
 
 // on runs a function on the message and prints the result.
-func (w messageArg) on(p *program, do func(*folder, mailmsg.ID) (delivery.Delivery, error)) error {
-	id, err := parseMessageID(w.ID)
+func (c messageArg) on(p *program, do func(*installation, mailmsg.ID) (delivery.Delivery, error)) error {
+	id, err := parseMessageID(c.ID)
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
-		d, err := do(f, id)
+	return p.with(func(in *installation) error {
+		d, err := do(in, id)
 		if err != nil {
 			return err
 		}
-		return w.print(p, f, d)
+		return c.print(p, in, d)
 	})
 }
 
 type mailShow struct{ messageArg }
 
 func (c *mailShow) Run(p *program) error {
-	return c.on(p, func(f *folder, id mailmsg.ID) (delivery.Delivery, error) {
-		return f.store.Delivery(p.ctx, id)
+	return c.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
+		return in.store.Delivery(p.ctx, id)
 	})
 }
 
@@ -232,10 +232,10 @@ func (c *mailRetry) Run(p *program) error {
 	case c.All == (c.ID != ""):
 		return fault.New(fault.Invalid, "give a message ID or --all, but not both")
 	case c.All:
-		return p.with(func(f *folder) error {
+		return p.with(func(in *installation) error {
 			var n int64
-			err := p.audited(f, audit.MessageRetry, "", func() (err error) {
-				n, err = f.store.RetryAll(p.ctx, time.Now())
+			err := p.audited(in, audit.MessageRetry, "", func() (err error) {
+				n, err = in.store.RetryAll(p.ctx, time.Now())
 				return err
 			})
 			if err == nil && c.JSON {
@@ -247,9 +247,9 @@ func (c *mailRetry) Run(p *program) error {
 		})
 	}
 	m := messageArg{c.ID, c.JSON}
-	return m.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
-		err = p.audited(f, audit.MessageRetry, "", func() (err error) {
-			d, err = f.store.Retry(p.ctx, id, time.Now())
+	return m.on(p, func(in *installation, id mailmsg.ID) (d delivery.Delivery, err error) {
+		err = p.audited(in, audit.MessageRetry, "", func() (err error) {
+			d, err = in.store.Retry(p.ctx, id, time.Now())
 			return err
 		})
 		return d, err
@@ -259,9 +259,9 @@ func (c *mailRetry) Run(p *program) error {
 type mailDiscard struct{ messageArg }
 
 func (c *mailDiscard) Run(p *program) error {
-	return c.on(p, func(f *folder, id mailmsg.ID) (d delivery.Delivery, err error) {
-		err = p.audited(f, audit.MessageDiscard, "", func() (err error) {
-			d, err = f.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
+	return c.on(p, func(in *installation, id mailmsg.ID) (d delivery.Delivery, err error) {
+		err = p.audited(in, audit.MessageDiscard, "", func() (err error) {
+			d, err = in.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
 			return err
 		})
 		return d, err
@@ -299,13 +299,13 @@ type tenantArg struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-func (w tenantArg) with(p *program, do func(*folder, *tenant.Tenant, *dkim.Keys) error) error {
-	return p.with(func(f *folder) error {
-		t, err := f.tenantOf(p.ctx, w.Host)
+func (c tenantArg) with(p *program, do func(*installation, *tenant.Tenant, *dkim.Keys) error) error {
+	return p.with(func(in *installation) error {
+		t, err := in.tenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}
-		return do(f, t, dkim.NewKeys(f.store, f.seal))
+		return do(in, t, dkim.NewKeys(in.store, in.seal))
 	})
 }
 
@@ -321,9 +321,9 @@ func (dkimAdd) Help() string {
 }
 
 func (c *dkimAdd) Run(p *program) error {
-	return c.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return c.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		var k dkim.PublicKey
-		err := p.audited(f, audit.DKIMAdd, t.Host, func() (err error) {
+		err := p.audited(in, audit.DKIMAdd, t.Host, func() (err error) {
 			k, err = keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
 			return err
 		})
@@ -342,7 +342,7 @@ func (c *dkimAdd) Run(p *program) error {
 type dkimList struct{ tenantArg }
 
 func (c *dkimList) Run(p *program) error {
-	return c.with(p, func(_ *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return c.with(p, func(_ *installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		list, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -378,9 +378,9 @@ func (dkimRemove) Help() string {
 }
 
 func (c *dkimRemove) Run(p *program) error {
-	return tenantArg{Host: c.Host}.with(p, func(f *folder, t *tenant.Tenant, _ *dkim.Keys) error {
-		return p.audited(f, audit.DKIMRemove, t.Host, func() error {
-			return f.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
+	return tenantArg{Host: c.Host}.with(p, func(in *installation, t *tenant.Tenant, _ *dkim.Keys) error {
+		return p.audited(in, audit.DKIMRemove, t.Host, func() error {
+			return in.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
 		})
 	})
 }
@@ -393,7 +393,7 @@ type mailDoctor struct {
 
 // Run fails if a check fails.
 func (c *mailDoctor) Run(p *program) error {
-	return tenantArg{Host: c.Tenant}.with(p, func(f *folder, t *tenant.Tenant, keys *dkim.Keys) error {
+	return tenantArg{Host: c.Tenant}.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		public, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -402,8 +402,8 @@ func (c *mailDoctor) Run(p *program) error {
 		for _, k := range public {
 			list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
 		}
-		found := []maildns.Finding{f.checkRelay(p.ctx)}
-		host, _, _ := net.SplitHostPort(f.Mail.Relay.Parts().Address)
+		found := []maildns.Finding{in.checkRelay(p.ctx)}
+		host, _, _ := net.SplitHostPort(in.Mail.Relay.Parts().Address)
 		domain := mailmsg.Domain(t.Sender())
 		found = append(found, maildns.Check(p.ctx, resolver(c.Resolver), domain, host, list)...)
 		if err := c.print(p, found); err != nil {
@@ -435,14 +435,14 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 }
 
 // checkRelay connects to the relay and logs in.
-func (f *folder) checkRelay(ctx context.Context) maildns.Finding {
+func (in *installation) checkRelay(ctx context.Context) maildns.Finding {
 	found := maildns.Finding{What: "relay"}
-	if f.Mail.Relay == "" {
+	if in.Mail.Relay == "" {
 		found.OK = true
-		found.Says = "none configured; your mail server must collect messages from " + f.Mail.PickupDir
+		found.Says = "none configured; your mail server must collect messages from " + in.Mail.PickupDir
 		return found
 	}
-	r, err := f.newRelay()
+	r, err := in.newRelay()
 	if err == nil {
 		found.Says, err = r.Check(ctx)
 	}
@@ -451,7 +451,7 @@ func (f *folder) checkRelay(ctx context.Context) maildns.Finding {
 		return found
 	}
 	found.OK = true
-	found.Says = "connected and logged in to " + f.Mail.Relay.Parts().Address + ": " + found.Says
+	found.Says = "connected and logged in to " + in.Mail.Relay.Parts().Address + ": " + found.Says
 	return found
 }
 

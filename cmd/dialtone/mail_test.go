@@ -21,9 +21,8 @@ import (
 	"dialtone/internal/test/smtptest"
 )
 
-// poster is a data folder with a server that sends messages through a relay, and runs commands on
-// it.
-type poster struct {
+// relayFixture runs a server that sends messages through a relay, and commands on its data directory.
+type relayFixture struct {
 	t     *testing.T
 	data  string
 	flags []string
@@ -32,25 +31,25 @@ type poster struct {
 	p     *serverProcess
 }
 
-func newPoster(t *testing.T, env []string, flags ...string) *poster {
+func newRelayFixture(t *testing.T, env []string, flags ...string) *relayFixture {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	o := &poster{t: t, data: filepath.Join(t.TempDir(), "data"), env: env, ops: l.Addr().String()}
+	o := &relayFixture{t: t, data: filepath.Join(t.TempDir(), "data"), env: env, ops: l.Addr().String()}
 	o.flags = append(flags, "--ops-listen="+o.ops)
 	return o
 }
 
-func (o *poster) start() *serverProcess {
+func (o *relayFixture) start() *serverProcess {
 	o.t.Helper()
 	o.p = start(o.t, launch{data: o.data, flags: o.flags, env: o.env})
 	return o.p
 }
 
-func (o *poster) signup(user string) {
+func (o *relayFixture) signup(user string) {
 	o.t.Helper()
 	v := newVisitor(o.p.address, "")
 	defer v.leave()
@@ -59,15 +58,16 @@ func (o *poster) signup(user string) {
 	}
 }
 
-// command runs a command while the server runs.
-func (o *poster) command(args ...string) (string, error) {
+// command runs a command on the data directory.
+func (o *relayFixture) command(args ...string) (string, error) {
 	cmd := exec.Command(binary(o.t), append([]string{"--data", o.data}, args...)...)
 	cmd.Env = o.env
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-func (o *poster) must(args ...string) string {
+// must runs a command that must succeed.
+func (o *relayFixture) must(args ...string) string {
 	o.t.Helper()
 	out, err := o.command(args...)
 	if err != nil {
@@ -77,7 +77,7 @@ func (o *poster) must(args ...string) string {
 }
 
 // list returns all messages by user.
-func (o *poster) list() map[string]messageView {
+func (o *relayFixture) list() map[string]messageView {
 	o.t.Helper()
 	var list []messageView
 	if err := json.Unmarshal([]byte(o.must("mail", "list", "--all", "--json")), &list); err != nil {
@@ -90,7 +90,7 @@ func (o *poster) list() map[string]messageView {
 	return by
 }
 
-func (o *poster) until(what string, is func() bool) {
+func (o *relayFixture) until(what string, is func() bool) {
 	o.t.Helper()
 	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -99,14 +99,15 @@ func (o *poster) until(what string, is func() bool) {
 	}
 }
 
-func (o *poster) becomes(user, state string) messageView {
+// becomes waits until the message to a user has a state, and returns it.
+func (o *relayFixture) becomes(user, state string) messageView {
 	o.t.Helper()
 	o.until(user+"'s message is "+state, func() bool { return string(o.list()[user].State) == state })
 	return o.list()[user]
 }
 
 // metrics returns the mail metrics by name with labels.
-func (o *poster) metrics() map[string]string {
+func (o *relayFixture) metrics() map[string]string {
 	o.t.Helper()
 	res, err := http.Get("http://" + o.ops + "/metrics")
 	if err != nil {
@@ -142,7 +143,7 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 	t.Helper()
 	for _, m := range s.Messages() {
 		if m.To == email(user) {
-			// A server puts its trace in front (RFC 5321 §4.4).
+			// A server puts its trace in front (RFC 5321 section 4.4).
 			_, raw, _ := strings.Cut(string(m.Data), "Date: ")
 			parsed, err := parseMessage("Date: " + raw)
 			if err != nil {
@@ -151,18 +152,19 @@ func arrived(t *testing.T, s *smtptest.Server, user string) message {
 			return parsed
 		}
 	}
-	t.Fatalf("no message came to %s", email(user))
+	t.Fatalf("no message arrived for %s", email(user))
 	return message{}
 }
 
 func TestSendThroughPostfix(t *testing.T) {
+	t.Parallel()
 	if why := smtptest.PostfixUnavailable(); why != "" {
 		t.Skip(why)
 	}
 	sink := smtptest.Start(t, smtptest.Options{})
 	pf := smtptest.StartPostfix(t, sink.Address, email("bad")+" REJECT 5.1.1 nobody of that name",
 		email("later")+" DEFER 4.2.1 mailbox busy")
-	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY_PASSWORD=" + pf.Password},
+	o := newRelayFixture(t, []string{"DIALTONE_MAIL_RELAY_PASSWORD=" + pf.Password},
 		"--mail-relay=smtp+starttls://"+pf.User+"@"+pf.StartTLS, "--mail-relay-ca-file="+pf.CA)
 	p := o.start()
 	for _, user := range []string{"ann", "bad", "later"} {
@@ -179,7 +181,7 @@ func TestSendThroughPostfix(t *testing.T) {
 		time.Until(*m.Next) < 50*time.Second {
 		t.Errorf("got %+v", m)
 	}
-	o.until("Postfix sends it on", func() bool { return sink.Accepted() == 1 })
+	o.until("Postfix delivers the message", func() bool { return sink.Accepted() == 1 })
 	v := newVisitor(p.address, "")
 	defer v.leave()
 	if status, _, err := v.open(arrived(t, sink, "ann").link); err != nil || status != http.StatusOK {
@@ -215,6 +217,7 @@ func TestSendThroughPostfix(t *testing.T) {
 }
 
 func TestMailCommands(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	refuse := true
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
@@ -228,7 +231,7 @@ func TestMailCommands(t *testing.T) {
 		}
 		return smtptest.Reply(550, "5.1.1 nobody")
 	}})
-	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
+	o := newRelayFixture(t, nil, "--mail-relay=smtp://"+s.Address)
 	p := o.start()
 	for _, user := range []string{"ann", "bad", "worse", "late"} {
 		o.signup(user)
@@ -290,7 +293,7 @@ func TestMailCommands(t *testing.T) {
 	refuse = false
 	mu.Unlock()
 	if out := o.must("mail", "discard", worse.ID); !strings.Contains(out, "discarded") {
-		t.Errorf("it prints %s", out)
+		t.Errorf("mail discard prints %s", out)
 	}
 	o.must("mail", "retry", bad.ID)
 	o.becomes("bad", "sent")
@@ -301,7 +304,7 @@ func TestMailCommands(t *testing.T) {
 		t.Errorf("got %+v", m)
 	}
 	if out := o.must("mail", "retry", "--all"); !strings.Contains(out, "messages to retry: 1\n") {
-		t.Errorf("it prints %s", out)
+		t.Errorf("mail retry --all prints %s", out)
 	}
 	o.becomes("late", "sent")
 	for _, dir := range []string{"pickup", "badmail"} {
@@ -316,9 +319,10 @@ func TestMailCommands(t *testing.T) {
 	}
 }
 
-// A person whose message has failed learns it at sign-in, only with the right password, and
-// corrects the address.
+// Signing in with the right password tells a person that the message has failed. Then the person can
+// correct the address.
 func TestSignInReportsFailedMessage(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		switch {
 		case at == smtptest.Rcpt && strings.HasPrefix(to, "bad"):
@@ -328,7 +332,7 @@ func TestSignInReportsFailedMessage(t *testing.T) {
 		}
 		return nil
 	}})
-	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
+	o := newRelayFixture(t, nil, "--mail-relay=smtp://"+s.Address)
 	p := o.start()
 	v := newVisitor(p.address, "")
 	defer v.leave()
@@ -362,13 +366,14 @@ func TestSignInReportsFailedMessage(t *testing.T) {
 }
 
 func TestVerifyReportsMissingMessage(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 		if at == smtptest.Rcpt {
 			return smtptest.Reply(450, "4.2.1 busy")
 		}
 		return nil
 	}})
-	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
+	o := newRelayFixture(t, nil, "--mail-relay=smtp://"+s.Address)
 	p := o.start()
 	o.signup("ann")
 	id := o.becomes("ann", "deferred").ID
@@ -387,8 +392,9 @@ func TestVerifyReportsMissingMessage(t *testing.T) {
 
 // A server without a relay leaves the files alone. It sends them once it has a relay.
 func TestRelayTakesOverOldMessages(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{})
-	o := newPoster(t, nil)
+	o := newRelayFixture(t, nil)
 	p := o.start()
 	o.signup("ann")
 	o.until("the outbox is empty",
@@ -405,7 +411,7 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 	o.start()
 	o.becomes("ann", "sent")
 	if arrived(t, s, "ann").link == "" {
-		t.Error("there is no link")
+		t.Error("the message has no link")
 	}
 }
 
@@ -413,7 +419,7 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 // message that is sent twice has the same bytes.
 func TestKillWithRelayLosesNoMessage(t *testing.T) {
 	s := smtptest.Start(t, smtptest.Options{})
-	o := newPoster(t, nil, "--mail-relay=smtp://"+s.Address)
+	o := newRelayFixture(t, nil, "--mail-relay=smtp://"+s.Address)
 	var mu sync.Mutex
 	answered := make(map[string]bool)
 	for round := range min(rounds(t), 8) {
@@ -438,8 +444,8 @@ func TestKillWithRelayLosesNoMessage(t *testing.T) {
 			})
 		}
 		before := s.Accepted()
-		o.until("messages are on their way", func() bool { return s.Accepted() > before+20 })
-		p.kill()
+		o.until("20 messages have arrived", func() bool { return s.Accepted() > before+20 })
+		p.Kill()
 		clients.Wait()
 	}
 	o.start()
@@ -449,42 +455,43 @@ func TestKillWithRelayLosesNoMessage(t *testing.T) {
 			m[`dialtone_mail_queue_messages{state="deferred"}`] == "0" &&
 			m["dialtone_mail_pickup_files"] == "0"
 	})
-	came, twice := make(map[string]string), 0
+	received, twice := make(map[string]string), 0
 	for _, m := range s.Messages() {
-		if text, ok := came[m.To]; ok {
+		if text, ok := received[m.To]; ok {
 			if twice++; text != string(m.Data) {
-				t.Errorf("the message to %s came as two", m.To)
+				t.Errorf("two different messages arrived for %s", m.To)
 			}
 		}
-		came[m.To] = string(m.Data)
+		received[m.To] = string(m.Data)
 	}
 	for to := range answered {
-		if came[to] == "" {
-			t.Errorf("the message to %s never came", to)
+		if received[to] == "" {
+			t.Errorf("the message to %s was lost", to)
 		}
 	}
-	t.Logf("%d answered, %d came, %d of them twice", len(answered), len(came), twice)
+	t.Logf("%d signups answered, %d messages arrived, %d of them twice", len(answered), len(received), twice)
 }
 
 func TestMailDKIMAndDoctor(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{Users: map[string]string{"alex": "secret"}})
 	file := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o := newPoster(t, []string{"DIALTONE_MAIL_RELAY=smtp://alex@" + s.Address,
+	o := newRelayFixture(t, []string{"DIALTONE_MAIL_RELAY=smtp://alex@" + s.Address,
 		"DIALTONE_MAIL_RELAY_PASSWORD_FILE=" + file})
 	o.start()
 	out := o.must("mail", "dkim", "add", "localhost", "--selector=one")
 	var line string
-	for l := range strings.Lines(out) { // beside the log's
+	for l := range strings.Lines(out) { // other lines are of the log
 		if strings.Contains(l, " IN TXT ") {
 			line = strings.TrimSpace(l)
 		}
 	}
 	name, text, ok := strings.Cut(line, ". IN TXT ")
 	if !ok || name != "one._domainkey.localhost" || strings.Contains(out, "PRIVATE") {
-		t.Fatalf("it prints %s", out)
+		t.Fatalf("mail dkim add prints %s", out)
 	}
 	record := strings.NewReplacer(`" "`, "", `"`, "").Replace(text)
 	if again, err := o.command("mail", "dkim", "add", "localhost", "--selector=one",
@@ -501,7 +508,7 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 	}
 	if out := o.must("mail", "doctor", "--tenant=localhost",
 		"--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 {
-		t.Errorf("the doctor says\n%s", out)
+		t.Errorf("mail doctor prints\n%s", out)
 	}
 	delete(records, "one._domainkey.localhost")
 	delete(records, "_dmarc.localhost")
@@ -514,16 +521,16 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 		text, "TO DO dmarc",
 		`_dmarc.localhost. IN TXT "v=DMARC1; p=none"`} {
 		if err == nil || !strings.Contains(found, words) {
-			t.Errorf("the doctor says %v and not %q\n%s", err, words, found)
+			t.Errorf("mail doctor: %v; its output does not contain %q\n%s", err, words, found)
 		}
 	}
 	if strings.Contains(found, "wrong") {
-		t.Error("the doctor tells the password")
+		t.Error("mail doctor prints the password")
 	}
 	if err := os.WriteFile(file, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o.until("a message comes signed", func() bool {
+	o.until("a signed message arrives", func() bool {
 		o.signup(fmt.Sprintf("u%d", time.Now().UnixNano()))
 		list := s.Messages()
 		return len(list) > 0 && strings.HasPrefix(string(list[len(list)-1].Data), "DKIM-Signature: ")

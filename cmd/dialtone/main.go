@@ -47,7 +47,7 @@ type commandLine struct {
 	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, hooks."`
 	Provision provisionCommand `cmd:"" help:"Print the phone settings of an account, without its password."`
 	Mail      mailCommand      `cmd:"" help:"Manage the messages that servers send, and DKIM keys."`
-	Verify    verifyCommand    `cmd:"" help:"Check the data folder and the store for faults."`
+	Verify    verifyCommand    `cmd:"" help:"Check the data directory and the store for faults."`
 	Backup    backupCommand    `cmd:"" help:"Copy the store to a file while a server runs."`
 	Store     storeCommand     `cmd:"" help:"Update the schema of the store, or copy the store to another database."`
 	Keys      keysCommand      `cmd:"" help:"Manage the signing keys."`

@@ -10,11 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/process"
 )
 
 // proxyAddress is HAProxy's address in deploy/postgresql/haproxy.cfg.
@@ -81,44 +81,20 @@ func (f *fleet) startNode(i int) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(p.kill)
+	f.Cleanup(p.Kill)
 	f.nodes[i] = p
 }
 
-// proxy starts HAProxy and waits until it has found all servers.
+// proxy starts HAProxy and waits until it has found a server.
 func (f *fleet) proxy() {
 	f.Helper()
-	path, err := exec.LookPath("haproxy")
-	if err != nil {
-		path = "/usr/sbin/haproxy"
-	}
-	log := newLines()
-	cmd := exec.Command(path, "-db", "-f", deployFile("haproxy.cfg"))
-	pipe, err := cmd.StderrPipe()
-	if err != nil {
-		f.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		f.Fatalf("%v; `make test` installs HAProxy", err)
-	}
-	read := make(chan struct{})
-	go func() { log.read(pipe); close(read) }()
-	f.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGKILL)
-		<-read
-		cmd.Wait()
+	cmd := exec.Command(process.Find(f, "haproxy"), "-db", "-f", deployFile("haproxy.cfg"))
+	process.Run(f, cmd, new(process.Log), func() error {
+		v := newVisitor(proxyAddress, "")
+		defer v.leave()
+		_, err := v.captcha()
+		return err
 	})
-	v := newVisitor(proxyAddress, "")
-	defer v.leave()
-	deadline := time.Now().Add(startWithin)
-	for {
-		if _, err = v.captcha(); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			f.Fatalf("HAProxy does not answer: %v\n%s", err, log)
-		}
-	}
 }
 
 // command runs one of the program's commands on the platform.
@@ -258,7 +234,7 @@ func TestThreeServers(t *testing.T) {
 	t.Run("a server is killed and the primary is lost", func(t *testing.T) {
 		l := f.load()
 		l.until(150)
-		f.nodes[1].kill()
+		f.nodes[1].Kill()
 		l.until(150)
 		f.primary.Crash(t)
 		l.untilRefused()

@@ -41,7 +41,7 @@ func TestPhones(t *testing.T) {
 	b := newBrowser(t, tap.base, chromedp.Flag("allow-loopback-in-peer-connection", true))
 	var line string
 
-	b.step("Somebody signs up, and their phone is refused", func() {
+	b.step("After signup, the phone is refused", func() {
 		b.visit("/signup.html")
 		b.fill("user", "alex", "name", "Älex 🙂", "email", "alex@example.org", "password", phoneWords)
 		b.answer()
@@ -50,21 +50,21 @@ func TestPhones(t *testing.T) {
 		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format",
 			"baresip", "--data", data))
 		if said := baresip(t, line, phoneWords); !strings.Contains(said, "401 Unauthorized") {
-			t.Errorf("before the link was opened, baresip says %s", said)
+			t.Errorf("before the link was opened, baresip prints %s", said)
 		}
 	})
-	b.step("They open the link, and it registers with the password that they chose", func() {
+	b.step("After the link is opened, the phone registers with the chosen password", func() {
 		b.visit("/dev/mail")
 		b.click(`a[href*="/activate.ashx?token="]`)
 		b.until(`document.querySelector("h1").textContent === "Account activated"`)
 		if said := baresip(t, line, phoneWords); !strings.Contains(said, "200 OK") {
-			t.Errorf("baresip says %s", said)
+			t.Errorf("baresip prints %s", said)
 		}
 		if said := baresip(t, line, phoneWords+"!"); !strings.Contains(said, "401 Unauthorized") {
-			t.Errorf("with a wrong password, baresip says %s", said)
+			t.Errorf("with a wrong password, baresip prints %s", said)
 		}
 	})
-	b.step("They sign in, and their browser gets a relay for calls", func() {
+	b.step("After signing in, the browser can use the TURN server", func() {
 		b.signIn("alex", phoneWords)
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
 		b.check("account")
@@ -79,14 +79,14 @@ func TestPhones(t *testing.T) {
 		})()`)
 		b.until(`document.title === "relay"`)
 	})
-	b.step("Linphone scans the code, and asks for the password alone", func() {
+	b.step("Linphone scans the QR code and asks only for the password", func() {
 		b.program("linphone")
 		b.check("provision-linphone")
 		b.shot("provision")
 		link := b.get(`document.getElementById("v-link").textContent`)
 		for _, scheme := range []string{"light", "dark"} {
 			if got := b.scan(scheme); got != link {
-				t.Errorf("in a %s page, the code holds %q, and the link is %q", scheme, got, link)
+				t.Errorf("on a %s page, the code contains %q, want the link %q", scheme, got, link)
 			}
 		}
 		linphone(t, link, phoneWords, registrar)
@@ -94,13 +94,13 @@ func TestPhones(t *testing.T) {
 		b.until(`document.querySelector("h1").textContent === "This link no longer works"`)
 		b.check("provision-gone")
 	})
-	b.step("baresip gets the line that the command prints", func() {
+	b.step("For baresip, the page shows the line that the command prints", func() {
 		b.program("baresip")
 		b.check("provision-baresip")
 		b.want(`document.getElementById("v-text").textContent`, line)
 		b.want(`document.querySelectorAll("[data-copy]:not([hidden])").length`, "1")
 	})
-	b.step("A page with JsSIP gets its script", func() {
+	b.step("For JsSIP, the page shows a script that registers", func() {
 		b.program("jssip")
 		b.check("provision-jssip")
 		jssip(t, b.get(`document.getElementById("v-text").textContent`), phoneWords)
@@ -115,7 +115,7 @@ func TestPhones(t *testing.T) {
 			said = baresip(t, line, phoneWords)
 		}
 		if !strings.Contains(said, "401 Unauthorized") {
-			t.Errorf("baresip says %s", said)
+			t.Errorf("baresip prints %s", said)
 		}
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html"`)
@@ -151,7 +151,7 @@ func (b *browser) scan(scheme string) string {
 	}
 	out, err := exec.Command(process.Find(b.t, "zbarimg"), "--quiet", "--raw", file).Output()
 	if err != nil {
-		b.t.Errorf("nothing can be read in a %s page: %v", scheme, err)
+		b.t.Errorf("no code can be read on a %s page: %v", scheme, err)
 	}
 	return strings.TrimSpace(string(out))
 }

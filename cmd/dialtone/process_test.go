@@ -1,19 +1,22 @@
 package main
 
 import (
-	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"dialtone/internal/test/process"
 )
 
 // The times that docs/operating.md allows for starting, and for stopping after SIGTERM.
@@ -54,14 +57,12 @@ func binary(t testing.TB) string {
 
 // serverProcess is a server in its own process.
 type serverProcess struct {
-	cmd *exec.Cmd
+	*process.Process
 	// address is the address of its listener, base the URL of its first tenant.
 	address, base string
 	// operators is the URL of its ops listener.
-	operators string
-	stdout    *lines
-	stderr    *lines
-	ended     chan struct{}
+	operators      string
+	stdout, stderr *process.Log
 }
 
 // launch describes how a server is started. Its environment is env and nothing else.
@@ -88,58 +89,41 @@ func start(t testing.TB, l launch) *serverProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	return p
 }
 
 // launched starts a server and waits until it answers.
 func launched(cmd *exec.Cmd, stderr *os.File) (*serverProcess, error) {
-	p := &serverProcess{cmd: cmd, stdout: newLines(), stderr: newLines(), ended: make(chan struct{})}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	readers := new(sync.WaitGroup)
+	p := &serverProcess{stdout: new(process.Log), stderr: new(process.Log)}
+	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
 	if stderr != nil {
 		cmd.Stderr = stderr
-	} else {
-		pipe, err := cmd.StderrPipe()
-		if err != nil {
-			return nil, err
-		}
-		readers.Go(func() { p.stderr.read(pipe) })
 	}
-	if err := cmd.Start(); err != nil {
+	var err error
+	if p.Process, err = process.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, err
 	}
-	readers.Go(func() { p.stdout.read(stdout) })
-	go func() {
-		readers.Wait() // Cmd.Wait closes the pipes
-		cmd.Wait()
-		close(p.ended)
-	}()
-	deadline := time.Now().Add(startWithin)
-	err = p.answers(deadline)
-	if err != nil {
-		p.kill()
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	if err := p.WaitReady(ctx, p.answers); err != nil {
+		p.Kill()
 		return nil, fmt.Errorf("the server does not answer: %w\n%s%s", err, p.stdout, p.stderr)
 	}
 	return p, nil
 }
 
-// answers waits until the server has printed its address and answers there.
-func (p *serverProcess) answers(deadline time.Time) error {
-	line, err := p.stdout.find("Dialtone listens on ", p.ended, deadline)
-	if err != nil {
-		return err
-	}
+// answers returns nil if the server has printed its addresses and answers.
+func (p *serverProcess) answers() error {
+	lines := p.stdout.Lines()
 	// This is the last line that a server prints when it starts.
-	if _, err := p.stdout.find("  pickup ", p.ended, deadline); err != nil {
-		return err
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  pickup ") }) {
+		return errors.New("it has not printed its addresses")
 	}
-	p.address = strings.TrimPrefix(line, "Dialtone listens on ")
-	for _, line := range p.stdout.complete() {
-		if base, ok := strings.CutPrefix(line, "  operators  "); ok {
+	for _, line := range lines {
+		if address, ok := strings.CutPrefix(line, "Dialtone listens on "); ok {
+			p.address = address
+		} else if base, ok := strings.CutPrefix(line, "  operators  "); ok {
 			p.operators = base
 		}
 	}
@@ -148,39 +132,21 @@ func (p *serverProcess) answers(deadline time.Time) error {
 		return err
 	}
 	p.base = "http://localhost:" + port
-	for {
-		v := newVisitor(p.address, "")
-		_, err := v.captcha()
-		v.leave()
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-p.ended:
-			return fmt.Errorf("it ended with status %d", p.cmd.ProcessState.ExitCode())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-// kill kills the server.
-func (p *serverProcess) kill() {
-	p.cmd.Process.Kill()
-	<-p.ended
+	v := newVisitor(p.address, "")
+	defer v.leave()
+	_, err = v.captcha()
+	return err
 }
 
 // stop sends SIGTERM and returns the exit status.
 func (p *serverProcess) stop() (int, error) {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return -1, err
+	if p.Ended() {
+		return -1, fmt.Errorf("the server has ended before SIGTERM\n%s", p.stderr)
 	}
-	select {
-	case <-p.ended:
-		return p.cmd.ProcessState.ExitCode(), nil
-	case <-time.After(stopWithin):
-		p.kill()
-		return -1, fmt.Errorf("the server did not end within %v of SIGTERM\n%s", stopWithin, p.stderr)
+	if err := p.Stop(syscall.SIGTERM, stopWithin); err != nil {
+		return -1, fmt.Errorf("%w\n%s", err, p.stderr)
 	}
+	return p.ExitCode(), nil
 }
 
 // mustStop is stop for a server that must exit with status 0.
@@ -198,7 +164,7 @@ func (p *serverProcess) mustStop(t testing.TB) {
 // checkLog checks that every complete line of the log is a JSON object with a time in UTC, a level
 // and a message.
 func (p *serverProcess) checkLog() error {
-	for _, line := range p.stderr.complete() {
+	for _, line := range p.stderr.Lines() {
 		var entry struct {
 			Time  time.Time
 			Level string
@@ -213,68 +179,6 @@ func (p *serverProcess) checkLog() error {
 		}
 	}
 	return nil
-}
-
-// lines collects what a process writes to a pipe.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-	more chan struct{} // closed and replaced with every line
-}
-
-func newLines() *lines { return &lines{more: make(chan struct{})} }
-
-func (l *lines) read(from io.Reader) {
-	r := bufio.NewReader(from)
-	for {
-		line, err := r.ReadString('\n')
-		l.mu.Lock()
-		l.text.WriteString(line)
-		close(l.more)
-		l.more = make(chan struct{})
-		l.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// complete returns the complete lines.
-func (l *lines) complete() []string {
-	list := strings.Split(l.String(), "\n")
-	return list[:len(list)-1]
-}
-
-func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
-
-// find waits for a line with a prefix.
-func (l *lines) find(prefix string, ended <-chan struct{}, deadline time.Time) (string, error) {
-	for over := false; ; {
-		l.mu.Lock()
-		more := l.more
-		l.mu.Unlock()
-		for _, line := range l.complete() {
-			if strings.HasPrefix(line, prefix) {
-				return line, nil
-			}
-		}
-		if over {
-			return "", fmt.Errorf("no line begins with %q", prefix)
-		}
-		select {
-		case <-more:
-		case <-ended:
-			over = true
-		case <-time.After(time.Until(deadline)):
-			over = true
-		}
-	}
 }
 
 // shownAccounts returns what dialtone account list --json prints.

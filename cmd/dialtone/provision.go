@@ -21,8 +21,8 @@ func (provisionCommand) Help() string {
 }
 
 func (c *provisionCommand) Run(p *program) error {
-	return p.at(c.Tenant, func(f *folder, _ *account.Service, t *tenant.Tenant) error {
-		a, err := f.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		if fault.Is(err, fault.NotFound) {
 			return noAccount(c.User, c.Tenant)
 		} else if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -26,16 +25,16 @@ var securities = map[string]relay.Security{
 }
 
 // newRelay returns the relay of mail.relay, which must be set.
-func (f *folder) newRelay() (*relay.Relay, error) {
-	parts := f.Mail.Relay.Parts()
+func (in *installation) newRelay() (*relay.Relay, error) {
+	parts := in.Mail.Relay.Parts()
 	c := relay.Config{
 		Address:     parts.Address,
 		Security:    securities[parts.Scheme],
 		User:        parts.User,
-		Password:    relayPassword(f.Mail),
+		Password:    relayPassword(in.Mail),
 		Mechanism:   strings.ToUpper(parts.Mechanism),
 		Name:        parts.Name,
-		Connections: f.Mail.RelayConnections,
+		Connections: in.Mail.RelayConnections,
 	}
 	if c.Name == "" {
 		// Some servers refuse a name without a domain.
@@ -43,25 +42,26 @@ func (f *folder) newRelay() (*relay.Relay, error) {
 			c.Name = name
 		}
 	}
-	if f.Mail.RelayCAFile != "" {
-		text, err := os.ReadFile(f.Mail.RelayCAFile)
+	if in.Mail.RelayCAFile != "" {
+		text, err := os.ReadFile(in.Mail.RelayCAFile)
 		if err != nil {
 			return nil, fmt.Errorf("mail.relay_ca_file: %w", err)
 		}
 		c.Roots = x509.NewCertPool()
 		if !c.Roots.AppendCertsFromPEM(text) {
 			return nil, fmt.Errorf("mail.relay_ca_file: %s contains no certificate in PEM format",
-				f.Mail.RelayCAFile)
+				in.Mail.RelayCAFile)
 		}
 	}
 	return relay.New(c)
 }
 
-// relayPassword returns a function that reads the password for the relay. It is called for every login.
+// relayPassword returns a function that reads the password for the relay. It is called for every
+// login.
 func relayPassword(m config.Mail) func() (string, error) {
 	return func() (string, error) {
-		if m.RelayPassword != "" {
-			return string(m.RelayPassword), nil
+		if m.RelayPassword != (config.Secret{}) {
+			return m.RelayPassword.Reveal(), nil
 		}
 		text, err := os.ReadFile(m.RelayPasswordFile)
 		if err != nil {
@@ -151,7 +151,7 @@ func (s *server) relayMetrics() prometheus.Collector {
 		set(3, "", n.Pause.Seconds())
 		b, err := s.store.Backlog(ctx)
 		if err != nil {
-			return errors.Join(errors.New("count the queue"), err)
+			return fmt.Errorf("count the queue: %w", err)
 		}
 		set(0, string(delivery.Waiting), float64(b.Waiting))
 		set(0, string(delivery.Deferred), float64(b.Deferred))

@@ -107,7 +107,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	p, err := launched(cmd, nil)
 	ts.Check(err)
-	ts.Defer(p.kill)
+	ts.Defer(p.Kill)
 	serversOf(ts)[args[0]] = p
 	ts.Setenv(args[0], p.base)
 	ts.Setenv(args[0]+"_OPS", p.operators)
@@ -418,7 +418,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			keys := keyfile.Source{Path: path}
-			delay := secret.Spread
+			delay := secret.SigningDelay
 			if fromEnv {
 				keys.Text = redact.New(both.Text())
 				delay += secret.RolloutTime

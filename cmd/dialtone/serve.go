@@ -47,17 +47,17 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := openFolder(p.ctx, conf, node)
+	in, err := openInstallation(p.ctx, conf, node)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.store.Close()) }()
-	unlock, err := f.dir.Lock()
+	defer func() { err = errors.Join(err, in.store.Close()) }()
+	unlock, err := in.dir.Lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := f.firstTenant(p.ctx); err != nil {
+	if err := in.firstTenant(p.ctx); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", conf.Listen)
@@ -65,9 +65,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return fmt.Errorf("listen: %w; another program may have the port: choose one with --listen", err)
 	}
 	defer listener.Close()
-	f.Listen = listener.Addr().String() // the port may have been 0
+	in.Listen = listener.Addr().String() // the port may have been 0
 
-	s, err := newServer(p.ctx, f, log, node)
+	s, err := newServer(p.ctx, in, log, node)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ import (
 
 // server has the parts of a running server.
 type server struct {
-	*folder
+	*installation
 	log        *slog.Logger
 	tenants    *tenant.Table
 	signing    signing
@@ -48,14 +48,14 @@ type server struct {
 }
 
 // newServer connects the parts, and recovers the messages of the time before a crash.
-func newServer(ctx context.Context, f *folder, log *slog.Logger, node string) (*server, error) {
+func newServer(ctx context.Context, in *installation, log *slog.Logger, node string) (*server, error) {
 	s := &server{
-		folder:  f,
-		log:     log,
-		signing: newSigning(f.keys.Sign, time.Now),
-		turn:    newTURN(f.keys.TURN, time.Now),
-		tenants: tenant.NewTable(f.store, f.defaultURL),
-		metrics: ops.NewRegistry(),
+		installation: in,
+		log:          log,
+		signing:      newSigning(in.keys.Sign, time.Now),
+		turn:         newTURN(in.keys.TURN, time.Now),
+		tenants:      tenant.NewTable(in.store, in.defaultURL),
+		metrics:      ops.NewRegistry(),
 	}
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
@@ -66,46 +66,46 @@ func newServer(ctx context.Context, f *folder, log *slog.Logger, node string) (*
 	if err := s.openPickup(); err != nil {
 		return nil, err
 	}
-	if !f.shared() {
+	if !in.shared() {
 		node = ""
 	}
 	if err := s.openRelay(node); err != nil {
 		return nil, err
 	}
-	messages, err := templates(f.Mail.TemplatesDir)
+	messages, err := templates(in.Mail.TemplatesDir)
 	if err != nil {
 		return nil, err
 	}
 	events := audit.Log{Logger: log}
 	s.outbox = outbox.New(outbox.Deps{
-		Store:     f.store,
+		Store:     in.store,
 		Pickup:    s.pickup,
 		Templates: messages,
 		Tenant:    s.tenants.ByID,
-		SealRing:  f.seal,
+		SealRing:  in.seal,
 		Audit:     events,
 		Log:       log,
 		Now:       time.Now,
 		Relayed:   s.queue != nil,
 	})
 	s.accounts = account.NewService(account.Deps{
-		Store:          f.store,
+		Store:          in.store,
 		Outbox:         s.outbox,
 		Captcha:        s.signing.issuer,
-		SealRing:       f.seal,
+		SealRing:       in.seal,
 		Audit:          events,
 		Log:            log,
 		Now:            time.Now,
-		AddressCeiling: f.Limits.SignupsPerAddressAllTenants,
+		AddressCeiling: in.Limits.SignupsPerAddressAllTenants,
 	})
 	s.registry = sipserver.NewRegistry(sipserver.Deps{
-		Store:    f.store,
+		Store:    in.store,
 		Tenants:  s.tenants,
 		Accounts: s.accounts,
-		SealRing: f.seal,
+		SealRing: in.seal,
 		Audit:    events,
 		Now:      time.Now,
-		NoCache:  f.shared(),
+		NoCache:  in.shared(),
 	})
 	if err := s.registry.Refresh(ctx); err != nil {
 		return nil, err
@@ -114,10 +114,10 @@ func newServer(ctx context.Context, f *folder, log *slog.Logger, node string) (*
 		return nil, err
 	}
 	s.dispatcher = hook.NewDispatcher(hook.Deps{
-		Queue:      f.store,
+		Queue:      in.store,
 		Transports: transports(httpclient.New()),
 		Forget:     s.registry.Forget,
-		SealRing:   f.seal,
+		SealRing:   in.seal,
 		Log:        log,
 		Now:        time.Now,
 	})
@@ -169,13 +169,13 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		}),
 		Captcha: s.signing.issuer,
 		TURN:    s.turn.Value,
-		Links: &provision.Links{
+		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.store,
 			Store:    s.store,
 			Tickets:  s.signing.tickets,
 			Audit:    events,
 			Now:      time.Now,
-		},
+		}),
 		TrustedProxies: s.HTTP.TrustedProxies,
 		Log:            s.log,
 	}

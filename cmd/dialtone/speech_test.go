@@ -74,13 +74,13 @@ func TestBrowserLanguages(t *testing.T) {
 			b.check(string(c.tag) + " sent")
 			b.shots(string(c.tag) + "-sent")
 		})
-		b.step(w.Name+": the message is in the language, and so is the page behind its link", func() {
+		b.step(w.Name+": the message and the page of its link are in the language", func() {
 			b.visit("/dev/mail")
-			subject := quoted(w.Text("letter.subject", "platform", "Example Phones"))
+			subject := quoted(w.Text("message.subject", "platform", "Example Phones"))
 			b.want(`[...document.querySelectorAll("article h2")].filter(e => e.textContent === `+subject+
 				`).length`, "1")
 			text := b.get(messageWith(user) + `.querySelector("pre").innerText`)
-			if !strings.Contains(text, w.Text("letter.open")) {
+			if !strings.Contains(text, w.Text("message.open")) {
 				t.Errorf("the message says %s", text)
 			}
 			b.do(messageWith(user) + `.querySelector("a").click()`)

@@ -24,8 +24,8 @@ type storeCommand struct {
 type storeMigrate struct{}
 
 func (storeMigrate) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		version, err := f.store.Schema(p.ctx)
+	return p.with(func(in *installation) error {
+		version, err := in.store.Schema(p.ctx)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "the schema has version %d\n", version)
 		}
@@ -74,9 +74,9 @@ func (c *storeCopy) Run(p *program) error {
 	if c.Compare {
 		do = transfer.Compare
 	}
-	b := newProgress(p.stderr)
-	err = do(p.ctx, from, to, b.show)
-	b.end()
+	bar := newProgress(p.stderr)
+	err = do(p.ctx, from, to, bar.show)
+	bar.end()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {
 			err = fmt.Errorf("stopped (%w); run the same command again to continue", err)
@@ -92,8 +92,8 @@ func (c *storeCopy) Run(p *program) error {
 	return nil
 }
 
-// location returns the location of a store. It refuses a password on the command line, because every user
-// of the machine can see command lines.
+// location returns the location of a store. It refuses a password on the command line, because
+// every user of the machine can see command lines.
 func (p *program) location(text string) (string, error) {
 	if name, ok := strings.CutPrefix(text, "env:"); ok {
 		for _, entry := range p.environ {
@@ -119,8 +119,8 @@ func (p *program) location(text string) (string, error) {
 	}
 }
 
-// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end of each
-// part.
+// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end
+// of each part.
 type progress struct {
 	to       io.Writer
 	terminal bool

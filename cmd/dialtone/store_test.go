@@ -1,15 +1,16 @@
 package main
 
 import (
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/process"
 	"dialtone/internal/test/teststore"
 )
 
@@ -50,36 +51,31 @@ func TestStoreCopyContinuesAfterKill(t *testing.T) {
 	}
 	copying := []string{"store", "copy", "--from", "sqlite:" + filepath.Join(data, "dialtone.db"),
 		"--to", "env:TO"}
-	cmd := command(copying...)
-	pipe, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said, read := newLines(), make(chan struct{})
-	go func() { said.read(pipe); close(read) }()
-	_, err = said.find("copy spent", read, time.Now().Add(startWithin)) // and taken comes next
-	cmd.Process.Kill()
-	<-read
-	if cmd.Wait(); cmd.ProcessState.ExitCode() != -1 || err != nil {
-		t.Fatalf("it was not killed: %v, %v\n%s", cmd.ProcessState, err, said)
+	log := new(process.Log)
+	copier := process.Run(t, command(copying...), log, func() error {
+		if log.Count("copy spent") == 0 { // the table taken is next
+			return errors.New("no table has been copied")
+		}
+		return nil
+	})
+	copier.Kill()
+	if copier.ExitCode() != -1 {
+		t.Fatalf("the copy ended before it was killed: exit status %d\n%s", copier.ExitCode(), log)
 	}
 	if _, err := conn.Exec(ctx, `ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
-	var accounts, places int
+	var accounts, taken int
 	row := conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM account), (SELECT count(*) FROM taken)`)
-	if err := row.Scan(&accounts, &places); err != nil || accounts != 1 || places != 0 {
-		t.Fatalf("%d accounts and %d places, %v", accounts, places, err)
+	if err := row.Scan(&accounts, &taken); err != nil || accounts != 1 || taken != 0 {
+		t.Fatalf("%d rows of account and %d of taken, %v", accounts, taken, err)
 	}
 	out, err := command("--data", data, "tenant", "list").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "not completed") {
-		t.Errorf("half a copy is opened: %v\n%s", err, out)
+		t.Errorf("an incomplete copy is opened as a store: %v\n%s", err, out)
 	}
 	if out, err := command(copying...).CombinedOutput(); err != nil {
-		t.Errorf("it does not go on: %v\n%s", err, out)
+		t.Errorf("the copy is not completed: %v\n%s", err, out)
 	}
 	if out, err := command("--data", data, "account", "show", "ann", "--tenant",
 		"localhost").CombinedOutput(); err != nil {

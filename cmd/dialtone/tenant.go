@@ -13,7 +13,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/config"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
@@ -84,8 +83,8 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	return tenant.New(t)
 }
 
-// textList is a flag that can be repeated, and whose values can be separated by commas. A single empty
-// value is an empty list. (For a pointer to a slice, kong keeps only the last value.)
+// textList is a flag that can be repeated, and whose values can be separated by commas. A single
+// empty value is an empty list. (For a pointer to a slice, kong keeps only the last value.)
 type textList []string
 
 // Decode implements kong.MapperValue.
@@ -124,15 +123,15 @@ func set[T any](dst *T, value *T) {
 }
 
 // audited runs an action on a tenant and writes it to the audit log.
-func (p *program) audited(f *folder, action audit.Action, host string, do func() error) error {
-	return p.recorded(f, audit.Event{Action: action, Tenant: host}, do)
+func (p *program) audited(in *installation, action audit.Action, host string, do func() error) error {
+	return p.recorded(in, audit.Event{Action: action, Tenant: host}, do)
 }
 
 // recorded runs an action and writes it with its outcome to the audit log.
-func (p *program) recorded(f *folder, e audit.Event, do func() error) error {
+func (p *program) recorded(in *installation, e audit.Event, do func() error) error {
 	err := do()
 	e.Outcome = commandOutcome(err)
-	audit.Log{Logger: p.logger(f.Log)}.Record(p.ctx, e)
+	audit.Log{Logger: p.logger(in.Log)}.Record(p.ctx, e)
 	return err
 }
 
@@ -154,15 +153,16 @@ type tenantAdd struct {
 }
 
 func (c *tenantAdd) Run(p *program) error {
-	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by Created.
+	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by
+	// Created.
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: now})
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
-		return p.audited(f, audit.TenantAdd, t.Host, func() error {
-			_, err := f.store.AddTenant(p.ctx, t)
+	return p.with(func(in *installation) error {
+		return p.audited(in, audit.TenantAdd, t.Host, func() error {
+			_, err := in.store.AddTenant(p.ctx, t)
 			return err
 		})
 	})
@@ -174,8 +174,8 @@ type tenantSet struct {
 }
 
 func (c *tenantSet) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		old, err := f.tenantOf(p.ctx, c.Host)
+	return p.with(func(in *installation) error {
+		old, err := in.tenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}
@@ -183,8 +183,8 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		return p.audited(f, audit.TenantSet, t.Host, func() error {
-			return f.store.SetTenant(p.ctx, t, time.Now())
+		return p.audited(in, audit.TenantSet, t.Host, func() error {
+			return in.store.SetTenant(p.ctx, t, time.Now())
 		})
 	})
 }
@@ -199,9 +199,9 @@ func (c *tenantRemove) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(f *folder) error {
-		return p.audited(f, audit.TenantRemove, host, func() error {
-			return f.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
+	return p.with(func(in *installation) error {
+		return p.audited(in, audit.TenantRemove, host, func() error {
+			return in.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
 		})
 	})
 }
@@ -220,15 +220,15 @@ type tenantView struct {
 }
 
 func (c *tenantList) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		list, _, err := f.store.Tenants(p.ctx)
+	return p.with(func(in *installation) error {
+		list, _, err := in.store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}
 		views := make([]tenantView, len(list))
 		for i, t := range list {
 			if t.PublicURL == "" {
-				t.PublicURL = f.defaultURL(t.Host)
+				t.PublicURL = in.defaultURL(t.Host)
 			}
 			views[i] = tenantView{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
 		}
@@ -247,22 +247,19 @@ func (c *tenantList) Run(p *program) error {
 }
 
 // defaultURL returns the public URL of a tenant that has none set.
-func (f *folder) defaultURL(host string) string { return tenant.DefaultURL(host, port(f.Config)) }
-
-// port returns the port of the configured listener.
-func port(c config.Config) string {
-	_, port, err := net.SplitHostPort(c.Listen)
+func (in *installation) defaultURL(host string) string {
+	_, port, err := net.SplitHostPort(in.Listen)
 	if err != nil {
-		return "8080"
+		port = "8080"
 	}
-	return port
+	return tenant.DefaultURL(host, port)
 }
 
 // firstTenant adds the tenant localhost if there is no tenant.
-func (f *folder) firstTenant(ctx context.Context) error {
+func (in *installation) firstTenant(ctx context.Context) error {
 	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
 	if err != nil {
 		return err
 	}
-	return f.store.AddFirstTenant(ctx, t)
+	return in.store.AddFirstTenant(ctx, t)
 }

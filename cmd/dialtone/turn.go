@@ -36,8 +36,8 @@ func turnRotation(revoke bool) secret.Rotation {
 	return secret.Rotation{Life: tenant.MaxTURNLife, Delayed: true, Revoke: revoke}
 }
 
-// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key, it
-// has no value.
+// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key,
+// it has no value.
 func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.Issuer] {
 	build := func(r *secret.Ring) *turn.Issuer { return turn.NewIssuer(r, now) }
 	return keyfile.NewOptionalFollower(keys, build, now)
@@ -52,17 +52,17 @@ func (c *turnSecret) Run(p *program) error {
 	if c.Rotate {
 		action = audit.TURNRotate
 	}
-	return p.with(func(f *folder) error {
-		return p.audited(f, action, "", func() error { return c.print(p, f, time.Now()) })
+	return p.with(func(in *installation) error {
+		return p.audited(in, action, "", func() error { return c.print(p, in, time.Now()) })
 	})
 }
 
 // print makes a new key if asked to, and prints the secrets.
-func (c *turnSecret) print(p *program, f *folder, now time.Time) error {
-	keys := f.keys.TURN
+func (c *turnSecret) print(p *program, in *installation, now time.Time) error {
+	keys := in.keys.TURN
 	ring, err := keys.Read()
 	if errors.Is(err, keyfile.ErrMissing) {
-		ring, err = f.keys.CreateTURN(now)
+		ring, err = in.keys.CreateTURN(now)
 	}
 	if err != nil {
 		return err

@@ -42,6 +42,7 @@ func turnOf(t *testing.T, v *visitor) (c credential) {
 // A real coturn with the configuration from deploy/coturn accepts the credentials of Dialtone, and
 // no others.
 func TestCoturnAcceptsCredentials(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data})
 	v := newVisitor(p.address, "")
@@ -69,46 +70,45 @@ func TestCoturnAcceptsCredentials(t *testing.T) {
 	c := newCoturn(t, both...)
 	minted := turnOf(t, v)
 	if minted.TTL != 3600 {
-		t.Errorf("it is good for %d s", minted.TTL)
+		t.Errorf("the credential is valid for %d s", minted.TTL)
 	}
 	sign := func(secret, name string) string {
 		mac := hmac.New(sha1.New, []byte(secret))
 		mac.Write([]byte(name))
 		return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	}
-	at := func(d time.Duration, who string) string {
-		return strconv.FormatInt(time.Now().Add(d).Unix(), 10) + ":" + who
+	nameAt := func(d time.Duration, user string) string {
+		return strconv.FormatInt(time.Now().Add(d).Unix(), 10) + ":" + user
 	}
-	later := at(24*time.Hour, "alex@localhost")
+	later, expired := nameAt(24*time.Hour, "alex@localhost"), nameAt(-2*time.Second, "alex@localhost")
 	for _, row := range []struct {
 		name, user, password string
 		ok                   bool
 	}{
-		{"what was minted", minted.Username, minted.Password, true},
-		{"what the new secret will sign", later, sign(both[0], later), true},
-		{"not one that has expired", at(-2*time.Second, "alex@localhost"),
-			sign(both[1], at(-2*time.Second, "alex@localhost")), false},
-		{"not one whose time was moved", later, minted.Password, false},
-		{"not one that was made for another name",
+		{"credential of GET /turn", minted.Username, minted.Password, true},
+		{"signed with the new secret", later, sign(both[0], later), true},
+		{"not an expired one", expired, sign(both[1], expired), false},
+		{"not with a changed time", later, minted.Password, false},
+		{"not with a changed name",
 			strings.Replace(minted.Username, "alex", "boss", 1), minted.Password, false},
-		{"not one under another secret", later, sign(strings.Repeat("0", 64), later), false},
-		{"not the account's own password", "alex", password("alex"), false},
+		{"not with another secret", later, sign(strings.Repeat("0", 64), later), false},
+		{"not the password of the account", "alex", password("alex"), false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if got := c.Relays(t, row.user, row.password); got != row.ok {
-				t.Errorf("coturn takes it: %v\n%s", got, c.Logs())
+				t.Errorf("coturn accepts it: %v\n%s", got, c.Logs())
 			}
 		})
 	}
 	p.mustStop(t)
 	for _, secret := range append(both, minted.Password) {
 		if strings.Contains(p.stderr.String(), secret) {
-			t.Error("the log holds a secret")
+			t.Error("the log contains a secret")
 		}
 	}
 }
 
-// A server signs with a key as soon as there is one. It signs with a new key after the time that
+// A server signs with the first key at once. It signs with a new key only after the time that
 // operators have to give it to the TURN servers.
 func TestServerFollowsTURNKey(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -129,10 +129,10 @@ func TestServerFollowsTURNKey(t *testing.T) {
 			"alex").Password
 	}
 	if signer() != nil {
-		t.Fatal("without a key there is a signer")
+		t.Fatal("there is a signer without a key")
 	}
 	if _, err := os.Stat(keys.TURN.Path); err == nil {
-		t.Fatal("a server makes a key that no TURN server knows")
+		t.Fatal("the server created a key")
 	}
 	old, err := keys.CreateTURN(now)
 	if err != nil {
@@ -149,12 +149,12 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if !signedBy(old) {
 		t.Error("the new key signs before the TURN servers know it")
 	}
-	now = now.Add(secret.Spread)
+	now = now.Add(secret.SigningDelay)
 	if signedBy(old) || !signedBy(both) {
 		t.Error("the new key does not sign when its time has come")
 	}
 	if err := os.Remove(keys.TURN.Path); err != nil || signer() != nil {
-		t.Errorf("a key that is gone signs still: %v", err)
+		t.Errorf("a removed key still signs: %v", err)
 	}
 }
 

@@ -26,21 +26,21 @@ type verifyReport struct {
 
 // Run fails if there is a fault.
 func (c *verifyCommand) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		dir, err := pickup.Open(f.Mail.PickupDir)
+	return p.with(func(in *installation) error {
+		dir, err := pickup.Open(in.Mail.PickupDir)
 		if err != nil {
 			return err
 		}
 		var r verifyReport
-		if r.Report, err = account.Verify(p.ctx, f.store, dir, f.seal); err != nil {
+		if r.Report, err = account.Verify(p.ctx, in.store, dir, in.seal); err != nil {
 			return err
 		}
 		addFault := func(s string) { r.Faults = append(r.Faults, s) }
-		r.VerifyReport, err = hook.Verify(p.ctx, f.store, f.seal, addFault)
+		r.VerifyReport, err = hook.Verify(p.ctx, in.store, in.seal, addFault)
 		if err != nil {
 			return err
 		}
-		lost, err := f.lostMessages(p.ctx, dir)
+		lost, err := in.lostMessages(p.ctx, dir)
 		if err != nil {
 			return err
 		}
@@ -51,24 +51,25 @@ func (c *verifyCommand) Run(p *program) error {
 			err = c.text(p, r)
 		}
 		if err == nil && len(r.Faults) > 0 {
-			err = fault.New(fault.Conflict, "the data folder has %d faults; see FAULT above", len(r.Faults))
+			err = fault.New(fault.Conflict, "the data directory has %d faults; see FAULT above", len(r.Faults))
 		}
 		return err
 	})
 }
 
-// lostMessages reports the messages that the server of this folder has to send but that have no file.
-func (f *folder) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
+// lostMessages returns a sentence for each message that this server has to send but that has no
+// file.
+func (in *installation) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
 	node := ""
-	if f.shared() {
+	if in.shared() {
 		var err error
-		if node, err = f.dir.Node(); errors.Is(err, fs.ErrNotExist) {
+		if node, err = in.dir.Node(); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // no server has run here
 		} else if err != nil {
 			return nil, err
 		}
 	}
-	return delivery.Verify(ctx, f.store, dir, node)
+	return delivery.Verify(ctx, in.store, dir, node)
 }
 
 // text prints a report for people.
@@ -96,12 +97,12 @@ type backupCommand struct {
 }
 
 func (c *backupCommand) Run(p *program) error {
-	return p.with(func(f *folder) error {
-		if err := f.store.Backup(p.ctx, c.File); err != nil {
+	return p.with(func(in *installation) error {
+		if err := in.store.Backup(p.ctx, c.File); err != nil {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
-			c.File, f.keys.Seal.Path)
+			c.File, in.keys.Seal.Path)
 		return nil
 	})
 }

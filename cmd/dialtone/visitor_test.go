@@ -195,7 +195,7 @@ func (v *visitor) signIn(user, password string) (answer, error) {
 	return a, err
 }
 
-// prove sends a request with a digest (RFC 7616 §3.4, qop=auth, MD5).
+// prove sends a request with a digest (RFC 7616 section 3.4, qop=auth, MD5).
 func (v *visitor) prove(
 	user, password, method, path string, form url.Values,
 ) (answer, *http.Response, error) {

@@ -17,10 +17,10 @@
 // # Signing up
 //
 //  1. All rules that need no store are checked.
-//  2. The message is staged: written to the pickup directory under a name that no mail server takes.
-//     Trouble with that directory shows here, while there is nothing to undo.
-//  3. One transaction takes the places under the limits, spends the captcha, and adds the account and
-//     the outbox entry. It is durable when it returns.
+//  2. The message is staged: written to the pickup directory under a name that no mail server
+//     takes. A failure of that directory shows here, while there is nothing to undo.
+//  3. One transaction takes the places under the limits, spends the captcha, and adds the account
+//     and the outbox entry. It is durable when it returns.
 //  4. The message is published under its final name. If that fails, step 3 is undone.
 //  5. The signup is answered.
 //
@@ -31,10 +31,10 @@
 // A person who has proved the password of a pending account can have a new link, and correct the
 // address that it goes to. It is staged, committed and published like that of a signup, with an
 // outbox entry of its own. The older link is invalid from the commit on, and is remembered until
-// the account expires, so that a person who opens it learns why. They learn nothing of the
+// the account expires, so that a person who opens it learns why. They learn nothing about the
 // account, since the first address may have been somebody else's. The older outbox entry stays
-// until the new message is on disk or withdrawn, so that undoing the new link restores all that was
-// before.
+// until the new message is on disk or withdrawn, so that undoing the new link restores everything
+// as it was.
 //
 // # Confirmation
 //
@@ -66,9 +66,9 @@ import (
 // PendingLife is how long an account can be activated.
 const PendingLife = 7 * 24 * time.Hour
 
-// UID identifies an account for ever, even after its name was given to another one. It consists of
+// UID identifies an account forever, even after its name was given to another one. It consists of
 // 48 bits of Unix milliseconds and random bits (a UUIDv7, RFC 9562 section 5.7), so that accounts
-// made together are stored together.
+// that were created together are stored together.
 type UID [16]byte
 
 // NewUID returns a new UID.
@@ -128,7 +128,7 @@ type Account struct {
 	HasSHA256 bool
 }
 
-// Pending reports whether the account was not activated yet.
+// Pending reports whether the account has not been activated yet.
 func (a Account) Pending() bool { return a.Activated.IsZero() }
 
 // WellFormedUser reports whether a text has the form of a user name, reserved or not.

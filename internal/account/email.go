@@ -27,27 +27,27 @@ const (
 // can judge. CleanEmail of its own result is that result.
 //
 // It accepts one address and nothing else: no display name, comment, quotes, route, list, group,
-// address literal or white space, for this text goes into a message's header and perhaps into the
-// arguments of the program that sends it. It does not check whether anybody reads mail there. It
-// fails with fault.Field("email", …).
+// address literal or white space, because this text goes into a message's header and perhaps into
+// the arguments of the program that sends it. It does not check whether anybody reads mail there.
+// It fails with fault.Field("email", …).
 func CleanEmail(raw string) (string, error) {
 	// In A-labels a code point takes at least one byte, where UTF-8 took at most four. A longer
 	// text need not be passed to IDNA.
 	if len(raw) > utf8.UTFMax*maxEmail {
 		return "", longEmail()
 	}
-	at, err := findAt(raw)
+	if err := checkOne(raw); err != nil {
+		return "", err
+	}
+	local, domain, _ := strings.Cut(raw, "@")
+	if err := checkLocal(local); err != nil {
+		return "", err
+	}
+	domain, err := cleanDomain(domain)
 	if err != nil {
 		return "", err
 	}
-	if err := checkLocal(raw[:at]); err != nil {
-		return "", err
-	}
-	domain, err := cleanDomain(raw[at+1:])
-	if err != nil {
-		return "", err
-	}
-	email := raw[:at+1] + domain
+	email := local + "@" + domain
 	if len(email) > maxEmail {
 		return "", longEmail()
 	}
@@ -59,31 +59,31 @@ func longEmail() error {
 		maxEmail)
 }
 
-// findAt returns the index of the only @ in raw.
-func findAt(raw string) (int, error) {
+// checkOne refuses raw unless it has exactly one @, and no white space and no sign of a list.
+func checkOne(raw string) error {
 	if raw == "" {
-		return 0, fault.Rule("email", "empty",
+		return fault.Rule("email", "empty",
 			"is empty; enter an address such as name@example.org")
 	}
-	at := -1
+	found := false
 	for i := range len(raw) {
 		switch c := raw[i]; {
 		case c == ' ':
-			return 0, fault.Rule("email", "space", "must have no spaces; take them out")
+			return fault.Rule("email", "space", "must have no spaces; take them out")
 		case c < ' ' || c == 0x7F:
-			return 0, fault.Rule("email", "control",
+			return fault.Rule("email", "control",
 				"has a line break, tab or other control character; type it again as one line")
-		case c == ',' || c == ';' || c == '<' || c == '>' || c == '@' && at >= 0:
-			return 0, fault.Rule("email", "several",
+		case c == ',' || c == ';' || c == '<' || c == '>' || c == '@' && found:
+			return fault.Rule("email", "several",
 				"must be one address and nothing else, such as name@example.org")
 		case c == '@':
-			at = i
+			found = true
 		}
 	}
-	if at < 0 {
-		return 0, fault.Rule("email", "at", "has no @; write it as name@example.org")
+	if !found {
+		return fault.Rule("email", "at", "has no @; write it as name@example.org")
 	}
-	return at, nil
+	return nil
 }
 
 // checkLocal refuses the part before the @ unless it is a dot-atom that every mail server accepts.
@@ -232,13 +232,12 @@ func inContext(r rune) bool {
 // without a +tag, and in lower case. It is for counting messages, never for sending one. email is a
 // result of CleanEmail.
 func RecipientKey(email string) string {
-	at := max(strings.LastIndexByte(email, '@'), 0)
-	local, _, _ := strings.Cut(email[:at], "+")
-	if local == "" {
-		// Such an address consists of its tag.
-		return lowerASCII(email)
+	local, domain, _ := strings.Cut(email, "@")
+	name, _, _ := strings.Cut(local, "+")
+	if name == "" {
+		name = local // it begins with the +
 	}
-	return lowerASCII(local + email[at:])
+	return lowerASCII(name + "@" + domain)
 }
 
 // lowerASCII returns s with the letters A to Z in lower case, and nothing else changed.

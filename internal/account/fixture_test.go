@@ -33,7 +33,7 @@ type fixture struct {
 var errBroken = errors.New("broken by the test")
 
 // faultyStore is a store whose methods fail with the errors in its fields. A change that fails with
-// account.ErrUnknown is made, unless lost is set.
+// fault.ErrInDoubt is made, unless lost is set.
 type faultyStore struct {
 	*store.Store
 	create, undo, resend, undoResend error
@@ -48,7 +48,7 @@ func (s *faultyStore) Undo(ctx context.Context, a account.Signup, now time.Time)
 }
 
 func (s *faultyStore) Create(ctx context.Context, a account.Signup, now time.Time) error {
-	if s.create != nil && (s.lost || !errors.Is(s.create, account.ErrUnknown)) {
+	if s.create != nil && (s.lost || !errors.Is(s.create, fault.ErrInDoubt)) {
 		return s.create
 	}
 	return errors.Join(s.Store.Create(ctx, a, now), s.create)

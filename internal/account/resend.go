@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -38,7 +39,7 @@ func (s *Service) resend(
 	r.Token, r.Message, r.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	// The store keeps microseconds. A message that is written again must have the same times.
 	r.Made = now.UTC().Truncate(time.Microsecond)
-	r.Places = []throttle.Allowance{
+	r.Allowances = []throttle.Allowance{
 		{
 			Bucket: s.buckets.Of("resend", t.ID, r.Account.UID.String()),
 			Rule:   throttle.ResendsPerAccount,
@@ -53,7 +54,7 @@ func (s *Service) resend(
 	undo := func(ctx context.Context) error { return s.undoResend(ctx, t, r) }
 	if err := s.deps.Store.Resend(ctx, r, now); err != nil {
 		staged.Discard()
-		if errors.Is(err, ErrUnknown) {
+		if errors.Is(err, fault.ErrInDoubt) {
 			s.deps.Outbox.UndoLater(undo)
 		}
 		return err

@@ -115,10 +115,10 @@ func TestResendUndo(t *testing.T) {
 			func(o *fixture) { o.Pickup.PublishErr, o.faults.undoResend = errBroken, errBroken },
 			func(o *fixture) { o.Pickup.PublishErr, o.faults.undoResend = nil, nil }},
 		{"when the commit is unknown and happened",
-			func(o *fixture) { o.faults.resend = account.ErrUnknown },
+			func(o *fixture) { o.faults.resend = fault.ErrInDoubt },
 			func(o *fixture) { o.faults.resend = nil }},
 		{"when the commit is unknown and did not happen",
-			func(o *fixture) { o.faults.resend, o.faults.lost = account.ErrUnknown, true },
+			func(o *fixture) { o.faults.resend, o.faults.lost = fault.ErrInDoubt, true },
 			func(o *fixture) { o.faults.resend, o.faults.lost = nil, false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

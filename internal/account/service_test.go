@@ -426,7 +426,7 @@ func TestSignupUnknownIsUndone(t *testing.T) {
 		t.Run(fmt.Sprintf("committed %v", committed), func(t *testing.T) {
 			o := newFixture(t)
 			form := o.form("ann")
-			o.faults.create, o.faults.lost = account.ErrUnknown, !committed
+			o.faults.create, o.faults.lost = fault.ErrInDoubt, !committed
 			_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
 			o.refused(err, fault.Overloaded)
 			o.faults.create, o.faults.lost = nil, false

@@ -35,8 +35,8 @@ const Missing = "user, name, email, ha1, captcha_token, captcha_answer required"
 
 // Signup creates a pending account and publishes its activation message. When it returns nil, both
 // exist and survive a crash; when it fails, neither does. Its errors are those of the published
-// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and others
-// for trouble of our own.
+// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and
+// fault.Internal or fault.Overloaded for failures on this side.
 func (s *Service) Signup(
 	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
 ) (Account, error) {
@@ -48,16 +48,17 @@ func (s *Service) Signup(
 	if err == nil {
 		err = s.admit(ctx, p)
 	}
-	if counts(err) {
+	if countsAsFailure(err) {
 		s.failures.Add(s.failureBucket(t, from))
 	}
 	s.record(ctx, audit.Signup, t, p.account, from, err)
 	return p.account, err
 }
 
-// counts reports whether a failure is the sender's own. The limit on failures does not count
-// against itself: a sender who waits as long as they were told would otherwise wait for ever.
-func counts(err error) bool {
+// countsAsFailure reports whether an error is the sender's own. The limit on failures does not
+// count against itself: otherwise a sender who waits as long as Retry-After says would never get
+// through.
+func countsAsFailure(err error) bool {
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Overloaded:
 		return false
@@ -209,7 +210,7 @@ func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 	undo := func(ctx context.Context) error { return s.undoSignup(ctx, t, su) }
 	if err := s.deps.Store.Create(ctx, su, p.now); err != nil {
 		staged.Discard()
-		if errors.Is(err, ErrUnknown) {
+		if errors.Is(err, fault.ErrInDoubt) {
 			s.deps.Outbox.UndoLater(undo)
 		}
 		return err
@@ -241,10 +242,10 @@ func (s *Service) undoSignup(ctx context.Context, t *tenant.Tenant, su Signup) e
 	return err
 }
 
-// inDoubt returns the error of an undo if it is ErrUnknown, and nil otherwise. Then what was to be
-// undone may stay, and the person has to be told so.
+// inDoubt returns the error of an undo if it is fault.ErrInDoubt, and nil otherwise. With that
+// error, what was to be undone may stay, and the answer must say so.
 func inDoubt(err error) error {
-	if errors.Is(err, ErrUnknown) {
+	if errors.Is(err, fault.ErrInDoubt) {
 		return err
 	}
 	return nil

@@ -32,7 +32,7 @@ type SignupStore interface {
 	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the
 	// Recipient (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
 	// by a conflict. Every other failure changes nothing. Concurrent calls never get more places,
-	// captchas or names than there are.
+	// captchas or names than there are. A Create that fails with fault.ErrInDoubt has to be undone.
 	Create(ctx context.Context, s Signup, now time.Time) error
 
 	// Undo reverses a Create whose message could not be published: account, outbox entry, places
@@ -66,9 +66,9 @@ type LinkStore interface {
 	// link before becomes invalid, and its outbox entry is marked as replaced. It checks in this
 	// order, and fails with the first that does not hold: the account exists (fault.NotFound); it
 	// is not held (ErrHeld), and pending (ErrActive); its address is still Was (ErrAddressChanged);
-	// a place under each of Places (fault.Limited). A failure changes nothing. The account still
-	// expires when it would have. Of concurrent calls each replaces the link of another, and no
-	// more of them succeed than there are places.
+	// each of Allowances permits another use (fault.Limited). A failure changes nothing. The account
+	// still expires when it would have. Of concurrent calls each replaces the link of another, and
+	// no more of them succeed than the allowances permit.
 	Resend(ctx context.Context, r LinkReplacement, now time.Time) error
 
 	// UndoResend reverses a Resend whose message could not be published: the link and the address
@@ -105,7 +105,7 @@ type AdminStore interface {
 // Sweeper removes old rows.
 type Sweeper interface {
 	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
-	// expired by expired, and expired captchas, revoked sessions and places.
+	// expired by expired, and expired captchas, revoked sessions and uses.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
 }
 
@@ -118,12 +118,12 @@ type Signup struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Captcha     captcha.Proof
-	// Address are the places that it takes for its origin, Recipient the one for the recipient of
-	// its message.
+	// Address are the allowances of the client's address that the signup uses, and Recipient is the
+	// allowance of the recipient of its message.
 	Address   []throttle.Allowance
 	Recipient throttle.Allowance
 	// CheckOnly makes every check and writes no account. It is for a message that could not be
-	// staged: a person whose name is taken is told that, and not that we are in trouble.
+	// staged: a person whose name is taken gets that error, not the one of the pickup directory.
 	CheckOnly bool
 }
 
@@ -142,7 +142,8 @@ type LinkReplacement struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Made        time.Time
-	Places      []throttle.Allowance
+	// Allowances are that of the account and that of the recipient.
+	Allowances []throttle.Allowance
 	// CheckOnly makes every check and writes nothing, as in Signup.
 	CheckOnly bool
 }
@@ -181,23 +182,19 @@ var ErrAddressChanged = &fault.Error{
 	Message: "the account's address was changed at the same moment, and nothing was sent; try again",
 }
 
-// ErrUnknown means that the store lost its database during a commit and cannot say in time whether
-// the transaction happened. A Create or Resend that fails with it has to be undone.
-var ErrUnknown = fault.ErrInDoubt
-
-// ErrAddress is the limit of Create for an origin, with the time to wait.
-func ErrAddress(wait time.Duration) error {
+// AddressLimit is the error of Create for an origin that has no place left, with the time to wait.
+func AddressLimit(wait time.Duration) error {
 	return fault.Limit(wait, "too many signups from your address; wait before trying again")
 }
 
-// ErrRecipient is the limit of Create and Resend for a recipient, with the time to wait.
-func ErrRecipient(wait time.Duration) error {
+// RecipientLimit is the error of Create and Resend for a recipient, with the time to wait.
+func RecipientLimit(wait time.Duration) error {
 	return fault.Limit(wait, "too many messages to this e-mail address today; "+
 		"look for an earlier one, or wait")
 }
 
-// ErrResends is the limit of Resend for one account, with the time to wait.
-func ErrResends(wait time.Duration) error {
+// ResendLimit is the error of Resend for one account, with the time to wait.
+func ResendLimit(wait time.Duration) error {
 	return fault.Limit(wait, "the message cannot be sent again today; "+
 		"look for it in the spam folder, or wait")
 }

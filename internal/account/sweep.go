@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// linkMemory is how long the row of an account is kept after it expired. A link that is opened
-	// too late can then be told from an unknown one. The name is free from the moment of expiry on.
+	// linkMemory is how long the row of an account is kept after it expired, so that a link that is
+	// opened too late can be distinguished from an unknown one. The name is free from the moment of
+	// expiry on.
 	linkMemory = 24 * time.Hour
 	// sweepLimit keeps the transactions of a sweep short.
 	sweepLimit = 500

@@ -249,7 +249,7 @@ func shortSkeleton(b []byte, name string, one byte) []byte {
 			b = append(b, one)
 		case spelled && classes[c] == mark:
 		default:
-			b = append(b, looks[c])
+			b = append(b, resembled[c])
 		}
 	}
 	return b
@@ -260,7 +260,7 @@ func shortSkeleton(b []byte, name string, one byte) []byte {
 // the imitation begins.
 func longSkeleton(b []byte, name string) []byte {
 	for i := range len(name) {
-		c := looks[name[i]]
+		c := resembled[name[i]]
 		switch c {
 		case '.', '_', '-':
 		case 'i':
@@ -285,9 +285,9 @@ func longSkeleton(b []byte, name string) []byte {
 	return b
 }
 
-// looks maps each byte of a user name to the letter that it resembles. It maps 1 to i; callers that
-// tell i from l decide themselves.
-var looks = func() (t [256]byte) {
+// resembled maps each byte of a user name to the letter that it resembles. It maps 1 to i; callers
+// that distinguish i from l handle 1 themselves.
+var resembled = func() (t [256]byte) {
 	for b := range t {
 		t[b] = byte(b)
 	}

@@ -1,7 +1,7 @@
 // Package captcha asks a visitor for a small sum, and lets each question be answered once.
 //
-// The sum is a speed bump: it stops programs that fill in any form they find, and none that was
-// written for this page. The limits of package throttle and the activation link stop the others.
+// The sum stops programs that fill in every form they find. It does not stop a program that was
+// written for this page: the limits of package throttle and the activation link are for those.
 //
 // # The token
 //
@@ -10,17 +10,17 @@
 //
 //	version (1 byte) ‖ nonce (16, random) ‖ Unix seconds of issue (8) ‖ origin code (16) ‖ answer code (16)
 //
-// Both codes are HMAC-SHA-256, under keys derived for their purpose. The origin code covers the
-// tenant and all that stands before it. It proves that the token is ours whatever was answered, so
-// a wrong answer can spend the token, and a forged token costs nothing. The answer code covers the
-// answer as well, which is in no other part of the token. Tokens under the present and the previous
-// signing key are accepted.
+// Both codes are truncated HMAC-SHA-256, under keys derived for their purpose. The origin code
+// covers the tenant and everything before the code. It proves that we issued the token, whatever
+// the answer is, so a wrong answer can spend the token, and a forged token costs nothing. The
+// answer code covers the answer as well, which is in no other part of the token. Tokens that were
+// signed with the present or the previous key are accepted.
 //
 // # One try
 //
-// Check decides all that can be decided without a store, and returns it as a Proof. The nonce of a
-// Proof is spent in the transaction that creates the account. It is the nonce that is spent and not
-// the text of the token, and it is kept until the token has expired.
+// Check decides everything that can be decided without a store, and returns the result as a Proof.
+// The nonce of a Proof is spent in the transaction that creates the account. The store keeps the
+// nonce, not the text of the token, until the token has expired.
 package captcha
 
 import (
@@ -69,7 +69,7 @@ type Question struct {
 
 // Ask makes a question for a tenant: the sum of two numbers from 1 to 9.
 func (i *Issuer) Ask(tenant int64) Question {
-	// Whoever sees the question knows the sum, so it needs no strong randomness.
+	// Anyone who sees the question knows the sum, so strong randomness is not needed.
 	x, y := 1+rand.IntN(9), 1+rand.IntN(9)
 	k := secret.NewTicket(i.now())
 	token := i.origin.Append(nil, tenant, k)

@@ -5,15 +5,15 @@
 //     the default. An overridden value is checked all the same.
 //   - Load reports all faults of all sources together, with line and column for the file, and
 //     returns no configuration then. Only a file that is not TOML hides its other faults.
-//   - Nothing is ignored: an unknown key, table, variable or flag is a fault, and so is a number
-//     in quotes. Where a known name is similar, the fault suggests it.
+//   - Nothing is ignored: an unknown key, table, variable or flag is a fault, and so is a number in
+//     quotes. Where a known name is similar, the fault suggests it.
 //   - A fault shows neither secrets nor URLs, which may contain a password, nor what is assigned to
 //     an unknown name. It quotes every value, so that it cannot send control codes to a terminal.
 //
 // The struct Config is the only definition of the keys. Its tags give each key its name, type,
 // default and placeholder; the names of the variable and of the flag follow from the key's name.
-// The texts are in manual.md, one section a key: the first sentence is the help of the flag, and all
-// of it goes into docs/configuration.md and docs/dialtone.example.toml, which gen makes.
+// The texts are in manual.md, one section a key: the first sentence is the help of the flag, and
+// all of it goes into docs/configuration.md and docs/dialtone.example.toml, which gen makes.
 package config
 
 import (
@@ -26,6 +26,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"dialtone/internal/redact"
 )
 
 // Config is the whole configuration. Its zero value is not valid; Load makes one.
@@ -145,27 +147,13 @@ const (
 
 // Limits are the limits that an operator may choose. Those fixed by the published API are not here.
 type Limits struct {
-	// SignupsPerAddressAllTenants limits the sign-ups of one address within an hour over all tenants;
-	// 0 means no limit.
+	// SignupsPerAddressAllTenants limits the sign-ups of one address within an hour over all
+	// tenants; 0 means no limit.
 	SignupsPerAddressAllTenants int `toml:"signups_per_address_all_tenants" max:"1000000" default:"0" placeholder:"N"`
 }
 
-// Secret is a secret from the environment. It does not print.
-type Secret string
-
-const redacted = "[secret]"
-
-// String returns a fixed text.
-func (Secret) String() string { return redacted }
-
-// LogValue implements slog.LogValuer with a fixed text.
-func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText implements encoding.TextMarshaler with a fixed text.
-func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Format implements fmt.Formatter with a fixed text for every verb.
-func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+// Secret is a secret from the environment.
+type Secret = redact.Of[string]
 
 // loader is the state of one Load.
 type loader struct {
@@ -180,7 +168,8 @@ type loader struct {
 
 // Load reads the file at path, applies the environment (entries as os.Environ returns them) and the
 // flags (from the name of the key to the text), and checks the result. If path is empty, it reads
-// the file that DIALTONE_CONFIG names, if any. Relative paths stay relative to the working directory.
+// the file that DIALTONE_CONFIG names, if any. Relative paths stay relative to the working
+// directory.
 //
 // The error is of type Faults and has every fault: those of the file by line and column, then those
 // of the environment, then those of the flags. Config is empty then.
@@ -315,7 +304,8 @@ func (l *loader) find(name string, spell func(Key) string) (k Key, ok bool) {
 	return l.keys[i], true
 }
 
-// check applies the rules about more than one key. A rule is skipped if one of its keys has a fault.
+// check applies the rules about more than one key. A rule is skipped if one of its keys has a
+// fault.
 func (l *loader) check() {
 	c := &l.config
 	if l.sound("dev", "listen") && c.Dev && !isLoopback(c.Listen) {
@@ -340,10 +330,10 @@ func (l *loader) check() {
 	}
 	m := c.Mail
 	switch {
-	case m.Relay.Parts().User != "" && m.RelayPassword == "" && m.RelayPasswordFile == "":
+	case m.Relay.Parts().User != "" && m.RelayPassword == Secret{} && m.RelayPasswordFile == "":
 		l.fault(l.set["mail.relay"], "mail.relay", "has a user, and there is no password",
 			"set DIALTONE_MAIL_RELAY_PASSWORD or mail.relay_password_file")
-	case m.RelayPassword != "" && m.RelayPasswordFile != "":
+	case m.RelayPassword != Secret{} && m.RelayPasswordFile != "":
 		l.fault(l.set["mail.relay_password_file"], "mail.relay_password_file",
 			"is set, and so is DIALTONE_MAIL_RELAY_PASSWORD", "keep one of them")
 	}

@@ -20,7 +20,7 @@ type place struct {
 	rank int
 }
 
-// The sources, each of which overrides the one before it.
+// The ranks of the sources. A source overrides those of lower rank.
 const (
 	rankDefault = iota
 	rankFile
@@ -171,7 +171,8 @@ func distance(a, b string) int {
 // maxShown is how many characters of a value or a name a fault repeats.
 const maxShown = 80
 
-// show returns a value as a fault may show it. Of a hidden value that is at most the scheme of a URL.
+// show returns a value as a fault may show it. Of a hidden value that is at most the scheme of a
+// URL.
 func (k Key) show(text string) string {
 	if k.format.hidden {
 		return quote(urlScheme.FindString(text) + "[not shown]")

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dialtone/internal/redact"
 )
 
 // format says what the value of a key looks like, or each element of a list.
@@ -31,7 +33,7 @@ func formatOf(field reflect.StructField) format {
 	var f format
 	switch field.Type {
 	case reflect.TypeFor[Secret]():
-		return format{name: "text", hidden: true, parse: always}
+		return format{name: "text", hidden: true, parse: parseSecret}
 	case reflect.TypeFor[bool]():
 		return format{name: "true or false", want: "true or false", kind: reflect.Bool, parse: parseBool}
 	case reflect.TypeFor[[]netip.Prefix]():
@@ -81,6 +83,11 @@ var stringFormats = map[string]format{
 
 func always(v reflect.Value, text string) (string, bool) {
 	v.SetString(text)
+	return "", true
+}
+
+func parseSecret(v reflect.Value, text string) (string, bool) {
+	v.Set(reflect.ValueOf(redact.New(text)))
 	return "", true
 }
 

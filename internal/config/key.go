@@ -27,7 +27,8 @@ const (
 type Key struct {
 	// Name is the full name: the table and the key inside it, such as mail.pickup_dir.
 	Name string
-	// Default is the default as a variable would have it. If it is empty, Unset says what that means.
+	// Default is the default as a variable would have it. If it is empty, Unset says what that
+	// means.
 	Default, Unset string
 	// Placeholder is what the help of the flag calls the value.
 	Placeholder string
@@ -52,14 +53,15 @@ func keysOf(t reflect.Type, table string, index []int) (keys []Key) {
 		f := t.Field(i)
 		name := table + f.Tag.Get("toml")
 		at := append(index[:len(index):len(index)], i)
-		if f.Type.Kind() == reflect.Struct {
+		isSecret := f.Type == reflect.TypeFor[Secret]()
+		if f.Type.Kind() == reflect.Struct && !isSecret {
 			keys = append(keys, keysOf(f.Type, name+".", at)...)
 			continue
 		}
 		k := Key{
 			Name: name, Default: f.Tag.Get("default"), Unset: f.Tag.Get("unset"), index: at,
 			Placeholder: f.Tag.Get("placeholder"), Bool: f.Type.Kind() == reflect.Bool,
-			List: f.Type.Kind() == reflect.Slice, Secret: f.Type == reflect.TypeFor[Secret](),
+			List: f.Type.Kind() == reflect.Slice, Secret: isSecret,
 		}
 		k.format = formatOf(f)
 		k.Type, k.format.kind = k.format.name, cmp.Or(k.format.kind, reflect.String)

@@ -60,7 +60,7 @@ func (d Dir) Lock() (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s is held: another server runs on this data folder (%w)", path, err)
+		return nil, fmt.Errorf("%s is held: another server runs on this data directory (%w)", path, err)
 	}
 	return func() { f.Close() }, nil
 }

@@ -22,38 +22,39 @@ const (
 	// firstPause and maxPause bound for how long an unreachable relay is not tried.
 	firstPause = time.Second
 	maxPause   = 5 * time.Minute
-	// takeNoneLimit is how many messages in a row may be deferred before the relay is treated as
+	// maxDeferredInRow is how many messages in a row may be deferred before the relay is treated as
 	// unreachable.
-	takeNoneLimit = 10
+	maxDeferredInRow = 10
 )
 
-// blame says what a failed attempt is about.
-type blame int
+// failure says what a failed attempt is about.
+type failure int
 
 const (
-	blameUs   blame = iota // the relay or the configuration; no message is at fault
-	tryLater               // the message is deferred
-	permanent              // the message has failed
+	relayFailure failure = iota // the relay or the configuration; no message is at fault
+	temporary                   // the message is deferred
+	permanent                   // the message has failed
 )
 
-// classify says what a failed attempt is about. Errors other than a *Refusal happened on this machine
-// and defer the message.
-func classify(err error) blame {
+// classify says what a failed attempt is about. Errors other than a *Refusal happened on this
+// machine and defer the message.
+func classify(err error) failure {
 	r, ok := errors.AsType[*Refusal](err)
 	switch {
 	case !ok:
-		return tryLater
+		return temporary
 	case r.At < Mail, r.At == Mail && (r.Code == 0 || r.Code == 421):
-		return blameUs
+		return relayFailure
 	case r.At == Mail, r.Code < 500 || r.Code > 599, r.aboutSender():
-		return tryLater
+		return temporary
 	}
 	return permanent
 }
 
 // aboutSender reports whether a refusal of the recipient or the content is really about the sender:
-// wrong command order, authentication, or at RCPT a policy (RFC 3463 §3.8: X.7.X), which is how servers
-// say that they do not relay for us. Such a refusal says nothing about the recipient's address.
+// wrong command order, authentication, or at RCPT a policy (RFC 3463 section 3.8: X.7.X), which is
+// how servers say that they do not relay for us. Such a refusal says nothing about the recipient's
+// address.
 func (r *Refusal) aboutSender() bool {
 	return r.Code == 503 || r.Code == 530 || r.Code == 535 ||
 		r.At == Rcpt && strings.HasPrefix(r.Text, "5.7.")

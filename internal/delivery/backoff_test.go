@@ -15,29 +15,29 @@ func TestClassify(t *testing.T) {
 	for _, c := range []struct {
 		claim string
 		err   error
-		want  blame
+		want  failure
 	}{
-		{"no connection", &Refusal{At: Connecting}, blameUs},
-		{"a greeting with 554", &Refusal{At: Connecting, Code: 554}, blameUs},
-		{"a wrong password", &Refusal{At: LoggingIn, Code: 535, Text: "5.7.8 no"}, blameUs},
-		{"a connection lost at the sender", &Refusal{At: Mail}, blameUs},
-		{"closing at the sender", &Refusal{At: Mail, Code: 421}, blameUs},
-		{"the sender refused for good", &Refusal{At: Mail, Code: 550, Text: "5.1.8 no"}, tryLater},
-		{"the sender refused for now", &Refusal{At: Mail, Code: 452}, tryLater},
+		{"no connection", &Refusal{At: Connecting}, relayFailure},
+		{"a greeting with 554", &Refusal{At: Connecting, Code: 554}, relayFailure},
+		{"a wrong password", &Refusal{At: LoggingIn, Code: 535, Text: "5.7.8 no"}, relayFailure},
+		{"a connection lost at the sender", &Refusal{At: Mail}, relayFailure},
+		{"closing at the sender", &Refusal{At: Mail, Code: 421}, relayFailure},
+		{"the sender refused for good", &Refusal{At: Mail, Code: 550, Text: "5.1.8 no"}, temporary},
+		{"the sender refused for now", &Refusal{At: Mail, Code: 452}, temporary},
 		{"the recipient refused for good", &Refusal{At: Rcpt, Code: 550, Text: "5.1.1 nobody"},
 			permanent},
-		{"the recipient refused for now", &Refusal{At: Rcpt, Code: 450}, tryLater},
-		{"a connection lost at the recipient", &Refusal{At: Rcpt}, tryLater},
-		{"closing at the recipient", &Refusal{At: Rcpt, Code: 421}, tryLater},
-		{"relaying denied", &Refusal{At: Rcpt, Code: 554, Text: "5.7.1 Relay access denied"}, tryLater},
+		{"the recipient refused for now", &Refusal{At: Rcpt, Code: 450}, temporary},
+		{"a connection lost at the recipient", &Refusal{At: Rcpt}, temporary},
+		{"closing at the recipient", &Refusal{At: Rcpt, Code: 421}, temporary},
+		{"relaying denied", &Refusal{At: Rcpt, Code: 554, Text: "5.7.1 Relay access denied"}, temporary},
 		{"commands in a wrong order", &Refusal{At: Rcpt, Code: 503, Text: "5.5.1 MAIL first"},
-			tryLater},
+			temporary},
 		{"the content refused for good", &Refusal{At: Data, Code: 554, Text: "5.6.0 no"}, permanent},
 		{"the content refused by policy", &Refusal{At: Data, Code: 550, Text: "5.7.1 spam"}, permanent},
-		{"the content refused for now", &Refusal{At: Data, Code: 451}, tryLater},
-		{"a connection lost at the content", &Refusal{At: Data}, tryLater},
-		{"a positive code in a refusal", &Refusal{At: Data, Code: 250}, tryLater},
-		{"a disk that fails", errors.New("input/output error"), tryLater},
+		{"the content refused for now", &Refusal{At: Data, Code: 451}, temporary},
+		{"a connection lost at the content", &Refusal{At: Data}, temporary},
+		{"a positive code in a refusal", &Refusal{At: Data, Code: 250}, temporary},
+		{"a disk that fails", errors.New("input/output error"), temporary},
 	} {
 		if got := classify(fmt.Errorf("wrapped: %w", c.err)); got != c.want {
 			t.Errorf("%s: %d, want %d", c.claim, got, c.want)
@@ -132,8 +132,8 @@ func begin(t *testing.T, w *window) (attempt, int) {
 	return attempt{Delivery: d}, generation
 }
 
-func (o attempt) with(v blame) *attempt {
-	o.err, o.blame, o.State = errors.New("no"), v, Deferred
+func (o attempt) with(v failure) *attempt {
+	o.err, o.failure, o.State = errors.New("no"), v, Deferred
 	if v == permanent {
 		o.State = Failed
 	}
@@ -150,7 +150,7 @@ func TestBackoffRelayDown(t *testing.T) {
 		running, generations = append(running, o), append(generations, g)
 	}
 	for i, o := range running {
-		down := o.with(blameUs)
+		down := o.with(relayFailure)
 		w.done(down, generations[i])
 		if i == 0 && !down.Due.Equal(w.pausedUntil) {
 			t.Error("the message is not due when the relay is tried again")
@@ -172,7 +172,7 @@ func TestBackoffRelayDown(t *testing.T) {
 		if w.first() >= 0 {
 			t.Fatal("a second message is sent beside the probe")
 		}
-		w.done(o.with(blameUs), g)
+		w.done(o.with(relayFailure), g)
 	}
 	*now = w.pausedUntil
 	o, g := begin(t, w)
@@ -185,22 +185,22 @@ func TestBackoffRelayDown(t *testing.T) {
 func TestBackoffRelayAcceptsNothing(t *testing.T) {
 	w, _ := newWindow(1)
 	put(w, 0, 100)
-	for i := range takeNoneLimit {
+	for i := range maxDeferredInRow {
 		if w.pauseLeft() > 0 {
 			t.Fatalf("paused after %d messages", i)
 		}
 		o, g := begin(t, w)
-		w.done(o.with(tryLater), g)
+		w.done(o.with(temporary), g)
 	}
 	if w.pauseLeft() == 0 || w.first() >= 0 {
 		t.Error("not paused")
 	}
-	for _, taken := range []blame{blameUs, permanent} { // blameUs stands for "sent" here
+	for _, taken := range []failure{relayFailure, permanent} { // relayFailure stands for "sent" here
 		w, _ := newWindow(1)
 		put(w, 0, 100)
 		for i := range 50 {
 			o, g := begin(t, w)
-			if i%takeNoneLimit == takeNoneLimit-1 {
+			if i%maxDeferredInRow == maxDeferredInRow-1 {
 				if taken == permanent {
 					w.done(o.with(permanent), g)
 				} else {
@@ -208,7 +208,7 @@ func TestBackoffRelayAcceptsNothing(t *testing.T) {
 				}
 				continue
 			}
-			w.done(o.with(tryLater), g)
+			w.done(o.with(temporary), g)
 		}
 		if w.pauseLeft() > 0 {
 			t.Error("paused although it accepts messages")

@@ -11,18 +11,19 @@
 //
 // # Guarantees
 //
-// No crash loses a message. Without a crash, no message is sent twice. After a crash a message may be
-// sent twice, with the same Message-ID.
+// No crash loses a message. Without a crash, no message is sent twice. After a crash a message may
+// be sent twice, with the same Message-ID.
 //
 // # State
 //
-// The file in the pickup directory is the message. The row in the store is its state. The transaction
-// that removes the outbox row adds the delivery row (see the outbox's Enqueue), so after a crash a
-// message is either written again or on its way to the relay, never both. The row belongs to the
-// account and is deleted with it.
+// The file in the pickup directory is the message. The row in the store is its state. The
+// transaction that removes the outbox row adds the delivery row (see the outbox's Enqueue), so
+// after a crash a message is either written again or on its way to the relay, never both. The row
+// belongs to the account and is deleted with it.
 //
-// A message is sent from its file, to the recipient in the file's header. When the relay has accepted
-// it, that is recorded durably, and only then the file is removed. A crash can hit two moments:
+// A message is sent from its file, to the recipient in the file's header. When the relay has
+// accepted it, that is recorded durably, and only then the file is removed. A crash can hit two
+// moments:
 //
 //	accepted, not yet recorded     it is sent again, with the same Message-ID
 //	recorded, file still there     the file is removed at the next start (Queue.Tidy)
@@ -33,22 +34,22 @@
 // apart (classify), so that one does not delay the other.
 //
 //   - The relay cannot be reached, has no TLS, rejects the login, or closes (421): no message is at
-//     fault. All messages wait, one second at first, doubling up to five minutes. Then one is tried.
+//     fault. All messages wait, one second at first, doubling up to five minutes. Then one is
+//     tried.
 //   - The relay refuses the recipient or the content permanently (5xx): the message has failed.
 //   - The relay refuses the sender (5xx to MAIL, authentication, policy): the configuration is at
 //     fault. The message is deferred.
-//   - Anything else, including a connection that breaks: the message is deferred, one minute at first,
-//     doubling up to four hours, with up to a fifth of jitter. After three days, or when its link
-//     expires, it has failed.
+//   - Anything else, including a connection that breaks: the message is deferred, one minute at
+//     first, doubling up to four hours, with up to a fifth of jitter. After three days, or when its
+//     link expires, it has failed.
 //
-// If ten messages in a row are deferred and none is accepted, the relay is treated as unreachable. So
-// one bad message blocks nobody, and a relay that accepts nothing is not flooded.
+// If ten messages in a row are deferred and none is accepted, the relay is treated as unreachable.
+// So one bad message blocks nobody, and a relay that accepts nothing is not flooded.
 //
 // No recipient domain gets all connections, so that a slow one leaves a connection for the others.
 package delivery
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -93,8 +94,8 @@ type Delivery struct {
 }
 
 // Store keeps deliveries. Each method is one transaction: it takes effect completely or not at all,
-// it is durable when it returns, and any process may call it at any time. Deliveries are deleted with
-// their account. Package conformance tests these rules.
+// it is durable when it returns, and any process may call it at any time. Deliveries are deleted
+// with their account. Package conformance tests these rules.
 type Store interface {
 	// DueMessages returns about limit deliveries of this node that are due now, the longest due
 	// first, starting after a position. It leaves out accounts whose address is in one of the
@@ -103,8 +104,8 @@ type Store interface {
 		list []Delivery, next Position, err error)
 
 	// Record stores State, Due, Attempts and Answer. Sent is final. A message that was discarded or
-	// has failed in the meantime can still become sent, and nothing else. It ignores deliveries that
-	// no longer exist.
+	// has failed in the meantime can still become sent, and nothing else. It ignores deliveries
+	// that no longer exist.
 	Record(ctx context.Context, list []Delivery) error
 
 	// Classify looks up messages, at most 500, whose files are in this node's directory. It returns
@@ -126,10 +127,10 @@ type Store interface {
 	Delivery(ctx context.Context, message mailmsg.ID) (Delivery, error)
 	OfAccount(ctx context.Context, tenant int64, uid account.UID) (Delivery, error)
 
-	// Retry makes a message due now that waits, was deferred or has failed, and resets its attempts.
-	// It fails with fault.NotFound, and with fault.Conflict if the message was sent, discarded, has
-	// expired, or was replaced by a newer one. RetryAll does this for every deferred or failed
-	// message that can be retried, and returns their number.
+	// Retry makes a message due now that waits, was deferred or has failed, and resets its
+	// attempts. It fails with fault.NotFound, and with fault.Conflict if the message was sent,
+	// discarded, has expired, or was replaced by a newer one. RetryAll does this for every deferred
+	// or failed message that can be retried, and returns their number.
 	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 
@@ -145,12 +146,6 @@ type Store interface {
 type Position struct {
 	Due     time.Time
 	Message mailmsg.ID
-}
-
-// Before reports whether p comes before other.
-func (p Position) Before(other Position) bool {
-	return p.Due.Before(other.Due) ||
-		p.Due.Equal(other.Due) && bytes.Compare(p.Message[:], other.Message[:]) < 0
 }
 
 // FoundFile is a message whose file is in the directory.
@@ -176,11 +171,11 @@ type Files interface {
 	Message(id mailmsg.ID) ([]byte, error)
 	// Remove removes a message, from badmail/ too. It ignores a message without a file.
 	Remove(id mailmsg.ID) error
-	// MoveToBadmail moves a message to badmail/, durably, with a text file that says why. It ignores
-	// a message that is already there or has no file.
+	// MoveToBadmail moves a message to badmail/, durably, with a text file that says why. It
+	// ignores a message that is already there or has no file.
 	MoveToBadmail(id mailmsg.ID, why string) error
-	// EachPickup calls f with the messages in the pickup directory, a few hundred at a time, until f
-	// fails. EachBadmail does so for badmail/.
+	// EachPickup calls f with the messages in the pickup directory, a few hundred at a time, until
+	// f fails. EachBadmail does so for badmail/.
 	EachPickup(f func([]mailmsg.ID) error) error
 	EachBadmail(f func([]mailmsg.ID) error) error
 	// TokenHash returns the hash of the activation token in a message's link. It fails if the
@@ -194,8 +189,8 @@ type Relay interface {
 	Send(ctx context.Context, from, to string, message []byte) (answer string, err error)
 }
 
-// Signer adds a DKIM signature to a tenant's message. It returns the message unchanged if the tenant
-// has no key.
+// Signer adds a DKIM signature to a tenant's message. It returns the message unchanged if the
+// tenant has no key.
 type Signer interface {
 	Sign(ctx context.Context, tenant int64, message []byte) ([]byte, error)
 }
@@ -203,7 +198,7 @@ type Signer interface {
 // Step is a step of an SMTP session.
 type Step int
 
-// The steps, in order (RFC 5321 §3).
+// The steps, in order (RFC 5321 section 3).
 const (
 	Connecting Step = iota // TCP, TLS, greeting, EHLO
 	LoggingIn              // AUTH
@@ -219,8 +214,8 @@ func (s Step) String() string {
 // Refusal is a relay's negative answer, or the lack of an answer.
 type Refusal struct {
 	At Step
-	// Code and Text are the relay's answer (RFC 5321 §4.2). Code is 0 if there was no answer: no
-	// connection, a broken one, or a timeout. Then Text says which.
+	// Code and Text are the relay's answer (RFC 5321 section 4.2). Code is 0 if there was no
+	// answer: no connection, a broken one, or a timeout. Then Text says which.
 	Code int
 	Text string
 }

@@ -26,8 +26,8 @@ type KeyStore interface {
 	RemoveSigningKey(ctx context.Context, tenant int64, selector string) error
 }
 
-// CheckSelector accepts a DKIM selector (RFC 6376 §3.1): DNS labels of lower-case letters, digits and
-// hyphens.
+// CheckSelector accepts a DKIM selector (RFC 6376 section 3.1): DNS labels of lower-case letters,
+// digits and hyphens.
 func CheckSelector(selector string) error {
 	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
 	bad := len(selector) > 63

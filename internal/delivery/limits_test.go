@@ -23,8 +23,8 @@ func TestClassifyPolicy(t *testing.T) {
 		{At: Data, Code: 503, Text: "RCPT first"},
 		{At: Rcpt, Code: 599, Text: "5.7.9 no"},
 	} {
-		if got := classify(&r); got != tryLater {
-			t.Errorf("%v: %d, want %d", &r, got, tryLater)
+		if got := classify(&r); got != temporary {
+			t.Errorf("%v: %d, want %d", &r, got, temporary)
 		}
 	}
 	for _, r := range []Refusal{
@@ -61,25 +61,6 @@ func TestDoubled(t *testing.T) {
 	} {
 		if got := doubled(time.Second, 20*time.Second, times); got != want*time.Second {
 			t.Errorf("%d times: got %v, want %v", times, got, want*time.Second)
-		}
-	}
-}
-
-func TestPositionBefore(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := Position{at, mailmsg.ID{5}}
-	for _, c := range []struct {
-		other Position
-		want  bool
-	}{
-		{p, false},
-		{Position{at, mailmsg.ID{6}}, true},
-		{Position{at, mailmsg.ID{4}}, false},
-		{Position{at.Add(1), mailmsg.ID{4}}, true},
-		{Position{at.Add(-1), mailmsg.ID{6}}, false},
-	} {
-		if got := p.Before(c.other); got != c.want {
-			t.Errorf("%v: %v, want %v", c.other, got, c.want)
 		}
 	}
 }
@@ -431,7 +412,7 @@ func TestWindowCountsPauses(t *testing.T) {
 		if generation != want {
 			t.Errorf("generation %d, want %d", generation, want)
 		}
-		w.done(a.with(blameUs), generation)
+		w.done(a.with(relayFailure), generation)
 		*now = w.pausedUntil
 	}
 }

@@ -46,7 +46,8 @@ func NewQueue(d Deps) *Queue {
 const (
 	// batchSize is how many deliveries are read at a time.
 	batchSize = 512
-	// recordDelay is how long a finished attempt waits for others, so that they share a transaction.
+	// recordDelay is how long a finished attempt waits for others, so that they share a
+	// transaction.
 	recordDelay = 20 * time.Millisecond
 	// pollInterval is how often an empty queue asks the store for due messages; tidyInterval how
 	// often files are compared with the store.
@@ -56,8 +57,9 @@ const (
 	shutdownGrace = 5 * time.Second
 )
 
-// Run sends messages until ctx is done. It is called once. It is a pipeline: read what is due, send,
-// record, move files. Each stage has its own goroutines, so the relay does not wait for the disk.
+// Run sends messages until ctx is done. It is called once. It is a pipeline: read what is due,
+// send, record, move files. Each stage has its own goroutines, so the relay does not wait for the
+// disk.
 func (q *Queue) Run(ctx context.Context) {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -207,8 +209,8 @@ func (q *Queue) finishFiles(ctx context.Context, recorded <-chan []attempt) {
 // the error.
 type attempt struct {
 	Delivery
-	err   error
-	blame blame
+	err     error
+	failure failure
 	// notAttempted is set if the server is shutting down. Nothing is recorded.
 	notAttempted bool
 }
@@ -247,14 +249,14 @@ func (a *attempt) fail(why string) { a.State, a.Due, a.Answer = Failed, time.Tim
 
 // refused sets the state of a message that was not accepted.
 func (a *attempt) refused(err error, now time.Time) {
-	a.err, a.blame = err, classify(err)
+	a.err, a.failure = err, classify(err)
 	answer := oneLine(err.Error())
-	if a.blame == blameUs {
+	if a.failure == relayFailure {
 		a.Attempts-- // the relay never saw the message
 	}
 	a.State, a.Answer, a.Due = Deferred, answer, now.Add(backoff(max(a.Attempts, 1)))
 	switch {
-	case a.blame == permanent:
+	case a.failure == permanent:
 		a.fail(answer)
 	case now.Sub(a.Since) >= maxAge:
 		a.fail(fmt.Sprintf("the relay did not accept the message for %d days; last answer: %s",

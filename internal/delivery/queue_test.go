@@ -384,7 +384,7 @@ func TestRelayDown(t *testing.T) {
 	}
 	o.opens(address, 4)
 	o.Eventually("the relay is left alone", func() bool { return o.queue.Counts().Pause > 0 })
-	o.Eventually("that is told", func() bool {
+	o.Eventually("the backlog counts deferred messages", func() bool {
 		b, err := o.Store.Backlog(t.Context())
 		return err == nil && b.Deferred > 0 && b.Waiting+b.Deferred == int64(len(list))
 	})

@@ -15,8 +15,8 @@ type FilePeeker interface {
 	Peek(id mailmsg.ID) ([]byte, error)
 }
 
-// Verify returns a sentence for each of a node's messages that the store says is still to be sent and
-// that has no file. It changes nothing and can run beside a server.
+// Verify returns a sentence for each of a node's messages that the store says is still to be sent
+// and that has no file. It changes nothing and can run beside a server.
 func Verify(ctx context.Context, store Store, files FilePeeker, node string) (problems []string, err error) {
 	err = store.EachDelivery(ctx, []State{Waiting, Deferred}, func(d Delivery) error {
 		if d.Node != node {

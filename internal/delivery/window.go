@@ -12,9 +12,9 @@ import (
 // maxHeld is how many deliveries are in memory at most.
 const maxHeld = 8 * batchSize
 
-// window is the part of the queue that is in memory: deliveries that are next, and those being sent.
-// Its size does not depend on the length of the queue. It decides which delivery may start: not too
-// many of one domain, and none while the relay is paused.
+// window is the part of the queue that is in memory: deliveries that are next, and those being
+// sent. Its size does not depend on the length of the queue. It decides which delivery may start:
+// not too many of one domain, and none while the relay is paused.
 type window struct {
 	mu   sync.Mutex
 	cond sync.Cond
@@ -35,7 +35,8 @@ type window struct {
 	// how many messages in a row were deferred.
 	relayFailures, consecutiveFailures int
 	pausedUntil                        time.Time
-	// generation increases with every pause. An attempt that began before a pause does not extend it.
+	// generation increases with every pause. An attempt that began before a pause does not extend
+	// it.
 	generation int
 }
 
@@ -74,8 +75,8 @@ func (w *window) first() int {
 	})
 }
 
-// done records the end of an attempt. If the relay is to blame, the message is due when the relay is
-// tried again.
+// done records the end of an attempt. If the relay is to blame, the message is due when the relay
+// is tried again.
 func (w *window) done(a *attempt, generation int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,17 +87,17 @@ func (w *window) done(a *attempt, generation int) {
 	}
 	switch {
 	case a.notAttempted || a.State == Discarded:
-	case a.err == nil || a.blame == permanent:
+	case a.err == nil || a.failure == permanent:
 		w.relayFailures, w.consecutiveFailures = 0, 0
 	default:
 		w.consecutiveFailures++
-		unreachable := a.blame == blameUs || w.consecutiveFailures >= takeNoneLimit
+		unreachable := a.failure == relayFailure || w.consecutiveFailures >= maxDeferredInRow
 		if unreachable && generation == w.generation {
 			w.generation++
 			w.relayFailures++
 			w.pausedUntil = w.now().Add(relayPause(w.relayFailures))
 		}
-		if a.blame == blameUs && a.State == Deferred {
+		if a.failure == relayFailure && a.State == Deferred {
 			a.Due = w.pausedUntil
 		}
 	}

@@ -1,7 +1,8 @@
 // Package durable changes files so that the change survives a power cut.
 //
 // Create and Replace write a temporary file beside the target, sync it, give it its name, and sync
-// the directory. So the target is never there in part, and it is on disk when they return.
+// the directory. So the target never has a part of its content, and all of it is on disk when they
+// return.
 package durable
 
 import (
@@ -50,7 +51,7 @@ func write(path, content string) (temp string, err error) {
 	return f.Name(), nil
 }
 
-// SyncDir makes durable which files are in a directory, and under which names.
+// SyncDir makes the entries of a directory durable: which files it has, and under which names.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

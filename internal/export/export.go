@@ -76,8 +76,8 @@ type Status struct {
 	Complete bool  `json:"whole"`
 	Entries  int64 `json:"entries"`
 	Domains  int64 `json:"domains"`
-	// Places are where phone servers find the tables: a file, or schemas of a database.
-	Places []string `json:"places"`
+	// Locations are where phone servers find the tables: a file, or schemas of a database.
+	Locations []string `json:"places"`
 }
 
 // Progress is called with the number of entries done so far and with that of all entries.
@@ -94,8 +94,8 @@ var ErrNotEnabled = fault.New(fault.Conflict,
 // account may have changed and the entry not. CatchUpExport updates the entry later.
 type Admin interface {
 	// EnableExport enables the export and returns when it is complete. Changes during the call are
-	// included. If the export is enabled already, EnableExport compares every entry with its account
-	// and corrects it.
+	// included. If the export is enabled already, EnableExport compares every entry with its
+	// account and corrects it.
 	EnableExport(ctx context.Context, progress Progress) error
 
 	// DisableExport disables the export and removes every entry. It may be repeated.
@@ -104,20 +104,20 @@ type Admin interface {
 	// ExportStatus returns the state of the export.
 	ExportStatus(ctx context.Context) (Status, error)
 
-	// CompareExport calls report for each difference between the entries and the accounts. It changes
-	// nothing, except that it applies pending updates first.
+	// CompareExport calls report for each difference between the entries and the accounts. It
+	// changes nothing, except that it applies pending updates first.
 	CompareExport(ctx context.Context, report func(string)) error
 
-	// CatchUpExport applies updates that a crash or a fault has delayed, and removes what a disabled
-	// export has left. It is called periodically.
+	// CatchUpExport applies updates that a crash or a fault has delayed, and removes what a
+	// disabled export has left. It is called periodically.
 	CatchUpExport(ctx context.Context) error
 }
 
 // Source reads the export. Package conformance tests these rules.
 type Source interface {
-	// ExportedEntries calls yield for the entries of a realm in the order of user names, until yield
-	// fails; it returns that error. The entries include every change that was answered before the
-	// call. It fails with ErrNotEnabled.
+	// ExportedEntries calls yield for the entries of a realm in the order of user names, until
+	// yield fails; it returns that error. The entries include every change that was answered before
+	// the call. It fails with ErrNotEnabled.
 	ExportedEntries(ctx context.Context, realm string, yield func(Entry) error) error
 
 	// ExportVersion returns a number that is different after every change of an entry. It is 0

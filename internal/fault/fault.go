@@ -3,9 +3,9 @@
 //
 // A rule that refuses something returns an *Error: its Kind decides the status and code of the
 // answer, its Message is the sentence that the person reads, and its Cause, if any, is only for the
-// log. Any other error is trouble of the program's own: it has the kind Internal, and its text is
-// never shown. Package http/answer turns kinds into answers; nothing else in the program knows a
-// status code.
+// log. Any other error is a failure of the program or its environment: it has the kind Internal,
+// and its text is never shown. Package http/answer turns kinds into answers; nothing else in the
+// program knows a status code.
 package fault
 
 import (
@@ -19,7 +19,7 @@ type Kind int
 
 // The kinds, in the order in which a request meets them.
 const (
-	// Internal is trouble of our own: the store, the pickup directory, a bug. Its text is never
+	// Internal is a failure on this side: the store, the pickup directory, a bug. Its text is never
 	// shown.
 	Internal Kind = iota
 	// Misdirected is a request for a host that is not a tenant.

@@ -87,7 +87,8 @@ func (d *Dispatcher) Run(ctx context.Context) {
 			return
 		}
 		if err != nil && !failed {
-			d.deps.Log.ErrorContext(ctx, "hook queue read failed", "retry", pollInterval, "err", err)
+			d.deps.Log.ErrorContext(ctx, "hook queue read failed",
+				"retry_in", pollInterval.String(), "err", err)
 		}
 		failed = err != nil
 		for _, h := range hooks {
@@ -139,8 +140,8 @@ func (d *Dispatcher) deliver(ctx context.Context, h Hook) {
 			return
 		}
 		b.run(ctx, notifications)
-		// Without the cancellation of ctx: notifications that were not sent become due at once, and do
-		// not wait for the end of the claim.
+		// Without the cancellation of ctx: notifications that were not sent become due at once, and
+		// do not wait for the end of the claim.
 		if err := d.deps.Queue.Report(context.WithoutCancel(ctx), b.results, d.deps.Now()); err != nil {
 			d.deps.Log.ErrorContext(ctx, "hook results not saved; their notifications are sent again",
 				"hook", h.Name, "err", err)

@@ -179,7 +179,7 @@ func TestBatches(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		err     error
-		waiting int64 // in the end
+		waiting int64 // at the end
 		claims  int64
 	}{
 		{"follow each other", nil, 0, 3},

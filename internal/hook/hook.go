@@ -4,14 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
-	"log/slog"
 	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 )
 
@@ -46,20 +45,8 @@ type Hook struct {
 }
 
 // Secret authenticates Dialtone to a phone server. Its form depends on the Kind of the hook, and
-// the package of the transport makes it. It does not print.
-type Secret string
-
-// Reveal returns the secret itself.
-func (s Secret) Reveal() string { return string(s) }
-
-// String and the methods after it keep the secret out of logs and JSON.
-func (Secret) String() string               { return secret.Redacted }
-func (Secret) GoString() string             { return secret.Redacted }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(secret.Redacted) }
-func (Secret) MarshalText() ([]byte, error) { return []byte(secret.Redacted), nil }
-
-// Format keeps the secret out of the verbs that print the bytes of a string, such as %x.
-func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, secret.Redacted) }
+// the package of the transport makes it. The zero value is no secret.
+type Secret = redact.Of[string]
 
 // Sealer seals the secrets of hooks.
 type Sealer struct{ vault *secret.Vault }
@@ -78,18 +65,18 @@ const noTenant = 0
 // hook only.
 func (l Sealer) Seal(h *Hook, s Secret) {
 	h.Sealed = nil
-	if s != "" {
-		h.Sealed = l.vault.Seal(noTenant, h.ID[:], []byte(s))
+	if text := s.Reveal(); text != "" {
+		h.Sealed = l.vault.Seal(noTenant, h.ID[:], []byte(text))
 	}
 }
 
 // Open returns the secret of a hook, which is empty if the hook has none.
 func (l Sealer) Open(h Hook) (Secret, error) {
 	if len(h.Sealed) == 0 {
-		return "", nil
+		return Secret{}, nil
 	}
 	b, err := l.vault.Open(noTenant, h.ID[:], h.Sealed)
-	return Secret(b), err
+	return redact.New(string(b)), err
 }
 
 const (
@@ -148,8 +135,8 @@ func IsPrivate(a netip.Addr) bool {
 // State is a hook and the progress of its notifications.
 type State struct {
 	Hook
-	// Waiting counts the notifications that were not delivered yet. Oldest is the time of the oldest
-	// of them.
+	// Waiting counts the notifications that were not delivered yet. Oldest is the time of the
+	// oldest of them.
 	Waiting int64
 	Oldest  time.Time
 	// LastFailure is when an attempt last failed, and LastError why.

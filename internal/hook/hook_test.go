@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 )
 
@@ -76,9 +77,9 @@ func TestIsPrivate(t *testing.T) {
 }
 
 func TestSecretDoesNotPrint(t *testing.T) {
-	s := Secret("hunter2")
+	s := redact.New("hunter2")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		if got := fmt.Sprintf(verb, s); got != secret.Redacted {
+		if got := fmt.Sprintf(verb, s); got != redact.Text {
 			t.Errorf("%s prints %s", verb, got)
 		}
 		if got := fmt.Sprintf(verb, struct{ S Secret }{s}); strings.Contains(got, s.Reveal()) {
@@ -90,16 +91,16 @@ func TestSecretDoesNotPrint(t *testing.T) {
 func TestSealer(t *testing.T) {
 	l := NewSealer(secret.NewRing(time.Unix(0, 0)))
 	a, b := Hook{ID: ID{1}}, Hook{ID: ID{2}}
-	l.Seal(&a, "secret")
-	if got, err := l.Open(a); err != nil || got != "secret" || strings.Contains(string(a.Sealed), "secret") {
+	l.Seal(&a, redact.New("secret"))
+	if got, err := l.Open(a); err != nil || got.Reveal() != "secret" || strings.Contains(string(a.Sealed), "secret") {
 		t.Errorf("%q, %v", got.Reveal(), err)
 	}
 	b.Sealed = a.Sealed
 	if got, err := l.Open(b); err == nil {
 		t.Errorf("the secret of another hook opens: %q", got.Reveal())
 	}
-	l.Seal(&b, "")
-	if got, err := l.Open(b); err != nil || got != "" || len(b.Sealed) != 0 {
+	l.Seal(&b, Secret{})
+	if got, err := l.Open(b); err != nil || got != (Secret{}) || len(b.Sealed) != 0 {
 		t.Errorf("no secret: %q, %v", got.Reveal(), err)
 	}
 }

@@ -60,17 +60,18 @@ type Result struct {
 	Notification
 	// Failure is why the attempt failed. It is empty if the attempt succeeded or was not made.
 	Failure string
-	// RetryAt is when to try again. If it is zero, the notification is removed: it was delivered, or
-	// with a Failure it is abandoned.
+	// RetryAt is when to try again. If it is zero, the notification is removed: it was delivered,
+	// or with a Failure it is abandoned.
 	RetryAt time.Time
 }
 
-// Queue keeps notifications. Every method is one transaction. Package conformance tests these rules.
+// Queue keeps notifications. Every method is one transaction. Package conformance tests these
+// rules.
 //
 // The stores of accounts and tenants add notifications in the transactions of their changes:
 // Disable, SetRole and Delete for an account that was activated once, AddTenant, SetTenant and
-// RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds one
-// for every hook that is for the tenant.
+// RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds
+// one for every hook that is for the tenant.
 type Queue interface {
 	// Due returns the hooks that have a notification due.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)
@@ -81,11 +82,11 @@ type Queue interface {
 	Claim(ctx context.Context, hook ID, now, until time.Time, limit int) ([]Notification, error)
 
 	// Report applies results, and records failures with the hooks. It ignores results for
-	// notifications that are gone. A result whose claim is no longer the current one is ignored too,
-	// unless it says that the notification was delivered.
+	// notifications that are gone. A result whose claim is no longer the current one is ignored
+	// too, unless it says that the notification was delivered.
 	Report(ctx context.Context, results []Result, now time.Time) error
 
-	// NotificationsAdded returns a channel that receives a value soon after a change of this process
-	// that may have added notifications.
+	// NotificationsAdded returns a channel that receives a value soon after a change of this
+	// process that may have added notifications.
 	NotificationsAdded() <-chan struct{}
 }

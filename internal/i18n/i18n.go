@@ -26,7 +26,7 @@ import (
 	"strings"
 )
 
-// Tag names a language by its primary subtag (RFC 5646 §2.2.1).
+// Tag names a language by its primary subtag (RFC 5646 section 2.2.1).
 type Tag string
 
 // The languages.

@@ -39,7 +39,7 @@ func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string,
 		Lang:     words.Tag,
 		Dir:      words.Dir,
 	}
-	c.Subject = words.Text("letter.subject", "platform", c.Platform)
+	c.Subject = words.Text("message.subject", "platform", c.Platform)
 	if own, ok := ts.replaced[words.Tag]; ok {
 		return m, own.fill(&m, c)
 	}
@@ -54,7 +54,7 @@ var activationHTML string
 // write returns both parts of the built-in message.
 func (c Content) write(words *i18n.Words) (text, page string) {
 	say := func(key string) string {
-		return words.Text("letter."+key, "platform", c.Platform, "until", c.Until)
+		return words.Text("message."+key, "platform", c.Platform, "until", c.Until)
 	}
 	asked, until, then, notYou := say("asked"), say("until"), say("then"), say("not_you")
 	text = c.Wrap(asked) + "\n\n" + c.Wrap(say("open")) + "\n\n" + c.Link + "\n\n" +
@@ -95,7 +95,7 @@ type Content struct {
 	Subject string
 }
 
-// maxLine is the length of lines in characters (RFC 5322 §2.1.1 recommends at most 78).
+// maxLine is the length of lines in characters (RFC 5322 section 2.1.1 recommends at most 78).
 const maxLine = 72
 
 // Wrap breaks a text into lines at its spaces, but not at no-break spaces.

@@ -2,21 +2,22 @@
 //
 // # Guarantees
 //
-// A message goes to an address that anyone could have typed, so it may reach a stranger. Nothing that
-// the sender of the form chose (user name, display name) appears in it; the only thing taken from the
-// form is the language. It has one link, and a text and an HTML part (multipart/alternative, RFC 2046
-// §5.1.4). The HTML loads nothing, so nobody learns that it was read, and it leaves colours to the mail
-// program, which may be dark. Headers ask mail programs not to answer automatically.
+// A message goes to an address that anyone could have typed, so it may reach a stranger. Nothing
+// that the sender of the form chose (user name, display name) appears in it; the only thing taken
+// from the form is the language. It has one link, and a text and an HTML part
+// (multipart/alternative, RFC 2046 section 5.1.4). The HTML loads nothing, so nobody learns that it
+// was read, and it leaves colours to the mail program, which may be dark. Headers ask mail programs
+// not to answer automatically.
 //
-// A message that a crash lost is written again with the same bytes and the same Message-ID, so that a
-// mail system that received both can drop one. Therefore everything in it, including the boundary
+// A message that a crash lost is written again with the same bytes and the same Message-ID, so that
+// a mail system that received both can drop one. Therefore everything in it, including the boundary
 // between its parts, is derived from the Message.
 //
 // # Encoding
 //
-// Scripts read the pickup directory. ASCII text, which English is for most platforms, is sent as 7bit,
-// so its link is whole on one line. HTML is always base64, so that a search finds no second link.
-// Other text uses the shorter of quoted-printable and base64.
+// Scripts read the pickup directory. ASCII text, which English is for most platforms, is sent as
+// 7bit, so its link is whole on one line. HTML is always base64, so that a search finds no second
+// link. Other text uses the shorter of quoted-printable and base64.
 //
 // # Words
 //
@@ -59,7 +60,8 @@ type Message struct {
 	HTML     string // the same content, or empty for a message without HTML
 }
 
-// errHeader means that the caller has a bug: it must check header values before it builds a message.
+// errHeader means that the caller has a bug: it must check header values before it builds a
+// message.
 var errHeader = errors.New("message header has a control character, or an address is not ASCII")
 
 // Bytes returns the message in the format of RFC 5322, with CRLF line ends, as 7-bit text.
@@ -81,7 +83,7 @@ func (m Message) Bytes() ([]byte, error) {
 	header("To", m.To)
 	header("Subject", foldable(mime.QEncoding.Encode("utf-8", m.Subject)))
 	header("Message-ID", "<"+m.ID.String()+"@"+m.Domain+">")
-	header("Auto-Submitted", "auto-generated") // RFC 3834 §5
+	header("Auto-Submitted", "auto-generated") // RFC 3834 section 5
 	header("X-Auto-Response-Suppress", "All")
 	if m.Lang != "" {
 		header("Content-Language", string(m.Lang))
@@ -139,5 +141,5 @@ func (m Message) check() error {
 	return nil
 }
 
-// foldable puts each encoded word of a header on its own line (RFC 2047 §2).
+// foldable puts each encoded word of a header on its own line (RFC 2047 section 2).
 func foldable(encoded string) string { return strings.ReplaceAll(encoded, "?= =?", "?=\r\n =?") }

@@ -185,7 +185,7 @@ func TestParsedByPython(t *testing.T) {
 		}
 		got := all["testdata/"+name+".eml"]
 		if without(got.Name, " ") == without(want.Name, " ") {
-			// Python keeps the space between two encoded words, which RFC 2047 §6.2 drops.
+			// Python keeps the space between two encoded words, which RFC 2047 section 6.2 drops.
 			got.Name = want.Name
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -271,7 +271,7 @@ func check(t *testing.T, l mailmsg.Message, message []byte) {
 }
 
 // checkParts checks that the parts are the text and the HTML, in this order: mail programs prefer the
-// last part (RFC 2046 §5.1.4).
+// last part (RFC 2046 section 5.1.4).
 func checkParts(t *testing.T, l mailmsg.Message, m *mail.Message) {
 	t.Helper()
 	media, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))

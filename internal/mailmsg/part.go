@@ -25,7 +25,7 @@ func (p part) write(w io.Writer) error {
 	return q.Close()
 }
 
-// writeBase64 writes base64 in lines of 76 characters (RFC 2045 §6.8).
+// writeBase64 writes base64 in lines of 76 characters (RFC 2045 section 6.8).
 func writeBase64(w io.Writer, text string) error {
 	const bytes = 76 / 4 * 3
 	line := make([]byte, 0, 78)
@@ -38,9 +38,9 @@ func writeBase64(w io.Writer, text string) error {
 	return nil
 }
 
-// encodingOf returns 7bit if the text allows it (RFC 5322 §2.1.1, RFC 2045 §2.7), otherwise the shorter
-// encoding: quoted-printable writes three bytes for each byte that is not ASCII, base64 four for any
-// three.
+// encodingOf returns 7bit if the text allows it (RFC 5322 section 2.1.1, RFC 2045 section 2.7),
+// otherwise the shorter encoding: quoted-printable writes three bytes for each byte that is not
+// ASCII, base64 four for any three.
 func encodingOf(text string) string {
 	line, foreign, plain := 0, 0, true
 	for i := range len(text) {

@@ -17,8 +17,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Templates are an operator's templates, for the languages whose messages they replace. The zero value
-// replaces none.
+// Templates are an operator's templates, for the languages whose messages they replace. The zero
+// value replaces none.
 type Templates struct {
 	replaced map[i18n.Tag]*form
 }
@@ -69,9 +69,9 @@ func (f *form) fill(m *Message, c Content) error {
 	return nil
 }
 
-// Load reads an operator's templates: activation.TAG.txt and activation.TAG.html for each language that
-// they replace. It checks each one with sample content. Its error has one line for each mistake, with
-// file and line number. It ignores folders and files whose names begin with a dot.
+// Load reads an operator's templates: activation.TAG.txt and activation.TAG.html for each language
+// that they replace. It checks each one with sample content. Its error has one line for each
+// mistake, with file and line number. It ignores directories and files whose names begin with a dot.
 func Load(files fs.FS) (Templates, error) {
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {

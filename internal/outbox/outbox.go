@@ -214,7 +214,7 @@ func (o *Outbox) Undo(ctx context.Context, undo func(context.Context) error) err
 	return err
 }
 
-// UndoLater has Flush undo a transaction of which it is not known whether it was committed.
+// UndoLater makes Flush undo a transaction that may or may not have been committed.
 func (o *Outbox) UndoLater(undo func(context.Context) error) {
 	o.add(work{undo: []func(context.Context) error{undo}})
 }

@@ -51,10 +51,10 @@ func TestGoldenToken(t *testing.T) {
 		UID:    account.UID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
 		Tenant: x.ID, User: "alex", Epoch: 42,
 	}}
-	links := &provision.Links{
+	links := provision.NewLinks(provision.Deps{
 		Accounts: o, Store: o, Now: clock,
 		Tickets: func() *provision.Tickets { return provision.NewTickets(ring, clock) },
-	}
+	})
 	_, err = links.Open(t.Context(), x, provision.Linphone, token, account.Origin{})
 	if err != nil {
 		t.Fatal(err)

@@ -59,7 +59,10 @@ var ErrGone = fault.New(fault.NotFound,
 	"this link works once, for 15 minutes; make a new one on your account page")
 
 // Links makes and opens links. It is safe for concurrent use.
-type Links struct {
+type Links struct{ deps Deps }
+
+// Deps are the dependencies of Links.
+type Deps struct {
 	Accounts Accounts
 	Store    Store
 	// Tickets signs under the present signing keys.
@@ -68,12 +71,15 @@ type Links struct {
 	Now     func() time.Time
 }
 
+// NewLinks returns Links.
+func NewLinks(d Deps) *Links { return &Links{d} }
+
 // Make returns the token of a new link for a person who is signed in.
 func (l *Links) Make(
 	ctx context.Context, t *tenant.Tenant, a account.Account, f Format, from account.Origin,
 ) (token string) {
 	l.record(ctx, audit.ProvisionLink, t, a.User, from, "ok")
-	return l.Tickets().issue(a, f)
+	return l.deps.Tickets().issue(a, f)
 }
 
 // Open spends a link and returns the file. Of any number of concurrent calls one succeeds. The
@@ -89,15 +95,15 @@ func (l *Links) Open(
 func (l *Links) open(
 	ctx context.Context, t *tenant.Tenant, f Format, token string,
 ) (file File, user, outcome string, err error) {
-	k, ok := l.Tickets().read(t.ID, f, token)
+	k, ok := l.deps.Tickets().read(t.ID, f, token)
 	if !ok {
 		return File{}, "", "not_found", ErrGone
 	}
 	expires := k.Issued.Add(LinkLife)
-	if !l.Now().Before(expires) {
+	if !l.deps.Now().Before(expires) {
 		return File{}, "", "expired", ErrGone
 	}
-	a, err := l.Accounts.FindUID(ctx, t.ID, k.Account, l.Now())
+	a, err := l.deps.Accounts.FindUID(ctx, t.ID, k.Account, l.deps.Now())
 	if fault.Is(err, fault.NotFound) || err == nil && (a.Disabled || a.Epoch != k.Epoch) {
 		return File{}, a.User, "not_found", ErrGone
 	} else if err != nil {
@@ -107,7 +113,7 @@ func (l *Links) open(
 		return File{}, a.User, "refused", err
 	}
 	// The ID is kept longer than the link is valid, for servers whose clocks differ.
-	first, err := l.Store.Spend(ctx, t.ID, k.ID, expires.Add(time.Minute))
+	first, err := l.deps.Store.Spend(ctx, t.ID, k.ID, expires.Add(time.Minute))
 	switch {
 	case err != nil:
 		return File{}, a.User, "server_error", err
@@ -121,7 +127,7 @@ func (l *Links) record(
 	ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin,
 	outcome string,
 ) {
-	l.Audit.Record(ctx, audit.Event{
+	l.deps.Audit.Record(ctx, audit.Event{
 		Action: action, Outcome: outcome, Tenant: t.Host, User: user,
 		Peer: from.Addr, Request: from.Request,
 	})

@@ -83,11 +83,11 @@ func TestOpen(t *testing.T) {
 				spent:   make(map[[16]byte]bool),
 			}
 			clock := func() time.Time { return now }
-			links := &provision.Links{
+			links := provision.NewLinks(provision.Deps{
 				Accounts: p, Store: p, Now: clock,
 				Tickets: func() *provision.Tickets { return provision.NewTickets(ring, clock) },
 				Audit:   audit.Log{Logger: slog.New(slog.NewTextHandler(&log, nil))},
-			}
+			})
 			token := links.Make(t.Context(), x, p.account, provision.Linphone, account.Origin{})
 			c.change(p, &now, &token)
 			open := func() (provision.File, error) {

@@ -112,7 +112,7 @@ func (p Phone) In(f Format) (File, error) {
 	case JsSIP:
 		return p.jssip()
 	}
-	return File{}, fault.Field("format", "there is no format %q; use one of %s", string(f), Names())
+	return File{}, fault.Field("format", "there is no format %q; use one of %s", string(f), formatNames())
 }
 
 // Offers reports whether a person of the platform can use the format: whether such a program
@@ -132,7 +132,7 @@ func (p Phone) Scan(f Format) string {
 }
 
 // Names returns the names of all formats, separated by commas.
-func Names() string {
+func formatNames() string {
 	var names []string
 	for _, f := range Formats {
 		names = append(names, string(f))

@@ -14,9 +14,6 @@ import (
 	"dialtone/internal/redact"
 )
 
-// Redacted is what every secret prints as.
-const Redacted = redact.Text
-
 // Key is 32 secret bytes. It does not print.
 type Key [32]byte
 
@@ -63,9 +60,9 @@ func (r *Ring) Rotated(now time.Time, keep int) *Ring {
 	return &Ring{keys: keys[:min(keep, len(keys))]}
 }
 
-// InUse returns how many of the keys may have signed something since a time: the newest, and those
+// inUse returns how many of the keys may have signed something since a time: the newest, and those
 // that were replaced after it.
-func (r *Ring) InUse(since time.Time) int {
+func (r *Ring) inUse(since time.Time) int {
 	n := 1
 	for n < len(r.keys) && r.keys[n-1].created.After(since) {
 		n++
@@ -73,15 +70,16 @@ func (r *Ring) InUse(since time.Time) int {
 	return n
 }
 
-// Spread is how old a key is before it signs. By then, every server that shares the keys has it.
-const Spread = 10 * time.Second
+// SigningDelay is how old a key must be before it signs. By then, every server that shares the keys
+// has it.
+const SigningDelay = 10 * time.Second
 
 // Signing returns the ring as it is used at a time: the newest key that is old enough is in front.
 // If none is, it is the oldest, so a ring of one key is used at once.
 func (r *Ring) Signing(now time.Time) *Ring {
 	first := len(r.keys) - 1
 	for i, k := range r.keys {
-		if now.Sub(k.created) >= Spread {
+		if now.Sub(k.created) >= SigningDelay {
 			first = i
 			break
 		}

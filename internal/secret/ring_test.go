@@ -37,7 +37,7 @@ func TestInUse(t *testing.T) {
 		-time.Hour: 5, 0: 5, time.Hour: 4, 90 * time.Minute: 4,
 		3 * time.Hour: 2, 4 * time.Hour: 1, 9 * time.Hour: 1,
 	} {
-		if got := ring.InUse(noon.Add(since)); got != want {
+		if got := ring.inUse(noon.Add(since)); got != want {
 			t.Errorf("%d keys have signed since %v, want %d", got, since, want)
 		}
 	}
@@ -54,7 +54,7 @@ func TestSigning(t *testing.T) {
 	}
 	newest := &Ring{keys: ring.keys[:1]}
 	for age, young := range map[time.Duration]bool{
-		0: true, Spread - time.Nanosecond: true, Spread: false, time.Hour: false,
+		0: true, SigningDelay - time.Nanosecond: true, SigningDelay: false, time.Hour: false,
 	} {
 		at := noon.Add(time.Hour + age)
 		if got := signsWith(ring.Signing(at), old); got != young {

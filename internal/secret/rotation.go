@@ -37,5 +37,5 @@ func (o Rotation) Apply(r *Ring, now time.Time) *Ring {
 // Needed returns how many keys of a ring are needed, newest first: those that may have signed
 // something that is still valid.
 func (o Rotation) Needed(r *Ring, now time.Time) int {
-	return r.InUse(now.Add(-o.Life - clockMargin))
+	return r.inUse(now.Add(-o.Life - clockMargin))
 }

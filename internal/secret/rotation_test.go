@@ -44,7 +44,7 @@ func TestRotation(t *testing.T) {
 
 func TestDelayedRotation(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for delayed, delay := range map[bool]time.Duration{false: Spread, true: RolloutTime + Spread} {
+	for delayed, delay := range map[bool]time.Duration{false: SigningDelay, true: RolloutTime + SigningDelay} {
 		ring := Rotation{Life: time.Hour, Delayed: delayed}.Apply(NewRing(now), now)
 		for age, want := range map[time.Duration]bool{0: false, delay - time.Second: false, delay: true} {
 			if got := ring.Signing(now.Add(age)).IDs()[0] == ring.IDs()[0]; got != want {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 )
 
@@ -52,8 +53,8 @@ func TestNothingPrints(t *testing.T) {
 				t.Errorf("%s prints %q:\n%s", name, leak, text)
 			}
 		}
-		if !strings.Contains(text, secret.Redacted) {
-			t.Errorf("%s does not print as %s:\n%s", name, secret.Redacted, text)
+		if !strings.Contains(text, redact.Text) {
+			t.Errorf("%s does not print as %s:\n%s", name, redact.Text, text)
 		}
 	}
 }

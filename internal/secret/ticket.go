@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Ticket is what a signed token says. Nothing is stored when one is issued: whoever has the key can
-// tell that it is genuine. Whether it is still good is decided by its reader, who may keep a list
-// of the IDs that were used or revoked.
+// Ticket is the content of a signed token. Nothing is stored when a token is issued: the key alone
+// proves that it is genuine. Its reader decides whether it is still valid, and may keep a list of
+// the IDs that were used or revoked.
 type Ticket struct {
 	// ID is random.
 	ID [16]byte
@@ -35,8 +35,7 @@ func (t Ticket) Fresh(now time.Time, life, skew time.Duration) bool {
 	return age >= -skew && age < life
 }
 
-// TicketFormat says what the tokens of one purpose consist of. A token is the unpadded base64url
-// of
+// TicketFormat says what the tokens of one purpose consist of. A token is the unpadded base64url of
 //
 //	version (1 byte, if not zero)
 //	ID (16)
@@ -44,9 +43,9 @@ func (t Ticket) Fresh(now time.Time, life, skew time.Duration) bool {
 //	time of issue since the Unix epoch (8), if Unit is not zero
 //	the first CodeSize bytes of an HMAC-SHA-256
 //
-// with integers in big-endian order. The HMAC covers, with the length of each, the tenant, all that
-// stands before the code, and the texts that the token is bound to. Tokens outlive the program that
-// issued them, so a format never changes.
+// with integers in big-endian order. The HMAC covers, with the length of each, the tenant,
+// everything before the code, and the texts that the token is bound to. Tokens outlive the program
+// that issued them, so a format never changes.
 type TicketFormat struct {
 	Purpose string // from which the key is derived
 	Version byte
@@ -54,7 +53,8 @@ type TicketFormat struct {
 	Unit    time.Duration
 	// CodeSize is between 16 and 32.
 	CodeSize int
-	// BoundFirst has the HMAC cover the texts before the content of the token and not after it.
+	// BoundFirst puts the texts before the content of the token in what the HMAC covers, not after
+	// it.
 	BoundFirst bool
 }
 

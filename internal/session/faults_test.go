@@ -107,7 +107,7 @@ func TestStoreFaults(t *testing.T) {
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
-		if a, err := h.Who(t.Context(), h.Tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
+		if a, err := h.SignedIn(t.Context(), h.Tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
 			t.Errorf("%s: got the account %q, %v", name, a.User, err)
 		}
 		*fault = nil
@@ -118,7 +118,7 @@ func TestStoreFaults(t *testing.T) {
 		t.Errorf("the log does not say that signing out failed:\n%s", h.Log.String())
 	}
 	store.revoke = nil
-	if _, err := h.Who(t.Context(), h.Tenant, g.Session); err != nil {
+	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session); err != nil {
 		t.Errorf("after a failed sign-out the session is over: %v", err)
 	}
 	h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))

@@ -156,7 +156,7 @@ var (
 	ErrStale = fault.New(fault.Unauthorized,
 		"the challenge was answered too late or twice; answer the new one")
 
-	// ErrDenied is every proof that is not that of an account's password.
+	// ErrDenied is the error for every proof that is not that of an account's password.
 	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is not right")
 
 	// ErrNotActivated means that the password is right and the account not active.
@@ -296,9 +296,9 @@ func (a *Authenticator) read(
 	return k, expires, ok && a.deps.Now().Before(expires)
 }
 
-// Who returns the account that a session token stands for. It fails with ErrDenied if there is no
+// SignedIn returns the account of a session, by its token. It fails with ErrDenied if there is no
 // such session, or it has ended.
-func (a *Authenticator) Who(
+func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string,
 ) (account.Account, error) {
 	k, expires, ok := a.read(t, token)

@@ -368,7 +368,7 @@ func TestSession(t *testing.T) {
 		h.member("ann")
 		g, err := h.signIn("ann", password)
 		h.Must(err)
-		a, err := h.Who(t.Context(), h.Tenant, g.Session)
+		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
 		if err != nil || a.User != "ann" {
 			t.Fatalf("got account %+v, %v", a, err)
 		}
@@ -399,7 +399,7 @@ func TestSession(t *testing.T) {
 		t.Run("ends "+name, func(t *testing.T) {
 			h, g := begin(t)
 			end(h, g)
-			_, err := h.Who(t.Context(), h.Tenant, g.Session)
+			_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
 			h.Is(err, session.ErrDenied)
 		})
 	}
@@ -407,7 +407,7 @@ func TestSession(t *testing.T) {
 		h, g := begin(t)
 		h.SignRing = h.SignRing.Rotated(h.Now(), 2)
 		h.Advance(session.Life - time.Microsecond)
-		_, err := h.Who(t.Context(), h.Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
 		h.Must(err)
 	})
 	t.Run("survives the end of another session", func(t *testing.T) {
@@ -418,15 +418,15 @@ func TestSession(t *testing.T) {
 			t.Fatal("two sign-ins returned the same session")
 		}
 		h.Must(h.SignOut(t.Context(), h.Tenant, other.Session, world.NewOrigin()))
-		_, err = h.Who(t.Context(), h.Tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session)
 		h.Must(err)
 	})
 	t.Run("is invalid at another tenant", func(t *testing.T) {
 		h, g := begin(t)
-		_, err := h.Who(t.Context(), h.At("other.test").Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.At("other.test").Tenant, g.Session)
 		h.Is(err, session.ErrDenied)
 		h.Must(h.SignOut(t.Context(), h.At("other.test").Tenant, g.Session, world.NewOrigin()))
-		_, err = h.Who(t.Context(), h.Tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session)
 		h.Must(err)
 	})
 	t.Run("is invalid when it is changed", func(t *testing.T) {
@@ -434,7 +434,7 @@ func TestSession(t *testing.T) {
 		for i := range len(g.Session) {
 			for _, c := range []string{"A", "_", "\n", ""} {
 				if bad := g.Session[:i] + c + g.Session[i+1:]; bad != g.Session {
-					_, err := h.Who(t.Context(), h.Tenant, bad)
+					_, err := h.SignedIn(t.Context(), h.Tenant, bad)
 					if !errors.Is(err, session.ErrDenied) {
 						t.Fatalf("%q is accepted: %v", bad, err)
 					}
@@ -444,7 +444,7 @@ func TestSession(t *testing.T) {
 		for _, bad := range []string{
 			"", g.Session + "=", g.Session + "A", g.Device, strings.Repeat("A", len(g.Session)),
 		} {
-			_, err := h.Who(t.Context(), h.Tenant, bad)
+			_, err := h.SignedIn(t.Context(), h.Tenant, bad)
 			h.Is(err, session.ErrDenied)
 			h.Must(h.SignOut(t.Context(), h.Tenant, bad, world.NewOrigin()))
 		}

@@ -16,7 +16,8 @@ const (
 	maxCached = 1 << 14
 )
 
-// cache holds active accounts that look-ups have read from the store. It is safe for concurrent use.
+// cache holds active accounts that look-ups have read from the store. It is safe for concurrent
+// use.
 //
 // A look-up sees every change that this process has answered before: forget is called after each
 // transaction and before the change is answered. It sees changes of other processes at most maxAge
@@ -51,9 +52,9 @@ func newCache() *cache {
 	return &cache{accounts: make(map[cacheKey]cached), keys: make(map[account.UID]cacheKey)}
 }
 
-// get returns the account if it is cached and younger than maxAge. If not, the caller reads it from the
-// store and calls put with the same time and with the count of changes that get returned before the
-// read.
+// get returns the account if it is cached and younger than maxAge. If not, the caller reads it from
+// the store and calls put with the same time and with the count of changes that get returned before
+// the read.
 func (c *cache) get(key cacheKey, now time.Time) (a account.Account, ok bool, changes uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,8 +21,8 @@
 // activated or is disabled, a realm that does not exist or that the server may not ask about, a
 // hash that the account does not have.
 //
-// A store that cannot be reached is a different error. A phone server that took it for
-// ErrNoAccount would tell every phone that its password is wrong.
+// A store that cannot be reached is a different error. A phone server that took it for ErrNoAccount
+// would tell every phone that its password is wrong.
 //
 // A phone sends its user name as alice or as alice@realm, and the name is part of the hash. Both
 // are found, each with the hash made from it; for the second form there is an MD5 hash only. Realms
@@ -30,8 +30,8 @@
 //
 // # Cache
 //
-// Active accounts that were looked up are cached, sealed, for at most a second. A look-up sees every
-// change that this process has answered, and changes of other processes within a second.
+// Active accounts that were looked up are cached, sealed, for at most a second. A look-up sees
+// every change that this process has answered, and changes of other processes within a second.
 //
 // The package does not know the protocols of look-ups. These are in package http/lookup.
 package sipserver

@@ -14,8 +14,8 @@ import (
 
 // Entry is what a phone server gets about an active account.
 type Entry struct {
-	// Username is the name that was looked up: alice or alice@realm. The hashes are of this very name
-	// in the tenant's realm.
+	// Username is the name that was looked up: alice or alice@realm. The hashes are of this very
+	// name in the tenant's realm.
 	Username string
 	// Tenant is shared and must not be modified.
 	Tenant *tenant.Tenant
@@ -65,8 +65,8 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	return e, nil
 }
 
-// cutRealm removes @realm from a user name. The realm must be spelled as the tenant's, since another
-// spelling has another hash.
+// cutRealm removes @realm from a user name. The realm must be spelled as the tenant's, since
+// another spelling has another hash.
 func cutRealm(username, realm string) (user string, cut bool) {
 	if user, ok := strings.CutSuffix(username, realm); ok && strings.HasSuffix(user, "@") {
 		return user[:len(user)-1], true

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/hook"
+	"dialtone/internal/redact"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/test/world"
 )
@@ -107,7 +108,7 @@ func TestFindAfterNotification(t *testing.T) {
 		Name: "crm", Kind: hook.Webhook, URL: "http://127.0.0.1/", AllTenants: true, Created: world.Noon,
 	})
 	f.Must(err)
-	hook.NewSealer(f.SealRing).Seal(&h, "secret")
+	hook.NewSealer(f.SealRing).Seal(&h, redact.New("secret"))
 	f.Must(f.Store.AddHook(t.Context(), h))
 	f.wantAlice(c, "a.test", account.Guest)
 	_, err = f.otherProcess().Disable(t.Context(), f.At("a.test").Tenant.ID, "alice", f.Now())

@@ -31,8 +31,8 @@ type Deps struct {
 	Audit    audit.Log
 	Now      func() time.Time
 	// NoCache makes every look-up read the store. Servers that share a database need it: a phone
-	// server that one of them has notified of a change may ask another one, which must not answer with
-	// the account as it was.
+	// server that one of them has notified of a change may ask another one, which must not answer
+	// with the account as it was.
 	NoCache bool
 }
 

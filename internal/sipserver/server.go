@@ -14,8 +14,8 @@ type Server struct {
 	Name string
 	// Token is the SHA-256 of the token.
 	Token [32]byte
-	// Tenants are the IDs of the tenants that the server may ask about. The ID of a removed tenant is
-	// never reused.
+	// Tenants are the IDs of the tenants that the server may ask about. The ID of a removed tenant
+	// is never reused.
 	Tenants []int64
 	Created time.Time
 }
@@ -30,14 +30,14 @@ type Store interface {
 	ServersVersion(ctx context.Context) (int64, error)
 
 	// Sealed returns the part of an account that a look-up needs: Tenant, UID, Role, Disabled and
-	// Sealed. The caller must not modify Sealed. It fails with fault.NotFound. Look-ups are by far the
-	// most frequent requests, so this is one query of one row.
+	// Sealed. The caller must not modify Sealed. It fails with fault.NotFound. Look-ups are by far
+	// the most frequent requests, so this is one query of one row.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
 
 	// OnChange adds a function that is called after each transaction of this process that may have
-	// changed what Sealed returns of an active account, and before the method that ran the transaction
-	// returns, with or without an error. The argument is the UID of the account, or the zero UID if
-	// any account may have changed.
+	// changed what Sealed returns of an active account, and before the method that ran the
+	// transaction returns, with or without an error. The argument is the UID of the account, or the
+	// zero UID if any account may have changed.
 	OnChange(f func(uid account.UID))
 }
 

@@ -202,12 +202,12 @@ func (s *Store) change(what hook.EventType, set string, tenant int64, user strin
 	more ...any) (a account.Account, err error) {
 	args := append([]any{engine.Micros(now), tenant, user}, more...)
 	event := account.NewUID(now)
-	defer s.notify()
+	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
 		a, err = scanAccount(tx.Row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+`
 			RETURNING `+accountColumns, args...))
 		if err == nil && what != "" {
-			err = noticeAccount(tx, what, event, a.UID[:], now)
+			err = insertAccountNotifications(tx, what, event, a.UID[:], now)
 		}
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
@@ -233,7 +233,7 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 // Delete implements account.Store.
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
 	event := account.NewUID(now)
-	defer s.notify()
+	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		n, err := tx.Exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live,
 			engine.Micros(now), tenant, user)
@@ -253,7 +253,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		} else if err != nil {
 			return nil, err
 		}
-		if err := noticeAccount(tx, hook.AccountDeleted, event, uid, now); err != nil {
+		if err := insertAccountNotifications(tx, hook.AccountDeleted, event, uid, now); err != nil {
 			return nil, err
 		}
 		for _, table := range []string{"outbox", "replaced", "delivery"} {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"dialtone/internal/durable"
 	"dialtone/internal/store/engine"
 )
 
@@ -46,13 +47,6 @@ func (osFS) Create(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-func (osFS) SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
+func (osFS) SyncDir(path string) error  { return durable.SyncDir(path) }
 func (osFS) Link(from, to string) error { return os.Link(from, to) }
 func (osFS) Remove(path string) error   { return os.Remove(path) }

@@ -53,13 +53,13 @@ func deliveries(q engine.Querier, query string, args ...any) (list []delivery.De
 }
 
 // DueMessages implements delivery.Store.
-func (s *Store) DueMessages(ctx context.Context, now time.Time, behind delivery.Position, without []string,
+func (s *Store) DueMessages(ctx context.Context, now time.Time, after delivery.Position, without []string,
 	limit int) (list []delivery.Delivery, next delivery.Position, err error) {
 	last := int64(-1) // before every due message
-	if behind != (delivery.Position{}) {
-		last = engine.Micros(behind.Due)
+	if after != (delivery.Position{}) {
+		last = engine.Micros(after.Due)
 	}
-	args := []any{engine.Micros(now), s.nodeName(), limit, last, behind.Message[:]}
+	args := []any{engine.Micros(now), s.nodeName(), limit, last, after.Message[:]}
 	var others strings.Builder
 	for _, domain := range without {
 		args = append(args, "%@"+domain)
@@ -92,7 +92,7 @@ func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
 
 // Classify implements delivery.Store.
 func (s *Store) Classify(ctx context.Context,
-	messages []mailmsg.ID) (list []delivery.Delivery, unsettled []mailmsg.ID, err error) {
+	messages []mailmsg.ID) (list []delivery.Delivery, inOutbox []mailmsg.ID, err error) {
 	if len(messages) == 0 {
 		return nil, nil, nil
 	}
@@ -106,19 +106,19 @@ func (s *Store) Classify(ctx context.Context,
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var message []byte
 		err := row.Scan(&message)
-		unsettled = append(unsettled, mailmsg.ID(append(message, make([]byte, 16)...)))
+		inOutbox = append(inOutbox, mailmsg.ID(append(message, make([]byte, 16)...)))
 		return err
 	}, `SELECT message FROM outbox WHERE `+among, args...)
 	if err != nil {
 		return nil, nil, err
 	}
 	list, err = deliveries(s.engine.Reads(ctx), `WHERE d.`+among, args...)
-	return list, unsettled, err
+	return list, inOutbox, err
 }
 
 // ClaimFiles implements delivery.Store.
 func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
-	now time.Time) (strangers []mailmsg.ID, err error) {
+	now time.Time) (unclaimed []mailmsg.ID, err error) {
 	claimed := make(map[mailmsg.ID]bool)
 	_, err = inChunks(s.engine, found, func(tx engine.Tx, f delivery.FoundFile) (err error) {
 		claimed[f.Message], err = claimFile(tx, f, s.nodeName(), now)
@@ -126,10 +126,10 @@ func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
 	})
 	for _, f := range found {
 		if !claimed[f.Message] {
-			strangers = append(strangers, f.Message)
+			unclaimed = append(unclaimed, f.Message)
 		}
 	}
-	return strangers, err
+	return unclaimed, err
 }
 
 // claimFile makes the delivery of a file that was found this node's, and adds it for the current
@@ -182,9 +182,9 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 		uid[:], tenant))
 }
 
-// again makes messages due as if they were new, except those that a newer message has replaced,
-// whose link no longer works.
-const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT),
+// retryUpdate makes messages due as if they were new, except those that a newer message has
+// replaced, whose link no longer works.
+const retryUpdate = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT),
 	due = CAST($1 AS BIGINT), attempts = 0
 	WHERE expires > $1
 	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)
@@ -193,8 +193,8 @@ const again = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT)
 
 // Retry implements delivery.Store.
 func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error) {
-	return s.operate(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
-		n, err := tx.Exec(again+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`,
+	return s.changeDelivery(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
+		n, err := tx.Exec(retryUpdate+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`,
 			engine.Micros(now), message[:])
 		if err == nil && n == 0 {
 			err = fault.New(fault.Conflict, "the message cannot be sent again: %s", whyNot(d, now))
@@ -215,8 +215,8 @@ func whyNot(d delivery.Delivery, now time.Time) string {
 	}
 }
 
-// operate changes one delivery and returns it as it is after the change.
-func (s *Store) operate(ctx context.Context, message mailmsg.ID,
+// changeDelivery changes one delivery and returns it as it is after the change.
+func (s *Store) changeDelivery(ctx context.Context, message mailmsg.ID,
 	do func(engine.Tx, delivery.Delivery) error) (delivery.Delivery, error) {
 	d, err := s.Delivery(ctx, message)
 	if err != nil {
@@ -241,7 +241,7 @@ func (s *Store) operate(ctx context.Context, message mailmsg.ID,
 // RetryAll implements delivery.Store.
 func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) {
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		n, err = tx.Exec(again+`state IN ('deferred', 'failed')`, engine.Micros(now))
+		n, err = tx.Exec(retryUpdate+`state IN ('deferred', 'failed')`, engine.Micros(now))
 		return err
 	})
 	return n, err
@@ -250,7 +250,7 @@ func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) 
 // Discard implements delivery.Store.
 func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 	now time.Time) (delivery.Delivery, error) {
-	return s.operate(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
+	return s.changeDelivery(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
 		n, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
 			WHERE message = $1 AND state <> 'sent'`,
 			message[:], engine.Micros(now), why)

@@ -10,7 +10,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// longestWait returns the time until all of the limits allow another use, which is 0 if they do now.
+// longestWait returns the time until all of the limits allow another use, which is 0 if they do
+// now.
 func longestWait(q engine.Querier, list []throttle.Allowance, now time.Time) (longest time.Duration, err error) {
 	for _, al := range list {
 		wait, err := waitFor(q, al, now)

@@ -48,7 +48,7 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 			token, r.Account.UID[:], r.Message[:], r.Was, engine.Micros(a.Expires)); err != nil {
 			return err
 		}
-		for _, al := range r.Places {
+		for _, al := range r.Allowances {
 			if _, err := tx.Exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
 				al.Bucket[:], engine.Micros(now), r.Message[:], engine.Micros(now.Add(al.Rule.Per))); err != nil {
 				return err
@@ -79,8 +79,8 @@ func mayResend(q engine.Querier, a account.Account, r account.LinkReplacement, n
 	case a.Email != r.Was:
 		return account.ErrAddressChanged
 	}
-	refusals := []func(time.Duration) error{account.ErrResends, account.ErrRecipient}
-	for i, al := range r.Places {
+	refusals := []func(time.Duration) error{account.ResendLimit, account.RecipientLimit}
+	for i, al := range r.Allowances {
 		if wait, err := waitFor(q, al, now); err != nil {
 			return err
 		} else if wait > 0 {
@@ -119,7 +119,7 @@ func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now t
 			r.Account.UID[:], r.Message[:]); err != nil {
 			return err
 		}
-		for _, al := range r.Places {
+		for _, al := range r.Allowances {
 			_, err := tx.Exec(`DELETE FROM taken WHERE bucket = $1 AND account = $2`, al.Bucket[:], r.Message[:])
 			if err != nil {
 				return err

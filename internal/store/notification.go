@@ -16,7 +16,8 @@ import (
 // Claim implements hook.Queue.
 func (s *Store) Claim(_ context.Context, id hook.ID, now, until time.Time,
 	limit int) (list []hook.Notification, err error) {
-	// Notices claimed by a first run whose commit was in doubt are due again when that claim ends.
+	// If the transaction runs twice because the outcome of its commit was unknown, the notifications
+	// that only the first run claimed are due again when that claim ends.
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
 		list, err = claimIn(tx, id, now, until, limit)
 		return err
@@ -28,8 +29,8 @@ func (s *Store) Claim(_ context.Context, id hook.ID, now, until time.Time,
 	return list, err
 }
 
-// claimIn claims notices in a transaction. A second claim at the same time waits for the first, and
-// then finds that its notices are due later.
+// claimIn claims notifications in a transaction. A concurrent claim waits for the first, and then
+// finds that its notifications are due later.
 func claimIn(tx engine.Tx, id hook.ID, now, until time.Time,
 	limit int) (list []hook.Notification, err error) {
 	err = tx.Each(func(row engine.Scanner) error {
@@ -65,42 +66,44 @@ func (s *Store) Report(_ context.Context, results []hook.Result, now time.Time) 
 	})
 }
 
+// report deletes the notification if it was delivered. Otherwise it changes the notification only if
+// the claim of the result still holds.
 func report(tx engine.Tx, r hook.Result, now time.Time) error {
-	const which = ` WHERE hook = $1 AND event = $2 AND account = $3`
+	const where = ` WHERE hook = $1 AND event = $2 AND account = $3`
 	key := []any{r.Hook[:], r.EventID[:], accountKey(r.Account)}
 	if r.Failure == "" && r.RetryAt.IsZero() {
-		_, err := tx.Exec(`DELETE FROM notice`+which, key...)
+		_, err := tx.Exec(`DELETE FROM notice`+where, key...)
 		return err
 	}
 	var n, givenUp int64
 	var err error
 	if r.RetryAt.IsZero() {
-		n, err = tx.Exec(`DELETE FROM notice`+which+` AND due = $4`, append(key, engine.Micros(r.ClaimEnds))...)
+		n, err = tx.Exec(`DELETE FROM notice`+where+` AND due = $4`, append(key, engine.Micros(r.ClaimEnds))...)
 		givenUp = n
 	} else {
-		n, err = tx.Exec(`UPDATE notice SET due = $5`+which+` AND due = $4`,
+		n, err = tx.Exec(`UPDATE notice SET due = $5`+where+` AND due = $4`,
 			append(key, engine.Micros(r.ClaimEnds), engine.Micros(r.RetryAt))...)
 	}
 	if err != nil || n == 0 || r.Failure == "" {
 		return err
 	}
 	_, err = tx.Exec(`UPDATE hook SET failed = $2, why = $3, given_up = given_up + $4 WHERE id = $1`,
-		r.Hook[:], engine.Micros(now), shortened(r.Failure), givenUp)
+		r.Hook[:], engine.Micros(now), truncated(r.Failure), givenUp)
 	return err
 }
 
-// shortened returns valid UTF-8 of at most 300 bytes for a list. The text is a server's answer,
-// which may be any bytes.
-func shortened(text string) string {
-	const most = 300
+// truncated returns the first 300 bytes of a server's answer, as valid UTF-8 without NUL, which
+// PostgreSQL does not store.
+func truncated(text string) string {
+	const limit = 300
 	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "…"
 	}
 	return text
 }
 
-// accountKey returns the value of the account column, which is empty for a notice of a tenant.
+// accountKey returns the value of the account column, which is empty for an event of a tenant.
 func accountKey(u account.UID) []byte {
 	if u == (account.UID{}) {
 		return []byte{}
@@ -111,49 +114,57 @@ func accountKey(u account.UID) []byte {
 // NotificationsAdded implements hook.Queue.
 func (s *Store) NotificationsAdded() <-chan struct{} { return s.added }
 
-// notify signals that this process may have written notices.
-func (s *Store) notify() {
+// signalAdded signals that this process may have inserted notifications.
+func (s *Store) signalAdded() {
 	select {
 	case s.added <- struct{}{}:
 	default:
 	}
 }
 
-// A change of a tenant or of one of its accounts writes a notice for each hook of the tenant. The
-// id of the event is made before the transaction, so that a second run of the transaction writes
-// nothing new.
+// A change of a tenant or of one of its accounts inserts a notification for each hook of the tenant.
+// The id of the event is made before the transaction, so that a second run of the transaction
+// inserts nothing new.
 const (
-	noticeColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
-	concerned     = ` WHERE (h.everyone OR EXISTS
+	notificationColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
+	ofTenantHooks       = ` WHERE (h.everyone OR EXISTS
 		(SELECT 1 FROM hook_tenant ht WHERE ht.hook = h.id AND ht.tenant = t.id))`
 )
 
-// noticeTenant writes the notices of a change of a tenant.
-func noticeTenant(tx engine.Tx, what hook.EventType, event account.UID, tenant int64, now time.Time) error {
-	_, err := tx.Exec(`INSERT INTO notice (`+noticeColumns+`)
+// insertTenantNotifications inserts the notifications of a change of a tenant.
+func insertTenantNotifications(
+	tx engine.Tx, what hook.EventType, event account.UID, tenant int64, now time.Time,
+) error {
+	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
-		FROM hook h JOIN tenant t ON t.id = $5`+concerned+` ON CONFLICT DO NOTHING`,
+		FROM hook h JOIN tenant t ON t.id = $5`+ofTenantHooks+` ON CONFLICT DO NOTHING`,
 		event[:], []byte{}, string(what), engine.Micros(now), tenant)
 	return err
 }
 
-// noticeAccount writes the notices of a change of an account that was activated. Phone servers know
-// no other accounts.
-func noticeAccount(tx engine.Tx, what hook.EventType, event account.UID, uid []byte, now time.Time) error {
-	return noticeAccounts(tx, ` AND a.uid = $4`, what, event, now, uid)
+// insertAccountNotifications inserts the notifications of a change of an account, if it was
+// activated. Phone servers know no other accounts.
+func insertAccountNotifications(
+	tx engine.Tx, what hook.EventType, event account.UID, uid []byte, now time.Time,
+) error {
+	return insertNotifications(tx, ` AND a.uid = $4`, what, event, now, uid)
 }
 
-// noticeTenantAccounts writes the notices that a tenant's accounts are deleted.
-func noticeTenantAccounts(tx engine.Tx, event account.UID, tenant int64, now time.Time) error {
-	return noticeAccounts(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now, tenant)
+// insertRemovalNotifications inserts the notifications that the accounts of a tenant are deleted.
+func insertRemovalNotifications(tx engine.Tx, event account.UID, tenant int64, now time.Time) error {
+	return insertNotifications(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now,
+		tenant)
 }
 
-// noticeAccounts writes the notices of the accounts of a condition, in which $4 is of.
-func noticeAccounts(tx engine.Tx, which string, what hook.EventType, event account.UID, now time.Time, of any) error {
-	_, err := tx.Exec(`INSERT INTO notice (`+noticeColumns+`)
+// insertNotifications inserts the notifications of the accounts that meet a condition on the account
+// a. $4 in the condition is arg.
+func insertNotifications(
+	tx engine.Tx, condition string, what hook.EventType, event account.UID, now time.Time, arg any,
+) error {
+	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
-		FROM hook h JOIN account a ON a.activated IS NOT NULL`+which+`
-		JOIN tenant t ON t.id = a.tenant`+concerned+` ON CONFLICT DO NOTHING`,
-		event[:], string(what), engine.Micros(now), of)
+		FROM hook h JOIN account a ON a.activated IS NOT NULL`+condition+`
+		JOIN tenant t ON t.id = a.tenant`+ofTenantHooks+` ON CONFLICT DO NOTHING`,
+		event[:], string(what), engine.Micros(now), arg)
 	return err
 }

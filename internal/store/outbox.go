@@ -17,26 +17,26 @@ var _ outbox.Store = (*Store)(nil)
 
 // Pending implements outbox.Store.
 func (s *Store) Pending(ctx context.Context) ([]outbox.Entry, error) {
-	return waiting(s.engine.Reads(ctx), `($1 = '' OR o.node = $1)`, s.nodeName())
+	return pendingEntries(s.engine.Reads(ctx), `($1 = '' OR o.node = $1)`, s.nodeName())
 }
 
-// waiting returns the outbox rows of a condition, with their accounts.
-func waiting(q engine.Querier, condition string, args ...any) (list []outbox.Entry, err error) {
+// pendingEntries returns the outbox rows that a condition selects, with their accounts.
+func pendingEntries(q engine.Querier, condition string, args ...any) (list []outbox.Entry, err error) {
 	err = q.Each(func(row engine.Scanner) (err error) {
-		var w outbox.Entry
+		var e outbox.Entry
 		var message []byte
 		var made int64
-		a, err := scanAccount(prefixed{row, []any{&message, &w.SealedToken, &made, &w.Replaced}})
+		a, err := scanAccount(prefixed{row, []any{&message, &e.SealedToken, &made, &e.Replaced}})
 		if err != nil {
 			return err
 		}
-		w.Tenant, w.Account, w.User, w.Email, w.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
-		copy(w.Message[:], message)
-		w.Made, w.Expires = a.Created, a.Expires
+		e.Tenant, e.Account, e.User, e.Email, e.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
+		copy(e.Message[:], message)
+		e.Made, e.Expires = a.Created, a.Expires
 		if made > 0 {
-			w.Made = engine.FromMicros(made)
+			e.Made = engine.FromMicros(made)
 		}
-		list = append(list, w)
+		list = append(list, e)
 		return nil
 	}, `SELECT o.message, o.token, o.made,
 		EXISTS (SELECT 1 FROM outbox n WHERE n.account = o.account AND n.turn > o.turn), `+accountColumns+`
@@ -46,10 +46,11 @@ func waiting(q engine.Querier, condition string, args ...any) (list []outbox.Ent
 
 // Ack implements outbox.Store.
 func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
-	return inChunks(s.engine, messages, settle)
+	return inChunks(s.engine, messages, ack)
 }
 
-func settle(tx engine.Tx, m outbox.Ref) error {
+// ack removes the row of a message whose file is durable.
+func ack(tx engine.Tx, m outbox.Ref) error {
 	// One sync of the directory makes durable all older messages that this node wrote, so their
 	// rows go too.
 	_, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
@@ -84,7 +85,7 @@ func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 		if err != nil {
 			return err
 		}
-		return settle(tx, m)
+		return ack(tx, m)
 	})
 }
 
@@ -130,7 +131,7 @@ func (s *Store) TakeOverFrom(_ context.Context,
 	expired []engine.ExpiredLease) (list []outbox.Entry, err error) {
 	for _, lease := range expired {
 		more, err := s.take(func(tx engine.Tx) ([][]byte, error) {
-			removed, err := lease.Remove(tx)
+			removed, err := removeNode(tx, lease)
 			if err != nil || !removed { // it is alive, or another node takes over
 				return nil, err
 			}
@@ -144,6 +145,13 @@ func (s *Store) TakeOverFrom(_ context.Context,
 	return list, nil
 }
 
+// removeNode removes a node whose lease has expired, unless it has recorded a heartbeat since. It
+// reports whether it did: of several nodes that see a lease expire, one removes it.
+func removeNode(tx engine.Tx, l engine.ExpiredLease) (bool, error) {
+	n, err := tx.Exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, l.Node, l.Heartbeat)
+	return n > 0, err
+}
+
 // moveOutbox gives the outbox rows of one node to another, and returns their accounts.
 func moveOutbox(tx engine.Tx, from, to string) (accounts [][]byte, err error) {
 	err = tx.Each(func(row engine.Scanner) error {
@@ -155,31 +163,32 @@ func moveOutbox(tx engine.Tx, from, to string) (accounts [][]byte, err error) {
 	return accounts, err
 }
 
-// take returns the outbox rows that do has given to this node. No other node writes their messages
-// from then on. So when the commit is in doubt, take remembers them, and the next call returns
-// those that belong to this node.
+// take runs do, which gives outbox rows to this node and returns their accounts, and returns the
+// entries of these rows. No other node writes their messages from then on. So when the commit is in
+// doubt, take remembers the accounts, and the next call returns their entries that belong to this
+// node.
 func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []outbox.Entry, err error) {
 	s.takeOver.mu.Lock()
 	defer s.takeOver.mu.Unlock()
-	perhaps := s.takeOver.doubtful
+	candidates := s.takeOver.doubtful
 	err = s.engine.Write(func(tx engine.Tx) error {
 		moved, err := do(tx) // waits for an earlier run that has not ended
 		if err != nil {
 			return err
 		}
-		perhaps = append(perhaps, moved...)
+		candidates = append(candidates, moved...)
 		accounts := make(map[account.UID]bool)
-		for _, uid := range perhaps {
+		for _, uid := range candidates {
 			accounts[account.UID(uid)] = true
 		}
-		list, err = waiting(tx, `o.node = $1`, s.nodeName())
+		list, err = pendingEntries(tx, `o.node = $1`, s.nodeName())
 		list = slices.DeleteFunc(list, func(e outbox.Entry) bool { return !accounts[e.Account] })
 		return err
 	})
 	if err == nil {
 		s.takeOver.doubtful = nil
 	} else if list = nil; errors.Is(err, fault.ErrInDoubt) {
-		s.takeOver.doubtful = perhaps
+		s.takeOver.doubtful = candidates
 	}
 	return list, err
 }

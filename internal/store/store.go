@@ -62,7 +62,7 @@ func (s *Store) Close() error { return s.engine.Close() }
 func (s *Store) Ready(ctx context.Context) error { return s.engine.Ready(ctx) }
 
 // Broken returns a channel that is closed when a commit has failed and it is not known whether it
-// is on the disk. From then on every write fails with account.ErrUnknown, and the process is to
+// is on the disk. From then on every write fails with fault.ErrInDoubt, and the process is to
 // end. The channel is nil for an engine that recovers by itself.
 func (s *Store) Broken() <-chan struct{} {
 	if e, ok := s.engine.(engine.Failer); ok {
@@ -92,8 +92,8 @@ func (s *Store) Schema(ctx context.Context) (version int64, err error) {
 	return engine.Count(s.engine.Reads(ctx), `SELECT max(version) FROM schema_version`)
 }
 
-// nodeName returns the name of this node in rows of the outbox, which is empty for an engine without
-// nodes.
+// nodeName returns the name of this node in rows of the outbox, which is empty for an engine
+// without nodes.
 func (s *Store) nodeName() string {
 	if s.node == nil {
 		return ""

@@ -30,18 +30,18 @@ import (
 
 var noon = teststore.Noon
 
-// open opens the database at path, and closes it at the end of the test.
+// open opens the SQLite database at path, and closes it at the end of the test.
 func open(t *testing.T, path string, ring *secret.Ring) *store.Store {
 	t.Helper()
 	s, err := teststore.Open(t.Context(), path, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { shut(t, s) })
+	t.Cleanup(func() { closeStore(t, s) })
 	return s
 }
 
-func shut(t *testing.T, s io.Closer) {
+func closeStore(t *testing.T, s io.Closer) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -50,7 +50,7 @@ func shut(t *testing.T, s io.Closer) {
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-func TestStore(t *testing.T) {
+func TestStoreOnSQLite(t *testing.T) {
 	conformance.Run(t, func(t *testing.T) conformance.Store {
 		return open(t, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
 	})
@@ -65,15 +65,15 @@ func addTenant(t *testing.T, s *store.Store, host string) int64 {
 	return added.ID
 }
 
-// admission returns a signup that no rule refuses, with a long credential.
-func admission(tenant int64, user string) account.Signup {
+// newSignup returns a signup that the store admits, with a long credential.
+func newSignup(tenant int64, user string) account.Signup {
 	a := teststore.Signup(tenant, user)
 	a.Account.Sealed = bytes.Repeat([]byte(user), 40)
 	return a
 }
 
-// fill makes a database with a tenant and so many accounts, closes it and gives the users.
-func fill(t *testing.T, path string, ring *secret.Ring, n int) (users []string) {
+// fillDatabase creates a database with a tenant and n accounts, closes it, and returns the users.
+func fillDatabase(t *testing.T, path string, ring *secret.Ring, n int) (users []string) {
 	t.Helper()
 	s, err := teststore.Open(t.Context(), path, ring)
 	if err != nil {
@@ -82,15 +82,15 @@ func fill(t *testing.T, path string, ring *secret.Ring, n int) (users []string) 
 	id := addTenant(t, s, "phone.test")
 	for i := range n {
 		users = append(users, fmt.Sprintf("user%04d", i))
-		if err := s.Create(t.Context(), admission(id, users[i]), noon); err != nil {
+		if err := s.Create(t.Context(), newSignup(id, users[i]), noon); err != nil {
 			t.Fatal(err)
 		}
 	}
-	shut(t, s)
+	closeStore(t, s)
 	return users
 }
 
-func listed(t *testing.T, s *store.Store) (users []string, err error) {
+func listUsers(t *testing.T, s *store.Store) (users []string, err error) {
 	t.Helper()
 	tenants, _, err := s.Tenants(t.Context())
 	if err != nil {
@@ -107,8 +107,8 @@ func listed(t *testing.T, s *store.Store) (users []string, err error) {
 	return users, nil
 }
 
-// folder is every file of a directory, by its name.
-func folder(t *testing.T, dir string) map[string]string {
+// readFiles returns the contents of all files of a directory, by name.
+func readFiles(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -125,13 +125,13 @@ func folder(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// untouched wants the files of a directory to be what they were, byte by byte.
-func untouched(t *testing.T, dir string, before map[string]string) {
+// wantUnchanged compares the files of a directory with what readFiles returned before.
+func wantUnchanged(t *testing.T, dir string, before map[string]string) {
 	t.Helper()
-	after := folder(t, dir)
+	after := readFiles(t, dir)
 	for name, content := range before {
 		if after[name] != content {
-			t.Errorf("%s had %d bytes, and has %d or others", name, len(content), len(after[name]))
+			t.Errorf("%s has changed: it had %d bytes and has %d", name, len(content), len(after[name]))
 		}
 		delete(after, name)
 	}
@@ -165,34 +165,34 @@ func TestFileModes(t *testing.T) {
 	}
 }
 
-func TestReopening(t *testing.T) {
+func TestPathWithSpecialCharacters(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
 		"dialtone.db", "a?b.db", "a?mode=memory&cache=shared", "50%.db", "%41.db", "a#b.db",
 		"two words.db", "téléphone ☎.db", "a&b=c;d.db", `a"b'c.db`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(dir, name, name) // in the directory's name too
+			path := filepath.Join(dir, name, name) // the name of a directory and of a file
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			ring := secret.NewRing(noon)
-			want := fill(t, path, ring, 2)
-			if files := folder(t, filepath.Dir(path)); len(files) != 1 || files[name] == "" {
+			want := fillDatabase(t, path, ring, 2)
+			if files := readFiles(t, filepath.Dir(path)); len(files) != 1 || files[name] == "" {
 				t.Errorf("the directory has %d files, want %s alone", len(files), name)
 			}
-			got, err := listed(t, open(t, path, ring))
+			got, err := listUsers(t, open(t, path, ring))
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("got %q and %v", got, err)
 			}
 		})
 	}
-	if got := len(folderNames(t, dir)); got != 10 {
+	if got := len(fileNames(t, dir)); got != 10 {
 		t.Errorf("%d directories, want 10", got)
 	}
 }
 
-func folderNames(t *testing.T, dir string) (names []string) {
+func fileNames(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -208,34 +208,34 @@ func TestSealKey(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "dialtone.db")
 	ring := secret.NewRing(noon)
-	want := fill(t, path, ring, 2)
+	want := fillDatabase(t, path, ring, 2)
 
-	before := folder(t, dir)
+	before := readFiles(t, dir)
 	if _, err := teststore.Open(t.Context(), path, secret.NewRing(noon)); !errors.Is(err, store.ErrSealKey) {
 		t.Fatalf("with another key: %v", err)
 	}
-	untouched(t, dir, before)
+	wantUnchanged(t, dir, before)
 
 	rotated := ring.Rotated(noon, 2)
 	s, err := teststore.Open(t.Context(), path, rotated)
 	if err != nil {
 		t.Fatalf("with a key added: %v", err)
 	}
-	shut(t, s)
-	before = folder(t, dir)
-	for name, lacking := range map[string]*secret.Ring{"the new": ring, "the old": rotated.Rotated(noon, 2)} {
-		if _, err := teststore.Open(t.Context(), path, lacking); !errors.Is(err, store.ErrSealKey) {
+	closeStore(t, s)
+	before = readFiles(t, dir)
+	for name, other := range map[string]*secret.Ring{"the new": ring, "the old": rotated.Rotated(noon, 2)} {
+		if _, err := teststore.Open(t.Context(), path, other); !errors.Is(err, store.ErrSealKey) {
 			t.Errorf("without %s key: %v", name, err)
 		}
 	}
-	untouched(t, dir, before)
-	if got, err := listed(t, open(t, path, rotated)); err != nil || !slices.Equal(got, want) {
+	wantUnchanged(t, dir, before)
+	if got, err := listUsers(t, open(t, path, rotated)); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q and %v", got, err)
 	}
 }
 
-// alter runs SQL on a database that nobody has open.
-func alter(t *testing.T, path, query string) {
+// execSQLite runs SQL on a database that no store has open.
+func execSQLite(t *testing.T, path, query string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
@@ -249,21 +249,21 @@ func alter(t *testing.T, path, query string) {
 
 func TestNewerDatabase(t *testing.T) {
 	for name, query := range map[string]string{
-		"has a version that this program does not know": `INSERT INTO schema_version
+		"unknown version": `INSERT INTO schema_version
 			SELECT max(version) + 1, 'x', 0 FROM schema_version`,
-		"has another form of a version that it knows": `UPDATE schema_version SET checksum = 'x' WHERE version = 0`,
+		"other checksum of a known version": `UPDATE schema_version SET checksum = 'x' WHERE version = 0`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "dialtone.db")
 			ring := secret.NewRing(noon)
-			fill(t, path, ring, 1)
-			alter(t, path, query)
-			before := folder(t, dir)
+			fillDatabase(t, path, ring, 1)
+			execSQLite(t, path, query)
+			before := readFiles(t, dir)
 			if _, err := teststore.Open(t.Context(), path, ring); !errors.Is(err, migrations.ErrNewer) {
 				t.Errorf("got %v", err)
 			}
-			untouched(t, dir, before)
+			wantUnchanged(t, dir, before)
 		})
 	}
 }
@@ -272,7 +272,7 @@ func TestDamagedFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "dialtone.db")
 	ring := secret.NewRing(noon)
-	want := fill(t, path, ring, 40)
+	want := fillDatabase(t, path, ring, 40)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -296,31 +296,32 @@ func TestDamagedFile(t *testing.T) {
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			before := folder(t, dir)
+			before := readFiles(t, dir)
 			s, err := teststore.Open(t.Context(), path, ring)
 			if err == nil {
-				got, err := listed(t, s)
-				t.Errorf("it opens, and lists %d of %d accounts: %v", len(got), len(want), err)
+				got, err := listUsers(t, s)
+				t.Errorf("Open succeeds, and %d of %d accounts are listed; %v", len(got), len(want), err)
 				s.Close()
 				return
 			}
-			untouched(t, dir, before)
+			wantUnchanged(t, dir, before)
 		})
 	}
 }
 
-func TestLostFile(t *testing.T) {
+// A WAL without its database is not applied to a new database.
+func TestWALWithoutDatabase(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "dialtone.db")
 	ring := secret.NewRing(noon)
 	s := open(t, path, ring)
 	addTenant(t, s, "phone.test")
-	journal, err := os.ReadFile(path + "-wal")
-	if err != nil || len(journal) == 0 {
-		t.Fatalf("the journal: %d bytes, %v", len(journal), err)
+	wal, err := os.ReadFile(path + "-wal")
+	if err != nil || len(wal) == 0 {
+		t.Fatalf("the WAL has %d bytes; %v", len(wal), err)
 	}
-	for name, content := range map[string]*[]byte{"is missing": nil, "is empty": {}} {
-		t.Run("the database "+name+" and its journal is there", func(t *testing.T) {
+	for name, content := range map[string]*[]byte{"database missing": nil, "database empty": {}} {
+		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "dialtone.db")
 			if content != nil {
@@ -328,20 +329,20 @@ func TestLostFile(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := os.WriteFile(path+"-wal", journal, 0o600); err != nil {
+			if err := os.WriteFile(path+"-wal", wal, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			before := folder(t, dir)
+			before := readFiles(t, dir)
 			if s, err := teststore.Open(t.Context(), path, ring); err == nil {
 				s.Close()
-				t.Fatal("it opens")
+				t.Fatal("Open succeeds")
 			}
-			untouched(t, dir, before)
+			wantUnchanged(t, dir, before)
 		})
 	}
 }
 
-func TestTwoProcesses(t *testing.T) {
+func TestTwoStoresOnOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dialtone.db")
 	ring := secret.NewRing(noon)
 	stores := []*store.Store{open(t, path, ring), open(t, path, ring)}
@@ -352,14 +353,14 @@ func TestTwoProcesses(t *testing.T) {
 		kind fault.Kind
 		make func(i int) account.Signup
 	}{
-		{"race for one name", 1, fault.Conflict, func(int) account.Signup { return admission(id, "ann") }},
-		{"race for one captcha", 1, fault.Captcha, func(i int) account.Signup {
-			a := admission(id, fmt.Sprint("bob", i))
+		{"one name", 1, fault.Conflict, func(int) account.Signup { return newSignup(id, "ann") }},
+		{"one captcha", 1, fault.Captcha, func(i int) account.Signup {
+			a := newSignup(id, fmt.Sprint("bob", i))
 			a.Captcha.Nonce = [16]byte{1}
 			return a
 		}},
-		{"race for the places of one address", 3, fault.Limited, func(i int) account.Signup {
-			a := admission(id, fmt.Sprint("cid", i))
+		{"one address", 3, fault.Limited, func(i int) account.Signup {
+			a := newSignup(id, fmt.Sprint("cid", i))
 			a.Address[0].Bucket = throttle.Bucket{1}
 			return a
 		}},
@@ -386,7 +387,7 @@ func TestTwoProcesses(t *testing.T) {
 				}
 			}
 			if wins != c.wins {
-				t.Errorf("%d of them won, want %d", wins, c.wins)
+				t.Errorf("%d signups succeeded, want %d", wins, c.wins)
 			}
 		})
 	}
@@ -394,11 +395,11 @@ func TestTwoProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a, err := stores[0].Find(t.Context(), id, "ann", noon); err != nil || !a.Held {
-		t.Errorf("the other one sees %+v and %v", a, err)
+		t.Errorf("the other store finds %+v, %v", a, err)
 	}
 }
 
-func TestFirstStartOfManyProcesses(t *testing.T) {
+func TestConcurrentFirstStart(t *testing.T) {
 	dir := t.TempDir()
 	ring := secret.NewRing(noon)
 	stores := make([]*store.Store, 8)
@@ -424,11 +425,11 @@ func TestFirstStartOfManyProcesses(t *testing.T) {
 			continue
 		}
 		if list, _, err := s.Tenants(t.Context()); err != nil || len(list) != 1 {
-			t.Errorf("one of them sees %d tenants and %v", len(list), err)
+			t.Errorf("a store has %d tenants; %v", len(list), err)
 		}
-		shut(t, s)
+		closeStore(t, s)
 	}
-	if names := folderNames(t, dir); !slices.Equal(names, []string{"dialtone.db"}) {
-		t.Errorf("left behind: %q", names)
+	if names := fileNames(t, dir); !slices.Equal(names, []string{"dialtone.db"}) {
+		t.Errorf("the files are %q", names)
 	}
 }

@@ -28,7 +28,7 @@ var allTenants = []phonetables.Subject{phonetables.Tenants}
 // AddTenant implements tenant.Store.
 func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
 	event := account.NewUID(t.Created)
-	defer s.notify()
+	defer s.signalAdded()
 	err := s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
 		if err := tx.Lock(tenantsLock); err != nil {
 			return nil, err
@@ -41,15 +41,15 @@ func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, er
 			}
 		}
 		if t.ID, err = addTenant(tx, t); err == nil {
-			err = noticeTenant(tx, hook.TenantAdded, event, t.ID, t.Created)
+			err = insertTenantNotifications(tx, hook.TenantAdded, event, t.ID, t.Created)
 		}
 		return allTenants, err
 	})
 	return t, err
 }
 
-// free fails with fault.Conflict if another tenant has the host or the realm of t.
-func free(q engine.Querier, t tenant.Tenant) error {
+// checkHostAndRealmFree fails with fault.Conflict if another tenant has the host or the realm of t.
+func checkHostAndRealmFree(q engine.Querier, t tenant.Tenant) error {
 	var one int
 	err := q.Row(`SELECT 1 FROM tenant WHERE host = $1`, t.Host).Scan(&one)
 	if err == nil {
@@ -58,7 +58,7 @@ func free(q engine.Querier, t tenant.Tenant) error {
 	} else if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
-	return realmFree(q, t)
+	return checkRealmFree(q, t)
 }
 
 // AddFirstTenant implements tenant.Store.
@@ -78,7 +78,7 @@ func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
 }
 
 func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
-	if err := free(tx, t); err != nil {
+	if err := checkHostAndRealmFree(tx, t); err != nil {
 		return 0, err
 	}
 	settings, err := json.Marshal(t.Settings)
@@ -94,8 +94,8 @@ func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
 	return id, tenantsChanged(tx)
 }
 
-// realmFree fails with fault.Conflict if another tenant has the realm of t.
-func realmFree(q engine.Querier, t tenant.Tenant) error {
+// checkRealmFree fails with fault.Conflict if another tenant has the realm of t.
+func checkRealmFree(q engine.Querier, t tenant.Tenant) error {
 	var host string
 	err := q.Row(`SELECT host FROM tenant WHERE lower(realm) = lower($1) AND id <> $2`, t.Realm, t.ID).Scan(&host)
 	if err == nil {
@@ -116,7 +116,7 @@ func tenantsChanged(tx engine.Tx) error {
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
 	event := account.NewUID(now)
-	defer s.notify()
+	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		return allTenants, setTenant(tx, t, event, now)
 	})
@@ -142,7 +142,7 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 			return fault.New(fault.Conflict, "the realm of %s cannot change while it has accounts (%d): every "+
 				"password's hash contains the realm, and none would match any more", t.Host, n)
 		}
-		if err := realmFree(tx, t); err != nil {
+		if err := checkRealmFree(tx, t); err != nil {
 			return err
 		}
 	}
@@ -166,7 +166,7 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 	if err != nil {
 		return err
 	}
-	if err := noticeTenant(tx, hook.TenantChanged, event, t.ID, now); err != nil {
+	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, now); err != nil {
 		return err
 	}
 	return tenantsChanged(tx)
@@ -179,13 +179,13 @@ func noTenant(host string) error {
 // RemoveTenant implements tenant.Store.
 func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
 	event := account.NewUID(now)
-	defer s.notify()
+	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		return allTenants, dropTenant(tx, host, accounts, event, now)
+		return allTenants, removeTenant(tx, host, accounts, event, now)
 	})
 }
 
-func dropTenant(tx engine.Tx, host string, accounts bool, event account.UID, now time.Time) error {
+func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, now time.Time) error {
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
 	}
@@ -207,10 +207,10 @@ func dropTenant(tx engine.Tx, host string, accounts bool, event account.UID, now
 		return fault.New(fault.Conflict,
 			"the tenant %s has accounts (%d); to remove them too, add --with-accounts", host, n)
 	}
-	if err := noticeTenantAccounts(tx, event, id, now); err != nil {
+	if err := insertRemovalNotifications(tx, event, id, now); err != nil {
 		return err
 	}
-	if err := noticeTenant(tx, hook.TenantRemoved, event, id, now); err != nil {
+	if err := insertTenantNotifications(tx, hook.TenantRemoved, event, id, now); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM hook_tenant WHERE tenant = $1`, id); err != nil {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,11 +15,15 @@ import (
 	"dialtone/internal/i18n"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/teststore"
 )
 
-// oldDatabase is a database as version 0 wrote it, and the ring that it was sealed with.
+// oldDatabase creates a database as version 0 wrote it, and returns its path and its keys.
 func oldDatabase(t *testing.T) (path string, ring *secret.Ring) {
 	t.Helper()
 	dir := t.TempDir()
@@ -38,7 +43,7 @@ func oldDatabase(t *testing.T) (path string, ring *secret.Ring) {
 		t.Fatal(err)
 	}
 	path = filepath.Join(dir, "dialtone.db")
-	alter(t, path, string(text))
+	execSQLite(t, path, string(text))
 	return path, ring
 }
 
@@ -50,7 +55,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 
 	tenants, version, err := s.Tenants(ctx)
 	if err != nil || version != 2 {
-		t.Fatalf("the tenants: number %d, %v", version, err)
+		t.Fatalf("Tenants: version %d, %v", version, err)
 	}
 	want := []tenant.Tenant{
 		{
@@ -60,13 +65,11 @@ func TestUpgradeFromVersion0(t *testing.T) {
 			PublicURL: "https://office.test:8443",
 			Created:   noon.Add(time.Minute),
 			Settings: tenant.Settings{
-				Product:      "Bürotelefon",
-				MailFrom:     "phones@office.test",
-				SIPServer:    "sip.office.test",
-				SIPTransport: "TCP",
-				Origins: []string{
-					"https://www.office.test",
-				},
+				Product:        "Bürotelefon",
+				MailFrom:       "phones@office.test",
+				SIPServer:      "sip.office.test",
+				SIPTransport:   "TCP",
+				Origins:        []string{"https://www.office.test"},
 				Reserved:       []string{"initech"},
 				Algorithm:      digest.SHA256,
 				SignupsPerHour: 100,
@@ -84,7 +87,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 		disabled, held   bool
 		activated        time.Time
 		epoch            int64
-		full             bool // has all three hashes
+		allHashes        bool
 	}
 	rows := []row{
 		{"office.test", "ann", "Other Ann", account.Guest, true, false, time.Time{}, 0, true},
@@ -112,17 +115,17 @@ func TestUpgradeFromVersion0(t *testing.T) {
 			}
 			password := passwords[len(got)]
 			if c.HA1 != digest.Compute(a.User, tn.Realm, password) {
-				t.Errorf("%s at %s has another password", a.User, tn.Host)
+				t.Errorf("%s at %s has a wrong HA1", a.User, tn.Host)
 			}
-			full := c.HA1B != nil && c.SHA256 != nil
-			if full && (*c.HA1B != digest.ComputeB(a.User, tn.Realm, password) ||
+			allHashes := c.HA1B != nil && c.SHA256 != nil
+			if allHashes && (*c.HA1B != digest.ComputeB(a.User, tn.Realm, password) ||
 				*c.SHA256 != digest.ComputeSHA256(a.User, tn.Realm, password)) {
-				t.Errorf("%s at %s has other hashes", a.User, tn.Host)
+				t.Errorf("%s at %s has wrong hashes", a.User, tn.Host)
 			}
 			if a.HasSHA256 != (c.SHA256 != nil) {
-				t.Errorf("%s is said to have SHA-256: %v", a.User, a.HasSHA256)
+				t.Errorf("%s at %s: HasSHA256 is %v", a.User, tn.Host, a.HasSHA256)
 			}
-			got = append(got, row{tn.Host, a.User, a.Name, a.Role, a.Disabled, a.Held, a.Activated, a.Epoch, full})
+			got = append(got, row{tn.Host, a.User, a.Name, a.Role, a.Disabled, a.Held, a.Activated, a.Epoch, allHashes})
 			return nil
 		}); err != nil {
 			t.Fatal(err)
@@ -133,28 +136,28 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	}
 
 	tokens := secret.NewVault(ring, "activation token")
-	waiting, err := s.Pending(ctx)
-	if err != nil || len(waiting) != 2 {
-		t.Fatalf("%d messages wait: %v", len(waiting), err)
+	pending, err := s.Pending(ctx)
+	if err != nil || len(pending) != 2 {
+		t.Fatalf("%d messages are in the outbox, want 2; %v", len(pending), err)
 	}
-	for _, w := range waiting {
-		text, err := tokens.Open(w.Tenant, w.Message[:], w.SealedToken)
+	for _, e := range pending {
+		text, err := tokens.Open(e.Tenant, e.Message[:], e.SealedToken)
 		if err != nil || len(text) != len(secret.Token{}) {
-			t.Fatalf("the token of %s: %v", w.User, err)
+			t.Fatalf("the token of %s: %v", e.User, err)
 		}
-		a, err := s.Activate(ctx, w.Tenant, secret.Token(text).Hash(), at)
-		if err != nil || a.UID != w.Account || a.Disabled {
-			t.Errorf("the link of %s: %v", w.User, err)
+		a, err := s.Activate(ctx, e.Tenant, secret.Token(text).Hash(), at)
+		if err != nil || a.UID != e.Account || a.Disabled {
+			t.Errorf("the link of %s: %v", e.User, err)
 		}
 	}
 	if revoked, err := s.Revoked(ctx, 1, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {
-		t.Errorf("the session that was ended: %v, %v", revoked, err)
+		t.Errorf("Revoked: got %v, %v, want true", revoked, err)
 	}
-	if err := s.Create(ctx, admission(1, "cid"), at); !fault.Is(err, fault.Conflict) {
+	if err := s.Create(ctx, newSignup(1, "cid"), at); !fault.Is(err, fault.Conflict) {
 		t.Errorf("the name of a deleted account: %v", err)
 	}
 	if id := addTenant(t, s, "new.test"); id != 3 {
-		t.Errorf("the next tenant is %d", id)
+		t.Errorf("the next tenant has id %d, want 3", id)
 	}
 }
 
@@ -162,6 +165,36 @@ func TestUpgradeNeedsSealKey(t *testing.T) {
 	path, _ := oldDatabase(t)
 	if s, err := teststore.Open(t.Context(), path, secret.NewRing(noon)); err == nil {
 		s.Close()
-		t.Error("it opens with another key")
+		t.Error("Open succeeds with another key")
+	}
+}
+
+// A database that a later version of the program has changed can be used while the later version
+// allows it. The same on PostgreSQL is TestOldAndNewProgramSideBySide, in store/postgres.
+func TestSchemaOfLaterVersion(t *testing.T) {
+	path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon)
+	first, second, err := teststore.LaterMigrations(sqlite.Dialect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upgrade := func(to []migrations.Migration) {
+		t.Helper()
+		e, err := sqlite.Open(t.Context(), path, store.SealCheck(ring))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		if err := e.Write(func(tx engine.Tx) error { return migrations.Apply(tx, to, noon) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upgrade(first)
+	closeStore(t, open(t, path, ring))
+	upgrade(second)
+	if s, err := teststore.Open(t.Context(), path, ring); !errors.Is(err, migrations.ErrNewer) {
+		t.Errorf("after the second version: got %v, want ErrNewer", err)
+		if err == nil {
+			s.Close()
+		}
 	}
 }

@@ -161,8 +161,8 @@ const (
 	maxTURN = 8
 )
 
-// checkTURN checks TURN URIs (RFC 7065 §3.1): turn:host or turns:host, with or without a port, with
-// or without ?transport=udp or ?transport=tcp.
+// checkTURN checks TURN URIs (RFC 7065 section 3.1): turn:host or turns:host, with or without a
+// port, with or without ?transport=udp or ?transport=tcp.
 func checkTURN(list []string) ([]string, error) {
 	if len(list) > maxTURN {
 		return list, fault.Field("turn-uri",

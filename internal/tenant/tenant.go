@@ -203,7 +203,7 @@ func New(t Tenant) (Tenant, error) {
 // ascii reports whether an address is ASCII, so that mail servers without RFC 6531 accept it.
 func ascii(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r > '~' }) }
 
-// validLabels reports whether every label of a host has 1 to 63 bytes (RFC 1035 §2.3.4).
+// validLabels reports whether every label of a host has 1 to 63 bytes (RFC 1035 section 2.3.4).
 func validLabels(host string) bool {
 	for label := range strings.SplitSeq(host, ".") {
 		if label == "" || len(label) > 63 {

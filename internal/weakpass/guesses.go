@@ -21,7 +21,7 @@ const minimum = 12
 const digits = "123456789012"
 
 // suffixes are added to each of the form's own words, likeliest first; gen/main.go has more for the
-// list. Move the years on from time to time.
+// list. Update the years from time to time.
 var suffixes = []string{"123", "1234", "2026", "1", "!", "2025"}
 
 // capitalised is the number of suffixes that are added to the capitalised word too.
@@ -36,7 +36,7 @@ type guesser struct {
 	asTheyAre  int
 	// long are texts that are too long for a candidate.
 	long []string
-	// words are in small letters. They do not have the bit behind them.
+	// words are in lower case, without the bit that follows a message.
 	words []candidate
 }
 
@@ -133,7 +133,7 @@ func (g *guesser) addHost(host string) {
 	}
 }
 
-// appendLower appends a letter as a small one. A word longer than maxWord stays too long.
+// appendLower appends a letter in lower case. A word longer than maxWord stays too long.
 func (c *candidate) appendLower(r rune) {
 	switch {
 	case c.length > maxWord:
@@ -148,8 +148,8 @@ func (c *candidate) appendLower(r rune) {
 	}
 }
 
-// addWord adds a word that is not there yet, if it is long enough to be guessed at and short enough
-// for variants.
+// addWord adds a word that is not there yet, if it is long enough to be worth a guess and short
+// enough for variants.
 func (g *guesser) addWord(w *candidate) {
 	if w.length < minWord || w.length > maxWord || len(g.words) == maxWords {
 		return
@@ -162,7 +162,8 @@ func (g *guesser) addWord(w *candidate) {
 	g.words = append(g.words, *w)
 }
 
-// add adds a word, repeated, with a suffix, and on demand the same capitalised.
+// add adds a word, repeated so many times, with a suffix. If capital is set, it also adds the same
+// with a capital letter.
 func (g *guesser) add(w *candidate, times int, suffix string, capital bool) {
 	n := len(g.candidates)
 	if n >= maxGuesses || times*w.length+len(suffix) > maxLength {

@@ -68,8 +68,8 @@ var initial = [4]uint32{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476}
 // rotations are those of the steps by round. They repeat every four steps.
 var rotations = [4][4]int{{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}}
 
-// advance does the steps from..to-1 on the state s with the addends x. The sums are in such an order
-// that the result of the step before is needed last.
+// advance does the steps from..to-1 on the state s with the addends x. The sums are in such an
+// order that the result of the step before is needed last.
 func advance(s *[4]uint32, x *[blockSteps]uint32, from, to int) {
 	i := from
 	for ; i < to && i%4 != 0; i++ {

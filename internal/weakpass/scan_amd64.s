@@ -20,7 +20,7 @@ TEXT ·scanAVX512(SB), NOSPLIT, $0-128
 	MOVQ      places+16(FP), SI
 
 batch:
-	// Lay the candidates behind the prefix.
+	// Lay the candidates after the prefix.
 	VMOVQ  left+72(FP), X0
 	VMOVQ  right+80(FP), X6
 	VPXORD Z1, Z1, Z1
@@ -930,7 +930,7 @@ TEXT ·scanAVX2(SB), NOSPLIT, $0-128
 	MOVQ    places+16(FP), SI
 
 batch:
-	// Lay the candidates behind the prefix.
+	// Lay the candidates after the prefix.
 	VMOVQ left+72(FP), X0
 	VMOVQ right+80(FP), X1
 	VPXOR Y2, Y2, Y2

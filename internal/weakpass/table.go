@@ -2,15 +2,14 @@ package weakpass
 
 import "encoding/binary"
 
-// maxRows is the number of words that the longest candidate takes up, with the bit that MD5 puts
-// behind a message.
+// maxRows is the number of words that the longest candidate takes up, with the bit that MD5 appends
+// to a message.
 const maxRows = 8
 
 // maxLength is the length of the longest candidate.
 const maxLength = 4*maxRows - 1
 
-// candidate is a password of up to maxLength bytes as MD5 reads it: with the bit behind it, and
-// zeros.
+// candidate is a password of up to maxLength bytes as MD5 reads it: followed by the bit and zeros.
 type candidate struct {
 	text   [4 * maxRows]byte
 	length int

@@ -28,15 +28,15 @@ type task struct {
 	// middle is the state after the whole blocks of the prefix, start that after the steps before
 	// first.
 	middle, start [4]uint32
-	// fours is the state before step first&^3. The portable kernel starts there, because it does four
-	// steps at a time.
+	// fours is the state before step first&^3. The portable kernel starts there, because it does
+	// four steps at a time.
 	fours [4]uint32
 	// want is what the word that step last replaces must be after it.
 	want uint32
-	// left and right are the shifts in bits that put a candidate's words behind the tail.
+	// left and right are the shifts in bits that put a candidate's words after the tail.
 	left, right uint32
-	// first and last are the first step to do, 0 to 15, and the last: 48 to 60 for one block, 124 for
-	// two.
+	// first and last are the first step to do, 0 to 15, and the last: 48 to 60 for one block, 124
+	// for two.
 	first, last int
 	// blocks is 1 or 2. rows is the number of words of a candidate. Words from to to-1 are lane
 	// words, besides the length.

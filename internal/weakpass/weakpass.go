@@ -68,9 +68,6 @@ type Signup struct {
 // ha1_sha256. It returns "" if there is none.
 func (s *Signup) Weak() string { return chosen.weak(s) }
 
-// Load prepares the list, so that the first check need not. It takes about a millisecond.
-func Load() { chosen.lists() }
-
 // chosen is the fastest kernel that this processor can run. The last one can run anywhere.
 var chosen = func() *kernel {
 	for _, k := range kernels {

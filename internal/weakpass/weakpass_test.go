@@ -181,8 +181,8 @@ func TestScanIndex(t *testing.T) {
 	})
 }
 
-// TestPartialMatch takes digests of which only the word that a kernel compares is that of a
-// candidate. The search must not stop there.
+// TestPartialMatch uses digests that equal that of a candidate only in the word that a kernel compares.
+// The search must not stop there.
 func TestPartialMatch(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernel) {
 		user, realm := prefix(60) // two blocks, so that the word compared is the first of the digest

@@ -30,7 +30,8 @@ func files() map[string]string {
 	}
 }
 
-// manual adds a table to each key, and what config says about the file dialtone.toml beside this one.
+// manual adds a table to each key, and what config says about the file dialtone.toml beside this
+// one.
 func manual() string {
 	_, err := config.Load("dialtone.toml", nil, nil)
 	text := strings.Replace(config.Manual(), "FAULTS", err.Error(), 1)

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"dialtone/internal/durable"
 	"dialtone/internal/export"
 )
 
@@ -68,11 +69,7 @@ func Write(path string, entries Entries) (changed bool, err error) {
 	if err := os.Rename(temp.Name(), path); err != nil {
 		return false, err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return true, err
-	}
-	return true, errors.Join(dir.Sync(), dir.Close())
+	return true, durable.SyncDir(filepath.Dir(path))
 }
 
 // matches reports whether a file has the right mode and a content with the given SHA-256.

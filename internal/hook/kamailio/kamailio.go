@@ -17,6 +17,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/redact"
 )
 
 var _ hook.Transport = (*Transport)(nil)
@@ -33,10 +34,10 @@ func New(client *httpclient.Client) *Transport { return &Transport{client: clien
 // Authorization header.
 func BearerSecret(token string) (hook.Secret, error) {
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return "", fault.Field("bearer",
+		return hook.Secret{}, fault.Field("bearer",
 			"a bearer token is one word of ASCII characters; give a file that contains the token alone")
 	}
-	return hook.Secret("Bearer " + token), nil
+	return redact.New("Bearer " + token), nil
 }
 
 // BasicSecret returns the secret of a hook whose Kamailio expects Basic authentication by
@@ -44,10 +45,10 @@ func BearerSecret(token string) (hook.Secret, error) {
 func BasicSecret(pair string) (hook.Secret, error) {
 	user, _, ok := strings.Cut(pair, ":")
 	if !ok || user == "" || strings.ContainsFunc(pair, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", fault.Field("basic",
+		return hook.Secret{}, fault.Field("basic",
 			"give a file that contains user:password on one line and nothing else")
 	}
-	return hook.Secret("Basic " + base64.StdEncoding.EncodeToString([]byte(pair))), nil
+	return redact.New("Basic " + base64.StdEncoding.EncodeToString([]byte(pair))), nil
 }
 
 // RPC methods of Kamailio (modules usrloc, htable, domain and the core), and the names of tables in
@@ -103,8 +104,8 @@ func (t *Transport) call(
 		return nil, nil, err
 	}
 	header := http.Header{}
-	if s != "" {
-		header.Set("Authorization", s.Reveal())
+	if authorization := s.Reveal(); authorization != "" {
+		header.Set("Authorization", authorization)
 	}
 	resp, text, err := t.client.Post(ctx, h, header, body)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/hook/kamailio"
+	"dialtone/internal/redact"
 )
 
 // server is an HTTP server that responds to each RPC method as a table says. The responses are
@@ -169,7 +170,7 @@ func TestSend(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, c.responses)
 			h := hook.Hook{Kind: hook.Kamailio, URL: s.URL + "/RPC"}
-			err := newTransport(t).Send(t.Context(), h, "Bearer token", c.notification)
+			err := newTransport(t).Send(t.Context(), h, redact.New("Bearer token"), c.notification)
 			switch {
 			case c.err == "" && err != nil, c.err != "" && (err == nil || !strings.HasSuffix(err.Error(), c.err)):
 				t.Errorf("got %v, want %q", err, c.err)
@@ -212,7 +213,7 @@ func TestTransportTest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, map[string]string{"system.listMethods": c.response})
-			report, err := newTransport(t).Test(t.Context(), hook.Hook{Kind: hook.Kamailio, URL: s.URL}, "")
+			report, err := newTransport(t).Test(t.Context(), hook.Hook{Kind: hook.Kamailio, URL: s.URL}, hook.Secret{})
 			if report != c.report || c.err == "" && err != nil || c.err != "" && (err == nil || err.Error() != c.err) {
 				t.Errorf("got %q, %v", report, err)
 			}

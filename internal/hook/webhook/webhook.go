@@ -20,6 +20,7 @@ import (
 
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/redact"
 )
 
 var _ hook.Transport = (*Transport)(nil)
@@ -45,7 +46,7 @@ const (
 func NewSecret() hook.Secret {
 	var key [keySize]byte
 	rand.Read(key[:])
-	return hook.Secret(secretPrefix + base64.StdEncoding.EncodeToString(key[:]))
+	return redact.New(secretPrefix + base64.StdEncoding.EncodeToString(key[:]))
 }
 
 // keyOf returns the signing key in a secret.

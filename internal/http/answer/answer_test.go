@@ -34,7 +34,7 @@ func TestErrorOf(t *testing.T) {
 		err   error
 		want  Error
 	}{
-		{"a refusal is told", fault.New(fault.Conflict, "taken"), Error{"conflict", "taken"}},
+		{"a refusal", fault.New(fault.Conflict, "taken"), Error{"conflict", "taken"}},
 		{"with its field", fault.Field("user", "too long"), Error{"invalid_request", "user: too long"}},
 		{"without its cause", &fault.Error{Kind: fault.Conflict, Message: "taken", Cause: internal},
 			Error{"conflict", "taken"}},

@@ -8,7 +8,7 @@
 //
 // Parse works in place: it allocates only for values that are percent-encoded.
 //
-// The package knows no field of any form. What values mean is checked by whoever asked for them.
+// The package knows no field of any form. Callers check what values mean.
 package form
 
 import (
@@ -90,7 +90,7 @@ type Field struct {
 type Mode int
 
 const (
-	// Strict accepts each field once, and refuses a text of which any part is malformed.
+	// Strict accepts each field once, and refuses a text if any part of it is malformed.
 	Strict Mode = iota
 	// Loose is for a client that does not encode everything it sends. Fields that are not asked for
 	// may be malformed, and a field may be repeated with the same value.

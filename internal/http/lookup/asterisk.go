@@ -28,8 +28,8 @@ type appendRow func(b []byte, id string, e sipserver.Entry) []byte
 // An id is alice@realm, or alice for a server that may ask about one tenant.
 //
 // res_config_curl reads every body as a row, whatever the status, so an error has an empty body.
-// After require, update, store and destroy it expects a number, and reads past the end of its buffer
-// if there is none, so these always have one.
+// After require, update, store and destroy it expects a number, and reads past the end of its
+// buffer if there is none, so these always have one.
 func (h *Handler) addAsterisk() {
 	for table, row := range map[string]appendRow{
 		"ps_auths": authRow, "ps_endpoints": endpointRow, "ps_aors": aorRow,

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// maxFreeSWITCH bounds a request of FreeSWITCH. It sends about 3 KiB, most of which a phone wrote.
+// maxFreeSWITCH bounds a request of FreeSWITCH. A request has about 3 KiB, mostly text from the phone.
 const maxFreeSWITCH = 32 << 10
 
 // freeswitch answers mod_xml_curl. FreeSWITCH looks users up for many purposes (action). It gets an
@@ -21,7 +21,8 @@ const maxFreeSWITCH = 32 << 10
 // could respond with that platform's realm and become alice of another.
 //
 // FreeSWITCH encodes most fields but not key_value, which a phone can influence. So a field that is
-// repeated with another value is refused. FreeSWITCH itself repeats some fields with the same value.
+// repeated with another value is refused. FreeSWITCH itself repeats some fields with the same
+// value.
 func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 	body, err := form.Body(r.w, r.Request, maxFreeSWITCH)
 	if err != nil {

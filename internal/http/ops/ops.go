@@ -11,7 +11,6 @@ package ops
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -20,6 +19,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"dialtone/internal/http/answer"
 )
 
 // Check is one readiness check.
@@ -71,18 +72,15 @@ var paths = []string{"/livez", "/readyz", "/metrics"}
 
 // ServeHTTP implements http.Handler.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	answer.SetHeaders(w.Header())
 	switch {
 	case !slices.Contains(paths, r.URL.Path):
-		answer(w, http.StatusNotFound, map[string]string{"error": "not_found"})
+		answer.JSON(w, http.StatusNotFound, map[string]string{"error": "not_found"})
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		h.Set("Allow", "GET, HEAD")
-		answer(w, http.StatusMethodNotAllowed, map[string]string{"error": "method_not_allowed"})
+		w.Header().Set("Allow", "GET, HEAD")
+		answer.JSON(w, http.StatusMethodNotAllowed, map[string]string{"error": "method_not_allowed"})
 	case r.URL.Path == "/livez":
-		answer(w, http.StatusOK, map[string]bool{"ok": true})
+		answer.JSON(w, http.StatusOK, map[string]bool{"ok": true})
 	case r.URL.Path == "/metrics":
 		s.metrics.ServeHTTP(w, r)
 	default:
@@ -91,16 +89,11 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !ok {
 			status = http.StatusServiceUnavailable
 		}
-		answer(w, status, struct {
+		answer.JSON(w, status, struct {
 			OK     bool     `json:"ok"`
 			Checks []result `json:"checks"`
 		}{ok, results})
 	}
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
 }
 
 // probe returns the results of the checks, at most cacheTime old, and whether all succeeded.

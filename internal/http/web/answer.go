@@ -2,10 +2,8 @@ package web
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -36,8 +34,6 @@ var (
 )
 
 func newRequestID() string { return strconv.FormatUint(rand.Uint64()|1<<63, 36) }
-
-func stack(p any) string { return fmt.Sprintf("%v\n%s", p, debug.Stack()) }
 
 func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)
@@ -76,7 +72,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		log.ErrorContext(r.Context(), "error answer failed", "err", failed)
 	}
 	if !rt.api && r.tenant != nil && wantsPage(r.Request) {
-		sp, key := s.speech(r), errorWords(k.Code)
+		sp, key := s.speech(r), errorKey(k.Code)
 		if errors.Is(err, provision.ErrGone) {
 			key = "error.gone"
 		}
@@ -93,8 +89,8 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	}
 }
 
-// errorWords is the key of the text for people about an error with that code.
-func errorWords(code string) string {
+// errorKey returns the key of the text for people about an error with a code.
+func errorKey(code string) string {
 	if _, ok := i18n.In(i18n.English).Find("error." + code); ok {
 		return "error." + code
 	}

@@ -23,7 +23,7 @@ import (
 var staticFiles embed.FS
 
 // staticRoot is the path of the static files. A file's address contains a fingerprint of its
-// content, so a browser may keep it for ever, and a page of a new version never gets a script of
+// content, so a browser may keep it forever, and a page of a new version never gets a script of
 // the old one.
 const staticRoot = "/static/"
 

@@ -140,8 +140,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		return nil, err
 	}
 	f := frame{
-		Product: "Dialtone", Host: testHost, Realm: testHost,
-		Contact: "support@phone.test", Switch: true,
+		Product: "Dialtone", Host: testHost, Realm: testHost, Switch: true,
 	}
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
@@ -149,10 +148,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		"/login.html":  {"login", loginPage{f}},
 		"/account.html": {"account", accountPage{
 			f, "alex", "Álex 🙂", "alex@example.org", "user",
-			sipSettings{
-				"alex", testHost, testHost, "sip.phone.test:5061", "TLS",
-				"turns:turn.phone.test:5349?transport=tcp",
-			},
+			sipSettings{"alex", testHost, testHost, "sip.phone.test:5061", "TLS"},
 			[]string{"linphone", "zoiper", "baresip", "jssip"},
 		}},
 		"/error": {"error", errorPage{f, 404, "error.not_found", "x"}},

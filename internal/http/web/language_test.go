@@ -182,11 +182,11 @@ func TestAccountLanguage(t *testing.T) {
 			if got := m.header.Get("Content-Language"); got != string(c.want) {
 				t.Errorf("the message says that it is in %s", got)
 			}
-			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text("letter.subject",
+			if got, want := mailmsg.Decode(m.header.Get("Subject")), words.Text("message.subject",
 				"platform", "a.test"); got != want {
 				t.Errorf("the subject is %q, want %q", got, want)
 			}
-			if !strings.Contains(m.text, words.Text("letter.open")) {
+			if !strings.Contains(m.text, words.Text("message.open")) {
 				t.Errorf("the text is in another language:\n%s", m.text)
 			}
 

@@ -20,7 +20,7 @@ func (s *Site) turn(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
 	}
-	a, err := s.who(r)
+	a, err := s.signedIn(r)
 	if fault.Is(err, fault.Unauthorized) {
 		// RFC 9110 section 15.5.2 requires a challenge. Browsers ignore a scheme that they do not
 		// know.

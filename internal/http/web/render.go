@@ -89,8 +89,6 @@ func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 
 // frame is what every page has.
 type frame struct {
-	// Title replaces the page's own title, unless it is empty.
-	Title string
 	// Chosen is the language that links carry along, or empty if the browser decides.
 	Chosen i18n.Tag
 	// Switch offers the other languages. It is for pages whose address is only a path.
@@ -99,8 +97,6 @@ type frame struct {
 	Product string
 	// Host is the tenant's host name as people know it. Realm is that of their digests.
 	Host, Realm string
-	// Contact is the e-mail address of the tenant's operator, or empty.
-	Contact string
 }
 
 // To returns the address of another page, in the language that was chosen.
@@ -131,8 +127,6 @@ type sipSettings struct {
 	// Server is the registrar or proxy as host or host:port. Transport is the word that phones
 	// show: UDP, TCP, TLS, WSS.
 	Server, Transport string
-	// TURN is a turn: or turns: URI.
-	TURN string
 }
 
 // accountPage is /account.html.

@@ -45,7 +45,7 @@ type view struct {
 
 // allPages returns each page in each of its states, with text in every place that shows some.
 func allPages(text string) map[string]view {
-	f := frame{Product: text, Host: text, Realm: text, Contact: text}
+	f := frame{Product: text, Host: text, Realm: text}
 	views := map[string]view{
 		"home":   {"home", homePage{f}},
 		"signup": {"signup", signupPage{f, text}},
@@ -54,7 +54,7 @@ func allPages(text string) map[string]view {
 			"account",
 			accountPage{
 				f, text, text, text, text,
-				sipSettings{text, text, text, text, text, text},
+				sipSettings{text, text, text, text, text},
 				[]string{"linphone", "zoiper", "acrobits", "baresip", "jssip"},
 			},
 		},
@@ -63,7 +63,7 @@ func allPages(text string) map[string]view {
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
 		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
 		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text}, {}}}},
-		"titled":  {"home", homePage{frame{Title: text, Product: text, Host: text, Switch: true}}},
+		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
 	}
 	for _, state := range activationStates {
@@ -276,7 +276,7 @@ func TestUnusedTexts(t *testing.T) {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
 	for _, key := range i18n.In(i18n.English).Keys() {
-		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "letter.") &&
+		if !used[key] && !strings.Contains(key, ".say.") && !strings.HasPrefix(key, "message.") &&
 			!strings.HasPrefix(key, "date.") {
 			t.Errorf("%s is not used on any page", key)
 		}

@@ -92,8 +92,8 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	}{true, a.User, a.Role})
 }
 
-// notActivated adds to the error where the message went and what became of it: the owner has proved
-// the password.
+// notActivated adds to the error where the activation message was sent and its delivery state. The
+// owner, who has proved the password, may know both.
 func (s *Site) notActivated(r *request, a account.Account, err error) error {
 	return &customError{err, func(w http.ResponseWriter, status int) error {
 		return answer.JSON(w, status, struct {
@@ -104,8 +104,8 @@ func (s *Site) notActivated(r *request, a account.Account, err error) error {
 	}}
 }
 
-// delivery returns the state of the newest message to the account. It only adds to an answer, so it
-// is left out in case of trouble.
+// delivery returns the state of the newest message to the account, or "" if it cannot be read: it
+// is an optional part of an answer.
 func (s *Site) delivery(r *request, a account.Account) delivery.State {
 	if s.deps.Delivery == nil {
 		return ""
@@ -158,9 +158,9 @@ func (s *Site) toLogin(w http.ResponseWriter, r *request) {
 	http.Redirect(w, r.Request, login, http.StatusSeeOther)
 }
 
-// who returns the account of the person who is signed in.
-func (s *Site) who(r *request) (account.Account, error) {
-	return s.deps.Authenticator.Who(r.Context(), r.tenant, cookie(r, sessionCookie))
+// signedIn returns the account of the person who is signed in.
+func (s *Site) signedIn(r *request) (account.Account, error) {
+	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie))
 }
 
 const (

@@ -50,7 +50,7 @@ func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
 	return form
 }
 
-// activate answers the link in a message with a page, whoever asks.
+// activate answers the link in a message with a page, to browsers and programs alike.
 func (s *Site) activate(w http.ResponseWriter, r *request) error {
 	if r.Method != http.MethodGet || speculative(r.Header) {
 		return s.activationPage(w, r, http.StatusOK, account.Account{}, activationUnopened)

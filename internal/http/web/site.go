@@ -3,9 +3,11 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 
 	"dialtone/internal/account"
@@ -33,7 +35,7 @@ type Deps struct {
 	// Delivery returns the state of the newest message to an account, and fails with fault.NotFound
 	// if it is not known. It is nil if this program does not send messages itself.
 	Delivery func(context.Context, account.Account) (delivery.State, error)
-	// TrustedProxies may say whom they ask for.
+	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
 	// DevMail returns the messages of a development server, and is nil otherwise.
@@ -99,11 +101,11 @@ func (s *Site) routes() map[string]route {
 		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
 		"/signout.ashx": {post: s.signout},
 
-		"/": {get: s.standing("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
-		"/signup.html": {get: s.standing("signup", func(t *tenant.Tenant, f frame) any {
+		"/": {get: s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
+		"/signup.html": {get: s.cachedPage("signup", func(t *tenant.Tenant, f frame) any {
 			return signupPage{frame: f, MailFrom: t.Sender()}
 		})},
-		"/login.html": {get: s.standing("login", func(_ *tenant.Tenant, f frame) any {
+		"/login.html": {get: s.cachedPage("login", func(_ *tenant.Tenant, f frame) any {
 			return loginPage{f}
 		})},
 		"/account.html": {get: s.personal(s.accountPage)},
@@ -212,13 +214,13 @@ func (s *Site) static(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// panicked keeps the process running and logs the panic. The panic by which a handler aborts a
-// connection is net/http's own, and goes on.
+// panicked logs a panic and answers with an internal error. A panic with http.ErrAbortHandler, by
+// which a handler aborts a connection, is left to net/http.
 func (s *Site) panicked(w http.ResponseWriter, r *request, rt route, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
 	s.deps.Log.ErrorContext(context.WithoutCancel(r.Context()), "panic",
-		"request", r.from.Request, "path", r.URL.Path, "stack", stack(p))
+		"request", r.from.Request, "path", r.URL.Path, "stack", fmt.Sprintf("%v\n%s", p, debug.Stack()))
 	s.fail(w, r, rt, errors.New("panic"))
 }

@@ -156,10 +156,10 @@ func (s *testServer) start(t testing.TB) {
 		Log:            s.Logger,
 		DevMail:        s.options.devMail,
 		Delivery:       s.options.delivery,
-		Links: &provision.Links{
+		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.Store, Store: s.Store, Audit: s.Audit, Now: s.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(s.SignRing, s.Now) },
-		},
+		}),
 		TURN: func() *turn.Issuer {
 			if r := s.turn.Load(); r != nil {
 				return turn.NewIssuer(r, s.Now)
@@ -649,7 +649,7 @@ func (a answer) challenge(t testing.TB) challenge {
 	return c
 }
 
-// proof returns the Authorization header of RFC 7616 §3.4. Changes replace parameters or, with an
+// proof returns the Authorization header of RFC 7616 section 3.4. Changes replace parameters or, with an
 // empty value, remove them after the response was computed.
 func (c challenge) proof(user, password, method, uri string, changes map[string]string) string {
 	const cnonce, nc = "0a4f113b7d21", "00000001"

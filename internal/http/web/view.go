@@ -39,9 +39,9 @@ func (s *Site) show(w http.ResponseWriter, sp speech, name string, data any) err
 	return nil
 }
 
-// standing returns a handler for a page that is the same for all visitors of a tenant who read the
-// same language.
-func (s *Site) standing(name string, data func(*tenant.Tenant, frame) any) handler {
+// cachedPage returns a handler for a page that is the same for all visitors of a tenant who read
+// the same language.
+func (s *Site) cachedPage(name string, data func(*tenant.Tenant, frame) any) handler {
 	return func(w http.ResponseWriter, r *request) error {
 		sp := s.speech(r)
 		page, err := s.cache.page(r.tenant, name, sp, func() (asset, error) {
@@ -110,7 +110,7 @@ func (c *pageCache) page(
 // the page for signing in.
 func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account) error) handler {
 	return func(w http.ResponseWriter, r *request) error {
-		a, err := s.who(r)
+		a, err := s.signedIn(r)
 		if fault.Is(err, fault.Unauthorized) {
 			s.toLogin(w, r)
 			return nil

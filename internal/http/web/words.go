@@ -104,13 +104,9 @@ func address(id string) template.HTML {
 	return template.HTML(`<strong dir="ltr" class="address" id="` + id + `"></strong>`)
 }
 
-// operator returns whom to ask, as the end of a sentence.
-func (w wording) operator(contact, host string) (template.HTML, error) {
-	if contact == "" {
-		return w.say("layout.operator", "host", bdi("", host))
-	}
-	return template.HTML(`<a href="mailto:` + template.HTMLEscapeString(contact) + `">` +
-		string(bdi("", contact)) + `</a>`), nil
+// operator names the operator of a host, as the end of a sentence.
+func (w wording) operator(host string) (template.HTML, error) {
+	return w.say("layout.operator", "host", bdi("", host))
 }
 
 // code returns a text of a program or a file, which is written from left to right.

@@ -54,8 +54,8 @@ const (
 	Ed25519 Algorithm = "ed25519"
 )
 
-// rsaBits is the size of RSA keys: every receiver supports it (RFC 8301 §3.2), and its record fits
-// into a DNS answer over UDP.
+// rsaBits is the size of RSA keys: every receiver supports it (RFC 8301 section 3.2), and its
+// record fits into a DNS answer over UDP.
 const rsaBits = 2048
 
 // Keys manages the tenants' keys in the store.
@@ -74,7 +74,7 @@ type PublicKey struct {
 	Selector  string
 	Algorithm Algorithm
 	Created   time.Time
-	// Record is the TXT record for SELECTOR._domainkey.DOMAIN (RFC 6376 §3.6.1).
+	// Record is the TXT record for SELECTOR._domainkey.DOMAIN (RFC 6376 section 3.6.1).
 	Record string
 }
 
@@ -122,7 +122,7 @@ func publicKey(selector string, created time.Time, private crypto.Signer) (Publi
 	p := PublicKey{Selector: selector, Created: created, Algorithm: RSA}
 	b, err := x509.MarshalPKIXPublicKey(private.Public())
 	if pub, ok := private.Public().(ed25519.PublicKey); ok {
-		p.Algorithm, b = Ed25519, pub // RFC 8463 §4: the key without ASN.1
+		p.Algorithm, b = Ed25519, pub // RFC 8463 section 4: the key without ASN.1
 	}
 	p.Record = fmt.Sprintf("v=DKIM1; k=%s; p=%s", p.Algorithm, base64.StdEncoding.EncodeToString(b))
 	return p, err
@@ -202,7 +202,7 @@ func (s *Signer) keysOf(ctx context.Context, tenant int64) ([]key, error) {
 }
 
 // signedFields are the header fields that a signature covers. A field that is listed once more than
-// it occurs cannot be added later without breaking the signature (RFC 6376 §5.4.2).
+// it occurs cannot be added later without breaking the signature (RFC 6376 section 5.4.2).
 var signedFields = []string{
 	"From", "From", "To", "To", "Subject", "Subject", "Date", "Message-ID", "Reply-To",
 	"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Language",

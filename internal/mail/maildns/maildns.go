@@ -34,7 +34,7 @@ type Finding struct {
 }
 
 // ZoneLine returns a TXT record as a line of a zone file. A string in it has at most 255 bytes
-// (RFC 1035 §3.3.14).
+// (RFC 1035 section 3.3.14).
 func ZoneLine(name, text string) string {
 	var parts []string
 	for part := range slices.Chunk([]byte(text), 255) {
@@ -86,8 +86,8 @@ func (d checker) lookup(name string) ([]string, error) {
 	return list, err
 }
 
-// spf checks that there is exactly one SPF record (RFC 7208 §4.5), and that it does not allow
-// everybody.
+// spf checks that there is exactly one SPF record (RFC 7208 section 4.5), and that it does not
+// allow everybody.
 func (d checker) spf(relay string) Finding {
 	f := Finding{What: "spf"}
 	list, err := d.records(d.domain, "v=spf1")
@@ -116,7 +116,8 @@ func (d checker) spf(relay string) Finding {
 	return f
 }
 
-// allowsEverybody reports whether a record has a term that allows every server (RFC 7208 §5.1).
+// allowsEverybody reports whether a record has a term that allows every server (RFC 7208 section
+// 5.1).
 func allowsEverybody(record string) bool {
 	for _, term := range strings.Fields(strings.ToLower(record)) {
 		if term == "all" || term == "+all" {
@@ -153,11 +154,11 @@ func algorithm(record string) string {
 	if k, ok := tags(record)["k"]; ok {
 		return k
 	}
-	return "rsa" // RFC 6376 §3.6.1
+	return "rsa" // RFC 6376 section 3.6.1
 }
 
-// dmarc checks that the domain has a DMARC policy (RFC 7489 §6.6.3). If it has no record, the
-// record of a parent domain applies.
+// dmarc checks that the domain has a DMARC policy (RFC 7489 section 6.6.3). If it has no record,
+// the record of a parent domain applies.
 func (d checker) dmarc() Finding {
 	f := Finding{What: "dmarc"}
 	var list []string
@@ -195,7 +196,7 @@ func lookupFailed(name string, err error) string {
 	return fmt.Sprintf("the DNS look-up of %s failed: %v", name, err)
 }
 
-// tags returns the tags of a record (RFC 6376 §3.2).
+// tags returns the tags of a record (RFC 6376 section 3.2).
 func tags(record string) map[string]string {
 	list := make(map[string]string)
 	for part := range strings.SplitSeq(record, ";") {

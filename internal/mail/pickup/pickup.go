@@ -9,7 +9,7 @@
 //     the owner and for the mail server's group alone.
 //   - Sync makes all files and names of the directory durable. Before Sync, a power cut may lose a
 //     published message or its content; until then the caller keeps what is needed to write the
-//     message again (package account).
+//     message again (package outbox).
 //
 // On Linux, a message is written to a file without a name (O_TMPFILE), which linkat then gives its
 // name. If the process ends in between, the kernel frees the file. Where the file system has no
@@ -17,9 +17,7 @@
 // names occur:
 //
 //	<id>.eml     a published message
-//	.<id>.part   a temporary name: of a message that is being written or that is to replace another; agents ignore
-//
-// it
+//	.<id>.part   a message that is being written, or that is to replace another; agents ignore it
 //
 //	../badmail/<id>.eml, <id>.txt    a message that could not be sent, and the reason
 //
@@ -129,7 +127,8 @@ type Message struct {
 	Date                          time.Time
 }
 
-// Messages returns up to limit published messages, newest first. Files that are not messages are left out.
+// Messages returns up to limit published messages, newest first. Files that are not messages are
+// left out.
 func (d *Dir) Messages(limit int) ([]Message, error) {
 	entries, err := d.disk.List(d.path)
 	if err != nil {
@@ -177,13 +176,14 @@ func (d *Dir) read(name string) (Message, error) {
 	}, err
 }
 
-// Ready reports whether a message could be staged now. It stages one of a usual size and discards it.
+// Ready returns nil if a message could be staged now. It stages one of the usual size and discards
+// it.
 func (d *Dir) Ready() error {
 	var id mailmsg.ID
 	rand.Read(id[:])
-	draft, err := d.stage(id, bytes.Repeat([]byte("A readiness probe.\r\n"), 4096/20))
+	staged, err := d.stage(id, bytes.Repeat([]byte("A readiness probe.\r\n"), 4096/20))
 	if err == nil {
-		draft.Discard()
+		staged.Discard()
 	}
 	return err
 }

@@ -20,7 +20,8 @@ const (
 	reason  = ".txt"
 )
 
-// Badmail returns the directory of messages that could not be sent. The first such message creates it.
+// Badmail returns the path of the directory of messages that could not be sent. It is created with
+// the first such message.
 func (d *Dir) Badmail() string { return filepath.Join(filepath.Dir(d.path), badmail) }
 
 func (d *Dir) bad(id mailmsg.ID, suffix string) string {
@@ -51,11 +52,11 @@ func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	draft, err := d.stage(id, b)
+	staged, err := d.stage(id, b)
 	if err != nil {
 		return nil, err
 	}
-	if err := draft.Publish(); err != nil {
+	if err := staged.Publish(); err != nil {
 		return nil, err
 	}
 	if err := d.disk.Sync(d.path); err != nil {
@@ -64,7 +65,7 @@ func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	return b, d.removeBad(id)
 }
 
-// Peek returns the bytes of a message, from either directory, and moves nothing. It fails with delivery.ErrNoFile.
+// Peek implements delivery.FilePeeker.
 func (d *Dir) Peek(id mailmsg.ID) ([]byte, error) {
 	for _, path := range []string{d.file(id), d.bad(id, published)} {
 		if b, err := d.disk.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
@@ -154,8 +155,8 @@ func (d *Dir) TokenHash(id mailmsg.ID) ([32]byte, error) {
 	return token.Hash(), nil
 }
 
-// Load returns the number of published messages in the directory and when the oldest was written:
-// the zero time if there is none.
+// Load returns the number of published messages in the directory, and when the oldest was written
+// (the zero time if there is none).
 func (d *Dir) Load() (files int, oldest time.Time, err error) {
 	err = d.disk.Walk(d.path, func(entries []fs.DirEntry) error {
 		for _, e := range entries {

@@ -74,11 +74,14 @@ func (f unnamedFile) Publish() error {
 	if errors.Is(err, fs.ErrExist) {
 		err = f.replace()
 	}
-	f.unnamed.CloseUnnamed(f.file) // local file systems report a failed write by write or sync, not by close
+	// The error of closing is ignored: local file systems report a failed write when writing or
+	// syncing.
+	f.unnamed.CloseUnnamed(f.file)
 	return err
 }
 
-// replace gives the file a temporary name and renames it, since a link does not replace another file.
+// replace gives the file a temporary name and renames it, since a link does not replace another
+// file.
 func (f unnamedFile) replace() error {
 	err := f.unnamed.LinkUnnamed(f.file, f.temporary)
 	if errors.Is(err, fs.ErrExist) { // left by a crash between link and rename

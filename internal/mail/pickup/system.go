@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 )
 
-// FileSystem is what a Dir needs of a file system. Paths are absolute. Errors are those of package os.
+// FileSystem is what a Dir needs of a file system. Paths are absolute, and errors are those of
+// package os.
 type FileSystem interface {
 	// MakeDir creates a directory if it is missing.
 	MakeDir(path string) error
@@ -20,18 +21,20 @@ type FileSystem interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	List(path string) ([]fs.DirEntry, error)
-	// Walk calls f with the entries of a directory, in any order and a few hundred at a time, until f fails.
+	// Walk calls f with the entries of a directory, in any order and a few hundred at a time, until
+	// f fails.
 	Walk(path string, f func([]fs.DirEntry) error) error
 	ReadFile(path string) ([]byte, error)
-	// Sync makes all files and names of a directory durable. If it fails, nothing is known about any of them.
+	// Sync makes all files and names of a directory durable. If it fails, nothing is known about
+	// any of them.
 	Sync(path string) error
 }
 
 // UnnamedFileSystem is a FileSystem that can also create files without a name. Such a file is freed
 // when it is closed, or when the process ends, unless it was linked to a name.
 type UnnamedFileSystem interface {
-	// CreateUnnamed creates a file that can be linked to names in dir, and returns a handle for it. The error is an
-	// errors.ErrUnsupported where the directory's file system has no such files.
+	// CreateUnnamed creates a file that can be linked to a name in dir, and returns a handle for
+	// it. The error wraps errors.ErrUnsupported if the directory's file system has no such files.
 	CreateUnnamed(dir string, data []byte) (file int, err error)
 	// LinkUnnamed gives the file a name, which must not exist.
 	LinkUnnamed(file int, path string) error
@@ -60,7 +63,8 @@ func (system) MakeDir(path string) error {
 	if err != nil {
 		return err
 	}
-	// Set the mode regardless of the umask: the mail agent is in the group, and setgid gives new files that group.
+	// Set the mode regardless of the umask: the mail agent is in the group, and setgid gives new
+	// files that group.
 	return os.Chmod(path, 0o770|fs.ModeSetgid)
 }
 

@@ -73,9 +73,8 @@ func open(path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// closeFile closes a descriptor once: Linux frees it even if close(2) is interrupted, so that a second call might
-// close
-// another file.
+// closeFile closes a descriptor. It does not repeat an interrupted close(2): Linux has freed the
+// descriptor by then, and a second call might close another file.
 func closeFile(fd int, path string) error {
 	if err := unix.Close(fd); err != nil && !errors.Is(err, unix.EINTR) {
 		return &os.PathError{Op: "close", Path: path, Err: err}
@@ -146,7 +145,8 @@ func readAll(fd int) ([]byte, error) {
 	}
 }
 
-// Rename renames a file. Unlike os.Rename it does not check first whether the new name is a directory.
+// Rename renames a file. Unlike os.Rename it does not check first whether the new name is a
+// directory.
 func (system) Rename(from, to string) error {
 	if err := retry(func() error { return unix.Rename(from, to) }); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
@@ -166,8 +166,8 @@ func retry(call func() error) error {
 // syncfs is replaced by tests.
 var syncfs = unix.Syncfs
 
-// Sync calls syncfs(2) once for all files and names. Since Linux 5.8 it also reports a write that failed since the
-// previous call.
+// Sync calls syncfs(2) once for all files and names. Since Linux 5.8, syncfs also reports a write
+// that failed since the previous call.
 func (system) Sync(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -70,8 +70,8 @@ type Config struct {
 	Mechanism string
 	// Roots are the trusted certificate authorities, or nil for the system's.
 	Roots *x509.CertPool
-	// Name is the host name in EHLO (RFC 5321 §4.1.1.1). If it is empty, the connection's local
-	// address is used.
+	// Name is the host name in EHLO (RFC 5321 section 4.1.1.1). If it is empty, the connection's
+	// local address is used.
 	Name string
 	// Connections is the maximum number of idle connections that are kept.
 	Connections int
@@ -83,7 +83,7 @@ type Config struct {
 type Times struct {
 	Connect time.Duration // TCP, TLS, greeting and login together
 	Command time.Duration // the reply to one command
-	Content time.Duration // the reply to the content (RFC 5321 §4.5.3.2.6 suggests ten minutes)
+	Content time.Duration // the reply to the content (RFC 5321 section 4.5.3.2.6 suggests ten minutes)
 	Idle    time.Duration // how long an idle connection is kept
 }
 
@@ -169,7 +169,7 @@ func (r *Relay) takeIdle() (c *connection, reused bool) {
 }
 
 // keep keeps a connection for the next message. If its mail transaction was not completed, it is
-// aborted first (RFC 5321 §4.1.1.5).
+// aborted first (RFC 5321 section 4.1.1.5).
 func (r *Relay) keep(ctx context.Context, c *connection, incomplete bool) {
 	if incomplete && c.reset(ctx) != nil {
 		c.drop()
@@ -275,7 +275,7 @@ func (r *Relay) greet(ctx context.Context, c *connection) (err error) {
 	return c.client.StartTLS(settings)
 }
 
-// addressLiteral returns an address in the form that EHLO requires (RFC 5321 §4.1.3).
+// addressLiteral returns an address in the form that EHLO requires (RFC 5321 section 4.1.3).
 func addressLiteral(a net.Addr) string {
 	ip := a.(*net.TCPAddr).IP
 	if ip.To4() != nil {
@@ -422,7 +422,7 @@ func (c *connection) beginPipelined(from, to string, utf8 bool, extend func(time
 		}
 		if err == nil && reply.at == delivery.Data && first != nil {
 			// The server refused the sender or recipient and still waits for content. Send none
-			// (RFC 2920 §3.1).
+			// (RFC 2920 section 3.1).
 			fmt.Fprint(text.W, ".\r\n")
 			text.W.Flush()
 			text.ReadResponse(0)

@@ -25,7 +25,7 @@ const message = "From: no-reply@phone.test\r\nTo: ann@mail.test\r\nSubject: Hell
 // shortTimes are timeouts for a server on this machine.
 var shortTimes = timesOf(5 * time.Second)
 
-// timesOf returns timeouts of which all but Idle are d.
+// timesOf returns timeouts of d, except Idle.
 func timesOf(d time.Duration) relay.Times {
 	return relay.Times{Connect: d, Command: d, Content: d, Idle: time.Minute}
 }

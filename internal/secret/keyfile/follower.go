@@ -20,10 +20,10 @@ type Follower[T any] struct {
 	build    func(*secret.Ring) *T
 	now      func() time.Time
 
-	info   os.FileInfo
-	ring   *secret.Ring
-	signer secret.ID // the key that signs
-	value  atomic.Pointer[T]
+	info       os.FileInfo
+	ring       *secret.Ring
+	signingKey secret.ID // the key that signs
+	value      atomic.Pointer[T]
 }
 
 // NewFollower returns a Follower without a value. The first Refresh builds it.
@@ -73,8 +73,8 @@ func (f *Follower[T]) Refresh() error {
 		f.ring = ring
 	}
 	ring := f.ring.Signing(f.now())
-	if signer := ring.IDs()[0]; changed || signer != f.signer {
-		f.signer = signer
+	if signer := ring.IDs()[0]; changed || signer != f.signingKey {
+		f.signingKey = signer
 		f.value.Store(f.build(ring))
 	}
 	return nil

@@ -47,7 +47,7 @@ func TestFollower(t *testing.T) {
 	if id := refresh(); id == first || *id != *first {
 		t.Error("the value was not built again after the file was replaced, or a new key signs too early")
 	}
-	now = noon.Add(secret.Spread)
+	now = noon.Add(secret.SigningDelay)
 	latest := refresh()
 	if *latest != both.IDs()[0] {
 		t.Error("the new key does not sign when it is old enough")
@@ -104,7 +104,7 @@ func TestFollowerOfEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		age  time.Duration
 		want secret.ID
-	}{{0, ring.IDs()[1]}, {secret.Spread, ring.IDs()[0]}} {
+	}{{0, ring.IDs()[1]}, {secret.SigningDelay, ring.IDs()[0]}} {
 		now = noon.Add(c.age)
 		if err := f.Refresh(); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
-// Package admission decides about signups: whether a signup creates an account, and what it writes.
-// It has no I/O. The store gathers the facts, and so does an engine that decides several signups in
-// one transaction.
+// Package admission decides whether a signup creates an account, and what it writes.
+//
+// It does no I/O. The store gathers the facts in the transaction of the signup, and so does an
+// engine that decides several signups in one transaction.
 package admission
 
 import (
@@ -12,7 +13,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Grouper is an engine that decides signups in groups, and so faster than by a transaction for each.
+// Grouper is an engine that commits signups in groups, which is faster than a transaction for each.
 type Grouper interface {
 	// Create is account.Store.Create for a captcha that this platform issued.
 	Create(a account.Signup, now time.Time) error
@@ -39,7 +40,7 @@ type Decision struct {
 func (f Facts) Decide(a account.Signup) Decision {
 	switch {
 	case f.Address > 0:
-		return Decision{Refusal: account.ErrAddress(f.Address)}
+		return Decision{Refusal: account.AddressLimit(f.Address)}
 	case f.Used:
 		return Decision{Refusal: account.ErrCaptcha}
 	case !a.Captcha.Right:
@@ -47,7 +48,7 @@ func (f Facts) Decide(a account.Signup) Decision {
 	case f.Taken:
 		return Decision{Refusal: account.ErrTaken, Spends: true}
 	case f.Recipient > 0:
-		return Decision{Refusal: account.ErrRecipient(f.Recipient)}
+		return Decision{Refusal: account.RecipientLimit(f.Recipient)}
 	case a.CheckOnly:
 		return Decision{}
 	default:
@@ -66,8 +67,8 @@ func Allowances(a account.Signup) []throttle.Allowance {
 	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
 }
 
-// Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups that
-// share a key are not decided at the same time.
+// Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups
+// that share a key are not decided at the same time.
 func Keys(a account.Signup) []int64 {
 	keys := []int64{
 		Key("captcha", 0, a.Captcha.Nonce[:]),
@@ -82,17 +83,17 @@ func Keys(a account.Signup) []int64 {
 // LinkKeys returns the lock keys of a replacement of a link: the account's link and the allowances.
 func LinkKeys(r account.LinkReplacement) []int64 {
 	keys := []int64{Key("link", r.Account.Tenant, r.Account.UID[:])}
-	for _, al := range r.Places {
+	for _, al := range r.Allowances {
 		keys = append(keys, Key("place", 0, al.Bucket[:]))
 	}
 	return keys
 }
 
 // Key returns the key of a lock. If two different things have the same key, they wait for each other
-// and nothing else happens.
-func Key(kind string, tenant int64, thing []byte) int64 {
+// and nothing else happens. Servers of different versions on one database must use the same keys.
+func Key(kind string, tenant int64, name []byte) int64 {
 	h := fnv.New64a()
 	h.Write(binary.BigEndian.AppendUint64([]byte(kind), uint64(tenant)))
-	h.Write(thing)
+	h.Write(name)
 	return int64(h.Sum64())
 }

@@ -5,19 +5,20 @@
 //
 // A write that returned nil is durable. A write that failed with an error whose kind is
 // fault.Internal was not committed. A write that failed with fault.ErrInDoubt may have been
-// committed. Queues are bounded: a write that finds its queue full, or that was not started in time,
-// fails with fault.Overloaded and was not committed.
+// committed. Queues are bounded: a write that finds its queue full, or that was not started in
+// time, fails with fault.Overloaded and was not committed.
 //
 // # How it works
 //
-// One text of a statement serves every engine: $1 placeholders, ON CONFLICT, RETURNING, and times as
-// microseconds in BIGINT. An engine provides connections, makes transactions durable, and handles
-// failures. Package sqlite has one writer, so write transactions run one after another. Package
-// postgres runs them at the same time, at READ COMMITTED: what must not be decided twice is decided
-// by the condition of a single statement, or under a lock that the transaction takes (Tx.Lock).
+// One text of a statement serves every engine: $1 placeholders, ON CONFLICT, RETURNING, and times
+// as microseconds in BIGINT. An engine provides connections, makes transactions durable, and
+// handles failures. Package sqlite has one writer, so write transactions run one after another.
+// Package postgres runs them at the same time, at READ COMMITTED: what must not be decided twice is
+// decided by the condition of a single statement, or under a lock that the transaction takes
+// (Tx.Lock).
 //
-// A durable transaction costs a wait for the disk, and with PostgreSQL round trips to the server. So
-// writes that come at the same time share a transaction (group commit, see Queue).
+// A durable transaction costs a wait for the disk, and with PostgreSQL round trips to the server.
+// So writes that come at the same time share a transaction (group commit, see Queue).
 //
 // What only one engine can do is a small interface beside Engine, such as Notifier. The store looks
 // for these interfaces once, when it is made.
@@ -39,8 +40,8 @@ type Engine interface {
 	Reads(ctx context.Context) Querier
 
 	// Write runs do in a transaction and returns when the transaction is durable. If do returns a
-	// fault, what it wrote is committed, and Write returns the fault. Any other error rolls back. do
-	// may run more than once.
+	// fault, what it wrote is committed, and Write returns the fault. Any other error rolls back.
+	// do may run more than once.
 	Write(do func(Tx) error) error
 
 	// ExecSoon runs one statement in a transaction of its own, and returns the number of rows that
@@ -48,8 +49,8 @@ type Engine interface {
 	// The statement may only add what is not there, since it can have run although ExecSoon failed.
 	ExecSoon(ctx context.Context, query string, args ...any) (int64, error)
 
-	// Ready commits a write that changes no data. It fails if the database cannot be written to now,
-	// or if recent writes failed.
+	// Ready commits a write that changes no data. It fails if the database cannot be written to
+	// now, or if recent writes failed.
 	Ready(ctx context.Context) error
 
 	// Close finishes the writes that were accepted and closes the database.
@@ -86,7 +87,8 @@ var ErrClosed = errors.New("the store is closed")
 
 // Notifier is an engine that learns of changes by other processes.
 type Notifier interface {
-	// Watch calls changed after the tenants may have changed, until ctx ends. A call may be missing.
+	// Watch calls changed after the tenants may have changed, until ctx ends. A call may be
+	// missing.
 	Watch(ctx context.Context, changed func())
 }
 
@@ -103,13 +105,6 @@ type Node interface {
 type ExpiredLease struct {
 	Node      string
 	Heartbeat int64
-}
-
-// Remove removes the node, unless it has recorded a heartbeat since. It reports whether it did: of
-// several nodes that see a lease expire, one removes it.
-func (l ExpiredLease) Remove(tx Tx) (bool, error) {
-	n, err := tx.Exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, l.Node, l.Heartbeat)
-	return n > 0, err
 }
 
 // Backuper is an engine that can write a copy of its database.
@@ -159,8 +154,8 @@ type Copier interface {
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Insert adds rows to a table.
 	Insert(tx Tx, table string, columns []string, rows [][]any) error
-	// LastID returns the highest id that the database has given to a row of a table, even if the row
-	// has been deleted.
+	// LastID returns the highest id that the database has given to a row of a table, even if the
+	// row has been deleted.
 	LastID(q Querier, table string) (int64, error)
 	// SetLastID changes what LastID returns.
 	SetLastID(tx Tx, table string, id int64) error

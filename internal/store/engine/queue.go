@@ -50,8 +50,8 @@ type Job[T any] struct {
 	Keys []int64
 	// Err is the outcome, which the commit sets.
 	Err error
-	// turn receives true when a waiting job is to lead, and false when another job's group committed
-	// it. It is nil for a job that did not wait.
+	// turn receives true when a waiting job is to lead, and false when another job's group
+	// committed it. It is nil for a job that did not wait.
 	turn chan bool
 }
 

@@ -23,8 +23,8 @@ type page struct {
 	last   []byte // the last uid of the page, or nil if no page follows
 }
 
-// readBoth returns the page after a uid. It ends after pageSize accounts or pageSize rows, whichever
-// comes first.
+// readBoth returns the page after a uid. It ends after pageSize accounts or pageSize rows,
+// whichever comes first.
 func readBoth(tx engine.Tx, open opener, after []byte) (p page, err error) {
 	p.should, err = readPage(tx, open, `uid > $1 ORDER BY uid LIMIT $2`, after, pageSize)
 	if err != nil {
@@ -129,8 +129,8 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	if err != nil {
 		return err
 	}
-	// Counting a million accounts may take longer than the database is given for an answer. Then the
-	// total is not reported.
+	// Counting a million accounts may take longer than the database is given for an answer. Then
+	// the total is not reported.
 	total, err := engine.Count(t.engine.Reads(ctx),
 		`SELECT count(*) FROM account WHERE activated IS NOT NULL AND closed IS NULL AND NOT held`)
 	if err != nil {

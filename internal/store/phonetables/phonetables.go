@@ -4,8 +4,8 @@
 // # What it guarantees
 //
 // A change of an account or of a tenant that goes through Tables.Write is in the tables when Write
-// returns. The tables have no other entries than those of active accounts. Disabling the export
-// leaves no credential behind.
+// returns. The tables have entries of active accounts only. Disabling the export removes every
+// credential from them.
 //
 // # How it works
 //
@@ -17,15 +17,15 @@
 // the account as it is then, so deriving it again changes nothing. No account changes between
 // reading it and writing its entry:
 //
-//   - In PostgreSQL the entry is written in the transaction of the change, which takes a lock in shared
-//     mode. A pass over all accounts, to fill, repair or compare the tables, takes the lock exclusively
-//     for a page at a time. Signups do not take it.
-//   - In SQLite the file is written after the store, by the caller that changed something, before that
-//     is answered. SQLite can change two files in one transaction, but in WAL mode it commits them one
-//     after the other: a crash in between would separate them, and an error of the second file would
-//     fail signups that are committed. So the transaction of a change records a number and the subject
-//     in the store, and the file records the number up to which it is current. The next caller applies
-//     what is missing.
+//   - In PostgreSQL the entry is written in the transaction of the change, which takes a lock in
+//     shared mode. A pass over all accounts, to fill, repair or compare the tables, takes the lock
+//     exclusively for a page at a time. Signups do not take it.
+//   - In SQLite the file is written after the store, by the caller that changed something, before
+//     that is answered. SQLite can change two files in one transaction, but in WAL mode it commits
+//     them one after the other: a crash in between would separate them, and an error of the second
+//     file would fail signups that are committed. So the transaction of a change records a number
+//     and the subject in the store, and the file records the number up to which it is current. The
+//     next caller applies what is missing.
 package phonetables
 
 import (
@@ -48,8 +48,8 @@ const exportName = "directory"
 // the export is enabled, older programs are kept out.
 const exportVersion = 3
 
-// pageSize is how many accounts a pass reads in a transaction. It takes a few milliseconds, in which
-// changes of accounts wait.
+// pageSize is how many accounts a pass reads in a transaction. It takes a few milliseconds, in
+// which changes of accounts wait.
 const pageSize = 300
 
 // Tables are the exported tables of a store. It is safe for concurrent use.
@@ -79,7 +79,7 @@ type backend interface {
 	// prune forgets changes that the tables have.
 	prune() error
 	version(ctx context.Context) (int64, error)
-	places() []string
+	locations() []string
 }
 
 // opener opens the sealed credential of an account. It is nil without keys.
@@ -169,11 +169,11 @@ func Enabled(q engine.Querier) (bool, error) {
 
 // Status returns the state of the export.
 func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
-	st.Places = []string{}
+	st.Locations = []string{}
 	if st.Enabled, err = Enabled(t.engine.Reads(ctx)); err != nil || !st.Enabled {
 		return st, err
 	}
-	st.Places = append(st.Places, t.backend.places()...)
+	st.Locations = append(st.Locations, t.backend.locations()...)
 	err = t.backend.withTables(func(tx engine.Tx) (err error) {
 		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Complete); err != nil {
 			return err
@@ -221,8 +221,8 @@ func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) er
 	return nil
 }
 
-// Version returns a number that increases with each change of the tables, and 0 if the export is not
-// enabled.
+// Version returns a number that increases with each change of the tables, and 0 if the export is
+// not enabled.
 func (t *Tables) Version(ctx context.Context) (int64, error) { return t.backend.version(ctx) }
 
 // CatchUp applies changes that are missing in the tables, and fills tables that are new.

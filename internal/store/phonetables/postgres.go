@@ -130,6 +130,6 @@ func (s schemas) version(ctx context.Context) (int64, error) {
 		`SELECT CASE WHEN is_called THEN last_value + 1 ELSE 1 END FROM dialtone_directory.change`)
 }
 
-func (s schemas) places() []string {
+func (s schemas) locations() []string {
 	return []string{"dialtone_kamailio", "dialtone_coturn", "dialtone_asterisk", "dialtone_digest"}
 }

@@ -27,7 +27,7 @@ func (t *Tables) Grant(schema, role, password string) (statements []string, err 
 	s, ok := t.backend.(schemas)
 	if !ok {
 		return nil, fault.New(fault.Invalid, "there are no roles in SQLite; make the phone server's user "+
-			"a member of the group of the folder that the file is in")
+			"a member of the group of the directory that the file is in")
 	}
 	err = s.engine.Write(func(tx engine.Tx) error {
 		if on, err := Enabled(tx); err != nil {

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 
+	"dialtone/internal/durable"
 	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
@@ -35,7 +36,7 @@ var sqliteVersion = func() int {
 }()
 
 // exportFile is the file that phone servers read: directory/directory.db beside the database of the
-// store. The folder has mode 2750 and the file 0640, so that the folder's group can read the file
+// store. The directory has mode 2750 and the file 0640, so that its group can read the file
 // and what SQLite puts beside it, and nobody else can.
 //
 // A phone server may not be able to write there. So the WAL stays when the store is closed: a
@@ -91,7 +92,7 @@ func (x *exportFile) attach() (err error) {
 	if _, err := x.conn.Exec(`ATTACH $1 AS dialtone_directory`, x.path); err != nil {
 		return err
 	}
-	if err := x.conn.KeepJournal("dialtone_directory"); err != nil {
+	if err := x.conn.KeepWAL("dialtone_directory"); err != nil {
 		return err
 	}
 	// A removed HA1 is overwritten, and not left in the free space of a page.
@@ -99,11 +100,11 @@ func (x *exportFile) attach() (err error) {
 		PRAGMA dialtone_directory.synchronous = FULL`)
 }
 
-// prepare makes the folder, the file, the tables and the views that are missing.
+// prepare creates the directory, the file, the tables and the views that are missing.
 func (x *exportFile) prepare() error {
 	dir := filepath.Dir(x.path)
 	// A command may run as root while the server does not. So what is made belongs to the owner of
-	// the folder above.
+	// the directory above.
 	owner, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
 		return err
@@ -111,7 +112,7 @@ func (x *exportFile) prepare() error {
 	uid := int(owner.Sys().(*syscall.Stat_t).Uid)
 	if err := os.Mkdir(dir, 0o750); err == nil {
 		// The mode does not depend on the umask. With setgid, the files that SQLite makes belong to
-		// the folder's group.
+		// the directory's group.
 		err := errors.Join(os.Chown(dir, uid, -1), os.Chmod(dir, 0o750|fs.ModeSetgid))
 		if err != nil {
 			return err
@@ -122,7 +123,7 @@ func (x *exportFile) prepare() error {
 	f, err := os.OpenFile(x.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err == nil {
 		err = errors.Join(f.Chown(uid, -1), f.Chmod(0o640), f.Close(),
-			sqlite.SyncDir(dir), sqlite.SyncDir(filepath.Dir(dir)))
+			durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir)))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -146,7 +147,7 @@ func (x *exportFile) alone(do func(sqlite.Tx) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := c.KeepJournal("main"); err != nil {
+	if err := c.KeepWAL("main"); err != nil {
 		return err
 	}
 	return do(sqlite.Tx{Conn: c})
@@ -395,4 +396,4 @@ func (x *exportFile) version(ctx context.Context) (int64, error) {
 		`SELECT COALESCE(max(changes + 1), 0) FROM export WHERE name = $1`, exportName)
 }
 
-func (x *exportFile) places() []string { return []string{x.path} }
+func (x *exportFile) locations() []string { return []string{x.path} }

@@ -244,7 +244,8 @@ func TestOlderDirectoryIsCorrected(t *testing.T) {
 	sound(t, s)
 }
 
-// A file of an export that was ended, put back by whoever restored a disk. Its numbers may well fit.
+// A file of an export that was ended, put back by whoever restored a disk. Its numbers may well
+// fit.
 func TestDirectoryOfEarlierExportIsCorrected(t *testing.T) {
 	s, ring, dir, tenant := exporting(t)
 	shut(t, s)

@@ -30,7 +30,8 @@ func (e *Engine) WaitForBreaker(ctx context.Context) { e.breaker.wait(ctx) }
 
 func (e *Engine) Pool() *pgxpool.Pool { return e.pool }
 
-// KnowNext makes the engine one of a program that knows one more version of the schema.
+// KnowNext makes the engine accept one more version of the schema, as the next version of the
+// program does.
 func (e *Engine) KnowNext() { e.known++ }
 
 func (e *Engine) Expired(ctx context.Context) ([]engine.ExpiredLease, error) { return e.expired(ctx) }
@@ -52,7 +53,7 @@ func (e *Engine) CreateGroup(signups []account.Signup, now time.Time) []error {
 	return errs
 }
 
-// FillPool makes the pool open as many connections as it may, and returns their number.
+// FillPool opens the maximum number of connections of the pool, and returns it.
 func (e *Engine) FillPool(t *testing.T) int {
 	t.Helper()
 	var held []*pgxpool.Conn

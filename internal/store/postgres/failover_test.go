@@ -26,19 +26,19 @@ func databaseIn(url string) string {
 	return name
 }
 
-// eventually waits until is returns true, and fails the test after 30 s.
-func eventually(t *testing.T, what string, is func() bool) {
+// eventually waits until done returns true, and fails the test after 30 s.
+func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); {
+	for end := time.Now().Add(30 * time.Second); !done(); {
 		if time.Now().After(end) {
-			t.Fatalf("not in 30 s: %s", what)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
 }
 
-// number returns the number that a query selects.
-func (s *Store) number(t *testing.T, query string, args ...any) int64 {
+// count returns the number that a query selects.
+func (s *testStore) count(t *testing.T, query string, args ...any) int64 {
 	t.Helper()
 	n, err := engine.Count(s.engine.Reads(t.Context()), query, args...)
 	if err != nil {
@@ -81,16 +81,16 @@ func interruptCommits(
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
-	s := openStore(t, secret.NewRing(midday), "a", primary.URL(name, standby))
-	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
-	link, member := newcomer(home, "link"), newcomer(home, "member")
-	leaving, made := newcomer(home, "leaving"), newcomer(home, "made")
-	for _, a := range []account.Signup{link, member, leaving} {
-		if err := s.Create(ctx, a, midday); err != nil {
+	s := openStore(t, secret.NewRing(noon), "a", primary.URL(name, standby))
+	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
+	activated, deleted := newSignup(tenantID, "activated"), newSignup(tenantID, "deleted")
+	undone, created := newSignup(tenantID, "undone"), newSignup(tenantID, "created")
+	for _, a := range []account.Signup{activated, deleted, undone} {
+		if err := s.Create(ctx, a, noon); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Enable(ctx, home, "member", midday); err != nil {
+	if _, err := s.Enable(ctx, tenantID, "deleted", noon); err != nil {
 		t.Fatal(err)
 	}
 	standby.Crash(t)
@@ -99,10 +99,10 @@ func interruptCommits(
 		err  error
 	}
 	calls := map[string]func() error{
-		"create":   func() error { return s.Create(ctx, made, midday) },
-		"activate": func() error { _, err := s.Activate(ctx, home, link.Token, midday); return err },
-		"delete":   func() error { return s.Delete(ctx, home, "member", midday) },
-		"undo":     func() error { return s.Undo(ctx, leaving, midday) },
+		"create":   func() error { return s.Create(ctx, created, noon) },
+		"activate": func() error { _, err := s.Activate(ctx, tenantID, activated.Token, noon); return err },
+		"delete":   func() error { return s.Delete(ctx, tenantID, "deleted", noon) },
+		"undo":     func() error { return s.Undo(ctx, undone, noon) },
 	}
 	answers := make(chan answer, len(calls))
 	for name, do := range calls {
@@ -119,13 +119,13 @@ func interruptCommits(
 		return pids
 	}
 	all := func(pids string) bool { return strings.Count(pids, "since") == len(calls) }
-	eventually(t, "all wait for the standby", func() bool { return all(waiting()) })
+	eventually(t, "all commits wait for the standby", func() bool { return all(waiting()) })
 	before := waiting()
 	primary.Exec(t, primary.URL(name), `SELECT `+interrupt+` FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
-	eventually(t, "all wait for the standby again", func() bool {
+	eventually(t, "all commits wait for the standby again", func() bool {
 		select {
 		case a := <-answers:
-			t.Fatalf("%s was answered (%v) before the standby had it", a.name, a.err)
+			t.Fatalf("%s was answered (%v) before the standby had the commit", a.name, a.err)
 		default:
 		}
 		now := waiting()
@@ -136,8 +136,8 @@ func interruptCommits(
 		}
 		return all(now)
 	})
-	if !s.there(t, made) {
-		t.Fatal("the commit did not happen")
+	if !s.exists(t, created) {
+		t.Fatal("the signup was not committed")
 	}
 	end(t, primary, standby)
 	for range calls {
@@ -148,78 +148,75 @@ func interruptCommits(
 		if !fault.Is(a.err, fault.Overloaded) {
 			t.Errorf("%s: %v", a.name, a.err)
 		}
-		// A busy machine was too slow. A retry finds the state before or after the write.
-		eventually(t, a.name+" again", func() bool { return !fault.Is(calls[a.name](), fault.Overloaded) })
+		// The machine was too slow. A retry finds the state before or after the write.
+		eventually(t, "a retry of "+a.name+" succeeds", func() bool {
+			return !fault.Is(calls[a.name](), fault.Overloaded)
+		})
 	}
 	got := make(map[string]bool)
-	for _, a := range []account.Signup{link, leaving, made} {
-		got[a.Account.User] = s.there(t, a)
+	for _, a := range []account.Signup{activated, created, deleted, undone} {
+		got[a.Account.User] = s.exists(t, a)
 	}
-	got["member"] = s.there(t, member)
-	if want := map[string]bool{
-		"link":    true,
-		"member":  false,
-		"leaving": false,
-		"made":    true,
-	}; !maps.Equal(got, want) {
-		t.Errorf("at the end there are %v, want %v", got, want)
+	want := map[string]bool{"activated": true, "created": true, "deleted": false, "undone": false}
+	if !maps.Equal(got, want) {
+		t.Errorf("the accounts exist: %v, want %v", got, want)
 	}
-	if _, err := s.Activate(ctx, home, link.Token, midday); err != account.ErrActive {
-		t.Errorf("the link, at the end: %v", err)
+	if _, err := s.Activate(ctx, tenantID, activated.Token, noon); !errors.Is(err, account.ErrActive) {
+		t.Errorf("the link is opened again: %v", err)
 	}
 }
 
 // The machine of the primary drops all packets, so that connections are neither refused nor
-// answered. The store finds the new primary, which comes later in the URL.
+// answered. The store finds the new primary, which is named later in the URL.
 func TestPrimaryVanishes(t *testing.T) {
 	t.Parallel()
 	primary := postgrestest.Start(t)
 	name := databaseIn(primary.Database(t))
 	standby := primary.SyncStandby(t)
-	w := newWire(t, primary.Addr())
-	s := openStore(t, secret.NewRing(midday), "a", w.url(primary.URL(name, standby)))
-	load := startLoad(s, addedTenant(t, s, "phone.test"))
-	load.until(200)
-	before := load.overloads()
-	w.set(func() { w.hole = true })
-	load.untilRefused(before)
+	p := newProxy(t, primary.Addr())
+	s := openStore(t, secret.NewRing(noon), "a", p.url(primary.URL(name, standby)))
+	load := startLoad(s, addTenant(t, s, "phone.test"))
+	load.waitForSignups(200)
+	before := load.countOverloads()
+	p.update(func() { p.blackhole = true })
+	load.waitForOverload(before)
 	standby.Promote(t)
 	began := time.Now()
 	eventually(t, "the breaker is closed", func() bool { return s.engine.BreakerErr() == nil })
 	t.Logf("found %v after the promotion", time.Since(began).Round(time.Millisecond))
-	load.until(1)
+	load.waitForSignups(1)
 	t.Logf("the first signup %v after the promotion", time.Since(began).Round(time.Millisecond))
-	load.until(100)
+	load.waitForSignups(100)
 	load.check(t, s)
 }
 
-// Connections over a network that dropped packets do not keep their places in the pool when the
+// Connections that were lost while the network dropped packets do not occupy the pool when the
 // network is back.
 func TestDeadConnectionsAreReplaced(t *testing.T) {
 	t.Parallel()
-	far, _, w, home := farAndNear(t, postgrestest.Shared(t))
-	ctx, p := t.Context(), far.engine
-	n := p.FillPool(t)
+	proxied, _, p, tenantID := openBoth(t, postgrestest.Shared(t))
+	ctx, e := t.Context(), proxied.engine
+	n := e.FillPool(t)
 	var before int
-	w.set(func() { w.hole, before = true, len(w.conns) })
+	p.update(func() { p.blackhole, before = true, len(p.conns) })
 	var all sync.WaitGroup
 	for range n {
 		all.Go(func() {
-			if _, err := far.Find(ctx, home, "ann", midday); !fault.Is(err, fault.Overloaded) {
-				t.Errorf("a look-up into the hole: %v", err)
+			if _, err := proxied.Find(ctx, tenantID, "ann", noon); !fault.Is(err, fault.Overloaded) {
+				t.Errorf("a look-up into the black hole: %v", err)
 			}
 		})
 	}
 	all.Wait()
-	// The driver cancels each query that is given up over another connection. Those hang too, and
-	// some probes after them.
-	eventually(t, "the server was told", func() (is bool) {
-		w.set(func() { is = p.BreakerErr() != nil && len(w.conns) >= before+2*n+4 })
-		return is
+	// The driver cancels each abandoned query over a new connection. These connections hang too, and
+	// then some of the probes.
+	eventually(t, "cancel requests and probes hang", func() (done bool) {
+		p.update(func() { done = e.BreakerErr() != nil && len(p.conns) >= before+2*n+4 })
+		return done
 	})
-	w.set(func() { w.hole = false })
-	p.WaitForBreaker(ctx)
-	if err := far.Create(ctx, newcomer(home, "ann"), midday); err != nil {
+	p.update(func() { p.blackhole = false })
+	e.WaitForBreaker(ctx)
+	if err := proxied.Create(ctx, newSignup(tenantID, "ann"), noon); err != nil {
 		t.Errorf("the first signup when the network is back: %v", err)
 	}
 }
@@ -227,31 +224,34 @@ func TestDeadConnectionsAreReplaced(t *testing.T) {
 // When the breaker opens, every kind of call that waits for the database is cancelled.
 func TestOpenBreakerCancelsCalls(t *testing.T) {
 	t.Parallel()
-	far, _, w, home := farAndNear(t, postgrestest.Shared(t))
+	proxied, _, p, tenantID := openBoth(t, postgrestest.Shared(t))
 	ctx := t.Context()
-	far.engine.FillPool(t) // otherwise some would wait to connect, which has a timeout of its own
-	w.set(func() { w.hole = true })
+	proxied.engine.FillPool(t) // otherwise some calls would wait for a connection, which has its own timeout
+	p.update(func() { p.blackhole = true })
 	calls := map[string]func() error{
-		"create":   func() error { return far.Create(ctx, newcomer(home, "ann"), midday) },
-		"find":     func() error { _, err := far.Find(ctx, home, "ann", midday); return err },
-		"revoke":   func() error { return far.Revoke(ctx, home, [16]byte{1}, midday) },
-		"spend":    func() error { _, err := far.Spend(ctx, home, [16]byte{2}, midday); return err },
-		"settle":   func() error { _, err := far.Ack(ctx, []outbox.Ref{{Tenant: home}}); return err },
-		"tenants":  func() error { _, _, err := far.Tenants(ctx); return err },
-		"adopt":    func() error { _, err := far.TakeOver(ctx); return err },
-		"disable":  func() error { _, err := far.Disable(ctx, home, "ann", midday); return err },
-		"activate": func() error { _, err := far.Activate(ctx, home, [32]byte{1}, midday); return err },
-		"confirm":  func() error { _, err := far.Confirm(ctx, home, [32]byte{1}, account.UID{}, midday); return err },
+		"create":   func() error { return proxied.Create(ctx, newSignup(tenantID, "ann"), noon) },
+		"find":     func() error { _, err := proxied.Find(ctx, tenantID, "ann", noon); return err },
+		"revoke":   func() error { return proxied.Revoke(ctx, tenantID, [16]byte{1}, noon) },
+		"spend":    func() error { _, err := proxied.Spend(ctx, tenantID, [16]byte{2}, noon); return err },
+		"ack":      func() error { _, err := proxied.Ack(ctx, []outbox.Ref{{Tenant: tenantID}}); return err },
+		"tenants":  func() error { _, _, err := proxied.Tenants(ctx); return err },
+		"takeover": func() error { _, err := proxied.TakeOver(ctx); return err },
+		"disable":  func() error { _, err := proxied.Disable(ctx, tenantID, "ann", noon); return err },
+		"activate": func() error { _, err := proxied.Activate(ctx, tenantID, [32]byte{1}, noon); return err },
+		"confirm": func() error {
+			_, err := proxied.Confirm(ctx, tenantID, [32]byte{1}, account.UID{}, noon)
+			return err
+		},
 	}
 	began := time.Now()
 	var all sync.WaitGroup
 	for name, do := range calls {
 		all.Go(func() {
 			if err := do(); !fault.Is(err, fault.Overloaded) {
-				t.Errorf("%s into the hole: %v", name, err)
+				t.Errorf("%s into the black hole: %v", name, err)
 			}
 			if d := time.Since(began); d >= postgres.OperationTimeout {
-				t.Errorf("%s into the hole was given up after %v, by its own deadline alone",
+				t.Errorf("%s into the black hole failed after %v, only by its own deadline",
 					name, d.Round(time.Millisecond))
 			}
 		})
@@ -263,40 +263,37 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 // the messages when the database is back.
 func TestTakeOverInDoubt(t *testing.T) {
 	defer postgres.SetLease(0)()
-	both := []string{"ann", "bob"}
+	users := []string{"ann", "bob"}
 	cases := []*struct {
-		name      string
-		lose      func(*wire)
-		third     bool // a third node takes over before the database is back
-		want      []string
-		far, near *Store
-		w         *wire
+		name            string
+		cut             func(*proxy)
+		third           bool // a third node takes over before the database is back
+		want            []string
+		proxied, direct *testStore
+		proxy           *proxy
 	}{
-		{name: "it happened", lose: func(w *wire) { w.hear = committed }, want: both},
-		{name: "it has not", lose: func(w *wire) { w.say = []byte("COMMIT") }, want: both},
-		{
-			name:  "it has not, and somebody else took over",
-			lose:  func(w *wire) { w.say = []byte("COMMIT") },
-			third: true,
-		},
+		{name: "committed", cut: func(p *proxy) { p.cutResponse = committed }, want: users},
+		{name: "not committed", cut: func(p *proxy) { p.cutRequest = []byte("COMMIT") }, want: users},
+		{name: "not committed, and a third node takes over",
+			cut: func(p *proxy) { p.cutRequest = []byte("COMMIT") }, third: true},
 	}
 	var all sync.WaitGroup
 	for _, c := range cases {
-		var home int64
-		c.far, c.near, c.w, home = farAndNear(t, postgrestest.Shared(t))
-		for _, user := range both {
-			if err := c.near.Create(t.Context(), newcomer(home, user), midday); err != nil {
+		var tenantID int64
+		c.proxied, c.direct, c.proxy, tenantID = openBoth(t, postgrestest.Shared(t))
+		for _, user := range users {
+			if err := c.direct.Create(t.Context(), newSignup(tenantID, user), noon); err != nil {
 				t.Fatal(err)
 			}
 		}
-		c.near.adopted(t)
-		expired, err := c.far.engine.Expired(t.Context())
-		if err != nil || len(expired) != 1 || expired[0].Node != "near" {
+		c.direct.takeOver(t)
+		expired, err := c.proxied.engine.Expired(t.Context())
+		if err != nil || len(expired) != 1 || expired[0].Node != "direct" {
 			t.Fatalf("expired are %v, %v", expired, err)
 		}
-		c.w.set(func() { c.lose(c.w); c.w.then = true })
+		c.proxy.update(func() { c.cut(c.proxy); c.proxy.thenBlackhole = true })
 		all.Go(func() {
-			if list, err := c.far.TakeOverFrom(t.Context(), expired); !fault.Is(err, fault.Overloaded) {
+			if list, err := c.proxied.TakeOverFrom(t.Context(), expired); !fault.Is(err, fault.Overloaded) {
 				t.Errorf("%s: got %v, %v", c.name, list, err)
 			}
 		})
@@ -305,72 +302,71 @@ func TestTakeOverInDoubt(t *testing.T) {
 	for _, c := range cases {
 		postgres.SetLease(0)
 		if c.third {
-			third := openStore(t, nil, "third", c.near.engine.Pool().Config().ConnString())
-			if got := third.adopted(t); len(got) != 2 {
+			third := openStore(t, nil, "third", c.direct.engine.Pool().Config().ConnString())
+			if got := third.takeOver(t); len(got) != 2 {
 				t.Fatalf("the third node takes over %v", got)
 			}
-			postgres.SetLease(time.Hour) // and lives
+			postgres.SetLease(time.Hour) // the third node is alive
 		}
-		c.w.heal()
-		c.far.engine.WaitForBreaker(t.Context())
+		c.proxy.restore()
+		c.proxied.engine.WaitForBreaker(t.Context())
 		var list []outbox.Entry
 		var err error
 		eventually(t, "the database is back", func() bool {
-			list, err = c.far.TakeOver(t.Context())
+			list, err = c.proxied.TakeOver(t.Context())
 			return !fault.Is(err, fault.Overloaded)
 		})
-		got := c.far.users(t, list, err)
+		got := usersOf(t, list, err)
 		if slices.Sort(got); !slices.Equal(got, c.want) {
-			t.Errorf("%s: the heir has heard of %v, want %v", c.name, got, c.want)
+			t.Errorf("%s: took over %v, want %v", c.name, got, c.want)
 		}
-		if got := c.far.adopted(t); got != nil {
-			t.Errorf("%s: and again of %v", c.name, got)
+		if got := c.proxied.takeOver(t); got != nil {
+			t.Errorf("%s: took over %v again", c.name, got)
 		}
 	}
 }
 
-// A node that was taken for dead comes back, commits a signup, and dies before it increments its
-// heartbeat.
+// A node whose lease has expired commits a signup, and dies before it increments its heartbeat.
 func TestReturnedNodeDies(t *testing.T) {
 	defer postgres.SetLease(time.Minute)()
-	_, near, _, home := farAndNear(t, postgrestest.Shared(t))
-	heir := openStore(t, nil, "heir", near.engine.Pool().Config().ConnString())
-	near.adopted(t)
-	heir.adopted(t)
+	_, direct, _, tenantID := openBoth(t, postgrestest.Shared(t))
+	other := openStore(t, nil, "other", direct.engine.Pool().Config().ConnString())
+	direct.takeOver(t)
+	other.takeOver(t)
 	postgres.SetLease(0)
-	eventually(t, "it is taken for dead", func() bool {
-		heir.adopted(t)
-		return near.number(t, `SELECT count(*) FROM node WHERE id = 'near'`) == 0
+	eventually(t, "the node is taken for dead", func() bool {
+		other.takeOver(t)
+		return direct.count(t, `SELECT count(*) FROM node WHERE id = 'direct'`) == 0
 	})
-	if err := near.Create(t.Context(), newcomer(home, "ann"), midday); err != nil {
+	if err := direct.Create(t.Context(), newSignup(tenantID, "ann"), noon); err != nil {
 		t.Fatal(err)
 	}
 	postgres.SetLease(time.Hour)
-	if got := heir.adopted(t); got != nil {
-		t.Fatalf("%v was taken from one that may live", got)
+	if got := other.takeOver(t); got != nil {
+		t.Fatalf("%v was taken over before the lease expired", got)
 	}
 	postgres.SetLease(0)
-	if got := heir.adopted(t); !slices.Equal(got, []string{"ann"}) {
-		t.Errorf("after the lease the heir has %v", got)
+	if got := other.takeOver(t); !slices.Equal(got, []string{"ann"}) {
+		t.Errorf("took over %v after the lease", got)
 	}
-	if got := heir.adopted(t); got != nil {
-		t.Errorf("and again %v", got)
+	if got := other.takeOver(t); got != nil {
+		t.Errorf("took over %v again", got)
 	}
 }
 
 // Of concurrent calls of Spend for one id, on all nodes, one is the first.
 func TestNodesSpendOnce(t *testing.T) {
-	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
-	var nodes []*Store
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
+	var nodes []*testStore
 	for _, name := range []string{"a", "b", "c"} {
 		nodes = append(nodes, openStore(t, ring, name, url))
 	}
-	home := addedTenant(t, nodes[0], "phone.test")
+	tenantID := addTenant(t, nodes[0], "phone.test")
 	for round := range 20 {
 		firsts := make(chan bool, 24)
 		for i := range cap(firsts) {
 			go func() {
-				first, err := nodes[i%3].Spend(t.Context(), home, [16]byte{byte(round)}, midday)
+				first, err := nodes[i%3].Spend(t.Context(), tenantID, [16]byte{byte(round)}, noon)
 				if err != nil {
 					t.Error(err)
 				}
@@ -384,23 +380,23 @@ func TestNodesSpendOnce(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Fatalf("%d of 24 were the first", n)
+			t.Fatalf("%d of 24 calls were the first, want 1", n)
 		}
 	}
 }
 
 // Tenants are added, changed and removed while people sign up with them.
 func TestTenantsChangeUnderLoad(t *testing.T) {
-	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
-	var nodes []*Store
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
+	var nodes []*testStore
 	for _, name := range []string{"a", "b", "c"} {
 		nodes = append(nodes, openStore(t, ring, name, url))
 	}
-	ctx, stays := t.Context(), addedTenant(t, nodes[0], "stays.test")
-	made := 0
+	ctx, kept := t.Context(), addTenant(t, nodes[0], "kept.test")
+	created := 0
 	for round := range 15 {
-		host := fmt.Sprintf("goes%d.test", round)
-		goes, err := nodes[0].AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, Created: midday})
+		host := fmt.Sprintf("removed%d.test", round)
+		removed, err := nodes[0].AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -408,51 +404,51 @@ func TestTenantsChangeUnderLoad(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 48 {
 			all.Go(func() {
-				a := newcomer([]int64{stays, goes.ID}[i%2], fmt.Sprintf("user%d-%d", round, i))
-				err := nodes[i%3].Create(ctx, a, midday)
+				a := newSignup([]int64{kept, removed.ID}[i%2], fmt.Sprintf("user%d-%d", round, i))
+				err := nodes[i%3].Create(ctx, a, noon)
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
 				case err == nil:
-					made++
+					created++
 				case i%2 == 0:
-					t.Errorf("a signup with the tenant that stays: %v", err)
+					t.Errorf("a signup with the tenant that is kept: %v", err)
 				case fault.KindOf(err) == fault.Internal && !strings.Contains(err.Error(), "account_tenant_fkey"):
-					t.Errorf("a signup with the tenant that goes: %v", err)
+					t.Errorf("a signup with the tenant that is removed: %v", err)
 				}
 			})
 		}
 		for i := range 3 {
 			all.Go(func() {
-				t2 := goes
-				t2.Product = fmt.Sprint(i)
-				if err := nodes[i].SetTenant(ctx, t2, midday); err != nil && !fault.Is(err, fault.NotFound) {
+				changed := removed
+				changed.Product = fmt.Sprint(i)
+				if err := nodes[i].SetTenant(ctx, changed, noon); err != nil && !fault.Is(err, fault.NotFound) {
 					t.Errorf("set: %v", err)
 				}
-				err := nodes[i].RemoveTenant(ctx, host, true, midday)
+				err := nodes[i].RemoveTenant(ctx, host, true, noon)
 				if err != nil && !fault.Is(err, fault.NotFound) {
 					t.Errorf("remove: %v", err)
 				}
 			})
 		}
 		all.Wait()
-		if n := nodes[1].number(t, `SELECT count(*) FROM account WHERE tenant = $1`, goes.ID); n != 0 {
-			t.Errorf("%d accounts of a tenant that is gone", n)
+		if n := nodes[1].count(t, `SELECT count(*) FROM account WHERE tenant = $1`, removed.ID); n != 0 {
+			t.Errorf("the removed tenant has %d accounts", n)
 		}
 	}
-	t.Logf("%d signups", made)
+	t.Logf("%d signups", created)
 }
 
-// The server crashes repeatedly while links are opened and accounts are taken back.
+// The server crashes repeatedly while clients sign up, open links and undo signups.
 func TestCrashesDuringActivation(t *testing.T) {
 	t.Parallel()
 	c := postgrestest.Start(t)
-	s := openStore(t, secret.NewRing(midday), "a", c.Database(t))
-	ctx, home := t.Context(), addedTenant(t, s, "phone.test")
+	s := openStore(t, secret.NewRing(noon), "a", c.Database(t))
+	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
 	var mu sync.Mutex
-	var active, pending, gone []account.Signup // by what the client was answered
+	var active, pending, absent []account.Signup // by the last answer that the client got
 	var links, refusals int
-	told := func(list *[]account.Signup, a account.Signup) {
+	record := func(list *[]account.Signup, a account.Signup) {
 		mu.Lock()
 		defer mu.Unlock()
 		*list = append(*list, a)
@@ -462,28 +458,28 @@ func TestCrashesDuringActivation(t *testing.T) {
 		defer mu.Unlock()
 		refusals++
 	}
-	over := make(chan struct{})
+	stop := make(chan struct{})
 	var all sync.WaitGroup
 	for client := range 12 {
 		all.Go(func() {
 			for i := 0; ; i++ {
 				select {
-				case <-over:
+				case <-stop:
 					return
 				default:
 				}
-				a := newcomer(home, fmt.Sprintf("user%d-%d", client, i))
-				err := s.Create(ctx, a, midday)
+				a := newSignup(tenantID, fmt.Sprintf("user%d-%d", client, i))
+				err := s.Create(ctx, a, noon)
 				switch {
-				case errors.Is(err, account.ErrUnknown) || err == nil && i%3 == 0: // its message could not be published
-					for fault.Is(s.Undo(ctx, a, midday), fault.Overloaded) {
+				case errors.Is(err, fault.ErrInDoubt) || err == nil && i%3 == 0: // as without its message
+					for fault.Is(s.Undo(ctx, a, noon), fault.Overloaded) {
 						refused()
 						s.engine.WaitForBreaker(ctx)
 					}
-					told(&gone, a)
+					record(&absent, a)
 					continue
 				case fault.Is(err, fault.Overloaded):
-					told(&gone, a)
+					record(&absent, a)
 					refused()
 					s.engine.WaitForBreaker(ctx)
 					continue
@@ -491,58 +487,58 @@ func TestCrashesDuringActivation(t *testing.T) {
 					t.Errorf("a signup: %v", err)
 					continue
 				}
-				_, err = s.Activate(ctx, home, a.Token, midday)
+				_, err = s.Activate(ctx, tenantID, a.Token, noon)
 				switch {
 				case err == nil:
-					told(&active, a)
+					record(&active, a)
 					mu.Lock()
 					links++
 					mu.Unlock()
-				case errors.Is(err, account.ErrUnknown):
+				case errors.Is(err, fault.ErrInDoubt):
 				case fault.Is(err, fault.Overloaded):
-					told(&pending, a)
+					record(&pending, a)
 				default:
 					t.Errorf("a link: %v", err)
 				}
 			}
 		})
 	}
-	counted := func(n *int) int {
+	load := func(n *int) int {
 		mu.Lock()
 		defer mu.Unlock()
 		return *n
 	}
 	for range 5 {
-		have := counted(&links)
-		eventually(t, "some links", func() bool { return counted(&links) >= have+100 })
-		away := counted(&refusals)
+		before := load(&links)
+		eventually(t, "100 links are opened", func() bool { return load(&links) >= before+100 })
+		refused := load(&refusals)
 		c.Crash(t)
-		eventually(t, "somebody is turned away", func() bool { return counted(&refusals) > away })
-		have = counted(&links)
+		eventually(t, "a call is refused", func() bool { return load(&refusals) > refused })
+		before = load(&links)
 		c.Restart(t)
 		began := time.Now()
-		eventually(t, "a link", func() bool { return counted(&links) > have })
+		eventually(t, "a link is opened", func() bool { return load(&links) > before })
 		t.Logf("the first link %v after the server was back", time.Since(began).Round(time.Millisecond))
 	}
-	close(over)
+	close(stop)
 	all.Wait()
 	for _, list := range []struct {
-		what   string
-		of     []account.Signup
-		exists bool
-		active bool
+		name    string
+		signups []account.Signup
+		exists  bool
+		active  bool
 	}{
 		{"active", active, true, true},
-		{"refused a link", pending, true, false},
-		{"refused or taken back", gone, false, false},
+		{"pending", pending, true, false},
+		{"refused or undone", absent, false, false},
 	} {
-		for _, a := range list.of {
-			got, err := s.FindUID(ctx, home, a.Account.UID, midday)
+		for _, a := range list.signups {
+			got, err := s.FindUID(ctx, tenantID, a.Account.UID, noon)
 			if (err == nil) != list.exists || err == nil && got.Disabled == list.active ||
 				err != nil && !fault.Is(err, fault.NotFound) {
-				t.Errorf("%s was told %s: %+v, %v", a.Account.User, list.what, got, err)
+				t.Errorf("%s should be %s: got %+v, %v", a.Account.User, list.name, got, err)
 			}
 		}
-		t.Logf("%d were told %s", len(list.of), list.what)
+		t.Logf("%d signups are %s", len(list.signups), list.name)
 	}
 }

@@ -112,7 +112,7 @@ func (e *Engine) tryGroup(ctx context.Context, group []*job) ([]admission.Decisi
 func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.Facts, error) {
 	list := make([]admission.Facts, len(group))
 	var keys []int64
-	var place struct {
+	var limits struct {
 		of     []int32 // index of the signup in the group
 		index  []int32 // index of the allowance in the signup
 		bucket [][]byte
@@ -127,11 +127,11 @@ func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.F
 		a := &j.Work.Signup
 		keys = append(keys, j.Keys...)
 		for k, al := range admission.Allowances(*a) {
-			place.of = append(place.of, int32(i))
-			place.index = append(place.index, int32(k))
-			place.bucket = append(place.bucket, al.Bucket[:])
-			place.since = append(place.since, engine.Micros(j.Work.now.Add(-al.Rule.Per)))
-			place.skip = append(place.skip, int64(al.Rule.Limit-1))
+			limits.of = append(limits.of, int32(i))
+			limits.index = append(limits.index, int32(k))
+			limits.bucket = append(limits.bucket, al.Bucket[:])
+			limits.since = append(limits.since, engine.Micros(j.Work.now.Add(-al.Rule.Per)))
+			limits.skip = append(limits.skip, int64(al.Rule.Limit-1))
 		}
 		of = append(of, int32(i))
 		expires = append(expires, engine.Micros(a.Captcha.Expires))
@@ -149,7 +149,7 @@ func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.F
 		FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[]) w (i, k, bucket, since, skip)
 		CROSS JOIN LATERAL (SELECT at FROM taken WHERE bucket = w.bucket AND at > w.since
 			ORDER BY at DESC LIMIT 1 OFFSET w.skip) t`,
-		place.of, place.index, place.bucket, place.since, place.skip).Query(func(rows pgx.Rows) error {
+		limits.of, limits.index, limits.bucket, limits.since, limits.skip).Query(func(rows pgx.Rows) error {
 		return eachRow(rows, nil, func(row engine.Scanner) error {
 			var i, k int32
 			var at int64

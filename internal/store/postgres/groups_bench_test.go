@@ -37,7 +37,7 @@ type signupForm struct {
 	turns []signupTurn
 }
 
-// signupTurn is what one form did in one turn.
+// signupTurn is the result of one form in one turn.
 type signupTurn struct {
 	rate           float64 // signups per second
 	client, server float64 // processor time per signup, in microseconds
@@ -49,10 +49,10 @@ func (t signupTurn) cpu() float64 { return t.client + t.server }
 // their own, on one PostgreSQL server with fsync and synchronous_commit on. Each iteration is a
 // turn, in which every form runs for 1.5 seconds; run it with -benchtime=9x. The forms are:
 //
-//   - groups: as the store does it;
+//   - groups: as the engine does it;
 //   - single: two round trips per signup, one for locks and checks and one for rows and COMMIT;
-//   - one trip: locks, checks, rows and COMMIT in one round trip, without a look at what the checks found.
-//     It is not correct, and shows what any form with a transaction per signup could reach at most.
+//   - one trip: locks, checks, rows and COMMIT in one round trip, which ignores what the checks found.
+//     It is not correct. It is an upper bound for any form with a transaction per signup.
 func BenchmarkSignupForms(b *testing.B) {
 	c := postgrestest.Start(b, "max_connections=200")
 	form := func(name, pool string, admit func(*Engine) func(account.Signup, time.Time) error) *signupForm {
@@ -98,8 +98,8 @@ func BenchmarkSignupForms(b *testing.B) {
 	}
 }
 
-// signups returns a function that returns signups that share nothing, as the sign-up page makes
-// them.
+// signups returns a function that returns signups as the sign-up page makes them. They share no
+// limit and no captcha.
 func signups(tenant int64) func() account.Signup {
 	var number atomic.Int64
 	now := time.Now()
@@ -154,8 +154,8 @@ func (f *signupForm) turn(b *testing.B, server, clients int) {
 	})
 }
 
-// report is a line with the medians of a form, and the medians of its ratios to another form in the
-// same turn.
+// report returns a line with the medians of a form, and the medians of its ratios to another form in
+// the same turn.
 func (f *signupForm) report(base *signupForm) string {
 	medianOf := func(value func(i int) float64) (median, least, most float64) {
 		var list []float64
@@ -174,21 +174,21 @@ func (f *signupForm) report(base *signupForm) string {
 		f.name, rate, client, server, rates, leastRate, mostRate, cpu, leastCPU, mostCPU)
 }
 
-// ownTime is the processor time of this process.
+// ownTime returns the processor time of this process.
 func ownTime() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// treeTime is the processor time of a process, of its children and of those of them that have
-// ended, by Linux's /proc (proc(5)), in ticks of 10 ms.
+// treeTime returns the processor time of a process and its children, including children that have
+// ended. It reads it from /proc (see proc(5)), in ticks of 10 ms.
 func treeTime(pid int) (used time.Duration) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from field 3 on
 		own, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
@@ -209,8 +209,8 @@ func treeTime(pid int) (used time.Duration) {
 	return used
 }
 
-// admitSingle is Create in a transaction of its own, in two round trips. It does not retry, and
-// does not look up what a lost COMMIT did.
+// admitSingle is Create in its own transaction, in two round trips. It does not retry, and does not
+// find out the outcome of a lost COMMIT.
 func (p *Engine) admitSingle(a account.Signup, now time.Time) error {
 	if err := p.breaker.open(); err != nil {
 		return err
@@ -241,7 +241,7 @@ func (p *Engine) admitSingle(a account.Signup, now time.Time) error {
 	return commitBatch(ctx, conn.Conn(), batch)
 }
 
-// admitOneTrip sends everything at once.
+// admitOneTrip sends all statements of a signup at once.
 func (p *Engine) admitOneTrip(a account.Signup, now time.Time) error {
 	conn, err := p.pool.Acquire(context.Background())
 	if err != nil {

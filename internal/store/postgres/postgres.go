@@ -6,10 +6,10 @@
 // A commit that was answered is durable, on the standby too if PostgreSQL is configured to wait for
 // it. A transaction whose connection broke before COMMIT was sent was not committed, and is run
 // again on another connection. When COMMIT was sent and not answered, the outcome is unknown. Then:
-//   - a signup of a group is looked up by its uid, under the locks that it took: once they are held, the
-//     first transaction has ended;
-//   - any other write is run again. Each write changes nothing the second time, or can tell that the
-//     first run was committed (Tx.Repeated).
+//   - a signup of a group is looked up by its uid, under the locks that it took: once they are
+//     held, the first transaction has ended;
+//   - any other write is run again. Each write changes nothing the second time, or can tell that
+//     the first run was committed (Tx.Repeated).
 //
 // When the database does not come back within operationTimeout, the caller gets fault.ErrInDoubt.
 //
@@ -168,8 +168,8 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	return e, nil
 }
 
-// SchemaLock is the key of the advisory lock that is held while the schema is changed. It must never
-// change, and neither must those that are derived from it.
+// SchemaLock is the key of the advisory lock that is held while the schema is changed. It must
+// never change, and neither must those that are derived from it.
 const SchemaLock = 0x6469616c746f6e65 // "dialtone"
 
 // prepare brings the schema up to date and runs check.

@@ -8,6 +8,7 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
+	"dialtone/internal/tenant"
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
@@ -18,19 +19,18 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	midday   = teststore.Noon
-	noon     = teststore.Noon
-	newcomer = teststore.Signup
+	noon      = teststore.Noon
+	newSignup = teststore.Signup
 )
 
-// Store is a store with its engine.
-type Store struct {
+// testStore is a store with its engine.
+type testStore struct {
 	*store.Store
 	engine *postgres.Engine
 }
 
-// OpenPostgres opens a store. Without a ring its keys are not checked.
-func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*Store, error) {
+// openPostgres opens a store. Without a ring its keys are not checked.
+func openPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*testStore, error) {
 	var check func(engine.Tx) error
 	if ring != nil {
 		check = store.SealCheck(ring)
@@ -39,18 +39,30 @@ func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*St
 	if err != nil {
 		return nil, err
 	}
-	return &Store{teststore.OnPostgres(e, ring), e}, nil
+	return &testStore{teststore.OnPostgres(e, ring), e}, nil
 }
 
 // openStore opens a store, and closes it at the end of the test.
-func openStore(t *testing.T, ring *secret.Ring, node, url string) *Store {
+func openStore(t *testing.T, ring *secret.Ring, node, url string) *testStore {
 	t.Helper()
-	s, err := OpenPostgres(t.Context(), ring, node, url)
+	s, err := openPostgres(t.Context(), ring, node, url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// addTenant adds a tenant and returns its id.
+func addTenant(t *testing.T, s interface {
+	AddTenant(context.Context, tenant.Tenant) (tenant.Tenant, error)
+}, host string) int64 {
+	t.Helper()
+	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return added.ID
 }
 
 func TestStoreOnPostgres(t *testing.T) {

@@ -19,26 +19,28 @@ import (
 	"dialtone/internal/throttle"
 )
 
+// Activate reads the account before it writes. TestActivationRace runs another change between the
+// two.
 func TestActivationRace(t *testing.T) {
 	begin := time.Unix(0, 0)
 	late := begin.Add(account.PendingLife)
 	notFound := errors.New("not found")
 	for _, c := range []struct {
 		name string
-		meet func(s *store.Store, tenant int64) error
+		race func(s *store.Store, tenant int64) error
 		at   time.Time
 		want error
 	}{
-		{"an operator disables the account between the link's look and its write",
+		{"an operator disables the account",
 			func(s *store.Store, tenant int64) error {
 				_, err := s.Disable(t.Context(), tenant, "ann", begin)
 				return err
 			}, begin, account.ErrHeld},
-		{"the account is deleted between them", func(s *store.Store, tenant int64) error {
+		{"the account is deleted", func(s *store.Store, tenant int64) error {
 			return s.Delete(t.Context(), tenant, "ann", begin)
 		}, begin, notFound},
-		{"its name goes to another in the last moment", func(s *store.Store, tenant int64) error {
-			return s.Create(t.Context(), admissionOf(tenant, late, 2), late)
+		{"the account expires and its name is taken by another", func(s *store.Store, tenant int64) error {
+			return s.Create(t.Context(), newSignup(tenant, late, 2), late)
 		}, late.Add(-time.Microsecond), notFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,44 +50,46 @@ func TestActivationRace(t *testing.T) {
 			}
 			defer e.Close()
 			s := teststore.OnSQLite(e, nil)
-			home, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
+			tn, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := admissionOf(home.ID, begin, 1)
+			a := newSignup(tn.ID, begin, 1)
 			if err := s.Create(t.Context(), a, begin); err != nil {
 				t.Fatal(err)
 			}
 			release := hold(e)
-			results := make(chan error, 2)
-			go func() { results <- c.meet(s, home.ID) }()
+			raced := make(chan error, 1)
+			go func() { raced <- c.race(s, tn.ID) }()
 			for e.Waiting() < 1 {
 				runtime.Gosched()
 			}
-			linked := make(chan error, 1)
+			activated := make(chan error, 1)
 			go func() {
-				_, err := s.Activate(t.Context(), home.ID, a.Token, c.at)
-				linked <- err
+				_, err := s.Activate(t.Context(), tn.ID, a.Token, c.at)
+				activated <- err
 			}()
-			for e.Waiting() < 2 { // it has looked, and waits to write
+			for e.Waiting() < 2 { // Activate has read the account and waits to write
 				runtime.Gosched()
 			}
 			release()
-			if err := <-results; err != nil {
+			if err := <-raced; err != nil {
 				t.Fatal(err)
 			}
-			if err := <-linked; !errors.Is(err, c.want) && !(c.want == notFound && fault.Is(err, fault.NotFound)) {
-				t.Errorf("the link: got %v, want %v", err, c.want)
+			err = <-activated
+			if !errors.Is(err, c.want) && !(errors.Is(c.want, notFound) && fault.Is(err, fault.NotFound)) {
+				t.Errorf("Activate: got %v, want %v", err, c.want)
 			}
-			if b, err := s.Find(t.Context(), home.ID, "ann", c.at); err == nil && !b.Disabled {
+			if b, err := s.Find(t.Context(), tn.ID, "ann", c.at); err == nil && !b.Disabled {
 				t.Error("the account is enabled")
 			}
 		})
 	}
 }
 
-// admissionOf is a new account of ann; those of another number share nothing with it but the name.
-func admissionOf(tenant int64, at time.Time, number byte) account.Signup {
+// newSignup returns a signup for the name ann. Signups with different numbers have only the name in
+// common.
+func newSignup(tenant int64, at time.Time, number byte) account.Signup {
 	return account.Signup{
 		Account: account.Account{
 			UID:     account.UID{number},

@@ -8,11 +8,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"dialtone/internal/durable"
 	"dialtone/internal/store/migrations"
 )
 
-// ErrDamaged is returned by Open for a file that is not a database, and for a database that has lost
-// content. SQLite would take some of these for complete or for new.
+// ErrDamaged is returned by Open for a file that is not a database, and for a database that has
+// lost content. SQLite would take some of these for complete or for new.
 var ErrDamaged = errors.New("the database is damaged or has lost content; restore it from a backup, " +
 	"or, to begin without any accounts, move it and its -wal file away")
 
@@ -61,21 +62,12 @@ func create(path string) (err error) {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes the names in a directory durable.
-func SyncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-// checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite would
-// read zeros for the rest of the page: a leaf without its last accounts, or, for a file shorter than
-// its header, a new database.
+// checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite
+// would read zeros for the rest of the page: a leaf without its last accounts, or, for a file
+// shorter than its header, a new database.
 func checkFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 		t.Fatal(err)
 	}
 	if hasFailed(s) || s.Err() != nil {
-		t.Fatalf("the store has failed before anything did: %v", s.Err())
+		t.Fatalf("the store has failed without a fault: %v", s.Err())
 	}
 	release := hold(s)
 	jobs := enqueue(t, s,
@@ -65,8 +65,9 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 	heal := f.Fail(crashfs.Fault{Err: syscall.EIO, Only: func(op crashfs.Op) bool { return op.Kind == crashfs.Sync }})
 	release()
 	for i, j := range jobs {
-		if err := <-j; !errors.Is(err, fault.ErrInDoubt) || !errors.Is(err, engine.ErrFailed) || !fault.Is(err,
-			fault.Overloaded) {
+		err := <-j
+		if !errors.Is(err, fault.ErrInDoubt) || !errors.Is(err, engine.ErrFailed) ||
+			!fault.Is(err, fault.Overloaded) {
 			t.Errorf("write %d of the group that failed: %v", i, err)
 		}
 	}
@@ -74,7 +75,7 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 		t.Errorf("Failed %v, Err %v", hasFailed(s), s.Err())
 	}
 	if e, ok := errors.AsType[*conn.Error](s.Err()); !ok || e.Code != sqlite3.SQLITE_IOERR_FSYNC {
-		t.Errorf("Err does not say why: %v", s.Err())
+		t.Errorf("Err does not wrap the error of SQLite: %v", s.Err())
 	}
 
 	disk := f.Image()
@@ -85,13 +86,13 @@ func TestFailedSyncEndsWriting(t *testing.T) {
 		t.Errorf("ready: %v", err)
 	}
 	if !s.has(t, 0) || s.has(t, 1) || s.has(t, 3) {
-		t.Error("reads do not see what was committed, or see more")
+		t.Error("reads do not see exactly what was committed")
 	}
 	if err := s.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
 	if f.Image() != disk {
-		t.Error("a store that has failed changed the disk")
+		t.Error("the failed store changed the disk")
 	}
 
 	s = reopenOn(t, f)
@@ -114,10 +115,10 @@ func TestFullDiskHealsWithoutARestart(t *testing.T) {
 		}
 	}
 	if !heal() || hasFailed(s) {
-		t.Errorf("a full disk ends writing: %v", s.Err())
+		t.Errorf("the store has failed because of a full disk: %v", s.Err())
 	}
 	if s.has(t, 1) {
-		t.Error("what was refused is there")
+		t.Error("a refused write was saved")
 	}
 	if err := s.Write(func(tx engine.Tx) error { return addNote(tx, 1) }); err != nil || !s.has(t, 1) {
 		t.Errorf("when there is room again: %v", err)
@@ -153,7 +154,7 @@ func TestRolledBack(t *testing.T) {
 			t.Errorf("code %d, errno %v: %v, want %v", c.code, c.errno, got, c.want)
 		}
 	}
-	if rolledBack(errors.New("not SQLite's")) {
-		t.Error("an error that is not SQLite's is taken for harmless")
+	if rolledBack(errors.New("not of SQLite")) {
+		t.Error("rolledBack is true for an error that is not SQLite's")
 	}
 }

@@ -29,7 +29,7 @@ func TestReadersWaitAndClose(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := readNote(s.Reads(ctx), 1); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("waiting for a connection for longer than the context lasts: %v", err)
+			t.Errorf("no connection is free until the context is done: %v", err)
 		}
 		var closed bool
 		go func() {
@@ -43,10 +43,10 @@ func TestReadersWaitAndClose(t *testing.T) {
 		if synctest.Wait(); !closed {
 			t.Error("the store is not closed although no connection is in use")
 		}
-		if _, err := readNote(s.Reads(t.Context()), 1); err != engine.ErrClosed {
+		if _, err := readNote(s.Reads(t.Context()), 1); !errors.Is(err, engine.ErrClosed) {
 			t.Errorf("reading from a closed store: %v", err)
 		}
-		if err := s.Write(noopWrite); err != engine.ErrClosed {
+		if err := s.Write(noopWrite); !errors.Is(err, engine.ErrClosed) {
 			t.Errorf("writing to a closed store: %v", err)
 		}
 	})

@@ -144,8 +144,8 @@ func (w *writer) refusal() error { return fmt.Errorf("%w: %w", fault.ErrInDoubt,
 // the last of them marks the commit, and a checksum runs through all; then it syncs.
 //
 //   - A full disk or an exhausted quota refuses to write a frame, so the last one is not whole.
-//   - A broken constraint, a lock, and a file that cannot be opened or written to are found before the
-//     first frame is written.
+//   - A broken constraint, a lock, and a file that cannot be opened or written to are found before
+//     the first frame is written.
 //
 // Everything else is in doubt, above all a failed fsync, whatever its errno. A wal-index that
 // cannot grow (SQLITE_IOERR_SHMSIZE) fails the COMMIT of a transaction that is on the disk already.

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// openNotes opens an engine whose table spent takes notes.
+// openNotes opens an engine. The tests write notes, which are rows of the table spent.
 func openNotes(t testing.TB) *Engine {
 	t.Helper()
 	return openNotesAt(t, filepath.Join(t.TempDir(), "dialtone.db"))
@@ -60,7 +60,7 @@ func (e *Engine) has(t *testing.T, n int) bool {
 	return ok
 }
 
-// hold keeps the writer busy until release is called, so that what is written meanwhile becomes one
+// hold keeps the writer busy until release is called, so that all writes in the meantime become one
 // group.
 func hold(s *Engine) (release func()) {
 	busy, free := make(chan struct{}), make(chan struct{})
@@ -73,8 +73,7 @@ func hold(s *Engine) (release func()) {
 	return func() { close(free) }
 }
 
-// enqueue starts writes in order and waits until each is queued, as Write does while another
-// commits.
+// enqueue starts writes and waits after each until it is queued. The writer must be busy.
 func enqueue(t *testing.T, e *Engine, writes ...func(engine.Tx) error) (results []chan error) {
 	t.Helper()
 	for _, do := range writes {
@@ -105,7 +104,7 @@ func TestGroup(t *testing.T) {
 			return result
 		}
 	}
-	var order []int
+	var seen []int
 	jobs := enqueue(t, s,
 		write(0, nil),
 		write(1, broken),
@@ -115,19 +114,19 @@ func TestGroup(t *testing.T) {
 			if err := addNote(tx, 3); err != nil {
 				return err
 			}
-			_, err := tx.Exec(`INSERT INTO spent (expires, nonce) VALUES ($1, NULL)`, 1) // which the schema refuses
+			_, err := tx.Exec(`INSERT INTO spent (expires, nonce) VALUES ($1, NULL)`, 1) // violates NOT NULL
 			return err
 		},
-		func(tx engine.Tx) error { // which sees what those before it wrote, and not what was undone
+		func(tx engine.Tx) error { // sees earlier writes of the group, but not those rolled back
 			runs[4]++
-			order = order[:0]
+			seen = seen[:0]
 			for n := range 4 {
-				there, err := readNote(tx, n)
+				found, err := readNote(tx, n)
 				if err != nil {
 					return err
 				}
-				if there {
-					order = append(order, n)
+				if found {
+					seen = append(seen, n)
 				}
 			}
 			return addNote(tx, 4)
@@ -141,10 +140,10 @@ func TestGroup(t *testing.T) {
 	}
 	for n, c := range []struct {
 		want  func(error) bool
-		stays bool
+		saved bool
 	}{
 		{func(err error) bool { return err == nil }, true},
-		{func(err error) bool { return err == broken }, false},
+		{func(err error) bool { return errors.Is(err, broken) }, false},
 		{func(err error) bool { return errors.Is(err, refusal) }, true},
 		{func(err error) bool { return err != nil && fault.KindOf(err) == fault.Internal }, false},
 		{func(err error) bool { return err == nil }, true},
@@ -153,25 +152,25 @@ func TestGroup(t *testing.T) {
 		if !c.want(results[n]) {
 			t.Errorf("write %d ended with %v", n, results[n])
 		}
-		if got := s.has(t, n); got != c.stays {
-			t.Errorf("what write %d wrote is there: %v, want %v", n, got, c.stays)
+		if got := s.has(t, n); got != c.saved {
+			t.Errorf("write %d was saved: %v, want %v", n, got, c.saved)
 		}
 	}
-	if fmt.Sprint(order) != "[0 2]" {
-		t.Errorf("a later write of the group saw %v", order)
+	if fmt.Sprint(seen) != "[0 2]" {
+		t.Errorf("write 4 saw the writes %v, want 0 and 2", seen)
 	}
 	if runs[0] < 2 {
-		t.Error("the writes were not in one group: nothing was run again when one failed")
+		t.Error("the writes were not in one group: the first was not run again when another failed")
 	}
 }
 
-func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
+func TestFailedCommitFailsWholeGroup(t *testing.T) {
 	s := openNotes(t)
 	defer closeNotes(t, s)
 	release := hold(s)
 	jobs := enqueue(t, s,
 		func(tx engine.Tx) error { return addNote(tx, 0) },
-		func(tx engine.Tx) error { // a foreign key that is looked at by COMMIT alone
+		func(tx engine.Tx) error { // violates a foreign key that only COMMIT checks
 			if _, err := tx.Exec(`PRAGMA defer_foreign_keys = ON`); err != nil {
 				return err
 			}
@@ -183,11 +182,11 @@ func TestFailedTransactionFailsEveryWriteOfItsGroup(t *testing.T) {
 	release()
 	for i, j := range jobs {
 		if err := <-j; err == nil {
-			t.Errorf("write %d is told that it is durable", i)
+			t.Errorf("write %d succeeded", i)
 		}
 	}
 	if s.has(t, 0) || s.has(t, 2) {
-		t.Error("something of the failed transaction is there")
+		t.Error("a part of the failed transaction was saved")
 	}
 	if err := s.Write(func(tx engine.Tx) error { return addNote(tx, 3) }); err != nil || !s.has(t, 3) {
 		t.Errorf("the next write: %v", err)
@@ -198,7 +197,7 @@ func TestLoneWriteDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openNotes(t)
 		defer closeNotes(t, s)
-		begin := time.Now() // the bubble's clock, which stands still while anything runs
+		begin := time.Now() // of the bubble's clock, which stands still while a goroutine runs
 		for n := range 3 {
 			if err := s.Write(func(tx engine.Tx) error { return addNote(tx, n) }); err != nil {
 				t.Fatal(err)
@@ -222,7 +221,7 @@ func TestLeaderYieldsBeforeGathering(t *testing.T) {
 		}
 		commit(group)
 	})
-	// The scheduler looks at its queues in another order now and then, hence some tries.
+	// The scheduler sometimes runs goroutines in another order, so there are several attempts.
 	for range 5 {
 		first = 0
 		var all sync.WaitGroup
@@ -237,7 +236,7 @@ func TestLeaderYieldsBeforeGathering(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("twenty were ready to write, and the first commit had %d of them", first)
+	t.Errorf("of twenty writes that were ready, the first commit had %d", first)
 }
 
 func TestFullQueue(t *testing.T) {
@@ -256,7 +255,7 @@ func TestFullQueue(t *testing.T) {
 	release()
 	<-last[0]
 	if s.has(t, 1) {
-		t.Error("a write that was turned away has happened")
+		t.Error("a refused write was saved")
 	}
 	if err := s.Write(func(tx engine.Tx) error { return addNote(tx, 2) }); err != nil || !s.has(t, 2) {
 		t.Errorf("when the queue is empty again: %v", err)
@@ -278,7 +277,7 @@ func TestQueueTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s.has(t, 1) {
-			t.Error("an abandoned write has happened")
+			t.Error("an abandoned write was saved")
 		}
 	})
 }
@@ -292,7 +291,7 @@ func TestQueueTimeoutDoesNotApplyToStartedWrites(t *testing.T) {
 			return addNote(tx, 1)
 		})
 		if err != nil || !s.has(t, 1) {
-			t.Errorf("a slow write ended with %v, and has happened: %v", err, s.has(t, 1))
+			t.Errorf("a slow write: %v, saved: %v", err, s.has(t, 1))
 		}
 	})
 }
@@ -317,7 +316,7 @@ func TestCloseFinishesAcceptedWrites(t *testing.T) {
 	defer closeNotes(t, s)
 	for n := range writes {
 		if !s.has(t, n) {
-			t.Fatalf("write %d is not there", n)
+			t.Fatalf("write %d was not saved", n)
 		}
 	}
 }

@@ -120,14 +120,14 @@ func Compare(ctx context.Context, from, to string, progress Progress) (err error
 }
 
 // isSQLite returns the path of a database of SQLite.
-func isSQLite(place string) (path string, ok bool) { return strings.CutPrefix(place, "sqlite:") }
+func isSQLite(database string) (path string, ok bool) { return strings.CutPrefix(database, "sqlite:") }
 
 // openEngine opens a database without checking its keys. Unless create is true, the database must
 // exist.
-func openEngine(ctx context.Context, place string, create bool) (engine.Copier, error) {
-	path, ok := isSQLite(place)
+func openEngine(ctx context.Context, database string, create bool) (engine.Copier, error) {
+	path, ok := isSQLite(database)
 	if !ok {
-		return postgres.Open(ctx, "", place, nil)
+		return postgres.Open(ctx, "", database, nil)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -141,15 +141,15 @@ func openEngine(ctx context.Context, place string, create bool) (engine.Copier, 
 
 // checkSchema fails for a source whose schema is not current. Opening it would migrate it, and a
 // source is not written to.
-func checkSchema(ctx context.Context, place string) error {
+func checkSchema(ctx context.Context, database string) error {
 	var has, known int64
 	var err error
-	if path, ok := isSQLite(place); ok {
+	if path, ok := isSQLite(database); ok {
 		known = int64(migrations.Newest(sqlite.Dialect))
 		has, err = sqlite.SchemaVersion(path)
 	} else {
 		known = int64(migrations.Newest(postgres.Dialect))
-		has, err = postgres.SchemaVersion(ctx, place)
+		has, err = postgres.SchemaVersion(ctx, database)
 	}
 	// A newer schema may have columns that this program would leave out, even if it could use the
 	// database.
@@ -363,7 +363,7 @@ func (c *copying) numbers() error {
 	})
 }
 
-// compareNumbers fails if the target is behind the source in these numbers.
+// compareNumbers fails if one of these numbers is lower in the target than in the source.
 func (c *copying) compareNumbers(ctx context.Context) error {
 	for what, number := range map[string]func(engine.Copier, engine.Querier) (int64, error){
 		"last id of a tenant": func(e engine.Copier, q engine.Querier) (int64, error) {

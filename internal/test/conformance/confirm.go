@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -8,190 +9,190 @@ import (
 	"dialtone/internal/fault"
 )
 
-var confirmRules = []rule{
-	{"enables a pending account", func(b *bench) {
-		a := b.join("ann", noon)
+var confirmTests = []testCase{
+	{"enables a pending account", func(t *test) {
+		a := t.addPending("ann", noon)
 		at := noon.Add(time.Minute + 7*tick)
-		got, err := b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, at)
-		b.must(err)
+		got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, at)
+		t.must(err)
 		want := a.Account
 		want.Disabled, want.Activated, want.Confirmed = false, at, at
-		b.same(got, want)
-		b.same(b.find("ann", noon.Add(10*week)), want)
-		_, err = b.Activate(b.ctx, b.tenant, a.Token, at)
-		b.is(err, account.ErrActive)
+		t.wantAccount(got, want)
+		t.wantAccount(t.find("ann", noon.Add(10*week)), want)
+		_, err = t.Activate(t.ctx, t.tenant, a.Token, at)
+		t.wantErr(err, account.ErrActive)
 	}},
-	{"adds to an active account when it was confirmed, and nothing else", func(b *bench) {
-		a := b.member("ann", noon)
+	{"sets only the time of confirmation of an active account", func(t *test) {
+		a := t.addActive("ann", noon)
 		at := noon.Add(3 * week)
-		want := b.find("ann", noon)
+		want := t.find("ann", noon)
 		want.Confirmed = at
-		got, err := b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, at)
-		b.must(err)
-		b.same(got, want)
-		b.same(b.find("ann", at), want)
+		got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, at)
+		t.must(err)
+		t.wantAccount(got, want)
+		t.wantAccount(t.find("ann", at), want)
 	}},
-	{"keeps the first time", func(b *bench) {
-		a := b.join("ann", noon)
+	{"keeps the first time of confirmation", func(t *test) {
+		a := t.addPending("ann", noon)
 		for i := range 3 {
-			got, err := b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon.Add(time.Duration(i)*time.Hour))
-			b.must(err)
+			got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(time.Duration(i)*time.Hour))
+			t.must(err)
 			if !got.Confirmed.Equal(noon) || !got.Activated.Equal(noon) {
-				b.Errorf("at the time %d: %+v", i+1, got)
+				t.Errorf("call %d: got %+v", i+1, got)
 			}
 		}
-		if got := b.find("ann", noon); !got.Confirmed.Equal(noon) {
-			b.Errorf("got %+v", got)
+		if got := t.find("ann", noon); !got.Confirmed.Equal(noon) {
+			t.Errorf("got %+v", got)
 		}
 	}},
-	{"is the only thing that confirms", func(b *bench) {
-		b.member("ann", noon)
-		b.join("bob", noon)
-		_, err := b.Enable(b.ctx, b.tenant, "bob", noon)
-		b.must(err)
+	{"is the only call that confirms", func(t *test) {
+		t.addActive("ann", noon)
+		t.addPending("bob", noon)
+		_, err := t.Enable(t.ctx, t.tenant, "bob", noon)
+		t.must(err)
 		for _, user := range []string{"ann", "bob"} {
-			if got := b.find(user, noon); got.Disabled || !got.Confirmed.IsZero() {
-				b.Errorf("got %+v", got)
+			if got := t.find(user, noon); got.Disabled || !got.Confirmed.IsZero() {
+				t.Errorf("got %+v", got)
 			}
 		}
 	}},
-	{"confirms an account that an operator enabled", func(b *bench) {
-		a := b.join("ann", noon)
-		_, err := b.Enable(b.ctx, b.tenant, "ann", noon)
-		b.must(err)
-		got, err := b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon.Add(week))
-		b.must(err)
+	{"confirms an account that an operator enabled", func(t *test) {
+		a := t.addPending("ann", noon)
+		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(week))
+		t.must(err)
 		if !got.Activated.Equal(noon) || !got.Confirmed.Equal(noon.Add(week)) {
-			b.Errorf("got %+v", got)
+			t.Errorf("got %+v", got)
 		}
 	}},
-	{"takes an account's own link alone", func(b *bench) {
-		ann, bob, old := b.join("ann", noon), b.join("bob", noon), b.join("old", noon.Add(-week))
-		other := b.addTenant("other.test")
+	{"takes only the account's own link", func(t *test) {
+		ann, bob, old := t.addPending("ann", noon), t.addPending("bob", noon), t.addPending("old", noon.Add(-week))
+		other := t.addTenant("other.test")
 		for _, c := range []struct {
 			name   string
 			tenant int64
 			token  [32]byte
 			uid    account.UID
 		}{
-			{"another's link", b.tenant, bob.Token, ann.Account.UID},
-			{"another's old link", b.tenant, old.Token, ann.Account.UID},
-			{"no link", b.tenant, [32]byte{}, ann.Account.UID},
-			{"no account", b.tenant, ann.Token, account.UID{}},
+			{"the link of another account", t.tenant, bob.Token, ann.Account.UID},
+			{"the expired link of another account", t.tenant, old.Token, ann.Account.UID},
+			{"no link", t.tenant, [32]byte{}, ann.Account.UID},
+			{"no account", t.tenant, ann.Token, account.UID{}},
 			{"another tenant", other, ann.Token, ann.Account.UID},
 		} {
-			got, err := b.Confirm(b.ctx, c.tenant, c.token, c.uid, noon)
-			if !fault.Is(err, fault.NotFound) || err == account.ErrExpired || got.User != "" {
-				b.Errorf("%s: got %v and %+v", c.name, err, got)
+			got, err := t.Confirm(t.ctx, c.tenant, c.token, c.uid, noon)
+			if !fault.Is(err, fault.NotFound) || errors.Is(err, account.ErrExpired) || got.User != "" {
+				t.Errorf("%s: got %v and %+v", c.name, err, got)
 			}
 		}
-		b.same(b.find("ann", noon), ann.Account)
-		b.same(b.find("bob", noon), bob.Account)
+		t.wantAccount(t.find("ann", noon), ann.Account)
+		t.wantAccount(t.find("bob", noon), bob.Account)
 	}},
-	{"works until the last microsecond of the week", func(b *bench) {
-		a := b.join("ann", noon)
-		got, err := b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon.Add(week))
-		b.is(err, account.ErrExpired)
-		b.same(got, a.Account)
-		_, err = b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon.Add(week-tick))
-		b.must(err)
+	{"works until the last microsecond of the week", func(t *test) {
+		a := t.addPending("ann", noon)
+		got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(week))
+		t.wantErr(err, account.ErrExpired)
+		t.wantAccount(got, a.Account)
+		_, err = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(week-tick))
+		t.must(err)
 	}},
-	{"does not undo a hold", func(b *bench) {
-		pending, member := b.join("ann", noon), b.member("bob", noon)
+	{"does not enable a disabled account", func(t *test) {
+		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
 		for _, a := range []account.Signup{pending, member} {
-			held, err := b.Disable(b.ctx, b.tenant, a.Account.User, noon)
-			b.must(err)
-			_, err = b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon)
-			b.is(err, account.ErrHeld)
-			b.same(b.find(a.Account.User, noon), held)
+			held, err := t.Disable(t.ctx, t.tenant, a.Account.User, noon)
+			t.must(err)
+			_, err = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon)
+			t.wantErr(err, account.ErrHeld)
+			t.wantAccount(t.find(a.Account.User, noon), held)
 		}
 	}},
-	{"knows nothing of an account that was deleted, and leaves nothing of it", func(b *bench) {
-		pending, member := b.join("ann", noon), b.member("bob", noon)
-		_, err := b.Confirm(b.ctx, b.tenant, member.Token, member.Account.UID, noon)
-		b.must(err)
+	{"fails for a deleted account", func(t *test) {
+		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
+		_, err := t.Confirm(t.ctx, t.tenant, member.Token, member.Account.UID, noon)
+		t.must(err)
 		for _, a := range []account.Signup{pending, member} {
-			b.must(b.Delete(b.ctx, b.tenant, a.Account.User, noon))
-			_, err := b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon)
-			b.refused(err, fault.NotFound)
+			t.must(t.Delete(t.ctx, t.tenant, a.Account.User, noon))
+			_, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon)
+			t.wantKind(err, fault.NotFound)
 		}
 	}},
-	{"and Activate at once end in an account that is both", func(b *bench) {
+	{"and a concurrent Activate leave the account active and confirmed", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
-			a := b.join(user, noon)
+			a := t.addPending(user, noon)
 			var activated, confirmed error
-			b.crowd(2, func(i int) error {
+			t.concurrently(2, func(i int) error {
 				if i == 0 {
-					_, activated = b.Activate(b.ctx, b.tenant, a.Token, noon)
+					_, activated = t.Activate(t.ctx, t.tenant, a.Token, noon)
 					return activated
 				}
-				_, confirmed = b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon)
+				_, confirmed = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon)
 				return confirmed
 			})
-			if confirmed != nil || activated != nil && activated != account.ErrActive {
-				b.Fatalf("the link: %v; the password: %v", activated, confirmed)
+			if confirmed != nil || activated != nil && !errors.Is(activated, account.ErrActive) {
+				t.Fatalf("Activate: %v; Confirm: %v", activated, confirmed)
 			}
-			if got := b.find(user, noon); got.Disabled || got.Confirmed.IsZero() {
-				b.Fatalf("got %+v", got)
+			if got := t.find(user, noon); got.Disabled || got.Confirmed.IsZero() {
+				t.Fatalf("got %+v", got)
 			}
 		}
 	}},
-	{"and an operator's Disable at once end in a hold", func(b *bench) {
+	{"and a concurrent Disable leave the account held", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
-			a := b.join(user, noon)
+			a := t.addPending(user, noon)
 			var confirmed error
-			b.crowd(2, func(i int) error {
+			t.concurrently(2, func(i int) error {
 				if i == 0 {
-					_, err := b.Disable(b.ctx, b.tenant, user, noon)
+					_, err := t.Disable(t.ctx, t.tenant, user, noon)
 					return err
 				}
-				_, confirmed = b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon)
+				_, confirmed = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon)
 				return confirmed
 			})
-			got := b.find(user, noon)
-			if !got.Held || got.Pending() != (confirmed == account.ErrHeld) ||
-				confirmed != nil && confirmed != account.ErrHeld {
-				b.Fatalf("the password: %v; afterwards %+v", confirmed, got)
+			got := t.find(user, noon)
+			refused := errors.Is(confirmed, account.ErrHeld)
+			if !got.Held || got.Pending() != refused || confirmed != nil && !refused {
+				t.Fatalf("Confirm: %v; the account: %+v", confirmed, got)
 			}
 		}
 	}},
-	{"either confirms or frees an account, at the moment of expiry, never both", func(b *bench) {
+	{"either confirms an account or frees its name at the time of expiry", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
-			a := b.join(user, noon)
-			next := b.admission(user, noon.Add(week))
+			a := t.addPending(user, noon)
+			next := t.signup(user, noon.Add(week))
 			var confirmed, taken error
-			b.crowd(2, func(i int) error {
+			t.concurrently(2, func(i int) error {
 				if i == 0 {
-					_, confirmed = b.Confirm(b.ctx, b.tenant, a.Token, a.Account.UID, noon.Add(week-tick))
+					_, confirmed = t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(week-tick))
 					return nil
 				}
-				taken = b.Create(b.ctx, next, noon.Add(week))
+				taken = t.Create(t.ctx, next, noon.Add(week))
 				return nil
 			})
 			if (confirmed == nil) == (taken == nil) {
-				b.Fatalf("the password: %v; the next owner: %v", confirmed, taken)
+				t.Fatalf("Confirm: %v; Create: %v", confirmed, taken)
 			}
 		}
 	}},
-	{"is not what Linked does, which tells the same as Activate and changes nothing", func(b *bench) {
-		pending, member := b.join("ann", noon), b.member("bob", noon)
-		old, held := b.join("old", noon.Add(-week)), b.join("held", noon)
-		_, err := b.Disable(b.ctx, b.tenant, "held", noon)
-		b.must(err)
+	{"differs from Linked, which answers as Activate does and changes nothing", func(t *test) {
+		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
+		old, held := t.addPending("old", noon.Add(-week)), t.addPending("held", noon)
+		_, err := t.Disable(t.ctx, t.tenant, "held", noon)
+		t.must(err)
 		for _, c := range []struct {
 			a    account.Signup
 			want error
 		}{{pending, nil}, {member, account.ErrActive}, {old, account.ErrExpired}, {held, account.ErrHeld}} {
-			got, err := b.Linked(b.ctx, b.tenant, c.a.Token, noon)
-			if err != c.want || got.UID != c.a.Account.UID {
-				b.Errorf("%s: got %v and %+v, want %v", c.a.Account.User, err, got, c.want)
+			got, err := t.Linked(t.ctx, t.tenant, c.a.Token, noon)
+			if !errors.Is(err, c.want) || got.UID != c.a.Account.UID {
+				t.Errorf("%s: got %v and %+v, want %v", c.a.Account.User, err, got, c.want)
 			}
 		}
-		_, err = b.Linked(b.ctx, b.tenant, [32]byte{}, noon)
-		b.refused(err, fault.NotFound)
-		b.same(b.find("ann", noon), pending.Account)
+		_, err = t.Linked(t.ctx, t.tenant, [32]byte{}, noon)
+		t.wantKind(err, fault.NotFound)
+		t.wantAccount(t.find("ann", noon), pending.Account)
 	}},
 }

@@ -1,14 +1,19 @@
-// Package storetest states what every store must do, as tests. A store is right when it passes
-// them, whatever it is made of: nothing here knows an engine, and all of it is said in the terms of
-// the interfaces account.Store, tenant.Store, session.Store, delivery.Store, delivery.KeyStore,
-// sipserver.AdminStore, sipserver.Store, hook.Store and hook.Queue. The time is passed in, and no
-// test waits.
+// Package conformance has the tests that every store must pass.
+//
+// They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
+// tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
+// delivery.Store and delivery.KeyStore. No test knows the engine, and a store that passes all tests
+// can replace any other.
+//
+// Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
+// store to concurrent calls. Every call takes the time as an argument, so no test waits.
 package conformance
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -27,7 +32,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Store is everything that the program keeps.
+// Store has all methods that the program needs of a store.
 type Store interface {
 	account.Store
 	outbox.Store
@@ -41,110 +46,119 @@ type Store interface {
 	delivery.KeyStore
 }
 
-// Run tests a store. open gives a fresh, empty one, which it closes at the end of the test that it is given.
+// Run tests a store. open returns a new, empty store and closes it at the end of the test t.
 func Run(t *testing.T, open func(t *testing.T) Store) {
-	for _, chapter := range []struct {
+	for _, group := range []struct {
 		name  string
-		rules []rule
+		tests []testCase
 	}{
-		{"Create", createRules}, {"Limits", limitRules}, {"Captcha", captchaRules}, {"Undo", undoRules},
-		{"Activate", activateRules}, {"Resend", resendRules}, {"Confirm", confirmRules}, {"Expiry", expiryRules},
-		{"Operator", operatorRules}, {"Look-ups", lookupRules}, {"Outbox", outboxRules}, {"Sweep", sweepRules},
-		{"Tenants", tenantRules}, {"Sessions", sessionRules}, {"Strangers", strangerRules},
-		{"Phone servers", phoneRules}, {"Phones' questions", sealedRules}, {"Changes", changeRules},
-		{"Hooks", hookRules}, {"Notices", noticeRules}, {"Claims", claimRules},
-		{"Deliveries", deliveryRules}, {"Signing keys", keyRules},
+		{"Create", createTests}, {"Limits", limitTests}, {"Captcha", captchaTests}, {"Undo", undoTests},
+		{"Activate", activateTests}, {"Resend", resendTests}, {"Confirm", confirmTests}, {"Expiry", expiryTests},
+		{"Operators", operatorTests}, {"Look-ups", lookupTests}, {"Outbox", outboxTests}, {"Sweep", sweepTests},
+		{"Tenants", tenantTests}, {"Sessions", sessionTests}, {"Tenant isolation", isolationTests},
+		{"Phone servers", serverTests}, {"Sealed credentials", sealedTests}, {"OnChange", changeTests},
+		{"Hooks", hookTests}, {"Notifications", notificationTests}, {"Claims", claimTests},
+		{"Deliveries", deliveryTests}, {"Signing keys", keyTests},
 	} {
-		t.Run(chapter.name, func(t *testing.T) {
-			for _, r := range chapter.rules {
-				t.Run(r.name, func(t *testing.T) {
-					t.Parallel() // for the disk's sake: every rule has a store of its own
-					b := &bench{T: t, Store: open(t), ctx: t.Context()}
-					b.tenant = b.addTenant("phone.test")
-					r.prove(b)
+		t.Run(group.name, func(t *testing.T) {
+			for _, c := range group.tests {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel() // each test has its own store, and most of its time is fsync
+					c.run(newTest(t, open(t)))
 				})
 			}
 		})
 	}
 }
 
-// rule is one sentence and its proof.
-type rule struct {
-	name  string
-	prove func(*bench)
+type testCase struct {
+	name string
+	run  func(*test)
 }
 
-// noon is when every test begins.
+// noon is the time at which every test begins.
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// tick is the smallest step of a store's time.
+// tick is the resolution of the times in a store.
 const tick = time.Microsecond
 
-// bench is a store under test, with one tenant in it.
-type bench struct {
+// test is a test of a store that has one tenant, phone.test.
+type test struct {
 	*testing.T
 	Store
 	ctx    context.Context
 	tenant int64
 }
 
-func (b *bench) addTenant(host string) int64 {
-	b.Helper()
-	t, err := b.AddTenant(b.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
-	b.must(err)
-	return t.ID
-}
-
-func (b *bench) must(err error) {
-	b.Helper()
-	if err != nil {
-		b.Fatalf("got %v, want no error", err)
-	}
-}
-
-// refused wants a refusal of a kind.
-func (b *bench) refused(err error, kind fault.Kind) {
-	b.Helper()
-	if !fault.Is(err, kind) {
-		b.Fatalf("got %v (kind %d), want kind %d", err, fault.KindOf(err), kind)
-	}
-}
-
-func (b *bench) is(err, want error) {
-	b.Helper()
-	if !errors.Is(err, want) {
-		b.Fatalf("got %v, want %v", err, want)
-	}
-}
-
-// limited wants the refusal of a limit, of one kind and with one time to wait.
-func (b *bench) limited(err error, of func(time.Duration) error, wait time.Duration) {
-	b.Helper()
-	want, _ := errors.AsType[*fault.Error](of(wait))
-	got, ok := errors.AsType[*fault.Error](err)
-	if !ok || got.Kind != fault.Limited || got.Message != want.Message || got.RetryAfter != want.RetryAfter {
-		b.Fatalf("got %#v, want %#v", err, want)
-	}
-}
-
-func fresh() (b [16]byte) {
-	rand.Read(b[:])
+func newTest(t *testing.T, s Store) *test {
+	b := &test{T: t, Store: s, ctx: t.Context()}
+	b.tenant = b.addTenant("phone.test")
 	return b
 }
 
-func bucket() throttle.Bucket { return throttle.Bucket(fresh()) }
-
-// proof is a captcha that was answered right.
-func proof() captcha.Proof {
-	return captcha.Proof{Ours: true, Right: true, Nonce: fresh(), Expires: noon.Add(captcha.Life)}
+func (t *test) addTenant(host string) int64 {
+	t.Helper()
+	tn, err := t.AddTenant(t.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
+	t.must(err)
+	return tn.ID
 }
 
-// place is a place of a bucket under a rule of so many an hour.
-func place(b throttle.Bucket, limit int) throttle.Allowance {
+func (t *test) must(err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("got %v, want no error", err)
+	}
+}
+
+func (t *test) wantKind(err error, kind fault.Kind) {
+	t.Helper()
+	if !fault.Is(err, kind) {
+		t.Fatalf("got %v (kind %d), want kind %d", err, fault.KindOf(err), kind)
+	}
+}
+
+func (t *test) wantErr(err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got %v, want %v", err, want)
+	}
+}
+
+// wantLimited fails the test unless err is the refusal of a limit, with the given time to wait.
+func (t *test) wantLimited(err error, refusal func(time.Duration) error, wait time.Duration) {
+	t.Helper()
+	want, _ := errors.AsType[*fault.Error](refusal(wait))
+	got, ok := errors.AsType[*fault.Error](err)
+	if !ok || got.Kind != fault.Limited || got.Message != want.Message || got.RetryAfter != want.RetryAfter {
+		t.Fatalf("got %#v, want %#v", err, want)
+	}
+}
+
+func (t *test) wantEqual(got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+}
+
+func newID() (id [16]byte) {
+	rand.Read(id[:])
+	return id
+}
+
+func newBucket() throttle.Bucket { return throttle.Bucket(newID()) }
+
+// captchaProof returns a captcha with the right answer.
+func captchaProof() captcha.Proof {
+	return captcha.Proof{Ours: true, Right: true, Nonce: newID(), Expires: noon.Add(captcha.Life)}
+}
+
+// allowance returns the allowance of a bucket that may be used limit times an hour.
+func allowance(b throttle.Bucket, limit int) throttle.Allowance {
 	return throttle.Allowance{Bucket: b, Rule: throttle.Rule{Limit: limit, Per: time.Hour}}
 }
 
-// Signup returns a signup that a store admits, since everything in it is new.
+// Signup returns a signup that a store admits: it shares no limit and no captcha with another.
 func Signup(tenant int64, user string, at time.Time) account.Signup {
 	s := account.Signup{
 		Account: account.Account{
@@ -153,85 +167,103 @@ func Signup(tenant int64, user string, at time.Time) account.Signup {
 			Created: at, Expires: at.Add(account.PendingLife),
 			Sealed: []byte("sealed credential of " + user),
 		},
-		Message:     fresh(),
+		Message:     newID(),
 		SealedToken: []byte("sealed token of " + user),
-		Captcha:     captcha.Proof{Ours: true, Right: true, Nonce: fresh(), Expires: at.Add(captcha.Life)},
-		Address:     []throttle.Allowance{{Bucket: bucket(), Rule: throttle.SignupsPerAddress}},
-		Recipient:   throttle.Allowance{Bucket: bucket(), Rule: throttle.MessagesPerRecipient},
+		Captcha:     captcha.Proof{Ours: true, Right: true, Nonce: newID(), Expires: at.Add(captcha.Life)},
+		Address:     []throttle.Allowance{{Bucket: newBucket(), Rule: throttle.SignupsPerAddress}},
+		Recipient:   throttle.Allowance{Bucket: newBucket(), Rule: throttle.MessagesPerRecipient},
 	}
 	rand.Read(s.Token[:])
 	return s
 }
 
-// admission returns a Signup at the tenant, with a captcha of noon.
-func (b *bench) admission(user string, at time.Time) account.Signup {
-	s := Signup(b.tenant, user, at)
-	s.Captcha = proof()
+// signup returns a Signup with the test's tenant. Its captcha is from noon, whatever at is.
+func (t *test) signup(user string, at time.Time) account.Signup {
+	s := Signup(t.tenant, user, at)
+	s.Captcha = captchaProof()
 	return s
 }
 
-// join adds an account and gives its admission back.
-func (b *bench) join(user string, at time.Time) account.Signup {
-	b.Helper()
-	a := b.admission(user, at)
-	b.must(b.Create(b.ctx, a, at))
+// addPending creates an account that waits for its link.
+func (t *test) addPending(user string, at time.Time) account.Signup {
+	t.Helper()
+	a := t.signup(user, at)
+	t.must(t.Create(t.ctx, a, at))
 	return a
 }
 
-// member adds an account and activates it.
-func (b *bench) member(user string, at time.Time) account.Signup {
-	b.Helper()
-	a := b.join(user, at)
-	_, err := b.Activate(b.ctx, b.tenant, a.Token, at)
-	b.must(err)
+// addActive creates an account and activates it.
+func (t *test) addActive(user string, at time.Time) account.Signup {
+	t.Helper()
+	a := t.addPending(user, at)
+	_, err := t.Activate(t.ctx, t.tenant, a.Token, at)
+	t.must(err)
 	return a
 }
 
-// find is the account of a user, which must be there.
-func (b *bench) find(user string, at time.Time) account.Account {
-	b.Helper()
-	a, err := b.Find(b.ctx, b.tenant, user, at)
-	b.must(err)
+// addMany creates 300 pending accounts and returns references to their messages.
+func (t *test) addMany() (messages []outbox.Ref) {
+	t.Helper()
+	signups := make([]account.Signup, 300)
+	for i := range signups {
+		signups[i] = t.signup(fmt.Sprint("ann", i), noon)
+		messages = append(messages, ref(signups[i]))
+	}
+	got := t.concurrently(len(signups), func(i int) error { return t.Create(t.ctx, signups[i], noon) })
+	if got[succeeded] != len(signups) {
+		t.Fatalf("got %v", got)
+	}
+	return messages
+}
+
+// ref returns a reference to the message of a signup.
+func ref(a account.Signup) outbox.Ref {
+	return outbox.Ref{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message}
+}
+
+// find returns the account of a user, which must exist.
+func (t *test) find(user string, at time.Time) account.Account {
+	t.Helper()
+	a, err := t.Find(t.ctx, t.tenant, user, at)
+	t.must(err)
 	return a
 }
 
-// absent wants that there is no account of the user.
-func (b *bench) absent(user string, at time.Time) {
-	b.Helper()
-	_, err := b.Find(b.ctx, b.tenant, user, at)
-	b.refused(err, fault.NotFound)
+func (t *test) wantNoAccount(user string, at time.Time) {
+	t.Helper()
+	_, err := t.Find(t.ctx, t.tenant, user, at)
+	t.wantKind(err, fault.NotFound)
 }
 
-func (b *bench) settle(sent []outbox.Ref) {
-	b.Helper()
-	left, err := b.Ack(b.ctx, sent)
-	b.must(err)
+// ack acknowledges messages, and expects that none is left.
+func (t *test) ack(sent []outbox.Ref) {
+	t.Helper()
+	left, err := t.Ack(t.ctx, sent)
+	t.must(err)
 	if len(left) > 0 {
-		b.Fatalf("%d are left", len(left))
+		t.Fatalf("%d messages are left", len(left))
 	}
 }
 
-// waiting are the users of the outbox, in its order.
-func (b *bench) waiting() (users []string) {
-	b.Helper()
-	list, err := b.Pending(b.ctx)
-	b.must(err)
-	for _, w := range list {
-		users = append(users, w.User)
+// pendingUsers returns the users whose messages are in the outbox, in its order.
+func (t *test) pendingUsers() (users []string) {
+	t.Helper()
+	list, err := t.Pending(t.ctx)
+	t.must(err)
+	for _, e := range list {
+		users = append(users, e.User)
 	}
 	return users
 }
 
-func (b *bench) equal(got, want []string) {
-	b.Helper()
-	if !slices.Equal(got, want) {
-		b.Fatalf("got %q, want %q", got, want)
-	}
-}
+// succeeded counts the calls without an error in the result of concurrently.
+const succeeded fault.Kind = -1
 
-// crowd calls do n times at once and counts the results by kind; nil is counted as -1.
-func (b *bench) crowd(n int, do func(i int) error) map[fault.Kind]int {
-	const fine = fault.Kind(-1)
+// concurrently calls do(0) to do(n-1) at the same time and returns how many calls ended with which
+// kind of error. It repeats a call that was refused because the store was busy: such a call has
+// changed nothing.
+func (t *test) concurrently(n int, do func(i int) error) map[fault.Kind]int {
+	t.Helper()
 	errs := make([]error, n)
 	var ready, all sync.WaitGroup
 	start := make(chan struct{})
@@ -241,7 +273,7 @@ func (b *bench) crowd(n int, do func(i int) error) map[fault.Kind]int {
 			ready.Done()
 			<-start
 			for errs[i] = do(i); fault.Is(errs[i], fault.Overloaded); {
-				errs[i] = do(i) // nothing has happened, by the store's own word: a busy machine is no failure
+				errs[i] = do(i)
 			}
 		})
 	}
@@ -250,12 +282,12 @@ func (b *bench) crowd(n int, do func(i int) error) map[fault.Kind]int {
 	all.Wait()
 	count := make(map[fault.Kind]int)
 	for _, err := range errs {
-		if err == nil {
-			count[fine]++
+		switch {
+		case err == nil:
+			count[succeeded]++
 			continue
-		}
-		if fault.Is(err, fault.Internal) {
-			b.Error(err)
+		case fault.Is(err, fault.Internal):
+			t.Error(err)
 		}
 		count[fault.KindOf(err)]++
 	}

@@ -16,197 +16,192 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Exporting is a store that keeps a directory for phone servers.
+// Exporting is a store that keeps tables for phone servers.
 type Exporting interface {
 	Store
 	export.Admin
 	export.Source
 }
 
-// RunExport tests the directory that a store keeps for phone servers. open gives a fresh store, and
-// the ring that it was opened with.
+// RunExport tests the tables that a store keeps for phone servers. open returns a new, empty store
+// and the ring that it was opened with.
 func RunExport(t *testing.T, open func(t *testing.T) (Exporting, *secret.Ring)) {
-	for _, r := range exportRules {
-		t.Run(r.name, func(t *testing.T) {
+	for _, c := range exportTests {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s, ring := open(t)
-			e := &exportBench{
-				bench:  &bench{T: t, Store: s, ctx: t.Context()},
-				export: s,
-				vault:  secret.NewVault(ring, "credential"),
-			}
-			e.tenant = e.addTenant("phone.test")
-			r.prove(e)
+			c.run(&exportTest{newTest(t, s), s, s, secret.NewVault(ring, "credential")})
 		})
 	}
 }
 
-type exportBench struct {
-	*bench
-	export Exporting
-	vault  *secret.Vault
+type exportTest struct {
+	*test
+	export.Admin
+	export.Source
+	vault *secret.Vault
 }
 
-var exportRules = []struct {
-	name  string
-	prove func(*exportBench)
+var exportTests = []struct {
+	name string
+	run  func(*exportTest)
 }{
-	{"there is none before it is enabled", func(b *exportBench) {
-		b.active("ann")
-		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
+	{"is off until it is enabled", func(t *exportTest) {
+		t.addExported("ann")
+		t.wantErr(t.ExportedEntries(t.ctx, "phone.test", func(export.Entry) error { return nil }),
 			export.ErrNotEnabled)
-		if st, n := b.status(), b.changes(); st.Enabled || st.Complete || st.Entries != 0 || n != 0 {
-			b.Fatalf("got %+v and %d changes", st, n)
+		if st, n := t.exportStatus(), t.exportVersion(); st.Enabled || st.Complete || st.Entries != 0 || n != 0 {
+			t.Fatalf("got %+v and version %d", st, n)
 		}
 	}},
-	{"an entry is there from activation on, with all that phones need", func(b *exportBench) {
-		b.enable()
-		a := b.pending("ann", "phone.test")
-		b.exported("phone.test")
-		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
-		b.must(err)
-		b.exported("phone.test", "ann guest")
+	{"has an entry with all hashes once the account is active", func(t *exportTest) {
+		t.enableExport()
+		a := t.addPendingExported("ann", "phone.test")
+		t.wantExported("phone.test")
+		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.must(err)
+		t.wantExported("phone.test", "ann guest")
 	}},
-	{"an account has what its client sent and nothing made up", func(b *exportBench) {
-		b.enable()
-		a := b.admission("old", noon)
+	{"has only the hashes that the client sent", func(t *exportTest) {
+		t.enableExport()
+		a := t.signup("old", noon)
 		c := digest.Credential{HA1: digest.Compute("old", "phone.test", "old's password")}
-		a.Account.Sealed = b.vault.Seal(b.tenant, a.Account.UID[:], c.Marshal())
-		b.must(b.Create(b.ctx, a, noon))
-		_, err := b.Enable(b.ctx, b.tenant, "old", noon)
-		b.must(err)
-		e := b.entries("phone.test")
+		a.Account.Sealed = t.vault.Seal(t.tenant, a.Account.UID[:], c.Marshal())
+		t.must(t.Create(t.ctx, a, noon))
+		_, err := t.Enable(t.ctx, t.tenant, "old", noon)
+		t.must(err)
+		e := t.exportedEntries("phone.test")
 		if len(e) != 1 || e[0].HA1 != c.HA1 || e[0].HA1B != nil || e[0].SHA256 != nil {
-			b.Fatalf("got %d entries, HA1B %t, SHA-256 %t", len(e), e[0].HA1B != nil, e[0].SHA256 != nil)
+			t.Fatalf("got %+v", e)
 		}
 	}},
-	{"an operator's enabling, disabling and roles are followed", func(b *exportBench) {
-		b.enable()
-		b.pending("ann", "phone.test")
+	{"follows what operators do", func(t *exportTest) {
+		t.enableExport()
+		t.addPendingExported("ann", "phone.test")
 		for _, step := range []struct {
 			do   func() error
 			want []string
 		}{
-			{func() error { _, err := b.Enable(b.ctx, b.tenant, "ann", noon); return err }, []string{"ann guest"}},
-			{func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.User, noon); return err },
+			{func() error { _, err := t.Enable(t.ctx, t.tenant, "ann", noon); return err }, []string{"ann guest"}},
+			{func() error { _, err := t.SetRole(t.ctx, t.tenant, "ann", account.User, noon); return err },
 				[]string{"ann user"}},
-			{func() error { _, err := b.Disable(b.ctx, b.tenant, "ann", noon); return err }, nil},
-			{func() error { _, err := b.SetRole(b.ctx, b.tenant, "ann", account.Admin, noon); return err }, nil},
-			{func() error { _, err := b.Enable(b.ctx, b.tenant, "ann", noon); return err }, []string{"ann admin"}},
-			{func() error { return b.Delete(b.ctx, b.tenant, "ann", noon) }, nil},
+			{func() error { _, err := t.Disable(t.ctx, t.tenant, "ann", noon); return err }, nil},
+			{func() error { _, err := t.SetRole(t.ctx, t.tenant, "ann", account.Admin, noon); return err }, nil},
+			{func() error { _, err := t.Enable(t.ctx, t.tenant, "ann", noon); return err }, []string{"ann admin"}},
+			{func() error { return t.Delete(t.ctx, t.tenant, "ann", noon) }, nil},
 		} {
-			before := b.changes()
-			b.must(step.do())
-			b.exported("phone.test", step.want...)
-			if b.changes() == before {
-				b.Fatal("the number of changes stood still")
+			before := t.exportVersion()
+			t.must(step.do())
+			t.wantExported("phone.test", step.want...)
+			if t.exportVersion() == before {
+				t.Fatal("the version did not change")
 			}
 		}
 	}},
-	{"what is refused changes nothing", func(b *exportBench) {
-		b.enable()
-		b.active("ann")
-		before := b.changes()
-		_, err := b.Disable(b.ctx, b.tenant, "bob", noon)
-		b.refused(err, fault.NotFound)
-		b.exported("phone.test", "ann guest")
-		if b.changes() != before {
-			b.Fatal("the number of changes moved")
+	{"does not change when a call is refused", func(t *exportTest) {
+		t.enableExport()
+		t.addExported("ann")
+		before := t.exportVersion()
+		_, err := t.Disable(t.ctx, t.tenant, "bob", noon)
+		t.wantKind(err, fault.NotFound)
+		t.wantExported("phone.test", "ann guest")
+		if t.exportVersion() != before {
+			t.Fatal("the version changed")
 		}
 	}},
-	{"two tenants have entries of their own for one name", func(b *exportBench) {
-		b.enable()
-		first := b.tenant
-		b.active("ann")
-		b.tenant = b.addTenant("other.test")
-		b.activeAt("ann", "other.test")
-		_, err := b.Disable(b.ctx, first, "ann", noon)
-		b.must(err)
-		b.exported("phone.test")
-		b.exported("other.test", "ann guest")
+	{"keeps the entries of two tenants apart", func(t *exportTest) {
+		t.enableExport()
+		first := t.tenant
+		t.addExported("ann")
+		t.tenant = t.addTenant("other.test")
+		t.addExportedAt("ann", "other.test")
+		_, err := t.Disable(t.ctx, first, "ann", noon)
+		t.must(err)
+		t.wantExported("phone.test")
+		t.wantExported("other.test", "ann guest")
 	}},
-	{"a tenant's entries and domains go with it, and come back with another of its name", func(b *exportBench) {
-		b.enable()
-		b.active("ann")
-		b.must(b.RemoveTenant(b.ctx, "phone.test", true, noon))
-		b.exported("phone.test")
-		b.domains(0)
-		b.tenant = b.addTenant("phone.test")
-		b.active("bob")
-		b.exported("phone.test", "bob guest")
-		b.domains(1)
+	{"loses the entries and domains of a removed tenant, and gets those of a new one", func(t *exportTest) {
+		t.enableExport()
+		t.addExported("ann")
+		t.must(t.RemoveTenant(t.ctx, "phone.test", true, noon))
+		t.wantExported("phone.test")
+		t.wantDomains(0)
+		t.tenant = t.addTenant("phone.test")
+		t.addExported("bob")
+		t.wantExported("phone.test", "bob guest")
+		t.wantDomains(1)
 	}},
-	{"a realm that is a host name is a domain too", func(b *exportBench) {
-		b.enable()
-		t := tenant.Tenant{Host: "accounts.example.test", Realm: "Example.test", Created: noon}
-		t, err := b.AddTenant(b.ctx, t)
-		b.must(err)
-		b.domains(3)
-		t.Realm = "Example Phones"
-		b.must(b.SetTenant(b.ctx, t, noon))
-		b.domains(2)
+	{"has a domain for a realm that is a host name", func(t *exportTest) {
+		t.enableExport()
+		tn := tenant.Tenant{Host: "accounts.example.test", Realm: "Example.test", Created: noon}
+		tn, err := t.AddTenant(t.ctx, tn)
+		t.must(err)
+		t.wantDomains(3)
+		tn.Realm = "Example Phones"
+		t.must(t.SetTenant(t.ctx, tn, noon))
+		t.wantDomains(2)
 	}},
-	{"the accounts of before are in it, and only those that are active", func(b *exportBench) {
+	{"starts with the accounts that are active", func(t *exportTest) {
 		var want []string
 		for i := range 650 { // more than two pages
 			user := fmt.Sprintf("user%04d", i)
 			if i%50 == 0 {
-				b.pending(user, "phone.test")
+				t.addPendingExported(user, "phone.test")
 				continue
 			}
-			b.active(user)
+			t.addExported(user)
 			want = append(want, user+" guest")
 		}
-		_, err := b.Disable(b.ctx, b.tenant, "user0001", noon)
-		b.must(err)
-		b.must(b.Delete(b.ctx, b.tenant, "user0002", noon))
-		b.enable()
-		b.exported("phone.test", want[2:]...)
+		_, err := t.Disable(t.ctx, t.tenant, "user0001", noon)
+		t.must(err)
+		t.must(t.Delete(t.ctx, t.tenant, "user0002", noon))
+		t.enableExport()
+		t.wantExported("phone.test", want[2:]...)
 	}},
-	{"what changes while it is filled is in it as it became", func(b *exportBench) {
+	{"has the latest state of accounts that change while it is filled", func(t *exportTest) {
 		for i := range 650 {
-			b.active(fmt.Sprintf("user%04d", i))
+			t.addExported(fmt.Sprintf("user%04d", i))
 		}
-		late := b.pending("late", "phone.test")
+		late := t.addPendingExported("late", "phone.test")
 		n := 0
-		b.must(b.export.EnableExport(b.ctx, func(done, total int64) {
+		t.must(t.EnableExport(t.ctx, func(done, total int64) {
 			if n++; n > 1 || done >= total {
 				return // after the first page
 			}
-			for _, user := range []string{"user0000", "user0649"} { // one that has its entry, and one that has none yet
-				_, err := b.Disable(b.ctx, b.tenant, user, noon)
-				b.must(err)
+			for _, user := range []string{"user0000", "user0649"} { // with an entry, and without one yet
+				_, err := t.Disable(t.ctx, t.tenant, user, noon)
+				t.must(err)
 			}
-			_, err := b.Activate(b.ctx, b.tenant, late.Token, noon)
-			b.must(err)
+			_, err := t.Activate(t.ctx, t.tenant, late.Token, noon)
+			t.must(err)
 		}))
-		list := b.entries("phone.test")
+		list := t.exportedEntries("phone.test")
 		if n < 2 || len(list) != 649 || list[0].User != "late" || list[1].User != "user0001" ||
 			list[648].User != "user0648" {
-			b.Fatalf("%d pages, %d entries", n, len(list))
+			t.Fatalf("%d pages, %d entries", n, len(list))
 		}
-		b.sound()
+		t.wantConsistent()
 	}},
-	{"changes by many at once, while it is filled, leave it as the accounts are", func(b *exportBench) {
+	{"agrees with the accounts after concurrent changes while it is filled", func(t *exportTest) {
 		for i := range 40 {
-			b.active(fmt.Sprintf("user%04d", i))
+			t.addExported(fmt.Sprintf("user%04d", i))
 		}
 		var busy sync.WaitGroup
 		for w := range 4 {
 			busy.Go(func() {
 				for i := range 60 {
 					user := fmt.Sprintf("user%04d", (i*7+w)%40)
-					do := b.Disable
+					do := t.Disable
 					if (i+w)%2 == 0 {
-						do = b.Enable
+						do = t.Enable
 					}
 					for {
-						_, err := do(b.ctx, b.tenant, user, noon)
+						_, err := do(t.ctx, t.tenant, user, noon)
 						if err == nil {
 							break
 						}
 						if !fault.Is(err, fault.Overloaded) {
-							b.Error(err)
+							t.Error(err)
 							return
 						}
 					}
@@ -214,131 +209,132 @@ var exportRules = []struct {
 			})
 		}
 		for range 5 {
-			b.enable()
+			t.enableExport()
 		}
 		busy.Wait()
-		b.sound()
+		t.wantConsistent()
 		var want []string
-		b.must(b.List(b.ctx, b.tenant, noon, func(a account.Account) error {
+		t.must(t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
 			if !a.Disabled {
 				want = append(want, a.User+" guest")
 			}
 			return nil
 		}))
-		b.exported("phone.test", want...)
+		t.wantExported("phone.test", want...)
 	}},
-	{"disabled, nothing is left, and enabled again it is whole", func(b *exportBench) {
-		b.active("ann")
-		b.enable()
-		b.must(b.export.DisableExport(b.ctx))
-		b.must(b.export.DisableExport(b.ctx))
-		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { return nil }),
+	{"is empty when disabled, and complete when enabled again", func(t *exportTest) {
+		t.addExported("ann")
+		t.enableExport()
+		t.must(t.DisableExport(t.ctx))
+		t.must(t.DisableExport(t.ctx))
+		t.wantErr(t.ExportedEntries(t.ctx, "phone.test", func(export.Entry) error { return nil }),
 			export.ErrNotEnabled)
-		if st := b.status(); st.Enabled || st.Entries != 0 || b.changes() != 0 {
-			b.Fatalf("got %+v", st)
+		if st := t.exportStatus(); st.Enabled || st.Entries != 0 || t.exportVersion() != 0 {
+			t.Fatalf("got %+v", st)
 		}
-		b.active("bob")
-		b.must(b.export.CatchUpExport(b.ctx))
-		b.enable()
-		b.exported("phone.test", "ann guest", "bob guest")
+		t.addExported("bob")
+		t.must(t.CatchUpExport(t.ctx))
+		t.enableExport()
+		t.wantExported("phone.test", "ann guest", "bob guest")
 	}},
-	{"whoever reads stops it", func(b *exportBench) {
-		b.enable()
-		b.active("ann")
-		b.active("bob")
-		stop := errors.New("enough")
+	{"stops reading at an error of the caller", func(t *exportTest) {
+		t.enableExport()
+		t.addExported("ann")
+		t.addExported("bob")
+		stop := errors.New("stop")
 		n := 0
-		b.is(b.export.ExportedEntries(b.ctx, "phone.test", func(export.Entry) error { n++; return stop }), stop)
+		t.wantErr(t.ExportedEntries(t.ctx, "phone.test", func(export.Entry) error { n++; return stop }), stop)
 		if n != 1 {
-			b.Fatalf("called %d times", n)
+			t.Fatalf("got %d entries", n)
 		}
 	}},
 }
 
-func (b *exportBench) enable() {
-	b.Helper()
-	b.must(b.export.EnableExport(b.ctx, func(int64, int64) {}))
-	if st := b.status(); !st.Enabled || !st.Complete || len(st.Places) == 0 {
-		b.Fatalf("got %+v", st)
+func (t *exportTest) enableExport() {
+	t.Helper()
+	t.must(t.EnableExport(t.ctx, func(int64, int64) {}))
+	if st := t.exportStatus(); !st.Enabled || !st.Complete || len(st.Locations) == 0 {
+		t.Fatalf("got %+v", st)
 	}
 }
 
-func (b *exportBench) status() export.Status {
-	b.Helper()
-	st, err := b.export.ExportStatus(b.ctx)
-	b.must(err)
+func (t *exportTest) exportStatus() export.Status {
+	t.Helper()
+	st, err := t.ExportStatus(t.ctx)
+	t.must(err)
 	return st
 }
 
-func (b *exportBench) changes() int64 {
-	b.Helper()
-	n, err := b.export.ExportVersion(b.ctx)
-	b.must(err)
+func (t *exportTest) exportVersion() int64 {
+	t.Helper()
+	n, err := t.ExportVersion(t.ctx)
+	t.must(err)
 	return n
 }
 
-func (b *exportBench) domains(want int64) {
-	b.Helper()
-	if st := b.status(); st.Domains != want {
-		b.Fatalf("got %d domains, want %d", st.Domains, want)
+func (t *exportTest) wantDomains(want int64) {
+	t.Helper()
+	if st := t.exportStatus(); st.Domains != want {
+		t.Fatalf("got %d domains, want %d", st.Domains, want)
 	}
 }
 
-// sound wants a directory without a fault.
-func (b *exportBench) sound() {
-	b.Helper()
-	b.must(b.export.CompareExport(b.ctx, func(s string) { b.Error(s) }))
+// wantConsistent fails the test if the tables differ from the accounts.
+func (t *exportTest) wantConsistent() {
+	t.Helper()
+	t.must(t.CompareExport(t.ctx, func(s string) { t.Error(s) }))
 }
 
 func credential(user, realm string) digest.Credential {
 	password := user + "'s password"
-	second, third := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
-	return digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &second, SHA256: &third}
+	ha1b, sha256 := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
+	return digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &ha1b, SHA256: &sha256}
 }
 
-// pending adds an account with a credential that can be opened.
-func (b *exportBench) pending(user, realm string) account.Signup {
-	b.Helper()
-	a := b.admission(user, noon)
+// addPendingExported adds a pending account, with a credential sealed by the ring of the store.
+func (t *exportTest) addPendingExported(user, realm string) account.Signup {
+	t.Helper()
+	a := t.signup(user, noon)
 	c := credential(user, realm)
-	a.Account.Sealed, a.Account.HasSHA256 = b.vault.Seal(b.tenant, a.Account.UID[:], c.Marshal()), true
-	b.must(b.Create(b.ctx, a, noon))
+	a.Account.Sealed, a.Account.HasSHA256 = t.vault.Seal(t.tenant, a.Account.UID[:], c.Marshal()), true
+	t.must(t.Create(t.ctx, a, noon))
 	return a
 }
 
-func (b *exportBench) active(user string) { b.Helper(); b.activeAt(user, "phone.test") }
+// addExported adds an active account with all hashes, at the realm phone.test.
+func (t *exportTest) addExported(user string) { t.Helper(); t.addExportedAt(user, "phone.test") }
 
-func (b *exportBench) activeAt(user, realm string) {
-	b.Helper()
-	a := b.pending(user, realm)
-	_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
-	b.must(err)
+func (t *exportTest) addExportedAt(user, realm string) {
+	t.Helper()
+	a := t.addPendingExported(user, realm)
+	_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+	t.must(err)
 }
 
-func (b *exportBench) entries(realm string) (list []export.Entry) {
-	b.Helper()
-	b.must(b.export.ExportedEntries(b.ctx, realm, func(e export.Entry) error {
+func (t *exportTest) exportedEntries(realm string) (list []export.Entry) {
+	t.Helper()
+	t.must(t.ExportedEntries(t.ctx, realm, func(e export.Entry) error {
 		list = append(list, e)
 		return nil
 	}))
 	return list
 }
 
-// exported wants these entries, as user and role, with the hashes of the users' passwords.
-func (b *exportBench) exported(realm string, want ...string) {
-	b.Helper()
+// wantExported checks the entries of a realm, each given as user and role, and their hashes.
+func (t *exportTest) wantExported(realm string, want ...string) {
+	t.Helper()
 	var got []string
-	for _, e := range b.entries(realm) {
+	for _, e := range t.exportedEntries(realm) {
 		got = append(got, e.User+" "+string(e.Role))
 		c := credential(e.User, realm)
 		if e.Realm != realm || !slices.Equal(e.Marshal(), c.Marshal()) {
-			b.Errorf("%s at %s has other hashes", e.User, e.Realm)
+			t.Errorf("%s at %s has wrong hashes", e.User, e.Realm)
 		}
 	}
 	if !slices.Equal(got, want) {
-		b.Fatalf("got %q, want %q", strings.Join(got, ", "), strings.Join(want, ", "))
+		t.Fatalf("got %q, want %q", strings.Join(got, ", "), strings.Join(want, ", "))
 	}
-	if st := b.status(); st.Entries < int64(len(want)) {
-		b.Fatalf("got %+v", st)
+	if st := t.exportStatus(); st.Entries < int64(len(want)) {
+		t.Fatalf("got %+v", st)
 	}
 }

@@ -12,317 +12,315 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// resending is a new link for an account that nothing speaks against: its places are its own.
-func (b *bench) resending(a account.Account, email string, at time.Time) account.LinkReplacement {
+// newLink returns a new link for an account, which shares no limit with another.
+func (t *test) newLink(a account.Account, email string, at time.Time) account.LinkReplacement {
 	r := account.LinkReplacement{
-		Account: a, Was: a.Email, Message: fresh(), SealedToken: []byte("sealed newer token of " + a.User), Made: at,
-		Places: []throttle.Allowance{place(bucket(), 3), place(bucket(), 3)},
+		Account: a, Was: a.Email, Message: newID(), SealedToken: []byte("sealed newer token of " + a.User), Made: at,
+		Allowances: []throttle.Allowance{allowance(newBucket(), 3), allowance(newBucket(), 3)},
 	}
 	r.Account.Email = email
 	rand.Read(r.Token[:])
 	return r
 }
 
-// resent gives an account a new link.
-func (b *bench) resent(a account.Account, email string, at time.Time) account.LinkReplacement {
-	b.Helper()
-	r := b.resending(a, email, at)
-	b.must(b.Resend(b.ctx, r, at))
+// resend gives an account a new link.
+func (t *test) resend(a account.Account, email string, at time.Time) account.LinkReplacement {
+	t.Helper()
+	r := t.newLink(a, email, at)
+	t.must(t.Resend(t.ctx, r, at))
 	return r
 }
 
-// worthless wants that a link activates nothing, and tells of no account.
-func (b *bench) worthless(token [32]byte, at time.Time, why error) {
-	b.Helper()
-	got, err := b.Activate(b.ctx, b.tenant, token, at)
-	if why == errAbsent && fault.Is(err, fault.NotFound) && !errors.Is(err, account.ErrReplaced) {
+// newRef returns a reference to the message of a new link.
+func newRef(r account.LinkReplacement) outbox.Ref {
+	return outbox.Ref{Tenant: r.Account.Tenant, Account: r.Account.UID, Message: r.Message}
+}
+
+// wantLinkErr checks that a link activates nothing and returns no account. want may be errAbsent.
+func (t *test) wantLinkErr(token [32]byte, at time.Time, want error) {
+	t.Helper()
+	got, err := t.Activate(t.ctx, t.tenant, token, at)
+	if want == errAbsent && fault.Is(err, fault.NotFound) && !errors.Is(err, account.ErrReplaced) {
 		err = errAbsent
 	}
-	b.is(err, why)
+	t.wantErr(err, want)
 	if got.User != "" {
-		b.Errorf("the account %s came along", got.User)
+		t.Errorf("got the account %s with the error", got.User)
 	}
 }
 
-var resendRules = []rule{
-	{"replaces the link, and says so to whoever opens the older one", func(b *bench) {
-		a := b.join("ann", noon)
-		r := b.resent(a.Account, a.Account.Email, noon.Add(time.Minute))
-		b.worthless(a.Token, noon.Add(time.Minute), account.ErrReplaced)
-		b.same(b.find("ann", noon.Add(time.Minute)), a.Account)
-		got, err := b.Activate(b.ctx, b.tenant, r.Token, noon.Add(2*time.Minute))
-		b.must(err)
+var resendTests = []testCase{
+	{"replaces the link, and returns ErrReplaced for the older one", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.resend(a.Account, a.Account.Email, noon.Add(time.Minute))
+		t.wantLinkErr(a.Token, noon.Add(time.Minute), account.ErrReplaced)
+		t.wantAccount(t.find("ann", noon.Add(time.Minute)), a.Account)
+		got, err := t.Activate(t.ctx, t.tenant, r.Token, noon.Add(2*time.Minute))
+		t.must(err)
 		if got.Disabled || got.User != "ann" {
-			b.Errorf("got %+v", got)
+			t.Errorf("got %+v", got)
 		}
-		b.worthless(a.Token, noon.Add(3*time.Minute), account.ErrReplaced)
+		t.wantLinkErr(a.Token, noon.Add(3*time.Minute), account.ErrReplaced)
 	}},
-	{"does not tell of it at another tenant", func(b *bench) {
-		a := b.join("ann", noon)
-		b.resent(a.Account, a.Account.Email, noon)
-		_, err := b.Activate(b.ctx, b.addTenant("other.test"), a.Token, noon)
-		b.refused(err, fault.NotFound)
+	{"does not return ErrReplaced at another tenant", func(t *test) {
+		a := t.addPending("ann", noon)
+		t.resend(a.Account, a.Account.Email, noon)
+		_, err := t.Activate(t.ctx, t.addTenant("other.test"), a.Token, noon)
+		t.wantKind(err, fault.NotFound)
 		if errors.Is(err, account.ErrReplaced) {
-			b.Error("it is known there")
+			t.Errorf("got %v", err)
 		}
 	}},
-	{"gives the account another address", func(b *bench) {
-		a := b.join("ann", noon)
-		b.resent(a.Account, "right@mail.test", noon)
+	{"changes the address, unless it has changed meanwhile", func(t *test) {
+		a := t.addPending("ann", noon)
+		t.resend(a.Account, "right@mail.test", noon)
 		want := a.Account
 		want.Email = "right@mail.test"
-		b.same(b.find("ann", noon), want)
-		b.is(b.Resend(b.ctx, b.resending(a.Account, "third@mail.test", noon), noon), account.ErrAddressChanged)
-		b.same(b.find("ann", noon), want)
-		b.resent(want, "third@mail.test", noon)
+		t.wantAccount(t.find("ann", noon), want)
+		t.wantErr(t.Resend(t.ctx, t.newLink(a.Account, "third@mail.test", noon), noon), account.ErrAddressChanged)
+		t.wantAccount(t.find("ann", noon), want)
+		t.resend(want, "third@mail.test", noon)
 	}},
-	{"does not lengthen the week", func(b *bench) {
-		a := b.join("ann", noon)
-		r := b.resent(a.Account, a.Account.Email, noon.Add(week-tick))
-		b.refused(b.Resend(b.ctx, b.resending(a.Account, a.Account.Email, noon), noon.Add(week)), fault.NotFound)
-		_, err := b.Activate(b.ctx, b.tenant, r.Token, noon.Add(week))
-		b.is(err, account.ErrExpired)
+	{"does not extend the week", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.resend(a.Account, a.Account.Email, noon.Add(week-tick))
+		t.wantKind(t.Resend(t.ctx, t.newLink(a.Account, a.Account.Email, noon), noon.Add(week)), fault.NotFound)
+		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon.Add(week))
+		t.wantErr(err, account.ErrExpired)
 	}},
-	{"is refused for whom it is not", func(b *bench) {
-		stranger := b.admission("zoe", noon)
-		b.refused(b.Resend(b.ctx, b.resending(stranger.Account, "zoe@mail.test", noon), noon), fault.NotFound)
+	{"fails for accounts that are unknown, active, held or of another tenant", func(t *test) {
+		stranger := t.signup("zoe", noon)
+		t.wantKind(t.Resend(t.ctx, t.newLink(stranger.Account, "zoe@mail.test", noon), noon), fault.NotFound)
 
-		member := b.member("ann", noon)
-		b.is(b.Resend(b.ctx, b.resending(member.Account, "x@mail.test", noon), noon), account.ErrActive)
-		b.equal([]string{b.find("ann", noon).Email}, []string{"ann@mail.test"})
+		member := t.addActive("ann", noon)
+		t.wantErr(t.Resend(t.ctx, t.newLink(member.Account, "x@mail.test", noon), noon), account.ErrActive)
+		t.wantEqual([]string{t.find("ann", noon).Email}, []string{"ann@mail.test"})
 
-		held := b.join("bob", noon)
-		_, err := b.Disable(b.ctx, b.tenant, "bob", noon)
-		b.must(err)
-		b.is(b.Resend(b.ctx, b.resending(held.Account, "x@mail.test", noon), noon), account.ErrHeld)
+		held := t.addPending("bob", noon)
+		_, err := t.Disable(t.ctx, t.tenant, "bob", noon)
+		t.must(err)
+		t.wantErr(t.Resend(t.ctx, t.newLink(held.Account, "x@mail.test", noon), noon), account.ErrHeld)
 
-		foreign := b.join("cid", noon)
-		foreign.Account.Tenant = b.addTenant("other.test")
-		b.refused(b.Resend(b.ctx, b.resending(foreign.Account, "x@mail.test", noon), noon), fault.NotFound)
+		foreign := t.addPending("cid", noon)
+		foreign.Account.Tenant = t.addTenant("other.test")
+		t.wantKind(t.Resend(t.ctx, t.newLink(foreign.Account, "x@mail.test", noon), noon), fault.NotFound)
 	}},
-	{"takes a place under each rule, the account's before the recipient's", func(b *bench) {
-		a := b.join("ann", noon)
-		own, to := place(bucket(), 2), place(bucket(), 1)
-		for i, want := range []func(time.Duration) error{nil, account.ErrRecipient} {
-			r := b.resending(a.Account, a.Account.Email, noon)
-			r.Places = []throttle.Allowance{own, to}
-			at := noon.Add(time.Duration(i) * time.Minute)
-			if err := b.Resend(b.ctx, r, at); want == nil {
-				b.must(err)
-			} else {
-				b.limited(err, want, 59*time.Minute)
-			}
+	{"uses the allowance of the account, then that of the recipient", func(t *test) {
+		a := t.addPending("ann", noon)
+		own, to := allowance(newBucket(), 2), allowance(newBucket(), 1)
+		resend := func(after time.Duration, recipient throttle.Allowance) error {
+			r := t.newLink(a.Account, a.Account.Email, noon)
+			r.Allowances = []throttle.Allowance{own, recipient}
+			return t.Resend(t.ctx, r, noon.Add(after))
 		}
-		r := b.resending(a.Account, a.Account.Email, noon)
-		r.Places = []throttle.Allowance{own, place(bucket(), 1)}
-		b.must(b.Resend(b.ctx, r, noon.Add(time.Minute)))
-		b.limited(b.Resend(b.ctx, r, noon.Add(2*time.Minute)), account.ErrResends, 58*time.Minute)
+		t.must(resend(0, to))
+		t.wantLimited(resend(time.Minute, to), account.RecipientLimit, 59*time.Minute)
+		t.must(resend(time.Minute, allowance(newBucket(), 1)))
+		t.wantLimited(resend(2*time.Minute, allowance(newBucket(), 1)), account.ResendLimit, 58*time.Minute)
 	}},
-	{"takes what a signup counts too", func(b *bench) {
-		a := b.admission("ann", noon)
-		a.Recipient = place(bucket(), 2)
-		b.must(b.Create(b.ctx, a, noon))
-		r := b.resending(a.Account, a.Account.Email, noon)
-		r.Places[1] = a.Recipient
-		b.must(b.Resend(b.ctx, r, noon))
-		next := b.admission("bob", noon)
+	{"shares the allowance of the recipient with signups", func(t *test) {
+		a := t.signup("ann", noon)
+		a.Recipient = allowance(newBucket(), 2)
+		t.must(t.Create(t.ctx, a, noon))
+		r := t.newLink(a.Account, a.Account.Email, noon)
+		r.Allowances[1] = a.Recipient
+		t.must(t.Resend(t.ctx, r, noon))
+		next := t.signup("bob", noon)
 		next.Recipient = a.Recipient
-		b.limited(b.Create(b.ctx, next, noon), account.ErrRecipient, time.Hour)
+		t.wantLimited(t.Create(t.ctx, next, noon), account.RecipientLimit, time.Hour)
 	}},
-	{"writes nothing when it is to check only", func(b *bench) {
-		a := b.join("ann", noon)
-		r := b.resending(a.Account, "x@mail.test", noon)
+	{"writes nothing when it only checks", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.newLink(a.Account, "x@mail.test", noon)
 		r.CheckOnly = true
 		for range 5 {
-			b.must(b.Resend(b.ctx, r, noon))
+			t.must(t.Resend(t.ctx, r, noon))
 		}
-		b.same(b.find("ann", noon), a.Account)
-		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
-		b.must(err)
+		t.wantAccount(t.find("ann", noon), a.Account)
+		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.must(err)
 	}},
-	{"has the newest message wait, and the older ones marked as replaced", func(b *bench) {
-		a := b.join("ann", noon)
+	{"adds a message to the outbox and marks the older ones as replaced", func(t *test) {
+		a := t.addPending("ann", noon)
 		at := noon.Add(time.Minute + 3*tick)
-		first := b.resent(a.Account, "x@mail.test", noon.Add(time.Second))
-		r := b.resent(first.Account, "right@mail.test", at)
-		list, err := b.Pending(b.ctx)
-		b.must(err)
+		first := t.resend(a.Account, "x@mail.test", noon.Add(time.Second))
+		r := t.resend(first.Account, "right@mail.test", at)
+		list, err := t.Pending(t.ctx)
+		t.must(err)
 		if len(list) != 3 || list[0].Message != a.Message || list[1].Message != first.Message || !list[0].Replaced ||
 			!list[1].Replaced {
-			b.Fatalf("got %+v", list)
+			t.Fatalf("got %+v", list)
 		}
-		if w := list[2]; w.Message != r.Message || w.Replaced || string(w.SealedToken) != string(r.SealedToken) ||
-			!w.Made.Equal(at) ||
-			w.Email != "right@mail.test" {
-			b.Fatalf("got %+v", w)
+		if e := list[2]; e.Message != r.Message || e.Replaced || string(e.SealedToken) != string(r.SealedToken) ||
+			!e.Made.Equal(at) || e.Email != "right@mail.test" {
+			t.Fatalf("got %+v", e)
 		}
-		b.settle([]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: r.Message}})
-		b.equal(b.waiting(), nil)
+		t.ack([]outbox.Ref{newRef(r)})
+		t.wantEqual(t.pendingUsers(), nil)
 	}},
-	{"is settled for itself, when an older message is", func(b *bench) {
-		a := b.join("ann", noon)
-		b.resent(a.Account, a.Account.Email, noon)
-		b.settle([]outbox.Ref{{Tenant: b.tenant, Account: a.Account.UID, Message: a.Message}})
-		b.equal(b.waiting(), []string{"ann"})
+	{"stays in the outbox when an older message is acknowledged", func(t *test) {
+		a := t.addPending("ann", noon)
+		t.resend(a.Account, a.Account.Email, noon)
+		t.ack([]outbox.Ref{ref(a)})
+		t.wantEqual(t.pendingUsers(), []string{"ann"})
 	}},
-	{"is undone: link, address, message and places are as before", func(b *bench) {
-		a := b.join("ann", noon)
-		r := b.resending(a.Account, "x@mail.test", noon)
-		r.Places = []throttle.Allowance{place(bucket(), 1), place(bucket(), 1)}
+	{"is undone with its link, address, message and allowances", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.newLink(a.Account, "x@mail.test", noon)
+		r.Allowances = []throttle.Allowance{allowance(newBucket(), 1), allowance(newBucket(), 1)}
 		for range 3 {
-			b.must(b.Resend(b.ctx, r, noon))
-			b.must(b.UndoResend(b.ctx, r, noon))
-			b.same(b.find("ann", noon), a.Account)
-			list, err := b.Pending(b.ctx)
-			b.must(err)
+			t.must(t.Resend(t.ctx, r, noon))
+			t.must(t.UndoResend(t.ctx, r, noon))
+			t.wantAccount(t.find("ann", noon), a.Account)
+			list, err := t.Pending(t.ctx)
+			t.must(err)
 			if len(list) != 1 || list[0].Message != a.Message || list[0].Replaced ||
 				!list[0].Made.Equal(a.Account.Created) {
-				b.Fatalf("got %+v", list)
+				t.Fatalf("got %+v", list)
 			}
-			b.worthless(r.Token, noon, errAbsent)
+			t.wantLinkErr(r.Token, noon, errAbsent)
 		}
-		b.must(b.UndoResend(b.ctx, r, noon))
-		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
-		b.must(err)
+		t.must(t.UndoResend(t.ctx, r, noon))
+		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.must(err)
 	}},
-	{"is not undone under a newer one, nor after its link was opened", func(b *bench) {
-		a := b.join("ann", noon)
-		old := b.resent(a.Account, a.Account.Email, noon)
-		r := b.resent(a.Account, a.Account.Email, noon)
-		b.must(b.UndoResend(b.ctx, old, noon))
-		b.worthless(a.Token, noon, account.ErrReplaced)
-		b.worthless(old.Token, noon, account.ErrReplaced)
-		_, err := b.Activate(b.ctx, b.tenant, r.Token, noon)
-		b.must(err)
-		b.must(b.UndoResend(b.ctx, r, noon))
-		b.worthless(a.Token, noon, account.ErrReplaced)
-		_, err = b.Activate(b.ctx, b.tenant, r.Token, noon)
-		b.is(err, account.ErrActive)
+	{"is not undone after a newer link, or after its link was opened", func(t *test) {
+		a := t.addPending("ann", noon)
+		old := t.resend(a.Account, a.Account.Email, noon)
+		r := t.resend(a.Account, a.Account.Email, noon)
+		t.must(t.UndoResend(t.ctx, old, noon))
+		t.wantLinkErr(a.Token, noon, account.ErrReplaced)
+		t.wantLinkErr(old.Token, noon, account.ErrReplaced)
+		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
+		t.must(err)
+		t.must(t.UndoResend(t.ctx, r, noon))
+		t.wantLinkErr(a.Token, noon, account.ErrReplaced)
+		_, err = t.Activate(t.ctx, t.tenant, r.Token, noon)
+		t.wantErr(err, account.ErrActive)
 	}},
-	{"keeps an account from being taken back with its signup", func(b *bench) {
-		a := b.join("ann", noon)
-		r := b.resent(a.Account, a.Account.Email, noon)
-		b.must(b.Undo(b.ctx, a, noon))
-		_, err := b.Activate(b.ctx, b.tenant, r.Token, noon)
-		b.must(err)
+	{"keeps Undo from removing the account", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.resend(a.Account, a.Account.Email, noon)
+		t.must(t.Undo(t.ctx, a, noon))
+		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
+		t.must(err)
 	}},
-	{"leaves nothing of an account that is deleted, or swept", func(b *bench) {
+	{"leaves nothing of a deleted account, and is swept with its week", func(t *test) {
 		for _, user := range []string{"ann", "bob"} {
-			a := b.join(user, noon)
-			r := b.resent(a.Account, a.Account.Email, noon)
+			a := t.addPending(user, noon)
+			r := t.resend(a.Account, a.Account.Email, noon)
 			if user == "bob" {
-				_, err := b.Activate(b.ctx, b.tenant, r.Token, noon)
-				b.must(err)
+				_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
+				t.must(err)
 			}
-			b.must(b.Delete(b.ctx, b.tenant, user, noon))
-			b.worthless(a.Token, noon, errAbsent)
+			t.must(t.Delete(t.ctx, t.tenant, user, noon))
+			t.wantLinkErr(a.Token, noon, errAbsent)
 		}
-		b.equal(b.waiting(), nil)
-		member := b.join("cid", noon)
-		r := b.resent(member.Account, member.Account.Email, noon)
-		_, err := b.Activate(b.ctx, b.tenant, r.Token, noon)
-		b.must(err)
-		swept, err := b.Sweep(b.ctx, noon.Add(week-tick), noon, 100)
-		b.must(err)
-		b.worthless(member.Token, noon, account.ErrReplaced)
-		more, err := b.Sweep(b.ctx, noon.Add(week), noon, 100)
-		b.must(err)
+		t.wantEqual(t.pendingUsers(), nil)
+		member := t.addPending("cid", noon)
+		r := t.resend(member.Account, member.Account.Email, noon)
+		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
+		t.must(err)
+		swept, err := t.Sweep(t.ctx, noon.Add(week-tick), noon, 100)
+		t.must(err)
+		t.wantLinkErr(member.Token, noon, account.ErrReplaced)
+		more, err := t.Sweep(t.ctx, noon.Add(week), noon, 100)
+		t.must(err)
 		if swept.Others+1 < more.Others || more.Others == 0 {
-			b.Errorf("the sweeps took %d and %d", swept.Others, more.Others)
+			t.Errorf("the sweeps removed %d and %d", swept.Others, more.Others)
 		}
-		_, err = b.Activate(b.ctx, b.tenant, member.Token, noon.Add(week))
+		_, err = t.Activate(t.ctx, t.tenant, member.Token, noon.Add(week))
 		if errors.Is(err, account.ErrReplaced) {
-			b.Error("the older link is known still")
+			t.Error("got ErrReplaced after the sweep")
 		}
 	}},
-	{"at once with a link: one of the two happens", func(b *bench) {
+	{"excludes a concurrent Activate", func(t *test) {
 		for i := range 30 {
 			user := fmt.Sprint("ann", i)
-			a := b.join(user, noon)
-			r := b.resending(a.Account, "right@mail.test", noon)
+			a := t.addPending(user, noon)
+			r := t.newLink(a.Account, "right@mail.test", noon)
 			var opened, resent error
-			b.crowd(2, func(i int) error {
+			t.concurrently(2, func(i int) error {
 				if i == 0 {
-					_, opened = b.Activate(b.ctx, b.tenant, a.Token, noon)
+					_, opened = t.Activate(t.ctx, t.tenant, a.Token, noon)
 					return nil
 				}
-				resent = b.Resend(b.ctx, r, noon)
+				resent = t.Resend(t.ctx, r, noon)
 				return nil
 			})
-			got := b.find(user, noon)
+			got := t.find(user, noon)
 			switch {
 			case opened == nil && errors.Is(resent, account.ErrActive) &&
 				!got.Disabled && got.Email == a.Account.Email:
 			case errors.Is(opened, account.ErrReplaced) && resent == nil &&
 				got.Disabled && got.Email == "right@mail.test":
 			default:
-				b.Fatalf("the link: %v; the new one: %v; the account %+v", opened, resent, got)
+				t.Fatalf("Activate: %v; Resend: %v; the account: %+v", opened, resent, got)
 			}
 		}
 	}},
-	{"at once with the next owner of the name, at the moment of expiry: one of the two happens", func(b *bench) {
+	{"does not keep the name from a concurrent signup at the time of expiry", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
-			a := b.join(user, noon)
-			next := b.admission(user, noon.Add(week))
-			r := b.resending(a.Account, a.Account.Email, noon.Add(week-tick))
+			a := t.addPending(user, noon)
+			next := t.signup(user, noon.Add(week))
+			r := t.newLink(a.Account, a.Account.Email, noon.Add(week-tick))
 			var resent, taken error
-			b.crowd(2, func(i int) error {
+			t.concurrently(2, func(i int) error {
 				if i == 0 {
-					resent = b.Resend(b.ctx, r, noon.Add(week-tick))
+					resent = t.Resend(t.ctx, r, noon.Add(week-tick))
 					return nil
 				}
-				taken = b.Create(b.ctx, next, noon.Add(week))
+				taken = t.Create(t.ctx, next, noon.Add(week))
 				return nil
 			})
-			// A new link keeps the name no longer than the old one did.
-			b.must(taken)
+			t.must(taken)
 			if resent != nil && !fault.Is(resent, fault.NotFound) {
-				b.Fatal(resent)
+				t.Fatal(resent)
 			}
-			b.worthless(r.Token, noon.Add(week), errAbsent)
-			b.same(b.find(user, noon.Add(week)), next.Account)
+			t.wantLinkErr(r.Token, noon.Add(week), errAbsent)
+			t.wantAccount(t.find(user, noon.Add(week)), next.Account)
 		}
 	}},
-	{"at once with itself: as many as there are places, and one link that counts", func(b *bench) {
-		a := b.join("ann", noon)
-		own, to := place(bucket(), 3), place(bucket(), 5)
+	{"succeeds as often as is allowed, and leaves one link that works", func(t *test) {
+		a := t.addPending("ann", noon)
+		own, to := allowance(newBucket(), 3), allowance(newBucket(), 5)
 		list := make([]account.LinkReplacement, 30)
 		done := make([]bool, len(list))
-		got := b.crowd(len(list), func(i int) error {
-			list[i] = b.resending(a.Account, a.Account.Email, noon)
-			list[i].Places = []throttle.Allowance{own, to}
-			err := b.Resend(b.ctx, list[i], noon)
+		got := t.concurrently(len(list), func(i int) error {
+			list[i] = t.newLink(a.Account, a.Account.Email, noon)
+			list[i].Allowances = []throttle.Allowance{own, to}
+			err := t.Resend(t.ctx, list[i], noon)
 			done[i] = err == nil
 			return err
 		})
-		if got[-1] != 3 || got[fault.Limited] != 27 {
-			b.Fatalf("got %v, want 3 new links and 27 that must wait", got)
+		if got[succeeded] != 3 || got[fault.Limited] != 27 {
+			t.Fatalf("got %v, want 3 successes and 27 refusals", got)
 		}
 		count := make(map[string]int)
 		for i, r := range list {
-			_, err := b.Activate(b.ctx, b.tenant, r.Token, noon)
+			_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
 			switch {
 			case err == nil:
-				count["good"]++
+				count["works"]++
 			case errors.Is(err, account.ErrReplaced):
 				count["replaced"]++
 			}
 			if !done[i] && (err == nil || errors.Is(err, account.ErrReplaced)) {
-				b.Error("a link that was refused is known")
+				t.Error("the link of a refused call is known")
 			}
 		}
-		if count["good"] != 1 || count["replaced"] != 2 {
-			b.Errorf("got %v", count)
+		if count["works"] != 1 || count["replaced"] != 2 {
+			t.Errorf("got %v", count)
 		}
 	}},
-	{"to two addresses at once: one of the two", func(b *bench) {
+	{"takes one of two concurrent changes of the address", func(t *test) {
 		for i := range 20 {
-			a := b.join(fmt.Sprint("ann", i), noon)
+			a := t.addPending(fmt.Sprint("ann", i), noon)
 			errs := make([]error, 2)
 			to := []string{"x@mail.test", "y@mail.test"}
-			b.crowd(2, func(i int) error {
-				errs[i] = b.Resend(b.ctx, b.resending(a.Account, to[i], noon), noon)
+			t.concurrently(2, func(i int) error {
+				errs[i] = t.Resend(t.ctx, t.newLink(a.Account, to[i], noon), noon)
 				return nil
 			})
 			won := 0
@@ -330,8 +328,8 @@ var resendRules = []rule{
 				won = 1
 			}
 			if errs[won] != nil || !errors.Is(errs[1-won], account.ErrAddressChanged) ||
-				b.find(a.Account.User, noon).Email != to[won] {
-				b.Fatalf("got %v", errs)
+				t.find(a.Account.User, noon).Email != to[won] {
+				t.Fatalf("got %v", errs)
 			}
 		}
 	}},

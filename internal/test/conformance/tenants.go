@@ -12,59 +12,58 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// hosts are the hosts of all tenants.
-func (b *bench) hosts() (hosts []string) {
-	b.Helper()
-	list, _, err := b.Tenants(b.ctx)
-	b.must(err)
-	for _, t := range list {
-		hosts = append(hosts, t.Host)
+// hosts returns the hosts of all tenants.
+func (t *test) hosts() (hosts []string) {
+	t.Helper()
+	list, _, err := t.Tenants(t.ctx)
+	t.must(err)
+	for _, tn := range list {
+		hosts = append(hosts, tn.Host)
 	}
 	return hosts
 }
 
-// tenantOf is the tenant with the host, as the store has it.
-func (b *bench) tenantOf(host string) tenant.Tenant {
-	b.Helper()
-	list, _, err := b.Tenants(b.ctx)
-	b.must(err)
-	for _, t := range list {
-		if t.Host == host {
-			return t
+// tenantByHost returns the tenant with a host, which must exist.
+func (t *test) tenantByHost(host string) tenant.Tenant {
+	t.Helper()
+	list, _, err := t.Tenants(t.ctx)
+	t.must(err)
+	for _, tn := range list {
+		if tn.Host == host {
+			return tn
 		}
 	}
-	b.Fatalf("there is no tenant %s", host)
+	t.Fatalf("there is no tenant %s", host)
 	return tenant.Tenant{}
 }
 
-func (b *bench) sameTenant(got, want tenant.Tenant) {
-	b.Helper()
+func (t *test) wantTenant(got, want tenant.Tenant) {
+	t.Helper()
 	if g, w := fmt.Sprintf("%#v", got), fmt.Sprintf("%#v", want); g != w {
-		b.Errorf("got  %s\nwant %s", g, w)
+		t.Errorf("got  %s\nwant %s", g, w)
 	}
 }
 
-// rises wants that do raises the number of changes, where it succeeds, and lets it be where it fails.
-func (b *bench) rises(do func() error) error {
-	b.Helper()
-	before, err := b.TenantVersion(b.ctx)
-	b.must(err)
-	failed := do()
-	after, err := b.TenantVersion(b.ctx)
-	b.must(err)
-	if failed == nil && after <= before {
-		b.Errorf("the number went from %d to %d over a change", before, after)
+// wantVersionRise checks that do succeeds and raises the version of the tenants.
+func (t *test) wantVersionRise(do func() error) {
+	t.Helper()
+	before, err := t.TenantVersion(t.ctx)
+	t.must(err)
+	t.must(do())
+	after, err := t.TenantVersion(t.ctx)
+	t.must(err)
+	if after <= before {
+		t.Errorf("a change took the version from %d to %d", before, after)
 	}
-	_, listed, err := b.Tenants(b.ctx)
-	b.must(err)
+	_, listed, err := t.Tenants(t.ctx)
+	t.must(err)
 	if listed != after {
-		b.Errorf("Tenants tells the number %d, TenantVersion %d", listed, after)
+		t.Errorf("Tenants returns version %d, TenantVersion %d", listed, after)
 	}
-	return failed
 }
 
-var tenantRules = []rule{
-	{"are added whole, and listed by host", func(b *bench) {
+var tenantTests = []testCase{
+	{"keep every field, and are listed by host", func(t *test) {
 		want := tenant.Tenant{
 			Host: "b.test", Realm: "Realm of B", PublicURL: "https://b.test:8443", Created: noon.Add(7 * tick),
 			Settings: tenant.Settings{
@@ -73,317 +72,317 @@ var tenantRules = []rule{
 				Algorithm: digest.SHA256, SignupsPerHour: 200, Activation: tenant.ActivationConfirm,
 			},
 		}
-		got, err := b.AddTenant(b.ctx, want)
-		b.must(err)
-		if got.ID == 0 || got.ID == b.tenant {
-			b.Fatalf("the id is %d", got.ID)
+		got, err := t.AddTenant(t.ctx, want)
+		t.must(err)
+		if got.ID == 0 || got.ID == t.tenant {
+			t.Fatalf("the id is %d", got.ID)
 		}
 		want.ID = got.ID
-		b.sameTenant(got, want)
-		b.sameTenant(b.tenantOf("b.test"), want)
-		b.addTenant("a.test")
-		b.equal(b.hosts(), []string{"a.test", "b.test", "phone.test"})
+		t.wantTenant(got, want)
+		t.wantTenant(t.tenantByHost("b.test"), want)
+		t.addTenant("a.test")
+		t.wantEqual(t.hosts(), []string{"a.test", "b.test", "phone.test"})
 	}},
-	{"cannot have a host twice", func(b *bench) {
-		_, err := b.AddTenant(b.ctx, tenant.Tenant{Host: "phone.test", Realm: "another", Created: noon})
-		b.refused(err, fault.Conflict)
-		b.equal(b.hosts(), []string{"phone.test"})
+	{"have unique hosts", func(t *test) {
+		_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "phone.test", Realm: "another", Created: noon})
+		t.wantKind(err, fault.Conflict)
+		t.wantEqual(t.hosts(), []string{"phone.test"})
 	}},
-	{"cannot share a realm, in whatever case", func(b *bench) {
+	{"have realms that differ in more than case", func(t *test) {
 		for _, realm := range []string{"phone.test", "PHONE.TEST", "Phone.Test"} {
-			_, err := b.AddTenant(b.ctx, tenant.Tenant{Host: "b.test", Realm: realm, Created: noon})
-			b.refused(err, fault.Conflict)
+			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: realm, Created: noon})
+			t.wantKind(err, fault.Conflict)
 		}
-		b.addTenant("b.test")
-		other := b.tenantOf("b.test")
+		t.addTenant("b.test")
+		other := t.tenantByHost("b.test")
 		other.Realm = "pHONE.test"
-		b.refused(b.SetTenant(b.ctx, other, noon), fault.Conflict)
-		b.equal(b.hosts(), []string{"b.test", "phone.test"})
+		t.wantKind(t.SetTenant(t.ctx, other, noon), fault.Conflict)
+		t.wantEqual(t.hosts(), []string{"b.test", "phone.test"})
 	}},
-	{"one of 20 at once gets a host", func(b *bench) {
-		got := b.crowd(20, func(i int) error {
-			_, err := b.AddTenant(b.ctx, tenant.Tenant{Host: "b.test", Realm: fmt.Sprint("realm ", i), Created: noon})
+	{"give a host to one of 20 concurrent calls", func(t *test) {
+		got := t.concurrently(20, func(i int) error {
+			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: fmt.Sprint("realm ", i), Created: noon})
 			return err
 		})
-		if got[-1] != 1 || got[fault.Conflict] != 19 {
-			b.Errorf("got %v", got)
+		if got[succeeded] != 1 || got[fault.Conflict] != 19 {
+			t.Errorf("got %v", got)
 		}
 	}},
-	{"one of 20 at once gets a realm", func(b *bench) {
-		got := b.crowd(20, func(i int) error {
-			_, err := b.AddTenant(b.ctx, tenant.Tenant{Host: fmt.Sprintf("b%d.test", i), Realm: "one", Created: noon})
+	{"give a realm to one of 20 concurrent calls", func(t *test) {
+		got := t.concurrently(20, func(i int) error {
+			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: fmt.Sprintf("b%d.test", i), Realm: "one", Created: noon})
 			return err
 		})
-		if got[-1] != 1 || got[fault.Conflict] != 19 {
-			b.Errorf("got %v", got)
+		if got[succeeded] != 1 || got[fault.Conflict] != 19 {
+			t.Errorf("got %v", got)
 		}
 	}},
-	{"may change the realm while they have no accounts", func(b *bench) {
-		t := b.tenantOf("phone.test")
-		t.Realm = "new realm"
-		b.must(b.SetTenant(b.ctx, t, noon))
-		b.sameTenant(b.tenantOf("phone.test"), t)
-		b.must(b.SetTenant(b.ctx, t, noon))
+	{"can change the realm while they have no accounts", func(t *test) {
+		tn := t.tenantByHost("phone.test")
+		tn.Realm = "new realm"
+		t.must(t.SetTenant(t.ctx, tn, noon))
+		t.wantTenant(t.tenantByHost("phone.test"), tn)
+		t.must(t.SetTenant(t.ctx, tn, noon))
 	}},
-	{"cannot change the realm while they have accounts, not even its case", func(b *bench) {
-		b.join("ann", noon)
-		before := b.tenantOf("phone.test")
+	{"cannot change the realm while they have accounts, not even its case", func(t *test) {
+		t.addPending("ann", noon)
+		before := t.tenantByHost("phone.test")
 		for _, realm := range []string{"new realm", "Phone.test"} {
-			t := before
-			t.Realm, t.Product = realm, "changed"
-			b.refused(b.SetTenant(b.ctx, t, noon), fault.Conflict)
-			b.sameTenant(b.tenantOf("phone.test"), before)
+			tn := before
+			tn.Realm, tn.Product = realm, "changed"
+			t.wantKind(t.SetTenant(t.ctx, tn, noon), fault.Conflict)
+			t.wantTenant(t.tenantByHost("phone.test"), before)
 		}
-		// The account that nobody activated is gone in a week.
-		t := before
-		t.Realm = "new realm"
-		b.refused(b.SetTenant(b.ctx, t, noon.Add(week-tick)), fault.Conflict)
-		b.must(b.SetTenant(b.ctx, t, noon.Add(week)))
+		// The pending account expires after a week.
+		tn := before
+		tn.Realm = "new realm"
+		t.wantKind(t.SetTenant(t.ctx, tn, noon.Add(week-tick)), fault.Conflict)
+		t.must(t.SetTenant(t.ctx, tn, noon.Add(week)))
 	}},
-	{"may change everything else while they have accounts", func(b *bench) {
-		b.member("ann", noon)
-		t := b.tenantOf("phone.test")
-		t.PublicURL = "https://phone.test:444"
-		t.Settings = tenant.Settings{Product: "P", Reserved: []string{"lab"}, SignupsPerHour: 5}
-		b.must(b.SetTenant(b.ctx, t, noon))
-		b.sameTenant(b.tenantOf("phone.test"), t)
+	{"can change everything else while they have accounts", func(t *test) {
+		t.addActive("ann", noon)
+		tn := t.tenantByHost("phone.test")
+		tn.PublicURL = "https://phone.test:444"
+		tn.Settings = tenant.Settings{Product: "P", Reserved: []string{"lab"}, SignupsPerHour: 5}
+		t.must(t.SetTenant(t.ctx, tn, noon))
+		t.wantTenant(t.tenantByHost("phone.test"), tn)
 	}},
-	{"keep their host and the time they were made, whatever is set", func(b *bench) {
-		before := b.tenantOf("phone.test")
-		t := before
-		t.Host, t.Created = "other.test", noon.Add(time.Hour)
-		b.must(b.SetTenant(b.ctx, t, noon))
-		b.sameTenant(b.tenantOf("phone.test"), before)
+	{"keep their host and the time of creation", func(t *test) {
+		before := t.tenantByHost("phone.test")
+		tn := before
+		tn.Host, tn.Created = "other.test", noon.Add(time.Hour)
+		t.must(t.SetTenant(t.ctx, tn, noon))
+		t.wantTenant(t.tenantByHost("phone.test"), before)
 	}},
-	{"cannot ask for SHA-256 while an account lacks it", func(b *bench) {
-		with := b.admission("with", noon)
+	{"cannot require SHA-256 while an account lacks it", func(t *test) {
+		with := t.signup("with", noon)
 		with.Account.HasSHA256 = true
-		b.must(b.Create(b.ctx, with, noon))
-		b.join("without", noon)
-		before := b.tenantOf("phone.test")
-		t := before
-		t.Algorithm = digest.SHA256
-		b.refused(b.SetTenant(b.ctx, t, noon), fault.Conflict)
-		b.sameTenant(b.tenantOf("phone.test"), before)
-		b.must(b.Delete(b.ctx, b.tenant, "without", noon))
-		b.must(b.SetTenant(b.ctx, t, noon))
-		t.Algorithm = digest.MD5
-		b.must(b.SetTenant(b.ctx, t, noon))
+		t.must(t.Create(t.ctx, with, noon))
+		t.addPending("without", noon)
+		before := t.tenantByHost("phone.test")
+		tn := before
+		tn.Algorithm = digest.SHA256
+		t.wantKind(t.SetTenant(t.ctx, tn, noon), fault.Conflict)
+		t.wantTenant(t.tenantByHost("phone.test"), before)
+		t.must(t.Delete(t.ctx, t.tenant, "without", noon))
+		t.must(t.SetTenant(t.ctx, tn, noon))
+		tn.Algorithm = digest.MD5
+		t.must(t.SetTenant(t.ctx, tn, noon))
 	}},
-	{"may ask for SHA-256 when who lacks it was deleted", func(b *bench) {
-		b.member("without", noon)
-		b.must(b.Delete(b.ctx, b.tenant, "without", noon))
-		t := b.tenantOf("phone.test")
-		t.Algorithm = digest.SHA256
-		b.must(b.SetTenant(b.ctx, t, noon))
+	{"can require SHA-256 when the accounts that lack it are deleted", func(t *test) {
+		t.addActive("without", noon)
+		t.must(t.Delete(t.ctx, t.tenant, "without", noon))
+		tn := t.tenantByHost("phone.test")
+		tn.Algorithm = digest.SHA256
+		t.must(t.SetTenant(t.ctx, tn, noon))
 	}},
-	{"that are gone cannot be changed or removed", func(b *bench) {
-		gone := b.tenantOf("phone.test")
-		b.must(b.RemoveTenant(b.ctx, "phone.test", false, noon))
-		b.refused(b.SetTenant(b.ctx, gone, noon), fault.NotFound)
+	{"cannot be changed or removed again after removal", func(t *test) {
+		removed := t.tenantByHost("phone.test")
+		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
+		t.wantKind(t.SetTenant(t.ctx, removed, noon), fault.NotFound)
 		for _, accounts := range []bool{false, true} {
-			b.refused(b.RemoveTenant(b.ctx, "phone.test", accounts, noon), fault.NotFound)
+			t.wantKind(t.RemoveTenant(t.ctx, "phone.test", accounts, noon), fault.NotFound)
 		}
-		b.equal(b.hosts(), nil)
+		t.wantEqual(t.hosts(), nil)
 	}},
-	{"are not removed while they have accounts", func(b *bench) {
-		b.join("ann", noon)
-		b.refused(b.RemoveTenant(b.ctx, "phone.test", false, noon), fault.Conflict)
-		b.find("ann", noon)
-		b.refused(b.RemoveTenant(b.ctx, "phone.test", false, noon.Add(week-tick)), fault.Conflict)
-		b.must(b.RemoveTenant(b.ctx, "phone.test", false, noon.Add(week)))
+	{"cannot be removed while they have accounts", func(t *test) {
+		t.addPending("ann", noon)
+		t.wantKind(t.RemoveTenant(t.ctx, "phone.test", false, noon), fault.Conflict)
+		t.find("ann", noon)
+		t.wantKind(t.RemoveTenant(t.ctx, "phone.test", false, noon.Add(week-tick)), fault.Conflict)
+		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon.Add(week)))
 	}},
-	{"are removed with all that they have", func(b *bench) {
-		a := b.member("ann", noon)
-		b.join("bob", noon)
-		b.member("cid", noon)
-		b.must(b.Delete(b.ctx, b.tenant, "cid", noon))
-		b.must(b.RemoveTenant(b.ctx, "phone.test", true, noon))
-		b.equal(b.hosts(), nil)
-		b.equal(b.listed(noon), nil)
-		b.equal(b.waiting(), nil)
-		_, err := b.Activate(b.ctx, b.tenant, a.Token, noon)
-		b.refused(err, fault.NotFound)
+	{"are removed with everything they have", func(t *test) {
+		a := t.addActive("ann", noon)
+		t.addPending("bob", noon)
+		t.addActive("cid", noon)
+		t.must(t.Delete(t.ctx, t.tenant, "cid", noon))
+		t.must(t.RemoveTenant(t.ctx, "phone.test", true, noon))
+		t.wantEqual(t.hosts(), nil)
+		t.wantEqual(t.listedUsers(noon), nil)
+		t.wantEqual(t.pendingUsers(), nil)
+		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.wantKind(err, fault.NotFound)
 	}},
-	{"take only their own accounts with them", func(b *bench) {
-		b.member("ann", noon)
-		b.addTenant("b.test")
-		b.must(b.RemoveTenant(b.ctx, "b.test", true, noon))
-		b.find("ann", noon)
+	{"are removed without the accounts of other tenants", func(t *test) {
+		t.addActive("ann", noon)
+		t.addTenant("b.test")
+		t.must(t.RemoveTenant(t.ctx, "b.test", true, noon))
+		t.find("ann", noon)
 	}},
-	{"never get the id of one that was removed", func(b *bench) {
-		// A server that has not heard of the change yet would put accounts of the one with the other.
-		last := b.tenant
+	{"never get the id of a removed tenant", func(t *test) {
+		// A server that has not seen the removal yet would mix the accounts of the two.
+		last := t.tenant
 		for range 3 {
-			b.must(b.RemoveTenant(b.ctx, "phone.test", false, noon))
-			next := b.addTenant("phone.test")
+			t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
+			next := t.addTenant("phone.test")
 			if next <= last {
-				b.Fatalf("the tenant after %d is %d", last, next)
+				t.Fatalf("the tenant after %d is %d", last, next)
 			}
 			last = next
 		}
 	}},
-	{"raise the number with every change, and with nothing else", func(b *bench) {
-		b.must(b.rises(func() error {
-			_, err := b.AddTenant(b.ctx, tenant.Tenant{Host: "b.test", Realm: "b.test", Created: noon})
+	{"raise the version with every change, and with nothing else", func(t *test) {
+		t.wantVersionRise(func() error {
+			_, err := t.AddTenant(t.ctx, tenant.Tenant{Host: "b.test", Realm: "b.test", Created: noon})
 			return err
-		}))
-		t := b.tenantOf("b.test")
-		t.Product = "B"
-		b.must(b.rises(func() error { return b.SetTenant(b.ctx, t, noon) }))
-		b.must(b.rises(func() error { return b.RemoveTenant(b.ctx, "b.test", false, noon) }))
-		before, err := b.TenantVersion(b.ctx)
-		b.must(err)
-		b.member("ann", noon)
-		_, err = b.AddTenant(b.ctx, tenant.Tenant{Host: "phone.test", Realm: "x", Created: noon})
-		b.refused(err, fault.Conflict)
-		b.must(b.AddFirstTenant(b.ctx, tenant.Tenant{Host: "x.test", Realm: "x", Created: noon}))
-		after, err := b.TenantVersion(b.ctx)
-		b.must(err)
-		if before != after {
-			b.Errorf("the number went from %d to %d though no tenant changed", before, after)
-		}
-	}},
-	{"AddFirstTenant adds one where there is none", func(b *bench) {
-		b.must(b.RemoveTenant(b.ctx, "phone.test", false, noon))
-		b.must(b.rises(func() error {
-			return b.AddFirstTenant(b.ctx, tenant.Tenant{Host: "first.test", Realm: "first.test", Created: noon})
-		}))
-		b.equal(b.hosts(), []string{"first.test"})
-	}},
-	{"AddFirstTenant does nothing where there is one", func(b *bench) {
-		for _, host := range []string{"second.test", "phone.test"} {
-			b.must(b.AddFirstTenant(b.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon}))
-		}
-		b.equal(b.hosts(), []string{"phone.test"})
-	}},
-	{"AddFirstTenant adds one of 20 at once", func(b *bench) {
-		b.must(b.RemoveTenant(b.ctx, "phone.test", false, noon))
-		got := b.crowd(20, func(i int) error {
-			host := fmt.Sprintf("first%d.test", i)
-			return b.AddFirstTenant(b.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
 		})
-		if got[-1] != 20 || len(b.hosts()) != 1 {
-			b.Errorf("got %v and the tenants %s", got, strings.Join(b.hosts(), " "))
+		tn := t.tenantByHost("b.test")
+		tn.Product = "B"
+		t.wantVersionRise(func() error { return t.SetTenant(t.ctx, tn, noon) })
+		t.wantVersionRise(func() error { return t.RemoveTenant(t.ctx, "b.test", false, noon) })
+		before, err := t.TenantVersion(t.ctx)
+		t.must(err)
+		t.addActive("ann", noon)
+		_, err = t.AddTenant(t.ctx, tenant.Tenant{Host: "phone.test", Realm: "x", Created: noon})
+		t.wantKind(err, fault.Conflict)
+		t.must(t.AddFirstTenant(t.ctx, tenant.Tenant{Host: "x.test", Realm: "x", Created: noon}))
+		after, err := t.TenantVersion(t.ctx)
+		t.must(err)
+		if before != after {
+			t.Errorf("the version went from %d to %d without a change", before, after)
+		}
+	}},
+	{"are added by AddFirstTenant if there is none", func(t *test) {
+		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
+		t.wantVersionRise(func() error {
+			return t.AddFirstTenant(t.ctx, tenant.Tenant{Host: "first.test", Realm: "first.test", Created: noon})
+		})
+		t.wantEqual(t.hosts(), []string{"first.test"})
+	}},
+	{"are not added by AddFirstTenant if there is one", func(t *test) {
+		for _, host := range []string{"second.test", "phone.test"} {
+			t.must(t.AddFirstTenant(t.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon}))
+		}
+		t.wantEqual(t.hosts(), []string{"phone.test"})
+	}},
+	{"are added once by 20 concurrent calls of AddFirstTenant", func(t *test) {
+		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
+		got := t.concurrently(20, func(i int) error {
+			host := fmt.Sprintf("first%d.test", i)
+			return t.AddFirstTenant(t.ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
+		})
+		if got[succeeded] != 20 || len(t.hosts()) != 1 {
+			t.Errorf("got %v and the tenants %s", got, strings.Join(t.hosts(), " "))
 		}
 	}},
 }
 
-var sessionRules = []rule{
-	{"are revoked one by one, for good, and may be revoked again", func(b *bench) {
-		id, other := fresh(), fresh()
+var sessionTests = []testCase{
+	{"are revoked one by one, also repeatedly", func(t *test) {
+		id, other := newID(), newID()
 		until := noon.Add(12 * time.Hour)
 		check := func(id [16]byte, until time.Time, want bool) {
-			b.Helper()
-			got, err := b.Revoked(b.ctx, b.tenant, id, until)
-			b.must(err)
+			t.Helper()
+			got, err := t.Revoked(t.ctx, t.tenant, id, until)
+			t.must(err)
 			if got != want {
-				b.Errorf("revoked is %v, want %v", got, want)
+				t.Errorf("Revoked returns %v, want %v", got, want)
 			}
 		}
 		check(id, until, false)
 		for range 2 {
-			b.must(b.Revoke(b.ctx, b.tenant, id, until))
+			t.must(t.Revoke(t.ctx, t.tenant, id, until))
 			check(id, until, true)
 		}
 		check(other, until, false)
-		b.must(b.Revoke(b.ctx, b.tenant, other, until))
+		t.must(t.Revoke(t.ctx, t.tenant, other, until))
 		check(id, until, true)
 		check(other, until, true)
 	}},
-	{"are kept revoked until their time, by a sweep too", func(b *bench) {
-		id, until := fresh(), noon.Add(time.Hour)
-		b.must(b.Revoke(b.ctx, b.tenant, id, until))
-		_, err := b.Store.Sweep(b.ctx, until.Add(-tick), noon, 100)
-		b.must(err)
-		got, err := b.Revoked(b.ctx, b.tenant, id, until)
-		b.must(err)
+	{"stay revoked until their time, despite a sweep", func(t *test) {
+		id, until := newID(), noon.Add(time.Hour)
+		t.must(t.Revoke(t.ctx, t.tenant, id, until))
+		_, err := t.Sweep(t.ctx, until.Add(-tick), noon, 100)
+		t.must(err)
+		got, err := t.Revoked(t.ctx, t.tenant, id, until)
+		t.must(err)
 		if !got {
-			b.Error("a session that was ended is back")
+			t.Error("the session is not revoked after a sweep")
 		}
 	}},
-	{"spend an id once, of 20 at once too", func(b *bench) {
+	{"spend an id once, even in 20 concurrent calls", func(t *test) {
 		for range 5 {
-			id := fresh()
+			id := newID()
 			var firsts atomic.Int32
-			got := b.crowd(20, func(int) error {
-				first, err := b.Spend(b.ctx, b.tenant, id, noon)
+			got := t.concurrently(20, func(int) error {
+				first, err := t.Spend(t.ctx, t.tenant, id, noon)
 				if first {
 					firsts.Add(1)
 				}
 				return err
 			})
-			if got[-1] != 20 || firsts.Load() != 1 {
-				b.Errorf("%d of 20 were the first (%v)", firsts.Load(), got)
+			if got[succeeded] != 20 || firsts.Load() != 1 {
+				t.Errorf("%d of 20 were the first (%v)", firsts.Load(), got)
 			}
 		}
-		first, err := b.Spend(b.ctx, b.tenant, fresh(), noon)
-		b.must(err)
+		first, err := t.Spend(t.ctx, t.tenant, newID(), noon)
+		t.must(err)
 		if !first {
-			b.Error("an id that nobody spent is spent")
+			t.Error("a new id is already spent")
 		}
 	}},
-	{"can be revoked by 20 at once", func(b *bench) {
-		id := fresh()
-		got := b.crowd(20, func(int) error { return b.Revoke(b.ctx, b.tenant, id, noon) })
-		if got[-1] != 20 {
-			b.Errorf("got %v", got)
+	{"can be revoked by 20 concurrent calls", func(t *test) {
+		id := newID()
+		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, t.tenant, id, noon) })
+		if got[succeeded] != 20 {
+			t.Errorf("got %v", got)
 		}
 	}},
 }
 
-var strangerRules = []rule{
-	{"have names of their own", func(b *bench) {
-		ours := b.member("ann", noon)
-		home := b.tenant
-		b.tenant = b.addTenant("b.test")
-		theirs := b.join("ann", noon)
-		b.same(b.find("ann", noon), theirs.Account)
-		b.tenant = home
-		if got := b.find("ann", noon); got.UID != ours.Account.UID {
-			b.Errorf("got %+v", got)
+var isolationTests = []testCase{
+	{"lets two tenants have an account of the same name", func(t *test) {
+		first := t.addActive("ann", noon)
+		own := t.tenant
+		t.tenant = t.addTenant("b.test")
+		second := t.addPending("ann", noon)
+		t.wantAccount(t.find("ann", noon), second.Account)
+		t.tenant = own
+		if got := t.find("ann", noon); got.UID != first.Account.UID {
+			t.Errorf("got %+v", got)
 		}
 	}},
-	{"do not see another's account", func(b *bench) {
-		a := b.member("ann", noon)
-		pending := b.join("bob", noon)
-		b.tenant = b.addTenant("b.test")
-		b.absent("ann", noon)
-		_, err := b.FindUID(b.ctx, b.tenant, a.Account.UID, noon)
-		b.refused(err, fault.NotFound)
-		b.equal(b.listed(noon), nil)
+	{"hides the accounts of another tenant", func(t *test) {
+		a := t.addActive("ann", noon)
+		pending := t.addPending("bob", noon)
+		t.tenant = t.addTenant("b.test")
+		t.wantNoAccount("ann", noon)
+		_, err := t.FindUID(t.ctx, t.tenant, a.Account.UID, noon)
+		t.wantKind(err, fault.NotFound)
+		t.wantEqual(t.listedUsers(noon), nil)
 		for _, token := range [][32]byte{a.Token, pending.Token} {
-			got, err := b.Activate(b.ctx, b.tenant, token, noon)
-			b.refused(err, fault.NotFound)
+			got, err := t.Activate(t.ctx, t.tenant, token, noon)
+			t.wantKind(err, fault.NotFound)
 			if got.User != "" {
-				b.Errorf("the account %q came along", got.User)
+				t.Errorf("got the account %q with the error", got.User)
 			}
 		}
 	}},
-	{"do not change another's account", func(b *bench) {
-		b.member("ann", noon)
-		before := b.find("ann", noon)
-		home := b.tenant
-		b.tenant = b.addTenant("b.test")
-		_, err := b.Enable(b.ctx, b.tenant, "ann", noon)
-		b.refused(err, fault.NotFound)
-		_, err = b.Disable(b.ctx, b.tenant, "ann", noon)
-		b.refused(err, fault.NotFound)
-		_, err = b.SetRole(b.ctx, b.tenant, "ann", account.Admin, noon)
-		b.refused(err, fault.NotFound)
-		b.refused(b.Delete(b.ctx, b.tenant, "ann", noon), fault.NotFound)
-		b.tenant = home
-		b.same(b.find("ann", noon), before)
+	{"protects the accounts of another tenant from changes", func(t *test) {
+		t.addActive("ann", noon)
+		before := t.find("ann", noon)
+		own := t.tenant
+		t.tenant = t.addTenant("b.test")
+		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
+		t.wantKind(err, fault.NotFound)
+		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
+		t.wantKind(err, fault.NotFound)
+		_, err = t.SetRole(t.ctx, t.tenant, "ann", account.Admin, noon)
+		t.wantKind(err, fault.NotFound)
+		t.wantKind(t.Delete(t.ctx, t.tenant, "ann", noon), fault.NotFound)
+		t.tenant = own
+		t.wantAccount(t.find("ann", noon), before)
 	}},
-	{"activate only their own of two accounts of one name", func(b *bench) {
-		ours := b.join("ann", noon)
-		home := b.tenant
-		b.tenant = b.addTenant("b.test")
-		b.join("ann", noon)
-		_, err := b.Activate(b.ctx, home, ours.Token, noon)
-		b.must(err)
-		if !b.find("ann", noon).Disabled {
-			b.Error("the other tenant's account was activated")
+	{"activates only the tenant's own of two accounts of the same name", func(t *test) {
+		first := t.addPending("ann", noon)
+		own := t.tenant
+		t.tenant = t.addTenant("b.test")
+		t.addPending("ann", noon)
+		_, err := t.Activate(t.ctx, own, first.Token, noon)
+		t.must(err)
+		if !t.find("ann", noon).Disabled {
+			t.Error("the account of the other tenant was activated")
 		}
 	}},
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/test/crashfs"
@@ -40,7 +39,7 @@ func grows(op crashfs.Op) bool {
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
 // TestEveryFault makes each operation of each scenario fail. A request then succeeds, or fails and
-// changes nothing, or fails with account.ErrUnknown after a commit in doubt. In the last case the
+// changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In the last case the
 // process exits and starts again; otherwise it works without a restart as soon as the disk does. The
 // promise is checked then, and after power cuts after each answer and at the end.
 func TestEveryFault(t *testing.T) {
@@ -155,17 +154,17 @@ func (sc scenario) runWithFault(
 	return hit, err
 }
 
-// checkStoreErr checks that a store has failed if and only if a request got account.ErrUnknown, and
+// checkStoreErr checks that a store has failed if and only if a request got fault.ErrInDoubt, and
 // only if an operation on the database failed. A full disk is not such a failure, except in a sync or
 // for the memory of the wal-index.
 func checkStoreErr(f *crashfs.FS, h *harness, tr *transcript) error {
-	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, account.ErrUnknown) })
+	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, fault.ErrInDoubt) })
 	switch {
 	case h == nil && !unknown: // the scenario has started and ended it itself
 		return nil
 	case h == nil:
 	case !h.failed() && unknown:
-		return errors.New("a request got ErrUnknown, but the store has not failed")
+		return errors.New("a request got ErrInDoubt, but the store has not failed")
 	case !h.failed():
 		return nil
 	case !errors.Is(h.store.Err(), engine.ErrFailed):

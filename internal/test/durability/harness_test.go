@@ -225,18 +225,18 @@ func (d *request) as(at int) *request {
 func (d *request) done() bool { return d.answered && d.err == nil }
 func (d *request) open() bool {
 	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err,
-		account.ErrUnknown))
+		fault.ErrInDoubt))
 }
 
 // mayRemain reports whether the changes of a request that is not done may be in place. They may if
-// there was no answer, or account.ErrUnknown. After an internal error they must not be, not even
+// there was no answer, or fault.ErrInDoubt. After an internal error they must not be, not even
 // after a power cut, unless they were committed and the server died before it could undo them.
 // running says that the server was not restarted since.
 func (d *request) mayRemain(running bool) bool {
 	switch {
 	case !d.open():
 		return false
-	case !d.answered, errors.Is(d.err, account.ErrUnknown):
+	case !d.answered, errors.Is(d.err, fault.ErrInDoubt):
 		return true
 	default:
 		return d.notUndone && !running

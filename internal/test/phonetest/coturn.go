@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"dialtone/internal/test/process"
 )
@@ -30,9 +32,30 @@ func Coturn(t testing.TB, name string, replace ...string) *Server {
 		text += fmt.Sprintf("listening-ip=127.0.0.1\nrelay-ip=127.0.0.1\nno-tls\nno-dtls\n"+
 			"log-file=stdout\nsimple-log\nuserdb=%s/turndb\n", s.Dir)
 	}
-	s.run(t, process.Answers(s.address()), "turnserver",
+	s.run(t, answersSTUN(s.address()), "turnserver",
 		"-c", s.Write(t, "turnserver.conf", text), "--pidfile", filepath.Join(s.Dir, "pid"))
 	return s
+}
+
+// answersSTUN returns a condition for process.Run: something answers a STUN binding request that is
+// sent to address by UDP. coturn opens its TCP ports earlier than its UDP ports.
+func answersSTUN(address string) func() error {
+	// The type of the message, the length of its attributes, the magic cookie, and the transaction ID
+	// (RFC 8489, section 5).
+	request := []byte("\x00\x01" + "\x00\x00" + "\x21\x12\xa4\x42" + "transaction!")
+	return func() error {
+		conn, err := net.DialTimeout("udp", address, time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(time.Second))
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		_, err = conn.Read(make([]byte, 1500))
+		return err
+	}
 }
 
 // Relays sends a packet through a relay that it allocates for a user. It reports whether the server

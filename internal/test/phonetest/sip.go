@@ -81,7 +81,7 @@ func randomHex() string {
 	return hex.EncodeToString(b[:])
 }
 
-// send sends a request and returns its final response. It sends it again as RFC 3261 §17.1.2 says.
+// send sends a request and returns its final response. It sends it again as RFC 3261 section 17.1.2 says.
 func (p *Phone) send(
 	conn net.Conn, method, uri, to, callID string, number int, header, credentials string,
 ) (r Response, err error) {
@@ -138,7 +138,7 @@ func parseResponse(packet string) (r Response, err error) {
 	return r, err
 }
 
-// credentials answers a challenge by MD5 and qop=auth (RFC 7616 §3.4). It does not use package
+// credentials answers a challenge by MD5 and qop=auth (RFC 7616 section 3.4). It does not use package
 // digest, which is under test.
 func (p *Phone) credentials(challenge, method, uri string) string {
 	value := func(name string) string {

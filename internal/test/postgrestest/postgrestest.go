@@ -3,9 +3,10 @@
 // never touches the system's own cluster.
 //
 // There are two kinds of cluster. Shared is one cluster for all tests of a process that need only a
-// database. It is fast, since it does not sync and is in memory if there is space, and no test may
-// crash it. Start makes a cluster for a test that crashes it, cuts its connections or adds standbys.
-// It is on the disk, and as durable as PostgreSQL is by default.
+// database. It is fast, since it does not sync, and no test may crash it. Start makes a cluster for a
+// test that crashes it, cuts its connections or adds standbys. It has PostgreSQL's default settings,
+// and so it syncs. Both are in memory if there is space: what a process wrote there outlives the
+// process, as on a disk.
 //
 // A cluster listens on 127.0.0.1 only, and keeps its port. Every wait is for a condition, and ends
 // after process.Timeout. When the process that started a cluster ends, even by SIGKILL, the cluster
@@ -81,7 +82,7 @@ func Shared(t testing.TB) *Cluster {
 // removed when the test is over. If the test has failed, its output shows the end of PostgreSQL's log.
 func Start(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
-	c, err := launchTemporary("", settings...)
+	c, err := launchTemporary(memoryDir(), settings...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +212,7 @@ func (c *Cluster) Restart(t testing.TB) {
 func (c *Cluster) Standby(t testing.TB) *Cluster {
 	t.Helper()
 	c.refuseShared(t)
-	s, err := inTempDir("", c.LaunchStandby)
+	s, err := inTempDir(memoryDir(), c.LaunchStandby)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,12 @@ func (l *Log) Tail() string {
 // Count returns how often text is in the log.
 func (l *Log) Count(text string) int { return strings.Count(l.String(), text) }
 
+// Lines returns the complete lines of the log, without their line breaks.
+func (l *Log) Lines() []string {
+	lines := strings.Split(l.String(), "\n")
+	return lines[:len(lines)-1]
+}
+
 // Reset empties the log.
 func (l *Log) Reset() {
 	l.mu.Lock()

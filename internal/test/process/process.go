@@ -65,6 +65,12 @@ func Start(cmd *exec.Cmd, onParentExit syscall.Signal) (*Process, error) {
 // Pid returns the process ID.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
+// Done returns a channel that is closed when the process has ended and its output was read.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// ExitCode returns the exit status of a process that has ended, and -1 if a signal ended it.
+func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
+
 // Ended reports whether the process has ended and its output was read.
 func (p *Process) Ended() bool {
 	select {

@@ -59,6 +59,9 @@ func TestWaitReady(t *testing.T) {
 	if !errors.Is(err, notReady) || !strings.Contains(err.Error(), "the process has ended") {
 		t.Errorf("a process that ended: %v", err)
 	}
+	if <-p.Done(); p.ExitCode() != 3 {
+		t.Errorf("exit code %d", p.ExitCode())
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	err = process.Poll(ctx, func() error { return notReady })

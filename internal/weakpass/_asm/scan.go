@@ -129,10 +129,10 @@ func repeat(label string, count reg.GPVirtual, body func()) {
 	JNZ(LabelRef(label))
 }
 
-// lay shifts each word of a batch of candidates behind the tail of the prefix and writes it to
-// scratch. The lengths follow there, which are not shifted.
+// lay shifts each word of a batch of candidates to its place after the tail of the prefix and
+// writes it to scratch. The lengths, which are not shifted, follow there.
 func (k *kernel) lay(scratch, words reg.GPVirtual) {
-	Comment("Lay the candidates behind the prefix.")
+	Comment("Lay the candidates after the prefix.")
 	left, right := XMM(), XMM()
 	VMOVQ(mem("left"), left)
 	VMOVQ(mem("right"), right)

@@ -28,7 +28,7 @@ const (
 	minLong    = 12
 	maxLong    = 16
 	// firstYear and lastYear limit the years that follow a word: those of birth of adults, and
-	// those in which a password may have been chosen. Move lastYear on from time to time.
+	// those in which a password may have been chosen. Update lastYear from time to time.
 	firstYear = 1960
 	lastYear  = 2030
 	// thisYear is tried first.

@@ -18,7 +18,7 @@ func (c *Conn) NoCheckpointOnClose() error {
 	}
 	args := libc.NewVaList(int32(1), uintptr(0))
 	if args == 0 {
-		return errors.New("no memory for the arguments of sqlite3_db_config")
+		return errors.New("cannot allocate the arguments of sqlite3_db_config")
 	}
 	defer libc.Xfree(c.tls, args)
 	rc := lib.Xsqlite3_db_config(c.tls, c.db, lib.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, args)

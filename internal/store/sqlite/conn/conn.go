@@ -29,11 +29,12 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// Options are how a database is opened.
+// Options control how a database is opened.
 type Options struct {
-	// VFS names the file system of SQLite that has the file; the empty name is the system's.
+	// VFS is the name of SQLite's file system for the database. If it is empty, SQLite uses its
+	// default.
 	VFS string
-	// ReadOnly opens what is there. Without it a file that is missing is made.
+	// ReadOnly opens an existing database for reading. Otherwise a missing file is created.
 	ReadOnly bool
 }
 
@@ -41,13 +42,13 @@ type Options struct {
 type Conn struct {
 	tls *libc.TLS
 	db  uintptr
-	out uintptr // two words for what C gives back by reference
-	// prepared are the statements by their text, which is a constant of the program.
+	out uintptr // C memory for the output parameters of a call: two words
+	// prepared holds the prepared statements by their text.
 	prepared map[string]*statement
-	last     *statement
+	last     *statement // the statement that ran last
 }
 
-// Open opens the database at a path, which is taken as it is and never for a URI.
+// Open opens the database at path. The path is not interpreted as a URI.
 func Open(path string, o Options) (*Conn, error) {
 	c := &Conn{tls: libc.NewTLS(), prepared: make(map[string]*statement)}
 	name, err := libc.CString(path)
@@ -65,13 +66,13 @@ func Open(path string, o Options) (*Conn, error) {
 	if c.out, err = c.alloc(2 * int(unsafe.Sizeof(uintptr(0)))); err != nil {
 		return nil, err
 	}
-	// One goroutine at a time: SQLite need not lock the connection.
+	// A Conn is not for concurrent use, so SQLite need not lock it.
 	flags := int32(lib.SQLITE_OPEN_READWRITE | lib.SQLITE_OPEN_CREATE | lib.SQLITE_OPEN_NOMUTEX)
 	if o.ReadOnly {
 		flags = lib.SQLITE_OPEN_READONLY | lib.SQLITE_OPEN_NOMUTEX
 	}
 	rc := lib.Xsqlite3_open_v2(c.tls, name, c.out, flags, vfs)
-	c.db = *at[uintptr](c.out) // there is one even if it failed
+	c.db = *at[uintptr](c.out) // SQLite returns a handle even with an error
 	if rc == lib.SQLITE_OK {
 		rc = lib.Xsqlite3_extended_result_codes(c.tls, c.db, 1)
 	}
@@ -81,14 +82,13 @@ func Open(path string, o Options) (*Conn, error) {
 	return c, nil
 }
 
-// Close ends the statements and the connection, and with it a transaction that was not committed.
-// Closing again does nothing.
+// Close closes the connection and rolls back an open transaction. Calling it again does nothing.
 func (c *Conn) Close() error {
 	if c.tls == nil {
 		return nil
 	}
 	for _, s := range c.prepared {
-		s.end()
+		s.finalize()
 	}
 	clear(c.prepared)
 	c.last = nil
@@ -102,8 +102,8 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Script runs statements without arguments, one after the other, and keeps none of them. Their rows
-// are not looked at.
+// Script runs the statements in text one after another, and stops at the first error. The
+// statements take no arguments, their rows are ignored, and they do not stay prepared.
 func (c *Conn) Script(text string) error {
 	sql, err := libc.CString(text)
 	if err != nil {
@@ -117,7 +117,7 @@ func (c *Conn) Script(text string) error {
 		}
 		next = tail
 		if handle == 0 {
-			continue // white space and comments
+			continue // only white space and comments
 		}
 		rc := int32(lib.SQLITE_ROW)
 		for rc == lib.SQLITE_ROW {
@@ -134,9 +134,9 @@ func (c *Conn) Script(text string) error {
 	return nil
 }
 
-// KeepJournal has SQLite leave the journal of a database ("main", or the name that it was attached
-// under) where it is when its last connection is closed.
-func (c *Conn) KeepJournal(database string) error {
+// KeepWAL makes SQLite keep the WAL file of a database when its last connection is closed. The
+// database is "main", or the name of an attached one.
+func (c *Conn) KeepWAL(database string) error {
 	name, err := libc.CString(database)
 	if err != nil {
 		return err
@@ -149,19 +149,20 @@ func (c *Conn) KeepJournal(database string) error {
 	return nil
 }
 
-// compile makes a statement of the text at an address, and gives the address of the text behind it.
+// compile compiles the first statement of a C string, and returns the rest of the string as tail.
+// The handle is 0 if there is no statement.
 func (c *Conn) compile(sql uintptr, flags uint32) (handle, tail uintptr, err error) {
-	second := c.out + unsafe.Sizeof(uintptr(0))
-	if rc := lib.Xsqlite3_prepare_v3(c.tls, c.db, sql, -1, flags, c.out, second); rc != lib.SQLITE_OK {
+	outTail := c.out + unsafe.Sizeof(uintptr(0))
+	if rc := lib.Xsqlite3_prepare_v3(c.tls, c.db, sql, -1, flags, c.out, outTail); rc != lib.SQLITE_OK {
 		return 0, 0, c.fault(rc)
 	}
-	return *at[uintptr](c.out), *at[uintptr](second), nil
+	return *at[uintptr](c.out), *at[uintptr](outTail), nil
 }
 
-// interrupt ends the statement that runs, if one does. Any goroutine may call it as long as the
-// connection is not closed.
+// interrupt aborts the running statement, if there is one. Any goroutine may call it while the
+// connection is open.
 func (c *Conn) interrupt() {
-	tls := libc.NewTLS() // the connection's own belongs to the goroutine that runs the statement
+	tls := libc.NewTLS() // c.tls belongs to the goroutine that runs the statement
 	defer tls.Close()
 	lib.Xsqlite3_interrupt(tls, c.db)
 }
@@ -169,22 +170,22 @@ func (c *Conn) interrupt() {
 func (c *Conn) alloc(n int) (uintptr, error) {
 	p := libc.Xmalloc(c.tls, types.Size_t(n))
 	if p == 0 {
-		return 0, fmt.Errorf("no memory for %d bytes", n)
+		return 0, fmt.Errorf("cannot allocate %d bytes", n)
 	}
 	return p, nil
 }
 
-// Error is what SQLite says of a call that failed.
+// Error is an error of SQLite.
 type Error struct {
-	Code    int // extended, https://www.sqlite.org/rescode.html
+	Code    int // an extended result code, https://www.sqlite.org/rescode.html
 	Message string
-	// Errno is the system's reason for an I/O error, as far as SQLite knows it.
+	// Errno is the error number of the system call behind an I/O error, or 0 if SQLite has none.
 	Errno syscall.Errno
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
 
-// fault is the error of a result code that the connection's last call gave.
+// fault returns the error for the result code of the last call.
 func (c *Conn) fault(rc int32) error {
 	kind := libc.GoString(lib.Xsqlite3_errstr(c.tls, rc))
 	if text := libc.GoString(lib.Xsqlite3_errmsg(c.tls, c.db)); text != kind {
@@ -197,7 +198,8 @@ func (c *Conn) fault(rc int32) error {
 	return e
 }
 
-// at is what C's memory has at an address.
+// at returns a pointer to the value at an address in C memory.
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 
+// bytesAt returns n bytes of C memory as a slice, without copying them.
 func bytesAt(p uintptr, n int) []byte { return unsafe.Slice(at[byte](p), n) }

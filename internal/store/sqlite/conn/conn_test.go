@@ -42,33 +42,33 @@ func ptr[T any](v T) *T { return &v }
 
 type role string
 
-func TestValuesComeBackAsTheyWent(t *testing.T) {
+func TestScanReturnsBoundValue(t *testing.T) {
 	c := open(t, ":memory:")
 	long := strings.Repeat("long ", 100_000)
 	for _, v := range []struct{ name, want, got any }{
-		{"a number", int64(-5), new(int64)},
-		{"the greatest number", int64(math.MaxInt64), new(int64)},
-		{"the least number", int64(math.MinInt64), new(int64)},
-		{"an int", 7, new(int)},
+		{"int64", int64(-5), new(int64)},
+		{"largest int64", int64(math.MaxInt64), new(int64)},
+		{"smallest int64", int64(math.MinInt64), new(int64)},
+		{"int", 7, new(int)},
 		{"true", true, new(bool)},
 		{"false", false, new(bool)},
-		{"text", "téléphone ☎", new(string)},
-		{"no text", "", ptr("left over")},
-		{"text with a zero in it", "a\x00b", new(string)},
-		{"long text", long, new(string)},
-		{"a blob", []byte{0, 1, 255}, new([]byte)},
-		{"an empty blob, which is not none", []byte{}, new([]byte)},
-		{"no blob", []byte(nil), ptr([]byte{1})},
-		{"a long blob", []byte(long), new([]byte)},
-		{"anything: a number", any(int64(7)), new(any)},
-		{"anything: a real number", any(0.5), new(any)},
-		{"anything: text", any("x"), new(any)},
-		{"anything: a blob", any([]byte{}), new(any)},
-		{"anything: nothing", nil, ptr(any(1))},
-		{"a number that may be missing", sql.NullInt64{Int64: 3, Valid: true}, new(sql.NullInt64)},
-		{"a missing number", sql.NullInt64{}, &sql.NullInt64{Int64: 3, Valid: true}},
-		{"text of a type of its own", role("admin"), new(role)},
-		{"a small number", uint8(200), new(uint8)},
+		{"string", "téléphone ☎", new(string)},
+		{"empty string", "", ptr("old")},
+		{"string with a zero byte", "a\x00b", new(string)},
+		{"long string", long, new(string)},
+		{"blob", []byte{0, 1, 255}, new([]byte)},
+		{"empty blob is not NULL", []byte{}, new([]byte)},
+		{"nil blob", []byte(nil), ptr([]byte{1})},
+		{"long blob", []byte(long), new([]byte)},
+		{"any from int64", any(int64(7)), new(any)},
+		{"any from float64", any(0.5), new(any)},
+		{"any from string", any("x"), new(any)},
+		{"any from blob", any([]byte{}), new(any)},
+		{"any from NULL", nil, ptr(any(1))},
+		{"NullInt64", sql.NullInt64{Int64: 3, Valid: true}, new(sql.NullInt64)},
+		{"NullInt64 from NULL", sql.NullInt64{}, &sql.NullInt64{Int64: 3, Valid: true}},
+		{"named string type", role("admin"), new(role)},
+		{"uint8", uint8(200), new(uint8)},
 	} {
 		t.Run(v.name.(string), func(t *testing.T) {
 			if err := c.Row([]any{v.got}, `SELECT $1`, v.want); err != nil {
@@ -81,7 +81,7 @@ func TestValuesComeBackAsTheyWent(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotFit(t *testing.T) {
+func TestRowErrors(t *testing.T) {
 	c := open(t, ":memory:")
 	var number int64
 	var text string
@@ -90,44 +90,44 @@ func TestWhatDoesNotFit(t *testing.T) {
 		dst  []any
 		arg  any
 	}{
-		{"text into a number", []any{&number}, "5"},
-		{"a number into text", []any{&text}, 5},
-		{"a blob into text", []any{&text}, []byte("secret")},
-		{"text into a blob", []any{new([]byte)}, "secret"},
-		{"nothing into a number", []any{&number}, nil},
-		{"nothing into a truth", []any{new(bool)}, nil},
-		{"a great number into a small one", []any{new(int8)}, 300},
-		{"a negative number into one without a sign", []any{new(uint64)}, -1},
-		{"a place that is no pointer", []any{number}, 5},
-		{"two places for one column", []any{&number, &number}, 5},
-		{"an argument that SQLite has no type for", []any{&number}, struct{}{}},
-		{"a time", []any{&number}, time.Unix(0, 0)},
+		{"text into int64", []any{&number}, "5"},
+		{"integer into string", []any{&text}, 5},
+		{"blob into string", []any{&text}, []byte("secret")},
+		{"text into []byte", []any{new([]byte)}, "secret"},
+		{"NULL into int64", []any{&number}, nil},
+		{"NULL into bool", []any{new(bool)}, nil},
+		{"overflow", []any{new(int8)}, 300},
+		{"negative integer into uint64", []any{new(uint64)}, -1},
+		{"destination is not a pointer", []any{number}, 5},
+		{"more destinations than columns", []any{&number, &number}, 5},
+		{"unsupported argument", []any{&number}, struct{}{}},
+		{"time argument", []any{&number}, time.Unix(0, 0)},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			err := c.Row(v.dst, `SELECT $1`, v.arg)
 			if err == nil {
-				t.Fatal("nobody minds")
+				t.Fatal("no error")
 			}
 			if strings.Contains(err.Error(), "secret") {
-				t.Errorf("the error has the value in it: %v", err)
+				t.Errorf("the error contains the value: %v", err)
 			}
 		})
 	}
 	if err := c.Row([]any{&number}, `SELECT $2`, 5); err == nil {
-		t.Error("an argument is missing and nobody minds")
+		t.Error("no error for a missing argument")
 	}
 	if err := c.Row([]any{&number}, `SELECT ?`, 5); err == nil {
-		t.Error("a parameter without a number is taken")
+		t.Error("no error for a parameter without a number")
 	}
 	if err := c.Row([]any{&number}, `SELECT 1; SELECT 2`); err == nil {
-		t.Error("two statements are taken for one")
+		t.Error("no error for two statements")
 	}
 	if err := c.Row([]any{&number}, `SELECT $1`, 5); err != nil || number != 5 {
-		t.Errorf("after all that: %d, %v", number, err)
+		t.Errorf("a correct call after the errors: %d, %v", number, err)
 	}
 }
 
-func TestParametersGoByTheirNumber(t *testing.T) {
+func TestParameterOrder(t *testing.T) {
 	c := open(t, ":memory:")
 	var a, b, d string
 	for range 2 {
@@ -158,21 +158,21 @@ func TestExec(t *testing.T) {
 	_, err := c.Exec(`INSERT INTO x VALUES (2, 'again')`)
 	if e, ok := errors.AsType[*Error](err); !ok || e.Code != 1555 ||
 		!strings.Contains(e.Message, "x.n") { // SQLITE_CONSTRAINT_PRIMARYKEY
-		t.Errorf("a key that is there: %v", err)
+		t.Errorf("a duplicate key: %v", err)
 	}
 	if err := c.Script(`INSERT INTO x VALUES (8, ''); no such thing; INSERT INTO x VALUES (9, '')`); err == nil {
-		t.Error("a script that is no SQL is run")
+		t.Error("no error for a script with a syntax error")
 	}
 	var n int
 	if err := c.Row([]any{&n}, `SELECT max(n) FROM x`); err != nil || n != 8 {
-		t.Errorf("the script went to %d, %v; want 8", n, err)
+		t.Errorf("the last row that the script inserted is %d, %v; want 8", n, err)
 	}
-	if err := c.Row([]any{&n}, `SELECT n FROM x WHERE n = 100`); err != sql.ErrNoRows {
-		t.Errorf("no row: %v", err)
+	if err := c.Row([]any{&n}, `SELECT n FROM x WHERE n = 100`); !errors.Is(err, sql.ErrNoRows) {
+		t.Errorf("without a row: %v", err)
 	}
 }
 
-func TestStatementsWithinOneAnother(t *testing.T) {
+func TestExecInsideEach(t *testing.T) {
 	c := open(t, ":memory:")
 	script(t, c, `CREATE TABLE x (n INTEGER, s TEXT)`)
 	var got []string
@@ -196,77 +196,78 @@ func TestStatementsWithinOneAnother(t *testing.T) {
 	}
 }
 
-// A statement that was not run to its end would hold its transaction, and with it the journal, as
-// long as the connection lives.
-func TestNoStatementHoldsItsTransaction(t *testing.T) {
+// A statement that was not run to its end must be reset. Otherwise it would keep its transaction open
+// until the connection is closed, and the WAL could not be reset.
+func TestStatementEndsItsTransaction(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	c := open(t, path)
 	script(t, c, `PRAGMA journal_mode = WAL; CREATE TABLE x (n INTEGER PRIMARY KEY);
 		INSERT INTO x VALUES (1), (2), (3)`)
 	other := open(t, path)
-	enough := errors.New("enough")
-	for name, leave := range map[string]func() error{
-		"the first row of three": func() error { return c.Row([]any{new(int)}, `SELECT n FROM x`) },
-		"a row that does not fit": func() error {
+	callbackErr := errors.New("from the callback")
+	for name, run := range map[string]func() error{
+		"first row of three": func() error { return c.Row([]any{new(int)}, `SELECT n FROM x`) },
+		"scan error": func() error {
 			if err := c.Row([]any{new(string)}, `SELECT n FROM x ORDER BY n`); err == nil {
-				return errors.New("it fits")
+				return errors.New("no error")
 			}
 			return nil
 		},
-		"a caller that has enough": func() error {
-			if err := c.Each(t.Context(), func(*Row) error { return enough }, `SELECT n FROM x`); err != enough {
-				return err
+		"callback error": func() error {
+			err := c.Each(t.Context(), func(*Row) error { return callbackErr }, `SELECT n FROM x`)
+			if !errors.Is(err, callbackErr) {
+				return fmt.Errorf("got %w", err)
 			}
 			return nil
 		},
-		"an error behind the first row": func() error {
+		"error after the first row": func() error {
 			rows := 0
 			err := c.Each(t.Context(), func(*Row) error { rows++; return nil },
 				`SELECT CASE n WHEN 1 THEN 1 ELSE abs($1) END FROM x`, int64(math.MinInt64))
 			if err == nil || rows != 1 {
-				return fmt.Errorf("%d rows and %w", rows, err)
+				return fmt.Errorf("%d rows, %w", rows, err)
 			}
 			return nil
 		},
 	} {
-		if err := leave(); err != nil {
+		if err := run(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		script(t, other, `INSERT INTO x SELECT max(n) + 1 FROM x`)
 		var busy, pages, moved int
 		err := other.Row([]any{&busy, &pages, &moved}, `PRAGMA wal_checkpoint(TRUNCATE)`)
 		if err != nil || busy != 0 {
-			t.Errorf("%s: the journal is in use: %d, %v", name, busy, err)
+			t.Errorf("%s: the WAL is in use: busy %d, %v", name, busy, err)
 		}
 	}
 }
 
-func TestContextEndsAStatement(t *testing.T) {
+func TestEachContext(t *testing.T) {
 	c := open(t, ":memory:")
 	const endless = `WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r`
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := c.Each(ctx, func(*Row) error { return nil }, endless); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a statement without an end ended with %v", err)
+		t.Errorf("an endless statement: %v", err)
 	}
 	if err := c.Each(ctx, func(*Row) error { return nil }, `SELECT 1`); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("with a context that is over: %v", err)
+		t.Errorf("with a context that is done: %v", err)
 	}
-	// Whatever moment the context ends in, it ends no statement that comes later.
+	// A context that is cancelled at any moment never interrupts the next statement.
 	for range 50 {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := c.Each(ctx, func(*Row) error {
 			cancel()
 			return nil
 		}, `SELECT 1 UNION ALL SELECT 2`)
-		if err != context.Canceled {
-			t.Fatalf("a context that ended in the first row: %v", err)
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("a context that was cancelled at the first row: %v", err)
 		}
 		var n int
 		err = c.Row([]any{&n}, `WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3000)
 			SELECT max(n) FROM r`)
 		if err != nil || n != 3000 {
-			t.Fatalf("the statement behind it: %d, %v", n, err)
+			t.Fatalf("the next statement: %d, %v", n, err)
 		}
 	}
 }
@@ -275,17 +276,17 @@ func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.db")
 	if _, err := Open(path, Options{ReadOnly: true}); err == nil {
-		t.Error("a database that is not there is read")
+		t.Error("no error for a missing database opened read-only")
 	}
 	if _, err := Open(path, Options{VFS: "none of these"}); err == nil {
-		t.Error("a file system that is not there is used")
+		t.Error("no error for an unknown VFS")
 	}
 	if _, err := Open(filepath.Join(dir, "nowhere", "x.db"), Options{}); err == nil ||
 		!strings.Contains(err.Error(), "unable to open") {
-		t.Errorf("a folder that is not there: %v", err)
+		t.Errorf("a missing directory: %v", err)
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
-		t.Errorf("there is something: %v, %v", list, err)
+		t.Errorf("a failed Open created files: %v, %v", list, err)
 	}
 	c := open(t, path)
 	script(t, c, `PRAGMA journal_mode = WAL; CREATE TABLE x (n INTEGER); BEGIN; INSERT INTO x VALUES (1)`)
@@ -296,7 +297,7 @@ func TestOpen(t *testing.T) {
 		t.Error(err)
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
-		t.Errorf("SQLite has not closed the database, and taken its journal away: %v, %v", list, err)
+		t.Errorf("Close did not remove the WAL and the wal-index: %v, %v", list, err)
 	}
 	c, err := Open(path, Options{ReadOnly: true})
 	if err != nil {
@@ -305,14 +306,14 @@ func TestOpen(t *testing.T) {
 	defer c.Close()
 	var n int
 	if err := c.Row([]any{&n}, `SELECT count(*) FROM x`); err != nil || n != 0 {
-		t.Errorf("what was not committed: %d rows, %v", n, err)
+		t.Errorf("%d rows of an uncommitted transaction, %v", n, err)
 	}
 	if err := c.Script(`INSERT INTO x VALUES (3)`); err == nil {
-		t.Error("what is read only is written")
+		t.Error("no error for a write to a read-only database")
 	}
 }
 
-func TestKeepJournal(t *testing.T) {
+func TestKeepWAL(t *testing.T) {
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first.db"), filepath.Join(dir, "second.db")
 	c := open(t, first)
@@ -321,18 +322,18 @@ func TestKeepJournal(t *testing.T) {
 	}
 	script(t, c, `PRAGMA journal_mode = WAL; PRAGMA second.journal_mode = WAL;
 		CREATE TABLE x (n INTEGER); CREATE TABLE second.x (n INTEGER)`)
-	if err := c.KeepJournal("second"); err != nil {
+	if err := c.KeepWAL("second"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.KeepJournal("third"); err == nil {
-		t.Error("the journal of a database is kept that is not there")
+	if err := c.KeepWAL("third"); err == nil {
+		t.Error("no error for an unknown database")
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for path, kept := range map[string]bool{first: false, second: true} {
 		if _, err := os.Stat(path + "-wal"); (err == nil) != kept {
-			t.Errorf("the journal of %s: %v", path, err)
+			t.Errorf("the WAL of %s: %v, want kept: %v", path, err, kept)
 		}
 	}
 }
@@ -369,7 +370,7 @@ func TestNoCheckpointOnClose(t *testing.T) {
 	}
 }
 
-// What finding one row costs, beside database/sql with the driver of the same SQLite.
+// BenchmarkRow compares finding one row with database/sql and the driver of the same SQLite.
 func BenchmarkRow(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "x.db")
 	c := open(b, path)
@@ -377,7 +378,7 @@ func BenchmarkRow(b *testing.B) {
 		CREATE TABLE x (n INTEGER, name TEXT, mail TEXT, at BIGINT, until BIGINT, sealed BLOB,
 			PRIMARY KEY (n, name)) WITHOUT ROWID;
 		WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 2000)
-		INSERT INTO x SELECT 1, 'person' || n, 'person' || n || '@example.org', n, n, randomblob(97) FROM r`)
+		INSERT INTO x SELECT 1, 'user' || n, 'user' || n || '@example.org', n, n, randomblob(97) FROM r`)
 	const query = `SELECT name, mail, at, until, sealed FROM x WHERE n = $1 AND name = $2`
 	var name, mail string
 	var at, until int64
@@ -385,7 +386,7 @@ func BenchmarkRow(b *testing.B) {
 	b.Run("this package", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := c.Row([]any{&name, &mail, &at, &until, &sealed}, query, int64(1), "person77"); err != nil {
+			if err := c.Row([]any{&name, &mail, &at, &until, &sealed}, query, int64(1), "user77"); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -402,7 +403,7 @@ func BenchmarkRow(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			if err := st.QueryRow(int64(1), "person77").Scan(&name, &mail, &at, &until, &sealed); err != nil {
+			if err := st.QueryRow(int64(1), "user77").Scan(&name, &mail, &at, &until, &sealed); err != nil {
 				b.Fatal(err)
 			}
 		}

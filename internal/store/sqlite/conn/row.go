@@ -8,16 +8,23 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// Row is the row that a statement is at. It is gone with the next one.
+// Row is the current row of a statement. It is valid until the statement goes on to the next row.
 type Row struct{ s *statement }
 
-// Scan copies the row's values: integers to *int64, *int and *bool, text to *string, blobs to
-// *[]byte, anything to *any and to a sql.Scanner, and NULL to those that have a nil. Other kinds of
-// integers and strings do as well, but for what does not fit.
+// Scan copies the values of all columns to dst:
+//
+//   - an integer to *int64, *int, *bool (true unless it is 0), or a pointer to another integer type
+//     that can hold it;
+//   - text to *string, or a pointer to another string type;
+//   - a blob to *[]byte;
+//   - NULL to *[]byte, as nil;
+//   - any value to *any or a sql.Scanner.
+//
+// Everything else is an error.
 func (r *Row) Scan(dst ...any) error {
 	tls, handle := r.s.c.tls, r.s.handle
 	if n := int(lib.Xsqlite3_column_count(tls, handle)); n != len(dst) {
-		return fmt.Errorf("a row of %d columns is scanned into %d places", n, len(dst))
+		return fmt.Errorf("the row has %d columns, but there are %d destinations", n, len(dst))
 	}
 	for i := range dst {
 		if err := r.column(int32(i), dst[i]); err != nil {
@@ -27,6 +34,7 @@ func (r *Row) Scan(dst ...any) error {
 	return nil
 }
 
+// column scans column i.
 func (r *Row) column(i int32, dst any) error {
 	switch kind := lib.Xsqlite3_column_type(r.s.c.tls, r.s.handle, i); d := dst.(type) {
 	case *int64:
@@ -66,10 +74,10 @@ func (r *Row) column(i int32, dst any) error {
 	default:
 		return assign(dst, r.value(i))
 	}
-	return unfit(dst, r.value(i))
+	return mismatch(dst, r.value(i))
 }
 
-// value is what a column has: nil, int64, float64, string or []byte.
+// value returns column i as nil, int64, float64, string or []byte.
 func (r *Row) value(i int32) any {
 	switch lib.Xsqlite3_column_type(r.s.c.tls, r.s.handle, i) {
 	case lib.SQLITE_INTEGER:
@@ -87,23 +95,24 @@ func (r *Row) value(i int32) any {
 
 func (r *Row) integer(i int32) int64 { return lib.Xsqlite3_column_int64(r.s.c.tls, r.s.handle, i) }
 
-// text and blob are SQLite's own memory. The length is asked for behind the value, whose form it
-// depends on.
+// text returns column i in SQLite's memory, which is valid as long as the row. The length must be
+// read after the pointer, because reading the pointer may convert the value.
 func (r *Row) text(i int32) []byte {
 	p := lib.Xsqlite3_column_text(r.s.c.tls, r.s.handle, i)
 	return bytesAt(p, int(lib.Xsqlite3_column_bytes(r.s.c.tls, r.s.handle, i)))
 }
 
+// blob is text for blobs.
 func (r *Row) blob(i int32) []byte {
 	p := lib.Xsqlite3_column_blob(r.s.c.tls, r.s.handle, i)
 	return bytesAt(p, int(lib.Xsqlite3_column_bytes(r.s.c.tls, r.s.handle, i)))
 }
 
-// assign gives a value to a pointer of another type of the same kind.
+// assign stores an integer or a string in a variable of another integer or string type.
 func assign(dst, value any) error {
 	p := reflect.ValueOf(dst)
 	if p.Kind() != reflect.Pointer || p.IsNil() {
-		return fmt.Errorf("%T is no place to scan to", dst)
+		return fmt.Errorf("cannot scan into a %T, which is not a pointer to a variable", dst)
 	}
 	switch d := p.Elem(); v := value.(type) {
 	case int64:
@@ -121,8 +130,8 @@ func assign(dst, value any) error {
 			return nil
 		}
 	}
-	return unfit(dst, value)
+	return mismatch(dst, value)
 }
 
-// unfit does not say the value, which may be a secret.
-func unfit(dst, value any) error { return fmt.Errorf("%T does not go into %T", value, dst) }
+// mismatch returns an error that does not contain the value, because that may be a secret.
+func mismatch(dst, value any) error { return fmt.Errorf("cannot scan a %T into a %T", value, dst) }

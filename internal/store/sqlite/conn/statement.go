@@ -14,24 +14,23 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// statement is one that stays prepared.
+// statement is a prepared statement. It stays prepared until the connection is closed.
 type statement struct {
 	c      *Conn
 	text   string
 	handle uintptr
-	// order has the place among a call's arguments of each parameter: SQLite numbers $1 and $2 as
-	// they come in the text.
+	// order holds, for each parameter, the index of its argument. SQLite numbers the parameters by
+	// their first occurrence in the text, and not by the number after $.
 	order []int
-	// buffer has the text and the blobs that are bound. C does not copy them.
+	// buffer is C memory that holds the bound text and blobs. SQLite does not copy them.
 	buffer uintptr
-	size   int
+	size   int // of buffer
 	row    Row
 }
 
-// statement prepares a text, the first time. Often it is the text of last time; then it need not be
-// hashed.
+// statement returns the prepared statement for a text, and prepares it the first time.
 func (c *Conn) statement(text string) (*statement, error) {
-	if c.last != nil && c.last.text == text {
+	if c.last != nil && c.last.text == text { // often it is the same again, and need not be hashed
 		return c.last, nil
 	}
 	if s := c.prepared[text]; s != nil {
@@ -50,15 +49,15 @@ func (c *Conn) statement(text string) (*statement, error) {
 	s := &statement{c: c, text: text, handle: handle}
 	s.row.s = s
 	if handle == 0 || strings.TrimSpace(libc.GoString(tail)) != "" {
-		s.end()
-		return nil, fmt.Errorf("not one statement: %s", text)
+		s.finalize()
+		return nil, fmt.Errorf("not exactly one statement: %s", text)
 	}
 	for i := range lib.Xsqlite3_bind_parameter_count(c.tls, handle) {
 		name := libc.GoString(lib.Xsqlite3_bind_parameter_name(c.tls, handle, i+1))
 		number, err := strconv.Atoi(strings.TrimPrefix(name, "$"))
 		if err != nil || number < 1 {
-			s.end()
-			return nil, fmt.Errorf("parameters are $1, $2 and so on: %s", text)
+			s.finalize()
+			return nil, fmt.Errorf("the parameters must be $1, $2 and so on: %s", text)
 		}
 		s.order = append(s.order, number-1)
 	}
@@ -66,13 +65,14 @@ func (c *Conn) statement(text string) (*statement, error) {
 	return s, nil
 }
 
-func (s *statement) end() {
+// finalize releases the statement.
+func (s *statement) finalize() {
 	lib.Xsqlite3_finalize(s.c.tls, s.handle)
 	libc.Xfree(s.c.tls, s.buffer)
 }
 
-// Exec runs a statement to its end and says how many rows it changed, where it is an INSERT, UPDATE
-// or DELETE.
+// Exec runs a statement to its end and ignores its rows. It returns how many rows an INSERT, UPDATE
+// or DELETE changed; after another statement the number is meaningless.
 func (c *Conn) Exec(text string, args ...any) (changed int64, err error) {
 	err = c.run(text, args, func(*Row) (more bool, err error) { return true, nil })
 	if err != nil {
@@ -81,8 +81,8 @@ func (c *Conn) Exec(text string, args ...any) (changed int64, err error) {
 	return lib.Xsqlite3_changes64(c.tls, c.db), nil
 }
 
-// Row runs a statement up to its first row and gives dst its values. Where there is none, it fails
-// with sql.ErrNoRows.
+// Row runs a statement up to its first row and scans that row into dst. If there is no row, it
+// returns sql.ErrNoRows.
 func (c *Conn) Row(dst []any, text string, args ...any) error {
 	found := false
 	err := c.run(text, args, func(row *Row) (more bool, err error) {
@@ -95,21 +95,21 @@ func (c *Conn) Row(dst []any, text string, args ...any) error {
 	return err
 }
 
-// Each calls f for every row, until f fails. Where ctx ends, the statement does too, with the error
-// of ctx.
+// Each runs a statement and calls f for every row. It stops at the first error of f and returns it.
+// If ctx is done, it aborts the statement and returns the error of ctx.
 func (c *Conn) Each(ctx context.Context, f func(*Row) error, text string, args ...any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if ctx.Done() != nil {
-		over := make(chan struct{})
+		interrupted := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
-			defer close(over)
+			defer close(interrupted)
 			c.interrupt()
 		})
 		defer func() {
 			if !stop() {
-				<-over // so that it meets no statement that comes after this
+				<-interrupted // an interrupt that came later would abort the next statement
 			}
 		}()
 	}
@@ -125,7 +125,8 @@ func (c *Conn) Each(ctx context.Context, f func(*Row) error, text string, args .
 	return err
 }
 
-// run binds, calls each for every row as long as it wants more, and resets.
+// run binds the arguments, runs the statement, and calls each for every row until it returns false
+// or an error. It always resets the statement.
 func (c *Conn) run(text string, args []any, each func(*Row) (more bool, err error)) error {
 	s, err := c.statement(text)
 	if err != nil {
@@ -134,7 +135,7 @@ func (c *Conn) run(text string, args []any, each func(*Row) (more bool, err erro
 	if err := s.bind(args); err != nil {
 		return err
 	}
-	defer lib.Xsqlite3_reset(c.tls, s.handle) // what it returns is what the last step did
+	defer lib.Xsqlite3_reset(c.tls, s.handle) // its result repeats that of the last step
 	for {
 		switch rc := lib.Xsqlite3_step(c.tls, s.handle); rc {
 		case lib.SQLITE_ROW:
@@ -149,10 +150,10 @@ func (c *Conn) run(text string, args []any, each func(*Row) (more bool, err erro
 	}
 }
 
-// bind gives the statement its arguments: nil, bool, int, int64, float64, string, []byte, and what
-// database/sql would make one of those of. A nil []byte is NULL.
+// bind sets the arguments of the statement: nil, bool, int, int64, float64, string, []byte, and
+// values that database/sql converts to one of these. A nil []byte is NULL.
 func (s *statement) bind(args []any) error {
-	args, size, err := plain(args)
+	args, size, err := convert(args)
 	if err != nil {
 		return err
 	}
@@ -170,11 +171,11 @@ func (s *statement) bind(args []any) error {
 		case nil:
 			rc = lib.Xsqlite3_bind_null(tls, s.handle, n)
 		case bool:
-			var truth int64
+			var number int64
 			if v {
-				truth = 1
+				number = 1
 			}
-			rc = lib.Xsqlite3_bind_int64(tls, s.handle, n, truth)
+			rc = lib.Xsqlite3_bind_int64(tls, s.handle, n, number)
 		case int:
 			rc = lib.Xsqlite3_bind_int64(tls, s.handle, n, int64(v))
 		case int64:
@@ -201,9 +202,9 @@ func (s *statement) bind(args []any) error {
 	return nil
 }
 
-// plain gives arguments of the types that bind knows, and how many bytes of text and blobs are
-// among them.
-func plain(args []any) (list []any, size int, err error) {
+// convert returns the arguments as the types that bind supports, and the total size of their text
+// and blobs in bytes.
+func convert(args []any) (list []any, size int, err error) {
 	list = args
 	for i := 0; i < len(list); i++ {
 		switch v := list[i].(type) {
@@ -213,7 +214,7 @@ func plain(args []any) (list []any, size int, err error) {
 		case []byte:
 			size += len(v)
 		case time.Time:
-			return nil, 0, fmt.Errorf("argument $%d is a time; the store has microseconds", i+1)
+			return nil, 0, fmt.Errorf("argument $%d is a time.Time; the store keeps times as microseconds", i+1)
 		default:
 			value, err := driver.DefaultParameterConverter.ConvertValue(v)
 			if err != nil {
@@ -221,13 +222,14 @@ func plain(args []any) (list []any, size int, err error) {
 			}
 			list = slices.Clone(list)
 			list[i] = value
-			i-- // to look at what it is now
+			i-- // the loop visits the converted value
 		}
 	}
 	return list, size, nil
 }
 
-// reserve makes room for text and blobs. Nothing may be running, since it may use what is bound.
+// reserve makes buffer large enough for size bytes. The statement must not be running, because it
+// uses the buffer.
 func (s *statement) reserve(size int) error {
 	if size < s.size {
 		return nil

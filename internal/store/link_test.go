@@ -12,12 +12,12 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// An older address may be somebody else's. It is kept for undoing the new link alone, so with a
-// relay and without one it goes as soon as the newer message is on the disk.
+// A replaced address may belong to another person. It is kept only to undo the replacement, and
+// removed as soon as the newer message is durable, with a relay and without one.
 func TestReplacedAddressIsRemoved(t *testing.T) {
-	for name, release := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
-		"by Settle": (*store.Store).Ack,
-		"by Hand": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
+	for name, complete := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
+		"by Ack": (*store.Store).Ack,
+		"by Enqueue": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
 			return s.Enqueue(ctx, sent, noon)
 		},
 	} {
@@ -29,7 +29,7 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 			}
 			s := teststore.OnSQLite(e, nil)
 			defer s.Close()
-			a := admission(addTenant(t, s, "one.test"), "ann")
+			a := newSignup(addTenant(t, s, "one.test"), "ann")
 			r := account.LinkReplacement{
 				Account: a.Account,
 				Was:     a.Account.Email,
@@ -50,10 +50,10 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 					Row(`SELECT email FROM replaced WHERE account = $1`, a.Account.UID[:]).
 					Scan(&email)
 				if err != nil || email != want {
-					t.Fatalf("the older address is %q, want %q; %v", email, want, err)
+					t.Fatalf("the replaced address is %q, want %q; %v", email, want, err)
 				}
 				ref := outbox.Ref{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: r.Message}
-				if left, err := release(s, ctx, []outbox.Ref{ref}); err != nil || len(left) > 0 {
+				if left, err := complete(s, ctx, []outbox.Ref{ref}); err != nil || len(left) > 0 {
 					t.Fatal(left, err)
 				}
 			}

@@ -13,7 +13,6 @@ import (
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/store/phonetables"
@@ -37,8 +36,9 @@ func templates(dir string) (mailmsg.Templates, error) {
 	return ts, err
 }
 
-// folder is what all commands use: the configuration, the data directory, the keys and the store.
-type folder struct {
+// installation is what all commands use: the configuration, the data directory, the keys and the
+// store.
+type installation struct {
 	config.Config
 	dir   datadir.Dir
 	keys  *datadir.Keys
@@ -47,82 +47,78 @@ type folder struct {
 }
 
 // shared reports whether other servers may use the store.
-func (f *folder) shared() bool { return f.Database != "" }
+func (in *installation) shared() bool { return in.Database != "" }
 
-// openFolder opens the data directory and the store. It creates what is missing. Only a server has
-// a node name.
-func openFolder(ctx context.Context, c config.Config, node string) (*folder, error) {
-	f := &folder{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
-	if err := f.dir.Create(); err != nil {
+// openInstallation opens the data directory and the store. It creates what is missing. Only a
+// server has a node name.
+func openInstallation(ctx context.Context, c config.Config, node string) (*installation, error) {
+	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
+	if err := in.dir.Create(); err != nil {
 		return nil, err
 	}
 	var err error
-	f.seal, err = f.keys.Open(datadir.Store{
-		Shared: f.shared(),
-		Sealed: func() (bool, error) { return f.sealed(ctx) },
+	in.seal, err = in.keys.Open(datadir.Store{
+		Shared: in.shared(),
+		Sealed: func() (bool, error) { return in.sealed(ctx) },
 	}, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	f.store, err = f.openStore(ctx, node)
-	return f, err
+	in.store, err = in.openStore(ctx, node)
+	return in, err
 }
 
 // newKeys returns the keys of the configuration.
 func newKeys(c config.KeyFiles) *datadir.Keys {
-	return datadir.NewKeys(c.Dir, datadir.KeyTexts{
-		Seal: redact.New(string(c.Seal)),
-		Sign: redact.New(string(c.Sign)),
-		TURN: redact.New(string(c.Turn)),
-	})
+	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
 }
 
-func (f *folder) openStore(ctx context.Context, node string) (*store.Store, error) {
-	check := store.SealCheck(f.seal)
-	if f.shared() {
-		e, err := postgres.Open(ctx, node, f.Database, check)
+func (in *installation) openStore(ctx context.Context, node string) (*store.Store, error) {
+	check := store.SealCheck(in.seal)
+	if in.shared() {
+		e, err := postgres.Open(ctx, node, in.Database, check)
 		if err != nil {
 			return nil, err
 		}
-		return store.New(e, phonetables.OnPostgres(e, f.seal)), nil
+		return store.New(e, phonetables.OnPostgres(e, in.seal)), nil
 	}
-	e, err := sqlite.Open(ctx, f.dir.Database(), check)
+	e, err := sqlite.Open(ctx, in.dir.Database(), check)
 	if err != nil {
 		return nil, err
 	}
-	return store.New(e, phonetables.OnSQLite(e, f.seal)), nil
+	return store.New(e, phonetables.OnSQLite(e, in.seal)), nil
 }
 
 // sealed reports whether something in the store is sealed with a key.
-func (f *folder) sealed(ctx context.Context) (bool, error) {
-	if f.shared() {
-		return postgres.Sealed(ctx, f.Database)
+func (in *installation) sealed(ctx context.Context) (bool, error) {
+	if in.shared() {
+		return postgres.Sealed(ctx, in.Database)
 	}
-	return f.dir.HasDatabase(), nil
+	return in.dir.HasDatabase(), nil
 }
 
-// with runs a function with an open folder, and closes it.
-func (p *program) with(do func(*folder) error) (err error) {
+// with opens the installation, runs a function with it, and closes it.
+func (p *program) with(do func(*installation) error) (err error) {
 	c, err := p.settings()
 	if err != nil {
 		return err
 	}
-	f, err := openFolder(p.ctx, c, "")
+	in, err := openInstallation(p.ctx, c, "")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.store.Close()) }()
-	return do(f)
+	defer func() { err = errors.Join(err, in.store.Close()) }()
+	return do(in)
 }
 
 // tenantOf returns the tenant of a host name. An operator may type it in upper case and in any
 // script.
-func (f *folder) tenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
+func (in *installation) tenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
 	typed, err := typedHost(host)
 	if err != nil {
 		return nil, err
 	}
-	list, _, err := f.store.Tenants(ctx)
+	list, _, err := in.store.Tenants(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -141,11 +137,11 @@ func typedHost(host string) (string, error) {
 }
 
 // accounts returns the account service of a command, which writes no messages.
-func (p *program) accounts(f *folder) *account.Service {
-	log := p.logger(f.Log)
+func (p *program) accounts(in *installation) *account.Service {
+	log := p.logger(in.Log)
 	return account.NewService(account.Deps{
-		Store:    f.store,
-		SealRing: f.seal,
+		Store:    in.store,
+		SealRing: in.seal,
 		Audit:    audit.Log{Logger: log},
 		Log:      log,
 		Now:      time.Now,

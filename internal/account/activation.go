@@ -1,0 +1,66 @@
+package account
+
+import (
+	"context"
+	"errors"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// Activate is called when a link is opened. It spends the token and activates the account. At a
+// tenant that requires the password too, it only returns the account, which is still pending. It
+// fails with the errors of LinkStore.Activate, and with fault.NotFound for a text that is not a
+// token.
+func (s *Service) Activate(
+	ctx context.Context, t *tenant.Tenant, text string, from Origin,
+) (Account, error) {
+	var a Account
+	err := error(fault.New(fault.NotFound, "no such link"))
+	if token, ok := secret.ParseToken(text); ok {
+		if t.Confirms() {
+			a, err = s.deps.Store.Linked(ctx, t.ID, token.Hash(), s.deps.Now())
+		} else {
+			// The write goes on if the client disconnects, so that no link is half used.
+			ctx := context.WithoutCancel(ctx)
+			a, err = s.deps.Store.Activate(ctx, t.ID, token.Hash(), s.deps.Now())
+		}
+	}
+	recorded := err
+	if err == nil && a.Pending() {
+		recorded = errOpened
+	}
+	s.record(ctx, audit.Activate, t, a, from, recorded)
+	return a, err
+}
+
+// errOpened is what the audit log records for a link that was opened at a tenant that requires the
+// password too.
+var errOpened = errors.New("link opened, password required")
+
+// ErrLink means that a link is not that of the account whose password was proved.
+var ErrLink = fault.Field("token", "this is not the link of that account, or a newer message has "+
+	"replaced it; open the link of the newest message")
+
+// Confirm takes the token of a link from somebody who has proved the password of a. It may be
+// repeated. It fails with ErrLink, ErrExpired and ErrHeld.
+func (s *Service) Confirm(
+	ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin,
+) (Account, error) {
+	err := error(ErrLink)
+	if token, ok := secret.ParseToken(text); ok {
+		var confirmed Account
+		confirmed, err = s.deps.Store.Confirm(
+			context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, s.deps.Now())
+		switch {
+		case err == nil:
+			a = confirmed
+		case fault.Is(err, fault.NotFound) && !errors.Is(err, ErrExpired):
+			err = ErrLink
+		}
+	}
+	s.record(ctx, audit.Confirm, t, a, from, err)
+	return a, err
+}

@@ -1,0 +1,70 @@
+package account
+
+import (
+	"context"
+	"errors"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// record writes the outcome of a use case to the audit log, without secrets and with a masked address.
+func (s *Service) record(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin, err error,
+) {
+	e := audit.Event{
+		Action: action, Outcome: auditReason(err), Tenant: t.Host, User: a.User,
+		Peer: from.Addr, Request: from.Request,
+	}
+	if a.Email != "" {
+		e.Email = audit.MaskEmail(a.Email)
+	}
+	if fe, ok := errors.AsType[*fault.Error](err); ok {
+		e.Detail = fe.Field
+	}
+	s.deps.Audit.Record(ctx, e)
+}
+
+// recordUndo records that a signup or a new link was undone.
+func (s *Service) recordUndo(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, user string, err error,
+) {
+	s.deps.Audit.Record(ctx, audit.Event{
+		Action: action, Outcome: auditReason(err), Tenant: t.Host, User: user,
+	})
+}
+
+// auditReason returns the outcome in the audit log for an error.
+func auditReason(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, ErrActive):
+		return "already_active"
+	case errors.Is(err, ErrExpired):
+		return "expired"
+	case errors.Is(err, ErrHeld):
+		return "held"
+	case errors.Is(err, ErrReplaced):
+		return "replaced"
+	case errors.Is(err, errOpened):
+		return "opened"
+	}
+	switch fault.KindOf(err) {
+	case fault.Invalid:
+		return "invalid_request"
+	case fault.Limited:
+		return "rate_limited"
+	case fault.Captcha:
+		return "captcha_failed"
+	case fault.Conflict:
+		return "conflict"
+	case fault.NotFound:
+		return "not_found"
+	case fault.Overloaded:
+		return "overloaded"
+	default:
+		return "server_error"
+	}
+}

@@ -1,0 +1,116 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/test/conformance"
+	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
+)
+
+func TestLinearizableOnSQLite(t *testing.T) {
+	testLinearizable(t, func(t *testing.T) func() (closableStore, error) {
+		path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon)
+		return func() (closableStore, error) { return teststore.Open(t.Context(), path, ring) }
+	})
+}
+
+// Three nodes on one database behave as one store.
+func TestLinearizableOnPostgres(t *testing.T) {
+	c := postgrestest.Shared(t)
+	testLinearizable(t, func(t *testing.T) func() (closableStore, error) {
+		url, ring := c.Database(t), secret.NewRing(noon)
+		return func() (closableStore, error) {
+			var s roundRobin
+			for _, name := range []string{"a", "b", "c"} {
+				node, err := teststore.OpenPostgres(t.Context(), ring, name, url)
+				if err != nil {
+					return nil, err
+				}
+				s.nodes = append(s.nodes, node)
+			}
+			s.Store = s.nodes[0]
+			return &s, nil
+		}
+	})
+}
+
+type closableStore interface {
+	conformance.Store
+	Close() error
+}
+
+// roundRobin distributes calls to the nodes of a platform in turn.
+type roundRobin struct {
+	*store.Store
+	nodes []*store.Store
+	calls atomic.Uint32
+}
+
+func (s *roundRobin) next() *store.Store { return s.nodes[s.calls.Add(1)%uint32(len(s.nodes))] }
+
+func (s *roundRobin) Close() error {
+	var errs []error
+	for _, node := range s.nodes {
+		errs = append(errs, node.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *roundRobin) Create(ctx context.Context, a account.Signup, now time.Time) error {
+	return s.next().Create(ctx, a, now)
+}
+
+func (s *roundRobin) Activate(
+	ctx context.Context, tenant int64, token [32]byte, now time.Time,
+) (account.Account, error) {
+	return s.next().Activate(ctx, tenant, token, now)
+}
+
+func (s *roundRobin) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().Find(ctx, tenant, user, now)
+}
+
+func (s *roundRobin) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().Enable(ctx, tenant, user, now)
+}
+
+func (s *roundRobin) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().Disable(ctx, tenant, user, now)
+}
+
+func (s *roundRobin) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
+	return s.next().Delete(ctx, tenant, user, now)
+}
+
+// testLinearizable tests five histories. newDatabase makes an empty database for each and returns a
+// function that opens it as a store.
+func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (closableStore, error))) {
+	for seed := range uint64(5) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			openDatabase := newDatabase(t)
+			var s closableStore
+			open := func(t *testing.T) conformance.Store {
+				var err error
+				if s, err = openDatabase(); err != nil {
+					t.Fatal(err)
+				}
+				return s
+			}
+			t.Cleanup(func() { closeStore(t, s) })
+			conformance.Linearizable(t, open, func(t *testing.T, _ conformance.Store) conformance.Store {
+				closeStore(t, s)
+				return open(t)
+			}, seed, 2000)
+		})
+	}
+}

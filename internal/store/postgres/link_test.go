@@ -1,0 +1,77 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/account"
+	"dialtone/internal/secret"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/test/postgrestest"
+)
+
+// A call reads an account before a concurrent change is committed, and writes it afterwards. The
+// answer takes the change into account.
+func TestChangeBetweenReadAndWrite(t *testing.T) {
+	url := postgrestest.Shared(t).Database(t)
+	s := openStore(t, secret.NewRing(noon), "a", url)
+	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
+	activate := func(a account.Signup) error { _, err := s.Activate(ctx, tenantID, a.Token, noon); return err }
+	confirm := func(a account.Signup) error {
+		_, err := s.Confirm(ctx, tenantID, a.Token, a.Account.UID, noon)
+		return err
+	}
+	earlier := noon.Add(-time.Hour)
+	both := fmt.Sprintf("activated = %[1]d, confirmed = %[1]d", engine.Micros(earlier))
+	for _, c := range []struct {
+		name, set string
+		do        func(account.Signup) error
+		want      error
+		valid     func(account.Account) bool
+	}{
+		{"hold before Activate", "held = TRUE", activate, account.ErrHeld,
+			func(a account.Account) bool { return a.Held && a.Pending() }},
+		{"hold before Confirm", "held = TRUE", confirm, account.ErrHeld,
+			func(a account.Account) bool { return a.Held && a.Pending() && a.Confirmed.IsZero() }},
+		{"confirmation before Activate", both, activate, account.ErrActive,
+			func(a account.Account) bool { return a.Activated.Equal(earlier) }},
+		{"confirmation before Confirm", both, confirm, nil,
+			func(a account.Account) bool { return a.Activated.Equal(earlier) && a.Confirmed.Equal(earlier) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newSignup(tenantID, strings.ReplaceAll(c.name, " ", "-"))
+			if err := s.Create(ctx, a, noon); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := pgx.Connect(ctx, url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(ctx)
+			change := `BEGIN; UPDATE account SET ` + c.set + ` WHERE username = '` + a.Account.User + `'`
+			if _, err := conn.Exec(ctx, change); err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan error, 1)
+			go func() { answer <- c.do(a) }()
+			eventually(t, "the call waits for the change", func() bool {
+				return s.count(t, `SELECT count(*) FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+			})
+			if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-answer; !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if got, err := s.Find(ctx, tenantID, a.Account.User, noon); err != nil || !c.valid(got) {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
