@@ -164,7 +164,7 @@ func checkStoreErr(f *crashfs.FS, h *harness, tr *transcript) error {
 		return nil
 	case h == nil:
 	case !h.failed() && unknown:
-		return errors.New("a request got ErrUnknown, but the store has not failed")
+		return errors.New("a request got ErrInDoubt, but the store has not failed")
 	case !h.failed():
 		return nil
 	case !errors.Is(h.store.Err(), engine.ErrFailed):
