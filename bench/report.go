@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// throughput prints a table for each number of connections, with ratios to the limits of the same run.
+// throughput prints a table for each number of connections, with ratios to the limits of the same
+// run.
 func throughput(ctx context.Context, o options) error {
 	empty, err := startEmpty(ctx)
 	if err != nil {
@@ -142,7 +143,8 @@ func prefetch(target string, n int) (<-chan solved, error) {
 	return stock, firstErr
 }
 
-// activateAll opens the links of all signups, for at most the duration, and returns the active accounts.
+// activateAll opens the links of all signups, for at most the duration, and returns the active
+// accounts.
 func activateAll(p *process, conns int, duration time.Duration) ([]string, figures, error) {
 	tokens, err := links(p.data)
 	if err != nil {

@@ -31,7 +31,7 @@ var (
 	}
 
 	// shared are adapters that all others may use.
-	shared = []string{"durable", "secret/keyfile"}
+	shared = []string{"atomicfile", "secret/keyfile"}
 
 	// foundations are the packages that others of their group are built on.
 	foundations = []string{
@@ -170,8 +170,8 @@ func TestViolations(t *testing.T) {
 		{"adapters use the domain", "store", "dialtone/internal/account", true},
 		{"adapters use libraries", "mail/dkim", "github.com/some/library", true},
 		{"adapters use the foundation of their group", "http/web", "dialtone/internal/http/form", true},
-		{"adapters use the shared ones", "secret/keyfile", "dialtone/internal/durable", true},
-		{"the domain does not use the shared ones", "account", "dialtone/internal/durable", false},
+		{"adapters use the shared ones", "secret/keyfile", "dialtone/internal/atomicfile", true},
+		{"the domain does not use the shared ones", "account", "dialtone/internal/atomicfile", false},
 		{"vocabulary does not use files", "secret", "os", false},
 		{"adapters do not use each other", "http/web", "dialtone/internal/http/lookup", false},
 		{"adapters do not use other groups", "http/web", "dialtone/internal/mail/pickup", false},

@@ -149,8 +149,7 @@ func (c *accountList) Run(p *program) error {
 	})
 }
 
-// array prints a JSON array. It prints each element at once, so memory does not grow with the
-// array.
+// array prints a JSON array, element by element, so that memory does not grow with the array.
 func array(to io.Writer, all func(each func(any) error) error) error {
 	before, end := "[\n  ", "[]\n"
 	err := all(func(v any) error {

@@ -77,8 +77,8 @@ type tokenList struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
-// listedServer is a phone server as commands print it.
-type listedServer struct {
+// serverView is a phone server as commands print it.
+type serverView struct {
 	Name    string    `json:"name"`
 	Tenants []string  `json:"tenants"` // by host, without removed ones
 	Created time.Time `json:"created"`
@@ -94,9 +94,9 @@ func (c *tokenList) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		list := make([]listedServer, len(servers))
+		list := make([]serverView, len(servers))
 		for i, s := range servers {
-			list[i] = listedServer{s.Name, hostsOf(tenants, s.Tenants), s.Created}
+			list[i] = serverView{s.Name, hostsOf(tenants, s.Tenants), s.Created}
 		}
 		if c.JSON {
 			out := json.NewEncoder(p.stdout)

@@ -18,7 +18,7 @@ import (
 // TestExportRole checks that a role can log in with a password from a file or standard input.
 func TestExportRole(t *testing.T) {
 	dir, ctx := t.TempDir(), t.Context()
-	database := postgrestest.Start(t).Database(t)
+	database := postgrestest.Shared(t).Database(t)
 	command := func(stdin string, args ...string) string {
 		t.Helper()
 		cmd := exec.Command(binary(t), append(args, "--data", filepath.Join(dir, "data"))...)

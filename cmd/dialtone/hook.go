@@ -170,8 +170,8 @@ type hookList struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
-// listedHook is a hook as commands print it, without its secret.
-type listedHook struct {
+// hookView is a hook as commands print it, without its secret.
+type hookView struct {
 	Name        string     `json:"name"`
 	Kind        hook.Kind  `json:"kind"`
 	URL         string     `json:"url"`
@@ -231,7 +231,7 @@ func printable(text string) string {
 	}, text)
 }
 
-func (in *installation) listHooks(ctx context.Context) ([]listedHook, error) {
+func (in *installation) listHooks(ctx context.Context) ([]hookView, error) {
 	hooks, err := in.store.Hooks(ctx)
 	if err != nil {
 		return nil, err
@@ -240,9 +240,9 @@ func (in *installation) listHooks(ctx context.Context) ([]listedHook, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := make([]listedHook, len(hooks))
+	list := make([]hookView, len(hooks))
 	for i, h := range hooks {
-		list[i] = listedHook{
+		list[i] = hookView{
 			Name:       h.Name,
 			Kind:       h.Kind,
 			URL:        h.URL,

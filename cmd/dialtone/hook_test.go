@@ -53,7 +53,7 @@ func (f *hookFixture) addActive(p *serverProcess, user string) {
 	f.command("account", "enable", user, "--tenant", "localhost")
 }
 
-func (f *hookFixture) hooks() (list []listedHook) {
+func (f *hookFixture) hooks() (list []hookView) {
 	f.Helper()
 	if err := json.Unmarshal([]byte(f.command("directory", "hook", "list", "--json")), &list); err != nil {
 		f.Fatal(err)
@@ -239,7 +239,7 @@ func TestNotificationsSurviveCrash(t *testing.T) {
 // notification, and that the other delivers what one was sending when it was killed.
 func TestServersShareNotifications(t *testing.T) {
 	t.Parallel() // It waits for the end of a claim.
-	url := postgrestest.Start(t).Database(t)
+	url := postgrestest.Shared(t).Database(t)
 	dir := t.TempDir()
 	f := &hookFixture{T: t, dir: filepath.Join(dir, "command"), environ: []string{
 		"DIALTONE_DATABASE=" + url, "DIALTONE_KEYS_DIR=" + filepath.Join(dir, "keys"),

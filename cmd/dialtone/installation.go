@@ -89,7 +89,7 @@ func (in *installation) openStore(ctx context.Context, node string) (*store.Stor
 	return store.New(e, phonetables.OnSQLite(e, in.seal)), nil
 }
 
-// sealed reports whether something in the store is sealed with a key.
+// sealed reports whether the store may contain something that is sealed with a key.
 func (in *installation) sealed(ctx context.Context) (bool, error) {
 	if in.shared() {
 		return postgres.Sealed(ctx, in.Database)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"dialtone/internal/test/process"
 	"dialtone/internal/test/smtptest"
 )
 
@@ -33,12 +33,9 @@ type relayFixture struct {
 
 func newRelayFixture(t *testing.T, env []string, flags ...string) *relayFixture {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	o := &relayFixture{
+		t: t, data: filepath.Join(t.TempDir(), "data"), env: env, ops: process.Address(t),
 	}
-	defer l.Close()
-	o := &relayFixture{t: t, data: filepath.Join(t.TempDir(), "data"), env: env, ops: l.Addr().String()}
 	o.flags = append(flags, "--ops-listen="+o.ops)
 	return o
 }

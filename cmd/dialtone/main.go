@@ -146,7 +146,7 @@ func (versionCommand) Run(p *program) error {
 }
 
 type configCommand struct {
-	Check configCheckCommand `cmd:"" help:"Report all faults of file, environment and flags at once."`
+	Check configCheckCommand `cmd:"" help:"Report all faults of file, environment and flags together."`
 }
 
 type configCheckCommand struct{}

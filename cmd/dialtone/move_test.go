@@ -15,7 +15,7 @@ import (
 func TestStoreCopyMovesPlatform(t *testing.T) {
 	dir := t.TempDir()
 	data := func(name string) string { return filepath.Join(dir, name) }
-	url := postgrestest.Start(t).Database(t)
+	url := postgrestest.Shared(t).Database(t)
 	run := func(env []string, args ...string) (string, error) {
 		cmd := exec.Command(binary(t), args...)
 		cmd.Env = env

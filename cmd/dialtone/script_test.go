@@ -29,7 +29,7 @@ import (
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
-	status := s.M.Run()
+	status := postgrestest.Main(s.M)
 	if built.dir != "" {
 		os.RemoveAll(built.dir)
 	}
@@ -465,7 +465,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 func TestKeysWithSharedDatabase(t *testing.T) {
 	dir := t.TempDir()
 	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
-	url := postgrestest.Start(t).Database(t)
+	url := postgrestest.Shared(t).Database(t)
 	run := func(data string, env ...string) (string, int) {
 		var out strings.Builder
 		environ := append([]string{"DIALTONE_DATABASE=" + url}, env...)

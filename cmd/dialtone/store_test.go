@@ -26,7 +26,7 @@ func TestStoreCopyContinuesAfterKill(t *testing.T) {
 		t.Fatalf("%v, %v", a, err)
 	}
 	p.mustStop(t)
-	url := postgrestest.Start(t).Database(t)
+	url := postgrestest.Shared(t).Database(t)
 	// The tables are created before the copy, so that the test can lock one of them.
 	s, err := teststore.OpenPostgres(ctx, nil, "", url)
 	if err != nil {

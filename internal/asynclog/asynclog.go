@@ -1,8 +1,8 @@
 // Package asynclog is a writer of log lines that never blocks.
 //
-// A stalled reader of stderr must not stall a server. So lines are written by a goroutine, and kept
-// in memory until then. If the queue is full, lines are dropped, and their number is reported as
-// soon as there is space.
+// A stalled reader of stderr must not stall a server. So a goroutine writes the lines from a queue
+// in memory. If the queue is full, lines are dropped, and their number is reported after the next
+// line that is written.
 package asynclog
 
 import (
@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// QueueLines is how many lines are kept: about a megabyte.
+	// QueueLines is how many lines the queue holds: about a megabyte.
 	QueueLines = 4096
 	// flushTimeout is how long Close waits for the remaining lines.
 	flushTimeout = time.Second

@@ -168,7 +168,7 @@ func TestRotation(t *testing.T) {
 	}
 	if p := captcha.NewIssuer(secret.NewRing(noon), func() time.Time { return noon }).Check(1,
 		q.Token, answer); p.Ours {
-		t.Error("another installation takes it")
+		t.Error("another installation accepts the token")
 	}
 }
 

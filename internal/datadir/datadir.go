@@ -28,7 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 )
 
 // Dir is the path of a data directory.
@@ -82,8 +82,8 @@ func (d Dir) Node() (string, error) {
 }
 
 // CreateNode returns the name of the server, and first creates a random one if there is none. It
-// creates the directory too. Of several processes that start at the same time, all get the same
-// name: only later it is known which of them gets the lock.
+// creates the directory too. Processes that start at the same time all get the same name, since
+// which of them gets the lock is decided later.
 func (d Dir) CreateNode() (string, error) {
 	name, err := d.Node()
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -95,9 +95,9 @@ func (d Dir) CreateNode() (string, error) {
 	name = strings.ToLower(rand.Text())
 	// The name must be durable: under another name, the server would not send the messages that it
 	// has already accepted.
-	err = durable.Create(d.nodeFile(), name+"\n")
+	err = atomicfile.Create(d.nodeFile(), name+"\n")
 	if errors.Is(err, fs.ErrExist) {
-		err = durable.SyncDir(string(d)) // the other process may not have done it yet
+		err = atomicfile.SyncDir(string(d)) // the other process may not have done it yet
 	}
 	if err != nil {
 		return "", err

@@ -21,10 +21,9 @@ const (
 	connections = 4
 )
 
-// BenchmarkBacklog sends a backlog through a server on this machine, and the same messages before
-// and after by a bare client of the same SMTP library, which reads no files and records nothing:
-// one as such a client is used, with one connection, and one with as many connections as the queue.
-// The ratios are what is left of their rates.
+// BenchmarkBacklog sends a backlog to a server on this machine. Before and after, it sends the same
+// messages by a client of the same SMTP library that reads no files and records nothing, with one
+// connection and with as many as the queue. The ratios are those of the rates.
 func BenchmarkBacklog(b *testing.B) {
 	o := newFixture(b)
 	s := smtptest.Start(b, smtptest.Options{Forget: true})
@@ -37,22 +36,22 @@ func BenchmarkBacklog(b *testing.B) {
 			many = append(many, rate(func() { bareClient(b, s.Address, list, connections) }))
 		}
 		bare()
-		o.hand(list...)
+		o.enqueue(list...)
 		before := s.Accepted()
-		var closes func()
+		var stop func()
 		ours = append(ours, rate(func() {
-			closes = o.opens(s.Address, connections)
+			stop = o.start(s.Address, connections)
 			end := time.Now().Add(5 * time.Minute)
 			for o.queue.Counts().Sent < backlog {
 				if time.Now().After(end) {
-					b.Fatalf("%d were sent", o.queue.Counts().Sent)
+					b.Fatalf("timeout: %d messages were sent", o.queue.Counts().Sent)
 				}
 				time.Sleep(2 * time.Millisecond)
 			}
 		}))
-		closes()
+		stop()
 		if got := s.Accepted() - before; got != backlog || len(o.Files("pickup")) != 0 {
-			b.Fatalf("%d came, %d files are left", got, len(o.Files("pickup")))
+			b.Fatalf("%d messages arrived, %d files are left", got, len(o.Files("pickup")))
 		}
 		bare()
 	}
@@ -119,15 +118,15 @@ func bareSend(c *smtp.Client, p posted) error {
 	return w.Close()
 }
 
-// BenchmarkMemory says what a queue holds in memory at backlogs of two sizes: live is the most that
-// was alive while it sent.
+// BenchmarkMemory measures the memory of a queue with backlogs of two sizes: live is the largest size
+// of the live heap while it sends.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range []int{10_000, 40_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for range b.N {
 				o := newFixture(b)
 				s := smtptest.Start(b, smtptest.Options{Forget: true})
-				o.hand(o.writeMany(n,
+				o.enqueue(o.writeMany(n,
 					func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })...)
 				alive := func() uint64 {
 					var m runtime.MemStats
@@ -136,18 +135,18 @@ func BenchmarkMemory(b *testing.B) {
 					return m.HeapAlloc
 				}
 				before, most := alive(), uint64(0)
-				closes := o.opens(s.Address, connections)
+				stop := o.start(s.Address, connections)
 				for o.queue.Counts().Sent < int64(n) {
 					most = max(most, alive())
 				}
-				closes()
+				stop()
 				b.ReportMetric(float64(most-min(before, most))/1024, "live-KiB")
 			}
 		})
 	}
 }
 
-// BenchmarkLoad is what a look at a directory costs that a mail agent does not drain.
+// BenchmarkLoad measures reading a pickup directory that no mail agent drains.
 func BenchmarkLoad(b *testing.B) {
 	o := newFixture(b)
 	for i := range 10_000 {

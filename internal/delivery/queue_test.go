@@ -39,17 +39,18 @@ func newFixture(t testing.TB) *fixture {
 	return &fixture{World: world.New(t, world.Options{RealTime: true})}
 }
 
-// posted is a message with the account that it is for.
+// posted is a message and the account that it is for.
 type posted struct {
 	world.Person
 	text []byte
 }
 
-func (p posted) sent() outbox.Ref {
+// ref identifies the message for the outbox.
+func (p posted) ref() outbox.Ref {
 	return outbox.Ref{Tenant: p.Account.Tenant, Account: p.Account.UID, Message: p.Message}
 }
 
-// write makes an account, and the message to it with an outbox row.
+// write creates an account, and the message to it with an outbox row.
 func (o *fixture) write(to string) posted {
 	o.Helper()
 	p, err := o.written(to)
@@ -59,7 +60,7 @@ func (o *fixture) write(to string) posted {
 	return p
 }
 
-// writeMany does it so many times at once, since the disk takes many at once.
+// writeMany is write for n accounts. It writes concurrently, so that transactions share commits.
 func (o *fixture) writeMany(n int, to func(i int) string) []posted {
 	o.Helper()
 	list, errs := make([]posted, n), make([]error, n)
@@ -100,27 +101,28 @@ func (o *fixture) written(to string) (p posted, err error) {
 	return p, staged.Publish()
 }
 
-// post writes a message and hands it to the relay.
+// post writes a message and enqueues it.
 func (o *fixture) post(to string) posted {
 	o.Helper()
 	p := o.write(to)
-	o.hand(p)
+	o.enqueue(p)
 	return p
 }
 
-func (o *fixture) hand(list ...posted) {
+// enqueue replaces the outbox rows of messages by delivery rows.
+func (o *fixture) enqueue(list ...posted) {
 	o.Helper()
-	var sent []outbox.Ref
+	var refs []outbox.Ref
 	for _, p := range list {
-		sent = append(sent, p.sent())
+		refs = append(refs, p.ref())
 	}
-	if _, err := o.Store.Enqueue(o.Context(), sent, o.Now()); err != nil {
+	if _, err := o.Store.Enqueue(o.Context(), refs, o.Now()); err != nil {
 		o.Fatal(err)
 	}
 }
 
-// opens starts a queue that sends to an address, until the returned function is called.
-func (o *fixture) opens(address string, connections int) (closes func()) {
+// start starts a queue that sends to a relay at an address, until stop is called or the test ends.
+func (o *fixture) start(address string, connections int) (stop func()) {
 	o.Helper()
 	r, err := relay.New(relay.Config{
 		Address: address, Security: relay.None, Connections: connections,
@@ -143,16 +145,16 @@ func (o *fixture) opens(address string, connections int) (closes func()) {
 		Log:         slog.New(slog.DiscardHandler),
 		Now:         o.Now,
 	})
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { o.queue.Run(ctx) })
-	closes = sync.OnceFunc(func() {
-		stop()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		running.Wait()
 		r.Close()
 	})
-	o.Cleanup(closes)
-	return closes
+	o.Cleanup(stop)
+	return stop
 }
 
 func (o *fixture) delivery(p posted) delivery.Delivery {
@@ -164,18 +166,20 @@ func (o *fixture) delivery(p posted) delivery.Delivery {
 	return d
 }
 
+// becomes waits until a message has a state.
 func (o *fixture) becomes(p posted, s delivery.State) {
 	o.Helper()
 	o.Eventually(fmt.Sprintf("the message to %s is %s", p.Account.Email, s),
 		func() bool { return o.delivery(p).State == s })
 }
 
+// empty waits until a directory is empty.
 func (o *fixture) empty(dir string) {
 	o.Helper()
 	o.Eventually(dir+" is empty", func() bool { return len(o.Files(dir)) == 0 })
 }
 
-// recipientSays is an answer for whose addresses begin with bad.
+// recipientSays makes a server answer says at a step, for recipients whose addresses begin with bad.
 func recipientSays(at smtptest.Step, says error) func(smtptest.Step, string, string) error {
 	return func(now smtptest.Step, _, to string) error {
 		if now == at && strings.HasPrefix(to, "bad") {
@@ -188,7 +192,7 @@ func recipientSays(at smtptest.Step, says error) func(smtptest.Step, string, str
 func TestSend(t *testing.T) {
 	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	early := o.post("ann@mail.test")
-	o.opens(s.Address, 4)
+	o.start(s.Address, 4)
 	late := o.post("bob@mail.test")
 	for _, p := range []posted{early, late} {
 		o.becomes(p, delivery.Sent)
@@ -206,7 +210,7 @@ func TestSend(t *testing.T) {
 		delete(want, m.To)
 	}
 	if len(want) > 0 {
-		t.Errorf("%d messages did not come", len(want))
+		t.Errorf("%d messages did not arrive", len(want))
 	}
 }
 
@@ -214,14 +218,14 @@ func TestSend(t *testing.T) {
 func TestSendWaitsForOutbox(t *testing.T) {
 	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	unsettled := o.write("ann@mail.test")
-	o.opens(s.Address, 4)
+	o.start(s.Address, 4)
 	o.becomes(o.post("bob@mail.test"), delivery.Sent)
-	// What was sent is recorded before its file goes.
+	// The file is removed after the delivery was recorded.
 	o.Eventually("bob's file is gone", func() bool { return len(o.Files("pickup")) == 1 })
 	if s.Accepted() != 1 {
 		t.Fatalf("%d messages were sent, %q are left", s.Accepted(), o.Files("pickup"))
 	}
-	o.hand(unsettled)
+	o.enqueue(unsettled)
 	o.becomes(unsettled, delivery.Sent)
 }
 
@@ -263,7 +267,7 @@ func TestRefusal(t *testing.T) {
 			o, s := newFixture(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(c.at, c.says)})
 			p := o.post("bad@mail.test")
 			before := o.Now()
-			o.opens(s.Address, 2)
+			o.start(s.Address, 2)
 			o.becomes(p, c.want)
 			d := o.delivery(p)
 			if d.Attempts != c.tries || !strings.HasPrefix(d.Answer, c.words) {
@@ -271,11 +275,11 @@ func TestRefusal(t *testing.T) {
 			}
 			switch c.want {
 			case delivery.Failed:
-				o.condemned(p, c.words)
+				o.isBadmail(p, c.words)
 			case delivery.Deferred:
 				if pause := d.Due.Sub(before); pause < time.Minute ||
 					pause > 72*time.Second+time.Since(before) {
-					t.Errorf("it is due in %v", pause)
+					t.Errorf("the next attempt is in %v", pause)
 				}
 				if len(o.Files("pickup")) != 1 || len(o.Files("badmail")) != 0 {
 					t.Errorf("files: %q, %q", o.Files("pickup"), o.Files("badmail"))
@@ -286,8 +290,8 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// condemned wants a message in badmail with a text that begins so.
-func (o *fixture) condemned(p posted, words string) {
+// isBadmail wants a message in badmail, and beside it a text that begins with words.
+func (o *fixture) isBadmail(p posted, words string) {
 	o.Helper()
 	o.empty("pickup")
 	id := p.Message.String()
@@ -321,7 +325,7 @@ func TestRefusalOfSender(t *testing.T) {
 				return nil
 			}})
 			p := o.post("ann@mail.test")
-			o.opens(s.Address, 2)
+			o.start(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
 			fixed.Store(true)
 			o.Advance(2 * time.Minute)
@@ -330,7 +334,7 @@ func TestRefusalOfSender(t *testing.T) {
 	}
 }
 
-func TestBadMessageBlocksNobody(t *testing.T) {
+func TestBadMessageDelaysNoOther(t *testing.T) {
 	for name, says := range map[string]error{
 		"4xx":                smtptest.Reply(451, "4.3.0 again"),
 		"connection dropped": smtptest.ErrDrop,
@@ -338,21 +342,21 @@ func TestBadMessageBlocksNobody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o, s := newFixture(t), smtptest.Start(t,
 				smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
-			poisoned := o.write("bad@mail.test")
+			refused := o.write("bad@mail.test")
 			garbled := o.write("ann@mail.test")
 			if err := os.WriteFile(filepath.Join(o.Pickup.Path(), garbled.Message.String()+".eml"),
-				[]byte("no message"), 0o640); err != nil {
+				[]byte("not a message"), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			o.hand(poisoned, garbled)
+			o.enqueue(refused, garbled)
 			list := o.writeMany(1000,
 				func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%7) })
-			o.hand(list...)
-			o.opens(s.Address, 4)
+			o.enqueue(list...)
+			o.start(s.Address, 4)
 			o.Eventually("all others are sent", func() bool { return s.Accepted() == len(list) })
-			o.becomes(poisoned, delivery.Deferred)
+			o.becomes(refused, delivery.Deferred)
 			o.becomes(garbled, delivery.Failed)
-			o.Eventually("only the poisoned one is left", func() bool { return len(o.Files("pickup")) == 1 })
+			o.Eventually("only the refused message is left", func() bool { return len(o.Files("pickup")) == 1 })
 			seen := make(map[string]int)
 			for _, m := range s.Messages() {
 				parsed, err := mail.ReadMessage(bytes.NewReader(m.Data))
@@ -363,7 +367,7 @@ func TestBadMessageBlocksNobody(t *testing.T) {
 			}
 			for _, p := range list {
 				if n := seen["<"+p.Message.String()+"@phone.test>"]; n != 1 {
-					t.Errorf("the message to %s came %d times", p.Account.Email, n)
+					t.Errorf("the message to %s arrived %d times", p.Account.Email, n)
 				}
 			}
 		})
@@ -382,8 +386,8 @@ func TestRelayDown(t *testing.T) {
 	for i := range 30 {
 		list = append(list, o.post(fmt.Sprintf("user%d@mail%d.test", i, i%3)))
 	}
-	o.opens(address, 4)
-	o.Eventually("the relay is left alone", func() bool { return o.queue.Counts().Pause > 0 })
+	o.start(address, 4)
+	o.Eventually("the relay is paused", func() bool { return o.queue.Counts().Pause > 0 })
 	o.Eventually("the backlog counts deferred messages", func() bool {
 		b, err := o.Store.Backlog(t.Context())
 		return err == nil && b.Deferred > 0 && b.Waiting+b.Deferred == int64(len(list))
@@ -420,11 +424,11 @@ func TestSlowDomain(t *testing.T) {
 	}})
 	// More messages than are read at a time.
 	list := o.writeMany(600, func(i int) string { return fmt.Sprintf("user%d@slow.test", i) })
-	o.hand(list...)
+	o.enqueue(list...)
 	others := o.writeMany(20, func(i int) string { return fmt.Sprintf("user%d@quick.test", i) })
-	o.hand(others...)
-	o.opens(s.Address, 4)
-	o.Eventually("the slow domain has all that it may have", func() bool { return slow.Load() == 3 })
+	o.enqueue(others...)
+	o.start(s.Address, 4)
+	o.Eventually("the slow domain uses all its connections", func() bool { return slow.Load() == 3 })
 	for _, p := range others {
 		o.becomes(p, delivery.Sent)
 	}
@@ -455,11 +459,11 @@ func TestMessageExpires(t *testing.T) {
 				smtptest.Options{Answer: recipientSays(smtptest.Rcpt,
 					smtptest.Reply(450, "4.2.1 busy"))})
 			p := o.post("bad@mail.test")
-			o.opens(s.Address, 2)
+			o.start(s.Address, 2)
 			o.becomes(p, delivery.Deferred)
 			o.Advance(c.after)
 			o.becomes(p, delivery.Failed)
-			o.condemned(p, c.words)
+			o.isBadmail(p, c.words)
 		})
 	}
 }
@@ -474,11 +478,11 @@ func TestRetryAndDiscard(t *testing.T) {
 		return recipientSays(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))(at, from, to)
 	}})
 	retried, discarded := o.post("bad1@mail.test"), o.post("bad2@mail.test")
-	o.opens(s.Address, 2)
+	o.start(s.Address, 2)
 	for _, p := range []posted{retried, discarded} {
 		o.becomes(p, delivery.Failed)
 	}
-	o.Eventually("both lie in badmail", func() bool { return len(o.Files("badmail")) == 4 })
+	o.Eventually("both are in badmail", func() bool { return len(o.Files("badmail")) == 4 })
 	fixed.Store(true)
 	if _, err := o.Store.Retry(t.Context(), retried.Message, o.Now()); err != nil {
 		t.Fatal(err)
@@ -490,7 +494,7 @@ func TestRetryAndDiscard(t *testing.T) {
 	o.empty("badmail")
 	o.empty("pickup")
 	if got := s.Messages(); len(got) != 1 || !bytes.Equal(got[0].Data, retried.text) {
-		t.Errorf("%d messages came", len(got))
+		t.Errorf("%d messages arrived", len(got))
 	}
 	if d := o.delivery(discarded); d.State != delivery.Discarded || d.Answer != "enough of it" {
 		t.Errorf("got %+v", d)
@@ -503,7 +507,7 @@ func TestFileGone(t *testing.T) {
 	if err := os.Remove(filepath.Join(o.Pickup.Path(), p.Message.String()+".eml")); err != nil {
 		t.Fatal(err)
 	}
-	o.opens(s.Address, 2)
+	o.start(s.Address, 2)
 	o.becomes(p, delivery.Discarded)
 	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Accepted() != 0 {
 		t.Errorf("got %+v", d)
@@ -525,18 +529,18 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	for i := range 20 {
 		list = append(list, o.post(fmt.Sprintf("user%d@mail%d.test", i, i)))
 	}
-	closes := o.opens(s.Address, 4)
+	stop := o.start(s.Address, 4)
 	for range 4 {
 		<-entered
 	}
 	closed := make(chan struct{})
 	go func() {
-		closes()
+		stop()
 		close(closed)
 	}()
 	select {
 	case <-closed:
-		t.Fatal("it did not wait for what is on its way")
+		t.Fatal("the queue did not wait for messages being sent")
 	case <-time.After(100 * time.Millisecond):
 	}
 	close(release)
@@ -544,7 +548,7 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	if s.Accepted() != 4 || len(o.Files("pickup")) != 16 {
 		t.Errorf("%d messages, %d files", s.Accepted(), len(o.Files("pickup")))
 	}
-	o.opens(s.Address, 4)
+	o.start(s.Address, 4)
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
@@ -553,7 +557,7 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	}
 }
 
-// A relay that hangs does not keep our server from ending.
+// The server can end although the relay hangs.
 func TestShutdownWithSilentRelay(t *testing.T) {
 	o := newFixture(t)
 	entered, release := make(chan struct{}, 1), make(chan struct{})
@@ -566,12 +570,12 @@ func TestShutdownWithSilentRelay(t *testing.T) {
 	}})
 	defer close(release)
 	p := o.post("ann@mail.test")
-	closes := o.opens(s.Address, 2)
+	stop := o.start(s.Address, 2)
 	<-entered
 	began := time.Now()
-	closes()
+	stop()
 	if took := time.Since(began); took > 9*time.Second {
-		t.Errorf("it took %v", took)
+		t.Errorf("the queue ended after %v", took)
 	}
 	if d := o.delivery(p); d.State != delivery.Waiting || d.Attempts != 0 {
 		t.Errorf("got %+v", d)
@@ -580,7 +584,7 @@ func TestShutdownWithSilentRelay(t *testing.T) {
 
 func TestTidy(t *testing.T) {
 	o := newFixture(t)
-	// What came of messages as a crash left it: the row says so, and the file is still there.
+	// After a crash, these messages have a final state and still a file.
 	sent, failed, discarded := o.post("sent@mail.test"), o.post("failed@mail.test"), o.post("discarded@mail.test")
 	for p, s := range map[*posted]delivery.State{
 		&sent: delivery.Sent, &failed: delivery.Failed, &discarded: delivery.Discarded,
@@ -591,12 +595,12 @@ func TestTidy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Of a time before there was a relay.
+	// A message from before a relay was configured: it has neither an outbox row nor a delivery row.
 	old := o.write("old@mail.test")
-	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{old.sent()}); err != nil {
+	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{old.ref()}); err != nil {
 		t.Fatal(err)
 	}
-	// Whose account is gone, and whose message is still to be settled.
+	// The account of the first is deleted, the second has an outbox row, and the third is in the queue.
 	gone, unsettled, waiting := o.post("gone@mail.test"), o.write("unsettled@mail.test"), o.post("waiting@mail.test")
 	if err := o.Store.Delete(t.Context(), o.Tenant.ID, gone.Account.User, o.Now()); err != nil {
 		t.Fatal(err)
@@ -624,7 +628,7 @@ func TestTidy(t *testing.T) {
 		got := o.Files("pickup")
 		for _, name := range got {
 			if !want[name] {
-				t.Errorf("%s is there still", name)
+				t.Errorf("%s was not removed", name)
 			}
 		}
 		if len(got) != len(want) {
@@ -655,7 +659,7 @@ func TestSignFails(t *testing.T) {
 	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
 	o.signer = noKey{}
 	p := o.post("ann@mail.test")
-	o.opens(s.Address, 2)
+	o.start(s.Address, 2)
 	o.becomes(p, delivery.Deferred)
 	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "sign: ") || s.Accepted() != 0 {
 		t.Errorf("got %+v", d)

@@ -264,7 +264,7 @@ func TestMarshalCredential(t *testing.T) {
 			t.Errorf("%x: %v", b, err)
 		}
 		if c.HA1B != nil && *got.HA1B != *c.HA1B || c.SHA256 != nil && *got.SHA256 != *c.SHA256 {
-			t.Error("a hash is another one")
+			t.Error("a hash has changed")
 		}
 		for n := range b {
 			if _, err := digest.UnmarshalCredential(b[:n]); err == nil {

@@ -15,17 +15,16 @@ type EventType string
 const (
 	AccountDisabled EventType = "account.disabled"
 	AccountDeleted  EventType = "account.deleted"
-	AccountPassword EventType = "account.password"
 	AccountRole     EventType = "account.role"
 	TenantAdded     EventType = "tenant.added"
 	TenantChanged   EventType = "tenant.changed"
 	TenantRemoved   EventType = "tenant.removed"
 )
 
-// EndsRegistrations reports whether registered phones have to go, because the credentials that they
-// have are no longer accepted.
+// EndsRegistrations reports whether the phone server has to end the registrations of the account's
+// phones, because their credentials are no longer accepted.
 func (t EventType) EndsRegistrations() bool {
-	return t == AccountDisabled || t == AccountDeleted || t == AccountPassword
+	return t == AccountDisabled || t == AccountDeleted
 }
 
 // Notification is one change that one hook is to be notified of.

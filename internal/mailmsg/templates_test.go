@@ -143,6 +143,6 @@ func TestLoadErrors(t *testing.T) {
 		textFile: "x", htmlFile: goodHTML, "activation.fr.txt": goodText, "what": "",
 	}
 	if _, err := mailmsg.Load(templatesDir(several)); err == nil || strings.Count(err.Error(), "\n") != 2 {
-		t.Errorf("want three errors at once, got: %v", err)
+		t.Errorf("want all three errors, got: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ type Links struct{ deps Deps }
 type Deps struct {
 	Accounts Accounts
 	Store    Store
-	// Tickets signs under the present signing keys.
+	// Tickets returns those of the present signing keys.
 	Tickets func() *Tickets
 	Audit   audit.Log
 	Now     func() time.Time

@@ -8,8 +8,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// A token is read by every server that has the key, for its tenant and format. Package web tests
-// what becomes of links when they are opened.
+// A token is read by every server that has the key, for its tenant and format.
 func TestTickets(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 500, time.UTC)
 	clock := func() time.Time { return now }
@@ -17,7 +16,7 @@ func TestTickets(t *testing.T) {
 	a := account.Account{Tenant: 7, UID: account.NewUID(now), Epoch: 3}
 	token := NewTickets(ring, clock).issue(a, Linphone)
 	if n := len(token); n != 87 {
-		t.Errorf("a token has %d letters, and its QR code was to stay coarse", n)
+		t.Errorf("a token has %d characters, want 87: a longer one makes a denser QR code", n)
 	}
 	for _, c := range []struct {
 		name    string

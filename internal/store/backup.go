@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/store/engine"
 )
 
@@ -47,6 +47,6 @@ func (osFS) Create(path string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-func (osFS) SyncDir(path string) error  { return durable.SyncDir(path) }
+func (osFS) SyncDir(path string) error  { return atomicfile.SyncDir(path) }
 func (osFS) Link(from, to string) error { return os.Link(from, to) }
 func (osFS) Remove(path string) error   { return os.Remove(path) }

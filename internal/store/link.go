@@ -97,11 +97,13 @@ func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now t
 		if err := tx.Lock(admission.LinkKeys(r)...); err != nil {
 			return err
 		}
+		// A message that is acknowledged is not undone, and has no address to go back to. The address
+		// stays if there is a newer link: when that is undone, this one can be undone again.
 		n, err := tx.Exec(`UPDATE account SET
 			token = (SELECT token FROM replaced WHERE account = $1 AND message = $2),
 			email = (SELECT email FROM replaced WHERE account = $1 AND message = $2)
 			WHERE uid = $1 AND token = $3 AND activated IS NULL
-				AND EXISTS (SELECT 1 FROM replaced WHERE account = $1 AND message = $2)`,
+				AND EXISTS (SELECT 1 FROM replaced WHERE account = $1 AND message = $2 AND email <> '')`,
 			r.Account.UID[:], r.Message[:], r.Token[:])
 		if err != nil {
 			return err
@@ -111,9 +113,6 @@ func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now t
 				r.Account.UID[:], r.Message[:]); err != nil {
 				return err
 			}
-		} else if _, err := tx.Exec(`UPDATE replaced SET email = '' WHERE account = $1 AND message = $2`,
-			r.Account.UID[:], r.Message[:]); err != nil {
-			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`,
 			r.Account.UID[:], r.Message[:]); err != nil {

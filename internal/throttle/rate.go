@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// Rate allows an action so many times a second, and after a pause as many times at once. It is safe
-// for concurrent use and takes no lock.
+// Rate limits an action to a number of times per second. After a pause, that many are allowed
+// immediately. It is safe for concurrent use and takes no lock.
 type Rate struct {
 	every int64        // nanoseconds for each action
 	due   atomic.Int64 // when the last place taken ends, in Unix nanoseconds
 }
 
-// NewRate returns a Rate of so many actions a second.
+// NewRate returns a Rate of perSecond actions.
 func NewRate(perSecond int) *Rate { return &Rate{every: int64(time.Second) / int64(perSecond)} }
 
 // Take takes a place at the given time. If there is none, it takes nothing and returns how long to

@@ -53,7 +53,7 @@ func TestSignupAllowances(t *testing.T) {
 	}
 	if throttle.Party(netip.MustParseAddr("::ffff:192.0.2.1")) != "192.0.2.1" ||
 		throttle.Party(netip.Addr{}) == "" {
-		t.Error("the party of an address is not what it should be")
+		t.Error("Party does not unmap an IPv4 address, or is empty for the zero address")
 	}
 	b.Signup(1, netip.Addr{}) // does not panic
 }

@@ -64,6 +64,6 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 	if text := log.String(); strings.Contains(text, s.Text()) ||
 		strings.Contains(text, c.Password.Reveal()) || !strings.Contains(text, "alex") {
-		t.Errorf("it prints %s", text)
+		t.Errorf("a credential or its secret prints as %s", text)
 	}
 }

@@ -53,7 +53,7 @@ type task struct {
 	buffer []uint32
 }
 
-// newTask returns a task for a kernel with so many lanes.
+// newTask returns a task for a kernel with a number of lanes.
 func newTask(lanes int) *task {
 	const line = 64
 	t := &task{lanes: lanes, buffer: make([]uint32, (maxRows+3)*lanes+line/4)}
@@ -102,7 +102,7 @@ func (t *task) set(word int, value uint32) {
 	}
 }
 
-// aim turns the task to candidates of so many rows, in messages of so many blocks.
+// aim prepares the task for candidates of a number of rows, in messages of a number of blocks.
 func (t *task) aim(rows, blocks int) {
 	lengthWord := blocks*blockWords - 2
 	t.from = t.tail / 4
@@ -185,7 +185,7 @@ func (t *task) forget() {
 }
 
 // scanPortable is the kernel for processors that have no other, one lane wide. It does what every
-// kernel does: it takes the words of so many batches of candidates and returns the index of the
+// kernel does: it takes the words of several batches of candidates and returns the index of the
 // first batch in which one matches in t.want, or batches if there is none.
 func scanPortable(t *task, words []uint32, batches int) int {
 	x := t.addends

@@ -86,7 +86,7 @@ type kernel struct {
 	lacks string
 	// lanes is the number of candidates in a batch.
 	lanes int
-	// scan returns the index of the first of so many batches in which a candidate gives t.want, or
+	// scan returns the index of the first of a number of batches in which a candidate gives t.want, or
 	// batches. words has the batches, (t.rows+1)*lanes words each. batches is at least one.
 	scan func(t *task, words []uint32, batches int) int
 

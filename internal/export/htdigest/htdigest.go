@@ -20,7 +20,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
 )
 
@@ -69,7 +69,7 @@ func Write(path string, entries Entries) (changed bool, err error) {
 	if err := os.Rename(temp.Name(), path); err != nil {
 		return false, err
 	}
-	return true, durable.SyncDir(filepath.Dir(path))
+	return true, atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // matches reports whether a file has the right mode and a content with the given SHA-256.

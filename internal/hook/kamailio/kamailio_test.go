@@ -90,7 +90,6 @@ func TestSend(t *testing.T) {
 	}{
 		"account disabled":                 {notification: disabled, calls: all},
 		"account deleted":                  {notification: account(hook.AccountDeleted), calls: all},
-		"password changed":                 {notification: account(hook.AccountPassword), calls: all},
 		"role changed keeps registrations": {notification: account(hook.AccountRole), calls: drops},
 		"tenant added": {
 			notification: hook.Notification{Type: hook.TenantAdded, Realm: "x"}, calls: reload,

@@ -19,8 +19,8 @@
 //	FreeSWITCH        200 directory    200 result "not found"     401 JSON     429 JSON   503 JSON
 //	Asterisk          200 one line     200, empty                 401, empty   429, empty 503, empty
 //
-// FreeSWITCH reads the body of a 200 only. It accepts a user without a hash without a password, so
-// an account that is not active is never a user in an answer. Asterisk reads the body of every
+// FreeSWITCH reads the body of a 200 only. It asks no password of a user that has no hash, so an
+// account that is not active is never a user in an answer. Asterisk reads the body of every
 // answer as a row, whatever the status, so a body that is not a row is empty, or the number that
 // Asterisk expects after a write.
 //

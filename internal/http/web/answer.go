@@ -73,7 +73,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		log.ErrorContext(r.Context(), "error answer failed", "err", failed)
 	}
 	if !rt.api && r.tenant != nil && wantsPage(r.Request) {
-		sp, key := s.speech(r), errorKey(k.Code)
+		sp, key := s.pageLanguage(r), errorKey(k.Code)
 		if errors.Is(err, provision.ErrGone) {
 			key = "error.gone"
 		}

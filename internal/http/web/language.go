@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// speech is the language of a page, and how it was determined.
-type speech struct {
+// pageLanguage is the language of a page, and how it was determined.
+type pageLanguage struct {
 	tag i18n.Tag
 	// chosen means that the person chose it on a page, not in the browser. The links of the page
 	// then carry it along. A cookie would do the same, but would be set before anybody has signed
@@ -19,17 +19,17 @@ type speech struct {
 	chosen bool
 }
 
-// speech returns the language that ?lang= in the address asks for, or else the one that the browser
+// pageLanguage returns the language that ?lang= in the address asks for, or else the one that the browser
 // asks for. It is for pages: programs get English.
-func (s *Site) speech(r *request) speech {
-	if tag, ok := asked(r.URL); ok {
-		return speech{tag, true}
+func (s *Site) pageLanguage(r *request) pageLanguage {
+	if tag, ok := requestedLanguage(r.URL); ok {
+		return pageLanguage{tag, true}
 	}
-	return speech{tag: s.accepts(r)}
+	return pageLanguage{tag: s.browserLanguage(r)}
 }
 
-// asked returns the language that an address asks for.
-func asked(u *url.URL) (i18n.Tag, bool) {
+// requestedLanguage returns the language that an address asks for.
+func requestedLanguage(u *url.URL) (i18n.Tag, bool) {
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
 		if text, ok := strings.CutPrefix(pair, "lang="); ok {
 			return i18n.Parse(text)
@@ -38,8 +38,8 @@ func asked(u *url.URL) (i18n.Tag, bool) {
 	return i18n.English, false
 }
 
-// accepts returns the language that suits the request's Accept-Language best.
-func (s *Site) accepts(r *request) i18n.Tag {
+// browserLanguage returns the language that suits the request's Accept-Language best.
+func (s *Site) browserLanguage(r *request) i18n.Tag {
 	values := r.Header["Accept-Language"]
 	switch len(values) {
 	case 0:

@@ -38,7 +38,7 @@ func TestPageCacheBound(t *testing.T) {
 	made := 0
 	render := func() (asset, error) { made++; return newAsset("text/plain", []byte("x")), nil }
 	ask := func(of *tenant.Tenant) {
-		if _, err := c.page(of, "home", speech{}, render); err != nil {
+		if _, err := c.page(of, "home", pageLanguage{}, render); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,7 +94,7 @@ func BenchmarkLanguage(b *testing.B) {
 	b.Run("known", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			s.speech(v)
+			s.pageLanguage(v)
 		}
 	})
 	b.Run("new", func(b *testing.B) {

@@ -69,7 +69,7 @@ func (s *Site) provision(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Account) error {
-	sp := s.speech(r)
+	sp := s.pageLanguage(r)
 	if r.URL.RawQuery == "lang="+string(sp.tag) {
 		r.URL.RawQuery = "" // the page's language is the only query that its form may have
 	}
@@ -103,15 +103,15 @@ func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Accoun
 	return s.show(w, sp, "provision", p)
 }
 
-// errAhead is for a client that only looks at a link that works once: a browser that guesses where
+// errPrefetch is for a client that only looks at a link that works once: a browser that guesses where
 // a person will go, a messenger that draws a preview with HEAD.
-var errAhead = fault.New(fault.Overloaded, "this link works once and cannot be fetched "+
+var errPrefetch = fault.New(fault.Overloaded, "this link works once and cannot be fetched "+
 	"ahead of time; open it in the program that it is for")
 
 func (s *Site) provisionFile(f provision.Format) handler {
 	return func(w http.ResponseWriter, r *request) error {
 		if r.Method != http.MethodGet || speculative(r.Header) {
-			return errAhead
+			return errPrefetch
 		}
 		file, err := s.deps.Links.Open(r.Context(), r.tenant, f, tokenOf(r.URL), r.from)
 		if err != nil {

@@ -46,7 +46,7 @@ func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
 	f.Malformed = err
 	tag, ok := i18n.Parse(lang)
 	if !ok {
-		tag = s.accepts(r)
+		tag = s.browserLanguage(r)
 	}
 	f.Lang = tag
 	return f
@@ -97,9 +97,9 @@ func activationStateOf(err error) activationState {
 func (s *Site) activationPage(
 	w http.ResponseWriter, r *request, status int, a account.Account, state activationState,
 ) error {
-	sp := s.speech(r)
+	sp := s.pageLanguage(r)
 	if a.User != "" && a.Lang != sp.tag {
-		sp = speech{a.Lang, true}
+		sp = pageLanguage{a.Lang, true}
 	}
 	p := activationPage{frame: newFrame(r.tenant, sp), State: state}
 	switch state {

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-func newFrame(t *tenant.Tenant, sp speech) frame {
+func newFrame(t *tenant.Tenant, sp pageLanguage) frame {
 	f := frame{Product: t.Name(), Host: t.Host, Realm: t.Realm}
 	if sp.chosen {
 		f.Chosen = sp.tag
@@ -24,13 +24,13 @@ func newFrame(t *tenant.Tenant, sp speech) frame {
 }
 
 // switching returns a frame that offers the other languages.
-func switching(t *tenant.Tenant, sp speech) frame {
+func switching(t *tenant.Tenant, sp pageLanguage) frame {
 	f := newFrame(t, sp)
 	f.Switch = true
 	return f
 }
 
-func (s *Site) show(w http.ResponseWriter, sp speech, name string, data any) error {
+func (s *Site) show(w http.ResponseWriter, sp pageLanguage, name string, data any) error {
 	page, err := s.pages.render(sp.tag, name, data)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *Site) show(w http.ResponseWriter, sp speech, name string, data any) err
 // the same language.
 func (s *Site) cachedPage(name string, data func(*tenant.Tenant, frame) any) handler {
 	return func(w http.ResponseWriter, r *request) error {
-		sp := s.speech(r)
+		sp := s.pageLanguage(r)
 		page, err := s.cache.page(r.tenant, name, sp, func() (asset, error) {
 			html, err := s.pages.render(sp.tag, name, data(r.tenant, switching(r.tenant, sp)))
 			page := newAsset(answer.HTMLType[0], html)
@@ -68,14 +68,14 @@ type pageCache struct {
 	entries map[cacheKey]cacheEntry
 }
 
-// maxPages bounds the cache, at about 15 KiB a page. If a server has so many tenants that more
-// pages are needed, the cache is emptied: rendering a page takes a fraction of a millisecond.
+// maxPages bounds the cache, at about 15 KiB a page. If more pages are needed, for many
+// tenants, the cache is emptied: rendering a page takes a fraction of a millisecond.
 const maxPages = 4096
 
 type cacheKey struct {
-	tenant int64
-	name   string
-	speech speech
+	tenant   int64
+	name     string
+	language pageLanguage
 }
 
 type cacheEntry struct {
@@ -84,7 +84,7 @@ type cacheEntry struct {
 }
 
 func (c *pageCache) page(
-	t *tenant.Tenant, name string, sp speech, render func() (asset, error),
+	t *tenant.Tenant, name string, sp pageLanguage, render func() (asset, error),
 ) (asset, error) {
 	key := cacheKey{t.ID, name, sp}
 	c.mu.RLock()
@@ -122,7 +122,7 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 }
 
 func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account) error {
-	t, sp := r.tenant, s.speech(r)
+	t, sp := r.tenant, s.pageLanguage(r)
 	p := accountPage{
 		frame: switching(t, sp), User: a.User, Name: a.Name, Email: a.Email,
 		Role: i18n.In(sp.tag).Text("account.role_" + string(a.Role)),
@@ -160,7 +160,7 @@ func (s *Site) devMail(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	english := speech{tag: i18n.English} // for developers
+	english := pageLanguage{tag: i18n.English} // for developers
 	p := devMailPage{frame: newFrame(r.tenant, english)}
 	for _, m := range messages {
 		p.Messages = append(p.Messages, devMail{

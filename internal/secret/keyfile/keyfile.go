@@ -12,7 +12,7 @@ import (
 	"os"
 	"time"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/secret"
 )
 
@@ -42,8 +42,8 @@ func Read(path string) (*secret.Ring, error) {
 	return r, nil
 }
 
-// ReadOrCreate reads a key file, and first creates it with a new key if there is none. Of several
-// processes that start at the same time, all get the same key.
+// ReadOrCreate reads a key file, and first creates it with a new key if there is none.
+// Processes that start at the same time all get the same key.
 func ReadOrCreate(path string, now time.Time) (*secret.Ring, error) {
 	r, err := Read(path)
 	if !errors.Is(err, ErrMissing) {
@@ -56,7 +56,7 @@ func ReadOrCreate(path string, now time.Time) (*secret.Ring, error) {
 }
 
 // Create writes a ring to a new file. It fails with fs.ErrExist if the file exists.
-func Create(path string, r *secret.Ring) error { return durable.Create(path, r.Text()) }
+func Create(path string, r *secret.Ring) error { return atomicfile.Create(path, r.Text()) }
 
 // Replace writes a ring over an existing file, atomically.
-func Replace(path string, r *secret.Ring) error { return durable.Replace(path, r.Text()) }
+func Replace(path string, r *secret.Ring) error { return atomicfile.Replace(path, r.Text()) }

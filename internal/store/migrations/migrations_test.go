@@ -44,7 +44,7 @@ func TestReleasedMigrationsDoNotChange(t *testing.T) {
 		sum := sha256.Sum256(text)
 		if got := hex.EncodeToString(sum[:]); got != frozen[f.Name()] {
 			t.Errorf("%s has the checksum %s; "+
-				"change the schema by a new file, and add its checksum here", f.Name(), got)
+				"to change the schema, add a file, and its checksum here", f.Name(), got)
 		}
 		delete(missing, f.Name())
 	}

@@ -16,40 +16,40 @@ type row struct {
 	damaged bool
 }
 
-// page is a range of uids: the entries that should be in the tables, and the rows that are.
+// page is a range of uids: the entries that should be in the tables, and the rows that are there.
 type page struct {
-	should []export.Entry
-	are    []row
-	last   []byte // the last uid of the page, or nil if no page follows
+	expected []export.Entry
+	actual   []row
+	last     []byte // the last uid of the page, or nil if no page follows
 }
 
 // readBoth returns the page after a uid. It ends after pageSize accounts or pageSize rows,
 // whichever comes first.
 func readBoth(tx engine.Tx, open opener, after []byte) (p page, err error) {
-	p.should, err = readPage(tx, open, `uid > $1 ORDER BY uid LIMIT $2`, after, pageSize)
+	p.expected, err = readPage(tx, open, `uid > $1 ORDER BY uid LIMIT $2`, after, pageSize)
 	if err != nil {
 		return p, err
 	}
 	err = tx.Each(func(s engine.Scanner) error {
 		e, damaged, err := scanEntry(s)
-		p.are = append(p.are, row{e, damaged})
+		p.actual = append(p.actual, row{e, damaged})
 		return err
 	}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE uid > $1 ORDER BY uid LIMIT $2`,
 		after, pageSize)
 	if err != nil {
 		return p, err
 	}
-	if n := len(p.should); n == pageSize {
-		p.last = p.should[n-1].UID[:]
+	if n := len(p.expected); n == pageSize {
+		p.last = p.expected[n-1].UID[:]
 	}
-	if n := len(p.are); n == pageSize && (p.last == nil || bytes.Compare(p.are[n-1].UID[:], p.last) < 0) {
-		p.last = p.are[n-1].UID[:]
+	if n := len(p.actual); n == pageSize && (p.last == nil || bytes.Compare(p.actual[n-1].UID[:], p.last) < 0) {
+		p.last = p.actual[n-1].UID[:]
 	}
 	if last := p.last; last != nil {
-		p.should = slices.DeleteFunc(p.should, func(e export.Entry) bool {
+		p.expected = slices.DeleteFunc(p.expected, func(e export.Entry) bool {
 			return bytes.Compare(e.UID[:], last) > 0
 		})
-		p.are = slices.DeleteFunc(p.are, func(r row) bool { return bytes.Compare(r.UID[:], last) > 0 })
+		p.actual = slices.DeleteFunc(p.actual, func(r row) bool { return bytes.Compare(r.UID[:], last) > 0 })
 	}
 	return p, nil
 }
@@ -61,20 +61,20 @@ func same(a, b export.Entry) bool {
 }
 
 // differences calls f for each entry that is missing, wrong or superfluous, with the entry as it
-// should be, or nil.
-func (p page) differences(f func(is export.Entry, what string, should *export.Entry) error) error {
-	are := make(map[account.UID]row)
-	for _, r := range p.are {
-		are[r.UID] = r
+// should be, or nil if there should be none.
+func (p page) differences(f func(found export.Entry, what string, expected *export.Entry) error) error {
+	actual := make(map[account.UID]row)
+	for _, r := range p.actual {
+		actual[r.UID] = r
 	}
-	for _, e := range p.should {
-		is, exists := are[e.UID]
-		delete(are, e.UID)
+	for _, e := range p.expected {
+		found, exists := actual[e.UID]
+		delete(actual, e.UID)
 		var what string
 		switch {
 		case !exists:
 			what = "is missing"
-		case is.damaged || !same(is.Entry, e):
+		case found.damaged || !same(found.Entry, e):
 			what = "is not as the account is"
 		default:
 			continue
@@ -83,7 +83,7 @@ func (p page) differences(f func(is export.Entry, what string, should *export.En
 			return err
 		}
 	}
-	for _, r := range are {
+	for _, r := range actual {
 		if err := f(r.Entry, "belongs to no active account", nil); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (t *Tables) walk(ctx context.Context, progress func(done int64), do func(en
 			if err != nil {
 				return err
 			}
-			last, n = p.last, len(p.should)
+			last, n = p.last, len(p.expected)
 			return do(tx, p)
 		})
 		if err != nil {
@@ -138,11 +138,11 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	}
 	report := func(done int64) { progress(done, max(done, total)) }
 	err = t.walk(ctx, report, func(tx engine.Tx, p page) error {
-		err := p.differences(func(is export.Entry, _ string, should *export.Entry) error {
-			if should != nil {
-				return putEntry(tx, *should)
+		err := p.differences(func(found export.Entry, _ string, expected *export.Entry) error {
+			if expected != nil {
+				return putEntry(tx, *expected)
 			}
-			_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, is.UID[:])
+			_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, found.UID[:])
 			return err
 		})
 		if err == nil && p.last == nil {
@@ -171,14 +171,14 @@ func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 			report("it is not complete: accounts may be missing; " +
 				"add them with: dialtone directory export rebuild")
 		}
-		should, are, err := domains(tx)
-		for name, d := range should {
-			if are[name] != d {
+		expected, actual, err := domains(tx)
+		for name, d := range expected {
+			if actual[name] != d {
 				report("the domain " + name + " is missing or has another realm")
 			}
-			delete(are, name)
+			delete(actual, name)
 		}
-		for name := range are {
+		for name := range actual {
 			report("the domain " + name + " belongs to no tenant")
 		}
 		return err
@@ -187,8 +187,8 @@ func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 		return err
 	}
 	return t.walk(ctx, func(int64) {}, func(_ engine.Tx, p page) error {
-		return p.differences(func(is export.Entry, what string, _ *export.Entry) error {
-			report("the entry of " + is.Address() + " " + what)
+		return p.differences(func(found export.Entry, what string, _ *export.Entry) error {
+			report("the entry of " + found.Address() + " " + what)
 			return nil
 		})
 	})

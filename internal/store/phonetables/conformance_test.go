@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-func TestExport(t *testing.T) {
+func TestExportOnSQLite(t *testing.T) {
 	conformance.RunExport(t, func(t *testing.T) (conformance.Exporting, *secret.Ring) {
 		ring := secret.NewRing(noon)
 		return open(t, filepath.Join(t.TempDir(), "dialtone.db"), ring), ring

@@ -97,7 +97,7 @@ func scanEntry(row engine.Scanner) (e export.Entry, damaged bool, err error) {
 }
 
 // domains returns the domains that should be in the tables, and those that are, by name.
-func domains(q engine.Querier) (should, are map[string]export.Domain, err error) {
+func domains(q engine.Querier) (expected, actual map[string]export.Domain, err error) {
 	var tenants []tenant.Tenant
 	err = q.Each(func(row engine.Scanner) error {
 		var t tenant.Tenant
@@ -108,44 +108,44 @@ func domains(q engine.Querier) (should, are map[string]export.Domain, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	should, are = make(map[string]export.Domain), make(map[string]export.Domain)
+	expected, actual = make(map[string]export.Domain), make(map[string]export.Domain)
 	for _, d := range export.Domains(tenants) {
-		should[d.Name] = d
+		expected[d.Name] = d
 	}
 	err = q.Each(func(row engine.Scanner) error {
 		var d export.Domain
 		err := row.Scan(&d.Name, &d.Realm, &d.Tenant)
-		are[d.Name] = d
+		actual[d.Name] = d
 		return err
 	}, `SELECT domain, realm, tenant FROM dialtone_directory.realm`)
-	return should, are, err
+	return expected, actual, err
 }
 
 // updateDomains derives the domains from the tenants again. It removes the entries of removed
 // tenants.
 func updateDomains(tx engine.Tx) error {
-	should, are, err := domains(tx)
+	expected, actual, err := domains(tx)
 	if err != nil {
 		return err
 	}
 	live := make(map[int64]bool)
-	for _, d := range should {
+	for _, d := range expected {
 		live[d.Tenant] = true
 	}
-	for name, d := range are {
+	for name, d := range actual {
 		if !live[d.Tenant] {
 			if _, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE realm = $1`, d.Realm); err != nil {
 				return err
 			}
 		}
-		if should[name] != d {
+		if expected[name] != d {
 			if _, err := tx.Exec(`DELETE FROM dialtone_directory.realm WHERE domain = $1`, name); err != nil {
 				return err
 			}
 		}
 	}
-	for name, d := range should {
-		if are[name] != d {
+	for name, d := range expected {
+		if actual[name] != d {
 			_, err := tx.Exec(`INSERT INTO dialtone_directory.realm (domain, realm, tenant) VALUES ($1, $2, $3)`,
 				d.Name, d.Realm, d.Tenant)
 			if err != nil {

@@ -7,19 +7,19 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// WithTables runs do in a transaction that sees accounts and tables.
+// WithTables runs do in a transaction on the accounts and the tables.
 func (t *Tables) WithTables(do func(engine.Tx) error) error { return t.backend.withTables(do) }
 
 // EnableOnly enables the export and does not fill the tables.
 func (t *Tables) EnableOnly() error { return t.backend.enable() }
 
-// Publish applies the change of a subject to the tables of PostgreSQL.
+// Publish applies the change of a subject to the tables in PostgreSQL.
 func (t *Tables) Publish(tx engine.Tx, subject Subject) error {
 	_, err := t.backend.publish(tx, []Subject{subject})
 	return err
 }
 
-// Fill fills the tables.
+// Fill fills the tables from the accounts.
 func (t *Tables) Fill(ctx context.Context, progress export.Progress) error {
 	return t.fill(ctx, progress)
 }

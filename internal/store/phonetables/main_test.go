@@ -24,17 +24,18 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childFolder); dir != "" {
+	if dir := os.Getenv(childDir); dir != "" {
 		fmt.Fprintln(os.Stderr, exportChild(dir))
 		os.Exit(1)
 	}
 	postgrestest.Main(m)
 }
 
+func noProgress(int64, int64) {}
+
 var (
-	midday   = teststore.Noon
-	noon     = teststore.Noon
-	newcomer = teststore.Signup
+	noon      = teststore.Noon
+	newSignup = teststore.Signup
 )
 
 // testStore is a store with its parts.
@@ -75,11 +76,11 @@ func open(t *testing.T, path string, ring *secret.Ring) *store.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { shut(t, s) })
+	t.Cleanup(func() { closeStore(t, s) })
 	return s
 }
 
-func shut(t *testing.T, s io.Closer) {
+func closeStore(t *testing.T, s io.Closer) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -100,8 +101,8 @@ func addTenant(t *testing.T, s tenantStore, host string) int64 {
 	return added.ID
 }
 
-// alter runs SQL on a database that nobody has open.
-func alter(t *testing.T, path, query string) {
+// execSQLite runs SQL on a database that no store has open.
+func execSQLite(t *testing.T, path, query string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
 	if err != nil {

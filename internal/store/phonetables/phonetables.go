@@ -52,7 +52,7 @@ const exportVersion = 3
 // which changes of accounts wait.
 const pageSize = 300
 
-// Tables are the exported tables of a store. It is safe for concurrent use.
+// Tables keeps the exported tables of a store. It is safe for concurrent use.
 type Tables struct {
 	engine  engine.Engine
 	backend backend

@@ -64,7 +64,7 @@ CREATE OR REPLACE VIEW dialtone_asterisk.ps_endpoints AS
 	SELECT address::varchar AS id, address::varchar AS auth, address::varchar AS aors, ('dialtone-' || role)::varchar AS context
 	FROM dialtone_directory.entry;
 
--- Apache, Dovecot, FreeRADIUS and whoever else writes its own query.
+-- Apache, Dovecot, FreeRADIUS and others that send queries of their own.
 CREATE SCHEMA IF NOT EXISTS dialtone_digest;
 CREATE OR REPLACE VIEW dialtone_digest.credential AS
 	SELECT username, realm, address, ha1, ha1b, ha1_sha256, role FROM dialtone_directory.entry;

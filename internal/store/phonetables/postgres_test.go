@@ -20,21 +20,19 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-func still(int64, int64) {}
-
-// listed is a store of PostgreSQL with a directory, and a tenant in it.
-func listed(t *testing.T, url string) *testStore {
+// openExportingOnPostgres opens a store on PostgreSQL with a tenant and the export enabled.
+func openExportingOnPostgres(t *testing.T, url string) *testStore {
 	t.Helper()
-	s := openStore(t, secret.NewRing(midday), "", url)
+	s := openStore(t, secret.NewRing(noon), "", url)
 	addTenant(t, s, "phone.test")
-	if err := s.EnableExport(t.Context(), still); err != nil {
+	if err := s.EnableExport(t.Context(), noProgress); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// as is the URL of a role.
-func as(t *testing.T, database, role, password string) string {
+// urlOf returns the URL with which a role connects to a database.
+func urlOf(t *testing.T, database, role, password string) string {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
@@ -44,7 +42,8 @@ func as(t *testing.T, database, role, password string) string {
 	return u.String()
 }
 
-func asked(t *testing.T, url string) *pgx.Conn {
+// connect opens a connection, and closes it at the end of the test.
+func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -54,20 +53,20 @@ func asked(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// roleNames are of this process; roles belong to the whole cluster.
-var roleNames = 0
+// roleCount are of this process; roles belong to the whole cluster.
+var roleCount = 0
 
-func roleName() string {
-	roleNames++
-	return fmt.Sprintf("role_%d", roleNames)
+func newRoleName() string {
+	roleCount++
+	return fmt.Sprintf("role_%d", roleCount)
 }
 
-// The very questions that phone servers ask, of 200 thousand accounts, by the planner as they have
-// it.
-func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
+// PostgreSQL plans the queries of phone servers with an index, on tables with 200,000 accounts and
+// with the privileges of their roles.
+func TestPhoneServerQueriesUseIndex(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
-	s := listed(t, database)
-	conn := asked(t, database)
+	s := openExportingOnPostgres(t, database)
+	conn := connect(t, database)
 	if _, err := conn.Exec(t.Context(), `
 		INSERT INTO dialtone_directory.entry (uid, realm, username, address, role, ha1, ha1b, ha1_sha256)
 		SELECT decode(md5(i::text), 'hex'), 'phone.test', 'u' || i, 'u' || i || '@phone.test', 'guest',
@@ -87,11 +86,11 @@ func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
 		{"digest", `SELECT ha1 FROM credential WHERE username = 'u777' AND realm = 'phone.test'`},
 		{"digest", `SELECT ha1 FROM credential WHERE address = 'u777@phone.test'`},
 	} {
-		role := roleName()
+		role := newRoleName()
 		if undone, err := s.GrantExport(t.Context(), "dialtone_"+c.server, role, "x"); err != nil || len(undone) > 0 {
 			t.Fatalf("%q, %v", undone, err)
 		}
-		server := asked(t, as(t, database, role, "x"))
+		server := connect(t, urlOf(t, database, role, "x"))
 		rows, err := server.Query(t.Context(), "EXPLAIN (COSTS OFF) "+c.query)
 		if err != nil {
 			t.Fatalf("%s: %v", c.query, err)
@@ -111,21 +110,21 @@ func TestPhoneServersFindAccountsByAnIndex(t *testing.T) {
 	}
 }
 
-func TestARoleReadsItsViewsAndNothingElse(t *testing.T) {
+func TestRoleReadsOnlyItsViews(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
-	s := listed(t, database)
-	role := roleName()
-	for _, password := range []string{"first", "second's"} { // and again, with another password
+	s := openExportingOnPostgres(t, database)
+	role := newRoleName()
+	for _, password := range []string{"first", "second's"} {
 		undone, err := s.GrantExport(t.Context(), "dialtone_kamailio", role, password)
 		if err != nil || len(undone) > 0 {
 			t.Fatalf("%q, %v", undone, err)
 		}
 	}
-	if conn, err := pgx.Connect(t.Context(), as(t, database, role, "first")); err == nil {
+	if conn, err := pgx.Connect(t.Context(), urlOf(t, database, role, "first")); err == nil {
 		conn.Close(t.Context())
-		t.Error("the old password is good")
+		t.Error("the old password still works")
 	}
-	conn := asked(t, as(t, database, role, "second's"))
+	conn := connect(t, urlOf(t, database, role, "second's"))
 	for query, allowed := range map[string]bool{
 		`SELECT count(*) FROM subscriber`:               true,
 		`SELECT count(*) FROM domain`:                   true,
@@ -143,58 +142,58 @@ func TestARoleReadsItsViewsAndNothingElse(t *testing.T) {
 	}
 }
 
-// plain makes a login that may use a database's schema and nothing more, and gives its URL.
-func plain(t *testing.T, c *postgrestest.Cluster, database string) string {
+// newLogin creates a role that may only use the public schema of a database, and returns its URL.
+func newLogin(t *testing.T, c *postgrestest.Cluster, database string) string {
 	t.Helper()
-	name := roleName()
+	name := newRoleName()
 	c.Exec(t, database, `CREATE ROLE `+name+` LOGIN PASSWORD 'x'; GRANT CREATE, USAGE ON SCHEMA public TO `+name)
-	return as(t, database, name, "x")
+	return urlOf(t, database, name, "x")
 }
 
-func TestWithoutPrivilegesAnAdministratorIsToldWhatToDo(t *testing.T) {
+func TestMissingPrivileges(t *testing.T) {
 	c := postgrestest.Shared(t)
 	database := c.Database(t)
-	s := openStore(t, secret.NewRing(midday), "", plain(t, c, database))
+	s := openStore(t, secret.NewRing(noon), "", newLogin(t, c, database))
 	addTenant(t, s, "phone.test")
-	err := s.EnableExport(t.Context(), still)
+	err := s.EnableExport(t.Context(), noProgress)
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "GRANT CREATE ON DATABASE") {
-		t.Fatalf("enabling: %v", err)
+		t.Fatalf("EnableExport: %v", err)
 	}
 	if st, err := s.ExportStatus(t.Context()); err != nil || st.Enabled {
 		t.Errorf("%+v, %v", st, err)
 	}
 	_, grant, _ := strings.Cut(err.Error(), "have an administrator run: ")
 	c.Exec(t, database, grant)
-	if err := s.EnableExport(t.Context(), still); err != nil {
+	if err := s.EnableExport(t.Context(), noProgress); err != nil {
 		t.Fatal(err)
 	}
-	role := roleName()
+	role := newRoleName()
 	undone, err := s.GrantExport(t.Context(), "dialtone_kamailio", role, "hunter2")
 	if err != nil || len(undone) == 0 {
 		t.Fatalf("%q, %v", undone, err)
 	}
 	if strings.Contains(strings.Join(undone, ""), "hunter2") {
-		t.Error("the password is in the statements")
+		t.Error("the statements contain the password")
 	}
 	for _, statement := range undone {
 		c.Exec(t, database, statement)
 	}
-	conn := asked(t, as(t, database, role, "hunter2"))
+	conn := connect(t, urlOf(t, database, role, "hunter2"))
 	if _, err := conn.Exec(t.Context(), `SELECT * FROM subscriber`); err != nil {
 		t.Error(err)
 	}
 }
 
-// A program that would not have entries follow is not ready while there are any, and may come back
-// afterwards.
+// A version of the program that does not update the tables cannot use the database while the export
+// is enabled.
 func TestExportFencesOlderPrograms(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
-	s := listed(t, database)
+	s := openExportingOnPostgres(t, database)
 	older := openStore(t, nil, "", database)
 	const exportVersion = 3 // the first version that keeps the tables
 	allowed := func() error { return migrations.Allowed(older.engine.Reads(t.Context()), exportVersion-1) }
 	if err := allowed(); !errors.Is(err, migrations.ErrNewer) {
-		t.Errorf("while there is one: %v", err)
+		t.Errorf("while the export is enabled: %v", err)
 	}
 	if err := s.Ready(t.Context()); err != nil {
 		t.Error(err)
@@ -203,24 +202,24 @@ func TestExportFencesOlderPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := allowed(); err != nil {
-		t.Errorf("afterwards: %v", err)
+		t.Errorf("after the export was disabled: %v", err)
 	}
 }
 
-// Whoever goes through the accounts waits for a change that is on its way, which it cannot see yet;
-// else it would write down what was.
+// Filling the tables waits for open transactions that change accounts. It does not see their changes
+// yet, and would write the old state.
 func TestFillWaitsForOpenTransactions(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
-	ring := secret.NewRing(midday)
+	ring := secret.NewRing(noon)
 	s := openStore(t, ring, "", database)
 	id := addTenant(t, s, "phone.test")
-	a := newcomer(id, "ann")
+	a := newSignup(id, "ann")
 	a.Account.Sealed = secret.NewVault(ring, "credential").Seal(id, a.Account.UID[:],
 		digest.Credential{HA1: digest.Compute("ann", "phone.test", "ann")}.Marshal())
-	if err := s.Create(t.Context(), a, midday); err != nil {
+	if err := s.Create(t.Context(), a, noon); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Enable(t.Context(), id, "ann", midday); err != nil {
+	if _, err := s.Enable(t.Context(), id, "ann", noon); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.tables.EnableOnly(); err != nil {
@@ -232,8 +231,8 @@ func TestFillWaitsForOpenTransactions(t *testing.T) {
 		changed <- disableSlowly(s, a.Account.UID, changing, commit)
 	}()
 	<-changing
-	go func() { filled <- s.tables.Fill(t.Context(), still) }()
-	conn := asked(t, database)
+	go func() { filled <- s.tables.Fill(t.Context(), noProgress) }()
+	conn := connect(t, database)
 	for waits, done := false, false; !waits && !done; {
 		if err := conn.QueryRow(t.Context(), `
 			SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
@@ -270,7 +269,7 @@ func disableSlowly(s *testStore, uid account.UID, changing, commit chan struct{}
 	})
 }
 
-// What no program here has done is found, and mended.
+// CompareExport finds what another program has changed in the tables, and EnableExport corrects it.
 func TestCompareExport(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *secret.Ring) *testStore{
 		"SQLite": openFile,
@@ -279,22 +278,22 @@ func TestCompareExport(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ring := secret.NewRing(midday)
+			ring := secret.NewRing(noon)
 			s := open(t, ring)
 			id := addTenant(t, s, "phone.test")
 			vault := secret.NewVault(ring, "credential")
 			for _, user := range []string{"ann", "bob", "cid"} {
-				a := newcomer(id, user)
+				a := newSignup(id, user)
 				a.Account.Sealed = vault.Seal(id, a.Account.UID[:],
 					digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal())
-				if err := s.Create(t.Context(), a, midday); err != nil {
+				if err := s.Create(t.Context(), a, noon); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.Enable(t.Context(), id, user, midday); err != nil {
+				if _, err := s.Enable(t.Context(), id, user, noon); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := s.EnableExport(t.Context(), still); err != nil {
+			if err := s.EnableExport(t.Context(), noProgress); err != nil {
 				t.Fatal(err)
 			}
 			blob := map[string]string{"SQLite": "BLOB", "PostgreSQL": "BYTEA"}[name]
@@ -338,11 +337,11 @@ func TestCompareExport(t *testing.T) {
 				if !slices.Equal(found, []string{c.want}) {
 					t.Errorf("%s: found %q", c.change, found)
 				}
-				if err := s.EnableExport(t.Context(), still); err != nil {
+				if err := s.EnableExport(t.Context(), noProgress); err != nil {
 					t.Fatal(err)
 				}
 				if err := s.CompareExport(t.Context(),
-					func(text string) { t.Errorf("%s, mended: %s", c.change, text) }); err != nil {
+					func(text string) { t.Errorf("%s: after EnableExport: %s", c.change, text) }); err != nil {
 					t.Fatal(err)
 				}
 			}

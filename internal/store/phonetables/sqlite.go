@@ -16,7 +16,7 @@ import (
 	"sync"
 	"syscall"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
@@ -123,12 +123,12 @@ func (x *exportFile) prepare() error {
 	f, err := os.OpenFile(x.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err == nil {
 		err = errors.Join(f.Chown(uid, -1), f.Chmod(0o640), f.Close(),
-			durable.SyncDir(dir), durable.SyncDir(filepath.Dir(dir)))
+			atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(dir)))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return x.alone(func(tx sqlite.Tx) error {
+	return x.withFile(func(tx sqlite.Tx) error {
 		var version int
 		err := tx.Row(`PRAGMA user_version`).Scan(&version)
 		if err != nil || version == sqliteVersion {
@@ -139,8 +139,8 @@ func (x *exportFile) prepare() error {
 	})
 }
 
-// alone opens the file without the store.
-func (x *exportFile) alone(do func(sqlite.Tx) error) (err error) {
+// withFile opens the file without the store.
+func (x *exportFile) withFile(do func(sqlite.Tx) error) (err error) {
 	c, err := sqlite.Connect(x.path, "", `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
 		PRAGMA synchronous = FULL; PRAGMA secure_delete = ON`)
 	if err != nil {
@@ -269,7 +269,7 @@ func (x *exportFile) empty() error {
 	if err := x.prepare(); err != nil {
 		return err
 	}
-	err := x.alone(func(tx sqlite.Tx) error {
+	err := x.withFile(func(tx sqlite.Tx) error {
 		if err := tx.Script(`BEGIN IMMEDIATE; DELETE FROM entry; DELETE FROM realm;
 			UPDATE state SET export = x'', applied = 0, whole = FALSE; COMMIT`); err != nil {
 			return err

@@ -26,11 +26,12 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// childFolder is the variable that makes this program exportChild.
-const childFolder = "DIALTONE_TEST_EXPORT_CHILD"
+// childDir is the environment variable with the directory of exportChild. If it is set, the test
+// program runs exportChild.
+const childDir = "DIALTONE_TEST_EXPORT_CHILD"
 
-// ringFile is a ring that another process can have.
-func ringFile(t *testing.T, dir string) *secret.Ring {
+// newRing returns a ring that it writes to a file, for another process.
+func newRing(t *testing.T, dir string) *secret.Ring {
 	t.Helper()
 	ring, err := keyfile.ReadOrCreate(filepath.Join(dir, "seal.key"), noon)
 	if err != nil {
@@ -39,14 +40,12 @@ func ringFile(t *testing.T, dir string) *secret.Ring {
 	return ring
 }
 
-func quiet(int64, int64) {}
-
-// members adds active accounts to a tenant, each with the HA1 of its own name as password.
-func members(t *testing.T, s *store.Store, ring *secret.Ring, tenant int64, users ...string) {
+// addActive adds active accounts to a tenant. The password of each is its user name.
+func addActive(t *testing.T, s *store.Store, ring *secret.Ring, tenant int64, users ...string) {
 	t.Helper()
 	vault := secret.NewVault(ring, "credential")
 	for _, user := range users {
-		a := newcomer(tenant, user)
+		a := newSignup(tenant, user)
 		a.Account.Sealed = vault.Seal(tenant, a.Account.UID[:],
 			digest.Credential{HA1: digest.Compute(user, "phone.test", user)}.Marshal())
 		if err := s.Create(t.Context(), a, noon); err != nil {
@@ -58,11 +57,11 @@ func members(t *testing.T, s *store.Store, ring *secret.Ring, tenant int64, user
 	}
 }
 
-// exported are the users of the directory, in order.
-func exported(t *testing.T, s *store.Store) (users []string) {
+// exportedUsers returns the users in the export, in order.
+func exportedUsers(t *testing.T, s *store.Store) (users []string) {
 	t.Helper()
-	err := s.ExportedEntries(t.Context(), "phone.test", func(l export.Entry) error {
-		users = append(users, l.User)
+	err := s.ExportedEntries(t.Context(), "phone.test", func(e export.Entry) error {
+		users = append(users, e.User)
 		return nil
 	})
 	if err != nil {
@@ -71,50 +70,53 @@ func exported(t *testing.T, s *store.Store) (users []string) {
 	return users
 }
 
-// sound wants nothing to be wrong with the directory.
-func sound(t *testing.T, s *store.Store) {
+// wantConsistent checks that the export agrees with the accounts.
+func wantConsistent(t *testing.T, s *store.Store) {
 	t.Helper()
 	if err := s.CompareExport(t.Context(), func(text string) { t.Error(text) }); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// exporting is a store of SQLite with two accounts and a directory.
-func exporting(t *testing.T) (s *store.Store, ring *secret.Ring, dir string, tenant int64) {
+// openExporting opens a store on SQLite with two accounts, ann and bob, and the export enabled.
+func openExporting(t *testing.T) (s *store.Store, ring *secret.Ring, dir string, tenant int64) {
 	t.Helper()
 	dir = t.TempDir()
-	ring = ringFile(t, dir)
+	ring = newRing(t, dir)
 	s, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tenant = addTenant(t, s, "phone.test")
-	members(t, s, ring, tenant, "ann", "bob")
-	if err := s.EnableExport(t.Context(), quiet); err != nil {
+	addActive(t, s, ring, tenant, "ann", "bob")
+	if err := s.EnableExport(t.Context(), noProgress); err != nil {
 		t.Fatal(err)
 	}
 	return s, ring, dir, tenant
 }
 
-func TestDirectoryFaultLeavesStoreWorking(t *testing.T) {
-	s, ring, dir, tenant := exporting(t)
-	folder := filepath.Join(dir, "directory")
-	away := func() {
-		if err := os.Rename(folder, folder+".away"); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(folder, nil, 0o600); err != nil { // so that none can be made
-			t.Fatal(err)
-		}
-	}
-	back := func() {
-		if err := os.Remove(folder); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(folder+".away", folder); err != nil {
+// blockExport makes the directory of the export inaccessible, until restore is called.
+func blockExport(t *testing.T, dir string) (restore func()) {
+	t.Helper()
+	path := filepath.Join(dir, "directory")
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
 			t.Fatal(err)
 		}
 	}
+	// A file of the same name keeps the store from making a new directory.
+	must(os.Rename(path, path+".away"), os.WriteFile(path, nil, 0o600))
+	return func() {
+		t.Helper()
+		must(os.Remove(path), os.Rename(path+".away", path))
+	}
+}
+
+// When the directory cannot be written, a change is stored and the caller gets an error. The change
+// is exported later.
+func TestExportFailureLeavesStoreWorking(t *testing.T) {
+	s, ring, dir, tenant := openExporting(t)
 	disable := func(user string) {
 		t.Helper()
 		if _, err := s.Disable(t.Context(), tenant, user, noon); err == nil ||
@@ -125,78 +127,72 @@ func TestDirectoryFaultLeavesStoreWorking(t *testing.T) {
 			t.Errorf("%s is not disabled in the store: %v", user, err)
 		}
 	}
-	away()
+	restore := blockExport(t, dir)
 	disable("ann")
-	if err := s.Create(t.Context(), newcomer(tenant, "cid"), noon); err != nil {
-		t.Errorf("a signup meanwhile: %v", err)
+	if err := s.Create(t.Context(), newSignup(tenant, "cid"), noon); err != nil {
+		t.Errorf("a signup: %v", err)
 	}
 	if err := s.CatchUpExport(t.Context()); err == nil {
-		t.Error("nobody hears that the directory is behind")
+		t.Error("CatchUpExport succeeds without the directory")
 	}
-	back()
+	restore()
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); !slices.Equal(got, []string{"bob"}) {
+	if got := exportedUsers(t, s); !slices.Equal(got, []string{"bob"}) {
 		t.Errorf("got %q", got)
 	}
-	// The next process does what this one has left.
-	away()
+	// The next process applies what this one has left.
+	restore = blockExport(t, dir)
 	disable("bob")
-	shut(t, s)
-	back()
+	closeStore(t, s)
+	restore()
 	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); len(got) != 0 {
+	if got := exportedUsers(t, s); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
-	sound(t, s)
+	wantConsistent(t, s)
 }
 
-// Of what is due, tenants come first: the name of one that is gone may be another's by now, with
-// accounts of its own.
+// Due changes of tenants are applied before those of accounts: the host of a removed tenant may
+// belong to a new tenant, with accounts of its own.
 func TestDueChangesAreAppliedInOrder(t *testing.T) {
-	s, ring, dir, _ := exporting(t)
-	defer shut(t, s)
-	folder := filepath.Join(dir, "directory")
-	if err := os.Rename(folder, folder+".away"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(folder, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	behind := func(err error) {
+	s, ring, dir, _ := openExporting(t)
+	defer closeStore(t, s)
+	restore := blockExport(t, dir)
+	wantError := func(err error) {
 		t.Helper()
 		if err == nil {
-			t.Fatal("nobody hears that the directory is behind")
+			t.Fatal("a change succeeds without the directory")
 		}
 	}
-	behind(s.RemoveTenant(t.Context(), "phone.test", true, noon))
+	wantError(s.RemoveTenant(t.Context(), "phone.test", true, noon))
 	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test", Created: noon})
-	behind(err)
-	a := newcomer(added.ID, "cid")
+	wantError(err)
+	a := newSignup(added.ID, "cid")
 	a.Account.Sealed = secret.NewVault(ring, "credential").Seal(added.ID, a.Account.UID[:],
 		digest.Credential{HA1: digest.Compute("cid", "phone.test", "cid")}.Marshal())
 	if err := s.Create(t.Context(), a, noon); err != nil {
 		t.Fatal(err)
 	}
 	_, err = s.Activate(t.Context(), added.ID, a.Token, noon)
-	behind(err)
-	if err := errors.Join(os.Remove(folder), os.Rename(folder+".away", folder),
-		s.CatchUpExport(t.Context())); err != nil {
+	wantError(err)
+	restore()
+	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); !slices.Equal(got, []string{"cid"}) {
+	if got := exportedUsers(t, s); !slices.Equal(got, []string{"cid"}) {
 		t.Errorf("got %q", got)
 	}
-	sound(t, s)
+	wantConsistent(t, s)
 }
 
-func TestLostDirectoryIsFilled(t *testing.T) {
-	s, _, dir, tenant := exporting(t)
-	defer shut(t, s)
+func TestLostExportIsFilled(t *testing.T) {
+	s, _, dir, tenant := openExporting(t)
+	defer closeStore(t, s)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Remove(filepath.Join(dir, "directory", "directory.db"+suffix)); err != nil {
 			t.Fatal(err)
@@ -214,21 +210,21 @@ func TestLostDirectoryIsFilled(t *testing.T) {
 	if st, err := s.ExportStatus(t.Context()); err != nil || !st.Complete || st.Entries != 2 {
 		t.Errorf("%+v, %v", st, err)
 	}
-	sound(t, s)
+	wantConsistent(t, s)
 }
 
-// A store of yesterday beside the directory of today.
-func TestOlderDirectoryIsCorrected(t *testing.T) {
-	s, ring, dir, tenant := exporting(t)
+// The store is restored from a backup, and the export is newer.
+func TestExportIsCorrectedAfterRestore(t *testing.T) {
+	s, ring, dir, tenant := openExporting(t)
 	backup := filepath.Join(dir, "backup.db")
 	if err := s.Backup(t.Context(), backup); err != nil {
 		t.Fatal(err)
 	}
-	members(t, s, ring, tenant, "cid")
+	addActive(t, s, ring, tenant, "cid")
 	if _, err := s.Disable(t.Context(), tenant, "ann", noon); err != nil {
 		t.Fatal(err)
 	}
-	shut(t, s)
+	closeStore(t, s)
 	path := filepath.Join(dir, "dialtone.db")
 	if err := os.Rename(backup, path); err != nil {
 		t.Fatal(err)
@@ -238,19 +234,18 @@ func TestOlderDirectoryIsCorrected(t *testing.T) {
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); !slices.Equal(got, []string{"ann", "bob"}) {
+	if got := exportedUsers(t, s); !slices.Equal(got, []string{"ann", "bob"}) {
 		t.Errorf("got %q", got)
 	}
-	sound(t, s)
+	wantConsistent(t, s)
 }
 
-// A file of an export that was ended, put back by whoever restored a disk. Its numbers may well
-// fit.
-func TestDirectoryOfEarlierExportIsCorrected(t *testing.T) {
-	s, ring, dir, tenant := exporting(t)
-	shut(t, s)
-	folder := filepath.Join(dir, "directory")
-	if err := os.CopyFS(folder+".kept", os.DirFS(folder)); err != nil {
+// The files of an earlier export are restored, and their version may be that of the present export.
+func TestFilesOfEarlierExportAreCorrected(t *testing.T) {
+	s, ring, dir, tenant := openExporting(t)
+	closeStore(t, s)
+	path := filepath.Join(dir, "directory")
+	if err := os.CopyFS(path+".kept", os.DirFS(path)); err != nil {
 		t.Fatal(err)
 	}
 	s, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
@@ -263,35 +258,35 @@ func TestDirectoryOfEarlierExportIsCorrected(t *testing.T) {
 	if _, err := s.Disable(t.Context(), tenant, "ann", noon); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.EnableExport(t.Context(), quiet); err != nil {
+	if err := s.EnableExport(t.Context(), noProgress); err != nil {
 		t.Fatal(err)
 	}
-	shut(t, s)
-	if err := errors.Join(os.RemoveAll(folder), os.Rename(folder+".kept", folder)); err != nil {
+	closeStore(t, s)
+	if err := errors.Join(os.RemoveAll(path), os.Rename(path+".kept", path)); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
-	// What changes now is seen at once, and what the file has wrong when it was gone through.
+	// New changes are exported at once, and the differences of the file are corrected by CatchUpExport.
 	if _, err := s.Disable(t.Context(), tenant, "bob", noon); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); !slices.Equal(got, []string{"ann"}) {
+	if got := exportedUsers(t, s); !slices.Equal(got, []string{"ann"}) {
 		t.Errorf("got %q", got)
 	}
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); len(got) != 0 {
+	if got := exportedUsers(t, s); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
-	sound(t, s)
+	wantConsistent(t, s)
 }
 
-func TestDisablingLeavesNoHash(t *testing.T) {
-	s, _, dir, _ := exporting(t)
-	defer shut(t, s)
+func TestDisableLeavesNoHash(t *testing.T) {
+	s, _, dir, _ := openExporting(t)
+	defer closeStore(t, s)
 	hash := []byte(digest.Compute("ann", "phone.test", "ann").Hex())
-	holders := func() (names []string) {
+	filesWithHash := func() (names []string) {
 		list, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 		if err != nil || len(list) == 0 {
 			t.Fatalf("%q, %v", list, err)
@@ -305,33 +300,34 @@ func TestDisablingLeavesNoHash(t *testing.T) {
 		}
 		return names
 	}
-	if len(holders()) == 0 {
-		t.Fatal("it is not there to begin with")
+	if len(filesWithHash()) == 0 {
+		t.Fatal("no file has the hash before")
 	}
 	if err := s.DisableExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if names := holders(); len(names) > 0 {
-		t.Errorf("%q still hold it", names)
+	if names := filesWithHash(); len(names) > 0 {
+		t.Errorf("%q still have the hash", names)
 	}
 }
 
-// A command was killed when it had ended the export and not yet emptied the file.
-func TestCatchUpRemovesRest(t *testing.T) {
-	s, ring, dir, _ := exporting(t)
-	shut(t, s)
-	alter(t, filepath.Join(dir, "dialtone.db"), `DELETE FROM export`)
+// A command was killed after it disabled the export and before it emptied the file.
+func TestCatchUpEmptiesDisabledExport(t *testing.T) {
+	s, ring, dir, _ := openExporting(t)
+	closeStore(t, s)
+	execSQLite(t, filepath.Join(dir, "dialtone.db"), `DELETE FROM export`)
 	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := rows(t, filepath.Join(dir, "directory", "directory.db"), `SELECT count(*) FROM subscriber`); n != 0 {
+	path := filepath.Join(dir, "directory", "directory.db")
+	if n := queryCount(t, path, `SELECT count(*) FROM subscriber`); n != 0 {
 		t.Errorf("%d entries are left", n)
 	}
 }
 
-// rows asks a file for a number.
-func rows(t *testing.T, path, query string) (n int64) {
+// queryCount returns the number that a query of a database file selects.
+func queryCount(t *testing.T, path, query string) (n int64) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
@@ -344,37 +340,39 @@ func rows(t *testing.T, path, query string) (n int64) {
 	return n
 }
 
-// What is seen, is forgotten: the list of changes does not grow.
+// Changes that the export has are removed from the list of due changes.
 func TestAppliedChangesArePruned(t *testing.T) {
-	s, _, dir, tenant := exporting(t)
-	defer shut(t, s)
+	s, _, dir, tenant := openExporting(t)
+	defer closeStore(t, s)
 	for range 5 {
 		if _, err := s.SetRole(t.Context(), tenant, "ann", account.User, noon); err != nil {
 			t.Fatal(err)
 		}
 	}
-	due := func() int64 { return rows(t, filepath.Join(dir, "dialtone.db"), `SELECT count(*) FROM export_due`) }
+	due := func() int64 {
+		return queryCount(t, filepath.Join(dir, "dialtone.db"), `SELECT count(*) FROM export_due`)
+	}
 	if due() < 5 {
-		t.Fatalf("%d changes are noted", due())
+		t.Fatalf("%d changes are due, want at least 5", due())
 	}
 	for range 2 {
 		if err := s.CatchUpExport(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if due() != 0 {
-			t.Errorf("%d changes are left", due())
+			t.Errorf("%d changes are due, want none", due())
 		}
 	}
 	if _, err := s.Disable(t.Context(), tenant, "ann", noon); err != nil {
 		t.Fatal(err)
 	}
-	if got := exported(t, s); !slices.Equal(got, []string{"bob"}) {
+	if got := exportedUsers(t, s); !slices.Equal(got, []string{"bob"}) {
 		t.Errorf("got %q", got)
 	}
 }
 
-// exportChild is the process that TestKillBetweenStoreAndDirectory kills: it disables and enables
-// an account as fast as it can and says each time what it was answered.
+// exportChild is the process that TestKillBetweenCommits kills. It disables and enables an account
+// as fast as it can, and writes a line after each call.
 func exportChild(dir string) error {
 	ring, err := keyfile.Read(filepath.Join(dir, "seal.key"))
 	if err != nil {
@@ -395,20 +393,20 @@ func exportChild(dir string) error {
 		}
 		fmt.Println("answered")
 	}
-	return errors.New("nobody has killed this process")
+	return errors.New("this process was not killed")
 }
 
-// The two files are two commits. Whoever is killed in between leaves the store ahead, and the next
-// to come brings the directory there.
-func TestKillBetweenStoreAndDirectory(t *testing.T) {
-	s, ring, dir, _ := exporting(t)
-	shut(t, s)
+// A change is committed to the store and then to the export. When a process is killed between the
+// two commits, the next process applies the change to the export.
+func TestKillBetweenCommits(t *testing.T) {
+	s, ring, dir, _ := openExporting(t)
+	closeStore(t, s)
 	rounds, ahead := 20, 0
 	for range rounds {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childFolder+"="+dir)
-		var trouble bytes.Buffer
-		cmd.Stderr = &trouble
+		cmd.Env = append(os.Environ(), childDir+"="+dir)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -419,19 +417,18 @@ func TestKillBetweenStoreAndDirectory(t *testing.T) {
 		after := 3 + rand.IntN(40)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if after--; after == 0 {
-				// Not at once, which would be the same moment every time: answered, and nothing
-				// begun.
+				// Killed at once, it would always die between two calls.
 				<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
 				cmd.Process.Kill()
 			}
 		}
-		if cmd.Wait(); after > 0 || trouble.Len() > 0 {
-			t.Fatalf("%d answers were missing, %s", after, &trouble)
+		if cmd.Wait(); after > 0 || stderr.Len() > 0 {
+			t.Fatalf("the child ended %d lines too early: %s", after, &stderr)
 		}
-		changes := rows(t, filepath.Join(dir, "dialtone.db"), `SELECT changes FROM export`)
-		applied := rows(t, filepath.Join(dir, "directory", "directory.db"), `SELECT applied FROM state`)
+		changes := queryCount(t, filepath.Join(dir, "dialtone.db"), `SELECT changes FROM export`)
+		applied := queryCount(t, filepath.Join(dir, "directory", "directory.db"), `SELECT applied FROM state`)
 		if applied > changes {
-			t.Fatalf("the directory has seen %d changes of %d", applied, changes)
+			t.Fatalf("the export has %d changes, and the store %d", applied, changes)
 		} else if applied < changes {
 			ahead++
 		}
@@ -446,14 +443,14 @@ func TestKillBetweenStoreAndDirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := exported(t, s); slices.Contains(got, "ann") == a.Held {
-			t.Errorf("ann is held: %t, and the directory has %q", a.Held, got)
+		if got := exportedUsers(t, s); slices.Contains(got, "ann") == a.Held {
+			t.Errorf("ann is held: %t, and the export has %q", a.Held, got)
 		}
-		sound(t, s)
-		shut(t, s)
+		wantConsistent(t, s)
+		closeStore(t, s)
 	}
 	if ahead == 0 {
-		t.Errorf("in %d rounds nobody was killed in between", rounds)
+		t.Errorf("in %d rounds no process was killed between the commits", rounds)
 	}
-	t.Logf("%d of %d were killed in between", ahead, rounds)
+	t.Logf("%d of %d processes were killed between the commits", ahead, rounds)
 }

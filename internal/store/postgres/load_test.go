@@ -14,11 +14,9 @@ import (
 // load is a number of clients that sign up repeatedly, sometimes with a taken name. It records every
 // answer.
 type load struct {
-	s      *testStore
-	tenant int64
-	ctx    context.Context
-	end    context.CancelFunc
-	all    sync.WaitGroup
+	ctx context.Context
+	end context.CancelFunc
+	all sync.WaitGroup
 
 	mu        sync.Mutex
 	changed   *sync.Cond
@@ -30,9 +28,8 @@ type load struct {
 }
 
 // startLoad starts 16 clients.
-
 func startLoad(s *testStore, tenantID int64) *load {
-	l := &load{s: s, tenant: tenantID}
+	l := &load{}
 	l.ctx, l.end = context.WithCancel(context.Background())
 	l.changed = sync.NewCond(&l.mu)
 	for client := range 16 {

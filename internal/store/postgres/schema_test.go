@@ -130,7 +130,7 @@ func TestDatabaseOfFormerPlatform(t *testing.T) {
 }
 
 // A new database keeps the number 0, so that an earlier version does not number it again.
-func TestNewDatabaseHasNumber0(t *testing.T) {
+func TestNewDatabaseIsNumbered(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
 	for range 2 {
 		s := openStore(t, ring, "a", url)

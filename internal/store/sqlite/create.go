@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/store/migrations"
 )
 
@@ -62,7 +62,7 @@ func create(path string) (err error) {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite

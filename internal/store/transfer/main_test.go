@@ -18,8 +18,8 @@ import (
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 var (
-	midday   = teststore.Noon
-	newcomer = teststore.Signup
+	noon      = teststore.Noon
+	newSignup = teststore.Signup
 )
 
 // testStore is a store with its engine.
@@ -28,6 +28,7 @@ type testStore struct {
 	engine engine.Engine
 }
 
+// openFile opens a store on SQLite.
 func openFile(ctx context.Context, path string, ring *secret.Ring) (*testStore, error) {
 	e, err := sqlite.Open(ctx, path, store.SealCheck(ring))
 	if err != nil {
@@ -36,6 +37,7 @@ func openFile(ctx context.Context, path string, ring *secret.Ring) (*testStore, 
 	return &testStore{store.New(e, phonetables.OnSQLite(e, ring)), e}, nil
 }
 
+// openPostgres opens a store on PostgreSQL.
 func openPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*testStore, error) {
 	e, err := postgres.Open(ctx, node, url, store.SealCheck(ring))
 	if err != nil {
@@ -55,16 +57,17 @@ func openStore(t *testing.T, ring *secret.Ring, node, url string) *testStore {
 	return s
 }
 
-func addedTenant(t *testing.T, s *testStore, host string) int64 {
+// addTenant adds a tenant and returns its id.
+func addTenant(t *testing.T, s *testStore, host string) int64 {
 	t.Helper()
-	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: midday})
+	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return added.ID
 }
 
-// makeEmpty makes a database of SQLite with the schema and no rows.
+// makeEmpty creates an SQLite database with the schema and no rows.
 func makeEmpty(t *testing.T, path string) error {
 	t.Helper()
 	e, err := sqlite.Open(t.Context(), path, nil)

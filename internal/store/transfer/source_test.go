@@ -17,21 +17,23 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-func sourceFile(t *testing.T, ring *secret.Ring) string {
+// newSource creates an SQLite database with everything that fillStore adds, and returns its path.
+func newSource(t *testing.T, ring *secret.Ring) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "from.db")
 	s, err := openFile(t.Context(), path, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	crowded(t, s)
+	fillStore(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-func raw(t *testing.T, path, query string, dst ...any) {
+// execSQLite runs a statement, or a query with one row if there are values to scan into.
+func execSQLite(t *testing.T, path, query string, dst ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path)
 	if err != nil {
@@ -48,53 +50,53 @@ func raw(t *testing.T, path, query string, dst ...any) {
 	}
 }
 
-func onPostgres(t *testing.T, url, query string) {
+func execPostgres(t *testing.T, url, query string) {
 	t.Helper()
 	postgrestest.Shared(t).Exec(t, url, query)
 }
 
-// Nobody sees an older number.
-func TestCopyTakesTheNumberOfTenantsAlong(t *testing.T) {
-	ring := secret.NewRing(midday)
-	from, to := sourceFile(t, ring), postgrestest.Shared(t).Database(t)
-	if err := Copy(t.Context(), "sqlite:"+from, to, quiet); err != nil {
+// The version of the tenants is not lower in the copy.
+func TestCopyKeepsTenantVersion(t *testing.T) {
+	ring := secret.NewRing(noon)
+	from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
+	if err := Copy(t.Context(), "sqlite:"+from, to, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	var n int64
-	raw(t, from, `SELECT n FROM revision WHERE subject = 'tenant'`, &n)
+	execSQLite(t, from, `SELECT n FROM revision WHERE subject = 'tenant'`, &n)
 	s := openStore(t, ring, "a", to)
 	if got, err := s.TenantVersion(t.Context()); err != nil || got < n {
-		t.Errorf("the tenants have number %d, and %d in the source, %v", got, n, err)
+		t.Errorf("TenantVersion: got %d, %v, want at least %d", got, err, n)
 	}
 }
 
-// The source is not written to.
-func TestCopyLeavesItsSourceAlone(t *testing.T) {
+// A source of an older version is not migrated.
+func TestCopyDoesNotMigrateSource(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.db")
 	text, err := os.ReadFile("../testdata/version-0.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw(t, path, string(text))
+	execSQLite(t, path, string(text))
 	var before, after int
-	raw(t, path, `SELECT max(version) FROM schema_version`, &before)
-	err = Copy(t.Context(), "sqlite:"+path, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), quiet)
-	raw(t, path, `SELECT max(version) FROM schema_version`, &after)
+	execSQLite(t, path, `SELECT max(version) FROM schema_version`, &before)
+	err = Copy(t.Context(), "sqlite:"+path, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), noProgress)
+	execSQLite(t, path, `SELECT max(version) FROM schema_version`, &after)
 	if before != after {
-		t.Errorf("copy (%v) brought its source from schema version %d to %d", err, before, after)
+		t.Errorf("Copy (%v) changed the schema version of its source from %d to %d", err, before, after)
 	}
 }
 
-// What a command changes in the source meanwhile is not lost in silence.
+// If a command changes the source during the copy, the copy or the command fails.
 func TestSourceChangesDuringCopy(t *testing.T) {
-	ring := secret.NewRing(midday)
-	lite := sourceFile(t, ring)
+	ring := secret.NewRing(noon)
+	path := newSource(t, ring)
 	url := postgrestest.Shared(t).Database(t)
-	if err := Copy(t.Context(), "sqlite:"+lite, url, quiet); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+path, url, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	for from, open := range map[string]func() (*testStore, error){
-		"sqlite:" + lite: func() (*testStore, error) { return openFile(t.Context(), lite, ring) },
+		"sqlite:" + path: func() (*testStore, error) { return openFile(t.Context(), path, ring) },
 		url:              func() (*testStore, error) { return openPostgres(t.Context(), ring, "", url) },
 	} {
 		done := false
@@ -110,120 +112,120 @@ func TestSourceChangesDuringCopy(t *testing.T) {
 				return
 			}
 			defer s.Close()
-			_, failed = s.Disable(t.Context(), 1, "active", midday)
+			_, failed = s.Disable(t.Context(), 1, "active", noon)
 		})
 		if err == nil && failed == nil {
-			t.Errorf("%.8s: an account was disabled in the source while it was copied, and nobody says so", from)
+			t.Errorf("%.8s: an account was disabled in the source during the copy, and both succeeded", from)
 		}
-		t.Logf("%.8s: copy %v; command %v", from, err, failed)
+		t.Logf("%.8s: Copy: %v; Disable: %v", from, err, failed)
 	}
 }
 
-// What is compared.
-func TestCompareLooksAtIDs(t *testing.T) {
-	ring := secret.NewRing(midday)
-	from := sourceFile(t, ring)
+// The next id of a tenant is compared.
+func TestCompareSeesNextTenantID(t *testing.T) {
+	ring := secret.NewRing(noon)
+	from := newSource(t, ring)
 	to := filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, to, `UPDATE sqlite_sequence SET seq = 1`)
-	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err == nil {
-		t.Error("the next tenant would get the id of one that is gone, and the comparison is content")
+	execSQLite(t, to, `UPDATE sqlite_sequence SET seq = 1`)
+	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err == nil {
+		t.Error("the next tenant would get the id of a removed tenant, and Compare succeeds")
 	}
 }
 
-// A copy that has all rows and its mark.
-func TestCompareSeesTheMark(t *testing.T) {
-	ring := secret.NewRing(midday)
-	from, to := sourceFile(t, ring), filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err != nil {
+// A copy that has all rows and is marked as unfinished is not equal.
+func TestCompareSeesUnfinishedMark(t *testing.T) {
+	ring := secret.NewRing(noon)
+	from, to := newSource(t, ring), filepath.Join(t.TempDir(), "to.db")
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, to, `INSERT INTO revision (subject, n) VALUES ('copy', 1)`)
-	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err == nil {
-		t.Error("the target is refused as a store, and the comparison is content")
+	execSQLite(t, to, `INSERT INTO revision (subject, n) VALUES ('copy', 1)`)
+	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err == nil {
+		t.Error("the target is marked as unfinished, and Compare succeeds")
 	}
 }
 
-// The source has changed between two runs.
-func TestSourceChangesBetweenTwoRuns(t *testing.T) {
-	ring := secret.NewRing(midday)
-	from, to := sourceFile(t, ring), postgrestest.Shared(t).Database(t)
+// A copy is not continued if the source has changed.
+func TestSourceChangesBetweenRuns(t *testing.T) {
+	ring := secret.NewRing(noon)
+	from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
 	ctx, stop := context.WithCancel(t.Context())
 	if err := Copy(ctx, "sqlite:"+from, to, func(what string, done, _ int64) {
 		if what == "copy outbox" {
 			stop()
 		}
 	}); err == nil {
-		t.Fatal("it was not stopped")
+		t.Fatal("the copy was not cancelled")
 	}
 	s, err := openFile(t.Context(), from, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Disable(t.Context(), 1, "active", midday)
+	_, err = s.Disable(t.Context(), 1, "active", noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	err = Copy(t.Context(), "sqlite:"+from, to, quiet)
+	err = Copy(t.Context(), "sqlite:"+from, to, noProgress)
 	if err == nil {
-		t.Error("the account is active in the copy")
+		t.Error("Copy succeeds, and the account is active in the copy")
 	}
 	t.Log(err)
 }
 
-// The connection to the target breaks in the middle of a page, and a statement in SQLite fails
-// there.
-func TestCopyBreaksWithinAPage(t *testing.T) {
-	ring := secret.NewRing(midday)
-	from := sourceFile(t, ring)
+// A copy fails in the middle of a page and can be repeated. On PostgreSQL the connection breaks, and
+// on SQLite a statement fails.
+func TestCopyFailsWithinPage(t *testing.T) {
+	ring := secret.NewRing(noon)
+	from := newSource(t, ring)
 	var uid []byte
-	raw(t, from, `SELECT uid FROM account ORDER BY uid LIMIT 1 OFFSET 1000`, &uid)
+	execSQLite(t, from, `SELECT uid FROM account ORDER BY uid LIMIT 1 OFFSET 1000`, &uid)
 	url := postgrestest.Shared(t).Database(t)
 	s := openStore(t, ring, "", url)
 	s.Close()
-	onPostgres(t, url, `DELETE FROM seal_key`)
-	onPostgres(t, url, fmt.Sprintf(`
-		CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+	execPostgres(t, url, `DELETE FROM seal_key`)
+	execPostgres(t, url, fmt.Sprintf(`
+		CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
 			BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
-		CREATE TRIGGER die BEFORE INSERT ON account FOR EACH ROW
-			WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION die()`, uid))
-	if err := Copy(t.Context(), "sqlite:"+from, url, quiet); err == nil {
-		t.Fatal("nobody died")
+		CREATE TRIGGER fail BEFORE INSERT ON account FOR EACH ROW
+			WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION fail()`, uid))
+	if err := Copy(t.Context(), "sqlite:"+from, url, noProgress); err == nil {
+		t.Fatal("Copy succeeds")
 	} else {
 		t.Log(err)
 	}
-	onPostgres(t, url, `DROP FUNCTION die CASCADE`)
-	if err := Copy(t.Context(), "sqlite:"+from, url, quiet); err != nil {
+	execPostgres(t, url, `DROP FUNCTION fail CASCADE`)
+	if err := Copy(t.Context(), "sqlite:"+from, url, noProgress); err != nil {
 		t.Error(err)
 	}
 	to := filepath.Join(t.TempDir(), "to.db")
 	if err := makeEmpty(t, to); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, to, fmt.Sprintf(`CREATE TRIGGER die BEFORE INSERT ON account
-		WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'dead'); END`, uid))
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err == nil {
-		t.Fatal("nobody died")
+	execSQLite(t, to, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT ON account
+		WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'failed'); END`, uid))
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err == nil {
+		t.Fatal("Copy succeeds")
 	} else {
 		t.Log(err)
 	}
-	raw(t, to, `DROP TRIGGER die`)
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err != nil {
+	execSQLite(t, to, `DROP TRIGGER fail`)
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
 		t.Error(err)
 	}
-	if err := Compare(t.Context(), url, "sqlite:"+to, quiet); err != nil {
+	if err := Compare(t.Context(), url, "sqlite:"+to, noProgress); err != nil {
 		t.Error(err)
 	}
 }
 
-// A difference in any column of any table.
+// Compare finds a difference in any column of any table.
 func TestCompareSeesEveryColumn(t *testing.T) {
-	ring := secret.NewRing(midday)
-	from, to := sourceFile(t, ring), filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet); err != nil {
+	ring := secret.NewRing(noon)
+	from, to := newSource(t, ring), filepath.Join(t.TempDir(), "to.db")
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(to)
@@ -242,9 +244,9 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 				WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB)
 				ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
 			keys := strings.Join(tb.key, ", ")
-			raw(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+`
+			execSQLite(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+`
 				WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)
-			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, quiet)
+			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress)
 			if err == nil || !strings.Contains(err.Error(), tb.name) {
 				t.Errorf("%s.%s: %v", tb.name, column, err)
 			}
@@ -252,31 +254,20 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 	}
 }
 
-// No table and no column is forgotten, today or by a migration to come.
-func TestCopyHasEveryColumn(t *testing.T) {
-	stays := []string{
-		"revision.subject",
-		"revision.n",
-		"schema_version.version",
-		"schema_version.checksum",
-		"schema_version.applied",
-		"schema_floor.version",
-		"schema_floor.floor",
-		"node.id",
-		"node.beat",
+// Every column of every table is copied, or named here as one that is not.
+func TestEveryColumnIsCopied(t *testing.T) {
+	notCopied := []string{
+		"revision.subject", "revision.n",
+		"schema_version.version", "schema_version.checksum", "schema_version.applied",
+		"schema_floor.version", "schema_floor.floor",
+		"node.id", "node.beat", "outbox.node", "delivery.node",
 		"cluster.number",
-		"outbox.node",
-		"delivery.node",
-		"export.name",
-		"export.id",
-		"export.changes",
-		"export_due.n",
-		"export_due.subject",
+		"export.name", "export.id", "export.changes", "export_due.n", "export_due.subject",
 	}
-	var taken []string
+	var columns []string
 	for _, tb := range copied {
 		for _, c := range tb.columns {
-			taken = append(taken, tb.name+"."+c)
+			columns = append(columns, tb.name+"."+c)
 		}
 	}
 	path := filepath.Join(t.TempDir(), "x.db")
@@ -284,24 +275,25 @@ func TestCopyHasEveryColumn(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := postgrestest.Shared(t).Database(t)
-	s := openStore(t, secret.NewRing(midday), "", url)
-	l, err := openFile(t.Context(), path, secret.NewRing(midday))
+	onServer := openStore(t, secret.NewRing(noon), "", url)
+	onFile, err := openFile(t.Context(), path, secret.NewRing(noon))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer onFile.Close()
 	for _, c := range []struct {
 		s     *testStore
 		query string
 	}{
-		{l, `SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+		{onFile, `SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
 			WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'`},
-		{s, `SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'`},
+		{onServer, `SELECT table_name || '.' || column_name FROM information_schema.columns
+			WHERE table_schema = 'public'`},
 	} {
 		err := c.s.engine.Reads(t.Context()).Each(func(row engine.Scanner) error {
 			var name string
 			err := row.Scan(&name)
-			if !slices.Contains(taken, name) && !slices.Contains(stays, name) {
+			if !slices.Contains(columns, name) && !slices.Contains(notCopied, name) {
 				t.Errorf("%s is not copied", name)
 			}
 			return err

@@ -86,7 +86,7 @@ func Copy(ctx context.Context, from, to string, progress Progress) (err error) {
 			return fmt.Errorf("copy %s: %w", t.name, err)
 		}
 	}
-	if err := c.numbers(); err != nil {
+	if err := c.copyNumbers(); err != nil {
 		return err
 	}
 	// The comparison also sees what a command changed during the copy.
@@ -167,7 +167,7 @@ func checkSchema(ctx context.Context, database string) error {
 }
 
 // open opens both databases.
-func open(ctx context.Context, from, to string, create bool, progress Progress) (*copying, error) {
+func open(ctx context.Context, from, to string, create bool, progress Progress) (*copier, error) {
 	if err := checkSchema(ctx, from); err != nil {
 		return nil, err
 	}
@@ -183,23 +183,23 @@ func open(ctx context.Context, from, to string, create bool, progress Progress) 
 	if err != nil {
 		return nil, errors.Join(err, snapshot.Close(), source.Close())
 	}
-	return &copying{source, snapshot, target, progress}, nil
+	return &copier{source, snapshot, target, progress}, nil
 }
 
-// copying is a copy, or a comparison, of two open databases.
-type copying struct {
+// copier copies or compares two open databases.
+type copier struct {
 	source   engine.Copier
 	from     engine.Snapshot // of source
 	to       engine.Copier
 	progress Progress
 }
 
-func (c *copying) close() error {
+func (c *copier) close() error {
 	return errors.Join(c.from.Close(), c.source.Close(), c.to.Close())
 }
 
 // begin marks the target as unfinished, or checks that the mark is of this copy.
-func (c *copying) begin() error {
+func (c *copier) begin() error {
 	// The mark identifies the copy by the keys that the source was sealed with.
 	h := fnv.New64a()
 	err := c.from.Each(func(row engine.Scanner) error {
@@ -243,7 +243,7 @@ func (c *copying) begin() error {
 }
 
 // table copies the rows of a table that the target lacks.
-func (c *copying) table(ctx context.Context, t table) error {
+func (c *copier) table(ctx context.Context, t table) error {
 	total, err := engine.Count(c.from, `SELECT count(*) FROM `+t.name)
 	if err != nil {
 		return err
@@ -343,9 +343,9 @@ func scanAny(row engine.Scanner, n int) ([]any, error) {
 
 const tenantsVersion = `SELECT n FROM revision WHERE subject = 'tenant'`
 
-// numbers copies the last id of a tenant and the version of the tenants, so that the target does
+// copyNumbers copies the last id of a tenant and the version of the tenants, so that the target does
 // not reuse the id of a removed tenant, and no server sees the version decrease.
-func (c *copying) numbers() error {
+func (c *copier) copyNumbers() error {
 	last, err := c.source.LastID(c.from, "tenant")
 	if err != nil {
 		return err
@@ -364,7 +364,7 @@ func (c *copying) numbers() error {
 }
 
 // compareNumbers fails if one of these numbers is lower in the target than in the source.
-func (c *copying) compareNumbers(ctx context.Context) error {
+func (c *copier) compareNumbers(ctx context.Context) error {
 	for what, number := range map[string]func(engine.Copier, engine.Querier) (int64, error){
 		"last id of a tenant": func(e engine.Copier, q engine.Querier) (int64, error) {
 			return e.LastID(q, "tenant")
@@ -390,7 +390,7 @@ func (c *copying) compareNumbers(ctx context.Context) error {
 }
 
 // compare compares all rows of both databases, in the order of their keys.
-func (c *copying) compare(ctx context.Context) error {
+func (c *copier) compare(ctx context.Context) error {
 	for _, t := range copied {
 		total, err := engine.Count(c.from, `SELECT count(*) FROM `+t.name)
 		if err != nil {

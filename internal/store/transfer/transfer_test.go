@@ -24,13 +24,13 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// crowded fills a store with everything that there is, and more than a page of some of it.
-func crowded(t *testing.T, s *testStore) {
+// fillStore adds rows to every table, and more than a page to some.
+func fillStore(t *testing.T, s *testStore) {
 	t.Helper()
 	ctx := t.Context()
-	var homes []int64
-	for _, host := range []string{"one.test", "two.test", "gone.test"} {
-		homes = append(homes, addedTenant(t, s, host))
+	var tenantIDs []int64
+	for _, host := range []string{"one.test", "two.test", "removed.test"} {
+		tenantIDs = append(tenantIDs, addTenant(t, s, host))
 	}
 	must := func(err error) {
 		t.Helper()
@@ -45,7 +45,7 @@ func crowded(t *testing.T, s *testStore) {
 		URL:        "https://hooks.test",
 		AllTenants: true,
 		Sealed:     []byte("sealed"),
-		Created:    midday,
+		Created:    noon,
 	}))
 	must(s.AddHook(ctx, hook.Hook{
 		ID:        hook.ID{2},
@@ -53,99 +53,98 @@ func crowded(t *testing.T, s *testStore) {
 		Kind:      hook.Kamailio,
 		URL:       "http://127.0.0.1",
 		PlainHTTP: true,
-		Tenants:   homes[:1],
-		Created:   midday,
+		Tenants:   tenantIDs[:1],
+		Created:   noon,
 	}))
-	must(s.RemoveTenant(ctx, "gone.test", false, midday))
+	must(s.RemoveTenant(ctx, "removed.test", false, noon))
 	var all sync.WaitGroup
 	for i := range page + 500 {
 		all.Go(func() {
-			if err := s.Create(ctx, newcomer(homes[i%2], fmt.Sprintf("user%d", i)), midday); err != nil {
+			if err := s.Create(ctx, newSignup(tenantIDs[i%2], fmt.Sprintf("user%d", i)), noon); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
 	for _, user := range []string{"active", "held", "closed"} {
-		a := newcomer(homes[0], user)
+		a := newSignup(tenantIDs[0], user)
 		a.Account.Name, a.Account.HasSHA256 = "Zoë \"Ж\" \\ 🎺", true
-		must(s.Create(ctx, a, midday))
-		_, err := s.Confirm(ctx, homes[0], a.Token, a.Account.UID, midday)
+		must(s.Create(ctx, a, noon))
+		_, err := s.Confirm(ctx, tenantIDs[0], a.Token, a.Account.UID, noon)
 		must(err)
 	}
-	_, err := s.Disable(ctx, homes[0], "held", midday)
+	_, err := s.Disable(ctx, tenantIDs[0], "held", noon)
 	must(err)
-	must(s.Delete(ctx, homes[0], "closed", midday))
-	must(s.Revoke(ctx, homes[0], [16]byte{1, 2, 3}, midday))
+	must(s.Delete(ctx, tenantIDs[0], "closed", noon))
+	must(s.Revoke(ctx, tenantIDs[0], [16]byte{1, 2, 3}, noon))
 	must(s.AddServer(ctx,
-		sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: homes[:1], Created: midday}))
-	again := newcomer(homes[0], "again")
-	must(s.Create(ctx, again, midday))
+		sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: tenantIDs[:1], Created: noon}))
+	again := newSignup(tenantIDs[0], "again")
+	must(s.Create(ctx, again, noon))
 	must(s.Resend(ctx, account.LinkReplacement{
 		Account:     again.Account,
 		Was:         again.Account.Email,
 		Token:       [32]byte{1},
 		Message:     [16]byte{2},
 		SealedToken: []byte("newer"),
-		Made:        midday,
-	}, midday))
+		Made:        noon,
+	}, noon))
 	list, err := s.Pending(ctx)
 	must(err)
 	var sent []outbox.Ref
-	for _, w := range list[:100] {
-		sent = append(sent, outbox.Ref{Tenant: w.Tenant, Account: w.Account, Message: w.Message})
+	for _, e := range list[:100] {
+		sent = append(sent, outbox.Ref{Tenant: e.Tenant, Account: e.Account, Message: e.Message})
 	}
 	_, err = s.Ack(ctx, sent[:50])
 	must(err)
-	_, err = s.Enqueue(ctx, sent[50:], midday)
+	_, err = s.Enqueue(ctx, sent[50:], noon)
 	must(err)
-	due, _, err := s.DueMessages(ctx, midday, delivery.Position{}, nil, 10)
+	due, _, err := s.DueMessages(ctx, noon, delivery.Position{}, nil, 10)
 	must(err)
 	for i := range due {
-		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 nobody of that name"
+		due[i].State, due[i].Due, due[i].Answer = delivery.Failed, time.Time{}, "550 no such user"
 	}
 	must(s.Record(ctx, due))
 	must(s.AddSigningKey(ctx,
-		delivery.SigningKey{Tenant: homes[0], Selector: "a", Created: midday, Sealed: []byte{1, 2, 3}}))
+		delivery.SigningKey{Tenant: tenantIDs[0], Selector: "a", Created: noon, Sealed: []byte{1, 2, 3}}))
 }
 
-func quiet(string, int64, int64) {}
+func noProgress(string, int64, int64) {}
 
 func TestCopyThereAndBack(t *testing.T) {
-	ctx, dir, ring := t.Context(), t.TempDir(), secret.NewRing(midday)
+	ctx, dir, ring := t.Context(), t.TempDir(), secret.NewRing(noon)
 	first, third := "sqlite:"+filepath.Join(dir, "first.db"), "sqlite:"+filepath.Join(dir, "third.db")
 	second, fourth := postgrestest.Shared(t).Database(t), postgrestest.Shared(t).Database(t)
 	s, err := openFile(ctx, filepath.Join(dir, "first.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	crowded(t, s)
+	fillStore(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range [][2]string{{first, second}, {second, third}, {second, fourth}} {
-		told := make(map[string][2]int64)
+		last := make(map[string][2]int64) // progress by part
 		if err := Copy(ctx, c[0], c[1],
-			func(what string, done, total int64) { told[what] = [2]int64{done, total} }); err != nil {
+			func(what string, done, total int64) { last[what] = [2]int64{done, total} }); err != nil {
 			t.Fatal(err)
 		}
-		for what, n := range told {
+		for what, n := range last {
 			if n[0] != n[1] {
 				t.Errorf("%s ended at %d of %d", what, n[0], n[1])
 			}
 		}
-		if len(told) != 2*len(copied) {
-			t.Errorf("%d parts were told of", len(told))
+		if len(last) != 2*len(copied) {
+			t.Errorf("progress was reported for %d parts, want %d", len(last), 2*len(copied))
 		}
 	}
-	if err := Compare(ctx, first, third, quiet); err != nil {
+	if err := Compare(ctx, first, third, noProgress); err != nil {
 		t.Error(err)
 	}
-	if err := Compare(ctx, first, fourth, quiet); err != nil {
+	if err := Compare(ctx, first, fourth, noProgress); err != nil {
 		t.Error(err)
 	}
-	// The copies are stores: with the same keys, the next ids, and messages that somebody will
-	// write.
+	// The copies work as stores: they have the same keys and next ids, and their messages are written.
 	for name, open := range map[string]func() (*testStore, error){
 		"SQLite":     func() (*testStore, error) { return openFile(ctx, filepath.Join(dir, "third.db"), ring) },
 		"PostgreSQL": func() (*testStore, error) { return openPostgres(ctx, ring, "a", second) },
@@ -154,54 +153,56 @@ func TestCopyThereAndBack(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if id := addedTenant(t, s, "next.test"); id != 4 {
-			t.Errorf("%s: the next tenant is %d", name, id)
+		if id := addTenant(t, s, "next.test"); id != 4 {
+			t.Errorf("%s: the next tenant has id %d, want 4", name, id)
 		}
-		if a, err := s.Find(ctx, 1, "active", midday); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" ||
-			a.Disabled || !a.Confirmed.Equal(midday) || !a.HasSHA256 {
+		if a, err := s.Find(ctx, 1, "active", noon); err != nil || a.Name != "Zoë \"Ж\" \\ 🎺" ||
+			a.Disabled || !a.Confirmed.Equal(noon) || !a.HasSHA256 {
 			t.Errorf("%s: found %+v, %v", name, a, err)
 		}
-		if err := s.Create(ctx, newcomer(1, "closed"), midday); err != account.ErrTaken {
+		if err := s.Create(ctx, newSignup(1, "closed"), noon); !errors.Is(err, account.ErrTaken) {
 			t.Errorf("%s: the name of a deleted account: %v", name, err)
 		}
 		if hooks, err := s.Hooks(ctx); err != nil || len(hooks) != 2 || hooks[0].Waiting != 4 ||
 			hooks[1].Waiting != 2 || len(hooks[1].Tenants) != 1 {
 			t.Errorf("%s: the hooks are %+v, %v", name, hooks, err)
 		}
-		adopted, err := s.TakeOver(ctx)
+		taken, err := s.TakeOver(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		waiting, err := s.Pending(ctx)
-		if err != nil || len(waiting) != page+500-100+4 {
-			t.Errorf("%s: %d messages wait (%d were adopted), %v", name, len(waiting), len(adopted), err)
+		pending, err := s.Pending(ctx)
+		if err != nil || len(pending) != page+500-100+4 {
+			t.Errorf("%s: %d messages are in the outbox, %d of them taken over; %v",
+				name, len(pending), len(taken), err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := openPostgres(ctx, secret.NewRing(midday), "a", second); !errors.Is(err, store.ErrSealKey) {
+		if _, err := openPostgres(ctx, secret.NewRing(noon), "a", second); !errors.Is(err, store.ErrSealKey) {
 			t.Errorf("with other keys: %v", err)
 		}
 	}
 }
 
-// A copy is stopped wherever it tells of its progress, and goes on.
-func TestCopyGoesOn(t *testing.T) {
-	dir, ring := t.TempDir(), secret.NewRing(midday)
+// A copy that is cancelled at any step can be continued, but not from another source. After that,
+// Compare finds every change.
+func TestCopyContinues(t *testing.T) {
+	dir, ring := t.TempDir(), secret.NewRing(noon)
 	from := "sqlite:" + filepath.Join(dir, "from.db")
 	s, err := openFile(t.Context(), filepath.Join(dir, "from.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	crowded(t, s)
+	fillStore(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	other := filepath.Join(dir, "other.db")
-	if s, err = openFile(t.Context(), other, secret.NewRing(midday)); err != nil {
+	if s, err = openFile(t.Context(), other, secret.NewRing(noon)); err != nil {
 		t.Fatal(err)
 	}
-	addedTenant(t, s, "foreign.test")
+	addTenant(t, s, "foreign.test")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -235,23 +236,23 @@ func TestCopyGoesOn(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := c.open(c.to); !errors.Is(err, store.ErrUnfinished) {
-					t.Fatalf("half a copy is opened: %v", err)
+					t.Fatalf("open of an unfinished copy: %v", err)
 				}
-				if err := Copy(t.Context(), "sqlite:"+other, c.to, quiet); !fault.Is(err, fault.Conflict) {
-					t.Fatalf("another copy into half a copy: %v", err)
+				if err := Copy(t.Context(), "sqlite:"+other, c.to, noProgress); !fault.Is(err, fault.Conflict) {
+					t.Fatalf("copy of another source into an unfinished copy: %v", err)
 				}
 			}
 			if stops < 5 {
-				t.Errorf("it was stopped %d times only", stops)
+				t.Errorf("the copy was cancelled only %d times", stops)
 			}
-			if err := Compare(t.Context(), from, c.to, quiet); err != nil {
+			if err := Compare(t.Context(), from, c.to, noProgress); err != nil {
 				t.Error(err)
 			}
-			if err := Copy(t.Context(), from, c.to, quiet); !fault.Is(err, fault.Conflict) {
-				t.Errorf("a copy into a store that is in use: %v", err)
+			if err := Copy(t.Context(), from, c.to, noProgress); !fault.Is(err, fault.Conflict) {
+				t.Errorf("copy into a finished copy: %v", err)
 			}
-			if err := Copy(t.Context(), "sqlite:"+other, c.to, quiet); !fault.Is(err, fault.Conflict) {
-				t.Errorf("a copy of another into it: %v", err)
+			if err := Copy(t.Context(), "sqlite:"+other, c.to, noProgress); !fault.Is(err, fault.Conflict) {
+				t.Errorf("copy of another source into a finished copy: %v", err)
 			}
 			s, err := c.open(c.to)
 			if err != nil {
@@ -295,14 +296,14 @@ func TestCopyGoesOn(t *testing.T) {
 					changed = "x" + v
 				}
 				set(column, old, changed)
-				if err := Compare(t.Context(), from, c.to, quiet); !fault.Is(err, fault.Conflict) ||
+				if err := Compare(t.Context(), from, c.to, noProgress); !fault.Is(err, fault.Conflict) ||
 					!strings.Contains(err.Error(), " of "+tb.name+" ") {
 					t.Errorf("a changed row of %s: %v", tb.name, err)
 				}
 				set(column, changed, old)
 			}
-			if err := Compare(t.Context(), from, c.to, quiet); err != nil {
-				t.Errorf("everything is as it was: %v", err)
+			if err := Compare(t.Context(), from, c.to, noProgress); err != nil {
+				t.Errorf("after all changes were reverted: %v", err)
 			}
 			exec := func(query string) {
 				t.Helper()
@@ -313,16 +314,16 @@ func TestCopyGoesOn(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for query, told := range map[string]string{
+			for query, want := range map[string]string{
 				`DELETE FROM spent WHERE expires IN (SELECT max(expires) FROM spent)`: "spent is missing",
 				`INSERT INTO seal_key (id) VALUES ('zzz')`:                            "seal_key is only in the target",
 			} {
 				exec(query)
-				if err := Compare(t.Context(), from, c.to, quiet); !fault.Is(err, fault.Conflict) ||
-					!strings.Contains(err.Error(), told) {
+				if err := Compare(t.Context(), from, c.to, noProgress); !fault.Is(err, fault.Conflict) ||
+					!strings.Contains(err.Error(), want) {
 					t.Errorf("%s: %v", query, err)
 				}
-				if told == "seal_key is only in the target" {
+				if want == "seal_key is only in the target" {
 					exec(`DELETE FROM seal_key WHERE id = 'zzz'`)
 				}
 			}
@@ -330,46 +331,46 @@ func TestCopyGoesOn(t *testing.T) {
 	}
 }
 
-func TestRunningServerIsNotCopied(t *testing.T) {
-	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(midday)
+func TestCopyOfRunningServer(t *testing.T) {
+	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
 	s := openStore(t, ring, "a", url)
 	if _, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"}); err != nil {
 		t.Fatal(err)
 	}
 	to := "sqlite:" + filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), url, to, quiet); !fault.Is(err, fault.Conflict) {
-		t.Errorf("while a server runs: %v", err)
+	if err := Copy(t.Context(), url, to, noProgress); !fault.Is(err, fault.Conflict) {
+		t.Errorf("Copy while a server runs: %v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var met error
+	var refused error
 	err := Copy(t.Context(), url, to, func(string, int64, int64) {
-		if met == nil {
-			_, met = openPostgres(t.Context(), ring, "b", url)
+		if refused == nil {
+			_, refused = openPostgres(t.Context(), ring, "b", url)
 		}
 	})
-	if err != nil || !fault.Is(met, fault.Overloaded) {
-		t.Errorf("copied: %v; a server that starts meanwhile: %v", err, met)
+	if err != nil || !fault.Is(refused, fault.Overloaded) {
+		t.Errorf("Copy: %v; start of a server during the copy: %v", err, refused)
 	}
 }
 
-// A copy makes no entries for phone servers, so it is refused by a target that has them.
-func TestCopyIntoExportIsRefused(t *testing.T) {
+// Copy does not write the tables for phone servers, so it refuses a target that has them.
+func TestCopyIntoExport(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
-	s := openStore(t, secret.NewRing(midday), "", database)
+	s := openStore(t, secret.NewRing(noon), "", database)
 	if err := s.EnableExport(t.Context(), func(int64, int64) {}); err != nil {
 		t.Fatal(err)
 	}
 	from := filepath.Join(t.TempDir(), "dialtone.db")
-	source, err := openFile(t.Context(), from, secret.NewRing(midday))
+	source, err := openFile(t.Context(), from, secret.NewRing(noon))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := source.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(t.Context(), "sqlite:"+from, database, quiet); !errors.Is(err, errForeign) {
+	if err := Copy(t.Context(), "sqlite:"+from, database, noProgress); !errors.Is(err, errForeign) {
 		t.Errorf("got %v", err)
 	}
 }

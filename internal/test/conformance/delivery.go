@@ -320,9 +320,9 @@ var deliveryTests = []testCase{
 		}
 	}},
 	{"deliveries are removed with their account", func(t *test) {
-		gone := t.addEnqueued("gone", noon)
-		t.must(t.Delete(t.ctx, t.tenant, "gone", noon))
-		t.wantNoDelivery(gone)
+		deleted := t.addEnqueued("deleted", noon)
+		t.must(t.Delete(t.ctx, t.tenant, "deleted", noon))
+		t.wantNoDelivery(deleted)
 		closed := t.addEnqueued("closed", noon)
 		_, err := t.Enable(t.ctx, t.tenant, "closed", noon)
 		t.must(err)

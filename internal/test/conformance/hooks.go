@@ -252,11 +252,11 @@ var notificationTests = []testCase{
 	{"are written for each active account of a removed tenant", func(t *test) {
 		t.addActive("ann", noon)
 		t.addActive("bob", noon)
-		t.addActive("gone", noon)
+		t.addActive("deleted", noon)
 		t.addPending("kim", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "bob", noon)
 		t.must(err)
-		t.must(t.Delete(t.ctx, t.tenant, "gone", noon))
+		t.must(t.Delete(t.ctx, t.tenant, "deleted", noon))
 		t.addTenant("other.test")
 		all, own := t.addHook("all"), t.addHook("own", t.tenant)
 		t.must(t.RemoveTenant(t.ctx, "phone.test", true, noon))

@@ -198,6 +198,31 @@ var resendTests = []testCase{
 		_, err = t.Activate(t.ctx, t.tenant, r.Token, noon)
 		t.wantErr(err, account.ErrActive)
 	}},
+	{"is undone after the newer link was undone", func(t *test) {
+		a := t.addPending("ann", noon)
+		old := t.resend(a.Account, "b@mail.test", noon)
+		second := a.Account
+		second.Email = "b@mail.test"
+		r := t.resend(second, "c@mail.test", noon)
+		t.must(t.UndoResend(t.ctx, old, noon))
+		t.must(t.UndoResend(t.ctx, r, noon))
+		t.wantAccount(t.find("ann", noon), second)
+		for range 2 {
+			t.must(t.UndoResend(t.ctx, old, noon))
+			t.wantAccount(t.find("ann", noon), a.Account)
+		}
+		_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.must(err)
+	}},
+	{"is not undone once it is acknowledged", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.resend(a.Account, "b@mail.test", noon)
+		t.ack([]outbox.Ref{newRef(r)})
+		t.must(t.UndoResend(t.ctx, r, noon))
+		if got := t.find("ann", noon).Email; got != "b@mail.test" {
+			t.Errorf("the address is %q", got)
+		}
+	}},
 	{"keeps Undo from removing the account", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, a.Account.Email, noon)

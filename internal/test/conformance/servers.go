@@ -62,21 +62,21 @@ var serverTests = []testCase{
 		}
 	}},
 	{"are removed with their token", func(t *test) {
-		gone, stays := t.newServer("gone", t.tenant), t.newServer("stays", t.tenant)
-		t.must(t.AddServer(t.ctx, gone))
-		t.must(t.AddServer(t.ctx, stays))
+		removed, kept := t.newServer("removed", t.tenant), t.newServer("stays", t.tenant)
+		t.must(t.AddServer(t.ctx, removed))
+		t.must(t.AddServer(t.ctx, kept))
 		_, before := t.servers()
-		t.must(t.RemoveServer(t.ctx, "gone"))
+		t.must(t.RemoveServer(t.ctx, "removed"))
 		list, after := t.servers()
-		t.wantEqual(list, []string{fmt.Sprintf("%#v", stays)})
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", kept)})
 		if after <= before {
 			t.Errorf("the version went from %d to %d", before, after)
 		}
-		t.wantKind(t.RemoveServer(t.ctx, "gone"), fault.NotFound)
-		again := t.newServer("gone", t.tenant)
+		t.wantKind(t.RemoveServer(t.ctx, "removed"), fault.NotFound)
+		again := t.newServer("removed", t.tenant)
 		t.must(t.AddServer(t.ctx, again))
 		list, _ = t.servers()
-		t.wantEqual(list, []string{fmt.Sprintf("%#v", again), fmt.Sprintf("%#v", stays)})
+		t.wantEqual(list, []string{fmt.Sprintf("%#v", again), fmt.Sprintf("%#v", kept)})
 	}},
 	{"have case-sensitive names", func(t *test) {
 		t.must(t.AddServer(t.ctx, t.newServer("sbc", t.tenant)))

@@ -1,18 +1,17 @@
-// Package crashfs is a file system in memory for tests of durability: it can be stopped at any
-// moment and inspected as a machine would find it after a power cut.
+// Package crashfs is a file system in memory for tests of durability. It can be stopped at any moment,
+// and then shows what a machine could find on its disk after a power cut.
 //
-// It is at least as harsh as real file systems. Data of a file is on the disk after a sync of the
-// file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power cut
-// may keep or drop anything unsynced, in any order, and tear a write. A sync that fails has dropped
-// the data: the cache takes it for clean, and the next sync succeeds without it. After the end of a
-// process alone the cache lives on, until Forget.
+// It guarantees no more than real file systems do. The data of a file is on disk after a sync of the
+// file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power cut may
+// keep or drop any unsynced change, in any order, and tear a write. A failed sync drops the data: the
+// cache marks it as clean, and the next sync succeeds without it. If only the process ends, the cache
+// stays until Forget.
 //
-// Every operation goes through one function, which records it. The state at every moment of a
-// recorded run can be restored (Moments), and any operation can be made to fail (Fail). SQLite
-// works on the file system through VFS, package pickup through the methods that its FileSystem
-// interface wants.
+// Every operation goes through one function, which records it in a journal. Moments restores the state
+// at every moment of a recorded run, and Fail makes operations fail. SQLite uses the file system
+// through VFS, and package pickup through the methods of its FileSystem interface.
 //
-// It has no modes or owners, no renames or links between directories, and no file for the memory
+// There are no modes and owners, no renames or links between directories, and no file for the memory
 // that connections share (the -shm file), which SQLite rebuilds after a crash.
 package crashfs
 
@@ -32,20 +31,19 @@ import (
 // Kind is what an operation does.
 type Kind string
 
-// The kinds of operations. Those of the second line change nothing.
+// The kinds of operations. Those from Open to Share change nothing.
 const (
 	Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll Kind = "create", "mkdir",
 		"write", "truncate", "remove", "rename", "link", "fsync", "fsync dir", "syncfs"
 	// CreateUnnamed is open(2) with O_TMPFILE, LinkUnnamed is linkat(2) of such a file.
 	CreateUnnamed, LinkUnnamed Kind = "create unnamed", "link unnamed"
-	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): what is in the cache and clean is read from the
-	// disk again.
+	// Forget is posix_fadvise(POSIX_FADV_DONTNEED): clean pages of the cache are read from disk again.
 	Forget Kind = "fadvise"
 
 	Open, Read, Stat, List, Chmod, Close, Share Kind = "open", "read", "stat", "list", "chmod", "close",
 		"map shared memory"
 
-	// Mark is no operation: it records where in the journal something happened outside.
+	// Mark is not an operation. It marks a moment in the journal at which something else happened.
 	Mark Kind = "mark"
 )
 
@@ -55,18 +53,18 @@ type Op struct {
 	Path string
 	To   string // of a rename or a link
 	Off  int64
-	Data []byte // as far as it was written
+	Data []byte // the part that was written
 	Size int    // of a read
 	Err  error
 
-	node          int // the file, or for a name its directory
-	newNode       int // of CreateUnnamed and LinkUnnamed: the file
+	node          int // the file, or the directory of a name
+	newNode       int // the file of CreateUnnamed and LinkUnnamed
 	name, newName string
 	reverts       bool
-	unseen        bool // whether it fails
+	unseen        bool // the caller ignores errors, so no fault applies
 }
 
-// Changes reports whether a crash after the operation can leave another disk than one before it.
+// Changes reports whether crashes before and after the operation can leave different disks.
 func (op Op) Changes() bool {
 	switch op.Kind {
 	case Create, MakeDir, Write, Truncate, Remove, Rename, Link, Sync, SyncDir, SyncAll, CreateUnnamed, LinkUnnamed:
@@ -98,25 +96,25 @@ func (op Op) String() string {
 type Fault struct {
 	// After is how many operations succeed before the one that fails.
 	After int
-	// Err is what it fails with.
+	// Err is the error of the failing operation.
 	Err syscall.Errno
-	// Stays makes every operation from then on fail, until it is healed.
+	// Stays makes all later operations fail too, until the fault is healed.
 	Stays bool
-	// Only, where it is set, are the operations that are counted and may fail.
+	// Only selects the operations that are counted and may fail. If it is nil, all are.
 	Only func(Op) bool
-	// Reverts makes what a failed sync dropped disappear from the cache too.
+	// Reverts makes a failed sync drop the data from the cache, too.
 	Reverts bool
 }
 
 // FS is one file system. It is safe for concurrent use.
 type FS struct {
-	// Before, where it is set, is called before each operation, outside all locks.
+	// Before is called before each operation, without locks, unless it is nil.
 	Before func(Op)
 
 	mu      sync.Mutex
 	disk    *disk
 	dead    bool
-	left    int // operations until it stops, where that is above zero
+	left    int // operations until the file system stops, if positive
 	begin   *disk
 	journal []Op
 	faults  []*armed
@@ -124,7 +122,7 @@ type FS struct {
 	sqlite sqliteFS
 }
 
-// New is an empty file system.
+// New returns an empty file system.
 func New() *FS { return on(newDisk()) }
 
 func on(d *disk) *FS { return &FS{disk: d, sqlite: sqliteFS{files: make(map[int]*shared)}} }
@@ -136,14 +134,14 @@ func (f *FS) Record() {
 	f.begin, f.journal = f.disk.clone(), nil
 }
 
-// Journal are the operations since Record, and their number is the present moment.
+// Journal returns the operations since Record. Their number is the present moment.
 func (f *FS) Journal() []Op {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.journal)
 }
 
-// Now is the present moment in the journal.
+// Now returns the present moment in the journal.
 func (f *FS) Now() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,16 +157,16 @@ func (f *FS) SyncFile(p string) error {
 	return err
 }
 
-// Forget makes the cache forget what is clean of a file, which after a sync that failed is not what
-// is on the disk.
+// Forget drops the clean pages of a file from the cache. After a failed sync, they differ from the
+// disk.
 func (f *FS) Forget(p string) {
 	f.do(Op{Kind: Forget, Path: p, unseen: true}, func(op *Op) (err error) {
 		op.node, _, _, err = f.disk.find(op.Path)
-		return err // a file that is not there has nothing to forget
+		return err // a missing file has no pages
 	})
 }
 
-// Mark writes a line into the journal.
+// Mark adds a line to the journal.
 func (f *FS) Mark(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -177,14 +175,14 @@ func (f *FS) Mark(format string, args ...any) {
 	}
 }
 
-// armed is a fault, and whether it struck.
+// armed is a fault, and whether it has made an operation fail.
 type armed struct {
 	Fault
 	hit bool
 }
 
-// Fail arms a fault. heal disarms it and reports whether it struck.
-func (f *FS) Fail(fault Fault) (heal func() bool) {
+// Fail arms a fault. disarm removes it and reports whether it occurred.
+func (f *FS) Fail(fault Fault) (disarm func() bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := &armed{Fault: fault}
@@ -197,26 +195,26 @@ func (f *FS) Fail(fault Fault) (heal func() bool) {
 	}
 }
 
-// StopAfter lets n more operations happen, and none after them; then it is for Crash to say what is
-// left.
+// StopAfter stops the file system after n more operations: all later ones fail and change nothing.
+// Crash then returns what is left.
 func (f *FS) StopAfter(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.left = n + 1
 }
 
-// GoOn takes StopAfter back.
+// GoOn revokes StopAfter.
 func (f *FS) GoOn() { f.StopAfter(-1) }
 
-// Stopped reports whether operations still happen.
+// Stopped reports whether the file system has stopped.
 func (f *FS) Stopped() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.dead
 }
 
-// Crash is the file system as it is found after a stop at this moment. The old one is dead: what a
-// program still asks of it fails and changes nothing.
+// Crash stops the file system, and returns one as it is found afterwards. Further operations on the
+// old one fail and change nothing.
 func (f *FS) Crash(v Variant) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -224,23 +222,23 @@ func (f *FS) Crash(v Variant) *FS {
 	return on(f.disk.crash(v))
 }
 
-// Clone is a copy of the file system as the disk has it when nothing is unsynced.
+// Clone returns a copy in which everything is synced.
 func (f *FS) Clone() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return on(f.disk.crash(Cuts[0]))
 }
 
-// Torn are the lengths at which a power cut at this moment may have torn the last write.
+// Torn returns the lengths at which a power cut at this moment may tear the last write.
 func (f *FS) Torn() []int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.disk.torn()
 }
 
-// Moments calls each for every moment of the journal, from the one before the first operation to
-// the one after the last, with the file system of that moment. Moments at which nothing can have
-// changed for a crash are left out. It ends where each returns false.
+// Moments calls each for every moment of the journal, from the one before the first operation to the
+// one after the last, with the file system of that moment. It skips moments after operations that
+// change nothing, and ends if each returns false.
 func (f *FS) Moments(each func(at int, then *FS) bool) {
 	f.mu.Lock()
 	d, journal := f.begin.clone(), slices.Clone(f.journal)
@@ -276,7 +274,7 @@ func (f *FS) Image() string {
 	return b.String()
 }
 
-// Files are the paths of all files, in order.
+// Files returns the sorted paths of all files.
 func (f *FS) Files() (list []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -301,7 +299,8 @@ func (d *disk) walk(id int, name string, each func(string, *node)) {
 	}
 }
 
-// find is the node at a path, and the directory and name that it has or would have.
+// find returns the node at a path, and its directory and name. Without such a node, the error is
+// ENOENT; dir is then -1 if there is no such directory either.
 func (d *disk) find(p string) (id, dir int, name string, err error) {
 	dirPath, name := path.Split(path.Clean(p))
 	for part := range strings.SplitSeq(strings.Trim(dirPath, "/"), "/") {
@@ -323,8 +322,8 @@ func (d *disk) find(p string) (id, dir int, name string, err error) {
 	return -1, dir, name, syscall.ENOENT
 }
 
-// do is the one place that every operation goes through. resolve completes it, and may refuse it,
-// under the lock.
+// do runs an operation. All operations go through it. resolve is called with the lock held; it
+// completes the operation, or refuses it.
 func (f *FS) do(op Op, resolve func(*Op) error) (Op, error) {
 	if f.Before != nil {
 		f.Before(op)
@@ -345,7 +344,7 @@ func (f *FS) do(op Op, resolve func(*Op) error) (Op, error) {
 	}
 	if errno, reverts := f.strikes(op); errno != 0 {
 		op.Err, op.reverts = errno, reverts
-		if op.Kind == Write { // a part of it may be there, as where a disk got full
+		if op.Kind == Write { // a part may have been written, as on a full disk
 			op.Data = op.Data[:len(op.Data)/2/sector*sector]
 		}
 	}
@@ -374,12 +373,13 @@ func (f *FS) strikes(op Op) (errno syscall.Errno, reverts bool) {
 	return errno, reverts
 }
 
-// named completes an operation on an existing name, new one on a name that must not be there.
+// named completes an operation on an existing name.
 func (f *FS) named(op *Op) (err error) {
 	_, op.node, op.name, err = f.disk.find(op.Path)
 	return err
 }
 
+// unnamed completes an operation on a name that must not exist.
 func (f *FS) unnamed(op *Op) (err error) {
 	_, op.node, op.name, err = f.disk.find(op.Path)
 	switch {
@@ -391,7 +391,7 @@ func (f *FS) unnamed(op *Op) (err error) {
 	return nil
 }
 
-// MakeDir makes a directory and those above it, where they are missing.
+// MakeDir creates a directory and its parents if they are missing.
 func (f *FS) MakeDir(p string) error {
 	above := ""
 	for part := range strings.SplitSeq(strings.Trim(path.Clean(p), "/"), "/") {
@@ -403,7 +403,8 @@ func (f *FS) MakeDir(p string) error {
 	return nil
 }
 
-// Create makes a file that must not be there, step by step as a program does.
+// Create creates a file, which must not exist, in the same steps as a program: it opens, writes and
+// closes it.
 func (f *FS) Create(p string, data []byte) error {
 	op, err := f.do(Op{Kind: Create, Path: p}, f.unnamed)
 	if err != nil {
@@ -424,7 +425,7 @@ func (f *FS) idOf(op Op) int {
 	return f.disk.nodes[op.node].names[op.name]
 }
 
-// Rename gives a file another name in its directory, in one step; what had that name is gone.
+// Rename renames a file within its directory, atomically. It replaces a file of the new name.
 func (f *FS) Rename(from, to string) error {
 	_, err := f.do(Op{Kind: Rename, Path: from, To: to}, func(op *Op) error {
 		if path.Dir(from) != path.Dir(to) {
@@ -436,7 +437,7 @@ func (f *FS) Rename(from, to string) error {
 	return err
 }
 
-// Link gives a file a further name in its directory, which must not be there.
+// Link gives a file another name in its directory. The name must not exist.
 func (f *FS) Link(from, to string) error {
 	_, err := f.do(Op{Kind: Link, Path: from, To: to}, func(op *Op) error {
 		if path.Dir(from) != path.Dir(to) {
@@ -460,7 +461,7 @@ func (f *FS) Remove(p string) error {
 	return err
 }
 
-// ReadFile is the content of a file.
+// ReadFile returns the content of a file.
 func (f *FS) ReadFile(p string) ([]byte, error) {
 	var data []byte
 	_, err := f.do(Op{Kind: Read, Path: p}, func(op *Op) error {
@@ -474,7 +475,7 @@ func (f *FS) ReadFile(p string) ([]byte, error) {
 	return data, err
 }
 
-// List are the entries of a directory.
+// List returns the entries of a directory.
 func (f *FS) List(p string) ([]fs.DirEntry, error) {
 	var list []fs.DirEntry
 	_, err := f.do(Op{Kind: List, Path: p}, func(op *Op) error {

@@ -8,47 +8,45 @@ import (
 )
 
 const (
-	page   = 4096 // what the system's cache writes at once
-	sector = 512  // what a disk writes at once
+	page   = 4096 // the unit in which the cache of the system writes
+	sector = 512  // the unit in which a disk writes
 )
 
-// disk is everything there is: what programs see, and how much of it would be found after a power
-// cut. It changes by apply alone, so that a journal of operations gives the same disk again. Node 0
-// is the root directory.
+// disk is the state of a file system: what programs see, and what may be left after a power cut. Only
+// apply changes it, so a journal of operations always leads to the same disk. Node 0 is the root
+// directory.
 type disk struct {
 	nodes map[int]*node
 	next  int
-	// last is the write that was applied last, if nothing came after it: the one that a power cut
-	// may tear.
+	// last is the last operation if it was a write: the one that a power cut may tear.
 	last *change
 }
 
 // node is a file or a directory.
 type node struct {
-	data, stable []byte // of a file: as programs see it, and as the disk has it
-	// shared says that the memory of data is also that of stable or of another disk: it is copied
-	// before it is written to. The memory of stable is never written to.
+	data, stable []byte // the content of a file for programs, and on disk
+	// shared means that stable or another disk uses the memory of data, so it must be copied before
+	// a write. The memory of stable is never written to.
 	shared   bool
-	sum      sum // of data, where summed is set
+	sum      sum // of data, if summed is set
 	summed   bool
 	unsynced []change
-	// failed says that a sync dropped data: what is in the cache is then marked clean and not what
-	// is on the disk.
+	// failed means that a failed sync dropped data: clean pages of the cache may differ from the disk.
 	failed bool
 
 	names, stableNames map[string]int // of a directory
 	unsyncedNames      []move
 }
 
-// change is a write of data at off, or a cut of the file to off bytes.
+// change is a write of data at off, or a truncation of the file to off bytes.
 type change struct {
 	off  int64
 	data []byte
 	cut  bool
 }
 
-// move takes the name old away and gives the name new to a node; either may be empty. A rename is
-// one move: after a crash it happened or it did not.
+// move removes the name old and gives the name new to a node; either may be empty. A rename is one
+// move, so after a crash it has happened or it has not.
 type move struct {
 	old, new string
 	node     int
@@ -76,8 +74,8 @@ func (d *disk) clone() *disk {
 	return c
 }
 
-// apply does what an operation did, which is nothing for those that only read and for most that
-// failed.
+// apply changes the disk as an operation did. Operations that only read change nothing, nor do most
+// failed ones.
 func (d *disk) apply(op Op) {
 	if op.Kind == Mark {
 		return
@@ -146,12 +144,12 @@ func (d *disk) apply(op Op) {
 
 func (n *node) write(c change) {
 	if n.shared {
-		// With room to grow: a WAL is written to in pieces.
+		// The extra capacity is for a WAL, which grows with each write.
 		n.data, n.shared = append(make([]byte, 0, len(n.data)+16*page), n.data...), false
 	}
 	n.data, n.summed = c.onto(n.data), false
 	if n.failed && !c.cut {
-		// The cache writes whole pages, and so with this write also what a sync dropped beside it.
+		// The cache writes whole pages. So this write also writes dropped data of the same pages.
 		from := c.off / page * page
 		to := min((c.off+int64(len(c.data))+page-1)/page*page, int64(len(n.data)))
 		c = change{off: from, data: bytes.Clone(n.data[from:to])}
@@ -159,7 +157,7 @@ func (n *node) write(c change) {
 	n.unsynced = append(n.unsynced, c)
 }
 
-// onto gives the content after the change.
+// onto returns the content b after the change.
 func (c change) onto(b []byte) []byte {
 	end := c.off + int64(len(c.data))
 	if c.cut && int64(len(b)) > end {
@@ -172,9 +170,8 @@ func (c change) onto(b []byte) []byte {
 	return b
 }
 
-// sync makes a file's data durable. Where it fails, nothing more will ever be written of what was
-// unsynced: the system takes it for clean. Whether programs still see it depends on the file
-// system.
+// sync makes the data of a file durable. If it fails, the unsynced data will never be written, because
+// the system marks it as clean. Whether programs still see it depends on the file system.
 func (n *node) sync(fails, reverts bool) {
 	switch {
 	case len(n.unsynced) == 0:
@@ -194,22 +191,22 @@ func (n *node) sync(fails, reverts bool) {
 	n.unsynced = nil
 }
 
-// revert reads the file from the disk again. The length is the file system's and stays; what was
-// never written is zeros.
+// revert reads the file from disk again. Its length stays, since that is metadata of the file system;
+// parts that were never written are zeros.
 func (n *node) revert() {
 	data := make([]byte, len(n.data))
 	copy(data, n.stable)
 	n.data, n.shared, n.summed = data, false, false
 }
 
-// sum tells contents apart. It is not the same in another process.
+// sum is a checksum of a content. It differs between processes.
 type sum [2]uint64
 
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 func sumOf(b []byte) sum { return sum{maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)} }
 
-// sums are of everything that a program may see of a file: now, and after Forget.
+// sums returns the checksums of the content that programs see now, and after Forget.
 func (n *node) sums() (now, forgotten sum) {
 	if !n.summed {
 		n.sum, n.summed = sumOf(n.data), true
@@ -220,7 +217,7 @@ func (n *node) sums() (now, forgotten sum) {
 	return n.sum, sumOf(n.stable)
 }
 
-// forget reads clean pages from the disk again, and keeps what is still to be written.
+// forget reads clean pages from disk again, and keeps unsynced changes.
 func (n *node) forget() {
 	if !n.failed {
 		return
@@ -250,34 +247,33 @@ func (n *node) syncNames() {
 	n.stableNames, n.unsyncedNames = maps.Clone(n.names), nil
 }
 
-// Keep says which unsynced changes a power cut leaves.
+// Keep says which unsynced changes a power cut keeps.
 type Keep int
 
 const (
 	All  Keep = iota
-	None      // not one
-	Head      // of each write the first sector
-	Some      // any, in any order, each page for itself and some of them torn
+	None      // no change
+	Head      // the first sector of each write
+	Some      // a random choice of pages, some of them torn
 )
 
-// Variant is one state that a machine may be found in after it stopped at a certain moment.
+// Variant is one of the states in which a disk may be found after a stop at a certain moment.
 type Variant struct {
 	Name string
-	// Data and Entries say what is left of unsynced data of files and of unsynced names in
+	// Data and Entries say what is kept of unsynced data of files, and of unsynced names in
 	// directories.
 	Data, Entries Keep
-	// Torn, where it is above zero, is how much is left of the very last write.
+	// Torn, if positive, is how many bytes of the last write are kept.
 	Torn int
-	// Seed decides for Some.
+	// Seed determines the choice of Some.
 	Seed uint64
 }
 
-// Killed is the end of the process alone: the system goes on, and so does its cache, with what is
-// not on the disk yet and with what a failed sync dropped.
+// Killed is the end of only the process. The cache stays, with unsynced data and with data that a
+// failed sync dropped.
 var Killed = Variant{Name: "the process was killed"}
 
-// Cuts are the power cuts that every moment has, besides those that tear a write and those by
-// chance.
+// Cuts are the power cuts that are tried at every moment, in addition to torn writes and random ones.
 var Cuts = []Variant{
 	{Name: "everything is there that was still to be written"},
 	{Name: "everything unsynced is lost", Data: None, Entries: None},
@@ -286,12 +282,12 @@ var Cuts = []Variant{
 	{Name: "unsynced names are lost", Entries: None},
 }
 
-// Chance is a power cut that leaves what the seed says.
+// Chance returns a power cut with a random choice that the seed determines.
 func Chance(seed uint64) Variant {
 	return Variant{Name: "what is left is left to chance", Data: Some, Entries: Some, Seed: seed}
 }
 
-// torn are the lengths at which the last write may have been torn: at every sector of the disk.
+// torn returns the lengths at which the last write may be torn, which are the sector boundaries.
 func (d *disk) torn() (lengths []int) {
 	if d.last == nil || d.last.cut {
 		return nil
@@ -302,16 +298,16 @@ func (d *disk) torn() (lengths []int) {
 	return lengths
 }
 
-// crash is the disk as it is found after a stop at this moment. After a power cut all on it is
-// durable.
+// crash returns the disk as it is found after a stop at this moment. After a power cut, everything on
+// it is durable.
 func (d *disk) crash(v Variant) *disk {
 	if v == Killed {
 		return d.clone()
 	}
 	after := &disk{nodes: make(map[int]*node), next: d.next}
 	chance := rand.New(rand.NewPCG(v.Seed, 1))
-	// In the order of numbers, since the same seed must leave the same. A directory comes before
-	// what is in it.
+	// Nodes are visited in order of their numbers, so that a seed always leads to the same result. A
+	// directory has a lower number than its entries.
 	reached := map[int]bool{0: true}
 	for id := range d.next {
 		n := d.nodes[id]
@@ -373,7 +369,7 @@ func (d *disk) dataAfter(n *node, v Variant, chance *rand.Rand) []byte {
 	return b
 }
 
-// someOf puts any of a change's pages onto b, whole or up to any sector.
+// someOf applies a random choice of the pages of a change to b, each whole or up to a random sector.
 func (c change) someOf(b []byte, chance *rand.Rand) []byte {
 	if c.cut {
 		if chance.IntN(2) == 0 {

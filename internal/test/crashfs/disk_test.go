@@ -105,8 +105,8 @@ func after(list ...func(*FS) error) func(*FS) error {
 
 func failing(do func(*FS) error, errno syscall.Errno) func(*FS) error {
 	return func(f *FS) error {
-		heal := f.Fail(Fault{Err: errno})
-		defer heal()
+		disarm := f.Fail(Fault{Err: errno})
+		defer disarm()
 		if err := do(f); !errors.Is(err, errno) {
 			return errors.New("it did not fail")
 		}
@@ -130,7 +130,7 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// A write beside what a failed sync dropped brings the page back, and the page alone.
+// A write to a page whose data a failed sync dropped writes the whole page again, and no other page.
 func TestFailedSync(t *testing.T) {
 	d := newDisk()
 	d.apply(Op{Kind: Create, name: "a"})

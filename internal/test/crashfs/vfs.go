@@ -1,6 +1,7 @@
 package crashfs
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -15,12 +16,12 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// SQLite sees the file system through what it calls a VFS: a table of C functions, which are Go
-// functions here. They do what those of SQLite's own unix VFS do, in its order: the first sync of a
-// new WAL syncs its directory too, and does not mind if that fails; a file that cannot be looked at
-// is taken for absent.
+// SQLite uses a file system through a VFS, which is a table of C functions. Here they are Go functions.
+// They do the same as those of SQLite's unix VFS, in the same order. For example, the first sync of a
+// new WAL also syncs its directory and ignores errors of that, and a file whose status cannot be read
+// counts as missing.
 
-// sqliteFS is what an FS keeps for SQLite.
+// sqliteFS is the state of an FS for SQLite.
 type sqliteFS struct {
 	once  sync.Once
 	name  string
@@ -36,8 +37,8 @@ type shared struct {
 	readers                      map[*handle]bool
 	reserved, pending, exclusive *handle
 
-	regions []uintptr // memory beside the write-ahead log
-	mapped  int       // by how many connections
+	regions []uintptr // shared memory with the wal-index
+	mapped  int       // number of connections that have mapped it
 	slots   [sqlite3.SQLITE_SHM_NLOCK]struct {
 		readers int
 		writer  *handle
@@ -84,15 +85,16 @@ func thing[T any](number uintptr) T {
 	return v.(T)
 }
 
-// at is a C pointer.
+// at returns a pointer to the value at an address in C memory.
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 
 func bytesAt(p uintptr, n int32) []byte { return unsafe.Slice(at[byte](p), n) }
 
-// c is a function as C calls it.
+// c returns a function in the form in which C calls it.
 func c[F any](f F) uintptr { return *(*uintptr)(unsafe.Pointer(&f)) }
 
-// VFS is the name under which SQLite has the file system, for the vfs parameter of a data source.
+// VFS registers the file system with SQLite if it is not registered yet, and returns the name of its
+// VFS.
 func (f *FS) VFS() string {
 	f.sqlite.once.Do(func() {
 		tls := libc.NewTLS()
@@ -117,14 +119,14 @@ func (f *FS) VFS() string {
 		v.FxFullPathname = c(vfsFullPathname)
 		v.FxSleep, v.FxCurrentTimeInt64 = c(vfsSleep), c(vfsTime)
 		if rc := sqlite3.Xsqlite3_vfs_register(tls, f.sqlite.vfs, 0); rc != sqlite3.SQLITE_OK {
-			panic(fmt.Sprint("crashfs: SQLite does not take the VFS: ", rc))
+			panic(fmt.Sprint("crashfs: SQLite refuses the VFS: ", rc))
 		}
 	})
 	return f.sqlite.name
 }
 
-// SeedSQLite makes SQLite's own random numbers, such as the salts of a WAL, follow from a seed
-// above 0, for all file systems of the process.
+// SeedSQLite makes SQLite's own random numbers, such as the salts of a WAL, depend only on a seed above
+// 0. It affects all file systems of the process.
 func SeedSQLite(seed int32) {
 	tls := libc.NewTLS()
 	defer tls.Close()
@@ -133,7 +135,7 @@ func SeedSQLite(seed int32) {
 	sqlite3.Xsqlite3_test_control(tls, sqlite3.SQLITE_TESTCTRL_PRNG_SEED, args)
 }
 
-// Close takes the file system from SQLite. Every database on it must be closed.
+// Close unregisters the file system from SQLite. All databases on it must be closed.
 func (f *FS) Close() error {
 	if f.sqlite.vfs == 0 {
 		return nil
@@ -196,12 +198,12 @@ func vfsOpen(tls *libc.TLS, pVfs, zName, pFile uintptr, flags int32, pOut uintpt
 	return sqlite3.SQLITE_OK
 }
 
-// open opens a file, and makes it where it is missing and that is asked for.
+// open opens a file. If create is set, it creates a missing one.
 func (h *handle) open(p string, create bool) error {
 	h.path = p
 	op, err := h.fs.do(Op{Kind: Open, Path: p}, func(op *Op) error {
 		id, dir, name, err := h.fs.disk.find(p)
-		if err == syscall.ENOENT && create && dir >= 0 {
+		if errors.Is(err, syscall.ENOENT) && create && dir >= 0 {
 			op.Kind, op.node, op.name = Create, dir, name
 			return nil
 		}
@@ -217,7 +219,7 @@ func (h *handle) open(p string, create bool) error {
 func vfsDelete(tls *libc.TLS, pVfs, zPath uintptr, dirSync int32) int32 {
 	f, p := thing[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData), libc.GoString(zPath)
 	if err := f.Remove(p); err != nil {
-		if pe, ok := err.(*fs.PathError); ok && pe.Err == syscall.ENOENT {
+		if errors.Is(err, syscall.ENOENT) {
 			return sqlite3.SQLITE_IOERR_DELETE_NOENT
 		}
 		return sqlite3.SQLITE_IOERR_DELETE
@@ -228,8 +230,8 @@ func vfsDelete(tls *libc.TLS, pVfs, zPath uintptr, dirSync int32) int32 {
 	return sqlite3.SQLITE_OK
 }
 
-// syncDir syncs a directory. No fault strikes where SQLite does not look at the outcome: it leaves
-// it to the file system that the sync of a new file made its name durable too.
+// syncDir syncs a directory. With unseen no fault applies: in some places SQLite ignores the result,
+// and relies on the file system to make the name of a new file durable with the sync of the file.
 func (f *FS) syncDir(p string, unseen bool) error {
 	_, err := f.do(Op{Kind: SyncDir, Path: p, unseen: unseen}, func(op *Op) (err error) {
 		op.node, _, _, err = f.disk.find(p)
@@ -269,7 +271,7 @@ func vfsSleep(tls *libc.TLS, pVfs uintptr, micros int32) int32 {
 	return micros
 }
 
-// vfsTime is in milliseconds of the Julian day.
+// vfsTime returns the time as a Julian day in milliseconds.
 func vfsTime(tls *libc.TLS, pVfs, pOut uintptr) int32 {
 	*at[int64](pOut) = time.Now().UnixMilli() + 210866760000000
 	return sqlite3.SQLITE_OK
@@ -361,7 +363,8 @@ func fileSize(tls *libc.TLS, pFile, pSize uintptr) int32 {
 	return code(err, sqlite3.SQLITE_IOERR_FSTAT)
 }
 
-// shared is what the handle's file has for all connections; the caller holds the lock of sqliteFS.
+// shared returns the state that all connections to the handle's file share. The caller holds the lock
+// of sqliteFS.
 func (h *handle) shared() *shared {
 	s := h.fs.sqlite.files[h.node]
 	if s == nil {
@@ -441,7 +444,7 @@ func fileControl(tls *libc.TLS, pFile uintptr, op int32, pArg uintptr) int32 {
 
 func fileSectorSize(tls *libc.TLS, pFile uintptr) int32 { return page }
 
-// fileCharacteristics are those that the unix VFS has on Linux.
+// fileCharacteristics returns those of the unix VFS on Linux.
 func fileCharacteristics(tls *libc.TLS, pFile uintptr) int32 {
 	return sqlite3.SQLITE_IOCAP_POWERSAFE_OVERWRITE | sqlite3.SQLITE_IOCAP_SUBPAGE_READ
 }

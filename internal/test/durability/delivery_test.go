@@ -19,24 +19,24 @@ import (
 
 const badmail = "/data/badmail"
 
-// outside is the world outside the machine: it keeps what it was given when the machine crashes.
-type outside struct {
+// fakeRelay is a delivery.Relay that records the messages that it gets. It survives crashes.
+type fakeRelay struct {
 	mu      sync.Mutex
 	fs      *crashfs.FS
 	arrived []arrival
-	// replies are the refusals by address; an address without one takes the message.
+	// replies are the refusals, by address. Messages to other addresses are accepted.
 	replies map[string]*delivery.Refusal
 }
 
 type arrival struct {
 	to         string
 	text       []byte
-	at         int // a moment of the journal
-	unanswered bool
+	at         int  // a moment of the journal
+	unanswered bool // the client did not get the reply
 }
 
 // Send implements delivery.Relay.
-func (w *outside) Send(_ context.Context, _, to string, message []byte) (string, error) {
+func (w *fakeRelay) Send(_ context.Context, _, to string, message []byte) (string, error) {
 	refusal := w.replies[to]
 	if refusal != nil && refusal.Code != 0 {
 		return "", refusal
@@ -51,21 +51,21 @@ func (w *outside) Send(_ context.Context, _, to string, message []byte) (string,
 	return "250 ok", nil
 }
 
-// has are the messages that came before a moment, by address.
-func (w *outside) has(before int) map[string][]arrival {
+// before returns the messages that arrived before a moment, by address.
+func (w *fakeRelay) before(moment int) map[string][]arrival {
 	list := make(map[string][]arrival)
 	for _, a := range w.arrived {
-		if a.at < before {
+		if a.at < moment {
 			list[a.to] = append(list[a.to], a)
 		}
 	}
 	return list
 }
 
-// post sends what is due, until nothing is.
-func (h *harness) post(w *outside) error {
+// send runs the delivery queue until nothing is due.
+func (h *harness) send(w *fakeRelay) error {
 	q := delivery.NewQueue(delivery.Deps{
-		Store: h.store, Files: h.box, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
+		Store: h.store, Files: h.pickup, Relay: w, Connections: 2, Log: slog.New(slog.DiscardHandler), Now: h.now,
 	})
 	if err := q.Tidy(ctx); err != nil {
 		return err
@@ -73,28 +73,29 @@ func (h *harness) post(w *outside) error {
 	running, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	all.Go(func() { q.Run(running) })
-	time.Sleep(3 * time.Second) // of the bubble: the queue looks every second
+	time.Sleep(3 * time.Second) // in the bubble; the queue polls every second
 	synctest.Wait()
 	stop()
 	all.Wait()
 	return nil
 }
 
-// openRelayed starts a harness whose messages leave by a relay.
+// openRelayed starts a harness that sends its messages through a relay.
 func openRelayed(f *crashfs.FS) (*harness, error) {
-	h, tended, err := openWith(f, clock, true)
+	h, flushErr, err := openWith(f, clock, true)
 	if err != nil {
 		return nil, err
 	}
-	return h, errors.Join(tended, h.outbox.Flush(ctx))
+	return h, errors.Join(flushErr, h.outbox.Flush(ctx))
 }
 
-// TestCrashesDuringDelivery stops a server that sends its messages at every operation, in every
-// way, and starts it again. Every message of a signup that was answered must then have arrived, or
-// wait in the pickup directory; and no message arrives again that was known to be sent.
+// TestCrashesDuringDelivery stops a server that sends messages before and after each operation, in
+// every variant, and starts it again. The message of every signup that succeeded must then have
+// arrived, or be in the pickup directory or badmail. A message that is recorded as sent is not sent
+// again.
 func TestCrashesDuringDelivery(t *testing.T) {
 	var f *crashfs.FS
-	tr, before := &transcript{}, &outside{replies: map[string]*delivery.Refusal{
+	tr, relay := &transcript{}, &fakeRelay{replies: map[string]*delivery.Refusal{
 		"person1@example.org": {At: delivery.Rcpt, Code: 550, Text: "5.1.1 nobody"},
 		"person2@example.org": {At: delivery.Data, Text: "the connection broke"},
 		"person3@example.org": {At: delivery.Rcpt, Code: 450, Text: "4.2.1 busy"},
@@ -115,24 +116,24 @@ func TestCrashesDuringDelivery(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.Record()
-		before.fs = f
+		relay.fs = f
 		for _, user := range []string{"karl", "lena", "mary", "nora", "olga"} {
 			tr.signup(h, user, true)
 		}
 		h.outbox.Flush(ctx)
-		if err := h.post(before); err != nil {
+		if err := h.send(relay); err != nil {
 			t.Fatal(err)
 		}
 		tr.signup(h, "paul", true)
 		h.outbox.Flush(ctx)
-		if err := h.post(before); err != nil {
+		if err := h.send(relay); err != nil {
 			t.Fatal(err)
 		}
 		f.Crash(crashfs.Killed)
 		h.close()
 	})
-	if n := len(before.arrived); n != 4 {
-		t.Fatalf("this is another scenario: %d messages came", n)
+	if n := len(relay.arrived); n != 4 {
+		t.Fatalf("%d messages arrived, want 4", n)
 	}
 	moments, points, twice := 0, 0, 0
 	seen := make(map[string]bool)
@@ -140,7 +141,7 @@ func TestCrashesDuringDelivery(t *testing.T) {
 		moments++
 		for _, v := range cuts(uint64(at), chances) {
 			after := then.Crash(v)
-			key := fmt.Sprintf("%s %s %d", after.Image(), tr.at(at).key(), len(before.has(at)))
+			key := fmt.Sprintf("%s %s %d", after.Image(), tr.at(at).key(), len(relay.before(at)))
 			if seen[key] {
 				continue
 			}
@@ -149,7 +150,7 @@ func TestCrashesDuringDelivery(t *testing.T) {
 			var err error
 			synctest.Test(t, func(*testing.T) {
 				var again int
-				again, err = arrives(after, tr.at(at), before.has(at), before.replies)
+				again, err = checkDelivery(after, tr.at(at), relay.before(at), relay.replies)
 				twice += again
 			})
 			if err != nil {
@@ -160,28 +161,31 @@ func TestCrashesDuringDelivery(t *testing.T) {
 		return true
 	})
 	if twice == 0 {
-		t.Error("no stop fell between the relay's answer and its record, which there must be")
+		t.Error("no stop was between the relay's reply and its record")
 	}
-	t.Logf("%d moments, %d different disks, %d messages came twice", moments, points, twice)
+	t.Logf("%d moments, %d different disks, %d messages arrived twice", moments, points, twice)
 }
 
-// arrives starts the program on a disk, lets it send what there is, and reports which message is
-// missing.
-func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival,
-	replies map[string]*delivery.Refusal) (twice int, err error) {
+// checkDelivery starts the program on a disk and lets it send what is due. It returns how many messages
+// arrived twice, and an error if one is missing or was sent again after it was recorded as sent. came
+// are the messages that arrived before.
+func checkDelivery(
+	f *crashfs.FS, tr *transcript, came map[string][]arrival, replies map[string]*delivery.Refusal,
+) (twice int, err error) {
 	h, err := openRelayed(f)
 	if err != nil {
-		return 0, fmt.Errorf("it does not start: %w", err)
+		return 0, fmt.Errorf("start: %w", err)
 	}
 	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
 	known := make(map[string]delivery.State)
 	read := func() error {
-		return h.store.EachDelivery(ctx, []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Sent,
-			delivery.Failed, delivery.Discarded},
-			func(d delivery.Delivery) error {
-				known[d.Email] = d.State
-				return nil
-			})
+		states := []delivery.State{
+			delivery.Waiting, delivery.Deferred, delivery.Sent, delivery.Failed, delivery.Discarded,
+		}
+		return h.store.EachDelivery(ctx, states, func(d delivery.Delivery) error {
+			known[d.Email] = d.State
+			return nil
+		})
 	}
 	if err := read(); err != nil {
 		return 0, err
@@ -190,11 +194,11 @@ func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival,
 	for email, state := range known {
 		atStart[email] = state
 	}
-	w := &outside{fs: f, replies: replies}
-	if err := h.post(w); err != nil {
+	w := &fakeRelay{fs: f, replies: replies}
+	if err := h.send(w); err != nil {
 		return 0, err
 	}
-	later := w.has(f.Now() + 1)
+	later := w.before(f.Now() + 1)
 	if err := read(); err != nil {
 		return 0, err
 	}
@@ -206,41 +210,41 @@ func arrives(f *crashfs.FS, tr *transcript, came map[string][]arrival,
 	}
 	for _, d := range tr.requests {
 		all := append(came[d.email], later[d.email]...)
-		told := 0
+		acknowledged := 0
 		for _, a := range all {
 			if !bytes.Equal(a.text, all[0].text) {
-				wrong("the message to %s came as two", d.email)
+				wrong("two different messages to %s arrived", d.email)
 			}
 			if !a.unanswered {
-				told++
+				acknowledged++
 			}
 		}
-		if told > 1 {
+		if acknowledged > 1 {
 			twice++
 		}
 		if len(later[d.email]) > 0 && atStart[d.email] == delivery.Sent {
-			wrong("the message to %s was known to be sent, and came again", d.email)
+			wrong("the message to %s was recorded as sent, and was sent again", d.email)
 		}
 		state := known[d.email]
 		there := map[delivery.State]bool{
-			delivery.Sent: told > 0 && !waits[d.email], delivery.Failed: inBadmail[d.email] && !waits[d.email],
+			delivery.Sent: acknowledged > 0 && !waits[d.email], delivery.Failed: inBadmail[d.email] && !waits[d.email],
 			delivery.Deferred: waits[d.email],
 		}
 		if (d.done() || state != "") && !there[state] {
-			wrong("the message to %s is %q: it came %d times, waits %t, inBadmail %t", d.email, state, told,
-				waits[d.email], inBadmail[d.email])
+			wrong("the message to %s is %q: acknowledged %d times, in the pickup directory %t, in badmail %t",
+				d.email, state, acknowledged, waits[d.email], inBadmail[d.email])
 		}
 		delete(waits, d.email)
 		delete(inBadmail, d.email)
 	}
 	for email := range waits {
-		wrong("a message to %s that nobody asked for", email)
+		wrong("there is a message to %s without a signup", email)
 	}
 	return twice, errors.Join(faults...)
 }
 
-// storedMessages returns whose messages are in the pickup directory and in badmail. All must be
-// whole.
+// storedMessages returns the addresses of the messages in the pickup directory and in badmail. All
+// messages must be complete.
 func (h *harness) storedMessages() (waits, inBadmail map[string]bool, err error) {
 	waits, inBadmail = make(map[string]bool), make(map[string]bool)
 	for _, p := range h.fs.Files() {
@@ -257,14 +261,14 @@ func (h *harness) storedMessages() (waits, inBadmail map[string]bool, err error)
 		}
 		to, _, err := readMessage(h.fs, p)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%s is not whole: %w", p, err)
+			return nil, nil, fmt.Errorf("%s is not complete: %w", p, err)
 		}
 		if into[to] {
-			return nil, nil, fmt.Errorf("two messages to %s", to)
+			return nil, nil, fmt.Errorf("there are two messages to %s", to)
 		}
 		into[to] = true
 	}
 	return waits, inBadmail, nil
 }
 
-var _ delivery.Relay = (*outside)(nil)
+var _ delivery.Relay = (*fakeRelay)(nil)

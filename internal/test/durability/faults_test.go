@@ -21,12 +21,12 @@ var diskFaults = []struct {
 }{
 	{"EIO once", crashfs.Fault{Err: syscall.EIO}},
 	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}},
-	{"EIO until healed", crashfs.Fault{Err: syscall.EIO, Stays: true}},
-	{"ENOSPC until healed", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}},
-	{"a sync once, and the cache forgets", crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}},
+	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}},
+	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}},
+	{"EIO of a sync once, and the page cache is lost", crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}},
 }
 
-// grows are the operations that a full disk refuses.
+// grows reports whether a full disk refuses an operation.
 func grows(op crashfs.Op) bool {
 	switch op.Kind {
 	case crashfs.Create, crashfs.CreateUnnamed, crashfs.LinkUnnamed, crashfs.MakeDir, crashfs.Write,
@@ -38,11 +38,10 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes each operation of each scenario fail. Requests are then answered with 200
-// and carried out, with 500 and leave nothing, or with 503 after a commit in doubt, and then the
-// process exits and starts again. Once the disk works again the program works, without a restart
-// unless a commit was in doubt. A power cut, right after each answer or at the end, finds the
-// promise kept.
+// TestEveryFault makes each operation of each scenario fail. A request then succeeds, or fails and
+// changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In the last case the
+// process exits and starts again; otherwise it works without a restart as soon as the disk does. The
+// promise is checked then, and after power cuts after each answer and at the end.
 func TestEveryFault(t *testing.T) {
 	exits := 0
 	for _, sc := range scenarios {
@@ -80,22 +79,23 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
-// runWithFault runs a scenario with a fault, heals it, restarts a store that has failed, and checks
-// the promise.
-func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, injected crashfs.Fault,
-	p *points) (hit bool, err error) {
-	var heal func() bool
-	h := sc.run(t, f, tr, func() { heal = f.Fail(injected) })
-	// A file system that SQLite still has is never freed.
+// runWithFault runs a scenario with a fault, disarms it, restarts a store that has failed, and checks
+// the promise. hit reports whether the fault occurred.
+func (sc scenario) runWithFault(
+	t *testing.T, f *crashfs.FS, tr *transcript, injected crashfs.Fault, p *points,
+) (hit bool, err error) {
+	var disarm func() bool
+	h := sc.run(t, f, tr, func() { disarm = f.Fail(injected) })
+	// SQLite keeps a file system in memory until it is closed.
 	defer func() { err = errors.Join(err, h.close(), f.Close()) }()
-	hit = heal()
-	f.Mark("the disk is well again")
+	hit = disarm()
+	f.Mark("the disk works again")
 	for _, d := range tr.requests {
 		if kind := fault.KindOf(d.err); d.err != nil && !d.open() && kind != fault.Captcha && kind != fault.Conflict {
 			return hit, fmt.Errorf("%s was answered: %w", d, d.err)
 		}
 	}
-	if err := endsRightly(f, h, tr); err != nil {
+	if err := checkStoreErr(f, h, tr); err != nil {
 		return hit, err
 	}
 	failed := h.failed()
@@ -107,22 +107,22 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 	}
 	running := h != nil && !h.closed
 	if !running {
-		var tended error
-		if h, tended, err = open(f, clock); err != nil || tended != nil {
-			return hit, fmt.Errorf("it does not start on a disk that is well again: %w", errors.Join(err, tended))
+		var flushErr error
+		if h, flushErr, err = open(f, clock); err != nil || flushErr != nil {
+			return hit, fmt.Errorf("start on a disk that works again: %w", errors.Join(err, flushErr))
 		}
 	}
-	// A message whose sync failed is looked up at the first time and written again at the next.
+	// After a failed sync the first Flush finds the entry, and the second writes the message.
 	for range 2 {
 		if err := h.outbox.Flush(ctx); err != nil {
-			return hit, fmt.Errorf("on a disk that is well again: %w", err)
+			return hit, fmt.Errorf("flush on a disk that works again: %w", err)
 		}
 	}
 	if err := h.promise(tr, running); err != nil {
 		return hit, err
 	}
 	if d := tr.signup(h, "zoe", true); d.err != nil {
-		return hit, fmt.Errorf("%s on a disk that is well again: %w", d, d.err)
+		return hit, fmt.Errorf("%s on a disk that works again: %w", d, d.err)
 	}
 	journal := f.Journal()
 	first := slices.IndexFunc(journal, func(op crashfs.Op) bool { return op.Err != nil })
@@ -133,7 +133,7 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 		if at > len(journal) {
 			return false
 		}
-		// What went before is the matter of TestEveryPoint.
+		// TestEveryPoint stops before the fault.
 		if at <= first {
 			return true
 		}
@@ -141,30 +141,30 @@ func (sc scenario) runWithFault(t *testing.T, f *crashfs.FS, tr *transcript, inj
 		if chances > 2 {
 			variants = crashfs.Cuts[:2]
 		}
-		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, "asked for") {
+		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, " begins") {
 			variants = cuts(uint64(at), chances/5)
 		} else if !syncs(journal[first]) {
 			return true
 		}
 		if err = p.cut(then, tr.at(at), variants); err != nil {
-			err = fmt.Errorf("then stopped at %d: %w", at, err)
+			err = fmt.Errorf("stopped at %d after the fault: %w", at, err)
 		}
 		return err == nil
 	})
 	return hit, err
 }
 
-// endsRightly wants a store to have failed only where the disk of the database failed, and exactly
-// when somebody was answered that the outcome is unknown. A full disk is no such failure, except
-// where a sync or the memory of the wal-index meets it.
-func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
+// checkStoreErr checks that a store has failed if and only if a request got fault.ErrInDoubt, and
+// only if an operation on the database failed. A full disk is not such a failure, except in a sync or
+// for the memory of the wal-index.
+func checkStoreErr(f *crashfs.FS, h *harness, tr *transcript) error {
 	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, fault.ErrInDoubt) })
 	switch {
-	case h == nil && !unknown: // which the scenario started itself, and ended
+	case h == nil && !unknown: // the scenario has started and ended it itself
 		return nil
 	case h == nil:
 	case !h.failed() && unknown:
-		return errors.New("the outcome is said to be unknown, and the store goes on")
+		return errors.New("a request got ErrInDoubt, but the store has not failed")
 	case !h.failed():
 		return nil
 	case !errors.Is(h.store.Err(), engine.ErrFailed):
@@ -176,5 +176,5 @@ func endsRightly(f *crashfs.FS, h *harness, tr *transcript) error {
 			return nil
 		}
 	}
-	return errors.New("the store failed, and the disk of the database did not")
+	return errors.New("the store failed, but no operation on the database did")
 }

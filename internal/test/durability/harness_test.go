@@ -47,52 +47,52 @@ var (
 
 // harness is the program without HTTP, assembled and started as the serve command does.
 type harness struct {
-	fs     *crashfs.FS
-	store  *store.Store
-	box    *pickup.Dir
-	desk   *account.Service
-	outbox *outbox.Outbox
-	tenant *tenant.Tenant
-	issuer *captcha.Issuer
-	now    func() time.Time
-	closed bool
-	undo   *undoing
+	fs       *crashfs.FS
+	store    *store.Store
+	pickup   *pickup.Dir
+	accounts *account.Service
+	outbox   *outbox.Outbox
+	tenant   *tenant.Tenant
+	issuer   *captcha.Issuer
+	now      func() time.Time
+	closed   bool
+	undo     *undoStore
 }
 
-// undoing is a store that remembers which messages' accounts and links could not be taken back at
-// once. Their requests were answered with an error, and a crash may leave them as they are.
-type undoing struct {
+// undoStore is a store that remembers which undos of signups and of resends failed. Their requests
+// were answered with an error, but a crash may leave their changes in place.
+type undoStore struct {
 	*store.Store
 	mu     sync.Mutex
 	failed map[string]bool // by "signup" or "resend", and e-mail address
 }
 
-func (u *undoing) note(what, email string, err error) error {
+func (u *undoStore) record(what, email string, err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.failed[what+" "+email] = u.failed[what+" "+email] || err != nil
 	return err
 }
 
-func (u *undoing) has(what, email string) bool {
+func (u *undoStore) has(what, email string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.failed[what+" "+email]
 }
 
-func (u *undoing) Undo(ctx context.Context, a account.Signup, now time.Time) error {
-	return u.note("signup", a.Account.Email, u.Store.Undo(ctx, a, now))
+func (u *undoStore) Undo(ctx context.Context, a account.Signup, now time.Time) error {
+	return u.record("signup", a.Account.Email, u.Store.Undo(ctx, a, now))
 }
 
-func (u *undoing) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
-	return u.note("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
+func (u *undoStore) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
+	return u.record("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
 }
 
 // failed reports whether the store wants the process to end.
 func (h *harness) failed() bool { return h != nil && h.store.Err() != nil }
 
-// exit ends the process as the serve command does after a failed commit. Nothing on the disk
-// changes by it.
+// exit ends the process as the serve command does after a failed commit. It must not change the
+// disk.
 func (h *harness) exit() error {
 	before := h.fs.Image()
 	if err := h.close(); err != nil {
@@ -113,16 +113,16 @@ func (h *harness) close() error {
 	return h.store.Close()
 }
 
-// open starts the program on a file system. Where the pickup directory is in trouble it starts all
-// the same, and tended is that trouble.
-func open(f *crashfs.FS, now func() time.Time) (h *harness, tended, err error) {
+// open starts the program on a file system. A failure of the first Flush does not prevent the start;
+// it is returned as flushErr.
+func open(f *crashfs.FS, now func() time.Time) (h *harness, flushErr, err error) {
 	return openWith(f, now, false)
 }
 
-// openWith is open for a server that may send its messages by a relay.
+// openWith is open for a server that sends its messages through a relay, if relayed is set.
 func openWith(
 	f *crashfs.FS, now func() time.Time, relayed bool,
-) (h *harness, tended, err error) {
+) (h *harness, flushErr, err error) {
 	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
 	// As sqlite.Open does.
 	if err := f.SyncFile(database + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -132,14 +132,14 @@ func openWith(
 	if h.store, err = teststore.OpenVFS(ctx, database, ring, f.VFS()); err != nil {
 		return nil, nil, err
 	}
-	if tended, err = h.start(relayed); err != nil {
+	if flushErr, err = h.start(relayed); err != nil {
 		h.store.Close()
 		return nil, nil, err
 	}
-	return h, tended, nil
+	return h, flushErr, nil
 }
 
-func (h *harness) start(relayed bool) (tended, err error) {
+func (h *harness) start(relayed bool) (flushErr, err error) {
 	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
 	if err != nil {
 		return nil, err
@@ -152,19 +152,19 @@ func (h *harness) start(relayed bool) (tended, err error) {
 		return nil, err
 	}
 	h.tenant, _ = tenants.Lookup(realm)
-	if h.box, err = pickup.OpenOn(h.fs, outgoing); err != nil {
+	if h.pickup, err = pickup.OpenOn(h.fs, outgoing); err != nil {
 		return nil, err
 	}
-	if err := h.box.Clean(); err != nil {
+	if err := h.pickup.Clean(); err != nil {
 		return nil, err
 	}
-	h.undo = &undoing{Store: h.store, failed: make(map[string]bool)}
+	h.undo = &undoStore{Store: h.store, failed: make(map[string]bool)}
 	log := slog.New(slog.DiscardHandler)
 	h.outbox = outbox.New(outbox.Deps{
-		Store: h.store, Pickup: h.box, Tenant: tenants.ByID, SealRing: ring, Log: log, Now: h.now,
+		Store: h.store, Pickup: h.pickup, Tenant: tenants.ByID, SealRing: ring, Log: log, Now: h.now,
 		Relayed: relayed,
 	})
-	h.desk = account.NewService(account.Deps{
+	h.accounts = account.NewService(account.Deps{
 		Store: h.undo, Outbox: h.outbox, Captcha: func() *captcha.Issuer { return h.issuer },
 		SealRing: ring, Log: log, Now: h.now,
 	})
@@ -174,30 +174,30 @@ func (h *harness) start(relayed bool) (tended, err error) {
 	return h.outbox.Flush(ctx), nil
 }
 
-// request is something that a client asked for, or an operator.
+// request is a request of a client or an operator.
 type request struct {
 	what string // signup, activate, confirm, resend, disable, enable, delete, backup
 	user string
 
-	// Of a signup: what it was asked with, each its own, so that what is found can be traced to it.
+	// The input of a signup. It is unique, so that everything found on the disk can be traced to it.
 	email        string
 	form         account.Form
 	proof        captcha.Proof
 	addr         netip.Addr
 	rightCaptcha bool
-	resent       bool // whether a later message for the account was asked for
+	resent       bool // whether a resend for the account was requested later
 
-	token string // of an activation or a confirmation, and of the link that counted before a resend
+	token string // of an activation or a confirmation, or of the valid link before a resend
 
 	when time.Time
 	base state // of the account after the last restart
 
-	// When it was asked and answered, as moments of the journal; before all of them where it was
-	// not recorded.
+	// The moments of the journal at which it began and ended. They are before all others if nothing
+	// was recorded then.
 	began, ended int
 	answered     bool
 	err          error
-	notUndone    bool // it failed, and what was saved of it could not be taken back at once
+	notUndone    bool // it failed after a commit, and its undo failed at first
 }
 
 func (d *request) String() string {
@@ -208,7 +208,7 @@ func (d *request) String() string {
 	return s
 }
 
-// as is a request as one saw it at an earlier moment.
+// as returns a request as it was at an earlier moment, or nil if it had not begun.
 func (d *request) as(at int) *request {
 	if d.began >= at {
 		return nil
@@ -220,7 +220,7 @@ func (d *request) as(at int) *request {
 	return &c
 }
 
-// done reports whether a request was answered with success, and open whether its answer does not
+// done reports whether a request succeeded, and open whether its answer, or the lack of one, does not
 // say if it was carried out.
 func (d *request) done() bool { return d.answered && d.err == nil }
 func (d *request) open() bool {
@@ -228,10 +228,10 @@ func (d *request) open() bool {
 		fault.ErrInDoubt))
 }
 
-// mayRemain reports whether something may be there of a request that was not done. Of one that was
-// answered with fault.ErrInDoubt it may be, and of one that was not answered. Of one that was
-// answered with an error of ours nothing is, not even after a power cut, unless it had been saved
-// and could not be taken back before the server died. running says that no restart came after.
+// mayRemain reports whether the changes of a request that is not done may be in place. They may if
+// there was no answer, or fault.ErrInDoubt. After an internal error they must not be, not even
+// after a power cut, unless they were committed and the server died before it could undo them.
+// running says that the server was not restarted since.
 func (d *request) mayRemain(running bool) bool {
 	switch {
 	case !d.open():
@@ -243,13 +243,13 @@ func (d *request) mayRemain(running bool) bool {
 	}
 }
 
-// transcript is what was asked and answered: the only record that a person outside has.
+// transcript is all requests and their answers, which is all that clients know.
 type transcript struct {
 	mu       sync.Mutex
 	requests []*request
-	tokens   map[string]string // that came by mail, by user
-	past     map[string]bool   // addresses of accounts that went
-	closed   map[string]bool   // names that may be kept from everybody, since their accounts were deleted
+	tokens   map[string]string // from messages, by user
+	past     map[string]bool   // addresses of accounts that no longer exist
+	closed   map[string]bool   // names that may be refused, since their accounts were deleted
 	asked    int
 }
 
@@ -263,7 +263,7 @@ func (t *transcript) at(moment int) *transcript {
 	return then
 }
 
-// key tells apart transcripts that demand different things.
+// key returns a text that differs between transcripts which demand different things.
 func (t *transcript) key() string {
 	var b strings.Builder
 	for _, d := range t.requests {
@@ -279,7 +279,7 @@ func (t *transcript) copy() *transcript {
 	return &transcript{requests: slices.Clone(t.requests), tokens: t.tokens, closed: t.closed, asked: t.asked}
 }
 
-// resends notes at the signup that a later message took a place too.
+// resends records at the signup that a later message counts towards the limits too.
 func (t *transcript) resends(email string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -288,7 +288,7 @@ func (t *transcript) resends(email string) {
 	}
 }
 
-// after is what was asked for about the account of a signup, until another account got its name.
+// after returns the requests about the account of a signup, until another account got its name.
 func (t *transcript) after(signup *request) (list []*request) {
 	for _, d := range t.requests[slices.Index(t.requests, signup)+1:] {
 		if d.user == signup.user {
@@ -301,8 +301,8 @@ func (t *transcript) after(signup *request) (list []*request) {
 	return list
 }
 
-// gone says whether the account of a signup may be gone, and whether it must be: by an operator, or
-// since nobody opened its link in time.
+// gone reports whether the account of a signup may be deleted, and whether it must be: by an
+// operator, or since its link was not opened in time.
 func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
@@ -319,7 +319,7 @@ func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	return may, must
 }
 
-// tokenOf is the token that a user got.
+// tokenOf returns the token in the last message to a user, or an empty string.
 func (t *transcript) tokenOf(h *harness, user string) string {
 	if token := t.tokens[user]; token != "" {
 		return token
@@ -338,7 +338,7 @@ func (t *transcript) tokenOf(h *harness, user string) string {
 
 func (t *transcript) begin(h *harness, d *request) *request {
 	d.when = h.now()
-	h.fs.Mark("%s is asked for", d)
+	h.fs.Mark("%s begins", d)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.began = h.fs.Now() - 1
@@ -360,7 +360,8 @@ func (t *transcript) serial() int {
 	return t.asked
 }
 
-// newSignup is a signup with everything its own.
+// newSignup returns a signup that shares no limit with another. right says whether its captcha is
+// answered correctly.
 func newSignup(h *harness, user string, serial int, right bool) *request {
 	q := h.issuer.Ask(h.tenant.ID)
 	x, y, _ := strings.Cut(q.Text, " + ")
@@ -388,7 +389,7 @@ func (t *transcript) signup(h *harness, user string, right bool) *request {
 
 func (t *transcript) ask(h *harness, d *request) *request {
 	t.begin(h, d)
-	_, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr})
+	_, err := h.accounts.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr})
 	d.notUndone = h.undo.has("signup", d.email)
 	t.end(h, d, err)
 	return d
@@ -399,28 +400,28 @@ func (t *transcript) act(h *harness, what, user, token string) *request {
 	var err error
 	switch what {
 	case "activate":
-		_, err = h.desk.Activate(ctx, h.tenant, token, account.Origin{})
+		_, err = h.accounts.Activate(ctx, h.tenant, token, account.Origin{})
 	case "confirm":
 		var a account.Account
 		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
-			_, err = h.desk.Confirm(ctx, h.tenant, a, token, account.Origin{})
+			_, err = h.accounts.Confirm(ctx, h.tenant, a, token, account.Origin{})
 		}
 	case "resend":
 		var a account.Account
 		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
 			t.resends(a.Email)
-			_, err = h.desk.Resend(ctx, h.tenant, a, "", account.Origin{})
+			_, err = h.accounts.Resend(ctx, h.tenant, a, "", account.Origin{})
 			d.notUndone = h.undo.has("resend", a.Email)
 		}
 	case "disable":
-		_, err = h.desk.Disable(ctx, h.tenant, user)
+		_, err = h.accounts.Disable(ctx, h.tenant, user)
 	case "enable":
-		_, err = h.desk.Enable(ctx, h.tenant, user)
+		_, err = h.accounts.Enable(ctx, h.tenant, user)
 	case "delete":
 		if t.closed != nil {
 			t.closed[user] = true
 		}
-		err = h.desk.Delete(ctx, h.tenant, user)
+		err = h.accounts.Delete(ctx, h.tenant, user)
 	case "backup":
 		err = h.store.BackupOn(ctx, h.fs, copied)
 	}
@@ -428,7 +429,7 @@ func (t *transcript) act(h *harness, what, user, token string) *request {
 	return d
 }
 
-// linked is the account of a link that counts.
+// linked returns the account of a valid link.
 func (h *harness) linked(token string) (account.Account, error) {
 	parsed, ok := secret.ParseToken(token)
 	if !ok {
@@ -437,10 +438,10 @@ func (h *harness) linked(token string) (account.Account, error) {
 	return h.store.Linked(ctx, h.tenant.ID, parsed.Hash(), h.now())
 }
 
-// found is what is there.
+// found is the state of the store and the pickup directory.
 type found struct {
 	accounts map[string]account.Account // by e-mail address
-	tokens   map[string]string          // of the messages that no newer one has replaced, by the address they go to
+	tokens   map[string]string          // of the messages that were not replaced, by address
 	stray    []string                   // other files in the pickup directory
 }
 
@@ -463,15 +464,15 @@ func (h *harness) inspect() (*found, error) {
 		}
 		to, token, err := readMessage(h.fs, path.Join(outgoing, e.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("message %s is not whole: %w", e.Name(), err)
+			return nil, fmt.Errorf("message %s is not complete: %w", e.Name(), err)
 		}
 		if t, ok := secret.ParseToken(token); ok {
-			if _, err := h.store.Linked(ctx, h.tenant.ID, t.Hash(), h.now()); err == account.ErrReplaced {
+			if _, err := h.store.Linked(ctx, h.tenant.ID, t.Hash(), h.now()); errors.Is(err, account.ErrReplaced) {
 				continue
 			}
 		}
 		if f.tokens[to] != "" {
-			return nil, fmt.Errorf("two messages to %s, and neither is replaced", to)
+			return nil, fmt.Errorf("there are two messages to %s that were not replaced", to)
 		}
 		f.tokens[to] = token
 	}
@@ -487,9 +488,9 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if want := "<" + strings.TrimSuffix(path.Base(p),
-		".eml") + "@" + realm + ">"; m.Header.Get("Message-Id") != want {
-		return "", "", fmt.Errorf("Message-ID %q, want %q", m.Header.Get("Message-Id"), want)
+	want := "<" + strings.TrimSuffix(path.Base(p), ".eml") + "@" + realm + ">"
+	if got := m.Header.Get("Message-Id"); got != want {
+		return "", "", fmt.Errorf("Message-ID %q, want %q", got, want)
 	}
 	text, err := mailmsg.Text(m)
 	if err != nil {
@@ -498,16 +499,16 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	_, rest, _ := strings.Cut(text, "/activate.ashx?token=")
 	token, rest, _ = strings.Cut(rest, "\n")
 	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "deleted on that day.\n") {
-		return "", "", errors.New("the text is not whole")
+		return "", "", errors.New("the text is not complete")
 	}
 	return m.Header.Get("To"), token, nil
 }
 
-// promise reports where the state breaks the promise, given what was asked and answered. running
-// says that no crash or restart was in between.
+// promise returns an error for every difference between the state and what the transcript demands.
+// running says that the server did not crash or restart since the requests.
 func (h *harness) promise(t *transcript, running bool) error { return h.promiseWith(t, running, nil) }
 
-// promiseWith counts messages as there that a mail agent took.
+// promiseWith is promise with messages that a mail server has taken: their tokens by address.
 func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]string) error {
 	f, err := h.inspect()
 	if err != nil {
@@ -522,7 +523,7 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]
 	if rows, err := h.store.Pending(ctx); err != nil {
 		return err
 	} else if len(rows) > 0 {
-		wrong("%d messages are still to be made safe", len(rows))
+		wrong("%d outbox entries are left", len(rows))
 	}
 	emails := make(map[string]bool)
 	for _, d := range t.requests {
@@ -536,12 +537,12 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]
 	}
 	for email := range maps.Keys(f.accounts) {
 		if !emails[email] {
-			wrong("an account of %s that nobody asked for", email)
+			wrong("there is an account of %s without a signup", email)
 		}
 	}
 	for email := range maps.Keys(f.tokens) {
 		if _, ok := f.accounts[email]; !ok && !t.past[email] {
-			wrong("a message to %s and no account", email)
+			wrong("there is a message to %s without an account", email)
 		}
 	}
 	return errors.Join(faults...)
@@ -552,7 +553,7 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	_, message := f.tokens[d.email]
 	mayGo, mustGo := t.gone(d, h.now())
 	if mustGo && there {
-		wrong("%s: the account is gone and there again", d)
+		wrong("%s: the account was deleted and exists", d)
 	}
 	if mayGo && !there {
 		if t.past != nil {
@@ -560,21 +561,20 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 		}
 		return
 	}
-	// An account that is to be taken back has an owner, and stays, if an operator enabled it first,
-	// or if a new link was sent for it.
+	// The undo of a signup leaves an account that an operator has enabled, or that has a new link.
 	owned := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		return (later.what == "enable" || later.what == "resend") && later.done()
 	})
 	possible := d.rightCaptcha && (d.done() || owned || d.mayRemain(running))
 	switch {
 	case d.done() && !there:
-		wrong("%s was answered and there is no account", d)
+		wrong("%s succeeded, but there is no account", d)
 	case there && !possible:
-		wrong("%s was answered %v and the account is there", d, d.err)
+		wrong("%s was answered %v, but there is an account", d, d.err)
 	case there != message:
 		wrong("%s: account %t, message %t", d, there, message)
 	}
-	// A signup for a taken name is refused, and spends the captcha even if the answer is lost.
+	// A signup for a taken name is refused. It spends the captcha, even if the answer is lost.
 	refused := t.closed[d.user]
 	for _, a := range f.accounts {
 		refused = refused || a.User == d.user && a.Email != d.email
@@ -583,14 +583,14 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	kind := fault.KindOf(d.err)
 	switch {
 	case err != nil:
-		wrong("%s: look at the captcha: %v", d, err)
-	case !h.now().Before(d.proof.Expires): // nobody asks any more
+		wrong("%s: read the captcha: %v", d, err)
+	case !h.now().Before(d.proof.Expires): // an expired captcha need not be stored
 	case d.rightCaptcha && d.open() && spent != there && !(refused && !running):
 		wrong("%s: account %t, captcha spent %t", d, there, spent)
 	case d.answered && (d.err == nil || kind == fault.Captcha || kind == fault.Conflict) && !spent:
-		wrong("%s was answered %v and its captcha is not spent", d, d.err)
+		wrong("%s was answered %v, but its captcha is not spent", d, d.err)
 	case d.open() && !d.mayRemain(running) && spent && !owned:
-		wrong("%s was answered %v and its captcha is spent", d, d.err)
+		wrong("%s was answered %v, but its captcha is spent", d, d.err)
 	}
 	buckets := throttle.NewBuckets(ring)
 	for _, al := range append(buckets.Signup(h.tenant.ID, d.addr),
@@ -599,13 +599,13 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 		counts := h.now().Sub(d.when) < al.Rule.Per
 		later := d.resent && al.Rule == throttle.MessagesPerRecipient
 		if taken := h.taken(al); taken != (there && counts) && !(taken && later) {
-			wrong("%s: account %t, place taken %t", d, there, taken)
+			wrong("%s: account %t, counted towards the limit %t", d, there, taken)
 		}
 	}
 	if !there {
 		return
 	}
-	if c, err := h.desk.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
+	if c, err := h.accounts.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
 		wrong("%s: the credential does not open: %v", d, err)
 	}
 	var last *request
@@ -614,35 +614,34 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 			last = r
 		}
 	}
-	if last != nil && a.Pending() && last.token != "" { // unknown if the disk failed when it was looked up
+	if last != nil && a.Pending() && last.token != "" { // which is empty if the disk failed when it was read
 		switch kept := f.tokens[d.email] == last.token; {
 		case last.done() && kept:
-			wrong("%s was answered, and the older link counts", last)
+			wrong("%s succeeded, but the older link is valid", last)
 		case last.err != nil && !last.mayRemain(running) && !kept:
-			wrong("%s was answered %v, and the older link does not count", last, last.err)
+			wrong("%s was answered %v, but the older link is not valid", last, last.err)
 		}
 	}
 	states := t.states(d, running)
 	if got := (state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}); !states[got] {
-		wrong("%s is %v, which nobody was told; possible: %v", d.user, got, states)
+		wrong("the account of %s is %v, want one of %v", d.user, got, states)
 	}
 }
 
-// promiseBackup: whatever has the name of a copy is one, with everything that was answered before
-// it was asked for.
+// promiseBackup checks that a file with the name of a backup is a complete one, with everything that
+// succeeded before the backup began.
 func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong func(string, ...any)) {
 	if !slices.Contains(h.fs.Files(), copied) {
 		if d.done() {
-			wrong("a backup was answered and is not there")
+			wrong("the backup succeeded, but there is no file")
 		}
 		return
 	}
 	kept := slices.ContainsFunc(h.fs.Journal(), func(op crashfs.Op) bool {
-		return op.Kind == crashfs.Remove &&
-			op.Path == copied && op.Err != nil
+		return op.Kind == crashfs.Remove && op.Path == copied && op.Err != nil
 	})
 	if running && d.answered && d.err != nil && !kept {
-		wrong("a backup was answered %v and is there", d.err)
+		wrong("the backup was answered %v, but there is a file", d.err)
 	}
 	s, err := teststore.OpenVFS(ctx, copied, ring, h.fs.VFS())
 	if err != nil {
@@ -660,22 +659,22 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 	}
 	for _, before := range t.requests[:slices.Index(t.requests, d)] {
 		if before.what == "signup" && before.done() && !has[before.email] {
-			wrong("the copy has no account of %s, which was answered before", before)
+			wrong("the copy has no account of %s, which succeeded before it", before)
 		}
 	}
 }
 
-// taken reports whether one place is taken, by asking for one where there is but one.
+// taken reports whether anything counts towards a limit, by a request under the same limit of one.
 func (h *harness) taken(al throttle.Allowance) bool {
 	al.Rule.Limit = 1
 	err := h.store.Create(ctx, account.Signup{Address: []throttle.Allowance{al}}, h.now())
 	return fault.KindOf(err) == fault.Limited
 }
 
-// state is how an account stands.
+// state is the state of an account.
 type state struct{ active, held, confirmed bool }
 
-// states are those that the account of a signup may be in.
+// states returns the states that the account of a signup may be in.
 func (t *transcript) states(signup *request, running bool) map[state]bool {
 	now := map[state]bool{signup.base: true}
 	for _, d := range t.after(signup) {
@@ -706,8 +705,8 @@ func (t *transcript) states(signup *request, running bool) map[state]bool {
 	return now
 }
 
-// use does what people do next: those without an answer send the same form again, and all open
-// their links. It is the last thing that is done with a harness.
+// use does what people do next, and checks that it works: those without an answer send the same form
+// again, and all open their links. Nothing can be done with a harness after it.
 func (h *harness) use(t *transcript) error {
 	f, err := h.inspect()
 	if err != nil {
@@ -720,8 +719,8 @@ func (h *harness) use(t *transcript) error {
 	for _, d := range t.requests {
 		if d.what == "signup" && d.rightCaptcha && d.open() && !users[d.user] {
 			users[d.user] = true
-			if _, err := h.desk.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr}); err != nil {
-				return fmt.Errorf("%s came to nothing and cannot be sent again: %w", d, err)
+			if _, err := h.accounts.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr}); err != nil {
+				return fmt.Errorf("%s failed and cannot be sent again: %w", d, err)
 			}
 		}
 	}
@@ -731,8 +730,8 @@ func (h *harness) use(t *transcript) error {
 		}
 		a, err := h.store.Find(ctx, h.tenant.ID, d.user, h.now())
 		if err == nil && a.Pending() && !a.Held {
-			if _, err := h.desk.Resend(ctx, h.tenant, a, "", account.Origin{}); err != nil {
-				return fmt.Errorf("%s came to nothing and cannot be asked for again: %w", d, err)
+			if _, err := h.accounts.Resend(ctx, h.tenant, a, "", account.Origin{}); err != nil {
+				return fmt.Errorf("%s failed and cannot be repeated: %w", d, err)
 			}
 		}
 	}
@@ -744,10 +743,10 @@ func (h *harness) use(t *transcript) error {
 		if !ok {
 			continue
 		}
-		a, err := h.desk.Activate(ctx, h.tenant, token, account.Origin{})
+		a, err := h.accounts.Activate(ctx, h.tenant, token, account.Origin{})
 		switch {
-		case before.Held && errors.Is(err, account.ErrHeld), !before.Held && !before.Pending() && errors.Is(err,
-			account.ErrActive):
+		case before.Held && errors.Is(err, account.ErrHeld),
+			!before.Held && !before.Pending() && errors.Is(err, account.ErrActive):
 		case before.Held || !before.Pending() || err != nil || a.UID != before.UID || a.Disabled:
 			return fmt.Errorf("the link of %s: %v", before.User, err)
 		}

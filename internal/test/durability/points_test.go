@@ -21,25 +21,26 @@ import (
 	"dialtone/internal/test/crashfs"
 )
 
-// noon is when everything in these tests happens: a synctest bubble's clock starts there.
+// noon is the time of these tests. The clock of a synctest bubble starts there.
 var noon = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func clock() time.Time { return noon }
 
-// scenario is something that is stopped at every point of it. It begins with a started harness on a
-// disk where everything is durable, and with what was asked and answered before.
+// scenario is what the tests stop at every point. It begins with a running harness on a disk where
+// everything is durable, and with the transcript of the requests before.
 type scenario struct {
 	name string
 	// before prepares the disk.
 	before func(t *testing.T, h *harness, tr *transcript)
-	// crash is what the disk goes through between before and do; none where it is nil.
+	// crash, if not nil, is the crash between before and do.
 	crash *crashfs.Variant
-	// do is what is stopped. It gets no harness where it starts one itself.
-	do     func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript)
+	// do is what is stopped. Its harness is nil if starts is set.
+	do func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript)
+	// starts says that do starts a harness itself.
 	starts bool
-	// valid reports whether the journal has what the name of the scenario promises.
+	// valid, if not nil, reports whether the journal has the operations that the scenario is about.
 	valid func(journal []crashfs.Op) bool
-	// empty begins with an empty disk.
+	// empty says that it begins with an empty disk.
 	empty bool
 }
 
@@ -98,7 +99,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "resend of a message that is on the disk",
+		name: "resend after a flush",
 		before: func(t *testing.T, h *harness, tr *transcript) {
 			tr.signup(h, "karl", true)
 			h.outbox.Flush(ctx)
@@ -122,7 +123,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "signup, a sync, resend, a sync, signup",
+		name: "signup, flush, resend, flush, signup",
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			if d := tr.signup(h, "karl", true); d.err != nil {
 				return
@@ -136,13 +137,13 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name:   "publishing fails and the new link is taken back",
+		name:   "publishing fails and the new link is undone",
 		before: func(t *testing.T, h *harness, tr *transcript) { tr.signup(h, "karl", true) },
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
+			disarm := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
 			d := tr.act(h, "resend", "karl", tr.tokenOf(h, "karl"))
-			if heal() && d.err == nil {
-				t.Error("the resend was answered though its message could not be published")
+			if disarm() && d.err == nil {
+				t.Error("the resend succeeded, but its message could not be published")
 			}
 			h.outbox.Flush(ctx)
 		},
@@ -165,7 +166,7 @@ var scenarios = []scenario{
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) { tr.act(h, "disable", "karl", "") },
 	},
 	{
-		name: "signup, tend, signup, tend",
+		name: "signup, flush, signup, flush",
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			for _, user := range []string{"karl", "lena"} {
 				tr.signup(h, user, true)
@@ -226,18 +227,17 @@ var scenarios = []scenario{
 		},
 		valid: func(journal []crashfs.Op) bool {
 			return slices.ContainsFunc(journal, func(op crashfs.Op) bool {
-				return op.Kind == crashfs.Link &&
-					op.To == copied
+				return op.Kind == crashfs.Link && op.To == copied
 			})
 		},
 	},
 	{
-		name: "publishing fails and the account is taken back",
+		name: "publishing fails and the account is undone",
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
-			heal := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
+			disarm := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
 			d := tr.signup(h, "karl", true)
-			if heal() && d.err == nil {
-				t.Error("the signup was answered though its message could not be published")
+			if disarm() && d.err == nil {
+				t.Error("the signup succeeded, but its message could not be published")
 			}
 			h.outbox.Flush(ctx)
 			tr.signup(h, "lena", true)
@@ -253,7 +253,7 @@ func publishes(op crashfs.Op) bool {
 		op.Kind == crashfs.LinkUnnamed && strings.HasSuffix(op.Path, ".eml")
 }
 
-// mayOpen starts a harness, which may fail where the disk does.
+// mayOpen starts a harness. It returns nil if the start fails, as it may on a disk that fails.
 func mayOpen(t *testing.T, f *crashfs.FS) *harness {
 	h, _, err := open(f, clock)
 	if err != nil {
@@ -268,7 +268,7 @@ func reopen(t *testing.T, f *crashfs.FS, _ *harness, _ *transcript) {
 	}
 }
 
-// count is how many operations of a kind a file had.
+// count returns the number of operations of a kind on a file.
 func count(journal []crashfs.Op, kind crashfs.Kind, path string) (n int) {
 	for _, op := range journal {
 		if op.Kind == kind && op.Path == path {
@@ -289,7 +289,7 @@ func checkpoint(t *testing.T, f *crashfs.FS) {
 	db.Exec("PRAGMA wal_checkpoint")
 }
 
-// group makes signups that come while the disk is busy, so that one transaction takes them all.
+// group makes signups while a sync is in progress, so that they share one transaction.
 func group(f *crashfs.FS, h *harness, tr *transcript, users ...string) {
 	hold := make(chan struct{})
 	var once sync.Once
@@ -311,8 +311,8 @@ func group(f *crashfs.FS, h *harness, tr *transcript, users ...string) {
 	all.Wait()
 }
 
-// prepare is the disk that a scenario begins with, all durable, and what was asked and answered
-// before.
+// prepare returns the disk that a scenario begins with, where everything is durable, and the
+// transcript.
 func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	f, tr := crashfs.New(), &transcript{}
 	if err := f.MakeDir("/data"); err != nil {
@@ -321,8 +321,8 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	if sc.empty {
 		return f.Clone(), tr
 	}
-	h, tended, err := open(f, clock)
-	if err := errors.Join(err, tended); err != nil {
+	h, flushErr, err := open(f, clock)
+	if err := errors.Join(err, flushErr); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Sync("/"); err != nil {
@@ -344,7 +344,7 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	return after, tr
 }
 
-// chances is how many power cuts by chance every moment has: DIALTONE_CHANCES, or 2.
+// chances is the number of random power cuts at every moment: DIALTONE_CHANCES, or 2.
 var chances = func() uint64 {
 	n, err := strconv.ParseUint(cmp.Or(os.Getenv("DIALTONE_CHANCES"), "2"), 10, 16)
 	if err != nil {
@@ -353,14 +353,14 @@ var chances = func() uint64 {
 	return n
 }()
 
-// TestEveryPoint stops each scenario before and after each of its operations, in every variant,
-// starts the program on what is left, and holds it to its promise.
+// TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then it
+// starts the program on the disk that is left, and checks the promise.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			f, tr := sc.record(t)
 			if sc.valid != nil && !sc.valid(f.Journal()) {
-				t.Errorf("the scenario does not do what its name says:\n%s", history(f.Journal(), f.Now()))
+				t.Errorf("the scenario lacks the operations that it is about:\n%s", history(f.Journal(), f.Now()))
 			}
 			var p points
 			f.Moments(func(at int, then *crashfs.FS) bool {
@@ -392,14 +392,13 @@ func (sc scenario) record(t *testing.T) (f *crashfs.FS, tr *transcript) {
 	return f, tr
 }
 
-// run does a scenario on a prepared disk. ready, where it is there, is called when the recorded
-// part begins.
+// run runs a scenario on a prepared disk. ready, if not nil, is called when the journal begins.
 func (sc scenario) run(t *testing.T, f *crashfs.FS, tr *transcript, ready func()) *harness {
 	var h *harness
 	if !sc.starts {
-		var tended, err error
-		if h, tended, err = open(f, clock); err != nil || tended != nil {
-			t.Fatal(err, tended)
+		var flushErr, err error
+		if h, flushErr, err = open(f, clock); err != nil || flushErr != nil {
+			t.Fatal(err, flushErr)
 		}
 	}
 	f.Record()
@@ -410,26 +409,25 @@ func (sc scenario) run(t *testing.T, f *crashfs.FS, tr *transcript, ready func()
 	return h
 }
 
-// points counts what was looked at.
+// points counts what was checked.
 type points struct {
 	moments, points, disks, exits int
 }
 
-// seen are the disks that checkPromise has found right, with what was asked and answered by then.
-// All scenarios begin with the same random numbers, so that many disks come up again: in other
-// scenarios, after other faults.
+// seen has the disks, with their transcripts, that have passed checkPromise. All scenarios begin with
+// the same random numbers, so that many disks occur again in other scenarios and after other faults.
 var seen = make(map[string]bool)
 
-// The random numbers of what comes before a scenario, and of the scenario.
+// Seeds of the random numbers before a scenario and in it.
 const preparing, running = 1, 2
 
-// repeat makes all that is random follow from a seed.
+// repeat seeds all random numbers.
 func repeat(t *testing.T, seed int32) {
 	cryptotest.SetGlobalRandom(t, uint64(seed))
 	crashfs.SeedSQLite(seed)
 }
 
-// cuts are the stops that do not depend on the last write.
+// cuts returns the variants of a stop that do not depend on the last write.
 func cuts(seed, chances uint64) []crashfs.Variant {
 	variants := append([]crashfs.Variant{crashfs.Killed}, crashfs.Cuts...)
 	for i := range chances {
@@ -438,14 +436,14 @@ func cuts(seed, chances uint64) []crashfs.Variant {
 	return variants
 }
 
-// everyCut looks at what every variant of a stop leaves of a disk.
+// everyCut checks the disks that every variant of a stop leaves.
 func (p *points) everyCut(f *crashfs.FS, tr *transcript, seed uint64) error {
 	variants := cuts(seed, chances)
 	for _, n := range f.Torn() {
-		variants = append(variants, crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there",
-			n), Torn: n},
-			crashfs.Variant{Name: fmt.Sprintf("of the last write %d bytes are there, and no unsynced name", n),
-				Torn: n, Entries: crashfs.None})
+		name := fmt.Sprintf("%d bytes of the last write survive", n)
+		variants = append(variants,
+			crashfs.Variant{Name: name, Torn: n},
+			crashfs.Variant{Name: name + ", and no unsynced name", Torn: n, Entries: crashfs.None})
 	}
 	return p.cut(f, tr, variants)
 }
@@ -467,20 +465,20 @@ func (p *points) cut(f *crashfs.FS, tr *transcript, variants []crashfs.Variant) 
 	return nil
 }
 
-// checkPromise starts the program on a disk and returns where it breaks its promise.
+// checkPromise starts the program on a disk, and returns an error if it breaks the promise.
 func checkPromise(f *crashfs.FS, tr *transcript) error {
-	h, tended, err := open(f, clock)
+	h, flushErr, err := open(f, clock)
 	if err != nil {
-		return fmt.Errorf("it does not start: %w", err)
+		return fmt.Errorf("start: %w", err)
 	}
-	err = errors.Join(tended, h.promise(tr, false))
+	err = errors.Join(flushErr, h.promise(tr, false))
 	if err == nil {
 		err = h.use(tr)
 	}
 	return errors.Join(err, h.close(), f.Close())
 }
 
-// history is what happened up to a moment.
+// history returns the end of the journal up to a moment, with all failures and marks before.
 func history(journal []crashfs.Op, at int) string {
 	var b strings.Builder
 	for i, op := range journal[:at] {

@@ -20,18 +20,20 @@ import (
 	"dialtone/internal/test/crashfs"
 )
 
-// The simulation lives through years of a platform in milliseconds: people sign up, open links, get
-// captchas wrong, are disabled and deleted; days pass; the disk fails and heals; the machine loses
-// power. What was answered is written down, and what is found is held against it. The clock is a
-// synctest bubble's, chance is the seed's, also where the program asks crypto/rand, and clients
-// take turns: what goes on at once is for TestEveryPoint. So a seed always lives the same.
+// defaultSeeds is the number of simulations without DIALTONE_SEEDS.
+const defaultSeeds = 300
 
-const seedsByDefault = 300
-
-// TestSimulation runs many seeds. DIALTONE_SEEDS=20000 runs so many, DIALTONE_SEED=17 that one
-// alone.
+// TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, are
+// disabled and deleted; days pass; the disk fails and works again; the machine loses power. The
+// answers are recorded, and the state is compared with them.
+//
+// A seed always leads to the same simulation. The clock is that of a synctest bubble, all random
+// numbers follow from the seed, also those of crypto/rand, and clients take turns. Concurrent
+// requests are in TestEveryPoint.
+//
+// DIALTONE_SEEDS=20000 runs 20,000 seeds, DIALTONE_SEED=17 only that one.
 func TestSimulation(t *testing.T) {
-	from, n := uint64(0), uint64(seedsByDefault)
+	from, n := uint64(0), uint64(defaultSeeds)
 	if text := os.Getenv("DIALTONE_SEEDS"); text != "" {
 		n = number(t, text)
 	}
@@ -40,28 +42,26 @@ func TestSimulation(t *testing.T) {
 	}
 	var total tally
 	for seed := from; seed < from+n; seed++ {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { total.add(live(t, seed)) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { total.add(simulate(t, seed)) })
 	}
-	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults that struck, "+
-		"%.0f days", n, total.requests, total.restarts,
-		total.exits, total.faults, total.time.Hours()/24)
-	if n >= seedsByDefault && (total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0) {
-		t.Error("a part of the simulation did not happen")
+	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days",
+		n, total.requests, total.restarts, total.exits, total.faults, total.time.Hours()/24)
+	if n >= defaultSeeds && (total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0) {
+		t.Error("there were no requests, restarts, exits or faults")
 	}
 }
 
-// TestSimulationReplays lives one seed twice and compares every operation of both lives.
+// TestSimulationReplays runs seeds twice and compares every operation of both runs.
 func TestSimulationReplays(t *testing.T) {
 	for seed := range uint64(5) {
 		var digests []string
 		for range 2 {
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				digests = append(digests, live(t,
-					seed).digest)
+				digests = append(digests, simulate(t, seed).digest)
 			})
 		}
 		if digests[0] != digests[1] {
-			t.Errorf("seed %d lived two lives", seed)
+			t.Errorf("the two runs of seed %d differ", seed)
 		}
 	}
 }
@@ -74,6 +74,7 @@ func number(t *testing.T, text string) uint64 {
 	return n
 }
 
+// tally counts what happened in a simulation.
 type tally struct {
 	requests, restarts, exits, faults int
 	time                              time.Duration
@@ -85,28 +86,31 @@ func (a *tally) add(b tally) {
 	a.faults, a.time = a.faults+b.faults, a.time+b.time
 }
 
-// life is one seed's.
-type life struct {
+// simulation is the run of one seed.
+type simulation struct {
 	*rand.Rand
 	h          *harness
 	transcript *transcript
-	mail       map[string]string // address -> token, delivered
+	mail       map[string]string // tokens of delivered messages, by address
 	tally      tally
 	log        []string
 }
 
 var users = []string{"karl", "lena", "mary", "nora"}
 
-func live(t *testing.T, seed uint64) (done tally) {
+func simulate(t *testing.T, seed uint64) (done tally) {
 	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {
-		l := &life{Rand: rand.New(rand.NewPCG(seed, 2)), transcript: &transcript{past: make(map[string]bool),
-			closed: make(map[string]bool)}, mail: make(map[string]string)}
+		l := &simulation{
+			Rand:       rand.New(rand.NewPCG(seed, 2)),
+			transcript: &transcript{past: make(map[string]bool), closed: make(map[string]bool)},
+			mail:       make(map[string]string),
+		}
 		begin := time.Now()
 		err := l.run()
 		l.tally.time = time.Since(begin)
 		if err != nil {
-			t.Errorf("%v\nlive it again: DIALTONE_SEED=%d go test ./internal/test/durability -run "+
+			t.Errorf("%v\nrun it again: DIALTONE_SEED=%d go test ./internal/test/durability -run "+
 				"'TestSimulation$'\n%s", err, seed, strings.Join(l.log, "\n"))
 		}
 		done = l.tally
@@ -124,9 +128,12 @@ func live(t *testing.T, seed uint64) (done tally) {
 	return done
 }
 
-func (l *life) note(format string, args ...any) { l.log = append(l.log, fmt.Sprintf(format, args...)) }
+// logf adds a line to the log, which is printed if the simulation fails.
+func (l *simulation) logf(format string, args ...any) {
+	l.log = append(l.log, fmt.Sprintf(format, args...))
+}
 
-func (l *life) run() error {
+func (l *simulation) run() error {
 	f := crashfs.New()
 	if err := f.MakeDir("/data"); err != nil {
 		return err
@@ -139,22 +146,22 @@ func (l *life) run() error {
 			return err
 		}
 	}
-	if err := l.calm(); err != nil {
+	if err := l.settled(); err != nil {
 		return err
 	}
 	return l.crash()
 }
 
-// start opens a harness, and holds what it finds against the transcript.
-func (l *life) start(f *crashfs.FS) error {
+// start opens a harness, and compares its state with the transcript.
+func (l *simulation) start(f *crashfs.FS) error {
 	f.Record()
-	h, tended, err := open(f, time.Now)
+	h, flushErr, err := open(f, time.Now)
 	if err != nil {
-		return fmt.Errorf("it does not start: %w", err)
+		return fmt.Errorf("start: %w", err)
 	}
 	l.h = h
-	if tended != nil {
-		return tended
+	if flushErr != nil {
+		return flushErr
 	}
 	l.deliver()
 	if err := l.check(false); err != nil {
@@ -163,24 +170,24 @@ func (l *life) start(f *crashfs.FS) error {
 	return l.restartTranscript()
 }
 
-// check compares everything with the transcript, counting delivered messages as there. A pending
-// account has a link that works, however often a newer one was asked for.
-func (l *life) check(running bool) error {
+// check compares the state, with the delivered messages, with the transcript. The newest link of each
+// pending account must work, whatever happened to resends.
+func (l *simulation) check(running bool) error {
 	err := l.h.promiseWith(l.transcript, running, l.mail)
 	for _, user := range users {
 		a, notFound := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
 		if notFound != nil || !a.Pending() {
 			continue
 		}
-		if _, why := l.h.linked(l.mail[a.Email]); why != nil && why != account.ErrHeld {
-			err = errors.Join(err, fmt.Errorf("the link that %s has: %w", user, why))
+		if _, why := l.h.linked(l.mail[a.Email]); why != nil && !errors.Is(why, account.ErrHeld) {
+			err = errors.Join(err, fmt.Errorf("the link of %s: %w", user, why))
 		}
 	}
 	return err
 }
 
-// restartTranscript makes what is there the transcript: after a restart no request is open.
-func (l *life) restartTranscript() error {
+// restartTranscript makes the present state the transcript. After a restart no request is open.
+func (l *simulation) restartTranscript() error {
 	f, err := l.h.inspect()
 	if err != nil {
 		return err
@@ -206,10 +213,10 @@ func (l *life) restartTranscript() error {
 	return nil
 }
 
-// deliver is the mail agent: it takes whole messages out of the pickup directory. A link that a
-// newer one has replaced is not kept, since messages may come in any order. It ends where the store
-// cannot tell.
-func (l *life) deliver() {
+// deliver is the mail server: it takes complete messages out of the pickup directory. It does not keep
+// a link that was replaced by a newer one, since messages may be delivered in any order. It stops if
+// the store fails.
+func (l *simulation) deliver() {
 	entries, err := l.h.fs.List(outgoing)
 	if err != nil {
 		return
@@ -235,31 +242,32 @@ func (l *life) deliver() {
 	}
 }
 
-func (l *life) step() error {
-	var heal func() bool
+// step does one thing, perhaps with a fault of the disk or a power cut.
+func (l *simulation) step() error {
+	var disarm func() bool
 	var injected *crashfs.Fault
 	switch l.IntN(8) {
 	case 0:
 		n := l.IntN(50)
 		l.h.fs.StopAfter(n)
-		l.note("the power fails %d operations from now", n)
+		l.logf("the power fails after %d operations", n)
 	case 1, 2:
 		one := diskFaults[l.IntN(len(diskFaults))]
 		fault := one.fault
 		fault.After = l.IntN(40)
-		injected, heal = &fault, l.h.fs.Fail(fault)
-		l.note("%s", one.name)
+		injected, disarm = &fault, l.h.fs.Fail(fault)
+		l.logf("%s", one.name)
 	}
 	before := len(l.transcript.requests)
 	l.act()
 	for _, d := range l.transcript.requests[before:] {
 		l.tally.requests++
-		l.note("%v %v: %v", time.Now().Format(time.DateTime), d, d.err)
-		if d.answered && d.err != nil && heal == nil && d.open() {
+		l.logf("%v %v: %v", time.Now().Format(time.DateTime), d, d.err)
+		if d.answered && d.err != nil && disarm == nil && d.open() {
 			return fmt.Errorf("%s: %w", d, d.err)
 		}
 	}
-	if heal != nil && heal() {
+	if disarm != nil && disarm() {
 		l.tally.faults++
 	}
 	if l.h.failed() && !l.h.fs.Stopped() {
@@ -269,31 +277,31 @@ func (l *life) step() error {
 		return l.crash()
 	}
 	if l.IntN(3) == 0 {
-		return l.calm()
+		return l.settled()
 	}
 	return nil
 }
 
-// calm is a while without trouble, after which everything is as it should be.
-func (l *life) calm() error {
+// settled flushes the outbox on a disk that works, and checks that nothing is left to do.
+func (l *simulation) settled() error {
 	l.h.fs.GoOn()
-	// An account that cannot be taken back any more is found at the first time, its message at the
-	// second, and written at the third.
+	// The first Flush finds that an account cannot be undone any more, the second finds its entry, and
+	// the third writes its message.
 	if err := errors.Join(l.h.outbox.Flush(ctx), l.h.outbox.Flush(ctx), l.h.outbox.Flush(ctx)); err != nil {
-		return fmt.Errorf("on a disk that is well: %w", err)
+		return fmt.Errorf("flush on a disk that works: %w", err)
 	}
 	l.deliver()
 	return l.check(true)
 }
 
-// exit ends the process since a commit has failed, and the supervisor starts it again: where the
-// fault lasts, perhaps again and again. Or the power fails meanwhile.
-func (l *life) exit(injected *crashfs.Fault) error {
+// exit ends the process after a failed commit, and starts it again, perhaps several times while the
+// disk fails. Or the power fails.
+func (l *simulation) exit(injected *crashfs.Fault) error {
 	if injected == nil {
 		return fmt.Errorf("no fault was injected: %w", l.h.store.Err())
 	}
 	l.tally.exits++
-	l.note("the process exits: %v", l.h.store.Err())
+	l.logf("the process exits: %v", l.h.store.Err())
 	if l.IntN(3) == 0 {
 		return l.crash()
 	}
@@ -303,9 +311,9 @@ func (l *life) exit(injected *crashfs.Fault) error {
 	f := l.h.fs
 	for range l.IntN(3) {
 		injected.After = l.IntN(60)
-		heal := f.Fail(*injected)
+		disarm := f.Fail(*injected)
 		h, _, err := open(f, time.Now)
-		l.note("a start on a disk that fails: %v", err)
+		l.logf("a start while the disk fails: %v", err)
 		if h != nil {
 			if h.outbox.Flush(ctx); h.failed() {
 				err = h.exit()
@@ -313,8 +321,8 @@ func (l *life) exit(injected *crashfs.Fault) error {
 				err = h.close()
 			}
 		}
-		if heal(); h != nil && err != nil {
-			l.note("it ends with %v", err)
+		if disarm(); h != nil && err != nil {
+			l.logf("its exit: %v", err)
 		}
 	}
 	if f.Stopped() {
@@ -325,10 +333,11 @@ func (l *life) exit(injected *crashfs.Fault) error {
 	return l.start(f)
 }
 
-func (l *life) crash() error {
+// crash cuts the power or kills the process, and starts it again.
+func (l *simulation) crash() error {
 	variants := append(cuts(l.Uint64(), 4), crashfs.Chance(l.Uint64()), crashfs.Chance(l.Uint64()))
 	v := variants[l.IntN(len(variants))]
-	l.note("%s", v.Name)
+	l.logf("%s", v.Name)
 	after := l.h.fs.Crash(v)
 	l.h.close()
 	if err := l.h.fs.Close(); err != nil {
@@ -338,7 +347,8 @@ func (l *life) crash() error {
 	return l.start(after)
 }
 
-func (l *life) act() {
+// act makes one request, lets time pass, or delivers messages.
+func (l *simulation) act() {
 	user := users[l.IntN(len(users))]
 	switch n := l.IntN(20); {
 	case n < 7:
@@ -358,17 +368,16 @@ func (l *life) act() {
 	case n < 13:
 		l.transcript.act(l.h, "enable", user, "")
 	case n < 14:
-		// The row that a message would be written again from goes with its account. So a message
-		// that is not yet on the disk when its account is deleted may stay torn after a power cut;
-		// here it is on the disk.
+		// Deleting an account deletes its outbox entry, so a message that is not synced by then may
+		// stay incomplete after a power cut. Here it is synced.
 		if l.h.outbox.Flush(ctx) == nil {
 			l.transcript.act(l.h, "delete", user, "")
 		}
 	case n < 15:
-		l.h.desk.Sweep(ctx)
+		l.h.accounts.Sweep(ctx)
 	case n < 17:
 		d := time.Duration(l.IntN(4*24)) * time.Hour
-		l.note("%v pass", d)
+		l.logf("%v pass", d)
 		time.Sleep(d)
 	default:
 		l.h.outbox.Flush(ctx)
@@ -376,8 +385,8 @@ func (l *life) act() {
 	}
 }
 
-// token is the newest that a user got.
-func (l *life) token(user string) string {
+// token returns the token of the newest message to a user, or an empty string.
+func (l *simulation) token(user string) string {
 	for _, d := range slices.Backward(l.transcript.requests) {
 		if token := l.mail[d.email]; d.user == user && token != "" {
 			return token

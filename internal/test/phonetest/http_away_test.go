@@ -140,7 +140,7 @@ func TestKamailioOverload(t *testing.T) {
 	})
 	defer open()
 	l.slow.Store(&gate)
-	// The requests come in groups, since a socket buffers only so many.
+	// The requests are sent in groups, because a socket buffers only a limited number.
 	process.Eventually(t, "a phone gets 503", func() error {
 		conn := registerUnknown(t, k, "127.0.0.1", 100)
 		conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))

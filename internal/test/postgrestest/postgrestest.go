@@ -5,8 +5,8 @@
 // There are two kinds of cluster. Shared is one cluster for all tests of a process that need only a
 // database. It is fast, since it does not sync, and no test may crash it. Start makes a cluster for a
 // test that crashes it, cuts its connections or adds standbys. It has PostgreSQL's default settings,
-// and so it syncs. Both are in memory if there is space: what a process wrote there outlives the
-// process, as on a disk.
+// and so it syncs. Both are in memory if there is space, where files outlive the process that wrote
+// them, as on a disk; only benchmarks have the cluster of Start on the disk.
 //
 // A cluster listens on 127.0.0.1 only, and keeps its port. Every wait is for a condition, and ends
 // after process.Timeout. When the process that started a cluster ends, even by SIGKILL, the cluster
@@ -44,18 +44,19 @@ var shared struct {
 	err     error
 }
 
-// Main runs the tests, and then stops the cluster that they shared. A package whose tests use Shared
-// has
+// Main runs the tests, then stops the cluster that they shared, and returns the exit status of the
+// tests. A package whose tests use Shared has
 //
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
-func Main(m *testing.M) {
+func Main(m *testing.M) (status int) {
 	shared.main.Store(true)
-	m.Run()
+	status = m.Run()
 	if c := shared.cluster; c != nil {
 		if err := c.discard(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}
+	return status
 }
 
 // Shared returns the cluster of this test process. The first call starts it.
@@ -82,7 +83,11 @@ func Shared(t testing.TB) *Cluster {
 // removed when the test is over. If the test has failed, its output shows the end of PostgreSQL's log.
 func Start(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
-	c, err := launchTemporary(memoryDir(), settings...)
+	parent := memoryDir()
+	if _, benchmark := t.(*testing.B); benchmark {
+		parent = "" // its commits wait for the disk
+	}
+	c, err := launchTemporary(parent, settings...)
 	if err != nil {
 		t.Fatal(err)
 	}

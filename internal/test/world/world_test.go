@@ -1,6 +1,7 @@
 package world_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -41,5 +42,19 @@ func TestRealTime(t *testing.T) {
 	w.Advance(time.Hour)
 	if d := time.Until(w.Now()); d < 59*time.Minute || d > time.Hour {
 		t.Errorf("the clock is %v ahead, want an hour", d)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	w := world.New(t, world.Options{})
+	w.Member("ann")
+	w.Pickup.SyncErr = errors.New("broken by the test")
+	before := w.Store
+	w.Restart()
+	if w.Store == before || w.Pickup.SyncErr != nil || w.Tenant.Host != "phone.test" {
+		t.Error("the World has parts of before the restart")
+	}
+	if _, err := w.Accounts.Find(t.Context(), w.Tenant.ID, "ann"); err != nil {
+		t.Errorf("the account is lost: %v", err)
 	}
 }

@@ -1,9 +1,9 @@
-// Package durable changes files so that the change survives a power cut.
+// Package atomicfile creates and replaces files so that the change survives a power cut.
 //
 // Create and Replace write a temporary file beside the target, sync it, give it its name, and sync
 // the directory. So the target never has a part of its content, and all of it is on disk when they
 // return.
-package durable
+package atomicfile
 
 import (
 	"errors"

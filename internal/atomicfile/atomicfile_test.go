@@ -1,4 +1,4 @@
-package durable_test
+package atomicfile_test
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"dialtone/internal/durable"
+	"dialtone/internal/atomicfile"
 )
 
 func TestFiles(t *testing.T) {
@@ -27,23 +27,23 @@ func TestFiles(t *testing.T) {
 			t.Errorf("there are %d files, %v", len(list), err)
 		}
 	}
-	if err := durable.Create(path, "one"); err != nil {
+	if err := atomicfile.Create(path, "one"); err != nil {
 		t.Fatal(err)
 	}
 	holds("one")
-	if err := durable.Create(path, "two"); !errors.Is(err, fs.ErrExist) {
+	if err := atomicfile.Create(path, "two"); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a second Create: %v", err)
 	}
 	holds("one")
-	if err := durable.Replace(path, "three"); err != nil {
+	if err := atomicfile.Replace(path, "three"); err != nil {
 		t.Fatal(err)
 	}
 	holds("three")
 
 	missing := filepath.Join(dir, "missing", "file")
 	for name, err := range map[string]error{
-		"Create": durable.Create(missing, ""), "Replace": durable.Replace(missing, ""),
-		"SyncDir": durable.SyncDir(filepath.Dir(missing)),
+		"Create": atomicfile.Create(missing, ""), "Replace": atomicfile.Replace(missing, ""),
+		"SyncDir": atomicfile.SyncDir(filepath.Dir(missing)),
 	} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s without the directory: %v", name, err)
@@ -52,7 +52,7 @@ func TestFiles(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.Replace(filepath.Join(dir, "full"), ""); err == nil {
+	if err := atomicfile.Replace(filepath.Join(dir, "full"), ""); err == nil {
 		t.Error("a directory was replaced")
 	}
 	if list, _ := os.ReadDir(dir); len(list) != 2 {
