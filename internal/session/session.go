@@ -12,7 +12,7 @@
 // once a limit is reached. The limits are exact on one server, however many attempts are made at
 // once; several servers count separately. So that nobody can lock the owner of an account out by
 // guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
-// activated the account or signed in carries a device token. Attempts with a device token or with
+// confirmed a link or signed in carries a device token. Attempts with a device token or with
 // the newest link of a pending account are counted by that alone.
 //
 // # Sessions

@@ -150,21 +150,29 @@ func TestConfirm(t *testing.T) {
 			t.Errorf("a proof for the second time: %v", got)
 		}
 	})
-	t.Run("counts wrong passwords with those of sign-in", func(t *testing.T) {
+	t.Run("after wrong passwords of others", func(t *testing.T) {
 		who := s.pending(t, "b.test")
 		token := s.token(t, who)
-		for i := range 10 {
-			if i%2 == 0 {
-				s.visitor("b.test").confirm(t, who.user, "wrong", token).wantError(t, 401, "unauthorized")
-			} else {
-				s.visitor("b.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
-			}
+		for range 10 {
+			s.visitor("b.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
+		}
+		s.visitor("b.test").signIn(t, who.user, who.password).wantRateLimit(t)
+		owner := s.visitor("b.test")
+		got := owner.confirm(t, who.user, who.password, token)
+		got.wantStatus(t, 200)
+		device := got.cookies()
+		owner.signIn(t, who.user, who.password, "Cookie", device).wantStatus(t, 200)
+	})
+	t.Run("not after ten wrong passwords with the link", func(t *testing.T) {
+		who := s.pending(t, "b.test")
+		token := s.token(t, who)
+		for range 10 {
+			s.visitor("b.test").confirm(t, who.user, "wrong", token).wantError(t, 401, "unauthorized")
 		}
 		if got := s.visitor("b.test").confirm(t, who.user, who.password, token).
 			wantRateLimit(t); got != 15*time.Minute {
 			t.Errorf("Retry-After is %v", got)
 		}
-		s.visitor("b.test").signIn(t, who.user, who.password).wantRateLimit(t)
 		s.Advance(15 * time.Minute)
 		s.visitor("b.test").confirm(t, who.user, who.password, token).wantStatus(t, 200)
 	})

@@ -271,7 +271,7 @@ func TestResponseHeaders(t *testing.T) {
 	}
 	rows := []headerRow{
 		{"a captcha", v.get(t, "/captcha.ashx"), 200, json, ""},
-		{"a signup", v.post(t, s.form(t, s.newPerson("a.test"))), 200, json, ""},
+		{"a signup", v.post(t, s.form(t, s.newPerson("a.test"))), 200, json, "Set-Cookie"},
 		{"a bad signup", v.postBody(t, ""), 400, json, ""},
 		{"a bad signup by a browser", v.postBody(t, "", html...), 400, json, ""},
 		{"a wrong captcha", v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")), 400, json, ""},
@@ -284,10 +284,10 @@ func TestResponseHeaders(t *testing.T) {
 		{"a sign-in", signedIn, 200, json, "Set-Cookie"},
 		{"a sign-in before activation", v.signIn(t, pending.user, pending.password), 403, json, ""},
 		{"a sign-out", v.do(t, "POST", "/signout.ashx", ""), 303, "", "Location Set-Cookie"},
-		{"an activation", v.get(t, link), 200, page, "X-Robots-Tag"},
-		{"an activation again", v.get(t, link), 400, page, "X-Robots-Tag"},
-		{"an unknown link", v.get(t, "/activate.ashx?token=x"), 400, page, "X-Robots-Tag"},
-		{"HEAD of a link", v.do(t, "HEAD", "/activate.ashx?token=x", ""), 200, page, "X-Robots-Tag"},
+		{"an activation", v.get(t, link), 200, page, "X-Robots-Tag Referrer-Policy"},
+		{"an activation again", v.get(t, link), 400, page, "X-Robots-Tag Referrer-Policy"},
+		{"an unknown link", v.get(t, "/activate.ashx?token=x"), 400, page, "X-Robots-Tag Referrer-Policy"},
+		{"HEAD of a link", v.do(t, "HEAD", "/activate.ashx?token=x", ""), 200, page, "X-Robots-Tag Referrer-Policy"},
 		{
 			"a confirmation without a proof",
 			v.do(t, "POST", "/activate.ashx?token=x", "", html...), 401, json, "Www-Authenticate",
@@ -343,7 +343,7 @@ func TestResponseHeaders(t *testing.T) {
 			"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; " +
 			"require-trusted-types-for 'script'; trusted-types 'none'",
 		"X-Content-Type-Options":       "nosniff",
-		"Referrer-Policy":              "no-referrer",
+		"Referrer-Policy":              "same-origin",
 		"Cross-Origin-Opener-Policy":   "same-origin",
 		"Cross-Origin-Resource-Policy": "same-origin",
 		"Cache-Control":                "no-store",

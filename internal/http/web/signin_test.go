@@ -29,7 +29,7 @@ func TestSignIn(t *testing.T) {
 		c.param["algorithm"] != "MD5" ||
 		len(c.param["nonce"]) < 22 || c.param["stale"] != "" ||
 		c.param["charset"] != "UTF-8" ||
-		len(c.param) != 5 {
+		c.param["opaque"] == "" || len(c.param) != 6 {
 		t.Errorf("the challenge is %+v", c)
 	}
 	if other := v.get(t, "/signin.ashx").challenge(t); other.param["nonce"] == c.param["nonce"] {

@@ -71,7 +71,6 @@ func (s *Site) activate(w http.ResponseWriter, r *request) error {
 	if a.Pending() {
 		state = activationConfirm
 	}
-	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a.User))
 	return s.activationPage(w, r, http.StatusOK, a, state)
 }
 

@@ -209,7 +209,7 @@ func (s *testServer) hide(text string) {
 // logKeys are the attributes that a log line may have.
 var logKeys = []string{
 	"time", "level", "msg", "outcome", "tenant", "user", "email", "net", "request", "detail",
-	"audit", "path", "err", "stack",
+	"audit", "path", "err", "stack", "peer", "value",
 }
 
 // checkLog fails the test if its log has a line that is not JSON with known keys.

@@ -46,12 +46,14 @@ function showInactive(user, password, { email = "", delivery }) {
  */
 async function confirmLink(user, password) {
   const { token } = remembered();
-  if (!token) return;
+  if (!token) return false;
   try {
     const body = new URLSearchParams({ token });
-    await exchange("/activate.ashx", { user, password }, { method: "POST", body });
+    const { status } = await exchange("/activate.ashx", { user, password }, { method: "POST", body });
+    return status === 200;
   } catch {
     // Without an answer the account stays unconfirmed. The sign-in goes on.
+    return false;
   }
 }
 
@@ -69,7 +71,11 @@ async function submit(showBusy) {
     return;
   }
   showBusy();
-  const answer = await answerTo(exchange("/signin.ashx", { user, password }));
+  let answer = await answerTo(exchange("/signin.ashx", { user, password }));
+  // Others may have guessed at this name until it is refused. Who holds its link is not.
+  if (answer?.status === 429 && await confirmLink(user, password)) {
+    answer = await answerTo(exchange("/signin.ashx", { user, password }));
+  }
   if (!answer) return;
   const { status, body, proven } = answer;
   if (status === 200 && body.ok === true && proven) {
