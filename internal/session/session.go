@@ -157,7 +157,7 @@ var (
 		"the challenge was answered too late or twice; answer the new one")
 
 	// ErrDenied is the error for every proof that is not that of an account's password.
-	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is not right")
+	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is wrong")
 
 	// ErrNotActivated means that the password is right and the account not active.
 	ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
