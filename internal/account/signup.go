@@ -51,7 +51,9 @@ func (s *Service) Signup(
 	if countsAsFailure(err) {
 		s.failures.Add(s.failureBucket(t, from))
 	}
-	s.record(ctx, audit.Signup, t, p.account, from, err)
+	if form.Malformed == nil {
+		s.record(ctx, audit.Signup, t, p.account, from, err)
+	}
 	return p.account, err
 }
 
