@@ -253,6 +253,8 @@ var example = map[string]string{
 	"http.max_connections":                   "17",
 	"http.max_connections_per_address":       "7",
 	"ops.listen":                             "127.0.0.1:4712",
+	"ops.allow_cleartext":                    "true",
+	"ops.hosts":                              "ops.example.org,dialtone",
 	"directory.htdigest":                     "phone.example.org=/etc/apache2/phone.htdigest",
 	"log.level":                              "debug",
 	"log.format":                             "text",
