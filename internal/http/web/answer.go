@@ -72,12 +72,16 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		}
 		log.ErrorContext(r.Context(), "error answer failed", "err", failed)
 	}
-	if !rt.api && r.tenant != nil && wantsPage(r.Request) {
+	if !rt.api && wantsPage(r.Request) {
 		sp, key := s.pageLanguage(r), errorKey(k.Code)
 		if errors.Is(err, provision.ErrGone) {
 			key = "error.gone"
 		}
-		data := errorPage{newFrame(r.tenant, sp), k.Status, key, r.from.Request}
+		f := frame{Product: "Dialtone"} // where no platform has the host name
+		if r.tenant != nil {
+			f = newFrame(r.tenant, sp)
+		}
+		data := errorPage{f, k.Status, key, r.from.Request}
 		if page, err := s.pages.render(sp.tag, "error", data); err == nil {
 			writePage(w, k.Status, page)
 			return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/mail"
 	"net/url"
 	"regexp"
@@ -324,7 +325,7 @@ func TestResponseHeaders(t *testing.T) {
 			v.get(t, "/provision/linphone.xml?token=x", html...), 404, page, "",
 		},
 		{"an account", v.get(t, "/account.html", "Cookie", signedIn.cookies()), 200, page, ""},
-		{"an unknown host", s.visitor("evil.test").get(t, "/", html...), 421, json, "-Strict-Transport-Security"},
+		{"an unknown host", s.visitor("evil.test").get(t, "/", html...), 421, page, "-Strict-Transport-Security"},
 		{
 			"a tenant without TLS", s.visitor("localhost").get(t, "/captcha.ashx"), 200, json,
 			"-Strict-Transport-Security",
@@ -458,6 +459,37 @@ func TestPanic(t *testing.T) {
 	if text := s.Log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
 		!strings.Contains(text, "cause-of-the-panic") {
 		t.Error("the log does not have the cause of each panic")
+	}
+}
+
+// TestDevRedirect checks that a development server redirects from the address of its listener, which
+// a developer may open, to the platform of this machine.
+func TestDevRedirect(t *testing.T) {
+	s := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) { return nil, nil }})
+	_, port, _ := net.SplitHostPort(s.addr)
+	base := "http://localhost:" + port
+	for _, row := range []struct {
+		host, method, path string
+		want               string // empty for 421
+	}{
+		{"127.0.0.1:" + port, "GET", "/", base + "/"},
+		{"127.0.0.1:" + port, "HEAD", "/signup.html?lang=de", base + "/signup.html?lang=de"},
+		{"127.8.8.8", "GET", "/", base + "/"},
+		{"[::1]:" + port, "GET", "//evil.test/", base + "//evil.test/"},
+		{"127.0.0.1", "POST", "/signout.ashx", ""},
+		{"127.0.0.1", "POST", "/provision", ""},
+		{"127.0.0.1", "GET", "/captcha.ashx", ""},
+		{"192.0.2.1", "GET", "/", ""},
+		{"evil.test", "GET", "/", ""},
+	} {
+		a := s.visitor(row.host).do(t, row.method, row.path, "")
+		status := 302
+		if row.want == "" {
+			status = 421
+		}
+		if got := a.header.Get("Location"); a.status != status || got != row.want {
+			t.Errorf("%s %s of %s: status %d, to %q", row.method, row.path, row.host, a.status, got)
+		}
 	}
 }
 
