@@ -101,6 +101,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Log:            log,
 		Now:            time.Now,
 		AddressCeiling: in.Limits.SignupsPerAddressAllTenants,
+		Dev:            in.Dev,
 	})
 	s.registry = sipserver.NewRegistry(sipserver.Deps{
 		Store:    in.store,

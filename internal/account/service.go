@@ -45,6 +45,9 @@ type Deps struct {
 	// AddressCeiling is how many signups an hour one address gets at all tenants together, or zero
 	// for no such limit.
 	AddressCeiling int
+	// Dev lifts the limits on signups from one address for this machine, so that a developer can
+	// sign up as often as needed.
+	Dev bool
 }
 
 // vaultCredential is the purpose that credentials are sealed for. It is part of the keys and never

@@ -40,8 +40,8 @@ func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)
 }
 
-// ruleHeader names the field and the rule that a form breaks, for programs that have texts of their
-// own. The body has the two members of the published contract and no others.
+// ruleHeader names the field and the rule that a form breaks, or the limit that a signup is over, for
+// programs that have texts of their own. The body has the two members of the published contract and no others.
 const ruleHeader = "Dialtone-Rule"
 
 // customError is an error with an answer of its own in place of the usual one.
@@ -63,7 +63,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	}
 	answer.SetRetryAfter(w.Header(), err)
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Rule != "" {
-		w.Header()[ruleHeader] = []string{fe.Field + "." + fe.Rule}
+		w.Header()[ruleHeader] = []string{strings.TrimPrefix(fe.Field+"."+fe.Rule, ".")}
 	}
 	if custom, ok := errors.AsType[*customError](err); ok {
 		failed := custom.answer(w, k.Status)

@@ -402,6 +402,13 @@ func TestSignUpPage(t *testing.T) {
 				problem: "Try again in 25 minutes, at ", focus: "summary",
 			},
 			{
+				name: "too many accounts",
+				answer: withHeader("Dialtone-Rule", "accounts",
+					withRetryAfter("1500", replyError(429, "rate_limited", "x"))),
+				problem: "Too many accounts were created from your network. Try again in 25 minutes, at ",
+				focus:   "summary",
+			},
+			{
 				name:    "a long rate limit",
 				answer:  withRetryAfter("86000", replyError(429, "rate_limited", "x")),
 				problem: "Try again in 24 hours, at ", focus: "summary",
