@@ -655,6 +655,11 @@ func TestSignUpPage(t *testing.T) {
 		if got := eval[int](p, `document.getElementById("meter").value`); got != 4 {
 			t.Errorf("the meter stands at %d", got)
 		}
+		// A value of 3, "Good", has the colour of good values only if it is above high (HTML section
+		// 4.10.14), and 2 that of fair ones only if it is not below low.
+		if !eval[bool](p, `(m => 3 > m.high && 2 <= m.high && 2 >= m.low)(document.getElementById("meter"))`) {
+			t.Error("the colours of the meter do not match its words")
+		}
 	})
 
 	t.Run("refuses wrong hash functions", func(t *testing.T) {
