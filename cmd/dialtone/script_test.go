@@ -250,6 +250,7 @@ var example = map[string]string{
 	"mail.pickup_dir":                        "mail",
 	"mail.templates_dir":                     "templates",
 	"http.trusted_proxies":                   "192.0.2.1,2001:db8::/32",
+	"http.security_txt":                      "/etc/dialtone/security.txt",
 	"http.max_connections":                   "17",
 	"http.max_connections_per_address":       "7",
 	"ops.listen":                             "127.0.0.1:4712",

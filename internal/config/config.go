@@ -104,6 +104,9 @@ type HTTP struct {
 	// is never mapped into IPv6: compare them with an unmapped address.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" unset:"none" placeholder:"LIST"`
 
+	// SecurityTxt is the file that says how to report a weakness, or empty.
+	SecurityTxt string `toml:"security_txt" is:"file" unset:"none" placeholder:"FILE"`
+
 	// MaxConnections limits the open connections.
 	MaxConnections int `toml:"max_connections" min:"1" max:"1000000" default:"8192" placeholder:"N"`
 

@@ -277,7 +277,10 @@ func TestResponseHeaders(t *testing.T) {
 		{"a bad signup by a browser", v.postBody(t, "", html...), 400, json, ""},
 		{"a wrong captcha", v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")), 400, json, ""},
 		{"a taken name", s.visitor("a.test").post(t, s.form(t, taken)), 409, json, ""},
-		{"a signup over the limit", full.post(t, s.form(t, s.newPerson("a.test"))), 429, json, "Retry-After Dialtone-Rule"},
+		{
+			"a signup over the limit", full.post(t, s.form(t, s.newPerson("a.test"))), 429, json,
+			"Retry-After Dialtone-Rule",
+		},
 		{"a wrong method", v.get(t, "/signup.ashx"), 405, json, "Allow"},
 		{"a wrong method by a browser", v.get(t, "/signup.ashx", html...), 405, json, "Allow"},
 		{"a preflight", v.do(t, "OPTIONS", "/signup.ashx", ""), 204, "", "Allow"},

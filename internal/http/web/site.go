@@ -39,6 +39,8 @@ type Deps struct {
 	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
+	// SecurityTxt returns how to report a weakness (RFC 9116). It is nil if nothing says so.
+	SecurityTxt func() ([]byte, error)
 	// DevMail returns the messages of a development server, and is nil otherwise.
 	DevMail func() ([]DevMessage, error)
 }
@@ -112,11 +114,17 @@ func (s *Site) routes() map[string]route {
 		})},
 		"/account.html": {get: s.personal(s.accountPage)},
 
+		"/robots.txt":  {get: s.robots},
+		"/favicon.ico": {get: s.favicon},
+
 		"/turn":      {get: s.turn},
 		"/provision": {post: s.provision},
 	}
 	for _, f := range provision.Fetched {
 		table[provisionPath(f)] = route{get: s.provisionFile(f)}
+	}
+	if s.deps.SecurityTxt != nil {
+		table["/.well-known/security.txt"] = route{get: s.securityTxt}
 	}
 	if s.deps.DevMail != nil {
 		table[DevMailPath] = route{get: s.devMail}
