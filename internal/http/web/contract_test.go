@@ -576,7 +576,7 @@ func TestSignupCheckOrder(t *testing.T) {
 		},
 		{
 			"an address that had its signups", func(r *request) { r.from = full }, 429,
-			"rate_limited", "your address",
+			"rate_limited", "too many accounts",
 		},
 		{"a wrong captcha", func(r *request) { r.f = r.f.with("captcha_answer=99") }, 400, "captcha_failed", ""},
 		{
