@@ -52,7 +52,7 @@ func TestLongPartition(t *testing.T) {
 
 	cmd := exec.Command("ip", "netns", "exec", name, binary(t), "serve", "--data", f.data(0), "--listen",
 		"10.203.1.2:8080",
-		"--ops-listen", "10.203.1.2:8081", "--http-trusted-proxies", "10.203.1.1")
+		"--ops-listen", "10.203.1.2:8081", "--ops-allow-cleartext", "--http-trusted-proxies", "10.203.1.1")
 	cmd.Env = []string{"DIALTONE_DATABASE=" + strings.Replace(f.url, c.Addr(), "10.203.0.1:5432", 1),
 		"PATH=" + os.Getenv("PATH"), "DIALTONE_KEYS_DIR=" + filepath.Join(f.dir, "keys")}
 	if err := os.MkdirAll(f.data(0), 0o755); err != nil {

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/config"
 	"dialtone/internal/secret/keyfile"
@@ -67,6 +68,9 @@ type program struct {
 }
 
 func main() {
+	// The memory has keys and password hashes, which must not get into a core file. Where this is not
+	// possible, the program runs all the same.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()

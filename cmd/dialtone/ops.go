@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,9 +60,17 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 			site.ServeHTTP(w, r)
 		}
 	})
+	if s.Ops.Remote() {
+		s.log.Warn("ops listener reachable from other machines; its connections are not encrypted", "addr", l.Addr())
+	}
+	hosts := s.Ops.Hosts
+	if host, _, err := net.SplitHostPort(s.Ops.Listen); err == nil {
+		hosts = append(slices.Clone(hosts), strings.ToLower(host))
+	}
+	handler := ops.RestrictHosts(hosts, both)
 	return func(ctx context.Context) {
 		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
-		err := httpserver.Serve(ctx, l, both, limits, s.log)
+		err := httpserver.Serve(ctx, l, handler, limits, s.log)
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("ops listener failed", "err", err)
 		}

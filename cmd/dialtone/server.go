@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -101,6 +103,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Log:            log,
 		Now:            time.Now,
 		AddressCeiling: in.Limits.SignupsPerAddressAllTenants,
+		Dev:            in.Dev,
 	})
 	s.registry = sipserver.NewRegistry(sipserver.Deps{
 		Store:    in.store,
@@ -125,6 +128,11 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Log:        log,
 		Now:        time.Now,
 	})
+	if file := s.HTTP.SecurityTxt; file != "" {
+		if _, err := os.ReadFile(file); err != nil {
+			return nil, fmt.Errorf("http.security_txt: %w", err)
+		}
+	}
 	s.site, err = web.New(s.webDeps(events))
 	return s, err
 }
@@ -188,6 +196,9 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			d, err := s.store.OfAccount(ctx, a.Tenant, a.UID)
 			return d.State, err
 		}
+	}
+	if s.HTTP.SecurityTxt != "" {
+		deps.SecurityTxt = func() ([]byte, error) { return os.ReadFile(s.HTTP.SecurityTxt) }
 	}
 	if s.Dev {
 		deps.DevMail = s.devMessages

@@ -21,10 +21,10 @@ const (
 )
 
 // CleanEmail returns the address that messages are sent to for raw: at most 254 bytes of ASCII, a
-// dot-atom (RFC 5322 section 3.2.3) of at most 64 bytes that does not begin with a hyphen, an @,
-// and a domain of at least two labels in lower case, those of other scripts as A-labels (IDNA2008,
-// RFC 5890 section 2.3.2.1). The part before the @ keeps its case, which only its own mail server
-// can judge. CleanEmail of its own result is that result.
+// dot-atom (RFC 5322 section 3.2.3) of at most 64 bytes, an @, and a domain of at least two labels
+// in lower case, those of other scripts as A-labels (IDNA2008, RFC 5890 section 2.3.2.1). The
+// dot-atom does not begin with a hyphen and has none of |`/%!. It keeps its case, since only its own
+// mail server knows whether that matters. CleanEmail of its own result is that result.
 //
 // It accepts one address and nothing else: no display name, comment, quotes, route, list, group,
 // address literal or white space, because this text goes into a message's header and perhaps into
@@ -122,9 +122,11 @@ func checkLocal(local string) error {
 	return nil
 }
 
-// atext are the bytes of an atom (RFC 5322 section 3.2.3).
+// atext are the bytes of an atom (RFC 5322 section 3.2.3), except those that have made mail servers
+// run programs, write files or pass messages on: | and ` for a shell, / for a file, % and ! for a
+// route. Many mail servers refuse them by default, and no mailbox provider gives them out.
 var atext = func() (t [256]bool) {
-	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~") {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789#$&'*+-=?^_{}~") {
 		t[c] = true
 	}
 	return t

@@ -27,7 +27,14 @@ func TestCleanEmail(t *testing.T) {
 		{"the domain becomes lower case", "alex@X.Test", "alex@x.test", ""},
 		{"the local part keeps its case", "Alex.B@x.test", "Alex.B@x.test", ""},
 		{"a tag", "alex+tag@x.test", "alex+tag@x.test", ""},
-		{"every character of an atom", "!#$%&'*+/=?^_`{|}~-@x.test", "!#$%&'*+/=?^_`{|}~-@x.test", ""},
+		{"every other character of an atom", "#$&'*+=?^_{}~-@x.test", "#$&'*+=?^_{}~-@x.test", ""},
+		{"not a pipe", "|id@x.test", "", unsupported},
+		{"not a pipe inside", "a|b@x.test", "", unsupported},
+		{"not a command", "a`b@x.test", "", unsupported},
+		{"not a path", "/etc/passwd@x.test", "", unsupported},
+		{"not a slash inside", "a/b@x.test", "", unsupported},
+		{"not a percent route", "a%b.test@x.test", "", unsupported},
+		{"not a bang path", "host!a@x.test", "", unsupported},
 		{"a digit first", "1@x.test", "1@x.test", ""},
 		{"a hyphen inside and at the end", "a-b-@x-y.test", "a-b-@x-y.test", ""},
 		{"a label of digits", "a@163.test", "a@163.test", ""},
@@ -212,7 +219,7 @@ func TestMaskEmail(t *testing.T) {
 
 func FuzzCleanEmail(f *testing.F) {
 	for _, s := range []string{
-		"", "alex@x.test", "Alex+1@X.Test", "!#$%&'*+/=?^_`{|}~-@x.test", "a@bücher.test",
+		"", "alex@x.test", "Alex+1@X.Test", "#$&'*+=?^_{}~-@x.test", "a@bücher.test",
 		"a@BÜCHER.test", "a@bu\u0308cher.test", "a@xn--bcher-kva.test", "a@XN--BCHER-KVA.test",
 		"a@xn--abc-.test", "a@xn--i-7iq.test", "a@例え.テスト", "a@straße.test", "a@דוגמה.test",
 		"a@\u0430pple.com", "a@\u212a.test", "a@x\u3002test", "a@[1.2.3.4]", "a@1.2.3.4",

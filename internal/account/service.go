@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -23,6 +24,7 @@ type Service struct {
 	credentials *secret.Vault
 	failures    *throttle.Failures
 	reserved    sync.Map // string (the tenant's words) -> Reserved
+	decoys      sync.Map // int64 (the tenant) -> Account
 	started     time.Time
 }
 
@@ -43,6 +45,9 @@ type Deps struct {
 	// AddressCeiling is how many signups an hour one address gets at all tenants together, or zero
 	// for no such limit.
 	AddressCeiling int
+	// Dev lifts the limits on signups from one address for this machine, so that a developer can
+	// sign up as often as needed.
+	Dev bool
 }
 
 // vaultCredential is the purpose that credentials are sealed for. It is part of the keys and never
@@ -79,6 +84,22 @@ func (s *Service) FindUID(ctx context.Context, tenant int64, uid UID) (Account, 
 
 // Credential opens the sealed credential of an account.
 func (s *Service) Credential(a Account) (digest.Credential, error) { return a.open(s.credentials) }
+
+// Decoy returns an account that does not exist, with a sealed credential that no password proves.
+// Opening it costs as much as for a real account of the tenant.
+func (s *Service) Decoy(tenant int64) Account {
+	if a, ok := s.decoys.Load(tenant); ok {
+		return a.(Account)
+	}
+	c := digest.Credential{HA1B: new(digest.HA1), SHA256: new(digest.HA1SHA256)}
+	rand.Read(c.HA1[:])
+	rand.Read(c.HA1B[:])
+	rand.Read(c.SHA256[:])
+	a := Account{Tenant: tenant, UID: NewUID(s.deps.Now()), HasSHA256: true}
+	a.Sealed = s.credentials.Seal(tenant, a.UID[:], c.Marshal())
+	s.decoys.Store(tenant, a)
+	return a
+}
 
 func (a Account) open(v *secret.Vault) (digest.Credential, error) {
 	b, err := v.Open(a.Tenant, a.UID[:], a.Sealed)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/mail"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -323,6 +324,35 @@ func TestSignupLimits(t *testing.T) {
 			}
 			_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("bob"), from(1))
 			o.refused(err, fault.Limited)
+		}
+	})
+	t.Run("not for a developer", func(t *testing.T) {
+		o := newFixture(t)
+		o.AccountDeps.AddressCeiling = 2
+		local := account.Origin{Addr: netip.MustParseAddr("::1")}
+		for _, dev := range []bool{false, true} {
+			o.AccountDeps.Dev = dev
+			o.Rebuild()
+			for i := range 70 {
+				bad := o.form("ann")
+				bad.CaptchaAnswer = "99"
+				_, err := o.Accounts.Signup(o.Context(), o.Tenant, bad, local)
+				if want := fault.Captcha; !fault.Is(err, want) && (dev || i < 60) {
+					t.Fatalf("dev %v, failure %d: %v", dev, i, err)
+				}
+			}
+			for i := range 5 {
+				_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form(fmt.Sprint("ann", i)), local)
+				if dev != (err == nil) {
+					t.Errorf("dev %v, signup %d: %v", dev, i, err)
+				}
+			}
+		}
+		for i := range 3 { // everybody else has the limits
+			_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form(fmt.Sprint("bob", i)), from(1))
+			if (i < 2) != (err == nil) {
+				t.Errorf("signup %d from elsewhere: %v", i, err)
+			}
 		}
 	})
 	t.Run("signups of a tenant", func(t *testing.T) {

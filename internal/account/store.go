@@ -188,7 +188,10 @@ var ErrAddressChanged = &fault.Error{
 
 // AddressLimit is the error of Create for an origin that has no place left, with the time to wait.
 func AddressLimit(wait time.Duration) error {
-	return fault.Limit(wait, "too many signups from your address; wait before trying again")
+	err := fault.Limit(wait, "too many accounts were created from your network; "+
+		"wait before trying again, or use another network")
+	err.Rule = "accounts"
+	return err
 }
 
 // RecipientLimit is the error of Create and Resend for a recipient, with the time to wait.

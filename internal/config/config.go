@@ -104,6 +104,9 @@ type HTTP struct {
 	// is never mapped into IPv6: compare them with an unmapped address.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" unset:"none" placeholder:"LIST"`
 
+	// SecurityTxt is the file that says how to report a weakness, or empty.
+	SecurityTxt string `toml:"security_txt" is:"file" unset:"none" placeholder:"FILE"`
+
 	// MaxConnections limits the open connections.
 	MaxConnections int `toml:"max_connections" min:"1" max:"1000000" default:"8192" placeholder:"N"`
 
@@ -113,8 +116,16 @@ type HTTP struct {
 
 // Ops says where monitoring and phone servers connect.
 type Ops struct {
-	// Listen is the address of that listener. It is not for the public.
+	// Listen is the address of that listener. It is not for the public. Load refuses an address
+	// that other machines can reach unless AllowCleartext is set.
 	Listen string `toml:"listen" is:"address" default:"127.0.0.1:8081" placeholder:"ADDR"`
+
+	// AllowCleartext allows connections from other machines, though they are not encrypted.
+	AllowCleartext bool `toml:"allow_cleartext" default:"false"`
+
+	// Hosts are the names besides localhost and the host of Listen by which clients may call the
+	// listener. They may always use an IP address.
+	Hosts []string `toml:"hosts" unset:"none" placeholder:"LIST"`
 }
 
 // Export says what is exported for phone servers besides the tables of the database.
@@ -312,6 +323,11 @@ func (l *loader) check() {
 		l.fault(l.set["dev"], "dev", "expected false unless listen is a loopback address, not true",
 			fmt.Sprintf("listen is %s, from %s", quote(c.Listen), l.set["listen"]))
 	}
+	if l.sound("ops.listen", "ops.allow_cleartext") && !c.Ops.AllowCleartext && c.Ops.Remote() {
+		l.fault(l.set["ops.listen"], "ops.listen", "expected a loopback address, not "+quote(c.Ops.Listen)+
+			", since look-ups return password hashes and the connection is not encrypted",
+			"use a tunnel or a TLS proxy, or set ops.allow_cleartext = true if nobody else can listen")
+	}
 	if l.sound("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {
 		// A mail server that reads the pickup directory would send the database, or delete it.
 		l.fault(l.set["mail.pickup_dir"], "mail.pickup_dir",
@@ -344,6 +360,9 @@ func (l *loader) sound(names ...string) bool {
 	return !l.unread &&
 		!slices.ContainsFunc(l.faults, func(f Fault) bool { return slices.Contains(names, f.Key) })
 }
+
+// Remote reports whether other machines can reach the listener.
+func (o Ops) Remote() bool { return !isLoopback(o.Listen) }
 
 // isLoopback reports whether only this machine can reach the address.
 func isLoopback(listen string) bool {

@@ -252,6 +252,8 @@ func TestValues(t *testing.T) {
 	level := func(c Config) any { return c.Log.Level }
 	listen := func(c Config) any { return c.Listen }
 	log := func(c Config) any { return c.Log }
+	hosts := func(c Config) any { return strings.Join(c.Ops.Hosts, " ") }
+	operators := func(c Config) any { return c.Ops.Listen }
 	signups := func(c Config) any { return c.Limits.SignupsPerAddressAllTenants }
 	for _, c := range []struct {
 		name, file string
@@ -285,6 +287,12 @@ func TestValues(t *testing.T) {
 		{"a listener may have a name", `listen = "phone-1.example.com:443"`, listen, "phone-1.example.com:443"},
 		{"dev works with localhost", "dev = true\nlisten = 'localhost:8080'", dev, true},
 		{"dev works with all of 127.0.0.0/8", "dev = true\nlisten = '127.8.8.8:8080'", dev, true},
+		{"the operators' listener may have any loopback address", "ops.listen = '[::1]:1'", operators, "[::1]:1"},
+		{
+			"the operators' listener may be remote where that is allowed",
+			"[ops]\nlisten = ':8081'\nallow_cleartext = true", operators, ":8081",
+		},
+		{"names are in lower case", "ops.hosts = ['Ops.example.org', 'o']", hosts, "ops.example.org o"},
 		{"0 is no limit", `limits.signups_per_address_all_tenants = 0`, signups, 0},
 		{"a byte order mark is not part of the first key", "\xef\xbb\xbfdata = '/d'", data, "/d"},
 		{"lines may end as on Windows", "data = '/d'\r\n[log]\r\nlevel = 'warn'\r\n", level, slog.LevelWarn},

@@ -46,6 +46,10 @@ func formatOf(field reflect.StructField) format {
 			name: "list of HOST=FILE", parse: parseHtdigest,
 			want: "a tenant's host name and a file, as in phone.example.org=/etc/apache2/phone.htdigest",
 		}
+	case reflect.TypeFor[[]string]():
+		return format{
+			name: "list of host names", want: "a host name without a port", parse: parseHost,
+		}
 	case reflect.TypeFor[int]():
 		return integer(field.Tag)
 	case reflect.TypeFor[RelayURL]():
@@ -133,6 +137,11 @@ func enumeration(words []string) format {
 		}
 		return always(v, text)
 	}}
+}
+
+func parseHost(v reflect.Value, text string) (string, bool) {
+	v.SetString(strings.ToLower(text))
+	return "", isHost(text)
 }
 
 func parseHtdigest(v reflect.Value, text string) (string, bool) {

@@ -51,6 +51,7 @@ func (s *faultyStore) Spend(
 type faultyAccounts struct {
 	session.Accounts
 	find, findUID, credential error
+	opened                    int // credentials
 }
 
 func (a *faultyAccounts) Find(ctx context.Context, tenant int64, user string) (account.Account, error) {
@@ -73,6 +74,7 @@ func (a *faultyAccounts) Credential(c account.Account) (digest.Credential, error
 	if a.credential != nil {
 		return digest.Credential{}, a.credential
 	}
+	a.opened++
 	return a.Accounts.Credential(c)
 }
 
@@ -124,6 +126,27 @@ func TestStoreFaults(t *testing.T) {
 	h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))
 	if !strings.Contains(h.Log.String(), `"msg":"signout","outcome":"ok"`) {
 		t.Errorf("the log does not say that signing out succeeded:\n%s", h.Log.String())
+	}
+}
+
+// TestUnknownNameCost checks that a denied attempt opens one credential, whether or not there is such
+// an account. Opening takes longer than all else that depends on the account.
+func TestUnknownNameCost(t *testing.T) {
+	h := newFixture(t)
+	accounts := &faultyAccounts{Accounts: h.Accounts}
+	h.deps.Accounts = accounts
+	h.restart()
+	h.member("known")
+	h.join("pending")
+	h.member("held")
+	h.Disable("held")
+	h.member("deleted")
+	h.Delete("deleted")
+	for _, user := range []string{"known", "pending", "held", "deleted", "unknown", "No name"} {
+		accounts.opened = 0
+		if _, err := h.signIn(user, "a guess"); !errors.Is(err, session.ErrDenied) || accounts.opened != 1 {
+			t.Errorf("%q: got %v, and %d credentials were opened", user, err, accounts.opened)
+		}
 	}
 }
 

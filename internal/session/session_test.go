@@ -29,7 +29,7 @@ type fixture struct {
 	deps session.Deps
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	w := world.New(t, world.Options{
 		Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}, JSON: true,

@@ -73,6 +73,7 @@ func TestNewLimits(t *testing.T) {
 func TestNewCharacters(t *testing.T) {
 	for name, tn := range map[string]tenant.Tenant{
 		"realm with a space and a tilde": {Realm: "a ~!b"},
+		"realm with a semicolon":         {Realm: "x; y"},
 		"product with a space":           {Settings: tenant.Settings{Product: "My ~ Phones"}},
 		"sender with a tilde":            {Settings: tenant.Settings{MailFrom: "a~b@c.test"}},
 		"reply address with a tilde":     {Settings: tenant.Settings{ReplyTo: "a~b@c.test"}},

@@ -223,7 +223,7 @@ func checkRealm(realm string) (string, error) {
 		if c := realm[i]; c < ' ' || c > '~' || c == ':' || c == '"' || c == '\\' {
 			return "", fault.Field("realm",
 				"the realm %q contains a character that is not allowed in a digest realm; "+
-					"use letters, digits, dots, hyphens and spaces, but no colon, quote or backslash",
+					"use letters, digits and other signs of ASCII, but no colon, quote or backslash",
 				realm)
 		}
 	}

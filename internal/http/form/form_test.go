@@ -2,6 +2,7 @@ package form
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http/httptest"
@@ -144,6 +145,71 @@ func TestBody(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A multipart form is read like the other type, and under the same rules.
+func TestMultipart(t *testing.T) {
+	const boundary = "----Boundary7MA4"
+	part := func(disposition, value string) string {
+		return "--" + boundary + "\r\nContent-Disposition: " + disposition + "\r\n\r\n" + value + "\r\n"
+	}
+	field := func(name, value string) string { return part(`form-data; name="`+name+`"`, value) }
+	const end = "--" + boundary + "--\r\n"
+	user, name := field("user", "alex"), field("name", "Alex & Söhne 50% +1;")
+	for _, c := range []struct {
+		claim, contentType, body string
+		want                     string // user|name, or the refusal in brackets
+	}{
+		{"fields are read", "", user + name + end, "alex|Alex & Söhne 50% +1;"},
+		{"an empty form is read", "", end, "|"},
+		{"the preamble and the epilogue do not count", "", "hello\r\n" + user + end + "bye", "alex|"},
+		{"a value may have line breaks of its own", "", field("x", "a\r\nb") + user + end, "alex|"},
+		{"other fields are ignored", "", field("_charset_", "UTF-8") + user + end, "alex|"},
+		{"a part may have a type", "", part("form-data; name=user\r\nContent-Type: text/plain", "alex") + end, "alex|"},
+		{"a field is sent once", "", user + user + end, "[user: more than once]"},
+		{"a value has no control characters", "", field("user", "al\tex") + end, "[user: control character]"},
+		{"a value is UTF-8", "", field("user", "\xff") + end, "[user: UTF-8]"},
+		{"a file is refused", "", user + part(`form-data; name="f"; filename="a.txt"`, "x") + end, "[: file]"},
+		{"an empty file is refused", "", user + part(`form-data; name="f"; filename=""`, "") + end, "[: file]"},
+		{"a part without a name is refused", "", part("form-data", "x") + end, "[: well-formed]"},
+		{"a part of another kind is refused", "", part(`attachment; name="user"`, "x") + end, "[: well-formed]"},
+		{
+			"an encoded part is refused", "",
+			part("form-data; name=user\r\nContent-Transfer-Encoding: base64", "YWxleA==") + end, "[: well-formed]",
+		},
+		{"a form without its end is refused", "", user + name, "[: well-formed]"},
+		{"a form that ends within a part is refused", "", user + name[:70], "[: well-formed]"},
+		{"another boundary is refused", Multipart + "; boundary=other", user + end, "[: well-formed]"},
+		{"no boundary is refused", Multipart, user + end, "[: well-formed]"},
+		{"the limit holds", "", field("x", strings.Repeat("x", 1024)) + user + end, "[: 1 KiB]"},
+		{"another charset is refused", Multipart + "; charset=latin1; boundary=" + boundary, user + end, "[: UTF-8]"},
+		{
+			"another multipart type is refused", "multipart/mixed; boundary=" + boundary, user + end,
+			"[: not as multipart/mixed]",
+		},
+		{"JSON is named in the refusal", "application/json", `{"user":"alex"}`, "[: not as application/json]"},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			r := httptest.NewRequest("POST", "/", strings.NewReader(c.body))
+			r.Header.Set("Content-Type", cmp.Or(c.contentType, Multipart+"; boundary="+boundary))
+			user, name := Field{Name: "user"}, Field{Name: "name"}
+			body, err := Body(httptest.NewRecorder(), r, 1024)
+			if err == nil {
+				err = Parse(body, Strict, &user, &name)
+			}
+			if field, says, refused := strings.Cut(strings.Trim(c.want, "[]"), ": "); refused {
+				var fe *fault.Error
+				if !errors.As(err, &fe) || fe.Kind != fault.Invalid || fe.Field != field ||
+					!strings.Contains(fe.Message, says) {
+					t.Fatalf("%v, want %s", err, c.want)
+				}
+				return
+			}
+			if got := user.Value + "|" + name.Value; err != nil || got != c.want {
+				t.Errorf("%q, %v, want %q", got, err, c.want)
+			}
+		})
+	}
 }
 
 func TestNoQuery(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"dialtone/internal/http/answer"
 	"dialtone/internal/http/form"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/tenant"
 )
 
 // maxFreeSWITCH bounds a request of FreeSWITCH. A request has about 3 KiB, mostly text from the phone.
@@ -17,8 +18,9 @@ const maxFreeSWITCH = 32 << 10
 // contains the user name and realm of the response (sip_auth_username, sip_auth_realm), which the
 // hash is made of, and the user and domain that the phone will act as (user, domain).
 //
-// All four must mean the same account. The phone chooses the realm: otherwise alice of one platform
-// could respond with that platform's realm and become alice of another.
+// All four, and the domain that FreeSWITCH looks in (key_value), must mean the same account. The
+// phone chooses the realm: otherwise alice of one platform could respond with that platform's realm
+// and become alice of another.
 //
 // FreeSWITCH encodes most fields but not key_value, which a phone can influence. So a field that is
 // repeated with another value is refused. FreeSWITCH itself repeats some fields with the same
@@ -31,8 +33,9 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 	section, action := form.Field{Name: "section"}, form.Field{Name: "action"}
 	username, realm := form.Field{Name: "sip_auth_username"}, form.Field{Name: "sip_auth_realm"}
 	user, domain := form.Field{Name: "user"}, form.Field{Name: "domain"}
+	key := form.Field{Name: "key_value", Optional: true}
 	err = form.Parse(strings.TrimRight(body, "\r\n"), form.Loose,
-		&section, &action, &username, &realm, &user, &domain)
+		&section, &action, &username, &realm, &user, &domain, &key)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +45,7 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 		return append(b, freeswitchNotFound...), nil
 	}
 	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm.Value, username.Value)
-	if err == nil && !e.Tenant.HasDomain(domain.Value) {
+	if err == nil && (!e.Tenant.HasDomain(domain.Value) || otherDomain(e.Tenant, key.Value, domain.Value)) {
 		err = sipserver.ErrNoAccount
 	}
 	if fault.Is(err, fault.NotFound) {
@@ -63,6 +66,16 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 	b = append(b, e.Role...)
 	b = append(b, `"/></variables></user></users></group></groups></domain></section></document>`...)
 	return append(b, '\n'), nil
+}
+
+// otherDomain reports whether key, the domain whose users FreeSWITCH is looking for, is another
+// tenant's than domain. Since FreeSWITCH does not encode it, only names without special characters
+// can be compared.
+func otherDomain(t *tenant.Tenant, key, domain string) bool {
+	special := func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
+	}
+	return key != "" && !strings.ContainsFunc(key+domain, special) && !t.HasDomain(key)
 }
 
 // contextPrefix and a role are the name of the dialplan context that calls of an account start in.

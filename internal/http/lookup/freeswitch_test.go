@@ -178,6 +178,18 @@ func TestFreeSWITCHNotFound(t *testing.T) {
 			t.Errorf("%s: %d %s", name, r.status, r.body)
 		}
 	}
+	for _, key := range []string{"b.test", "nowhere.test"} {
+		body := strings.Replace(alice, "key_value=a.test", "key_value="+key, 1)
+		if r := f.post("/v1/freeswitch/directory", body, token); r.status != 200 || r.body != notFound {
+			t.Errorf("key_value %s: %d %s", key, r.status, r.body)
+		}
+	}
+	for _, key := range []string{"a.test", "A.Test", ""} {
+		body := strings.Replace(alice, "key_value=a.test", "key_value="+key, 1)
+		if r := f.post("/v1/freeswitch/directory", body, token); !strings.Contains(r.body, "a1-hash") {
+			t.Errorf("key_value %q: %d %s", key, r.status, r.body)
+		}
+	}
 	other := f.addServer("fs-b", "b.test")
 	if r := f.post("/v1/freeswitch/directory", alice, other); r.body != notFound {
 		t.Errorf("tenant of another server: %s", r.body)

@@ -4,6 +4,10 @@
 //	GET /readyz   200 if every check succeeds, otherwise 503; the body has each check and its error
 //	GET /metrics  metrics in Prometheus text format
 //
+// RestrictHosts refuses requests under names that are not this server's. A web page could otherwise
+// read the listener through the browser of somebody who can reach it, by pointing a name of its own to
+// the listener's address (DNS rebinding).
+//
 // A check does what requests do: the store commits a transaction, a file is created in and removed
 // from the pickup directory. Results are cached for a second, so frequent requests cost nothing. A
 // check that hangs counts as failed, and is not started again while it runs.
@@ -12,8 +16,11 @@ package ops
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +101,33 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Checks []result `json:"checks"`
 		}{ok, results})
 	}
+}
+
+// RestrictHosts returns a handler that passes on the requests that name a host from the list,
+// localhost, or an IP address, and those without a Host, which no browser sends. It refuses others
+// with 421.
+func RestrictHosts(hosts []string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if host := hostname(r.Host); host == "" || host == "localhost" || slices.Contains(hosts, host) {
+			next.ServeHTTP(w, r)
+		} else if _, err := netip.ParseAddr(host); err == nil {
+			next.ServeHTTP(w, r)
+		} else {
+			answer.SetHeaders(w.Header())
+			answer.JSON(w, http.StatusMisdirectedRequest, answer.Error{
+				Code:        "misdirected_request",
+				Description: "this listener has no such host name; use its address, or add the name to ops.hosts",
+			})
+		}
+	})
+}
+
+// hostname returns the lower-case host of a Host header, without the port and the brackets.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
 // probe returns the results of the checks, at most cacheTime old, and whether all succeeded.

@@ -60,6 +60,38 @@ func TestReadiness(t *testing.T) {
 	})
 }
 
+func TestHosts(t *testing.T) {
+	site := RestrictHosts([]string{"ops.example.org"}, New(nil, NewRegistry(), time.Now))
+	for _, row := range []struct {
+		host string
+		want int
+	}{
+		{"127.0.0.1:8081", 200},
+		{"[::1]:8081", 200},
+		{"[::1]", 200},
+		{"10.0.0.5", 200},
+		{"localhost:8081", 200},
+		{"LocalHost", 200},
+		{"ops.example.org", 200},
+		{"OPS.example.org.:8081", 200},
+		{"", 200},
+		{"evil.test", 421},
+		{"evil.test:8081", 421},
+		{"localhost.evil.test", 421},
+		{"127.0.0.1.evil.test", 421},
+		{"ops.example.org.evil.test:8081", 421},
+	} {
+		for _, path := range []string{"/livez", "/metrics", "/v1/sip/credential"} {
+			r, w := httptest.NewRequest("GET", path, nil), httptest.NewRecorder()
+			r.Host = row.host
+			site.ServeHTTP(w, r)
+			if refused := w.Code == 421; refused != (row.want == 421) {
+				t.Errorf("%s of host %q: status %d", path, row.host, w.Code)
+			}
+		}
+	}
+}
+
 func TestReadinessWithHangingProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release, started := make(chan struct{}), 0

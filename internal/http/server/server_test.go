@@ -198,8 +198,14 @@ func TestLimits(t *testing.T) {
 			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8:0:1::1", true},
 		{"from a proxy over the limit of an address", Limits{9, 2, proxies},
 			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", true},
-		{"not over the total", Limits{3, 2, proxies},
-			[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, "192.0.2.4", false},
+		{"from another /64 within the limit of a /48", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1"}, "2001:db8:0:3::1", true},
+		{"not over the limit of a /48", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"},
+			"2001:db8:0:4::1", false},
+		{"from another /48", Limits{9, 2, nil},
+			[]string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"},
+			"2001:db8:1::1", true},
 		{"not over the total from a proxy", Limits{3, 2, proxies},
 			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", false},
 	} {
@@ -239,37 +245,116 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestDisplacement(t *testing.T) {
+	const request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+	limits := Limits{3, 3, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	// Each of the three open connections sends its text, a second after the one before.
+	for _, row := range []struct {
+		name   string
+		from   string // of the open connections
+		texts  [3]string
+		closed int // which one is displaced; -1 if the new connection is refused
+	}{
+		{"the oldest that has sent nothing", "192.0.2.1", [3]string{"", "", ""}, 0},
+		{"the oldest with half a header", "192.0.2.1", [3]string{"GET / HT", "GET", "GET / "}, 0},
+		{"not one whose request is answered", "192.0.2.1", [3]string{request, "GET / HT", ""}, 1},
+		{"the new one when all are answered", "192.0.2.1", [3]string{request, request, request}, -1},
+		{"the new one when a proxy has all", "10.0.0.1", [3]string{"", "", ""}, -1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var slow chan bool
+			handler := func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/" {
+					<-slow
+				}
+			}
+			withServer(t, handler, limits, func(t *testing.T, l *pipes, _ func() error) {
+				slow = make(chan bool)
+				var conns []net.Conn
+				for _, text := range row.texts {
+					c := l.dial(row.from)
+					defer c.Close()
+					conns = append(conns, c)
+					io.WriteString(c, text)
+					time.Sleep(time.Second)
+				}
+				late := l.dial("192.0.2.9")
+				defer late.Close()
+				synctest.Wait()
+				if got := isClosed(late); got != (row.closed < 0) {
+					t.Errorf("the new connection is closed: %v", got)
+				}
+				for i, c := range conns {
+					if got := isClosed(c); got != (i == row.closed) {
+						t.Errorf("connection %d is closed: %v", i, got)
+					}
+				}
+				close(slow)
+			})
+		})
+	}
+	t.Run("an idle one", func(t *testing.T) {
+		withServer(t, readBody, limits, func(t *testing.T, l *pipes, _ func() error) {
+			var conns []net.Conn
+			for range 3 {
+				c := l.dial("192.0.2.1")
+				defer c.Close()
+				conns = append(conns, c)
+			}
+			for _, i := range []int{1, 0, 2} { // in this order, they become idle
+				io.WriteString(conns[i], request)
+				response, err := http.ReadResponse(bufio.NewReader(conns[i]), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, response.Body)
+				synctest.Wait()
+			}
+			defer l.dial("192.0.2.9").Close()
+			synctest.Wait()
+			for i, c := range conns {
+				if got := isClosed(c); got != (i == 1) {
+					t.Errorf("connection %d is closed: %v", i, got)
+				}
+			}
+		})
+	})
+}
+
+// isClosed reports whether the server has closed a connection. It returns at once.
+func isClosed(c net.Conn) bool {
+	c.SetReadDeadline(time.Now())
+	_, err := c.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF)
+}
+
 func TestRelease(t *testing.T) {
-	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2}).(*limitedListener)
+	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2})
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	for range 1000 {
+		var conns []*limitedConn
 		for _, addr := range []netip.Addr{a, b, a} {
-			if !l.acquire(addr) {
+			client, conn := net.Pipe()
+			defer client.Close()
+			c := &limitedConn{Conn: conn, listener: l, addr: addr}
+			if _, ok := l.acquire(c); !ok {
 				t.Fatal("refused")
 			}
+			l.connState(c, http.StateActive)
+			conns = append(conns, c)
 		}
-		if l.acquire(netip.MustParseAddr("192.0.2.3")) {
+		if _, ok := l.acquire(&limitedConn{listener: l, addr: netip.MustParseAddr("192.0.2.3")}); ok {
 			t.Fatal("a fourth connection was accepted")
 		}
-		l.release(a)
-		l.release(netip.MustParseAddr("2001:db8::2"))
-		l.release(a)
+		l.connState(conns[0], http.StateIdle)
+		for _, c := range conns {
+			c.Close()
+			c.Close() // a connection that is closed twice is released once
+			l.connState(c, http.StateIdle)
+		}
 	}
-	if l.total != 0 || len(l.open) != 0 {
-		t.Errorf("%d connections and %d addresses are counted", l.total, len(l.open))
-	}
-	// A connection that is closed twice is released once.
-	p := newPipes()
-	bounded := limit(p, Limits{Connections: 3, ConnectionsPerAddress: 2}).(*limitedListener)
-	go p.dial("192.0.2.1")
-	c, err := bounded.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
-	c.Close()
-	if bounded.total != 0 {
-		t.Errorf("%d connections are counted", bounded.total)
+	if l.total != 0 || len(l.open) != 0 || l.waiting.Len() != 0 {
+		t.Errorf("%d connections and %d networks are counted, %d wait", l.total, len(l.open), l.waiting.Len())
 	}
 }
 

@@ -40,8 +40,8 @@ func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)
 }
 
-// ruleHeader names the field and the rule that a form breaks, for programs that have texts of their
-// own. The body has the two members of the published contract and no others.
+// ruleHeader names the field and the rule that a form breaks, or the limit that a signup is over, for
+// programs that have texts of their own. The body has the two members of the published contract and no others.
 const ruleHeader = "Dialtone-Rule"
 
 // customError is an error with an answer of its own in place of the usual one.
@@ -63,7 +63,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	}
 	answer.SetRetryAfter(w.Header(), err)
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Rule != "" {
-		w.Header()[ruleHeader] = []string{fe.Field + "." + fe.Rule}
+		w.Header()[ruleHeader] = []string{strings.TrimPrefix(fe.Field+"."+fe.Rule, ".")}
 	}
 	if custom, ok := errors.AsType[*customError](err); ok {
 		failed := custom.answer(w, k.Status)
@@ -72,12 +72,16 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		}
 		log.ErrorContext(r.Context(), "error answer failed", "err", failed)
 	}
-	if !rt.api && r.tenant != nil && wantsPage(r.Request) {
+	if !rt.api && wantsPage(r.Request) {
 		sp, key := s.pageLanguage(r), errorKey(k.Code)
 		if errors.Is(err, provision.ErrGone) {
 			key = "error.gone"
 		}
-		data := errorPage{newFrame(r.tenant, sp), k.Status, key, r.from.Request}
+		f := frame{Product: "Dialtone"} // where no platform has the host name
+		if r.tenant != nil {
+			f = newFrame(r.tenant, sp)
+		}
+		data := errorPage{f, k.Status, key, r.from.Request}
 		if page, err := s.pages.render(sp.tag, "error", data); err == nil {
 			writePage(w, k.Status, page)
 			return

@@ -289,8 +289,12 @@ func replyRule(field, rule string) http.HandlerFunc {
 }
 
 func withRetryAfter(seconds string, h http.HandlerFunc) http.HandlerFunc {
+	return withHeader("Retry-After", seconds, h)
+}
+
+func withHeader(name, value string, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Retry-After", seconds)
+		w.Header().Set(name, value)
 		h(w, r)
 	}
 }

@@ -576,7 +576,7 @@ func TestSignupCheckOrder(t *testing.T) {
 		},
 		{
 			"an address that had its signups", func(r *request) { r.from = full }, 429,
-			"rate_limited", "your address",
+			"rate_limited", "too many accounts",
 		},
 		{"a wrong captcha", func(r *request) { r.f = r.f.with("captcha_answer=99") }, 400, "captcha_failed", ""},
 		{
@@ -1570,7 +1570,8 @@ func TestHost(t *testing.T) {
 			s.changesNothing(t, "a.test", who.user, func() {
 				for _, a := range []answer{
 					s.visitor(host).post(t, f, "X-Forwarded-Host", "a.test"),
-					s.visitor(host).get(t, "/captcha.ashx"), s.visitor(host).get(t, "/", "Accept", "text/html"),
+					s.visitor(host).get(t, "/captcha.ashx"), s.visitor(host).get(t, "/"),
+					s.visitor(host).get(t, "/captcha.ashx", "Accept", "text/html"),
 					s.visitor(host).do(t, "PUT", "/nothing", ""),
 					s.visitor(host).do(t, "OPTIONS", "/signup.ashx", ""),
 				} {
@@ -1579,6 +1580,14 @@ func TestHost(t *testing.T) {
 					}
 					if a.header.Get("WWW-Authenticate") != "" || a.header.Get("Strict-Transport-Security") != "" {
 						t.Errorf("headers %v", a.header)
+					}
+				}
+				for _, path := range []string{"/", "/signup.html", "/nothing"} {
+					a := s.visitor(host).get(t, path, "Accept", "text/html", "Accept-Language", "de")
+					a.wantStatus(t, 421)
+					if !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") ||
+						!strings.Contains(a.body, "keine Telefonplattform") || strings.Contains(a.body, "a.test") {
+						t.Errorf("%s: the page is\n%s", path, a.body)
 					}
 				}
 			})

@@ -245,6 +245,7 @@ func TestRoutes(t *testing.T) {
 		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
 		"/account.html": "GET, HEAD", "/turn": "GET, HEAD", "/provision": "POST",
+		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",
 		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
 	}
 	site, err := New(Deps{})

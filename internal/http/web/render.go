@@ -186,7 +186,7 @@ type activationPage struct {
 	Expired string
 }
 
-// errorPage is an answer of 404, 405, 429 or 500 to a person.
+// errorPage is an answer of 404, 405, 421, 429 or 500 to a person.
 type errorPage struct {
 	frame
 	Status int

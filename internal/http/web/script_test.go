@@ -402,6 +402,13 @@ func TestSignUpPage(t *testing.T) {
 				problem: "Try again in 25 minutes, at ", focus: "summary",
 			},
 			{
+				name: "too many accounts",
+				answer: withHeader("Dialtone-Rule", "accounts",
+					withRetryAfter("1500", replyError(429, "rate_limited", "x"))),
+				problem: "Too many accounts were created from your network. Try again in 25 minutes, at ",
+				focus:   "summary",
+			},
+			{
 				name:    "a long rate limit",
 				answer:  withRetryAfter("86000", replyError(429, "rate_limited", "x")),
 				problem: "Try again in 24 hours, at ", focus: "summary",
@@ -647,6 +654,11 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`document.getElementById("status").textContent === "Strong"`)
 		if got := eval[int](p, `document.getElementById("meter").value`); got != 4 {
 			t.Errorf("the meter stands at %d", got)
+		}
+		// A value of 3, "Good", has the colour of good values only if it is above high (HTML section
+		// 4.10.14), and 2 that of fair ones only if it is not below low.
+		if !eval[bool](p, `(m => 3 > m.high && 2 <= m.high && 2 >= m.low)(document.getElementById("meter"))`) {
+			t.Error("the colours of the meter do not match its words")
 		}
 	})
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/mail"
 	"net/url"
 	"regexp"
@@ -276,7 +277,10 @@ func TestResponseHeaders(t *testing.T) {
 		{"a bad signup by a browser", v.postBody(t, "", html...), 400, json, ""},
 		{"a wrong captcha", v.post(t, s.form(t, s.newPerson("a.test")).with("captcha_answer=99")), 400, json, ""},
 		{"a taken name", s.visitor("a.test").post(t, s.form(t, taken)), 409, json, ""},
-		{"a signup over the limit", full.post(t, s.form(t, s.newPerson("a.test"))), 429, json, "Retry-After"},
+		{
+			"a signup over the limit", full.post(t, s.form(t, s.newPerson("a.test"))), 429, json,
+			"Retry-After Dialtone-Rule",
+		},
 		{"a wrong method", v.get(t, "/signup.ashx"), 405, json, "Allow"},
 		{"a wrong method by a browser", v.get(t, "/signup.ashx", html...), 405, json, "Allow"},
 		{"a preflight", v.do(t, "OPTIONS", "/signup.ashx", ""), 204, "", "Allow"},
@@ -324,7 +328,7 @@ func TestResponseHeaders(t *testing.T) {
 			v.get(t, "/provision/linphone.xml?token=x", html...), 404, page, "",
 		},
 		{"an account", v.get(t, "/account.html", "Cookie", signedIn.cookies()), 200, page, ""},
-		{"an unknown host", s.visitor("evil.test").get(t, "/", html...), 421, json, "-Strict-Transport-Security"},
+		{"an unknown host", s.visitor("evil.test").get(t, "/", html...), 421, page, "-Strict-Transport-Security"},
 		{
 			"a tenant without TLS", s.visitor("localhost").get(t, "/captcha.ashx"), 200, json,
 			"-Strict-Transport-Security",
@@ -458,6 +462,37 @@ func TestPanic(t *testing.T) {
 	if text := s.Log.String(); strings.Count(text, `"msg":"panic"`) != 6 ||
 		!strings.Contains(text, "cause-of-the-panic") {
 		t.Error("the log does not have the cause of each panic")
+	}
+}
+
+// TestDevRedirect checks that a development server redirects from the address of its listener, which
+// a developer may open, to the platform of this machine.
+func TestDevRedirect(t *testing.T) {
+	s := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) { return nil, nil }})
+	_, port, _ := net.SplitHostPort(s.addr)
+	base := "http://localhost:" + port
+	for _, row := range []struct {
+		host, method, path string
+		want               string // empty for 421
+	}{
+		{"127.0.0.1:" + port, "GET", "/", base + "/"},
+		{"127.0.0.1:" + port, "HEAD", "/signup.html?lang=de", base + "/signup.html?lang=de"},
+		{"127.8.8.8", "GET", "/", base + "/"},
+		{"[::1]:" + port, "GET", "//evil.test/", base + "//evil.test/"},
+		{"127.0.0.1", "POST", "/signout.ashx", ""},
+		{"127.0.0.1", "POST", "/provision", ""},
+		{"127.0.0.1", "GET", "/captcha.ashx", ""},
+		{"192.0.2.1", "GET", "/", ""},
+		{"evil.test", "GET", "/", ""},
+	} {
+		a := s.visitor(row.host).do(t, row.method, row.path, "")
+		status := 302
+		if row.want == "" {
+			status = 421
+		}
+		if got := a.header.Get("Location"); a.status != status || got != row.want {
+			t.Errorf("%s %s of %s: status %d, to %q", row.method, row.path, row.host, a.status, got)
+		}
 	}
 }
 

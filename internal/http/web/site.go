@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strings"
 
@@ -38,6 +39,8 @@ type Deps struct {
 	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
+	// SecurityTxt returns how to report a weakness (RFC 9116). It is nil if nothing says so.
+	SecurityTxt func() ([]byte, error)
 	// DevMail returns the messages of a development server, and is nil otherwise.
 	DevMail func() ([]DevMessage, error)
 }
@@ -111,11 +114,17 @@ func (s *Site) routes() map[string]route {
 		})},
 		"/account.html": {get: s.personal(s.accountPage)},
 
+		"/robots.txt":  {get: s.robots},
+		"/favicon.ico": {get: s.favicon},
+
 		"/turn":      {get: s.turn},
 		"/provision": {post: s.provision},
 	}
 	for _, f := range provision.Fetched {
 		table[provisionPath(f)] = route{get: s.provisionFile(f)}
+	}
+	if s.deps.SecurityTxt != nil {
+		table["/.well-known/security.txt"] = route{get: s.securityTxt}
 	}
 	if s.deps.DevMail != nil {
 		table[DevMailPath] = route{get: s.devMail}
@@ -162,7 +171,10 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	t, ok := s.deps.Tenants.Lookup(r.Host)
 	if !ok {
-		rt.api = true
+		rt.api = s.isAPI(r.URL.Path)
+		if !rt.api && s.redirectDeveloper(w, r) {
+			return nil
+		}
 		return fault.New(fault.Misdirected,
 			"this server has no platform with that host name; check the address")
 	}
@@ -175,7 +187,7 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	}
 	found, ok := s.table[r.URL.Path]
 	if !ok {
-		rt.api = strings.Contains(strings.ToLower(r.URL.Path), ".ashx")
+		rt.api = s.isAPI(r.URL.Path)
 		return errNoPage
 	}
 	*rt = found
@@ -198,6 +210,28 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	}
 	w.Header().Set("Allow", rt.methods())
 	return fault.New(fault.Method, "this address takes %s", rt.methods())
+}
+
+// isAPI reports whether errors at a path are for programs, even where a browser asks.
+func (s *Site) isAPI(path string) bool {
+	return s.table[path].api || strings.Contains(strings.ToLower(path), ".ashx")
+}
+
+// redirectDeveloper redirects a developer who opens the address of the listener, such as 127.0.0.1,
+// to the platform of this machine. Otherwise it reports false.
+func (s *Site) redirectDeveloper(w http.ResponseWriter, r *request) bool {
+	addr, err := netip.ParseAddr((&url.URL{Host: r.Host}).Hostname())
+	if s.deps.DevMail == nil || err != nil || !addr.IsLoopback() ||
+		r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	for _, t := range s.deps.Tenants.All() {
+		if tenant.Loopback(t.Host) {
+			http.Redirect(w, r.Request, t.PublicURL+r.URL.RequestURI(), http.StatusFound)
+			return true
+		}
+	}
+	return false
 }
 
 var errNoPage = fault.New(fault.NotFound, "there is nothing at this address; check the spelling")

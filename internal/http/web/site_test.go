@@ -75,6 +75,7 @@ type options struct {
 	ceiling int
 
 	delivery func(context.Context, account.Account) (delivery.State, error)
+	web      func(*web.Deps) // the last change to the dependencies
 }
 
 func startServer(t testing.TB) *testServer { return startServerWith(t, options{}) }
@@ -148,7 +149,7 @@ func (s *testServer) start(t testing.TB) {
 		Now:        s.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(s.SignRing) },
 	})
-	site := must[*web.Site](t)(web.New(web.Deps{
+	deps := web.Deps{
 		Tenants:        s.Tenants,
 		Accounts:       s.Accounts,
 		Authenticator:  authenticator,
@@ -167,7 +168,11 @@ func (s *testServer) start(t testing.TB) {
 			}
 			return nil
 		},
-	}))
+	}
+	if s.options.web != nil {
+		s.options.web(&deps)
+	}
+	site := must[*web.Site](t)(web.New(deps))
 	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handled.Add(1)
 		site.ServeHTTP(w, r)

@@ -24,6 +24,7 @@
 package relay
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -258,6 +259,7 @@ func (r *Relay) greet(ctx context.Context, c *connection) (err error) {
 	if c.client, err = smtp.NewClient(conn, r.host); err != nil {
 		return err
 	}
+	acceptBareCodes(c.client.Text)
 	name := r.config.Name
 	if name == "" {
 		name = addressLiteral(c.raw.LocalAddr())
@@ -272,7 +274,42 @@ func (r *Relay) greet(ctx context.Context, c *connection) (err error) {
 		return errors.New("the server does not offer STARTTLS, so nothing was sent; " +
 			"if it uses TLS from the first byte, use a smtps:// URL")
 	}
-	return c.client.StartTLS(settings)
+	if err := c.client.StartTLS(settings); err != nil {
+		return err
+	}
+	acceptBareCodes(c.client.Text)
+	return nil
+}
+
+// acceptBareCodes makes the connection accept replies without a text, such as "250" alone, which RFC
+// 5321 section 4.2 allows. Package textproto refuses those that have no space after the code either.
+func acceptBareCodes(text *textproto.Conn) {
+	text.R = bufio.NewReader(&spacedReplies{in: text.R})
+}
+
+// spacedReplies adds a space to each line that consists of a reply code alone.
+type spacedReplies struct {
+	in     *bufio.Reader
+	within bool   // the next bytes continue a line
+	rest   []byte // of what was read
+}
+
+// Read implements io.Reader.
+func (s *spacedReplies) Read(p []byte) (int, error) {
+	if len(s.rest) == 0 {
+		line, err := s.in.ReadSlice('\n')
+		if len(line) == 0 {
+			return 0, err
+		}
+		if end := bytes.TrimRight(line, "\r\n"); !s.within && len(end) == 3 && len(line) > 3 {
+			line = []byte(string(end) + " \r\n")
+		}
+		s.within = line[len(line)-1] != '\n'
+		s.rest = line
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
 }
 
 // addressLiteral returns an address in the form that EHLO requires (RFC 5321 section 4.1.3).

@@ -291,6 +291,71 @@ func silent(t *testing.T, step string) string {
 	return l.Addr().String()
 }
 
+// TestRepliesWithoutText sends through a server whose replies are a code alone (RFC 5321 section 4.2).
+func TestRepliesWithoutText(t *testing.T) {
+	for _, row := range []struct{ name, hello, end string }{
+		{"one command after the other", "250 relay.test\r\n", "\r\n"},
+		{"with pipelining", "250-relay.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n", "\r\n"},
+		{"with a space", "250 relay.test\r\n", " \r\n"},
+		{"even to EHLO", "250\r\n", "\r\n"},
+		{"and line feeds alone", "250 relay.test\n", "\n"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := newRelay(t, relay.Config{Address: terse(t, row.hello, row.end, "250"), Security: relay.None})
+			for range 2 {
+				if answer, err := send(t, r); err != nil || answer != "" {
+					t.Errorf("answer %q, %v", answer, err)
+				}
+			}
+			r = newRelay(t, relay.Config{Address: terse(t, row.hello, row.end, "452"), Security: relay.None})
+			_, err := send(t, r)
+			wantRefusal(t, err, delivery.Data, 452, "")
+		})
+	}
+}
+
+// terse starts a server whose replies have no text, and returns its address. It answers the content
+// of a message with last.
+func terse(t *testing.T, hello, end, last string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		fmt.Fprint(conn, "220 relay.test\r\n")
+		content := false
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			verb, _, _ := strings.Cut(lines.Text(), " ")
+			switch {
+			case content && verb != ".":
+			case content:
+				content = false
+				fmt.Fprint(conn, last+end)
+			case verb == "EHLO":
+				fmt.Fprint(conn, hello)
+			case verb == "DATA":
+				content = true
+				fmt.Fprint(conn, "354"+end)
+			default:
+				fmt.Fprint(conn, "250"+end)
+			}
+		}
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return l.Addr().String()
+}
+
 func TestTimeouts(t *testing.T) {
 	for step, at := range map[string]delivery.Step{
 		"greeting": delivery.Connecting,

@@ -41,6 +41,7 @@ export async function answerTo(request) {
  * Shows an answer that says nothing about the form: a rate limit, an overloaded server, or a fault.
  */
 export function showFailure({ status, headers }) {
-  if (status === 429) showProblems([{ text: rateLimit(headers) }]);
+  const key = headers.get("Dialtone-Rule") === "accounts" ? "rate_accounts" : "rate_limited";
+  if (status === 429) showProblems([{ text: rateLimit(headers, key) }]);
   else showProblems([{ text: say(status === 503 ? "overloaded" : "server_error") }], { retry: true });
 }

@@ -1,0 +1,69 @@
+package web
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// TestParseHop has the forms in which proxies write an address.
+func TestParseHop(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.1":              "192.0.2.1",
+		"192.0.2.1:80":           "192.0.2.1",
+		"::ffff:192.0.2.1":       "192.0.2.1",
+		"[::ffff:192.0.2.1]:80":  "192.0.2.1",
+		"2001:db8::1":            "2001:db8::1",
+		"2001:db8::1%eth0":       "2001:db8::1",
+		"[2001:db8::1]":          "2001:db8::1",
+		"[2001:db8::1]:443":      "2001:db8::1",
+		`"192.0.2.1"`:            "192.0.2.1",
+		`"192.0.2.1:80"`:         "192.0.2.1",
+		`"[2001:db8::1]"`:        "2001:db8::1",
+		`"[2001:db8::1]:443"`:    "2001:db8::1",
+		"":                       "",
+		`"`:                      "",
+		`""`:                     "",
+		`"192.0.2.1`:             "",
+		`192.0.2.1"`:             "",
+		"[2001:db8::1":           "",
+		"2001:db8::1]":           "",
+		"[192.0.2.1]":            "",
+		"[]":                     "",
+		"192.0.2.1:x":            "",
+		"192.0.2":                "",
+		"unknown":                "",
+		"_hidden":                "",
+		"for=192.0.2.1":          "",
+		"proxy.example.org":      "",
+		"192.0.2.1 198.51.100.1": "",
+	} {
+		got, ok := parseHop(text)
+		if ok != (want != "") || ok && got.String() != want {
+			t.Errorf("%q: got %v, %v, want %q", text, got, ok, want)
+		}
+	}
+}
+
+func TestForwardedFor(t *testing.T) {
+	proxy := netip.MustParseAddr("10.0.0.1")
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for header, want := range map[string][2]string{ // the client, and what could not be read
+		"":                            {"10.0.0.1", ""},
+		"192.0.2.1":                   {"192.0.2.1", ""},
+		"192.0.2.1,":                  {"192.0.2.1", ""},
+		",192.0.2.1, ,":               {"192.0.2.1", ""},
+		"198.51.100.1, 192.0.2.1":     {"192.0.2.1", ""},
+		"192.0.2.1, 10.0.0.2":         {"192.0.2.1", ""},
+		"[2001:db8::1], 10.0.0.2":     {"2001:db8::1", ""},
+		`"[2001:db8::1]:443"`:         {"2001:db8::1", ""},
+		"192.0.2.1, unknown":          {"10.0.0.1", "unknown"},
+		"192.0.2.1, x, 10.0.0.2":      {"10.0.0.2", "x"},
+		"unknown, 192.0.2.1":          {"192.0.2.1", ""},
+		`192.0.2.1, "[2001:db8::1]x"`: {"10.0.0.1", `"[2001:db8::1]x"`},
+	} {
+		client, unread := forwardedFor(proxy, []string{header}, trusted)
+		if client.String() != want[0] || unread != want[1] {
+			t.Errorf("%q: client %v, unread %q, want %q", header, client, unread, want)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package web
+
+import (
+	"net/http"
+
+	"dialtone/internal/http/answer"
+)
+
+// robots keeps search engines from opening links and the addresses that are for programs.
+func (s *Site) robots(w http.ResponseWriter, _ *request) error {
+	answer.Bytes(w, http.StatusOK, answer.TextType, []byte("User-agent: *\n"+
+		"Disallow: /*.ashx\nDisallow: /account.html\nDisallow: /provision\nDisallow: /turn\n"))
+	return nil
+}
+
+// favicon answers browsers that ask for an icon without having read a page.
+func (s *Site) favicon(w http.ResponseWriter, r *request) error {
+	http.Redirect(w, r.Request, s.assets.url("favicon.svg"), http.StatusFound)
+	return nil
+}
+
+func (s *Site) securityTxt(w http.ResponseWriter, _ *request) error {
+	text, err := s.deps.SecurityTxt()
+	if err != nil {
+		return err
+	}
+	answer.Bytes(w, http.StatusOK, answer.TextType, text)
+	return nil
+}
