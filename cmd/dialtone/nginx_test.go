@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +166,46 @@ func TestNginxTimeouts(t *testing.T) {
 	whole := rawThroughTLS(t, nginx, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if response, err := http.ReadResponse(whole, nil); err != nil || response.StatusCode != http.StatusGatewayTimeout {
 		t.Errorf("a server that does not answer: %v, %v", response, err)
+	}
+}
+
+// The script of docs/integrating.md signs up with any password, also one that begins and ends with
+// blanks.
+func TestSignupScript(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "integrating.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := regexp.MustCompile("(?s)```bash\n(host=.*?)```").FindSubmatch(doc)
+	if block == nil {
+		t.Fatal("docs/integrating.md has no script")
+	}
+	server := start(t, launch{data: filepath.Join(t.TempDir(), "data"),
+		flags: []string{"--http-trusted-proxies=127.0.0.1"}})
+	nginx := phonetest.Nginx(t, server.address)
+	script := string(block[1])
+	for documented, here := range map[string]string{
+		"host=phone.example.org": "host=localhost", "https://$host/": "https://" + nginx.Host() + "/",
+		"IFS= read -rp \"What is $question? \" answer": "answer=$(($question))",
+	} {
+		if !strings.Contains(script, documented) {
+			t.Fatalf("the script does not have %s", documented)
+		}
+		script = strings.ReplaceAll(script, documented, here)
+	}
+	const secret = `  correct \horse 'battery' "staple" `
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir = t.TempDir()
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CURL_CA_BUNDLE=" + nginx.Certificate}
+	cmd.Stdin = strings.NewReader(secret + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != `{"ok":true,"user":"alex"}` {
+		t.Errorf("the script printed %q: %v", out, err)
+	}
+	v := newVisitorOfProxy(nginx, "")
+	defer v.leave()
+	// The password is right, and the link has not been opened.
+	if a, err := v.signIn("alex", secret); err != nil || a.Error != "not_activated" {
+		t.Errorf("sign-in: %v, %v", a, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -18,9 +19,10 @@ import (
 
 // ProxyServer is an nginx in front of a server.
 type ProxyServer struct {
-	*Server                // Port is that of TLS
-	Plain   string         // address without TLS
-	Roots   *x509.CertPool // the authority of its certificate, which is for "localhost"
+	*Server                    // Port is that of TLS
+	Plain       string         // address without TLS
+	Certificate string         // path of its certificate, which is for "localhost"
+	Roots       *x509.CertPool // the authority of the certificate
 }
 
 // Nginx runs deploy/nginx/dialtone.conf for the host "localhost" in front of the server at an address,
@@ -29,10 +31,10 @@ func Nginx(t testing.TB, server string, replace ...string) *ProxyServer {
 	t.Helper()
 	s := newServer(t, "nginx")
 	p := &ProxyServer{Server: s, Plain: process.Address(t), Roots: x509.NewCertPool()}
-	certificate, key := p.certificate(t)
+	key := p.certify(t)
 	const live = "/etc/letsencrypt/live/phone.example.org/"
 	site := Config(t, "nginx/dialtone.conf", append([]string{
-		live + "fullchain.pem", certificate, live + "privkey.pem", key,
+		live + "fullchain.pem", p.Certificate, live + "privkey.pem", key,
 		"/var/log/nginx/dialtone.log", p.accessLog(),
 		"server_name phone.example.org;", "server_name localhost;",
 		"listen [::]:80;", "", "listen [::]:443 ssl http2;", "", // the machine may not have IPv6
@@ -62,6 +64,9 @@ http {
 // Address returns the address with TLS.
 func (p *ProxyServer) Address() string { return p.address() }
 
+// Host returns the host and the port with TLS, by the name in the certificate.
+func (p *ProxyServer) Host() string { return fmt.Sprintf("localhost:%d", p.Port) }
+
 func (p *ProxyServer) accessLog() string { return filepath.Join(p.Dir, "access.log") }
 
 // AccessLog returns what nginx has logged of requests.
@@ -74,15 +79,15 @@ func (p *ProxyServer) AccessLog(t testing.TB) string {
 	return string(text)
 }
 
-// certificate writes a certificate that signs itself, and returns its path and that of its key.
-func (p *ProxyServer) certificate(t testing.TB) (certificate, key string) {
+// certify writes a certificate that signs itself, and its key, whose path it returns.
+func (p *ProxyServer) certify(t testing.TB) (key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
@@ -95,6 +100,6 @@ func (p *ProxyServer) certificate(t testing.TB) (certificate, key string) {
 	}
 	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	p.Roots.AppendCertsFromPEM(public)
-	return p.Write(t, "certificate", string(public)), p.Write(t, "key",
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+	p.Certificate = p.Write(t, "certificate", string(public))
+	return p.Write(t, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
 }
