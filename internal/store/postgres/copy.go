@@ -15,9 +15,9 @@ import (
 // SchemaVersion returns the version of the schema of the database at url, and does not change the
 // database.
 func SchemaVersion(ctx context.Context, url string) (version int64, err error) {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if err != nil {
-		return 0, withoutPassword(err)
+		return 0, err
 	}
 	defer conn.Close(ctx)
 	if err := conn.QueryRow(ctx, `SELECT COALESCE(max(version), 0) FROM schema_version`).Scan(&version); err != nil {
@@ -37,6 +37,9 @@ const beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " +
 
 // Snapshot implements engine.Copier. It keeps servers from starting until the snapshot is closed.
 func (e *Engine) Snapshot(ctx context.Context) (engine.Snapshot, error) {
+	if e.settings != nil {
+		return nil, errCopyThroughPooler
+	}
 	conn, err := e.pool.Acquire(ctx)
 	if err != nil {
 		return nil, e.asFault(err)

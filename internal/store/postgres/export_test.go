@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"dialtone/internal/account"
@@ -35,6 +36,13 @@ func (e *Engine) Pool() *pgxpool.Pool { return e.pool }
 func (e *Engine) KnowNext() { e.known++ }
 
 func (e *Engine) Expired(ctx context.Context) ([]engine.ExpiredLease, error) { return e.expired(ctx) }
+
+func Answered(err error) *pgconn.PgError { return answered(err) }
+
+// WriteRow scans the row of a query in a write.
+func (e *Engine) WriteRow(query string, dst ...any) error {
+	return e.Write(func(tx engine.Tx) error { return tx.Row(query).Scan(dst...) })
+}
 
 // NewTx returns the transaction that conn is in.
 func NewTx(ctx context.Context, conn *pgx.Conn) *Tx { return &Tx{ctx: ctx, conn: conn} }

@@ -32,17 +32,26 @@ func (s *testStore) exists(t *testing.T, a account.Signup) bool {
 // The connection breaks around the commit of a group. The answer of each signup agrees with
 // the rows.
 func TestSignupCommitWithoutAnswer(t *testing.T) {
+	signupCommitWithoutAnswer(t, 10, func(t *testing.T) (*testStore, *testStore, *proxy, int64) {
+		return openBoth(t, postgrestest.Shared(t))
+	})
+}
+
+// signupCommitWithoutAnswer runs some rounds on two stores and a proxy as openBoth returns them.
+func signupCommitWithoutAnswer(t *testing.T, rounds int,
+	open func(*testing.T) (proxied, direct *testStore, p *proxy, tenantID int64),
+) {
 	for name, lose := range map[string]func(*proxy){
 		"after the commit":  func(p *proxy) { p.cutResponse = committed },
 		"before the commit": func(p *proxy) { p.cutRequest = []byte("@mail.test") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			proxied, direct, p, tenantID := openBoth(t, postgrestest.Shared(t))
+			proxied, direct, p, tenantID := open(t)
 			taken := newSignup(tenantID, "taken")
 			if err := direct.Create(t.Context(), taken, noon); err != nil {
 				t.Fatal(err)
 			}
-			for round := range 10 {
+			for round := range rounds {
 				group := []account.Signup{
 					newSignup(tenantID, fmt.Sprintf("ann%d", round)),
 					newSignup(tenantID, "taken"),

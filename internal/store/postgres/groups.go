@@ -81,7 +81,7 @@ func (e *Engine) tryGroup(ctx context.Context, group []*job) ([]admission.Decisi
 		return nil, nothing, err
 	}
 	defer release(conn)
-	list, err := gatherAll(ctx, conn.Conn(), group)
+	list, err := e.gatherAll(ctx, conn.Conn(), group)
 	if err != nil {
 		rollback(conn.Conn())
 		return nil, nothing, err
@@ -109,7 +109,7 @@ func (e *Engine) tryGroup(ctx context.Context, group []*job) ([]admission.Decisi
 }
 
 // gatherAll begins a transaction, takes the locks and reads the facts about each signup.
-func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.Facts, error) {
+func (e *Engine) gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.Facts, error) {
 	list := make([]admission.Facts, len(group))
 	var keys []int64
 	var limits struct {
@@ -141,7 +141,7 @@ func gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([]admission.F
 		nows = append(nows, engine.Micros(j.Work.now))
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(`BEGIN`)
+	e.queueBegin(batch)
 	batch.Queue(takeLocks, keys)
 	// At READ COMMITTED, each statement from here on sees all transactions that held these locks
 	// before.

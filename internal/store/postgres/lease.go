@@ -69,8 +69,11 @@ func (e *Engine) expired(ctx context.Context) (list []engine.ExpiredLease, err e
 }
 
 // Watch implements engine.Notifier. It listens on a connection of its own, and opens a new one when
-// that breaks.
+// that breaks. A connection through a pooler cannot listen, so there Watch does nothing.
 func (e *Engine) Watch(ctx context.Context, changed func()) {
+	if e.settings != nil {
+		return
+	}
 	for ctx.Err() == nil {
 		e.breaker.wait(ctx)
 		e.listen(ctx, changed)

@@ -71,8 +71,13 @@ func (pf *platform) concurrently(n int, do func(s *store.Store, i int) error) ma
 }
 
 func TestNodesShareEveryLimit(t *testing.T) {
-	pf := newPlatform(t, postgrestest.Shared(t).Database(t), "a", "b", "c")
-	for round := range 20 {
+	nodesShareEveryLimit(t, postgrestest.Shared(t).Database(t), 20)
+}
+
+// nodesShareEveryLimit runs three nodes on the empty database at url.
+func nodesShareEveryLimit(t *testing.T, url string, rounds int) {
+	pf := newPlatform(t, url, "a", "b", "c")
+	for round := range rounds {
 		base := newSignup(pf.tenant, "x")
 		signup := func(i int) account.Signup {
 			return newSignup(pf.tenant, fmt.Sprintf("user%d-%d", round, i))

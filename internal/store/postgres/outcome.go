@@ -35,8 +35,7 @@ func unavailable(why error) error {
 // unreachable reports whether a SQLSTATE is that of a server that is shutting down, starting, full,
 // or a standby (PostgreSQL 15, appendix A).
 func unreachable(code string) bool {
-	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") ||
-		strings.HasPrefix(code, "25006") || code == "53300"
+	return strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "25006") || code == "53300"
 }
 
 // transient reports whether a SQLSTATE is that of a transaction that may succeed when it is run
@@ -47,10 +46,11 @@ func transient(code string) bool {
 }
 
 // answered returns the error of a statement that the server refused on a connection that still
-// works, or nil where the connection is in doubt.
+// works, or nil where the connection is in doubt. An error of class 08 comes from a pooler that has
+// lost the server.
 func answered(err error) *pgconn.PgError {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || pg.SeverityUnlocalized != "ERROR" && pg.Severity != "ERROR" {
+	if !ok || pg.SeverityUnlocalized != "ERROR" && pg.Severity != "ERROR" || strings.HasPrefix(pg.Code, "08") {
 		return nil
 	}
 	return pg

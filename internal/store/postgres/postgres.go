@@ -22,6 +22,9 @@
 // A circuit breaker fails calls at once while the database cannot be reached. Every statement has a
 // deadline. The server ends a transaction that is idle for 5 s, because a node that is cut off
 // would otherwise hold its locks until TCP gives up.
+//
+// A pooler between the program and the server is noticed when the database is opened, and then
+// nothing depends on sessions (see pooler.go).
 package postgres
 
 import (
@@ -47,9 +50,9 @@ const Dialect = "postgres"
 // Sealed reports whether the database at url has been sealed with a key. A database without a
 // schema has not.
 func Sealed(ctx context.Context, url string) (sealed bool, err error) {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if err != nil {
-		return false, withoutPassword(err)
+		return false, err
 	}
 	defer conn.Close(ctx)
 	var exists bool
@@ -88,11 +91,12 @@ const (
 
 // Engine is an open database.
 type Engine struct {
-	name    string // of this node
-	pool    *pgxpool.Pool
-	queue   *engine.Queue[signup]
-	breaker *breaker
-	known   int // the newest schema version that this program knows
+	name     string // of this node
+	pool     *pgxpool.Pool
+	settings *settings // to make in each transaction; nil unless there is a pooler
+	queue    *engine.Queue[signup]
+	breaker  *breaker
+	known    int // the newest schema version that this program knows
 
 	probing *pgx.Conn // the connection of the breaker's probes
 
@@ -148,12 +152,13 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	// A ping to a connection that does not answer would keep its place in the pool. A broken
 	// connection shows when it is used.
 	conf.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	pool, err := pgxpool.NewWithConfig(ctx, conf)
+	pool, settings, err := newPool(ctx, conf, url)
 	if err != nil {
-		return nil, withoutPassword(err)
+		return nil, err
 	}
 	e := &Engine{
-		name: node, pool: pool, known: migrations.Newest(Dialect), others: make(map[string]nodeSeen),
+		name: node, pool: pool, settings: settings, known: migrations.Newest(Dialect),
+		others: make(map[string]nodeSeen),
 	}
 	if err := e.prepare(ctx, check); err != nil {
 		pool.Close()
@@ -180,7 +185,7 @@ func (e *Engine) prepare(ctx context.Context, check func(engine.Tx) error) error
 	}
 	defer conn.Release()
 	tx := &Tx{ctx: ctx, conn: conn.Conn()}
-	if err := tx.Script("BEGIN"); err != nil {
+	if err := e.begin(ctx, conn.Conn()); err != nil {
 		return err
 	}
 	err = tx.Lock(SchemaLock)
@@ -274,8 +279,15 @@ func (e *Engine) lockServer(ctx context.Context) error {
 	if e.name == "" {
 		return nil
 	}
+	lock := `SELECT pg_try_advisory_lock_shared($1)`
+	if e.settings != nil {
+		if err := e.holdTransaction(ctx); err != nil {
+			return err
+		}
+		lock = `SELECT pg_try_advisory_xact_lock_shared($1)`
+	}
 	var ok bool
-	err := e.probing.QueryRow(ctx, `SELECT pg_try_advisory_lock_shared($1)`, int64(serverLock)).Scan(&ok)
+	err := e.probing.QueryRow(ctx, lock, int64(serverLock)).Scan(&ok)
 	if err == nil && !ok {
 		err = errors.New("the database is being copied; start the server when that is done")
 	}
@@ -309,7 +321,7 @@ func (e *Engine) ExecSoon(ctx context.Context, query string, args ...any) (n int
 	}
 	defer release(conn)
 	batch := &pgx.Batch{}
-	batch.Queue(`BEGIN`)
+	e.queueBegin(batch)
 	batch.Queue(`SET LOCAL synchronous_commit = off`)
 	batch.Queue(query, args...).Exec(func(tag pgconn.CommandTag) error {
 		n = tag.RowsAffected()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jackc/pgx/v5"
+
 	"dialtone/internal/store/engine"
 )
 
@@ -34,7 +36,9 @@ func (r readerRow) Scan(dst ...any) error {
 			return true, err
 		}
 		defer release(conn)
-		return true, conn.QueryRow(ctx, r.query, r.args...).Scan(dst...)
+		return true, r.e.query(ctx, conn.Conn(), func(rows pgx.Rows, err error) error {
+			return scanFirst(rows, err, dst...)
+		}, r.query, r.args...)
 	})
 }
 
@@ -47,12 +51,13 @@ func (r reader) Each(f func(engine.Scanner) error, query string, args ...any) er
 		defer release(conn)
 		again = true
 		var stopped error
-		rows, err := conn.Query(ctx, query, args...)
-		err = eachRow(rows, err, func(row engine.Scanner) error {
-			again = false // f has seen a row
-			stopped = f(row)
-			return stopped
-		})
+		err = r.e.query(ctx, conn.Conn(), func(rows pgx.Rows, err error) error {
+			return eachRow(rows, err, func(row engine.Scanner) error {
+				again = false // f has seen a row
+				stopped = f(row)
+				return stopped
+			})
+		}, query, args...)
 		if stopped != nil {
 			return false, stopped
 		}

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,22 @@ func eachRow(rows pgx.Rows, err error, f func(engine.Scanner) error) error {
 			return err
 		}
 	}
+	return rows.Err()
+}
+
+// scanFirst copies the columns of the first row to dst.
+func scanFirst(rows pgx.Rows, err error, dst ...any) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		return cmp.Or(rows.Err(), pgx.ErrNoRows)
+	}
+	if err := rows.Scan(dst...); err != nil {
+		return err
+	}
+	rows.Close()
 	return rows.Err()
 }
 

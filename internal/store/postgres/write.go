@@ -74,7 +74,7 @@ func (e *Engine) try(ctx context.Context, do func(engine.Tx) error, repeated boo
 	}
 	defer release(conn)
 	tx := &Tx{ctx: ctx, conn: conn.Conn(), again: repeated}
-	if err := tx.Script("BEGIN"); err != nil {
+	if err := e.begin(ctx, conn.Conn()); err != nil {
 		return nothing, err
 	}
 	if repeated {

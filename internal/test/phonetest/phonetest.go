@@ -1,5 +1,5 @@
-// Package phonetest runs phone servers and phones for tests: Kamailio, coturn and Apache with the
-// configurations of deploy/, a SIP phone, and sipp.
+// Package phonetest runs phone servers and phones for tests: Kamailio, coturn, Apache and nginx with
+// the configurations of deploy/, a SIP phone, and sipp.
 //
 // The servers listen on 127.0.0.1 only. If the tests run as root, the servers run as the user
 // "nobody", since what they may read is part of what is tested. They end with the test, and on Linux
