@@ -104,7 +104,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // configErrors are errors that persist until an operator corrects the configuration, the keys or
 // the store.
 var configErrors = []error{
-	errTemplates, keyfile.ErrUnusable,
+	errTemplates, errNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrDamaged, store.ErrUnfinished,
 }
 

@@ -21,7 +21,7 @@ import (
 // returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
-	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {
+	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOf("ops.listen") {
 		s.log.Warn("ops listener disabled: address in use", "addr", s.Ops.Listen,
 			"hint", "choose another address with --ops-listen")
 		return nil, nil
@@ -32,9 +32,10 @@ func (s *server) opsListener() (net.Listener, error) {
 	return l, nil
 }
 
-func defaultOps() string {
+// defaultOf returns the default of a key of the configuration.
+func defaultOf(key string) string {
 	for _, k := range config.Keys() {
-		if k.Name == "ops.listen" {
+		if k.Name == key {
 			return k.Default
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
@@ -47,9 +49,13 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	in, err := openInstallation(p.ctx, conf, node)
+	lost := lostParts(p.ctx, conf)
+	in, err := openInstallation(p.ctx, conf, node, always)
 	if err != nil {
 		return err
+	}
+	for _, warning := range lost {
+		log.Warn(warning.event, "file", warning.file, "hint", warning.hint)
 	}
 	defer func() { err = errors.Join(err, in.store.Close()) }()
 	unlock, err := in.dir.Lock()
@@ -96,6 +102,37 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	// All acknowledged messages are durable already. This saves the next start the work.
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
+}
+
+// lostPart describes a part of an installation that a server creates though the installation is not
+// new.
+type lostPart struct{ event, file, hint string }
+
+// lostParts returns the parts that the start is about to create though other parts exist. Errors are
+// left to the start.
+func lostParts(ctx context.Context, c config.Config) (list []lostPart) {
+	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
+	exists, err := in.hasStore(ctx)
+	if err != nil {
+		return nil
+	}
+	missing := func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if !exists && !in.keys.Seal.FromEnv() && !missing(in.keys.Seal.Path) {
+		file := in.dir.Database()
+		if in.shared() {
+			file = ""
+		}
+		list = append(list, lostPart{"store created though there are keys of an earlier one", file,
+			"if accounts are missing, stop the server and restore the database, or correct data or database"})
+	}
+	if exists && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
+		list = append(list, lostPart{"signing key created for a store that is not new", in.keys.Sign.Path,
+			"everybody has to sign in again, unless the file is restored"})
+	}
+	return list
 }
 
 // exitTimeout is how long a server whose store has failed may take to end. A disk that fails may

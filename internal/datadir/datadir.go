@@ -44,7 +44,18 @@ func (d Dir) Create() error {
 // Database returns the path of the SQLite database.
 func (d Dir) Database() string { return filepath.Join(string(d), "dialtone.db") }
 
-// HasDatabase reports whether there is an SQLite database.
+// HasStore reports whether there is an SQLite database, or something left of one: an empty file, or
+// a WAL. What is left is for package sqlite to refuse.
+func (d Dir) HasStore() (bool, error) {
+	for _, path := range []string{d.Database(), d.Database() + "-wal"} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// HasDatabase reports whether there is an SQLite database that is not empty.
 func (d Dir) HasDatabase() bool {
 	info, err := os.Stat(d.Database())
 	return err == nil && info.Size() > 0
