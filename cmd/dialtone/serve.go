@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -45,6 +48,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
+	defer ignoreSignals(log)()
 	node, err := datadir.Dir(conf.Data).CreateNode()
 	if err != nil {
 		return err
@@ -102,6 +106,23 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	// All acknowledged messages are durable already. This saves the next start the work.
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
+}
+
+// ignoreSignals logs the signals that other programs take as "reload" or "reopen the log", until the
+// returned function is called. Without it, they would end the process at once.
+func ignoreSignals(log *slog.Logger) (stop func()) {
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	go func() {
+		for s := range received {
+			log.Warn("signal ignored", "signal", unix.SignalName(s.(syscall.Signal)),
+				"hint", "to apply a changed configuration, restart the server")
+		}
+	}()
+	return func() {
+		signal.Stop(received)
+		close(received)
+	}
 }
 
 // lostPart describes a part of an installation that a server creates though the installation is not
