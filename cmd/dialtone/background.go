@@ -80,13 +80,31 @@ func (s *server) follow(ctx context.Context) {
 
 // refresh reads tenants, phone servers and keys again. What cannot be read stays as it was.
 func (s *server) refresh(ctx context.Context) {
-	err := errors.Join(
-		s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.signing.refresh(), s.turn.Refresh(),
-	)
+	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.refreshKeys())
 	if err != nil && ctx.Err() == nil {
 		s.log.ErrorContext(ctx, "refresh of tenants, phone servers and keys failed",
 			"retry_in", refreshInterval.String(), "err", err)
 	}
+}
+
+// refreshKeys reads keys that have changed. A server that cannot read them is not ready: it may be
+// using keys that were revoked.
+func (s *server) refreshKeys() error {
+	err := errors.Join(s.signing.refresh(), s.turn.Refresh())
+	if err == nil {
+		s.keysErr.Store(nil)
+	} else {
+		s.keysErr.Store(&err)
+	}
+	return err
+}
+
+// keysReady returns the error of the last attempt to read the keys.
+func (s *server) keysReady(context.Context) error {
+	if err := s.keysErr.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // takeOver shows the other servers that this one is alive, and takes over the messages of those

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,7 @@ type server struct {
 	tenants    *tenant.Table
 	signing    signing
 	turn       *keyfile.Follower[turn.Issuer]
+	keysErr    atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
 	pickup     *pickup.Dir
 	accounts   *account.Service
 	passwords  *throttle.Passwords

@@ -38,7 +38,7 @@ type Dir string
 func (d Dir) Create() error {
 	// Other users may pass through, because mail servers of another group read the pickup directory
 	// in it. The files in it have modes of their own.
-	return os.MkdirAll(string(d), 0o751)
+	return atomicfile.MkdirAll(string(d), 0o751)
 }
 
 // Database returns the path of the SQLite database.
@@ -65,7 +65,12 @@ func (d Dir) HasDatabase() bool {
 // fails at once if another process holds it: two servers would recover each other's messages.
 func (d Dir) Lock() (unlock func(), err error) {
 	path := filepath.Join(string(d), "serve.lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+	} else if err == nil {
+		err = atomicfile.InheritOwner(f)
+	}
 	if err != nil {
 		return nil, err
 	}

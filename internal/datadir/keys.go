@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
@@ -109,7 +110,7 @@ func (k *Keys) CreateSign(now time.Time) (*secret.Ring, error) { return k.readOr
 
 func (k *Keys) readOrCreate(source keyfile.Source, now time.Time) (*secret.Ring, error) {
 	// The parent is not created. If it is missing, a volume may not be mounted.
-	if err := os.Mkdir(k.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := atomicfile.Mkdir(k.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%w: the directory of the keys cannot be created: %w; "+
 			"mount or create its parent, or correct keys.dir", keyfile.ErrUnusable, err)
 	}
