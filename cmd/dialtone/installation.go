@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -65,6 +68,17 @@ const (
 // errNoStore means that there is no store where the configuration says.
 var errNoStore = errors.New("there is no store")
 
+// errDataDir means that this process may not use the data directory.
+var errDataDir = errors.New("the data directory cannot be used by this user")
+
+// inDataDir adds errDataDir to an error that says that this process lacks a permission.
+func inDataDir(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("%w: %w; run the program as its owner, or correct owner and mode", errDataDir, err)
+	}
+	return err
+}
+
 // openInstallation opens the data directory and the store. If create allows it, it creates what is
 // missing; otherwise it creates nothing. Only a server has a node name.
 func openInstallation(
@@ -73,14 +87,14 @@ func openInstallation(
 	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	exists, err := in.hasStore(ctx)
 	if err != nil {
-		return nil, err
+		return nil, inDataDir(err)
 	}
 	if !exists && (create == never || create == ifNamed && !in.named()) {
 		return nil, in.noStore()
 	}
 	if !exists {
 		if err := in.dir.Create(); err != nil {
-			return nil, err
+			return nil, inDataDir(err)
 		}
 	}
 	in.seal, err = in.keys.Open(datadir.Store{

@@ -105,7 +105,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // the store.
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
-	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrDamaged, store.ErrUnfinished,
+	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, store.ErrUnfinished, errDataDir,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -117,7 +117,7 @@ func (p *program) report(err error) int {
 	if errors.Is(err, engine.ErrFailed) {
 		return exitRestart
 	}
-	if slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
+	if sqlite.IsDamaged(err) || slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
 		return exitConfig
 	}
 	return exitFailed

@@ -140,3 +140,81 @@ func TestUnreadableKeysAreNotReady(t *testing.T) {
 	ready(200, `{"name":"keys","ok":true}`)
 	p.mustStop(t)
 }
+
+// A server or a command that may not write to the database says so, names the file, and leaves
+// nothing behind.
+func TestDatabaseWithoutPermission(t *testing.T) {
+	s := newService(t)
+	s.command("tenant", "add", "localhost")
+	database, keys := filepath.Join(s.dir, "dialtone.db"), filepath.Join(s.dir, "keys")
+	for _, c := range []struct {
+		claim string
+		spoil func() error
+		says  string
+		heal  func() error
+	}{
+		{
+			"database for reading only", func() error { return os.Chmod(database, 0o444) },
+			"dialtone: the database cannot be opened: " + database + " has mode 0444 and belongs to user 65534",
+			func() error { return os.Chmod(database, 0o600) },
+		},
+		{
+			"database of another user", func() error { return os.Chown(database, 0, 0) },
+			database + " has mode 0600 and belongs to user 0",
+			func() error { return os.Chown(database, serviceUser, serviceGroup) },
+		},
+		{
+			"directory for reading only", func() error { return os.Chmod(s.dir, 0o551) },
+			s.dir + " has mode 0551 and belongs to user 65534", func() error { return os.Chmod(s.dir, 0o751) },
+		},
+		{
+			"WAL of another user", func() error { return os.WriteFile(database+"-wal", nil, 0o600) },
+			database + "-wal has mode 0600 and belongs to user 0",
+			func() error { return os.Remove(database + "-wal") },
+		},
+		{
+			"keys of another user", func() error { return os.Chown(keys, 0, 0) },
+			"dialtone: keys: stat " + filepath.Join(keys, "seal.key") + ": permission denied",
+			func() error { return os.Chown(keys, serviceUser, serviceGroup) },
+		},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			s := &service{T: t, dir: s.dir, program: s.program}
+			s.must(c.spoil())
+			before := s.names()
+			for _, args := range [][]string{
+				{"serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"},
+				{"account", "list", "--tenant", "localhost"}, {"tenant", "add", "new.example.org"},
+			} {
+				ctx, cancel := context.WithTimeout(t.Context(), stopWithin)
+				cmd := s.asService(args...)
+				run := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
+				run.SysProcAttr, run.Env, run.Dir = cmd.SysProcAttr, cmd.Env, cmd.Dir
+				out, err := run.CombinedOutput()
+				cancel()
+				if run.ProcessState.ExitCode() != exitConfig || !strings.Contains(string(out), c.says) {
+					t.Errorf("%s: %v, want exit status %d and %q\n%s", args[0], err, exitConfig, c.says, out)
+				}
+			}
+			if after := s.names(); after != before {
+				t.Errorf("the files were %s and are %s", before, after)
+			}
+			s.must(c.heal())
+			s.command("account", "list", "--tenant", "localhost")
+		})
+	}
+	s.start().mustStop(t)
+}
+
+// names returns the names of the files in the directory, without that of the server.
+func (s *service) names() (names string) {
+	s.Helper()
+	list, err := os.ReadDir(s.dir)
+	s.must(err)
+	for _, e := range list {
+		if e.Name() != "node.id" { // of the first start
+			names += e.Name() + " "
+		}
+	}
+	return names
+}

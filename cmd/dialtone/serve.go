@@ -51,7 +51,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	defer ignoreSignals(log)()
 	node, err := datadir.Dir(conf.Data).CreateNode()
 	if err != nil {
-		return err
+		return inDataDir(err)
 	}
 	lost := lostParts(p.ctx, conf)
 	in, err := openInstallation(p.ctx, conf, node, always)
@@ -64,7 +64,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	defer func() { err = errors.Join(err, in.store.Close()) }()
 	unlock, err := in.dir.Lock()
 	if err != nil {
-		return err
+		return inDataDir(err)
 	}
 	defer unlock()
 	if err := in.firstTenant(p.ctx); err != nil {

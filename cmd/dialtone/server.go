@@ -134,7 +134,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 // openPickup opens the pickup directory and removes what a crash left in it.
 func (s *server) openPickup() (err error) {
 	if s.pickup, err = pickup.Open(s.Mail.PickupDir); err != nil {
-		return err
+		return inDataDir(err)
 	}
 	if err := s.pickup.Clean(); err != nil {
 		return err
