@@ -62,7 +62,8 @@ func (d Dir) HasDatabase() bool {
 }
 
 // Lock takes the lock of a server, which it holds until unlock is called or the process ends. It
-// fails at once if another process holds it: two servers would recover each other's messages.
+// fails at once if another process holds it: two servers would recover each other's messages. It
+// also fails if the file system cannot lock files, with an error that says so.
 func (d Dir) Lock() (unlock func(), err error) {
 	path := filepath.Join(string(d), "serve.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -74,11 +75,24 @@ func (d Dir) Lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s is held: another server runs on this data directory (%w)", path, err)
+	if err := lockError(path, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil
+}
+
+// lockError returns the error of Lock for an error of flock(2).
+func lockError(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("%s is held: another server runs on this data directory (%w)", path, err)
+	case errors.Is(err, unix.ENOLCK), errors.Is(err, errors.ErrUnsupported):
+		return fmt.Errorf("%s cannot be locked: %w; the file system may lack locks: "+
+			"use a data directory on a local one", path, err)
+	}
+	return fmt.Errorf("%s cannot be locked: %w", path, err)
 }
 
 func (d Dir) nodeFile() string { return filepath.Join(string(d), "node.id") }
