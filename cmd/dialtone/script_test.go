@@ -286,6 +286,7 @@ func TestServeFlags(t *testing.T) {
 	}
 	delete(help, "help")
 	delete(help, "config")
+	delete(help, "version")
 	for _, k := range config.Keys() {
 		if k.Secret {
 			continue
@@ -361,7 +362,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/mail-from", "tenant/reply-to", "tenant/mail-footer", "tenant/sip-server",
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/algorithm",
-		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help",
+		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help", "/version",
+		"help/command",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",

@@ -33,8 +33,9 @@ type serveCommand struct {
 // Help is printed by dialtone serve --help.
 func (c *serveCommand) Help() string {
 	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the " +
-		"disk failed, when a restart recovers; 78 for a wrong configuration, keys or a damaged store. Have " +
-		"your supervisor restart it after a failure (systemd: Restart=on-failure)."
+		"disk failed, when a restart recovers; 78 for a wrong configuration, keys, or a store that is " +
+		"damaged or that this user may not write to. Have your supervisor restart it after a failure " +
+		"(systemd: Restart=on-failure)."
 }
 
 // Run runs the server until the context of the program ends or the store fails.
