@@ -228,7 +228,6 @@ func (s *server) newHtdigestFollower() *htdigest.Follower {
 }
 
 func (s *server) catchUpExport(ctx context.Context) {
-	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "export update failed", "retry_in", flushInterval.String(), "err", err)
-	}
+	ctx = context.WithoutCancel(ctx)
+	s.outages.export.Report(ctx, s.store.CatchUpExport(ctx), "retry_in", flushInterval.String())
 }

@@ -45,6 +45,7 @@ type server struct {
 	dispatcher *hook.Dispatcher
 	site       *web.Site
 	metrics    *prometheus.Registry
+	outages    outages
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -60,6 +61,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		turn:         newTURN(in.keys.TURN, time.Now),
 		tenants:      tenant.NewTable(in.store, in.defaultURL),
 		metrics:      ops.NewRegistry(),
+		outages:      newOutages(log),
 	}
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
