@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
+
+	"dialtone/internal/outage"
 )
 
 // The intervals of the background tasks. Operators are promised that a server sees a change of a
@@ -15,6 +18,22 @@ const (
 	sweepInterval    = time.Minute
 	takeOverInterval = 10 * time.Second
 )
+
+// outages log the failures of the background tasks.
+type outages struct{ refresh, keys, heartbeat, flush, sweep, export *outage.Log }
+
+func newOutages(log *slog.Logger) outages {
+	of := func(failed, recovered string) *outage.Log { return outage.New(log, failed, recovered, time.Now) }
+	return outages{
+		refresh: of("refresh of tenants and phone servers failed",
+			"refresh of tenants and phone servers works again"),
+		keys:      of("keys not read again", "keys read again"),
+		heartbeat: of("heartbeat failed", "heartbeat works again"),
+		flush:     of("outbox flush failed", "outbox flush works again"),
+		sweep:     of("sweep failed", "sweep works again"),
+		export:    of("export update failed", "export update works again"),
+	}
+}
 
 // tasks returns the background tasks. Each runs until its context ends.
 func (s *server) tasks() []func(context.Context) {
@@ -80,33 +99,44 @@ func (s *server) follow(ctx context.Context) {
 
 // refresh reads tenants, phone servers and keys again. What cannot be read stays as it was.
 func (s *server) refresh(ctx context.Context) {
-	err := errors.Join(
-		s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.signing.refresh(), s.turn.Refresh(),
-	)
-	if err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "refresh of tenants, phone servers and keys failed",
-			"retry_in", refreshInterval.String(), "err", err)
+	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx))
+	s.outages.refresh.Report(ctx, err, "retry_in", refreshInterval.String())
+	s.outages.keys.Report(ctx, s.refreshKeys(), "retry_in", refreshInterval.String())
+}
+
+// refreshKeys reads keys that have changed. A server that cannot read them is not ready: it may be
+// using keys that were revoked.
+func (s *server) refreshKeys() error {
+	err := errors.Join(s.signing.refresh(), s.turn.Refresh())
+	if err == nil {
+		s.keysErr.Store(nil)
+	} else {
+		s.keysErr.Store(&err)
 	}
+	return err
+}
+
+// keysReady returns the error of the last attempt to read the keys.
+func (s *server) keysReady(context.Context) error {
+	if err := s.keysErr.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // takeOver shows the other servers that this one is alive, and takes over the messages of those
 // that are not.
 func (s *server) takeOver(ctx context.Context) {
-	if err := s.outbox.TakeOver(ctx); err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "heartbeat failed", "retry_in", takeOverInterval.String(), "err", err)
-	}
+	s.outages.heartbeat.Report(ctx, s.outbox.TakeOver(ctx), "retry_in", takeOverInterval.String())
 }
 
 // flushOutbox makes new messages durable.
 func (s *server) flushOutbox(ctx context.Context) {
-	if err := s.outbox.Flush(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "outbox flush failed", "retry_in", flushInterval.String(), "err", err)
-	}
+	ctx = context.WithoutCancel(ctx)
+	s.outages.flush.Report(ctx, s.outbox.Flush(ctx), "retry_in", flushInterval.String())
 }
 
 // sweep removes what has expired.
 func (s *server) sweep(ctx context.Context) {
-	if err := s.accounts.Sweep(ctx); err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "sweep failed", "retry_in", sweepInterval.String(), "err", err)
-	}
+	s.outages.sweep.Report(ctx, s.accounts.Sweep(ctx), "retry_in", sweepInterval.String())
 }

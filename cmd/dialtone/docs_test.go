@@ -117,6 +117,43 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
+// The commands in code blocks say which store they mean, so that nobody runs them without.
+func TestDocumentedCommandsNameTheStore(t *testing.T) {
+	command := regexp.MustCompile(`(?:^|[\s(])dialtone +` +
+		`(?:account|tenant|directory|provision|mail|verify|backup|keys|turn|store migrate)\b`)
+	names := regexp.MustCompile(`--data|--config|DIALTONE_(?:CONFIG|DATA)=`)
+	checked := 0
+	for _, pattern := range []string{"*.md", "docs/*.md", "deploy/*/*.md"} {
+		paths, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			named := false // by a variable, for the rest of the document
+			indented := regexp.MustCompile("(?ms)^ *```[a-z]*\n(.*?)^ *```").FindAllStringSubmatch(string(text), -1)
+			for _, block := range indented {
+				for line := range strings.Lines(strings.ReplaceAll(block[1], "\\\n", " ")) {
+					named = named || strings.Contains(line, "export DIALTONE_CONFIG=")
+					if !command.MatchString(line) {
+						continue
+					}
+					checked++
+					if !named && !names.MatchString(line) {
+						t.Errorf("%s: the store is not named in: %s", path, line)
+					}
+				}
+			}
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d commands were found in the documents", checked)
+	}
+}
+
 func TestUnknownWords(t *testing.T) {
 	app := grammar(t, newCommandLine()).Model
 	for line, want := range map[string]int{

@@ -138,15 +138,16 @@ func (c exportRole) Run(p *program) error {
 		var statements []string // that the database user may not execute
 		err := p.audited(in, audit.ExportRole, "", func() (err error) {
 			statements, err = in.store.GrantExport(p.ctx, schema, role, password)
+			if err == nil && len(statements) > 0 {
+				err = fault.New(fault.Conflict, "the role %s was not created, because the database user may not "+
+					"create roles; ask an administrator to execute the printed statements in the database", role)
+			}
 			return err
 		})
-		if err != nil {
-			return err
-		}
 		if len(statements) > 0 {
-			fmt.Fprintln(p.stderr, "the database user may not create roles; "+
-				"ask an administrator to execute these statements in the database:")
-			_, err := fmt.Fprintln(p.stdout, strings.Join(statements, ";\n")+";")
+			fmt.Fprintln(p.stdout, strings.Join(statements, ";\n")+";")
+		}
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "the role %s may read the schema %s\n", role, schema)
@@ -227,7 +228,6 @@ func (s *server) newHtdigestFollower() *htdigest.Follower {
 }
 
 func (s *server) catchUpExport(ctx context.Context) {
-	if err := s.store.CatchUpExport(context.WithoutCancel(ctx)); err != nil {
-		s.log.ErrorContext(ctx, "export update failed", "retry_in", flushInterval.String(), "err", err)
-	}
+	ctx = context.WithoutCancel(ctx)
+	s.outages.export.Report(ctx, s.store.CatchUpExport(ctx), "retry_in", flushInterval.String())
 }

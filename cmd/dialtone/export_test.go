@@ -64,6 +64,55 @@ func TestExportRole(t *testing.T) {
 	}
 }
 
+// A database user who may not create roles gets the statements, and the command fails.
+func TestExportRoleWithoutPermission(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	database := postgrestest.Shared(t).Database(t)
+	conn, err := pgx.Connect(ctx, database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	const user = "dialtone_without_createrole"
+	_, err = conn.Exec(ctx, `CREATE ROLE `+user+` LOGIN PASSWORD 'x';
+		CREATE SCHEMA own AUTHORIZATION `+user+`; GRANT CREATE ON DATABASE `+conn.Config().Database+` TO `+user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if _, err := conn.Exec(ctx, `DROP OWNED BY `+user+` CASCADE; DROP ROLE `+user); err != nil {
+			t.Error(err)
+		}
+	}()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, "x")
+	q := u.Query()
+	q.Set("search_path", "own")
+	u.RawQuery = q.Encode()
+	command := func(args ...string) (stdout, stderr string, status int) {
+		var out, log strings.Builder
+		cmd := exec.Command(binary(t), append(args, "--data", filepath.Join(dir, "data"))...)
+		cmd.Env = []string{"DIALTONE_DATABASE=" + u.String()}
+		cmd.Stdout, cmd.Stderr = &out, &log
+		cmd.Run()
+		return out.String(), log.String(), cmd.ProcessState.ExitCode()
+	}
+	for _, args := range [][]string{{"tenant", "add", "phone.test"}, {"directory", "export", "enable"}} {
+		if _, log, status := command(args...); status != 0 {
+			t.Fatalf("%s: %d\n%s", args, status, log)
+		}
+	}
+	out, log, status := command("directory", "export", "role", "coturn")
+	if status != exitFailed || !strings.Contains(out, "CREATE ROLE") || !strings.HasSuffix(out, ";\n") ||
+		!strings.Contains(log, `"msg":"directory.export.role","outcome":"refused"`) ||
+		!strings.Contains(log, "dialtone: the role dialtone_coturn was not created") {
+		t.Errorf("exit status %d, %s\n%s", status, out, log)
+	}
+}
+
 func TestVerifyComparesExport(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	command := func(args ...string) (string, error) {

@@ -79,8 +79,8 @@ func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 	file := c.Bearer + c.Basic
 	switch {
 	case c.Webhook != "" && file != "":
-		return hook.Secret{}, fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
-			"a webhook is signed with a secret that this command creates and prints")
+		return hook.Secret{}, usageError{fault.Field("secret", "--bearer and --basic are for a Kamailio; "+
+			"a webhook is signed with a secret that this command creates and prints")}
 	case c.Webhook != "":
 		return webhook.NewSecret(), nil
 	case file == "":

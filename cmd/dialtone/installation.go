@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -49,23 +52,87 @@ type installation struct {
 // shared reports whether other servers may use the store.
 func (in *installation) shared() bool { return in.Database != "" }
 
-// openInstallation opens the data directory and the store. It creates what is missing. Only a
-// server has a node name.
-func openInstallation(ctx context.Context, c config.Config, node string) (*installation, error) {
-	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
-	if err := in.dir.Create(); err != nil {
-		return nil, err
+// creation says which commands create a store where there is none.
+type creation int
+
+const (
+	// never is for all commands but those below: a wrong directory is a mistake.
+	never creation = iota
+	// ifNamed is for a command that may be the first on a machine. It creates a store if the
+	// configuration names the directory or the database, not in the default directory.
+	ifNamed
+	// always is for the server.
+	always
+)
+
+// errNoStore means that there is no store where the configuration says.
+var errNoStore = errors.New("there is no store")
+
+// errDataDir means that this process may not use the data directory.
+var errDataDir = errors.New("the data directory cannot be used by this user")
+
+// inDataDir adds errDataDir to an error that says that this process lacks a permission.
+func inDataDir(err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("%w: %w; run the program as its owner, or correct owner and mode", errDataDir, err)
 	}
-	var err error
+	return err
+}
+
+// openInstallation opens the data directory and the store. If create allows it, it creates what is
+// missing; otherwise it creates nothing. Only a server has a node name.
+func openInstallation(
+	ctx context.Context, c config.Config, node string, create creation,
+) (*installation, error) {
+	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
+	exists, err := in.hasStore(ctx)
+	if err != nil {
+		return nil, inDataDir(err)
+	}
+	if !exists && (create == never || create == ifNamed && !in.named()) {
+		return nil, in.noStore()
+	}
+	if !exists {
+		if err := in.dir.Create(); err != nil {
+			return nil, inDataDir(err)
+		}
+	}
 	in.seal, err = in.keys.Open(datadir.Store{
-		Shared: in.shared(),
-		Sealed: func() (bool, error) { return in.sealed(ctx) },
+		Shared:   in.shared(),
+		KeepKeys: exists && create != always,
+		Sealed:   func() (bool, error) { return in.sealed(ctx) },
 	}, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	in.store, err = in.openStore(ctx, node)
 	return in, err
+}
+
+func (in *installation) hasStore(ctx context.Context) (bool, error) {
+	if in.shared() {
+		return postgres.HasStore(ctx, in.Database)
+	}
+	return in.dir.HasStore()
+}
+
+// defaultData is the data directory of a configuration that names none.
+var defaultData = defaultOf("data")
+
+// named reports whether the configuration names the place of the store.
+func (in *installation) named() bool { return in.shared() || in.Data != defaultData }
+
+// noStore returns an error that says where no store was found, and what to do.
+func (in *installation) noStore() error {
+	const create = ", or create a store with: dialtone serve"
+	switch {
+	case in.shared():
+		return fmt.Errorf("%w in the database; correct the database's URL, or give another --config%s",
+			errNoStore, create)
+	case !in.named():
+		return fmt.Errorf("%w in %s (the default); give --data or --config%s", errNoStore, in.Data, create)
+	}
+	return fmt.Errorf("%w in %s; give another --data or --config%s", errNoStore, in.Data, create)
 }
 
 // newKeys returns the keys of the configuration.
@@ -97,13 +164,16 @@ func (in *installation) sealed(ctx context.Context) (bool, error) {
 	return in.dir.HasDatabase(), nil
 }
 
-// with opens the installation, runs a function with it, and closes it.
-func (p *program) with(do func(*installation) error) (err error) {
+// with opens the installation, runs a function with it, and closes it. There must be a store.
+func (p *program) with(do func(*installation) error) error { return p.withStore(never, do) }
+
+// withStore is with for a command that may create a store.
+func (p *program) withStore(create creation, do func(*installation) error) (err error) {
 	c, err := p.settings()
 	if err != nil {
 		return err
 	}
-	in, err := openInstallation(p.ctx, c, "")
+	in, err := openInstallation(p.ctx, c, "", create)
 	if err != nil {
 		return err
 	}

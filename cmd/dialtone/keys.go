@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,12 +32,16 @@ func (keysRotate) Help() string {
 
 func (c *keysRotate) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		return p.audited(in, audit.KeysRotate, "", func() error { return c.rotate(p, in.keys.Sign, time.Now()) })
+		return p.audited(in, audit.KeysRotate, "", func() error { return c.rotate(p, in, time.Now()) })
 	})
 }
 
-func (c *keysRotate) rotate(p *program, keys keyfile.Source, now time.Time) error {
+func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
+	keys := in.keys.Sign
 	ring, err := keys.Read()
+	if errors.Is(err, keyfile.ErrMissing) && !in.shared() {
+		ring, err = in.keys.CreateSign(now)
+	}
 	if err != nil {
 		return err
 	}

@@ -230,7 +230,7 @@ type mailRetry struct {
 func (c *mailRetry) Run(p *program) error {
 	switch {
 	case c.All == (c.ID != ""):
-		return fault.New(fault.Invalid, "give a message ID or --all, but not both")
+		return usageError{fault.New(fault.Invalid, "give a message ID or --all, but not both")}
 	case c.All:
 		return p.with(func(in *installation) error {
 			var n int64

@@ -13,8 +13,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -55,6 +55,9 @@ type commandLine struct {
 	TURN      turnCommand      `cmd:"" name:"turn" help:"Manage the secret of the TURN servers."`
 	Check     configCommand    `cmd:"" name:"config" help:"Check the configuration."`
 	Version   versionCommand   `cmd:"" help:"Print the version."`
+	Help      helpCommand      `cmd:"" help:"Show the help of a command."`
+
+	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
 // program is what a command needs of the process. Tests replace it.
@@ -65,6 +68,7 @@ type program struct {
 	stderr  io.Writer
 	environ []string
 	line    *commandLine
+	command string // the command that runs, such as "dialtone account list"
 }
 
 func main() {
@@ -86,42 +90,79 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		kong.Description("Accounts for SIP and WebRTC phone platforms."),
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"version": versionText()},
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "dialtone:", err)
 		return exitFailed
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	c, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "dialtone: %v\nsee: dialtone --help\n", err)
-		return exitUsage
+		p.command = parser.Model.Name
+		if e, ok := errors.AsType[*kong.ParseError](err); ok {
+			err = p.wrongUsage(e)
+		}
+		return p.report(usageError{err})
 	}
+	p.command = c.Selected().FullPath()
 	if err := c.Run(p); err != nil {
 		return p.report(err)
 	}
 	return 0
 }
 
+// usageError is a command line that is wrong whatever the store holds.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// wrongUsage sets the command to the one that the parser has found, and returns the parser's error.
+// Where a subcommand is missing, the parser names five; the error has all.
+func (p *program) wrongUsage(err *kong.ParseError) error {
+	node := err.Context.Model.Node
+	for _, element := range err.Context.Path {
+		if element.Command != nil {
+			node = element.Command
+		}
+	}
+	p.command = node.FullPath()
+	if len(node.Children) == 0 || !strings.HasPrefix(err.Error(), "expected one of ") {
+		return err
+	}
+	var names []string
+	for _, child := range node.Children {
+		names = append(names, child.Name)
+	}
+	return fmt.Errorf("expected one of: %s", strings.Join(names, ", "))
+}
+
 // configErrors are errors that persist until an operator corrects the configuration, the keys or
 // the store.
 var configErrors = []error{
-	errTemplates, keyfile.ErrUnusable,
-	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrDamaged, store.ErrUnfinished,
+	errTemplates, errNoStore, keyfile.ErrUnusable,
+	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, store.ErrUnfinished, errDataDir,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
 func (p *program) report(err error) int {
 	fmt.Fprintln(p.stderr, "dialtone:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(p.stderr, "see: %s --help\n", p.command)
+		return exitUsage
+	}
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
 	if errors.Is(err, engine.ErrFailed) {
 		return exitRestart
 	}
-	if slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
+	if sqlite.IsDamaged(err) || slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
 		return exitConfig
 	}
 	return exitFailed
@@ -136,17 +177,6 @@ func (p *program) settings() (config.Config, error) {
 		flags["clusters"] = *c
 	}
 	return config.Load(p.line.Config, p.environ, flags)
-}
-
-type versionCommand struct{}
-
-func (versionCommand) Run(p *program) error {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-	}
-	fmt.Fprintln(p.stdout, "dialtone", version)
-	return nil
 }
 
 type configCommand struct {

@@ -16,13 +16,14 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
+	"dialtone/internal/outage"
 )
 
 // opsListener listens for monitoring and for phone servers. If the default address is in use, it
 // returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
-	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOps() {
+	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOf("ops.listen") {
 		s.log.Warn("ops listener disabled: address in use", "addr", s.Ops.Listen,
 			"hint", "choose another address with --ops-listen")
 		return nil, nil
@@ -33,9 +34,22 @@ func (s *server) opsListener() (net.Listener, error) {
 	return l, nil
 }
 
-func defaultOps() string {
+// readiness returns a check of /readyz that also logs when it begins to fail, and when it succeeds
+// again.
+func (s *server) readiness(name string, probe func(context.Context) error) ops.Check {
+	changes := outage.New(s.log, "not ready", "ready again", time.Now)
+	return ops.Check{Name: name, Probe: func(ctx context.Context) error {
+		err := probe(ctx)
+		// A probe that ended because it took too long has failed, too.
+		changes.Report(context.WithoutCancel(ctx), err, "check", name)
+		return err
+	}}
+}
+
+// defaultOf returns the default of a key of the configuration.
+func defaultOf(key string) string {
 	for _, k := range config.Keys() {
-		if k.Name == "ops.listen" {
+		if k.Name == key {
 			return k.Default
 		}
 	}
@@ -49,8 +63,9 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 		s.metrics.MustRegister(s.relayMetrics())
 	}
 	site := ops.New([]ops.Check{
-		{Name: "store", Probe: s.store.Ready},
-		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
+		s.readiness("store", s.store.Ready),
+		s.readiness("keys", s.keysReady),
+		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
 	}, s.metrics, time.Now)
 	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -289,6 +289,7 @@ func TestServeFlags(t *testing.T) {
 	}
 	delete(help, "help")
 	delete(help, "config")
+	delete(help, "version")
 	for _, k := range config.Keys() {
 		if k.Secret {
 			continue
@@ -364,7 +365,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/mail-from", "tenant/reply-to", "tenant/mail-footer", "tenant/sip-server",
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/algorithm",
-		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help",
+		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help", "/version",
+		"help/command",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
@@ -469,12 +471,16 @@ func TestKeysWithSharedDatabase(t *testing.T) {
 	dir := t.TempDir()
 	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
 	url := postgrestest.Shared(t).Database(t)
-	run := func(data string, env ...string) (string, int) {
+	execute := func(args, environ []string) (string, int) {
 		var out strings.Builder
-		environ := append([]string{"DIALTONE_DATABASE=" + url}, env...)
-		status := run(t.Context(), []string{"--data", place(data), "tenant", "list"}, environ,
-			&out, &out)
+		status := run(t.Context(), args, append([]string{"DIALTONE_DATABASE=" + url}, environ...), &out, &out)
 		return out.String(), status
+	}
+	run := func(data string, env ...string) (string, int) {
+		return execute([]string{"--data", place(data), "tenant", "list"}, env)
+	}
+	create := func(data string, env ...string) (string, int) {
+		return execute([]string{"--data", place(data), "tenant", "add", "phone.test"}, env)
 	}
 	shared := "DIALTONE_KEYS_DIR=" + place("keys")
 
@@ -485,10 +491,22 @@ func TestKeysWithSharedDatabase(t *testing.T) {
 	if _, err := os.Stat(place("keys")); err == nil {
 		t.Error("a key was created before the database could be asked")
 	}
-	if out, status := run("first",
+	if out, status := run("first", shared); status != exitConfig ||
+		!strings.Contains(out, "there is no store in the database") {
+		t.Errorf("without a store: %d, %s", status, out)
+	}
+	for _, name := range []string{"keys", "first"} {
+		if _, err := os.Stat(place(name)); err == nil {
+			t.Errorf("%s was created by a command that only reads", name)
+		}
+	}
+	if out, status := create("first",
 		"DIALTONE_KEYS_DIR="+place("not", "mounted")); status != exitConfig ||
 		!strings.Contains(out, "mount or create its parent") {
 		t.Errorf("without the parent directory: %d, %s", status, out)
+	}
+	if out, status := create("first", shared); status != 0 {
+		t.Fatalf("the first command: %d, %s", status, out)
 	}
 	for _, data := range []string{"first", "second"} {
 		if out, status := run(data, shared); status != 0 {

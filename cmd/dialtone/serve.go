@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -13,6 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
@@ -28,8 +33,9 @@ type serveCommand struct {
 // Help is printed by dialtone serve --help.
 func (c *serveCommand) Help() string {
 	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the " +
-		"disk failed, when a restart recovers; 78 for a wrong configuration, keys or a damaged store. Have " +
-		"your supervisor restart it after a failure (systemd: Restart=on-failure)."
+		"disk failed, when a restart recovers; 78 for a wrong configuration, keys, or a store that is " +
+		"damaged or that this user may not write to. Have your supervisor restart it after a failure " +
+		"(systemd: Restart=on-failure)."
 }
 
 // Run runs the server until the context of the program ends or the store fails.
@@ -43,18 +49,23 @@ func (c *serveCommand) Run(p *program) (err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
+	defer ignoreSignals(log)()
 	node, err := datadir.Dir(conf.Data).CreateNode()
+	if err != nil {
+		return inDataDir(err)
+	}
+	lost := lostParts(p.ctx, conf)
+	in, err := openInstallation(p.ctx, conf, node, always)
 	if err != nil {
 		return err
 	}
-	in, err := openInstallation(p.ctx, conf, node)
-	if err != nil {
-		return err
+	for _, warning := range lost {
+		log.Warn(warning.event, "file", warning.file, "hint", warning.hint)
 	}
 	defer func() { err = errors.Join(err, in.store.Close()) }()
 	unlock, err := in.dir.Lock()
 	if err != nil {
-		return err
+		return inDataDir(err)
 	}
 	defer unlock()
 	if err := in.firstTenant(p.ctx); err != nil {
@@ -96,6 +107,54 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	// All acknowledged messages are durable already. This saves the next start the work.
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
+}
+
+// ignoreSignals logs the signals that other programs take as "reload" or "reopen the log", until the
+// returned function is called. Without it, they would end the process at once.
+func ignoreSignals(log *slog.Logger) (stop func()) {
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	go func() {
+		for s := range received {
+			log.Warn("signal ignored", "signal", unix.SignalName(s.(syscall.Signal)),
+				"hint", "to apply a changed configuration, restart the server")
+		}
+	}()
+	return func() {
+		signal.Stop(received)
+		close(received)
+	}
+}
+
+// lostPart describes a part of an installation that a server creates though the installation is not
+// new.
+type lostPart struct{ event, file, hint string }
+
+// lostParts returns the parts that the start is about to create though other parts exist. Errors are
+// left to the start.
+func lostParts(ctx context.Context, c config.Config) (list []lostPart) {
+	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
+	exists, err := in.hasStore(ctx)
+	if err != nil {
+		return nil
+	}
+	missing := func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	if !exists && !in.keys.Seal.FromEnv() && !missing(in.keys.Seal.Path) {
+		file := in.dir.Database()
+		if in.shared() {
+			file = ""
+		}
+		list = append(list, lostPart{"store created though there are keys of an earlier one", file,
+			"if accounts are missing, stop the server and restore the database, or correct data or database"})
+	}
+	if exists && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
+		list = append(list, lostPart{"signing key created for a store that is not new", in.keys.Sign.Path,
+			"everybody has to sign in again, unless the file is restored"})
+	}
+	return list
 }
 
 // exitTimeout is how long a server whose store has failed may take to end. A disk that fails may

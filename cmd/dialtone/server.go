@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +38,7 @@ type server struct {
 	tenants    *tenant.Table
 	signing    signing
 	turn       *keyfile.Follower[turn.Issuer]
+	keysErr    atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
 	pickup     *pickup.Dir
 	accounts   *account.Service
 	passwords  *throttle.Passwords
@@ -45,6 +47,7 @@ type server struct {
 	dispatcher *hook.Dispatcher
 	site       *web.Site
 	metrics    *prometheus.Registry
+	outages    outages
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -60,6 +63,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		turn:         newTURN(in.keys.TURN, time.Now),
 		tenants:      tenant.NewTable(in.store, in.defaultURL),
 		metrics:      ops.NewRegistry(),
+		outages:      newOutages(log),
 	}
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
@@ -140,7 +144,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 // openPickup opens the pickup directory and removes what a crash left in it.
 func (s *server) openPickup() (err error) {
 	if s.pickup, err = pickup.Open(s.Mail.PickupDir); err != nil {
-		return err
+		return inDataDir(err)
 	}
 	if err := s.pickup.Clean(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +63,9 @@ func (c *storeCopy) Run(p *program) error {
 		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
 			return fault.New(fault.Invalid,
 				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (location == from || c.Compare) {
+			return fmt.Errorf("%w in %s; correct --from or --to", errNoStore, path)
 		}
 		// Hold the lock of a server that would use the file.
 		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()

@@ -127,6 +127,8 @@ type tenantAdd struct {
 	tenantOptions
 }
 
+// Run creates a store if there is none, so that a script can prepare a machine before the first
+// start of the server.
 func (c *tenantAdd) Run(p *program) error {
 	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by
 	// Created.
@@ -135,7 +137,7 @@ func (c *tenantAdd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
+	return p.withStore(ifNamed, func(in *installation) error {
 		return p.audited(in, audit.TenantAdd, t.Host, func() error {
 			_, err := in.store.AddTenant(p.ctx, t)
 			return err

@@ -45,8 +45,8 @@ func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.I
 
 func (c *turnSecret) Run(p *program) error {
 	if c.Revoke && !c.Rotate {
-		return fault.New(fault.Invalid,
-			"--revoke requires --rotate, because dropping the old keys needs a new one")
+		return usageError{fault.New(fault.Invalid,
+			"--revoke requires --rotate, because dropping the old keys needs a new one")}
 	}
 	action := audit.TURNSecret
 	if c.Rotate {

@@ -29,7 +29,7 @@ func (c *verifyCommand) Run(p *program) error {
 	return p.with(func(in *installation) error {
 		dir, err := pickup.Open(in.Mail.PickupDir)
 		if err != nil {
-			return err
+			return inDataDir(err)
 		}
 		var r verifyReport
 		if r.Report, err = account.Verify(p.ctx, in.store, dir, in.seal); err != nil {

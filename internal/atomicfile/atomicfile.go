@@ -3,18 +3,23 @@
 // Create and Replace write a temporary file beside the target, sync it, give it its name, and sync
 // the directory. So the target never has a part of its content, and all of it is on disk when they
 // return.
+//
+// A command may run as root while the server does not. So what root creates belongs to the owner of
+// the directory that it is in, and a file that is replaced keeps its owner and mode.
 package atomicfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Create writes a new file with mode 0600. It fails with fs.ErrExist if there is a file of that
 // name, even one that another process made at the same time.
 func Create(path, content string) error {
-	temp, err := write(path, content)
+	temp, err := write(path, content, InheritOwner)
 	if err != nil {
 		return err
 	}
@@ -26,9 +31,10 @@ func Create(path, content string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Replace writes a file with mode 0600 over an existing one, atomically.
+// Replace writes a file over an existing one, atomically. The new file has the owner and mode of the
+// old one. If this process may not give it that owner, its mode is 0600.
 func Replace(path, content string) error {
-	temp, err := write(path, content)
+	temp, err := write(path, content, func(f *os.File) error { return copyOwner(f, path) })
 	if err != nil {
 		return err
 	}
@@ -38,17 +44,87 @@ func Replace(path, content string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// write writes and syncs a temporary file.
-func write(path, content string) (temp string, err error) {
+// write writes and syncs a temporary file, and gives it an owner with own.
+func write(path, content string, own func(*os.File) error) (temp string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".temp-*") // with mode 0600
 	if err != nil {
 		return "", err
 	}
 	_, err = f.WriteString(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, own(f), f.Sync(), f.Close()); err != nil {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), nil
+}
+
+// copyOwner gives a file the owner and mode of the file at path.
+func copyOwner(f *os.File, path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return InheritOwner(f)
+	} else if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if err := f.Chown(int(owner.Uid), int(owner.Gid)); errors.Is(err, fs.ErrPermission) {
+		return nil // the bits for the group would be those for another group
+	} else if err != nil {
+		return err
+	}
+	return f.Chmod(info.Mode().Perm())
+}
+
+// InheritOwner gives a file or directory that this process has just created the owner and group of
+// the directory that it is in, if the process runs as root. It changes the open file and not its
+// name, which another user may have given to another file meanwhile.
+func InheritOwner(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(filepath.Dir(f.Name()))
+	if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	return f.Chown(int(owner.Uid), int(owner.Gid))
+}
+
+// Mkdir creates a directory, like os.Mkdir, and calls InheritOwner.
+func Mkdir(path string, mode fs.FileMode) error {
+	if err := os.Mkdir(path, mode); err != nil {
+		return err
+	}
+	d, err := OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(InheritOwner(d), d.Close())
+}
+
+// MkdirAll creates a directory and its parents, like os.MkdirAll, and calls InheritOwner for each
+// that it creates.
+func MkdirAll(path string, mode fs.FileMode) error {
+	path = filepath.Clean(path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(path); above != path {
+		if err := MkdirAll(above, mode); err != nil {
+			return err
+		}
+	}
+	err := Mkdir(path, mode)
+	if errors.Is(err, fs.ErrExist) {
+		if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+			return nil // another process has created it
+		}
+	}
+	return err
+}
+
+// OpenDir opens a directory, and fails for a symbolic link.
+func OpenDir(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 }
 
 // SyncDir makes the entries of a directory durable: which files it has, and under which names.

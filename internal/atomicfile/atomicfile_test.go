@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"dialtone/internal/atomicfile"
@@ -57,5 +58,81 @@ func TestFiles(t *testing.T) {
 	}
 	if list, _ := os.ReadDir(dir); len(list) != 2 {
 		t.Errorf("a failed Replace left %d files", len(list)-2)
+	}
+}
+
+func TestReplaceKeepsMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("old"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.Replace(path, "new"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("the mode is %v, %v", info.Mode(), err)
+	}
+}
+
+// What root creates belongs to the owner of the directory, and what it replaces keeps its owner.
+func TestOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files to others")
+	}
+	const user, group, other = 65534, 65533, 65532
+	dir := t.TempDir()
+	if err := os.Chown(dir, user, group); err != nil {
+		t.Fatal(err)
+	}
+	wants := func(path string, uid, gid uint32) {
+		t.Helper()
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := info.Sys().(*syscall.Stat_t); s.Uid != uid || s.Gid != gid {
+			t.Errorf("%s belongs to %d:%d, want %d:%d", filepath.Base(path), s.Uid, s.Gid, uid, gid)
+		}
+	}
+	path := filepath.Join(dir, "created")
+	if err := atomicfile.Create(path, "one"); err != nil {
+		t.Fatal(err)
+	}
+	wants(path, user, group)
+	if err := os.Chown(path, other, other); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.Replace(path, "two"); err != nil {
+		t.Fatal(err)
+	}
+	wants(path, other, other)
+	path = filepath.Join(dir, "replaced nothing")
+	if err := atomicfile.Replace(path, "one"); err != nil {
+		t.Fatal(err)
+	}
+	wants(path, user, group)
+
+	path = filepath.Join(dir, "a", "b")
+	if err := atomicfile.MkdirAll(path, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	wants(filepath.Dir(path), user, group)
+	wants(path, user, group)
+	if err := atomicfile.Mkdir(path, 0o750); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Mkdir of a directory that exists: %v", err)
+	}
+	if err := atomicfile.MkdirAll(path, 0o750); err != nil {
+		t.Errorf("MkdirAll of a directory that exists: %v", err)
+	}
+	file := filepath.Join(dir, "created")
+	if err := atomicfile.MkdirAll(file, 0o750); err == nil {
+		t.Error("MkdirAll took a file for a directory")
+	}
+	if err := os.Symlink("/", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := atomicfile.OpenDir(filepath.Join(dir, "link")); err == nil {
+		d.Close()
+		t.Error("OpenDir followed a symbolic link")
 	}
 }

@@ -38,31 +38,61 @@ type Dir string
 func (d Dir) Create() error {
 	// Other users may pass through, because mail servers of another group read the pickup directory
 	// in it. The files in it have modes of their own.
-	return os.MkdirAll(string(d), 0o751)
+	return atomicfile.MkdirAll(string(d), 0o751)
 }
 
 // Database returns the path of the SQLite database.
 func (d Dir) Database() string { return filepath.Join(string(d), "dialtone.db") }
 
-// HasDatabase reports whether there is an SQLite database.
+// HasStore reports whether there is an SQLite database, or something left of one: an empty file, or
+// a WAL. What is left is for package sqlite to refuse.
+func (d Dir) HasStore() (bool, error) {
+	for _, path := range []string{d.Database(), d.Database() + "-wal"} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// HasDatabase reports whether there is an SQLite database that is not empty.
 func (d Dir) HasDatabase() bool {
 	info, err := os.Stat(d.Database())
 	return err == nil && info.Size() > 0
 }
 
 // Lock takes the lock of a server, which it holds until unlock is called or the process ends. It
-// fails at once if another process holds it: two servers would recover each other's messages.
+// fails at once if another process holds it: two servers would recover each other's messages. It
+// also fails if the file system cannot lock files, with an error that says so.
 func (d Dir) Lock() (unlock func(), err error) {
 	path := filepath.Join(string(d), "serve.lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+	} else if err == nil {
+		err = atomicfile.InheritOwner(f)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s is held: another server runs on this data directory (%w)", path, err)
+	if err := lockError(path, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return func() { f.Close() }, nil
+}
+
+// lockError returns the error of Lock for an error of flock(2).
+func lockError(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("%s is held: another server runs on this data directory (%w)", path, err)
+	case errors.Is(err, unix.ENOLCK), errors.Is(err, errors.ErrUnsupported):
+		return fmt.Errorf("%s cannot be locked: %w; the file system may lack locks: "+
+			"use a data directory on a local one", path, err)
+	}
+	return fmt.Errorf("%s cannot be locked: %w", path, err)
 }
 
 func (d Dir) nodeFile() string { return filepath.Join(string(d), "node.id") }

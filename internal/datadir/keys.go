@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
@@ -42,12 +43,16 @@ func NewKeys(dir string, env KeyTexts) *Keys {
 type Store struct {
 	// Shared is set if other servers use the store.
 	Shared bool
+	// KeepKeys is set if no key may be created. Then sign.key may be missing from a store that is
+	// not shared.
+	KeepKeys bool
 	// Sealed reports whether something in the store has been sealed.
 	Sealed func() (bool, error)
 }
 
-// Open reads seal.key and sign.key, creates them if they are missing, and returns the keys that
-// seal the store. Its errors wrap keyfile.ErrUnusable, except those of Store.Sealed.
+// Open reads seal.key and sign.key, creates them if they are missing (unless Store.KeepKeys is set),
+// and returns the keys that seal the store. Its errors wrap keyfile.ErrUnusable, except those of
+// Store.Sealed.
 //
 // It does not create a key that must exist already. A new seal.key could not open what is in the
 // store. A new sign.key would not accept what other servers have signed.
@@ -63,7 +68,7 @@ func (k *Keys) Open(s Store, now time.Time) (*secret.Ring, error) {
 		}
 	}
 	for _, source := range []keyfile.Source{k.Seal, k.Sign} {
-		if source.FromEnv() {
+		if source.FromEnv() || s.KeepKeys {
 			continue
 		}
 		if _, err := k.readOrCreate(source, now); err != nil {
@@ -75,6 +80,9 @@ func (k *Keys) Open(s Store, now time.Time) (*secret.Ring, error) {
 		return nil, err
 	}
 	_, err = k.Sign.Read()
+	if s.KeepKeys && !s.Shared && errors.Is(err, keyfile.ErrMissing) {
+		err = nil // the next server creates it
+	}
 	return seal, err
 }
 
@@ -97,9 +105,12 @@ func mustExist(source keyfile.Source, s Store, advice string) error {
 // servers would not know the key, and servers that share a database would create different ones.
 func (k *Keys) CreateTURN(now time.Time) (*secret.Ring, error) { return k.readOrCreate(k.TURN, now) }
 
+// CreateSign reads sign.key, and first creates it if it is missing.
+func (k *Keys) CreateSign(now time.Time) (*secret.Ring, error) { return k.readOrCreate(k.Sign, now) }
+
 func (k *Keys) readOrCreate(source keyfile.Source, now time.Time) (*secret.Ring, error) {
 	// The parent is not created. If it is missing, a volume may not be mounted.
-	if err := os.Mkdir(k.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := atomicfile.Mkdir(k.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%w: the directory of the keys cannot be created: %w; "+
 			"mount or create its parent, or correct keys.dir", keyfile.ErrUnusable, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/outage"
 )
 
 // Queue sends the messages that are due. Its methods other than Run may be called at any time.
@@ -20,6 +21,8 @@ type Queue struct {
 	deps   Deps
 	window window
 	counts struct{ sent, deferred, failed atomic.Int64 }
+	// reading logs that due messages cannot be read.
+	reading *outage.Log
 }
 
 // Deps are the dependencies of a Queue. All fields but Signer and Node are required.
@@ -38,7 +41,10 @@ type Deps struct {
 
 // NewQueue returns a Queue.
 func NewQueue(d Deps) *Queue {
-	q := &Queue{deps: d}
+	q := &Queue{
+		deps:    d,
+		reading: outage.New(d.Log, "due messages not read", "due messages read again", d.Now),
+	}
 	q.window.init(d.Connections, d.Now)
 	return q
 }
@@ -127,9 +133,10 @@ func (q *Queue) fetch(ctx context.Context, at Position) (asked bool, next Positi
 	}
 	list, next, err := q.deps.Store.DueMessages(ctx, q.deps.Now(), at, without, limit)
 	if err != nil {
-		q.logError(ctx, "due messages not read", err, "retry_in", pollInterval.String())
+		q.reading.Report(ctx, err, "retry_in", pollInterval.String())
 		return true, Position{}
 	}
+	q.reading.Report(ctx, nil)
 	q.window.add(list)
 	if len(without) > 0 {
 		next = Position{}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outage"
 	"dialtone/internal/secret"
 )
 
@@ -81,16 +82,13 @@ func (d *Dispatcher) Run(ctx context.Context) {
 	defer deliveries.Wait()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	for failed := false; ; {
+	reading := outage.New(d.deps.Log, "hook queue read failed", "hook queue read again", d.deps.Now)
+	for {
 		hooks, err := d.deps.Queue.Due(ctx, d.deps.Now())
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && !failed {
-			d.deps.Log.ErrorContext(ctx, "hook queue read failed",
-				"retry_in", pollInterval.String(), "err", err)
-		}
-		failed = err != nil
+		reading.Report(ctx, err, "retry_in", pollInterval.String())
 		for _, h := range hooks {
 			if d.begin(h.ID) {
 				deliveries.Go(func() {

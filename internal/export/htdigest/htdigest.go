@@ -4,8 +4,9 @@
 //
 // A server may read a file at any moment, so a file is replaced as a whole: the new one is written
 // beside it, synced and renamed. If it would be the same, the old one stays. An HA1 is as good as
-// the password, so the mode is 0640. The group is that of the file that is replaced. A new file
-// gets the group of its directory if that is setgid.
+// the password, so the mode is 0640. The group is that of the file that is replaced, and so is the
+// owner if root replaces it. A new file gets the group of its directory if that is setgid, or if
+// root creates it, together with the owner.
 package htdigest
 
 import (
@@ -51,6 +52,9 @@ func Write(path string, entries Entries) (changed bool, err error) {
 	old, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if err := atomicfile.InheritOwner(temp); err != nil {
+			return false, err
+		}
 	case err != nil:
 		return false, err
 	default:
@@ -59,7 +63,7 @@ func Write(path string, entries Entries) (changed bool, err error) {
 		if err != nil || same {
 			return false, err
 		}
-		if err := copyGroup(old, temp); err != nil {
+		if err := copyOwner(old, temp); err != nil {
 			return false, err
 		}
 	}
@@ -85,12 +89,18 @@ func matches(f *os.File, sum []byte) (bool, error) {
 	return bytes.Equal(content.Sum(nil), sum), nil
 }
 
-func copyGroup(from, to *os.File) error {
+// copyOwner gives a file the group of another, and its owner if this process may do that.
+func copyOwner(from, to *os.File) error {
 	info, err := from.Stat()
 	if err != nil {
 		return err
 	}
-	if err := to.Chown(-1, int(info.Sys().(*syscall.Stat_t).Gid)); err != nil {
+	owner := info.Sys().(*syscall.Stat_t)
+	uid := -1
+	if os.Geteuid() == 0 {
+		uid = int(owner.Uid)
+	}
+	if err := to.Chown(uid, int(owner.Gid)); err != nil {
 		return fmt.Errorf("cannot give the new %s the group of the old one, whose members would lose access; "+
 			"add the user of this program to the group: %w", from.Name(), err)
 	}

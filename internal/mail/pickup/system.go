@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"dialtone/internal/atomicfile"
 )
 
 // FileSystem is what a Dir needs of a file system. Paths are absolute, and errors are those of
@@ -49,10 +51,10 @@ const mode = 0o640
 type system struct{}
 
 func (system) MakeDir(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+	if err := atomicfile.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	err := os.Mkdir(path, 0o770)
+	err := atomicfile.Mkdir(path, 0o770)
 	if errors.Is(err, fs.ErrExist) {
 		info, err := os.Stat(path)
 		if err == nil && !info.IsDir() {
@@ -65,7 +67,11 @@ func (system) MakeDir(path string) error {
 	}
 	// Set the mode regardless of the umask: the mail agent is in the group, and setgid gives new
 	// files that group.
-	return os.Chmod(path, 0o770|fs.ModeSetgid)
+	d, err := atomicfile.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Chmod(0o770|fs.ModeSetgid), d.Close())
 }
 
 func (system) Walk(path string, f func([]fs.DirEntry) error) error {

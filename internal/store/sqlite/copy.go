@@ -19,6 +19,9 @@ func SchemaVersion(path string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := checkAccess(path); err != nil {
+		return 0, err
+	}
 	if err := checkFile(path); err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}

@@ -41,6 +41,9 @@ func create(path string) (err error) {
 		}
 	}()
 	defer f.Close()
+	if err := atomicfile.InheritOwner(f); err != nil {
+		return err
+	}
 	// Nobody uses the file yet, so one sync at the end is enough. WAL mode stays with the file;
 	// closing the only connection moves the WAL to it.
 	c, err := Connect(f.Name(), "", `PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL`)

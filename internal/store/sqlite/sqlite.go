@@ -46,16 +46,27 @@ var (
 
 // Open opens the database at path, creates it if it is missing, and brings its schema up to date.
 // Then it runs check in the same transaction, unless check is nil; an error of check leaves the
-// database as it was. Open fails with migrations.ErrNewer and ErrDamaged.
+// database as it was. Open fails with migrations.ErrNewer, ErrDamaged, ErrForeignWAL and
+// ErrNotWritable; then it has not written anything, except for ErrForeignWAL, where SQLite may have
+// written the wal-index.
 func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engine, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
+	if err := checkAccess(path); err != nil {
+		return nil, err
+	}
+	frames := hasFrames(path)
 	if err := errors.Join(create(path), settleWAL(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return OpenVFS(ctx, path, check, "")
+	e, err := OpenVFS(ctx, path, check, "")
+	if err != nil && frames && IsDamaged(err) {
+		return nil, fmt.Errorf("%w: if %s was restored from a backup, move %s-wal and %s-shm away and try again; "+
+			"otherwise restore it from a backup (%w)", ErrForeignWAL, path, path, path, err)
+	}
+	return e, err
 }
 
 // OpenVFS is Open for a file of the named VFS of SQLite. The path is absolute, and a missing
@@ -73,7 +84,7 @@ func OpenVFS(ctx context.Context, path string, check func(engine.Tx) error, vfs 
 		return check(tx)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, c.Close()))
+		return nil, fmt.Errorf("%s: %w", path, closeAfter(err, c))
 	}
 	e.readers = newReaders(e.connectReader)
 	e.writer = newWriter(c)
@@ -100,9 +111,18 @@ func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
 		return nil, err
 	}
 	if err := c.Script(pragmas); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, closeAfter(err, c)
 	}
 	return c, nil
+}
+
+// closeAfter closes a connection that failed with err. If the database is damaged, the files stay as
+// they are: SQLite would otherwise move the WAL to the database, even the WAL of another database.
+func closeAfter(err error, c *conn.Conn) error {
+	if IsDamaged(err) {
+		err = errors.Join(err, c.NoCheckpointOnClose())
+	}
+	return errors.Join(err, c.Close())
 }
 
 // OnClose has Close call f after the last write, before it closes the connections. It must not be

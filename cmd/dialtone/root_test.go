@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"dialtone/internal/test/process"
+)
+
+// The user and group of the server in the tests that run commands as root.
+const serviceUser, serviceGroup = 65534, 65533
+
+// service is a server under a user of its own. Commands run as root.
+type service struct {
+	*testing.T
+	dir, program string
+}
+
+// newService returns a service with a directory that belongs to its user.
+func newService(t *testing.T) *service {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to run the server as another user")
+	}
+	above := t.TempDir()
+	s := &service{T: t, dir: filepath.Join(above, "data"), program: filepath.Join(above, "dialtone")}
+	text, err := os.ReadFile(binary(t))
+	s.must(err)
+	s.must(os.WriteFile(s.program, text, 0o755))
+	for _, dir := range []string{above, filepath.Dir(above)} {
+		s.must(os.Chmod(dir, 0o755))
+	}
+	s.must(os.Mkdir(s.dir, 0o751))
+	s.must(os.Chown(s.dir, serviceUser, serviceGroup))
+	return s
+}
+
+func (s *service) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// command runs a command as root.
+func (s *service) command(args ...string) string {
+	s.Helper()
+	return string(mustOutput(s.T, append(args, "--data", s.dir)...))
+}
+
+// asService returns a command that runs as the service's user.
+func (s *service) asService(args ...string) *exec.Cmd {
+	cmd := exec.Command(s.program, append(args, "--data", s.dir)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: serviceUser, Gid: serviceGroup}}
+	cmd.Env, cmd.Dir = []string{}, "/"
+	return cmd
+}
+
+func (s *service) start() *serverProcess {
+	s.Helper()
+	p, err := launched(s.asService("serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"), nil)
+	s.must(err)
+	s.Cleanup(p.Kill)
+	return p
+}
+
+// owned wants everything in the directory to belong to the service.
+func (s *service) owned() {
+	s.Helper()
+	s.must(filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Sys().(*syscall.Stat_t).Uid != serviceUser {
+			s.Errorf("%s belongs to user %d", path, info.Sys().(*syscall.Stat_t).Uid)
+		}
+		return err
+	}))
+}
+
+// Commands as root leave nothing that the server cannot use.
+func TestCommandsAsRoot(t *testing.T) {
+	s := newService(t)
+	s.command("tenant", "add", "localhost")
+	s.command("verify") // creates the pickup directory
+	s.command("turn", "secret")
+	s.command("directory", "export", "enable")
+	s.command("directory", "htdigest", filepath.Join(s.dir, "users"), "--tenant", "localhost")
+	s.owned()
+
+	p := s.start()
+	s.command("keys", "rotate", "--revoke")
+	s.command("turn", "secret", "--rotate")
+	s.command("tenant", "set", "localhost", "--product", "Example Phones")
+	s.owned()
+	p.mustStop(t)
+	p = s.start()
+	if n := p.stderr.Count("keys"); n != 0 {
+		t.Errorf("the server complains about its keys\n%s", p.stderr)
+	}
+	p.mustStop(t)
+	s.command("account", "list", "--tenant", "localhost")
+	s.owned()
+}
+
+// A server that cannot read its keys any more says that it is not ready.
+func TestUnreadableKeysAreNotReady(t *testing.T) {
+	s := newService(t)
+	p := s.start()
+	path := filepath.Join(s.dir, "keys", "sign.key")
+	text, err := os.ReadFile(path)
+	s.must(err)
+	ready := func(want int, says string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), stopWithin)
+		defer cancel()
+		s.must(process.Poll(ctx, func() error {
+			out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
+			if err == nil &&
+				(!strings.HasSuffix(string(out), fmt.Sprint(want)) || !strings.Contains(string(out), says)) {
+				err = fmt.Errorf("want %d with %s, got %s", want, says, out)
+			}
+			return err
+		}))
+	}
+	ready(200, `{"name":"keys","ok":true}`)
+	other := filepath.Join(s.dir, "new")
+	s.must(os.WriteFile(other, text, 0o600)) // root's
+	s.must(os.Rename(other, path))
+	ready(503, `{"name":"keys","ok":false,"error":"keys: open `+path+`: permission denied"}`)
+	s.must(os.Chown(path, serviceUser, serviceGroup))
+	ready(200, `{"name":"keys","ok":true}`)
+	p.mustStop(t)
+}
+
+// A server or a command that may not write to the database says so, names the file, and leaves
+// nothing behind.
+func TestDatabaseWithoutPermission(t *testing.T) {
+	s := newService(t)
+	s.command("tenant", "add", "localhost")
+	database, keys := filepath.Join(s.dir, "dialtone.db"), filepath.Join(s.dir, "keys")
+	for _, c := range []struct {
+		claim string
+		spoil func() error
+		says  string
+		heal  func() error
+	}{
+		{
+			"database for reading only", func() error { return os.Chmod(database, 0o444) },
+			"dialtone: the database cannot be opened: " + database + " has mode 0444 and belongs to user 65534",
+			func() error { return os.Chmod(database, 0o600) },
+		},
+		{
+			"database of another user", func() error { return os.Chown(database, 0, 0) },
+			database + " has mode 0600 and belongs to user 0",
+			func() error { return os.Chown(database, serviceUser, serviceGroup) },
+		},
+		{
+			"directory for reading only", func() error { return os.Chmod(s.dir, 0o551) },
+			s.dir + " has mode 0551 and belongs to user 65534", func() error { return os.Chmod(s.dir, 0o751) },
+		},
+		{
+			"WAL of another user", func() error { return os.WriteFile(database+"-wal", nil, 0o600) },
+			database + "-wal has mode 0600 and belongs to user 0",
+			func() error { return os.Remove(database + "-wal") },
+		},
+		{
+			"keys of another user", func() error { return os.Chown(keys, 0, 0) },
+			"dialtone: keys: stat " + filepath.Join(keys, "seal.key") + ": permission denied",
+			func() error { return os.Chown(keys, serviceUser, serviceGroup) },
+		},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			s := &service{T: t, dir: s.dir, program: s.program}
+			s.must(c.spoil())
+			before := s.names()
+			for _, args := range [][]string{
+				{"serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"},
+				{"account", "list", "--tenant", "localhost"}, {"tenant", "add", "new.example.org"},
+			} {
+				ctx, cancel := context.WithTimeout(t.Context(), stopWithin)
+				cmd := s.asService(args...)
+				run := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
+				run.SysProcAttr, run.Env, run.Dir = cmd.SysProcAttr, cmd.Env, cmd.Dir
+				out, err := run.CombinedOutput()
+				cancel()
+				if run.ProcessState.ExitCode() != exitConfig || !strings.Contains(string(out), c.says) {
+					t.Errorf("%s: %v, want exit status %d and %q\n%s", args[0], err, exitConfig, c.says, out)
+				}
+			}
+			if after := s.names(); after != before {
+				t.Errorf("the files were %s and are %s", before, after)
+			}
+			s.must(c.heal())
+			s.command("account", "list", "--tenant", "localhost")
+		})
+	}
+	s.start().mustStop(t)
+}
+
+// names returns the names of the files in the directory, without that of the server.
+func (s *service) names() (names string) {
+	s.Helper()
+	list, err := os.ReadDir(s.dir)
+	s.must(err)
+	for _, e := range list {
+		if e.Name() != "node.id" { // of the first start
+			names += e.Name() + " "
+		}
+	}
+	return names
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite"
+)
+
+type versionCommand struct{}
+
+func (versionCommand) Run(p *program) error {
+	_, err := fmt.Fprintln(p.stdout, versionText())
+	return err
+}
+
+// versionText describes this program on one line.
+func versionText() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	return versionOf(info, migrations.Newest(sqlite.Dialect))
+}
+
+// versionOf describes a program by what the Go toolchain has recorded of it, and by the newest
+// schema of a store that it knows. A program that was built from a source tree has no version; it has a
+// revision if the tree is that of a version control system.
+func versionOf(info *debug.BuildInfo, schema int) string {
+	settings := make(map[string]string)
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	version := cmp.Or(info.Main.Version, "(devel)")
+	var facts []string
+	if revision := settings["vcs.revision"]; revision != "" {
+		text := "revision " + revision[:min(12, len(revision))]
+		if settings["vcs.modified"] == "true" {
+			text += " with changes"
+		}
+		if at := settings["vcs.time"]; at != "" {
+			text += " of " + at
+		}
+		facts = append(facts, text)
+	} else if version == "(devel)" {
+		facts = append(facts, "built from a source tree of unknown revision")
+	}
+	facts = append(facts, fmt.Sprintf("schema %d", schema), cmp.Or(info.GoVersion, runtime.Version()),
+		runtime.GOOS+"/"+runtime.GOARCH)
+	return fmt.Sprintf("dialtone %s: %s", version, strings.Join(facts, ", "))
+}
+
+// helpCommand is replaced by --help before the command line is parsed.
+type helpCommand struct {
+	Command []string `arg:"" optional:"" help:"The command."`
+}
+
+// Run is not reached, because run replaces the command.
+func (helpCommand) Run(*program) error { return nil }

@@ -1,0 +1,62 @@
+// Package outage logs the failures of work that is repeated at short intervals.
+//
+// A database that is away for an hour would otherwise fill the log with one line for each attempt.
+// A Log writes a line when the work begins to fail, one each minute while it fails, and one when it
+// succeeds again. It does not repeat the work itself.
+package outage
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// reminderInterval is the time between two lines about the same outage.
+const reminderInterval = time.Minute
+
+// Log logs the outages of one kind of work. It is safe for concurrent use.
+type Log struct {
+	log               *slog.Logger
+	failed, recovered string
+	now               func() time.Time
+
+	mu       sync.Mutex
+	since    time.Time // zero while the work succeeds
+	logged   time.Time
+	failures int
+}
+
+// New returns a Log. The events are logged when the work fails, and when it succeeds after that.
+func New(log *slog.Logger, failed, recovered string, now func() time.Time) *Log {
+	return &Log{log: log, failed: failed, recovered: recovered, now: now}
+}
+
+// Report is called with the outcome of each attempt. The attributes are added to lines about
+// failures. An error that comes after ctx has ended is not a failure.
+func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	switch {
+	case err == nil && l.since.IsZero():
+	case err == nil:
+		l.log.WarnContext(ctx, l.recovered, "after", now.Sub(l.since).Round(time.Millisecond).String(),
+			"failures", l.failures)
+		l.since, l.failures = time.Time{}, 0
+	case l.since.IsZero():
+		l.since, l.logged, l.failures = now, now, 1
+		l.log.ErrorContext(ctx, l.failed, append(attrs, "err", err)...)
+	default:
+		l.failures++
+		// A clock that was set back must not silence the log.
+		if wait := now.Sub(l.logged); wait >= reminderInterval || wait < 0 {
+			l.logged = now
+			l.log.ErrorContext(ctx, l.failed, append(attrs,
+				"since", l.since.UTC().Format(time.RFC3339), "failures", l.failures, "err", err)...)
+		}
+	}
+}

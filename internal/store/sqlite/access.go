@@ -1,0 +1,73 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/internal/store/sqlite/conn"
+)
+
+// ErrNotWritable is returned by Open for a database that this process may not write to.
+var ErrNotWritable = errors.New("the database cannot be opened")
+
+// ErrForeignWAL is returned by Open for a database that SQLite cannot read together with the WAL
+// beside it.
+var ErrForeignWAL = errors.New("the database cannot be read together with the WAL beside it")
+
+// checkAccess returns ErrNotWritable if this process may not read and write the database, its WAL
+// and its wal-index, or create them. SQLite would open such a database for reading, fail at the
+// first write, and leave files that a process with more rights creates and that then stop this one.
+func checkAccess(path string) error {
+	if err := access(filepath.Dir(path), unix.W_OK|unix.X_OK); err != nil {
+		return err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := access(path+suffix, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func access(path string, mode uint32) error {
+	err := unix.Faccessat(unix.AT_FDCWD, path, mode, unix.AT_EACCESS)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: %s is on a read-only file system", ErrNotWritable, path)
+	case !errors.Is(err, fs.ErrPermission):
+		return &fs.PathError{Op: "access", Path: path, Err: err}
+	}
+	info, statErr := os.Stat(path)
+	if statErr != nil {
+		return fmt.Errorf("%w: %w", ErrNotWritable, statErr)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	return fmt.Errorf("%w: %s has mode %#o and belongs to user %d and group %d, so user %d may not write to it; "+
+		"run the program as its owner, or correct owner and mode",
+		ErrNotWritable, path, info.Mode().Perm(), owner.Uid, owner.Gid, os.Geteuid())
+}
+
+// IsDamaged reports whether an error means that the database is damaged or has a foreign WAL.
+func IsDamaged(err error) bool {
+	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeignWAL) {
+		return true
+	}
+	e, ok := errors.AsType[*conn.Error](err)
+	return ok && (e.Code&0xff == sqlite3.SQLITE_CORRUPT || e.Code&0xff == sqlite3.SQLITE_NOTADB)
+}
+
+// hasFrames reports whether there is a WAL with content.
+func hasFrames(path string) bool {
+	info, err := os.Stat(path + "-wal")
+	return err == nil && info.Size() > 0
+}

@@ -1,0 +1,98 @@
+package sqlite_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/sqlite"
+)
+
+// A database was copied over another one whose WAL was still there.
+func TestForeignWAL(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "dialtone.db"), filepath.Join(dir, "other.db")
+	e, err := sqlite.Open(t.Context(), path, nil)
+	must(err)
+	must(e.Write(func(tx engine.Tx) error { return tx.Script(`CREATE TABLE another (n)`) }))
+	wal, err := os.ReadFile(path + "-wal")
+	must(err)
+	must(e.Close())
+
+	c, err := sqlite.Connect(other, "", `CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(1000000))`)
+	must(err)
+	must(c.Close())
+	must(os.Rename(other, path))
+	must(os.WriteFile(path+"-wal", wal, 0o600))
+	e, err = sqlite.Open(t.Context(), path, nil)
+	if err == nil {
+		e.Close()
+	}
+	if !errors.Is(err, sqlite.ErrForeignWAL) || !sqlite.IsDamaged(err) ||
+		!strings.Contains(err.Error(), "move "+path+"-wal and "+path+"-shm away") {
+		t.Errorf("got %v", err)
+	}
+	if after, err := os.ReadFile(path + "-wal"); err != nil || string(after) != string(wal) {
+		t.Errorf("the WAL has changed: %v", err)
+	}
+	// A damaged database without a WAL is not said to have one.
+	must(os.Remove(path + "-wal"))
+	must(os.WriteFile(path, []byte("SQLite format 3\x00"+strings.Repeat("\x10\x00", 2040)), 0o600))
+	_, err = sqlite.Open(t.Context(), path, nil)
+	if err == nil || errors.Is(err, sqlite.ErrForeignWAL) || !sqlite.IsDamaged(err) {
+		t.Errorf("without a WAL: %v", err)
+	}
+}
+
+// SQLite gives the WAL and the wal-index that root creates to the owner of the database.
+func TestWALOfRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65533); err != nil {
+		t.Fatal(err)
+	}
+	e, err := sqlite.Open(t.Context(), filepath.Join(dir, "dialtone.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Write(func(tx engine.Tx) error { return tx.Script(`CREATE TABLE another (n)`) }); err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil {
+			files++
+			if uid, gid := owner(t, path); uid != 65534 || gid != 65533 {
+				t.Errorf("%s belongs to %d:%d", d.Name(), uid, gid)
+			}
+		}
+		return err
+	})
+	if err != nil || files != 4 {
+		t.Errorf("%d files, %v", files, err)
+	}
+}
+
+func owner(t *testing.T, path string) (uid, gid uint32) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := info.Sys().(*syscall.Stat_t)
+	return s.Uid, s.Gid
+}
