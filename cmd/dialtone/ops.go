@@ -49,6 +49,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	}
 	site := ops.New([]ops.Check{
 		{Name: "store", Probe: s.store.Ready},
+		{Name: "export", Probe: s.store.ExportReady},
 		{Name: "pickup", Probe: func(context.Context) error { return s.pickup.Ready() }},
 	}, s.metrics, time.Now)
 	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
