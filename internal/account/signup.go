@@ -181,6 +181,8 @@ func checkPassword(t *tenant.Tenant, a Account, c digest.Credential) error {
 		HA1:    c.HA1,
 		HA1B:   (*[16]byte)(c.HA1B),
 		SHA256: (*[32]byte)(c.SHA256),
+
+		SignInSHA256: t.Challenge() == digest.SHA256,
 	}
 	field := form.Weak()
 	if field == "" {
