@@ -111,6 +111,10 @@ type Sweeper interface {
 	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
 	// expired by expired, and expired captchas, revoked sessions and uses.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
+	// CorrectFuture sets times to now that were written while a clock was ahead: places under limits,
+	// notifications and deliveries that would wait longer than they ever have to. It returns how many
+	// it found.
+	CorrectFuture(ctx context.Context, now time.Time) (int64, error)
 }
 
 // Signup is a new account with everything that its transaction checks and takes.

@@ -77,11 +77,14 @@ func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 		}
 		// The newest link is on the disk, so no older one comes back. Messages that were queued
 		// before this one was made are older, on any node. For the first message of a signup, made
-		// is 0.
+		// is 0. One that was queued in the future was queued while a clock was ahead.
 		_, err = tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
 			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred')
-				AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
-			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error())
+				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)
+					OR since > $5 AND EXISTS (SELECT 1 FROM outbox
+						WHERE account = $1 AND message = $2 AND made > 0))`,
+			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error(),
+			engine.Micros(now.Add(maxSkew)))
 		if err != nil {
 			return err
 		}

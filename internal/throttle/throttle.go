@@ -49,6 +49,10 @@ var (
 	WrongTokens = Rule{60, 10 * time.Minute}
 )
 
+// Longest is the longest time of the rules whose places the store keeps. Each signup and each new
+// link takes a place under such a rule.
+const Longest = 24 * time.Hour
+
 // How many addresses are counted that fail at signups and at tokens, which bounds the memory.
 const (
 	FailedSignupBuckets = 1 << 15

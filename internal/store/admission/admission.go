@@ -57,9 +57,9 @@ func (f Facts) Decide(a account.Signup) Decision {
 }
 
 // WaitSince returns the time from now until a limit allows another use, where at is when the oldest
-// of its last uses was.
+// of its last uses was. A use in the future, by a clock that was ahead, counts as one of now.
 func WaitSince(at time.Time, al throttle.Allowance, now time.Time) time.Duration {
-	return at.Add(al.Rule.Per).Sub(now)
+	return min(at.Add(al.Rule.Per).Sub(now), al.Rule.Per)
 }
 
 // Allowances returns all allowances that a signup uses.

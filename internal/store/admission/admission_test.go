@@ -74,7 +74,7 @@ func TestWaitSince(t *testing.T) {
 	hourly := throttle.Allowance{Rule: throttle.Rule{Limit: 3, Per: time.Hour}}
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for age, want := range map[time.Duration]time.Duration{
-		0: time.Hour, 20 * time.Minute: 40 * time.Minute, time.Hour: 0,
+		-24 * time.Hour: time.Hour, 0: time.Hour, 20 * time.Minute: 40 * time.Minute, time.Hour: 0,
 	} {
 		if got := WaitSince(now.Add(-age), hourly, now); got != want {
 			t.Errorf("the oldest use is %v old: got %v, want %v", age, got, want)
