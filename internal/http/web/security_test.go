@@ -74,8 +74,8 @@ func TestRequestBody(t *testing.T) {
 		headers            []string
 		says               string
 	}{
-		{"multipart", "", multipart, ct("multipart/form-data; boundary=x"), media},
-		{"JSON", "", `{"user":"x"}`, ct("application/json"), media},
+		{"a file", "", multipart, ct("multipart/form-data; boundary=x"), "contains a file"},
+		{"JSON", "", `{"user":"x"}`, ct("application/json"), "not as application/json"},
 		{"JSON as text", "", `{"user":"x"}`, ct("text/plain"), media},
 		{"a form as text", "", body, ct("text/plain;charset=UTF-8"), media},
 		{"no media type", "", body, nil, media},

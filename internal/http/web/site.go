@@ -164,7 +164,7 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	if !ok {
 		rt.api = true
 		return fault.New(fault.Misdirected,
-			"this server has no platform of that host name; check the address")
+			"this server has no platform with that host name; check the address")
 	}
 	r.tenant = t
 	if t.Secure() {
@@ -209,7 +209,7 @@ func (s *Site) static(w http.ResponseWriter, r *request) error {
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return fault.New(fault.Method, "this address takes GET, HEAD")
+		return fault.New(fault.Method, "use GET or HEAD at this address")
 	}
 	a.serve(w, r.Request)
 	return nil
