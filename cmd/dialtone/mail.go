@@ -62,6 +62,9 @@ func viewMessage(d delivery.Delivery, hosts map[int64]string) messageView {
 		Answer:   d.Answer,
 		Server:   d.Node,
 	}
+	if d.Replaced() {
+		m.State = "replaced"
+	}
 	if d.State.Open() {
 		m.Next = &d.Due
 	}

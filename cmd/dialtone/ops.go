@@ -64,6 +64,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	}
 	site := ops.New([]ops.Check{
 		s.readiness("store", s.store.Ready),
+		s.readiness("export", s.store.ExportReady),
 		s.readiness("keys", s.keysReady),
 		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
 	}, s.metrics, time.Now)

@@ -231,15 +231,38 @@ func inContext(r rune) bool {
 }
 
 // RecipientKey returns a key that is equal for addresses that probably belong to one person:
-// without a +tag, and in lower case. It is for counting messages, never for sending one. email is a
-// result of CleanEmail.
+// without a +tag, in lower case, and without the signs that the provider ignores. It is for
+// counting messages, never for sending one. email is a result of CleanEmail.
 func RecipientKey(email string) string {
-	local, domain, _ := strings.Cut(email, "@")
+	local, domain, _ := strings.Cut(lowerASCII(email), "@")
 	name, _, _ := strings.Cut(local, "+")
 	if name == "" {
 		name = local // it begins with the +
 	}
-	return lowerASCII(name + "@" + domain)
+	if p, ok := providers[domain]; ok {
+		domain = p.domain
+		if bare := p.ignored.Replace(name); bare != "" {
+			name = bare
+		}
+	}
+	return name + "@" + domain
+}
+
+// providers are mail services that ignore signs in a local part, by the domains of each.
+var providers = func() map[string]provider {
+	gmail := provider{"gmail.com", strings.NewReplacer(".", "")}
+	proton := provider{"proton.me", strings.NewReplacer(".", "", "-", "", "_", "")}
+	return map[string]provider{
+		"gmail.com": gmail, "googlemail.com": gmail,
+		"proton.me": proton, "protonmail.com": proton, "pm.me": proton,
+	}
+}()
+
+// provider is a mail service: the domain that its others stand for, and a Replacer that removes the
+// signs that it ignores.
+type provider struct {
+	domain  string
+	ignored *strings.Replacer
 }
 
 // lowerASCII returns s with the letters A to Z in lower case, and nothing else changed.

@@ -188,6 +188,10 @@ func TestRecipientKey(t *testing.T) {
 		{"two tags are ignored", "v+1+2@x.test", "v@x.test"},
 		{"an empty tag is ignored", "v+@x.test", "v@x.test"},
 		{"dots are not ignored", "v.w@x.test", "v.w@x.test"},
+		{"dots are ignored where Gmail ignores them", "V.w.+1@GMail.com", "vw@gmail.com"},
+		{"both domains of Gmail are one", "v.w@googlemail.com", "vw@gmail.com"},
+		{"Proton ignores hyphens and underscores too", "v.w-x_y@pm.me", "vwxy@proton.me"},
+		{"a domain that ends in that of Gmail is another", "v.w@notgmail.com", "v.w@notgmail.com"},
 		{"a local part that is only a tag is kept", "+A@x.test", "+a@x.test"},
 	}
 	for _, tt := range tests {

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -21,7 +22,7 @@ func (s *Service) record(
 		e.Email = audit.MaskEmail(a.Email)
 	}
 	if fe, ok := errors.AsType[*fault.Error](err); ok {
-		e.Detail = fe.Field
+		e.Detail = cmp.Or(fe.Field, fe.Limit)
 	}
 	s.deps.Audit.Record(ctx, e)
 }

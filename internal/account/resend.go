@@ -39,12 +39,17 @@ func (s *Service) resend(
 	r.Token, r.Message, r.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	// The store keeps microseconds. A message that is written again must have the same times.
 	r.Made = now.UTC().Truncate(time.Microsecond)
-	r.Allowances = []throttle.Allowance{
-		{
-			Bucket: s.buckets.Of("resend", t.ID, r.Account.UID.String()),
-			Rule:   throttle.ResendsPerAccount,
-		},
-		s.recipient(t, r.Account.Email),
+	r.Allowances = append([]throttle.Allowance{{
+		Bucket: s.buckets.Of("resend", t.ID, r.Account.UID.String()),
+		Rule:   throttle.ResendsPerAccount,
+		Limit:  throttle.LimitResend,
+	}}, s.recipient(t, r.Account.Email)...)
+	if RecipientKey(r.Account.Email) != RecipientKey(r.Was) {
+		r.Allowances = append(r.Allowances, throttle.Allowance{
+			Bucket: s.buckets.Of("address change", t.ID, r.Account.UID.String()),
+			Rule:   throttle.AddressChangesPerAccount,
+			Limit:  throttle.LimitAddressChange,
+		})
 	}
 	staged, err := s.stage(t, r.Account, link, r.Made)
 	if err != nil {

@@ -160,6 +160,15 @@ var refusals = []refusal{
 	{"a SHA-256 of a common password", func(o *fixture, f *account.Form) {
 		f.HA1SHA256 = ptr(digest.ComputeSHA256(f.User, o.Tenant.Realm, "111111111111").Hex())
 	}, fault.Invalid, "ha1_sha256", "", false},
+	{"an ha1b of the commonest word", func(o *fixture, f *account.Form) {
+		f.HA1B = ptr(digest.ComputeB(f.User, o.Tenant.Realm, "password").Hex())
+	}, fault.Invalid, "ha1b", "", false},
+	{"a SHA-256 of the commonest word", func(o *fixture, f *account.Form) {
+		f.HA1SHA256 = ptr(digest.ComputeSHA256(f.User, o.Tenant.Realm, "password").Hex())
+	}, fault.Invalid, "ha1_sha256", "", false},
+	{"a SHA-256 of the commonest word, in upper-case hex", func(o *fixture, f *account.Form) {
+		f.HA1SHA256 = ptr(strings.ToUpper(digest.ComputeSHA256(f.User, o.Tenant.Realm, "password").Hex()))
+	}, fault.Invalid, "ha1_sha256", "", false},
 	{"a weak password in upper-case hex",
 		func(o *fixture, f *account.Form) { f.HA1 = strings.ToUpper(o.hash(f.User, "password")) },
 		fault.Invalid, "ha1", "", false},
@@ -173,6 +182,24 @@ var refusals = []refusal{
 		func(o *fixture, f *account.Form) {
 			f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID + 1)
 		}, fault.Captcha, "", "", false},
+}
+
+// A tenant that signs in with SHA-256 refuses the SHA-256 of a common password beside a good ha1.
+func TestSignupSHA256OfCommonPassword(t *testing.T) {
+	o := newFixture(t)
+	o.Tenant.Algorithm = digest.SHA256
+	form := o.form("ann")
+	for _, p := range []string{"password", lastPassword(t), "zacharias1234"} {
+		form.Name = "Zacharias Quill"
+		form.HA1SHA256 = ptr(digest.ComputeSHA256("ann", o.Tenant.Realm, p).Hex())
+		_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+		if f, ok := errors.AsType[*fault.Error](err); !ok || f.Field != "ha1_sha256" || f.Rule != "common" {
+			t.Errorf("%s: got %#v", p, err)
+		}
+	}
+	form.HA1SHA256 = ptr(digest.ComputeSHA256("ann", o.Tenant.Realm, "violet kettle 9 harbour").Hex())
+	_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+	o.Must(err)
 }
 
 // lastPassword returns the last entry of the list of common passwords.

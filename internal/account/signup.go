@@ -87,8 +87,9 @@ func (s *Service) limited(ctx context.Context, p pendingSignup) error {
 		}
 		// This is not counted as a failure: a sender who waits as long as they were told would
 		// otherwise wait for ever.
-		return fault.Limit(wait,
-			"too many failed attempts from your network; wait before trying again")
+		return named(fault.Limit(wait,
+			"too many failed attempts from your network; wait before trying again"),
+			throttle.Wait{For: wait, Limit: throttle.LimitFailures})
 	}
 	failed := false
 	defer func() { end(failed) }()
@@ -198,6 +199,8 @@ func checkPassword(t *tenant.Tenant, a Account, c digest.Credential) error {
 		HA1:    c.HA1,
 		HA1B:   (*[16]byte)(c.HA1B),
 		SHA256: (*[32]byte)(c.SHA256),
+
+		SignInSHA256: t.Challenge() == digest.SHA256,
 	}
 	field := form.Weak()
 	if field == "" {
@@ -260,11 +263,12 @@ func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 	t := p.tenant
 	proof := s.deps.Captcha().Check(t.ID, p.form.CaptchaToken, p.form.CaptchaAnswer)
 	su := Signup{
-		Account:   p.account,
-		Captcha:   proof,
-		Address:   s.allowances(t, p.from),
-		Recipient: s.recipient(t, p.account.Email),
+		Account: p.account,
+		Captcha: proof,
+		Address: s.allowances(t, p.from),
 	}
+	to := s.recipient(t, p.account.Email)
+	su.Recipient, su.RecipientMore = to[0], to[1:]
 	// From here on, the work continues if the client disconnects: it is completed or undone.
 	ctx = context.WithoutCancel(ctx)
 	if !proof.Right {
@@ -335,12 +339,14 @@ func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance
 		list = append(list, throttle.Allowance{
 			Bucket: s.buckets.Of("signup", 0, throttle.Party(from.Addr)),
 			Rule:   throttle.Rule{Limit: s.deps.AddressCeiling, Per: time.Hour},
+			Limit:  throttle.LimitInstallation,
 		})
 	}
 	if t.SignupsPerHour > 0 {
 		list = append(list, throttle.Allowance{
 			Bucket: s.buckets.Of("signup", t.ID, "everybody"),
 			Rule:   throttle.Rule{Limit: t.SignupsPerHour, Per: time.Hour},
+			Limit:  throttle.LimitTenant,
 		})
 	}
 	return list
@@ -349,10 +355,19 @@ func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance
 // isDeveloper reports whether a signup comes from the developer of this platform.
 func (s *Service) isDeveloper(from Origin) bool { return s.deps.Dev && from.Addr.IsLoopback() }
 
-// recipient is the place that a message takes for its recipient.
-func (s *Service) recipient(t *tenant.Tenant, email string) throttle.Allowance {
-	return throttle.Allowance{
-		Bucket: s.buckets.Of("message", t.ID, RecipientKey(email)),
-		Rule:   throttle.MessagesPerRecipient,
+// recipient are the places that a message takes for its recipient: at the tenant, and at all tenants.
+func (s *Service) recipient(t *tenant.Tenant, email string) []throttle.Allowance {
+	key := RecipientKey(email)
+	return []throttle.Allowance{
+		{
+			Bucket: s.buckets.Of("message", t.ID, key),
+			Rule:   throttle.MessagesPerRecipient,
+			Limit:  throttle.LimitRecipient,
+		},
+		{
+			Bucket: s.buckets.Of("message", 0, key),
+			Rule:   throttle.MessagesPerPerson,
+			Limit:  throttle.LimitPerson,
+		},
 	}
 }

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"dialtone/internal/captcha"
@@ -30,7 +31,7 @@ type SignupStore interface {
 	// Create adds a pending account and the outbox entry of its message. It checks in this order,
 	// and fails with the first that does not hold: a place under each rule of Address
 	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the
-	// Recipient (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
+	// recipient under each rule (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
 	// by a conflict. Every other failure changes nothing. Concurrent calls never get more places,
 	// captchas or names than there are. A Create that fails with fault.ErrInDoubt has to be undone.
 	Create(ctx context.Context, s Signup, now time.Time) error
@@ -111,6 +112,10 @@ type Sweeper interface {
 	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
 	// expired by expired, and expired captchas, revoked sessions and uses.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
+	// CorrectFuture sets times to now that were written while a clock was ahead: places under limits,
+	// notifications and deliveries that would wait longer than they ever have to. It returns how many
+	// it found.
+	CorrectFuture(ctx context.Context, now time.Time) (int64, error)
 }
 
 // Signup is a new account with everything that its transaction checks and takes.
@@ -122,10 +127,11 @@ type Signup struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Captcha     captcha.Proof
-	// Address are the allowances of the client's address that the signup uses, and Recipient is the
-	// allowance of the recipient of its message.
-	Address   []throttle.Allowance
-	Recipient throttle.Allowance
+	// Address are the allowances of the client's address that the signup uses. Recipient and
+	// RecipientMore are those of the recipient of its message.
+	Address       []throttle.Allowance
+	Recipient     throttle.Allowance
+	RecipientMore []throttle.Allowance
 	// CheckOnly makes every check and writes no account. It is for a message that could not be
 	// staged: a person whose name is taken gets that error, not the one of the pickup directory.
 	CheckOnly bool
@@ -146,7 +152,7 @@ type LinkReplacement struct {
 	Message     mailmsg.ID
 	SealedToken []byte
 	Made        time.Time
-	// Allowances are that of the account and that of the recipient.
+	// Allowances are first that of the account, and then those of the recipient.
 	Allowances []throttle.Allowance
 	// CheckOnly makes every check and writes nothing, as in Signup.
 	CheckOnly bool
@@ -204,4 +210,43 @@ func RecipientLimit(wait time.Duration) error {
 func ResendLimit(wait time.Duration) error {
 	return fault.Limit(wait, "the message cannot be sent again today; "+
 		"look for it in the spam folder, or wait")
+}
+
+// AddressChangeLimit is the error of Resend for an account whose address was changed, with the time
+// to wait.
+func AddressChangeLimit(wait time.Duration) error {
+	return fault.Limit(wait, "the address can be changed once a day; "+
+		"wait, or sign up again with the right address and another user name")
+}
+
+// TenantLimit is the error of Create at a tenant that has reached its ceiling, with the time to wait.
+func TenantLimit(wait time.Duration) error {
+	return fault.Limit(wait, "too many people are signing up here at the moment; try again later")
+}
+
+// SignupRefusal is the error of Create for the limits that Signup.Address lists.
+func SignupRefusal(w throttle.Wait) error {
+	if w.Limit == throttle.LimitTenant {
+		return named(TenantLimit(w.For), w)
+	}
+	return named(AddressLimit(w.For), w)
+}
+
+// RecipientRefusal is the error of Create and Resend for the limits of a recipient.
+func RecipientRefusal(w throttle.Wait) error {
+	if w.Limit == throttle.LimitAddressChange {
+		return named(AddressChangeLimit(w.For), w)
+	}
+	return named(RecipientLimit(w.For), w)
+}
+
+// ResendRefusal is the error of Resend for the limit of an account.
+func ResendRefusal(w throttle.Wait) error { return named(ResendLimit(w.For), w) }
+
+// named adds the name of the limit to its error, for the log.
+func named(err error, w throttle.Wait) error {
+	if fe, ok := errors.AsType[*fault.Error](err); ok {
+		fe.Limit = w.Limit
+	}
+	return err
 }

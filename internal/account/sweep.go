@@ -19,8 +19,16 @@ const (
 )
 
 // Sweep removes what has expired. Nothing depends on it: every rule checks times when it is used.
+// It also corrects what was written while the clock was ahead, which removes nothing and is done
+// even if the clock was set since the start.
 func (s *Service) Sweep(ctx context.Context) error {
 	now := s.deps.Now()
+	switch corrected, err := s.deps.Store.CorrectFuture(ctx, now); {
+	case err != nil:
+		return err
+	case corrected > 0:
+		s.deps.Log.WarnContext(ctx, "times in the future corrected; the clock was ahead", "rows", corrected)
+	}
 	drift := now.Round(0).Sub(s.started.Round(0)) - now.Sub(s.started)
 	if drift.Abs() > maxDrift {
 		return fmt.Errorf("the clock has moved by %v since the start; "+

@@ -16,6 +16,8 @@ const (
 	// jitter. Jitter adds up to a fifth: four hours at most.
 	firstBackoff = time.Minute
 	maxBackoff   = 200 * time.Minute
+	// MaxWait is how far in the future a message can be due, with jitter.
+	MaxWait = maxBackoff + maxBackoff/5
 	// maxAge is for how long a message is attempted.
 	maxAge = 3 * 24 * time.Hour
 

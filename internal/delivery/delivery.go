@@ -9,6 +9,8 @@
 //	   |
 //	   +--operator discards, file is gone, or newer message is enqueued--> discarded
 //
+// A newer message also discards one that has failed.
+//
 // # Guarantees
 //
 // No crash loses a message. Without a crash, no message is sent twice. After a crash a message may
@@ -78,9 +80,9 @@ type Delivery struct {
 	Message mailmsg.ID
 	Account account.UID
 	Tenant  int64
-	// User and Email are the account's current ones. The message is sent to the recipient in its
-	// own header.
-	User, Email string
+	User    string
+	// Email is where the message goes. Its own header has the same address.
+	Email string
 	// Node is the server whose pickup directory has the file. It is empty if there is only one.
 	Node  string
 	State State
@@ -91,6 +93,11 @@ type Delivery struct {
 	Attempts int
 	// Answer is the relay's last answer, or why the message is not being sent.
 	Answer string
+}
+
+// Replaced reports whether a newer message has replaced this one, whose link no longer works.
+func (d Delivery) Replaced() bool {
+	return d.State == Discarded && d.Answer == account.ErrReplaced.Error()
 }
 
 // Store keeps deliveries. Each method is one transaction: it takes effect completely or not at all,

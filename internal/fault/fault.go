@@ -54,6 +54,8 @@ type Error struct {
 	// Rule is a word for the rule of the field that was broken. It lets programs show texts of
 	// their own. It is empty if only a programmer can break the rule.
 	Rule string
+	// Limit says in a word which limit was reached, for the log. It is set with Limited.
+	Limit string
 	// RetryAfter is set with Limited and Overloaded.
 	RetryAfter time.Duration
 	// Cause is for the log and never shown.

@@ -43,6 +43,8 @@ const (
 	// The back-off doubles from minBackoff with every attempt up to maxBackoff.
 	minBackoff = 2 * time.Second
 	maxBackoff = 10 * time.Minute
+	// MaxWait is how far in the future a notification can be due.
+	MaxWait = maxBackoff
 	// maxAge is the age at which a notification that fails is abandoned. Registrations and caches
 	// that are this old have expired.
 	maxAge = 3 * 24 * time.Hour

@@ -217,7 +217,7 @@ func (a *Authenticator) prove(
 		return account.Account{}, err
 	}
 	if wait > 0 {
-		a.record(ctx, at.Action, t, answer.Username, at.From, "rate_limited")
+		a.recordDetail(ctx, at.Action, t, answer.Username, at.From, "rate_limited", guess.Limit)
 		return account.Account{}, fault.Limit(wait,
 			"too many failed sign-ins; wait before trying again")
 	}
@@ -290,12 +290,19 @@ func (a *Authenticator) record(
 	ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin,
 	outcome string,
 ) {
+	a.recordDetail(ctx, action, t, user, from, outcome, "")
+}
+
+func (a *Authenticator) recordDetail(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin,
+	outcome, detail string,
+) {
 	if !account.WellFormedUser(user) {
 		user = ""
 	}
 	a.deps.Audit.Record(ctx, audit.Event{
 		Action: action, Outcome: outcome, Tenant: t.Host, User: user,
-		Peer: from.Addr, Request: from.Request,
+		Peer: from.Addr, Request: from.Request, Detail: detail,
 	})
 }
 

@@ -18,7 +18,11 @@ import (
 var _ delivery.Store = (*Store)(nil)
 
 const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
-	a.tenant, a.username, a.email FROM delivery d JOIN account a ON a.uid = d.account `
+	a.tenant, a.username, ` + recipient + ` FROM delivery d JOIN account a ON a.uid = d.account `
+
+// recipient is where a message goes. A row of an older program does not say it, and then it is
+// taken to be the account's present address.
+const recipient = `COALESCE(NULLIF(d.email, ''), a.email)`
 
 var errNoDelivery = fault.New(fault.NotFound, "nothing is known of such a message; see: dialtone mail list --all")
 
@@ -63,7 +67,7 @@ func (s *Store) DueMessages(ctx context.Context, now time.Time, after delivery.P
 	var others strings.Builder
 	for _, domain := range without {
 		args = append(args, "%@"+domain)
-		fmt.Fprintf(&others, " AND a.email NOT LIKE $%d", len(args))
+		fmt.Fprintf(&others, " AND %s NOT LIKE $%d", recipient, len(args))
 	}
 	list, err = deliveries(s.engine.Reads(ctx),
 		`WHERE d.node = $2 AND d.due <= $1 AND d.due >= $4 AND (d.due > $4 OR d.message > $5)`+others.String()+
@@ -141,17 +145,18 @@ func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (
 	}
 	var uid []byte
 	var expires int64
-	err = tx.Row(`SELECT uid, expires FROM account
+	var email string
+	err = tx.Row(`SELECT uid, expires, email FROM account
 		WHERE token = $1 AND closed IS NULL AND activated IS NULL AND expires > $2`,
-		f.Token[:], engine.Micros(now)).Scan(&uid, &expires)
+		f.Token[:], engine.Micros(now)).Scan(&uid, &expires, &email)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	} else if err != nil {
 		return false, err
 	}
-	_, err = tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
-		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '') ON CONFLICT (message) DO NOTHING`,
-		f.Message[:], uid, node, engine.Micros(now), expires)
+	_, err = tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer, email)
+		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '', $6) ON CONFLICT (message) DO NOTHING`,
+		f.Message[:], uid, node, engine.Micros(now), expires, email)
 	return true, err
 }
 
@@ -206,6 +211,8 @@ func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (d
 // whyNot returns why a message cannot be sent again.
 func whyNot(d delivery.Delivery, now time.Time) string {
 	switch {
+	case d.Replaced():
+		return "a newer message has replaced it"
 	case d.State == delivery.Sent, d.State == delivery.Discarded:
 		return "it is " + string(d.State)
 	case !now.Before(d.Expires):

@@ -39,6 +39,10 @@ func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 	return s.tables.Compare(ctx, report)
 }
 
+// ExportReady fails if the tables for phone servers are to be filled by an operator, because the
+// database was restored from a dump without them.
+func (s *Store) ExportReady(ctx context.Context) error { return s.tables.Ready(ctx) }
+
 // GrantExport creates a role of the database that may read the tables of one kind of phone server
 // and nothing else. Without a password the role cannot log in. If the database's user may not
 // create roles, GrantExport changes nothing and returns the statements for an administrator to run.

@@ -10,29 +10,28 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// longestWait returns the time until all of the limits allow another use, which is 0 if they do
-// now.
-func longestWait(q engine.Querier, list []throttle.Allowance, now time.Time) (longest time.Duration, err error) {
+// longestWait returns the wait until all of the limits allow another use.
+func longestWait(q engine.Querier, list []throttle.Allowance, now time.Time) (longest throttle.Wait, err error) {
 	for _, al := range list {
 		wait, err := waitFor(q, al, now)
 		if err != nil {
-			return 0, err
+			return throttle.Wait{}, err
 		}
-		longest = max(longest, wait)
+		longest = longest.Max(wait)
 	}
 	return longest, nil
 }
 
-// waitFor returns the time until a limit allows another use: until the oldest of the last Limit
+// waitFor returns the wait until a limit allows another use: until the oldest of the last Limit
 // uses no longer counts.
-func waitFor(q engine.Querier, al throttle.Allowance, now time.Time) (time.Duration, error) {
+func waitFor(q engine.Querier, al throttle.Allowance, now time.Time) (throttle.Wait, error) {
 	var at int64
 	err := q.Row(`SELECT at FROM taken WHERE bucket = $1 AND at > $2 ORDER BY at DESC LIMIT 1 OFFSET $3`,
 		al.Bucket[:], engine.Micros(now.Add(-al.Rule.Per)), al.Rule.Limit-1).Scan(&at)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
+		return throttle.Wait{}, nil
 	} else if err != nil {
-		return 0, err
+		return throttle.Wait{}, err
 	}
 	return admission.WaitSince(engine.FromMicros(at), al, now), nil
 }

@@ -79,12 +79,13 @@ func mayResend(q engine.Querier, a account.Account, r account.LinkReplacement, n
 	case a.Email != r.Was:
 		return account.ErrAddressChanged
 	}
-	refusals := []func(time.Duration) error{account.ResendLimit, account.RecipientLimit}
 	for i, al := range r.Allowances {
 		if wait, err := waitFor(q, al, now); err != nil {
 			return err
-		} else if wait > 0 {
-			return refusals[i](wait)
+		} else if wait.For > 0 && i == 0 {
+			return account.ResendRefusal(wait)
+		} else if wait.For > 0 {
+			return account.RecipientRefusal(wait)
 		}
 	}
 	return nil

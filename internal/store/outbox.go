@@ -68,8 +68,13 @@ func ack(tx engine.Tx, m outbox.Ref) error {
 func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 	now time.Time) (left []outbox.Ref, err error) {
 	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error {
-		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer)
-			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, ''
+		// The account may have another address by now. Then the next link remembers the one before.
+		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
+				email)
+			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, '',
+				COALESCE((SELECT r.email FROM outbox n
+					JOIN replaced r ON r.account = n.account AND r.message = n.message
+					WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email)
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
 			ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now))
 		if err != nil {
@@ -77,11 +82,14 @@ func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 		}
 		// The newest link is on the disk, so no older one comes back. Messages that were queued
 		// before this one was made are older, on any node. For the first message of a signup, made
-		// is 0.
+		// is 0. One that was queued in the future was queued while a clock was ahead.
 		_, err = tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
-			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred')
-				AND since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)`,
-			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error())
+			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred', 'failed')
+				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)
+					OR since > $5 AND EXISTS (SELECT 1 FROM outbox
+						WHERE account = $1 AND message = $2 AND made > 0))`,
+			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error(),
+			engine.Micros(now.Add(maxSkew)))
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func (s *Store) Create(ctx context.Context, a account.Signup, now time.Time) err
 
 // gatherFacts reads the facts one by one, and stops at the first that leads to a refusal.
 func gatherFacts(q engine.Querier, a account.Signup, now time.Time) (f admission.Facts, err error) {
-	if f.Address, err = longestWait(q, a.Address, now); err != nil || f.Address > 0 {
+	if f.Address, err = longestWait(q, a.Address, now); err != nil || f.Address.For > 0 {
 		return f, err
 	}
 	if f.Used, err = isSpent(q, a.Captcha.Nonce, a.Captcha.Expires); err != nil || f.Used || !a.Captcha.Right {
@@ -51,7 +51,7 @@ func gatherFacts(q engine.Querier, a account.Signup, now time.Time) (f admission
 	if err != nil && !errors.Is(err, sql.ErrNoRows) || f.Taken {
 		return f, err
 	}
-	f.Recipient, err = waitFor(q, a.Recipient, now)
+	f.Recipient, err = longestWait(q, admission.Recipients(a), now)
 	return f, err
 }
 

@@ -34,29 +34,32 @@ func NewPasswords(ring *secret.Ring, now func() time.Time) *Passwords {
 type Guess struct {
 	ends   []func(failed bool)
 	forget func()
+	// Limit says in a word which limit refused the attempt, for the log. It is empty if none did.
+	Limit string
 }
 
 // Begin begins an attempt for a name from an address. A client that is known to belong to the
 // owner of the name is counted by the ID of its device token or link, which is empty for others.
-// If a limit is reached, Begin returns how long to wait. Otherwise the caller must end the Guess
-// once. It fails only with the error of ctx.
+// If a limit is reached, Begin returns how long to wait, and a Guess that names the limit. Otherwise
+// the caller must end the Guess once. It fails only with the error of ctx.
 func (p *Passwords) Begin(
 	ctx context.Context, tenant int64, addr netip.Addr, name, known string,
 ) (*Guess, time.Duration, error) {
 	type place struct {
 		*Failures
 		bucket Bucket
+		limit  string
 	}
 	var places []place
 	if known != "" {
-		places = []place{{p.byName, p.buckets.Of("failed sign-in device", tenant, known)}}
+		places = []place{{p.byName, p.buckets.Of("failed sign-in device", tenant, known), "device"}}
 	} else {
 		places = append(make([]place, 0, 3),
-			place{p.byAddress, p.buckets.Of("failed sign-in address", tenant, Party(addr))})
+			place{p.byAddress, p.buckets.Of("failed sign-in address", tenant, Party(addr)), "address"})
 		if s, ok := site(addr); ok {
-			places = append(places, place{p.bySite, p.buckets.Of("failed sign-in site", tenant, s)})
+			places = append(places, place{p.bySite, p.buckets.Of("failed sign-in site", tenant, s), "site"})
 		}
-		places = append(places, place{p.byName, p.buckets.Of("failed sign-in name", tenant, name)})
+		places = append(places, place{p.byName, p.buckets.Of("failed sign-in name", tenant, name), "name"})
 	}
 	last := places[len(places)-1]
 	g := &Guess{forget: func() { last.Forget(last.bucket) }}
@@ -65,7 +68,8 @@ func (p *Passwords) Begin(
 		end, wait, err := at.Try(ctx, at.bucket)
 		if wait > 0 || err != nil {
 			g.Cancel()
-			return nil, wait, err
+			g.Limit = at.limit
+			return g, wait, err
 		}
 		g.ends = append(g.ends, end)
 	}

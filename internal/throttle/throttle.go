@@ -33,6 +33,11 @@ var (
 	SignupsPerSite = Rule{30, time.Hour}
 	// MessagesPerRecipient holds for one e-mail address.
 	MessagesPerRecipient = Rule{3, 24 * time.Hour}
+	// MessagesPerPerson holds for one e-mail address at all tenants together.
+	MessagesPerPerson = Rule{10, 24 * time.Hour}
+	// AddressChangesPerAccount holds for messages of one account that go to another address than the
+	// one before. So the owner of a pending account cannot have messages sent to many strangers.
+	AddressChangesPerAccount = Rule{1, 24 * time.Hour}
 	// ResendsPerAccount holds for the messages of one account after the first.
 	ResendsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for failed signups from one address.
@@ -48,6 +53,10 @@ var (
 	// WrongTokens holds for look-ups with a wrong token from one address.
 	WrongTokens = Rule{60, 10 * time.Minute}
 )
+
+// Longest is the longest time of the rules whose places the store keeps. Each signup and each new
+// link takes a place under such a rule.
+const Longest = 24 * time.Hour
 
 // How many addresses are counted that fail at signups and at tokens, which bounds the memory.
 const (
@@ -78,18 +87,47 @@ func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 type Allowance struct {
 	Bucket Bucket
 	Rule   Rule
+	// Limit says in a word which limit it is, for the log.
+	Limit string
 }
+
+// Wait is how long a limit refuses another use. It is zero if no limit does.
+type Wait struct {
+	For   time.Duration
+	Limit string // that of the Allowance
+}
+
+// Max returns the longer wait.
+func (w Wait) Max(other Wait) Wait {
+	if other.For > w.For {
+		return other
+	}
+	return w
+}
+
+// The limits that an Allowance or a Guess names.
+const (
+	LimitAddress       = "address"        // signups from an address
+	LimitSite          = "site"           // signups from an IPv6 /48
+	LimitInstallation  = "installation"   // signups from an address at all tenants
+	LimitTenant        = "tenant"         // signups at a tenant
+	LimitRecipient     = "recipient"      // messages to an e-mail address
+	LimitPerson        = "person"         // messages to an e-mail address, from all tenants
+	LimitResend        = "resend"         // messages of an account
+	LimitAddressChange = "address_change" // changes of an account's e-mail address
+	LimitFailures      = "failures"       // failed signups from an address
+)
 
 // Signup returns the places that one signup takes for its origin. An IPv4-mapped address counts as
 // the IPv4 one, and an IPv6 address for its /64 and its /48.
 func (b Buckets) Signup(tenant int64, addr netip.Addr) []Allowance {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is4() {
-		return []Allowance{{b.Of("signup", tenant, addr.String()), SignupsPerAddress}}
+		return []Allowance{{b.Of("signup", tenant, addr.String()), SignupsPerAddress, LimitAddress}}
 	}
 	return []Allowance{
-		{b.Of("signup", tenant, prefix(addr, 64)), SignupsPerAddress},
-		{b.Of("signup", tenant, prefix(addr, 48)), SignupsPerSite},
+		{b.Of("signup", tenant, prefix(addr, 64)), SignupsPerAddress, LimitAddress},
+		{b.Of("signup", tenant, prefix(addr, 48)), SignupsPerSite, LimitSite},
 	}
 }
 

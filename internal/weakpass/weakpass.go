@@ -9,11 +9,12 @@
 //
 //   - for ha1, the list passwords.txt: about a quarter are the commonest passwords of any length,
 //     and the rest the likeliest of 12 to 16 characters, which gen/main.go derives;
-//   - for ha1b, the beginning of that list, [shortList] passwords;
-//   - for ha1_sha256, the first [sha256List] of it;
+//   - for ha1b and ha1_sha256, the beginning of that list, [shortList] passwords; the whole list for
+//     ha1_sha256 if it is what the account signs in with;
 //   - for each of them the empty password and the form's own texts as they are;
 //   - for ha1 and ha1b, variants of the words in these texts, [maxGuesses] candidates with the
-//     texts themselves, and for ha1_sha256 the first [sha256Guesses] variants. See guesses.go.
+//     texts themselves, and for ha1_sha256 the first [sha256Guesses] variants, or all of them if it is
+//     what the account signs in with. See guesses.go.
 //
 // An honest client hashes the same password three times, so that the list tried for ha1 counts for
 // all. The shorter lists are for a client that sends different ones. They are shorter because
@@ -46,7 +47,6 @@ var passwords string
 // How many candidates are tried for the hashes besides ha1.
 const (
 	shortList     = 64
-	sha256List    = 4
 	sha256Guesses = 4
 )
 
@@ -60,8 +60,10 @@ type Signup struct {
 	HA1 [16]byte
 	// HA1B is MD5(user@realm:realm:password), or nil.
 	HA1B *[16]byte
-	// SHA256 is SHA-256(user:realm:password), or nil.
-	SHA256 *[32]byte
+	// SHA256 is SHA-256(user:realm:password), or nil. SignInSHA256 means that it is what the account
+	// signs in with.
+	SHA256       *[32]byte
+	SignInSHA256 bool
 }
 
 // Weak returns the name of the first field whose password is easy to guess: ha1, ha1b or
@@ -94,10 +96,10 @@ type kernel struct {
 	checks sync.Pool
 }
 
-// lists are the whole list, its first shortList and its first sha256List passwords.
+// lists are the whole list and its first shortList passwords, as tables and as texts.
 type lists struct {
 	all, short table
-	first      [sha256List]string
+	texts      []string
 }
 
 func newKernel(name, lacks string, lanes int, scan func(*task, []uint32, int) int) *kernel {
@@ -116,9 +118,7 @@ func newLists(text string, lanes int) *lists {
 	candidates := make([]candidate, 0, strings.Count(text, "\n"))
 	for line := range strings.Lines(text) {
 		p := strings.TrimSuffix(line, "\n")
-		if n := len(candidates); n < len(l.first) {
-			l.first[n] = p
-		}
+		l.texts = append(l.texts, p)
 		candidates = append(candidates, newCandidate(p))
 	}
 	l.short.set(candidates[:shortList], lanes)
@@ -171,13 +171,17 @@ func (c *check) sha256(s *Signup, l *lists) bool {
 			return true
 		}
 	}
-	for i := range g.candidates[:min(len(g.candidates), g.asTheyAre+sha256Guesses)] {
+	guesses, texts := len(g.candidates), l.texts
+	if !s.SignInSHA256 {
+		guesses, texts = min(guesses, g.asTheyAre+sha256Guesses), texts[:shortList]
+	}
+	for i := range g.candidates[:guesses] {
 		t.prefix = append(t.prefix[:n], g.candidates[i].password()...)
 		if sha256.Sum256(t.prefix) == *s.SHA256 {
 			return true
 		}
 	}
-	for _, p := range l.first {
+	for _, p := range texts {
 		t.prefix = append(t.prefix[:n], p...)
 		if sha256.Sum256(t.prefix) == *s.SHA256 {
 			return true

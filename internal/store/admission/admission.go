@@ -7,6 +7,7 @@ package admission
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"dialtone/internal/account"
@@ -21,11 +22,11 @@ type Grouper interface {
 
 // Facts are what the database knows about a signup.
 type Facts struct {
-	Address   time.Duration // time until the limits of the address allow a signup
+	Address   throttle.Wait // until the limits of the address allow a signup
 	Used      bool          // the captcha was answered before, or is not ours
 	Holder    []byte        // the uid of the account that has the name, or nil
 	Taken     bool          // the holder has not expired
-	Recipient time.Duration // time until the limit of the recipient allows a message
+	Recipient throttle.Wait // until the limits of the recipient allow a message
 }
 
 // Decision says what a signup writes, and its answer.
@@ -39,16 +40,16 @@ type Decision struct {
 // Decide applies the checks in the order that account.Store.Create states.
 func (f Facts) Decide(a account.Signup) Decision {
 	switch {
-	case f.Address > 0:
-		return Decision{Refusal: account.AddressLimit(f.Address)}
+	case f.Address.For > 0:
+		return Decision{Refusal: account.SignupRefusal(f.Address)}
 	case f.Used:
 		return Decision{Refusal: account.ErrCaptcha}
 	case !a.Captcha.Right:
 		return Decision{Refusal: account.ErrCaptcha, Spends: true}
 	case f.Taken:
 		return Decision{Refusal: account.ErrTaken, Spends: true}
-	case f.Recipient > 0:
-		return Decision{Refusal: account.RecipientLimit(f.Recipient)}
+	case f.Recipient.For > 0:
+		return Decision{Refusal: account.RecipientRefusal(f.Recipient)}
 	case a.CheckOnly:
 		return Decision{}
 	default:
@@ -56,15 +57,20 @@ func (f Facts) Decide(a account.Signup) Decision {
 	}
 }
 
-// WaitSince returns the time from now until a limit allows another use, where at is when the oldest
-// of its last uses was.
-func WaitSince(at time.Time, al throttle.Allowance, now time.Time) time.Duration {
-	return at.Add(al.Rule.Per).Sub(now)
+// WaitSince returns the wait from now until a limit allows another use, where at is when the oldest
+// of its last uses was. A use in the future, by a clock that was ahead, counts as one of now.
+func WaitSince(at time.Time, al throttle.Allowance, now time.Time) throttle.Wait {
+	return throttle.Wait{For: min(at.Add(al.Rule.Per).Sub(now), al.Rule.Per), Limit: al.Limit}
 }
 
 // Allowances returns all allowances that a signup uses.
 func Allowances(a account.Signup) []throttle.Allowance {
-	return append(a.Address[:len(a.Address):len(a.Address)], a.Recipient)
+	return slices.Concat(a.Address, Recipients(a))
+}
+
+// Recipients returns the allowances of the recipient.
+func Recipients(a account.Signup) []throttle.Allowance {
+	return append([]throttle.Allowance{a.Recipient}, a.RecipientMore...)
 }
 
 // Keys returns the lock keys of a signup: its allowances, its captcha and its name. Two signups

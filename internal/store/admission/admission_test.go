@@ -16,6 +16,7 @@ import (
 func TestDecide(t *testing.T) {
 	const minute = time.Minute
 	holder := []byte("uid")
+	wait, none := throttle.Wait{For: minute}, throttle.Wait{}
 	for _, c := range []struct {
 		name     string
 		facts    Facts
@@ -24,32 +25,32 @@ func TestDecide(t *testing.T) {
 		ifChecks Decision // with CheckOnly
 	}{
 		{
-			"address over its limit", Facts{minute, true, holder, true, minute}, false,
+			"address over its limit", Facts{wait, true, holder, true, wait}, false,
 			Decision{Refusal: account.AddressLimit(minute)},
 			Decision{Refusal: account.AddressLimit(minute)},
 		},
 		{
-			"captcha used", Facts{0, true, holder, true, minute}, false,
+			"captcha used", Facts{none, true, holder, true, wait}, false,
 			Decision{Refusal: account.ErrCaptcha},
 			Decision{Refusal: account.ErrCaptcha},
 		},
 		{
-			"wrong answer", Facts{0, false, holder, true, minute}, false,
+			"wrong answer", Facts{none, false, holder, true, wait}, false,
 			Decision{Refusal: account.ErrCaptcha, Spends: true},
 			Decision{Refusal: account.ErrCaptcha, Spends: true},
 		},
 		{
-			"name taken", Facts{0, false, holder, true, minute}, true,
+			"name taken", Facts{none, false, holder, true, wait}, true,
 			Decision{Refusal: account.ErrTaken, Spends: true},
 			Decision{Refusal: account.ErrTaken, Spends: true},
 		},
 		{
-			"recipient over its limit", Facts{0, false, holder, false, minute}, true,
+			"recipient over its limit", Facts{none, false, holder, false, wait}, true,
 			Decision{Refusal: account.RecipientLimit(minute)},
 			Decision{Refusal: account.RecipientLimit(minute)},
 		},
 		{
-			"name of an expired account", Facts{0, false, holder, false, 0}, true,
+			"name of an expired account", Facts{none, false, holder, false, none}, true,
 			Decision{Spends: true, Admits: true, Clears: holder},
 			Decision{},
 		},
@@ -74,9 +75,9 @@ func TestWaitSince(t *testing.T) {
 	hourly := throttle.Allowance{Rule: throttle.Rule{Limit: 3, Per: time.Hour}}
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for age, want := range map[time.Duration]time.Duration{
-		0: time.Hour, 20 * time.Minute: 40 * time.Minute, time.Hour: 0,
+		-24 * time.Hour: time.Hour, 0: time.Hour, 20 * time.Minute: 40 * time.Minute, time.Hour: 0,
 	} {
-		if got := WaitSince(now.Add(-age), hourly, now); got != want {
+		if got := WaitSince(now.Add(-age), hourly, now).For; got != want {
 			t.Errorf("the oldest use is %v old: got %v, want %v", age, got, want)
 		}
 	}

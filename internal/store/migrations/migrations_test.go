@@ -28,6 +28,8 @@ var frozen = map[string]string{
 	"0007_resend.sqlite.sql":          "801625417979616870e96526a6c050834ba0649c1f7582adf8068fe8f45c258e",
 	"0008_confirmed.postgres.sql":     "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
 	"0008_confirmed.sqlite.sql":       "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
+	"0009_recipient.postgres.sql":     "72802404e6edc1713cd6e530f7735264138d7759dfcace89e8544cdfca27cb5d",
+	"0009_recipient.sqlite.sql":       "297b1bc6afb4c29233834f80af22ef12dd85c921bd5e4e3adcde19bb5d40bee0",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

@@ -162,14 +162,24 @@ func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 	if on, err := Enabled(t.engine.Reads(ctx)); err != nil || !on {
 		return err
 	}
+	var exist bool
 	err := t.backend.withTables(func(tx engine.Tx) error {
-		var complete bool
-		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&complete); err != nil {
+		var err error
+		if exist, err = t.backend.exist(tx); err != nil {
 			return err
+		}
+		complete := false
+		if exist {
+			if complete, err = isComplete(tx); err != nil {
+				return err
+			}
 		}
 		if !complete {
 			report("it is not complete: accounts may be missing; " +
 				"add them with: dialtone directory export rebuild")
+		}
+		if !exist {
+			return nil
 		}
 		expected, actual, err := domains(tx)
 		for name, d := range expected {
@@ -183,7 +193,7 @@ func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil || !exist {
 		return err
 	}
 	return t.walk(ctx, func(int64) {}, func(_ engine.Tx, p page) error {

@@ -80,6 +80,10 @@ type backend interface {
 	prune() error
 	version(ctx context.Context) (int64, error)
 	locations() []string
+	// exist reports whether there are tables, and hasState whether they have their row of state.
+	// Neither may be so in a database that was restored from a dump.
+	exist(q engine.Querier) (bool, error)
+	hasState(q engine.Querier) (bool, error)
 }
 
 // opener opens the sealed credential of an account. It is nil without keys.
@@ -167,6 +171,30 @@ func Enabled(q engine.Querier) (bool, error) {
 	return n > 0, err
 }
 
+// isComplete reports whether every active account has been added. A dump may be restored without the
+// row that says so.
+func isComplete(tx engine.Querier) (bool, error) {
+	n, err := engine.Count(tx, `SELECT count(*) FROM dialtone_directory.state WHERE whole`)
+	return n > 0, err
+}
+
+// Ready fails if the export is enabled and its tables were never filled in this database, as after
+// a restore from a dump without them. It does not fail while they are filled or corrected.
+func (t *Tables) Ready(ctx context.Context) error {
+	q := t.engine.Reads(ctx)
+	on, err := Enabled(q)
+	if err != nil || !on {
+		return err
+	}
+	if has, err := t.backend.hasState(q); err != nil || has {
+		return err
+	}
+	return errNotRestored
+}
+
+var errNotRestored = errors.New("the tables for phone servers were not restored with the database; " +
+	"fill them with: dialtone directory export rebuild")
+
 // Status returns the state of the export.
 func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
 	st.Locations = []string{}
@@ -175,7 +203,10 @@ func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
 	}
 	st.Locations = append(st.Locations, t.backend.locations()...)
 	err = t.backend.withTables(func(tx engine.Tx) (err error) {
-		if err := tx.Row(`SELECT whole FROM dialtone_directory.state`).Scan(&st.Complete); err != nil {
+		if exist, err := t.backend.exist(tx); err != nil || !exist {
+			return err
+		}
+		if st.Complete, err = isComplete(tx); err != nil {
 			return err
 		}
 		if st.Entries, err = engine.Count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {

@@ -101,17 +101,16 @@ func (s schemas) disable() error {
 		if err := tx.Lock(exportLock); err != nil {
 			return err
 		}
-		var exists bool
-		err := tx.Row(`SELECT to_regclass('dialtone_directory.state') IS NOT NULL`).Scan(&exists)
-		if err != nil || !exists {
-			return err
-		}
 		if _, err := tx.Exec(`DELETE FROM export WHERE name = $1`, exportName); err != nil {
 			return err
 		}
-		if err := tx.Script(`TRUNCATE dialtone_directory.entry, dialtone_directory.realm;
-			UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
+		if exist, err := s.exist(tx); err != nil {
 			return err
+		} else if exist {
+			if err := tx.Script(`TRUNCATE dialtone_directory.entry, dialtone_directory.realm;
+				UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
+				return err
+			}
 		}
 		return migrations.Fence(tx, postgres.Dialect, exportVersion, false)
 	})
@@ -123,13 +122,32 @@ func (s schemas) catchUp(context.Context) (incomplete bool, err error) { return 
 func (s schemas) prune() error { return nil }
 
 func (s schemas) version(ctx context.Context) (int64, error) {
-	if on, err := Enabled(s.engine.Reads(ctx)); err != nil || !on {
+	q := s.engine.Reads(ctx)
+	if on, err := Enabled(q); err != nil || !on {
 		return 0, err
 	}
-	return engine.Count(s.engine.Reads(ctx),
-		`SELECT CASE WHEN is_called THEN last_value + 1 ELSE 1 END FROM dialtone_directory.change`)
+	if has, err := s.hasState(q); err != nil {
+		return 0, err
+	} else if !has {
+		return 0, errNotRestored // files made from empty tables would lock everybody out
+	}
+	return engine.Count(q, `SELECT CASE WHEN is_called THEN last_value + 1 ELSE 1 END
+		FROM dialtone_directory.change`)
 }
 
 func (s schemas) locations() []string {
 	return []string{"dialtone_kamailio", "dialtone_coturn", "dialtone_asterisk", "dialtone_digest"}
+}
+
+func (s schemas) exist(q engine.Querier) (exist bool, err error) {
+	err = q.Row(`SELECT to_regclass('dialtone_directory.state') IS NOT NULL`).Scan(&exist)
+	return exist, err
+}
+
+func (s schemas) hasState(q engine.Querier) (bool, error) {
+	if exist, err := s.exist(q); err != nil || !exist {
+		return false, err
+	}
+	n, err := engine.Count(q, `SELECT count(*) FROM dialtone_directory.state`)
+	return n > 0, err
 }

@@ -157,11 +157,11 @@ func (e *Engine) gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([
 				return err
 			}
 			j := group[i]
+			wait := admission.WaitSince(engine.FromMicros(at), admission.Allowances(j.Work.Signup)[k], j.Work.now)
 			if int(k) < len(j.Work.Signup.Address) {
-				wait := admission.WaitSince(engine.FromMicros(at), j.Work.Address[k], j.Work.now)
-				list[i].Address = max(list[i].Address, wait)
+				list[i].Address = list[i].Address.Max(wait)
 			} else {
-				list[i].Recipient = admission.WaitSince(engine.FromMicros(at), j.Work.Signup.Recipient, j.Work.now)
+				list[i].Recipient = list[i].Recipient.Max(wait)
 			}
 			return nil
 		})

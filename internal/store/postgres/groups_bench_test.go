@@ -297,9 +297,9 @@ func queueChecks(batch *pgx.Batch, f *admission.Facts, a account.Signup, now tim
 			switch {
 			case at[i] == nil:
 			case i < len(a.Address):
-				f.Address = max(f.Address, admission.WaitSince(engine.FromMicros(*at[i]), al, now))
+				f.Address = f.Address.Max(admission.WaitSince(engine.FromMicros(*at[i]), al, now))
 			default:
-				f.Recipient = admission.WaitSince(engine.FromMicros(*at[i]), al, now)
+				f.Recipient = f.Recipient.Max(admission.WaitSince(engine.FromMicros(*at[i]), al, now))
 			}
 		}
 		return nil

@@ -45,7 +45,7 @@ var copied = []table{
 	{"replaced", []string{"token"}, []string{"token", "account", "message", "email", "until"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts",
-		"answer"}},
+		"answer", "email"}},
 	{"dkim_key", []string{"tenant", "selector"}, []string{"tenant", "selector", "created", "sealed"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
 	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},

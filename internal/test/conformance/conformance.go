@@ -58,7 +58,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Tenants", tenantTests}, {"Sessions", sessionTests}, {"Tenant isolation", isolationTests},
 		{"Phone servers", serverTests}, {"Sealed credentials", sealedTests}, {"OnChange", changeTests},
 		{"Hooks", hookTests}, {"Notifications", notificationTests}, {"Claims", claimTests},
-		{"Deliveries", deliveryTests}, {"Signing keys", keyTests},
+		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

@@ -315,6 +315,34 @@ var limitTests = []testCase{
 		t.wantLimited(t.Create(t.ctx, a, noon.Add(24*time.Hour-tick)), account.RecipientLimit, time.Second)
 		t.must(t.Create(t.ctx, a, noon.Add(24*time.Hour)))
 	}},
+	{"count the messages to a recipient under each rule, and name the one that refuses", func(t *test) {
+		all := throttle.Allowance{Bucket: newBucket(), Rule: throttle.Rule{Limit: 2, Per: 2 * time.Hour}, Limit: "all"}
+		signup := func(user string) account.Signup {
+			a := t.signup(user, noon)
+			a.Recipient = throttle.Allowance{
+				Bucket: newBucket(), Rule: throttle.Rule{Limit: 1, Per: time.Hour}, Limit: "one"}
+			a.RecipientMore = []throttle.Allowance{all}
+			return a
+		}
+		wantRefused := func(a account.Signup, limit string, wait time.Duration) {
+			t.Helper()
+			err := t.Create(t.ctx, a, noon.Add(time.Minute))
+			t.wantLimited(err, account.RecipientLimit, wait)
+			if fe, ok := errors.AsType[*fault.Error](err); !ok || fe.Limit != limit {
+				t.Errorf("got the limit %q, want %q", fe.Limit, limit)
+			}
+		}
+		ann := signup("ann")
+		t.must(t.Create(t.ctx, ann, noon))
+		again := signup("bob")
+		again.Recipient = ann.Recipient
+		wantRefused(again, "one", 59*time.Minute)
+		bob := signup("bob")
+		t.must(t.Create(t.ctx, bob, noon))
+		wantRefused(signup("cid"), "all", 119*time.Minute)
+		t.must(t.Undo(t.ctx, bob, noon))
+		t.must(t.Create(t.ctx, signup("cid"), noon.Add(time.Minute)))
+	}},
 	{"count a signup whose account was deleted", func(t *test) {
 		a := t.signup("ann", noon)
 		a.Address = []throttle.Allowance{allowance(newBucket(), 1)}

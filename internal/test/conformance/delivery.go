@@ -109,6 +109,39 @@ var deliveryTests = []testCase{
 			t.Errorf("OfAccount: got %+v, %v", got, err)
 		}
 	}},
+	{"a message keeps its recipient, and a failed one is replaced by a newer one", func(t *test) {
+		a := t.addEnqueued("ann", noon)
+		t.record(a, delivery.Failed, "550 no such user")
+		at := noon.Add(time.Minute)
+		r := t.resend(a.Account, "right@other.test", at)
+		if d := t.delivery(a); d.State != delivery.Failed || d.Email != "ann@mail.test" {
+			t.Errorf("before the newer message is on the disk: %+v", d)
+		}
+		t.enqueueRef(newRef(r), at)
+		if d := t.delivery(a); !d.Replaced() || d.Email != "ann@mail.test" {
+			t.Errorf("the older message: %+v", d)
+		}
+		if d, err := t.Delivery(t.ctx, r.Message); err != nil || d.Replaced() || d.Email != "right@other.test" {
+			t.Errorf("the newer message: %+v, %v", d, err)
+		}
+		t.wantEqual(t.dueMessages(at, "other.test"), []string{"ann"}) // the older one's file is removed
+		t.wantEqual(t.dueMessages(at, "mail.test"), []string{"ann"})
+	}},
+	{"a message keeps its recipient if a newer one is made before it is enqueued", func(t *test) {
+		a := t.addPending("ann", noon)
+		r := t.resend(a.Account, "right@other.test", noon)
+		last := a.Account
+		last.Email = r.Account.Email
+		t.resend(last, "third@other.test", noon)
+		t.enqueue(a, noon)
+		if d := t.delivery(a); d.Email != "ann@mail.test" {
+			t.Errorf("got the recipient %s", d.Email)
+		}
+		t.enqueueRef(newRef(r), noon)
+		if d, err := t.Delivery(t.ctx, r.Message); err != nil || d.Email != "right@other.test" {
+			t.Errorf("got the recipient %s, %v", d.Email, err)
+		}
+	}},
 	{"a message is enqueued once", func(t *test) {
 		a := t.addEnqueued("ann", noon)
 		t.record(a, delivery.Sent, "250 ok")
@@ -299,18 +332,19 @@ var deliveryTests = []testCase{
 		t.record(a, delivery.Failed, "550 no such user")
 		t.record(other, delivery.Failed, "550 no such user")
 		r := t.resend(a.Account, "right@mail.test", noon.Add(time.Minute))
-		wantNoRetry := func() {
+		wantNoRetry := func(state delivery.State) {
+			t.Helper()
 			_, err := t.Retry(t.ctx, a.Message, noon.Add(time.Minute))
 			t.wantKind(err, fault.Conflict)
 			if n, err := t.RetryAll(t.ctx, noon.Add(time.Minute)); err != nil || n > 1 {
 				t.Errorf("RetryAll: got %d, %v", n, err)
 			}
-			t.wantState(a, delivery.Failed)
+			t.wantState(a, state)
 		}
-		wantNoRetry()
+		wantNoRetry(delivery.Failed)
 		t.wantState(other, delivery.Waiting)
 		t.enqueueRef(newRef(r), noon.Add(time.Minute))
-		wantNoRetry()
+		wantNoRetry(delivery.Discarded)
 		d, err := t.Delivery(t.ctx, r.Message)
 		t.must(err)
 		d.State, d.Answer = delivery.Failed, "550 no such user"

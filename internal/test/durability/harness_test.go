@@ -595,9 +595,11 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	buckets := throttle.NewBuckets(ring)
 	for _, al := range append(buckets.Signup(h.tenant.ID, d.addr),
 		throttle.Allowance{Bucket: buckets.Of("message", h.tenant.ID, account.RecipientKey(d.email)),
-			Rule: throttle.MessagesPerRecipient}) {
+			Rule: throttle.MessagesPerRecipient},
+		throttle.Allowance{Bucket: buckets.Of("message", 0, account.RecipientKey(d.email)),
+			Rule: throttle.MessagesPerPerson}) {
 		counts := h.now().Sub(d.when) < al.Rule.Per
-		later := d.resent && al.Rule == throttle.MessagesPerRecipient
+		later := d.resent && al.Rule.Per == throttle.MessagesPerRecipient.Per
 		if taken := h.taken(al); taken != (there && counts) && !(taken && later) {
 			wrong("%s: account %t, counted towards the limit %t", d, there, taken)
 		}

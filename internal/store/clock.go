@@ -1,0 +1,62 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"time"
+
+	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
+)
+
+// maxSkew is how far the clocks of two servers of a database may differ. A time that lies further
+// in the future than its rule allows, and this much more, was written while a clock was ahead.
+const maxSkew = time.Minute
+
+// CorrectFuture implements account.Sweeper.
+//
+// The clock that is wrong may be the present one, if it is behind, so no time is corrected that
+// something is removed or given up by: when a pending account expires, with its links and
+// deliveries; when a notification or a delivery began; until when captchas, nonces and sessions are
+// remembered as spent. One that lies in the future has an age below zero, which is that of a new
+// one. Leases compare no wall clocks.
+func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int64, err error) {
+	// correct runs an UPDATE if a SELECT finds a row. For both, $1 is the end of the times that a
+	// rule allows. For the UPDATE, $2 is the present time.
+	correct := func(allows time.Duration, find, update string, args ...any) {
+		if err != nil {
+			return
+		}
+		limit := engine.Micros(now.Add(allows + maxSkew))
+		var one int
+		err = s.engine.Reads(ctx).Row(find, append([]any{limit}, args...)...).Scan(&one)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = nil
+			return
+		} else if err != nil {
+			return
+		}
+		err = s.engine.Write(func(tx engine.Tx) error {
+			n, err := tx.Exec(update, append([]any{limit}, append(args, engine.Micros(now))...)...)
+			corrected += n
+			return err
+		})
+	}
+	// Every signup and every new link takes a place under the longest rule. So there is a place of
+	// the future only if one of these ends too late, which an index shows.
+	correct(throttle.Longest, `SELECT 1 FROM taken WHERE until > $1 LIMIT 1`,
+		`UPDATE taken SET at = CAST($2 AS BIGINT), until = CAST($2 AS BIGINT) + (until - at)
+			WHERE at > $1 - `+longestMicros)
+	correct(hook.MaxWait, `SELECT 1 FROM notice WHERE due > $1 LIMIT 1`,
+		`UPDATE notice SET due = $2 WHERE due > $1`)
+	correct(delivery.MaxWait, `SELECT 1 FROM delivery WHERE due > $1 AND node = $2 LIMIT 1`,
+		`UPDATE delivery SET due = $3 WHERE due > $1 AND node = $2`, s.nodeName())
+	return corrected, err
+}
+
+// longestMicros is throttle.Longest in microseconds, for SQL.
+var longestMicros = strconv.FormatInt(throttle.Longest.Microseconds(), 10)
