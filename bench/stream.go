@@ -8,7 +8,7 @@ import (
 )
 
 // stream makes signups at a fixed rate while something else is measured. Its figures are those of all
-// turns together.
+// turns together. A signup takes from when it is due to its answer.
 type stream struct {
 	figures
 	took time.Duration
@@ -25,7 +25,7 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 	if err != nil {
 		return nil, err
 	}
-	due, end := make(chan struct{}, perSecond), make(chan struct{})
+	due, end := make(chan time.Time, perSecond), make(chan struct{})
 	began := time.Now()
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -40,21 +40,30 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 			}
 			for ; sent < int(time.Since(began).Seconds()*float64(perSecond)); sent++ {
 				select {
-				case due <- struct{}{}:
+				case due <- time.Now():
 				default: // the stream is a second behind
 				}
 			}
 		}
 	})
 	var f figures
+	var mu sync.Mutex
+	var took []time.Duration
 	all.Go(func() {
 		f = drive(streamConns, target, time.Hour, func(c *client) func() error {
 			next := signups(stock)(c)
 			return func() error {
-				if _, ok := <-due; !ok {
+				since, ok := <-due
+				if !ok {
 					return io.EOF
 				}
-				return next()
+				err := next()
+				if err == nil {
+					mu.Lock()
+					took = append(took, time.Since(since))
+					mu.Unlock()
+				}
+				return err
 			}
 		})
 	})
@@ -62,6 +71,7 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 		close(end)
 		s.took += time.Since(began)
 		all.Wait()
+		f.all = took
 		s.add(f)
 		if f.failed > 0 {
 			return fmt.Errorf("%d signups failed, the first with: %w", f.failed, f.firstFailure)

@@ -48,7 +48,7 @@ var (
 		{"store/transfer"},
 	}
 
-	// outside are the packages of the standard library that rule 3 is about.
+	// outside are the packages of the standard library that rule 3 forbids.
 	outside = []string{
 		"database/sql", "io/ioutil", "log/syslog", "net", "net/http", "net/smtp", "net/rpc",
 		"os", "os/exec", "os/signal", "plugin", "syscall",

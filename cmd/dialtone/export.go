@@ -16,7 +16,7 @@ import (
 )
 
 type exportCommand struct {
-	Enable  exportEnable  `cmd:"" help:"Create tables of the active accounts, with HA1s in clear, and update them."`
+	Enable  exportEnable  `cmd:"" help:"Create tables of the active accounts, with HA1s in the clear, and update them."`
 	Disable exportDisable `cmd:"" help:"Remove everything from the tables and stop updating them."`
 	Status  exportStatus  `cmd:"" help:"Show whether the export is enabled, and where the tables are."`
 	Rebuild exportRebuild `cmd:"" help:"Compare the tables with the accounts and correct them."`

@@ -50,7 +50,13 @@ func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
 		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "%s has a new key in front\n", keys.Path)
+		if c.Revoke {
+			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everybody has to sign in again\n",
+				keys.Path)
+		} else {
+			fmt.Fprintf(p.stdout, "%s has a new key, which begins to sign in %v\n",
+				keys.Path, secret.SigningDelay)
+		}
 		return nil
 	}
 	if _, err := fmt.Fprint(p.stdout, ring.Text()); err != nil {

@@ -176,7 +176,7 @@ func (p *program) settings() (config.Config, error) {
 }
 
 type configCommand struct {
-	Check configCheckCommand `cmd:"" help:"Report all faults of file, environment and flags together."`
+	Check configCheckCommand `cmd:"" help:"Report all errors in the file, environment and flags."`
 }
 
 type configCheckCommand struct{}
@@ -189,6 +189,6 @@ func (configCheckCommand) Run(p *program) error {
 	if _, err := templates(c.Mail.TemplatesDir); err != nil {
 		return err
 	}
-	fmt.Fprintln(p.stdout, "the configuration is sound")
+	fmt.Fprintln(p.stdout, "the configuration is valid")
 	return nil
 }

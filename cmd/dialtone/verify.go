@@ -75,7 +75,7 @@ func (in *installation) lostMessages(ctx context.Context, dir *pickup.Dir) ([]st
 // text prints a report for people.
 func (c *verifyCommand) text(p *program, r verifyReport) error {
 	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; "+
-		"%d messages in the pickup directory, %d not confirmed to be on disk\n",
+		"%d messages in the pickup directory, %d not yet synced to disk\n",
 		r.Accounts, r.Active, r.Messages, r.Waiting)
 	if r.Hooks > 0 {
 		fmt.Fprintf(p.stdout, "%d hooks, %d notifications not delivered yet\n", r.Hooks, r.Notifications)

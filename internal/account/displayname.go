@@ -29,7 +29,7 @@ const (
 // CleanName returns the name that is stored and shown for raw: in Unicode normal form C (UAX #15),
 // without white space around it, and with one space for any white space inside. It has 1 to 120
 // code points, at most 480 bytes of UTF-8, and at least one letter or digit of any script.
-// CleanName of its own result is that result.
+// CleanName is idempotent.
 //
 // It refuses what a phone or a list cannot show as it is, or shows as something else: controls,
 // line separators, direction marks and overrides, tags, zero-width and blank characters, private

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/fault"
 	"dialtone/internal/test/world"
 )
 
@@ -96,5 +97,22 @@ func TestVerifyReport(t *testing.T) {
 		if !strings.Contains(strings.Join(r.Faults, "\n"), fault) {
 			t.Errorf("there is no fault %q in %q", fault, r.Faults)
 		}
+	}
+}
+
+// TestMalformedSignupIsNotRecorded checks that nobody can fill the audit log with requests that are
+// not even forms.
+func TestMalformedSignupIsNotRecorded(t *testing.T) {
+	o := newFixture(t)
+	malformed := fault.New(fault.Invalid, "not a form")
+	_, err := o.Accounts.Signup(o.Context(), o.Tenant, account.Form{Malformed: malformed}, from(1))
+	o.Is(err, malformed)
+	if o.Log.Count(`"msg":"signup"`) != 0 {
+		t.Error("a malformed form is in the audit log")
+	}
+	_, err = o.Accounts.Signup(o.Context(), o.Tenant, account.Form{}, from(1))
+	o.refused(err, fault.Invalid)
+	if o.Log.Count(`"msg":"signup","outcome":"invalid_request"`) != 1 {
+		t.Error("a form without its fields is not in the audit log")
 	}
 }

@@ -62,7 +62,9 @@ func (s *Service) Signup(
 	} else if !form.CrossSite {
 		s.failures.Add(s.failureBucket(t, from))
 	}
-	s.record(ctx, audit.Signup, t, p.account, from, err)
+	if form.Malformed == nil {
+		s.record(ctx, audit.Signup, t, p.account, from, err)
+	}
 	if errors.Is(err, errRepeated) {
 		err = nil
 	}

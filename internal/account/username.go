@@ -33,10 +33,10 @@ func CheckUser(user string, reserved Reserved) error {
 	switch {
 	case seen&foreign != 0:
 		return fault.Rule("user", "shape",
-			"may hold only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
+			"may contain only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
 	case seen&capital != 0:
 		return fault.Rule("user", "upper",
-			"must be in small letters; type it again without capitals")
+			"must be in lower case; type it again without capitals")
 	case seen&(alpha|digit) == 0:
 		return fault.Rule("user", "marks", "needs at least one letter or digit; add one")
 	}
@@ -154,12 +154,12 @@ func (r Reserved) check(user string, seen class) error {
 }
 
 func errKept() error {
-	return fault.Rule("user", "kept", "is kept for the platform itself; choose another name")
+	return fault.Rule("user", "kept", "is reserved for the platform; choose another name")
 }
 
 func errAlike() error {
 	return fault.Rule("user", "alike",
-		"looks like a name that is kept for the platform itself; choose another name")
+		"looks like a name that is reserved for the platform; choose another name")
 }
 
 // nameSet is a list of reserved names, ready for comparison. A nil one is empty.

@@ -40,9 +40,9 @@ func TestCheckUser(t *testing.T) {
 	const (
 		long    = "1 to 64"
 		shape   = "only the letters"
-		capital = "small letters"
+		capital = "lower case"
 		empty   = "at least one letter or digit"
-		kept    = "is kept"
+		kept    = "is reserved"
 		alike   = "looks like"
 		number  = "emergency"
 	)
@@ -65,7 +65,7 @@ func TestCheckUser(t *testing.T) {
 		{"an option, which is never used as an argument", "-rf", ""},
 
 		{"not a capital", "ALEX", capital},
-		{"not one capital among small letters", "aleX", capital},
+		{"not one capital among lower-case letters", "aleX", capital},
 		{"not a capital and a space", "Al ex", shape},
 		{"not a space", "al ex", shape},
 		{"not a leading space", " alex", shape},

@@ -147,7 +147,7 @@ const (
 
 // Limits are the limits that an operator may choose. Those fixed by the published API are not here.
 type Limits struct {
-	// SignupsPerAddressAllTenants limits the sign-ups of one address within an hour over all
+	// SignupsPerAddressAllTenants limits the signups of one address within an hour over all
 	// tenants; 0 means no limit.
 	SignupsPerAddressAllTenants int `toml:"signups_per_address_all_tenants" max:"1000000" default:"0" placeholder:"N"`
 }

@@ -1,7 +1,7 @@
 // Package export defines what phone servers that read tables or files find there, instead of
 // looking accounts up over HTTP.
 //
-// The tables contain HA1s in clear, so they exist only while an operator has enabled the export.
+// The tables contain HA1s in the clear, so they exist only while an operator has enabled the export.
 // Then every active account has an entry and no other account has one. The entry appears before the
 // change that made the account active is answered, and is removed before the change that ended it
 // is answered.

@@ -157,7 +157,7 @@ var (
 		"the challenge was answered too late or twice; answer the new one")
 
 	// ErrDenied is the error for every proof that is not that of an account's password.
-	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is not right")
+	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is wrong")
 
 	// ErrURI means that an answer is for another request target than the one received.
 	ErrURI = fault.New(fault.Unauthorized, "the Digest answer names another uri than the request; "+

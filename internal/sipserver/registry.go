@@ -93,7 +93,7 @@ func (r *Registry) Refresh(ctx context.Context) error {
 
 // ErrBadToken refuses a token that is malformed, unknown or removed.
 var ErrBadToken = fault.New(fault.Unauthorized,
-	"the token is not that of a phone server; create one with: dialtone directory token add")
+	"unknown token; create one with: dialtone directory token add")
 
 // Authenticate returns the server of a token. It fails with ErrBadToken, and with fault.Limited if
 // the server asks too often or too many wrong tokens came from the address. A valid token is never

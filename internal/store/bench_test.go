@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// signups returns a function that returns signups as the sign-up page makes them. They share no limit
+// signups returns a function that returns signups as the signup page makes them. They share no limit
 // and no captcha.
 func signups(tenant int64) func() account.Signup {
 	var number atomic.Int64

@@ -77,7 +77,7 @@ func TestNewCharacters(t *testing.T) {
 		"sender with a tilde":            {Settings: tenant.Settings{MailFrom: "a~b@c.test"}},
 		"reply address with a tilde":     {Settings: tenant.Settings{ReplyTo: "a~b@c.test"}},
 		"WebSocket with a tilde":         {Settings: tenant.Settings{SIPWebSocket: "wss://a.test/~!x"}},
-		"one sign-up per hour":           {Settings: tenant.Settings{SignupsPerHour: 1}},
+		"one signup per hour":            {Settings: tenant.Settings{SignupsPerHour: 1}},
 	} {
 		tn.Host = "phone.test"
 		if _, err := tenant.New(tn); err != nil {

@@ -74,7 +74,7 @@ type Settings struct {
 	Reserved []string `json:"reserved,omitempty"`
 	// Algorithm is the digest algorithm of sign-in challenges. The default is MD5.
 	Algorithm digest.Algorithm `json:"algorithm,omitempty"`
-	// SignupsPerHour limits the sign-ups of the whole tenant. Zero means no limit.
+	// SignupsPerHour limits the signups of the whole tenant. Zero means no limit.
 	SignupsPerHour int `json:"signups_per_hour,omitempty"`
 	// Activation is what activates an account. The default is ActivationLink.
 	Activation Activation `json:"activation,omitempty"`

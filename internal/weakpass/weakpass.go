@@ -1,4 +1,4 @@
-// Package weakpass finds out whether the hashes of a sign-up are those of a password that is easy
+// Package weakpass finds out whether the hashes of a signup are those of a password that is easy
 // to guess.
 //
 // The server never sees a password, only hashes of it with user name and realm (RFC 7616 section
@@ -50,7 +50,7 @@ const (
 	sha256Guesses = 4
 )
 
-// Signup is what a sign-up form says of a password.
+// Signup is what a signup form says of a password.
 type Signup struct {
 	User, Realm string
 	// Host, Email and Names (of the person and the platform) are what else a guesser would try.

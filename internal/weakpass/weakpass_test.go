@@ -355,7 +355,7 @@ func FuzzWeak(f *testing.F) {
 	})
 }
 
-// BenchmarkWeak is a whole check of a sign-up with three hashes and a strong password.
+// BenchmarkWeak is a whole check of a signup with three hashes and a strong password.
 func BenchmarkWeak(b *testing.B) {
 	for _, k := range kernels {
 		if k.lacks != "" {

@@ -17,7 +17,7 @@ type File struct {
 // Deps are the dependencies of a Follower. All are required.
 type Deps struct {
 	Source export.Source
-	// Realm returns the realm of the tenant with a host.
+	// Realm returns the realm of the tenant with the given host.
 	Realm func(ctx context.Context, host string) (string, error)
 	Files []File
 	Log   *slog.Logger
@@ -28,9 +28,8 @@ type Deps struct {
 type Follower struct {
 	deps    Deps
 	version int64           // of the export at the last update; 0 if it was disabled
-	current map[string]bool // paths of files that are as of version
-	// enabled says that the export was enabled during an earlier update. Before that, the files are
-	// left alone.
+	current map[string]bool // paths of the files that were written for version
+	// enabled is set once the export has been seen enabled. Until then, the files are left alone.
 	enabled   bool
 	warned    bool   // about files without an export
 	lastError string // what was logged last, to log each error once
@@ -41,8 +40,8 @@ func NewFollower(d Deps) *Follower {
 	return &Follower{deps: d, current: make(map[string]bool)}
 }
 
-// Update writes the files that the export has changed since the last call, and those that could not
-// be written then. It logs errors. Call it periodically.
+// Update rewrites the files if the export has changed since the last call, and tries again those that
+// could not be written then. It logs errors. Call it periodically.
 func (f *Follower) Update(ctx context.Context) {
 	err := f.update(ctx)
 	switch {

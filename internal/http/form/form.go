@@ -148,9 +148,11 @@ type Mode int
 const (
 	// Strict accepts each field once, and refuses a text if any part of it is malformed.
 	Strict Mode = iota
-	// Loose is for a client that does not encode everything it sends, and for addresses that others
-	// append to. Fields that are not asked for may be malformed, and a field may be repeated with
-	// the same value.
+	// Appended is for an address that programs append parameters to. Fields that are not asked for
+	// may be malformed.
+	Appended
+	// Loose is for a client that does not encode everything it sends. Fields that are not asked for
+	// may be malformed, and a field may be repeated with the same value.
 	Loose
 )
 
@@ -185,7 +187,7 @@ func parsePair(pair string, mode Mode, fields []*Field) error {
 	name, value, _ := strings.Cut(pair, "=")
 	name, ok := unescape(name)
 	f := find(fields, name)
-	if mode == Loose && (f == nil || !ok) {
+	if mode != Strict && (f == nil || !ok) {
 		return nil
 	}
 	if !ok || strings.IndexByte(pair, ';') >= 0 {
@@ -198,7 +200,7 @@ func parsePair(pair string, mode Mode, fields []*Field) error {
 	case f == nil:
 	case !f.Sent:
 		f.Sent, f.Value = true, value
-	case mode == Strict || f.Value != value:
+	case mode != Loose || f.Value != value:
 		f.repeated = true
 	}
 	return nil

@@ -23,8 +23,8 @@ import (
 var staticFiles embed.FS
 
 // staticRoot is the path of the static files. A file's address contains a fingerprint of its
-// content, so a browser may keep it forever, and a page of a new version never gets a script of
-// the old one.
+// content, so a browser may keep it forever, and a page of a new version gets no script of the old
+// one from a cache.
 const staticRoot = "/static/"
 
 // contentTypes are the only kinds of file that static/ may contain. Each is listed here and not
@@ -182,6 +182,20 @@ func (a *assets) modules(name string) []string {
 func (a *assets) lookup(path string) (asset, bool) {
 	x, ok := a.byPath[path]
 	return x, ok
+}
+
+// fingerprint matches the fingerprint and the extension in an address.
+var fingerprint = regexp.MustCompile(`\.[0-9a-f]{8}(\.[a-z]+)$`)
+
+// ofOtherVersion returns the file at a path with the fingerprint of another version of the program.
+// Servers behind one address are upgraded one after the other, and a page of one may ask another
+// for its files.
+func (a *assets) ofOtherVersion(path string) (asset, bool) {
+	if !fingerprint.MatchString(path) {
+		return asset{}, false
+	}
+	name := strings.TrimPrefix(fingerprint.ReplaceAllString(path, "$1"), staticRoot)
+	return a.lookup(a.urls[name])
 }
 
 // serve answers with a file whose address identifies its content.

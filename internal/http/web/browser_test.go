@@ -107,7 +107,7 @@ type pageServer struct {
 	URL string
 
 	mu       sync.Mutex
-	posts    []string // bodies of sign-ups
+	posts    []string // bodies of signups
 	captchas int
 	signIns  []string
 	handlers map[string]http.HandlerFunc
@@ -238,7 +238,7 @@ func (s *pageServer) handle(path string, h http.HandlerFunc) {
 	s.handlers[path] = h
 }
 
-// onSignup makes the sign-up endpoint give these answers in turn, and then the last one again.
+// onSignup makes the signup endpoint give these answers in turn, and then the last one again.
 func (s *pageServer) onSignup(answers ...http.HandlerFunc) {
 	s.handle("/signup.ashx", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -254,7 +254,7 @@ func (s *pageServer) onSignup(answers ...http.HandlerFunc) {
 	})
 }
 
-// sent returns the bodies of all sign-up requests.
+// sent returns the bodies of all signup requests.
 func (s *pageServer) sent() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -347,7 +347,7 @@ func (s *pageServer) onSignIn(algorithm string, stale int, success http.HandlerF
 			`Other abc==, X-Digest realm="phone \"test\" \\ x", qop="auth-int, auth",algorithm=%s , `+
 				`nonce="nonce-%d", opaque="o,p=\"q"%s`, algorithm, count, expired))
 		writeReply(w, 401,
-			`{"error":"unauthorized","error_description":"The user name or the password is not right."}`)
+			`{"error":"unauthorized","error_description":"The user name or the password is wrong."}`)
 	})
 }
 

@@ -81,9 +81,10 @@ func TestConfirm(t *testing.T) {
 		token := s.token(t, who)
 		a := v.confirm(t, who.user, who.password, token)
 		a.wantJSON(t, 200)
+		cookie := a.header.Values("Set-Cookie")
 		if want := `{"ok":true,"user":"` + who.user + `"}` + "\n"; a.body != want ||
-			a.header.Get("Set-Cookie") != "" {
-			t.Errorf("headers %v, body %q, want %q and no cookie", a.header, a.body, want)
+			len(cookie) != 1 || !strings.HasPrefix(cookie[0], "__Host-dialtone-device=") {
+			t.Errorf("headers %v, body %q, want %q and no session", a.header, a.body, want)
 		}
 		if got := s.status(t, who); got != confirmed {
 			t.Errorf("active and confirmed: %v", got)

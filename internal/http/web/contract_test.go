@@ -87,7 +87,7 @@ func TestSignup(t *testing.T) {
 			t.Errorf("there is a file %s", name)
 		}
 	}
-	// The database files contain neither the token nor HA1 in clear.
+	// The database files contain neither the token nor HA1 in the clear.
 	token := must[*url.URL](t)(url.Parse(target)).Query().Get("token")
 	raw, ok := secret.DecodeText(token)
 	if !ok {
@@ -130,11 +130,11 @@ func TestSignupRefused(t *testing.T) {
 		"user: must be 1 to 64 characters long": {
 			{"user of 65 characters", "user=" + long("a", 65)},
 		},
-		"user: must be in small letters; type it again without capitals": {
+		"user: must be in lower case; type it again without capitals": {
 			{"user in capitals", "user=ALEX"},
 			{"user with one capital", "user=aleX"},
 		},
-		"user: may hold only the letters a to z, digits, dot, underscore and hyphen; " +
+		"user: may contain only the letters a to z, digits, dot, underscore and hyphen; " +
 			"leave out everything else": {
 			{"user with a leading space", "user=+alex"},
 			{"user with a trailing space", "user=alex+"},
@@ -155,10 +155,10 @@ func TestSignupRefused(t *testing.T) {
 			{"user of a hyphen", "user=-"},
 			{"user of marks only", "user=_.-"},
 		},
-		"user: is kept for the platform itself; choose another name": {
+		"user: is reserved for the platform; choose another name": {
 			{"reserved user", "user=admin"},
 		},
-		"user: looks like a name that is kept for the platform itself; choose another name": {
+		"user: looks like a name that is reserved for the platform; choose another name": {
 			{"user that looks like a reserved one", "user=adm1n"},
 			{"user that looks like support", "user=supp0rt"},
 			{"user with separators in a reserved name", "user=ad-min"},

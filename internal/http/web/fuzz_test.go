@@ -113,6 +113,9 @@ func FuzzForwarded(f *testing.F) {
 		}
 		var hops []netip.Addr
 		for _, hop := range strings.Split(one+","+two, ",") {
+			if strings.TrimSpace(hop) == "" {
+				continue
+			}
 			a, ok := parseHop(strings.TrimSpace(hop))
 			if !ok {
 				hops = nil // addresses to the left of it do not count

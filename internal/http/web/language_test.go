@@ -234,7 +234,7 @@ func TestAPILanguage(t *testing.T) {
 	v := s.visitor("a.test")
 	if got, want := v.postBody(t, s.form(t, s.newPerson("a.test")).with("user=admin").String()+"&lang=de", german...).
 		wantError(t, 400, "invalid_request"),
-		"user: is kept for the platform itself; choose another name"; got != want {
+		"user: is reserved for the platform; choose another name"; got != want {
 		t.Errorf("the description is %q, want %q", got, want)
 	}
 	if got := v.postBody(t, "", german...).wantError(t, 400, "invalid_request"); got != missingText {

@@ -317,7 +317,7 @@ func TestSignUpPage(t *testing.T) {
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
 		tests := []struct{ field, value, want string }{
-			{"user", "Alex", "Use small letters only: a user name has no capitals"},
+			{"user", "Alex", "Use lower-case letters only: a user name has no capitals"},
 			{"user", "álex", "Use only the letters a to z, digits, dots, hyphens and underscores"},
 			{"user", "al ex", "Use only the letters a to z, digits, dots, hyphens and underscores"},
 			{"user", "\u212aarl", "Use only the letters a to z, digits, dots, hyphens and underscores"},
@@ -357,7 +357,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 	})
 
-	t.Run("offers small letters", func(t *testing.T) {
+	t.Run("offers lower-case letters", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(good)
 		p := openTab(t, s, "/signup.html")
@@ -712,7 +712,7 @@ func TestSignInPage(t *testing.T) {
 	}
 
 	const (
-		denied     = "The user name or the password is not right"
+		denied     = "The user name or the password is wrong"
 		failed     = "Something went wrong on our side. Try again in a moment"
 		overloaded = "Too many people are waiting right now. Try again in a moment"
 	)
@@ -740,7 +740,7 @@ func TestSignInPage(t *testing.T) {
 		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false},
 		{
 			"upper case",
-			asks, "Alex", "x", []string{"Use small letters only: a user name has no capitals"}, false,
+			asks, "Alex", "x", []string{"Use lower-case letters only: a user name has no capitals"}, false,
 		},
 		{
 			"a name that no header can hold", asks, "а🙂", "x",

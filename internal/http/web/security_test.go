@@ -74,8 +74,8 @@ func TestRequestBody(t *testing.T) {
 		headers            []string
 		says               string
 	}{
-		{"multipart", "", multipart, ct("multipart/form-data; boundary=x"), media},
-		{"JSON", "", `{"user":"x"}`, ct("application/json"), media},
+		{"a file", "", multipart, ct("multipart/form-data; boundary=x"), "contains a file"},
+		{"JSON", "", `{"user":"x"}`, ct("application/json"), "not as application/json"},
 		{"JSON as text", "", `{"user":"x"}`, ct("text/plain"), media},
 		{"a form as text", "", body, ct("text/plain;charset=UTF-8"), media},
 		{"no media type", "", body, nil, media},
@@ -642,5 +642,24 @@ func checkMessage(t *testing.T, m message) {
 		if strings.ContainsAny(line, "\r\n\x00") || len(line) > 998 {
 			t.Errorf("the message has the line %q", line)
 		}
+	}
+}
+
+// TestAssetOfOtherVersion asks for a file of a page that another version of the program served.
+func TestAssetOfOtherVersion(t *testing.T) {
+	s := startServer(t)
+	v := s.visitor("a.test")
+	got := v.get(t, "/static/login.00000000.js")
+	got.wantStatus(t, 200)
+	if got.header.Get("Cache-Control") != "no-store" ||
+		!strings.Contains(got.header.Get("Content-Type"), "javascript") || got.body == "" {
+		t.Errorf("headers %v", got.header)
+	}
+	for _, wrong := range []string{
+		"/static/absent.00000000.js", "/static/login.0000000.js", "/static/login.000000000.js",
+		"/static/login.ABCDEF00.js", "/static/login.js", "/static/.00000000.js",
+		"/static/..%2fassets.00000000.go", "/static/login.00000000.css",
+	} {
+		v.get(t, wrong).wantStatus(t, 404)
 	}
 }

@@ -121,7 +121,7 @@ func (s *Site) activationPage(
 // append parameters of their own, which do not count, however malformed they are.
 func tokenOf(u *url.URL) string {
 	token := form.Field{Name: "token"}
-	if form.Parse(u.RawQuery, form.Loose, &token) != nil {
+	if form.Parse(u.RawQuery, form.Appended, &token) != nil {
 		return ""
 	}
 	return token.Value

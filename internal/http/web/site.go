@@ -164,7 +164,7 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	if !ok {
 		rt.api = true
 		return fault.New(fault.Misdirected,
-			"this server has no platform of that host name; check the address")
+			"this server has no platform with that host name; check the address")
 	}
 	r.tenant = t
 	if t.Secure() {
@@ -203,13 +203,21 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 var errNoPage = fault.New(fault.NotFound, "there is nothing at this address; check the spelling")
 
 func (s *Site) static(w http.ResponseWriter, r *request) error {
-	a, ok := s.assets.lookup(r.URL.Path)
-	if !ok {
-		return errNoPage
+	a, current := s.assets.lookup(r.URL.Path)
+	if !current {
+		var ok bool
+		if a, ok = s.assets.ofOtherVersion(r.URL.Path); !ok {
+			return errNoPage
+		}
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		return fault.New(fault.Method, "this address takes GET, HEAD")
+		return fault.New(fault.Method, "use GET or HEAD at this address")
+	}
+	if !current {
+		w.Header().Set("Cache-Control", "no-store")
+		a.answer(w, r.Request)
+		return nil
 	}
 	a.serve(w, r.Request)
 	return nil

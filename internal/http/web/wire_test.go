@@ -152,7 +152,7 @@ func TestRequestSmuggling(t *testing.T) {
 				"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
 		},
 		{"HTTP/1.2", strings.Replace(cl("Content-Length: "+size), "HTTP/1.1", "HTTP/1.2", 1)},
-		{"HTTP/2.0 in clear", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden},
+		{"HTTP/2.0 in the clear", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + hidden},
 		{"HTTP/0.9", "GET /captcha.ashx\r\n" + hidden},
 		{"no version of HTTP", strings.Replace(cl("Content-Length: 0"), " HTTP/1.1", " HTTP/1.1 HTTP/1.0", 1)},
 		{

@@ -98,7 +98,7 @@ func BenchmarkSignupForms(b *testing.B) {
 	}
 }
 
-// signups returns a function that returns signups as the sign-up page makes them. They share no
+// signups returns a function that returns signups as the signup page makes them. They share no
 // limit and no captcha.
 func signups(tenant int64) func() account.Signup {
 	var number atomic.Int64

@@ -457,6 +457,31 @@ var undoTests = []testCase{
 		again.Captcha = a.Captcha
 		t.wantErr(t.Create(t.ctx, again, noon), account.ErrCaptcha)
 	}},
+	{"does not remove an account that was acknowledged", func(t *test) {
+		a := t.addPending("ann", noon)
+		for range 2 {
+			t.must(t.Acknowledge(t.ctx, t.tenant, a.Account.UID, noon))
+		}
+		t.must(t.Undo(t.ctx, a, noon))
+		t.wantEqual(t.pendingUsers(), []string{"ann"})
+		again := t.signup("bob", noon)
+		again.Captcha = a.Captcha
+		t.wantErr(t.Create(t.ctx, again, noon), account.ErrCaptcha)
+		got, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
+		t.must(err)
+		if got.User != "ann" || got.Disabled {
+			t.Errorf("got %+v", got)
+		}
+	}},
+	{"happens before an account that is gone is acknowledged", func(t *test) {
+		a, b := t.addPending("ann", noon), t.addActive("bob", noon)
+		t.wantKind(t.Acknowledge(t.ctx, t.tenant+1, a.Account.UID, noon), fault.NotFound)
+		t.wantKind(t.Acknowledge(t.ctx, t.tenant, b.Account.UID, noon), fault.NotFound)
+		t.wantKind(t.Acknowledge(t.ctx, t.tenant, a.Account.UID, a.Account.Expires), fault.NotFound)
+		t.must(t.Undo(t.ctx, a, noon))
+		t.wantNoAccount("ann", noon)
+		t.wantKind(t.Acknowledge(t.ctx, t.tenant, a.Account.UID, noon), fault.NotFound)
+	}},
 	{"does not remove the next account of the same name", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.must(t.Undo(t.ctx, a, noon))

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestMain lowers the frequency of garbage collections. The tests make thousands of short-lived small
+// TestMain makes the garbage collector run less often. The tests make thousands of short-lived small
 // disks, and spend two fifths of their time on collecting them with the default of 100 percent. With
 // 800 percent they need 150 MB.
 func TestMain(m *testing.M) {
