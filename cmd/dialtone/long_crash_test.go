@@ -84,8 +84,8 @@ func (c *cuts) add(s *killTest, o *cuts) {
 	}
 }
 
-// outage is a server whose disk loses its power.
-type outage struct {
+// powerCut is a server whose disk loses its power.
+type powerCut struct {
 	*killTest
 	*serverProcess
 	sum          *cuts
@@ -98,7 +98,7 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	p := s.start()
 	s.check(p)
 	verified(s.t, s.data, s.pickup)
-	o := &outage{killTest: s, serverProcess: p, sum: c}
+	o := &powerCut{killTest: s, serverProcess: p, sum: c}
 	for i := range clients {
 		o.clients.Go(func() { o.client(i%2 == 0) })
 	}
@@ -129,7 +129,7 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	d.restore()
 }
 
-func (o *outage) client(newConn bool) {
+func (o *powerCut) client(newConn bool) {
 	for after := 0; after < signupsAfterCut; {
 		v := newVisitor(o.address, "")
 		if newConn {
@@ -167,7 +167,7 @@ func (s *killTest) newUser(newConn bool) string {
 }
 
 // note records an error, unless it is excused.
-func (o *outage) note(excused bool, err error) {
+func (o *powerCut) note(excused bool, err error) {
 	if excused {
 		return
 	}
@@ -177,7 +177,7 @@ func (o *outage) note(excused bool, err error) {
 }
 
 // post signs up, and reports whether the server answers. Without power, no signup may succeed.
-func (o *outage) post(v *visitor, user string, form url.Values, withoutPower bool) bool {
+func (o *powerCut) post(v *visitor, user string, form url.Values, withoutPower bool) bool {
 	a, err := v.post(form)
 	o.mu.Lock()
 	defer o.mu.Unlock()

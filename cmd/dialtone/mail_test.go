@@ -395,7 +395,7 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 	p := o.start()
 	o.signup("ann")
 	o.until("the outbox is empty",
-		func() bool { return strings.Contains(o.must("verify"), " 0 not confirmed") })
+		func() bool { return strings.Contains(o.must("verify"), " 0 not yet synced") })
 	if names, err := filepath.Glob(filepath.Join(o.data, "pickup", "*.eml")); err != nil ||
 		len(names) != 1 {
 		t.Errorf("the pickup directory has %q, %v", names, err)
