@@ -38,8 +38,7 @@ const (
 // (Persian, Bengali), after a virama (RFC 5892 sections A.1 and A.2) and between pictographs
 // (families); and variation selectors, after a character that has variants.
 //
-// A name is not unique and proves nothing about its bearer. CleanName fails with
-// fault.Field("name", …).
+// A name is not unique and does not identify anyone. CleanName fails with fault.Rule("name", …).
 func CleanName(raw string) (string, error) {
 	if cleanASCII(raw) {
 		return raw, nil
@@ -135,7 +134,7 @@ func checkWriting(name string) error {
 			}
 		case r == utf8.RuneError || r == '\uFFFC':
 			return fault.Rule("name", "lost",
-				"has a character that stands for a lost one; type it again")
+				"has a replacement character (U+FFFD) in it; type it again")
 		case r == brailleBlank || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) ||
 			unicode.Is(unicode.Cf, r):
 			return hiddenCharacter()
@@ -166,7 +165,7 @@ func checkWriting(name string) error {
 
 func hiddenCharacter() error {
 	return fault.Rule("name", "hidden",
-		"has a character that cannot be seen or that turns the direction of the text; type it again by hand")
+		"has a character that cannot be seen or that changes the direction of the text; type it again by hand")
 }
 
 const (

@@ -202,7 +202,7 @@ func TestCleanNameErrors(t *testing.T) {
 		"\u0301":                 "no letter before it",
 		"😀":                      "at least one letter or digit",
 		"\xff":                   "UTF-8",
-		"a\ufffd":                "lost",
+		"a\ufffd":                "replacement",
 	} {
 		if _, err := CleanName(raw); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+q: %v, want something about %q", raw, err, want)

@@ -110,21 +110,27 @@ func TestHasDomain(t *testing.T) {
 	}
 }
 
-func TestTenantProperties(t *testing.T) {
+func TestConfirms(t *testing.T) {
 	for activation, want := range map[tenant.Activation]bool{
 		"": false, tenant.ActivationLink: false, tenant.ActivationConfirm: true,
 	} {
 		tn := tenant.Tenant{Settings: tenant.Settings{Activation: activation}}
 		if got := tn.Confirms(); got != want {
-			t.Errorf("activation %q requires the password: %v", activation, got)
+			t.Errorf("activation %q requires the password: %v, want %v", activation, got, want)
 		}
 	}
+}
+
+func TestSecure(t *testing.T) {
 	for url, want := range map[string]bool{"https://a.test": true, "http://localhost": false, "": false} {
 		if got := (tenant.Tenant{PublicURL: url}).Secure(); got != want {
-			t.Errorf("%q is over TLS: %v", url, got)
+			t.Errorf("%q is over TLS: %v, want %v", url, got, want)
 		}
 	}
+}
+
+func TestTURNLife(t *testing.T) {
 	if got := (tenant.Tenant{Settings: tenant.Settings{TURNSeconds: 90}}).TURNLife(); got != 90*time.Second {
-		t.Errorf("90 seconds are %v", got)
+		t.Errorf("the life is %v, want 1m30s", got)
 	}
 }

@@ -179,7 +179,7 @@ func TestSignupRefused(t *testing.T) {
 		"name: needs at least one letter or digit; add one": {
 			{"name without a letter or digit", "name=%21%21"},
 		},
-		"name: has a character that cannot be seen or that turns the direction of the text; " +
+		"name: has a character that cannot be seen or that changes the direction of the text; " +
 			"type it again by hand": {
 			{"name with a right-to-left override", "name=A%E2%80%AEB"},
 			{"name with a left-to-right isolate", "name=A%E2%81%A6B"},

@@ -11,7 +11,7 @@
 //
 // The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
 // store. In SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in
-// clear. The statements are the same for both.
+// the clear. The statements are the same for both.
 //
 // A change names its subject, an account or the tenants. The entry of an account is derived from
 // the account as it is then, so deriving it again changes nothing. No account changes between
@@ -76,7 +76,7 @@ type backend interface {
 	disable() error
 	// catchUp applies what an earlier process left. It reports whether the tables must be filled.
 	catchUp(ctx context.Context) (incomplete bool, err error)
-	// prune forgets changes that the tables have.
+	// prune deletes the changes that the tables already contain.
 	prune() error
 	version(ctx context.Context) (int64, error)
 	locations() []string
@@ -107,8 +107,8 @@ func Account(uid account.UID) Subject { return Subject(uid[:]) }
 // phone servers see the change, and after the functions of OnChange were called.
 func (t *Tables) Write(do func(engine.Tx) ([]Subject, error)) error {
 	var due bool
-	// all is what every run of do named: on PostgreSQL an earlier run than the last may have been
-	// committed.
+	// all collects the subjects of every run of do: on PostgreSQL a run before the last may have
+	// been committed.
 	var all []Subject
 	// An error may mean that it is not known whether the transaction was committed.
 	defer func() { t.changed(all) }()
@@ -147,7 +147,7 @@ func (t *Tables) changed(list []Subject) {
 	}
 }
 
-// Enable makes the tables and fills them.
+// Enable creates the tables and fills them.
 func (t *Tables) Enable(ctx context.Context, progress export.Progress) error {
 	if t.open == nil {
 		return errNoKeys

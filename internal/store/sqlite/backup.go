@@ -11,12 +11,12 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// Backup implements engine.Backuper. The file has its name when it is complete and durable; a file
-// that exists is not replaced.
+// Backup implements engine.Backuper. The file appears under its name only when it is complete and
+// durable. An existing file is never replaced.
 func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) error {
 	dir := filepath.Dir(path)
 	temp := filepath.Join(dir, ".backup-"+rand.Text())
-	// VACUUM INTO takes an empty file. One that SQLite made would be readable by everybody.
+	// VACUUM INTO takes an empty file. SQLite itself would create it readable by everybody.
 	if err := disk.Create(temp, nil); err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) 
 		return fmt.Errorf("copy the database: %w", err)
 	}
 	if err := disk.Link(temp, path); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists; give a new name, or move the file away", path)
+		return fmt.Errorf("%s exists; choose another name, or move the file away", path)
 	} else if err != nil {
 		return err
 	}

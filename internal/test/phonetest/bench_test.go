@@ -20,7 +20,7 @@ import (
 // BenchmarkKamailio registers phones with sipp at three Kamailios, in turn. They look the credentials
 // up among 200,000 accounts: in the export's view, over HTTP, and in a table of Kamailio's own schema.
 // HTTP is measured with an empty cache and with a full one. The result is the ratio of the rates, as
-// the median of the rounds. The rates themselves are those of a machine that runs all programs.
+// the median of the rounds. The absolute rates include every program, as all run on one machine.
 func BenchmarkKamailio(b *testing.B) {
 	const accounts, registrations, rounds = 200_000, 20_000, 3
 	p := onPostgres(b, postgrestest.Start(b))
