@@ -279,7 +279,7 @@ func TestSignupOrderOfChecks(t *testing.T) {
 	f.Name = "Ann"
 	try(from(1), fault.Invalid, "32 hex digits")
 	f.HA1 = o.hash("taken", password)
-	try(from(1), fault.Limited, "from your address")
+	try(from(1), fault.Limited, "from your network")
 	try(from(2), fault.Captcha, "answer")
 	f.CaptchaToken, f.CaptchaAnswer = o.answered(o.Tenant.ID)
 	try(from(2), fault.Conflict, "taken")
