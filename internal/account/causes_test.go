@@ -82,11 +82,11 @@ func TestCauseOfRefusal(t *testing.T) {
 		limit, sentence string
 		exhaust         func(*fixture) error // returns the first refusal
 	}{
-		{"address", "too many signups from your address", func(o *fixture) error {
+		{"address", "too many accounts were created from your network", func(o *fixture) error {
 			return o.untilLimited(func(i int) account.Form { return o.form(fmt.Sprint("ann", i)) },
 				func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
 		}},
-		{"site", "too many signups from your address", func(o *fixture) error {
+		{"site", "too many accounts were created from your network", func(o *fixture) error {
 			return o.untilLimited(func(i int) account.Form { return o.form(fmt.Sprint("ann", i)) },
 				func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::1", i)) })
 		}},
