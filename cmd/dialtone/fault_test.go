@@ -414,7 +414,7 @@ func testReadOnlyStart(t *testing.T) {
 		"127.0.0.1:0", "--mail-pickup-dir", p.pickup)
 	cmd.Env = []string{}
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "dialtone.db: ") {
+	if cmd.ProcessState.ExitCode() != exitConfig || !strings.Contains(string(out), "read-only file system") {
 		t.Errorf("start: %v\n%s", err, out)
 	}
 	p.must(unix.Mount("", disk, "", unix.MS_REMOUNT, "size=8m"))

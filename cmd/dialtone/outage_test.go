@@ -82,7 +82,7 @@ func TestOutageOfDatabaseIsLoggedOnce(t *testing.T) {
 	p.mustStop(t)
 	for _, event := range []string{
 		refresh + "failed", refresh + "works again", "heartbeat failed", "heartbeat works again",
-		"not ready", "ready again",
+		`not ready","check":"store`, `ready again","check":"store`,
 	} {
 		if n := logged(event); n != 1 {
 			t.Errorf("%q is logged %d times", event, n)

@@ -44,8 +44,8 @@ func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 	switch {
 	case err == nil && l.since.IsZero():
 	case err == nil:
-		l.log.WarnContext(ctx, l.recovered, "after", now.Sub(l.since).Round(time.Millisecond).String(),
-			"failures", l.failures)
+		l.log.WarnContext(ctx, l.recovered, append(attrs,
+			"after", now.Sub(l.since).Round(time.Millisecond).String(), "failures", l.failures)...)
 		l.since, l.failures = time.Time{}, 0
 	case l.since.IsZero():
 		l.since, l.logged, l.failures = now, now, 1

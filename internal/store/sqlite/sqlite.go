@@ -84,7 +84,7 @@ func OpenVFS(ctx context.Context, path string, check func(engine.Tx) error, vfs 
 		return check(tx)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, closeAfter(err, c))
+		return nil, fmt.Errorf("%s: %w", path, closeAfter(err, c, path))
 	}
 	e.readers = newReaders(e.connectReader)
 	e.writer = newWriter(c)
@@ -111,15 +111,16 @@ func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
 		return nil, err
 	}
 	if err := c.Script(pragmas); err != nil {
-		return nil, closeAfter(err, c)
+		return nil, closeAfter(err, c, path)
 	}
 	return c, nil
 }
 
-// closeAfter closes a connection that failed with err. If the database is damaged, the files stay as
-// they are: SQLite would otherwise move the WAL to the database, even the WAL of another database.
-func closeAfter(err error, c *conn.Conn) error {
-	if IsDamaged(err) {
+// closeAfter closes a connection that failed with err. If the database is damaged and has a WAL, both
+// stay as they are: SQLite would otherwise move the WAL to the database, even the WAL of another
+// database.
+func closeAfter(err error, c *conn.Conn, path string) error {
+	if IsDamaged(err) && hasFrames(path) {
 		err = errors.Join(err, c.NoCheckpointOnClose())
 	}
 	return errors.Join(err, c.Close())
