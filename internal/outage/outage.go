@@ -32,8 +32,8 @@ func New(log *slog.Logger, failed, recovered string, now func() time.Time) *Log 
 	return &Log{log: log, failed: failed, recovered: recovered, now: now}
 }
 
-// Report is called with the outcome of each attempt. The attributes are added to lines about
-// failures. An error that comes after ctx has ended is not a failure.
+// Report is called with the outcome of each attempt. The attributes are added to each line. An
+// error that comes after ctx has ended is not a failure.
 func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 	if err != nil && ctx.Err() != nil {
 		return
