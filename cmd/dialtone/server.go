@@ -107,6 +107,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Log:            log,
 		Now:            time.Now,
 		AddressCeiling: in.Limits.SignupsPerAddressAllTenants,
+		OneTenant:      func() bool { return len(s.tenants.All()) == 1 },
 		Dev:            in.Dev,
 	})
 	s.registry = sipserver.NewRegistry(sipserver.Deps{

@@ -51,6 +51,19 @@ func TestMessagesPerPerson(t *testing.T) {
 	o.Must(err)
 }
 
+// With one tenant, the tenant's own limit is the lower one, and a signup takes no further place.
+func TestMessagesPerPersonOfOneTenant(t *testing.T) {
+	for one, want := range map[bool]int{false: 3, true: 2} { // with the place of the address
+		o := newFixture(t)
+		o.AccountDeps.OneTenant = func() bool { return one }
+		o.Rebuild()
+		o.signup("ann")
+		if got := o.count(`SELECT count(*) FROM taken`); got != want {
+			t.Errorf("one tenant is %v: the signup takes %d places, want %d", one, got, want)
+		}
+	}
+}
+
 // The owner of a pending account can correct the address, and cannot send to many strangers.
 func TestAddressChangesPerAccount(t *testing.T) {
 	o := newFixture(t)

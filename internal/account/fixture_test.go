@@ -189,6 +189,16 @@ func tokenIn(t *testing.T, message string) string {
 	return m[1]
 }
 
+// count returns the number that a query returns.
+func (o *fixture) count(query string) (n int) {
+	o.Helper()
+	db, err := sql.Open("sqlite", o.DatabaseFile())
+	o.Must(err)
+	err = db.QueryRow(query).Scan(&n)
+	o.Must(errors.Join(err, db.Close()))
+	return n
+}
+
 // exec runs SQL on a connection of its own.
 func (o *fixture) exec(query string) {
 	o.Helper()

@@ -45,6 +45,10 @@ type Deps struct {
 	// AddressCeiling is how many signups an hour one address gets at all tenants together, or zero
 	// for no such limit.
 	AddressCeiling int
+	// OneTenant reports whether there is only one tenant. Then the limit on messages to one person
+	// from all tenants together, which the tenant's own limit is below, is not counted. Nil means
+	// that it is counted.
+	OneTenant func() bool
 	// Dev lifts the limits on signups from one address for this machine, so that a developer can
 	// sign up as often as needed.
 	Dev bool

@@ -355,19 +355,21 @@ func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance
 // isDeveloper reports whether a signup comes from the developer of this platform.
 func (s *Service) isDeveloper(from Origin) bool { return s.deps.Dev && from.Addr.IsLoopback() }
 
-// recipient are the places that a message takes for its recipient: at the tenant, and at all tenants.
+// recipient are the places that a message takes for its recipient: at the tenant, and, if there are
+// several, at all tenants.
 func (s *Service) recipient(t *tenant.Tenant, email string) []throttle.Allowance {
 	key := RecipientKey(email)
-	return []throttle.Allowance{
-		{
-			Bucket: s.buckets.Of("message", t.ID, key),
-			Rule:   throttle.MessagesPerRecipient,
-			Limit:  throttle.LimitRecipient,
-		},
-		{
-			Bucket: s.buckets.Of("message", 0, key),
-			Rule:   throttle.MessagesPerPerson,
-			Limit:  throttle.LimitPerson,
-		},
+	places := []throttle.Allowance{{
+		Bucket: s.buckets.Of("message", t.ID, key),
+		Rule:   throttle.MessagesPerRecipient,
+		Limit:  throttle.LimitRecipient,
+	}}
+	if s.deps.OneTenant != nil && s.deps.OneTenant() {
+		return places
 	}
+	return append(places, throttle.Allowance{
+		Bucket: s.buckets.Of("message", 0, key),
+		Rule:   throttle.MessagesPerPerson,
+		Limit:  throttle.LimitPerson,
+	})
 }
