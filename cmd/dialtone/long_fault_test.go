@@ -693,12 +693,9 @@ func testFrozen(t *testing.T, store bool) {
 		default:
 			t.Errorf("%s: %s", user, p.answer)
 		}
-		want := "200 "
-		if accounts[user] {
-			want = "400 captcha_failed"
-		}
-		if a, err := p.v.post(p.form); err != nil || !strings.HasPrefix(a.String(), want) {
-			t.Errorf("%s signs up again: %v, %v; want %s", user, a, err, want)
+		// A signup that was saved, but whose answer was lost, gets the same answer.
+		if a, err := p.v.post(p.form); err != nil || !strings.HasPrefix(a.String(), "200 ") {
+			t.Errorf("%s signs up again: %v, %v; want 200", user, a, err)
 		}
 	}
 	if most := before + len(people) + 32; threads > most {

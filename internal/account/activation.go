@@ -23,7 +23,7 @@ func (s *Service) Activate(
 		if t.Confirms() {
 			a, err = s.deps.Store.Linked(ctx, t.ID, token.Hash(), s.deps.Now())
 		} else {
-			// The write goes on if the client disconnects, so that no link is half used.
+			// The write continues if the client disconnects, so that no link is left half used.
 			ctx := context.WithoutCancel(ctx)
 			a, err = s.deps.Store.Activate(ctx, t.ID, token.Hash(), s.deps.Now())
 		}

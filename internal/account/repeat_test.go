@@ -130,8 +130,8 @@ func TestRepeatedSignupIsNoOracle(t *testing.T) {
 	}
 }
 
-// TestRepeatedSignupIsNotUndone repeats a signup while the first one is about to fail. Whoever was
-// told that there is an account keeps it, and the message is written.
+// TestRepeatedSignupIsNotUndone repeats a signup while the first one is about to fail. The repeated
+// one was answered with success, so the account stays and its message is written.
 func TestRepeatedSignupIsNotUndone(t *testing.T) {
 	o := newFixture(t)
 	form := o.form("ann")
@@ -156,7 +156,7 @@ func TestRepeatedSignupIsNotUndone(t *testing.T) {
 	}
 }
 
-// TestConcurrentRepeats sends one form many times at once. It makes one account and one message, and
+// TestConcurrentRepeats sends one form many times concurrently. It makes one account and one message, and
 // every sender gets the same answer.
 func TestConcurrentRepeats(t *testing.T) {
 	o := newFixture(t)

@@ -238,7 +238,7 @@ func TestFetch(t *testing.T) {
 			Log: slog.New(slog.NewTextHandler(log, nil)),
 		}), s, log
 	}
-	t.Run("goes on from the position", func(t *testing.T) {
+	t.Run("continues from the position", func(t *testing.T) {
 		q, s, log := newQueue()
 		s.list = []Delivery{{Message: mailmsg.ID{1}}}
 		put(&q.window, 0, 10)

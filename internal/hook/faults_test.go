@@ -73,7 +73,7 @@ func (f *fixture) startOn(q hook.Queue, send sendFunc, forget func(account.UID))
 	f.Cleanup(func() { cancel(); <-done })
 }
 
-// TestQueueFaults checks that a Dispatcher goes on after each fault of the store, and logs it.
+// TestQueueFaults checks that a Dispatcher continues after each fault of the store, and logs it.
 func TestQueueFaults(t *testing.T) {
 	f := newFixture(t)
 	q := &faultyQueue{Store: f.Store}

@@ -12,9 +12,9 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// TestGuessesAtOnce sends wrong passwords for one name from many addresses at the same time, and the
+// TestConcurrentGuesses sends wrong passwords for one name from many addresses at the same time, and the
 // right one among them as the last.
-func TestGuessesAtOnce(t *testing.T) {
+func TestConcurrentGuesses(t *testing.T) {
 	h := newFixture(t)
 	h.member("ann")
 	const guesses = 300
@@ -45,8 +45,8 @@ func TestGuessesAtOnce(t *testing.T) {
 	}
 }
 
-// TestRightPasswordsAtOnce signs in many times at once. None of the attempts is refused.
-func TestRightPasswordsAtOnce(t *testing.T) {
+// TestConcurrentSignIns signs in many times concurrently. None of the attempts is refused.
+func TestConcurrentSignIns(t *testing.T) {
 	h := newFixture(t)
 	h.member("ann")
 	headers := make([]string, 100)

@@ -10,8 +10,8 @@
 // this, for signing in, for a new activation message and for confirming a link.
 //
 // Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait
-// once a limit is reached. The limits are exact on one server, however many attempts are made at
-// once; several servers count separately. So that nobody can lock the owner of an account out by
+// once a limit is reached. The limits are exact on one server, even for concurrent attempts;
+// several servers count separately. So that nobody can lock the owner of an account out by
 // guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
 // confirmed a link or signed in carries a device token. Attempts with a device token or with
 // the newest link of a pending account are counted by that alone.
@@ -164,7 +164,7 @@ var (
 
 	// ErrNotActivated means that the password is right and the account not active.
 	ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
-		"open the link in the message that was sent when it was made")
+		"open the link in the activation message")
 )
 
 // Authenticate returns the account whose password a request proves, active or pending. Otherwise it
@@ -251,7 +251,7 @@ func (a *Authenticator) prove(
 }
 
 // sameResource reports whether the uri of an answer is the target of its request. It may be an
-// absolute URI of this tenant where the request has only the path (RFC 7616 §3.4.6).
+// absolute URI of this tenant where the request has only the path (RFC 7616 section 3.4.6).
 func sameResource(t *tenant.Tenant, uri, target string) bool {
 	if uri == target {
 		return true
@@ -371,7 +371,7 @@ func (a *Authenticator) SignOut(
 	if !ok {
 		return nil
 	}
-	// The write goes on if the client disconnects.
+	// The write continues if the client disconnects.
 	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), t.ID, k.ID, expires)
 	e := audit.Event{
 		Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request,

@@ -106,7 +106,7 @@ var (
 	ErrSealKey = errors.New("the store was sealed with another key")
 	// ErrUnfinished is returned by SealCheck for the target of a copy that was not completed.
 	ErrUnfinished = errors.New("a copy into this database was begun and not completed; " +
-		"run it again, and it goes on where it stopped")
+		"run it again, and it continues where it stopped")
 )
 
 // SealCheck returns a function that checks that ring has every key that a database was sealed with,

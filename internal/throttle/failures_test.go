@@ -94,8 +94,8 @@ func TestFailuresClockSetBack(t *testing.T) {
 	}
 }
 
-// TestFailuresAtOnce begins many attempts at once, all of which fail.
-func TestFailuresAtOnce(t *testing.T) {
+// TestConcurrentFailures begins many attempts that all fail.
+func TestConcurrentFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Hour}, 8, time.Now)
 		var evaluated, refused atomic.Int64
@@ -123,8 +123,8 @@ func TestFailuresAtOnce(t *testing.T) {
 	})
 }
 
-// TestSuccessesAtOnce begins many attempts at once, all of which succeed.
-func TestSuccessesAtOnce(t *testing.T) {
+// TestConcurrentSuccesses begins many attempts that all succeed.
+func TestConcurrentSuccesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Hour}, 8, time.Now)
 		f.Add(bucket(1))

@@ -142,9 +142,9 @@ func TestPasswordsRight(t *testing.T) {
 	}
 }
 
-// TestPasswordsAtOnce makes guesses at one name from many addresses, and at many names from one
+// TestConcurrentPasswords makes guesses at one name from many addresses, and at many names from one
 // address, at the same time.
-func TestPasswordsAtOnce(t *testing.T) {
+func TestConcurrentPasswords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := throttle.NewPasswords(secret.NewRing(noon), time.Now)
 		var byName, byAddress atomic.Int64

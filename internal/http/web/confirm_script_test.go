@@ -198,7 +198,7 @@ func TestSignInConfirmsLink(t *testing.T) {
 			t.Errorf("the server got %q", forms())
 		}
 	})
-	t.Run("sign-in goes on after a failure", func(t *testing.T) {
+	t.Run("sign-in continues after a failure", func(t *testing.T) {
 		for _, right := range []http.HandlerFunc{
 			replyError(400, "invalid_request", "x"), replyError(500, "server_error", "x"), hangUp,
 		} {

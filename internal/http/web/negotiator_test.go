@@ -76,7 +76,7 @@ func TestPageSize(t *testing.T) {
 			if total > 60_000 || total < 1000 {
 				t.Errorf("%s in %s weighs %d bytes", name, tag, total)
 			}
-			t.Logf("%s in %s: %d bytes, of which the page has %d", name, tag, total,
+			t.Logf("%s in %s: %d bytes in all, %d in the page", name, tag, total,
 				len(newAsset("text/html", out).packed()))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// Row is the current row of a statement. It is valid until the statement goes on to the next row.
+// Row is the current row of a statement. It is valid until the statement advances to the next row.
 type Row struct{ s *statement }
 
 // Scan copies the values of all columns to dst:
