@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,8 +95,9 @@ func TestHosts(t *testing.T) {
 
 func TestReadinessWithHangingProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		release, started := make(chan struct{}), 0
-		probe := func(context.Context) error { started++; <-release; return nil }
+		release := make(chan struct{})
+		var started atomic.Int32
+		probe := func(context.Context) error { started.Add(1); <-release; return nil }
 		s := New([]Check{{"disk", probe}}, NewRegistry(), time.Now)
 		for range 5 {
 			if status, _ := ask(t, s, "GET", "/readyz"); status != 503 {
@@ -103,8 +105,8 @@ func TestReadinessWithHangingProbe(t *testing.T) {
 			}
 			time.Sleep(cacheTime)
 		}
-		if started != 1 {
-			t.Errorf("%d probes were started, want 1", started)
+		if n := started.Load(); n != 1 {
+			t.Errorf("%d probes were started, want 1", n)
 		}
 		if status, _ := ask(t, s, "GET", "/livez"); status != 200 {
 			t.Errorf("/livez: status %d", status)
