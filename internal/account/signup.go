@@ -77,7 +77,7 @@ func (s *Service) limited(ctx context.Context, p pendingSignup) error {
 	if s.isDeveloper(p.from) {
 		return s.admitOrRepeat(ctx, p)
 	}
-	end, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
+	attempt, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (s *Service) limited(ctx context.Context, p pendingSignup) error {
 			throttle.Wait{For: wait, Limit: throttle.LimitFailures})
 	}
 	failed := false
-	defer func() { end(failed) }()
+	defer func() { attempt.End(failed) }()
 	err = s.admitOrRepeat(ctx, p)
 	failed = isRefusal(err)
 	return err
