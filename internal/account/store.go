@@ -84,7 +84,8 @@ type LinkStore interface {
 
 // Finder reads accounts.
 type Finder interface {
-	// Find returns the account of a user. It fails with fault.NotFound.
+	// Find returns the account of a user. It fails with fault.NotFound, and then takes as long as it
+	// takes to find an account.
 	Find(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
 
 	// FindUID returns the account with the UID. It fails with fault.NotFound.

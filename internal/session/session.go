@@ -4,10 +4,11 @@
 //
 // A person proves the password in the Digest exchange of package digest. Neither the password nor
 // its hash is sent. A wrong password, an unknown name and an account that an operator disabled get
-// the same answer at nearly the same cost: for an unknown name, a decoy is unsealed and checked. Only
-// reading the row takes longer for a known name, by some microseconds. Only after the right proof is
-// a person told that the account is not activated yet. Authenticate is the one implementation of
-// this, for signing in, for a new activation message and for confirming a link.
+// the same answer after the same work: for an unknown name, the store reads the row of another
+// account, and a decoy is unsealed and checked. What remains is a fraction of a microsecond
+// (BenchmarkUnknownName). Only after the right proof is a person told that the account is not
+// activated yet. Authenticate is the one implementation of this, for signing in, for a new
+// activation message and for confirming a link.
 //
 // Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait
 // once a limit is reached. The limits are exact on one server, even for concurrent attempts;
