@@ -147,7 +147,8 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 // the store.
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
-	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, store.ErrUnfinished, errDataDir,
+	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, sqlite.ErrReplaced, store.ErrUnfinished,
+	errDataDir,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -157,10 +158,16 @@ func (p *program) report(err error) int {
 		fmt.Fprintf(p.stderr, "see: %s --help\n", p.command)
 		return exitUsage
 	}
+	return statusOf(err)
+}
+
+// statusOf returns the exit status for an error that is not one of usage.
+func statusOf(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	if errors.Is(err, engine.ErrFailed) {
+	// A restart does not find the database again; it might create a new one.
+	if errors.Is(err, engine.ErrFailed) && !errors.Is(err, sqlite.ErrReplaced) {
 		return exitRestart
 	}
 	if sqlite.IsDamaged(err) || slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
