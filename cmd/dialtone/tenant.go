@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
@@ -21,7 +20,7 @@ import (
 type tenantCommand struct {
 	Add    tenantAdd    `cmd:"" help:"Add a tenant: a phone platform on a host name."`
 	List   tenantList   `cmd:"" help:"List all tenants."`
-	Set    tenantSet    `cmd:"" help:"Change the given settings of a tenant. An empty value restores the default."`
+	Set    tenantSet    `cmd:"" help:"Change settings of a tenant."`
 	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
 }
 
@@ -48,8 +47,10 @@ type tenantOptions struct {
 
 // Help is what --help adds for the commands that have these options.
 func (tenantOptions) Help() string {
-	return "--sip-websocket is wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if " +
-		"the transport is WSS.\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp." +
+	return "An empty value restores the default, which is in parentheses. A running server sees a change " +
+		"within a second.\n\n--sip-websocket is wss://HOST[:PORT][/PATH]. Without it, phones in browsers use " +
+		"the SIP server if the transport is WSS.\n\n--turn-uri is for signed-in users, such as " +
+		"turn:HOST:3478?transport=udp." +
 		"\n\n--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone." +
 		"\n\n--reserve adds to the built-in reserved names."
 }
@@ -192,8 +193,37 @@ type tenantView struct {
 	Host      string `json:"host"`
 	Realm     string `json:"realm"`
 	PublicURL string `json:"public_url"`
-	tenant.Settings
+	settingsView
 	Created time.Time `json:"created"`
+}
+
+// settingsView is tenant.Settings with all members in JSON, also those that are not set.
+type settingsView struct {
+	Product        string            `json:"product"`
+	MailFrom       string            `json:"mail_from"`
+	ReplyTo        string            `json:"reply_to"`
+	MailFooter     string            `json:"mail_footer"`
+	SIPServer      string            `json:"sip_server"`
+	SIPTransport   string            `json:"sip_transport"`
+	SIPWebSocket   string            `json:"sip_websocket"`
+	TURNURIs       []string          `json:"turn_uris"`
+	TURNSeconds    int               `json:"turn_seconds"`
+	AcrobitsCloud  string            `json:"acrobits_cloud"`
+	Origins        []string          `json:"origins"`
+	Reserved       []string          `json:"reserved"`
+	Algorithm      digest.Algorithm  `json:"algorithm"`
+	SignupsPerHour int               `json:"signups_per_hour"`
+	Activation     tenant.Activation `json:"activation"`
+}
+
+func viewSettings(s tenant.Settings) settingsView {
+	v := settingsView(s)
+	for _, list := range []*[]string{&v.TURNURIs, &v.Origins, &v.Reserved} {
+		if *list == nil {
+			*list = []string{} // not null in JSON
+		}
+	}
+	return v
 }
 
 func (c *tenantList) Run(p *program) error {
@@ -207,12 +237,10 @@ func (c *tenantList) Run(p *program) error {
 			if t.PublicURL == "" {
 				t.PublicURL = in.defaultURL(t.Host)
 			}
-			views[i] = tenantView{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
+			views[i] = tenantView{t.Host, t.Realm, t.PublicURL, viewSettings(t.Settings), t.Created}
 		}
 		if c.JSON {
-			out := json.NewEncoder(p.stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(views)
+			return indented(p.stdout, views)
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "HOST\tREALM\tPUBLIC URL")
