@@ -79,10 +79,13 @@ func (s *service) owned() {
 			return err
 		}
 		info, err := d.Info()
-		if err == nil && info.Sys().(*syscall.Stat_t).Uid != serviceUser {
-			s.Errorf("%s belongs to user %d", path, info.Sys().(*syscall.Stat_t).Uid)
+		if err != nil {
+			return err
 		}
-		return err
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != serviceUser || owner.Gid != serviceGroup {
+			s.Errorf("%s belongs to user %d and group %d", path, owner.Uid, owner.Gid)
+		}
+		return nil
 	}))
 }
 
