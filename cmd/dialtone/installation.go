@@ -88,7 +88,7 @@ func openInstallation(
 	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	exists, err := in.hasStore(ctx)
 	if err != nil {
-		return nil, inDataDir(err)
+		return nil, err
 	}
 	if !exists && (create == never || create == ifNamed && !in.named()) {
 		return nil, in.noStore()
@@ -114,7 +114,8 @@ func (in *installation) hasStore(ctx context.Context) (bool, error) {
 	if in.shared() {
 		return postgres.HasStore(ctx, in.Database)
 	}
-	return in.dir.HasStore()
+	exists, err := in.dir.HasStore()
+	return exists, inDataDir(err)
 }
 
 // defaultData is the data directory of a configuration that names none.
