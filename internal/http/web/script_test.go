@@ -418,7 +418,8 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:    "too many messages to the address",
 				answer:  withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
-				problem: "Too many messages were sent to this e-mail address. Look for an earlier one, or try again later",
+				problem: "Too many messages were sent to this e-mail address. " +
+					"Look for an earlier one, or try again later",
 				focus:   "summary",
 			},
 			{
