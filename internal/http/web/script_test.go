@@ -416,11 +416,11 @@ func TestSignUpPage(t *testing.T) {
 				focus:   "summary",
 			},
 			{
-				name:    "too many messages to the address",
-				answer:  withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
+				name:   "too many messages to the address",
+				answer: withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
 				problem: "Too many messages were sent to this e-mail address. " +
 					"Look for an earlier one, or try again later",
-				focus:   "summary",
+				focus: "summary",
 			},
 			{
 				name:    "a long rate limit",
