@@ -217,8 +217,8 @@ func TestDatabaseGone(t *testing.T) {
 	}
 }
 
-// A server whose keys are removed goes on with those that it has, says that it is not ready, and is
-// ready when they are back.
+// When keys are removed, a server keeps using those that it has read and is not ready. It is ready
+// again when they are back.
 func TestKeysGone(t *testing.T) {
 	p := newTestServer(t, launch{data: t.TempDir()}, "")
 	mustOutput(t, "turn", "secret", "--data", p.data)
