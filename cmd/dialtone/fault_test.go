@@ -202,9 +202,10 @@ func TestDatabaseGone(t *testing.T) {
 			case <-time.After(stopWithin):
 				t.Fatalf("the server runs on\n%s", p.stderr)
 			}
-			const says = "the file of the database was removed or replaced while it was open"
-			if got := p.ExitCode(); got != exitConfig || p.stderr.Count("dialtone: "+engine.ErrFailed.Error()) != 1 ||
-				p.stderr.Count(says) == 0 || p.stderr.Count(`"msg":"store failed; exiting","status":78`) != 1 {
+			says := "dialtone: " + database + ": the file of the database was removed or replaced while it was open"
+			if got := p.ExitCode(); got != exitConfig || p.stderr.Count(says) != 1 ||
+				p.stderr.Count(engine.ErrFailed.Error()) != 0 ||
+				p.stderr.Count(`"msg":"store failed; exiting","status":78`) != 1 {
 				t.Errorf("exit status %d\n%s", got, p.stderr)
 			}
 			cmd := exec.Command(binary(t), "serve", "--data", p.data, "--listen", "127.0.0.1:0")

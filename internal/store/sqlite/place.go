@@ -15,6 +15,12 @@ import (
 var ErrReplaced = errors.New("the file of the database was removed or replaced while it was open; " +
 	"put it back or restore a backup before you start again")
 
+// fileLost is an engine.ErrFailed without its text, which says to restart the server: that does not
+// bring the file back.
+type fileLost struct{ error }
+
+func (e fileLost) Unwrap() []error { return []error{engine.ErrFailed, e.error} }
+
 // placeInterval is how often an engine without writes checks its file.
 const placeInterval = time.Second
 
