@@ -173,13 +173,12 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 		return account.Account{}, errNoAccount
 	}
 	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
-	// of the name, or else that of the next name, or of the last name if there is no next one. The
-	// subquery does not use max(username), for which PostgreSQL without statistics reads all rows.
+	// of the name, or else the first row of the table, which may be of another tenant. For a known name
+	// the second subquery is not run.
 	var found bool
-	row := s.engine.Reads(ctx).Row(`SELECT username = $3 AND `+live+`, `+accountColumns+` FROM account
-		WHERE tenant = $2 AND username >= (SELECT CASE WHEN last < $3 THEN last ELSE $3 END
-			FROM (SELECT username AS last FROM account WHERE tenant = $2 ORDER BY username DESC LIMIT 1) names)
-		ORDER BY username LIMIT 1`, engine.Micros(now), tenant, user)
+	row := s.engine.Reads(ctx).Row(`SELECT tenant = $2 AND username = $3 AND `+live+`, `+accountColumns+` FROM account
+		WHERE uid = COALESCE((SELECT uid FROM account WHERE tenant = $2 AND username = $3),
+			(SELECT uid FROM account ORDER BY uid LIMIT 1))`, engine.Micros(now), tenant, user)
 	a, err := scanAccount(prefixed{row, append(make([]any, 0, 16), &found)})
 	if err == nil && !found {
 		return account.Account{}, errNoAccount
