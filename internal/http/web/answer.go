@@ -57,9 +57,11 @@ func (e *customError) Unwrap() error { return e.error }
 // fail is the only place where an error becomes an answer.
 func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	k := answer.KindOf(err)
-	log := s.deps.Log.With("request", r.from.Request, "path", r.URL.Path)
+	logError := func(event string, err error) {
+		s.deps.Log.ErrorContext(r.Context(), event, "request", r.from.Request, "path", r.URL.Path, "err", err)
+	}
 	if fault.KindOf(err) == fault.Internal {
-		log.ErrorContext(r.Context(), "request failed", "err", err)
+		logError("request failed", err)
 	}
 	answer.SetRetryAfter(w.Header(), err)
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Rule != "" {
@@ -70,7 +72,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		if failed == nil {
 			return
 		}
-		log.ErrorContext(r.Context(), "error answer failed", "err", failed)
+		logError("error answer failed", failed)
 	}
 	if !rt.api && wantsPage(r.Request) {
 		sp, key := s.pageLanguage(r), errorKey(k.Code)
@@ -90,7 +92,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	body := answer.ErrorOf(err, "something went wrong on our side and nothing was saved; try again "+
 		"shortly, and contact the operator if it keeps happening (request "+r.from.Request+")")
 	if err := answer.JSON(w, k.Status, body); err != nil {
-		log.ErrorContext(r.Context(), "error answer failed", "err", err)
+		logError("error answer failed", err)
 	}
 }
 
