@@ -20,10 +20,11 @@ import (
 )
 
 type tenantCommand struct {
-	Add    tenantAdd    `cmd:"" help:"Add a tenant: a phone platform on a host name."`
-	List   tenantList   `cmd:"" help:"List all tenants."`
-	Set    tenantSet    `cmd:"" help:"Change settings of a tenant."`
-	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
+	Add      tenantAdd      `cmd:"" help:"Add a tenant: a phone platform on a host name."`
+	List     tenantList     `cmd:"" help:"List all tenants."`
+	Set      tenantSet      `cmd:"" help:"Change settings of a tenant."`
+	Reserved tenantReserved `cmd:"" help:"List the user names that nobody can sign up with."`
+	Remove   tenantRemove   `cmd:"" help:"Remove a tenant."`
 }
 
 // tenantOptions are the settings of a tenant. A nil option was not given.
@@ -64,8 +65,8 @@ func (tenantOptions) Help() string {
 		"pages, and lighter on dark ones, as far as text needs to be readable.\n\n--sip-websocket is " +
 		"wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if the transport is WSS." +
 		"\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp.\n\n--acrobits-cloud-id " +
-		"is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone.\n\n--reserve adds to the " +
-		"built-in reserved names."
+		"is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone.\n\n--reserve, --origin and " +
+		"--turn-uri replace the whole list. --reserve does not touch the built-in names: see dialtone tenant reserved."
 }
 
 // apply returns the tenant with the options that were given. It fails with fault.Invalid.
@@ -193,6 +194,7 @@ func (c *tenantAdd) Run(p *program) error {
 type tenantSet struct {
 	Host string `arg:"" help:"The host name."`
 	tenantOptions
+	ReservedChanges reservedChanges `embed:""`
 }
 
 func (c *tenantSet) Run(p *program) error {
@@ -201,13 +203,26 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		t, err := c.apply(*old)
+		options := c.tenantOptions
+		if len(c.ReservedChanges.Add)+len(c.ReservedChanges.Remove) > 0 {
+			list := old.Reserved
+			set(&list, (*[]string)(options.Reserve))
+			if list, err = c.ReservedChanges.apply(list); err != nil {
+				return err
+			}
+			options.Reserve = (*textList)(&list)
+		}
+		t, err := options.apply(*old)
 		if err != nil {
 			return err
 		}
-		return p.audited(in, audit.TenantSet, t.Host, func() error {
+		err = p.audited(in, audit.TenantSet, t.Host, func() error {
 			return in.store.SetTenant(p.ctx, t, time.Now())
 		})
+		if err == nil {
+			p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
+		}
+		return err
 	})
 }
 

@@ -51,7 +51,7 @@ func (s *Service) resend(
 			Limit:  throttle.LimitAddressChange,
 		})
 	}
-	staged, err := s.stage(t, r.Account, link, r.Made)
+	staged, err := s.stage(t, r.Account, link, r.Made, true)
 	if err != nil {
 		r.CheckOnly = true
 		return errors.Join(s.deps.Store.Resend(ctx, r, now), err)

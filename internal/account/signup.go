@@ -285,7 +285,7 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	su.Account.UID = p.account.UID
 	su.Account.Sealed = s.credentials.Seal(t.ID, su.Account.UID[:], p.credential.Marshal())
 	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
-	staged, err := s.stage(t, su.Account, link, su.Account.Created)
+	staged, err := s.stage(t, su.Account, link, su.Account.Created, false)
 	if err != nil {
 		su.CheckOnly = true
 		return errors.Join(s.deps.Store.Create(ctx, su, p.now), err)
@@ -307,11 +307,11 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 
 // stage stages the message with a new link.
 func (s *Service) stage(
-	t *tenant.Tenant, a Account, l outbox.Link, made time.Time,
+	t *tenant.Tenant, a Account, l outbox.Link, made time.Time, resent bool,
 ) (outbox.StagedMessage, error) {
 	return s.deps.Outbox.Stage(t, outbox.Entry{
 		Ref:  outbox.Ref{Tenant: t.ID, Account: a.UID, Message: l.Message},
-		Made: made, Expires: a.Expires, User: a.User, Email: a.Email, Lang: a.Lang,
+		Made: made, Expires: a.Expires, Resent: resent, User: a.User, Email: a.Email, Lang: a.Lang,
 	}, l.Token)
 }
 

@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -329,6 +331,9 @@ var builtInNames = sync.OnceValue(func() *nameSet {
 	}
 	return s
 })
+
+// BuiltInReserved returns the reserved names that are part of the program, in order.
+func BuiltInReserved() []string { return slices.Sorted(maps.Keys(builtInNames().exact)) }
 
 // parseNames reads a list in the form that data/reserved.txt describes.
 func parseNames(text string) (*nameSet, error) {

@@ -4,10 +4,19 @@
 //
 // A message goes to an address that anyone could have typed, so it may reach a stranger. Nothing
 // that the sender of the form chose (user name, display name) appears in it; the only thing taken
-// from the form is the language. It has one link, and a text and an HTML part
-// (multipart/alternative, RFC 2046 section 5.1.4). The HTML loads nothing, so nobody learns that it
-// was read, and it leaves colours to the mail program, which may be dark. Headers ask mail programs
-// not to answer automatically.
+// from the form is the language. It has one link to activate the account, whose address is also
+// there to be copied, and the operator's links. It has a text and an HTML part
+// (multipart/alternative, RFC 2046 section 5.1.4). What it says is true however the tenant's
+// accounts are activated.
+//
+// The HTML loads nothing, not even the tenant's logo, so nobody learns that it was read, and
+// nothing is missing where a mail program blocks pictures. It has light colours, and dark ones for
+// mail programs that ask. It is built of tables with inline styles, which Outlook and Gmail show as
+// they are meant.
+//
+// Headers ask mail programs not to answer automatically. A message that a person has asked for
+// again has a subject of its own and refers to no other message, so that no mail program hides it
+// in a thread.
 //
 // A message that a crash lost is written again with the same bytes and the same Message-ID, so that
 // a mail system that received both can drop one. Therefore everything in it, including the boundary

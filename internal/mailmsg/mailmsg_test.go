@@ -48,12 +48,19 @@ var expiry = noon.Add(7 * 24 * time.Hour)
 
 // build returns a message to Ann with an operator's templates.
 func build(ts mailmsg.Templates, tag i18n.Tag, settings tenant.Settings) (mailmsg.Message, error) {
+	return buildAt(ts, tag, settings, noon, false)
+}
+
+func buildAt(
+	ts mailmsg.Templates, tag i18n.Tag, settings tenant.Settings, made time.Time, resent bool,
+) (mailmsg.Message, error) {
 	t := &tenant.Tenant{
 		Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test:8443",
 		Settings: settings,
 	}
 	id, token := mailmsg.ID{1, 2, 3}, secret.Token{4, 5, 6}
-	return ts.Activation(t, tag, id, "Ann+x@mail.test", token, noon, expiry)
+	link := mailmsg.Link{Token: token, Made: made, Expires: expiry, Resent: resent}
+	return ts.Activation(t, tag, id, "Ann+x@mail.test", link)
 }
 
 const link = "https://phone.test:8443/activate.ashx?token=BAUGAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -66,20 +73,31 @@ func golden() map[string]mailmsg.Message {
 		"long":   activation(strings.Repeat("電話", 30)),
 		"quoted": activation(`Ann "The Phone" O'Hara, \Ltd.`),
 	}
-	for _, tag := range i18n.Tags[1:] {
+	for _, tag := range i18n.Tags {
 		all[string(tag)] = builtin(tag, tenant.Settings{
 			Product: "Example Phones",
 			ReplyTo: "help@phone.test",
 			MailFooter: "Example Phones Ltd. <&> 12 Long Street, Springfield. " +
 				"Registered in England and Wales, number 01234567.",
+			Accent:     "#c8102e",
+			TermsURL:   "https://www.phone.test/terms?a=b&c=d",
+			PrivacyURL: "https://www.phone.test/privacy",
+			ImprintURL: "https://www.phone.test/imprint",
+			Support:    "a+b@phone.test",
 		})
 	}
+	again, err := buildAt(mailmsg.Templates{}, i18n.English, tenant.Settings{Product: "Example Phones"},
+		noon.Add(2*time.Hour+5*time.Minute), true)
+	if err != nil {
+		panic(err)
+	}
+	all["again"] = again
 	return all
 }
 
-// unwanted matches HTML that loads something, or that was not escaped.
+// unwanted matches HTML that loads something, that was not escaped, or that has a placeholder.
 var unwanted = regexp.MustCompile(`(?i)ZgotmplZ|<img|<script|<link|<iframe|src=|url\(|@import|<&>|` +
-	`background-color|http:`)
+	`background-color|http:|\{\w+\}`)
 
 func TestGolden(t *testing.T) {
 	for name, l := range golden() {
@@ -112,8 +130,9 @@ func TestGolden(t *testing.T) {
 				t.Errorf("the expiry %s is missing:\n%s\n%s", until, l.Text, l.HTML)
 			}
 			if strings.Count(l.Text, link) != 1 || !strings.Contains(l.Text, "\n"+link+"\n") ||
-				strings.Count(l.HTML, link) != 1 || !strings.Contains(l.HTML, `<a href="`+link+`"`) {
-				t.Errorf("want one link in each part:\n%s\n%s", l.Text, l.HTML)
+				strings.Count(l.HTML, link) != 2 || strings.Count(l.HTML, `<a href="`+link+`"`) != 1 ||
+				strings.Count(l.HTML, ">"+link+"<") != 1 {
+				t.Errorf("want one link in each part, and its address in the HTML:\n%s\n%s", l.Text, l.HTML)
 			}
 			for line := range strings.Lines(l.Text) {
 				if utf8.RuneCountInString(line) > 78 && strings.TrimSpace(line) != link &&
@@ -124,10 +143,71 @@ func TestGolden(t *testing.T) {
 			if !strings.Contains(l.HTML, `<html lang="`+string(words.Tag)+`" dir="`+words.Dir+`">`) {
 				t.Errorf("the HTML has no language %s", words.Tag)
 			}
+			const maxSize = 20_000 // Gmail cuts longer messages off, at 102 kB; this is far below
+			if len(got) > maxSize {
+				t.Errorf("the message has %d bytes", len(got))
+			}
 			if unwanted.MatchString(l.HTML) {
 				t.Errorf("unwanted HTML:\n%s", l.HTML)
 			}
 		})
+	}
+}
+
+// TestResentSubject checks that each message to a person has a subject of its own.
+func TestResentSubject(t *testing.T) {
+	own, err := mailmsg.Load(templatesDir(map[string]string{
+		"activation.de.txt": goodText, "activation.de.html": goodHTML,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ts := range []mailmsg.Templates{{}, own} {
+		for _, tag := range i18n.Tags {
+			seen := map[string]bool{}
+			for _, m := range []struct {
+				made   time.Time
+				resent bool
+			}{{noon, false}, {noon.Add(time.Minute), true}, {noon.Add(2 * time.Minute), true}} {
+				l, err := buildAt(ts, tag, tenant.Settings{Product: "P"}, m.made, m.resent)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if seen[l.Subject] || strings.Contains(l.Subject, "UTC") != m.resent {
+					t.Errorf("%s: the subject of the message of %v is %q, after %v", tag, m.made, l.Subject, seen)
+				}
+				seen[l.Subject] = true
+			}
+		}
+	}
+}
+
+// TestBrand checks what a message shows of its tenant.
+func TestBrand(t *testing.T) {
+	l := builtin(i18n.German, tenant.Settings{
+		Product: "A & B", Accent: "#ffcc00", TermsURL: "https://a.test/?a=b&c=d", Support: "a+b@a.test",
+	})
+	const text = "\nNutzungsbedingungen: https://a.test/?a=b&c=d\nHilfe: a+b@a.test\n"
+	if !strings.HasSuffix(l.Text, text) {
+		t.Errorf("the text does not end with %q:\n%s", text, l.Text)
+	}
+	colours := tenant.Settings{Accent: "#ffcc00"}.Palette()
+	const style = `target="_blank" class="soft" style="color: #4b5a53"`
+	for _, want := range []string{
+		`<a href="https://a.test/?a=b&amp;c=d" ` + style + `>Nutzungsbedingungen</a>`,
+		`<a href="mailto:a+b@a.test" ` + style + `>Hilfe</a>`,
+		">A &amp; B</span></td>",
+		`bgcolor="` + colours.Light.Accent + `"`,
+		"background: " + colours.Light.Accent + "; color: " + colours.Light.OnAccent,
+		".accent { background: " + colours.Dark.Accent + " !important",
+		".on-accent { color: " + colours.Dark.OnAccent + " !important",
+	} {
+		if !strings.Contains(l.HTML, want) {
+			t.Errorf("the HTML has no %s:\n%s", want, l.HTML)
+		}
+	}
+	if strings.Contains(builtin(i18n.German, tenant.Settings{}).HTML, "&middot;") {
+		t.Error("a tenant without links has a line of links")
 	}
 }
 
@@ -137,7 +217,7 @@ func TestLinkIsOnOneLine(t *testing.T) {
 		host := strings.Repeat("p", n) + ".test"
 		tn := &tenant.Tenant{Host: host, PublicURL: "https://" + host}
 		l, err := mailmsg.Templates{}.Activation(
-			tn, i18n.English, mailmsg.ID{}, "a@b.test", secret.Token{}, noon, noon)
+			tn, i18n.English, mailmsg.ID{}, "a@b.test", mailmsg.Link{Made: noon, Expires: noon})
 		if err != nil {
 			t.Fatal(err)
 		}

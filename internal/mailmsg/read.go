@@ -15,18 +15,32 @@ import (
 
 // Text returns the decoded plain text of a message built by Bytes, with \n line ends.
 func Text(m *mail.Message) (string, error) {
+	text, _, err := Parts(m)
+	return text, err
+}
+
+// Parts returns the decoded plain text and HTML of a message built by Bytes, with \n line ends. The
+// HTML is empty if the message has none.
+func Parts(m *mail.Message) (text, html string, err error) {
 	media, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if media != "multipart/alternative" {
-		return decode(m.Body, m.Header.Get("Content-Transfer-Encoding"))
+		text, err = decode(m.Body, m.Header.Get("Content-Transfer-Encoding"))
+		return text, "", err
 	}
-	first, err := multipart.NewReader(m.Body, params["boundary"]).NextRawPart()
-	if err != nil {
-		return "", errors.New("the message has no parts")
+	r := multipart.NewReader(m.Body, params["boundary"])
+	for _, part := range []*string{&text, &html} {
+		p, err := r.NextRawPart()
+		if err != nil {
+			return "", "", errors.New("the message has no parts")
+		}
+		if *part, err = decode(p, p.Header.Get("Content-Transfer-Encoding")); err != nil {
+			return "", "", err
+		}
 	}
-	return decode(first, first.Header.Get("Content-Transfer-Encoding"))
+	return text, html, nil
 }
 
 func decode(body io.Reader, encoding string) (string, error) {

@@ -54,6 +54,9 @@ func (f *form) fill(m *Message, c Content) error {
 			return err
 		}
 		c.Subject = strings.TrimSpace(b.String())
+		if !strings.Contains(c.Subject, c.Resent) {
+			c.Subject += " (" + c.Resent + ")" // see Activation
+		}
 	}
 	m.Subject = c.Subject
 	b.Reset()
@@ -131,24 +134,26 @@ func load(files fs.FS, tag i18n.Tag, names map[string]string) (*form, error) {
 	if err != nil {
 		return nil, sourced(err)
 	}
-	for _, footer := range []string{"", "A footer"} {
-		if err := f.check(files, tag, names, footer); err != nil {
-			return nil, err
+	for _, s := range []tenant.Settings{
+		{}, {MailFooter: "A footer", TermsURL: "https://www.example.org/terms", Support: "help@example.org"},
+	} {
+		for _, resent := range []bool{false, true} {
+			if err := f.check(files, tag, names, s, resent); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return f, nil
 }
 
 // check builds a sample message and looks for its link.
-func (f *form) check(files fs.FS, tag i18n.Tag, names map[string]string, footer string) error {
-	t := &tenant.Tenant{
-		Host: "phone.example", PublicURL: "https://phone.example",
-		Settings: tenant.Settings{Product: "Example", MailFooter: footer},
-	}
+func (f *form) check(files fs.FS, tag i18n.Tag, names map[string]string, s tenant.Settings, resent bool) error {
+	s.Product = "Example"
+	t := &tenant.Tenant{Host: "phone.example", PublicURL: "https://phone.example", Settings: s}
 	token := secret.NewToken()
 	at := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	m, err := Templates{map[i18n.Tag]*form{tag: f}}.Activation(
-		t, tag, ID{}, "person@example.org", token, at, at.Add(time.Hour))
+		t, tag, ID{}, "person@example.org", Link{token, at, at.Add(time.Hour), resent})
 	if err != nil {
 		return sourced(err)
 	}

@@ -60,6 +60,8 @@ type Entry struct {
 	SealedToken []byte
 	// Made is when the message was made, and Expires when its link expires.
 	Made, Expires time.Time
+	// Resent means that the message is not the first of the account.
+	Resent bool
 	// Replaced means that a newer message has made the link invalid.
 	Replaced bool
 
@@ -189,7 +191,8 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 
 // Stage stages the message of an entry.
 func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
-	m, err := o.deps.Templates.Activation(t, e.Lang, e.Message, e.Email, token, e.Made, e.Expires)
+	m, err := o.deps.Templates.Activation(t, e.Lang, e.Message, e.Email,
+		mailmsg.Link{Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent})
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 		copy(e.Message[:], message)
 		e.Made, e.Expires = a.Created, a.Expires
 		if made > 0 {
-			e.Made = engine.FromMicros(made)
+			e.Made, e.Resent = engine.FromMicros(made), true
 		}
 		list = append(list, e)
 		return nil

@@ -99,6 +99,22 @@ func checkSupport(raw string) (string, error) {
 	return raw, nil
 }
 
+// Link is the address of one of the operator's pages, or of the support. Name is terms, privacy,
+// imprint or support.
+type Link struct{ Name, URL string }
+
+// Links returns the links that are set, in the order in which people see them.
+func (s Settings) Links() (list []Link) {
+	for _, link := range []Link{
+		{"terms", s.TermsURL}, {"privacy", s.PrivacyURL}, {"imprint", s.ImprintURL}, {"support", s.SupportURL()},
+	} {
+		if link.URL != "" {
+			list = append(list, link)
+		}
+	}
+	return list
+}
+
 // SupportURL returns the address of a link to the operator's support, or an empty string if there
 // is none.
 func (s Settings) SupportURL() string {

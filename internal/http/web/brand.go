@@ -77,13 +77,8 @@ var logoExtensions = map[string]string{
 
 func newTenantBrand(t *tenant.Tenant) *tenantBrand {
 	b := &tenantBrand{of: t, brand: brand{About: t.About, Welcome: t.Welcome}}
-	for _, link := range []brandLink{
-		{"layout.terms", t.TermsURL}, {"layout.privacy", t.PrivacyURL},
-		{"layout.imprint", t.ImprintURL}, {"layout.support", t.SupportURL()},
-	} {
-		if link.URL != "" {
-			b.brand.Links = append(b.brand.Links, link)
-		}
+	for _, link := range t.Links() {
+		b.brand.Links = append(b.brand.Links, brandLink{"layout." + link.Name, link.URL})
 	}
 	if ext := logoExtensions[t.Logo.Type]; ext != "" {
 		f := brandFile{brandRoot + "logo.", ext, newAsset(t.Logo.Type, t.Logo.Data)}

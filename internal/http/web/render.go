@@ -204,7 +204,8 @@ type devMailPage struct {
 	Messages []devMail
 }
 
-// devMail is one message. Link is the activation link in it, or empty.
+// devMail is one message. Link is the activation link in it, and HTML the address of its HTML part.
+// Both can be empty.
 type devMail struct {
-	File, From, To, Date, Subject, Text, Link string
+	File, From, To, Date, Subject, Text, Link, HTML string
 }

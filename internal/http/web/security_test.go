@@ -501,16 +501,39 @@ func TestDevRedirect(t *testing.T) {
 func TestDevMail(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{devMail: func() ([]web.DevMessage, error) {
-		return []web.DevMessage{{Subject: "canary-subject"}}, nil
+		return []web.DevMessage{
+			{File: "plain.eml", Subject: "canary-subject"},
+			{File: "a&b.eml", HTML: "<p>canary-html</p><script>alert(1)</script>"},
+		}, nil
 	}})
 	v := s.visitor("localhost")
+	const frame = `<iframe class="message" src="/dev/mail/html?file=a%26b.eml" ` +
+		`sandbox="allow-popups allow-popups-to-escape-sandbox" `
+	page := v.get(t, "/dev/mail")
+	if strings.Count(page.body, "<iframe") != 1 || !strings.Contains(page.body, frame) ||
+		!strings.HasSuffix(page.header.Get("Content-Security-Policy"), "; frame-src 'self'") {
+		t.Errorf("the page has no frame: %v\n%s", page.header, page.body)
+	}
+	html := v.get(t, "/dev/mail/html?file=a%26b.eml")
+	html.wantStatus(t, 200)
+	policy := html.header.Get("Content-Security-Policy")
+	if !strings.Contains(html.body, "canary-html") ||
+		!strings.HasPrefix(policy, "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-popups ") {
+		t.Errorf("%s\n%s", policy, html.body)
+	}
+	for _, file := range []string{"", "plain.eml", "nothing.eml"} {
+		v.get(t, "/dev/mail/html?file="+file).wantError(t, 404, "not_found")
+	}
 	if a := v.get(t, "/dev/mail"); a.status != 200 || !strings.Contains(a.body, "canary-subject") {
 		t.Errorf("status %d, body %q", a.status, a.body)
 	}
 	for _, header := range []string{"X-Forwarded-For", "Forwarded", "Via"} {
 		v.get(t, "/dev/mail", header, "for=192.0.2.1").wantError(t, 404, "not_found")
+		v.get(t, "/dev/mail/html?file=a%26b.eml", header, "for=192.0.2.1").wantError(t, 404, "not_found")
 	}
-	startServer(t).visitor("localhost").get(t, "/dev/mail").wantError(t, 404, "not_found")
+	other := startServer(t).visitor("localhost")
+	other.get(t, "/dev/mail").wantError(t, 404, "not_found")
+	other.get(t, "/dev/mail/html").wantError(t, 404, "not_found")
 }
 
 // TestUnknownPaths checks that all other paths are answered with 404.

@@ -129,6 +129,7 @@ func (s *Site) routes() map[string]route {
 	}
 	if s.deps.DevMail != nil {
 		table[DevMailPath] = route{get: s.devMail}
+		table[devMailHTMLPath] = route{get: s.devMailHTML}
 	}
 	return table
 }

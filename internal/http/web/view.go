@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"sync"
 	"time"
@@ -141,32 +142,71 @@ const DevMailPath = "/dev/mail"
 
 // DevMessage is one message in the pickup directory.
 type DevMessage struct {
-	File, From, To, Subject, Text string
-	Date                          time.Time
+	File, From, To, Subject, Text, HTML string
+	Date                                time.Time
 }
 
 var link = regexp.MustCompile(`https?://\S+/activate\.ashx\?token=\S+`)
 
-// devMail shows activation links, so it answers only a person on this machine. A request through a
-// proxy on this machine is somebody else's.
+// devMail shows the messages.
 func (s *Site) devMail(w http.ResponseWriter, r *request) error {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	h := r.Header
-	if err != nil || !peer.Addr().Unmap().IsLoopback() ||
-		h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
-		return errNoPage
-	}
-	messages, err := s.deps.DevMail()
+	messages, err := s.devMessages(r)
 	if err != nil {
 		return err
 	}
 	english := pageLanguage{tag: i18n.English} // for developers
 	p := devMailPage{frame: s.newFrame(r.tenant, english)}
 	for _, m := range messages {
-		p.Messages = append(p.Messages, devMail{
+		shown := devMail{
 			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123),
 			Subject: m.Subject, Text: m.Text, Link: link.FindString(m.Text),
-		})
+		}
+		if m.HTML != "" {
+			shown.HTML = devMailHTMLPath + "?file=" + url.QueryEscape(m.File)
+		}
+		p.Messages = append(p.Messages, shown)
 	}
+	w.Header()["Content-Security-Policy"] = devMailPolicy
 	return s.show(w, english, "devmail", p)
+}
+
+// devMailHTMLPath is where the HTML part of a message is, for a frame in the page.
+const devMailHTMLPath = DevMailPath + "/html"
+
+var (
+	// devMailPolicy lets the page show frames of its own host.
+	devMailPolicy = []string{policy[0] + "; frame-src 'self'"}
+	// devMailHTMLPolicy lets a message have its own styles in a frame, and links that open another
+	// tab.
+	devMailHTMLPolicy = []string{"default-src 'none'; style-src 'unsafe-inline'; " +
+		"sandbox allow-popups allow-popups-to-escape-sandbox; " +
+		"frame-ancestors 'self'; base-uri 'none'; form-action 'none'"}
+)
+
+// devMailHTML answers with the HTML part of the message in a file.
+func (s *Site) devMailHTML(w http.ResponseWriter, r *request) error {
+	messages, err := s.devMessages(r)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if m.HTML != "" && m.File == r.URL.Query().Get("file") {
+			w.Header()["Content-Security-Policy"] = devMailHTMLPolicy
+			writePage(w, http.StatusOK, []byte(m.HTML))
+			return nil
+		}
+	}
+	return errNoPage
+}
+
+// devMessages returns the messages for a person on this machine: they have activation links. A
+// request through a proxy on this machine is somebody else's.
+func (s *Site) devMessages(r *request) ([]DevMessage, error) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	h := r.Header
+	if err != nil || !peer.Addr().Unmap().IsLoopback() ||
+		h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
+		return nil, errNoPage
+	}
+	return s.deps.DevMail()
 }

@@ -123,8 +123,8 @@ func (d *Dir) Sync() error { return d.disk.Sync(d.path) }
 
 // Message is a published message in a form to be shown on the page of a development server.
 type Message struct {
-	File, From, To, Subject, Text string
-	Date                          time.Time
+	File, From, To, Subject, Text, HTML string
+	Date                                time.Time
 }
 
 // Messages returns up to limit published messages, newest first. Files that are not messages are
@@ -165,14 +165,14 @@ func (d *Dir) read(name string) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	text, err := mailmsg.Text(m)
+	text, html, err := mailmsg.Parts(m)
 	if err != nil {
 		return Message{}, err
 	}
 	date, err := m.Header.Date()
 	return Message{
 		File: name, From: m.Header.Get("From"), To: m.Header.Get("To"),
-		Subject: mailmsg.Decode(m.Header.Get("Subject")), Text: text, Date: date,
+		Subject: mailmsg.Decode(m.Header.Get("Subject")), Text: text, HTML: html, Date: date,
 	}, err
 }
 

@@ -2,7 +2,8 @@
 // the keys.
 
 import { byId, announce, showPanel } from "./page.js";
-import { say, has, write, locale } from "./texts.js";
+import { say, has, write } from "./texts.js";
+import { moment } from "./moment.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure, showUnreachable } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
@@ -128,11 +129,14 @@ function refusal(headers) {
   return { field: inputs[field], text: say(has(key) ? key : "refused") };
 }
 
-function succeed(user, email, made) {
-  const until = new Date(Date.now() + 7 * 24 * 60 * 60 * 1000);
+/** When a link expires that was sent with an answer. The clock of this device may be wrong. */
+const expiry = (headers) =>
+  new Date((Date.parse(headers.get("Date")) || Date.now()) + 7 * 24 * 60 * 60 * 1000);
+
+function succeed(user, email, made, until) {
   byId("sent-to").textContent = email;
   byId("sent-user").textContent = user;
-  byId("sent-until").textContent = until.toLocaleString(locale, { dateStyle: "full", timeStyle: "short" });
+  byId("sent-until").textContent = moment(until);
   offerResend(user, made, { wait: true, sent: (address) => { byId("sent-to").textContent = address; } });
   clearTimeout(captchaTimer);
   captchaTurn++;
@@ -169,7 +173,7 @@ async function submit(showBusy) {
   if (!answer) return;
   const { status, headers, body } = answer;
   if (status === 200 && body.ok === true) {
-    succeed(user, email, made);
+    succeed(user, email, made, expiry(headers));
   } else if (body.error === "captcha_failed") {
     await newQuestion();
     showProblems([{ field: "captcha_answer", text: say("captcha_failed") }], { focus: "captcha_answer" });
