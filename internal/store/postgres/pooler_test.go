@@ -28,10 +28,10 @@ func eachPoolMode(t *testing.T, run func(t *testing.T, through func(url string) 
 
 // Session mode promises more than transaction mode, so the whole conformance test runs in one mode.
 func TestStoreThroughPgBouncer(t *testing.T) {
-	c := postgrestest.Shared(t)
+	c, database := postgrestest.Shared(t), migratedDatabases(t)
 	through := c.PgBouncer(t, "transaction", c.Addr())
 	conformance.Run(t, func(t *testing.T) conformance.Store {
-		return openStore(t, secret.NewRing(noon), "a", through(c.Database(t)))
+		return openStore(t, secret.NewRing(noon), "a", through(database(t)))
 	})
 }
 

@@ -66,8 +66,21 @@ func addTenant(t *testing.T, s interface {
 }
 
 func TestStoreOnPostgres(t *testing.T) {
-	c := postgrestest.Shared(t)
+	database := migratedDatabases(t)
 	conformance.Run(t, func(t *testing.T) conformance.Store {
-		return openStore(t, secret.NewRing(noon), "a", c.Database(t))
+		return openStore(t, secret.NewRing(noon), "a", database(t))
+	})
+}
+
+// migratedDatabases returns a function that makes databases of stores that are empty, on the shared
+// cluster. The migrations run once: they take longer than most tests of a store.
+func migratedDatabases(t *testing.T) func(testing.TB) string {
+	t.Helper()
+	return postgrestest.Shared(t).Copies(t, func(url string) error {
+		s, err := openPostgres(t.Context(), nil, "", url)
+		if err != nil {
+			return err
+		}
+		return s.Close()
 	})
 }

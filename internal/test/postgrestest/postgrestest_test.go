@@ -504,7 +504,7 @@ func BenchmarkDatabase(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					name, err := c.create()
+					name, err := c.create("template0")
 					if err == nil {
 						err = c.drop(name)
 					}
@@ -532,5 +532,20 @@ func BenchmarkStart(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestCopies(t *testing.T) {
+	c, fills := Shared(t), 0
+	database := c.Copies(t, func(url string) error {
+		fills++
+		return execute(url, "CREATE TABLE filled (a int UNIQUE)")
+	})
+	for range 2 {
+		// This fails in a database that has the row of the other copy.
+		c.Exec(t, database(t), "INSERT INTO filled VALUES (1)")
+	}
+	if fills != 1 {
+		t.Errorf("fill was called %d times, want once", fills)
 	}
 }
