@@ -204,7 +204,7 @@ func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string)
 func traced(pid, tracer int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	for _, path := range threads {
-		if n, err := statusOf(path, "TracerPid"); err == nil && n != tracer {
+		if n, err := statusField(path, "TracerPid"); err == nil && n != tracer {
 			return false
 		}
 	}
@@ -212,7 +212,7 @@ func traced(pid, tracer int) bool {
 }
 
 // statusOf returns a number in a status file of /proc.
-func statusOf(path, name string) (int, error) {
+func statusField(path, name string) (int, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
@@ -227,7 +227,7 @@ func statusOf(path, name string) (int, error) {
 
 func (p *serverProcess) status(t *testing.T, name string) int {
 	t.Helper()
-	n, err := statusOf(fmt.Sprintf("/proc/%d/status", p.Pid()), name)
+	n, err := statusField(fmt.Sprintf("/proc/%d/status", p.Pid()), name)
 	if err != nil {
 		t.Fatal(err)
 	}
