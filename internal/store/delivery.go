@@ -15,7 +15,10 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-var _ delivery.Store = (*Store)(nil)
+var (
+	_ delivery.Store       = (*Store)(nil)
+	_ delivery.OrphanStore = (*Store)(nil)
+)
 
 const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
 	a.tenant, a.username, ` + recipient + ` FROM delivery d JOIN account a ON a.uid = d.account `
@@ -158,6 +161,32 @@ func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (
 		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '', $6) ON CONFLICT (message) DO NOTHING`,
 		f.Message[:], uid, node, engine.Micros(now), expires, email)
 	return true, err
+}
+
+// WithAccount implements delivery.OrphanStore.
+func (s *Store) WithAccount(ctx context.Context, found []delivery.FoundFile) (list []mailmsg.ID, err error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	among := `token IN (` + engine.Placeholders(1, len(found)) + `)`
+	args := make([]any, len(found))
+	for i := range found {
+		args[i] = found[i].Token[:]
+	}
+	known := make(map[[32]byte]bool)
+	// A link moves from account to replaced, or back. In one statement it is seen in one of them.
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var token []byte
+		err := row.Scan(&token)
+		known[[32]byte(append(token, make([]byte, 32)...))] = true
+		return err
+	}, `SELECT token FROM account WHERE `+among+` UNION ALL SELECT token FROM replaced WHERE `+among, args...)
+	for _, f := range found {
+		if known[f.Token] {
+			list = append(list, f.Message)
+		}
+	}
+	return list, err
 }
 
 // EachDelivery implements delivery.Store.
