@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -97,13 +98,17 @@ func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
 		return 0, err
 	}
 	var id int64
-	err = tx.Row(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ($1, $2, $3, $4, $5)
-		RETURNING id`, t.Host, t.Realm, t.PublicURL, string(settings), engine.Micros(t.Created)).Scan(&id)
+	err = tx.Row(`INSERT INTO tenant (host, realm, public_url, settings, created, logo_type, logo)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`, t.Host, t.Realm, t.PublicURL, string(settings),
+		engine.Micros(t.Created), t.Logo.Type, logoData(t)).Scan(&id)
 	if err != nil {
 		return 0, err
 	}
 	return id, tenantsChanged(tx)
 }
+
+// logoData returns the bytes of a tenant's logo. They are not nil, which would be stored as NULL.
+func logoData(t tenant.Tenant) []byte { return append([]byte{}, t.Logo.Data...) }
 
 // checkRealmFree fails with fault.Conflict if another tenant has the realm of t.
 func checkRealmFree(q engine.Querier, t tenant.Tenant) error {
@@ -138,8 +143,10 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
 	}
-	var realm, url, old string
-	err := tx.Row(`SELECT realm, public_url, settings FROM tenant WHERE id = $1`, t.ID).Scan(&realm, &url, &old)
+	var realm, url, oldSettings string
+	var oldLogo tenant.Logo
+	err := tx.Row(`SELECT realm, public_url, settings, logo_type, logo FROM tenant WHERE id = $1`, t.ID).
+		Scan(&realm, &url, &oldSettings, &oldLogo.Type, &oldLogo.Data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return noTenant(t.Host)
 	} else if err != nil {
@@ -173,8 +180,8 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`,
-		t.ID, t.Realm, t.PublicURL, string(settings))
+	_, err = tx.Exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4, logo_type = $5, logo = $6
+		WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings), t.Logo.Type, logoData(t))
 	if err != nil {
 		return err
 	}
@@ -182,7 +189,8 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 		return err
 	}
 	before, after, err := changedSettings(
-		tenantValues{realm, url, json.RawMessage(old)}, tenantValues{t.Realm, t.PublicURL, settings})
+		tenantValues{realm, url, describeLogo(oldLogo), json.RawMessage(oldSettings)},
+		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
 	if err != nil {
 		return err
 	}
@@ -197,7 +205,16 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 type tenantValues struct {
 	Realm     string          `json:"realm"`
 	PublicURL string          `json:"public_url"`
-	Settings  json.RawMessage `json:"-"` // a JSON object
+	Logo      string          `json:"logo"` // in words
+	Settings  json.RawMessage `json:"-"`    // a JSON object
+}
+
+// describeLogo returns a few words that differ for different logos.
+func describeLogo(l tenant.Logo) string {
+	if len(l.Data) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, %d bytes, SHA-256 %x", l.Type, len(l.Data), sha256.Sum256(l.Data))
 }
 
 // changedSettings returns the values that differ, as two JSON objects.
@@ -305,16 +322,20 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 		var t tenant.Tenant
 		var settings string
 		var created int64
-		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created,
+			&t.Logo.Type, &t.Logo.Data); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
 			return err
 		}
+		if len(t.Logo.Data) == 0 {
+			t.Logo = tenant.Logo{}
+		}
 		t.Created = engine.FromMicros(created)
 		list = append(list, t)
 		return nil
-	}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+	}, `SELECT id, host, realm, public_url, settings, created, logo_type, logo FROM tenant ORDER BY host`)
 	if err != nil {
 		return nil, 0, err
 	}

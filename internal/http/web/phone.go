@@ -81,7 +81,7 @@ func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Accoun
 	if !slices.Contains(programs(phone), f) {
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
-	p := provisionPage{frame: newFrame(r.tenant, sp), Program: string(f)}
+	p := provisionPage{frame: s.newFrame(r.tenant, sp), Program: string(f)}
 	code := phone.Scan(f)
 	if slices.Contains(provision.Fetched, f) {
 		query := url.Values{"token": {s.deps.Links.Make(r.Context(), r.tenant, a, f, r.from)}}

@@ -97,6 +97,8 @@ type frame struct {
 	Product string
 	// Host is the tenant's host name as people know it. Realm is that of their digests.
 	Host, Realm string
+	// Brand is what the operator has chosen to show.
+	Brand brand
 }
 
 // To returns the address of another page, in the language that was chosen.

@@ -701,7 +701,7 @@ func TestSignUpPage(t *testing.T) {
 				t.Errorf("%s can be sent", path)
 			}
 			if body := p.body(); !strings.Contains(body, "This page needs JavaScript") ||
-				!strings.Contains(body, "the operator of "+testHost) ||
+				!strings.Contains(body, "the operator of Dialtone.") ||
 				strings.Contains(body, "still loading") {
 				t.Errorf("%s says %s", path, body)
 			}

@@ -168,7 +168,7 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 
 // toLogin redirects to the page for signing in.
 func (s *Site) toLogin(w http.ResponseWriter, r *request) {
-	login := newFrame(r.tenant, s.pageLanguage(r)).To("/login.html")
+	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html")
 	http.Redirect(w, r.Request, login, http.StatusSeeOther)
 }
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -263,6 +264,11 @@ var trailTests = []testCase{
 				b.Product, b.PublicURL = "Phones", "https://b.test"
 				return t.SetTenant(t.ctx, b, noon)
 			}, []string{`tenant.set b.test {"public_url":""}>{"product":"Phones","public_url":"https://b.test"}`}},
+			{func() error {
+				b.Logo = tenant.Logo{Type: "image/png", Data: []byte("logo")}
+				return t.SetTenant(t.ctx, b, noon)
+			}, []string{`tenant.set b.test {"logo":""}>{"logo":"image/png, 4 bytes, SHA-256 ` +
+				fmt.Sprintf("%x", sha256.Sum256([]byte("logo"))) + `"}`}},
 			{func() error { t.addActiveAt(b.ID, "cid"); return t.RemoveTenant(t.ctx, "b.test", false, noon) }, nil},
 			{func() error { return t.RemoveTenant(t.ctx, "b.test", true, noon) },
 				[]string{"tenant.remove b.test 1 accounts"}},
