@@ -103,7 +103,7 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 		return a, err
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		for range linkAttempts {
+		for range changeAttempts {
 			n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 				AND activated IS NULL AND NOT held AND expires > $1`, engine.Micros(now), token[:], tenant)
 			if err != nil {
@@ -119,17 +119,17 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 				return nil, err
 			}
 		}
-		return nil, errLinkChanges
+		return nil, errKeepsChanging
 	})
 	return a, err
 }
 
-// linkAttempts bounds the attempts of a transaction on a link that another transaction changes. On
+// changeAttempts bounds the attempts of a transaction on an account that other transactions change. On
 // PostgreSQL each statement has its own snapshot: an UPDATE may find a link replaced or its account
 // held, and the next statement find that undone. Then the UPDATE is run again.
-const linkAttempts = 10
+const changeAttempts = 10
 
-var errLinkChanges = errors.New("the link was changed by others in each of the attempts to use it")
+var errKeepsChanging = errors.New("the account was changed by others in each of the attempts to change it")
 
 // Confirm implements account.Store.
 func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID,
@@ -146,7 +146,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 		return a, nil
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		for range linkAttempts {
+		for range changeAttempts {
 			// Since the read the account may have been deleted or disabled, or got another link. It
 			// may also have expired since then, which does not matter.
 			n, err := tx.Exec(`UPDATE account SET activated = COALESCE(activated, $1),
@@ -166,7 +166,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 				return nil, account.ErrHeld
 			}
 		}
-		return nil, errLinkChanges
+		return nil, errKeepsChanging
 	})
 	return a, err
 }
@@ -177,9 +177,9 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
 		return account.Account{}, errNoAccount
 	}
-	// So that a name that is not known takes as long as one that is, the statement reads a row in
-	// both cases: that of the name, or else the one that follows it. After the last name it is the
-	// last row. Without statistics, PostgreSQL would look for max(username) among all rows.
+	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
+	// of the name, or else that of the next name, or of the last name if there is no next one. The
+	// subquery does not use max(username), for which PostgreSQL without statistics reads all rows.
 	var found bool
 	row := s.engine.Reads(ctx).Row(`SELECT username = $3 AND `+live+`, `+accountColumns+` FROM account
 		WHERE tenant = $2 AND username >= (SELECT CASE WHEN last < $3 THEN last ELSE $3 END
@@ -268,10 +268,23 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 	return a, err
 }
 
-// lockAccount returns a live account, which no other transaction changes until this one ends.
+// lockAccount returns a live account, which no other transaction changes until this one ends. On
+// PostgreSQL, a statement that waits for the row of an expired account, while a signup replaces that
+// account, finds neither, since its snapshot is older than the new account. Then it is run again.
 func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (account.Account, error) {
-	return scanAccount(tx.Row(`UPDATE account SET held = held WHERE tenant = $2 AND username = $3 AND `+live+`
-		RETURNING `+accountColumns, engine.Micros(now), tenant, user))
+	for range changeAttempts {
+		a, err := scanAccount(tx.Row(`UPDATE account SET held = held WHERE tenant = $2 AND username = $3 AND `+live+`
+			RETURNING `+accountColumns, engine.Micros(now), tenant, user))
+		if !errors.Is(err, errNoAccount) {
+			return a, err
+		}
+		n, countErr := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND username = $3 AND `+live,
+			engine.Micros(now), tenant, user)
+		if countErr != nil || n == 0 {
+			return a, errors.Join(countErr, err)
+		}
+	}
+	return account.Account{}, errKeepsChanging
 }
 
 func stateOf(a account.Account) string { return string(a.State()) }
