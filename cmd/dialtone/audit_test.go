@@ -324,9 +324,10 @@ func TestServersFollowTheTrail(t *testing.T) {
 	}
 }
 
-// A server removes changes from the trail that are older than the configuration says.
-func TestOldChangesAreRemoved(t *testing.T) {
-	c, err := config.Load("", nil, map[string]string{"data": t.TempDir(), "log.audit_days": "30"})
+// openEmptyStore opens an installation with a new store.
+func openEmptyStore(t *testing.T, settings map[string]string) *installation {
+	t.Helper()
+	c, err := config.Load("", nil, settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +335,32 @@ func TestOldChangesAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.store.Close()
+	t.Cleanup(func() { in.store.Close() })
+	return in
+}
+
+// A server that starts looks for messages of deleted accounts, but not if its store is new: the
+// messages may be those of another store.
+func TestDeletionsBeforeStart(t *testing.T) {
+	in := openEmptyStore(t, map[string]string{"data": t.TempDir()})
+	for _, c := range []struct {
+		action audit.Action
+		want   bool
+	}{{audit.TenantAdd, false}, {audit.AccountDisable, false}, {audit.AccountDelete, true}, {audit.KeysRotate, true}} {
+		change := audit.Change{At: time.Now(), Action: c.action, Outcome: audit.OK}
+		if err := in.store.AddChange(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+		s := &server{installation: in}
+		if err := s.startTrail(t.Context()); err != nil || s.orphans != c.want {
+			t.Errorf("after %s: %t, %v", c.action, s.orphans, err)
+		}
+	}
+}
+
+// A server removes changes from the trail that are older than the configuration says.
+func TestOldChangesAreRemoved(t *testing.T) {
+	in := openEmptyStore(t, map[string]string{"data": t.TempDir(), "log.audit_days": "30"})
 	const day = 24 * time.Hour
 	for range 600 { // more than one transaction removes
 		err := in.store.AddChange(t.Context(), audit.Change{
@@ -352,7 +378,7 @@ func TestOldChangesAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []audit.Action
-	err = in.store.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
+	err := in.store.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
 		got = append(got, c.Action)
 		return nil
 	})

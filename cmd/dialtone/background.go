@@ -181,26 +181,38 @@ func (s *server) removeOldChanges(ctx context.Context) error {
 	}
 }
 
+// startTrail finds the last change of the audit trail, and whether accounts were deleted while this
+// server did not run. If none ever was, the directories may have messages of another store, which are
+// not touched.
+func (s *server) startTrail(ctx context.Context) error {
+	return s.store.Changes(ctx, audit.Filter{}, func(c audit.Change) error {
+		s.followChange(c)
+		return nil
+	})
+}
+
 // followTrail logs what commands add to the audit trail from now on. When they have deleted accounts,
-// it removes the messages of these accounts from this server's directories. It does so at the start
-// too, for what was deleted before.
+// it removes the messages of these accounts from this server's directories.
 func (s *server) followTrail(ctx context.Context) {
-	orphans := true
 	read := func(ctx context.Context) {
 		err := s.store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
-			s.lastChange = c.ID
+			s.followChange(c)
 			s.events.RecordChange(ctx, c)
-			orphans = orphans || c.Action == audit.AccountDelete || c.Action == audit.TenantRemove
 			return nil
 		})
-		if err == nil && orphans {
+		if err == nil && s.orphans {
 			err = s.removeOrphans(ctx)
-			orphans = err != nil
+			s.orphans = err != nil
 		}
 		s.outages.trail.Report(ctx, err, "retry_in", flushInterval.String())
 	}
 	every(flushInterval, read)(ctx)
 	read(context.WithoutCancel(ctx)) // the changes of the last second
+}
+
+func (s *server) followChange(c audit.Change) {
+	s.lastChange = c.ID
+	s.orphans = s.orphans || c.Action == audit.AccountDelete || c.Action == audit.TenantRemove
 }
 
 // removeOrphans removes the messages of deleted accounts.

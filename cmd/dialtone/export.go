@@ -222,7 +222,7 @@ func (c *htdigestCommand) Run(p *program) error {
 				})
 			})
 		}
-		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: c.File}
+		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: strings.ToValidUTF8(c.File, "?")}
 		return p.recorded(in, change, func() error {
 			_, err := htdigest.Write(c.File, entries)
 			return err

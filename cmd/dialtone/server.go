@@ -50,6 +50,7 @@ type server struct {
 	outages    outages
 	events     audit.Log
 	lastChange int64 // the ID of the last change of the audit trail that was logged
+	orphans    bool  // messages of deleted accounts may be in the directories
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -70,8 +71,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
 	}
-	var err error
-	if s.lastChange, err = in.store.LastChange(ctx); err != nil {
+	if err := s.startTrail(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.tenants.Refresh(ctx); err != nil {

@@ -23,9 +23,6 @@ type Trail interface {
 	// changes with a lower ID.
 	Changes(ctx context.Context, f Filter, each func(Change) error) error
 
-	// LastChange returns the ID of the newest change, or 0.
-	LastChange(ctx context.Context) (int64, error)
-
 	// RemoveChanges removes up to limit changes that were made before a time, the oldest first, and
 	// returns how many.
 	RemoveChanges(ctx context.Context, before time.Time, limit int) (int64, error)
@@ -34,7 +31,8 @@ type Trail interface {
 // Change is one change in the Trail.
 //
 // It is kept although the account may be deleted: so it names the account by its UID and its user
-// name, and never has an e-mail address, a person's name or a credential.
+// name, and has no e-mail address, name or credential of a person. The settings of a tenant may have
+// addresses of the operator.
 type Change struct {
 	ID     int64
 	At     time.Time
@@ -140,7 +138,8 @@ var subjectKeys = map[Action]string{
 	HookAdd: "hook", HookRemove: "hook", HookTest: "hook",
 }
 
-// RecordChange writes a change of the trail.
+// RecordChange writes a change of the trail. It leaves out the settings of a tenant, which may be
+// long and have complete e-mail addresses.
 func (l Log) RecordChange(ctx context.Context, c Change) {
 	if l.Logger == nil {
 		return
@@ -148,6 +147,9 @@ func (l Log) RecordChange(ctx context.Context, c Change) {
 	subject := subjectKeys[c.Action]
 	if subject == "" {
 		subject = "subject"
+	}
+	if c.Action == TenantSet {
+		c.Before, c.After = "", ""
 	}
 	attrs := []slog.Attr{slog.String("outcome", c.Outcome)}
 	for _, a := range [...]struct{ key, value string }{

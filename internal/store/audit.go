@@ -110,11 +110,6 @@ func (s *Store) Changes(ctx context.Context, f audit.Filter, each func(audit.Cha
 		sudo_user, reason FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
 }
 
-// LastChange implements audit.Trail.
-func (s *Store) LastChange(ctx context.Context) (int64, error) {
-	return engine.Count(s.engine.Reads(ctx), `SELECT COALESCE(max(id), 0) FROM audit`)
-}
-
 // RemoveChanges implements audit.Trail.
 func (s *Store) RemoveChanges(_ context.Context, before time.Time, limit int) (n int64, err error) {
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
