@@ -1409,7 +1409,7 @@ func TestActivation(t *testing.T) {
 				t.Errorf("the link enabled a disabled account: %+v", got)
 			}
 		}
-		// Enabled again, it waits for its link; activated by an operator, it does not.
+		// After the operator enables it, its link works again.
 		if got, err := s.Accounts.Enable(t.Context(), a, early.user); err != nil || !got.Disabled || got.Held {
 			t.Fatalf("got %+v, %v", got, err)
 		}
