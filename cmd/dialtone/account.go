@@ -1,26 +1,35 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
+	"dialtone/internal/mail/pickup"
 	"dialtone/internal/tenant"
 )
 
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
 	Show    accountShow    `cmd:"" help:"Show one account."`
-	Enable  accountEnable  `cmd:"" help:"Activate an account, or undo a disable."`
+	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
 	Delete  accountDelete  `cmd:"" help:"Delete an account; its name stays reserved."`
+
+	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
+	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
 }
 
 // tenantFlag selects a tenant.
@@ -37,15 +46,22 @@ type accountArg struct {
 
 // accountView is an account as commands print it, without secrets.
 type accountView struct {
-	User      string       `json:"user"`
-	Name      string       `json:"name"`
-	Email     string       `json:"email"`
-	Role      account.Role `json:"role"`
-	Disabled  bool         `json:"disabled"`
-	Created   time.Time    `json:"created"`
-	Activated *time.Time   `json:"activated"`
-	Confirmed *time.Time   `json:"confirmed"`
-	Lang      i18n.Tag     `json:"lang"`
+	User     string       `json:"user"`
+	Name     string       `json:"name"`
+	Email    string       `json:"email"`
+	Role     account.Role `json:"role"`
+	Disabled bool         `json:"disabled"`
+
+	// The state, since when, and by which operator and why. StateSince is nil if it is not known.
+	State       account.State `json:"state"`
+	StateSince  *time.Time    `json:"state_since"`
+	StateBy     string        `json:"state_by"`
+	StateReason string        `json:"state_reason"`
+
+	Created   time.Time  `json:"created"`
+	Activated *time.Time `json:"activated"`
+	Confirmed *time.Time `json:"confirmed"`
+	Lang      i18n.Tag   `json:"lang"`
 }
 
 func viewAccount(a account.Account) accountView {
@@ -55,8 +71,13 @@ func viewAccount(a account.Account) accountView {
 		Email:    a.Email,
 		Role:     a.Role,
 		Disabled: a.Disabled,
+		State:    a.State(),
 		Created:  a.Created,
 		Lang:     a.Lang,
+	}
+	since, by, reason := a.Since()
+	if v.StateBy, v.StateReason = by, reason; !since.IsZero() {
+		v.StateSince = &since
 	}
 	if !a.Pending() {
 		v.Activated = &a.Activated
@@ -65,6 +86,21 @@ func viewAccount(a account.Account) accountView {
 		v.Confirmed = &a.Confirmed
 	}
 	return v
+}
+
+// stateText returns the state with what is known about it.
+func (v accountView) stateText() string {
+	text := string(v.State)
+	if v.StateSince != nil {
+		text += " since " + v.StateSince.Format(time.RFC3339)
+	}
+	if v.StateBy != "" {
+		text += " by " + v.StateBy
+	}
+	if v.StateReason != "" {
+		text += ": " + v.StateReason
+	}
+	return text
 }
 
 // formatTime formats a time that may be missing.
@@ -105,6 +141,7 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 		{"email", v.Email},
 		{"role", string(v.Role)},
 		{"disabled", strconv.FormatBool(v.Disabled)},
+		{"state", v.stateText()},
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
@@ -126,24 +163,29 @@ func noAccount(user, host string) error {
 
 type accountList struct {
 	tenantFlag
-	JSON bool `name:"json" help:"Print one JSON array."`
+	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"Only waiting, active or disabled ones."`
+	JSON  bool     `name:"json" help:"Print one JSON array."`
 }
 
 func (c *accountList) Run(p *program) error {
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		var filter account.Filter
+		for _, state := range c.State {
+			filter.States = append(filter.States, account.State(state))
+		}
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+				return in.store.List(p.ctx, t.ID, filter, time.Now(), func(a account.Account) error {
 					return each(viewAccount(a))
 				})
 			})
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(out, "USER\tROLE\tDISABLED\tCREATED\tACTIVATED\tEMAIL\tNAME")
-		err := in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+		fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
+		err := in.store.List(p.ctx, t.ID, filter, time.Now(), func(a account.Account) error {
 			v := viewAccount(a)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%t\t%s\t%s\t%s\t%s\n",
-				v.User, v.Role, v.Disabled, v.Created.Format(time.RFC3339), formatTime(v.Activated),
+			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+				v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated),
 				v.Email, v.Name)
 			return err
 		})
@@ -201,20 +243,54 @@ func (c *accountShow) Run(p *program) error {
 	})
 }
 
-type accountEnable struct{ accountArg }
+// reasonFlag says why something is changed.
+type reasonFlag struct {
+	Reason string `placeholder:"TEXT" help:"Why, for the audit trail and the account's state (none)."`
+}
+
+type accountEnable struct {
+	accountArg
+	reasonFlag
+	Activate bool `help:"Activate an account that was never active, without its link."`
+}
+
+// Help is what "dialtone account enable --help" adds.
+func (accountEnable) Help() string {
+	return "An account that was disabled while it waited for its activation waits again, and its link works until " +
+		"it expires."
+}
 
 func (c *accountEnable) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := accounts.Enable(p.ctx, t, c.User)
+		enable := accounts.Enable
+		if c.Activate {
+			enable = accounts.EnableNow
+		}
+		a, err := enable(ctx, t, c.User)
+		if errors.Is(err, account.ErrWaiting) {
+			return fault.New(fault.Conflict, "the account %s is not disabled: it waits for its activation; "+
+				"to activate it without its link, add --activate", c.User)
+		}
 		return c.print(p, a, err)
 	})
 }
 
-type accountDisable struct{ accountArg }
+type accountDisable struct {
+	accountArg
+	reasonFlag
+}
 
 func (c *accountDisable) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := accounts.Disable(p.ctx, t, c.User)
+		a, err := accounts.Disable(ctx, t, c.User)
 		return c.print(p, a, err)
 	})
 }
@@ -231,14 +307,130 @@ func (c *accountRole) Run(p *program) error {
 	})
 }
 
-type accountDelete struct{ accountArg }
+type accountDelete struct {
+	accountArg
+	reasonFlag
+	Yes bool `help:"Do not ask for confirmation on a terminal."`
+}
 
 func (c *accountDelete) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
 		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
-		if err == nil {
-			err = accounts.Delete(p.ctx, t, c.User)
+		if err != nil {
+			return c.print(p, a, err)
 		}
-		return c.print(p, a, err)
+		if !c.Yes {
+			if err := p.confirm(fmt.Sprintf("delete the account %s at %s", a.User, t.Host)); err != nil {
+				return err
+			}
+		}
+		if err := accounts.Delete(ctx, t, c.User); err != nil {
+			return c.print(p, a, err)
+		}
+		p.eraseDeleted(in)
+		if err := c.print(p, a, nil); err != nil || c.JSON {
+			return err
+		}
+		_, err = fmt.Fprintln(p.stdout, "deleted")
+		return err
+	})
+}
+
+// confirm asks the person at a terminal whether to do something that cannot be undone, and fails
+// unless the answer is yes. Without a terminal it does not ask.
+func (p *program) confirm(what string) error {
+	if f, ok := p.stdin.(*os.File); !ok || !isTerminal(f) {
+		return nil
+	}
+	fmt.Fprintf(p.stderr, "This cannot be undone. Type yes to %s: ", what)
+	answer, err := bufio.NewReader(p.stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(answer) != "yes" {
+		return fault.New(fault.Conflict, "nothing was changed, because the answer was not yes")
+	}
+	return nil
+}
+
+// eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
+// database has not overwritten. The accounts are deleted already, so it only warns if that fails.
+func (p *program) eraseDeleted(in *installation) {
+	log := p.logger(in.Log)
+	if _, err := os.Stat(in.Mail.PickupDir); err == nil {
+		dir, err := pickup.Open(in.Mail.PickupDir)
+		if err == nil {
+			_, err = delivery.RemoveOrphans(p.ctx, in.store, dir)
+		}
+		if err != nil {
+			log.Warn("messages of deleted accounts not removed", "err", err,
+				"hint", "a running server on this host removes them")
+		}
+	}
+	if err := in.store.Erase(p.ctx); err != nil {
+		log.Warn("deleted data not overwritten yet", "err", err, "hint", "it is at the next restart of the server")
+	}
+}
+
+type accountNames struct {
+	tenantFlag
+	JSON bool `name:"json" help:"Print one JSON array."`
+}
+
+// closedNameView is the user name of a deleted account as commands print it.
+type closedNameView struct {
+	User   string    `json:"user"`
+	Closed time.Time `json:"closed"`
+}
+
+func (c *accountNames) Run(p *program) error {
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		if c.JSON {
+			return array(p.stdout, func(each func(any) error) error {
+				return in.store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
+					return each(closedNameView(n))
+				})
+			})
+		}
+		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(out, "USER\tDELETED")
+		err := in.store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
+			_, err := fmt.Fprintf(out, "%s\t%s\n", n.User, n.Closed.Format(time.RFC3339))
+			return err
+		})
+		return errors.Join(err, out.Flush())
+	})
+}
+
+type accountFreeName struct {
+	tenantFlag
+	User string `arg:"" help:"The user name."`
+	reasonFlag
+}
+
+// Help is what "dialtone account free-name --help" adds.
+func (accountFreeName) Help() string {
+	return "The next person who takes the name gets calls that were meant for the person who had it."
+}
+
+func (c *accountFreeName) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
+		err := accounts.FreeName(ctx, t, c.User)
+		if fault.Is(err, fault.NotFound) {
+			return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see: "+
+				"dialtone account names --tenant %s", t.Host, c.User, t.Host)
+		} else if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(p.stdout, "the name %s is free\n", c.User)
+		return err
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
 	"dialtone/internal/outage"
 	"dialtone/internal/secret/keyfile"
 )
@@ -24,7 +26,7 @@ const (
 )
 
 // outages log the failures of the background tasks.
-type outages struct{ refresh, keys, heartbeat, flush, sweep, export *outage.Log }
+type outages struct{ refresh, keys, heartbeat, flush, sweep, export, trail *outage.Log }
 
 func newOutages(log *slog.Logger) outages {
 	of := func(failed, recovered string) *outage.Log { return outage.New(log, failed, recovered, time.Now) }
@@ -36,6 +38,7 @@ func newOutages(log *slog.Logger) outages {
 		flush:     of("outbox flush failed", "outbox flush works again"),
 		sweep:     of("sweep failed", "sweep works again"),
 		export:    of("export update failed", "export update works again"),
+		trail:     of("audit trail not read", "audit trail read again"),
 	}
 }
 
@@ -47,6 +50,7 @@ func (s *server) tasks() []func(context.Context) {
 		every(flushInterval, s.flushOutbox),
 		every(sweepInterval, s.sweep),
 		every(flushInterval, s.catchUpExport),
+		s.followTrail,
 		s.dispatcher.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
@@ -158,5 +162,64 @@ func (s *server) flushOutbox(ctx context.Context) {
 
 // sweep removes what has expired.
 func (s *server) sweep(ctx context.Context) {
-	s.outages.sweep.Report(ctx, s.accounts.Sweep(ctx), "retry_in", sweepInterval.String())
+	err := s.accounts.Sweep(ctx)
+	if err == nil { // otherwise the clock may be wrong
+		err = s.removeOldChanges(ctx)
+	}
+	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
+}
+
+// removeOldChanges removes changes from the audit trail that are older than the configuration says.
+func (s *server) removeOldChanges(ctx context.Context) error {
+	const limit = 500 // keeps a transaction short
+	before := time.Now().AddDate(0, 0, -s.Log.AuditDays)
+	for {
+		n, err := s.store.RemoveChanges(ctx, before, limit)
+		if err != nil || n < limit {
+			return err
+		}
+	}
+}
+
+// startTrail finds the last change of the audit trail, and whether accounts were deleted while this
+// server did not run. If none ever was, the directories may have messages of another store, which are
+// not touched.
+func (s *server) startTrail(ctx context.Context) error {
+	return s.store.Changes(ctx, audit.Filter{}, func(c audit.Change) error {
+		s.followChange(c)
+		return nil
+	})
+}
+
+// followTrail logs what commands add to the audit trail from now on. When they have deleted accounts,
+// it removes the messages of these accounts from this server's directories.
+func (s *server) followTrail(ctx context.Context) {
+	read := func(ctx context.Context) {
+		err := s.store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
+			s.followChange(c)
+			s.events.RecordChange(ctx, c)
+			return nil
+		})
+		if err == nil && s.orphans {
+			err = s.removeOrphans(ctx)
+			s.orphans = err != nil
+		}
+		s.outages.trail.Report(ctx, err, "retry_in", flushInterval.String())
+	}
+	every(flushInterval, read)(ctx)
+	read(context.WithoutCancel(ctx)) // the changes of the last second
+}
+
+func (s *server) followChange(c audit.Change) {
+	s.lastChange = c.ID
+	s.orphans = s.orphans || c.Action == audit.AccountDelete || c.Action == audit.TenantRemove
+}
+
+// removeOrphans removes the messages of deleted accounts.
+func (s *server) removeOrphans(ctx context.Context) error {
+	removed, err := delivery.RemoveOrphans(ctx, s.store, s.pickup)
+	if removed > 0 {
+		s.log.InfoContext(ctx, "messages of deleted accounts removed", "messages", removed)
+	}
+	return err
 }

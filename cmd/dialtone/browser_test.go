@@ -200,7 +200,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html"`)
-		command(t, "account", "enable", "alex", "--tenant", "localhost", "--data", data)
+		command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)
 	})
 	b.step("Signing out ends the session", func() {
 		b.signIn("alex", secretWords)

@@ -76,6 +76,9 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 var jsonMembers = map[string]string{
 	"account list": "[" + accountMembers, "account show": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
+	"account names": "[closed user",
+	"audit list": "[account action actor actor_id actor_kind after before change outcome reason subject sudo_user " +
+		"tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
 		"mail_from origins privacy_url product support terms_url welcome " +
 		"public_url realm reply_to reserved signups_per_hour sip_server sip_transport sip_websocket " +
@@ -93,7 +96,8 @@ var jsonMembers = map[string]string{
 }
 
 const (
-	accountMembers = "activated confirmed created disabled email lang name role user"
+	accountMembers = "activated confirmed created disabled email lang name role state " +
+		"state_by state_reason state_since user"
 	messageMembers = "answer attempts email expires id next server since state tenant user"
 	dkimMembers    = "algorithm created name record selector"
 )
@@ -139,7 +143,10 @@ func TestJSON(t *testing.T) {
 		}
 		return stdout.Bytes()
 	}
-	command("account enable", "ann")
+	command("account enable", "ann", "--activate")
+	command("account enable", "ben", "--activate")
+	command("tenant add", "other.test")
+	command("tenant remove", "other.test")
 	command("directory token add", "one")
 	command("directory token add", "two", "--tenant", "localhost")
 	command("directory hook add", "one", "--kamailio", "http://127.0.0.1:1/rpc")
@@ -196,7 +203,10 @@ func TestJSON(t *testing.T) {
 	names := slices.Sorted(maps.Keys(jsonMembers))
 	slices.SortStableFunc(names, func(a, b string) int {
 		last := func(name string) int {
-			if strings.HasSuffix(name, "delete") || strings.HasSuffix(name, "discard") {
+			switch {
+			case name == "account names": // those of deleted accounts
+				return 2
+			case strings.HasSuffix(name, "delete") || strings.HasSuffix(name, "discard"):
 				return 1
 			}
 			return 0
@@ -208,7 +218,7 @@ func TestJSON(t *testing.T) {
 	}
 	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
 	delete(types, "logo")
-	for _, member := range []string{"activated", "confirmed", "failed", "oldest", "next"} {
+	for _, member := range []string{"state_since", "activated", "confirmed", "failed", "oldest", "next"} {
 		if kind := types[member]; kind != "null" && kind != "time" {
 			t.Errorf("%s is of type %s", member, kind)
 		}
@@ -220,14 +230,14 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	// A list without elements is an array, too.
+	notEmpty := []string{"tenant list", "tenant reserved", "mail doctor", "audit list"}
 	data = filepath.Join(t.TempDir(), "empty")
 	command("tenant add", "phone.example.org")
 	for name, members := range jsonMembers {
 		if text := string(command("tenant list", "--json")); text == "" {
 			t.Fatal("no tenant")
 		}
-		if !strings.HasPrefix(members, "[") || name == "tenant list" || name == "tenant reserved" ||
-			name == "mail doctor" {
+		if !strings.HasPrefix(members, "[") || slices.Contains(notEmpty, name) {
 			continue
 		}
 		if got := string(command(name, "--json")); got != "[]\n" {

@@ -7,7 +7,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"dialtone/internal/audit"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
@@ -61,8 +60,7 @@ func (c *tokenAdd) Run(p *program) error {
 				s.Tenants = append(s.Tenants, t.ID)
 			}
 		}
-		event := audit.Event{Action: audit.DirectoryTokenAdd, Server: c.Name}
-		if err := p.recorded(in, event, func() error { return in.store.AddServer(p.ctx, s) }); err != nil {
+		if err := in.store.AddServer(p.ctx, s); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(p.stdout, token.Text())
@@ -79,8 +77,7 @@ func (tokenRemove) Help() string { return "Servers refuse the token within a sec
 
 func (c *tokenRemove) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		event := audit.Event{Action: audit.DirectoryTokenRemove, Server: c.Name}
-		return p.recorded(in, event, func() error { return in.store.RemoveServer(p.ctx, c.Name) })
+		return in.store.RemoveServer(p.ctx, c.Name)
 	})
 }
 

@@ -44,8 +44,7 @@ func (exportEnable) Help() string {
 
 func (exportEnable) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		err := p.audited(in, audit.ExportEnable, "", func() error { return p.enableExport(in) })
-		if err != nil {
+		if err := p.enableExport(in); err != nil {
 			return err
 		}
 		return exportStatus{}.print(p, in)
@@ -63,8 +62,7 @@ func (exportRebuild) Run(p *program) error {
 		if !status.Enabled {
 			return export.ErrNotEnabled
 		}
-		err = p.audited(in, audit.ExportRebuild, "", func() error { return p.enableExport(in) })
-		if err != nil {
+		if err := p.enableExport(in); err != nil {
 			return err
 		}
 		return exportStatus{}.print(p, in)
@@ -75,7 +73,7 @@ type exportDisable struct{}
 
 func (exportDisable) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		err := p.audited(in, audit.ExportDisable, "", func() error { return in.store.DisableExport(p.ctx) })
+		err := in.store.DisableExport(p.ctx)
 		if err == nil {
 			fmt.Fprintln(p.stdout, "the export is disabled and its tables are empty")
 		}
@@ -158,20 +156,15 @@ func (c exportRole) Run(p *program) error {
 		return err
 	}
 	return p.with(func(in *installation) error {
-		var statements []string // that the database user may not execute
-		err := p.audited(in, audit.ExportRole, "", func() (err error) {
-			statements, err = in.store.GrantExport(p.ctx, schema, role, password)
-			if err == nil && len(statements) > 0 {
-				err = fault.New(fault.Conflict, "the role %s was not created, because the database user may not "+
-					"create roles; ask an administrator to execute the printed statements in the database", role)
-			}
-			return err
-		})
-		if len(statements) > 0 {
-			fmt.Fprintln(p.stdout, strings.Join(statements, ";\n")+";")
-		}
+		// The statements are those that the database user may not execute.
+		statements, err := in.store.GrantExport(p.ctx, schema, role, password)
 		if err != nil {
 			return err
+		}
+		if len(statements) > 0 {
+			fmt.Fprintln(p.stdout, strings.Join(statements, ";\n")+";")
+			return fault.New(fault.Conflict, "the role %s was not created, because the database user may not "+
+				"create roles; ask an administrator to execute the printed statements in the database", role)
 		}
 		fmt.Fprintf(p.stdout, "the role %s may read the schema %s\n", role, schema)
 		return nil
@@ -216,7 +209,7 @@ func (c *htdigestCommand) Run(p *program) error {
 		}
 		open := account.Opener(in.seal)
 		entries := func(yield func(export.Entry) error) error {
-			return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+			return in.store.List(p.ctx, t.ID, account.Filter{}, time.Now(), func(a account.Account) error {
 				if !export.Includes(a) {
 					return nil
 				}
@@ -229,7 +222,8 @@ func (c *htdigestCommand) Run(p *program) error {
 				})
 			})
 		}
-		return p.audited(in, audit.ExportFile, t.Host, func() error {
+		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: strings.ToValidUTF8(c.File, "?")}
+		return p.recorded(in, change, func() error {
 			_, err := htdigest.Write(c.File, entries)
 			return err
 		})

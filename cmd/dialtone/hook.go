@@ -69,8 +69,7 @@ func (c *hookAdd) Run(p *program) error {
 			h.Tenants = append(h.Tenants, t.ID)
 		}
 		hook.NewSealer(in.seal).Seal(&h, secret)
-		event := audit.Event{Action: audit.HookAdd, Hook: c.Name}
-		err := p.recorded(in, event, func() error { return in.store.AddHook(p.ctx, h) })
+		err := in.store.AddHook(p.ctx, h)
 		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
 		}
@@ -128,8 +127,7 @@ func (hookRemove) Help() string { return "Notifications that were not delivered 
 
 func (c *hookRemove) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		event := audit.Event{Action: audit.HookRemove, Hook: c.Name}
-		return p.recorded(in, event, func() error { return in.store.RemoveHook(p.ctx, c.Name) })
+		return in.store.RemoveHook(p.ctx, c.Name)
 	})
 }
 
@@ -157,7 +155,7 @@ func (c *hookTest) Run(p *program) error {
 		}
 		client := httpclient.New()
 		defer client.Close()
-		return p.recorded(in, audit.Event{Action: audit.HookTest, Hook: c.Name}, func() error {
+		return p.recorded(in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
 			report, err := transports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)

@@ -51,7 +51,7 @@ func (f *hookFixture) addActive(p *serverProcess, user string) {
 	if a, err := v.signup(user); err != nil || !a.OK {
 		f.Fatalf("%v, %v", a, err)
 	}
-	f.command("account", "enable", user, "--tenant", "localhost")
+	f.command("account", "enable", "--activate", user, "--tenant", "localhost")
 }
 
 func (f *hookFixture) hooks() (list []hookView) {

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
@@ -236,12 +235,10 @@ func typedHost(host string) (string, error) {
 
 // accounts returns the account service of a command, which writes no messages.
 func (p *program) accounts(in *installation) *account.Service {
-	log := p.logger(in.Log)
 	return account.NewService(account.Deps{
 		Store:    in.store,
 		SealRing: in.seal,
-		Audit:    audit.Log{Logger: log},
-		Log:      log,
+		Log:      p.logger(in.Log),
 		Now:      time.Now,
 	})
 }

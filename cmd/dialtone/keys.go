@@ -32,7 +32,11 @@ func (keysRotate) Help() string {
 
 func (c *keysRotate) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		return p.audited(in, audit.KeysRotate, "", func() error { return c.rotate(p, in, time.Now()) })
+		change := audit.Change{Action: audit.KeysRotate}
+		if c.Revoke {
+			change.Subject = "revoke"
+		}
+		return p.recorded(in, change, func() error { return c.rotate(p, in, time.Now()) })
 	})
 }
 

@@ -15,7 +15,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
@@ -236,11 +235,7 @@ func (c *mailRetry) Run(p *program) error {
 		return usageError{fault.New(fault.Invalid, "give a message ID or --all, but not both")}
 	case c.All:
 		return p.with(func(in *installation) error {
-			var n int64
-			err := p.audited(in, audit.MessageRetry, "", func() (err error) {
-				n, err = in.store.RetryAll(p.ctx, time.Now())
-				return err
-			})
+			n, err := in.store.RetryAll(p.ctx, time.Now())
 			if err == nil && c.JSON {
 				err = json.NewEncoder(p.stdout).Encode(map[string]int64{"messages": n})
 			} else if err == nil {
@@ -250,24 +245,16 @@ func (c *mailRetry) Run(p *program) error {
 		})
 	}
 	m := messageArg{c.ID, c.JSON}
-	return m.on(p, func(in *installation, id mailmsg.ID) (d delivery.Delivery, err error) {
-		err = p.audited(in, audit.MessageRetry, "", func() (err error) {
-			d, err = in.store.Retry(p.ctx, id, time.Now())
-			return err
-		})
-		return d, err
+	return m.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
+		return in.store.Retry(p.ctx, id, time.Now())
 	})
 }
 
 type mailDiscard struct{ messageArg }
 
 func (c *mailDiscard) Run(p *program) error {
-	return c.on(p, func(in *installation, id mailmsg.ID) (d delivery.Delivery, err error) {
-		err = p.audited(in, audit.MessageDiscard, "", func() (err error) {
-			d, err = in.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
-			return err
-		})
-		return d, err
+	return c.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
+		return in.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
 	})
 }
 
@@ -325,11 +312,7 @@ func (dkimAdd) Help() string {
 
 func (c *dkimAdd) Run(p *program) error {
 	return c.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
-		var k dkim.PublicKey
-		err := p.audited(in, audit.DKIMAdd, t.Host, func() (err error) {
-			k, err = keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
-			return err
-		})
+		k, err := keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
 		if err != nil {
 			return err
 		}
@@ -378,9 +361,7 @@ func (dkimRemove) Help() string {
 
 func (c *dkimRemove) Run(p *program) error {
 	return tenantArg{Host: c.Host}.with(p, func(in *installation, t *tenant.Tenant, _ *dkim.Keys) error {
-		return p.audited(in, audit.DKIMRemove, t.Host, func() error {
-			return in.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
-		})
+		return in.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
 	})
 }
 

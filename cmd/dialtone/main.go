@@ -20,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
@@ -48,6 +49,7 @@ type commandLine struct {
 	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
 	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
 	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
+	Audit     auditCommand     `cmd:"" group:"Accounts" help:"List what operators changed."`
 	Provision provisionCommand `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
 	Tenant    tenantCommand    `cmd:"" group:"Tenants" help:"Manage tenants."`
 	Directory directoryCommand `cmd:"" group:"Phone servers" help:"Manage look-up tokens, exported tables, and hooks."`
@@ -84,6 +86,7 @@ func main() {
 
 // run executes a command line and returns the exit status.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	ctx = audit.With(ctx, audit.Cause{Actor: commandActor(environ)})
 	p := &program{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: environ, line: newCommandLine()}
 	// For --help, kong ends the process.
 	parser, err := kong.New(p.line,

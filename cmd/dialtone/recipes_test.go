@@ -315,6 +315,9 @@ func TestRecipes(t *testing.T) {
 		if list := shownAccounts(s.T, s.data); len(list) != 0 {
 			s.Errorf("the accounts are %v", list)
 		}
+		if out := s.run("docs/operating.md", "dialtone audit list"); !strings.Contains(out, "asked for by phone") {
+			s.Errorf("the audit trail is %s", out)
+		}
 	}, "phone.example.org", "localhost")
 	run("message template", func(s *sandbox) {
 		s.must(os.Mkdir(filepath.Join(s.dir, "templates"), 0o700))

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "terminate": cmdTerminate, "exits": cmdExits, "eventually": cmdEventually,
 			"signup": cmdSignup, "activate": cmdActivate, "mode": cmdMode, "closed": cmdClosed, "members": cmdMembers,
+			"message": cmdMessage,
 		},
 	})
 }
@@ -196,6 +197,16 @@ func cmdActivate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+func cmdMessage(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, false, len(args) == 2, "message DIR USER")
+	list, err := messagesIn(ts.MkAbs(args[0]))
+	ts.Check(err)
+	found := slices.ContainsFunc(list, func(m message) bool { return m.to == email(args[1]) })
+	if found == neg {
+		ts.Fatalf("message to %s: %v", email(args[1]), found)
+	}
+}
+
 func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
 	wants(ts, neg, len(args) >= 2, "mode MODE file…")
 	want, err := strconv.ParseUint(args[0], 8, 32)
@@ -259,6 +270,7 @@ var example = map[string]string{
 	"directory.htdigest":                     "phone.example.org=/etc/apache2/phone.htdigest",
 	"log.level":                              "debug",
 	"log.format":                             "text",
+	"log.audit_days":                         "30",
 	"limits.signups_per_address_all_tenants": "5",
 	"database":                               "postgres://dialtone@db.example.org/dialtone",
 	"keys.dir":                               "/etc/dialtone/keys",
@@ -360,7 +372,8 @@ func parse(t *testing.T, args ...string) *program {
 func TestCommandLineHasNoSecrets(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
-		"account/user", "account/role", "account/tenant", "account/json",
+		"account/user", "account/role", "account/tenant", "account/json", "account/state", "account/reason",
+		"account/activate", "account/yes", "audit/since", "audit/tenant", "audit/account", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
 		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",
 		"tenant/support", "tenant/logo", "tenant/accent",

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	httpserver "dialtone/internal/http/server"
@@ -45,6 +46,8 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	// What a server changes is not what the user who starts it changes.
+	p.ctx = audit.With(p.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.System}})
 	tuneMemory()
 	// If the reader of stdout or stderr has gone, writing fails, but the server continues.
 	signal.Ignore(syscall.SIGPIPE)

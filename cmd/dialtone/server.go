@@ -48,6 +48,9 @@ type server struct {
 	site       *web.Site
 	metrics    *prometheus.Registry
 	outages    outages
+	events     audit.Log
+	lastChange int64 // the ID of the last change of the audit trail that was logged
+	orphans    bool  // messages of deleted accounts may be in the directories
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -68,6 +71,9 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
 	}
+	if err := s.startTrail(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.tenants.Refresh(ctx); err != nil {
 		return nil, err
 	}
@@ -85,6 +91,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		return nil, err
 	}
 	events := audit.Log{Logger: log}
+	s.events = events
 	s.outbox = outbox.New(outbox.Deps{
 		Store:     in.store,
 		Pickup:    s.pickup,

@@ -136,10 +136,14 @@ type progress struct {
 func newProgress(to io.Writer) *progress {
 	p := &progress{to: to}
 	if f, ok := to.(*os.File); ok {
-		_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-		p.terminal = err == nil
+		p.terminal = isTerminal(f)
 	}
 	return p
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
 }
 
 const (

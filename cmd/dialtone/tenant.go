@@ -13,7 +13,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
@@ -184,10 +183,8 @@ func (c *tenantAdd) Run(p *program) error {
 		return err
 	}
 	return p.withStore(ifNamed, func(in *installation) error {
-		return p.audited(in, audit.TenantAdd, t.Host, func() error {
-			_, err := in.store.AddTenant(p.ctx, t)
-			return err
-		})
+		_, err := in.store.AddTenant(p.ctx, t)
+		return err
 	})
 }
 
@@ -216,13 +213,11 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		err = p.audited(in, audit.TenantSet, t.Host, func() error {
-			return in.store.SetTenant(p.ctx, t, time.Now())
-		})
-		if err == nil {
-			p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
+		if err := in.store.SetTenant(p.ctx, t, time.Now()); err != nil {
+			return err
 		}
-		return err
+		p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
+		return nil
 	})
 }
 
@@ -237,9 +232,11 @@ func (c *tenantRemove) Run(p *program) error {
 		return err
 	}
 	return p.with(func(in *installation) error {
-		return p.audited(in, audit.TenantRemove, host, func() error {
-			return in.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now())
-		})
+		if err := in.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now()); err != nil {
+			return err
+		}
+		p.eraseDeleted(in)
+		return nil
 	})
 }
 

@@ -49,12 +49,15 @@ func (c *turnSecret) Run(p *program) error {
 		return usageError{fault.New(fault.Invalid,
 			"--revoke requires --rotate, because dropping the old keys needs a new one")}
 	}
-	action := audit.TURNSecret
+	change := audit.Change{Action: audit.TURNSecret}
 	if c.Rotate {
-		action = audit.TURNRotate
+		change.Action = audit.TURNRotate
+	}
+	if c.Revoke {
+		change.Subject = "revoke"
 	}
 	return p.with(func(in *installation) error {
-		return p.audited(in, action, "", func() error { return c.print(p, in, time.Now()) })
+		return p.recorded(in, change, func() error { return c.print(p, in, time.Now()) })
 	})
 }
 

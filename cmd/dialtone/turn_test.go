@@ -49,7 +49,7 @@ func TestCoturnAcceptsCredentials(t *testing.T) {
 	if a, err := v.signup("alex"); err != nil || !a.OK {
 		t.Fatal(a, err)
 	}
-	command(t, "account", "enable", "alex", "--tenant", "localhost", "--data", data)
+	command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)
 	if a, err := v.signIn("alex", password("alex")); err != nil || !a.OK {
 		t.Fatal(a, err)
 	}

@@ -3,11 +3,17 @@
 //	            7 days without the link
 //	   +------------------------------------> gone, name free
 //	   |
-//	pending --link or operator--> active --operator--> disabled
-//	   |                            ^----operator---------+
-//	   +--operator disables: the link becomes invalid
+//	waiting --link or operator--> active
+//	   |  ^                         |  ^
+//	   +--+------ operator ---------+--+
+//	   v                            v
+//	disabled, and the link does     disabled
+//	not activate the account
 //
-//	active or disabled --delete--> closed: the row only keeps the name, so that nobody gets it again
+//	An account that is enabled is again what it was: waiting or active.
+//
+//	active or disabled --delete--> closed: the row only keeps the name, so that nobody gets it again,
+//	                               until an operator frees the name
 //
 // # Guarantees
 //
@@ -120,7 +126,9 @@ type Account struct {
 	// Disabled is true until activation, and after an operator has disabled the account.
 	Disabled bool
 	// Held means that an operator disabled the account. No link ends that.
-	Held    bool
+	Held bool
+	// Set is the state that an operator last gave the account. The account may have left it since.
+	Set     SetState
 	Created time.Time
 	// Expires is when an account that was not activated is gone.
 	Expires time.Time
@@ -135,6 +143,60 @@ type Account struct {
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
+}
+
+// State is what an account can do at the moment. Every account is in one of them.
+type State string
+
+// The states. Others may follow: leaving, on_hold.
+const (
+	// Waiting means that the account has not been activated.
+	Waiting State = "waiting"
+	Active  State = "active"
+	// Disabled means that an operator disabled it, before or after its activation.
+	Disabled State = "disabled"
+	// Closed means that it was deleted after it was active. Nothing is left but its name, and no method
+	// returns it as an account.
+	Closed State = "closed"
+)
+
+// States are the states that an account can be in.
+var States = []State{Waiting, Active, Disabled}
+
+// SetState is the state that an operator gave an account.
+type SetState struct {
+	State  State // empty if no operator did
+	At     time.Time
+	By     string
+	Reason string
+}
+
+// State returns the state of the account.
+func (a Account) State() State {
+	switch {
+	case a.Held:
+		return Disabled
+	case a.Pending():
+		return Waiting
+	default:
+		return Active
+	}
+}
+
+// Since returns since when the account is in its state, and by which operator and why. If no
+// operator gave it this state, by and reason are empty. The time is zero if it is not known.
+func (a Account) Since() (at time.Time, by, reason string) {
+	state := a.State()
+	switch {
+	case a.Set.State == state:
+		return a.Set.At, a.Set.By, a.Set.Reason
+	case state == Active:
+		return a.Activated, "", ""
+	case state == Waiting:
+		return a.Created, "", ""
+	default: // disabled by an older program
+		return time.Time{}, "", ""
+	}
 }
 
 // Pending reports whether the account has not been activated yet.

@@ -3,45 +3,39 @@ package account
 import (
 	"context"
 
-	"dialtone/internal/audit"
 	"dialtone/internal/tenant"
 )
 
-// Enable activates a pending account, and ends a hold, on behalf of an operator. Like the other
-// methods for operators it fails with fault.NotFound.
+// The methods in this file are for operators. They fail with fault.NotFound. What they change is
+// added to the audit trail, with the cause in the context.
+
+// Enable ends a hold: the account is active, or waits again if it was disabled while it waited. It
+// fails with ErrWaiting for a waiting account.
 func (s *Service) Enable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	a, err := s.deps.Store.Enable(ctx, t.ID, user, s.deps.Now())
-	s.recordAdmin(ctx, audit.AccountEnable, t, a, user, err)
-	return a, err
+	return s.deps.Store.Enable(ctx, t.ID, user, s.deps.Now())
+}
+
+// EnableNow is like Enable, and also activates an account that was never active.
+func (s *Service) EnableNow(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	return s.deps.Store.EnableNow(ctx, t.ID, user, s.deps.Now())
 }
 
 // Disable holds an account and ends its sessions.
 func (s *Service) Disable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	a, err := s.deps.Store.Disable(ctx, t.ID, user, s.deps.Now())
-	s.recordAdmin(ctx, audit.AccountDisable, t, a, user, err)
-	return a, err
+	return s.deps.Store.Disable(ctx, t.ID, user, s.deps.Now())
 }
 
 // SetRole changes the role of an account.
-func (s *Service) SetRole(
-	ctx context.Context, t *tenant.Tenant, user string, role Role,
-) (Account, error) {
-	a, err := s.deps.Store.SetRole(ctx, t.ID, user, role, s.deps.Now())
-	s.recordAdmin(ctx, audit.AccountRole, t, a, user, err)
-	return a, err
+func (s *Service) SetRole(ctx context.Context, t *tenant.Tenant, user string, role Role) (Account, error) {
+	return s.deps.Store.SetRole(ctx, t.ID, user, role, s.deps.Now())
 }
 
 // Delete removes an account. The name of one that was active stays taken.
 func (s *Service) Delete(ctx context.Context, t *tenant.Tenant, user string) error {
-	err := s.deps.Store.Delete(ctx, t.ID, user, s.deps.Now())
-	s.recordAdmin(ctx, audit.AccountDelete, t, Account{}, user, err)
-	return err
+	return s.deps.Store.Delete(ctx, t.ID, user, s.deps.Now())
 }
 
-// recordAdmin is record for an operator, whose request has no origin.
-func (s *Service) recordAdmin(
-	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, user string, err error,
-) {
-	a.User = user
-	s.record(ctx, action, t, a, Origin{}, err)
+// FreeName gives up the name of a deleted account, so that anybody can sign up with it.
+func (s *Service) FreeName(ctx context.Context, t *tenant.Tenant, user string) error {
+	return s.deps.Store.FreeName(ctx, t.ID, user, s.deps.Now())
 }

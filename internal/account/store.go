@@ -91,21 +91,43 @@ type Finder interface {
 	// FindUID returns the account with the UID. It fails with fault.NotFound.
 	FindUID(ctx context.Context, tenant int64, uid UID, now time.Time) (Account, error)
 
-	// List calls each for every account of the tenant, ordered by user, until each fails, and
-	// returns that failure.
-	List(ctx context.Context, tenant int64, now time.Time, each func(Account) error) error
+	// List calls each for every account of the tenant that the filter selects, ordered by user, until
+	// each fails, and returns that failure.
+	List(ctx context.Context, tenant int64, f Filter, now time.Time, each func(Account) error) error
 }
 
-// AdminStore is for operators. Its methods fail with fault.NotFound.
+// AdminStore is for operators. Its methods fail with fault.NotFound. A method that changes something
+// adds the change to the audit trail, in the same transaction, with the cause that audit.CauseOf
+// returns for ctx.
 type AdminStore interface {
-	// Enable activates a pending account, and ends a hold.
+	// Enable ends a hold: the account is active, or waits again if it was disabled while it waited. It
+	// fails with ErrWaiting for a waiting account, and changes nothing of an active one.
 	Enable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
+	// EnableNow is like Enable, and also activates an account that waits or was disabled while it
+	// waited.
+	EnableNow(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
 	// Disable holds the account and ends its sessions.
 	Disable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
 	// SetRole changes the role.
 	SetRole(ctx context.Context, tenant int64, user string, role Role, now time.Time) (Account, error)
 	// Delete removes all that is known of the account. The name of one that was active stays taken.
 	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
+	// ClosedNames calls each for every user name of the tenant that a deleted account keeps from
+	// others, in order, until each fails, and returns that failure.
+	ClosedNames(ctx context.Context, tenant int64, each func(ClosedName) error) error
+	// FreeName gives up such a name, so that anybody can sign up with it.
+	FreeName(ctx context.Context, tenant int64, user string, now time.Time) error
+}
+
+// Filter selects accounts. A zero field selects all.
+type Filter struct {
+	States []State
+}
+
+// ClosedName is the user name of a deleted account.
+type ClosedName struct {
+	User   string
+	Closed time.Time
 }
 
 // Sweeper removes old rows.
@@ -176,6 +198,8 @@ var (
 	ErrActive  = fault.New(fault.Conflict, "the account is active already")
 	ErrExpired = fault.New(fault.NotFound, "the account was not activated in time")
 	ErrHeld    = fault.New(fault.Conflict, "an operator has disabled the account")
+	// ErrWaiting is for operators only.
+	ErrWaiting = fault.New(fault.Conflict, "the account waits for its activation and is not disabled")
 	// ErrReplaced comes without an account: the older message may have gone to somebody else.
 	ErrReplaced = fault.New(fault.NotFound, "a newer message has replaced this link")
 )

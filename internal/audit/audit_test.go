@@ -25,6 +25,31 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// The log has no complete e-mail address, not even one of a tenant's settings.
+func TestRecordChange(t *testing.T) {
+	var out bytes.Buffer
+	log := audit.Log{Logger: slog.New(slog.NewJSONHandler(&out, nil))}
+	for _, c := range []audit.Change{
+		{ID: 1, Action: audit.AccountRole, User: "ann", Before: "guest", After: "admin"},
+		{ID: 2, Action: audit.TenantSet, Tenant: "phone.test", After: `{"reply_to":"help@phone.test"}`},
+		{ID: 3, Action: audit.HookAdd, Subject: "sbc"},
+	} {
+		log.RecordChange(t.Context(), c)
+	}
+	text := out.String()
+	for _, want := range []string{
+		`"user":"ann","before":"guest","after":"admin","change":1,`, `"tenant":"phone.test","change":2,`,
+		`"hook":"sbc","change":3,`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the log lacks %s: %s", want, text)
+		}
+	}
+	if strings.Contains(text, "@") {
+		t.Errorf("the log has an address: %s", text)
+	}
+}
+
 func TestRecord(t *testing.T) {
 	var out bytes.Buffer
 	log := audit.Log{Logger: slog.New(slog.NewJSONHandler(&out, nil))}

@@ -144,6 +144,9 @@ type Htdigest struct {
 type Log struct {
 	Level  slog.Level `toml:"level" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	Format LogFormat  `toml:"format" enum:"auto,json,text" default:"auto" placeholder:"FORMAT"`
+
+	// AuditDays is how many days the store keeps a change in the audit trail.
+	AuditDays int `toml:"audit_days" min:"1" max:"36500" default:"400" placeholder:"DAYS"`
 }
 
 // LogFormat is the format of a log line.

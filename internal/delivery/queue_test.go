@@ -10,6 +10,7 @@ import (
 	"net/mail"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -648,6 +649,54 @@ func TestTidy(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.empty("badmail")
+}
+
+// Orphans are removed with and without a relay, and nothing else is.
+func TestRemoveOrphans(t *testing.T) {
+	o := newFixture(t)
+	// Without a relay, an acknowledged message has no row of its own.
+	kept, gone := o.write("kept@mail.test"), o.write("gone@mail.test")
+	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{kept.ref(), gone.ref()}); err != nil {
+		t.Fatal(err)
+	}
+	inOutbox, waiting, discarded := o.write("outbox@mail.test"), o.post("waiting@mail.test"), o.post("off@mail.test")
+	failed, failedGone := o.post("failed@mail.test"), o.post("failed-gone@mail.test")
+	for _, p := range []posted{failed, failedGone} {
+		d := o.delivery(p)
+		d.State, d.Due, d.Answer = delivery.Failed, time.Time{}, "550 no"
+		if err := o.Store.Record(t.Context(), []delivery.Delivery{d}); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Pickup.MoveToBadmail(p.Message, "550 no"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(o.Pickup.Path(), strings.Repeat("ab", 16)+".eml"),
+		[]byte("Subject: no link\r\n\r\nof ours\r\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []posted{gone, failedGone, discarded} {
+		if err := o.Store.Delete(t.Context(), o.Tenant.ID, p.Account.User, o.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []int{3, 0} {
+		if n, err := delivery.RemoveOrphans(t.Context(), o.Store, o.Pickup); n != want || err != nil {
+			t.Errorf("removed %d, %v, want %d", n, err, want)
+		}
+		want := []string{strings.Repeat("ab", 16) + ".eml"}
+		for _, p := range []posted{kept, inOutbox, waiting} {
+			want = append(want, p.Message.String()+".eml")
+		}
+		slices.Sort(want)
+		got := o.Files("pickup")
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("pickup has %q, want %q", got, want)
+		}
+		if got := o.Files("badmail"); len(got) != 2 || got[0] != failed.Message.String()+".eml" {
+			t.Errorf("badmail has %q", got)
+		}
+	}
 }
 
 // noKey is a Signer that fails.

@@ -383,7 +383,7 @@ func TestSession(t *testing.T) {
 		},
 		"when the account was disabled and enabled again": func(h *fixture, _ session.Grant) {
 			h.Disable("ann")
-			_, err := h.Accounts.Enable(h.Context(), h.Tenant, "ann")
+			_, err := h.Accounts.EnableNow(h.Context(), h.Tenant, "ann")
 			h.Must(err)
 		},
 		"when the account is deleted": func(h *fixture, _ session.Grant) {

@@ -108,7 +108,7 @@ func TestFind(t *testing.T) {
 		if _, err := f.registry.Find(ctx, caller, "a.test", "alice"); !errors.Is(err, sipserver.ErrNoAccount) {
 			t.Errorf("disabled: %v", err)
 		}
-		_, err := f.Accounts.Enable(ctx, f.At("a.test").Tenant, "pending")
+		_, err := f.Accounts.EnableNow(ctx, f.At("a.test").Tenant, "pending")
 		f.Must(err)
 		if _, err := f.registry.Find(ctx, caller, "a.test", "pending"); err != nil {
 			t.Errorf("enabled: %v", err)
@@ -123,7 +123,7 @@ func TestFind(t *testing.T) {
 		second.Message[0] ^= 1
 		second.Captcha.Nonce[0] ^= 1
 		f.Must(f.Store.Create(ctx, second.Signup, f.Now()))
-		_, err := f.Accounts.Enable(ctx, f.At("a.test").Tenant, "thief")
+		_, err := f.Accounts.EnableNow(ctx, f.At("a.test").Tenant, "thief")
 		f.Must(err)
 		if _, err := f.registry.Find(ctx, caller, "a.test", "thief"); !errors.Is(err, secret.ErrSeal) {
 			t.Errorf("got %v", err)

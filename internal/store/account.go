@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
@@ -19,7 +21,7 @@ import (
 var _ account.Store = (*Store)(nil)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
-	has_sha256, lang, confirmed`
+	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why`
 
 // live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -28,11 +30,11 @@ var errNoAccount = fault.New(fault.NotFound, "there is no such account")
 
 func scanAccount(row engine.Scanner) (a account.Account, err error) {
 	var uid []byte
-	var role, language string
-	var created, expires int64
+	var role, language, setState string
+	var created, expires, setAt int64
 	var activated, confirmed sql.NullInt64
 	err = row.Scan(&uid, &a.Tenant, &a.User, &a.Name, &a.Email, &role, &a.Held, &created, &expires, &activated,
-		&a.Epoch, &a.Sealed, &a.HasSHA256, &language, &confirmed)
+		&a.Epoch, &a.Sealed, &a.HasSHA256, &language, &confirmed, &setState, &setAt, &a.Set.By, &a.Set.Reason)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, errNoAccount
 	} else if err != nil {
@@ -49,6 +51,9 @@ func scanAccount(row engine.Scanner) (a account.Account, err error) {
 		a.Confirmed = engine.FromMicros(confirmed.Int64)
 	}
 	a.Disabled = a.Held || a.Pending()
+	if setState != "" {
+		a.Set.State, a.Set.At = account.State(setState), engine.FromMicros(setAt)
+	}
 	return a, nil
 }
 
@@ -194,116 +199,218 @@ func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now 
 }
 
 // List implements account.Store.
-func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func(account.Account) error) error {
+func (s *Store) List(ctx context.Context, tenant int64, f account.Filter, now time.Time,
+	each func(account.Account) error) error {
+	var states []string
+	for _, state := range f.States {
+		condition, ok := inState[state]
+		if !ok {
+			return fmt.Errorf("no account is in the state %q", state)
+		}
+		states = append(states, condition)
+	}
+	where := live
+	if len(states) > 0 {
+		where += ` AND (` + strings.Join(states, ` OR `) + `)`
+	}
 	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		a, err := scanAccount(row)
 		if err != nil {
 			return err
 		}
 		return each(a)
-	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`,
+	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+where+` ORDER BY username`,
 		engine.Micros(now), tenant)
 }
 
-// change updates one live account and returns it as it is after the change. In set, $1 is the
-// present time, and more begins at $4. Phone servers are notified of what, unless it is empty.
-func (s *Store) change(what hook.EventType, set string, tenant int64, user string, now time.Time,
-	more ...any) (a account.Account, err error) {
-	args := append([]any{engine.Micros(now), tenant, user}, more...)
-	event := account.NewUID(now)
+// inState has the condition that a live account is in a state.
+var inState = map[account.State]string{
+	account.Waiting:  `activated IS NULL AND NOT held`,
+	account.Active:   `activated IS NOT NULL AND NOT held`,
+	account.Disabled: `held`,
+}
+
+// update is what to set of an account, where $1 is its uid and the arguments begin at $2.
+type update struct {
+	set  string
+	args []any
+}
+
+// change changes one live account and returns it as it is after the change. decide gets the account
+// before the change, which no other transaction changes meanwhile. If what it returns is empty, the
+// account stays as it is. value is the value that changes, for the audit trail. Phone servers are
+// notified of what, unless it is empty.
+func (s *Store) change(ctx context.Context, action audit.Action, what hook.EventType, tenant int64, user string,
+	now time.Time, value func(account.Account) string,
+	decide func(engine.Tx, *trailEntry, account.Account) (update, error)) (a account.Account, err error) {
+	event, e := account.NewUID(now), entry(ctx, action, now)
 	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
-		err = untilFound(tx, tenant, user, now, func() (err error) {
-			a, err = scanAccount(tx.Row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+`
-				RETURNING `+accountColumns, args...))
-			return err
-		})
+		if a, err = lockAccount(tx, tenant, user, now); err != nil {
+			return nil, err
+		}
+		before := value(a)
+		u, err := decide(tx, e, a)
+		if err != nil || u.set == "" {
+			return nil, err
+		}
+		a, err = scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
+			append([]any{a.UID[:]}, u.args...)...))
 		if err == nil && what != "" {
 			err = insertAccountNotifications(tx, what, event, a.UID[:], now)
+		}
+		if err == nil {
+			err = e.of(a).values(before, value(a)).add(tx)
 		}
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
 	return a, err
 }
 
-// untilFound calls change, which changes the live account of a user, until it finds one or there is
-// none. On PostgreSQL, a statement that waits for the row of an expired account, while a signup
-// replaces that account, finds neither: its snapshot is older than the new account.
-func untilFound(tx engine.Tx, tenant int64, user string, now time.Time, change func() error) error {
+// lockAccount returns a live account, which no other transaction changes until this one ends. On
+// PostgreSQL, a statement that waits for the row of an expired account, while a signup replaces that
+// account, finds neither, since its snapshot is older than the new account. Then it is run again.
+func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (account.Account, error) {
 	for range changeAttempts {
-		err := change()
+		a, err := scanAccount(tx.Row(`UPDATE account SET held = held WHERE tenant = $2 AND username = $3 AND `+live+`
+			RETURNING `+accountColumns, engine.Micros(now), tenant, user))
 		if !errors.Is(err, errNoAccount) {
-			return err
+			return a, err
 		}
 		n, countErr := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND username = $3 AND `+live,
 			engine.Micros(now), tenant, user)
 		if countErr != nil || n == 0 {
-			return errors.Join(countErr, err)
+			return a, errors.Join(countErr, err)
 		}
 	}
-	return errKeepsChanging
+	return account.Account{}, errKeepsChanging
+}
+
+func stateOf(a account.Account) string { return string(a.State()) }
+
+// setState returns an update to a state. If the account is in this state already, it keeps the time.
+func setState(e *trailEntry, a account.Account, state account.State, more string) update {
+	at := e.At
+	if a.State() == state && a.Set.State == state {
+		at = a.Set.At
+	}
+	return update{
+		`set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
+		[]any{string(state), engine.Micros(at), e.Actor.String(), e.Reason},
+	}
 }
 
 // Enable implements account.Store.
 func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change("", `held = FALSE, activated = COALESCE(activated, $1)`, tenant, user, now)
+	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf,
+		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
+			switch {
+			case a.Held && a.Pending():
+				return setState(e, a, account.Waiting, `held = FALSE`), nil
+			case a.Held:
+				return setState(e, a, account.Active, `held = FALSE`), nil
+			case a.Pending() && !tx.Repeated(): // otherwise an earlier run may have enabled it
+				return update{}, account.ErrWaiting
+			}
+			return update{}, nil
+		})
+}
+
+// EnableNow implements account.Store.
+func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf,
+		func(_ engine.Tx, e *trailEntry, a account.Account) (update, error) {
+			if a.State() == account.Active {
+				return update{}, nil
+			}
+			return setState(e, a, account.Active, `held = FALSE, activated = COALESCE(activated, $3)`), nil
+		})
 }
 
 // Disable implements account.Store.
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(hook.AccountDisabled, `held = TRUE, epoch = epoch + 1`, tenant, user, now)
+	return s.change(ctx, audit.AccountDisable, hook.AccountDisabled, tenant, user, now, stateOf,
+		func(_ engine.Tx, e *trailEntry, a account.Account) (update, error) {
+			return setState(e, a, account.Disabled, `held = TRUE, epoch = epoch + 1`), nil
+		})
 }
 
 // SetRole implements account.Store.
 func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role account.Role,
 	now time.Time) (account.Account, error) {
-	return s.change(hook.AccountRole, `role = $4`, tenant, user, now, string(role))
+	return s.change(ctx, audit.AccountRole, hook.AccountRole, tenant, user, now,
+		func(a account.Account) string { return string(a.Role) },
+		func(engine.Tx, *trailEntry, account.Account) (update, error) {
+			return update{`role = $2`, []any{string(role)}}, nil
+		})
 }
 
 // Delete implements account.Store.
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
-	event := account.NewUID(now)
+	event, e := account.NewUID(now), entry(ctx, audit.AccountDelete, now)
 	defer s.signalAdded()
-	return s.tables.Write(func(tx engine.Tx) (changed []phonetables.Subject, err error) {
-		err = untilFound(tx, tenant, user, now, func() (err error) {
-			changed, err = remove(tx, tenant, user, event, now)
-			return err
-		})
-		return changed, err
+	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+		a, err := lockAccount(tx, tenant, user, now)
+		if errors.Is(err, errNoAccount) && tx.Repeated() {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if a.Pending() {
+			if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
+				return nil, err
+			}
+			return nil, e.of(a).values(stateOf(a), "").add(tx)
+		}
+		if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
+			has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
+			set_at = 0, set_by = '', set_why = '' WHERE uid = $2`, engine.Micros(now), a.UID[:], []byte{}); err != nil {
+			return nil, err
+		}
+		if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
+			return nil, err
+		}
+		for _, table := range []string{"outbox", "replaced", "delivery"} {
+			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
+				return nil, err
+			}
+		}
+		err = e.of(a).values(stateOf(a), string(account.Closed)).add(tx)
+		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
 }
 
-// remove deletes a live account. One that was active keeps a row with its name.
-func remove(
-	tx engine.Tx, tenant int64, user string, event account.UID, now time.Time,
-) ([]phonetables.Subject, error) {
-	n, err := tx.Exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live,
-		engine.Micros(now), tenant, user)
-	if err != nil || n > 0 {
-		return nil, err
-	}
-	var uid []byte
-	err = tx.Row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE,
-		token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1
-		WHERE tenant = $2 AND username = $3 AND activated IS NOT NULL AND closed IS NULL RETURNING uid`,
-		engine.Micros(now), tenant, user, []byte{}).Scan(&uid)
-	if errors.Is(err, sql.ErrNoRows) {
-		if tx.Repeated() {
-			return nil, nil
+// ClosedNames implements account.Store.
+func (s *Store) ClosedNames(ctx context.Context, tenant int64, each func(account.ClosedName) error) error {
+	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var n account.ClosedName
+		var closed int64
+		if err := row.Scan(&n.User, &closed); err != nil {
+			return err
 		}
-		return nil, errNoAccount
-	} else if err != nil {
-		return nil, err
-	}
-	if err := insertAccountNotifications(tx, hook.AccountDeleted, event, uid, now); err != nil {
-		return nil, err
-	}
-	for _, table := range []string{"outbox", "replaced", "delivery"} {
-		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, uid); err != nil {
-			return nil, err
+		n.Closed = engine.FromMicros(closed)
+		return each(n)
+	}, `SELECT username, closed FROM account WHERE tenant = $1 AND closed IS NOT NULL ORDER BY username`, tenant)
+}
+
+// FreeName implements account.Store.
+func (s *Store) FreeName(ctx context.Context, tenant int64, user string, now time.Time) error {
+	e := entry(ctx, audit.AccountFreeName, now)
+	return s.engine.Write(func(tx engine.Tx) error {
+		var uid []byte
+		err := tx.Row(`DELETE FROM account WHERE tenant = $1 AND username = $2 AND closed IS NOT NULL RETURNING uid`,
+			tenant, user).Scan(&uid)
+		if errors.Is(err, sql.ErrNoRows) {
+			if tx.Repeated() {
+				return nil
+			}
+			return errNoAccount
+		} else if err != nil {
+			return err
 		}
-	}
-	return []phonetables.Subject{phonetables.Subject(uid)}, nil
+		return e.of(account.Account{UID: account.UID(uid), Tenant: tenant, User: user}).
+			values(string(account.Closed), "").add(tx)
+	})
 }
 
 // prefixed scans some columns before those of an account.

@@ -9,13 +9,17 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/engine"
 )
 
-var _ delivery.Store = (*Store)(nil)
+var (
+	_ delivery.Store       = (*Store)(nil)
+	_ delivery.OrphanStore = (*Store)(nil)
+)
 
 const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
 	a.tenant, a.username, ` + recipient + ` FROM delivery d JOIN account a ON a.uid = d.account `
@@ -160,6 +164,32 @@ func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (
 	return true, err
 }
 
+// WithAccount implements delivery.OrphanStore.
+func (s *Store) WithAccount(ctx context.Context, found []delivery.FoundFile) (list []mailmsg.ID, err error) {
+	if len(found) == 0 {
+		return nil, nil
+	}
+	among := `token IN (` + engine.Placeholders(1, len(found)) + `)`
+	args := make([]any, len(found))
+	for i := range found {
+		args[i] = found[i].Token[:]
+	}
+	known := make(map[[32]byte]bool)
+	// A link moves from account to replaced, or back. In one statement it is seen in one of them.
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var token []byte
+		err := row.Scan(&token)
+		known[[32]byte(append(token, make([]byte, 32)...))] = true
+		return err
+	}, `SELECT token FROM account WHERE `+among+` UNION ALL SELECT token FROM replaced WHERE `+among, args...)
+	for _, f := range found {
+		if known[f.Token] {
+			list = append(list, f.Message)
+		}
+	}
+	return list, err
+}
+
 // EachDelivery implements delivery.Store.
 func (s *Store) EachDelivery(ctx context.Context, states []delivery.State, f func(delivery.Delivery) error) error {
 	args := make([]any, len(states))
@@ -198,7 +228,7 @@ const retryUpdate = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS B
 
 // Retry implements delivery.Store.
 func (s *Store) Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error) {
-	return s.changeDelivery(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
+	return s.changeDelivery(ctx, audit.MessageRetry, message, now, func(tx engine.Tx, d delivery.Delivery) error {
 		n, err := tx.Exec(retryUpdate+`message = $2 AND state IN ('waiting', 'deferred', 'failed')`,
 			engine.Micros(now), message[:])
 		if err == nil && n == 0 {
@@ -223,22 +253,27 @@ func whyNot(d delivery.Delivery, now time.Time) string {
 }
 
 // changeDelivery changes one delivery and returns it as it is after the change.
-func (s *Store) changeDelivery(ctx context.Context, message mailmsg.ID,
+func (s *Store) changeDelivery(ctx context.Context, action audit.Action, message mailmsg.ID, now time.Time,
 	do func(engine.Tx, delivery.Delivery) error) (delivery.Delivery, error) {
 	d, err := s.Delivery(ctx, message)
 	if err != nil {
 		return d, err
 	}
+	e := entry(ctx, action, now).about(message.String())
 	err = s.engine.Write(func(tx engine.Tx) error {
 		find := func() (delivery.Delivery, error) {
 			return scanDelivery(tx.Row(deliveryQuery+`WHERE d.message = $1`, message[:]))
 		}
-		now, err := find()
+		before, err := find()
 		if err == nil {
-			err = do(tx, now)
+			err = do(tx, before)
 		}
 		if err == nil {
 			d, err = find()
+		}
+		if err == nil {
+			e.tenant, e.Account, e.User = d.Tenant, d.Account.String(), d.User
+			err = e.values(string(before.State), string(d.State)).add(tx)
 		}
 		return err
 	})
@@ -246,10 +281,14 @@ func (s *Store) changeDelivery(ctx context.Context, message mailmsg.ID,
 }
 
 // RetryAll implements delivery.Store.
-func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) {
+func (s *Store) RetryAll(ctx context.Context, now time.Time) (n int64, err error) {
+	e := entry(ctx, audit.MessageRetry, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
 		n, err = tx.Exec(retryUpdate+`state IN ('deferred', 'failed')`, engine.Micros(now))
-		return err
+		if err != nil || n == 0 {
+			return err
+		}
+		return e.about(fmt.Sprintf("%d messages", n)).add(tx)
 	})
 	return n, err
 }
@@ -257,7 +296,7 @@ func (s *Store) RetryAll(_ context.Context, now time.Time) (n int64, err error) 
 // Discard implements delivery.Store.
 func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 	now time.Time) (delivery.Delivery, error) {
-	return s.changeDelivery(ctx, message, func(tx engine.Tx, d delivery.Delivery) error {
+	return s.changeDelivery(ctx, audit.MessageDiscard, message, now, func(tx engine.Tx, d delivery.Delivery) error {
 		n, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
 			WHERE message = $1 AND state <> 'sent'`,
 			message[:], engine.Micros(now), why)

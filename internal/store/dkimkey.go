@@ -3,7 +3,9 @@ package store
 import (
 	"bytes"
 	"context"
+	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
@@ -13,12 +15,16 @@ var _ delivery.KeyStore = (*Store)(nil)
 
 // AddSigningKey implements delivery.KeyStore.
 func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error {
+	e := entry(ctx, audit.DKIMAdd, k.Created).about(k.Selector)
+	e.tenant = k.Tenant
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`INSERT INTO dkim_key (tenant, selector, created, sealed) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (tenant, selector) DO NOTHING`,
 			k.Tenant, k.Selector, engine.Micros(k.Created), k.Sealed)
-		if err != nil || n > 0 {
+		if err != nil {
 			return err
+		} else if n > 0 {
+			return e.add(tx)
 		}
 		if tx.Repeated() {
 			var has []byte
@@ -48,11 +54,18 @@ func (s *Store) SigningKeys(ctx context.Context, tenant int64) (list []delivery.
 
 // RemoveSigningKey implements delivery.KeyStore.
 func (s *Store) RemoveSigningKey(ctx context.Context, tenant int64, selector string) error {
+	e := entry(ctx, audit.DKIMRemove, time.Now()).about(selector)
+	e.tenant = tenant
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`DELETE FROM dkim_key WHERE tenant = $1 AND selector = $2`, tenant, selector)
-		if err == nil && n == 0 && !tx.Repeated() {
-			err = fault.New(fault.NotFound, "there is no key with the selector %s", selector)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			return e.add(tx)
+		case tx.Repeated():
+			return nil
 		}
-		return err
+		return fault.New(fault.NotFound, "there is no key with the selector %s", selector)
 	})
 }

@@ -2,9 +2,13 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/export"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
 )
 
 var (
@@ -14,11 +18,23 @@ var (
 
 // EnableExport implements export.Admin.
 func (s *Store) EnableExport(ctx context.Context, progress export.Progress) error {
-	return s.tables.Enable(ctx, progress)
+	enable, rebuild := entry(ctx, audit.ExportEnable, time.Now()), entry(ctx, audit.ExportRebuild, time.Now())
+	return s.tables.Enable(ctx, progress, func(tx engine.Tx) error {
+		enabled, err := phonetables.Enabled(tx)
+		if err != nil {
+			return err
+		}
+		if enabled {
+			return rebuild.add(tx)
+		}
+		return enable.add(tx)
+	})
 }
 
 // DisableExport implements export.Admin.
-func (s *Store) DisableExport(context.Context) error { return s.tables.Disable() }
+func (s *Store) DisableExport(ctx context.Context) error {
+	return s.tables.Disable(entry(ctx, audit.ExportDisable, time.Now()).add)
+}
 
 // ExportStatus implements export.Admin.
 func (s *Store) ExportStatus(ctx context.Context) (export.Status, error) { return s.tables.Status(ctx) }
@@ -46,8 +62,8 @@ func (s *Store) ExportReady(ctx context.Context) error { return s.tables.Ready(c
 // GrantExport creates a role of the database that may read the tables of one kind of phone server
 // and nothing else. Without a password the role cannot log in. If the database's user may not
 // create roles, GrantExport changes nothing and returns the statements for an administrator to run.
-func (s *Store) GrantExport(_ context.Context, schema, role, password string) (statements []string, err error) {
-	return s.tables.Grant(schema, role, password)
+func (s *Store) GrantExport(ctx context.Context, schema, role, password string) (statements []string, err error) {
+	return s.tables.Grant(schema, role, password, entry(ctx, audit.ExportRole, time.Now()).about(role).add)
 }
 
 // OnChange implements sipserver.Store.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/store/engine"
@@ -31,7 +32,8 @@ func scanHook(row engine.Scanner) (h hook.Hook, err error) {
 }
 
 // AddHook implements hook.Store.
-func (s *Store) AddHook(_ context.Context, h hook.Hook) error {
+func (s *Store) AddHook(ctx context.Context, h hook.Hook) error {
+	e := entry(ctx, audit.HookAdd, h.Created).about(h.Name)
 	return s.engine.Write(func(tx engine.Tx) error {
 		var id []byte
 		switch err := tx.Row(`SELECT id FROM hook WHERE name = $1`, h.Name).Scan(&id); {
@@ -43,7 +45,10 @@ func (s *Store) AddHook(_ context.Context, h hook.Hook) error {
 		case !errors.Is(err, sql.ErrNoRows):
 			return err
 		}
-		return addHook(tx, h)
+		if err := addHook(tx, h); err != nil {
+			return err
+		}
+		return e.add(tx)
 	})
 }
 
@@ -65,13 +70,19 @@ func addHook(tx engine.Tx, h hook.Hook) error {
 }
 
 // RemoveHook implements hook.Store.
-func (s *Store) RemoveHook(_ context.Context, name string) error {
+func (s *Store) RemoveHook(ctx context.Context, name string) error {
+	e := entry(ctx, audit.HookRemove, time.Now()).about(name)
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`DELETE FROM hook WHERE name = $1`, name)
-		if err == nil && n == 0 && !tx.Repeated() {
-			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", name)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			return e.add(tx)
+		case tx.Repeated():
+			return nil
 		}
-		return err
+		return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", name)
 	})
 }
 

@@ -84,6 +84,10 @@ func (s *roundRobin) Enable(ctx context.Context, tenant int64, user string, now 
 	return s.next().Enable(ctx, tenant, user, now)
 }
 
+func (s *roundRobin) EnableNow(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	return s.next().EnableNow(ctx, tenant, user, now)
+}
+
 func (s *roundRobin) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	return s.next().Disable(ctx, tenant, user, now)
 }

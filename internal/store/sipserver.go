@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/store/engine"
@@ -20,11 +21,12 @@ var (
 )
 
 // AddServer implements sipserver.AdminStore.
-func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
+func (s *Store) AddServer(ctx context.Context, p sipserver.Server) error {
 	tenants, err := json.Marshal(p.Tenants)
 	if err != nil {
 		return err
 	}
+	e := entry(ctx, audit.DirectoryTokenAdd, p.Created).about(p.Name)
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`INSERT INTO phone_server (name, token, tenants, created) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (name) DO NOTHING`, p.Name, p.Token[:], string(tenants), engine.Micros(p.Created))
@@ -32,7 +34,7 @@ func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 			return err
 		}
 		if n > 0 {
-			return phonesChanged(tx)
+			return phonesChanged(tx, e)
 		}
 		if tx.Repeated() { // then an earlier run may have added it
 			var token []byte
@@ -47,14 +49,15 @@ func (s *Store) AddServer(_ context.Context, p sipserver.Server) error {
 }
 
 // RemoveServer implements sipserver.AdminStore.
-func (s *Store) RemoveServer(_ context.Context, name string) error {
+func (s *Store) RemoveServer(ctx context.Context, name string) error {
+	e := entry(ctx, audit.DirectoryTokenRemove, time.Now()).about(name)
 	return s.engine.Write(func(tx engine.Tx) error {
 		n, err := tx.Exec(`DELETE FROM phone_server WHERE name = $1`, name)
 		switch {
 		case err != nil:
 			return err
 		case n > 0:
-			return phonesChanged(tx)
+			return phonesChanged(tx, e)
 		case tx.Repeated():
 			return nil
 		}
@@ -62,10 +65,12 @@ func (s *Store) RemoveServer(_ context.Context, name string) error {
 	})
 }
 
-// phonesChanged raises the number that ServersVersion returns.
-func phonesChanged(tx engine.Tx) error {
-	_, err := tx.Exec(`UPDATE revision SET n = n + 1 WHERE subject = 'phone'`)
-	return err
+// phonesChanged raises the number that ServersVersion returns, and adds the change to the trail.
+func phonesChanged(tx engine.Tx, e *trailEntry) error {
+	if _, err := tx.Exec(`UPDATE revision SET n = n + 1 WHERE subject = 'phone'`); err != nil {
+		return err
+	}
+	return e.add(tx)
 }
 
 // Servers implements sipserver.Store.

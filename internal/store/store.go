@@ -87,6 +87,14 @@ func (s *Store) Watch(ctx context.Context, changed func()) {
 	}
 }
 
+// Erase removes what is left of deleted rows outside the tables, as far as the engine can do that.
+func (s *Store) Erase(ctx context.Context) error {
+	if e, ok := s.engine.(engine.Eraser); ok {
+		return e.Erase(ctx)
+	}
+	return nil
+}
+
 // Schema returns the version of the database's schema.
 func (s *Store) Schema(ctx context.Context) (version int64, err error) {
 	return engine.Count(s.engine.Reads(ctx), `SELECT max(version) FROM schema_version`)

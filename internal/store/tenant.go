@@ -2,12 +2,16 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"reflect"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
@@ -26,8 +30,8 @@ var tenantsLock = admission.Key("tenants", 0, nil)
 var allTenants = []phonetables.Subject{phonetables.Tenants}
 
 // AddTenant implements tenant.Store.
-func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, error) {
-	event := account.NewUID(t.Created)
+func (s *Store) AddTenant(ctx context.Context, t tenant.Tenant) (tenant.Tenant, error) {
+	event, e := account.NewUID(t.Created), entry(ctx, audit.TenantAdd, t.Created)
 	defer s.signalAdded()
 	err := s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
 		if err := tx.Lock(tenantsLock); err != nil {
@@ -42,6 +46,10 @@ func (s *Store) AddTenant(_ context.Context, t tenant.Tenant) (tenant.Tenant, er
 		}
 		if t.ID, err = addTenant(tx, t); err == nil {
 			err = insertTenantNotifications(tx, hook.TenantAdded, event, t.ID, t.Created)
+		}
+		if err == nil {
+			e.Tenant = t.Host
+			err = e.add(tx)
 		}
 		return allTenants, err
 	})
@@ -63,6 +71,7 @@ func checkHostAndRealmFree(q engine.Querier, t tenant.Tenant) error {
 
 // AddFirstTenant implements tenant.Store.
 func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
+	e := entry(ctx, audit.TenantAdd, t.Created)
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		if err := tx.Lock(tenantsLock); err != nil {
 			return nil, err
@@ -72,7 +81,10 @@ func (s *Store) AddFirstTenant(ctx context.Context, t tenant.Tenant) error {
 		if !errors.Is(err, sql.ErrNoRows) {
 			return nil, err
 		}
-		_, err = addTenant(tx, t)
+		if _, err = addTenant(tx, t); err == nil {
+			e.Tenant = t.Host
+			err = e.add(tx)
+		}
 		return allTenants, err
 	})
 }
@@ -119,19 +131,22 @@ func tenantsChanged(tx engine.Tx) error {
 
 // SetTenant implements tenant.Store.
 func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error {
-	event := account.NewUID(now)
+	event, e := account.NewUID(now), entry(ctx, audit.TenantSet, now)
 	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		return allTenants, setTenant(tx, t, event, now)
+		return allTenants, setTenant(tx, t, event, e)
 	})
 }
 
-func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) error {
+func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) error {
+	now := e.At
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
 	}
-	var realm string
-	err := tx.Row(`SELECT realm FROM tenant WHERE id = $1`, t.ID).Scan(&realm)
+	var realm, url, oldSettings string
+	var oldLogo tenant.Logo
+	err := tx.Row(`SELECT realm, public_url, settings, logo_type, logo FROM tenant WHERE id = $1`, t.ID).
+		Scan(&realm, &url, &oldSettings, &oldLogo.Type, &oldLogo.Data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return noTenant(t.Host)
 	} else if err != nil {
@@ -173,7 +188,64 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, now); err != nil {
 		return err
 	}
+	before, after, err := changedSettings(
+		tenantValues{realm, url, describeLogo(oldLogo), json.RawMessage(oldSettings)},
+		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
+	if err != nil {
+		return err
+	}
+	e.Tenant = t.Host
+	if err := e.values(before, after).add(tx); err != nil {
+		return err
+	}
 	return tenantsChanged(tx)
+}
+
+// tenantValues is what may change of a tenant.
+type tenantValues struct {
+	Realm     string          `json:"realm"`
+	PublicURL string          `json:"public_url"`
+	Logo      string          `json:"logo"` // in words
+	Settings  json.RawMessage `json:"-"`    // a JSON object
+}
+
+// describeLogo returns a few words that differ for different logos.
+func describeLogo(l tenant.Logo) string {
+	if len(l.Data) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, %d bytes, SHA-256 %x", l.Type, len(l.Data), sha256.Sum256(l.Data))
+}
+
+// changedSettings returns the values that differ, as two JSON objects.
+func changedSettings(before, after tenantValues) (was, is string, err error) {
+	a, b := make(map[string]any), make(map[string]any)
+	for _, side := range []struct {
+		values  tenantValues
+		members map[string]any
+	}{{before, a}, {after, b}} {
+		text, err := json.Marshal(side.values)
+		if err != nil {
+			return "", "", err
+		}
+		for _, object := range [][]byte{text, side.values.Settings} {
+			if err := json.Unmarshal(object, &side.members); err != nil {
+				return "", "", err
+			}
+		}
+	}
+	for name, value := range a {
+		if other, ok := b[name]; ok && reflect.DeepEqual(value, other) {
+			delete(a, name)
+			delete(b, name)
+		}
+	}
+	wasText, err := json.Marshal(a)
+	if err != nil {
+		return "", "", err
+	}
+	isText, err := json.Marshal(b)
+	return string(wasText), string(isText), err
 }
 
 func noTenant(host string) error {
@@ -181,15 +253,16 @@ func noTenant(host string) error {
 }
 
 // RemoveTenant implements tenant.Store.
-func (s *Store) RemoveTenant(_ context.Context, host string, accounts bool, now time.Time) error {
-	event := account.NewUID(now)
+func (s *Store) RemoveTenant(ctx context.Context, host string, accounts bool, now time.Time) error {
+	event, e := account.NewUID(now), entry(ctx, audit.TenantRemove, now)
 	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		return allTenants, removeTenant(tx, host, accounts, event, now)
+		return allTenants, removeTenant(tx, host, accounts, event, e)
 	})
 }
 
-func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, now time.Time) error {
+func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, e *trailEntry) error {
+	now := e.At
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
 	}
@@ -224,6 +297,13 @@ func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, n
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM tenant WHERE id = $1`, id); err != nil {
+		return err
+	}
+	e.Tenant = host
+	if n > 0 {
+		e.Before = fmt.Sprintf("%d accounts", n)
+	}
+	if err := e.add(tx); err != nil {
 		return err
 	}
 	return tenantsChanged(tx)

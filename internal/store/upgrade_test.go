@@ -99,7 +99,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	vault := secret.NewVault(ring, "credential")
 	var got []row
 	for _, tn := range tenants {
-		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
+		if err := s.List(ctx, tn.ID, account.Filter{}, at, func(a account.Account) error {
 			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) ||
 				!a.Expires.Equal(noon.Add(account.PendingLife)) ||
 				a.Lang != i18n.English {
@@ -124,6 +124,11 @@ func TestUpgradeFromVersion0(t *testing.T) {
 			}
 			if a.HasSHA256 != (c.SHA256 != nil) {
 				t.Errorf("%s at %s: HasSHA256 is %v", a.User, tn.Host, a.HasSHA256)
+			}
+			since, by, reason := a.Since()
+			want := map[account.State]time.Time{account.Waiting: noon, account.Active: noon.Add(time.Hour)}
+			if !since.Equal(want[a.State()]) || by != "" || reason != "" {
+				t.Errorf("%s at %s is %s since %v by %q: %q", a.User, tn.Host, a.State(), since, by, reason)
 			}
 			got = append(got, row{tn.Host, a.User, a.Name, a.Role, a.Disabled, a.Held, a.Activated, a.Epoch, allHashes})
 			return nil

@@ -229,7 +229,7 @@ func TestInternalError(t *testing.T) {
 	f := newFixture(t)
 	s := f.addPending("a.test", "alice")
 	token := f.addServer("sbc", "a.test")
-	_, err := f.Store.Enable(t.Context(), s.Account.Tenant, "alice", f.Now())
+	_, err := f.Store.EnableNow(t.Context(), s.Account.Tenant, "alice", f.Now())
 	f.Must(err)
 	otherKeys := account.NewService(account.Deps{
 		Store: f.Store, SealRing: secret.NewRing(world.Noon), Now: f.Now,

@@ -1404,14 +1404,16 @@ func TestActivation(t *testing.T) {
 			if _, err := s.Accounts.Disable(t.Context(), a, w.user); err != nil {
 				t.Fatal(err)
 			}
-			opened(t, v.get(t, s.link(t, w.email)), 400, "This account is on hold")
+			opened(t, v.get(t, s.link(t, w.email)), 400, "This account is disabled")
 			if got := s.find(t, w); !got.Disabled {
 				t.Errorf("the link enabled a disabled account: %+v", got)
 			}
 		}
-		if _, err := s.Accounts.Enable(t.Context(), a, early.user); err != nil {
-			t.Fatal(err)
+		// After the operator enables it, its link works again.
+		if got, err := s.Accounts.Enable(t.Context(), a, early.user); err != nil || !got.Disabled || got.Held {
+			t.Fatalf("got %+v, %v", got, err)
 		}
+		opened(t, v.get(t, s.link(t, early.email)), 200, "Account activated")
 		opened(t, v.get(t, s.link(t, early.email)), 400, "Your account is already active")
 	})
 

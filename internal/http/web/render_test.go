@@ -356,7 +356,7 @@ func TestActivationPage(t *testing.T) {
 		activationReplaced: {"There is a newer link", nil, []string{again, login}},
 		activationTrouble:  {"Your account is not active yet", []string{again}, []string{login, signup, "<script"}},
 		activationUnopened: {"Activate your account", []string{again}, []string{login, signup, "<script"}},
-		activationHeld:     {"This account is on hold", []string{"phone.test"}, []string{login, signup, again}},
+		activationHeld:     {"This account is disabled", []string{"phone.test"}, []string{login, signup, again}},
 		activationConfirm: {
 			"Activate your account",
 			[]string{`value="alex"`, `action="/activate.ashx"`},

@@ -126,6 +126,12 @@ type BackupFS interface {
 	Remove(path string) error
 }
 
+// Eraser is an engine that can remove what is left of deleted rows outside the tables.
+type Eraser interface {
+	// Erase removes it. It fails if another transaction keeps reading.
+	Erase(ctx context.Context) error
+}
+
 // Checker is an engine that can check its database for damage.
 type Checker interface {
 	// Check calls report with a sentence for each fault that it finds.

@@ -32,6 +32,10 @@ var frozen = map[string]string{
 	"0009_recipient.sqlite.sql":       "297b1bc6afb4c29233834f80af22ef12dd85c921bd5e4e3adcde19bb5d40bee0",
 	"0010_brand.postgres.sql":         "225c927b2e91d9f2a76e19005cc595eccfe1a9dfdc52849da45dfbf0e56ad693",
 	"0010_brand.sqlite.sql":           "8db1b2b0ae1168926f0d61c60be698e4f47280c2aa7eb5fd026a796b4cedda4d",
+	"0011_states.postgres.sql":        "78122004aa8dad02235c94b251e857ab6f6cbdd9f85d6c5c4532eccacd9b017e",
+	"0011_states.sqlite.sql":          "b897c922300da8a61ead86fcfaccc9ea8ee64e8429be8a21a496955d7bc5fdc1",
+	"0012_audit.postgres.sql":         "acd0d67953ef81501f5f5445e36fca9c53016aa40104b54b2c47723549425476",
+	"0012_audit.sqlite.sql":           "2ec9a5dff3f0d318b136c0a15114b6ac7e6b8a5de37a1615dd32ae2f219b1ea2",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

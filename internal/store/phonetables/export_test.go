@@ -11,7 +11,7 @@ import (
 func (t *Tables) WithTables(do func(engine.Tx) error) error { return t.backend.withTables(do) }
 
 // EnableOnly enables the export and does not fill the tables.
-func (t *Tables) EnableOnly() error { return t.backend.enable() }
+func (t *Tables) EnableOnly() error { return t.backend.enable(func(engine.Tx) error { return nil }) }
 
 // Publish applies the change of a subject to the tables in PostgreSQL.
 func (t *Tables) Publish(tx engine.Tx, subject Subject) error {

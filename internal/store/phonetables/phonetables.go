@@ -72,8 +72,9 @@ type backend interface {
 	// withTables runs do in a transaction that sees accounts and tables as of one moment, while no
 	// account changes. It fails with export.ErrNotEnabled if the export is not enabled.
 	withTables(do func(engine.Tx) error) error
-	enable() error
-	disable() error
+	// enable and disable run also in their transaction, before they take a lock.
+	enable(also func(engine.Tx) error) error
+	disable(also func(engine.Tx) error) error
 	// catchUp applies what an earlier process left. It reports whether the tables must be filled.
 	catchUp(ctx context.Context) (incomplete bool, err error)
 	// prune deletes the changes that the tables already contain.
@@ -151,19 +152,19 @@ func (t *Tables) changed(list []Subject) {
 	}
 }
 
-// Enable creates the tables and fills them.
-func (t *Tables) Enable(ctx context.Context, progress export.Progress) error {
+// Enable creates the tables and fills them. It runs also in the transaction that creates them.
+func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func(engine.Tx) error) error {
 	if t.open == nil {
 		return errNoKeys
 	}
-	if err := t.backend.enable(); err != nil {
+	if err := t.backend.enable(also); err != nil {
 		return err
 	}
 	return t.fill(ctx, progress)
 }
 
-// Disable removes everything from the tables.
-func (t *Tables) Disable() error { return t.backend.disable() }
+// Disable removes everything from the tables. It runs also in the transaction that ends the export.
+func (t *Tables) Disable(also func(engine.Tx) error) error { return t.backend.disable(also) }
 
 // Enabled reports whether the export is enabled.
 func Enabled(q engine.Querier) (bool, error) {

@@ -67,8 +67,11 @@ func (s schemas) withTables(do func(engine.Tx) error) error {
 	})
 }
 
-func (s schemas) enable() error {
+func (s schemas) enable(also func(engine.Tx) error) error {
 	err := s.engine.Write(func(tx engine.Tx) error {
+		if err := also(tx); err != nil {
+			return err
+		}
 		if err := tx.Lock(exportLock); err != nil {
 			return err
 		}
@@ -96,8 +99,11 @@ func denied(err error) bool {
 }
 
 // disable leaves the schemas, with the privileges that phone servers have been granted in them.
-func (s schemas) disable() error {
+func (s schemas) disable(also func(engine.Tx) error) error {
 	return s.engine.Write(func(tx engine.Tx) error {
+		if err := also(tx); err != nil {
+			return err
+		}
 		if err := tx.Lock(exportLock); err != nil {
 			return err
 		}

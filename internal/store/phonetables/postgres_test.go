@@ -219,7 +219,7 @@ func TestFillWaitsForOpenTransactions(t *testing.T) {
 	if err := s.Create(t.Context(), a, noon); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Enable(t.Context(), id, "ann", noon); err != nil {
+	if _, err := s.EnableNow(t.Context(), id, "ann", noon); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.tables.EnableOnly(); err != nil {
@@ -289,7 +289,7 @@ func TestCompareExport(t *testing.T) {
 				if err := s.Create(t.Context(), a, noon); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.Enable(t.Context(), id, user, noon); err != nil {
+				if _, err := s.EnableNow(t.Context(), id, user, noon); err != nil {
 					t.Fatal(err)
 				}
 			}

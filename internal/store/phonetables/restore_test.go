@@ -51,7 +51,7 @@ func TestRestoreWithoutTables(t *testing.T) {
 			if err := s.Create(t.Context(), a, noon); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Enable(t.Context(), id, "ann", noon); err != nil {
+			if _, err := s.EnableNow(t.Context(), id, "ann", noon); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.EnableExport(t.Context(), noProgress); err != nil {

@@ -19,7 +19,7 @@ import (
 // Grant creates a PostgreSQL role that may read the schema of one kind of phone server and nothing
 // else. Without a password the role cannot log in. If the database's user may not create roles,
 // Grant changes nothing and returns the statements for an administrator to run.
-func (t *Tables) Grant(schema, role, password string) (statements []string, err error) {
+func (t *Tables) Grant(schema, role, password string, also func(engine.Tx) error) (statements []string, err error) {
 	statements, err = grants(schema, role, password)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (t *Tables) Grant(schema, role, password string) (statements []string, err 
 				return err
 			}
 		}
-		return nil
+		return also(tx)
 	})
 	if denied(err) {
 		return statements, nil

@@ -310,8 +310,11 @@ func (x *exportFile) withTables(do func(engine.Tx) error) error {
 	return x.do(do)
 }
 
-func (x *exportFile) enable() error {
+func (x *exportFile) enable(also func(engine.Tx) error) error {
 	return x.engine.Write(func(tx engine.Tx) error {
+		if err := also(tx); err != nil {
+			return err
+		}
 		var id [16]byte
 		rand.Read(id[:])
 		_, err := tx.Exec(`INSERT INTO export (name, id, changes) VALUES ($1, $2, 0)
@@ -323,8 +326,11 @@ func (x *exportFile) enable() error {
 	})
 }
 
-func (x *exportFile) disable() error {
+func (x *exportFile) disable(also func(engine.Tx) error) error {
 	err := x.engine.Write(func(tx engine.Tx) error {
+		if err := also(tx); err != nil {
+			return err
+		}
 		for _, query := range []string{
 			`DELETE FROM export WHERE name = 'directory'`, `DELETE FROM export_due`,
 		} {

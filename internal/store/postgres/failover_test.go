@@ -90,7 +90,7 @@ func interruptCommits(
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Enable(ctx, tenantID, "deleted", noon); err != nil {
+	if _, err := s.EnableNow(ctx, tenantID, "deleted", noon); err != nil {
 		t.Fatal(err)
 	}
 	standby.Crash(t)

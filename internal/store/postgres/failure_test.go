@@ -103,7 +103,7 @@ func TestWriteWithoutAnswer(t *testing.T) {
 		disabled, deleted := pending(fmt.Sprint("disabled", n)), pending(fmt.Sprint("deleted", n))
 		active, sent := pending(fmt.Sprint("active", n)), pending(fmt.Sprint("sent", n))
 		undone := pending(fmt.Sprint("undone", n))
-		if _, err := direct.Enable(ctx, tenantID, active.Account.User, noon); err != nil {
+		if _, err := direct.EnableNow(ctx, tenantID, active.Account.User, noon); err != nil {
 			t.Fatal(err)
 		}
 		host := fmt.Sprintf("other%d.test", n)

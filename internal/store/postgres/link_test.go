@@ -83,7 +83,7 @@ func TestChangeWhileNameIsReused(t *testing.T) {
 	s := openStore(t, secret.NewRing(noon), "a", url)
 	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
 	for user, change := range map[string]func(user string) error{
-		"enable":  func(user string) error { _, err := s.Enable(ctx, tenantID, user, noon); return err },
+		"enable":  func(user string) error { _, err := s.EnableNow(ctx, tenantID, user, noon); return err },
 		"disable": func(user string) error { _, err := s.Disable(ctx, tenantID, user, noon); return err },
 		"role":    func(user string) error { _, err := s.SetRole(ctx, tenantID, user, account.User, noon); return err },
 		"delete":  func(user string) error { return s.Delete(ctx, tenantID, user, noon) },

@@ -44,6 +44,7 @@ var (
 	_ engine.Backuper = (*Engine)(nil)
 	_ engine.Checker  = (*Engine)(nil)
 	_ engine.Failer   = (*Engine)(nil)
+	_ engine.Eraser   = (*Engine)(nil)
 )
 
 // Open opens the database at path, creates it if it is missing, and brings its schema up to date.
@@ -104,8 +105,9 @@ func (e *Engine) Path() string { return e.path }
 
 // Connect opens another connection that may write.
 func (e *Engine) Connect() (*conn.Conn, error) {
+	// Deleted values are overwritten with zeros, and not left in the free space of the file.
 	return Connect(e.path, e.vfs, `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
-		PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1`)
+		PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1; PRAGMA secure_delete = 1`)
 }
 
 func (e *Engine) connectReader() (*conn.Conn, error) {
@@ -142,7 +144,9 @@ func (e *Engine) OnClose(f func()) { e.closing = append(e.closing, f) }
 // sync it.
 func (e *Engine) Close() error {
 	e.writer.Drain()
-	for _, f := range e.closing {
+	closing := e.closing
+	e.closing = nil // Close may be called again
+	for _, f := range closing {
 		f()
 	}
 	return errors.Join(e.readers.close(), e.writer.close())
@@ -155,6 +159,37 @@ func (e *Engine) ExecSoon(_ context.Context, query string, args ...any) (n int64
 		return err
 	})
 	return n, err
+}
+
+// The attempts of Erase. Each holds up the writers of all processes for at most eraseTimeout.
+const (
+	eraseAttempts = 10
+	eraseTimeout  = 200 * time.Millisecond
+)
+
+// Erase moves the WAL to the database file and empties it: its older frames have what was deleted
+// since. In the file, deleted values are overwritten.
+func (e *Engine) Erase(ctx context.Context) (err error) {
+	c, err := Connect(e.path, e.vfs, fmt.Sprintf("PRAGMA busy_timeout = %d", eraseTimeout.Milliseconds()))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	for attempt := 1; ; attempt++ {
+		var busy, frames, moved int
+		err := Tx{c}.Row(`PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
+		if err != nil || busy == 0 {
+			return err
+		}
+		if attempt == eraseAttempts {
+			return errors.New("the database is being read, and its WAL still has what was deleted")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(eraseTimeout):
+		}
+	}
 }
 
 // Check runs SQLite's own checks.

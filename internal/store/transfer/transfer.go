@@ -41,13 +41,16 @@ var copied = []table{
 	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created",
 		"logo_type", "logo"}},
 	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created",
-		"expires", "activated", "confirmed", "closed", "epoch", "credential", "has_sha256", "token", "lang"}},
+		"expires", "activated", "confirmed", "closed", "epoch", "credential", "has_sha256", "token", "lang",
+		"set_state", "set_at", "set_by", "set_why"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token", "turn", "made"}},
 	{"replaced", []string{"token"}, []string{"token", "account", "message", "email", "until"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts",
 		"answer", "email"}},
 	{"dkim_key", []string{"tenant", "selector"}, []string{"tenant", "selector", "created", "sealed"}},
+	{"audit", []string{"id"}, []string{"id", "event", "at", "action", "outcome", "tenant", "account",
+		"username", "subject", "before", "after", "actor_kind", "actor", "actor_id", "sudo_user", "reason"}},
 	{"spent", []string{"expires", "nonce"}, []string{"expires", "nonce"}},
 	{"taken", []string{"bucket", "at", "account"}, []string{"bucket", "at", "account", "until"}},
 	{"hook", []string{"id"}, []string{"id", "name", "kind", "url", "plain", "everyone", "secret", "created",
@@ -344,12 +347,19 @@ func scanAny(row engine.Scanner, n int) ([]any, error) {
 
 const tenantsVersion = `SELECT n FROM revision WHERE subject = 'tenant'`
 
-// copyNumbers copies the last id of a tenant and the version of the tenants, so that the target does
-// not reuse the id of a removed tenant, and no server sees the version decrease.
+// numbered are the tables whose ids are never given again.
+var numbered = []string{"tenant", "audit"}
+
+// copyNumbers copies the last ids and the version of the tenants, so that the target does not reuse
+// the id of a removed row, and no server sees the version decrease.
 func (c *copier) copyNumbers() error {
-	last, err := c.source.LastID(c.from, "tenant")
-	if err != nil {
-		return err
+	last := make(map[string]int64)
+	for _, table := range numbered {
+		id, err := c.source.LastID(c.from, table)
+		if err != nil {
+			return err
+		}
+		last[table] = id
 	}
 	version, err := engine.Count(c.from, tenantsVersion)
 	if err != nil {
@@ -360,7 +370,12 @@ func (c *copier) copyNumbers() error {
 		if err != nil {
 			return err
 		}
-		return c.to.SetLastID(tx, "tenant", last)
+		for _, table := range numbered {
+			if err := c.to.SetLastID(tx, table, last[table]); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -369,6 +384,9 @@ func (c *copier) compareNumbers(ctx context.Context) error {
 	for what, number := range map[string]func(engine.Copier, engine.Querier) (int64, error){
 		"last id of a tenant": func(e engine.Copier, q engine.Querier) (int64, error) {
 			return e.LastID(q, "tenant")
+		},
+		"last id of the audit trail": func(e engine.Copier, q engine.Querier) (int64, error) {
+			return e.LastID(q, "audit")
 		},
 		"number of the tenants": func(_ engine.Copier, q engine.Querier) (int64, error) {
 			return engine.Count(q, tenantsVersion)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
@@ -57,6 +58,11 @@ func fillStore(t *testing.T, s *testStore) {
 		Created:   noon,
 	}))
 	must(s.RemoveTenant(ctx, "removed.test", false, noon))
+	defer func() {
+		must(s.AddChange(ctx, audit.Change{At: noon.Add(-time.Hour), Action: audit.KeysRotate, Outcome: audit.OK}))
+		_, err := s.RemoveChanges(ctx, noon, 10)
+		must(err)
+	}()
 	var all sync.WaitGroup
 	for i := range page + 500 {
 		all.Go(func() {
@@ -152,6 +158,30 @@ func TestCopyThereAndBack(t *testing.T) {
 		s, err := open()
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		var trail []audit.Change
+		must := func(err error) {
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		list := func(c audit.Change) error {
+			trail = append(trail, c)
+			return nil
+		}
+		must(s.Changes(ctx, audit.Filter{}, list))
+		n := len(trail)
+		if n == 0 {
+			t.Fatalf("%s: the trail is empty", name)
+		}
+		must(s.AddChange(ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
+		must(s.Changes(ctx, audit.Filter{AfterID: trail[n-1].ID}, list))
+		// The ID of the change that was removed is not given again.
+		if len(trail) != n+1 || trail[n].ID != trail[n-1].ID+2 {
+			t.Errorf("%s: the trail goes on with %+v", name, trail[n:])
+		}
+		if a, err := s.Find(ctx, 1, "held", noon); err != nil || a.State() != account.Disabled || a.Set.By != "system" {
+			t.Errorf("%s: found %+v, %v", name, a, err)
 		}
 		if id := addTenant(t, s, "next.test"); id != 4 {
 			t.Errorf("%s: the next tenant has id %d, want 4", name, id)

@@ -140,7 +140,7 @@ var expiryTests = []testCase{
 		_, err = t.FindUID(t.ctx, t.tenant, a.Account.UID, over)
 		t.wantKind(err, fault.NotFound)
 		t.wantEqual(t.listedUsers(over), nil)
-		_, err = t.Enable(t.ctx, t.tenant, "ann", over)
+		_, err = t.EnableNow(t.ctx, t.tenant, "ann", over)
 		t.wantKind(err, fault.NotFound)
 		_, err = t.Disable(t.ctx, t.tenant, "ann", over)
 		t.wantKind(err, fault.NotFound)
@@ -197,12 +197,13 @@ var expiryTests = []testCase{
 }
 
 var operatorTests = []testCase{
-	{"Enable activates a pending account", func(t *test) {
+	{"EnableNow activates a pending account", func(t *test) {
 		a := t.addPending("ann", noon)
-		got, err := t.Enable(t.ctx, t.tenant, "ann", noon.Add(time.Hour))
+		got, err := t.EnableNow(t.ctx, t.tenant, "ann", noon.Add(time.Hour))
 		t.must(err)
 		want := a.Account
 		want.Disabled, want.Activated = false, noon.Add(time.Hour)
+		want.Set = account.SetState{State: account.Active, At: noon.Add(time.Hour), By: "system"}
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", noon.Add(2*week)), want)
 		_, err = t.Activate(t.ctx, t.tenant, a.Token, noon.Add(time.Hour))
@@ -251,7 +252,7 @@ var operatorTests = []testCase{
 		}
 	}},
 	{"every call fails for an unknown user", func(t *test) {
-		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
+		_, err := t.EnableNow(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)
 		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)
@@ -289,7 +290,7 @@ var operatorTests = []testCase{
 			t.wantErr(t.Create(t.ctx, t.signup("ann", at), at), account.ErrTaken)
 		}
 		t.wantKind(t.Delete(t.ctx, t.tenant, "ann", noon), fault.NotFound)
-		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
+		_, err = t.EnableNow(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)
 	}},
 }
@@ -297,7 +298,7 @@ var operatorTests = []testCase{
 // listedUsers returns the users of List.
 func (t *test) listedUsers(at time.Time) (users []string) {
 	t.Helper()
-	t.must(t.List(t.ctx, t.tenant, at, func(a account.Account) error {
+	t.must(t.List(t.ctx, t.tenant, account.Filter{}, at, func(a account.Account) error {
 		users = append(users, a.User)
 		return nil
 	}))
@@ -331,7 +332,7 @@ var lookupTests = []testCase{
 		}
 		stop := errors.New("stop")
 		var seen []string
-		err := t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
+		err := t.List(t.ctx, t.tenant, account.Filter{}, noon, func(a account.Account) error {
 			if seen = append(seen, a.User); len(seen) == 2 {
 				return stop
 			}
@@ -345,7 +346,7 @@ var lookupTests = []testCase{
 		for _, user := range []string{"ann", "bob"} {
 			t.addActive(user, noon)
 		}
-		t.must(t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
+		t.must(t.List(t.ctx, t.tenant, account.Filter{}, noon, func(a account.Account) error {
 			_, err := t.Disable(t.ctx, t.tenant, a.User, noon)
 			return err
 		}))

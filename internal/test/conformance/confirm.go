@@ -48,7 +48,7 @@ var confirmTests = []testCase{
 	{"is the only call that confirms", func(t *test) {
 		t.addActive("ann", noon)
 		t.addPending("bob", noon)
-		_, err := t.Enable(t.ctx, t.tenant, "bob", noon)
+		_, err := t.EnableNow(t.ctx, t.tenant, "bob", noon)
 		t.must(err)
 		for _, user := range []string{"ann", "bob"} {
 			if got := t.find(user, noon); got.Disabled || !got.Confirmed.IsZero() {
@@ -58,7 +58,7 @@ var confirmTests = []testCase{
 	}},
 	{"confirms an account that an operator enabled", func(t *test) {
 		a := t.addPending("ann", noon)
-		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
+		_, err := t.EnableNow(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		got, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon.Add(week))
 		t.must(err)

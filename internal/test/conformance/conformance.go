@@ -2,8 +2,8 @@
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
-// delivery.Store and delivery.KeyStore. No test knows the engine, and a store that passes all tests
-// can replace any other.
+// delivery.Store, delivery.KeyStore, delivery.OrphanStore and audit.Trail. No test knows the engine,
+// and a store that passes all tests can replace any other.
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
 // store to concurrent calls. Every call takes the time as an argument, so no test waits.
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
@@ -44,6 +45,8 @@ type Store interface {
 	hook.Queue
 	delivery.Store
 	delivery.KeyStore
+	delivery.OrphanStore
+	audit.Trail
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
@@ -58,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Tenants", tenantTests}, {"Sessions", sessionTests}, {"Tenant isolation", isolationTests},
 		{"Phone servers", serverTests}, {"Sealed credentials", sealedTests}, {"OnChange", changeTests},
 		{"Hooks", hookTests}, {"Notifications", notificationTests}, {"Claims", claimTests},
+		{"States", stateTests}, {"Closed names", nameTests}, {"Audit trail", trailTests}, {"Orphans", orphanTests},
 		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -358,7 +358,7 @@ var deliveryTests = []testCase{
 		t.must(t.Delete(t.ctx, t.tenant, "deleted", noon))
 		t.wantNoDelivery(deleted)
 		closed := t.addEnqueued("closed", noon)
-		_, err := t.Enable(t.ctx, t.tenant, "closed", noon)
+		_, err := t.EnableNow(t.ctx, t.tenant, "closed", noon)
 		t.must(err)
 		t.must(t.Delete(t.ctx, t.tenant, "closed", noon))
 		t.wantNoDelivery(closed)
@@ -371,7 +371,7 @@ var deliveryTests = []testCase{
 		var all []account.Signup
 		for i := range 3 {
 			a := t.addEnqueued(fmt.Sprint("ann", i), noon.Add(time.Duration(i)*time.Second))
-			_, err := t.Enable(t.ctx, t.tenant, a.Account.User, noon)
+			_, err := t.EnableNow(t.ctx, t.tenant, a.Account.User, noon)
 			t.must(err)
 			t.record(a, delivery.Sent, "250 ok")
 			all = append(all, a)

@@ -68,7 +68,7 @@ var exportTests = []struct {
 		c := digest.Credential{HA1: digest.Compute("old", "phone.test", "old's password")}
 		a.Account.Sealed = t.vault.Seal(t.tenant, a.Account.UID[:], c.Marshal())
 		t.must(t.Create(t.ctx, a, noon))
-		_, err := t.Enable(t.ctx, t.tenant, "old", noon)
+		_, err := t.EnableNow(t.ctx, t.tenant, "old", noon)
 		t.must(err)
 		e := t.exportedEntries("phone.test")
 		if len(e) != 1 || e[0].HA1 != c.HA1 || e[0].HA1B != nil || e[0].SHA256 != nil {
@@ -82,12 +82,12 @@ var exportTests = []struct {
 			do   func() error
 			want []string
 		}{
-			{func() error { _, err := t.Enable(t.ctx, t.tenant, "ann", noon); return err }, []string{"ann guest"}},
+			{func() error { _, err := t.EnableNow(t.ctx, t.tenant, "ann", noon); return err }, []string{"ann guest"}},
 			{func() error { _, err := t.SetRole(t.ctx, t.tenant, "ann", account.User, noon); return err },
 				[]string{"ann user"}},
 			{func() error { _, err := t.Disable(t.ctx, t.tenant, "ann", noon); return err }, nil},
 			{func() error { _, err := t.SetRole(t.ctx, t.tenant, "ann", account.Admin, noon); return err }, nil},
-			{func() error { _, err := t.Enable(t.ctx, t.tenant, "ann", noon); return err }, []string{"ann admin"}},
+			{func() error { _, err := t.EnableNow(t.ctx, t.tenant, "ann", noon); return err }, []string{"ann admin"}},
 			{func() error { return t.Delete(t.ctx, t.tenant, "ann", noon) }, nil},
 		} {
 			before := t.exportVersion()
@@ -214,7 +214,7 @@ var exportTests = []struct {
 		busy.Wait()
 		t.wantConsistent()
 		var want []string
-		t.must(t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
+		t.must(t.List(t.ctx, t.tenant, account.Filter{}, noon, func(a account.Account) error {
 			if !a.Disabled {
 				want = append(want, a.User+" guest")
 			}

@@ -169,7 +169,7 @@ var notificationTests = []testCase{
 		}{
 			{"disable", func() error { _, err := t.Disable(t.ctx, t.tenant, "ann", at); return err },
 				[]string{"account.disabled phone.test ann"}},
-			{"enable", func() error { _, err := t.Enable(t.ctx, t.tenant, "ann", at); return err }, nil},
+			{"enable", func() error { _, err := t.EnableNow(t.ctx, t.tenant, "ann", at); return err }, nil},
 			{"role", func() error { _, err := t.SetRole(t.ctx, t.tenant, "ann", account.User, at); return err },
 				[]string{"account.role phone.test ann"}},
 			{"delete", func() error { return t.Delete(t.ctx, t.tenant, "ann", at) },

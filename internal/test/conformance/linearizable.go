@@ -76,15 +76,16 @@ func (h *history) logIllegal() {
 type operation string
 
 const (
-	create   operation = "create"
-	activate operation = "activate"
-	confirm  operation = "confirm"
-	enable   operation = "enable"
-	disable  operation = "disable"
-	remove   operation = "delete"
-	resend   operation = "resend"
-	undo     operation = "undo resend"
-	find     operation = "find"
+	create    operation = "create"
+	activate  operation = "activate"
+	confirm   operation = "confirm"
+	enable    operation = "enable"
+	enableNow operation = "enableNow"
+	disable   operation = "disable"
+	remove    operation = "delete"
+	resend    operation = "resend"
+	undo      operation = "undo resend"
+	find      operation = "find"
 )
 
 // request is a call of the store.
@@ -92,7 +93,7 @@ type request struct {
 	op    operation
 	user  string
 	at    time.Time
-	uid   account.UID // of the account, except for enable, disable, remove and find
+	uid   account.UID // of the account, except for enable, enableNow, disable, remove and find
 	link  [32]byte    // that create and resend set, activate and confirm open, and undo removes
 	was   string      // the address before the change, for resend and undo
 	email string      // the address that create and resend set
@@ -169,6 +170,9 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		}
 		c.op, c.uid, c.user, c.link, c.was = undo, l.account.UID, l.account.User, l.token, l.newer.Was
 		do = func() (account.Account, error) { return account.Account{}, h.UndoResend(h.ctx, *l.newer, c.at) }
+	case n == 6 && rng.IntN(2) == 0:
+		c.op = enableNow
+		do = func() (account.Account, error) { return h.EnableNow(h.ctx, h.tenant, user, c.at) }
 	case n == 6:
 		c.op = enable
 		do = func() (account.Account, error) { return h.Enable(h.ctx, h.tenant, user, c.at) }
@@ -231,7 +235,8 @@ func (h *history) anyAddress(rng *rand.Rand) string {
 func canonical(err error) error {
 	switch {
 	case err == nil || slices.Contains([]error{
-		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrReplaced, account.ErrAddressChanged,
+		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrWaiting, account.ErrReplaced,
+		account.ErrAddressChanged,
 	}, err):
 		return err
 	case fault.Is(err, fault.NotFound):
@@ -350,6 +355,11 @@ func (s nameState) after(c request) (nameState, error) {
 		s.olderLinks += string(s.link[:])
 		s.link, s.email = c.link, c.email
 	case enable:
+		if !s.held && !s.active {
+			return s, account.ErrWaiting
+		}
+		s.held = false
+	case enableNow:
 		s.active, s.held = true, false
 	case disable:
 		s.held = true

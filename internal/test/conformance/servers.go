@@ -155,7 +155,7 @@ var sealedTests = []testCase{
 		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		t.wantSealed("ann", noon, withState(a.Account, account.User, true))
-		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
+		_, err = t.EnableNow(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		t.wantSealed("ann", noon, withState(a.Account, account.User, false))
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
@@ -219,7 +219,7 @@ var changeTests = []testCase{
 				return err
 			}},
 			{"enabling", a.Account.UID, func() error {
-				_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
+				_, err := t.EnableNow(t.ctx, t.tenant, "ann", noon)
 				return err
 			}},
 			{"changing a role", a.Account.UID, func() error {

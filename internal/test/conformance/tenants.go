@@ -371,7 +371,7 @@ var isolationTests = []testCase{
 		before := t.find("ann", noon)
 		own := t.tenant
 		t.tenant = t.addTenant("b.test")
-		_, err := t.Enable(t.ctx, t.tenant, "ann", noon)
+		_, err := t.EnableNow(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)
 		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.wantKind(err, fault.NotFound)

@@ -416,7 +416,7 @@ func (t *transcript) act(h *harness, what, user, token string) *request {
 	case "disable":
 		_, err = h.accounts.Disable(ctx, h.tenant, user)
 	case "enable":
-		_, err = h.accounts.Enable(ctx, h.tenant, user)
+		_, err = h.accounts.EnableNow(ctx, h.tenant, user)
 	case "delete":
 		if t.closed != nil {
 			t.closed[user] = true
@@ -447,7 +447,7 @@ type found struct {
 
 func (h *harness) inspect() (*found, error) {
 	f := &found{accounts: make(map[string]account.Account), tokens: make(map[string]string)}
-	if err := h.store.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
+	if err := h.store.List(ctx, h.tenant.ID, account.Filter{}, h.now(), func(a account.Account) error {
 		f.accounts[a.Email] = a
 		return nil
 	}); err != nil {
@@ -652,7 +652,7 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 	}
 	defer s.Close()
 	has := make(map[string]bool)
-	err = s.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
+	err = s.List(ctx, h.tenant.ID, account.Filter{}, h.now(), func(a account.Account) error {
 		has[a.Email] = true
 		return nil
 	})

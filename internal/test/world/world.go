@@ -345,7 +345,7 @@ func (w *World) Disable(users ...string) {
 func (w *World) Enable(users ...string) {
 	w.Helper()
 	for _, user := range users {
-		_, err := w.Store.Enable(w.Context(), w.Tenant.ID, user, w.Now())
+		_, err := w.Store.EnableNow(w.Context(), w.Tenant.ID, user, w.Now())
 		w.Must(err)
 	}
 }

@@ -1,0 +1,388 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kong"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/config"
+	"dialtone/internal/delivery"
+	"dialtone/internal/outbox"
+	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
+)
+
+// readers are the commands that change neither the store nor a file of the installation.
+var readers = []string{
+	"account list", "account names", "account show", "audit list", "config check", "directory export status",
+	"directory hook list", "directory token list", "help", "mail dkim list", "mail doctor", "mail list", "mail show",
+	"provision", "tenant list", "verify", "version",
+	// These write another database or file, which has a trail of its own.
+	"backup", "store copy",
+	// The schema has a table of its own of what was applied when.
+	"store migrate",
+	// What a server changes by itself has its own events in the log.
+	"serve",
+}
+
+// auditedCommand is a command that changes something, and the action that it must add to the trail.
+type auditedCommand struct {
+	args   string
+	action audit.Action
+}
+
+// Every command either changes nothing or adds what it changes to the audit trail, with the user who
+// ran it, and prints nothing of that.
+func TestCommandsAreAudited(t *testing.T) {
+	dir := t.TempDir()
+	url := postgrestest.Shared(t).Database(t)
+	environ := []string{"DIALTONE_DATABASE=" + url, "SUDO_USER=olga", "DIALTONE_DATA=" + filepath.Join(dir, "data")}
+	execute := func(line string) (stdout, stderr string) {
+		t.Helper()
+		var out, err strings.Builder
+		if status := run(t.Context(), strings.Fields(line), environ, &out, &err); status != 0 {
+			t.Errorf("dialtone %s: status %d, %s%s", line, status, &out, &err)
+		}
+		return out.String(), err.String()
+	}
+	trail := func() (list []changeView) {
+		t.Helper()
+		out, _ := execute("audit list --json")
+		if err := json.Unmarshal([]byte(out), &list); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	commands := []auditedCommand{
+		{"tenant add phone.test", audit.TenantAdd},
+		{"tenant set phone.test --product Phones", audit.TenantSet},
+		{"account disable ann", audit.AccountDisable},
+		{"account enable ann --activate --reason asked", audit.AccountEnable},
+		{"account role ann user", audit.AccountRole},
+		{"account delete ann", audit.AccountDelete},
+		{"account free-name ann", audit.AccountFreeName},
+		{"directory token add sbc --tenant phone.test", audit.DirectoryTokenAdd},
+		{"directory token remove sbc", audit.DirectoryTokenRemove},
+		{"directory export enable", audit.ExportEnable},
+		{"directory export rebuild", audit.ExportRebuild},
+		{"directory export role kamailio --name audited_" + filepath.Base(url), audit.ExportRole},
+		{"directory export disable", audit.ExportDisable},
+		{"directory htdigest FILE --tenant phone.test", audit.ExportFile},
+		{"directory hook add web --webhook https://web.test/", audit.HookAdd},
+		{"directory hook test web", audit.HookTest},
+		{"directory hook remove web", audit.HookRemove},
+		{"mail retry MESSAGE", audit.MessageRetry},
+		{"mail discard MESSAGE", audit.MessageDiscard},
+		{"mail dkim add phone.test --selector s1 --algorithm ed25519", audit.DKIMAdd},
+		{"mail dkim remove phone.test --selector s1", audit.DKIMRemove},
+		{"keys rotate", audit.KeysRotate},
+		{"turn secret", audit.TURNSecret},
+		{"turn secret --rotate", audit.TURNRotate},
+		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
+	}
+	replace := strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"))
+	covered := slices.Clone(readers)
+	before := 0
+	for i, c := range commands {
+		line := replace.Replace(c.args)
+		var stderr string
+		if c.action == audit.HookTest { // which fails without a phone server, and is in the trail all the same
+			var out strings.Builder
+			run(t.Context(), strings.Fields(line), environ, &out, &out)
+		} else {
+			_, stderr = execute(line)
+		}
+		if strings.Contains(stderr, `"audit"`) || strings.Contains(stderr, string(c.action)) {
+			t.Errorf("dialtone %s prints its audit event: %s", line, stderr)
+		}
+		list := trail()
+		if len(list) <= before {
+			t.Errorf("dialtone %s adds nothing to the audit trail", line)
+			continue
+		}
+		got := list[before]
+		if got.Action != c.action || got.ActorKind != audit.Command || got.ActorID == "" || got.Actor == "" ||
+			got.SudoUser != "olga" {
+			t.Errorf("dialtone %s adds %+v, want %s", line, got, c.action)
+		}
+		if strings.Contains(line, "--reason asked") != (got.Reason == "asked") {
+			t.Errorf("dialtone %s has the reason %q", line, got.Reason)
+		}
+		if c.action == audit.HookTest && (len(list) != before+2 || list[before+1].Outcome != audit.Failed) {
+			t.Errorf("the trail of a failed test is %+v", list[before:])
+		}
+		before = len(list)
+		covered = append(covered, commandOf(t, line))
+		if i == 0 {
+			message := addAuditedAccounts(t, environ)
+			replace = strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "MESSAGE", message)
+		}
+	}
+	var walk func(n *kong.Node)
+	walk = func(n *kong.Node) {
+		for _, c := range n.Children {
+			walk(c)
+		}
+		if name := strings.TrimPrefix(n.FullPath(), "dialtone "); len(n.Children) == 0 &&
+			!slices.Contains(covered, name) {
+			t.Errorf("dialtone %s is a new command: say in this test what it adds to the audit trail, "+
+				"or that it only reads", name)
+		}
+	}
+	walk(grammar(t, newCommandLine()).Model.Node)
+}
+
+// commandOf returns the name of the command of a line.
+func commandOf(t *testing.T, line string) string {
+	t.Helper()
+	c, err := grammar(t, newCommandLine()).Parse(strings.Fields(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(c.Selected().FullPath(), "dialtone ")
+}
+
+// addAuditedAccounts adds the accounts ann and bob, and returns the ID of the message to bob, which
+// has failed.
+func addAuditedAccounts(t *testing.T, environ []string) string {
+	t.Helper()
+	c, err := config.Load("", environ, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := openInstallation(t.Context(), c, "", never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.store.Close()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tn, err := in.tenantOf(t.Context(), "phone.test")
+	must(err)
+	var message string
+	for _, user := range []string{"ann", "bob"} {
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		a := teststore.Signup(tn.ID, user)
+		a.Account.UID = account.NewUID(now)
+		a.Account.Created, a.Account.Expires = now, now.Add(account.PendingLife)
+		a.Captcha.Expires = now.Add(time.Hour)
+		must(in.store.Create(t.Context(), a, now))
+		ref := outbox.Ref{Tenant: tn.ID, Account: a.Account.UID, Message: a.Message}
+		_, err := in.store.Enqueue(t.Context(), []outbox.Ref{ref}, now)
+		must(err)
+		d, err := in.store.Delivery(t.Context(), a.Message)
+		must(err)
+		d.State, d.Due = delivery.Failed, time.Time{}
+		must(in.store.Record(t.Context(), []delivery.Delivery{d}))
+		message = a.Message.String()
+	}
+	return message
+}
+
+func TestParseSince(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"":                     {},
+		"24h":                  now.Add(-24 * time.Hour),
+		"2026-02-01":           time.Date(2026, time.February, 1, 0, 0, 0, 0, time.UTC),
+		"2026-02-01T03:04:05Z": time.Date(2026, time.February, 1, 3, 4, 5, 0, time.UTC),
+	} {
+		if got, err := parseSince(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q is %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"yesterday", "-1h", "2026-02-30"} {
+		if got, err := parseSince(text, now); err == nil {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+}
+
+func TestReasons(t *testing.T) {
+	olga := audit.Cause{Actor: audit.Actor{Kind: audit.Command, Name: "olga"}}
+	p := &program{ctx: audit.With(t.Context(), olga)}
+	for _, reason := range []string{"", "spam", strings.Repeat("é", 250)} {
+		ctx, err := p.because(reason)
+		if err != nil || audit.CauseOf(ctx).Reason != reason || audit.CauseOf(ctx).Actor.Name != "olga" {
+			t.Errorf("%q: %v", reason, err)
+		}
+	}
+	for _, reason := range []string{"two\nlines", "\x1b[2J", "\xff", strings.Repeat("x", 501)} {
+		if _, err := p.because(reason); err == nil {
+			t.Errorf("%q is accepted", reason)
+		}
+	}
+}
+
+// SUDO_USER comes from the environment, so it may be anything.
+func TestCommandActor(t *testing.T) {
+	a := commandActor([]string{"SUDO_USER=\x1b[2J\xff" + strings.Repeat("x", 100)})
+	if strings.Contains(a.Sudo, "\x1b") || !utf8.ValidString(a.Sudo) || len(a.Sudo) > 70 ||
+		a.Kind != audit.Command || a.Name == "" {
+		t.Errorf("got %+v", a)
+	}
+	if a := commandActor(nil); a.Sudo != "" || a.String() != a.Name {
+		t.Errorf("got %+v", a)
+	}
+}
+
+// On a terminal, a person has to confirm a deletion.
+func TestConfirmDeletion(t *testing.T) {
+	for answer, want := range map[string]bool{"yes\n": true, "no\n": false, "\n": false, "y\n": false} {
+		p := &program{ctx: t.Context(), stderr: new(strings.Builder), stdin: newTerminal(t, answer)}
+		if err := p.confirm("delete it"); (err == nil) != want {
+			t.Errorf("the answer %q: %v", answer, err)
+		}
+	}
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := (&program{stdin: file}).confirm("delete it"); err != nil {
+		t.Errorf("without a terminal: %v", err)
+	}
+}
+
+// A command on any host is logged by each server, and each removes the messages of deleted accounts
+// from its own directory.
+func TestServersFollowTheTrail(t *testing.T) {
+	dir := t.TempDir()
+	environ := []string{
+		"DIALTONE_DATABASE=" + postgrestest.Shared(t).Database(t), "DIALTONE_KEYS_DIR=" + filepath.Join(dir, "keys"),
+	}
+	f := &hookFixture{T: t, dir: filepath.Join(dir, "command"), environ: environ}
+	var servers []*serverProcess
+	pickups := []string{filepath.Join(dir, "a", "pickup"), filepath.Join(dir, "b", "pickup")}
+	for i, pickup := range pickups {
+		p := start(t, launch{data: filepath.Dir(pickup), env: environ})
+		v := newVisitor(p.address, "")
+		for _, user := range []string{"gone", "kept"} {
+			if a, err := v.signup(fmt.Sprint(user, i)); err != nil || !a.OK {
+				t.Fatalf("%v, %v", a, err)
+			}
+		}
+		v.leave()
+		servers = append(servers, p)
+	}
+	recipients := func(pickup string) (list []string) {
+		messages, err := messagesIn(pickup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range messages {
+			list = append(list, m.to)
+		}
+		slices.Sort(list)
+		return list
+	}
+	logs := func(p *serverProcess, change string) {
+		t.Helper()
+		f.within(10*time.Second, "the server logs "+change, func() bool {
+			return strings.Count(p.stderr.String(), change) == 1
+		})
+	}
+	// After this, the servers have looked for messages of accounts that were deleted before.
+	f.command("tenant", "set", "localhost", "--product", "Phones")
+	for _, p := range servers {
+		logs(p, `"msg":"tenant.set","outcome":"ok","tenant":"localhost"`)
+	}
+	f.command("account", "role", "kept0", "user")
+	for _, p := range servers {
+		logs(p, `"msg":"account.role","outcome":"ok","tenant":"localhost","user":"kept0"`)
+	}
+	for i := range servers {
+		if got := recipients(pickups[i]); len(got) != 2 {
+			t.Fatalf("server %d has messages to %q", i, got)
+		}
+		f.command("account", "delete", fmt.Sprint("gone", i), "--reason", "asked")
+	}
+	for i, p := range servers {
+		f.within(10*time.Second, "the message of the deleted account is removed", func() bool {
+			return slices.Equal(recipients(pickups[i]), []string{email(fmt.Sprint("kept", i))})
+		})
+		for j := range servers {
+			logs(p, fmt.Sprintf(`"msg":"account.delete","outcome":"ok","tenant":"localhost","user":"gone%d"`, j))
+		}
+	}
+	if _, err := os.Stat(filepath.Join(f.dir, "pickup")); err == nil {
+		t.Error("the command has created a pickup directory")
+	}
+}
+
+// openEmptyStore opens an installation with a new store.
+func openEmptyStore(t *testing.T, settings map[string]string) *installation {
+	t.Helper()
+	c, err := config.Load("", nil, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := openInstallation(t.Context(), c, "", always)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.store.Close() })
+	return in
+}
+
+// A server that starts looks for messages of deleted accounts, but not if its store is new: the
+// messages may be those of another store.
+func TestDeletionsBeforeStart(t *testing.T) {
+	in := openEmptyStore(t, map[string]string{"data": t.TempDir()})
+	for _, c := range []struct {
+		action audit.Action
+		want   bool
+	}{{audit.TenantAdd, false}, {audit.AccountDisable, false}, {audit.AccountDelete, true}, {audit.KeysRotate, true}} {
+		change := audit.Change{At: time.Now(), Action: c.action, Outcome: audit.OK}
+		if err := in.store.AddChange(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+		s := &server{installation: in}
+		if err := s.startTrail(t.Context()); err != nil || s.orphans != c.want {
+			t.Errorf("after %s: %t, %v", c.action, s.orphans, err)
+		}
+	}
+}
+
+// A server removes changes from the trail that are older than the configuration says.
+func TestOldChangesAreRemoved(t *testing.T) {
+	in := openEmptyStore(t, map[string]string{"data": t.TempDir(), "log.audit_days": "30"})
+	const day = 24 * time.Hour
+	for range 600 { // more than one transaction removes
+		err := in.store.AddChange(t.Context(), audit.Change{
+			At: time.Now().Add(-31 * day), Action: audit.KeysRotate, Outcome: audit.OK,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := audit.Change{At: time.Now().Add(-29 * day), Action: audit.TURNRotate, Outcome: audit.OK}
+	if err := in.store.AddChange(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&server{installation: in}).removeOldChanges(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []audit.Action
+	err := in.store.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
+		got = append(got, c.Action)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, []audit.Action{audit.TURNRotate}) {
+		t.Errorf("left are %q, %v", got, err)
+	}
+}

@@ -1,0 +1,166 @@
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode"
+
+	"dialtone/internal/fault"
+)
+
+// Trail keeps changes that operators made. It only grows, except that old changes are removed as a
+// whole. The store writes a change in the transaction that makes it, so that neither exists without
+// the other.
+type Trail interface {
+	// AddChange adds a change of something outside the store. What CauseOf returns for ctx is added
+	// to it.
+	AddChange(ctx context.Context, c Change) error
+
+	// Changes calls each for every change that the filter selects, in the order in which they were
+	// committed, until each fails, and returns that failure. Who has seen a change has seen all
+	// changes with a lower ID.
+	Changes(ctx context.Context, f Filter, each func(Change) error) error
+
+	// RemoveChanges removes up to limit changes that were made before a time, the oldest first, and
+	// returns how many.
+	RemoveChanges(ctx context.Context, before time.Time, limit int) (int64, error)
+}
+
+// Change is one change in the Trail.
+//
+// It is kept although the account may be deleted: so it names the account by its UID and its user
+// name, and has no e-mail address, name or credential of a person. The settings of a tenant may have
+// addresses of the operator.
+type Change struct {
+	ID     int64
+	At     time.Time
+	Action Action
+	// Outcome is OK, or Failed for a change outside the store that was announced and failed.
+	Outcome string
+	// Tenant is the host of the tenant, or empty.
+	Tenant string
+	// Account is the UID of the account, or empty. User is its name.
+	Account string
+	User    string
+	// Subject names what else was changed, for instance a phone server or a hook.
+	Subject string
+	// Before and After are the changed value, where it is short.
+	Before, After string
+	Cause
+}
+
+// The outcomes of a Change.
+const (
+	OK     = "ok"
+	Failed = "failed"
+)
+
+// Filter selects changes. A zero field selects all.
+type Filter struct {
+	AfterID int64
+	Since   time.Time
+	Tenant  string // the host
+	User    string
+}
+
+// Cause is who made a change, and why.
+type Cause struct {
+	Actor  Actor
+	Reason string
+}
+
+// ActorKind is a kind of actor. A name never changes.
+type ActorKind string
+
+// The kinds of actors.
+const (
+	// System is a server that acts by itself.
+	System ActorKind = "system"
+	// Command is a user of the operating system who runs a command.
+	Command ActorKind = "command"
+)
+
+// Actor is who made a change.
+type Actor struct {
+	Kind ActorKind
+	// Name and ID are those of the user of the operating system.
+	Name string
+	ID   string
+	// Sudo is the user who became that user by sudo. It comes from the environment, so a user may
+	// forge it.
+	Sudo string
+}
+
+// String returns the actor in a few words.
+func (a Actor) String() string {
+	switch {
+	case a.Kind != Command:
+		return string(a.Kind)
+	case a.Sudo != "":
+		return a.Name + " (sudo by " + a.Sudo + ")"
+	default:
+		return a.Name
+	}
+}
+
+type causeKey struct{}
+
+// With returns a context for changes with a cause.
+func With(ctx context.Context, c Cause) context.Context {
+	return context.WithValue(ctx, causeKey{}, c)
+}
+
+// CauseOf returns the cause of changes in a context. If there is none, the actor is System.
+func CauseOf(ctx context.Context) Cause {
+	if c, ok := ctx.Value(causeKey{}).(Cause); ok {
+		return c
+	}
+	return Cause{Actor: Actor{Kind: System}}
+}
+
+// maxReason is how many bytes a reason may have.
+const maxReason = 500
+
+// CheckReason fails with fault.Invalid for a reason that is too long or that is not a line of text.
+func CheckReason(reason string) error {
+	if len(reason) > maxReason || strings.ToValidUTF8(reason, "") != reason ||
+		strings.ContainsFunc(reason, unicode.IsControl) {
+		return fault.Field("reason", "a reason is one line of text with at most %d bytes", maxReason)
+	}
+	return nil
+}
+
+// subjectKeys are the attributes that the log has for the subjects of some actions.
+var subjectKeys = map[Action]string{
+	DirectoryTokenAdd: "server", DirectoryTokenRemove: "server",
+	HookAdd: "hook", HookRemove: "hook", HookTest: "hook",
+}
+
+// RecordChange writes a change of the trail. It leaves out the settings of a tenant, which may be
+// long and have complete e-mail addresses.
+func (l Log) RecordChange(ctx context.Context, c Change) {
+	if l.Logger == nil {
+		return
+	}
+	subject := subjectKeys[c.Action]
+	if subject == "" {
+		subject = "subject"
+	}
+	if c.Action == TenantSet {
+		c.Before, c.After = "", ""
+	}
+	attrs := []slog.Attr{slog.String("outcome", c.Outcome)}
+	for _, a := range [...]struct{ key, value string }{
+		{"tenant", c.Tenant}, {"user", c.User}, {subject, c.Subject}, {"before", c.Before}, {"after", c.After},
+		{"actor", c.Actor.Name}, {"actor_kind", string(c.Actor.Kind)}, {"actor_id", c.Actor.ID},
+		{"sudo_user", c.Actor.Sudo}, {"reason", c.Reason},
+	} {
+		if a.value != "" {
+			attrs = append(attrs, slog.String(a.key, a.value))
+		}
+	}
+	attrs = append(attrs, slog.Int64("change", c.ID), slog.Time("at", c.At), slog.Bool("audit", true))
+	l.Logger.LogAttrs(ctx, slog.LevelInfo, string(c.Action), attrs...)
+}

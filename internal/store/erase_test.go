@@ -1,0 +1,101 @@
+package store_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
+)
+
+// After an account is deleted, its name and its address are in no part of the files of the database,
+// although the store remains open.
+func TestDeletedAccountLeavesNoTrace(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "dialtone.db"), t.Context()
+	s := open(t, path, secret.NewRing(noon))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := addTenant(t, s, "phone.test")
+	victims := make(map[string]account.Signup)
+	// Many others, so that pages split and rows move.
+	var all sync.WaitGroup
+	for i := range 600 {
+		user := fmt.Sprintf("user%d", i)
+		a := newSignup(id, user)
+		a.Account.Name = "Somebody " + user
+		if i%30 == 0 {
+			a.Account.Name, a.Account.Email = "Venera Victimova "+user, "venera-victimova-"+user+"@mail.test"
+			victims[user] = a
+		}
+		all.Go(func() {
+			if err := s.Create(ctx, a, noon); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	pending, err := s.Pending(ctx)
+	must(err)
+	var messages []outbox.Ref
+	for _, e := range pending {
+		messages = append(messages, outbox.Ref{Tenant: e.Tenant, Account: e.Account, Message: e.Message})
+	}
+	_, err = s.Enqueue(ctx, messages, noon)
+	must(err)
+	n := byte(0)
+	for user, a := range victims {
+		n++
+		if n%2 == 0 { // the address moves to another table and back
+			r := account.LinkReplacement{
+				Account: a.Account, Was: a.Account.Email, Token: [32]byte{n}, Message: [16]byte{n},
+				SealedToken: []byte("sealed"), Made: noon,
+			}
+			r.Account.Email = "venera-victimova-elsewhere@mail.test"
+			must(s.Resend(ctx, r, noon))
+		}
+		if n%4 != 0 {
+			_, err := s.EnableNow(ctx, id, user, noon)
+			must(err)
+			_, err = s.SetRole(ctx, id, user, account.SIPOnly, noon)
+			must(err)
+		}
+	}
+	if !inFiles(t, path, "ictimova") {
+		t.Fatal("the test finds no account that exists")
+	}
+	for user := range victims {
+		must(s.Delete(ctx, id, user, noon.Add(time.Hour)))
+	}
+	must(s.Erase(ctx))
+	if inFiles(t, path, "ictimova") {
+		t.Error("the files still have a name or an address of a deleted account")
+	}
+	if !inFiles(t, path, "Somebody user1") {
+		t.Error("the other accounts are gone too")
+	}
+}
+
+// inFiles reports whether a text is in the database or its WAL.
+func inFiles(t *testing.T, path, text string) bool {
+	t.Helper()
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte(text)) {
+			return true
+		}
+	}
+	return false
+}
