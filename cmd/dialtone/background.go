@@ -107,7 +107,7 @@ func (s *server) follow(ctx context.Context) {
 
 // refresh reads tenants, phone servers and keys again. What cannot be read stays as it was.
 func (s *server) refresh(ctx context.Context) {
-	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx))
+	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.refreshOldForm(ctx))
 	s.outages.refresh.Report(ctx, err, "retry_in", refreshInterval.String())
 	s.outages.keys.Report(ctx, s.refreshKeys(), "retry_in", refreshInterval.String())
 }

@@ -72,6 +72,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return inDataDir(err)
 	}
 	defer unlock()
+	if err := bindNames(p.ctx, in, log); err != nil {
+		return err
+	}
 	if err := in.firstTenant(p.ctx); err != nil {
 		return err
 	}

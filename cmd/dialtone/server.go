@@ -39,6 +39,7 @@ type server struct {
 	signing    signing
 	turn       *keyfile.Follower[turn.Issuer]
 	keysErr    atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
+	oldForm    atomic.Bool           // programs of an earlier version may use the store
 	pickup     *pickup.Dir
 	accounts   *account.Service
 	passwords  *throttle.Passwords
@@ -77,6 +78,10 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err := s.tenants.Refresh(ctx); err != nil {
 		return nil, err
 	}
+	s.oldForm.Store(!in.seal.IsStrict())
+	if err := s.refreshOldForm(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.openPickup(); err != nil {
 		return nil, err
 	}
@@ -109,6 +114,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Outbox:         s.outbox,
 		Captcha:        s.signing.issuer,
 		SealRing:       in.seal,
+		OldForm:        s.oldForm.Load,
 		Passwords:      s.passwords,
 		Audit:          events,
 		Log:            log,

@@ -26,8 +26,8 @@ func (e *Engine) Node() string { return e.name }
 // Heartbeat implements engine.Node.
 func (e *Engine) Heartbeat(ctx context.Context, also func(engine.Tx) error) ([]engine.ExpiredLease, error) {
 	err := e.Write(func(tx engine.Tx) error {
-		_, err := tx.Exec(`INSERT INTO node (id, beat) VALUES ($1, 1)
-			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1`, e.name)
+		_, err := tx.Exec(`INSERT INTO node (id, beat, binding_beat) VALUES ($1, 1, 1)
+			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, binding_beat = node.beat + 1`, e.name)
 		if err != nil {
 			return err
 		}
