@@ -150,7 +150,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 // the store.
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
-	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, migrations.ErrNewer,
+	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
 	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir,
 }
 

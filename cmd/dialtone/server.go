@@ -40,6 +40,8 @@ type server struct {
 	turn       *keyfile.Follower[turn.Issuer]
 	keysErr    atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
 	oldForm    atomic.Bool           // programs of an earlier version may use the store
+	nameTaken  chan struct{}         // closed when another process has claimed the name of this node
+	nameLost   atomic.Bool           // nameTaken is closed
 	pickup     *pickup.Dir
 	accounts   *account.Service
 	passwords  *throttle.Passwords
@@ -68,6 +70,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		tenants:      tenant.NewTable(in.store, in.defaultURL),
 		metrics:      ops.NewRegistry(),
 		outages:      newOutages(log),
+		nameTaken:    make(chan struct{}),
 	}
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err

@@ -79,6 +79,14 @@ func (s *Store) Err() error {
 	return nil
 }
 
+// ClaimNode takes the name of this node for this process, as engine.Node describes.
+func (s *Store) ClaimNode(ctx context.Context, place string, waiting func()) error {
+	if s.node == nil {
+		return nil
+	}
+	return s.node.Claim(ctx, place, waiting)
+}
+
 // Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing, and an
 // engine without notifications makes none: callers compare TenantVersion to be sure.
 func (s *Store) Watch(ctx context.Context, changed func()) {
