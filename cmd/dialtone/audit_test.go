@@ -18,6 +18,7 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/delivery"
 	"dialtone/internal/outbox"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
 )
@@ -86,6 +87,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"mail dkim add phone.test --selector s1 --algorithm ed25519", audit.DKIMAdd},
 		{"mail dkim remove phone.test --selector s1", audit.DKIMRemove},
 		{"keys rotate", audit.KeysRotate},
+		{"keys bind", audit.KeysBind},
 		{"turn secret", audit.TURNSecret},
 		{"turn secret --rotate", audit.TURNRotate},
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
@@ -95,6 +97,16 @@ func TestCommandsAreAudited(t *testing.T) {
 	before := 0
 	for i, c := range commands {
 		line := replace.Replace(c.args)
+		if c.action == audit.KeysBind { // it changes only the key of an earlier version
+			path := filepath.Join(dir, "data", "keys", "seal.key")
+			ring, err := keyfile.Read(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := keyfile.Replace(path, ring.Lenient()); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var stderr string
 		if c.action == audit.HookTest { // which fails without a phone server, and is in the trail all the same
 			var out strings.Builder

@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/outage"
 	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/store/engine"
 )
 
 // The intervals of the background tasks. Operators are promised that a server sees a change of a
@@ -107,7 +108,7 @@ func (s *server) follow(ctx context.Context) {
 
 // refresh reads tenants, phone servers and keys again. What cannot be read stays as it was.
 func (s *server) refresh(ctx context.Context) {
-	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx))
+	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.refreshOldForm(ctx))
 	s.outages.refresh.Report(ctx, err, "retry_in", refreshInterval.String())
 	s.outages.keys.Report(ctx, s.refreshKeys(), "retry_in", refreshInterval.String())
 }
@@ -151,7 +152,11 @@ func (s *server) keysReady(context.Context) error {
 // takeOver shows the other servers that this one is alive, and takes over the messages of those
 // that are not.
 func (s *server) takeOver(ctx context.Context) {
-	s.outages.heartbeat.Report(ctx, s.outbox.TakeOver(ctx), "retry_in", takeOverInterval.String())
+	err := s.outbox.TakeOver(ctx)
+	if errors.Is(err, engine.ErrNodeAlive) && s.nameLost.CompareAndSwap(false, true) {
+		close(s.nameTaken)
+	}
+	s.outages.heartbeat.Report(ctx, err, "retry_in", takeOverInterval.String())
 }
 
 // flushOutbox makes new messages durable.

@@ -85,6 +85,13 @@ func inDataDir(err error) error {
 func openInstallation(
 	ctx context.Context, c config.Config, node string, create creation,
 ) (*installation, error) {
+	return openInstallationWith(ctx, c, node, create, func(r *secret.Ring) *secret.Ring { return r })
+}
+
+// openInstallationWith is openInstallation with another ring of the keys in seal.key.
+func openInstallationWith(
+	ctx context.Context, c config.Config, node string, create creation, with func(*secret.Ring) *secret.Ring,
+) (*installation, error) {
 	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	exists, err := in.hasStore(ctx)
 	if err != nil {
@@ -98,7 +105,7 @@ func openInstallation(
 			return nil, inDataDir(err)
 		}
 	}
-	in.seal, err = in.keys.Open(datadir.Store{
+	ring, err := in.keys.Open(datadir.Store{
 		Shared:   in.shared(),
 		KeepKeys: exists && create != always,
 		Sealed:   func() (bool, error) { return in.sealed(ctx) },
@@ -109,6 +116,7 @@ func openInstallation(
 	if err != nil {
 		return nil, err
 	}
+	in.seal = with(ring)
 	in.store, err = in.openStore(ctx, node)
 	return in, err
 }

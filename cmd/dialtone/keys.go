@@ -15,6 +15,7 @@ import (
 
 type keysCommand struct {
 	Rotate keysRotate `cmd:"" help:"Make a new signing key."`
+	Bind   keysBind   `cmd:"" help:"Bind the credentials of an older store to their user names."`
 }
 
 type keysRotate struct {

@@ -150,8 +150,8 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 // the store.
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
-	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, sqlite.ErrReplaced, store.ErrUnfinished,
-	errDataDir,
+	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
+	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.

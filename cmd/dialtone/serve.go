@@ -23,6 +23,7 @@ import (
 	"dialtone/internal/datadir"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
+	"dialtone/internal/store/engine"
 	"dialtone/internal/tenant"
 )
 
@@ -72,6 +73,18 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return inDataDir(err)
 	}
 	defer unlock()
+	err = in.store.ClaimNode(p.ctx, in.dir.Place(), func() {
+		log.Info("waiting for a sign of another server with the same node.id", "file", in.dir.NodeFile(),
+			"hint", "the last one was killed, and the machine restarted or the data directory moved or copied since")
+	})
+	if p.ctx.Err() != nil {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := bindNames(p.ctx, in, log); err != nil {
+		return err
+	}
 	if err := in.firstTenant(p.ctx); err != nil {
 		return err
 	}
@@ -109,6 +122,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 	running.Wait()
 	if failure := s.store.Err(); failure != nil {
 		return errors.Join(failure, err)
+	}
+	if s.nameLost.Load() {
+		return errors.Join(engine.ErrNodeAlive, err) // the messages belong to the other server
 	}
 	// All acknowledged messages are durable already. This saves the next start the work.
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
@@ -186,6 +202,10 @@ func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.
 			status := exitStatus(s.store.Err())
 			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.store.Err())
 			time.AfterFunc(exitTimeout, func() { os.Exit(status) })
+			stop()
+		case <-s.nameTaken:
+			s.log.ErrorContext(ctx, "name of the server taken; exiting", "status", exitConfig,
+				"err", engine.ErrNodeAlive)
 			stop()
 		case <-ctx.Done():
 		}

@@ -39,6 +39,9 @@ type server struct {
 	signing    signing
 	turn       *keyfile.Follower[turn.Issuer]
 	keysErr    atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
+	oldForm    atomic.Bool           // programs of an earlier version may use the store
+	nameTaken  chan struct{}         // closed when another process has claimed the name of this node
+	nameLost   atomic.Bool           // nameTaken is closed
 	pickup     *pickup.Dir
 	accounts   *account.Service
 	passwords  *throttle.Passwords
@@ -67,6 +70,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		tenants:      tenant.NewTable(in.store, in.defaultURL),
 		metrics:      ops.NewRegistry(),
 		outages:      newOutages(log),
+		nameTaken:    make(chan struct{}),
 	}
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
@@ -75,6 +79,10 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		return nil, err
 	}
 	if err := s.tenants.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	s.oldForm.Store(!in.seal.IsStrict())
+	if err := s.refreshOldForm(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.openPickup(); err != nil {
@@ -109,6 +117,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Outbox:         s.outbox,
 		Captcha:        s.signing.issuer,
 		SealRing:       in.seal,
+		OldForm:        s.oldForm.Load,
 		Passwords:      s.passwords,
 		Audit:          events,
 		Log:            log,

@@ -139,7 +139,7 @@ type Account struct {
 	Confirmed time.Time
 	// Epoch increases with every change that has to end the account's sessions.
 	Epoch int64
-	// Sealed is the digest.Credential, sealed for the tenant and UID.
+	// Sealed is the digest.Credential, sealed by a Sealer.
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
@@ -216,7 +216,7 @@ func WellFormedUser(user string) bool {
 type Service struct {
 	deps        Deps
 	buckets     throttle.Buckets
-	credentials *secret.Vault
+	credentials Sealer
 	failures    *throttle.Failures
 	reserved    sync.Map // string (the tenant's words) -> Reserved
 	decoys      sync.Map // int64 (the tenant) -> Account
@@ -232,6 +232,9 @@ type Deps struct {
 	Captcha func() *captcha.Issuer
 	// SealRing is the ring of seal.key.
 	SealRing *secret.Ring
+	// OldForm reports whether programs of an earlier version may use the store, which open only the
+	// older form of credentials (Sealer). Nil means that there are none.
+	OldForm func() bool
 	// Passwords limits wrong passwords, together with package session. Only Signup needs it.
 	Passwords *throttle.Passwords
 	Audit     audit.Log
@@ -254,7 +257,7 @@ func NewService(d Deps) *Service {
 	return &Service{
 		deps:        d,
 		buckets:     throttle.NewBuckets(d.SealRing),
-		credentials: secret.NewVault(d.SealRing, vaultCredential),
+		credentials: NewSealer(d.SealRing),
 		started:     d.Now(),
 		failures: throttle.NewFailures(
 			throttle.FailedSignups, throttle.FailedSignupBuckets, d.Now),

@@ -283,7 +283,11 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	link := s.deps.Outbox.NewLink(t.ID)
 	p.account.UID = NewUID(p.now)
 	su.Account.UID = p.account.UID
-	su.Account.Sealed = s.credentials.Seal(t.ID, su.Account.UID[:], p.credential.Marshal())
+	if s.deps.OldForm != nil && s.deps.OldForm() {
+		s.credentials.SealOld(&su.Account, p.credential)
+	} else {
+		s.credentials.Seal(&su.Account, p.credential)
+	}
 	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	staged, err := s.stage(t, su.Account, link, su.Account.Created, false)
 	if err != nil {

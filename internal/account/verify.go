@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"dialtone/internal/digest"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
@@ -20,6 +19,8 @@ type Inspector interface {
 	// Each calls f for every account of every tenant, including expired and closed ones. The token
 	// is the hash of the activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
+	// Binding returns how far the credentials are bound to their user names.
+	Binding(ctx context.Context) (Binding, error)
 	// Pending returns the outbox entries.
 	Pending(ctx context.Context) ([]outbox.Entry, error)
 }
@@ -46,7 +47,9 @@ type Report struct {
 // verifier checks one data directory.
 type verifier struct {
 	Report
-	ring *secret.Ring
+	ring    *secret.Ring
+	binding Binding
+	old     int // credentials in the older form
 	// owners are the users by the hash of their activation token.
 	owners map[[32]byte]string
 }
@@ -69,15 +72,22 @@ func Verify(
 	if err != nil {
 		return v.Report, err
 	}
-	credential := Opener(ring)
+	if v.binding, err = store.Binding(ctx); err != nil {
+		return v.Report, err
+	}
+	sealer := NewSealer(ring)
 	err = store.Each(ctx, func(a Account, token []byte, closed bool) error {
 		if !closed {
-			v.account(a, token, credential)
+			v.account(a, token, sealer)
 		}
 		return nil
 	})
 	if err != nil {
 		return v.Report, err
+	}
+	if v.old > 0 {
+		v.note("%d credentials are not bound to their user names, so exchanged names would not be found; "+
+			"run dialtone keys bind", v.old)
 	}
 	entries, err := store.Pending(ctx)
 	if err != nil {
@@ -92,18 +102,27 @@ func (v *verifier) fault(format string, args ...any) {
 	v.Faults = append(v.Faults, fmt.Sprintf(format, args...))
 }
 
-func (v *verifier) account(
-	a Account, token []byte, credential func(Account) (digest.Credential, error),
-) {
+func (v *verifier) note(format string, args ...any) {
+	v.Notes = append(v.Notes, fmt.Sprintf(format, args...))
+}
+
+func (v *verifier) account(a Account, token []byte, sealer Sealer) {
 	v.Accounts++
 	if !a.Pending() {
 		v.Active++
 	}
-	switch c, err := credential(a); {
+	c, old, err := sealer.open(a)
+	switch {
 	case err != nil:
 		v.fault("account %s: %v", a.User, err)
+	case old && v.binding == Bound:
+		v.fault("account %s: its credential is not bound to its user name, though all have been; "+
+			"the row may be an old one with another name", a.User)
 	case (c.SHA256 != nil) != a.HasSHA256:
 		v.fault("account %s: the row is wrong about having a SHA-256 digest", a.User)
+	}
+	if old && v.binding != Bound {
+		v.old++
 	}
 	if a.Pending() && !a.Confirmed.IsZero() {
 		v.fault("account %s: confirmed but not active", a.User)
@@ -141,7 +160,7 @@ func (v *verifier) message(file, text string, err error) {
 	if !ok {
 		v.fault("message %s: there is no link in it", file)
 	} else if _, known := v.owners[token.Hash()]; !known {
-		v.Notes = append(v.Notes, fmt.Sprintf("message %s: its link is no longer valid (the account "+
-			"expired or was deleted, or a newer message has replaced it)", file))
+		v.note("message %s: its link is no longer valid (the account expired or was deleted, "+
+			"or a newer message has replaced it)", file)
 	}
 }

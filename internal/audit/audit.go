@@ -36,6 +36,7 @@ const (
 	TenantSet       Action = "tenant.set"
 	TenantRemove    Action = "tenant.remove"
 	KeysRotate      Action = "keys.rotate"
+	KeysBind        Action = "keys.bind"
 	TURNSecret      Action = "turn.secret"
 	TURNRotate      Action = "turn.rotate"
 	ProvisionLink   Action = "provision.link"

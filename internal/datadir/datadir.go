@@ -19,6 +19,8 @@ package datadir
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -95,20 +97,37 @@ func lockError(path string, err error) error {
 	return fmt.Errorf("%s cannot be locked: %w", path, err)
 }
 
-func (d Dir) nodeFile() string { return filepath.Join(string(d), "node.id") }
+// NodeFile returns the path of the file with the name of the server.
+func (d Dir) NodeFile() string { return filepath.Join(string(d), "node.id") }
 
 // Node returns the name of the server. If no server has run here yet, the error is fs.ErrNotExist.
 func (d Dir) Node() (string, error) {
-	text, err := os.ReadFile(d.nodeFile())
+	text, err := os.ReadFile(d.NodeFile())
 	if err != nil {
 		return "", err
 	}
 	name := strings.TrimSpace(string(text))
 	unprintable := func(r rune) bool { return r <= ' ' || r >= 0x7f }
 	if len(name) < 16 || len(name) > 64 || strings.ContainsFunc(name, unprintable) {
-		return "", fmt.Errorf("%s is damaged; delete it, and the server gets a new name", d.nodeFile())
+		return "", fmt.Errorf("%s is damaged; delete it, and the server gets a new name", d.NodeFile())
 	}
 	return name, nil
+}
+
+// Place identifies where the server runs: this directory, on this machine, since it was booted. A copy
+// of the directory has another place. It is empty if that is not known. While the lock is held, no
+// other server runs at the place.
+func (d Dir) Place() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	var info unix.Stat_t
+	if err := unix.Stat(d.NodeFile(), &info); err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", boot, info.Dev, info.Ino))
+	return hex.EncodeToString(sum[:16])
 }
 
 // CreateNode returns the name of the server, and first creates a random one if there is none. It
@@ -125,7 +144,7 @@ func (d Dir) CreateNode() (string, error) {
 	name = strings.ToLower(rand.Text())
 	// The name must be durable: under another name, the server would not send the messages that it
 	// has already accepted.
-	err = atomicfile.Create(d.nodeFile(), name+"\n")
+	err = atomicfile.Create(d.NodeFile(), name+"\n")
 	if errors.Is(err, fs.ErrExist) {
 		err = atomicfile.SyncDir(string(d)) // the other process may not have done it yet
 	}

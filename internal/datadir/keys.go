@@ -114,7 +114,11 @@ func (k *Keys) readOrCreate(source keyfile.Source, now time.Time) (*secret.Ring,
 		return nil, fmt.Errorf("%w: the directory of the keys cannot be created: %w; "+
 			"mount or create its parent, or correct keys.dir", keyfile.ErrUnusable, err)
 	}
-	ring, err := keyfile.ReadOrCreate(source.Path, now)
+	open := keyfile.ReadOrCreate
+	if source.Path == k.Seal.Path {
+		open = keyfile.ReadOrCreateStrict // a new store has no values of an older form
+	}
+	ring, err := open(source.Path, now)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", keyfile.ErrUnusable, err)
 	}

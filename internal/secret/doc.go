@@ -23,6 +23,10 @@
 //
 //	v1 <created, Unix seconds> <32 bytes as hex>
 //
+// In seal.key, v2 instead of v1 says that the key is strict: it opens no value of an older form
+// (Vault.OpenOld). The mark is beside the key, and not in the store, because it protects against
+// those who can write to the store.
+//
 // A key's ID is derived from the key too, so an ID in the store proves that the key file is the one
 // that the store was sealed with.
 //

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ func (k Key) id() ID { d := k.derive("key id"); return ID(d[:4]) }
 type ringKey struct {
 	created time.Time
 	key     Key
+	strict  bool
 }
 
 // Ring is one or more keys, newest first. It never changes; a rotation returns another one.
@@ -57,7 +59,27 @@ func NewRing(now time.Time) *Ring {
 // Rotated returns a ring with a new key in front and at most keep keys.
 func (r *Ring) Rotated(now time.Time, keep int) *Ring {
 	keys := append(NewRing(now).keys, r.keys...)
+	keys[0].strict = r.keys[0].strict
 	return &Ring{keys: keys[:min(keep, len(keys))]}
+}
+
+// Strict returns a ring of the same keys that opens no value of an older form (Vault.OpenOld).
+func (r *Ring) Strict() *Ring { return r.withStrict(true) }
+
+// Lenient returns a ring of the same keys that opens values of older forms.
+func (r *Ring) Lenient() *Ring { return r.withStrict(false) }
+
+func (r *Ring) withStrict(strict bool) *Ring {
+	keys := slices.Clone(r.keys)
+	for i := range keys {
+		keys[i].strict = strict
+	}
+	return &Ring{keys: keys}
+}
+
+// IsStrict reports whether no key of the ring opens values of an older form.
+func (r *Ring) IsStrict() bool {
+	return !slices.ContainsFunc(r.keys, func(k ringKey) bool { return !k.strict })
 }
 
 // inUse returns how many of the keys may have signed something since a time: the newest, and those
@@ -132,16 +154,20 @@ func ParseRing(text string) (*Ring, error) {
 func (r *Ring) Text() string {
 	var b strings.Builder
 	for _, k := range r.keys {
-		fmt.Fprintf(&b, "v1 %d %s\n", k.created.Unix(), hex.EncodeToString(k.key[:]))
+		version := "v1"
+		if k.strict {
+			version = "v2"
+		}
+		fmt.Fprintf(&b, "%s %d %s\n", version, k.created.Unix(), hex.EncodeToString(k.key[:]))
 	}
 	return b.String()
 }
 
 func parseKey(line string) (ringKey, error) {
 	f := strings.Split(line, " ")
-	if len(f) != 3 || f[0] != "v1" {
+	if len(f) != 3 || f[0] != "v1" && f[0] != "v2" {
 		return ringKey{}, errors.New(
-			"not a key line (expected: v1 <Unix seconds> <64 hex digits>)")
+			"not a key line (expected: v1 or v2, <Unix seconds> <64 hex digits>)")
 	}
 	created, err := strconv.ParseInt(f[1], 10, 64)
 	if err != nil {
@@ -154,5 +180,5 @@ func parseKey(line string) (ringKey, error) {
 	if Key(b) == (Key{}) {
 		return ringKey{}, errors.New("the key is all zeros")
 	}
-	return ringKey{created: time.Unix(created, 0).UTC(), key: Key(b)}, nil
+	return ringKey{created: time.Unix(created, 0).UTC(), key: Key(b), strict: f[0] == "v2"}, nil
 }

@@ -11,7 +11,7 @@ import (
 // ErrSeal is returned by Open for a value that was sealed with another key or for another place, or
 // was changed.
 var ErrSeal = errors.New(
-	"sealed value does not open: wrong key file, moved from another row, or damaged")
+	"sealed value does not open: wrong key file, moved from another row, its row renamed, or damaged")
 
 // Vault seals values for the store with AES-256-GCM. Each tenant has keys of its own, derived from
 // the ring, and each value is bound to a place: a sealed value that is copied to another row,
@@ -27,8 +27,9 @@ type Vault struct {
 }
 
 type sealer struct {
-	id   ID
-	aead cipher.AEAD
+	id     ID
+	aead   cipher.AEAD
+	strict bool
 }
 
 // NewVault returns the vault of one purpose, which says what it seals, such as "credential".
@@ -49,7 +50,7 @@ func (v *Vault) sealers(tenant int64) []sealer {
 		if err != nil {
 			panic("secret: GCM of AES: " + err.Error())
 		}
-		list = append(list, sealer{ids[i], aead})
+		list = append(list, sealer{ids[i], aead, v.ring.keys[i].strict})
 	}
 	v.tenants.Store(tenant, list)
 	return list
@@ -65,6 +66,16 @@ func (v *Vault) Seal(tenant int64, place, value []byte) []byte {
 
 // Open decrypts what Seal made for the same tenant and place, or fails with ErrSeal.
 func (v *Vault) Open(tenant int64, place, sealed []byte) ([]byte, error) {
+	return v.open(tenant, place, sealed, false)
+}
+
+// OpenOld is Open for a place in the form of an older version of the program, which said less about
+// the row. It fails with ErrSeal for a strict key.
+func (v *Vault) OpenOld(tenant int64, place, sealed []byte) ([]byte, error) {
+	return v.open(tenant, place, sealed, true)
+}
+
+func (v *Vault) open(tenant int64, place, sealed []byte, old bool) ([]byte, error) {
 	if len(sealed) < len(ID{}) {
 		return nil, ErrSeal
 	}
@@ -72,6 +83,9 @@ func (v *Vault) Open(tenant int64, place, sealed []byte) ([]byte, error) {
 	for _, s := range v.sealers(tenant) {
 		if s.id != id {
 			continue
+		}
+		if old && s.strict {
+			return nil, ErrSeal
 		}
 		value, err := s.aead.Open(nil, nil, box, place)
 		if err != nil {

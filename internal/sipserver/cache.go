@@ -63,7 +63,7 @@ func (c *cache) get(key cacheKey, now time.Time) (a account.Account, ok bool, ch
 	if age := now.Sub(found.read); !ok || age < 0 || age >= maxAge {
 		return account.Account{}, false, c.changes
 	}
-	a = account.Account{Tenant: key.tenant, UID: found.uid, Role: found.role, Sealed: found.sealed}
+	a = account.Account{Tenant: key.tenant, User: key.user, UID: found.uid, Role: found.role, Sealed: found.sealed}
 	return a, true, c.changes
 }
 

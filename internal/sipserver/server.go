@@ -29,8 +29,8 @@ type Store interface {
 	// ServersVersion returns a number that increases with every change of a server.
 	ServersVersion(ctx context.Context) (int64, error)
 
-	// Sealed returns the part of an account that a look-up needs: Tenant, UID, Role, Disabled and
-	// Sealed. The caller must not modify Sealed. It fails with fault.NotFound. Look-ups are by far
+	// Sealed returns the part of an account that a look-up needs: Tenant, User, UID, Role, Disabled
+	// and Sealed. The caller must not modify Sealed. It fails with fault.NotFound. Look-ups are by far
 	// the most frequent requests, so this is one query of one row.
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
 

@@ -106,7 +106,7 @@ func (s *Store) ServersVersion(ctx context.Context) (int64, error) {
 // Sealed implements sipserver.Store.
 func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	// Only the columns that a look-up needs: it is the most frequent statement of all.
-	a := account.Account{Tenant: tenant}
+	a := account.Account{Tenant: tenant, User: user}
 	var uid []byte
 	var role string
 	row := s.engine.Reads(ctx).Row(`SELECT uid, role, held OR activated IS NULL, credential FROM account

@@ -79,6 +79,14 @@ func (s *Store) Err() error {
 	return nil
 }
 
+// ClaimNode takes the name of this node for this process, as engine.Node describes.
+func (s *Store) ClaimNode(ctx context.Context, place string, waiting func()) error {
+	if s.node == nil {
+		return nil
+	}
+	return s.node.Claim(ctx, place, waiting)
+}
+
 // Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing, and an
 // engine without notifications makes none: callers compare TenantVersion to be sure.
 func (s *Store) Watch(ctx context.Context, changed func()) {
@@ -117,8 +125,9 @@ var (
 		"run it again, and it continues where it stopped")
 )
 
-// SealCheck returns a function that checks that ring has every key that a database was sealed with,
-// and records the new keys of ring.
+// SealCheck returns a function that checks that ring has every key that a database was sealed with
+// and opens its credentials, and records the new keys of ring. It fails with ErrSealKey, ErrUnbound
+// and ErrUnfinished.
 func SealCheck(ring *secret.Ring) func(engine.Tx) error {
 	return func(tx engine.Tx) error { return checkSealKey(tx, ring) }
 }
@@ -129,6 +138,10 @@ func checkSealKey(tx engine.Tx, ring *secret.Ring) error {
 		return err
 	} else if n > 0 {
 		return ErrUnfinished
+	}
+	known, err := engine.Count(tx, `SELECT count(*) FROM seal_key`)
+	if err != nil {
+		return err
 	}
 	has := make(map[string]bool)
 	for _, id := range ring.IDs() {
@@ -153,7 +166,7 @@ func checkSealKey(tx engine.Tx, ring *secret.Ring) error {
 			return err
 		}
 	}
-	return nil
+	return checkBinding(tx, ring, known == 0)
 }
 
 // inChunks calls one for each element of list, in transactions of up to 256 elements. When a

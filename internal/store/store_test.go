@@ -56,7 +56,7 @@ func TestStoreOnSQLite(t *testing.T) {
 	})
 }
 
-func addTenant(t *testing.T, s *store.Store, host string) int64 {
+func addTenant(t testing.TB, s *store.Store, host string) int64 {
 	t.Helper()
 	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
 	if err != nil {

@@ -45,11 +45,20 @@ func Read(path string) (*secret.Ring, error) {
 // ReadOrCreate reads a key file, and first creates it with a new key if there is none.
 // Processes that start at the same time all get the same key.
 func ReadOrCreate(path string, now time.Time) (*secret.Ring, error) {
+	return readOrCreate(path, secret.NewRing(now))
+}
+
+// ReadOrCreateStrict is ReadOrCreate, and a new key is strict.
+func ReadOrCreateStrict(path string, now time.Time) (*secret.Ring, error) {
+	return readOrCreate(path, secret.NewRing(now).Strict())
+}
+
+func readOrCreate(path string, created *secret.Ring) (*secret.Ring, error) {
 	r, err := Read(path)
 	if !errors.Is(err, ErrMissing) {
 		return r, err
 	}
-	if err := Create(path, secret.NewRing(now)); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := Create(path, created); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return Read(path)

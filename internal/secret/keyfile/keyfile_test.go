@@ -68,7 +68,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"empty", "", 0o600, ":1:"},
 		{"too short", good[:60] + "\n", 0o600, ":1:"},
 		{"all zeros", "v1 1772366400 " + strings.Repeat("0", 64) + "\n", 0o600, "zeros"},
-		{"of another version", "v2" + good[2:], 0o600, ":1:"},
+		{"of another version", "v3" + good[2:], 0o600, ":1:"},
 		{"with a bad second line", good + "x\n", 0o600, ":2:"},
 		{"with an empty line", good + "\n" + good, 0o600, ":2:"},
 		{"with one word more", strings.TrimSpace(good) + " x\n", 0o600, ":1:"},

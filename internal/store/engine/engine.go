@@ -96,10 +96,21 @@ type Notifier interface {
 type Node interface {
 	// Node returns the name of this node, or "" for a command, which is no node.
 	Node() string
+	// Claim takes the name of the node for this process. It fails with ErrNodeAlive while another
+	// process has the name and lives. To find that out it may have to wait for a heartbeat of the
+	// other process, for up to half a minute; then it calls waiting first. It does not wait if the
+	// other process ended in order, or ran at the same place, where the caller knows that no other
+	// process runs any more.
+	Claim(ctx context.Context, place string, waiting func()) error
 	// Heartbeat records that this node lives, and runs also in the same transaction. It returns the
-	// other nodes whose lease has expired.
+	// other nodes whose lease has expired. It fails with ErrNodeAlive if another process has claimed
+	// the name since this one did.
 	Heartbeat(ctx context.Context, also func(Tx) error) ([]ExpiredLease, error)
 }
+
+// ErrNodeAlive is returned by a Node whose name another process has.
+var ErrNodeAlive = errors.New("another server with the same node.id runs on this database: the data directory of one " +
+	"of them is a copy; stop one of them, or delete node.id and the messages in the pickup directory of the copy")
 
 // ExpiredLease is a node that has recorded no heartbeat for the length of a lease.
 type ExpiredLease struct {

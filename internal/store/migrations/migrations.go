@@ -164,3 +164,10 @@ func Fence(tx engine.Tx, engine string, version int, closed bool) error {
 	_, err := tx.Exec(`UPDATE schema_floor SET floor = $1 WHERE version = $2`, floor, version)
 	return err
 }
+
+// KeepOut keeps programs that know only an older version of the schema than the given one out of the
+// database for good.
+func KeepOut(tx engine.Tx, version int) error {
+	_, err := tx.Exec(`UPDATE schema_floor SET floor = $1 WHERE version = $1 AND floor < $1`, version)
+	return err
+}

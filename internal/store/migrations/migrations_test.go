@@ -36,6 +36,10 @@ var frozen = map[string]string{
 	"0011_states.sqlite.sql":          "b897c922300da8a61ead86fcfaccc9ea8ee64e8429be8a21a496955d7bc5fdc1",
 	"0012_audit.postgres.sql":         "acd0d67953ef81501f5f5445e36fca9c53016aa40104b54b2c47723549425476",
 	"0012_audit.sqlite.sql":           "2ec9a5dff3f0d318b136c0a15114b6ac7e6b8a5de37a1615dd32ae2f219b1ea2",
+	"0013_binding.postgres.sql":       "db7604f231ed19f1dabb194f550d1b27947f719364c9121b96be9440c69c9960",
+	"0013_binding.sqlite.sql":         "2fe68717e1a597ed6a209546584978965cdd14f2421ae85e491be80ae1c0b745",
+	"0014_instance.postgres.sql":      "199cc7833a2cf6fad52847666c89e6e98ba995ee0969ffa7e8b877499867d66c",
+	"0014_instance.sqlite.sql":        "f2dba8acfbdbcf3fc68d2fbd7eb1ffa1093a2c4db5e5ab1d361ff2960210f302",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

@@ -23,6 +23,13 @@ func SetLease(d time.Duration) (restore func()) {
 	return func() { lease = before }
 }
 
+// SetClaimTimeout changes how long Claim waits and returns a function that undoes that.
+func SetClaimTimeout(d time.Duration) (restore func()) {
+	before := claimTimeout
+	claimTimeout = d
+	return func() { claimTimeout = before }
+}
+
 // BreakerErr returns why the circuit breaker is open, or nil.
 func (e *Engine) BreakerErr() error { return e.breaker.open() }
 

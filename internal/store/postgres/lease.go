@@ -2,6 +2,10 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,13 +27,104 @@ type nodeSeen struct {
 // Node implements engine.Node.
 func (e *Engine) Node() string { return e.name }
 
-// Heartbeat implements engine.Node.
+// claimTimeout is how long Claim waits for a heartbeat of another process. A heartbeat comes every
+// ten seconds, and may take five.
+var claimTimeout = 25 * time.Second // changed by tests
+
+// claimInterval is how often Claim looks for one.
+const claimInterval = 250 * time.Millisecond
+
+// claimant is what a row says of the process that has the name of a node.
+type claimant struct {
+	beat     int64 // 0 if there is no row
+	instance string
+}
+
+func (e *Engine) claimant(ctx context.Context) (c claimant, err error) {
+	err = e.Reads(ctx).Row(`SELECT beat, instance FROM node WHERE id = $1`, e.name).Scan(&c.beat, &c.instance)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return c, err
+}
+
+// Claim implements engine.Node.
+func (e *Engine) Claim(ctx context.Context, place string, waiting func()) error {
+	if e.name == "" {
+		return nil
+	}
+	first, err := e.claimant(ctx)
+	if err != nil {
+		return err
+	}
+	if at, _, named := strings.Cut(first.instance, " "); named && (at != place || place == "") {
+		waiting()
+		for end := time.Now().Add(claimTimeout); time.Now().Before(end); {
+			if err := sleep(ctx, claimInterval); err != nil {
+				return err
+			}
+			now, err := e.claimant(ctx)
+			if err != nil {
+				return err
+			}
+			if now.instance == "" { // it ended, or others have taken over its messages
+				first = now
+				break
+			}
+			if now != first {
+				return engine.ErrNodeAlive
+			}
+		}
+	}
+	instance := place + " " + rand.Text()
+	err = e.Write(func(tx engine.Tx) error {
+		// Of several processes that claim a name at the same time, one finds the row as it was.
+		n, err := tx.Exec(`INSERT INTO node (id, beat, binding_beat, instance) VALUES ($1, 1, 1, $2)
+			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, binding_beat = node.beat + 1, instance = $2
+				WHERE node.beat = $3 AND node.instance = $4 OR node.instance = $2`,
+			e.name, instance, first.beat, first.instance)
+		if err == nil && n == 0 {
+			err = engine.ErrNodeAlive
+		}
+		return err
+	})
+	if err == nil {
+		e.instance = instance
+	}
+	return err
+}
+
+// release says that this process has ended, so that the next one need not wait.
+func (e *Engine) release() {
+	if e.instance == "" {
+		return
+	}
+	// If it fails, the next process waits.
+	_ = e.Write(func(tx engine.Tx) error {
+		_, err := tx.Exec(`UPDATE node SET instance = '' WHERE id = $1 AND instance = $2`, e.name, e.instance)
+		return err
+	})
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// Heartbeat implements engine.Node. Without Claim, it takes the name from any other process.
 func (e *Engine) Heartbeat(ctx context.Context, also func(engine.Tx) error) ([]engine.ExpiredLease, error) {
 	err := e.Write(func(tx engine.Tx) error {
-		_, err := tx.Exec(`INSERT INTO node (id, beat) VALUES ($1, 1)
-			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1`, e.name)
+		n, err := tx.Exec(`INSERT INTO node (id, beat, binding_beat, instance) VALUES ($1, 1, 1, $2)
+			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, binding_beat = node.beat + 1, instance = $2
+				WHERE node.instance = $2 OR $2 = ''`, e.name, e.instance)
 		if err != nil {
 			return err
+		} else if n == 0 {
+			return engine.ErrNodeAlive
 		}
 		return also(tx)
 	})

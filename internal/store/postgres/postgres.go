@@ -92,6 +92,7 @@ const (
 // Engine is an open database.
 type Engine struct {
 	name     string // of this node
+	instance string // of this process, after Claim
 	pool     *pgxpool.Pool
 	settings *settings // to make in each transaction; nil unless there is a pooler
 	queue    *engine.Queue[signup]
@@ -227,6 +228,7 @@ func (e *Engine) Database() (name, user string) {
 // Close implements engine.Engine.
 func (e *Engine) Close() error {
 	e.queue.Drain()
+	e.release()
 	e.breaker.close()
 	if e.probing != nil {
 		e.probing.Close(context.Background())

@@ -260,7 +260,7 @@ func TestEveryColumnIsCopied(t *testing.T) {
 		"revision.subject", "revision.n",
 		"schema_version.version", "schema_version.checksum", "schema_version.applied",
 		"schema_floor.version", "schema_floor.floor",
-		"node.id", "node.beat", "outbox.node", "delivery.node",
+		"node.id", "node.beat", "node.binding_beat", "node.instance", "outbox.node", "delivery.node",
 		"cluster.number",
 		"export.name", "export.id", "export.changes", "export_due.n", "export_due.subject",
 	}

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
@@ -345,13 +346,16 @@ func scanAny(row engine.Scanner, n int) ([]any, error) {
 	return values, err
 }
 
-const tenantsVersion = `SELECT n FROM revision WHERE subject = 'tenant'`
+const (
+	tenantsVersion = `SELECT n FROM revision WHERE subject = 'tenant'`
+	bindingState   = `SELECT n FROM revision WHERE subject = 'binding'`
+)
 
 // numbered are the tables whose ids are never given again.
 var numbered = []string{"tenant", "audit"}
 
-// copyNumbers copies the last ids and the version of the tenants, so that the target does not reuse
-// the id of a removed row, and no server sees the version decrease.
+// copyNumbers copies the last ids, the version of the tenants and how far credentials are bound. So
+// the target does not reuse the id of a removed row, and no server sees the version decrease.
 func (c *copier) copyNumbers() error {
 	last := make(map[string]int64)
 	for _, table := range numbered {
@@ -365,9 +369,16 @@ func (c *copier) copyNumbers() error {
 	if err != nil {
 		return err
 	}
+	binding, err := engine.Count(c.from, bindingState)
+	if err != nil {
+		return err
+	}
 	return c.to.Write(func(tx engine.Tx) error {
 		_, err := tx.Exec(`UPDATE revision SET n = $1 WHERE subject = 'tenant' AND n < $1`, version)
 		if err != nil {
+			return err
+		}
+		if err := store.RaiseBinding(tx, account.Binding(binding)); err != nil {
 			return err
 		}
 		for _, table := range numbered {
@@ -390,6 +401,9 @@ func (c *copier) compareNumbers(ctx context.Context) error {
 		},
 		"number of the tenants": func(_ engine.Copier, q engine.Querier) (int64, error) {
 			return engine.Count(q, tenantsVersion)
+		},
+		"state of the binding": func(_ engine.Copier, q engine.Querier) (int64, error) {
+			return engine.Count(q, bindingState)
 		},
 	} {
 		ours, err := number(c.source, c.from)

@@ -128,7 +128,7 @@ func (t *test) wantSealed(user string, at time.Time, want *account.Account) {
 		}
 		t.must(err)
 		t.wantAccount(got, account.Account{
-			Tenant: t.tenant, UID: want.UID, Role: want.Role, Disabled: want.Disabled, Sealed: want.Sealed,
+			Tenant: t.tenant, UID: want.UID, User: user, Role: want.Role, Disabled: want.Disabled, Sealed: want.Sealed,
 		})
 	}
 }

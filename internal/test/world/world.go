@@ -304,8 +304,7 @@ func (w *World) Signup(user string, options ...Option) Person {
 		c.HA1B, c.SHA256 = &b, &sum
 		w.Log.Hide(b.Hex(), sum.Hex())
 	}
-	vault := secret.NewVault(w.SealRing, "credential")
-	p.Account.Sealed = vault.Seal(w.Tenant.ID, p.Account.UID[:], c.Marshal())
+	account.NewSealer(w.SealRing).Seal(&p.Account, c)
 	return p
 }
 
