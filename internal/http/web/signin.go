@@ -162,13 +162,14 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	setCookie(w, r.tenant, sessionCookie, "", -time.Second)
-	s.toLogin(w, r)
+	s.toLogin(w, r, "#signed-out")
 	return nil
 }
 
-// toLogin redirects to the page for signing in.
-func (s *Site) toLogin(w http.ResponseWriter, r *request) {
-	login := newFrame(r.tenant, s.pageLanguage(r)).To("/login.html")
+// toLogin redirects to the page for signing in. The fragment is the ID of the text there that says why,
+// or empty.
+func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
+	login := newFrame(r.tenant, s.pageLanguage(r)).To("/login.html") + fragment
 	http.Redirect(w, r.Request, login, http.StatusSeeOther)
 }
 
