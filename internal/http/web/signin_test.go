@@ -278,7 +278,7 @@ func TestSession(t *testing.T) {
 		t.Helper()
 		a := v.get(t, "/account.html", "Cookie", cookies)
 		a.wantStatus(t, 303)
-		if got := a.header.Get("Location"); got != "/login.html" {
+		if got := a.header.Get("Location"); got != "/login.html#ended" {
 			t.Errorf("Location is %q", got)
 		}
 	}
@@ -309,7 +309,7 @@ func TestSession(t *testing.T) {
 		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 200)
 		a := v.do(t, "POST", "/signout.ashx", "", "Cookie", cookies)
 		a.wantStatus(t, 303)
-		if a.header.Get("Location") != "/login.html" ||
+		if a.header.Get("Location") != "/login.html#signed-out" ||
 			!strings.Contains(a.header.Get("Set-Cookie"), "__Host-dialtone-session=; Path=/; Max-Age=0") {
 			t.Errorf("headers %v", a.header)
 		}
