@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,6 +32,14 @@ type tenantOptions struct {
 	Realm          *string   `help:"Digest realm (the host). It cannot change while the tenant has accounts."`
 	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
 	Product        *string   `help:"Name of the platform for people (the host)."`
+	About          *string   `placeholder:"TEXT" help:"What the platform is, and what it costs (none)."`
+	Welcome        *string   `placeholder:"TEXT" help:"What people with an account should know (none)."`
+	TermsURL       *string   `name:"terms-url" placeholder:"URL" help:"Your terms of use (none)."`
+	PrivacyURL     *string   `name:"privacy-url" placeholder:"URL" help:"Your privacy notice (none)."`
+	ImprintURL     *string   `name:"imprint-url" placeholder:"URL" help:"Your imprint (none)."`
+	Support        *string   `placeholder:"URL" help:"Page or e-mail address where people get help (none)."`
+	Logo           *logo     `placeholder:"FILE" help:"Picture beside the name: PNG, JPEG, WebP or SVG (none)."`
+	Accent         *string   `placeholder:"#RRGGBB" help:"Colour of links and buttons (#0b6b57)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
 	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Address for replies (the sender)."`
 	MailFooter     *string   `name:"mail-footer" placeholder:"TEXT" help:"Line at the end of messages (none)."`
@@ -48,10 +58,13 @@ type tenantOptions struct {
 
 // Help is what --help adds for the commands that have these options.
 func (tenantOptions) Help() string {
-	return "--sip-websocket is wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if " +
-		"the transport is WSS.\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp." +
-		"\n\n--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone." +
-		"\n\n--reserve adds to the built-in reserved names."
+	return "--about and --welcome are plain text of up to 600 characters, with line breaks. The first is for " +
+		"visitors, the second for people who have an account.\n\n--logo is a file of up to 64 KiB. An SVG must " +
+		"not contain scripts or refer to other files.\n\n--accent is made darker on light pages, and lighter on " +
+		"dark ones, as far as text needs to be readable.\n\n--sip-websocket is wss://HOST[:PORT][/PATH]. " +
+		"Without it, phones in browsers use the SIP server if the transport is WSS.\n\n--turn-uri is for " +
+		"signed-in users, such as turn:HOST:3478?transport=udp.\n\n--acrobits-cloud-id is the platform's " +
+		"Cloud ID at Acrobits, for the QR code of Cloud Softphone.\n\n--reserve adds to the built-in reserved names."
 }
 
 // apply returns the tenant with the options that were given. It fails with fault.Invalid.
@@ -59,6 +72,16 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	set(&t.Realm, o.Realm)
 	set(&t.PublicURL, o.PublicURL)
 	set(&t.Product, o.Product)
+	set(&t.About, o.About)
+	set(&t.Welcome, o.Welcome)
+	set(&t.TermsURL, o.TermsURL)
+	set(&t.PrivacyURL, o.PrivacyURL)
+	set(&t.ImprintURL, o.ImprintURL)
+	set(&t.Support, o.Support)
+	set(&t.Accent, o.Accent)
+	if o.Logo != nil {
+		t.Logo = tenant.Logo{Data: *o.Logo}
+	}
 	set(&t.MailFrom, o.MailFrom)
 	set(&t.ReplyTo, o.ReplyTo)
 	set(&t.MailFooter, o.MailFooter)
@@ -97,6 +120,27 @@ func (l *textList) Decode(ctx *kong.DecodeContext) error {
 		*l = append(*l, strings.Split(text, ",")...)
 	}
 	return nil
+}
+
+// logo is the content of the file that a flag names, or nothing for an empty name.
+type logo []byte
+
+// Decode implements kong.MapperValue.
+func (l *logo) Decode(ctx *kong.DecodeContext) error {
+	var name string
+	if err := ctx.Scan.PopValueInto("file", &name); err != nil || name == "" {
+		return err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	*l, err = io.ReadAll(io.LimitReader(f, tenant.MaxLogo+1))
+	if err == nil && len(*l) == 0 {
+		err = fmt.Errorf("%s is empty; give an empty value to remove the logo: --logo=", name)
+	}
+	return err
 }
 
 // turnLife is a time in whole seconds, such as 30m or 1h30m. An empty value is zero, the default.
@@ -193,7 +237,24 @@ type tenantView struct {
 	Realm     string `json:"realm"`
 	PublicURL string `json:"public_url"`
 	tenant.Settings
+	Logo    *logoView `json:"logo,omitempty"`
 	Created time.Time `json:"created"`
+}
+
+// logoView is what commands print of a logo.
+type logoView struct {
+	Type  string `json:"type"`
+	Bytes int    `json:"bytes"`
+}
+
+func newTenantView(t tenant.Tenant) tenantView {
+	v := tenantView{
+		Host: t.Host, Realm: t.Realm, PublicURL: t.PublicURL, Settings: t.Settings, Created: t.Created,
+	}
+	if len(t.Logo.Data) > 0 {
+		v.Logo = &logoView{t.Logo.Type, len(t.Logo.Data)}
+	}
+	return v
 }
 
 func (c *tenantList) Run(p *program) error {
@@ -207,7 +268,7 @@ func (c *tenantList) Run(p *program) error {
 			if t.PublicURL == "" {
 				t.PublicURL = in.defaultURL(t.Host)
 			}
-			views[i] = tenantView{t.Host, t.Realm, t.PublicURL, t.Settings, t.Created}
+			views[i] = newTenantView(t)
 		}
 		if c.JSON {
 			out := json.NewEncoder(p.stdout)

@@ -86,13 +86,17 @@ func addTenant(tx engine.Tx, t tenant.Tenant) (int64, error) {
 		return 0, err
 	}
 	var id int64
-	err = tx.Row(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ($1, $2, $3, $4, $5)
-		RETURNING id`, t.Host, t.Realm, t.PublicURL, string(settings), engine.Micros(t.Created)).Scan(&id)
+	err = tx.Row(`INSERT INTO tenant (host, realm, public_url, settings, created, logo_type, logo)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`, t.Host, t.Realm, t.PublicURL, string(settings),
+		engine.Micros(t.Created), t.Logo.Type, logoData(t)).Scan(&id)
 	if err != nil {
 		return 0, err
 	}
 	return id, tenantsChanged(tx)
 }
+
+// logoData returns the bytes of a tenant's logo. They are not nil, which would be stored as NULL.
+func logoData(t tenant.Tenant) []byte { return append([]byte{}, t.Logo.Data...) }
 
 // checkRealmFree fails with fault.Conflict if another tenant has the realm of t.
 func checkRealmFree(q engine.Querier, t tenant.Tenant) error {
@@ -161,8 +165,8 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, now time.Time) 
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4 WHERE id = $1`,
-		t.ID, t.Realm, t.PublicURL, string(settings))
+	_, err = tx.Exec(`UPDATE tenant SET realm = $2, public_url = $3, settings = $4, logo_type = $5, logo = $6
+		WHERE id = $1`, t.ID, t.Realm, t.PublicURL, string(settings), t.Logo.Type, logoData(t))
 	if err != nil {
 		return err
 	}
@@ -238,16 +242,20 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 		var t tenant.Tenant
 		var settings string
 		var created int64
-		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created); err != nil {
+		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created,
+			&t.Logo.Type, &t.Logo.Data); err != nil {
 			return err
 		}
 		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
 			return err
 		}
+		if len(t.Logo.Data) == 0 {
+			t.Logo = tenant.Logo{}
+		}
 		t.Created = engine.FromMicros(created)
 		list = append(list, t)
 		return nil
-	}, `SELECT id, host, realm, public_url, settings, created FROM tenant ORDER BY host`)
+	}, `SELECT id, host, realm, public_url, settings, created, logo_type, logo FROM tenant ORDER BY host`)
 	if err != nil {
 		return nil, 0, err
 	}

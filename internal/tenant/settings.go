@@ -27,6 +27,9 @@ func (s Settings) check() (Settings, error) {
 	if err := s.checkTexts(); err != nil {
 		return s, err
 	}
+	if s, err = s.checkBrand(); err != nil {
+		return s, err
+	}
 	if s, err = s.checkPhones(); err != nil {
 		return s, err
 	}

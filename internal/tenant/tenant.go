@@ -54,6 +54,21 @@ type Settings struct {
 	ReplyTo string `json:"reply_to,omitempty"`
 	// MailFooter is a line at the end of messages, or empty.
 	MailFooter string `json:"mail_footer,omitempty"`
+	// About says what the platform is, what it costs and who runs it. Welcome is for people who have
+	// an account, such as which number to try first. Both are plain text, and may be empty or have
+	// several lines.
+	About   string `json:"about,omitempty"`
+	Welcome string `json:"welcome,omitempty"`
+	// TermsURL, PrivacyURL and ImprintURL are addresses of the operator's pages, or empty.
+	TermsURL   string `json:"terms_url,omitempty"`
+	PrivacyURL string `json:"privacy_url,omitempty"`
+	ImprintURL string `json:"imprint_url,omitempty"`
+	// Support is the address of a page or an e-mail address where people get help, or empty.
+	Support string `json:"support,omitempty"`
+	// Accent is the colour of links and buttons as #rrggbb. The default is DefaultAccent.
+	Accent string `json:"accent,omitempty"`
+	// Logo is the picture beside the platform's name. The store keeps it in columns of its own.
+	Logo Logo `json:"-"`
 	// SIPServer and SIPTransport are what a person enters in a softphone. The defaults are the host
 	// and TLS.
 	SIPServer    string `json:"sip_server,omitempty"`

@@ -83,7 +83,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		}
 		f := frame{Product: "Dialtone"} // where no platform has the host name
 		if r.tenant != nil {
-			f = newFrame(r.tenant, sp)
+			f = s.newFrame(r.tenant, sp)
 		}
 		data := errorPage{f, k.Status, key, r.from.Request}
 		if page, err := s.pages.render(sp.tag, "error", data); err == nil {

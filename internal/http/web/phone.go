@@ -130,7 +130,7 @@ func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Accoun
 	if !slices.Contains(programs(phone), f) {
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
-	p := provisionPage{frame: newFrame(r.tenant, sp)}
+	p := provisionPage{frame: s.newFrame(r.tenant, sp)}
 	p.SignedIn = a.User
 	if p.setup, err = s.setUp(r, a, phone, f); err != nil {
 		return err

@@ -96,7 +96,8 @@ type frame struct {
 	Product string
 	// Host is the tenant's host name as people know it. Realm is that of their digests.
 	Host, Realm string
-	Brand       brand
+	// Brand is what the operator has chosen to show.
+	Brand brand
 	// SignedIn is the user name of the person who is signed in, or empty.
 	SignedIn string
 }

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/http/answer"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
+	"dialtone/internal/tenant"
 )
 
 const hostile = `"><img src=x onerror=alert(1)></script></title><!--'` + "\u2028`"
@@ -44,7 +45,9 @@ type view struct {
 
 // allPages returns each page in each of its states, with text in every place that shows some.
 func allPages(text string) map[string]view {
-	f := frame{Product: text, Host: text, Realm: text}
+	f := frame{Product: text, Host: text, Realm: text, Brand: brand{
+		About: text, Welcome: text, Links: []brandLink{{"layout.terms", text}, {"layout.support", text}},
+	}}
 	linphone := setup{
 		"linphone", &qrCode{25, "M4 4h1v1h-1z"}, text, opener(provision.Linphone, text),
 		stores[provision.Linphone], 840,
@@ -274,6 +277,10 @@ func TestUnusedTexts(t *testing.T) {
 	}
 	for _, key := range []string{"error.other", "error.gone"} { // for kinds without a text, and for a used link
 		used[key], used[key+"_text"] = true, true
+	}
+	links := tenant.Settings{TermsURL: "x", PrivacyURL: "x", ImprintURL: "x", Support: "x"}
+	for _, link := range newTenantBrand(&tenant.Tenant{Settings: links}).brand.Links {
+		used[link.Label] = true
 	}
 	used["provision."+string(provision.JsSIP)] = true
 	for _, k := range answer.Kinds() {

@@ -169,7 +169,7 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 // toLogin redirects to the page for signing in. The fragment is the ID of the text there that says why,
 // or empty.
 func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
-	login := newFrame(r.tenant, s.pageLanguage(r)).To("/login.html") + fragment
+	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html") + fragment
 	http.Redirect(w, r.Request, login, http.StatusSeeOther)
 }
 

@@ -100,7 +100,7 @@ func (s *Site) activationPage(
 	if a.User != "" && a.Lang != sp.tag {
 		sp = pageLanguage{a.Lang, true}
 	}
-	p := activationPage{frame: newFrame(r.tenant, sp), State: state}
+	p := activationPage{frame: s.newFrame(r.tenant, sp), State: state}
 	switch state {
 	case activationDone, activationConfirm, activationAlready:
 		p.User = a.User

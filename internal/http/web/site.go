@@ -52,6 +52,7 @@ type Site struct {
 	pages      *pages
 	negotiator *negotiator
 	cache      pageCache
+	brands     brandCache
 	table      map[string]route
 	warnings   warnings
 }
@@ -92,7 +93,7 @@ type route struct {
 	api bool
 }
 
-// routes returns every path of the site except the static files, which are below staticRoot.
+// routes returns every path of the site except the files below staticRoot and brandRoot.
 func (s *Site) routes() map[string]route {
 	signin := proved(s, audit.SignIn, readNothing, s.signin)
 	table := map[string]route{
@@ -188,6 +189,9 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	if t.Secure() {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}
+	if strings.HasPrefix(r.URL.Path, brandRoot) {
+		return s.brandFile(w, r)
+	}
 	found, ok := s.table[r.URL.Path]
 	if !ok {
 		rt.api = s.isAPI(r.URL.Path)
@@ -248,8 +252,7 @@ func (s *Site) static(w http.ResponseWriter, r *request) error {
 		}
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return fault.New(fault.Method, "use GET or HEAD at this address")
+		return onlyGet(w)
 	}
 	if !current {
 		w.Header().Set("Cache-Control", "no-store")
@@ -258,6 +261,12 @@ func (s *Site) static(w http.ResponseWriter, r *request) error {
 	}
 	a.serve(w, r.Request)
 	return nil
+}
+
+// onlyGet returns the error for a method that a file does not have.
+func onlyGet(w http.ResponseWriter) error {
+	w.Header().Set("Allow", "GET, HEAD")
+	return fault.New(fault.Method, "use GET or HEAD at this address")
 }
 
 // panicked logs a panic and answers with an internal error. A panic with http.ErrAbortHandler, by

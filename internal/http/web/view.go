@@ -15,8 +15,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-func newFrame(t *tenant.Tenant, sp pageLanguage) frame {
-	f := frame{Product: t.Name(), Host: t.Host, Realm: t.Realm}
+func (s *Site) newFrame(t *tenant.Tenant, sp pageLanguage) frame {
+	f := frame{Product: t.Name(), Host: t.Host, Realm: t.Realm, Brand: s.brands.of(t).brand}
 	if sp.chosen {
 		f.Chosen = sp.tag
 	}
@@ -24,8 +24,8 @@ func newFrame(t *tenant.Tenant, sp pageLanguage) frame {
 }
 
 // switching returns a frame that offers the other languages.
-func switching(t *tenant.Tenant, sp pageLanguage) frame {
-	f := newFrame(t, sp)
+func (s *Site) switching(t *tenant.Tenant, sp pageLanguage) frame {
+	f := s.newFrame(t, sp)
 	f.Switch = true
 	return f
 }
@@ -45,7 +45,7 @@ func (s *Site) cachedPage(name string, data func(*tenant.Tenant, frame) any) han
 	return func(w http.ResponseWriter, r *request) error {
 		sp := s.pageLanguage(r)
 		page, err := s.cache.page(r.tenant, name, sp, func() (asset, error) {
-			html, err := s.pages.render(sp.tag, name, data(r.tenant, switching(r.tenant, sp)))
+			html, err := s.pages.render(sp.tag, name, data(r.tenant, s.switching(r.tenant, sp)))
 			page := newAsset(answer.HTMLType[0], html)
 			page.vary = varyPage
 			return page, err
@@ -75,7 +75,7 @@ func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any)
 			return public(w, r)
 		}
 		sp := s.pageLanguage(r)
-		f := switching(r.tenant, sp)
+		f := s.switching(r.tenant, sp)
 		f.SignedIn = a.User
 		return s.show(w, sp, name, data(f))
 	}
@@ -148,7 +148,7 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account) error {
 	t, sp := r.tenant, s.pageLanguage(r)
 	p := accountPage{
-		frame: switching(t, sp), Name: a.Name, Email: a.Email,
+		frame: s.switching(t, sp), Name: a.Name, Email: a.Email,
 		SIP: sipSettings{User: a.User, Domain: t.Host, Transport: t.Transport()},
 	}
 	p.SignedIn = a.User
@@ -202,7 +202,7 @@ func (s *Site) devMail(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	english := pageLanguage{tag: i18n.English} // for developers
-	p := devMailPage{frame: newFrame(r.tenant, english)}
+	p := devMailPage{frame: s.newFrame(r.tenant, english)}
 	for _, m := range messages {
 		p.Messages = append(p.Messages, devMail{
 			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123),

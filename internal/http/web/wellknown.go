@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 
 	"dialtone/internal/http/answer"
@@ -15,7 +16,8 @@ func (s *Site) robots(w http.ResponseWriter, _ *request) error {
 
 // favicon answers browsers that ask for an icon without having read a page.
 func (s *Site) favicon(w http.ResponseWriter, r *request) error {
-	http.Redirect(w, r.Request, s.assets.url("favicon.svg"), http.StatusFound)
+	icon := cmp.Or(s.brands.of(r.tenant).brand.LogoURL, s.assets.url("favicon.svg"))
+	http.Redirect(w, r.Request, icon, http.StatusFound)
 	return nil
 }
 

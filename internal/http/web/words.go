@@ -104,9 +104,9 @@ func address(id string) template.HTML {
 	return template.HTML(`<strong dir="ltr" class="address" id="` + id + `"></strong>`)
 }
 
-// operator names the operator of a host, as the end of a sentence.
-func (w wording) operator(host string) (template.HTML, error) {
-	return w.say("layout.operator", "host", bdi("", host))
+// operator names the operator of a platform, as the end of a sentence.
+func (w wording) operator(platform string) (template.HTML, error) {
+	return w.say("layout.operator", "platform", bdi("", platform))
 }
 
 // code returns a text of a program or a file, which is written from left to right.

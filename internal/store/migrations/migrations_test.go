@@ -30,6 +30,8 @@ var frozen = map[string]string{
 	"0008_confirmed.sqlite.sql":       "14a15ef4de54928decb11778154af8d02e67fe7b71355410ba23271f3a753134",
 	"0009_recipient.postgres.sql":     "72802404e6edc1713cd6e530f7735264138d7759dfcace89e8544cdfca27cb5d",
 	"0009_recipient.sqlite.sql":       "297b1bc6afb4c29233834f80af22ef12dd85c921bd5e4e3adcde19bb5d40bee0",
+	"0010_brand.postgres.sql":         "225c927b2e91d9f2a76e19005cc595eccfe1a9dfdc52849da45dfbf0e56ad693",
+	"0010_brand.sqlite.sql":           "8db1b2b0ae1168926f0d61c60be698e4f47280c2aa7eb5fd026a796b4cedda4d",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

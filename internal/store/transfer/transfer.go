@@ -38,7 +38,8 @@ type table struct {
 // servers on a database are not copied.
 var copied = []table{
 	{"seal_key", []string{"id"}, []string{"id"}},
-	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created"}},
+	{"tenant", []string{"id"}, []string{"id", "host", "realm", "public_url", "settings", "created",
+		"logo_type", "logo"}},
 	{"account", []string{"uid"}, []string{"uid", "tenant", "username", "name", "email", "role", "held", "created",
 		"expires", "activated", "confirmed", "closed", "epoch", "credential", "has_sha256", "token", "lang"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token", "turn", "made"}},

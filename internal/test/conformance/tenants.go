@@ -70,6 +70,9 @@ var tenantTests = []testCase{
 				Product: "Bürotelefon", MailFrom: "phones@b.test", SIPServer: "sip.b.test", SIPTransport: "TCP",
 				Origins: []string{"https://x.test", "https://y.test"}, Reserved: []string{"initech", "lab"},
 				Algorithm: digest.SHA256, SignupsPerHour: 200, Activation: tenant.ActivationConfirm,
+				About: "Free of charge.\nRun by B.", Welcome: "Call 600.", TermsURL: "https://b.test/terms",
+				PrivacyURL: "https://b.test/privacy", ImprintURL: "https://b.test/imprint", Support: "help@b.test",
+				Accent: "#aa0022", Logo: tenant.Logo{Type: "image/png", Data: []byte("\x00\xff'")},
 			},
 		}
 		got, err := t.AddTenant(t.ctx, want)
@@ -143,9 +146,13 @@ var tenantTests = []testCase{
 		t.addActive("ann", noon)
 		tn := t.tenantByHost("phone.test")
 		tn.PublicURL = "https://phone.test:444"
-		tn.Settings = tenant.Settings{Product: "P", Reserved: []string{"lab"}, SignupsPerHour: 5}
-		t.must(t.SetTenant(t.ctx, tn, noon))
-		t.wantTenant(t.tenantByHost("phone.test"), tn)
+		for _, logo := range []tenant.Logo{
+			{Type: "image/png", Data: []byte{0, 1}}, {Type: "image/jpeg", Data: []byte{2, 0}}, {},
+		} {
+			tn.Settings = tenant.Settings{Product: "P", Reserved: []string{"lab"}, SignupsPerHour: 5, Logo: logo}
+			t.must(t.SetTenant(t.ctx, tn, noon))
+			t.wantTenant(t.tenantByHost("phone.test"), tn)
+		}
 	}},
 	{"keep their host and the time of creation", func(t *test) {
 		before := t.tenantByHost("phone.test")

@@ -1,0 +1,138 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"dialtone/internal/tenant"
+)
+
+// brandRoot is the path of a tenant's own files: its logo, and a style sheet with its colours. Like
+// those of static files, their addresses contain fingerprints of their content.
+const brandRoot = "/brand/"
+
+// brand is what a page shows of the operator. Any of it can be empty.
+type brand struct {
+	// About and Welcome are plain text, which can have line breaks.
+	About, Welcome string
+	// Links are addresses of the operator's own pages, and of the support.
+	Links []brandLink
+	// LogoURL is the address of the logo.
+	LogoURL string
+	// StyleURL is the address of a style sheet that sets the custom properties --accent, --on-accent,
+	// --accent-strong and --accent-tint. It is empty if the operator has chosen no colour.
+	StyleURL string
+}
+
+// brandLink is one link. Label is the key of its text.
+type brandLink struct{ Label, URL string }
+
+// tenantBrand is a tenant's brand with the files that it refers to.
+type tenantBrand struct {
+	of    *tenant.Tenant // a changed tenant has another pointer
+	brand brand
+	files []brandFile
+}
+
+// brandFile is one file. Its address is head, a fingerprint, and tail.
+type brandFile struct {
+	head, tail string
+	asset      asset
+}
+
+func (f brandFile) url() string { return f.head + f.asset.sum[:8] + f.tail }
+
+// brandCache keeps the brands of tenants in memory, so that nothing is hashed for a request.
+type brandCache struct {
+	mu      sync.RWMutex
+	entries map[int64]*tenantBrand
+}
+
+// maxBrands bounds the cache. If more are needed, the cache is emptied.
+const maxBrands = 4096
+
+func (c *brandCache) of(t *tenant.Tenant) *tenantBrand {
+	c.mu.RLock()
+	b := c.entries[t.ID]
+	c.mu.RUnlock()
+	if b != nil && b.of == t {
+		return b
+	}
+	b = newTenantBrand(t)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.entries) >= maxBrands || c.entries == nil {
+		c.entries = make(map[int64]*tenantBrand)
+	}
+	c.entries[t.ID] = b
+	return b
+}
+
+// logoExtensions are the extensions of logos in addresses.
+var logoExtensions = map[string]string{
+	"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/svg+xml": ".svg",
+}
+
+func newTenantBrand(t *tenant.Tenant) *tenantBrand {
+	b := &tenantBrand{of: t, brand: brand{About: t.About, Welcome: t.Welcome}}
+	for _, link := range []brandLink{
+		{"layout.terms", t.TermsURL}, {"layout.privacy", t.PrivacyURL},
+		{"layout.imprint", t.ImprintURL}, {"layout.support", t.SupportURL()},
+	} {
+		if link.URL != "" {
+			b.brand.Links = append(b.brand.Links, link)
+		}
+	}
+	if ext := logoExtensions[t.Logo.Type]; ext != "" {
+		f := brandFile{brandRoot + "logo.", ext, newAsset(t.Logo.Type, t.Logo.Data)}
+		b.files = append(b.files, f)
+		b.brand.LogoURL = f.url()
+	}
+	if t.Accent != "" {
+		f := brandFile{brandRoot + "accent.", ".css", newAsset(contentTypes[".css"], styleSheet(t.Palette()))}
+		b.files = append(b.files, f)
+		b.brand.StyleURL = f.url()
+	}
+	return b
+}
+
+// styleSheet returns the custom properties of an accent, for light and dark pages.
+func styleSheet(p tenant.Palette) []byte {
+	properties := func(s tenant.Shades) string {
+		return fmt.Sprintf(":root{--accent:%s;--on-accent:%s;--accent-strong:%s;--accent-tint:%s;}",
+			s.Accent, s.OnAccent, s.Strong, s.Tint)
+	}
+	return []byte(properties(p.Light) + "\n" +
+		"@media (prefers-color-scheme:dark){" + properties(p.Dark) + "}\n")
+}
+
+// brandPolicy is for files that a stranger to this program wrote: even if one is opened by itself,
+// it can run and load nothing.
+var brandPolicy = []string{"default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"}
+
+// brandFile answers with a file of the tenant. Where the fingerprint is that of another version, the
+// answer is the present one, which the browser does not keep: a page may be older than a change.
+func (s *Site) brandFile(w http.ResponseWriter, r *request) error {
+	for _, f := range s.brands.of(r.tenant).files {
+		rest, ok := strings.CutPrefix(r.URL.Path, f.head)
+		if !ok {
+			continue
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			return onlyGet(w)
+		}
+		w.Header()["Content-Security-Policy"] = brandPolicy
+		if rest == f.asset.sum[:8]+f.tail {
+			f.asset.serve(w, r.Request)
+			return nil
+		}
+		if fingerprint.MatchString(r.URL.Path) {
+			w.Header().Set("Cache-Control", "no-store")
+			f.asset.answer(w, r.Request)
+			return nil
+		}
+	}
+	return errNoPage
+}

@@ -1,0 +1,109 @@
+package tenant
+
+import (
+	"net/mail"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+
+	"dialtone/internal/fault"
+)
+
+// maxProse is the maximum length of a text of several sentences, in characters.
+const maxProse = 600
+
+// checkBrand returns the settings with what people see of the operator in canonical form.
+func (s Settings) checkBrand() (_ Settings, err error) {
+	for _, text := range []struct {
+		field string
+		value *string
+	}{{"about", &s.About}, {"welcome", &s.Welcome}} {
+		if *text.value, err = checkProse(text.field, *text.value); err != nil {
+			return s, err
+		}
+	}
+	for _, link := range []struct {
+		field string
+		value *string
+	}{{"terms-url", &s.TermsURL}, {"privacy-url", &s.PrivacyURL}, {"imprint-url", &s.ImprintURL}} {
+		if *link.value, err = checkWebURL(link.field, *link.value); err != nil {
+			return s, err
+		}
+	}
+	if s.Support, err = checkSupport(s.Support); err != nil {
+		return s, err
+	}
+	if s.Accent, err = checkAccent(s.Accent); err != nil {
+		return s, err
+	}
+	if len(s.Logo.Data) > 0 {
+		s.Logo, err = NewLogo(s.Logo.Data)
+	}
+	return s, err
+}
+
+// checkProse returns a text without white space around it, and with \n between its lines.
+func checkProse(field, text string) (string, error) {
+	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
+	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' }
+	if utf8.RuneCountInString(text) > maxProse || !utf8.ValidString(text) ||
+		strings.ContainsFunc(text, control) {
+		return "", fault.Field(field,
+			"%s is longer than %d characters or contains a control character other than a line break",
+			field, maxProse)
+	}
+	return text, nil
+}
+
+// checkWebURL returns the address of a page on any host, with the host in ASCII.
+func checkWebURL(field, raw string) (string, error) {
+	if raw == "" {
+		return "", nil
+	}
+	unsafe := func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || strings.ContainsRune("\"'\\<>`", r)
+	}
+	wrong := fault.Field(field, "%q is not the address of a page, such as https://www.example.org/page", raw)
+	u, err := url.Parse(raw)
+	if err != nil || !utf8.ValidString(raw) || strings.ContainsFunc(raw, unsafe) ||
+		u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Opaque != "" {
+		return "", wrong
+	}
+	if !strings.HasPrefix(u.Host, "[") {
+		host, err := idna.Lookup.ToASCII(u.Hostname())
+		if err != nil {
+			return "", wrong
+		}
+		u.Host = host + strings.TrimPrefix(u.Host, u.Hostname())
+	}
+	if !validHostPort(u.Host) || len(u.String()) > maxText {
+		return "", wrong
+	}
+	return u.String(), nil
+}
+
+// checkSupport returns the address of a page or an e-mail address.
+func checkSupport(raw string) (string, error) {
+	raw = strings.TrimPrefix(raw, "mailto:")
+	if raw == "" || strings.Contains(raw, "://") {
+		return checkWebURL("support", raw)
+	}
+	if a, err := mail.ParseAddress(raw); err != nil || a.Address != raw || a.Name != "" ||
+		!ascii(raw) || len(raw) > maxText {
+		return "", fault.Field("support",
+			"%q is neither the address of a page nor an e-mail address, such as help@phone.example.org", raw)
+	}
+	return raw, nil
+}
+
+// SupportURL returns the address of a link to the operator's support, or an empty string if there
+// is none.
+func (s Settings) SupportURL() string {
+	if s.Support == "" || strings.Contains(s.Support, "://") {
+		return s.Support
+	}
+	return "mailto:" + url.PathEscape(s.Support)
+}
