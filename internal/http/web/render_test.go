@@ -108,7 +108,8 @@ func TestRender(t *testing.T) {
 					}
 				}
 				for _, never := range []string{
-					"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", `src="http`, `<link rel="stylesheet" href="http`,
+					"ZgotmplZ", "<style", " style=", " onclick=", "javascript:", `src="http`,
+					`<link rel="stylesheet" href="http`,
 				} {
 					if strings.Contains(page, never) {
 						t.Errorf("the page contains %q", never)

@@ -420,7 +420,7 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:    "too many messages to the address",
 				answer:  withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
-				problem: "Too many messages were sent to this e-mail address. Look for an earlier one, or try again later",
+				problem: "Too many messages were sent to this email address. Look for an earlier one, or try",
 				focus:   "summary",
 			},
 			{
@@ -908,7 +908,8 @@ func TestPageLayout(t *testing.T) {
 				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
 					.filter((e) => e.checkVisibility())
 					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
-					.filter((e) => getComputedStyle(e).display !== "inline" && getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`); len(cut) > 0 {
+					.filter((e) => getComputedStyle(e).display !== "inline")
+					.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`); len(cut) > 0 {
 					t.Errorf("text is wider than its place: %q", cut)
 				}
 			}

@@ -566,7 +566,8 @@ func TestOpenRedirect(t *testing.T) {
 			v.get(t, "/activate.ashx"+target), v.get(t, "/signin.ashx"+target),
 			v.get(t, "/login.html"+target, "Cookie", signedIn.cookies()),
 		} {
-			if got := a.header.Values("Location"); len(got) > 1 || len(got) == 1 && strings.TrimSuffix(got[0], "#signed-out") != "/login.html" {
+			got := a.header.Values("Location")
+			if len(got) > 1 || len(got) == 1 && strings.TrimSuffix(got[0], "#signed-out") != "/login.html" {
 				t.Errorf("%s: Location is %q", target, got)
 			}
 			if strings.Contains(a.body, "evil") || strings.Contains(fmt.Sprint(a.header), "evil") {

@@ -142,7 +142,9 @@ func (e *Engine) OnClose(f func()) { e.closing = append(e.closing, f) }
 // sync it.
 func (e *Engine) Close() error {
 	e.writer.Drain()
-	for _, f := range e.closing {
+	closing := e.closing
+	e.closing = nil // Close may be called again
+	for _, f := range closing {
 		f()
 	}
 	return errors.Join(e.readers.close(), e.writer.close())
