@@ -905,11 +905,12 @@ func TestPageLayout(t *testing.T) {
 				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
 				}
-				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
+				cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
 					.filter((e) => e.checkVisibility())
 					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
 					.filter((e) => getComputedStyle(e).display !== "inline")
-					.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`); len(cut) > 0 {
+					.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`)
+				if len(cut) > 0 {
 					t.Errorf("text is wider than its place: %q", cut)
 				}
 			}

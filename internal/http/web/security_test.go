@@ -361,6 +361,10 @@ func TestResponseHeaders(t *testing.T) {
 			if row.media != "" {
 				want["Content-Type"] = row.media
 			}
+			if row.media == page && row.status != 303 {
+				want["Permissions-Policy"] =
+					"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
+			}
 			for _, name := range strings.Fields(row.more) {
 				if off, ok := strings.CutPrefix(name, "-"); ok {
 					delete(want, off)
@@ -392,6 +396,9 @@ func TestResponseHeaders(t *testing.T) {
 				if got != value && !(name == "Cache-Control" && got == "no-cache") {
 					t.Errorf("%s is %q, want %q", name, got, value)
 				}
+			}
+			if !strings.HasPrefix(a.header.Get("Permissions-Policy"), "camera=(), ") {
+				t.Errorf("Permissions-Policy is %q", a.header.Get("Permissions-Policy"))
 			}
 			if a.header.Get("Content-Type") != page || len(a.header["Set-Cookie"]) != 0 {
 				t.Errorf("headers %v", a.header)

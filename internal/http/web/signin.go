@@ -89,7 +89,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	// A navigation is not a form of ours: a link to http://name:password@host/signin.ashx would sign
 	// a visitor in as somebody else, since browsers answer the challenge by themselves.
 	if r.Header.Get("Sec-Fetch-Mode") != "navigate" {
-		setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life)
+		setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life+afterLife)
 		setDevice(w, r, grant.Device)
 	}
 	return answer.JSON(w, http.StatusOK, struct {
@@ -177,6 +177,10 @@ func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
 func (s *Site) signedIn(r *request) (account.Account, error) {
 	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie))
 }
+
+// afterLife is how long a browser keeps the cookie of a session that is over, so that the person learns
+// that it has ended.
+const afterLife = 7 * 24 * time.Hour
 
 const (
 	sessionCookie = "dialtone-session"

@@ -173,11 +173,11 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 }
 
 func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
-	if strings.HasPrefix(r.URL.Path, staticRoot) {
-		return s.static(w, r) // at every host, so that the page of an unknown one has its style
-	}
 	t, ok := s.deps.Tenants.Lookup(r.Host)
 	if !ok {
+		if _, isFile := s.assets.lookup(r.URL.Path); isFile {
+			return s.static(w, r) // the page of an unknown host has its style
+		}
 		rt.api = s.isAPI(r.URL.Path)
 		if !rt.api && s.redirectDeveloper(w, r) {
 			return nil
@@ -189,11 +189,17 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	if t.Secure() {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}
+	if strings.HasPrefix(r.URL.Path, staticRoot) {
+		return s.static(w, r)
+	}
 	if strings.HasPrefix(r.URL.Path, brandRoot) {
 		return s.brandFile(w, r)
 	}
 	found, ok := s.table[r.URL.Path]
 	if !ok {
+		if _, isFile := s.assets.lookup(r.URL.Path); isFile {
+			return s.static(w, r) // the page of an unknown host has its style
+		}
 		rt.api = s.isAPI(r.URL.Path)
 		return errNoPage
 	}

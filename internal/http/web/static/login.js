@@ -99,8 +99,8 @@ async function submit(showBusy) {
 // Says why the person is here: they have signed out, or their session has ended. The address has the
 // id of the text, which is shown without this script too.
 function sayWhy() {
-  const text = document.querySelector(".said:target")?.textContent;
-  if (text) announce(text);
+  const text = location.hash && byId(location.hash.slice(1));
+  if (text && text.matches(".said")) announce(text.textContent);
 }
 
 if (sound) {
