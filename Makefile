@@ -1,6 +1,8 @@
 # make run        a server to try things out, on http://localhost:8080
 # make test       every test; installs the programs that are missing
-# make check      what a change must also pass: gofmt, vet, staticcheck, generated files, race detector
+# make check-fast what every change is checked with besides: gofmt, vet, staticcheck, generated files, the
+#                 race detector on the packages with goroutines, two seconds of fuzzing for each parser
+# make check      the same with the race detector on every package
 # make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
 #                 needs root, loop devices and strace
 # make fuzz       one minute of fuzzing for each parser of outside input
@@ -12,7 +14,7 @@
 
 GO ?= go
 
-.PHONY: run help test test-long check build tools fuzz mutation bench
+.PHONY: run help test test-long check check-fast lint race build tools fuzz mutation bench
 
 run:
 	$(GO) run ./cmd/dialtone serve --dev
@@ -34,30 +36,46 @@ test-long:
 	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKilled|TestTerminated' ./cmd/dialtone
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 
-check: tools
+check-fast: lint race
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
+
+check: tools lint
+	$(GO) test -race -timeout 40m ./...
+
+lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not in gofmt form:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags long ./cmd/dialtone
 	$(GO) tool staticcheck ./...
-	$(GO) generate ./...
-	@git diff --exit-code --stat -- docs internal || { echo 'generated files were not up to date; they are now: commit them'; exit 1; }
+	@before=$$(git diff -- docs internal | cksum); $(GO) generate ./... && \
+	  test "$$before" = "$$(git diff -- docs internal | cksum)" || \
+	  { git diff --stat -- docs internal; echo 'generated files were not up to date; they are now: commit them'; exit 1; }
 	$(GO) mod tidy -diff
-	$(GO) test -race -timeout 20m ./...
+
+# The packages with goroutines or locks whose tests run under the race detector on every change. Those
+# that need PostgreSQL, a browser or minutes run in make check only.
+RACED = account asynclog delivery digest hook hook/kamailio hook/webhook http/lookup http/ops http/server \
+	mail/relay outage outbox session sipserver store/engine store/sqlite tenant throttle
+
+race:
+	$(GO) test -race -timeout 10m $(addprefix ./internal/,$(RACED))
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# Installs what the tests need besides Go: a browser, curl, PostgreSQL, PgBouncer, HAProxy, nginx, phones
+# Installs what the tests need besides Go: two browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, phones
 # and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
 # npm.
 tools:
-	@tools/need chromium curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify
+	@tools/need chromium firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify
 	@tools/npm
 
+FUZZTIME = 60s
+
 fuzz:
-	@for p in $$($(GO) list ./internal/...); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s $$p || exit 1; \
+	@for p in $$(git grep -l '^func Fuzz' -- 'internal/*_test.go' | xargs -n1 dirname | sort -u); do \
+	  for f in $$(git grep -h '^func Fuzz' -- ":(glob)$$p/*_test.go" | sed 's/func \(Fuzz[A-Za-z0-9]*\).*/\1/'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; \
 	  done; \
 	done
 

@@ -17,15 +17,15 @@ import (
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
 	Show    accountShow    `cmd:"" help:"Show one account."`
-	Enable  accountEnable  `cmd:"" help:"Allow an account to sign in, even if it is disabled or not activated yet."`
-	Disable accountDisable `cmd:"" help:"Block an account at once. Its activation link cannot undo this."`
+	Enable  accountEnable  `cmd:"" help:"Activate an account, or undo a disable."`
+	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
-	Delete  accountDelete  `cmd:"" help:"Delete an account. If it was active, its user name stays reserved."`
+	Delete  accountDelete  `cmd:"" help:"Delete an account; its name stays reserved."`
 }
 
 // tenantFlag selects a tenant.
 type tenantFlag struct {
-	Tenant string `required:"" placeholder:"HOST" help:"The tenant's host name."`
+	Tenant string `placeholder:"HOST" help:"The tenant's host name (the only tenant)."`
 }
 
 // accountArg selects an account.
@@ -75,10 +75,10 @@ func formatTime(at *time.Time) string {
 	return at.Format(time.RFC3339)
 }
 
-// at opens the installation and runs a function for a tenant.
+// at opens the installation and runs a function for a tenant: the only one if host is empty.
 func (p *program) at(host string, do func(*installation, *account.Service, *tenant.Tenant) error) error {
 	return p.with(func(in *installation) error {
-		t, err := in.tenantOf(p.ctx, host)
+		t, err := in.tenantOrOnly(p.ctx, host)
 		if err != nil {
 			return err
 		}
@@ -114,7 +114,12 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 	return out.Flush()
 }
 
+// noAccount is the error of a command for an account that does not exist. The host is empty if the
+// command line has none.
 func noAccount(user, host string) error {
+	if host == "" {
+		return fault.New(fault.NotFound, "there is no account %s; see: dialtone account list", user)
+	}
 	return fault.New(fault.NotFound,
 		"there is no account %s at %s; see: dialtone account list --tenant %s", user, host, host)
 }
@@ -166,6 +171,25 @@ func array(to io.Writer, all func(each func(any) error) error) error {
 	}
 	_, err = io.WriteString(to, end)
 	return err
+}
+
+// arrayOf prints a list as a JSON array.
+func arrayOf[T any](to io.Writer, list []T) error {
+	return array(to, func(each func(any) error) error {
+		for _, v := range list {
+			if err := each(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// indented prints a list as a JSON array with one member on a line.
+func indented[T any](to io.Writer, list []T) error {
+	out := json.NewEncoder(to)
+	out.SetIndent("", "  ")
+	return out.Encode(list)
 }
 
 type accountShow struct{ accountArg }

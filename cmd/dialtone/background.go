@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"dialtone/internal/outage"
+	"dialtone/internal/secret/keyfile"
 )
 
 // The intervals of the background tasks. Operators are promised that a server sees a change of a
@@ -107,13 +111,25 @@ func (s *server) refresh(ctx context.Context) {
 // refreshKeys reads keys that have changed. A server that cannot read them is not ready: it may be
 // using keys that were revoked.
 func (s *server) refreshKeys() error {
-	err := errors.Join(s.signing.refresh(), s.turn.Refresh())
+	err := errors.Join(s.sealKeyExists(), s.signing.refresh(), s.turn.Refresh())
 	if err == nil {
 		s.keysErr.Store(nil)
 	} else {
 		s.keysErr.Store(&err)
 	}
 	return err
+}
+
+// sealKeyExists returns an error if seal.key has disappeared. The server has its content, and could not
+// start again without it.
+func (s *server) sealKeyExists() error {
+	if s.keys.Seal.FromEnv() {
+		return nil
+	}
+	if _, err := os.Stat(s.keys.Seal.Path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w; restore it before the server stops", keyfile.ErrUnusable, err)
+	}
+	return nil
 }
 
 // keysReady returns the error of the last attempt to read the keys.

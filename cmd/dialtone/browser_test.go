@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/mail"
 	"net/url"
 	"os"
 	"os/exec"
@@ -27,21 +28,34 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// secretWords is the password of the person in the browser. Its characters expose code that takes
-// bytes or UTF-16 units for characters.
-const secretWords = `sieben Zwölftel: "grün" 🔐 & mehr`
+const (
+	// secretWords is the password of the person in the browser. Its characters expose code that takes
+	// bytes or UTF-16 units for characters.
+	secretWords = `sieben Zwölftel: "grün" 🔐 & mehr`
+	// goodWords is a password that the meter calls good, and not strong.
+	goodWords = "lesagrumakhizotepu"
+)
 
-// TestBrowser uses the program as a person does, in a real browser: signing up, activating the account
+// TestBrowser uses the program as a person does, in real browsers: signing up, activating the account
 // and signing in. All bytes that the browser sends are recorded, to prove that no password is in them.
 func TestBrowser(t *testing.T) {
+	t.Run("chromium", func(t *testing.T) {
+		testBrowser(t, func(base string) *browser { return newBrowser(t, base) })
+	})
+	t.Run("firefox", func(t *testing.T) {
+		testBrowser(t, func(base string) *browser { return newFirefox(t, base) })
+	})
+}
+
+func testBrowser(t *testing.T, open func(base string) *browser) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
 	// The browser connects through the tap, so the links in messages must lead there too.
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
-		"Example Phones", "--data", data)
+		"Example Phones", "--signups-per-hour", "3", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
-	b := newBrowser(t, tap.base)
+	b := open(tap.base)
 
 	b.step("The start page links to the form", func() {
 		b.visit("/")
@@ -67,6 +81,11 @@ func TestBrowser(t *testing.T) {
 		b.until(`!document.getElementById("password-error").hidden`)
 		b.want(`user.value + "|" + email.value`, "alex|alex@example.org")
 		b.check("signup-common")
+	})
+	b.step("A good password is called good, and the meter has the colour of a good value", func() {
+		b.fill("password", goodWords)
+		b.until(`document.getElementById("strength-word").textContent === "Good"`)
+		b.want(meterRegion, "")
 	})
 	b.step("After a wrong captcha answer there is a new question, and the other fields are kept", func() {
 		b.fill("password", secretWords)
@@ -134,7 +153,7 @@ func TestBrowser(t *testing.T) {
 	b.step("The link in the message activates the account, and its token disappears from the address bar", func() {
 		b.visit("/dev/mail")
 		b.check("devmail")
-		b.do(messageWith("right@example.org") + `.querySelector("a").click()`)
+		b.visit(strings.TrimPrefix(linkTo(t, "right@example.org", filepath.Join(data, "pickup")), tap.base))
 		b.until(`document.querySelector("h1").textContent === "Account activated" &&
 			!location.href.includes("token")`)
 		b.check("activated")
@@ -169,6 +188,13 @@ func TestBrowser(t *testing.T) {
 		}
 		b.check("account")
 		b.shot("account")
+	})
+	b.step("A phone is set up by a QR code", func() {
+		b.program("linphone")
+		link := b.get(`document.getElementById("v-link").textContent`)
+		if got := b.scan("light"); got != link || !strings.HasPrefix(link, tap.base+"/provision/") {
+			t.Errorf("the code contains %q, want the link %q", got, link)
+		}
 	})
 	b.step("When an operator disables the account, the session ends with the next request", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
@@ -210,11 +236,11 @@ func TestBrowser(t *testing.T) {
 		b.click("#submit")
 		b.until(`!sent.hidden`)
 	})
-	b.step("The fourth signup within an hour is refused, and the page says when to try again", func() {
+	b.step("A signup beyond the tenant's limit is refused, and the page says when to try again", func() {
 		b.signUp("third")
 		b.until(`!sent.hidden`)
 		b.signUp("fourth")
-		b.until(`/Try again/.test(summary.innerText)`)
+		b.until(`!summary.hidden && /Try again/.test(summary.innerText)`)
 		b.check("signup-limited")
 	})
 	b.step("A missing page has an error page in HTML", func() {
@@ -234,20 +260,52 @@ func TestBrowser(t *testing.T) {
 		b.check("signup-offline")
 	})
 	b.end()
-	tap.neverCarried(t, secretWords, "qazwsxedcrfv", "not the pass phrase")
+	tap.neverCarried(t, secretWords, goodWords, "qazwsxedcrfv", "not the pass phrase")
 	p.mustStop(t)
+}
+
+// meterRegion is a JavaScript expression for the region of the meter's value, which decides its
+// colour: "" is green, "sub-" is amber, and "sub-sub-" is red. Firefox has a pseudo-class for each.
+// Chromium has none, so there it is calculated as the HTML standard specifies.
+const meterRegion = `CSS.supports("selector(:-moz-meter-optimum)") ?
+	["", "sub-", "sub-sub-"].find((region) => meter.matches(":-moz-meter-" + region + "optimum")) :
+	meter.value >= meter.high ? "" : meter.value >= meter.low ? "sub-" : "sub-sub-"`
+
+// linkTo returns the activation link of the message to an address in a pickup directory.
+func linkTo(t *testing.T, address, pickup string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(pickup, "*.eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := mail.ReadMessage(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if link := activationLink.Find(text); link != nil && m.Header.Get("To") == address {
+			return string(bytes.TrimSpace(link))
+		}
+	}
+	t.Fatalf("none of %d messages is to %s and has a link", len(files), address)
+	return ""
 }
 
 // TestBrowserWithoutXDigest proves that TestBrowser would notice a password prompt of the browser: a
 // script that does not send X-Digest causes one.
 func TestBrowserWithoutXDigest(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
-	b := newBrowser(t, p.base)
-	b.visit("/login.html")
-	b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
-	b.until(`document.title === "status 401"`)
-	if b.prompts() == 0 {
-		t.Error("the test does not notice a password prompt")
+	for name, b := range map[string]*browser{"chromium": newBrowser(t, p.base), "firefox": newFirefox(t, p.base)} {
+		b.visit("/login.html")
+		b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
+		b.until(`document.title === "status 401"`)
+		if b.prompts() == 0 {
+			t.Errorf("%s: the test does not notice a password prompt", name)
+		}
 	}
 }
 
@@ -371,31 +429,40 @@ func (p *tap) neverCarried(t *testing.T, passwords ...string) {
 	}
 }
 
-// browser is one tab of a real Chromium. Every error in its console is a fault.
+// browserEngine drives one tab of a browser.
+type browserEngine interface {
+	visit(url string) error
+	// evaluate returns the value of an expression, which is text or promises it.
+	evaluate(expression string) (string, error)
+	click(selector string) error
+	// typeText enters text into the element with the focus.
+	typeText(text string) error
+	resize(width, height int) error
+	setScheme(scheme string) error
+	// screenshot returns a picture of the whole page, in PNG.
+	screenshot() ([]byte, error)
+}
+
+// browser is one tab of a real browser. Every error in its console is a fault.
 type browser struct {
-	t    *testing.T
-	ctx  context.Context
-	base string
-	axe  string
+	t       *testing.T
+	engine  browserEngine
+	ctx     context.Context // in Chromium, of the tab
+	base    string
+	axe     string   // the accessibility rules; empty in Firefox
+	schemes []string // the colour schemes to check them in
 
 	mu     sync.Mutex
 	faults []string
 	asked  int // how often the browser itself asked for a password
 }
 
+// newBrowser starts Chromium and returns a browser for the site at base.
 func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("this test needs Chromium: make test installs it")
-	}
-	axe, err := filepath.Glob("../../.tools/axe-core-*/axe.min.js")
-	if err != nil || len(axe) != 1 {
-		t.Fatal("this test needs axe-core: make test fetches it")
-	}
-	rules, err := os.ReadFile(axe[0])
-	if err != nil {
-		t.Fatal(err)
 	}
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
@@ -408,7 +475,10 @@ func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOpti
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	b := &browser{t: t, ctx: ctx, base: base, axe: string(rules)}
+	b := &browser{
+		t: t, engine: chromium{ctx}, ctx: ctx, base: base, axe: accessibilityRules(t),
+		schemes: []string{"light", "dark"},
+	}
 	b.run(chromedp.Navigate("about:blank"))
 	if err := chromedp.Listen(ctx, b.event); err != nil {
 		t.Fatal(err)
@@ -422,7 +492,21 @@ func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOpti
 	return b
 }
 
-// event handles an event of the browser.
+// accessibilityRules returns the script of axe-core.
+func accessibilityRules(t *testing.T) string {
+	t.Helper()
+	axe, err := filepath.Glob("../../.tools/axe-core-*/axe.min.js")
+	if err != nil || len(axe) != 1 {
+		t.Fatal("this test needs axe-core: make test fetches it")
+	}
+	rules, err := os.ReadFile(axe[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(rules)
+}
+
+// event handles an event of Chromium.
 func (b *browser) event(event any) {
 	switch e := event.(type) {
 	case *fetch.EventRequestPaused:
@@ -479,16 +563,22 @@ func (b *browser) step(name string, do func()) {
 	do()
 }
 
+// run runs actions in Chromium.
 func (b *browser) run(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if err := chromedp.Do(b.ctx, steps...); err != nil {
+	b.succeed(chromedp.Do(b.ctx, steps...))
+}
+
+func (b *browser) succeed(err error) {
+	b.t.Helper()
+	if err != nil {
 		b.t.Fatalf("%v\n%s", err, b.text())
 	}
 }
 
 func (b *browser) text() string {
-	text, err := chromedp.Run(b.ctx,
-		chromedp.Evaluate[string](`location.href + "\n" + document.title + "\n" + document.body?.innerText`))
+	text, err := b.engine.evaluate(
+		`location.href + "\n" + document.title + "\n" + document.body?.innerText`)
 	if err != nil {
 		return err.Error()
 	}
@@ -497,18 +587,18 @@ func (b *browser) text() string {
 
 func (b *browser) visit(path string) {
 	b.t.Helper()
-	b.run(chromedp.Navigate(b.base + path))
+	b.succeed(b.engine.visit(b.base + path))
 }
 
 func (b *browser) click(selector string) {
 	b.t.Helper()
-	b.run(chromedp.Click(selector, chromedp.NodeVisible))
+	b.succeed(b.engine.click(selector))
 }
 
 // get returns the value of an expression as text.
 func (b *browser) get(expression string) string {
 	b.t.Helper()
-	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+expression+")"))
+	text, err := b.engine.evaluate("String(" + expression + ")")
 	if err != nil {
 		b.t.Fatalf("%s: %v\n%s", expression, err, b.text())
 	}
@@ -536,9 +626,9 @@ func (b *browser) until(expression string) {
 	defer ticker.Stop()
 	for {
 		// During a navigation the expression may fail, because elements are missing.
-		ok, err := chromedp.Run(ctx,
-			chromedp.Evaluate[bool]("(() => { try { return Boolean("+expression+") } catch { return false } })()"))
-		if err == nil && ok {
+		ok, err := b.engine.evaluate(
+			"(() => { try { return String(Boolean(" + expression + ")) } catch { return `` } })()")
+		if err == nil && ok == "true" {
 			return
 		}
 		select {
@@ -553,11 +643,8 @@ func (b *browser) until(expression string) {
 func (b *browser) fill(fields ...string) {
 	b.t.Helper()
 	for i := 0; i < len(fields); i += 2 {
-		b.do(`document.getElementById("` + fields[i] + `").select()`)
-		if _, err := chromedp.Call(b.ctx, input.InsertText,
-			input.InsertTextParams{Text: fields[i+1]}); err != nil {
-			b.t.Fatal(err)
-		}
+		b.do(`document.getElementById("` + fields[i] + `").focus(); document.activeElement.select()`)
+		b.succeed(b.engine.typeText(fields[i+1]))
 	}
 }
 
@@ -585,25 +672,19 @@ func (b *browser) signIn(user, password string) {
 	b.click("#submit")
 }
 
-// check checks the page in its present state: all accessibility rules for WCAG 2.2 AA and best
-// practice, in both colour schemes, and that the page fits a width of 320 pixels.
+// check checks the page in its present state: that it fits a width of 320 pixels and, in Chromium,
+// all accessibility rules for WCAG 2.2 AA and best practice, in both colour schemes.
 func (b *browser) check(state string) {
 	b.t.Helper()
-	if b.get(`typeof axe`) != "object" {
+	if b.axe != "" && b.get(`typeof axe`) != "object" {
 		b.do(b.axe)
 	}
-	for _, scheme := range []string{"light", "dark"} {
-		if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme},
-				{Name: "prefers-reduced-motion", Value: "reduce"}},
-		}); err != nil {
-			b.t.Fatal(err)
-		}
-		found, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](`
+	for _, scheme := range b.schemes {
+		b.succeed(b.engine.setScheme(scheme))
+		found, err := b.engine.evaluate(`
 			axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
 			.then(r => r.violations.map(v => v.id + ": " + v.help + "\n  " +
-				v.nodes.map(n => n.html + " " + n.failureSummary).join("\n  ")).join("\n"))`,
-			chromedp.EvalAwaitPromise))
+				v.nodes.map(n => n.html + " " + n.failureSummary).join("\n  ")).join("\n"))`)
 		if err != nil {
 			b.t.Fatalf("%s: %v", state, err)
 		}
@@ -621,11 +702,8 @@ func (b *browser) check(state string) {
 func (b *browser) resize(width int) { b.resizeTo(width, 900) }
 
 func (b *browser) resizeTo(width, height int) {
-	if _, err := chromedp.Call(b.ctx, emulation.SetDeviceMetricsOverride,
-		emulation.SetDeviceMetricsOverrideParams{Width: int64(width), Height: int64(height),
-			DeviceScaleFactor: 1}); err != nil {
-		b.t.Fatal(err)
-	}
+	b.t.Helper()
+	b.succeed(b.engine.resize(width, height))
 }
 
 // shot saves a screenshot of the page if DIALTONE_TEST_SHOTS names a directory. Those of the README
@@ -644,17 +722,12 @@ func (b *browser) shots(name string) {
 func (b *browser) picture(name string, width int, scheme string) {
 	b.t.Helper()
 	dir := os.Getenv("DIALTONE_TEST_SHOTS")
-	if dir == "" {
+	if _, ok := b.engine.(chromium); dir == "" || !ok {
 		return
 	}
 	b.resize(width)
 	defer b.resize(1280)
-	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme},
-			{Name: "prefers-reduced-motion", Value: "reduce"}},
-	}); err != nil {
-		b.t.Fatal(err)
-	}
+	b.succeed(b.engine.setScheme(scheme))
 	// Chromium shifts a screenshot that is larger than the screen if the page is right-to-left, so
 	// the screen is made as large as the page.
 	height, err := strconv.Atoi(b.get(`document.documentElement.scrollHeight`))
@@ -675,4 +748,42 @@ func (b *browser) picture(name string, width int, scheme string) {
 // messages.
 func messageWith(words string) string {
 	return `[...document.querySelectorAll("article")].find(e => e.innerText.includes(` + quoted(words) + `))`
+}
+
+// chromium drives the tab of a context of chromedp.
+type chromium struct{ ctx context.Context }
+
+func (c chromium) visit(url string) error { return chromedp.Do(c.ctx, chromedp.Navigate(url)) }
+
+func (c chromium) evaluate(expression string) (string, error) {
+	return chromedp.Run(c.ctx, chromedp.Evaluate[string](expression, chromedp.EvalAwaitPromise))
+}
+
+func (c chromium) click(selector string) error {
+	return chromedp.Do(c.ctx, chromedp.Click(selector, chromedp.NodeVisible))
+}
+
+func (c chromium) typeText(text string) error {
+	_, err := chromedp.Call(c.ctx, input.InsertText, input.InsertTextParams{Text: text})
+	return err
+}
+
+func (c chromium) resize(width, height int) error {
+	_, err := chromedp.Call(c.ctx, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: int64(width), Height: int64(height), DeviceScaleFactor: 1,
+	})
+	return err
+}
+
+func (c chromium) setScheme(scheme string) error {
+	_, err := chromedp.Call(c.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		},
+	})
+	return err
+}
+
+func (c chromium) screenshot() ([]byte, error) {
+	return chromedp.Run(c.ctx, chromedp.FullScreenshot(100))
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,21 +14,26 @@ import (
 )
 
 type directoryCommand struct {
-	Token    directoryToken  `cmd:"" help:"Manage the tokens that phone servers look accounts up with."`
-	Export   exportCommand   `cmd:"" help:"Manage the tables of active accounts that phone servers read."`
-	Hook     hookCommand     `cmd:"" help:"Manage hooks: phone servers that are notified of changes."`
-	Htdigest htdigestCommand `cmd:"" help:"Write the active accounts of a tenant to a file for Apache, once."`
+	Token    directoryToken  `cmd:"" help:"Manage the tokens of phone servers."`
+	Export   exportCommand   `cmd:"" help:"Manage the tables that phone servers read."`
+	Hook     hookCommand     `cmd:"" help:"Manage the phone servers that are notified."`
+	Htdigest htdigestCommand `cmd:"" help:"Write a tenant's accounts to a file for Apache."`
 }
 
 type directoryToken struct {
-	Add    tokenAdd    `cmd:"" help:"Allow a phone server to look accounts up. Its token is printed once."`
-	List   tokenList   `cmd:"" help:"List the phone servers. Their tokens are not stored and cannot be shown."`
-	Remove tokenRemove `cmd:"" help:"Remove a phone server. Its token is refused within a second."`
+	Add    tokenAdd    `cmd:"" help:"Let a phone server look up accounts."`
+	List   tokenList   `cmd:"" help:"List the phone servers, without their tokens."`
+	Remove tokenRemove `cmd:"" help:"Refuse a phone server's token from now on."`
 }
 
 type tokenAdd struct {
 	Name   string   `arg:"" help:"A name for the phone server: letters, digits, hyphens, dots and underscores."`
-	Tenant []string `required:"" placeholder:"HOST" help:"A tenant that it may ask about. May be repeated."`
+	Tenant []string `placeholder:"HOST" help:"A tenant that it may ask about (the only tenant). May be repeated."`
+}
+
+// Help is what "dialtone directory token add --help" adds.
+func (tokenAdd) Help() string {
+	return "The token is printed once. The store has its hash only, so it cannot be shown again."
 }
 
 func (c *tokenAdd) Run(p *program) error {
@@ -44,8 +48,12 @@ func (c *tokenAdd) Run(p *program) error {
 			// The precision of the store.
 			Created: time.Now().UTC().Truncate(time.Microsecond),
 		}
-		for _, host := range c.Tenant {
-			t, err := in.tenantOf(p.ctx, host)
+		hosts := c.Tenant
+		if len(hosts) == 0 {
+			hosts = []string{""}
+		}
+		for _, host := range hosts {
+			t, err := in.tenantOrOnly(p.ctx, host)
 			if err != nil {
 				return err
 			}
@@ -65,6 +73,9 @@ func (c *tokenAdd) Run(p *program) error {
 type tokenRemove struct {
 	Name string `arg:"" help:"The name of the phone server."`
 }
+
+// Help is what "dialtone directory token remove --help" adds.
+func (tokenRemove) Help() string { return "Servers refuse the token within a second." }
 
 func (c *tokenRemove) Run(p *program) error {
 	return p.with(func(in *installation) error {
@@ -99,9 +110,7 @@ func (c *tokenList) Run(p *program) error {
 			list[i] = serverView{s.Name, hostsOf(tenants, s.Tenants), s.Created}
 		}
 		if c.JSON {
-			out := json.NewEncoder(p.stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(list)
+			return indented(p.stdout, list)
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "NAME\tCREATED\tTENANTS")

@@ -16,11 +16,11 @@ import (
 )
 
 type exportCommand struct {
-	Enable  exportEnable  `cmd:"" help:"Create tables of the active accounts, with HA1s in the clear, and update them."`
-	Disable exportDisable `cmd:"" help:"Remove everything from the tables and stop updating them."`
-	Status  exportStatus  `cmd:"" help:"Show whether the export is enabled, and where the tables are."`
-	Rebuild exportRebuild `cmd:"" help:"Compare the tables with the accounts and correct them."`
-	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that may read one kind of tables only."`
+	Enable  exportEnable  `cmd:"" help:"Create tables with HA1s, and update them."`
+	Disable exportDisable `cmd:"" help:"Empty the tables, and stop updating them."`
+	Status  exportStatus  `cmd:"" help:"Show the tables' state and place."`
+	Rebuild exportRebuild `cmd:"" help:"Correct the tables."`
+	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that reads the tables."`
 }
 
 // enableExport enables or rebuilds the export and shows its progress.
@@ -36,6 +36,11 @@ func (p *program) enableExport(in *installation) error {
 }
 
 type exportEnable struct{}
+
+// Help is what "dialtone directory export enable --help" adds.
+func (exportEnable) Help() string {
+	return "The tables have the active accounts with their HA1s in the clear, and follow every change."
+}
 
 func (exportEnable) Run(p *program) error {
 	return p.with(func(in *installation) error {
@@ -117,8 +122,8 @@ type exportRole struct {
 
 // Help is what "dialtone directory export role --help" adds.
 func (exportRole) Help() string {
-	return "SERVER is kamailio, opensips, coturn or asterisk, or digest for others. " +
-		"Without --login, the role cannot log in."
+	return "The role may read the tables of one kind of server only. SERVER is kamailio, opensips, coturn or " +
+		"asterisk, or digest for others. Without --login, the role cannot log in."
 }
 
 func (c exportRole) Run(p *program) error {
@@ -178,10 +183,16 @@ type htdigestCommand struct {
 	tenantFlag
 }
 
+// Help is what "dialtone directory htdigest --help" adds.
+func (htdigestCommand) Help() string {
+	return "The file has the active accounts of this moment. For files that the server keeps up to date, see the " +
+		"configuration's export.htdigest."
+}
+
 // Run works without the export: it opens the credentials itself.
 func (c *htdigestCommand) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		t, err := in.tenantOf(p.ctx, c.Tenant)
+		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 
 	"dialtone/internal/asynclog"
 	"dialtone/internal/config"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/test/process"
 )
 
 // testServer is a server for fault injection, and a visitor who has an account there.
@@ -175,6 +178,103 @@ func TestPickupDirectoryGone(t *testing.T) {
 			p.consistent()
 		})
 	}
+}
+
+// A server whose database is removed or replaced ends with status 78, so that no supervisor starts it
+// without the accounts. It says what happened, and the next start does not take what is left for a store.
+func TestDatabaseGone(t *testing.T) {
+	for _, c := range []struct {
+		claim string
+		begin func(database, backup string) error
+		next  string // what the next start says
+	}{
+		{"removed", func(database, _ string) error { return os.Remove(database) }, "damaged or has lost content"},
+		{"replaced by a backup", func(database, backup string) error { return os.Rename(backup, database) },
+			"the WAL beside the database is not its own"},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			p := newTestServer(t, launch{data: t.TempDir()}, "")
+			database, backup := filepath.Join(p.data, "dialtone.db"), filepath.Join(p.data, "backup.db")
+			mustOutput(t, "backup", backup, "--data", p.data)
+			p.must(c.begin(database, backup))
+			select {
+			case <-p.Done():
+			case <-time.After(stopWithin):
+				t.Fatalf("the server runs on\n%s", p.stderr)
+			}
+			const says = "the file of the database was removed or replaced while it was open"
+			if got := p.ExitCode(); got != exitConfig || p.stderr.Count("dialtone: "+engine.ErrFailed.Error()) != 1 ||
+				p.stderr.Count(says) == 0 || p.stderr.Count(`"msg":"store failed; exiting","status":78`) != 1 {
+				t.Errorf("exit status %d\n%s", got, p.stderr)
+			}
+			cmd := exec.Command(binary(t), "serve", "--data", p.data, "--listen", "127.0.0.1:0")
+			cmd.Env = []string{}
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != exitConfig || !strings.Contains(string(out), c.next) {
+				t.Errorf("the next start: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// A server whose keys are removed goes on with those that it has, says that it is not ready, and is
+// ready when they are back.
+func TestKeysGone(t *testing.T) {
+	p := newTestServer(t, launch{data: t.TempDir()}, "")
+	mustOutput(t, "turn", "secret", "--data", p.data)
+	keys, away := filepath.Join(p.data, "keys"), filepath.Join(p.data, "away")
+	p.readiness(200, "keys")
+	p.must(os.Rename(keys, away))
+	p.readiness(503, "sign.key: no such file or directory")
+	if a, err := p.v.signIn(regular, password(regular)); err != nil || a.Status != 200 {
+		t.Errorf("sign-in: %v, %v", a, err)
+	}
+	p.must(os.Rename(away, keys))
+	p.readiness(200, "keys")
+	seal := filepath.Join(keys, "seal.key")
+	p.must(os.Rename(seal, seal+".old"))
+	p.readiness(503, "seal.key: no such file or directory; restore it")
+	p.must(os.Rename(seal+".old", seal))
+	p.readiness(200, "keys")
+	// A key for TURN need not exist, but one that the server has used must not disappear.
+	turn := filepath.Join(keys, "turn.key")
+	p.must(os.Rename(turn, turn+".old"))
+	p.readiness(503, "turn.key: no such file or directory")
+	p.must(os.Rename(turn+".old", turn))
+	p.readiness(200, "keys")
+	p.mustStop(t)
+}
+
+// readiness waits until /readyz has a status and a text.
+func (p *testServer) readiness(status int, says string) {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.Context(), stopWithin)
+	defer cancel()
+	p.must(process.Poll(ctx, func() error {
+		out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
+		if err == nil &&
+			(!strings.HasSuffix(string(out), fmt.Sprint(status)) || !strings.Contains(string(out), says)) {
+			err = fmt.Errorf("want %d with %s, got %s", status, says, out)
+		}
+		return err
+	}))
+}
+
+// A pickup directory that is replaced by another one is used at once.
+func TestPickupDirectoryReplaced(t *testing.T) {
+	p := newTestServer(t, launch{data: t.TempDir()}, "")
+	p.must(os.Rename(p.pickup, p.pickup+".old"))
+	p.readiness(503, `{"name":"pickup","ok":false`)
+	p.must(os.Mkdir(p.pickup, 0o750))
+	p.readiness(200, `{"name":"pickup","ok":true`)
+	v, form := p.next()
+	if a, err := v.post(form); err != nil || a.Status != 200 {
+		t.Fatal(a, err)
+	}
+	if list, err := messagesIn(p.pickup); err != nil || len(list) != 1 {
+		t.Errorf("%d messages, %v", len(list), err)
+	}
+	p.mustStop(t)
 }
 
 // A server starts though the pickup directory fails, so people can sign in. Messages that were lost

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -20,10 +19,10 @@ import (
 )
 
 type hookCommand struct {
-	Add    hookAdd    `cmd:"" help:"Notify a phone server of changes. A webhook's secret is printed once."`
-	List   hookList   `cmd:"" help:"List all hooks and the state of their deliveries."`
-	Remove hookRemove `cmd:"" help:"Stop notifying a phone server. Undelivered notifications are removed too."`
-	Test   hookTest   `cmd:"" help:"Call a phone server and show its response. Nothing changes there."`
+	Add    hookAdd    `cmd:"" help:"Notify a phone server of changes."`
+	List   hookList   `cmd:"" help:"List all hooks, and what they wait for."`
+	Remove hookRemove `cmd:"" help:"Stop notifying a phone server."`
+	Test   hookTest   `cmd:"" help:"Call a phone server, and show its response."`
 }
 
 type hookAdd struct {
@@ -34,6 +33,11 @@ type hookAdd struct {
 	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
 	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`
 	PlainHTTP bool     `name:"plain-http" help:"Allow http to addresses that are not private."`
+}
+
+// Help is what "dialtone directory hook add --help" adds.
+func (hookAdd) Help() string {
+	return "The secret of a webhook is made by the command and printed once."
 }
 
 func (c *hookAdd) Run(p *program) error {
@@ -119,6 +123,9 @@ type hookRemove struct {
 	Name string `arg:"" help:"The name of the hook."`
 }
 
+// Help is what "dialtone directory hook remove --help" adds.
+func (hookRemove) Help() string { return "Notifications that were not delivered are removed too." }
+
 func (c *hookRemove) Run(p *program) error {
 	return p.with(func(in *installation) error {
 		event := audit.Event{Action: audit.HookRemove, Hook: c.Name}
@@ -129,6 +136,9 @@ func (c *hookRemove) Run(p *program) error {
 type hookTest struct {
 	Name string `arg:"" help:"The name of the hook."`
 }
+
+// Help is what "dialtone directory hook test --help" adds.
+func (hookTest) Help() string { return "The call changes nothing at the phone server." }
 
 func (c *hookTest) Run(p *program) error {
 	return p.with(func(in *installation) error {
@@ -175,7 +185,7 @@ type hookView struct {
 	Name        string     `json:"name"`
 	Kind        hook.Kind  `json:"kind"`
 	URL         string     `json:"url"`
-	PlainHTTP   bool       `json:"plain_http,omitempty"`
+	PlainHTTP   bool       `json:"plain_http"`
 	AllTenants  bool       `json:"all_tenants"`
 	Tenants     []string   `json:"tenants"`
 	Created     time.Time  `json:"created"`
@@ -193,9 +203,7 @@ func (c *hookList) Run(p *program) error {
 			return err
 		}
 		if c.JSON {
-			out := json.NewEncoder(p.stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(list)
+			return indented(p.stdout, list)
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tURL")

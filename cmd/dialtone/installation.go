@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -87,7 +88,7 @@ func openInstallation(
 	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	exists, err := in.hasStore(ctx)
 	if err != nil {
-		return nil, inDataDir(err)
+		return nil, err
 	}
 	if !exists && (create == never || create == ifNamed && !in.named()) {
 		return nil, in.noStore()
@@ -113,7 +114,8 @@ func (in *installation) hasStore(ctx context.Context) (bool, error) {
 	if in.shared() {
 		return postgres.HasStore(ctx, in.Database)
 	}
-	return in.dir.HasStore()
+	exists, err := in.dir.HasStore()
+	return exists, inDataDir(err)
 }
 
 // defaultData is the data directory of a configuration that names none.
@@ -198,6 +200,28 @@ func (in *installation) tenantOf(ctx context.Context, host string) (*tenant.Tena
 		}
 	}
 	return nil, fault.New(fault.NotFound, "there is no tenant %s; see: dialtone tenant list", host)
+}
+
+// tenantOrOnly is tenantOf, or returns the only tenant if host is empty.
+func (in *installation) tenantOrOnly(ctx context.Context, host string) (*tenant.Tenant, error) {
+	if host != "" {
+		return in.tenantOf(ctx, host)
+	}
+	list, _, err := in.store.Tenants(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(list) == 0:
+		return nil, fault.New(fault.NotFound, "there is no tenant; add one with: dialtone tenant add")
+	case len(list) == 1:
+		return &list[0], nil
+	}
+	hosts := make([]string, len(list))
+	for i, t := range list {
+		hosts[i] = t.Host
+	}
+	return nil, usageError{fault.New(fault.Invalid, "there are several tenants; name one of: %s",
+		strings.Join(hosts, ", "))}
 }
 
 // typedHost returns a typed host name in the form that the store has.

@@ -26,12 +26,12 @@ import (
 )
 
 type mailCommand struct {
-	List    mailList    `cmd:"" help:"List the messages that are not sent yet or have failed."`
+	List    mailList    `cmd:"" help:"List the messages that are not sent."`
 	Show    mailShow    `cmd:"" help:"Show the state of a message."`
 	Retry   mailRetry   `cmd:"" help:"Retry a message now, even if it has failed."`
 	Discard mailDiscard `cmd:"" help:"Discard an unsent message."`
 	DKIM    mailDKIM    `cmd:"" name:"dkim" help:"Manage the DKIM keys that sign messages sent through the relay."`
-	Doctor  mailDoctor  `cmd:"" help:"Check the login at the relay, and the sender's DNS records (SPF, DKIM, DMARC)."`
+	Doctor  mailDoctor  `cmd:"" help:"Check the relay, and the sender's DNS records."`
 }
 
 // messageView is a message as commands print it, without its link.
@@ -274,7 +274,7 @@ func (c *mailDiscard) Run(p *program) error {
 type mailDKIM struct {
 	Add    dkimAdd    `cmd:"" help:"Create a key and print its DNS record."`
 	List   dkimList   `cmd:"" help:"List a tenant's keys and their DNS records."`
-	Remove dkimRemove `cmd:"" help:"Remove a key. Keep its DNS record for a week."`
+	Remove dkimRemove `cmd:"" help:"Remove a key."`
 }
 
 // dkimKeyView is a key as commands print it: its public part.
@@ -298,13 +298,13 @@ func viewDKIMKey(t *tenant.Tenant, k dkim.PublicKey) dkimKeyView {
 
 // tenantArg selects a tenant.
 type tenantArg struct {
-	Host string `arg:"" help:"The tenant's host name."`
+	Host string `arg:"" optional:"" help:"The tenant's host name (the only tenant)."`
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
 func (c tenantArg) with(p *program, do func(*installation, *tenant.Tenant, *dkim.Keys) error) error {
 	return p.with(func(in *installation) error {
-		t, err := in.tenantOf(p.ctx, c.Host)
+		t, err := in.tenantOrOnly(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}
@@ -350,18 +350,14 @@ func (c *dkimList) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		if c.JSON {
-			return array(p.stdout, func(each func(any) error) error {
-				for _, k := range list {
-					if err := each(viewDKIMKey(t, k)); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
+		views := make([]dkimKeyView, len(list))
+		for i, k := range list {
+			views[i] = viewDKIMKey(t, k)
 		}
-		for _, k := range list {
-			s := viewDKIMKey(t, k)
+		if c.JSON {
+			return arrayOf(p.stdout, views)
+		}
+		for _, s := range views {
 			fmt.Fprintf(p.stdout, "; %s, %s, created %s\n%s\n",
 				s.Selector, s.Algorithm, s.Created.Format(time.RFC3339), maildns.ZoneLine(s.Name, s.Record))
 		}
@@ -370,14 +366,14 @@ func (c *dkimList) Run(p *program) error {
 }
 
 type dkimRemove struct {
-	Host     string `arg:"" help:"The tenant's host name."`
+	Host     string `arg:"" optional:"" help:"The tenant's host name (the only tenant)."`
 	Selector string `required:"" help:"Name of the key in the DNS."`
 }
 
 // Help is what "dialtone mail dkim remove --help" adds.
 func (dkimRemove) Help() string {
-	return "Servers stop signing with the key within seconds. Receivers need its DNS record for the messages that " +
-		"are still under way."
+	return "Servers stop signing with the key within seconds. Keep its DNS record for a week: receivers need it " +
+		"for the messages that are still under way."
 }
 
 func (c *dkimRemove) Run(p *program) error {
@@ -392,6 +388,11 @@ type mailDoctor struct {
 	tenantFlag
 	Resolver string `placeholder:"HOST:PORT" help:"DNS server to ask, such as the domain's own (the system's)."`
 	JSON     bool   `name:"json" help:"Print one JSON array."`
+}
+
+// Help is what "dialtone mail doctor --help" adds.
+func (mailDoctor) Help() string {
+	return "The command logs in at the relay, and reads the sender's SPF, DKIM and DMARC records. It says what to add."
 }
 
 // Run fails if a check fails.
@@ -422,7 +423,7 @@ func (c *mailDoctor) Run(p *program) error {
 
 func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 	if c.JSON {
-		return json.NewEncoder(p.stdout).Encode(found)
+		return arrayOf(p.stdout, found)
 	}
 	for _, f := range found {
 		mark := "ok   "

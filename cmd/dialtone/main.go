@@ -42,20 +42,21 @@ type commandLine struct {
 	Settings keyFlags `embed:""`
 	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
 
-	Serve     serveCommand     `cmd:"" help:"Run the server."`
-	Account   accountCommand   `cmd:"" help:"Manage accounts."`
-	Tenant    tenantCommand    `cmd:"" help:"Manage tenants. A running server sees a change within a second."`
-	Directory directoryCommand `cmd:"" help:"Manage phone servers: look-up tokens, exported tables, hooks."`
-	Provision provisionCommand `cmd:"" help:"Print the phone settings of an account, without its password."`
-	Mail      mailCommand      `cmd:"" help:"Manage the messages that servers send, and DKIM keys."`
-	Verify    verifyCommand    `cmd:"" help:"Check the data directory and the store for faults."`
-	Backup    backupCommand    `cmd:"" help:"Copy the store to a file while a server runs."`
-	Store     storeCommand     `cmd:"" help:"Update the schema of the store, or copy the store to another database."`
-	Keys      keysCommand      `cmd:"" help:"Manage the signing keys."`
-	TURN      turnCommand      `cmd:"" name:"turn" help:"Manage the secret of the TURN servers."`
-	Check     configCommand    `cmd:"" name:"config" help:"Check the configuration."`
-	Version   versionCommand   `cmd:"" help:"Print the version."`
-	Help      helpCommand      `cmd:"" help:"Show the help of a command."`
+	// The groups are the headings of the help, in this order.
+	Serve     serveCommand     `cmd:"" group:"Run" help:"Run the server."`
+	Check     configCommand    `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
+	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
+	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
+	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
+	Provision provisionCommand `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
+	Tenant    tenantCommand    `cmd:"" group:"Tenants" help:"Manage tenants."`
+	Directory directoryCommand `cmd:"" group:"Phone servers" help:"Manage look-up tokens, exported tables, and hooks."`
+	TURN      turnCommand      `cmd:"" group:"Phone servers" name:"turn" help:"Manage the secret of the TURN servers."`
+	Mail      mailCommand      `cmd:"" group:"Mail" help:"Manage the messages that servers send, and DKIM keys."`
+	Verify    verifyCommand    `cmd:"" group:"Store and keys" help:"Check the data directory and the store for faults."`
+	Backup    backupCommand    `cmd:"" group:"Store and keys" help:"Copy the store to a file while a server runs."`
+	Store     storeCommand     `cmd:"" group:"Store and keys" help:"Update the schema, or copy the store."`
+	Keys      keysCommand      `cmd:"" group:"Store and keys" help:"Manage the signing keys."`
 
 	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }
@@ -146,7 +147,8 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 // the store.
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
-	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, store.ErrUnfinished, errDataDir,
+	store.ErrSealKey, migrations.ErrNewer, sqlite.ErrNotWritable, sqlite.ErrReplaced, store.ErrUnfinished,
+	errDataDir,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -156,10 +158,16 @@ func (p *program) report(err error) int {
 		fmt.Fprintf(p.stderr, "see: %s --help\n", p.command)
 		return exitUsage
 	}
+	return statusOf(err)
+}
+
+// statusOf returns the exit status for an error that is not one of usage.
+func statusOf(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	if errors.Is(err, engine.ErrFailed) {
+	// A restart does not find the database again; it might create a new one.
+	if errors.Is(err, engine.ErrFailed) && !errors.Is(err, sqlite.ErrReplaced) {
 		return exitRestart
 	}
 	if sqlite.IsDamaged(err) || slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
@@ -180,7 +188,7 @@ func (p *program) settings() (config.Config, error) {
 }
 
 type configCommand struct {
-	Check configCheckCommand `cmd:"" help:"Report all errors in the file, environment and flags."`
+	Check configCheckCommand `cmd:"" help:"Report all errors in file, environment and flags."`
 }
 
 type configCheckCommand struct{}

@@ -14,7 +14,6 @@ import (
 
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/process"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -136,15 +135,9 @@ func (b *browser) program(format string) {
 // scan returns the content of the QR code on the screen.
 func (b *browser) scan(scheme string) string {
 	b.t.Helper()
-	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-	}); err != nil {
-		b.t.Fatal(err)
-	}
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	b.succeed(b.engine.setScheme(scheme))
+	png, err := b.engine.screenshot()
+	b.succeed(err)
 	file := filepath.Join(b.t.TempDir(), "screen.png")
 	if err := os.WriteFile(file, png, 0o644); err != nil {
 		b.t.Fatal(err)

@@ -79,10 +79,13 @@ func (s *service) owned() {
 			return err
 		}
 		info, err := d.Info()
-		if err == nil && info.Sys().(*syscall.Stat_t).Uid != serviceUser {
-			s.Errorf("%s belongs to user %d", path, info.Sys().(*syscall.Stat_t).Uid)
+		if err != nil {
+			return err
 		}
-		return err
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != serviceUser || owner.Gid != serviceGroup {
+			s.Errorf("%s belongs to user %d and group %d", path, owner.Uid, owner.Gid)
+		}
+		return nil
 	}))
 }
 
@@ -204,6 +207,20 @@ func TestDatabaseWithoutPermission(t *testing.T) {
 		})
 	}
 	s.start().mustStop(t)
+}
+
+// A socket of PostgreSQL that this user may not use is no fault of the data directory.
+func TestDatabaseSocketWithoutPermission(t *testing.T) {
+	s := newService(t)
+	closed := filepath.Join(filepath.Dir(s.dir), "closed")
+	s.must(os.Mkdir(closed, 0o700))
+	cmd := s.asService("tenant", "list")
+	cmd.Env = []string{"DIALTONE_DATABASE=postgres:///dialtone?host=" + closed}
+	out, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "permission denied") ||
+		strings.Contains(string(out), errDataDir.Error()) {
+		t.Errorf("exit status %d\n%s", cmd.ProcessState.ExitCode(), out)
+	}
 }
 
 // names returns the names of the files in the directory, without that of the server.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,7 +35,7 @@ type serveCommand struct {
 func (c *serveCommand) Help() string {
 	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the " +
 		"disk failed, when a restart recovers; 78 for a wrong configuration, keys, or a store that is " +
-		"damaged or that this user may not write to. Have your supervisor restart it after a failure " +
+		"damaged or was removed, or that this user may not write to. Have your supervisor restart it after a failure " +
 		"(systemd: Restart=on-failure)."
 }
 
@@ -82,6 +83,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	s.warnWithoutTURNKey()
 	tasks := s.tasks()
 	opsListener, err := s.opsListener()
 	if err != nil {
@@ -152,24 +154,35 @@ func lostParts(ctx context.Context, c config.Config) (list []lostPart) {
 	}
 	if exists && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
 		list = append(list, lostPart{"signing key created for a store that is not new", in.keys.Sign.Path,
-			"everybody has to sign in again, unless the file is restored"})
+			"everybody has to sign in again, and links for phones do not work, unless the file is restored"})
 	}
 	return list
+}
+
+// warnWithoutTURNKey logs that tenants have TURN servers for which the server has no key. It makes none:
+// the TURN servers would not know it.
+func (s *server) warnWithoutTURNKey() {
+	hasTURN := func(t *tenant.Tenant) bool { return len(t.TURNURIs) > 0 }
+	if s.turn.Value() == nil && slices.ContainsFunc(s.tenants.All(), hasTURN) {
+		s.log.Warn("no key for the TURN servers of the tenants; phones in browsers get no credentials",
+			"file", s.keys.TURN.Path, "hint", "restore the file; if there never was one, run dialtone turn secret "+
+				"and give the secret to the TURN servers")
+	}
 }
 
 // exitTimeout is how long a server whose store has failed may take to end. A disk that fails may
 // also hang, and then only the end of the process lets the supervisor restart it.
 const exitTimeout = httpserver.DrainTime + 5*time.Second
 
-// whileStoreWorks returns a context that ends with ctx, or when the store has failed and only a
-// restart recovers.
+// whileStoreWorks returns a context that ends with ctx, or when the store has failed for good.
 func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
 		select {
 		case <-s.store.Broken():
-			s.log.ErrorContext(ctx, "store failed; exiting", "status", exitRestart, "err", s.store.Err())
-			time.AfterFunc(exitTimeout, func() { os.Exit(exitRestart) })
+			status := statusOf(s.store.Err())
+			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.store.Err())
+			time.AfterFunc(exitTimeout, func() { os.Exit(status) })
 			stop()
 		case <-ctx.Done():
 		}

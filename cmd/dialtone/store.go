@@ -18,8 +18,8 @@ import (
 )
 
 type storeCommand struct {
-	Migrate storeMigrate `cmd:"" help:"Update the schema. A new server version does this too when it starts."`
-	Copy    storeCopy    `cmd:"" help:"Copy the store to another SQLite or PostgreSQL database."`
+	Migrate storeMigrate `cmd:"" help:"Update the schema, as the server does too."`
+	Copy    storeCopy    `cmd:"" help:"Copy the store to another database."`
 }
 
 type storeMigrate struct{}

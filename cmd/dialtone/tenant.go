@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +22,7 @@ import (
 type tenantCommand struct {
 	Add    tenantAdd    `cmd:"" help:"Add a tenant: a phone platform on a host name."`
 	List   tenantList   `cmd:"" help:"List all tenants."`
-	Set    tenantSet    `cmd:"" help:"Change the given settings of a tenant. An empty value restores the default."`
+	Set    tenantSet    `cmd:"" help:"Change settings of a tenant."`
 	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
 }
 
@@ -58,13 +57,15 @@ type tenantOptions struct {
 
 // Help is what --help adds for the commands that have these options.
 func (tenantOptions) Help() string {
-	return "--about and --welcome are plain text of up to 600 characters, with line breaks. The first is for " +
-		"visitors, the second for people who have an account.\n\n--logo is a file of up to 64 KiB. An SVG must " +
-		"not contain scripts or refer to other files.\n\n--accent is made darker on light pages, and lighter on " +
-		"dark ones, as far as text needs to be readable.\n\n--sip-websocket is wss://HOST[:PORT][/PATH]. " +
-		"Without it, phones in browsers use the SIP server if the transport is WSS.\n\n--turn-uri is for " +
-		"signed-in users, such as turn:HOST:3478?transport=udp.\n\n--acrobits-cloud-id is the platform's " +
-		"Cloud ID at Acrobits, for the QR code of Cloud Softphone.\n\n--reserve adds to the built-in reserved names."
+	return "An empty value restores the default, which is in parentheses. A running server sees a change " +
+		"within a second.\n\n--about and --welcome are plain text of up to 600 characters, with line breaks. " +
+		"The first is for visitors, the second for people who have an account.\n\n--logo is a file of up to " +
+		"64 KiB. An SVG must not contain scripts or refer to other files.\n\n--accent is made darker on light " +
+		"pages, and lighter on dark ones, as far as text needs to be readable.\n\n--sip-websocket is " +
+		"wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if the transport is WSS." +
+		"\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp." +
+		"\n\n--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone." +
+		"\n\n--reserve adds to the built-in reserved names."
 }
 
 // apply returns the tenant with the options that were given. It fails with fault.Invalid.
@@ -236,8 +237,8 @@ type tenantView struct {
 	Host      string `json:"host"`
 	Realm     string `json:"realm"`
 	PublicURL string `json:"public_url"`
-	tenant.Settings
-	Logo    *logoView `json:"logo,omitempty"`
+	settingsView
+	Logo    *logoView `json:"logo"`
 	Created time.Time `json:"created"`
 }
 
@@ -249,10 +250,48 @@ type logoView struct {
 
 func newTenantView(t tenant.Tenant) tenantView {
 	v := tenantView{
-		Host: t.Host, Realm: t.Realm, PublicURL: t.PublicURL, Settings: t.Settings, Created: t.Created,
+		Host: t.Host, Realm: t.Realm, PublicURL: t.PublicURL, settingsView: viewSettings(t.Settings),
+		Created: t.Created,
 	}
 	if len(t.Logo.Data) > 0 {
 		v.Logo = &logoView{t.Logo.Type, len(t.Logo.Data)}
+	}
+	return v
+}
+
+// settingsView is tenant.Settings with all members in JSON, also those that are not set.
+type settingsView struct {
+	Product        string            `json:"product"`
+	MailFrom       string            `json:"mail_from"`
+	ReplyTo        string            `json:"reply_to"`
+	MailFooter     string            `json:"mail_footer"`
+	About          string            `json:"about"`
+	Welcome        string            `json:"welcome"`
+	TermsURL       string            `json:"terms_url"`
+	PrivacyURL     string            `json:"privacy_url"`
+	ImprintURL     string            `json:"imprint_url"`
+	Support        string            `json:"support"`
+	Accent         string            `json:"accent"`
+	Logo           tenant.Logo       `json:"-"`
+	SIPServer      string            `json:"sip_server"`
+	SIPTransport   string            `json:"sip_transport"`
+	SIPWebSocket   string            `json:"sip_websocket"`
+	TURNURIs       []string          `json:"turn_uris"`
+	TURNSeconds    int               `json:"turn_seconds"`
+	AcrobitsCloud  string            `json:"acrobits_cloud"`
+	Origins        []string          `json:"origins"`
+	Reserved       []string          `json:"reserved"`
+	Algorithm      digest.Algorithm  `json:"algorithm"`
+	SignupsPerHour int               `json:"signups_per_hour"`
+	Activation     tenant.Activation `json:"activation"`
+}
+
+func viewSettings(s tenant.Settings) settingsView {
+	v := settingsView(s)
+	for _, list := range []*[]string{&v.TURNURIs, &v.Origins, &v.Reserved} {
+		if *list == nil {
+			*list = []string{} // not null in JSON
+		}
 	}
 	return v
 }
@@ -271,9 +310,7 @@ func (c *tenantList) Run(p *program) error {
 			views[i] = newTenantView(t)
 		}
 		if c.JSON {
-			out := json.NewEncoder(p.stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(views)
+			return indented(p.stdout, views)
 		}
 		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(out, "HOST\tREALM\tPUBLIC URL")

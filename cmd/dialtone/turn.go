@@ -14,7 +14,7 @@ import (
 )
 
 type turnCommand struct {
-	Secret turnSecret `cmd:"" help:"Print the secrets for TURN servers (coturn's static-auth-secret)."`
+	Secret turnSecret `cmd:"" help:"Print the secrets for TURN servers."`
 }
 
 type turnSecret struct {
@@ -24,7 +24,8 @@ type turnSecret struct {
 
 // Help is what "dialtone turn secret --help" adds.
 func (turnSecret) Help() string {
-	return "The secrets are printed one per line. The key is created if there is none.\n\n" +
+	return "The secrets (coturn's static-auth-secret) are printed one per line. The key is created if there is " +
+		"none.\n\n" +
 		"After --rotate, give all secrets that are printed to the TURN servers within an hour. Then " +
 		"credentials are signed with the new one. If the environment holds the key, the command prints its " +
 		"new content instead of the secrets.\n\nWith --revoke, TURN servers refuse new credentials until " +

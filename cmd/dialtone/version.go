@@ -28,26 +28,29 @@ func versionText() string {
 }
 
 // versionOf describes a program by what the Go toolchain has recorded of it, and by the newest
-// schema of a store that it knows. A program that was built from a source tree has no version; it has a
-// revision if the tree is that of a version control system.
+// schema of a store that it knows. A program that was built from a source tree may have no version;
+// then its revision is shown, if the toolchain knows it.
 func versionOf(info *debug.BuildInfo, schema int) string {
 	settings := make(map[string]string)
 	for _, s := range info.Settings {
 		settings[s.Key] = s.Value
 	}
-	version := cmp.Or(info.Main.Version, "(devel)")
+	version := strings.TrimPrefix(info.Main.Version, "(devel)")
 	var facts []string
 	if revision := settings["vcs.revision"]; revision != "" {
-		text := "revision " + revision[:min(12, len(revision))]
-		if settings["vcs.modified"] == "true" {
-			text += " with changes"
-		}
+		revision = revision[:min(12, len(revision))]
+		text := "revision " + revision
 		if at := settings["vcs.time"]; at != "" {
 			text += " of " + at
 		}
+		if settings["vcs.modified"] == "true" {
+			text += ", modified"
+		}
 		facts = append(facts, text)
-	} else if version == "(devel)" {
+		version = cmp.Or(version, revision)
+	} else if version == "" {
 		facts = append(facts, "built from a source tree of unknown revision")
+		version = "unknown"
 	}
 	facts = append(facts, fmt.Sprintf("schema %d", schema), cmp.Or(info.GoVersion, runtime.Version()),
 		runtime.GOOS+"/"+runtime.GOARCH)

@@ -1,6 +1,7 @@
 package account_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -92,34 +93,34 @@ func TestAddressChangesPerAccount(t *testing.T) {
 func TestCauseOfRefusal(t *testing.T) {
 	tenants := "too many people are signing up here at the moment; try again later"
 	for _, c := range []struct {
-		limit, sentence string
-		exhaust         func(*fixture) error // returns the first refusal
+		limit, rule, sentence string
+		exhaust               func(*fixture) error // returns the first refusal
 	}{
-		{"address", "too many accounts were created from your network", func(o *fixture) error {
+		{"address", "accounts", "too many accounts were created from your network", func(o *fixture) error {
 			return o.untilLimited(func(i int) account.Form { return o.form(fmt.Sprint("ann", i)) },
 				func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
 		}},
-		{"site", "too many accounts were created from your network", func(o *fixture) error {
+		{"site", "accounts", "too many accounts were created from your network", func(o *fixture) error {
 			return o.untilLimited(func(i int) account.Form { return o.form(fmt.Sprint("ann", i)) },
 				func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::1", i)) })
 		}},
-		{"tenant", tenants, func(o *fixture) error {
+		{"tenant", "platform", tenants, func(o *fixture) error {
 			o.Tenant.SignupsPerHour = 2
 			return o.untilLimited(func(i int) account.Form { return o.form(fmt.Sprint("ann", i)) }, nil)
 		}},
-		{"recipient", "too many messages to this e-mail address", func(o *fixture) error {
+		{"recipient", "recipient", "too many messages to this e-mail address", func(o *fixture) error {
 			return o.untilLimited(func(i int) account.Form {
 				return o.formFor(o.Tenant, fmt.Sprint("ann", i), "one@mail.test")
 			}, nil)
 		}},
-		{"failures", "too many failed attempts", func(o *fixture) error {
+		{"failures", "", "too many failed attempts", func(o *fixture) error {
 			return o.untilLimited(func(int) account.Form {
 				f := o.form("ann")
 				f.CaptchaAnswer = "99"
 				return f
 			}, func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
 		}},
-		{"address_change", "the address can be changed once a day", func(o *fixture) error {
+		{"address_change", "", "the address can be changed once a day", func(o *fixture) error {
 			a := o.pending("ann")
 			for _, email := range []string{"one@mail.test", "two@mail.test"} {
 				var err error
@@ -135,6 +136,9 @@ func TestCauseOfRefusal(t *testing.T) {
 			err := c.exhaust(o)
 			if !fault.Is(err, fault.Limited) || !strings.Contains(err.Error(), c.sentence) {
 				t.Fatalf("got %v", err)
+			}
+			if fe, _ := errors.AsType[*fault.Error](err); fe.Rule != c.rule {
+				t.Errorf("the rule is %q, want %q", fe.Rule, c.rule)
 			}
 			if log := o.Log.String(); !strings.Contains(log, `"detail":"`+c.limit+`"`) {
 				t.Errorf("the log does not name the limit:\n%s", log)

@@ -68,8 +68,8 @@ func TestRepeatedSignup(t *testing.T) {
 			again, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
 			if c.want == fault.Internal {
 				o.Must(err)
-				if again.User != first.User {
-					t.Errorf("the answer is for %q", again.User)
+				if again.User != first.User || again.UID != first.UID || first.UID == (account.UID{}) {
+					t.Errorf("the answer is for %q, %v; want %q, %v", again.User, again.UID, first.User, first.UID)
 				}
 				if o.Log.Count(`"msg":"signup","outcome":"repeated"`) != 1 {
 					t.Error("the log does not say that the signup was sent again")

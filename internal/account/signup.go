@@ -52,7 +52,7 @@ var errRepeated = errors.New("the same signup again")
 func (s *Service) Signup(
 	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
 ) (Account, error) {
-	p := pendingSignup{tenant: t, form: form, from: from, now: s.deps.Now()}
+	p := &pendingSignup{tenant: t, form: form, from: from, now: s.deps.Now()}
 	err := form.Malformed
 	if err == nil {
 		p.account, p.credential, err = s.check(t, form, p.now)
@@ -73,11 +73,11 @@ func (s *Service) Signup(
 
 // limited calls admit within the limit on failures from one address. It fails with errRepeated if
 // the signup would fail and is one that was sent again.
-func (s *Service) limited(ctx context.Context, p pendingSignup) error {
+func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 	if s.isDeveloper(p.from) {
 		return s.admitOrRepeat(ctx, p)
 	}
-	end, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
+	attempt, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
 	if err != nil {
 		return err
 	}
@@ -92,14 +92,14 @@ func (s *Service) limited(ctx context.Context, p pendingSignup) error {
 			throttle.Wait{For: wait, Limit: throttle.LimitFailures})
 	}
 	failed := false
-	defer func() { end(failed) }()
+	defer func() { attempt.End(failed) }()
 	err = s.admitOrRepeat(ctx, p)
 	failed = isRefusal(err)
 	return err
 }
 
 // admitOrRepeat calls admit, and fails with errRepeated if that refuses a signup that was sent again.
-func (s *Service) admitOrRepeat(ctx context.Context, p pendingSignup) error {
+func (s *Service) admitOrRepeat(ctx context.Context, p *pendingSignup) error {
 	err := s.admit(ctx, p)
 	if isRefusal(err) && s.repeated(ctx, p) {
 		return errRepeated
@@ -117,9 +117,10 @@ func isRefusal(err error) bool {
 }
 
 // repeated reports whether a pending account was made a short time ago by the same user name,
-// address and HA1. A wrong HA1 for such an account counts as a wrong password, so that nobody can
-// guess passwords this way. In trouble it reports false, and the sender gets the error of admit.
-func (s *Service) repeated(ctx context.Context, p pendingSignup) bool {
+// address and HA1, and sets p.account to it. A wrong HA1 for such an account counts as a wrong
+// password, so that nobody can guess passwords this way. In trouble it reports false, and the sender
+// gets the error of admit.
+func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	t := p.tenant
 	a, err := s.Find(ctx, t.ID, p.account.User)
 	if err != nil || !a.Pending() || a.Held || a.Created.Before(p.now.Add(-repeatTime)) {
@@ -143,7 +144,11 @@ func (s *Service) repeated(ctx context.Context, p pendingSignup) bool {
 	}
 	// The first signup may still be in progress, and be undone.
 	ctx = context.WithoutCancel(ctx)
-	return s.deps.Store.Acknowledge(ctx, t.ID, a.UID, s.deps.Now()) == nil
+	if err := s.deps.Store.Acknowledge(ctx, t.ID, a.UID, s.deps.Now()); err != nil {
+		return false
+	}
+	p.account = a
+	return true
 }
 
 func (s *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
@@ -259,7 +264,7 @@ type pendingSignup struct {
 }
 
 // admit checks the captcha, and creates the account with its message.
-func (s *Service) admit(ctx context.Context, p pendingSignup) error {
+func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	t := p.tenant
 	proof := s.deps.Captcha().Check(t.ID, p.form.CaptchaToken, p.form.CaptchaAnswer)
 	su := Signup{
@@ -276,7 +281,8 @@ func (s *Service) admit(ctx context.Context, p pendingSignup) error {
 	}
 
 	link := s.deps.Outbox.NewLink(t.ID)
-	su.Account.UID = NewUID(p.now)
+	p.account.UID = NewUID(p.now)
+	su.Account.UID = p.account.UID
 	su.Account.Sealed = s.credentials.Seal(t.ID, su.Account.UID[:], p.credential.Marshal())
 	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	staged, err := s.stage(t, su.Account, link, su.Account.Created)

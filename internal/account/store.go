@@ -84,7 +84,8 @@ type LinkStore interface {
 
 // Finder reads accounts.
 type Finder interface {
-	// Find returns the account of a user. It fails with fault.NotFound.
+	// Find returns the account of a user. It fails with fault.NotFound, and then takes as long as it
+	// takes to find an account.
 	Find(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
 
 	// FindUID returns the account with the UID. It fails with fault.NotFound.
@@ -194,16 +195,14 @@ var ErrAddressChanged = &fault.Error{
 
 // AddressLimit is the error of Create for an origin that has no place left, with the time to wait.
 func AddressLimit(wait time.Duration) error {
-	err := fault.Limit(wait, "too many accounts were created from your network; "+
-		"wait before trying again, or use another network")
-	err.Rule = "accounts"
-	return err
+	return limitRule("accounts", fault.Limit(wait, "too many accounts were created from your network; "+
+		"wait before trying again, or use another network"))
 }
 
 // RecipientLimit is the error of Create and Resend for a recipient, with the time to wait.
 func RecipientLimit(wait time.Duration) error {
-	return fault.Limit(wait, "too many messages to this e-mail address today; "+
-		"look for an earlier one, or wait")
+	return limitRule("recipient", fault.Limit(wait, "too many messages to this e-mail address today; "+
+		"look for an earlier one, or wait"))
 }
 
 // ResendLimit is the error of Resend for one account, with the time to wait.
@@ -221,7 +220,14 @@ func AddressChangeLimit(wait time.Duration) error {
 
 // TenantLimit is the error of Create at a tenant that has reached its ceiling, with the time to wait.
 func TenantLimit(wait time.Duration) error {
-	return fault.Limit(wait, "too many people are signing up here at the moment; try again later")
+	return limitRule("platform",
+		fault.Limit(wait, "too many people are signing up here at the moment; try again later"))
+}
+
+// limitRule returns an error with a rule, by which programs tell the limits apart.
+func limitRule(rule string, err *fault.Error) error {
+	err.Rule = rule
+	return err
 }
 
 // SignupRefusal is the error of Create for the limits that Signup.Address lists.

@@ -2,7 +2,9 @@
 //
 // A stalled reader of stderr must not stall a server. So a goroutine writes the lines from a queue
 // in memory. If the queue is full, lines are dropped, and their number is reported after the next
-// line that is written.
+// line that is written. Close drops what it cannot write within a second, and reports that too, if the
+// reader reads again within another second. What a reader that never reads again has missed cannot be
+// reported to it.
 package asynclog
 
 import (
@@ -15,7 +17,8 @@ import (
 const (
 	// QueueLines is how many lines the queue holds: about a megabyte.
 	QueueLines = 4096
-	// flushTimeout is how long Close waits for the remaining lines.
+	// flushTimeout is how long Close waits for the remaining lines, and then for the report of those that
+	// it dropped.
 	flushTimeout = time.Second
 )
 
@@ -25,6 +28,7 @@ type Writer struct {
 	report          func(dropped int64)
 	lines           chan []byte
 	dropped         atomic.Int64
+	expired         atomic.Bool // no further line is written
 	closing, closed chan struct{}
 }
 
@@ -64,6 +68,7 @@ func (w *Writer) run() {
 				case line := <-w.lines:
 					w.write(line)
 				default:
+					w.reportDropped()
 					return
 				}
 			}
@@ -72,17 +77,38 @@ func (w *Writer) run() {
 }
 
 func (w *Writer) write(line []byte) {
+	if w.expired.Load() {
+		w.dropped.Add(1)
+		return
+	}
 	w.to.Write(line) // a failure cannot be reported anywhere
+	if !w.expired.Load() {
+		w.reportDropped()
+	}
+}
+
+func (w *Writer) reportDropped() {
 	if n := w.dropped.Swap(0); n > 0 {
 		w.report(n)
 	}
 }
 
-// Close writes the remaining lines, for at most a second. It must be called once.
+// Close writes the remaining lines, and takes two seconds at most. It must be called once, after the
+// last Write.
 func (w *Writer) Close() {
 	close(w.closing)
+	if !w.wait() {
+		w.expired.Store(true)
+		w.wait()
+	}
+}
+
+// wait reports whether everything is written before the timeout.
+func (w *Writer) wait() bool {
 	select {
 	case <-w.closed:
+		return true
 	case <-time.After(flushTimeout):
+		return false
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"dialtone/internal/asynclog"
 )
@@ -44,6 +46,38 @@ func TestCloseWritesRemainingLines(t *testing.T) {
 	if to != 1000 {
 		t.Errorf("%d lines", to)
 	}
+}
+
+// A reader that reads again after Close has given up gets the number of lines that it missed.
+func TestCloseReportsWhatItDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, pipe := io.Pipe()
+		var dropped int64
+		w := asynclog.NewWriter(pipe, func(n int64) {
+			dropped += n
+			pipe.Write([]byte("dropped\n"))
+		})
+		const total = asynclog.QueueLines + 1 + 100
+		for range total {
+			w.Write([]byte("line\n"))
+		}
+		go func() {
+			w.Close()
+			pipe.Close()
+		}()
+		time.Sleep(1500 * time.Millisecond) // of the clock of synctest
+		var got, reports int64
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			if lines.Text() == "dropped" {
+				reports++
+			} else {
+				got++
+			}
+		}
+		if got > 1 || reports != 1 || got+dropped != total {
+			t.Errorf("%d lines, %d reports of %d dropped, together %d of %d", got, reports, dropped, got+dropped, total)
+		}
+	})
 }
 
 // A reader that never reads does not keep Close from returning.

@@ -101,6 +101,19 @@ func Mkdir(path string, mode fs.FileMode) error {
 	return errors.Join(InheritOwner(d), d.Close())
 }
 
+// MkdirSetgid is Mkdir with the setgid bit, which gives new files in the directory its group. The
+// umask does not change the mode.
+func MkdirSetgid(path string, mode fs.FileMode) error {
+	if err := Mkdir(path, mode); err != nil {
+		return err
+	}
+	d, err := OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Chmod(mode|fs.ModeSetgid), d.Close())
+}
+
 // MkdirAll creates a directory and its parents, like os.MkdirAll, and calls InheritOwner for each
 // that it creates.
 func MkdirAll(path string, mode fs.FileMode) error {

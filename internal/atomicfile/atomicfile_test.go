@@ -124,6 +124,14 @@ func TestOwners(t *testing.T) {
 	if err := atomicfile.MkdirAll(path, 0o750); err != nil {
 		t.Errorf("MkdirAll of a directory that exists: %v", err)
 	}
+	path = filepath.Join(dir, "shared")
+	if err := atomicfile.MkdirSetgid(path, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	wants(path, user, group)
+	if info, err := os.Stat(path); err != nil || info.Mode() != fs.ModeDir|fs.ModeSetgid|0o770 {
+		t.Errorf("the mode is %v, %v", info.Mode(), err)
+	}
 	file := filepath.Join(dir, "created")
 	if err := atomicfile.MkdirAll(file, 0o750); err == nil {
 		t.Error("MkdirAll took a file for a directory")

@@ -91,22 +91,34 @@ func TestFinishFilesSkipsWhatWasNotAttempted(t *testing.T) {
 	}
 }
 
+// checkedFiles is a Files whose checks end with the errors that a test sends.
+type checkedFiles struct {
+	callLog
+	errs chan error
+}
+
+func (f *checkedFiles) EachPickup(func([]mailmsg.ID) error) error { return <-f.errs }
+
 // TestTidyIsRepeated checks that files are compared with the store every hour, and faults are
 // logged.
 func TestTidyIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, files, log := newFileQueue()
+		q, _, log := newFileQueue()
+		files := &checkedFiles{errs: make(chan error)}
+		q.deps.Files = files
 		ctx, cancel := context.WithCancel(t.Context())
 		go q.runTidy(ctx)
+		start := time.Now()
+		files.errs <- nil
 		synctest.Wait()
-		if len(files.calls) != 1 || log.Len() > 0 {
-			t.Errorf("at the start: %d calls, and the log has %s", len(files.calls), log)
+		if time.Since(start) != 0 || log.Len() > 0 {
+			t.Errorf("the first check ended after %v, and the log has %s", time.Since(start), log)
 		}
-		files.err = errBroken
-		time.Sleep(tidyInterval)
+		files.errs <- errBroken
 		synctest.Wait()
-		if len(files.calls) != 2 || strings.Count(log.String(), `msg="pickup directory check failed"`) != 1 {
-			t.Errorf("after an hour: %d calls, and the log has %s", len(files.calls), log)
+		if time.Since(start) != tidyInterval ||
+			strings.Count(log.String(), `msg="pickup directory check failed"`) != 1 {
+			t.Errorf("the second check ended after %v, and the log has %s", time.Since(start), log)
 		}
 		cancel()
 	})

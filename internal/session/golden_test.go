@@ -28,8 +28,10 @@ func TestGoldenTokens(t *testing.T) {
 	const (
 		session = "AdIyTYZAmXq2YwqS51w-vhwBAgMEBQYHCAkKCwwNDg8QAAAAAAAAACoAAAAAaVc1pad_xSAn35yqUyUpS2" +
 			"HidX5bDi4y9Igc4KQwIL_L_XB2"
-		device = "m4BswdkGjbCnyIL_sL-LL5g6iypeGAgeaLLNZAGUyQkKLlmOmBgXAcrTQEwyBRc5"
-		nonce  = "W1LZoMaAhRRiDTUVmgsf3AAAAZt8qY8uwE2muFph85dFGEf7eZIsEkx6IBpv76E3HR8eN5WZKb0"
+		device  = "m4BswdkGjbCnyIL_sL-LL5g6iypeGAgeaLLNZAGUyQkKLlmOmBgXAcrTQEwyBRc5"
+		account = "AU4yfoeRVWQLwfWpg9hRQt4BAgMAAAAAAAAAAAAAAAAAAAAAAAAAAAB0ehm9TjoTjUtr_6ZzpYnWiftw" +
+			"titjcZcJwTdrIhe4og"
+		nonce = "W1LZoMaAhRRiDTUVmgsf3AAAAZt8qY8uwE2muFph85dFGEf7eZIsEkx6IBpv76E3HR8eN5WZKb0"
 	)
 	ring, err := secret.ParseRing("v1 1700000000 " +
 		"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
@@ -54,6 +56,9 @@ func TestGoldenTokens(t *testing.T) {
 	owner, err := a.ownerToken(t.Context(), x, "alex", Attempt{Device: device})
 	if err != nil || owner == "" {
 		t.Errorf("the device is not known: %v", err)
+	}
+	if k, ok := a.deps.Signatures().device.Read(x.ID, account); !ok || k.Account != ([16]byte{1, 2, 3}) {
+		t.Errorf("the device of an account says %+v, %v", k, ok)
 	}
 	if fresh, err := a.nonces.spend(t.Context(), x, nonce); !fresh || err != nil {
 		t.Errorf("the nonce is not accepted: %v", err)

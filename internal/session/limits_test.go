@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/session"
 	"dialtone/internal/test/world"
@@ -85,7 +86,7 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 		})
 		return err
 	}
-	stranger := h.DeviceToken(h.Tenant, "bob")
+	stranger := h.DeviceToken(h.Tenant, bob.Account)
 	for _, c := range []struct {
 		name, device, link string
 		limited            bool
@@ -95,7 +96,7 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 		{"the link of another user", "", bob.Token.Text(), true},
 		{"a text that is no link", "", "x", true},
 		{"the newest link", "", link, false},
-		{"a device", h.DeviceToken(h.Tenant, "ann"), "", false},
+		{"a device", h.DeviceToken(h.Tenant, ann.Account), "", false},
 	} {
 		if err := authenticate(c.device, c.link); fault.Is(err, fault.Limited) != c.limited ||
 			err != nil && !c.limited {
@@ -126,5 +127,20 @@ func TestAcceptedAnswers(t *testing.T) {
 		if _, err := h.send(a.header(), "", world.NewOrigin()); !errors.Is(err, session.ErrStale) {
 			t.Errorf("a client that %s, the same answer again: %v", name, err)
 		}
+	}
+}
+
+// TestDeviceOfAnEarlierAccount signs up with a name that a stranger had before, whose account was
+// never activated. The stranger's device tokens are worth no further guesses at the new account.
+func TestDeviceOfAnEarlierAccount(t *testing.T) {
+	h := newFixture(t)
+	token := h.DeviceToken(h.Tenant, h.Join("ann").Account)
+	h.Advance(account.PendingLife)
+	h.Join("ann", world.WithPassword(password))
+	for range 10 {
+		h.send(h.answer("ann", "x").header(), "", world.NewOrigin())
+	}
+	if _, err := h.send(h.answer("ann", "x").header(), token, world.NewOrigin()); !fault.Is(err, fault.Limited) {
+		t.Errorf("a guess with the token of the earlier account: %v", err)
 	}
 }

@@ -4,10 +4,11 @@
 //
 // A person proves the password in the Digest exchange of package digest. Neither the password nor
 // its hash is sent. A wrong password, an unknown name and an account that an operator disabled get
-// the same answer at nearly the same cost: for an unknown name, a decoy is unsealed and checked. Only
-// reading the row takes longer for a known name, by some microseconds. Only after the right proof is
-// a person told that the account is not activated yet. Authenticate is the one implementation of
-// this, for signing in, for a new activation message and for confirming a link.
+// the same answer after the same work: for an unknown name, the store reads the row of another
+// account, and a decoy is unsealed and checked. What remains is a fraction of a microsecond
+// (BenchmarkUnknownName). Only after the right proof is a person told that the account is not
+// activated yet. Authenticate is the one implementation of this, for signing in, for a new
+// activation message and for confirming a link.
 //
 // Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait
 // once a limit is reached. The limits are exact on one server, even for concurrent attempts;
@@ -102,7 +103,7 @@ type Deps struct {
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
-type Signatures struct{ session, device, nonce *secret.Tickets }
+type Signatures struct{ session, device, oldDevice, nonce *secret.Tickets }
 
 // NewSignatures returns Signatures under the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
@@ -110,7 +111,10 @@ func NewSignatures(r *secret.Ring) *Signatures {
 		session: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "session", Version: 1, Account: true, Unit: time.Second, CodeSize: 32,
 		}),
-		device: secret.NewTickets(r, secret.TicketFormat{Purpose: "device", CodeSize: 32}),
+		device: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "device", Version: 1, Account: true, CodeSize: 32,
+		}),
+		oldDevice: secret.NewTickets(r, secret.TicketFormat{Purpose: "device", CodeSize: 32}),
 		nonce: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "sign-in nonce", Unit: time.Millisecond, CodeSize: 32,
 		}),
@@ -280,7 +284,7 @@ func (a *Authenticator) SignIn(
 	k.Account, k.Epoch = owner.UID, owner.Epoch
 	return Grant{
 		Session: signatures.session.Issue(t.ID, k),
-		Device:  a.DeviceToken(t, owner.User),
+		Device:  a.DeviceToken(t, owner),
 	}, nil
 }
 
@@ -311,7 +315,19 @@ func (a *Authenticator) recordDetail(
 func (a *Authenticator) ownerToken(
 	ctx context.Context, t *tenant.Tenant, user string, at Attempt,
 ) (string, error) {
-	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device, user); ok {
+	signatures := a.deps.Signatures()
+	if k, ok := signatures.device.Read(t.ID, at.Device); ok {
+		// The name may have belonged to another account when the token was issued.
+		owner, err := a.deps.Accounts.FindUID(ctx, t.ID, k.Account)
+		if err == nil && owner.User == user {
+			return string(k.ID[:]), nil
+		} else if err != nil && !fault.Is(err, fault.NotFound) {
+			return "", err
+		}
+	}
+	// Older programs issued tokens for a name, and only to the owners of active accounts, whose names
+	// are given to nobody else.
+	if k, ok := signatures.oldDevice.Read(t.ID, at.Device, user); ok {
 		return string(k.ID[:]), nil
 	}
 	if at.Link == "" {
@@ -323,9 +339,11 @@ func (a *Authenticator) ownerToken(
 	return at.Link, nil
 }
 
-// DeviceToken returns a device token for the owner of a user name, good for DeviceLife.
-func (a *Authenticator) DeviceToken(t *tenant.Tenant, user string) string {
-	return a.deps.Signatures().device.Issue(t.ID, secret.NewTicket(a.deps.Now()), user)
+// DeviceToken returns a device token for the owner of an account, good for DeviceLife.
+func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) string {
+	k := secret.NewTicket(a.deps.Now())
+	k.Account = owner.UID
+	return a.deps.Signatures().device.Issue(t.ID, k)
 }
 
 // read returns the ticket of a session that has not expired, and when it does.

@@ -46,15 +46,24 @@ func NewFailures(rule Rule, size int, now func() time.Time) *Failures {
 	}
 }
 
+// Attempt is an attempt in progress. It is a value, so that an attempt allocates nothing.
+type Attempt struct {
+	failures *Failures
+	bucket   Bucket
+}
+
+// End ends the attempt with its outcome.
+func (a Attempt) End(failed bool) { a.failures.end(a.bucket, failed) }
+
 // Try begins an attempt. If the limit is reached, it returns how long to wait before the next one.
-// Otherwise the caller must call end once, with the outcome. It fails only with the error of ctx.
-func (f *Failures) Try(ctx context.Context, b Bucket) (end func(failed bool), wait time.Duration, err error) {
+// Otherwise the caller must end the Attempt once. It fails only with the error of ctx.
+func (f *Failures) Try(ctx context.Context, b Bucket) (a Attempt, wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
 		wait, busy := f.state(b)
 		if wait > 0 {
-			return nil, wait, nil
+			return Attempt{}, wait, nil
 		}
 		if busy == nil {
 			break
@@ -65,11 +74,11 @@ func (f *Failures) Try(ctx context.Context, b Bucket) (end func(failed bool), wa
 			f.mu.Lock()
 		case <-ctx.Done():
 			f.mu.Lock()
-			return nil, 0, ctx.Err()
+			return Attempt{}, 0, ctx.Err()
 		}
 	}
 	f.at(b).trying++
-	return func(failed bool) { f.end(b, failed) }, 0, nil
+	return Attempt{f, b}, 0, nil
 }
 
 // state returns how long to wait if the limit is reached. If attempts in progress have taken the

@@ -17,12 +17,12 @@ import (
 // wait returns how long an attempt has to wait, which it then cancels.
 func wait(t *testing.T, f *throttle.Failures, b throttle.Bucket) time.Duration {
 	t.Helper()
-	end, wait, err := f.Try(t.Context(), b)
+	attempt, wait, err := f.Try(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if wait == 0 {
-		end(false)
+		attempt.End(false)
 	}
 	return wait
 }
@@ -102,7 +102,7 @@ func TestConcurrentFailures(t *testing.T) {
 		var all sync.WaitGroup
 		for range 300 {
 			all.Go(func() {
-				end, wait, err := f.Try(t.Context(), bucket(1))
+				attempt, wait, err := f.Try(t.Context(), bucket(1))
 				if err != nil {
 					t.Error(err)
 				}
@@ -112,7 +112,7 @@ func TestConcurrentFailures(t *testing.T) {
 				}
 				evaluated.Add(1)
 				time.Sleep(time.Second)
-				end(true)
+				attempt.End(true)
 			})
 		}
 		all.Wait()
@@ -132,13 +132,13 @@ func TestConcurrentSuccesses(t *testing.T) {
 		var all sync.WaitGroup
 		for range 90 {
 			all.Go(func() {
-				end, wait, err := f.Try(t.Context(), bucket(1))
+				attempt, wait, err := f.Try(t.Context(), bucket(1))
 				if err != nil || wait > 0 {
 					t.Errorf("wait %v, %v", wait, err)
 					return
 				}
 				time.Sleep(time.Second)
-				end(false)
+				attempt.End(false)
 			})
 		}
 		all.Wait()
@@ -157,7 +157,7 @@ func TestConcurrentSuccesses(t *testing.T) {
 func TestTryCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := throttle.NewFailures(throttle.Rule{Limit: 1, Per: time.Hour}, 8, time.Now)
-		end, _, err := f.Try(t.Context(), bucket(1))
+		attempt, _, err := f.Try(t.Context(), bucket(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestTryCanceled(t *testing.T) {
 		if _, _, err := f.Try(ctx, bucket(1)); err != context.DeadlineExceeded {
 			t.Errorf("got %v", err)
 		}
-		end(false)
+		attempt.End(false)
 		if got := wait(t, f, bucket(1)); got != 0 {
 			t.Errorf("the wait is %v: the canceled attempt kept its place", got)
 		}
@@ -186,7 +186,7 @@ func TestFailuresFull(t *testing.T) {
 	}
 	held := func(n int) bool { return wait(t, f, bucket(n)) > 0 }
 
-	end, _, err := f.Try(t.Context(), bucket(9999))
+	attempt, _, err := f.Try(t.Context(), bucket(9999))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestFailuresFull(t *testing.T) {
 	if !held(0) {
 		t.Error("the bucket with the most failures was dropped")
 	}
-	end(true)
+	attempt.End(true)
 	fail(9999, 2)
 	if !held(9999) {
 		t.Error("a bucket with an attempt in progress was dropped")

@@ -30,10 +30,12 @@ func NewPasswords(ring *secret.Ring, now func() time.Time) *Passwords {
 	}
 }
 
-// Guess is an attempt to prove a password that is in progress.
+// Guess is an attempt to prove a password that is in progress. It must not be copied.
 type Guess struct {
-	ends   []func(failed bool)
-	forget func()
+	// attempts are the n attempts under each limit that counts it. The last is the one that a right
+	// password makes forget its failures.
+	attempts [3]Attempt
+	n        int
 	// Limit says in a word which limit refused the attempt, for the log. It is empty if none did.
 	Limit string
 }
@@ -44,36 +46,37 @@ type Guess struct {
 // the caller must end the Guess once. It fails only with the error of ctx.
 func (p *Passwords) Begin(
 	ctx context.Context, tenant int64, addr netip.Addr, name, known string,
-) (*Guess, time.Duration, error) {
-	type place struct {
-		*Failures
-		bucket Bucket
-		limit  string
-	}
-	var places []place
+) (g Guess, wait time.Duration, err error) {
 	if known != "" {
-		places = []place{{p.byName, p.buckets.Of("failed sign-in device", tenant, known), "device"}}
-	} else {
-		places = append(make([]place, 0, 3),
-			place{p.byAddress, p.buckets.Of("failed sign-in address", tenant, Party(addr)), "address"})
-		if s, ok := site(addr); ok {
-			places = append(places, place{p.bySite, p.buckets.Of("failed sign-in site", tenant, s), "site"})
-		}
-		places = append(places, place{p.byName, p.buckets.Of("failed sign-in name", tenant, name), "name"})
+		wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in device", tenant, known), "device")
+		return g, wait, err
 	}
-	last := places[len(places)-1]
-	g := &Guess{forget: func() { last.Forget(last.bucket) }}
 	// The order is the same for all attempts, so they cannot wait for each other in a circle.
-	for _, at := range places {
-		end, wait, err := at.Try(ctx, at.bucket)
+	party := p.buckets.Of("failed sign-in address", tenant, Party(addr))
+	if wait, err = g.add(ctx, p.byAddress, party, "address"); wait > 0 || err != nil {
+		return g, wait, err
+	}
+	if s, ok := site(addr); ok {
+		wait, err = g.add(ctx, p.bySite, p.buckets.Of("failed sign-in site", tenant, s), "site")
 		if wait > 0 || err != nil {
-			g.Cancel()
-			g.Limit = at.limit
 			return g, wait, err
 		}
-		g.ends = append(g.ends, end)
 	}
-	return g, 0, nil
+	wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in name", tenant, name), "name")
+	return g, wait, err
+}
+
+// add begins an attempt under one more limit. If the limit refuses it, all attempts so far end.
+func (g *Guess) add(ctx context.Context, f *Failures, b Bucket, limit string) (time.Duration, error) {
+	a, wait, err := f.Try(ctx, b)
+	if wait > 0 || err != nil {
+		g.Cancel()
+		g.Limit = limit
+		return wait, err
+	}
+	g.attempts[g.n] = a
+	g.n++
+	return 0, nil
 }
 
 // Wrong ends a Guess that failed.
@@ -81,16 +84,20 @@ func (g *Guess) Wrong() { g.end(true) }
 
 // Right ends a Guess that succeeded. The failures for its name, device or link no longer count.
 func (g *Guess) Right() {
+	if g.n == 0 {
+		return
+	}
+	last := g.attempts[g.n-1]
 	g.end(false)
-	g.forget()
+	last.failures.Forget(last.bucket)
 }
 
-// Cancel ends a Guess without an outcome.
+// Cancel ends a Guess without an outcome. It does nothing if the Guess has ended.
 func (g *Guess) Cancel() { g.end(false) }
 
 func (g *Guess) end(failed bool) {
-	for _, end := range g.ends {
-		end(failed)
+	for _, a := range g.attempts[:g.n] {
+		a.End(failed)
 	}
-	g.ends = nil
+	g.n = 0
 }

@@ -123,7 +123,7 @@ func TestPasswordsRight(t *testing.T) {
 		if err != nil || wait > 0 {
 			t.Fatalf("wait %v, %v", wait, err)
 		}
-		return guess
+		return &guess
 	}
 	for range 9 {
 		g.wrong("192.0.2.1", "ann", "")

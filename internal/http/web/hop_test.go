@@ -1,7 +1,10 @@
 package web
 
 import (
+	"log/slog"
+	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -65,5 +68,37 @@ func TestForwardedFor(t *testing.T) {
 		if client.String() != want[0] || unread != want[1] {
 			t.Errorf("%q: client %v, unread %q, want %q", header, client, unread, want)
 		}
+	}
+}
+
+// TestForwardedWarnings checks that the log says what is wrong with a proxy, and nothing else.
+func TestForwardedWarnings(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, row := range []struct {
+		name, peer, header string
+		says               string // empty for no warning
+	}{
+		{"a proxy that is not trusted", "192.0.2.1:1", "198.51.100.1", "forwarded address ignored"},
+		{"a header that cannot be read", "10.0.0.1:1", "unknown", "forwarded address unreadable"},
+		{"a visitor without a proxy", "192.0.2.1:1", "", ""},
+		{"a visitor through a trusted proxy", "10.0.0.1:1", "198.51.100.1", ""},
+		{"a request by a trusted proxy itself", "10.0.0.1:1", "10.0.0.1", ""},
+		{"an empty header of a trusted proxy", "10.0.0.1:1", " ", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var log strings.Builder
+			s := &Site{deps: Deps{TrustedProxies: trusted, Log: slog.New(slog.NewTextHandler(&log, nil))}}
+			r := httptest.NewRequest("GET", "/", nil)
+			r.RemoteAddr = row.peer
+			if row.header != "" {
+				r.Header.Set("X-Forwarded-For", row.header)
+			}
+			s.clientAddr(r)
+			s.clientAddr(r) // within the same hour
+			if got := log.String(); strings.Count(got, "msg=") != min(1, len(row.says)) ||
+				!strings.Contains(got, row.says) {
+				t.Errorf("the log is %q, want %q once", got, row.says)
+			}
+		})
 	}
 }

@@ -28,7 +28,7 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	case unread != "":
 		s.warnings.warn(s.deps.Log, "forwarded address unreadable; the proxy counts as the client",
 			"peer", addr, "value", unread[:min(len(unread), 100)])
-	case len(headers) > 0 && client == addr:
+	case len(headers) > 0 && !trusts(s.deps.TrustedProxies, addr):
 		s.warnings.warn(s.deps.Log, "forwarded address ignored; the peer counts as the client "+
 			"because it is not in trusted_proxies", "peer", addr)
 	}
@@ -53,10 +53,7 @@ func (w *warnings) warn(log *slog.Logger, message string, args ...any) {
 func forwardedFor(
 	peer netip.Addr, headers []string, trusted []netip.Prefix,
 ) (client netip.Addr, unread string) {
-	isTrusted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	if len(trusted) == 0 || !isTrusted(peer) {
+	if !trusts(trusted, peer) {
 		return peer, ""
 	}
 	client = peer
@@ -71,11 +68,16 @@ func forwardedFor(
 			return client, text
 		}
 		client = hop
-		if !isTrusted(client) {
+		if !trusts(trusted, client) {
 			break
 		}
 	}
 	return client, ""
+}
+
+// trusts reports whether an address is that of a trusted proxy.
+func trusts(trusted []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // parseHop reads an address as proxies write it: in quotes, in brackets, with a port.

@@ -409,6 +409,19 @@ func TestSignUpPage(t *testing.T) {
 				focus:   "summary",
 			},
 			{
+				name: "a platform at its limit",
+				answer: withHeader("Dialtone-Rule", "platform",
+					withRetryAfter("1500", replyError(429, "rate_limited", "x"))),
+				problem: "Too many people are signing up here at the moment. Try again in 25 minutes, at ",
+				focus:   "summary",
+			},
+			{
+				name:    "too many messages to the address",
+				answer:  withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
+				problem: "Too many messages were sent to this e-mail address. Look for an earlier one, or try again later",
+				focus:   "summary",
+			},
+			{
 				name:    "a long rate limit",
 				answer:  withRetryAfter("86000", replyError(429, "rate_limited", "x")),
 				problem: "Try again in 24 hours, at ", focus: "summary",

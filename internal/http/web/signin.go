@@ -143,7 +143,7 @@ func (s *Site) confirm(w http.ResponseWriter, r *request, a account.Account, tok
 	if err != nil {
 		return err
 	}
-	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a.User))
+	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 

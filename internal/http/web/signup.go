@@ -32,7 +32,7 @@ func (s *Site) signup(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a.User))
+	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 

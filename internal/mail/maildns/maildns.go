@@ -29,8 +29,8 @@ type Finding struct {
 	OK   bool   `json:"ok"`
 	Says string `json:"says"`
 	// Name and Add are the name and the text of a TXT record to add, or empty.
-	Name string `json:"name,omitempty"`
-	Add  string `json:"add,omitempty"`
+	Name string `json:"name"`
+	Add  string `json:"add"`
 }
 
 // ZoneLine returns a TXT record as a line of a zone file. A string in it has at most 255 bytes

@@ -54,7 +54,8 @@ func (system) MakeDir(path string) error {
 	if err := atomicfile.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	err := atomicfile.Mkdir(path, 0o770)
+	// The mail agent is in the group.
+	err := atomicfile.MkdirSetgid(path, 0o770)
 	if errors.Is(err, fs.ErrExist) {
 		info, err := os.Stat(path)
 		if err == nil && !info.IsDir() {
@@ -62,16 +63,7 @@ func (system) MakeDir(path string) error {
 		}
 		return err
 	}
-	if err != nil {
-		return err
-	}
-	// Set the mode regardless of the umask: the mail agent is in the group, and setgid gives new
-	// files that group.
-	d, err := atomicfile.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Chmod(0o770|fs.ModeSetgid), d.Close())
+	return err
 }
 
 func (system) Walk(path string, f func([]fs.DirEntry) error) error {

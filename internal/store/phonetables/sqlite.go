@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
@@ -103,26 +102,13 @@ func (x *exportFile) attach() (err error) {
 // prepare creates the directory, the file, the tables and the views that are missing.
 func (x *exportFile) prepare() error {
 	dir := filepath.Dir(x.path)
-	// A command may run as root while the server does not. So what is made belongs to the owner of
-	// the directory above.
-	owner, err := os.Stat(filepath.Dir(dir))
-	if err != nil {
-		return err
-	}
-	uid := int(owner.Sys().(*syscall.Stat_t).Uid)
-	if err := os.Mkdir(dir, 0o750); err == nil {
-		// The mode does not depend on the umask. With setgid, the files that SQLite makes belong to
-		// the directory's group.
-		err := errors.Join(os.Chown(dir, uid, -1), os.Chmod(dir, 0o750|fs.ModeSetgid))
-		if err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	// With setgid, the files that SQLite makes belong to the directory's group.
+	if err := atomicfile.MkdirSetgid(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	f, err := os.OpenFile(x.path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err == nil {
-		err = errors.Join(f.Chown(uid, -1), f.Chmod(0o640), f.Close(),
+		err = errors.Join(atomicfile.InheritOwner(f), f.Chmod(0o640), f.Close(),
 			atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(dir)))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {

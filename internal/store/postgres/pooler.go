@@ -94,6 +94,7 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, withoutPassword(err)
 	}
+	setConnectTimeout(conf, url)
 	conf.DefaultQueryExecMode = withoutNames(conf, url)
 	conn, err := pgx.ConnectConfig(ctx, conf)
 	if err != nil {

@@ -113,6 +113,9 @@ func TestSealedThroughPgBouncer(t *testing.T) {
 				if _, err := postgres.SchemaVersion(t.Context(), url); err != nil {
 					t.Error(err)
 				}
+				if exists, err := postgres.HasStore(t.Context(), url); err != nil || !exists {
+					t.Errorf("there is a store: %v, %v", exists, err)
+				}
 			})
 		}
 		all.Wait()

@@ -127,9 +127,7 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	if !strings.Contains(url, "pool_max_conns") {
 		conf.MaxConns = connections
 	}
-	if !strings.Contains(url, "connect_timeout") {
-		conf.ConnConfig.ConnectTimeout = 2 * time.Second
-	}
+	setConnectTimeout(conf.ConnConfig, url)
 	for setting, value := range map[string]string{
 		"application_name":                    "dialtone",
 		"idle_in_transaction_session_timeout": "5s",
@@ -171,6 +169,13 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	e.queue = engine.NewQueue(groupConcurrency, groupLimit, e.admitAll)
 	e.breaker = newBreaker(e.probe)
 	return e, nil
+}
+
+// setConnectTimeout limits the time for connecting to one host, unless the URL does.
+func setConnectTimeout(conf *pgx.ConnConfig, url string) {
+	if !strings.Contains(url, "connect_timeout") {
+		conf.ConnectTimeout = 2 * time.Second
+	}
 }
 
 // SchemaLock is the key of the advisory lock that is held while the schema is changed. It must

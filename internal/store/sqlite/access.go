@@ -18,9 +18,13 @@ import (
 // ErrNotWritable is returned by Open for a database that this process may not write to.
 var ErrNotWritable = errors.New("the database cannot be opened")
 
-// ErrForeignWAL is returned by Open for a database that SQLite cannot read together with the WAL
-// beside it.
-var ErrForeignWAL = errors.New("the database cannot be read together with the WAL beside it")
+// ErrForeignWAL is returned by Open for a database beside the WAL of another one.
+var ErrForeignWAL = errors.New("the WAL beside the database is not its own")
+
+func foreignWAL(path string) error {
+	return fmt.Errorf("%w: if %s was restored from a backup, move %s-wal and %s-shm away and try again; "+
+		"otherwise restore it from a backup", ErrForeignWAL, path, path, path)
+}
 
 // checkAccess returns ErrNotWritable if this process may not read and write the database, its WAL
 // and its wal-index, or create them. SQLite would open such a database for reading, fail at the

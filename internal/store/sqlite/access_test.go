@@ -55,6 +55,76 @@ func TestForeignWAL(t *testing.T) {
 	}
 }
 
+// A backup was copied over a database whose WAL was still there. SQLite could read the two together, and
+// would mix them.
+func TestBackupBesideForeignWAL(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	path, backup := filepath.Join(dir, "dialtone.db"), filepath.Join(dir, "backup.db")
+	e, err := sqlite.Open(t.Context(), path, nil)
+	must(err)
+	must(e.Backup(t.Context(), disk{}, backup))
+	must(e.Write(func(tx engine.Tx) error { return tx.Script(`UPDATE revision SET n = n + 1000000`) }))
+	wal, err := os.ReadFile(path + "-wal")
+	must(err)
+	must(e.Close())
+	text, err := os.ReadFile(backup)
+	must(err)
+	must(os.WriteFile(path, text, 0o600)) // the same inode, as cp does
+	must(os.WriteFile(path+"-wal", wal, 0o600))
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, sqlite.ErrForeignWAL) || !strings.Contains(err.Error(), "move "+path+"-wal and") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	e, err = sqlite.Open(t.Context(), path, nil)
+	if err == nil {
+		e.Close()
+	}
+	refused("open", err)
+	_, err = sqlite.SchemaVersion(path)
+	refused("version", err)
+	for file, want := range map[string][]byte{path: text, path + "-wal": wal} {
+		if got, err := os.ReadFile(file); err != nil || string(got) != string(want) {
+			t.Errorf("%s has changed: %v", file, err)
+		}
+	}
+	// Without the WAL it is the backup, and a crash with a WAL of its own is none of this.
+	must(os.Remove(path + "-wal"))
+	e, err = sqlite.Open(t.Context(), path, nil)
+	must(err)
+	must(e.Write(func(tx engine.Tx) error { return tx.Script(`UPDATE revision SET n = n + 2000000`) }))
+	crashed := filepath.Join(dir, "crashed.db")
+	for _, suffix := range []string{"", "-wal"} {
+		text, err := os.ReadFile(path + suffix)
+		must(err)
+		must(os.WriteFile(crashed+suffix, text, 0o600))
+	}
+	must(e.Close())
+	e, err = sqlite.Open(t.Context(), crashed, nil)
+	must(err)
+	defer e.Close()
+	var n int64
+	must(e.Reads(t.Context()).Row(`SELECT min(n) FROM revision`).Scan(&n))
+	if n < 2e6 || n >= 3e6 {
+		t.Errorf("the revision is %d, want that of the second WAL alone", n)
+	}
+}
+
+// disk is a file system for backups.
+type disk struct{ engine.BackupFS }
+
+func (disk) Create(path string, text []byte) error { return os.WriteFile(path, text, 0o600) }
+func (disk) Link(old, name string) error           { return os.Link(old, name) }
+func (disk) Remove(path string) error              { return os.Remove(path) }
+func (disk) SyncDir(string) error                  { return nil }
+
 // SQLite gives the WAL and the wal-index that root creates to the owner of the database.
 func TestWALOfRoot(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -71,6 +71,10 @@ func create(path string) (err error) {
 // checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite
 // would read zeros for the rest of the page: a leaf without its last accounts, or, for a file
 // shorter than its header, a new database.
+//
+// It returns ErrForeignWAL for a database that has never had a WAL beside the WAL of another
+// database, which SQLite would mix with it. Backup writes such a database: VACUUM INTO leaves it in
+// rollback mode, and SQLite notes WAL mode in the header, durably, before it creates a WAL.
 func checkFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -95,9 +99,13 @@ func checkFile(path string) error {
 	if string(header[:16]) != "SQLite format 3\x00" || page == 0 {
 		return ErrDamaged
 	}
-	// A power cut during a checkpoint may leave half a page. All pages are in the WAL then.
-	wal, err := os.Stat(path + "-wal")
-	if info.Size()%page != 0 && (err != nil || wal.Size() == 0) {
+	const rollbackMode = 1 // as the version that readers need; 2 is WAL mode
+	switch frames := hasFrames(path); {
+	case frames && header[19] == rollbackMode:
+		return foreignWAL(path)
+	case !frames && info.Size()%page != 0:
+		// With a WAL, half a page may be what a power cut during a checkpoint left. All pages are in the
+		// WAL then.
 		return ErrDamaged
 	}
 	return nil

@@ -4,7 +4,8 @@
 //
 // A commit that returned is on the disk (WAL mode, synchronous=FULL). A commit that failed changed
 // nothing, as on a full disk, or ends all writing: see writer. A file that is not a database, or
-// that has lost content, is refused and not touched.
+// that has lost content, is refused and not touched. If the file is removed or replaced while it is
+// open, no further commit succeeds, and writing ends within two seconds.
 //
 // # How it works
 //
@@ -17,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -61,10 +63,16 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 	if err := errors.Join(create(path), settleWAL(path+"-wal")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	place, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
 	e, err := OpenVFS(ctx, path, check, "")
 	if err != nil && frames && IsDamaged(err) {
-		return nil, fmt.Errorf("%w: if %s was restored from a backup, move %s-wal and %s-shm away and try again; "+
-			"otherwise restore it from a backup (%w)", ErrForeignWAL, path, path, path, err)
+		return nil, fmt.Errorf("%w (%w)", foreignWAL(path), err)
+	}
+	if err == nil {
+		e.watchPlace(place)
 	}
 	return e, err
 }

@@ -36,6 +36,8 @@ type writer struct {
 	// failed is closed after failure has been set. Only the goroutine that leads a group sets it.
 	failed  chan struct{}
 	failure error
+	// inPlace returns ErrReplaced if the open database has lost its name. It may be nil.
+	inPlace func() error
 	// recent is the last write that failed for an internal reason, for Ready to report.
 	recent atomic.Pointer[writeFailure]
 }
@@ -126,6 +128,11 @@ func (w *writer) try(group []*job) (broken int, err error) {
 			return -1, err
 		}
 		return -1, w.fail(err)
+	}
+	if w.inPlace != nil {
+		if err := w.inPlace(); err != nil {
+			return -1, w.fail(err)
+		}
 	}
 	return 0, nil
 }

@@ -37,11 +37,14 @@ export async function answerTo(request) {
   }
 }
 
+/** The keys of the texts for limits that have their own, by Dialtone-Rule. */
+const limits = { accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient" };
+
 /**
  * Shows an answer that says nothing about the form: a rate limit, an overloaded server, or a fault.
  */
 export function showFailure({ status, headers }) {
-  const key = headers.get("Dialtone-Rule") === "accounts" ? "rate_accounts" : "rate_limited";
+  const key = limits[headers.get("Dialtone-Rule")] ?? "rate_limited";
   if (status === 429) showProblems([{ text: rateLimit(headers, key) }]);
   else showProblems([{ text: say(status === 503 ? "overloaded" : "server_error") }], { retry: true });
 }

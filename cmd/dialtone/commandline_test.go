@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands returns all commands by name, without the subcommands that only group others.
+func commands(t *testing.T) map[string]*kong.Node {
+	t.Helper()
+	all := make(map[string]*kong.Node)
+	for _, n := range grammar(t, newCommandLine()).Model.Leaves(true) {
+		all[strings.TrimPrefix(n.FullPath(), "dialtone ")] = n
+	}
+	if len(all) < 40 {
+		t.Fatalf("there are only %d commands", len(all))
+	}
+	return all
+}
+
+// The help of the program has one line for each command, below the heading of its group.
+func TestHelpHasOneLineForEachCommand(t *testing.T) {
+	cmd := exec.Command(binary(t), "--help")
+	cmd.Env = []string{"COLUMNS=80"}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(out), "\n")
+	if strings.Contains(string(out), "Commands:") {
+		t.Error("a command has no group")
+	}
+	for name, n := range commands(t) {
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  "+name+"  ") })
+		if i < 0 || !strings.HasSuffix(lines[i], "  "+n.Help) {
+			t.Errorf("%s: no line of its own; the text is too long (%d), or has no period at its end: %s",
+				name, len(n.Help), n.Help)
+			continue
+		}
+		for ; strings.HasPrefix(lines[i], "  "); i-- {
+		}
+		if heading := n.ClosestGroup(); heading == nil || lines[i] != heading.Title {
+			t.Errorf("%s: below %q", name, lines[i])
+		}
+	}
+}
+
+// A usage error of a command points to the help of that command.
+func TestUsageErrorsPointToHelp(t *testing.T) {
+	for name := range commands(t) {
+		var stdout, stderr bytes.Buffer
+		status := run(t.Context(), append(strings.Fields(name), "--no-such-flag"), nil, &stdout, &stderr)
+		want := "see: dialtone " + name + " --help\n"
+		if name == "help" {
+			continue // its arguments are the name of a command
+		}
+		if status != exitUsage || !strings.HasSuffix(stderr.String(), want) || stdout.Len() > 0 {
+			t.Errorf("%s: status %d\n%s%s", name, status, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// jsonMembers are the members that each command with --json prints: a list of objects if it begins
+// with "[", otherwise one object. docs/operating.md has the rules for their values.
+var jsonMembers = map[string]string{
+	"account list": "[" + accountMembers, "account show": accountMembers, "account enable": accountMembers,
+	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
+	"tenant list": "[acrobits_cloud activation algorithm created host mail_footer mail_from origins product " +
+		"public_url realm reply_to reserved signups_per_hour sip_server sip_transport sip_websocket " +
+		"turn_seconds turn_uris",
+	"directory token list":    "[created name tenants",
+	"directory export status": "domains enabled entries places whole",
+	"directory hook list": "[all_tenants created error failed given_up kind name oldest plain_http tenants " +
+		"url waiting",
+	"mail list": "[" + messageMembers, "mail show": messageMembers + " header",
+	"mail retry": messageMembers + " header", "mail discard": messageMembers + " header",
+	"mail dkim list": "[" + dkimMembers, "mail dkim add": dkimMembers,
+	"mail doctor": "[add name ok says what",
+	"verify":      "accounts active faults hooks messages notes notices waiting",
+}
+
+const (
+	accountMembers = "activated confirmed created disabled email lang name role user"
+	messageMembers = "answer attempts email expires id next server since state tenant user"
+	dkimMembers    = "algorithm created name record selector"
+)
+
+// Every command with --json prints an array for a list, and the same members for each element. Members
+// of one name have one type in all commands.
+func TestJSON(t *testing.T) {
+	all := commands(t)
+	for name, n := range all {
+		_, known := jsonMembers[name]
+		has := slices.ContainsFunc(n.Flags, func(f *kong.Flag) bool { return f.Name == "json" })
+		if has != known {
+			t.Errorf("%s: has --json: %t; is in jsonMembers: %t", name, has, known)
+		}
+		if n.Name == "list" && !has {
+			t.Errorf("%s has no --json", name)
+		}
+	}
+
+	data := filepath.Join(t.TempDir(), "data")
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	p := start(t, launch{data: data, flags: []string{"--mail-relay=smtp://" + closed.Addr().String()}})
+	for _, user := range []string{"ann", "ben"} {
+		v := newVisitor(p.address, "")
+		if a, err := v.signup(user); err != nil || !a.OK {
+			t.Fatalf("%v, %v", a, err)
+		}
+		v.leave()
+	}
+	p.mustStop(t)
+	command := func(name string, args ...string) []byte {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		args = append(strings.Fields(name), append(args, "--data", data)...)
+		status := run(t.Context(), args, nil, &stdout, &stderr)
+		// These two find faults, because the messages cannot be sent.
+		if status != 0 && name != "mail doctor" && name != "verify" {
+			t.Fatalf("%s: status %d\n%s", name, status, stderr.String())
+		}
+		return stdout.Bytes()
+	}
+	command("account enable", "ann")
+	command("directory token add", "one")
+	command("directory token add", "two", "--tenant", "localhost")
+	command("directory hook add", "one", "--kamailio", "http://127.0.0.1:1/rpc")
+	command("directory hook add", "two", "--webhook", "http://127.0.0.1:1", "--tenant", "localhost")
+	command("mail dkim add", "--selector", "one", "--algorithm", "ed25519")
+	var messages []messageView
+	if err := json.Unmarshal(command("mail list", "--json"), &messages); err != nil || len(messages) != 2 {
+		t.Fatalf("%v, %v", messages, err)
+	}
+	ofAnn := slices.IndexFunc(messages, func(m messageView) bool { return m.User == "ann" })
+	id := messages[max(0, ofAnn)].ID // the other is deleted with its account
+
+	types := make(map[string]string)
+	check := func(name string, args ...string) {
+		t.Helper()
+		text := command(name, append(args, "--json")...)
+		want, list := strings.CutPrefix(jsonMembers[name], "[")
+		var objects []map[string]any
+		if list {
+			if err := json.Unmarshal(text, &objects); err != nil || len(objects) == 0 {
+				t.Fatalf("%s: %v\n%s", name, err, text)
+			}
+		} else {
+			objects = make([]map[string]any, 1)
+			if err := json.Unmarshal(text, &objects[0]); err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, text)
+			}
+		}
+		for _, o := range objects {
+			sorted := strings.Fields(want)
+			slices.Sort(sorted)
+			if got := slices.Sorted(maps.Keys(o)); !slices.Equal(got, sorted) {
+				t.Errorf("%s: got the members %v, want %v", name, got, sorted)
+			}
+			for member, value := range o {
+				kind := jsonType(value)
+				if known, ok := types[member]; ok && known != kind && kind != "null" && known != "null" {
+					t.Errorf("%s: %s is of type %s, elsewhere %s", name, member, kind, known)
+				}
+				if kind != "null" || types[member] == "" {
+					types[member] = kind
+				}
+			}
+		}
+	}
+	args := map[string][]string{
+		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
+		"account role": {"ann", "user"}, "account delete": {"ben"},
+		"mail show": {id}, "mail retry": {id}, "mail discard": {id},
+		"mail dkim add": {"--selector", "two", "--algorithm", "ed25519"},
+		"mail doctor":   {"--resolver", "127.0.0.1:1"},
+	}
+	// What removes something is last.
+	names := slices.Sorted(maps.Keys(jsonMembers))
+	slices.SortStableFunc(names, func(a, b string) int {
+		last := func(name string) int {
+			if strings.HasSuffix(name, "delete") || strings.HasSuffix(name, "discard") {
+				return 1
+			}
+			return 0
+		}
+		return last(a) - last(b)
+	})
+	for _, name := range names {
+		check(name, args[name]...)
+	}
+	// Only a time, and the header of a message whose file is elsewhere, may be null.
+	for _, member := range []string{"activated", "confirmed", "failed", "oldest", "next"} {
+		if kind := types[member]; kind != "null" && kind != "time" {
+			t.Errorf("%s is of type %s", member, kind)
+		}
+		delete(types, member)
+	}
+	for member, kind := range types {
+		if kind == "null" {
+			t.Errorf("%s is null", member)
+		}
+	}
+	// A list without elements is an array, too.
+	data = filepath.Join(t.TempDir(), "empty")
+	command("tenant add", "phone.example.org")
+	for name, members := range jsonMembers {
+		if text := string(command("tenant list", "--json")); text == "" {
+			t.Fatal("no tenant")
+		}
+		if !strings.HasPrefix(members, "[") || name == "tenant list" || name == "mail doctor" {
+			continue
+		}
+		if got := string(command(name, "--json")); got != "[]\n" {
+			t.Errorf("%s: an empty list is %q", name, got)
+		}
+	}
+}
+
+// jsonType returns the type of a decoded value.
+func jsonType(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		if _, err := time.Parse(time.RFC3339, v); err == nil {
+			return "time"
+		}
+		return "text"
+	case []any:
+		return "list"
+	case map[string]any:
+		return "object"
+	default:
+		return fmt.Sprintf("%T", v)
+	}
+}

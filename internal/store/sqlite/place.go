@@ -1,0 +1,54 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"dialtone/internal/store/engine"
+)
+
+// ErrReplaced is in the error of Err and of writes after the file of the open database was removed,
+// renamed or replaced. Commits would go to a file that nobody finds again.
+var ErrReplaced = errors.New("the file of the database was removed or replaced while it was open; " +
+	"put it back or restore a backup before you start again")
+
+// placeInterval is how often an engine that writes nothing looks for its file.
+const placeInterval = time.Second
+
+// watchPlace makes writing end when the path of the database no longer leads to the open file, which
+// place describes. The writer checks it after each commit, before anybody is told of the commit, so
+// that no write is reported as saved that is in a lost file.
+func (e *Engine) watchPlace(place os.FileInfo) {
+	inPlace := func() error {
+		now, err := os.Stat(e.path)
+		if err == nil && os.SameFile(place, now) || err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil // any other error says nothing about the file
+		}
+		return fmt.Errorf("%s: %w", e.path, ErrReplaced)
+	}
+	e.writer.inPlace = inPlace
+	closing, closed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(closed)
+		ticker := time.NewTicker(placeInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-closing:
+				return
+			case <-ticker.C:
+				if inPlace() != nil {
+					// The commit finds it, and ends all writing.
+					_ = e.Write(func(tx engine.Tx) error { return noopWrite(tx) })
+					return
+				}
+			}
+		}
+	}()
+	e.OnClose(func() {
+		close(closing)
+		<-closed
+	})
+}
