@@ -58,14 +58,14 @@ type tenantOptions struct {
 // Help is what --help adds for the commands that have these options.
 func (tenantOptions) Help() string {
 	return "An empty value restores the default, which is in parentheses. A running server sees a change " +
-		"within a second.\n\n--about and --welcome are plain text of up to 600 characters, with line breaks. The " +
-		"first is for visitors, the second for people who have an account.\n\n--logo is a file of up to 64 KiB. " +
-		"An SVG must not contain scripts or refer to other files.\n\n--accent is made darker on light pages, and " +
-		"lighter on dark ones, as far as text needs to be readable.\n\n--sip-websocket is " +
-		"wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if the transport is " +
-		"WSS.\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp.\n\n" +
-		"--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud " +
-		"Softphone.\n\n--reserve adds to the built-in reserved names."
+		"within a second.\n\n--about and --welcome are plain text of up to 600 characters, with line breaks. " +
+		"The first is for visitors, the second for people who have an account.\n\n--logo is a file of up to " +
+		"64 KiB. An SVG must not contain scripts or refer to other files.\n\n--accent is made darker on light " +
+		"pages, and lighter on dark ones, as far as text needs to be readable.\n\n--sip-websocket is " +
+		"wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if the transport is WSS." +
+		"\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp." +
+		"\n\n--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone." +
+		"\n\n--reserve adds to the built-in reserved names."
 }
 
 // apply returns the tenant with the options that were given. It fails with fault.Invalid.
@@ -242,6 +242,23 @@ type tenantView struct {
 	Created time.Time `json:"created"`
 }
 
+// logoView is what commands print of a logo.
+type logoView struct {
+	Type  string `json:"type"`
+	Bytes int    `json:"bytes"`
+}
+
+func newTenantView(t tenant.Tenant) tenantView {
+	v := tenantView{
+		Host: t.Host, Realm: t.Realm, PublicURL: t.PublicURL, settingsView: viewSettings(t.Settings),
+		Created: t.Created,
+	}
+	if len(t.Logo.Data) > 0 {
+		v.Logo = &logoView{t.Logo.Type, len(t.Logo.Data)}
+	}
+	return v
+}
+
 // settingsView is tenant.Settings with all members in JSON, also those that are not set.
 type settingsView struct {
 	Product        string            `json:"product"`
@@ -267,23 +284,6 @@ type settingsView struct {
 	Algorithm      digest.Algorithm  `json:"algorithm"`
 	SignupsPerHour int               `json:"signups_per_hour"`
 	Activation     tenant.Activation `json:"activation"`
-}
-
-// logoView is what commands print of a logo.
-type logoView struct {
-	Type  string `json:"type"`
-	Bytes int    `json:"bytes"`
-}
-
-func newTenantView(t tenant.Tenant) tenantView {
-	v := tenantView{
-		Host: t.Host, Realm: t.Realm, PublicURL: t.PublicURL, settingsView: viewSettings(t.Settings),
-		Created: t.Created,
-	}
-	if len(t.Logo.Data) > 0 {
-		v.Logo = &logoView{t.Logo.Type, len(t.Logo.Data)}
-	}
-	return v
 }
 
 func viewSettings(s tenant.Settings) settingsView {
