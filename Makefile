@@ -2,7 +2,7 @@
 # make test       every test; installs the programs that are missing
 # make check-fast what every change is checked with besides: gofmt, vet, staticcheck, generated files, the
 #                 race detector on the packages with goroutines, two seconds of fuzzing for each parser
-# make check      the same with the race detector on every package
+# make check      the same without fuzzing, with the race detector on every package; takes most of an hour
 # make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
 #                 needs root, loop devices and strace
 # make fuzz       one minute of fuzzing for each parser of outside input

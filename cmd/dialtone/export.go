@@ -96,8 +96,17 @@ func (c exportStatus) print(p *program, in *installation) error {
 	if err != nil {
 		return err
 	}
+	readers := exportReaders{Blocked: []string{}}
+	if status.Enabled && len(status.Locations) == 1 { // a file, and not the schemas of a database
+		if readers, err = readersOf(status.Locations[0]); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
-		return json.NewEncoder(p.stdout).Encode(status)
+		return json.NewEncoder(p.stdout).Encode(struct {
+			export.Status
+			exportReaders
+		}{status, readers})
 	}
 	switch {
 	case !status.Enabled:
@@ -110,6 +119,15 @@ func (c exportStatus) print(p *program, in *installation) error {
 	}
 	for _, location := range status.Locations {
 		fmt.Fprintln(p.stdout, "  "+location)
+	}
+	switch {
+	case len(readers.Blocked) > 0:
+		fmt.Fprintf(p.stdout, "the group %s cannot read it:\n", readers.Group)
+		for _, reason := range readers.Blocked {
+			fmt.Fprintln(p.stdout, "  "+reason)
+		}
+	case readers.Group != "":
+		fmt.Fprintf(p.stdout, "the group %s can read it\n", readers.Group)
 	}
 	return nil
 }

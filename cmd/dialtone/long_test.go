@@ -204,15 +204,15 @@ func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string)
 func traced(pid, tracer int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	for _, path := range threads {
-		if n, err := statusOf(path, "TracerPid"); err == nil && n != tracer {
+		if n, err := processStatus(path, "TracerPid"); err == nil && n != tracer {
 			return false
 		}
 	}
 	return len(threads) > 0
 }
 
-// statusOf returns a number in a status file of /proc.
-func statusOf(path, name string) (int, error) {
+// processStatus returns a number in a status file of /proc.
+func processStatus(path, name string) (int, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
@@ -227,7 +227,7 @@ func statusOf(path, name string) (int, error) {
 
 func (p *serverProcess) status(t *testing.T, name string) int {
 	t.Helper()
-	n, err := statusOf(fmt.Sprintf("/proc/%d/status", p.Pid()), name)
+	n, err := processStatus(fmt.Sprintf("/proc/%d/status", p.Pid()), name)
 	if err != nil {
 		t.Fatal(err)
 	}

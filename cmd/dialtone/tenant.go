@@ -63,9 +63,9 @@ func (tenantOptions) Help() string {
 		"64 KiB. An SVG must not contain scripts or refer to other files.\n\n--accent is made darker on light " +
 		"pages, and lighter on dark ones, as far as text needs to be readable.\n\n--sip-websocket is " +
 		"wss://HOST[:PORT][/PATH]. Without it, phones in browsers use the SIP server if the transport is WSS." +
-		"\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp." +
-		"\n\n--acrobits-cloud-id is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone." +
-		"\n\n--reserve adds to the built-in reserved names."
+		"\n\n--turn-uri is for signed-in users, such as turn:HOST:3478?transport=udp.\n\n--acrobits-cloud-id " +
+		"is the platform's Cloud ID at Acrobits, for the QR code of Cloud Softphone.\n\n--reserve adds to the " +
+		"built-in reserved names."
 }
 
 // apply returns the tenant with the options that were given. It fails with fault.Invalid.

@@ -161,3 +161,16 @@ func (o *fixture) untilLimited(form func(int) account.Form, peer func(int) netip
 	}
 	return nil
 }
+
+// A fault of the platform is not counted as a failure of the sender.
+func TestFaultIsNoFailure(t *testing.T) {
+	o := newFixture(t)
+	o.Tenant.Reserved = []string{"Not a name"}
+	for range throttle.FailedSignups.Limit {
+		_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("ann"), from(1))
+		o.refused(err, fault.Internal)
+	}
+	o.Tenant.Reserved = nil
+	_, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("ann"), from(1))
+	o.Must(err)
+}

@@ -59,7 +59,7 @@ func (s *Service) Signup(
 	}
 	if err == nil {
 		err = s.limited(ctx, p)
-	} else if !form.CrossSite && !s.isDeveloper(from) {
+	} else if fault.Is(err, fault.Invalid) && !form.CrossSite && !s.isDeveloper(from) {
 		s.failures.Add(s.failureBucket(t, from))
 	}
 	if form.Malformed == nil {

@@ -53,6 +53,12 @@ func fetch(t *testing.T, f *fixture, address, token, body string) string {
 	return string(text)
 }
 
+// Lines of Asterisk's configuration files (config.c): a setting has = or =>, and a value.
+var (
+	asteriskSection = regexp.MustCompile(`^\[[\w-]+\]$`)
+	asteriskSetting = regexp.MustCompile(`^ ?[\w/]+ *=>? *\S.*$`)
+)
+
 func TestDeployedAsterisk(t *testing.T) {
 	f := newFixture(t)
 	f.addActive("a.test", "alice")
@@ -83,7 +89,25 @@ func TestDeployedAsterisk(t *testing.T) {
 	if auth["md5_cred"] == "" || auth["realm"] != "a.test" || rows["ps_aors"]["max_contacts"] == "" {
 		t.Errorf("the rows are %v", rows)
 	}
+	for _, name := range []string{"extconfig", "extensions", "pjsip", "sorcery"} {
+		section := ""
+		for line := range strings.Lines(deployed(t, "asterisk/"+name+".conf")) {
+			line, _, _ = strings.Cut(strings.TrimRight(line, "\n"), ";")
+			switch {
+			case strings.TrimSpace(line) == "":
+			case asteriskSection.MatchString(line):
+				section = line
+			case section == "" || !asteriskSetting.MatchString(line):
+				t.Errorf("%s.conf: neither a section nor a setting in one: %s", name, line)
+			}
+		}
+	}
 	plan := deployed(t, "asterisk/extensions.conf")
+	for _, m := range regexp.MustCompile(`(?m)^include => (.*)$`).FindAllStringSubmatch(plan, -1) {
+		if !strings.Contains(plan, "\n["+m[1]+"]\n") {
+			t.Errorf("extensions.conf includes %s, which it does not have", m[1])
+		}
+	}
 	for _, role := range account.Roles {
 		if !strings.Contains(plan, "[dialtone-"+string(role)+"]") {
 			t.Errorf("the context for calls of role %s is missing", role)

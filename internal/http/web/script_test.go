@@ -418,10 +418,11 @@ func TestSignUpPage(t *testing.T) {
 				focus:   "summary",
 			},
 			{
-				name:    "too many messages to the address",
-				answer:  withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
-				problem: "Too many messages were sent to this email address. Look for an earlier one, or try",
-				focus:   "summary",
+				name:   "too many messages to the address",
+				answer: withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
+				problem: "Too many messages were sent to this email address. " +
+					"Look for an earlier one, or try again later",
+				focus: "summary",
 			},
 			{
 				name:    "a long rate limit",

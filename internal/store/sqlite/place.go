@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"dialtone/internal/store/engine"
@@ -47,8 +48,8 @@ func (e *Engine) watchPlace(place os.FileInfo) {
 			}
 		}
 	}()
-	e.OnClose(func() {
+	e.OnClose(sync.OnceFunc(func() { // an engine may be closed twice
 		close(closing)
 		<-closed
-	})
+	}))
 }

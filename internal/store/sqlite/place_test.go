@@ -69,3 +69,15 @@ func TestDatabaseReplacedWhileOpen(t *testing.T) {
 		})
 	}
 }
+
+// Closing an engine again does nothing more.
+func TestCloseTwice(t *testing.T) {
+	e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_ = e.Close()
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// exportReaders says who can read the file with the exported tables, besides its owner. It is empty
+// where the tables are in PostgreSQL.
+type exportReaders struct {
+	// Group is the group of the file's directory.
+	Group string `json:"group"`
+	// Blocked is why the members of the group cannot read the file: one sentence for each directory
+	// and file, with the command that changes it.
+	Blocked []string `json:"blocked"`
+
+	gid uint32
+}
+
+// readersOf examines a file, the files that SQLite puts beside it, and the directories above.
+func readersOf(path string) (exportReaders, error) {
+	r := exportReaders{Blocked: []string{}}
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return r, err
+	}
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return r, err
+	}
+	r.gid = info.Sys().(*syscall.Stat_t).Gid
+	r.Group = groupName(r.gid)
+	var above []string
+	for d := dir; ; d = filepath.Dir(d) {
+		above = append([]string{d}, above...)
+		if d == filepath.Dir(d) {
+			break
+		}
+	}
+	for _, d := range above {
+		err = errors.Join(err, r.examine(d, 1, "x", false))
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		err = errors.Join(err, r.examine(path+suffix, 4, "r", true))
+	}
+	return r, err
+}
+
+// examine adds a reason to Blocked if the group lacks a permission, whose bit among those of others
+// is given. What is the export's own may get another group; a directory above may not.
+func (r *exportReaders) examine(path string, bit fs.FileMode, letter string, own bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		if own && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	gid, class := info.Sys().(*syscall.Stat_t).Gid, "o"
+	if gid == r.gid {
+		bit, class = bit<<3, "g"
+	}
+	if info.Mode().Perm()&bit != 0 {
+		return nil
+	}
+	remedy := fmt.Sprintf("chmod %s+%s %q", class, letter, path)
+	if own && gid != r.gid {
+		remedy = fmt.Sprintf("chgrp %s %q", r.Group, path)
+	}
+	r.Blocked = append(r.Blocked, fmt.Sprintf("%s has the mode %04o and the group %s; run: %s",
+		path, info.Mode().Perm(), groupName(gid), remedy))
+	return nil
+}
+
+func groupName(gid uint32) string {
+	number := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(number); err == nil {
+		return g.Name
+	}
+	return number
+}

@@ -1,0 +1,644 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"dialtone/internal/test/postgrestest"
+)
+
+// recipe is a code block of a document, without the indentation of a list.
+type recipe struct{ document, text string }
+
+// name identifies the recipe among those of its document.
+func (r recipe) name() string {
+	first, _, _ := strings.Cut(r.text, "\n")
+	return r.document + ": " + strings.Join(strings.Fields(first), " ")
+}
+
+var anyBlock = regexp.MustCompile("(?ms)^( *)```[a-z]*\n(.*?)^ *```")
+
+// recipes returns all code blocks of the documents for operators and developers.
+func recipes(t *testing.T) (list []recipe) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md", "deploy/*/*.md"} {
+		paths, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, _ := filepath.Rel(root, path)
+			for _, m := range anyBlock.FindAllStringSubmatch(string(text), -1) {
+				block := regexp.MustCompile(`(?m)^`+m[1]).ReplaceAllString(m[2], "")
+				list = append(list, recipe{filepath.ToSlash(name), block})
+			}
+		}
+	}
+	return list
+}
+
+// elsewhere are the code blocks that TestRecipes does not run, each by the beginning of its name, with
+// the test that runs it, or the reason why there is nothing to run.
+var elsewhere = map[string]string{
+	"CONTRIBUTING.md: make test every test":                       "a list of targets, with what each does",
+	"README.md: $ go run ./cmd/dialtone serve --dev":              "TestReadmeSession",
+	"README.md: $ curl -s http://localhost:8080/captcha.ashx":     "TestReadmeSession",
+	"deploy/postgresql/README.md: people":                         "a drawing; TestThreeServers builds it",
+	"docs/architecture.md: data/":                                 "a list of files",
+	"docs/configuration.md: dialtone.toml:2:10: listen: expected": "what TestFaults expects",
+	`docs/directory.md: {"jsonrpc":"2.0","id":1,"method":"htable`: "what TestSend of Kamailio's hook expects",
+	"docs/directory.md: POST /dialtone HTTP/1.1":                  "an example of what is sent",
+	`docs/integrating.md: {"username":"1795712400:alex@`:          "an example of an answer; TestPhones gets one",
+	"docs/integrating.md: const { uris, username, password } =":   "TestPhones runs the same in a browser",
+	"docs/integrating.md: host=phone.example.org user=alex":       "TestSignupScript",
+	"docs/mail.md: #!/bin/sh":                                     "TestPickupScript",
+	"docs/operating.md: pg_dump --format=custom --file=/backup/":  "TestRestorePostgres",
+}
+
+// deployed are the files in deploy/, each with the test that uses it.
+var deployed = map[string]string{
+	"apache/dbd.conf":              "TestApacheOnPostgres",
+	"apache/htdigest.conf":         "TestApacheOnFile",
+	"asterisk/extconfig.conf":      "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"asterisk/extensions.conf":     "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"asterisk/pjsip.conf":          "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"asterisk/sorcery.conf":        "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"coturn/rest.conf":             "TestCoturnAcceptsCredentials",
+	"coturn/turnserver.conf":       "TestCoturnOnPostgres, TestCoturnOnSQLite",
+	"freeswitch/dialplan.xml":      "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
+	"freeswitch/profile.xml":       "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
+	"freeswitch/xml_curl.conf.xml": "TestDeployedFreeSWITCH sends its requests: Debian has no FreeSWITCH",
+	"kamailio/http.cfg":            "TestKamailioOverHTTP",
+	"kamailio/kamailio.cfg":        "TestKamailioOnPostgres, TestKamailioOnSQLite",
+	"kamailio/rpc.cfg":             "TestKamailioHook",
+	"nginx/dialtone.conf":          "TestNginx",
+	"postgresql/dialtone.toml":     "TestThreeServers",
+	"postgresql/haproxy.cfg":       "TestThreeServers",
+	"postgresql/primary.conf":      "TestThreeServers",
+}
+
+// restored is a line of the recipes that TestRestoreSQLite and TestRestorePostgres run.
+const restored = "systemctl stop dialtone\n"
+
+// sandbox runs recipes in a directory that stands for the root of a machine.
+type sandbox struct {
+	*testing.T
+	dir, data string
+	env       []string
+	replace   []string // what a document says, and what it is in the test
+	ran       map[string]bool
+	server    *serverProcess
+}
+
+// stubs are programs that would change the machine. They check their arguments instead.
+var stubs = map[string]string{
+	// The packages must exist, where there is Debian's list of them.
+	"apt":       `[ "$1" = install ] && shift && { [ ! -s /var/lib/dpkg/status ] || apt-cache show "$@" >/dev/null; }`,
+	"a2enmod":   `cd /usr/lib/apache2/modules || exit 0; for m; do [ -e mod_$m.so ] || exit 1; done`,
+	"systemctl": `[ "$1" = reload ]`,
+	"nginx":     `[ "$1" = -t ]`,
+	// The program is built already, as part of all these tests.
+	"make": `[ "$1" = build ] && PATH=${PATH#*:} && make -n -C "$ROOT" build && ln -s "$ROOT_BINARY" dialtone`,
+}
+
+func newSandbox(t *testing.T, ran map[string]bool, replace ...string) *sandbox {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, as the recipes do: they give files to other users")
+	}
+	s := &sandbox{T: t, dir: t.TempDir(), ran: ran}
+	s.data = filepath.Join(s.dir, "var")
+	bin := filepath.Join(s.dir, "bin")
+	for _, d := range []string{bin, "etc/kamailio", "etc/dialtone", "etc/apache2", "etc/nginx/sites-enabled"} {
+		s.must(os.MkdirAll(filepath.Join(s.dir, strings.TrimPrefix(d, s.dir)), 0o755))
+	}
+	s.must(os.Symlink(binary(t), filepath.Join(bin, "dialtone")))
+	for name, script := range stubs {
+		s.write("bin/"+name, "#!/bin/sh\nset -e\n"+script+"\n", 0o755)
+	}
+	s.write("etc/dialtone.toml", fmt.Sprintf("data = %q\n", s.data), 0o600)
+	for _, name := range []string{"kamailio/db.password", "turnserver.password", "apache2/db.password"} {
+		s.write("etc/"+name, "correct horse\n", 0o600)
+	}
+	absolute, err := filepath.Abs(root)
+	s.must(err)
+	s.env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "ROOT=" + absolute, "ROOT_BINARY=" + binary(t)}
+	s.replace = append(replace, "/etc/", s.dir+"/etc/", "/var/lib/dialtone", s.data)
+	return s
+}
+
+func (s *sandbox) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *sandbox) write(name, text string, mode fs.FileMode) {
+	s.Helper()
+	s.must(os.WriteFile(filepath.Join(s.dir, name), []byte(text), mode))
+}
+
+var (
+	optional  = regexp.MustCompile(` \[(--[a-z]+)\]`)
+	serveLine = regexp.MustCompile(`(?m)^(?:\./)?dialtone (?:--config \S+ )?serve\b[^#\n]*`)
+)
+
+// find returns the recipe of a document that contains a text, with the replacements made.
+func (s *sandbox) find(document, containing string) string {
+	s.Helper()
+	var found []recipe
+	for _, r := range recipes(s.T) {
+		if r.document == document && strings.Contains(r.text, containing) {
+			found = append(found, r)
+		}
+	}
+	if len(found) != 1 {
+		s.Fatalf("%d code blocks of %s contain %q", len(found), document, containing)
+	}
+	s.ran[found[0].name()] = true
+	return strings.NewReplacer(s.replace...).Replace(found[0].text)
+}
+
+// run runs the commands of the recipe that contains a text, and returns what they print. Lines with
+// [--option] run without and with the option. A server that is started stays until the test ends.
+func (s *sandbox) run(document, containing string) string {
+	s.Helper()
+	script := s.find(document, containing)
+	for optional.MatchString(script) {
+		var lines []string
+		for line := range strings.Lines(script) {
+			if m := optional.FindStringSubmatchIndex(line); m != nil {
+				lines = append(lines, line[:m[0]]+line[m[1]:])
+				line = line[:m[0]] + " " + line[m[2]:m[3]] + line[m[1]:]
+			}
+			lines = append(lines, line)
+		}
+		script = strings.Join(lines, "")
+	}
+	before, after := script, ""
+	if at := serveLine.FindStringIndex(script); at != nil {
+		before, after = script[:at[0]], script[at[1]:]
+		s.shell(before)
+		flags := " --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0"
+		if strings.Contains(script, "--ops-listen") {
+			flags = ""
+		}
+		cmd := s.command("exec " + script[at[0]:at[1]] + flags)
+		p, err := launched(cmd, nil)
+		s.must(err)
+		s.Cleanup(p.Kill)
+		s.server = p
+		return s.shell(after)
+	}
+	return s.shell(before)
+}
+
+func (s *sandbox) command(script string) *exec.Cmd {
+	cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = s.dir, s.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // so that a program that asks reads standard input
+	return cmd
+}
+
+func (s *sandbox) shell(script string) string {
+	s.Helper()
+	cmd := s.command(script)
+	cmd.Stdin = strings.NewReader("correct horse\ncorrect horse\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		s.Fatalf("%s\n%v\n%s", script, err, out)
+	}
+	return string(out)
+}
+
+// dialtone runs a command with the configuration that the recipes use.
+func (s *sandbox) dialtone(arguments string) string {
+	s.Helper()
+	return s.shell("dialtone " + arguments + " --config etc/dialtone.toml")
+}
+
+// configure sets DIALTONE_CONFIG, as the documents tell to do once, for the recipes that follow.
+func (s *sandbox) configure() { s.env = append(s.env, "DIALTONE_CONFIG="+s.dir+"/etc/dialtone.toml") }
+
+// serve starts a server on the store of the recipes.
+func (s *sandbox) serve(flags ...string) {
+	s.Helper()
+	s.server = start(s.T, launch{data: s.data, flags: flags})
+}
+
+// signup creates an active account at the tenant localhost, and returns its visitor.
+func (s *sandbox) signup(user string) (v *visitor, token string) {
+	s.Helper()
+	v = newVisitor(s.server.address, "")
+	s.Cleanup(v.leave)
+	if a, err := v.signup(user); err != nil || !a.OK {
+		s.Fatalf("%v, %v", a, err)
+	}
+	list, err := messagesIn(filepath.Join(s.data, "pickup"))
+	s.must(err)
+	at := slices.IndexFunc(list, func(m message) bool { return m.to == email(user) })
+	return v, list[at].token
+}
+
+func (s *sandbox) activate(v *visitor, token string) {
+	s.Helper()
+	if status, _, err := v.open("http://localhost/activate.ashx?token=" + token); err != nil || status != 200 {
+		s.Fatalf("%d, %v", status, err)
+	}
+}
+
+// owned wants a file to have a mode and to belong to a user and a group.
+func (s *sandbox) owned(name, want string) {
+	s.Helper()
+	if got := strings.TrimSpace(s.shell("stat -c '%a %U %G' " + name)); got != want {
+		s.Errorf("%s: %s, want %s", name, got, want)
+	}
+}
+
+// TestRecipes runs the commands of the documents as they stand there, and wants each code block to be
+// run here, or to be in elsewhere.
+func TestRecipes(t *testing.T) {
+	ran := map[string]bool{}
+	run := func(name string, do func(*sandbox), replace ...string) {
+		t.Run(name, func(t *testing.T) { do(newSandbox(t, ran, replace...)) })
+	}
+	run("installation", func(s *sandbox) {
+		s.run("README.md", "make build")
+		if out := s.dialtone("tenant list"); !strings.Contains(out, "phone.example.org") {
+			s.Errorf("the tenants are %s", out)
+		}
+	})
+	run("operation", func(s *sandbox) {
+		s.run("docs/operating.md", "dialtone serve --data")
+		s.run("docs/operating.md", "dialtone tenant list")
+		if out := s.dialtone("tenant list --json"); !strings.Contains(out, "Example Phones") {
+			s.Errorf("the tenants are %s", out)
+		}
+		s.configure()
+		s.run("docs/operating.md", "--turn-uri")
+		turn, err := os.ReadFile(filepath.Join(s.dir, "etc", "turnserver.conf"))
+		if err != nil || !regexp.MustCompile(`^static-auth-secret=\S{20,}\n$`).Match(turn) {
+			s.Errorf("turnserver.conf: %q, %v", turn, err)
+		}
+		s.run("docs/operating.md", "--mail-footer")
+	})
+	run("accounts", func(s *sandbox) {
+		s.serve()
+		s.activate(s.signup("alex"))
+		s.configure()
+		if out := s.run("docs/operating.md", "dialtone account delete"); !strings.Contains(out, `"alex"`) {
+			s.Errorf("the commands print %s", out)
+		}
+		if list := shownAccounts(s.T, s.data); len(list) != 0 {
+			s.Errorf("the accounts are %v", list)
+		}
+	}, "phone.example.org", "localhost")
+	run("message template", func(s *sandbox) {
+		s.must(os.Mkdir(filepath.Join(s.dir, "templates"), 0o700))
+		text := s.find("docs/operating.md", `{{define "subject"}}`)
+		s.write("templates/activation.de.txt", text, 0o600)
+		s.write("templates/activation.de.html", `<a href="{{.Link}}">{{.Link}}</a>`, 0o600)
+		s.write("etc/dialtone.toml", fmt.Sprintf("data = %q\n[mail]\ntemplates_dir = %q\n",
+			s.data, filepath.Join(s.dir, "templates")), 0o600)
+		s.dialtone("config check")
+		s.write("templates/activation.de.txt", strings.Replace(text, ".Link", ".Lnik", 1), 0o600)
+		if out := s.shell("! dialtone config check --config etc/dialtone.toml"); !strings.Contains(out, "Lnik") {
+			s.Errorf("a mistake in the template is not reported: %s", out)
+		}
+	})
+	run("keys of the environment", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.run("docs/operating.md", "sign.key.new")
+		s.shell("test $(wc -l < sign.key.new) -gt $(wc -l < var/keys/sign.key)")
+	}, "keys/sign.key", "var/keys/sign.key")
+	run("systemd unit", func(s *sandbox) {
+		s.write("dialtone.service", s.find("docs/operating.md", "[Unit]"), 0o600)
+		if _, err := exec.LookPath("systemd-analyze"); err != nil {
+			s.Skip("needs systemd-analyze, which only systems with systemd have")
+		}
+		if out := s.shell("systemd-analyze verify ./dialtone.service"); out != "" {
+			s.Errorf("systemd-analyze says %s", out)
+		}
+		s.shell("sed -i s/RestartSec/RestartSecs/ dialtone.service")
+		if out := s.shell("systemd-analyze verify ./dialtone.service || true"); !strings.Contains(out, "RestartSecs") {
+			s.Errorf("a mistake is not reported: %s", out)
+		}
+	}, "/usr/local/bin/dialtone", binary(t))
+	run("move to PostgreSQL", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.env = append(s.env, "TARGET="+postgrestest.Shared(s.T).Database(s.T))
+		s.run("docs/operating.md", "dialtone store copy")
+	}, "--to postgres://dialtone@db.example.org/dialtone", "--to env:TARGET")
+	run("tokens and hooks", testTokensAndHooks)
+	run("mail", testMailRecipes)
+	run("HTTP API", testIntegratingRecipes, "-u alex ", "-u 'alex:"+password("alex")+"' ",
+		"a***@example.org", "a***@example.test")
+	for _, c := range []struct{ document, containing string }{
+		{"docs/export.md", "chgrp kamailio"}, {"deploy/kamailio/README.md", "kamailio-sqlite-modules"},
+	} {
+		run("export on SQLite, "+c.document, func(s *sandbox) {
+			s.dialtone("tenant add phone.example.org")
+			s.dialtone("directory export enable")
+			s.run(c.document, c.containing)
+			s.owned("var/directory", "2750 root kamailio")
+			s.owned("var/directory/directory.db", "640 root kamailio")
+		})
+	}
+	run("export on PostgreSQL", testExportRecipes)
+	run("Apache with a file", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.run("deploy/apache/README.md", "authn_file")
+	})
+	run("Kamailio over HTTP", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.run("deploy/kamailio/README.md", "kamailio-utils-modules")
+		s.owned("etc/kamailio/directory.cfg", "600 kamailio root")
+		s.shell(`grep -qE '^#!define DIRECTORY "dialtone=>http://kamailio:\S{20,}@127.0.0.1:8081"$' \
+			etc/kamailio/directory.cfg`)
+	})
+	run("nginx", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		site, err := os.ReadFile(filepath.Join(root, "deploy", "nginx", "dialtone.conf"))
+		s.must(err)
+		s.write("dialtone.conf", string(site), 0o600)
+		s.run("deploy/nginx/README.md", "apt install nginx")
+		s.write("etc/dialtone.toml", s.find("deploy/nginx/README.md", "trusted_proxies"), 0o600)
+		s.shell("dialtone config check --config etc/dialtone.toml --data var")
+	})
+	run("three servers", testPostgresRecipes, "127.0.0.11:18080", "127.0.0.1:0", "127.0.0.11:18081", "127.0.0.1:0")
+	if t.Failed() || os.Geteuid() != 0 {
+		return
+	}
+	list, used := recipes(t), map[string]bool{}
+	for _, r := range list {
+		name := r.name()
+		run := ran[name] || strings.Contains(r.text, restored)
+		for beginning := range elsewhere {
+			if strings.HasPrefix(name, beginning) {
+				run, used[beginning] = true, true
+			}
+		}
+		if !run {
+			t.Errorf("no test runs this code block; run it in TestRecipes, or give the reason in elsewhere: %q", name)
+		}
+	}
+	if len(list) < 40 {
+		t.Errorf("only %d code blocks were found", len(list))
+	}
+	for beginning := range elsewhere {
+		if !used[beginning] {
+			t.Errorf("elsewhere has a code block that no document has: %q", beginning)
+		}
+	}
+}
+
+// TestDeployedFiles wants each file in deploy/ to be used by a test, and the tests that are named here
+// to exist.
+func TestDeployedFiles(t *testing.T) {
+	read := func(pattern string) map[string]string {
+		paths, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts := map[string]string{}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, _ := filepath.Rel(root, path)
+			texts[filepath.ToSlash(name)] = string(text)
+		}
+		return texts
+	}
+	files := read("deploy/*/*")
+	for file := range files {
+		name := strings.TrimPrefix(file, "deploy/")
+		if !strings.HasSuffix(name, "/README.md") && deployed[name] == "" {
+			t.Errorf("%s: name the test that uses it", file)
+		}
+	}
+	var tests strings.Builder
+	for _, pattern := range []string{"cmd/*/*_test.go", "internal/*/*_test.go", "internal/*/*/*_test.go"} {
+		for _, text := range read(pattern) {
+			tests.WriteString(text)
+		}
+	}
+	named := regexp.MustCompile(`\bTest\w+`)
+	for name, how := range deployed {
+		if _, ok := files["deploy/"+name]; !ok || !named.MatchString(how) {
+			t.Errorf("deploy/%s does not exist, or no test is named: %s", name, how)
+		}
+	}
+	for _, list := range []map[string]string{deployed, elsewhere} {
+		for name, how := range list {
+			for _, test := range named.FindAllString(how, -1) {
+				if !strings.Contains(tests.String(), "\nfunc "+test+"(t *testing.T)") {
+					t.Errorf("%s: there is no %s", name, test)
+				}
+			}
+		}
+	}
+}
+
+func testTokensAndHooks(s *sandbox) {
+	const document = "docs/directory.md"
+	s.serve()
+	s.activate(s.signup("alice"))
+	for _, host := range []string{"phone.example.org", "sip.example.net"} {
+		s.dialtone("tenant add " + host)
+	}
+	s.run(document, "token add kamailio-1")
+	s.configure()
+	if out := s.run(document, "token list"); !strings.Contains(out, "kamailio-1") {
+		s.Errorf("the commands print %s", out)
+	}
+	token := s.shell("dialtone directory token add other --tenant localhost 2>/dev/null")
+	s.env = append(s.env, "TOKEN="+strings.TrimSpace(token))
+	lookUp, shown, _ := strings.Cut(strings.NewReplacer("http://127.0.0.1:8081", s.server.operators,
+		"phone.example.org", "localhost").Replace(s.find(document, "/v1/sip/credential")), "\n")
+	var out string
+	waitUntil(s.T, func() bool { // a new token takes effect within a second
+		out = s.shell(strings.Replace(lookUp, "curl", "curl -sS", 1))
+		return !strings.Contains(out, "unknown token")
+	})
+	var got, want map[string]string
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		s.Fatalf("the look-up prints %s", out)
+	}
+	s.must(json.Unmarshal([]byte(shown), &want))
+	if got["ha1"] != ha1("alice") || !strings.HasPrefix(want["ha1"], "9cd1f1b2") {
+		s.Errorf("the look-up prints %s", out)
+	}
+	want["ha1"] = got["ha1"]
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		s.Errorf("the look-up prints %s, the document says %s", out, shown)
+	}
+
+	// A server that has the methods of Kamailio.
+	var authorized int
+	kamailio := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
+			authorized++
+		}
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":["htable.delete","ul.rm","domain.reload"]}`)
+	}))
+	s.Cleanup(kamailio.Close)
+	s.replace = append([]string{"http://127.0.0.1:5065", kamailio.URL}, s.replace...)
+	s.run("deploy/kamailio/README.md", "openssl rand")
+	s.owned("etc/kamailio/rpc-token.cfg", "600 kamailio root")
+	s.shell(`grep -qF "\"Bearer $(cat etc/dialtone/sip1.token)\"" etc/kamailio/rpc-token.cfg`)
+	s.run(document, "dialtone directory hook add crm")
+	s.run("deploy/kamailio/README.md", "dialtone directory hook test sip1")
+	if authorized == 0 {
+		s.Error("the hook was not tested with its token")
+	}
+}
+
+func testMailRecipes(s *sandbox) {
+	const document = "docs/mail.md"
+	line := strings.Fields(s.find(document, "* * * * *"))
+	if len(line) != 7 || line[5] != "dialtone" || line[6] != "/usr/local/sbin/dialtone-pickup" {
+		s.Errorf("the line for cron is %q: want five times, a user and a command", line)
+	}
+	settings := s.find(document, "[mail]")
+	s.write("etc/dialtone/relay.password", "correct horse\n", 0o600)
+	s.write("etc/dialtone.toml", fmt.Sprintf("data = %q\n%s", s.data, settings), 0o600)
+	s.dialtone("config check")
+	s.dialtone("tenant add phone.example.org")
+	s.dialtone("tenant add localhost")
+	s.configure()
+	if out := s.run(document, "dialtone mail dkim add"); strings.Count(out, "v=DKIM1") != 2 {
+		s.Errorf("the commands print %s", out)
+	}
+
+	s.serve("--mail-relay=smtp://127.0.0.1:1") // nothing listens there, so messages wait
+	s.signup("alex")
+	var id string
+	waitUntil(s.T, func() bool {
+		var list []struct{ ID string }
+		s.must(json.Unmarshal([]byte(s.shell("dialtone mail list --json")), &list))
+		if len(list) > 0 {
+			id = list[0].ID
+		}
+		return id != ""
+	})
+	s.replace = append([]string{" ID ", " " + id + " "}, s.replace...)
+	if out := s.run(document, "dialtone mail retry"); !strings.Contains(out, id) {
+		s.Errorf("the commands print %s", out)
+	}
+}
+
+func testIntegratingRecipes(s *sandbox) {
+	const document = "docs/integrating.md"
+	s.serve("--dev")
+	s.signup("alex")
+	s.replace = append(s.replace, "https://phone.example.org", s.server.base)
+	// expect runs the commands of a block and wants the output that follows each.
+	expect := func(containing string) {
+		s.Helper()
+		text := strings.ReplaceAll(s.find(document, containing), "curl --digest", "curl -sS --digest")
+		var command string
+		for line := range strings.Lines(text + "curl -V\n") {
+			if !strings.HasPrefix(line, "curl") { // what the command prints
+				if got := strings.TrimSpace(s.shell(command)); got != strings.TrimSpace(line) {
+					s.Errorf("%s prints %s, the document says %s", command, got, line)
+				}
+				command = ""
+				continue
+			}
+			if command != "" {
+				if got := s.shell(command); !strings.HasPrefix(got, `{"ok":true`) {
+					s.Errorf("%s prints %s", command, got)
+				}
+			}
+			command = line
+		}
+	}
+	expect("/resend.ashx")
+	link, err := url.Parse(linkTo(s.T, "right@example.org", filepath.Join(s.data, "pickup")))
+	s.must(err)
+	s.replace = append(s.replace, "THE_TOKEN_OF_THE_LINK", link.Query().Get("token"))
+	expect("-d token=")
+	expect("/signin.ashx")
+}
+
+func testExportRecipes(s *sandbox) {
+	dump, err := postgrestest.Program("pg_dump")
+	s.must(err)
+	cluster := postgrestest.Shared(s.T)
+	database, empty := cluster.Database(s.T), cluster.Database(s.T)
+	s.env[0] += ":" + filepath.Dir(dump)
+	s.env = append(s.env, "DIALTONE_DATABASE="+database)
+	s.dialtone("tenant add phone.example.org")
+	s.configure()
+	for _, kind := range []struct{ document, containing, role string }{
+		{"docs/export.md", "dialtone directory export role kamailio", "dialtone_kamailio"},
+		{"deploy/kamailio/README.md", "kamailio-postgres-modules", "dialtone_kamailio"},
+		{"deploy/coturn/README.md", "apt install coturn", "dialtone_coturn"},
+		{"deploy/apache/README.md", "libaprutil1-dbd-pgsql", "dialtone_digest"},
+	} {
+		s.dialtone("directory export enable")
+		if kind.role == "dialtone_coturn" {
+			conf, err := os.ReadFile(filepath.Join(root, "deploy", "coturn", "turnserver.conf"))
+			s.must(err)
+			s.write("turnserver.conf", string(conf), 0o600)
+		}
+		s.run(kind.document, kind.containing)
+		u, err := url.Parse(database)
+		s.must(err)
+		u.User = url.UserPassword(kind.role, "correct horse")
+		cluster.Exec(s.T, u.String(), "SELECT 1") // the role can log in
+	}
+	s.owned("etc/turnserver.conf", "640 root turnserver")
+	s.replace = append([]string{
+		"dialtone.dump dialtone\n", "dialtone.dump '" + database + "'\n",
+		"--dbname=restored", "--dbname='" + empty + "'",
+		"dialtone directory export rebuild\n", "DIALTONE_DATABASE='" + empty + "' dialtone directory export rebuild\n",
+	}, s.replace...)
+	s.run("docs/export.md", "pg_restore")
+	s.replace = s.replace[6:]
+	s.run("docs/export.md", "dialtone directory export disable")
+}
+
+// testPostgresRecipes runs the steps of the example with three servers, for one of them.
+func testPostgresRecipes(s *sandbox) {
+	const document = "deploy/postgresql/README.md"
+	program, err := postgrestest.Program("psql")
+	s.must(err)
+	cluster := postgrestest.Start(s.T)
+	u, err := url.Parse(cluster.URL("postgres"))
+	s.must(err)
+	secret, _ := u.User.Password()
+	s.env[0] += ":" + filepath.Dir(program)
+	s.env = append(s.env, "PGHOST="+u.Hostname(), "PGPORT="+u.Port(),
+		"PGUSER="+u.User.Username(), "PGPASSWORD="+secret)
+	for _, name := range []string{"primary.conf", "dialtone.toml"} {
+		text, err := os.ReadFile(deployFile(name))
+		s.must(err)
+		s.write(name, strings.ReplaceAll(string(text), "/etc/", s.dir+"/etc/"), 0o600)
+	}
+	s.run(document, "createuser --pwprompt")
+	u.User, u.Path = url.UserPassword("dialtone", "correct horse"), "/dialtone"
+	s.env = append(s.env, "DIALTONE_DATABASE="+u.String())
+	s.run(document, "install -d -m 0700")
+	s.owned("etc/dialtone/keys", "700 root root")
+	s.shell("test -s etc/dialtone/keys/seal.key")
+}
