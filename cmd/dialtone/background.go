@@ -111,7 +111,11 @@ func (s *server) refresh(ctx context.Context) {
 // refreshKeys reads keys that have changed. A server that cannot read them is not ready: it may be
 // using keys that were revoked.
 func (s *server) refreshKeys() error {
+	hadTURN := s.turn.Value() != nil
 	err := errors.Join(s.sealKeyExists(), s.signing.refresh(), s.turn.Refresh())
+	if hadTURN && s.turn.Value() == nil {
+		s.warnWithoutTURNKey()
+	}
 	if err == nil {
 		s.keysErr.Store(nil)
 	} else {

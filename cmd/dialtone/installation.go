@@ -18,6 +18,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
@@ -103,6 +104,9 @@ func openInstallation(
 		KeepKeys: exists && create != always,
 		Sealed:   func() (bool, error) { return in.sealed(ctx) },
 	}, time.Now())
+	if errors.Is(err, fs.ErrPermission) && errors.Is(err, keyfile.ErrUnusable) {
+		err = fmt.Errorf("%w; run the program as the owner of the keys, or correct owner and mode", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -158,11 +158,11 @@ func (p *program) report(err error) int {
 		fmt.Fprintf(p.stderr, "see: %s --help\n", p.command)
 		return exitUsage
 	}
-	return statusOf(err)
+	return exitStatus(err)
 }
 
-// statusOf returns the exit status for an error that is not one of usage.
-func statusOf(err error) int {
+// exitStatus returns the exit status for an error that is not one of usage.
+func exitStatus(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}

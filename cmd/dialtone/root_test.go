@@ -177,7 +177,8 @@ func TestDatabaseWithoutPermission(t *testing.T) {
 		},
 		{
 			"keys of another user", func() error { return os.Chown(keys, 0, 0) },
-			"dialtone: keys: stat " + filepath.Join(keys, "seal.key") + ": permission denied",
+			"dialtone: keys: stat " + filepath.Join(keys, "seal.key") + ": permission denied; " +
+				"run the program as the owner of the keys, or correct owner and mode",
 			func() error { return os.Chown(keys, serviceUser, serviceGroup) },
 		},
 	} {
@@ -220,6 +221,22 @@ func TestDatabaseSocketWithoutPermission(t *testing.T) {
 	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "permission denied") ||
 		strings.Contains(string(out), errDataDir.Error()) {
 		t.Errorf("exit status %d\n%s", cmd.ProcessState.ExitCode(), out)
+	}
+}
+
+// A copy from or to a directory of another user says so.
+func TestStoreCopyWithoutPermission(t *testing.T) {
+	s := newService(t)
+	s.command("tenant", "add", "localhost")
+	s.must(os.Chmod(s.dir, 0o755))
+	s.must(os.RemoveAll(filepath.Join(s.dir, "serve.lock")))
+	cmd := s.asService("store", "copy", "--from", "sqlite:"+filepath.Join(s.dir, "dialtone.db"),
+		"--to", "sqlite:"+filepath.Join(s.dir, "copy.db"))
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: serviceUser - 1, Gid: serviceGroup - 1}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != exitConfig ||
+		!strings.Contains(string(out), "permission denied; run the program as its owner, or correct owner and mode") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -180,7 +180,7 @@ func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.
 	go func() {
 		select {
 		case <-s.store.Broken():
-			status := statusOf(s.store.Err())
+			status := exitStatus(s.store.Err())
 			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.store.Err())
 			time.AfterFunc(exitTimeout, func() { os.Exit(status) })
 			stop()

@@ -70,7 +70,7 @@ func (c *storeCopy) Run(p *program) error {
 		// Hold the lock of a server that would use the file.
 		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
 		if err != nil {
-			return err
+			return inDataDir(err)
 		}
 		defer unlock()
 	}

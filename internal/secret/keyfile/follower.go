@@ -33,8 +33,7 @@ func NewFollower[T any](s Source, build func(*secret.Ring) *T, now func() time.T
 	return &Follower[T]{source: s, build: build, now: now}
 }
 
-// NewOptionalFollower returns a Follower of a file that may be missing until it has been read once.
-// Then it has no value.
+// NewOptionalFollower returns a Follower of a file that may be missing. Then it has no value.
 func NewOptionalFollower[T any](
 	s Source, build func(*secret.Ring) *T, now func() time.Time,
 ) *Follower[T] {
@@ -53,7 +52,9 @@ func (f *Follower[T]) Refresh() error {
 	changed := f.ring == nil
 	if !f.source.FromEnv() {
 		info, err := os.Stat(f.source.Path)
-		if f.optional && f.ring == nil && errors.Is(err, fs.ErrNotExist) {
+		if f.optional && errors.Is(err, fs.ErrNotExist) {
+			f.info, f.ring = nil, nil
+			f.value.Store(nil)
 			return nil
 		}
 		if err != nil {
