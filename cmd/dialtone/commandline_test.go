@@ -76,11 +76,12 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 var jsonMembers = map[string]string{
 	"account list": "[" + accountMembers, "account show": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
-	"tenant list": "[acrobits_cloud activation algorithm created host mail_footer mail_from origins product " +
+	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
+		"mail_from origins privacy_url product support terms_url welcome " +
 		"public_url realm reply_to reserved signups_per_hour sip_server sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
 	"directory token list":    "[created name tenants",
-	"directory export status": "domains enabled entries places whole",
+	"directory export status": "blocked domains enabled entries group places whole",
 	"directory hook list": "[all_tenants created error failed given_up kind name oldest plain_http tenants " +
 		"url waiting",
 	"mail list": "[" + messageMembers, "mail show": messageMembers + " header",
@@ -204,7 +205,8 @@ func TestJSON(t *testing.T) {
 	for _, name := range names {
 		check(name, args[name]...)
 	}
-	// Only a time, and the header of a message whose file is elsewhere, may be null.
+	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
+	delete(types, "logo")
 	for _, member := range []string{"activated", "confirmed", "failed", "oldest", "next"} {
 		if kind := types[member]; kind != "null" && kind != "time" {
 			t.Errorf("%s is of type %s", member, kind)

@@ -23,7 +23,7 @@ type directoryCommand struct {
 type directoryToken struct {
 	Add    tokenAdd    `cmd:"" help:"Let a phone server look up accounts."`
 	List   tokenList   `cmd:"" help:"List the phone servers, without their tokens."`
-	Remove tokenRemove `cmd:"" help:"Refuse a phone server's token from now on."`
+	Remove tokenRemove `cmd:"" help:"Remove a phone server and its token."`
 }
 
 type tokenAdd struct {

@@ -123,29 +123,18 @@ func TestDocumentedCommandsNameTheStore(t *testing.T) {
 		`(?:account|tenant|directory|provision|mail|verify|backup|keys|turn|store migrate)\b`)
 	names := regexp.MustCompile(`--data|--config|DIALTONE_(?:CONFIG|DATA)=`)
 	checked := 0
-	for _, pattern := range []string{"*.md", "docs/*.md", "deploy/*/*.md"} {
-		paths, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range paths {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
+	named := map[string]bool{} // by a variable, for the rest of the document
+	for _, r := range recipes(t) {
+		for line := range strings.Lines(strings.ReplaceAll(r.text, "\\\n", " ")) {
+			if strings.Contains(line, "export DIALTONE_CONFIG=") {
+				named[r.document] = true
 			}
-			named := false // by a variable, for the rest of the document
-			indented := regexp.MustCompile("(?ms)^ *```[a-z]*\n(.*?)^ *```").FindAllStringSubmatch(string(text), -1)
-			for _, block := range indented {
-				for line := range strings.Lines(strings.ReplaceAll(block[1], "\\\n", " ")) {
-					named = named || strings.Contains(line, "export DIALTONE_CONFIG=")
-					if !command.MatchString(line) {
-						continue
-					}
-					checked++
-					if !named && !names.MatchString(line) {
-						t.Errorf("%s: the store is not named in: %s", path, line)
-					}
-				}
+			if !command.MatchString(line) {
+				continue
+			}
+			checked++
+			if !named[r.document] && !names.MatchString(line) {
+				t.Errorf("%s: the store is not named in: %s", r.document, line)
 			}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 type exportCommand struct {
 	Enable  exportEnable  `cmd:"" help:"Create tables with HA1s, and update them."`
 	Disable exportDisable `cmd:"" help:"Empty the tables, and stop updating them."`
-	Status  exportStatus  `cmd:"" help:"Show the tables' state and place."`
+	Status  exportStatus  `cmd:"" help:"Show the state of the tables, and where they are."`
 	Rebuild exportRebuild `cmd:"" help:"Correct the tables."`
 	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that reads the tables."`
 }
@@ -97,7 +97,7 @@ func (c exportStatus) print(p *program, in *installation) error {
 		return err
 	}
 	readers := exportReaders{Blocked: []string{}}
-	if status.Enabled && len(status.Locations) == 1 { // a file, and not the schemas of a database
+	if status.Enabled && !in.shared() { // the tables are in a file
 		if readers, err = readersOf(status.Locations[0]); err != nil {
 			return err
 		}

@@ -202,9 +202,10 @@ func TestDatabaseGone(t *testing.T) {
 			case <-time.After(stopWithin):
 				t.Fatalf("the server runs on\n%s", p.stderr)
 			}
-			const says = "the file of the database was removed or replaced while it was open"
-			if got := p.ExitCode(); got != exitConfig || p.stderr.Count("dialtone: "+engine.ErrFailed.Error()) != 1 ||
-				p.stderr.Count(says) == 0 || p.stderr.Count(`"msg":"store failed; exiting","status":78`) != 1 {
+			says := "dialtone: " + database + ": the file of the database was removed or replaced while it was open"
+			if got := p.ExitCode(); got != exitConfig || p.stderr.Count(says) != 1 ||
+				p.stderr.Count(engine.ErrFailed.Error()) != 0 ||
+				p.stderr.Count(`"msg":"store failed; exiting","status":78`) != 1 {
 				t.Errorf("exit status %d\n%s", got, p.stderr)
 			}
 			cmd := exec.Command(binary(t), "serve", "--data", p.data, "--listen", "127.0.0.1:0")
@@ -217,8 +218,8 @@ func TestDatabaseGone(t *testing.T) {
 	}
 }
 
-// A server whose keys are removed goes on with those that it has, says that it is not ready, and is
-// ready when they are back.
+// When keys are removed, a server keeps using those that it has read and is not ready. It is ready
+// again when they are back.
 func TestKeysGone(t *testing.T) {
 	p := newTestServer(t, launch{data: t.TempDir()}, "")
 	mustOutput(t, "turn", "secret", "--data", p.data)

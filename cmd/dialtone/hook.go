@@ -20,7 +20,7 @@ import (
 
 type hookCommand struct {
 	Add    hookAdd    `cmd:"" help:"Notify a phone server of changes."`
-	List   hookList   `cmd:"" help:"List all hooks, and what they wait for."`
+	List   hookList   `cmd:"" help:"List all hooks and their backlog."`
 	Remove hookRemove `cmd:"" help:"Stop notifying a phone server."`
 	Test   hookTest   `cmd:"" help:"Call a phone server, and show its response."`
 }

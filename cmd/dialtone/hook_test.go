@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -65,11 +66,10 @@ func (f *hookFixture) hooks() (list []hookView) {
 func (f *hookFixture) within(limit time.Duration, condition string, holds func() bool) {
 	f.Helper()
 	start := time.Now()
-	for !holds() {
-		if time.Since(start) > limit {
-			f.Fatalf("not within %v: %s", limit, condition)
-		}
-		time.Sleep(5 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(f.Context(), limit)
+	defer cancel()
+	if err := process.Poll(ctx, process.Holds(holds)); err != nil {
+		f.Fatalf("not within %v: %s", limit, condition)
 	}
 	f.Logf("%s after %v", condition, time.Since(start).Round(time.Millisecond))
 }

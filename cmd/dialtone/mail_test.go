@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -89,10 +90,10 @@ func (o *relayFixture) list() map[string]messageView {
 
 func (o *relayFixture) until(what string, is func() bool) {
 	o.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			o.t.Fatalf("never: %s\n%s", what, o.p.stderr)
-		}
+	ctx, cancel := context.WithTimeout(o.t.Context(), process.Timeout)
+	defer cancel()
+	if err := process.Poll(ctx, process.Holds(is)); err != nil {
+		o.t.Fatalf("never: %s\n%s", what, o.p.stderr)
 	}
 }
 

@@ -298,6 +298,12 @@ func TestRecipes(t *testing.T) {
 			s.Errorf("turnserver.conf: %q, %v", turn, err)
 		}
 		s.run("docs/operating.md", "--mail-footer")
+		s.write("logo.svg", `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1">`+
+			`<path d="M0 0h1v1z"/></svg>`, 0o600)
+		s.run("docs/operating.md", "--logo logo.svg")
+		if out := s.dialtone("tenant list --json"); !strings.Contains(out, `"image/svg+xml"`) {
+			s.Errorf("the tenants are %s", out)
+		}
 	})
 	run("accounts", func(s *sandbox) {
 		s.serve()

@@ -362,6 +362,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
+		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",
+		"tenant/support", "tenant/logo", "tenant/accent",
 		"tenant/mail-from", "tenant/reply-to", "tenant/mail-footer", "tenant/sip-server",
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/algorithm",

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/sqlite"
 )
@@ -57,10 +58,12 @@ func versionOf(info *debug.BuildInfo, schema int) string {
 	return fmt.Sprintf("dialtone %s: %s", version, strings.Join(facts, ", "))
 }
 
-// helpCommand is replaced by --help before the command line is parsed.
+// helpCommand is replaced by --help before the command line is parsed, if it is the first argument.
 type helpCommand struct {
 	Command []string `arg:"" optional:"" help:"The command."`
 }
 
-// Run is not reached, because run replaces the command.
-func (helpCommand) Run(*program) error { return nil }
+// Run is reached only where options come before the command.
+func (helpCommand) Run(*program) error {
+	return usageError{fault.New(fault.Invalid, "help must be the first argument: dialtone help [COMMAND]")}
+}

@@ -98,7 +98,7 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 		return a, err
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		for range linkAttempts {
+		for range changeAttempts {
 			n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 				AND activated IS NULL AND NOT held AND expires > $1`, engine.Micros(now), token[:], tenant)
 			if err != nil {
@@ -114,17 +114,17 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 				return nil, err
 			}
 		}
-		return nil, errLinkChanges
+		return nil, errKeepsChanging
 	})
 	return a, err
 }
 
-// linkAttempts bounds the attempts of a transaction on a link that another transaction changes. On
+// changeAttempts bounds the attempts of a transaction on an account that other transactions change. On
 // PostgreSQL each statement has its own snapshot: an UPDATE may find a link replaced or its account
 // held, and the next statement find that undone. Then the UPDATE is run again.
-const linkAttempts = 10
+const changeAttempts = 10
 
-var errLinkChanges = errors.New("the link was changed by others in each of the attempts to use it")
+var errKeepsChanging = errors.New("the account was changed by others in each of the attempts to change it")
 
 // Confirm implements account.Store.
 func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID,
@@ -141,7 +141,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 		return a, nil
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		for range linkAttempts {
+		for range changeAttempts {
 			// Since the read the account may have been deleted or disabled, or got another link. It
 			// may also have expired since then, which does not matter.
 			n, err := tx.Exec(`UPDATE account SET activated = COALESCE(activated, $1),
@@ -161,7 +161,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 				return nil, account.ErrHeld
 			}
 		}
-		return nil, errLinkChanges
+		return nil, errKeepsChanging
 	})
 	return a, err
 }
@@ -172,9 +172,9 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
 		return account.Account{}, errNoAccount
 	}
-	// So that a name that is not known takes as long as one that is, the statement reads a row in
-	// both cases: that of the name, or else the one that follows it. After the last name it is the
-	// last row. Without statistics, PostgreSQL would look for max(username) among all rows.
+	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
+	// of the name, or else that of the next name, or of the last name if there is no next one. The
+	// subquery does not use max(username), for which PostgreSQL without statistics reads all rows.
 	var found bool
 	row := s.engine.Reads(ctx).Row(`SELECT username = $3 AND `+live+`, `+accountColumns+` FROM account
 		WHERE tenant = $2 AND username >= (SELECT CASE WHEN last < $3 THEN last ELSE $3 END
@@ -214,14 +214,35 @@ func (s *Store) change(what hook.EventType, set string, tenant int64, user strin
 	event := account.NewUID(now)
 	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
-		a, err = scanAccount(tx.Row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+`
-			RETURNING `+accountColumns, args...))
+		err = untilFound(tx, tenant, user, now, func() (err error) {
+			a, err = scanAccount(tx.Row(`UPDATE account SET `+set+` WHERE tenant = $2 AND username = $3 AND `+live+`
+				RETURNING `+accountColumns, args...))
+			return err
+		})
 		if err == nil && what != "" {
 			err = insertAccountNotifications(tx, what, event, a.UID[:], now)
 		}
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
 	return a, err
+}
+
+// untilFound calls change, which changes the live account of a user, until it finds one or there is
+// none. On PostgreSQL, a statement that waits for the row of an expired account, while a signup
+// replaces that account, finds neither: its snapshot is older than the new account.
+func untilFound(tx engine.Tx, tenant int64, user string, now time.Time, change func() error) error {
+	for range changeAttempts {
+		err := change()
+		if !errors.Is(err, errNoAccount) {
+			return err
+		}
+		n, countErr := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND username = $3 AND `+live,
+			engine.Micros(now), tenant, user)
+		if countErr != nil || n == 0 {
+			return errors.Join(countErr, err)
+		}
+	}
+	return errKeepsChanging
 }
 
 // Enable implements account.Store.
@@ -244,35 +265,46 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
 	event := account.NewUID(now)
 	defer s.signalAdded()
-	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		n, err := tx.Exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live,
-			engine.Micros(now), tenant, user)
-		if err != nil || n > 0 {
-			return nil, err
-		}
-		var uid []byte
-		err = tx.Row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE,
-			token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1
-			WHERE tenant = $2 AND username = $3 AND activated IS NOT NULL AND closed IS NULL RETURNING uid`,
-			engine.Micros(now), tenant, user, []byte{}).Scan(&uid)
-		if errors.Is(err, sql.ErrNoRows) {
-			if tx.Repeated() {
-				return nil, nil
-			}
-			return nil, errNoAccount
-		} else if err != nil {
-			return nil, err
-		}
-		if err := insertAccountNotifications(tx, hook.AccountDeleted, event, uid, now); err != nil {
-			return nil, err
-		}
-		for _, table := range []string{"outbox", "replaced", "delivery"} {
-			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, uid); err != nil {
-				return nil, err
-			}
-		}
-		return []phonetables.Subject{phonetables.Subject(uid)}, nil
+	return s.tables.Write(func(tx engine.Tx) (changed []phonetables.Subject, err error) {
+		err = untilFound(tx, tenant, user, now, func() (err error) {
+			changed, err = remove(tx, tenant, user, event, now)
+			return err
+		})
+		return changed, err
 	})
+}
+
+// remove deletes a live account. One that was active keeps a row with its name.
+func remove(
+	tx engine.Tx, tenant int64, user string, event account.UID, now time.Time,
+) ([]phonetables.Subject, error) {
+	n, err := tx.Exec(`DELETE FROM account WHERE tenant = $2 AND username = $3 AND activated IS NULL AND `+live,
+		engine.Micros(now), tenant, user)
+	if err != nil || n > 0 {
+		return nil, err
+	}
+	var uid []byte
+	err = tx.Row(`UPDATE account SET closed = $1, name = '', email = '', credential = $4, has_sha256 = FALSE,
+		token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1
+		WHERE tenant = $2 AND username = $3 AND activated IS NOT NULL AND closed IS NULL RETURNING uid`,
+		engine.Micros(now), tenant, user, []byte{}).Scan(&uid)
+	if errors.Is(err, sql.ErrNoRows) {
+		if tx.Repeated() {
+			return nil, nil
+		}
+		return nil, errNoAccount
+	} else if err != nil {
+		return nil, err
+	}
+	if err := insertAccountNotifications(tx, hook.AccountDeleted, event, uid, now); err != nil {
+		return nil, err
+	}
+	for _, table := range []string{"outbox", "replaced", "delivery"} {
+		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, uid); err != nil {
+			return nil, err
+		}
+	}
+	return []phonetables.Subject{phonetables.Subject(uid)}, nil
 }
 
 // prefixed scans some columns before those of an account.

@@ -16,6 +16,22 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
+// bothEngines opens an empty store on each engine. They are closed when the test ends.
+func bothEngines(t *testing.T) (*sqlite.Engine, *postgres.Engine) {
+	t.Helper()
+	onFile, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { onFile.Close() })
+	onServer, err := postgres.Open(t.Context(), "a", postgrestest.Shared(t).Database(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { onServer.Close() })
+	return onFile, onServer
+}
+
 // countingEngine counts the rows that its reads return.
 type countingEngine struct {
 	engine.Engine
@@ -51,16 +67,7 @@ func (s countingScanner) Scan(dst ...any) error {
 // Find reads one row, whether or not there is an account with the name, so that both take the same
 // time.
 func TestFindReadsARowForEveryName(t *testing.T) {
-	onFile, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer onFile.Close()
-	onServer, err := postgres.Open(t.Context(), "a", postgrestest.Shared(t).Database(t), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer onServer.Close()
+	onFile, onServer := bothEngines(t)
 	ring, rows := secret.NewRing(noon), 0
 	for name, s := range map[string]*store.Store{
 		"SQLite":     store.New(countingEngine{onFile, &rows}, phonetables.OnSQLite(onFile, ring)),
@@ -107,16 +114,7 @@ func TestFindReadsARowForEveryName(t *testing.T) {
 
 // The row of a deleted account keeps its name reserved, and nothing else of the account.
 func TestDeletedAccountLeavesItsName(t *testing.T) {
-	onFile, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer onFile.Close()
-	onServer, err := postgres.Open(t.Context(), "a", postgrestest.Shared(t).Database(t), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer onServer.Close()
+	onFile, onServer := bothEngines(t)
 	ring := secret.NewRing(noon)
 	for _, c := range []struct {
 		name   string

@@ -16,6 +16,7 @@ import (
 
 	"dialtone/internal/delivery"
 	"dialtone/internal/mail/relay"
+	"dialtone/internal/test/process"
 	"dialtone/internal/test/smtptest"
 )
 
@@ -68,11 +69,7 @@ func wantRefusal(t *testing.T, err error, at delivery.Step, code int, words stri
 // waitFor waits until a condition is true.
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("timed out waiting: %s", what)
-		}
-	}
+	process.Eventually(t, what, process.Holds(ok))
 }
 
 func password(text string) func() (string, error) {

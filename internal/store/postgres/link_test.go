@@ -75,3 +75,46 @@ func TestChangeBetweenReadAndWrite(t *testing.T) {
 		})
 	}
 }
+
+// An account has expired for the server that gives its name to a signup, and not yet for another one,
+// whose clock is behind and which changes it. The change finds the new account.
+func TestChangeWhileNameIsReused(t *testing.T) {
+	url := postgrestest.Shared(t).Database(t)
+	s := openStore(t, secret.NewRing(noon), "a", url)
+	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
+	for user, change := range map[string]func(user string) error{
+		"enable":  func(user string) error { _, err := s.Enable(ctx, tenantID, user, noon); return err },
+		"disable": func(user string) error { _, err := s.Disable(ctx, tenantID, user, noon); return err },
+		"role":    func(user string) error { _, err := s.SetRole(ctx, tenantID, user, account.User, noon); return err },
+		"delete":  func(user string) error { return s.Delete(ctx, tenantID, user, noon) },
+	} {
+		t.Run(user, func(t *testing.T) {
+			if err := s.Create(ctx, newSignup(tenantID, user), noon); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := pgx.Connect(ctx, url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(ctx)
+			_, err = conn.Exec(ctx, `CREATE TEMPORARY TABLE newer AS SELECT * FROM account WHERE username = '`+user+`';
+				UPDATE newer SET uid = decode(md5(username), 'hex'), token = NULL;
+				BEGIN; DELETE FROM account WHERE username = '`+user+`'; INSERT INTO account SELECT * FROM newer`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan error, 1)
+			go func() { answer <- change(user) }()
+			eventually(t, "the call waits for the signup", func() bool {
+				return s.count(t, `SELECT count(*) FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+			})
+			if _, err := conn.Exec(ctx, `COMMIT`); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-answer; err != nil {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -15,12 +15,18 @@ import (
 var ErrReplaced = errors.New("the file of the database was removed or replaced while it was open; " +
 	"put it back or restore a backup before you start again")
 
-// placeInterval is how often an engine that writes nothing looks for its file.
+// fileLost is an engine.ErrFailed without its text, which says to restart the server: that does not
+// bring the file back.
+type fileLost struct{ error }
+
+func (e fileLost) Unwrap() []error { return []error{engine.ErrFailed, e.error} }
+
+// placeInterval is how often an engine without writes checks its file.
 const placeInterval = time.Second
 
 // watchPlace makes writing end when the path of the database no longer leads to the open file, which
-// place describes. The writer checks it after each commit, before anybody is told of the commit, so
-// that no write is reported as saved that is in a lost file.
+// place describes. The writer checks this after each commit and before it reports success, so that
+// no write into a lost file is reported as saved.
 func (e *Engine) watchPlace(place os.FileInfo) {
 	inPlace := func() error {
 		now, err := os.Stat(e.path)
@@ -41,7 +47,7 @@ func (e *Engine) watchPlace(place os.FileInfo) {
 				return
 			case <-ticker.C:
 				if inPlace() != nil {
-					// The commit finds it, and ends all writing.
+					// This write fails, and ends all writing.
 					_ = e.Write(func(tx engine.Tx) error { return noopWrite(tx) })
 					return
 				}

@@ -140,6 +140,9 @@ func (w *writer) try(group []*job) (broken int, err error) {
 // fail ends all writing.
 func (w *writer) fail(cause error) error {
 	w.failure = fmt.Errorf("%w: %w", engine.ErrFailed, cause)
+	if errors.Is(cause, ErrReplaced) {
+		w.failure = fileLost{cause}
+	}
 	close(w.failed)
 	return w.refusal()
 }

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,8 +50,25 @@ func Linearizable(
 		t.Logf("%d operations of %d clients over %d restarts, seed %d", len(h.operations), clients, restarts, seed)
 	case porcupine.Illegal:
 		t.Errorf("seed %d: no order of the calls explains the answers", seed)
+		h.logIllegal()
 	default:
 		t.Errorf("seed %d: the search for an order was not finished in a minute", seed)
+	}
+}
+
+// logIllegal logs the calls for each user name whose answers have no explanation.
+func (h *history) logIllegal() {
+	for _, part := range oneName.Partition(h.operations) {
+		if porcupine.CheckOperations(oneName, part) {
+			continue
+		}
+		slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+		for _, op := range part {
+			c, out := op.Input.(request), op.Output.(result)
+			h.Logf("%v to %v: %s %s %.4x link %.4x, %s to %s, at %v: %.4x %s, active %v, disabled %v, confirmed %v, %v",
+				time.Duration(op.Call), time.Duration(op.Return), c.op, c.user, c.uid[8:], c.link, c.was, c.email,
+				c.at.Format(time.StampMicro), out.uid[8:], out.email, out.active, out.disabled, out.confirmed, out.err)
+		}
 	}
 }
 

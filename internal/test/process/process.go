@@ -141,6 +141,16 @@ func poll(ctx context.Context, ended <-chan struct{}, try func() error) error {
 	}
 }
 
+// Holds returns a function for Poll and Eventually that fails while a condition is false.
+func Holds(condition func() bool) func() error {
+	return func() error {
+		if !condition() {
+			return errors.New("it does not hold")
+		}
+		return nil
+	}
+}
+
 // Eventually calls try until it returns nil, and fails the test after Timeout.
 func Eventually(t testing.TB, condition string, try func() error) {
 	t.Helper()

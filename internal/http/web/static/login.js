@@ -73,7 +73,7 @@ async function submit(showBusy) {
   }
   showBusy();
   let answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
-  // Others may have guessed at this name until it is refused. Who holds its link is not.
+  // Wrong guesses by others may have locked this name. A person with its link can still sign in.
   if (answer?.status === 429 && await confirmLink(user, typed)) {
     answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
   }
