@@ -100,12 +100,18 @@ func newTenantBrand(t *tenant.Tenant) *tenantBrand {
 
 // styleSheet returns the custom properties of an accent, for light and dark pages.
 func styleSheet(p tenant.Palette) []byte {
-	properties := func(s tenant.Shades) string {
-		return fmt.Sprintf(":root{--accent:%s;--on-accent:%s;--accent-strong:%s;--accent-tint:%s;}",
-			s.Accent, s.OnAccent, s.Strong, s.Tint)
+	var light, dark strings.Builder
+	for _, property := range []struct{ name, light, dark string }{
+		{"--accent", p.Light.Accent, p.Dark.Accent},
+		{"--on-accent", p.Light.OnAccent, p.Dark.OnAccent},
+		{"--accent-strong", p.Light.Strong, p.Dark.Strong},
+		{"--accent-tint", p.Light.Tint, p.Dark.Tint},
+	} {
+		fmt.Fprintf(&light, "%s:%s;", property.name, property.light)
+		fmt.Fprintf(&dark, "%s:%s;", property.name, property.dark)
 	}
-	return []byte(properties(p.Light) + "\n" +
-		"@media (prefers-color-scheme:dark){" + properties(p.Dark) + "}\n")
+	return []byte(":root{" + light.String() + "}\n" +
+		"@media (prefers-color-scheme:dark){:root{" + dark.String() + "}}\n")
 }
 
 // brandPolicy is for files that a stranger to this program wrote: even if one is opened by itself,

@@ -197,9 +197,6 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	}
 	found, ok := s.table[r.URL.Path]
 	if !ok {
-		if _, isFile := s.assets.lookup(r.URL.Path); isFile {
-			return s.static(w, r) // the page of an unknown host has its style
-		}
 		rt.api = s.isAPI(r.URL.Path)
 		return errNoPage
 	}
