@@ -175,8 +175,9 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		b.fill("password", secretWords)
 		b.click("#submit")
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		b.click(".manual summary")
 		text := b.get(`document.querySelector("main").innerText`)
-		for _, part := range []string{"alex", "Älex 🙂", "localhost", "TLS"} {
+		for _, part := range []string{"alex@localhost", "Älex 🙂", "TLS"} {
 			if !strings.Contains(text, part) {
 				t.Errorf("the account page does not say %q:\n%s", part, text)
 			}
@@ -199,14 +200,22 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	b.step("When an operator disables the account, the session ends with the next request", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
 		b.visit("/account.html")
-		b.until(`location.pathname === "/login.html"`)
+		b.until(`location.pathname === "/login.html" && ended.checkVisibility()`)
+		b.check("session-ended")
 		command(t, "account", "enable", "alex", "--tenant", "localhost", "--data", data)
 	})
 	b.step("Signing out ends the session", func() {
 		b.signIn("alex", secretWords)
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		for _, path := range []string{"/", "/signup.html", "/login.html"} {
+			b.visit(path)
+			b.until(`document.querySelector('main a[href="/account.html"]')`)
+			b.check("signed in " + path)
+		}
 		b.click(`form[action="/signout.ashx"] button`)
-		b.until(`location.pathname === "/login.html"`)
+		b.until(`location.pathname === "/login.html" && document.getElementById("signed-out").checkVisibility()`)
+		b.until(`document.activeElement.id === "user"`)
+		b.check("signed-out")
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html"`)
 	})

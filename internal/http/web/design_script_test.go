@@ -250,6 +250,7 @@ func TestWhySignIn(t *testing.T) {
 		if got != want || eval[string](p, `document.getElementById("status").textContent`) != want {
 			t.Errorf("%q: the page says %q", fragment, got)
 		}
+		p.wait(`document.readyState === "complete" && document.activeElement.id === "user"`)
 		p.do(chromedp.Navigate(s.URL + blankPath))
 	}
 }
@@ -431,7 +432,7 @@ func TestLargeText(t *testing.T) {
 				t.Errorf("%s in %s is too wide: %q", path, lang, wide)
 			}
 			// A label that is broken into letters is much higher than its lines of text need.
-			broken := eval[[]string](p, `[...document.querySelectorAll("label, button, dt, .button")]
+			broken := eval[[]string](p, `[...document.querySelectorAll("label, button, dt, .button, .label")]
 				.filter((e) => e.checkVisibility() && e.innerText.length > 3)
 				.filter((e) => e.getBoundingClientRect().width < 60).map((e) => e.innerText)`)
 			if len(broken) > 0 {

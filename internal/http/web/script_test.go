@@ -686,7 +686,7 @@ func TestSignUpPage(t *testing.T) {
 			t.Error("the form can be sent")
 		}
 		if got := p.problems(); len(got) != 1 ||
-			!strings.HasPrefix(got[0], "This browser could not make the one-way key correctly") {
+			!strings.HasPrefix(got[0], "This browser could not make the one‑way key correctly") {
 			t.Errorf("problems %q", got)
 		}
 	})

@@ -96,11 +96,19 @@ async function submit(showBusy) {
   }
 }
 
+const focusFirst = () =>
+  ["user", "password"].map(byId).find((input) => input.value === "")?.focus({ preventScroll: true });
+
 // Says why the person is here: they have signed out, or their session has ended. The address has the
-// id of the text, which is shown without this script too.
+// id of the text, which is shown without this script too. Until the page has loaded, the browser moves
+// the focus to that text.
 function sayWhy() {
   const text = location.hash && byId(location.hash.slice(1));
-  if (text && text.matches(".said")) announce(text.textContent);
+  if (!text || !text.matches(".said")) return;
+  announce(text.textContent);
+  addEventListener("load", () => setTimeout(() => {
+    if (!document.activeElement.matches("input")) focusFirst();
+  }, 0), { once: true });
 }
 
 if (sound) {
@@ -108,7 +116,7 @@ if (sound) {
   byId("user").value ||= remembered().user;
   keepTyped("user");
   onSubmit(byId("login"), submit);
-  ["user", "password"].map(byId).find((input) => input.value === "")?.focus({ preventScroll: true });
+  focusFirst();
   sayWhy();
 } else {
   refuse();
