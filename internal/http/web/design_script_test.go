@@ -142,7 +142,8 @@ func TestResendCountdown(t *testing.T) {
 	// The server shows only part of the address; the page has all of it.
 	p.do(chromedp.Click(chromedp.ID("again")))
 	p.wait(`document.getElementById("again-note").textContent.startsWith("A new message")`)
-	if got := p.text("again-note"); !strings.Contains(got, " alex@example.org.") || p.text("sent-to") != "alex@example.org" {
+	got := p.text("again-note")
+	if !strings.Contains(got, " alex@example.org.") || p.text("sent-to") != "alex@example.org" {
 		t.Errorf("the page says %q and %q", got, p.text("sent-to"))
 	}
 }
@@ -450,7 +451,8 @@ func TestScreens(t *testing.T) {
 		t.Errorf("at 1280 x 800, the button ends at %.0f", bottom)
 	}
 	columns := `((a, b) => a.left < b.left && a.top < b.bottom && b.top < a.bottom)(
-		document.querySelector(".intro").getBoundingClientRect(), document.querySelector("form").getBoundingClientRect())`
+		document.querySelector(".intro").getBoundingClientRect(),
+		document.querySelector("form").getBoundingClientRect())`
 	if !eval[bool](p, columns) {
 		t.Error("at 1280 x 800 there is one column")
 	}
