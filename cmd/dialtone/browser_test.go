@@ -63,6 +63,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		b.click(`a[href="/signup.html"]`)
 		b.until(`document.getElementById("submit")?.disabled === false && /What is/.test(question.textContent)`)
 		b.check("signup")
+		b.shot("signup")
 	})
 	b.step("An empty form shows an error beside each field", func() {
 		b.click("#submit")
@@ -100,7 +101,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	})
 	b.step("After signup, the page says where to look for the message, who sends it and when it expires", func() {
 		b.answer()
-		b.shot("signup")
+		b.shot("signup-filled")
 		b.click("#submit")
 		b.until(`!sent.hidden && document.activeElement.id === "sent-title"`)
 		b.want(`sent.innerText.includes("alex@example.org") && sent.innerText.includes("no-reply@localhost")`, "true")
@@ -715,8 +716,8 @@ func (b *browser) resizeTo(width, height int) {
 	b.succeed(b.engine.resize(width, height))
 }
 
-// shot saves a screenshot of the page if DIALTONE_TEST_SHOTS names a directory. Those of the README
-// were made this way.
+// shot saves a screenshot of the page if DIALTONE_TEST_SHOTS names a directory. signup is the picture of
+// the README.
 func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
 
 // shots saves screenshots of the page on a wide and on a narrow screen, light and dark.
