@@ -123,7 +123,7 @@ func TestAccessibilityInEveryLanguage(t *testing.T) {
 			b.visit(path)
 			b.until(`document.documentElement.lang === ` + quoted(string(tag)) +
 				` && document.readyState === "complete"`)
-			b.do(`document.getElementById("languages")?.setAttribute("open", "")`)
+			b.do(`document.getElementById("language-list")?.showPopover()`)
 			b.do(`document.getElementById("submit")?.click()`)
 			b.check(string(tag) + " " + path)
 		}

@@ -63,6 +63,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		b.click(`a[href="/signup.html"]`)
 		b.until(`document.getElementById("submit")?.disabled === false && /What is/.test(question.textContent)`)
 		b.check("signup")
+		b.shot("signup")
 	})
 	b.step("An empty form shows an error beside each field", func() {
 		b.click("#submit")
@@ -100,7 +101,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	})
 	b.step("After signup, the page says where to look for the message, who sends it and when it expires", func() {
 		b.answer()
-		b.shot("signup")
+		b.shot("signup-filled")
 		b.click("#submit")
 		b.until(`!sent.hidden && document.activeElement.id === "sent-title"`)
 		b.want(`sent.innerText.includes("alex@example.org") && sent.innerText.includes("no-reply@localhost")`, "true")
@@ -175,8 +176,9 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		b.fill("password", secretWords)
 		b.click("#submit")
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		b.click(".manual summary")
 		text := b.get(`document.querySelector("main").innerText`)
-		for _, part := range []string{"alex", "Älex 🙂", "localhost", "TLS"} {
+		for _, part := range []string{"alex@localhost", "Älex 🙂", "TLS"} {
 			if !strings.Contains(text, part) {
 				t.Errorf("the account page does not say %q:\n%s", part, text)
 			}
@@ -199,14 +201,22 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	b.step("When an operator disables the account, the session ends with the next request", func() {
 		command(t, "account", "disable", "alex", "--tenant", "localhost", "--data", data)
 		b.visit("/account.html")
-		b.until(`location.pathname === "/login.html"`)
+		b.until(`location.pathname === "/login.html" && ended.checkVisibility()`)
+		b.check("session-ended")
 		command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)
 	})
 	b.step("Signing out ends the session", func() {
 		b.signIn("alex", secretWords)
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		for _, path := range []string{"/", "/signup.html", "/login.html"} {
+			b.visit(path)
+			b.until(`document.querySelector('main a[href="/account.html"]')`)
+			b.check("signed in " + path)
+		}
 		b.click(`form[action="/signout.ashx"] button`)
-		b.until(`location.pathname === "/login.html"`)
+		b.until(`location.pathname === "/login.html" && document.getElementById("signed-out").checkVisibility()`)
+		b.until(`document.activeElement.id === "user"`)
+		b.check("signed-out")
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html"`)
 	})
@@ -706,8 +716,8 @@ func (b *browser) resizeTo(width, height int) {
 	b.succeed(b.engine.resize(width, height))
 }
 
-// shot saves a screenshot of the page if DIALTONE_TEST_SHOTS names a directory. Those of the README
-// were made this way.
+// shot saves a screenshot of the page if DIALTONE_TEST_SHOTS names a directory. signup is the picture of
+// the README.
 func (b *browser) shot(name string) { b.picture(name, 1280, "light") }
 
 // shots saves screenshots of the page on a wide and on a narrow screen, light and dark.

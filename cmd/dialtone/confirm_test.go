@@ -47,8 +47,8 @@ func TestBrowserConfirm(t *testing.T) {
 		b.step(w.Name+": a wrong password shows an error beside the field", func() {
 			b.fill("password", "not the pass phrase")
 			b.click("#submit")
-			b.until(`!summary.hidden`)
-			b.want(`document.getElementById("summary-list").innerText`,
+			b.until(`document.activeElement.id === "password" && !document.getElementById("password-error").hidden`)
+			b.want(`document.getElementById("password-error").lastChild.textContent`,
 				w.Text("activation.say.password_wrong"))
 			b.want(`password.getAttribute("aria-invalid")`, "true")
 			b.check(string(tag) + " confirm, wrong")

@@ -36,7 +36,11 @@ var (
 
 func newRequestID() string { return strconv.FormatUint(rand.Uint64()|1<<63, 36) }
 
+// permissions keep scripts on a page from what no page needs. Files and the API's answers run none.
+var permissions = []string{"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"}
+
 func writePage(w http.ResponseWriter, status int, page []byte) {
+	w.Header()["Permissions-Policy"] = permissions
 	answer.Bytes(w, status, answer.HTMLType, page)
 }
 

@@ -8,11 +8,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/http"
 	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,9 +35,8 @@ var contentTypes = map[string]string{
 
 // assets are the embedded static files, named once at start.
 type assets struct {
-	byPath  map[string]asset
-	urls    map[string]string
-	imports map[string][]string
+	byPath map[string]asset
+	urls   map[string]string
 }
 
 // asset is one static file in both of its forms. packed returns nil if compression would not make
@@ -58,8 +55,8 @@ var (
 	varyPage = []string{"Accept-Encoding, Accept-Language"}
 )
 
-// newAssets loads the embedded files. It fails only for mistakes in them: a module that imports a
-// missing file, modules that import each other in a cycle, or a file of an unknown kind.
+// newAssets loads the embedded files. It fails only for mistakes in them: see bundle, or a file of
+// an unknown kind.
 func newAssets() (*assets, error) {
 	files, err := fs.Sub(staticFiles, "static")
 	if err != nil {
@@ -73,47 +70,30 @@ func loadAssets(files fs.FS) (*assets, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &assets{byPath: map[string]asset{}, urls: map[string]string{}, imports: map[string][]string{}}
+	scripts, err := bundles(files)
+	if err != nil {
+		return nil, err
+	}
+	a := &assets{byPath: map[string]asset{}, urls: map[string]string{}}
 	for _, name := range names {
-		if err := a.load(files, name, nil); err != nil {
-			return nil, err
+		ext := path.Ext(name)
+		if contentTypes[ext] == "" {
+			return nil, fmt.Errorf("static: %s: no content type for %q", name, ext)
 		}
+		content, isScript := scripts[name]
+		if ext == ".js" && !isScript {
+			continue // part of other scripts
+		}
+		if !isScript {
+			if content, err = fs.ReadFile(files, name); err != nil {
+				return nil, fmt.Errorf("static: %w", err)
+			}
+		}
+		x := newAsset(contentTypes[ext], content)
+		a.urls[name] = staticRoot + strings.TrimSuffix(name, ext) + "." + x.sum[:8] + ext
+		a.byPath[a.urls[name]] = x
 	}
 	return a, nil
-}
-
-// specifier matches what a module imports: the quoted relative name at the end of an import or a
-// re-export.
-var specifier = regexp.MustCompile(`(?m)^((?:import|export)\b[^"';]*)"\./([^"]+)"`)
-
-// load adds one file, and before it the modules that it imports: their fingerprints are part of its
-// text, and so of its own fingerprint. An import map would do the same in the browser, but it is an
-// inline script, which the pages' policy forbids.
-func (a *assets) load(files fs.FS, name string, importers []string) error {
-	if a.urls[name] != "" {
-		return nil
-	}
-	if slices.Contains(importers, name) {
-		return fmt.Errorf("static: modules import each other in a cycle: %s",
-			strings.Join(append(importers, name), ", "))
-	}
-	content, err := fs.ReadFile(files, name)
-	if err != nil {
-		return fmt.Errorf("static: %w", err)
-	}
-	ext := path.Ext(name)
-	if contentTypes[ext] == "" {
-		return fmt.Errorf("static: %s: no content type for %q", name, ext)
-	}
-	if ext == ".js" {
-		if content, err = a.link(files, name, content, append(importers, name)); err != nil {
-			return err
-		}
-	}
-	x := newAsset(contentTypes[ext], content)
-	a.urls[name] = staticRoot + strings.TrimSuffix(name, ext) + "." + x.sum[:8] + ext
-	a.byPath[a.urls[name]] = x
-	return nil
 }
 
 // newAsset returns content in both of its forms.
@@ -143,40 +123,8 @@ func pack(content []byte) []byte {
 	return packed.Bytes()
 }
 
-// link replaces the names of imported modules with their fingerprinted ones, and records them for
-// modules.
-func (a *assets) link(files fs.FS, name string, content []byte, importers []string) ([]byte, error) {
-	var failed error
-	needs := map[string]bool{}
-	linked := specifier.ReplaceAllFunc(content, func(match []byte) []byte {
-		part := specifier.FindSubmatch(match)
-		imported := string(part[2])
-		if err := a.load(files, imported, slices.Clone(importers)); err != nil {
-			failed = err
-			return match
-		}
-		needs[imported] = true
-		for _, further := range a.imports[imported] {
-			needs[further] = true
-		}
-		return fmt.Appendf(nil, `%s"./%s"`, part[1], path.Base(a.urls[imported]))
-	})
-	a.imports[name] = slices.Sorted(maps.Keys(needs))
-	return linked, failed
-}
-
 // url returns the address of a file, fingerprint included, or "" if there is no such file.
 func (a *assets) url(name string) string { return a.urls[name] }
-
-// modules returns the addresses of everything that a module imports, directly or not, so that a
-// page can request them all at once and not one level after the other.
-func (a *assets) modules(name string) []string {
-	var urls []string
-	for _, imported := range a.imports[name] {
-		urls = append(urls, a.urls[imported])
-	}
-	return urls
-}
 
 // lookup returns the file served at a path such as /static/app.1a2b3c4d.css.
 func (a *assets) lookup(path string) (asset, bool) {

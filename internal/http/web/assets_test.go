@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"dialtone/internal/i18n"
 )
 
 func mustAssets(t *testing.T) *assets {
@@ -130,74 +132,72 @@ func TestAssetPaths(t *testing.T) {
 	}
 }
 
-func TestModuleImports(t *testing.T) {
-	a := mustAssets(t)
-	specifiers := regexp.MustCompile(`["'](\.\.?/[^"']*)["']`)
-	count := 0
-	for address, x := range a.byPath {
-		if path.Ext(address) != ".js" {
-			continue
-		}
-		for _, match := range specifiers.FindAllSubmatch(x.plain, -1) {
-			count++
-			if _, ok := a.lookup(path.Join(path.Dir(address), string(match[1]))); !ok {
-				t.Errorf("%s imports %s, which is not served", address, match[1])
-			}
-		}
+func TestBundle(t *testing.T) {
+	files := fstest.MapFS{
+		"page.js": {Data: []byte("// A page.\nimport {\n  a,\n} from \"./a.js\";\nimport { b } from \"./b-b.js\";\n" +
+			"import \"./c.js\";\nconst x = a + b();\n")},
+		"a.js":   {Data: []byte("import { b } from \"./b-b.js\";\nconst x = 1;\nexport const a = x;\n")},
+		"b-b.js": {Data: []byte("export function b() {}\nexport async function d() {}\n")},
+		"c.js":   {Data: []byte("const s = 'import';\n")},
 	}
-	if count == 0 {
-		t.Error("no imports found at all")
+	scripts, err := bundles(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(scripts) != 1 {
+		t.Errorf("%d scripts", len(scripts))
+	}
+	const want = "const $b_b = (() => {\nfunction b() {}\nasync function d() {}\n\nreturn { b, d };\n})();\n" +
+		"const $a = (() => {\nconst { b } = $b_b;\nconst x = 1;\nconst a = x;\n\nreturn { a };\n})();\n" +
+		"const $c = (() => {\nconst s = 'import';\n\nreturn {  };\n})();\n" +
+		"const $page = (() => {\n// A page.\nconst {\n  a,\n} = $a;\nconst { b } = $b_b;\n\nconst x = a + b();\n\n" +
+		"return {  };\n})();\n"
+	if got := string(scripts["page.js"]); got != want {
+		t.Errorf("the script is\n%s\nwant\n%s", got, want)
 	}
 }
 
 func TestFingerprints(t *testing.T) {
 	files := fstest.MapFS{
-		"page.js": {
-			Data: []byte("import {\n  a,\n} from \"./a.js\";\nexport { b } from \"./b.js\";\n" +
-				"import \"./b.js\";\nconst s = \"./a.js\";\n"),
-		},
-		"a.js": {Data: []byte(`import { b } from "./b.js";`)},
-		"b.js": {Data: []byte(`export const b = 1;`)},
-		"c.js": {Data: []byte(`export const c = 1;`)},
+		"page.js": {Data: []byte("import { a } from \"./a.js\";\n")},
+		"a.js":    {Data: []byte("export const a = 1;\n")},
+		"c.js":    {Data: []byte("const c = 1;\n")},
 	}
 	before, err := loadAssets(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, _ := before.lookup(before.url("page.js"))
-	ua, ub := path.Base(before.url("a.js")), path.Base(before.url("b.js"))
-	want := "import {\n  a,\n} from \"./" + ua + "\";\nexport { b } from \"./" + ub + "\";\n" +
-		"import \"./" + ub + "\";\nconst s = \"./a.js\";\n"
-	if string(page.plain) != want {
-		t.Errorf("page.js became\n%s\nwant\n%s", page.plain, want)
-	}
-	if got := strings.Join(before.modules("page.js"), " "); got != before.url("a.js")+" "+before.url("b.js") {
-		t.Errorf("page.js needs %s", got)
-	}
-	files["b.js"] = &fstest.MapFile{Data: []byte(`export const b = 2;`)}
+	files["a.js"] = &fstest.MapFile{Data: []byte("export const a = 2;\n")}
 	after, err := loadAssets(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, changes := range map[string]bool{"page.js": true, "a.js": true, "b.js": true, "c.js": false} {
+	for name, changes := range map[string]bool{"page.js": true, "c.js": false} {
 		if changed := before.url(name) != after.url(name); changed != changes {
 			t.Errorf("%s has a new address: %v, want %v", name, changed, changes)
 		}
 	}
+	if url := after.url("a.js"); url != "" {
+		t.Errorf("a module that is part of a script has the address %s", url)
+	}
 }
 
 func TestLoadAssetsErrors(t *testing.T) {
+	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	tests := []struct {
 		name  string
 		files fstest.MapFS
 		want  string
 	}{
-		{"missing import", fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}}, "b.js"},
+		{"missing import", fstest.MapFS{"a.js": file(`import "./b.js";`)}, "b.js"},
 		{
 			"import cycle",
-			fstest.MapFS{"a.js": {Data: []byte(`import "./b.js";`)}, "b.js": {Data: []byte(`import "./a.js";`)}},
-			"cycle",
+			fstest.MapFS{"a.js": file(`import "./b.js";`), "b.js": file(`import "./a.js";`)}, "cycle",
 		},
+		{"default import", fstest.MapFS{"a.js": file(`import a from "./b.js";`)}, "not supported"},
+		{"renamed import", fstest.MapFS{"a.js": file(`import { a as b } from "./b.js";`)}, "not supported"},
+		{"exported class", fstest.MapFS{"a.js": file(`export class A {}`)}, "not supported"},
+		{"import that does not end its line", fstest.MapFS{"a.js": file(`import "./b.js"; f();`)}, "not supported"},
 		{"unknown type", fstest.MapFS{"a.exe": {}}, "content type"},
 	}
 	for _, tt := range tests {
@@ -209,35 +209,58 @@ func TestLoadAssetsErrors(t *testing.T) {
 	}
 }
 
-func TestAssetsSize(t *testing.T) {
-	total := 0
-	for _, x := range mustAssets(t).byPath {
-		if packed := x.packed(); packed != nil {
-			total += len(packed)
-		} else {
-			total += len(x.plain)
+// TestPageWeight adds up what each page loads, with the largest logo of its own.
+func TestPageWeight(t *testing.T) {
+	p, a := mustPages(t), mustAssets(t)
+	resource := regexp.MustCompile(`/static/[\w.-]+`)
+	for name, v := range allPages("plain") {
+		for _, tag := range i18n.Tags {
+			page, err := p.render(tag, v.page, v.data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total, scripts := len(pack(page)), 0
+			seen := map[string]bool{}
+			for _, url := range resource.FindAllString(string(page), -1) {
+				if seen[url] {
+					continue
+				}
+				seen[url] = true
+				x, ok := a.lookup(url)
+				if !ok {
+					t.Fatalf("%s has %s, which is not served", name, url)
+				}
+				if path.Ext(url) == ".js" {
+					scripts++
+				}
+				if packed := x.packed(); packed != nil {
+					total += len(packed)
+				} else {
+					total += len(x.plain)
+				}
+			}
+			if total > 60_000 || scripts > 1 || len(seen) > 3 {
+				t.Errorf("%s in %s: %d bytes compressed, %d files, %d scripts", name, tag, total, len(seen), scripts)
+			}
 		}
-	}
-	if total > 40<<10 {
-		t.Errorf("static files are %d bytes compressed; with the pages that goes above 60 kB", total)
 	}
 }
 
-// TestColorFallback checks that browsers without light-dark() get the light value of each colour.
-func TestColorFallback(t *testing.T) {
+// TestDarkColors checks that every colour has a second value for dark screens, by a rule that older
+// browsers know too.
+func TestDarkColors(t *testing.T) {
 	a := mustAssets(t)
 	x, _ := a.lookup(a.url("app.css"))
-	css := string(x.plain)
-	_, fallback, ok := strings.Cut(css, "@supports not (color: light-dark(#000, #fff)) {")
-	fallback, _, _ = strings.Cut(fallback, "}")
-	pair := regexp.MustCompile(`(--[\w-]+: (?:var\(--[\w-]+, )?)light-dark\((#\w+), #\w+\)(\)?;)`)
-	colors := pair.FindAllStringSubmatch(css, -1)
-	if !ok || len(colors) != strings.Count(css, "light-dark(#")-1 {
-		t.Fatalf("%d colours, and a fallback: %t", len(colors), ok)
+	light, rest, _ := strings.Cut(string(x.plain), "@media (prefers-color-scheme: dark) {")
+	dark, _, ok := strings.Cut(rest, "\n}\n")
+	color := regexp.MustCompile(`(--[\w-]+): (?:#|rgb\()`)
+	colors := color.FindAllStringSubmatch(light, -1)
+	if !ok || len(colors) < 15 || strings.Contains(string(x.plain), "light-dark(") {
+		t.Fatalf("%d colours, and a dark set: %t", len(colors), ok)
 	}
 	for _, c := range colors {
-		if want := c[1] + c[2] + c[3]; !strings.Contains(fallback, want) {
-			t.Errorf("the fallback lacks %s", want)
+		if !strings.Contains(dark, "    "+c[1]+": ") {
+			t.Errorf("%s has no dark value", c[1])
 		}
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"dialtone/internal/i18n"
+	"dialtone/internal/provision"
 )
 
 // The pages are tested in Chromium, against a server that has the real pages and static files and
@@ -102,6 +103,9 @@ func startBrowser(t *testing.T) context.Context {
 	return browser.tab
 }
 
+// modulePath is where the modules of scripts are, for tests of one of them.
+const modulePath = "/modules/"
+
 // pageServer has the real pages and static files, and endpoints that answer as a test says.
 type pageServer struct {
 	URL string
@@ -142,20 +146,31 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	f := frame{
 		Product: "Dialtone", Host: testHost, Realm: testHost, Switch: true,
 	}
+	linphone := setup{"linphone", drawn, link, opener(provision.Linphone, link), stores[provision.Linphone], 840}
+	in := f
+	in.SignedIn = "alex"
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
 		"/signup.html": {"signup", signupPage{f, "phones@phone.test"}},
 		"/login.html":  {"login", loginPage{f}},
 		"/account.html": {"account", accountPage{
-			f, "alex", "Álex 🙂", "alex@example.org", "user",
-			sipSettings{"alex", testHost, testHost, "sip.phone.test:5061", "TLS"},
-			[]string{"linphone", "zoiper", "baresip", "jssip"},
+			in, "Álex 🙂", "alex@example.org",
+			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
+			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
 		}},
-		"/error": {"error", errorPage{f, 404, "error.not_found", "x"}},
-		"/scan":  {"provision", provisionPage{f, "linphone", drawn, link, ""}},
+		"/in":      {"home", homePage{in}},
+		"/signed":  {"signedin", signedInPage{in}},
+		"/error":   {"error", errorPage{f, 404, "error.not_found", "x"}},
+		"/nowhere": {"error", errorPage{frame{Product: "Dialtone"}, 421, "error.misdirected_request", "x"}},
+		"/scan": {"provision", provisionPage{
+			frame: in, setup: linphone,
+		}},
+		"/scan/zoiper": {"provision", provisionPage{
+			frame: in, setup: setup{"zoiper", drawn, link, "", stores[provision.Zoiper], 840},
+		}},
 		"/copied": {"provision", provisionPage{
-			f, "baresip", nil, "",
-			"\"Álex 🙂\" <sip:alex@phone.test;transport=tls>;auth_user=alex;" +
+			frame: in, setup: setup{Program: "baresip"},
+			Text: "\"Álex 🙂\" <sip:alex@phone.test;transport=tls>;auth_user=alex;" +
 				"outbound=\"sip:sip.phone.test:5061;transport=tls\";regint=600\n",
 		}},
 		"/devmail": {"devmail", devMailPage{f, []devMail{{
@@ -204,6 +219,11 @@ func newPageServer(t *testing.T) *pageServer {
 func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	site, _ := loadTestSite()
 	setHeaders(w.Header())
+	if name, ok := strings.CutPrefix(r.URL.Path, modulePath); ok {
+		w.Header().Set("Content-Type", contentTypes[".js"])
+		http.ServeFileFS(w, r, staticFiles, "static/"+name)
+		return
+	}
 	if x, ok := site.assets.lookup(r.URL.Path); ok {
 		x.serve(w, r)
 		return
@@ -538,13 +558,15 @@ func (p *tab) received() string {
 	}
 }
 
-// problems waits for the summary and returns its lines.
+// problems waits for problems and returns the lines of the summary, or the text beside the only field
+// that has one.
 func (p *tab) problems() []string {
 	p.t.Helper()
-	p.wait(
-		`!document.getElementById("summary").hidden && !document.querySelector("form").hasAttribute("aria-busy")`,
-	)
-	return eval[[]string](p, `[...document.querySelectorAll("#summary-list li")].map((item) => item.innerText)`)
+	p.wait(`(!document.getElementById("summary").hidden || document.querySelector("[aria-invalid]")) &&
+		!document.querySelector("#start form").hasAttribute("aria-busy")`)
+	return eval[[]string](p, `document.getElementById("summary").hidden
+		? [...document.querySelectorAll(".error:not([hidden])")].map((e) => e.lastChild.textContent)
+		: [...document.querySelectorAll("#summary-list li")].map((item) => item.innerText)`)
 }
 
 func (p *tab) focused() string {

@@ -118,7 +118,7 @@ func TestConfirmPage(t *testing.T) {
 		},
 		{
 			"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")),
-			"Too many attempts from here. Try again in 1 minute, at ", false,
+			"Too many attempts from your network. Try again in 1 minute, at ", false,
 		},
 		{
 			"an overloaded server", replyError(503, "overloaded", "x"),

@@ -134,7 +134,7 @@ func TestLanguageMenu(t *testing.T) {
 		t.Errorf("the redirect to sign-in is %d to %s", a.status, a.header.Get("Location"))
 	}
 	if a := v.do(t, "POST", "/signout.ashx?lang=ar", "", "Cookie", cookies); a.status != 303 ||
-		a.header.Get("Location") != "/login.html?lang=ar" {
+		a.header.Get("Location") != "/login.html?lang=ar#signed-out" {
 		t.Errorf("signing out redirects with %d to %s", a.status, a.header.Get("Location"))
 	}
 }

@@ -2,9 +2,11 @@ package web
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
@@ -49,6 +51,37 @@ func (s *Site) turn(w http.ResponseWriter, r *request) error {
 	}{c.Username, c.Password.Reveal(), int(c.Life.Seconds()), c.URIs})
 }
 
+// stores are where people get the programs that everybody can use.
+var stores = map[provision.Format][]store{
+	provision.Linphone: {
+		{"App Store", "https://apps.apple.com/app/linphone/id360065638"},
+		{"Google Play", "https://play.google.com/store/apps/details?id=org.linphone"},
+		{"linphone.org", "https://www.linphone.org/"},
+	},
+	provision.Zoiper: {
+		{"App Store", "https://apps.apple.com/app/zoiper-lite-voip-soft-phone/id438949960"},
+		{"Google Play", "https://play.google.com/store/apps/details?id=com.zoiper.android.app"},
+		{"zoiper.com", "https://www.zoiper.com/"},
+	},
+	provision.Acrobits: {
+		{"App Store", "https://apps.apple.com/app/cloud-softphone/id567475545"},
+		{"Google Play", "https://play.google.com/store/apps/details?id=cz.acrobits.softphone.cloudphone"},
+	},
+}
+
+// opener returns the address that opens a program on the device itself with what its code contains, or
+// "" if the program has no such scheme. Linphone takes the link of its settings after linphone-config:,
+// and the code of Cloud Softphone is an address already. The scheme zoiper: only dials.
+func opener(f provision.Format, code string) template.URL {
+	switch f {
+	case provision.Linphone:
+		return template.URL("linphone-config:" + code)
+	case provision.Acrobits:
+		return template.URL(code)
+	}
+	return ""
+}
+
 // programs returns the formats that the account page offers.
 func programs(p provision.Phone) []provision.Format {
 	return slices.DeleteFunc(slices.Clone(provision.Formats), func(f provision.Format) bool {
@@ -60,47 +93,77 @@ func programs(p provision.Phone) []provision.Format {
 // which we do not log.
 func provisionPath(f provision.Format) string { return "/provision/" + string(f) + ".xml" }
 
-// provision answers the form on the account page. The link that it makes is only in this answer.
+// provision shows the page that sets up a program. The link that it makes is only in this answer, and
+// nothing is stored, so the page may be requested by GET and loaded again for a new link.
 func (s *Site) provision(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
 	}
+	if speculative(r.Header) {
+		return errPrefetch
+	}
 	return s.personal(s.provisionPage)(w, r)
+}
+
+// readFormat reads the program from the query of a GET, or from the form of a POST, whose only query
+// may be the page's language.
+func readFormat(w http.ResponseWriter, r *request, sp pageLanguage) (provision.Format, error) {
+	format := form.Field{Name: "format"}
+	if r.Method != http.MethodPost {
+		err := form.Parse(r.URL.RawQuery, form.Strict, &format, &form.Field{Name: "lang", Optional: true})
+		return provision.Format(format.Value), err
+	}
+	if r.URL.RawQuery == "lang="+string(sp.tag) {
+		r.URL.RawQuery = ""
+	}
+	err := readForm(w, r.Request, &format)
+	return provision.Format(format.Value), err
 }
 
 func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Account) error {
 	sp := s.pageLanguage(r)
-	if r.URL.RawQuery == "lang="+string(sp.tag) {
-		r.URL.RawQuery = "" // the page's language is the only query that its form may have
-	}
-	format := form.Field{Name: "format"}
-	if err := readForm(w, r.Request, &format); err != nil {
+	f, err := readFormat(w, r, sp)
+	if err != nil {
 		return err
 	}
-	phone, f := provision.New(r.tenant, a), provision.Format(format.Value)
+	phone := provision.New(r.tenant, a)
 	if !slices.Contains(programs(phone), f) {
 		return fault.Field("format", "choose one of the programs on your account page")
 	}
-	p := provisionPage{frame: s.newFrame(r.tenant, sp), Program: string(f)}
+	p := provisionPage{frame: s.newFrame(r.tenant, sp)}
+	p.SignedIn = a.User
+	if p.setup, err = s.setUp(r, a, phone, f); err != nil {
+		return err
+	}
+	if p.Code == nil {
+		file, err := phone.In(f)
+		if err != nil {
+			return err
+		}
+		p.Text = string(file.Text)
+	}
+	return s.show(w, sp, "provision", p)
+}
+
+// setUp makes a link for a program that fetches its settings, and the code for one that scans.
+func (s *Site) setUp(
+	r *request, a account.Account, phone provision.Phone, f provision.Format,
+) (setup, error) {
+	p := setup{Program: string(f), Stores: stores[f]}
 	code := phone.Scan(f)
 	if slices.Contains(provision.Fetched, f) {
 		query := url.Values{"token": {s.deps.Links.Make(r.Context(), r.tenant, a, f, r.from)}}
 		p.Link = r.tenant.PublicURL + provisionPath(f) + "?" + query.Encode()
+		p.Seconds = int((provision.LinkLife - time.Minute) / time.Second)
 		code = p.Link
 	}
-	if code != "" {
-		var err error
-		if p.Code, err = newQR(code); err != nil {
-			return err
-		}
-		return s.show(w, sp, "provision", p)
+	if code == "" {
+		return p, nil
 	}
-	file, err := phone.In(f)
-	if err != nil {
-		return err
-	}
-	p.Text = string(file.Text)
-	return s.show(w, sp, "provision", p)
+	p.Open = opener(f, code)
+	var err error
+	p.Code, err = newQR(code)
+	return p, err
 }
 
 // errPrefetch is for a client that only looks at a link that works once: a browser that guesses where

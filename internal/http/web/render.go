@@ -47,7 +47,6 @@ func (p *pages) parse(a *assets, words *i18n.Words) error {
 			}
 			return a.url(name), nil
 		},
-		"modules": a.modules,
 	})
 	if _, err := layout.ParseFS(pageFiles, "pages/layout.html"); err != nil {
 		return err
@@ -99,6 +98,8 @@ type frame struct {
 	Host, Realm string
 	// Brand is what the operator has chosen to show.
 	Brand brand
+	// SignedIn is the user name of the person who is signed in, or empty.
+	SignedIn string
 }
 
 // To returns the address of another page, in the language that was chosen.
@@ -108,6 +109,18 @@ func (f frame) To(path string) string {
 	}
 	return path + "?lang=" + string(f.Chosen)
 }
+
+// SetUp returns the address of the page that sets up a phone in a program.
+func (f frame) SetUp(program string) string {
+	address := "/provision?format=" + program
+	if f.Chosen != "" {
+		address += "&lang=" + string(f.Chosen)
+	}
+	return address
+}
+
+// signedInPage is /signup.html and /login.html for a person who is signed in.
+type signedInPage struct{ frame }
 
 // homePage is /.
 type homePage struct{ frame }
@@ -134,21 +147,37 @@ type sipSettings struct {
 // accountPage is /account.html.
 type accountPage struct {
 	frame
-	User, Name, Email string
-	Role              string // in words
-	SIP               sipSettings
-	// Programs are those that can be set up without typing, by the names that the form sends.
-	Programs []string
+	Name, Email string
+	SIP         sipSettings
+	// Phone sets up the program that is recommended, and is nil if no program for everybody can be set
+	// up without typing. Others are further ones. Tools are for people who write a configuration or a
+	// page.
+	Phone         *setup
+	Others, Tools []string
 }
 
-// provisionPage is the answer to the form on the account page, with the settings for one program.
-// It has a code to scan, with the link in it if there is one, or a text to copy.
+// setup is how a program is set up without typing.
+type setup struct {
+	Program string
+	// Code is the code to scan. Link is the address in it, or empty if there is none.
+	Code *qrCode
+	Link string
+	// Open is an address that opens the program on this device and sets it up, or empty.
+	Open template.URL
+	// Stores are where to get the program.
+	Stores []store
+	// Seconds is after how long the page is loaded again for a new link. Zero means never.
+	Seconds int
+}
+
+// store is a page where people get a program. Its name is the same in every language.
+type store struct{ Name, URL string }
+
+// provisionPage is /provision, with the settings for one program: a code to scan, or a text to copy.
 type provisionPage struct {
 	frame
-	Program string
-	Code    *qrCode
-	Link    string
-	Text    string
+	setup
+	Text string
 }
 
 // activationState is the outcome of opening an activation link.

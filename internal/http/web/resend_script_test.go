@@ -155,7 +155,7 @@ func TestResendPanel(t *testing.T) {
 				`document.activeElement.id === "correct-email" &&
 					document.activeElement.getAttribute("aria-invalid") === "true"`,
 			)
-			if got := p.text("correct-email-error"); !strings.HasPrefix(got, "Enter an e-mail address") {
+			if got := p.text("correct-email-error"); !strings.HasPrefix(got, "Enter an email address") {
 				t.Errorf("%q: %q", address, got)
 			}
 		}

@@ -77,7 +77,7 @@ func TestKeys(t *testing.T) {
 		writeReply(w, 200, `{}`)
 	})
 	p := openTab(t, s, "/error")
-	module := mustAssets(t).url("keys.js")
+	const module = modulePath + "keys.js"
 	done := eval[int](p, `(async () => {
 		const { keys, sound } = await import("`+module+`");
 		if (!sound) return -1;
@@ -99,7 +99,7 @@ func TestKeys(t *testing.T) {
 func TestHashLengths(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/error")
 	got := eval[[]string](p, `(async () => {
-		const { hashes } = await import("`+mustAssets(t).url("keys.js")+`");
+		const { hashes } = await import("`+modulePath+`keys.js");
 		const out = [];
 		for (let n = 0; n < 300; n++) out.push(hashes["MD5"]("x".repeat(n)) + hashes["SHA-256"]("x".repeat(n)));
 		return out;
@@ -117,7 +117,7 @@ func TestHashLengths(t *testing.T) {
 
 func TestDigestModule(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/error")
-	module := mustAssets(t).url("digest.js")
+	const module = modulePath + "digest.js"
 
 	t.Run("RFC 7616 section 3.9.1", func(t *testing.T) {
 		for algorithm, want := range map[string]string{
@@ -212,7 +212,7 @@ func TestSignUpPage(t *testing.T) {
 		}
 		body := p.body()
 		for _, part := range []string{
-			"#sent\n", "\nCheck your e-mail – Dialtone\n", "alex@example.org", "phones@phone.test",
+			"#sent\n", "\nCheck your email – Dialtone\n", "alex@example.org", "phones@phone.test",
 			time.Now().Add(7 * 24 * time.Hour).Format("2006"),
 		} {
 			if !strings.Contains(body, part) {
@@ -237,7 +237,7 @@ func TestSignUpPage(t *testing.T) {
 		p.ready()
 		var stops []string
 		for _, text := range []string{
-			"", "alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "", "",
+			"", "", "alex", "Alex", "a@b.test", "correct horse battery", "", "4", "", "",
 		} {
 			p.do(chromedp.KeyEvent(kb.Tab))
 			stops = append(stops, p.focused())
@@ -249,7 +249,7 @@ func TestSignUpPage(t *testing.T) {
 			}
 		}
 		if got, want := strings.Join(stops,
-			" "), "language user name email password reveal captcha_answer another submit "; got != want {
+			" "), " language user name email password reveal captcha_answer another submit"; got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.Focus(chromedp.ID("captcha_answer")), chromedp.KeyEvent(kb.Enter))
@@ -285,7 +285,7 @@ func TestSignUpPage(t *testing.T) {
 		want := []string{
 			"Enter a user name",
 			"Enter your name",
-			"Enter your e-mail address",
+			"Enter your email address",
 			"Enter a password",
 			"Answer the sum with a number",
 		}
@@ -324,8 +324,8 @@ func TestSignUpPage(t *testing.T) {
 			{"user", strings.Repeat("a", 65), "Use at most 64 characters for the user name"},
 			{"name", "   ", "Enter your name"},
 			{"name", strings.Repeat("漢", 121), "Use at most 120 characters for your name"},
-			{"email", "alex", "Enter an e-mail address in the form name@example.org"},
-			{"email", "alex@", "Enter an e-mail address in the form name@example.org"},
+			{"email", "alex", "Enter an email address in the form name@example.org"},
+			{"email", "alex@", "Enter an email address in the form name@example.org"},
 			{"password", "elevenchars", "Make the password at least 12 characters long. It has 11 now"},
 			{"password", "🔐🔐🔐🔐🔐🔐", "Make the password at least 12 characters long. It has 6 now"},
 			{"password", "my name is ALEX!", "Choose a password that does not contain the user name"},
@@ -338,8 +338,10 @@ func TestSignUpPage(t *testing.T) {
 				t.Fatal(err)
 			}
 			set := func(quoted string) {
-				eval[bool](p, `(document.getElementById("`+tt.field+`").value = `+quoted+`,
-						document.getElementById("summary").hidden = true)`)
+				eval[bool](p, `((input) => {
+					input.value = `+quoted+`;
+					return input.dispatchEvent(new Event("input", { bubbles: true }));
+				})(document.getElementById("`+tt.field+`"))`)
 			}
 			set(string(value))
 			p.submit()
@@ -389,12 +391,12 @@ func TestSignUpPage(t *testing.T) {
 		}{
 			{
 				name: "a wrong captcha", answer: replyError(400, "captcha_failed", "x"),
-				problem: "That answer was wrong", field: "captcha_answer", focus: "captcha_answer",
+				problem: "That’s not the answer", field: "captcha_answer", focus: "captcha_answer",
 				newCaptcha: true,
 			},
 			{
 				name: "a taken name", answer: replyError(409, "conflict", "x"),
-				problem: "That user name is taken", field: "user", focus: "summary", newCaptcha: true,
+				problem: "That user name is taken", field: "user", focus: "user", newCaptcha: true,
 			},
 			{
 				name:    "a rate limit",
@@ -418,7 +420,7 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:   "too many messages to the address",
 				answer: withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
-				problem: "Too many messages were sent to this e-mail address. " +
+				problem: "Too many messages were sent to this email address. " +
 					"Look for an earlier one, or try again later",
 				focus: "summary",
 			},
@@ -443,19 +445,19 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name: "a reserved name", answer: replyRule("user", "kept"),
 				problem: "That name is reserved for the platform itself", field: "user",
-				focus: "summary",
+				focus: "user",
 			},
 			{
 				name: "a common password", answer: replyRule("ha1", "common"),
-				problem: "That password is one of the first", field: "password", focus: "summary",
+				problem: "That password is one of the first", field: "password", focus: "password",
 			},
 			{
 				name: "a common password by its ha1b", answer: replyRule("ha1b", "common"),
-				problem: "That password is one of the first", field: "password", focus: "summary",
+				problem: "That password is one of the first", field: "password", focus: "password",
 			},
 			{
 				name: "an unknown rule", answer: replyRule("name", "new"),
-				problem: "The server did not accept this", field: "name", focus: "summary",
+				problem: "The server did not accept this", field: "name", focus: "name",
 			},
 			{
 				name: "an unknown field", answer: replyRule("constructor", "kept"),
@@ -471,18 +473,18 @@ func TestSignUpPage(t *testing.T) {
 				answer: func(w http.ResponseWriter, _ *http.Request) {
 					http.Error(w, "<b>gateway</b>", http.StatusBadGateway)
 				},
-				problem: "check your e-mail first",
+				problem: "check your email first",
 				focus:   "summary",
 				retry:   true,
 			},
 			{
 				name: "a success without ok", answer: reply(200, `null`),
-				problem: "check your e-mail first", focus: "summary", retry: true,
+				problem: "check your email first", focus: "summary", retry: true,
 			},
-			{name: "no answer", answer: hangUp, problem: "check your e-mail first", focus: "summary", retry: true},
+			{name: "no answer", answer: hangUp, problem: "check your email first", focus: "summary", retry: true},
 			{
 				name: "markup in a rule", answer: replyRule("name", hostile),
-				problem: "The server did not accept this", field: "name", focus: "summary",
+				problem: "The server did not accept this", field: "name", focus: "name",
 			},
 		}
 		for _, tt := range tests {
@@ -598,7 +600,7 @@ func TestSignUpPage(t *testing.T) {
 		if n := eval[int](p, `fireTimers(15000)`); n != 1 {
 			t.Fatalf("%d timers of 15 seconds", n)
 		}
-		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "check your e-mail first") {
+		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "check your email first") {
 			t.Errorf("problems %q", got)
 		}
 	})
@@ -684,7 +686,7 @@ func TestSignUpPage(t *testing.T) {
 			t.Error("the form can be sent")
 		}
 		if got := p.problems(); len(got) != 1 ||
-			!strings.HasPrefix(got[0], "This browser could not make the one-way key correctly") {
+			!strings.HasPrefix(got[0], "This browser could not make the one‑way key correctly") {
 			t.Errorf("problems %q", got)
 		}
 	})
@@ -756,40 +758,41 @@ func TestSignInPage(t *testing.T) {
 		user, password string
 		problems       []string
 		retry          bool
+		field          string // the only one with a problem
 	}{
-		{"a wrong password", asks, "alex", "something else", []string{denied}, false},
-		{"an unknown name", asks, "nobody", testPassword, []string{denied}, false},
+		{"a wrong password", asks, "alex", "something else", []string{denied}, false, ""},
+		{"an unknown name", asks, "nobody", testPassword, []string{denied}, false, ""},
 		{
 			"a nonce that is always stale",
-			func(s *pageServer) { s.onSignIn("MD5", 9, good) }, "alex", testPassword, []string{denied}, false,
+			func(s *pageServer) { s.onSignIn("MD5", 9, good) }, "alex", testPassword, []string{denied}, false, "",
 		},
-		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false},
+		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false, ""},
 		{
 			"upper case",
-			asks, "Alex", "x", []string{"Use lower-case letters only: a user name has no capitals"}, false,
+			asks, "Alex", "x", []string{"Use lower-case letters only: a user name has no capitals"}, false, "user",
 		},
 		{
 			"a name that no header can hold", asks, "а🙂", "x",
-			[]string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false,
+			[]string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false, "user",
 		},
 		{
 			"a rate limit",
 			answers(withRetryAfter("60", replyError(429, "rate_limited", "x"))), "alex", "x",
-			[]string{"Too many attempts from here. Try again in 1 minute, at "}, false,
+			[]string{"Too many attempts from your network. Try again in 1 minute, at "}, false, "",
 		},
 		{
 			"a server error",
-			answers(replyError(500, "server_error", "x")), "alex", "x", []string{failed}, true,
+			answers(replyError(500, "server_error", "x")), "alex", "x", []string{failed}, true, "",
 		},
 		{
 			"an overloaded server",
-			answers(replyError(503, "overloaded", "x")), "alex", "x", []string{overloaded}, true,
+			answers(replyError(503, "overloaded", "x")), "alex", "x", []string{overloaded}, true, "",
 		},
-		{"success without a challenge", answers(good), "alex", "x", []string{failed}, true},
-		{"an unknown scheme", answers(unknownScheme), "alex", "x", []string{failed}, true},
+		{"success without a challenge", answers(good), "alex", "x", []string{failed}, true, ""},
+		{"an unknown scheme", answers(unknownScheme), "alex", "x", []string{failed}, true, ""},
 		{
 			"no answer", answers(hangUp), "alex", "x",
-			[]string{"The server did not answer. Check your connection and try again"}, true,
+			[]string{"The server did not answer. Check your connection and try again"}, true, "",
 		},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
@@ -806,7 +809,11 @@ func TestSignInPage(t *testing.T) {
 			if retry := eval[bool](p, `document.getElementById("retry").checkVisibility()`); retry != tt.retry {
 				t.Errorf("a button to try again: %v", retry)
 			}
-			if focus := p.focused(); focus != "summary" {
+			want := "summary"
+			if tt.field != "" {
+				want = tt.field
+			}
+			if focus := p.focused(); focus != want {
 				t.Errorf("focus is on %q", focus)
 			}
 		})
@@ -857,8 +864,8 @@ func TestActivationScript(t *testing.T) {
 
 func TestCopyButton(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/account.html")
-	p.wait(`document.querySelectorAll("[data-copy]:not([hidden])").length === 5`)
-	p.do(chromedp.Click(chromedp.CSS(`[data-copy="v-server"]`)))
+	p.wait(`document.querySelectorAll("[data-copy]:not([hidden])").length === 7`)
+	p.do(chromedp.Click(chromedp.CSS(`.manual summary`)), chromedp.Click(chromedp.CSS(`[data-copy="v-server"]`)))
 	p.wait(
 		`document.getElementById("status").textContent === "Server copied" &&
 				document.querySelector("[data-copy=v-server]").innerText === "Copied"`,
@@ -869,7 +876,8 @@ func TestCopyButton(t *testing.T) {
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
-		"/", "/signup.html", "/login.html", "/account.html", "/scan", "/copied", "/error",
+		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/scan/zoiper", "/copied",
+		"/error", "/nowhere",
 		"/devmail", "/devmail/none",
 	}
 	for _, state := range activationStates {
@@ -892,15 +900,18 @@ func TestPageLayout(t *testing.T) {
 				t.Errorf("the page is %d pixels wide", got)
 			}
 			if strings.Contains(path, "lang=") { // with everything that a script may show
-				eval[bool](p, `(document.querySelectorAll("details").forEach((e) => { e.open = true; }),
+				eval[bool](p, `(document.querySelectorAll("[popover]").forEach((e) => e.showPopover()),
+					document.querySelectorAll("details").forEach((e) => { e.open = true; }),
 					document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; }), true)`)
 				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
 					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
 				}
-				if cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
+				cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
 					.filter((e) => e.checkVisibility())
 					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
-					.filter((e) => getComputedStyle(e).display !== "inline").map((e) => e.outerHTML)`); len(cut) > 0 {
+					.filter((e) => getComputedStyle(e).display !== "inline")
+					.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`)
+				if len(cut) > 0 {
 					t.Errorf("text is wider than its place: %q", cut)
 				}
 			}

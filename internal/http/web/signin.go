@@ -89,7 +89,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	// A navigation is not a form of ours: a link to http://name:password@host/signin.ashx would sign
 	// a visitor in as somebody else, since browsers answer the challenge by themselves.
 	if r.Header.Get("Sec-Fetch-Mode") != "navigate" {
-		setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life)
+		setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life+afterLife)
 		setDevice(w, r, grant.Device)
 	}
 	return answer.JSON(w, http.StatusOK, struct {
@@ -162,13 +162,14 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	setCookie(w, r.tenant, sessionCookie, "", -time.Second)
-	s.toLogin(w, r)
+	s.toLogin(w, r, "#signed-out")
 	return nil
 }
 
-// toLogin redirects to the page for signing in.
-func (s *Site) toLogin(w http.ResponseWriter, r *request) {
-	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html")
+// toLogin redirects to the page for signing in. The fragment is the ID of the text there that says why,
+// or empty.
+func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
+	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html") + fragment
 	http.Redirect(w, r.Request, login, http.StatusSeeOther)
 }
 
@@ -176,6 +177,10 @@ func (s *Site) toLogin(w http.ResponseWriter, r *request) {
 func (s *Site) signedIn(r *request) (account.Account, error) {
 	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie))
 }
+
+// afterLife is how long a browser keeps the cookie of a session that is over, so that the person learns
+// that it has ended.
+const afterLife = 7 * 24 * time.Hour
 
 const (
 	sessionCookie = "dialtone-session"

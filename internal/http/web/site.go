@@ -106,20 +106,23 @@ func (s *Site) routes() map[string]route {
 		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
 		"/signout.ashx": {post: s.signout},
 
-		"/": {get: s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} })},
-		"/signup.html": {get: s.cachedPage("signup", func(t *tenant.Tenant, f frame) any {
-			return signupPage{frame: f, MailFrom: t.Sender()}
-		})},
-		"/login.html": {get: s.cachedPage("login", func(_ *tenant.Tenant, f frame) any {
-			return loginPage{f}
-		})},
+		"/": {get: s.unlessSignedIn(
+			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),
+			"home", func(f frame) any { return homePage{f} })},
+		"/signup.html": {get: s.unlessSignedIn(
+			s.cachedPage("signup", func(t *tenant.Tenant, f frame) any {
+				return signupPage{frame: f, MailFrom: t.Sender()}
+			}), "signedin", func(f frame) any { return signedInPage{f} })},
+		"/login.html": {get: s.unlessSignedIn(
+			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
+			"signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html": {get: s.personal(s.accountPage)},
 
 		"/robots.txt":  {get: s.robots},
 		"/favicon.ico": {get: s.favicon},
 
 		"/turn":      {get: s.turn},
-		"/provision": {post: s.provision},
+		"/provision": {get: s.provision, post: s.provision},
 	}
 	for _, f := range provision.Fetched {
 		table[provisionPath(f)] = route{get: s.provisionFile(f)}
@@ -173,6 +176,9 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	t, ok := s.deps.Tenants.Lookup(r.Host)
 	if !ok {
+		if _, isFile := s.assets.lookup(r.URL.Path); isFile {
+			return s.static(w, r) // the page of an unknown host has its style
+		}
 		rt.api = s.isAPI(r.URL.Path)
 		if !rt.api && s.redirectDeveloper(w, r) {
 			return nil

@@ -57,8 +57,28 @@ func (s *Site) cachedPage(name string, data func(*tenant.Tenant, frame) any) han
 		// A browser keeps the page and revalidates it each time: the realm in it must never be an
 		// old one.
 		w.Header().Set("Cache-Control", "no-cache")
+		w.Header()["Permissions-Policy"] = permissions
 		page.answer(w, r.Request)
 		return nil
+	}
+}
+
+// unlessSignedIn returns a handler that shows the public page, or to a person who is signed in the page
+// with this name. It is for pages that work without the store: if a session cannot be read, it counts
+// as none.
+func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		if cookie(r, sessionCookie) == "" {
+			return public(w, r)
+		}
+		a, err := s.signedIn(r)
+		if err != nil {
+			return public(w, r)
+		}
+		sp := s.pageLanguage(r)
+		f := s.switching(r.tenant, sp)
+		f.SignedIn = a.User
+		return s.show(w, sp, name, data(f))
 	}
 }
 
@@ -113,7 +133,11 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 	return func(w http.ResponseWriter, r *request) error {
 		a, err := s.signedIn(r)
 		if fault.Is(err, fault.Unauthorized) {
-			s.toLogin(w, r)
+			why := ""
+			if cookie(r, sessionCookie) != "" {
+				why = "#ended"
+			}
+			s.toLogin(w, r, why)
 			return nil
 		} else if err != nil {
 			return err
@@ -125,14 +149,31 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account) error {
 	t, sp := r.tenant, s.pageLanguage(r)
 	p := accountPage{
-		frame: s.switching(t, sp), User: a.User, Name: a.Name, Email: a.Email,
-		Role: i18n.In(sp.tag).Text("account.role_" + string(a.Role)),
-		SIP: sipSettings{
-			User: a.User, Domain: t.Host, Realm: t.Realm, Server: t.Server(), Transport: t.Transport(),
-		},
+		frame: s.switching(t, sp), Name: a.Name, Email: a.Email,
+		SIP: sipSettings{User: a.User, Domain: t.Host, Transport: t.Transport()},
 	}
-	for _, f := range programs(provision.New(t, a)) {
-		p.Programs = append(p.Programs, string(f))
+	p.SignedIn = a.User
+	// What is the same as the domain is left out: most phones use the domain where there is no more.
+	if t.Realm != t.Host {
+		p.SIP.Realm = t.Realm
+	}
+	if t.Server() != t.Host {
+		p.SIP.Server = t.Server()
+	}
+	phone := provision.New(t, a)
+	for _, f := range programs(phone) {
+		switch {
+		case len(stores[f]) == 0:
+			p.Tools = append(p.Tools, string(f))
+		case p.Phone != nil:
+			p.Others = append(p.Others, string(f))
+		default:
+			recommended, err := s.setUp(r, a, phone, f)
+			if err != nil {
+				return err
+			}
+			p.Phone = &recommended
+		}
 	}
 	return s.show(w, sp, "account", p)
 }

@@ -6,7 +6,7 @@ import { say } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
-import { exchange } from "./exchange.js";
+import { exchangeTyped } from "./exchange.js";
 import { remember } from "./storage.js";
 import { sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
@@ -22,7 +22,7 @@ async function submit(showBusy) {
   }
   showBusy();
   const body = new URLSearchParams({ token: new URLSearchParams(location.search).get("token") ?? "" });
-  const answer = await answerTo(exchange("/activate.ashx", { user, password }, { method: "POST", body }));
+  const answer = await answerTo(exchangeTyped("/activate.ashx", { user, password }, { method: "POST", body }));
   if (!answer) return;
   const { status, proven } = answer;
   if (status === 200 && answer.body.ok === true && proven) {

@@ -1,5 +1,4 @@
-// A request that proves the password: its second round has the answer to the challenge of the
-// first.
+// Requests that prove the password: the second round has the answer to the challenge of the first.
 
 import { send } from "./http.js";
 import { digestChallenge, authorization } from "./digest.js";
@@ -20,4 +19,26 @@ export async function exchange(uri, who, { method = "GET", body } = {}) {
     answer.proven = true;
   }
   return answer;
+}
+
+/**
+ * Returns the password in its other Unicode form, composed or decomposed, or undefined if it has
+ * only one.
+ */
+export function otherForm(password) {
+  const composed = password.normalize("NFC");
+  const other = composed === password ? password.normalize("NFD") : composed;
+  return other === password ? undefined : other;
+}
+
+/**
+ * Is exchange for a typed password. Keyboards differ in the Unicode form of letters such as ö, so a
+ * refused password is tried once more in its other form. The answer's property password is the one
+ * that was sent last.
+ */
+export async function exchangeTyped(uri, { user, password }, options) {
+  const answer = await exchange(uri, { user, password }, options);
+  const other = otherForm(password);
+  if (answer.status !== 401 || !answer.proven || other === undefined) return { ...answer, password };
+  return { ...await exchange(uri, { user, password: other }, options), password: other };
 }

@@ -1,13 +1,13 @@
 // The sign-in form. A right password for an account that is not active yet shows the panel that
 // sends the message again.
 
-import { byId, showPanel } from "./page.js";
+import { byId, announce, showPanel } from "./page.js";
 import { say } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
-import { userName, userProblem } from "./fields.js";
-import { exchange } from "./exchange.js";
+import { userName, userProblem, offerNames } from "./fields.js";
+import { exchange, exchangeTyped } from "./exchange.js";
 import { remembered, forget, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
@@ -61,23 +61,24 @@ async function submit(showBusy) {
   conceal();
   clearProblems();
   const user = userName();
-  const password = byId("password").value;
+  const typed = byId("password").value;
   const problems = [];
   const wrong = userProblem(user);
+  offerNames(wrong === "user_upper" ? [user.toLowerCase()] : []);
   if (wrong) problems.push({ field: "user", text: say(wrong) });
-  if (!password) problems.push({ field: "password", text: say("password_empty") });
+  if (!typed) problems.push({ field: "password", text: say("password_empty") });
   if (problems.length) {
     showProblems(problems);
     return;
   }
   showBusy();
-  let answer = await answerTo(exchange("/signin.ashx", { user, password }));
+  let answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
   // Wrong guesses by others may have locked this name. A person with its link can still sign in.
-  if (answer?.status === 429 && await confirmLink(user, password)) {
-    answer = await answerTo(exchange("/signin.ashx", { user, password }));
+  if (answer?.status === 429 && await confirmLink(user, typed)) {
+    answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
   }
   if (!answer) return;
-  const { status, body, proven } = answer;
+  const { status, body, proven, password } = answer;
   if (status === 200 && body.ok === true && proven) {
     await confirmLink(user, password);
     forget();
@@ -95,11 +96,28 @@ async function submit(showBusy) {
   }
 }
 
+const focusFirst = () =>
+  ["user", "password"].map(byId).find((input) => input.value === "")?.focus({ preventScroll: true });
+
+// Says why the person is here: they have signed out, or their session has ended. The address has the
+// id of the text, which is shown without this script too. Until the page has loaded, the browser moves
+// the focus to that text.
+function sayWhy() {
+  const text = location.hash && byId(location.hash.slice(1));
+  if (!text || !text.matches(".said")) return;
+  announce(text.textContent);
+  addEventListener("load", () => setTimeout(() => {
+    if (!document.activeElement.matches("input")) focusFirst();
+  }, 0), { once: true });
+}
+
 if (sound) {
   attach();
   byId("user").value ||= remembered().user;
   keepTyped("user");
   onSubmit(byId("login"), submit);
+  focusFirst();
+  sayWhy();
 } else {
   refuse();
 }

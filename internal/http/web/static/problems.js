@@ -1,45 +1,61 @@
-// The problem summary above a form, and the same texts beside its fields.
+// The problems of a form: a text beside each field, and a summary above the form where there are
+// several, or where one is of the form as a whole.
 
 import { byId } from "./page.js";
 import { say } from "./texts.js";
 
 const title = document.title;
-const hints = new Map(); // by input id: its aria-describedby without a problem
+const hints = new Map(); // by the id of a marked input: its aria-describedby without a problem
 
 function mark(id, text) {
   const input = byId(id);
   const error = byId(`${id}-error`);
-  if (!hints.has(id)) hints.set(id, input.getAttribute("aria-describedby"));
-  const hint = hints.get(id);
+  hints.set(id, input.getAttribute("aria-describedby"));
   const prefix = document.createElement("span");
   prefix.className = "unseen";
   prefix.textContent = `${say("error")} `;
   error.replaceChildren(prefix, text);
   error.hidden = false;
   input.setAttribute("aria-invalid", "true");
-  input.setAttribute("aria-describedby", hint ? `${error.id} ${hint}` : error.id);
+  input.setAttribute("aria-describedby", [error.id, hints.get(id)].filter(Boolean).join(" "));
+}
+
+function unmark(id) {
+  const input = byId(id);
+  const hint = hints.get(id);
+  hints.delete(id);
+  byId(`${id}-error`).hidden = true;
+  input.removeAttribute("aria-invalid");
+  if (hint) input.setAttribute("aria-describedby", hint);
+  else input.removeAttribute("aria-describedby");
+}
+
+function hideSummary() {
+  document.title = title;
+  byId("summary").hidden = true;
+  byId("summary-retry").hidden = true;
 }
 
 /** Removes what showProblems added. */
 export function clearProblems() {
-  document.title = title;
-  byId("summary").hidden = true;
-  byId("summary-retry").hidden = true;
-  for (const [id, hint] of hints) {
-    const input = byId(id);
-    byId(`${id}-error`).hidden = true;
-    input.removeAttribute("aria-invalid");
-    if (hint) input.setAttribute("aria-describedby", hint);
-    else input.removeAttribute("aria-describedby");
-  }
+  hideSummary();
+  for (const id of [...hints.keys()]) unmark(id);
 }
+
+// A problem is gone from the page when its field changes.
+document.addEventListener("input", ({ target: { id } }) => {
+  if (!hints.has(id)) return;
+  unmark(id);
+  byId("summary-list").querySelector(`[data-field="${id}"]`)?.remove();
+  if (hints.size === 0) hideSummary();
+});
 
 /**
  * Shows problems: [{ text, field }], where field is the id of an input, or absent for a problem of
- * the whole form. The summary takes the focus, or the input that focus names. With retry it has a
- * button that sends the form again.
+ * the whole form. The field takes the focus if it has the only problem, and otherwise the summary.
+ * With retry, the summary has a button that sends the form again.
  */
-export function showProblems(problems, { retry = false, focus } = {}) {
+export function showProblems(problems, { retry = false } = {}) {
   clearProblems();
   byId("summary-list").replaceChildren(...problems.map(({ text, field }) => {
     const item = document.createElement("li");
@@ -48,6 +64,7 @@ export function showProblems(problems, { retry = false, focus } = {}) {
       return item;
     }
     mark(field, text);
+    item.dataset.field = field;
     const link = document.createElement("a");
     link.href = `#${field}`;
     link.textContent = text;
@@ -58,8 +75,12 @@ export function showProblems(problems, { retry = false, focus } = {}) {
     item.append(link);
     return item;
   }));
+  document.title = `${say("error")} ${title}`;
+  if (problems.length === 1 && problems[0].field) {
+    byId(problems[0].field).focus();
+    return;
+  }
   byId("summary-retry").hidden = !retry;
   byId("summary").hidden = false;
-  document.title = `${say("error")} ${title}`;
-  byId(focus ?? "summary").focus();
+  byId("summary").focus();
 }

@@ -12,15 +12,17 @@ const dailyLimit = 3; // the server sends no more
 
 /**
  * Shows the panel for an account. With wait, a message was sent just now and the button pauses
- * first. sent, if there is one, is called with the address of each new message.
+ * first. address is the address that the person has typed, if the page has it: the server shows only
+ * part of one. sent, if there is one, is called with the address of each new message.
  */
-export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
+export function offerResend(user, { ha1, ha1_sha256 }, { wait, address, sent }) {
   const who = { user, held: { "MD5": ha1, "SHA-256": ha1_sha256 } };
-  const [again, note] = [byId("again"), byId("again-note")];
+  const [again, note, countdown] = ["again", "again-note", "again-left"].map(byId);
   const [form, input, error] = ["correct", "correct-email", "correct-email-error"].map(byId);
   let left = dailyLimit;
   let busy = false;
   let timer;
+  let ticker;
 
   const show = (key, slots) => {
     write(note, key, slots);
@@ -28,9 +30,31 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
   };
   // The button keeps the focus, which a disabled one would lose.
   const startPause = () => {
-    clearTimeout(timer);
+    endPause();
     again.setAttribute("aria-disabled", "true");
-    if (left > 0) timer = setTimeout(() => again.removeAttribute("aria-disabled"), pause);
+    if (left === 0) return;
+    const end = Date.now() + pause;
+    const finish = () => {
+      endPause();
+      announce(say("again_ready"));
+    };
+    const tick = () => {
+      const seconds = Math.ceil((end - Date.now()) / 1000);
+      if (seconds <= 0) {
+        finish(); // after sleep, before the timer
+        return;
+      }
+      countdown.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+    };
+    timer = setTimeout(finish, pause);
+    ticker = setInterval(tick, 500);
+    tick();
+  };
+  const endPause = () => {
+    clearTimeout(timer);
+    clearInterval(ticker);
+    countdown.textContent = "";
+    again.removeAttribute("aria-disabled");
   };
   const clearInvalid = () => {
     error.textContent = "";
@@ -63,8 +87,9 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
       left--;
       byId("wrong").open = false;
       input.value = "";
-      show(left > 0 ? "again_sent" : "again_last", { email: email || body.email });
-      sent?.(email || body.email);
+      address = email || address;
+      show(left > 0 ? "again_sent" : "again_last", { email: address ?? body.email });
+      sent?.(address ?? body.email);
       startPause();
       if (email) again.focus();
     } else if (status === 429) {
@@ -85,15 +110,13 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, sent }) {
   again.addEventListener("click", () => {
     if (again.getAttribute("aria-disabled") !== "true") resend("");
   });
+  input.addEventListener("input", clearInvalid);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const email = input.value.trim();
     if (isEmail(email)) resend(email);
     else showInvalid("correct_shape");
   });
-  if (wait) {
-    write(note, "again_wait");
-    startPause();
-  }
+  if (wait) startPause();
   byId("resend").hidden = false;
 }

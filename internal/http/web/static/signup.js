@@ -7,11 +7,12 @@ import { moment } from "./moment.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure, showUnreachable } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
-import { userName, userProblem, isEmail } from "./fields.js";
+import { userName, userProblem, offerNames, isEmail } from "./fields.js";
 import { send } from "./http.js";
 import { remember, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
-import { attach, attachMeter, conceal, count, minimum } from "./password.js";
+import { attach, conceal } from "./password.js";
+import { attachMeter, attachNote, count, minimum, strength } from "./newpassword.js";
 import { offerResend } from "./resend.js";
 
 const form = byId("signup");
@@ -48,12 +49,18 @@ async function newQuestion() {
 /** Replaces an old question. It says so only if that removes an answer. */
 async function renew() {
   const answered = value("captcha_answer") !== "";
-  if (await newQuestion() && answered) announce(say("captcha_old"));
+  if (!await newQuestion() || !answered) return;
+  byId("captcha_answer-hint").textContent = say("captcha_old");
+  announce(say("captcha_old"));
 }
 
-/** Offers three other names for one that is taken. */
-function offerNames(user, name) {
-  const box = byId("user-offers");
+/** Words that make this person's password weak. */
+const personal = () => [
+  value("user"), ...value("name").split(/\s+/), ...value("email").split(/[@.]/), form.dataset.realm,
+];
+
+/** Three other names for one that is taken. */
+function otherNames(user, name) {
   const plain = (text) => text.normalize("NFKD").toLowerCase().replace(/[^a-z0-9 ]/g, "");
   const [first = "", ...rest] = plain(name).split(" ").filter(Boolean);
   const last = rest.at(-1) ?? "";
@@ -64,23 +71,7 @@ function offerNames(user, name) {
     stem + digits(), `${stem}.${digits()}`, `${stem}-${digits()}`,
   ];
   const fit = ideas.filter((idea) => idea && idea !== user && idea.length <= 64 && !userProblem(idea));
-  box.replaceChildren(...[...new Set(fit)].slice(0, 3).map(offerButton));
-  box.hidden = false;
-}
-
-function offerButton(user) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "plain";
-  const words = document.createElement("span");
-  write(words, "use", { user });
-  button.append(words);
-  button.addEventListener("click", () => {
-    byId("user").value = user;
-    byId("user-offers").hidden = true;
-    byId("user").focus();
-  });
-  return button;
+  return [...new Set(fit)].slice(0, 3);
 }
 
 /** Returns the problems that the page can find without the server. */
@@ -90,10 +81,7 @@ function check() {
   const user = userName();
   const wrong = userProblem(user) ?? (user.length > 64 ? "user_long" : undefined);
   if (wrong) add("user", wrong);
-  if (wrong === "user_upper" && user.length <= 64) {
-    byId("user-offers").replaceChildren(offerButton(user.toLowerCase()));
-    byId("user-offers").hidden = false;
-  }
+  offerNames(wrong === "user_upper" ? [user.toLowerCase()] : []);
   const name = value("name").trim();
   if (!name) add("name", "name_empty");
   else if (count(name.normalize("NFC")) > 120) add("name", "name_long");
@@ -105,6 +93,8 @@ function check() {
   else if (count(password) < minimum) add("password", "password_short", { count: count(password) });
   else if (user.length > 2 && password.toLowerCase().includes(user.toLowerCase())) {
     add("password", "password_user");
+  } else if (strength(password, personal()) < 2) {
+    add("password", "password_weak");
   }
   if (!/^[\s\p{Bidi_C}]*\p{Nd}+[\s\p{Bidi_C}]*$/u.test(value("captcha_answer"))) {
     add("captcha_answer", token ? "captcha_empty" : "captcha_lost");
@@ -133,25 +123,43 @@ function refusal(headers) {
 const expiry = (headers) =>
   new Date((Date.parse(headers.get("Date")) || Date.now()) + 7 * 24 * 60 * 60 * 1000);
 
-function succeed(user, email, made, until) {
+/**
+ * Shows the panel that says where the message went. keys are missing after a reload: the page keeps
+ * neither them nor the password, and resending then needs a sign-in.
+ */
+function showSent({ user, email, until }, made) {
   byId("sent-to").textContent = email;
   byId("sent-user").textContent = user;
-  byId("sent-until").textContent = moment(until);
-  offerResend(user, made, { wait: true, sent: (address) => { byId("sent-to").textContent = address; } });
+  byId("sent-until").textContent = moment(new Date(until));
+  if (made) {
+    offerResend(user, made, {
+      wait: true,
+      address: email,
+      sent(address) {
+        byId("sent-to").textContent = address;
+        history.replaceState({ user, email: address, until }, "");
+      },
+    });
+  }
+  byId("sent-signin").hidden = Boolean(made);
   clearTimeout(captchaTimer);
   captchaTurn++;
   remember(user);
-  // Password managers take a hidden form and a new address as the signs that the form was accepted.
-  byId("start").hidden = true;
-  history.pushState(null, "", "#sent");
   addEventListener("popstate", () => location.reload());
   showPanel("sent");
+}
+
+function succeed(user, email, made, until) {
+  const state = { user, email, until: until.getTime() };
+  // Password managers take a hidden form and a new address as the signs that the form was accepted.
+  byId("start").hidden = true;
+  history.pushState(state, "", "#sent");
+  showSent(state, made);
 }
 
 async function submit(showBusy) {
   conceal();
   clearProblems();
-  byId("user-offers").hidden = true;
   const problems = check();
   if (problems.length) {
     showProblems(problems);
@@ -176,10 +184,10 @@ async function submit(showBusy) {
     succeed(user, email, made, expiry(headers));
   } else if (body.error === "captcha_failed") {
     await newQuestion();
-    showProblems([{ field: "captcha_answer", text: say("captcha_failed") }], { focus: "captcha_answer" });
+    showProblems([{ field: "captcha_answer", text: say("captcha_failed") }]);
   } else if (body.error === "conflict") {
     await newQuestion();
-    offerNames(user, name);
+    offerNames(otherNames(user, name));
     showProblems([{ field: "user", text: say("conflict") }]);
   } else if (body.error === "invalid_request") {
     showProblems([refusal(headers)]);
@@ -191,12 +199,10 @@ async function submit(showBusy) {
   }
 }
 
-if (sound) {
-  if (location.hash === "#sent") history.replaceState(null, "", location.pathname + location.search);
+function start() {
   attach();
-  attachMeter(() => [
-    value("user"), ...value("name").split(/\s+/), ...value("email").split(/[@.]/), form.dataset.realm,
-  ]);
+  attachMeter(personal);
+  attachNote();
   byId("another").hidden = false;
   byId("another").addEventListener("click", async () => {
     if (await newQuestion()) announce(say("question_new", { question: byId("question").textContent }));
@@ -206,6 +212,13 @@ if (sound) {
   keepTyped("user", "name", "email");
   onSubmit(form, submit);
   newQuestion();
-} else {
+}
+
+if (!sound) {
   refuse();
+} else if (location.hash === "#sent" && history.state?.email) {
+  showSent(history.state);
+} else {
+  if (location.hash === "#sent") history.replaceState(null, "", location.pathname + location.search);
+  start();
 }

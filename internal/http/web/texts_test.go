@@ -1,0 +1,62 @@
+package web
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"dialtone/internal/i18n"
+)
+
+// TestPlainWords checks that no page uses a phrase that visitors stumbled over.
+func TestPlainWords(t *testing.T) {
+	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
+		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
+			`did not fit|came from here|somebody typed|robots`),
+		i18n.German:  regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen`),
+		i18n.French:  regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici`),
+		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados`),
+	} {
+		words := i18n.In(tag)
+		for _, key := range words.Keys() {
+			text, _ := words.Find(key)
+			if !strings.HasPrefix(key, "message.") && phrase.MatchString(text) {
+				t.Errorf("%s in %s: %s", key, tag, text)
+			}
+		}
+	}
+}
+
+// TestHyphens checks that no line ends after the first part of a word such as e-mail. A non-breaking
+// hyphen (U+2011) joins such parts.
+func TestHyphens(t *testing.T) {
+	short := regexp.MustCompile(`(?i)(?:^|[^\p{L}-])(?:e|one|two|on|co|re)-\p{L}`)
+	for _, tag := range i18n.Tags {
+		words := i18n.In(tag)
+		for _, key := range words.Keys() {
+			text, _ := words.Find(key)
+			if !strings.HasPrefix(key, "message.") && short.MatchString(text) {
+				t.Errorf("%s in %s: %s", key, tag, text)
+			}
+		}
+	}
+}
+
+// TestBadges checks that only a page about a message shows an envelope.
+func TestBadges(t *testing.T) {
+	p := mustPages(t)
+	badge := regexp.MustCompile(`<svg class="badge (\w+)"`)
+	for state, want := range map[activationState]string{
+		activationDone: "done", activationAlready: "done", activationReplaced: "mail", activationUnopened: "mail",
+		activationExpired: "clock", activationHeld: "held", activationInvalid: "warning",
+		activationTrouble: "warning",
+	} {
+		out, err := p.render(i18n.English, "activation", activationPage{State: state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := badge.FindAllStringSubmatch(string(out), -1); len(got) != 1 || got[0][1] != want {
+			t.Errorf("%s: the badges are %q, want %s", state, got, want)
+		}
+	}
+}
