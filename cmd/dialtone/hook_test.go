@@ -217,7 +217,7 @@ func TestNotificationsSurviveCrash(t *testing.T) {
 	if err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("the server is not ready: %v", err)
 	}
-	if out := f.command("verify"); !strings.Contains(out, "1 hooks, 1 notifications not delivered yet") {
+	if out := f.command("verify"); !strings.Contains(out, "1 hook, 1 notification not delivered yet") {
 		t.Errorf("verify says %s", out)
 	}
 	p.Kill()
