@@ -298,8 +298,8 @@ func TestRecipes(t *testing.T) {
 			s.Errorf("turnserver.conf: %q, %v", turn, err)
 		}
 		s.run("docs/operating.md", "dialtone tenant reserved")
-		if out := s.dialtone("tenant reserved phone.example.org"); !strings.Contains(out, "lobby ") ||
-			strings.Contains(out, "warehouse ") {
+		if out := s.dialtone("tenant reserved phone.example.org"); !strings.Contains(out, "canteen ") ||
+			strings.Contains(out, "workshop ") {
 			s.Errorf("the reserved names are %s", out)
 		}
 		s.run("docs/operating.md", "--mail-footer")
