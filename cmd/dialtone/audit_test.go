@@ -27,7 +27,7 @@ import (
 var readers = []string{
 	"account list", "account names", "account show", "audit list", "config check", "directory export status",
 	"directory hook list", "directory token list", "help", "mail dkim list", "mail doctor", "mail list", "mail show",
-	"provision", "tenant list", "verify", "version",
+	"provision", "tenant list", "tenant reserved", "verify", "version",
 	// These write another database or file, which has a trail of its own.
 	"backup", "store copy",
 	// The schema has a table of its own of what was applied when.

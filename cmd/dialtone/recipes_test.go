@@ -297,6 +297,11 @@ func TestRecipes(t *testing.T) {
 		if err != nil || !regexp.MustCompile(`^static-auth-secret=\S{20,}\n$`).Match(turn) {
 			s.Errorf("turnserver.conf: %q, %v", turn, err)
 		}
+		s.run("docs/operating.md", "dialtone tenant reserved")
+		if out := s.dialtone("tenant reserved phone.example.org"); !strings.Contains(out, "canteen ") ||
+			strings.Contains(out, "workshop ") {
+			s.Errorf("the reserved names are %s", out)
+		}
 		s.run("docs/operating.md", "--mail-footer")
 		s.write("logo.svg", `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1">`+
 			`<path d="M0 0h1v1z"/></svg>`, 0o600)

@@ -36,9 +36,8 @@ type BindingStore interface {
 	EndBinding(ctx context.Context) error
 }
 
-// bindingDelay is how long Bind waits for servers: they see within a second that binding has begun, and a
-// commit of theirs takes five seconds at
-// most. After this time, no server stores the older form.
+// bindingDelay is how long Bind waits for servers. They see within a second that binding has begun,
+// and a commit of theirs takes five seconds at most. After this time, no server stores the older form.
 const bindingDelay = 10 * time.Second
 
 // Rebound is what Bind has done.

@@ -48,21 +48,21 @@ func (p *Passwords) Begin(
 	ctx context.Context, tenant int64, addr netip.Addr, name, known string,
 ) (g Guess, wait time.Duration, err error) {
 	if known != "" {
-		wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in device", tenant, known), "device")
+		wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in device", tenant, known), LimitDevice)
 		return g, wait, err
 	}
 	// The order is the same for all attempts, so they cannot wait for each other in a circle.
 	party := p.buckets.Of("failed sign-in address", tenant, Party(addr))
-	if wait, err = g.add(ctx, p.byAddress, party, "address"); wait > 0 || err != nil {
+	if wait, err = g.add(ctx, p.byAddress, party, LimitAddress); wait > 0 || err != nil {
 		return g, wait, err
 	}
 	if s, ok := site(addr); ok {
-		wait, err = g.add(ctx, p.bySite, p.buckets.Of("failed sign-in site", tenant, s), "site")
+		wait, err = g.add(ctx, p.bySite, p.buckets.Of("failed sign-in site", tenant, s), LimitSite)
 		if wait > 0 || err != nil {
 			return g, wait, err
 		}
 	}
-	wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in name", tenant, name), "name")
+	wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in name", tenant, name), LimitName)
 	return g, wait, err
 }
 

@@ -107,8 +107,8 @@ func (w Wait) Max(other Wait) Wait {
 
 // The limits that an Allowance or a Guess names.
 const (
-	LimitAddress       = "address"        // signups from an address
-	LimitSite          = "site"           // signups from an IPv6 /48
+	LimitAddress       = "address"        // signups, or wrong passwords, from an address
+	LimitSite          = "site"           // signups, or wrong passwords, from an IPv6 /48
 	LimitInstallation  = "installation"   // signups from an address at all tenants
 	LimitTenant        = "tenant"         // signups at a tenant
 	LimitRecipient     = "recipient"      // messages to an e-mail address
@@ -116,6 +116,8 @@ const (
 	LimitResend        = "resend"         // messages of an account
 	LimitAddressChange = "address_change" // changes of an account's e-mail address
 	LimitFailures      = "failures"       // failed signups from an address
+	LimitName          = "name"           // wrong passwords for a name
+	LimitDevice        = "device"         // wrong passwords with a device token or a link
 )
 
 // Signup returns the places that one signup takes for its origin. An IPv4-mapped address counts as

@@ -148,7 +148,7 @@ var resendTests = []testCase{
 		list, err := t.Pending(t.ctx)
 		t.must(err)
 		if len(list) != 3 || list[0].Message != a.Message || list[1].Message != first.Message || !list[0].Replaced ||
-			!list[1].Replaced || list[0].Resent || list[1].Resent {
+			!list[1].Replaced || list[0].Resent || !list[1].Resent {
 			t.Fatalf("got %+v", list)
 		}
 		if e := list[2]; e.Message != r.Message || e.Replaced || string(e.SealedToken) != string(r.SealedToken) ||
