@@ -217,7 +217,7 @@ type Service struct {
 	deps        Deps
 	buckets     throttle.Buckets
 	credentials Sealer
-	failures    *throttle.Failures
+	failures    *throttle.Signups
 	reserved    sync.Map // string (the tenant's words) -> Reserved
 	decoys      sync.Map // int64 (the tenant) -> Account
 	started     time.Time
@@ -259,8 +259,7 @@ func NewService(d Deps) *Service {
 		buckets:     throttle.NewBuckets(d.SealRing),
 		credentials: NewSealer(d.SealRing),
 		started:     d.Now(),
-		failures: throttle.NewFailures(
-			throttle.FailedSignups, throttle.FailedSignupBuckets, d.Now),
+		failures:    throttle.NewSignups(d.SealRing, d.Now),
 	}
 }
 

@@ -60,7 +60,7 @@ func (s *Service) Signup(
 	if err == nil {
 		err = s.limited(ctx, p)
 	} else if fault.Is(err, fault.Invalid) && !form.CrossSite && !s.isDeveloper(from) {
-		s.failures.Add(s.failureBucket(t, from))
+		s.failures.Add(t.ID, from.Addr)
 	}
 	if form.Malformed == nil {
 		s.record(ctx, audit.Signup, t, p.account, from, err)
@@ -71,13 +71,13 @@ func (s *Service) Signup(
 	return p.account, err
 }
 
-// limited calls admit within the limit on failures from one address. It fails with errRepeated if
+// limited calls admit within the limits on failures from one network. It fails with errRepeated if
 // the signup would fail and is one that was sent again.
 func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 	if s.isDeveloper(p.from) {
 		return s.admitOrRepeat(ctx, p)
 	}
-	attempt, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
+	attempt, wait, err := s.failures.Begin(ctx, p.tenant.ID, p.from.Addr)
 	if err != nil {
 		return err
 	}
@@ -89,12 +89,13 @@ func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 		// otherwise wait for ever.
 		return named(fault.Limit(wait,
 			"too many failed attempts from your network; wait before trying again"),
-			throttle.Wait{For: wait, Limit: throttle.LimitFailures})
+			throttle.Wait{For: wait, Limit: attempt.Limit})
 	}
-	failed := false
-	defer func() { attempt.End(failed) }()
+	defer attempt.Cancel() // unless it has ended by then
 	err = s.admitOrRepeat(ctx, p)
-	failed = isRefusal(err)
+	if isRefusal(err) {
+		attempt.Wrong()
+	}
 	return err
 }
 
@@ -149,10 +150,6 @@ func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	}
 	p.account = a
 	return true
-}
-
-func (s *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
-	return s.buckets.Of("failed signup", t.ID, throttle.Party(from.Addr))
 }
 
 // check applies the rules that need nothing but the form.
