@@ -198,7 +198,7 @@ type htdigestCommand struct {
 // Help is what "dialtone directory htdigest --help" adds.
 func (htdigestCommand) Help() string {
 	return "The file has the active accounts of this moment. For files that the server keeps up to date, see the " +
-		"configuration's export.htdigest."
+		"configuration's directory.htdigest."
 }
 
 // Run works without the export: it opens the credentials itself.
