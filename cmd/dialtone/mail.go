@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/delivery"
@@ -109,7 +108,7 @@ func (c *mailList) Run(p *program) error {
 				})
 			})
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "ID\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
 		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
@@ -152,7 +151,7 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 			Header map[string]string `json:"header"`
 		}{m, header})
 	}
-	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	out := p.table()
 	for _, line := range [][2]string{
 		{"id", m.ID},
 		{"state", string(m.State)},
@@ -411,7 +410,7 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		if !f.OK {
 			mark = "TO DO"
 		}
-		fmt.Fprintf(p.stdout, "%s %s: %s\n", mark, f.What, f.Says)
+		fmt.Fprintf(escaped{p.stdout}, "%s %s: %s\n", mark, f.What, f.Says)
 		if f.Add != "" {
 			fmt.Fprintf(p.stdout, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
 		}
