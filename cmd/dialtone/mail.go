@@ -393,6 +393,10 @@ func (c *mailDoctor) Run(p *program) error {
 		if err := c.print(p, found); err != nil {
 			return err
 		}
+		if in.Mail.Relay != "" && !c.JSON {
+			fmt.Fprintln(p.stdout, "note  click tracking: no check can see it; turn it off at the relay "+
+				"for these messages, or the tracker gets the links and their tokens; see docs/mail.md")
+		}
 		if i := slices.IndexFunc(found, func(f maildns.Finding) bool { return !f.OK }); i >= 0 {
 			return fault.New(fault.Conflict,
 				"messages of %s may be rejected or treated as spam; see TO DO above", t.Host)
