@@ -72,13 +72,30 @@ func Domains(tenants []tenant.Tenant) []Domain {
 type Status struct {
 	Enabled bool `json:"enabled"`
 	// Complete says that every active account has its entry. It is false until EnableExport has
-	// added the accounts that existed before.
+	// added the accounts that existed before, and while accounts are missing.
 	Complete bool  `json:"whole"`
 	Entries  int64 `json:"entries"`
 	Domains  int64 `json:"domains"`
+	// Missing are the active accounts that have no entry because their credentials do not open.
+	Missing []Missing `json:"missing"`
 	// Locations are where phone servers find the tables: a file, or schemas of a database.
 	Locations []string `json:"places"`
 }
+
+// Missing is an active account that has no entry, because its credential does not open: the row of
+// the account was damaged or exchanged.
+type Missing struct {
+	UID    account.UID `json:"-"`
+	ID     string      `json:"account"` // the text of UID
+	User   string      `json:"user"`
+	Tenant string      `json:"tenant"` // the host
+}
+
+// String names the account for an operator.
+func (m Missing) String() string { return m.User + " of " + m.Tenant + " (" + m.ID + ")" }
+
+// MissingHint says what an operator does about missing accounts.
+const MissingHint = "restore its row from a backup and run dialtone directory export rebuild, or delete the account"
 
 // Progress is called with the number of entries done so far and with that of all entries.
 type Progress func(done, total int64)
@@ -103,6 +120,10 @@ type Admin interface {
 
 	// ExportStatus returns the state of the export.
 	ExportStatus(ctx context.Context) (Status, error)
+
+	// MissingInExport returns the active accounts that have no entry because their credentials do
+	// not open. It is called periodically.
+	MissingInExport(ctx context.Context) ([]Missing, error)
 
 	// CompareExport calls report for each difference between the entries and the accounts. It
 	// changes nothing, except that it applies pending updates first.

@@ -47,6 +47,11 @@ func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(exp
 // ExportVersion implements export.Source.
 func (s *Store) ExportVersion(ctx context.Context) (int64, error) { return s.tables.Version(ctx) }
 
+// MissingInExport implements export.Admin.
+func (s *Store) MissingInExport(ctx context.Context) ([]export.Missing, error) {
+	return s.tables.Missing(ctx)
+}
+
 // CatchUpExport implements export.Admin.
 func (s *Store) CatchUpExport(ctx context.Context) error { return s.tables.CatchUp(ctx) }
 
