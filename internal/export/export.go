@@ -109,13 +109,18 @@ var ErrNotEnabled = fault.New(fault.Conflict,
 // While the export is enabled, every method of account.Store and tenant.Store that changes what an
 // entry contains updates the entry before it returns without an error. If it returns an error, the
 // account may have changed and the entry not. CatchUpExport updates the entry later.
+//
+// An account whose credential does not open has no entry and is recorded as missing. It keeps no
+// other account from its entry, and no method fails because of it.
 type Admin interface {
-	// EnableExport enables the export and returns when it is complete. Changes during the call are
-	// included. If the export is enabled already, EnableExport compares every entry with its
-	// account and corrects it.
+	// EnableExport enables the export and returns when it is complete, except for missing accounts.
+	// Changes during the call are included. If the export is enabled already, EnableExport compares
+	// every entry with its account and corrects it. If the tables cannot be filled, the audit trail
+	// gets a second row, which says that.
 	EnableExport(ctx context.Context, progress Progress) error
 
-	// DisableExport disables the export and removes every entry. It may be repeated.
+	// DisableExport disables the export and removes every entry. It may be repeated. If the entries
+	// cannot be removed, the audit trail gets a second row, which says that.
 	DisableExport(ctx context.Context) error
 
 	// ExportStatus returns the state of the export.

@@ -75,9 +75,11 @@ type backend interface {
 	// withTables runs do in a transaction that sees accounts and tables as of one moment, while no
 	// account changes. It fails with export.ErrNotEnabled if the export is not enabled.
 	withTables(do func(engine.Tx) error) error
-	// enable and disable run also in their transaction, before they take a lock.
+	// enable and disable run also in their transaction, before they take a lock. clear removes what
+	// disable has left in the tables.
 	enable(also func(engine.Tx) error) error
 	disable(also func(engine.Tx) error) error
+	clear() error
 	// catchUp applies what an earlier process left. It reports whether the tables must be filled.
 	catchUp(ctx context.Context) (incomplete bool, err error)
 	// prune deletes the changes that the tables already contain.
@@ -162,19 +164,33 @@ func (t *Tables) changed(list []Subject) {
 	}
 }
 
-// Enable creates the tables and fills them. It runs also in the transaction that creates them.
-func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func(engine.Tx) error) error {
+// Enable creates the tables and fills them. It runs also in the transaction that creates them. If the
+// tables cannot be filled after that, it returns what failed returns for the error.
+func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func(engine.Tx) error,
+	failed func(error) error) error {
 	if t.open == nil {
 		return errNoKeys
 	}
 	if err := t.backend.enable(also); err != nil {
 		return err
 	}
-	return t.fill(ctx, progress)
+	if err := t.fill(ctx, progress); err != nil {
+		return failed(err)
+	}
+	return nil
 }
 
 // Disable removes everything from the tables. It runs also in the transaction that ends the export.
-func (t *Tables) Disable(also func(engine.Tx) error) error { return t.backend.disable(also) }
+// If something is left in the tables after that, it returns what failed returns for the error.
+func (t *Tables) Disable(also func(engine.Tx) error, failed func(error) error) error {
+	if err := t.backend.disable(also); err != nil {
+		return err
+	}
+	if err := t.backend.clear(); err != nil {
+		return failed(err)
+	}
+	return nil
+}
 
 // Enabled reports whether the export is enabled.
 func Enabled(q engine.Querier) (bool, error) {

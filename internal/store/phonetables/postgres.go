@@ -126,6 +126,9 @@ func (s schemas) disable(also func(engine.Tx) error) error {
 	})
 }
 
+// clear has nothing to do: disable empties the tables.
+func (s schemas) clear() error { return nil }
+
 // catchUp has nothing to do: entries change with accounts.
 func (s schemas) catchUp(context.Context) (incomplete bool, err error) { return false, nil }
 

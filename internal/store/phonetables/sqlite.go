@@ -327,7 +327,7 @@ func (x *exportFile) enable(also func(engine.Tx) error) error {
 }
 
 func (x *exportFile) disable(also func(engine.Tx) error) error {
-	err := x.engine.Write(func(tx engine.Tx) error {
+	return x.engine.Write(func(tx engine.Tx) error {
 		if err := also(tx); err != nil {
 			return err
 		}
@@ -340,9 +340,9 @@ func (x *exportFile) disable(also func(engine.Tx) error) error {
 		}
 		return migrations.Fence(tx, sqlite.Dialect, exportVersion, false)
 	})
-	if err != nil {
-		return err
-	}
+}
+
+func (x *exportFile) clear() error {
 	x.mu.Lock()
 	x.emptied = false
 	x.mu.Unlock()
