@@ -126,7 +126,7 @@ var jsonMembers = map[string]string{
 		"turn_seconds turn_uris",
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
-	"directory export status": "blocked domains enabled entries group places whole",
+	"directory export status": "blocked domains enabled entries group missing places whole",
 	"directory hook list": "[all_tenants created error failed given_up kind name oldest plain_http tenants " +
 		"url waiting",
 	"mail list": "[" + messageMembers, "mail show": messageMembers + " header",

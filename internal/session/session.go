@@ -34,6 +34,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -241,8 +242,8 @@ func (a *Authenticator) prove(
 		return account.Account{}, err
 	}
 	credential, err := a.deps.Accounts.Credential(found)
-	if err != nil {
-		return account.Account{}, err
+	if err != nil { // the account exists, so its name is not a password that was typed into the field
+		return account.Account{}, fmt.Errorf("account %s of %s: %w", found.User, t.Host, err)
 	}
 	right := answer.Proves(credential, at.Method)
 	if !known || !right || found.Held {
