@@ -55,9 +55,9 @@
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the
-// store, bound to the tenant and the account's UID, under a key that is not in the store. Names and
-// addresses are checked as the bytes that were received: a user name is part of its HA1, so it is
-// never folded or trimmed.
+// store, bound to the tenant, the account's UID and its user name, under a key that is not in the
+// store. Names and addresses are checked as the bytes that were received: a user name is part of its
+// HA1, so it is never folded or trimmed.
 package account
 
 import (

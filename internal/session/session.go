@@ -22,7 +22,8 @@
 // A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
 // is valid for Life, while the account's epoch is the one it was issued under: disabling an account
 // ends its sessions with the next request. Signing out revokes one session, by its ID, in the
-// store.
+// store. Reading a session opens the account's credential too: in a row whose user name somebody
+// exchanged for another one it does not open, and the session is not that of the other person.
 //
 // The token is a ticket of package secret:
 //
@@ -318,10 +319,10 @@ func (a *Authenticator) ownerToken(
 	signatures := a.deps.Signatures()
 	if k, ok := signatures.device.Read(t.ID, at.Device); ok {
 		// The name may have belonged to another account when the token was issued.
-		owner, err := a.deps.Accounts.FindUID(ctx, t.ID, k.Account)
+		owner, err := a.owner(ctx, t, k.Account)
 		if err == nil && owner.User == user {
 			return string(k.ID[:]), nil
-		} else if err != nil && !fault.Is(err, fault.NotFound) {
+		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
 			return "", err
 		}
 	}
@@ -346,6 +347,22 @@ func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) str
 	return a.deps.Signatures().device.Issue(t.ID, k)
 }
 
+// owner returns the account of a token. A token names its account by the UID, and somebody who can
+// write to the store could give its row another user name. So the account's credential is opened, which is
+// bound to both.
+func (a *Authenticator) owner(
+	ctx context.Context, t *tenant.Tenant, uid account.UID,
+) (account.Account, error) {
+	owner, err := a.deps.Accounts.FindUID(ctx, t.ID, uid)
+	if err == nil {
+		_, err = a.deps.Accounts.Credential(owner)
+	}
+	if err != nil {
+		return account.Account{}, err
+	}
+	return owner, nil
+}
+
 // read returns the ticket of a session that has not expired, and when it does.
 func (a *Authenticator) read(
 	t *tenant.Tenant, token string,
@@ -356,7 +373,7 @@ func (a *Authenticator) read(
 }
 
 // SignedIn returns the account of a session, by its token. It fails with ErrDenied if there is no
-// such session, or it has ended.
+// such session, or it has ended, and with secret.ErrSeal if the account's row was changed.
 func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string,
 ) (account.Account, error) {
@@ -364,7 +381,7 @@ func (a *Authenticator) SignedIn(
 	if !ok {
 		return account.Account{}, ErrDenied
 	}
-	owner, err := a.deps.Accounts.FindUID(ctx, t.ID, k.Account)
+	owner, err := a.owner(ctx, t, k.Account)
 	if fault.Is(err, fault.NotFound) || err == nil && (owner.Disabled || owner.Epoch != k.Epoch) {
 		return account.Account{}, ErrDenied
 	}
