@@ -15,6 +15,9 @@ import (
 // LinkLife is how long a link may be opened.
 const LinkLife = 15 * time.Minute
 
+// skew is how far the clocks of servers may differ.
+const skew = time.Minute
+
 // Store keeps the IDs of links that were used.
 type Store interface {
 	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
@@ -100,8 +103,7 @@ func (l *Links) open(
 	if !ok {
 		return File{}, "", "not_found", ErrGone
 	}
-	expires := k.Issued.Add(LinkLife)
-	if !l.deps.Now().Before(expires) {
+	if !k.Fresh(l.deps.Now(), LinkLife, skew) {
 		return File{}, "", "expired", ErrGone
 	}
 	a, err := l.deps.Accounts.FindUID(ctx, t.ID, k.Account)
@@ -119,7 +121,7 @@ func (l *Links) open(
 		return File{}, a.User, "refused", err
 	}
 	// The ID is kept longer than the link is valid, for servers whose clocks differ.
-	first, err := l.deps.Store.Spend(ctx, t.ID, k.ID, expires.Add(time.Minute))
+	first, err := l.deps.Store.Spend(ctx, t.ID, k.ID, k.Issued.Add(LinkLife+skew))
 	switch {
 	case err != nil:
 		return File{}, a.User, "server_error", err

@@ -59,6 +59,12 @@ func TestOpen(t *testing.T) {
 		{"not when expired", func(_ *platform, now *time.Time, _ *string) {
 			*now = made.Add(provision.LinkLife)
 		}, provision.ErrGone, "expired"},
+		{"works when the clock is behind by a minute", func(_ *platform, now *time.Time, _ *string) {
+			*now = made.Add(-time.Minute)
+		}, nil, "ok"},
+		{"not when it is from further in the future", func(_ *platform, now *time.Time, _ *string) {
+			*now = made.Add(-time.Minute - 1)
+		}, provision.ErrGone, "expired"},
 		{"not with a changed token", func(_ *platform, _ *time.Time, token *string) {
 			*token = "B" + (*token)[1:]
 		}, provision.ErrGone, "not_found"},

@@ -20,10 +20,11 @@
 // # Sessions
 //
 // A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
-// is valid for Life, while the account's epoch is the one it was issued under: disabling an account
-// ends its sessions with the next request. Signing out revokes one session, by its ID, in the
-// store. Reading a session opens the account's credential too: in a row whose user name somebody
-// exchanged for another one it does not open, and the session is not that of the other person.
+// is valid for Life, not before it was issued, and while the account's epoch is the one it was
+// issued under: disabling an account ends its sessions with the next request. Signing out revokes
+// one session, by its ID, in the store. Reading a session opens the account's credential too: in a
+// row whose user name somebody exchanged for another one it does not open, and the session is not
+// that of the other person.
 //
 // The token is a ticket of package secret:
 //
@@ -53,6 +54,10 @@ const Life = 12 * time.Hour
 
 // DeviceLife is how long a browser keeps its device token.
 const DeviceLife = 365 * 24 * time.Hour
+
+// skew is how far the clock of the server that issued a session may be ahead of ours. A session that
+// lies further in the future was issued while a clock was wrong, and would last too long.
+const skew = time.Minute
 
 // Accounts is what an Authenticator needs of accounts.
 type Accounts interface {
@@ -363,7 +368,8 @@ func (a *Authenticator) owner(
 	return owner, nil
 }
 
-// read returns the ticket of a session that has not expired, and when it does.
+// read returns the ticket of a session that has not expired, and when it does. The session may have
+// been issued in the future.
 func (a *Authenticator) read(
 	t *tenant.Tenant, token string,
 ) (k secret.Ticket, expires time.Time, ok bool) {
@@ -378,7 +384,7 @@ func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string,
 ) (account.Account, error) {
 	k, expires, ok := a.read(t, token)
-	if !ok {
+	if !ok || !k.Fresh(a.deps.Now(), Life, skew) {
 		return account.Account{}, ErrDenied
 	}
 	owner, err := a.owner(ctx, t, k.Account)
