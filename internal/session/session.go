@@ -109,7 +109,7 @@ type Deps struct {
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
-type Signatures struct{ session, device, oldDevice, nonce *secret.Tickets }
+type Signatures struct{ session, device, nonce *secret.Tickets }
 
 // NewSignatures returns Signatures under the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
@@ -120,7 +120,6 @@ func NewSignatures(r *secret.Ring) *Signatures {
 		device: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "device", Version: 1, Account: true, CodeSize: 32,
 		}),
-		oldDevice: secret.NewTickets(r, secret.TicketFormat{Purpose: "device", CodeSize: 32}),
 		nonce: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "sign-in nonce", Unit: time.Millisecond, CodeSize: 32,
 		}),
@@ -321,8 +320,10 @@ func (a *Authenticator) recordDetail(
 func (a *Authenticator) ownerToken(
 	ctx context.Context, t *tenant.Tenant, user string, at Attempt,
 ) (string, error) {
-	signatures := a.deps.Signatures()
-	if k, ok := signatures.device.Read(t.ID, at.Device); ok {
+	// A token of the first versions of the program is not read: it was issued for a name, which may be
+	// that of another account since an operator freed it. The browser gets a new one at the next
+	// sign-in.
+	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device); ok {
 		// The name may have belonged to another account when the token was issued.
 		owner, err := a.owner(ctx, t, k.Account)
 		if err == nil && owner.User == user {
@@ -330,11 +331,6 @@ func (a *Authenticator) ownerToken(
 		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
 			return "", err
 		}
-	}
-	// Older programs issued tokens for a name, and only to the owners of active accounts, whose names
-	// are given to nobody else.
-	if k, ok := signatures.oldDevice.Read(t.ID, at.Device, user); ok {
-		return string(k.ID[:]), nil
 	}
 	if at.Link == "" {
 		return "", nil
