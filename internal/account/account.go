@@ -61,8 +61,10 @@
 package account
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
@@ -95,6 +97,23 @@ func NewUID(now time.Time) (u UID) {
 	u[6] = 0x70 | u[6]&0x0f
 	u[8] = 0x80 | u[8]&0x3f
 	return u
+}
+
+// signupUID returns the UID of an account that is made with a captcha. Its last half is derived from
+// the captcha's nonce, which is random and known only to the sender of the form, so that the same
+// form can be recognized later.
+func signupUID(now time.Time, nonce [16]byte) UID {
+	u := NewUID(now)
+	sum := sha256.Sum256(append([]byte("signup "), nonce[:]...))
+	copy(u[8:], sum[:])
+	u[8] = 0x80 | u[8]&0x3f
+	return u
+}
+
+// madeWith reports whether the account was made with the captcha of a nonce.
+func (u UID) madeWith(nonce [16]byte) bool {
+	made := signupUID(time.Time{}, nonce)
+	return bytes.Equal(u[8:], made[8:])
 }
 
 func (u UID) String() string { return hex.EncodeToString(u[:]) }
