@@ -214,7 +214,7 @@ func (c *hookList) Run(p *program) error {
 			}
 			oldest, failure := "-", "-"
 			if h.Oldest != nil {
-				oldest = time.Since(*h.Oldest).Round(time.Second).String()
+				oldest = age(*h.Oldest).Round(time.Second).String()
 			}
 			if h.LastFailure != nil {
 				failure = h.LastFailure.Format(time.RFC3339) + " " + h.LastError

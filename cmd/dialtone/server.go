@@ -204,7 +204,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		Captcha: s.signing.issuer,
 		TURN:    s.turn.Value,
 		Links: provision.NewLinks(provision.Deps{
-			Accounts: s.store,
+			Accounts: s.accounts,
 			Store:    s.store,
 			Tickets:  s.signing.tickets,
 			Audit:    events,

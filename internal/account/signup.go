@@ -119,15 +119,20 @@ func isRefusal(err error) bool {
 
 // repeated reports whether a pending account was made a short time ago by the same user name,
 // address and HA1, and sets p.account to it. A wrong HA1 for such an account counts as a wrong
-// password, so that nobody can guess passwords this way. In trouble it reports false, and the sender
-// gets the error of admit.
+// password, so that nobody can guess passwords this way. A form with the captcha of the account comes
+// from its owner, and is counted by that alone: wrong passwords of others do not keep it from being
+// recognized. In trouble it reports false, and the sender gets the error of admit.
 func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	t := p.tenant
 	a, err := s.Find(ctx, t.ID, p.account.User)
 	if err != nil || !a.Pending() || a.Held || a.Created.Before(p.now.Add(-repeatTime)) {
 		return false
 	}
-	guess, wait, err := s.deps.Passwords.Begin(ctx, t.ID, p.from.Addr, a.User, "")
+	owner := ""
+	if nonce, ok := s.deps.Captcha().Nonce(t.ID, p.form.CaptchaToken); ok && a.UID.madeWith(nonce) {
+		owner = string(nonce[:])
+	}
+	guess, wait, err := s.deps.Passwords.Begin(ctx, t.ID, p.from.Addr, a.User, owner)
 	if err != nil || wait > 0 {
 		return false
 	}
@@ -278,7 +283,7 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	}
 
 	link := s.deps.Outbox.NewLink(t.ID)
-	p.account.UID = NewUID(p.now)
+	p.account.UID = signupUID(p.now, proof.Nonce)
 	su.Account.UID = p.account.UID
 	if s.deps.OldForm != nil && s.deps.OldForm() {
 		s.credentials.SealOld(&su.Account, p.credential)

@@ -109,6 +109,7 @@ func TestStoreFaults(t *testing.T) {
 	}
 	for name, fault := range map[string]*error{
 		"the account is not read":      &accounts.findUID,
+		"the credential does not open": &accounts.credential,
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
