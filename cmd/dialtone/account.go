@@ -357,6 +357,20 @@ func (p *program) confirm(what string) error {
 	return nil
 }
 
+// say prints a sentence that says what was done.
+func (p *program) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(p.stdout, format+"\n", args...)
+	return err
+}
+
+// count returns a number with the word for what it counts, such as "1 account" or "2 accounts".
+func count[N int | int64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprint(n, " ", thing, "s")
+}
+
 // eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
 // database has not overwritten. The accounts are deleted already, so it only warns if that fails.
 func (p *program) eraseDeleted(in *installation) {

@@ -75,7 +75,7 @@ func (c *keysBind) Run(p *program) (err error) {
 // report says what was done and what is left to do. Only new content for the environment is written
 // to standard output then.
 func (*keysBind) report(p *program, in *installation, ring *secret.Ring, done account.Rebound) error {
-	text := fmt.Sprintf("%d credentials were bound to their user names", done.Accounts)
+	text := "credentials bound to their user names: " + fmt.Sprint(done.Accounts)
 	if done.Damaged > 0 {
 		text += fmt.Sprintf("; %d do not open, see: dialtone verify", done.Damaged)
 	}
