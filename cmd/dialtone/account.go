@@ -163,7 +163,7 @@ func noAccount(user, host string) error {
 
 type accountList struct {
 	tenantFlag
-	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"Only waiting, active or disabled ones."`
+	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"waiting, active or disabled (all)."`
 	JSON  bool     `name:"json" help:"Print one JSON array."`
 }
 
@@ -363,14 +363,6 @@ func (p *program) say(format string, args ...any) error {
 	return err
 }
 
-// count returns a number with the word for what it counts, such as "1 account" or "2 accounts".
-func count[N int | int64](n N, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprint(n, " ", thing, "s")
-}
-
 // eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
 // database has not overwritten. The accounts are deleted already, so it only warns if that fails.
 func (p *program) eraseDeleted(in *installation) {
@@ -386,7 +378,7 @@ func (p *program) eraseDeleted(in *installation) {
 		}
 	}
 	if err := in.store.Erase(p.ctx); err != nil {
-		log.Warn("deleted data not overwritten yet", "err", err, "hint", "it is at the next restart of the server")
+		log.Warn("deleted data not overwritten yet", "err", err, "hint", "the server overwrites it when it starts")
 	}
 }
 

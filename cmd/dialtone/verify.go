@@ -57,7 +57,8 @@ func (c *verifyCommand) Run(p *program) error {
 			err = c.text(p, r)
 		}
 		if err == nil && len(r.Faults) > 0 {
-			err = fault.New(fault.Conflict, "the data directory has %s; see FAULT above", count(len(r.Faults), "fault"))
+			err = fault.New(fault.Conflict, "the data directory has %s; see FAULT above",
+				counted(len(r.Faults), "fault"))
 		}
 		return err
 	})
@@ -107,10 +108,10 @@ func (in *installation) missingKeys(ctx context.Context, report func(string)) er
 // text prints a report for people.
 func (c *verifyCommand) text(p *program, r verifyReport) error {
 	fmt.Fprintf(p.stdout, "%s, %d of them active; %s in the pickup directory, %d not yet synced to disk\n",
-		count(r.Accounts, "account"), r.Active, count(r.Messages, "message"), r.Waiting)
+		counted(r.Accounts, "account"), r.Active, counted(r.Messages, "message"), r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n",
-			count(r.Hooks, "hook"), count(r.Notifications, "notification"))
+		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", counted(r.Hooks, "hook"),
+			counted(r.Notifications, "notification"))
 	}
 	for _, s := range r.Faults {
 		fmt.Fprintln(p.stdout, "FAULT ", s)
@@ -137,4 +138,12 @@ func (c *backupCommand) Run(p *program) error {
 			c.File, in.keys.Seal.Path)
 		return nil
 	})
+}
+
+// counted returns a number and what it counts, such as "1 account" or "2 accounts".
+func counted[N int | int64](n N, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
