@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"net/url"
 	"os"
 	"os/exec"
@@ -146,5 +147,29 @@ func TestVerifyComparesExport(t *testing.T) {
 	}
 	if out, err := command("verify"); err != nil {
 		t.Errorf("after rebuild: %v\n%s", err, out)
+	}
+}
+
+// The status of incomplete tables is a failure, so that cron reports it.
+func TestExportStatusIncomplete(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	mustOutput(t, "tenant", "add", "phone.test", "--data", data)
+	mustOutput(t, "directory", "export", "enable", "--data", data)
+	db, err := sql.Open("sqlite", filepath.Join(data, "directory", "directory.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec(`UPDATE state SET whole = 0`)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"", "--json"} {
+		args := strings.Fields("directory export status " + format + " --data " + data)
+		var stdout, stderr strings.Builder
+		status := run(t.Context(), args, nil, &stdout, &stderr)
+		if status != exitFailed || stdout.Len() == 0 || !strings.HasPrefix(stderr.String(),
+			"dialtone: the exported tables are incomplete; complete them with: dialtone directory export rebuild") {
+			t.Errorf("status %d\n%s%s", status, &stdout, &stderr)
+		}
 	}
 }
