@@ -356,6 +356,12 @@ func (p *program) confirm(what string) error {
 	return nil
 }
 
+// say prints a sentence that says what was done.
+func (p *program) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(p.stdout, format+"\n", args...)
+	return err
+}
+
 // eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
 // database has not overwritten. The accounts are deleted already, so it only warns if that fails.
 func (p *program) eraseDeleted(in *installation) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -267,6 +268,56 @@ func TestConfirmDeletion(t *testing.T) {
 	defer file.Close()
 	if err := (&program{stdin: file}).confirm("delete it"); err != nil {
 		t.Errorf("without a terminal: %v", err)
+	}
+}
+
+// On a terminal, commands that remove what cannot be restored ask first. --yes skips the question.
+func TestRemovalAsks(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := start(t, launch{data: data})
+	v := newVisitor(p.address, "")
+	for _, user := range []string{"ann", "ben"} {
+		if a, err := v.signup(user); err != nil || !a.OK {
+			t.Fatalf("%v, %v", a, err)
+		}
+	}
+	v.leave()
+	p.mustStop(t)
+	for _, args := range []string{
+		"tenant add empty.test", "mail dkim add localhost --selector s1 --algorithm ed25519",
+		"directory hook add web --webhook http://127.0.0.1:1/", "tenant set localhost --product Phones",
+	} {
+		mustOutput(t, append(strings.Fields(args), "--data", data)...)
+	}
+	on := func(terminal *os.File, args string) (string, error) {
+		cmd := exec.Command(binary(t), append(strings.Fields(args), "--data", data)...)
+		cmd.Env, cmd.Stdin = []string{}, terminal
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, c := range []struct{ args, what string }{
+		{"mail dkim remove localhost --selector s1", "the DKIM key s1 of localhost"},
+		{"directory hook remove web", "the hook web and its 1 notification not delivered yet"},
+		{"tenant remove empty.test", "the tenant empty.test"},
+		{"tenant remove localhost --with-accounts", "the tenant localhost and its 2 accounts"},
+	} {
+		out, err := on(newTerminal(t, "no\n"), c.args)
+		if err == nil || !strings.Contains(out, "This cannot be undone. Type yes to remove "+c.what+": ") ||
+			!strings.Contains(out, "nothing was changed") {
+			t.Errorf("%s, no: %v\n%s", c.args, err, out)
+		}
+		if out, err = on(newTerminal(t, ""), c.args+" --yes"); err != nil || strings.Contains(out, "Type yes") ||
+			!strings.Contains(out, "removed "+c.what) {
+			t.Errorf("%s --yes: %v\n%s", c.args, err, out)
+		}
+	}
+	// What would be refused anyway is not asked about.
+	for _, args := range []string{
+		"mail dkim remove empty.test --selector none", "directory hook remove none", "tenant remove none.test",
+	} {
+		if out, err := on(newTerminal(t, ""), args); err == nil || strings.Contains(out, "Type yes") {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
 	}
 }
 

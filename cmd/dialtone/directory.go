@@ -76,7 +76,10 @@ func (tokenRemove) Help() string { return "Servers refuse the token within a sec
 
 func (c *tokenRemove) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		return in.store.RemoveServer(p.ctx, c.Name)
+		if err := in.store.RemoveServer(p.ctx, c.Name); err != nil {
+			return err
+		}
+		return p.say("removed the phone server %s and its token", c.Name)
 	})
 }
 

@@ -47,7 +47,8 @@ func (exportEnable) Run(p *program) error {
 		if err := p.enableExport(in); err != nil {
 			return err
 		}
-		return exportStatus{}.print(p, in)
+		_, _, err := exportStatus{}.print(p, in)
+		return err
 	})
 }
 
@@ -65,7 +66,8 @@ func (exportRebuild) Run(p *program) error {
 		if err := p.enableExport(in); err != nil {
 			return err
 		}
-		return exportStatus{}.print(p, in)
+		_, _, err = exportStatus{}.print(p, in)
+		return err
 	})
 }
 
@@ -85,23 +87,42 @@ type exportStatus struct {
 	JSON bool `name:"json" help:"Print a JSON object."`
 }
 
-func (c exportStatus) Run(p *program) error {
-	return p.with(func(in *installation) error { return c.print(p, in) })
+// Help is what "dialtone directory export status --help" adds.
+func (exportStatus) Help() string {
+	return "The command fails if the tables are incomplete, or if the group of their file cannot read it."
 }
 
-func (c exportStatus) print(p *program, in *installation) error {
+func (c exportStatus) Run(p *program) error {
+	return p.with(func(in *installation) error {
+		status, readers, err := c.print(p, in)
+		switch {
+		case err != nil:
+			return err
+		case status.Enabled && !status.Complete:
+			return fault.New(fault.Conflict, "the exported tables are incomplete; complete them with: "+
+				"dialtone directory export rebuild")
+		case len(readers.Blocked) > 0:
+			return fault.New(fault.Conflict, "the group %s cannot read the exported tables; see the commands above",
+				readers.Group)
+		}
+		return nil
+	})
+}
+
+// print prints the state of the tables and returns it.
+func (c exportStatus) print(p *program, in *installation) (export.Status, exportReaders, error) {
+	readers := exportReaders{Blocked: []string{}}
 	status, err := in.store.ExportStatus(p.ctx)
 	if err != nil {
-		return err
+		return status, readers, err
 	}
-	readers := exportReaders{Blocked: []string{}}
 	if status.Enabled && !in.shared() { // the tables are in a file
 		if readers, err = readersOf(status.Locations[0]); err != nil {
-			return err
+			return status, readers, err
 		}
 	}
 	if c.JSON {
-		return json.NewEncoder(p.stdout).Encode(struct {
+		return status, readers, json.NewEncoder(p.stdout).Encode(struct {
 			export.Status
 			exportReaders
 		}{status, readers})
@@ -131,7 +152,7 @@ func (c exportStatus) print(p *program, in *installation) error {
 	case readers.Group != "":
 		fmt.Fprintf(p.stdout, "the group %s can read it\n", readers.Group)
 	}
-	return nil
+	return status, readers, nil
 }
 
 type exportRole struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -252,5 +253,29 @@ func TestExportWithDamagedCredential(t *testing.T) {
 	if log := p.stderr.String(); strings.Count(log, `"account missing in the export`) != 1 ||
 		!strings.Contains(log, `"tenant":"localhost","user":"one","account":"`) {
 		t.Errorf("the log is\n%s", log)
+	}
+}
+
+// The status of incomplete tables is a failure, so that cron reports it.
+func TestExportStatusIncomplete(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	mustOutput(t, "tenant", "add", "phone.test", "--data", data)
+	mustOutput(t, "directory", "export", "enable", "--data", data)
+	db, err := sql.Open("sqlite", filepath.Join(data, "directory", "directory.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec(`UPDATE state SET whole = 0`)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"", "--json"} {
+		args := strings.Fields("directory export status " + format + " --data " + data)
+		var stdout, stderr strings.Builder
+		status := run(t.Context(), args, nil, &stdout, &stderr)
+		if status != exitFailed || stdout.Len() == 0 || !strings.HasPrefix(stderr.String(),
+			"dialtone: the exported tables are incomplete; complete them with: dialtone directory export rebuild") {
+			t.Errorf("status %d\n%s%s", status, &stdout, &stderr)
+		}
 	}
 }

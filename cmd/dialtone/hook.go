@@ -120,6 +120,7 @@ func (p *program) secretFile(path string) (string, error) {
 
 type hookRemove struct {
 	Name string `arg:"" help:"The name of the hook."`
+	Yes  bool   `help:"Do not ask for confirmation on a terminal."`
 }
 
 // Help is what "dialtone directory hook remove --help" adds.
@@ -127,7 +128,23 @@ func (hookRemove) Help() string { return "Notifications that were not delivered 
 
 func (c *hookRemove) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		return in.store.RemoveHook(p.ctx, c.Name)
+		h, err := in.hookOf(p.ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		what := "the hook " + c.Name
+		if h.Waiting > 0 {
+			what += " and its " + counted(h.Waiting, "notification") + " not delivered yet"
+			if !c.Yes {
+				if err := p.confirm("remove " + what); err != nil {
+					return err
+				}
+			}
+		}
+		if err := in.store.RemoveHook(p.ctx, c.Name); err != nil {
+			return err
+		}
+		return p.say("removed %s", what)
 	})
 }
 
@@ -140,15 +157,11 @@ func (hookTest) Help() string { return "The call changes nothing at the phone se
 
 func (c *hookTest) Run(p *program) error {
 	return p.with(func(in *installation) error {
-		list, err := in.store.Hooks(p.ctx)
+		state, err := in.hookOf(p.ctx, c.Name)
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(list, func(h hook.State) bool { return h.Name == c.Name })
-		if i < 0 {
-			return fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", c.Name)
-		}
-		h := list[i].Hook
+		h := state.Hook
 		secret, err := hook.NewSealer(in.seal).Open(h)
 		if err != nil {
 			return err
@@ -164,6 +177,19 @@ func (c *hookTest) Run(p *program) error {
 			return err
 		})
 	})
+}
+
+// hookOf returns the hook of a name.
+func (in *installation) hookOf(ctx context.Context, name string) (hook.State, error) {
+	list, err := in.store.Hooks(ctx)
+	if err != nil {
+		return hook.State{}, err
+	}
+	i := slices.IndexFunc(list, func(h hook.State) bool { return h.Name == name })
+	if i < 0 {
+		return hook.State{}, fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", name)
+	}
+	return list[i], nil
 }
 
 // transports returns the transport of each kind of hook.

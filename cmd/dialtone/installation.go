@@ -186,11 +186,16 @@ func (p *program) withStore(create creation, do func(*installation) error) (err 
 	if err != nil {
 		return err
 	}
+	var lost []lostPart
+	if create != never {
+		lost = lostParts(p.ctx, c, create)
+	}
 	in, err := openInstallation(p.ctx, c, "", create)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.store.Close()) }()
+	warnOfLost(p.logger(c.Log), lost)
 	return do(in)
 }
 

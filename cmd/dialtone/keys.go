@@ -44,11 +44,16 @@ func (c *keysRotate) Run(p *program) error {
 func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
 	keys := in.keys.Sign
 	ring, err := keys.Read()
-	if errors.Is(err, keyfile.ErrMissing) && !in.shared() {
+	created := errors.Is(err, keyfile.ErrMissing) && !in.shared()
+	if created {
 		ring, err = in.keys.CreateSign(now)
 	}
 	if err != nil {
 		return err
+	}
+	if created {
+		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is not "+
+			"valid, and everybody has to sign in again\n", keys.Path)
 	}
 	ring = signRotation(keys.FromEnv(), c.Revoke).Apply(ring, now)
 	if !keys.FromEnv() {

@@ -350,6 +350,7 @@ func (c *dkimList) Run(p *program) error {
 type dkimRemove struct {
 	Host     string `arg:"" optional:"" help:"The tenant's host name (the only tenant)."`
 	Selector string `required:"" help:"Name of the key in the DNS."`
+	Yes      bool   `help:"Do not ask for confirmation on a terminal."`
 }
 
 // Help is what "dialtone mail dkim remove --help" adds.
@@ -359,8 +360,22 @@ func (dkimRemove) Help() string {
 }
 
 func (c *dkimRemove) Run(p *program) error {
-	return tenantArg{Host: c.Host}.with(p, func(in *installation, t *tenant.Tenant, _ *dkim.Keys) error {
-		return in.store.RemoveSigningKey(p.ctx, t.ID, c.Selector)
+	return tenantArg{Host: c.Host}.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
+		list, err := keys.List(p.ctx, t.ID)
+		if err != nil {
+			return err
+		}
+		has := slices.ContainsFunc(list, func(k dkim.PublicKey) bool { return k.Selector == c.Selector })
+		what := fmt.Sprintf("the DKIM key %s of %s", c.Selector, t.Host)
+		if has && !c.Yes { // otherwise the store refuses it
+			if err := p.confirm("remove " + what); err != nil {
+				return err
+			}
+		}
+		if err := in.store.RemoveSigningKey(p.ctx, t.ID, c.Selector); err != nil {
+			return err
+		}
+		return p.say("removed %s; keep its DNS record for a week", what)
 	})
 }
 

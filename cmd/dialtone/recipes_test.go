@@ -123,6 +123,8 @@ func newSandbox(t *testing.T, ran map[string]bool, replace ...string) *sandbox {
 		t.Skip("needs root, as the recipes do: they give files to other users")
 	}
 	s := &sandbox{T: t, dir: t.TempDir(), ran: ran}
+	// Phone servers must be able to reach the exported tables.
+	s.must(os.Chmod(filepath.Dir(s.dir), 0o711))
 	s.data = filepath.Join(s.dir, "var")
 	bin := filepath.Join(s.dir, "bin")
 	for _, d := range []string{bin, "etc/kamailio", "etc/dialtone", "etc/apache2", "etc/nginx/sites-enabled"} {

@@ -40,8 +40,7 @@ func (c reservedChanges) apply(list []string) ([]string, error) {
 	return list, nil
 }
 
-// sayReplaced says what an option that replaces a list has removed from it. It says nothing about an
-// option with an empty value, which is there to remove everything.
+// sayReplaced says what an option that replaces a list has removed from it.
 func (p *program) sayReplaced(o tenantOptions, old, changed tenant.Settings) {
 	const advice = "give all values that should stay"
 	for _, list := range []struct {
@@ -55,13 +54,16 @@ func (p *program) sayReplaced(o tenantOptions, old, changed tenant.Settings) {
 		{"--origin", o.Origin, old.Origins, changed.Origins, advice},
 		{"--turn-uri", o.TURNURI, old.TURNURIs, changed.TURNURIs, advice},
 	} {
-		if list.given == nil || len(*list.given) == 0 {
+		if list.given == nil {
 			continue
 		}
 		removed := slices.DeleteFunc(slices.Clone(list.old), func(value string) bool {
 			return slices.Contains(list.changed, value)
 		})
-		if len(removed) > 0 {
+		switch {
+		case len(removed) > 0 && len(*list.given) == 0:
+			fmt.Fprintf(p.stderr, "%s= empties the list; removed: %s\n", list.option, strings.Join(removed, ", "))
+		case len(removed) > 0:
 			fmt.Fprintf(p.stderr, "%s replaces the list; removed: %s; %s\n",
 				list.option, strings.Join(removed, ", "), list.advice)
 		}

@@ -381,7 +381,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/reserve-add", "tenant/reserve-remove",
 		"tenant/algorithm",
-		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "/data", "/config", "/help", "/version",
+		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "tenant/yes", "/data",
+		"/config", "/help", "/version",
 		"help/command",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
@@ -389,9 +390,10 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"directory/login", // a file with the password
 		// The secret of a hook is in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
+		"directory/yes",
 		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
 		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver",
-		"mail/selector", "mail/tenant",
+		"mail/selector", "mail/tenant", "mail/yes",
 	}
 	harmless = append(harmless, "serve/clusters") // removed, and refused with any value
 	for _, k := range config.Keys() {

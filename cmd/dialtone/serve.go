@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -59,14 +60,12 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err != nil {
 		return inDataDir(err)
 	}
-	lost := lostParts(p.ctx, conf)
+	lost := lostParts(p.ctx, conf, always)
 	in, err := openInstallation(p.ctx, conf, node, always)
 	if err != nil {
 		return err
 	}
-	for _, warning := range lost {
-		log.Warn(warning.event, "file", warning.file, "hint", warning.hint)
-	}
+	warnOfLost(log, lost)
 	defer func() { err = errors.Join(err, in.store.Close()) }()
 	unlock, err := in.dir.Lock()
 	if err != nil {
@@ -147,13 +146,20 @@ func ignoreSignals(log *slog.Logger) (stop func()) {
 	}
 }
 
-// lostPart describes a part of an installation that a server creates though the installation is not
-// new.
+// lostPart describes a part of an installation that a server or command creates though the
+// installation is not new.
 type lostPart struct{ event, file, hint string }
 
-// lostParts returns the parts that the start is about to create though other parts exist. Errors are
-// left to the start.
-func lostParts(ctx context.Context, c config.Config) (list []lostPart) {
+// warnOfLost logs the parts that were created though the installation is not new.
+func warnOfLost(log *slog.Logger, lost []lostPart) {
+	for _, part := range lost {
+		log.Warn(part.event, "file", part.file, "hint", part.hint)
+	}
+}
+
+// lostParts returns the parts that openInstallation is about to create though other parts exist. It
+// leaves errors to openInstallation.
+func lostParts(ctx context.Context, c config.Config, create creation) (list []lostPart) {
 	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	exists, err := in.hasStore(ctx)
 	if err != nil {
@@ -171,7 +177,7 @@ func lostParts(ctx context.Context, c config.Config) (list []lostPart) {
 		list = append(list, lostPart{"store created though there are keys of an earlier one", file,
 			"if accounts are missing, stop the server and restore the database, or correct data or database"})
 	}
-	if exists && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
+	if exists && create == always && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
 		list = append(list, lostPart{"signing key created for a store that is not new", in.keys.Sign.Path,
 			"everyone has to sign in again, and links for phones do not work, unless the file is restored"})
 	}
@@ -230,7 +236,8 @@ func tuneMemory() {
 // printAddresses prints where the server can be reached and where it writes messages.
 func (s *server) printAddresses(to io.Writer, opsListener net.Listener) {
 	fmt.Fprintf(to, "Dialtone listens on %s\n", s.Listen)
-	for _, t := range s.tenants.All() {
+	byHost := func(a, b *tenant.Tenant) int { return strings.Compare(a.Host, b.Host) }
+	for _, t := range slices.SortedFunc(slices.Values(s.tenants.All()), byHost) {
 		fmt.Fprintf(to, "  sign up    %s/signup.html\n", t.PublicURL)
 		if s.Dev && tenant.Loopback(t.Host) {
 			fmt.Fprintf(to, "  messages   %s%s\n", t.PublicURL, web.DevMailPath)

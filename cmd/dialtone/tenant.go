@@ -223,6 +223,7 @@ func (c *tenantSet) Run(p *program) error {
 type tenantRemove struct {
 	Host         string `arg:"" help:"The host name."`
 	WithAccounts bool   `name:"with-accounts" help:"Also remove its accounts. This cannot be undone."`
+	Yes          bool   `help:"Do not ask for confirmation on a terminal."`
 }
 
 func (c *tenantRemove) Run(p *program) error {
@@ -231,11 +232,32 @@ func (c *tenantRemove) Run(p *program) error {
 		return err
 	}
 	return p.with(func(in *installation) error {
+		t, err := in.tenantOf(p.ctx, host)
+		if err != nil {
+			return err
+		}
+		accounts := 0
+		err = in.store.List(p.ctx, t.ID, account.Filter{}, time.Now(), func(account.Account) error {
+			accounts++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		what := "the tenant " + host
+		if accounts > 0 {
+			what += " and its " + counted(accounts, "account")
+		}
+		if !c.Yes && (accounts == 0 || c.WithAccounts) { // otherwise the store refuses it
+			if err := p.confirm("remove " + what); err != nil {
+				return err
+			}
+		}
 		if err := in.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now()); err != nil {
 			return err
 		}
 		p.eraseDeleted(in)
-		return nil
+		return p.say("removed %s", what)
 	})
 }
 

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/mail/pickup"
+	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/tenant"
 )
 
 type verifyCommand struct {
@@ -45,6 +48,9 @@ func (c *verifyCommand) Run(p *program) error {
 			return err
 		}
 		r.Faults = append(r.Faults, lost...)
+		if err := in.missingKeys(p.ctx, addFault); err != nil {
+			return err
+		}
 		if c.JSON {
 			err = json.NewEncoder(p.stdout).Encode(r)
 		} else {
@@ -71,6 +77,32 @@ func (in *installation) lostMessages(ctx context.Context, dir *pickup.Dir) ([]st
 		}
 	}
 	return delivery.Verify(ctx, in.store, dir, node)
+}
+
+// missingKeys calls report with a sentence for each key that the installation needs and does not
+// have. Without seal.key there is no installation.
+func (in *installation) missingKeys(ctx context.Context, report func(string)) error {
+	if _, err := in.keys.Sign.Read(); errors.Is(err, keyfile.ErrMissing) {
+		report(fmt.Sprintf("%s is missing: unless it is restored, the next server makes a new one, everybody has to "+
+			"sign in again, and links for phones do not work", in.keys.Sign.Path))
+	} else if err != nil {
+		return err
+	}
+	tenants, _, err := in.store.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(tenants, func(t tenant.Tenant) bool { return len(t.TURNURIs) > 0 }) {
+		return nil
+	}
+	if _, err := in.keys.TURN.Read(); errors.Is(err, keyfile.ErrMissing) {
+		report(fmt.Sprintf("%s is missing though tenants have TURN servers: phones in browsers get no credentials; "+
+			"restore it, or make one with dialtone turn secret and give the secret to the TURN servers",
+			in.keys.TURN.Path))
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // text prints a report for people.

@@ -86,7 +86,7 @@ func Verify(
 		return v.Report, err
 	}
 	if v.old > 0 {
-		v.note("%d credentials are not bound to their user names, so exchanged names would not be found; "+
+		v.note("credentials that are not bound to their user names: %d; exchanged names would not be found; "+
 			"run dialtone keys bind", v.old)
 	}
 	entries, err := store.Pending(ctx)

@@ -46,7 +46,7 @@ func Replace(path, content string) error {
 
 // write writes and syncs a temporary file, and gives it an owner with own.
 func write(path, content string, own func(*os.File) error) (temp string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".temp-*") // with mode 0600
+	f, err := CreateTemp(path, ".temp-*")
 	if err != nil {
 		return "", err
 	}
@@ -55,6 +55,17 @@ func write(path, content string, own func(*os.File) error) (temp string, err err
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), nil
+}
+
+// CreateTemp creates a temporary file with mode 0600 in the directory of path. Its error names the
+// directory, because nobody knows the name of the temporary file.
+func CreateTemp(path, pattern string) (*os.File, error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, pattern)
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = &fs.PathError{Op: "create a file in", Path: dir, Err: e.Err}
+	}
+	return f, err
 }
 
 // copyOwner gives a file the owner and mode of the file at path.

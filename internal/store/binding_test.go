@@ -183,8 +183,9 @@ func TestBind(t *testing.T) {
 		if err := s.Delete(t.Context(), tenant, "closed", noon); err != nil {
 			t.Fatal(err)
 		}
+		note := fmt.Sprintf("credentials that are not bound to their user names: %d;", users)
 		if faults, notes := d.accountFaults(s, ring); len(faults) != 1 || len(notes) != 1 ||
-			!strings.HasPrefix(notes[0], fmt.Sprint(users)+" credentials are not bound") {
+			!strings.HasPrefix(notes[0], note) {
 			t.Errorf("before: %q, %q", faults, notes)
 		}
 

@@ -11,7 +11,7 @@ const (
 	maxGuesses = 112
 	maxWords   = 16
 	minWord    = 3
-	maxWord    = 24
+	maxWord    = 28
 )
 
 // minimum is the length that most forms require of a password.
@@ -20,21 +20,28 @@ const minimum = 12
 // digits fill a word up to the minimum.
 const digits = "123456789012"
 
+// maxLong is the number of texts after which no doubled words are added to those that are too long for
+// a candidate. Each costs as much as dozens of candidates.
+const maxLong = 12
+
 // suffixes are added to each of the form's own words, likeliest first; gen/main.go has more for the
 // list. Update the years from time to time.
-var suffixes = []string{"123", "1234", "2026", "1", "!", "2025"}
+var suffixes = []string{
+	"2026", "123", "1234", "2025", "2026!", "123!", "12345", "2026!!", "!!", "1!", "!", "1", "2025!", "1234!",
+}
 
-// capitalised is the number of suffixes that are added to the capitalised word too.
-const capitalised = 2
+// likelySuffixes is the number of suffixes that are added to a short user name before others.
+const likelySuffixes = 3
 
 // guesser collects what a guesser who knows the form would try.
 type guesser struct {
 	// candidates are the form's texts as they are and the empty password, then variants of the
 	// words in these texts: alone, repeated and with something added, in small letters and
-	// capitalised. asTheyAre counts the former.
+	// capitalised. asTheyAre counts the former. Variants that have the minimum length come before
+	// those that are shorter, because most people choose their password in a form that requires it.
 	candidates []candidate
 	asTheyAre  int
-	// long are texts that are too long for a candidate.
+	// long are texts, and words twice, that are too long for a candidate.
 	long []string
 	// words are in lower case, without the bit that follows a message.
 	words []candidate
@@ -73,16 +80,37 @@ func (g *guesser) collect(s *Signup) {
 	}
 	for i := range g.words {
 		w := &g.words[i]
-		if w.length <= 8 {
-			g.add(w, 2, "", false)
-		}
 		if w.length < minimum/2 {
 			g.add(w, (minimum+w.length-1)/w.length, "", false)
+			continue
+		}
+		g.add(w, 2, "", false)
+	}
+	if len(s.User) > maxWord {
+		g.long = append(g.long, strings.Repeat(s.User, 2))
+	}
+	for _, short := range []bool{false, true} {
+		for j, suffix := range suffixes {
+			for i := range g.words {
+				w := &g.words[i]
+				length := w.length + len(suffix)
+				// The user name is the likeliest word, also for clients without a minimum.
+				likely := i == 0 && j < likelySuffixes
+				if (length < minimum && !likely) != short {
+					continue
+				}
+				if length != minimum || !strings.HasPrefix(digits, suffix) { // such a one is there already
+					g.add(w, 1, suffix, true)
+				}
+			}
+			if len(g.candidates) == maxGuesses {
+				return
+			}
 		}
 	}
-	for i, suffix := range suffixes {
-		for j := range g.words {
-			g.add(&g.words[j], 1, suffix, i < capitalised)
+	for i := range g.words {
+		if w := &g.words[i]; w.length < minimum/2 {
+			g.add(w, 2, "", false)
 		}
 	}
 }
@@ -165,6 +193,10 @@ func (g *guesser) addWord(w *candidate) {
 // add adds a word, repeated so many times, with a suffix. If capital is set, it also adds the same
 // with a capital letter.
 func (g *guesser) add(w *candidate, times int, suffix string, capital bool) {
+	if times == 2 && times*w.length > maxLength && len(g.long) < maxLong {
+		g.long = append(g.long, strings.Repeat(string(w.password()), times))
+		return
+	}
 	n := len(g.candidates)
 	if n >= maxGuesses || times*w.length+len(suffix) > maxLength {
 		return

@@ -72,8 +72,8 @@ func TestList(t *testing.T) {
 			short++
 		}
 		for _, c := range []byte(p) {
-			if c <= ' ' || c > '~' {
-				t.Errorf("%q has a byte that is not a visible ASCII character", p)
+			if c <= ' ' || c == 0x7f {
+				t.Errorf("%q has a byte that is not visible", p)
 			}
 		}
 	}
@@ -84,6 +84,10 @@ func TestList(t *testing.T) {
 		"123456", "password", "dragon", "password1234", "Password1234", "Password123!", "password2026",
 		"111111111111", "aaaaaaaaaaaa", "qwertyuiop12", "1qaz2wsx3edc", "123456789012", "abcdefghijkl",
 		"abcabcabcabc", "passwordpassword", "qwertyqwerty", "iloveyou1234", "football2020", "welcome12345",
+		"P@ssw0rd1234", "Dialtone12345", "dialtone2026", "Summer2025!!",
+		"Passwort1234", "Sommer2025!!", "hallo1234567", "deutschland1",
+		"bonjour12345", "motdepasse12", "Azerty123456", "soleilsoleil",
+		"contraseña12", "Contraseña123", "hola12345678", "Verano2026!!",
 	} {
 		if !seen[p] {
 			t.Errorf("%q is not listed", p)
@@ -274,6 +278,50 @@ func TestSignInSHA256(t *testing.T) {
 	s.SignInSHA256 = true
 	if got := s.Weak(); got != "" {
 		t.Errorf("Weak of a strong password is %q", got)
+	}
+}
+
+// TestOwnWords tests that the words of a form are tried doubled whatever their length, and
+// capitalised with what people add to reach 12 characters.
+func TestOwnWords(t *testing.T) {
+	const longUser = "the.very.long.name.of.somebody.who.likes.names"
+	for _, c := range []struct {
+		user, realm, name, email string
+		password                 string
+	}{
+		{user: "hannelorex", realm: "localhost", password: "localhostlocalhost"},
+		{user: "hannelorex", realm: "localhost", password: "hannelorexhannelorex"},
+		{user: "hannelorex", realm: "localhost", password: "Localhost2026"},
+		{user: "friedrickz", realm: "localhost", password: "friedrickzfriedrickz"},
+		{user: "friedricky", realm: "localhost", password: "Friedricky2026"},
+		{user: "friedricky", realm: "localhost", password: "friedricky2025"},
+		{user: "friedricky", realm: "localhost", password: "Friedricky2026!"},
+		{user: "friedricky", realm: "localhost", password: "Friedricky123!"},
+		{user: "friedricky", realm: "localhost", password: "Friedricky!!"},
+		{user: "hannes", realm: "localhost", password: "Hannes2026!!"},
+		{user: "maximilian.schwarzenberg", realm: "phone.example.net",
+			password: "maximilian.schwarzenbergmaximilian.schwarzenberg"},
+		{user: longUser, realm: "phone.example.net", password: longUser + longUser},
+		{user: "al", realm: "telephonecompany.example", password: "telephonecompanytelephonecompany"},
+		{user: "al", realm: "r", name: "Annegret Hinterhuber", password: "hinterhuberhinterhuber"},
+		{user: "al", realm: "r", name: "Annegret Hinterhuber", password: "Annegret2026"},
+		{user: "al", realm: "r", email: "christopher@mail.test", password: "christopherchristopher"},
+		{user: "al", realm: "r", email: "christopher@mail.test", password: "Christopher1!"},
+	} {
+		t.Run(c.password, func(t *testing.T) {
+			eachKernel(t, func(t *testing.T, k *kernel) {
+				for _, field := range []string{"ha1", "ha1b", "ha1_sha256"} {
+					of := map[string]string{"ha1": strong, "ha1b": strong, "ha1_sha256": strong}
+					of[field] = c.password
+					s := signup(c.user, c.realm, of["ha1"], of["ha1b"], of["ha1_sha256"])
+					s.Host, s.Email, s.Names = c.realm, c.email, []string{c.name}
+					s.SignInSHA256 = true
+					if got := k.weak(s); got != field {
+						t.Errorf("%s: Weak is %q, want %q", c.password, got, field)
+					}
+				}
+			})
+		})
 	}
 }
 

@@ -34,7 +34,7 @@ type Entries func(yield func(export.Entry) error) error
 // anything. On an error with changed false, the old file is still there. When Write has returned
 // without an error, the file survives a power failure.
 func Write(path string, entries Entries) (changed bool, err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".htdigest-*") // with mode 0600
+	temp, err := atomicfile.CreateTemp(path, ".htdigest-*")
 	if err != nil {
 		return false, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"dialtone/internal/store/engine"
@@ -18,7 +19,7 @@ func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) 
 	temp := filepath.Join(dir, ".backup-"+rand.Text())
 	// VACUUM INTO takes an empty file. SQLite itself would create it readable by everybody.
 	if err := disk.Create(temp, nil); err != nil {
-		return err
+		return notWritten(dir, err)
 	}
 	defer disk.Remove(temp)
 	if err := e.vacuumInto(ctx, temp); err != nil {
@@ -27,13 +28,23 @@ func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) 
 	if err := disk.Link(temp, path); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists; choose another name, or move the file away", path)
 	} else if err != nil {
-		return err
+		return notWritten(dir, err)
 	}
 	if err := disk.SyncDir(dir); err != nil {
 		// A backup that is reported as failed must not stay: it may be gone after a power cut.
 		return errors.Join(err, disk.Remove(path))
 	}
 	return nil
+}
+
+// notWritten returns an error about the directory of a backup for one about the temporary file in it.
+func notWritten(dir string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
+		err = e.Err
+	}
+	return fmt.Errorf("the backup cannot be written to the directory %s: %w", dir, err)
 }
 
 // vacuumInto writes a copy of the database to a file, and syncs it.

@@ -10,7 +10,9 @@
 // to 16 characters, of a keyboard walk, a sequence or a repetition is its position among its kind,
 // divided by a weight. The others consist of a word, whose cost is its rank in the list, and of
 // something added, whose cost is its position in suffixes: cost is the product, times two if the
-// word is capitalised. The program has no other input and no randomness.
+// word is capitalised. The list is mostly English. The commonest words of the other languages of the
+// pages are in this program; their rank is three times that of an English word. The program has no
+// other input and no randomness.
 package main
 
 import (
@@ -93,7 +95,12 @@ func likeliest(guesses []guess, known []string, n int) (list []string) {
 }
 
 func longGuesses(common []string) (guesses []guess) {
-	add := func(p string, cost float64) { guesses = append(guesses, guess{p, cost}) }
+	add := func(p string, cost float64) {
+		if len(p) == maxLong {
+			cost *= 1.4 // such a candidate takes up two places of a shorter one
+		}
+		guesses = append(guesses, guess{p, cost})
+	}
 	for i, p := range common { // listed as they are
 		if len(p) >= minLong {
 			add(p, 1+float64(i)/100)
@@ -104,17 +111,22 @@ func longGuesses(common []string) (guesses []guess) {
 		add(p, 1+float64(i)/4)
 	}
 	tails, stems := suffixes(), words(common)[:maxStems]
-	for i, w := range stems {
-		rank := float64(i + 1)
+	build := func(w string, rank float64) {
 		for _, form := range []guess{{w, rank}, {capitalised(w), 2 * rank}} {
 			for n := 2; n <= 4; n++ {
 				add(strings.Repeat(form.password, n), form.cost)
 			}
-			add(w+capitalised(w), 4*rank)
-			add(form.password+w, form.cost)
 			for j, tail := range tails {
 				add(form.password+tail, form.cost*float64(j+1)/4)
 			}
+		}
+	}
+	for i, w := range stems {
+		rank := float64(i + 1)
+		build(w, rank)
+		add(w+capitalised(w), 4*rank)
+		for _, form := range []guess{{w, rank}, {capitalised(w), 2 * rank}} {
+			add(form.password+w, form.cost)
 			for j, head := range []string{"123", "1234", "12345", "123456", "my", "the", "ilove", "iam", "hello"} {
 				add(head+form.password, form.cost*float64(j+2))
 			}
@@ -123,23 +135,20 @@ func longGuesses(common []string) (guesses []guess) {
 			add(w+v, rank*float64(j+1))
 		}
 	}
+	for _, language := range [][]string{german, french, spanish} {
+		for i, w := range language {
+			build(w, 3*float64(i+2))
+		}
+	}
 	return guesses
 }
 
 // words returns what passwords are built from: the listed ones with a letter, and some that lists
 // of short passwords miss.
 func words(common []string) (list []string) {
-	more := []string{
-		"password", "qwerty", "welcome", "iloveyou", "admin", "changeme", "letmein", "summer",
-		"winter", "spring", "autumn", "passwort", "hello", "login", "secret", "telephone",
-		"phone", "qwertyuiop", "asdfghjkl", "administrator", "football", "princess",
-		"sunshine", "computer", "internet", "company", "january", "february", "march",
-		"april", "june", "july", "august", "september", "october", "november", "december",
-		"monday", "friday",
-	}
 	seen := make(map[string]bool)
-	for i := range max(len(more), len(common)) {
-		for _, from := range [][]string{more, common} {
+	for i := range max(len(english), len(common)) {
+		for _, from := range [][]string{english, common} {
 			if i < len(from) && !seen[from[i]] && len(from[i]) >= 3 && strings.ContainsAny(from[i], letters) {
 				seen[from[i]] = true
 				list = append(list, from[i])
@@ -148,6 +157,24 @@ func words(common []string) (list []string) {
 	}
 	return list
 }
+
+// These are words that people begin a password with who have to reach 12 characters, likeliest
+// first: words for a password, greetings, seasons, months, and what people love.
+var (
+	english = strings.Fields("password qwerty welcome iloveyou p@ssw0rd dialtone admin changeme letmein summer " +
+		"winter spring autumn hello login secret telephone phone qwertyuiop asdfghjkl administrator football " +
+		"princess sunshine computer internet company january february march april june july august september " +
+		"october november december monday friday passw0rd p@ssword")
+	german = strings.Fields("passwort sommer hallo geheim willkommen herbst kennwort deutschland schatz " +
+		"ichliebedich berlin fussball sonnenschein frühling fruehling telefon familie liebe hamburg münchen " +
+		"muenchen bayern januar februar märz juni juli oktober dezember montag freitag")
+	french = strings.Fields("motdepasse bonjour azerty azertyuiop soleil jetaime bienvenue printemps automne hiver " +
+		"france marseille amour doudou loulou chouchou maison vacances famille salut coucou janvier février " +
+		"juillet septembre octobre novembre décembre lundi vendredi")
+	spanish = strings.Fields("contraseña contrasena hola bienvenido verano invierno primavera otoño españa teamo " +
+		"tequiero estrella clave secreto familia amor barcelona realmadrid madrid futbol enero febrero marzo " +
+		"abril agosto septiembre octubre noviembre diciembre lunes viernes")
+)
 
 const letters = "abcdefghijklmnopqrstuvwxyz"
 
@@ -159,7 +186,7 @@ func suffixes() (list []string) {
 			"11111 00000 111111 000000 123123 112233 121212 abc abc123 qwe qwerty asdf zxc 1q2w3e " +
 			"1q2w3e4r q1w2e3 !! !!! ? . # $ * 123456! #1 @1 _123",
 	)
-	for _, mark := range []string{"", "!"} {
+	for _, mark := range []string{"", "!", "!!"} {
 		for distance := range lastYear - firstYear {
 			for _, year := range []int{thisYear - distance, thisYear + distance} {
 				if year >= firstYear && year <= lastYear && (distance > 0 || year == thisYear) {
@@ -171,7 +198,16 @@ func suffixes() (list []string) {
 	for i, y := range list { // the years of the last decade are likelier than most
 		if y == fmt.Sprint(thisYear) {
 			recent := slices.Clone(list[i : i+15])
-			return slices.Insert(slices.Delete(list, i, i+15), 12, recent...)
+			list = slices.Insert(slices.Delete(list, i, i+15), 12, recent...)
+			break
+		}
+	}
+	// So are this year and the last one with punctuation.
+	for _, mark := range []string{"!!", "!"} {
+		for _, year := range []int{thisYear - 1, thisYear} {
+			marked := fmt.Sprint(year, mark)
+			i := slices.Index(list, marked)
+			list = slices.Insert(slices.Delete(list, i, i+1), 14, marked)
 		}
 	}
 	return list
