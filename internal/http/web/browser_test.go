@@ -181,6 +181,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
+	views["/activated.html"] = view{"activation", activationPage{frame: f, State: activationDone}}
 	for _, state := range activationStates {
 		data := activationPage{frame: f, State: state, Expired: "Friday, 27 November 2026"}
 		if slices.Contains(statesWithUser, state) {

@@ -80,7 +80,12 @@ func TestConfirmPage(t *testing.T) {
 		if got := eval[string](p, `JSON.stringify(sessionStorage)`); got != `{"user":"alex"}` {
 			t.Errorf("the tab keeps %s", got)
 		}
-		p.do(chromedp.Click(chromedp.CSS("#done .button")))
+		p.do(chromedp.Reload())
+		p.wait(`location.pathname === "/activated.html" && document.readyState === "complete"`)
+		if body := p.body(); !strings.Contains(body, "\nAccount activated\n") {
+			t.Errorf("loaded again, the page says %s", body)
+		}
+		p.do(chromedp.Click(chromedp.CSS("main .button")))
 		p.wait(`location.pathname === "/login.html" && document.getElementById("user")?.value === "alex"`)
 	})
 	t.Run("works after a wrong password and a reload", func(t *testing.T) {
@@ -163,7 +168,7 @@ func TestSignInConfirmsLink(t *testing.T) {
 		forms := s.onConfirm(right)
 		p := openTab(t, s, first)
 		if first != "/login.html" {
-			p.wait(`location.search === ""`)
+			p.wait(`document.readyState === "complete"`)
 			p.do(chromedp.Navigate(s.URL + "/login.html"))
 		}
 		p.ready()

@@ -285,6 +285,28 @@ func TestConfirmActiveAccount(t *testing.T) {
 	}
 }
 
+// TestActivatedPage opens the address that the page of a used link takes.
+func TestActivatedPage(t *testing.T) {
+	t.Parallel()
+	s := startConfirmServer(t)
+	who := s.pending(t, "a.test")
+	v := s.visitor("a.test")
+	opened := v.get(t, s.link(t, who.email))
+	const after = "/activated.html"
+	if !strings.Contains(opened.body, `data-after="`+after+`"`) {
+		t.Errorf("the page of the link is %s", opened.body)
+	}
+	a := v.get(t, after)
+	a.wantStatus(t, 200)
+	if !strings.Contains(a.body, "<h1>Account activated</h1>") || !strings.Contains(a.body, `href="/login.html"`) ||
+		!strings.Contains(a.body, `content="noindex"`) || a.header.Get("Set-Cookie") != "" {
+		t.Errorf("headers %v, page %s", a.header, a.body)
+	}
+	if german := v.get(t, after+"?lang=de"); !strings.Contains(german.body, "<h1>Konto freigeschaltet</h1>") {
+		t.Errorf("the page is %s", german.body)
+	}
+}
+
 func TestConfirmCheckOrder(t *testing.T) {
 	t.Parallel()
 	s := startConfirmServer(t)

@@ -117,6 +117,9 @@ func (s *Site) routes() map[string]route {
 			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
 			"signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html": {get: s.personal(s.accountPage)},
+		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
+			return activationPage{frame: f, State: activationDone}
+		})},
 
 		"/robots.txt":  {get: s.robots},
 		"/favicon.ico": {get: s.favicon},
