@@ -2,7 +2,7 @@
 // the keys.
 
 import { byId, announce, showPanel } from "./page.js";
-import { say, has, write } from "./texts.js";
+import { say, has, write, writeBreakable } from "./texts.js";
 import { moment } from "./moment.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure, showUnreachable } from "./failures.js";
@@ -128,15 +128,15 @@ const expiry = (headers) =>
  * neither them nor the password, and resending then needs a sign-in.
  */
 function showSent({ user, email, until }, made) {
-  byId("sent-to").textContent = email;
-  byId("sent-user").textContent = user;
+  writeBreakable(byId("sent-to"), email);
+  writeBreakable(byId("sent-user"), user);
   byId("sent-until").textContent = moment(new Date(until));
   if (made) {
     offerResend(user, made, {
       wait: true,
       address: email,
       sent(address) {
-        byId("sent-to").textContent = address;
+        writeBreakable(byId("sent-to"), address);
         history.replaceState({ user, email: address, until }, "");
       },
     });
