@@ -126,6 +126,11 @@ func TestConfirmPage(t *testing.T) {
 			"Too many attempts from your network. Try again in 1 minute, at ", false,
 		},
 		{
+			"too many wrong passwords", withHeader("Dialtone-Rule", "device",
+				withRetryAfter("60", replyError(429, "rate_limited", "x"))),
+			"Too many wrong passwords. Try again in 1 minute (", false,
+		},
+		{
 			"an overloaded server", replyError(503, "overloaded", "x"),
 			"Too many people are waiting right now.", true,
 		},

@@ -781,6 +781,16 @@ func TestSignInPage(t *testing.T) {
 			[]string{"Too many attempts from your network. Try again in 1 minute, at "}, false, "",
 		},
 		{
+			"too many wrong passwords for a name", answers(withHeader("Dialtone-Rule", "name",
+				withRetryAfter("60", replyError(429, "rate_limited", "x")))), "alex", "x",
+			[]string{"Too many wrong passwords were entered for this user name. Try again in 1 minute ("}, false, "",
+		},
+		{
+			"too many wrong passwords in a known browser", answers(withHeader("Dialtone-Rule", "device",
+				withRetryAfter("60", replyError(429, "rate_limited", "x")))), "alex", "x",
+			[]string{"Too many wrong passwords. Try again in 1 minute ("}, false, "",
+		},
+		{
 			"a server error",
 			answers(replyError(500, "server_error", "x")), "alex", "x", []string{failed}, true, "",
 		},
