@@ -56,3 +56,25 @@ export function keepTyped(...ids) {
     stored((storage) => storage.setItem(key, JSON.stringify(typed)));
   });
 }
+
+/**
+ * Keeps which details of the page are open, by their ids, when the page is loaded again. It returns a
+ * function that also keeps how far the page is scrolled, for the next time that it is loaded.
+ */
+export function keepPlace() {
+  const open = `open ${location.pathname}`;
+  const scroll = `scroll ${location.pathname}`;
+  const all = [...document.querySelectorAll("details[id]")];
+  const ids = () => all.filter((details) => details.open).map(({ id }) => id).join(" ");
+  stored((storage) => {
+    const kept = storage.getItem(open)?.split(" ") ?? [];
+    for (const details of all) details.open ||= kept.includes(details.id);
+    const top = storage.getItem(scroll);
+    storage.removeItem(scroll);
+    if (top) scrollTo(0, Number(top));
+  });
+  for (const details of all) {
+    details.addEventListener("toggle", () => stored((storage) => storage.setItem(open, ids())));
+  }
+  return () => stored((storage) => storage.setItem(scroll, String(scrollY)));
+}
