@@ -151,7 +151,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	in.SignedIn = "alex"
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
-		"/signup.html": {"signup", signupPage{f, "phones@phone.test"}},
+		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
 		"/login.html":  {"login", loginPage{f}},
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",

@@ -285,6 +285,18 @@ func TestConfirmActiveAccount(t *testing.T) {
 	}
 }
 
+// TestSentPanelConfirm checks that the page after a signup says what the link asks for.
+func TestSentPanelConfirm(t *testing.T) {
+	t.Parallel()
+	s := startConfirmServer(t)
+	for host, want := range map[string]bool{"a.test": false, "b.test": true} {
+		page := s.visitor(host).get(t, "/signup.html").body
+		if got := strings.Contains(page, "enter your password to activate your account"); got != want {
+			t.Errorf("%s: the password is mentioned: %t", host, got)
+		}
+	}
+}
+
 // TestActivatedPage opens the address that the page of a used link takes.
 func TestActivatedPage(t *testing.T) {
 	t.Parallel()

@@ -130,6 +130,8 @@ type signupPage struct {
 	frame
 	// MailFrom is the address that the activation message comes from.
 	MailFrom string
+	// Confirm says that the link in the message needs the password too.
+	Confirm bool
 }
 
 // loginPage is /login.html.
