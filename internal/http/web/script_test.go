@@ -838,7 +838,7 @@ func TestSignInPage(t *testing.T) {
 		p.submit()
 		p.wait(`document.activeElement.id === "inactive-title"`)
 		if body := p.body(); !strings.Contains(body, "\nActivate your account first – Dialtone\n") ||
-			strings.Contains(body, "New here?") {
+			strings.Contains(body, "New here?") || strings.Contains(body, "when you created it") {
 			t.Errorf("the page says %s", body)
 		}
 	})
