@@ -106,6 +106,9 @@ func TestConfirmPage(t *testing.T) {
 	})
 	t.Run("user name is fixed", func(t *testing.T) {
 		p, _ := open(t, good)
+		if got := p.focused(); got != "password" {
+			t.Errorf("focus is on %q", got)
+		}
 		if !eval[bool](p, `document.getElementById("user").readOnly &&
 				document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
 			t.Error("the name can be changed, or the password has a name")

@@ -252,6 +252,12 @@ func TestWhySignIn(t *testing.T) {
 			t.Errorf("%q: the page says %q", fragment, got)
 		}
 		p.wait(`document.readyState === "complete" && document.activeElement.id === "user"`)
+		p.fill("user", "alex")
+		p.submit()
+		p.problems()
+		if eval[bool](p, `[...document.querySelectorAll(".said")].some((e) => e.checkVisibility())`) {
+			t.Errorf("%q: the page still says why, above the problem", fragment)
+		}
 		p.do(chromedp.Navigate(s.URL + blankPath))
 	}
 }
@@ -369,6 +375,9 @@ func TestSetUpOnPhone(t *testing.T) {
 	p.do(chromedp.Navigate(s.URL + "/scan"))
 	if got := eval[string](p, order); got != "open,copy,code" {
 		t.Errorf("with a finger the page has %s", got)
+	}
+	if body := p.body(); strings.Contains(body, "with a code") || strings.Contains(body, "in the code") {
+		t.Errorf("with a finger the page speaks of a code that nobody needs: %s", body)
 	}
 	stores := eval[string](p, `[...document.querySelectorAll(".stores a")].map((a) => a.hostname).join()`)
 	if stores != "apps.apple.com,play.google.com,www.linphone.org" {

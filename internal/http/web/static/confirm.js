@@ -41,6 +41,7 @@ async function submit(showBusy) {
 if (sound) {
   attach();
   onSubmit(byId("confirm"), submit);
+  byId("password").focus({ preventScroll: true });
 } else {
   refuse();
 }

@@ -9,7 +9,7 @@ import { answerTo, showFailure, showUnreachable } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { userName, userProblem, offerNames, isEmail } from "./fields.js";
 import { send } from "./http.js";
-import { remember, keepTyped } from "./storage.js";
+import { remember, rememberSent, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, count, minimum, strength } from "./newpassword.js";
@@ -133,7 +133,6 @@ function showSent({ user, email, until }, made) {
   byId("sent-until").textContent = moment(new Date(until));
   if (made) {
     offerResend(user, made, {
-      wait: true,
       address: email,
       sent(address) {
         writeBreakable(byId("sent-to"), address);
@@ -154,6 +153,7 @@ function succeed(user, email, made, until) {
   // Password managers take a hidden form and a new address as the signs that the form was accepted.
   byId("start").hidden = true;
   history.pushState(state, "", "#sent");
+  rememberSent(user);
   showSent(state, made);
 }
 

@@ -31,11 +31,25 @@ export function remembered() {
   );
 }
 
-/** Removes the user name and the token. */
+/** Keeps when a message was sent to an account, which is now. */
+export function rememberSent(user) {
+  stored((storage) => storage.setItem("sent", JSON.stringify({ user, at: Date.now() })));
+}
+
+/** Returns when the last message was sent to an account, in milliseconds, or 0 if that is not known. */
+export function sentAt(user) {
+  return stored((storage) => {
+    const sent = JSON.parse(storage.getItem("sent") ?? "{}");
+    return sent.user === user ? sent.at : 0;
+  }, 0);
+}
+
+/** Removes what the functions above keep. */
 export function forget() {
   stored((storage) => {
     storage.removeItem("user");
     storage.removeItem("link");
+    storage.removeItem("sent");
   });
 }
 
