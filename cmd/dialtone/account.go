@@ -163,7 +163,7 @@ func noAccount(user, host string) error {
 
 type accountList struct {
 	tenantFlag
-	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"Only waiting, active or disabled ones."`
+	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"waiting, active or disabled (all)."`
 	JSON  bool     `name:"json" help:"Print one JSON array."`
 }
 
@@ -372,7 +372,7 @@ func (p *program) eraseDeleted(in *installation) {
 		}
 	}
 	if err := in.store.Erase(p.ctx); err != nil {
-		log.Warn("deleted data not overwritten yet", "err", err, "hint", "it is at the next restart of the server")
+		log.Warn("deleted data not overwritten yet", "err", err, "hint", "the server overwrites it when it starts")
 	}
 }
 

@@ -58,7 +58,7 @@ func (p *program) recorded(in *installation, c audit.Change, do func() error) er
 }
 
 type auditCommand struct {
-	List auditList `cmd:"" help:"List what operators changed, the oldest first."`
+	List auditList `cmd:"" help:"List what operators changed, oldest first."`
 }
 
 type auditList struct {

@@ -17,12 +17,12 @@ type keysBind struct{}
 
 // Help is what "dialtone keys bind --help" adds.
 func (keysBind) Help() string {
-	return "Earlier versions bound a sealed credential to its account, but not to the user name: who could write to " +
-		"the database could exchange the names of two accounts. The command seals the credentials of such a store " +
-		"again, and marks seal.key, so that the older form is refused from then on. It is needed once for a " +
-		"database of PostgreSQL when all servers run this version, and servers may run meanwhile; a server with " +
-		"SQLite does it when it starts. It is also needed after such a backup was restored: then it takes the user " +
-		"names as they are.\n\nIf the environment holds the keys, the command prints their new content."
+	return "Earlier versions bound a sealed credential to its account, but not to the user name: anyone who could " +
+		"write to the database could exchange the names of two accounts. The command seals the credentials of such " +
+		"a store again and marks seal.key, so that the older form is refused from then on. With PostgreSQL, run it " +
+		"once all servers run this version; they can go on running. With SQLite, the server does it when it " +
+		"starts. After restoring a backup of such a store, run it again: it takes the user names as they are." +
+		"\n\nIf the environment holds the keys, the command prints their new content."
 }
 
 func (c *keysBind) Run(p *program) (err error) {
@@ -75,9 +75,9 @@ func (c *keysBind) Run(p *program) (err error) {
 // report says what was done and what is left to do. Only new content for the environment is written
 // to standard output then.
 func (*keysBind) report(p *program, in *installation, ring *secret.Ring, done account.Rebound) error {
-	text := fmt.Sprintf("%d credentials were bound to their user names", done.Accounts)
+	text := fmt.Sprintf("credentials bound to their user names: %d", done.Accounts)
 	if done.Damaged > 0 {
-		text += fmt.Sprintf("; %d do not open, see: dialtone verify", done.Damaged)
+		text += fmt.Sprintf("; damaged: %d, see: dialtone verify", done.Damaged)
 	}
 	switch {
 	case in.keys.Seal.FromEnv() && !ring.IsStrict():

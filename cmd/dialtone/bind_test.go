@@ -150,7 +150,7 @@ func TestBindSQLite(t *testing.T) {
 		}
 	}
 	if status, out, stderr := runCommand(t, nil, "keys", "bind", "--data", data); status != 0 ||
-		!strings.HasPrefix(out, "1 credentials were bound") {
+		!strings.HasPrefix(out, "credentials bound to their user names: 1\n") {
 		t.Errorf("keys bind: status %d, %s%s", status, out, stderr)
 	}
 	p = start(t, launch{data: data})
@@ -164,7 +164,7 @@ func TestBindSQLite(t *testing.T) {
 		t.Errorf("beside a server: status %d, %s", status, stderr)
 	}
 	p.mustStop(t)
-	if _, out, _ := runCommand(t, nil, "keys", "bind", "--data", data); !strings.HasPrefix(out, "1 credentials") {
+	if _, out, _ := runCommand(t, nil, "keys", "bind", "--data", data); !strings.HasSuffix(out, "names: 1\n") {
 		t.Errorf("keys bind: %s", out)
 	}
 	if _, out, _ := runCommand(t, nil, "keys", "bind", "--data", data); !strings.Contains(out, "already") {
@@ -220,7 +220,7 @@ func TestBindPostgres(t *testing.T) {
 	}
 	signup(p, "bob") // in the older form, because an older server may have to open it
 	status, out, stderr := runCommand(t, env, "keys", "bind", "--data", data)
-	if status != 0 || !strings.HasPrefix(out, "2 credentials were bound") ||
+	if status != 0 || !strings.HasPrefix(out, "credentials bound to their user names: 2;") ||
 		!strings.Contains(out, "restart all servers") {
 		t.Fatalf("status %d, %s%s", status, out, stderr)
 	}

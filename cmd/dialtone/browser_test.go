@@ -125,7 +125,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		b.check("login-correct")
 		b.fill("correct-email", "-f@example.org")
 		b.click("#correct button")
-		b.until(`document.getElementById("correct-email-error").textContent.includes("No mail can be sent")`)
+		b.until(`document.getElementById("correct-email-error").textContent.includes("We cannot send email")`)
 		b.fill("correct-email", "right@example.org")
 		b.click("#correct button")
 		b.until(`document.getElementById("again-note").textContent.includes("right@example.org") &&
@@ -255,7 +255,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	})
 	b.step("A missing page has an error page in HTML", func() {
 		b.visit("/nothing/here")
-		b.until(`/no such page/.test(document.querySelector("h1").textContent)`)
+		b.until(`/does not exist/.test(document.querySelector("h1").textContent)`)
 		b.check("404")
 	})
 	b.step("If the server does not answer, the form says so and keeps its fields", func() {

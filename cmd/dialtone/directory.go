@@ -27,7 +27,7 @@ type directoryToken struct {
 
 type tokenAdd struct {
 	Name   string   `arg:"" help:"A name for the phone server: letters, digits, hyphens, dots and underscores."`
-	Tenant []string `placeholder:"HOST" help:"A tenant that it may ask about (the only tenant). May be repeated."`
+	Tenant []string `placeholder:"HOST" help:"A tenant that it may ask about (the only tenant). Can be repeated."`
 }
 
 // Help is what "dialtone directory token add --help" adds.

@@ -19,7 +19,7 @@ type exportCommand struct {
 	Enable  exportEnable  `cmd:"" help:"Create tables with HA1s, and update them."`
 	Disable exportDisable `cmd:"" help:"Empty the tables, and stop updating them."`
 	Status  exportStatus  `cmd:"" help:"Show the state of the tables, and where they are."`
-	Rebuild exportRebuild `cmd:"" help:"Correct the tables."`
+	Rebuild exportRebuild `cmd:"" help:"Fill the tables again from the accounts."`
 	Role    exportRole    `cmd:"" help:"Create a PostgreSQL role that reads the tables."`
 }
 
@@ -110,10 +110,11 @@ func (c exportStatus) print(p *program, in *installation) error {
 	case !status.Enabled:
 		fmt.Fprintln(p.stdout, "the export is disabled")
 	case !status.Complete:
-		fmt.Fprintf(p.stdout, "incomplete: %d active accounts so far; complete it with: "+
-			"dialtone directory export rebuild\n", status.Entries)
+		fmt.Fprintf(p.stdout, "incomplete: %s so far; complete it with: "+
+			"dialtone directory export rebuild\n", counted(status.Entries, "active account"))
 	default:
-		fmt.Fprintf(p.stdout, "%d active accounts, %d domains\n", status.Entries, status.Domains)
+		fmt.Fprintf(p.stdout, "%s, %s\n", counted(status.Entries, "active account"),
+			counted(status.Domains, "domain"))
 	}
 	for _, location := range status.Locations {
 		fmt.Fprintln(p.stdout, "  "+location)
@@ -184,7 +185,7 @@ func (p *program) passwordFile(path string) (string, error) {
 	}
 	password := strings.TrimRight(text, "\r\n")
 	if password == "" {
-		return "", fault.New(fault.Invalid, "%s contains no password", path)
+		return "", fault.New(fault.Invalid, "%s contains no password; write it there, or leave --login out", path)
 	}
 	return password, nil
 }

@@ -29,7 +29,7 @@ type hookAdd struct {
 	Name      string   `arg:"" help:"A name for the hook."`
 	Kamailio  string   `xor:"kind" required:"" placeholder:"URL" help:"A Kamailio's URL for JSON-RPC over HTTP."`
 	Webhook   string   `xor:"kind" required:"" placeholder:"URL" help:"Another server's URL for signed POST requests."`
-	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. May be repeated (all tenants)."`
+	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. Can be repeated (all tenants)."`
 	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
 	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`
 	PlainHTTP bool     `name:"plain-http" help:"Allow http to addresses that are not private."`
@@ -113,7 +113,8 @@ func (p *program) secretFile(path string) (string, error) {
 	const maxSize = 4096
 	text, err := io.ReadAll(io.LimitReader(from, maxSize+1))
 	if err == nil && len(text) > maxSize {
-		err = fmt.Errorf("%s is longer than a secret can be (%d bytes)", path, maxSize)
+		err = fmt.Errorf("%s is longer than a secret can be (%d bytes); give a file that has only the secret",
+			path, maxSize)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), err
 }

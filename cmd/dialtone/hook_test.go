@@ -217,7 +217,7 @@ func TestNotificationsSurviveCrash(t *testing.T) {
 	if err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("the server is not ready: %v", err)
 	}
-	if out := f.command("verify"); !strings.Contains(out, "1 hooks, 1 notifications not delivered yet") {
+	if out := f.command("verify"); !strings.Contains(out, "1 hook, 1 notification not delivered yet") {
 		t.Errorf("verify says %s", out)
 	}
 	p.Kill()
@@ -277,9 +277,8 @@ func TestServersShareNotifications(t *testing.T) {
 	nodes[1].Kill()
 	c.setStatus(http.StatusOK)
 	start(t, launch{data: filepath.Join(dir, "node1"), env: f.environ})
-	f.within(30*time.Second, "another server has delivered it", func() bool {
-		return f.hooks()[0].Waiting == 0
-	})
+	f.within(30*time.Second, "another server makes the call", func() bool { return len(c.users()) == 14 })
+	f.within(10*time.Second, "it is delivered", func() bool { return f.hooks()[0].Waiting == 0 })
 	if got := c.users(); len(got) != 14 || got[0] != "user00" || got[2] != "user00" {
 		t.Errorf("delivered: %v", got)
 	}

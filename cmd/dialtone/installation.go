@@ -223,7 +223,7 @@ func (in *installation) tenantOrOnly(ctx context.Context, host string) (*tenant.
 	case err != nil:
 		return nil, err
 	case len(list) == 0:
-		return nil, fault.New(fault.NotFound, "there is no tenant; add one with: dialtone tenant add")
+		return nil, fault.New(fault.NotFound, "there is no tenant; add one with: dialtone tenant add HOST")
 	case len(list) == 1:
 		return &list[0], nil
 	}

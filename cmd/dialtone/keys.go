@@ -14,21 +14,21 @@ import (
 )
 
 type keysCommand struct {
-	Rotate keysRotate `cmd:"" help:"Make a new signing key."`
+	Rotate keysRotate `cmd:"" help:"Create a new signing key."`
 	Bind   keysBind   `cmd:"" help:"Bind the credentials of an older store to their user names."`
 }
 
 type keysRotate struct {
-	Revoke bool `help:"Drop the older keys at once, for instance because one was read by somebody else."`
+	Revoke bool `help:"Drop the older keys at once, for instance after a leak."`
 }
 
 // Help is what "dialtone keys rotate --help" adds.
 func (keysRotate) Help() string {
 	return "Servers that share the key file sign with the new key after ten seconds. If the environment holds " +
 		"the keys, the command prints their new content, which signs after an hour. Existing sessions and open " +
-		"forms stay valid until they expire. Whether a browser has signed in before is remembered over this " +
-		"rotation, and forgotten with one more than thirteen hours later; the browser then shares the limit of " +
-		"its user name.\n\nWith --revoke, everybody has to sign in again, and open forms get a new question."
+		"forms stay valid until they expire. Browsers that have signed in before are still recognized after " +
+		"this rotation, but not after another one more than thirteen hours later: they then share the limit of " +
+		"their user name.\n\nWith --revoke, everyone has to sign in again, and open forms get a new question."
 }
 
 func (c *keysRotate) Run(p *program) error {
@@ -56,7 +56,7 @@ func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
 			return err
 		}
 		if c.Revoke {
-			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everybody has to sign in again\n",
+			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everyone has to sign in again\n",
 				keys.Path)
 		} else {
 			fmt.Fprintf(p.stdout, "%s has a new key, which begins to sign in %v\n",

@@ -25,7 +25,7 @@ import (
 )
 
 type mailCommand struct {
-	List    mailList    `cmd:"" help:"List the messages that are not sent."`
+	List    mailList    `cmd:"" help:"List the messages that were not sent."`
 	Show    mailShow    `cmd:"" help:"Show the state of a message."`
 	Retry   mailRetry   `cmd:"" help:"Retry a message now, even if it has failed."`
 	Discard mailDiscard `cmd:"" help:"Discard an unsent message."`
@@ -373,7 +373,7 @@ type mailDoctor struct {
 
 // Help is what "dialtone mail doctor --help" adds.
 func (mailDoctor) Help() string {
-	return "The command logs in at the relay, and reads the sender's SPF, DKIM and DMARC records. It says what to add."
+	return "The command logs in to the relay and reads the sender's SPF, DKIM and DMARC records. It says what to add."
 }
 
 // Run fails if a check fails.

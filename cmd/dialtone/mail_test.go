@@ -274,7 +274,7 @@ func TestMailCommands(t *testing.T) {
 		args  []string
 		words string
 	}{
-		{[]string{"show", strings.Repeat("0", 32)}, "nothing is known of such a message"},
+		{[]string{"show", strings.Repeat("0", 32)}, "there is no such message"},
 		{[]string{"show", "x"}, "32 hex digits"},
 		{[]string{"retry"}, "give a message ID or --all"},
 		{[]string{"retry", bad.ID, "--all"}, "give a message ID or --all"},

@@ -35,9 +35,9 @@ type serveCommand struct {
 
 // Help is printed by dialtone serve --help.
 func (c *serveCommand) Help() string {
-	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if saving failed because the " +
-		"disk failed, when a restart recovers; 78 for a wrong configuration, keys, or a store that is " +
-		"damaged or was removed, or that this user may not write to. Have your supervisor restart it after a failure " +
+	return "Exit status: 0 after SIGTERM or Ctrl-C; 1 if it cannot start; 75 if the disk failed while " +
+		"saving, and a restart recovers; 78 if the configuration or the keys are wrong, or the store is damaged, " +
+		"was removed, or cannot be written by this user. Have your supervisor restart it after a failure " +
 		"(systemd: Restart=on-failure)."
 }
 
@@ -90,7 +90,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	listener, err := net.Listen("tcp", conf.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w; another program may have the port: choose one with --listen", err)
+		return fmt.Errorf("listen: %w; if another program has the port, choose another with --listen", err)
 	}
 	defer listener.Close()
 	in.Listen = listener.Addr().String() // the port may have been 0
@@ -173,7 +173,7 @@ func lostParts(ctx context.Context, c config.Config) (list []lostPart) {
 	}
 	if exists && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
 		list = append(list, lostPart{"signing key created for a store that is not new", in.keys.Sign.Path,
-			"everybody has to sign in again, and links for phones do not work, unless the file is restored"})
+			"everyone has to sign in again, and links for phones do not work, unless the file is restored"})
 	}
 	return list
 }

@@ -18,7 +18,7 @@ import (
 )
 
 type storeCommand struct {
-	Migrate storeMigrate `cmd:"" help:"Update the schema, as the server does too."`
+	Migrate storeMigrate `cmd:"" help:"Update the schema, as a server does when it starts."`
 	Copy    storeCopy    `cmd:"" help:"Copy the store to another database."`
 }
 
@@ -105,7 +105,8 @@ func (p *program) location(text string) (string, error) {
 				return value, nil
 			}
 		}
-		return "", fault.New(fault.Invalid, "the environment variable %s is not set", name)
+		return "", fault.New(fault.Invalid,
+			"the environment variable %s is not set; set it to the location of the store", name)
 	}
 	switch {
 	case strings.HasPrefix(text, "sqlite:"):

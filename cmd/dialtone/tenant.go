@@ -28,31 +28,31 @@ type tenantCommand struct {
 
 // tenantOptions are the settings of a tenant. A nil option was not given.
 type tenantOptions struct {
-	Realm          *string   `help:"Digest realm (the host). It cannot change while the tenant has accounts."`
+	Realm          *string   `placeholder:"NAME" help:"Digest realm (the host). Fixed while the tenant has accounts."`
 	PublicURL      *string   `name:"public-url" placeholder:"URL" help:"Where people reach the tenant (https://HOST)."`
-	Product        *string   `help:"Name of the platform for people (the host)."`
+	Product        *string   `placeholder:"NAME" help:"Name of the platform for people (the host)."`
 	About          *string   `placeholder:"TEXT" help:"What the platform is, and what it costs (none)."`
 	Welcome        *string   `placeholder:"TEXT" help:"What people with an account should know (none)."`
 	TermsURL       *string   `name:"terms-url" placeholder:"URL" help:"Your terms of use (none)."`
 	PrivacyURL     *string   `name:"privacy-url" placeholder:"URL" help:"Your privacy notice (none)."`
 	ImprintURL     *string   `name:"imprint-url" placeholder:"URL" help:"Your imprint (none)."`
-	Support        *string   `placeholder:"URL" help:"Page or e-mail address where people get help (none)."`
+	Support        *string   `placeholder:"URL" help:"Page or email address where people get help (none)."`
 	Logo           *logo     `placeholder:"FILE" help:"Picture beside the name: PNG, JPEG, WebP or SVG (none)."`
 	Accent         *string   `placeholder:"#RRGGBB" help:"Colour of links and buttons (#0b6b57)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
 	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Address for replies (the sender)."`
 	MailFooter     *string   `name:"mail-footer" placeholder:"TEXT" help:"Line at the end of messages (none)."`
 	SIPServer      *string   `name:"sip-server" placeholder:"HOST[:PORT]" help:"SIP server for softphones (the host)."`
-	SIPTransport   *string   `name:"sip-transport" help:"SIP transport for softphones: UDP, TCP, TLS, WS or WSS (TLS)."`
+	SIPTransport   *string   `name:"sip-transport" placeholder:"NAME" help:"UDP, TCP, TLS, WS or WSS (TLS)."`
 	SIPWebSocket   *string   `name:"sip-websocket" placeholder:"URL" help:"URL for phones in browsers (none)."`
 	TURNURI        *textList `name:"turn-uri" placeholder:"URI" help:"TURN server for users (none). Can be repeated."`
 	TURNLife       *turnLife `name:"turn-life" placeholder:"TIME" help:"Life of a TURN credential, 1m to 24h (1h)."`
 	AcrobitsCloud  *string   `name:"acrobits-cloud-id" placeholder:"ID" help:"Cloud ID of the platform (none)."`
 	Origin         *textList `placeholder:"URL" help:"Site whose pages may call the API (none). Can be repeated."`
 	Reserve        *textList `placeholder:"NAME" help:"User name that nobody can sign up with (none). Can be repeated."`
-	Algorithm      *string   `help:"Digest algorithm of sign-in: MD5 or SHA-256 (MD5)."`
-	SignupsPerHour *int      `name:"signups-per-hour" help:"Limit for the whole tenant; 0 for no limit (0)."`
-	Activation     *string   `help:"What activates an account: link, or confirm for link and password (link)."`
+	Algorithm      *string   `placeholder:"NAME" help:"Digest algorithm of sign-in: MD5 or SHA-256 (MD5)."`
+	SignupsPerHour *int      `name:"signups-per-hour" placeholder:"N" help:"Limit for the tenant; 0 for none (0)."`
+	Activation     *string   `placeholder:"MODE" help:"link, or confirm for link and password (link)."`
 }
 
 // Help is what --help adds for the commands that have these options.

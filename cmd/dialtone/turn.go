@@ -18,7 +18,7 @@ type turnCommand struct {
 }
 
 type turnSecret struct {
-	Rotate bool `help:"Make a new key first."`
+	Rotate bool `help:"Create a new key first."`
 	Revoke bool `help:"With --rotate, drop the older keys at once, for instance after a leak."`
 }
 
@@ -47,7 +47,7 @@ func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.I
 func (c *turnSecret) Run(p *program) error {
 	if c.Revoke && !c.Rotate {
 		return usageError{fault.New(fault.Invalid,
-			"--revoke requires --rotate, because dropping the old keys needs a new one")}
+			"--revoke requires --rotate: without a new key the old ones cannot be dropped; add --rotate")}
 	}
 	change := audit.Change{Action: audit.TURNSecret}
 	if c.Rotate {

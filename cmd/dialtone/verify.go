@@ -51,7 +51,8 @@ func (c *verifyCommand) Run(p *program) error {
 			err = c.text(p, r)
 		}
 		if err == nil && len(r.Faults) > 0 {
-			err = fault.New(fault.Conflict, "the data directory has %d faults; see FAULT above", len(r.Faults))
+			err = fault.New(fault.Conflict, "the data directory has %s; see FAULT above",
+				counted(len(r.Faults), "fault"))
 		}
 		return err
 	})
@@ -74,11 +75,11 @@ func (in *installation) lostMessages(ctx context.Context, dir *pickup.Dir) ([]st
 
 // text prints a report for people.
 func (c *verifyCommand) text(p *program, r verifyReport) error {
-	fmt.Fprintf(p.stdout, "%d accounts, %d of them active; "+
-		"%d messages in the pickup directory, %d not yet synced to disk\n",
-		r.Accounts, r.Active, r.Messages, r.Waiting)
+	fmt.Fprintf(p.stdout, "%s, %d of them active; %s in the pickup directory, %d not yet synced to disk\n",
+		counted(r.Accounts, "account"), r.Active, counted(r.Messages, "message"), r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%d hooks, %d notifications not delivered yet\n", r.Hooks, r.Notifications)
+		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", counted(r.Hooks, "hook"),
+			counted(r.Notifications, "notification"))
 	}
 	for _, s := range r.Faults {
 		fmt.Fprintln(p.stdout, "FAULT ", s)
@@ -105,4 +106,12 @@ func (c *backupCommand) Run(p *program) error {
 			c.File, in.keys.Seal.Path)
 		return nil
 	})
+}
+
+// counted returns a number and what it counts, such as "1 account" or "2 accounts".
+func counted[N int | int64](n N, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }

@@ -51,8 +51,8 @@ func (s *Store) BeginBinding(context.Context) error {
 		if old, err := s.olderNodes(tx); err != nil {
 			return err
 		} else if len(old) > 0 {
-			return fault.New(fault.Conflict, "these servers run an older version, which could not sign anybody in "+
-				"any more: %s (the node.id of each); restart them with this version. If one is gone for good, run "+
+			return fault.New(fault.Conflict, "these servers run an older version, which could no longer sign anyone "+
+				"in: %s (the node.id of each); restart them with this version. If one is gone for good, run "+
 				"the command again two minutes after it stopped, while another server runs", strings.Join(old, ", "))
 		}
 		return RaiseBinding(tx, account.Begun)

@@ -28,7 +28,7 @@ const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.
 // taken to be the account's present address.
 const recipient = `COALESCE(NULLIF(d.email, ''), a.email)`
 
-var errNoDelivery = fault.New(fault.NotFound, "nothing is known of such a message; see: dialtone mail list --all")
+var errNoDelivery = fault.New(fault.NotFound, "there is no such message; see: dialtone mail list --all")
 
 func scanDelivery(row engine.Scanner) (d delivery.Delivery, err error) {
 	var message, uid []byte
@@ -301,7 +301,7 @@ func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 			WHERE message = $1 AND state <> 'sent'`,
 			message[:], engine.Micros(now), why)
 		if err == nil && n == 0 {
-			err = fault.New(fault.Conflict, "the message was sent and cannot be called back")
+			err = fault.New(fault.Conflict, "the message was sent already and cannot be discarded")
 		}
 		return err
 	})

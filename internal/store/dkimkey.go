@@ -66,6 +66,6 @@ func (s *Store) RemoveSigningKey(ctx context.Context, tenant int64, selector str
 		case tx.Repeated():
 			return nil
 		}
-		return fault.New(fault.NotFound, "there is no key with the selector %s", selector)
+		return fault.New(fault.NotFound, "there is no key with the selector %s; see: dialtone mail dkim list", selector)
 	})
 }

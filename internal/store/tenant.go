@@ -172,8 +172,9 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 			return err
 		}
 		if n > 0 {
-			return fault.New(fault.Conflict, "%d accounts of %s have no SHA-256 digest and could not sign in; it is "+
-				"stored at signup where the client sends ha1_sha256", n, t.Host)
+			return fault.New(fault.Conflict,
+				"%s keeps MD5, because accounts without a SHA-256 digest could not sign in: %d; "+
+					"the digest is stored at signup where the client sends ha1_sha256", t.Host, n)
 		}
 	}
 	settings, err := json.Marshal(t.Settings)

@@ -92,7 +92,8 @@ func TestConfirmPage(t *testing.T) {
 		p, forms := open(t, good)
 		p.fill("password", "something else")
 		p.submit()
-		if got := p.problems(); !slices.Equal(got, []string{"That is not the password of this account"}) {
+		want := []string{"That is not the password of this account. Check it and try again"}
+		if got := p.problems(); !slices.Equal(got, want) {
 			t.Errorf("problems %q", got)
 		}
 		p.do(chromedp.Reload())
@@ -122,11 +123,11 @@ func TestConfirmPage(t *testing.T) {
 	}{
 		{
 			"an invalid link", replyError(400, "invalid_request", "x"),
-			"This link does not work any more. Open the link in the newest message", false,
+			"This link no longer works. Open the link in the newest message", false,
 		},
 		{
 			"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")),
-			"Too many attempts from your network. Try again in 1 minute, at ", false,
+			"Too many attempts from your network. Try again in 1 minute (", false,
 		},
 		{
 			"too many wrong passwords", withHeader("Dialtone-Rule", "device",
@@ -135,7 +136,7 @@ func TestConfirmPage(t *testing.T) {
 		},
 		{
 			"an overloaded server", replyError(503, "overloaded", "x"),
-			"Too many people are waiting right now.", true,
+			"The server is too busy right now.", true,
 		},
 		{"a server error", replyError(500, "server_error", "x"), "Something went wrong on our side.", true},
 		{"no answer", hangUp, "The server did not answer.", true},

@@ -132,7 +132,7 @@ func TestResendCountdown(t *testing.T) {
 		t.Fatalf("%d timers of a minute", n)
 	}
 	p.wait(`heard.length > 0`)
-	if got := eval[string](p, `heard.join()`); got != "You can have the message sent again now" {
+	if got := eval[string](p, `heard.join()`); got != "You can send the message again now" {
 		t.Errorf("screen readers get %q", got)
 	}
 	if p.pausing() || p.text("again-left") != "" {

@@ -301,7 +301,7 @@ func TestErrorPageLanguage(t *testing.T) {
 	s.exec(t, `CREATE TRIGGER broken BEFORE INSERT ON spent BEGIN SELECT RAISE(ABORT, 'no'); END`)
 	a := v.do(t, "POST", "/signout.ashx", "", append([]string{"Cookie", cookies}, html...)...)
 	a.wantStatus(t, 500)
-	if !regexp.MustCompile(`\(Anfrage <bdi class="code">\w+</bdi>\)`).MatchString(a.body) ||
+	if !regexp.MustCompile(`die Anfrage <bdi class="code">\w+</bdi>\.`).MatchString(a.body) ||
 		!strings.Contains(a.body, words.Text("error.server_error")) {
 		t.Errorf("the page of a 500 is %s", a.body)
 	}

@@ -197,7 +197,7 @@ func TestResendPanel(t *testing.T) {
 		correct("right@nowhere")
 		p.wait(
 			`document.getElementById("correct-email-error").textContent
-				.startsWith("No mail can be sent to that address")`,
+				.startsWith("We cannot send email to that address")`,
 		)
 		correct("right+tag@example.org")
 		p.wait(`document.activeElement.id === "again"`)
@@ -222,7 +222,7 @@ func TestResendPanel(t *testing.T) {
 	}{
 		"a limit": {
 			withRetryAfter("7200", replyError(429, "rate_limited", "x")),
-			"The message cannot be sent again yet. Try again in 2 hours, at ",
+			"The message cannot be sent again yet. Try again in 2 hours (",
 		},
 		"a limit without Retry-After": {
 			replyError(429, "rate_limited", "x"),
@@ -231,7 +231,7 @@ func TestResendPanel(t *testing.T) {
 		"an active account": {replyError(409, "conflict", "x"), "The account is already active."},
 		"another password": {
 			replyError(401, "unauthorized", "x"),
-			"This password does not work for the account any more.",
+			"This password no longer works for the account.",
 		},
 		"a server error": {
 			replyError(500, "server_error", "x"), "Nothing was sent. Try again in a moment",

@@ -287,7 +287,7 @@ func TestSignUpPage(t *testing.T) {
 			"Enter your name",
 			"Enter your email address",
 			"Enter a password",
-			"Answer the sum with a number",
+			"Enter the answer as a number",
 		}
 		if got := p.problems(); !slices.Equal(got, want) {
 			t.Errorf("problems %q", got)
@@ -317,7 +317,7 @@ func TestSignUpPage(t *testing.T) {
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
 		tests := []struct{ field, value, want string }{
-			{"user", "Alex", "Use lower-case letters only: a user name has no capitals"},
+			{"user", "Alex", "Use lowercase letters only"},
 			{"user", "álex", "Use only the letters a to z, digits, dots, hyphens and underscores"},
 			{"user", "al ex", "Use only the letters a to z, digits, dots, hyphens and underscores"},
 			{"user", "\u212aarl", "Use only the letters a to z, digits, dots, hyphens and underscores"},
@@ -326,10 +326,10 @@ func TestSignUpPage(t *testing.T) {
 			{"name", strings.Repeat("漢", 121), "Use at most 120 characters for your name"},
 			{"email", "alex", "Enter an email address in the form name@example.org"},
 			{"email", "alex@", "Enter an email address in the form name@example.org"},
-			{"password", "elevenchars", "Make the password at least 12 characters long. It has 11 now"},
-			{"password", "🔐🔐🔐🔐🔐🔐", "Make the password at least 12 characters long. It has 6 now"},
+			{"password", "elevenchars", "Use at least 12 characters. The password has 11 so far"},
+			{"password", "🔐🔐🔐🔐🔐🔐", "Use at least 12 characters. The password has 6 so far"},
 			{"password", "my name is ALEX!", "Choose a password that does not contain the user name"},
-			{"captcha_answer", "four", "Answer the sum with a number"},
+			{"captcha_answer", "four", "Enter the answer as a number"},
 		}
 		for _, tt := range tests {
 			before := eval[string](p, `document.getElementById("`+tt.field+`").value`)
@@ -401,20 +401,20 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:    "a rate limit",
 				answer:  withRetryAfter("1500", replyError(429, "rate_limited", "x")),
-				problem: "Try again in 25 minutes, at ", focus: "summary",
+				problem: "Try again in 25 minutes (", focus: "summary",
 			},
 			{
 				name: "too many accounts",
 				answer: withHeader("Dialtone-Rule", "accounts",
 					withRetryAfter("1500", replyError(429, "rate_limited", "x"))),
-				problem: "Too many accounts were created from your network. Try again in 25 minutes, at ",
+				problem: "Too many accounts were created from your network. Try again in 25 minutes (",
 				focus:   "summary",
 			},
 			{
 				name: "a platform at its limit",
 				answer: withHeader("Dialtone-Rule", "platform",
 					withRetryAfter("1500", replyError(429, "rate_limited", "x"))),
-				problem: "Too many people are signing up here at the moment. Try again in 25 minutes, at ",
+				problem: "Too many people are signing up here at the moment. Try again in 25 minutes (",
 				focus:   "summary",
 			},
 			{
@@ -427,7 +427,7 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:    "a long rate limit",
 				answer:  withRetryAfter("86000", replyError(429, "rate_limited", "x")),
-				problem: "Try again in 24 hours, at ", focus: "summary",
+				problem: "Try again in 24 hours (", focus: "summary",
 			},
 			{
 				name:   "a rate limit without Retry-After",
@@ -440,20 +440,20 @@ func TestSignUpPage(t *testing.T) {
 			},
 			{
 				name: "an overloaded server", answer: replyError(503, "overloaded", "x"),
-				problem: "Too many people are waiting", focus: "summary", retry: true,
+				problem: "The server is too busy right now. Nothing was saved", focus: "summary", retry: true,
 			},
 			{
 				name: "a reserved name", answer: replyRule("user", "kept"),
-				problem: "That name is reserved for the platform itself", field: "user",
+				problem: "That name is reserved. Choose another", field: "user",
 				focus: "user",
 			},
 			{
 				name: "a common password", answer: replyRule("ha1", "common"),
-				problem: "That password is one of the first", field: "password", focus: "password",
+				problem: "That password is too easy to guess", field: "password", focus: "password",
 			},
 			{
 				name: "a common password by its ha1b", answer: replyRule("ha1b", "common"),
-				problem: "That password is one of the first", field: "password", focus: "password",
+				problem: "That password is too easy to guess", field: "password", focus: "password",
 			},
 			{
 				name: "an unknown rule", answer: replyRule("name", "new"),
@@ -622,7 +622,7 @@ func TestSignUpPage(t *testing.T) {
 			`document.getElementById("question").innerText === "What is 3 + 3?" &&
 				document.getElementById("captcha_answer").value === ""`,
 		)
-		p.wait(`document.getElementById("status").textContent.startsWith("The first sum was too old")`)
+		p.wait(`document.getElementById("status").textContent.startsWith("The question has expired")`)
 		p.do(chromedp.Click(chromedp.ID("another")))
 		p.wait(
 			`document.getElementById("question").innerText === "What is 3 + 4?" &&
@@ -686,7 +686,7 @@ func TestSignUpPage(t *testing.T) {
 			t.Error("the form can be sent")
 		}
 		if got := p.problems(); len(got) != 1 ||
-			!strings.HasPrefix(got[0], "This browser could not make the one‑way key correctly") {
+			!strings.HasPrefix(got[0], "This browser could not calculate the key from your password") {
 			t.Errorf("problems %q", got)
 		}
 	})
@@ -740,9 +740,9 @@ func TestSignInPage(t *testing.T) {
 	}
 
 	const (
-		denied     = "The user name or the password is wrong"
+		denied     = "The user name or password is wrong. Check both and try again"
 		failed     = "Something went wrong on our side. Try again in a moment"
-		overloaded = "Too many people are waiting right now. Try again in a moment"
+		overloaded = "The server is too busy right now. Try again in a moment"
 	)
 	asks := func(s *pageServer) { s.onSignIn("MD5", 0, good) }
 	answers := func(answer http.HandlerFunc) func(*pageServer) {
@@ -769,16 +769,17 @@ func TestSignInPage(t *testing.T) {
 		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false, ""},
 		{
 			"upper case",
-			asks, "Alex", "x", []string{"Use lower-case letters only: a user name has no capitals"}, false, "user",
+			asks, "Alex", "x", []string{"Use lowercase letters only"}, false, "user",
 		},
 		{
 			"a name that no header can hold", asks, "а🙂", "x",
-			[]string{"A user name has only the letters a to z, digits, dots, hyphens and underscores"}, false, "user",
+			[]string{"Check the user name: it has only the letters a to z, digits, dots, hyphens and underscores"},
+			false, "user",
 		},
 		{
 			"a rate limit",
 			answers(withRetryAfter("60", replyError(429, "rate_limited", "x"))), "alex", "x",
-			[]string{"Too many attempts from your network. Try again in 1 minute, at "}, false, "",
+			[]string{"Too many attempts from your network. Try again in 1 minute ("}, false, "",
 		},
 		{
 			"too many wrong passwords for a name", answers(withHeader("Dialtone-Rule", "name",

@@ -12,15 +12,34 @@ import (
 func TestPlainWords(t *testing.T) {
 	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
 		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
-			`did not fit|came from here|somebody typed|robots`),
-		i18n.German:  regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen`),
-		i18n.French:  regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici`),
-		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados`),
+			`did not fit|came from here|somebody typed|robots|` +
+			`small sum|people are waiting|platform itself|one.way key`),
+		i18n.German: regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen|` +
+			`einweg|plattform selbst`),
+		i18n.French: regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici|` +
+			`sens unique|plateforme elle-même`),
+		i18n.Arabic: regexp.MustCompile(`محرف|محارف|أحادي`),
+		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados|` +
+			`un solo sentido|propia plataforma`),
 	} {
 		words := i18n.In(tag)
 		for _, key := range words.Keys() {
 			text, _ := words.Find(key)
 			if !strings.HasPrefix(key, "message.") && phrase.MatchString(text) {
+				t.Errorf("%s in %s: %s", key, tag, text)
+			}
+		}
+	}
+}
+
+// TestWaitingTime checks that the time of day stands in brackets wherever a text says how long to wait:
+// it begins with a date if that is another day, and no preposition suits both.
+func TestWaitingTime(t *testing.T) {
+	for _, tag := range i18n.Tags {
+		words := i18n.In(tag)
+		for _, key := range words.Keys() {
+			text, _ := words.Find(key)
+			if strings.Contains(text, "{wait}") != strings.Contains(text, "{wait} ({time})") {
 				t.Errorf("%s in %s: %s", key, tag, text)
 			}
 		}

@@ -123,16 +123,17 @@ func (p *Process) WaitReady(ctx context.Context, ready func() error) error {
 // Poll calls try until it returns nil or ctx is done.
 func Poll(ctx context.Context, try func() error) error { return poll(ctx, nil, try) }
 
+// poll waits at least 10 ms between two calls of try, and twice as long as the last one took: a try that
+// runs a command must not keep a processor from what it waits for.
 func poll(ctx context.Context, ended <-chan struct{}, try func() error) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	for {
+		start := time.Now()
 		err := try()
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(max(10*time.Millisecond, 2*time.Since(start))):
 		case <-ended:
 			return fmt.Errorf("the process has ended; before that: %w", err)
 		case <-ctx.Done():
