@@ -505,6 +505,11 @@ func TestLargeText(t *testing.T) {
 			if len(broken) > 0 {
 				t.Errorf("%s in %s breaks %q", path, lang, broken)
 			}
+			if path == "/" {
+				if got := eval[[]string](p, brokenWords); len(got) > 0 {
+					t.Errorf("%s in %s breaks %q", path, lang, got)
+				}
+			}
 		}
 	}
 }

@@ -62,7 +62,7 @@ const brokenWords = `(() => {
 	for (let node; (node = walker.nextNode());) {
 		if (!node.parentElement.checkVisibility() || node.parentElement.closest("script, .cut, .unseen")) continue;
 		for (const { 0: word, index } of node.data.matchAll(/[\p{L}\p{N}_-]+[@.:]?/gu)) {
-			range.setStart(node, index);
+			range.setStart(node, index + (node.data[index - 1] === "\u00ad" ? 1 : 0)); // the hyphen is before it
 			range.setEnd(node, index + word.length);
 			const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
 			if (lines.size > 1 && !word.includes("-")) broken.push(word);
