@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/account"
@@ -134,7 +133,7 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(v)
 	}
-	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	out := p.table()
 	for _, line := range [][2]string{
 		{"user", v.User},
 		{"name", v.Name},
@@ -180,7 +179,7 @@ func (c *accountList) Run(p *program) error {
 				})
 			})
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
 		err := in.store.List(p.ctx, t.ID, filter, time.Now(), func(a account.Account) error {
 			v := viewAccount(a)
@@ -396,7 +395,7 @@ func (c *accountNames) Run(p *program) error {
 				})
 			})
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "USER\tDELETED")
 		err := in.store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
 			_, err := fmt.Fprintf(out, "%s\t%s\n", n.User, n.Closed.Format(time.RFC3339))

@@ -8,7 +8,6 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/audit"
@@ -117,7 +116,7 @@ func (c *auditList) Run(p *program) error {
 				return in.store.Changes(p.ctx, filter, func(c audit.Change) error { return each(viewChange(c)) })
 			})
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tREASON")
 		err := in.store.Changes(p.ctx, filter, func(c audit.Change) error {
 			change := c.Before + " -> " + c.After

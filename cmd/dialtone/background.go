@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/outage"
-	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store/engine"
 )
 
@@ -117,7 +114,7 @@ func (s *server) refresh(ctx context.Context) {
 // using keys that were revoked.
 func (s *server) refreshKeys() error {
 	hadTURN := s.turn.Value() != nil
-	err := errors.Join(s.sealKeyExists(), s.signing.refresh(), s.turn.Refresh())
+	err := errors.Join(s.sealKeyReadable(), s.signing.refresh(), s.turn.Refresh())
 	if hadTURN && s.turn.Value() == nil {
 		s.warnWithoutTURNKey()
 	}
@@ -129,14 +126,14 @@ func (s *server) refreshKeys() error {
 	return err
 }
 
-// sealKeyExists returns an error if seal.key has disappeared. The server has its content, and could not
-// start again without it.
-func (s *server) sealKeyExists() error {
+// sealKeyReadable returns an error if seal.key can no longer be read. The server has its content, and
+// could not start again without it.
+func (s *server) sealKeyReadable() error {
 	if s.keys.Seal.FromEnv() {
 		return nil
 	}
-	if _, err := os.Stat(s.keys.Seal.Path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w; restore it before the server stops", keyfile.ErrUnusable, err)
+	if _, err := s.keys.Seal.Read(); err != nil {
+		return fmt.Errorf("%w; correct this, or restore the file, before the server stops", err)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/mail"
 	"net/url"
 	"os"
@@ -315,6 +317,46 @@ func TestBrowserWithoutXDigest(t *testing.T) {
 		b.until(`document.title === "status 401"`)
 		if b.prompts() == 0 {
 			t.Errorf("%s: the test does not notice a password prompt", name)
+		}
+	}
+}
+
+// TestBrowserCredentials checks what the sign-in page relies on: a browser that knows credentials for
+// a site, as from a link with a name and a password in it, adds them to the requests of a script, but
+// not to one with an Authorization of its own.
+func TestBrowserCredentials(t *testing.T) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		proof := r.Header.Get("Authorization")
+		if r.URL.Path == "/signin.ashx" && proof == "" {
+			w.Header().Set("WWW-Authenticate", `Digest realm="x", nonce="n", qop="auth", algorithm=MD5`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html")
+		scheme, _, _ := strings.Cut(proof, " ")
+		io.WriteString(w, scheme)
+	}))
+	defer site.Close()
+	for name, b := range map[string]*browser{
+		"chromium": newBrowser(t, site.URL), "firefox": newFirefox(t, site.URL),
+	} {
+		b.visit("/")
+		for _, c := range []struct{ request, want string }{
+			{`new Promise(done => {
+				const r = new XMLHttpRequest();
+				r.open("GET", "/signin.ashx", true, "mallory", "secret");
+				r.onloadend = () => done({ text: () => r.responseText });
+				r.send();
+			})`, "Digest"},
+			{`fetch("/signin.ashx")`, "Digest"},
+			{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
+		} {
+			b.do(`document.title = "waiting"; void ` + c.request +
+				`.then(r => r.text()).then(text => document.title = "sent " + text)`)
+			b.until(`document.title.startsWith("sent")`)
+			if got := b.get(`document.title`); got != "sent "+c.want {
+				t.Errorf("%s: the server got the scheme of %q, want %q", name, got, c.want)
+			}
 		}
 	}
 }

@@ -8,12 +8,15 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"dialtone/internal/config"
 )
 
 // commands returns all commands by name, without the subcommands that only group others.
@@ -56,6 +59,44 @@ func TestHelpHasOneLineForEachCommand(t *testing.T) {
 	}
 }
 
+// A key of the configuration that a help text names exists.
+func TestHelpNamesKeys(t *testing.T) {
+	var keys []string
+	for _, k := range config.Keys() {
+		keys = append(keys, k.Name)
+	}
+	dotted := regexp.MustCompile(`\b[a-z_]+\.[a-z_]+\b`)
+	named := 0
+	check := func(where, text string) {
+		for _, word := range dotted.FindAllString(text, -1) {
+			switch {
+			case slices.Contains(keys, word):
+				named++
+			case slices.Contains([]string{".key", ".min", ".txt"}, filepath.Ext(word)): // files
+			default:
+				t.Errorf("the help of %s names %s, which is not a key of the configuration", where, word)
+			}
+		}
+	}
+	var visit func(n *kong.Node)
+	visit = func(n *kong.Node) {
+		check(n.FullPath(), n.Help+"\n"+n.Detail)
+		for _, f := range n.Flags {
+			check(n.FullPath()+" --"+f.Name, f.Help)
+		}
+		for _, arg := range n.Positional {
+			check(n.FullPath()+" "+arg.Name, arg.Help)
+		}
+		for _, child := range n.Children {
+			visit(child)
+		}
+	}
+	visit(grammar(t, newCommandLine()).Model.Node)
+	if named == 0 {
+		t.Error("no help text names a key")
+	}
+}
+
 // A usage error of a command points to the help of that command.
 func TestUsageErrorsPointToHelp(t *testing.T) {
 	for name := range commands(t) {
@@ -85,7 +126,7 @@ var jsonMembers = map[string]string{
 		"turn_seconds turn_uris",
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
-	"directory export status": "blocked domains enabled entries group places whole",
+	"directory export status": "blocked domains enabled entries group missing places whole",
 	"directory hook list": "[all_tenants created error failed given_up kind name oldest plain_http tenants " +
 		"url waiting",
 	"mail list": "[" + messageMembers, "mail show": messageMembers + " header",

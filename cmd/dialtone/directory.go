@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/secret"
@@ -109,7 +108,7 @@ func (c *tokenList) Run(p *program) error {
 		if c.JSON {
 			return indented(p.stdout, list)
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "NAME\tCREATED\tTENANTS")
 		for _, s := range list {
 			fmt.Fprintf(out, "%s\t%s\t%s\n", s.Name, s.Created.Format(time.RFC3339), strings.Join(s.Tenants, " "))

@@ -109,12 +109,15 @@ func (c exportStatus) print(p *program, in *installation) error {
 	switch {
 	case !status.Enabled:
 		fmt.Fprintln(p.stdout, "the export is disabled")
-	case !status.Complete:
+	case !status.Complete && len(status.Missing) == 0:
 		fmt.Fprintf(p.stdout, "incomplete: %s so far; complete it with: "+
 			"dialtone directory export rebuild\n", counted(status.Entries, "active account"))
 	default:
 		fmt.Fprintf(p.stdout, "%s, %s\n", counted(status.Entries, "active account"),
 			counted(status.Domains, "domain"))
+	}
+	if len(status.Missing) > 0 {
+		fmt.Fprintln(p.stdout, describeMissing(status.Missing))
 	}
 	for _, location := range status.Locations {
 		fmt.Fprintln(p.stdout, "  "+location)
@@ -198,7 +201,7 @@ type htdigestCommand struct {
 // Help is what "dialtone directory htdigest --help" adds.
 func (htdigestCommand) Help() string {
 	return "The file has the active accounts of this moment. For files that the server keeps up to date, see the " +
-		"configuration's export.htdigest."
+		"configuration's directory.htdigest."
 }
 
 // Run works without the export: it opens the credentials itself.
@@ -209,6 +212,7 @@ func (c *htdigestCommand) Run(p *program) error {
 			return err
 		}
 		open := account.Opener(in.seal)
+		var left []export.Missing
 		entries := func(yield func(export.Entry) error) error {
 			return in.store.List(p.ctx, t.ID, account.Filter{}, time.Now(), func(a account.Account) error {
 				if !export.Includes(a) {
@@ -216,7 +220,8 @@ func (c *htdigestCommand) Run(p *program) error {
 				}
 				credential, err := open(a)
 				if err != nil {
-					return fmt.Errorf("account %s: %w", a.User, err)
+					left = append(left, export.Missing{UID: a.UID, ID: a.UID.String(), User: a.User, Tenant: t.Host})
+					return nil
 				}
 				return yield(export.Entry{
 					UID: a.UID, User: a.User, Realm: t.Realm, Role: a.Role, Credential: credential,
@@ -224,10 +229,14 @@ func (c *htdigestCommand) Run(p *program) error {
 			})
 		}
 		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: strings.ToValidUTF8(c.File, "?")}
-		return p.recorded(in, change, func() error {
+		err = p.recorded(in, change, func() error {
 			_, err := htdigest.Write(c.File, entries)
 			return err
 		})
+		if err == nil && len(left) > 0 {
+			fmt.Fprintln(p.stderr, describeMissing(left))
+		}
+		return err
 	})
 }
 
@@ -253,5 +262,9 @@ func (s *server) newHtdigestFollower() *htdigest.Follower {
 
 func (s *server) catchUpExport(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	s.outages.export.Report(ctx, s.store.CatchUpExport(ctx), "retry_in", flushInterval.String())
+	err := s.store.CatchUpExport(ctx)
+	if err == nil {
+		err = s.missing.refresh(ctx, s.store, s.log)
+	}
+	s.outages.export.Report(ctx, err, "retry_in", flushInterval.String())
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"database/sql"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/process"
 )
 
 // TestExportRole checks that a role can log in with a password from a file or standard input.
@@ -146,5 +149,108 @@ func TestVerifyComparesExport(t *testing.T) {
 	}
 	if out, err := command("verify"); err != nil {
 		t.Errorf("after rebuild: %v\n%s", err, out)
+	}
+}
+
+// One account whose credential does not open is left out of the export. Others are activated, exported
+// and disabled as ever, and everything that tells of the export names the account.
+func TestExportWithDamagedCredential(t *testing.T) {
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "htdigest")
+	p := start(t, launch{data: data, flags: []string{"--directory-htdigest=localhost=" + file}})
+	command := func(want string, args ...string) {
+		t.Helper()
+		status, out, stderr := runCommand(t, nil, append(args, "--data", data)...)
+		if status != 0 || !strings.Contains(out+stderr, want) {
+			t.Errorf("dialtone %s: status %d, want %q\n%s%s", args, status, want, out, stderr)
+		}
+	}
+	v := newVisitor(p.address, "")
+	defer v.leave()
+	wait := func(check func() error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), stopWithin)
+		defer cancel()
+		if err := process.Poll(ctx, check); err != nil {
+			t.Error(err)
+		}
+	}
+	join := func(user string) {
+		t.Helper()
+		v := newVisitor(p.address, "") // a new one, because of the limit for an address
+		defer v.leave()
+		if a, err := v.signup(user); err != nil || !a.OK {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+	for _, user := range []string{"one", "two", "three"} {
+		join(user)
+		command("", "account", "enable", user, "--activate")
+	}
+	command("3 active accounts", "directory", "export", "enable")
+
+	db, err := sql.Open("sqlite", filepath.Join(data, "dialtone.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE account SET credential = zeroblob(49) WHERE username = 'one'`); err != nil {
+		t.Fatal(err)
+	}
+	command("", "account", "role", "one", "user")
+	command("", "account", "disable", "two")
+	join("four")
+	messages, err := messagesIn(filepath.Join(data, "pickup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range messages {
+		if m.to != email("four") {
+			continue
+		}
+		if status, page, err := v.open(m.link); status != 200 || err != nil {
+			t.Errorf("the link of another account: %d, %v\n%s", status, err, page)
+		}
+	}
+	const name = "one of localhost ("
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"rebuild"}, {"enable"}} {
+		want := "1 active account left out, because the credential does not open: " + name
+		if len(args) > 1 {
+			want = `"user":"one","tenant":"localhost"`
+		}
+		command(want, append([]string{"directory", "export"}, args...)...)
+	}
+	command("2 active accounts, 1 domain\n", "directory", "export", "status")
+	command(name, "directory", "htdigest", filepath.Join(dir, "once"), "--tenant", "localhost")
+	if _, out, _ := runCommand(t, nil, "verify", "--data", data); !strings.Contains(out,
+		"FAULT  exported tables: the entry of one@localhost is missing, because the credential") {
+		t.Errorf("verify says\n%s", out)
+	}
+	for _, path := range []string{filepath.Join(dir, "once"), file} {
+		wait(func() error {
+			text, err := os.ReadFile(path)
+			var users []string
+			for line := range strings.Lines(string(text)) {
+				user, _, _ := strings.Cut(line, ":")
+				users = append(users, user)
+			}
+			if got := strings.Join(users, " "); got != "four three" {
+				return fmt.Errorf("%s has %q, %v", path, got, err)
+			}
+			return nil
+		})
+	}
+	wait(func() error {
+		out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
+		if text := string(out); !strings.Contains(text, `"name":"export","ok":true,"warning":"1 active account left`) ||
+			!strings.Contains(text, name) || !strings.HasSuffix(text, " 200") {
+			return fmt.Errorf("/readyz says %s, %v", text, err)
+		}
+		return nil
+	})
+	p.mustStop(t)
+	if log := p.stderr.String(); strings.Count(log, `"account missing in the export`) != 1 ||
+		!strings.Contains(log, `"tenant":"localhost","user":"one","account":"`) {
+		t.Errorf("the log is\n%s", log)
 	}
 }

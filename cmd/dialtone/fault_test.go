@@ -227,7 +227,7 @@ func TestKeysGone(t *testing.T) {
 	keys, away := filepath.Join(p.data, "keys"), filepath.Join(p.data, "away")
 	p.readiness(200, "keys")
 	p.must(os.Rename(keys, away))
-	p.readiness(503, "sign.key: no such file or directory")
+	p.readiness(503, "sign.key: no key file")
 	if a, err := p.v.signIn(regular, password(regular)); err != nil || a.Status != 200 {
 		t.Errorf("sign-in: %v, %v", a, err)
 	}
@@ -235,7 +235,7 @@ func TestKeysGone(t *testing.T) {
 	p.readiness(200, "keys")
 	seal := filepath.Join(keys, "seal.key")
 	p.must(os.Rename(seal, seal+".old"))
-	p.readiness(503, "seal.key: no such file or directory; restore it")
+	p.readiness(503, "seal.key: no key file; correct this, or restore the file")
 	p.must(os.Rename(seal+".old", seal))
 	p.readiness(200, "keys")
 	// A removed key for TURN is not used any more. That is no fault, but logged.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/audit"
@@ -161,7 +160,7 @@ func (c *hookTest) Run(p *program) error {
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
-			_, err = fmt.Fprintf(p.stdout, "%s at %s: %s\n", h.Name, h.URL, report)
+			_, err = fmt.Fprintf(escaped{p.stdout}, "%s at %s: %s\n", h.Name, h.URL, report)
 			return err
 		})
 	})
@@ -204,7 +203,7 @@ func (c *hookList) Run(p *program) error {
 		if c.JSON {
 			return indented(p.stdout, list)
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tURL")
 		for _, h := range list {
 			tenants := strings.Join(h.Tenants, ",")
@@ -215,7 +214,7 @@ func (c *hookList) Run(p *program) error {
 			}
 			oldest, failure := "-", "-"
 			if h.Oldest != nil {
-				oldest = time.Since(*h.Oldest).Round(time.Second).String()
+				oldest = age(*h.Oldest).Round(time.Second).String()
 			}
 			if h.LastFailure != nil {
 				failure = h.LastFailure.Format(time.RFC3339) + " " + h.LastError

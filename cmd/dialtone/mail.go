@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"dialtone/internal/delivery"
@@ -109,7 +108,7 @@ func (c *mailList) Run(p *program) error {
 				})
 			})
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "ID\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
 		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
@@ -152,7 +151,7 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 			Header map[string]string `json:"header"`
 		}{m, header})
 	}
-	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	out := p.table()
 	for _, line := range [][2]string{
 		{"id", m.ID},
 		{"state", string(m.State)},
@@ -394,6 +393,10 @@ func (c *mailDoctor) Run(p *program) error {
 		if err := c.print(p, found); err != nil {
 			return err
 		}
+		if in.Mail.Relay != "" && !c.JSON {
+			fmt.Fprintln(p.stdout, "note  click tracking: no check can see it; turn it off at the relay "+
+				"for these messages, or the tracker gets the links and their tokens; see docs/mail.md")
+		}
 		if i := slices.IndexFunc(found, func(f maildns.Finding) bool { return !f.OK }); i >= 0 {
 			return fault.New(fault.Conflict,
 				"messages of %s may be rejected or treated as spam; see TO DO above", t.Host)
@@ -411,7 +414,7 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		if !f.OK {
 			mark = "TO DO"
 		}
-		fmt.Fprintf(p.stdout, "%s %s: %s\n", mark, f.What, f.Says)
+		fmt.Fprintf(escaped{p.stdout}, "%s %s: %s\n", mark, f.What, f.Says)
 		if f.Add != "" {
 			fmt.Fprintf(p.stdout, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
 		}

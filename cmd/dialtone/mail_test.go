@@ -505,7 +505,8 @@ func TestMailDKIMAndDoctor(t *testing.T) {
 		"_dmarc.localhost":         {"v=DMARC1; p=none"},
 	}
 	if out := o.must("mail", "doctor", "--tenant=localhost",
-		"--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 {
+		"--resolver="+smtptest.DNS(t, records)); strings.Count(out, "ok    ") != 4 ||
+		!strings.HasSuffix(out, "see docs/mail.md\n") || strings.Count(out, "\nnote  click tracking: ") != 1 {
 		t.Errorf("mail doctor prints\n%s", out)
 	}
 	delete(records, "one._domainkey.localhost")

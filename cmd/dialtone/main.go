@@ -156,7 +156,10 @@ var configErrors = []error{
 
 // report prints an error, one line for each fault, and returns the exit status.
 func (p *program) report(err error) int {
-	fmt.Fprintln(p.stderr, "dialtone:", err)
+	fmt.Fprintln(escaped{p.stderr}, "dialtone:", err)
+	if advice := sqlite.Advice(err); advice != "" {
+		fmt.Fprintln(p.stderr, "dialtone:", advice)
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(p.stderr, "see: %s --help\n", p.command)
 		return exitUsage

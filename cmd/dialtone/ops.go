@@ -40,8 +40,12 @@ func (s *server) readiness(name string, probe func(context.Context) error) ops.C
 	changes := outage.New(s.log, "not ready", "ready again", time.Now)
 	return ops.Check{Name: name, Probe: func(ctx context.Context) error {
 		err := probe(ctx)
+		failure := err
+		if _, ok := errors.AsType[ops.Warning](err); ok {
+			failure = nil
+		}
 		// A probe that ended because it took too long has failed, too.
-		changes.Report(context.WithoutCancel(ctx), err, "check", name)
+		changes.Report(context.WithoutCancel(ctx), failure, "check", name)
 		return err
 	}}
 }
@@ -64,7 +68,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	}
 	site := ops.New([]ops.Check{
 		s.readiness("store", s.store.Ready),
-		s.readiness("export", s.store.ExportReady),
+		s.readiness("export", s.exportReady),
 		s.readiness("keys", s.keysReady),
 		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
 	}, s.metrics, time.Now)

@@ -115,7 +115,7 @@ func (s *server) pickupMetrics() prometheus.Collector {
 		files, oldest, err := s.pickup.Load()
 		if err == nil {
 			set(0, "", float64(files))
-			set(1, "", age(oldest))
+			set(1, "", age(oldest).Seconds())
 		}
 		return err
 	})
@@ -155,15 +155,16 @@ func (s *server) relayMetrics() prometheus.Collector {
 		}
 		set(0, string(delivery.Waiting), float64(b.Waiting))
 		set(0, string(delivery.Deferred), float64(b.Deferred))
-		set(1, "", age(b.Oldest))
+		set(1, "", age(b.Oldest).Seconds())
 		return nil
 	})
 }
 
-// age returns the seconds since a time, or 0 for the zero time.
-func age(since time.Time) float64 {
+// age returns how long ago a time was: 0 for the zero time, and for one that was written while the
+// clock was ahead.
+func age(since time.Time) time.Duration {
 	if since.IsZero() {
 		return 0
 	}
-	return time.Since(since).Seconds()
+	return max(time.Since(since), 0)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
@@ -104,7 +103,7 @@ func (c *tenantReserved) Run(p *program) error {
 		if c.JSON {
 			return indented(p.stdout, views)
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "NAME\tRESERVED BY")
 		for _, v := range views {
 			by := t.Host

@@ -141,6 +141,20 @@ func TestUnreadableKeysAreNotReady(t *testing.T) {
 	ready(503, `{"name":"keys","ok":false,"error":"keys: open `+path+`: permission denied"}`)
 	s.must(os.Chown(path, serviceUser, serviceGroup))
 	ready(200, `{"name":"keys","ok":true}`)
+
+	// The same file may lose its permissions.
+	for _, key := range []string{"sign", "seal"} {
+		path := filepath.Join(s.dir, "keys", key+".key")
+		denied := `{"name":"keys","ok":false,"error":"keys: open ` + path + `: permission denied`
+		s.must(os.Chown(path, 0, 0))
+		ready(503, denied)
+		s.must(os.Chown(path, serviceUser, serviceGroup))
+		ready(200, `{"name":"keys","ok":true}`)
+		s.must(os.Chmod(path, 0))
+		ready(503, denied)
+		s.must(os.Chmod(path, 0o600))
+		ready(200, `{"name":"keys","ok":true}`)
+	}
 	p.mustStop(t)
 }
 

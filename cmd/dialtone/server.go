@@ -54,6 +54,7 @@ type server struct {
 	events     audit.Log
 	lastChange int64 // the ID of the last change of the audit trail that was logged
 	orphans    bool  // messages of deleted accounts may be in the directories
+	missing    missing
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -203,7 +204,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		Captcha: s.signing.issuer,
 		TURN:    s.turn.Value,
 		Links: provision.NewLinks(provision.Deps{
-			Accounts: s.store,
+			Accounts: s.accounts,
 			Store:    s.store,
 			Tickets:  s.signing.tickets,
 			Audit:    events,

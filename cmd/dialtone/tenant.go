@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -324,7 +323,7 @@ func (c *tenantList) Run(p *program) error {
 		if c.JSON {
 			return indented(p.stdout, views)
 		}
-		out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		out := p.table()
 		fmt.Fprintln(out, "HOST\tREALM\tPUBLIC URL")
 		for _, t := range views {
 			fmt.Fprintf(out, "%s\t%s\t%s\n", t.Host, t.Realm, t.PublicURL)

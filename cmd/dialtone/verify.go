@@ -82,10 +82,10 @@ func (c *verifyCommand) text(p *program, r verifyReport) error {
 			counted(r.Notifications, "notification"))
 	}
 	for _, s := range r.Faults {
-		fmt.Fprintln(p.stdout, "FAULT ", s)
+		fmt.Fprintln(escaped{p.stdout}, "FAULT ", s)
 	}
 	for _, s := range r.Notes {
-		fmt.Fprintln(p.stdout, "note  ", s)
+		fmt.Fprintln(escaped{p.stdout}, "note  ", s)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(p.stdout, "no faults found")

@@ -18,7 +18,9 @@
 // # Guarantees
 //
 // A signup is one store transaction and one message file. When it is answered, both exist and
-// survive a crash; when it fails, neither does. The same holds for a new link.
+// survive a crash; when it fails, neither does. The same holds for a new link. A form that is
+// sent again, because its answer was lost, is recognized by its user name, address and HA1. If it has
+// the captcha of the account too, wrong passwords of others do not prevent that.
 //
 // # Signing up
 //
@@ -55,14 +57,17 @@
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the
-// store, bound to the tenant and the account's UID, under a key that is not in the store. Names and
-// addresses are checked as the bytes that were received: a user name is part of its HA1, so it is
-// never folded or trimmed.
+// store, bound to the tenant, the account's UID and its user name, under a key that is not in the
+// store. Names and addresses are checked as the bytes that were received: a user name is part of its
+// HA1, so it is never folded or trimmed. Neither the page nor the server normalizes a password
+// (docs/decisions/0041).
 package account
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
@@ -83,7 +88,8 @@ const PendingLife = 7 * 24 * time.Hour
 
 // UID identifies an account forever, even after its name was given to another one. It consists of
 // 48 bits of Unix milliseconds and random bits (a UUIDv7, RFC 9562 section 5.7), so that accounts
-// that were created together are stored together.
+// that were created together are stored together. Half of it may be derived from the nonce of a
+// captcha, which is random too.
 type UID [16]byte
 
 // NewUID returns a new UID.
@@ -95,6 +101,23 @@ func NewUID(now time.Time) (u UID) {
 	u[6] = 0x70 | u[6]&0x0f
 	u[8] = 0x80 | u[8]&0x3f
 	return u
+}
+
+// signupUID returns the UID of an account that is made with a captcha. Its last half is derived from
+// the captcha's nonce, which is random and known only to the sender of the form, so that the same
+// form can be recognized later.
+func signupUID(now time.Time, nonce [16]byte) UID {
+	u := NewUID(now)
+	sum := sha256.Sum256(append([]byte("signup "), nonce[:]...))
+	copy(u[8:], sum[:])
+	u[8] = 0x80 | u[8]&0x3f
+	return u
+}
+
+// madeWith reports whether the account was made with the captcha of a nonce.
+func (u UID) madeWith(nonce [16]byte) bool {
+	made := signupUID(time.Time{}, nonce)
+	return bytes.Equal(u[8:], made[8:])
 }
 
 func (u UID) String() string { return hex.EncodeToString(u[:]) }
@@ -217,7 +240,7 @@ type Service struct {
 	deps        Deps
 	buckets     throttle.Buckets
 	credentials Sealer
-	failures    *throttle.Failures
+	failures    *throttle.Signups
 	reserved    sync.Map // string (the tenant's words) -> Reserved
 	decoys      sync.Map // int64 (the tenant) -> Account
 	started     time.Time
@@ -259,8 +282,7 @@ func NewService(d Deps) *Service {
 		buckets:     throttle.NewBuckets(d.SealRing),
 		credentials: NewSealer(d.SealRing),
 		started:     d.Now(),
-		failures: throttle.NewFailures(
-			throttle.FailedSignups, throttle.FailedSignupBuckets, d.Now),
+		failures:    throttle.NewSignups(d.SealRing, d.Now),
 	}
 }
 

@@ -120,6 +120,26 @@ func TestCauseOfRefusal(t *testing.T) {
 				return f
 			}, func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
 		}},
+		{"failures_site", "", "too many failed attempts", func(o *fixture) error {
+			bad := o.form("ann")
+			bad.HA1 = "x"
+			site := func(i int) netip.Addr {
+				return netip.MustParseAddr(fmt.Sprintf("2001:db8:0:%x::1", i%8))
+			}
+			for i := range throttle.FailedSignupsPerSite.Limit {
+				origin := from(i)
+				origin.Addr = site(i)
+				if _, err := o.Accounts.Signup(o.Context(), o.Tenant, bad, origin); !fault.Is(err, fault.Invalid) {
+					return err
+				}
+			}
+			other := from(1)
+			other.Addr = netip.MustParseAddr("2001:db8:1::1")
+			if _, err := o.Accounts.Signup(o.Context(), o.Tenant, o.form("bob"), other); err != nil {
+				return err
+			}
+			return o.untilLimited(func(int) account.Form { return o.form("ann") }, site)
+		}},
 		{"address_change", "", "the address can be changed once a day", func(o *fixture) error {
 			a := o.pending("ann")
 			for _, email := range []string{"one@mail.test", "two@mail.test"} {

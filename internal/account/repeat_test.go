@@ -115,6 +115,7 @@ func TestRepeatedSignupIsNoOracle(t *testing.T) {
 	_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(0))
 	o.Must(err)
 	right := form.HA1
+	form.CaptchaToken, form.CaptchaAnswer = "x", "1" // somebody else does not have that of the signup
 	for i := range 10 {
 		form.HA1 = digest.Compute("ann", o.Tenant.Realm, fmt.Sprint("guess number ", i)).Hex()
 		_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(i+1))
@@ -128,6 +129,66 @@ func TestRepeatedSignupIsNoOracle(t *testing.T) {
 	if err != nil || wait == 0 {
 		t.Errorf("sign-ins for the name do not have to wait: %v", err)
 	}
+}
+
+// TestRepeatedSignupOfLockedName repeats a signup after others have guessed at its name, and from its
+// address, until both were refused.
+func TestRepeatedSignupOfLockedName(t *testing.T) {
+	o := newFixture(t)
+	o.Advance(-14 * time.Minute)
+	form, other := o.form("ann"), o.form("bob")
+	o.Advance(14 * time.Minute)
+	first, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(0))
+	o.Must(err)
+	_, err = o.Accounts.Signup(o.Context(), o.Tenant, other, from(0))
+	o.Must(err)
+	lock := func() {
+		t.Helper()
+		for i := range 110 {
+			name := "ann"
+			if i >= 10 {
+				name = fmt.Sprint("user", i)
+			}
+			guess, wait, err := o.AccountDeps.Passwords.Begin(
+				o.Context(), o.Tenant.ID, from(0).Addr, name, "")
+			o.Must(err)
+			if wait == 0 {
+				guess.Wrong()
+			}
+		}
+		_, wait, err := o.AccountDeps.Passwords.Begin(o.Context(), o.Tenant.ID, from(1).Addr, "ann", "")
+		if err != nil || wait == 0 {
+			t.Fatalf("the name is not locked: %v", err)
+		}
+	}
+	signup := func(f account.Form) error {
+		a, err := o.Accounts.Signup(o.Context(), o.Tenant, f, from(0))
+		if err == nil && a.UID != first.UID {
+			t.Errorf("the answer is for %v, want %v", a.UID, first.UID)
+		}
+		return err
+	}
+	lock()
+	o.Must(signup(form))
+	o.Advance(14 * time.Minute) // the captcha has expired
+	lock()
+	o.Must(signup(form))
+
+	for name, token := range map[string]string{
+		"no captcha": "x", "the captcha of another account": other.CaptchaToken,
+	} {
+		f := form
+		if f.CaptchaToken = token; !fault.Is(signup(f), fault.Captcha) {
+			t.Errorf("with %s, the signup is repeated", name)
+		}
+	}
+	// The captcha of the account is good for ten guesses too.
+	wrong := form
+	for i := range 10 {
+		wrong.HA1 = o.hash("ann", fmt.Sprint("guess number ", i))
+		o.refused(signup(wrong), fault.Captcha)
+	}
+	o.refused(signup(form), fault.Captcha)
 }
 
 // TestRepeatedSignupIsNotUndone repeats a signup while the first one is about to fail. The repeated

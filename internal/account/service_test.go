@@ -730,11 +730,10 @@ func TestSweep(t *testing.T) {
 		_, err := o.Accounts.Activate(o.Context(), o.Tenant, tokenIn(t, content), from(1))
 		return errors.Is(err, account.ErrExpired)
 	}
-	for _, by := range []time.Duration{10 * 365 * day, 8 * day, -10 * 365 * day,
-		time.Hour + time.Second} {
+	for _, by := range []time.Duration{10 * 365 * day, 8 * day, -10 * 365 * day, time.Hour + time.Second} {
 		o.Set(jumped(t, start, by))
-		if err := o.Accounts.Sweep(o.Context()); err == nil {
-			t.Errorf("Sweep succeeds after a jump of %v", by)
+		if err := o.Accounts.Sweep(o.Context()); (err == nil) != (by < 0) {
+			t.Errorf("Sweep after a jump of %v: %v", by, err)
 		}
 		o.Set(start)
 		if _, err := o.Store.Find(o.Context(), o.Tenant.ID, "ann", o.Now()); err != nil {
@@ -753,6 +752,24 @@ func TestSweep(t *testing.T) {
 	o.Must(o.Accounts.Sweep(o.Context()))
 	if expired() {
 		t.Error("the row is still there a day after the account expired")
+	}
+}
+
+// TestSweepAfterWrongStart starts with a clock that is ahead by a year, which is put right afterwards.
+func TestSweepAfterWrongStart(t *testing.T) {
+	const day = 24 * time.Hour
+	right := time.Now()
+	o := newFixture(t)
+	o.Set(right)
+	o.signup("ann")
+	_, content := o.onlyFile()
+	o.Set(jumped(t, right, 365*day))
+	o.restart()
+	o.Set(right.Add(8*day + time.Microsecond))
+	o.Must(o.Accounts.Sweep(o.Context()))
+	_, err := o.Accounts.Activate(o.Context(), o.Tenant, tokenIn(t, content), from(1))
+	if err == nil || errors.Is(err, account.ErrExpired) {
+		t.Errorf("the row is still there a day after the account expired: %v", err)
 	}
 }
 

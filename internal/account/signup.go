@@ -60,7 +60,7 @@ func (s *Service) Signup(
 	if err == nil {
 		err = s.limited(ctx, p)
 	} else if fault.Is(err, fault.Invalid) && !form.CrossSite && !s.isDeveloper(from) {
-		s.failures.Add(s.failureBucket(t, from))
+		s.failures.Add(t.ID, from.Addr)
 	}
 	if form.Malformed == nil {
 		s.record(ctx, audit.Signup, t, p.account, from, err)
@@ -71,13 +71,13 @@ func (s *Service) Signup(
 	return p.account, err
 }
 
-// limited calls admit within the limit on failures from one address. It fails with errRepeated if
+// limited calls admit within the limits on failures from one network. It fails with errRepeated if
 // the signup would fail and is one that was sent again.
 func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 	if s.isDeveloper(p.from) {
 		return s.admitOrRepeat(ctx, p)
 	}
-	attempt, wait, err := s.failures.Try(ctx, s.failureBucket(p.tenant, p.from))
+	attempt, wait, err := s.failures.Begin(ctx, p.tenant.ID, p.from.Addr)
 	if err != nil {
 		return err
 	}
@@ -89,12 +89,13 @@ func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 		// otherwise wait for ever.
 		return named(fault.Limit(wait,
 			"too many failed attempts from your network; wait before trying again"),
-			throttle.Wait{For: wait, Limit: throttle.LimitFailures})
+			throttle.Wait{For: wait, Limit: attempt.Limit})
 	}
-	failed := false
-	defer func() { attempt.End(failed) }()
+	defer attempt.Cancel() // unless it has ended by then
 	err = s.admitOrRepeat(ctx, p)
-	failed = isRefusal(err)
+	if isRefusal(err) {
+		attempt.Wrong()
+	}
 	return err
 }
 
@@ -118,15 +119,20 @@ func isRefusal(err error) bool {
 
 // repeated reports whether a pending account was made a short time ago by the same user name,
 // address and HA1, and sets p.account to it. A wrong HA1 for such an account counts as a wrong
-// password, so that nobody can guess passwords this way. In trouble it reports false, and the sender
-// gets the error of admit.
+// password, so that nobody can guess passwords this way. A form with the captcha of the account comes
+// from its owner, and is counted by that alone: wrong passwords of others do not keep it from being
+// recognized. In trouble it reports false, and the sender gets the error of admit.
 func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	t := p.tenant
 	a, err := s.Find(ctx, t.ID, p.account.User)
 	if err != nil || !a.Pending() || a.Held || a.Created.Before(p.now.Add(-repeatTime)) {
 		return false
 	}
-	guess, wait, err := s.deps.Passwords.Begin(ctx, t.ID, p.from.Addr, a.User, "")
+	owner := ""
+	if nonce, ok := s.deps.Captcha().Nonce(t.ID, p.form.CaptchaToken); ok && a.UID.madeWith(nonce) {
+		owner = string(nonce[:])
+	}
+	guess, wait, err := s.deps.Passwords.Begin(ctx, t.ID, p.from.Addr, a.User, owner)
 	if err != nil || wait > 0 {
 		return false
 	}
@@ -149,10 +155,6 @@ func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	}
 	p.account = a
 	return true
-}
-
-func (s *Service) failureBucket(t *tenant.Tenant, from Origin) throttle.Bucket {
-	return s.buckets.Of("failed signup", t.ID, throttle.Party(from.Addr))
 }
 
 // check applies the rules that need nothing but the form.
@@ -281,7 +283,7 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	}
 
 	link := s.deps.Outbox.NewLink(t.ID)
-	p.account.UID = NewUID(p.now)
+	p.account.UID = signupUID(p.now, proof.Nonce)
 	su.Account.UID = p.account.UID
 	if s.deps.OldForm != nil && s.deps.OldForm() {
 		s.credentials.SealOld(&su.Account, p.credential)

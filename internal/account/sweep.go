@@ -13,14 +13,15 @@ const (
 	linkMemory = 24 * time.Hour
 	// sweepLimit keeps the transactions of a sweep short.
 	sweepLimit = 500
-	// maxDrift is how far the wall clock may have moved against the monotonic clock. If it is more,
-	// the clock was set while we ran, perhaps wrong by years, and nothing is removed for its age.
+	// maxDrift is how far the wall clock may have moved ahead of the monotonic clock. If it is more,
+	// the clock was set forward while we ran, perhaps wrong by years, and nothing is removed for its
+	// age. A clock that was set back makes everything younger, so that less is removed.
 	maxDrift = time.Hour
 )
 
 // Sweep removes what has expired. Nothing depends on it: every rule checks times when it is used.
 // It also corrects what was written while the clock was ahead, which removes nothing and is done
-// even if the clock was set since the start.
+// even if the clock was set forward since the start.
 func (s *Service) Sweep(ctx context.Context) error {
 	now := s.deps.Now()
 	switch corrected, err := s.deps.Store.CorrectFuture(ctx, now); {
@@ -30,8 +31,8 @@ func (s *Service) Sweep(ctx context.Context) error {
 		s.deps.Log.WarnContext(ctx, "times in the future corrected; the clock was ahead", "rows", corrected)
 	}
 	drift := now.Round(0).Sub(s.started.Round(0)) - now.Sub(s.started)
-	if drift.Abs() > maxDrift {
-		return fmt.Errorf("the clock has moved by %v since the start; "+
+	if drift > maxDrift {
+		return fmt.Errorf("the clock was set forward by %v since the start; "+
 			"nothing is removed until the program is restarted with the right time",
 			drift.Round(time.Second))
 	}

@@ -116,6 +116,16 @@ func (i *Issuer) Check(tenant int64, token, answer string) Proof {
 	return p
 }
 
+// Nonce returns the nonce of a token that we issued for the tenant, however old.
+func (i *Issuer) Nonce(tenant int64, token string) (nonce [16]byte, ok bool) {
+	b, ok := secret.DecodeText(token)
+	if !ok || len(b) != tokenSize {
+		return nonce, false
+	}
+	k, ok := i.origin.Parse(tenant, b[:len(b)-codeSize])
+	return k.ID, ok
+}
+
 // parseAnswer reads an integer in the decimal digits of any script. Spaces and direction marks
 // around it are ignored: keyboards for Arabic add them.
 func parseAnswer(s string) (byte, bool) {

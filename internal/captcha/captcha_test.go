@@ -154,6 +154,27 @@ func TestProof(t *testing.T) {
 	}
 }
 
+// TestNonce checks that the nonce of a token is found whether or not it has expired, if the token is
+// ours.
+func TestNonce(t *testing.T) {
+	d := newFixture()
+	q := d.Ask(1)
+	want := d.Check(1, q.Token, "99").Nonce
+	d.now = noon.Add(time.Hour)
+	if got, ok := d.Nonce(1, q.Token); !ok || got != want {
+		t.Errorf("got %x, %v, want %x", got, ok, want)
+	}
+	forged := strings.Replace(q.Token, q.Token[4:8], "____", 1)
+	for _, token := range []string{"", "x", q.Token + "A", q.Token[4:], forged} {
+		if _, ok := d.Nonce(1, token); ok {
+			t.Errorf("%q has a nonce", token)
+		}
+	}
+	if _, ok := d.Nonce(2, q.Token); ok {
+		t.Error("another tenant has the nonce")
+	}
+}
+
 func TestRotation(t *testing.T) {
 	d := newFixture()
 	q := d.Ask(1)

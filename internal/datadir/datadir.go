@@ -115,18 +115,23 @@ func (d Dir) Node() (string, error) {
 }
 
 // Place identifies where the server runs: this directory, on this machine, since it was booted. A copy
-// of the directory has another place. It is empty if that is not known. While the lock is held, no
+// of the directory has another place, and so has a directory with a link to this one's node.id. It is
+// empty if that is not known. While the lock is held, no
 // other server runs at the place.
 func (d Dir) Place() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
-	var info unix.Stat_t
-	if err := unix.Stat(d.NodeFile(), &info); err != nil {
-		return ""
+	text := boot
+	for _, path := range []string{string(d), d.NodeFile()} {
+		var info unix.Stat_t
+		if err := unix.Stat(path, &info); err != nil {
+			return ""
+		}
+		text = fmt.Appendf(text, " %d %d", info.Dev, info.Ino)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d", boot, info.Dev, info.Ino))
+	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }
 

@@ -86,3 +86,40 @@ func TestLock(t *testing.T) {
 	}
 	unlock()
 }
+
+func TestPlace(t *testing.T) {
+	above := t.TempDir()
+	dir := datadir.Dir(filepath.Join(above, "data"))
+	if place := dir.Place(); place != "" {
+		t.Errorf("without node.id, the place is %q", place)
+	}
+	name, err := dir.CreateNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := dir.Place()
+	if place == "" || dir.Place() != place {
+		t.Fatalf("the place is %q, then %q", place, dir.Place())
+	}
+	if err := os.Symlink(string(dir), filepath.Join(above, "symlink")); err != nil {
+		t.Fatal(err)
+	}
+	if datadir.Dir(filepath.Join(above, "symlink")).Place() != place {
+		t.Error("the directory has another place by another path")
+	}
+	for claim, add := range map[string]func(from, to string) error{
+		"copied": func(_, to string) error { return os.WriteFile(to, []byte(name+"\n"), 0o600) },
+		"linked": os.Link,
+	} {
+		other := datadir.Dir(filepath.Join(above, claim))
+		if err := os.Mkdir(string(other), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := add(dir.NodeFile(), other.NodeFile()); err != nil {
+			t.Fatal(err)
+		}
+		if p := other.Place(); p == "" || p == place {
+			t.Errorf("the directory with a %s node.id has the place %q", claim, p)
+		}
+	}
+}

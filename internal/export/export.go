@@ -72,13 +72,30 @@ func Domains(tenants []tenant.Tenant) []Domain {
 type Status struct {
 	Enabled bool `json:"enabled"`
 	// Complete says that every active account has its entry. It is false until EnableExport has
-	// added the accounts that existed before.
+	// added the accounts that existed before, and while accounts are missing.
 	Complete bool  `json:"whole"`
 	Entries  int64 `json:"entries"`
 	Domains  int64 `json:"domains"`
+	// Missing are the active accounts that have no entry because their credentials do not open.
+	Missing []Missing `json:"missing"`
 	// Locations are where phone servers find the tables: a file, or schemas of a database.
 	Locations []string `json:"places"`
 }
+
+// Missing is an active account that has no entry, because its credential does not open: the row of
+// the account was damaged or exchanged.
+type Missing struct {
+	UID    account.UID `json:"-"`
+	ID     string      `json:"account"` // the text of UID
+	User   string      `json:"user"`
+	Tenant string      `json:"tenant"` // the host
+}
+
+// String names the account for an operator.
+func (m Missing) String() string { return m.User + " of " + m.Tenant + " (" + m.ID + ")" }
+
+// MissingHint says what an operator does about missing accounts.
+const MissingHint = "restore its row from a backup and run dialtone directory export rebuild, or delete the account"
 
 // Progress is called with the number of entries done so far and with that of all entries.
 type Progress func(done, total int64)
@@ -92,17 +109,26 @@ var ErrNotEnabled = fault.New(fault.Conflict,
 // While the export is enabled, every method of account.Store and tenant.Store that changes what an
 // entry contains updates the entry before it returns without an error. If it returns an error, the
 // account may have changed and the entry not. CatchUpExport updates the entry later.
+//
+// An account whose credential does not open has no entry and is recorded as missing. It keeps no
+// other account from its entry, and no method fails because of it.
 type Admin interface {
-	// EnableExport enables the export and returns when it is complete. Changes during the call are
-	// included. If the export is enabled already, EnableExport compares every entry with its
-	// account and corrects it.
+	// EnableExport enables the export and returns when it is complete, except for missing accounts.
+	// Changes during the call are included. If the export is enabled already, EnableExport compares
+	// every entry with its account and corrects it. If the tables cannot be filled, the audit trail
+	// gets a second row, which says that.
 	EnableExport(ctx context.Context, progress Progress) error
 
-	// DisableExport disables the export and removes every entry. It may be repeated.
+	// DisableExport disables the export and removes every entry. It may be repeated. If the entries
+	// cannot be removed, the audit trail gets a second row, which says that.
 	DisableExport(ctx context.Context) error
 
 	// ExportStatus returns the state of the export.
 	ExportStatus(ctx context.Context) (Status, error)
+
+	// MissingInExport returns the active accounts that have no entry because their credentials do
+	// not open. It is called periodically.
+	MissingInExport(ctx context.Context) ([]Missing, error)
 
 	// CompareExport calls report for each difference between the entries and the accounts. It
 	// changes nothing, except that it applies pending updates first.

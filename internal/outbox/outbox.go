@@ -379,7 +379,7 @@ func (o *Outbox) rewrite(ctx context.Context, e Entry) error {
 	}
 	token, err := open(o.tokens, e)
 	if err != nil {
-		return fmt.Errorf("message %s: %w", e.Message, err)
+		return fmt.Errorf("message %s to %s of %s: %w", e.Message, e.User, t.Host, err)
 	}
 	staged, err := o.Stage(t, e, token)
 	if err != nil {

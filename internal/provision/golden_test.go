@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/digest"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -20,12 +21,16 @@ type oneAccount struct {
 }
 
 func (o *oneAccount) FindUID(
-	_ context.Context, tenant int64, uid account.UID, _ time.Time,
+	_ context.Context, tenant int64, uid account.UID,
 ) (account.Account, error) {
 	if tenant != o.Tenant || uid != o.UID {
 		return account.Account{}, errors.New("another account was looked up")
 	}
 	return o.Account, nil
+}
+
+func (o *oneAccount) Credential(account.Account) (digest.Credential, error) {
+	return digest.Credential{}, nil
 }
 
 func (o *oneAccount) Spend(

@@ -6,6 +6,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -13,6 +14,9 @@ import (
 
 // LinkLife is how long a link may be opened.
 const LinkLife = 15 * time.Minute
+
+// skew is how far the clocks of servers may differ.
+const skew = time.Minute
 
 // Store keeps the IDs of links that were used.
 type Store interface {
@@ -24,9 +28,9 @@ type Store interface {
 // Accounts finds the account of a link.
 type Accounts interface {
 	// FindUID fails with fault.NotFound if there is no such account.
-	FindUID(
-		ctx context.Context, tenant int64, uid account.UID, now time.Time,
-	) (account.Account, error)
+	FindUID(ctx context.Context, tenant int64, uid account.UID) (account.Account, error)
+	// Credential opens the sealed credential of an account.
+	Credential(account.Account) (digest.Credential, error)
 }
 
 // Tickets are the tokens of links under one state of the signing keys.
@@ -99,21 +103,25 @@ func (l *Links) open(
 	if !ok {
 		return File{}, "", "not_found", ErrGone
 	}
-	expires := k.Issued.Add(LinkLife)
-	if !l.deps.Now().Before(expires) {
+	if !k.Fresh(l.deps.Now(), LinkLife, skew) {
 		return File{}, "", "expired", ErrGone
 	}
-	a, err := l.deps.Accounts.FindUID(ctx, t.ID, k.Account, l.deps.Now())
+	a, err := l.deps.Accounts.FindUID(ctx, t.ID, k.Account)
 	if fault.Is(err, fault.NotFound) || err == nil && (a.Disabled || a.Epoch != k.Epoch) {
 		return File{}, a.User, "not_found", ErrGone
 	} else if err != nil {
+		return File{}, "", "server_error", err
+	}
+	// The credential is bound to the UID and the user name: it opens only if the row of the account
+	// still has its own name.
+	if _, err := l.deps.Accounts.Credential(a); err != nil {
 		return File{}, "", "server_error", err
 	}
 	if file, err = New(t, a).In(f); err != nil {
 		return File{}, a.User, "refused", err
 	}
 	// The ID is kept longer than the link is valid, for servers whose clocks differ.
-	first, err := l.deps.Store.Spend(ctx, t.ID, k.ID, expires.Add(time.Minute))
+	first, err := l.deps.Store.Spend(ctx, t.ID, k.ID, k.Issued.Add(LinkLife+skew))
 	switch {
 	case err != nil:
 		return File{}, a.User, "server_error", err

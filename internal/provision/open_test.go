@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
@@ -19,15 +20,17 @@ import (
 
 // platform has one account, and keeps what is spent. It fails with the errors in its fields.
 type platform struct {
-	account    account.Account
-	spent      map[[16]byte]bool
-	find, save error
+	account          account.Account
+	spent            map[[16]byte]bool
+	find, open, save error
 }
 
-func (p *platform) FindUID(
-	context.Context, int64, account.UID, time.Time,
-) (account.Account, error) {
+func (p *platform) FindUID(context.Context, int64, account.UID) (account.Account, error) {
 	return p.account, p.find
+}
+
+func (p *platform) Credential(account.Account) (digest.Credential, error) {
+	return digest.Credential{}, p.open
 }
 
 func (p *platform) Spend(_ context.Context, _ int64, id [16]byte, _ time.Time) (bool, error) {
@@ -56,6 +59,12 @@ func TestOpen(t *testing.T) {
 		{"not when expired", func(_ *platform, now *time.Time, _ *string) {
 			*now = made.Add(provision.LinkLife)
 		}, provision.ErrGone, "expired"},
+		{"works when the clock is behind by a minute", func(_ *platform, now *time.Time, _ *string) {
+			*now = made.Add(-time.Minute)
+		}, nil, "ok"},
+		{"not when it is from further in the future", func(_ *platform, now *time.Time, _ *string) {
+			*now = made.Add(-time.Minute - 1)
+		}, provision.ErrGone, "expired"},
 		{"not with a changed token", func(_ *platform, _ *time.Time, token *string) {
 			*token = "B" + (*token)[1:]
 		}, provision.ErrGone, "not_found"},
@@ -71,6 +80,9 @@ func TestOpen(t *testing.T) {
 		{"not when the account cannot be read", func(p *platform, _ *time.Time, _ *string) {
 			p.find = broken
 		}, broken, "server_error"},
+		{"not when the row has the name of another account", func(p *platform, _ *time.Time, _ *string) {
+			p.open = secret.ErrSeal
+		}, secret.ErrSeal, "server_error"},
 		{"not when it cannot be spent", func(p *platform, _ *time.Time, _ *string) {
 			p.save = broken
 		}, broken, "server_error"},

@@ -103,9 +103,13 @@ func TestStoreFaults(t *testing.T) {
 		if !errors.Is(err, errBroken) || challenge != nil || got.User != "" {
 			t.Errorf("%s: got %q, %v, %v", name, got.User, challenge, err)
 		}
+		if fault == &accounts.credential && !strings.HasPrefix(err.Error(), "account ann of "+h.Tenant.Host+": ") {
+			t.Errorf("%s: the error does not name the account: %v", name, err)
+		}
 	}
 	for name, fault := range map[string]*error{
 		"the account is not read":      &accounts.findUID,
+		"the credential does not open": &accounts.credential,
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken

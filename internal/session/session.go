@@ -20,9 +20,11 @@
 // # Sessions
 //
 // A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
-// is valid for Life, while the account's epoch is the one it was issued under: disabling an account
-// ends its sessions with the next request. Signing out revokes one session, by its ID, in the
-// store.
+// is valid for Life, not before it was issued, and while the account's epoch is the one it was
+// issued under: disabling an account ends its sessions with the next request. Signing out revokes
+// one session, by its ID, in the store. Reading a session opens the account's credential too: in a
+// row whose user name somebody exchanged for another one it does not open, and the session is not
+// that of the other person.
 //
 // The token is a ticket of package secret:
 //
@@ -34,6 +36,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -52,6 +55,10 @@ const Life = 12 * time.Hour
 
 // DeviceLife is how long a browser keeps its device token.
 const DeviceLife = 365 * 24 * time.Hour
+
+// skew is how far the clock of the server that issued a session may be ahead of ours. A session that
+// lies further in the future was issued while a clock was wrong, and would last too long.
+const skew = time.Minute
 
 // Accounts is what an Authenticator needs of accounts.
 type Accounts interface {
@@ -103,7 +110,7 @@ type Deps struct {
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
-type Signatures struct{ session, device, oldDevice, nonce *secret.Tickets }
+type Signatures struct{ session, device, nonce *secret.Tickets }
 
 // NewSignatures returns Signatures under the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
@@ -114,7 +121,6 @@ func NewSignatures(r *secret.Ring) *Signatures {
 		device: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "device", Version: 1, Account: true, CodeSize: 32,
 		}),
-		oldDevice: secret.NewTickets(r, secret.TicketFormat{Purpose: "device", CodeSize: 32}),
 		nonce: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "sign-in nonce", Unit: time.Millisecond, CodeSize: 32,
 		}),
@@ -240,8 +246,8 @@ func (a *Authenticator) prove(
 		return account.Account{}, err
 	}
 	credential, err := a.deps.Accounts.Credential(found)
-	if err != nil {
-		return account.Account{}, err
+	if err != nil { // the account exists, so its name is not a password that was typed into the field
+		return account.Account{}, fmt.Errorf("account %s of %s: %w", found.User, t.Host, err)
 	}
 	right := answer.Proves(credential, at.Method)
 	if !known || !right || found.Held {
@@ -324,20 +330,17 @@ func (a *Authenticator) recordDetail(
 func (a *Authenticator) ownerToken(
 	ctx context.Context, t *tenant.Tenant, user string, at Attempt,
 ) (string, error) {
-	signatures := a.deps.Signatures()
-	if k, ok := signatures.device.Read(t.ID, at.Device); ok {
+	// A token of the first versions of the program is not read: it was issued for a name, which may be
+	// that of another account since an operator freed it. The browser gets a new one at the next
+	// sign-in.
+	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device); ok {
 		// The name may have belonged to another account when the token was issued.
-		owner, err := a.deps.Accounts.FindUID(ctx, t.ID, k.Account)
+		owner, err := a.owner(ctx, t, k.Account)
 		if err == nil && owner.User == user {
 			return string(k.ID[:]), nil
-		} else if err != nil && !fault.Is(err, fault.NotFound) {
+		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
 			return "", err
 		}
-	}
-	// Older programs issued tokens for a name, and only to the owners of active accounts, whose names
-	// are given to nobody else.
-	if k, ok := signatures.oldDevice.Read(t.ID, at.Device, user); ok {
-		return string(k.ID[:]), nil
 	}
 	if at.Link == "" {
 		return "", nil
@@ -355,7 +358,24 @@ func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) str
 	return a.deps.Signatures().device.Issue(t.ID, k)
 }
 
-// read returns the ticket of a session that has not expired, and when it does.
+// owner returns the account of a token. A token names its account by the UID, and somebody who can
+// write to the store could give its row another user name. So the account's credential is opened, which is
+// bound to both.
+func (a *Authenticator) owner(
+	ctx context.Context, t *tenant.Tenant, uid account.UID,
+) (account.Account, error) {
+	owner, err := a.deps.Accounts.FindUID(ctx, t.ID, uid)
+	if err == nil {
+		_, err = a.deps.Accounts.Credential(owner)
+	}
+	if err != nil {
+		return account.Account{}, err
+	}
+	return owner, nil
+}
+
+// read returns the ticket of a session that has not expired, and when it does. The session may have
+// been issued in the future.
 func (a *Authenticator) read(
 	t *tenant.Tenant, token string,
 ) (k secret.Ticket, expires time.Time, ok bool) {
@@ -365,15 +385,15 @@ func (a *Authenticator) read(
 }
 
 // SignedIn returns the account of a session, by its token. It fails with ErrDenied if there is no
-// such session, or it has ended.
+// such session, or it has ended, and with secret.ErrSeal if the account's row was changed.
 func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string,
 ) (account.Account, error) {
 	k, expires, ok := a.read(t, token)
-	if !ok {
+	if !ok || !k.Fresh(a.deps.Now(), Life, skew) {
 		return account.Account{}, ErrDenied
 	}
-	owner, err := a.deps.Accounts.FindUID(ctx, t.ID, k.Account)
+	owner, err := a.owner(ctx, t, k.Account)
 	if fault.Is(err, fault.NotFound) || err == nil && (owner.Disabled || owner.Epoch != k.Epoch) {
 		return account.Account{}, ErrDenied
 	}

@@ -394,6 +394,12 @@ func TestSession(t *testing.T) {
 				h.Must(h.SignOut(h.Context(), h.Tenant, g.Session, world.NewOrigin()))
 			}
 		},
+		"when the clock was ahead by a year and is put right": func(h *fixture, _ session.Grant) {
+			h.Advance(-365 * 24 * time.Hour)
+		},
+		"when it lies in the future by more than a minute": func(h *fixture, _ session.Grant) {
+			h.Advance(-time.Minute - time.Microsecond)
+		},
 		"after session.Life": func(h *fixture, _ session.Grant) { h.Advance(session.Life) },
 		"when the keys are rotated twice": func(h *fixture, _ session.Grant) {
 			h.SignRing = h.SignRing.Rotated(h.Now(), 2).Rotated(h.Now(), 2)
@@ -412,6 +418,20 @@ func TestSession(t *testing.T) {
 		h.Advance(session.Life - time.Microsecond)
 		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
 		h.Must(err)
+	})
+	t.Run("survives a clock that is behind by a minute", func(t *testing.T) {
+		h, g := begin(t)
+		h.Advance(-time.Minute)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		h.Must(err)
+	})
+	t.Run("can be ended while it lies in the future", func(t *testing.T) {
+		h, g := begin(t)
+		h.Advance(-24 * time.Hour)
+		h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))
+		h.Advance(24 * time.Hour)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		h.Is(err, session.ErrDenied)
 	})
 	t.Run("survives the end of another session", func(t *testing.T) {
 		h, g := begin(t)

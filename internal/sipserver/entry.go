@@ -2,6 +2,7 @@ package sipserver
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	// hardly depends on the state.
 	hashes, err := r.deps.Accounts.Credential(a)
 	if err != nil {
-		return Entry{}, err
+		return Entry{}, fmt.Errorf("account %s of %s: %w", user, t.Host, err)
 	}
 	if a.Disabled {
 		return Entry{}, ErrNoAccount

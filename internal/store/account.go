@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -288,15 +289,11 @@ func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (accoun
 
 func stateOf(a account.Account) string { return string(a.State()) }
 
-// setState returns an update to a state. If the account is in this state already, it keeps the time.
-func setState(e *trailEntry, a account.Account, state account.State, more string) update {
-	at := e.At
-	if a.State() == state && a.Set.State == state {
-		at = a.Set.At
-	}
+// setState returns an update to a state, in which the account is not yet.
+func setState(e *trailEntry, state account.State, more string) update {
 	return update{
 		`set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
-		[]any{string(state), engine.Micros(at), e.Actor.String(), e.Reason},
+		[]any{string(state), engine.Micros(e.At), e.Actor.String(), e.Reason},
 	}
 }
 
@@ -306,9 +303,9 @@ func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			switch {
 			case a.Held && a.Pending():
-				return setState(e, a, account.Waiting, `held = FALSE`), nil
+				return setState(e, account.Waiting, `held = FALSE`), nil
 			case a.Held:
-				return setState(e, a, account.Active, `held = FALSE`), nil
+				return setState(e, account.Active, `held = FALSE`), nil
 			case a.Pending() && !tx.Repeated(): // otherwise an earlier run may have enabled it
 				return update{}, account.ErrWaiting
 			}
@@ -323,7 +320,7 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 			if a.State() == account.Active {
 				return update{}, nil
 			}
-			return setState(e, a, account.Active, `held = FALSE, activated = COALESCE(activated, $3)`), nil
+			return setState(e, account.Active, `held = FALSE, activated = COALESCE(activated, $3)`), nil
 		})
 }
 
@@ -331,7 +328,13 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	return s.change(ctx, audit.AccountDisable, hook.AccountDisabled, tenant, user, now, stateOf,
 		func(_ engine.Tx, e *trailEntry, a account.Account) (update, error) {
-			return setState(e, a, account.Disabled, `held = TRUE, epoch = epoch + 1`), nil
+			const more = `held = TRUE, epoch = epoch + 1`
+			// Of an account that an older program disabled, nothing is known that could be kept.
+			if !a.Held || a.Set.State != account.Disabled && e.Reason != "" {
+				return setState(e, account.Disabled, more), nil
+			}
+			// It keeps the time, the operator, and the reason unless there is another one.
+			return update{`set_why = $2, ` + more, []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
 		})
 }
 

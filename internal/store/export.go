@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"dialtone/internal/account"
@@ -19,21 +20,33 @@ var (
 // EnableExport implements export.Admin.
 func (s *Store) EnableExport(ctx context.Context, progress export.Progress) error {
 	enable, rebuild := entry(ctx, audit.ExportEnable, time.Now()), entry(ctx, audit.ExportRebuild, time.Now())
+	var added *trailEntry
 	return s.tables.Enable(ctx, progress, func(tx engine.Tx) error {
 		enabled, err := phonetables.Enabled(tx)
 		if err != nil {
 			return err
 		}
-		if enabled {
-			return rebuild.add(tx)
+		if added == nil { // a repeated run would find what the first one has enabled
+			added = enable
+			if enabled {
+				added = rebuild
+			}
 		}
-		return enable.add(tx)
-	})
+		return added.add(tx)
+	}, func(err error) error { return s.addFailed(ctx, added.Action, err) })
+}
+
+// addFailed adds to the trail that a change failed after its row was added, and returns the errors.
+func (s *Store) addFailed(ctx context.Context, action audit.Action, err error) error {
+	e := entry(ctx, action, time.Now())
+	e.Outcome = audit.Failed
+	return errors.Join(err, s.engine.Write(e.add))
 }
 
 // DisableExport implements export.Admin.
 func (s *Store) DisableExport(ctx context.Context) error {
-	return s.tables.Disable(entry(ctx, audit.ExportDisable, time.Now()).add)
+	return s.tables.Disable(entry(ctx, audit.ExportDisable, time.Now()).add,
+		func(err error) error { return s.addFailed(ctx, audit.ExportDisable, err) })
 }
 
 // ExportStatus implements export.Admin.
@@ -46,6 +59,11 @@ func (s *Store) ExportedEntries(ctx context.Context, realm string, each func(exp
 
 // ExportVersion implements export.Source.
 func (s *Store) ExportVersion(ctx context.Context) (int64, error) { return s.tables.Version(ctx) }
+
+// MissingInExport implements export.Admin.
+func (s *Store) MissingInExport(ctx context.Context) ([]export.Missing, error) {
+	return s.tables.Missing(ctx)
+}
 
 // CatchUpExport implements export.Admin.
 func (s *Store) CatchUpExport(ctx context.Context) error { return s.tables.CatchUp(ctx) }

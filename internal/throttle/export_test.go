@@ -14,6 +14,12 @@ func (f *Failures) Fill() {
 }
 
 // Fill fills every count.
+func (s *Signups) Fill() {
+	s.byAddress.Fill()
+	s.bySite.Fill()
+}
+
+// Fill fills every count.
 func (p *Passwords) Fill() {
 	p.byName.Fill()
 	p.byAddress.Fill()

@@ -245,14 +245,11 @@ func TestFailuresMemory(t *testing.T) {
 	}
 	before := heap()
 	p := throttle.NewPasswords(secret.NewRing(noon), clock)
-	others := []*throttle.Failures{
-		throttle.NewFailures(throttle.FailedSignups, throttle.FailedSignupBuckets, clock),
-		throttle.NewFailures(throttle.WrongTokens, throttle.WrongTokenBuckets, clock),
-	}
+	signups := throttle.NewSignups(secret.NewRing(noon), clock)
+	tokens := throttle.NewFailures(throttle.WrongTokens, throttle.WrongTokenBuckets, clock)
 	p.Fill()
-	for _, f := range others {
-		f.Fill()
-	}
+	signups.Fill()
+	tokens.Fill()
 	const most = 64 << 20
 	if used := heap() - before; used > most || used < most/4 {
 		t.Errorf("the counters take %d MiB, and should take at most 64", used>>20)
@@ -264,12 +261,12 @@ func TestFailuresMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.Wrong()
-	for _, f := range others {
-		f.Add(bucket(1))
-	}
+	signups.Add(1, addr)
+	tokens.Add(bucket(1))
 	if used := heap() - before; used > 1<<20 {
 		t.Errorf("%d KiB are left after everything expired", used>>10)
 	}
 	runtime.KeepAlive(p)
-	runtime.KeepAlive(others)
+	runtime.KeepAlive(signups)
+	runtime.KeepAlive(tokens)
 }

@@ -30,7 +30,8 @@ func NewPasswords(ring *secret.Ring, now func() time.Time) *Passwords {
 	}
 }
 
-// Guess is an attempt to prove a password that is in progress. Only one copy of it may be ended.
+// Guess is an attempt in progress to prove a password or to sign up. Only one copy of it may be
+// ended.
 type Guess struct {
 	// attempts are the n attempts under each limit that counts it. The last is the one that a right
 	// password makes forget its failures.

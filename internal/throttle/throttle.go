@@ -40,8 +40,11 @@ var (
 	AddressChangesPerAccount = Rule{1, 24 * time.Hour}
 	// ResendsPerAccount holds for the messages of one account after the first.
 	ResendsPerAccount = Rule{3, 24 * time.Hour}
-	// FailedSignups holds for failed signups from one address.
+	// FailedSignups holds for failed signups from one address. The address is an IPv4 address or an
+	// IPv6 /64.
 	FailedSignups = Rule{60, 10 * time.Minute}
+	// FailedSignupsPerSite holds in addition for an IPv6 /48.
+	FailedSignupsPerSite = Rule{180, 10 * time.Minute}
 	// FailedSignIns holds for wrong passwords for one name, known or not, and for one known device
 	// or link.
 	FailedSignIns = Rule{10, 15 * time.Minute}
@@ -58,11 +61,8 @@ var (
 // link takes a place under such a rule.
 const Longest = 24 * time.Hour
 
-// How many addresses are counted that fail at signups and at tokens, which bounds the memory.
-const (
-	FailedSignupBuckets = 1 << 15
-	WrongTokenBuckets   = 1 << 12
-)
+// WrongTokenBuckets is how many addresses are counted that fail at tokens, which bounds the memory.
+const WrongTokenBuckets = 1 << 12
 
 // Bucket identifies what is counted. It is a keyed hash, so that the store contains neither
 // addresses nor e-mail addresses for it.
@@ -116,6 +116,7 @@ const (
 	LimitResend        = "resend"         // messages of an account
 	LimitAddressChange = "address_change" // changes of an account's e-mail address
 	LimitFailures      = "failures"       // failed signups from an address
+	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
 	LimitName          = "name"           // wrong passwords for a name
 	LimitDevice        = "device"         // wrong passwords with a device token or a link
 )

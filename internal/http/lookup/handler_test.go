@@ -239,7 +239,8 @@ func TestInternalError(t *testing.T) {
 		logged string
 	}{
 		"a credential that does not open": {
-			func(d *sipserver.Deps) { d.Accounts = otherKeys }, secret.ErrSeal.Error(),
+			func(d *sipserver.Deps) { d.Accounts = otherKeys },
+			"account alice of a.test: key ",
 		},
 		"a panic": {
 			func(d *sipserver.Deps) { d.Tenants = nil }, `level=ERROR msg="lookup failed" path=/v1/`,

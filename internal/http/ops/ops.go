@@ -1,7 +1,8 @@
 // Package ops serves health checks and metrics for monitoring. Its listener is not for the public.
 //
 //	GET /livez    200 while the process can answer
-//	GET /readyz   200 if every check succeeds, otherwise 503; the body has each check and its error
+//	GET /readyz   200 if every check succeeds, otherwise 503; the body has each check and its error,
+//	              or a warning about something to repair that does not keep the server from its work
 //	GET /metrics  metrics in Prometheus text format
 //
 // RestrictHosts refuses requests under names that are not this server's. A web page could otherwise
@@ -30,6 +31,12 @@ import (
 	"dialtone/internal/http/answer"
 )
 
+// Warning is an error of a probe that found something for an operator to repair, which does not keep
+// the server from its work. The check succeeds, and its result has the warning.
+type Warning string
+
+func (w Warning) Error() string { return string(w) }
+
 // Check is one readiness check.
 type Check struct {
 	Name  string
@@ -55,9 +62,10 @@ type Site struct {
 }
 
 type result struct {
-	Name  string `json:"name"`
-	OK    bool   `json:"ok"`
-	Error string `json:"error,omitempty"`
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Error   string `json:"error,omitempty"`
+	Warning string `json:"warning,omitempty"`
 }
 
 // check is a Check that runs once at a time, so that probes of a hanging disk do not pile up.
@@ -170,6 +178,9 @@ func (c *check) run() result {
 	case err = <-done:
 	case <-ctx.Done():
 		err = errHangs
+	}
+	if warning, ok := errors.AsType[Warning](err); ok {
+		return result{Name: c.Name, OK: true, Warning: string(warning)}
 	}
 	if err != nil {
 		return result{Name: c.Name, Error: err.Error()}

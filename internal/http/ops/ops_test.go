@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -54,6 +55,14 @@ func TestReadiness(t *testing.T) {
 		_, body := ask(t, s, "GET", "/readyz")
 		if body["checks"].([]any)[0].(map[string]any)["error"] != "the disk is full" {
 			t.Errorf("the error is missing: %v", body)
+		}
+		probeErr = fmt.Errorf("store: %w", Warning("an account is damaged"))
+		time.Sleep(cacheTime)
+		want(200)
+		_, body = ask(t, s, "GET", "/readyz")
+		if first := body["checks"].([]any)[0].(map[string]any); first["ok"] != true ||
+			first["warning"] != "an account is damaged" || first["error"] != nil {
+			t.Errorf("the check with a warning is %v", first)
 		}
 		probeErr = nil
 		time.Sleep(cacheTime)

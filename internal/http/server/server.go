@@ -4,9 +4,10 @@
 // It guarantees that no client can hold a connection for long without reading or writing, that one
 // client cannot use up all connections, and that a shutdown lets the requests in progress finish,
 // for at most DrainTime. When all connections are in use, a new one displaces the one that has kept
-// the server waiting for the header of a request for longest. So clients that send half a request,
-// or that stay after their answer, cannot keep others out. Connections of trusted proxies are not
-// displaced.
+// the server waiting for longest: for a request, for the rest of its header or body, or for the
+// client to read the answer. So clients that send half a request, or that stay after their answer,
+// cannot keep others out. Connections of trusted proxies are not displaced. A log line says how many
+// connections were displaced or refused, at most once a minute.
 //
 // It does not terminate TLS: a reverse proxy does that.
 package server
@@ -15,6 +16,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,8 +44,10 @@ const DrainTime = 10 * time.Second
 func Serve(
 	ctx context.Context, l net.Listener, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
+	limited := limit(l, limits, log)
 	server := &http.Server{
-		Handler:           h,
+		Handler:           limited.handler(h),
+		ConnContext:       withConn,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      15 * time.Second,
@@ -53,8 +57,6 @@ func Serve(
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	limited := limit(l, limits)
-	server.ConnState = limited.connState
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(limited) }()
 	select {
@@ -73,30 +75,35 @@ func Serve(
 
 // limit returns a listener that closes connections over the limits as soon as they are accepted. A
 // refused client notices at once, and file descriptors remain for the store.
-func limit(l net.Listener, limits Limits) *limitedListener {
-	return &limitedListener{Listener: l, limits: limits, open: make(map[netip.Prefix]int)}
+func limit(l net.Listener, limits Limits, log *slog.Logger) *limitedListener {
+	return &limitedListener{
+		Listener: l, limits: limits, open: make(map[netip.Prefix]int), losses: losses{log: log},
+	}
 }
 
 type limitedListener struct {
 	net.Listener
 	limits Limits
+	losses losses // used by Accept alone
 
 	mu    sync.Mutex
 	total int
 	open  map[netip.Prefix]int // by network
-	// waiting has the connections that may be closed for a new one: those from which the server
-	// waits for the header of a request. The one that it has waited for longest is first.
+	// waiting has the connections that may be closed for a new one: those whose client the server
+	// waits for. The one that it has waited for longest is first.
 	waiting list.List
 }
 
-// limitedConn is an accepted connection. Its fields are guarded by the listener's mutex.
+// limitedConn is an accepted connection.
 type limitedConn struct {
 	net.Conn
 	listener *limitedListener
 	addr     netip.Addr
-	proxy    bool
-	counted  bool          // until it is closed
-	waiting  *list.Element // in listener.waiting, or nil
+	proxy    bool // never changes after acquire
+
+	// The listener's mutex guards the other fields.
+	counted bool          // until it is closed
+	waiting *list.Element // in listener.waiting, or nil
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -113,11 +120,16 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		displaced, ok := l.acquire(accepted)
 		if displaced != nil {
 			displaced.Conn.Close()
+			l.losses.displaced++
 		}
+		if !ok {
+			c.Close()
+			l.losses.refused++
+		}
+		l.losses.report()
 		if ok {
 			return accepted, nil
 		}
-		c.Close()
 	}
 }
 
@@ -157,13 +169,15 @@ func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bo
 	return displaced, true
 }
 
-// wait adds a connection from which the server waits for the header of a request.
+// wait adds a connection whose client the server waits for from now on.
 func (l *limitedListener) wait(c *limitedConn) {
 	// A proxy may be sending a request on an idle connection. If we closed it, the visitor would
 	// get an error.
-	if c.counted && !c.proxy && c.waiting == nil {
-		c.waiting = l.waiting.PushBack(c)
+	if !c.counted || c.proxy {
+		return
 	}
+	l.noLongerWaits(c)
+	c.waiting = l.waiting.PushBack(c)
 }
 
 // remove no longer counts a connection. It may be repeated.
@@ -188,21 +202,74 @@ func (l *limitedListener) noLongerWaits(c *limitedConn) {
 	}
 }
 
-// connState is a hook of http.Server, which calls it with StateActive when the header of a request
-// is complete, and with StateIdle after the answer.
-func (l *limitedListener) connState(conn net.Conn, state http.ConnState) {
-	c, ok := conn.(*limitedConn)
-	if !ok {
-		return
+// handler returns h for requests on connections of the listener. A connection waits, except while
+// h has the whole request and computes the answer.
+func (l *limitedListener) handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, ok := r.Context().Value(connKey{}).(*limitedConn)
+		if !ok || c.proxy {
+			h.ServeHTTP(w, r)
+			return
+		}
+		if r.ContentLength == 0 {
+			c.works()
+		} else {
+			c.waits()
+			r.Body = &body{r.Body, c}
+		}
+		h.ServeHTTP(w, r)
+		c.waits()
+	})
+}
+
+type connKey struct{}
+
+// withConn is a hook of http.Server, which makes the connection known to the handler.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// body is the body of a request. At its end, the connection no longer waits.
+type body struct {
+	io.ReadCloser
+	conn *limitedConn
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.conn.works()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch state {
-	case http.StateActive:
-		l.noLongerWaits(c)
-	case http.StateIdle:
-		l.wait(c)
+	return n, err
+}
+
+// waits notes that the server waits for the client from now on. It reports whether it did before.
+func (c *limitedConn) waits() (before bool) {
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	before = c.waiting != nil
+	c.listener.wait(c)
+	return before
+}
+
+// works notes that the server has what it needs from the client.
+func (c *limitedConn) works() {
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	c.listener.noLongerWaits(c)
+}
+
+// Write waits for the client if that does not read.
+func (c *limitedConn) Write(p []byte) (int, error) {
+	if c.proxy {
+		return c.Conn.Write(p)
 	}
+	before := c.waits()
+	n, err := c.Conn.Write(p)
+	if !before {
+		c.works()
+	}
+	return n, err
 }
 
 func (c *limitedConn) Close() error {
@@ -210,6 +277,22 @@ func (c *limitedConn) Close() error {
 	c.listener.remove(c)
 	c.listener.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// losses counts the connections that were closed because of the limits, for the log.
+type losses struct {
+	log                *slog.Logger
+	displaced, refused int // since the last report
+	reported           time.Time
+}
+
+// report logs the losses, at most once a minute.
+func (l *losses) report() {
+	if l.displaced+l.refused == 0 || time.Since(l.reported) < time.Minute {
+		return
+	}
+	l.log.Warn("connections closed at the limit", "displaced", l.displaced, "refused", l.refused)
+	l.displaced, l.refused, l.reported = 0, 0, time.Now()
 }
 
 // siteFactor is how many times ConnectionsPerAddress an IPv6 /48 may have open.

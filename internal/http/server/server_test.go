@@ -246,7 +246,12 @@ func TestLimits(t *testing.T) {
 }
 
 func TestDisplacement(t *testing.T) {
-	const request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+	const (
+		request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+		post    = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n"
+		chunked = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+		unread  = "GET /unread HTTP/1.1\r\nHost: a.test\r\n\r\n"
+	)
 	limits := Limits{3, 3, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 	// Each of the three open connections sends its text, a second after the one before.
 	for _, row := range []struct {
@@ -258,13 +263,22 @@ func TestDisplacement(t *testing.T) {
 		{"the oldest that has sent nothing", "192.0.2.1", [3]string{"", "", ""}, 0},
 		{"the oldest with half a header", "192.0.2.1", [3]string{"GET / HT", "GET", "GET / "}, 0},
 		{"not one whose request is answered", "192.0.2.1", [3]string{request, "GET / HT", ""}, 1},
+		{"the oldest with half a body", "192.0.2.1", [3]string{post + "x", post, post + "xx"}, 0},
+		{"one with half a body in chunks", "192.0.2.1",
+			[3]string{request, chunked + "3\r\nxyz\r\n", request}, 1},
+		{"not one whose body is complete", "192.0.2.1", [3]string{post + "xyz", post + "xx", ""}, 1},
+		{"not one whose chunks are complete", "192.0.2.1",
+			[3]string{chunked + "3\r\nxyz\r\n0\r\n\r\n", post + "xx", ""}, 1},
+		{"the oldest that does not read the answer", "192.0.2.1", [3]string{request, unread, unread}, 1},
 		{"the new one when all are answered", "192.0.2.1", [3]string{request, request, request}, -1},
 		{"the new one when a proxy has all", "10.0.0.1", [3]string{"", "", ""}, -1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var slow chan bool
 			handler := func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/" {
+				if r.URL.Path == "/unread" {
+					w.Write(make([]byte, 64<<10))
+				} else if _, err := io.ReadAll(r.Body); err == nil {
 					<-slow
 				}
 			}
@@ -321,6 +335,91 @@ func TestDisplacement(t *testing.T) {
 	})
 }
 
+// TestDisplacementOfSlowBodies opens more connections than there may be, each of which sends its body
+// byte by byte, and asks for a page meanwhile.
+func TestDisplacementOfSlowBodies(t *testing.T) {
+	withServer(t, readBody, Limits{20, 10, nil}, func(t *testing.T, l *pipes, _ func() error) {
+		var sending sync.WaitGroup
+		for i := range 30 {
+			c := l.dial("192.0.2." + string('1'+rune(i/10)))
+			defer c.Close()
+			sending.Go(func() {
+				io.WriteString(c, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 500\r\n\r\n")
+				for range 5 {
+					if _, err := c.Write([]byte{'x'}); err != nil {
+						return
+					}
+					time.Sleep(time.Second)
+				}
+			})
+		}
+		for range 10 {
+			synctest.Wait()
+			c := l.dial("198.51.100.1")
+			synctest.Wait()
+			if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"); err != nil {
+				t.Fatal("refused:", err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal("not answered:", err)
+			}
+			io.Copy(io.Discard, response.Body)
+			c.Close()
+		}
+		sending.Wait()
+	})
+}
+
+func TestLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines bytes.Buffer
+		pipes := newPipes()
+		defer pipes.Close()
+		l := limit(pipes, Limits{2, 1, nil}, slog.New(slog.NewTextHandler(&lines, nil)))
+		go func() {
+			for {
+				if _, err := l.Accept(); err != nil {
+					return
+				}
+			}
+		}()
+		check := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			got := strings.Split(strings.TrimSpace(lines.String()), "\n")
+			lines.Reset()
+			if strings.Join(got, "") == "" {
+				got = nil
+			}
+			if len(got) != len(want) {
+				t.Fatalf("logged %q, want %q", got, want)
+			}
+			for i := range got {
+				if !strings.Contains(got[i], "level=WARN") || !strings.HasSuffix(got[i], want[i]) {
+					t.Errorf("logged %q, want %q", got[i], want[i])
+				}
+			}
+		}
+		open := func(from ...string) {
+			for _, f := range from {
+				pipes.dial(f)
+			}
+		}
+		open("192.0.2.1", "192.0.2.2")
+		check()
+		open("192.0.2.2")
+		check("displaced=0 refused=1")
+		open("192.0.2.3", "192.0.2.4", "192.0.2.4")
+		time.Sleep(59 * time.Second)
+		open("192.0.2.4")
+		check()
+		time.Sleep(time.Second)
+		open("192.0.2.5")
+		check("displaced=3 refused=2")
+	})
+}
+
 // isClosed reports whether the server has closed a connection. It returns at once.
 func isClosed(c net.Conn) bool {
 	c.SetReadDeadline(time.Now())
@@ -329,7 +428,7 @@ func isClosed(c net.Conn) bool {
 }
 
 func TestRelease(t *testing.T) {
-	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2})
+	l := limit(newPipes(), Limits{Connections: 3, ConnectionsPerAddress: 2}, discard)
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	for range 1000 {
 		var conns []*limitedConn
@@ -340,17 +439,17 @@ func TestRelease(t *testing.T) {
 			if _, ok := l.acquire(c); !ok {
 				t.Fatal("refused")
 			}
-			l.connState(c, http.StateActive)
+			c.works()
 			conns = append(conns, c)
 		}
 		if _, ok := l.acquire(&limitedConn{listener: l, addr: netip.MustParseAddr("192.0.2.3")}); ok {
 			t.Fatal("a fourth connection was accepted")
 		}
-		l.connState(conns[0], http.StateIdle)
+		conns[0].waits()
 		for _, c := range conns {
 			c.Close()
 			c.Close() // a connection that is closed twice is released once
-			l.connState(c, http.StateIdle)
+			c.waits()
 		}
 	}
 	if l.total != 0 || len(l.open) != 0 || l.waiting.Len() != 0 {

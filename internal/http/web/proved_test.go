@@ -3,10 +3,12 @@ package web_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/session"
 )
 
 // afterFind is a store that calls then once an account was found for the proof of its password.
@@ -24,6 +26,33 @@ func (s afterFind) Find(
 		then()
 	}
 	return a, err
+}
+
+// TestNoProof checks that the scheme alone, which scripts send for a challenge, is no proof: it is
+// answered like no header, needs no form, and is no failed attempt.
+func TestNoProof(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	v := s.visitor("a.test")
+	for method, paths := range map[string][]string{
+		"GET": {"/signin.ashx"}, "POST": {"/signin.ashx", "/resend.ashx", "/activate.ashx"},
+	} {
+		for _, path := range paths {
+			for _, scheme := range []string{"X-Digest", "x-digest"} {
+				a := v.do(t, method, path, "", "X-Requested-With", "fetch", "Authorization", scheme)
+				description := a.wantError(t, 401, "unauthorized")
+				if want := session.ErrNoProof.Error(); description != want {
+					t.Errorf("%s %s: %q, want %q", method, path, description, want)
+				}
+				if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "X-Digest realm=") {
+					t.Errorf("%s %s: the challenge is %q", method, path, a.header.Get("WWW-Authenticate"))
+				}
+			}
+		}
+	}
+	if n := s.Log.Count(`"outcome":"malformed"`); n != 0 {
+		t.Errorf("%d attempts failed", n)
+	}
 }
 
 // TestAccountGoneAfterProof checks that an account that is disabled or deleted after the proof gets

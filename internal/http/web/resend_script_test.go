@@ -19,7 +19,7 @@ func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []stri
 	var mu sync.Mutex
 	var got []string
 	s.handle("/resend.ashx", func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") == "" {
+		if r.Header.Get("Authorization") == scriptScheme {
 			w.Header().
 				Set("WWW-Authenticate", `X-Digest realm="`+testHost+`", nonce="n", qop="auth", algorithm=MD5`)
 			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)

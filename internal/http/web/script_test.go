@@ -739,6 +739,40 @@ func TestSignInPage(t *testing.T) {
 		}
 	}
 
+	t.Run("sends no credentials of a link", func(t *testing.T) {
+		s := newPageServer(t)
+		// The browser keeps credentials for an origin, and the other tests use another one.
+		s.URL = strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
+		byBrowser := make(chan bool, 100)
+		s.handle("/signin.ashx", func(w http.ResponseWriter, r *http.Request) {
+			proof := r.Header.Get("Authorization")
+			byBrowser <- strings.Contains(proof, `username="mallory"`)
+			if proof == "" {
+				w.Header().Set("WWW-Authenticate", `Digest realm="x", nonce="n", qop="auth", algorithm=MD5`)
+				writeReply(w, 401, `{}`)
+				return
+			}
+			writeReply(w, 200, `{}`)
+		})
+		p := openTab(t, s, "/login.html")
+		p.do(chromedp.Navigate(strings.Replace(s.URL, "//", "//mallory:secret@", 1) + "/signin.ashx"))
+		if first, second := <-byBrowser, <-byBrowser; first || !second {
+			t.Fatal("the browser does not sign in by the link")
+		}
+		s.onSignIn("MD5", 0, good)
+		p.do(chromedp.Navigate(s.URL + "/login.html"))
+		p.ready()
+		p.fill("user", "alex", "password", testPassword)
+		p.submit()
+		p.wait(`location.pathname === "/account.html" && document.querySelector("h1") !== null`)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.signIns) != 2 || s.signIns[0] != "GET fetch X-Digest" ||
+			!strings.Contains(s.signIns[1], `username="alex"`) {
+			t.Errorf("the requests are %q", s.signIns)
+		}
+	})
+
 	const (
 		denied     = "The user name or password is wrong. Check both and try again"
 		failed     = "Something went wrong on our side. Try again in a moment"

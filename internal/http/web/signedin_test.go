@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
 
@@ -151,4 +152,36 @@ func TestUnknownHostHasStyle(t *testing.T) {
 	}
 	v.get(t, "/static/absent.css").wantError(t, 421, "misdirected_request")
 	v.get(t, "/signup.ashx").wantError(t, 421, "misdirected_request")
+}
+
+// TestExchangedNames exchanges the user names of two accounts in the database. A session and a
+// provisioning link that were made before open nothing for the other name.
+func TestExchangedNames(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
+		x.TURNURIs = []string{"turn:turn.test"}
+	}})
+	s.turn.Store(secret.NewRing(s.Now()))
+	boss, mallory := s.active(t, "a.test"), s.active(t, "a.test")
+	v := s.visitor("a.test")
+	cookies := v.signIn(t, mallory.user, mallory.password).cookies()
+	link := s.provision(t, v, cookies, "linphone")
+	for _, names := range [][2]string{{boss.user, "-"}, {mallory.user, boss.user}, {"-", mallory.user}} {
+		s.exec(t, "UPDATE account SET username = '"+names[1]+"' WHERE username = '"+names[0]+"'")
+	}
+	for name, a := range map[string]answer{
+		"the start page":   v.get(t, "/", "Cookie", cookies),
+		"the account page": v.get(t, "/account.html", "Cookie", cookies),
+		"TURN":             v.get(t, "/turn", "Cookie", cookies),
+		"a new link": v.do(t, "POST", "/provision", "format=linphone",
+			"Content-Type", formType, "Cookie", cookies),
+		"the link": v.get(t, link),
+	} {
+		if name != "the start page" {
+			a.wantStatus(t, 500)
+		}
+		if strings.Contains(a.body, boss.user) {
+			t.Errorf("%s is that of the other account:\n%s", name, a.body)
+		}
+	}
 }

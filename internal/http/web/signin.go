@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -40,6 +41,9 @@ func proved[F any](
 			Device:        cookie(r, deviceCookie),
 			From:          r.from,
 		}
+		if strings.EqualFold(at.Authorization, scriptScheme) {
+			at.Authorization = ""
+		}
 		var form F
 		if at.Authorization != "" {
 			var err error
@@ -63,13 +67,18 @@ func proved[F any](
 	}
 }
 
+// scriptScheme is the name of the scheme Digest for scripts. Alone, without a proof, it is the
+// Authorization of a script that asks for a challenge: a header of its own keeps the browser from
+// adding one, with a name and password that it got from a link.
+const scriptScheme = "X-Digest"
+
 // setChallenge sets the header of a 401. A script that sends X-Requested-With gets the challenge
 // under a scheme that browsers do not know: at the scheme Digest they would open a password box of
 // their own.
 func setChallenge(w http.ResponseWriter, r *request, c *digest.Challenge) {
 	scheme := "Digest "
 	if r.Header.Get("X-Requested-With") != "" {
-		scheme = "X-Digest "
+		scheme = scriptScheme + " "
 	}
 	w.Header().Set("WWW-Authenticate", scheme+c.String())
 }

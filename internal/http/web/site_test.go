@@ -159,7 +159,7 @@ func (s *testServer) start(t testing.TB) {
 		DevMail:        s.options.devMail,
 		Delivery:       s.options.delivery,
 		Links: provision.NewLinks(provision.Deps{
-			Accounts: s.Store, Store: s.Store, Audit: s.Audit, Now: s.Now,
+			Accounts: s.Accounts, Store: s.Store, Audit: s.Audit, Now: s.Now,
 			Tickets: func() *provision.Tickets { return provision.NewTickets(s.SignRing, s.Now) },
 		}),
 		TURN: func() *turn.Issuer {

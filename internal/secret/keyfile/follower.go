@@ -2,9 +2,6 @@ package keyfile
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +9,7 @@ import (
 )
 
 // Follower has a value of type T that is built from a ring, such as a set of derived keys. It is
-// built again when the key file has been replaced, and when a new key in it becomes old enough to
+// built again when the keys in the file have changed, and when a new key in it becomes old enough to
 // sign (secret.Ring.Signing).
 type Follower[T any] struct {
 	source   Source
@@ -20,7 +17,6 @@ type Follower[T any] struct {
 	build    func(*secret.Ring) *T
 	now      func() time.Time
 
-	info       os.FileInfo
 	ring       *secret.Ring
 	signingKey secret.ID // the key that signs
 	value      atomic.Pointer[T]
@@ -50,26 +46,19 @@ func (f *Follower[T]) Value() *T { return f.value.Load() }
 // call it.
 func (f *Follower[T]) Refresh() error {
 	changed := f.ring == nil
-	if !f.source.FromEnv() {
-		info, err := os.Stat(f.source.Path)
-		if f.optional && errors.Is(err, fs.ErrNotExist) {
-			f.info, f.ring = nil, nil
+	if changed || !f.source.FromEnv() {
+		// The file is read each time. Nothing else tells whether the process may still read it: its
+		// owner, its mode, an access list or a mount may have changed.
+		ring, err := f.source.Read()
+		if f.optional && errors.Is(err, ErrMissing) {
+			f.ring = nil
 			f.value.Store(nil)
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnusable, err)
-		}
-		if f.info == nil || !os.SameFile(f.info, info) || !f.info.ModTime().Equal(info.ModTime()) {
-			f.info, changed = info, true
-		}
-	}
-	if changed {
-		ring, err := f.source.Read()
-		if err != nil {
-			f.info = nil // so that the next call reads the file again
 			return err
 		}
+		changed = changed || ring.Text() != f.ring.Text()
 		f.ring = ring
 	}
 	ring := f.ring.Signing(f.now())

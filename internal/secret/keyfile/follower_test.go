@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,8 +54,22 @@ func TestFollower(t *testing.T) {
 		t.Error("the new key does not sign when it is old enough")
 	}
 
-	// A damaged or missing file leaves the value as it is.
+	// A file that cannot be used leaves the value as it is.
 	for name, change := range map[string]func() error{
+		// Its size and time stay as they are.
+		"open to others": func() error { return os.Chmod(path, 0o644) },
+		"a directory": func() error {
+			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
+		},
+		"of another content at the same time": func() error {
+			info, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			damaged := strings.Repeat("x", int(info.Size()))
+			return errors.Join(os.WriteFile(path, []byte(damaged), 0o600),
+				os.Chtimes(path, info.ModTime(), info.ModTime()))
+		},
 		"damaged": func() error { return os.WriteFile(path, []byte("x"), 0o600) },
 		"missing": func() error { return os.Remove(path) },
 	} {

@@ -18,7 +18,7 @@ type row struct {
 
 // page is a range of uids: the entries that should be in the tables, and the rows that are there.
 type page struct {
-	expected []export.Entry
+	expected []candidate
 	actual   []row
 	last     []byte // the last uid of the page, or nil if no page follows
 }
@@ -46,8 +46,8 @@ func readBoth(tx engine.Tx, open opener, after []byte) (p page, err error) {
 		p.last = p.actual[n-1].UID[:]
 	}
 	if last := p.last; last != nil {
-		p.expected = slices.DeleteFunc(p.expected, func(e export.Entry) bool {
-			return bytes.Compare(e.UID[:], last) > 0
+		p.expected = slices.DeleteFunc(p.expected, func(c candidate) bool {
+			return bytes.Compare(c.UID[:], last) > 0
 		})
 		p.actual = slices.DeleteFunc(p.actual, func(r row) bool { return bytes.Compare(r.UID[:], last) > 0 })
 	}
@@ -60,26 +60,28 @@ func same(a, b export.Entry) bool {
 		bytes.Equal(a.Marshal(), b.Marshal())
 }
 
-// differences calls f for each entry that is missing, wrong or superfluous, with the entry as it
-// should be, or nil if there should be none.
-func (p page) differences(f func(found export.Entry, what string, expected *export.Entry) error) error {
+// differences calls f for each entry that is missing, wrong or superfluous, with the account that it
+// should be of, or nil if there should be none. An account that cannot have an entry is a difference.
+func (p page) differences(f func(found export.Entry, what string, expected *candidate) error) error {
 	actual := make(map[account.UID]row)
 	for _, r := range p.actual {
 		actual[r.UID] = r
 	}
-	for _, e := range p.expected {
-		found, exists := actual[e.UID]
-		delete(actual, e.UID)
+	for _, c := range p.expected {
+		found, exists := actual[c.UID]
+		delete(actual, c.UID)
 		var what string
 		switch {
+		case c.err != nil:
+			what = "is missing, because the credential of the account does not open; " + export.MissingHint
 		case !exists:
 			what = "is missing"
-		case found.damaged || !same(found.Entry, e):
+		case found.damaged || !same(found.Entry, c.Entry):
 			what = "is not as the account is"
 		default:
 			continue
 		}
-		if err := f(e, what, &e); err != nil {
+		if err := f(c.Entry, what, &c); err != nil {
 			return err
 		}
 	}
@@ -138,16 +140,19 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	}
 	report := func(done int64) { progress(done, max(done, total)) }
 	err = t.walk(ctx, report, func(tx engine.Tx, p page) error {
-		err := p.differences(func(found export.Entry, _ string, expected *export.Entry) error {
+		err := p.differences(func(found export.Entry, _ string, expected *candidate) error {
 			if expected != nil {
-				return putEntry(tx, *expected)
+				return put(tx, t.backend, *expected)
 			}
-			_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, found.UID[:])
-			return err
+			return deleteEntry(tx, found.UID[:])
 		})
-		if err == nil && p.last == nil {
-			_, err = tx.Exec(`UPDATE dialtone_directory.state SET whole = TRUE`)
+		if err != nil || p.last != nil {
+			return err
 		}
+		if err := pruneMissing(tx, t.backend); err != nil {
+			return err
+		}
+		_, err = tx.Exec(`UPDATE dialtone_directory.state SET whole = TRUE`)
 		return err
 	})
 	if err != nil {
@@ -197,7 +202,7 @@ func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 		return err
 	}
 	return t.walk(ctx, func(int64) {}, func(_ engine.Tx, p page) error {
-		return p.differences(func(found export.Entry, what string, _ *export.Entry) error {
+		return p.differences(func(found export.Entry, what string, _ *candidate) error {
 			report("the entry of " + found.Address() + " " + what)
 			return nil
 		})

@@ -2,7 +2,6 @@ package phonetables
 
 import (
 	"errors"
-	"fmt"
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
@@ -11,8 +10,14 @@ import (
 	"dialtone/internal/tenant"
 )
 
+// candidate is an active account, with its entry, or with the reason why it has none.
+type candidate struct {
+	export.Entry // without the credential if err is set
+	err          error
+}
+
 // update derives the entries of a subject again.
-func update(tx engine.Tx, open opener, s Subject) error {
+func update(tx engine.Tx, b backend, open opener, s Subject) error {
 	if s == Tenants {
 		return updateDomains(tx)
 	}
@@ -21,14 +26,34 @@ func update(tx engine.Tx, open opener, s Subject) error {
 		return err
 	}
 	if len(p) == 0 {
-		_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, []byte(s))
-		return err
+		return deleteEntry(tx, []byte(s))
 	}
-	return putEntry(tx, p[0])
+	return put(tx, b, p[0])
 }
 
-// readPage returns the entries of the accounts of a condition that phone servers may know.
-func readPage(q engine.Querier, open opener, where string, args ...any) (list []export.Entry, err error) {
+// put writes the entry of an account. An account whose credential does not open loses its entry and
+// is recorded as missing, so that it does not keep others from theirs.
+func put(tx engine.Tx, b backend, c candidate) error {
+	if c.err == nil {
+		return putEntry(tx, c.Entry)
+	}
+	if err := b.prepareMissing(tx); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`INSERT INTO dialtone_directory.missing (uid) VALUES ($1) ON CONFLICT DO NOTHING`, c.UID[:])
+	if err != nil {
+		return err
+	}
+	return deleteEntry(tx, c.UID[:])
+}
+
+func deleteEntry(tx engine.Tx, uid []byte) error {
+	_, err := tx.Exec(`DELETE FROM dialtone_directory.entry WHERE uid = $1`, uid)
+	return err
+}
+
+// readPage returns the accounts of a condition that phone servers may know.
+func readPage(q engine.Querier, open opener, where string, args ...any) (list []candidate, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		var a account.Account
 		var uid []byte
@@ -43,17 +68,52 @@ func readPage(q engine.Querier, open opener, where string, args ...any) (list []
 			return errNoKeys
 		}
 		c, err := open(a)
-		if err != nil {
-			return fmt.Errorf("account %s: %w", a.User, err)
-		}
-		list = append(list, export.Entry{
-			UID: a.UID, User: a.User, Realm: realm, Role: a.Role, Credential: c,
+		list = append(list, candidate{
+			export.Entry{UID: a.UID, User: a.User, Realm: realm, Role: a.Role, Credential: c}, err,
 		})
 		return nil
 	}, `SELECT (SELECT realm FROM tenant t WHERE t.id = account.tenant), uid, tenant, username, role,
 		held OR activated IS NULL, credential
 		FROM account WHERE closed IS NULL AND activated IS NOT NULL AND NOT held AND `+where, args...)
 	return list, err
+}
+
+// isMissing is the condition that an account recorded as missing, m, is active and still has no
+// entry. So the record need not be removed when that changes.
+const isMissing = `EXISTS (SELECT 1 FROM account a
+		WHERE a.uid = m.uid AND a.closed IS NULL AND a.activated IS NOT NULL AND NOT a.held)
+	AND NOT EXISTS (SELECT 1 FROM dialtone_directory.entry e WHERE e.uid = m.uid)`
+
+// readMissing returns the missing accounts in the order of hosts and user names.
+func readMissing(q engine.Querier, b backend) ([]export.Missing, error) {
+	list := []export.Missing{}
+	if has, err := b.hasMissing(q); err != nil || !has {
+		return list, err
+	}
+	err := q.Each(func(row engine.Scanner) error {
+		var m export.Missing
+		var uid []byte
+		if err := row.Scan(&uid, &m.User, &m.Tenant); err != nil {
+			return err
+		}
+		copy(m.UID[:], uid)
+		m.ID = m.UID.String()
+		list = append(list, m)
+		return nil
+	}, `SELECT m.uid, account.username, tenant.host FROM dialtone_directory.missing m
+		JOIN account ON account.uid = m.uid JOIN tenant ON tenant.id = account.tenant
+		WHERE `+isMissing+` ORDER BY tenant.host, account.username`)
+	return list, err
+}
+
+// pruneMissing removes the records of accounts that are not missing any more.
+func pruneMissing(tx engine.Tx, b backend) error {
+	if has, err := b.hasMissing(tx); err != nil || !has {
+		return err
+	}
+	_, err := tx.Exec(`DELETE FROM dialtone_directory.missing WHERE uid NOT IN
+		(SELECT uid FROM dialtone_directory.missing m WHERE ` + isMissing + `)`)
+	return err
 }
 
 const entryColumns = `uid, realm, username, address, role, ha1, ha1b, ha1_sha256`

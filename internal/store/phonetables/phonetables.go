@@ -7,6 +7,9 @@
 // returns. The tables have entries of active accounts only. Disabling the export removes every
 // credential from them.
 //
+// An active account whose credential does not open has no entry, and is recorded as missing. It does
+// not keep other accounts from their entries.
+//
 // # How it works
 //
 // The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
@@ -72,9 +75,11 @@ type backend interface {
 	// withTables runs do in a transaction that sees accounts and tables as of one moment, while no
 	// account changes. It fails with export.ErrNotEnabled if the export is not enabled.
 	withTables(do func(engine.Tx) error) error
-	// enable and disable run also in their transaction, before they take a lock.
+	// enable and disable run also in their transaction, before they take a lock. clear removes what
+	// disable has left in the tables.
 	enable(also func(engine.Tx) error) error
 	disable(also func(engine.Tx) error) error
+	clear() error
 	// catchUp applies what an earlier process left. It reports whether the tables must be filled.
 	catchUp(ctx context.Context) (incomplete bool, err error)
 	// prune deletes the changes that the tables already contain.
@@ -85,6 +90,13 @@ type backend interface {
 	// Neither may be so in a database that was restored from a dump.
 	exist(q engine.Querier) (bool, error)
 	hasState(q engine.Querier) (bool, error)
+	// read runs do on accounts and tables. It fails with export.ErrNotEnabled if the export is not
+	// enabled.
+	read(ctx context.Context, do func(engine.Querier) error) error
+	// prepareMissing creates the table of missing accounts, if an earlier program has created the
+	// tables; hasMissing reports whether there is one.
+	prepareMissing(tx engine.Tx) error
+	hasMissing(q engine.Querier) (bool, error)
 }
 
 // opener opens the sealed credential of an account. It is nil without keys.
@@ -152,19 +164,33 @@ func (t *Tables) changed(list []Subject) {
 	}
 }
 
-// Enable creates the tables and fills them. It runs also in the transaction that creates them.
-func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func(engine.Tx) error) error {
+// Enable creates the tables and fills them. It runs also in the transaction that creates them. If the
+// tables cannot be filled after that, it returns what failed returns for the error.
+func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func(engine.Tx) error,
+	failed func(error) error) error {
 	if t.open == nil {
 		return errNoKeys
 	}
 	if err := t.backend.enable(also); err != nil {
 		return err
 	}
-	return t.fill(ctx, progress)
+	if err := t.fill(ctx, progress); err != nil {
+		return failed(err)
+	}
+	return nil
 }
 
 // Disable removes everything from the tables. It runs also in the transaction that ends the export.
-func (t *Tables) Disable(also func(engine.Tx) error) error { return t.backend.disable(also) }
+// If something is left in the tables after that, it returns what failed returns for the error.
+func (t *Tables) Disable(also func(engine.Tx) error, failed func(error) error) error {
+	if err := t.backend.disable(also); err != nil {
+		return err
+	}
+	if err := t.backend.clear(); err != nil {
+		return failed(err)
+	}
+	return nil
+}
 
 // Enabled reports whether the export is enabled.
 func Enabled(q engine.Querier) (bool, error) {
@@ -198,7 +224,7 @@ var errNotRestored = errors.New("the tables for phone servers were not restored 
 
 // Status returns the state of the export.
 func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
-	st.Locations = []string{}
+	st.Locations, st.Missing = []string{}, []export.Missing{}
 	if st.Enabled, err = Enabled(t.engine.Reads(ctx)); err != nil || !st.Enabled {
 		return st, err
 	}
@@ -210,6 +236,10 @@ func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
 		if st.Complete, err = isComplete(tx); err != nil {
 			return err
 		}
+		if st.Missing, err = readMissing(tx, t.backend); err != nil {
+			return err
+		}
+		st.Complete = st.Complete && len(st.Missing) == 0
 		if st.Entries, err = engine.Count(tx, `SELECT count(*) FROM dialtone_directory.entry`); err != nil {
 			return err
 		}
@@ -219,7 +249,20 @@ func (t *Tables) Status(ctx context.Context) (st export.Status, err error) {
 	return st, err
 }
 
-// Each calls f for each entry of a realm, in the order of the user names.
+// Missing returns the active accounts that have no entry because their credentials do not open.
+func (t *Tables) Missing(ctx context.Context) (list []export.Missing, err error) {
+	err = t.backend.read(ctx, func(q engine.Querier) (err error) {
+		list, err = readMissing(q, t.backend)
+		return err
+	})
+	if errors.Is(err, export.ErrNotEnabled) {
+		return nil, nil
+	}
+	return list, err
+}
+
+// Each calls f for each entry of a realm, in the order of the user names. It derives damaged entries
+// again, so that they do not keep f from the others.
 func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) error) error {
 	for after, more := "", true; more; {
 		if err := ctx.Err(); err != nil {
@@ -227,17 +270,21 @@ func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) er
 		}
 		var list []export.Entry
 		err := t.backend.withTables(func(tx engine.Tx) error {
-			list = nil
-			return tx.Each(func(row engine.Scanner) error {
-				e, damaged, err := scanEntry(row)
-				if damaged {
-					return fmt.Errorf("the entry of %s is damaged; "+
-						"repair it with: dialtone directory export rebuild", e.Address())
-				}
-				list = append(list, e)
+			var damaged []export.Entry
+			var err error
+			if list, damaged, err = readEntries(tx, realm, after); err != nil || len(damaged) == 0 {
 				return err
-			}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2
-				ORDER BY username LIMIT $3`, realm, after, pageSize)
+			}
+			for _, e := range damaged {
+				if err := update(tx, t.backend, t.open, Account(e.UID)); err != nil {
+					return err
+				}
+			}
+			if list, damaged, err = readEntries(tx, realm, after); err == nil && len(damaged) > 0 {
+				err = fmt.Errorf("the entry of %s is damaged; "+
+					"repair it with: dialtone directory export rebuild", damaged[0].Address())
+			}
+			return err
 		})
 		if err != nil {
 			return err
@@ -251,6 +298,22 @@ func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) er
 		more = len(list) == pageSize
 	}
 	return nil
+}
+
+// readEntries returns up to pageSize entries of a realm after a user name, and apart from them those
+// that are damaged.
+func readEntries(tx engine.Tx, realm, after string) (list, damaged []export.Entry, err error) {
+	err = tx.Each(func(row engine.Scanner) error {
+		e, bad, err := scanEntry(row)
+		if bad {
+			damaged = append(damaged, e)
+		} else {
+			list = append(list, e)
+		}
+		return err
+	}, `SELECT `+entryColumns+` FROM dialtone_directory.entry WHERE realm = $1 AND username > $2
+		ORDER BY username LIMIT $3`, realm, after, pageSize)
+	return list, damaged, err
 }
 
 // Version returns a number that increases with each change of the tables, and 0 if the export is

@@ -22,6 +22,9 @@ var postgresTables string
 // has the number), and exclusively by what enables, disables or goes through the tables.
 const exportLock = postgres.SchemaLock + 2
 
+// missingLock is held by what creates the table of missing accounts.
+const missingLock = postgres.SchemaLock + 3
+
 // schemas are the schemas in the database of the store.
 type schemas struct {
 	engine *postgres.Engine
@@ -43,7 +46,7 @@ func (s schemas) publish(tx engine.Tx, changed []Subject) (due bool, err error) 
 		return false, err
 	}
 	for _, subject := range changed {
-		if err := update(tx, s.open, subject); err != nil {
+		if err := update(tx, s, s.open, subject); err != nil {
 			return false, err
 		}
 	}
@@ -114,6 +117,7 @@ func (s schemas) disable(also func(engine.Tx) error) error {
 			return err
 		} else if exist {
 			if err := tx.Script(`TRUNCATE dialtone_directory.entry, dialtone_directory.realm;
+				DROP TABLE IF EXISTS dialtone_directory.missing;
 				UPDATE dialtone_directory.state SET whole = FALSE`); err != nil {
 				return err
 			}
@@ -121,6 +125,9 @@ func (s schemas) disable(also func(engine.Tx) error) error {
 		return migrations.Fence(tx, postgres.Dialect, exportVersion, false)
 	})
 }
+
+// clear has nothing to do: disable empties the tables.
+func (s schemas) clear() error { return nil }
 
 // catchUp has nothing to do: entries change with accounts.
 func (s schemas) catchUp(context.Context) (incomplete bool, err error) { return false, nil }
@@ -148,6 +155,31 @@ func (s schemas) locations() []string {
 func (s schemas) exist(q engine.Querier) (exist bool, err error) {
 	err = q.Row(`SELECT to_regclass('dialtone_directory.state') IS NOT NULL`).Scan(&exist)
 	return exist, err
+}
+
+func (s schemas) read(ctx context.Context, do func(engine.Querier) error) error {
+	q := s.engine.Reads(ctx)
+	if on, err := Enabled(q); err != nil {
+		return err
+	} else if !on {
+		return export.ErrNotEnabled
+	}
+	return do(q)
+}
+
+func (s schemas) prepareMissing(tx engine.Tx) error {
+	if has, err := s.hasMissing(tx); err != nil || has {
+		return err
+	}
+	if err := tx.Lock(missingLock); err != nil {
+		return err
+	}
+	return tx.Script(`CREATE TABLE IF NOT EXISTS dialtone_directory.missing (uid BYTEA PRIMARY KEY)`)
+}
+
+func (s schemas) hasMissing(q engine.Querier) (has bool, err error) {
+	err = q.Row(`SELECT to_regclass('dialtone_directory.missing') IS NOT NULL`).Scan(&has)
+	return has, err
 }
 
 func (s schemas) hasState(q engine.Querier) (bool, error) {

@@ -27,6 +27,11 @@ CREATE TABLE IF NOT EXISTS dialtone_directory.entry (
 CREATE INDEX IF NOT EXISTS entry_username ON dialtone_directory.entry (realm, username);
 CREATE INDEX IF NOT EXISTS entry_address ON dialtone_directory.entry (address);
 
+-- The active accounts that have no entry, because their credentials do not open. (Also in postgres.go: prepareMissing.)
+CREATE TABLE IF NOT EXISTS dialtone_directory.missing (
+	uid BYTEA PRIMARY KEY
+);
+
 CREATE TABLE IF NOT EXISTS dialtone_directory.realm (
 	domain TEXT COLLATE "C" PRIMARY KEY,
 	realm  TEXT COLLATE "C" NOT NULL,

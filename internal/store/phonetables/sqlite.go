@@ -232,7 +232,7 @@ func (x *exportFile) apply(tx engine.Tx) (int64, error) {
 		return 0, err
 	}
 	for _, s := range subjects {
-		if err := update(tx, x.open, s); err != nil {
+		if err := update(tx, x, x.open, s); err != nil {
 			return 0, err
 		}
 	}
@@ -256,7 +256,7 @@ func (x *exportFile) empty() error {
 		return err
 	}
 	err := x.withFile(func(tx sqlite.Tx) error {
-		if err := tx.Script(`BEGIN IMMEDIATE; DELETE FROM entry; DELETE FROM realm;
+		if err := tx.Script(`BEGIN IMMEDIATE; DELETE FROM entry; DELETE FROM realm; DELETE FROM missing;
 			UPDATE state SET export = x'', applied = 0, whole = FALSE; COMMIT`); err != nil {
 			return err
 		}
@@ -327,7 +327,7 @@ func (x *exportFile) enable(also func(engine.Tx) error) error {
 }
 
 func (x *exportFile) disable(also func(engine.Tx) error) error {
-	err := x.engine.Write(func(tx engine.Tx) error {
+	return x.engine.Write(func(tx engine.Tx) error {
 		if err := also(tx); err != nil {
 			return err
 		}
@@ -340,9 +340,9 @@ func (x *exportFile) disable(also func(engine.Tx) error) error {
 		}
 		return migrations.Fence(tx, sqlite.Dialect, exportVersion, false)
 	})
-	if err != nil {
-		return err
-	}
+}
+
+func (x *exportFile) clear() error {
 	x.mu.Lock()
 	x.emptied = false
 	x.mu.Unlock()
@@ -391,6 +391,27 @@ func (x *exportFile) version(ctx context.Context) (int64, error) {
 
 func (x *exportFile) locations() []string { return []string{x.path} }
 
-// exist and hasState have nothing to look for: the file is made whole before it is opened.
-func (x *exportFile) exist(engine.Querier) (bool, error)    { return true, nil }
-func (x *exportFile) hasState(engine.Querier) (bool, error) { return true, nil }
+// read does not apply changes first, so it writes nothing.
+func (x *exportFile) read(ctx context.Context, do func(engine.Querier) error) error {
+	if on, err := Enabled(x.engine.Reads(ctx)); err != nil {
+		return err
+	} else if !on {
+		return export.ErrNotEnabled
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err := x.attach(); err != nil {
+		return err
+	}
+	err := do(sqlite.Tx{Conn: x.conn})
+	if err != nil {
+		x.detach()
+	}
+	return err
+}
+
+// These have nothing to look for or to create: the file is made whole before it is opened.
+func (x *exportFile) exist(engine.Querier) (bool, error)      { return true, nil }
+func (x *exportFile) hasState(engine.Querier) (bool, error)   { return true, nil }
+func (x *exportFile) hasMissing(engine.Querier) (bool, error) { return true, nil }
+func (x *exportFile) prepareMissing(engine.Tx) error          { return nil }

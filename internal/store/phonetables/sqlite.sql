@@ -25,6 +25,11 @@ CREATE TABLE IF NOT EXISTS entry (
 CREATE INDEX IF NOT EXISTS entry_username ON entry (realm, username);
 CREATE INDEX IF NOT EXISTS entry_address ON entry (address);
 
+-- The active accounts that have no entry, because their credentials do not open.
+CREATE TABLE IF NOT EXISTS missing (
+	uid BLOB PRIMARY KEY
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS realm (
 	domain VARCHAR PRIMARY KEY,
 	realm  VARCHAR NOT NULL,

@@ -70,6 +70,15 @@ func IsDamaged(err error) bool {
 	return ok && (e.Code&0xff == sqlite3.SQLITE_CORRUPT || e.Code&0xff == sqlite3.SQLITE_NOTADB)
 }
 
+// Advice returns what to do about an error of a damaged database. It is empty if the error says that
+// itself, or is another error.
+func Advice(err error) string {
+	if !IsDamaged(err) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeignWAL) {
+		return ""
+	}
+	return "the database is damaged; restore it from a backup, as docs/operating.md says under Restore"
+}
+
 // hasFrames reports whether there is a WAL with content.
 func hasFrames(path string) bool {
 	info, err := os.Stat(path + "-wal")

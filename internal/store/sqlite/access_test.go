@@ -43,6 +43,9 @@ func TestForeignWAL(t *testing.T) {
 		!strings.Contains(err.Error(), "move "+path+"-wal and "+path+"-shm away") {
 		t.Errorf("got %v", err)
 	}
+	if advice := sqlite.Advice(err); advice != "" {
+		t.Errorf("besides its own, the error has the advice %q", advice)
+	}
 	if after, err := os.ReadFile(path + "-wal"); err != nil || string(after) != string(wal) {
 		t.Errorf("the WAL has changed: %v", err)
 	}
@@ -52,6 +55,12 @@ func TestForeignWAL(t *testing.T) {
 	_, err = sqlite.Open(t.Context(), path, nil)
 	if err == nil || errors.Is(err, sqlite.ErrForeignWAL) || !sqlite.IsDamaged(err) {
 		t.Errorf("without a WAL: %v", err)
+	}
+	if advice := sqlite.Advice(err); !strings.Contains(advice, "restore it from a backup") {
+		t.Errorf("the advice on %v is %q", err, advice)
+	}
+	if advice := sqlite.Advice(errors.New("other")); advice != "" {
+		t.Errorf("the advice on another error is %q", advice)
 	}
 }
 

@@ -96,12 +96,32 @@ var stateTests = []testCase{
 		t.must(err)
 		t.wantAccountState(t.find("ann", at), account.Active, at, "", "")
 	}},
-	{"keeps its time if an operator disables the account twice", func(t *test) {
+	{"keeps time, operator and reason if an account is disabled again, unless there is a new reason", func(t *test) {
 		t.addActive("ann", noon)
-		for i, reason := range []string{"spam", "fraud"} {
-			got, err := t.Disable(t.as(reason), t.tenant, "ann", noon.Add(time.Duration(i)*time.Hour))
+		for i, c := range []struct {
+			ctx  context.Context
+			want string
+		}{
+			{t.as("spam"), "spam"}, {t.as(""), "spam"}, {t.ctx, "spam"}, {t.as("fraud"), "fraud"}, {t.as(""), "fraud"},
+		} {
+			got, err := t.Disable(c.ctx, t.tenant, "ann", noon.Add(time.Duration(i)*time.Hour))
 			t.must(err)
-			t.wantAccountState(got, account.Disabled, noon, "root (sudo by olga)", reason)
+			t.wantAccountState(got, account.Disabled, noon, "root (sudo by olga)", c.want)
+		}
+		_, err := t.SetRole(t.ctx, t.tenant, "ann", t.find("ann", noon).Role, noon.Add(time.Hour))
+		t.must(err)
+		t.wantAccountState(t.find("ann", noon), account.Disabled, noon, "root (sudo by olga)", "fraud")
+	}},
+	{"keeps its time, operator and reason if an account is enabled again", func(t *test) {
+		t.addPending("ann", noon)
+		_, err := t.EnableNow(t.as("by phone"), t.tenant, "ann", noon)
+		t.must(err)
+		for _, enable := range []func(context.Context, int64, string, time.Time) (account.Account, error){
+			t.Enable, t.EnableNow,
+		} {
+			got, err := enable(t.ctx, t.tenant, "ann", noon.Add(time.Hour))
+			t.must(err)
+			t.wantAccountState(got, account.Active, noon, "root (sudo by olga)", "by phone")
 		}
 	}},
 	{"does not change if Enable is not for it", func(t *test) {

@@ -5,12 +5,18 @@ import { digestChallenge, authorization } from "./digest.js";
 
 const asScript = { "X-Requested-With": "fetch" };
 
+// The header of a request without a proof. A browser that has opened a link to
+// http://name:password@host/ adds the proof of that name to every request that has no Authorization
+// of its own (Fetch standard, HTTP-network-or-cache fetch). The person would then be refused, or
+// signed in, as somebody else.
+const noProof = { ...asScript, Authorization: "X-Digest" };
+
 /**
  * Returns the last answer of the server. Its property proven is true if a proof was sent. A stale
  * nonce is replaced once. who is { user, password }, or { user, held } with the keys by algorithm.
  */
 export async function exchange(uri, who, { method = "GET", body } = {}) {
-  let answer = await send(uri, { method, headers: asScript });
+  let answer = await send(uri, { method, headers: noProof });
   for (let round = 0; round < 2 && answer.status === 401; round++) {
     const params = digestChallenge(answer.headers.get("WWW-Authenticate") ?? "");
     if (!params || (round > 0 && params.get("stale")?.toLowerCase() !== "true")) break;

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
+)
+
+// table returns a writer of aligned columns for people. Cells end with tabs and rows with line
+// breaks. Cells may have text of other people: what a terminal does not show is escaped.
+func (p *program) table() tableWriter {
+	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	return tableWriter{escaped{out}, out}
+}
+
+type tableWriter struct {
+	escaped
+	out *tabwriter.Writer
+}
+
+// Flush prints the table.
+func (t tableWriter) Flush() error { return t.out.Flush() }
+
+// escaped is a writer for people. It escapes characters that a terminal does not show or that change
+// what it shows: control characters except tabs and line breaks, and format characters such as those
+// that turn the direction of writing. JSON is not written to it.
+type escaped struct{ to io.Writer }
+
+// Write writes a text, which must not end within a character.
+func (e escaped) Write(text []byte) (int, error) {
+	if _, err := io.WriteString(e.to, escape(string(text))); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// escape replaces what is not shown by its escape in Go, such as \u202e.
+func escape(text string) string {
+	hidden := func(r rune) bool {
+		return r == utf8.RuneError || !unicode.IsGraphic(r) && r != '\t' && r != '\n'
+	}
+	if !strings.ContainsFunc(text, hidden) {
+		return text
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[0])
+		case !hidden(r) || r == utf8.RuneError:
+			b.WriteString(text[:size])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+		text = text[size:]
+	}
+	return b.String()
+}
