@@ -228,8 +228,7 @@ func (a *Authenticator) prove(
 	}
 	if wait > 0 {
 		a.recordDetail(ctx, at.Action, t, answer.Username, at.From, "rate_limited", guess.Limit)
-		return account.Account{}, fault.Limit(wait,
-			"too many failed sign-ins; wait before trying again")
+		return account.Account{}, limited(wait, guess.Limit)
 	}
 	defer guess.Cancel() // unless it has ended by then
 	if fresh, err := a.nonces.spend(ctx, t, answer.Nonce); err != nil {
@@ -258,6 +257,16 @@ func (a *Authenticator) prove(
 	}
 	guess.Right()
 	return found, nil
+}
+
+// limited returns the error for too many wrong passwords. Its rule tells programs which limit it is,
+// unless it is one of the network.
+func limited(wait time.Duration, limit string) error {
+	err := fault.Limit(wait, "too many failed sign-ins; wait before trying again")
+	if limit == throttle.LimitName || limit == throttle.LimitDevice {
+		err.Rule = limit
+	}
+	return err
 }
 
 // sameResource reports whether the uri of an answer is the target of its request. It may be an

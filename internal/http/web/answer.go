@@ -44,7 +44,7 @@ func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)
 }
 
-// ruleHeader names the field and the rule that a form breaks, or the limit that a signup is over, for
+// ruleHeader names the field and the rule that a form breaks, or the limit that a request is over, for
 // programs that have texts of their own. The body has the two members of the published contract and no others.
 const ruleHeader = "Dialtone-Rule"
 

@@ -151,7 +151,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	in.SignedIn = "alex"
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
-		"/signup.html": {"signup", signupPage{f, "phones@phone.test"}},
+		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
 		"/login.html":  {"login", loginPage{f}},
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
@@ -181,6 +181,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
+	views["/activated.html"] = view{"activation", activationPage{frame: f, State: activationDone}}
 	for _, state := range activationStates {
 		data := activationPage{frame: f, State: state, Expired: "Friday, 27 November 2026"}
 		if slices.Contains(statesWithUser, state) {

@@ -80,7 +80,12 @@ func TestConfirmPage(t *testing.T) {
 		if got := eval[string](p, `JSON.stringify(sessionStorage)`); got != `{"user":"alex"}` {
 			t.Errorf("the tab keeps %s", got)
 		}
-		p.do(chromedp.Click(chromedp.CSS("#done .button")))
+		p.do(chromedp.Reload())
+		p.wait(`location.pathname === "/activated.html" && document.readyState === "complete"`)
+		if body := p.body(); !strings.Contains(body, "\nAccount activated\n") {
+			t.Errorf("loaded again, the page says %s", body)
+		}
+		p.do(chromedp.Click(chromedp.CSS("main .button")))
 		p.wait(`location.pathname === "/login.html" && document.getElementById("user")?.value === "alex"`)
 	})
 	t.Run("works after a wrong password and a reload", func(t *testing.T) {
@@ -102,6 +107,9 @@ func TestConfirmPage(t *testing.T) {
 	})
 	t.Run("user name is fixed", func(t *testing.T) {
 		p, _ := open(t, good)
+		if got := p.focused(); got != "password" {
+			t.Errorf("focus is on %q", got)
+		}
 		if !eval[bool](p, `document.getElementById("user").readOnly &&
 				document.getElementById("user").value === "alex" && !document.getElementById("password").name`) {
 			t.Error("the name can be changed, or the password has a name")
@@ -120,6 +128,11 @@ func TestConfirmPage(t *testing.T) {
 		{
 			"a rate limit", withRetryAfter("60", replyError(429, "rate_limited", "x")),
 			"Too many attempts from your network. Try again in 1 minute (", false,
+		},
+		{
+			"too many wrong passwords", withHeader("Dialtone-Rule", "device",
+				withRetryAfter("60", replyError(429, "rate_limited", "x"))),
+			"Too many wrong passwords. Try again in 1 minute (", false,
 		},
 		{
 			"an overloaded server", replyError(503, "overloaded", "x"),
@@ -164,7 +177,7 @@ func TestSignInConfirmsLink(t *testing.T) {
 		forms := s.onConfirm(right)
 		p := openTab(t, s, first)
 		if first != "/login.html" {
-			p.wait(`location.search === ""`)
+			p.wait(`document.readyState === "complete"`)
 			p.do(chromedp.Navigate(s.URL + "/login.html"))
 		}
 		p.ready()

@@ -285,6 +285,40 @@ func TestConfirmActiveAccount(t *testing.T) {
 	}
 }
 
+// TestSentPanelConfirm checks that the page after a signup says what the link asks for.
+func TestSentPanelConfirm(t *testing.T) {
+	t.Parallel()
+	s := startConfirmServer(t)
+	for host, want := range map[string]bool{"a.test": false, "b.test": true} {
+		page := s.visitor(host).get(t, "/signup.html").body
+		if got := strings.Contains(page, "enter your password to activate your account"); got != want {
+			t.Errorf("%s: the password is mentioned: %t", host, got)
+		}
+	}
+}
+
+// TestActivatedPage opens the address that the page of a used link takes.
+func TestActivatedPage(t *testing.T) {
+	t.Parallel()
+	s := startConfirmServer(t)
+	who := s.pending(t, "a.test")
+	v := s.visitor("a.test")
+	opened := v.get(t, s.link(t, who.email))
+	const after = "/activated.html"
+	if !strings.Contains(opened.body, `data-after="`+after+`"`) {
+		t.Errorf("the page of the link is %s", opened.body)
+	}
+	a := v.get(t, after)
+	a.wantStatus(t, 200)
+	if !strings.Contains(a.body, "<h1>Account activated</h1>") || !strings.Contains(a.body, `href="/login.html"`) ||
+		!strings.Contains(a.body, `content="noindex"`) || a.header.Get("Set-Cookie") != "" {
+		t.Errorf("headers %v, page %s", a.header, a.body)
+	}
+	if german := v.get(t, after+"?lang=de"); !strings.Contains(german.body, "<h1>Konto freigeschaltet</h1>") {
+		t.Errorf("the page is %s", german.body)
+	}
+}
+
 func TestConfirmCheckOrder(t *testing.T) {
 	t.Parallel()
 	s := startConfirmServer(t)

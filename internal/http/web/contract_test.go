@@ -630,7 +630,7 @@ func TestMethods(t *testing.T) {
 		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"},
 		{"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"},
-		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"},
+		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"}, {"/activated.html", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "GET, HEAD, POST"}, {"/provision/linphone.xml", "GET, HEAD"},
 		{"/provision/zoiper.xml", "GET, HEAD"},
 	} {

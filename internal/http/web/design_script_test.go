@@ -252,6 +252,12 @@ func TestWhySignIn(t *testing.T) {
 			t.Errorf("%q: the page says %q", fragment, got)
 		}
 		p.wait(`document.readyState === "complete" && document.activeElement.id === "user"`)
+		p.fill("user", "alex")
+		p.submit()
+		p.problems()
+		if eval[bool](p, `[...document.querySelectorAll(".said")].some((e) => e.checkVisibility())`) {
+			t.Errorf("%q: the page still says why, above the problem", fragment)
+		}
 		p.do(chromedp.Navigate(s.URL + blankPath))
 	}
 }
@@ -370,6 +376,9 @@ func TestSetUpOnPhone(t *testing.T) {
 	if got := eval[string](p, order); got != "open,copy,code" {
 		t.Errorf("with a finger the page has %s", got)
 	}
+	if body := p.body(); strings.Contains(body, "with a code") || strings.Contains(body, "in the code") {
+		t.Errorf("with a finger the page speaks of a code that nobody needs: %s", body)
+	}
 	stores := eval[string](p, `[...document.querySelectorAll(".stores a")].map((a) => a.hostname).join()`)
 	if stores != "apps.apple.com,play.google.com,www.linphone.org" {
 		t.Errorf("the stores are %s", stores)
@@ -396,6 +405,63 @@ func TestNewLink(t *testing.T) {
 	p.wait(`location.pathname === "/provision"`)
 	p.do(chromedp.Reload())
 	p.wait(`document.title === "new"`)
+}
+
+// TestNewLinkOnAccountPage checks that a new link can be had at once, is there after the device slept, and
+// that the page then looks as the person left it.
+func TestNewLinkOnAccountPage(t *testing.T) {
+	s := newPageServer(t)
+	p := ownTab(t, s, "/account.html")
+	p.resize(390, 600, true)
+	loaded := func() { p.wait(`!window.old && document.querySelector("[data-copy=settings]")?.hidden === false`) }
+	for name, renew := range map[string]func(){
+		"the timer": func() {
+			if n := eval[int](p, `fireTimers(14 * 60_000)`); n != 1 {
+				t.Fatalf("%d timers of 14 minutes", n)
+			}
+		},
+		"the button": func() { p.do(chromedp.Click(chromedp.ID("renew"))) },
+		"waking up": func() {
+			eval[bool](p, `document.dispatchEvent(new Event("visibilitychange"))`) // not yet
+			if !eval[bool](p, `window.old`) {
+				t.Error("the page is loaded again before the link expires")
+			}
+			eval[bool](p, `(() => {
+				const real = Date.now;
+				Date.now = () => real() + 14 * 60_000;
+				return document.dispatchEvent(new Event("visibilitychange"));
+			})()`)
+		},
+	} {
+		p.do(chromedp.Navigate(s.URL + "/account.html"))
+		loaded()
+		opened := eval[bool](p, `document.querySelector(".manual").open`)
+		if !opened {
+			p.do(chromedp.Click(chromedp.CSS(".manual summary")))
+			p.wait(`sessionStorage.getItem("open /account.html") === "manual"`)
+		}
+		eval[bool](p, `(scrollTo(0, document.getElementById("settings").offsetTop), window.old = true)`)
+		top := eval[float64](p, `scrollY`)
+		if name == "the button" {
+			p.do(chromedp.ScrollIntoView(chromedp.ID("renew")))
+			top = eval[float64](p, `scrollY`)
+		}
+		renew()
+		loaded()
+		if !eval[bool](p, `document.querySelector(".manual").open`) {
+			t.Errorf("%s closes the settings", name)
+		}
+		if got := eval[float64](p, `scrollY`); top == 0 || got != top {
+			t.Errorf("%s scrolls from %g to %g", name, top, got)
+		}
+	}
+	p.do(chromedp.Click(chromedp.CSS(".manual summary")))
+	p.wait(`sessionStorage.getItem("open /account.html") === ""`)
+	p.do(chromedp.Reload())
+	p.wait(`document.readyState === "complete"`)
+	if eval[bool](p, `document.querySelector(".manual").open`) {
+		t.Error("closed settings are open again")
+	}
 }
 
 func TestLanguageMenuCloses(t *testing.T) {
@@ -438,6 +504,11 @@ func TestLargeText(t *testing.T) {
 				.filter((e) => e.getBoundingClientRect().width < 60).map((e) => e.innerText)`)
 			if len(broken) > 0 {
 				t.Errorf("%s in %s breaks %q", path, lang, broken)
+			}
+			if path == "/" {
+				if got := eval[[]string](p, brokenWords); len(got) > 0 {
+					t.Errorf("%s in %s breaks %q", path, lang, got)
+				}
 			}
 		}
 	}

@@ -244,7 +244,8 @@ func TestRoutes(t *testing.T) {
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
 		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
-		"/account.html": "GET, HEAD", "/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
+		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
+		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",
 		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",
 	}

@@ -130,6 +130,8 @@ type signupPage struct {
 	frame
 	// MailFrom is the address that the activation message comes from.
 	MailFrom string
+	// Confirm says that the link in the message needs the password too.
+	Confirm bool
 }
 
 // loginPage is /login.html.
@@ -206,7 +208,9 @@ const (
 	activationConfirm activationState = "confirm"
 )
 
-// activationPage is /activate.ashx. It works without scripts, unless the password has to be proved.
+// activationPage is /activate.ashx, which works without scripts, unless the password has to be proved.
+// It is also /activated.html, the address that a page gets whose link was used: the address has no
+// token, and says the same when it is loaded again.
 type activationPage struct {
 	frame
 	State activationState

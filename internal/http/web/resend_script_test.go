@@ -139,6 +139,38 @@ func TestResendPanel(t *testing.T) {
 		}
 	})
 
+	t.Run("pauses after a signup in this tab", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onSignup(reply(200, `{"ok":true,"user":"alex"}`))
+		s.onResend(sent)
+		p := openTab(t, s, "/signup.html")
+		p.fillAll()
+		p.submit()
+		p.wait(`!document.getElementById("sent").hidden`)
+		p.do(chromedp.Navigate(s.URL + "/login.html"))
+		inactive(t, s, p, "")
+		got := p.text("again-left")
+		if !p.pausing() || !strings.HasPrefix(got, "0:") && got != "1:00" {
+			t.Errorf("the button pauses: %t, and the countdown says %q", p.pausing(), got)
+		}
+		p.do(chromedp.Navigate(s.URL + "/login.html"))
+		eval[bool](p, `(sessionStorage.setItem("sent",
+			JSON.stringify({ user: "alex", at: Date.now() - 20_000 })), true)`)
+		inactive(t, s, p, "")
+		if got := p.text("again-left"); !strings.HasPrefix(got, "0:3") && got != "0:40" {
+			t.Errorf("20 seconds after the message, the countdown says %q", got)
+		}
+		// A minute after the signup, and for another account, there is none.
+		for _, kept := range []string{`{"user":"alex","at":1}`, `{"user":"alexa","at":9e15}`} {
+			p.do(chromedp.Navigate(s.URL + "/login.html"))
+			eval[bool](p, `(sessionStorage.setItem("sent", '`+kept+`'), true)`)
+			inactive(t, s, p, "")
+			if p.pausing() {
+				t.Errorf("the button pauses after %s", kept)
+			}
+		}
+	})
+
 	t.Run("corrects the address", func(t *testing.T) {
 		s := newPageServer(t)
 		bodies := s.onResend(replyError(400, "invalid_request", "x"),

@@ -816,6 +816,16 @@ func TestSignInPage(t *testing.T) {
 			[]string{"Too many attempts from your network. Try again in 1 minute ("}, false, "",
 		},
 		{
+			"too many wrong passwords for a name", answers(withHeader("Dialtone-Rule", "name",
+				withRetryAfter("60", replyError(429, "rate_limited", "x")))), "alex", "x",
+			[]string{"Too many wrong passwords were entered for this user name. Try again in 1 minute ("}, false, "",
+		},
+		{
+			"too many wrong passwords in a known browser", answers(withHeader("Dialtone-Rule", "device",
+				withRetryAfter("60", replyError(429, "rate_limited", "x")))), "alex", "x",
+			[]string{"Too many wrong passwords. Try again in 1 minute ("}, false, "",
+		},
+		{
 			"a server error",
 			answers(replyError(500, "server_error", "x")), "alex", "x", []string{failed}, true, "",
 		},
@@ -863,7 +873,7 @@ func TestSignInPage(t *testing.T) {
 		p.submit()
 		p.wait(`document.activeElement.id === "inactive-title"`)
 		if body := p.body(); !strings.Contains(body, "\nActivate your account first – Dialtone\n") ||
-			strings.Contains(body, "New here?") {
+			strings.Contains(body, "New here?") || strings.Contains(body, "when you created it") {
 			t.Errorf("the page says %s", body)
 		}
 	})
@@ -883,9 +893,24 @@ func TestActivationScript(t *testing.T) {
 			if state == activationConfirm {
 				return // it still needs the token; see TestConfirmPage
 			}
-			p.wait(`location.search === ""`)
-			if state != activationDone {
+			if !slices.Contains(statesWithUser, state) {
+				// Without the token, the page would say that part of the link is missing.
+				heading := p.text("activation")
+				p.do(chromedp.Reload())
+				p.wait(`document.readyState === "complete"`)
+				if got := p.text("activation"); got != heading {
+					t.Errorf("loaded again, the page says %q", got)
+				}
+				if got := eval[string](p, `location.search`); got != "?token=secret" {
+					t.Errorf("the address has the query %q", got)
+				}
 				return
+			}
+			p.wait(`location.pathname + location.search === "/activated.html"`)
+			for range 2 {
+				p.do(chromedp.Reload())
+				p.wait(`document.querySelector("h1")?.textContent === "Account activated" &&
+					document.readyState === "complete"`)
 			}
 			p.do(chromedp.Click(chromedp.CSS("main .button")))
 			p.wait(

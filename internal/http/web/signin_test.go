@@ -395,6 +395,9 @@ func TestSignInLimit(t *testing.T) {
 	if got := a.retryAfter(t); got != 15*time.Minute {
 		t.Errorf("Retry-After is %v", got)
 	}
+	if got := a.header.Get("Dialtone-Rule"); got != "name" {
+		t.Errorf("the rule is %q", got)
+	}
 	// A browser that signed in before is not locked out by others.
 	s.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known.cookies()).wantStatus(t, 200)
 	// The limit holds for unknown names too.
@@ -405,12 +408,28 @@ func TestSignInLimit(t *testing.T) {
 	s.Advance(15 * time.Minute)
 	s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 
+	t.Run("a known browser", func(t *testing.T) {
+		known := s.visitor("a.test").signIn(t, who.user, who.password).cookies()
+		for range 10 {
+			s.visitor("a.test").signIn(t, who.user, "wrong", "Cookie", known).wantError(t, 401, "unauthorized")
+		}
+		a := s.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known)
+		a.wantError(t, 429, "rate_limited")
+		if got := a.header.Get("Dialtone-Rule"); got != "device" {
+			t.Errorf("the rule is %q", got)
+		}
+	})
+
 	t.Run("one address, many names", func(t *testing.T) {
 		v := s.visitor("a.test")
 		for i := range 100 {
 			v.signIn(t, fmt.Sprintf("guess-%d", i), "wrong").wantError(t, 401, "unauthorized")
 		}
-		v.signIn(t, who.user, who.password).wantError(t, 429, "rate_limited")
+		limited := v.signIn(t, who.user, who.password)
+		limited.wantError(t, 429, "rate_limited")
+		if got, ok := limited.header["Dialtone-Rule"]; ok {
+			t.Errorf("the rule is %q", got)
+		}
 		s.visitor("a.test").signIn(t, who.user, who.password).wantStatus(t, 200)
 	})
 }

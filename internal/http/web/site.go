@@ -111,12 +111,15 @@ func (s *Site) routes() map[string]route {
 			"home", func(f frame) any { return homePage{f} })},
 		"/signup.html": {get: s.unlessSignedIn(
 			s.cachedPage("signup", func(t *tenant.Tenant, f frame) any {
-				return signupPage{frame: f, MailFrom: t.Sender()}
+				return signupPage{f, t.Sender(), t.Activation == tenant.ActivationConfirm}
 			}), "signedin", func(f frame) any { return signedInPage{f} })},
 		"/login.html": {get: s.unlessSignedIn(
 			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
 			"signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html": {get: s.personal(s.accountPage)},
+		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
+			return activationPage{frame: f, State: activationDone}
+		})},
 
 		"/robots.txt":  {get: s.robots},
 		"/favicon.ico": {get: s.favicon},

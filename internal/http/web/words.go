@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"html/template"
+	"regexp"
 	"strings"
 
 	"dialtone/internal/i18n"
@@ -20,6 +21,7 @@ func (w wording) functions() template.FuncMap {
 		"say":       w.say,
 		"texts":     w.texts,
 		"bdi":       bdi,
+		"breakable": breakable,
 		"address":   address,
 		"operator":  w.operator,
 		"program":   w.program,
@@ -96,8 +98,18 @@ func bdi(class, text string) template.HTML {
 	if class != "" {
 		class = ` class="` + template.HTMLEscapeString(class) + `"`
 	}
-	return template.HTML("<bdi" + class + ">" + template.HTMLEscapeString(text) + "</bdi>")
+	return template.HTML("<bdi"+class+">") + breakable(text) + "</bdi>"
 }
+
+// breakable returns text whose lines may break after @ and dots, as in a phone address or a host name,
+// before they break within a word.
+func breakable(text string) template.HTML {
+	escaped := template.HTMLEscapeString(text)
+	return template.HTML(betweenWords.ReplaceAllString(escaped, "$1<wbr>$2"))
+}
+
+// betweenWords matches @ or a dot before a letter or digit.
+var betweenWords = regexp.MustCompile(`([@.])([\pL\pN])`)
 
 // address returns the element into which a script puts an e-mail address.
 func address(id string) template.HTML {

@@ -1,4 +1,5 @@
-// The account page, and the pages that set up a phone.
+// The account page, and the pages that set up a phone. The buttons of copy.js come first: they move
+// what is below them.
 
-import "./again.js";
 import "./copy.js";
+import "./again.js";

@@ -1,11 +1,12 @@
-// A link that needs nothing more from the person. The token leaves the address bar and the history:
-// it was used, or it never worked. The user name is kept in the tab's storage for the sign-in form,
-// so that no address has it. The token is kept with it if it belongs to that account.
+// A link that needs nothing more from the person. If the account is active, the token leaves the address
+// bar and the history, and the page gets an address that says the same when it is loaded again. The user
+// name is kept in the tab's storage for the sign-in form, so that no address has it, and the token with
+// it. A link that does not work keeps its address: loaded again, it is explained again.
 
 import { remember } from "./storage.js";
 
-const token = new URLSearchParams(location.search).get("token");
-history.replaceState(null, "", location.pathname);
-
-const { user } = document.getElementById("activation").dataset;
-if (user) remember(user, token);
+const { user, after } = document.getElementById("activation").dataset;
+if (user) {
+  remember(user, new URLSearchParams(location.search).get("token"));
+  history.replaceState(null, "", after);
+}

@@ -26,7 +26,7 @@ async function submit(showBusy) {
   if (!answer) return;
   const { status, proven } = answer;
   if (status === 200 && answer.body.ok === true && proven) {
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(null, "", byId("done").dataset.after);
     remember(user);
     showPanel("done");
   } else if (status === 401 && proven) {
@@ -41,6 +41,7 @@ async function submit(showBusy) {
 if (sound) {
   attach();
   onSubmit(byId("confirm"), submit);
+  byId("password").focus({ preventScroll: true });
 } else {
   refuse();
 }

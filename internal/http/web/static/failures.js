@@ -1,6 +1,6 @@
 // What a form shows for requests that fail in the ways that all requests can.
 
-import { say, locale } from "./texts.js";
+import { say, has, locale } from "./texts.js";
 import { showProblems } from "./problems.js";
 
 /** A point in time in words: the time of day, with the date if that is another day. */
@@ -38,13 +38,17 @@ export async function answerTo(request) {
 }
 
 /** The keys of the texts for limits that have their own, by Dialtone-Rule. */
-const limits = { accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient" };
+const limits = {
+  accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient",
+  name: "rate_name", device: "rate_device",
+};
 
 /**
  * Shows an answer that says nothing about the form: a rate limit, an overloaded server, or a fault.
  */
 export function showFailure({ status, headers }) {
-  const key = limits[headers.get("Dialtone-Rule")] ?? "rate_limited";
+  const own = limits[headers.get("Dialtone-Rule")];
+  const key = own && has(own) ? own : "rate_limited";
   if (status === 429) showProblems([{ text: rateLimit(headers, key) }]);
   else showProblems([{ text: say(status === 503 ? "overloaded" : "server_error") }], { retry: true });
 }

@@ -2,7 +2,7 @@
 // sends the message again.
 
 import { byId, announce, showPanel } from "./page.js";
-import { say } from "./texts.js";
+import { say, writeBreakable } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
@@ -20,7 +20,7 @@ const deliveryTexts = new Map([
 
 function showInactive(user, password, { email = "", delivery }) {
   const made = keys(user, byId("login").dataset.realm, password);
-  const showAddress = (address) => { byId("inactive-email").textContent = address; };
+  const showAddress = (address) => { writeBreakable(byId("inactive-email"), address); };
   const notice = byId("inactive-mail");
   const text = deliveryTexts.get(delivery);
   showAddress(email);
@@ -60,6 +60,7 @@ async function confirmLink(user, password) {
 async function submit(showBusy) {
   conceal();
   clearProblems();
+  for (const said of document.querySelectorAll(".said")) said.hidden = true; // it is old now
   const user = userName();
   const typed = byId("password").value;
   const problems = [];

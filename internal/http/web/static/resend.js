@@ -6,16 +6,17 @@ import { say, write } from "./texts.js";
 import { isEmail } from "./fields.js";
 import { rateLimit } from "./failures.js";
 import { exchange } from "./exchange.js";
+import { rememberSent, sentAt } from "./storage.js";
 
 const pause = 60_000; // between two messages
 const dailyLimit = 3; // the server sends no more
 
 /**
- * Shows the panel for an account. With wait, a message was sent just now and the button pauses
- * first. address is the address that the person has typed, if the page has it: the server shows only
+ * Shows the panel for an account. The button pauses first if this tab had a message sent to the account
+ * less than a minute ago. address is the address that the person has typed, if the page has it: the server shows only
  * part of one. sent, if there is one, is called with the address of each new message.
  */
-export function offerResend(user, { ha1, ha1_sha256 }, { wait, address, sent }) {
+export function offerResend(user, { ha1, ha1_sha256 }, { address, sent }) {
   const who = { user, held: { "MD5": ha1, "SHA-256": ha1_sha256 } };
   const [again, note, countdown] = ["again", "again-note", "again-left"].map(byId);
   const [form, input, error] = ["correct", "correct-email", "correct-email-error"].map(byId);
@@ -29,11 +30,11 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, address, sent }) 
     announce(note.textContent);
   };
   // The button keeps the focus, which a disabled one would lose.
-  const startPause = () => {
+  const startPause = (length) => {
     endPause();
     again.setAttribute("aria-disabled", "true");
     if (left === 0) return;
-    const end = Date.now() + pause;
+    const end = Date.now() + length;
     const finish = () => {
       endPause();
       announce(say("again_ready"));
@@ -46,7 +47,7 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, address, sent }) 
       }
       countdown.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
     };
-    timer = setTimeout(finish, pause);
+    timer = setTimeout(finish, length);
     ticker = setInterval(tick, 500);
     tick();
   };
@@ -90,7 +91,8 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, address, sent }) 
       address = email || address;
       show(left > 0 ? "again_sent" : "again_last", { email: address ?? body.email });
       sent?.(address ?? body.email);
-      startPause();
+      rememberSent(user);
+      startPause(pause);
       if (email) again.focus();
     } else if (status === 429) {
       note.textContent = rateLimit(headers, "again_limited");
@@ -117,6 +119,7 @@ export function offerResend(user, { ha1, ha1_sha256 }, { wait, address, sent }) 
     if (isEmail(email)) resend(email);
     else showInvalid("correct_shape");
   });
-  if (wait) startPause();
+  const rest = Math.ceil((sentAt(user) + pause - Date.now()) / 1000) * 1000; // in whole seconds
+  if (rest > 0) startPause(Math.min(rest, pause));
   byId("resend").hidden = false;
 }

@@ -2,14 +2,14 @@
 // the keys.
 
 import { byId, announce, showPanel } from "./page.js";
-import { say, has, write } from "./texts.js";
+import { say, has, write, writeBreakable } from "./texts.js";
 import { moment } from "./moment.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure, showUnreachable } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { userName, userProblem, offerNames, isEmail } from "./fields.js";
 import { send } from "./http.js";
-import { remember, keepTyped } from "./storage.js";
+import { remember, rememberSent, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, count, minimum, strength } from "./newpassword.js";
@@ -128,15 +128,14 @@ const expiry = (headers) =>
  * neither them nor the password, and resending then needs a sign-in.
  */
 function showSent({ user, email, until }, made) {
-  byId("sent-to").textContent = email;
-  byId("sent-user").textContent = user;
+  writeBreakable(byId("sent-to"), email);
+  writeBreakable(byId("sent-user"), user);
   byId("sent-until").textContent = moment(new Date(until));
   if (made) {
     offerResend(user, made, {
-      wait: true,
       address: email,
       sent(address) {
-        byId("sent-to").textContent = address;
+        writeBreakable(byId("sent-to"), address);
         history.replaceState({ user, email: address, until }, "");
       },
     });
@@ -154,6 +153,7 @@ function succeed(user, email, made, until) {
   // Password managers take a hidden form and a new address as the signs that the form was accepted.
   byId("start").hidden = true;
   history.pushState(state, "", "#sent");
+  rememberSent(user);
   showSent(state, made);
 }
 

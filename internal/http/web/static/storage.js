@@ -31,11 +31,25 @@ export function remembered() {
   );
 }
 
-/** Removes the user name and the token. */
+/** Keeps when a message was sent to an account, which is now. */
+export function rememberSent(user) {
+  stored((storage) => storage.setItem("sent", JSON.stringify({ user, at: Date.now() })));
+}
+
+/** Returns when the last message was sent to an account, in milliseconds, or 0 if that is not known. */
+export function sentAt(user) {
+  return stored((storage) => {
+    const sent = JSON.parse(storage.getItem("sent") ?? "{}");
+    return sent.user === user ? sent.at : 0;
+  }, 0);
+}
+
+/** Removes what the functions above keep. */
 export function forget() {
   stored((storage) => {
     storage.removeItem("user");
     storage.removeItem("link");
+    storage.removeItem("sent");
   });
 }
 
@@ -55,4 +69,26 @@ export function keepTyped(...ids) {
     const typed = Object.fromEntries(ids.map((id) => [id, byId(id).value]));
     stored((storage) => storage.setItem(key, JSON.stringify(typed)));
   });
+}
+
+/**
+ * Keeps which details of the page are open, by their ids, when the page is loaded again. It returns a
+ * function that also keeps how far the page is scrolled, for the next time that it is loaded.
+ */
+export function keepPlace() {
+  const open = `open ${location.pathname}`;
+  const scroll = `scroll ${location.pathname}`;
+  const all = [...document.querySelectorAll("details[id]")];
+  const ids = () => all.filter((details) => details.open).map(({ id }) => id).join(" ");
+  stored((storage) => {
+    const kept = storage.getItem(open)?.split(" ") ?? [];
+    for (const details of all) details.open ||= kept.includes(details.id);
+    const top = storage.getItem(scroll);
+    storage.removeItem(scroll);
+    if (top) scrollTo(0, Number(top));
+  });
+  for (const details of all) {
+    details.addEventListener("toggle", () => stored((storage) => storage.setItem(open, ids())));
+  }
+  return () => stored((storage) => storage.setItem(scroll, String(scrollY)));
 }

@@ -15,6 +15,15 @@ export function say(key, slots = {}) {
 }
 
 /**
+ * Makes text the content of an element. Its lines may break after @ and dots, as in an e-mail address,
+ * before they break within a word.
+ */
+export function writeBreakable(element, text) {
+  const parts = text.replace(/[@.](?=[\p{L}\p{N}])/gu, "$&\n").split("\n");
+  element.replaceChildren(...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])));
+}
+
+/**
  * Makes the text with this key the content of an element. The values in its slots keep their own
  * direction.
  */
@@ -23,7 +32,7 @@ export function write(element, key, slots = {}) {
     const slot = part.slice(1, -1);
     if (!part.startsWith("{") || !(slot in slots)) return part;
     const isolated = document.createElement("bdi");
-    isolated.textContent = slots[slot];
+    writeBreakable(isolated, String(slots[slot]));
     return isolated;
   }));
 }
