@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,7 +163,8 @@ func TestExportWithDamagedCredential(t *testing.T) {
 	command := func(want string, args ...string) {
 		t.Helper()
 		status, out, stderr := runCommand(t, nil, append(args, "--data", data)...)
-		if status != 0 || !strings.Contains(out+stderr, want) {
+		// "export status" may fail for an export that is not complete.
+		if status != 0 && !slices.Contains(args, "status") || !strings.Contains(out+stderr, want) {
 			t.Errorf("dialtone %s: status %d, want %q\n%s%s", args, status, want, out, stderr)
 		}
 	}
@@ -215,7 +217,7 @@ func TestExportWithDamagedCredential(t *testing.T) {
 	}
 	const name = "one of localhost ("
 	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"rebuild"}, {"enable"}} {
-		want := "1 active account left out, because the credential does not open: " + name
+		want := "active accounts left out, because their credentials do not open: " + name
 		if len(args) > 1 {
 			want = `"user":"one","tenant":"localhost"`
 		}
@@ -243,7 +245,8 @@ func TestExportWithDamagedCredential(t *testing.T) {
 	}
 	wait(func() error {
 		out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
-		if text := string(out); !strings.Contains(text, `"name":"export","ok":true,"warning":"1 active account left`) ||
+		if text := string(out); !strings.Contains(text,
+			`"name":"export","ok":true,"warning":"active accounts left out`) ||
 			!strings.Contains(text, name) || !strings.HasSuffix(text, " 200") {
 			return fmt.Errorf("/readyz says %s, %v", text, err)
 		}

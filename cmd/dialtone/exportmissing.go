@@ -61,6 +61,6 @@ func describeMissing(list []export.Missing) string {
 	if len(list) > shown {
 		names = append(names, fmt.Sprintf("and %d more", len(list)-shown))
 	}
-	return fmt.Sprintf("%s left out, because the credential does not open: %s; for each, %s",
-		counted(len(list), "active account"), strings.Join(names, ", "), export.MissingHint)
+	return "active accounts left out, because their credentials do not open: " + strings.Join(names, ", ") +
+		"; for each, " + export.MissingHint
 }
