@@ -98,6 +98,8 @@ func (c exportStatus) Run(p *program) error {
 		switch {
 		case err != nil:
 			return err
+		case len(status.Missing) > 0:
+			return fault.New(fault.Conflict, "phone servers do not get all accounts; see the list above")
 		case status.Enabled && !status.Complete:
 			return fault.New(fault.Conflict, "the exported tables are incomplete; complete them with: "+
 				"dialtone directory export rebuild")
