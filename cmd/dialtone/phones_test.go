@@ -131,7 +131,9 @@ func (b *browser) program(format string) {
 	if format == "linphone" {
 		return
 	}
-	b.click(".manual summary")
+	if b.get(`String(document.querySelector(".manual").open)`) == "false" { // it stays open in a tab
+		b.click(".manual summary")
+	}
 	b.click(`a[href="/provision?format=` + format + `"]`)
 	b.until(`location.pathname === "/provision" && document.readyState === "complete"`)
 }
