@@ -116,8 +116,7 @@ func (d Dir) Node() (string, error) {
 
 // Place identifies where the server runs: this directory, on this machine, since it was booted. A copy
 // of the directory has another place, and so has a directory with a link to this one's node.id. It is
-// empty if that is not known. While the lock is held, no
-// other server runs at the place.
+// empty if that is not known. While the lock is held, no other server runs at the place.
 func (d Dir) Place() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

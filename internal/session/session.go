@@ -359,8 +359,8 @@ func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) str
 }
 
 // owner returns the account of a token. A token names its account by the UID, and somebody who can
-// write to the store could give its row another user name. So the account's credential is opened, which is
-// bound to both.
+// write to the store could give its row another user name. So owner opens the account's credential,
+// which is bound to both.
 func (a *Authenticator) owner(
 	ctx context.Context, t *tenant.Tenant, uid account.UID,
 ) (account.Account, error) {

@@ -40,7 +40,7 @@ func (s Settings) Palette() Palette {
 	}
 }
 
-// colour is a colour of sRGB, each part from 0 to 255.
+// colour is a colour of sRGB. Each part is a whole number from 0 to 255.
 type colour [3]float64
 
 var (
@@ -105,17 +105,22 @@ func (c colour) String() string {
 	return fmt.Sprintf("#%02x%02x%02x", int(c[0]), int(c[1]), int(c[2]))
 }
 
-// luminance is the relative luminance of WCAG 2.2.
-func (c colour) luminance() float64 {
-	var linear [3]float64
-	for i, part := range c {
-		if part /= 255; part <= 0.04045 {
-			linear[i] = part / 12.92
+// linear has the linear value of each value that a part of a colour can have (WCAG 2.2, relative
+// luminance). Every activation message needs hundreds of them, and math.Pow is slow.
+var linear = func() (table [256]float64) {
+	for i := range table {
+		if part := float64(i) / 255; part <= 0.04045 {
+			table[i] = part / 12.92
 		} else {
-			linear[i] = math.Pow((part+0.055)/1.055, 2.4)
+			table[i] = math.Pow((part+0.055)/1.055, 2.4)
 		}
 	}
-	return 0.2126*linear[0] + 0.7152*linear[1] + 0.0722*linear[2]
+	return table
+}()
+
+// luminance is the relative luminance of WCAG 2.2.
+func (c colour) luminance() float64 {
+	return 0.2126*linear[int(c[0])] + 0.7152*linear[int(c[1])] + 0.0722*linear[int(c[2])]
 }
 
 // contrast is the contrast ratio of WCAG 2.2, from 1 to 21.

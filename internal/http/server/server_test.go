@@ -335,8 +335,8 @@ func TestDisplacement(t *testing.T) {
 	})
 }
 
-// TestDisplacementOfSlowBodies opens more connections than there may be, each of which sends its body
-// byte by byte, and asks for a page meanwhile.
+// TestDisplacementOfSlowBodies opens more connections than the limit allows. Each sends its body byte by
+// byte. Meanwhile, another client must get its page.
 func TestDisplacementOfSlowBodies(t *testing.T) {
 	withServer(t, readBody, Limits{20, 10, nil}, func(t *testing.T, l *pipes, _ func() error) {
 		var sending sync.WaitGroup

@@ -178,7 +178,7 @@ func TestCopyThereAndBack(t *testing.T) {
 		must(s.Changes(ctx, audit.Filter{AfterID: trail[n-1].ID}, list))
 		// The ID of the change that was removed is not given again.
 		if len(trail) != n+1 || trail[n].ID != trail[n-1].ID+2 {
-			t.Errorf("%s: the trail goes on with %+v", name, trail[n:])
+			t.Errorf("%s: unexpected changes at the end of the trail: %+v", name, trail[n:])
 		}
 		if a, err := s.Find(ctx, 1, "held", noon); err != nil || a.State() != account.Disabled || a.Set.By != "system" {
 			t.Errorf("%s: found %+v, %v", name, a, err)
