@@ -166,6 +166,8 @@ type Account struct {
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
+	// Passwords is how often the password was changed.
+	Passwords int64
 }
 
 // State is what an account can do at the moment. Every account is in one of them.

@@ -23,6 +23,7 @@ type Store interface {
 	LinkStore
 	Finder
 	AdminStore
+	PersonStore
 	Sweeper
 }
 

@@ -19,6 +19,8 @@ type Inspector interface {
 	// Each calls f for every account of every tenant, including expired and closed ones. The token
 	// is the hash of the activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
+	// EachLink calls f for every link that is not an activation link, with the hash of its token.
+	EachLink(ctx context.Context, f func(token []byte, user string) error) error
 	// Binding returns how far the credentials are bound to their user names.
 	Binding(ctx context.Context) (Binding, error)
 	// Pending returns the outbox entries.
@@ -50,7 +52,7 @@ type verifier struct {
 	ring    *secret.Ring
 	binding Binding
 	old     int // credentials in the older form
-	// owners are the users by the hash of their activation token.
+	// owners are the users by the hash of the token of their links.
 	owners map[[32]byte]string
 }
 
@@ -80,6 +82,17 @@ func Verify(
 		if !closed {
 			v.account(a, token, sealer)
 		}
+		return nil
+	})
+	if err != nil {
+		return v.Report, err
+	}
+	err = store.EachLink(ctx, func(token []byte, user string) error {
+		if len(token) != len(secret.Token{}) {
+			v.fault("account %s: a link without a token", user)
+			return nil
+		}
+		v.owners[[32]byte(token)] = user
 		return nil
 	})
 	if err != nil {
@@ -142,9 +155,13 @@ func (v *verifier) outbox(entries []outbox.Entry) {
 			continue
 		}
 		v.Waiting++
-		if token, err := open(e); err != nil {
+		token, err := open(e)
+		if err != nil {
 			v.fault("outbox: message %s cannot be written again: %v", e.Message, err)
-		} else if v.owners[token.Hash()] != e.User {
+			continue
+		}
+		owner, known := v.owners[token.Hash()]
+		if owner != e.User && (known || e.Kind == mailmsg.Activation) { // other links are removed when they are used
 			v.fault("outbox: the link of message %s is not that of account %s", e.Message, e.User)
 		}
 	}

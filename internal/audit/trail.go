@@ -80,6 +80,8 @@ const (
 	System ActorKind = "system"
 	// Command is a user of the operating system who runs a command.
 	Command ActorKind = "command"
+	// Person is the owner of the account.
+	Person ActorKind = "person"
 )
 
 // Actor is who made a change.

@@ -87,7 +87,7 @@ func (o *fixture) written(to string) (p posted, err error) {
 	if err := o.Store.Create(context.Background(), p.Signup, now); err != nil {
 		return p, err
 	}
-	l, err := mailmsg.Templates{}.Activation(o.Tenant, i18n.English, p.Message, to,
+	l, err := mailmsg.Templates{}.Compose(o.Tenant, i18n.English, p.Message, to,
 		mailmsg.Link{Token: p.Token, Made: now, Expires: p.Account.Expires})
 	if err != nil {
 		return p, err

@@ -16,6 +16,7 @@ const (
 	AccountDisabled EventType = "account.disabled"
 	AccountDeleted  EventType = "account.deleted"
 	AccountRole     EventType = "account.role"
+	AccountPassword EventType = "account.password"
 	TenantAdded     EventType = "tenant.added"
 	TenantChanged   EventType = "tenant.changed"
 	TenantRemoved   EventType = "tenant.removed"
@@ -24,7 +25,7 @@ const (
 // EndsRegistrations reports whether the phone server has to end the registrations of the account's
 // phones, because their credentials are no longer accepted.
 func (t EventType) EndsRegistrations() bool {
-	return t == AccountDisabled || t == AccountDeleted
+	return t == AccountDisabled || t == AccountDeleted || t == AccountPassword
 }
 
 // Notification is one change that one hook is to be notified of.
@@ -68,7 +69,7 @@ type Result struct {
 // rules.
 //
 // The stores of accounts and tenants add notifications in the transactions of their changes:
-// Disable, SetRole and Delete for an account that was activated once, AddTenant, SetTenant and
+// Disable, SetRole, SetPassword and Delete for an account that was activated once, AddTenant, SetTenant and
 // RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds
 // one for every hook that is for the tenant.
 type Queue interface {

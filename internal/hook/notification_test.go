@@ -21,7 +21,7 @@ func TestNotificationID(t *testing.T) {
 
 func TestEndsRegistrations(t *testing.T) {
 	for event, want := range map[EventType]bool{
-		AccountDisabled: true, AccountDeleted: true,
+		AccountDisabled: true, AccountDeleted: true, AccountPassword: true,
 		AccountRole: false, TenantAdded: false, TenantChanged: false, TenantRemoved: false,
 	} {
 		if got := event.EndsRegistrations(); got != want {

@@ -60,7 +60,7 @@ func buildAt(
 	}
 	id, token := mailmsg.ID{1, 2, 3}, secret.Token{4, 5, 6}
 	link := mailmsg.Link{Token: token, Made: made, Expires: expiry, Resent: resent}
-	return ts.Activation(t, tag, id, "Ann+x@mail.test", link)
+	return ts.Compose(t, tag, id, "Ann+x@mail.test", link)
 }
 
 const link = "https://phone.test:8443/activate.ashx?token=BAUGAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -216,7 +216,7 @@ func TestLinkIsOnOneLine(t *testing.T) {
 	for n := range 76 { // every position at which an encoding could break the line
 		host := strings.Repeat("p", n) + ".test"
 		tn := &tenant.Tenant{Host: host, PublicURL: "https://" + host}
-		l, err := mailmsg.Templates{}.Activation(
+		l, err := mailmsg.Templates{}.Compose(
 			tn, i18n.English, mailmsg.ID{}, "a@b.test", mailmsg.Link{Made: noon, Expires: noon})
 		if err != nil {
 			t.Fatal(err)

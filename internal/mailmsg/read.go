@@ -54,13 +54,14 @@ func decode(body io.Reader, encoding string) (string, error) {
 	return strings.ReplaceAll(string(b), "\r\n", "\n"), err
 }
 
-// Token returns the activation token of the link in a text.
+// Token returns the token of the link in a text.
 func Token(text string) (secret.Token, bool) {
-	_, rest, ok := strings.Cut(text, linkPath)
-	if !ok || len(rest) < secret.TokenLength {
-		return secret.Token{}, false
+	for _, path := range linkPaths {
+		if _, rest, ok := strings.Cut(text, path); ok && len(rest) >= secret.TokenLength {
+			return secret.ParseToken(rest[:secret.TokenLength])
+		}
 	}
-	return secret.ParseToken(rest[:secret.TokenLength])
+	return secret.Token{}, false
 }
 
 // Decode decodes the encoded words of a header (RFC 2047).

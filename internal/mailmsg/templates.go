@@ -152,8 +152,9 @@ func (f *form) check(files fs.FS, tag i18n.Tag, names map[string]string, s tenan
 	t := &tenant.Tenant{Host: "phone.example", PublicURL: "https://phone.example", Settings: s}
 	token := secret.NewToken()
 	at := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	m, err := Templates{map[i18n.Tag]*form{tag: f}}.Activation(
-		t, tag, ID{}, "person@example.org", Link{token, at, at.Add(time.Hour), resent})
+	m, err := Templates{map[i18n.Tag]*form{tag: f}}.Compose(
+		t, tag, ID{}, "person@example.org",
+		Link{Token: token, Made: at, Expires: at.Add(time.Hour), Resent: resent})
 	if err != nil {
 		return sourced(err)
 	}
@@ -161,7 +162,7 @@ func (f *form) check(files fs.FS, tag i18n.Tag, names map[string]string, s tenan
 		return fmt.Errorf("%s:%d: the subject must be one line of text",
 			names["txt"], lineOf(files, names["txt"], `"subject"`))
 	}
-	link := t.PublicURL + linkPath + token.Text()
+	link := Link{Token: token}.url(t)
 	if strings.Count(m.Text, link) != 1 || !strings.Contains("\n"+m.Text, "\n"+link+"\n") {
 		return fmt.Errorf("%s:%d: the link must appear once, on its own line: {{.Link}}",
 			names["txt"], lineOf(files, names["txt"], ".Link"))

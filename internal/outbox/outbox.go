@@ -56,17 +56,20 @@ type Ref struct {
 // to write it again.
 type Entry struct {
 	Ref
+	Kind mailmsg.Kind
 	// SealedToken is the token of the link, as NewLink sealed it.
 	SealedToken []byte
 	// Made is when the message was made, and Expires when its link expires.
 	Made, Expires time.Time
-	// Resent means that the message is not the first of the account.
+	// Resent means that an activation message is not the first of the account.
 	Resent bool
-	// Replaced means that a newer message has made the link invalid.
+	// Replaced means that a newer activation message has made the link invalid.
 	Replaced bool
+	// Net is where a change came from, for the kinds that say it.
+	Net string
 
 	User  string
-	Email string
+	Email string // where the message goes
 	Lang  i18n.Tag
 }
 
@@ -147,8 +150,8 @@ type work struct {
 	// published and the transaction was not undone because the account is in use by now. If the
 	// entry is still there, they are written again.
 	doubtful []Ref
-	// rewrite are messages to be written again.
-	rewrite []Entry
+	// write are messages to be written, and rewrite are those to be written again.
+	write, rewrite []Entry
 	// undo are transactions to be undone.
 	undo []func(context.Context) error
 }
@@ -191,13 +194,18 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 
 // Stage stages the message of an entry.
 func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
-	m, err := o.deps.Templates.Activation(t, e.Lang, e.Message, e.Email,
-		mailmsg.Link{Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent})
+	m, err := o.deps.Templates.Compose(t, e.Lang, e.Message, e.Email, mailmsg.Link{
+		Kind: e.Kind, Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent, Net: e.Net,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return o.deps.Pickup.Stage(m)
 }
+
+// Write has the next Flush write the message of an entry, which a transaction has added. So a
+// message about a change needs no staging, and its transaction no undoing.
+func (o *Outbox) Write(e Entry) { o.add(work{write: []Entry{e}}) }
 
 // Published has a message synced and acknowledged by the next Flush.
 func (o *Outbox) Published(r Ref) { o.add(work{published: []Ref{r}}) }
@@ -227,6 +235,7 @@ func (o *Outbox) add(w work) {
 	defer o.mu.Unlock()
 	o.todo.published = append(o.todo.published, w.published...)
 	o.todo.doubtful = append(o.todo.doubtful, w.doubtful...)
+	o.todo.write = append(o.todo.write, w.write...)
 	o.todo.rewrite = append(o.todo.rewrite, w.rewrite...)
 	o.todo.undo = append(o.todo.undo, w.undo...)
 }
@@ -269,8 +278,9 @@ func (o *Outbox) Flush(ctx context.Context) error {
 	w := o.take()
 	undone := o.undo(ctx, w.undo)
 	replaced, unsure, checked := o.check(ctx, w.doubtful, w.published)
-	written := o.write(ctx, w.published, append(w.rewrite, replaced...), unsure)
-	return errors.Join(undone, checked, written)
+	published, failed := o.writeNew(ctx, w.write)
+	written := o.write(ctx, append(w.published, published...), append(w.rewrite, replaced...), unsure)
+	return errors.Join(undone, checked, failed, written)
 }
 
 func (o *Outbox) undo(ctx context.Context, list []func(context.Context) error) error {
@@ -315,6 +325,20 @@ func (o *Outbox) check(
 
 func hasAccount(list []Ref, uid [16]byte) bool {
 	return slices.ContainsFunc(list, func(r Ref) bool { return r.Account == uid })
+}
+
+// writeNew writes the messages of entries, and returns those that it has published.
+func (o *Outbox) writeNew(ctx context.Context, list []Entry) (published []Ref, err error) {
+	var failed []error
+	for _, e := range list {
+		if ok, err := o.publish(e); err != nil {
+			failed = append(failed, fmt.Errorf("write a message: %w", err))
+			o.Write(e)
+		} else if ok {
+			published = append(published, e.Ref)
+		}
+	}
+	return published, errors.Join(failed...)
 }
 
 // write writes messages again, and makes them and the published ones durable.
@@ -372,25 +396,34 @@ func (o *Outbox) rewrite(ctx context.Context, e Entry) error {
 	if e.Replaced {
 		return o.deps.Pickup.Withdraw(e.Message)
 	}
+	ok, err := o.publish(e)
+	if err != nil || !ok {
+		return err
+	}
+	event := audit.Event{
+		Action: audit.Republish, Outcome: "ok", User: e.User, Email: audit.MaskEmail(e.Email),
+	}
+	if t, ok := o.deps.Tenant(e.Tenant); ok {
+		event.Tenant = t.Host
+	}
+	o.deps.Audit.Record(ctx, event)
+	return nil
+}
+
+// publish writes and publishes the message of an entry. It reports false if the tenant and its
+// accounts were removed in the meantime.
+func (o *Outbox) publish(e Entry) (bool, error) {
 	t, ok := o.deps.Tenant(e.Tenant)
 	if !ok {
-		// The tenant and its accounts were removed in the meantime.
-		return nil
+		return false, nil
 	}
 	token, err := open(o.tokens, e)
 	if err != nil {
-		return fmt.Errorf("message %s to %s of %s: %w", e.Message, e.User, t.Host, err)
+		return false, fmt.Errorf("message %s to %s of %s: %w", e.Message, e.User, t.Host, err)
 	}
 	staged, err := o.Stage(t, e, token)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := staged.Publish(); err != nil {
-		return err
-	}
-	o.deps.Audit.Record(ctx, audit.Event{
-		Action: audit.Republish, Outcome: "ok", Tenant: t.Host, User: e.User,
-		Email: audit.MaskEmail(e.Email),
-	})
-	return nil
+	return true, staged.Publish()
 }

@@ -22,7 +22,7 @@ import (
 var _ account.Store = (*Store)(nil)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
-	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why`
+	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n`
 
 // live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -35,7 +35,8 @@ func scanAccount(row engine.Scanner) (a account.Account, err error) {
 	var created, expires, setAt int64
 	var activated, confirmed sql.NullInt64
 	err = row.Scan(&uid, &a.Tenant, &a.User, &a.Name, &a.Email, &role, &a.Held, &created, &expires, &activated,
-		&a.Epoch, &a.Sealed, &a.HasSHA256, &language, &confirmed, &setState, &setAt, &a.Set.By, &a.Set.Reason)
+		&a.Epoch, &a.Sealed, &a.HasSHA256, &language, &confirmed, &setState, &setAt, &a.Set.By, &a.Set.Reason,
+		&a.Passwords)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, errNoAccount
 	} else if err != nil {
@@ -373,7 +374,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
 			return nil, err
 		}
-		for _, table := range []string{"outbox", "replaced", "delivery"} {
+		for _, table := range []string{"outbox", "replaced", "delivery", "link", "session"} {
 			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 				return nil, err
 			}

@@ -181,7 +181,8 @@ func (s *Store) WithAccount(ctx context.Context, found []delivery.FoundFile) (li
 		err := row.Scan(&token)
 		known[[32]byte(append(token, make([]byte, 32)...))] = true
 		return err
-	}, `SELECT token FROM account WHERE `+among+` UNION ALL SELECT token FROM replaced WHERE `+among, args...)
+	}, `SELECT token FROM account WHERE `+among+` UNION ALL SELECT token FROM replaced WHERE `+among+`
+		UNION ALL SELECT token FROM link WHERE `+among, args...)
 	for _, f := range found {
 		if known[f.Token] {
 			list = append(list, f.Message)

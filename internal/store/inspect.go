@@ -17,6 +17,18 @@ func (s *Store) Consistent(ctx context.Context, report func(string)) error {
 	return nil
 }
 
+// EachLink implements account.Inspector.
+func (s *Store) EachLink(ctx context.Context, f func(token []byte, user string) error) error {
+	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var token []byte
+		var user string
+		if err := row.Scan(&token, &user); err != nil {
+			return err
+		}
+		return f(token, user)
+	}, `SELECT link.token, username FROM link JOIN account ON uid = link.account`)
+}
+
 // Each implements account.Inspector.
 func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) error) error {
 	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/store/engine"
 )
@@ -25,21 +26,32 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 	err = q.Each(func(row engine.Scanner) (err error) {
 		var e outbox.Entry
 		var message []byte
-		var made int64
-		a, err := scanAccount(prefixed{row, []any{&message, &e.SealedToken, &made, &e.Replaced}})
+		var made, until int64
+		var kind, address string
+		a, err := scanAccount(prefixed{row, []any{
+			&message, &e.SealedToken, &made, &kind, &address, &until, &e.Net, &e.Replaced,
+		}})
 		if err != nil {
 			return err
 		}
 		e.Tenant, e.Account, e.User, e.Email, e.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
 		copy(e.Message[:], message)
-		e.Made, e.Expires = a.Created, a.Expires
+		e.Kind, e.Made, e.Expires = mailmsg.Kind(kind), a.Created, a.Expires
 		if made > 0 {
-			e.Made, e.Resent = engine.FromMicros(made), true
+			e.Made, e.Resent = engine.FromMicros(made), e.Kind == mailmsg.Activation
+		}
+		if address != "" {
+			e.Email = address
+		}
+		if until > 0 {
+			e.Expires = engine.FromMicros(until)
 		}
 		list = append(list, e)
 		return nil
-	}, `SELECT o.message, o.token, o.made,
-		EXISTS (SELECT 1 FROM outbox n WHERE n.account = o.account AND n.turn > o.turn), `+accountColumns+`
+	}, `SELECT o.message, o.token, o.made, o.kind, o.address, o.until, o.net,
+		o.kind = '' AND EXISTS (SELECT 1 FROM outbox n
+			WHERE n.account = o.account AND n.turn > o.turn AND n.kind = ''), `+
+		accountColumns+`
 		FROM outbox o JOIN account ON uid = o.account WHERE `+condition+` ORDER BY o.account, o.turn`, args...)
 	return list, err
 }
@@ -51,10 +63,11 @@ func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.R
 
 // ack removes the row of a message whose file is durable.
 func ack(tx engine.Tx, m outbox.Ref) error {
-	// One sync of the directory makes durable all older messages that this node wrote, so their
-	// rows go too.
+	// One sync of the directory makes durable all older activation messages that this node wrote, so
+	// their rows go too.
 	_, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
-		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node))`,
+		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node
+			AND n.kind = '' AND outbox.kind = ''))`,
 		m.Account[:], m.Message[:])
 	if err != nil {
 		return err
@@ -71,8 +84,9 @@ func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 		// The account may have another address by now. Then the next link remembers the one before.
 		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
 				email)
-			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT), a.expires, CAST($3 AS BIGINT), 0, '',
-				COALESCE((SELECT r.email FROM outbox n
+			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT),
+				COALESCE(NULLIF(o.until, 0), a.expires), CAST($3 AS BIGINT), 0, '',
+				COALESCE(NULLIF(o.address, ''), (SELECT r.email FROM outbox n
 					JOIN replaced r ON r.account = n.account AND r.message = n.message
 					WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email)
 			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
@@ -80,14 +94,14 @@ func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 		if err != nil {
 			return err
 		}
-		// The newest link is on the disk, so no older one comes back. Messages that were queued
+		// The newest activation link is on the disk, so no older one comes back. Messages that were queued
 		// before this one was made are older, on any node. For the first message of a signup, made
 		// is 0. One that was queued in the future was queued while a clock was ahead.
 		_, err = tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
 			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred', 'failed')
-				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $2)
+				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $2 AND kind = '')
 					OR since > $5 AND EXISTS (SELECT 1 FROM outbox
-						WHERE account = $1 AND message = $2 AND made > 0))`,
+						WHERE account = $1 AND message = $2 AND made > 0 AND kind = ''))`,
 			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error(),
 			engine.Micros(now.Add(maxSkew)))
 		if err != nil {

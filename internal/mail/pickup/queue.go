@@ -150,7 +150,7 @@ func (d *Dir) TokenHash(id mailmsg.ID) ([32]byte, error) {
 	}
 	token, ok := mailmsg.Token(m.Text)
 	if !ok {
-		return [32]byte{}, errors.New("the message has no activation link")
+		return [32]byte{}, errors.New("the message has no link")
 	}
 	return token.Hash(), nil
 }

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
@@ -95,6 +96,17 @@ func fillStore(t *testing.T, s *testStore) {
 		SealedToken: []byte("newer"),
 		Made:        noon,
 	}, noon))
+	_, err = s.AddResetLink(ctx, tenantIDs[0], "active", account.Notice{
+		Kind: mailmsg.Reset, Message: mailmsg.ID{3}, Token: [32]byte{3}, SealedToken: []byte("sealed"),
+		Made: noon, Until: noon.Add(time.Hour), Net: "192.0.2.0/24",
+	}, noon)
+	must(err)
+	must(s.engine.Write(func(tx engine.Tx) error {
+		return tx.Script(`INSERT INTO forgotten (id, tenant, who, net, at)
+			SELECT uid, tenant, 'active', '192.0.2.0/24', 1 FROM account WHERE username = 'active';
+			INSERT INTO session (id, account, epoch, began, seen, until, net, browser)
+			SELECT uid, uid, 1, 2, 3, 4, '192.0.2.0/24', 'Firefox' FROM account WHERE username = 'active'`)
+	}))
 	list, err := s.Pending(ctx)
 	must(err)
 	var sent []outbox.Ref
@@ -202,7 +214,7 @@ func TestCopyThereAndBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		pending, err := s.Pending(ctx)
-		if err != nil || len(pending) != page+500-100+4 {
+		if err != nil || len(pending) != page+500-100+5 {
 			t.Errorf("%s: %d messages are in the outbox, %d of them taken over; %v",
 				name, len(pending), len(taken), err)
 		}

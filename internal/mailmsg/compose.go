@@ -13,21 +13,45 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// linkPath is the part of a link between the tenant's public URL and the token (wire contract).
-const linkPath = "/activate.ashx?token="
+// Kind is what a message is about. Kinds are stored, so they never change.
+type Kind string
 
-// Link is an account's one-time link, and the message that carries it.
+const (
+	// Activation has the link that activates an account.
+	Activation Kind = ""
+	// Reset has a link to choose a new password.
+	Reset Kind = "reset"
+	// PasswordChanged says that the password was changed. Its link is for somebody who did not
+	// change it.
+	PasswordChanged Kind = "password_changed"
+)
+
+// linkPaths are the parts of links between the tenant's public URL and the token. That of an
+// activation link is in the wire contract.
+var linkPaths = map[Kind]string{
+	Activation:      "/activate.ashx?token=",
+	Reset:           "/reset.html?token=",
+	PasswordChanged: "/not-me.html?token=",
+}
+
+// Link is a one-time link, and the message that carries it.
 type Link struct {
+	Kind  Kind
 	Token secret.Token
 	// Made is when the message was made, and Expires when the link expires.
 	Made, Expires time.Time
-	// Resent means that the person has asked for another message.
+	// Resent means that the person has asked for another activation message.
 	Resent bool
+	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
+	Net string
 }
 
-// Activation returns the message with a link, in a language. It fails only if an operator's
-// template fails, which Load has checked.
-func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link Link) (Message, error) {
+// url returns the address of the link at a tenant.
+func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + linkPaths[l.Kind] + l.Token.Text() }
+
+// Compose returns the message with a link, in a language. It fails only if an operator's template
+// fails, which Load has checked.
+func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link Link) (Message, error) {
 	words := i18n.In(tag)
 	m := Message{
 		ID:       id,
@@ -41,7 +65,7 @@ func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string,
 	}
 	colours := t.Palette()
 	c := Content{
-		Link:         t.PublicURL + linkPath + link.Token.Text(),
+		Link:         link.url(t),
 		Platform:     t.Name(),
 		Host:         t.Host,
 		Until:        words.Moment(link.Expires),
@@ -56,6 +80,19 @@ func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string,
 	for _, l := range t.Links() {
 		c.Links = append(c.Links, FooterLink{words.Text("layout." + l.Name), l.URL})
 	}
+	if link.Kind != Activation {
+		say := func(part string) string {
+			return words.Text("message."+string(link.Kind)+"."+part, "platform", c.Platform,
+				"when", words.Moment(link.Made), "net", link.Net)
+		}
+		c.Subject = say("subject")
+		m.Subject = c.Subject
+		m.Text, m.HTML = c.write(words, texts{
+			say("title"), say("asked"), say("open"), say("press"), say("button"),
+			words.Text("message.until", "until", c.Until), say("then"), say("not_you"),
+		})
+		return m, nil
+	}
 	c.Subject = words.Text("message.subject", "platform", c.Platform)
 	if link.Resent {
 		// Mail programs put messages with one subject into one thread and fold the older part away,
@@ -67,12 +104,25 @@ func (ts Templates) Activation(t *tenant.Tenant, tag i18n.Tag, id ID, to string,
 		return m, own.fill(&m, c)
 	}
 	m.Subject = c.Subject
-	m.Text, m.HTML = c.write(words)
+	say := func(part string) string {
+		return words.Text("message."+part, "platform", c.Platform, "until", c.Until)
+	}
+	asked := say("asked")
+	if c.Resent != "" {
+		asked = say("asked_again")
+	}
+	m.Text, m.HTML = c.write(words, texts{
+		say("title"), asked, say("open"), say("press"), say("button"), say("until"), say("then"), say("not_you"),
+	})
 	return m, nil
 }
 
-//go:embed activation.html
-var activationHTML string
+// texts are the texts of a message in the order in which they appear. open is for the text part and
+// press for the HTML part, above the link.
+type texts struct{ title, asked, open, press, button, until, then, notYou string }
+
+//go:embed message.html
+var messageHTML string
 
 // font is the style of all text in the HTML. Outlook does not let cells of a table inherit it.
 const font = "font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif; " +
@@ -87,19 +137,11 @@ const darkStyle = `@media (prefers-color-scheme: dark) {
 .line { border-color: #2b3532 !important }
 `
 
-// write returns both parts of the built-in message.
-func (c Content) write(words *i18n.Words) (text, page string) {
-	say := func(key string) string {
-		return words.Text("message."+key, "platform", c.Platform, "until", c.Until)
-	}
-	asked := say("asked")
-	if c.Resent != "" {
-		asked = say("asked_again")
-	}
-	until, then, notYou := say("until"), say("then"), say("not_you")
-	text = c.Wrap(asked) + "\n\n" + c.Wrap(say("open")) + "\n\n" + c.Link + "\n\n" +
-		c.Wrap(until+" "+then) + "\n\n" + c.Wrap(notYou) + "\n" + c.textFooter(words)
-	page = i18n.Fill(activationHTML,
+// write returns both parts of a built-in message.
+func (c Content) write(words *i18n.Words, say texts) (text, page string) {
+	text = c.Wrap(say.asked) + "\n\n" + c.Wrap(say.open) + "\n\n" + c.Link + "\n\n" +
+		c.Wrap(say.until+" "+say.then) + "\n\n" + c.Wrap(say.notYou) + "\n" + c.textFooter(words)
+	page = i18n.Fill(messageHTML,
 		"lang", string(c.Lang),
 		"dir", c.Dir,
 		"start", c.start(),
@@ -111,15 +153,15 @@ func (c Content) write(words *i18n.Words) (text, page string) {
 		"accent", c.Accent,
 		"on_accent", c.OnAccent,
 		"platform", html.EscapeString(c.Platform),
-		"title", html.EscapeString(say("title")),
+		"title", html.EscapeString(say.title),
 		"link", html.EscapeString(c.Link),
-		"asked", html.EscapeString(asked),
-		"press", html.EscapeString(say("press")),
-		"button", html.EscapeString(say("button")),
-		"address", html.EscapeString(say("address")),
-		"until", html.EscapeString(until),
-		"then", html.EscapeString(then),
-		"not_you", html.EscapeString(notYou),
+		"asked", html.EscapeString(say.asked),
+		"press", html.EscapeString(say.press),
+		"button", html.EscapeString(say.button),
+		"address", html.EscapeString(words.Text("message.address")),
+		"until", html.EscapeString(say.until),
+		"then", html.EscapeString(say.then),
+		"not_you", html.EscapeString(say.notYou),
 		"footer", c.htmlFooter())
 	return text, page
 }

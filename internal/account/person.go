@@ -1,0 +1,80 @@
+package account
+
+import (
+	"context"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
+)
+
+// PersonStore is for what people change of their own accounts. Every change that succeeds is in the
+// audit trail and, with a Notice, in the outbox, by the same transaction.
+type PersonStore interface {
+	// SetPassword replaces the credential of an active account. It ends all sessions, forgets the
+	// device tokens, and makes every reset link of the account's address invalid. With a link it
+	// uses the link up, and confirms the account. Of concurrent calls with one proof or one link, one
+	// succeeds. It fails with fault.NotFound for an account that is not there or not active, with
+	// ErrHeld, with ErrPasswordChanged if the proof is of an older password, and with ErrLinkUsed.
+	SetPassword(ctx context.Context, c PasswordChange, now time.Time) (Account, error)
+
+	// AddResetLink adds a reset link for an active account, and its message unless n.Message is zero.
+	// It replaces the reset links of the account's address. It fails with fault.NotFound for an
+	// account that is not there or not active, and with ErrHeld.
+	AddResetLink(ctx context.Context, tenant int64, user string, n Notice, now time.Time) (Account, error)
+
+	// ResetLink returns the active accounts of the address that a reset link went to, ordered by
+	// user. It fails with ErrLinkUsed.
+	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, error)
+}
+
+// PasswordChange is a new password for an account.
+type PasswordChange struct {
+	// Account has the new Sealed and HasSHA256. Its Passwords is that of the account whose password
+	// was proved.
+	Account Account
+	// Link is the hash of the token of a reset link that goes to the account's address. It takes the
+	// place of the proof.
+	Link *[32]byte
+	Notice
+}
+
+// Notice is a message about a change, with its link. The transaction of the change adds it.
+type Notice struct {
+	Kind    mailmsg.Kind
+	Message mailmsg.ID
+	// Token is the hash of the link's token, and SealedToken the token as an outbox entry has it.
+	Token       [32]byte
+	SealedToken []byte
+	// Made is when the message was made, and Until when the link expires.
+	Made, Until time.Time
+	// Net is the network that the change came from.
+	Net string
+}
+
+// Errors of a PersonStore.
+var (
+	ErrPasswordChanged = fault.New(fault.Conflict, "the password was changed at the same moment")
+	ErrLinkUsed        = fault.New(fault.NotFound, "the link was used, has expired, or a newer one has replaced it")
+)
+
+// newNotice returns a message of a kind that goes to the account's address.
+func (s *Service) newNotice(a Account, kind mailmsg.Kind, life time.Duration, net string) Notice {
+	link := s.deps.Outbox.NewLink(a.Tenant)
+	// The store keeps microseconds. A message that is written again must have the same times.
+	made := s.deps.Now().UTC().Truncate(time.Microsecond)
+	return Notice{
+		Kind: kind, Message: link.Message, Token: link.Token.Hash(), SealedToken: link.Sealed,
+		Made: made, Until: made.Add(life), Net: net,
+	}
+}
+
+// write has the message of a change written, whose transaction was committed.
+func (s *Service) write(a Account, n Notice) {
+	s.deps.Outbox.Write(outbox.Entry{
+		Ref:  outbox.Ref{Tenant: a.Tenant, Account: a.UID, Message: n.Message},
+		Kind: n.Kind, SealedToken: n.SealedToken, Made: n.Made, Expires: n.Until, Net: n.Net,
+		User: a.User, Email: a.Email, Lang: a.Lang,
+	})
+}
