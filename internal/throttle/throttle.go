@@ -78,8 +78,9 @@ func NewBuckets(r *secret.Ring) Buckets { return Buckets{secret.NewMAC(r.Oldest(
 // together.
 func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 	// Little-endian, unlike in tickets: the counts in the store must survive an upgrade.
-	t := binary.LittleEndian.AppendUint64(nil, uint64(tenant))
-	sum := b.mac.Sum([]byte(kind), t, []byte(thing))
+	var t [8]byte
+	binary.LittleEndian.PutUint64(t[:], uint64(tenant))
+	sum := b.mac.Sum([]byte(kind), t[:], []byte(thing))
 	return Bucket(sum[:16])
 }
 
