@@ -26,7 +26,7 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 		var e outbox.Entry
 		var message []byte
 		var made int64
-		a, err := scanAccount(prefixed{row, []any{&message, &e.SealedToken, &made, &e.Replaced}})
+		a, err := scanAccount(row, &message, &e.SealedToken, &made, &e.Replaced)
 		if err != nil {
 			return err
 		}
