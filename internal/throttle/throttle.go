@@ -12,6 +12,8 @@
 package throttle
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
 	"time"
@@ -81,6 +83,25 @@ func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 	var t [8]byte
 	binary.LittleEndian.PutUint64(t[:], uint64(tenant))
 	sum := b.mac.Sum([]byte(kind), t[:], []byte(thing))
+	return Bucket(sum[:16])
+}
+
+// memoryBuckets makes Buckets that are kept in memory alone, under a random key. Mostly the key and
+// the rest are one block of the hash, where an HMAC hashes four.
+type memoryBuckets struct{ key [16]byte }
+
+func newMemoryBuckets() *memoryBuckets {
+	m := &memoryBuckets{}
+	rand.Read(m.key[:])
+	return m
+}
+
+// of is Buckets.Of. The kind contains no zero byte.
+func (m *memoryBuckets) of(kind string, tenant int64, thing string) Bucket {
+	var room [256]byte
+	b := append(append(append(room[:0], m.key[:]...), kind...), 0)
+	b = binary.LittleEndian.AppendUint64(b, uint64(tenant))
+	sum := sha256.Sum256(append(b, thing...))
 	return Bucket(sum[:16])
 }
 
