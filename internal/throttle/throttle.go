@@ -87,7 +87,7 @@ func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 }
 
 // memoryBuckets makes Buckets that are kept in memory alone, under a random key. Mostly the key and
-// the rest are one block of the hash, where an HMAC hashes four.
+// what is counted fit into one block of the hash, while an HMAC hashes several.
 type memoryBuckets struct{ key [16]byte }
 
 func newMemoryBuckets() *memoryBuckets {

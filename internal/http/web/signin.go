@@ -213,8 +213,8 @@ func cookie(r *request, name string) string {
 	return c.Value
 }
 
-// setCookie sets a cookie with one of our tokens, which needs no escaping. http.SetCookie costs ten
-// times as much.
+// setCookie sets a cookie with one of our tokens, or with nothing. Neither has to be checked and
+// escaped, as http.SetCookie does.
 func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life time.Duration) {
 	attributes := "; HttpOnly; SameSite=Lax"
 	if t.Secure() {
