@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -307,24 +308,12 @@ func linkTo(t *testing.T, address, pickup string) string {
 	return ""
 }
 
-// TestBrowserWithoutXDigest proves that TestBrowser would notice a password prompt of the browser: a
-// script that does not send X-Digest causes one.
-func TestBrowserWithoutXDigest(t *testing.T) {
-	p := start(t, launch{data: t.TempDir()})
-	for name, b := range map[string]*browser{"chromium": newBrowser(t, p.base), "firefox": newFirefox(t, p.base)} {
-		b.visit("/login.html")
-		b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
-		b.until(`document.title === "status 401"`)
-		if b.prompts() == 0 {
-			t.Errorf("%s: the test does not notice a password prompt", name)
-		}
-	}
-}
-
 // TestBrowserCredentials checks what the sign-in page relies on: a browser that knows credentials for
 // a site, as from a link with a name and a password in it, adds them to the requests of a script, but
-// not to one with an Authorization of its own.
+// not to one with an Authorization of its own. It also proves that TestBrowser would notice a password
+// prompt of the browser.
 func TestBrowserCredentials(t *testing.T) {
+	p := start(t, launch{data: t.TempDir()})
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proof := r.Header.Get("Authorization")
 		if r.URL.Path == "/signin.ashx" && proof == "" {
@@ -337,27 +326,36 @@ func TestBrowserCredentials(t *testing.T) {
 		io.WriteString(w, scheme)
 	}))
 	defer site.Close()
-	for name, b := range map[string]*browser{
-		"chromium": newBrowser(t, site.URL), "firefox": newFirefox(t, site.URL),
-	} {
-		b.visit("/")
-		for _, c := range []struct{ request, want string }{
-			{`new Promise(done => {
-				const r = new XMLHttpRequest();
-				r.open("GET", "/signin.ashx", true, "mallory", "secret");
-				r.onloadend = () => done({ text: () => r.responseText });
-				r.send();
-			})`, "Digest"},
-			{`fetch("/signin.ashx")`, "Digest"},
-			{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
-		} {
-			b.do(`document.title = "waiting"; void ` + c.request +
-				`.then(r => r.text()).then(text => document.title = "sent " + text)`)
-			b.until(`document.title.startsWith("sent")`)
-			if got := b.get(`document.title`); got != "sent "+c.want {
-				t.Errorf("%s: the server got the scheme of %q, want %q", name, got, c.want)
+	for name, b := range map[string]*browser{"chromium": newBrowser(t, p.base), "firefox": newFirefox(t, p.base)} {
+		b.step(name+": a script that does not send X-Digest causes a password prompt, which is noticed", func() {
+			b.visit("/login.html")
+			b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
+			b.until(`document.title === "status 401"`)
+			if b.prompts() == 0 {
+				t.Errorf("%s: the test does not notice a password prompt", name)
 			}
-		}
+		})
+		b.step(name+": credentials that it knows are sent, but not instead of those of the script", func() {
+			b.base = site.URL
+			b.visit("/")
+			for _, c := range []struct{ request, want string }{
+				{`new Promise(done => {
+					const r = new XMLHttpRequest();
+					r.open("GET", "/signin.ashx", true, "mallory", "secret");
+					r.onloadend = () => done({ text: () => r.responseText });
+					r.send();
+				})`, "Digest"},
+				{`fetch("/signin.ashx")`, "Digest"},
+				{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
+			} {
+				b.do(`document.title = "waiting"; void ` + c.request +
+					`.then(r => r.text()).then(text => document.title = "sent " + text)`)
+				b.until(`document.title.startsWith("sent")`)
+				if got := b.get(`document.title`); got != "sent "+c.want {
+					t.Errorf("%s: the server got the scheme of %q, want %q", name, got, c.want)
+				}
+			}
+		})
 	}
 }
 
@@ -509,23 +507,58 @@ type browser struct {
 	asked  int // how often the browser itself asked for a password
 }
 
-// newBrowser starts Chromium and returns a browser for the site at base.
-func newBrowser(t *testing.T, base string, further ...chromedp.ExecAllocatorOption) *browser {
+// sharedChromium is one Chromium for all tests of the package, since a start costs more processor time
+// than many a test.
+var sharedChromium struct {
+	once  sync.Once
+	ctx   context.Context
+	close func()
+	err   error
+}
+
+// startChromium starts Chromium unless another test has, and returns its context. Tests of TURN need
+// allow-loopback-in-peer-connection.
+func startChromium(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("this test needs Chromium: make test installs it")
+	c := &sharedChromium
+	c.once.Do(func() {
+		path, err := exec.LookPath("chromium")
+		if err != nil {
+			c.err = errors.New("this test needs Chromium: make test installs it")
+			return
+		}
+		dir, err := os.MkdirTemp("", "dialtone-chromium-")
+		if err != nil {
+			c.err = err
+			return
+		}
+		options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
+			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+			chromedp.UserDataDir(dir), chromedp.Flag("disable-quic", true),
+			chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900),
+			chromedp.Flag("allow-loopback-in-peer-connection", true))
+		allocator, endProcess := chromedp.NewExecAllocator(context.Background(), options...)
+		ctx, closeTab := chromedp.NewContext(allocator)
+		c.ctx, c.close = ctx, func() {
+			closeTab()
+			endProcess()
+			os.RemoveAll(dir)
+		}
+		c.err = chromedp.Do(ctx, chromedp.Navigate("about:blank"))
+	})
+	if c.err != nil {
+		t.Fatal(c.err)
 	}
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900))
-	options = append(options, further...)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	return c.ctx
+}
+
+// newBrowser opens a tab of Chromium for the site at base. It shares no cookies, cache or credentials
+// with other tabs.
+func newBrowser(t *testing.T, base string) *browser {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(startChromium(t), chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
+	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancel)
 	b := &browser{
 		t: t, engine: chromium{ctx}, ctx: ctx, base: base, axe: accessibilityRules(t),

@@ -14,7 +14,6 @@ import (
 
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/process"
-	"github.com/chromedp/chromedp"
 )
 
 // phoneWords is a difficult password like secretWords, but without a character beyond U+FFFF,
@@ -37,7 +36,7 @@ func TestPhones(t *testing.T) {
 		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
 		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.Port)+"?transport=udp")
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
-	b := newBrowser(t, tap.base, chromedp.Flag("allow-loopback-in-peer-connection", true))
+	b := newBrowser(t, tap.base)
 	var line string
 
 	b.step("After signup, the phone is refused", func() {

@@ -25,11 +25,15 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// suite runs all tests and removes what they created outside their own directories.
+// suite runs all tests, ends the browser that they share, and removes what they created outside their
+// own directories.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
 	status := postgrestest.Main(s.M)
+	if sharedChromium.close != nil {
+		sharedChromium.close()
+	}
 	if built.dir != "" {
 		os.RemoveAll(built.dir)
 	}
