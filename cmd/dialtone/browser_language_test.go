@@ -112,11 +112,16 @@ func TestBrowserLanguages(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestAccessibilityInEveryLanguage checks the accessibility of the main pages in all languages.
+// TestAccessibilityInEveryLanguage checks the accessibility of the main pages in all languages: in
+// English in both colour schemes, and in the other languages in one of them in turn.
 func TestAccessibilityInEveryLanguage(t *testing.T) {
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
-	for _, tag := range i18n.Tags {
+	schemes := b.schemes
+	for i, tag := range i18n.Tags {
+		if tag != i18n.English {
+			b.schemes = schemes[i%2 : i%2+1]
+		}
 		for _, path := range []string{"/", "/signup.html", "/login.html", "/activate.ashx?token=x",
 			"/nothing"} {
 			b.speaks(tag)
