@@ -150,8 +150,8 @@ func (c Content) write(words *i18n.Words, say texts) (text, page string) {
 	notYou := html.EscapeString(say.notYou)
 	if say.decline != "" {
 		text += "\n" + c.Decline + "\n"
-		notYou += ` <a href="` + html.EscapeString(c.Decline) + `" target="_blank" class="soft" style="color: #4b5a53">` +
-			html.EscapeString(say.decline) + "</a>"
+		notYou += ` <a href="` + html.EscapeString(c.Decline) +
+			`" target="_blank" class="soft" style="color: #4b5a53">` + html.EscapeString(say.decline) + "</a>"
 	}
 	text += c.textFooter(words)
 	page = i18n.Fill(messageHTML,

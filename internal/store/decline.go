@@ -28,7 +28,8 @@ func linkedAddress(q engine.Querier, tenant int64, token [32]byte, now time.Time
 	row := q.Row(`SELECT token = $1 OR EXISTS (SELECT 1 FROM link l
 			WHERE l.token = $1 AND l.kind = $3 AND l.account = a.uid AND l.email = a.email), `+accountColumns+`
 		FROM account a WHERE tenant = $2 AND closed IS NULL AND uid =
-			COALESCE((SELECT uid FROM account WHERE token = $1), (SELECT r.account FROM replaced r WHERE r.token = $1))`,
+			COALESCE((SELECT uid FROM account WHERE token = $1),
+				(SELECT r.account FROM replaced r WHERE r.token = $1))`,
 		token[:], tenant, olderLink)
 	a, err := scanAccount(prefixed{row, []any{&known}})
 	switch {

@@ -185,7 +185,9 @@ func TestDecline(t *testing.T) {
 		v.do(t, "PUT", link, "").wantStatus(t, 405)
 		v.do(t, "HEAD", link, "").wantStatus(t, 200)
 		v.do(t, "OPTIONS", link, "").wantStatus(t, 204)
-		for _, query := range []string{"", "?link=", "?link=x", "?token=" + token, "?link=" + token + "&link=" + token} {
+		for _, query := range []string{
+			"", "?link=", "?link=x", "?token=" + token, "?link=" + token + "&link=" + token,
+		} {
 			opened(t, v.get(t, "/decline.html"+query), 404, "There is nothing to remove")
 		}
 		s.find(t, who)
