@@ -629,6 +629,7 @@ func TestMethods(t *testing.T) {
 	for _, row := range []struct{ path, allow string }{
 		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"},
 		{"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
+		{"/decline.ashx", "POST"}, {"/decline.html", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"},
 		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"}, {"/activated.html", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "GET, HEAD, POST"}, {"/provision/linphone.xml", "GET, HEAD"},
