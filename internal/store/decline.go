@@ -31,7 +31,7 @@ func linkedAddress(q engine.Querier, tenant int64, token [32]byte, now time.Time
 			COALESCE((SELECT uid FROM account WHERE token = $1),
 				(SELECT r.account FROM replaced r WHERE r.token = $1))`,
 		token[:], tenant, olderLink)
-	a, err := scanAccount(prefixed{row, []any{&known}})
+	a, err := scanAccount(row, &known)
 	switch {
 	case err != nil:
 		return account.Account{}, err
