@@ -117,10 +117,6 @@ func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now t
 				r.Account.UID[:], r.Message[:]); err != nil {
 				return err
 			}
-			if _, err := tx.Exec(`DELETE FROM link WHERE kind = $2
-				AND token = (SELECT token FROM account WHERE uid = $1)`, r.Account.UID[:], olderLink); err != nil {
-				return err
-			}
 		}
 		if _, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND message = $2`,
 			r.Account.UID[:], r.Message[:]); err != nil {

@@ -1304,6 +1304,22 @@ func TestActivation(t *testing.T) {
 		opened(t, v.get(t, link), 400, "Your account is already active")
 	})
 
+	t.Run("leads to the phone until somebody has signed in with the link", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		link := s.link(t, who.email)
+		_, token, _ := strings.Cut(link, "token=")
+		const next = `data-next="/account.html#phone"`
+		for range 2 {
+			if a := v.get(t, link); !strings.Contains(a.body, next) || !strings.Contains(a.body, `value="`+who.user+`"`) {
+				t.Errorf("the page is %s", a.body)
+			}
+		}
+		v.confirm(t, who.user, who.password, token).wantStatus(t, 200)
+		if a := v.get(t, link); strings.Contains(a.body, next) {
+			t.Errorf("after that, the page is %s", a.body)
+		}
+	})
+
 	t.Run("not by HEAD or prefetch", func(t *testing.T) {
 		who := s.pending(t, "a.test")
 		link := s.link(t, who.email)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -349,7 +348,6 @@ func (s nameState) after(c request) (nameState, error) {
 			last := len(s.olderLinks) - len(s.link)
 			copy(s.link[:], s.olderLinks[last:])
 			s.olderLinks, s.email = s.olderLinks[:last], c.was
-			s.sameAddress = strings.TrimSuffix(s.sameAddress, string(s.link[:]))
 		}
 		return s, nil
 	}
