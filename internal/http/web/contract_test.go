@@ -1310,7 +1310,8 @@ func TestActivation(t *testing.T) {
 		_, token, _ := strings.Cut(link, "token=")
 		const next = `data-next="/account.html#phone"`
 		for range 2 {
-			if a := v.get(t, link); !strings.Contains(a.body, next) || !strings.Contains(a.body, `value="`+who.user+`"`) {
+			a := v.get(t, link)
+			if !strings.Contains(a.body, next) || !strings.Contains(a.body, `value="`+who.user+`"`) {
 				t.Errorf("the page is %s", a.body)
 			}
 		}
