@@ -173,8 +173,7 @@ var (
 		"a proxy in front of this server must not change the path")
 
 	// ErrNotActivated means that the password is right and the account not active.
-	ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
-		"open the link in the activation message")
+	ErrNotActivated = account.ErrNotActivated
 )
 
 // Authenticate returns the account whose password a request proves, active or pending. Otherwise it
@@ -295,12 +294,23 @@ func (a *Authenticator) SignIn(
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	signatures, k := a.deps.Signatures(), secret.NewTicket(a.deps.Now())
+	return a.grant(t, owner), nil
+}
+
+// Continue returns what the browser gets that has changed the password of an account. The change has
+// ended all sessions and device tokens, also those of this browser.
+func (a *Authenticator) Continue(t *tenant.Tenant, owner account.Account) Grant {
+	return a.grant(t, owner)
+}
+
+// grant starts a session. It is the only place that issues one.
+func (a *Authenticator) grant(t *tenant.Tenant, owner account.Account) Grant {
+	k := secret.NewTicket(a.deps.Now())
 	k.Account, k.Epoch = owner.UID, owner.Epoch
 	return Grant{
-		Session: signatures.session.Issue(t.ID, k),
+		Session: a.deps.Signatures().session.Issue(t.ID, k),
 		Device:  a.DeviceToken(t, owner),
-	}, nil
+	}
 }
 
 // record never logs a name that no account can have: what people type into the field for the name
@@ -336,7 +346,7 @@ func (a *Authenticator) ownerToken(
 	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device); ok {
 		// The name may have belonged to another account when the token was issued.
 		owner, err := a.owner(ctx, t, k.Account)
-		if err == nil && owner.User == user {
+		if err == nil && owner.User == user && owner.Passwords == k.Epoch {
 			return string(k.ID[:]), nil
 		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
 			return "", err
@@ -351,10 +361,12 @@ func (a *Authenticator) ownerToken(
 	return at.Link, nil
 }
 
-// DeviceToken returns a device token for the owner of an account, good for DeviceLife.
+// DeviceToken returns a device token for the owner of an account, good for DeviceLife or until the
+// password changes. Its epoch is the number of password changes. A token of an earlier version has
+// zero there, as if it had been issued before the first change.
 func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) string {
 	k := secret.NewTicket(a.deps.Now())
-	k.Account = owner.UID
+	k.Account, k.Epoch = owner.UID, owner.Passwords
 	return a.deps.Signatures().device.Issue(t.ID, k)
 }
 
