@@ -48,7 +48,9 @@ type secretInput struct {
 	What     template.HTML
 }
 
-func newSecretInput(id, kind string, what template.HTML) secretInput { return secretInput{id, kind, what} }
+func newSecretInput(id, kind string, what template.HTML) secretInput {
+	return secretInput{id, kind, what}
+}
 
 // choice is an entry of the menu of languages.
 type choice struct {
