@@ -207,7 +207,8 @@ func TestChangePassword(t *testing.T) {
 		first := s.active(t, "a.test")
 		second := s.newPassword(first)
 		s.visitor("a.test").changePassword(t, first, passwordForm(second)).wantStatus(t, 200)
-		s.visitor("a.test").changePassword(t, first, passwordForm(s.newPassword(first))).wantError(t, 401, "unauthorized")
+		s.visitor("a.test").changePassword(t, first, passwordForm(s.newPassword(first))).
+			wantError(t, 401, "unauthorized")
 		// An earlier password may be used again.
 		s.visitor("a.test").changePassword(t, second, passwordForm(first)).wantStatus(t, 200)
 		s.wantPassword(t, 2, first, second)
@@ -375,7 +376,8 @@ func TestChangePasswordRefused(t *testing.T) {
 		s.wantPassword(t, 0, who)
 	})
 	t.Run("an account that is not the owner's", func(t *testing.T) {
-		who, other, held, gone := s.active(t, "a.test"), s.active(t, "b.test"), s.active(t, "a.test"), s.active(t, "a.test")
+		who, other := s.active(t, "a.test"), s.active(t, "b.test")
+		held, gone := s.active(t, "a.test"), s.active(t, "a.test")
 		s.At("a.test").Disable(held.user)
 		s.At("a.test").Delete(gone.user)
 		wrong, nobody := s.newPassword(who), s.newPerson("a.test")

@@ -936,8 +936,8 @@ func TestCopyButton(t *testing.T) {
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
-		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html", "/scan", "/scan/zoiper", "/copied",
-		"/error", "/nowhere",
+		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html",
+		"/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
 	}
 	for _, state := range activationStates {
