@@ -46,7 +46,8 @@ func TestChangePassword(t *testing.T) {
 			b.signIn("alex", secretWords)
 			b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
 		}
-		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format", "baresip", "--data", data))
+		line = string(mustOutput(t, "provision", "alex", "--tenant", "localhost", "--format", "baresip",
+			"--data", data))
 		if said := baresip(t, line, secretWords); !strings.Contains(said, "200 OK") || !k.registered() {
 			t.Fatalf("the phone is not registered: %s", said)
 		}

@@ -14,23 +14,34 @@
 // once a limit is reached. The limits are exact on one server, even for concurrent attempts;
 // several servers count separately. So that nobody can lock the owner of an account out by
 // guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
-// confirmed a link or signed in carries a device token. Attempts with a device token or with
-// the newest link of a pending account are counted by that alone.
+// confirmed a link, signed in or changed the password carries a device token. Attempts with a device
+// token or with the newest link of a pending account are counted by that alone. A new password ends
+// the device tokens of the account.
 //
 // # Sessions
 //
 // A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
 // is valid for Life, not before it was issued, and while the account's epoch is the one it was
-// issued under: disabling an account ends its sessions with the next request. Signing out revokes
-// one session, by its ID, in the store. Reading a session opens the account's credential too: in a
-// row whose user name somebody exchanged for another one it does not open, and the session is not
-// that of the other person.
+// issued under: disabling an account or changing its password ends its sessions with the next
+// request, on every server. The browser that changed the password gets a new session. Signing out
+// revokes one session, by its ID, in the store. Reading a session opens the account's credential
+// too: in a row whose user name somebody exchanged for another one it does not open, and the session
+// is not that of the other person.
 //
 // The token is a ticket of package secret:
 //
 //	version (1 byte) ‖ ID (16) ‖ account (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC (32)
 //
-// The HMAC covers the tenant too.
+// The HMAC covers the tenant too. A device token is a ticket without a time, whose epoch is the number
+// of password changes.
+//
+// # What an attacker can do
+//
+// A stolen session cookie gives what the pages show and links for phones, until the session ends.
+// It does not change the password: that needs a proof of the present one each time. A stolen device
+// token gives further attempts at guessing, and nothing else. A proof that was overheard cannot be
+// sent again, because its nonce is spent. Guesses at the password can be tried against it, which is one
+// more reason for TLS.
 package session
 
 import (
