@@ -69,6 +69,18 @@
 // its owner signs in. Confirming activates a pending account, may be repeated, and starts no
 // session.
 //
+// # A new password
+//
+// A person who has proved the present password can set another one. The new credential, the end of
+// all sessions and device tokens, the notifications of phone servers, the audit trail's row and the
+// message to the owner are one transaction. Nothing is staged and nothing undone: the message is
+// written after the commit, from the outbox entry (docs/decisions/0042). Of concurrent changes that
+// prove the same password, one succeeds: Account.Passwords tells which password was proved.
+//
+// Somebody who has learned the password can change it. The message tells the owner, and has a link
+// for that case. Neither a session cookie nor a copy of the database is enough, and a copy of the
+// database with the key file is, since it gives every HA1 (see Credentials).
+//
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the

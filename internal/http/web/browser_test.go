@@ -158,6 +158,8 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
 			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
 		}},
+		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
+
 		"/in":      {"home", homePage{in}},
 		"/signed":  {"signedin", signedInPage{in}},
 		"/error":   {"error", errorPage{f, 404, "error.not_found", "x"}},

@@ -63,7 +63,7 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, login, account, provision, activation, error and devmail; data is the struct of
+// home, signup, login, account, password, provision, activation, error and devmail; data is the struct of
 // that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	parsed := p.byName[pageKey{tag, name}]
@@ -163,6 +163,12 @@ type accountPage struct {
 	// page.
 	Phone         *setup
 	Others, Tools []string
+}
+
+// passwordPage is /password.html. Name and Email are words that make a password weak.
+type passwordPage struct {
+	frame
+	Name, Email string
 }
 
 // setup is how a program is set up without typing.

@@ -67,6 +67,7 @@ func allPages(text string) map[string]view {
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
 			},
 		},
+		"password":       {"password", passwordPage{in, text, text}},
 		"home signed in": {"home", homePage{in}},
 		"signed in":      {"signedin", signedInPage{in}},
 		"scan": {"provision", provisionPage{
@@ -188,8 +189,12 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 func TestScriptTexts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
-	for _, page := range []string{"signup", "login", "account", "activation done", "activation confirm"} {
-		module := map[string]string{"activation done": "activation.js", "activation confirm": "confirm.js"}[page]
+	for _, page := range []string{
+		"signup", "login", "account", "password", "activation done", "activation confirm",
+	} {
+		module := map[string]string{
+			"activation done": "activation.js", "activation confirm": "confirm.js", "password": "changepassword.js",
+		}[page]
 		if module == "" {
 			module = page + ".js"
 		}
@@ -317,16 +322,23 @@ func TestUnusedTexts(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	p := mustPages(t)
-	for _, page := range []string{"signup", "login", "activation done", "activation already", "activation confirm"} {
+	for _, page := range []string{
+		"signup", "login", "password", "activation done", "activation already", "activation confirm",
+	} {
 		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		password := regexp.MustCompile(`<input id="password"[^>]*>`).FindString(string(out))
-		if password == "" || strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
-			t.Errorf("%s: password field is %q", page, password)
+		passwords := regexp.MustCompile(`<input id="(?:password|current)"[^>]*>`).FindAllString(string(out), -1)
+		if len(passwords) != strings.Count(string(out), `type="password"`) || len(passwords) == 0 {
+			t.Errorf("%s: password fields are %q", page, passwords)
 		}
-		submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out))
+		for _, password := range passwords {
+			if strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
+				t.Errorf("%s: password field is %q", page, password)
+			}
+		}
+		submit := regexp.MustCompile(`<button[^>]*type="submit" id="submit"[^>]*>`).FindString(string(out))
 		if !strings.Contains(submit, " disabled") {
 			t.Errorf("%s: the form could be sent without its script: %s", page, submit)
 		}
