@@ -19,23 +19,32 @@ var errBroken = errors.New("broken by the test")
 // faultyStore is a store whose methods fail with the errors in its fields.
 type faultyStore struct {
 	session.Store
-	revoke, revoked, spend error
+	revoke, revoked, spend, record error
+	recorded                       []int // records of each write
 }
 
-func (s *faultyStore) Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error {
+func (s *faultyStore) Revoke(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) error {
 	if s.revoke != nil {
 		return s.revoke
 	}
-	return s.Store.Revoke(ctx, tenant, id, expires)
+	return s.Store.Revoke(ctx, uid, id, until...)
 }
 
 func (s *faultyStore) Revoked(
-	ctx context.Context, tenant int64, id [16]byte, expires time.Time,
-) (bool, error) {
+	ctx context.Context, uid account.UID, id [16]byte, until ...time.Time,
+) (bool, time.Time, error) {
 	if s.revoked != nil {
-		return false, s.revoked
+		return false, time.Time{}, s.revoked
 	}
-	return s.Store.Revoked(ctx, tenant, id, expires)
+	return s.Store.Revoked(ctx, uid, id, until...)
+}
+
+func (s *faultyStore) RecordSessions(ctx context.Context, list []session.Record) error {
+	if s.record != nil {
+		return s.record
+	}
+	s.recorded = append(s.recorded, len(list))
+	return s.Store.RecordSessions(ctx, list)
 }
 
 func (s *faultyStore) Spend(
@@ -113,7 +122,7 @@ func TestStoreFaults(t *testing.T) {
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
-		if a, err := h.SignedIn(t.Context(), h.Tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
+		if a, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin()); !errors.Is(err, errBroken) || a.User != "" {
 			t.Errorf("%s: got the account %q, %v", name, a.User, err)
 		}
 		*fault = nil
@@ -124,7 +133,7 @@ func TestStoreFaults(t *testing.T) {
 		t.Errorf("the log does not say that signing out failed:\n%s", h.Log.String())
 	}
 	store.revoke = nil
-	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session); err != nil {
+	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin()); err != nil {
 		t.Errorf("after a failed sign-out the session is over: %v", err)
 	}
 	h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))

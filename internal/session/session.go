@@ -37,6 +37,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -50,8 +51,22 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Life is how long a session lasts.
-const Life = 12 * time.Hour
+const (
+	// Life is how long a session lasts at most.
+	Life = 7 * 24 * time.Hour
+	// Idle is how long a session lasts without being used. It may be up to seenInterval less.
+	Idle = 12 * time.Hour
+
+	// earlierLife is the Life of the first versions of this program.
+	earlierLife = 12 * time.Hour
+)
+
+// RevokedUntil returns the times under which the store keeps that a session was revoked, by when it
+// was issued. The first is its end. The second is the end by earlierLife: servers of an earlier
+// version look for it there, and have stored it there.
+func RevokedUntil(issued time.Time) []time.Time {
+	return []time.Time{issued.Add(Life), issued.Add(earlierLife)}
+}
 
 // DeviceLife is how long a browser keeps its device token.
 const DeviceLife = 365 * 24 * time.Hour
@@ -75,12 +90,26 @@ type Accounts interface {
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
 }
 
-// Store keeps the IDs of revoked sessions and spent nonces.
+// Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
 type Store interface {
-	// Revoke stores an ID until it expires. It may be repeated.
-	Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error
-	// Revoked reports whether an ID was stored.
-	Revoked(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (bool, error)
+	// Revoke stores an ID under times, until each of them, and removes its record. It may be repeated.
+	Revoke(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) error
+	// Revoked reports whether an ID was stored under one of the times, and when its record says that
+	// the session was used last, which is zero if there is no record.
+	Revoked(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) (bool, time.Time, error)
+	// RecordSessions adds records, and updates those that are there, in one transaction. It leaves out
+	// sessions that have ended. Of an account with more than MaxListed records, it keeps those that
+	// were used last. Callers sort the records, so that concurrent calls do not wait for each other.
+	RecordSessions(ctx context.Context, list []Record) error
+	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
+	// last used one first.
+	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
+	// End revokes a session of an account and removes its record. It fails with ErrNoSession if the
+	// account has no record of it under this epoch.
+	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error
+	// EndOthers raises the epoch of an account to that of own, removes all records and adds own, with
+	// an entry in the trail. It fails with ErrDenied if the account is no longer in the epoch before.
+	EndOthers(ctx context.Context, own Record, now time.Time) error
 	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
 	// any number of concurrent calls one is the first. A crash of the database may lose what was
 	// spent within the last second.
@@ -90,8 +119,9 @@ type Store interface {
 // Authenticator proves passwords, and starts, reads and ends sessions. It is safe for concurrent
 // use.
 type Authenticator struct {
-	deps   Deps
-	nonces nonces
+	deps     Deps
+	nonces   nonces
+	recorder *recorder
 }
 
 // Deps are the dependencies of an Authenticator.
@@ -106,7 +136,9 @@ type Deps struct {
 	// answered at another.
 	Nodes bool
 	Audit audit.Log
-	Now   func() time.Time
+	// Log gets the failures of writing the list of sessions. It may be nil.
+	Log *slog.Logger
+	Now func() time.Time
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
@@ -129,9 +161,13 @@ func NewSignatures(r *secret.Ring) *Signatures {
 
 // NewAuthenticator returns an Authenticator.
 func NewAuthenticator(d Deps) *Authenticator {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
 	a := &Authenticator{
-		deps:   d,
-		nonces: localNonces{digest.NewNonces(d.Now)},
+		deps:     d,
+		nonces:   localNonces{digest.NewNonces(d.Now)},
+		recorder: newRecorder(d.Store, d.Log, d.Now),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -295,12 +331,7 @@ func (a *Authenticator) SignIn(
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	signatures, k := a.deps.Signatures(), secret.NewTicket(a.deps.Now())
-	k.Account, k.Epoch = owner.UID, owner.Epoch
-	return Grant{
-		Session: signatures.session.Issue(t.ID, k),
-		Device:  a.DeviceToken(t, owner),
-	}, nil
+	return Grant{Session: a.Start(ctx, t, owner, from), Device: a.DeviceToken(t, owner)}, nil
 }
 
 // record never logs a name that no account can have: what people type into the field for the name
@@ -374,52 +405,67 @@ func (a *Authenticator) owner(
 	return owner, nil
 }
 
-// read returns the ticket of a session that has not expired, and when it does. The session may have
-// been issued in the future.
-func (a *Authenticator) read(
-	t *tenant.Tenant, token string,
-) (k secret.Ticket, expires time.Time, ok bool) {
+// read returns the ticket of a session that has not reached Life. The session may have been issued in
+// the future.
+func (a *Authenticator) read(t *tenant.Tenant, token string) (k secret.Ticket, ok bool) {
 	k, ok = a.deps.Signatures().session.Read(t.ID, token)
-	expires = k.Issued.Add(Life)
-	return k, expires, ok && a.deps.Now().Before(expires)
+	return k, ok && a.deps.Now().Before(k.Issued.Add(Life))
 }
 
-// SignedIn returns the account of a session, by its token. It fails with ErrDenied if there is no
-// such session, or it has ended, and with secret.ErrSeal if the account's row was changed.
+// SignedIn returns the account of a session, by its token, and has its use recorded. It fails with
+// ErrDenied if there is no such session, or it has ended, and with secret.ErrSeal if the account's row
+// was changed.
 func (a *Authenticator) SignedIn(
-	ctx context.Context, t *tenant.Tenant, token string,
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
-	k, expires, ok := a.read(t, token)
+	owner, _, err := a.signedIn(ctx, t, token, from)
+	return owner, err
+}
+
+func (a *Authenticator) signedIn(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, secret.Ticket, error) {
+	refused := func(err error) (account.Account, secret.Ticket, error) {
+		return account.Account{}, secret.Ticket{}, err
+	}
+	k, ok := a.read(t, token)
 	if !ok || !k.Fresh(a.deps.Now(), Life, skew) {
-		return account.Account{}, ErrDenied
+		return refused(ErrDenied)
 	}
 	owner, err := a.owner(ctx, t, k.Account)
 	if fault.Is(err, fault.NotFound) || err == nil && (owner.Disabled || owner.Epoch != k.Epoch) {
-		return account.Account{}, ErrDenied
+		return refused(ErrDenied)
 	}
 	if err != nil {
-		return account.Account{}, err
+		return refused(err)
 	}
-	revoked, err := a.deps.Store.Revoked(ctx, t.ID, k.ID, expires)
+	revoked, seen, err := a.deps.Store.Revoked(ctx, k.Account, k.ID, RevokedUntil(k.Issued)...)
 	if err != nil {
-		return account.Account{}, err
+		return refused(err)
 	}
-	if revoked {
-		return account.Account{}, ErrDenied
+	// A session without a record counts as last used when it was issued.
+	if seen.Before(k.Issued) {
+		seen = k.Issued
 	}
-	return owner, nil
+	if revoked || a.deps.Now().Sub(seen) >= Idle {
+		return refused(ErrDenied)
+	}
+	if a.recorder.due(k.ID, seen) {
+		a.recorder.add(ctx, a.newRecord(owner, k, from))
+	}
+	return owner, k, nil
 }
 
 // SignOut ends a session. It succeeds if there is none.
 func (a *Authenticator) SignOut(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) error {
-	k, expires, ok := a.read(t, token)
+	k, ok := a.read(t, token)
 	if !ok {
 		return nil
 	}
 	// The write continues if the client disconnects.
-	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), t.ID, k.ID, expires)
+	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), k.Account, k.ID, RevokedUntil(k.Issued)...)
 	e := audit.Event{
 		Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request,
 	}

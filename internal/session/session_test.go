@@ -371,7 +371,7 @@ func TestSession(t *testing.T) {
 		h.member("ann")
 		g, err := h.signIn("ann", password)
 		h.Must(err)
-		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		if err != nil || a.User != "ann" {
 			t.Fatalf("got account %+v, %v", a, err)
 		}
@@ -408,7 +408,7 @@ func TestSession(t *testing.T) {
 		t.Run("ends "+name, func(t *testing.T) {
 			h, g := begin(t)
 			end(h, g)
-			_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+			_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 			h.Is(err, session.ErrDenied)
 		})
 	}
@@ -416,13 +416,13 @@ func TestSession(t *testing.T) {
 		h, g := begin(t)
 		h.SignRing = h.SignRing.Rotated(h.Now(), 2)
 		h.Advance(session.Life - time.Microsecond)
-		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("survives a clock that is behind by a minute", func(t *testing.T) {
 		h, g := begin(t)
 		h.Advance(-time.Minute)
-		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("can be ended while it lies in the future", func(t *testing.T) {
@@ -430,7 +430,7 @@ func TestSession(t *testing.T) {
 		h.Advance(-24 * time.Hour)
 		h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))
 		h.Advance(24 * time.Hour)
-		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Is(err, session.ErrDenied)
 	})
 	t.Run("survives the end of another session", func(t *testing.T) {
@@ -441,15 +441,15 @@ func TestSession(t *testing.T) {
 			t.Fatal("two sign-ins returned the same session")
 		}
 		h.Must(h.SignOut(t.Context(), h.Tenant, other.Session, world.NewOrigin()))
-		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("is invalid at another tenant", func(t *testing.T) {
 		h, g := begin(t)
-		_, err := h.SignedIn(t.Context(), h.At("other.test").Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.At("other.test").Tenant, g.Session, world.NewOrigin())
 		h.Is(err, session.ErrDenied)
 		h.Must(h.SignOut(t.Context(), h.At("other.test").Tenant, g.Session, world.NewOrigin()))
-		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("is invalid when it is changed", func(t *testing.T) {
@@ -457,7 +457,7 @@ func TestSession(t *testing.T) {
 		for i := range len(g.Session) {
 			for _, c := range []string{"A", "_", "\n", ""} {
 				if bad := g.Session[:i] + c + g.Session[i+1:]; bad != g.Session {
-					_, err := h.SignedIn(t.Context(), h.Tenant, bad)
+					_, err := h.SignedIn(t.Context(), h.Tenant, bad, world.NewOrigin())
 					if !errors.Is(err, session.ErrDenied) {
 						t.Fatalf("%q is accepted: %v", bad, err)
 					}
@@ -467,7 +467,7 @@ func TestSession(t *testing.T) {
 		for _, bad := range []string{
 			"", g.Session + "=", g.Session + "A", g.Device, strings.Repeat("A", len(g.Session)),
 		} {
-			_, err := h.SignedIn(t.Context(), h.Tenant, bad)
+			_, err := h.SignedIn(t.Context(), h.Tenant, bad, world.NewOrigin())
 			h.Is(err, session.ErrDenied)
 			h.Must(h.SignOut(t.Context(), h.Tenant, bad, world.NewOrigin()))
 		}

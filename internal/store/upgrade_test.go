@@ -155,7 +155,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 			t.Errorf("the link of %s: %v", e.User, err)
 		}
 	}
-	if revoked, err := s.Revoked(ctx, 1, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {
+	if revoked, _, err := s.Revoked(ctx, account.UID{}, [16]byte{1, 2, 3}, noon.Add(12*time.Hour)); err != nil || !revoked {
 		t.Errorf("Revoked: got %v, %v, want true", revoked, err)
 	}
 	if err := s.Create(ctx, newSignup(1, "cid"), at); !fault.Is(err, fault.Conflict) {

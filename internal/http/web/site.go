@@ -156,7 +156,9 @@ func (rt route) methods() string {
 func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 	r := &request{
 		Request: received,
-		from:    account.Origin{Addr: s.clientAddr(received), Request: newRequestID()},
+		from: account.Origin{
+			Addr: s.clientAddr(received), Request: newRequestID(), Agent: received.UserAgent(),
+		},
 	}
 	setHeaders(w.Header())
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {

@@ -49,7 +49,7 @@ var copied = []table{
 	{"replaced", []string{"token"}, []string{"token", "account", "message", "email", "until"}},
 	{"link", []string{"token"}, []string{"token", "account", "kind", "email", "made", "until"}},
 	{"forgotten", []string{"id"}, []string{"id", "tenant", "who", "net", "at"}},
-	{"session", []string{"id"}, []string{"id", "account", "epoch", "began", "seen", "until", "net", "browser"}},
+	{"session", []string{"account", "id"}, []string{"id", "account", "epoch", "began", "seen", "until", "net", "browser"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts",
 		"answer", "email"}},

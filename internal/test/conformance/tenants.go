@@ -281,7 +281,7 @@ var sessionTests = []testCase{
 		until := noon.Add(12 * time.Hour)
 		check := func(id [16]byte, until time.Time, want bool) {
 			t.Helper()
-			got, err := t.Revoked(t.ctx, t.tenant, id, until)
+			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until)
 			t.must(err)
 			if got != want {
 				t.Errorf("Revoked returns %v, want %v", got, want)
@@ -289,20 +289,20 @@ var sessionTests = []testCase{
 		}
 		check(id, until, false)
 		for range 2 {
-			t.must(t.Revoke(t.ctx, t.tenant, id, until))
+			t.must(t.Revoke(t.ctx, account.UID{}, id, until))
 			check(id, until, true)
 		}
 		check(other, until, false)
-		t.must(t.Revoke(t.ctx, t.tenant, other, until))
+		t.must(t.Revoke(t.ctx, account.UID{}, other, until))
 		check(id, until, true)
 		check(other, until, true)
 	}},
 	{"stay revoked until their time, despite a sweep", func(t *test) {
 		id, until := newID(), noon.Add(time.Hour)
-		t.must(t.Revoke(t.ctx, t.tenant, id, until))
+		t.must(t.Revoke(t.ctx, account.UID{}, id, until))
 		_, err := t.Sweep(t.ctx, until.Add(-tick), noon, 100)
 		t.must(err)
-		got, err := t.Revoked(t.ctx, t.tenant, id, until)
+		got, _, err := t.Revoked(t.ctx, account.UID{}, id, until)
 		t.must(err)
 		if !got {
 			t.Error("the session is not revoked after a sweep")
@@ -331,7 +331,7 @@ var sessionTests = []testCase{
 	}},
 	{"can be revoked by 20 concurrent calls", func(t *test) {
 		id := newID()
-		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, t.tenant, id, noon) })
+		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, account.UID{}, id, noon) })
 		if got[succeeded] != 20 {
 			t.Errorf("got %v", got)
 		}
