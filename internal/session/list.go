@@ -98,16 +98,6 @@ func (a *Authenticator) recordEnd(
 	a.recordDetail(ctx, audit.SessionsEnd, t, owner.User, from, outcome, what)
 }
 
-// Start issues the token of a session that begins now, for a person who has just proved the password,
-// and has the session listed soon.
-func (a *Authenticator) Start(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
-) string {
-	token, r := a.issue(t, owner, a.deps.Now(), from)
-	a.recorder.add(ctx, r)
-	return token
-}
-
 // issue is the only place where the token of a session is made. It returns the session's record too.
 func (a *Authenticator) issue(
 	t *tenant.Tenant, owner account.Account, began time.Time, from account.Origin,

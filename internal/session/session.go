@@ -331,7 +331,16 @@ func (a *Authenticator) SignIn(
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	return Grant{Session: a.Start(ctx, t, owner, from), Device: a.DeviceToken(t, owner)}, nil
+	return a.grant(ctx, t, owner, from), nil
+}
+
+// grant starts a session, for a person who has just proved the password, and has it listed soon.
+func (a *Authenticator) grant(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+) Grant {
+	token, r := a.issue(t, owner, a.deps.Now(), from)
+	a.recorder.add(ctx, r)
+	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 
 // record never logs a name that no account can have: what people type into the field for the name

@@ -400,7 +400,14 @@ func TestSession(t *testing.T) {
 		"when it lies in the future by more than a minute": func(h *fixture, _ session.Grant) {
 			h.Advance(-time.Minute - time.Microsecond)
 		},
-		"after session.Life": func(h *fixture, _ session.Grant) { h.Advance(session.Life) },
+		"after session.Life":               func(h *fixture, _ session.Grant) { h.Advance(session.Life) },
+		"after session.Idle without a use": func(h *fixture, _ session.Grant) { h.Advance(session.Idle) },
+		"if an earlier version revoked it": func(h *fixture, g session.Grant) {
+			list, _, err := h.Sessions(h.Context(), h.Tenant, g.Session, world.NewOrigin())
+			h.Must(err)
+			r := list[0]
+			h.Must(h.Store.Revoke(h.Context(), r.Account, r.ID, r.Began.Add(12*time.Hour)))
+		},
 		"when the keys are rotated twice": func(h *fixture, _ session.Grant) {
 			h.SignRing = h.SignRing.Rotated(h.Now(), 2).Rotated(h.Now(), 2)
 		},
@@ -415,9 +422,22 @@ func TestSession(t *testing.T) {
 	t.Run("survives until its end, and one rotation of the keys", func(t *testing.T) {
 		h, g := begin(t)
 		h.SignRing = h.SignRing.Rotated(h.Now(), 2)
-		h.Advance(session.Life - time.Microsecond)
+		h.use(g.Session, session.Life-time.Microsecond)
+		h.Advance(time.Microsecond)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
+		h.Is(err, session.ErrDenied)
+	})
+	t.Run("survives until it has not been used for session.Idle", func(t *testing.T) {
+		h, g := begin(t)
+		h.use(g.Session, 15*time.Hour)
+		h.Advance(session.Idle - time.Microsecond)
+		h.restart() // what is known of the use is in the store
 		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
+		h.Advance(time.Microsecond) // and that last use was not written
+		h.restart()
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
+		h.Is(err, session.ErrDenied)
 	})
 	t.Run("survives a clock that is behind by a minute", func(t *testing.T) {
 		h, g := begin(t)

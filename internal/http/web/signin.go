@@ -98,7 +98,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	// A navigation is not a form of ours: a link to http://name:password@host/signin.ashx would sign
 	// a visitor in as somebody else, since browsers answer the challenge by themselves.
 	if r.Header.Get("Sec-Fetch-Mode") != "navigate" {
-		setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life+afterLife)
+		setSession(w, r, grant.Session)
 		setDevice(w, r, grant.Device)
 	}
 	return answer.JSON(w, http.StatusOK, struct {

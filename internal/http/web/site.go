@@ -102,9 +102,10 @@ func (s *Site) routes() map[string]route {
 		"/activate.ashx": {
 			get: s.activate, post: proved(s, audit.Confirm, readToken, s.confirm), api: true,
 		},
-		"/signin.ashx":  {get: signin, post: signin, api: true},
-		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
-		"/signout.ashx": {post: s.signout},
+		"/signin.ashx":   {get: signin, post: signin, api: true},
+		"/resend.ashx":   {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
+		"/signout.ashx":  {post: s.signout},
+		"/sessions.ashx": {get: s.listSessions, post: s.endSessions},
 
 		"/": {get: s.unlessSignedIn(
 			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),
@@ -117,6 +118,7 @@ func (s *Site) routes() map[string]route {
 			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
 			"signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html": {get: s.personal(s.accountPage)},
+		sessionsPage:    {get: s.personal(s.showSessions)},
 		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
 			return activationPage{frame: f, State: activationDone}
 		})},

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
 
@@ -276,6 +277,17 @@ var tenantTests = []testCase{
 }
 
 var sessionTests = []testCase{
+	{"are revoked under any of their times", func(t *test) {
+		for _, under := range []int{0, 1} {
+			id, until := newID(), session.RevokedUntil(noon)
+			t.must(t.Revoke(t.ctx, account.UID{}, id, until[under]))
+			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until...)
+			t.must(err)
+			if !got {
+				t.Errorf("a session revoked until %v is not revoked", until[under])
+			}
+		}
+	}},
 	{"are revoked one by one, also repeatedly", func(t *test) {
 		id, other := newID(), newID()
 		until := noon.Add(12 * time.Hour)
