@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
@@ -31,8 +32,14 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
+	return newFixtureOn(t, nil, nil)
+}
+
+// newFixtureOn returns a fixture on a store, or on a new one if it is nil.
+func newFixtureOn(t testing.TB, s *world.Store, ring *secret.Ring) *fixture {
+	t.Helper()
 	w := world.New(t, world.Options{
-		Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}, JSON: true,
+		Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}, JSON: true, Store: s, SealRing: ring,
 	})
 	h := &fixture{World: w, deps: session.Deps{
 		Accounts: w.Accounts, Store: w.Store, Passwords: w.AccountDeps.Passwords, Audit: w.Audit, Now: w.Now,

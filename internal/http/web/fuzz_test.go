@@ -244,6 +244,7 @@ func TestRoutes(t *testing.T) {
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
 		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
+		"/sessions.ashx": "GET, HEAD, POST", "/sessions.html": "GET, HEAD",
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",

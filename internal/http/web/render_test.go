@@ -67,6 +67,10 @@ func allPages(text string) map[string]view {
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
 			},
 		},
+		"sessions": {"sessions", sessionsView{in, []listedSession{
+			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
+		}}},
+		"one session":    {"sessions", sessionsView{in, []listedSession{{Current: true}}}},
 		"home signed in": {"home", homePage{in}},
 		"signed in":      {"signedin", signedInPage{in}},
 		"scan": {"provision", provisionPage{
