@@ -20,6 +20,7 @@ var errBroken = errors.New("broken by the test")
 type faultyStore struct {
 	session.Store
 	revoke, revoked, spend, record error
+	end                            error // of End, EndOthers and Sessions
 	recorded                       []int // records of each write
 }
 
@@ -54,6 +55,29 @@ func (s *faultyStore) Spend(
 		return false, s.spend
 	}
 	return s.Store.Spend(ctx, tenant, id, expires)
+}
+
+func (s *faultyStore) Sessions(
+	ctx context.Context, uid account.UID, epoch int64, now time.Time,
+) ([]session.Record, error) {
+	if s.end != nil {
+		return nil, s.end
+	}
+	return s.Store.Sessions(ctx, uid, epoch, now)
+}
+
+func (s *faultyStore) End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error {
+	if s.end != nil {
+		return s.end
+	}
+	return s.Store.End(ctx, uid, epoch, id)
+}
+
+func (s *faultyStore) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
+	if s.end != nil {
+		return s.end
+	}
+	return s.Store.EndOthers(ctx, own, now)
 }
 
 // faultyAccounts are accounts whose methods fail with the errors in its fields.
@@ -122,7 +146,8 @@ func TestStoreFaults(t *testing.T) {
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
-		if a, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin()); !errors.Is(err, errBroken) || a.User != "" {
+		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
+		if !errors.Is(err, errBroken) || a.User != "" {
 			t.Errorf("%s: got the account %q, %v", name, a.User, err)
 		}
 		*fault = nil

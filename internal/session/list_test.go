@@ -209,6 +209,25 @@ func TestRecorderFaults(t *testing.T) {
 	}
 }
 
+// TestEndFaults checks that nothing ends, and no token is issued, when the store fails.
+func TestEndFaults(t *testing.T) {
+	h := newFixture(t)
+	store := &faultyStore{Store: h.Store, end: errBroken}
+	h.deps.Store = store
+	h.restart()
+	h.member("ann")
+	own, from := h.start("ann", "")
+	_, _, err := h.Sessions(t.Context(), h.Tenant, own, from)
+	h.Is(err, errBroken)
+	h.Is(h.End(t.Context(), h.Tenant, own, [16]byte{1}, from), errBroken)
+	token, err := h.EndOthers(t.Context(), h.Tenant, own, from)
+	h.Is(err, errBroken)
+	if token != "" || strings.Count(h.Log.String(), `"msg":"sessions.end","outcome":"server_error"`) != 2 {
+		t.Errorf("issued is %q, and the log has\n%s", token, h.Log.String())
+	}
+	h.alive(own)
+}
+
 func TestBrowserOf(t *testing.T) {
 	for agent, want := range map[string]string{
 		firefox: "Firefox on Linux",

@@ -42,7 +42,7 @@ const (
 	// in it. The rest waits for the next one. So writing takes little of the processor time of a
 	// server whose sign-ins are as many as it can do.
 	writeInterval = 250 * time.Millisecond
-	maxWritten    = 256
+	maxWritten    = 64
 	// retryInterval is the time between attempts while the store fails.
 	retryInterval = 2 * time.Second
 	// maxWaiting is how many records may wait to be written, at about 200 bytes each.

@@ -19,18 +19,45 @@
 //
 // # Sessions
 //
-// A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
-// is valid for Life, not before it was issued, and while the account's epoch is the one it was
-// issued under: disabling an account ends its sessions with the next request. Signing out revokes
-// one session, by its ID, in the store. Reading a session opens the account's credential too: in a
-// row whose user name somebody exchanged for another one it does not open, and the session is not
-// that of the other person.
+// A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
+// nothing durable. It is valid for Life, and for Idle after its last use, not before it was issued, and
+// while the account's epoch is the one it was issued under: disabling or deleting an account and changing
+// its password end its sessions with the next request, on every server. Signing out revokes one session, by its
+// ID, in the store. Reading a session opens the account's credential too: in a row whose user name somebody
+// exchanged for another one it does not open, and the session is not that of the other person.
 //
 // The token is a ticket of package secret:
 //
 //	version (1 byte) ‖ ID (16) ‖ account (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC (32)
 //
-// The HMAC covers the tenant too.
+// The HMAC covers the tenant too. The ID alone is no token, so the store, the API and the page name a
+// session by it.
+//
+// # The list
+//
+// The recorder writes which sessions began and were used to the store, in the background and in
+// transactions of bounded size. What it writes is for people to recognize a session by, and for the
+// idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
+// later, and counts as last used when it was issued. A use is recorded once in seenInterval.
+//
+// # Attackers
+//
+// With a stolen cookie, an attacker can use the account's pages, see the list and end sessions, until the
+// session ends. The attacker cannot learn the password, change it, register a phone, or make the
+// session last longer than Life after the sign-in. Ending all other sessions, a new password, or an
+// operator's disable ends it at once. The owner sees it in the list once it is used from another network
+// or browser for more than seenInterval.
+//
+// With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
+// signing key. It shows when and from which network and kind of browser each account was used. Somebody
+// who can write to the database can end sessions, hide them from the list and lift revocations and the
+// idle limit of stolen tokens, but make none; an epoch can be set back.
+//
+// With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
+// the database has. Rotate the keys with --revoke, which ends all sessions.
+//
+// In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
+// session. Somebody who sits at it can do what the cookie allows.
 package session
 
 import (
