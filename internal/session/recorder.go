@@ -39,10 +39,11 @@ const (
 	// seenInterval is how often the use of a session is recorded at most.
 	seenInterval = 5 * time.Minute
 	// writeInterval is how long records are collected for one transaction, and maxWritten how many are
-	// in it. The rest waits for the next one. So writing takes little of the processor time of a
-	// server whose sign-ins are as many as it can do.
+	// in it. The rest waits for the next one, which comes after busyInterval. So writing takes little of
+	// the processor time of a server whose sign-ins are as many as it can do.
 	writeInterval = 250 * time.Millisecond
-	maxWritten    = 64
+	busyInterval  = time.Second
+	maxWritten    = 256
 	// retryInterval is the time between attempts while the store fails.
 	retryInterval = 2 * time.Second
 	// maxWaiting is how many records may wait to be written, at about 200 bytes each.
@@ -151,11 +152,11 @@ func (r *recorder) putBack(list []Record) {
 	}
 }
 
-// flush writes records that wait, and reports whether there were any. After a failure they wait on.
-func (r *recorder) flush(ctx context.Context) (wrote bool, err error) {
+// flush writes records that wait, and returns how many. After a failure they wait on.
+func (r *recorder) flush(ctx context.Context) (wrote int, err error) {
 	list := r.take()
 	if len(list) == 0 {
-		return false, nil
+		return 0, nil
 	}
 	// All servers write in one order, so that no two transactions wait for each other.
 	slices.SortFunc(list, func(a, b Record) int {
@@ -165,10 +166,10 @@ func (r *recorder) flush(ctx context.Context) (wrote bool, err error) {
 	r.failed.Report(ctx, err, "waiting", len(list), "retry_in", retryInterval.String())
 	if err != nil {
 		r.putBack(list)
-		return false, err
+		return 0, err
 	}
 	r.drops.Report(ctx, nil)
-	return true, nil
+	return len(list), nil
 }
 
 // run writes records until ctx ends, and then those that are left.
@@ -189,7 +190,9 @@ func (r *recorder) run(ctx context.Context) {
 			switch wrote, err := r.flush(background); {
 			case err != nil:
 				timer.Reset(retryInterval)
-			case wrote:
+			case wrote == maxWritten:
+				timer.Reset(busyInterval)
+			case wrote > 0:
 				timer.Reset(writeInterval)
 			default:
 				wait = r.wake
@@ -201,7 +204,7 @@ func (r *recorder) run(ctx context.Context) {
 // flushAll writes all records that wait.
 func (r *recorder) flushAll(ctx context.Context) error {
 	for {
-		if wrote, err := r.flush(ctx); err != nil || !wrote {
+		if wrote, err := r.flush(ctx); err != nil || wrote == 0 {
 			return err
 		}
 	}

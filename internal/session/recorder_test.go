@@ -92,7 +92,8 @@ func TestRecorderRun(t *testing.T) {
 		}
 		want(writeInterval - time.Millisecond)
 		want(time.Millisecond, maxWritten)
-		want(writeInterval, maxWritten, 3)
+		want(busyInterval-time.Millisecond, maxWritten)
+		want(time.Millisecond, maxWritten, 3)
 		store.err = errors.New("broken")
 		r.add(ctx, numbered(1, time.Now()))
 		want(2*writeInterval, maxWritten, 3, 1)

@@ -134,6 +134,11 @@ var listTests = []testCase{
 		list[0].Seen = noon.Add(time.Hour)
 		t.must(t.RecordSessions(t.ctx, list))
 		t.wantSessions(a, noon, list[1])
+		_, seen, err := t.Revoked(t.ctx, a.UID, list[0].ID, noon)
+		t.must(err)
+		if !seen.IsZero() {
+			t.Error("a revoked session has a record")
+		}
 	}},
 	{"ends one session of the account", func(t *test) {
 		a, b := t.active("ann"), t.active("bob")
