@@ -1,6 +1,6 @@
 // Package account is the life of an account: signup, activation, and what operators do with it.
 //
-//	            7 days without the link
+//	    7 days without the link, or declined
 //	   +------------------------------------> gone, name free
 //	   |
 //	waiting --link or operator--> active
@@ -43,6 +43,21 @@
 // account, since the first address may have been somebody else's. The older outbox entry stays
 // until the new message is on disk or withdrawn, so that undoing the new link restores everything
 // as it was.
+//
+// # A stolen message
+//
+// A person who can read an activation message has its token, and no password. With it they can activate
+// the account, which is no use without the password, but not sign in, and not confirm it; at a tenant
+// that requires the password too, they cannot even activate it. Or they can remove the account while it
+// is pending (DeclineStore), as the owner of an address may who did not sign up. Then the tenant sends no
+// other activation message to the address for 24 hours, so the owner has to wait, or use another address.
+// They learn the user name, from the page behind the activation link. Once the account is active, all that
+// the token still does is that wrong passwords are counted for it, and not for the user name.
+//
+// An older message can remove the account only if it went to the address that the account has now. The
+// first message of a person who mistyped the address went to a stranger, who must not be able to remove
+// the account after the address was corrected. That an older link went to the address is forgotten when
+// the address changes, also if it is changed back later.
 //
 // # Confirmation
 //

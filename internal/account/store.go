@@ -24,6 +24,7 @@ type Store interface {
 	Finder
 	AdminStore
 	PersonStore
+	DeclineStore
 	Sweeper
 }
 

@@ -197,6 +197,9 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}
 		views["/activate/"+string(state)] = view{"activation", data}
 	}
+	for _, state := range declineStates {
+		views["/decline/"+string(state)] = view{"decline", declinePage{f, state, "token"}}
+	}
 	for name, v := range allPages(hostile) {
 		views["/hostile/"+strings.ReplaceAll(name, " ", "-")] = v
 	}

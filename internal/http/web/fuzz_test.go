@@ -243,6 +243,7 @@ func TestRoutes(t *testing.T) {
 	documented := map[string]string{
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
 		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
+		"/decline.ashx": "POST", "/decline.html": "GET, HEAD, POST",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
 		"/sessions.ashx": "GET, HEAD, POST", "/sessions.html": "GET, HEAD",
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",

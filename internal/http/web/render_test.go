@@ -84,9 +84,16 @@ func allPages(text string) map[string]view {
 		"no mail": {"devmail", devMailPage{f, nil}},
 	}
 	for _, state := range activationStates {
-		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text}}
+		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}
+	}
+	for _, state := range declineStates {
+		views["decline "+string(state)] = view{"decline", declinePage{f, state, text}}
 	}
 	return views
+}
+
+var declineStates = []declineState{
+	declineAsk, declineDone, declineActive, declineHeld, declineGone, declineTrouble,
 }
 
 var activationStates = []activationState{
@@ -185,8 +192,8 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 func TestScriptTexts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
-	for _, page := range []string{"signup", "login", "account", "activation confirm"} {
-		module := map[string]string{"activation confirm": "confirm.js"}[page]
+	for _, page := range []string{"signup", "login", "account", "activation done", "activation confirm"} {
+		module := map[string]string{"activation done": "activation.js", "activation confirm": "confirm.js"}[page]
 		if module == "" {
 			module = page + ".js"
 		}
@@ -290,6 +297,9 @@ func TestUnusedTexts(t *testing.T) {
 	for _, state := range activationStates {
 		used["activation."+string(state)] = true
 	}
+	for _, state := range declineStates {
+		used["decline."+string(state)] = true
+	}
 	for _, key := range []string{"error.other", "error.gone"} { // for kinds without a text, and for a used link
 		used[key], used[key+"_text"] = true, true
 	}
@@ -312,7 +322,7 @@ func TestUnusedTexts(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	p := mustPages(t)
-	for _, page := range []string{"signup", "login", "activation confirm"} {
+	for _, page := range []string{"signup", "login", "activation done", "activation already", "activation confirm"} {
 		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
@@ -365,11 +375,15 @@ func TestActivationPage(t *testing.T) {
 		heading  string
 		has, not []string
 	}{
-		activationDone: {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationDone: {
+			"Account activated",
+			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html#phone"`},
+			[]string{again},
+		},
 		activationAlready: {
 			"Your account is already active",
-			[]string{login, `data-user="alex"`},
-			[]string{signup, again},
+			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html#phone"`},
+			[]string{again},
 		},
 		activationExpired:  {"This link has expired", []string{signup, "1 May 2026"}, []string{again}},
 		activationInvalid:  {"This link does not work", []string{signup}, []string{again}},
@@ -385,7 +399,7 @@ func TestActivationPage(t *testing.T) {
 	}
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
-			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", ""}
+			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", "", false}
 			if slices.Contains(statesWithUser, state) {
 				data.User = "alex"
 			}

@@ -692,7 +692,7 @@ func TestSignUpPage(t *testing.T) {
 	})
 
 	t.Run("explains missing JavaScript", func(t *testing.T) {
-		for _, path := range []string{"/signup.html", "/login.html"} {
+		for _, path := range []string{"/signup.html", "/login.html", "/activate/done", "/activated.html"} {
 			disable := chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 				_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
 					emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -912,7 +912,7 @@ func TestActivationScript(t *testing.T) {
 				p.wait(`document.querySelector("h1")?.textContent === "Account activated" &&
 					document.readyState === "complete"`)
 			}
-			p.do(chromedp.Click(chromedp.CSS("main .button")))
+			p.do(chromedp.Click(chromedp.CSS(`main .after a[href="/login.html"]`)))
 			p.wait(
 				`location.pathname === "/login.html" &&
 					document.getElementById("user")?.value === "alex" &&
@@ -942,6 +942,9 @@ func TestPageLayout(t *testing.T) {
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))
+	}
+	for _, state := range declineStates {
+		paths = append(paths, "/decline/"+string(state))
 	}
 	for name := range allPages("") {
 		paths = append(paths, "/hostile/"+strings.ReplaceAll(name, " ", "-"))

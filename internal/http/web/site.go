@@ -106,6 +106,8 @@ func (s *Site) routes() map[string]route {
 		"/resend.ashx":   {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
 		"/signout.ashx":  {post: s.signout},
 		"/sessions.ashx": {get: s.listSessions, post: s.endSessions},
+		"/decline.ashx":  {post: s.decline, api: true},
+		"/decline.html":  {get: s.declinePage, post: s.declineByPage},
 
 		"/": {get: s.unlessSignedIn(
 			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),
