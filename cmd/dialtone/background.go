@@ -50,6 +50,7 @@ func (s *server) tasks() []func(context.Context) {
 		every(flushInterval, s.catchUpExport),
 		s.followTrail,
 		s.dispatcher.Run,
+		s.authenticator.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))

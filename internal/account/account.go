@@ -319,6 +319,8 @@ func NewService(d Deps) *Service {
 type Origin struct {
 	Addr    netip.Addr
 	Request string // the request's ID, for the log
+	// Agent is the header User-Agent, which may be any text. It is neither logged nor stored.
+	Agent string
 }
 
 // Find returns the account of a user. It fails with fault.NotFound.

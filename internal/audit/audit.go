@@ -28,6 +28,7 @@ const (
 	Confirm         Action = "confirm"
 	SignIn          Action = "signin"
 	SignOut         Action = "signout"
+	SessionsEnd     Action = "sessions.end"
 	PasswordChange  Action = "password.change"
 	PasswordReset   Action = "password.reset"
 	PasswordLink    Action = "password.link"

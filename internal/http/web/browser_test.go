@@ -160,6 +160,14 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
+		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
+			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true},
+			{
+				"02", "Safari", "iPhone", "2001:db8:1::/48", time.Now().Add(-72 * time.Hour),
+				time.Now().Add(-5 * time.Minute), false,
+			},
+			{"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour), false},
+		}}},
 		"/in":      {"home", homePage{in}},
 		"/signed":  {"signedin", signedInPage{in}},
 		"/error":   {"error", errorPage{f, 404, "error.not_found", "x"}},

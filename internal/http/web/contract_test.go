@@ -632,6 +632,7 @@ func TestMethods(t *testing.T) {
 		{"/decline.ashx", "POST"}, {"/decline.html", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"},
 		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"}, {"/activated.html", "GET, HEAD"},
+		{"/sessions.ashx", "GET, HEAD, POST"}, {"/sessions.html", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "GET, HEAD, POST"}, {"/provision/linphone.xml", "GET, HEAD"},
 		{"/provision/zoiper.xml", "GET, HEAD"},
 	} {

@@ -246,6 +246,7 @@ func TestRoutes(t *testing.T) {
 		"/decline.ashx": "POST", "/decline.html": "GET, HEAD, POST",
 		"/password.ashx": "POST", "/password.html": "GET, HEAD", "/.well-known/change-password": "GET, HEAD",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
+		"/sessions.ashx": "GET, HEAD, POST", "/sessions.html": "GET, HEAD",
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",

@@ -41,7 +41,7 @@ func (s *Site) changePassword(
 		return err
 	}
 	if goesOn {
-		setGrant(w, r, s.deps.Authenticator.Continue(r.tenant, a))
+		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, a, r.from))
 	} else {
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	}

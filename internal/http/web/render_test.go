@@ -67,7 +67,11 @@ func allPages(text string) map[string]view {
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
 			},
 		},
-		"password":       {"password", passwordPage{in, text, text}},
+		"password": {"password", passwordPage{in, text, text}},
+		"sessions": {"sessions", sessionsView{in, []listedSession{
+			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
+		}}},
+		"one session":    {"sessions", sessionsView{in, []listedSession{{Current: true}}}},
 		"home signed in": {"home", homePage{in}},
 		"signed in":      {"signedin", signedInPage{in}},
 		"scan": {"provision", provisionPage{
@@ -309,6 +313,7 @@ func TestUnusedTexts(t *testing.T) {
 		used[link.Label] = true
 	}
 	used["provision."+string(provision.JsSIP)] = true
+	used["sessions.on"], used["sessions.unknown"] = true, true
 	for _, k := range answer.Kinds() {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}

@@ -937,7 +937,7 @@ func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html",
-		"/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
+		"/sessions.html", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
 	}
 	for _, state := range activationStates {

@@ -111,7 +111,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 
 // setGrant signs the browser in.
 func setGrant(w http.ResponseWriter, r *request, g session.Grant) {
-	setCookie(w, r.tenant, sessionCookie, g.Session, session.Life+afterLife)
+	setSession(w, r, g.Session)
 	setDevice(w, r, g.Device)
 }
 
@@ -191,7 +191,7 @@ func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
 
 // signedIn returns the account of the person who is signed in.
 func (s *Site) signedIn(r *request) (account.Account, error) {
-	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie))
+	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
 }
 
 // afterLife is how long a browser keeps the cookie of a session that is over, so that the person learns

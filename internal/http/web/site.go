@@ -102,11 +102,12 @@ func (s *Site) routes() map[string]route {
 		"/activate.ashx": {
 			get: s.activate, post: proved(s, audit.Confirm, readToken, s.confirm), api: true,
 		},
-		"/signin.ashx":  {get: signin, post: signin, api: true},
-		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
-		"/signout.ashx": {post: s.signout},
-		"/decline.ashx": {post: s.decline, api: true},
-		"/decline.html": {get: s.declinePage, post: s.declineByPage},
+		"/signin.ashx":   {get: signin, post: signin, api: true},
+		"/resend.ashx":   {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
+		"/signout.ashx":  {post: s.signout},
+		"/sessions.ashx": {get: s.listSessions, post: s.endSessions},
+		"/decline.ashx":  {post: s.decline, api: true},
+		"/decline.html":  {get: s.declinePage, post: s.declineByPage},
 		"/password.ashx": {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
@@ -123,6 +124,7 @@ func (s *Site) routes() map[string]route {
 			"signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html":  {get: s.personal(s.accountPage)},
 		"/password.html": {get: s.personal(s.passwordPage)},
+		sessionsPage:     {get: s.personal(s.showSessions)},
 		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
 			return activationPage{frame: f, State: activationDone}
 		})},
@@ -164,7 +166,9 @@ func (rt route) methods() string {
 func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 	r := &request{
 		Request: received,
-		from:    account.Origin{Addr: s.clientAddr(received), Request: newRequestID()},
+		from: account.Origin{
+			Addr: s.clientAddr(received), Request: newRequestID(), Agent: received.UserAgent(),
+		},
 	}
 	setHeaders(w.Header())
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {

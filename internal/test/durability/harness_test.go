@@ -579,7 +579,7 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	for _, a := range f.accounts {
 		refused = refused || a.User == d.user && a.Email != d.email
 	}
-	spent, err := h.store.Revoked(ctx, h.tenant.ID, d.proof.Nonce, d.proof.Expires)
+	spent, _, err := h.store.Revoked(ctx, account.UID{}, d.proof.Nonce, d.proof.Expires)
 	kind := fault.KindOf(d.err)
 	switch {
 	case err != nil:
