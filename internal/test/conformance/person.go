@@ -33,11 +33,16 @@ func newPassword(a account.Account, sealed string, at time.Time) account.Passwor
 	return account.PasswordChange{Account: a, Notice: notice(mailmsg.PasswordChanged, at)}
 }
 
+// newResetLink returns what AddResetLink takes for a user, without limits.
+func (t *test) newResetLink(user string, n account.Notice) account.NewResetLink {
+	return account.NewResetLink{Tenant: t.tenant, User: user, Notice: n}
+}
+
 // resetLink adds a reset link for the account of a user.
 func (t *test) resetLink(user string, at time.Time) account.Notice {
 	t.Helper()
 	n := notice(mailmsg.Reset, at)
-	_, err := t.AddResetLink(t.ctx, t.tenant, user, n, at)
+	_, err := t.AddResetLink(t.ctx, t.newResetLink(user, n), at)
 	t.must(err)
 	return n
 }
@@ -45,7 +50,7 @@ func (t *test) resetLink(user string, at time.Time) account.Notice {
 // wantResetLink compares the users that a reset link can choose among.
 func (t *test) wantResetLink(token [32]byte, at time.Time, want ...string) {
 	t.Helper()
-	list, err := t.ResetLink(t.ctx, t.tenant, token, at)
+	list, _, err := t.ResetLink(t.ctx, t.tenant, token, at)
 	if len(want) == 0 {
 		t.wantErr(err, account.ErrLinkUsed)
 		return
@@ -264,7 +269,7 @@ var resetTests = []testCase{
 		_, err := t.SetPassword(t.ctx, c, noon)
 		t.wantErr(err, account.ErrLinkUsed)
 		other := t.addTenant("b.test")
-		_, err = t.ResetLink(t.ctx, other, link.Token, noon)
+		_, _, err = t.ResetLink(t.ctx, other, link.Token, noon)
 		t.wantErr(err, account.ErrLinkUsed)
 		notMe := notice(mailmsg.PasswordChanged, noon)
 		_, err = t.SetPassword(t.ctx, account.PasswordChange{Account: t.find("ann", noon), Notice: notMe}, noon)
@@ -273,7 +278,7 @@ var resetTests = []testCase{
 	}},
 	{"does not wake a disabled or pending account", func(t *test) {
 		t.addPending("ann", noon)
-		_, err := t.AddResetLink(t.ctx, t.tenant, "ann", notice(mailmsg.Reset, noon), noon)
+		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", notice(mailmsg.Reset, noon)), noon)
 		t.wantKind(err, fault.NotFound)
 		t.addActive("bob", noon)
 		link := t.resetLink("bob", noon)
@@ -284,7 +289,7 @@ var resetTests = []testCase{
 		c.Link = &link.Token
 		_, err = t.SetPassword(t.ctx, c, noon)
 		t.wantErr(err, account.ErrHeld)
-		_, err = t.AddResetLink(t.ctx, t.tenant, "bob", notice(mailmsg.Reset, noon), noon)
+		_, err = t.AddResetLink(t.ctx, t.newResetLink("bob", notice(mailmsg.Reset, noon)), noon)
 		t.wantErr(err, account.ErrHeld)
 	}},
 	{"is without a message for an operator", func(t *test) {
@@ -292,7 +297,7 @@ var resetTests = []testCase{
 		t.ack([]outbox.Ref{ref(a)})
 		n := notice(mailmsg.Reset, noon)
 		n.Message = mailmsg.ID{}
-		_, err := t.AddResetLink(t.ctx, t.tenant, "ann", n, noon)
+		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", n), noon)
 		t.must(err)
 		t.wantEqual(t.pendingUsers(), nil)
 		t.wantResetLink(n.Token, noon, "ann")
