@@ -227,6 +227,73 @@ func TestFlush(t *testing.T) {
 	})
 }
 
+// change commits a new password for an active account, with the entry of its message.
+func (f *fixture) change(user string) outbox.Entry {
+	f.Helper()
+	a := f.Member(user)
+	_, err := f.Store.Ack(f.Context(), []outbox.Ref{
+		{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message},
+	})
+	f.Must(err)
+	link := f.Outbox.NewLink(f.Tenant.ID)
+	_, err = f.Store.SetPassword(f.Context(), account.PasswordChange{Account: a.Account, Notice: account.Notice{
+		Kind: mailmsg.PasswordChanged, Message: link.Message, Token: link.Token.Hash(),
+		SealedToken: link.Sealed, Made: f.Now(), Until: f.Now().Add(time.Hour), Net: "192.0.2.0/24",
+	}}, f.Now())
+	f.Must(err)
+	list := f.Pending()
+	return list[slices.IndexFunc(list, func(e outbox.Entry) bool { return e.Message == link.Message })]
+}
+
+func TestWrite(t *testing.T) {
+	t.Run("has the message written by the next flush", func(t *testing.T) {
+		f := newFixture(t)
+		e := f.change("ann")
+		f.Outbox.Write(e)
+		f.flush(nil)
+		f.expect(1)
+		if f.Log.Count("msg=message.republish") != 0 {
+			t.Errorf("a first message counts as one that is written again:\n%s", f.Log.String())
+		}
+	})
+	t.Run("tries again where the directory fails", func(t *testing.T) {
+		f := newFixture(t)
+		f.Outbox.Write(f.change("ann"))
+		f.Pickup.StageErr = errBroken
+		f.flush(errBroken)
+		f.expect(0, "ann")
+		f.Pickup.StageErr = nil
+		f.flush(nil)
+		f.expect(1)
+	})
+	t.Run("writes the same message again after a crash", func(t *testing.T) {
+		f := newFixture(t)
+		e := f.change("ann")
+		f.Outbox.Write(e)
+		f.Pickup.SyncErr = errBroken
+		f.flush(errBroken)
+		before := f.Messages()
+		f.remove(e)
+		f.Pickup.SyncErr = nil
+		f.Rebuild()
+		f.Must(f.Outbox.Recover(t.Context()))
+		f.flush(nil)
+		f.expect(1)
+		if !maps.Equal(f.Messages(), before) {
+			t.Error("the message differs from the one before")
+		}
+	})
+	t.Run("does not delay the acknowledgement of others", func(t *testing.T) {
+		f := newFixture(t)
+		f.published("bob")
+		e := f.change("ann")
+		e.SealedToken = []byte("changed")
+		f.Outbox.Write(e)
+		f.flush(secret.ErrSeal)
+		f.expect(1, "ann")
+	})
+}
+
 func TestUndo(t *testing.T) {
 	t.Run("returns at once when it succeeds", func(t *testing.T) {
 		f := newFixture(t)

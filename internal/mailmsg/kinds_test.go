@@ -1,0 +1,94 @@
+package mailmsg_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/i18n"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// kindPaths are the paths of the links in messages about changes.
+var kindPaths = map[mailmsg.Kind]string{
+	mailmsg.Reset:           "/reset.html?token=",
+	mailmsg.PasswordChanged: "/not-me.html?token=",
+}
+
+// TestKinds checks the messages about changes in every language, and compares them with golden files.
+func TestKinds(t *testing.T) {
+	tn := &tenant.Tenant{
+		Host: "phone.test", Realm: "phone.test", PublicURL: "https://phone.test:8443",
+		Settings: tenant.Settings{Product: "Example & Phones", Accent: "#c8102e"},
+	}
+	token := secret.Token{4, 5, 6}
+	for kind, path := range kindPaths {
+		for _, tag := range i18n.Tags {
+			name := string(kind) + "." + string(tag)
+			t.Run(name, func(t *testing.T) {
+				link := mailmsg.Link{
+					Kind: kind, Token: token, Made: noon, Expires: noon.Add(time.Hour), Net: "192.0.2.0/24",
+				}
+				m, err := mailmsg.Templates{}.Compose(tn, tag, mailmsg.ID{1}, "Ann+x@mail.test", link)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := m.Bytes()
+				if err != nil {
+					t.Fatal(err)
+				}
+				file := "testdata/" + name + ".eml"
+				if *update {
+					if err := os.WriteFile(file, got, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if want, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("got\n%s\nwant the content of %s (%v)", got, file, err)
+				}
+				check(t, m, got)
+				url := tn.PublicURL + path + token.Text()
+				if strings.Count(m.Text, url) != 1 || !strings.Contains(m.Text, "\n"+url+"\n") ||
+					strings.Count(m.HTML, `<a href="`+url+`"`) != 1 {
+					t.Errorf("want one link in each part:\n%s\n%s", m.Text, m.HTML)
+				}
+				if found, ok := mailmsg.Token(m.Text); !ok || found != token {
+					t.Error("Token does not find the token")
+				}
+				if unwanted.MatchString(m.HTML) || strings.ContainsAny(m.Text+m.Subject, "{}") {
+					t.Errorf("unwanted text:\n%s\n%s\n%s", m.Subject, m.Text, m.HTML)
+				}
+				if until := i18n.In(tag).Moment(link.Expires); !strings.Contains(m.HTML, until) {
+					t.Errorf("the expiry %s is missing", until)
+				}
+				if kind == mailmsg.PasswordChanged && !strings.Contains(m.HTML, link.Net) {
+					t.Error("the network is missing")
+				}
+			})
+		}
+	}
+}
+
+// Operators' templates are for the activation message alone.
+func TestKindsIgnoreTemplates(t *testing.T) {
+	own, err := mailmsg.Load(templatesDir(map[string]string{
+		"activation.de.txt": goodText, "activation.de.html": goodHTML,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tn := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
+	link := mailmsg.Link{Kind: mailmsg.Reset, Made: noon, Expires: noon.Add(time.Hour)}
+	got, err := own.Compose(tn, i18n.German, mailmsg.ID{1}, "ann@mail.test", link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := mailmsg.Templates{}.Compose(tn, i18n.German, mailmsg.ID{1}, "ann@mail.test", link)
+	if err != nil || got != want {
+		t.Errorf("got %+v, want %+v; %v", got, want, err)
+	}
+}
