@@ -72,8 +72,8 @@ func (p *pages) parse(a *assets, words *i18n.Words) error {
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, login, account, provision, activation, error and devmail; data is the struct of
-// that page.
+// home, signup, login, forgot, reset, notme, account, provision, activation, error and devmail; data is
+// the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	page := p.byName[pageKey{tag, name}]
 	if page == nil {
@@ -136,6 +136,26 @@ type signupPage struct {
 
 // loginPage is /login.html.
 type loginPage struct{ frame }
+
+// forgotPage is /forgot.html.
+type forgotPage struct{ frame }
+
+// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work.
+type resetPage struct {
+	frame
+	Users []string
+}
+
+// One returns the only user, or "" if there are several.
+func (p resetPage) One() string {
+	if len(p.Users) == 1 {
+		return p.Users[0]
+	}
+	return ""
+}
+
+// notMePage is /not-me.html.
+type notMePage struct{ frame }
 
 // sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the
 // page.
