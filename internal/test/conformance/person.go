@@ -301,6 +301,20 @@ var resetTests = []testCase{
 		t.must(err)
 		t.wantEqual(t.pendingUsers(), nil)
 		t.wantResetLink(n.Token, noon, "ann")
+		// It proves no mailbox, so it is for this account alone and does not confirm it.
+		t.addWithAddress("bob", a.Account.Email, noon)
+		t.wantResetLink(n.Token, noon, "ann")
+		c := newPassword(t.find("bob", noon), "new", noon)
+		c.Link = &n.Token
+		_, err = t.SetPassword(t.ctx, c, noon)
+		t.wantErr(err, account.ErrLinkUsed)
+		c = newPassword(t.find("ann", noon), "new", noon)
+		c.Link = &n.Token
+		got, err := t.SetPassword(t.ctx, c, noon)
+		t.must(err)
+		if !got.Confirmed.IsZero() {
+			t.Error("the account is confirmed")
+		}
 	}},
 	{"is used once by many at the same time", func(t *test) {
 		users := []string{"ann", "bob", "cid", "dan"}
