@@ -78,6 +78,12 @@ func allPages(text string) map[string]view {
 		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, ""}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
+
+		"forgot":        {"forgot", forgotPage{f}},
+		"reset":         {"reset", resetPage{f, []string{text}}},
+		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
+		"reset lost":    {"reset", resetPage{frame: f}},
+		"notme":         {"notme", notMePage{f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text}}
@@ -172,7 +178,7 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 func TestScriptTexts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
-	for _, page := range []string{"signup", "login", "account", "activation confirm"} {
+	for _, page := range []string{"signup", "login", "account", "activation confirm", "forgot", "reset", "notme"} {
 		module := map[string]string{"activation confirm": "confirm.js"}[page]
 		if module == "" {
 			module = page + ".js"
@@ -298,7 +304,7 @@ func TestUnusedTexts(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	p := mustPages(t)
-	for _, page := range []string{"signup", "login", "activation confirm"} {
+	for _, page := range []string{"signup", "login", "activation confirm", "reset"} {
 		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)

@@ -332,6 +332,26 @@ var resetTests = []testCase{
 			t.Errorf("got %v", kinds)
 		}
 	}},
+	{"beside a change of the password, one of them happens", func(t *test) {
+		t.addActive("ann", noon)
+		link := t.resetLink("ann", noon)
+		proved := t.find("ann", noon)
+		kinds := t.concurrently(6, func(i int) error {
+			c := newPassword(proved, fmt.Sprint("new ", i), noon)
+			if i%2 == 0 {
+				c.Link = &link.Token
+			}
+			_, err := t.SetPassword(t.ctx, c, noon)
+			return err
+		})
+		if kinds[succeeded] != 1 || kinds[fault.NotFound]+kinds[fault.Conflict] != 5 {
+			t.Errorf("got %v", kinds)
+		}
+		if got := t.find("ann", noon); got.Passwords != 1 {
+			t.Errorf("changed %d times", got.Passwords)
+		}
+		t.wantResetLink(link.Token, noon)
+	}},
 	{"is removed when it has expired", func(t *test) {
 		t.addActive("ann", noon)
 		link := t.resetLink("ann", noon.Add(time.Minute))
