@@ -304,8 +304,8 @@ type accountResetLink struct {
 
 // Help is what "dialtone account reset-link --help" adds.
 func (accountResetLink) Help() string {
-	return "The link is for somebody who has lost the password and cannot read the mail of the account. Whoever has it " +
-		"can choose the password of this account, once. It replaces the other links for a new password."
+	return "The link is for somebody who has lost the password and cannot read the mail of the account. A person who " +
+		"has the link can choose the password of this account, once. It replaces the other links for a new password."
 }
 
 // resetLinkView is a reset link as the command prints it.
@@ -334,6 +334,9 @@ func (c *accountResetLink) Run(p *program) error {
 		case a.State() == account.Disabled:
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
+		}
+		if t.PublicURL == "" {
+			t.PublicURL = in.defaultURL(t.Host)
 		}
 		link, until, err := accounts.MakeResetLink(ctx, t, c.User, c.Valid)
 		if err != nil {

@@ -35,7 +35,8 @@ func TestBrowserReset(t *testing.T) {
 	// message waits for a message with a link to a page, and returns the path of the link.
 	message := func(page string) (path string) {
 		t.Helper()
-		link := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(tap.base) + `(/` + page + `\.html\?token=[A-Za-z0-9_-]{43})\r?$`)
+		link := regexp.MustCompile(
+			`(?m)^` + regexp.QuoteMeta(tap.base) + `(/` + page + `\.html\?token=[A-Za-z0-9_-]{43})\r?$`)
 		waitUntil(t, func() bool {
 			files, _ := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
 			for _, file := range files {

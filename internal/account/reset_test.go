@@ -166,7 +166,8 @@ func TestForgotWork(t *testing.T) {
 				o.count(`SELECT count(*) FROM link`), o.count(`SELECT count(*) FROM outbox`))
 		}
 		taken, forgotten := o.count(`SELECT count(*) FROM taken`), o.count(`SELECT count(*) FROM forgotten`)
-		want := fmt.Sprint(taken+1, forgotten+1, o.count(`SELECT count(*) FROM link`), o.count(`SELECT count(*) FROM outbox`))
+		links, entries := o.count(`SELECT count(*) FROM link`), o.count(`SELECT count(*) FROM outbox`)
+		want := fmt.Sprint(taken+1, forgotten+1, links, entries)
 		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, who, world.NewOrigin()))
 		if got := rows(); got != want || s.looked != 0 || s.added != 1 {
 			t.Errorf("%q: got the rows %s, want %s; %d look-ups, %d additions", who, got, want, s.looked, s.added)

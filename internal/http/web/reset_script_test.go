@@ -82,29 +82,33 @@ func TestResetPage(t *testing.T) {
 	p.submit()
 	p.wait(`/at least 12/.test(document.getElementById("password-error").innerText)`)
 	eval[bool](p, `(document.querySelector("input[value=bea]").click(), true)`)
-	if got := eval[string](p, `user.value + user.autocomplete + password.autocomplete`); got != "beausernamenew-password" {
+	if got := eval[string](p, `[user.value, user.autocomplete, password.autocomplete].join()`); got !=
+		"bea,username,new-password" {
 		t.Errorf("password managers see %q", got)
 	}
 	p.fill("password", testPassword)
 	p.submit()
 	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
-	if got := eval[string](p, `JSON.stringify(sessionStorage) + location.pathname + location.search`); got != `{"user":"bea"}/reset/several` {
+	if got := eval[string](p, `JSON.stringify(sessionStorage) + location.pathname + location.search`); got !=
+		`{"user":"bea"}/reset/several` {
 		t.Errorf("the tab keeps %s", got)
 	}
 	if len(forms()) != 1 {
 		t.Fatalf("the server got %q", forms())
 	}
 	f := forms()[0]
-	if f.Get("token") != "secret" || f.Get("user") != "bea" || f.Get("ha1") != hexDigest("MD5", "bea:"+testHost+":"+testPassword) ||
-		f.Get("ha1b") != hexDigest("MD5", "bea@"+testHost+":"+testHost+":"+testPassword) || len(f.Get("ha1_sha256")) != 64 || len(f) != 5 {
+	if f.Get("token") != "secret" || f.Get("user") != "bea" || len(f.Get("ha1_sha256")) != 64 || len(f) != 5 ||
+		f.Get("ha1") != hexDigest("MD5", "bea:"+testHost+":"+testPassword) ||
+		f.Get("ha1b") != hexDigest("MD5", "bea@"+testHost+":"+testHost+":"+testPassword) {
 		t.Errorf("the server got %q", f)
+	}
+	common := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Dialtone-Rule", "ha1.common")
+		replyError(400, "invalid_request", "x")(w, r)
 	}
 	for answer, h := range map[string]http.HandlerFunc{
 		`!lost.hidden && document.activeElement.id === "lost-title"`: replyError(404, "not_found", "x"),
-		`/easy to guess/.test(document.getElementById("password-error").innerText)`: func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Dialtone-Rule", "ha1.common")
-			replyError(400, "invalid_request", "x")(w, r)
-		},
+		`/easy to guess/.test(document.getElementById("password-error").innerText)`: common,
 		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
 	} {
 		s.handle("/reset.ashx", h)
@@ -131,7 +135,7 @@ func TestNotMePage(t *testing.T) {
 		t.Errorf("the server got %s", got)
 	}
 	for answer, h := range map[string]http.HandlerFunc{
-		`!lost.hidden`: replyError(404, "not_found", "x"),
+		`!lost.hidden`:                         replyError(404, "not_found", "x"),
 		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
 	} {
 		s.handle("/not-me.ashx", h)
