@@ -10,7 +10,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
-	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store/sqlite/conn"
 )
@@ -73,20 +72,21 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 		PRAGMA foreign_keys = 1; PRAGMA cache_size = -200000; BEGIN`); err != nil {
 		return nil, err
 	}
-	vault := secret.NewVault(ring, "credential")
+	sealer := account.NewSealer(ring)
 	at := time.Now().Add(-30 * 24 * time.Hour)
 	for i := range n {
 		user := fmt.Sprintf("person%08d", i)
-		uid := account.NewUID(at.Add(time.Duration(i) * time.Millisecond))
+		a := account.Account{Tenant: 1, UID: account.NewUID(at.Add(time.Duration(i) * time.Millisecond)), User: user}
 		b, sha := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
 		c := digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sha}
+		sealer.Seal(&a, c)
 		var token [32]byte
 		rand.Read(token[:])
 		if _, err := conn.Exec(`INSERT INTO account (uid, tenant, username, name, email, role, held,
 			created, expires, activated, epoch, credential, has_sha256, token)
 			VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, $4, 0, $6, TRUE, $7)`,
-			uid[:], user, user+"@example.org", at.UnixMicro(), at.Add(account.PendingLife).UnixMicro(),
-			vault.Seal(1, uid[:], c.Marshal()), token[:]); err != nil {
+			a.UID[:], user, user+"@example.org", at.UnixMicro(), at.Add(account.PendingLife).UnixMicro(),
+			a.Sealed, token[:]); err != nil {
 			return nil, err
 		}
 		if i%max(1, n/5000) == 0 {

@@ -112,7 +112,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Now:       time.Now,
 		Relayed:   s.queue != nil,
 	})
-	s.passwords = throttle.NewPasswords(in.seal, time.Now)
+	s.passwords = throttle.NewPasswords(time.Now)
 	s.accounts = account.NewService(account.Deps{
 		Store:          in.store,
 		Outbox:         s.outbox,

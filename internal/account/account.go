@@ -302,7 +302,7 @@ func NewService(d Deps) *Service {
 		buckets:     throttle.NewBuckets(d.SealRing),
 		credentials: NewSealer(d.SealRing),
 		started:     d.Now(),
-		failures:    throttle.NewSignups(d.SealRing, d.Now),
+		failures:    throttle.NewSignups(d.Now),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -96,7 +97,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	if l.Logger == nil {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("outcome", e.Outcome))
 	for _, a := range [...]struct{ key, value string }{
 		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"hook", e.Hook},
@@ -106,7 +107,12 @@ func (l Log) Record(ctx context.Context, e Event) {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
 	}
-	l.Logger.LogAttrs(ctx, slog.LevelInfo, string(e.Action), append(attrs, slog.Bool("audit", true))...)
+	// The methods of a Logger look up the line of code that calls them, which is not logged.
+	r := slog.NewRecord(time.Now(), slog.LevelInfo, string(e.Action), 0)
+	r.AddAttrs(append(attrs, slog.Bool("audit", true))...)
+	if h := l.Logger.Handler(); h.Enabled(ctx, r.Level) {
+		h.Handle(ctx, r)
+	}
 }
 
 // Network returns the network that a log may contain for an address, or "".

@@ -18,16 +18,17 @@ const (
 	SHA256 Algorithm = "SHA-256"
 )
 
-func (a Algorithm) sum(text string) string {
+// appendSum appends the hash of a text in hex.
+func (a Algorithm) appendSum(b, text []byte) []byte {
 	if a == SHA256 {
-		d := sha256.Sum256([]byte(text))
-		return hex.EncodeToString(d[:])
+		d := sha256.Sum256(text)
+		return hex.AppendEncode(b, d[:])
 	}
-	d := md5.Sum([]byte(text))
-	return hex.EncodeToString(d[:])
+	d := md5.Sum(text)
+	return hex.AppendEncode(b, d[:])
 }
 
-// hexLen is the length of what sum returns.
+// hexLen is the length of what appendSum appends.
 func (a Algorithm) hexLen() int {
 	if a == SHA256 {
 		return hex.EncodedLen(sha256.Size)
@@ -35,15 +36,16 @@ func (a Algorithm) hexLen() int {
 	return hex.EncodedLen(md5.Size)
 }
 
-// ha1 returns the credential's hash for the algorithm, and false if it has none.
-func (a Algorithm) ha1(c Credential) (string, bool) {
+// appendHA1 appends the credential's hash for the algorithm in hex. It appends nothing and returns
+// false if there is none.
+func (a Algorithm) appendHA1(b []byte, c Credential) ([]byte, bool) {
 	if a == MD5 {
-		return c.HA1.Hex(), true
+		return c.HA1.AppendHex(b), true
 	}
 	if c.SHA256 == nil {
-		return "", false
+		return b, false
 	}
-	return c.SHA256.Hex(), true
+	return c.SHA256.AppendHex(b), true
 }
 
 // Challenge is what the server sends.
@@ -59,6 +61,7 @@ type Challenge struct {
 // String returns the parameters of the challenge, without a scheme: `realm="…", qop="auth", …`.
 func (c Challenge) String() string {
 	var b strings.Builder
+	b.Grow(len(c.Realm) + len(c.Nonce) + 128)
 	b.WriteString(`realm=`)
 	quote(&b, c.Realm)
 	b.WriteString(`, qop="auth", algorithm=`)
@@ -121,7 +124,7 @@ func ParseAnswer(header string) (Answer, error) {
 			return Answer{}, ErrAnswer
 		}
 		for i, k := range known {
-			if !strings.EqualFold(k.name, name) {
+			if len(name) != len(k.name) || !strings.EqualFold(name, k.name) {
 				continue
 			}
 			if seen[i] {
@@ -153,13 +156,13 @@ func ParseAnswer(header string) (Answer, error) {
 // parameter reads one `name=value` of an auth-param list (RFC 9110 section 11.2), and returns what
 // follows its comma.
 func parameter(s string) (name, value, rest string, ok bool) {
-	s = strings.TrimLeft(s, " \t")
+	s = trimLeft(s)
 	name, s, ok = strings.Cut(s, "=")
 	name = strings.TrimRight(name, " \t")
 	if !ok || !isToken(name) {
 		return "", "", "", false
 	}
-	s = strings.TrimLeft(s, " \t")
+	s = trimLeft(s)
 	if strings.HasPrefix(s, `"`) {
 		value, s, ok = unquote(s)
 	} else {
@@ -172,14 +175,22 @@ func parameter(s string) (name, value, rest string, ok bool) {
 	if !ok {
 		return "", "", "", false
 	}
-	s = strings.TrimLeft(s, " \t")
+	s = trimLeft(s)
 	if s == "" {
 		return name, value, "", true
 	}
-	if s[0] != ',' || strings.TrimLeft(s[1:], " \t") == "" {
+	if s[0] != ',' || trimLeft(s[1:]) == "" {
 		return "", "", "", false
 	}
 	return name, value, s[1:], true
+}
+
+// trimLeft returns s without leading spaces and tabs.
+func trimLeft(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	return s
 }
 
 // unquote reads a quoted-string (RFC 9110 section 5.6.4).
@@ -238,9 +249,18 @@ func isHex(s string) bool {
 // so that an unknown name can be checked against a decoy. Nonce, realm, URI and algorithm are for
 // the caller to check.
 func (a Answer) Proves(c Credential, method string) bool {
-	ha1, has := a.Algorithm.ha1(c)
-	ha2 := a.Algorithm.sum(method + ":" + a.URI)
-	want := a.Algorithm.sum(ha1 + ":" + a.Nonce + ":" + a.NC + ":" + a.CNonce + ":auth:" + ha2)
-	same := subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(a.Response))) == 1
+	var ha2, sum [2 * sha256.Size]byte
+	var text [512]byte // on the stack
+	join := func(b []byte, parts ...string) []byte {
+		for _, p := range parts {
+			b = append(b, p...)
+		}
+		return b
+	}
+	b := a.Algorithm.appendSum(ha2[:0], join(text[:0], method, ":", a.URI))
+	ha1, has := a.Algorithm.appendHA1(text[:0], c)
+	answered := append(join(ha1, ":", a.Nonce, ":", a.NC, ":", a.CNonce, ":auth:"), b...)
+	want := a.Algorithm.appendSum(sum[:0], answered)
+	same := subtle.ConstantTimeCompare(want, []byte(strings.ToLower(a.Response))) == 1
 	return has && same
 }

@@ -79,6 +79,7 @@ func (m Message) Bytes() ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
+	b.Grow(1500 + (len(m.Text)+len(m.HTML))*3/2) // mostly the whole message
 	header := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
 	header("Date", m.Date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
 	from := m.From

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"io"
 	"mime/quotedprintable"
-	"slices"
 )
 
 // part is one MIME part of a message. Its text has CRLF line ends.
@@ -28,14 +27,14 @@ func (p part) write(w io.Writer) error {
 // writeBase64 writes base64 in lines of 76 characters (RFC 2045 section 6.8).
 func writeBase64(w io.Writer, text string) error {
 	const bytes = 76 / 4 * 3
-	line := make([]byte, 0, 78)
-	for chunk := range slices.Chunk([]byte(text), bytes) {
-		line = append(base64.StdEncoding.AppendEncode(line[:0], chunk), '\r', '\n')
-		if _, err := w.Write(line); err != nil {
-			return err
-		}
+	lines := make([]byte, 0, (len(text)/bytes+1)*78)
+	for text != "" {
+		n := min(len(text), bytes)
+		lines = append(base64.StdEncoding.AppendEncode(lines, []byte(text[:n])), '\r', '\n')
+		text = text[n:]
 	}
-	return nil
+	_, err := w.Write(lines)
+	return err
 }
 
 // encodingOf returns 7bit if the text allows it (RFC 5322 section 2.1.1, RFC 2045 section 2.7),

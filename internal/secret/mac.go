@@ -12,22 +12,37 @@ import (
 // ring and accepts all of them. It is safe for concurrent use.
 type MAC struct{ keys []*sync.Pool }
 
+// state computes codes under one key. It copies what it hashes, since an argument of an interface's
+// method is allocated: so the messages and codes of the callers stay on their stacks.
+type state struct {
+	hash          hash.Hash
+	message, code []byte
+}
+
 // NewMAC returns the MAC of one purpose.
 func NewMAC(r *Ring, purpose string) *MAC {
 	m := &MAC{}
 	for _, k := range r.Derive("mac " + purpose) {
-		m.keys = append(m.keys, &sync.Pool{New: func() any { return hmac.New(sha256.New, k[:]) }})
+		m.keys = append(m.keys, &sync.Pool{New: func() any {
+			return &state{hash: hmac.New(sha256.New, k[:])}
+		}})
 	}
 	return m
 }
 
 // Sum returns the code of a message under the newest key. The parts are joined with their lengths,
 // so no two lists of parts have the same code.
-func (m *MAC) Sum(parts ...[]byte) [32]byte { return m.sum(join(parts)) }
+func (m *MAC) Sum(parts ...[]byte) [32]byte {
+	var b buffer
+	return m.sum(join(b[:0], parts))
+}
 
 // Verify reports whether code is the beginning of the message's code under any key of the ring. A
 // code of less than 16 bytes is always wrong.
-func (m *MAC) Verify(code []byte, parts ...[]byte) bool { return m.verify(code, join(parts)) }
+func (m *MAC) Verify(code []byte, parts ...[]byte) bool {
+	var b buffer
+	return m.verify(code, join(b[:0], parts))
+}
 
 func (m *MAC) sum(message []byte) [32]byte { return sum(m.keys[0], message) }
 
@@ -43,21 +58,25 @@ func (m *MAC) verify(code, message []byte) bool {
 	return ok
 }
 
-func sum(pool *sync.Pool, message []byte) (out [32]byte) {
-	h := pool.Get().(hash.Hash)
-	h.Reset()
-	h.Write(message)
-	h.Sum(out[:0])
-	pool.Put(h)
-	return out
+func sum(pool *sync.Pool, message []byte) [32]byte {
+	s := pool.Get().(*state)
+	s.message = append(s.message[:0], message...)
+	s.hash.Reset()
+	s.hash.Write(s.message)
+	s.code = s.hash.Sum(s.code[:0])
+	code := [32]byte(s.code)
+	pool.Put(s)
+	return code
 }
 
-func join(parts [][]byte) []byte {
-	m := make([]byte, 0, 160)
+// buffer is space on the stack for a message or token. A longer one is allocated.
+type buffer [160]byte
+
+func join(b []byte, parts [][]byte) []byte {
 	for _, p := range parts {
-		m = append(appendLength(m, len(p)), p...)
+		b = append(appendLength(b, len(p)), p...)
 	}
-	return m
+	return b
 }
 
 // appendLength appends a length in a form that cannot be confused with the text after it.

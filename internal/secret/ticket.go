@@ -69,13 +69,15 @@ func NewTickets(r *Ring, f TicketFormat) *Tickets { return &Tickets{f, NewMAC(r,
 
 // Issue returns a ticket's token for a tenant, bound to texts that are not in it.
 func (t *Tickets) Issue(tenant int64, k Ticket, bound ...string) string {
-	return base64.RawURLEncoding.EncodeToString(t.Append(nil, tenant, k, bound...))
+	var token, text buffer
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], t.Append(token[:0], tenant, k, bound...)))
 }
 
 // Read returns what a token says. It reports false unless the token was issued for the same tenant
 // and texts under a key of the ring, and is written exactly as it was issued.
 func (t *Tickets) Read(tenant int64, token string, bound ...string) (Ticket, bool) {
-	b, ok := DecodeText(token)
+	var room buffer
+	b, ok := appendText(room[:0], token)
 	if !ok {
 		return Ticket{}, false
 	}
@@ -100,15 +102,17 @@ func (t *Tickets) Append(b []byte, tenant int64, k Ticket, bound ...string) []by
 	case time.Millisecond:
 		b = binary.BigEndian.AppendUint64(b, uint64(k.Issued.UnixMilli()))
 	}
-	code := t.mac.sum(t.message(tenant, b[start:], bound))
+	var m buffer
+	code := t.mac.sum(t.appendMessage(m[:0], tenant, b[start:], bound))
 	return append(b, code[:t.format.CodeSize]...)
 }
 
 // Parse is Read without the base64url.
 func (t *Tickets) Parse(tenant int64, b []byte, bound ...string) (Ticket, bool) {
 	content := len(b) - t.format.CodeSize
+	var m buffer
 	if content != t.format.contentSize() ||
-		!t.mac.verify(b[content:], t.message(tenant, b[:content], bound)) {
+		!t.mac.verify(b[content:], t.appendMessage(m[:0], tenant, b[:content], bound)) {
 		return Ticket{}, false
 	}
 	take := func(n int) (field []byte) {
@@ -146,9 +150,8 @@ func (f TicketFormat) contentSize() int {
 	return n
 }
 
-// message is what the HMAC covers.
-func (t *Tickets) message(tenant int64, content []byte, bound []string) []byte {
-	m := make([]byte, 0, 160)
+// appendMessage appends what the HMAC covers.
+func (t *Tickets) appendMessage(m []byte, tenant int64, content []byte, bound []string) []byte {
 	m = binary.BigEndian.AppendUint64(appendLength(m, 8), uint64(tenant))
 	if !t.format.BoundFirst {
 		m = append(appendLength(m, len(content)), content...)

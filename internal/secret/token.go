@@ -54,10 +54,13 @@ func (Token) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 // DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder
 // skips line breaks and ignores stray low bits, so that one value would have many texts and could
 // be used again after one of them was noted as spent.
-func DecodeText(text string) ([]byte, bool) {
-	var room [128]byte
-	b, err := base64.RawURLEncoding.AppendDecode(nil, []byte(text))
-	if err != nil || string(base64.RawURLEncoding.AppendEncode(room[:0], b)) != text {
+func DecodeText(text string) ([]byte, bool) { return appendText(nil, text) }
+
+// appendText is DecodeText that appends the value.
+func appendText(dst []byte, text string) ([]byte, bool) {
+	var room buffer
+	b, err := base64.RawURLEncoding.AppendDecode(dst, []byte(text))
+	if err != nil || string(base64.RawURLEncoding.AppendEncode(room[:0], b[len(dst):])) != text {
 		return nil, false
 	}
 	return b, true

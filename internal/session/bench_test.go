@@ -40,7 +40,7 @@ func measureNames(b *testing.B, h *fixture, each int) {
 	took := make([][]float64, len(names))
 	for i := 0; b.Loop(); i++ {
 		if i%each == 0 { // before a limit is reached
-			h.deps.Passwords = throttle.NewPasswords(h.SealRing, h.Now)
+			h.deps.Passwords = throttle.NewPasswords(h.Now)
 			h.restart()
 		}
 		from := world.NewOrigin()

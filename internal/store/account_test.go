@@ -82,6 +82,9 @@ func TestFindReadsARowForEveryName(t *testing.T) {
 		for i, users := range [][]string{{"zoe", "only-a"}, {"bob", "dan", "gone", "late"}, {"bob", "amy", "only-z"}} {
 			for _, user := range users {
 				a := newSignup(ids[i], user)
+				if user == "zoe" { // the first row of the table, which is read for every unknown name
+					clear(a.Account.UID[:8])
+				}
 				if err := s.Create(ctx, a, noon); err != nil {
 					t.Fatal(err)
 				}

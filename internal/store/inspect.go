@@ -34,7 +34,7 @@ func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) 
 	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var token []byte
 		var closed bool
-		a, err := scanAccount(prefixed{row, []any{&token, &closed}})
+		a, err := scanAccount(row, &token, &closed)
 		if err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 func linkOf(q engine.Querier, r account.LinkReplacement, now time.Time) (a account.Account, token []byte, err error) {
 	row := q.Row(`SELECT token, `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
 		engine.Micros(now), r.Account.Tenant, r.Account.UID[:])
-	a, err = scanAccount(prefixed{row, []any{&token}})
+	a, err = scanAccount(row, &token)
 	return a, token, err
 }
 

@@ -28,9 +28,7 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 		var message []byte
 		var made, until int64
 		var kind, address string
-		a, err := scanAccount(prefixed{row, []any{
-			&message, &e.SealedToken, &made, &kind, &address, &until, &e.Net, &e.Replaced,
-		}})
+		a, err := scanAccount(row, &message, &e.SealedToken, &made, &kind, &address, &until, &e.Net, &e.Replaced)
 		if err != nil {
 			return err
 		}

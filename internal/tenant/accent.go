@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 
 	"dialtone/internal/fault"
 )
@@ -33,12 +34,22 @@ type Palette struct{ Light, Dark Shades }
 // needs, and on a dark page as light; its hue stays the same. So the accent itself is used where it
 // has the contrast, and a close relative where it does not.
 func (s Settings) Palette() Palette {
-	accent := parseColour(cmp.Or(s.Accent, DefaultAccent))
-	return Palette{
+	text := cmp.Or(s.Accent, DefaultAccent)
+	if p, ok := palettes.Load(text); ok {
+		return p.(Palette)
+	}
+	accent := parseColour(text)
+	p := Palette{
 		Light: lightPage.shades(accent),
 		Dark:  darkPage.shades(accent),
 	}
+	palettes.Store(text, p)
+	return p
 }
+
+// palettes has the Palette of each accent that was asked for. Every activation message needs one, and
+// tenants have few accents.
+var palettes sync.Map
 
 // colour is a colour of sRGB. Each part is a whole number from 0 to 255.
 type colour [3]float64

@@ -5,13 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/secret"
 	"dialtone/internal/throttle"
 )
 
 // BenchmarkPasswords measures what a sign-in with the right password costs.
 func BenchmarkPasswords(b *testing.B) {
-	p := throttle.NewPasswords(secret.NewRing(noon), time.Now)
+	p := throttle.NewPasswords(time.Now)
 	for name, c := range map[string]struct{ addr, known string }{
 		"ipv4":   {"192.0.2.1", ""},
 		"ipv6":   {"2001:db8::1", ""},

@@ -48,12 +48,35 @@ func NewFailures(rule Rule, size int, now func() time.Time) *Failures {
 
 // Attempt is an attempt in progress. It is a value, so that an attempt allocates nothing.
 type Attempt struct {
-	failures *Failures
-	bucket   Bucket
+	limit  *Failures
+	bucket Bucket
+	entry  *failures // of the bucket, in limit.buckets until the attempt ends
 }
 
 // End ends the attempt with its outcome.
-func (a Attempt) End(failed bool) { a.failures.end(a.bucket, failed) }
+func (a Attempt) End(failed bool) { a.end(failed, false) }
+
+// EndAndForget ends an attempt that succeeded and resets the count.
+func (a Attempt) EndAndForget() { a.end(false, true) }
+
+func (a Attempt) end(failed, forget bool) {
+	a.limit.mu.Lock()
+	defer a.limit.mu.Unlock()
+	p := a.entry
+	p.trying--
+	if p.ended != nil {
+		close(p.ended)
+		p.ended = nil
+	}
+	if forget {
+		p.times = nil
+	}
+	if failed {
+		a.limit.add(p)
+	} else if p.trying == 0 && len(p.times) == 0 {
+		delete(a.limit.buckets, a.bucket)
+	}
+}
 
 // Try begins an attempt. If the limit is reached, it returns how long to wait before the next one.
 // Otherwise the caller must end the Attempt once. It fails only with the error of ctx.
@@ -61,12 +84,17 @@ func (f *Failures) Try(ctx context.Context, b Bucket) (a Attempt, wait time.Dura
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
-		wait, busy := f.state(b)
+		p := f.buckets[b]
+		wait, busy := f.state(p)
 		if wait > 0 {
 			return Attempt{}, wait, nil
 		}
 		if busy == nil {
-			break
+			if p == nil {
+				p = f.insert(b)
+			}
+			p.trying++
+			return Attempt{f, b, p}, 0, nil
 		}
 		f.mu.Unlock()
 		select {
@@ -77,14 +105,12 @@ func (f *Failures) Try(ctx context.Context, b Bucket) (a Attempt, wait time.Dura
 			return Attempt{}, 0, ctx.Err()
 		}
 	}
-	f.at(b).trying++
-	return Attempt{f, b}, 0, nil
 }
 
 // state returns how long to wait if the limit is reached. If attempts in progress have taken the
-// last places, it returns a channel that is closed when one of them ends.
-func (f *Failures) state(b Bucket) (wait time.Duration, busy <-chan struct{}) {
-	p := f.buckets[b]
+// last places, it returns a channel that is closed when one of them ends. p is nil for a bucket
+// without an entry.
+func (f *Failures) state(p *failures) (wait time.Duration, busy <-chan struct{}) {
 	if p == nil {
 		return 0, nil
 	}
@@ -103,27 +129,11 @@ func (f *Failures) state(b Bucket) (wait time.Duration, busy <-chan struct{}) {
 	return 0, p.ended
 }
 
-func (f *Failures) end(b Bucket, failed bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := f.buckets[b]
-	p.trying--
-	if p.ended != nil {
-		close(p.ended)
-		p.ended = nil
-	}
-	if failed {
-		f.add(p)
-	} else if p.trying == 0 && len(p.times) == 0 {
-		delete(f.buckets, b)
-	}
-}
-
 // Fail counts a failure. If the limit is reached, it counts nothing and returns how long to wait.
 func (f *Failures) Fail(b Bucket) (wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if wait, _ = f.state(b); wait == 0 {
+	if wait, _ = f.state(f.buckets[b]); wait == 0 {
 		f.add(f.at(b))
 	}
 	return wait
@@ -134,19 +144,6 @@ func (f *Failures) Add(b Bucket) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.add(f.at(b))
-}
-
-// Forget resets a count after a success.
-func (f *Failures) Forget(b Bucket) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	p := f.buckets[b]
-	if p == nil {
-		return
-	}
-	if p.times = nil; p.trying == 0 {
-		delete(f.buckets, b)
-	}
 }
 
 func (f *Failures) elapsed() time.Duration { return f.now().Sub(f.started) }
@@ -186,6 +183,11 @@ func (f *Failures) at(b Bucket) *failures {
 	if p := f.buckets[b]; p != nil {
 		return p
 	}
+	return f.insert(b)
+}
+
+// insert makes the entry of a bucket that has none.
+func (f *Failures) insert(b Bucket) *failures {
 	now := f.second()
 	if len(f.buckets) >= f.size || time.Duration(now-f.swept)*time.Second >= f.rule.Per {
 		f.sweep(now)

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"dialtone/internal/secret"
 	"dialtone/internal/throttle"
 )
 
@@ -48,15 +47,18 @@ func TestFailures(t *testing.T) {
 	check(1, 1)
 	now = noon.Add(10 * time.Minute)
 	check(1, 0)
+	attempt, _, err := f.Try(t.Context(), bucket(1))
+	if err != nil {
+		t.Fatal(err)
+	}
 	f.Add(bucket(1)) // the window slides: the oldest of the last three is now that of 12:01
 	check(1, time.Minute)
 	for range 1000 {
 		f.Add(bucket(1))
 	}
 	check(1, 10*time.Minute)
-	f.Forget(bucket(1))
+	attempt.EndAndForget()
 	check(1, 0)
-	f.Forget(bucket(7))
 	for range 3 {
 		if wait := f.Fail(bucket(1)); wait > 0 {
 			t.Errorf("Fail asks to wait %v before the limit is reached", wait)
@@ -244,8 +246,8 @@ func TestFailuresMemory(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	before := heap()
-	p := throttle.NewPasswords(secret.NewRing(noon), clock)
-	signups := throttle.NewSignups(secret.NewRing(noon), clock)
+	p := throttle.NewPasswords(clock)
+	signups := throttle.NewSignups(clock)
 	tokens := throttle.NewFailures(throttle.WrongTokens, throttle.WrongTokenBuckets, clock)
 	p.Fill()
 	signups.Fill()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"time"
-
-	"dialtone/internal/secret"
 )
 
 // Passwords limits wrong passwords: by name, known or not, and by the address that they come from.
@@ -16,14 +14,14 @@ import (
 //
 // It is safe for concurrent use. Its memory stays below 40 MiB.
 type Passwords struct {
-	buckets                   Buckets
+	buckets                   *memoryBuckets
 	byName, byAddress, bySite *Failures
 }
 
-// NewPasswords returns Passwords without failures. The ring keys the buckets.
-func NewPasswords(ring *secret.Ring, now func() time.Time) *Passwords {
+// NewPasswords returns Passwords without failures.
+func NewPasswords(now func() time.Time) *Passwords {
 	return &Passwords{
-		buckets:   NewBuckets(ring),
+		buckets:   newMemoryBuckets(),
 		byName:    NewFailures(FailedSignIns, 1<<16, now),
 		byAddress: NewFailures(FailedSignInsPerAddress, 1<<15, now),
 		bySite:    NewFailures(FailedSignInsPerSite, 1<<12, now),
@@ -49,21 +47,21 @@ func (p *Passwords) Begin(
 	ctx context.Context, tenant int64, addr netip.Addr, name, known string,
 ) (g Guess, wait time.Duration, err error) {
 	if known != "" {
-		wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in device", tenant, known), LimitDevice)
+		wait, err = g.add(ctx, p.byName, p.buckets.of("device", tenant, known), LimitDevice)
 		return g, wait, err
 	}
 	// The order is the same for all attempts, so they cannot wait for each other in a circle.
-	party := p.buckets.Of("failed sign-in address", tenant, Party(addr))
+	party := p.buckets.of("address", tenant, Party(addr))
 	if wait, err = g.add(ctx, p.byAddress, party, LimitAddress); wait > 0 || err != nil {
 		return g, wait, err
 	}
 	if s, ok := site(addr); ok {
-		wait, err = g.add(ctx, p.bySite, p.buckets.Of("failed sign-in site", tenant, s), LimitSite)
+		wait, err = g.add(ctx, p.bySite, p.buckets.of("site", tenant, s), LimitSite)
 		if wait > 0 || err != nil {
 			return g, wait, err
 		}
 	}
-	wait, err = g.add(ctx, p.byName, p.buckets.Of("failed sign-in name", tenant, name), LimitName)
+	wait, err = g.add(ctx, p.byName, p.buckets.of("name", tenant, name), LimitName)
 	return g, wait, err
 }
 
@@ -85,12 +83,11 @@ func (g *Guess) Wrong() { g.end(true) }
 
 // Right ends a Guess that succeeded. The failures for its name, device or link no longer count.
 func (g *Guess) Right() {
-	if g.n == 0 {
-		return
+	if g.n > 0 {
+		g.n--
+		g.attempts[g.n].EndAndForget()
 	}
-	last := g.attempts[g.n-1]
 	g.end(false)
-	last.failures.Forget(last.bucket)
 }
 
 // Cancel ends a Guess without an outcome. It does nothing if the Guess has ended.

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"dialtone/internal/secret"
 	"dialtone/internal/throttle"
 )
 
@@ -19,7 +18,7 @@ type guesses struct {
 }
 
 func newGuesses(t *testing.T) guesses {
-	return guesses{throttle.NewPasswords(secret.NewRing(noon), func() time.Time { return noon }), t}
+	return guesses{throttle.NewPasswords(func() time.Time { return noon }), t}
 }
 
 // wrong makes a wrong guess, and reports false if it was refused.
@@ -146,7 +145,7 @@ func TestPasswordsRight(t *testing.T) {
 // address, at the same time.
 func TestConcurrentPasswords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := throttle.NewPasswords(secret.NewRing(noon), time.Now)
+		p := throttle.NewPasswords(time.Now)
 		var byName, byAddress atomic.Int64
 		var all sync.WaitGroup
 		guess := func(addr, name string, evaluated *atomic.Int64) {

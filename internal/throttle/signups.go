@@ -4,22 +4,20 @@ import (
 	"context"
 	"net/netip"
 	"time"
-
-	"dialtone/internal/secret"
 )
 
 // Signups limits failed signups by the address that they come from.
 //
 // It is safe for concurrent use. Its memory stays below 16 MiB.
 type Signups struct {
-	buckets           Buckets
+	buckets           *memoryBuckets
 	byAddress, bySite *Failures
 }
 
-// NewSignups returns Signups without failures. The ring keys the buckets.
-func NewSignups(ring *secret.Ring, now func() time.Time) *Signups {
+// NewSignups returns Signups without failures.
+func NewSignups(now func() time.Time) *Signups {
 	return &Signups{
-		buckets:   NewBuckets(ring),
+		buckets:   newMemoryBuckets(),
 		byAddress: NewFailures(FailedSignups, 1<<15, now),
 		bySite:    NewFailures(FailedSignupsPerSite, 1<<12, now),
 	}
@@ -51,13 +49,13 @@ func (s *Signups) Add(tenant int64, addr netip.Addr) {
 }
 
 func (s *Signups) party(tenant int64, addr netip.Addr) Bucket {
-	return s.buckets.Of("failed signup", tenant, Party(addr))
+	return s.buckets.of("address", tenant, Party(addr))
 }
 
 func (s *Signups) site(tenant int64, addr netip.Addr) (b Bucket, ok bool) {
 	prefix, ok := site(addr)
 	if ok {
-		b = s.buckets.Of("failed signup site", tenant, prefix)
+		b = s.buckets.of("site", tenant, prefix)
 	}
 	return b, ok
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/secret"
 	"dialtone/internal/throttle"
 )
 
@@ -29,7 +28,7 @@ func TestSignups(t *testing.T) {
 					s.Add(1, addr)
 				},
 			} {
-				s := throttle.NewSignups(secret.NewRing(noon), func() time.Time { return noon })
+				s := throttle.NewSignups(func() time.Time { return noon })
 				evaluated := 0
 				for i := range 400 {
 					addr := netip.MustParseAddr(c.addr(i))

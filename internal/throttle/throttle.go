@@ -12,6 +12,8 @@
 package throttle
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
 	"time"
@@ -84,8 +86,28 @@ func NewBuckets(r *secret.Ring) Buckets { return Buckets{secret.NewMAC(r.Oldest(
 // together.
 func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 	// Little-endian, unlike in tickets: the counts in the store must survive an upgrade.
-	t := binary.LittleEndian.AppendUint64(nil, uint64(tenant))
-	sum := b.mac.Sum([]byte(kind), t, []byte(thing))
+	var t [8]byte
+	binary.LittleEndian.PutUint64(t[:], uint64(tenant))
+	sum := b.mac.Sum([]byte(kind), t[:], []byte(thing))
+	return Bucket(sum[:16])
+}
+
+// memoryBuckets makes Buckets that are kept in memory alone, under a random key. Mostly the key and
+// what is counted fit into one block of the hash, while an HMAC hashes several.
+type memoryBuckets struct{ key [16]byte }
+
+func newMemoryBuckets() *memoryBuckets {
+	m := &memoryBuckets{}
+	rand.Read(m.key[:])
+	return m
+}
+
+// of is Buckets.Of. The kind contains no zero byte.
+func (m *memoryBuckets) of(kind string, tenant int64, thing string) Bucket {
+	var room [256]byte
+	b := append(append(append(room[:0], m.key[:]...), kind...), 0)
+	b = binary.LittleEndian.AppendUint64(b, uint64(tenant))
+	sum := sha256.Sum256(append(b, thing...))
 	return Bucket(sum[:16])
 }
 

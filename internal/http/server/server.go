@@ -176,8 +176,11 @@ func (l *limitedListener) wait(c *limitedConn) {
 	if !c.counted || c.proxy {
 		return
 	}
-	l.noLongerWaits(c)
-	c.waiting = l.waiting.PushBack(c)
+	if c.waiting != nil {
+		l.waiting.MoveToBack(c.waiting)
+	} else {
+		c.waiting = l.waiting.PushBack(c)
+	}
 }
 
 // remove no longer counts a connection. It may be repeated.

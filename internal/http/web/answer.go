@@ -64,8 +64,11 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 	logError := func(event string, err error) {
 		s.deps.Log.ErrorContext(r.Context(), event, "request", r.from.Request, "path", r.URL.Path, "err", err)
 	}
+	internal := ""
 	if fault.KindOf(err) == fault.Internal {
 		logError("request failed", err)
+		internal = "something went wrong on our side and nothing was saved; try again shortly, and contact the " +
+			"operator if it keeps happening (request " + r.from.Request + ")"
 	}
 	answer.SetRetryAfter(w.Header(), err)
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Rule != "" {
@@ -93,9 +96,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 			return
 		}
 	}
-	body := answer.ErrorOf(err, "something went wrong on our side and nothing was saved; try again "+
-		"shortly, and contact the operator if it keeps happening (request "+r.from.Request+")")
-	if err := answer.JSON(w, k.Status, body); err != nil {
+	if err := answer.JSON(w, k.Status, answer.ErrorOf(err, internal)); err != nil {
 		logError("error answer failed", err)
 	}
 }

@@ -25,30 +25,72 @@ func bundles(files fs.FS) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	scripts, imported := map[string][]byte{}, map[string]bool{}
+	modules, imported := map[string]module{}, map[string]bool{}
 	for _, name := range names {
-		b := bundler{files: files, imported: imported}
+		m, err := readModule(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("static: %w", err)
+		}
+		modules[name] = m
+		for _, other := range m.imports {
+			imported[other] = true
+		}
+	}
+	scripts := map[string][]byte{}
+	for _, name := range names {
+		b := bundler{modules: modules}
 		if err := b.add(name, nil); err != nil {
 			return nil, fmt.Errorf("static: %w", err)
 		}
-		scripts[name] = []byte(b.out.String())
-	}
-	for name := range imported {
-		delete(scripts, name)
+		if !imported[name] {
+			scripts[name] = slices.Concat(b.out...)
+		}
 	}
 	return scripts, nil
 }
 
-// bundler puts one script together.
-type bundler struct {
-	files    fs.FS
-	imported map[string]bool // shared: all modules that some module imports
-	out      strings.Builder
-	done     []string
+// module is one file of scripts.
+type module struct {
+	imports []string
+	// text is a function that returns what the module exports, so that it keeps its own scope.
+	text []byte
 }
 
-// add adds a module after those that it imports. Each becomes a function that returns what the module
-// exports, so the modules keep their own scopes.
+func readModule(files fs.FS, name string) (m module, err error) {
+	content, err := fs.ReadFile(files, name)
+	if err != nil {
+		return m, err
+	}
+	source := importForm.ReplaceAllStringFunc(string(content), func(line string) string {
+		match := importForm.FindStringSubmatch(line)
+		m.imports = append(m.imports, match[2])
+		if match[1] == "" {
+			return ""
+		}
+		return "const {" + match[1] + "} = " + variable(match[2]) + ";"
+	})
+	var exports []string
+	source = exportForm.ReplaceAllStringFunc(source, func(line string) string {
+		match := exportForm.FindStringSubmatch(line)
+		exports = append(exports, match[2])
+		return match[1] + " " + match[2]
+	})
+	if line := otherForm.FindString(source); line != "" {
+		return m, fmt.Errorf("%s: this form is not supported: %s", name, line)
+	}
+	m.text = fmt.Appendf(nil, "const %s = (() => {\n%s\nreturn { %s };\n})();\n",
+		variable(name), source, strings.Join(exports, ", "))
+	return m, nil
+}
+
+// bundler puts one script together.
+type bundler struct {
+	modules map[string]module
+	out     [][]byte
+	done    []string
+}
+
+// add adds a module after those that it imports.
 func (b *bundler) add(name string, importers []string) error {
 	if slices.Contains(b.done, name) {
 		return nil
@@ -56,36 +98,16 @@ func (b *bundler) add(name string, importers []string) error {
 	if importers = append(importers, name); slices.Contains(importers[:len(importers)-1], name) {
 		return fmt.Errorf("modules import each other in a cycle: %s", strings.Join(importers, ", "))
 	}
-	content, err := fs.ReadFile(b.files, name)
-	if err != nil {
-		return err
+	m, ok := b.modules[name]
+	if !ok {
+		return fmt.Errorf("a module imports a missing file: %s", strings.Join(importers, ", "))
 	}
-	source := string(content)
-	for _, m := range importForm.FindAllStringSubmatch(source, -1) {
-		b.imported[m[2]] = true
-		if err := b.add(m[2], slices.Clone(importers)); err != nil {
+	for _, other := range m.imports {
+		if err := b.add(other, importers); err != nil {
 			return err
 		}
 	}
-	source = importForm.ReplaceAllStringFunc(source, func(line string) string {
-		m := importForm.FindStringSubmatch(line)
-		if m[1] == "" {
-			return ""
-		}
-		return "const {" + m[1] + "} = " + variable(m[2]) + ";"
-	})
-	var exports []string
-	source = exportForm.ReplaceAllStringFunc(source, func(line string) string {
-		m := exportForm.FindStringSubmatch(line)
-		exports = append(exports, m[2])
-		return m[1] + " " + m[2]
-	})
-	if line := otherForm.FindString(source); line != "" {
-		return fmt.Errorf("%s: this form is not supported: %s", name, line)
-	}
-	fmt.Fprintf(&b.out, "const %s = (() => {\n%s\nreturn { %s };\n})();\n",
-		variable(name), source, strings.Join(exports, ", "))
-	b.done = append(b.done, name)
+	b.out, b.done = append(b.out, m.text), append(b.done, name)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 
 	"dialtone/internal/i18n"
 )
@@ -15,11 +16,11 @@ import (
 //go:embed pages/*.html
 var pageFiles embed.FS
 
-// pages are the templates, parsed once for each language. Each page is layout.html with one other
-// file filled in. All texts are in package i18n, those of scripts too: these are in a block of JSON
-// in the page.
+// pages are the templates. Each page is layout.html with one other file filled in, parsed for each
+// language when it is first rendered: few servers use all languages. All texts are in package i18n,
+// those of scripts too: these are in a block of JSON in the page.
 type pages struct {
-	byName map[pageKey]*template.Template
+	byName map[pageKey]func() (*template.Template, error)
 }
 
 type pageKey struct {
@@ -27,20 +28,30 @@ type pageKey struct {
 	name string
 }
 
-// newPages parses every page in the given languages. The addresses of static files come from a.
+// newPages returns every page in the given languages. The addresses of static files come from a.
 func newPages(a *assets, languages ...*i18n.Words) (*pages, error) {
-	p := &pages{byName: map[pageKey]*template.Template{}}
+	files, err := fs.Glob(pageFiles, "pages/*.html")
+	if err != nil {
+		return nil, err
+	}
+	p := &pages{byName: map[pageKey]func() (*template.Template, error){}}
 	for _, words := range languages {
-		if err := p.parse(a, words); err != nil {
-			return nil, fmt.Errorf("%s: %w", words.Tag, err)
+		for _, file := range files {
+			name := strings.TrimSuffix(path.Base(file), ".html")
+			if name == "layout" {
+				continue
+			}
+			p.byName[pageKey{words.Tag, name}] = sync.OnceValues(func() (*template.Template, error) {
+				return parsePage(a, words, file)
+			})
 		}
 	}
 	return p, nil
 }
 
-func (p *pages) parse(a *assets, words *i18n.Words) error {
-	layout := template.New("layout.html").Option("missingkey=error")
-	layout.Funcs(wording{words}.functions()).Funcs(template.FuncMap{
+func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, error) {
+	page := template.New("layout.html").Option("missingkey=error")
+	page.Funcs(wording{words}.functions()).Funcs(template.FuncMap{
 		"asset": func(name string) (string, error) {
 			if a.url(name) == "" {
 				return "", fmt.Errorf("no static file %s", name)
@@ -48,36 +59,20 @@ func (p *pages) parse(a *assets, words *i18n.Words) error {
 			return a.url(name), nil
 		},
 	})
-	if _, err := layout.ParseFS(pageFiles, "pages/layout.html"); err != nil {
-		return err
-	}
-	files, err := fs.Glob(pageFiles, "pages/*.html")
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(path.Base(file), ".html")
-		if name == "layout" {
-			continue
-		}
-		page, err := layout.Clone()
-		if err != nil {
-			return err
-		}
-		if p.byName[pageKey{words.Tag, name}], err = page.ParseFS(pageFiles, file); err != nil {
-			return err
-		}
-	}
-	return nil
+	return page.ParseFS(pageFiles, "pages/layout.html", file)
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
 // home, signup, login, forgot, reset, notme, account, provision, activation, error and devmail; data is
 // the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
-	page := p.byName[pageKey{tag, name}]
-	if page == nil {
+	parsed := p.byName[pageKey{tag, name}]
+	if parsed == nil {
 		return nil, fmt.Errorf("no page %q in %s", name, tag)
+	}
+	page, err := parsed()
+	if err != nil {
+		return nil, fmt.Errorf("page %s: %w", name, err)
 	}
 	var out bytes.Buffer
 	if err := page.Execute(&out, data); err != nil {

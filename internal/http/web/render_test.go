@@ -96,6 +96,15 @@ var activationStates = []activationState{
 	activationUnopened, activationHeld, activationConfirm,
 }
 
+// TestPagesParse checks every page, since a server parses each when it is first rendered.
+func TestPagesParse(t *testing.T) {
+	for key, parse := range mustPages(t).byName {
+		if _, err := parse(); err != nil {
+			t.Errorf("%v: %v", key, err)
+		}
+	}
+}
+
 func TestRender(t *testing.T) {
 	p := mustPages(t)
 	for _, words := range allLanguages() {

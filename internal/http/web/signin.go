@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,7 +81,7 @@ func setChallenge(w http.ResponseWriter, r *request, c *digest.Challenge) {
 	if r.Header.Get("X-Requested-With") != "" {
 		scheme = scriptScheme + " "
 	}
-	w.Header().Set("WWW-Authenticate", scheme+c.String())
+	w.Header()["Www-Authenticate"] = []string{scheme + c.String()}
 }
 
 // readNothing is for requests without a form.
@@ -212,9 +213,14 @@ func cookie(r *request, name string) string {
 	return c.Value
 }
 
+// setCookie sets a cookie with one of our tokens, or with nothing. Neither has to be checked and
+// escaped, as http.SetCookie does.
 func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life time.Duration) {
-	http.SetCookie(w, &http.Cookie{
-		Name: cookieName(t, name), Value: value, Path: "/", MaxAge: int(life / time.Second),
-		Secure: t.Secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	})
+	attributes := "; HttpOnly; SameSite=Lax"
+	if t.Secure() {
+		attributes = "; HttpOnly; Secure; SameSite=Lax"
+	}
+	h, age := w.Header(), strconv.Itoa(max(0, int(life/time.Second)))
+	h["Set-Cookie"] = append(h["Set-Cookie"],
+		cookieName(t, name)+"="+value+"; Path=/; Max-Age="+age+attributes)
 }

@@ -42,9 +42,13 @@ func (r *readers) use(ctx context.Context, do func(*conn.Conn) error) error {
 	var c *conn.Conn
 	var ok bool
 	select {
-	case c, ok = <-r.idle:
-	case <-ctx.Done():
-		return ctx.Err()
+	case c, ok = <-r.idle: // mostly, and then ctx need not make its channel
+	default:
+		select {
+		case c, ok = <-r.idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if !ok {
 		return engine.ErrClosed

@@ -9,7 +9,8 @@
 // answers. The tests compare what the harness has with what the transcript demands.
 //
 // DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at
-// every moment; make test-long raises both. DIALTONE_SEED repeats one simulation.
+// every moment; make test-long raises both. More power cuts than the default also make every operation
+// fail in every way. DIALTONE_SEED repeats one simulation.
 //
 // It has no code for other packages. The same promise is tested on the built program, with kill -9
 // and real disks, in cmd/dialtone.

@@ -14,16 +14,31 @@ import (
 	"dialtone/internal/test/crashfs"
 )
 
-// diskFaults are the ways in which an operation fails.
-var diskFaults = []struct {
-	name  string
-	fault crashfs.Fault
-}{
-	{"EIO once", crashfs.Fault{Err: syscall.EIO}},
-	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}},
-	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}},
-	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}},
-	{"EIO of a sync once, and the page cache is lost", crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}},
+// diskFault is a way in which an operation fails. In make test, the operations that fail are number
+// first, first+step, first+2*step and so on. In make test-long they are all.
+type diskFault struct {
+	name        string
+	fault       crashfs.Fault
+	first, step int
+}
+
+// diskFaults are the ways in which an operation fails. In make test, operations with even numbers fail
+// once, and those with odd numbers fail until the disk is repaired.
+var diskFaults = []diskFault{
+	{"EIO once", crashfs.Fault{Err: syscall.EIO}, 0, 2},
+	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}, 0, 2},
+	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}, 1, 2},
+	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}, 1, 2},
+	{"EIO of a sync once, and the page cache is lost",
+		crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}, 0, 1},
+}
+
+// positions returns the first operation that fails, and the step to the next one.
+func (f diskFault) positions() (first, step int) {
+	if chances > defaultChances {
+		return 0, 1
+	}
+	return f.first, f.step
 }
 
 // grows reports whether a full disk refuses an operation.
@@ -38,7 +53,8 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes each operation of each scenario fail. A request then succeeds, or fails and
+// TestEveryFault makes each operation of each scenario fail, in make test either once or until the disk
+// is repaired, and in make test-long in both ways. A request then succeeds, or fails and
 // changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In the last case the
 // process exits and starts again; otherwise it works without a restart as soon as the disk does. The
 // promise is checked then, and after power cuts after each answer and at the end.
@@ -54,7 +70,8 @@ func TestEveryFault(t *testing.T) {
 			for _, injected := range diskFaults {
 				t.Run(injected.name, func(t *testing.T) {
 					moments := p.moments
-					for hit, after := true, 0; hit && !t.Failed(); after++ {
+					first, step := injected.positions()
+					for hit, after := true, first; hit && !t.Failed(); after += step {
 						fault := injected.fault
 						fault.After = after
 						repeat(t, running)
@@ -138,7 +155,7 @@ func (sc scenario) runWithFault(
 			return true
 		}
 		variants := crashfs.Cuts[1:2]
-		if chances > 2 {
+		if chances > defaultChances {
 			variants = crashfs.Cuts[:2]
 		}
 		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, " begins") {

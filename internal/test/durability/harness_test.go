@@ -166,7 +166,7 @@ func (h *harness) start(relayed bool) (flushErr, err error) {
 	})
 	h.accounts = account.NewService(account.Deps{
 		Store: h.undo, Outbox: h.outbox, Captcha: func() *captcha.Issuer { return h.issuer },
-		SealRing: ring, Passwords: throttle.NewPasswords(ring, h.now), Log: log, Now: h.now,
+		SealRing: ring, Passwords: throttle.NewPasswords(h.now), Log: log, Now: h.now,
 	})
 	if err := h.outbox.Recover(ctx); err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package durability
 
 import (
-	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -344,9 +343,17 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	return after, tr
 }
 
-// chances is the number of random power cuts at every moment: DIALTONE_CHANCES, or 2.
+// defaultChances is the number of random power cuts at every moment without DIALTONE_CHANCES.
+const defaultChances = 2
+
+// chances is the number of random power cuts at every moment. More than the default also make
+// TestEveryFault try every fault at every operation.
 var chances = func() uint64 {
-	n, err := strconv.ParseUint(cmp.Or(os.Getenv("DIALTONE_CHANCES"), "2"), 10, 16)
+	text := os.Getenv("DIALTONE_CHANCES")
+	if text == "" {
+		return defaultChances
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
 		panic("DIALTONE_CHANCES: " + err.Error())
 	}

@@ -2,7 +2,11 @@ package postgrestest
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -29,6 +33,7 @@ type Cluster struct {
 	installed installation
 	port      int
 	password  string
+	verifier  string // the password as PostgreSQL and PgBouncer store it
 	name      string // by which its primary knows a standby
 	shared    bool
 	lock      *os.File // on Dir, if it is a temporary directory
@@ -36,6 +41,9 @@ type Cluster struct {
 
 	mu     sync.Mutex
 	server *process.Process // nil if none was started
+
+	admin     sync.Mutex
+	adminConn *pgx.Conn // which creates and drops databases; nil before the first one
 }
 
 // Launch makes a cluster in a directory and starts it. It creates the directory if there is none,
@@ -47,6 +55,9 @@ func Launch(dir string, settings ...string) (*Cluster, error) {
 		return nil, err
 	}
 	c.password = rand.Text()
+	if c.verifier, err = scramVerifier(c.password); err != nil {
+		return nil, err
+	}
 	if err := c.initdb(); err != nil {
 		return nil, err
 	}
@@ -69,7 +80,7 @@ func (c *Cluster) LaunchStandby(dir string) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.password, s.name = c.password, fmt.Sprintf("standby_%d", standbys.Add(1))
+	s.password, s.verifier, s.name = c.password, c.verifier, fmt.Sprintf("standby_%d", standbys.Add(1))
 	// The slot keeps the WAL that the standby has not read yet, so that a test may stop the standby
 	// for any time.
 	primary := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres sslmode=disable application_name=%s",
@@ -142,12 +153,31 @@ func newCluster(dir string) (*Cluster, error) {
 	return &Cluster{Dir: dir, installed: installed}, process.Chown(dir, installed.as)
 }
 
+// scramVerifier returns what PostgreSQL stores of a password, as RFC 5803 defines it. It has one
+// iteration, not 4096: clients, servers and poolers repeat them at each of thousands of connections,
+// and a random password needs none.
+func scramVerifier(password string) (string, error) {
+	salt := []byte(rand.Text())
+	salted, err := pbkdf2.Key(sha256.New, password, salt, 1, sha256.Size)
+	if err != nil {
+		return "", err
+	}
+	mac := func(text string) []byte {
+		m := hmac.New(sha256.New, salted)
+		m.Write([]byte(text))
+		return m.Sum(nil)
+	}
+	stored := sha256.Sum256(mac("Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	return "SCRAM-SHA-256$1:" + encode(salt) + "$" + encode(stored[:]) + ":" + encode(mac("Server Key")), nil
+}
+
 func (c *Cluster) data() string { return filepath.Join(c.Dir, "data") }
 
 // initdb makes the data.
 func (c *Cluster) initdb() error {
 	password := filepath.Join(c.Dir, "password")
-	if err := os.WriteFile(password, []byte(c.password+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(password, []byte(c.verifier+"\n"), 0o600); err != nil {
 		return err
 	}
 	defer os.Remove(password)

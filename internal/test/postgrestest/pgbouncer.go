@@ -29,7 +29,7 @@ func (c *Cluster) PgBouncer(t testing.TB, mode, address string) (through func(ur
 	}
 	listen := process.Port(t)
 	for name, text := range map[string]string{
-		"users": fmt.Sprintf("%q %q\n", "postgres", c.password),
+		"users": fmt.Sprintf("%q %q\n", "postgres", c.verifier),
 		"ini": fmt.Sprintf(`[databases]
 * = host=%s port=%s
 [pgbouncer]

@@ -154,7 +154,7 @@ func (w *World) open() {
 	w.AccountDeps = account.Deps{
 		Store: w.Store, SealRing: w.SealRing, Audit: w.Audit, Log: w.Logger, Now: w.Now,
 		Captcha:   func() *captcha.Issuer { return captcha.NewIssuer(w.SignRing, w.Now) },
-		Passwords: throttle.NewPasswords(w.SealRing, w.Now),
+		Passwords: throttle.NewPasswords(w.Now),
 	}
 	w.Rebuild()
 }

@@ -18,6 +18,7 @@ type Row struct{ s *statement }
 //   - text to *string, or a pointer to another string type;
 //   - a blob to *[]byte;
 //   - NULL to *[]byte, as nil;
+//   - an integer or NULL to *sql.NullInt64;
 //   - any value to *any or a sql.Scanner.
 //
 // Everything else is an error.
@@ -64,6 +65,15 @@ func (r *Row) column(i int32, dst any) error {
 			return nil
 		case lib.SQLITE_NULL:
 			*d = nil
+			return nil
+		}
+	case *sql.NullInt64:
+		switch kind {
+		case lib.SQLITE_INTEGER:
+			*d = sql.NullInt64{Int64: r.integer(i), Valid: true}
+			return nil
+		case lib.SQLITE_NULL:
+			*d = sql.NullInt64{}
 			return nil
 		}
 	case *any:

@@ -1,0 +1,19 @@
+package digest_test
+
+import (
+	"testing"
+
+	"dialtone/internal/digest"
+)
+
+// BenchmarkAnswer reads an answer and checks it.
+func BenchmarkAnswer(b *testing.B) {
+	c := credential("Mufasa", "http-auth@example.org", "Circle of Life")
+	b.ReportAllocs()
+	for b.Loop() {
+		a, err := digest.ParseAnswer(rfcMD5)
+		if err != nil || !a.Proves(c, "GET") {
+			b.Fatal(err)
+		}
+	}
+}
