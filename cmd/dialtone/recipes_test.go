@@ -593,7 +593,7 @@ func testIntegratingRecipes(s *sandbox) {
 	link, err := url.Parse(linkTo(s.T, "right@example.org", filepath.Join(s.data, "pickup")))
 	s.must(err)
 	s.replace = append(s.replace, "THE_TOKEN_OF_THE_LINK", link.Query().Get("token"))
-	expect("-d token=")
+	expect("/activate.ashx")
 	expect("/signin.ashx")
 }
 
