@@ -595,6 +595,9 @@ func testIntegratingRecipes(s *sandbox) {
 	s.replace = append(s.replace, "THE_TOKEN_OF_THE_LINK", link.Query().Get("token"))
 	expect("/activate.ashx")
 	expect("/signin.ashx")
+	s.write("new-password", "ha1="+strings.Repeat("5e", 16)+"&ha1b="+strings.Repeat("5e", 16)+
+		"&ha1_sha256="+strings.Repeat("5e", 32), 0o600)
+	expect("/password.ashx")
 }
 
 func testExportRecipes(s *sandbox) {

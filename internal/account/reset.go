@@ -25,8 +25,6 @@ const (
 	ResetLife = time.Hour
 	// MaxResetLife is how long a reset link may work that an operator makes.
 	MaxResetLife = 7 * 24 * time.Hour
-	// NotMeLife is how long the link works for somebody who did not change the password.
-	NotMeLife = 7 * 24 * time.Hour
 )
 
 // maxWho is the length of the longest name or address that somebody may have, in bytes.
@@ -310,7 +308,7 @@ func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) 
 // fault.Invalid, and with ErrLinkUsed for any link and account that do not belong together, whether or not
 // there is such an account.
 func (s *Service) Reset(
-	ctx context.Context, t *tenant.Tenant, text, user string, p NewPassword, from Origin,
+	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
 ) (Account, error) {
 	a, err := s.reset(ctx, t, text, user, p, from)
 	s.record(ctx, audit.PasswordReset, t, a, from, err)
@@ -321,7 +319,7 @@ func (s *Service) Reset(
 }
 
 func (s *Service) reset(
-	ctx context.Context, t *tenant.Tenant, text, user string, p NewPassword, from Origin,
+	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
 ) (Account, error) {
 	list, _, err := s.ResetLink(ctx, t, text)
 	if err != nil {
@@ -339,7 +337,7 @@ func (s *Service) reset(
 	hash := token.Hash()
 	c := PasswordChange{
 		Account: a, Link: (*[32]byte)(&hash),
-		Notice: s.newNotice(a, mailmsg.PasswordChanged, NotMeLife, audit.Network(from.Addr)),
+		Notice: s.newNotice(a, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
 	}
 	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, s.deps.Now())
 	if err != nil {
@@ -355,26 +353,17 @@ func byOwner(ctx context.Context) context.Context {
 	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
 }
 
-// NewPassword is a new password as a client sends it: in hashes, with the meaning that they have in a
-// Form. All are required.
-type NewPassword struct{ HA1, HA1B, HA1SHA256 string }
-
 // newCredential returns the account with the sealed credential of a new password. It fails with
 // fault.Invalid by the rules of a signup.
-func (s *Service) newCredential(t *tenant.Tenant, a Account, p NewPassword) (Account, error) {
-	c, err := parseCredential(t, Form{HA1: p.HA1, HA1B: &p.HA1B, HA1SHA256: &p.HA1SHA256})
+func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) (Account, error) {
+	c, err := form.Credential()
 	if err != nil {
 		return a, err
 	}
 	if err := checkPassword(t, a, c); err != nil {
 		return a, err
 	}
-	if s.deps.OldForm != nil && s.deps.OldForm() {
-		s.credentials.SealOld(&a, c)
-	} else {
-		s.credentials.Seal(&a, c)
-	}
-	a.HasSHA256 = c.SHA256 != nil
+	s.seal(&a, c)
 	return a, nil
 }
 

@@ -63,9 +63,9 @@ func (o *fixture) sent(do func()) (messages, tokens []string) {
 }
 
 // newPassword returns the hashes of a new password.
-func (o *fixture) newPassword(user, text string) account.NewPassword {
+func (o *fixture) newPassword(user, text string) account.PasswordForm {
 	realm := o.Tenant.Realm
-	p := account.NewPassword{
+	p := account.PasswordForm{
 		HA1: digest.Compute(user, realm, text).Hex(), HA1B: digest.ComputeB(user, realm, text).Hex(),
 		HA1SHA256: digest.ComputeSHA256(user, realm, text).Hex(),
 	}
@@ -333,7 +333,7 @@ func TestResetRefused(t *testing.T) {
 	other := o.At("other.test").Tenant
 	_, err := o.Accounts.Reset(o.Context(), other, token, "ann", o.newPassword("ann", newWords), from(1))
 	o.Is(err, account.ErrLinkUsed)
-	weak := func(p account.NewPassword) {
+	weak := func(p account.PasswordForm) {
 		t.Helper()
 		_, err := o.Accounts.Reset(o.Context(), o.Tenant, token, "ann", p, from(1))
 		o.refused(err, fault.Invalid)
@@ -342,7 +342,7 @@ func TestResetRefused(t *testing.T) {
 	mixed := o.newPassword("ann", newWords)
 	mixed.HA1B = digest.ComputeB("ann", o.Tenant.Realm, "password").Hex()
 	weak(mixed)
-	weak(account.NewPassword{HA1: mixed.HA1, HA1B: "x", HA1SHA256: mixed.HA1SHA256})
+	weak(account.PasswordForm{HA1: mixed.HA1, HA1B: "x", HA1SHA256: mixed.HA1SHA256})
 	o.Must(reset(token, "ann"))
 }
 

@@ -36,6 +36,7 @@ const (
 	AccountEnable   Action = "account.enable"
 	AccountDisable  Action = "account.disable"
 	AccountRole     Action = "account.role"
+	AccountDecline  Action = "account.decline"
 	AccountDelete   Action = "account.delete"
 	AccountFreeName Action = "account.free-name"
 	TenantAdd       Action = "tenant.add"

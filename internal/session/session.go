@@ -14,23 +14,34 @@
 // once a limit is reached. The limits are exact on one server, even for concurrent attempts;
 // several servers count separately. So that nobody can lock the owner of an account out by
 // guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
-// confirmed a link or signed in carries a device token. Attempts with a device token or with
-// the newest link of a pending account are counted by that alone.
+// confirmed a link, signed in or changed the password carries a device token. Attempts with a device
+// token or with the newest link of a pending account are counted by that alone. A new password ends
+// the device tokens of the account.
 //
 // # Sessions
 //
 // A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
 // is valid for Life, not before it was issued, and while the account's epoch is the one it was
-// issued under: disabling an account ends its sessions with the next request. Signing out revokes
-// one session, by its ID, in the store. Reading a session opens the account's credential too: in a
-// row whose user name somebody exchanged for another one it does not open, and the session is not
-// that of the other person.
+// issued under: disabling an account or changing its password ends its sessions with the next
+// request, on every server. The browser that changed the password gets a new session. Signing out
+// revokes one session, by its ID, in the store. Reading a session opens the account's credential
+// too: in a row whose user name somebody exchanged for another one it does not open, and the session
+// is not that of the other person.
 //
 // The token is a ticket of package secret:
 //
 //	version (1 byte) ‖ ID (16) ‖ account (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC (32)
 //
-// The HMAC covers the tenant too.
+// The HMAC covers the tenant too. A device token is a ticket without a time, whose epoch is the number
+// of password changes.
+//
+// # What an attacker can do
+//
+// A stolen session cookie gives what the pages show and links for phones, until the session ends.
+// It does not change the password: that needs a proof of the present one each time. A stolen device
+// token gives further attempts at guessing, and nothing else. A proof that was overheard cannot be
+// sent again, because its nonce is spent. Guesses at the password can be tried against it, which is one
+// more reason for TLS.
 package session
 
 import (
@@ -173,8 +184,7 @@ var (
 		"a proxy in front of this server must not change the path")
 
 	// ErrNotActivated means that the password is right and the account not active.
-	ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
-		"open the link in the activation message")
+	ErrNotActivated = account.ErrNotActivated
 )
 
 // Authenticate returns the account whose password a request proves, active or pending. Otherwise it
@@ -295,12 +305,23 @@ func (a *Authenticator) SignIn(
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	signatures, k := a.deps.Signatures(), secret.NewTicket(a.deps.Now())
+	return a.grant(t, owner), nil
+}
+
+// Continue returns what the browser gets that has changed the password of an account. The change has
+// ended all sessions and device tokens, also those of this browser.
+func (a *Authenticator) Continue(t *tenant.Tenant, owner account.Account) Grant {
+	return a.grant(t, owner)
+}
+
+// grant starts a session. It is the only place that issues one.
+func (a *Authenticator) grant(t *tenant.Tenant, owner account.Account) Grant {
+	k := secret.NewTicket(a.deps.Now())
 	k.Account, k.Epoch = owner.UID, owner.Epoch
 	return Grant{
-		Session: signatures.session.Issue(t.ID, k),
+		Session: a.deps.Signatures().session.Issue(t.ID, k),
 		Device:  a.DeviceToken(t, owner),
-	}, nil
+	}
 }
 
 // record never logs a name that no account can have: what people type into the field for the name
@@ -336,7 +357,7 @@ func (a *Authenticator) ownerToken(
 	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device); ok {
 		// The name may have belonged to another account when the token was issued.
 		owner, err := a.owner(ctx, t, k.Account)
-		if err == nil && owner.User == user {
+		if err == nil && owner.User == user && owner.Passwords == k.Epoch {
 			return string(k.ID[:]), nil
 		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
 			return "", err
@@ -351,10 +372,12 @@ func (a *Authenticator) ownerToken(
 	return at.Link, nil
 }
 
-// DeviceToken returns a device token for the owner of an account, good for DeviceLife.
+// DeviceToken returns a device token for the owner of an account, good for DeviceLife or until the
+// password changes. Its epoch is the number of password changes. A token of an earlier version has
+// zero there, as if it had been issued before the first change.
 func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) string {
 	k := secret.NewTicket(a.deps.Now())
-	k.Account = owner.UID
+	k.Account, k.Epoch = owner.UID, owner.Passwords
 	return a.deps.Signatures().device.Issue(t.ID, k)
 }
 

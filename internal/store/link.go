@@ -53,6 +53,9 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 			token, r.Account.UID[:], r.Message[:], r.Was, engine.Micros(a.Expires)); err != nil {
 			return err
 		}
+		if err := keepOlder(tx, a, token, r, now); err != nil {
+			return err
+		}
 		for _, al := range r.Allowances {
 			if _, err := tx.Exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
 				al.Bucket[:], engine.Micros(now), r.Message[:], engine.Micros(now.Add(al.Rule.Per))); err != nil {

@@ -158,6 +158,8 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
 			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
 		}},
+		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
+
 		"/in":      {"home", homePage{in}},
 		"/signed":  {"signedin", signedInPage{in}},
 		"/error":   {"error", errorPage{f, 404, "error.not_found", "x"}},
@@ -193,6 +195,9 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			data.User = "alex"
 		}
 		views["/activate/"+string(state)] = view{"activation", data}
+	}
+	for _, state := range declineStates {
+		views["/decline/"+string(state)] = view{"decline", declinePage{f, state, "token"}}
 	}
 	for name, v := range allPages(hostile) {
 		views["/hostile/"+strings.ReplaceAll(name, " ", "-")] = v

@@ -60,7 +60,7 @@ func (s *Site) reset(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	var token, user string
-	var p account.NewPassword
+	var p account.PasswordForm
 	err := readForm(w, r.Request,
 		&form.Field{Name: "token", Into: &token},
 		&form.Field{Name: "user", Into: &user},

@@ -216,6 +216,13 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
+	pending := s.pending(t, "b.test")
+	_, token, _ := strings.Cut(s.link(t, pending.email), "?")
+	a = v.do(t, "POST", "/decline.ashx", token, "Content-Type", formType, "Origin", "https://shop.test",
+		"Sec-Fetch-Site", "cross-site")
+	if a.wantJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
+		t.Errorf("headers %v", a.header)
+	}
 	a = v.get(t, "/captcha.ashx", "Origin", "https://shop.test")
 	if a.wantJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
 		t.Errorf("headers %v", a.header)

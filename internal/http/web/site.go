@@ -105,6 +105,11 @@ func (s *Site) routes() map[string]route {
 		"/signin.ashx":  {get: signin, post: signin, api: true},
 		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
 		"/signout.ashx": {post: s.signout},
+		"/decline.ashx": {post: s.decline, api: true},
+		"/decline.html": {get: s.declinePage, post: s.declineByPage},
+		"/password.ashx": {
+			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
+		},
 
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
@@ -123,10 +128,13 @@ func (s *Site) routes() map[string]route {
 		"/login.html": {get: s.unlessSignedIn(
 			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
 			"signedin", func(f frame) any { return signedInPage{f} })},
-		"/account.html": {get: s.personal(s.accountPage)},
+		"/account.html":  {get: s.personal(s.accountPage)},
+		"/password.html": {get: s.personal(s.passwordPage)},
 		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
 			return activationPage{frame: f, State: activationDone}
 		})},
+
+		"/.well-known/change-password": {get: s.toPasswordPage},
 
 		"/robots.txt":  {get: s.robots},
 		"/favicon.ico": {get: s.favicon},

@@ -27,6 +27,7 @@ func (w wording) functions() template.FuncMap {
 		"program":   w.program,
 		"code":      code,
 		"setting":   newSetting,
+		"secret":    newSecretInput,
 	}
 }
 
@@ -38,6 +39,17 @@ type setting struct {
 func newSetting(label, value string) setting {
 	_, id, _ := strings.Cut(label, ".")
 	return setting{id, label, value}
+}
+
+// secretInput is the field of a password with its button. Kind is new or current, and What is what
+// the button shows.
+type secretInput struct {
+	ID, Kind string
+	What     template.HTML
+}
+
+func newSecretInput(id, kind string, what template.HTML) secretInput {
+	return secretInput{id, kind, what}
 }
 
 // choice is an entry of the menu of languages.

@@ -498,7 +498,7 @@ func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
 	}
 	_, rest, _ := strings.Cut(text, "/activate.ashx?token=")
 	token, rest, _ = strings.Cut(rest, "\n")
-	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "is deleted.\n") {
+	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "/decline.html?link="+token+"\n") {
 		return "", "", errors.New("the text is not complete")
 	}
 	return m.Header.Get("To"), token, nil
