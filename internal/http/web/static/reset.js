@@ -10,30 +10,22 @@ import { send } from "./http.js";
 import { forget, remember } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
-import { attachMeter, attachNote, count, minimum, strength } from "./newpassword.js";
+import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
 import { token } from "./link.js";
 
 const form = byId("reset");
 const user = () => byId("user").value;
 const personal = () => [user(), form.dataset.realm];
 
-/** The key of the text that says what is wrong with the password, or undefined. */
-function problem(password) {
-  if (!password) return "password_new";
-  if (count(password) < minimum) return "password_short";
-  if (user().length > 2 && password.toLowerCase().includes(user().toLowerCase())) return "password_user";
-  return strength(password, personal()) < 2 ? "password_weak" : undefined;
-}
-
-const show = (key, slots) => showProblems([{ field: "password", text: say(key, slots) }]);
+const show = (text) => showProblems([{ field: "password", text }]);
 
 async function submit(showBusy) {
   conceal();
   clearProblems();
   const password = byId("password").value;
-  const wrong = problem(password);
+  const wrong = passwordProblem(password, user(), personal());
   if (wrong) {
-    show(wrong, { count: count(password) });
+    show(wrong);
     return;
   }
   showBusy();
@@ -53,7 +45,7 @@ async function submit(showBusy) {
   } else if (answer.status === 400) {
     const rule = (answer.headers.get("Dialtone-Rule") ?? "").split(".").at(-1);
     const key = `password_${rule}`;
-    show(has(key) ? key : "refused");
+    show(say(has(key) ? key : "password_common"));
   } else {
     showFailure(answer);
   }
