@@ -81,6 +81,24 @@
 // for that case. Neither a session cookie nor a copy of the database is enough, and a copy of the
 // database with the key file is, since it gives every HA1 (see Credentials).
 //
+// # A forgotten password
+//
+// Somebody who forgot a password leaves a row in the store, whatever the text is. A worker looks for the
+// account later, so that neither the answer nor its time says whether there is one. The message goes to the
+// address of the account, never to what was written. Its link works once, for an hour, for any active account
+// of that address, and until one of their passwords is changed. It proves the mailbox, so it confirms the
+// account. Opening it changes nothing, since mail scanners open links.
+//
+// Somebody with a stolen reset message can set the password within that hour, and no later. They cannot do it
+// unnoticed: the owner gets a message about the change, whose link ends all sessions and makes another reset
+// link. That works for 7 days, however often the password was changed in the meantime, so with both messages
+// stolen, or the mailbox itself, the account is lost until an operator disables it. The link of the second
+// message alone gives a reset link too: it is as valuable as a reset message. Neither works on a disabled
+// account, at another tenant, or twice. The store has only the hashes of their tokens; the outbox has the
+// tokens, sealed, until the files of the messages are on disk.
+//
+// An operator can make a reset link without a message. It is for one account, and does not confirm it.
+//
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the

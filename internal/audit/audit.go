@@ -32,6 +32,8 @@ const (
 	PasswordChange  Action = "password.change"
 	PasswordReset   Action = "password.reset"
 	PasswordLink    Action = "password.link"
+	PasswordForgot  Action = "password.forgot"
+	PasswordNotMe   Action = "password.not-me"
 	AccountEnable   Action = "account.enable"
 	AccountDisable  Action = "account.disable"
 	AccountRole     Action = "account.role"

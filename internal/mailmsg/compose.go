@@ -51,7 +51,10 @@ type Link struct {
 }
 
 // url returns the address of the link at a tenant.
-func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + linkPaths[l.Kind] + l.Token.Text() }
+func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + Path(l.Kind, l.Token) }
+
+// Path returns the address of a link below the tenant's public URL.
+func Path(k Kind, token secret.Token) string { return linkPaths[k] + token.Text() }
 
 // Compose returns the message with a link, in a language. It fails only if an operator's template
 // fails, which Load has checked.

@@ -23,6 +23,11 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 		if tx.Repeated() && slices.Equal(token, r.Token[:]) {
 			return nil
 		}
+		if !r.CheckOnly {
+			if err := removeForgotten(tx, r.Forgotten); err != nil {
+				return err
+			}
+		}
 		if err := mayResend(tx, a, r, now); err != nil || r.CheckOnly {
 			return err
 		}

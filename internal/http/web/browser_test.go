@@ -191,6 +191,11 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
+	views["/forgot.html"] = view{"forgot", forgotPage{f}}
+	views["/reset.html"] = view{"reset", resetPage{f, []string{"alex"}}}
+	views["/reset/several"] = view{"reset", resetPage{f, []string{"alex", "bea"}}}
+	views["/reset/lost"] = view{"reset", resetPage{frame: f}}
+	views["/not-me.html"] = view{"notme", notMePage{f}}
 	views["/activated.html"] = view{"activation", activationPage{frame: f, State: activationDone}}
 	for _, state := range activationStates {
 		data := activationPage{frame: f, State: state, Expired: "Friday, 27 November 2026"}

@@ -635,6 +635,9 @@ func TestMethods(t *testing.T) {
 		{"/sessions.ashx", "GET, HEAD, POST"}, {"/sessions.html", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "GET, HEAD, POST"}, {"/provision/linphone.xml", "GET, HEAD"},
 		{"/provision/zoiper.xml", "GET, HEAD"},
+		{"/forgot.ashx", "POST"}, {"/forgot.html", "GET, HEAD"},
+		{"/reset.ashx", "GET, HEAD, POST"}, {"/reset.html", "GET, HEAD"},
+		{"/not-me.ashx", "POST"}, {"/not-me.html", "GET, HEAD"},
 	} {
 		for _, method := range []string{
 			"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT",

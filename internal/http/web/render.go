@@ -63,8 +63,8 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, login, account, password, provision, activation, error and devmail; data is the struct of
-// that page.
+// home, signup, login, forgot, reset, notme, account, password, provision, activation, error and
+// devmail; data is the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	parsed := p.byName[pageKey{tag, name}]
 	if parsed == nil {
@@ -143,6 +143,26 @@ type loginPage struct{ frame }
 
 // Form returns the form of the page.
 func (p loginPage) Form() signInForm { return signInForm{p.frame, "", p.To("/account.html")} }
+
+// forgotPage is /forgot.html.
+type forgotPage struct{ frame }
+
+// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work.
+type resetPage struct {
+	frame
+	Users []string
+}
+
+// One returns the only user, or "" if there are several.
+func (p resetPage) One() string {
+	if len(p.Users) == 1 {
+		return p.Users[0]
+	}
+	return ""
+}
+
+// notMePage is /not-me.html.
+type notMePage struct{ frame }
 
 // sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the
 // page.

@@ -83,6 +83,12 @@ func allPages(text string) map[string]view {
 		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, ""}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
+
+		"forgot":        {"forgot", forgotPage{f}},
+		"reset":         {"reset", resetPage{f, []string{text}}},
+		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
+		"reset lost":    {"reset", resetPage{frame: f}},
+		"notme":         {"notme", notMePage{f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}
@@ -195,6 +201,7 @@ func TestScriptTexts(t *testing.T) {
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
 	for _, page := range []string{
 		"signup", "login", "account", "password", "activation done", "activation confirm",
+		"forgot", "reset", "notme",
 	} {
 		module := map[string]string{
 			"activation done": "activation.js", "activation confirm": "confirm.js", "password": "changepassword.js",
@@ -329,6 +336,7 @@ func TestForms(t *testing.T) {
 	p := mustPages(t)
 	for _, page := range []string{
 		"signup", "login", "password", "activation done", "activation already", "activation confirm",
+		"reset",
 	} {
 		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {

@@ -939,6 +939,7 @@ func TestPageLayout(t *testing.T) {
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html",
 		"/sessions.html", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
+		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))

@@ -112,6 +112,13 @@ func (s *Site) routes() map[string]route {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
+		"/forgot.ashx": {post: s.forgot, api: true},
+		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
+		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},
+		"/reset.html":  {get: s.resetPage},
+		"/not-me.ashx": {post: s.notMe, api: true},
+		"/not-me.html": {get: s.notMePage},
+
 		"/": {get: s.unlessSignedIn(
 			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),
 			"home", func(f frame) any { return homePage{f} })},
