@@ -233,11 +233,17 @@ func (s *Service) sendResetLink(
 ) error {
 	r := NewResetLink{
 		Tenant: t.ID, User: a.User, Notice: s.newNotice(a, mailmsg.Reset, ResetLife, ""), Forgotten: id,
-		Allowances: append([]throttle.Allowance{{
+		// The places of activation messages are others: signups with somebody's address must not keep
+		// that person from a new password.
+		Allowances: []throttle.Allowance{{
 			Bucket: s.buckets.Of("reset", t.ID, a.UID.String()),
 			Rule:   throttle.ResetsPerAccount,
 			Limit:  throttle.LimitReset,
-		}}, s.recipient(t, a.Email)...),
+		}, {
+			Bucket: s.buckets.Of("reset message", t.ID, RecipientKey(a.Email)),
+			Rule:   throttle.MessagesPerRecipient,
+			Limit:  throttle.LimitRecipient,
+		}},
 	}
 	changed, err := s.deps.Store.AddResetLink(ctx, r, s.deps.Now())
 	if err == nil {

@@ -234,6 +234,27 @@ func TestResetLimit(t *testing.T) {
 	}
 }
 
+// TestResetBesideSignups checks that signups with somebody's address, which anybody can send, do not keep
+// that person from a new password.
+func TestResetBesideSignups(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("home@mail.test"))
+	var err error
+	for i := 0; err == nil; i++ {
+		form := o.form(fmt.Sprint("stranger", i))
+		form.Email = "home@mail.test"
+		_, err = o.Accounts.Signup(o.Context(), o.Tenant, form, world.NewOrigin())
+	}
+	o.refused(err, fault.Limited)
+	messages, _ := o.sent(func() {
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+		o.answerForgotten()
+	})
+	if len(messages) != 1 {
+		t.Errorf("%d messages, want one", len(messages))
+	}
+}
+
 // TestServeForgottenByMany checks that each row is handled once by several workers.
 func TestServeForgottenByMany(t *testing.T) {
 	o := newFixture(t)
