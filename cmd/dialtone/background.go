@@ -208,7 +208,9 @@ func (s *server) followTrail(ctx context.Context) {
 	read := func(ctx context.Context) {
 		err := s.store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
 			s.followChange(c)
-			s.events.RecordChange(ctx, c)
+			if c.Actor.Kind == audit.Command { // a server has logged those of people and its own
+				s.events.RecordChange(ctx, c)
+			}
 			return nil
 		})
 		if err == nil && s.orphans {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/process"
@@ -176,6 +177,14 @@ func TestConcurrentPasswordChanges(t *testing.T) {
 	defer v.leave()
 	if a, err := v.signIn("ann", present); err != nil || !a.OK {
 		t.Errorf("the last password is refused: %v, %v", a, err)
+	}
+	// When the server logs a later change of the trail, it has read those of the passwords.
+	f.command("account", "role", "ann", "user")
+	f.within(10*time.Second, "the server logs the command", func() bool {
+		return strings.Contains(p.stderr.String(), `"msg":"account.role"`)
+	})
+	if n := strings.Count(p.stderr.String(), `"msg":"password.change","outcome":"ok"`); n != 10 {
+		t.Errorf("the log has %d changes, want 10", n)
 	}
 	p.mustStop(t)
 }
