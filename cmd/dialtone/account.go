@@ -27,6 +27,8 @@ type accountCommand struct {
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
 	Delete  accountDelete  `cmd:"" help:"Delete an account; its name stays reserved."`
 
+	ResetLink accountResetLink `cmd:"" help:"Print a link to choose a new password."`
+
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
 }
@@ -291,6 +293,59 @@ func (c *accountDisable) Run(p *program) error {
 	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
 		a, err := accounts.Disable(ctx, t, c.User)
 		return c.print(p, a, err)
+	})
+}
+
+type accountResetLink struct {
+	accountArg
+	reasonFlag
+	Valid time.Duration `default:"1h" placeholder:"DURATION" help:"How long the link works, at most 168h (${default})."`
+}
+
+// Help is what "dialtone account reset-link --help" adds.
+func (accountResetLink) Help() string {
+	return "The link is for somebody who has lost the password and cannot read the mail of the account. A person who " +
+		"has the link can choose the password of this account, once. It replaces the other links for a new password."
+}
+
+// resetLinkView is a reset link as the command prints it.
+type resetLinkView struct {
+	User  string    `json:"user"`
+	Link  string    `json:"link"`
+	Until time.Time `json:"until"`
+}
+
+func (c *accountResetLink) Run(p *program) error {
+	if c.Valid < time.Minute || c.Valid > account.MaxResetLife {
+		return usageError{fault.Field("valid", "--valid must be from 1m to %s", "168h")}
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		switch {
+		case err != nil:
+			return c.print(p, a, err)
+		case a.State() == account.Waiting:
+			return fault.New(fault.Conflict, "the account %s waits for its activation; to activate it first, run: "+
+				"dialtone account enable %s --activate --tenant %s", c.User, c.User, t.Host)
+		case a.State() == account.Disabled:
+			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
+				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
+		}
+		if t.PublicURL == "" {
+			t.PublicURL = in.defaultURL(t.Host)
+		}
+		link, until, err := accounts.MakeResetLink(ctx, t, c.User, c.Valid)
+		if err != nil {
+			return c.print(p, a, err)
+		}
+		if c.JSON {
+			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
+		}
+		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
 	})
 }
 

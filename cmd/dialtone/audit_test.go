@@ -70,6 +70,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"tenant set phone.test --product Phones", audit.TenantSet},
 		{"account disable ann", audit.AccountDisable},
 		{"account enable ann --activate --reason asked", audit.AccountEnable},
+		{"account reset-link ann --reason asked", audit.PasswordLink},
 		{"account role ann user", audit.AccountRole},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},

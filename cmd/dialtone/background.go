@@ -24,7 +24,7 @@ const (
 )
 
 // outages log the failures of the background tasks.
-type outages struct{ refresh, keys, heartbeat, flush, sweep, export, trail *outage.Log }
+type outages struct{ refresh, keys, heartbeat, flush, forgotten, sweep, export, trail *outage.Log }
 
 func newOutages(log *slog.Logger) outages {
 	of := func(failed, recovered string) *outage.Log { return outage.New(log, failed, recovered, time.Now) }
@@ -34,6 +34,7 @@ func newOutages(log *slog.Logger) outages {
 		keys:      of("keys not read again", "keys read again"),
 		heartbeat: of("heartbeat failed", "heartbeat works again"),
 		flush:     of("outbox flush failed", "outbox flush works again"),
+		forgotten: of("forgotten passwords not handled", "forgotten passwords handled again"),
 		sweep:     of("sweep failed", "sweep works again"),
 		export:    of("export update failed", "export update works again"),
 		trail:     of("audit trail not read", "audit trail read again"),
@@ -46,10 +47,12 @@ func (s *server) tasks() []func(context.Context) {
 		s.follow,
 		every(takeOverInterval, s.takeOver),
 		every(flushInterval, s.flushOutbox),
+		every(flushInterval, s.serveForgotten),
 		every(sweepInterval, s.sweep),
 		every(flushInterval, s.catchUpExport),
 		s.followTrail,
 		s.dispatcher.Run,
+		s.authenticator.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))
@@ -162,6 +165,12 @@ func (s *server) flushOutbox(ctx context.Context) {
 	s.outages.flush.Report(ctx, s.outbox.Flush(ctx), "retry_in", flushInterval.String())
 }
 
+// serveForgotten sends links to people who wrote that they forgot their password.
+func (s *server) serveForgotten(ctx context.Context) {
+	err := s.accounts.ServeForgotten(ctx, s.tenants.ByID)
+	s.outages.forgotten.Report(ctx, err, "retry_in", flushInterval.String())
+}
+
 // sweep removes what has expired.
 func (s *server) sweep(ctx context.Context) {
 	err := s.accounts.Sweep(ctx)
@@ -199,7 +208,9 @@ func (s *server) followTrail(ctx context.Context) {
 	read := func(ctx context.Context) {
 		err := s.store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
 			s.followChange(c)
-			s.events.RecordChange(ctx, c)
+			if c.Actor.Kind == audit.Command { // a server has logged those of people and its own
+				s.events.RecordChange(ctx, c)
+			}
 			return nil
 		})
 		if err == nil && s.orphans {

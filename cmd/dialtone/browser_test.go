@@ -167,18 +167,24 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 		b.until(`/already/i.test(document.querySelector("h1").textContent)`)
 		b.check("already")
 	})
-	b.step("Signing in where the link was opened confirms the account and shows the phone settings", func() {
+	b.step("Signing in where the link was opened confirms the account, and setting up the phone is next", func() {
 		shown := command(t, "account", "show", "alex", "--tenant", "localhost", "--data", data)
 		if !strings.Contains(shown, "confirmed  not yet") {
 			t.Errorf("before the sign-in: %s", shown)
 		}
-		b.click(`a[href="/login.html"]`)
-		b.until(`document.getElementById("submit")?.disabled === false`)
-		b.want(`user.value`, "alex")
-		b.check("login")
+		b.until(`document.getElementById("submit")?.disabled === false && document.activeElement.id === "password"`)
+		b.want(`user.value + " " + user.autocomplete + " " + password.autocomplete`, "alex username current-password")
+		b.fill("password", "not the pass phrase")
+		b.click("#submit")
+		b.until(`!summary.hidden`)
+		b.check("activated-wrong")
 		b.fill("password", secretWords)
 		b.click("#submit")
-		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		b.until(`location.pathname === "/account.html" && document.activeElement.id === "phone" &&
+			document.activeElement.innerText === "Next: set up your phone" && location.hash === ""`)
+		b.want(`document.querySelector(".qr").checkVisibility()`, "true")
+		b.check("account-next")
+		b.shots("account-next")
 		b.click(".manual summary")
 		text := b.get(`document.querySelector("main").innerText`)
 		for _, part := range []string{"alex@localhost", "Älex 🙂", "TLS"} {
@@ -274,6 +280,32 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	})
 	b.end()
 	tap.neverCarried(t, secretWords, goodWords, "qazwsxedcrfv", "not the pass phrase")
+	p.mustStop(t)
+}
+
+// TestBrowserDecline is the way of a person who gets an activation message without having signed up, by
+// keyboard.
+func TestBrowserDecline(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	b := newBrowser(t, p.base)
+	b.signUp("mallory")
+	b.until(`!sent.hidden`)
+	link := linkTo(t, "mallory@example.org", filepath.Join(data, "pickup"))
+	decline := strings.Replace(link, "/activate.ashx?token=", "/decline.html?link=", 1)
+	b.visit(strings.TrimPrefix(decline, p.base))
+	b.until(`document.querySelector("h1").textContent === "Remove this account?"`)
+	b.check("decline")
+	b.shots("decline")
+	b.do(`document.querySelector("main button").focus()`)
+	b.run(chromedp.KeyEvent("\r"))
+	b.until(`document.querySelector("h1").textContent === "The account is removed"`)
+	b.check("declined")
+	b.visit(strings.TrimPrefix(link, p.base))
+	b.until(`document.querySelector("h1").textContent === "This link does not work"`)
+	b.signUp("mallory")
+	b.until(`!summary.hidden && summary.innerText.includes("Too many messages were sent to this email address")`)
+	b.end()
 	p.mustStop(t)
 }
 

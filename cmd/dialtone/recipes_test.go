@@ -65,6 +65,8 @@ var elsewhere = map[string]string{
 	`docs/directory.md: {"jsonrpc":"2.0","id":1,"method":"htable`: "what TestSend of Kamailio's hook expects",
 	"docs/directory.md: POST /dialtone HTTP/1.1":                  "an example of what is sent",
 	`docs/integrating.md: {"username":"1795712400:alex@`:          "an example of an answer; TestPhones gets one",
+	"docs/integrating.md: [{\"id\":":                              "an answer; TestSessionList",
+	"docs/integrating.md: curl 'https://phone.example.org/reset.": "TestResetEndpoint has a link and the hashes",
 	"docs/integrating.md: const { uris, username, password } =":   "TestPhones runs the same in a browser",
 	"docs/integrating.md: host=phone.example.org user=alex":       "TestSignupScript",
 	"docs/mail.md: #!/bin/sh":                                     "TestPickupScript",
@@ -592,8 +594,11 @@ func testIntegratingRecipes(s *sandbox) {
 	link, err := url.Parse(linkTo(s.T, "right@example.org", filepath.Join(s.data, "pickup")))
 	s.must(err)
 	s.replace = append(s.replace, "THE_TOKEN_OF_THE_LINK", link.Query().Get("token"))
-	expect("-d token=")
+	expect("/activate.ashx")
 	expect("/signin.ashx")
+	s.write("new-password", "ha1="+strings.Repeat("5e", 16)+"&ha1b="+strings.Repeat("5e", 16)+
+		"&ha1_sha256="+strings.Repeat("5e", 32), 0o600)
+	expect("/password.ashx")
 }
 
 func testExportRecipes(s *sandbox) {

@@ -377,7 +377,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "account/state", "account/reason",
-		"account/activate", "account/yes", "audit/since", "audit/tenant", "audit/account", "audit/json",
+		"account/activate", "account/valid", "account/yes",
+		"audit/since", "audit/tenant", "audit/account", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
 		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",
 		"tenant/support", "tenant/logo", "tenant/accent",

@@ -34,27 +34,28 @@ import (
 // server has the parts of a running server.
 type server struct {
 	*installation
-	log        *slog.Logger
-	tenants    *tenant.Table
-	signing    signing
-	turn       *keyfile.Follower[turn.Issuer]
-	keysErr    atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
-	oldForm    atomic.Bool           // programs of an earlier version may use the store
-	nameTaken  chan struct{}         // closed when another process has claimed the name of this node
-	nameLost   atomic.Bool           // nameTaken is closed
-	pickup     *pickup.Dir
-	accounts   *account.Service
-	passwords  *throttle.Passwords
-	outbox     *outbox.Outbox
-	registry   *sipserver.Registry
-	dispatcher *hook.Dispatcher
-	site       *web.Site
-	metrics    *prometheus.Registry
-	outages    outages
-	events     audit.Log
-	lastChange int64 // the ID of the last change of the audit trail that was logged
-	orphans    bool  // messages of deleted accounts may be in the directories
-	missing    missing
+	log           *slog.Logger
+	tenants       *tenant.Table
+	signing       signing
+	turn          *keyfile.Follower[turn.Issuer]
+	keysErr       atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
+	oldForm       atomic.Bool           // programs of an earlier version may use the store
+	nameTaken     chan struct{}         // closed when another process has claimed the name of this node
+	nameLost      atomic.Bool           // nameTaken is closed
+	pickup        *pickup.Dir
+	accounts      *account.Service
+	passwords     *throttle.Passwords
+	outbox        *outbox.Outbox
+	registry      *sipserver.Registry
+	dispatcher    *hook.Dispatcher
+	authenticator *session.Authenticator
+	site          *web.Site
+	metrics       *prometheus.Registry
+	outages       outages
+	events        audit.Log
+	lastChange    int64 // the ID of the last change of the audit trail that was logged
+	orphans       bool  // messages of deleted accounts may be in the directories
+	missing       missing
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -155,6 +156,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 			return nil, fmt.Errorf("http.security_txt: %w", err)
 		}
 	}
+	s.authenticator = s.newAuthenticator(events)
 	s.site, err = web.New(s.webDeps(events))
 	return s, err
 }
@@ -188,21 +190,26 @@ func (s *server) recover(ctx context.Context) error {
 	return nil
 }
 
+func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
+	return session.NewAuthenticator(session.Deps{
+		Accounts:   s.accounts,
+		Store:      s.store,
+		Signatures: s.signing.signatures,
+		Passwords:  s.passwords,
+		Nodes:      s.shared(),
+		Audit:      events,
+		Log:        s.log,
+		Now:        time.Now,
+	})
+}
+
 func (s *server) webDeps(events audit.Log) web.Deps {
 	deps := web.Deps{
-		Tenants:  s.tenants,
-		Accounts: s.accounts,
-		Authenticator: session.NewAuthenticator(session.Deps{
-			Accounts:   s.accounts,
-			Store:      s.store,
-			Signatures: s.signing.signatures,
-			Passwords:  s.passwords,
-			Nodes:      s.shared(),
-			Audit:      events,
-			Now:        time.Now,
-		}),
-		Captcha: s.signing.issuer,
-		TURN:    s.turn.Value,
+		Tenants:       s.tenants,
+		Accounts:      s.accounts,
+		Authenticator: s.authenticator,
+		Captcha:       s.signing.issuer,
+		TURN:          s.turn.Value,
 		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.accounts,
 			Store:    s.store,

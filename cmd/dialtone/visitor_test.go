@@ -283,7 +283,7 @@ func parseMessage(raw string) (m message, err error) {
 	if err != nil {
 		return m, err
 	}
-	if !strings.Contains(string(body), "is deleted.\r\n") ||
+	if !strings.Contains(string(body), "/decline.html?link="+links[0][1]+"\r\n") ||
 		!strings.HasSuffix(string(body), "\r\n--"+params["boundary"]+"--\r\n") {
 		return m, fmt.Errorf("the text is not complete: %q", body)
 	}

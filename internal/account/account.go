@@ -1,6 +1,6 @@
 // Package account is the life of an account: signup, activation, and what operators do with it.
 //
-//	            7 days without the link
+//	    7 days without the link, or declined
 //	   +------------------------------------> gone, name free
 //	   |
 //	waiting --link or operator--> active
@@ -44,6 +44,21 @@
 // until the new message is on disk or withdrawn, so that undoing the new link restores everything
 // as it was.
 //
+// # A stolen message
+//
+// A person who can read an activation message has its token, and no password. With it they can activate
+// the account, which is no use without the password, but not sign in, and not confirm it; at a tenant
+// that requires the password too, they cannot even activate it. Or they can remove the account while it
+// is pending (DeclineStore), as the owner of an address may who did not sign up. Then the tenant sends no
+// other activation message to the address for 24 hours, so the owner has to wait, or use another address.
+// They learn the user name, from the page behind the activation link. Once the account is active, all that
+// the token still does is that wrong passwords are counted for it, and not for the user name.
+//
+// An older message can remove the account only if it went to the address that the account has now. The
+// first message of a person who mistyped the address went to a stranger, who must not be able to remove
+// the account after the address was corrected. That an older link went to the address is forgotten when
+// the address changes, also if it is changed back later.
+//
 // # Confirmation
 //
 // An opened link proves little: mail scanners open links, and a mistyped address has an owner too.
@@ -53,6 +68,36 @@
 // form for the password. At other tenants a browser that has opened the link sends its token when
 // its owner signs in. Confirming activates a pending account, may be repeated, and starts no
 // session.
+//
+// # A new password
+//
+// A person who has proved the present password can set another one. The new credential, the end of
+// all sessions and device tokens, the notifications of phone servers, the audit trail's row and the
+// message to the owner are one transaction. Nothing is staged and nothing undone: the message is
+// written after the commit, from the outbox entry (docs/decisions/0042). Of concurrent changes that
+// prove the same password, one succeeds: Account.Passwords tells which password was proved.
+//
+// Somebody who has learned the password can change it. The message tells the owner, and has a link
+// for that case. Neither a session cookie nor a copy of the database is enough, and a copy of the
+// database with the key file is, since it gives every HA1 (see Credentials).
+//
+// # A forgotten password
+//
+// Somebody who forgot a password leaves a row in the store, whatever the text is. A worker looks for the
+// account later, so that neither the answer nor its time says whether there is one. The message goes to the
+// address of the account, never to what was written. Its link works once, for an hour, for any active account
+// of that address, and until one of their passwords is changed. It proves the mailbox, so it confirms the
+// account. Opening it changes nothing, since mail scanners open links.
+//
+// Somebody with a stolen reset message can set the password within that hour, and no later. They cannot do it
+// unnoticed: the owner gets a message about the change, whose link ends all sessions and makes another reset
+// link. That works for 7 days, however often the password was changed in the meantime, so with both messages
+// stolen, or the mailbox itself, the account is lost until an operator disables it. The link of the second
+// message alone gives a reset link too: it is as valuable as a reset message. Neither works on a disabled
+// account, at another tenant, or twice. The store has only the hashes of their tokens; the outbox has the
+// tokens, sealed, until the files of the messages are on disk.
+//
+// An operator can make a reset link without a message. It is for one account, and does not confirm it.
 //
 // # Credentials
 //
@@ -292,6 +337,8 @@ func NewService(d Deps) *Service {
 type Origin struct {
 	Addr    netip.Addr
 	Request string // the request's ID, for the log
+	// Agent is the header User-Agent, which may be any text. It is neither logged nor stored.
+	Agent string
 }
 
 // Find returns the account of a user. It fails with fault.NotFound.

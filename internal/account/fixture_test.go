@@ -37,6 +37,7 @@ var errBroken = errors.New("broken by the test")
 type faultyStore struct {
 	*store.Store
 	create, undo, resend, undoResend error
+	setPassword                      error
 	lost                             bool
 }
 
@@ -66,6 +67,16 @@ func (s *faultyStore) UndoResend(ctx context.Context, r account.LinkReplacement,
 		return s.undoResend
 	}
 	return s.Store.UndoResend(ctx, r, now)
+}
+
+func (s *faultyStore) SetPassword(
+	ctx context.Context, c account.PasswordChange, now time.Time,
+) (account.Account, error) {
+	if s.setPassword != nil && s.lost {
+		return account.Account{}, s.setPassword
+	}
+	a, err := s.Store.SetPassword(ctx, c, now)
+	return a, errors.Join(err, s.setPassword)
 }
 
 func newFixture(t *testing.T) *fixture {

@@ -18,15 +18,6 @@ type PersonStore interface {
 	// succeeds. It fails with fault.NotFound for an account that is not there or not active, with
 	// ErrHeld, with ErrPasswordChanged if the proof is of an older password, and with ErrLinkUsed.
 	SetPassword(ctx context.Context, c PasswordChange, now time.Time) (Account, error)
-
-	// AddResetLink adds a reset link for an active account, and its message unless n.Message is zero.
-	// It replaces the reset links of the account's address. It fails with fault.NotFound for an
-	// account that is not there or not active, and with ErrHeld.
-	AddResetLink(ctx context.Context, tenant int64, user string, n Notice, now time.Time) (Account, error)
-
-	// ResetLink returns the active accounts of the address that a reset link went to, ordered by
-	// user. It fails with ErrLinkUsed.
-	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, error)
 }
 
 // PasswordChange is a new password for an account.

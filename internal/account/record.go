@@ -65,6 +65,8 @@ func auditReason(err error) string {
 		return "conflict"
 	case fault.NotFound:
 		return "not_found"
+	case fault.NotActivated:
+		return "not_activated"
 	case fault.Overloaded:
 		return "overloaded"
 	default:

@@ -191,7 +191,6 @@ func (s *Service) check(
 	// The store keeps microseconds. A message that is written again must have the same times.
 	a.Created = now.UTC().Truncate(time.Microsecond)
 	a.Expires = a.Created.Add(PendingLife)
-	a.HasSHA256 = c.SHA256 != nil
 	return a, c, nil
 }
 
@@ -216,9 +215,11 @@ func checkPassword(t *tenant.Tenant, a Account, c digest.Credential) error {
 	return fault.Rule(field, "common", "the password is easy to guess; choose another one")
 }
 
+var errHA1 = fault.Field("ha1", "send MD5(user:realm:password) as 32 hex digits")
+
 func parseCredential(t *tenant.Tenant, form Form) (c digest.Credential, err error) {
 	if c.HA1, err = digest.ParseHA1(form.HA1); err != nil {
-		return c, fault.Field("ha1", "send MD5(user:realm:password) as 32 hex digits")
+		return c, errHA1
 	}
 	if form.HA1B != nil {
 		h, err := digest.ParseHA1(*form.HA1B)
@@ -285,11 +286,7 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	link := s.deps.Outbox.NewLink(t.ID)
 	p.account.UID = signupUID(p.now, proof.Nonce)
 	su.Account.UID = p.account.UID
-	if s.deps.OldForm != nil && s.deps.OldForm() {
-		s.credentials.SealOld(&su.Account, p.credential)
-	} else {
-		s.credentials.Seal(&su.Account, p.credential)
-	}
+	s.seal(&su.Account, p.credential)
 	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	staged, err := s.stage(t, su.Account, link, su.Account.Created, false)
 	if err != nil {

@@ -24,6 +24,8 @@ type Store interface {
 	Finder
 	AdminStore
 	PersonStore
+	ResetStore
+	DeclineStore
 	Sweeper
 }
 
@@ -178,6 +180,9 @@ type LinkReplacement struct {
 	Made        time.Time
 	// Allowances are first that of the account, and then those of the recipient.
 	Allowances []throttle.Allowance
+	// Forgotten is the row that asked for the link, or zero. Resend removes it, whether it succeeds or
+	// refuses, and fails with ErrHandled if it is gone.
+	Forgotten ForgottenID
 	// CheckOnly makes every check and writes nothing, as in Signup.
 	CheckOnly bool
 }

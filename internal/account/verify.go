@@ -19,7 +19,8 @@ type Inspector interface {
 	// Each calls f for every account of every tenant, including expired and closed ones. The token
 	// is the hash of the activation token, or empty.
 	Each(ctx context.Context, f func(a Account, token []byte, closed bool) error) error
-	// EachLink calls f for every link that is not an activation link, with the hash of its token.
+	// EachLink calls f for every link that is not the activation link of an account, with the hash of its
+	// token. Some are activation links that were replaced.
 	EachLink(ctx context.Context, f func(token []byte, user string) error) error
 	// Binding returns how far the credentials are bound to their user names.
 	Binding(ctx context.Context) (Binding, error)

@@ -80,7 +80,7 @@ const (
 	System ActorKind = "system"
 	// Command is a user of the operating system who runs a command.
 	Command ActorKind = "command"
-	// Person is the owner of the account.
+	// Person is the owner of the account, or of its address.
 	Person ActorKind = "person"
 )
 

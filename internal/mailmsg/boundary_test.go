@@ -63,7 +63,10 @@ func TestWrap(t *testing.T) {
 func TestToken(t *testing.T) {
 	token := secret.NewToken()
 	link := "https://phone.test/activate.ashx?token=" + token.Text()
-	for _, text := range []string{link, "Open\n" + link + "\nto go on", link + "\n" + link} {
+	decline := "https://phone.test/decline.html?link=" + token.Text()
+	for _, text := range []string{
+		link, "Open\n" + link + "\nto go on", link + "\n" + link, link + "\n" + decline, decline + "\n" + link,
+	} {
 		if got, ok := mailmsg.Token(text); !ok || got != token {
 			t.Errorf("%q: the token is not found", text)
 		}

@@ -34,6 +34,10 @@ var linkPaths = map[Kind]string{
 	PasswordChanged: "/not-me.html?token=",
 }
 
+// declinePath is that of the link for somebody who did not sign up, which has the token of the activation
+// link. Scripts search messages for token=, and must find only the activation link.
+const declinePath = "/decline.html?link="
+
 // Link is a one-time link, and the message that carries it.
 type Link struct {
 	Kind  Kind
@@ -47,7 +51,10 @@ type Link struct {
 }
 
 // url returns the address of the link at a tenant.
-func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + linkPaths[l.Kind] + l.Token.Text() }
+func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + Path(l.Kind, l.Token) }
+
+// Path returns the address of a link below the tenant's public URL.
+func Path(k Kind, token secret.Token) string { return linkPaths[k] + token.Text() }
 
 // Compose returns the message with a link, in a language. It fails only if an operator's template
 // fails, which Load has checked.
@@ -89,10 +96,11 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 		m.Subject = c.Subject
 		m.Text, m.HTML = c.write(words, texts{
 			say("title"), say("asked"), say("open"), say("press"), say("button"),
-			words.Text("message.until", "until", c.Until), say("then"), say("not_you"),
+			words.Text("message.until", "until", c.Until), say("then"), say("not_you"), "",
 		})
 		return m, nil
 	}
+	c.Decline = t.PublicURL + declinePath + link.Token.Text()
 	c.Subject = words.Text("message.subject", "platform", c.Platform)
 	if link.Resent {
 		// Mail programs put messages with one subject into one thread and fold the older part away,
@@ -113,13 +121,14 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 	}
 	m.Text, m.HTML = c.write(words, texts{
 		say("title"), asked, say("open"), say("press"), say("button"), say("until"), say("then"), say("not_you"),
+		say("decline"),
 	})
 	return m, nil
 }
 
 // texts are the texts of a message in the order in which they appear. open is for the text part and
-// press for the HTML part, above the link.
-type texts struct{ title, asked, open, press, button, until, then, notYou string }
+// press for the HTML part, above the link. decline is the text of a second link, or empty.
+type texts struct{ title, asked, open, press, button, until, then, notYou, decline string }
 
 //go:embed message.html
 var messageHTML string
@@ -140,7 +149,14 @@ const darkStyle = `@media (prefers-color-scheme: dark) {
 // write returns both parts of a built-in message.
 func (c Content) write(words *i18n.Words, say texts) (text, page string) {
 	text = c.Wrap(say.asked) + "\n\n" + c.Wrap(say.open) + "\n\n" + c.Link + "\n\n" +
-		c.Wrap(say.until+" "+say.then) + "\n\n" + c.Wrap(say.notYou) + "\n" + c.textFooter(words)
+		c.Wrap(say.until+" "+say.then) + "\n\n" + c.Wrap(say.notYou) + "\n"
+	notYou := html.EscapeString(say.notYou)
+	if say.decline != "" {
+		text += "\n" + c.Decline + "\n"
+		notYou += ` <a href="` + html.EscapeString(c.Decline) +
+			`" target="_blank" class="soft" style="color: #4b5a53">` + html.EscapeString(say.decline) + "</a>"
+	}
+	text += c.textFooter(words)
 	page = i18n.Fill(messageHTML,
 		"lang", string(c.Lang),
 		"dir", c.Dir,
@@ -161,7 +177,7 @@ func (c Content) write(words *i18n.Words, say texts) (text, page string) {
 		"address", html.EscapeString(words.Text("message.address")),
 		"until", html.EscapeString(say.until),
 		"then", html.EscapeString(say.then),
-		"not_you", html.EscapeString(say.notYou),
+		"not_you", notYou,
 		"footer", c.htmlFooter())
 	return text, page
 }
@@ -229,6 +245,8 @@ func (l FooterLink) Text() string {
 // Content is what a template can use. Nothing in it was chosen by the sender of the form.
 type Content struct {
 	Link string
+	// Decline is the link for somebody who did not sign up. It is empty in messages without one.
+	Decline string
 	// Platform is the tenant's product name, or its host; Host is its host name.
 	Platform, Host string
 	// Until is when the link expires, in words.

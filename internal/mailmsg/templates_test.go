@@ -73,6 +73,29 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// An operator's templates may have the link for people who did not sign up.
+func TestDeclineInTemplates(t *testing.T) {
+	ts, err := mailmsg.Load(templatesDir(map[string]string{
+		"activation.de.txt":  goodText + "Nicht Sie? {{.Decline}}\n",
+		"activation.de.html": goodHTML + "<p><a href=\"{{.Decline}}\">Nicht Sie?</a>\n",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := build(ts, i18n.German, tenant.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decline := strings.Replace(link, "/activate.ashx?token=", "/decline.html?link=", 1)
+	if !strings.HasSuffix(l.Text, "Nicht Sie? "+decline+"\n") || !strings.Contains(l.HTML, `href="`+decline+`"`) {
+		t.Errorf("got %s\n%s", l.Text, l.HTML)
+	}
+	token, ok := mailmsg.Token(l.Text)
+	if want, _ := mailmsg.Token(link); !ok || token != want {
+		t.Error("the token is another one")
+	}
+}
+
 func TestLoadErrors(t *testing.T) {
 	const textFile, htmlFile = "activation.de.txt", "activation.de.html"
 	// edited returns a template with old replaced by new.
@@ -96,6 +119,7 @@ func TestLoadErrors(t *testing.T) {
 		{"unknown field in the HTML", goodText, html(".Subject", ".Name"), htmlFile + ":1:"},
 		{"unknown field only with a footer",
 			text("{{.Footer}}", "{{with .Footer}}{{.Nothing}}{{end}}"), goodHTML, textFile + ":7:"},
+		{"only the other link", text("{{.Link}}", "{{.Decline}}"), goodHTML, textFile + ":7: the link"},
 		{"no link in the text", text("{{.Link}}", "phone.test"), goodHTML, textFile + ":7: the link"},
 		{"two links in the text", text("{{.Host}}", "\n{{.Link}}"), goodHTML, textFile + ":4: the link"},
 		{"dot after the link", text("{{.Link}}", "{{.Link}}."), goodHTML, textFile + ":4: the link"},

@@ -19,23 +19,33 @@ var errBroken = errors.New("broken by the test")
 // faultyStore is a store whose methods fail with the errors in its fields.
 type faultyStore struct {
 	session.Store
-	revoke, revoked, spend error
+	revoke, revoked, spend, record error
+	end                            error // of End, EndOthers and Sessions
+	recorded                       []int // records of each write
 }
 
-func (s *faultyStore) Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error {
+func (s *faultyStore) Revoke(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) error {
 	if s.revoke != nil {
 		return s.revoke
 	}
-	return s.Store.Revoke(ctx, tenant, id, expires)
+	return s.Store.Revoke(ctx, uid, id, until...)
 }
 
 func (s *faultyStore) Revoked(
-	ctx context.Context, tenant int64, id [16]byte, expires time.Time,
-) (bool, error) {
+	ctx context.Context, uid account.UID, id [16]byte, until ...time.Time,
+) (bool, time.Time, error) {
 	if s.revoked != nil {
-		return false, s.revoked
+		return false, time.Time{}, s.revoked
 	}
-	return s.Store.Revoked(ctx, tenant, id, expires)
+	return s.Store.Revoked(ctx, uid, id, until...)
+}
+
+func (s *faultyStore) RecordSessions(ctx context.Context, list []session.Record) error {
+	if s.record != nil {
+		return s.record
+	}
+	s.recorded = append(s.recorded, len(list))
+	return s.Store.RecordSessions(ctx, list)
 }
 
 func (s *faultyStore) Spend(
@@ -45,6 +55,29 @@ func (s *faultyStore) Spend(
 		return false, s.spend
 	}
 	return s.Store.Spend(ctx, tenant, id, expires)
+}
+
+func (s *faultyStore) Sessions(
+	ctx context.Context, uid account.UID, epoch int64, now time.Time,
+) ([]session.Record, error) {
+	if s.end != nil {
+		return nil, s.end
+	}
+	return s.Store.Sessions(ctx, uid, epoch, now)
+}
+
+func (s *faultyStore) End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error {
+	if s.end != nil {
+		return s.end
+	}
+	return s.Store.End(ctx, uid, epoch, id)
+}
+
+func (s *faultyStore) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
+	if s.end != nil {
+		return s.end
+	}
+	return s.Store.EndOthers(ctx, own, now)
 }
 
 // faultyAccounts are accounts whose methods fail with the errors in its fields.
@@ -113,7 +146,8 @@ func TestStoreFaults(t *testing.T) {
 		"the revocations are not read": &store.revoked,
 	} {
 		*fault = errBroken
-		if a, err := h.SignedIn(t.Context(), h.Tenant, g.Session); !errors.Is(err, errBroken) || a.User != "" {
+		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
+		if !errors.Is(err, errBroken) || a.User != "" {
 			t.Errorf("%s: got the account %q, %v", name, a.User, err)
 		}
 		*fault = nil
@@ -124,7 +158,7 @@ func TestStoreFaults(t *testing.T) {
 		t.Errorf("the log does not say that signing out failed:\n%s", h.Log.String())
 	}
 	store.revoke = nil
-	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session); err != nil {
+	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin()); err != nil {
 		t.Errorf("after a failed sign-out the session is over: %v", err)
 	}
 	h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))

@@ -14,29 +14,65 @@
 // once a limit is reached. The limits are exact on one server, even for concurrent attempts;
 // several servers count separately. So that nobody can lock the owner of an account out by
 // guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
-// confirmed a link or signed in carries a device token. Attempts with a device token or with
-// the newest link of a pending account are counted by that alone.
+// confirmed a link, signed in or changed the password carries a device token. Attempts with a device
+// token or with the newest link of a pending account are counted by that alone. A new password ends
+// the device tokens of the account.
 //
 // # Sessions
 //
-// A session is a signed token in a cookie. Reading it takes no write and no table of sessions. It
-// is valid for Life, not before it was issued, and while the account's epoch is the one it was
-// issued under: disabling an account ends its sessions with the next request. Signing out revokes
-// one session, by its ID, in the store. Reading a session opens the account's credential too: in a
-// row whose user name somebody exchanged for another one it does not open, and the session is not
-// that of the other person.
+// A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
+// nothing durable. It is valid for Life, and for Idle after its last use, not before it was issued, and
+// while the account's epoch is the one it was issued under: disabling or deleting an account and changing
+// its password end its sessions with the next request, on every server. The browser that changed the
+// password gets a new session. Signing out revokes one session, by its ID, in the store. Reading a
+// session opens the account's credential too: in a row whose user name somebody exchanged for another
+// one it does not open, and the session is not that of the other person.
 //
 // The token is a ticket of package secret:
 //
 //	version (1 byte) ‖ ID (16) ‖ account (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC (32)
 //
-// The HMAC covers the tenant too.
+// The HMAC covers the tenant too. The ID alone is no token, so the store, the API and the page name a
+// session by it. A device token is a ticket without a time, whose epoch is the number of password
+// changes.
+//
+// # The list
+//
+// The recorder writes which sessions began and were used to the store, in the background and in
+// transactions of bounded size. What it writes is for people to recognize a session by, and for the
+// idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
+// later, and counts as last used when it was issued. A use is recorded once in seenInterval.
+//
+// # What an attacker can do
+//
+// With a stolen cookie, an attacker can use the account's pages, see the list and end sessions, until the
+// session ends. The attacker cannot learn the password, change it, which needs a proof of the present one
+// each time, register a phone except by a link of the page that sets one up, or make the session last
+// longer than Life after the sign-in. Ending all other sessions, a new password, or an operator's disable
+// ends it at once. The owner sees it in the list once it is used from another network or browser for more
+// than seenInterval.
+//
+// With a stolen device token, an attacker gets further attempts at guessing, and nothing else. A proof
+// that was overheard cannot be sent again, because its nonce is spent. Guesses at the password can be
+// tried against it, which is one more reason for TLS.
+//
+// With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
+// signing key. It shows when and from which network and kind of browser each account was used. Somebody
+// who can write to the database can end sessions, hide them from the list and lift revocations and the
+// idle limit of stolen tokens, but make none; an epoch can be set back.
+//
+// With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
+// the database has. Rotate the keys with --revoke, which ends all sessions.
+//
+// In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
+// session. Somebody who sits at it can do what the cookie allows.
 package session
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -50,8 +86,22 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Life is how long a session lasts.
-const Life = 12 * time.Hour
+const (
+	// Life is how long a session lasts at most.
+	Life = 7 * 24 * time.Hour
+	// Idle is how long a session lasts without being used. It may be up to seenInterval less.
+	Idle = 12 * time.Hour
+
+	// earlierLife is the Life of the first versions of this program.
+	earlierLife = 12 * time.Hour
+)
+
+// RevokedUntil returns the times under which the store keeps that a session was revoked, by when it
+// was issued. The first is its end. The second is the end by earlierLife: servers of an earlier
+// version look for it there, and have stored it there.
+func RevokedUntil(issued time.Time) []time.Time {
+	return []time.Time{issued.Add(Life), issued.Add(earlierLife)}
+}
 
 // DeviceLife is how long a browser keeps its device token.
 const DeviceLife = 365 * 24 * time.Hour
@@ -75,12 +125,26 @@ type Accounts interface {
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
 }
 
-// Store keeps the IDs of revoked sessions and spent nonces.
+// Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
 type Store interface {
-	// Revoke stores an ID until it expires. It may be repeated.
-	Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error
-	// Revoked reports whether an ID was stored.
-	Revoked(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (bool, error)
+	// Revoke stores an ID under times, until each of them, and removes its record. It may be repeated.
+	Revoke(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) error
+	// Revoked reports whether an ID was stored under one of the times, and when its record says that
+	// the session was used last, which is zero if there is no record.
+	Revoked(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) (bool, time.Time, error)
+	// RecordSessions adds records, and updates those that are there, in one transaction. It leaves out
+	// sessions that have ended. Of an account with more than MaxListed records, it keeps those that
+	// were used last. Callers sort the records, so that concurrent calls do not wait for each other.
+	RecordSessions(ctx context.Context, list []Record) error
+	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
+	// last used one first.
+	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
+	// End revokes a session of an account and removes its record. It fails with ErrNoSession if the
+	// account has no record of it under this epoch.
+	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error
+	// EndOthers raises the epoch of an account to that of own, removes all records and adds own, with
+	// an entry in the trail. It fails with ErrDenied if the account is no longer in the epoch before.
+	EndOthers(ctx context.Context, own Record, now time.Time) error
 	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
 	// any number of concurrent calls one is the first. A crash of the database may lose what was
 	// spent within the last second.
@@ -90,8 +154,9 @@ type Store interface {
 // Authenticator proves passwords, and starts, reads and ends sessions. It is safe for concurrent
 // use.
 type Authenticator struct {
-	deps   Deps
-	nonces nonces
+	deps     Deps
+	nonces   nonces
+	recorder *recorder
 }
 
 // Deps are the dependencies of an Authenticator.
@@ -106,7 +171,9 @@ type Deps struct {
 	// answered at another.
 	Nodes bool
 	Audit audit.Log
-	Now   func() time.Time
+	// Log gets the failures of writing the list of sessions. It may be nil.
+	Log *slog.Logger
+	Now func() time.Time
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
@@ -129,9 +196,13 @@ func NewSignatures(r *secret.Ring) *Signatures {
 
 // NewAuthenticator returns an Authenticator.
 func NewAuthenticator(d Deps) *Authenticator {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
 	a := &Authenticator{
-		deps:   d,
-		nonces: localNonces{digest.NewNonces(d.Now)},
+		deps:     d,
+		nonces:   localNonces{digest.NewNonces(d.Now)},
+		recorder: newRecorder(d.Store, d.Log, d.Now),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -173,8 +244,7 @@ var (
 		"a proxy in front of this server must not change the path")
 
 	// ErrNotActivated means that the password is right and the account not active.
-	ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
-		"open the link in the activation message")
+	ErrNotActivated = account.ErrNotActivated
 )
 
 // Authenticate returns the account whose password a request proves, active or pending. Otherwise it
@@ -295,12 +365,24 @@ func (a *Authenticator) SignIn(
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	signatures, k := a.deps.Signatures(), secret.NewTicket(a.deps.Now())
-	k.Account, k.Epoch = owner.UID, owner.Epoch
-	return Grant{
-		Session: signatures.session.Issue(t.ID, k),
-		Device:  a.DeviceToken(t, owner),
-	}, nil
+	return a.grant(ctx, t, owner, from), nil
+}
+
+// Continue returns what the browser gets that has changed the password of an account. The change has
+// ended all sessions and device tokens, also those of this browser.
+func (a *Authenticator) Continue(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+) Grant {
+	return a.grant(ctx, t, owner, from)
+}
+
+// grant starts a session, for a person who has just proved the password, and has it listed soon.
+func (a *Authenticator) grant(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+) Grant {
+	token, r := a.issue(t, owner, a.deps.Now(), from)
+	a.recorder.add(ctx, r)
+	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 
 // record never logs a name that no account can have: what people type into the field for the name
@@ -336,7 +418,7 @@ func (a *Authenticator) ownerToken(
 	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device); ok {
 		// The name may have belonged to another account when the token was issued.
 		owner, err := a.owner(ctx, t, k.Account)
-		if err == nil && owner.User == user {
+		if err == nil && owner.User == user && owner.Passwords == k.Epoch {
 			return string(k.ID[:]), nil
 		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
 			return "", err
@@ -351,10 +433,12 @@ func (a *Authenticator) ownerToken(
 	return at.Link, nil
 }
 
-// DeviceToken returns a device token for the owner of an account, good for DeviceLife.
+// DeviceToken returns a device token for the owner of an account, good for DeviceLife or until the
+// password changes. Its epoch is the number of password changes. A token of an earlier version has
+// zero there, as if it had been issued before the first change.
 func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) string {
 	k := secret.NewTicket(a.deps.Now())
-	k.Account = owner.UID
+	k.Account, k.Epoch = owner.UID, owner.Passwords
 	return a.deps.Signatures().device.Issue(t.ID, k)
 }
 
@@ -374,52 +458,67 @@ func (a *Authenticator) owner(
 	return owner, nil
 }
 
-// read returns the ticket of a session that has not expired, and when it does. The session may have
-// been issued in the future.
-func (a *Authenticator) read(
-	t *tenant.Tenant, token string,
-) (k secret.Ticket, expires time.Time, ok bool) {
+// read returns the ticket of a session that has not reached Life. The session may have been issued in
+// the future.
+func (a *Authenticator) read(t *tenant.Tenant, token string) (k secret.Ticket, ok bool) {
 	k, ok = a.deps.Signatures().session.Read(t.ID, token)
-	expires = k.Issued.Add(Life)
-	return k, expires, ok && a.deps.Now().Before(expires)
+	return k, ok && a.deps.Now().Before(k.Issued.Add(Life))
 }
 
-// SignedIn returns the account of a session, by its token. It fails with ErrDenied if there is no
-// such session, or it has ended, and with secret.ErrSeal if the account's row was changed.
+// SignedIn returns the account of a session, by its token, and has its use recorded. It fails with
+// ErrDenied if there is no such session, or it has ended, and with secret.ErrSeal if the account's row
+// was changed.
 func (a *Authenticator) SignedIn(
-	ctx context.Context, t *tenant.Tenant, token string,
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
-	k, expires, ok := a.read(t, token)
+	owner, _, err := a.signedIn(ctx, t, token, from)
+	return owner, err
+}
+
+func (a *Authenticator) signedIn(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, secret.Ticket, error) {
+	refused := func(err error) (account.Account, secret.Ticket, error) {
+		return account.Account{}, secret.Ticket{}, err
+	}
+	k, ok := a.read(t, token)
 	if !ok || !k.Fresh(a.deps.Now(), Life, skew) {
-		return account.Account{}, ErrDenied
+		return refused(ErrDenied)
 	}
 	owner, err := a.owner(ctx, t, k.Account)
 	if fault.Is(err, fault.NotFound) || err == nil && (owner.Disabled || owner.Epoch != k.Epoch) {
-		return account.Account{}, ErrDenied
+		return refused(ErrDenied)
 	}
 	if err != nil {
-		return account.Account{}, err
+		return refused(err)
 	}
-	revoked, err := a.deps.Store.Revoked(ctx, t.ID, k.ID, expires)
+	revoked, seen, err := a.deps.Store.Revoked(ctx, k.Account, k.ID, RevokedUntil(k.Issued)...)
 	if err != nil {
-		return account.Account{}, err
+		return refused(err)
 	}
-	if revoked {
-		return account.Account{}, ErrDenied
+	// A session without a record counts as last used when it was issued.
+	if seen.Before(k.Issued) {
+		seen = k.Issued
 	}
-	return owner, nil
+	if revoked || a.deps.Now().Sub(seen) >= Idle {
+		return refused(ErrDenied)
+	}
+	if a.recorder.due(k.ID, seen) {
+		a.recorder.add(ctx, a.newRecord(owner, k, from))
+	}
+	return owner, k, nil
 }
 
 // SignOut ends a session. It succeeds if there is none.
 func (a *Authenticator) SignOut(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) error {
-	k, expires, ok := a.read(t, token)
+	k, ok := a.read(t, token)
 	if !ok {
 		return nil
 	}
 	// The write continues if the client disconnects.
-	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), t.ID, k.ID, expires)
+	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), k.Account, k.ID, RevokedUntil(k.Issued)...)
 	e := audit.Event{
 		Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request,
 	}

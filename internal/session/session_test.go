@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
@@ -31,8 +32,14 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
+	return newFixtureOn(t, nil, nil)
+}
+
+// newFixtureOn returns a fixture on a store, or on a new one if it is nil.
+func newFixtureOn(t testing.TB, s *world.Store, ring *secret.Ring) *fixture {
+	t.Helper()
 	w := world.New(t, world.Options{
-		Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}, JSON: true,
+		Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}, JSON: true, Store: s, SealRing: ring,
 	})
 	h := &fixture{World: w, deps: session.Deps{
 		Accounts: w.Accounts, Store: w.Store, Passwords: w.AccountDeps.Passwords, Audit: w.Audit, Now: w.Now,
@@ -371,7 +378,7 @@ func TestSession(t *testing.T) {
 		h.member("ann")
 		g, err := h.signIn("ann", password)
 		h.Must(err)
-		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		a, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		if err != nil || a.User != "ann" {
 			t.Fatalf("got account %+v, %v", a, err)
 		}
@@ -400,7 +407,14 @@ func TestSession(t *testing.T) {
 		"when it lies in the future by more than a minute": func(h *fixture, _ session.Grant) {
 			h.Advance(-time.Minute - time.Microsecond)
 		},
-		"after session.Life": func(h *fixture, _ session.Grant) { h.Advance(session.Life) },
+		"after session.Life":               func(h *fixture, _ session.Grant) { h.Advance(session.Life) },
+		"after session.Idle without a use": func(h *fixture, _ session.Grant) { h.Advance(session.Idle) },
+		"if an earlier version revoked it": func(h *fixture, g session.Grant) {
+			list, _, err := h.Sessions(h.Context(), h.Tenant, g.Session, world.NewOrigin())
+			h.Must(err)
+			r := list[0]
+			h.Must(h.Store.Revoke(h.Context(), r.Account, r.ID, r.Began.Add(12*time.Hour)))
+		},
 		"when the keys are rotated twice": func(h *fixture, _ session.Grant) {
 			h.SignRing = h.SignRing.Rotated(h.Now(), 2).Rotated(h.Now(), 2)
 		},
@@ -408,21 +422,34 @@ func TestSession(t *testing.T) {
 		t.Run("ends "+name, func(t *testing.T) {
 			h, g := begin(t)
 			end(h, g)
-			_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+			_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 			h.Is(err, session.ErrDenied)
 		})
 	}
 	t.Run("survives until its end, and one rotation of the keys", func(t *testing.T) {
 		h, g := begin(t)
 		h.SignRing = h.SignRing.Rotated(h.Now(), 2)
-		h.Advance(session.Life - time.Microsecond)
-		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		h.use(g.Session, session.Life-time.Microsecond)
+		h.Advance(time.Microsecond)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
+		h.Is(err, session.ErrDenied)
+	})
+	t.Run("survives until it has not been used for session.Idle", func(t *testing.T) {
+		h, g := begin(t)
+		h.use(g.Session, 15*time.Hour)
+		h.Advance(session.Idle - time.Microsecond)
+		h.restart() // what is known of the use is in the store
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
+		h.Advance(time.Microsecond) // and that last use was not written
+		h.restart()
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
+		h.Is(err, session.ErrDenied)
 	})
 	t.Run("survives a clock that is behind by a minute", func(t *testing.T) {
 		h, g := begin(t)
 		h.Advance(-time.Minute)
-		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("can be ended while it lies in the future", func(t *testing.T) {
@@ -430,7 +457,7 @@ func TestSession(t *testing.T) {
 		h.Advance(-24 * time.Hour)
 		h.Must(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()))
 		h.Advance(24 * time.Hour)
-		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Is(err, session.ErrDenied)
 	})
 	t.Run("survives the end of another session", func(t *testing.T) {
@@ -441,15 +468,15 @@ func TestSession(t *testing.T) {
 			t.Fatal("two sign-ins returned the same session")
 		}
 		h.Must(h.SignOut(t.Context(), h.Tenant, other.Session, world.NewOrigin()))
-		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("is invalid at another tenant", func(t *testing.T) {
 		h, g := begin(t)
-		_, err := h.SignedIn(t.Context(), h.At("other.test").Tenant, g.Session)
+		_, err := h.SignedIn(t.Context(), h.At("other.test").Tenant, g.Session, world.NewOrigin())
 		h.Is(err, session.ErrDenied)
 		h.Must(h.SignOut(t.Context(), h.At("other.test").Tenant, g.Session, world.NewOrigin()))
-		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session)
+		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
 	})
 	t.Run("is invalid when it is changed", func(t *testing.T) {
@@ -457,7 +484,7 @@ func TestSession(t *testing.T) {
 		for i := range len(g.Session) {
 			for _, c := range []string{"A", "_", "\n", ""} {
 				if bad := g.Session[:i] + c + g.Session[i+1:]; bad != g.Session {
-					_, err := h.SignedIn(t.Context(), h.Tenant, bad)
+					_, err := h.SignedIn(t.Context(), h.Tenant, bad, world.NewOrigin())
 					if !errors.Is(err, session.ErrDenied) {
 						t.Fatalf("%q is accepted: %v", bad, err)
 					}
@@ -467,7 +494,7 @@ func TestSession(t *testing.T) {
 		for _, bad := range []string{
 			"", g.Session + "=", g.Session + "A", g.Device, strings.Repeat("A", len(g.Session)),
 		} {
-			_, err := h.SignedIn(t.Context(), h.Tenant, bad)
+			_, err := h.SignedIn(t.Context(), h.Tenant, bad, world.NewOrigin())
 			h.Is(err, session.ErrDenied)
 			h.Must(h.SignOut(t.Context(), h.Tenant, bad, world.NewOrigin()))
 		}

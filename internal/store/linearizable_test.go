@@ -76,6 +76,10 @@ func (s *roundRobin) Activate(
 	return s.next().Activate(ctx, tenant, token, now)
 }
 
+func (s *roundRobin) Decline(ctx context.Context, d account.Decline, now time.Time) error {
+	return s.next().Decline(ctx, d, now)
+}
+
 func (s *roundRobin) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	return s.next().Find(ctx, tenant, user, now)
 }

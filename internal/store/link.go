@@ -23,6 +23,11 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 		if tx.Repeated() && slices.Equal(token, r.Token[:]) {
 			return nil
 		}
+		if !r.CheckOnly {
+			if err := removeForgotten(tx, r.Forgotten); err != nil {
+				return err
+			}
+		}
 		if err := mayResend(tx, a, r, now); err != nil || r.CheckOnly {
 			return err
 		}
@@ -46,6 +51,9 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 		if _, err := tx.Exec(`INSERT INTO replaced (token, account, message, email, until)
 			VALUES ($1, $2, $3, $4, $5)`,
 			token, r.Account.UID[:], r.Message[:], r.Was, engine.Micros(a.Expires)); err != nil {
+			return err
+		}
+		if err := keepOlder(tx, a, token, r, now); err != nil {
 			return err
 		}
 		for _, al := range r.Allowances {

@@ -2,12 +2,14 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
 	"dialtone/internal/account"
 	"dialtone/internal/outbox"
 	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/teststore"
 )
@@ -58,5 +60,39 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A program of an earlier version that changes the address does not forget where older links went. They
+// must not remove the account of the right person.
+func TestDeclineAfterOlderProgram(t *testing.T) {
+	ctx := t.Context()
+	e, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := teststore.OnSQLite(e, nil)
+	defer s.Close()
+	a := newSignup(addTenant(t, s, "one.test"), "ann")
+	r := account.LinkReplacement{
+		Account: a.Account, Was: a.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, Made: noon,
+		SealedToken: []byte("newer"),
+	}
+	if err := errors.Join(s.Create(ctx, a, noon), s.Resend(ctx, r, noon)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LinkedAddress(ctx, a.Account.Tenant, a.Token, noon); err != nil {
+		t.Fatalf("the older link to the same address: %v", err)
+	}
+	err = e.Write(func(tx engine.Tx) error {
+		_, err := tx.Exec(`UPDATE account SET email = 'right@mail.test'`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.LinkedAddress(ctx, a.Account.Tenant, a.Token, noon)
+	if !errors.Is(err, account.ErrReplaced) {
+		t.Errorf("after a change of the address: %v", err)
 	}
 }

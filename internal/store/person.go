@@ -46,10 +46,13 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		}
 		confirmed := ``
 		if c.Link != nil {
-			if err := useResetLink(tx, a, *c.Link, now); err != nil {
+			mailed, err := useResetLink(tx, a, *c.Link, now)
+			if err != nil {
 				return nil, err
 			}
-			confirmed = `confirmed = COALESCE(confirmed, $4), `
+			if mailed {
+				confirmed = `confirmed = COALESCE(confirmed, $4), `
+			}
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET credential = $2, has_sha256 = $3, `+confirmed+`
 			password_n = password_n + 1, password_at = $4, epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
@@ -73,67 +76,9 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 	return a, err
 }
 
-// AddResetLink implements account.PersonStore.
-func (s *Store) AddResetLink(ctx context.Context, tenant int64, user string, n account.Notice,
-	now time.Time) (a account.Account, err error) {
-	e := entry(ctx, audit.PasswordLink, now)
-	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockAccount(tx, tenant, user, now); err != nil {
-			return err
-		}
-		switch {
-		case a.Held:
-			return account.ErrHeld
-		case a.Pending():
-			return errNoAccount
-		}
-		if err := tx.Lock(addressKey(a)); err != nil {
-			return err
-		}
-		if err := removeResetLinks(tx, a); err != nil {
-			return err
-		}
-		if err := s.addNotice(tx, a, n); err != nil {
-			return err
-		}
-		return e.of(a).add(tx)
-	})
-	return a, err
-}
-
-// ResetLink implements account.PersonStore.
-func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
-	now time.Time) (list []account.Account, err error) {
-	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
-		a, err := scanAccount(row)
-		list = append(list, a)
-		return err
-	}, `SELECT `+accountColumns+` FROM account
-		WHERE tenant = $1 AND closed IS NULL AND activated IS NOT NULL AND NOT held
-			AND lower(email) = (SELECT lower(l.email) FROM link l JOIN account la ON la.uid = l.account
-				WHERE l.token = $2 AND l.kind = $3 AND l.until > $4 AND la.tenant = $1)
-		ORDER BY username`,
-		tenant, token[:], string(mailmsg.Reset), engine.Micros(now))
-	if err == nil && len(list) == 0 {
-		err = account.ErrLinkUsed
-	}
-	return list, err
-}
-
 // addressKey returns the key of the lock for reset links to an account's address.
 func addressKey(a account.Account) int64 {
 	return admission.Key("address", a.Tenant, []byte(strings.ToLower(a.Email)))
-}
-
-// useResetLink uses up a reset link that went to the account's address.
-func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time) error {
-	n, err := tx.Exec(`DELETE FROM link WHERE token = $1 AND kind = $2 AND until > $3 AND lower(email) = lower($4)
-		AND account IN (SELECT uid FROM account WHERE tenant = $5)`,
-		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant)
-	if err == nil && n == 0 {
-		err = account.ErrLinkUsed
-	}
-	return err
 }
 
 // removeResetLinks removes the reset links to the account's address.
@@ -145,8 +90,11 @@ func removeResetLinks(tx engine.Tx, a account.Account) error {
 }
 
 // addNotice adds the link of a message to the account's address and, unless the message is zero, its
-// outbox entry. It may be repeated.
+// outbox entry. A link without a message has no address. addNotice may be repeated.
 func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) error {
+	if n.Message == (mailmsg.ID{}) {
+		a.Email = ""
+	}
 	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, made, until)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
 		n.Token[:], a.UID[:], string(n.Kind), a.Email, engine.Micros(n.Made), engine.Micros(n.Until)); err != nil {

@@ -2,8 +2,14 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/session"
 	"dialtone/internal/store/engine"
 )
@@ -11,20 +17,184 @@ import (
 var _ session.Store = (*Store)(nil)
 
 // Revoke implements session.Store.
-func (s *Store) Revoke(ctx context.Context, tenant int64, id [16]byte, expires time.Time) error {
-	return s.engine.Write(func(tx engine.Tx) error {
-		_, err := markSpent(tx, id, expires)
-		return err
-	})
+func (s *Store) Revoke(_ context.Context, uid account.UID, id [16]byte, until ...time.Time) error {
+	return s.engine.Write(func(tx engine.Tx) error { return revoke(tx, uid, id, until) })
+}
+
+func revoke(tx engine.Tx, uid account.UID, id [16]byte, until []time.Time) error {
+	for _, t := range until {
+		if _, err := markSpent(tx, id, t); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(`DELETE FROM session WHERE account = $1 AND id = $2`, uid[:], id[:])
+	return err
 }
 
 // Revoked implements session.Store.
-func (s *Store) Revoked(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (bool, error) {
-	return isSpent(s.engine.Reads(ctx), id, expires)
+func (s *Store) Revoked(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) (
+	revoked bool, seen time.Time, err error) {
+	var us sql.NullInt64
+	first, last := engine.Micros(until[0]), engine.Micros(until[len(until)-1])
+	err = s.engine.Reads(ctx).Row(`SELECT EXISTS (SELECT 1 FROM spent WHERE expires IN ($1, $2) AND nonce = $3),
+		(SELECT seen FROM session WHERE account = $4 AND id = $3)`, first, last, id[:], uid[:]).Scan(&revoked, &us)
+	if us.Valid {
+		seen = engine.FromMicros(us.Int64)
+	}
+	return revoked, seen, err
+}
+
+const sessionColumns = `id, account, epoch, began, seen, until, net, browser`
+
+// insertSessions returns the statement that adds n records. The first SELECT, which has no rows, gives
+// the columns their types. CROSS JOIN has SQLite look up the account of each record; it would read all
+// accounts otherwise.
+func insertSessions(n int) string {
+	const columns = 8
+	var rows strings.Builder
+	for i := range n {
+		fmt.Fprintf(&rows, ` UNION ALL SELECT %s`, engine.Placeholders(2+i*columns, columns))
+	}
+	return `INSERT INTO session (` + sessionColumns + `)
+		SELECT r.id, r.account, r.epoch, r.began, r.seen, r.until, r.net, r.browser
+		FROM (SELECT ` + sessionColumns + ` FROM session WHERE 1 = 0` + rows.String() + `) r
+		CROSS JOIN account a
+		WHERE a.uid = r.account AND a.epoch = r.epoch AND a.closed IS NULL AND NOT a.held
+			AND NOT EXISTS (SELECT 1 FROM spent WHERE expires = r.began + $1 AND nonce = r.id)
+		ON CONFLICT (account, id) DO UPDATE SET seen = excluded.seen, until = excluded.until, net = excluded.net,
+			browser = excluded.browser WHERE excluded.seen > session.seen`
+}
+
+// selectCrowded returns the query for those of n accounts that have more than MaxListed records.
+func selectCrowded(n int) string {
+	return `SELECT account FROM session WHERE account IN (` + engine.Placeholders(2, n) + `)
+		GROUP BY account HAVING count(*) > $1`
+}
+
+// sessionStatements are the statements for several numbers of records. There are few, since engines
+// keep each.
+var sessionStatements = []struct {
+	n               int
+	insert, crowded string
+}{
+	{64, insertSessions(64), selectCrowded(64)},
+	{8, insertSessions(8), selectCrowded(8)},
+	{1, insertSessions(1), selectCrowded(1)},
+}
+
+// RecordSessions implements session.Store.
+func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		left := list
+		for _, statement := range sessionStatements {
+			for ; len(left) >= statement.n; left = left[statement.n:] {
+				records := []any{session.Life.Microseconds()}
+				accounts := []any{session.MaxListed}
+				for _, r := range left[:statement.n] {
+					records = append(records, r.ID[:], r.Account[:], r.Epoch, engine.Micros(r.Began),
+						engine.Micros(r.Seen), engine.Micros(r.Ends()), r.Net, r.Browser)
+					accounts = append(accounts, r.Account[:])
+				}
+				if _, err := tx.Exec(statement.insert, records...); err != nil {
+					return err
+				}
+				if err := removeOldest(tx, statement.crowded, accounts); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// removeOldest removes what crowded accounts have too many of.
+func removeOldest(tx engine.Tx, crowded string, args []any) error {
+	var accounts [][]byte
+	err := tx.Each(func(row engine.Scanner) error {
+		var uid []byte
+		err := row.Scan(&uid)
+		accounts = append(accounts, uid)
+		return err
+	}, crowded, args...)
+	for _, uid := range accounts {
+		if err != nil {
+			break
+		}
+		_, err = tx.Exec(`DELETE FROM session WHERE account = $1 AND id IN
+			(SELECT id FROM session WHERE account = $1 ORDER BY seen DESC, id LIMIT 100000 OFFSET $2)`,
+			uid, session.MaxListed)
+	}
+	return err
+}
+
+// Sessions implements session.Store.
+func (s *Store) Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) (
+	list []session.Record, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		r := session.Record{Account: uid, Epoch: epoch}
+		var id []byte
+		var began, seen int64
+		if err := row.Scan(&id, &began, &seen, &r.Net, &r.Browser); err != nil {
+			return err
+		}
+		copy(r.ID[:], id)
+		r.Began, r.Seen = engine.FromMicros(began), engine.FromMicros(seen)
+		list = append(list, r)
+		return nil
+	}, `SELECT id, began, seen, net, browser FROM session WHERE account = $1 AND epoch = $2 AND until > $3
+			AND NOT EXISTS (SELECT 1 FROM spent WHERE expires = began + $4 AND nonce = id)
+		ORDER BY seen DESC, id LIMIT $5`,
+		uid[:], epoch, engine.Micros(now), session.Life.Microseconds(), session.MaxListed)
+	return list, err
+}
+
+// End implements session.Store.
+func (s *Store) End(_ context.Context, uid account.UID, epoch int64, id [16]byte) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		var began int64
+		err := tx.Row(`SELECT began FROM session WHERE id = $1 AND account = $2 AND epoch = $3`,
+			id[:], uid[:], epoch).Scan(&began)
+		switch {
+		case errors.Is(err, sql.ErrNoRows) && tx.Repeated(): // an earlier run may have ended it
+			return nil
+		case errors.Is(err, sql.ErrNoRows):
+			return session.ErrNoSession
+		case err != nil:
+			return err
+		}
+		return revoke(tx, uid, id, session.RevokedUntil(engine.FromMicros(began)))
+	})
+}
+
+// EndOthers implements session.Store.
+func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
+	e := entry(ctx, audit.SessionsEnd, now)
+	return s.engine.Write(func(tx engine.Tx) error {
+		a, err := scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 AND epoch = $2
+			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))
+		if errors.Is(err, errNoAccount) {
+			if n, err := engine.Count(tx, `SELECT count(*) FROM session WHERE account = $1 AND id = $2`,
+				own.Account[:], own.ID[:]); err != nil || n > 0 {
+				return err // an earlier run was committed
+			}
+			return session.ErrDenied
+		} else if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, own.Account[:]); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`INSERT INTO session (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			own.ID[:], own.Account[:], own.Epoch, engine.Micros(own.Began), engine.Micros(own.Seen),
+			engine.Micros(own.Ends()), own.Net, own.Browser); err != nil {
+			return err
+		}
+		return e.of(a).add(tx)
+	})
 }
 
 // Spend implements session.Store.
-func (s *Store) Spend(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (first bool, err error) {
+func (s *Store) Spend(ctx context.Context, _ int64, id [16]byte, expires time.Time) (first bool, err error) {
 	n, err := s.engine.ExecSoon(ctx, insertSpent, engine.Micros(expires), id[:])
 	return n > 0, err
 }

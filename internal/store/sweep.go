@@ -6,6 +6,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
 )
 
 // Sweep implements account.Store.
@@ -43,5 +44,10 @@ func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept
 		swept.Others += n
 		swept.More = swept.More || n == int64(limit)
 	}
-	return swept, nil
+	// What could not be handled in a day is of no use to anybody any more.
+	n, err = tx.Exec(`DELETE FROM forgotten WHERE id IN (SELECT id FROM forgotten WHERE at <= $1 ORDER BY at LIMIT $2)`,
+		engine.Micros(now.Add(-throttle.Longest)), limit)
+	swept.Others += n
+	swept.More = swept.More || n == int64(limit)
+	return swept, err
 }

@@ -42,6 +42,12 @@ var (
 	AddressChangesPerAccount = Rule{1, 24 * time.Hour}
 	// ResendsPerAccount holds for the messages of one account after the first.
 	ResendsPerAccount = Rule{3, 24 * time.Hour}
+	// ForgottenPerAddress holds for people who write that they forgot their password, from an IPv4 address
+	// or an IPv6 /64. ForgottenPerSite holds in addition for an IPv6 /48.
+	ForgottenPerAddress = Rule{10, time.Hour}
+	ForgottenPerSite    = Rule{30, time.Hour}
+	// ResetsPerAccount holds for the messages with a reset link of one account.
+	ResetsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for failed signups from one address. The address is an IPv4 address or an
 	// IPv6 /64.
 	FailedSignups = Rule{60, 10 * time.Minute}
@@ -137,6 +143,7 @@ const (
 	LimitPerson        = "person"         // messages to an e-mail address, from all tenants
 	LimitResend        = "resend"         // messages of an account
 	LimitAddressChange = "address_change" // changes of an account's e-mail address
+	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
 	LimitName          = "name"           // wrong passwords for a name
@@ -146,13 +153,23 @@ const (
 // Signup returns the places that one signup takes for its origin. An IPv4-mapped address counts as
 // the IPv4 one, and an IPv6 address for its /64 and its /48.
 func (b Buckets) Signup(tenant int64, addr netip.Addr) []Allowance {
+	return b.origin("signup", tenant, addr, SignupsPerAddress, SignupsPerSite)
+}
+
+// Forgotten returns the places for one person who writes that they forgot their password, by the
+// rules for addresses of Signup.
+func (b Buckets) Forgotten(tenant int64, addr netip.Addr) []Allowance {
+	return b.origin("forgotten", tenant, addr, ForgottenPerAddress, ForgottenPerSite)
+}
+
+func (b Buckets) origin(kind string, tenant int64, addr netip.Addr, perAddress, perSite Rule) []Allowance {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is4() {
-		return []Allowance{{b.Of("signup", tenant, addr.String()), SignupsPerAddress, LimitAddress}}
+		return []Allowance{{b.Of(kind, tenant, addr.String()), perAddress, LimitAddress}}
 	}
 	return []Allowance{
-		{b.Of("signup", tenant, prefix(addr, 64)), SignupsPerAddress, LimitAddress},
-		{b.Of("signup", tenant, prefix(addr, 48)), SignupsPerSite, LimitSite},
+		{b.Of(kind, tenant, prefix(addr, 64)), perAddress, LimitAddress},
+		{b.Of(kind, tenant, prefix(addr, 48)), perSite, LimitSite},
 	}
 }
 

@@ -158,6 +158,16 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
 			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
 		}},
+		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
+
+		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
+			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true},
+			{
+				"02", "Safari", "iPhone", "2001:db8:1::/48", time.Now().Add(-72 * time.Hour),
+				time.Now().Add(-5 * time.Minute), false,
+			},
+			{"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour), false},
+		}}},
 		"/in":      {"home", homePage{in}},
 		"/signed":  {"signedin", signedInPage{in}},
 		"/error":   {"error", errorPage{f, 404, "error.not_found", "x"}},
@@ -181,6 +191,11 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
+	views["/forgot.html"] = view{"forgot", forgotPage{f}}
+	views["/reset.html"] = view{"reset", resetPage{f, []string{"alex"}}}
+	views["/reset/several"] = view{"reset", resetPage{f, []string{"alex", "bea"}}}
+	views["/reset/lost"] = view{"reset", resetPage{frame: f}}
+	views["/not-me.html"] = view{"notme", notMePage{f}}
 	views["/activated.html"] = view{"activation", activationPage{frame: f, State: activationDone}}
 	for _, state := range activationStates {
 		data := activationPage{frame: f, State: state, Expired: "Friday, 27 November 2026"}
@@ -188,6 +203,9 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			data.User = "alex"
 		}
 		views["/activate/"+string(state)] = view{"activation", data}
+	}
+	for _, state := range declineStates {
+		views["/decline/"+string(state)] = view{"decline", declinePage{f, state, "token"}}
 	}
 	for name, v := range allPages(hostile) {
 		views["/hostile/"+strings.ReplaceAll(name, " ", "-")] = v

@@ -85,7 +85,7 @@ func TestConfirmPage(t *testing.T) {
 		if body := p.body(); !strings.Contains(body, "\nAccount activated\n") {
 			t.Errorf("loaded again, the page says %s", body)
 		}
-		p.do(chromedp.Click(chromedp.CSS("main .button")))
+		p.do(chromedp.Click(chromedp.CSS(`main .after a[href="/login.html"]`)))
 		p.wait(`location.pathname === "/login.html" && document.getElementById("user")?.value === "alex"`)
 	})
 	t.Run("works after a wrong password and a reload", func(t *testing.T) {

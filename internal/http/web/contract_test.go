@@ -629,10 +629,15 @@ func TestMethods(t *testing.T) {
 	for _, row := range []struct{ path, allow string }{
 		{"/captcha.ashx", "GET, HEAD"}, {"/signup.ashx", "POST"},
 		{"/activate.ashx", "GET, HEAD, POST"}, {"/signin.ashx", "GET, HEAD, POST"},
+		{"/decline.ashx", "POST"}, {"/decline.html", "GET, HEAD, POST"},
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"},
 		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"}, {"/activated.html", "GET, HEAD"},
+		{"/sessions.ashx", "GET, HEAD, POST"}, {"/sessions.html", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "GET, HEAD, POST"}, {"/provision/linphone.xml", "GET, HEAD"},
 		{"/provision/zoiper.xml", "GET, HEAD"},
+		{"/forgot.ashx", "POST"}, {"/forgot.html", "GET, HEAD"},
+		{"/reset.ashx", "GET, HEAD, POST"}, {"/reset.html", "GET, HEAD"},
+		{"/not-me.ashx", "POST"}, {"/not-me.html", "GET, HEAD"},
 	} {
 		for _, method := range []string{
 			"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT",
@@ -1301,6 +1306,23 @@ func TestActivation(t *testing.T) {
 		}
 		s.Advance(30 * 24 * time.Hour)
 		opened(t, v.get(t, link), 400, "Your account is already active")
+	})
+
+	t.Run("leads to the phone until somebody has signed in with the link", func(t *testing.T) {
+		who := s.pending(t, "a.test")
+		link := s.link(t, who.email)
+		_, token, _ := strings.Cut(link, "token=")
+		const next = `data-next="/account.html#phone"`
+		for range 2 {
+			a := v.get(t, link)
+			if !strings.Contains(a.body, next) || !strings.Contains(a.body, `value="`+who.user+`"`) {
+				t.Errorf("the page is %s", a.body)
+			}
+		}
+		v.confirm(t, who.user, who.password, token).wantStatus(t, 200)
+		if a := v.get(t, link); strings.Contains(a.body, next) {
+			t.Errorf("after that, the page is %s", a.body)
+		}
 	})
 
 	t.Run("not by HEAD or prefetch", func(t *testing.T) {

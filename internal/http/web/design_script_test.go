@@ -484,7 +484,8 @@ func TestLargeText(t *testing.T) {
 	p := openTab(t, s, "/", chromedp.EmulateViewport(390, 844))
 	for _, path := range []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/error",
-		"/activate/confirm", "/activate/held",
+		"/forgot.html", "/reset/several", "/reset/lost", "/not-me.html", "/sessions.html",
+		"/activate/confirm", "/activate/held", "/activate/done", "/decline/ask", "/decline/active",
 	} {
 		for _, lang := range []string{"en", "de", "fr", "es", "ar"} {
 			p.do(chromedp.Navigate(s.URL + path + "?lang=" + lang))

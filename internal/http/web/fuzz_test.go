@@ -243,8 +243,13 @@ func TestRoutes(t *testing.T) {
 	documented := map[string]string{
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
 		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
+		"/decline.ashx": "POST", "/decline.html": "GET, HEAD, POST",
+		"/password.ashx": "POST", "/password.html": "GET, HEAD", "/.well-known/change-password": "GET, HEAD",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
+		"/sessions.ashx": "GET, HEAD, POST", "/sessions.html": "GET, HEAD",
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
+		"/forgot.ashx": "POST", "/reset.ashx": "GET, HEAD, POST", "/not-me.ashx": "POST",
+		"/forgot.html": "GET, HEAD", "/reset.html": "GET, HEAD", "/not-me.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",
 		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",

@@ -23,14 +23,8 @@ func (s *Site) turn(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	a, err := s.signedIn(r)
-	if fault.Is(err, fault.Unauthorized) {
-		// RFC 9110 section 15.5.2 requires a challenge. Browsers ignore a scheme that they do not
-		// know.
-		w.Header().Set("WWW-Authenticate", "Cookie")
-		return fault.New(fault.Unauthorized,
-			"sign in first; credentials for TURN are for people who are signed in")
-	} else if err != nil {
-		return err
+	if err != nil {
+		return signInFirst(w, err, "credentials for TURN are for people who are signed in")
 	}
 	if len(r.tenant.TURNURIs) == 0 {
 		return fault.New(fault.NotFound,

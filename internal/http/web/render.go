@@ -63,8 +63,8 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, login, account, provision, activation, error and devmail; data is the struct of
-// that page.
+// home, signup, login, forgot, reset, notme, account, password, provision, activation, error and
+// devmail; data is the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	parsed := p.byName[pageKey{tag, name}]
 	if parsed == nil {
@@ -129,8 +129,40 @@ type signupPage struct {
 	Confirm bool
 }
 
+// signInForm is the form for signing in, which two pages have.
+type signInForm struct {
+	frame
+	// User is the user name that is filled in, or empty.
+	User string
+	// Next is the address of the page after signing in.
+	Next string
+}
+
 // loginPage is /login.html.
 type loginPage struct{ frame }
+
+// Form returns the form of the page.
+func (p loginPage) Form() signInForm { return signInForm{p.frame, "", p.To("/account.html")} }
+
+// forgotPage is /forgot.html.
+type forgotPage struct{ frame }
+
+// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work.
+type resetPage struct {
+	frame
+	Users []string
+}
+
+// One returns the only user, or "" if there are several.
+func (p resetPage) One() string {
+	if len(p.Users) == 1 {
+		return p.Users[0]
+	}
+	return ""
+}
+
+// notMePage is /not-me.html.
+type notMePage struct{ frame }
 
 // sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the
 // page.
@@ -151,6 +183,12 @@ type accountPage struct {
 	// page.
 	Phone         *setup
 	Others, Tools []string
+}
+
+// passwordPage is /password.html. Name and Email are words that make a password weak.
+type passwordPage struct {
+	frame
+	Name, Email string
 }
 
 // setup is how a program is set up without typing.
@@ -203,7 +241,8 @@ const (
 	activationConfirm activationState = "confirm"
 )
 
-// activationPage is /activate.ashx, which works without scripts, unless the password has to be proved.
+// activationPage is /activate.ashx, which works without scripts, unless the password has to be proved. Its
+// form for signing in needs them.
 // It is also /activated.html, the address that a page gets whose link was used: the address has no
 // token, and says the same when it is loaded again.
 type activationPage struct {
@@ -214,6 +253,44 @@ type activationPage struct {
 	User string
 	// Expired says when the link expired, for the state expired. It may be empty.
 	Expired string
+	// Confirmed says that somebody with the link has signed in before.
+	Confirmed bool
+}
+
+// Form returns the form of the page. After the first time, the next step is to set up a phone.
+func (p activationPage) Form() signInForm {
+	next := p.To("/account.html")
+	if !p.Confirmed {
+		next += "#phone"
+	}
+	return signInForm{p.frame, p.User, next}
+}
+
+// declineState is what /decline.html says.
+type declineState string
+
+const (
+	// declineAsk: the account is pending, and nothing has happened yet.
+	declineAsk declineState = "ask"
+	// declineDone: this request removed the account.
+	declineDone declineState = "done"
+	// declineActive: the account was activated.
+	declineActive declineState = "active"
+	// declineHeld: an operator disabled the account.
+	declineHeld declineState = "held"
+	// declineGone: the link is unknown, or its message went to another address than the account has.
+	declineGone declineState = "gone"
+	// declineTrouble: the store failed, and nothing has happened.
+	declineTrouble declineState = "trouble"
+)
+
+// declinePage is /decline.html, where somebody who did not sign up removes the account. It works without
+// scripts. It does not name the account: a stranger chose the name.
+type declinePage struct {
+	frame
+	State declineState
+	// Token is that of the link, only for the state ask.
+	Token string
 }
 
 // errorPage is an answer of 404, 405, 421, 429 or 500 to a person.

@@ -67,6 +67,11 @@ func allPages(text string) map[string]view {
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
 			},
 		},
+		"password": {"password", passwordPage{in, text, text}},
+		"sessions": {"sessions", sessionsView{in, []listedSession{
+			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
+		}}},
+		"one session":    {"sessions", sessionsView{in, []listedSession{{Current: true}}}},
 		"home signed in": {"home", homePage{in}},
 		"signed in":      {"signedin", signedInPage{in}},
 		"scan": {"provision", provisionPage{
@@ -78,11 +83,24 @@ func allPages(text string) map[string]view {
 		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, ""}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
+
+		"forgot":        {"forgot", forgotPage{f}},
+		"reset":         {"reset", resetPage{f, []string{text}}},
+		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
+		"reset lost":    {"reset", resetPage{frame: f}},
+		"notme":         {"notme", notMePage{f}},
 	}
 	for _, state := range activationStates {
-		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text}}
+		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}
+	}
+	for _, state := range declineStates {
+		views["decline "+string(state)] = view{"decline", declinePage{f, state, text}}
 	}
 	return views
+}
+
+var declineStates = []declineState{
+	declineAsk, declineDone, declineActive, declineHeld, declineGone, declineTrouble,
 }
 
 var activationStates = []activationState{
@@ -181,8 +199,13 @@ func textsOf(t *testing.T, p *pages, tag i18n.Tag, page string) map[string]strin
 func TestScriptTexts(t *testing.T) {
 	p, a, found := mustPages(t), mustAssets(t), 0
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
-	for _, page := range []string{"signup", "login", "account", "activation confirm"} {
-		module := map[string]string{"activation confirm": "confirm.js"}[page]
+	for _, page := range []string{
+		"signup", "login", "account", "password", "activation done", "activation confirm",
+		"forgot", "reset", "notme",
+	} {
+		module := map[string]string{
+			"activation done": "activation.js", "activation confirm": "confirm.js", "password": "changepassword.js",
+		}[page]
 		if module == "" {
 			module = page + ".js"
 		}
@@ -286,6 +309,9 @@ func TestUnusedTexts(t *testing.T) {
 	for _, state := range activationStates {
 		used["activation."+string(state)] = true
 	}
+	for _, state := range declineStates {
+		used["decline."+string(state)] = true
+	}
 	for _, key := range []string{"error.other", "error.gone"} { // for kinds without a text, and for a used link
 		used[key], used[key+"_text"] = true, true
 	}
@@ -294,6 +320,7 @@ func TestUnusedTexts(t *testing.T) {
 		used[link.Label] = true
 	}
 	used["provision."+string(provision.JsSIP)] = true
+	used["sessions.on"], used["sessions.unknown"] = true, true
 	for _, k := range answer.Kinds() {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
@@ -307,16 +334,24 @@ func TestUnusedTexts(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	p := mustPages(t)
-	for _, page := range []string{"signup", "login", "activation confirm"} {
+	for _, page := range []string{
+		"signup", "login", "password", "activation done", "activation already", "activation confirm",
+		"reset",
+	} {
 		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		password := regexp.MustCompile(`<input id="password"[^>]*>`).FindString(string(out))
-		if password == "" || strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
-			t.Errorf("%s: password field is %q", page, password)
+		passwords := regexp.MustCompile(`<input id="(?:password|current)"[^>]*>`).FindAllString(string(out), -1)
+		if len(passwords) != strings.Count(string(out), `type="password"`) || len(passwords) == 0 {
+			t.Errorf("%s: password fields are %q", page, passwords)
 		}
-		submit := regexp.MustCompile(`<button[^>]*type="submit"[^>]*>`).FindString(string(out))
+		for _, password := range passwords {
+			if strings.Contains(password, "name=") || strings.Contains(password, "maxlength") {
+				t.Errorf("%s: password field is %q", page, password)
+			}
+		}
+		submit := regexp.MustCompile(`<button[^>]*type="submit" id="submit"[^>]*>`).FindString(string(out))
 		if !strings.Contains(submit, " disabled") {
 			t.Errorf("%s: the form could be sent without its script: %s", page, submit)
 		}
@@ -360,11 +395,15 @@ func TestActivationPage(t *testing.T) {
 		heading  string
 		has, not []string
 	}{
-		activationDone: {"Account activated", []string{login, `data-user="alex"`}, []string{signup, again}},
+		activationDone: {
+			"Account activated",
+			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html#phone"`},
+			[]string{again},
+		},
 		activationAlready: {
 			"Your account is already active",
-			[]string{login, `data-user="alex"`},
-			[]string{signup, again},
+			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html#phone"`},
+			[]string{again},
 		},
 		activationExpired:  {"This link has expired", []string{signup, "1 May 2026"}, []string{again}},
 		activationInvalid:  {"This link does not work", []string{signup}, []string{again}},
@@ -380,7 +419,7 @@ func TestActivationPage(t *testing.T) {
 	}
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
-			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", ""}
+			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", "", false}
 			if slices.Contains(statesWithUser, state) {
 				data.User = "alex"
 			}

@@ -185,7 +185,7 @@ func TestSignUpPage(t *testing.T) {
 		s.onSignup(good)
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
-		p.do(chromedp.Click(chromedp.ID("reveal")))
+		p.do(chromedp.Click(chromedp.ID("password-reveal")))
 		p.wait(`document.getElementById("password").type === "text"`)
 		p.fill("user", "alexa")
 		p.submit()
@@ -249,7 +249,7 @@ func TestSignUpPage(t *testing.T) {
 			}
 		}
 		if got, want := strings.Join(stops,
-			" "), " language user name email password reveal captcha_answer another submit"; got != want {
+			" "), " language user name email password password-reveal captcha_answer another submit"; got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.Focus(chromedp.ID("captcha_answer")), chromedp.KeyEvent(kb.Enter))
@@ -261,11 +261,11 @@ func TestSignUpPage(t *testing.T) {
 		s.onSignup(replyError(500, "server_error", "x"))
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
-		name := `document.getElementById("reveal").innerText.replace(/\s+/g, " ")`
+		name := `document.getElementById("password-reveal").innerText.replace(/\s+/g, " ")`
 		if got := eval[string](p, name); got != "Show password" {
 			t.Errorf("the button is called %q", got)
 		}
-		p.do(chromedp.Click(chromedp.ID("reveal")))
+		p.do(chromedp.Click(chromedp.ID("password-reveal")))
 		p.wait(`document.getElementById("status").textContent === "Your password is visible"`)
 		if got := eval[string](p, name); got != "Hide password" {
 			t.Errorf("the button is called %q", got)
@@ -692,7 +692,7 @@ func TestSignUpPage(t *testing.T) {
 	})
 
 	t.Run("explains missing JavaScript", func(t *testing.T) {
-		for _, path := range []string{"/signup.html", "/login.html"} {
+		for _, path := range []string{"/signup.html", "/login.html", "/activate/done", "/activated.html"} {
 			disable := chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
 				_, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
 					emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -912,7 +912,7 @@ func TestActivationScript(t *testing.T) {
 				p.wait(`document.querySelector("h1")?.textContent === "Account activated" &&
 					document.readyState === "complete"`)
 			}
-			p.do(chromedp.Click(chromedp.CSS("main .button")))
+			p.do(chromedp.Click(chromedp.CSS(`main .after a[href="/login.html"]`)))
 			p.wait(
 				`location.pathname === "/login.html" &&
 					document.getElementById("user")?.value === "alex" &&
@@ -936,12 +936,16 @@ func TestCopyButton(t *testing.T) {
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
-		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/scan/zoiper", "/copied",
-		"/error", "/nowhere",
+		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html",
+		"/sessions.html", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
+		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))
+	}
+	for _, state := range declineStates {
+		paths = append(paths, "/decline/"+string(state))
 	}
 	for name := range allPages("") {
 		paths = append(paths, "/hostile/"+strings.ReplaceAll(name, " ", "-"))

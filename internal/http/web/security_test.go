@@ -216,6 +216,13 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
+	pending := s.pending(t, "b.test")
+	_, token, _ := strings.Cut(s.link(t, pending.email), "?")
+	a = v.do(t, "POST", "/decline.ashx", token, "Content-Type", formType, "Origin", "https://shop.test",
+		"Sec-Fetch-Site", "cross-site")
+	if a.wantJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
+		t.Errorf("headers %v", a.header)
+	}
 	a = v.get(t, "/captcha.ashx", "Origin", "https://shop.test")
 	if a.wantJSON(t, 200); a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
 		t.Errorf("headers %v", a.header)
@@ -306,6 +313,10 @@ func TestResponseHeaders(t *testing.T) {
 		{"an unknown static file", v.get(t, "/static/../../etc/passwd"), 404, json, ""},
 		{"a page by a wrong method", v.do(t, "DELETE", "/login.html", "", html...), 405, page, "Allow"},
 		{"an account when signed out", v.get(t, "/account.html"), 303, page, "Location"},
+		{"sessions when signed out", v.get(t, "/sessions.ashx", html...), 401, page, "Www-Authenticate"},
+		{"sessions", v.get(t, "/sessions.ashx", "Cookie", signedIn.cookies()), 200, json, ""},
+		{"a page of sessions when signed out", v.get(t, "/sessions.html"), 303, page, "Location"},
+		{"a page of sessions", v.get(t, "/sessions.html", "Cookie", signedIn.cookies()), 200, page, ""},
 		{"a TURN credential when signed out", v.get(t, "/turn"), 401, json, "Www-Authenticate"},
 		{"a TURN credential without servers", v.get(t, "/turn", "Cookie", signedIn.cookies()), 404, json, ""},
 		{

@@ -55,9 +55,10 @@ func proved[F any](
 		a, challenge, err := s.deps.Authenticator.Authenticate(r.Context(), r.tenant, at)
 		if err == nil {
 			err = do(w, r, a, form)
-			if errors.Is(err, account.ErrHeld) || fault.Is(err, fault.NotFound) {
-				// The account was disabled or is gone since the proof. The answer is the same as to
-				// a proof that comes a moment later.
+			if errors.Is(err, account.ErrHeld) || errors.Is(err, account.ErrPasswordChanged) ||
+				fault.Is(err, fault.NotFound) {
+				// The account was disabled, has another password or is gone since the proof. The
+				// answer is the same as to a proof that comes a moment later.
 				challenge, err = s.deps.Authenticator.Deny(r.tenant)
 			}
 		}
@@ -99,14 +100,19 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	// A navigation is not a form of ours: a link to http://name:password@host/signin.ashx would sign
 	// a visitor in as somebody else, since browsers answer the challenge by themselves.
 	if r.Header.Get("Sec-Fetch-Mode") != "navigate" {
-		setCookie(w, r.tenant, sessionCookie, grant.Session, session.Life+afterLife)
-		setDevice(w, r, grant.Device)
+		setGrant(w, r, grant)
 	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool         `json:"ok"`
 		User string       `json:"user"`
 		Role account.Role `json:"role"`
 	}{true, a.User, a.Role})
+}
+
+// setGrant signs the browser in.
+func setGrant(w http.ResponseWriter, r *request, g session.Grant) {
+	setSession(w, r, g.Session)
+	setDevice(w, r, g.Device)
 }
 
 // notActivated adds to the error where the activation message was sent and its delivery state. The
@@ -185,7 +191,7 @@ func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
 
 // signedIn returns the account of the person who is signed in.
 func (s *Site) signedIn(r *request) (account.Account, error) {
-	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie))
+	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
 }
 
 // afterLife is how long a browser keeps the cookie of a session that is over, so that the person learns

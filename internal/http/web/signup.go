@@ -103,7 +103,7 @@ func (s *Site) activationPage(
 	p := activationPage{frame: s.newFrame(r.tenant, sp), State: state}
 	switch state {
 	case activationDone, activationConfirm, activationAlready:
-		p.User = a.User
+		p.User, p.Confirmed = a.User, !a.Confirmed.IsZero()
 	case activationExpired:
 		p.Expired = i18n.In(sp.tag).Day(a.Expires)
 	}

@@ -102,9 +102,22 @@ func (s *Site) routes() map[string]route {
 		"/activate.ashx": {
 			get: s.activate, post: proved(s, audit.Confirm, readToken, s.confirm), api: true,
 		},
-		"/signin.ashx":  {get: signin, post: signin, api: true},
-		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
-		"/signout.ashx": {post: s.signout},
+		"/signin.ashx":   {get: signin, post: signin, api: true},
+		"/resend.ashx":   {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
+		"/signout.ashx":  {post: s.signout},
+		"/sessions.ashx": {get: s.listSessions, post: s.endSessions},
+		"/decline.ashx":  {post: s.decline, api: true},
+		"/decline.html":  {get: s.declinePage, post: s.declineByPage},
+		"/password.ashx": {
+			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
+		},
+
+		"/forgot.ashx": {post: s.forgot, api: true},
+		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
+		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},
+		"/reset.html":  {get: s.resetPage},
+		"/not-me.ashx": {post: s.notMe, api: true},
+		"/not-me.html": {get: s.notMePage},
 
 		"/": {get: s.unlessSignedIn(
 			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),
@@ -116,10 +129,14 @@ func (s *Site) routes() map[string]route {
 		"/login.html": {get: s.unlessSignedIn(
 			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
 			"signedin", func(f frame) any { return signedInPage{f} })},
-		"/account.html": {get: s.personal(s.accountPage)},
+		"/account.html":  {get: s.personal(s.accountPage)},
+		"/password.html": {get: s.personal(s.passwordPage)},
+		sessionsPage:     {get: s.personal(s.showSessions)},
 		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
 			return activationPage{frame: f, State: activationDone}
 		})},
+
+		"/.well-known/change-password": {get: s.toPasswordPage},
 
 		"/robots.txt":  {get: s.robots},
 		"/favicon.ico": {get: s.favicon},
@@ -156,7 +173,9 @@ func (rt route) methods() string {
 func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 	r := &request{
 		Request: received,
-		from:    account.Origin{Addr: s.clientAddr(received), Request: newRequestID()},
+		from: account.Origin{
+			Addr: s.clientAddr(received), Request: newRequestID(), Agent: received.UserAgent(),
+		},
 	}
 	setHeaders(w.Header())
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {

@@ -61,8 +61,9 @@ type testServer struct {
 	db       *sql.DB // a second connection, for inspection and injected faults
 	count    *sql.Stmt
 
-	mu   sync.Mutex
-	mail map[string]message // parsed, by file name
+	mu            sync.Mutex
+	mail          map[string]message // parsed, by file name
+	authenticator *session.Authenticator
 }
 
 // options are what a test changes in a server.
@@ -144,7 +145,7 @@ func (s *testServer) start(t testing.TB) {
 	s.AccountDeps.AddressCeiling = s.options.ceiling
 	s.Rebuild()
 	s.Must(s.Outbox.Recover(ctx))
-	authenticator := session.NewAuthenticator(session.Deps{
+	s.authenticator = session.NewAuthenticator(session.Deps{
 		Accounts: s.Accounts, Store: s.Store, Passwords: s.AccountDeps.Passwords, Audit: s.Audit,
 		Now:        s.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(s.SignRing) },
@@ -152,7 +153,7 @@ func (s *testServer) start(t testing.TB) {
 	deps := web.Deps{
 		Tenants:        s.Tenants,
 		Accounts:       s.Accounts,
-		Authenticator:  authenticator,
+		Authenticator:  s.authenticator,
 		Captcha:        s.AccountDeps.Captcha,
 		TrustedProxies: s.options.proxies,
 		Log:            s.Logger,

@@ -10,7 +10,8 @@ import (
 // robots keeps search engines from opening links and the addresses that are for programs.
 func (s *Site) robots(w http.ResponseWriter, _ *request) error {
 	answer.Bytes(w, http.StatusOK, answer.TextType, []byte("User-agent: *\n"+
-		"Disallow: /*.ashx\nDisallow: /account.html\nDisallow: /provision\nDisallow: /turn\n"))
+		"Disallow: /*.ashx\nDisallow: /account.html\nDisallow: /password.html\n"+
+		"Disallow: /provision\nDisallow: /turn\n"))
 	return nil
 }
 

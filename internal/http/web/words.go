@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"regexp"
 	"strings"
+	"time"
 
 	"dialtone/internal/i18n"
 )
@@ -27,6 +28,9 @@ func (w wording) functions() template.FuncMap {
 		"program":   w.program,
 		"code":      code,
 		"setting":   newSetting,
+		"secret":    newSecretInput,
+		"moment":    w.moment,
+		"browser":   w.browser,
 	}
 }
 
@@ -38,6 +42,17 @@ type setting struct {
 func newSetting(label, value string) setting {
 	_, id, _ := strings.Cut(label, ".")
 	return setting{id, label, value}
+}
+
+// secretInput is the field of a password with its button. Kind is new or current, and What is what
+// the button shows.
+type secretInput struct {
+	ID, Kind string
+	What     template.HTML
+}
+
+func newSecretInput(id, kind string, what template.HTML) secretInput {
+	return secretInput{id, kind, what}
 }
 
 // choice is an entry of the menu of languages.
@@ -124,6 +139,23 @@ func (w wording) operator(platform string) (template.HTML, error) {
 // code returns a text of a program or a file, which is written from left to right.
 func code(text string) template.HTML {
 	return template.HTML(`<span class="code" dir="ltr">` + template.HTMLEscapeString(text) + `</span>`)
+}
+
+// moment returns the element with a time in words. A script adds how long ago that was.
+func (w wording) moment(t time.Time) template.HTML {
+	return template.HTML(`<time datetime="` + t.UTC().Format(time.RFC3339) + `">` +
+		template.HTMLEscapeString(w.Moment(t)) + `</time>`)
+}
+
+// browser names a browser and the system that it runs on. Both may be empty.
+func (w wording) browser(browser, system string) (template.HTML, error) {
+	switch {
+	case browser != "" && system != "":
+		return w.say("sessions.on", "browser", bdi("", browser), "system", bdi("", system))
+	case browser+system != "":
+		return bdi("", browser+system), nil
+	}
+	return w.say("sessions.unknown")
 }
 
 // programNames are the names that are the same in every language.

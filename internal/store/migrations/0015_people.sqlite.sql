@@ -35,16 +35,16 @@ CREATE TABLE forgotten (
 
 -- Sessions that may not have ended, as far as they are known: the token of a session says by itself whether it counts.
 CREATE TABLE session (
-	id      BLOB PRIMARY KEY, -- of the token, which needs the signing key too
+	id      BLOB NOT NULL,  -- of the token, which needs the signing key too
 	account BLOB NOT NULL REFERENCES account (uid) ON DELETE CASCADE,
 	epoch   BIGINT NOT NULL,  -- of the account when the session began
 	began   BIGINT NOT NULL,
 	seen    BIGINT NOT NULL,
 	until   BIGINT NOT NULL,
 	net     TEXT NOT NULL,    -- the prefix of the address
-	browser TEXT NOT NULL
+	browser TEXT NOT NULL,
+	PRIMARY KEY (account, id)
 ) WITHOUT ROWID;
-CREATE INDEX session_account ON session (account, began);
 CREATE INDEX session_until ON session (until);
 
 -- To find accounts by their address.

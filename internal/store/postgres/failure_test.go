@@ -145,7 +145,7 @@ func TestWriteWithoutAnswer(t *testing.T) {
 				return err
 			}},
 			{"undo", func() error { return proxied.Undo(ctx, undone, noon) }},
-			{"revoke", func() error { return proxied.Revoke(ctx, tenantID, [16]byte{byte(n)}, noon) }},
+			{"revoke", func() error { return proxied.Revoke(ctx, account.UID{}, [16]byte{byte(n)}, noon) }},
 			{"add a tenant", func() error {
 				_, err := proxied.AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
 				return err

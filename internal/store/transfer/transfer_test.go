@@ -83,7 +83,7 @@ func fillStore(t *testing.T, s *testStore) {
 	_, err := s.Disable(ctx, tenantIDs[0], "held", noon)
 	must(err)
 	must(s.Delete(ctx, tenantIDs[0], "closed", noon))
-	must(s.Revoke(ctx, tenantIDs[0], [16]byte{1, 2, 3}, noon))
+	must(s.Revoke(ctx, account.UID{}, [16]byte{1, 2, 3}, noon))
 	must(s.AddServer(ctx,
 		sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: tenantIDs[:1], Created: noon}))
 	again := newSignup(tenantIDs[0], "again")
@@ -96,10 +96,10 @@ func fillStore(t *testing.T, s *testStore) {
 		SealedToken: []byte("newer"),
 		Made:        noon,
 	}, noon))
-	_, err = s.AddResetLink(ctx, tenantIDs[0], "active", account.Notice{
+	_, err = s.AddResetLink(ctx, account.NewResetLink{Tenant: tenantIDs[0], User: "active", Notice: account.Notice{
 		Kind: mailmsg.Reset, Message: mailmsg.ID{3}, Token: [32]byte{3}, SealedToken: []byte("sealed"),
 		Made: noon, Until: noon.Add(time.Hour), Net: "192.0.2.0/24",
-	}, noon)
+	}}, noon)
 	must(err)
 	must(s.engine.Write(func(tx engine.Tx) error {
 		return tx.Script(`INSERT INTO forgotten (id, tenant, who, net, at)

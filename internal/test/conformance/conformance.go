@@ -63,7 +63,9 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Hooks", hookTests}, {"Notifications", notificationTests}, {"Claims", claimTests},
 		{"States", stateTests}, {"Closed names", nameTests}, {"Audit trail", trailTests}, {"Orphans", orphanTests},
 		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
-		{"Passwords", passwordTests}, {"Reset links", resetTests},
+		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
+		{"List of sessions", listTests},
+		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

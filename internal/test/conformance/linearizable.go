@@ -19,8 +19,8 @@ import (
 
 // Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
 // had been executed at one moment between its start and its end. Clients create, activate, confirm,
-// enable, disable, delete and find accounts with a few user names, and replace links and undo that,
-// while days pass. The store is closed and opened again several times. Then porcupine searches the
+// decline, enable, disable, delete and find accounts with a few user names, and replace links and undo
+// that, while days pass. The store is closed and opened again several times. Then porcupine searches the
 // history of each user name for an order of the calls that explains all answers, and the test fails
 // if there is none.
 func Linearizable(
@@ -79,6 +79,7 @@ const (
 	create    operation = "create"
 	activate  operation = "activate"
 	confirm   operation = "confirm"
+	decline   operation = "decline"
 	enable    operation = "enable"
 	enableNow operation = "enableNow"
 	disable   operation = "disable"
@@ -94,8 +95,8 @@ type request struct {
 	user  string
 	at    time.Time
 	uid   account.UID // of the account, except for enable, enableNow, disable, remove and find
-	link  [32]byte    // that create and resend set, activate and confirm open, and undo removes
-	was   string      // the address before the change, for resend and undo
+	link  [32]byte    // that create and resend set, activate, confirm and decline open, and undo removes
+	was   string      // the address before the change, for resend, undo and decline
 	email string      // the address that create and resend set
 }
 
@@ -134,7 +135,7 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 	}
 	c := request{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
 	var do func() (account.Account, error)
-	switch n := rng.IntN(14); {
+	switch n := rng.IntN(15); {
 	case n < 3:
 		a := h.signup(user, c.at)
 		a.Account.Email = h.anyAddress(rng)
@@ -152,6 +153,16 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 			c.op = confirm
 			do = func() (account.Account, error) { return h.Confirm(h.ctx, h.tenant, l.token, l.account.UID, c.at) }
 		}
+	case n == 14:
+		l, ok := h.anyLink(rng)
+		if !ok {
+			return
+		}
+		d := account.Decline{Account: l.account, Token: l.token, Recipient: allowance(newBucket(), 3)}
+		d.Account.Email = h.anyAddress(rng)
+		d.Places = [][16]byte{newID(), newID(), newID()}
+		c.op, c.uid, c.user, c.link, c.was = decline, l.account.UID, l.account.User, l.token, d.Account.Email
+		do = func() (account.Account, error) { return account.Account{}, h.Decline(h.ctx, d, c.at) }
 	case n >= 12:
 		l, ok := h.anyLink(rng)
 		if !ok {
@@ -258,6 +269,7 @@ type nameState struct {
 	closed       bool
 	link         [32]byte
 	olderLinks   string // the links before link, concatenated
+	sameAddress  string // those of olderLinks that went to email, since it was last changed
 	email        string
 }
 
@@ -265,10 +277,10 @@ func (s nameState) exists(at time.Time) bool {
 	return s.uid != account.UID{} && !s.closed && (s.active || s.expires.After(at))
 }
 
-// hadLink reports whether the account has had the link and got a newer one.
-func (s nameState) hadLink(link [32]byte) bool {
-	for i := 0; i < len(s.olderLinks); i += len(link) {
-		if s.olderLinks[i:i+len(link)] == string(link[:]) {
+// hasLink reports whether a link is one of several that are concatenated.
+func hasLink(links string, link [32]byte) bool {
+	for i := 0; i < len(links); i += len(link) {
+		if links[i:i+len(link)] == string(link[:]) {
 			return true
 		}
 	}
@@ -317,7 +329,7 @@ func (s nameState) after(c request) (nameState, error) {
 	}
 	if c.op == activate || c.op == confirm {
 		switch {
-		case s.uid != c.uid || s.closed || s.link != c.link && !s.hadLink(c.link):
+		case s.uid != c.uid || s.closed || s.link != c.link && !hasLink(s.olderLinks, c.link):
 			return s, errAbsent
 		case s.link != c.link:
 			return s, account.ErrReplaced
@@ -339,7 +351,7 @@ func (s nameState) after(c request) (nameState, error) {
 		}
 		return s, nil
 	}
-	if !s.exists(c.at) || c.op == resend && s.uid != c.uid {
+	if !s.exists(c.at) || (c.op == resend || c.op == decline) && s.uid != c.uid {
 		return s, errAbsent
 	}
 	switch c.op {
@@ -353,7 +365,25 @@ func (s nameState) after(c request) (nameState, error) {
 			return s, account.ErrAddressChanged
 		}
 		s.olderLinks += string(s.link[:])
+		s.sameAddress += string(s.link[:])
+		if c.email != c.was {
+			s.sameAddress = ""
+		}
 		s.link, s.email = c.link, c.email
+	case decline:
+		switch {
+		case s.link != c.link && !hasLink(s.olderLinks, c.link):
+			return s, errAbsent
+		case s.link != c.link && !hasLink(s.sameAddress, c.link):
+			return s, account.ErrReplaced
+		case s.held:
+			return s, account.ErrHeld
+		case s.active:
+			return s, account.ErrActive
+		case s.email != c.was:
+			return s, account.ErrAddressChanged
+		}
+		return nameState{}, nil
 	case enable:
 		if !s.held && !s.active {
 			return s, account.ErrWaiting

@@ -33,11 +33,16 @@ func newPassword(a account.Account, sealed string, at time.Time) account.Passwor
 	return account.PasswordChange{Account: a, Notice: notice(mailmsg.PasswordChanged, at)}
 }
 
+// newResetLink returns what AddResetLink takes for a user, without limits.
+func (t *test) newResetLink(user string, n account.Notice) account.NewResetLink {
+	return account.NewResetLink{Tenant: t.tenant, User: user, Notice: n}
+}
+
 // resetLink adds a reset link for the account of a user.
 func (t *test) resetLink(user string, at time.Time) account.Notice {
 	t.Helper()
 	n := notice(mailmsg.Reset, at)
-	_, err := t.AddResetLink(t.ctx, t.tenant, user, n, at)
+	_, err := t.AddResetLink(t.ctx, t.newResetLink(user, n), at)
 	t.must(err)
 	return n
 }
@@ -45,7 +50,7 @@ func (t *test) resetLink(user string, at time.Time) account.Notice {
 // wantResetLink compares the users that a reset link can choose among.
 func (t *test) wantResetLink(token [32]byte, at time.Time, want ...string) {
 	t.Helper()
-	list, err := t.ResetLink(t.ctx, t.tenant, token, at)
+	list, _, err := t.ResetLink(t.ctx, t.tenant, token, at)
 	if len(want) == 0 {
 		t.wantErr(err, account.ErrLinkUsed)
 		return
@@ -264,7 +269,7 @@ var resetTests = []testCase{
 		_, err := t.SetPassword(t.ctx, c, noon)
 		t.wantErr(err, account.ErrLinkUsed)
 		other := t.addTenant("b.test")
-		_, err = t.ResetLink(t.ctx, other, link.Token, noon)
+		_, _, err = t.ResetLink(t.ctx, other, link.Token, noon)
 		t.wantErr(err, account.ErrLinkUsed)
 		notMe := notice(mailmsg.PasswordChanged, noon)
 		_, err = t.SetPassword(t.ctx, account.PasswordChange{Account: t.find("ann", noon), Notice: notMe}, noon)
@@ -273,7 +278,7 @@ var resetTests = []testCase{
 	}},
 	{"does not wake a disabled or pending account", func(t *test) {
 		t.addPending("ann", noon)
-		_, err := t.AddResetLink(t.ctx, t.tenant, "ann", notice(mailmsg.Reset, noon), noon)
+		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", notice(mailmsg.Reset, noon)), noon)
 		t.wantKind(err, fault.NotFound)
 		t.addActive("bob", noon)
 		link := t.resetLink("bob", noon)
@@ -284,7 +289,7 @@ var resetTests = []testCase{
 		c.Link = &link.Token
 		_, err = t.SetPassword(t.ctx, c, noon)
 		t.wantErr(err, account.ErrHeld)
-		_, err = t.AddResetLink(t.ctx, t.tenant, "bob", notice(mailmsg.Reset, noon), noon)
+		_, err = t.AddResetLink(t.ctx, t.newResetLink("bob", notice(mailmsg.Reset, noon)), noon)
 		t.wantErr(err, account.ErrHeld)
 	}},
 	{"is without a message for an operator", func(t *test) {
@@ -292,10 +297,24 @@ var resetTests = []testCase{
 		t.ack([]outbox.Ref{ref(a)})
 		n := notice(mailmsg.Reset, noon)
 		n.Message = mailmsg.ID{}
-		_, err := t.AddResetLink(t.ctx, t.tenant, "ann", n, noon)
+		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", n), noon)
 		t.must(err)
 		t.wantEqual(t.pendingUsers(), nil)
 		t.wantResetLink(n.Token, noon, "ann")
+		// It proves no mailbox, so it is for this account alone and does not confirm it.
+		t.addWithAddress("bob", a.Account.Email, noon)
+		t.wantResetLink(n.Token, noon, "ann")
+		c := newPassword(t.find("bob", noon), "new", noon)
+		c.Link = &n.Token
+		_, err = t.SetPassword(t.ctx, c, noon)
+		t.wantErr(err, account.ErrLinkUsed)
+		c = newPassword(t.find("ann", noon), "new", noon)
+		c.Link = &n.Token
+		got, err := t.SetPassword(t.ctx, c, noon)
+		t.must(err)
+		if !got.Confirmed.IsZero() {
+			t.Error("the account is confirmed")
+		}
 	}},
 	{"is used once by many at the same time", func(t *test) {
 		users := []string{"ann", "bob", "cid", "dan"}
@@ -312,6 +331,26 @@ var resetTests = []testCase{
 		if kinds[succeeded] != 1 || kinds[fault.NotFound] != 7 {
 			t.Errorf("got %v", kinds)
 		}
+	}},
+	{"beside a change of the password, one of them happens", func(t *test) {
+		t.addActive("ann", noon)
+		link := t.resetLink("ann", noon)
+		proved := t.find("ann", noon)
+		kinds := t.concurrently(6, func(i int) error {
+			c := newPassword(proved, fmt.Sprint("new ", i), noon)
+			if i%2 == 0 {
+				c.Link = &link.Token
+			}
+			_, err := t.SetPassword(t.ctx, c, noon)
+			return err
+		})
+		if kinds[succeeded] != 1 || kinds[fault.NotFound]+kinds[fault.Conflict] != 5 {
+			t.Errorf("got %v", kinds)
+		}
+		if got := t.find("ann", noon); got.Passwords != 1 {
+			t.Errorf("changed %d times", got.Passwords)
+		}
+		t.wantResetLink(link.Token, noon)
 	}},
 	{"is removed when it has expired", func(t *test) {
 		t.addActive("ann", noon)

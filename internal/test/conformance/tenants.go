@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
 
@@ -276,12 +277,23 @@ var tenantTests = []testCase{
 }
 
 var sessionTests = []testCase{
+	{"are revoked under any of their times", func(t *test) {
+		for _, under := range []int{0, 1} {
+			id, until := newID(), session.RevokedUntil(noon)
+			t.must(t.Revoke(t.ctx, account.UID{}, id, until[under]))
+			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until...)
+			t.must(err)
+			if !got {
+				t.Errorf("a session revoked until %v is not revoked", until[under])
+			}
+		}
+	}},
 	{"are revoked one by one, also repeatedly", func(t *test) {
 		id, other := newID(), newID()
 		until := noon.Add(12 * time.Hour)
 		check := func(id [16]byte, until time.Time, want bool) {
 			t.Helper()
-			got, err := t.Revoked(t.ctx, t.tenant, id, until)
+			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until)
 			t.must(err)
 			if got != want {
 				t.Errorf("Revoked returns %v, want %v", got, want)
@@ -289,20 +301,20 @@ var sessionTests = []testCase{
 		}
 		check(id, until, false)
 		for range 2 {
-			t.must(t.Revoke(t.ctx, t.tenant, id, until))
+			t.must(t.Revoke(t.ctx, account.UID{}, id, until))
 			check(id, until, true)
 		}
 		check(other, until, false)
-		t.must(t.Revoke(t.ctx, t.tenant, other, until))
+		t.must(t.Revoke(t.ctx, account.UID{}, other, until))
 		check(id, until, true)
 		check(other, until, true)
 	}},
 	{"stay revoked until their time, despite a sweep", func(t *test) {
 		id, until := newID(), noon.Add(time.Hour)
-		t.must(t.Revoke(t.ctx, t.tenant, id, until))
+		t.must(t.Revoke(t.ctx, account.UID{}, id, until))
 		_, err := t.Sweep(t.ctx, until.Add(-tick), noon, 100)
 		t.must(err)
-		got, err := t.Revoked(t.ctx, t.tenant, id, until)
+		got, _, err := t.Revoked(t.ctx, account.UID{}, id, until)
 		t.must(err)
 		if !got {
 			t.Error("the session is not revoked after a sweep")
@@ -331,7 +343,7 @@ var sessionTests = []testCase{
 	}},
 	{"can be revoked by 20 concurrent calls", func(t *test) {
 		id := newID()
-		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, t.tenant, id, noon) })
+		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, account.UID{}, id, noon) })
 		if got[succeeded] != 20 {
 			t.Errorf("got %v", got)
 		}

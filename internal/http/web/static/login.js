@@ -1,104 +1,7 @@
-// The sign-in form. A right password for an account that is not active yet shows the panel that
-// sends the message again.
+// The page for signing in.
 
-import { byId, announce, showPanel } from "./page.js";
-import { say, writeBreakable } from "./texts.js";
-import { showProblems, clearProblems } from "./problems.js";
-import { answerTo, showFailure } from "./failures.js";
-import { onSubmit, refuse } from "./form.js";
-import { userName, userProblem, offerNames } from "./fields.js";
-import { exchange, exchangeTyped } from "./exchange.js";
-import { remembered, forget, keepTyped } from "./storage.js";
-import { keys, sound } from "./keys.js";
-import { attach, conceal } from "./password.js";
-import { offerResend } from "./resend.js";
-
-// The text for a delivery state that the person should know before looking for the message.
-const deliveryTexts = new Map([
-  ["failed", "mail_failed"], ["discarded", "mail_failed"], ["deferred", "mail_deferred"],
-]);
-
-function showInactive(user, password, { email = "", delivery }) {
-  const made = keys(user, byId("login").dataset.realm, password);
-  const showAddress = (address) => { writeBreakable(byId("inactive-email"), address); };
-  const notice = byId("inactive-mail");
-  const text = deliveryTexts.get(delivery);
-  showAddress(email);
-  if (text) {
-    notice.firstElementChild.textContent = say(text);
-    notice.hidden = false;
-    byId("wrong").open = true;
-    byId("inactive-spam").hidden = text === "mail_failed";
-  }
-  offerResend(user, made, {
-    sent(address) {
-      showAddress(address);
-      notice.hidden = true;
-      byId("inactive-spam").hidden = false;
-    },
-  });
-  showPanel("inactive");
-}
-
-/**
- * Sends the token of a link that was opened in this tab, with a proof of the password that was just
- * right.
- */
-async function confirmLink(user, password) {
-  const { token } = remembered();
-  if (!token) return false;
-  try {
-    const body = new URLSearchParams({ token });
-    const { status } = await exchange("/activate.ashx", { user, password }, { method: "POST", body });
-    return status === 200;
-  } catch {
-    // Without an answer the account stays unconfirmed. The sign-in goes on.
-    return false;
-  }
-}
-
-async function submit(showBusy) {
-  conceal();
-  clearProblems();
-  for (const said of document.querySelectorAll(".said")) said.hidden = true; // it is old now
-  const user = userName();
-  const typed = byId("password").value;
-  const problems = [];
-  const wrong = userProblem(user);
-  offerNames(wrong === "user_upper" ? [user.toLowerCase()] : []);
-  if (wrong) problems.push({ field: "user", text: say(wrong) });
-  if (!typed) problems.push({ field: "password", text: say("password_empty") });
-  if (problems.length) {
-    showProblems(problems);
-    return;
-  }
-  showBusy();
-  let answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
-  // Wrong guesses by others may have locked this name. A person with its link can still sign in.
-  if (answer?.status === 429 && await confirmLink(user, typed)) {
-    answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
-  }
-  if (!answer) return;
-  const { status, body, proven, password } = answer;
-  if (status === 200 && body.ok === true && proven) {
-    await confirmLink(user, password);
-    forget();
-    location.assign(byId("login").dataset.next);
-    // The form stays busy until the next page replaces it. Going back must not show the password
-    // again.
-    await new Promise((left) => { addEventListener("pagehide", left, { once: true }); });
-    byId("password").value = "";
-  } else if (status === 401 && proven) {
-    showProblems([{ text: say("wrong") }]);
-  } else if (body.error === "not_activated") {
-    showInactive(user, password, body);
-  } else {
-    showFailure(answer);
-  }
-}
-
-const focusFirst = () =>
-  ["user", "password"].map(byId).find((input) => input.value === "")?.focus({ preventScroll: true });
+import { byId, announce } from "./page.js";
+import { startSignIn, focusFirst } from "./signin.js";
 
 // Says why the person is here: they have signed out, or their session has ended. The address has the
 // id of the text, which is shown without this script too. Until the page has loaded, the browser moves
@@ -112,13 +15,4 @@ function sayWhy() {
   }, 0), { once: true });
 }
 
-if (sound) {
-  attach();
-  byId("user").value ||= remembered().user;
-  keepTyped("user");
-  onSubmit(byId("login"), submit);
-  focusFirst();
-  sayWhy();
-} else {
-  refuse();
-}
+if (startSignIn()) sayWhy();

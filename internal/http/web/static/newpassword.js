@@ -1,5 +1,5 @@
-// The field of a new password: the strength meter, and the note on characters that phones compute
-// differently.
+// The field of a new password: its rules, the strength meter, and the note on characters that phones
+// compute differently.
 
 import { byId, announce } from "./page.js";
 import { say } from "./texts.js";
@@ -10,7 +10,7 @@ const input = byId("password");
 export const count = (text) => [...text].length;
 
 /** The least number of characters of a new password. */
-export const minimum = 12;
+const minimum = 12;
 
 // Some of the commonest words in passwords, for the meter. The server refuses by a much longer
 // list.
@@ -63,6 +63,18 @@ export function strength(password, personal) {
   if (count(password) < minimum) return 0;
   const guess = bits(password, personal);
   return guess < 30 ? 1 : guess < 48 ? 2 : guess < 70 ? 3 : 4;
+}
+
+/**
+ * The text that says what is wrong with a new password for this user, or undefined. personal are words
+ * that make this person's password weak.
+ */
+export function passwordProblem(password, user, personal) {
+  const length = count(password);
+  if (length === 0) return say("password_empty");
+  if (length < minimum) return say("password_short", { count: length });
+  if (user.length > 2 && password.toLowerCase().includes(user.toLowerCase())) return say("password_user");
+  return strength(password, personal) < 2 ? say("password_weak") : undefined;
 }
 
 /**

@@ -1,33 +1,40 @@
-// The password field: the button that shows it, and the Caps Lock warning.
+// The password fields: the button that shows each, and the Caps Lock warning.
 
-import { byId, announce } from "./page.js";
+import { announce } from "./page.js";
 import { say } from "./texts.js";
 
-const input = byId("password");
+const fields = [...document.querySelectorAll(".inside")].map((box) => ({
+  input: box.querySelector("input"),
+  reveal: box.querySelector(".reveal"),
+  caps: box.nextElementSibling,
+}));
 
-function setType(type) {
+function setType({ input, reveal }, type) {
   input.type = type;
-  byId("reveal").classList.toggle("on", type === "text");
-  byId("reveal-word").textContent = say(type === "text" ? "conceal" : "reveal");
+  reveal.classList.toggle("on", type === "text");
+  reveal.querySelector(".word").textContent = say(type === "text" ? "conceal" : "reveal");
 }
 
 /**
- * Hides the password. A form calls it before it is sent, so that browsers offer to save the
+ * Hides the passwords. A form calls it before it is sent, so that browsers offer to save the
  * password.
  */
 export function conceal() {
-  setType("password");
+  for (const field of fields) setType(field, "password");
 }
 
-/** Shows the button beside the field and watches Caps Lock. */
+/** Shows the button beside each field and watches Caps Lock. */
 export function attach() {
-  const reveal = byId("reveal");
+  for (const field of fields) attachField(field);
+}
+
+function attachField(field) {
+  const { input, reveal, caps } = field;
   reveal.hidden = false;
   reveal.addEventListener("click", () => {
-    setType(input.type === "password" ? "text" : "password");
+    setType(field, input.type === "password" ? "text" : "password");
     announce(say(input.type === "text" ? "revealed" : "concealed"));
   });
-  const caps = byId("caps");
   const checkCaps = (event) => {
     if (!event.getModifierState) return;
     const on = event.getModifierState("CapsLock");

@@ -12,7 +12,7 @@ import { send } from "./http.js";
 import { remember, rememberSent, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
-import { attachMeter, attachNote, count, minimum, strength } from "./newpassword.js";
+import { attachMeter, attachNote, count, passwordProblem } from "./newpassword.js";
 import { offerResend } from "./resend.js";
 
 const form = byId("signup");
@@ -88,14 +88,8 @@ function check() {
   const email = value("email").trim();
   if (!email) add("email", "email_empty");
   else if (!isEmail(email)) add("email", "email_shape");
-  const password = value("password");
-  if (!password) add("password", "password_empty");
-  else if (count(password) < minimum) add("password", "password_short", { count: count(password) });
-  else if (user.length > 2 && password.toLowerCase().includes(user.toLowerCase())) {
-    add("password", "password_user");
-  } else if (strength(password, personal()) < 2) {
-    add("password", "password_weak");
-  }
+  const weak = passwordProblem(value("password"), user, personal());
+  if (weak) problems.push({ field: "password", text: weak });
   if (!/^[\s\p{Bidi_C}]*\p{Nd}+[\s\p{Bidi_C}]*$/u.test(value("captcha_answer"))) {
     add("captcha_answer", token ? "captcha_empty" : "captcha_lost");
   }

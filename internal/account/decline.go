@@ -1,0 +1,104 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+// DeclineStore removes a pending account for somebody who got its activation message and did not sign
+// up.
+type DeclineStore interface {
+	// LinkedAddress returns the pending account whose activation link a token is, or was before
+	// Resend replaced it with one to the same address. It fails with ErrActive and ErrHeld, with which
+	// it returns the account as well, with ErrReplaced for a link whose message went to another
+	// address than the account has now, and with fault.NotFound.
+	LinkedAddress(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Decline removes the account that LinkedAddress returns, with its links and messages, and uses up
+	// the allowance. It fails as LinkedAddress does, and with ErrAddressChanged if the account has
+	// another address than d says. Of Decline and Activate, one succeeds.
+	Decline(ctx context.Context, d Decline, now time.Time) error
+}
+
+// Decline is the removal of a pending account, with everything that its transaction needs.
+type Decline struct {
+	// Account is what LinkedAddress returned for Token.
+	Account Account
+	Token   [32]byte
+	// Recipient is the allowance of the account's address. All its places are taken, which Places
+	// identify.
+	Recipient throttle.Allowance
+	Places    [][16]byte
+}
+
+// Errors of Declinable and Decline.
+var (
+	ErrDeclineActive = &fault.Error{
+		Kind: fault.Conflict, Rule: "active", Cause: ErrActive,
+		Message: "the account is active, so this link cannot remove it; sign in, or choose a new password",
+	}
+	ErrDeclineHeld = &fault.Error{
+		Kind: fault.Conflict, Rule: "held", Cause: ErrHeld,
+		Message: "an operator has disabled the account, so this link cannot remove it; contact the operator",
+	}
+	// ErrDeclineGone does not say whether there is an account: the message may have gone to an address
+	// that was mistyped.
+	ErrDeclineGone = fault.New(fault.NotFound,
+		"no account with your address waits for this link; there is nothing left to remove")
+)
+
+// Declinable returns the pending account that Decline would remove, and fails as that does. It changes
+// nothing.
+func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string) (Account, error) {
+	token, ok := secret.ParseToken(text)
+	if !ok {
+		return Account{}, ErrDeclineGone
+	}
+	a, err := s.deps.Store.LinkedAddress(ctx, t.ID, token.Hash(), s.deps.Now())
+	return a, declineError(err)
+}
+
+// Decline removes the pending account whose activation message has this token, for somebody who did
+// not sign up. For 24 hours, the tenant sends no activation message to the address. Decline fails with
+// ErrDeclineActive and ErrDeclineHeld, with which it returns the account as well, and with
+// ErrDeclineGone.
+func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
+	a, err := s.Declinable(ctx, t, text)
+	if err == nil {
+		err = s.decline(context.WithoutCancel(ctx), t, a, text)
+	}
+	s.record(ctx, audit.AccountDecline, t, a, from, err)
+	return a, err
+}
+
+// decline removes an account that Declinable returned.
+func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text string) error {
+	token, _ := secret.ParseToken(text)
+	now := s.deps.Now()
+	d := Decline{Account: a, Token: token.Hash(), Recipient: s.recipient(t, a.Email)[0]}
+	for range d.Recipient.Rule.Limit {
+		d.Places = append(d.Places, NewUID(now))
+	}
+	ctx = audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
+	return declineError(s.deps.Store.Decline(ctx, d, now))
+}
+
+// declineError returns the error for a person of an error of DeclineStore.
+func declineError(err error) error {
+	switch {
+	case errors.Is(err, ErrActive):
+		return ErrDeclineActive
+	case errors.Is(err, ErrHeld):
+		return ErrDeclineHeld
+	case fault.Is(err, fault.NotFound):
+		return ErrDeclineGone
+	}
+	return err
+}

@@ -1,0 +1,104 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
+	"dialtone/internal/tenant"
+)
+
+// PasswordForm is a new password as it was received. All three hashes are required: the server
+// cannot derive the others from HA1, and without them phones that use them would be left with none.
+type PasswordForm struct{ HA1, HA1B, HA1SHA256 string }
+
+// Credential returns the hashes of the form. It fails with fault.Invalid.
+func (f PasswordForm) Credential() (c digest.Credential, err error) {
+	if f.HA1 == "" || f.HA1B == "" || f.HA1SHA256 == "" {
+		return c, fault.New(fault.Invalid, "ha1, ha1b, ha1_sha256 required")
+	}
+	if c.HA1, err = digest.ParseHA1(f.HA1); err != nil {
+		return c, errHA1
+	}
+	b, err := digest.ParseHA1(f.HA1B)
+	if err != nil {
+		return c, fault.Field("ha1b", "send MD5(user@realm:realm:password) as 32 hex digits")
+	}
+	sum, err := digest.ParseHA1SHA256(f.HA1SHA256)
+	if err != nil {
+		return c, fault.Field("ha1_sha256", "send SHA-256(user:realm:password) as 64 hex digits")
+	}
+	c.HA1B, c.SHA256 = &b, &sum
+	return c, nil
+}
+
+// ErrNotActivated means that the password is right and the account not active.
+var ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
+	"open the link in the activation message")
+
+// noticeLife is how long the link in a message about a change works.
+const noticeLife = 7 * 24 * time.Hour
+
+// ChangePassword gives an account a new password, for somebody who has proved the present one of
+// proved. All sessions and device tokens of the account end, and its owner gets a message. When
+// ChangePassword returns nil, the password is durable, and so is the message's outbox entry; when it
+// fails, neither exists, except with fault.ErrInDoubt. It returns the account as it is then. It fails
+// with fault.Invalid, ErrNotActivated, and the errors of PersonStore.SetPassword.
+func (s *Service) ChangePassword(
+	ctx context.Context, t *tenant.Tenant, proved Account, form PasswordForm, from Origin,
+) (Account, error) {
+	a, err := s.changePassword(context.WithoutCancel(ctx), t, proved, form, from)
+	s.record(ctx, audit.PasswordChange, t, proved, from, err)
+	return a, err
+}
+
+func (s *Service) changePassword(
+	ctx context.Context, t *tenant.Tenant, proved Account, form PasswordForm, from Origin,
+) (Account, error) {
+	if proved.Pending() {
+		return Account{}, ErrNotActivated
+	}
+	c, err := form.Credential()
+	if err != nil {
+		return Account{}, err
+	}
+	before, err := s.Credential(proved)
+	if err != nil {
+		return Account{}, err
+	}
+	if c.HA1 == before.HA1 {
+		return Account{}, fault.Rule("ha1", "same", "this is the present password; choose another one")
+	}
+	if err := checkPassword(t, proved, c); err != nil {
+		return Account{}, err
+	}
+	change := PasswordChange{
+		Account: proved,
+		Notice:  s.newNotice(proved, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
+	}
+	s.seal(&change.Account, c)
+	ctx = audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
+	a, err := s.deps.Store.SetPassword(ctx, change, s.deps.Now())
+	switch {
+	case err == nil:
+		s.write(a, change.Notice)
+	case errors.Is(err, fault.ErrInDoubt):
+		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: proved.UID, Message: change.Message})
+	}
+	return a, err
+}
+
+// seal sets the credential of an account, in the form that all programs on the store open.
+func (s *Service) seal(a *Account, c digest.Credential) {
+	a.HasSHA256 = c.SHA256 != nil
+	if s.deps.OldForm != nil && s.deps.OldForm() {
+		s.credentials.SealOld(a, c)
+	} else {
+		s.credentials.Seal(a, c)
+	}
+}

@@ -1,0 +1,391 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+const (
+	// ResetLife is how long a reset link works.
+	ResetLife = time.Hour
+	// MaxResetLife is how long a reset link may work that an operator makes.
+	MaxResetLife = 7 * 24 * time.Hour
+)
+
+// maxWho is the length of the longest name or address that somebody may have, in bytes.
+const maxWho = maxEmail
+
+// ResetStore is for people who have forgotten their password.
+type ResetStore interface {
+	// AddForgotten adds a row for somebody who wrote that they forgot their password, and takes a place
+	// under each limit of the sender. It fails with fault.Limited, and then changes nothing. It looks
+	// for no account.
+	AddForgotten(ctx context.Context, f Forgotten, now time.Time) error
+
+	// Forgotten returns up to limit rows, oldest first.
+	Forgotten(ctx context.Context, limit int) ([]Forgotten, error)
+
+	// RemoveForgotten removes a row, and reports whether it was there. Of concurrent calls one removes
+	// it.
+	RemoveForgotten(ctx context.Context, id ForgottenID) (bool, error)
+
+	// OfEmail returns the accounts with an address, in any case, ordered by user.
+	OfEmail(ctx context.Context, tenant int64, email string, now time.Time) ([]Account, error)
+
+	// AddResetLink adds a reset link for an active account, and its message unless that is zero. The link
+	// replaces the other reset links of the account's address. With a message it is for all active
+	// accounts of the address, and without one for this account only. It first removes the row
+	// r.Forgotten, if there is one, and takes a place under each limit. It fails with ErrHandled if the row
+	// is gone. It also fails with fault.NotFound for an account that is not there or not active, with
+	// ErrHeld, and with fault.Limited; then only the row is removed.
+	AddResetLink(ctx context.Context, r NewResetLink, now time.Time) (Account, error)
+
+	// ResetLink returns the active accounts that a reset link is for, ordered by user, and when it
+	// expires. It changes nothing. It fails with ErrLinkUsed.
+	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, time.Time, error)
+
+	// NotMe uses up the link of a message about a changed password, ends all sessions of its account,
+	// and adds a reset link n without a message, as AddResetLink does. The password may have been changed
+	// again since. It fails with ErrLinkUsed and ErrHeld, and with fault.NotFound for an account that is
+	// not there.
+	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
+}
+
+// ForgottenID identifies a Forgotten.
+type ForgottenID [16]byte
+
+// Forgotten is somebody who wrote that they forgot their password.
+type Forgotten struct {
+	ID     ForgottenID
+	Tenant int64
+	// Who is a user name or an address, as the person wrote it. It may be a password that was typed into
+	// the wrong field, so it is in no log and is removed within seconds.
+	Who string
+	// Net is the network that it came from.
+	Net string
+	// Allowances are those of the sender. The store does not return them.
+	Allowances []throttle.Allowance
+}
+
+// NewResetLink is a reset link, with everything that its transaction checks and takes.
+type NewResetLink struct {
+	Tenant int64
+	User   string
+	Notice
+	// Forgotten is the row that asked for the link, or zero.
+	Forgotten ForgottenID
+	// Allowances are those of the account and of the recipient.
+	Allowances []throttle.Allowance
+}
+
+// ErrHandled means that another server has handled a row of somebody who forgot a password.
+var ErrHandled = fault.New(fault.NotFound, "another server has handled this")
+
+// ForgottenRefusal is the error of AddForgotten for the limits of a sender.
+func ForgottenRefusal(w throttle.Wait) error {
+	return named(fault.Limit(w.For, "too many people have asked for a new password from your network; "+
+		"wait before trying again, or use another network"), w)
+}
+
+// ResetRefusal is the error of AddResetLink for the limits of an account and its address.
+func ResetRefusal(w throttle.Wait) error {
+	return named(fault.Limit(w.For, "too many messages were sent to this account or its address today"), w)
+}
+
+// Forgot notes that somebody has forgotten the password of an account. who is a user name or an
+// address. It does the same for every text that could be one: a server looks for the account later
+// (ServeForgotten). It fails with fault.Invalid and fault.Limited.
+func (s *Service) Forgot(ctx context.Context, t *tenant.Tenant, who string, from Origin) error {
+	err := checkWho(who)
+	if err == nil {
+		f := Forgotten{Tenant: t.ID, Who: who, Net: audit.Network(from.Addr)}
+		rand.Read(f.ID[:])
+		if !s.isDeveloper(from) {
+			f.Allowances = s.buckets.Forgotten(t.ID, from.Addr)
+		}
+		err = s.deps.Store.AddForgotten(context.WithoutCancel(ctx), f, s.deps.Now())
+	}
+	s.record(ctx, audit.PasswordForgot, t, Account{}, from, err)
+	return err
+}
+
+// checkWho refuses a text that is neither a user name nor an address.
+func checkWho(who string) error {
+	switch {
+	case strings.TrimSpace(who) == "":
+		return fault.Rule("account", "empty", "send the user name or the e-mail address of the account")
+	case len(who) > maxWho:
+		return fault.Rule("account", "long", "must have at most %d bytes; check it", maxWho)
+	case !utf8.ValidString(who) || strings.ContainsFunc(who, unicode.IsControl):
+		return fault.Rule("account", "control", "has a line break, tab or other control character; type it again")
+	}
+	return nil
+}
+
+// forgottenBatch is how many rows ServeForgotten reads at a time.
+const forgottenBatch = 100
+
+// ServeForgotten sends a message to everybody who wrote that they forgot their password and who has an
+// account. Several servers may call it at the same time: each row is handled by one of them. A row that
+// cannot be handled now stays for the next call. tenants returns a tenant by its ID.
+func (s *Service) ServeForgotten(ctx context.Context, tenants func(int64) (*tenant.Tenant, bool)) error {
+	for {
+		list, err := s.deps.Store.Forgotten(ctx, forgottenBatch)
+		if err != nil {
+			return err
+		}
+		var failed []error
+		handled := 0
+		for _, f := range list {
+			if ctx.Err() != nil {
+				break
+			}
+			t, ok := tenants(f.Tenant)
+			if !ok { // it is new, or was removed together with its rows
+				continue
+			}
+			if err := s.serveForgotten(context.WithoutCancel(ctx), t, f); err != nil {
+				failed = append(failed, err)
+			} else {
+				handled++
+			}
+		}
+		if len(list) < forgottenBatch || handled == 0 {
+			return errors.Join(failed...)
+		}
+	}
+}
+
+// serveForgotten handles one row.
+func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgotten) error {
+	a, err := s.forgotten(ctx, t, f.Who)
+	from := Origin{}
+	if net, err := netip.ParsePrefix(f.Net); err == nil {
+		from.Addr = net.Addr()
+	}
+	switch {
+	case err == nil && a.State() == Active:
+		return s.sendResetLink(ctx, t, a, f.ID, from)
+	case err == nil && a.State() == Waiting:
+		r := LinkReplacement{Account: a, Was: a.Email, Forgotten: f.ID}
+		return s.handled(ctx, audit.Resend, t, a, f.ID, from, s.resend(ctx, t, r, s.deps.Now()))
+	case err == nil:
+		err = ErrHeld
+	case !fault.Is(err, fault.NotFound):
+		return err
+	}
+	removed, failure := s.deps.Store.RemoveForgotten(ctx, f.ID)
+	if failure == nil && removed {
+		s.record(ctx, audit.PasswordLink, t, a, from, err)
+	}
+	return failure
+}
+
+// forgotten returns the account that somebody means by a user name, an address or a phone address: the
+// first active one or else the newest of those that wait.
+func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (Account, error) {
+	who = strings.TrimSpace(who)
+	if a, err := s.Find(ctx, t.ID, who); !fault.Is(err, fault.NotFound) {
+		return a, err
+	}
+	email, err := CleanEmail(who)
+	if err != nil {
+		return Account{}, fault.New(fault.NotFound, "there is no such account")
+	}
+	list, err := s.deps.Store.OfEmail(ctx, t.ID, email, s.deps.Now())
+	if err != nil {
+		return Account{}, err
+	}
+	if len(list) > 0 {
+		rank := map[State]int{Active: 0, Waiting: 1, Disabled: 2}
+		return slices.MinFunc(list, func(a, b Account) int {
+			if order := rank[a.State()] - rank[b.State()]; order != 0 || a.State() != Waiting {
+				return order
+			}
+			return b.Created.Compare(a.Created)
+		}), nil
+	}
+	user, host, _ := strings.Cut(email, "@")
+	if host != t.Host && host != t.Realm {
+		user = ""
+	}
+	return s.Find(ctx, t.ID, user)
+}
+
+// sendResetLink sends an active account a message with a reset link.
+func (s *Service) sendResetLink(
+	ctx context.Context, t *tenant.Tenant, a Account, id ForgottenID, from Origin,
+) error {
+	r := NewResetLink{
+		Tenant: t.ID, User: a.User, Notice: s.newNotice(a, mailmsg.Reset, ResetLife, ""), Forgotten: id,
+		// The places of activation messages are others: signups with somebody's address must not keep
+		// that person from a new password.
+		Allowances: []throttle.Allowance{{
+			Bucket: s.buckets.Of("reset", t.ID, a.UID.String()),
+			Rule:   throttle.ResetsPerAccount,
+			Limit:  throttle.LimitReset,
+		}, {
+			Bucket: s.buckets.Of("reset message", t.ID, RecipientKey(a.Email)),
+			Rule:   throttle.MessagesPerRecipient,
+			Limit:  throttle.LimitRecipient,
+		}},
+	}
+	changed, err := s.deps.Store.AddResetLink(ctx, r, s.deps.Now())
+	if err == nil {
+		a = changed
+	}
+	s.writeAfter(a, r.Notice, err)
+	return s.handled(ctx, audit.PasswordLink, t, a, id, from, err)
+}
+
+// handled ends the handling of a row that led to a change or to err. It records the outcome unless another
+// server has handled the row, and returns the error if the row stays for the next call.
+func (s *Service) handled(
+	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, id ForgottenID, from Origin, err error,
+) error {
+	switch fault.KindOf(err) {
+	case fault.Limited, fault.NotFound, fault.Conflict:
+		if errors.Is(err, ErrHandled) {
+			return nil
+		}
+		s.record(ctx, action, t, a, from, err)
+		_, err = s.deps.Store.RemoveForgotten(ctx, id)
+		return err
+	}
+	if err == nil {
+		s.record(ctx, action, t, a, from, nil)
+	}
+	return err
+}
+
+// writeAfter has the message of a change written after its transaction ended with err. If the
+// transaction may have been committed, a later flush of the outbox finds out.
+func (s *Service) writeAfter(a Account, n Notice, err error) {
+	switch {
+	case err == nil:
+		s.write(a, n)
+	case errors.Is(err, fault.ErrInDoubt):
+		s.deps.Outbox.Recheck(outbox.Ref{Tenant: a.Tenant, Account: a.UID, Message: n.Message})
+	}
+}
+
+// MakeResetLink makes a reset link that is not sent, for an operator, and returns its address. It fails
+// with fault.NotFound for an account that is not there or not active, and with ErrHeld.
+func (s *Service) MakeResetLink(
+	ctx context.Context, t *tenant.Tenant, user string, life time.Duration,
+) (address string, until time.Time, err error) {
+	token, n := s.unsentLink(life)
+	_, err = s.deps.Store.AddResetLink(ctx, NewResetLink{Tenant: t.ID, User: user, Notice: n}, s.deps.Now())
+	return t.PublicURL + mailmsg.Path(mailmsg.Reset, token), n.Until, err
+}
+
+// unsentLink returns a reset link without a message.
+func (s *Service) unsentLink(life time.Duration) (secret.Token, Notice) {
+	token, made := secret.NewToken(), s.deps.Now().UTC().Truncate(time.Microsecond)
+	return token, Notice{Kind: mailmsg.Reset, Token: token.Hash(), Made: made, Until: made.Add(life)}
+}
+
+// ResetLink returns the accounts that a reset link is for, ordered by user, and when it expires. It
+// changes nothing. It fails with ErrLinkUsed.
+func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) ([]Account, time.Time, error) {
+	token, ok := secret.ParseToken(text)
+	if !ok {
+		return nil, time.Time{}, ErrLinkUsed
+	}
+	return s.deps.Store.ResetLink(ctx, t.ID, token.Hash(), s.deps.Now())
+}
+
+// Reset sets a new password for one of the accounts of a reset link. It starts no session. It fails with
+// fault.Invalid, and with ErrLinkUsed for any link and account that do not belong together, whether or not
+// there is such an account.
+func (s *Service) Reset(
+	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
+) (Account, error) {
+	a, err := s.reset(ctx, t, text, user, p, from)
+	s.record(ctx, audit.PasswordReset, t, a, from, err)
+	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
+		err = ErrLinkUsed // the account was disabled or deleted since the link was read
+	}
+	return a, err
+}
+
+func (s *Service) reset(
+	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
+) (Account, error) {
+	list, _, err := s.ResetLink(ctx, t, text)
+	if err != nil {
+		return Account{}, err
+	}
+	i := slices.IndexFunc(list, func(a Account) bool { return a.User == user })
+	if i < 0 {
+		return Account{}, ErrLinkUsed
+	}
+	a, err := s.newCredential(t, list[i], p)
+	if err != nil {
+		return list[i], err
+	}
+	token, _ := secret.ParseToken(text)
+	hash := token.Hash()
+	c := PasswordChange{
+		Account: a, Link: (*[32]byte)(&hash),
+		Notice: s.newNotice(a, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
+	}
+	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, s.deps.Now())
+	if err != nil {
+		changed = list[i]
+	}
+	s.writeAfter(changed, c.Notice, err)
+	return changed, err
+}
+
+// byOwner returns a context for a change by the account's owner, which continues if the client
+// disconnects.
+func byOwner(ctx context.Context) context.Context {
+	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
+}
+
+// newCredential returns the account with the sealed credential of a new password. It fails with
+// fault.Invalid by the rules of a signup.
+func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) (Account, error) {
+	c, err := form.Credential()
+	if err != nil {
+		return a, err
+	}
+	if err := checkPassword(t, a, c); err != nil {
+		return a, err
+	}
+	s.seal(&a, c)
+	return a, nil
+}
+
+// NotMe is for somebody who did not change the password. It uses up the link of the message about the
+// change, ends all sessions, and returns the address of a reset link below the tenant's public URL. It
+// fails with ErrLinkUsed.
+func (s *Service) NotMe(ctx context.Context, t *tenant.Tenant, text string, from Origin) (string, error) {
+	var a Account
+	err := error(ErrLinkUsed)
+	next, n := s.unsentLink(ResetLife)
+	if token, ok := secret.ParseToken(text); ok {
+		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now())
+	}
+	s.record(ctx, audit.PasswordNotMe, t, a, from, err)
+	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
+		err = ErrLinkUsed
+	}
+	return mailmsg.Path(mailmsg.Reset, next), err
+}

@@ -1,0 +1,403 @@
+package account_test
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/test/world"
+)
+
+// withEmail sets the address of a person.
+func withEmail(email string) world.Option {
+	return func(p *world.Person) { p.Account.Email = email }
+}
+
+// answerForgotten handles all rows and writes the messages.
+func (o *fixture) answerForgotten() {
+	o.Helper()
+	o.Must(o.Accounts.ServeForgotten(o.Context(), o.Tenants.ByID))
+	o.Must(o.Outbox.Flush(o.Context()))
+}
+
+// wantForgotten checks how many rows are left.
+func (o *fixture) wantForgotten(want int) {
+	o.Helper()
+	if n := o.count(`SELECT count(*) FROM forgotten`); n != want {
+		o.Errorf("%d rows are left, want %d", n, want)
+	}
+}
+
+var linkOfKind = regexp.MustCompile(`(?m)^https://phone\.test(/[a-z-]+\.(?:html|ashx)\?token=([A-Za-z0-9_-]{43}))$`)
+
+// sent calls do, and returns for each new message its address and the path of its link without the token.
+// It returns the tokens too.
+func (o *fixture) sent(do func()) (messages, tokens []string) {
+	o.Helper()
+	before := o.Messages()
+	do()
+	for name, content := range o.Messages() {
+		if before[name] != "" {
+			continue
+		}
+		text := strings.ReplaceAll(content, "\r\n", "\n")
+		m := linkOfKind.FindStringSubmatch(text)
+		to := regexp.MustCompile(`(?m)^To: (.*)$`).FindStringSubmatch(text)
+		if m == nil || to == nil {
+			o.Fatalf("the message is %q", text)
+		}
+		o.Log.Hide(m[2])
+		messages = append(messages, to[1]+" "+strings.TrimSuffix(m[1], "?token="+m[2]))
+		tokens = append(tokens, m[2])
+	}
+	return messages, tokens
+}
+
+// newPassword returns the hashes of a new password.
+func (o *fixture) newPassword(user, text string) account.PasswordForm {
+	realm := o.Tenant.Realm
+	p := account.PasswordForm{
+		HA1: digest.Compute(user, realm, text).Hex(), HA1B: digest.ComputeB(user, realm, text).Hex(),
+		HA1SHA256: digest.ComputeSHA256(user, realm, text).Hex(),
+	}
+	o.Log.Hide(text, p.HA1, p.HA1B, p.HA1SHA256)
+	return p
+}
+
+const newWords = "nine foxes behind the lighthouse"
+
+// TestForgotten checks who gets which message. The first rows are those of accounts that expire.
+func TestForgotten(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("Ann@mail.test"))
+	o.Member("ben", withEmail("ann@mail.test"))
+	o.Join("cid", withEmail("cid@mail.test"))
+	o.Member("dan", withEmail("dan@mail.test"))
+	o.Disable("dan")
+	o.Join("eva", withEmail("both@mail.test"))
+	o.Member("fay", withEmail("both@mail.test"))
+	o.Member("gus", withEmail("gus@xn--mnchen-3ya.test"))
+	for _, c := range []struct{ name, who, want, log string }{
+		{"user name of a waiting account", "cid", "cid@mail.test /activate.ashx", `"resend","outcome":"ok"`},
+		{"address of a waiting account", "cid@mail.test", "cid@mail.test /activate.ashx", `"resend","outcome":"ok"`},
+		{"user name", "ben", "ann@mail.test /reset.html", `"password.link","outcome":"ok"`},
+		{"address of two accounts", "ANN@mail.test", "Ann@mail.test /reset.html", `"password.link","outcome":"ok"`},
+		{"phone address", "fay@phone.test", "both@mail.test /reset.html", `"password.link","outcome":"ok"`},
+		{"with spaces around", "  gus ", "gus@xn--mnchen-3ya.test /reset.html", `"password.link","outcome":"ok"`},
+		{"address in another script", "gus@münchen.test", "gus@xn--mnchen-3ya.test /reset.html",
+			`"password.link","outcome":"ok"`},
+		{"active account before one that waits", "both@mail.test", "both@mail.test /reset.html",
+			`"password.link","outcome":"ok"`},
+		{"disabled account", "dan", "", `"password.link","outcome":"held"`},
+		{"address of a disabled account", "dan@mail.test", "", `"password.link","outcome":"held"`},
+		{"unknown name", "nobody-of-that-name", "", `"password.link","outcome":"not_found"`},
+		{"unknown address", "nobody@mail.test", "", `"password.link","outcome":"not_found"`},
+		{"user name in capitals", "BEN", "", `"password.link","outcome":"not_found"`},
+		{"text with a wildcard", "%@mail.test", "", `"password.link","outcome":"not_found"`},
+		{"password", "correct horse battery staple", "", `"password.link","outcome":"not_found"`},
+	} {
+		logged := o.Log.Count(c.log)
+		messages, _ := o.sent(func() {
+			o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, c.who, world.NewOrigin()))
+			o.wantForgotten(1)
+			o.answerForgotten()
+		})
+		if got := strings.Join(messages, " "); got != c.want {
+			t.Errorf("%s: got the messages %q, want %q", c.name, got, c.want)
+		}
+		if o.Log.Count(c.log) != logged+1 {
+			t.Errorf("%s: the log does not contain %s", c.name, c.log)
+		}
+		o.wantForgotten(0)
+		o.Advance(25 * time.Hour)
+	}
+	for _, typed := range []string{"nobody-of-that-name", "correct horse", "nobody@mail"} {
+		if strings.Contains(o.Log.String(), typed) {
+			t.Errorf("the log contains %q", typed)
+		}
+	}
+}
+
+// countingStore counts the calls that look for an account, and those that add a row.
+type countingStore struct {
+	*store.Store
+	looked, added int
+}
+
+func (s *countingStore) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
+	s.looked++
+	return s.Store.Find(ctx, tenant, user, now)
+}
+
+func (s *countingStore) OfEmail(
+	ctx context.Context, tenant int64, email string, now time.Time,
+) ([]account.Account, error) {
+	s.looked++
+	return s.Store.OfEmail(ctx, tenant, email, now)
+}
+
+func (s *countingStore) AddForgotten(ctx context.Context, f account.Forgotten, now time.Time) error {
+	s.added++
+	return s.Store.AddForgotten(ctx, f, now)
+}
+
+// TestForgotWork checks that the work for an answer is the same for all texts.
+func TestForgotWork(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("ann@mail.test"))
+	o.Join("cid")
+	o.Member("dan")
+	o.Disable("dan")
+	for _, who := range []string{"ann", "ann@mail.test", "cid", "dan", "nobody", "nobody@mail.test", "a b c", "%"} {
+		s := &countingStore{Store: o.Store}
+		o.AccountDeps.Store = s
+		o.Rebuild()
+		rows := func() string {
+			return fmt.Sprint(o.count(`SELECT count(*) FROM taken`), o.count(`SELECT count(*) FROM forgotten`),
+				o.count(`SELECT count(*) FROM link`), o.count(`SELECT count(*) FROM outbox`))
+		}
+		taken, forgotten := o.count(`SELECT count(*) FROM taken`), o.count(`SELECT count(*) FROM forgotten`)
+		links, entries := o.count(`SELECT count(*) FROM link`), o.count(`SELECT count(*) FROM outbox`)
+		want := fmt.Sprint(taken+1, forgotten+1, links, entries)
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, who, world.NewOrigin()))
+		if got := rows(); got != want || s.looked != 0 || s.added != 1 {
+			t.Errorf("%q: got the rows %s, want %s; %d look-ups, %d additions", who, got, want, s.looked, s.added)
+		}
+	}
+}
+
+func TestForgotRefused(t *testing.T) {
+	o := newFixture(t)
+	for _, who := range []string{
+		"", "  ", "a\nb", "a\x00b", "a\x7fb", "\xff", strings.Repeat("a", 255), strings.Repeat("ü", 128),
+	} {
+		o.refused(o.Accounts.Forgot(o.Context(), o.Tenant, who, world.NewOrigin()), fault.Invalid)
+	}
+	o.wantForgotten(0)
+	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, strings.Repeat("a", 254), world.NewOrigin()))
+}
+
+// TestForgotLimit checks the limits of a sender, which survive a restart.
+func TestForgotLimit(t *testing.T) {
+	o := newFixture(t)
+	one := world.NewOrigin()
+	for range 10 {
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "nobody", one))
+	}
+	o.answerForgotten()
+	o.restart()
+	err := o.Accounts.Forgot(o.Context(), o.Tenant, "ann", one)
+	o.refused(err, fault.Limited)
+	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+	o.Must(o.Accounts.Forgot(o.Context(), o.At("other.test").Tenant, "ann", one))
+	o.wantForgotten(2)
+	o.Advance(time.Hour)
+	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", one))
+}
+
+// TestResetLimit checks that an account gets three messages a day, and the log says why there is no
+// other.
+func TestResetLimit(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	ask := func() int {
+		messages, _ := o.sent(func() {
+			o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+			o.answerForgotten()
+		})
+		o.wantForgotten(0)
+		return len(messages)
+	}
+	for range 3 {
+		if n := ask(); n != 1 {
+			t.Fatalf("%d messages, want one", n)
+		}
+	}
+	if n := ask(); n != 0 {
+		t.Errorf("%d messages beyond the limit", n)
+	}
+	if o.Log.Count(`"msg":"password.link","outcome":"rate_limited"`) != 1 {
+		t.Error("the log does not say that a limit was reached")
+	}
+	o.Advance(24 * time.Hour)
+	if n := ask(); n != 1 {
+		t.Errorf("%d messages after a day, want one", n)
+	}
+}
+
+// TestResetBesideSignups checks that signups with somebody's address, which anybody can send, do not keep
+// that person from a new password.
+func TestResetBesideSignups(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("home@mail.test"))
+	var err error
+	for i := 0; err == nil; i++ {
+		form := o.form(fmt.Sprint("stranger", i))
+		form.Email = "home@mail.test"
+		_, err = o.Accounts.Signup(o.Context(), o.Tenant, form, world.NewOrigin())
+	}
+	o.refused(err, fault.Limited)
+	messages, _ := o.sent(func() {
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+		o.answerForgotten()
+	})
+	if len(messages) != 1 {
+		t.Errorf("%d messages, want one", len(messages))
+	}
+}
+
+// TestServeForgottenByMany checks that each row is handled once by several workers.
+func TestServeForgottenByMany(t *testing.T) {
+	o := newFixture(t)
+	const people = 12
+	for i := range people {
+		user := fmt.Sprint("ann", i)
+		o.Member(user)
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, user, world.NewOrigin()))
+	}
+	messages, _ := o.sent(func() {
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if err := o.Accounts.ServeForgotten(o.Context(), o.Tenants.ByID); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		o.Must(o.Outbox.Flush(o.Context()))
+	})
+	o.wantForgotten(0)
+	if len(messages) != people || o.Log.Count(`"msg":"password.link"`) != people {
+		t.Errorf("%d messages and %d events, want %d", len(messages), o.Log.Count(`"msg":"password.link"`), people)
+	}
+}
+
+// resetToken asks for a reset link and returns its token.
+func (o *fixture) resetToken(who string) string {
+	o.Helper()
+	_, tokens := o.sent(func() {
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, who, world.NewOrigin()))
+		o.answerForgotten()
+	})
+	if len(tokens) != 1 {
+		o.Fatalf("%d messages, want one", len(tokens))
+	}
+	return tokens[0]
+}
+
+func TestReset(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("home@mail.test"))
+	o.Member("ben", withEmail("home@mail.test"))
+	token := o.resetToken("home@mail.test")
+	list, until, err := o.Accounts.ResetLink(o.Context(), o.Tenant, token)
+	o.Must(err)
+	if len(list) != 2 || list[0].User != "ann" || list[1].User != "ben" || !until.Equal(o.Now().Add(time.Hour)) {
+		t.Errorf("got %+v until %v", list, until)
+	}
+	messages, _ := o.sent(func() {
+		a, err := o.Accounts.Reset(o.Context(), o.Tenant, token, "ben", o.newPassword("ben", newWords), from(1))
+		o.Must(err)
+		o.Must(o.Outbox.Flush(o.Context()))
+		c, err := o.Accounts.Credential(a)
+		o.Must(err)
+		if c.HA1.Hex() != o.hash("ben", newWords) || c.HA1B == nil || c.SHA256 == nil || !a.HasSHA256 ||
+			a.Confirmed.IsZero() || a.Passwords != 1 {
+			t.Errorf("got %+v", a)
+		}
+	})
+	if got := strings.Join(messages, " "); got != "home@mail.test /not-me.html" {
+		t.Errorf("got the messages %q", got)
+	}
+	_, err = o.Accounts.Reset(o.Context(), o.Tenant, token, "ann", o.newPassword("ann", newWords), from(1))
+	o.Is(err, account.ErrLinkUsed)
+	for want, n := range map[string]int{`"msg":"password.reset","outcome":"ok"`: 1,
+		`"msg":"password.reset","outcome":"not_found"`: 1} {
+		if got := o.Log.Count(want); got != n {
+			t.Errorf("the log has %d of %s, want %d", got, want, n)
+		}
+	}
+}
+
+// TestResetRefused checks that a refusal is the same whether or not there is an account, and leaves the
+// link as it is.
+func TestResetRefused(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	o.Member("ben")
+	o.Join("cid")
+	o.Member("dan")
+	o.Disable("dan")
+	token := o.resetToken("ann")
+	reset := func(token, user string) error {
+		_, err := o.Accounts.Reset(o.Context(), o.Tenant, token, user, o.newPassword(user, newWords), from(1))
+		return err
+	}
+	for _, user := range []string{"ann", "ben", "cid", "dan", "nobody"} {
+		for _, bad := range []string{"", "x", secret.NewToken().Text(), token + "A"} {
+			o.Is(reset(bad, user), account.ErrLinkUsed)
+		}
+		if user != "ann" {
+			o.Is(reset(token, user), account.ErrLinkUsed)
+		}
+	}
+	other := o.At("other.test").Tenant
+	_, err := o.Accounts.Reset(o.Context(), other, token, "ann", o.newPassword("ann", newWords), from(1))
+	o.Is(err, account.ErrLinkUsed)
+	weak := func(p account.PasswordForm) {
+		t.Helper()
+		_, err := o.Accounts.Reset(o.Context(), o.Tenant, token, "ann", p, from(1))
+		o.refused(err, fault.Invalid)
+	}
+	weak(o.newPassword("ann", "qazwsxedcrfv"))
+	mixed := o.newPassword("ann", newWords)
+	mixed.HA1B = digest.ComputeB("ann", o.Tenant.Realm, "password").Hex()
+	weak(mixed)
+	weak(account.PasswordForm{HA1: mixed.HA1, HA1B: "x", HA1SHA256: mixed.HA1SHA256})
+	o.Must(reset(token, "ann"))
+}
+
+// TestNotMe checks the way back for somebody whose password was changed by another.
+func TestNotMe(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	token := o.resetToken("ann")
+	_, said := o.sent(func() {
+		_, err := o.Accounts.Reset(o.Context(), o.Tenant, token, "ann", o.newPassword("ann", newWords), from(1))
+		o.Must(err)
+		o.Must(o.Outbox.Flush(o.Context()))
+	})
+	before, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
+	o.Must(err)
+	_, err = o.Accounts.NotMe(o.Context(), o.At("other.test").Tenant, said[0], from(1))
+	o.Is(err, account.ErrLinkUsed)
+	path, err := o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
+	o.Must(err)
+	after, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
+	o.Must(err)
+	if after.Epoch != before.Epoch+1 {
+		t.Error("the sessions go on")
+	}
+	next, ok := strings.CutPrefix(path, "/reset.html?token=")
+	o.Log.Hide(next)
+	if !ok {
+		t.Fatalf("got %q", path)
+	}
+	_, err = o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
+	o.Is(err, account.ErrLinkUsed)
+	_, err = o.Accounts.Reset(o.Context(), o.Tenant, next, "ann", o.newPassword("ann", newWords+"!"), from(1))
+	o.Must(err)
+	if o.Log.Count(`"msg":"password.not-me","outcome":"ok"`) != 1 {
+		t.Error("the log does not say that somebody did not change the password")
+	}
+}

@@ -1,0 +1,63 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"dialtone/internal/account"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
+	"dialtone/internal/session"
+)
+
+// readPassword reads a new password, and checks its shape before the proof: a mistake in it does not
+// cost a challenge.
+func readPassword(
+	w http.ResponseWriter, r *http.Request, _ *session.Attempt,
+) (f account.PasswordForm, err error) {
+	err = readForm(w, r,
+		&form.Field{Name: "ha1", Into: &f.HA1},
+		&form.Field{Name: "ha1b", Into: &f.HA1B},
+		&form.Field{Name: "ha1_sha256", Into: &f.HA1SHA256},
+	)
+	if err == nil {
+		_, err = f.Credential()
+	}
+	return f, err
+}
+
+// changePassword takes a new password. A session of the account that came with the request goes on,
+// and all others end.
+func (s *Site) changePassword(
+	w http.ResponseWriter, r *request, proved account.Account, f account.PasswordForm,
+) error {
+	// If the session cannot be read, the person has to sign in again.
+	owner, err := s.signedIn(r)
+	goesOn := err == nil && owner.UID == proved.UID
+	a, err := s.deps.Accounts.ChangePassword(r.Context(), r.tenant, proved, f, r.from)
+	if errors.Is(err, account.ErrNotActivated) {
+		return s.notActivated(r, proved, err)
+	} else if err != nil {
+		return err
+	}
+	if goesOn {
+		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, a, r.from))
+	} else {
+		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
+	}
+	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+func (s *Site) passwordPage(w http.ResponseWriter, r *request, a account.Account) error {
+	sp := s.pageLanguage(r)
+	p := passwordPage{frame: s.switching(r.tenant, sp), Name: a.Name, Email: a.Email}
+	p.SignedIn = a.User
+	return s.show(w, sp, "password", p)
+}
+
+// toPasswordPage is where password managers look for the page that changes a password
+// (https://w3c.github.io/webappsec-change-password-url/).
+func (s *Site) toPasswordPage(w http.ResponseWriter, r *request) error {
+	http.Redirect(w, r.Request, s.newFrame(r.tenant, s.pageLanguage(r)).To("/password.html"), http.StatusSeeOther)
+	return nil
+}

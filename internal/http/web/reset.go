@@ -1,0 +1,138 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/http/form"
+)
+
+// forgot notes that somebody has forgotten a password. The answer is the same for every account and for
+// none.
+func (s *Site) forgot(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
+		return err
+	}
+	who := form.Field{Name: "account"}
+	if err := readForm(w, r.Request, &who); err != nil {
+		return err
+	}
+	if err := s.deps.Accounts.Forgot(r.Context(), r.tenant, who.Value, r.from); err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, struct {
+		OK bool `json:"ok"`
+	}{true})
+}
+
+// resetLink answers which accounts a reset link is for. It uses nothing up.
+func (s *Site) resetLink(w http.ResponseWriter, r *request) error {
+	token := tokenOf(r.URL)
+	if token == "" {
+		return errNoToken
+	}
+	list, until, err := s.deps.Accounts.ResetLink(r.Context(), r.tenant, token)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, struct {
+		Accounts []string  `json:"accounts"`
+		Until    time.Time `json:"until"`
+	}{usersOf(list), until})
+}
+
+var errNoToken = fault.Field("token", "send the token of the link")
+
+// usersOf returns the user names of accounts.
+func usersOf(list []account.Account) (users []string) {
+	for _, a := range list {
+		users = append(users, a.User)
+	}
+	return users
+}
+
+// reset takes a new password from somebody who has a reset link.
+func (s *Site) reset(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
+		return err
+	}
+	var token, user string
+	var p account.PasswordForm
+	err := readForm(w, r.Request,
+		&form.Field{Name: "token", Into: &token},
+		&form.Field{Name: "user", Into: &user},
+		&form.Field{Name: "ha1", Into: &p.HA1},
+		&form.Field{Name: "ha1b", Into: &p.HA1B},
+		&form.Field{Name: "ha1_sha256", Into: &p.HA1SHA256},
+	)
+	if err != nil {
+		return err
+	}
+	if token == "" || user == "" || p.HA1 == "" || p.HA1B == "" || p.HA1SHA256 == "" {
+		return fault.New(fault.Invalid, "token, user, ha1, ha1b, ha1_sha256 required")
+	}
+	a, err := s.deps.Accounts.Reset(r.Context(), r.tenant, token, user, p, r.from)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+// resetPage shows the form for a new password, with the accounts that the link is for.
+func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
+	sp := s.pageLanguage(r)
+	list, _, err := s.deps.Accounts.ResetLink(r.Context(), r.tenant, tokenOf(r.URL))
+	status := http.StatusOK
+	switch {
+	case fault.Is(err, fault.NotFound):
+		status = http.StatusNotFound
+	case err != nil:
+		return err
+	case list[0].Lang != sp.tag: // that of the message
+		sp = pageLanguage{list[0].Lang, true}
+	}
+	return s.linkPage(w, status, sp, "reset", resetPage{s.newFrame(r.tenant, sp), usersOf(list)})
+}
+
+// notMePage shows the form for somebody who did not change the password.
+func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
+	sp := s.pageLanguage(r)
+	return s.linkPage(w, http.StatusOK, sp, "notme", notMePage{s.newFrame(r.tenant, sp)})
+}
+
+// linkPage writes a page whose address has a token.
+func (s *Site) linkPage(w http.ResponseWriter, status int, sp pageLanguage, name string, data any) error {
+	page, err := s.pages.render(sp.tag, name, data)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Robots-Tag", "noindex")
+	w.Header()["Referrer-Policy"] = noReferrer
+	writePage(w, status, page)
+	return nil
+}
+
+// notMe uses up the link of a message about a changed password.
+func (s *Site) notMe(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
+		return err
+	}
+	token := form.Field{Name: "token"}
+	if err := readForm(w, r.Request, &token); err != nil {
+		return err
+	}
+	if token.Value == "" {
+		return errNoToken
+	}
+	path, err := s.deps.Accounts.NotMe(r.Context(), r.tenant, token.Value, r.from)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, struct {
+		OK    bool   `json:"ok"`
+		Reset string `json:"reset"`
+	}{true, path})
+}

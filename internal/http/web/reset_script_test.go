@@ -1,0 +1,147 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"testing"
+)
+
+// onPost makes the server answer a POST, and returns a function for the forms that it got.
+func (s *pageServer) onPost(path string, h http.HandlerFunc) (forms func() []url.Values) {
+	var got []url.Values
+	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		f, _ := url.ParseQuery(string(body))
+		s.mu.Lock()
+		got = append(got, f)
+		s.mu.Unlock()
+		h(w, r)
+	})
+	return func() []url.Values {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return got
+	}
+}
+
+// TestForgotPage checks that the page says the same after every text that it can send.
+func TestForgotPage(t *testing.T) {
+	s := newPageServer(t)
+	forms := s.onPost("/forgot.ashx", reply(200, `{"ok":true}`))
+	p := openTab(t, s, "/forgot.html")
+	p.ready()
+	p.submit()
+	p.wait(`!document.getElementById("account-error").hidden`)
+	if n := len(forms()); n != 0 {
+		t.Fatalf("an empty form was sent %d times", n)
+	}
+	var said string
+	for i, account := range []string{"alex", "nobody@example.org"} {
+		p = openTab(t, s, "/forgot.html")
+		p.ready()
+		p.fill("account", " "+account+" ")
+		p.submit()
+		p.wait(`!document.getElementById("sent").hidden && document.activeElement.id === "sent-title"`)
+		text := eval[string](p, `document.getElementById("sent").innerText`)
+		if i > 0 && text != said {
+			t.Errorf("the page says %q, and %q before", text, said)
+		}
+		said = text
+		if got := forms()[i].Get("account"); got != account {
+			t.Errorf("the server got %q", got)
+		}
+	}
+	for answer, want := range map[string]http.HandlerFunc{
+		`!document.getElementById("account-error").hidden`: replyError(400, "invalid_request", "x"),
+		`/Too many attempts/.test(summary.innerText)`:      replyError(429, "rate_limited", "x"),
+		`/did not answer/.test(summary.innerText)`:         hangUp,
+	} {
+		s.handle("/forgot.ashx", want)
+		p = openTab(t, s, "/forgot.html")
+		p.ready()
+		p.fill("account", "alex")
+		p.submit()
+		p.wait(answer)
+	}
+}
+
+// TestResetPage checks what the page sends, and what it keeps of the link.
+func TestResetPage(t *testing.T) {
+	s := newPageServer(t)
+	forms := s.onPost("/reset.ashx", reply(200, `{"ok":true,"user":"bea"}`))
+	open := func(path string) *tab {
+		p := openTab(t, s, path+"?token=secret")
+		p.ready()
+		p.wait(`!location.href.includes("secret")`)
+		return p
+	}
+	p := open("/reset/several")
+	p.fill("password", "short")
+	p.submit()
+	p.wait(`/at least 12/.test(document.getElementById("password-error").innerText)`)
+	eval[bool](p, `(document.querySelector("input[value=bea]").click(), true)`)
+	if got := eval[string](p, `[user.value, user.autocomplete, password.autocomplete].join()`); got !=
+		"bea,username,new-password" {
+		t.Errorf("password managers see %q", got)
+	}
+	p.fill("password", testPassword)
+	p.submit()
+	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	if got := eval[string](p, `JSON.stringify(sessionStorage) + location.pathname + location.search`); got !=
+		`{"user":"bea"}/reset/several` {
+		t.Errorf("the tab keeps %s", got)
+	}
+	if len(forms()) != 1 {
+		t.Fatalf("the server got %q", forms())
+	}
+	f := forms()[0]
+	if f.Get("token") != "secret" || f.Get("user") != "bea" || len(f.Get("ha1_sha256")) != 64 || len(f) != 5 ||
+		f.Get("ha1") != hexDigest("MD5", "bea:"+testHost+":"+testPassword) ||
+		f.Get("ha1b") != hexDigest("MD5", "bea@"+testHost+":"+testHost+":"+testPassword) {
+		t.Errorf("the server got %q", f)
+	}
+	common := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Dialtone-Rule", "ha1.common")
+		replyError(400, "invalid_request", "x")(w, r)
+	}
+	for answer, h := range map[string]http.HandlerFunc{
+		`!lost.hidden && document.activeElement.id === "lost-title"`:     replyError(404, "not_found", "x"),
+		`/easy to guess/.test(document.querySelector("form").innerText)`: common,
+		`/went wrong/.test(summary.innerText)`:                           replyError(500, "server_error", "x"),
+	} {
+		s.handle("/reset.ashx", h)
+		p = open("/reset.html")
+		p.fill("password", testPassword)
+		p.submit()
+		p.wait(answer)
+	}
+}
+
+// TestNotMePage checks that only the button sends something, and leads to the next page.
+func TestNotMePage(t *testing.T) {
+	s := newPageServer(t)
+	forms := s.onPost("/not-me.ashx", reply(200, `{"ok":true,"reset":"/reset.html?token=next"}`))
+	p := openTab(t, s, "/not-me.html?token=secret")
+	p.ready()
+	p.wait(`!location.href.includes("secret")`)
+	if n := len(forms()); n != 0 {
+		t.Fatalf("the page sent %d forms by itself", n)
+	}
+	p.submit()
+	p.wait(`location.pathname === "/reset.html" && !location.href.includes("next")`)
+	if got := fmt.Sprint(forms()); got != "[map[token:[secret]]]" {
+		t.Errorf("the server got %s", got)
+	}
+	for answer, h := range map[string]http.HandlerFunc{
+		`!lost.hidden`:                         replyError(404, "not_found", "x"),
+		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
+	} {
+		s.handle("/not-me.ashx", h)
+		p = openTab(t, s, "/not-me.html?token=secret")
+		p.ready()
+		p.submit()
+		p.wait(answer)
+	}
+}

@@ -1,0 +1,66 @@
+// The form behind a reset link. It computes the keys of the new password for the chosen account, and sends
+// the keys with the token of the link.
+
+import { byId, showPanel } from "./page.js";
+import { say, has } from "./texts.js";
+import { showProblems, clearProblems } from "./problems.js";
+import { answerTo, showFailure } from "./failures.js";
+import { onSubmit, refuse } from "./form.js";
+import { send } from "./http.js";
+import { forget, remember } from "./storage.js";
+import { keys, sound } from "./keys.js";
+import { attach, conceal } from "./password.js";
+import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
+import { token } from "./link.js";
+
+const form = byId("reset");
+const user = () => byId("user").value;
+const personal = () => [user(), form.dataset.realm];
+
+const show = (text) => showProblems([{ field: "password", text }]);
+
+async function submit(showBusy) {
+  conceal();
+  clearProblems();
+  const password = byId("password").value;
+  const wrong = passwordProblem(password, user(), personal());
+  if (wrong) {
+    show(wrong);
+    return;
+  }
+  showBusy();
+  const name = user();
+  const body = new URLSearchParams({ token, user: name, ...keys(name, form.dataset.realm, password) });
+  const answer = await answerTo(send("/reset.ashx", { method: "POST", body }));
+  if (!answer) return;
+  if (answer.status === 200 && answer.body.ok === true) {
+    forget();
+    remember(name);
+    // Password managers take a hidden form and a new address as the signs that the form was accepted.
+    byId("start").hidden = true;
+    history.replaceState(null, "", `${location.pathname}#done`);
+    showPanel("done");
+  } else if (answer.status === 404) {
+    showPanel("lost");
+  } else if (answer.status === 400) {
+    const rule = (answer.headers.get("Dialtone-Rule") ?? "").split(".").at(-1);
+    const key = `password_${rule}`;
+    show(say(has(key) ? key : "password_common"));
+  } else {
+    showFailure(answer);
+  }
+}
+
+if (sound) {
+  attach();
+  attachMeter(personal);
+  attachNote();
+  for (const choice of form.querySelectorAll("input[type=radio]")) {
+    choice.addEventListener("change", () => { byId("user").value = choice.value; });
+    if (choice.checked) byId("user").value = choice.value; // the browser may have kept a choice
+  }
+  onSubmit(form, submit);
+  byId("password").focus({ preventScroll: true });
+} else {
+  refuse();
+}

@@ -1,0 +1,122 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// MaxListed is how many sessions of an account the store has. When there are more, the one that was
+// not used for the longest time is no longer listed, though it may still be used.
+const MaxListed = 50
+
+// ErrNoSession means that an account has no session with an ID.
+var ErrNoSession = fault.New(fault.NotFound,
+	"there is no such session of your account; it may have ended already, so load the list again")
+
+// Sessions returns the listed sessions of the account of a session, the last used one first, and the ID
+// of the session itself, which is always among them. It fails as SignedIn does.
+func (a *Authenticator) Sessions(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (list []Record, current [16]byte, err error) {
+	owner, k, err := a.signedIn(ctx, t, token, from)
+	if err != nil {
+		return nil, current, err
+	}
+	now := a.deps.Now()
+	if list, err = a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, now); err != nil {
+		return nil, current, err
+	}
+	own := a.newRecord(owner, k, from)
+	if i := slices.IndexFunc(list, func(r Record) bool { return r.ID == k.ID }); i >= 0 {
+		list[i].Seen = now
+	} else {
+		list = append(list[:min(len(list), MaxListed-1)], own)
+	}
+	slices.SortStableFunc(list, func(x, y Record) int { return y.Seen.Compare(x.Seen) })
+	return list, k.ID, nil
+}
+
+// End ends one session of the account of a session, by its ID. It fails with ErrNoSession if the
+// account has none with this ID, and otherwise as SignedIn does.
+func (a *Authenticator) End(
+	ctx context.Context, t *tenant.Tenant, token string, id [16]byte, from account.Origin,
+) error {
+	owner, k, err := a.signedIn(ctx, t, token, from)
+	if err != nil {
+		return err
+	}
+	write := context.WithoutCancel(ctx) // if the client disconnects
+	if id == k.ID {
+		err = a.deps.Store.Revoke(write, owner.UID, k.ID, RevokedUntil(k.Issued)...)
+	} else {
+		err = a.deps.Store.End(write, owner.UID, owner.Epoch, id)
+	}
+	a.recordEnd(ctx, t, owner, from, "one", err)
+	return err
+}
+
+// EndOthers ends all other sessions of the account of a session, listed or not, and returns a token
+// that continues this one: it has the same beginning, so it does not last longer. It fails as SignedIn
+// does.
+func (a *Authenticator) EndOthers(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (string, error) {
+	owner, k, err := a.signedIn(ctx, t, token, from)
+	if err != nil {
+		return "", err
+	}
+	owner.Epoch++
+	next, r := a.issue(t, owner, k.Issued, from)
+	err = a.deps.Store.EndOthers(audit.With(context.WithoutCancel(ctx),
+		audit.Cause{Actor: audit.Actor{Kind: audit.Person}}), r, a.deps.Now())
+	a.recordEnd(ctx, t, owner, from, "others", err)
+	if err != nil {
+		return "", err
+	}
+	return next, nil
+}
+
+func (a *Authenticator) recordEnd(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, what string, err error,
+) {
+	outcome := "ok"
+	switch {
+	case fault.Is(err, fault.NotFound):
+		outcome = "not_found"
+	case fault.Is(err, fault.Unauthorized):
+		outcome = "denied"
+	case err != nil:
+		outcome = "server_error"
+	}
+	a.recordDetail(ctx, audit.SessionsEnd, t, owner.User, from, outcome, what)
+}
+
+// issue is the only place where the token of a session is made. It returns the session's record too.
+func (a *Authenticator) issue(
+	t *tenant.Tenant, owner account.Account, began time.Time, from account.Origin,
+) (string, Record) {
+	k := secret.NewTicket(began.Truncate(time.Second)) // as it will be read
+	k.Account, k.Epoch = owner.UID, owner.Epoch
+	return a.deps.Signatures().session.Issue(t.ID, k), a.newRecord(owner, k, from)
+}
+
+// newRecord returns the record of a session that is used now.
+func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from account.Origin) Record {
+	return Record{
+		ID: k.ID, Account: owner.UID, Epoch: owner.Epoch, Began: k.Issued.UTC(), Seen: a.deps.Now().UTC(),
+		Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
+	}
+}
+
+// Run writes which sessions began and were used to the store, until ctx ends.
+func (a *Authenticator) Run(ctx context.Context) { a.recorder.run(ctx) }
+
+// Flush writes which sessions began and were used so far.
+func (a *Authenticator) Flush(ctx context.Context) error { return a.recorder.flushAll(ctx) }

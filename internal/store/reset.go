@@ -1,0 +1,273 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/store/admission"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
+)
+
+var _ account.ResetStore = (*Store)(nil)
+
+// AddForgotten implements account.ResetStore.
+func (s *Store) AddForgotten(_ context.Context, f account.Forgotten, now time.Time) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(placeKeys(f.Allowances)...); err != nil {
+			return err
+		}
+		if tx.Repeated() && len(f.Allowances) > 0 { // a server may have handled the row
+			n, err := engine.Count(tx, `SELECT count(*) FROM taken WHERE bucket = $1 AND at = $2 AND account = $3`,
+				f.Allowances[0].Bucket[:], engine.Micros(now), f.ID[:])
+			if err != nil || n > 0 {
+				return err
+			}
+		}
+		wait, err := longestWait(tx, f.Allowances, now)
+		if err != nil {
+			return err
+		}
+		if wait.For > 0 {
+			return account.ForgottenRefusal(wait)
+		}
+		if err := takePlaces(tx, f.Allowances, f.ID, now); err != nil {
+			return err
+		}
+		_, err = tx.Exec(`INSERT INTO forgotten (id, tenant, who, net, at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT DO NOTHING`,
+			f.ID[:], f.Tenant, f.Who, f.Net, engine.Micros(now))
+		return err
+	})
+}
+
+// placeKeys returns the lock keys of places under limits.
+func placeKeys(list []throttle.Allowance) (keys []int64) {
+	for _, al := range list {
+		keys = append(keys, admission.Key("place", 0, al.Bucket[:]))
+	}
+	return keys
+}
+
+// takePlaces takes a place under each limit.
+func takePlaces(tx engine.Tx, list []throttle.Allowance, id [16]byte, now time.Time) error {
+	for _, al := range list {
+		if _, err := tx.Exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
+			al.Bucket[:], engine.Micros(now), id[:], engine.Micros(now.Add(al.Rule.Per))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forgotten implements account.ResetStore.
+func (s *Store) Forgotten(ctx context.Context, limit int) (list []account.Forgotten, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var f account.Forgotten
+		var id []byte
+		err := row.Scan(&id, &f.Tenant, &f.Who, &f.Net)
+		copy(f.ID[:], id)
+		list = append(list, f)
+		return err
+	}, `SELECT id, tenant, who, net FROM forgotten ORDER BY at, id LIMIT $1`, limit)
+	return list, err
+}
+
+// RemoveForgotten implements account.ResetStore.
+func (s *Store) RemoveForgotten(_ context.Context, id account.ForgottenID) (removed bool, err error) {
+	err = s.engine.Write(func(tx engine.Tx) error {
+		n, err := tx.Exec(`DELETE FROM forgotten WHERE id = $1`, id[:])
+		removed = n > 0 || tx.Repeated()
+		return err
+	})
+	return removed, err
+}
+
+// removeForgotten removes a row, unless the id is zero. It fails with account.ErrHandled if the row is
+// gone.
+func removeForgotten(tx engine.Tx, id account.ForgottenID) error {
+	if id == (account.ForgottenID{}) {
+		return nil
+	}
+	n, err := tx.Exec(`DELETE FROM forgotten WHERE id = $1`, id[:])
+	if err == nil && n == 0 {
+		err = account.ErrHandled
+	}
+	return err
+}
+
+// OfEmail implements account.ResetStore.
+func (s *Store) OfEmail(ctx context.Context, tenant int64, email string,
+	now time.Time) (list []account.Account, err error) {
+	return accountsOf(s.engine.Reads(ctx), `lower(email) = $3 AND `+live+` ORDER BY username`,
+		engine.Micros(now), tenant, strings.ToLower(email))
+}
+
+// accountsOf returns the accounts of the tenant $2 that a condition selects.
+func accountsOf(q engine.Querier, condition string, args ...any) (list []account.Account, err error) {
+	err = q.Each(func(row engine.Scanner) error {
+		a, err := scanAccount(row)
+		list = append(list, a)
+		return err
+	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL AND `+condition, args...)
+	return list, err
+}
+
+// AddResetLink implements account.ResetStore.
+func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
+	now time.Time) (a account.Account, err error) {
+	e := entry(ctx, audit.PasswordLink, now)
+	err = s.engine.Write(func(tx engine.Tx) error {
+		if tx.Repeated() {
+			done, err := linkExists(tx, r.Token)
+			if err != nil {
+				return err
+			} else if done {
+				a, err = lockAccount(tx, r.Tenant, r.User, now)
+				return err
+			}
+		}
+		// A refusal keeps what was written before it: the row is handled.
+		if err := removeForgotten(tx, r.Forgotten); err != nil {
+			return err
+		}
+		if a, err = lockAccount(tx, r.Tenant, r.User, now); err != nil {
+			return err
+		}
+		switch {
+		case a.Held:
+			return account.ErrHeld
+		case a.Pending():
+			return errNoAccount
+		}
+		if err := tx.Lock(append(placeKeys(r.Allowances), addressKey(a))...); err != nil {
+			return err
+		}
+		wait, err := longestWait(tx, r.Allowances, now)
+		if err != nil {
+			return err
+		}
+		if wait.For > 0 {
+			return account.ResetRefusal(wait)
+		}
+		if err := takePlaces(tx, r.Allowances, r.Message, now); err != nil {
+			return err
+		}
+		if err := removeResetLinks(tx, a); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, r.Notice); err != nil {
+			return err
+		}
+		return e.of(a).add(tx)
+	})
+	return a, err
+}
+
+// linkExists reports whether there is a link with the hash of a token.
+func linkExists(q engine.Querier, token [32]byte) (bool, error) {
+	n, err := engine.Count(q, `SELECT count(*) FROM link WHERE token = $1`, token[:])
+	return n > 0, err
+}
+
+// ResetLink implements account.ResetStore.
+func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
+	now time.Time) (list []account.Account, until time.Time, err error) {
+	q := s.engine.Reads(ctx)
+	var uid []byte
+	var email string
+	var us int64
+	err = q.Row(`SELECT l.account, l.email, l.until FROM link l JOIN account a ON a.uid = l.account
+		WHERE l.token = $1 AND l.kind = $2 AND l.until > $3 AND a.tenant = $4`,
+		token[:], string(mailmsg.Reset), engine.Micros(now), tenant).Scan(&uid, &email, &us)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, until, account.ErrLinkUsed
+	} else if err != nil {
+		return nil, until, err
+	}
+	const active = ` AND activated IS NOT NULL AND NOT held AND ` + live + ` ORDER BY username`
+	if email == "" {
+		list, err = accountsOf(q, `uid = $3`+active, engine.Micros(now), tenant, uid)
+	} else {
+		list, err = accountsOf(q, `lower(email) = $3`+active, engine.Micros(now), tenant, strings.ToLower(email))
+	}
+	if err == nil && len(list) == 0 {
+		err = account.ErrLinkUsed
+	}
+	return list, engine.FromMicros(us), err
+}
+
+// useResetLink uses up a reset link that went to the account's address, or was made for the account
+// without a message. It reports whether there was a message.
+func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time) (mailed bool, err error) {
+	var email string
+	err = tx.Row(`DELETE FROM link WHERE token = $1 AND kind = $2 AND until > $3
+		AND (lower(email) = lower($4) OR email = '' AND account = $6)
+		AND account IN (SELECT uid FROM account WHERE tenant = $5) RETURNING email`,
+		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:]).Scan(&email)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = account.ErrLinkUsed
+	}
+	return email != "", err
+}
+
+// NotMe implements account.ResetStore.
+func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice,
+	now time.Time) (a account.Account, err error) {
+	e := entry(ctx, audit.PasswordNotMe, now)
+	var user string
+	// A bad link is refused by a read, without a write.
+	err = s.engine.Reads(ctx).Row(`SELECT a.username FROM link l JOIN account a ON a.uid = l.account
+		WHERE l.token = $1 AND l.kind = $2 AND l.until > $3 AND a.tenant = $4`,
+		token[:], string(mailmsg.PasswordChanged), engine.Micros(now), tenant).Scan(&user)
+	if errors.Is(err, sql.ErrNoRows) {
+		return a, account.ErrLinkUsed
+	} else if err != nil {
+		return a, err
+	}
+	err = s.engine.Write(func(tx engine.Tx) error {
+		if a, err = lockAccount(tx, tenant, user, now); err != nil {
+			return err
+		}
+		if tx.Repeated() {
+			if done, err := linkExists(tx, n.Token); err != nil || done {
+				return err
+			}
+		}
+		if a.Held {
+			return account.ErrHeld
+		}
+		if err := tx.Lock(addressKey(a)); err != nil {
+			return err
+		}
+		used, err := tx.Exec(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind = $3 AND until > $4`,
+			token[:], a.UID[:], string(mailmsg.PasswordChanged), engine.Micros(now))
+		if err != nil {
+			return err
+		}
+		if used == 0 {
+			return account.ErrLinkUsed
+		}
+		if _, err := tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:]); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
+			return err
+		}
+		a.Epoch++
+		if err := removeResetLinks(tx, a); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, n); err != nil {
+			return err
+		}
+		return e.of(a).add(tx)
+	})
+	return a, err
+}
