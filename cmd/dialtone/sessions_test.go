@@ -20,8 +20,9 @@ func TestSessionsInBrowsers(t *testing.T) {
 	list := func(b *browser, n string) {
 		t.Helper()
 		b.visit("/sessions.html")
-		b.until(`document.readyState === "complete"`)
-		b.want(`document.querySelectorAll(".sessions li").length`, n)
+		// The list is written after the sign-in.
+		b.until(`document.readyState === "complete" &&
+			(document.querySelectorAll(".sessions li").length === ` + n + ` || location.reload())`)
 	}
 	ended := func(b *browser) {
 		t.Helper()
