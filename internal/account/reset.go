@@ -211,6 +211,11 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	if err != nil {
 		return Account{}, err
 	}
+	// Whether case matters, only the mail server of the address knows: the exact address comes first.
+	exact := func(a Account) bool { return a.Email == email }
+	if slices.ContainsFunc(list, exact) {
+		list = slices.DeleteFunc(list, func(a Account) bool { return !exact(a) })
+	}
 	if len(list) > 0 {
 		rank := map[State]int{Active: 0, Waiting: 1, Disabled: 2}
 		return slices.MinFunc(list, func(a, b Account) int {
@@ -357,20 +362,6 @@ func (s *Service) reset(
 // disconnects.
 func byOwner(ctx context.Context) context.Context {
 	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
-}
-
-// newCredential returns the account with the sealed credential of a new password. It fails with
-// fault.Invalid by the rules of a signup.
-func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) (Account, error) {
-	c, err := form.Credential()
-	if err != nil {
-		return a, err
-	}
-	if err := checkPassword(t, a, c); err != nil {
-		return a, err
-	}
-	s.seal(&a, c)
-	return a, nil
 }
 
 // NotMe is for somebody who did not change the password. It uses up the link of the message about the

@@ -299,7 +299,7 @@ var notMeTests = []testCase{
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		_, err = t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon)
-		t.wantErr(err, account.ErrHeld)
+		t.wantErr(err, account.ErrLinkUsed)
 		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		if after := t.find("ann", noon); after.Epoch != before.Epoch+1 { // by Disable
