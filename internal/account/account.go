@@ -287,10 +287,12 @@ type Service struct {
 	deps        Deps
 	buckets     throttle.Buckets
 	credentials Sealer
-	failures    *throttle.Signups
-	reserved    sync.Map // string (the tenant's words) -> Reserved
-	decoys      sync.Map // int64 (the tenant) -> Account
-	started     time.Time
+	// forgottenNames seals what people wrote who forgot a password. Its purpose never changes.
+	forgottenNames *secret.Vault
+	failures       *throttle.Signups
+	reserved       sync.Map // string (the tenant's words) -> Reserved
+	decoys         sync.Map // int64 (the tenant) -> Account
+	started        time.Time
 }
 
 // Deps are the dependencies of a Service. A Service for the administration of accounts needs
@@ -325,11 +327,12 @@ type Deps struct {
 // NewService returns a Service.
 func NewService(d Deps) *Service {
 	return &Service{
-		deps:        d,
-		buckets:     throttle.NewBuckets(d.SealRing),
-		credentials: NewSealer(d.SealRing),
-		started:     d.Now(),
-		failures:    throttle.NewSignups(d.Now),
+		deps:           d,
+		buckets:        throttle.NewBuckets(d.SealRing),
+		credentials:    NewSealer(d.SealRing),
+		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
+		started:        d.Now(),
+		failures:       throttle.NewSignups(d.Now),
 	}
 }
 

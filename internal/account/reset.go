@@ -73,9 +73,9 @@ type ForgottenID [16]byte
 type Forgotten struct {
 	ID     ForgottenID
 	Tenant int64
-	// Who is a user name or an address, as the person wrote it. It may be a password that was typed into
-	// the wrong field, so it is in no log and is removed within seconds.
-	Who string
+	// Sealed is a user name or an address, as the person wrote it. It may be a password that was typed into
+	// the wrong field, so it is sealed, in no log, and removed within seconds.
+	Sealed []byte
 	// Net is the network that it came from.
 	Net string
 	// Allowances are those of the sender. The store does not return them.
@@ -113,8 +113,9 @@ func ResetRefusal(w throttle.Wait) error {
 func (s *Service) Forgot(ctx context.Context, t *tenant.Tenant, who string, from Origin) error {
 	err := checkWho(who)
 	if err == nil {
-		f := Forgotten{Tenant: t.ID, Who: who, Net: audit.Network(from.Addr)}
+		f := Forgotten{Tenant: t.ID, Net: audit.Network(from.Addr)}
 		rand.Read(f.ID[:])
+		f.Sealed = s.forgottenNames.Seal(t.ID, f.ID[:], []byte(who))
 		if !s.isDeveloper(from) {
 			f.Allowances = s.buckets.Forgotten(t.ID, from.Addr)
 		}
@@ -173,7 +174,13 @@ func (s *Service) ServeForgotten(ctx context.Context, tenants func(int64) (*tena
 
 // serveForgotten handles one row.
 func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgotten) error {
-	a, err := s.forgotten(ctx, t, f.Who)
+	var a Account
+	who, err := s.forgottenNames.Open(t.ID, f.ID[:], f.Sealed)
+	if errors.Is(err, secret.ErrSeal) { // the row or the key was changed
+		err = fault.New(fault.NotFound, "the name cannot be read")
+	} else if err == nil {
+		a, err = s.forgotten(ctx, t, string(who))
+	}
 	from := Origin{}
 	if net, err := netip.ParsePrefix(f.Net); err == nil {
 		from.Addr = net.Addr()

@@ -42,7 +42,7 @@ func (s *Store) AddForgotten(_ context.Context, f account.Forgotten, now time.Ti
 		}
 		_, err = tx.Exec(`INSERT INTO forgotten (id, tenant, who, net, at) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT DO NOTHING`,
-			f.ID[:], f.Tenant, f.Who, f.Net, engine.Micros(now))
+			f.ID[:], f.Tenant, f.Sealed, f.Net, engine.Micros(now))
 		return err
 	})
 }
@@ -71,7 +71,7 @@ func (s *Store) Forgotten(ctx context.Context, limit int) (list []account.Forgot
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var f account.Forgotten
 		var id []byte
-		err := row.Scan(&id, &f.Tenant, &f.Who, &f.Net)
+		err := row.Scan(&id, &f.Tenant, &f.Sealed, &f.Net)
 		copy(f.ID[:], id)
 		list = append(list, f)
 		return err
