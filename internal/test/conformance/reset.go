@@ -15,7 +15,8 @@ import (
 // forget adds a row for somebody, within limits.
 func (t *test) forget(who string, at time.Time, limits ...throttle.Allowance) (account.Forgotten, error) {
 	f := account.Forgotten{
-		ID: account.ForgottenID(newID()), Tenant: t.tenant, Sealed: []byte(who), Net: "192.0.2.0/24", Allowances: limits,
+		ID: account.ForgottenID(newID()), Tenant: t.tenant, Sealed: []byte(who), Net: "192.0.2.0/24",
+		Allowances: limits,
 	}
 	return f, t.AddForgotten(t.ctx, f, at)
 }
