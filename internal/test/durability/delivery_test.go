@@ -259,14 +259,14 @@ func (h *harness) storedMessages() (waits, inBadmail map[string]bool, err error)
 		if strings.HasSuffix(p, ".txt") {
 			continue
 		}
-		to, _, err := readMessage(h.fs, p)
+		m, err := readMessage(h.fs, p)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s is not complete: %w", p, err)
 		}
-		if into[to] {
-			return nil, nil, fmt.Errorf("there are two messages to %s", to)
+		if into[m.to] {
+			return nil, nil, fmt.Errorf("there are two messages to %s", m.to)
 		}
-		into[to] = true
+		into[m.to] = true
 	}
 	return waits, inBadmail, nil
 }

@@ -56,36 +56,67 @@ type harness struct {
 	issuer   *captcha.Issuer
 	now      func() time.Time
 	closed   bool
-	undo     *undoStore
+	undo     *recordingStore
 }
 
-// undoStore is a store that remembers which undos of signups and of resends failed. Their requests
-// were answered with an error, but a crash may leave their changes in place.
-type undoStore struct {
+// recordingStore is a store that remembers which undos of signups and of resends failed. Their requests
+// were answered with an error, but a crash may leave their changes in place. It also reports the message
+// of each change of a password and of each reset link (withNotices).
+type recordingStore struct {
 	*store.Store
 	mu     sync.Mutex
 	failed map[string]bool // by "signup" or "resend", and e-mail address
 }
 
-func (u *undoStore) record(what, email string, err error) error {
+func (u *recordingStore) record(what, email string, err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.failed[what+" "+email] = u.failed[what+" "+email] || err != nil
 	return err
 }
 
-func (u *undoStore) has(what, email string) bool {
+func (u *recordingStore) has(what, email string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.failed[what+" "+email]
 }
 
-func (u *undoStore) Undo(ctx context.Context, a account.Signup, now time.Time) error {
+func (u *recordingStore) Undo(ctx context.Context, a account.Signup, now time.Time) error {
 	return u.record("signup", a.Account.Email, u.Store.Undo(ctx, a, now))
 }
 
-func (u *undoStore) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
+func (u *recordingStore) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
 	return u.record("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
+}
+
+// noticesKey is the context key of a function that withNotices sets.
+type noticesKey struct{}
+
+// withNotices returns a context with which do is called after each change that has a message.
+func withNotices(do func(user string, n account.Notice, err error)) context.Context {
+	return context.WithValue(ctx, noticesKey{}, do)
+}
+
+func notify(ctx context.Context, user string, n account.Notice, err error) {
+	if do, ok := ctx.Value(noticesKey{}).(func(string, account.Notice, error)); ok {
+		do(user, n, err)
+	}
+}
+
+func (u *recordingStore) SetPassword(
+	ctx context.Context, c account.PasswordChange, now time.Time,
+) (account.Account, error) {
+	a, err := u.Store.SetPassword(ctx, c, now)
+	notify(ctx, c.Account.User, c.Notice, err)
+	return a, err
+}
+
+func (u *recordingStore) AddResetLink(
+	ctx context.Context, r account.NewResetLink, now time.Time,
+) (account.Account, error) {
+	a, err := u.Store.AddResetLink(ctx, r, now)
+	notify(ctx, r.User, r.Notice, err)
+	return a, err
 }
 
 // failed reports whether the store wants the process to end.
@@ -158,7 +189,7 @@ func (h *harness) start(relayed bool) (flushErr, err error) {
 	if err := h.pickup.Clean(); err != nil {
 		return nil, err
 	}
-	h.undo = &undoStore{Store: h.store, failed: make(map[string]bool)}
+	h.undo = &recordingStore{Store: h.store, failed: make(map[string]bool)}
 	log := slog.New(slog.DiscardHandler)
 	h.outbox = outbox.New(outbox.Deps{
 		Store: h.store, Pickup: h.pickup, Tenant: tenants.ByID, SealRing: ring, Log: log, Now: h.now,
@@ -176,10 +207,13 @@ func (h *harness) start(relayed bool) (flushErr, err error) {
 
 // request is a request of a client or an operator.
 type request struct {
-	what string // signup, activate, confirm, resend, disable, enable, delete, backup
+	// signup, activate, confirm, resend, decline, disable, enable, delete, backup, password (a change by
+	// proof), reset (one by a link), forgot, or link (the server made a reset link)
+	what string
 	user string
 
-	// The input of a signup. It is unique, so that everything found on the disk can be traced to it.
+	// The input of a signup. It is unique, so that everything found on the disk can be traced to it. A
+	// forgot request has an address too.
 	email        string
 	form         account.Form
 	proof        captcha.Proof
@@ -187,10 +221,17 @@ type request struct {
 	rightCaptcha bool
 	resent       bool // whether a resend for the account was requested later
 
-	token string // of an activation or a confirmation, or of the valid link before a resend
+	token string // of an activation, confirmation or reset, or of the valid link before a resend
+
+	// ha1 is that of the new password. notice is the message of a change or of a reset link, and zero if
+	// the store was not asked for it.
+	ha1    digest.HA1
+	notice account.Notice
 
 	when time.Time
-	base state // of the account after the last restart
+	// The account after the last restart.
+	base    state
+	baseHA1 digest.HA1
 
 	// The moments of the journal at which it began and ended. They are before all others if nothing
 	// was recorded then.
@@ -249,6 +290,7 @@ type transcript struct {
 	requests []*request
 	tokens   map[string]string // from messages, by user
 	past     map[string]bool   // addresses of accounts that no longer exist
+	sent     map[string]bool   // IDs of messages about changes before the last restart
 	closed   map[string]bool   // names that may be refused, since their accounts were deleted
 	asked    int
 }
@@ -267,8 +309,8 @@ func (t *transcript) at(moment int) *transcript {
 func (t *transcript) key() string {
 	var b strings.Builder
 	for _, d := range t.requests {
-		fmt.Fprintf(&b, "%v %s %s %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce, d.answered,
-			d.err == nil, d.open(),
+		fmt.Fprintf(&b, "%v %s %s %x %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce,
+			d.notice.Message, d.answered, d.err == nil, d.open(),
 			fault.KindOf(d.err), d.mayRemain(false), d.resent)
 	}
 	fmt.Fprint(&b, t.tokens)
@@ -301,8 +343,8 @@ func (t *transcript) after(signup *request) (list []*request) {
 	return list
 }
 
-// gone reports whether the account of a signup may be deleted, and whether it must be: by an
-// operator, or since its link was not opened in time.
+// gone reports whether the account of a signup may be deleted, and whether it must be: by an operator,
+// by the owner of the address, or since its link was not opened in time.
 func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
@@ -312,7 +354,7 @@ func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 		}
 	}
 	for _, d := range t.after(signup) {
-		if d.what == "delete" {
+		if d.what == "delete" || d.what == "decline" {
 			may, must = may || d.done() || d.mayRemain(false), must || d.done()
 		}
 	}
@@ -377,6 +419,7 @@ func newSignup(h *harness, user string, serial int, right bool) *request {
 			User: user, Name: "Alex Example", HA1: digest.Compute(user, realm, password).Hex(),
 			CaptchaToken: q.Token, CaptchaAnswer: strconv.Itoa(xn + yn),
 		},
+		baseHA1: digest.Compute(user, realm, password),
 	}
 	d.form.Email = d.email
 	d.proof = h.issuer.Check(h.tenant.ID, q.Token, d.form.CaptchaAnswer)
@@ -413,6 +456,8 @@ func (t *transcript) act(h *harness, what, user, token string) *request {
 			_, err = h.accounts.Resend(ctx, h.tenant, a, "", account.Origin{})
 			d.notUndone = h.undo.has("resend", a.Email)
 		}
+	case "decline":
+		_, err = h.accounts.Decline(ctx, h.tenant, token, account.Origin{})
 	case "disable":
 		_, err = h.accounts.Disable(ctx, h.tenant, user)
 	case "enable":
@@ -429,6 +474,61 @@ func (t *transcript) act(h *harness, what, user, token string) *request {
 	return d
 }
 
+// password changes the password of a user to a new one: with a proof of the present one, or with the token
+// of a reset link.
+func (t *transcript) password(h *harness, user, token string) *request {
+	text := fmt.Sprintf("%s %d", password, t.serial())
+	d := &request{what: "password", user: user, ha1: digest.Compute(user, realm, text)}
+	if token != "" {
+		d.what, d.token = "reset", token
+	}
+	t.begin(h, d)
+	form := account.PasswordForm{
+		HA1: d.ha1.Hex(), HA1B: digest.ComputeB(user, realm, text).Hex(),
+		HA1SHA256: digest.ComputeSHA256(user, realm, text).Hex(),
+	}
+	ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
+	var err error
+	if token != "" {
+		_, err = h.accounts.Reset(ctx, h.tenant, token, user, form, account.Origin{})
+	} else {
+		var a account.Account
+		if a, err = h.store.Find(ctx, h.tenant.ID, user, h.now()); err == nil {
+			_, err = h.accounts.ChangePassword(ctx, h.tenant, a, form, account.Origin{})
+		}
+	}
+	t.end(h, d, err)
+	return d
+}
+
+// noted records the message of a change.
+func (t *transcript) noted(d *request, n account.Notice) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d.notice = n
+}
+
+// forgot has the owner of an address ask for a new password, and the server look for the account. A user
+// name may be that of another account later, and an address not.
+func (t *transcript) forgot(h *harness, user, email string) {
+	serial := t.serial()
+	d := t.begin(h, &request{what: "forgot", user: user, email: email})
+	addr := netip.AddrFrom4([4]byte{11, byte(serial >> 16), byte(serial >> 8), byte(serial)})
+	err := h.accounts.Forgot(ctx, h.tenant, email, account.Origin{Addr: addr})
+	t.end(h, d, err)
+	t.serveForgotten(h)
+}
+
+// serveForgotten sends reset links to those who asked for one. Each is a request of its own, since those
+// who ask are answered before.
+func (t *transcript) serveForgotten(h *harness) error {
+	ctx := withNotices(func(user string, n account.Notice, err error) {
+		d := t.begin(h, &request{what: "link", user: user, notice: n})
+		t.end(h, d, err)
+	})
+	return h.accounts.ServeForgotten(ctx, func(int64) (*tenant.Tenant, bool) { return h.tenant, true })
+}
+
 // linked returns the account of a valid link.
 func (h *harness) linked(token string) (account.Account, error) {
 	parsed, ok := secret.ParseToken(token)
@@ -441,12 +541,16 @@ func (h *harness) linked(token string) (account.Account, error) {
 // found is the state of the store and the pickup directory.
 type found struct {
 	accounts map[string]account.Account // by e-mail address
-	tokens   map[string]string          // of the messages that were not replaced, by address
+	tokens   map[string]string          // of activation messages that were not replaced, by address
+	changes  map[string]message         // the messages about changes, by ID
 	stray    []string                   // other files in the pickup directory
 }
 
 func (h *harness) inspect() (*found, error) {
-	f := &found{accounts: make(map[string]account.Account), tokens: make(map[string]string)}
+	f := &found{
+		accounts: make(map[string]account.Account), tokens: make(map[string]string),
+		changes: make(map[string]message),
+	}
 	if err := h.store.List(ctx, h.tenant.ID, account.Filter{}, h.now(), func(a account.Account) error {
 		f.accounts[a.Email] = a
 		return nil
@@ -462,59 +566,91 @@ func (h *harness) inspect() (*found, error) {
 			f.stray = append(f.stray, e.Name())
 			continue
 		}
-		to, token, err := readMessage(h.fs, path.Join(outgoing, e.Name()))
+		m, err := readMessage(h.fs, path.Join(outgoing, e.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("message %s is not complete: %w", e.Name(), err)
 		}
-		if t, ok := secret.ParseToken(token); ok {
+		if m.kind != mailmsg.Activation {
+			f.changes[m.id] = m
+			continue
+		}
+		if t, ok := secret.ParseToken(m.token); ok {
 			if _, err := h.store.Linked(ctx, h.tenant.ID, t.Hash(), h.now()); errors.Is(err, account.ErrReplaced) {
 				continue
 			}
 		}
-		if f.tokens[to] != "" {
-			return nil, fmt.Errorf("there are two messages to %s that were not replaced", to)
+		if f.tokens[m.to] != "" {
+			return nil, fmt.Errorf("there are two messages to %s that were not replaced", m.to)
 		}
-		f.tokens[to] = token
+		f.tokens[m.to] = m.token
 	}
 	return f, nil
 }
 
-func readMessage(f *crashfs.FS, p string) (to, token string, err error) {
+// message is a complete message.
+type message struct {
+	id, to, token string
+	kind          mailmsg.Kind
+}
+
+func readMessage(f *crashfs.FS, p string) (message, error) {
 	b, err := f.ReadFile(p)
 	if err != nil {
-		return "", "", err
+		return message{}, err
 	}
-	m, err := mail.ReadMessage(bytes.NewReader(b))
+	read, err := mail.ReadMessage(bytes.NewReader(b))
 	if err != nil {
-		return "", "", err
+		return message{}, err
 	}
-	want := "<" + strings.TrimSuffix(path.Base(p), ".eml") + "@" + realm + ">"
-	if got := m.Header.Get("Message-Id"); got != want {
-		return "", "", fmt.Errorf("Message-ID %q, want %q", got, want)
+	m := message{id: strings.TrimSuffix(path.Base(p), ".eml"), to: read.Header.Get("To")}
+	if got, want := read.Header.Get("Message-Id"), "<"+m.id+"@"+realm+">"; got != want {
+		return m, fmt.Errorf("Message-ID %q, want %q", got, want)
 	}
-	text, err := mailmsg.Text(m)
+	text, err := mailmsg.Text(read)
 	if err != nil {
-		return "", "", err
+		return m, err
 	}
-	_, rest, _ := strings.Cut(text, "/activate.ashx?token=")
-	token, rest, _ = strings.Cut(rest, "\n")
-	if _, ok := secret.ParseToken(token); !ok || !strings.HasSuffix(rest, "/decline.html?link="+token+"\n") {
-		return "", "", errors.New("the text is not complete")
+	for kind, before := range map[mailmsg.Kind]string{
+		mailmsg.Activation: "/activate.ashx?token=", mailmsg.Reset: "/reset.html?token=",
+		mailmsg.PasswordChanged: "/not-me.html?token=",
+	} {
+		_, rest, found := strings.Cut(text, before)
+		if !found {
+			continue
+		}
+		m.kind = kind
+		m.token, rest, _ = strings.Cut(rest, "\n")
+		end := ".\n"
+		if kind == mailmsg.Activation {
+			end = "/decline.html?link=" + m.token + "\n"
+		}
+		if _, ok := secret.ParseToken(m.token); ok && strings.HasSuffix(rest, end) {
+			return m, nil
+		}
 	}
-	return m.Header.Get("To"), token, nil
+	return m, errors.New("the text is not complete")
 }
 
 // promise returns an error for every difference between the state and what the transcript demands.
 // running says that the server did not crash or restart since the requests.
-func (h *harness) promise(t *transcript, running bool) error { return h.promiseWith(t, running, nil) }
+func (h *harness) promise(t *transcript, running bool) error {
+	return h.promiseWith(t, running, mailbox{})
+}
 
-// promiseWith is promise with messages that a mail server has taken: their tokens by address.
-func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]string) error {
+// mailbox has the messages that a mail server has taken.
+type mailbox struct {
+	tokens  map[string]string  // of activation messages, by address
+	changes map[string]message // the messages about changes, by ID
+}
+
+// promiseWith is promise with messages that a mail server has taken.
+func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) error {
 	f, err := h.inspect()
 	if err != nil {
 		return err
 	}
-	maps.Copy(f.tokens, delivered)
+	maps.Copy(f.tokens, delivered.tokens)
+	maps.Copy(f.changes, delivered.changes)
 	var faults []error
 	wrong := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if len(f.stray) > 0 && !running {
@@ -526,8 +662,17 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]
 		wrong("%d outbox entries are left", len(rows))
 	}
 	emails := make(map[string]bool)
+	changes := maps.Clone(t.sent)
+	if changes == nil {
+		changes = make(map[string]bool)
+	}
 	for _, d := range t.requests {
 		switch d.what {
+		case "password", "reset", "link":
+			changes[d.notice.Message.String()] = true
+			h.promiseMessage(d, f, running, wrong)
+		case "forgot":
+			h.promiseForgotten(t, d, f, wrong)
 		case "signup":
 			emails[d.email] = true
 			h.promiseSignup(t, d, f, running, wrong)
@@ -545,7 +690,88 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered map[string]
 			wrong("there is a message to %s without an account", email)
 		}
 	}
+	for id, m := range f.changes {
+		if !changes[id] {
+			wrong("there is a message %s to %s without a change", m.kind, m.to)
+		}
+	}
 	return errors.Join(faults...)
+}
+
+// promiseMessage checks that there is the message of a change that succeeded, and none of one that failed.
+// If that is not known, promisePassword checks that the message is there if the change is.
+func (h *harness) promiseMessage(d *request, f *found, running bool, wrong func(string, ...any)) {
+	m, there := f.changes[d.notice.Message.String()]
+	switch {
+	case d.done() && !there:
+		wrong("%s succeeded, but there is no message", d)
+	case !d.done() && !d.mayRemain(running) && there:
+		wrong("%s was answered %v, but there is a message", d, d.err)
+	case there && m.kind != d.notice.Kind:
+		wrong("the message of %s is a %q", d, m.kind)
+	}
+}
+
+// promiseForgotten checks that the server still knows who asked for a reset link and has got none.
+func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong func(string, ...any)) {
+	handled := slices.ContainsFunc(t.after(d), func(later *request) bool {
+		_, message := f.changes[later.notice.Message.String()]
+		return later.what == "link" && (message || !later.open()) || later.what == "disable" || later.what == "delete"
+	})
+	if _, there := f.accounts[d.email]; !d.done() || handled || !there {
+		return
+	}
+	rows, err := h.store.Forgotten(ctx, 1000)
+	if err != nil {
+		wrong("%s: read the rows: %v", d, err)
+	} else if !slices.ContainsFunc(rows, func(r account.Forgotten) bool { return r.Who == d.email }) {
+		wrong("%s succeeded and was not handled, but there is no row", d)
+	}
+}
+
+// promisePassword checks that the credential of a signup's account is that of its last change, and that a
+// change or a reset link whose outcome is not known is there if and only if its message is.
+func (h *harness) promisePassword(
+	t *transcript, signup *request, a account.Account, f *found, running bool, wrong func(string, ...any),
+) {
+	c, err := h.accounts.Credential(a)
+	if err != nil {
+		wrong("%s: the credential does not open: %v", signup, err)
+		return
+	}
+	possible := []digest.HA1{signup.baseHA1}
+	var last *request
+	for _, d := range t.after(signup) {
+		switch {
+		case d.what != "password" && d.what != "reset" && d.what != "link":
+		case d.done() && d.what != "link":
+			possible, last = []digest.HA1{d.ha1}, nil
+		case d.done():
+			last = nil
+		case d.mayRemain(running):
+			if d.what != "link" {
+				possible = append(possible, d.ha1)
+			}
+			last = d
+		}
+	}
+	if !slices.Contains(possible, c.HA1) {
+		wrong("the account of %s does not have the password of its last change", signup.user)
+	}
+	if last == nil || last.notice.Message == (mailmsg.ID{}) || !h.now().Before(last.notice.Until) {
+		return
+	}
+	there := c.HA1 == last.ha1
+	if last.what == "link" {
+		_, _, err := h.store.ResetLink(ctx, h.tenant.ID, last.notice.Token, h.now())
+		if there = err == nil; !there && !errors.Is(err, account.ErrLinkUsed) {
+			wrong("%s: read the link: %v", last, err)
+		}
+	}
+	_, message := f.changes[last.notice.Message.String()]
+	if there != message && !(last.what == "link" && a.Held) {
+		wrong("%s was answered %v: change %t, message %t", last, last.err, there, message)
+	}
 }
 
 func (h *harness) promiseSignup(t *transcript, d *request, f *found, running bool, wrong func(string, ...any)) {
@@ -607,9 +833,7 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	if !there {
 		return
 	}
-	if c, err := h.accounts.Credential(a); err != nil || c.HA1 != digest.Compute(d.user, realm, password) {
-		wrong("%s: the credential does not open: %v", d, err)
-	}
+	h.promisePassword(t, d, a, f, running, wrong)
 	var last *request
 	for _, r := range t.after(d) {
 		if r.what == "resend" && !(r.answered && r.err != nil && !r.open()) {
@@ -686,6 +910,8 @@ func (t *transcript) states(signup *request, running bool) map[state]bool {
 			step = func(s state) state { return state{s.active || !s.held, s.held, s.confirmed} }
 		case "confirm":
 			step = func(s state) state { return state{s.active || !s.held, s.held, s.confirmed || !s.held} }
+		case "reset":
+			step = func(s state) state { return state{s.active, s.held, s.confirmed || s.active && !s.held} }
 		case "disable":
 			step = func(s state) state { return state{s.active, true, s.confirmed} }
 		case "enable":

@@ -17,15 +17,16 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/test/crashfs"
 )
 
 // defaultSeeds is the number of simulations without DIALTONE_SEEDS.
 const defaultSeeds = 300
 
-// TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, are
-// disabled and deleted; days pass; the disk fails and works again; the machine loses power. The
-// answers are recorded, and the state is compared with them.
+// TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, change
+// and forget their passwords, are disabled and deleted; days pass; the disk fails and works again; the
+// machine loses power. The answers are recorded, and the state is compared with them.
 //
 // A seed always leads to the same simulation. The clock is that of a synctest bubble, all random
 // numbers follow from the seed, also those of crypto/rand, and clients take turns. Concurrent
@@ -46,8 +47,17 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days",
 		n, total.requests, total.restarts, total.exits, total.faults, total.time.Hours()/24)
-	if n >= defaultSeeds && (total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0) {
+	t.Logf("password changes: %+v; resets: %+v; reset links: %+v", total.passwords, total.resets, total.links)
+	if n < defaultSeeds {
+		return
+	}
+	if total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0 {
 		t.Error("there were no requests, restarts, exits or faults")
+	}
+	for _, c := range []changes{total.passwords, total.resets, total.links} {
+		if c.done == 0 || c.failed == 0 || c.open == 0 {
+			t.Errorf("changes with some outcome are missing: %+v", c)
+		}
 	}
 }
 
@@ -77,11 +87,33 @@ func number(t *testing.T, text string) uint64 {
 // tally counts what happened in a simulation.
 type tally struct {
 	requests, restarts, exits, faults int
+	passwords, resets, links          changes
 	time                              time.Duration
 	digest                            string
 }
 
+// changes counts changes that succeeded, that failed, and whose outcome was not known at first.
+type changes struct{ done, failed, open int }
+
+func (c *changes) count(d *request) {
+	switch {
+	case d.done():
+		c.done++
+	case d.mayRemain(true):
+		c.open++
+	default:
+		c.failed++
+	}
+}
+
+func (c *changes) add(b changes) {
+	c.done, c.failed, c.open = c.done+b.done, c.failed+b.failed, c.open+b.open
+}
+
 func (a *tally) add(b tally) {
+	a.passwords.add(b.passwords)
+	a.resets.add(b.resets)
+	a.links.add(b.links)
 	a.requests, a.restarts, a.exits = a.requests+b.requests, a.restarts+b.restarts, a.exits+b.exits
 	a.faults, a.time = a.faults+b.faults, a.time+b.time
 }
@@ -91,7 +123,8 @@ type simulation struct {
 	*rand.Rand
 	h          *harness
 	transcript *transcript
-	mail       map[string]string // tokens of delivered messages, by address
+	mail       mailbox
+	reset      map[string]string // tokens of the reset links that were delivered last, by address
 	tally      tally
 	log        []string
 }
@@ -102,9 +135,12 @@ func simulate(t *testing.T, seed uint64) (done tally) {
 	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {
 		l := &simulation{
-			Rand:       rand.New(rand.NewPCG(seed, 2)),
-			transcript: &transcript{past: make(map[string]bool), closed: make(map[string]bool)},
-			mail:       make(map[string]string),
+			Rand: rand.New(rand.NewPCG(seed, 2)),
+			transcript: &transcript{
+				past: make(map[string]bool), closed: make(map[string]bool), sent: make(map[string]bool),
+			},
+			reset: make(map[string]string),
+			mail:  mailbox{tokens: make(map[string]string), changes: make(map[string]message)},
 		}
 		begin := time.Now()
 		err := l.run()
@@ -179,7 +215,7 @@ func (l *simulation) check(running bool) error {
 		if notFound != nil || !a.Pending() {
 			continue
 		}
-		if _, why := l.h.linked(l.mail[a.Email]); why != nil && !errors.Is(why, account.ErrHeld) {
+		if _, why := l.h.linked(l.mail.tokens[a.Email]); why != nil && !errors.Is(why, account.ErrHeld) {
 			err = errors.Join(err, fmt.Errorf("the link of %s: %w", user, why))
 		}
 	}
@@ -202,12 +238,23 @@ func (l *simulation) restartTranscript() error {
 		case there:
 			c := *d
 			c.answered, c.err, c.base = true, nil, state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}
+			credential, err := l.h.accounts.Credential(a)
+			if err != nil {
+				return err
+			}
+			c.baseHA1 = credential.HA1
 			requests = append(requests, &c)
 		default:
-			if _, sent := l.mail[d.email]; sent {
+			if _, sent := l.mail.tokens[d.email]; sent {
 				l.transcript.past[d.email] = true
 			}
 		}
+	}
+	for id := range f.changes {
+		l.transcript.sent[id] = true
+	}
+	for id := range l.mail.changes {
+		l.transcript.sent[id] = true
 	}
 	l.transcript.requests = requests
 	return nil
@@ -226,17 +273,25 @@ func (l *simulation) deliver() {
 		if path.Ext(p) != ".eml" {
 			continue
 		}
-		to, token, err := readMessage(l.h.fs, p)
+		m, err := readMessage(l.h.fs, p)
 		if err != nil {
 			continue
 		}
-		_, err = l.h.linked(token)
+		if m.kind != mailmsg.Activation {
+			l.mail.changes[m.id] = m
+			if m.kind == mailmsg.Reset {
+				l.reset[m.to] = m.token
+			}
+			l.h.fs.Remove(p)
+			continue
+		}
+		_, err = l.h.linked(m.token)
 		replaced := errors.Is(err, account.ErrReplaced)
 		if err != nil && fault.KindOf(err) == fault.Internal {
 			return
 		}
 		if !replaced {
-			l.mail[to] = token
+			l.mail.tokens[m.to] = m.token
 		}
 		l.h.fs.Remove(p)
 	}
@@ -262,6 +317,14 @@ func (l *simulation) step() error {
 	l.act()
 	for _, d := range l.transcript.requests[before:] {
 		l.tally.requests++
+		switch d.what {
+		case "password":
+			l.tally.passwords.count(d)
+		case "reset":
+			l.tally.resets.count(d)
+		case "link":
+			l.tally.links.count(d)
+		}
 		l.logf("%v %v: %v", time.Now().Format(time.DateTime), d, d.err)
 		if d.answered && d.err != nil && disarm == nil && d.open() {
 			return fmt.Errorf("%s: %w", d, d.err)
@@ -285,6 +348,9 @@ func (l *simulation) step() error {
 // settled flushes the outbox on a disk that works, and checks that nothing is left to do.
 func (l *simulation) settled() error {
 	l.h.fs.GoOn()
+	if err := l.transcript.serveForgotten(l.h); err != nil {
+		return fmt.Errorf("reset links on a disk that works: %w", err)
+	}
 	// The first Flush finds that an account cannot be undone any more, the second finds its entry, and
 	// the third writes its message.
 	if err := errors.Join(l.h.outbox.Flush(ctx), l.h.outbox.Flush(ctx), l.h.outbox.Flush(ctx)); err != nil {
@@ -350,7 +416,17 @@ func (l *simulation) crash() error {
 // act makes one request, lets time pass, or delivers messages.
 func (l *simulation) act() {
 	user := users[l.IntN(len(users))]
-	switch n := l.IntN(20); {
+	switch n := l.IntN(28); {
+	case n >= 20:
+		active := l.active()
+		switch {
+		case active == "":
+			l.transcript.act(l.h, "activate", user, l.token(user))
+		case n >= 24:
+			l.transcript.password(l.h, active, "")
+		default:
+			l.forgot(active)
+		}
 	case n < 7:
 		l.transcript.signup(l.h, user, true)
 	case n < 8:
@@ -368,9 +444,14 @@ func (l *simulation) act() {
 	case n < 13:
 		l.transcript.act(l.h, "enable", user, "")
 	case n < 14:
-		// Deleting an account deletes its outbox entry, so a message that is not synced by then may
+		// Deleting an account deletes its outbox entries, so a message that is not synced by then may
 		// stay incomplete after a power cut. Here it is synced.
-		if l.h.outbox.Flush(ctx) == nil {
+		if l.h.outbox.Flush(ctx) != nil {
+			return
+		}
+		if l.IntN(3) == 0 {
+			l.transcript.act(l.h, "decline", user, l.token(user))
+		} else {
 			l.transcript.act(l.h, "delete", user, "")
 		}
 	case n < 15:
@@ -385,10 +466,37 @@ func (l *simulation) act() {
 	}
 }
 
+// active returns a user with an active account, or an empty string if there is none.
+func (l *simulation) active() string {
+	for _, i := range l.Perm(len(users)) {
+		a, err := l.h.store.Find(ctx, l.h.tenant.ID, users[i], time.Now())
+		if err == nil && !a.Disabled {
+			return users[i]
+		}
+	}
+	return ""
+}
+
+// forgot has the user of an active account open the reset link that was delivered last, or ask for one.
+func (l *simulation) forgot(user string) {
+	a, err := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
+	if err != nil {
+		return
+	}
+	if token := l.reset[a.Email]; token != "" && l.IntN(4) > 0 {
+		delete(l.reset, a.Email)
+		l.transcript.password(l.h, user, token)
+		return
+	}
+	l.transcript.forgot(l.h, user, a.Email)
+	l.h.outbox.Flush(ctx)
+	l.deliver()
+}
+
 // token returns the token of the newest message to a user, or an empty string.
 func (l *simulation) token(user string) string {
 	for _, d := range slices.Backward(l.transcript.requests) {
-		if token := l.mail[d.email]; d.user == user && token != "" {
+		if token := l.mail.tokens[d.email]; d.user == user && token != "" {
 			return token
 		}
 	}
