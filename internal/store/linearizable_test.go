@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/secret"
+	"dialtone/internal/session"
 	"dialtone/internal/store"
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
@@ -100,6 +101,42 @@ func (s *roundRobin) Delete(ctx context.Context, tenant int64, user string, now 
 	return s.next().Delete(ctx, tenant, user, now)
 }
 
+func (s *roundRobin) SetPassword(
+	ctx context.Context, c account.PasswordChange, now time.Time,
+) (account.Account, error) {
+	return s.next().SetPassword(ctx, c, now)
+}
+
+func (s *roundRobin) AddResetLink(
+	ctx context.Context, r account.NewResetLink, now time.Time,
+) (account.Account, error) {
+	return s.next().AddResetLink(ctx, r, now)
+}
+
+func (s *roundRobin) ResetLink(
+	ctx context.Context, tenant int64, token [32]byte, now time.Time,
+) ([]account.Account, time.Time, error) {
+	return s.next().ResetLink(ctx, tenant, token, now)
+}
+
+func (s *roundRobin) RecordSessions(ctx context.Context, list []session.Record) error {
+	return s.next().RecordSessions(ctx, list)
+}
+
+func (s *roundRobin) Sessions(
+	ctx context.Context, uid account.UID, epoch int64, now time.Time,
+) ([]session.Record, error) {
+	return s.next().Sessions(ctx, uid, epoch, now)
+}
+
+func (s *roundRobin) End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error {
+	return s.next().End(ctx, uid, epoch, id)
+}
+
+func (s *roundRobin) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
+	return s.next().EndOthers(ctx, own, now)
+}
+
 // testLinearizable tests five histories. newDatabase makes an empty database for each and returns a
 // function that opens it as a store.
 func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (closableStore, error))) {
@@ -118,7 +155,7 @@ func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (c
 			conformance.Linearizable(t, open, func(t *testing.T, _ conformance.Store) conformance.Store {
 				closeStore(t, s)
 				return open(t)
-			}, seed, 2000)
+			}, seed, 3000)
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,27 +16,32 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/session"
 )
 
 // Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
 // had been executed at one moment between its start and its end. Clients create, activate, confirm,
-// decline, enable, disable, delete and find accounts with a few user names, and replace links and undo
-// that, while days pass. The store is closed and opened again several times. Then porcupine searches the
-// history of each user name for an order of the calls that explains all answers, and the test fails
-// if there is none.
+// decline, enable, disable, delete and find accounts with a few user names, replace links and undo
+// that, set passwords by proof and by link, and record, list and end sessions, while days pass. The store
+// is closed and opened again several times. Then porcupine searches the history of each user name for an
+// order of the calls that explains all answers, and the test fails if there is none.
 func Linearizable(
 	t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store,
 	seed uint64, operations int,
 ) {
-	const clients, restarts, names = 8, 4, 6
-	h := &history{test: newTest(t, open(t)), start: time.Now()}
+	const clients, restarts, names = 8, 4, 4
+	steps := operations / clients / restarts
+	h := &history{test: newTest(t, open(t)), start: time.Now(), known: make(map[string]account.Account)}
 	for round := range restarts {
 		var all sync.WaitGroup
 		for client := range clients {
 			rng := rand.New(rand.NewPCG(seed, uint64(round*clients+client)))
 			all.Go(func() {
-				for range operations / clients / restarts {
-					h.step(client, rng, fmt.Sprintf("user%d", rng.IntN(names)))
+				for i := range steps {
+					// A name is never free again after the delete of an active account, so names change.
+					first := (round*steps + i) / 16
+					h.step(client, rng, fmt.Sprintf("user%d", first+rng.IntN(names)))
 				}
 			})
 		}
@@ -48,6 +54,7 @@ func Linearizable(
 	switch porcupine.CheckOperationsTimeout(oneName, h.operations, time.Minute) {
 	case porcupine.Ok:
 		t.Logf("%d operations of %d clients over %d restarts, seed %d", len(h.operations), clients, restarts, seed)
+		h.wantSuccess()
 	case porcupine.Illegal:
 		t.Errorf("seed %d: no order of the calls explains the answers", seed)
 		h.logIllegal()
@@ -65,10 +72,27 @@ func (h *history) logIllegal() {
 		slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
 		for _, op := range part {
 			c, out := op.Input.(request), op.Output.(result)
-			h.Logf("%v to %v: %s %s %.4x link %.4x, %s to %s, at %v: %.4x %s, active %v, disabled %v, confirmed %v, %v",
+			h.Logf("%v to %v: %s %s %.4x link %.4x, %s to %s, password %d, %q, session %.4x of epoch %d, at %v: "+
+				"%.4x %s, active %v, disabled %v, confirmed %v, password %d, %q, epoch %d, sessions %.4x, %v",
 				time.Duration(op.Call), time.Duration(op.Return), c.op, c.user, c.uid[8:], c.link, c.was, c.email,
-				c.at.Format(time.StampMicro), out.uid[8:], out.email, out.active, out.disabled, out.confirmed, out.err)
+				c.passwords, c.sealed, c.session.id, c.session.epoch, c.at.Format(time.StampMicro),
+				out.uid[8:], out.email, out.active, out.disabled, out.confirmed, out.passwords, out.sealed,
+				out.epoch, out.sessions, out.err)
 		}
+	}
+}
+
+// wantSuccess fails the test if calls of an account's owner never succeeded.
+func (h *history) wantSuccess() {
+	succeeded := make(map[operation]int)
+	for _, op := range h.operations {
+		if op.Output.(result).err == nil {
+			succeeded[op.Input.(request).op]++
+		}
+	}
+	byLink, ended := succeeded[readReset]+succeeded[resetPassword], succeeded[end]+succeeded[endOthers]
+	if succeeded[setPassword] == 0 || succeeded[addReset] == 0 || byLink == 0 || ended == 0 {
+		h.Errorf("some calls never succeeded: %v", succeeded)
 	}
 }
 
@@ -87,6 +111,15 @@ const (
 	resend    operation = "resend"
 	undo      operation = "undo resend"
 	find      operation = "find"
+
+	setPassword   operation = "set password"
+	resetPassword operation = "set password by link"
+	addReset      operation = "add reset link"
+	readReset     operation = "read reset link"
+	record        operation = "record session"
+	sessions      operation = "list sessions"
+	end           operation = "end session"
+	endOthers     operation = "end other sessions"
 )
 
 // request is a call of the store.
@@ -98,6 +131,18 @@ type request struct {
 	link  [32]byte    // that create and resend set, activate, confirm and decline open, and undo removes
 	was   string      // the address before the change, for resend, undo and decline
 	email string      // the address that create and resend set
+
+	passwords int64     // that of the account whose password was proved, for setPassword
+	sealed    string    // the credential that create, setPassword and resetPassword set
+	until     time.Time // when the link of addReset expires
+	unsent    bool      // addReset makes a link without a message
+	session   listed    // that record and endOthers add and end ends; sessions lists those of its epoch
+}
+
+// listed is a session in the list of an account.
+type listed struct {
+	id    [16]byte
+	epoch int64
 }
 
 // result is what a call returned.
@@ -107,6 +152,9 @@ type result struct {
 	disabled, active bool
 	confirmed        bool
 	email            string
+	passwords, epoch int64
+	sealed           string
+	sessions         string // the IDs of listed sessions, sorted and concatenated
 }
 
 // history records the calls of all clients. They share a clock, which sometimes jumps by days.
@@ -118,6 +166,21 @@ type history struct {
 	mu         sync.Mutex
 	operations []porcupine.Operation
 	links      []link
+	resets     []resetLink
+	sessions   []ownSession
+	known      map[string]account.Account // the active accounts that were returned last, by user
+}
+
+// resetLink is a reset link that a client may open.
+type resetLink struct {
+	user   string
+	notice account.Notice
+}
+
+// ownSession is a session of a user.
+type ownSession struct {
+	user   string
+	record session.Record
 }
 
 // link is a link that a client may open.
@@ -135,11 +198,16 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 	}
 	c := request{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
 	var do func() (account.Account, error)
-	switch n := rng.IntN(15); {
+	switch n := rng.IntN(24); {
+	case n > 14:
+		if do = h.person(&c, rng); do == nil {
+			return
+		}
 	case n < 3:
 		a := h.signup(user, c.at)
-		a.Account.Email = h.anyAddress(rng)
+		a.Account.Email = h.anyAddress(rng, user)
 		c.op, c.uid, c.link, c.email = create, a.Account.UID, a.Token, a.Account.Email
+		c.sealed = string(a.Account.Sealed)
 		h.addLink(link{a.Account, a.Token, nil})
 		do = func() (account.Account, error) { return a.Account, h.Create(h.ctx, a, c.at) }
 	case n < 6:
@@ -159,7 +227,7 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 			return
 		}
 		d := account.Decline{Account: l.account, Token: l.token, Recipient: allowance(newBucket(), 3)}
-		d.Account.Email = h.anyAddress(rng)
+		d.Account.Email = h.anyAddress(rng, l.account.User)
 		d.Places = [][16]byte{newID(), newID(), newID()}
 		c.op, c.uid, c.user, c.link, c.was = decline, l.account.UID, l.account.User, l.token, d.Account.Email
 		do = func() (account.Account, error) { return account.Account{}, h.Decline(h.ctx, d, c.at) }
@@ -168,8 +236,8 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		if !ok {
 			return
 		}
-		r := h.newLink(l.account, h.anyAddress(rng), c.at)
-		r.Was = h.anyAddress(rng)
+		r := h.newLink(l.account, h.anyAddress(rng, l.account.User), c.at)
+		r.Was = h.anyAddress(rng, l.account.User)
 		c.op, c.uid, c.user = resend, l.account.UID, l.account.User
 		c.link, c.was, c.email = r.Token, r.Was, r.Account.Email
 		h.addLink(link{l.account, r.Token, &r})
@@ -210,12 +278,18 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		h.Logf("%s %s: %v", c.op, c.user, err)
 		return
 	}
+	if err == nil && !a.Pending() {
+		h.known[a.User] = a
+	}
+	out := result{
+		err: canonical(err), uid: a.UID, disabled: a.Disabled, active: !a.Pending(), confirmed: !a.Confirmed.IsZero(),
+		email: a.Email, passwords: a.Passwords, epoch: a.Epoch, sealed: string(a.Sealed),
+	}
+	if c.op == sessions {
+		out.sessions = a.Name
+	}
 	h.operations = append(h.operations, porcupine.Operation{
-		ClientId: client,
-		Input:    c,
-		Call:     int64(called),
-		Output:   result{canonical(err), a.UID, a.Disabled, !a.Pending(), !a.Confirmed.IsZero(), a.Email},
-		Return:   int64(returned),
+		ClientId: client, Input: c, Call: int64(called), Output: out, Return: int64(returned),
 	})
 }
 
@@ -230,15 +304,118 @@ func (h *history) addLink(l link) {
 func (h *history) anyLink(rng *rand.Rand) (link, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.links) == 0 {
-		return link{}, false
-	}
-	recent := max(0, len(h.links)-20)
-	return h.links[recent+rng.IntN(len(h.links)-recent)], true
+	return recent(h.links, rng, 20)
 }
 
-func (h *history) anyAddress(rng *rand.Rand) string {
-	return []string{"a@mail.test", "b@mail.test"}[rng.IntN(2)]
+// anyAddress returns an address of a user. Users share no address, since reset links are for all accounts
+// of an address, and the history of each user name is checked alone.
+func (h *history) anyAddress(rng *rand.Rand, user string) string {
+	return []string{"a.", "b."}[rng.IntN(2)] + user + "@mail.test"
+}
+
+// person sets a call that an active account's owner makes, and returns it, or nil if there is nothing to
+// call it for.
+func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	none := account.Account{}
+	a, known := h.known[c.user]
+	c.uid, c.session.epoch, c.passwords = a.UID, a.Epoch, a.Passwords
+	switch n := rng.IntN(10); {
+	case n < 2 && known:
+		c.op, c.sealed = setPassword, fmt.Sprintf("new %x", newID())
+		p := newPassword(a, c.sealed, c.at)
+		return func() (account.Account, error) { return h.SetPassword(h.ctx, p, c.at) }
+	case n == 2 && (known || rng.IntN(4) == 0):
+		c.op = addReset
+		l := resetLink{c.user, notice(mailmsg.Reset, c.at)}
+		if c.unsent = rng.IntN(2) == 0; c.unsent {
+			l.notice.Message = mailmsg.ID{}
+		}
+		l.notice.Until = c.at.AddDate(0, 0, 7)
+		c.link, c.until = l.notice.Token, l.notice.Until
+		h.resets = append(h.resets, l)
+		return func() (account.Account, error) {
+			return h.AddResetLink(h.ctx, h.newResetLink(l.user, l.notice), c.at)
+		}
+	case n == 3 || n == 4:
+		l, ok := recent(h.resets, rng, 3)
+		if !ok {
+			return nil
+		}
+		if a, ok = h.known[l.user]; !ok {
+			return nil
+		}
+		c.user, c.uid, c.link = l.user, a.UID, l.notice.Token
+		if n == 3 {
+			c.op = readReset
+			return func() (account.Account, error) {
+				list, _, err := h.ResetLink(h.ctx, h.tenant, c.link, c.at)
+				if err == nil && (len(list) != 1 || list[0].User != c.user) {
+					err = fmt.Errorf("the link of %s is for %v", c.user, list)
+				}
+				return none, err
+			}
+		}
+		c.op, c.sealed = resetPassword, fmt.Sprintf("new %x", newID())
+		p := newPassword(a, c.sealed, c.at)
+		p.Link = &l.notice.Token
+		return func() (account.Account, error) { return h.SetPassword(h.ctx, p, c.at) }
+	case n == 5 && known:
+		c.op = endOthers
+		own := newRecord(a, noon)
+		own.Epoch++
+		c.session = listed{own.ID, own.Epoch}
+		user := c.user
+		return func() (account.Account, error) {
+			err := h.EndOthers(h.ctx, own, c.at)
+			if err == nil { // nobody knows its ID before
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.sessions = append(h.sessions, ownSession{user, own})
+			}
+			return none, err
+		}
+	case (n == 6 || n == 7) && known:
+		c.op = sessions
+		return func() (account.Account, error) {
+			list, err := h.Sessions(h.ctx, c.uid, c.session.epoch, noon)
+			var ids []string
+			for _, r := range list {
+				ids = append(ids, string(r.ID[:]))
+			}
+			slices.Sort(ids)
+			return account.Account{Name: strings.Join(ids, "")}, err
+		}
+	case n == 8 && known && rng.IntN(3) > 0:
+		r := newRecord(a, noon)
+		h.sessions = append(h.sessions, ownSession{c.user, r})
+		c.op, c.session.id = record, r.ID
+		return func() (account.Account, error) { return none, h.RecordSessions(h.ctx, []session.Record{r}) }
+	case n >= 8:
+		own, ok := recent(h.sessions, rng, 4)
+		if !ok {
+			return nil
+		}
+		r := own.record
+		c.user, c.uid, c.session = own.user, r.Account, listed{r.ID, r.Epoch}
+		if n == 8 {
+			c.op = record
+			return func() (account.Account, error) { return none, h.RecordSessions(h.ctx, []session.Record{r}) }
+		}
+		c.op = end
+		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID) }
+	}
+	return nil
+}
+
+// recent returns one of the last n elements of a list, or false if it is empty.
+func recent[T any](list []T, rng *rand.Rand, n int) (one T, ok bool) {
+	if len(list) == 0 {
+		return one, false
+	}
+	n = min(n, len(list))
+	return list[len(list)-n+rng.IntN(n)], true
 }
 
 // canonical returns one value for all errors that mean the same to a caller, so that errors can be
@@ -247,7 +424,8 @@ func canonical(err error) error {
 	switch {
 	case err == nil || slices.Contains([]error{
 		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrWaiting, account.ErrReplaced,
-		account.ErrAddressChanged,
+		account.ErrAddressChanged, account.ErrPasswordChanged, account.ErrLinkUsed, session.ErrNoSession,
+		session.ErrDenied,
 	}, err):
 		return err
 	case fault.Is(err, fault.NotFound):
@@ -271,6 +449,37 @@ type nameState struct {
 	olderLinks   string // the links before link, concatenated
 	sameAddress  string // those of olderLinks that went to email, since it was last changed
 	email        string
+
+	passwords, epoch int64
+	sealed           string
+	reset            [32]byte // the reset link, or zero
+	resetUntil       time.Time
+	resetMailed      bool
+	sessions         string // the recorded ones of the epoch, sorted and concatenated
+	ended            string // those that End has ended, sorted and concatenated
+}
+
+// has reports whether an ID is one of several that are concatenated.
+func has(ids string, id [16]byte) bool { return slices.Contains(split(ids), string(id[:])) }
+
+// with returns concatenated IDs with another one, sorted.
+func with(ids string, id [16]byte) string {
+	list := append(split(ids), string(id[:]))
+	slices.Sort(list)
+	return strings.Join(slices.Compact(list), "")
+}
+
+// without returns concatenated IDs without one.
+func without(ids string, id [16]byte) string {
+	list := slices.DeleteFunc(split(ids), func(s string) bool { return s == string(id[:]) })
+	return strings.Join(list, "")
+}
+
+func split(ids string) (list []string) {
+	for one := range slices.Chunk([]byte(ids), 16) {
+		list = append(list, string(one))
+	}
+	return list
 }
 
 func (s nameState) exists(at time.Time) bool {
@@ -305,15 +514,23 @@ var oneName = porcupine.Model{
 	Step: func(state, input, output any) (bool, any) {
 		s, c, out := state.(nameState), input.(request), output.(result)
 		next, want := s.after(c)
+		if c.op == end && (c.session.epoch != s.epoch || has(s.ended, c.session.id)) {
+			// A call that recorded the session when it ended may have left its record, which nothing lists.
+			return out.err == nil || out.err == session.ErrNoSession, s
+		}
 		if want != out.err {
 			return false, s
 		}
 		if want == nil && out.uid != (account.UID{}) && c.op != create {
 			if out.email != next.email || out.uid != next.uid || out.active != next.active ||
 				out.confirmed != next.confirmed ||
+				out.passwords != next.passwords || out.epoch != next.epoch || out.sealed != next.sealed ||
 				out.disabled != (next.held || !next.active) {
 				return false, s
 			}
+		}
+		if c.op == sessions && c.session.epoch == s.epoch && out.sessions != s.sessions {
+			return false, s
 		}
 		return true, next
 	},
@@ -325,7 +542,9 @@ func (s nameState) after(c request) (nameState, error) {
 		if s.closed || s.exists(c.at) {
 			return s, account.ErrTaken
 		}
-		return nameState{uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email}, nil
+		return nameState{
+			uid: c.uid, expires: c.at.Add(account.PendingLife), link: c.link, email: c.email, sealed: c.sealed,
+		}, nil
 	}
 	if c.op == activate || c.op == confirm {
 		switch {
@@ -351,10 +570,54 @@ func (s nameState) after(c request) (nameState, error) {
 		}
 		return s, nil
 	}
-	if !s.exists(c.at) || (c.op == resend || c.op == decline) && s.uid != c.uid {
+	switch c.op {
+	case record:
+		if s.uid == c.uid && !s.closed && !s.held && s.epoch == c.session.epoch && !has(s.ended, c.session.id) {
+			s.sessions = with(s.sessions, c.session.id)
+		}
+		return s, nil
+	case sessions:
+		return s, nil
+	case end:
+		if !has(s.sessions, c.session.id) {
+			return s, session.ErrNoSession
+		}
+		s.sessions, s.ended = without(s.sessions, c.session.id), with(s.ended, c.session.id)
+		return s, nil
+	case endOthers:
+		if s.uid != c.uid || s.closed || s.held || s.epoch != c.session.epoch-1 {
+			return s, session.ErrDenied
+		}
+		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
+		return s, nil
+	case readReset:
+		if !s.exists(c.at) || s.held || !s.hasReset(c) {
+			return s, account.ErrLinkUsed
+		}
+		return s, nil
+	}
+	ofAccount := c.op == resend || c.op == decline || c.op == setPassword || c.op == resetPassword
+	if !s.exists(c.at) || ofAccount && s.uid != c.uid {
 		return s, errAbsent
 	}
 	switch c.op {
+	case setPassword, resetPassword, addReset:
+		switch {
+		case s.held:
+			return s, account.ErrHeld
+		case !s.active:
+			return s, errAbsent
+		case c.op == addReset:
+			s.reset, s.resetUntil, s.resetMailed = c.link, c.until, !c.unsent
+			return s, nil
+		case c.op == setPassword && s.passwords != c.passwords:
+			return s, account.ErrPasswordChanged
+		case c.op == resetPassword && !s.hasReset(c):
+			return s, account.ErrLinkUsed
+		}
+		s.confirmed = s.confirmed || c.op == resetPassword && s.resetMailed
+		s.passwords, s.epoch, s.sealed = s.passwords+1, s.epoch+1, c.sealed
+		s.reset, s.sessions = [32]byte{}, ""
 	case resend:
 		switch {
 		case s.held:
@@ -392,12 +655,15 @@ func (s nameState) after(c request) (nameState, error) {
 	case enableNow:
 		s.active, s.held = true, false
 	case disable:
-		s.held = true
+		s.held, s.epoch, s.sessions = true, s.epoch+1, ""
 	case remove:
 		if !s.active {
 			return nameState{}, nil
 		}
-		s.closed = true
+		s.closed, s.epoch, s.sessions = true, s.epoch+1, ""
 	}
 	return s, nil
 }
+
+// hasReset reports whether a call's link is the valid reset link.
+func (s nameState) hasReset(c request) bool { return s.reset == c.link && s.resetUntil.After(c.at) }
