@@ -452,9 +452,7 @@ type nameState struct {
 
 	passwords, epoch int64
 	sealed           string
-	reset            [32]byte // the reset link, or zero
-	resetUntil       time.Time
-	resetMailed      bool
+	mailed, unsent   reset  // the reset links with and without a message
 	sessions         string // the recorded ones of the epoch, sorted and concatenated
 	ended            string // those that End has ended, sorted and concatenated
 }
@@ -485,6 +483,15 @@ func split(ids string) (list []string) {
 func (s nameState) exists(at time.Time) bool {
 	return s.uid != account.UID{} && !s.closed && (s.active || s.expires.After(at))
 }
+
+// reset is a reset link, or zero.
+type reset struct {
+	link  [32]byte
+	until time.Time
+}
+
+// opens reports whether a call is made with this link before it expires.
+func (r reset) opens(c request) bool { return r.link == c.link && r.until.After(c.at) }
 
 // hasLink reports whether a link is one of several that are concatenated.
 func hasLink(links string, link [32]byte) bool {
@@ -591,7 +598,7 @@ func (s nameState) after(c request) (nameState, error) {
 		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
 		return s, nil
 	case readReset:
-		if !s.exists(c.at) || s.held || !s.hasReset(c) {
+		if !s.exists(c.at) || s.held || !s.mailed.opens(c) && !s.unsent.opens(c) {
 			return s, account.ErrLinkUsed
 		}
 		return s, nil
@@ -608,16 +615,22 @@ func (s nameState) after(c request) (nameState, error) {
 		case !s.active:
 			return s, errAbsent
 		case c.op == addReset:
-			s.reset, s.resetUntil, s.resetMailed = c.link, c.until, !c.unsent
+			if c.unsent {
+				s.mailed, s.unsent = reset{}, reset{c.link, c.until}
+			} else {
+				s.mailed = reset{c.link, c.until}
+			}
 			return s, nil
 		case c.op == setPassword && s.passwords != c.passwords:
 			return s, account.ErrPasswordChanged
-		case c.op == resetPassword && !s.hasReset(c):
+		case c.op == resetPassword && !s.mailed.opens(c) && !s.unsent.opens(c):
 			return s, account.ErrLinkUsed
 		}
-		s.confirmed = s.confirmed || c.op == resetPassword && s.resetMailed
+		if c.op == resetPassword {
+			s.confirmed, s.unsent = s.confirmed || s.mailed.opens(c), reset{}
+		}
 		s.passwords, s.epoch, s.sealed = s.passwords+1, s.epoch+1, c.sealed
-		s.reset, s.sessions = [32]byte{}, ""
+		s.mailed, s.sessions = reset{}, ""
 	case resend:
 		switch {
 		case s.held:
@@ -656,6 +669,7 @@ func (s nameState) after(c request) (nameState, error) {
 		s.active, s.held = true, false
 	case disable:
 		s.held, s.epoch, s.sessions = true, s.epoch+1, ""
+		s.mailed, s.unsent = reset{}, reset{}
 	case remove:
 		if !s.active {
 			return nameState{}, nil
@@ -664,6 +678,3 @@ func (s nameState) after(c request) (nameState, error) {
 	}
 	return s, nil
 }
-
-// hasReset reports whether a call's link is the valid reset link.
-func (s nameState) hasReset(c request) bool { return s.reset == c.link && s.resetUntil.After(c.at) }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
@@ -213,7 +214,7 @@ type request struct {
 	user string
 
 	// The input of a signup. It is unique, so that everything found on the disk can be traced to it. A
-	// forgot request has an address too.
+	// forgot request has an e-mail address and an address too.
 	email        string
 	form         account.Form
 	proof        captcha.Proof
@@ -512,9 +513,10 @@ func (t *transcript) noted(d *request, n account.Notice) {
 // name may be that of another account later, and an address not.
 func (t *transcript) forgot(h *harness, user, email string) {
 	serial := t.serial()
-	d := t.begin(h, &request{what: "forgot", user: user, email: email})
-	addr := netip.AddrFrom4([4]byte{11, byte(serial >> 16), byte(serial >> 8), byte(serial)})
-	err := h.accounts.Forgot(ctx, h.tenant, email, account.Origin{Addr: addr})
+	d := t.begin(h, &request{
+		what: "forgot", user: user, email: email, addr: netip.AddrFrom4([4]byte{11, byte(serial >> 8), byte(serial), 1}),
+	})
+	err := h.accounts.Forgot(ctx, h.tenant, email, account.Origin{Addr: d.addr})
 	t.end(h, d, err)
 	t.serveForgotten(h)
 }
@@ -724,7 +726,7 @@ func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong fu
 	rows, err := h.store.Forgotten(ctx, 1000)
 	if err != nil {
 		wrong("%s: read the rows: %v", d, err)
-	} else if !slices.ContainsFunc(rows, func(r account.Forgotten) bool { return r.Who == d.email }) {
+	} else if !slices.ContainsFunc(rows, func(r account.Forgotten) bool { return r.Net == audit.Network(d.addr) }) {
 		wrong("%s succeeded and was not handled, but there is no row", d)
 	}
 }
