@@ -339,7 +339,8 @@ func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			const more = `held = TRUE, epoch = epoch + 1`
 			// Links in messages about changes, and reset links, do not outlive it.
-			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2`, a.UID[:], olderLink); err != nil {
+			const statement = `DELETE FROM link WHERE account = $1 AND kind <> $2`
+			if _, err := tx.Exec(statement, a.UID[:], olderLink); err != nil {
 				return update{}, err
 			}
 			// Of an account that an older program disabled, nothing is known that could be kept.

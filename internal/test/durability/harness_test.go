@@ -514,7 +514,8 @@ func (t *transcript) noted(d *request, n account.Notice) {
 func (t *transcript) forgot(h *harness, user, email string) {
 	serial := t.serial()
 	d := t.begin(h, &request{
-		what: "forgot", user: user, email: email, addr: netip.AddrFrom4([4]byte{11, byte(serial >> 8), byte(serial), 1}),
+		what: "forgot", user: user, email: email,
+		addr: netip.AddrFrom4([4]byte{11, byte(serial >> 8), byte(serial), 1}), // a network of its own
 	})
 	err := h.accounts.Forgot(ctx, h.tenant, email, account.Origin{Addr: d.addr})
 	t.end(h, d, err)
