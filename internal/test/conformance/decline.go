@@ -119,6 +119,16 @@ var declineTests = []testCase{
 		t.wantDecline(a, a.Token, noon, nil)
 		t.wantNoAccount("ann", noon)
 	}},
+	{"takes an older link after a disable and an enable", func(t *test) {
+		a := t.addPending("ann", noon)
+		t.resend(a.Account, a.Account.Email, noon)
+		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		if _, err = t.Enable(t.ctx, t.tenant, "ann", noon); err != nil && !errors.Is(err, account.ErrWaiting) {
+			t.Fatal(err)
+		}
+		t.wantDecline(a, a.Token, noon, nil)
+	}},
 	{"does not take a link that went to another address", func(t *test) {
 		a := t.addPending("ann", noon)
 		first := t.resend(a.Account, a.Account.Email, noon)
