@@ -170,6 +170,7 @@ func TestResetEndpoint(t *testing.T) {
 	s := startServer(t)
 	who := s.active(t, "a.test")
 	v := s.visitor("a.test")
+	s.Advance(300 * time.Millisecond)
 	token := s.resetToken(t, who)
 	until := s.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	session := v.signIn(t, who.user, who.password).cookies()
@@ -248,9 +249,12 @@ func TestResetEndpoint(t *testing.T) {
 	t.Run("once", func(t *testing.T) {
 		a := v.postForm(t, "/reset.ashx", good.String())
 		a.wantJSON(t, 200)
-		if want := fmt.Sprintf(`{"ok":true,"user":%q}`+"\n", who.user); a.body != want ||
-			len(a.header["Set-Cookie"]) != 0 {
-			t.Errorf("headers %v, body %q", a.header, a.body)
+		if want := fmt.Sprintf(`{"ok":true,"user":%q}`+"\n", who.user); a.body != want {
+			t.Errorf("body %q", a.body)
+		}
+		device := a.cookies()
+		if len(a.header["Set-Cookie"]) != 1 || !strings.HasPrefix(device, "__Host-dialtone-device=") {
+			t.Fatalf("headers %v", a.header)
 		}
 		v.postForm(t, "/reset.ashx", good.String()).wantError(t, 404, "not_found")
 		v.get(t, "/reset.ashx?token="+token).wantError(t, 404, "not_found")
@@ -258,6 +262,13 @@ func TestResetEndpoint(t *testing.T) {
 		v.signIn(t, who.user, otherWords).wantStatus(t, 200)
 		v.get(t, "/account.html", "Cookie", session).wantStatus(t, 303)
 		s.linkToPage(t, who.email, "not-me")
+
+		// Others who guess at the password do not keep out the browser of the reset.
+		for range 10 {
+			s.visitor("a.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
+		}
+		v.signIn(t, who.user, otherWords).wantError(t, 429, "rate_limited")
+		v.signIn(t, who.user, otherWords, "Cookie", device).wantStatus(t, 200)
 	})
 }
 
