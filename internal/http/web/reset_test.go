@@ -201,6 +201,7 @@ func TestResetEndpoint(t *testing.T) {
 			page := v.get(t, "/reset.html?token="+bad)
 			page.wantStatus(t, 404)
 			if !strings.Contains(page.body, "This link no longer works") ||
+				!strings.Contains(page.body, "or ask the operator of <bdi>a.<wbr>test</bdi>") ||
 				!strings.Contains(page.body, `href="/forgot.html"`) {
 				t.Errorf("the page is %s", page.body)
 			}

@@ -93,7 +93,11 @@ func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 	if wantsPage(r.Request) {
 		switch {
 		case err == nil, errors.Is(err, session.ErrNoSession): // it has ended in any case
-			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+"#ended", http.StatusSeeOther)
+			said := "#ended"
+			if end.Value == endOthers {
+				said = "#others-ended"
+			}
+			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+said, http.StatusSeeOther)
 			return nil
 		case fault.Is(err, fault.Unauthorized):
 			s.toLogin(w, r, "#ended")
