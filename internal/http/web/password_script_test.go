@@ -148,7 +148,7 @@ func TestPasswordPage(t *testing.T) {
 		if got := p.focused(); got != "current" {
 			t.Errorf("the focus is on %q", got)
 		}
-		if got := eval[string](p, `document.getElementById("current-forgot").getAttribute("href")`); got != "/forgot.html" {
+		if got := eval[string](p, `document.getElementById("current-forgot").pathname`); got != "/forgot.html" {
 			t.Errorf("the way to a new password is %q", got)
 		}
 		p.fill("current", testPassword)

@@ -46,8 +46,8 @@ func TestForgotPage(t *testing.T) {
 		p.submit()
 		p.wait(`!document.getElementById("sent").hidden && document.activeElement.id === "sent-title"`)
 		text := eval[string](p, `document.getElementById("sent").innerText`)
-		if want := "At most 3 such messages a day go to an account. If none arrives, look for an earlier one, or contact " +
-			"the operator of Dialtone."; !strings.Contains(text, want) {
+		if want := "At most 3 such messages a day go to an account. If none arrives, look for an earlier one, " +
+			"or contact the operator of Dialtone."; !strings.Contains(text, want) {
 			t.Errorf("the page says %q", text)
 		}
 		if i > 0 && text != said {

@@ -146,8 +146,10 @@ func TestSessionsPage(t *testing.T) {
 	page := v.get(t, "/sessions.html?lang=de", "Cookie", cookies)
 	page.wantStatus(t, 200)
 	for _, want := range []string{
-		`name="end" value="` + id + `" aria-label="Sitzung von Firefox unter Linux im Netz ` + list[0].Net + ` beenden"`,
-		`id="others-ended">Alle anderen Sitzungen sind beendet.`, `action="/sessions.ashx?lang=de"`, "Diese Sitzung", `value="others"`, "12:05 Uhr (UTC)</time>",
+		`name="end" value="` + id + `" aria-label="Sitzung von Firefox unter Linux im Netz ` + list[0].Net +
+			` beenden"`,
+		`id="others-ended">Alle anderen Sitzungen sind beendet.`, `action="/sessions.ashx?lang=de"`,
+		"Diese Sitzung", `value="others"`, "12:05 Uhr (UTC)</time>",
 	} {
 		if strings.Count(page.body, want) < 1 {
 			t.Errorf("the page has no %s:\n%s", want, page.body)
