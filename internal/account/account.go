@@ -97,7 +97,16 @@
 // account, at another tenant, or twice. The store has only the hashes of their tokens; the outbox has the
 // tokens, sealed, until the files of the messages are on disk.
 //
-// An operator can make a reset link without a message. It is for one account, and does not confirm it.
+// An operator can make a reset link without a message. It is for one account, and does not confirm it. The
+// same holds for the one that somebody gets who did not change the password. Neither ends with a change by
+// proof of the password, which the attacker may know, but with the next reset.
+//
+// Until the owner has set another password, an attacker who knows the present one can sign in with it, also
+// after the owner has ended all sessions.
+//
+// Somebody who can write to the database, without any key, can have a reset link sent to another address, or
+// make a row for a link, and so take an account over: addresses and links are not bound to the account by a
+// key, unlike credentials.
 //
 // # Credentials
 //
@@ -287,10 +296,12 @@ type Service struct {
 	deps        Deps
 	buckets     throttle.Buckets
 	credentials Sealer
-	failures    *throttle.Signups
-	reserved    sync.Map // string (the tenant's words) -> Reserved
-	decoys      sync.Map // int64 (the tenant) -> Account
-	started     time.Time
+	// forgottenNames seals what people wrote who forgot a password. Its purpose never changes.
+	forgottenNames *secret.Vault
+	failures       *throttle.Signups
+	reserved       sync.Map // string (the tenant's words) -> Reserved
+	decoys         sync.Map // int64 (the tenant) -> Account
+	started        time.Time
 }
 
 // Deps are the dependencies of a Service. A Service for the administration of accounts needs
@@ -325,11 +336,12 @@ type Deps struct {
 // NewService returns a Service.
 func NewService(d Deps) *Service {
 	return &Service{
-		deps:        d,
-		buckets:     throttle.NewBuckets(d.SealRing),
-		credentials: NewSealer(d.SealRing),
-		started:     d.Now(),
-		failures:    throttle.NewSignups(d.Now),
+		deps:           d,
+		buckets:        throttle.NewBuckets(d.SealRing),
+		credentials:    NewSealer(d.SealRing),
+		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
+		started:        d.Now(),
+		failures:       throttle.NewSignups(d.Now),
 	}
 }
 

@@ -9,8 +9,9 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
 )
 
 // PasswordForm is a new password as it was received. All three hashes are required: the server
@@ -63,34 +64,61 @@ func (s *Service) changePassword(
 	if proved.Pending() {
 		return Account{}, ErrNotActivated
 	}
-	c, err := form.Credential()
+	with, err := s.newCredential(t, proved, form)
 	if err != nil {
-		return Account{}, err
-	}
-	before, err := s.Credential(proved)
-	if err != nil {
-		return Account{}, err
-	}
-	if c.HA1 == before.HA1 {
-		return Account{}, fault.Rule("ha1", "same", "this is the present password; choose another one")
-	}
-	if err := checkPassword(t, proved, c); err != nil {
 		return Account{}, err
 	}
 	change := PasswordChange{
-		Account: proved,
-		Notice:  s.newNotice(proved, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
+		Account: with,
+		Allowances: []throttle.Allowance{{
+			Bucket: s.buckets.Of("password", t.ID, proved.UID.String()),
+			Rule:   throttle.PasswordsPerAccount,
+			Limit:  throttle.LimitPassword,
+		}},
+		Notice: s.newNotice(proved, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
 	}
-	s.seal(&change.Account, c)
-	ctx = audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
-	a, err := s.deps.Store.SetPassword(ctx, change, s.deps.Now())
-	switch {
-	case err == nil:
-		s.write(a, change.Notice)
-	case errors.Is(err, fault.ErrInDoubt):
-		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: proved.UID, Message: change.Message})
+	a, err := s.deps.Store.SetPassword(byOwner(ctx), change, s.deps.Now())
+	if err == nil {
+		with = a
 	}
+	s.writeAfter(with, change.Notice, err)
 	return a, err
+}
+
+// newCredential returns the account with the sealed credential of a new password. It fails with
+// fault.Invalid by the rules of a signup, and for the present password.
+func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) (Account, error) {
+	c, err := form.Credential()
+	if err != nil {
+		return a, err
+	}
+	// One hash that stays would let phones go on with the password that was known to others. A credential
+	// that does not open is replaced.
+	if before, err := s.Credential(a); err == nil {
+		if field := sameHash(c, before); field != "" {
+			return a, fault.Rule(field, "same", "this is the present password; choose another one")
+		}
+	} else if !errors.Is(err, secret.ErrSeal) {
+		return a, err
+	}
+	if err := checkPassword(t, a, c); err != nil {
+		return a, err
+	}
+	s.seal(&a, c)
+	return a, nil
+}
+
+// sameHash returns the field of a hash that two credentials have in common, or "".
+func sameHash(c, before digest.Credential) string {
+	switch {
+	case c.HA1 == before.HA1:
+		return "ha1"
+	case before.HA1B != nil && *c.HA1B == *before.HA1B:
+		return "ha1b"
+	case before.SHA256 != nil && *c.SHA256 == *before.SHA256:
+		return "ha1_sha256"
+	}
+	return ""
 }
 
 // seal sets the credential of an account, in the form that all programs on the store open.

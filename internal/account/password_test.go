@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"dialtone/internal/i18n"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
 )
 
 // passwordForm returns the form of a new password.
@@ -80,6 +82,57 @@ func TestChangePassword(t *testing.T) {
 	// The proof of the password before no longer counts.
 	_, err = o.Accounts.ChangePassword(t.Context(), o.Tenant, before, o.passwordForm("ann", password), from(7))
 	o.Is(err, account.ErrPasswordChanged)
+	o.wantPassword("ann", newPassword)
+}
+
+// TestChangePasswordLimit checks that an account has ten changes a day, since each sends a message.
+func TestChangePasswordLimit(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	for i := range 10 {
+		_, err := o.change("ann", fmt.Sprint("eleven geese beside canal ", i))
+		o.Must(err)
+	}
+	_, err := o.change("ann", newPassword)
+	o.refused(err, fault.Limited)
+	o.wantPassword("ann", "eleven geese beside canal 9")
+	if n := len(o.notices()); n != 10 {
+		t.Errorf("%d messages, want 10", n)
+	}
+	o.Advance(24 * time.Hour)
+	_, err = o.change("ann", newPassword)
+	o.Must(err)
+}
+
+// TestPresentPassword checks that a new password has no hash of the present one, which would let phones go
+// on with that.
+func TestPresentPassword(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	_, err := o.change("ann", newPassword)
+	o.Must(err)
+	present, fresh := o.passwordForm("ann", newPassword), o.passwordForm("ann", password)
+	token := secret.NewToken()
+	_, err = o.Store.AddResetLink(t.Context(), account.NewResetLink{
+		Tenant: o.Tenant.ID, User: "ann",
+		Notice: account.Notice{Kind: mailmsg.Reset, Token: token.Hash(), Made: o.Now(), Until: o.Now().Add(time.Hour)},
+	}, o.Now())
+	o.Must(err)
+	for field, change := range map[string]func(*account.PasswordForm){
+		"ha1":        func(f *account.PasswordForm) { f.HA1 = present.HA1 },
+		"ha1b":       func(f *account.PasswordForm) { f.HA1B = present.HA1B },
+		"ha1_sha256": func(f *account.PasswordForm) { f.HA1SHA256 = present.HA1SHA256 },
+	} {
+		form := fresh
+		change(&form)
+		_, changed := o.Accounts.ChangePassword(t.Context(), o.Tenant, o.find("ann"), form, from(7))
+		_, reset := o.Accounts.Reset(t.Context(), o.Tenant, token.Text(), "ann", form, from(7))
+		for _, err := range []error{changed, reset} {
+			if fe, ok := errors.AsType[*fault.Error](err); !ok || fe.Field != field || fe.Rule != "same" {
+				t.Errorf("with the present %s: %v", field, err)
+			}
+		}
+	}
 	o.wantPassword("ann", newPassword)
 }
 

@@ -7,13 +7,14 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/throttle"
 )
 
 // PersonStore is for what people change of their own accounts. Every change that succeeds is in the
 // audit trail and, with a Notice, in the outbox, by the same transaction.
 type PersonStore interface {
 	// SetPassword replaces the credential of an active account. It ends all sessions, forgets the
-	// device tokens, and makes every reset link of the account's address invalid. With a link it
+	// device tokens, and makes every reset link that went to the account's address invalid. With a link it
 	// uses the link up, and confirms the account. Of concurrent calls with one proof or one link, one
 	// succeeds. It fails with fault.NotFound for an account that is not there or not active, with
 	// ErrHeld, with ErrPasswordChanged if the proof is of an older password, and with ErrLinkUsed.
@@ -28,6 +29,9 @@ type PasswordChange struct {
 	// Link is the hash of the token of a reset link that goes to the account's address. It takes the
 	// place of the proof.
 	Link *[32]byte
+	// Allowances are those of a change by proof. Without a place, the change is refused with
+	// fault.Limited.
+	Allowances []throttle.Allowance
 	Notice
 }
 
@@ -49,6 +53,12 @@ var (
 	ErrPasswordChanged = fault.New(fault.Conflict, "the password was changed at the same moment")
 	ErrLinkUsed        = fault.New(fault.NotFound, "the link was used, has expired, or a newer one has replaced it")
 )
+
+// PasswordRefusal is the error of SetPassword for the limit of changes of an account.
+func PasswordRefusal(w throttle.Wait) error {
+	return named(limitRule("changes", fault.Limit(w.For, "the password was changed too often today; wait before "+
+		"changing it again")), w)
+}
 
 // newNotice returns a message of a kind that goes to the account's address.
 func (s *Service) newNotice(a Account, kind mailmsg.Kind, life time.Duration, net string) Notice {

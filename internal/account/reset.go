@@ -73,9 +73,9 @@ type ForgottenID [16]byte
 type Forgotten struct {
 	ID     ForgottenID
 	Tenant int64
-	// Who is a user name or an address, as the person wrote it. It may be a password that was typed into
-	// the wrong field, so it is in no log and is removed within seconds.
-	Who string
+	// Sealed is a user name or an address, as the person wrote it. It may be a password that was typed into
+	// the wrong field, so it is sealed, in no log, and removed within seconds.
+	Sealed []byte
 	// Net is the network that it came from.
 	Net string
 	// Allowances are those of the sender. The store does not return them.
@@ -113,8 +113,9 @@ func ResetRefusal(w throttle.Wait) error {
 func (s *Service) Forgot(ctx context.Context, t *tenant.Tenant, who string, from Origin) error {
 	err := checkWho(who)
 	if err == nil {
-		f := Forgotten{Tenant: t.ID, Who: who, Net: audit.Network(from.Addr)}
+		f := Forgotten{Tenant: t.ID, Net: audit.Network(from.Addr)}
 		rand.Read(f.ID[:])
+		f.Sealed = s.forgottenNames.Seal(t.ID, f.ID[:], []byte(who))
 		if !s.isDeveloper(from) {
 			f.Allowances = s.buckets.Forgotten(t.ID, from.Addr)
 		}
@@ -173,7 +174,13 @@ func (s *Service) ServeForgotten(ctx context.Context, tenants func(int64) (*tena
 
 // serveForgotten handles one row.
 func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgotten) error {
-	a, err := s.forgotten(ctx, t, f.Who)
+	var a Account
+	who, err := s.forgottenNames.Open(t.ID, f.ID[:], f.Sealed)
+	if errors.Is(err, secret.ErrSeal) { // the row or the key was changed
+		err = fault.New(fault.NotFound, "the name cannot be read")
+	} else if err == nil {
+		a, err = s.forgotten(ctx, t, string(who))
+	}
 	from := Origin{}
 	if net, err := netip.ParsePrefix(f.Net); err == nil {
 		from.Addr = net.Addr()
@@ -210,6 +217,11 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	list, err := s.deps.Store.OfEmail(ctx, t.ID, email, s.deps.Now())
 	if err != nil {
 		return Account{}, err
+	}
+	// Whether case matters, only the mail server of the address knows: the exact address comes first.
+	exact := func(a Account) bool { return a.Email == email }
+	if slices.ContainsFunc(list, exact) {
+		list = slices.DeleteFunc(list, func(a Account) bool { return !exact(a) })
 	}
 	if len(list) > 0 {
 		rank := map[State]int{Active: 0, Waiting: 1, Disabled: 2}
@@ -357,20 +369,6 @@ func (s *Service) reset(
 // disconnects.
 func byOwner(ctx context.Context) context.Context {
 	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
-}
-
-// newCredential returns the account with the sealed credential of a new password. It fails with
-// fault.Invalid by the rules of a signup.
-func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) (Account, error) {
-	c, err := form.Credential()
-	if err != nil {
-		return a, err
-	}
-	if err := checkPassword(t, a, c); err != nil {
-		return a, err
-	}
-	s.seal(&a, c)
-	return a, nil
 }
 
 // NotMe is for somebody who did not change the password. It uses up the link of the message about the

@@ -186,6 +186,19 @@ func TestForgotRefused(t *testing.T) {
 	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, strings.Repeat("a", 254), world.NewOrigin()))
 }
 
+// TestForgotIsSealed checks that the store does not have what somebody wrote, which may be a password that
+// was typed into the wrong field.
+func TestForgotIsSealed(t *testing.T) {
+	o := newFixture(t)
+	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "canary secret", world.NewOrigin()))
+	o.wantForgotten(1)
+	if n := o.count(`SELECT count(*) FROM forgotten WHERE instr(who, CAST('canary' AS BLOB)) > 0`); n != 0 {
+		t.Error("the row has it in clear")
+	}
+	o.answerForgotten()
+	o.wantForgotten(0)
+}
+
 // TestForgotLimit checks the limits of a sender, which survive a restart.
 func TestForgotLimit(t *testing.T) {
 	o := newFixture(t)

@@ -336,8 +336,12 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 // Disable implements account.Store.
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	return s.change(ctx, audit.AccountDisable, hook.AccountDisabled, tenant, user, now, stateOf,
-		func(_ engine.Tx, e *trailEntry, a account.Account) (update, error) {
+		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			const more = `held = TRUE, epoch = epoch + 1`
+			// Links in messages about changes, and reset links, do not outlive it.
+			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> ''`, a.UID[:]); err != nil {
+				return update{}, err
+			}
 			// Of an account that an older program disabled, nothing is known that could be kept.
 			if !a.Held || a.Set.State != account.Disabled && e.Reason != "" {
 				return setState(e, account.Disabled, more), nil

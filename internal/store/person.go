@@ -41,7 +41,17 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		case c.Link == nil && a.Passwords != c.Account.Passwords:
 			return nil, account.ErrPasswordChanged
 		}
-		if err := tx.Lock(addressKey(a)); err != nil {
+		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
+			return nil, err
+		}
+		wait, err := longestWait(tx, c.Allowances, now)
+		if err != nil {
+			return nil, err
+		}
+		if wait.For > 0 {
+			return nil, account.PasswordRefusal(wait)
+		}
+		if err := takePlaces(tx, c.Allowances, c.Message, now); err != nil {
 			return nil, err
 		}
 		confirmed := ``
@@ -59,7 +69,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			a.UID[:], c.Account.Sealed, c.Account.HasSHA256, engine.Micros(now))); err != nil {
 			return nil, err
 		}
-		if err := removeResetLinks(tx, a); err != nil {
+		if err := removeResetLinks(tx, a, c.Link != nil); err != nil {
 			return nil, err
 		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
@@ -81,11 +91,17 @@ func addressKey(a account.Account) int64 {
 	return admission.Key("address", a.Tenant, []byte(strings.ToLower(a.Email)))
 }
 
-// removeResetLinks removes the reset links to the account's address.
-func removeResetLinks(tx engine.Tx, a account.Account) error {
-	_, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND account IN
+// removeResetLinks removes the reset links that went to the account's address. With unsent, it also
+// removes those of the account that were made without a message. Somebody who knows the password, or
+// who asks for another link, cannot remove these.
+func removeResetLinks(tx engine.Tx, a account.Account, unsent bool) error {
+	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email <> '' AND account IN
 		(SELECT uid FROM account WHERE tenant = $2 AND lower(email) = lower($3) AND closed IS NULL)`,
-		string(mailmsg.Reset), a.Tenant, a.Email)
+		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || !unsent {
+		return err
+	}
+	_, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email = '' AND account = $2`,
+		string(mailmsg.Reset), a.UID[:])
 	return err
 }
 

@@ -42,7 +42,7 @@ func (s *Store) AddForgotten(_ context.Context, f account.Forgotten, now time.Ti
 		}
 		_, err = tx.Exec(`INSERT INTO forgotten (id, tenant, who, net, at) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT DO NOTHING`,
-			f.ID[:], f.Tenant, f.Who, f.Net, engine.Micros(now))
+			f.ID[:], f.Tenant, f.Sealed, f.Net, engine.Micros(now))
 		return err
 	})
 }
@@ -71,7 +71,7 @@ func (s *Store) Forgotten(ctx context.Context, limit int) (list []account.Forgot
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var f account.Forgotten
 		var id []byte
-		err := row.Scan(&id, &f.Tenant, &f.Who, &f.Net)
+		err := row.Scan(&id, &f.Tenant, &f.Sealed, &f.Net)
 		copy(f.ID[:], id)
 		list = append(list, f)
 		return err
@@ -159,7 +159,7 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 		if err := takePlaces(tx, r.Allowances, r.Message, now); err != nil {
 			return err
 		}
-		if err := removeResetLinks(tx, a); err != nil {
+		if err := removeResetLinks(tx, a, r.Message == (mailmsg.ID{})); err != nil {
 			return err
 		}
 		if err := s.addNotice(tx, a, r.Notice); err != nil {
@@ -195,7 +195,8 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	if email == "" {
 		list, err = accountsOf(q, `uid = $3`+active, engine.Micros(now), tenant, uid)
 	} else {
-		list, err = accountsOf(q, `lower(email) = $3`+active, engine.Micros(now), tenant, strings.ToLower(email))
+		// The index is without case, but only the mail server of the address knows whether case matters.
+		list, err = accountsOf(q, `lower(email) = lower($3) AND email = $3`+active, engine.Micros(now), tenant, email)
 	}
 	if err == nil && len(list) == 0 {
 		err = account.ErrLinkUsed
@@ -208,7 +209,7 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time) (mailed bool, err error) {
 	var email string
 	err = tx.Row(`DELETE FROM link WHERE token = $1 AND kind = $2 AND until > $3
-		AND (lower(email) = lower($4) OR email = '' AND account = $6)
+		AND (email = $4 OR email = '' AND account = $6)
 		AND account IN (SELECT uid FROM account WHERE tenant = $5) RETURNING email`,
 		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:]).Scan(&email)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -261,7 +262,7 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 			return err
 		}
 		a.Epoch++
-		if err := removeResetLinks(tx, a); err != nil {
+		if err := removeResetLinks(tx, a, true); err != nil {
 			return err
 		}
 		if err := s.addNotice(tx, a, n); err != nil {

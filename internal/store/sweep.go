@@ -35,7 +35,8 @@ func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept
 			(SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM replaced WHERE token IN (SELECT token FROM replaced WHERE until <= $1 ORDER BY until LIMIT $2)`,
 		`DELETE FROM link WHERE token IN (SELECT token FROM link WHERE until <= $1 ORDER BY until LIMIT $2)`,
-		`DELETE FROM session WHERE id IN (SELECT id FROM session WHERE until <= $1 ORDER BY until LIMIT $2)`,
+		`DELETE FROM session WHERE (account, id) IN
+			(SELECT account, id FROM session WHERE until <= $1 ORDER BY until LIMIT $2)`,
 	} {
 		n, err := tx.Exec(query, engine.Micros(now), limit)
 		if err != nil {

@@ -46,6 +46,9 @@ var (
 	// or an IPv6 /64. ForgottenPerSite holds in addition for an IPv6 /48.
 	ForgottenPerAddress = Rule{10, time.Hour}
 	ForgottenPerSite    = Rule{30, time.Hour}
+	// PasswordsPerAccount holds for changes of the password of one account by somebody who knows it. Each
+	// sends a message.
+	PasswordsPerAccount = Rule{10, 24 * time.Hour}
 	// ResetsPerAccount holds for the messages with a reset link of one account.
 	ResetsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for failed signups from one address. The address is an IPv4 address or an
@@ -143,6 +146,7 @@ const (
 	LimitPerson        = "person"         // messages to an e-mail address, from all tenants
 	LimitResend        = "resend"         // messages of an account
 	LimitAddressChange = "address_change" // changes of an account's e-mail address
+	LimitPassword      = "password"       // changes of an account's password
 	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48

@@ -28,7 +28,7 @@ CREATE INDEX link_until ON link (until);
 CREATE TABLE forgotten (
 	id     BYTEA PRIMARY KEY,
 	tenant BIGINT NOT NULL REFERENCES tenant (id) ON DELETE CASCADE,
-	who    TEXT COLLATE "C" NOT NULL, -- a user name or an address, as they wrote it
+	who    BYTEA NOT NULL, -- a user name or an address, as they wrote it, sealed
 	net    TEXT COLLATE "C" NOT NULL,
 	at     BIGINT NOT NULL
 );

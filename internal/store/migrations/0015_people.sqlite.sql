@@ -28,7 +28,7 @@ CREATE INDEX link_until ON link (until);
 CREATE TABLE forgotten (
 	id     BLOB PRIMARY KEY,
 	tenant BIGINT NOT NULL REFERENCES tenant (id) ON DELETE CASCADE,
-	who    TEXT NOT NULL, -- a user name or an address, as they wrote it
+	who    BLOB NOT NULL, -- a user name or an address, as they wrote it, sealed
 	net    TEXT NOT NULL,
 	at     BIGINT NOT NULL
 ) WITHOUT ROWID;

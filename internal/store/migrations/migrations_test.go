@@ -40,8 +40,8 @@ var frozen = map[string]string{
 	"0013_binding.sqlite.sql":         "2fe68717e1a597ed6a209546584978965cdd14f2421ae85e491be80ae1c0b745",
 	"0014_instance.postgres.sql":      "199cc7833a2cf6fad52847666c89e6e98ba995ee0969ffa7e8b877499867d66c",
 	"0014_instance.sqlite.sql":        "f2dba8acfbdbcf3fc68d2fbd7eb1ffa1093a2c4db5e5ab1d361ff2960210f302",
-	"0015_people.postgres.sql":        "96756bbd983175f5fcd3640e175f7f8603a02362e2c52a4ecd730d8f896a4cd1",
-	"0015_people.sqlite.sql":          "102aaaee051886b315ac3f7d180b1e7315ff869a40cd7e5bf7d97d6517b16ca8",
+	"0015_people.postgres.sql":        "a204bb960b74f82f4843ab7bdfb79300798a150240cf0169d9d91a636b45387b",
+	"0015_people.sqlite.sql":          "51ea0dff15cccd20c70f5bc7b89d0c588ab0214479d09c7805204db6cb4b794d",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

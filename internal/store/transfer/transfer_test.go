@@ -103,7 +103,7 @@ func fillStore(t *testing.T, s *testStore) {
 	must(err)
 	must(s.engine.Write(func(tx engine.Tx) error {
 		return tx.Script(`INSERT INTO forgotten (id, tenant, who, net, at)
-			SELECT uid, tenant, 'active', '192.0.2.0/24', 1 FROM account WHERE username = 'active';
+			SELECT uid, tenant, x'0102', '192.0.2.0/24', 1 FROM account WHERE username = 'active';
 			INSERT INTO session (id, account, epoch, began, seen, until, net, browser)
 			SELECT uid, uid, 1, 2, 3, 4, '192.0.2.0/24', 'Firefox' FROM account WHERE username = 'active'`)
 	}))

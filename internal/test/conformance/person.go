@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/hook"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/throttle"
 )
 
 func newToken() (token [32]byte) {
@@ -36,6 +37,11 @@ func newPassword(a account.Account, sealed string, at time.Time) account.Passwor
 // newResetLink returns what AddResetLink takes for a user, without limits.
 func (t *test) newResetLink(user string, n account.Notice) account.NewResetLink {
 	return account.NewResetLink{Tenant: t.tenant, User: user, Notice: n}
+}
+
+// passwordRefusal is the error of SetPassword for a limit, with the time to wait.
+func passwordRefusal(wait time.Duration) error {
+	return account.PasswordRefusal(throttle.Wait{For: wait})
 }
 
 // resetLink adds a reset link for the account of a user.
@@ -185,6 +191,23 @@ var passwordTests = []testCase{
 			t.Errorf("changed %d times", got.Passwords)
 		}
 	}},
+	{"takes a place under each limit", func(t *test) {
+		t.addActive("ann", noon)
+		bucket := newBucket()
+		change := func(sealed string, at time.Time) error {
+			c := newPassword(t.find("ann", at), sealed, at)
+			c.Allowances = []throttle.Allowance{allowance(bucket, 2)}
+			_, err := t.SetPassword(t.ctx, c, at)
+			return err
+		}
+		t.must(change("one", noon))
+		t.must(change("two", noon.Add(time.Minute)))
+		t.wantLimited(change("three", noon.Add(2*time.Minute)), passwordRefusal, 58*time.Minute)
+		if got := t.find("ann", noon); string(got.Sealed) != "two" || got.Passwords != 2 {
+			t.Errorf("got %+v", got)
+		}
+		t.must(change("three", noon.Add(time.Hour)))
+	}},
 	{"is refused for other accounts and states", func(t *test) {
 		a := t.addPending("ann", noon)
 		_, err := t.SetPassword(t.ctx, newPassword(a.Account, "new", noon), noon)
@@ -211,7 +234,8 @@ var passwordTests = []testCase{
 
 var resetTests = []testCase{
 	{"lists the active accounts of its address", func(t *test) {
-		t.addWithAddress("ann", "Home@mail.test", noon)
+		t.addWithAddress("ann", "home@mail.test", noon)
+		t.addWithAddress("aaa", "Home@mail.test", noon) // another mailbox, for all we know
 		t.addWithAddress("bob", "home@mail.test", noon)
 		t.addWithAddress("cid", "other@mail.test", noon)
 		t.addWithAddress("dan", "home@mail.test", noon)
@@ -251,6 +275,45 @@ var resetTests = []testCase{
 		_, err := t.SetPassword(t.ctx, newPassword(t.find("bob", noon), "new", noon), noon)
 		t.must(err)
 		t.wantResetLink(link.Token, noon)
+	}},
+	{"outlives a change by proof if it was not sent", func(t *test) {
+		t.addWithAddress("ann", "home@mail.test", noon)
+		t.addWithAddress("bob", "home@mail.test", noon)
+		unsent := func() account.Notice {
+			n := notice(mailmsg.Reset, noon)
+			n.Message = mailmsg.ID{}
+			_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", n), noon)
+			t.must(err)
+			return n
+		}
+		first, link := unsent(), unsent()
+		t.wantResetLink(first.Token, noon)
+		t.resetLink("ann", noon) // anybody can ask for it
+		for _, user := range []string{"ann", "bob"} {
+			_, err := t.SetPassword(t.ctx, newPassword(t.find(user, noon), "new", noon), noon)
+			t.must(err)
+		}
+		t.wantResetLink(link.Token, noon, "ann")
+		mailed := t.resetLink("ann", noon)
+		c := newPassword(t.find("ann", noon), "newer", noon)
+		c.Link = &mailed.Token
+		_, err := t.SetPassword(t.ctx, c, noon)
+		t.must(err)
+		t.wantResetLink(link.Token, noon)
+	}},
+	{"ends when the account is disabled, like the other links", func(t *test) {
+		t.addActive("ann", noon)
+		notMe := newPassword(t.find("ann", noon), "new", noon)
+		_, err := t.SetPassword(t.ctx, notMe, noon)
+		t.must(err)
+		link := t.resetLink("ann", noon)
+		_, err = t.Disable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		t.wantResetLink(link.Token, noon)
+		_, err = t.NotMe(t.ctx, t.tenant, notMe.Token, notice(mailmsg.Reset, noon), noon)
+		t.wantErr(err, account.ErrLinkUsed)
 	}},
 	{"is replaced by a newer one to the address", func(t *test) {
 		t.addWithAddress("ann", "home@mail.test", noon)

@@ -15,7 +15,8 @@ import (
 // forget adds a row for somebody, within limits.
 func (t *test) forget(who string, at time.Time, limits ...throttle.Allowance) (account.Forgotten, error) {
 	f := account.Forgotten{
-		ID: account.ForgottenID(newID()), Tenant: t.tenant, Who: who, Net: "192.0.2.0/24", Allowances: limits,
+		ID: account.ForgottenID(newID()), Tenant: t.tenant, Sealed: []byte(who), Net: "192.0.2.0/24",
+		Allowances: limits,
 	}
 	return f, t.AddForgotten(t.ctx, f, at)
 }
@@ -27,7 +28,7 @@ func (t *test) wantForgotten(want ...string) {
 	t.must(err)
 	var got []string
 	for _, f := range list {
-		got = append(got, f.Who)
+		got = append(got, string(f.Sealed))
 	}
 	t.wantEqual(got, want)
 }
@@ -51,7 +52,7 @@ var forgottenTests = []testCase{
 		t.must(err)
 		list, err := t.Forgotten(t.ctx, 1)
 		t.must(err)
-		if len(list) != 1 || list[0].ID != first.ID || list[0].Tenant != t.tenant || list[0].Who != "ann" ||
+		if len(list) != 1 || list[0].ID != first.ID || list[0].Tenant != t.tenant || string(list[0].Sealed) != "ann" ||
 			list[0].Net != first.Net {
 			t.Errorf("got %+v", list)
 		}
@@ -299,7 +300,7 @@ var notMeTests = []testCase{
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		_, err = t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon)
-		t.wantErr(err, account.ErrHeld)
+		t.wantErr(err, account.ErrLinkUsed)
 		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
 		if after := t.find("ann", noon); after.Epoch != before.Epoch+1 { // by Disable
