@@ -227,6 +227,11 @@ func TestPasswordPage(t *testing.T) {
 			[]string{limit}, "", false,
 		},
 		{
+			"too many changes", testPassword, freshPassword,
+			withHeader("Dialtone-Rule", "changes", withRetryAfter("7200", replyError(429, "rate_limited", "x"))),
+			[]string{"The password was changed too often today. Try again in 2 hours ("}, "", false,
+		},
+		{
 			"a fault", testPassword, freshPassword, replyError(500, "server_error", "x"),
 			[]string{trouble}, "", true,
 		},
