@@ -84,6 +84,11 @@ func TestBrowserReset(t *testing.T) {
 		b.want(`[...document.querySelectorAll("input[type=radio]")].map((e) => e.value).join()`, "alex,bea")
 		b.check("reset")
 		b.shot("reset")
+		b.fill("password", changedWords)
+		b.click("#submit") // without an account
+		b.until(`document.activeElement.value === "alex" && document.querySelector("#account[aria-invalid]")`)
+		b.check("reset-which")
+		b.shot("reset-which")
 		b.click(`input[value="bea"]`)
 		b.fill("password", "qazwsxedcrfv")
 		b.click("#submit")

@@ -14,9 +14,9 @@
 // once a limit is reached. The limits are exact on one server, even for concurrent attempts;
 // several servers count separately. So that nobody can lock the owner of an account out by
 // guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
-// confirmed a link, signed in or changed the password carries a device token. Attempts with a device
+// confirmed a link, signed in or set a new password carries a device token. Attempts with a device
 // token or with the newest link of a pending account are counted by that alone. A new password ends
-// the device tokens of the account.
+// the earlier device tokens of the account.
 //
 // # Sessions
 //

@@ -102,12 +102,20 @@ func parseHop(s string) (netip.Addr, bool) {
 }
 
 // sameSite refuses a request that a browser made for another site's page, unless the tenant lists
-// that site. Programs send neither of the two headers.
+// that site.
 func sameSite(r *request) error {
 	origin := r.Header.Get("Origin")
 	if origin != "" && slices.Contains(r.tenant.Origins, strings.ToLower(origin)) {
 		return nil
 	}
+	return ownPage(r)
+}
+
+// ownPage refuses a request that a browser made for a page of another origin, listed or not. It is for
+// what works by the session cookie, which a browser also sends for pages of sibling hosts. Programs send
+// neither of the two headers.
+func ownPage(r *request) error {
+	origin := r.Header.Get("Origin")
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
 	case "same-origin", "none":
 		return nil

@@ -129,23 +129,27 @@ func TestPasswordPage(t *testing.T) {
 		p.ready()
 		stops := []string{p.focused()}
 		p.do(chromedp.KeyEvent("wrong"))
-		for range 4 {
+		for range 5 {
 			p.do(chromedp.KeyEvent(kb.Tab))
 			stops = append(stops, p.focused())
 			if p.focused() == "password" {
 				p.do(chromedp.KeyEvent("correct horse battery"))
 			}
 		}
-		want := "current current-reveal password password-reveal submit"
+		want := "current current-reveal current-forgot password password-reveal submit"
 		if got := strings.Join(stops, " "); got != want {
 			t.Errorf("stops: %q, want %q", got, want)
 		}
 		p.do(chromedp.KeyEvent(kb.Enter))
-		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "not your current password") {
+		if got := p.problems(); len(got) != 1 || !strings.Contains(got[0], "not your current password") ||
+			!strings.Contains(got[0], "follow the link below the field") {
 			t.Errorf("problems: %q", got)
 		}
 		if got := p.focused(); got != "current" {
 			t.Errorf("the focus is on %q", got)
+		}
+		if got := eval[string](p, `document.getElementById("current-forgot").pathname`); got != "/forgot.html" {
+			t.Errorf("the way to a new password is %q", got)
 		}
 		p.fill("current", testPassword)
 		p.do(chromedp.KeyEvent(kb.Enter))
@@ -221,6 +225,11 @@ func TestPasswordPage(t *testing.T) {
 			"too many wrong passwords", testPassword, freshPassword,
 			withHeader("Dialtone-Rule", "name", withRetryAfter("900", replyError(429, "rate_limited", "x"))),
 			[]string{limit}, "", false,
+		},
+		{
+			"too many changes", testPassword, freshPassword,
+			withHeader("Dialtone-Rule", "changes", withRetryAfter("7200", replyError(429, "rate_limited", "x"))),
+			[]string{"The password was changed too often today. Try again in 2 hours ("}, "", false,
 		},
 		{
 			"a fault", testPassword, freshPassword, replyError(500, "server_error", "x"),

@@ -19,7 +19,7 @@ import (
 // scripts on pages of this host: another site's page can neither make the request nor read the
 // answer.
 func (s *Site) turn(w http.ResponseWriter, r *request) error {
-	if err := sameSite(r); err != nil {
+	if err := ownPage(r); err != nil {
 		return err
 	}
 	a, err := s.signedIn(r)
@@ -90,7 +90,7 @@ func provisionPath(f provision.Format) string { return "/provision/" + string(f)
 // provision shows the page that sets up a program. The link that it makes is only in this answer, and
 // nothing is stored, so the page may be requested by GET and loaded again for a new link.
 func (s *Site) provision(w http.ResponseWriter, r *request) error {
-	if err := sameSite(r); err != nil {
+	if err := ownPage(r); err != nil {
 		return err
 	}
 	if speculative(r.Header) {

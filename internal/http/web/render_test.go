@@ -268,7 +268,7 @@ func TestRuleTexts(t *testing.T) {
 				case "Rule":
 					count++
 					rule := literal(call.Args[1])
-					if rule == "common" { // of one of the three hashes
+					if rule == "common" || rule == "same" { // of one of the three hashes
 						field = "ha1"
 					}
 					for _, input := range inputs[field] {

@@ -41,7 +41,7 @@ func (s *Site) resetLink(w http.ResponseWriter, r *request) error {
 	return answer.JSON(w, http.StatusOK, struct {
 		Accounts []string  `json:"accounts"`
 		Until    time.Time `json:"until"`
-	}{usersOf(list), until})
+	}{usersOf(list), until.UTC().Truncate(time.Second)})
 }
 
 var errNoToken = fault.Field("token", "send the token of the link")
@@ -54,7 +54,7 @@ func usersOf(list []account.Account) (users []string) {
 	return users
 }
 
-// reset takes a new password from somebody who has a reset link.
+// reset takes a new password from somebody who has a reset link. It starts no session.
 func (s *Site) reset(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
@@ -78,6 +78,7 @@ func (s *Site) reset(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -45,6 +46,10 @@ func TestForgotPage(t *testing.T) {
 		p.submit()
 		p.wait(`!document.getElementById("sent").hidden && document.activeElement.id === "sent-title"`)
 		text := eval[string](p, `document.getElementById("sent").innerText`)
+		if want := "At most 3 such messages a day go to an account. If none arrives, look for an earlier one, " +
+			"or contact the operator of Dialtone."; !strings.Contains(text, want) {
+			t.Errorf("the page says %q", text)
+		}
 		if i > 0 && text != said {
 			t.Errorf("the page says %q, and %q before", text, said)
 		}
@@ -78,17 +83,36 @@ func TestResetPage(t *testing.T) {
 		return p
 	}
 	p := open("/reset/several")
+	if n := eval[int](p, `document.querySelectorAll("input[type=radio]:checked").length`); n != 0 {
+		t.Error("an account is chosen already")
+	}
 	p.fill("password", "short")
 	p.submit()
-	p.wait(`/at least 12/.test(document.getElementById("password-error").innerText)`)
+	if got := p.problems(); len(got) != 2 || got[0] != "Choose the account" {
+		t.Errorf("without an account and a password: problems %q", got)
+	}
+	p.fill("password", testPassword)
+	p.submit()
+	p.wait(`document.activeElement.value === "alex"`)
+	if got := p.problems(); len(got) != 1 || got[0] != "Choose the account" || len(forms()) != 0 {
+		t.Errorf("without an account: problems %q, sent %v", got, forms())
+	}
 	eval[bool](p, `(document.querySelector("input[value=bea]").click(), true)`)
+	p.wait(`account.querySelector(".error").hidden && !document.querySelector("[aria-invalid]")`)
 	if got := eval[string](p, `[user.value, user.autocomplete, password.autocomplete].join()`); got !=
 		"bea,username,new-password" {
 		t.Errorf("password managers see %q", got)
 	}
+	p.fill("password", "short")
+	p.submit()
+	p.wait(`/at least 12/.test(document.getElementById("password-error").innerText)`)
 	p.fill("password", testPassword)
 	p.submit()
 	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	if got := eval[string](p, `document.activeElement.innerText + document.title`); strings.Count(
+		got, "The password of bea was changed") != 2 {
+		t.Errorf("the page says %q", got)
+	}
 	if got := eval[string](p, `JSON.stringify(sessionStorage) + location.pathname + location.search`); got !=
 		`{"user":"bea"}/reset/several` {
 		t.Errorf("the tab keeps %s", got)

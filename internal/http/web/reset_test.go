@@ -170,6 +170,7 @@ func TestResetEndpoint(t *testing.T) {
 	s := startServer(t)
 	who := s.active(t, "a.test")
 	v := s.visitor("a.test")
+	s.Advance(300 * time.Millisecond)
 	token := s.resetToken(t, who)
 	until := s.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 	session := v.signIn(t, who.user, who.password).cookies()
@@ -200,6 +201,7 @@ func TestResetEndpoint(t *testing.T) {
 			page := v.get(t, "/reset.html?token="+bad)
 			page.wantStatus(t, 404)
 			if !strings.Contains(page.body, "This link no longer works") ||
+				!strings.Contains(page.body, "or ask the operator of <bdi>a.<wbr>test</bdi>") ||
 				!strings.Contains(page.body, `href="/forgot.html"`) {
 				t.Errorf("the page is %s", page.body)
 			}
@@ -244,6 +246,7 @@ func TestResetEndpoint(t *testing.T) {
 			v.postForm(t, "/reset.ashx", good.with("user=nobody").String()))
 		s.Enable(who.user)
 		v.get(t, "/reset.ashx?token="+token).wantError(t, 404, "not_found")
+		s.Advance(time.Second) // the newest message is found by its date
 		token = s.resetToken(t, who)
 		good = good.with("token=" + token)
 		session = v.signIn(t, who.user, who.password).cookies()
@@ -251,9 +254,12 @@ func TestResetEndpoint(t *testing.T) {
 	t.Run("once", func(t *testing.T) {
 		a := v.postForm(t, "/reset.ashx", good.String())
 		a.wantJSON(t, 200)
-		if want := fmt.Sprintf(`{"ok":true,"user":%q}`+"\n", who.user); a.body != want ||
-			len(a.header["Set-Cookie"]) != 0 {
-			t.Errorf("headers %v, body %q", a.header, a.body)
+		if want := fmt.Sprintf(`{"ok":true,"user":%q}`+"\n", who.user); a.body != want {
+			t.Errorf("body %q", a.body)
+		}
+		device := a.cookies()
+		if len(a.header["Set-Cookie"]) != 1 || !strings.HasPrefix(device, "__Host-dialtone-device=") {
+			t.Fatalf("headers %v", a.header)
 		}
 		v.postForm(t, "/reset.ashx", good.String()).wantError(t, 404, "not_found")
 		v.get(t, "/reset.ashx?token="+token).wantError(t, 404, "not_found")
@@ -261,6 +267,13 @@ func TestResetEndpoint(t *testing.T) {
 		v.signIn(t, who.user, otherWords).wantStatus(t, 200)
 		v.get(t, "/account.html", "Cookie", session).wantStatus(t, 303)
 		s.linkToPage(t, who.email, "not-me")
+
+		// Others who guess at the password do not keep out the browser of the reset.
+		for range 10 {
+			s.visitor("a.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
+		}
+		v.signIn(t, who.user, otherWords).wantError(t, 429, "rate_limited")
+		v.signIn(t, who.user, otherWords, "Cookie", device).wantStatus(t, 200)
 	})
 }
 

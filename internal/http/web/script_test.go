@@ -256,12 +256,26 @@ func TestSignUpPage(t *testing.T) {
 		p.wait(`!document.getElementById("sent").hidden`)
 	})
 
+	t.Run("the button that shows the password, in German", func(t *testing.T) {
+		p := openTab(t, newPageServer(t), "/password.html?lang=de")
+		p.ready()
+		name := `document.getElementById("current-reveal").innerText`
+		for _, want := range []string{
+			"Aktuelles Passwort anzeigen", "Aktuelles Passwort ausblenden", "Aktuelles Passwort anzeigen",
+		} {
+			if got := eval[string](p, name); got != want {
+				t.Errorf("the button is called %q, want %q", got, want)
+			}
+			p.do(chromedp.Click(chromedp.ID("current-reveal")))
+		}
+	})
+
 	t.Run("hides the password before sending", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignup(replyError(500, "server_error", "x"))
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
-		name := `document.getElementById("password-reveal").innerText.replace(/\s+/g, " ")`
+		name := `document.getElementById("password-reveal").innerText`
 		if got := eval[string](p, name); got != "Show password" {
 			t.Errorf("the button is called %q", got)
 		}

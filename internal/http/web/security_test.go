@@ -16,7 +16,9 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/turn"
 )
 
 // These tests are attacks by forms, headers and addresses.
@@ -191,6 +193,56 @@ func TestCrossOrigin(t *testing.T) {
 			a := v.signIn(t, who.user, who.password, row.headers...)
 			if a.wantError(t, 400, "invalid_request"); a.header.Get("WWW-Authenticate") != "" {
 				t.Error("another site's page opens the password dialog")
+			}
+		})
+	}
+}
+
+// TestCookieAcrossOrigins checks that what works by the session cookie is for the platform's own pages, not
+// those of a listed site. A sibling of the host, such as shop.a.test, is the same site: its requests have the
+// cookie.
+func TestCookieAcrossOrigins(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Origins = []string{"https://shop.a.test"} }})
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
+	cookies := v.signIn(t, who.user, who.password).cookies()
+	ring := secret.NewRing(s.Now())
+	s.hide(turn.Secrets(ring)[0].Text())
+	s.turn.Store(ring)
+	for _, row := range []struct {
+		method, path, body string
+		own                int // the status for the platform's own page
+	}{
+		{"GET", "/sessions.ashx", "", 200},
+		{"GET", "/turn", "", 404},
+		{"GET", "/provision?format=linphone", "", 200},
+		{"POST", "/provision", "format=linphone", 200},
+		{"POST", "/sessions.ashx", "end=" + strings.Repeat("0", 32), 404},
+		{"POST", "/sessions.ashx", "end=others", 200},
+		{"POST", "/signout.ashx", "", 303},
+	} {
+		t.Run(row.method+" "+row.path+" "+row.body, func(t *testing.T) {
+			headers := []string{"Cookie", cookies}
+			if row.body != "" {
+				headers = append(headers, "Content-Type", formType)
+			}
+			for _, site := range []string{"", "same-site", "cross-site"} {
+				from := append(slices.Clone(headers), "Origin", "https://shop.a.test")
+				if site != "" { // an old browser does not send it
+					from = append(from, "Sec-Fetch-Site", site)
+				}
+				a := v.do(t, row.method, row.path, row.body, from...)
+				a.wantError(t, 400, "invalid_request")
+				if a.header.Get("Access-Control-Allow-Origin") != "" || a.header.Get("Set-Cookie") != "" {
+					t.Errorf("headers %v", a.header)
+				}
+			}
+			own := v.do(t, row.method, row.path, row.body,
+				append(headers, "Origin", "https://a.test", "Sec-Fetch-Site", "same-origin")...)
+			own.wantStatus(t, row.own)
+			if row.body == "end=others" {
+				cookies = own.cookies()
 			}
 		})
 	}

@@ -35,7 +35,7 @@ const sessionsOfPeople = "the list of sessions is for people who are signed in"
 // listSessions answers with the sessions of the person who is signed in. It is for scripts on pages of
 // this host, as turn is.
 func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
-	if err := sameSite(r); err != nil {
+	if err := ownPage(r); err != nil {
 		return err
 	}
 	list, current, err := s.deps.Authenticator.Sessions(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
@@ -63,7 +63,7 @@ func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
 // endSessions ends one session, or all but this one. A form of the page without scripts is redirected
 // back to the page.
 func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
-	if err := sameSite(r); err != nil {
+	if err := ownPage(r); err != nil {
 		return err
 	}
 	sp := s.pageLanguage(r)
@@ -93,7 +93,11 @@ func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 	if wantsPage(r.Request) {
 		switch {
 		case err == nil, errors.Is(err, session.ErrNoSession): // it has ended in any case
-			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+"#ended", http.StatusSeeOther)
+			said := "#ended"
+			if end.Value == endOthers {
+				said = "#others-ended"
+			}
+			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+said, http.StatusSeeOther)
 			return nil
 		case fault.Is(err, fault.Unauthorized):
 			s.toLogin(w, r, "#ended")

@@ -146,8 +146,10 @@ func TestSessionsPage(t *testing.T) {
 	page := v.get(t, "/sessions.html?lang=de", "Cookie", cookies)
 	page.wantStatus(t, 200)
 	for _, want := range []string{
-		`name="end" value="` + id + `" aria-label="Sitzung von Firefox unter Linux beenden"`,
-		`action="/sessions.ashx?lang=de"`, "Diese Sitzung", `value="others"`, "12:05 Uhr (UTC)</time>",
+		`name="end" value="` + id + `" aria-label="Sitzung von Firefox unter Linux im Netz ` + list[0].Net +
+			` beenden"`,
+		`id="others-ended">Alle anderen Sitzungen sind beendet.`, `action="/sessions.ashx?lang=de"`,
+		"Diese Sitzung", `value="others"`, "12:05 Uhr (UTC)</time>",
 	} {
 		if strings.Count(page.body, want) < 1 {
 			t.Errorf("the page has no %s:\n%s", want, page.body)
@@ -170,6 +172,9 @@ func TestSessionsPage(t *testing.T) {
 	}
 	a := end(t, v, cookies, "others", html...)
 	a.wantStatus(t, 303)
+	if got := a.header.Get("Location"); got != "/sessions.html#others-ended" {
+		t.Errorf("Location is %q", got)
+	}
 	v.get(t, "/sessions.html", "Cookie", a.cookies()).wantStatus(t, 200)
 	if a = end(t, v, cookies, "others", html...); a.status != 303 || a.header.Get("Location") != "/login.html#ended" {
 		t.Errorf("with an ended session: %d, %v", a.status, a.header)

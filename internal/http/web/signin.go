@@ -170,7 +170,7 @@ func setDevice(w http.ResponseWriter, r *request, token string) {
 }
 
 func (s *Site) signout(w http.ResponseWriter, r *request) error {
-	if err := sameSite(r); err != nil {
+	if err := ownPage(r); err != nil {
 		return err
 	}
 	token := cookie(r, sessionCookie)

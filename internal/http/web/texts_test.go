@@ -13,14 +13,14 @@ func TestPlainWords(t *testing.T) {
 	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
 		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
 			`did not fit|came from here|somebody typed|robots|` +
-			`small sum|people are waiting|platform itself|one.way key`),
+			`just one message|small sum|people are waiting|platform itself|one.way key`),
 		i18n.German: regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen|` +
-			`einweg|plattform selbst`),
+			`einzige nachricht|einweg|plattform selbst`),
 		i18n.French: regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici|` +
-			`sens unique|plateforme elle-même`),
-		i18n.Arabic: regexp.MustCompile(`محرف|محارف|أحادي`),
+			`un seul message|sens unique|plateforme elle-même`),
+		i18n.Arabic: regexp.MustCompile(`رسالة واحدة|محرف|محارف|أحادي`),
 		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados|` +
-			`un solo sentido|propia plataforma`),
+			`un solo mensaje|un solo sentido|propia plataforma`),
 	} {
 		words := i18n.In(tag)
 		for _, key := range words.Keys() {

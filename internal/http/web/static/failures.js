@@ -40,7 +40,7 @@ export async function answerTo(request) {
 /** The keys of the texts for limits that have their own, by Dialtone-Rule. */
 const limits = {
   accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient",
-  name: "rate_name", device: "rate_device",
+  name: "rate_name", device: "rate_device", changes: "rate_changes",
 };
 
 /**

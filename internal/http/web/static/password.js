@@ -12,7 +12,8 @@ const fields = [...document.querySelectorAll(".inside")].map((box) => ({
 function setType({ input, reveal }, type) {
   input.type = type;
   reveal.classList.toggle("on", type === "text");
-  reveal.querySelector(".word").textContent = say(type === "text" ? "conceal" : "reveal");
+  const word = reveal.querySelector(".word");
+  word.textContent = say(type === "text" ? "conceal" : "reveal", word.dataset);
 }
 
 /**

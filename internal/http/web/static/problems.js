@@ -5,7 +5,13 @@ import { byId } from "./page.js";
 import { say } from "./texts.js";
 
 const title = document.title;
-const hints = new Map(); // by the id of a marked input: its aria-describedby without a problem
+const hints = new Map(); // by the id of a marked field: its aria-describedby without a problem
+
+/** Focuses an input, or the first one of a group. */
+function focusField(id) {
+  const field = byId(id);
+  (field.querySelector("input") ?? field).focus();
+}
 
 function mark(id, text) {
   const input = byId(id);
@@ -43,7 +49,8 @@ export function clearProblems() {
 }
 
 // A problem is gone from the page when its field changes.
-document.addEventListener("input", ({ target: { id } }) => {
+document.addEventListener("input", ({ target }) => {
+  const { id } = hints.has(target.id) ? target : target.closest("fieldset") ?? target;
   if (!hints.has(id)) return;
   unmark(id);
   byId("summary-list").querySelector(`[data-field="${id}"]`)?.remove();
@@ -51,7 +58,7 @@ document.addEventListener("input", ({ target: { id } }) => {
 });
 
 /**
- * Shows problems: [{ text, field }], where field is the id of an input, or absent for a problem of
+ * Shows problems: [{ text, field }], where field is the id of an input or a group, or absent for a problem of
  * the whole form. The field takes the focus if it has the only problem, and otherwise the summary.
  * With retry, the summary has a button that sends the form again.
  */
@@ -70,14 +77,14 @@ export function showProblems(problems, { retry = false } = {}) {
     link.textContent = text;
     link.addEventListener("click", (event) => {
       event.preventDefault();
-      byId(field).focus();
+      focusField(field);
     });
     item.append(link);
     return item;
   }));
   document.title = `${say("error")} ${title}`;
   if (problems.length === 1 && problems[0].field) {
-    byId(problems[0].field).focus();
+    focusField(problems[0].field);
     return;
   }
   byId("summary-retry").hidden = !retry;

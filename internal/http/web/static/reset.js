@@ -2,7 +2,7 @@
 // the keys with the token of the link.
 
 import { byId, showPanel } from "./page.js";
-import { say, has } from "./texts.js";
+import { say, has, writeBreakable } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
@@ -17,15 +17,26 @@ const form = byId("reset");
 const user = () => byId("user").value;
 const personal = () => [user(), form.dataset.realm];
 
+const choices = [...form.querySelectorAll("input[type=radio]")];
+
 const show = (text) => showProblems([{ field: "password", text }]);
+
+/** Returns the problems that the page can find without the server. */
+function check(password) {
+  const problems = [];
+  if (!user()) problems.push({ field: "account", text: say("account_empty") });
+  const text = passwordProblem(password, user(), personal());
+  if (text) problems.push({ field: "password", text });
+  return problems;
+}
 
 async function submit(showBusy) {
   conceal();
   clearProblems();
   const password = byId("password").value;
-  const wrong = passwordProblem(password, user(), personal());
-  if (wrong) {
-    show(wrong);
+  const problems = check(password);
+  if (problems.length) {
+    showProblems(problems);
     return;
   }
   showBusy();
@@ -39,6 +50,7 @@ async function submit(showBusy) {
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
     history.replaceState(null, "", `${location.pathname}#done`);
+    writeBreakable(byId("done-title").querySelector("bdi"), name);
     showPanel("done");
   } else if (answer.status === 404) {
     showPanel("lost");
@@ -55,12 +67,12 @@ if (sound) {
   attach();
   attachMeter(personal);
   attachNote();
-  for (const choice of form.querySelectorAll("input[type=radio]")) {
+  for (const choice of choices) {
     choice.addEventListener("change", () => { byId("user").value = choice.value; });
     if (choice.checked) byId("user").value = choice.value; // the browser may have kept a choice
   }
   onSubmit(form, submit);
-  byId("password").focus({ preventScroll: true });
+  (choices[0] ?? byId("password")).focus({ preventScroll: true });
 } else {
   refuse();
 }
