@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"database/sql"
 	"fmt"
 	"net/url"
@@ -194,7 +195,7 @@ func (v *visitor) changePassword(user, current, fresh string) (answer, error) {
 	a, _, err := v.prove(user, current, "POST", "/password.ashx", url.Values{
 		"ha1":        {digestOf(user, realm, fresh)},
 		"ha1b":       {digestOf(user+"@"+realm, realm, fresh)},
-		"ha1_sha256": {strings.Repeat("5e", 32)}, // the server cannot compare it
+		"ha1_sha256": {fmt.Sprintf("%x", sha256.Sum256([]byte(user+":"+realm+":"+fresh)))},
 	})
 	return a, err
 }

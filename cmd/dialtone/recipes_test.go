@@ -66,7 +66,7 @@ var elsewhere = map[string]string{
 	"docs/directory.md: POST /dialtone HTTP/1.1":                  "an example of what is sent",
 	`docs/integrating.md: {"username":"1795712400:alex@`:          "an example of an answer; TestPhones gets one",
 	"docs/integrating.md: [{\"id\":":                              "an answer; TestSessionList",
-	"docs/integrating.md: curl -d token=THE_TOKEN_OF_THE_LINK":   "TestDecline and TestBrowserDecline have a token",
+	"docs/integrating.md: curl -d token=THE_TOKEN_OF_THE_LINK":    "TestDecline and TestBrowserDecline have a token",
 	"docs/integrating.md: curl 'https://phone.example.org/reset.": "TestResetEndpoint has a link and the hashes",
 	"docs/integrating.md: const { uris, username, password } =":   "TestPhones runs the same in a browser",
 	"docs/integrating.md: host=phone.example.org user=alex":       "TestSignupScript",

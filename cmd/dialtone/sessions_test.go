@@ -45,7 +45,7 @@ func TestSessionsInBrowsers(t *testing.T) {
 		a.want(`document.querySelectorAll(".sessions li[aria-current] form").length`, "0")
 		a.want(`document.querySelector(".sessions li[aria-current] .what").innerText`, "Chrome on Linux This session")
 		a.want(`document.querySelector(".sessions li button").getAttribute("aria-label")`,
-			"End the session of Chrome on Linux")
+			"End the session of Chrome on Linux in the network 127.0.0.0/24")
 		a.want(`/: now \(\w+, \d+ \w+ \d{4}, \d\d:\d\d UTC\)/.test(
 			document.querySelector(".sessions li").innerText)`, "true")
 		a.check("sessions")
@@ -65,7 +65,7 @@ func TestSessionsInBrowsers(t *testing.T) {
 		b.until(signedIn)
 		list(b, "2")
 		b.click(`button[value="others"]`)
-		b.until(`location.hash === "#ended"`)
+		b.until(`location.hash === "#others-ended"`)
 		b.want(`document.querySelectorAll(".sessions li").length`, "1")
 		ended(a)
 		list(b, "1")
