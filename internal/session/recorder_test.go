@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +16,30 @@ import (
 // recording is a Store that keeps how many records each write has.
 type recording struct {
 	Store
+	mu     sync.Mutex
 	writes []int
 	err    error
 }
 
 func (s *recording) RecordSessions(_ context.Context, list []Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.writes = append(s.writes, len(list))
 	return s.err
+}
+
+// written returns the writes so far.
+func (s *recording) written() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.writes)
+}
+
+// fail makes writes fail with an error.
+func (s *recording) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
 }
 
 func numbered(n int, at time.Time) (r Record) {
@@ -77,13 +96,8 @@ func TestRecorderRun(t *testing.T) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if len(store.writes) != len(writes) {
-				t.Fatalf("written were %v, want %v", store.writes, writes)
-			}
-			for i, n := range writes {
-				if store.writes[i] != n {
-					t.Fatalf("written were %v, want %v", store.writes, writes)
-				}
+			if got := store.written(); !slices.Equal(got, writes) {
+				t.Fatalf("written were %v, want %v", got, writes)
 			}
 		}
 		synctest.Wait()
@@ -94,11 +108,11 @@ func TestRecorderRun(t *testing.T) {
 		want(time.Millisecond, maxWritten)
 		want(busyInterval-time.Millisecond, maxWritten)
 		want(time.Millisecond, maxWritten, 3)
-		store.err = errors.New("broken")
+		store.fail(errors.New("broken"))
 		r.add(ctx, numbered(1, time.Now()))
 		want(2*writeInterval, maxWritten, 3, 1)
 		want(retryInterval, maxWritten, 3, 1, 1)
-		store.err = nil
+		store.fail(nil)
 		want(retryInterval, maxWritten, 3, 1, 1, 1)
 		r.add(ctx, numbered(2, time.Now()))
 		stop()
