@@ -1,0 +1,157 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+)
+
+// Attempt is a request that is to be authenticated.
+type Attempt struct {
+	// Action is what the proof is for. The audit log records failures under it.
+	Action audit.Action
+	// Authorization is the header, or empty where the client does not know a challenge yet.
+	Authorization string
+	Method        string
+	// URI is the target of the request, exactly as it was received.
+	URI string
+	// Device is the device token that came with the request, or empty.
+	Device string
+	// Link is the activation link that came with the request, or empty.
+	Link string
+	From account.Origin
+}
+
+var (
+	// ErrNoProof means that a request has no answer to a challenge yet.
+	ErrNoProof = fault.New(fault.Unauthorized,
+		"prove the password with HTTP Digest, by the challenge in WWW-Authenticate")
+
+	// ErrStale means that nothing but the nonce of an answer was wrong. A client answers the new
+	// challenge by itself.
+	ErrStale = fault.New(fault.Unauthorized,
+		"the challenge was answered too late or twice; answer the new one")
+
+	// ErrDenied is the error for every proof that is not that of an account's password.
+	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is wrong")
+
+	// ErrURI means that an answer is for another request target than the one received.
+	ErrURI = fault.New(fault.Unauthorized, "the Digest answer names another uri than the request; "+
+		"a proxy in front of this server must not change the path")
+
+	// ErrNotActivated means that the password is right and the account not active.
+	ErrNotActivated = account.ErrNotActivated
+)
+
+// Authenticate returns the account whose password a request proves, active or pending. Otherwise it
+// fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge to send, with
+// fault.Limited, or with an error of the store. An answer is good for one call.
+func (a *Authenticator) Authenticate(
+	ctx context.Context, t *tenant.Tenant, at Attempt,
+) (account.Account, *digest.Challenge, error) {
+	proved, err := a.prove(ctx, t, at)
+	if fault.Is(err, fault.Unauthorized) {
+		return account.Account{}, a.challenge(t, errors.Is(err, ErrStale)), err
+	}
+	return proved, nil, err
+}
+
+// Deny returns what Authenticate returns for a wrong proof. It is for an account that turns out to
+// be disabled or deleted after its password was proved.
+func (a *Authenticator) Deny(t *tenant.Tenant) (*digest.Challenge, error) {
+	return a.challenge(t, false), ErrDenied
+}
+
+func (a *Authenticator) challenge(t *tenant.Tenant, stale bool) *digest.Challenge {
+	return &digest.Challenge{
+		Realm: t.Realm, Algorithm: t.Challenge(), Nonce: a.nonces.issue(t), Stale: stale,
+	}
+}
+
+// prove is Authenticate without the challenge.
+func (a *Authenticator) prove(
+	ctx context.Context, t *tenant.Tenant, at Attempt,
+) (account.Account, error) {
+	if at.Authorization == "" {
+		return account.Account{}, ErrNoProof
+	}
+	answer, err := digest.ParseAnswer(at.Authorization)
+	if err != nil || answer.Realm != t.Realm || answer.Algorithm != t.Challenge() {
+		a.record(ctx, at.Action, t, "", at.From, "malformed")
+		return account.Account{}, ErrDenied
+	}
+	if !sameResource(t, answer.URI, at.URI) {
+		a.record(ctx, at.Action, t, "", at.From, "other_uri")
+		return account.Account{}, ErrURI
+	}
+	owner, err := a.ownerToken(ctx, t, answer.Username, at)
+	if err != nil {
+		return account.Account{}, err
+	}
+	guess, wait, err := a.deps.Passwords.Begin(ctx, t.ID, at.From.Addr, answer.Username, owner)
+	if err != nil {
+		return account.Account{}, err
+	}
+	if wait > 0 {
+		a.recordDetail(ctx, at.Action, t, answer.Username, at.From, "rate_limited", guess.Limit)
+		return account.Account{}, limited(wait, guess.Limit)
+	}
+	defer guess.Cancel() // unless it has ended by then
+	if fresh, err := a.nonces.spend(ctx, t, answer.Nonce); err != nil {
+		return account.Account{}, err
+	} else if !fresh {
+		return account.Account{}, ErrStale
+	}
+
+	found, err := a.deps.Accounts.Find(ctx, t.ID, answer.Username)
+	known := err == nil
+	if fault.Is(err, fault.NotFound) {
+		found, err = a.deps.Accounts.Decoy(t.ID), nil
+	}
+	if err != nil {
+		return account.Account{}, err
+	}
+	credential, err := a.deps.Accounts.Credential(found)
+	if err != nil { // the account exists, so its name is not a password that was typed into the field
+		return account.Account{}, fmt.Errorf("account %s of %s: %w", found.User, t.Host, err)
+	}
+	right := answer.Proves(credential, at.Method)
+	if !known || !right || found.Held {
+		guess.Wrong()
+		a.record(ctx, at.Action, t, answer.Username, at.From, "denied")
+		return account.Account{}, ErrDenied
+	}
+	guess.Right()
+	return found, nil
+}
+
+// limited returns the error for too many wrong passwords. Its rule tells programs which limit it is,
+// unless it is one of the network.
+func limited(wait time.Duration, limit string) error {
+	err := fault.Limit(wait, "too many failed sign-ins; wait before trying again")
+	if limit == throttle.LimitName || limit == throttle.LimitDevice {
+		err.Rule = limit
+	}
+	return err
+}
+
+// sameResource reports whether the uri of an answer is the target of its request. It may be an
+// absolute URI of this tenant where the request has only the path (RFC 7616 section 3.4.6).
+func sameResource(t *tenant.Tenant, uri, target string) bool {
+	if uri == target {
+		return true
+	}
+	u, err := url.Parse(uri)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.User == nil &&
+		strings.EqualFold(u.Hostname(), t.Host) && u.RequestURI() == target
+}

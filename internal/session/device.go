@@ -1,0 +1,46 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// ownerToken returns the ID of a device token or link that shows that an attempt comes from the
+// owner of the user name, or an empty text.
+func (a *Authenticator) ownerToken(
+	ctx context.Context, t *tenant.Tenant, user string, at Attempt,
+) (string, error) {
+	// A token of the first versions of the program is not read: it was issued for a name, which may be
+	// that of another account since an operator freed it. The browser gets a new one at the next
+	// sign-in.
+	if k, ok := a.deps.Signatures().device.Read(t.ID, at.Device); ok {
+		// The name may have belonged to another account when the token was issued.
+		owner, err := a.owner(ctx, t, k.Account)
+		if err == nil && owner.User == user && owner.Passwords == k.Epoch {
+			return string(k.ID[:]), nil
+		} else if err != nil && !fault.Is(err, fault.NotFound) && !errors.Is(err, secret.ErrSeal) {
+			return "", err
+		}
+	}
+	if at.Link == "" {
+		return "", nil
+	}
+	if has, err := a.deps.Accounts.HasLink(ctx, t.ID, user, at.Link); err != nil || !has {
+		return "", err
+	}
+	return at.Link, nil
+}
+
+// DeviceToken returns a device token for the owner of an account, good for DeviceLife or until the
+// password changes. Its epoch is the number of password changes. A token of an earlier version has
+// zero there, as if it had been issued before the first change.
+func (a *Authenticator) DeviceToken(t *tenant.Tenant, owner account.Account) string {
+	k := secret.NewTicket(a.deps.Now())
+	k.Account, k.Epoch = owner.UID, owner.Passwords
+	return a.deps.Signatures().device.Issue(t.ID, k)
+}
