@@ -93,7 +93,7 @@ func TestChangePassword(t *testing.T) {
 		b.check("password-changed")
 		b.shot("password-changed")
 	})
-	b.step("The session of the other browser has ended, and this one goes on", func() {
+	b.step("The session of the other browser has ended, and this one continues", func() {
 		other.visit("/account.html")
 		other.until(`location.pathname === "/login.html" && ended.checkVisibility()`)
 		b.click(`#changed a[href="/account.html#phone"]`)

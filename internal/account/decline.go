@@ -72,7 +72,7 @@ func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string)
 func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	a, err := s.Declinable(ctx, t, text)
 	if err == nil {
-		err = s.decline(context.WithoutCancel(ctx), t, a, text)
+		err = s.decline(ctx, t, a, text)
 	}
 	s.record(ctx, audit.AccountDecline, t, a, from, err)
 	return a, err
@@ -86,8 +86,7 @@ func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text
 	for range d.Recipient.Rule.Limit {
 		d.Places = append(d.Places, NewUID(now))
 	}
-	ctx = audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
-	return declineError(s.deps.Store.Decline(ctx, d, now))
+	return declineError(s.deps.Store.Decline(byOwner(ctx), d, now))
 }
 
 // declineError returns the error for a person of an error of DeclineStore.

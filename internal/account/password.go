@@ -92,7 +92,7 @@ func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) 
 	if err != nil {
 		return a, err
 	}
-	// One hash that stays would let phones go on with the password that was known to others. A credential
+	// One hash that stays would let phones still register with the old password. A credential
 	// that does not open is replaced.
 	if before, err := s.Credential(a); err == nil {
 		if field := sameHash(c, before); field != "" {

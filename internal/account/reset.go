@@ -48,8 +48,9 @@ type ResetStore interface {
 	OfEmail(ctx context.Context, tenant int64, email string, now time.Time) ([]Account, error)
 
 	// AddResetLink adds a reset link for an active account, and its message unless that is zero. The link
-	// replaces the other reset links of the account's address. With a message it is for all active
-	// accounts of the address, and without one for this account only. It first removes the row
+	// replaces the reset links that went to the account's address. With a message it is for all active
+	// accounts of the address. Without one it is for this account only, and also replaces those of the
+	// account without a message, which nothing else does but a reset. It first removes the row
 	// r.Forgotten, if there is one, and takes a place under each limit. It fails with ErrHandled if the row
 	// is gone. It also fails with fault.NotFound for an account that is not there or not active, with
 	// ErrHeld, and with fault.Limited; then only the row is removed.

@@ -399,7 +399,7 @@ func TestNotMe(t *testing.T) {
 	after, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
 	o.Must(err)
 	if after.Epoch != before.Epoch+1 {
-		t.Error("the sessions go on")
+		t.Error("the sessions are still valid")
 	}
 	next, ok := strings.CutPrefix(path, "/reset.html?token=")
 	o.Log.Hide(next)

@@ -172,11 +172,13 @@ func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time
 	return s.engine.Write(func(tx engine.Tx) error {
 		a, err := scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 AND epoch = $2
 			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))
-		if errors.Is(err, errNoAccount) {
+		if errors.Is(err, errNoAccount) && tx.Repeated() {
 			if n, err := engine.Count(tx, `SELECT count(*) FROM session WHERE account = $1 AND id = $2`,
 				own.Account[:], own.ID[:]); err != nil || n > 0 {
 				return err // an earlier run was committed
 			}
+		}
+		if errors.Is(err, errNoAccount) {
 			return session.ErrDenied
 		} else if err != nil {
 			return err

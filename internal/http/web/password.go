@@ -26,21 +26,21 @@ func readPassword(
 	return f, err
 }
 
-// changePassword takes a new password. A session of the account that came with the request goes on,
+// changePassword takes a new password. A session of the account that came with the request continues,
 // and all others end.
 func (s *Site) changePassword(
 	w http.ResponseWriter, r *request, proved account.Account, f account.PasswordForm,
 ) error {
 	// If the session cannot be read, the person has to sign in again.
 	owner, err := s.signedIn(r)
-	goesOn := err == nil && owner.UID == proved.UID
+	continues := err == nil && owner.UID == proved.UID
 	a, err := s.deps.Accounts.ChangePassword(r.Context(), r.tenant, proved, f, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
 	} else if err != nil {
 		return err
 	}
-	if goesOn {
+	if continues {
 		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, a, r.from))
 	} else {
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))

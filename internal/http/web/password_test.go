@@ -124,7 +124,7 @@ func TestChangePassword(t *testing.T) {
 			t.Errorf("the audit trail has %+v", changes)
 		}
 	})
-	t.Run("ends all other sessions, and this one goes on", func(t *testing.T) {
+	t.Run("ends all other sessions, and this one continues", func(t *testing.T) {
 		old := s.active(t, "a.test")
 		v, other := s.visitor("a.test"), s.visitor("a.test")
 		before := v.signIn(t, old.user, old.password).cookies()
@@ -136,12 +136,12 @@ func TestChangePassword(t *testing.T) {
 			t.Error("the session of the change ended")
 		}
 		if v.signedIn(t, before) || other.signedIn(t, elsewhere) {
-			t.Error("a session from before the change goes on")
+			t.Error("a session from before the change is still valid")
 		}
 		// The new session ends with the next change.
 		s.visitor("a.test").changePassword(t, who, passwordForm(s.newPassword(who))).wantStatus(t, 200)
 		if v.signedIn(t, a.cookies()) {
-			t.Error("the session goes on after another change")
+			t.Error("the session is still valid after another change")
 		}
 	})
 	t.Run("starts no session", func(t *testing.T) {

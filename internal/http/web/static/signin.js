@@ -52,7 +52,7 @@ async function confirmLink(user, password) {
     const { status } = await exchange("/activate.ashx", { user, password }, { method: "POST", body });
     return status === 200;
   } catch {
-    // Without an answer the account stays unconfirmed. The sign-in goes on.
+    // Without an answer the account stays unconfirmed. The person is signed in all the same.
     return false;
   }
 }
