@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"dialtone/internal/account"
-	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
 	"dialtone/internal/http/form"
 )
@@ -34,7 +33,7 @@ func readLink(w http.ResponseWriter, r *http.Request) (string, error) {
 		return "", err
 	}
 	if token.Value == "" {
-		return "", fault.Field("token", "send the token of the link")
+		return "", errNoToken
 	}
 	return token.Value, nil
 }

@@ -121,14 +121,11 @@ func (s *Site) notMe(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
 	}
-	token := form.Field{Name: "token"}
-	if err := readForm(w, r.Request, &token); err != nil {
+	token, err := readLink(w, r.Request)
+	if err != nil {
 		return err
 	}
-	if token.Value == "" {
-		return errNoToken
-	}
-	path, err := s.deps.Accounts.NotMe(r.Context(), r.tenant, token.Value, r.from)
+	path, err := s.deps.Accounts.NotMe(r.Context(), r.tenant, token, r.from)
 	if err != nil {
 		return err
 	}
