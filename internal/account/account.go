@@ -222,7 +222,25 @@ type Account struct {
 	HasSHA256 bool
 	// Passwords is how often the password was changed.
 	Passwords int64
+	// Leaving is when the account is erased, because its owner has left, or zero. Until then it is held.
+	Leaving time.Time
+	// Factors are the second factors of the account.
+	Factors Factors
 }
+
+// Factors is a set of second factors. Its values are stored.
+type Factors int64
+
+// The second factors.
+const (
+	// FactorApp is an authenticator app.
+	FactorApp Factors = 1 << iota
+	// FactorPasskey is at least one passkey.
+	FactorPasskey
+)
+
+// Has reports whether one of the factors f is among them.
+func (fs Factors) Has(f Factors) bool { return fs&f != 0 }
 
 // State is what an account can do at the moment. Every account is in one of them.
 type State string

@@ -24,15 +24,32 @@ const (
 	// PasswordChanged says that the password was changed. Its link is for somebody who did not
 	// change it.
 	PasswordChanged Kind = "password_changed"
+	// EmailChanged goes to the address before, and says that there is another one. Its link sets the
+	// account's address back too.
+	EmailChanged Kind = "email_changed"
+	// FactorChanged says that a second factor was added or removed. Its link removes those that were
+	// added since, too.
+	FactorChanged Kind = "factor_changed"
+	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
+	NewBrowser Kind = "new_browser"
 )
+
+// NotMe lists the kinds of messages whose link is for somebody who did not make the change. It ends all
+// sessions and leads to another password.
+var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser}
 
 // linkPaths are the parts of links between the tenant's public URL and the token. That of an
 // activation link is in the wire contract.
 var linkPaths = map[Kind]string{
 	Activation:      "/activate.ashx?token=",
 	Reset:           "/reset.html?token=",
-	PasswordChanged: "/not-me.html?token=",
+	PasswordChanged: notMePath,
+	EmailChanged:    notMePath,
+	FactorChanged:   notMePath,
+	NewBrowser:      notMePath,
 }
+
+const notMePath = "/not-me.html?token="
 
 // declinePath is that of the link for somebody who did not sign up, which has the token of the activation
 // link. Scripts search messages for token=, and must find only the activation link.
@@ -89,8 +106,11 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 	}
 	if link.Kind != Activation {
 		say := func(part string) string {
-			return words.Text("message."+string(link.Kind)+"."+part, "platform", c.Platform,
-				"when", words.Moment(link.Made), "net", link.Net)
+			key := "message." + string(link.Kind) + "." + part
+			if _, ok := words.Find(key); !ok { // it is that of all kinds in NotMe
+				key = "message.not_me." + part
+			}
+			return words.Text(key, "platform", c.Platform, "when", words.Moment(link.Made), "net", link.Net)
 		}
 		c.Subject = say("subject")
 		m.Subject = c.Subject

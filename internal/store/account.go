@@ -22,7 +22,7 @@ import (
 var _ account.Store = (*Store)(nil)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
-	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n`
+	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors`
 
 // live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -38,12 +38,14 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 		role, language, setState string
 		created, expires, setAt  int64
 		activatedAt, confirmedAt sql.NullInt64
-		dst                      [28]any
+		leaving                  sql.NullInt64
+		dst                      [30]any
 	}
 	a := &v.Account
 	err := row.Scan(append(append(v.dst[:0], first...), &v.uid, &a.Tenant, &a.User, &a.Name, &a.Email, &v.role, &a.Held,
 		&v.created, &v.expires, &v.activatedAt, &a.Epoch, &a.Sealed, &a.HasSHA256, &v.language, &v.confirmedAt,
-		&v.setState, &v.setAt, &a.Set.By, &a.Set.Reason, &a.Passwords)...)
+		&v.setState, &v.setAt, &a.Set.By, &a.Set.Reason, &a.Passwords,
+		&v.leaving, &a.Factors)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return *a, errNoAccount
 	} else if err != nil {
@@ -60,6 +62,9 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 		a.Confirmed = engine.FromMicros(v.confirmedAt.Int64)
 	}
 	a.Disabled = a.Held || a.Pending()
+	if v.leaving.Valid && a.Held {
+		a.Leaving = engine.FromMicros(v.leaving.Int64)
+	}
 	if v.setState != "" {
 		a.Set.State, a.Set.At = account.State(v.setState), engine.FromMicros(v.setAt)
 	}
@@ -381,13 +386,15 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		}
 		if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
 			has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
-			set_at = 0, set_by = '', set_why = '' WHERE uid = $2`, engine.Micros(now), a.UID[:], []byte{}); err != nil {
+			set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0 WHERE uid = $2`,
+			engine.Micros(now), a.UID[:], []byte{}); err != nil {
 			return nil, err
 		}
 		if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
 			return nil, err
 		}
-		for _, table := range []string{"outbox", "replaced", "delivery", "link", "session"} {
+		for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",
+			"passkey", "last_lookup"} {
 			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 				return nil, err
 			}

@@ -225,8 +225,8 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	var user string
 	// A bad link is refused by a read, without a write.
 	err = s.engine.Reads(ctx).Row(`SELECT a.username FROM link l JOIN account a ON a.uid = l.account
-		WHERE l.token = $1 AND l.kind = $2 AND l.until > $3 AND a.tenant = $4`,
-		token[:], string(mailmsg.PasswordChanged), engine.Micros(now), tenant).Scan(&user)
+		WHERE l.token = $1 AND l.kind IN (`+notMeKinds+`) AND l.until > $2 AND a.tenant = $3`,
+		token[:], engine.Micros(now), tenant).Scan(&user)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, account.ErrLinkUsed
 	} else if err != nil {
@@ -244,24 +244,41 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if a.Held {
 			return account.ErrHeld
 		}
-		if err := tx.Lock(addressKey(a)); err != nil {
+		var kind, email string
+		var made int64
+		err := tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
+			RETURNING kind, email, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&kind, &email, &made)
+		if errors.Is(err, sql.ErrNoRows) {
+			return account.ErrLinkUsed
+		} else if err != nil {
 			return err
 		}
-		used, err := tx.Exec(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind = $3 AND until > $4`,
-			token[:], a.UID[:], string(mailmsg.PasswordChanged), engine.Micros(now))
+		addresses := []int64{addressKey(a)}
+		if kind == string(mailmsg.EmailChanged) {
+			addresses = append(addresses, addressKey(account.Account{Tenant: a.Tenant, Email: email}))
+		}
+		if err := tx.Lock(addresses...); err != nil {
+			return err
+		}
+		if err := removeResetLinks(tx, a, true); err != nil {
+			return err
+		}
+		switch mailmsg.Kind(kind) {
+		case mailmsg.EmailChanged:
+			a, err = restoreEmail(tx, a, email, made)
+		case mailmsg.FactorChanged:
+			a, err = removeFactorsSince(tx, a, made)
+		}
 		if err != nil {
 			return err
 		}
-		if used == 0 {
-			return account.ErrLinkUsed
-		}
-		if _, err := tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:]); err != nil {
+		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
+			a.UID[:])); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
 			return err
 		}
-		a.Epoch++
 		if err := removeResetLinks(tx, a, true); err != nil {
 			return err
 		}
@@ -271,4 +288,47 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		return e.of(a).add(tx)
 	})
 	return a, err
+}
+
+// notMeKinds is a list of mailmsg.NotMe for IN.
+var notMeKinds = func() string {
+	var list []string
+	for _, k := range mailmsg.NotMe {
+		list = append(list, `'`+string(k)+`'`)
+	}
+	return strings.Join(list, ", ")
+}()
+
+// restoreEmail sets an address back that was changed at the time made. It ends all links that went to
+// addresses which the account got later, so that nobody can use them to undo this.
+func restoreEmail(tx engine.Tx, a account.Account, email string, made int64) (account.Account, error) {
+	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND made > $3 AND email <> $4`,
+		a.UID[:], olderLink, made, email); err != nil {
+		return a, err
+	}
+	return scanAccount(tx.Row(`UPDATE account SET email = $2 WHERE uid = $1 RETURNING `+accountColumns,
+		a.UID[:], email))
+}
+
+// removeFactorsSince removes the second factors that were added at the time made or later.
+func removeFactorsSince(tx engine.Tx, a account.Account, made int64) (account.Account, error) {
+	for _, table := range []string{"totp", "passkey"} {
+		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`, a.UID[:], made); err != nil {
+			return a, err
+		}
+	}
+	return setFactors(tx, a)
+}
+
+// setFactors sets the account's factors to those that it has, and removes recovery codes without an
+// authenticator app.
+func setFactors(tx engine.Tx, a account.Account) (account.Account, error) {
+	if _, err := tx.Exec(`DELETE FROM recovery_code WHERE account = $1
+		AND NOT EXISTS (SELECT 1 FROM totp WHERE account = $1 AND since IS NOT NULL)`, a.UID[:]); err != nil {
+		return a, err
+	}
+	return scanAccount(tx.Row(`UPDATE account SET
+		factors = CASE WHEN EXISTS (SELECT 1 FROM totp WHERE account = $1 AND since IS NOT NULL) THEN 1 ELSE 0 END
+			+ CASE WHEN EXISTS (SELECT 1 FROM passkey WHERE account = $1) THEN 2 ELSE 0 END
+		WHERE uid = $1 RETURNING `+accountColumns, a.UID[:]))
 }

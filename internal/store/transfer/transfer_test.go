@@ -105,7 +105,14 @@ func fillStore(t *testing.T, s *testStore) {
 		return tx.Script(`INSERT INTO forgotten (id, tenant, who, net, at)
 			SELECT uid, tenant, x'0102', '192.0.2.0/24', 1 FROM account WHERE username = 'active';
 			INSERT INTO session (id, account, epoch, began, seen, until, net, browser)
-			SELECT uid, uid, 1, 2, 3, 4, '192.0.2.0/24', 'Firefox' FROM account WHERE username = 'active'`)
+			SELECT uid, uid, 1, 2, 3, 4, '192.0.2.0/24', 'Firefox' FROM account WHERE username = 'active';
+			INSERT INTO totp (account, sealed, made, since, step)
+			SELECT uid, x'01', 1, 2, 3 FROM account WHERE username = 'active';
+			INSERT INTO recovery_code (account, code) SELECT uid, x'01' FROM account WHERE username = 'active';
+			INSERT INTO passkey (id, account, rp, name, sealed, made, used)
+			SELECT x'01', uid, 'a.test', 'key', x'02', 1, 2 FROM account WHERE username = 'active';
+			INSERT INTO last_lookup (account, server, how, at)
+			SELECT uid, 'kamailio', 'json', 1 FROM account WHERE username = 'active'`)
 	}))
 	list, err := s.Pending(ctx)
 	must(err)

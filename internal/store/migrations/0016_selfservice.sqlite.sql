@@ -1,0 +1,51 @@
+-- for programs from version 1 on
+-- Times are Unix microseconds, UTC. This file is frozen: a change of the schema is a new file.
+
+-- When an account is erased whose owner has left. Until then it is held too, so programs of earlier versions
+-- refuse it. Not NULL and not held means that such a program has enabled it again.
+ALTER TABLE account ADD COLUMN leaving BIGINT;
+
+-- Which second factors the account has, as a sum: 1 for an authenticator app, 2 for passkeys.
+ALTER TABLE account ADD COLUMN factors BIGINT NOT NULL DEFAULT 0;
+
+CREATE INDEX account_leaving ON account (leaving) WHERE leaving IS NOT NULL;
+
+-- How a person signed in: '' for a password, 'code' for a password and a code, 'passkey'.
+ALTER TABLE session ADD COLUMN how TEXT NOT NULL DEFAULT '';
+
+-- Authenticator apps (TOTP, RFC 6238).
+CREATE TABLE totp (
+	account BLOB PRIMARY KEY REFERENCES account (uid) ON DELETE CASCADE,
+	sealed  BLOB NOT NULL,   -- the secret
+	made    BIGINT NOT NULL,
+	since   BIGINT,          -- when the first code proved that the app has the secret; NULL before
+	step    BIGINT NOT NULL  -- the newest time step whose code was used
+) WITHOUT ROWID;
+
+-- Recovery codes, each of which takes the place of a code of the app once.
+CREATE TABLE recovery_code (
+	account BLOB NOT NULL REFERENCES account (uid) ON DELETE CASCADE,
+	code    BLOB NOT NULL,   -- HMAC of the code
+	PRIMARY KEY (account, code)
+) WITHOUT ROWID;
+
+-- Passkeys (WebAuthn).
+CREATE TABLE passkey (
+	id      BLOB PRIMARY KEY, -- the credential ID
+	account BLOB NOT NULL REFERENCES account (uid) ON DELETE CASCADE,
+	rp      TEXT NOT NULL,    -- the RP ID that it was made for
+	name    TEXT NOT NULL,    -- that the person gave it
+	sealed  BLOB NOT NULL,    -- the public key, flags and signature counter
+	made    BIGINT NOT NULL,
+	used    BIGINT            -- NULL before the first use
+) WITHOUT ROWID;
+CREATE INDEX passkey_account ON passkey (account);
+
+-- When phone servers last asked for an account's credential, roughly.
+CREATE TABLE last_lookup (
+	account BLOB NOT NULL REFERENCES account (uid) ON DELETE CASCADE,
+	server  TEXT NOT NULL,   -- its name in phone_server
+	how     TEXT NOT NULL,   -- the format that it asked for
+	at      BIGINT NOT NULL,
+	PRIMARY KEY (account, server, how)
+) WITHOUT ROWID;
