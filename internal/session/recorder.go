@@ -24,7 +24,21 @@ type Record struct {
 	// Net is the prefix of the address that used it last, as in the audit log. Browser is a label by
 	// BrowserOf.
 	Net, Browser string
+	// How is how the person signed in. It is known only when the session begins, and not changed later.
+	How How
 }
+
+// How is how a person signed in. Its values are stored.
+type How string
+
+const (
+	// ByPassword means by the password alone.
+	ByPassword How = ""
+	// ByCode means by the password and a code of an authenticator app, or a recovery code.
+	ByCode How = "code"
+	// ByPasskey means by a passkey.
+	ByPasskey How = "passkey"
+)
 
 // Ends returns when the session ends unless it is used until then.
 func (r Record) Ends() time.Time {

@@ -212,16 +212,16 @@ type Grant struct {
 	Device  string // for a cookie, good for DeviceLife
 }
 
-// SignIn starts a session for an account that Authenticate returned. It fails with ErrNotActivated.
+// SignIn starts a session for an account whose owner has signed in. It fails with ErrNotActivated.
 func (a *Authenticator) SignIn(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 ) (Grant, error) {
 	if owner.Disabled {
 		a.record(ctx, audit.SignIn, t, owner.User, from, "not_activated")
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	return a.grant(ctx, t, owner, from), nil
+	return a.grant(ctx, t, owner, from, how), nil
 }
 
 // Continue returns what the browser gets that has changed the password of an account. The change has
@@ -229,14 +229,15 @@ func (a *Authenticator) SignIn(
 func (a *Authenticator) Continue(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) Grant {
-	return a.grant(ctx, t, owner, from)
+	return a.grant(ctx, t, owner, from, ByPassword)
 }
 
-// grant starts a session, for a person who has just proved the password, and has it listed soon.
+// grant starts a session, for a person who has just signed in, and has it listed soon.
 func (a *Authenticator) grant(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
+	r.How = how
 	a.recorder.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }

@@ -44,19 +44,19 @@ func (s *Store) Revoked(ctx context.Context, uid account.UID, id [16]byte, until
 	return revoked, seen, err
 }
 
-const sessionColumns = `id, account, epoch, began, seen, until, net, browser`
+const sessionColumns = `id, account, epoch, began, seen, until, net, browser, how`
 
 // insertSessions returns the statement that adds n records. The first SELECT, which has no rows, gives
 // the columns their types. CROSS JOIN has SQLite look up the account of each record; it would read all
 // accounts otherwise.
 func insertSessions(n int) string {
-	const columns = 8
+	const columns = 9
 	var rows strings.Builder
 	for i := range n {
 		fmt.Fprintf(&rows, ` UNION ALL SELECT %s`, engine.Placeholders(2+i*columns, columns))
 	}
 	return `INSERT INTO session (` + sessionColumns + `)
-		SELECT r.id, r.account, r.epoch, r.began, r.seen, r.until, r.net, r.browser
+		SELECT r.id, r.account, r.epoch, r.began, r.seen, r.until, r.net, r.browser, r.how
 		FROM (SELECT ` + sessionColumns + ` FROM session WHERE 1 = 0` + rows.String() + `) r
 		CROSS JOIN account a
 		WHERE a.uid = r.account AND a.epoch = r.epoch AND a.closed IS NULL AND NOT a.held
@@ -92,7 +92,7 @@ func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
 				accounts := []any{session.MaxListed}
 				for _, r := range left[:statement.n] {
 					records = append(records, r.ID[:], r.Account[:], r.Epoch, engine.Micros(r.Began),
-						engine.Micros(r.Seen), engine.Micros(r.Ends()), r.Net, r.Browser)
+						engine.Micros(r.Seen), engine.Micros(r.Ends()), r.Net, r.Browser, string(r.How))
 					accounts = append(accounts, r.Account[:])
 				}
 				if _, err := tx.Exec(statement.insert, records...); err != nil {
@@ -134,14 +134,14 @@ func (s *Store) Sessions(ctx context.Context, uid account.UID, epoch int64, now 
 		r := session.Record{Account: uid, Epoch: epoch}
 		var id []byte
 		var began, seen int64
-		if err := row.Scan(&id, &began, &seen, &r.Net, &r.Browser); err != nil {
+		if err := row.Scan(&id, &began, &seen, &r.Net, &r.Browser, &r.How); err != nil {
 			return err
 		}
 		copy(r.ID[:], id)
 		r.Began, r.Seen = engine.FromMicros(began), engine.FromMicros(seen)
 		list = append(list, r)
 		return nil
-	}, `SELECT id, began, seen, net, browser FROM session WHERE account = $1 AND epoch = $2 AND until > $3
+	}, `SELECT id, began, seen, net, browser, how FROM session WHERE account = $1 AND epoch = $2 AND until > $3
 			AND NOT EXISTS (SELECT 1 FROM spent WHERE expires = began + $4 AND nonce = id)
 		ORDER BY seen DESC, id LIMIT $5`,
 		uid[:], epoch, engine.Micros(now), session.Life.Microseconds(), session.MaxListed)
@@ -186,9 +186,9 @@ func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, own.Account[:]); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(`INSERT INTO session (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		if _, err := tx.Exec(`INSERT INTO session (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 			own.ID[:], own.Account[:], own.Epoch, engine.Micros(own.Began), engine.Micros(own.Seen),
-			engine.Micros(own.Ends()), own.Net, own.Browser); err != nil {
+			engine.Micros(own.Ends()), own.Net, own.Browser, string(own.How)); err != nil {
 			return err
 		}
 		return e.of(a).add(tx)
