@@ -131,7 +131,10 @@ type Store interface {
 	// RecordSessions adds records, and updates those that are there, in one transaction. It leaves out
 	// sessions that have ended. Of an account with more than MaxListed records, it keeps those that
 	// were used last. Callers sort the records, so that concurrent calls do not wait for each other.
-	RecordSessions(ctx context.Context, list []Record) error
+	//
+	// The transaction also adds the notices of new browsers, as NewBrowser says, each with an entry in
+	// the trail. It returns the records whose notices were added.
+	RecordSessions(ctx context.Context, list []Record) ([]Noticed, error)
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
@@ -166,7 +169,9 @@ type Deps struct {
 	// Nodes means that other servers share the store, so that a challenge of one of them may be
 	// answered at another.
 	Nodes bool
-	Audit audit.Log
+	// Notices makes and writes messages about sign-ins with a new browser. Without it there are none.
+	Notices Notices
+	Audit   audit.Log
 	// Log gets the failures of writing the list of sessions. It may be nil.
 	Log *slog.Logger
 	Now func() time.Time
@@ -198,7 +203,7 @@ func NewAuthenticator(d Deps) *Authenticator {
 	a := &Authenticator{
 		deps:     d,
 		nonces:   localNonces{digest.NewNonces(d.Now)},
-		recorder: newRecorder(d.Store, d.Log, d.Now),
+		recorder: newRecorder(d),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -212,16 +217,22 @@ type Grant struct {
 	Device  string // for a cookie, good for DeviceLife
 }
 
-// SignIn starts a session for an account whose owner has signed in. It fails with ErrNotActivated.
+// SignIn starts a session for an account whose owner has signed in. device is the device token that came
+// with the request, or empty. Without one of this account, the owner may get a message (NewBrowser). It
+// fails with ErrNotActivated.
 func (a *Authenticator) SignIn(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
+	ctx context.Context, t *tenant.Tenant, owner account.Account, device string, from account.Origin, how How,
 ) (Grant, error) {
 	if owner.Disabled {
 		a.record(ctx, audit.SignIn, t, owner.User, from, "not_activated")
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	return a.grant(ctx, t, owner, from, how), nil
+	var signedIn *NewBrowser
+	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
+		signedIn = &NewBrowser{Tenant: t, From: from}
+	}
+	return a.grant(ctx, t, owner, from, how, signedIn), nil
 }
 
 // Continue returns what the browser gets that has changed the password of an account. The change has
@@ -229,15 +240,16 @@ func (a *Authenticator) SignIn(
 func (a *Authenticator) Continue(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) Grant {
-	return a.grant(ctx, t, owner, from, ByPassword)
+	return a.grant(ctx, t, owner, from, ByPassword, nil)
 }
 
 // grant starts a session, for a person who has just signed in, and has it listed soon.
 func (a *Authenticator) grant(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
+	signedIn *NewBrowser,
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
-	r.How = how
+	r.How, r.New = how, signedIn
 	a.recorder.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }

@@ -119,7 +119,7 @@ func (s *roundRobin) ResetLink(
 	return s.next().ResetLink(ctx, tenant, token, now)
 }
 
-func (s *roundRobin) RecordSessions(ctx context.Context, list []session.Record) error {
+func (s *roundRobin) RecordSessions(ctx context.Context, list []session.Record) ([]session.Noticed, error) {
 	return s.next().RecordSessions(ctx, list)
 }
 

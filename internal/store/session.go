@@ -83,8 +83,8 @@ var sessionStatements = []struct {
 }
 
 // RecordSessions implements session.Store.
-func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (added []session.Noticed, err error) {
+	err = s.engine.Write(func(tx engine.Tx) error {
 		left := list
 		for _, statement := range sessionStatements {
 			for ; len(left) >= statement.n; left = left[statement.n:] {
@@ -103,8 +103,10 @@ func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
 				}
 			}
 		}
-		return nil
+		added, err = s.addNewBrowsers(ctx, tx, list)
+		return err
 	})
+	return added, err
 }
 
 // removeOldest removes what crowded accounts have too many of.

@@ -391,7 +391,7 @@ func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, er
 		r := newRecord(a, noon)
 		h.sessions = append(h.sessions, ownSession{c.user, r})
 		c.op, c.session.id = record, r.ID
-		return func() (account.Account, error) { return none, h.RecordSessions(h.ctx, []session.Record{r}) }
+		return func() (account.Account, error) { return none, h.recordSession(r) }
 	case n >= 8:
 		own, ok := recent(h.sessions, rng, 4)
 		if !ok {
@@ -401,12 +401,17 @@ func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, er
 		c.user, c.uid, c.session = own.user, r.Account, listed{r.ID, r.Epoch}
 		if n == 8 {
 			c.op = record
-			return func() (account.Account, error) { return none, h.RecordSessions(h.ctx, []session.Record{r}) }
+			return func() (account.Account, error) { return none, h.recordSession(r) }
 		}
 		c.op = end
 		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID) }
 	}
 	return nil
+}
+
+func (h *history) recordSession(r session.Record) error {
+	_, err := h.RecordSessions(h.ctx, []session.Record{r})
+	return err
 }
 
 // recent returns one of the last n elements of a list, or false if it is empty.
