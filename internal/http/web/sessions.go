@@ -156,7 +156,7 @@ func (s *Site) showSessions(w http.ResponseWriter, r *request, a account.Account
 	for _, x := range list {
 		browser, system, _ := strings.Cut(x.Browser, " on ")
 		v.Sessions = append(v.Sessions, listedSession{
-			hex.EncodeToString(x.ID[:]), browser, system, x.Net, x.Began, x.Seen, howTexts[x.How],
+			hex.EncodeToString(x.ID[:]), browser, system, x.Net, x.Began, x.Seen, cmp.Or(howTexts[x.How], howTexts[session.ByPassword]),
 			x.ID == current,
 		})
 	}
