@@ -28,6 +28,10 @@ import (
 type NewBrowser struct {
 	Tenant *tenant.Tenant
 	From   account.Origin
+	// At is when the person signed in. Net and Browser are as in the session's first record: another
+	// browser may use a session.
+	At           time.Time
+	Net, Browser string
 	// Notice is made before the record is written for the first time.
 	Notice account.Notice
 	// inDoubt means that a transaction that failed may have added the notice.
@@ -65,7 +69,7 @@ type Notices interface {
 func (r *recorder) makeNotices(list []Record) {
 	for _, s := range list {
 		if s.New != nil && s.New.Notice.Kind == "" {
-			s.New.Notice = r.notices.NewBrowserNotice(s.New.Tenant.ID, s.Net, s.Seen)
+			s.New.Notice = r.notices.NewBrowserNotice(s.New.Tenant.ID, s.New.Net, s.New.At)
 		}
 	}
 }

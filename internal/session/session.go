@@ -230,7 +230,9 @@ func (a *Authenticator) SignIn(
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
 	var signedIn *NewBrowser
 	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
-		signedIn = &NewBrowser{Tenant: t, From: from}
+		signedIn = &NewBrowser{
+			Tenant: t, From: from, At: a.deps.Now(), Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
+		}
 	}
 	return a.grant(ctx, t, owner, from, how, signedIn), nil
 }

@@ -27,8 +27,8 @@ func (s *Store) addNewBrowsers(ctx context.Context, tx engine.Tx, list []session
 	// All servers write in one order, so that no two transactions wait for each other. Of several sign-ins
 	// with one new browser, the first has the message.
 	slices.SortStableFunc(signedIn, func(a, b session.Record) int {
-		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), cmp.Compare(a.Net, b.Net),
-			cmp.Compare(a.Browser, b.Browser), a.Seen.Compare(b.Seen))
+		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), cmp.Compare(a.New.Net, b.New.Net),
+			cmp.Compare(a.New.Browser, b.New.Browser), a.New.At.Compare(b.New.At))
 	})
 	for _, r := range signedIn {
 		owner, isNew, err := s.addNewBrowser(tx, r)
@@ -55,7 +55,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 	until := now.Add(session.KnownLife)
 	var known int64
 	err = tx.Row(`SELECT until FROM known_browser WHERE account = $1 AND net = $2 AND browser = $3`,
-		r.Account[:], r.Net, r.Browser).Scan(&known)
+		r.Account[:], r.New.Net, r.New.Browser).Scan(&known)
 	isKnown := err == nil && known > engine.Micros(now)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return a, false, err
@@ -63,7 +63,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 	if isKnown && !tx.Repeated() {
 		if until.Sub(engine.FromMicros(known)) >= 24*time.Hour { // one write a day
 			_, err = tx.Exec(`UPDATE known_browser SET until = $4 WHERE account = $1 AND net = $2 AND browser = $3`,
-				r.Account[:], r.Net, r.Browser, engine.Micros(until))
+				r.Account[:], r.New.Net, r.New.Browser, engine.Micros(until))
 		} else {
 			err = nil
 		}
@@ -89,7 +89,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 	// An expired row may not have been swept yet.
 	first, err := tx.Exec(`INSERT INTO known_browser (account, net, browser, until) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (account, net, browser) DO UPDATE SET until = excluded.until WHERE known_browser.until <= $5`,
-		r.Account[:], r.Net, r.Browser, engine.Micros(until), engine.Micros(now))
+		r.Account[:], r.New.Net, r.New.Browser, engine.Micros(until), engine.Micros(now))
 	if err != nil || first == 0 {
 		return a, false, err
 	}
@@ -104,7 +104,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 	// A session that goes on under another ID, because it has ended all others, began with this one.
 	used, err := engine.Count(tx, `SELECT count(*) FROM session WHERE account = $1 AND net = $2 AND browser = $3
 		AND began < $4 AND until > $5`,
-		r.Account[:], r.Net, r.Browser, engine.Micros(r.Began), engine.Micros(now))
+		r.Account[:], r.New.Net, r.New.Browser, engine.Micros(r.Began), engine.Micros(now))
 	if err != nil || used > 0 {
 		return a, false, err
 	}

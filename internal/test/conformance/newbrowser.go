@@ -20,7 +20,7 @@ func signIn(a account.Account, net, browser string, at time.Time) session.Record
 	n := unsent(at)
 	n.Kind, n.Message, n.SealedToken, n.Net = mailmsg.NewBrowser, newID(), []byte("sealed"), net
 	n.Until = at.Add(7 * 24 * time.Hour)
-	r.New = &session.NewBrowser{Notice: n}
+	r.New = &session.NewBrowser{At: at, Net: net, Browser: browser, Notice: n}
 	return r
 }
 
@@ -29,7 +29,7 @@ func (t *test) wantNotices(list []session.Record, want ...string) {
 	t.Helper()
 	var got []string
 	for _, x := range t.recordSessions(list...) {
-		got = append(got, x.Net)
+		got = append(got, x.New.Net)
 		if _, err := t.NotMe(t.ctx, t.tenant, x.New.Notice.Token, unsent(noon), x.Seen.Add(7*24*time.Hour)); err == nil {
 			t.Error("the link works too long")
 		}
