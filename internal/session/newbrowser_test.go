@@ -73,7 +73,8 @@ func TestNewBrowser(t *testing.T) {
 	if !strings.Contains(text, "To: ann@") || !strings.Contains(text, "New sign-in to your account") {
 		t.Errorf("the message is %s", text)
 	}
-	if n := strings.Count(h.Log.String(), `"msg":"signin.new-browser","outcome":"ok","tenant":"phone.test","user":"ann"`); n != 1 {
+	const logged = `"msg":"signin.new-browser","outcome":"ok","tenant":"phone.test","user":"ann"`
+	if n := strings.Count(h.Log.String(), logged); n != 1 {
 		t.Errorf("the log has\n%s", h.Log.String())
 	}
 

@@ -43,6 +43,12 @@
 // idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
 // later, and counts as last used when it was issued. A use is recorded once in seenInterval.
 //
+// # New browsers
+//
+// The transaction that records a session which began without a device token also decides whether the
+// account was used with this browser before, and adds a message to its owner if not (NewBrowser). Nothing of
+// that is before the answer to the sign-in.
+//
 // # What an attacker can do
 //
 // With a stolen cookie, an attacker can use the account's pages, see the list and end sessions, until the
@@ -50,11 +56,15 @@
 // each time, register a phone except by a link of the page that sets one up, or make the session last
 // longer than Life after the sign-in. Ending all other sessions, a new password, or an operator's disable
 // ends it at once. The owner sees it in the list once it is used from another network or browser for more
-// than seenInterval.
+// than seenInterval. There is no message about that, since nobody has signed in.
 //
-// With a stolen device token, an attacker gets further attempts at guessing, and nothing else. A proof
-// that was overheard cannot be sent again, because its nonce is spent. Guesses at the password can be
-// tried against it, which is one more reason for TLS.
+// With the password, an attacker can sign in. The owner gets a message about it, with a link that ends all
+// sessions, unless the attacker has a device token of the owner as well, or uses a known kind of browser in
+// a known network. Neither signing out nor ending other sessions prevents the message.
+//
+// With a stolen device token, an attacker gets further attempts at guessing, and no message about a sign-in
+// with the password, and nothing else. A proof that was overheard cannot be sent again, because its nonce is
+// spent. Guesses at the password can be tried against it, which is one more reason for TLS.
 //
 // With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
 // signing key. It shows when and from which network and kind of browser each account was used. Somebody

@@ -126,17 +126,20 @@ type listedSession struct {
 	Browser, System string
 	Net             string
 	Began, Seen     time.Time
-	// How is the key of the text that says how the session began.
-	How     string
-	Current bool
+	Current         bool
+	How             session.How
 }
 
-// howTexts are the keys of the texts that say how a session began. A session whose first record a crash
-// lost counts as begun by password.
-var howTexts = map[session.How]string{
-	session.ByPassword: "sessions.began",
-	session.ByCode:     "sessions.began_code",
-	session.ByPasskey:  "sessions.began_passkey",
+// BeganKey returns the key of the text that says how the session began. That is not always known, so the
+// text for a password says no more than when.
+func (x listedSession) BeganKey() string {
+	switch x.How {
+	case session.ByCode:
+		return "sessions.began_code"
+	case session.ByPasskey:
+		return "sessions.began_passkey"
+	}
+	return "sessions.began"
 }
 
 // sessionsView is /sessions.html.
@@ -156,8 +159,8 @@ func (s *Site) showSessions(w http.ResponseWriter, r *request, a account.Account
 	for _, x := range list {
 		browser, system, _ := strings.Cut(x.Browser, " on ")
 		v.Sessions = append(v.Sessions, listedSession{
-			hex.EncodeToString(x.ID[:]), browser, system, x.Net, x.Began, x.Seen, cmp.Or(howTexts[x.How], howTexts[session.ByPassword]),
-			x.ID == current,
+			ID: hex.EncodeToString(x.ID[:]), Browser: browser, System: system, Net: x.Net, Began: x.Began, Seen: x.Seen,
+			Current: x.ID == current, How: x.How,
 		})
 	}
 	return s.show(w, sp, "sessions", v)

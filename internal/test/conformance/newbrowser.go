@@ -30,7 +30,8 @@ func (t *test) wantNotices(list []session.Record, want ...string) {
 	var got []string
 	for _, x := range t.recordSessions(list...) {
 		got = append(got, x.New.Net)
-		if _, err := t.NotMe(t.ctx, t.tenant, x.New.Notice.Token, unsent(noon), x.Seen.Add(7*24*time.Hour)); err == nil {
+		n := x.New.Notice
+		if _, err := t.NotMe(t.ctx, t.tenant, n.Token, unsent(n.Until), n.Until); err == nil {
 			t.Error("the link works too long")
 		}
 	}
