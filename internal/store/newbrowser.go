@@ -2,21 +2,19 @@ package store
 
 import (
 	"cmp"
-	"context"
 	"database/sql"
 	"errors"
 	"slices"
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/session"
 	"dialtone/internal/store/engine"
 )
 
 // addNewBrowsers adds the notices of records, as session.NewBrowser says, and returns those records.
-func (s *Store) addNewBrowsers(ctx context.Context, tx engine.Tx, list []session.Record) (
+func (s *Store) addNewBrowsers(tx engine.Tx, list []session.Record) (
 	added []session.Noticed, err error) {
 	var signedIn []session.Record
 	for _, r := range list {
@@ -37,13 +35,6 @@ func (s *Store) addNewBrowsers(ctx context.Context, tx engine.Tx, list []session
 		}
 		if isNew {
 			added = append(added, session.Noticed{Record: r, Owner: owner})
-		}
-	}
-	// Changes of an account wait for its rows above while they hold the lock of the trail, so the trail
-	// comes last.
-	for _, x := range added {
-		if err := entry(ctx, audit.NewBrowser, x.New.Notice.Made).of(x.Owner).add(tx); err != nil {
-			return nil, err
 		}
 	}
 	return added, nil
@@ -69,8 +60,9 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 		}
 		return a, false, err
 	}
-	a, err = scanAccount(tx.Row(`SELECT `+accountColumns+` FROM account WHERE uid = $1 AND closed IS NULL`,
-		r.Account[:]))
+	// The lock has a disable or a delete at the same time come before the link or remove it.
+	a, err = scanAccount(tx.Row(`UPDATE account SET held = held WHERE uid = $1 AND closed IS NULL
+		RETURNING `+accountColumns, r.Account[:]))
 	if errors.Is(err, errNoAccount) || err == nil && a.Disabled {
 		return a, false, nil
 	} else if err != nil {

@@ -84,7 +84,11 @@ var sessionStatements = []struct {
 
 // RecordSessions implements session.Store.
 func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (added []session.Noticed, err error) {
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		// This locks accounts. Changes of an account lock it before its sessions, and the trail last.
+		if added, err = s.addNewBrowsers(tx, list); err != nil {
+			return err
+		}
 		left := list
 		for _, statement := range sessionStatements {
 			for ; len(left) >= statement.n; left = left[statement.n:] {
@@ -103,8 +107,12 @@ func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (adde
 				}
 			}
 		}
-		added, err = s.addNewBrowsers(ctx, tx, list)
-		return err
+		for _, x := range added {
+			if err := entry(ctx, audit.NewBrowser, x.New.Notice.Made).of(x.Owner).add(tx); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return added, err
 }

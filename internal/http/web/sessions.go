@@ -130,18 +130,6 @@ type listedSession struct {
 	How             session.How
 }
 
-// BeganKey returns the key of the text that says how the session began. That is not always known, so the
-// text for a password says no more than when.
-func (x listedSession) BeganKey() string {
-	switch x.How {
-	case session.ByCode:
-		return "sessions.began_code"
-	case session.ByPasskey:
-		return "sessions.began_passkey"
-	}
-	return "sessions.began"
-}
-
 // sessionsView is /sessions.html.
 type sessionsView struct {
 	frame

@@ -2,11 +2,13 @@ package conformance
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/session"
 )
 
@@ -64,7 +66,8 @@ var newBrowserTests = []testCase{
 		}
 		list, err := t.Pending(t.ctx)
 		t.must(err)
-		got, n := list[len(list)-1], r.New.Notice
+		n := r.New.Notice
+		got := list[slices.IndexFunc(list, func(e outbox.Entry) bool { return e.Message == n.Message })]
 		if got.Kind != mailmsg.NewBrowser || got.Message != n.Message || got.Account != a.UID || got.Net != n.Net ||
 			string(got.SealedToken) != "sealed" || !got.Made.Equal(n.Made) || !got.Expires.Equal(n.Until) ||
 			got.Email != a.Email || got.User != "ann" {
