@@ -114,7 +114,10 @@ func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (adde
 		}
 		return nil
 	})
-	return added, err
+	if err != nil {
+		return nil, err // the commit may have failed
+	}
+	return added, nil
 }
 
 // removeOldest removes what crowded accounts have too many of.

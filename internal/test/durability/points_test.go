@@ -18,6 +18,7 @@ import (
 
 	_ "modernc.org/sqlite"
 
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/test/crashfs"
 )
 
@@ -232,6 +233,61 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "password change", before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.password(h, "karl", "")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "reset link", before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.forgot(h, "karl", tr.requests[0].email)
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "reset",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.forgot(h, "karl", tr.requests[0].email)
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.password(h, "karl", tr.linkTo(h, "karl", mailmsg.Reset))
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "sign-in with a new browser", before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.signIn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "not me",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.password(h, "karl", "")
+			tr.signIn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.notMe(h, "karl", tr.linkTo(h, "karl", mailmsg.PasswordChanged))
+		},
+	},
+	{
+		name: "end of all other sessions",
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.signIn(h, "karl")
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.endOthers(h, "karl", tr.requests[len(tr.requests)-1].session)
+		},
+	},
+	{
 		name: "publishing fails and the account is undone",
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
 			disarm := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
@@ -243,6 +299,14 @@ var scenarios = []scenario{
 			tr.signup(h, "lena", true)
 		},
 	},
+}
+
+// member has karl sign up, activate the account and sign in.
+func member(t *testing.T, h *harness, tr *transcript) {
+	tr.signup(h, "karl", true)
+	tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+	tr.signIn(h, "karl")
+	h.outbox.Flush(ctx)
 }
 
 const eio = syscall.EIO
