@@ -583,6 +583,9 @@ func (t *transcript) notMe(h *harness, user, token string) *request {
 
 // linkTo returns the token in the message of a kind to a user, or "".
 func (t *transcript) linkTo(h *harness, user string, kind mailmsg.Kind) string {
+	if token := t.tokens[string(kind)+" "+user]; token != "" {
+		return token
+	}
 	f, err := h.inspect()
 	if err != nil {
 		return ""
