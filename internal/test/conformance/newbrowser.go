@@ -208,6 +208,28 @@ var newBrowserTests = []testCase{
 			t.Errorf("the outbox has %d messages", n)
 		}
 	}},
+	{"leave no link to an account that is disabled at the same moment", func(t *test) {
+		for i := range 10 {
+			user := fmt.Sprint("ann", i)
+			a := t.active(user)
+			r := signIn(a, "192.0.2.0/24", "", settled)
+			got := t.concurrently(2, func(i int) (err error) {
+				if i == 0 {
+					_, err = t.RecordSessions(t.ctx, one(r))
+				} else {
+					_, err = t.Disable(t.ctx, t.tenant, user, settled)
+				}
+				return err
+			})
+			if got[succeeded] != 2 {
+				t.Errorf("got %v", got)
+			}
+			_, err := t.Enable(t.ctx, t.tenant, user, settled)
+			t.must(err)
+			_, err = t.NotMe(t.ctx, t.tenant, r.New.Notice.Token, unsent(settled), settled)
+			t.wantErr(err, account.ErrLinkUsed)
+		}
+	}},
 	{"are remembered up to a number for each account", func(t *test) {
 		a := t.active("ann")
 		var list []session.Record
