@@ -116,7 +116,7 @@ func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from a
 }
 
 // Run writes which sessions began and were used to the store, until ctx ends.
-func (a *Authenticator) Run(ctx context.Context) { a.recorder.run(ctx) }
+func (a *Authenticator) Run(ctx context.Context) { a.uses.records.Run(ctx) }
 
 // Flush writes which sessions began and were used so far.
-func (a *Authenticator) Flush(ctx context.Context) error { return a.recorder.flushAll(ctx) }
+func (a *Authenticator) Flush(ctx context.Context) error { return a.uses.records.Flush(ctx) }

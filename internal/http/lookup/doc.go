@@ -33,6 +33,6 @@
 //
 // # Cost
 //
-// A look-up writes nothing and allocates almost nothing: the form is parsed in place, the answer is
+// A look-up writes nothing, except when it is the first one of an account within an hour, and allocates almost nothing: the form is parsed in place, the answer is
 // built in a reused buffer, and header values are shared. What remains is net/http and one query.
 package lookup

@@ -156,7 +156,9 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
-			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
+			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
+				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
+			}},
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 

@@ -183,6 +183,8 @@ type accountPage struct {
 	// page.
 	Phone         *setup
 	Others, Tools []string
+	// Asked says which phone servers asked for the account. It is nil if none may.
+	Asked *asked
 }
 
 // passwordPage is /password.html. Name and Email are words that make a password weak.

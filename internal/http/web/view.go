@@ -175,6 +175,10 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 			p.Phone = &recommended
 		}
 	}
+	var err error
+	if p.Asked, err = s.newAsked(r, a); err != nil {
+		return err
+	}
 	return s.show(w, sp, "account", p)
 }
 
