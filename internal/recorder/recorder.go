@@ -1,9 +1,10 @@
 // Package recorder writes values to a store in the background: for each key the newest value.
 //
-// It is for values that may come late or get lost, such as when something was last used. Adding one
-// waits for nothing. Writing takes little of the processor time of a server that does as much as it can:
-// a transaction has at most MaxBatch values, and after a full one the next comes busyInterval later. At most MaxWaiting values wait; more are dropped, with a log line. While the store
-// fails, values wait. A crash loses those that wait.
+// It is for values that may come late or get lost, such as when something was last used. Adding one waits for
+// nothing. Writing takes little of the processor time of a server that does as much as it can: a transaction
+// has at most MaxBatch values, and after a full one the next comes busyInterval later. At most MaxWaiting
+// values wait; more are dropped, with a log line. While the store fails, values wait. A crash loses those
+// that wait.
 package recorder
 
 import (

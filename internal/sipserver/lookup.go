@@ -118,9 +118,9 @@ func (r *Registry) Run(ctx context.Context) { r.lookups.records.Run(ctx) }
 // Flush writes the look-ups so far.
 func (r *Registry) Flush(ctx context.Context) error { return r.lookups.records.Flush(ctx) }
 
-// recent remembers which look-ups were recorded within LookupInterval: about the last 65,536, in half a
-// MiB. Forgetting one costs a transaction a row more, and mistaking one for another, which has a chance
-// of 1 in 2^45, makes a time older. It is safe for concurrent use.
+// recent remembers which look-ups were recorded within LookupInterval, in half a MiB: nearly all of 16,384,
+// and six of seven of 65,536. One that is forgotten costs a transaction a row more. One that is mistaken
+// for another, with a chance of 1 in 2^45, gets a time that is too early. It is safe for concurrent use.
 type recent struct {
 	seed maphash.Seed
 	// Each look-up belongs to one set of slots. A slot has 48 bits of the key, and the minute in which

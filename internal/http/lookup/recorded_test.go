@@ -1,6 +1,7 @@
 package lookup_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -20,11 +21,12 @@ func TestLookupsAreRecorded(t *testing.T) {
 		how                        sipserver.How
 	}{
 		{"an unknown name", "GET", credential + "username=bob&realm=a.test", "", ""},
-		{"a hash that the account has not", "GET", credential + "username=alice&realm=a.test&algorithm=SHA-256", "", ""},
+		{"no such hash", "GET", credential + "username=alice&realm=a.test&algorithm=SHA-256", "", ""},
 		{"an endpoint of Asterisk", "POST", "/v1/asterisk/ps_endpoints/single", "id=alice%40a.test", ""},
 		{"an AOR of Asterisk", "POST", "/v1/asterisk/ps_aors/single", "id=alice%40a.test", ""},
 		{"a list of Asterisk", "POST", "/v1/asterisk/ps_auths/multi", "id%20LIKE=%25", ""},
-		{"another purpose of FreeSWITCH", "POST", directory, "section=directory&action=message-count&user=alice&domain=a.test", ""},
+		{"another purpose of FreeSWITCH", "POST", directory,
+			strings.Replace(sipAuth("alice", "a.test"), "action=sip_auth", "action=message-count", 1), ""},
 		{"another domain of FreeSWITCH", "POST", directory, sipAuthOf("alice", "a.test", "alice", "b.test"), ""},
 		{"a credential", "GET", credential + "username=alice&realm=a.test", "", sipserver.HowCredential},
 		{"an auth of Asterisk", "POST", "/v1/asterisk/ps_auths/single", "id=alice%40a.test", sipserver.HowAsterisk},

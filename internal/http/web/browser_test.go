@@ -152,7 +152,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
 		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
-		"/login.html":  {"login", loginPage{f}},
+		"/login.html":  {"login", loginPage{f, "/account.html"}},
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},

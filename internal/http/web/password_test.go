@@ -574,7 +574,8 @@ func TestPasswordPage(t *testing.T) {
 		t.Errorf("at another tenant: %d", a.status)
 	}
 	s.At("a.test").Disable(who.user)
-	if a := v.get(t, "/password.html", "Cookie", cookies); a.header.Get("Location") != "/login.html#ended" {
+	a := v.get(t, "/password.html", "Cookie", cookies)
+	if a.header.Get("Location") != "/login.html?next=/password.html#ended" {
 		t.Errorf("disabled: %d to %q", a.status, a.header.Get("Location"))
 	}
 }

@@ -58,7 +58,7 @@ func allPages(text string) map[string]view {
 		"home":           {"home", homePage{f}},
 		"signup":         {"signup", signupPage{frame: f, MailFrom: text}},
 		"signup confirm": {"signup", signupPage{f, text, true}},
-		"login":          {"login", loginPage{f}},
+		"login":          {"login", loginPage{f, "/account.html"}},
 		"account": {
 			"account",
 			accountPage{

@@ -131,8 +131,7 @@ func (s *Site) routes() map[string]route {
 				return signupPage{f, t.Sender(), t.Activation == tenant.ActivationConfirm}
 			}), "signedin", func(f frame) any { return signedInPage{f} })},
 		"/login.html": {get: s.unlessSignedIn(
-			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
-			"signedin", func(f frame) any { return signedInPage{f} })},
+			s.loginPage, "signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html":  {get: s.personal(s.accountPage)},
 		"/password.html": {get: s.personal(s.passwordPage)},
 		sessionsPage:     {get: s.personal(s.showSessions)},

@@ -77,7 +77,8 @@ var lastLookupTests = []testCase{
 		}
 		t.must(t.RecordLookups(t.ctx, list))
 		for i, a := range accounts {
-			t.wantEqual(t.lookups(a.UID, noon), []string{fmt.Sprintf("sbc credential %v", time.Duration(i)*time.Second)})
+			want := fmt.Sprint("sbc credential ", time.Duration(i)*time.Second)
+			t.wantEqual(t.lookups(a.UID, noon), []string{want})
 		}
 	}},
 	{"are shown for LookupLife, and deleted with the next one", func(t *test) {
@@ -86,8 +87,9 @@ var lastLookupTests = []testCase{
 		end := noon.Add(sipserver.LookupLife)
 		t.must(t.RecordLookups(t.ctx, []sipserver.Lookup{lookup(a, "pbx", sipserver.HowAsterisk, noon)}))
 		t.lookUp(a, end.Add(-tick))
-		t.wantEqual(t.lookups(a.UID, end.Add(-tick)), []string{"pbx asterisk 0s", fmt.Sprint("sbc credential ", end.Add(-tick).Sub(noon))})
-		t.wantEqual(t.lookups(a.UID, end), []string{fmt.Sprint("sbc credential ", end.Add(-tick).Sub(noon))})
+		last := fmt.Sprint("sbc credential ", end.Add(-tick).Sub(noon))
+		t.wantEqual(t.lookups(a.UID, end.Add(-tick)), []string{"pbx asterisk 0s", last})
+		t.wantEqual(t.lookups(a.UID, end), []string{last})
 		t.lookUp(a, end)
 		t.wantEqual(t.lookups(a.UID, noon), []string{fmt.Sprint("sbc credential ", end.Sub(noon))})
 	}},
