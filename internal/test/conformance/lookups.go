@@ -100,14 +100,16 @@ var lastLookupTests = []testCase{
 		t.lookUp(a, noon)
 		t.must(t.RemoveServer(t.ctx, "sbc"))
 		t.wantEqual(t.lookups(a.UID, noon), []string{"pbx asterisk 0s"})
-		t.lookUp(a, noon.Add(time.Minute)) // by a process that has not refreshed its servers yet
-		t.wantEqual(t.lookups(a.UID, noon), []string{"pbx asterisk 0s"})
 		again := t.newServer("sbc", t.tenant)
 		again.Created = noon.Add(time.Hour)
 		t.must(t.AddServer(t.ctx, again))
 		t.wantEqual(t.lookups(a.UID, noon), []string{"pbx asterisk 0s"})
 		t.lookUp(a, noon.Add(time.Hour))
 		t.wantEqual(t.lookups(a.UID, noon), []string{"pbx asterisk 0s", "sbc credential 1h0m0s"})
+		t.must(t.RemoveServer(t.ctx, "sbc"))
+		t.lookUp(a, noon.Add(2*time.Hour)) // by a process that has not refreshed its servers yet
+		t.addServers("sbc")
+		t.wantEqual(t.lookups(a.UID, noon), []string{"pbx asterisk 0s"}) // it was not recorded
 	}},
 	{"are those of active accounts", func(t *test) {
 		t.addServers("sbc")
