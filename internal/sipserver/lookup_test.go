@@ -88,3 +88,18 @@ func TestFoundAgain(t *testing.T) {
 		t.Error("a look-up is not recorded again after an hour")
 	}
 }
+
+// BenchmarkFound measures what a look-up costs more that was recorded before, on all processors.
+func BenchmarkFound(b *testing.B) {
+	f := newFixture(b)
+	c := f.caller(f.addServer("sbc", "a.test"))
+	f.Activate(f.At("a.test").Join("ann"))
+	e, err := f.registry.Find(b.Context(), c, "a.test", "ann")
+	f.Must(err)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			f.registry.Found(b.Context(), c, e, sipserver.HowCredential)
+		}
+	})
+}
