@@ -316,10 +316,12 @@ type Service struct {
 	credentials Sealer
 	// forgottenNames seals what people wrote who forgot a password. Its purpose never changes.
 	forgottenNames *secret.Vault
-	failures       *throttle.Signups
-	reserved       sync.Map // string (the tenant's words) -> Reserved
-	decoys         sync.Map // int64 (the tenant) -> Account
-	started        time.Time
+	// passkeys seals passkeys. Its purpose never changes.
+	passkeys *secret.Vault
+	failures *throttle.Signups
+	reserved sync.Map // string (the tenant's words) -> Reserved
+	decoys   sync.Map // int64 (the tenant) -> Account
+	started  time.Time
 }
 
 // Deps are the dependencies of a Service. A Service for the administration of accounts needs
@@ -358,6 +360,7 @@ func NewService(d Deps) *Service {
 		buckets:        throttle.NewBuckets(d.SealRing),
 		credentials:    NewSealer(d.SealRing),
 		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
+		passkeys:       secret.NewVault(d.SealRing, "passkey"),
 		started:        d.Now(),
 		failures:       throttle.NewSignups(d.Now),
 	}

@@ -77,6 +77,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -119,6 +120,10 @@ type Accounts interface {
 	Decoy(tenant int64) account.Account
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
+	// Passkeys returns the passkeys of an account.
+	Passkeys(ctx context.Context, t *tenant.Tenant, owner account.Account) ([]account.OwnPasskey, error)
+	// UsePasskey verifies a response of a passkey, stores its use, and returns its account.
+	UsePasskey(ctx context.Context, t *tenant.Tenant, response passkey.Assertion) (account.UID, error)
 }
 
 // Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
@@ -173,7 +178,7 @@ type Deps struct {
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
-type Signatures struct{ session, device, nonce *secret.Tickets }
+type Signatures struct{ session, device, nonce, challenge, addition *secret.Tickets }
 
 // NewSignatures returns Signatures under the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
@@ -186,6 +191,12 @@ func NewSignatures(r *secret.Ring) *Signatures {
 		}),
 		nonce: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "sign-in nonce", Unit: time.Millisecond, CodeSize: 32,
+		}),
+		challenge: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "passkey challenge", Version: 1, Unit: time.Millisecond, CodeSize: 32,
+		}),
+		addition: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "new passkey challenge", Version: 1, Account: true, Unit: time.Millisecond, CodeSize: 32,
 		}),
 	}
 }
@@ -217,10 +228,10 @@ func (a *Authenticator) SignIn(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 ) (Grant, error) {
 	if owner.Disabled {
-		a.record(ctx, audit.SignIn, t, owner.User, from, "not_activated")
+		a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "not_activated", string(how))
 		return Grant{}, ErrNotActivated
 	}
-	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
+	a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "ok", string(how))
 	return a.grant(ctx, t, owner, from, how), nil
 }
 

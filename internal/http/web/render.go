@@ -136,13 +136,20 @@ type signInForm struct {
 	User string
 	// Next is the address of the page after signing in.
 	Next string
+	// Passkeys means that the form also takes a passkey.
+	Passkeys bool
 }
 
-// loginPage is /login.html.
-type loginPage struct{ frame }
+// loginPage is /login.html. Passkeys means that browsers let pages of this address use passkeys.
+type loginPage struct {
+	frame
+	Passkeys bool
+}
 
 // Form returns the form of the page.
-func (p loginPage) Form() signInForm { return signInForm{p.frame, "", p.To("/account.html")} }
+func (p loginPage) Form() signInForm {
+	return signInForm{frame: p.frame, Next: p.To("/account.html"), Passkeys: p.Passkeys}
+}
 
 // forgotPage is /forgot.html.
 type forgotPage struct{ frame }
@@ -263,7 +270,7 @@ func (p activationPage) Form() signInForm {
 	if !p.Confirmed {
 		next += "#phone"
 	}
-	return signInForm{p.frame, p.User, next}
+	return signInForm{frame: p.frame, User: p.User, Next: next}
 }
 
 // declineState is what /decline.html says.

@@ -112,6 +112,13 @@ func (s *Site) routes() map[string]route {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
+		"/passkey-options.ashx": {get: s.passkeyOptions},
+		"/passkey.ashx":         {post: s.passkeySignIn},
+		"/passkeys.ashx":        {get: s.listPasskeys, post: s.changePasskeys},
+		"/passkey-new.ashx":     {post: proved(s, audit.PasskeyAdd, readNothing, s.newPasskey), api: true},
+		"/passkey-remove.ashx":  {post: proved(s, audit.PasskeyRemove, readPasskeyID, s.removePasskey), api: true},
+		passkeysPage:            {get: s.personal(s.showPasskeys)},
+
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
 		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},
@@ -127,7 +134,10 @@ func (s *Site) routes() map[string]route {
 				return signupPage{f, t.Sender(), t.Activation == tenant.ActivationConfirm}
 			}), "signedin", func(f frame) any { return signedInPage{f} })},
 		"/login.html": {get: s.unlessSignedIn(
-			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
+			s.cachedPage("login", func(t *tenant.Tenant, f frame) any {
+				_, passkeys := account.Party(t)
+				return loginPage{f, passkeys}
+			}),
 			"signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html":  {get: s.personal(s.accountPage)},
 		"/password.html": {get: s.personal(s.passwordPage)},
