@@ -82,7 +82,9 @@ var (
 // of the credentials known refuse.
 func (p Party) CreationOptions(challenge []byte, u User, known []Credential) ([]byte, error) {
 	o := protocol.PublicKeyCredentialCreationOptions{
-		RelyingParty: protocol.RelyingPartyEntity{CredentialEntity: protocol.CredentialEntity{Name: p.Name}, ID: p.ID},
+		RelyingParty: protocol.RelyingPartyEntity{
+			CredentialEntity: protocol.CredentialEntity{Name: p.Name}, ID: p.ID,
+		},
 		User: protocol.UserEntity{
 			CredentialEntity: protocol.CredentialEntity{Name: u.Name}, DisplayName: u.DisplayName,
 			ID: protocol.URLEncodedBase64(u.Handle),

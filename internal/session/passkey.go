@@ -31,7 +31,8 @@ var (
 	// ErrNoPasskeys means that browsers refuse passkeys for the tenant's address.
 	ErrNoPasskeys = &fault.Error{
 		Kind: fault.Invalid, Rule: "no_passkeys",
-		Message: "browsers let no page of this platform use passkeys; its public URL must be https and have its host name",
+		Message: "browsers let no page of this platform use passkeys; " +
+			"its public URL must be https and have its host name",
 	}
 )
 
@@ -49,7 +50,9 @@ func (a *Authenticator) PasskeyOptions(t *tenant.Tenant) ([]byte, error) {
 // NewPasskeyOptions returns the options for a new passkey of an account whose owner has proved the password,
 // as JSON. The challenge names the account, and is the permission to add one passkey to it within
 // ChallengeLife, until its sessions end. It fails with ErrNotActivated and ErrNoPasskeys.
-func (a *Authenticator) NewPasskeyOptions(ctx context.Context, t *tenant.Tenant, owner account.Account) ([]byte, error) {
+func (a *Authenticator) NewPasskeyOptions(
+	ctx context.Context, t *tenant.Tenant, owner account.Account,
+) ([]byte, error) {
 	party, ok := account.Party(t)
 	if !ok {
 		return nil, ErrNoPasskeys

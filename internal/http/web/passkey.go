@@ -278,7 +278,10 @@ func (s *Site) showPasskeys(w http.ResponseWriter, r *request, a account.Account
 	sp := s.pageLanguage(r)
 	_, offered := account.Party(r.tenant)
 	browser, system, _ := strings.Cut(session.BrowserOf(r.UserAgent()), " on ")
-	v := passkeysView{frame: s.switching(r.tenant, sp), Offered: offered, Suggested: strings.TrimSpace(browser + " " + system)}
+	v := passkeysView{frame: s.switching(r.tenant, sp), Offered: offered, Suggested: browser}
+	if browser != "" && system != "" {
+		v.Suggested += " (" + system + ")"
+	}
 	v.SignedIn = a.User
 	for _, k := range list {
 		m := newPasskeyMember(k)
