@@ -65,7 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
 		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
 		{"List of sessions", listTests},
-		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
+		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests}, {"Passkeys", passkeyTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
