@@ -74,7 +74,8 @@ var (
 	// ErrCloned means that a signature counter did not increase. Two authenticators may have the key.
 	ErrCloned = &fault.Error{
 		Kind: fault.Unauthorized, Rule: "passkey_counter",
-		Message: "the passkey's counter did not increase, so there may be a copy of it; remove the passkey and add it again",
+		Message: "the passkey's counter did not increase, so there may be a copy of it; " +
+			"remove the passkey and add it again",
 	}
 )
 

@@ -242,7 +242,7 @@ func TestOptions(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		t.Fatal(err)
 	}
-	if o.PublicKey.UserVerification != "required" || o.PublicKey.RPID != "a.test" || o.PublicKey.AllowCredentials != nil {
+	if p = o.PublicKey; p.UserVerification != "required" || p.RPID != "a.test" || p.AllowCredentials != nil {
 		t.Errorf("got %s", text)
 	}
 }

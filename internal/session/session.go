@@ -18,6 +18,13 @@
 // token or with the newest link of a pending account are counted by that alone. A new password ends
 // the earlier device tokens of the account.
 //
+// Or a person signs in with a passkey. The browser gets options with a challenge, and the authenticator
+// signs it with the key of the passkey. The challenge is a ticket of package secret with ChallengeLife, which is
+// spent by the first response with it. An unknown passkey, a wrong signature and a disabled account get
+// the same answer. Wrong responses are counted by address only, or by the device token: nobody can guess a
+// signature, and a name or an ID that anybody can send must not lock its owner out. Options for a new passkey
+// need the password. Their challenge names the account and its epoch, so they end with its sessions.
+//
 // # Sessions
 //
 // A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
@@ -52,6 +59,11 @@
 // ends it at once. The owner sees it in the list once it is used from another network or browser for more
 // than seenInterval.
 //
+// A passkey cannot be phished: a browser uses it at the host name of the tenant only, and the response names the
+// origin of the page. A response that was overheard cannot be sent again. Somebody who has a synchronized
+// passkey, by the account of its owner at the provider, can sign in, until the owner removes it. A copy of a
+// passkey with a counter is noticed when both have been used.
+//
 // With a stolen device token, an attacker gets further attempts at guessing, and nothing else. A proof
 // that was overheard cannot be sent again, because its nonce is spent. Guesses at the password can be
 // tried against it, which is one more reason for TLS.
@@ -62,7 +74,7 @@
 // idle limit of stolen tokens, but make none; an epoch can be set back.
 //
 // With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
-// the database has. Rotate the keys with --revoke, which ends all sessions.
+// the database has, and add passkeys to it without its password, of which the owner gets a message. Rotate the keys with --revoke, which ends all sessions.
 //
 // In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
 // session. Somebody who sits at it can do what the cookie allows.

@@ -24,7 +24,8 @@ func (v *visitor) proveForm(t testing.TB, who person, path, body string, headers
 	t.Helper()
 	c := v.do(t, "POST", path, "", "X-Requested-With", "fetch", "Authorization", "X-Digest").challenge(t)
 	proof := c.proof(who.user, who.password, "POST", path, nil)
-	return v.do(t, "POST", path, body, append([]string{"Content-Type", formType, "Authorization", proof}, headers...)...)
+	headers = append([]string{"Content-Type", formType, "Authorization", proof}, headers...)
+	return v.do(t, "POST", path, body, headers...)
 }
 
 // newKeyOptions returns the options for a new passkey.
@@ -148,7 +149,8 @@ func TestPasskeys(t *testing.T) {
 		wantError(t, 400, "invalid_request")
 	second := passkeytest.New(t)
 	s.addKey(t, who, second)
-	removal := url.Values{"do": {"remove"}, "id": {k.Text()}, "response": {k.Get(t, v.keyOptions(t), s.pageOf("a.test"))}}
+	response = k.Get(t, v.keyOptions(t), s.pageOf("a.test"))
+	removal := url.Values{"do": {"remove"}, "id": {k.Text()}, "response": {response}}
 	v.changeKeys(t, removal).wantJSON(t, 200)
 	wantRule(t, v.changeKeys(t, removal), 409, "passkey_stale")
 	wantRule(t, v.useKey(t, k), 401, "passkey")

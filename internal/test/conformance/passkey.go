@@ -16,7 +16,8 @@ func newPasskey(a account.Account, id string, at time.Time) account.NewPasskey {
 	return account.NewPasskey{
 		Account: a,
 		Passkey: account.Passkey{
-			ID: []byte(id), Account: a.UID, RP: "phone.test", Name: "Key " + id, Sealed: []byte("sealed " + id), Made: at,
+			ID: []byte(id), Account: a.UID, RP: "phone.test", Name: "Key " + id, Made: at,
+			Sealed: []byte("sealed " + id),
 		},
 		Notice: notice(mailmsg.FactorChanged, at),
 	}
