@@ -73,8 +73,9 @@
 // who can write to the database can end sessions, hide them from the list and lift revocations and the
 // idle limit of stolen tokens, but make none; an epoch can be set back.
 //
-// With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
-// the database has, and add passkeys to it without its password, of which the owner gets a message. Rotate the keys with --revoke, which ends all sessions.
+// With the signing key, anybody can make sessions of every account whose UID and epoch are known,
+// which the database has, and add passkeys to it without its password, of which the owner gets a
+// message. Rotate the keys with --revoke, which ends all sessions.
 //
 // In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
 // session. Somebody who sits at it can do what the cookie allows.
