@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/passkey"
+	"dialtone/internal/secret"
 	"dialtone/internal/session"
 	"dialtone/internal/test/passkeytest"
 )
@@ -437,7 +440,26 @@ func TestPasskeysOfOtherHost(t *testing.T) {
 	v := s.visitor("a.test")
 	k := passkeytest.New(t)
 	s.addKey(t, who, k)
-	// A row that another host made cannot be made here, so the RP ID is exchanged: the row does not open.
-	s.exec(t, `UPDATE passkey SET rp = 'old.test'`)
+	service := account.NewService(account.Deps{Store: s.Store, SealRing: s.SealRing, Now: s.Now})
+	moved := *s.At("a.test").Tenant
+	moved.Host, moved.PublicURL = "new.test", "https://new.test"
+	list, err := service.Passkeys(t.Context(), &moved, s.find(t, who))
+	if err != nil || len(list) != 1 || list[0].Usable || list[0].RP != "a.test" {
+		t.Errorf("listed are %+v, %v", list, err)
+	}
+	response, err := passkey.ParseAssertion(k.Get(t, v.keyOptions(t), passkeytest.Page{
+		Origin: moved.PublicURL, RP: "new.test",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.UsePasskey(t.Context(), &moved, response); !errors.Is(err, account.ErrNoPasskey) {
+		t.Errorf("got %v", err)
+	}
+	// The RP ID cannot be exchanged in the database.
+	s.exec(t, `UPDATE passkey SET rp = 'new.test'`)
+	if _, err := service.UsePasskey(t.Context(), &moved, response); !errors.Is(err, secret.ErrSeal) {
+		t.Errorf("got %v", err)
+	}
 	wantRule(t, v.useKey(t, k), 401, "passkey")
 }
