@@ -107,7 +107,7 @@ func TestPasswordPage(t *testing.T) {
 			t.Errorf("the page still has %d inputs", n)
 		}
 		if got := eval[string](p, `document.querySelector("#changed .button").getAttribute("href")`); got !=
-			"/account.html#phone" {
+			"/account.html?next=phone" {
 			t.Errorf("the way to the phones is %q", got)
 		}
 		p.do(chromedp.Reload())

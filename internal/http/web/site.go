@@ -112,6 +112,14 @@ func (s *Site) routes() map[string]route {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
+		"/email.ashx": {
+			post: proved(s, audit.EmailRequest, readNewEmail, s.requestEmail), api: true,
+		},
+		"/confirm-email.ashx": {post: s.confirmEmail, api: true},
+		"/confirm-email.html": {get: s.confirmEmailPage},
+		"/profile.ashx":       {post: s.profile(), api: true},
+		"/profile.html":       {get: s.personal(s.profilePage)},
+
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
 		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},

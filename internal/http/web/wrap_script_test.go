@@ -35,7 +35,7 @@ func (s *pageServer) onLongHost(t *testing.T) []string {
 		"/long/login":  {"login", loginPage{f}},
 		"/long/account": {"account", accountPage{
 			in, "Maximilian Schwarzenberger", "maximilian.schwarzenberger@example.org",
-			sipSettings{"alex", host, "", "sip.example.org:5061", "TLS"}, &linphone, nil, nil,
+			sipSettings{"alex", host, "", "sip.example.org:5061", "TLS"}, &linphone, nil, nil, false,
 		}},
 	} {
 		paths = append(paths, path)
