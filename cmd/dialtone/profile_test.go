@@ -43,8 +43,8 @@ func TestBrowserProfile(t *testing.T) {
 	}
 	address := func(want string) {
 		t.Helper()
-		if got := string(mustOutput(t, "account", "show", "alex", "--tenant", "localhost", "--data", data)); !strings.Contains(
-			got, want) {
+		got := string(mustOutput(t, "account", "show", "alex", "--tenant", "localhost", "--data", data))
+		if !strings.Contains(got, want) {
 			t.Errorf("the account is %s, want the address %s", got, want)
 		}
 	}

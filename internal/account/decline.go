@@ -66,7 +66,8 @@ func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string)
 }
 
 // Decline removes the pending account whose activation message has this token, for somebody who did
-// not sign up. For 24 hours, the tenant sends no activation message to the address, and none that confirms it. Decline fails with
+// not sign up. For 24 hours, the tenant sends no activation message to the address, and none that confirms
+// it. Decline fails with
 // ErrDeclineActive and ErrDeclineHeld, with which it returns the account as well, and with
 // ErrDeclineGone.
 func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {

@@ -83,7 +83,8 @@ func TestProfileForms(t *testing.T) {
 		p := openTab(t, s, "/profile.html")
 		p.ready()
 		p.submit()
-		if got := p.problems(); !slices.Equal(got, []string{"Enter your email address", "Enter your current password"}) {
+		empty := []string{"Enter your email address", "Enter your current password"}
+		if got := p.problems(); !slices.Equal(got, empty) {
 			t.Errorf("problems %q", got)
 		}
 		p.fill("email", "alex@example.org", "current", "wrong")

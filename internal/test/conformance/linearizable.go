@@ -227,7 +227,8 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		if !ok {
 			return
 		}
-		d := account.Decline{Account: l.account, Token: l.token, Recipient: []throttle.Allowance{allowance(newBucket(), 3)}}
+		d := account.Decline{Account: l.account, Token: l.token}
+		d.Recipient = []throttle.Allowance{allowance(newBucket(), 3)}
 		d.Account.Email = h.anyAddress(rng, l.account.User)
 		d.Places = [][16]byte{newID(), newID(), newID()}
 		c.op, c.uid, c.user, c.link, c.was = decline, l.account.UID, l.account.User, l.token, d.Account.Email

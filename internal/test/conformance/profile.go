@@ -424,7 +424,8 @@ var profileTests = []testCase{
 		t.addActive("ann", noon)
 		want := t.find("ann", noon)
 		for _, p := range []account.ProfileChange{
-			{Name: "Ann Émile"}, {Lang: i18n.German}, {Name: "Ann", Lang: i18n.Arabic}, {Name: "Ann", Lang: i18n.Arabic},
+			{Name: "Ann Émile"}, {Lang: i18n.German},
+			{Name: "Ann", Lang: i18n.Arabic}, {Name: "Ann", Lang: i18n.Arabic}, // the last one changes nothing
 		} {
 			p.Account = want
 			if p.Name != "" {
