@@ -96,7 +96,7 @@ func TestChangePassword(t *testing.T) {
 	b.step("The session of the other browser has ended, and this one continues", func() {
 		other.visit("/account.html")
 		other.until(`location.pathname === "/login.html" && ended.checkVisibility()`)
-		b.click(`#changed a[href="/account.html#phone"]`)
+		b.click(`#changed a[href="/account.html?next=phone"]`)
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
 	})
 	b.step("The phone is refused with the old password, and registers with the new one", func() {

@@ -123,6 +123,27 @@
 // Somebody with the password can add a passkey of their own, and keeps it when the password is changed. The
 // message tells the owner, and the list of passkeys shows it.
 //
+// # Another address
+//
+// A person who has proved the password can have a message sent to another address, whose link makes it the
+// account's (ProfileStore). The link is for the address, so it proves that mailbox and confirms the account.
+// It ends with every change of the password or of the address. The message to the address before has a link
+// that sets it back, ends all sessions, and makes a reset link. It works for 7 days, through any number of
+// later changes, and ends the links that went to addresses which the account got later: of several people who
+// say that they did not change the address, the one whose address the account had first is right.
+//
+// Somebody who has learned the password can so move the account to a mailbox of their own. The owner learns of
+// it from the message to the address before, and has those 7 days. After them, or with the mailbox of the
+// address before in the hands of the attacker too, only an operator can help. Somebody with a stolen message to
+// the new address can do what its owner asked for, and no more. Somebody with a stolen message to the address
+// before can take the account over, as with a stolen reset message.
+//
+// Neither the answer nor its time says whether another account has the address. An address whose owner has
+// declined an account within 24 hours gets no message, and the answer does not say so either.
+//
+// The display name and the language need no proof of the password: a session is enough. Somebody with a stolen
+// cookie can change both, which other people may see in a call, and nothing else of the account.
+//
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the

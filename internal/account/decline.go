@@ -32,9 +32,9 @@ type Decline struct {
 	// Account is what LinkedAddress returned for Token.
 	Account Account
 	Token   [32]byte
-	// Recipient is the allowance of the account's address. All its places are taken, which Places
+	// Recipient are the allowances of the account's address. All their places are taken, which Places
 	// identify.
-	Recipient throttle.Allowance
+	Recipient []throttle.Allowance
 	Places    [][16]byte
 }
 
@@ -66,7 +66,8 @@ func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string)
 }
 
 // Decline removes the pending account whose activation message has this token, for somebody who did
-// not sign up. For 24 hours, the tenant sends no activation message to the address. Decline fails with
+// not sign up. For 24 hours, the tenant sends no activation message to the address, and none that confirms
+// it. Decline fails with
 // ErrDeclineActive and ErrDeclineHeld, with which it returns the account as well, and with
 // ErrDeclineGone.
 func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
@@ -82,8 +83,10 @@ func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, fr
 func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text string) error {
 	token, _ := secret.ParseToken(text)
 	now := s.deps.Now()
-	d := Decline{Account: a, Token: token.Hash(), Recipient: s.recipient(t, a.Email)[0]}
-	for range d.Recipient.Rule.Limit {
+	d := Decline{Account: a, Token: token.Hash(), Recipient: []throttle.Allowance{
+		s.recipient(t, a.Email)[0], s.emailRecipient(t, a.Email),
+	}}
+	for range throttle.MessagesPerRecipient.Limit {
 		d.Places = append(d.Places, NewUID(now))
 	}
 	return declineError(s.deps.Store.Decline(byOwner(ctx), d, now))

@@ -62,9 +62,9 @@ type ResetStore interface {
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
 	// account, and adds a reset link n without a message, as AddResetLink does. That of a changed address
-	// also sets the address back, and that of a changed second factor removes those added since. There may
-	// have been other changes since. It fails with ErrLinkUsed and ErrHeld, and with fault.NotFound for an
-	// account that is not there.
+	// also sets the address back, and that of a changed second factor removes those added since. A change
+	// of the address that waits for its link ends. There may have been other changes since. It fails with
+	// ErrLinkUsed and ErrHeld, and with fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
 }
 
@@ -373,9 +373,9 @@ func byOwner(ctx context.Context) context.Context {
 	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
 }
 
-// NotMe is for somebody who did not make a change. It uses up the link of the message about it, undoes what
-// ResetStore.NotMe undoes, ends all sessions, and returns the address of a reset link below the tenant's public URL. It
-// fails with ErrLinkUsed.
+// NotMe is for somebody who did not make a change. It uses up the link of the message about it, undoes
+// what ResetStore.NotMe undoes, ends all sessions, and returns the address of a reset link below the
+// tenant's public URL. It fails with ErrLinkUsed.
 func (s *Service) NotMe(ctx context.Context, t *tenant.Tenant, text string, from Origin) (string, error) {
 	var a Account
 	err := error(ErrLinkUsed)

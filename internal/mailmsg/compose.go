@@ -24,6 +24,8 @@ const (
 	// PasswordChanged says that the password was changed. Its link is for somebody who did not
 	// change it.
 	PasswordChanged Kind = "password_changed"
+	// ConfirmEmail goes to another address than the account has, and has a link to make it the account's.
+	ConfirmEmail Kind = "confirm_email"
 	// EmailChanged goes to the address before, and says that there is another one. Its link sets the
 	// account's address back too.
 	EmailChanged Kind = "email_changed"
@@ -43,6 +45,7 @@ var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser}
 var linkPaths = map[Kind]string{
 	Activation:      "/activate.ashx?token=",
 	Reset:           "/reset.html?token=",
+	ConfirmEmail:    "/confirm-email.html?token=",
 	PasswordChanged: notMePath,
 	EmailChanged:    notMePath,
 	FactorChanged:   notMePath,

@@ -17,7 +17,9 @@ import (
 // kindPaths are the paths of the links in messages about changes.
 var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.Reset:           "/reset.html?token=",
+	mailmsg.ConfirmEmail:    "/confirm-email.html?token=",
 	mailmsg.PasswordChanged: "/not-me.html?token=",
+	mailmsg.EmailChanged:    "/not-me.html?token=",
 }
 
 // TestKinds checks the messages about changes in every language, and compares them with golden files.
@@ -67,7 +69,7 @@ func TestKinds(t *testing.T) {
 				if until := i18n.In(tag).Moment(link.Expires); !strings.Contains(m.HTML, until) {
 					t.Errorf("the expiry %s is missing", until)
 				}
-				if kind == mailmsg.PasswordChanged && !strings.Contains(m.HTML, link.Net) {
+				if kind != mailmsg.Reset && !strings.Contains(m.HTML, link.Net) {
 					t.Error("the network is missing")
 				}
 				if slices.Contains(mailmsg.NotMe, kind) != strings.Contains(m.Text, link.User) {

@@ -58,12 +58,13 @@
 //
 // # What an attacker can do
 //
-// With a stolen cookie, an attacker can use the account's pages, see the list and end sessions, until the
-// session ends. The attacker cannot learn the password, change it, which needs a proof of the present one
-// each time, register a phone except by a link of the page that sets one up, or make the session last
-// longer than Life after the sign-in. Ending all other sessions, a new password, or an operator's disable
-// ends it at once. The owner sees it in the list once it is used from another network or browser for more
-// than seenInterval. There is no message about that, since nobody has signed in.
+// With a stolen cookie, an attacker can use the account's pages, change the display name and the
+// language, see the list and end sessions, until the session ends. The attacker cannot learn the password,
+// change it or the address, which needs a proof of the present password each time, register a phone except
+// by a link of the page that sets one up, or make the session last longer than Life after the sign-in.
+// Ending all other sessions, a new password, or an operator's disable ends it at once. The owner sees it in
+// the list once it is used from another network or browser for more than seenInterval. There is no
+// message about that, since nobody has signed in.
 //
 // With the password, an attacker can sign in. The owner gets a message about it, with a link that ends all
 // sessions, unless the attacker has a device token of the owner as well, or uses a known kind of browser in

@@ -63,8 +63,7 @@ func (s *Store) Decline(ctx context.Context, d account.Decline, now time.Time) e
 	e := entry(ctx, audit.AccountDecline, now)
 	return s.engine.Write(func(tx engine.Tx) error {
 		// A new link for the account, and a signup with its address, wait for these.
-		err := tx.Lock(admission.Key("link", d.Account.Tenant, d.Account.UID[:]),
-			admission.Key("place", 0, d.Recipient.Bucket[:]))
+		err := tx.Lock(append(placeKeys(d.Recipient), admission.Key("link", d.Account.Tenant, d.Account.UID[:]))...)
 		if err != nil {
 			return err
 		}
@@ -83,9 +82,7 @@ func (s *Store) Decline(ctx context.Context, d account.Decline, now time.Time) e
 			return account.ErrAddressChanged
 		}
 		for _, place := range d.Places {
-			if _, err := tx.Exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
-				d.Recipient.Bucket[:], engine.Micros(now), place[:],
-				engine.Micros(now.Add(d.Recipient.Rule.Per))); err != nil {
+			if err := takePlaces(tx, d.Recipient, place, now); err != nil {
 				return err
 			}
 		}

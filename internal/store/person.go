@@ -72,6 +72,9 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if err := removeResetLinks(tx, a, c.Link != nil); err != nil {
 			return nil, err
 		}
+		if err := removeEmailLinks(tx, a); err != nil {
+			return nil, err
+		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}

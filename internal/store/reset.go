@@ -263,6 +263,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := removeResetLinks(tx, a, true); err != nil {
 			return err
 		}
+		if err := removeEmailLinks(tx, a); err != nil {
+			return err
+		}
 		switch mailmsg.Kind(kind) {
 		case mailmsg.EmailChanged:
 			a, err = restoreEmail(tx, a, email, made)

@@ -51,6 +51,9 @@ var (
 	PasswordsPerAccount = Rule{10, 24 * time.Hour}
 	// ResetsPerAccount holds for the messages with a reset link of one account.
 	ResetsPerAccount = Rule{3, 24 * time.Hour}
+	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
+	// than MessagesPerRecipient, so a person with one account learns of this limit first.
+	EmailRequestsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for failed signups from one address. The address is an IPv4 address or an
 	// IPv6 /64.
 	FailedSignups = Rule{60, 10 * time.Minute}

@@ -49,7 +49,7 @@ func TestSignInOnActivationPage(t *testing.T) {
 			if got := eval[string](p, `JSON.stringify(sessionStorage)`); strings.Contains(got, "secret") {
 				t.Errorf("the tab keeps %s", got)
 			}
-			p.wait(`location.hash === ""`)
+			p.wait(`location.search === ""`)
 			p.do(chromedp.Reload())
 			p.wait(`document.readyState === "complete"`)
 			if got := p.text("phone"); got != "Set up a phone" {
@@ -102,9 +102,10 @@ func TestSignInOnActivationPage(t *testing.T) {
 		for _, size := range [][2]int{{320, 640}, {1280, 800}} {
 			p := ownTab(t, s, "/error")
 			p.resize(size[0], size[1], size[0] < 400)
-			// A slow device paints /account.html#phone before it knows the fragment, and then moves the phone
-			// to the top. So that page is not among these.
-			for _, path := range []string{"/activate/done?token=secret", "/activated.html", "/decline/ask"} {
+			for _, path := range []string{
+				"/activate/done?token=secret", "/activated.html", "/decline/ask", "/account.html?next=phone",
+				"/account.html#phone", "/profile.html", "/profile.html?saved", "/confirm-email.html?token=secret",
+			} {
 				p.do(chromedp.Navigate(s.URL + path))
 				p.wait(`document.readyState === "complete"`)
 				if got := eval[float64](p, layoutShift); got > 0 {
@@ -118,7 +119,7 @@ func TestSignInOnActivationPage(t *testing.T) {
 		s := newPageServer(t)
 		p := ownTab(t, s, "/error")
 		p.resize(320, 640, true)
-		p.do(chromedp.Navigate(s.URL + "/account.html#phone"))
+		p.do(chromedp.Navigate(s.URL + "/account.html?next=phone"))
 		p.wait(`document.activeElement.id === "phone"`)
 		top := `document.getElementById("phone").getBoundingClientRect().top`
 		if got := eval[float64](p, top); got < 0 || got > 320 {

@@ -159,7 +159,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
 			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
 				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
-			}},
+			}}, false,
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
@@ -203,6 +203,13 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
+	next := views["/account.html"].data.(accountPage)
+	next.Next = true
+	views["/account.html?"+nextPhone] = view{"account", next}
+	views["/profile.html"] = view{"profile", profilePage{in, "Álex 🙂", "alex@example.org", i18n.English, false}}
+	views["/profile.html?saved"] = view{"profile", profilePage{in, "Alex", "alex@example.org", i18n.German, true}}
+	views["/confirm-email.html"] = view{"confirmemail", confirmEmailPage{f, "alex", "new@example.org"}}
+	views["/confirm-email/lost"] = view{"confirmemail", confirmEmailPage{frame: f}}
 	views["/forgot.html"] = view{"forgot", forgotPage{f}}
 	views["/reset.html"] = view{"reset", resetPage{f, []string{"alex"}}}
 	views["/reset/several"] = view{"reset", resetPage{f, []string{"alex", "bea"}}}
@@ -267,6 +274,11 @@ func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, ok := site.views[r.URL.Path]
+	if asks(&request{Request: r}, nextPhone) {
+		v, ok = site.views[r.URL.Path+"?"+nextPhone]
+	} else if asks(&request{Request: r}, "saved") {
+		v, ok = site.views[r.URL.Path+"?saved"]
+	}
 	if !ok {
 		http.NotFound(w, r)
 		return

@@ -642,6 +642,8 @@ func TestMethods(t *testing.T) {
 		{"/forgot.ashx", "POST"}, {"/forgot.html", "GET, HEAD"},
 		{"/reset.ashx", "GET, HEAD, POST"}, {"/reset.html", "GET, HEAD"},
 		{"/not-me.ashx", "POST"}, {"/not-me.html", "GET, HEAD"},
+		{"/email.ashx", "POST"}, {"/profile.ashx", "POST"}, {"/profile.html", "GET, HEAD"},
+		{"/confirm-email.ashx", "POST"}, {"/confirm-email.html", "GET, HEAD"},
 	} {
 		for _, method := range []string{
 			"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT",
@@ -1316,7 +1318,7 @@ func TestActivation(t *testing.T) {
 		who := s.pending(t, "a.test")
 		link := s.link(t, who.email)
 		_, token, _ := strings.Cut(link, "token=")
-		const next = `data-next="/account.html#phone"`
+		const next = `data-next="/account.html?next=phone"`
 		for range 2 {
 			a := v.get(t, link)
 			if !strings.Contains(a.body, next) || !strings.Contains(a.body, `value="`+who.user+`"`) {

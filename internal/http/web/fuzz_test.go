@@ -253,6 +253,8 @@ func TestRoutes(t *testing.T) {
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
 		"/forgot.ashx": "POST", "/reset.ashx": "GET, HEAD, POST", "/not-me.ashx": "POST",
 		"/forgot.html": "GET, HEAD", "/reset.html": "GET, HEAD", "/not-me.html": "GET, HEAD",
+		"/email.ashx": "POST", "/confirm-email.ashx": "POST", "/confirm-email.html": "GET, HEAD",
+		"/profile.ashx": "POST", "/profile.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",
 		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",

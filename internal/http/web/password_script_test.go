@@ -16,12 +16,16 @@ import (
 // freshPassword is a good new password.
 const freshPassword = `"Fünf" Kamele \ zählen 🐪 Wolken`
 
-// onChange makes the endpoint of the password ask for a proof of testPassword, deny any other one, and
-// give these answers to right ones in turn, and then the last one again. It returns a function for the
-// forms of the right ones.
+// onChange is onProof for the endpoint of the password.
 func (s *pageServer) onChange(answers ...http.HandlerFunc) (sent func() []url.Values) {
+	return s.onProof("/password.ashx", answers...)
+}
+
+// onProof makes an endpoint ask for a proof of testPassword, deny any other one, and give these answers to
+// right ones in turn, and then the last one again. It returns a function for the forms of the right ones.
+func (s *pageServer) onProof(path string, answers ...http.HandlerFunc) (sent func() []url.Values) {
 	var forms []url.Values
-	s.handle("/password.ashx", func(w http.ResponseWriter, r *http.Request) {
+	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			panic(err)
@@ -34,7 +38,7 @@ func (s *pageServer) onChange(answers ...http.HandlerFunc) (sent func() []url.Va
 		}
 		want := hexDigest("MD5", strings.Join([]string{
 			hexDigest("MD5", "alex:"+testHost+":"+testPassword), "n", "00000001", given["cnonce"], "auth",
-			hexDigest("MD5", "POST:/password.ashx"),
+			hexDigest("MD5", "POST:"+path),
 		}, ":"))
 		if given["response"] != want || given["username"] != "alex" {
 			w.Header().Set("WWW-Authenticate",
@@ -107,7 +111,7 @@ func TestPasswordPage(t *testing.T) {
 			t.Errorf("the page still has %d inputs", n)
 		}
 		if got := eval[string](p, `document.querySelector("#changed .button").getAttribute("href")`); got !=
-			"/account.html#phone" {
+			"/account.html?next=phone" {
 			t.Errorf("the way to the phones is %q", got)
 		}
 		p.do(chromedp.Reload())

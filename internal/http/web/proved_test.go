@@ -35,7 +35,9 @@ func TestNoProof(t *testing.T) {
 	s := startServer(t)
 	v := s.visitor("a.test")
 	for method, paths := range map[string][]string{
-		"GET": {"/signin.ashx"}, "POST": {"/signin.ashx", "/resend.ashx", "/activate.ashx", "/password.ashx"},
+		"GET": {"/signin.ashx"}, "POST": {
+			"/signin.ashx", "/resend.ashx", "/activate.ashx", "/password.ashx", "/email.ashx", "/profile.ashx",
+		},
 	} {
 		for _, path := range paths {
 			for _, scheme := range []string{"X-Digest", "x-digest"} {

@@ -63,8 +63,8 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, login, forgot, reset, notme, account, password, provision, activation, error and
-// devmail; data is the struct of that page.
+// home, signup, login, forgot, reset, notme, account, password, profile, confirmemail, provision,
+// activation, error and devmail; data is the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	parsed := p.byName[pageKey{tag, name}]
 	if parsed == nil {
@@ -105,6 +105,18 @@ func (f frame) To(path string) string {
 		return path
 	}
 	return path + "?lang=" + string(f.Chosen)
+}
+
+// nextPhone is the part of the query of /account.html that says that setting up a phone is the next step.
+const nextPhone = "next=phone"
+
+// ToPhone returns the address of the account page with the phone as the next step.
+func (f frame) ToPhone() string {
+	address := "/account.html?" + nextPhone
+	if f.Chosen != "" {
+		address += "&lang=" + string(f.Chosen)
+	}
+	return address
 }
 
 // SetUp returns the address of the page that sets up a phone in a program.
@@ -197,6 +209,8 @@ type accountPage struct {
 	Others, Tools []string
 	// Asked says which phone servers asked for the account. It is nil if none may.
 	Asked *asked
+	// Next says that setting up a phone is the next step.
+	Next bool
 }
 
 // passwordPage is /password.html. Name and Email are words that make a password weak.
@@ -275,7 +289,7 @@ type activationPage struct {
 func (p activationPage) Form() signInForm {
 	next := p.To("/account.html")
 	if !p.Confirmed {
-		next += "#phone"
+		next = p.ToPhone()
 	}
 	return signInForm{frame: p.frame, User: p.User, Next: next}
 }

@@ -66,7 +66,7 @@ func allPages(text string) map[string]view {
 				in, text, text,
 				sipSettings{text, text, text, text, text},
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
-				&asked{[]askedServer{{Name: text}}},
+				&asked{[]askedServer{{Name: text}}}, false,
 			},
 		},
 		"account unasked": {"account", accountPage{frame: in, Asked: &asked{}}},
@@ -96,6 +96,12 @@ func allPages(text string) map[string]view {
 		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
 		"notme":         {"notme", notMePage{f}},
+
+		"account next":       {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},
+		"profile":            {"profile", profilePage{in, text, text, i18n.German, false}},
+		"profile saved":      {"profile", profilePage{in, text, text, i18n.German, true}},
+		"confirmemail":       {"confirmemail", confirmEmailPage{f, text, text}},
+		"confirm email lost": {"confirmemail", confirmEmailPage{frame: f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}
@@ -208,7 +214,7 @@ func TestScriptTexts(t *testing.T) {
 	said := regexp.MustCompile(`(?:\b(?:say|show|showInvalid)\(|\bwrite\(\w+, |\badd\("\w+", )"(\w+)"`)
 	for _, page := range []string{
 		"signup", "login", "account", "password", "activation done", "activation confirm",
-		"forgot", "reset", "notme",
+		"forgot", "reset", "notme", "profile", "confirmemail",
 	} {
 		module := map[string]string{
 			"activation done": "activation.js", "activation confirm": "confirm.js", "password": "changepassword.js",
@@ -343,7 +349,7 @@ func TestForms(t *testing.T) {
 	p := mustPages(t)
 	for _, page := range []string{
 		"signup", "login", "password", "activation done", "activation already", "activation confirm",
-		"reset",
+		"reset", "profile",
 	} {
 		out, err := p.render(i18n.English, allPages("plain")[page].page, allPages("plain")[page].data)
 		if err != nil {
@@ -404,12 +410,12 @@ func TestActivationPage(t *testing.T) {
 	}{
 		activationDone: {
 			"Account activated",
-			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html#phone"`},
+			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html?next=phone"`},
 			[]string{again},
 		},
 		activationAlready: {
 			"Your account is already active",
-			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html#phone"`},
+			[]string{login, `data-user="alex"`, `value="alex"`, `data-next="/account.html?next=phone"`},
 			[]string{again},
 		},
 		activationExpired:  {"This link has expired", []string{signup, "1 May 2026"}, []string{again}},

@@ -954,6 +954,7 @@ func TestPageLayout(t *testing.T) {
 		"/sessions.html", "/passkeys.html", "/passkeys/none", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
 		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
+		"/profile.html", "/confirm-email.html", "/confirm-email/lost",
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))

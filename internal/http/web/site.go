@@ -122,6 +122,13 @@ func (s *Site) routes() map[string]route {
 		"/passkey-new.ashx":     {post: proved(s, audit.PasskeyAdd, readNothing, s.newPasskey), api: true},
 		"/passkey-remove.ashx":  {post: proved(s, audit.PasskeyRemove, readPasskeyID, s.removePasskey), api: true},
 		passkeysPage:            {get: s.personal(s.showPasskeys)},
+		"/email.ashx": {
+			post: proved(s, audit.EmailRequest, readNewEmail, s.requestEmail), api: true,
+		},
+		"/confirm-email.ashx": {post: s.confirmEmail, api: true},
+		"/confirm-email.html": {get: s.confirmEmailPage},
+		"/profile.ashx":       {post: s.profile(), api: true},
+		"/profile.html":       {get: s.personal(s.profilePage)},
 
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},

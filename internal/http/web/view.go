@@ -154,7 +154,8 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 	t, sp := r.tenant, s.pageLanguage(r)
 	p := accountPage{
 		frame: s.switching(t, sp), Name: a.Name, Email: a.Email,
-		SIP: sipSettings{User: a.User, Domain: t.Host, Transport: t.Transport()},
+		SIP:  sipSettings{User: a.User, Domain: t.Host, Transport: t.Transport()},
+		Next: asks(r, nextPhone),
 	}
 	p.SignedIn = a.User
 	// What is the same as the domain is left out: most phones use the domain where there is no more.
@@ -195,7 +196,7 @@ type DevMessage struct {
 	Date                                time.Time
 }
 
-var link = regexp.MustCompile(`https?://\S+/(?:activate\.ashx|reset\.html|not-me\.html)\?token=\S+`)
+var link = regexp.MustCompile(`https?://\S+/(?:activate\.ashx|reset\.html|confirm-email\.html|not-me\.html)\?token=\S+`)
 
 // devMail shows the messages.
 func (s *Site) devMail(w http.ResponseWriter, r *request) error {

@@ -11,7 +11,7 @@ import (
 func (s *Site) robots(w http.ResponseWriter, _ *request) error {
 	answer.Bytes(w, http.StatusOK, answer.TextType, []byte("User-agent: *\n"+
 		"Disallow: /*.ashx\nDisallow: /account.html\nDisallow: /password.html\n"+
-		"Disallow: /provision\nDisallow: /turn\n"))
+		"Disallow: /profile.html\nDisallow: /provision\nDisallow: /turn\n"))
 	return nil
 }
 

@@ -67,6 +67,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"List of sessions", listTests}, {"New browsers", newBrowserTests},
 		{"Last look-ups", lastLookupTests}, {"Passkeys", passkeyTests},
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
+		{"Address changes", emailTests}, {"Profile", profileTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

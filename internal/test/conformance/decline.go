@@ -10,11 +10,12 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/outbox"
+	"dialtone/internal/throttle"
 )
 
 // decline returns the removal of the account of a signup by a link.
 func (t *test) decline(a account.Signup, token [32]byte) account.Decline {
-	d := account.Decline{Account: a.Account, Token: token, Recipient: a.Recipient}
+	d := account.Decline{Account: a.Account, Token: token, Recipient: []throttle.Allowance{a.Recipient}}
 	for range a.Recipient.Rule.Limit {
 		d.Places = append(d.Places, newID())
 	}

@@ -18,6 +18,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/session"
+	"dialtone/internal/throttle"
 )
 
 // Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
@@ -247,7 +248,8 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		if !ok {
 			return
 		}
-		d := account.Decline{Account: l.account, Token: l.token, Recipient: allowance(newBucket(), 3)}
+		d := account.Decline{Account: l.account, Token: l.token}
+		d.Recipient = []throttle.Allowance{allowance(newBucket(), 3)}
 		d.Account.Email = h.anyAddress(rng, l.account.User)
 		d.Places = [][16]byte{newID(), newID(), newID()}
 		c.op, c.uid, c.user, c.link, c.was = decline, l.account.UID, l.account.User, l.token, d.Account.Email

@@ -5,8 +5,7 @@ import "./copy.js";
 import "./again.js";
 import "./ago.js";
 
-// The address says with #phone that the phone is the next step. The browser has moved the focus there when
-// the page has loaded. Loaded again, the page is as always.
-addEventListener("load", () => setTimeout(() => {
-  if (location.hash) history.replaceState(null, "", location.pathname + location.search);
-}, 0), { once: true });
+// The focus is on the next step when the page has loaded. again.js has removed that step from the address:
+// loaded again, the page is as always.
+const next = document.querySelector(".next #phone");
+if (next) addEventListener("load", () => next.focus({ preventScroll: true }), { once: true });

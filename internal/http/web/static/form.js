@@ -4,13 +4,15 @@ import { byId, announce } from "./page.js";
 import { say } from "./texts.js";
 import { showProblems } from "./problems.js";
 
+let sent; // the form that was sent last
+
 /**
  * Enables the form and calls submit when it is sent, once at a time. submit calls its argument when
  * it starts to wait, and the form then says that it is busy. The button keeps the focus, which a
- * disabled one would lose.
+ * disabled one would lose. A page may have several forms.
  */
 export function onSubmit(form, submit) {
-  const button = byId("submit");
+  const button = form.querySelector('[type="submit"]');
   let label = button.textContent;
   let running = false;
   const showBusy = () => {
@@ -24,6 +26,7 @@ export function onSubmit(form, submit) {
     event.preventDefault();
     if (running) return;
     running = true;
+    sent = form;
     try {
       await submit(showBusy);
     } finally {
@@ -33,16 +36,17 @@ export function onSubmit(form, submit) {
       if (button.textContent === say("busy")) button.textContent = label;
     }
   });
-  byId("retry").addEventListener("click", () => {
-    button.focus();
-    form.requestSubmit();
-  });
-  byId("stalled").remove();
+  byId("stalled")?.remove();
   button.disabled = false;
 }
 
+byId("retry")?.addEventListener("click", () => {
+  sent.querySelector('[type="submit"]').focus();
+  sent.requestSubmit();
+});
+
 /** Says that this browser cannot compute the keys. The button stays disabled. */
 export function refuse() {
-  byId("stalled").remove();
+  byId("stalled")?.remove();
   showProblems([{ text: say("broken") }]);
 }
