@@ -39,9 +39,12 @@ type Recorder[K comparable, V any] struct {
 	order   []K // of the values that wait
 }
 
-// Deps are the dependencies of a Recorder. All are required.
+// Deps are the dependencies of a Recorder. All but Merge are required.
 type Deps[K comparable, V any] struct {
 	Key func(V) K
+	// Merge returns what is written in place of two values of one key, the newer one first. If it is nil,
+	// the newer one is.
+	Merge func(newer, older V) V
 	// Write writes at most MaxBatch values, of different keys, in one transaction. It may sort them.
 	Write func(ctx context.Context, list []V) error
 	// Failed logs the failures of Write. Dropped logs that values are dropped, with TooMany.
@@ -72,13 +75,32 @@ func (r *Recorder[K, V]) put(value V) bool {
 	key := r.deps.Key(value)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, waits := r.waiting[key]; !waits && len(r.waiting) >= MaxWaiting {
+	older, waits := r.waiting[key]
+	switch {
+	case waits:
+		value = r.merge(value, older)
+	case len(r.waiting) >= MaxWaiting:
 		return false
-	} else if !waits {
+	default:
 		r.order = append(r.order, key)
 	}
 	r.waiting[key] = value
 	return true
+}
+
+func (r *Recorder[K, V]) merge(newer, older V) V {
+	if r.deps.Merge == nil {
+		return newer
+	}
+	return r.deps.Merge(newer, older)
+}
+
+// Waiting returns the value of a key that waits, if it is not being written already.
+func (r *Recorder[K, V]) Waiting(key K) (value V, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	value, ok = r.waiting[key]
+	return value, ok
 }
 
 // take takes values that wait, the oldest first.
@@ -96,13 +118,15 @@ func (r *Recorder[K, V]) take() (list []V) {
 	return list
 }
 
-// putBack has values wait on, unless newer ones do.
+// putBack has values wait on, as if they had been added before those that wait.
 func (r *Recorder[K, V]) putBack(list []V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, value := range list {
 		key := r.deps.Key(value)
-		if _, newer := r.waiting[key]; !newer && len(r.waiting) < MaxWaiting {
+		if newer, ok := r.waiting[key]; ok {
+			r.waiting[key] = r.merge(newer, value)
+		} else if len(r.waiting) < MaxWaiting {
 			r.waiting[key] = value
 			r.order = append(r.order, key)
 		}

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/outage"
 	"dialtone/internal/recorder"
 )
@@ -27,6 +27,8 @@ type Record struct {
 	Net, Browser string
 	// How is how the person signed in. It is known only when the session begins, and not changed later.
 	How How
+	// New is set in the first record of a session that began without a device token of the account.
+	New *NewBrowser
 }
 
 // How is how a person signed in. Its values are stored.
@@ -62,6 +64,9 @@ var errTooMany = errors.New("more sessions than can be written; some are not lis
 // uses records the uses of sessions, each of them seldom.
 type uses struct {
 	records *recorder.Recorder[[16]byte, Record] // of about 200 bytes each
+	store   Store
+	notices Notices // may be nil
+	audit   audit.Log
 	now     func() time.Time
 
 	mu sync.Mutex // guards the fields below
@@ -71,26 +76,45 @@ type uses struct {
 	began         time.Time // of recent
 }
 
-func newUses(store Store, log *slog.Logger, now func() time.Time) *uses {
-	write := func(ctx context.Context, list []Record) error {
-		// All servers write in one order, so that no two transactions wait for each other.
-		slices.SortFunc(list, func(a, b Record) int {
-			return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), slices.Compare(a.ID[:], b.ID[:]))
-		})
-		return store.RecordSessions(ctx, list)
-	}
-	return &uses{
-		records: recorder.New(recorder.Deps[[16]byte, Record]{
-			Key:     func(s Record) [16]byte { return s.ID },
-			Write:   write,
-			Failed:  outage.New(log, "sessions not recorded", "sessions recorded again", now),
-			Dropped: outage.New(log, "sessions dropped", "sessions no longer dropped", now),
-			TooMany: errTooMany,
-		}),
-		now:    now,
+func newUses(d Deps) *uses {
+	u := &uses{
+		store: d.Store, notices: d.Notices, audit: d.Audit, now: d.Now,
 		recent: make(map[[16]byte]time.Time),
-		began:  now(),
+		began:  d.Now(),
 	}
+	u.records = recorder.New(recorder.Deps[[16]byte, Record]{
+		Key:     func(s Record) [16]byte { return s.ID },
+		Merge:   Record.after,
+		Write:   u.write,
+		Failed:  outage.New(d.Log, "sessions not recorded", "sessions recorded again", d.Now),
+		Dropped: outage.New(d.Log, "sessions dropped", "sessions no longer dropped", d.Now),
+		TooMany: errTooMany,
+	})
+	return u
+}
+
+// after returns a record with what an earlier one of the session says about its beginning.
+func (r Record) after(earlier Record) Record {
+	r.How, r.New = earlier.How, earlier.New
+	return r
+}
+
+// how returns how a session began whose record waits.
+func (u *uses) how(id [16]byte) (How, bool) {
+	s, ok := u.records.Waiting(id)
+	return s.How, ok
+}
+
+// write writes records, and the messages about new browsers.
+func (u *uses) write(ctx context.Context, list []Record) error {
+	// All servers write in one order, so that no two transactions wait for each other.
+	slices.SortFunc(list, func(a, b Record) int {
+		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	u.makeNotices(list)
+	added, err := u.store.RecordSessions(byOwner(ctx), list)
+	u.writeNotices(ctx, list, added, err)
+	return err
 }
 
 // due reports whether a use of a session is to be recorded, where seen is what the store has.

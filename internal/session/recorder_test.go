@@ -17,9 +17,9 @@ type recording struct {
 	records int
 }
 
-func (s *recording) RecordSessions(_ context.Context, list []Record) error {
+func (s *recording) RecordSessions(_ context.Context, list []Record) ([]Noticed, error) {
 	s.records += len(list)
-	return nil
+	return nil, nil
 }
 
 func numbered(n int, at time.Time) (r Record) {
@@ -32,7 +32,7 @@ func numbered(n int, at time.Time) (r Record) {
 func TestUsesBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recording{}
-		u := newUses(store, slog.New(slog.DiscardHandler), time.Now)
+		u := newUses(Deps{Store: store, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 		for i := range recorder.MaxWaiting + 1000 {
 			u.add(t.Context(), numbered(i, time.Now()))
 		}
