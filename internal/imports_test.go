@@ -28,7 +28,7 @@ var (
 
 	domain = []string{
 		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox",
-		"provision", "session", "sipserver", "tenant", "throttle", "turn",
+		"passkey", "provision", "session", "sipserver", "tenant", "throttle", "turn",
 	}
 
 	// shared are adapters that all others may use.
@@ -57,6 +57,7 @@ var (
 
 	// pure are libraries without I/O.
 	pure = []string{
+		"github.com/go-webauthn/webauthn/protocol", "github.com/go-webauthn/webauthn/protocol/webauthncose",
 		"golang.org/x/net/idna", "golang.org/x/sys/cpu", "golang.org/x/text/unicode/norm",
 	}
 )

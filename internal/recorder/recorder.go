@@ -1,4 +1,5 @@
-// Package recorder writes values to a store in the background: for each key the newest value.
+// Package recorder writes values to a store in the background: for each key the newest value,
+// or what Deps.Merge makes of it and the earlier ones.
 //
 // It is for values that may come late or get lost, such as when something was last used. Adding one waits for
 // nothing. Writing takes little of the processor time of a server that does as much as it can: a transaction
@@ -42,9 +43,8 @@ type Recorder[K comparable, V any] struct {
 // Deps are the dependencies of a Recorder. All but Merge are required.
 type Deps[K comparable, V any] struct {
 	Key func(V) K
-	// Merge returns what is written in place of two values of one key, the newer one first. If it is nil,
-	// the newer one is.
-	Merge func(newer, older V) V
+	// Merge returns what to write instead of two values of one key. Nil means the later one.
+	Merge func(earlier, later V) V
 	// Write writes at most MaxBatch values, of different keys, in one transaction. It may sort them.
 	Write func(ctx context.Context, list []V) error
 	// Failed logs the failures of Write. Dropped logs that values are dropped, with TooMany.
@@ -54,6 +54,9 @@ type Deps[K comparable, V any] struct {
 
 // New returns a Recorder.
 func New[K comparable, V any](d Deps[K, V]) *Recorder[K, V] {
+	if d.Merge == nil {
+		d.Merge = func(_, later V) V { return later }
+	}
 	return &Recorder[K, V]{deps: d, wake: make(chan struct{}, 1), waiting: make(map[K]V)}
 }
 
@@ -75,10 +78,10 @@ func (r *Recorder[K, V]) put(value V) bool {
 	key := r.deps.Key(value)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	older, waits := r.waiting[key]
+	earlier, waits := r.waiting[key]
 	switch {
 	case waits:
-		value = r.merge(value, older)
+		value = r.deps.Merge(earlier, value)
 	case len(r.waiting) >= MaxWaiting:
 		return false
 	default:
@@ -88,14 +91,7 @@ func (r *Recorder[K, V]) put(value V) bool {
 	return true
 }
 
-func (r *Recorder[K, V]) merge(newer, older V) V {
-	if r.deps.Merge == nil {
-		return newer
-	}
-	return r.deps.Merge(newer, older)
-}
-
-// Waiting returns the value of a key that waits, if it is not being written already.
+// Waiting returns the value of a key that waits and is not being written.
 func (r *Recorder[K, V]) Waiting(key K) (value V, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,14 +114,14 @@ func (r *Recorder[K, V]) take() (list []V) {
 	return list
 }
 
-// putBack has values wait on, as if they had been added before those that wait.
+// putBack has values wait on, merged with the newer ones that do.
 func (r *Recorder[K, V]) putBack(list []V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, value := range list {
 		key := r.deps.Key(value)
-		if newer, ok := r.waiting[key]; ok {
-			r.waiting[key] = r.merge(newer, value)
+		if newer, waits := r.waiting[key]; waits {
+			r.waiting[key] = r.deps.Merge(value, newer)
 		} else if len(r.waiting) < MaxWaiting {
 			r.waiting[key] = value
 			r.order = append(r.order, key)

@@ -122,7 +122,7 @@ func TestPutBack(t *testing.T) {
 func TestMerge(t *testing.T) {
 	store := &recording{err: errors.New("broken")}
 	r := store.recorder(slog.New(slog.DiscardHandler))
-	r.deps.Merge = func(newer, older value) value { return value{newer.key, newer.n*10 + older.n} }
+	r.deps.Merge = func(earlier, later value) value { return value{later.key, later.n*10 + earlier.n} }
 	r.Add(t.Context(), value{1, 1})
 	r.Add(t.Context(), value{1, 2})
 	write := r.deps.Write

@@ -37,7 +37,8 @@ func (a *Authenticator) Sessions(
 	if i := slices.IndexFunc(list, func(r Record) bool { return r.ID == k.ID }); i >= 0 {
 		list[i].Seen = now
 	} else {
-		own.How, _ = a.uses.how(k.ID)
+		r, _ := a.uses.records.Waiting(k.ID)
+		own.How = r.How
 		list = append(list[:min(len(list), MaxListed-1)], own)
 	}
 	slices.SortStableFunc(list, func(x, y Record) int { return y.Seen.Compare(x.Seen) })
@@ -90,8 +91,8 @@ func (a *Authenticator) EndOthers(
 
 // how returns how a session began, as far as it is known.
 func (a *Authenticator) how(ctx context.Context, owner account.Account, id [16]byte) (How, error) {
-	if how, waits := a.uses.how(id); waits {
-		return how, nil
+	if r, waits := a.uses.records.Waiting(id); waits {
+		return r.How, nil
 	}
 	list, err := a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
 	for _, r := range list {

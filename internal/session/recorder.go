@@ -83,8 +83,12 @@ func newUses(d Deps) *uses {
 		began:  d.Now(),
 	}
 	u.records = recorder.New(recorder.Deps[[16]byte, Record]{
-		Key:     func(s Record) [16]byte { return s.ID },
-		Merge:   Record.after,
+		Key: func(s Record) [16]byte { return s.ID },
+		// What the first record says about the beginning of the session stays.
+		Merge: func(earlier, later Record) Record {
+			later.How, later.New = earlier.How, earlier.New
+			return later
+		},
 		Write:   u.write,
 		Failed:  outage.New(d.Log, "sessions not recorded", "sessions recorded again", d.Now),
 		Dropped: outage.New(d.Log, "sessions dropped", "sessions no longer dropped", d.Now),
@@ -93,19 +97,7 @@ func newUses(d Deps) *uses {
 	return u
 }
 
-// after returns a record with what an earlier one of the session says about its beginning.
-func (r Record) after(earlier Record) Record {
-	r.How, r.New = earlier.How, earlier.New
-	return r
-}
-
-// how returns how a session began whose record waits.
-func (u *uses) how(id [16]byte) (How, bool) {
-	s, ok := u.records.Waiting(id)
-	return s.How, ok
-}
-
-// write writes records, and the messages about new browsers.
+// write writes records and the notices that they cause.
 func (u *uses) write(ctx context.Context, list []Record) error {
 	// All servers write in one order, so that no two transactions wait for each other.
 	slices.SortFunc(list, func(a, b Record) int {

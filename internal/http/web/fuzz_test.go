@@ -246,6 +246,8 @@ func TestRoutes(t *testing.T) {
 		"/decline.ashx": "POST", "/decline.html": "GET, HEAD, POST",
 		"/password.ashx": "POST", "/password.html": "GET, HEAD", "/.well-known/change-password": "GET, HEAD",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
+		"/passkeys.ashx": "GET, HEAD, POST", "/passkeys.html": "GET, HEAD", "/passkey.ashx": "POST",
+		"/passkey-options.ashx": "GET, HEAD", "/passkey-new.ashx": "POST", "/passkey-remove.ashx": "POST",
 		"/sessions.ashx": "GET, HEAD, POST", "/sessions.html": "GET, HEAD",
 		"/phones.ashx":  "GET, HEAD",
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",

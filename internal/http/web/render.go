@@ -138,6 +138,8 @@ type signInForm struct {
 	User string
 	// Next is the address of the page after signing in.
 	Next string
+	// Passkeys means that the form also takes a passkey.
+	Passkeys bool
 }
 
 // loginPage is /login.html.
@@ -145,10 +147,14 @@ type loginPage struct {
 	frame
 	// Next is the path of the page after signing in.
 	Next string
+	// Passkeys means that browsers let pages of this address use passkeys.
+	Passkeys bool
 }
 
 // Form returns the form of the page.
-func (p loginPage) Form() signInForm { return signInForm{p.frame, "", p.To(p.Next)} }
+func (p loginPage) Form() signInForm {
+	return signInForm{frame: p.frame, Next: p.To(p.Next), Passkeys: p.Passkeys}
+}
 
 // forgotPage is /forgot.html.
 type forgotPage struct{ frame }
@@ -271,7 +277,7 @@ func (p activationPage) Form() signInForm {
 	if !p.Confirmed {
 		next += "#phone"
 	}
-	return signInForm{p.frame, p.User, next}
+	return signInForm{frame: p.frame, User: p.User, Next: next}
 }
 
 // declineState is what /decline.html says.

@@ -218,9 +218,10 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 			next, variant = path, "&"+pair
 		}
 	}
-	return s.writeCached(w, r, "login", variant, func(_ *tenant.Tenant, f frame) any {
+	return s.writeCached(w, r, "login", variant, func(t *tenant.Tenant, f frame) any {
 		f.Keep = template.URL(variant)
-		return loginPage{f, next}
+		_, passkeys := account.Party(t)
+		return loginPage{f, next, passkeys}
 	})
 }
 

@@ -116,6 +116,13 @@ func (s *Site) routes() map[string]route {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
+		"/passkey-options.ashx": {get: s.passkeyOptions},
+		"/passkey.ashx":         {post: s.passkeySignIn},
+		"/passkeys.ashx":        {get: s.listPasskeys, post: s.changePasskeys},
+		"/passkey-new.ashx":     {post: proved(s, audit.PasskeyAdd, readNothing, s.newPasskey), api: true},
+		"/passkey-remove.ashx":  {post: proved(s, audit.PasskeyRemove, readPasskeyID, s.removePasskey), api: true},
+		passkeysPage:            {get: s.personal(s.showPasskeys)},
+
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
 		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},
