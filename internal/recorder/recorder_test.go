@@ -118,6 +118,30 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
+// TestMerge merges values that are added, and those that wait on after a failure.
+func TestMerge(t *testing.T) {
+	store := &recording{err: errors.New("broken")}
+	r := store.recorder(slog.New(slog.DiscardHandler))
+	r.deps.Merge = func(earlier, later value) value { return value{later.key, later.n*10 + earlier.n} }
+	r.Add(t.Context(), value{1, 1})
+	r.Add(t.Context(), value{1, 2})
+	write := r.deps.Write
+	r.deps.Write = func(ctx context.Context, list []value) error {
+		if _, ok := r.Waiting(1); ok {
+			t.Error("a value that is being written waits")
+		}
+		r.Add(ctx, value{1, 3})
+		return write(ctx, list)
+	}
+	r.Flush(t.Context())
+	if got := store.writes[0][0]; got != (value{1, 21}) {
+		t.Errorf("written is %v", got)
+	}
+	if got, ok := r.Waiting(1); !ok || got != (value{1, 51}) {
+		t.Errorf("%v waits: %t", got, ok)
+	}
+}
+
 // TestRun checks when records are written.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
