@@ -38,7 +38,7 @@
 //
 // # The list
 //
-// The recorder writes which sessions began and were used to the store, in the background and in
+// A recorder writes which sessions began and were used to the store, in the background and in
 // transactions of bounded size. What it writes is for people to recognize a session by, and for the
 // idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
 // later, and counts as last used when it was issued. A use is recorded once in seenInterval.
@@ -163,9 +163,9 @@ type Store interface {
 // Authenticator proves passwords, and starts, reads and ends sessions. It is safe for concurrent
 // use.
 type Authenticator struct {
-	deps     Deps
-	nonces   nonces
-	recorder *recorder
+	deps   Deps
+	nonces nonces
+	uses   *uses
 }
 
 // Deps are the dependencies of an Authenticator.
@@ -211,9 +211,9 @@ func NewAuthenticator(d Deps) *Authenticator {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{
-		deps:     d,
-		nonces:   localNonces{digest.NewNonces(d.Now)},
-		recorder: newRecorder(d),
+		deps:   d,
+		nonces: localNonces{digest.NewNonces(d.Now)},
+		uses:   newUses(d),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -262,7 +262,7 @@ func (a *Authenticator) grant(
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
 	r.How, r.New = how, signedIn
-	a.recorder.add(ctx, r)
+	a.uses.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 
@@ -349,8 +349,8 @@ func (a *Authenticator) signedIn(
 	if revoked || a.deps.Now().Sub(seen) >= Idle {
 		return refused(ErrDenied)
 	}
-	if a.recorder.due(k.ID, seen) {
-		a.recorder.add(ctx, a.newRecord(owner, k, from))
+	if a.uses.due(k.ID, seen) {
+		a.uses.add(ctx, a.newRecord(owner, k, from))
 	}
 	return owner, k, nil
 }

@@ -153,11 +153,13 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
 		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
-		"/login.html":  {"login", loginPage{f}},
+		"/login.html":  {"login", loginPage{f, "/account.html"}},
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
-			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
+			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
+				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
+			}},
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 

@@ -633,6 +633,7 @@ func TestMethods(t *testing.T) {
 		{"/signout.ashx", "POST"}, {"/", "GET, HEAD"}, {"/signup.html", "GET, HEAD"},
 		{"/login.html", "GET, HEAD"}, {"/account.html", "GET, HEAD"}, {"/activated.html", "GET, HEAD"},
 		{"/sessions.ashx", "GET, HEAD, POST"}, {"/sessions.html", "GET, HEAD"},
+		{"/phones.ashx", "GET, HEAD"},
 		{"/turn", "GET, HEAD"}, {"/provision", "GET, HEAD, POST"}, {"/provision/linphone.xml", "GET, HEAD"},
 		{"/provision/zoiper.xml", "GET, HEAD"},
 		{"/forgot.ashx", "POST"}, {"/forgot.html", "GET, HEAD"},

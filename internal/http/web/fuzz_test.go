@@ -247,6 +247,7 @@ func TestRoutes(t *testing.T) {
 		"/password.ashx": "POST", "/password.html": "GET, HEAD", "/.well-known/change-password": "GET, HEAD",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
 		"/sessions.ashx": "GET, HEAD, POST", "/sessions.html": "GET, HEAD",
+		"/phones.ashx":  "GET, HEAD",
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
 		"/forgot.ashx": "POST", "/reset.ashx": "GET, HEAD, POST", "/not-me.ashx": "POST",
 		"/forgot.html": "GET, HEAD", "/reset.html": "GET, HEAD", "/not-me.html": "GET, HEAD",

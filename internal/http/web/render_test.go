@@ -58,16 +58,18 @@ func allPages(text string) map[string]view {
 		"home":           {"home", homePage{f}},
 		"signup":         {"signup", signupPage{frame: f, MailFrom: text}},
 		"signup confirm": {"signup", signupPage{f, text, true}},
-		"login":          {"login", loginPage{f}},
+		"login":          {"login", loginPage{f, "/account.html"}},
 		"account": {
 			"account",
 			accountPage{
 				in, text, text,
 				sipSettings{text, text, text, text, text},
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
+				&asked{[]askedServer{{Name: text}}},
 			},
 		},
-		"password": {"password", passwordPage{in, text, text}},
+		"account unasked": {"account", accountPage{frame: in, Asked: &asked{}}},
+		"password":        {"password", passwordPage{in, text, text}},
 		"sessions": {"sessions", sessionsView{in, []listedSession{
 			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
 		}}},
