@@ -117,7 +117,9 @@ func BenchmarkRecordSessions(b *testing.B) {
 			}
 			rand.Read(r.ID[:])
 			if !device {
-				n := account.Notice{Kind: mailmsg.NewBrowser, Made: at, Until: at.Add(time.Hour), SealedToken: make([]byte, 64)}
+				n := account.Notice{
+					Kind: mailmsg.NewBrowser, Made: at, Until: at.Add(time.Hour), SealedToken: make([]byte, 64),
+				}
 				rand.Read(n.Token[:])
 				rand.Read(n.Message[:])
 				r.New = &session.NewBrowser{At: at, Net: r.Net, Browser: browser, Notice: n}
