@@ -93,7 +93,8 @@
 // unnoticed: the owner gets a message about the change, whose link ends all sessions and makes another reset
 // link. That works for 7 days, however often the password was changed in the meantime, so with both messages
 // stolen, or the mailbox itself, the account is lost until an operator disables it. The link of the second
-// message alone gives a reset link too: it is as valuable as a reset message. Neither works on a disabled
+// message alone gives a reset link too, as that of a message about a new browser does: they are as valuable
+// as a reset message. Neither works on a disabled
 // account, at another tenant, or twice. The store has only the hashes of their tokens; the outbox has the
 // tokens, sealed, until the files of the messages are on disk.
 //

@@ -44,6 +44,9 @@ func (s *Service) resend(
 		Rule:   throttle.ResendsPerAccount,
 		Limit:  throttle.LimitResend,
 	}}, s.recipient(t, r.Account.Email)...)
+	if r.Forgotten != (ForgottenID{}) {
+		r.Allowances = s.resetAllowances(t, r.Account)
+	}
 	if RecipientKey(r.Account.Email) != RecipientKey(r.Was) {
 		r.Allowances = append(r.Allowances, throttle.Allowance{
 			Bucket: s.buckets.Of("address change", t.ID, r.Account.UID.String()),

@@ -37,8 +37,8 @@ type ResetStore interface {
 	// for no account.
 	AddForgotten(ctx context.Context, f Forgotten, now time.Time) error
 
-	// Forgotten returns up to limit rows, oldest first.
-	Forgotten(ctx context.Context, limit int) ([]Forgotten, error)
+	// Forgotten returns up to limit rows, oldest first, without the first skip rows.
+	Forgotten(ctx context.Context, skip, limit int) ([]Forgotten, error)
 
 	// RemoveForgotten removes a row, and reports whether it was there. Of concurrent calls one removes
 	// it.
@@ -147,29 +147,29 @@ const forgottenBatch = 100
 // account. Several servers may call it at the same time: each row is handled by one of them. A row that
 // cannot be handled now stays for the next call. tenants returns a tenant by its ID.
 func (s *Service) ServeForgotten(ctx context.Context, tenants func(int64) (*tenant.Tenant, bool)) error {
+	var failed error // the last one: there may be thousands
+	stay := 0
 	for {
-		list, err := s.deps.Store.Forgotten(ctx, forgottenBatch)
+		list, err := s.deps.Store.Forgotten(ctx, stay, forgottenBatch)
 		if err != nil {
 			return err
 		}
-		var failed []error
-		handled := 0
 		for _, f := range list {
 			if ctx.Err() != nil {
-				break
+				return failed
 			}
 			t, ok := tenants(f.Tenant)
 			if !ok { // it is new, or was removed together with its rows
+				stay++
 				continue
 			}
 			if err := s.serveForgotten(context.WithoutCancel(ctx), t, f); err != nil {
-				failed = append(failed, err)
-			} else {
-				handled++
+				failed = err
+				stay++
 			}
 		}
-		if len(list) < forgottenBatch || handled == 0 {
-			return errors.Join(failed...)
+		if len(list) < forgottenBatch {
+			return failed
 		}
 	}
 }
@@ -247,17 +247,7 @@ func (s *Service) sendResetLink(
 ) error {
 	r := NewResetLink{
 		Tenant: t.ID, User: a.User, Notice: s.newNotice(a, mailmsg.Reset, ResetLife, ""), Forgotten: id,
-		// The places of activation messages are others: signups with somebody's address must not keep
-		// that person from a new password.
-		Allowances: []throttle.Allowance{{
-			Bucket: s.buckets.Of("reset", t.ID, a.UID.String()),
-			Rule:   throttle.ResetsPerAccount,
-			Limit:  throttle.LimitReset,
-		}, {
-			Bucket: s.buckets.Of("reset message", t.ID, RecipientKey(a.Email)),
-			Rule:   throttle.MessagesPerRecipient,
-			Limit:  throttle.LimitRecipient,
-		}},
+		Allowances: s.resetAllowances(t, a),
 	}
 	changed, err := s.deps.Store.AddResetLink(ctx, r, s.deps.Now())
 	if err == nil {
@@ -265,6 +255,21 @@ func (s *Service) sendResetLink(
 	}
 	s.writeAfter(a, r.Notice, err)
 	return s.handled(ctx, audit.PasswordLink, t, a, id, from, err)
+}
+
+// resetAllowances returns the limits of messages to those who forgot a password. The places of activation
+// messages are others: signups with somebody's address must not keep that person from a new password, and
+// nobody can find out by a signup that such a message was sent.
+func (s *Service) resetAllowances(t *tenant.Tenant, a Account) []throttle.Allowance {
+	return []throttle.Allowance{{
+		Bucket: s.buckets.Of("reset", t.ID, a.UID.String()),
+		Rule:   throttle.ResetsPerAccount,
+		Limit:  throttle.LimitReset,
+	}, {
+		Bucket: s.buckets.Of("reset message", t.ID, RecipientKey(a.Email)),
+		Rule:   throttle.MessagesPerRecipient,
+		Limit:  throttle.LimitRecipient,
+	}}
 }
 
 // handled ends the handling of a row that led to a change or to err. It records the outcome unless another

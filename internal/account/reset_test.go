@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -266,6 +267,53 @@ func TestResetBesideSignups(t *testing.T) {
 	if len(messages) != 1 {
 		t.Errorf("%d messages, want one", len(messages))
 	}
+}
+
+// TestForgotBesideSignups checks that nobody can find out by a signup with an address whether somebody has
+// written that the owner of a pending account with it forgot the password.
+func TestForgotBesideSignups(t *testing.T) {
+	var signups []int
+	for _, forgot := range []bool{false, true} {
+		o := newFixture(t)
+		o.Join("cid", withEmail("home@mail.test"))
+		for range 3 {
+			if forgot {
+				o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "cid", world.NewOrigin()))
+			}
+		}
+		o.answerForgotten()
+		n := 0
+		for err := error(nil); err == nil; n++ {
+			form := o.form(fmt.Sprint("stranger", n))
+			form.Email = "home@mail.test"
+			_, err = o.Accounts.Signup(o.Context(), o.Tenant, form, world.NewOrigin())
+		}
+		signups = append(signups, n)
+	}
+	if signups[0] != signups[1] {
+		t.Errorf("%d signups after nothing, and %d after messages to a pending account", signups[0], signups[1])
+	}
+}
+
+// TestServeForgottenBehindFailures checks that rows which cannot be handled do not keep others waiting.
+func TestServeForgottenBehindFailures(t *testing.T) {
+	o := newFixture(t)
+	o.Join("cid")
+	o.Member("ann")
+	const failing = 230
+	for range failing {
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "cid", world.NewOrigin()))
+		o.Advance(time.Millisecond)
+	}
+	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+	o.Pickup.StageErr = errors.New("broken by the test")
+	if err := o.Accounts.ServeForgotten(o.Context(), o.Tenants.ByID); !errors.Is(err, o.Pickup.StageErr) {
+		t.Errorf("got %v", err)
+	}
+	o.wantForgotten(failing)
+	o.Pickup.StageErr = nil
+	o.answerForgotten()
+	o.wantForgotten(0)
 }
 
 // TestServeForgottenByMany checks that each row is handled once by several workers.

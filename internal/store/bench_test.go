@@ -10,7 +10,9 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/captcha"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
+	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
@@ -90,4 +92,76 @@ func BenchmarkStore(b *testing.B) {
 		_, err := s.Find(b.Context(), added.ID, known.Account.User, known.Account.Created)
 		return err
 	})
+}
+
+// BenchmarkRecordSessions measures transactions with 256 records of sessions that begin, each of another
+// account. Run it with -benchtime=40x, since accounts with session.MaxListed sessions cost more.
+func BenchmarkRecordSessions(b *testing.B) {
+	const people = 256
+	s, err := teststore.Open(b.Context(), filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	added, err := s.AddTenant(b.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	next := signups(added.ID)
+	var accounts []account.Account
+	// records returns a record for each account. Without a device token, it is signed in at a time.
+	records := func(browser string, device bool, at time.Time) (list []session.Record) {
+		for _, a := range accounts {
+			r := session.Record{
+				Account: a.UID, Epoch: a.Epoch, Began: at, Seen: at, Net: "192.0.2.0/24", Browser: browser,
+			}
+			rand.Read(r.ID[:])
+			if !device {
+				n := account.Notice{
+					Kind: mailmsg.NewBrowser, Made: at, Until: at.Add(time.Hour), SealedToken: make([]byte, 64),
+				}
+				rand.Read(n.Token[:])
+				rand.Read(n.Message[:])
+				r.New = &session.NewBrowser{At: at, Net: r.Net, Browser: browser, Notice: n}
+			}
+			list = append(list, r)
+		}
+		return list
+	}
+	start := time.Now().Truncate(time.Microsecond).Add(2 * time.Hour)
+	for name, c := range map[string]struct {
+		device, known bool
+		step          time.Duration // between the transactions
+	}{
+		"device token":  {true, true, time.Minute},
+		"known browser": {false, true, time.Minute},
+		"a day later":   {false, true, 24 * time.Hour},
+		"new browser":   {false, false, 24 * time.Hour},
+	} {
+		b.Run(name, func(b *testing.B) {
+			accounts = nil // new ones, which have few sessions
+			for range people {
+				a := next()
+				if err := s.Create(b.Context(), a, a.Account.Created); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := s.Activate(b.Context(), added.ID, a.Token, a.Account.Created); err != nil {
+					b.Fatal(err)
+				}
+				accounts = append(accounts, a.Account)
+			}
+			for i := 0; b.Loop(); i++ {
+				browser := name
+				if !c.known {
+					browser = fmt.Sprint(name, b.N, i)
+				}
+				b.StopTimer()
+				list := records(browser, c.device, start.Add(time.Duration(i)*c.step))
+				b.StartTimer()
+				if _, err := s.RecordSessions(b.Context(), list); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -67,7 +67,7 @@ func takePlaces(tx engine.Tx, list []throttle.Allowance, id [16]byte, now time.T
 }
 
 // Forgotten implements account.ResetStore.
-func (s *Store) Forgotten(ctx context.Context, limit int) (list []account.Forgotten, err error) {
+func (s *Store) Forgotten(ctx context.Context, skip, limit int) (list []account.Forgotten, err error) {
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var f account.Forgotten
 		var id []byte
@@ -75,7 +75,8 @@ func (s *Store) Forgotten(ctx context.Context, limit int) (list []account.Forgot
 		copy(f.ID[:], id)
 		list = append(list, f)
 		return err
-	}, `SELECT id, tenant, who, net FROM forgotten ORDER BY at, id LIMIT $1`, limit)
+	}, `SELECT id, tenant, who, net FROM forgotten ORDER BY at, id LIMIT $1 OFFSET $2`,
+		limit, skip)
 	return list, err
 }
 

@@ -24,7 +24,7 @@ func (t *test) forget(who string, at time.Time, limits ...throttle.Allowance) (a
 // wantForgotten compares what people wrote whose rows are left.
 func (t *test) wantForgotten(want ...string) {
 	t.Helper()
-	list, err := t.Forgotten(t.ctx, 100)
+	list, err := t.Forgotten(t.ctx, 0, 100)
 	t.must(err)
 	var got []string
 	for _, f := range list {
@@ -50,7 +50,7 @@ var forgottenTests = []testCase{
 		t.must(err)
 		_, err = t.forget("ܐ no account, 100 % ", noon.Add(tick))
 		t.must(err)
-		list, err := t.Forgotten(t.ctx, 1)
+		list, err := t.Forgotten(t.ctx, 0, 1)
 		t.must(err)
 		if len(list) != 1 || list[0].ID != first.ID || list[0].Tenant != t.tenant || string(list[0].Sealed) != "ann" ||
 			list[0].Net != first.Net {

@@ -832,7 +832,7 @@ func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong fu
 	if _, there := f.accounts[d.email]; !d.done() || handled || !there {
 		return
 	}
-	rows, err := h.store.Forgotten(ctx, 1000)
+	rows, err := h.store.Forgotten(ctx, 0, 1000)
 	if err != nil {
 		wrong("%s: read the rows: %v", d, err)
 	} else if !slices.ContainsFunc(rows, func(r account.Forgotten) bool { return r.Net == audit.Network(d.addr) }) {

@@ -24,10 +24,10 @@ import (
 // defaultSeeds is the number of simulations without DIALTONE_SEEDS.
 const defaultSeeds = 300
 
-// TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, change
-// and forget their passwords, sign in, end other sessions, say that a change was not theirs, are disabled
-// and deleted; days pass; the disk fails and works again; the machine loses power. The answers are
-// recorded, and the state is compared with them.
+// TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, sign in,
+// change and forget their passwords, end other sessions, say that a change was not theirs, are disabled and
+// deleted; days pass; the disk fails and works again; the machine loses power. The answers are recorded, and
+// the state is compared with them.
 //
 // A seed always leads to the same simulation. The clock is that of a synctest bubble, all random
 // numbers follow from the seed, also those of crypto/rand, and clients take turns. Concurrent
