@@ -22,6 +22,7 @@ import (
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
 	Show    accountShow    `cmd:"" help:"Show one account."`
+	Data    accountData    `cmd:"" help:"Print everything that is held about the owner of an account."`
 	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
@@ -62,6 +63,8 @@ type accountView struct {
 	Created   time.Time  `json:"created"`
 	Activated *time.Time `json:"activated"`
 	Confirmed *time.Time `json:"confirmed"`
+	// Erased is when an account is to be erased whose owner has left.
+	Erased *time.Time `json:"erased"`
 	Lang      i18n.Tag   `json:"lang"`
 }
 
@@ -85,6 +88,9 @@ func viewAccount(a account.Account) accountView {
 	}
 	if !a.Confirmed.IsZero() {
 		v.Confirmed = &a.Confirmed
+	}
+	if !a.Leaving.IsZero() {
+		v.Erased = &a.Leaving
 	}
 	return v
 }
@@ -136,7 +142,7 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 		return json.NewEncoder(p.stdout).Encode(v)
 	}
 	out := p.table()
-	for _, line := range [][2]string{
+	lines := [][2]string{
 		{"user", v.User},
 		{"name", v.Name},
 		{"email", v.Email},
@@ -146,7 +152,11 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
-	} {
+	}
+	if v.Erased != nil {
+		lines = append(lines, [2]string{"erased", formatTime(v.Erased)})
+	}
+	for _, line := range lines {
 		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
 	}
 	return out.Flush()
@@ -164,7 +174,7 @@ func noAccount(user, host string) error {
 
 type accountList struct {
 	tenantFlag
-	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"waiting, active or disabled (all)."`
+	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"waiting, active, disabled or leaving (all)."`
 	JSON  bool     `name:"json" help:"Print one JSON array."`
 }
 
@@ -241,6 +251,36 @@ func (c *accountShow) Run(p *program) error {
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
 		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		return c.print(p, a, err)
+	})
+}
+
+type accountData struct {
+	tenantFlag
+	User string `arg:"" help:"The user name."`
+	reasonFlag
+}
+
+// Help is what "dialtone account data --help" adds.
+func (accountData) Help() string {
+	return "It is the same as the person can download, as JSON: for somebody who asks by letter. The audit trail " +
+		"says that you have read it."
+}
+
+func (c *accountData) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		d, err := accounts.DataByLetter(ctx, t, in.store, c.User)
+		if fault.Is(err, fault.NotFound) {
+			return noAccount(c.User, c.Tenant)
+		} else if err != nil {
+			return err
+		}
+		out := json.NewEncoder(p.stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(d)
 	})
 }
 
@@ -331,6 +371,9 @@ func (c *accountResetLink) Run(p *program) error {
 		case a.State() == account.Waiting:
 			return fault.New(fault.Conflict, "the account %s waits for its activation; to activate it first, run: "+
 				"dialtone account enable %s --activate --tenant %s", c.User, c.User, t.Host)
+		case a.State() == account.Leaving:
+			return fault.New(fault.Conflict, "the owner of the account %s has left; to enable it first, run: "+
+				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
 		case a.State() == account.Disabled:
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)

@@ -217,6 +217,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			Audit:    events,
 			Now:      time.Now,
 		}),
+		ChangeDays:     s.Log.AuditDays,
 		TrustedProxies: s.HTTP.TrustedProxies,
 		Log:            s.log,
 	}

@@ -17,6 +17,7 @@ import (
 var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.Reset:           "/reset.html?token=",
 	mailmsg.PasswordChanged: "/not-me.html?token=",
+	mailmsg.Leaving:         "/stay.html?token=",
 }
 
 // TestKinds checks the messages about changes in every language, and compares them with golden files.

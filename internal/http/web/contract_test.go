@@ -638,6 +638,8 @@ func TestMethods(t *testing.T) {
 		{"/forgot.ashx", "POST"}, {"/forgot.html", "GET, HEAD"},
 		{"/reset.ashx", "GET, HEAD, POST"}, {"/reset.html", "GET, HEAD"},
 		{"/not-me.ashx", "POST"}, {"/not-me.html", "GET, HEAD"},
+		{"/leave.ashx", "POST"}, {"/leave.html", "GET, HEAD"}, {"/data.ashx", "GET, HEAD"},
+		{"/stay.ashx", "POST"}, {"/stay.html", "GET, HEAD"},
 	} {
 		for _, method := range []string{
 			"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT",

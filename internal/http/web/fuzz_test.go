@@ -250,6 +250,8 @@ func TestRoutes(t *testing.T) {
 		"/account.html": "GET, HEAD", "/activated.html": "GET, HEAD",
 		"/forgot.ashx": "POST", "/reset.ashx": "GET, HEAD, POST", "/not-me.ashx": "POST",
 		"/forgot.html": "GET, HEAD", "/reset.html": "GET, HEAD", "/not-me.html": "GET, HEAD",
+		"/data.ashx": "GET, HEAD", "/leave.ashx": "POST", "/leave.html": "GET, HEAD",
+		"/stay.ashx": "POST", "/stay.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",
 		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",

@@ -89,6 +89,8 @@ func allPages(text string) map[string]view {
 		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
 		"notme":         {"notme", notMePage{f}},
+		"leave":         {"leave", leavePage{in, text, 400}},
+		"stay":          {"stay", stayPage{f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}

@@ -954,6 +954,7 @@ func TestPageLayout(t *testing.T) {
 		"/sessions.html", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
 		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
+		"/leave.html", "/stay.html",
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))
