@@ -22,16 +22,20 @@ type leavePage struct {
 // stayPage is /stay.html.
 type stayPage struct{ frame }
 
-// leave holds an account for its owner, who has proved the password, and signs the browser out.
+// leave holds an account for its owner, who has proved the password. A session of the account that came with the
+// request has ended then, and its cookie is removed.
 func (s *Site) leave(w http.ResponseWriter, r *request, proved account.Account, _ struct{}) error {
+	owner, err := s.signedIn(r)
+	ends := err == nil && owner.UID == proved.UID
 	a, err := s.deps.Accounts.Leave(r.Context(), r.tenant, proved, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
 	} else if err != nil {
 		return err
 	}
-	setCookie(w, r.tenant, sessionCookie, "", -time.Second)
-	setCookie(w, r.tenant, deviceCookie, "", -time.Second)
+	if ends {
+		setCookie(w, r.tenant, sessionCookie, "", -time.Second)
+	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK    bool      `json:"ok"`
 		Until time.Time `json:"until"`
