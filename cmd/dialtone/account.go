@@ -22,7 +22,7 @@ import (
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
 	Show    accountShow    `cmd:"" help:"Show one account."`
-	Data    accountData    `cmd:"" help:"Print everything that is held about the owner of an account."`
+	Data    accountData    `cmd:"" help:"Print all data about the owner of an account."`
 	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
@@ -65,7 +65,7 @@ type accountView struct {
 	Confirmed *time.Time `json:"confirmed"`
 	// Erased is when an account is to be erased whose owner has left.
 	Erased *time.Time `json:"erased"`
-	Lang      i18n.Tag   `json:"lang"`
+	Lang   i18n.Tag   `json:"lang"`
 }
 
 func viewAccount(a account.Account) accountView {
@@ -174,7 +174,7 @@ func noAccount(user, host string) error {
 
 type accountList struct {
 	tenantFlag
-	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"waiting, active, disabled or leaving (all)."`
+	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
 	JSON  bool     `name:"json" help:"Print one JSON array."`
 }
 

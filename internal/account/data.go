@@ -79,8 +79,8 @@ type DataCredential struct {
 }
 
 // whyNoCredential is DataCredential.Why.
-const whyNoCredential = "Digests of the password are held, encrypted. They are not included, because somebody who has " +
-	"them can use the account as with the password. The password itself is not held."
+const whyNoCredential = "Digests of the password are held, encrypted. They are not included, because somebody " +
+	"who has them can use the account as with the password. The password itself is not held."
 
 // DataMessage is a message to the person. Its text is not held.
 type DataMessage struct {
@@ -98,7 +98,8 @@ type DataMessage struct {
 	Net string `json:"net"`
 }
 
-// DataLink is a link that works until a time. Links of kind activation_replaced only say why they do not work.
+// DataLink is a link that works until a time. One of the kind activation_replaced only says why it does not
+// work.
 type DataLink struct {
 	Kind  string     `json:"kind"`
 	Made  *time.Time `json:"made"`

@@ -18,10 +18,10 @@ import (
 // the account. A value with "marker" is in Data as it is.
 var dataTables = map[string]struct{ in, out, row string }{
 	"account": {
-		in: "uid username name email role held created expires activated confirmed leaving lang set_state set_at set_why " +
-			"password_n password_at",
-		// The tenant is in Data by its host. closed is set only when nothing else is left. set_by names an operator. The
-		// others are counters of the program, hashes and keys; factors is a summary of other tables.
+		in: "uid username name email role held created expires activated confirmed leaving lang set_state set_at " +
+			"set_why password_n password_at",
+		// The tenant is in Data by its host. closed is set only when nothing else is left. set_by names an
+		// operator. The others are counters of the program, hashes and keys; factors is a summary of other tables.
 		out: "tenant closed set_by epoch credential has_sha256 token factors",
 	},
 	"outbox": {
@@ -57,11 +57,12 @@ var dataTables = map[string]struct{ in, out, row string }{
 	},
 	"last_lookup": {in: "account server how at", row: `VALUES ($1, 'marker server', 'marker format', 1)`},
 	"audit": {
-		in: "account username at action outcome before after reason actor_kind", out: "id event tenant subject actor " +
-			"actor_id sudo_user", // those name operators; the subject of a change of an account is empty
-		row: `(event, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor, actor_id,
-			sudo_user, reason) VALUES (x'09', 1, 'marker action', 'marker outcome', 'phone.test', lower(hex($1)), 'ann', '',
-			'marker before', 'marker after', 'marker actor', 'OPERATOR', 'OPERATOR', 'OPERATOR', 'marker reason')`,
+		in: "account username at action outcome before after reason actor_kind",
+		// These name operators, except for the subject, which is empty in a change of an account.
+		out: "id event tenant subject actor actor_id sudo_user",
+		row: `(event, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
+			actor_id, sudo_user, reason) VALUES (x'09', 1, 'marker action', 'marker outcome', 'phone.test', lower(hex($1)),
+			'ann', '', 'marker before', 'marker after', 'marker actor', 'OPERATOR', 'OPERATOR', 'OPERATOR', 'marker reason')`,
 	},
 }
 
@@ -110,7 +111,7 @@ func TestDataIsComplete(t *testing.T) {
 		_, left := notInData[table]
 		refers := table == "account" || slices.Contains(have, "account") || slices.Contains(have, "username")
 		if refers != (in || left) {
-			t.Errorf("the table %s refers to accounts: %t, and in the lists of this test: %t", table, refers, in || left)
+			t.Errorf("%s refers to accounts: %t, and is in the lists of this test: %t", table, refers, in || left)
 		}
 		if !in {
 			continue

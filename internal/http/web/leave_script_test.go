@@ -56,7 +56,8 @@ func TestLeavePage(t *testing.T) {
 	p.submit()
 	p.wait(`!left.hidden && document.activeElement.id === "left-title"`)
 	if got := p.body(); !strings.Contains(got, "Sunday, 8 March 2026, 12:00 UTC") ||
-		!strings.Contains(got, "alex@example.org") || strings.Contains(got, "Sign out") || strings.Contains(got, "alex ") {
+		!strings.Contains(got, "alex@example.org") || strings.Contains(got, "Sign out") ||
+		strings.Contains(got, "alex ") {
 		t.Errorf("the page says\n%s", got)
 	}
 	if n := eval[int](p, `document.querySelectorAll("input").length`); n != 0 || sent() != 1 {

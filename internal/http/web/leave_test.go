@@ -260,9 +260,9 @@ func TestData(t *testing.T) {
 			t.Errorf("the answer without anything is %q", got)
 		}
 		for name, a := range map[string]answer{
-			"by a link, when signed out": v.get(t, "/data.ashx", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none"),
-			"with a bad session":         v.get(t, "/data.ashx", "Cookie", "__Host-dialtone-session=x"),
-			"at another tenant":          s.visitor("b.test").get(t, "/data.ashx", "Cookie", signedIn.cookies()),
+			"by a link, signed out": v.get(t, "/data.ashx", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none"),
+			"with a bad session":    v.get(t, "/data.ashx", "Cookie", "__Host-dialtone-session=x"),
+			"at another tenant":     s.visitor("b.test").get(t, "/data.ashx", "Cookie", signedIn.cookies()),
 		} {
 			a.wantError(t, 401, "unauthorized")
 			if got := a.header.Get("WWW-Authenticate"); got != "Cookie" {
