@@ -33,7 +33,8 @@ func TestBrowserLeave(t *testing.T) {
 	// lookUp returns the status of a phone server's request for the credential.
 	lookUp := func() int {
 		t.Helper()
-		r, err := http.NewRequest("GET", "http://"+operators+"/v1/sip/credential?username=alex&realm=localhost&algorithm=MD5", nil)
+		const path = "/v1/sip/credential?username=alex&realm=localhost&algorithm=MD5"
+		r, err := http.NewRequest("GET", "http://"+operators+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,8 +61,9 @@ var dataTables = map[string]struct{ in, out, row string }{
 		// These name operators, except for the subject, which is empty in a change of an account.
 		out: "id event tenant subject actor actor_id sudo_user",
 		row: `(event, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
-			actor_id, sudo_user, reason) VALUES (x'09', 1, 'marker action', 'marker outcome', 'phone.test', lower(hex($1)),
-			'ann', '', 'marker before', 'marker after', 'marker actor', 'OPERATOR', 'OPERATOR', 'OPERATOR', 'marker reason')`,
+				actor_id, sudo_user, reason)
+			VALUES (x'09', 1, 'marker action', 'marker outcome', 'phone.test', lower(hex($1)), 'ann', '',
+				'marker before', 'marker after', 'marker actor', 'OPERATOR', 'OPERATOR', 'OPERATOR', 'marker reason')`,
 	},
 }
 
