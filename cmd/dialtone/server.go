@@ -197,6 +197,7 @@ func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
 		Signatures: s.signing.signatures,
 		Passwords:  s.passwords,
 		Nodes:      s.shared(),
+		Notices:    s.accounts,
 		Audit:      events,
 		Log:        s.log,
 		Now:        time.Now,

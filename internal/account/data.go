@@ -35,6 +35,7 @@ type Data struct {
 	Messages      []DataMessage  `json:"messages"`
 	Links         []DataLink     `json:"links"`
 	Sessions      []DataSession  `json:"sessions"`
+	Browsers      []DataBrowser  `json:"known_browsers"`
 	SecondFactors DataFactors    `json:"second_factors"`
 	LookUps       []DataLookUp   `json:"look_ups"`
 	Changes       []DataChange   `json:"changes"`
@@ -117,6 +118,13 @@ type DataSession struct {
 	Browser string    `json:"browser"`
 	// How is "password", "code" or "passkey".
 	How string `json:"how"`
+}
+
+// DataBrowser is a browser in a network that signed in, as it is remembered to notice new ones.
+type DataBrowser struct {
+	Net     string    `json:"net"`
+	Browser string    `json:"browser"`
+	Until   time.Time `json:"until"`
 }
 
 // DataFactors are the second factors.

@@ -27,6 +27,7 @@ const (
 	Resend          Action = "resend"
 	Confirm         Action = "confirm"
 	SignIn          Action = "signin"
+	NewBrowser      Action = "signin.new-browser"
 	SignOut         Action = "signout"
 	SessionsEnd     Action = "sessions.end"
 	PasswordChange  Action = "password.change"

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/outage"
 )
 
@@ -26,6 +26,8 @@ type Record struct {
 	Net, Browser string
 	// How is how the person signed in. It is known only when the session begins, and not changed later.
 	How How
+	// New is set in the first record of a session that began without a device token of the account.
+	New *NewBrowser
 }
 
 // How is how a person signed in. Its values are stored.
@@ -71,22 +73,25 @@ var errTooMany = errors.New("more sessions than can be written; some are not lis
 // recorder collects records and writes them in the background.
 type recorder struct {
 	store         Store
+	notices       Notices // may be nil
+	audit         audit.Log
 	now           func() time.Time
 	failed, drops *outage.Log
 	wake          chan struct{} // of capacity 1; receives when records wait
 
-	mu      sync.Mutex // guards the fields below
-	waiting map[[16]byte]Record
-	order   [][16]byte // of the records that wait
+	mu      sync.Mutex          // guards the fields below
+	waiting map[[16]byte]Record // without those that are being written
+	order   [][16]byte          // of the records that wait
 	// recent and older have when sessions were recorded last. When recent is old enough or full, it
 	// becomes older.
 	recent, older map[[16]byte]time.Time
 	began         time.Time // of recent
 }
 
-func newRecorder(store Store, log *slog.Logger, now func() time.Time) *recorder {
+func newRecorder(d Deps) *recorder {
+	store, log, now := d.Store, d.Log, d.Now
 	return &recorder{
-		store: store, now: now,
+		store: store, notices: d.Notices, audit: d.Audit, now: now,
 		failed:  outage.New(log, "sessions not recorded", "sessions recorded again", now),
 		drops:   outage.New(log, "sessions dropped", "sessions no longer dropped", now),
 		wake:    make(chan struct{}, 1),
@@ -126,9 +131,13 @@ func (r *recorder) add(ctx context.Context, s Record) {
 func (r *recorder) put(s Record) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, waits := r.waiting[s.ID]; !waits && len(r.waiting) >= maxWaiting {
+	first, waits := r.waiting[s.ID]
+	switch {
+	case waits:
+		s = s.after(first)
+	case len(r.waiting) >= maxWaiting:
 		return false
-	} else if !waits {
+	default:
 		r.order = append(r.order, s.ID)
 	}
 	r.waiting[s.ID] = s
@@ -137,6 +146,20 @@ func (r *recorder) put(s Record) bool {
 	}
 	r.recent[s.ID] = s.Seen
 	return true
+}
+
+// after returns a record with what an earlier one of the session says about its beginning.
+func (r Record) after(earlier Record) Record {
+	r.How, r.New = earlier.How, earlier.New
+	return r
+}
+
+// how returns how a session began whose record waits.
+func (r *recorder) how(id [16]byte) (How, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.waiting[id]
+	return s.How, ok
 }
 
 // take takes records that wait, the oldest first.
@@ -159,7 +182,9 @@ func (r *recorder) putBack(list []Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range list {
-		if _, newer := r.waiting[s.ID]; !newer && len(r.waiting) < maxWaiting {
+		if newer, ok := r.waiting[s.ID]; ok {
+			r.waiting[s.ID] = newer.after(s)
+		} else if len(r.waiting) < maxWaiting {
 			r.waiting[s.ID] = s
 			r.order = append(r.order, s.ID)
 		}
@@ -176,7 +201,9 @@ func (r *recorder) flush(ctx context.Context) (wrote int, err error) {
 	slices.SortFunc(list, func(a, b Record) int {
 		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), slices.Compare(a.ID[:], b.ID[:]))
 	})
-	err = r.store.RecordSessions(ctx, list)
+	r.makeNotices(list)
+	added, err := r.store.RecordSessions(byOwner(ctx), list)
+	r.writeNotices(ctx, list, added, err)
 	r.failed.Report(ctx, err, "waiting", len(list), "retry_in", retryInterval.String())
 	if err != nil {
 		r.putBack(list)

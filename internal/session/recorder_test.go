@@ -21,11 +21,11 @@ type recording struct {
 	err    error
 }
 
-func (s *recording) RecordSessions(_ context.Context, list []Record) error {
+func (s *recording) RecordSessions(_ context.Context, list []Record) ([]Noticed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writes = append(s.writes, len(list))
-	return s.err
+	return nil, s.err
 }
 
 // written returns the writes so far.
@@ -53,7 +53,7 @@ func TestRecorderBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		store := &recording{}
-		r := newRecorder(store, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
+		r := newRecorder(Deps{Store: store, Log: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now})
 		for i := range maxWaiting + 1000 {
 			r.add(t.Context(), numbered(i, time.Now()))
 		}
@@ -88,7 +88,7 @@ func TestRecorderBounds(t *testing.T) {
 func TestRecorderRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recording{}
-		r := newRecorder(store, slog.New(slog.DiscardHandler), time.Now)
+		r := newRecorder(Deps{Store: store, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { r.run(ctx); close(done) }()

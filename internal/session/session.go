@@ -43,6 +43,12 @@
 // idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
 // later, and counts as last used when it was issued. A use is recorded once in seenInterval.
 //
+// # New browsers
+//
+// The transaction that records a session which began without a device token also decides whether the
+// account was used with this browser before, and adds a message to its owner if not (NewBrowser). Nothing of
+// that is before the answer to the sign-in.
+//
 // # What an attacker can do
 //
 // With a stolen cookie, an attacker can use the account's pages, see the list and end sessions, until the
@@ -50,11 +56,15 @@
 // each time, register a phone except by a link of the page that sets one up, or make the session last
 // longer than Life after the sign-in. Ending all other sessions, a new password, or an operator's disable
 // ends it at once. The owner sees it in the list once it is used from another network or browser for more
-// than seenInterval.
+// than seenInterval. There is no message about that, since nobody has signed in.
 //
-// With a stolen device token, an attacker gets further attempts at guessing, and nothing else. A proof
-// that was overheard cannot be sent again, because its nonce is spent. Guesses at the password can be
-// tried against it, which is one more reason for TLS.
+// With the password, an attacker can sign in. The owner gets a message about it, with a link that ends all
+// sessions, unless the attacker has a device token of the owner as well, or uses a known kind of browser in
+// a known network. Neither signing out nor ending other sessions prevents the message.
+//
+// With a stolen device token, an attacker gets further attempts at guessing, and no message about a sign-in
+// with the password, and nothing else. A proof that was overheard cannot be sent again, because its nonce is
+// spent. Guesses at the password can be tried against it, which is one more reason for TLS.
 //
 // With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
 // signing key. It shows when and from which network and kind of browser each account was used. Somebody
@@ -131,7 +141,10 @@ type Store interface {
 	// RecordSessions adds records, and updates those that are there, in one transaction. It leaves out
 	// sessions that have ended. Of an account with more than MaxListed records, it keeps those that
 	// were used last. Callers sort the records, so that concurrent calls do not wait for each other.
-	RecordSessions(ctx context.Context, list []Record) error
+	//
+	// The transaction also adds the notices of new browsers, as NewBrowser says, each with an entry in
+	// the trail. It returns the records whose notices were added.
+	RecordSessions(ctx context.Context, list []Record) ([]Noticed, error)
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
@@ -166,7 +179,9 @@ type Deps struct {
 	// Nodes means that other servers share the store, so that a challenge of one of them may be
 	// answered at another.
 	Nodes bool
-	Audit audit.Log
+	// Notices makes and writes messages about sign-ins with a new browser. Without it there are none.
+	Notices Notices
+	Audit   audit.Log
 	// Log gets the failures of writing the list of sessions. It may be nil.
 	Log *slog.Logger
 	Now func() time.Time
@@ -198,7 +213,7 @@ func NewAuthenticator(d Deps) *Authenticator {
 	a := &Authenticator{
 		deps:     d,
 		nonces:   localNonces{digest.NewNonces(d.Now)},
-		recorder: newRecorder(d.Store, d.Log, d.Now),
+		recorder: newRecorder(d),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -212,16 +227,24 @@ type Grant struct {
 	Device  string // for a cookie, good for DeviceLife
 }
 
-// SignIn starts a session for an account whose owner has signed in. It fails with ErrNotActivated.
+// SignIn starts a session for an account whose owner has signed in. device is the device token that came
+// with the request, or empty. Without one of this account, the owner may get a message (NewBrowser). It
+// fails with ErrNotActivated.
 func (a *Authenticator) SignIn(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
+	ctx context.Context, t *tenant.Tenant, owner account.Account, device string, from account.Origin, how How,
 ) (Grant, error) {
 	if owner.Disabled {
 		a.record(ctx, audit.SignIn, t, owner.User, from, "not_activated")
 		return Grant{}, ErrNotActivated
 	}
 	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	return a.grant(ctx, t, owner, from, how), nil
+	var signedIn *NewBrowser
+	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
+		signedIn = &NewBrowser{
+			Tenant: t, From: from, At: a.deps.Now(), Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
+		}
+	}
+	return a.grant(ctx, t, owner, from, how, signedIn), nil
 }
 
 // Continue returns what the browser gets that has changed the password of an account. The change has
@@ -229,15 +252,16 @@ func (a *Authenticator) SignIn(
 func (a *Authenticator) Continue(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) Grant {
-	return a.grant(ctx, t, owner, from, ByPassword)
+	return a.grant(ctx, t, owner, from, ByPassword, nil)
 }
 
 // grant starts a session, for a person who has just signed in, and has it listed soon.
 func (a *Authenticator) grant(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
+	signedIn *NewBrowser,
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
-	r.How = how
+	r.How, r.New = how, signedIn
 	a.recorder.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }

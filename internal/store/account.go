@@ -411,7 +411,7 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 		return nil, err
 	}
 	for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",
-		"passkey", "last_lookup"} {
+		"passkey", "last_lookup", "known_browser"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}

@@ -67,6 +67,15 @@ func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (
 		a.UID[:]); err != nil {
 		return d, err
 	}
+	if d.Browsers, err = listOf(q, func(row engine.Scanner, x *account.DataBrowser) error {
+		var until int64
+		err := row.Scan(&x.Net, &x.Browser, &until)
+		x.Until = engine.FromMicros(until)
+		return err
+	}, `SELECT net, browser, until FROM known_browser WHERE account = $1 ORDER BY net, browser`,
+		a.UID[:]); err != nil {
+		return d, err
+	}
 	if d.SecondFactors, err = factorsOf(q, a); err != nil {
 		return d, err
 	}

@@ -55,6 +55,9 @@ var dataTables = map[string]struct{ in, out, row string }{
 		in: "account rp name made used", out: "id sealed",
 		row: `VALUES (x'08', $1, 'marker rp', 'marker passkey', x'', 1, 2)`,
 	},
+	"known_browser": {
+		in: "account net browser until", row: `VALUES ($1, 'marker known net', 'marker known browser', 1)`,
+	},
 	"last_lookup": {in: "account server how at", row: `VALUES ($1, 'marker server', 'marker format', 1)`},
 	"audit": {
 		in: "account username at action outcome before after reason actor_kind",

@@ -83,8 +83,12 @@ var sessionStatements = []struct {
 }
 
 // RecordSessions implements session.Store.
-func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (added []session.Noticed, err error) {
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		// This locks accounts. Changes of an account lock it before its sessions, and the trail last.
+		if added, err = s.addNewBrowsers(tx, list); err != nil {
+			return err
+		}
 		left := list
 		for _, statement := range sessionStatements {
 			for ; len(left) >= statement.n; left = left[statement.n:] {
@@ -103,8 +107,17 @@ func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
 				}
 			}
 		}
+		for _, x := range added {
+			if err := entry(ctx, audit.NewBrowser, x.New.Notice.Made).of(x.Owner).add(tx); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
+	if err != nil {
+		return nil, err // the commit may have failed
+	}
+	return added, nil
 }
 
 // removeOldest removes what crowded accounts have too many of.

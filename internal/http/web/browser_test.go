@@ -28,6 +28,7 @@ import (
 
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
+	"dialtone/internal/session"
 )
 
 // The pages are tested in Chromium, against a server that has the real pages and static files and
@@ -161,12 +162,15 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
 		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
-			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true},
+			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true, session.ByPasskey},
 			{
 				"02", "Safari", "iPhone", "2001:db8:1::/48", time.Now().Add(-72 * time.Hour),
-				time.Now().Add(-5 * time.Minute), false,
+				time.Now().Add(-5 * time.Minute), false, session.ByCode,
 			},
-			{"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour), false},
+			{
+				"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour),
+				false, session.ByPassword,
+			},
 		}}},
 		"/in":      {"home", homePage{in}},
 		"/signed":  {"signedin", signedInPage{in}},

@@ -91,7 +91,8 @@ func readNothing(http.ResponseWriter, *http.Request, *session.Attempt) (struct{}
 }
 
 func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
-	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, r.from, session.ByPassword)
+	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, cookie(r, deviceCookie), r.from,
+		session.ByPassword)
 	if errors.Is(err, session.ErrNotActivated) {
 		return s.notActivated(r, a, err)
 	} else if err != nil {

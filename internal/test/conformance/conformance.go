@@ -64,7 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"States", stateTests}, {"Closed names", nameTests}, {"Audit trail", trailTests}, {"Orphans", orphanTests},
 		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
 		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
-		{"List of sessions", listTests},
+		{"List of sessions", listTests}, {"New browsers", newBrowserTests},
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
 		{"Leaving", leaveTests},
 	} {
