@@ -32,7 +32,8 @@ func TestLeavingAndEarlierVersions(t *testing.T) {
 	wantStale := func(when string, want int) {
 		t.Helper()
 		var n int
-		if err := db.QueryRow(`SELECT count(*) FROM account WHERE leaving IS NOT NULL`).Scan(&n); err != nil || n != want {
+		err := db.QueryRow(`SELECT count(*) FROM account WHERE leaving IS NOT NULL`).Scan(&n)
+		if err != nil || n != want {
 			t.Errorf("%s: %d accounts have the time of an erasure, %v, want %d", when, n, err, want)
 		}
 		list, err := s.Overdue(ctx, noon.Add(account.Grace), 10)
@@ -63,7 +64,8 @@ func TestLeavingAndEarlierVersions(t *testing.T) {
 			continue
 		}
 		// What an earlier version does.
-		if _, err := db.Exec(`UPDATE account SET held = FALSE, set_state = 'active' WHERE username = ?`, user); err != nil {
+		_, err = db.Exec(`UPDATE account SET held = FALSE, set_state = 'active' WHERE username = ?`, user)
+		if err != nil {
 			t.Fatal(err)
 		}
 		wantStale("after an earlier version", 1)
