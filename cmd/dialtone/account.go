@@ -23,6 +23,7 @@ import (
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
 	Show    accountShow    `cmd:"" help:"Show one account, and when phone servers asked for it."`
+	Data    accountData    `cmd:"" help:"Print all data about the owner of an account."`
 	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
@@ -63,7 +64,9 @@ type accountView struct {
 	Created   time.Time  `json:"created"`
 	Activated *time.Time `json:"activated"`
 	Confirmed *time.Time `json:"confirmed"`
-	Lang      i18n.Tag   `json:"lang"`
+	// Erased is when an account is to be erased whose owner has left.
+	Erased *time.Time `json:"erased"`
+	Lang   i18n.Tag   `json:"lang"`
 }
 
 func viewAccount(a account.Account) accountView {
@@ -86,6 +89,9 @@ func viewAccount(a account.Account) accountView {
 	}
 	if !a.Confirmed.IsZero() {
 		v.Confirmed = &a.Confirmed
+	}
+	if !a.Leaving.IsZero() {
+		v.Erased = &a.Leaving
 	}
 	return v
 }
@@ -141,7 +147,7 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 
 // lines returns the lines that commands print about an account.
 func (v accountView) lines() [][2]string {
-	return [][2]string{
+	lines := [][2]string{
 		{"user", v.User},
 		{"name", v.Name},
 		{"email", v.Email},
@@ -152,6 +158,10 @@ func (v accountView) lines() [][2]string {
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
 	}
+	if v.Erased != nil {
+		lines = append(lines, [2]string{"erased", formatTime(v.Erased)})
+	}
+	return lines
 }
 
 // printLines prints pairs of a name and a value.
@@ -175,7 +185,7 @@ func noAccount(user, host string) error {
 
 type accountList struct {
 	tenantFlag
-	State []string `enum:"waiting,active,disabled" placeholder:"STATE" help:"waiting, active or disabled (all)."`
+	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
 	JSON  bool     `name:"json" help:"Print one JSON array."`
 }
 
@@ -275,6 +285,36 @@ func (c *accountShow) Run(p *program) error {
 			lines = append(lines, [2]string{"look-up", "none known"})
 		}
 		return p.printLines(lines)
+	})
+}
+
+type accountData struct {
+	tenantFlag
+	User string `arg:"" help:"The user name."`
+	reasonFlag
+}
+
+// Help is what "dialtone account data --help" adds.
+func (accountData) Help() string {
+	return "It is the same as the person can download, as JSON: for somebody who asks by letter. The audit trail " +
+		"says that you have read it."
+}
+
+func (c *accountData) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		d, err := accounts.DataByLetter(ctx, t, in.store, c.User)
+		if fault.Is(err, fault.NotFound) {
+			return noAccount(c.User, c.Tenant)
+		} else if err != nil {
+			return err
+		}
+		out := json.NewEncoder(p.stdout)
+		out.SetIndent("", "  ")
+		return out.Encode(d)
 	})
 }
 
@@ -378,6 +418,9 @@ func (c *accountResetLink) Run(p *program) error {
 		case a.State() == account.Waiting:
 			return fault.New(fault.Conflict, "the account %s waits for its activation; to activate it first, run: "+
 				"dialtone account enable %s --activate --tenant %s", c.User, c.User, t.Host)
+		case a.State() == account.Leaving:
+			return fault.New(fault.Conflict, "the owner of the account %s has left; to enable it first, run: "+
+				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
 		case a.State() == account.Disabled:
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)

@@ -73,6 +73,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"account disable ann", audit.AccountDisable},
 		{"account enable ann --activate --reason asked", audit.AccountEnable},
 		{"account reset-link ann --reason asked", audit.PasswordLink},
+		{"account data ann --reason asked", audit.AccountData},
 		{"account role ann user", audit.AccountRole},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},

@@ -176,9 +176,19 @@ func (s *server) serveForgotten(ctx context.Context) {
 func (s *server) sweep(ctx context.Context) {
 	err := s.accounts.Sweep(ctx)
 	if err == nil { // otherwise the clock may be wrong
-		err = s.removeOldChanges(ctx)
+		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx))
 	}
 	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
+}
+
+// eraseOverdue erases the accounts of people who left.
+func (s *server) eraseOverdue(ctx context.Context) error {
+	n, err := s.accounts.EraseOverdue(ctx, s.tenants.ByID)
+	if n > 0 {
+		s.log.InfoContext(ctx, "accounts of people who left erased", "accounts", n)
+		err = errors.Join(err, s.store.Erase(ctx))
+	}
+	return err
 }
 
 // removeOldChanges removes changes from the audit trail that are older than the configuration says.

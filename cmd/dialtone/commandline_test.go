@@ -137,7 +137,7 @@ var jsonMembers = map[string]string{
 }
 
 const (
-	accountMembers = "activated confirmed created disabled email lang name role state " +
+	accountMembers = "activated confirmed created disabled email erased lang name role state " +
 		"state_by state_reason state_since user"
 	messageMembers = "answer attempts email expires id next server since state tenant user"
 	dkimMembers    = "algorithm created name record selector"
@@ -259,7 +259,7 @@ func TestJSON(t *testing.T) {
 	}
 	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
 	delete(types, "logo")
-	for _, member := range []string{"state_since", "activated", "confirmed", "failed", "oldest", "next"} {
+	for _, member := range []string{"state_since", "activated", "confirmed", "erased", "failed", "oldest", "next"} {
 		if kind := types[member]; kind != "null" && kind != "time" {
 			t.Errorf("%s is of type %s", member, kind)
 		}

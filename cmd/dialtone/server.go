@@ -220,6 +220,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			Audit:    events,
 			Now:      time.Now,
 		}),
+		ChangeDays:     s.Log.AuditDays,
 		TrustedProxies: s.HTTP.TrustedProxies,
 		Log:            s.log,
 	}

@@ -1,4 +1,4 @@
-// Package account is the life of an account: signup, activation, and what operators do with it.
+// Package account is the life of an account: signup, activation, and what operators and owners do with it.
 //
 //	    7 days without the link, or declined
 //	   +------------------------------------> gone, name free
@@ -12,7 +12,14 @@
 //
 //	An account that is enabled is again what it was: waiting or active.
 //
-//	active or disabled --delete--> closed: the row only keeps the name, so that nobody gets it again,
+//	active --its owner leaves--> leaving --after 7 days--> closed
+//	   ^                            |
+//	   +--link for that, operator---+
+//
+//	An operator can disable an account that is leaving. It is erased all the same, unless an operator
+//	enables it.
+//
+//	active, disabled or leaving --delete--> closed: the row only keeps the name, so that nobody gets it again,
 //	                               until an operator frees the name
 //
 // # Guarantees
@@ -108,6 +115,27 @@
 // Somebody who can write to the database, without any key, can have a reset link sent to another address, or
 // make a row for a link, and so take an account over: addresses and links are not bound to the account by a
 // key, unlike credentials.
+//
+// # Leaving
+//
+// A person who has proved the password can leave. The account is held from then on, so that everything that
+// refuses a disabled account refuses it too, in programs of earlier versions as well: signing in, look-ups by
+// phone servers, exports, links. Sessions and reset links end. 7 days later Sweep erases it, as a deletion by an
+// operator does, with a margin of a day in case the clock is ahead. The name stays taken, so that nobody else gets
+// the calls.
+//
+// Somebody who has learned the password can leave in the name of the owner, and so can somebody who finds a page where
+// the password is filled in. The message about it has a link with which the owner stays, for the 7 days. It only makes
+// the account active again: somebody with a stolen message about leaving can do no more than that, and cannot sign in.
+// The links for changes that the owner did not make do the same before they do what they are for. Otherwise an attacker
+// could change the address, and the message about leaving would not reach the owner. None of them works on an account
+// that an operator has disabled, at another tenant, twice, or after the account was erased.
+//
+// # Taking the data along
+//
+// A session, or a proof of the password, gives everything that is held about the person (Data), without credentials,
+// tokens and links. So somebody with a stolen cookie learns the name, the address, the networks of sessions and which
+// phones were used, as they do from the pages.
 //
 // # Passkeys
 //
@@ -237,11 +265,12 @@ type Account struct {
 	Role   Role
 	// Lang is the language of messages to the person.
 	Lang i18n.Tag
-	// Disabled is true until activation, and after an operator has disabled the account.
+	// Disabled is true until activation, and for a held account.
 	Disabled bool
-	// Held means that an operator disabled the account. No link ends that.
+	// Held means that an operator disabled the account, or that its owner has left. No link ends that, but
+	// the one for an owner who stays.
 	Held bool
-	// Set is the state that an operator last gave the account. The account may have left it since.
+	// Set is the state that somebody last gave the account. The account may have left it since.
 	Set     SetState
 	Created time.Time
 	// Expires is when an account that was not activated is gone.
@@ -259,7 +288,8 @@ type Account struct {
 	HasSHA256 bool
 	// Passwords is how often the password was changed.
 	Passwords int64
-	// Leaving is when the account is erased, because its owner has left, or zero. Until then it is held.
+	// Leaving is when the account is to be erased, because its owner has left, or zero. Until then it is held.
+	// An operator who disables it meanwhile changes neither.
 	Leaving time.Time
 	// Factors are the second factors of the account.
 	Factors Factors
@@ -282,24 +312,26 @@ func (fs Factors) Has(f Factors) bool { return fs&f != 0 }
 // State is what an account can do at the moment. Every account is in one of them.
 type State string
 
-// The states. Others may follow: leaving, on_hold.
+// The states. Others may follow: on_hold.
 const (
 	// Waiting means that the account has not been activated.
 	Waiting State = "waiting"
 	Active  State = "active"
 	// Disabled means that an operator disabled it, before or after its activation.
 	Disabled State = "disabled"
+	// Leaving means that its owner has left. It is erased at Account.Leaving, unless the owner returns.
+	Leaving State = "leaving"
 	// Closed means that it was deleted after it was active. Nothing is left but its name, and no method
 	// returns it as an account.
 	Closed State = "closed"
 )
 
 // States are the states that an account can be in.
-var States = []State{Waiting, Active, Disabled}
+var States = []State{Waiting, Active, Disabled, Leaving}
 
-// SetState is the state that an operator gave an account.
+// SetState is the state that an operator gave an account, or its owner who left or stayed.
 type SetState struct {
-	State  State // empty if no operator did
+	State  State // empty if nobody did
 	At     time.Time
 	By     string
 	Reason string
@@ -308,6 +340,8 @@ type SetState struct {
 // State returns the state of the account.
 func (a Account) State() State {
 	switch {
+	case a.Held && !a.Leaving.IsZero() && a.Set.State != Disabled:
+		return Leaving
 	case a.Held:
 		return Disabled
 	case a.Pending():
@@ -317,8 +351,8 @@ func (a Account) State() State {
 	}
 }
 
-// Since returns since when the account is in its state, and by which operator and why. If no
-// operator gave it this state, by and reason are empty. The time is zero if it is not known.
+// Since returns since when the account is in its state, and by whom and why. If nobody gave it this
+// state, by and reason are empty. The time is zero if it is not known.
 func (a Account) Since() (at time.Time, by, reason string) {
 	state := a.State()
 	switch {

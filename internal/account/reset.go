@@ -61,10 +61,11 @@ type ResetStore interface {
 	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, time.Time, error)
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
-	// account, and adds a reset link n without a message, as AddResetLink does. That of a changed address
-	// also sets the address back, and that of a changed second factor removes those added since. A change
-	// of the address that waits for its link ends. There may have been other changes since. It fails with
-	// ErrLinkUsed and ErrHeld, and with fault.NotFound for an account that is not there.
+	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
+	// owner's name, the account is active again. The link of a changed address also sets the address back,
+	// and that of a changed second factor removes those added since. A change of the address that waits for
+	// its link ends. There may have been other changes since. It fails with ErrLinkUsed and ErrHeld, and with
+	// fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
 }
 
@@ -226,7 +227,7 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 		list = slices.DeleteFunc(list, func(a Account) bool { return !exact(a) })
 	}
 	if len(list) > 0 {
-		rank := map[State]int{Active: 0, Waiting: 1, Disabled: 2}
+		rank := map[State]int{Active: 0, Waiting: 1, Leaving: 2, Disabled: 3}
 		return slices.MinFunc(list, func(a, b Account) int {
 			if order := rank[a.State()] - rank[b.State()]; order != 0 || a.State() != Waiting {
 				return order

@@ -28,6 +28,8 @@ type Store interface {
 	PasskeyStore
 	ProfileStore
 	DeclineStore
+	LeaveStore
+	DataStore
 	Sweeper
 }
 
@@ -105,8 +107,8 @@ type Finder interface {
 // adds the change to the audit trail, in the same transaction, with the cause that audit.CauseOf
 // returns for ctx.
 type AdminStore interface {
-	// Enable ends a hold: the account is active, or waits again if it was disabled while it waited. It
-	// fails with ErrWaiting for a waiting account, and changes nothing of an active one.
+	// Enable ends a hold: the account is active, or waits again if it was disabled while it waited. One whose
+	// owner has left stays. It fails with ErrWaiting for a waiting account, and changes nothing of an active one.
 	Enable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
 	// EnableNow is like Enable, and also activates an account that waits or was disabled while it
 	// waited.

@@ -9,7 +9,8 @@ import (
 const (
 	// linkMemory is how long the row of an account is kept after it expired, so that a link that is
 	// opened too late can be distinguished from an unknown one. The name is free from the moment of
-	// expiry on.
+	// expiry on. An account whose owner has left is kept as long after its grace: a clock that is wrong by a
+	// time zone must not cut the grace short.
 	linkMemory = 24 * time.Hour
 	// sweepLimit keeps the transactions of a sweep short.
 	sweepLimit = 500
@@ -30,11 +31,8 @@ func (s *Service) Sweep(ctx context.Context) error {
 	case corrected > 0:
 		s.deps.Log.WarnContext(ctx, "times in the future corrected; the clock was ahead", "rows", corrected)
 	}
-	drift := now.Round(0).Sub(s.started.Round(0)) - now.Sub(s.started)
-	if drift > maxDrift {
-		return fmt.Errorf("the clock was set forward by %v since the start; "+
-			"nothing is removed until the program is restarted with the right time",
-			drift.Round(time.Second))
+	if err := s.checkClock(now); err != nil {
+		return err
 	}
 	for ctx.Err() == nil {
 		swept, err := s.deps.Store.Sweep(ctx, now, now.Add(-linkMemory), sweepLimit)
@@ -49,4 +47,15 @@ func (s *Service) Sweep(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// checkClock returns an error if the clock was set forward since the start.
+func (s *Service) checkClock(now time.Time) error {
+	drift := now.Round(0).Sub(s.started.Round(0)) - now.Sub(s.started)
+	if drift > maxDrift {
+		return fmt.Errorf("the clock was set forward by %v since the start; "+
+			"nothing is removed until the program is restarted with the right time",
+			drift.Round(time.Second))
+	}
+	return nil
 }

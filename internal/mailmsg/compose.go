@@ -34,6 +34,8 @@ const (
 	FactorChanged Kind = "factor_changed"
 	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
 	NewBrowser Kind = "new_browser"
+	// Leaving says that the account will be erased. Its link is for a person who stays.
+	Leaving Kind = "leaving"
 )
 
 // NotMe lists the kinds of messages whose link is for somebody who did not make the change. It ends all
@@ -50,6 +52,7 @@ var linkPaths = map[Kind]string{
 	EmailChanged:    notMePath,
 	FactorChanged:   notMePath,
 	NewBrowser:      notMePath,
+	Leaving:         "/stay.html?token=",
 }
 
 const notMePath = "/not-me.html?token="

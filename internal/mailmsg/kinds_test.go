@@ -20,6 +20,7 @@ var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.ConfirmEmail:    "/confirm-email.html?token=",
 	mailmsg.PasswordChanged: "/not-me.html?token=",
 	mailmsg.EmailChanged:    "/not-me.html?token=",
+	mailmsg.Leaving:         "/stay.html?token=",
 }
 
 // TestKinds checks the messages about changes in every language, and compares them with golden files.

@@ -238,11 +238,15 @@ func (s *Store) List(ctx context.Context, tenant int64, f account.Filter, now ti
 		engine.Micros(now), tenant)
 }
 
+// isLeaving is the condition that a live account is in the state account.Leaving.
+const isLeaving = `held AND leaving IS NOT NULL AND set_state <> 'disabled'`
+
 // inState has the condition that a live account is in a state.
 var inState = map[account.State]string{
 	account.Waiting:  `activated IS NULL AND NOT held`,
 	account.Active:   `activated IS NOT NULL AND NOT held`,
-	account.Disabled: `held`,
+	account.Disabled: `held AND NOT (` + isLeaving + `)`,
+	account.Leaving:  isLeaving,
 }
 
 // update is what to set of an account, where $1 is its uid and the arguments begin at $2.
@@ -311,15 +315,18 @@ func setState(e *trailEntry, state account.State, more string) update {
 	}
 }
 
+// free ends a hold, whether by an operator or because the owner has left.
+const free = `held = FALSE, leaving = NULL`
+
 // Enable implements account.Store.
 func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			switch {
 			case a.Held && a.Pending():
-				return setState(e, account.Waiting, `held = FALSE`), nil
+				return setState(e, account.Waiting, free), nil
 			case a.Held:
-				return setState(e, account.Active, `held = FALSE`), nil
+				return setState(e, account.Active, free), nil
 			case a.Pending() && !tx.Repeated(): // otherwise an earlier run may have enabled it
 				return update{}, account.ErrWaiting
 			}
@@ -334,7 +341,7 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 			if a.State() == account.Active {
 				return update{}, nil
 			}
-			return setState(e, account.Active, `held = FALSE, activated = COALESCE(activated, $3)`), nil
+			return setState(e, account.Active, free+`, activated = COALESCE(activated, $3)`), nil
 		})
 }
 
@@ -342,14 +349,16 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	return s.change(ctx, audit.AccountDisable, hook.AccountDisabled, tenant, user, now, stateOf,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
-			const more = `held = TRUE, epoch = epoch + 1`
+			// A program of an earlier version that ended a hold may have left the time when it was to be erased.
+			const more = `held = TRUE, epoch = epoch + 1, leaving = CASE WHEN held THEN leaving END`
 			// Links in messages about changes, and reset links, do not outlive it.
 			const statement = `DELETE FROM link WHERE account = $1 AND kind <> $2`
 			if _, err := tx.Exec(statement, a.UID[:], olderLink); err != nil {
 				return update{}, err
 			}
-			// Of an account that an older program disabled, nothing is known that could be kept.
-			if !a.Held || a.Set.State != account.Disabled && e.Reason != "" {
+			// Of an account that an older program disabled, nothing is known that could be kept. One that is leaving
+			// is erased all the same, and its owner can no longer stay.
+			if a.State() != account.Disabled || a.Set.State != account.Disabled && e.Reason != "" {
 				return setState(e, account.Disabled, more), nil
 			}
 			// It keeps the time, the operator, and the reason unless there is another one.
@@ -378,30 +387,37 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		} else if err != nil {
 			return nil, err
 		}
-		if a.Pending() {
-			if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
-				return nil, err
-			}
-			return nil, e.of(a).values(stateOf(a), "").add(tx)
-		}
-		if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
-			has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
-			set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0 WHERE uid = $2`,
-			engine.Micros(now), a.UID[:], []byte{}); err != nil {
-			return nil, err
-		}
-		if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
-			return nil, err
-		}
-		for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",
-			"passkey", "last_lookup", "known_browser"} {
-			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
-				return nil, err
-			}
-		}
-		err = e.of(a).values(stateOf(a), string(account.Closed)).add(tx)
-		return []phonetables.Subject{phonetables.Account(a.UID)}, err
+		return s.erase(tx, a, event, e, now)
 	})
+}
+
+// erase removes all that is known of an account, and keeps the name of one that was active. event is the id of
+// the notifications for phone servers.
+func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *trailEntry,
+	now time.Time) ([]phonetables.Subject, error) {
+	if a.Pending() {
+		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
+			return nil, err
+		}
+		return nil, e.of(a).values(stateOf(a), "").add(tx)
+	}
+	if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
+		has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
+		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0 WHERE uid = $2`,
+		engine.Micros(now), a.UID[:], []byte{}); err != nil {
+		return nil, err
+	}
+	if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
+		return nil, err
+	}
+	for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",
+		"passkey", "last_lookup", "known_browser"} {
+		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
+			return nil, err
+		}
+	}
+	err := e.of(a).values(stateOf(a), string(account.Closed)).add(tx)
+	return []phonetables.Subject{phonetables.Account(a.UID)}, err
 }
 
 // ClosedNames implements account.Store.

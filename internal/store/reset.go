@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
 	"dialtone/internal/throttle"
 )
 
@@ -233,36 +234,37 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	} else if err != nil {
 		return a, err
 	}
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
-			return err
+			return nil, err
 		}
 		if tx.Repeated() {
 			if done, err := linkExists(tx, n.Token); err != nil || done {
-				return err
+				return nil, err
 			}
 		}
-		if a.Held {
-			return account.ErrHeld
+		before := a.State()
+		if before == account.Disabled {
+			return nil, account.ErrHeld
 		}
 		var kind, email string
 		var made int64
 		err := tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
 			RETURNING kind, email, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&kind, &email, &made)
 		if errors.Is(err, sql.ErrNoRows) {
-			return account.ErrLinkUsed
+			return nil, account.ErrLinkUsed
 		} else if err != nil {
-			return err
+			return nil, err
 		}
 		addresses := []int64{addressKey(a)}
 		if kind == string(mailmsg.EmailChanged) {
 			addresses = append(addresses, addressKey(account.Account{Tenant: a.Tenant, Email: email}))
 		}
 		if err := tx.Lock(addresses...); err != nil {
-			return err
+			return nil, err
 		}
 		if err := removeResetLinks(tx, a, true); err != nil {
-			return err
+			return nil, err
 		}
 		if err := removeEmailLinks(tx, a); err != nil {
 			return err
@@ -274,25 +276,31 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 			a, err = removeFactorsSince(tx, a, made)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
 			a.UID[:])); err != nil {
-			return err
+			return nil, err
 		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
-			return err
+			return nil, err
 		}
 		if err := forgetBrowsers(tx, a.UID); err != nil {
-			return err
+			return nil, err
 		}
 		if err := removeResetLinks(tx, a, true); err != nil {
-			return err
+			return nil, err
 		}
 		if err := s.addNotice(tx, a, n); err != nil {
-			return err
+			return nil, err
 		}
-		return e.of(a).add(tx)
+		if before != account.Leaving {
+			return nil, e.of(a).add(tx)
+		}
+		if a, err = stay(tx, a, e); err != nil {
+			return nil, err
+		}
+		return []phonetables.Subject{phonetables.Account(a.UID)}, e.of(a).values(string(before), stateOf(a)).add(tx)
 	})
 	return a, err
 }

@@ -644,6 +644,8 @@ func TestMethods(t *testing.T) {
 		{"/not-me.ashx", "POST"}, {"/not-me.html", "GET, HEAD"},
 		{"/email.ashx", "POST"}, {"/profile.ashx", "POST"}, {"/profile.html", "GET, HEAD"},
 		{"/confirm-email.ashx", "POST"}, {"/confirm-email.html", "GET, HEAD"},
+		{"/leave.ashx", "POST"}, {"/leave.html", "GET, HEAD"}, {"/data.ashx", "GET, HEAD"},
+		{"/stay.ashx", "POST"}, {"/stay.html", "GET, HEAD"},
 	} {
 		for _, method := range []string{
 			"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "FOO", "PROPFIND", "get", "CONNECT",

@@ -255,6 +255,8 @@ func TestRoutes(t *testing.T) {
 		"/forgot.html": "GET, HEAD", "/reset.html": "GET, HEAD", "/not-me.html": "GET, HEAD",
 		"/email.ashx": "POST", "/confirm-email.ashx": "POST", "/confirm-email.html": "GET, HEAD",
 		"/profile.ashx": "POST", "/profile.html": "GET, HEAD",
+		"/data.ashx": "GET, HEAD", "/leave.ashx": "POST", "/leave.html": "GET, HEAD",
+		"/stay.ashx": "POST", "/stay.html": "GET, HEAD",
 		"/turn": "GET, HEAD", "/provision": "GET, HEAD, POST",
 		"/robots.txt": "GET, HEAD", "/favicon.ico": "GET, HEAD",
 		"/provision/linphone.xml": "GET, HEAD", "/provision/zoiper.xml": "GET, HEAD",

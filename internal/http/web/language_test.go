@@ -113,7 +113,9 @@ func TestLanguageMenu(t *testing.T) {
 	who := s.active(t, "a.test")
 	v := s.visitor("a.test")
 	cookies := v.signIn(t, who.user, who.password).cookies()
-	for _, path := range []string{"/", "/signup.html", "/login.html", "/account.html", "/sessions.html"} {
+	for _, path := range []string{
+		"/", "/signup.html", "/login.html", "/account.html", "/sessions.html", "/leave.html",
+	} {
 		a := v.get(t, path+"?lang=de", "Cookie", cookies)
 		a.wantStatus(t, 200)
 		for _, tag := range i18n.Tags {

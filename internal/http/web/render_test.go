@@ -102,6 +102,8 @@ func allPages(text string) map[string]view {
 		"profile saved":      {"profile", profilePage{in, text, text, i18n.German, true}},
 		"confirmemail":       {"confirmemail", confirmEmailPage{f, text, text}},
 		"confirm email lost": {"confirmemail", confirmEmailPage{frame: f}},
+		"leave":              {"leave", leavePage{in, text, 400}},
+		"stay":               {"stay", stayPage{f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}

@@ -955,6 +955,7 @@ func TestPageLayout(t *testing.T) {
 		"/devmail", "/devmail/none",
 		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
 		"/profile.html", "/confirm-email.html", "/confirm-email/lost",
+		"/leave.html", "/stay.html",
 	}
 	for _, state := range activationStates {
 		paths = append(paths, "/activate/"+string(state))

@@ -39,6 +39,8 @@ type Deps struct {
 	// Delivery returns the state of the newest message to an account, and fails with fault.NotFound
 	// if it is not known. It is nil if this program does not send messages itself.
 	Delivery func(context.Context, account.Account) (delivery.State, error)
+	// ChangeDays is how many days the audit trail keeps a change.
+	ChangeDays int
 	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
@@ -136,6 +138,12 @@ func (s *Site) routes() map[string]route {
 		"/reset.html":  {get: s.resetPage},
 		"/not-me.ashx": {post: s.notMe, api: true},
 		"/not-me.html": {get: s.notMePage},
+
+		"/data.ashx":  {get: s.dataHandler(), api: true},
+		"/leave.ashx": {post: proved(s, audit.AccountLeave, readNothing, s.leave), api: true},
+		"/leave.html": {get: s.personal(s.leavePage)},
+		"/stay.ashx":  {post: s.stay, api: true},
+		"/stay.html":  {get: s.stayPage},
 
 		"/": {get: s.unlessSignedIn(
 			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),

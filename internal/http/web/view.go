@@ -196,7 +196,8 @@ type DevMessage struct {
 	Date                                time.Time
 }
 
-var link = regexp.MustCompile(`https?://\S+/(?:activate\.ashx|reset\.html|confirm-email\.html|not-me\.html)\?token=\S+`)
+var link = regexp.MustCompile(
+	`https?://\S+/(?:activate\.ashx|reset\.html|confirm-email\.html|not-me\.html|stay\.html)\?token=\S+`)
 
 // devMail shows the messages.
 func (s *Site) devMail(w http.ResponseWriter, r *request) error {

@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Last look-ups", lastLookupTests}, {"Passkeys", passkeyTests},
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
 		{"Address changes", emailTests}, {"Profile", profileTests},
+		{"Leaving", leaveTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

@@ -1,0 +1,231 @@
+package account
+
+import (
+	"context"
+	"encoding/hex"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/tenant"
+)
+
+// DataFormat is the version of Data. It increases when a member gets another meaning or is removed. New members
+// do not change it.
+const DataFormat = 1
+
+// DataStore reads what is held about a person.
+type DataStore interface {
+	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account and
+	// Credential, of which it has Account.Passwords and Account.PasswordChanged. Its parts are read one after the
+	// other.
+	HeldAbout(ctx context.Context, a Account, host string) (Data, error)
+}
+
+// Data is everything that is held about the owner of an account, as JSON. It has no credential, token or link: with
+// these, somebody who finds the file could use the account. It has no names of operators, who are persons too.
+// docs/integrating.md documents it. Times have the zone UTC.
+type Data struct {
+	Format int       `json:"format"`
+	Made   time.Time `json:"made"`
+
+	Tenant        DataTenant     `json:"tenant"`
+	Account       DataAccount    `json:"account"`
+	Credential    DataCredential `json:"credential"`
+	Messages      []DataMessage  `json:"messages"`
+	Links         []DataLink     `json:"links"`
+	Sessions      []DataSession  `json:"sessions"`
+	Browsers      []DataBrowser  `json:"known_browsers"`
+	SecondFactors DataFactors    `json:"second_factors"`
+	LookUps       []DataLookUp   `json:"look_ups"`
+	Changes       []DataChange   `json:"changes"`
+}
+
+// DataTenant is the platform that the account is on.
+type DataTenant struct {
+	Host    string `json:"host"`
+	Realm   string `json:"realm"`
+	Product string `json:"product"`
+}
+
+// DataAccount is the row of the account. Times that are not known, or have not come, are null.
+type DataAccount struct {
+	ID          string     `json:"id"`
+	User        string     `json:"user"`
+	Name        string     `json:"name"`
+	Email       string     `json:"email"`
+	Role        Role       `json:"role"`
+	Language    string     `json:"language"`
+	State       State      `json:"state"`
+	StateSince  *time.Time `json:"state_since"`
+	StateReason string     `json:"state_reason"`
+	Created     time.Time  `json:"created"`
+	// Expires is when a waiting account is removed.
+	Expires   *time.Time `json:"expires"`
+	Activated *time.Time `json:"activated"`
+	Confirmed *time.Time `json:"confirmed"`
+	// Erased is when an account is erased that is leaving.
+	Erased *time.Time `json:"erased"`
+	// Passwords is how often the password was changed, and PasswordChanged when last.
+	Passwords       int64      `json:"password_changes"`
+	PasswordChanged *time.Time `json:"password_changed"`
+}
+
+// DataCredential says what is held in place of the password.
+type DataCredential struct {
+	Held     bool   `json:"held"`
+	SHA256   bool   `json:"sha256"`
+	Included bool   `json:"included"`
+	Why      string `json:"why"`
+}
+
+// whyNoCredential is DataCredential.Why.
+const whyNoCredential = "Digests of the password are held, encrypted. They are not included, because somebody " +
+	"who has them can use the account as with the password. The password itself is not held."
+
+// DataMessage is a message to the person. Its text is not held.
+type DataMessage struct {
+	ID   string `json:"id"`
+	Kind string `json:"kind,omitempty"`
+	To   string `json:"to"`
+	// State is "writing" until the message is in the pickup directory, and then that of its delivery.
+	State    string     `json:"state"`
+	Since    time.Time  `json:"since"`
+	Expires  *time.Time `json:"expires"`
+	Attempts int        `json:"attempts"`
+	// Answer is that of the mail server to the last attempt.
+	Answer string `json:"answer"`
+	// Net is the network that the change came from.
+	Net string `json:"net"`
+}
+
+// DataLink is a link that works until a time. One of the kind activation_replaced only says why it does not
+// work.
+type DataLink struct {
+	Kind  string     `json:"kind"`
+	Made  *time.Time `json:"made"`
+	Until time.Time  `json:"until"`
+	// To is the address that it was sent to, or empty.
+	To string `json:"to"`
+}
+
+// DataSession is a browser that is signed in.
+type DataSession struct {
+	Began   time.Time `json:"began"`
+	Seen    time.Time `json:"seen"`
+	Until   time.Time `json:"until"`
+	Net     string    `json:"net"`
+	Browser string    `json:"browser"`
+	// How is "password", "code" or "passkey".
+	How string `json:"how"`
+}
+
+// DataBrowser is a browser in a network that signed in, as it is remembered to notice new ones.
+type DataBrowser struct {
+	Net     string    `json:"net"`
+	Browser string    `json:"browser"`
+	Until   time.Time `json:"until"`
+}
+
+// DataFactors are the second factors.
+type DataFactors struct {
+	// App is nil without an authenticator app.
+	App           *DataApp      `json:"app"`
+	RecoveryCodes int64         `json:"recovery_codes"`
+	Passkeys      []DataPasskey `json:"passkeys"`
+}
+
+// DataApp is an authenticator app. Since is when its first code came.
+type DataApp struct {
+	Made  time.Time  `json:"made"`
+	Since *time.Time `json:"since"`
+}
+
+// DataPasskey is a passkey.
+type DataPasskey struct {
+	Name string     `json:"name"`
+	Site string     `json:"site"`
+	Made time.Time  `json:"made"`
+	Used *time.Time `json:"used"`
+}
+
+// DataLookUp is when a phone server last asked for the account, roughly.
+type DataLookUp struct {
+	Server string    `json:"server"`
+	How    string    `json:"how"`
+	At     time.Time `json:"at"`
+}
+
+// DataChange is a change of the account in the audit trail. By is "person", "command" for an operator, or "system".
+type DataChange struct {
+	At      time.Time `json:"at"`
+	Action  string    `json:"action"`
+	Outcome string    `json:"outcome"`
+	Before  string    `json:"before"`
+	After   string    `json:"after"`
+	By      string    `json:"by"`
+	Reason  string    `json:"reason"`
+}
+
+// Data returns everything that is held about the owner of an account, who asks for it.
+func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Origin) (Data, error) {
+	d, err := s.data(ctx, t, a)
+	s.record(ctx, audit.AccountData, t, a, from, err)
+	return d, err
+}
+
+// DataByLetter is Data for an operator who was asked by letter. It adds to the audit trail that the operator has
+// read it. It fails with fault.NotFound.
+func (s *Service) DataByLetter(ctx context.Context, t *tenant.Tenant, trail audit.Trail, user string) (Data, error) {
+	a, err := s.Find(ctx, t.ID, user)
+	if err != nil {
+		return Data{}, err
+	}
+	err = trail.AddChange(ctx, audit.Change{
+		At: s.deps.Now(), Action: audit.AccountData, Outcome: audit.OK, Tenant: t.Host,
+		Account: a.UID.String(), User: a.User,
+	})
+	if err != nil {
+		return Data{}, err
+	}
+	return s.data(ctx, t, a)
+}
+
+func (s *Service) data(ctx context.Context, t *tenant.Tenant, a Account) (Data, error) {
+	now := s.deps.Now()
+	d, err := s.deps.Store.HeldAbout(ctx, a, t.Host)
+	if err != nil {
+		return Data{}, err
+	}
+	d.Format, d.Made = DataFormat, now.UTC().Truncate(time.Second)
+	d.Tenant = DataTenant{Host: t.Host, Realm: t.Realm, Product: t.Name()}
+	since, _, reason := a.Since()
+	passwords, changed := d.Account.Passwords, d.Account.PasswordChanged
+	d.Account = DataAccount{
+		ID: hex.EncodeToString(a.UID[:]), User: a.User, Name: a.Name, Email: a.Email, Role: a.Role,
+		Language: string(a.Lang), State: a.State(), StateSince: timeOrNil(since), StateReason: reason,
+		Created: a.Created, Activated: timeOrNil(a.Activated), Confirmed: timeOrNil(a.Confirmed),
+		Erased: timeOrNil(a.Leaving), Passwords: passwords, PasswordChanged: changed,
+	}
+	if a.Pending() {
+		d.Account.Expires = timeOrNil(a.Expires)
+	}
+	d.Credential = DataCredential{Held: true, SHA256: a.HasSHA256, Why: whyNoCredential}
+	return d, nil
+}
+
+// timeOrNil returns nil for the zero time.
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// KindName returns the name of a kind of message in Data.
+func KindName(k mailmsg.Kind) string {
+	if k == mailmsg.Activation {
+		return "activation"
+	}
+	return string(k)
+}

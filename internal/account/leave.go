@@ -1,0 +1,114 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// Grace is how long the owner of an account who has left can stay after all.
+const Grace = 7 * 24 * time.Hour
+
+// LeaveStore is for people who leave, and for those who stay after all.
+type LeaveStore interface {
+	// Leave holds an active account, which is erased at l.Until, ends its sessions, and makes its reset links
+	// invalid. It fails with fault.NotFound for an account that is not there or not active, with ErrHeld, and
+	// with ErrPasswordChanged if the proof is of an older password. Of concurrent calls one succeeds.
+	Leave(ctx context.Context, l Departure, now time.Time) (Account, error)
+
+	// Stay uses up the link of the message that Leave added, and makes the account active again. It fails with
+	// ErrLinkUsed, with ErrHeld if an operator has disabled the account since, and with fault.NotFound if the
+	// account is gone.
+	Stay(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// Overdue returns up to limit accounts that were to be erased by a time, the longest overdue first.
+	Overdue(ctx context.Context, by time.Time, limit int) ([]Account, error)
+
+	// EraseOverdue erases an account that Overdue returned, as Delete does, and reports whether it did. It leaves
+	// it alone if it no longer is one that Overdue returns. Of concurrent calls one erases it.
+	EraseOverdue(ctx context.Context, a Account, by, now time.Time) (bool, error)
+}
+
+// Departure is the owner of an account who leaves.
+type Departure struct {
+	// Account is the one whose password was proved.
+	Account Account
+	// Notice has in Until when the account is erased.
+	Notice
+}
+
+// Leave holds an account for somebody who has proved its password, and has it erased after Grace. Its owner
+// gets a message, with a link for staying. When Leave returns nil, this is durable, and so is the message's outbox
+// entry; when it fails, neither exists, except with fault.ErrInDoubt. It returns the account as it is then.
+// It fails with ErrNotActivated, and with the errors of LeaveStore.Leave.
+func (s *Service) Leave(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) (Account, error) {
+	a, err := s.leave(ctx, proved, from)
+	s.record(ctx, audit.AccountLeave, t, proved, from, err)
+	return a, err
+}
+
+func (s *Service) leave(ctx context.Context, proved Account, from Origin) (Account, error) {
+	if proved.Pending() {
+		return Account{}, ErrNotActivated
+	}
+	d := Departure{proved, s.newNotice(proved, mailmsg.Leaving, Grace, audit.Network(from.Addr))}
+	a, err := s.deps.Store.Leave(byOwner(ctx), d, s.deps.Now())
+	if err != nil {
+		a = proved
+	}
+	s.writeAfter(a, d.Notice, err)
+	return a, err
+}
+
+// Stay makes an account active again, for its owner who has left and has the link of the message about that. It
+// starts no session. It fails with ErrLinkUsed.
+func (s *Service) Stay(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
+	var a Account
+	err := error(ErrLinkUsed)
+	if token, ok := secret.ParseToken(text); ok {
+		a, err = s.deps.Store.Stay(byOwner(ctx), t.ID, token.Hash(), s.deps.Now())
+	}
+	s.record(ctx, audit.AccountStay, t, a, from, err)
+	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
+		err = ErrLinkUsed
+	}
+	return a, err
+}
+
+// EraseOverdue erases the accounts whose grace is over, a day later in case the clock is ahead. It returns how
+// many. tenantOf returns the tenant with an ID.
+func (s *Service) EraseOverdue(
+	ctx context.Context, tenantOf func(int64) (*tenant.Tenant, bool),
+) (n int, err error) {
+	now := s.deps.Now()
+	if err := s.checkClock(now); err != nil {
+		return 0, err
+	}
+	by := now.Add(-linkMemory)
+	list, err := s.deps.Store.Overdue(ctx, by, sweepLimit)
+	for _, a := range list {
+		if ctx.Err() != nil {
+			return n, ctx.Err()
+		}
+		erased, err := s.deps.Store.EraseOverdue(ctx, a, by, now)
+		if err != nil {
+			return n, err
+		}
+		if !erased {
+			continue
+		}
+		n++
+		e := audit.Event{Action: audit.AccountDelete, Outcome: "ok", User: a.User, Detail: "left"}
+		if t, ok := tenantOf(a.Tenant); ok {
+			e.Tenant = t.Host
+		}
+		s.deps.Audit.Record(ctx, e)
+	}
+	return n, err
+}

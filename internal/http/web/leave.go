@@ -1,0 +1,112 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"mime"
+	"net/http"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/http/answer"
+)
+
+// leavePage is /leave.html. Days is how long the audit trail keeps a change.
+type leavePage struct {
+	frame
+	Email string
+	Days  int
+}
+
+// stayPage is /stay.html.
+type stayPage struct{ frame }
+
+// leave holds an account for its owner, who has proved the password. A session of the account that came with the
+// request has ended then, and its cookie is removed.
+func (s *Site) leave(w http.ResponseWriter, r *request, proved account.Account, _ struct{}) error {
+	owner, err := s.signedIn(r)
+	ends := err == nil && owner.UID == proved.UID
+	a, err := s.deps.Accounts.Leave(r.Context(), r.tenant, proved, r.from)
+	if errors.Is(err, account.ErrNotActivated) {
+		return s.notActivated(r, proved, err)
+	} else if err != nil {
+		return err
+	}
+	if ends {
+		setCookie(w, r.tenant, sessionCookie, "", -time.Second)
+	}
+	return answer.JSON(w, http.StatusOK, struct {
+		OK    bool      `json:"ok"`
+		Until time.Time `json:"until"`
+	}{true, a.Leaving.UTC().Truncate(time.Second)})
+}
+
+func (s *Site) leavePage(w http.ResponseWriter, r *request, a account.Account) error {
+	sp := s.pageLanguage(r)
+	p := leavePage{s.switching(r.tenant, sp), a.Email, s.deps.ChangeDays}
+	p.SignedIn = a.User
+	return s.show(w, sp, "leave", p)
+}
+
+// stayPage shows the form for an owner who stays after all. It uses nothing up.
+func (s *Site) stayPage(w http.ResponseWriter, r *request) error {
+	sp := s.pageLanguage(r)
+	return s.linkPage(w, http.StatusOK, sp, "stay", stayPage{s.newFrame(r.tenant, sp)})
+}
+
+// stay uses up the link of the message about leaving. It starts no session.
+func (s *Site) stay(w http.ResponseWriter, r *request) error {
+	if err := sameSite(r); err != nil {
+		return err
+	}
+	token, err := readLink(w, r.Request)
+	if err != nil {
+		return err
+	}
+	a, err := s.deps.Accounts.Stay(r.Context(), r.tenant, token, r.from)
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+// dataHandler returns the handler that answers with everything that is held about a person: to the session of a
+// page of this host, or to a proof of the password. A browser that follows a link gets no challenge, since it would
+// open a password box of its own.
+func (s *Site) dataHandler() handler {
+	byProof := proved(s, audit.AccountData, readNothing,
+		func(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
+			return s.writeData(w, r, a)
+		})
+	return func(w http.ResponseWriter, r *request) error {
+		follows := r.Header.Get("Sec-Fetch-Mode") == "navigate"
+		if r.Header.Get("Authorization") != "" || cookie(r, sessionCookie) == "" && !follows {
+			return byProof(w, r)
+		}
+		if err := ownPage(r); err != nil {
+			return err
+		}
+		a, err := s.signedIn(r)
+		if err != nil {
+			return signInFirst(w, err, "the data of an account are for its owner")
+		}
+		return s.writeData(w, r, a)
+	}
+}
+
+// writeData answers with a file of everything that is held about the owner of an account.
+func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account) error {
+	d, err := s.deps.Accounts.Data(r.Context(), r.tenant, a, r.from)
+	if err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Disposition",
+		mime.FormatMediaType("attachment", map[string]string{"filename": a.User + "@" + r.tenant.Host + ".json"}))
+	answer.Bytes(w, http.StatusOK, answer.JSONType, append(b, '\n'))
+	return nil
+}

@@ -1,0 +1,177 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/store/engine"
+)
+
+var _ account.DataStore = (*Store)(nil)
+
+// timeOf returns a time that may be missing.
+func timeOf(us sql.NullInt64) *time.Time {
+	if !us.Valid {
+		return nil
+	}
+	t := engine.FromMicros(us.Int64)
+	return &t
+}
+
+// listOf returns the rows of a query as a list, which is empty and not nil if there are none.
+func listOf[T any](q engine.Querier, scan func(engine.Scanner, *T) error, query string, args ...any) ([]T, error) {
+	list := []T{}
+	err := q.Each(func(row engine.Scanner) error {
+		var v T
+		err := scan(row, &v)
+		list = append(list, v)
+		return err
+	}, query, args...)
+	return list, err
+}
+
+// HeldAbout implements account.DataStore. TestDataIsComplete knows all tables that refer to accounts.
+func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (d account.Data, err error) {
+	q := s.engine.Reads(ctx)
+	var changed sql.NullInt64
+	var token bool
+	if err := q.Row(`SELECT password_n, password_at, token IS NOT NULL FROM account WHERE uid = $1`, a.UID[:]).
+		Scan(&d.Account.Passwords, &changed, &token); err != nil {
+		return d, err
+	}
+	d.Account.PasswordChanged = timeOf(changed)
+	if d.Messages, err = messagesOf(q, a); err != nil {
+		return d, err
+	}
+	if d.Links, err = linksOf(q, a); err != nil {
+		return d, err
+	}
+	if token && a.Pending() {
+		d.Links = append(d.Links, account.DataLink{
+			Kind: account.KindName(mailmsg.Activation), Until: a.Expires, To: a.Email,
+		})
+	}
+	if d.Sessions, err = listOf(q, func(row engine.Scanner, x *account.DataSession) error {
+		var began, seen, until int64
+		err := row.Scan(&began, &seen, &until, &x.Net, &x.Browser, &x.How)
+		x.Began, x.Seen, x.Until = engine.FromMicros(began), engine.FromMicros(seen), engine.FromMicros(until)
+		if x.How == "" {
+			x.How = "password"
+		}
+		return err
+	}, `SELECT began, seen, until, net, browser, how FROM session WHERE account = $1 ORDER BY began, id`,
+		a.UID[:]); err != nil {
+		return d, err
+	}
+	if d.Browsers, err = listOf(q, func(row engine.Scanner, x *account.DataBrowser) error {
+		var until int64
+		err := row.Scan(&x.Net, &x.Browser, &until)
+		x.Until = engine.FromMicros(until)
+		return err
+	}, `SELECT net, browser, until FROM known_browser WHERE account = $1 ORDER BY net, browser`,
+		a.UID[:]); err != nil {
+		return d, err
+	}
+	if d.SecondFactors, err = factorsOf(q, a); err != nil {
+		return d, err
+	}
+	if d.LookUps, err = listOf(q, func(row engine.Scanner, x *account.DataLookUp) error {
+		var at int64
+		err := row.Scan(&x.Server, &x.How, &at)
+		x.At = engine.FromMicros(at)
+		return err
+	}, `SELECT server, how, at FROM last_lookup WHERE account = $1 ORDER BY server, how`, a.UID[:]); err != nil {
+		return d, err
+	}
+	d.Changes, err = listOf(q, func(row engine.Scanner, x *account.DataChange) error {
+		var at int64
+		err := row.Scan(&at, &x.Action, &x.Outcome, &x.Before, &x.After, &x.By, &x.Reason)
+		x.At = engine.FromMicros(at)
+		return err
+	}, `SELECT at, action, outcome, before, after, actor_kind, reason FROM audit
+		WHERE tenant = $1 AND username = $2 AND account = $3 ORDER BY id`, host, a.User, a.UID.String())
+	return d, err
+}
+
+// messagesOf returns the messages to an account that are being written or sent, or were sent not long ago.
+func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, error) {
+	list, err := listOf(q, func(row engine.Scanner, x *account.DataMessage) error {
+		var id []byte
+		var kind string
+		var made, until int64
+		err := row.Scan(&id, &kind, &made, &until, &x.To, &x.Net)
+		x.ID, x.Kind, x.State = hex.EncodeToString(id), account.KindName(mailmsg.Kind(kind)), "writing"
+		x.Since, x.Expires = a.Created, &a.Expires
+		if made > 0 {
+			x.Since = engine.FromMicros(made)
+		}
+		if until > 0 {
+			x.Expires = timeOf(sql.NullInt64{Int64: until, Valid: true})
+		}
+		return err
+	}, `SELECT o.message, o.kind, o.made, o.until, COALESCE(NULLIF(o.address, ''), a.email), o.net
+		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 ORDER BY o.made, o.message`, a.UID[:])
+	if err != nil {
+		return nil, err
+	}
+	sent, err := listOf(q, func(row engine.Scanner, x *account.DataMessage) error {
+		d, err := scanDelivery(row)
+		x.ID, x.To, x.State = hex.EncodeToString(d.Message[:]), d.Email, string(d.State)
+		x.Since, x.Expires, x.Attempts, x.Answer = d.Since, &d.Expires, d.Attempts, d.Answer
+		return err
+	}, deliveryQuery+`WHERE d.account = $1 ORDER BY d.since, d.message`, a.UID[:])
+	return append(list, sent...), err
+}
+
+// linksOf returns the links of an account, but not its activation link.
+func linksOf(q engine.Querier, a account.Account) ([]account.DataLink, error) {
+	scan := func(row engine.Scanner, x *account.DataLink) error {
+		var made sql.NullInt64
+		var until int64
+		err := row.Scan(&x.Kind, &made, &until, &x.To)
+		x.Made, x.Until = timeOf(made), engine.FromMicros(until)
+		return err
+	}
+	list, err := listOf(q, scan, `SELECT kind, made, until, email FROM link WHERE account = $1 AND kind <> $2
+		ORDER BY made, token`, a.UID[:], olderLink)
+	if err != nil {
+		return nil, err
+	}
+	older, err := listOf(q, scan, `SELECT 'activation_replaced', l.made, r.until,
+		COALESCE(NULLIF(r.email, ''), l.email, '') FROM replaced r LEFT JOIN link l ON l.token = r.token
+		WHERE r.account = $1 ORDER BY r.until, r.token`, a.UID[:])
+	return append(list, older...), err
+}
+
+// factorsOf returns the second factors of an account.
+func factorsOf(q engine.Querier, a account.Account) (f account.DataFactors, err error) {
+	apps, err := listOf(q, func(row engine.Scanner, x *account.DataApp) error {
+		var made int64
+		var since sql.NullInt64
+		err := row.Scan(&made, &since)
+		x.Made, x.Since = engine.FromMicros(made), timeOf(since)
+		return err
+	}, `SELECT made, since FROM totp WHERE account = $1`, a.UID[:])
+	if err != nil {
+		return f, err
+	}
+	if len(apps) > 0 {
+		f.App = &apps[0]
+	}
+	if f.RecoveryCodes, err = engine.Count(q, `SELECT count(*) FROM recovery_code WHERE account = $1`,
+		a.UID[:]); err != nil {
+		return f, err
+	}
+	f.Passkeys, err = listOf(q, func(row engine.Scanner, x *account.DataPasskey) error {
+		var made int64
+		var used sql.NullInt64
+		err := row.Scan(&x.Name, &x.Site, &made, &used)
+		x.Made, x.Used = engine.FromMicros(made), timeOf(used)
+		return err
+	}, `SELECT name, rp, made, used FROM passkey WHERE account = $1 ORDER BY made, id`, a.UID[:])
+	return f, err
+}

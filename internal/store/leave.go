@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/hook"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
+)
+
+var _ account.LeaveStore = (*Store)(nil)
+
+// Leave implements account.LeaveStore.
+func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (account.Account, error) {
+	return s.change(ctx, audit.AccountLeave, hook.AccountDisabled, d.Account.Tenant, d.Account.User, now, stateOf,
+		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
+			if tx.Repeated() {
+				if done, err := linkExists(tx, d.Token); err != nil || done {
+					return update{}, err
+				}
+			}
+			switch {
+			case a.UID != d.Account.UID:
+				return update{}, errNoAccount
+			case a.Held:
+				return update{}, account.ErrHeld
+			case a.Pending():
+				return update{}, errNoAccount
+			case a.Passwords != d.Account.Passwords:
+				return update{}, account.ErrPasswordChanged
+			}
+			// The links for changes that the owner did not make stay.
+			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind NOT IN (`+notMeKinds+`) AND kind <> $2`,
+				a.UID[:], olderLink); err != nil {
+				return update{}, err
+			}
+			if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
+				return update{}, err
+			}
+			if err := s.addNotice(tx, a, d.Notice); err != nil {
+				return update{}, err
+			}
+			u := setState(e, account.Leaving, `held = TRUE, epoch = epoch + 1, leaving = $6`)
+			u.args = append(u.args, engine.Micros(d.Until))
+			return u, nil
+		})
+}
+
+// Stay implements account.LeaveStore.
+func (s *Store) Stay(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
+	var user string
+	// A bad link is refused by a read, without a write.
+	err := s.engine.Reads(ctx).Row(`SELECT a.username FROM link l JOIN account a ON a.uid = l.account
+		WHERE l.token = $1 AND l.kind = $2 AND l.until > $3 AND a.tenant = $4`,
+		token[:], string(mailmsg.Leaving), engine.Micros(now), tenant).Scan(&user)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account.Account{}, account.ErrLinkUsed
+	} else if err != nil {
+		return account.Account{}, err
+	}
+	return s.change(ctx, audit.AccountStay, "", tenant, user, now, stateOf,
+		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
+			n, err := tx.Exec(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind = $3 AND until > $4`,
+				token[:], a.UID[:], string(mailmsg.Leaving), engine.Micros(now))
+			switch {
+			case err != nil:
+				return update{}, err
+			case n == 0 && tx.Repeated() && a.State() == account.Active:
+				return update{}, nil
+			case a.State() == account.Disabled:
+				return update{}, account.ErrHeld
+			case n == 0, a.State() != account.Leaving:
+				return update{}, account.ErrLinkUsed
+			}
+			return setState(e, account.Active, free), nil
+		})
+}
+
+// stay makes an account active whose owner has left, and makes the link invalid that does the same.
+func stay(tx engine.Tx, a account.Account, e *trailEntry) (account.Account, error) {
+	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind = $2`,
+		a.UID[:], string(mailmsg.Leaving)); err != nil {
+		return a, err
+	}
+	u := setState(e, account.Active, free)
+	return scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
+		append([]any{a.UID[:]}, u.args...)...))
+}
+
+// overdue is the condition that an account is to be erased at $1 or before, because its owner has left.
+const overdue = `leaving <= $1 AND held AND activated IS NOT NULL AND closed IS NULL`
+
+// Overdue implements account.LeaveStore.
+func (s *Store) Overdue(ctx context.Context, by time.Time, limit int) (list []account.Account, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		a, err := scanAccount(row)
+		list = append(list, a)
+		return err
+	}, `SELECT `+accountColumns+` FROM account WHERE `+overdue+` ORDER BY leaving, uid LIMIT $2`,
+		engine.Micros(by), limit)
+	return list, err
+}
+
+// EraseOverdue implements account.LeaveStore.
+func (s *Store) EraseOverdue(ctx context.Context, was account.Account, by, now time.Time) (erased bool, err error) {
+	event, e := account.NewUID(now), entry(ctx, audit.AccountDelete, now)
+	defer s.signalAdded()
+	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+		a, err := lockAccount(tx, was.Tenant, was.User, now)
+		if errors.Is(err, errNoAccount) {
+			erased = erased && tx.Repeated() // an earlier run has erased it
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if a.UID != was.UID || a.Pending() || a.Leaving.IsZero() || a.Leaving.After(by) {
+			erased = false
+			return nil, nil
+		}
+		erased = true
+		return s.erase(tx, a, event, e, now)
+	})
+	return erased && err == nil, err
+}

@@ -1,0 +1,371 @@
+package conformance
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/hook"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
+)
+
+// departure returns the owner of an account, as it is, who leaves.
+func departure(a account.Account, at time.Time) account.Departure {
+	n := notice(mailmsg.Leaving, at)
+	n.Until = at.Add(account.Grace)
+	return account.Departure{Account: a, Notice: n}
+}
+
+// leave has the owner of an account leave.
+func (t *test) leave(user string, at time.Time) account.Departure {
+	t.Helper()
+	d := departure(t.find(user, at), at)
+	_, err := t.Leave(t.ctx, d, at)
+	t.must(err)
+	return d
+}
+
+// overdue returns the users of the accounts that were to be erased by a time.
+func (t *test) overdue(by time.Time) (users []string) {
+	t.Helper()
+	list, err := t.Overdue(t.ctx, by, 10)
+	t.must(err)
+	for _, a := range list {
+		users = append(users, a.User)
+	}
+	return users
+}
+
+// changedPassword changes the password of an account, with a message that has a link for a week.
+func (t *test) changedPassword(user string, at time.Time) account.PasswordChange {
+	t.Helper()
+	c := newPassword(t.find(user, at), "changed "+fmt.Sprint(at.UnixMicro()), at)
+	c.Until = at.Add(week)
+	_, err := t.SetPassword(t.ctx, c, at)
+	t.must(err)
+	return c
+}
+
+var leaveTests = []testCase{
+	{"holds the account, and returns it when its owner stays", func(t *test) {
+		t.addActive("ann", noon)
+		before := t.find("ann", noon)
+		at := noon.Add(time.Hour + tick)
+		d := departure(before, at)
+		got, err := t.Leave(audit.With(t.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}}), d, at)
+		t.must(err)
+		want := before
+		want.Held, want.Disabled, want.Leaving, want.Epoch = true, true, d.Until, before.Epoch+1
+		want.Set = account.SetState{State: account.Leaving, At: at, By: "person"}
+		t.wantAccount(got, want)
+		t.wantAccount(t.find("ann", at), want)
+		t.wantAccountState(got, account.Leaving, at, "person", "")
+
+		back := at.Add(time.Minute)
+		got, err = t.Stay(t.ctx, t.tenant, d.Token, back)
+		t.must(err)
+		want = before
+		want.Epoch++
+		want.Set = account.SetState{State: account.Active, At: back, By: "system"}
+		t.wantAccount(got, want)
+		t.wantAccount(t.find("ann", back), want)
+		_, err = t.Stay(t.ctx, t.tenant, d.Token, back)
+		t.wantErr(err, account.ErrLinkUsed)
+		t.wantEqual(t.overdue(noon.Add(2*week)), nil)
+	}},
+	{"adds its message, notifies phone servers once, and adds to the trail", func(t *test) {
+		a := t.addActive("ann", noon)
+		t.ack([]outbox.Ref{ref(a)})
+		h := t.addHook("all")
+		var d account.Departure
+		got := t.newChanges(func() {
+			d = t.leave("ann", noon)
+			_, err := t.Stay(t.ctx, t.tenant, d.Token, noon)
+			t.must(err)
+		})
+		t.wantEqual(got, []string{
+			"account.leave phone.test ann active>leaving", "account.stay phone.test ann leaving>active",
+		})
+		list, err := t.Pending(t.ctx)
+		t.must(err)
+		if len(list) != 1 || list[0].Message != d.Message || list[0].Kind != mailmsg.Leaving ||
+			list[0].Email != a.Account.Email || !list[0].Expires.Equal(d.Until) {
+			t.Errorf("got %+v", list)
+		}
+		notices := t.claim(h, noon, 10)
+		if len(notices) != 1 || notices[0].Type != hook.AccountDisabled || notices[0].User != "ann" {
+			t.Errorf("got %+v", notices)
+		}
+	}},
+	{"ends reset links, and no links for changes that the owner did not make", func(t *test) {
+		t.addActive("ann", noon)
+		changed := t.changedPassword("ann", noon)
+		reset := t.resetLink("ann", noon)
+		d := t.leave("ann", noon.Add(time.Minute))
+		t.wantResetLink(reset.Token, noon.Add(time.Minute))
+		_, err := t.Stay(t.ctx, t.tenant, d.Token, noon.Add(2*time.Minute))
+		t.must(err)
+		t.wantResetLink(reset.Token, noon.Add(2*time.Minute))
+		_, err = t.NotMe(t.ctx, t.tenant, changed.Token, notice(mailmsg.Reset, noon), noon.Add(2*time.Minute))
+		t.must(err)
+	}},
+	{"is undone by the link for a change that the owner did not make", func(t *test) {
+		t.addActive("ann", noon)
+		changed := t.changedPassword("ann", noon)
+		d := t.leave("ann", noon.Add(time.Minute))
+		next := notice(mailmsg.Reset, noon.Add(2*time.Minute))
+		epoch := t.find("ann", noon).Epoch
+		var got account.Account
+		changes := t.newChanges(func() {
+			var err error
+			got, err = t.NotMe(t.ctx, t.tenant, changed.Token, next, noon.Add(2*time.Minute))
+			t.must(err)
+		})
+		t.wantEqual(changes, []string{"password.not-me phone.test ann leaving>active"})
+		if got.State() != account.Active || got.Disabled || !got.Leaving.IsZero() || got.Epoch != epoch+1 {
+			t.Errorf("got %+v", got)
+		}
+		t.wantResetLink(next.Token, noon.Add(2*time.Minute), "ann")
+		_, err := t.Stay(t.ctx, t.tenant, d.Token, noon.Add(3*time.Minute))
+		t.wantErr(err, account.ErrLinkUsed)
+		t.wantEqual(t.overdue(noon.Add(2*week)), nil)
+	}},
+	{"is refused for other accounts and states", func(t *test) {
+		a := t.addPending("ann", noon)
+		_, err := t.Leave(t.ctx, departure(a.Account, noon), noon)
+		t.wantKind(err, fault.NotFound)
+		t.addActive("bob", noon)
+		bob := t.find("bob", noon)
+		other := bob
+		other.UID = account.UID(newID())
+		_, err = t.Leave(t.ctx, departure(other, noon), noon)
+		t.wantKind(err, fault.NotFound)
+		other = bob
+		other.Tenant = t.addTenant("b.test")
+		_, err = t.Leave(t.ctx, departure(other, noon), noon)
+		t.wantKind(err, fault.NotFound)
+		t.changedPassword("bob", noon)
+		_, err = t.Leave(t.ctx, departure(bob, noon), noon)
+		t.wantErr(err, account.ErrPasswordChanged)
+		t.leave("bob", noon)
+		_, err = t.Leave(t.ctx, departure(t.find("bob", noon), noon), noon)
+		t.wantErr(err, account.ErrHeld)
+		t.addActive("cid", noon)
+		_, err = t.Disable(t.ctx, t.tenant, "cid", noon)
+		t.must(err)
+		_, err = t.Leave(t.ctx, departure(t.find("cid", noon), noon), noon)
+		t.wantErr(err, account.ErrHeld)
+	}},
+	{"has a link that works until the end, for one tenant and account", func(t *test) {
+		t.addActive("ann", noon)
+		d := t.leave("ann", noon)
+		other := t.addTenant("b.test")
+		for _, c := range []struct {
+			tenant int64
+			token  [32]byte
+			at     time.Time
+		}{
+			{other, d.Token, noon}, {t.tenant, newToken(), noon}, {t.tenant, d.Token, d.Until},
+			{t.tenant, t.changedPasswordOf("bob").Token, noon},
+		} {
+			_, err := t.Stay(t.ctx, c.tenant, c.token, c.at)
+			t.wantErr(err, account.ErrLinkUsed)
+		}
+		_, err := t.Stay(t.ctx, t.tenant, d.Token, d.Until.Add(-tick))
+		t.must(err)
+	}},
+	{"stays the owner's will when an operator disables the account, and ends when one enables it", func(t *test) {
+		t.addActive("ann", noon)
+		d := t.leave("ann", noon)
+		at := noon.Add(time.Hour)
+		got, err := t.Disable(t.as("fraud"), t.tenant, "ann", at)
+		t.must(err)
+		t.wantAccountState(got, account.Disabled, at, operator.String(), "fraud")
+		_, err = t.Stay(t.ctx, t.tenant, d.Token, at)
+		t.wantErr(err, account.ErrLinkUsed)
+		t.wantEqual(t.overdue(d.Until), []string{"ann"})
+		for _, enable := range []func() (account.Account, error){
+			func() (account.Account, error) { return t.Enable(t.ctx, t.tenant, "ann", at) },
+			func() (account.Account, error) { return t.EnableNow(t.ctx, t.tenant, "ann", at) },
+		} {
+			got, err = enable()
+			t.must(err)
+			t.wantAccountState(got, account.Active, at, "system", "")
+			t.wantEqual(t.overdue(d.Until.Add(week)), nil)
+			// What was the time of the erasure is not, after another disable.
+			_, err = t.Disable(t.ctx, t.tenant, "ann", at)
+			t.must(err)
+			t.wantEqual(t.overdue(d.Until.Add(week)), nil)
+			_, err = t.Enable(t.ctx, t.tenant, "ann", at)
+			t.must(err)
+			d = t.leave("ann", at)
+		}
+		// Without a reason, too.
+		got, err = t.Disable(t.ctx, t.tenant, "ann", at)
+		t.must(err)
+		t.wantAccountState(got, account.Disabled, at, "system", "")
+	}},
+	{"is a state to select accounts by", func(t *test) {
+		for _, user := range []string{"ann", "bob", "cid"} {
+			t.addActive(user, noon)
+		}
+		t.leave("ann", noon)
+		t.leave("bob", noon)
+		_, err := t.Disable(t.ctx, t.tenant, "bob", noon)
+		t.must(err)
+		for state, want := range map[account.State]string{
+			account.Leaving: "ann", account.Disabled: "bob", account.Active: "cid",
+		} {
+			var got []string
+			t.must(t.List(t.ctx, t.tenant, account.Filter{States: []account.State{state}}, noon,
+				func(a account.Account) error {
+					got = append(got, a.User)
+					return nil
+				}))
+			t.wantEqual(got, []string{want})
+		}
+	}},
+	{"ends with the account erased as by Delete", func(t *test) {
+		for _, user := range []string{"ann", "bob", "cid", "dan"} {
+			t.addActive(user, noon)
+		}
+		h := t.addHook("all")
+		first := t.leave("ann", noon)
+		t.leave("bob", noon.Add(time.Hour))
+		t.leave("cid", noon.Add(2*time.Hour))
+		_, err := t.Disable(t.ctx, t.tenant, "bob", noon.Add(3*time.Hour))
+		t.must(err)
+		t.claim(h, noon.Add(3*time.Hour), 10)
+		t.wantEqual(t.overdue(first.Until.Add(-tick)), nil)
+		t.wantEqual(t.overdue(first.Until.Add(time.Hour)), []string{"ann", "bob"})
+		t.wantEqual(t.overdue(first.Until.Add(week)), []string{"ann", "bob", "cid"})
+		by := first.Until.Add(time.Hour)
+		now := by.Add(24 * time.Hour)
+		list, err := t.Overdue(t.ctx, by, 10)
+		t.must(err)
+		changes := t.newChanges(func() {
+			for _, a := range append(list, t.find("cid", noon), t.find("dan", noon)) {
+				erased, err := t.EraseOverdue(t.ctx, a, by, now)
+				t.must(err)
+				if want := slices.Contains([]string{"ann", "bob"}, a.User); erased != want {
+					t.Errorf("%s: erased is %t", a.User, erased)
+				}
+			}
+		})
+		t.wantEqual(changes, []string{
+			"account.delete phone.test ann leaving>closed", "account.delete phone.test bob disabled>closed",
+		})
+		for _, c := range t.changes(audit.Filter{User: "ann"}) {
+			if c.Action == audit.AccountDelete && c.Actor.Kind != audit.System {
+				t.Errorf("got %+v", c)
+			}
+		}
+		_, err = t.Find(t.ctx, t.tenant, "ann", now)
+		t.wantKind(err, fault.NotFound)
+		_, err = t.Stay(t.ctx, t.tenant, first.Token, noon)
+		t.wantErr(err, account.ErrLinkUsed)
+		t.wantErr(t.Create(t.ctx, t.signup("ann", now), now), account.ErrTaken)
+		var deleted []string
+		for _, n := range t.claim(h, now, 10) {
+			if n.Type == hook.AccountDeleted {
+				deleted = append(deleted, n.User)
+			}
+		}
+		slices.Sort(deleted)
+		t.wantEqual(deleted, []string{"ann", "bob"})
+	}},
+	{"erases once of many at the same time, and not beside a link to stay", func(t *test) {
+		for i := range 5 {
+			user := fmt.Sprint("ann", i)
+			t.addActive(user, noon)
+			d := t.leave(user, noon)
+			list, err := t.Overdue(t.ctx, d.Until, 10)
+			t.must(err)
+			var erased [8]bool
+			var stayed error
+			t.concurrently(9, func(i int) (err error) {
+				if i == 8 {
+					_, stayed = t.Stay(t.ctx, t.tenant, d.Token, noon.Add(time.Hour))
+					return stayed
+				}
+				erased[i], err = t.EraseOverdue(t.ctx, list[0], d.Until, d.Until.Add(time.Hour))
+				return err
+			})
+			n := 0
+			for _, e := range erased {
+				if e {
+					n++
+				}
+			}
+			if stayed == nil {
+				n++
+			}
+			if n != 1 {
+				t.Errorf("%d succeeded: %v, %v", n, erased, stayed)
+			}
+			if _, err := t.Find(t.ctx, t.tenant, user, noon); (err == nil) != (stayed == nil) {
+				t.Errorf("found: %v, stayed: %v", err, stayed)
+			}
+		}
+	}},
+	{"happens once of many at the same time", func(t *test) {
+		t.addActive("ann", noon)
+		a := t.find("ann", noon)
+		kinds := t.concurrently(8, func(int) error {
+			_, err := t.Leave(t.ctx, departure(a, noon), noon)
+			return err
+		})
+		if kinds[succeeded] != 1 || kinds[fault.Conflict] != 7 {
+			t.Errorf("got %v", kinds)
+		}
+		if got := t.find("ann", noon); got.State() != account.Leaving || got.Epoch != a.Epoch+1 {
+			t.Errorf("got %+v", got)
+		}
+	}},
+	{"has one outcome beside a reset, a change of the password and a disable", func(t *test) {
+		for i := range 5 {
+			user := fmt.Sprint("ann", i)
+			t.addActive(user, noon)
+			a := t.find(user, noon)
+			link := t.resetLink(user, noon)
+			d := departure(a, noon)
+			errs := make([]error, 4)
+			t.concurrently(4, func(i int) error {
+				switch i {
+				case 0:
+					_, errs[0] = t.Leave(t.ctx, d, noon)
+				case 1:
+					c := newPassword(a, "reset", noon)
+					c.Link = &link.Token
+					_, errs[1] = t.SetPassword(t.ctx, c, noon)
+				case 2:
+					_, errs[2] = t.SetPassword(t.ctx, newPassword(a, "changed", noon), noon)
+				case 3:
+					_, errs[3] = t.Disable(t.ctx, t.tenant, user, noon)
+				}
+				return errs[i]
+			})
+			t.must(errs[3])
+			got := t.find(user, noon)
+			left := errs[0] == nil
+			if got.State() != account.Disabled && got.State() != account.Leaving || left != !got.Leaving.IsZero() ||
+				left && got.Passwords != 0 {
+				t.Errorf("got %s, leaving %v, %d changes; %v", got.State(), got.Leaving, got.Passwords, errs)
+			}
+			if _, err := t.Stay(t.ctx, t.tenant, d.Token, noon); err == nil {
+				t.Errorf("the owner of an account that is %s stays", got.State())
+			}
+		}
+	}},
+}
+
+// changedPasswordOf adds an account with a link for a change that its owner did not make.
+func (t *test) changedPasswordOf(user string) account.PasswordChange {
+	t.Helper()
+	t.addActive(user, noon)
+	return t.changedPassword(user, noon)
+}
