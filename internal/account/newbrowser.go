@@ -8,9 +8,9 @@ import (
 
 // NewBrowserNotice implements session.Notices.
 func (s *Service) NewBrowserNotice(tenant int64, net string, at time.Time) Notice {
-	n := s.newNotice(Account{Tenant: tenant}, mailmsg.NewBrowser, noticeLife, net)
+	n := s.newNotice(Account{Tenant: tenant}, mailmsg.NewBrowser, NoticeLife, net)
 	n.Made = at.UTC().Truncate(time.Microsecond)
-	n.Until = n.Made.Add(noticeLife)
+	n.Until = n.Made.Add(NoticeLife)
 	return n
 }
 

@@ -42,8 +42,8 @@ func (f PasswordForm) Credential() (c digest.Credential, err error) {
 var ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
 	"open the link in the activation message")
 
-// noticeLife is how long the link in a message about a change works.
-const noticeLife = 7 * 24 * time.Hour
+// NoticeLife is how long the link in a message about a change works.
+const NoticeLife = 7 * 24 * time.Hour
 
 // ChangePassword gives an account a new password, for somebody who has proved the present one of
 // proved. All sessions and device tokens of the account end, and its owner gets a message. When
@@ -75,7 +75,7 @@ func (s *Service) changePassword(
 			Rule:   throttle.PasswordsPerAccount,
 			Limit:  throttle.LimitPassword,
 		}},
-		Notice: s.newNotice(proved, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
+		Notice: s.newNotice(proved, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
 	a, err := s.deps.Store.SetPassword(byOwner(ctx), change, s.deps.Now())
 	if err == nil {

@@ -157,7 +157,7 @@ func (s *Service) confirmEmail(ctx context.Context, t *tenant.Tenant, text strin
 		return Account{}, err
 	}
 	token, _ := secret.ParseToken(text)
-	n := s.newNotice(before, mailmsg.EmailChanged, noticeLife, audit.Network(from.Addr))
+	n := s.newNotice(before, mailmsg.EmailChanged, NoticeLife, audit.Network(from.Addr))
 	a, err := s.deps.Store.SetEmail(ctx, t.ID, token.Hash(), n, s.deps.Now())
 	if errors.Is(err, fault.ErrInDoubt) {
 		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: before.UID, Message: n.Message})

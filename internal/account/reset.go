@@ -62,10 +62,10 @@ type ResetStore interface {
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
 	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
-	// owner's name, the account is active again. The link of a changed address also sets the address back,
-	// and that of a changed second factor removes those added since. A change of the address that waits for
-	// its link ends. There may have been other changes since. It fails with ErrLinkUsed and ErrHeld, and with
-	// fault.NotFound for an account that is not there.
+	// owner's name, the account is active again. If the address was changed since, it is the one again that
+	// the message went to, and links that went to later ones end. A change of the address that waits for its
+	// link ends. The second factors that were added within NoticeLife are removed. It fails with ErrLinkUsed
+	// and ErrHeld, and with fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
 }
 
@@ -363,7 +363,7 @@ func (s *Service) reset(
 	hash := token.Hash()
 	c := PasswordChange{
 		Account: a, Link: (*[32]byte)(&hash),
-		Notice: s.newNotice(a, mailmsg.PasswordChanged, noticeLife, audit.Network(from.Addr)),
+		Notice: s.newNotice(a, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
 	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, s.deps.Now())
 	if err != nil {

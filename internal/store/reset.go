@@ -247,35 +247,28 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if before == account.Disabled {
 			return nil, account.ErrHeld
 		}
-		var kind, email string
+		var email string
 		var made int64
 		err := tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
-			RETURNING kind, email, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&kind, &email, &made)
+			RETURNING email, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &made)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, account.ErrLinkUsed
 		} else if err != nil {
 			return nil, err
 		}
-		addresses := []int64{addressKey(a)}
-		if kind == string(mailmsg.EmailChanged) {
-			addresses = append(addresses, addressKey(account.Account{Tenant: a.Tenant, Email: email}))
-		}
-		if err := tx.Lock(addresses...); err != nil {
+		if err := tx.Lock(addressKey(a), addressKey(account.Account{Tenant: a.Tenant, Email: email})); err != nil {
 			return nil, err
 		}
 		if err := removeResetLinks(tx, a, true); err != nil {
 			return nil, err
 		}
 		if err := removeEmailLinks(tx, a); err != nil {
-			return err
+			return nil, err
 		}
-		switch mailmsg.Kind(kind) {
-		case mailmsg.EmailChanged:
-			a, err = restoreEmail(tx, a, email, made)
-		case mailmsg.FactorChanged:
-			a, err = removeFactorsSince(tx, a, made)
+		if a, err = restoreEmail(tx, a, email, made); err != nil {
+			return nil, err
 		}
-		if err != nil {
+		if a, err = removeFactorsSince(tx, a, now.Add(-account.NoticeLife)); err != nil {
 			return nil, err
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
@@ -314,8 +307,8 @@ var notMeKinds = func() string {
 	return strings.Join(list, ", ")
 }()
 
-// restoreEmail sets an address back that was changed at the time made. It ends all links that went to
-// addresses which the account got later, so that nobody can use them to undo this.
+// restoreEmail sets the address to the one that a message went to which was made at the time made. It ends all
+// links that went to addresses which the account got later, so that nobody can use them to undo this.
 func restoreEmail(tx engine.Tx, a account.Account, email string, made int64) (account.Account, error) {
 	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND made > $3 AND email <> $4`,
 		a.UID[:], olderLink, made, email); err != nil {
@@ -325,10 +318,10 @@ func restoreEmail(tx engine.Tx, a account.Account, email string, made int64) (ac
 		a.UID[:], email))
 }
 
-// removeFactorsSince removes the second factors that were added at the time made or later.
-func removeFactorsSince(tx engine.Tx, a account.Account, made int64) (account.Account, error) {
+// removeFactorsSince removes the second factors that were added at a time or later.
+func removeFactorsSince(tx engine.Tx, a account.Account, since time.Time) (account.Account, error) {
 	for _, table := range []string{"totp", "passkey"} {
-		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`, a.UID[:], made); err != nil {
+		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`, a.UID[:], engine.Micros(since)); err != nil {
 			return a, err
 		}
 	}
