@@ -129,6 +129,21 @@
 // The display name and the language need no proof of the password: a session is enough. Somebody with a stolen
 // cookie can change both, which other people may see in a call, and nothing else of the account.
 //
+// # Passkeys
+//
+// Somebody who has proved the password can add passkeys, up to MaxPasskeys, and sign in with them on the web
+// (package session). Adding or removing one, the account's Factors, the audit trail's row and the message to
+// the owner are one transaction. The link of that message removes the passkeys that were added since.
+//
+// The credential of a passkey is sealed, bound to the tenant, the account's UID, the RP ID and the credential
+// ID. With a copy of the database, with or without the key file, nobody can sign in with a passkey: it has
+// public keys only. Somebody who can write to the database cannot add one, nor give one to another account,
+// but can remove one, bring back one that was removed, or set its counter back. With the key file too, they
+// can add one.
+//
+// Somebody with the password can add a passkey of their own, and keeps it when the password is changed. The
+// message tells the owner, and the list of passkeys shows it.
+//
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the
@@ -337,10 +352,12 @@ type Service struct {
 	credentials Sealer
 	// forgottenNames seals what people wrote who forgot a password. Its purpose never changes.
 	forgottenNames *secret.Vault
-	failures       *throttle.Signups
-	reserved       sync.Map // string (the tenant's words) -> Reserved
-	decoys         sync.Map // int64 (the tenant) -> Account
-	started        time.Time
+	// passkeys seals passkeys. Its purpose never changes.
+	passkeys *secret.Vault
+	failures *throttle.Signups
+	reserved sync.Map // string (the tenant's words) -> Reserved
+	decoys   sync.Map // int64 (the tenant) -> Account
+	started  time.Time
 }
 
 // Deps are the dependencies of a Service. A Service for the administration of accounts needs
@@ -379,6 +396,7 @@ func NewService(d Deps) *Service {
 		buckets:        throttle.NewBuckets(d.SealRing),
 		credentials:    NewSealer(d.SealRing),
 		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
+		passkeys:       secret.NewVault(d.SealRing, "passkey"),
 		started:        d.Now(),
 		failures:       throttle.NewSignups(d.Now),
 	}

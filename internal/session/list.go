@@ -37,7 +37,8 @@ func (a *Authenticator) Sessions(
 	if i := slices.IndexFunc(list, func(r Record) bool { return r.ID == k.ID }); i >= 0 {
 		list[i].Seen = now
 	} else {
-		own.How, _ = a.recorder.how(k.ID)
+		r, _ := a.uses.records.Waiting(k.ID)
+		own.How = r.How
 		list = append(list[:min(len(list), MaxListed-1)], own)
 	}
 	slices.SortStableFunc(list, func(x, y Record) int { return y.Seen.Compare(x.Seen) })
@@ -90,8 +91,8 @@ func (a *Authenticator) EndOthers(
 
 // how returns how a session began, as far as it is known.
 func (a *Authenticator) how(ctx context.Context, owner account.Account, id [16]byte) (How, error) {
-	if how, waits := a.recorder.how(id); waits {
-		return how, nil
+	if r, waits := a.uses.records.Waiting(id); waits {
+		return r.How, nil
 	}
 	list, err := a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
 	for _, r := range list {
@@ -135,7 +136,7 @@ func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from a
 }
 
 // Run writes which sessions began and were used to the store, until ctx ends.
-func (a *Authenticator) Run(ctx context.Context) { a.recorder.run(ctx) }
+func (a *Authenticator) Run(ctx context.Context) { a.uses.records.Run(ctx) }
 
 // Flush writes which sessions began and were used so far.
-func (a *Authenticator) Flush(ctx context.Context) error { return a.recorder.flushAll(ctx) }
+func (a *Authenticator) Flush(ctx context.Context) error { return a.uses.records.Flush(ctx) }

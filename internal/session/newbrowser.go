@@ -66,20 +66,20 @@ type Notices interface {
 }
 
 // makeNotices makes the notices of records that are written for the first time.
-func (r *recorder) makeNotices(list []Record) {
+func (u *uses) makeNotices(list []Record) {
 	for _, s := range list {
 		if s.New != nil && s.New.Notice.Kind == "" {
-			s.New.Notice = r.notices.NewBrowserNotice(s.New.Tenant.ID, s.New.Net, s.New.At)
+			s.New.Notice = u.notices.NewBrowserNotice(s.New.Tenant.ID, s.New.Net, s.New.At)
 		}
 	}
 }
 
 // writeNotices has the notices written that a transaction added, or may have added.
-func (r *recorder) writeNotices(ctx context.Context, list []Record, added []Noticed, err error) {
+func (u *uses) writeNotices(ctx context.Context, list []Record, added []Noticed, err error) {
 	for _, s := range added {
 		s.New.inDoubt = false
-		r.notices.WriteNotice(s.Owner, s.New.Notice, nil)
-		r.audit.Record(ctx, audit.Event{
+		u.notices.WriteNotice(s.Owner, s.New.Notice, nil)
+		u.audit.Record(ctx, audit.Event{
 			Action: audit.NewBrowser, Outcome: "ok", Tenant: s.New.Tenant.Host, User: s.Owner.User,
 			Email: audit.MaskEmail(s.Owner.Email), Peer: s.New.From.Addr, Request: s.New.From.Request,
 		})
@@ -93,7 +93,7 @@ func (r *recorder) writeNotices(ctx context.Context, list []Record, added []Noti
 		// after the next transaction.
 		if s.New.inDoubt = s.New.inDoubt || doubt; s.New.inDoubt && (doubt || err == nil) {
 			a := account.Account{Tenant: s.New.Tenant.ID, UID: s.Account}
-			r.notices.WriteNotice(a, s.New.Notice, fault.ErrInDoubt)
+			u.notices.WriteNotice(a, s.New.Notice, fault.ErrInDoubt)
 		}
 	}
 }

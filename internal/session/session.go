@@ -18,6 +18,13 @@
 // token or with the newest link of a pending account are counted by that alone. A new password ends
 // the earlier device tokens of the account.
 //
+// Or a person signs in with a passkey. The browser gets options with a challenge, and the authenticator
+// signs it with the key of the passkey. The challenge is a ticket of package secret with ChallengeLife, which is
+// spent by the first response with it. An unknown passkey, a wrong signature and a disabled account get
+// the same answer. Wrong responses are counted by address only, or by the device token: nobody can guess a
+// signature, and a name or an ID that anybody can send must not lock its owner out. Options for a new passkey
+// need the password. Their challenge names the account and its epoch, so they end with its sessions.
+//
 // # Sessions
 //
 // A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
@@ -38,7 +45,7 @@
 //
 // # The list
 //
-// The recorder writes which sessions began and were used to the store, in the background and in
+// A recorder writes which sessions began and were used to the store, in the background and in
 // transactions of bounded size. What it writes is for people to recognize a session by, and for the
 // idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
 // later, and counts as last used when it was issued. A use is recorded once in seenInterval.
@@ -63,6 +70,11 @@
 // sessions, unless the attacker has a device token of the owner as well, or uses a known kind of browser in
 // a known network. Neither signing out nor ending other sessions prevents the message.
 //
+// A passkey cannot be phished: a browser uses it at the host name of the tenant only, and the response names the
+// origin of the page. A response that was overheard cannot be sent again. Somebody who has a synchronized
+// passkey, by the account of its owner at the provider, can sign in, until the owner removes it. A copy of a
+// passkey with a counter is noticed when both have been used.
+//
 // With a stolen device token, an attacker gets further attempts at guessing, and no message about a sign-in
 // with the password, and nothing else. A proof that was overheard cannot be sent again, because its nonce is
 // spent. Guesses at the password can be tried against it, which is one more reason for TLS.
@@ -72,8 +84,9 @@
 // who can write to the database can end sessions, hide them from the list and lift revocations and the
 // idle limit of stolen tokens, but make none; an epoch can be set back.
 //
-// With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
-// the database has. Rotate the keys with --revoke, which ends all sessions.
+// With the signing key, anybody can make sessions of every account whose UID and epoch are known,
+// which the database has, and add passkeys to it without its password, of which the owner gets a
+// message. Rotate the keys with --revoke, which ends all sessions.
 //
 // In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
 // session. Somebody who sits at it can do what the cookie allows.
@@ -88,6 +101,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -130,6 +144,10 @@ type Accounts interface {
 	Decoy(tenant int64) account.Account
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
+	// Passkeys returns the passkeys of an account.
+	Passkeys(ctx context.Context, t *tenant.Tenant, owner account.Account) ([]account.OwnPasskey, error)
+	// UsePasskey verifies a response of a passkey, stores its use, and returns its account.
+	UsePasskey(ctx context.Context, t *tenant.Tenant, response passkey.Assertion) (account.UID, error)
 }
 
 // Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
@@ -164,9 +182,9 @@ type Store interface {
 // Authenticator proves passwords, and starts, reads and ends sessions. It is safe for concurrent
 // use.
 type Authenticator struct {
-	deps     Deps
-	nonces   nonces
-	recorder *recorder
+	deps   Deps
+	nonces nonces
+	uses   *uses
 }
 
 // Deps are the dependencies of an Authenticator.
@@ -189,7 +207,7 @@ type Deps struct {
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
-type Signatures struct{ session, device, nonce *secret.Tickets }
+type Signatures struct{ session, device, nonce, challenge, addition *secret.Tickets }
 
 // NewSignatures returns Signatures under the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
@@ -203,6 +221,12 @@ func NewSignatures(r *secret.Ring) *Signatures {
 		nonce: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "sign-in nonce", Unit: time.Millisecond, CodeSize: 32,
 		}),
+		challenge: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "passkey challenge", Version: 1, Unit: time.Millisecond, CodeSize: 32,
+		}),
+		addition: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "new passkey challenge", Version: 1, Account: true, Unit: time.Millisecond, CodeSize: 32,
+		}),
 	}
 }
 
@@ -212,9 +236,9 @@ func NewAuthenticator(d Deps) *Authenticator {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{
-		deps:     d,
-		nonces:   localNonces{digest.NewNonces(d.Now)},
-		recorder: newRecorder(d),
+		deps:   d,
+		nonces: localNonces{digest.NewNonces(d.Now)},
+		uses:   newUses(d),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -235,10 +259,10 @@ func (a *Authenticator) SignIn(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, device string, from account.Origin, how How,
 ) (Grant, error) {
 	if owner.Disabled {
-		a.record(ctx, audit.SignIn, t, owner.User, from, "not_activated")
+		a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "not_activated", string(how))
 		return Grant{}, ErrNotActivated
 	}
-	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
+	a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "ok", string(how))
 	var signedIn *NewBrowser
 	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
 		signedIn = &NewBrowser{
@@ -263,7 +287,7 @@ func (a *Authenticator) grant(
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
 	r.How, r.New = how, signedIn
-	a.recorder.add(ctx, r)
+	a.uses.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 
@@ -350,8 +374,8 @@ func (a *Authenticator) signedIn(
 	if revoked || a.deps.Now().Sub(seen) >= Idle {
 		return refused(ErrDenied)
 	}
-	if a.recorder.due(k.ID, seen) {
-		a.recorder.add(ctx, a.newRecord(owner, k, from))
+	if a.uses.due(k.ID, seen) {
+		a.uses.add(ctx, a.newRecord(owner, k, from))
 	}
 	return owner, k, nil
 }

@@ -153,13 +153,21 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
 		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
-		"/login.html":  {"login", loginPage{f}},
+		"/login.html":  {"login", loginPage{f, "/account.html", true}},
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
-			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, false,
+			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
+				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
+			}}, false,
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
+
+		"/passkeys.html": {"passkeys", passkeysView{in, true, []listedPasskey{
+			{"AQ", "Chrome (Linux)", time.Now().Add(-time.Hour), time.Now(), true, true},
+			{"Ag", "Álex’ 🔑", time.Now().Add(-72 * time.Hour), time.Time{}, false, false},
+		}, "Firefox (Linux)"}},
+		"/passkeys/none": {"passkeys", passkeysView{frame: in}},
 
 		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
 			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true, session.ByPasskey},

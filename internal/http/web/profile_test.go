@@ -355,7 +355,7 @@ func TestProfilePage(t *testing.T) {
 	s.signUp(t, who)
 	s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 	v := s.visitor("a.test")
-	if a := v.get(t, "/profile.html"); a.status != 303 || a.header.Get("Location") != "/login.html" {
+	if a := v.get(t, "/profile.html"); a.status != 303 || a.header.Get("Location") != "/login.html?next=/profile.html" {
 		t.Errorf("signed out: %d to %q", a.status, a.header.Get("Location"))
 	}
 	cookies := v.signIn(t, who.user, who.password).cookies()

@@ -65,6 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
 		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
 		{"List of sessions", listTests}, {"New browsers", newBrowserTests},
+		{"Last look-ups", lastLookupTests}, {"Passkeys", passkeyTests},
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
 		{"Address changes", emailTests}, {"Profile", profileTests},
 	} {

@@ -3,6 +3,7 @@
 
 import "./copy.js";
 import "./again.js";
+import "./ago.js";
 
 // The focus is on the next step when the page has loaded. again.js has removed that step from the address:
 // loaded again, the page is as always.

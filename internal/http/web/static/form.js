@@ -13,9 +13,10 @@ let sent; // the form that was sent last
  */
 export function onSubmit(form, submit) {
   const button = form.querySelector('[type="submit"]');
-  const label = button.textContent;
+  let label = button.textContent;
   let running = false;
   const showBusy = () => {
+    label = button.textContent;
     form.setAttribute("aria-busy", "true");
     button.setAttribute("aria-disabled", "true");
     button.textContent = say("busy");
@@ -32,7 +33,7 @@ export function onSubmit(form, submit) {
       running = false;
       form.removeAttribute("aria-busy");
       button.removeAttribute("aria-disabled");
-      button.textContent = label;
+      if (button.textContent === say("busy")) button.textContent = label;
     }
   });
   byId("stalled")?.remove();
