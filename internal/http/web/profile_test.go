@@ -13,20 +13,11 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// prove sends a form with a proof of a person's password.
-func (v *visitor) prove(t testing.TB, path string, who person, body string, headers ...string) answer {
-	t.Helper()
-	c := v.do(t, "POST", path, "").challenge(t)
-	proof := c.proof(who.user, who.password, "POST", path, nil)
-	headers = append([]string{"Content-Type", formType, "Authorization", proof}, headers...)
-	return v.do(t, "POST", path, body, headers...)
-}
-
 // requestEmail asks for a link to another address.
 func (v *visitor) requestEmail(t testing.TB, who person, email string, headers ...string) answer {
 	t.Helper()
 	v.s.hide(email)
-	return v.prove(t, "/email.ashx", who, "email="+url.QueryEscape(email), headers...)
+	return v.proveForm(t, who, "/email.ashx", "email="+url.QueryEscape(email), headers...)
 }
 
 // emailToken asks for a link to another address and returns its token.
@@ -85,9 +76,9 @@ func TestRequestEmail(t *testing.T) {
 				t.Errorf("%q: the rule is %q, want %q", email, got, rule)
 			}
 		}
-		v.prove(t, "/email.ashx", who, "").wantError(t, 400, "invalid_request")
-		v.prove(t, "/email.ashx", who, "email=a%40mail.test&email=b%40mail.test").wantError(t, 400, "invalid_request")
-		v.prove(t, "/email.ashx", who, "{}", "Content-Type", "application/json").wantError(t, 400, "invalid_request")
+		v.proveForm(t, who, "/email.ashx", "").wantError(t, 400, "invalid_request")
+		v.proveForm(t, who, "/email.ashx", "email=a%40mail.test&email=b%40mail.test").wantError(t, 400, "invalid_request")
+		v.proveForm(t, who, "/email.ashx", "{}", "Content-Type", "application/json").wantError(t, 400, "invalid_request")
 		v.requestEmail(t, who, "a@mail.test", "Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
 		v.get(t, "/email.ashx").wantError(t, 405, "method_not_allowed")
 		wrong := who
@@ -269,7 +260,7 @@ func TestChangeProfile(t *testing.T) {
 
 	t.Run("by a proof, also of a page of a listed origin", func(t *testing.T) {
 		who := s.active(t, "a.test")
-		a := v.prove(t, "/profile.ashx", who, "name=+%C3%81lex+&lang=de-AT", shop...)
+		a := v.proveForm(t, who, "/profile.ashx", "name=+%C3%81lex+&lang=de-AT", shop...)
 		a.wantJSON(t, 200)
 		want := fmt.Sprintf(`{"ok":true,"user":%q,"name":"Álex","lang":"de"}`+"\n", who.user)
 		if a.body != want || a.header.Get("Access-Control-Allow-Origin") != "https://shop.test" {
@@ -278,9 +269,9 @@ func TestChangeProfile(t *testing.T) {
 		if got := s.find(t, who); got.Name != "Álex" || got.Lang != "de" {
 			t.Errorf("got %+v", got)
 		}
-		v.prove(t, "/profile.ashx", who, "lang=fr").wantStatus(t, 200)
-		v.prove(t, "/profile.ashx", who, "name=Al").wantStatus(t, 200)
-		v.prove(t, "/profile.ashx", who, "name=Al&lang=fr").wantStatus(t, 200)
+		v.proveForm(t, who, "/profile.ashx", "lang=fr").wantStatus(t, 200)
+		v.proveForm(t, who, "/profile.ashx", "name=Al").wantStatus(t, 200)
+		v.proveForm(t, who, "/profile.ashx", "name=Al&lang=fr").wantStatus(t, 200)
 		if got := s.find(t, who); got.Name != "Al" || got.Lang != "fr" {
 			t.Errorf("got %+v", got)
 		}
@@ -290,10 +281,10 @@ func TestChangeProfile(t *testing.T) {
 		}
 		wrong := who
 		wrong.password = "wrong"
-		v.prove(t, "/profile.ashx", wrong, "name=Al").wantError(t, 401, "unauthorized")
+		v.proveForm(t, wrong, "/profile.ashx", "name=Al").wantError(t, 401, "unauthorized")
 		waiting := s.pending(t, "a.test")
-		v.prove(t, "/profile.ashx", waiting, "name=Al").wantError(t, 403, "not_activated")
-		s.visitor("b.test").prove(t, "/profile.ashx", who, "name=Al").wantError(t, 401, "unauthorized")
+		v.proveForm(t, waiting, "/profile.ashx", "name=Al").wantError(t, 403, "not_activated")
+		s.visitor("b.test").proveForm(t, who, "/profile.ashx", "name=Al").wantError(t, 401, "unauthorized")
 	})
 	t.Run("by the session of a page of this host", func(t *testing.T) {
 		who := s.active(t, "a.test")
@@ -355,7 +346,7 @@ func TestProfilePage(t *testing.T) {
 	s.signUp(t, who)
 	s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 	v := s.visitor("a.test")
-	if a := v.get(t, "/profile.html"); a.status != 303 || a.header.Get("Location") != "/login.html" {
+	if a := v.get(t, "/profile.html"); a.status != 303 || a.header.Get("Location") != "/login.html?next=/profile.html" {
 		t.Errorf("signed out: %d to %q", a.status, a.header.Get("Location"))
 	}
 	cookies := v.signIn(t, who.user, who.password).cookies()
