@@ -897,6 +897,7 @@ type began struct {
 func (h *harness) promiseSessions(
 	t *transcript, signup *request, a account.Account, f *found, running bool, wrong func(string, ...any),
 ) {
+	defer h.newSessions() // so that no later request writes that this check used the sessions
 	var list []began
 	var notMe *request // the last one whose reset link nothing has replaced since
 	var before []began // its sessions, as they were before
