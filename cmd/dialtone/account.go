@@ -29,6 +29,8 @@ type accountCommand struct {
 
 	ResetLink accountResetLink `cmd:"" help:"Print a link to choose a new password."`
 
+	SecondFactor accountSecondFactor `cmd:"" help:"Show or remove an account's second factors."`
+
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
 }
@@ -63,6 +65,9 @@ type accountView struct {
 	Activated *time.Time `json:"activated"`
 	Confirmed *time.Time `json:"confirmed"`
 	Lang      i18n.Tag   `json:"lang"`
+
+	// Factors are the second factors: app, passkey.
+	Factors []string `json:"second_factors"`
 }
 
 func viewAccount(a account.Account) accountView {
@@ -75,6 +80,7 @@ func viewAccount(a account.Account) accountView {
 		State:    a.State(),
 		Created:  a.Created,
 		Lang:     a.Lang,
+		Factors:  a.Factors.Words(),
 	}
 	since, by, reason := a.Since()
 	if v.StateBy, v.StateReason = by, reason; !since.IsZero() {
@@ -146,6 +152,7 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
+		{"second factors", a.Factors.String()},
 	} {
 		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
 	}
@@ -346,6 +353,34 @@ func (c *accountResetLink) Run(p *program) error {
 			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
 		}
 		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
+	})
+}
+
+type accountSecondFactor struct {
+	accountArg
+	reasonFlag
+	Remove bool `help:"Remove the authenticator app, the recovery codes and all passkeys."`
+}
+
+// Help is what "dialtone account second-factor --help" adds.
+func (accountSecondFactor) Help() string {
+	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that it is the owner who " +
+		"asks: from then on the password alone is enough. It ends all sessions, and the owner gets a message. " +
+		"Without --remove the command changes nothing."
+}
+
+func (c *accountSecondFactor) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		if c.Remove {
+			a, err := accounts.RemoveFactors(ctx, t, c.User)
+			return c.print(p, a, err)
+		}
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		return c.print(p, a, err)
 	})
 }
 

@@ -26,6 +26,7 @@ type Store interface {
 	PersonStore
 	ResetStore
 	DeclineStore
+	TwoStepStore
 	Sweeper
 }
 

@@ -117,6 +117,10 @@ type Accounts interface {
 	// Decoy returns an account that does not exist, whose credential no password proves and costs
 	// as much to open as a real one.
 	Decoy(tenant int64) account.Account
+	// UseCode uses up a code of an account's authenticator app, or a recovery code. It fails with
+	// account.ErrCodeWrong, and after too many wrong codes with fault.Limited; with account.ErrHeld,
+	// account.ErrPasswordChanged and fault.NotFound for an account that is not as it was.
+	UseCode(ctx context.Context, t *tenant.Tenant, a account.Account, code string, from account.Origin) error
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
 }
@@ -288,8 +292,8 @@ func (a *Authenticator) read(t *tenant.Tenant, token string) (k secret.Ticket, o
 }
 
 // SignedIn returns the account of a session, by its token, and has its use recorded. It fails with
-// ErrDenied if there is no such session, or it has ended, and with secret.ErrSeal if the account's row
-// was changed.
+// ErrDenied if there is no such session, or it has ended, with ErrFactorMissing if the person has to set up a
+// second factor first, and with secret.ErrSeal if the account's row was changed.
 func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
@@ -297,7 +301,25 @@ func (a *Authenticator) SignedIn(
 	return owner, err
 }
 
+// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works without one.
+func (a *Authenticator) SignedInToSetUp(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, error) {
+	owner, _, err := a.readSession(ctx, t, token, from)
+	return owner, err
+}
+
 func (a *Authenticator) signedIn(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, secret.Ticket, error) {
+	owner, k, err := a.readSession(ctx, t, token, from)
+	if err == nil && owner.Factors == 0 && requiresFactor(t, owner) {
+		return account.Account{}, secret.Ticket{}, ErrFactorMissing
+	}
+	return owner, k, err
+}
+
+func (a *Authenticator) readSession(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, secret.Ticket, error) {
 	refused := func(err error) (account.Account, secret.Ticket, error) {

@@ -112,6 +112,9 @@ func (s *Site) routes() map[string]route {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
+		"/two-step.ashx": {post: proved(s, audit.TwoStepBegin, readTwoStep, s.twoStep), api: true},
+		twoStepPage:      {get: s.personal(s.showTwoStep)},
+
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
 		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},
