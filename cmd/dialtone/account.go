@@ -364,9 +364,9 @@ type accountSecondFactor struct {
 
 // Help is what "dialtone account second-factor --help" adds.
 func (accountSecondFactor) Help() string {
-	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that it is the owner who " +
-		"asks: from then on the password alone is enough. It ends all sessions, and the owner gets a message. " +
-		"Without --remove the command changes nothing."
+	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the owner asks: " +
+		"from then on the password alone is enough. It ends all sessions, and the owner gets a message. Without " +
+		"--remove the command changes nothing."
 }
 
 func (c *accountSecondFactor) Run(p *program) error {

@@ -38,8 +38,8 @@ type TwoStepStore interface {
 	// RemoveApp removes the app and the recovery codes. It fails with ErrAppOff and fault.Limited.
 	RemoveApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
-	// RemoveFactors removes the app, the recovery codes and all passkeys of an account, and ends its sessions, for an
-	// operator. It changes nothing of an account without any. It fails with fault.NotFound.
+	// RemoveFactors is for an operator: it removes the app, the recovery codes and all passkeys of an account,
+	// and ends its sessions. It changes nothing of an account without any. It fails with fault.NotFound.
 	RemoveFactors(ctx context.Context, tenant int64, user string, n Notice, now time.Time) (Account, error)
 
 	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
@@ -226,8 +226,8 @@ func (s *Service) matchNew(ctx context.Context, a Account, code string) (sealed 
 	digits, _ := totp.ParseCode(code)
 	step, ok := shared.Match(digits, s.deps.Now())
 	if !ok {
-		return nil, 0, fault.Rule("code", "other", "this is not the code that the app shows now; check the clock of the "+
-			"device, and send the present code")
+		return nil, 0, fault.Rule("code", "other", "this is not the code that the app shows now; "+
+			"check the clock of the device, and send the present code")
 	}
 	return app.Sealed, step, nil
 }
@@ -288,8 +288,7 @@ func (s *Service) changeApp(
 }
 
 // UseCode uses up a code of the authenticator app of an account, or a recovery code, for somebody who has
-// proved the password. It fails with ErrCodeWrong, with fault.Limited after too many wrong codes, with ErrHeld, and
-// with fault.NotFound for an account that is not there any more.
+// proved the password. It fails with the errors of TwoStepStore.UseCode.
 func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code string, from Origin) error {
 	u := CodeUse{
 		Account: a,

@@ -160,6 +160,11 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
+		"/two-step.html": {"two-step", twoStepView{frame: in}},
+		"/two-step/on": {"two-step", twoStepView{
+			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7,
+		}},
+
 		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
 			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true},
 			{

@@ -32,7 +32,8 @@ var twoStepActions = map[string]audit.Action{
 }
 
 func readTwoStep(w http.ResponseWriter, r *http.Request, at *session.Attempt) (f twoStepForm, err error) {
-	if err := readForm(w, r, &form.Field{Name: "do", Into: &f.do}, &form.Field{Name: "code", Into: &f.code}); err != nil {
+	do, code := form.Field{Name: "do", Into: &f.do}, form.Field{Name: "code", Into: &f.code}
+	if err := readForm(w, r, &do, &code); err != nil {
 		return f, err
 	}
 	action, ok := twoStepActions[f.do]

@@ -66,6 +66,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
 		{"List of sessions", listTests},
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
+		{"Authenticator apps", appTests}, {"Codes", codeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
