@@ -281,7 +281,7 @@ func TestTwoStep(t *testing.T) {
 		who := s.active(t, "a.test")
 		s.turnOn(t, who)
 		s.Must(s.Outbox.Flush(t.Context()))
-		_, token := s.linkToPage(t, who.email, "/not-me.html")
+		_, token := s.linkToPage(t, who.email, "not-me")
 		s.visitor("a.test").postForm(t, "/not-me.ashx", "token="+token).wantStatus(t, 200)
 		signIn(t, who).wantStatus(t, 200)
 	})
