@@ -15,11 +15,11 @@ import { attach, conceal } from "./password.js";
 const form = byId("two-step");
 const { host } = form.dataset;
 const user = byId("user").value;
-const on = form.dataset.on === "true";
+const on = form.dataset.state === "on";
 
 /** What the form does when it is sent: finish, when the app has been shown. */
 function chosen() {
-  if (on) return form.elements.do.value;
+  if (on) return form.querySelector("[name=do]:checked")?.value;
   return byId("app").hidden ? "begin" : "finish";
 }
 
