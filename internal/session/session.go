@@ -18,6 +18,15 @@
 // token or with the newest link of a pending account are counted by that alone. A new password ends
 // the earlier device tokens of the account.
 //
+// # The second step
+//
+// The proof of an account with an authenticator app needs a code too: that of the app, or a recovery code.
+// Authenticate asks for it after the right password only, for every action. A code works once, on all servers
+// together, and wrong ones are limited for the account, whatever token comes with them.
+//
+// A platform may require a second factor of some accounts. A session of such an account without one only
+// serves to set one up. If it has a passkey and no app, its password counts only together with a session.
+//
 // # Sessions
 //
 // A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
@@ -56,10 +65,18 @@
 // that was overheard cannot be sent again, because its nonce is spent. Guesses at the password can be
 // tried against it, which is one more reason for TLS.
 //
+// With the password, an attacker without a code cannot sign in to an account with an authenticator app, nor
+// change its password or anything else. The attacker can register a phone, since SIP has no second step, learns
+// that the account has an app, and can keep the owner out by wrong codes until the owner chooses another
+// password by mail. A reset by mail does not remove the app, so somebody with the mailbox needs a code too. Without
+// an app, the attacker can do all that the owner can, and add an app of their own: the message about
+// that has a link that removes it.
+//
 // With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
 // signing key. It shows when and from which network and kind of browser each account was used. Somebody
 // who can write to the database can end sessions, hide them from the list and lift revocations and the
-// idle limit of stolen tokens, but make none; an epoch can be set back.
+// idle limit of stolen tokens, but make none; an epoch can be set back, and an authenticator app be removed.
+// Its secret is sealed, and recovery codes are hashed under a key that the database does not have.
 //
 // With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
 // the database has. Rotate the keys with --revoke, which ends all sessions.

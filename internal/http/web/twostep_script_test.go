@@ -133,7 +133,8 @@ func TestCodeField(t *testing.T) {
 		p.wait(codeAsked)
 		p.fill("code", "123456")
 		p.submit()
-		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "Too many wrong codes. Try again in 60 minutes") {
+		const limited = "Too many wrong codes. Try again in 60 minutes"
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], limited) {
 			t.Errorf("problems: %q", got)
 		}
 		p.submit()
@@ -148,7 +149,8 @@ func TestCodeField(t *testing.T) {
 
 func TestTwoStepPage(t *testing.T) {
 	const (
-		app   = `{"ok":true,"secret":"GEZDGNBVGY3TQOJQ","uri":"otpauth://totp/x","qr":{"size":29,"path":"M4 4h7v1h-7z"}}`
+		app = `{"ok":true,"secret":"GEZDGNBVGY3TQOJQ","uri":"otpauth://totp/x",
+			"qr":{"size":29,"path":"M4 4h7v1h-7z"}}`
 		codes = `{"ok":true,"codes":["abcde-fgh23","00000-11111"]}`
 	)
 

@@ -210,7 +210,9 @@ func TestTwoStep(t *testing.T) {
 		for range 10 {
 			signIn(t, who, "Dialtone-Code", "00000", "Cookie", cookies).wantRule(t, "code.wrong")
 		}
-		for _, headers := range [][]string{p.header(), append(p.header(), "Cookie", cookies), {"Dialtone-Code", p.recovery[0]}} {
+		for _, headers := range [][]string{
+			p.header(), append(p.header(), "Cookie", cookies), {"Dialtone-Code", p.recovery[0]},
+		} {
 			a := signIn(t, who, headers...)
 			a.wantRateLimit(t)
 			if got := a.header.Get("Dialtone-Rule"); got != "code.limit" {
@@ -345,7 +347,9 @@ func TestRequireFactor(t *testing.T) {
 		must[account.Account](t)(s.Store.SetRole(t.Context(), tn, who.user, account.Admin, s.Clock.Now()))
 		return who
 	}
-	pages := []string{"/account.html", "/password.html", "/sessions.html", "/", "/login.html", "/provision?format=zoiper"}
+	pages := []string{
+		"/account.html", "/password.html", "/sessions.html", "/", "/login.html", "/provision?format=zoiper",
+	}
 
 	t.Run("without a factor, everything leads to setting one up", func(t *testing.T) {
 		who := admin("a.test")

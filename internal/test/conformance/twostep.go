@@ -217,8 +217,8 @@ var appTests = []testCase{
 			_, renew := t.RenewCodes(t.ctx, account.AppChange{Account: a}, noon)
 			_, remove := t.RemoveApp(t.ctx, off(a), noon)
 			return map[string]error{
-				"start": t.StartApp(t.ctx, a, []byte("other"), noon), "finish": finish, "renew": renew, "remove": remove,
-				"use": t.use(step(a, 101)),
+				"start": t.StartApp(t.ctx, a, []byte("other"), noon), "finish": finish, "renew": renew,
+				"remove": remove, "use": t.use(step(a, 101)),
 			}
 		}
 		a, _ := t.withApp("ann")
