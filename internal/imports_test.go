@@ -24,11 +24,11 @@ import (
 //  5. Test support, internal/test, is imported only by tests, by itself and by bench.
 //  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench.
 var (
-	vocabulary = []string{"digest", "fault", "i18n", "outage", "redact", "secret", "totp", "weakpass"}
+	vocabulary = []string{"digest", "fault", "i18n", "outage", "recorder", "redact", "secret", "totp", "weakpass"}
 
 	domain = []string{
 		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox",
-		"provision", "session", "sipserver", "tenant", "throttle", "turn",
+		"passkey", "provision", "session", "sipserver", "tenant", "throttle", "turn",
 	}
 
 	// shared are adapters that all others may use.
@@ -57,6 +57,7 @@ var (
 
 	// pure are libraries without I/O.
 	pure = []string{
+		"github.com/go-webauthn/webauthn/protocol", "github.com/go-webauthn/webauthn/protocol/webauthncose",
 		"golang.org/x/net/idna", "golang.org/x/sys/cpu", "golang.org/x/text/unicode/norm",
 	}
 )

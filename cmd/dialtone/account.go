@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,12 +17,13 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 	"dialtone/internal/mail/pickup"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 )
 
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
-	Show    accountShow    `cmd:"" help:"Show one account."`
+	Show    accountShow    `cmd:"" help:"Show one account, and when phone servers asked for it."`
 	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
@@ -141,8 +143,12 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(v)
 	}
-	out := p.table()
-	for _, line := range [][2]string{
+	return p.printLines(v.lines())
+}
+
+// lines returns the lines that commands print about an account.
+func (v accountView) lines() [][2]string {
+	return [][2]string{
 		{"user", v.User},
 		{"name", v.Name},
 		{"email", v.Email},
@@ -152,8 +158,14 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
-		{"second factors", a.Factors.String()},
-	} {
+		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
+	}
+}
+
+// printLines prints pairs of a name and a value.
+func (p *program) printLines(lines [][2]string) error {
+	out := p.table()
+	for _, line := range lines {
 		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
 	}
 	return out.Flush()
@@ -246,9 +258,45 @@ type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
-		return c.print(p, a, err)
+		now := time.Now()
+		a, err := in.store.Find(p.ctx, t.ID, c.User, now)
+		if err != nil {
+			return c.print(p, a, err)
+		}
+		list, err := in.store.LastLookups(p.ctx, a.UID, now)
+		if err != nil {
+			return err
+		}
+		v := shownAccount{viewAccount(a), make([]lookupView, len(list))}
+		for i, l := range list {
+			v.Lookups[i] = lookupView{l.Server, l.How, l.At}
+		}
+		if c.JSON {
+			return json.NewEncoder(p.stdout).Encode(v)
+		}
+		lines := v.lines()
+		for _, l := range v.Lookups {
+			text := fmt.Sprintf("%s by %s (%s)", l.At.Format(time.RFC3339), l.Server, l.How)
+			lines = append(lines, [2]string{"look-up", text})
+		}
+		if len(list) == 0 {
+			lines = append(lines, [2]string{"look-up", "none known"})
+		}
+		return p.printLines(lines)
 	})
+}
+
+// shownAccount is what account show prints.
+type shownAccount struct {
+	accountView
+	Lookups []lookupView `json:"lookups"`
+}
+
+// lookupView is the last look-up of an account by one phone server in one form.
+type lookupView struct {
+	Server string        `json:"server"`
+	How    sipserver.How `json:"how"`
+	At     time.Time     `json:"at"`
 }
 
 // reasonFlag says why something is changed.

@@ -53,6 +53,7 @@ func (s *server) tasks() []func(context.Context) {
 		s.followTrail,
 		s.dispatcher.Run,
 		s.authenticator.Run,
+		s.registry.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))

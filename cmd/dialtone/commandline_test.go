@@ -115,7 +115,7 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 // jsonMembers are the members that each command with --json prints: a list of objects if it begins
 // with "[", otherwise one object. docs/operating.md has the rules for their values.
 var jsonMembers = map[string]string{
-	"account list": "[" + accountMembers, "account show": accountMembers, "account enable": accountMembers,
+	"account list": "[" + accountMembers, "account show": accountMembers + " lookups", "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers,
 	"account names":         "[closed user", "account reset-link": "link until user",

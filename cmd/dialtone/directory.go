@@ -31,7 +31,8 @@ type tokenAdd struct {
 
 // Help is what "dialtone directory token add --help" adds.
 func (tokenAdd) Help() string {
-	return "The token is printed once. The store has its hash only, so it cannot be shown again."
+	return "The token is printed once. The store has its hash only, so it cannot be shown again. " +
+		"People see the name of the phone server on their account page."
 }
 
 func (c *tokenAdd) Run(p *program) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,6 +66,13 @@ func TestPhones(t *testing.T) {
 	b.step("After signing in, the browser can use the TURN server", func() {
 		b.signIn("alex", phoneWords)
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
+		b.until(`document.querySelector(".asked li") !== null || location.reload()`) // once it is written
+		b.want(`[...document.querySelectorAll(".asked li")].map((e) => e.innerText.replace(/\s+/g, " ")
+			.replace(/ (now|[0-9]+ minutes? ago)$/, " …")).join()`, "Phone server registrar …")
+		shown := string(mustOutput(t, "account", "show", "alex", "--data", data))
+		if !regexp.MustCompile(`(?m)^look-up +\S+Z by registrar \(credential\)$`).MatchString(shown) {
+			t.Errorf("account show prints\n%s", shown)
+		}
 		b.check("account")
 		b.do(`window.relayed = (async () => {
 			const { uris, username, password } = await (await fetch("/turn")).json();

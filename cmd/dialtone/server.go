@@ -134,6 +134,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Accounts: s.accounts,
 		SealRing: in.seal,
 		Audit:    events,
+		Log:      log,
 		Now:      time.Now,
 		NoCache:  in.shared(),
 	})
@@ -197,6 +198,7 @@ func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
 		Signatures: s.signing.signatures,
 		Passwords:  s.passwords,
 		Nodes:      s.shared(),
+		Notices:    s.accounts,
 		Audit:      events,
 		Log:        s.log,
 		Now:        time.Now,
@@ -208,6 +210,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		Tenants:       s.tenants,
 		Accounts:      s.accounts,
 		Authenticator: s.authenticator,
+		Phones:        s.registry,
 		Captcha:       s.signing.issuer,
 		TURN:          s.turn.Value,
 		Links: provision.NewLinks(provision.Deps{

@@ -108,6 +108,21 @@
 // make a row for a link, and so take an account over: addresses and links are not bound to the account by a
 // key, unlike credentials.
 //
+// # Passkeys
+//
+// Somebody who has proved the password can add passkeys, up to MaxPasskeys, and sign in with them on the web
+// (package session). Adding or removing one, the account's Factors, the audit trail's row and the message to
+// the owner are one transaction. The link of that message removes the passkeys that were added since.
+//
+// The credential of a passkey is sealed, bound to the tenant, the account's UID, the RP ID and the credential
+// ID. With a copy of the database, with or without the key file, nobody can sign in with a passkey: it has
+// public keys only. Somebody who can write to the database cannot add one, nor give one to another account,
+// but can remove one, bring back one that was removed, or set its counter back. With the key file too, they
+// can add one.
+//
+// Somebody with the password can add a passkey of their own, and keeps it when the password is changed. The
+// message tells the owner, and the list of passkeys shows it.
+//
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the
@@ -333,6 +348,8 @@ type Service struct {
 	credentials Sealer
 	// forgottenNames seals what people wrote who forgot a password. Its purpose never changes.
 	forgottenNames *secret.Vault
+	// passkeys seals passkeys. Its purpose never changes.
+	passkeys *secret.Vault
 	// appSecrets seals the secrets of authenticator apps, and recoveryCodes hashes recovery codes. Their
 	// purposes never change.
 	appSecrets    *secret.Vault
@@ -381,6 +398,7 @@ func NewService(d Deps) *Service {
 		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
 		appSecrets:     secret.NewVault(d.SealRing, "totp secret"),
 		recoveryCodes:  secret.NewMAC(d.SealRing, "recovery code"),
+		passkeys:       secret.NewVault(d.SealRing, "passkey"),
 		started:        d.Now(),
 		failures:       throttle.NewSignups(d.Now),
 	}

@@ -25,6 +25,7 @@ type Store interface {
 	AdminStore
 	PersonStore
 	ResetStore
+	PasskeyStore
 	DeclineStore
 	TwoStepStore
 	Sweeper

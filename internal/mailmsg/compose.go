@@ -65,6 +65,9 @@ type Link struct {
 	Resent bool
 	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
 	Net string
+	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
+	// who may have several. Those that a stranger can cause, of an activation or a reset, do not.
+	User string
 }
 
 // url returns the address of the link at a tenant.
@@ -110,7 +113,8 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 			if _, ok := words.Find(key); !ok { // it is that of all kinds in NotMe
 				key = "message.not_me." + part
 			}
-			return words.Text(key, "platform", c.Platform, "when", words.Moment(link.Made), "net", link.Net)
+			return words.Text(key, "platform", c.Platform, "when", words.Moment(link.Made), "net", link.Net,
+				"user", link.User)
 		}
 		c.Subject = say("subject")
 		m.Subject = c.Subject

@@ -3,6 +3,7 @@ package mailmsg_test
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ func TestKinds(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				link := mailmsg.Link{
 					Kind: kind, Token: token, Made: noon, Expires: noon.Add(time.Hour), Net: "192.0.2.0/24",
+					User: "ann.other",
 				}
 				m, err := mailmsg.Templates{}.Compose(tn, tag, mailmsg.ID{1}, "Ann+x@mail.test", link)
 				if err != nil {
@@ -67,6 +69,9 @@ func TestKinds(t *testing.T) {
 				}
 				if kind == mailmsg.PasswordChanged && !strings.Contains(m.HTML, link.Net) {
 					t.Error("the network is missing")
+				}
+				if slices.Contains(mailmsg.NotMe, kind) != strings.Contains(m.Text, link.User) {
+					t.Errorf("the user name is missing, or there is one:\n%s", m.Text)
 				}
 			})
 		}

@@ -196,6 +196,7 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
 	m, err := o.deps.Templates.Compose(t, e.Lang, e.Message, e.Email, mailmsg.Link{
 		Kind: e.Kind, Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent, Net: e.Net,
+		User: e.User,
 	})
 	if err != nil {
 		return nil, err

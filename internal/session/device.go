@@ -36,6 +36,12 @@ func (a *Authenticator) ownerToken(
 	return at.Link, nil
 }
 
+// isDevice reports whether a text is a device token of an account. It reads no store.
+func (a *Authenticator) isDevice(t *tenant.Tenant, owner account.Account, device string) bool {
+	k, ok := a.deps.Signatures().device.Read(t.ID, device)
+	return ok && k.Account == owner.UID && k.Epoch == owner.Passwords
+}
+
 // DeviceToken returns a device token for the owner of an account, good for DeviceLife or until the
 // password changes. Its epoch is the number of password changes. A token of an earlier version has
 // zero there, as if it had been issued before the first change.

@@ -40,9 +40,9 @@ func (s *faultyStore) Revoked(
 	return s.Store.Revoked(ctx, uid, id, until...)
 }
 
-func (s *faultyStore) RecordSessions(ctx context.Context, list []session.Record) error {
+func (s *faultyStore) RecordSessions(ctx context.Context, list []session.Record) ([]session.Noticed, error) {
 	if s.record != nil {
-		return s.record
+		return nil, s.record
 	}
 	s.recorded = append(s.recorded, len(list))
 	return s.Store.RecordSessions(ctx, list)

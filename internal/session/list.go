@@ -37,6 +37,8 @@ func (a *Authenticator) Sessions(
 	if i := slices.IndexFunc(list, func(r Record) bool { return r.ID == k.ID }); i >= 0 {
 		list[i].Seen = now
 	} else {
+		r, _ := a.uses.records.Waiting(k.ID)
+		own.How = r.How
 		list = append(list[:min(len(list), MaxListed-1)], own)
 	}
 	slices.SortStableFunc(list, func(x, y Record) int { return y.Seen.Compare(x.Seen) })
@@ -72,15 +74,33 @@ func (a *Authenticator) EndOthers(
 	if err != nil {
 		return "", err
 	}
+	how, err := a.how(ctx, owner, k.ID)
+	if err != nil {
+		return "", err
+	}
 	owner.Epoch++
 	next, r := a.issue(t, owner, k.Issued, from)
-	err = a.deps.Store.EndOthers(audit.With(context.WithoutCancel(ctx),
-		audit.Cause{Actor: audit.Actor{Kind: audit.Person}}), r, a.deps.Now())
+	r.How = how
+	err = a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), r, a.deps.Now())
 	a.recordEnd(ctx, t, owner, from, "others", err)
 	if err != nil {
 		return "", err
 	}
 	return next, nil
+}
+
+// how returns how a session began, as far as it is known.
+func (a *Authenticator) how(ctx context.Context, owner account.Account, id [16]byte) (How, error) {
+	if r, waits := a.uses.records.Waiting(id); waits {
+		return r.How, nil
+	}
+	list, err := a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
+	for _, r := range list {
+		if r.ID == id {
+			return r.How, err
+		}
+	}
+	return ByPassword, err
 }
 
 func (a *Authenticator) recordEnd(
@@ -116,7 +136,7 @@ func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from a
 }
 
 // Run writes which sessions began and were used to the store, until ctx ends.
-func (a *Authenticator) Run(ctx context.Context) { a.recorder.run(ctx) }
+func (a *Authenticator) Run(ctx context.Context) { a.uses.records.Run(ctx) }
 
 // Flush writes which sessions began and were used so far.
-func (a *Authenticator) Flush(ctx context.Context) error { return a.recorder.flushAll(ctx) }
+func (a *Authenticator) Flush(ctx context.Context) error { return a.uses.records.Flush(ctx) }

@@ -18,6 +18,13 @@
 // token or with the newest link of a pending account are counted by that alone. A new password ends
 // the earlier device tokens of the account.
 //
+// Or a person signs in with a passkey. The browser gets options with a challenge, and the authenticator
+// signs it with the key of the passkey. The challenge is a ticket of package secret with ChallengeLife, which is
+// spent by the first response with it. An unknown passkey, a wrong signature and a disabled account get
+// the same answer. Wrong responses are counted by address only, or by the device token: nobody can guess a
+// signature, and a name or an ID that anybody can send must not lock its owner out. Options for a new passkey
+// need the password. Their challenge names the account and its epoch, so they end with its sessions.
+//
 // # The second step
 //
 // The proof of an account with an authenticator app needs a code too: that of the app, or a recovery code.
@@ -47,10 +54,16 @@
 //
 // # The list
 //
-// The recorder writes which sessions began and were used to the store, in the background and in
+// A recorder writes which sessions began and were used to the store, in the background and in
 // transactions of bounded size. What it writes is for people to recognize a session by, and for the
 // idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
 // later, and counts as last used when it was issued. A use is recorded once in seenInterval.
+//
+// # New browsers
+//
+// The transaction that records a session which began without a device token also decides whether the
+// account was used with this browser before, and adds a message to its owner if not (NewBrowser). Nothing of
+// that is before the answer to the sign-in.
 //
 // # What an attacker can do
 //
@@ -59,11 +72,20 @@
 // each time, register a phone except by a link of the page that sets one up, or make the session last
 // longer than Life after the sign-in. Ending all other sessions, a new password, or an operator's disable
 // ends it at once. The owner sees it in the list once it is used from another network or browser for more
-// than seenInterval.
+// than seenInterval. There is no message about that, since nobody has signed in.
 //
-// With a stolen device token, an attacker gets further attempts at guessing, and nothing else. A proof
-// that was overheard cannot be sent again, because its nonce is spent. Guesses at the password can be
-// tried against it, which is one more reason for TLS.
+// With the password, an attacker can sign in. The owner gets a message about it, with a link that ends all
+// sessions, unless the attacker has a device token of the owner as well, or uses a known kind of browser in
+// a known network. Neither signing out nor ending other sessions prevents the message.
+//
+// A passkey cannot be phished: a browser uses it at the host name of the tenant only, and the response names the
+// origin of the page. A response that was overheard cannot be sent again. Somebody who has a synchronized
+// passkey, by the account of its owner at the provider, can sign in, until the owner removes it. A copy of a
+// passkey with a counter is noticed when both have been used.
+//
+// With a stolen device token, an attacker gets further attempts at guessing, and no message about a sign-in
+// with the password, and nothing else. A proof that was overheard cannot be sent again, because its nonce is
+// spent. Guesses at the password can be tried against it, which is one more reason for TLS.
 //
 // With the password, an attacker without a code cannot sign in to an account with an authenticator app, nor
 // change its password or anything else. The attacker can register a phone, since SIP has no second step, learns
@@ -78,8 +100,9 @@
 // idle limit of stolen tokens, but make none; an epoch can be set back, and an authenticator app be removed.
 // Its secret is sealed, and recovery codes are hashed under a key that the database does not have.
 //
-// With the signing key, anybody can make sessions of every account whose UID and epoch are known, which
-// the database has. Rotate the keys with --revoke, which ends all sessions.
+// With the signing key, anybody can make sessions of every account whose UID and epoch are known,
+// which the database has, and add passkeys to it without its password, of which the owner gets a
+// message. Rotate the keys with --revoke, which ends all sessions.
 //
 // In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
 // session. Somebody who sits at it can do what the cookie allows.
@@ -94,6 +117,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -140,6 +164,10 @@ type Accounts interface {
 	UseCode(ctx context.Context, t *tenant.Tenant, a account.Account, code string, from account.Origin) error
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
+	// Passkeys returns the passkeys of an account.
+	Passkeys(ctx context.Context, t *tenant.Tenant, owner account.Account) ([]account.OwnPasskey, error)
+	// UsePasskey verifies a response of a passkey, stores its use, and returns its account.
+	UsePasskey(ctx context.Context, t *tenant.Tenant, response passkey.Assertion) (account.UID, error)
 }
 
 // Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
@@ -152,7 +180,10 @@ type Store interface {
 	// RecordSessions adds records, and updates those that are there, in one transaction. It leaves out
 	// sessions that have ended. Of an account with more than MaxListed records, it keeps those that
 	// were used last. Callers sort the records, so that concurrent calls do not wait for each other.
-	RecordSessions(ctx context.Context, list []Record) error
+	//
+	// The transaction also adds the notices of new browsers, as NewBrowser says, each with an entry in
+	// the trail. It returns the records whose notices were added.
+	RecordSessions(ctx context.Context, list []Record) ([]Noticed, error)
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
@@ -171,9 +202,9 @@ type Store interface {
 // Authenticator proves passwords, and starts, reads and ends sessions. It is safe for concurrent
 // use.
 type Authenticator struct {
-	deps     Deps
-	nonces   nonces
-	recorder *recorder
+	deps   Deps
+	nonces nonces
+	uses   *uses
 }
 
 // Deps are the dependencies of an Authenticator.
@@ -187,14 +218,16 @@ type Deps struct {
 	// Nodes means that other servers share the store, so that a challenge of one of them may be
 	// answered at another.
 	Nodes bool
-	Audit audit.Log
+	// Notices makes and writes messages about sign-ins with a new browser. Without it there are none.
+	Notices Notices
+	Audit   audit.Log
 	// Log gets the failures of writing the list of sessions. It may be nil.
 	Log *slog.Logger
 	Now func() time.Time
 }
 
 // Signatures sign sessions, device tokens and shared nonces under one state of the signing keys.
-type Signatures struct{ session, device, nonce *secret.Tickets }
+type Signatures struct{ session, device, nonce, challenge, addition *secret.Tickets }
 
 // NewSignatures returns Signatures under the keys of the ring.
 func NewSignatures(r *secret.Ring) *Signatures {
@@ -208,6 +241,12 @@ func NewSignatures(r *secret.Ring) *Signatures {
 		nonce: secret.NewTickets(r, secret.TicketFormat{
 			Purpose: "sign-in nonce", Unit: time.Millisecond, CodeSize: 32,
 		}),
+		challenge: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "passkey challenge", Version: 1, Unit: time.Millisecond, CodeSize: 32,
+		}),
+		addition: secret.NewTickets(r, secret.TicketFormat{
+			Purpose: "new passkey challenge", Version: 1, Account: true, Unit: time.Millisecond, CodeSize: 32,
+		}),
 	}
 }
 
@@ -217,9 +256,9 @@ func NewAuthenticator(d Deps) *Authenticator {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{
-		deps:     d,
-		nonces:   localNonces{digest.NewNonces(d.Now)},
-		recorder: newRecorder(d.Store, d.Log, d.Now),
+		deps:   d,
+		nonces: localNonces{digest.NewNonces(d.Now)},
+		uses:   newUses(d),
 	}
 	if d.Nodes {
 		a.nonces = sharedNonces{d.Store, d.Signatures, d.Now}
@@ -233,16 +272,24 @@ type Grant struct {
 	Device  string // for a cookie, good for DeviceLife
 }
 
-// SignIn starts a session for an account whose owner has signed in. It fails with ErrNotActivated.
+// SignIn starts a session for an account whose owner has signed in. device is the device token that came
+// with the request, or empty. Without one of this account, the owner may get a message (NewBrowser). It
+// fails with ErrNotActivated.
 func (a *Authenticator) SignIn(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
+	ctx context.Context, t *tenant.Tenant, owner account.Account, device string, from account.Origin, how How,
 ) (Grant, error) {
 	if owner.Disabled {
-		a.record(ctx, audit.SignIn, t, owner.User, from, "not_activated")
+		a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "not_activated", string(how))
 		return Grant{}, ErrNotActivated
 	}
-	a.record(ctx, audit.SignIn, t, owner.User, from, "ok")
-	return a.grant(ctx, t, owner, from, how), nil
+	a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "ok", string(how))
+	var signedIn *NewBrowser
+	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
+		signedIn = &NewBrowser{
+			Tenant: t, From: from, At: a.deps.Now(), Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
+		}
+	}
+	return a.grant(ctx, t, owner, from, how, signedIn), nil
 }
 
 // Continue returns what the browser gets that has changed the password of an account. The change has
@@ -250,16 +297,17 @@ func (a *Authenticator) SignIn(
 func (a *Authenticator) Continue(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) Grant {
-	return a.grant(ctx, t, owner, from, ByPassword)
+	return a.grant(ctx, t, owner, from, ByPassword, nil)
 }
 
 // grant starts a session, for a person who has just signed in, and has it listed soon.
 func (a *Authenticator) grant(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
+	signedIn *NewBrowser,
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
-	r.How = how
-	a.recorder.add(ctx, r)
+	r.How, r.New = how, signedIn
+	a.uses.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 
@@ -364,8 +412,8 @@ func (a *Authenticator) readSession(
 	if revoked || a.deps.Now().Sub(seen) >= Idle {
 		return refused(ErrDenied)
 	}
-	if a.recorder.due(k.ID, seen) {
-		a.recorder.add(ctx, a.newRecord(owner, k, from))
+	if a.uses.due(k.ID, seen) {
+		a.uses.add(ctx, a.newRecord(owner, k, from))
 	}
 	return owner, k, nil
 }

@@ -118,7 +118,7 @@ func (h *fixture) send(header, device string, from account.Origin) (session.Gran
 		}
 		return session.Grant{}, err
 	}
-	return h.SignIn(h.Context(), h.Tenant, a, from, session.ByPassword)
+	return h.SignIn(h.Context(), h.Tenant, a, device, from, session.ByPassword)
 }
 
 // signIn answers a new challenge from an address that was not used before.

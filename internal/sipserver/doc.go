@@ -33,5 +33,14 @@
 // Active accounts that were looked up are cached, sealed, for at most a second. A look-up sees
 // every change that this process has answered, and changes of other processes within a second.
 //
+// # Look-ups of an account
+//
+// A Registry has it recorded when each server last got the credential of each account, and in which form,
+// so that a person sees whether a phone uses the account. The times are rough: a process records the same
+// look-up once in LookupInterval, in the background, and a crash loses the last ones. Look-ups that the
+// cache answers count too. A look-up says that somebody tried to use the account. It does not say that the
+// password was right, which only the phone server knows. Phone servers that read exported tables or files
+// are not seen.
+//
 // The package does not know the protocols of look-ups. These are in package http/lookup.
 package sipserver

@@ -19,9 +19,10 @@ type Entry struct {
 	// name in the tenant's realm.
 	Username string
 	// Tenant is shared and must not be modified.
-	Tenant *tenant.Tenant
-	Role   account.Role
-	HA1    digest.HA1
+	Tenant  *tenant.Tenant
+	Account account.UID
+	Role    account.Role
+	HA1     digest.HA1
 	// SHA256 is nil if the account has no such hash.
 	SHA256 *digest.HA1SHA256
 }
@@ -56,7 +57,9 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	if a.Disabled {
 		return Entry{}, ErrNoAccount
 	}
-	e := Entry{Username: username, Tenant: t, Role: a.Role, HA1: hashes.HA1, SHA256: hashes.SHA256}
+	e := Entry{
+		Username: username, Tenant: t, Account: a.UID, Role: a.Role, HA1: hashes.HA1, SHA256: hashes.SHA256,
+	}
 	if withRealm {
 		if hashes.HA1B == nil {
 			return Entry{}, ErrNoAccount

@@ -2,6 +2,7 @@ package sipserver
 
 import (
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -20,16 +21,19 @@ type Registry struct {
 	wrongTokens *throttle.Failures
 	table       atomic.Pointer[table]
 	cache       *cache
+	lookups     *lookups
 }
 
-// Deps are the dependencies of a Registry. All but NoCache are required.
+// Deps are the dependencies of a Registry. All but Log and NoCache are required.
 type Deps struct {
 	Store    Store
 	Tenants  *tenant.Table
 	Accounts *account.Service
 	SealRing *secret.Ring
 	Audit    audit.Log
-	Now      func() time.Time
+	// Log gets the failures of recording look-ups.
+	Log *slog.Logger
+	Now func() time.Time
 	// NoCache makes every look-up read the store. Servers that share a database need it: a phone
 	// server that one of them has notified of a change may ask another one, which must not answer
 	// with the account as it was.
@@ -59,7 +63,8 @@ func NewRegistry(d Deps) *Registry {
 		buckets: throttle.NewBuckets(d.SealRing),
 		wrongTokens: throttle.NewFailures(
 			throttle.WrongTokens, throttle.WrongTokenBuckets, d.Now),
-		cache: newCache(),
+		cache:   newCache(),
+		lookups: newLookups(d),
 	}
 	d.Store.OnChange(r.cache.forget)
 	r.table.Store(&table{version: -1})

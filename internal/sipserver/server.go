@@ -39,6 +39,15 @@ type Store interface {
 	// transaction returns, with or without an error. The argument is the UID of the account, or the
 	// zero UID if any account may have changed.
 	OnChange(f func(uid account.UID))
+
+	// RecordLookups adds look-ups of accounts that are neither deleted nor disabled, and updates older
+	// ones of the same account, server and form. Callers sort the list, in which no two are the same but
+	// for their times, so that concurrent calls do not wait for each other.
+	RecordLookups(ctx context.Context, list []Lookup) error
+
+	// LastLookups returns the look-ups of an account within LookupLife, by servers that were not removed
+	// since, in the order of the servers' names and of the forms.
+	LastLookups(ctx context.Context, uid account.UID, now time.Time) ([]Lookup, error)
 }
 
 // AdminStore is what operators' commands change. Every method is one transaction. Package

@@ -394,7 +394,7 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 			return nil, err
 		}
 		for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",
-			"passkey", "last_lookup"} {
+			"passkey", "last_lookup", "known_browser"} {
 			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 				return nil, err
 			}

@@ -119,7 +119,13 @@ func (s *roundRobin) ResetLink(
 	return s.next().ResetLink(ctx, tenant, token, now)
 }
 
-func (s *roundRobin) RecordSessions(ctx context.Context, list []session.Record) error {
+func (s *roundRobin) NotMe(
+	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+) (account.Account, error) {
+	return s.next().NotMe(ctx, tenant, token, n, now)
+}
+
+func (s *roundRobin) RecordSessions(ctx context.Context, list []session.Record) ([]session.Noticed, error) {
 	return s.next().RecordSessions(ctx, list)
 }
 

@@ -75,6 +75,9 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}
+		if err := forgetBrowsers(tx, a.UID); err != nil {
+			return nil, err
+		}
 		if err := s.addNotice(tx, a, c.Notice); err != nil {
 			return nil, err
 		}

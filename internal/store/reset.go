@@ -279,6 +279,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
 			return err
 		}
+		if err := forgetBrowsers(tx, a.UID); err != nil {
+			return err
+		}
 		if err := removeResetLinks(tx, a, true); err != nil {
 			return err
 		}

@@ -46,18 +46,23 @@ func (s *Store) Revoked(ctx context.Context, uid account.UID, id [16]byte, until
 
 const sessionColumns = `id, account, epoch, began, seen, until, net, browser, how`
 
-// insertSessions returns the statement that adds n records. The first SELECT, which has no rows, gives
-// the columns their types. CROSS JOIN has SQLite look up the account of each record; it would read all
-// accounts otherwise.
-func insertSessions(n int) string {
-	const columns = 9
+// rowsFor returns a table expression with n rows for a table, whose values are the placeholders from
+// first on. Its first SELECT, which has no rows, gives the columns their types.
+func rowsFor(table, columns string, first, n int) string {
 	var rows strings.Builder
+	count := strings.Count(columns, ",") + 1
 	for i := range n {
-		fmt.Fprintf(&rows, ` UNION ALL SELECT %s`, engine.Placeholders(2+i*columns, columns))
+		fmt.Fprintf(&rows, ` UNION ALL SELECT %s`, engine.Placeholders(first+i*count, count))
 	}
+	return `(SELECT ` + columns + ` FROM ` + table + ` WHERE 1 = 0` + rows.String() + `)`
+}
+
+// insertSessions returns the statement that adds n records. CROSS JOIN has SQLite look up the account of
+// each record; it would read all accounts otherwise.
+func insertSessions(n int) string {
 	return `INSERT INTO session (` + sessionColumns + `)
 		SELECT r.id, r.account, r.epoch, r.began, r.seen, r.until, r.net, r.browser, r.how
-		FROM (SELECT ` + sessionColumns + ` FROM session WHERE 1 = 0` + rows.String() + `) r
+		FROM ` + rowsFor("session", sessionColumns, 2, n) + ` r
 		CROSS JOIN account a
 		WHERE a.uid = r.account AND a.epoch = r.epoch AND a.closed IS NULL AND NOT a.held
 			AND NOT EXISTS (SELECT 1 FROM spent WHERE expires = r.began + $1 AND nonce = r.id)
@@ -83,8 +88,12 @@ var sessionStatements = []struct {
 }
 
 // RecordSessions implements session.Store.
-func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (added []session.Noticed, err error) {
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		// This locks accounts. Changes of an account lock it before its sessions, and the trail last.
+		if added, err = s.addNewBrowsers(tx, list); err != nil {
+			return err
+		}
 		left := list
 		for _, statement := range sessionStatements {
 			for ; len(left) >= statement.n; left = left[statement.n:] {
@@ -103,8 +112,17 @@ func (s *Store) RecordSessions(_ context.Context, list []session.Record) error {
 				}
 			}
 		}
+		for _, x := range added {
+			if err := entry(ctx, audit.NewBrowser, x.New.Notice.Made).of(x.Owner).add(tx); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
+	if err != nil {
+		return nil, err // the commit may have failed
+	}
+	return added, nil
 }
 
 // removeOldest removes what crowded accounts have too many of.

@@ -37,6 +37,8 @@ func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept
 		`DELETE FROM link WHERE token IN (SELECT token FROM link WHERE until <= $1 ORDER BY until LIMIT $2)`,
 		`DELETE FROM session WHERE (account, id) IN
 			(SELECT account, id FROM session WHERE until <= $1 ORDER BY until LIMIT $2)`,
+		`DELETE FROM known_browser WHERE (account, net, browser) IN
+			(SELECT account, net, browser FROM known_browser WHERE until <= $1 ORDER BY until LIMIT $2)`,
 	} {
 		n, err := tx.Exec(query, engine.Micros(now), limit)
 		if err != nil {

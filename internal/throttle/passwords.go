@@ -50,19 +50,35 @@ func (p *Passwords) Begin(
 		wait, err = g.add(ctx, p.byName, p.buckets.of("device", tenant, known), LimitDevice)
 		return g, wait, err
 	}
-	// The order is the same for all attempts, so they cannot wait for each other in a circle.
-	party := p.buckets.of("address", tenant, Party(addr))
-	if wait, err = g.add(ctx, p.byAddress, party, LimitAddress); wait > 0 || err != nil {
+	if wait, err = p.addNetwork(ctx, &g, tenant, addr); wait > 0 || err != nil {
 		return g, wait, err
-	}
-	if s, ok := site(addr); ok {
-		wait, err = g.add(ctx, p.bySite, p.buckets.of("site", tenant, s), LimitSite)
-		if wait > 0 || err != nil {
-			return g, wait, err
-		}
 	}
 	wait, err = g.add(ctx, p.byName, p.buckets.of("name", tenant, name), LimitName)
 	return g, wait, err
+}
+
+// BeginUnnamed is Begin for an attempt that is not counted by a name. A Guess that was right is ended by
+// Cancel, since Right would forget the failures of the address.
+func (p *Passwords) BeginUnnamed(
+	ctx context.Context, tenant int64, addr netip.Addr,
+) (g Guess, wait time.Duration, err error) {
+	wait, err = p.addNetwork(ctx, &g, tenant, addr)
+	return g, wait, err
+}
+
+// addNetwork begins an attempt under the limits of the network that it comes from.
+func (p *Passwords) addNetwork(
+	ctx context.Context, g *Guess, tenant int64, addr netip.Addr,
+) (wait time.Duration, err error) {
+	// The order is the same for all attempts, so they cannot wait for each other in a circle.
+	party := p.buckets.of("address", tenant, Party(addr))
+	if wait, err = g.add(ctx, p.byAddress, party, LimitAddress); wait > 0 || err != nil {
+		return wait, err
+	}
+	if s, ok := site(addr); ok {
+		return g.add(ctx, p.bySite, p.buckets.of("site", tenant, s), LimitSite)
+	}
+	return 0, nil
 }
 
 // add begins an attempt under one more limit. If the limit refuses it, all attempts so far end.

@@ -35,7 +35,8 @@ func (h *Handler) addAsterisk() {
 		"ps_auths": authRow, "ps_endpoints": endpointRow, "ps_aors": aorRow,
 	} {
 		path := "/v1/asterisk/" + table + "/"
-		serve := func(b []byte, r *request) ([]byte, error) { return h.asterisk(b, r, row) }
+		secret := table == "ps_auths"
+		serve := func(b []byte, r *request) ([]byte, error) { return h.asterisk(b, r, row, secret) }
 		h.routes[path+"single"] = route{http.MethodPost, serve, failEmpty}
 		h.routes[path+"multi"] = route{http.MethodPost, serve, failEmpty}
 		h.routes[path+"static"] = route{http.MethodGet, constant(""), failEmpty}
@@ -63,8 +64,8 @@ func failNumber(b []byte, header http.Header, _ error) []byte {
 	return append(b, "-1\n"...)
 }
 
-// asterisk answers with the row of an id.
-func (h *Handler) asterisk(b []byte, r *request, row appendRow) ([]byte, error) {
+// asterisk answers with the row of an id. secret says that the row has the credential.
+func (h *Handler) asterisk(b []byte, r *request, row appendRow, secret bool) ([]byte, error) {
 	r.setType(answer.TextType)
 	body, err := form.Body(r.w, r.Request, maxAsterisk)
 	if err != nil {
@@ -87,6 +88,9 @@ func (h *Handler) asterisk(b []byte, r *request, row appendRow) ([]byte, error) 
 		return b, nil
 	} else if err != nil {
 		return nil, err
+	}
+	if secret {
+		h.deps.Registry.Found(r.Context(), r.caller, e, sipserver.HowAsterisk)
 	}
 	return append(row(b, id.Value, e), '\n'), nil
 }

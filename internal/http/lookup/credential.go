@@ -39,6 +39,7 @@ func (h *Handler) credential(b []byte, r *request) ([]byte, error) {
 	if algorithm == digest.SHA256 && e.SHA256 == nil {
 		return nil, sipserver.ErrNoAccount
 	}
+	h.deps.Registry.Found(r.Context(), r.caller, e, sipserver.HowCredential)
 	// The characters that user names, realms and roles may have need no escaping in JSON.
 	b = append(append(b, `{"username":"`...), e.Username...)
 	b = append(append(b, `","realm":"`...), e.Tenant.Realm...)

@@ -33,6 +33,7 @@
 //
 // # Cost
 //
-// A look-up writes nothing and allocates almost nothing: the form is parsed in place, the answer is
-// built in a reused buffer, and header values are shared. What remains is net/http and one query.
+// A look-up allocates almost nothing: the form is parsed in place, the answer is built in a reused
+// buffer, and header values are shared. It writes nothing, unless it is the first one of the account within
+// an hour, which is then written in the background. What remains is net/http and one query.
 package lookup

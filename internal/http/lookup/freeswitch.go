@@ -53,6 +53,7 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	h.deps.Registry.Found(r.Context(), r.caller, e, sipserver.HowFreeSWITCH)
 	b = append(b, `<document type="freeswitch/xml"><section name="directory"><domain name="`...)
 	b = appendXML(b, domain.Value)
 	b = append(b, `"><groups><group name="dialtone"><users><user id="`...)

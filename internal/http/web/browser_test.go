@@ -28,6 +28,7 @@ import (
 
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
+	"dialtone/internal/session"
 )
 
 // The pages are tested in Chromium, against a server that has the real pages and static files and
@@ -152,11 +153,13 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
 		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
-		"/login.html":  {"login", loginPage{f}},
+		"/login.html":  {"login", loginPage{f, "/account.html", true}},
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
-			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"},
+			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
+				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
+			}},
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
@@ -164,14 +167,22 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		"/two-step/on": {"two-step", twoStepView{
 			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7,
 		}},
+		"/passkeys.html": {"passkeys", passkeysView{in, true, []listedPasskey{
+			{"AQ", "Chrome (Linux)", time.Now().Add(-time.Hour), time.Now(), true, true},
+			{"Ag", "Álex’ 🔑", time.Now().Add(-72 * time.Hour), time.Time{}, false, false},
+		}, "Firefox (Linux)"}},
+		"/passkeys/none": {"passkeys", passkeysView{frame: in}},
 
 		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
-			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true},
+			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true, session.ByPasskey},
 			{
 				"02", "Safari", "iPhone", "2001:db8:1::/48", time.Now().Add(-72 * time.Hour),
-				time.Now().Add(-5 * time.Minute), false,
+				time.Now().Add(-5 * time.Minute), false, session.ByCode,
 			},
-			{"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour), false},
+			{
+				"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour),
+				false, session.ByPassword,
+			},
 		}}},
 		"/in":      {"home", homePage{in}},
 		"/signed":  {"signedin", signedInPage{in}},

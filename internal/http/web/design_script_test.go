@@ -484,7 +484,7 @@ func TestLargeText(t *testing.T) {
 	p := openTab(t, s, "/", chromedp.EmulateViewport(390, 844))
 	for _, path := range []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/error",
-		"/forgot.html", "/reset/several", "/reset/lost", "/not-me.html", "/sessions.html",
+		"/forgot.html", "/reset/several", "/reset/lost", "/not-me.html", "/sessions.html", "/passkeys.html",
 		"/two-step.html", "/two-step/on",
 		"/activate/confirm", "/activate/held", "/activate/done", "/decline/ask", "/decline/active",
 	} {

@@ -133,6 +133,32 @@ func TestLanguageMenu(t *testing.T) {
 		a.header.Get("Location") != "/login.html?lang=de" {
 		t.Errorf("the redirect to sign-in is %d to %s", a.status, a.header.Get("Location"))
 	}
+	// A page of the person's own comes after signing in, and is kept when the language is changed.
+	for page, login := range map[string]string{
+		"/password.html?lang=de": "/login.html?lang=de&next=/password.html",
+		"/sessions.html":         "/login.html?next=/sessions.html",
+	} {
+		a := v.get(t, page)
+		if a.status != 303 || a.header.Get("Location") != login {
+			t.Errorf("the redirect from %s is %d to %s", page, a.status, a.header.Get("Location"))
+		}
+		path, _, _ := strings.Cut(page, "?")
+		body := v.get(t, login).body
+		if !strings.Contains(body, `data-next="`+page+`"`) ||
+			!strings.Contains(body, `<a href="?lang=fr&amp;next=`+path+`" lang="fr"`) {
+			t.Errorf("%s does not lead to %s", login, page)
+		}
+	}
+	for _, next := range []string{
+		"", "/", "//evil.test", "https://evil.test/", "/signout.ashx", "javascript:alert(1)",
+		"/provision?format=linphone", "/password.html%3Fx", "/password.html/../signout.ashx", "%22%3E%3Cscript%3E",
+		"/password.html#x", "/Password.html", "x/password.html",
+	} {
+		body := v.get(t, "/login.html?next="+strings.ReplaceAll(next, "#", "%23")).body
+		if !strings.Contains(body, `data-next="/account.html"`) || strings.Contains(body, "&amp;next=") {
+			t.Errorf("next=%s leads to another page", next)
+		}
+	}
 	if a := v.do(t, "POST", "/signout.ashx?lang=ar", "", "Cookie", cookies); a.status != 303 ||
 		a.header.Get("Location") != "/login.html?lang=ar#signed-out" {
 		t.Errorf("signing out redirects with %d to %s", a.status, a.header.Get("Location"))

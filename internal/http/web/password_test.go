@@ -548,7 +548,7 @@ func TestPasswordPage(t *testing.T) {
 	s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 	v := s.visitor("a.test")
 	for target, want := range map[string]string{
-		"/password.html":                        "/login.html",
+		"/password.html":                        "/login.html?next=/password.html",
 		"/.well-known/change-password":          "/password.html",
 		"/.well-known/change-password?lang=de":  "/password.html?lang=de",
 		"/.well-known/change-password?next=//x": "/password.html",
@@ -574,7 +574,8 @@ func TestPasswordPage(t *testing.T) {
 		t.Errorf("at another tenant: %d", a.status)
 	}
 	s.At("a.test").Disable(who.user)
-	if a := v.get(t, "/password.html", "Cookie", cookies); a.header.Get("Location") != "/login.html#ended" {
+	a := v.get(t, "/password.html", "Cookie", cookies)
+	if a.header.Get("Location") != "/login.html?next=/password.html#ended" {
 		t.Errorf("disabled: %d to %q", a.status, a.header.Get("Location"))
 	}
 }

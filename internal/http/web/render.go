@@ -88,6 +88,8 @@ type frame struct {
 	Chosen i18n.Tag
 	// Switch offers the other languages. It is for pages whose address is only a path.
 	Switch bool
+	// Keep is what the address has after the language, from "&" on. The menu of languages keeps it.
+	Keep template.URL
 	// Product is the name of the tenant, such as Dialtone.
 	Product string
 	// Host is the tenant's host name as people know it. Realm is that of their digests.
@@ -137,13 +139,23 @@ type signInForm struct {
 	User string
 	// Next is the address of the page after signing in.
 	Next string
+	// Passkeys means that the form also takes a passkey.
+	Passkeys bool
 }
 
 // loginPage is /login.html.
-type loginPage struct{ frame }
+type loginPage struct {
+	frame
+	// Next is the path of the page after signing in.
+	Next string
+	// Passkeys means that browsers let pages of this address use passkeys.
+	Passkeys bool
+}
 
 // Form returns the form of the page.
-func (p loginPage) Form() signInForm { return signInForm{p.frame, "", p.To("/account.html")} }
+func (p loginPage) Form() signInForm {
+	return signInForm{frame: p.frame, Next: p.To(p.Next), Passkeys: p.Passkeys}
+}
 
 // forgotPage is /forgot.html.
 type forgotPage struct{ frame }
@@ -184,6 +196,8 @@ type accountPage struct {
 	// page.
 	Phone         *setup
 	Others, Tools []string
+	// Asked says which phone servers asked for the account. It is nil if none may.
+	Asked *asked
 }
 
 // passwordPage is /password.html. Name and Email are words that make a password weak.
@@ -273,7 +287,7 @@ func (p activationPage) Form() signInForm {
 	if !p.Confirmed {
 		next += "#phone"
 	}
-	return signInForm{p.frame, p.User, next}
+	return signInForm{frame: p.frame, User: p.User, Next: next}
 }
 
 // declineState is what /decline.html says.

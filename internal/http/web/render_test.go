@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dialtone/internal/http/answer"
 	"dialtone/internal/i18n"
@@ -58,21 +59,27 @@ func allPages(text string) map[string]view {
 		"home":           {"home", homePage{f}},
 		"signup":         {"signup", signupPage{frame: f, MailFrom: text}},
 		"signup confirm": {"signup", signupPage{f, text, true}},
-		"login":          {"login", loginPage{f}},
+		"login":          {"login", loginPage{f, "/account.html", true}},
 		"account": {
 			"account",
 			accountPage{
 				in, text, text,
 				sipSettings{text, text, text, text, text},
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
+				&asked{[]askedServer{{Name: text}}},
 			},
 		},
-		"password":    {"password", passwordPage{in, text, text}},
-		"two-step":    {"two-step", twoStepView{frame: in}},
-		"two-step on": {"two-step", twoStepView{frame: in, On: true, Codes: 3}},
+		"account unasked": {"account", accountPage{frame: in, Asked: &asked{}}},
+		"password":        {"password", passwordPage{in, text, text}},
+		"two-step":        {"two-step", twoStepView{frame: in}},
+		"two-step on":     {"two-step", twoStepView{frame: in, On: true, Codes: 3}},
 		"sessions": {"sessions", sessionsView{in, []listedSession{
 			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
 		}}},
+		"passkeys": {"passkeys", passkeysView{in, true, []listedPasskey{
+			{ID: text, Name: text, Used: time.Now()}, {ID: text, Name: text, Synced: true, Usable: true},
+		}, text}},
+		"no passkeys":    {"passkeys", passkeysView{frame: in}},
 		"one session":    {"sessions", sessionsView{in, []listedSession{{Current: true}}}},
 		"home signed in": {"home", homePage{in}},
 		"signed in":      {"signedin", signedInPage{in}},

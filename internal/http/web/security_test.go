@@ -215,6 +215,7 @@ func TestCookieAcrossOrigins(t *testing.T) {
 		own                int // the status for the platform's own page
 	}{
 		{"GET", "/sessions.ashx", "", 200},
+		{"GET", "/phones.ashx", "", 200},
 		{"GET", "/turn", "", 404},
 		{"GET", "/provision?format=linphone", "", 200},
 		{"POST", "/provision", "format=linphone", 200},
@@ -367,6 +368,12 @@ func TestResponseHeaders(t *testing.T) {
 		{"an account when signed out", v.get(t, "/account.html"), 303, page, "Location"},
 		{"sessions when signed out", v.get(t, "/sessions.ashx", html...), 401, page, "Www-Authenticate"},
 		{"sessions", v.get(t, "/sessions.ashx", "Cookie", signedIn.cookies()), 200, json, ""},
+		{"phones when signed out", v.get(t, "/phones.ashx", html...), 401, page, "Www-Authenticate"},
+		{"phones", v.get(t, "/phones.ashx", "Cookie", signedIn.cookies()), 200, json, ""},
+		{"passkeys when signed out", v.get(t, "/passkeys.ashx"), 401, json, "Www-Authenticate"},
+		{"passkeys", v.get(t, "/passkeys.ashx", "Cookie", signedIn.cookies()), 200, json, ""},
+		{"passkey options", v.get(t, "/passkey-options.ashx"), 200, json, ""},
+		{"a page of passkeys", v.get(t, "/passkeys.html", "Cookie", signedIn.cookies()), 200, page, ""},
 		{"a page of sessions when signed out", v.get(t, "/sessions.html"), 303, page, "Location"},
 		{"a page of sessions", v.get(t, "/sessions.html", "Cookie", signedIn.cookies()), 200, page, ""},
 		{"a TURN credential when signed out", v.get(t, "/turn"), 401, json, "Www-Authenticate"},

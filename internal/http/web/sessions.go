@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"net/http"
@@ -48,13 +49,14 @@ func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
 		Seen    time.Time `json:"seen"`
 		Net     string    `json:"net"`
 		Browser string    `json:"browser"`
+		How     string    `json:"how"`
 		Current bool      `json:"current"`
 	}
 	members := make([]member, len(list))
 	for i, x := range list {
 		members[i] = member{
 			hex.EncodeToString(x.ID[:]), x.Began.UTC().Truncate(time.Second), x.Seen.UTC().Truncate(time.Second),
-			x.Net, x.Browser, x.ID == current,
+			x.Net, x.Browser, cmp.Or(string(x.How), "password"), x.ID == current,
 		}
 	}
 	return answer.JSON(w, http.StatusOK, members)
@@ -125,6 +127,7 @@ type listedSession struct {
 	Net             string
 	Began, Seen     time.Time
 	Current         bool
+	How             session.How
 }
 
 // sessionsView is /sessions.html.
@@ -144,7 +147,8 @@ func (s *Site) showSessions(w http.ResponseWriter, r *request, a account.Account
 	for _, x := range list {
 		browser, system, _ := strings.Cut(x.Browser, " on ")
 		v.Sessions = append(v.Sessions, listedSession{
-			hex.EncodeToString(x.ID[:]), browser, system, x.Net, x.Began, x.Seen, x.ID == current,
+			ID: hex.EncodeToString(x.ID[:]), Browser: browser, System: system, Net: x.Net, Began: x.Began, Seen: x.Seen,
+			Current: x.ID == current, How: x.How,
 		})
 	}
 	return s.show(w, sp, "sessions", v)

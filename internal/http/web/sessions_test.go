@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"strings"
@@ -15,6 +16,7 @@ type listedSession struct {
 	Seen    time.Time
 	Net     string
 	Browser string
+	How     string
 	Current bool
 }
 
@@ -52,6 +54,7 @@ func TestSessionList(t *testing.T) {
 	list := s.sessions(t, second, c2, 2)
 	if !list[0].Current || list[1].Current || !list[0].Began.Equal(s.Now()) ||
 		!list[1].Seen.Equal(s.Now().Add(-time.Minute)) || list[0].ID == list[1].ID ||
+		list[0].How != "password" ||
 		!regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(list[0].ID) || !strings.HasSuffix(list[0].Net, "/24") {
 		t.Errorf("listed are %+v", list)
 	}
@@ -157,6 +160,18 @@ func TestSessionsPage(t *testing.T) {
 	}
 	if n := strings.Count(page.body, `name="end"`); n != 2 {
 		t.Errorf("the page has %d buttons", n)
+	}
+	for how, text := range map[string]string{
+		"passkey": "Angemeldet mit einem Passkey: ", "code": "Angemeldet mit Passwort und Code: ",
+		"": "Angemeldet: ", "of a newer program": "Angemeldet: ",
+	} {
+		s.exec(t, `UPDATE session SET how = '`+how+`'`)
+		if got := s.sessions(t, v, cookies, 2)[0].How; got != cmp.Or(how, "password") {
+			t.Errorf("the session began by %q, want %q", got, how)
+		}
+		if page := v.get(t, "/sessions.html?lang=de", "Cookie", cookies).body; strings.Count(page, "<p>"+text) != 2 {
+			t.Errorf("the page does not say %q:\n%s", text, page)
+		}
 	}
 	for range 2 { // the second time, from a page that is out of date
 		a := v.do(t, "POST", "/sessions.ashx?lang=de", "end="+id,

@@ -2,7 +2,9 @@ package web
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,7 +98,8 @@ func readNothing(http.ResponseWriter, *http.Request, *session.Attempt) (struct{}
 }
 
 func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
-	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, r.from, howProved(a))
+	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, cookie(r, deviceCookie), r.from,
+		howProved(a))
 	if errors.Is(err, session.ErrNotActivated) {
 		return s.notActivated(r, a, err)
 	} else if err != nil {
@@ -198,8 +201,41 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 // toLogin redirects to the page for signing in. The fragment is the ID of the text there that says why,
 // or empty.
 func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
-	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html") + fragment
-	http.Redirect(w, r.Request, login, http.StatusSeeOther)
+	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html")
+	if slices.Contains(ownPages, r.URL.Path) {
+		separator := "?"
+		if strings.Contains(login, "?") {
+			separator = "&"
+		}
+		login += separator + nextPrefix + r.URL.Path
+	}
+	http.Redirect(w, r.Request, login+fragment, http.StatusSeeOther)
+}
+
+// ownPages are the pages that a person gets after signing in who was redirected from there. All others
+// get the account page.
+var ownPages = []string{
+	"/password.html", sessionsPage, "/profile.html", "/two-step.html", "/passkeys.html", "/leave.html",
+}
+
+// nextPrefix begins the part of the query of /login.html that names one of ownPages.
+const nextPrefix = "next="
+
+// loginPage shows the form for signing in. The page after it is one of ours in any case, whatever the
+// address asks for.
+func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
+	next, variant := "/account.html", ""
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		path, ok := strings.CutPrefix(pair, nextPrefix)
+		if ok && slices.Contains(ownPages, path) {
+			next, variant = path, "&"+pair
+		}
+	}
+	return s.writeCached(w, r, "login", variant, func(t *tenant.Tenant, f frame) any {
+		f.Keep = template.URL(variant)
+		_, passkeys := account.Party(t)
+		return loginPage{f, next, passkeys}
+	})
 }
 
 // signedIn returns the account of the person who is signed in. Where the platform requires a second factor that

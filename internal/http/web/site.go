@@ -19,6 +19,7 @@ import (
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
@@ -28,6 +29,8 @@ type Deps struct {
 	Tenants       *tenant.Table
 	Accounts      *account.Service
 	Authenticator *session.Authenticator
+	// Phones knows which phone servers asked for an account. It is nil if none can.
+	Phones *sipserver.Registry
 	// Captcha returns the issuer for the present signing keys.
 	Captcha func() *captcha.Issuer
 	Links   *provision.Links
@@ -106,14 +109,21 @@ func (s *Site) routes() map[string]route {
 		"/resend.ashx":   {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
 		"/signout.ashx":  {post: s.signout},
 		"/sessions.ashx": {get: s.listSessions, post: s.endSessions},
+		"/phones.ashx":   {get: s.listPhones},
 		"/decline.ashx":  {post: s.decline, api: true},
 		"/decline.html":  {get: s.declinePage, post: s.declineByPage},
 		"/password.ashx": {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
-		"/two-step.ashx": {post: proved(s, audit.TwoStepBegin, readTwoStep, s.twoStep), api: true},
-		twoStepPage:      {get: s.personal(s.showTwoStep)},
+		"/two-step.ashx":        {post: proved(s, audit.TwoStepBegin, readTwoStep, s.twoStep), api: true},
+		twoStepPage:             {get: s.personal(s.showTwoStep)},
+		"/passkey-options.ashx": {get: s.passkeyOptions},
+		"/passkey.ashx":         {post: s.passkeySignIn},
+		"/passkeys.ashx":        {get: s.listPasskeys, post: s.changePasskeys},
+		"/passkey-new.ashx":     {post: proved(s, audit.PasskeyAdd, readNothing, s.newPasskey), api: true},
+		"/passkey-remove.ashx":  {post: proved(s, audit.PasskeyRemove, readPasskeyID, s.removePasskey), api: true},
+		passkeysPage:            {get: s.personal(s.showPasskeys)},
 
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
@@ -130,8 +140,7 @@ func (s *Site) routes() map[string]route {
 				return signupPage{f, t.Sender(), t.Activation == tenant.ActivationConfirm}
 			}), "signedin", func(f frame) any { return signedInPage{f} })},
 		"/login.html": {get: s.unlessSignedIn(
-			s.cachedPage("login", func(_ *tenant.Tenant, f frame) any { return loginPage{f} }),
-			"signedin", func(f frame) any { return signedInPage{f} })},
+			s.loginPage, "signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html":  {get: s.personal(s.accountPage)},
 		"/password.html": {get: s.personal(s.passwordPage)},
 		sessionsPage:     {get: s.personal(s.showSessions)},

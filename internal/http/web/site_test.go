@@ -42,6 +42,7 @@ import (
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
+	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
 	"dialtone/internal/turn"
@@ -64,6 +65,7 @@ type testServer struct {
 	mu            sync.Mutex
 	mail          map[string]message // parsed, by file name
 	authenticator *session.Authenticator
+	phones        *sipserver.Registry
 }
 
 // options are what a test changes in a server.
@@ -150,10 +152,12 @@ func (s *testServer) start(t testing.TB) {
 		Now:        s.Now,
 		Signatures: func() *session.Signatures { return session.NewSignatures(s.SignRing) },
 	})
+	s.phones = sipserver.NewRegistry(s.RegistryDeps())
 	deps := web.Deps{
 		Tenants:        s.Tenants,
 		Accounts:       s.Accounts,
 		Authenticator:  s.authenticator,
+		Phones:         s.phones,
 		Captcha:        s.AccountDeps.Captcha,
 		TrustedProxies: s.options.proxies,
 		Log:            s.Logger,

@@ -45,24 +45,28 @@ func (s *Site) show(w http.ResponseWriter, sp pageLanguage, name string, data an
 // cachedPage returns a handler for a page that is the same for all visitors of a tenant who read
 // the same language.
 func (s *Site) cachedPage(name string, data func(*tenant.Tenant, frame) any) handler {
-	return func(w http.ResponseWriter, r *request) error {
-		sp := s.pageLanguage(r)
-		page, err := s.cache.page(r.tenant, name, sp, func() (asset, error) {
-			html, err := s.pages.render(sp.tag, name, data(r.tenant, s.switching(r.tenant, sp)))
-			page := newAsset(answer.HTMLType[0], html)
-			page.vary = varyPage
-			return page, err
-		})
-		if err != nil {
-			return err
-		}
-		// A browser keeps the page and revalidates it each time: the realm in it must never be an
-		// old one.
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header()["Permissions-Policy"] = permissions
-		page.answer(w, r.Request)
-		return nil
+	return func(w http.ResponseWriter, r *request) error { return s.writeCached(w, r, name, "", data) }
+}
+
+// writeCached writes a page as cachedPage does, in one of several variants.
+func (s *Site) writeCached(
+	w http.ResponseWriter, r *request, name, variant string, data func(*tenant.Tenant, frame) any,
+) error {
+	sp := s.pageLanguage(r)
+	page, err := s.cache.page(r.tenant, name+variant, sp, func() (asset, error) {
+		html, err := s.pages.render(sp.tag, name, data(r.tenant, s.switching(r.tenant, sp)))
+		page := newAsset(answer.HTMLType[0], html)
+		page.vary = varyPage
+		return page, err
+	})
+	if err != nil {
+		return err
 	}
+	// A browser keeps the page and revalidates it each time: the realm in it must never be an old one.
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header()["Permissions-Policy"] = permissions
+	page.answer(w, r.Request)
+	return nil
 }
 
 // unlessSignedIn returns a handler that shows the public page, or to a person who is signed in the page
@@ -182,6 +186,10 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 			}
 			p.Phone = &recommended
 		}
+	}
+	var err error
+	if p.Asked, err = s.newAsked(r, a); err != nil {
+		return err
 	}
 	return s.show(w, sp, "account", p)
 }

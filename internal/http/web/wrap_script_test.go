@@ -32,10 +32,11 @@ func (s *pageServer) onLongHost(t *testing.T) []string {
 		"/long/home":   {"home", homePage{f}},
 		"/long/in":     {"home", homePage{in}},
 		"/long/signup": {"signup", signupPage{frame: f, MailFrom: "no-reply@mail." + host}},
-		"/long/login":  {"login", loginPage{f}},
+		"/long/login":  {"login", loginPage{f, "/account.html", true}},
 		"/long/account": {"account", accountPage{
 			in, "Maximilian Schwarzenberger", "maximilian.schwarzenberger@example.org",
 			sipSettings{"alex", host, "", "sip.example.org:5061", "TLS"}, &linphone, nil, nil,
+			&asked{[]askedServer{{Name: "kamailio-registrar-1.maximilian-schwarzenberger.example.org"}}},
 		}},
 	} {
 		paths = append(paths, path)

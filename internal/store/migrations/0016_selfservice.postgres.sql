@@ -49,3 +49,13 @@ CREATE TABLE last_lookup (
 	at      BIGINT NOT NULL,
 	PRIMARY KEY (account, server, how)
 );
+
+-- Browsers and networks that signed in without a device token.
+CREATE TABLE known_browser (
+	account BYTEA NOT NULL REFERENCES account (uid) ON DELETE CASCADE,
+	net     TEXT COLLATE "C" NOT NULL,
+	browser TEXT COLLATE "C" NOT NULL,
+	until   BIGINT NOT NULL, -- until when it is remembered
+	PRIMARY KEY (account, net, browser)
+);
+CREATE INDEX known_browser_until ON known_browser (until);

@@ -51,6 +51,7 @@ var copied = []table{
 	{"forgotten", []string{"id"}, []string{"id", "tenant", "who", "net", "at"}},
 	{"session", []string{"account", "id"}, []string{"id", "account", "epoch", "began", "seen", "until", "net",
 		"browser", "how"}},
+	{"known_browser", []string{"account", "net", "browser"}, []string{"account", "net", "browser", "until"}},
 	{"totp", []string{"account"}, []string{"account", "sealed", "made", "since", "step"}},
 	{"recovery_code", []string{"account", "code"}, []string{"account", "code"}},
 	{"passkey", []string{"id"}, []string{"id", "account", "rp", "name", "sealed", "made", "used"}},

@@ -108,6 +108,8 @@ func fillStore(t *testing.T, s *testStore) {
 			SELECT uid, uid, 1, 2, 3, 4, '192.0.2.0/24', 'Firefox' FROM account WHERE username = 'active';
 			INSERT INTO totp (account, sealed, made, since, step)
 			SELECT uid, x'01', 1, 2, 3 FROM account WHERE username = 'active';
+			INSERT INTO known_browser (account, net, browser, until)
+				SELECT uid, '192.0.2.0/24', 'curl', 90 FROM account WHERE username = 'active';
 			INSERT INTO recovery_code (account, code) SELECT uid, x'01' FROM account WHERE username = 'active';
 			INSERT INTO passkey (id, account, rp, name, sealed, made, used)
 			SELECT x'01', uid, 'a.test', 'key', x'02', 1, 2 FROM account WHERE username = 'active';

@@ -64,7 +64,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"States", stateTests}, {"Closed names", nameTests}, {"Audit trail", trailTests}, {"Orphans", orphanTests},
 		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
 		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
-		{"List of sessions", listTests},
+		{"List of sessions", listTests}, {"New browsers", newBrowserTests},
+		{"Last look-ups", lastLookupTests}, {"Passkeys", passkeyTests},
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
 		{"Authenticator apps", appTests}, {"Codes", codeTests},
 	} {

@@ -23,7 +23,8 @@ import (
 // Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
 // had been executed at one moment between its start and its end. Clients create, activate, confirm,
 // decline, enable, disable, delete and find accounts with a few user names, replace links and undo
-// that, set passwords by proof and by link, and record, list and end sessions, while days pass. The store
+// that, set passwords by proof and by link, say that a change was not theirs, and record, list and end
+// sessions, some with a message about a new browser, while days pass. The store
 // is closed and opened again several times. Then porcupine searches the history of each user name for an
 // order of the calls that explains all answers, and the test fails if there is none.
 func Linearizable(
@@ -91,7 +92,7 @@ func (h *history) wantSuccess() {
 		}
 	}
 	byLink, ended := succeeded[readReset]+succeeded[resetPassword], succeeded[end]+succeeded[endOthers]
-	if succeeded[setPassword] == 0 || succeeded[addReset] == 0 || byLink == 0 || ended == 0 {
+	if succeeded[notMe] == 0 || succeeded[setPassword] == 0 || succeeded[addReset] == 0 || byLink == 0 || ended == 0 {
 		h.Errorf("some calls never succeeded: %v", succeeded)
 	}
 }
@@ -116,6 +117,7 @@ const (
 	resetPassword operation = "set password by link"
 	addReset      operation = "add reset link"
 	readReset     operation = "read reset link"
+	notMe         operation = "not me"
 	record        operation = "record session"
 	sessions      operation = "list sessions"
 	end           operation = "end session"
@@ -134,10 +136,21 @@ type request struct {
 
 	passwords int64     // that of the account whose password was proved, for setPassword
 	sealed    string    // the credential that create, setPassword and resetPassword set
-	until     time.Time // when the link of addReset expires
+	until     time.Time // when the link of addReset or the reset link of notMe expires
+	next      [32]byte  // the reset link that notMe makes
+	notice    notMeLink // in the message of setPassword, resetPassword and record, or zero
 	unsent    bool      // addReset makes a link without a message
 	session   listed    // that record and endOthers add and end ends; sessions lists those of its epoch
 }
+
+// notMeLink is the link in a message about a change. A later kind of message whose link undoes more (the
+// change of an address, or of a second factor) needs a field for that here.
+type notMeLink struct {
+	link  [32]byte
+	until int64 // as UnixMicro
+}
+
+func notMeOf(n account.Notice) notMeLink { return notMeLink{n.Token, n.Until.UnixMicro()} }
 
 // listed is a session in the list of an account.
 type listed struct {
@@ -155,6 +168,7 @@ type result struct {
 	passwords, epoch int64
 	sealed           string
 	sessions         string // the IDs of listed sessions, sorted and concatenated
+	noticed          bool   // record added a message about a new browser
 }
 
 // history records the calls of all clients. They share a clock, which sometimes jumps by days.
@@ -167,6 +181,7 @@ type history struct {
 	operations []porcupine.Operation
 	links      []link
 	resets     []resetLink
+	notMe      []ownLink // in messages about changes
 	sessions   []ownSession
 	known      map[string]account.Account // the active accounts that were returned last, by user
 }
@@ -175,6 +190,12 @@ type history struct {
 type resetLink struct {
 	user   string
 	notice account.Notice
+}
+
+// ownLink is the link in a message about a change to the account of a user.
+type ownLink struct {
+	user  string
+	token [32]byte
 }
 
 // ownSession is a session of a user.
@@ -285,8 +306,14 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 		err: canonical(err), uid: a.UID, disabled: a.Disabled, active: !a.Pending(), confirmed: !a.Confirmed.IsZero(),
 		email: a.Email, passwords: a.Passwords, epoch: a.Epoch, sealed: string(a.Sealed),
 	}
-	if c.op == sessions {
+	switch c.op {
+	case sessions:
 		out.sessions = a.Name
+	case record:
+		out.noticed = a.Name == notedAs
+	}
+	if err == nil && c.notice != (notMeLink{}) && (c.op != record || out.noticed) {
+		h.notMe = append(h.notMe, ownLink{c.user, c.notice.link})
 	}
 	h.operations = append(h.operations, porcupine.Operation{
 		ClientId: client, Input: c, Call: int64(called), Output: out, Return: int64(returned),
@@ -324,7 +351,7 @@ func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, er
 	switch n := rng.IntN(10); {
 	case n < 2 && known:
 		c.op, c.sealed = setPassword, fmt.Sprintf("new %x", newID())
-		p := newPassword(a, c.sealed, c.at)
+		p := h.password(c, a)
 		return func() (account.Account, error) { return h.SetPassword(h.ctx, p, c.at) }
 	case n == 2 && (known || rng.IntN(4) == 0):
 		c.op = addReset
@@ -358,9 +385,19 @@ func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, er
 			}
 		}
 		c.op, c.sealed = resetPassword, fmt.Sprintf("new %x", newID())
-		p := newPassword(a, c.sealed, c.at)
+		p := h.password(c, a)
 		p.Link = &l.notice.Token
 		return func() (account.Account, error) { return h.SetPassword(h.ctx, p, c.at) }
+	case n == 5 && rng.IntN(2) == 0:
+		l, ok := recent(h.notMe, rng, 3)
+		if !ok {
+			return nil
+		}
+		n := unsent(c.at)
+		n.Until = c.at.AddDate(0, 0, 7)
+		c.op, c.user, c.link, c.next, c.until = notMe, l.user, l.token, n.Token, n.Until
+		h.resets = append(h.resets, resetLink{c.user, n})
+		return func() (account.Account, error) { return h.NotMe(h.ctx, h.tenant, c.link, n, c.at) }
 	case n == 5 && known:
 		c.op = endOthers
 		own := newRecord(a, noon)
@@ -389,24 +426,50 @@ func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, er
 		}
 	case n == 8 && known && rng.IntN(3) > 0:
 		r := newRecord(a, noon)
+		if rng.IntN(2) == 0 {
+			r = signIn(a, "192.0.2.0/24", fmt.Sprintf("%x", r.ID), c.at.Add(session.SettlingTime))
+			r.Began, r.Seen = noon, noon
+			r.New.Notice.Until = c.at.AddDate(0, 0, 7)
+			c.notice = notMeOf(r.New.Notice)
+		}
 		h.sessions = append(h.sessions, ownSession{c.user, r})
 		c.op, c.session.id = record, r.ID
-		return func() (account.Account, error) { return none, h.RecordSessions(h.ctx, []session.Record{r}) }
+		return func() (account.Account, error) { return h.recordSession(r) }
 	case n >= 8:
 		own, ok := recent(h.sessions, rng, 4)
 		if !ok {
 			return nil
 		}
 		r := own.record
+		r.New = nil
 		c.user, c.uid, c.session = own.user, r.Account, listed{r.ID, r.Epoch}
 		if n == 8 {
 			c.op = record
-			return func() (account.Account, error) { return none, h.RecordSessions(h.ctx, []session.Record{r}) }
+			return func() (account.Account, error) { return h.recordSession(r) }
 		}
 		c.op = end
 		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID) }
 	}
 	return nil
+}
+
+// recordSession records a session. The name of the account that it returns is notedAs if a message was added.
+func (h *history) recordSession(r session.Record) (a account.Account, err error) {
+	added, err := h.RecordSessions(h.ctx, []session.Record{r})
+	if len(added) > 0 {
+		a.Name = notedAs
+	}
+	return a, err
+}
+
+const notedAs = "noticed"
+
+// password returns the change of a password of an account that a request makes. Its message has a link.
+func (h *history) password(c *request, a account.Account) account.PasswordChange {
+	p := newPassword(a, c.sealed, c.at)
+	p.Notice.Until = c.at.AddDate(0, 0, 7)
+	c.notice = notMeOf(p.Notice)
+	return p
 }
 
 // recent returns one of the last n elements of a list, or false if it is empty.
@@ -455,6 +518,33 @@ type nameState struct {
 	mailed, unsent   reset  // the reset links with and without a message
 	sessions         string // the recorded ones of the epoch, sorted and concatenated
 	ended            string // those that End has ended, sorted and concatenated
+	notMe            string // the links in messages about changes, each with its end, sorted and concatenated
+}
+
+// withNotMe returns a state with another link of a message about a change.
+func (s nameState) withNotMe(l notMeLink) nameState {
+	list := append(splitNotMe(s.notMe), fmt.Sprintf("%s%016x", l.link[:], l.until))
+	slices.Sort(list)
+	s.notMe = strings.Join(list, "")
+	return s
+}
+
+// withoutNotMe returns a state without such a link, and reports whether it was there and had not expired.
+func (s nameState) withoutNotMe(link [32]byte, at time.Time) (nameState, bool) {
+	list := splitNotMe(s.notMe)
+	i := slices.IndexFunc(list, func(one string) bool { return strings.HasPrefix(one, string(link[:])) })
+	if i < 0 || list[i][32:] <= fmt.Sprintf("%016x", at.UnixMicro()) {
+		return s, false
+	}
+	s.notMe = strings.Join(slices.Delete(list, i, i+1), "")
+	return s, true
+}
+
+func splitNotMe(links string) (list []string) {
+	for one := range slices.Chunk([]byte(links), 32+16) {
+		list = append(list, string(one))
+	}
+	return list
 }
 
 // has reports whether an ID is one of several that are concatenated.
@@ -525,8 +615,17 @@ var oneName = porcupine.Model{
 			// A call that recorded the session when it ended may have left its record, which nothing lists.
 			return out.err == nil || out.err == session.ErrNoSession, s
 		}
+		if c.op == notMe && want != nil && (s.held && out.err == account.ErrHeld || s.closed && out.err == errAbsent) {
+			return true, s // the account was disabled or deleted after its link was read
+		}
 		if want != out.err {
 			return false, s
+		}
+		if out.noticed {
+			if next.uid != c.uid || next.closed || next.held || !next.active {
+				return false, s
+			}
+			next = next.withNotMe(c.notice)
 		}
 		if want == nil && out.uid != (account.UID{}) && c.op != create {
 			if out.email != next.email || out.uid != next.uid || out.active != next.active ||
@@ -597,6 +696,14 @@ func (s nameState) after(c request) (nameState, error) {
 		}
 		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
 		return s, nil
+	case notMe:
+		next, ok := s.withoutNotMe(c.link, c.at)
+		if !ok {
+			return s, account.ErrLinkUsed
+		}
+		next.epoch, next.sessions = s.epoch+1, ""
+		next.mailed, next.unsent = reset{}, reset{c.next, c.until}
+		return next, nil
 	case readReset:
 		if !s.exists(c.at) || s.held || !s.mailed.opens(c) && !s.unsent.opens(c) {
 			return s, account.ErrLinkUsed
@@ -631,6 +738,7 @@ func (s nameState) after(c request) (nameState, error) {
 		}
 		s.passwords, s.epoch, s.sealed = s.passwords+1, s.epoch+1, c.sealed
 		s.mailed, s.sessions = reset{}, ""
+		s = s.withNotMe(c.notice)
 	case resend:
 		switch {
 		case s.held:
@@ -669,12 +777,12 @@ func (s nameState) after(c request) (nameState, error) {
 		s.active, s.held = true, false
 	case disable:
 		s.held, s.epoch, s.sessions = true, s.epoch+1, ""
-		s.mailed, s.unsent = reset{}, reset{}
+		s.mailed, s.unsent, s.notMe = reset{}, reset{}, ""
 	case remove:
 		if !s.active {
 			return nameState{}, nil
 		}
-		s.closed, s.epoch, s.sessions = true, s.epoch+1, ""
+		s.closed, s.epoch, s.sessions, s.notMe = true, s.epoch+1, "", ""
 	}
 	return s, nil
 }

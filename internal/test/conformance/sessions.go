@@ -19,6 +19,14 @@ func newRecord(a account.Account, at time.Time) session.Record {
 	}
 }
 
+// recordSessions records sessions, and returns those whose notices were added.
+func (t *test) recordSessions(list ...session.Record) []session.Noticed {
+	t.Helper()
+	added, err := t.RecordSessions(t.ctx, list)
+	t.must(err)
+	return added
+}
+
 // begin records n sessions of an account that begin a minute apart, and returns them, the last one
 // first.
 func (t *test) begin(a account.Account, n int, at time.Time) (list []session.Record) {
@@ -26,7 +34,7 @@ func (t *test) begin(a account.Account, n int, at time.Time) (list []session.Rec
 	for i := range n {
 		list = append(list, newRecord(a, at.Add(time.Duration(i)*time.Minute)))
 	}
-	t.must(t.RecordSessions(t.ctx, list))
+	t.recordSessions(list...)
 	slices.Reverse(list)
 	return list
 }
@@ -61,11 +69,11 @@ var listTests = []testCase{
 		t.wantSessions(b, noon)
 		used := list[2]
 		used.Seen, used.Net, used.Browser = noon.Add(time.Hour+tick), "2001:db8::/48", "Safari on Mac"
-		t.must(t.RecordSessions(t.ctx, []session.Record{used}))
+		t.recordSessions(used)
 		t.wantSessions(a, used.Seen, used, list[0], list[1])
 		older := used
 		older.Seen, older.Net = noon.Add(time.Minute), "198.51.100.0/24"
-		t.must(t.RecordSessions(t.ctx, []session.Record{older}))
+		t.recordSessions(older)
 		t.wantSessions(a, used.Seen, used, list[0], list[1])
 		_, seen, err := t.Revoked(t.ctx, a.UID, used.ID, session.RevokedUntil(used.Began)...)
 		t.must(err)
@@ -82,8 +90,8 @@ var listTests = []testCase{
 		for i := range 141 { // not a sum of few statements
 			all = append(all, newRecord(accounts[i%3], noon.Add(time.Duration(i)*time.Second)))
 		}
-		t.must(t.RecordSessions(t.ctx, nil))
-		t.must(t.RecordSessions(t.ctx, all))
+		t.recordSessions()
+		t.recordSessions(all...)
 		for _, a := range accounts {
 			list, err := t.Sessions(t.ctx, a.UID, a.Epoch, noon)
 			t.must(err)
@@ -110,7 +118,7 @@ var listTests = []testCase{
 		t.wantSessions(a, noon.Add(session.Idle-tick), list...)
 		t.wantSessions(a, noon.Add(session.Idle))
 		list[0].Seen = noon.Add(session.Life - time.Hour)
-		t.must(t.RecordSessions(t.ctx, list))
+		t.recordSessions(list...)
 		t.wantSessions(a, noon.Add(session.Life-tick), list...)
 		t.wantSessions(a, noon.Add(session.Life))
 		for _, c := range []struct {
@@ -132,7 +140,7 @@ var listTests = []testCase{
 		t.must(t.Revoke(t.ctx, a.UID, list[0].ID, session.RevokedUntil(list[0].Began)...))
 		t.wantSessions(a, noon, list[1])
 		list[0].Seen = noon.Add(time.Hour)
-		t.must(t.RecordSessions(t.ctx, list))
+		t.recordSessions(list...)
 		t.wantSessions(a, noon, list[1])
 		_, seen, err := t.Revoked(t.ctx, a.UID, list[0].ID, noon)
 		t.must(err)
@@ -225,7 +233,7 @@ var listTests = []testCase{
 		for _, x := range []account.Account{unknown, past, held, gone, a} {
 			list = append(list, newRecord(x, noon))
 		}
-		t.must(t.RecordSessions(t.ctx, list))
+		t.recordSessions(list...)
 		for _, x := range []account.Account{unknown, past, held, gone} {
 			t.wantSessions(x, noon)
 		}
@@ -250,7 +258,7 @@ var listTests = []testCase{
 			a := t.active(user)
 			list := t.begin(a, 1, noon)
 			t.must(change(a))
-			t.must(t.RecordSessions(t.ctx, list)) // its use was being recorded meanwhile
+			t.recordSessions(list...) // its use was being recorded meanwhile
 			a.Epoch++
 			t.wantSessions(a, noon)
 			t.wantErr(t.End(t.ctx, a.UID, a.Epoch, list[0].ID), session.ErrNoSession)
@@ -262,7 +270,10 @@ var listTests = []testCase{
 			list = append(list, newRecord(t.active(fmt.Sprint("ann", i)), noon))
 		}
 		slices.SortFunc(list, func(a, b session.Record) int { return slices.Compare(a.Account[:], b.Account[:]) })
-		got := t.concurrently(8, func(int) error { return t.RecordSessions(t.ctx, list) })
+		got := t.concurrently(8, func(int) error {
+			_, err := t.RecordSessions(t.ctx, list)
+			return err
+		})
 		if got[succeeded] != 8 {
 			t.Errorf("got %v", got)
 		}

@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
+	"dialtone/internal/session"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/crashfs"
@@ -53,6 +54,7 @@ type harness struct {
 	pickup   *pickup.Dir
 	accounts *account.Service
 	outbox   *outbox.Outbox
+	sessions *session.Authenticator
 	tenant   *tenant.Tenant
 	issuer   *captcha.Issuer
 	now      func() time.Time
@@ -90,6 +92,9 @@ func (u *recordingStore) UndoResend(ctx context.Context, r account.LinkReplaceme
 	return u.record("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
 }
 
+// errNotAnswered is the error with which a reset link is reported before the store is asked for it.
+var errNotAnswered = errors.New("not answered yet")
+
 // noticesKey is the context key of a function that withNotices sets.
 type noticesKey struct{}
 
@@ -115,9 +120,28 @@ func (u *recordingStore) SetPassword(
 func (u *recordingStore) AddResetLink(
 	ctx context.Context, r account.NewResetLink, now time.Time,
 ) (account.Account, error) {
+	notify(ctx, r.User, r.Notice, errNotAnswered)
 	a, err := u.Store.AddResetLink(ctx, r, now)
 	notify(ctx, r.User, r.Notice, err)
 	return a, err
+}
+
+func (u *recordingStore) NotMe(
+	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+) (account.Account, error) {
+	a, err := u.Store.NotMe(ctx, tenant, token, n, now)
+	notify(ctx, a.User, n, err)
+	return a, err
+}
+
+func (u *recordingStore) RecordSessions(ctx context.Context, list []session.Record) ([]session.Noticed, error) {
+	added, err := u.Store.RecordSessions(ctx, list)
+	for _, r := range list {
+		if r.New != nil && (err != nil || len(added) > 0) {
+			notify(ctx, "", r.New.Notice, err)
+		}
+	}
+	return added, err
 }
 
 // failed reports whether the store wants the process to end.
@@ -200,16 +224,28 @@ func (h *harness) start(relayed bool) (flushErr, err error) {
 		Store: h.undo, Outbox: h.outbox, Captcha: func() *captcha.Issuer { return h.issuer },
 		SealRing: ring, Passwords: throttle.NewPasswords(h.now), Log: log, Now: h.now,
 	})
+	h.newSessions()
 	if err := h.outbox.Recover(ctx); err != nil {
 		return nil, err
 	}
 	return h.outbox.Flush(ctx), nil
 }
 
+// newSessions replaces the Authenticator by one that has nothing to write. Its clock is ahead, so that nobody has
+// just activated an account.
+func (h *harness) newSessions() {
+	h.sessions = session.NewAuthenticator(session.Deps{
+		Accounts: h.accounts, Store: h.undo, Notices: h.accounts, Passwords: throttle.NewPasswords(h.now),
+		Signatures: func() *session.Signatures { return session.NewSignatures(ring) },
+		Now:        func() time.Time { return h.now().Add(session.SettlingTime) },
+	})
+}
+
 // request is a request of a client or an operator.
 type request struct {
 	// signup, activate, confirm, resend, decline, disable, enable, delete, backup, password (a change by
-	// proof), reset (one by a link), forgot, or link (the server made a reset link)
+	// proof), reset (one by a link), forgot, link (the server made a reset link), not-me, signin, or
+	// end-others (the end of all other sessions)
 	what string
 	user string
 
@@ -222,10 +258,13 @@ type request struct {
 	rightCaptcha bool
 	resent       bool // whether a resend for the account was requested later
 
-	token string // of an activation, confirmation or reset, or of the valid link before a resend
+	token string // of an activation, confirmation, reset or not-me, or of the valid link before a resend
+	// session is the token of the session that signin began, or that goes on after end-others.
+	session string
 
-	// ha1 is that of the new password. notice is the message of a change or of a reset link, and zero if
-	// the store was not asked for it.
+	// ha1 is that of the new password. notice is the message of a change or of a reset link, the reset link
+	// of not-me, or the message about a new browser. It is zero if the store was not asked for it, or said that
+	// there is none.
 	ha1    digest.HA1
 	notice account.Notice
 
@@ -310,8 +349,8 @@ func (t *transcript) at(moment int) *transcript {
 func (t *transcript) key() string {
 	var b strings.Builder
 	for _, d := range t.requests {
-		fmt.Fprintf(&b, "%v %s %s %x %x %t %t %t %d %t %t;", d, d.email, d.token, d.proof.Nonce,
-			d.notice.Message, d.answered, d.err == nil, d.open(),
+		fmt.Fprintf(&b, "%v %s %s %s %x %x %t %t %t %d %t %t;", d, d.email, d.token, d.session, d.proof.Nonce,
+			d.notice.Token, d.answered, d.err == nil, d.open(),
 			fault.KindOf(d.err), d.mayRemain(false), d.resent)
 	}
 	fmt.Fprint(&b, t.tokens)
@@ -502,6 +541,63 @@ func (t *transcript) password(h *harness, user, token string) *request {
 	return d
 }
 
+// signIn signs a user in with a new browser in a network of its own, and writes the session's record.
+func (t *transcript) signIn(h *harness, user string) *request {
+	serial := t.serial()
+	d := t.begin(h, &request{what: "signin", user: user})
+	a, err := h.store.Find(ctx, h.tenant.ID, user, h.now())
+	if err == nil {
+		var g session.Grant
+		from := account.Origin{Addr: netip.AddrFrom4([4]byte{12, byte(serial >> 8), byte(serial), 1})}
+		g, err = h.sessions.SignIn(ctx, h.tenant, a, "", from, session.ByPassword)
+		d.session = g.Session
+	}
+	if err == nil {
+		ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
+		if err = h.sessions.Flush(ctx); err != nil {
+			h.newSessions() // what could not be written is no longer tried
+		}
+	}
+	t.end(h, d, err)
+	return d
+}
+
+// endOthers ends all sessions of a user but the one with a token.
+func (t *transcript) endOthers(h *harness, user, token string) *request {
+	d := t.begin(h, &request{what: "end-others", user: user, token: token})
+	next, err := h.sessions.EndOthers(ctx, h.tenant, token, account.Origin{})
+	d.session = next
+	t.end(h, d, err)
+	return d
+}
+
+// notMe opens the link in a message about a change to the account of a user. Messages of later kinds, whose
+// links also undo the change of an address or of a second factor, need a promise of their own.
+func (t *transcript) notMe(h *harness, user, token string) *request {
+	d := t.begin(h, &request{what: "not-me", user: user, token: token})
+	ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
+	_, err := h.accounts.NotMe(ctx, h.tenant, token, account.Origin{})
+	t.end(h, d, err)
+	return d
+}
+
+// linkTo returns the token in the message of a kind to a user, or "".
+func (t *transcript) linkTo(h *harness, user string, kind mailmsg.Kind) string {
+	if token := t.tokens[string(kind)+" "+user]; token != "" {
+		return token
+	}
+	f, err := h.inspect()
+	if err != nil {
+		return ""
+	}
+	for _, m := range f.changes {
+		if a := f.accounts[m.to]; a.User == user && m.kind == kind {
+			return m.token
+		}
+	}
+	return ""
+}
+
 // noted records the message of a change.
 func (t *transcript) noted(d *request, n account.Notice) {
 	t.mu.Lock()
@@ -525,9 +621,13 @@ func (t *transcript) forgot(h *harness, user, email string) {
 // serveForgotten sends reset links to those who asked for one. Each is a request of its own, since those
 // who ask are answered before.
 func (t *transcript) serveForgotten(h *harness) error {
+	var d *request
 	ctx := withNotices(func(user string, n account.Notice, err error) {
-		d := t.begin(h, &request{what: "link", user: user, notice: n})
-		t.end(h, d, err)
+		if errors.Is(err, errNotAnswered) {
+			d = t.begin(h, &request{what: "link", user: user, notice: n})
+		} else {
+			t.end(h, d, err)
+		}
 	})
 	return h.accounts.ServeForgotten(ctx, func(int64) (*tenant.Tenant, bool) { return h.tenant, true })
 }
@@ -615,8 +715,11 @@ func readMessage(f *crashfs.FS, p string) (message, error) {
 	}
 	for kind, before := range map[mailmsg.Kind]string{
 		mailmsg.Activation: "/activate.ashx?token=", mailmsg.Reset: "/reset.html?token=",
-		mailmsg.PasswordChanged: "/not-me.html?token=",
+		mailmsg.PasswordChanged: "/not-me.html?token=", mailmsg.NewBrowser: "/not-me.html?token=",
 	} {
+		if strings.Contains(read.Header.Get("Subject"), "sign-in") != (kind == mailmsg.NewBrowser) {
+			continue
+		}
 		_, rest, found := strings.Cut(text, before)
 		if !found {
 			continue
@@ -671,6 +774,11 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) er
 	}
 	for _, d := range t.requests {
 		switch d.what {
+		case "signin":
+			changes[d.notice.Message.String()] = true
+			if d.notice.Kind != "" {
+				h.promiseMessage(d, f, running, wrong)
+			}
 		case "password", "reset", "link":
 			changes[d.notice.Message.String()] = true
 			h.promiseMessage(d, f, running, wrong)
@@ -777,6 +885,103 @@ func (h *harness) promisePassword(
 	}
 }
 
+// began is a session, with whether it may count, and whether it must.
+type began struct {
+	request   *request
+	may, must bool
+}
+
+// promiseSessions checks that the sessions of a signup's account count until they were ended, that the record
+// of one that began with a new browser is there if and only if the message is, and that what "not me" does
+// happened completely or not at all.
+func (h *harness) promiseSessions(
+	t *transcript, signup *request, a account.Account, f *found, running bool, wrong func(string, ...any),
+) {
+	var list []began
+	var notMe *request // the last one whose reset link nothing has replaced since
+	var before []began // its sessions, as they were before
+	for _, d := range t.after(signup) {
+		if !d.done() && !d.mayRemain(running) && d.what != "signin" {
+			continue
+		}
+		switch d.what {
+		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline":
+			if d.what == "not-me" {
+				notMe, before = d, slices.Clone(list)
+			} else if d.what != "password" {
+				notMe = nil
+			}
+			for i := range list {
+				list[i].may, list[i].must = list[i].may && !d.done(), false
+			}
+		}
+		if d.session != "" { // a session counts whether or not it has a record
+			list = append(list, began{d, true, d.what == "signin" || d.done()})
+		}
+	}
+	records, err := h.store.Sessions(ctx, a.UID, a.Epoch, h.now())
+	if err != nil {
+		wrong("%s: list the sessions: %v", signup, err)
+	}
+	messages := 0
+	for _, m := range f.changes {
+		if m.kind == mailmsg.NewBrowser && m.to == a.Email {
+			messages++
+		}
+	}
+	for _, s := range list {
+		d, counts := s.request, h.counts(s.request, wrong)
+		switch {
+		case counts && !s.may:
+			wrong("the session of %s counts after it was ended", d)
+		case !counts && s.must && !a.Disabled && h.now().Sub(d.when) < session.Idle:
+			wrong("the session of %s does not count", d)
+		}
+		if d.what != "signin" || !s.must || a.Disabled || h.now().Sub(d.when) >= session.Idle-session.SettlingTime {
+			continue
+		}
+		network := "12." // of signIn
+		listed := slices.ContainsFunc(records, func(r session.Record) bool {
+			return r.Net == d.notice.Net && strings.HasPrefix(r.Net, network)
+		})
+		_, message := f.changes[d.notice.Message.String()]
+		switch {
+		case d.notice.Kind == "" || messages >= session.MaxNotices: // no message, or perhaps none
+		case d.done() && !listed:
+			wrong("%s succeeded, but has no record", d)
+		case !d.done() && listed != message:
+			wrong("%s was answered %v: record %t, message %t", d, d.err, listed, message)
+		}
+	}
+	if notMe == nil || notMe.notice.Kind == "" || a.Disabled || !h.now().Before(notMe.notice.Until) {
+		return
+	}
+	_, _, err = h.store.ResetLink(ctx, h.tenant.ID, notMe.notice.Token, h.now())
+	there := err == nil
+	if !there && !errors.Is(err, account.ErrLinkUsed) {
+		wrong("%s: read the link: %v", notMe, err)
+	}
+	if notMe.done() && !there {
+		wrong("%s succeeded, but there is no reset link", notMe)
+	}
+	for _, s := range before {
+		if s.must && notMe.mayRemain(running) && h.now().Sub(s.request.when) < session.Idle &&
+			h.counts(s.request, wrong) == there {
+			wrong("%s was answered %v: reset link %t, but the session of %s does not agree", notMe, notMe.err, there,
+				s.request)
+		}
+	}
+}
+
+// counts reports whether the session of a request counts.
+func (h *harness) counts(d *request, wrong func(string, ...any)) bool {
+	_, err := h.sessions.SignedIn(ctx, h.tenant, d.session, account.Origin{})
+	if err != nil && !errors.Is(err, session.ErrDenied) {
+		wrong("%s: read the session: %v", d, err)
+	}
+	return err == nil
+}
+
 func (h *harness) promiseSignup(t *transcript, d *request, f *found, running bool, wrong func(string, ...any)) {
 	a, there := f.accounts[d.email]
 	_, message := f.tokens[d.email]
@@ -837,6 +1042,7 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 		return
 	}
 	h.promisePassword(t, d, a, f, running, wrong)
+	h.promiseSessions(t, d, a, f, running, wrong)
 	var last *request
 	for _, r := range t.after(d) {
 		if r.what == "resend" && !(r.answered && r.err != nil && !r.open()) {
@@ -953,6 +1159,16 @@ func (h *harness) use(t *transcript) error {
 			if _, err := h.accounts.Signup(ctx, h.tenant, d.form, account.Origin{Addr: d.addr}); err != nil {
 				return fmt.Errorf("%s failed and cannot be sent again: %w", d, err)
 			}
+		}
+	}
+	for _, d := range t.requests {
+		if d.what != "not-me" {
+			continue
+		}
+		_, _, there := h.store.ResetLink(ctx, h.tenant.ID, d.notice.Token, h.now())
+		_, err := h.accounts.NotMe(ctx, h.tenant, d.token, account.Origin{})
+		if used := errors.Is(err, account.ErrLinkUsed); err != nil && !used || used != (there == nil) {
+			return fmt.Errorf("%s was answered %v, and left a reset link (%v); again: %v", d, d.err, there, err)
 		}
 	}
 	for _, d := range t.requests {

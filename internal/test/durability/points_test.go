@@ -18,6 +18,7 @@ import (
 
 	_ "modernc.org/sqlite"
 
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/test/crashfs"
 )
 
@@ -42,6 +43,9 @@ type scenario struct {
 	valid func(journal []crashfs.Op) bool
 	// empty says that it begins with an empty disk.
 	empty bool
+	// sampled says that make test stops it at every third moment, and without faults: the simulation has all
+	// its requests, with faults.
+	sampled bool
 }
 
 var scenarios = []scenario{
@@ -232,6 +236,61 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "password change", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.password(h, "karl", "")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "reset link", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.forgot(h, "karl", tr.requests[0].email)
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "reset", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.forgot(h, "karl", tr.requests[0].email)
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.password(h, "karl", tr.linkTo(h, "karl", mailmsg.Reset))
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "sign-in with a new browser", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.signIn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "not me", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.password(h, "karl", "")
+			tr.signIn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.notMe(h, "karl", tr.linkTo(h, "karl", mailmsg.PasswordChanged))
+		},
+	},
+	{
+		name: "end of all other sessions", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.signIn(h, "karl")
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.endOthers(h, "karl", tr.requests[len(tr.requests)-1].session)
+		},
+	},
+	{
 		name: "publishing fails and the account is undone",
 		do: func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript) {
 			disarm := f.Fail(crashfs.Fault{Err: eio, Only: publishes})
@@ -243,6 +302,14 @@ var scenarios = []scenario{
 			tr.signup(h, "lena", true)
 		},
 	},
+}
+
+// member has karl sign up, activate the account and sign in.
+func member(t *testing.T, h *harness, tr *transcript) {
+	tr.signup(h, "karl", true)
+	tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
+	tr.signIn(h, "karl")
+	h.outbox.Flush(ctx)
 }
 
 const eio = syscall.EIO
@@ -334,6 +401,11 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	tr.tokens = make(map[string]string)
 	for _, d := range tr.requests {
 		tr.tokens[d.user] = tr.tokenOf(h, d.user)
+		for _, kind := range []mailmsg.Kind{mailmsg.Reset, mailmsg.PasswordChanged} {
+			if token := tr.linkTo(h, d.user, kind); token != "" {
+				tr.tokens[string(kind)+" "+d.user] = token
+			}
+		}
 	}
 	after := f.Clone()
 	if sc.crash != nil {
@@ -374,6 +446,9 @@ func TestEveryPoint(t *testing.T) {
 			}
 			var p points
 			f.Moments(func(at int, then *crashfs.FS) bool {
+				if sc.sampled && chances <= defaultChances && at%3 != 0 {
+					return true
+				}
 				p.moments++
 				err := p.everyCut(then, tr.at(at), uint64(at))
 				if err != nil {

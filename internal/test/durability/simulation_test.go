@@ -25,7 +25,7 @@ import (
 const defaultSeeds = 300
 
 // TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, change
-// and forget their passwords, are disabled and deleted; days pass; the disk fails and works again; the
+// and forget their passwords, are sign in, end other sessions, say that a change was not theirs, are disabled and deleted; days pass; the disk fails and works again; the
 // machine loses power. The answers are recorded, and the state is compared with them.
 //
 // A seed always leads to the same simulation. The clock is that of a synctest bubble, all random
@@ -47,14 +47,17 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days",
 		n, total.requests, total.restarts, total.exits, total.faults, total.time.Hours()/24)
-	t.Logf("password changes: %+v; resets: %+v; reset links: %+v", total.passwords, total.resets, total.links)
+	t.Logf("password changes: %+v; resets: %+v; reset links: %+v; not me: %+v; sign-ins: %+v; ends of others: %+v",
+		total.passwords, total.resets, total.links, total.notMe, total.signIns, total.ends)
 	if n < defaultSeeds {
 		return
 	}
 	if total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0 {
 		t.Error("there were no requests, restarts, exits or faults")
 	}
-	for _, c := range []changes{total.passwords, total.resets, total.links} {
+	for _, c := range []changes{
+		total.passwords, total.resets, total.links, total.notMe, total.signIns, total.ends,
+	} {
 		if c.done == 0 || c.failed == 0 || c.open == 0 {
 			t.Errorf("changes with some outcome are missing: %+v", c)
 		}
@@ -88,6 +91,7 @@ func number(t *testing.T, text string) uint64 {
 type tally struct {
 	requests, restarts, exits, faults int
 	passwords, resets, links          changes
+	notMe, signIns, ends              changes
 	time                              time.Duration
 	digest                            string
 }
@@ -114,6 +118,9 @@ func (a *tally) add(b tally) {
 	a.passwords.add(b.passwords)
 	a.resets.add(b.resets)
 	a.links.add(b.links)
+	a.notMe.add(b.notMe)
+	a.signIns.add(b.signIns)
+	a.ends.add(b.ends)
 	a.requests, a.restarts, a.exits = a.requests+b.requests, a.restarts+b.restarts, a.exits+b.exits
 	a.faults, a.time = a.faults+b.faults, a.time+b.time
 }
@@ -125,6 +132,7 @@ type simulation struct {
 	transcript *transcript
 	mail       mailbox
 	reset      map[string]string // tokens of the reset links that were delivered last, by address
+	used       map[string]bool   // tokens of messages about changes that were used
 	tally      tally
 	log        []string
 }
@@ -140,6 +148,7 @@ func simulate(t *testing.T, seed uint64) (done tally) {
 				past: make(map[string]bool), closed: make(map[string]bool), sent: make(map[string]bool),
 			},
 			reset: make(map[string]string),
+			used:  make(map[string]bool),
 			mail:  mailbox{tokens: make(map[string]string), changes: make(map[string]message)},
 		}
 		begin := time.Now()
@@ -324,6 +333,12 @@ func (l *simulation) step() error {
 			l.tally.resets.count(d)
 		case "link":
 			l.tally.links.count(d)
+		case "not-me":
+			l.tally.notMe.count(d)
+		case "signin":
+			l.tally.signIns.count(d)
+		case "end-others":
+			l.tally.ends.count(d)
 		}
 		l.logf("%v %v: %v", time.Now().Format(time.DateTime), d, d.err)
 		if d.answered && d.err != nil && disarm == nil && d.open() {
@@ -416,7 +431,9 @@ func (l *simulation) crash() error {
 // act makes one request, lets time pass, or delivers messages.
 func (l *simulation) act() {
 	user := users[l.IntN(len(users))]
-	switch n := l.IntN(28); {
+	switch n := l.IntN(34); {
+	case n >= 28:
+		l.person(n - 28)
 	case n >= 20:
 		active := l.active()
 		switch {
@@ -475,6 +492,52 @@ func (l *simulation) active() string {
 		}
 	}
 	return ""
+}
+
+// person has the user of an active account sign in, end other sessions, or open the link in a message about a
+// change, which may have been used before.
+func (l *simulation) person(n int) {
+	user := l.active()
+	if user == "" {
+		return
+	}
+	switch n {
+	case 0, 1:
+		l.transcript.signIn(l.h, user)
+	case 2:
+		isOwn := func(d *request) bool { return d.user == user && d.session != "" }
+		i := slices.IndexFunc(l.transcript.requests, isOwn)
+		if i < 0 {
+			i = len(l.transcript.requests)
+			l.transcript.signIn(l.h, user)
+		}
+		if d := l.transcript.requests[i]; isOwn(d) {
+			l.transcript.endOthers(l.h, user, d.session)
+		}
+	default:
+		a, err := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
+		if err != nil {
+			return
+		}
+		var links []string
+		for _, m := range l.mail.changes {
+			if m.to == a.Email && slices.Contains(mailmsg.NotMe, m.kind) {
+				links = append(links, m.token)
+			}
+		}
+		if len(links) == 0 {
+			l.transcript.signIn(l.h, user)
+			return
+		}
+		slices.Sort(links)
+		token := links[l.IntN(len(links))]
+		if d := l.transcript.notMe(l.h, user, token); d.done() {
+			if l.used[token] {
+				d.err = errors.New("the link works twice")
+			}
+			l.used[token] = true
+		}
+	}
 }
 
 // forgot has the user of an active account open the reset link that was delivered last, or ask for one.

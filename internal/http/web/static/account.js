@@ -3,6 +3,7 @@
 
 import "./copy.js";
 import "./again.js";
+import "./ago.js";
 
 // The address says with #phone that the phone is the next step. The browser has moved the focus there when
 // the page has loaded. Loaded again, the page is as always.

@@ -11,9 +11,10 @@ import { showProblems } from "./problems.js";
  */
 export function onSubmit(form, submit) {
   const button = byId("submit");
-  const label = button.textContent;
+  let label = button.textContent;
   let running = false;
   const showBusy = () => {
+    label = button.textContent;
     form.setAttribute("aria-busy", "true");
     button.setAttribute("aria-disabled", "true");
     button.textContent = say("busy");
@@ -29,7 +30,7 @@ export function onSubmit(form, submit) {
       running = false;
       form.removeAttribute("aria-busy");
       button.removeAttribute("aria-disabled");
-      button.textContent = label;
+      if (button.textContent === say("busy")) button.textContent = label;
     }
   });
   byId("retry").addEventListener("click", () => {

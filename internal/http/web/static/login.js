@@ -2,6 +2,7 @@
 
 import { byId, announce } from "./page.js";
 import { startSignIn, focusFirst } from "./signin.js";
+import { offerPasskeys } from "./passkeylogin.js";
 
 // Says why the person is here: they have signed out, or their session has ended. The address has the
 // id of the text, which is shown without this script too. Until the page has loaded, the browser moves
@@ -16,3 +17,4 @@ function sayWhy() {
 }
 
 if (startSignIn()) sayWhy();
+offerPasskeys();

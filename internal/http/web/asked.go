@@ -1,0 +1,72 @@
+package web
+
+import (
+	"net/http"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/http/answer"
+	"dialtone/internal/sipserver"
+)
+
+// listPhones answers with the phone servers that asked for the account of the person who is signed in. It
+// is for scripts on pages of this host, as turn is.
+func (s *Site) listPhones(w http.ResponseWriter, r *request) error {
+	if err := ownPage(r); err != nil {
+		return err
+	}
+	a, err := s.signedIn(r)
+	if err != nil {
+		return signInFirst(w, err, "the list of phone servers is for people who are signed in")
+	}
+	list, _, err := s.lookups(r, a)
+	if err != nil {
+		return err
+	}
+	type member struct {
+		Server string        `json:"server"`
+		How    sipserver.How `json:"how"`
+		At     time.Time     `json:"at"`
+	}
+	members := make([]member, len(list))
+	for i, l := range list {
+		members[i] = member{l.Server, l.How, l.At.UTC().Truncate(time.Second)}
+	}
+	return answer.JSON(w, http.StatusOK, members)
+}
+
+// lookups returns the last look-ups of an account, and whether any phone server may ask for it.
+func (s *Site) lookups(r *request, a account.Account) ([]sipserver.Lookup, bool, error) {
+	if s.deps.Phones == nil {
+		return nil, false, nil
+	}
+	return s.deps.Phones.LastLookups(r.Context(), a)
+}
+
+// asked is what the account page says about look-ups. Servers have the last look-up of each server, in
+// the order of their names.
+type asked struct {
+	Servers []askedServer
+}
+
+type askedServer struct {
+	Name string
+	At   time.Time
+}
+
+// newAsked returns what the account page says, or nil if no phone server may ask for the account.
+func (s *Site) newAsked(r *request, a account.Account) (*asked, error) {
+	list, may, err := s.lookups(r, a)
+	if err != nil || !may {
+		return nil, err
+	}
+	v := &asked{}
+	for _, l := range list {
+		if n := len(v.Servers); n == 0 || v.Servers[n-1].Name != l.Server {
+			v.Servers = append(v.Servers, askedServer{l.Server, l.At})
+		} else if last := &v.Servers[n-1]; l.At.After(last.At) {
+			last.At = l.At
+		}
+	}
+	return v, nil
+}

@@ -1,0 +1,18 @@
+// How long ago the times on a page were. Without this module the times are those of the page, in UTC.
+
+import { say, locale } from "./texts.js";
+
+const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+
+/** How long ago a date was, in words. */
+function ago(date) {
+  const minutes = Math.round((date - Date.now()) / 60_000);
+  if (minutes > -1) return format.format(0, "second");
+  if (minutes > -60) return format.format(minutes, "minute");
+  if (minutes > -24 * 60) return format.format(Math.round(minutes / 60), "hour");
+  return format.format(Math.round(minutes / 60 / 24), "day");
+}
+
+for (const time of document.querySelectorAll("main time")) {
+  time.textContent = say("ago", { ago: ago(new Date(time.dateTime)), when: time.textContent });
+}

@@ -1,0 +1,104 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// NewBrowser is a sign-in without a device token of the account. The account's owner gets a message about
+// it, unless
+//
+//   - the account was used with the same label of a browser from the same network: in a session that is
+//     listed and began before, or in a sign-in without a device token within KnownLife,
+//   - the account was activated less than SettlingTime before: people activate it with one device and then
+//     use another one, or
+//   - the account is not active, or there were MaxNotices messages within a day.
+//
+// The browser and network are remembered for KnownLife after each such sign-in, unless the message is left
+// out because there were too many. A new password and "this was not me" remove what is remembered.
+//
+// The message does not depend on whether the session is still there when its record is written: otherwise
+// somebody could prevent it by signing out at once.
+type NewBrowser struct {
+	Tenant *tenant.Tenant
+	From   account.Origin
+	// At is when the person signed in. Net and Browser are as in the session's first record: another
+	// browser may use a session.
+	At           time.Time
+	Net, Browser string
+	// Notice is made before the record is written for the first time.
+	Notice account.Notice
+	// inDoubt means that a transaction that failed may have added the notice.
+	inDoubt bool
+}
+
+const (
+	// KnownLife is how long a browser and a network are remembered. A program that signs people in, and
+	// keeps no cookies, causes one message for each account, not one a day.
+	KnownLife = 90 * 24 * time.Hour
+	// MaxKnown is how many browsers and networks of an account are remembered.
+	MaxKnown = 50
+	// SettlingTime is how long after the activation a new browser is not worth a message.
+	SettlingTime = time.Hour
+	// MaxNotices is how many messages about new browsers an account's owner gets within a day.
+	MaxNotices = 3
+)
+
+// Noticed is a record whose notice was added, with the account that it is about.
+type Noticed struct {
+	Record
+	Owner account.Account
+}
+
+// Notices makes messages about sign-ins, and has them written.
+type Notices interface {
+	// NewBrowserNotice returns a message about a sign-in from a network.
+	NewBrowserNotice(tenant int64, net string, at time.Time) account.Notice
+	// WriteNotice has a notice written after its transaction ended with err. If that is
+	// fault.ErrInDoubt, the notice is written if it was added.
+	WriteNotice(a account.Account, n account.Notice, err error)
+}
+
+// makeNotices makes the notices of records that are written for the first time.
+func (u *uses) makeNotices(list []Record) {
+	for _, s := range list {
+		if s.New != nil && s.New.Notice.Kind == "" {
+			s.New.Notice = u.notices.NewBrowserNotice(s.New.Tenant.ID, s.New.Net, s.New.At)
+		}
+	}
+}
+
+// writeNotices has the notices written that a transaction added, or may have added.
+func (u *uses) writeNotices(ctx context.Context, list []Record, added []Noticed, err error) {
+	for _, s := range added {
+		s.New.inDoubt = false
+		u.notices.WriteNotice(s.Owner, s.New.Notice, nil)
+		u.audit.Record(ctx, audit.Event{
+			Action: audit.NewBrowser, Outcome: "ok", Tenant: s.New.Tenant.Host, User: s.Owner.User,
+			Email: audit.MaskEmail(s.Owner.Email), Peer: s.New.From.Addr, Request: s.New.From.Request,
+		})
+	}
+	doubt := errors.Is(err, fault.ErrInDoubt)
+	for _, s := range list {
+		if s.New == nil {
+			continue
+		}
+		// A commit that was in doubt may have come after the check that followed it, and shows for certain
+		// after the next transaction.
+		if s.New.inDoubt = s.New.inDoubt || doubt; s.New.inDoubt && (doubt || err == nil) {
+			a := account.Account{Tenant: s.New.Tenant.ID, UID: s.Account}
+			u.notices.WriteNotice(a, s.New.Notice, fault.ErrInDoubt)
+		}
+	}
+}
+
+// byOwner returns a context for changes by the owner of an account.
+func byOwner(ctx context.Context) context.Context {
+	return audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
+}

@@ -1,0 +1,180 @@
+package sipserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"hash/maphash"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/outage"
+	"dialtone/internal/recorder"
+)
+
+// Lookup is when a phone server last got the credential of an account, roughly.
+type Lookup struct {
+	Account account.UID
+	Server  string
+	How     How
+	// At may be up to LookupInterval earlier than the last look-up.
+	At time.Time
+}
+
+// How is the form of a look-up. Its values are stored, and are part of the API.
+type How string
+
+const (
+	// HowCredential is the JSON for Kamailio, OpenSIPS and scripts.
+	HowCredential How = "credential"
+	// HowFreeSWITCH is the directory of mod_xml_curl.
+	HowFreeSWITCH How = "freeswitch"
+	// HowAsterisk is a row of ps_auths for res_config_curl.
+	HowAsterisk How = "asterisk"
+)
+
+const (
+	// LookupInterval is how often a process records look-ups of one account by one server in one form at
+	// most.
+	LookupInterval = time.Hour
+	// LookupLife is how long a look-up is shown.
+	LookupLife = 90 * 24 * time.Hour
+)
+
+// lookups records look-ups.
+type lookups struct {
+	records *recorder.Recorder[lookupKey, Lookup] // of about 200 bytes each
+	recent  recent
+}
+
+type lookupKey struct {
+	account account.UID
+	server  string
+	how     How
+}
+
+func (l Lookup) key() lookupKey { return lookupKey{l.Account, l.Server, l.How} }
+
+// compareLookups is the order in which all servers write, so that no two transactions wait for each
+// other.
+func compareLookups(a, b Lookup) int {
+	return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), cmp.Compare(a.Server, b.Server),
+		cmp.Compare(a.How, b.How))
+}
+
+var errTooManyLookups = errors.New("more look-ups than can be written; some phones are shown as used later")
+
+func newLookups(d Deps) *lookups {
+	log := d.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &lookups{
+		records: recorder.New(recorder.Deps[lookupKey, Lookup]{
+			Key: Lookup.key,
+			Write: func(ctx context.Context, list []Lookup) error {
+				slices.SortFunc(list, compareLookups)
+				return d.Store.RecordLookups(ctx, list)
+			},
+			Failed:  outage.New(log, "look-ups not recorded", "look-ups recorded again", d.Now),
+			Dropped: outage.New(log, "look-ups dropped", "look-ups no longer dropped", d.Now),
+			TooMany: errTooManyLookups,
+		}),
+		recent: recent{seed: maphash.MakeSeed()},
+	}
+}
+
+// Found has it recorded soon that a server got the credential of an account. It waits for nothing, and
+// nearly always finds that this was recorded within LookupInterval, which takes no lock and allocates
+// nothing.
+func (r *Registry) Found(ctx context.Context, c *Caller, e Entry, how How) {
+	now := r.deps.Now()
+	key := r.lookups.recent.key(e.Account, c.Name, how)
+	if !r.lookups.recent.has(key, now) &&
+		r.lookups.records.Add(ctx, Lookup{e.Account, c.Name, how, now.UTC().Truncate(time.Microsecond)}) {
+		r.lookups.recent.add(key, now)
+	}
+}
+
+// LastLookups returns the last look-ups of an account by each server and in each form, in the order of
+// the servers' names. It reports whether any server may ask about accounts of the tenant: otherwise
+// phones work in another way, if at all, and nothing can be known.
+func (r *Registry) LastLookups(ctx context.Context, a account.Account) (list []Lookup, asked bool, err error) {
+	for _, c := range r.table.Load().callers {
+		if slices.Contains(c.Tenants, a.Tenant) {
+			list, err = r.deps.Store.LastLookups(ctx, a.UID, r.deps.Now())
+			return list, true, err
+		}
+	}
+	return nil, false, nil
+}
+
+// Run writes look-ups to the store until ctx ends.
+func (r *Registry) Run(ctx context.Context) { r.lookups.records.Run(ctx) }
+
+// Flush writes the look-ups so far.
+func (r *Registry) Flush(ctx context.Context) error { return r.lookups.records.Flush(ctx) }
+
+// recent remembers which look-ups were recorded within LookupInterval, in half a MiB: nearly all of 16,384,
+// and six of seven of 65,536. One that is forgotten costs a transaction a row more. One that is mistaken
+// for another, with a chance of 1 in 2^45, gets a time that is too early. It is safe for concurrent use.
+type recent struct {
+	seed maphash.Seed
+	// Each look-up belongs to one set of slots. A slot has 48 bits of the key, and the minute in which
+	// the look-up was recorded as the other 16. It is 0 if it is empty.
+	sets [1 << setBits][8]atomic.Uint64
+}
+
+const (
+	setBits  = 13
+	timeBits = 16
+)
+
+// key returns a hash.
+func (r *recent) key(uid account.UID, server string, how How) uint64 {
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	h.Write(uid[:])
+	h.WriteString(server)
+	h.WriteByte(0)
+	h.WriteString(string(how))
+	return h.Sum64()
+}
+
+// minute returns the number of a minute, which starts again at 0 after 45 days.
+func minute(at time.Time) uint16 { return uint16(at.Unix() / 60) }
+
+// has reports whether a look-up was recorded within LookupInterval.
+func (r *recent) has(key uint64, now time.Time) bool {
+	set := &r.sets[key>>(64-setBits)]
+	for i := range set {
+		slot := set[i].Load()
+		if (slot^key)>>timeBits == 0 && slot != 0 && age(slot, now) < uint16(LookupInterval/time.Minute) {
+			return true
+		}
+	}
+	return false
+}
+
+// age returns how many minutes ago a slot was set. It is large if the clock was set back.
+func age(slot uint64, now time.Time) uint16 { return minute(now) - uint16(slot) }
+
+// add remembers that a look-up was recorded, and forgets the oldest one of the set.
+func (r *recent) add(key uint64, now time.Time) {
+	set := &r.sets[key>>(64-setBits)]
+	oldest, oldestAge := 0, -1
+	for i := range set {
+		slot := set[i].Load()
+		if slot == 0 || (slot^key)>>timeBits == 0 {
+			oldest = i
+			break
+		}
+		if a := int(age(slot, now)); a > oldestAge {
+			oldest, oldestAge = i, a
+		}
+	}
+	set[oldest].Store(key>>timeBits<<timeBits | uint64(minute(now)))
+}

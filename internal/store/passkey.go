@@ -1,0 +1,188 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/store/engine"
+)
+
+var _ account.PasskeyStore = (*Store)(nil)
+
+const passkeyColumns = `p.id, p.account, p.rp, p.name, p.sealed, p.made, p.used`
+
+func scanPasskey(row engine.Scanner) (k account.Passkey, err error) {
+	var uid []byte
+	var made int64
+	var used sql.NullInt64
+	err = row.Scan(&k.ID, &uid, &k.RP, &k.Name, &k.Sealed, &made, &used)
+	copy(k.Account[:], uid)
+	k.Made = engine.FromMicros(made)
+	if used.Valid {
+		k.Used = engine.FromMicros(used.Int64)
+	}
+	return k, err
+}
+
+// lockActive returns an account for a change by its owner, and locks its row. was is the account as it
+// was when the owner proved to be there. It fails with fault.NotFound and account.ErrHeld.
+func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Account, error) {
+	a, err := lockAccount(tx, was.Tenant, was.User, now)
+	switch {
+	case err != nil:
+		return a, err
+	case a.UID != was.UID:
+		return a, errNoAccount
+	case a.Held:
+		return a, account.ErrHeld
+	case a.Pending():
+		return a, errNoAccount
+	}
+	return a, nil
+}
+
+// AddPasskey implements account.PasskeyStore.
+func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
+	now time.Time) (a account.Account, err error) {
+	k, e := n.Passkey, entry(ctx, audit.PasskeyAdd, now).about(n.Passkey.Name)
+	err = s.engine.Write(func(tx engine.Tx) error {
+		if a, err = lockActive(tx, n.Account, now); err != nil {
+			return err
+		}
+		if tx.Repeated() {
+			if done, err := linkExists(tx, n.Token); err != nil || done {
+				return err
+			}
+		}
+		if a.Epoch != n.Account.Epoch {
+			return account.ErrPasskeyStale
+		}
+		count, err := engine.Count(tx, `SELECT count(*) FROM passkey WHERE account = $1`, a.UID[:])
+		if err != nil {
+			return err
+		}
+		// A refusal keeps what was written before it, so the insert is last.
+		if count >= account.MaxPasskeys {
+			known, err := engine.Count(tx, `SELECT count(*) FROM passkey WHERE id = $1`, k.ID)
+			if err == nil && known == 0 {
+				err = account.ErrTooManyPasskeys
+			} else if err == nil {
+				err = account.ErrPasskeyKnown
+			}
+			return err
+		}
+		added, err := tx.Exec(`INSERT INTO passkey (id, account, rp, name, sealed, made)
+			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
+			k.ID, a.UID[:], k.RP, k.Name, k.Sealed, engine.Micros(k.Made))
+		if err != nil {
+			return err
+		} else if added == 0 {
+			return account.ErrPasskeyKnown
+		}
+		if a, err = setFactors(tx, a); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, n.Notice); err != nil {
+			return err
+		}
+		return e.of(a).add(tx)
+	})
+	return a, err
+}
+
+// RenamePasskey implements account.PasskeyStore.
+func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byte, name string,
+	now time.Time) error {
+	e := entry(ctx, audit.PasskeyRename, now).about(name)
+	return s.engine.Write(func(tx engine.Tx) error {
+		a, err := lockActive(tx, was, now)
+		if err != nil {
+			return err
+		}
+		n, err := tx.Exec(`UPDATE passkey SET name = $3 WHERE id = $1 AND account = $2`, id, a.UID[:], name)
+		if err != nil {
+			return err
+		} else if n == 0 {
+			return account.ErrNoPasskey
+		}
+		return e.of(a).add(tx)
+	})
+}
+
+// RemovePasskey implements account.PasskeyStore.
+func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byte, n account.Notice,
+	now time.Time) (a account.Account, err error) {
+	e := entry(ctx, audit.PasskeyRemove, now)
+	err = s.engine.Write(func(tx engine.Tx) error {
+		if a, err = lockActive(tx, was, now); err != nil {
+			return err
+		}
+		if tx.Repeated() {
+			if done, err := linkExists(tx, n.Token); err != nil || done {
+				return err
+			}
+		}
+		var name string
+		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`, id, a.UID[:]).Scan(&name)
+		if errors.Is(err, sql.ErrNoRows) {
+			return account.ErrNoPasskey
+		} else if err != nil {
+			return err
+		}
+		if a, err = setFactors(tx, a); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, n); err != nil {
+			return err
+		}
+		return e.of(a).about(name).add(tx)
+	})
+	return a, err
+}
+
+// Passkeys implements account.PasskeyStore.
+func (s *Store) Passkeys(ctx context.Context, uid account.UID) (list []account.Passkey, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		k, err := scanPasskey(row)
+		list = append(list, k)
+		return err
+	}, `SELECT `+passkeyColumns+` FROM passkey p WHERE p.account = $1 ORDER BY p.made, p.id`, uid[:])
+	return list, err
+}
+
+// Passkey implements account.PasskeyStore.
+func (s *Store) Passkey(ctx context.Context, tenant int64, id []byte) (account.Passkey, error) {
+	k, err := scanPasskey(s.engine.Reads(ctx).Row(`SELECT `+passkeyColumns+`
+		FROM passkey p JOIN account a ON a.uid = p.account WHERE p.id = $1 AND a.tenant = $2`, id, tenant))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = account.ErrNoPasskey
+	}
+	return k, err
+}
+
+// UsePasskey implements account.PasskeyStore.
+func (s *Store) UsePasskey(_ context.Context, was account.Passkey, sealed []byte, now time.Time) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		n, err := tx.Exec(`UPDATE passkey SET sealed = $3, used = $4 WHERE id = $1
+			AND (sealed = $2 OR sealed = $3 AND $5)
+			AND account IN (SELECT uid FROM account WHERE uid = $6 AND activated IS NOT NULL AND NOT held
+				AND closed IS NULL)`,
+			was.ID, was.Sealed, sealed, engine.Micros(now), tx.Repeated(), was.Account[:])
+		if err != nil || n > 0 {
+			return err
+		}
+		changed, err := engine.Count(tx, `SELECT count(*) FROM passkey WHERE id = $1 AND sealed <> $2`,
+			was.ID, was.Sealed)
+		switch {
+		case err != nil:
+			return err
+		case changed > 0:
+			return account.ErrPasskeyChanged
+		}
+		return account.ErrNoPasskey
+	})
+}
