@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type accountCommand struct {
 	Delete  accountDelete  `cmd:"" help:"Delete an account; its name stays reserved."`
 
 	ResetLink accountResetLink `cmd:"" help:"Print a link to choose a new password."`
+
+	SecondFactor accountSecondFactor `cmd:"" help:"Show or remove an account's second factors."`
 
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
@@ -67,6 +70,9 @@ type accountView struct {
 	// Erased is when an account is to be erased whose owner has left.
 	Erased *time.Time `json:"erased"`
 	Lang   i18n.Tag   `json:"lang"`
+
+	// Factors are the second factors: app, passkey.
+	Factors []string `json:"second_factors"`
 }
 
 func viewAccount(a account.Account) accountView {
@@ -79,6 +85,7 @@ func viewAccount(a account.Account) accountView {
 		State:    a.State(),
 		Created:  a.Created,
 		Lang:     a.Lang,
+		Factors:  a.Factors.Words(),
 	}
 	since, by, reason := a.Since()
 	if v.StateBy, v.StateReason = by, reason; !since.IsZero() {
@@ -157,6 +164,7 @@ func (v accountView) lines() [][2]string {
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
+		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
 	}
 	if v.Erased != nil {
 		lines = append(lines, [2]string{"erased", formatTime(v.Erased)})
@@ -436,6 +444,34 @@ func (c *accountResetLink) Run(p *program) error {
 			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
 		}
 		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
+	})
+}
+
+type accountSecondFactor struct {
+	accountArg
+	reasonFlag
+	Remove bool `help:"Remove the authenticator app, the recovery codes and all passkeys."`
+}
+
+// Help is what "dialtone account second-factor --help" adds.
+func (accountSecondFactor) Help() string {
+	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the owner asks: " +
+		"from then on the password alone is enough. It ends all sessions, and the owner gets a message. Without " +
+		"--remove the command changes nothing."
+}
+
+func (c *accountSecondFactor) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		if c.Remove {
+			a, err := accounts.RemoveFactors(ctx, t, c.User)
+			return c.print(p, a, err)
+		}
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		return c.print(p, a, err)
 	})
 }
 

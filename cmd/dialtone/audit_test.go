@@ -74,6 +74,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"account enable ann --activate --reason asked", audit.AccountEnable},
 		{"account reset-link ann --reason asked", audit.PasswordLink},
 		{"account data ann --reason asked", audit.AccountData},
+		{"account second-factor ann --remove --reason asked", audit.AccountFactors},
 		{"account role ann user", audit.AccountRole},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},
@@ -111,6 +112,10 @@ func TestCommandsAreAudited(t *testing.T) {
 			if err := keyfile.Replace(path, ring.Lenient()); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if c.action == audit.AccountFactors {
+			addApp(t, environ, "ann")
+			before = len(trail())
 		}
 		var stderr string
 		if c.action == audit.HookTest { // which fails without a phone server, and is in the trail all the same
@@ -208,6 +213,36 @@ func addAuditedAccounts(t *testing.T, environ []string) string {
 		message = a.Message.String()
 	}
 	return message
+}
+
+// addApp gives an account of phone.test an authenticator app.
+func addApp(t *testing.T, environ []string, user string) {
+	t.Helper()
+	c, err := config.Load("", environ, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := openInstallation(t.Context(), c, "", never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.store.Close()
+	tn, err := in.tenantOf(t.Context(), "phone.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	a, err := in.store.Find(t.Context(), tn.ID, user, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := account.AppChange{Account: a, Sealed: []byte("sealed"), Step: 1}
+	if err := in.store.StartApp(t.Context(), a, change.Sealed, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.store.FinishApp(t.Context(), change, now); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestParseSince(t *testing.T) {

@@ -117,12 +117,13 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 var jsonMembers = map[string]string{
 	"account list": "[" + accountMembers, "account show": accountMembers + " lookups", "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
-	"account names": "[closed user", "account reset-link": "link until user",
+	"account second-factor": accountMembers,
+	"account names":         "[closed user", "account reset-link": "link until user",
 	"audit list": "[account action actor actor_id actor_kind after before change outcome reason subject sudo_user " +
 		"tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
 		"mail_from origins privacy_url product support terms_url welcome " +
-		"public_url realm reply_to reserved signups_per_hour sip_server sip_transport sip_websocket " +
+		"public_url realm reply_to require_factor reserved signups_per_hour sip_server sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
@@ -137,7 +138,7 @@ var jsonMembers = map[string]string{
 }
 
 const (
-	accountMembers = "activated confirmed created disabled email erased lang name role state " +
+	accountMembers = "activated confirmed created disabled email erased lang name role second_factors state " +
 		"state_by state_reason state_since user"
 	messageMembers = "answer attempts email expires id next server since state tenant user"
 	dkimMembers    = "algorithm created name record selector"
@@ -236,7 +237,8 @@ func TestJSON(t *testing.T) {
 	args := map[string][]string{
 		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
-		"mail show": {id}, "mail retry": {id}, "mail discard": {id},
+		"account second-factor": {"ann"},
+		"mail show":             {id}, "mail retry": {id}, "mail discard": {id},
 		"mail dkim add": {"--selector", "two", "--algorithm", "ed25519"},
 		"mail doctor":   {"--resolver", "127.0.0.1:1"},
 	}

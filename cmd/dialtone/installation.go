@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
@@ -251,6 +252,7 @@ func (p *program) accounts(in *installation) *account.Service {
 	return account.NewService(account.Deps{
 		Store:    in.store,
 		SealRing: in.seal,
+		Outbox:   outbox.New(outbox.Deps{SealRing: in.seal}), // seals links, and writes no messages
 		Log:      p.logger(in.Log),
 		Now:      time.Now,
 	})

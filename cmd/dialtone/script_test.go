@@ -377,7 +377,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "account/state", "account/reason",
-		"account/activate", "account/valid", "account/yes",
+		"account/activate", "account/valid", "account/remove", "account/yes",
 		"audit/since", "audit/tenant", "audit/account", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
 		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",
@@ -386,7 +386,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/reserve-add", "tenant/reserve-remove",
 		"tenant/algorithm",
-		"tenant/signups-per-hour", "tenant/activation", "tenant/with-accounts", "tenant/yes", "/data",
+		"tenant/signups-per-hour", "tenant/activation", "tenant/require-second-factor",
+		"tenant/with-accounts", "tenant/yes", "/data",
 		"/config", "/help", "/version",
 		"help/command",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",

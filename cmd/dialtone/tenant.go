@@ -52,6 +52,7 @@ type tenantOptions struct {
 	Algorithm      *string   `placeholder:"NAME" help:"Digest algorithm of sign-in: MD5 or SHA-256 (MD5)."`
 	SignupsPerHour *int      `name:"signups-per-hour" placeholder:"N" help:"Limit for the tenant; 0 for none (0)."`
 	Activation     *string   `placeholder:"MODE" help:"link, or confirm for link and password (link)."`
+	RequireFactor  *string   `name:"require-second-factor" placeholder:"WHO" help:"admin or none (none)."`
 }
 
 // Help is what --help adds for the commands that have these options.
@@ -99,6 +100,9 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	}
 	if o.Activation != nil {
 		t.Activation = tenant.Activation(*o.Activation)
+	}
+	if o.RequireFactor != nil {
+		t.RequireFactor = tenant.RequireFactor(*o.RequireFactor)
 	}
 	if _, err := account.NewReserved(t.Reserved); err != nil {
 		return t, fault.Field("reserve", "%v", err)
@@ -294,29 +298,30 @@ func newTenantView(t tenant.Tenant) tenantView {
 
 // settingsView is tenant.Settings with all members in JSON, also those that are not set.
 type settingsView struct {
-	Product        string            `json:"product"`
-	MailFrom       string            `json:"mail_from"`
-	ReplyTo        string            `json:"reply_to"`
-	MailFooter     string            `json:"mail_footer"`
-	About          string            `json:"about"`
-	Welcome        string            `json:"welcome"`
-	TermsURL       string            `json:"terms_url"`
-	PrivacyURL     string            `json:"privacy_url"`
-	ImprintURL     string            `json:"imprint_url"`
-	Support        string            `json:"support"`
-	Accent         string            `json:"accent"`
-	Logo           tenant.Logo       `json:"-"`
-	SIPServer      string            `json:"sip_server"`
-	SIPTransport   string            `json:"sip_transport"`
-	SIPWebSocket   string            `json:"sip_websocket"`
-	TURNURIs       []string          `json:"turn_uris"`
-	TURNSeconds    int               `json:"turn_seconds"`
-	AcrobitsCloud  string            `json:"acrobits_cloud"`
-	Origins        []string          `json:"origins"`
-	Reserved       []string          `json:"reserved"`
-	Algorithm      digest.Algorithm  `json:"algorithm"`
-	SignupsPerHour int               `json:"signups_per_hour"`
-	Activation     tenant.Activation `json:"activation"`
+	Product        string               `json:"product"`
+	MailFrom       string               `json:"mail_from"`
+	ReplyTo        string               `json:"reply_to"`
+	MailFooter     string               `json:"mail_footer"`
+	About          string               `json:"about"`
+	Welcome        string               `json:"welcome"`
+	TermsURL       string               `json:"terms_url"`
+	PrivacyURL     string               `json:"privacy_url"`
+	ImprintURL     string               `json:"imprint_url"`
+	Support        string               `json:"support"`
+	Accent         string               `json:"accent"`
+	Logo           tenant.Logo          `json:"-"`
+	SIPServer      string               `json:"sip_server"`
+	SIPTransport   string               `json:"sip_transport"`
+	SIPWebSocket   string               `json:"sip_websocket"`
+	TURNURIs       []string             `json:"turn_uris"`
+	TURNSeconds    int                  `json:"turn_seconds"`
+	AcrobitsCloud  string               `json:"acrobits_cloud"`
+	Origins        []string             `json:"origins"`
+	Reserved       []string             `json:"reserved"`
+	Algorithm      digest.Algorithm     `json:"algorithm"`
+	SignupsPerHour int                  `json:"signups_per_hour"`
+	Activation     tenant.Activation    `json:"activation"`
+	RequireFactor  tenant.RequireFactor `json:"require_factor"`
 }
 
 func viewSettings(s tenant.Settings) settingsView {

@@ -184,6 +184,7 @@ package account
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -191,6 +192,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -306,6 +308,21 @@ const (
 	FactorPasskey
 )
 
+// String returns the factors as words, or "none".
+func (fs Factors) String() string { return cmp.Or(strings.Join(fs.Words(), " "), "none") }
+
+// Words returns a word for each of the factors.
+func (fs Factors) Words() []string {
+	list := []string{}
+	if fs.Has(FactorApp) {
+		list = append(list, "app")
+	}
+	if fs.Has(FactorPasskey) {
+		list = append(list, "passkey")
+	}
+	return list
+}
+
 // Has reports whether one of the factors f is among them.
 func (fs Factors) Has(f Factors) bool { return fs&f != 0 }
 
@@ -389,14 +406,18 @@ type Service struct {
 	forgottenNames *secret.Vault
 	// passkeys seals passkeys. Its purpose never changes.
 	passkeys *secret.Vault
-	failures *throttle.Signups
-	reserved sync.Map // string (the tenant's words) -> Reserved
-	decoys   sync.Map // int64 (the tenant) -> Account
-	started  time.Time
+	// appSecrets seals the secrets of authenticator apps, and recoveryCodes hashes recovery codes. Their
+	// purposes never change.
+	appSecrets    *secret.Vault
+	recoveryCodes *secret.MAC
+	failures      *throttle.Signups
+	reserved      sync.Map // string (the tenant's words) -> Reserved
+	decoys        sync.Map // int64 (the tenant) -> Account
+	started       time.Time
 }
 
 // Deps are the dependencies of a Service. A Service for the administration of accounts needs
-// neither Outbox nor Captcha.
+// no Captcha, and an Outbox only for its links.
 type Deps struct {
 	Store  Store
 	Outbox *outbox.Outbox
@@ -431,6 +452,8 @@ func NewService(d Deps) *Service {
 		buckets:        throttle.NewBuckets(d.SealRing),
 		credentials:    NewSealer(d.SealRing),
 		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
+		appSecrets:     secret.NewVault(d.SealRing, "totp secret"),
+		recoveryCodes:  secret.NewMAC(d.SealRing, "recovery code"),
 		passkeys:       secret.NewVault(d.SealRing, "passkey"),
 		started:        d.Now(),
 		failures:       throttle.NewSignups(d.Now),

@@ -30,6 +30,7 @@ type Store interface {
 	DeclineStore
 	LeaveStore
 	DataStore
+	TwoStepStore
 	Sweeper
 }
 

@@ -40,6 +40,8 @@ const (
 	Unauthorized
 	// NotActivated is the right password of an account that is not active yet.
 	NotActivated
+	// SecondFactor is the right password of an account that needs a second factor too.
+	SecondFactor
 	// Overloaded is a request that cannot be handled at the moment.
 	Overloaded
 )

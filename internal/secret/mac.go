@@ -37,6 +37,16 @@ func (m *MAC) Sum(parts ...[]byte) [32]byte {
 	return m.sum(join(b[:0], parts))
 }
 
+// Sums returns the codes of a message under all keys, that of the newest first.
+func (m *MAC) Sums(parts ...[]byte) (list [][32]byte) {
+	var b buffer
+	message := join(b[:0], parts)
+	for _, k := range m.keys {
+		list = append(list, sum(k, message))
+	}
+	return list
+}
+
 // Verify reports whether code is the beginning of the message's code under any key of the ring. A
 // code of less than 16 bytes is always wrong.
 func (m *MAC) Verify(code []byte, parts ...[]byte) bool {

@@ -25,6 +25,10 @@ type Attempt struct {
 	Method        string
 	// URI is the target of the request, exactly as it was received.
 	URI string
+	// Code is the code of a second factor that came with the request, or empty.
+	Code string
+	// Session is the token of the session that came with the request, or empty.
+	Session string
 	// Device is the device token that came with the request, or empty.
 	Device string
 	// Link is the activation link that came with the request, or empty.
@@ -49,21 +53,91 @@ var (
 	ErrURI = fault.New(fault.Unauthorized, "the Digest answer names another uri than the request; "+
 		"a proxy in front of this server must not change the path")
 
+	// ErrNoCode means that the password is right, and the account needs a code too.
+	ErrNoCode = secondFactor("code", "this account also needs the code of its authenticator app, or a recovery "+
+		"code; send it in the header Dialtone-Code, with another proof of the password")
+
+	// ErrPasskey means that the password is right, and does not count by itself, because the platform requires
+	// a second factor and the account's is a passkey.
+	ErrPasskey = secondFactor("passkey", "this platform requires a second factor for this account; "+
+		"sign in with your passkey")
+
+	// ErrFactorMissing means that the platform requires a second factor and the account has none.
+	ErrFactorMissing = secondFactor("factor", "this platform requires a second factor for this account; "+
+		"set one up at /two-step.html first")
+
 	// ErrNotActivated means that the password is right and the account not active.
 	ErrNotActivated = account.ErrNotActivated
 )
 
-// Authenticate returns the account whose password a request proves, active or pending. Otherwise it
-// fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge to send, with
-// fault.Limited, or with an error of the store. An answer is good for one call.
+func secondFactor(rule, message string) error {
+	err := fault.New(fault.SecondFactor, "%s", message)
+	err.Rule = rule
+	return err
+}
+
+// Authenticate returns the account whose password a request proves, active or pending, after the second step
+// that the account needs. Otherwise it fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge
+// to send, with ErrNoCode, account.ErrCodeWrong or ErrPasskey after the right password, with fault.Limited, or
+// with an error of the store. An answer is good for one call, and a code too.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, t *tenant.Tenant, at Attempt,
 ) (account.Account, *digest.Challenge, error) {
 	proved, err := a.prove(ctx, t, at)
+	if err == nil {
+		err = a.secondStep(ctx, t, proved, at)
+	}
 	if fault.Is(err, fault.Unauthorized) {
 		return account.Account{}, a.challenge(t, errors.Is(err, ErrStale)), err
 	}
-	return proved, nil, err
+	if err != nil {
+		return account.Account{}, nil, err
+	}
+	return proved, nil, nil
+}
+
+// secondStep checks the second factor of an account whose password was proved.
+func (a *Authenticator) secondStep(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, at Attempt,
+) error {
+	err, outcome := error(nil), ""
+	switch {
+	case owner.Factors.Has(account.FactorApp) && at.Code == "":
+		err, outcome = ErrNoCode, "code_needed"
+	case owner.Factors.Has(account.FactorApp):
+		err = a.deps.Accounts.UseCode(ctx, t, owner, at.Code, at.From)
+		switch {
+		case errors.Is(err, account.ErrCodeWrong):
+			outcome = "code_wrong"
+		case fault.Is(err, fault.Limited):
+			a.recordDetail(ctx, at.Action, t, owner.User, at.From, "rate_limited", throttle.LimitCode)
+		case errors.Is(err, account.ErrHeld), errors.Is(err, account.ErrPasswordChanged),
+			fault.Is(err, fault.NotFound): // since the proof
+			err, outcome = ErrDenied, "denied"
+		}
+	case requiresFactor(t, owner) && owner.Factors.Has(account.FactorPasskey):
+		// A session of this account began with the passkey.
+		if !a.hasSession(ctx, t, owner, at) {
+			err, outcome = ErrPasskey, "passkey_needed"
+		}
+	}
+	if outcome != "" {
+		a.record(ctx, at.Action, t, owner.User, at.From, outcome)
+	}
+	return err
+}
+
+// requiresFactor reports whether the platform requires a second factor for an account.
+func requiresFactor(t *tenant.Tenant, a account.Account) bool {
+	return t.RequireFactor == tenant.RequireAdmin && a.Role == account.Admin
+}
+
+// hasSession reports whether a request came with a session of an account.
+func (a *Authenticator) hasSession(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, at Attempt,
+) bool {
+	other, err := a.SignedIn(ctx, t, at.Session, at.From)
+	return err == nil && other.UID == owner.UID
 }
 
 // Deny returns what Authenticate returns for a wrong proof. It is for an account that turns out to

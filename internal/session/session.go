@@ -25,6 +25,15 @@
 // signature, and a name or an ID that anybody can send must not lock its owner out. Options for a new passkey
 // need the password. Their challenge names the account and its epoch, so they end with its sessions.
 //
+// # The second step
+//
+// The proof of an account with an authenticator app needs a code too: that of the app, or a recovery code.
+// Authenticate asks for it after the right password only, for every action. A code works once, on all servers
+// together, and wrong ones are limited for the account, whatever token comes with them.
+//
+// A platform may require a second factor of some accounts. A session of such an account without one only
+// serves to set one up. If it has a passkey and no app, its password counts only together with a session.
+//
 // # Sessions
 //
 // A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
@@ -79,10 +88,18 @@
 // with the password, and nothing else. A proof that was overheard cannot be sent again, because its nonce is
 // spent. Guesses at the password can be tried against it, which is one more reason for TLS.
 //
+// With the password, an attacker without a code cannot sign in to an account with an authenticator app, nor
+// change its password or anything else. The attacker can register a phone, since SIP has no second step, learns
+// that the account has an app, and can keep the owner out by wrong codes until the owner chooses another
+// password by mail. A reset by mail does not remove the app, so somebody with the mailbox needs a code too. Without
+// an app, the attacker can do all that the owner can, and add an app of their own: the message about
+// that has a link that removes it.
+//
 // With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
 // signing key. It shows when and from which network and kind of browser each account was used. Somebody
 // who can write to the database can end sessions, hide them from the list and lift revocations and the
-// idle limit of stolen tokens, but make none; an epoch can be set back.
+// idle limit of stolen tokens, but make none; an epoch can be set back, and an authenticator app be removed.
+// Its secret is sealed, and recovery codes are hashed under a key that the database does not have.
 //
 // With the signing key, anybody can make sessions of every account whose UID and epoch are known,
 // which the database has, and add passkeys to it without its password, of which the owner gets a
@@ -142,6 +159,10 @@ type Accounts interface {
 	// Decoy returns an account that does not exist, whose credential no password proves and costs
 	// as much to open as a real one.
 	Decoy(tenant int64) account.Account
+	// UseCode uses up a code of an account's authenticator app, or a recovery code. It fails with
+	// account.ErrCodeWrong, and after too many wrong codes with fault.Limited; with account.ErrHeld,
+	// account.ErrPasswordChanged and fault.NotFound for an account that is not as it was.
+	UseCode(ctx context.Context, t *tenant.Tenant, a account.Account, code string, from account.Origin) error
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
 	// Passkeys returns the passkeys of an account.
@@ -337,8 +358,8 @@ func (a *Authenticator) read(t *tenant.Tenant, token string) (k secret.Ticket, o
 }
 
 // SignedIn returns the account of a session, by its token, and has its use recorded. It fails with
-// ErrDenied if there is no such session, or it has ended, and with secret.ErrSeal if the account's row
-// was changed.
+// ErrDenied if there is no such session, or it has ended, with ErrFactorMissing if the person has to set up a
+// second factor first, and with secret.ErrSeal if the account's row was changed.
 func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
@@ -346,7 +367,25 @@ func (a *Authenticator) SignedIn(
 	return owner, err
 }
 
+// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works without one.
+func (a *Authenticator) SignedInToSetUp(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, error) {
+	owner, _, err := a.readSession(ctx, t, token, from)
+	return owner, err
+}
+
 func (a *Authenticator) signedIn(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, secret.Ticket, error) {
+	owner, k, err := a.readSession(ctx, t, token, from)
+	if err == nil && owner.Factors == 0 && requiresFactor(t, owner) {
+		return account.Account{}, secret.Ticket{}, ErrFactorMissing
+	}
+	return owner, k, err
+}
+
+func (a *Authenticator) readSession(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, secret.Ticket, error) {
 	refused := func(err error) (account.Account, secret.Ticket, error) {

@@ -117,6 +117,9 @@ type takeOver struct {
 
 // TakeOver implements outbox.Store.
 func (s *Store) TakeOver(ctx context.Context) (list []outbox.Entry, err error) {
+	if s.node == nil {
+		return s.takeUnowned(ctx)
+	}
 	if s.nodeName() == "" {
 		return nil, nil
 	}
@@ -130,19 +133,29 @@ func (s *Store) TakeOver(ctx context.Context) (list []outbox.Entry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// Rows without a node came with a copy of another store.
-	n, err := engine.Count(s.engine.Reads(ctx), `SELECT count(*) FROM outbox WHERE node = ''`)
-	if err != nil {
+	if list, err = s.takeUnowned(ctx); err != nil {
 		return nil, err
-	}
-	if n > 0 || s.inDoubt() {
-		list, err = s.take(func(tx engine.Tx) ([][]byte, error) { return moveOutbox(tx, "", s.nodeName()) })
-		if err != nil {
-			return nil, err
-		}
 	}
 	more, err := s.TakeOverFrom(ctx, expired)
 	return append(list, more...), err
+}
+
+// unowned is the node of outbox rows that no server has added: those of commands, and with nodes also those that
+// came with a copy of another store.
+func (s *Store) unowned() string {
+	if s.node == nil {
+		return "-" // the only server has the empty name
+	}
+	return ""
+}
+
+// takeUnowned takes over the rows that no server has added.
+func (s *Store) takeUnowned(ctx context.Context) ([]outbox.Entry, error) {
+	n, err := engine.Count(s.engine.Reads(ctx), `SELECT count(*) FROM outbox WHERE node = $1`, s.unowned())
+	if err != nil || n == 0 && !s.inDoubt() {
+		return nil, err
+	}
+	return s.take(func(tx engine.Tx) ([][]byte, error) { return moveOutbox(tx, s.unowned(), s.nodeName()) })
 }
 
 // TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have

@@ -45,6 +45,12 @@ func (s Settings) check() (Settings, error) {
 		return s, fault.Field("activation", "%q is not a way to activate accounts; use link or confirm",
 			string(s.Activation))
 	}
+	switch s.RequireFactor {
+	case "", RequireNone, RequireAdmin:
+	default:
+		return s, fault.Field("require-second-factor", "%q does not say who needs a second factor; use admin or none",
+			string(s.RequireFactor))
+	}
 	if s.SignupsPerHour < 0 {
 		return s, fault.Field("signups-per-hour",
 			"the limit cannot be negative; use 0 for no limit")

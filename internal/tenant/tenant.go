@@ -93,7 +93,19 @@ type Settings struct {
 	SignupsPerHour int `json:"signups_per_hour,omitempty"`
 	// Activation is what activates an account. The default is ActivationLink.
 	Activation Activation `json:"activation,omitempty"`
+	// RequireFactor says who needs a second factor for the website. The default is nobody.
+	RequireFactor RequireFactor `json:"require_factor,omitempty"`
 }
+
+// RequireFactor says which accounts need a second factor for the website.
+type RequireFactor string
+
+const (
+	// RequireNone is for platforms where nobody needs one.
+	RequireNone RequireFactor = "none"
+	// RequireAdmin is for platforms where accounts with the role admin need one.
+	RequireAdmin RequireFactor = "admin"
+)
 
 // Activation is what activates an account.
 type Activation string

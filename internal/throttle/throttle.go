@@ -49,6 +49,10 @@ var (
 	// PasswordsPerAccount holds for changes of the password of one account by somebody who knows it. Each
 	// sends a message.
 	PasswordsPerAccount = Rule{10, 24 * time.Hour}
+	// FactorChangesPerAccount holds for changes of the second factors of one account. Each sends a message.
+	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
+	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
+	WrongCodes = Rule{10, time.Hour}
 	// ResetsPerAccount holds for the messages with a reset link of one account.
 	ResetsPerAccount = Rule{3, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
@@ -150,6 +154,8 @@ const (
 	LimitResend        = "resend"         // messages of an account
 	LimitAddressChange = "address_change" // changes of an account's e-mail address
 	LimitPassword      = "password"       // changes of an account's password
+	LimitFactors       = "factors"        // changes of an account's second factors
+	LimitCode          = "code"           // wrong codes of an account's second factor
 	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48

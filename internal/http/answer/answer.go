@@ -37,6 +37,7 @@ var kinds = [...]Kind{
 	fault.Conflict:     {http.StatusConflict, "conflict"},
 	fault.Unauthorized: {http.StatusUnauthorized, "unauthorized"},
 	fault.NotActivated: {http.StatusForbidden, "not_activated"},
+	fault.SecondFactor: {http.StatusForbidden, "second_factor"},
 	fault.Overloaded:   {http.StatusServiceUnavailable, "overloaded"},
 }
 

@@ -76,7 +76,8 @@ func TestSignInOnActivationPage(t *testing.T) {
 		p.ready()
 		fields := eval[[]string](p, `[...document.querySelector("#password").form.querySelectorAll("input")]
 			.map((e) => e.type + " " + e.autocomplete)`)
-		if want := []string{"text username", "password current-password"}; !slices.Equal(fields, want) {
+		want := []string{"text username", "password current-password", "text one-time-code"}
+		if !slices.Equal(fields, want) {
 			t.Errorf("the fields are %q", fields)
 		}
 		if n := eval[int](p, `document.querySelectorAll("input[type=password]").length`); n != 1 {

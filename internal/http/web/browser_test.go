@@ -163,6 +163,10 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
+		"/two-step.html": {"two-step", twoStepView{frame: in}},
+		"/two-step/on": {"two-step", twoStepView{
+			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7,
+		}},
 		"/passkeys.html": {"passkeys", passkeysView{in, true, []listedPasskey{
 			{"AQ", "Chrome (Linux)", time.Now().Add(-time.Hour), time.Now(), true, true},
 			{"Ag", "Álex’ 🔑", time.Now().Add(-72 * time.Hour), time.Time{}, false, false},

@@ -244,6 +244,7 @@ func TestRoutes(t *testing.T) {
 		"/captcha.ashx": "GET, HEAD", "/signup.ashx": "POST", "/activate.ashx": "GET, HEAD, POST",
 		"/signin.ashx": "GET, HEAD, POST", "/signout.ashx": "POST", "/resend.ashx": "POST",
 		"/decline.ashx": "POST", "/decline.html": "GET, HEAD, POST",
+		"/two-step.ashx": "POST", "/two-step.html": "GET, HEAD",
 		"/password.ashx": "POST", "/password.html": "GET, HEAD", "/.well-known/change-password": "GET, HEAD",
 		"/": "GET, HEAD", "/signup.html": "GET, HEAD", "/login.html": "GET, HEAD",
 		"/passkeys.ashx": "GET, HEAD, POST", "/passkeys.html": "GET, HEAD", "/passkey.ashx": "POST",

@@ -153,7 +153,7 @@ func (s *Site) allowOrigin(h http.Header, r *request) {
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	if r.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET, POST")
-		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Requested-With")
+		h.Set("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Requested-With, "+codeHeader)
 		h.Set("Access-Control-Max-Age", "600")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"dialtone/internal/i18n"
 )
@@ -217,6 +218,15 @@ type accountPage struct {
 type passwordPage struct {
 	frame
 	Name, Email string
+}
+
+// twoStepView is /two-step.html.
+type twoStepView struct {
+	frame
+	// On says that the account has an authenticator app, since Since. Codes is how many recovery codes are left.
+	On    bool
+	Since time.Time
+	Codes int
 }
 
 // setup is how a program is set up without typing.

@@ -71,6 +71,8 @@ func allPages(text string) map[string]view {
 		},
 		"account unasked": {"account", accountPage{frame: in, Asked: &asked{}}},
 		"password":        {"password", passwordPage{in, text, text}},
+		"two-step":        {"two-step", twoStepView{frame: in}},
+		"two-step on":     {"two-step", twoStepView{frame: in, On: true, Codes: 3}},
 		"sessions": {"sessions", sessionsView{in, []listedSession{
 			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
 		}}},
@@ -220,6 +222,7 @@ func TestScriptTexts(t *testing.T) {
 	} {
 		module := map[string]string{
 			"activation done": "activation.js", "activation confirm": "confirm.js", "password": "changepassword.js",
+			"two-step": "two-step.js", "two-step on": "two-step.js",
 		}[page]
 		if module == "" {
 			module = page + ".js"

@@ -951,6 +951,7 @@ func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html",
+		"/two-step.html", "/two-step/on",
 		"/sessions.html", "/passkeys.html", "/passkeys/none", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
 		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",

@@ -41,7 +41,9 @@ func proved[F any](
 			Authorization: r.Header.Get("Authorization"),
 			Method:        r.Method,
 			URI:           r.RequestURI,
+			Code:          r.Header.Get(codeHeader),
 			Device:        cookie(r, deviceCookie),
+			Session:       cookie(r, sessionCookie),
 			From:          r.from,
 		}
 		if strings.EqualFold(at.Authorization, scriptScheme) {
@@ -71,6 +73,9 @@ func proved[F any](
 	}
 }
 
+// codeHeader has the code of an authenticator app, or a recovery code.
+const codeHeader = "Dialtone-Code"
+
 // scriptScheme is the name of the scheme Digest for scripts. Alone, without a proof, it is the
 // Authorization of a script that asks for a challenge: a header of its own keeps the browser from
 // adding one, with a name and password that it got from a link.
@@ -94,7 +99,7 @@ func readNothing(http.ResponseWriter, *http.Request, *session.Attempt) (struct{}
 
 func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	grant, err := s.deps.Authenticator.SignIn(r.Context(), r.tenant, a, cookie(r, deviceCookie), r.from,
-		session.ByPassword)
+		howProved(a))
 	if errors.Is(err, session.ErrNotActivated) {
 		return s.notActivated(r, a, err)
 	} else if err != nil {
@@ -110,6 +115,14 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 		User string       `json:"user"`
 		Role account.Role `json:"role"`
 	}{true, a.User, a.Role})
+}
+
+// howProved is how a person has signed in whose proof was accepted.
+func howProved(a account.Account) session.How {
+	if a.Factors.Has(account.FactorApp) {
+		return session.ByCode
+	}
+	return session.ByPassword
 }
 
 // setGrant signs the browser in.
@@ -225,8 +238,12 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 	})
 }
 
-// signedIn returns the account of the person who is signed in.
+// signedIn returns the account of the person who is signed in. Where the platform requires a second factor that
+// the account does not have, it fails with session.ErrFactorMissing, except for the pages that set one up.
 func (s *Site) signedIn(r *request) (account.Account, error) {
+	if strings.HasPrefix(r.URL.Path, "/two-step.") || strings.HasPrefix(r.URL.Path, "/passkeys.") {
+		return s.deps.Authenticator.SignedInToSetUp(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
+	}
 	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
 }
 

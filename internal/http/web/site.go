@@ -118,6 +118,8 @@ func (s *Site) routes() map[string]route {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
 
+		"/two-step.ashx":        {post: proved(s, audit.TwoStepBegin, readTwoStep, s.twoStep), api: true},
+		twoStepPage:             {get: s.personal(s.showTwoStep)},
 		"/passkey-options.ashx": {get: s.passkeyOptions},
 		"/passkey.ashx":         {post: s.passkeySignIn},
 		"/passkeys.ashx":        {get: s.listPasskeys, post: s.changePasskeys},

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"dialtone/internal/http/answer"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
+	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
 
@@ -76,7 +78,10 @@ func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any)
 			return public(w, r)
 		}
 		a, err := s.signedIn(r)
-		if err != nil {
+		if errors.Is(err, session.ErrFactorMissing) {
+			s.toTwoStep(w, r)
+			return nil
+		} else if err != nil {
 			return public(w, r)
 		}
 		sp := s.pageLanguage(r)
@@ -142,6 +147,9 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 				why = "#ended"
 			}
 			s.toLogin(w, r, why)
+			return nil
+		} else if errors.Is(err, session.ErrFactorMissing) {
+			s.toTwoStep(w, r)
 			return nil
 		} else if err != nil {
 			return err

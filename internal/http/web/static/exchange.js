@@ -2,6 +2,7 @@
 
 import { send } from "./http.js";
 import { digestChallenge, authorization } from "./digest.js";
+import { codeHeader, forgetCode } from "./code.js";
 
 const asScript = { "X-Requested-With": "fetch" };
 
@@ -13,7 +14,7 @@ const noProof = { ...asScript, Authorization: "X-Digest" };
 
 /**
  * Returns the last answer of the server. Its property proven is true if a proof was sent. A stale
- * nonce is replaced once. who is { user, password }, or { user, held } with the keys by algorithm.
+ * nonce is replaced once. A code that is in the page's field for it is sent too. who is { user, password }, or { user, held } with the keys by algorithm.
  */
 export async function exchange(uri, who, { method = "GET", body } = {}) {
   let answer = await send(uri, { method, headers: noProof });
@@ -21,9 +22,10 @@ export async function exchange(uri, who, { method = "GET", body } = {}) {
     const params = digestChallenge(answer.headers.get("WWW-Authenticate") ?? "");
     if (!params || (round > 0 && params.get("stale")?.toLowerCase() !== "true")) break;
     const proof = authorization(params, { ...who, method, uri });
-    answer = await send(uri, { method, body, headers: { ...asScript, Authorization: proof } });
+    answer = await send(uri, { method, body, headers: { ...asScript, ...codeHeader(), Authorization: proof } });
     answer.proven = true;
   }
+  if (answer.proven && answer.status < 300) forgetCode();
   return answer;
 }
 

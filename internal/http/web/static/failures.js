@@ -2,6 +2,7 @@
 
 import { say, has, locale } from "./texts.js";
 import { showProblems } from "./problems.js";
+import { askCode } from "./code.js";
 
 /** A point in time in words: the time of day, with the date if that is another day. */
 function clock(date) {
@@ -41,13 +42,25 @@ export async function answerTo(request) {
 const limits = {
   accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient",
   name: "rate_name", device: "rate_device", changes: "rate_changes",
+  "code.limit": "rate_code", factors: "rate_factors",
 };
 
+/** The keys of the texts for accounts that need a second factor, by Dialtone-Rule. */
+const factors = { passkey: "passkey_needed", factor: "factor_needed" };
+
 /**
- * Shows an answer that says nothing about the form: a rate limit, an overloaded server, or a fault.
+ * Shows an answer that says nothing about the form: a rate limit, an overloaded server, or a fault. If the
+ * server asks for a code, it shows the field for that.
  */
-export function showFailure({ status, headers }) {
-  const own = limits[headers.get("Dialtone-Rule")];
+export function showFailure(answer) {
+  const { status, headers } = answer;
+  const rule = headers.get("Dialtone-Rule");
+  if (askCode(answer)) return;
+  if (status === 403 && factors[rule]) {
+    showProblems([{ text: say(factors[rule]) }]);
+    return;
+  }
+  const own = limits[rule];
   const key = own && has(own) ? own : "rate_limited";
   if (status === 429) showProblems([{ text: rateLimit(headers, key) }]);
   else showProblems([{ text: say(status === 503 ? "overloaded" : "server_error") }], { retry: true });

@@ -12,6 +12,7 @@ import { remembered, forget, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { offerResend } from "./resend.js";
+import { isRecoveryCode } from "./code.js";
 
 // The text for a delivery state that the person should know before looking for the message.
 const deliveryTexts = new Map([
@@ -73,6 +74,8 @@ async function submit(showBusy) {
     return;
   }
   showBusy();
+  const { next, recovery } = byId("login").dataset;
+  const after = isRecoveryCode() ? recovery : next;
   let answer = await answerTo(exchangeTyped("/signin.ashx", { user, password: typed }));
   // Wrong guesses by others may have locked this name. A person with its link can still sign in.
   if (answer?.status === 429 && await confirmLink(user, typed)) {
@@ -83,7 +86,7 @@ async function submit(showBusy) {
   if (status === 200 && body.ok === true && proven) {
     await confirmLink(user, password);
     forget();
-    location.assign(byId("login").dataset.next);
+    location.assign(after);
     // The form stays busy until the next page replaces it. Going back must not show the password
     // again.
     await new Promise((left) => { addEventListener("pagehide", left, { once: true }); });

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/base32"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/totp"
+)
+
+// TestBrowserTwoStep has a person turn two-step sign-in on, sign in with a code and with a recovery code, and
+// turn it off. Then an operator removes an app for somebody who has lost the phone.
+func TestBrowserTwoStep(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	tap := newTap(t, p.address)
+	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product", "Example Phones", "--data", data)
+	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
+	b := newBrowser(t, tap.base)
+	notices := func() (n int) {
+		files, _ := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
+		for _, file := range files {
+			if text, _ := os.ReadFile(file); strings.Contains(string(text), "/not-me.html?token=") {
+				n++
+			}
+		}
+		return n
+	}
+	const (
+		formReady = `location.pathname === "/two-step.html" && document.getElementById("submit")?.disabled === false`
+		accounts  = `location.pathname === "/account.html" && document.readyState === "complete"`
+	)
+	signOut := func() {
+		b.click(`form[action="/signout.ashx"] button`)
+		b.until(`location.pathname === "/login.html" && document.getElementById("signed-out").checkVisibility()`)
+	}
+	var secret totp.Secret
+	var step int64
+	var codes []string
+
+	// turnOn leaves the browser on the panel with the recovery codes.
+	turnOn := func() {
+		b.click(`a[href="/two-step.html"]`)
+		b.until(formReady)
+		b.check("two-step")
+		b.fill("current", secretWords)
+		b.click("#submit")
+		b.until(`app.checkVisibility() && document.activeElement.id === "first"`)
+		b.check("two-step-app")
+		b.shot("two-step-app")
+		text := strings.ReplaceAll(b.get(`document.getElementById("v-secret").textContent`), " ", "")
+		raw, err := base32.StdEncoding.DecodeString(text)
+		if err != nil || len(raw) != len(secret) {
+			t.Fatalf("the secret is %q", text)
+		}
+		secret = totp.Secret(raw)
+		step = totp.Step(time.Now())
+	}
+
+	b.step("A person turns two-step sign-in on", func() {
+		b.signUp("alex")
+		b.until(`!sent.hidden`)
+		command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)
+		b.signIn("alex", secretWords)
+		b.until(accounts)
+		turnOn()
+		b.fill("first", "000000")
+		b.click("#submit")
+		b.until(`/not the code that the app shows now/.test(document.getElementById("first-error").textContent)`)
+		b.check("two-step-wrong")
+		b.fill("first", secret.Code(step-1))
+		b.click("#submit")
+		b.until(`document.getElementById("codes").checkVisibility() && document.activeElement.id === "codes-title"`)
+		b.check("two-step-codes")
+		b.shot("two-step-codes")
+		codes = strings.Fields(b.get(`document.getElementById("v-codes").textContent`))
+		if len(codes) != 10 {
+			t.Errorf("the codes are %q", codes)
+		}
+		waitUntil(t, func() bool { return notices() == 1 })
+		b.click(`#codes a[href="/account.html"]`)
+		b.until(accounts)
+	})
+	b.step("Signing in needs a code of the app", func() {
+		signOut()
+		b.signIn("alex", secretWords)
+		b.until(`document.getElementById("code").checkVisibility() && document.activeElement.id === "code"`)
+		b.check("signin-code")
+		b.shot("signin-code")
+		b.fill("code", secret.Code(step-1)) // it turned the app on
+		b.click("#submit")
+		b.until(`/wrong or was used before/.test(document.getElementById("code-error").textContent)`)
+		b.check("signin-code-wrong")
+		b.fill("code", secret.Code(step))
+		b.click("#submit")
+		b.until(accounts)
+	})
+	b.step("A recovery code takes its place, and the page says how many are left", func() {
+		signOut()
+		b.signIn("alex", secretWords)
+		b.until(`document.getElementById("code").checkVisibility()`)
+		b.fill("code", codes[0])
+		b.click("#submit")
+		b.until(formReady + ` && document.getElementById("recovery").checkVisibility()`)
+		b.until(`/: 9$/.test(document.getElementById("left").textContent)`)
+		b.check("two-step-on")
+		b.shot("two-step-on")
+	})
+	b.step("Turning it off needs the password and a code", func() {
+		b.click(`input[value="off"]`)
+		b.fill("current", secretWords)
+		b.click("#submit")
+		b.until(`document.getElementById("code").checkVisibility() && document.activeElement.id === "code"`)
+		b.fill("code", codes[1])
+		b.click("#submit")
+		b.until(formReady + ` && document.getElementById("off").checkVisibility() && !document.querySelector("#do")`)
+		waitUntil(t, func() bool { return notices() == 2 })
+		b.visit("/account.html")
+		b.until(accounts)
+	})
+	b.step("An operator removes it for somebody who has lost the phone", func() {
+		turnOn()
+		b.fill("first", secret.Code(step))
+		b.click("#submit")
+		b.until(`document.getElementById("codes").checkVisibility()`)
+		command(t, "account", "second-factor", "alex", "--remove", "--tenant", "localhost", "--data", data)
+		b.visit("/account.html")
+		b.until(`location.pathname === "/login.html" && document.getElementById("ended").checkVisibility()`)
+		b.signIn("alex", secretWords)
+		b.until(accounts)
+		waitUntil(t, func() bool { return notices() == 4 })
+	})
+	b.end()
+	tap.neverCarried(t, secretWords)
+}

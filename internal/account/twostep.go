@@ -1,0 +1,329 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
+	"dialtone/internal/totp"
+)
+
+// TwoStepStore keeps authenticator apps and recovery codes. The owner of an account changes them with a
+// proof of the password: a change fails with fault.NotFound for an account that is not there or not active,
+// with ErrHeld, and with ErrPasswordChanged if the proof is of an older password.
+type TwoStepStore interface {
+	// App returns the app of an account, finished or not. It fails with fault.NotFound.
+	App(ctx context.Context, uid UID) (App, error)
+
+	// StartApp stores the sealed secret of a new app, which does not count until FinishApp. It replaces one
+	// that is not finished, and fails with ErrAppOn if there is one that is.
+	StartApp(ctx context.Context, a Account, sealed []byte, now time.Time) error
+
+	// FinishApp makes the app with the secret c.Sealed count, and adds recovery codes. Of concurrent calls
+	// one succeeds. It fails with ErrAppOn, with ErrAppReplaced if the account has another secret, and
+	// with fault.Limited.
+	FinishApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
+
+	// RenewCodes replaces all recovery codes. It fails with ErrAppOff.
+	RenewCodes(ctx context.Context, c AppChange, now time.Time) (Account, error)
+
+	// RemoveApp removes the app and the recovery codes. It fails with ErrAppOff and fault.Limited.
+	RemoveApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
+
+	// RemoveFactors is for an operator: it removes the app, the recovery codes and all passkeys of an account,
+	// and ends its sessions. It changes nothing of an account without any. It fails with fault.NotFound.
+	RemoveFactors(ctx context.Context, tenant int64, user string, n Notice, now time.Time) (Account, error)
+
+	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
+	// code. Of concurrent calls with one code, one succeeds, on all servers together. It fails with
+	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many
+	// recovery codes are left.
+	UseCode(ctx context.Context, u CodeUse, now time.Time) (left int, err error)
+}
+
+// App is an authenticator app of an account.
+type App struct {
+	// Sealed is the secret.
+	Sealed []byte
+	// Since is when the first code proved that the app has the secret. It is zero before, and the app does
+	// not count then.
+	Since time.Time
+	// Step is the newest step whose code was used.
+	Step int64
+	// Codes is how many recovery codes are left.
+	Codes int
+}
+
+// AppChange is a change of an app or its recovery codes.
+type AppChange struct {
+	// Account is the account whose password was proved.
+	Account Account
+	// Sealed is the secret of the app to finish, and Step the step of the code that proves it.
+	Sealed []byte
+	Step   int64
+	// Codes are the HMACs of new recovery codes.
+	Codes      [][32]byte
+	Allowances []throttle.Allowance
+	// Notice is zero for new recovery codes.
+	Notice
+}
+
+// CodeUse is a code that somebody has entered after the right password.
+type CodeUse struct {
+	ID      [16]byte // of the attempt
+	Account Account
+	// Sealed is the secret that the code was compared with, and Step the step whose code it is, or zero.
+	Sealed []byte
+	Step   int64
+	// Recovery has the HMACs of a recovery code under each key, or nothing.
+	Recovery   [][32]byte
+	Allowances []throttle.Allowance // for a wrong code
+}
+
+// Errors of second factors.
+var (
+	ErrAppOn       = fault.New(fault.Conflict, "the account has an authenticator app already; turn it off first")
+	ErrAppOff      = fault.New(fault.Conflict, "the account has no authenticator app")
+	ErrAppReplaced = fault.New(fault.Conflict, "setting up the authenticator app was started again elsewhere; "+
+		"begin again")
+	ErrCodeWrong = secondFactor("code.wrong", "the code is wrong, or was used before; "+
+		"wait for the next one of the app, or use another recovery code")
+)
+
+func secondFactor(rule, message string) error {
+	err := fault.New(fault.SecondFactor, "%s", message)
+	err.Rule = rule
+	return err
+}
+
+// FactorRefusal is the error for the limit of changes of an account's second factors.
+func FactorRefusal(w throttle.Wait) error {
+	return named(limitRule("factors", fault.Limit(w.For, "the second factors were changed too often today; "+
+		"wait before changing them again")), w)
+}
+
+// CodeRefusal is the error of UseCode for the limit of wrong codes.
+func CodeRefusal(w throttle.Wait) error {
+	return named(limitRule("code.limit", fault.Limit(w.For, "too many wrong codes; wait before trying again")), w)
+}
+
+// RecoveryCodes is how many recovery codes an account gets at a time.
+const RecoveryCodes = 10
+
+const (
+	// recoveryLength is the length of a recovery code: 50 bits. The HMACs in the store are useless
+	// without the seal key, and few wrong codes are permitted.
+	recoveryLength = 10
+	// recoveryAlphabet is that of Crockford's base 32, which has no letters that look like digits.
+	recoveryAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
+)
+
+func newRecoveryCode() string {
+	var b [recoveryLength]byte
+	rand.Read(b[:])
+	for i := range b {
+		b[i] = recoveryAlphabet[b[i]%32]
+	}
+	return string(b[:5]) + "-" + string(b[5:])
+}
+
+// parseRecoveryCode returns a recovery code without the hyphen, as people type it.
+func parseRecoveryCode(text string) (code string, ok bool) {
+	if len(text) > 32 {
+		return "", false
+	}
+	code = strings.NewReplacer(" ", "", "-", "", "o", "0", "i", "1", "l", "1").Replace(strings.ToLower(text))
+	return code, len(code) == recoveryLength && strings.Trim(code, recoveryAlphabet) == ""
+}
+
+// newRecoveryCodes draws recovery codes, and returns their HMACs too.
+func (s *Service) newRecoveryCodes(uid UID) (codes []string, sums [][32]byte) {
+	for range RecoveryCodes {
+		code := newRecoveryCode()
+		plain, _ := parseRecoveryCode(code)
+		codes = append(codes, code)
+		sums = append(sums, s.recoveryCodes.Sum(uid[:], []byte(plain)))
+	}
+	return codes, sums
+}
+
+// TwoStep is what the owner of an account sees of its app.
+type TwoStep struct {
+	// Since is when the app was turned on, or zero.
+	Since time.Time
+	// Codes is how many recovery codes are left.
+	Codes int
+}
+
+// TwoStep returns the state of an account's app.
+func (s *Service) TwoStep(ctx context.Context, a Account) (TwoStep, error) {
+	if !a.Factors.Has(FactorApp) {
+		return TwoStep{}, nil
+	}
+	app, err := s.deps.Store.App(ctx, a.UID)
+	if fault.Is(err, fault.NotFound) { // it was turned off at this moment
+		err = nil
+	}
+	return TwoStep{app.Since, app.Codes}, err
+}
+
+// StartApp draws the secret of an authenticator app for somebody who has proved the password. The app does
+// not count until FinishApp. It fails with ErrNotActivated, ErrAppOn and the errors of a TwoStepStore.
+func (s *Service) StartApp(
+	ctx context.Context, t *tenant.Tenant, proved Account, from Origin,
+) (app totp.Secret, err error) {
+	if app = totp.NewSecret(); proved.Pending() {
+		err = ErrNotActivated
+	} else {
+		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
+		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now())
+	}
+	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
+	return app, err
+}
+
+// FinishApp turns an authenticator app on, with a code that proves that the app has the secret. It returns
+// recovery codes, which cannot be had again. The owner gets a message, which appears together with the
+// change, as that of ChangePassword. It fails with fault.Invalid for a code that is not that of the app.
+func (s *Service) FinishApp(
+	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
+) (codes []string, err error) {
+	c := s.newAppChange(t, proved, from)
+	codes, c.Codes = s.newRecoveryCodes(proved.UID)
+	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
+		err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
+	}
+	s.record(ctx, audit.TwoStepOn, t, proved, from, err)
+	return codes, err
+}
+
+// matchNew returns the sealed secret of the app that is being set up, and the step of a code of it.
+func (s *Service) matchNew(ctx context.Context, a Account, code string) (sealed []byte, step int64, err error) {
+	if a.Pending() {
+		return nil, 0, ErrNotActivated
+	}
+	app, err := s.deps.Store.App(ctx, a.UID)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return nil, 0, ErrAppReplaced
+	case err != nil:
+		return nil, 0, err
+	case !app.Since.IsZero():
+		return nil, 0, ErrAppOn
+	}
+	shared, err := s.openApp(a, app)
+	if err != nil {
+		return nil, 0, err
+	}
+	digits, _ := totp.ParseCode(code)
+	step, ok := shared.Match(digits, s.deps.Now())
+	if !ok {
+		return nil, 0, fault.Rule("code", "other", "this is not the code that the app shows now; "+
+			"check the clock of the device, and send the present code")
+	}
+	return app.Sealed, step, nil
+}
+
+func (s *Service) openApp(a Account, app App) (shared totp.Secret, err error) {
+	b, err := s.appSecrets.Open(a.Tenant, place(a), app.Sealed)
+	if err == nil && len(b) != len(shared) {
+		err = secret.ErrSeal
+	}
+	copy(shared[:], b)
+	return shared, err
+}
+
+// RenewCodes replaces the recovery codes of an account, and returns the new ones.
+func (s *Service) RenewCodes(
+	ctx context.Context, t *tenant.Tenant, proved Account, from Origin,
+) (codes []string, err error) {
+	c := AppChange{Account: proved}
+	codes, c.Codes = s.newRecoveryCodes(proved.UID)
+	err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
+	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
+	return codes, err
+}
+
+// RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
+// a message.
+func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
+	err := s.changeApp(ctx, s.newAppChange(t, proved, from), s.deps.Store.RemoveApp)
+	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
+	return err
+}
+
+// newAppChange returns a change that sends a message.
+func (s *Service) newAppChange(t *tenant.Tenant, proved Account, from Origin) AppChange {
+	return AppChange{
+		Account: proved,
+		Allowances: []throttle.Allowance{{
+			Bucket: s.buckets.Of("factors", t.ID, proved.UID.String()),
+			Rule:   throttle.FactorChangesPerAccount,
+			Limit:  throttle.LimitFactors,
+		}},
+		Notice: s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+	}
+}
+
+// changeApp makes a change, and has its message written.
+func (s *Service) changeApp(
+	ctx context.Context, c AppChange, change func(context.Context, AppChange, time.Time) (Account, error),
+) error {
+	if c.Account.Pending() {
+		return ErrNotActivated
+	}
+	a, err := change(byOwner(ctx), c, s.deps.Now())
+	if c.Message != (mailmsg.ID{}) {
+		s.writeAfter(a, c.Notice, err)
+	}
+	return err
+}
+
+// UseCode uses up a code of the authenticator app of an account, or a recovery code, for somebody who has
+// proved the password. It fails with the errors of TwoStepStore.UseCode.
+func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code string, from Origin) error {
+	u := CodeUse{
+		Account: a,
+		Allowances: []throttle.Allowance{{
+			// Somebody who guesses has the password. A new one ends that, and the wait of the owner too.
+			Bucket: s.buckets.Of("code", t.ID, a.UID.String()+" "+time.Duration(a.Passwords).String()),
+			Rule:   throttle.WrongCodes,
+			Limit:  throttle.LimitCode,
+		}},
+	}
+	rand.Read(u.ID[:])
+	if digits, ok := totp.ParseCode(code); ok {
+		app, err := s.deps.Store.App(ctx, a.UID)
+		if err == nil {
+			var shared totp.Secret
+			shared, err = s.openApp(a, app)
+			u.Sealed = app.Sealed
+			u.Step, _ = shared.Match(digits, s.deps.Now())
+		}
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+	} else if plain, ok := parseRecoveryCode(code); ok {
+		u.Recovery = s.recoveryCodes.Sums(a.UID[:], []byte(plain))
+	}
+	_, err := s.deps.Store.UseCode(byOwner(ctx), u, s.deps.Now())
+	if u.Recovery != nil && !errors.Is(err, ErrCodeWrong) {
+		s.record(ctx, audit.TwoStepRecovery, t, a, from, err)
+	}
+	return err
+}
+
+// RemoveFactors removes all second factors of an account, for an operator, and ends its sessions. The owner gets
+// a message, which a server writes within seconds. It changes nothing of an account without any.
+func (s *Service) RemoveFactors(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.FactorChanged, NoticeLife, "")
+	return s.deps.Store.RemoveFactors(ctx, t.ID, user, n, s.deps.Now())
+}

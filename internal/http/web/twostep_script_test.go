@@ -1,0 +1,244 @@
+package web
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// onProof makes an endpoint ask for a proof of any password, and give these answers to proofs in turn, and then
+// the last one again. It returns a function for what came with the proofs: the code and the form.
+func (s *pageServer) onProof(path string, answers ...http.HandlerFunc) (sent func() []string) {
+	var list []string
+	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(err)
+		}
+		if !strings.HasPrefix(r.Header.Get("Authorization"), "Digest ") {
+			w.Header().Set("WWW-Authenticate", `X-Digest realm="a.test", nonce="n", qop="auth", algorithm=MD5`)
+			writeReply(w, 401, `{"error":"unauthorized","error_description":"x"}`)
+			return
+		}
+		s.mu.Lock()
+		list = append(list, r.Header.Get("Dialtone-Code")+" "+string(body))
+		answer := answers[min(len(list), len(answers))-1]
+		s.mu.Unlock()
+		answer(w, r)
+	})
+	return func() []string {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return slices.Clone(list)
+	}
+}
+
+// needs returns the refusal of a proof for a second factor.
+func needs(rule string) http.HandlerFunc {
+	return withHeader("Dialtone-Rule", rule, replyError(403, "second_factor", "x"))
+}
+
+// visible reports whether people see an element.
+func (p *tab) visible(id string) bool {
+	return eval[bool](p, `document.getElementById("`+id+`").checkVisibility()`)
+}
+
+const codeAsked = `document.activeElement.id === "code"`
+
+func TestCodeField(t *testing.T) {
+	signedIn := reply(200, `{"ok":true,"user":"alex","role":"guest"}`)
+
+	t.Run("appears when the server asks for a code", func(t *testing.T) {
+		s := newPageServer(t)
+		sent := s.onProof("/signin.ashx", needs("code"), needs("code"), needs("code.wrong"), signedIn)
+		p := openTab(t, s, "/login.html")
+		p.ready()
+		if p.visible("code") {
+			t.Error("the field is shown before")
+		}
+		p.fill("user", "alex", "password", testPassword)
+		p.submit()
+		p.wait(codeAsked)
+		if p.visible("summary") || p.visible("code-error") {
+			t.Error("the first question is shown as a problem")
+		}
+		for _, attribute := range []string{"autocomplete one-time-code", "inputMode numeric"} {
+			name, want, _ := strings.Cut(attribute, " ")
+			if got := eval[string](p, `document.getElementById("code").`+name); got != want {
+				t.Errorf("%s is %q", name, got)
+			}
+		}
+		p.submit()
+		if got := p.problems(); len(got) != 1 || got[0] != "Enter the code" {
+			t.Errorf("problems: %q", got)
+		}
+		p.fill("code", "١٢٣ 45-6")
+		p.submit()
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "This code is wrong") {
+			t.Errorf("problems: %q", got)
+		}
+		if eval[string](p, `document.getElementById("code").value`) != "" {
+			t.Error("the wrong code is still there")
+		}
+		p.fill("code", "654321")
+		p.submit()
+		p.wait(`location.pathname === "/account.html"`)
+		if got, want := sent(), []string{" ", " ", "123456 ", "654321 "}; !slices.Equal(got, want) {
+			t.Errorf("sent %q, want %q", got, want)
+		}
+	})
+	t.Run("leads to the recovery codes after one of them", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onProof("/signin.ashx", needs("code"), signedIn)
+		p := openTab(t, s, "/login.html")
+		p.ready()
+		p.fill("user", "alex", "password", testPassword)
+		p.submit()
+		p.wait(codeAsked)
+		p.fill("code", "ABCDE-FGH23")
+		p.submit()
+		p.wait(`location.pathname + location.hash === "/two-step.html#recovery"`)
+	})
+	for rule, want := range map[string]string{
+		"passkey": "This platform requires a second factor for your account. Sign in with your passkey",
+		"factor":  "This platform requires a second factor for your account. Sign in and set one up first",
+	} {
+		t.Run("is not shown for the rule "+rule, func(t *testing.T) {
+			s := newPageServer(t)
+			s.onProof("/signin.ashx", needs(rule))
+			p := openTab(t, s, "/login.html")
+			p.ready()
+			p.fill("user", "alex", "password", testPassword)
+			p.submit()
+			if got := p.problems(); len(got) != 1 || got[0] != want {
+				t.Errorf("problems: %q", got)
+			}
+			if p.visible("code") {
+				t.Error("it is shown")
+			}
+		})
+	}
+	t.Run("is on the page that changes the password", func(t *testing.T) {
+		s := newPageServer(t)
+		limit := withHeader("Dialtone-Rule", "code.limit", withRetryAfter("3600", replyError(429, "rate_limited", "x")))
+		sent := s.onProof("/password.ashx", needs("code"), limit, reply(200, `{"ok":true,"user":"alex"}`))
+		p := openTab(t, s, "/password.html")
+		p.ready()
+		p.fill("current", testPassword, "password", freshPassword)
+		p.submit()
+		p.wait(codeAsked)
+		p.fill("code", "123456")
+		p.submit()
+		const limited = "Too many wrong codes. Try again in 60 minutes"
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], limited) {
+			t.Errorf("problems: %q", got)
+		}
+		p.submit()
+		p.wait(`!document.getElementById("changed").hidden`)
+		for i, code := range []string{" ", "123456 ha1=", "123456 ha1="} {
+			if got := sent(); len(got) != 3 || !strings.HasPrefix(got[i], code) {
+				t.Errorf("sent %q", got)
+			}
+		}
+	})
+}
+
+func TestTwoStepPage(t *testing.T) {
+	const (
+		app = `{"ok":true,"secret":"GEZDGNBVGY3TQOJQ","uri":"otpauth://totp/x",
+			"qr":{"size":29,"path":"M4 4h7v1h-7z"}}`
+		codes = `{"ok":true,"codes":["abcde-fgh23","00000-11111"]}`
+	)
+
+	t.Run("sets an app up", func(t *testing.T) {
+		s := newPageServer(t)
+		other := withHeader("Dialtone-Rule", "code.other", replyError(400, "invalid_request", "x"))
+		sent := s.onProof("/two-step.ashx", reply(200, app), other, reply(200, codes))
+		p := openTab(t, s, "/two-step.html")
+		p.ready()
+		p.submit()
+		if got := p.problems(); len(got) != 1 || got[0] != "Enter your current password" {
+			t.Errorf("problems: %q", got)
+		}
+		p.fill("current", testPassword)
+		p.submit()
+		p.wait(`document.activeElement.id === "first"`)
+		if got := p.text("v-secret"); got != "GEZD GNBV GY3T QOJQ" {
+			t.Errorf("the secret is %q", got)
+		}
+		if got := eval[string](p, `document.getElementById("qr").getAttribute("viewBox") +
+			document.getElementById("qr-path").getAttribute("d")`); got != "0 0 29 29M4 4h7v1h-7z" {
+			t.Errorf("the code is %q", got)
+		}
+		p.submit()
+		if got := p.problems(); len(got) != 1 || got[0] != "Enter the code that the app shows" {
+			t.Errorf("problems: %q", got)
+		}
+		p.fill("first", "123456")
+		p.submit()
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "This is not the code") {
+			t.Errorf("problems: %q", got)
+		}
+		p.fill("first", "123 457")
+		p.submit()
+		p.wait(`document.activeElement.id === "codes-title"`)
+		if got := eval[string](p, `document.getElementById("v-codes").textContent`); got != "abcde-fgh23\n00000-11111" {
+			t.Errorf("the codes are %q", got)
+		}
+		if got := eval[string](p, `document.getElementById("download").download`); got != testHost+"-codes.txt" {
+			t.Errorf("the file is %q", got)
+		}
+		if n := eval[int](p, `document.querySelectorAll("input").length`); n != 0 {
+			t.Errorf("the page still has %d inputs", n)
+		}
+		want := []string{" do=begin", " do=finish&code=123456", " do=finish&code=123457"}
+		if got := sent(); !slices.Equal(got, want) {
+			t.Errorf("sent %q, want %q", got, want)
+		}
+	})
+	t.Run("renews the codes with a code", func(t *testing.T) {
+		s := newPageServer(t)
+		sent := s.onProof("/two-step.ashx", needs("code"), reply(200, codes))
+		p := openTab(t, s, "/two-step/on")
+		p.ready()
+		p.fill("current", testPassword)
+		p.submit()
+		if got := p.problems(); len(got) != 1 || got[0] != "Choose what you want to do" {
+			t.Errorf("problems: %q", got)
+		}
+		p.do(chromedp.Click(`input[value="renew"]`))
+		p.submit()
+		p.wait(codeAsked)
+		p.fill("code", "123456")
+		p.submit()
+		p.wait(`document.activeElement.id === "codes-title"`)
+		if got, want := sent(), []string{" do=renew", "123456 do=renew"}; !slices.Equal(got, want) {
+			t.Errorf("sent %q, want %q", got, want)
+		}
+	})
+	t.Run("turns the app off", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onProof("/two-step.ashx", reply(200, `{"ok":true,"user":"alex"}`))
+		p := openTab(t, s, "/two-step/on")
+		p.ready()
+		p.do(chromedp.Click(`input[value="off"]`))
+		p.fill("current", testPassword)
+		p.submit()
+		p.wait(`location.hash === "#off" && document.getElementById("off")?.checkVisibility()`)
+	})
+	t.Run("says that another window has changed the app", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onProof("/two-step.ashx", replyError(409, "conflict", "x"))
+		p := openTab(t, s, "/two-step.html")
+		p.ready()
+		p.fill("current", testPassword)
+		p.submit()
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The app was changed in another window") {
+			t.Errorf("problems: %q", got)
+		}
+	})
+}

@@ -1,0 +1,286 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/store/engine"
+)
+
+var _ account.TwoStepStore = (*Store)(nil)
+
+// App implements account.TwoStepStore.
+func (s *Store) App(ctx context.Context, uid account.UID) (account.App, error) {
+	return appOf(s.engine.Reads(ctx), uid)
+}
+
+func appOf(q engine.Querier, uid account.UID) (app account.App, err error) {
+	var since sql.NullInt64
+	err = q.Row(`SELECT sealed, since, step, (SELECT count(*) FROM recovery_code WHERE account = $1)
+		FROM totp WHERE account = $1`, uid[:]).Scan(&app.Sealed, &since, &app.Step, &app.Codes)
+	if errors.Is(err, sql.ErrNoRows) {
+		return app, errNoAccount
+	}
+	if since.Valid {
+		app.Since = engine.FromMicros(since.Int64)
+	}
+	return app, err
+}
+
+// lockProved is lockAccount for a change by somebody who has proved the password of an account.
+func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Account, error) {
+	a, err := lockAccount(tx, proved.Tenant, proved.User, now)
+	switch {
+	case err != nil:
+		return a, err
+	case a.UID != proved.UID:
+		return a, errNoAccount
+	case a.Held:
+		return a, account.ErrHeld
+	case a.Pending():
+		return a, errNoAccount
+	case a.Passwords != proved.Passwords:
+		return a, account.ErrPasswordChanged
+	}
+	return a, nil
+}
+
+// StartApp implements account.TwoStepStore.
+func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byte, now time.Time) error {
+	return s.engine.Write(func(tx engine.Tx) error {
+		a, err := lockProved(tx, proved, now)
+		if err != nil {
+			return err
+		}
+		if a.Factors.Has(account.FactorApp) {
+			return account.ErrAppOn
+		}
+		_, err = tx.Exec(`INSERT INTO totp (account, sealed, made, since, step) VALUES ($1, $2, $3, NULL, 0)
+			ON CONFLICT (account) DO UPDATE SET sealed = $2, made = $3, since = NULL, step = 0`,
+			a.UID[:], sealed, engine.Micros(now))
+		return err
+	})
+}
+
+// changeApp makes a change of an app, unless an earlier run of the transaction has made it.
+func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.AppChange, now time.Time,
+	change func(engine.Tx, account.Account) error) (a account.Account, err error) {
+	e := entry(ctx, action, now)
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		if a, err = lockProved(tx, c.Account, now); err != nil {
+			return err
+		}
+		if tx.Repeated() {
+			if done, err := e.added(tx); err != nil || done {
+				return err
+			}
+		}
+		if err := tx.Lock(placeKeys(c.Allowances)...); err != nil {
+			return err
+		}
+		wait, err := longestWait(tx, c.Allowances, now)
+		if err != nil {
+			return err
+		}
+		if wait.For > 0 {
+			return account.FactorRefusal(wait)
+		}
+		if err := change(tx, a); err != nil {
+			return err
+		}
+		if err := takePlaces(tx, c.Allowances, c.Message, now); err != nil {
+			return err
+		}
+		if a, err = setFactors(tx, a); err != nil {
+			return err
+		}
+		if c.Message != (mailmsg.ID{}) {
+			if err := s.addNotice(tx, a, c.Notice); err != nil {
+				return err
+			}
+		}
+		return e.of(a).add(tx)
+	})
+	return a, err
+}
+
+// added reports whether the entry is in the trail.
+func (e *trailEntry) added(q engine.Querier) (bool, error) {
+	n, err := engine.Count(q, `SELECT count(*) FROM audit WHERE event = $1`, e.event[:])
+	return n > 0, err
+}
+
+// FinishApp implements account.TwoStepStore.
+func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Time) (account.Account, error) {
+	return s.changeApp(ctx, audit.TwoStepOn, c, now, func(tx engine.Tx, a account.Account) error {
+		if a.Factors.Has(account.FactorApp) {
+			return account.ErrAppOn
+		}
+		// The link of the message removes factors that were made at the time of the message or later.
+		n, err := tx.Exec(`UPDATE totp SET since = $3, made = $4, step = $5 WHERE account = $1 AND sealed = $2`,
+			a.UID[:], c.Sealed, engine.Micros(now), engine.Micros(c.Made), c.Step)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return account.ErrAppReplaced
+		}
+		return setRecoveryCodes(tx, a, c.Codes)
+	})
+}
+
+// setRecoveryCodes replaces the recovery codes of an account.
+func setRecoveryCodes(tx engine.Tx, a account.Account, codes [][32]byte) error {
+	if _, err := tx.Exec(`DELETE FROM recovery_code WHERE account = $1`, a.UID[:]); err != nil {
+		return err
+	}
+	for _, code := range codes {
+		if _, err := tx.Exec(`INSERT INTO recovery_code (account, code) VALUES ($1, $2)`,
+			a.UID[:], code[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RenewCodes implements account.TwoStepStore.
+func (s *Store) RenewCodes(ctx context.Context, c account.AppChange, now time.Time) (account.Account, error) {
+	return s.changeApp(ctx, audit.TwoStepCodes, c, now, func(tx engine.Tx, a account.Account) error {
+		if !a.Factors.Has(account.FactorApp) {
+			return account.ErrAppOff
+		}
+		return setRecoveryCodes(tx, a, c.Codes)
+	})
+}
+
+// RemoveApp implements account.TwoStepStore.
+func (s *Store) RemoveApp(ctx context.Context, c account.AppChange, now time.Time) (account.Account, error) {
+	return s.changeApp(ctx, audit.TwoStepOff, c, now, func(tx engine.Tx, a account.Account) error {
+		if !a.Factors.Has(account.FactorApp) {
+			return account.ErrAppOff
+		}
+		_, err := tx.Exec(`DELETE FROM totp WHERE account = $1`, a.UID[:])
+		return err
+	})
+}
+
+// RemoveFactors implements account.TwoStepStore.
+func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n account.Notice,
+	now time.Time) (a account.Account, err error) {
+	e := entry(ctx, audit.AccountFactors, now)
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		if a, err = lockAccount(tx, tenant, user, now); err != nil || a.Factors == 0 {
+			return err
+		}
+		before := a.Factors.String()
+		for _, table := range []string{"totp", "passkey", "session"} {
+			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
+				return err
+			}
+		}
+		if a, err = setFactors(tx, a); err != nil {
+			return err
+		}
+		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
+			a.UID[:])); err != nil {
+			return err
+		}
+		if n.Message != (mailmsg.ID{}) {
+			if err := s.addNotice(tx, a, n); err != nil {
+				return err
+			}
+			// A command does not write messages. A server takes this one over.
+			if _, err := tx.Exec(`UPDATE outbox SET node = $1 WHERE account = $2 AND message = $3`,
+				s.unowned(), a.UID[:], n.Message[:]); err != nil {
+				return err
+			}
+		}
+		return e.of(a).values(before, a.Factors.String()).add(tx)
+	})
+	return a, err
+}
+
+// UseCode implements account.TwoStepStore.
+func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (left int, err error) {
+	e := entry(ctx, audit.TwoStepRecovery, now)
+	err = s.engine.Write(func(tx engine.Tx) error {
+		a, err := lockProved(tx, u.Account, now)
+		if err != nil {
+			return err
+		}
+		if err := tx.Lock(placeKeys(u.Allowances)...); err != nil {
+			return err
+		}
+		if tx.Repeated() {
+			known, err := repeatedUse(tx, u, e)
+			if err != nil || known {
+				return err
+			}
+		}
+		wait, err := longestWait(tx, u.Allowances, now)
+		if err != nil {
+			return err
+		}
+		if wait.For > 0 {
+			return account.CodeRefusal(wait)
+		}
+		used, err := useCode(tx, a, u)
+		if err != nil {
+			return err
+		}
+		if !used {
+			if err := takePlaces(tx, u.Allowances, u.ID, now); err != nil {
+				return err
+			}
+			return account.ErrCodeWrong
+		}
+		app, err := appOf(tx, a.UID)
+		if err != nil {
+			return err
+		}
+		if left = app.Codes; u.Recovery != nil {
+			return e.of(a).add(tx)
+		}
+		return nil
+	})
+	return left, err
+}
+
+// repeatedUse reports whether an earlier run of UseCode was committed, as far as the tables show it. The use
+// of a code of an app leaves no trace of the run: in doubt its repetition fails, and the person enters the
+// next code.
+func repeatedUse(tx engine.Tx, u account.CodeUse, e *trailEntry) (bool, error) {
+	if used, err := e.added(tx); err != nil || used {
+		return used, err
+	}
+	if len(u.Allowances) == 0 {
+		return false, nil
+	}
+	n, err := engine.Count(tx, `SELECT count(*) FROM taken WHERE bucket = $1 AND account = $2`,
+		u.Allowances[0].Bucket[:], u.ID[:])
+	if err == nil && n > 0 {
+		err = account.ErrCodeWrong
+	}
+	return false, err
+}
+
+// useCode uses a code up, and reports whether it was good.
+func useCode(tx engine.Tx, a account.Account, u account.CodeUse) (bool, error) {
+	if u.Step > 0 {
+		n, err := tx.Exec(`UPDATE totp SET step = $3 WHERE account = $1 AND sealed = $2 AND since IS NOT NULL
+			AND step < $3`, a.UID[:], u.Sealed, u.Step)
+		return n > 0, err
+	}
+	for _, code := range u.Recovery {
+		if n, err := tx.Exec(`DELETE FROM recovery_code WHERE account = $1 AND code = $2`,
+			a.UID[:], code[:]); err != nil || n > 0 {
+			return n > 0, err
+		}
+	}
+	return false, nil
+}
