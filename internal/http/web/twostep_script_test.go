@@ -10,9 +10,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onProof makes an endpoint ask for a proof of any password, and give these answers to proofs in turn, and then
+// onCodeProof makes an endpoint ask for a proof of any password, and give these answers to proofs in turn, and then
 // the last one again. It returns a function for what came with the proofs: the code and the form.
-func (s *pageServer) onProof(path string, answers ...http.HandlerFunc) (sent func() []string) {
+func (s *pageServer) onCodeProof(path string, answers ...http.HandlerFunc) (sent func() []string) {
 	var list []string
 	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -54,7 +54,7 @@ func TestCodeField(t *testing.T) {
 
 	t.Run("appears when the server asks for a code", func(t *testing.T) {
 		s := newPageServer(t)
-		sent := s.onProof("/signin.ashx", needs("code"), needs("code"), needs("code.wrong"), signedIn)
+		sent := s.onCodeProof("/signin.ashx", needs("code"), needs("code"), needs("code.wrong"), signedIn)
 		p := openTab(t, s, "/login.html")
 		p.ready()
 		if p.visible("code") {
@@ -93,7 +93,7 @@ func TestCodeField(t *testing.T) {
 	})
 	t.Run("leads to the recovery codes after one of them", func(t *testing.T) {
 		s := newPageServer(t)
-		s.onProof("/signin.ashx", needs("code"), signedIn)
+		s.onCodeProof("/signin.ashx", needs("code"), signedIn)
 		p := openTab(t, s, "/login.html")
 		p.ready()
 		p.fill("user", "alex", "password", testPassword)
@@ -109,7 +109,7 @@ func TestCodeField(t *testing.T) {
 	} {
 		t.Run("is not shown for the rule "+rule, func(t *testing.T) {
 			s := newPageServer(t)
-			s.onProof("/signin.ashx", needs(rule))
+			s.onCodeProof("/signin.ashx", needs(rule))
 			p := openTab(t, s, "/login.html")
 			p.ready()
 			p.fill("user", "alex", "password", testPassword)
@@ -125,7 +125,7 @@ func TestCodeField(t *testing.T) {
 	t.Run("is on the page that changes the password", func(t *testing.T) {
 		s := newPageServer(t)
 		limit := withHeader("Dialtone-Rule", "code.limit", withRetryAfter("3600", replyError(429, "rate_limited", "x")))
-		sent := s.onProof("/password.ashx", needs("code"), limit, reply(200, `{"ok":true,"user":"alex"}`))
+		sent := s.onCodeProof("/password.ashx", needs("code"), limit, reply(200, `{"ok":true,"user":"alex"}`))
 		p := openTab(t, s, "/password.html")
 		p.ready()
 		p.fill("current", testPassword, "password", freshPassword)
@@ -157,7 +157,7 @@ func TestTwoStepPage(t *testing.T) {
 	t.Run("sets an app up", func(t *testing.T) {
 		s := newPageServer(t)
 		other := withHeader("Dialtone-Rule", "code.other", replyError(400, "invalid_request", "x"))
-		sent := s.onProof("/two-step.ashx", reply(200, app), other, reply(200, codes))
+		sent := s.onCodeProof("/two-step.ashx", reply(200, app), other, reply(200, codes))
 		p := openTab(t, s, "/two-step.html")
 		p.ready()
 		p.submit()
@@ -202,7 +202,7 @@ func TestTwoStepPage(t *testing.T) {
 	})
 	t.Run("renews the codes with a code", func(t *testing.T) {
 		s := newPageServer(t)
-		sent := s.onProof("/two-step.ashx", needs("code"), reply(200, codes))
+		sent := s.onCodeProof("/two-step.ashx", needs("code"), reply(200, codes))
 		p := openTab(t, s, "/two-step/on")
 		p.ready()
 		p.fill("current", testPassword)
@@ -222,7 +222,7 @@ func TestTwoStepPage(t *testing.T) {
 	})
 	t.Run("turns the app off", func(t *testing.T) {
 		s := newPageServer(t)
-		s.onProof("/two-step.ashx", reply(200, `{"ok":true,"user":"alex"}`))
+		s.onCodeProof("/two-step.ashx", reply(200, `{"ok":true,"user":"alex"}`))
 		p := openTab(t, s, "/two-step/on")
 		p.ready()
 		p.do(chromedp.Click(`input[value="off"]`))
@@ -232,7 +232,7 @@ func TestTwoStepPage(t *testing.T) {
 	})
 	t.Run("says that another window has changed the app", func(t *testing.T) {
 		s := newPageServer(t)
-		s.onProof("/two-step.ashx", replyError(409, "conflict", "x"))
+		s.onCodeProof("/two-step.ashx", replyError(409, "conflict", "x"))
 		p := openTab(t, s, "/two-step.html")
 		p.ready()
 		p.fill("current", testPassword)
