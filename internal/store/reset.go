@@ -321,7 +321,8 @@ func restoreEmail(tx engine.Tx, a account.Account, email string, made int64) (ac
 // removeFactorsSince removes the second factors that were added at a time or later.
 func removeFactorsSince(tx engine.Tx, a account.Account, since time.Time) (account.Account, error) {
 	for _, table := range []string{"totp", "passkey"} {
-		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`, a.UID[:], engine.Micros(since)); err != nil {
+		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`,
+			a.UID[:], engine.Micros(since)); err != nil {
 			return a, err
 		}
 	}

@@ -77,8 +77,10 @@ func TestRequestEmail(t *testing.T) {
 			}
 		}
 		v.proveForm(t, who, "/email.ashx", "").wantError(t, 400, "invalid_request")
-		v.proveForm(t, who, "/email.ashx", "email=a%40mail.test&email=b%40mail.test").wantError(t, 400, "invalid_request")
-		v.proveForm(t, who, "/email.ashx", "{}", "Content-Type", "application/json").wantError(t, 400, "invalid_request")
+		v.proveForm(t, who, "/email.ashx", "email=a%40mail.test&email=b%40mail.test").
+			wantError(t, 400, "invalid_request")
+		v.proveForm(t, who, "/email.ashx", "{}", "Content-Type", "application/json").
+			wantError(t, 400, "invalid_request")
 		v.requestEmail(t, who, "a@mail.test", "Sec-Fetch-Site", "cross-site").wantError(t, 400, "invalid_request")
 		v.get(t, "/email.ashx").wantError(t, 405, "method_not_allowed")
 		wrong := who
