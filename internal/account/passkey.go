@@ -155,7 +155,7 @@ func (s *Service) AddPasskey(
 	case proved.Pending():
 		err = ErrNotActivated
 	default:
-		n.Passkey.Made = n.Made // a message undoes what was added since it was made
+		n.Passkey.Made = n.Made // as the message says
 		n.Passkey.Sealed = s.sealPasskey(t.ID, n.Passkey, c)
 		var a Account
 		if a, err = s.deps.Store.AddPasskey(byOwner(ctx), n, s.deps.Now()); err != nil {

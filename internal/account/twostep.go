@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -294,7 +295,7 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 		Account: a,
 		Allowances: []throttle.Allowance{{
 			// Somebody who guesses has the password. A new one ends that, and the wait of the owner too.
-			Bucket: s.buckets.Of("code", t.ID, a.UID.String()+" "+time.Duration(a.Passwords).String()),
+			Bucket: s.buckets.Of("code", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
 			Rule:   throttle.WrongCodes,
 			Limit:  throttle.LimitCode,
 		}},

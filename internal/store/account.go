@@ -305,6 +305,48 @@ func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (accoun
 	return account.Account{}, errKeepsChanging
 }
 
+// lockActive is lockAccount for a change by the account's owner. was is the account as it was when the
+// owner proved to be there. It fails as checkActive does.
+func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Account, error) {
+	a, err := lockAccount(tx, was.Tenant, was.User, now)
+	if err == nil {
+		err = checkActive(a, was)
+	}
+	return a, err
+}
+
+// lockProved is lockActive for an account whose password was proved. It also fails with
+// account.ErrPasswordChanged.
+func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Account, error) {
+	a, err := lockActive(tx, proved, now)
+	if err == nil {
+		err = checkProved(a, proved)
+	}
+	return a, err
+}
+
+// checkActive fails with account.ErrHeld, and with fault.NotFound if the account is not active or is not
+// was, but has its user name.
+func checkActive(a, was account.Account) error {
+	switch {
+	case a.UID != was.UID:
+		return errNoAccount
+	case a.Held:
+		return account.ErrHeld
+	case a.Pending():
+		return errNoAccount
+	}
+	return nil
+}
+
+// checkProved fails with account.ErrPasswordChanged if the proof was of an older password.
+func checkProved(a, proved account.Account) error {
+	if a.Passwords != proved.Passwords {
+		return account.ErrPasswordChanged
+	}
+	return nil
+}
+
 func stateOf(a account.Account) string { return string(a.State()) }
 
 // setState returns an update to a state, in which the account is not yet.

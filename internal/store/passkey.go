@@ -28,23 +28,6 @@ func scanPasskey(row engine.Scanner) (k account.Passkey, err error) {
 	return k, err
 }
 
-// lockActive returns an account for a change by its owner, and locks its row. was is the account as it
-// was when the owner proved to be there. It fails with fault.NotFound and account.ErrHeld.
-func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Account, error) {
-	a, err := lockAccount(tx, was.Tenant, was.User, now)
-	switch {
-	case err != nil:
-		return a, err
-	case a.UID != was.UID:
-		return a, errNoAccount
-	case a.Held:
-		return a, account.ErrHeld
-	case a.Pending():
-		return a, errNoAccount
-	}
-	return a, nil
-}
-
 // AddPasskey implements account.PasskeyStore.
 func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 	now time.Time) (a account.Account, err error) {

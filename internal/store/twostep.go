@@ -32,24 +32,6 @@ func appOf(q engine.Querier, uid account.UID) (app account.App, err error) {
 	return app, err
 }
 
-// lockProved is lockAccount for a change by somebody who has proved the password of an account.
-func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Account, error) {
-	a, err := lockAccount(tx, proved.Tenant, proved.User, now)
-	switch {
-	case err != nil:
-		return a, err
-	case a.UID != proved.UID:
-		return a, errNoAccount
-	case a.Held:
-		return a, account.ErrHeld
-	case a.Pending():
-		return a, errNoAccount
-	case a.Passwords != proved.Passwords:
-		return a, account.ErrPasswordChanged
-	}
-	return a, nil
-}
-
 // StartApp implements account.TwoStepStore.
 func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byte, now time.Time) error {
 	return s.engine.Write(func(tx engine.Tx) error {

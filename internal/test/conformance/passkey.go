@@ -249,13 +249,14 @@ var passkeyTests = []testCase{
 		t.wantPasskeys("ann", noon)
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, noon), account.ErrNoPasskey)
 	}},
-	{"that were added since a change go with it", func(t *test) {
+	{"that were added within NoticeLife go with \"not me\"", func(t *test) {
 		t.addActive("ann", noon)
 		t.passkey("ann", "mine", noon)
-		first := t.passkey("ann", "theirs", noon.Add(time.Minute))
-		t.passkey("ann", "theirs too", noon.Add(2*time.Minute))
-		at := noon.Add(3 * time.Minute)
-		_, err := t.NotMe(t.ctx, t.tenant, first.Token, unsent(at), at)
+		at := noon.Add(account.NoticeLife + time.Minute)
+		first := t.passkey("ann", "theirs", noon.Add(2*time.Minute))
+		t.passkey("ann", "theirs too", at)
+		changed := t.changed("ann", "new", at) // its link removes what is older than its message too
+		_, err := t.NotMe(t.ctx, t.tenant, changed.Token, unsent(at), at)
 		t.must(err)
 		t.wantPasskeys("ann", at, "mine")
 		k := first.Passkey

@@ -33,7 +33,7 @@ func (t *test) emailLink(user, email string, at time.Time) account.Notice {
 	return l.Notice
 }
 
-// setEmail changes the address of a user, and returns the message to the address before.
+// setEmail changes the address of a user, and returns the message to the previous address.
 func (t *test) setEmail(user, email string, at time.Time) account.Notice {
 	t.Helper()
 	n := notice(mailmsg.EmailChanged, at)
@@ -211,7 +211,7 @@ var emailTests = []testCase{
 		t.wantErr(err, account.ErrPasswordChanged)
 		t.wantEmailLink(l.Token, noon, "", "")
 	}},
-	{"end reset links to the address before", func(t *test) {
+	{"end reset links to the previous address", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		t.addWithAddress("bob", "a@mail.test", noon)
 		t.addWithAddress("cid", "b@mail.test", noon)
@@ -359,7 +359,7 @@ var emailTests = []testCase{
 		}
 		t.wantEmail("ann", "a@mail.test", noon)
 	}},
-	{"beside a reset to the address before, one outcome", func(t *test) {
+	{"beside a reset to the previous address, one outcome", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		link, reset := t.emailLink("ann", "b@mail.test", noon), t.resetLink("ann", noon)
 		before := t.find("ann", noon)

@@ -171,10 +171,11 @@ var appTests = []testCase{
 		_, err = t.App(t.ctx, a.UID)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"stay where they are older than the message", func(t *test) {
+	{"stay where they are older than NoticeLife", func(t *test) {
 		a, _ := t.withApp("ann")
-		said := t.changed("ann", "one", noon.Add(time.Minute))
-		_, err := t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon.Add(time.Minute))
+		later := noon.Add(account.NoticeLife + time.Minute)
+		said := t.changed("ann", "one", later)
+		_, err := t.NotMe(t.ctx, t.tenant, said.Token, unsent(later), later)
 		t.must(err)
 		if t.find("ann", noon).Factors != account.FactorApp {
 			t.Errorf("the app of %s is gone", a.User)
