@@ -145,10 +145,7 @@ func (s *Service) EmailLink(ctx context.Context, t *tenant.Tenant, text string) 
 func (s *Service) ConfirmEmail(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	a, err := s.confirmEmail(byOwner(ctx), t, text, from)
 	s.record(ctx, audit.EmailChange, t, a, from, err)
-	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed // the account was disabled or deleted since the link was read
-	}
-	return a, err
+	return a, refusedLink(err)
 }
 
 func (s *Service) confirmEmail(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {

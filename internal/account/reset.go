@@ -338,10 +338,16 @@ func (s *Service) Reset(
 ) (Account, error) {
 	a, err := s.reset(ctx, t, text, user, p, from)
 	s.record(ctx, audit.PasswordReset, t, a, from, err)
+	return a, refusedLink(err)
+}
+
+// refusedLink returns ErrLinkUsed for an error that says that the account was disabled or deleted since the
+// link was read, and other errors as they are.
+func refusedLink(err error) error {
 	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed // the account was disabled or deleted since the link was read
+		return ErrLinkUsed
 	}
-	return a, err
+	return err
 }
 
 func (s *Service) reset(
@@ -390,8 +396,5 @@ func (s *Service) NotMe(ctx context.Context, t *tenant.Tenant, text string, from
 		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now())
 	}
 	s.record(ctx, audit.PasswordNotMe, t, a, from, err)
-	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed
-	}
-	return mailmsg.Path(mailmsg.Reset, next), err
+	return mailmsg.Path(mailmsg.Reset, next), refusedLink(err)
 }
