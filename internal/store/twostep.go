@@ -91,12 +91,6 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	return a, err
 }
 
-// added reports whether the entry is in the trail.
-func (e *trailEntry) added(q engine.Querier) (bool, error) {
-	n, err := engine.Count(q, `SELECT count(*) FROM audit WHERE event = $1`, e.event[:])
-	return n > 0, err
-}
-
 // FinishApp implements account.TwoStepStore.
 func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Time) (account.Account, error) {
 	return s.changeApp(ctx, audit.TwoStepOn, c, now, func(tx engine.Tx, a account.Account) error {

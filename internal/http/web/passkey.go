@@ -95,6 +95,11 @@ func (s *Site) listPasskeys(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return signInFirst(w, err, passkeysOfPeople)
 	}
+	return s.listPasskeysOf(w, r, a, struct{}{})
+}
+
+// listPasskeysOf answers with the passkeys of an account.
+func (s *Site) listPasskeysOf(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	list, err := s.deps.Accounts.Passkeys(r.Context(), r.tenant, a)
 	if err != nil {
 		return err
