@@ -192,7 +192,8 @@ type Store interface {
 	// account has no record of it under this epoch.
 	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error
 	// EndOthers raises the epoch of an account to that of own, removes all records and adds own, unless
-	// its ID is zero, with an entry in the trail. It fails with ErrDenied if the account is no longer in the epoch before.
+	// its ID is zero, with an entry in the trail. It fails with ErrDenied if the account is no longer in the
+	// epoch before.
 	EndOthers(ctx context.Context, own Record, now time.Time) error
 	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
 	// any number of concurrent calls one is the first. A crash of the database may lose what was

@@ -116,7 +116,8 @@ func (s *Site) routes() map[string]route {
 			api:  true,
 		},
 		"/phones.ashx": {
-			get: byOwner(s.listPhones, proved(s, audit.AccountData, readNothing, ofActive(s, s.listPhonesOf))), api: true,
+			get: byOwner(s.listPhones, proved(s, audit.AccountData, readNothing, ofActive(s, s.listPhonesOf))),
+			api: true,
 		},
 		"/decline.ashx": {post: s.decline, api: true},
 		"/decline.html": {get: s.declinePage, post: s.declineByPage},
@@ -141,7 +142,8 @@ func (s *Site) routes() map[string]route {
 		"/confirm-email.ashx": {post: s.confirmEmail, api: true},
 		"/confirm-email.html": {get: s.confirmEmailPage},
 		"/profile.ashx": {
-			post: byOwner(s.changeOwnProfile, proved(s, audit.ProfileChange, readProfile, s.changeProfile)), api: true,
+			post: byOwner(s.changeOwnProfile, proved(s, audit.ProfileChange, readProfile, s.changeProfile)),
+			api:  true,
 		},
 		"/profile.html": {get: s.personal(s.profilePage)},
 
