@@ -30,7 +30,7 @@ const (
 	// account's address back too.
 	EmailChanged Kind = "email_changed"
 	// FactorChanged says that a second factor was added or removed. Its link removes those that were
-	// added in the last days, too.
+	// added since, too.
 	FactorChanged Kind = "factor_changed"
 	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
 	NewBrowser Kind = "new_browser"
