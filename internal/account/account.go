@@ -289,7 +289,7 @@ type Account struct {
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
-	// Passwords is how often the password was changed.
+	// Passwords is how often the password was changed, or an operator set the address.
 	Passwords int64
 	// Leaving is when the account is to be erased, because its owner has left, or zero. Until then it is held.
 	// An operator who disables it meanwhile changes neither.
