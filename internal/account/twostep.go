@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -25,8 +26,9 @@ type TwoStepStore interface {
 	App(ctx context.Context, uid UID) (App, error)
 
 	// StartApp stores the sealed secret of a new app, which does not count until FinishApp. It replaces one
-	// that is not finished, and fails with ErrAppOn if there is one that is.
-	StartApp(ctx context.Context, a Account, sealed []byte, now time.Time) error
+	// that is not finished, and takes a place under each limit. It fails with ErrAppOn if there is one that is
+	// finished, and with fault.Limited.
+	StartApp(ctx context.Context, a Account, sealed []byte, now time.Time, limits ...throttle.Allowance) error
 
 	// FinishApp makes the app with the secret c.Sealed count, and adds recovery codes. Of concurrent calls
 	// one succeeds. It fails with ErrAppOn, with ErrAppReplaced if the account has another secret, and
@@ -46,7 +48,8 @@ type TwoStepStore interface {
 	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
 	// code. Of concurrent calls with one code, one succeeds, on all servers together. It fails with
 	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many
-	// recovery codes are left.
+	// recovery codes are left. A wrong code adds the notice if the places of Noticed are full, unless one of its
+	// kind was made within Noticed.Rule.Per.
 	UseCode(ctx context.Context, u CodeUse, now time.Time) (left int, err error)
 }
 
@@ -87,6 +90,9 @@ type CodeUse struct {
 	// Recovery has the HMACs of a recovery code under each key, or nothing.
 	Recovery   [][32]byte
 	Allowances []throttle.Allowance // for a wrong code
+	// Noticed counts wrong codes for the notice. It refuses nothing.
+	Noticed throttle.Allowance
+	Notice
 }
 
 // Errors of second factors.
@@ -185,7 +191,7 @@ func (s *Service) StartApp(
 		err = ErrNotActivated
 	} else {
 		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
-		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now())
+		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved))
 	}
 	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
 	return app, err
@@ -326,7 +332,15 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 	} else if plain, ok := parseRecoveryCode(code); ok {
 		u.Recovery = s.recoveryCodes.Sums(a.UID[:], []byte(plain))
 	}
+	u.Noticed = throttle.Allowance{
+		Bucket: s.buckets.Of("wrong codes", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
+		Rule:   throttle.WrongCodesNoticed,
+	}
+	u.Notice = s.newNotice(a, mailmsg.WrongCodes, NoticeLife, audit.Network(from.Addr))
 	_, err := s.deps.Store.UseCode(byOwner(ctx), u, s.deps.Now())
+	if errors.Is(err, ErrCodeWrong) || errors.Is(err, fault.ErrInDoubt) { // the message is there, or not
+		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: a.UID, Message: u.Message})
+	}
 	if u.Recovery != nil && !errors.Is(err, ErrCodeWrong) {
 		s.record(ctx, audit.TwoStepRecovery, t, a, from, err)
 	}

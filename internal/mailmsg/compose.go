@@ -34,13 +34,15 @@ const (
 	FactorChanged Kind = "factor_changed"
 	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
 	NewBrowser Kind = "new_browser"
+	// WrongCodes says that somebody who knows the password has entered wrong codes.
+	WrongCodes Kind = "wrong_codes"
 	// Leaving says that the account will be erased. Its link is for a person who stays.
 	Leaving Kind = "leaving"
 )
 
 // NotMe lists the kinds of messages whose link is for somebody who did not make the change. It ends all
 // sessions and leads to another password.
-var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser}
+var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser, WrongCodes}
 
 // linkPaths are the parts of links between the tenant's public URL and the token. That of an
 // activation link is in the wire contract.
@@ -52,6 +54,7 @@ var linkPaths = map[Kind]string{
 	EmailChanged:    notMePath,
 	FactorChanged:   notMePath,
 	NewBrowser:      notMePath,
+	WrongCodes:      notMePath,
 	Leaving:         "/stay.html?token=",
 }
 

@@ -20,6 +20,7 @@ var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.ConfirmEmail:    "/confirm-email.html?token=",
 	mailmsg.PasswordChanged: "/not-me.html?token=",
 	mailmsg.EmailChanged:    "/not-me.html?token=",
+	mailmsg.WrongCodes:      "/not-me.html?token=",
 	mailmsg.Leaving:         "/stay.html?token=",
 }
 
