@@ -147,7 +147,7 @@ func (s *Service) AddPasskey(
 	n := NewPasskey{
 		Account: proved,
 		Passkey: Passkey{ID: c.ID, Account: proved.UID, RP: t.Host},
-		Notice:  s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Notice:  s.newFactorNotice(proved, mailmsg.PasskeyAdded, audit.Network(from.Addr)),
 	}
 	var err error
 	switch n.Passkey.Name, err = CleanPasskeyName(name); {
@@ -187,7 +187,7 @@ func (s *Service) RemovePasskey(
 ) error {
 	err := error(ErrNotActivated)
 	if !proved.Pending() {
-		n := s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr))
+		n := s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr))
 		var a Account
 		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx), proved, id, n, s.deps.Now()); err != nil {
 			a = proved
