@@ -167,7 +167,7 @@ func (v accountView) lines() [][2]string {
 		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
 	}
 	if v.Erased != nil {
-		lines = append(lines, [2]string{"erased", formatTime(v.Erased)})
+		lines = append(lines, [2]string{"erased after", formatTime(v.Erased)})
 	}
 	return lines
 }

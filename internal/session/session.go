@@ -380,7 +380,7 @@ func (a *Authenticator) signedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, secret.Ticket, error) {
 	owner, k, err := a.readSession(ctx, t, token, from)
-	if err == nil && owner.Factors == 0 && requiresFactor(t, owner) {
+	if err == nil && FactorMissing(t, owner) {
 		return account.Account{}, secret.Ticket{}, ErrFactorMissing
 	}
 	return owner, k, err

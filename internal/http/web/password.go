@@ -45,7 +45,11 @@ func (s *Site) changePassword(
 	} else {
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	}
-	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+	return answer.JSON(w, http.StatusOK, struct {
+		OK       bool   `json:"ok"`
+		User     string `json:"user"`
+		SignedIn bool   `json:"signed_in"`
+	}{true, a.User, continues})
 }
 
 func (s *Site) passwordPage(w http.ResponseWriter, r *request, a account.Account) error {
