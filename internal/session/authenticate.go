@@ -133,7 +133,9 @@ func requiresFactor(t *tenant.Tenant, a account.Account) bool {
 }
 
 // FactorMissing reports whether the platform requires a second factor of an account that has none.
-func FactorMissing(t *tenant.Tenant, a account.Account) bool { return requiresFactor(t, a) && a.Factors == 0 }
+func FactorMissing(t *tenant.Tenant, a account.Account) bool {
+	return requiresFactor(t, a) && a.Factors == 0
+}
 
 // hasSession reports whether a request came with a session of an account.
 func (a *Authenticator) hasSession(

@@ -46,10 +46,9 @@ func (s *Site) changePassword(
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	}
 	return answer.JSON(w, http.StatusOK, struct {
-		OK       bool   `json:"ok"`
-		User     string `json:"user"`
-		SignedIn bool   `json:"signed_in"`
-	}{true, a.User, continues})
+		okUser
+		SignedIn bool `json:"signed_in"`
+	}{okUser{true, a.User}, continues})
 }
 
 func (s *Site) passwordPage(w http.ResponseWriter, r *request, a account.Account) error {

@@ -2,7 +2,7 @@
 
 import { say, locale } from "./texts.js";
 
-const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+const format = new Intl.RelativeTimeFormat(locale);
 
 /** How long ago a date was, in words. */
 function ago(date) {
