@@ -159,7 +159,7 @@ func (s *Service) AddPasskey(
 	n := NewPasskey{
 		Account: proved,
 		Passkey: Passkey{ID: c.ID, Account: proved.UID, RP: t.Host},
-		Notice:  s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Notice:  s.newFactorNotice(proved, mailmsg.PasskeyAdded, audit.Network(from.Addr)),
 
 		Allowances: s.factorChange(proved),
 	}
@@ -203,8 +203,7 @@ func (s *Service) RemovePasskey(
 	if !proved.Pending() {
 		n := PasskeyRemoval{
 			Account: proved, ID: id,
-			Notice: s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
-
+			Notice:     s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr)),
 			Allowances: s.factorChange(proved),
 		}
 		var a Account

@@ -204,7 +204,7 @@ func (s *Service) StartApp(
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
 ) (codes []string, a Account, err error) {
-	c := s.newAppChange(t, proved, from)
+	c := s.newAppChange(t, proved, mailmsg.AppOn, from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
 		a, err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
@@ -263,27 +263,35 @@ func (s *Service) RenewCodes(
 // RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
-	_, err := s.changeApp(ctx, s.newAppChange(t, proved, from), s.deps.Store.RemoveApp)
+	_, err := s.changeApp(ctx, s.newAppChange(t, proved, mailmsg.AppOff, from), s.deps.Store.RemoveApp)
 	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
 	return err
 }
 
-// newAppChange returns a change that sends a message.
-func (s *Service) newAppChange(t *tenant.Tenant, proved Account, from Origin) AppChange {
+// newAppChange returns a change that sends a message with a detail.
+func (s *Service) newAppChange(t *tenant.Tenant, proved Account, detail string, from Origin) AppChange {
 	return AppChange{
 		Account:    proved,
 		Allowances: s.factorChange(proved),
-		Notice:     s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Notice:     s.newFactorNotice(proved, detail, audit.Network(from.Addr)),
 	}
 }
 
-// factorChange is the limit of changes of an account's second factors, each of which sends a message.
+// factorChange is the limit of changes of the authenticator app and the passkeys of an account, each of which
+// sends a message.
 func (s *Service) factorChange(a Account) []throttle.Allowance {
 	return []throttle.Allowance{{
 		Bucket: s.buckets.Of("factors", a.Tenant, a.UID.String()),
 		Rule:   throttle.FactorChangesPerAccount,
 		Limit:  throttle.LimitFactors,
 	}}
+}
+
+// newFactorNotice returns a message about a change of the authenticator app or the passkeys of an account.
+func (s *Service) newFactorNotice(a Account, detail, net string) Notice {
+	n := s.newNotice(a, mailmsg.FactorChanged, NoticeLife, net)
+	n.Detail = detail
+	return n
 }
 
 // changeApp makes a change, and has its message written.
@@ -350,6 +358,6 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 // RemoveFactors removes all second factors of an account, for an operator, and ends its sessions. The owner gets
 // a message, which a server writes within seconds. It changes nothing of an account without any.
 func (s *Service) RemoveFactors(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.FactorChanged, NoticeLife, "")
+	n := s.newFactorNotice(Account{Tenant: t.ID}, mailmsg.FactorsRemoved, "")
 	return s.deps.Store.RemoveFactors(ctx, t.ID, user, n, s.deps.Now())
 }
