@@ -73,7 +73,8 @@ func TestKinds(t *testing.T) {
 				if kind != mailmsg.Reset && !strings.Contains(m.HTML, link.Net) {
 					t.Error("the network is missing")
 				}
-				if slices.Contains(mailmsg.NotMe, kind) != strings.Contains(m.Text, link.User) {
+				named := slices.Contains(mailmsg.NotMe, kind) || kind == mailmsg.Leaving
+				if named != strings.Contains(m.Text, link.User) {
 					t.Errorf("the user name is missing, or there is one:\n%s", m.Text)
 				}
 			})

@@ -45,7 +45,10 @@ func (s *Site) changePassword(
 	} else {
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	}
-	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+	return answer.JSON(w, http.StatusOK, struct {
+		okUser
+		SignedIn bool `json:"signed_in"`
+	}{okUser{true, a.User}, continues})
 }
 
 func (s *Site) passwordPage(w http.ResponseWriter, r *request, a account.Account) error {

@@ -97,7 +97,8 @@ func allPages(text string) map[string]view {
 		"reset":         {"reset", resetPage{f, []string{text}}},
 		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
-		"notme":         {"notme", notMePage{f}},
+		"notme":         {"notme", notMePage{f, text, text, true, true, 1}},
+		"notme lost":    {"notme", notMePage{frame: f}},
 
 		"account next":       {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},
 		"profile":            {"profile", profilePage{in, text, text, i18n.German, false}},
@@ -105,7 +106,8 @@ func allPages(text string) map[string]view {
 		"confirmemail":       {"confirmemail", confirmEmailPage{f, text, text}},
 		"confirm email lost": {"confirmemail", confirmEmailPage{frame: f}},
 		"leave":              {"leave", leavePage{in, text, 400}},
-		"stay":               {"stay", stayPage{f}},
+		"stay":               {"stay", stayPage{f, text, time.Time{}}},
+		"stay lost":          {"stay", stayPage{frame: f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}
