@@ -60,7 +60,7 @@ async function submit(showBusy) {
   if (status === 200 && answer.body.ok === true && proven) {
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
-    const signedIn = answer.body.signed_in === true;
+    const signedIn = answer.body.signed_in !== false;
     history.pushState({ changed: true, signedIn }, "", "#changed");
     showChanged(signedIn);
   } else if (status === 401 && proven) {

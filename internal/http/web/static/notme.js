@@ -29,7 +29,7 @@ async function submit(showBusy) {
   const { status, body } = answer;
   if (status === 200 && leads(body.reset)) {
     const did = [...document.querySelectorAll("#start [data-did]")].map((item) => item.dataset.did);
-    const result = { user: body.user, did, email: form.dataset.email, reset: body.reset };
+    const result = { ...form.dataset, did, reset: body.reset };
     finish(result);
     showDone(result);
   } else if (status === 404 || status === 400) {
