@@ -707,6 +707,14 @@ func (b *browser) visit(path string) {
 	b.succeed(b.engine.visit(b.base + path))
 }
 
+// reload loads the page again, and waits until an expression is true there, also after further redirections.
+func (b *browser) reload(expression string) {
+	b.t.Helper()
+	b.do(`window.before = true`)
+	b.do(`setTimeout(() => location.reload(), 0)`)
+	b.until("!window.before && document.readyState === 'complete' && (" + expression + ")")
+}
+
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	b.succeed(b.engine.click(selector))

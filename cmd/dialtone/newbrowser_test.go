@@ -79,6 +79,8 @@ func TestBrowserNotice(t *testing.T) {
 		b.until(`document.getElementById("submit")?.disabled === false && !location.href.includes("token")`)
 		b.want(`document.querySelector("h1").textContent`, "Was this somebody else?")
 		b.click("#submit")
+		b.until(`!done.hidden`)
+		b.click("#choose")
 		b.until(`location.pathname === "/reset.html" && document.getElementById("submit")?.disabled === false`)
 		thief.visit("/account.html")
 		thief.until(`location.pathname === "/login.html"`)

@@ -104,7 +104,7 @@ func TestBrowserProfile(t *testing.T) {
 		b.visit("/account.html") // the session goes on
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
 		b.visit(link)
-		b.until(`document.getElementById("lost")?.checkVisibility()`)
+		b.until(`document.getElementById("lost-title")?.checkVisibility()`)
 		b.check("confirm-email-lost")
 		b.want(`document.querySelector("main a").getAttribute("href").split("?")[0]`, "/profile.html")
 	})
@@ -113,6 +113,9 @@ func TestBrowserProfile(t *testing.T) {
 		b.until(`document.getElementById("submit")?.disabled === false && !location.href.includes("token")`)
 		b.shot("not-me-email")
 		b.click("#submit")
+		b.until(`!done.hidden`)
+		b.shot("not-me-email-done")
+		b.click("#choose")
 		b.until(`location.pathname === "/reset.html" && document.getElementById("submit")?.disabled === false`)
 		address(before)
 		b.fill("password", lastWords)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -12,6 +13,10 @@ import (
 
 // Grace is how long the owner of an account who has left can stay after all.
 const Grace = 7 * 24 * time.Hour
+
+// ErrLeaving means that the password is right, and that the owner of the account has left.
+var ErrLeaving = fault.New(fault.Leaving, "the owner of this account has left, and it will be erased; "+
+	"to keep it, open the link in the message about that, or ask the operator")
 
 // LeaveStore is for people who leave, and for those who stay after all.
 type LeaveStore interface {
@@ -24,6 +29,10 @@ type LeaveStore interface {
 	// ErrLinkUsed, with ErrHeld if an operator has disabled the account since, and with fault.NotFound if the
 	// account is gone.
 	Stay(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
+
+	// StayLink returns the account that Stay makes active, as it is. It changes nothing. It fails with
+	// ErrLinkUsed where Stay fails.
+	StayLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
 	// Overdue returns up to limit accounts that were to be erased by a time, the longest overdue first.
 	Overdue(ctx context.Context, by time.Time, limit int) ([]Account, error)
@@ -62,6 +71,15 @@ func (s *Service) leave(ctx context.Context, proved Account, from Origin) (Accou
 	}
 	s.writeAfter(a, d.Notice, err)
 	return a, err
+}
+
+// StayLink returns the account that a link to stay keeps, as it is. It changes nothing. It fails with ErrLinkUsed.
+func (s *Service) StayLink(ctx context.Context, t *tenant.Tenant, text string) (Account, error) {
+	token, ok := secret.ParseToken(text)
+	if !ok {
+		return Account{}, ErrLinkUsed
+	}
+	return s.deps.Store.StayLink(ctx, t.ID, token.Hash(), s.deps.Now())
 }
 
 // Stay makes an account active again, for its owner who has left and has the link of the message about that. It

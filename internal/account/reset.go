@@ -68,7 +68,22 @@ type ResetStore interface {
 	// end. It takes a place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and
 	// fault.Limited, and with fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time,
-		limits ...func(UID) throttle.Allowance) (Account, error)
+		limits ...throttle.Allowance) (Account, error)
+
+	// NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed where NotMe
+	// fails.
+	NotMeLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Undone, error)
+}
+
+// Undone is what the link of a message about a change undoes.
+type Undone struct {
+	// Account is the account as it is before. If its owner has left, it is kept.
+	Account Account
+	// Email is the address that the account has afterwards.
+	Email string
+	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
+	App      bool
+	Passkeys int
 }
 
 // ForgottenID identifies a Forgotten.
@@ -404,23 +419,31 @@ func byOwner(ctx context.Context) context.Context {
 	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
 }
 
+// NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed.
+func (s *Service) NotMeLink(ctx context.Context, t *tenant.Tenant, text string) (Undone, error) {
+	token, ok := secret.ParseToken(text)
+	if !ok {
+		return Undone{}, ErrLinkUsed
+	}
+	return s.deps.Store.NotMeLink(ctx, t.ID, token.Hash(), s.deps.Now())
+}
+
 // NotMe is for somebody who did not make a change. It uses up the link of the message about it, undoes
-// what ResetStore.NotMe undoes, ends all sessions, and returns the address of a reset link below the
-// tenant's public URL. It fails with ErrLinkUsed and fault.Limited.
-func (s *Service) NotMe(ctx context.Context, t *tenant.Tenant, text string, from Origin) (string, error) {
-	var a Account
-	err := error(ErrLinkUsed)
+// what ResetStore.NotMe undoes, ends all sessions, and returns the account as it is then, and the address of a
+// reset link below the tenant's public URL. It fails with ErrLinkUsed and fault.Limited.
+func (s *Service) NotMe(
+	ctx context.Context, t *tenant.Tenant, text string, from Origin,
+) (a Account, reset string, err error) {
 	next, n := s.unsentLink(ResetLife)
-	if token, ok := secret.ParseToken(text); ok {
-		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now(),
-			func(uid UID) throttle.Allowance {
-				return throttle.Allowance{
-					Bucket: s.buckets.Of("not me", t.ID, uid.String()),
-					Rule:   throttle.NotMePerAccount,
-					Limit:  throttle.LimitNotMe,
-				}
-			})
+	undone, err := s.NotMeLink(ctx, t, text)
+	if err == nil {
+		token, _ := secret.ParseToken(text)
+		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now(), throttle.Allowance{
+			Bucket: s.buckets.Of("not me", t.ID, undone.Account.UID.String()),
+			Rule:   throttle.NotMePerAccount,
+			Limit:  throttle.LimitNotMe,
+		})
 	}
 	s.record(ctx, audit.PasswordNotMe, t, a, from, err)
-	return mailmsg.Path(mailmsg.Reset, next), refusedLink(err)
+	return a, mailmsg.Path(mailmsg.Reset, next), refusedLink(err)
 }

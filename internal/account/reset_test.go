@@ -440,13 +440,18 @@ func TestNotMe(t *testing.T) {
 	})
 	before, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
 	o.Must(err)
-	_, err = o.Accounts.NotMe(o.Context(), o.At("other.test").Tenant, said[0], from(1))
+	_, _, err = o.Accounts.NotMe(o.Context(), o.At("other.test").Tenant, said[0], from(1))
 	o.Is(err, account.ErrLinkUsed)
-	path, err := o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
+	undone, err := o.Accounts.NotMeLink(o.Context(), o.Tenant, said[0])
+	o.Must(err)
+	if undone.Account.User != "ann" || undone.Email != before.Email || undone.App || undone.Passkeys != 0 {
+		t.Errorf("the link undoes %+v", undone)
+	}
+	got, path, err := o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
 	o.Must(err)
 	after, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
 	o.Must(err)
-	if after.Epoch != before.Epoch+1 {
+	if after.Epoch != before.Epoch+1 || got.UID != after.UID || got.Epoch != after.Epoch {
 		t.Error("the sessions are still valid")
 	}
 	next, ok := strings.CutPrefix(path, "/reset.html?token=")
@@ -454,8 +459,12 @@ func TestNotMe(t *testing.T) {
 	if !ok {
 		t.Fatalf("got %q", path)
 	}
-	_, err = o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
+	_, _, err = o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
 	o.Is(err, account.ErrLinkUsed)
+	for _, link := range []string{said[0], next, "x"} {
+		_, err = o.Accounts.NotMeLink(o.Context(), o.Tenant, link)
+		o.Is(err, account.ErrLinkUsed)
+	}
 	_, err = o.Accounts.Reset(o.Context(), o.Tenant, next, "ann", o.newPassword("ann", newWords+"!"), from(1))
 	o.Must(err)
 	if o.Log.Count(`"msg":"password.not-me","outcome":"ok"`) != 1 {

@@ -42,6 +42,8 @@ const (
 	NotActivated
 	// SecondFactor is the right password of an account that needs a second factor too.
 	SecondFactor
+	// Leaving is the right password of an account whose owner has left, and which is to be erased.
+	Leaving
 	// Overloaded is a request that cannot be handled at the moment.
 	Overloaded
 )

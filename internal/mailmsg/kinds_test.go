@@ -107,7 +107,8 @@ func TestKinds(t *testing.T) {
 						t.Errorf("the browser %s is missing", want)
 					}
 				}
-				if slices.Contains(mailmsg.NotMe, kind) != strings.Contains(m.Text, link.User) {
+				named := slices.Contains(mailmsg.NotMe, kind) || kind == mailmsg.Leaving
+				if named != strings.Contains(m.Text, link.User) {
 					t.Errorf("the user name is missing, or there is one:\n%s", m.Text)
 				}
 			})

@@ -68,6 +68,9 @@ var (
 
 	// ErrNotActivated means that the password is right and the account not active.
 	ErrNotActivated = account.ErrNotActivated
+
+	// ErrLeaving means that the password is right, and that the owner of the account has left.
+	ErrLeaving = account.ErrLeaving
 )
 
 func secondFactor(rule, message string) error {
@@ -79,11 +82,15 @@ func secondFactor(rule, message string) error {
 // Authenticate returns the account whose password a request proves, active or pending, after the second step
 // that the account needs. Otherwise it fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge
 // to send, with ErrNoCode, account.ErrCodeWrong or ErrPasskey after the right password, with fault.Limited, or
-// with an error of the store. An answer is good for one call, and a code too.
+// with an error of the store. With ErrLeaving, which comes after the right password and needs no second step, it
+// also returns the account. An answer is good for one call, and a code too.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, t *tenant.Tenant, at Attempt,
 ) (account.Account, *digest.Challenge, error) {
 	proved, err := a.prove(ctx, t, at)
+	if errors.Is(err, ErrLeaving) {
+		return proved, nil, err
+	}
 	if err == nil {
 		err = a.secondStep(ctx, t, proved, at)
 	}
@@ -215,6 +222,11 @@ func (a *Authenticator) prove(
 		return account.Account{}, fmt.Errorf("account %s of %s: %w", found.User, t.Host, err)
 	}
 	right := answer.Proves(credential, at.Method)
+	if known && right && found.State() == account.Leaving {
+		guess.Right()
+		a.record(ctx, at.Action, t, found.User, at.From, "leaving")
+		return found, ErrLeaving
+	}
 	if !known || !right || found.Held {
 		guess.Wrong()
 		a.record(ctx, at.Action, t, answer.Username, at.From, "denied")

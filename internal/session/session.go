@@ -7,7 +7,7 @@
 // the same answer after the same work: for an unknown name, the store reads the row of another
 // account, and a decoy is unsealed and checked. What remains is a fraction of a microsecond
 // (BenchmarkUnknownName). Only after the right proof is a person told that the account is not
-// activated yet. Authenticate is the one implementation of this, for signing in, for a new
+// activated yet, or that its owner has left. Authenticate is the one implementation of this, for signing in, for a new
 // activation message and for confirming a link.
 //
 // Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -48,17 +47,12 @@ func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (
 
 // Stay implements account.LeaveStore.
 func (s *Store) Stay(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
-	var user string
 	// A bad link is refused by a read, without a write.
-	err := s.engine.Reads(ctx).Row(`SELECT a.username FROM link l JOIN account a ON a.uid = l.account
-		WHERE l.token = $1 AND l.kind = $2 AND l.until > $3 AND a.tenant = $4`,
-		token[:], string(mailmsg.Leaving), engine.Micros(now), tenant).Scan(&user)
-	if errors.Is(err, sql.ErrNoRows) {
-		return account.Account{}, account.ErrLinkUsed
-	} else if err != nil {
+	found, err := s.ofStayLink(ctx, tenant, token, now)
+	if err != nil {
 		return account.Account{}, err
 	}
-	return s.change(ctx, audit.AccountStay, "", tenant, user, now, stateOf,
+	return s.change(ctx, audit.AccountStay, "", tenant, found.User, now, stateOf,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			n, err := tx.Exec(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind = $3 AND until > $4`,
 				token[:], a.UID[:], string(mailmsg.Leaving), engine.Micros(now))
@@ -74,6 +68,28 @@ func (s *Store) Stay(ctx context.Context, tenant int64, token [32]byte, now time
 			}
 			return setState(e, account.Active, free), nil
 		})
+}
+
+// StayLink implements account.LeaveStore.
+func (s *Store) StayLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (account.Account, error) {
+	a, err := s.ofStayLink(ctx, tenant, token, now)
+	if err == nil && a.State() != account.Leaving {
+		return account.Account{}, account.ErrLinkUsed
+	}
+	return a, err
+}
+
+// ofStayLink returns the account of a link to stay, in any state. It fails with account.ErrLinkUsed.
+func (s *Store) ofStayLink(ctx context.Context, tenant int64, token [32]byte,
+	now time.Time) (account.Account, error) {
+	a, err := scanAccount(s.engine.Reads(ctx).Row(`SELECT `+accountColumns+` FROM account
+		WHERE tenant = $2 AND closed IS NULL AND uid = (SELECT account FROM link
+			WHERE token = $3 AND kind = $4 AND until > $1)`,
+		engine.Micros(now), tenant, token[:], string(mailmsg.Leaving)))
+	if errors.Is(err, errNoAccount) {
+		err = account.ErrLinkUsed
+	}
+	return a, err
 }
 
 // stay makes an account active whose owner has left, and makes the link invalid that does the same.

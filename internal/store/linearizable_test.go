@@ -122,7 +122,7 @@ func (s *roundRobin) ResetLink(
 
 func (s *roundRobin) NotMe(
 	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
-	limits ...func(account.UID) throttle.Allowance,
+	limits ...throttle.Allowance,
 ) (account.Account, error) {
 	return s.next().NotMe(ctx, tenant, token, n, now, limits...)
 }

@@ -222,20 +222,15 @@ func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time
 
 // NotMe implements account.ResetStore.
 func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
-	limits ...func(account.UID) throttle.Allowance) (a account.Account, err error) {
+	limits ...throttle.Allowance) (a account.Account, err error) {
 	e := entry(ctx, audit.PasswordNotMe, now)
-	var user string
 	// A bad link is refused by a read, without a write.
-	err = s.engine.Reads(ctx).Row(`SELECT a.username FROM link l JOIN account a ON a.uid = l.account
-		WHERE l.token = $1 AND l.kind IN (`+notMeKinds+`) AND l.until > $2 AND a.tenant = $3`,
-		token[:], engine.Micros(now), tenant).Scan(&user)
-	if errors.Is(err, sql.ErrNoRows) {
-		return a, account.ErrLinkUsed
-	} else if err != nil {
+	found, _, _, err := s.ofNotMeLink(ctx, tenant, token, now)
+	if err != nil {
 		return a, err
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		if a, err = lockAccount(tx, tenant, user, now); err != nil {
+		if a, err = lockAccount(tx, tenant, found.User, now); err != nil {
 			return nil, err
 		}
 		if tx.Repeated() {
@@ -248,14 +243,10 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 			return nil, account.ErrHeld
 		}
 		// A refusal keeps what was written before it, so it comes before the link is used up.
-		var places []throttle.Allowance
-		for _, limit := range limits {
-			places = append(places, limit(a.UID))
-		}
-		if err := tx.Lock(placeKeys(places)...); err != nil {
+		if err := tx.Lock(placeKeys(limits)...); err != nil {
 			return nil, err
 		}
-		wait, err := longestWait(tx, places, now)
+		wait, err := longestWait(tx, limits, now)
 		if err != nil {
 			return nil, err
 		}
@@ -271,7 +262,7 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		} else if err != nil {
 			return nil, err
 		}
-		if err := takePlaces(tx, places, [16]byte(n.Token[:16]), now); err != nil {
+		if err := takePlaces(tx, limits, [16]byte(n.Token[:16]), now); err != nil {
 			return nil, err
 		}
 		if err := tx.Lock(addressKey(a), addressKey(account.Account{Tenant: a.Tenant, Email: email})); err != nil {
@@ -314,6 +305,44 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		return []phonetables.Subject{phonetables.Account(a.UID)}, e.of(a).values(string(before), stateOf(a)).add(tx)
 	})
 	return a, err
+}
+
+// NotMeLink implements account.ResetStore.
+func (s *Store) NotMeLink(ctx context.Context, tenant int64, token [32]byte,
+	now time.Time) (u account.Undone, err error) {
+	var made int64
+	u.Account, u.Email, made, err = s.ofNotMeLink(ctx, tenant, token, now)
+	if err == nil && u.Account.State() == account.Disabled {
+		err = account.ErrLinkUsed
+	}
+	if err != nil {
+		return account.Undone{}, err
+	}
+	q := s.engine.Reads(ctx)
+	apps, err := engine.Count(q, `SELECT count(*) FROM totp WHERE account = $1 AND made >= $2
+		AND since IS NOT NULL`, u.Account.UID[:], made)
+	if err != nil {
+		return account.Undone{}, err
+	}
+	u.App = apps > 0
+	passkeys, err := engine.Count(q, `SELECT count(*) FROM passkey WHERE account = $1 AND made >= $2`,
+		u.Account.UID[:], made)
+	u.Passkeys = int(passkeys)
+	return u, err
+}
+
+// ofNotMeLink returns the account of the link of a message about a change, in any state, and the address that
+// the message went to, and when it was made. It fails with account.ErrLinkUsed.
+func (s *Store) ofNotMeLink(ctx context.Context, tenant int64, token [32]byte,
+	now time.Time) (a account.Account, email string, made int64, err error) {
+	a, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.address, l.made, `+accountColumns+`
+		FROM account JOIN (SELECT account, email AS address, made FROM link
+			WHERE token = $3 AND kind IN (`+notMeKinds+`) AND until > $1) l ON l.account = uid
+		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]), &email, &made)
+	if errors.Is(err, errNoAccount) {
+		err = account.ErrLinkUsed
+	}
+	return a, email, made, err
 }
 
 // notMeKinds is a list of mailmsg.NotMe for IN.

@@ -38,6 +38,7 @@ var kinds = [...]Kind{
 	fault.Unauthorized: {http.StatusUnauthorized, "unauthorized"},
 	fault.NotActivated: {http.StatusForbidden, "not_activated"},
 	fault.SecondFactor: {http.StatusForbidden, "second_factor"},
+	fault.Leaving:      {http.StatusForbidden, "leaving"},
 	fault.Overloaded:   {http.StatusServiceUnavailable, "overloaded"},
 }
 

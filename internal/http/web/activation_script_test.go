@@ -33,7 +33,8 @@ func TestSignInOnActivationPage(t *testing.T) {
 				t.Errorf("focus is on %q", got)
 			}
 			p.do(chromedp.KeyEvent("wrong"), chromedp.KeyEvent(kb.Enter))
-			want := []string{"The user name or password is wrong. Check both and try again"}
+			want := []string{"The user name or password is wrong. Check both and try again. " +
+				"If you have forgotten the password, follow the link on this page"}
 			if got := p.problems(); !slices.Equal(got, want) {
 				t.Errorf("problems %q", got)
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
 )
 
@@ -18,8 +19,12 @@ type leavePage struct {
 	Days  int
 }
 
-// stayPage is /stay.html.
-type stayPage struct{ frame }
+// stayPage is /stay.html. User is the account, which is erased at Until. It is empty if the link does not work.
+type stayPage struct {
+	frame
+	User  string
+	Until time.Time
+}
 
 // leave holds an account for its owner, who has proved the password. A session of the account that came with the
 // request has ended then, and its cookie is removed.
@@ -51,7 +56,12 @@ func (s *Site) leavePage(w http.ResponseWriter, r *request, a account.Account) e
 // stayPage shows the form for an owner who stays after all. It uses nothing up.
 func (s *Site) stayPage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
-	return s.linkPage(w, http.StatusOK, sp, "stay", stayPage{s.newFrame(r.tenant, sp)})
+	a, err := s.deps.Accounts.StayLink(r.Context(), r.tenant, tokenOf(r.URL))
+	status, sp, err := linkOutcome(sp, a, err)
+	if err != nil {
+		return err
+	}
+	return s.linkPage(w, status, sp, "stay", stayPage{s.newFrame(r.tenant, sp), a.User, a.Leaving})
 }
 
 // stay uses up the link of the message about leaving. It starts no session.
@@ -76,7 +86,10 @@ func (s *Site) data(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	a, err := s.signedIn(r)
-	if err != nil {
+	if fault.Is(err, fault.Unauthorized) && (r.Header.Get("Sec-Fetch-Mode") == "navigate" || wantsPage(r.Request)) {
+		s.toLoginFor(w, r, "/leave.html", ended(r))
+		return nil
+	} else if err != nil {
 		return signInFirst(w, err, "the data of an account are for its owner")
 	}
 	return s.writeData(w, r, a, struct{}{})

@@ -10,6 +10,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/i18n"
 	"dialtone/internal/session"
 	"dialtone/internal/tenant"
 )
@@ -71,13 +72,15 @@ func TestLeave(t *testing.T) {
 		if v.signedIn(t, cookies) || other.signedIn(t, elsewhere) {
 			t.Error("a session is still valid")
 		}
-		wantSame(t, v.signIn(t, who.user, who.password), v.signIn(t, who.user, "wrong"))
-		v.prove(t, "POST", "/leave.ashx", who).wantError(t, 401, "unauthorized")
+		v.signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
+		v.prove(t, "POST", "/leave.ashx", who).wantError(t, 403, "leaving")
 
 		_, token := s.linkToPage(t, who.email, "stay")
 		page := s.visitor("a.test").get(t, "/stay.html?token="+token)
 		page.wantStatus(t, 200)
-		if page.header.Get("Referrer-Policy") != "no-referrer" || s.find(t, who).State() != account.Leaving {
+		wantWords(t, page, who.user, i18n.In(i18n.English).Moment(s.Now().Add(account.Grace)))
+		if page.header.Get("Referrer-Policy") != "no-referrer" || strings.Contains(page.body, token) ||
+			s.find(t, who).State() != account.Leaving {
 			t.Errorf("headers %v, and the account is %s", page.header, s.find(t, who).State())
 		}
 		a = s.stay(t, "a.test", token)
@@ -174,6 +177,91 @@ func TestStayRefused(t *testing.T) {
 	s.stay(t, "a.test", token).wantError(t, 404, "not_found")
 }
 
+// TestLeavingAnswer checks who learns that the owner of an account has left.
+func TestLeavingAnswer(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	who, disabled, waiting := s.active(t, "a.test"), s.active(t, "a.test"), s.pending(t, "a.test")
+	s.left(t, who)
+	s.left(t, disabled)
+	s.Disable(disabled.user)
+	since := s.Now().UTC().Truncate(time.Second)
+	s.Advance(time.Hour)
+	v := s.visitor("a.test")
+	for _, c := range []struct{ method, path, form string }{
+		{"GET", "/signin.ashx", ""}, {"POST", "/resend.ashx", ""},
+		{"POST", "/password.ashx", passwordForm(s.newPassword(who)).String()},
+		{"POST", "/email.ashx", "email=b@mail.test"}, {"POST", "/two-step.ashx", "do=begin"},
+		{"POST", "/passkey-new.ashx", ""}, {"POST", "/leave.ashx", ""}, {"GET", "/data.ashx", ""},
+		{"GET", "/sessions.ashx", ""}, {"POST", "/profile.ashx", "name=Al"},
+	} {
+		ask := func(who person) answer {
+			t.Helper()
+			ch := v.do(t, c.method, c.path, c.form, "Content-Type", formType).challenge(t)
+			return v.do(t, c.method, c.path, c.form, "Content-Type", formType,
+				"Authorization", ch.proof(who.user, who.password, c.method, c.path, nil))
+		}
+		a := ask(who)
+		a.wantError(t, 403, "leaving")
+		var got struct {
+			Error       string    `json:"error"`
+			Description string    `json:"error_description"`
+			Since       time.Time `json:"since"`
+			Until       time.Time `json:"until"`
+			Email       string    `json:"email"`
+		}
+		a.decode(t, &got)
+		if !got.Since.Equal(since) || !got.Until.Equal(since.Add(account.Grace)) ||
+			got.Email != audit.MaskEmail(who.email) || a.header.Get("WWW-Authenticate") != "" {
+			t.Errorf("%s: headers %v, body %s", c.path, a.header, a.body)
+		}
+		wrong := who
+		wrong.password = "wrong"
+		unknown := person{user: "nobody", password: who.password}
+		wantSame(t, ask(wrong), ask(disabled), ask(unknown))
+	}
+	v.signIn(t, waiting.user, waiting.password).wantError(t, 403, "not_activated")
+	s.visitor("b.test").signIn(t, who.user, who.password).wantError(t, 401, "unauthorized")
+	if n := s.Log.Count(`"msg":"signin","outcome":"leaving","tenant":"a.test"`); n != 1 {
+		t.Errorf("the log has %d lines", n)
+	}
+}
+
+// TestStayPageChecksLink checks what the page says about a link, and that it uses nothing up.
+func TestStayPageChecksLink(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	token := s.left(t, who)
+	for range 2 {
+		s.visitor("a.test").get(t, "/stay.html?token="+token).wantStatus(t, 200)
+		s.visitor("a.test").do(t, "HEAD", "/stay.html?token="+token, "").wantStatus(t, 200)
+	}
+	dead := func(a answer) {
+		t.Helper()
+		a.wantStatus(t, 404)
+		wantWords(t, a, "This link no longer works", `href="/login.html"`)
+		if strings.Contains(a.body, who.user) || strings.Contains(a.body, `action="/stay.ashx"`) {
+			t.Errorf("the page of a dead link has a name or a form:\n%s", a.body)
+		}
+	}
+	dead(s.visitor("b.test").get(t, "/stay.html?token="+token))
+	s.stay(t, "a.test", token).wantStatus(t, 200)
+	dead(s.visitor("a.test").get(t, "/stay.html?token="+token))
+	dead(s.visitor("a.test").get(t, "/stay.html?token=x"))
+	dead(s.visitor("a.test").get(t, "/stay.html"))
+}
+
+// wantWords checks that a page has some texts.
+func wantWords(t testing.TB, a answer, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(a.body, w) {
+			t.Errorf("the page does not have %q:\n%s", w, a.body)
+		}
+	}
+}
+
 // TestErased checks when an account is erased, and that the link to stay then does not work.
 func TestErased(t *testing.T) {
 	t.Parallel()
@@ -259,10 +347,28 @@ func TestData(t *testing.T) {
 		if got := v.get(t, "/data.ashx").wantError(t, 401, "unauthorized"); got != session.ErrNoProof.Error() {
 			t.Errorf("the answer without anything is %q", got)
 		}
+		for name, c := range map[string]struct {
+			headers []string
+			want    string
+		}{
+			"by a link, signed out": {nil, "/login.html?next=/leave.html"},
+			"by a link, with a session that has ended": {
+				[]string{"Cookie", "__Host-dialtone-session=x"}, "/login.html?next=/leave.html#ended",
+			},
+			"by a browser that sends no metadata": {[]string{"Accept", "text/html"}, "/login.html?next=/leave.html"},
+		} {
+			if c.headers == nil || c.headers[0] != "Accept" {
+				c.headers = append(c.headers, "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none")
+			}
+			a := v.get(t, "/data.ashx", c.headers...)
+			a.wantStatus(t, 303)
+			if got := a.header.Get("Location"); got != c.want {
+				t.Errorf("%s: to %s, want %s", name, got, c.want)
+			}
+		}
 		for name, a := range map[string]answer{
-			"by a link, signed out": v.get(t, "/data.ashx", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none"),
-			"with a bad session":    v.get(t, "/data.ashx", "Cookie", "__Host-dialtone-session=x"),
-			"at another tenant":     s.visitor("b.test").get(t, "/data.ashx", "Cookie", signedIn.cookies()),
+			"with a bad session": v.get(t, "/data.ashx", "Cookie", "__Host-dialtone-session=x"),
+			"at another tenant":  s.visitor("b.test").get(t, "/data.ashx", "Cookie", signedIn.cookies()),
 		} {
 			a.wantError(t, 401, "unauthorized")
 			if got := a.header.Get("WWW-Authenticate"); got != "Cookie" {

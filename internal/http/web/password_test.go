@@ -132,7 +132,7 @@ func TestChangePassword(t *testing.T) {
 		who := s.newPassword(old)
 		a := v.changePassword(t, old, passwordForm(who), "Cookie", before)
 		a.wantStatus(t, 200)
-		if !v.signedIn(t, a.cookies()) {
+		if !v.signedIn(t, a.cookies()) || !strings.Contains(a.body, `"signed_in":true`) {
 			t.Error("the session of the change ended")
 		}
 		if v.signedIn(t, before) || other.signedIn(t, elsewhere) {

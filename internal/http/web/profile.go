@@ -59,14 +59,9 @@ func (s *Site) requestEmail(w http.ResponseWriter, r *request, proved account.Ac
 func (s *Site) confirmEmailPage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
 	a, email, err := s.deps.Accounts.EmailLink(r.Context(), r.tenant, tokenOf(r.URL))
-	status := http.StatusOK
-	switch {
-	case fault.Is(err, fault.NotFound):
-		status = http.StatusNotFound
-	case err != nil:
+	status, sp, err := linkOutcome(sp, a, err)
+	if err != nil {
 		return err
-	case a.Lang != sp.tag: // that of the message
-		sp = pageLanguage{a.Lang, true}
 	}
 	return s.linkPage(w, status, sp, "confirmemail", confirmEmailPage{s.newFrame(r.tenant, sp), a.User, email})
 }

@@ -47,7 +47,6 @@ func TestProfileForms(t *testing.T) {
 		answer        http.HandlerFunc
 		field, expect string
 	}{
-		"no session": {replyError(401, "unauthorized", "x"), "", "Your session has ended. Sign in again"},
 		"rule": {
 			func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Dialtone-Rule", "name.wordless")
@@ -77,6 +76,25 @@ func TestProfileForms(t *testing.T) {
 			}
 		})
 	}
+	t.Run("without a session, the way leads to signing in and back", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onPost("/profile.ashx", replyError(401, "unauthorized", "x"))
+		p := openTab(t, s, "/profile.html")
+		p.ready()
+		p.fill("name", "Al")
+		eval[bool](p, `(document.getElementById("lang").value = "fr") === "fr"`)
+		p.do(chromedp.Click(chromedp.ID("save")))
+		p.wait(`location.pathname + location.search === "/login.html?next=/profile.html" &&
+			document.getElementById("ended").checkVisibility()`)
+		typed := `[document.getElementById("name").value, document.getElementById("lang").value].join()`
+		for _, want := range []string{"Al,fr", "Álex 🙂,en"} {
+			p.do(chromedp.Navigate(s.URL + "/profile.html"))
+			p.ready()
+			if got := eval[string](p, typed); got != want {
+				t.Errorf("the form has %s, want %s", got, want)
+			}
+		}
+	})
 	t.Run("another address by keyboard, with the present password", func(t *testing.T) {
 		s := newPageServer(t)
 		sent := s.onProof("/email.ashx", reply(200, `{"ok":true,"email":"n***@example.org"}`))

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,6 +109,20 @@ func (f frame) To(path string) string {
 	return path + "?lang=" + string(f.Chosen)
 }
 
+// ToLogin returns the address of the page for signing in, which leads to a page afterwards if that is one of
+// ownPages.
+func (f frame) ToLogin(next string) string {
+	login := f.To("/login.html")
+	if !slices.Contains(ownPages, next) {
+		return login
+	}
+	separator := "?"
+	if strings.Contains(login, "?") {
+		separator = "&"
+	}
+	return login + separator + nextPrefix + next
+}
+
 // nextPhone is the part of the query of /account.html that says that setting up a phone is the next step.
 const nextPhone = "next=phone"
 
@@ -192,8 +207,19 @@ func (p resetPage) One() string {
 	return ""
 }
 
-// notMePage is /not-me.html.
-type notMePage struct{ frame }
+// notMePage is /not-me.html, with what the link undoes.
+type notMePage struct {
+	frame
+	// User is the account. It is empty if the link does not work.
+	User string
+	// Email is the address that the account gets back, or empty if it has it.
+	Email string
+	// Stays says that the owner has left, and that the account is kept.
+	Stays bool
+	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
+	App      bool
+	Passkeys int
+}
 
 // sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the
 // page.
@@ -307,13 +333,18 @@ type activationPage struct {
 	Confirmed bool
 }
 
-// Form returns the form of the page. After the first time, the next step is to set up a phone.
-func (p activationPage) Form() signInForm {
-	next := p.To("/account.html")
-	if !p.Confirmed {
-		next = p.ToPhone()
+// Next returns the address of the page for a person who is signed in. After the first time, the next step is to
+// set up a phone.
+func (p activationPage) Next() string {
+	if p.Confirmed {
+		return p.To("/account.html")
 	}
-	return signInForm{frame: p.frame, User: p.User, Next: next}
+	return p.ToPhone()
+}
+
+// Form returns the form of the page.
+func (p activationPage) Form() signInForm {
+	return signInForm{frame: p.frame, User: p.User, Next: p.Next()}
 }
 
 // declineState is what /decline.html says.

@@ -98,7 +98,8 @@ func allPages(text string) map[string]view {
 		"reset":         {"reset", resetPage{f, []string{text}}},
 		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
-		"notme":         {"notme", notMePage{f}},
+		"notme":         {"notme", notMePage{f, text, text, true, true, 1}},
+		"notme lost":    {"notme", notMePage{frame: f}},
 
 		"account next":       {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},
 		"account changed":    {"account", accountPage{frame: in, Email: text, Next: true, Changed: true}},
@@ -107,7 +108,8 @@ func allPages(text string) map[string]view {
 		"confirmemail":       {"confirmemail", confirmEmailPage{f, text, text}},
 		"confirm email lost": {"confirmemail", confirmEmailPage{frame: f}},
 		"leave":              {"leave", leavePage{in, text, 400}},
-		"stay":               {"stay", stayPage{f}},
+		"stay":               {"stay", stayPage{f, text, time.Time{}}},
+		"stay lost":          {"stay", stayPage{frame: f}},
 	}
 	for _, state := range activationStates {
 		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}

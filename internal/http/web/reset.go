@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
 	"dialtone/internal/http/form"
@@ -86,22 +87,42 @@ func (s *Site) reset(w http.ResponseWriter, r *request) error {
 func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
 	list, _, err := s.deps.Accounts.ResetLink(r.Context(), r.tenant, tokenOf(r.URL))
-	status := http.StatusOK
-	switch {
-	case fault.Is(err, fault.NotFound):
-		status = http.StatusNotFound
-	case err != nil:
+	var first account.Account
+	if len(list) > 0 {
+		first = list[0]
+	}
+	status, sp, err := linkOutcome(sp, first, err)
+	if err != nil {
 		return err
-	case list[0].Lang != sp.tag: // that of the message
-		sp = pageLanguage{list[0].Lang, true}
 	}
 	return s.linkPage(w, status, sp, "reset", resetPage{s.newFrame(r.tenant, sp), usersOf(list)})
 }
 
-// notMePage shows the form for somebody who did not change the password.
+// notMePage shows the form for somebody who did not make a change, and what it undoes. It uses nothing up.
 func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
-	return s.linkPage(w, http.StatusOK, sp, "notme", notMePage{s.newFrame(r.tenant, sp)})
+	u, err := s.deps.Accounts.NotMeLink(r.Context(), r.tenant, tokenOf(r.URL))
+	status, sp, err := linkOutcome(sp, u.Account, err)
+	if err != nil {
+		return err
+	}
+	p := notMePage{frame: s.newFrame(r.tenant, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
+		App: u.App, Passkeys: u.Passkeys}
+	if u.Email != u.Account.Email {
+		p.Email = u.Email
+	}
+	return s.linkPage(w, status, sp, "notme", p)
+}
+
+// linkOutcome returns the status of a page for a link, and its language: that of the message, if the link works.
+func linkOutcome(sp pageLanguage, of account.Account, err error) (int, pageLanguage, error) {
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return http.StatusNotFound, sp, nil
+	case err == nil && of.Lang != sp.tag:
+		return http.StatusOK, pageLanguage{of.Lang, true}, nil
+	}
+	return http.StatusOK, sp, err
 }
 
 // linkPage writes a page whose address has a token.
@@ -125,12 +146,14 @@ func (s *Site) notMe(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	path, err := s.deps.Accounts.NotMe(r.Context(), r.tenant, token, r.from)
+	a, path, err := s.deps.Accounts.NotMe(r.Context(), r.tenant, token, r.from)
 	if err != nil {
 		return err
 	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK    bool   `json:"ok"`
+		User  string `json:"user"`
+		Email string `json:"email"`
 		Reset string `json:"reset"`
-	}{true, path})
+	}{true, a.User, audit.MaskEmail(a.Email), path})
 }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // onPost makes the server answer a POST, and returns a function for the forms that it got.
@@ -114,7 +116,7 @@ func TestResetPage(t *testing.T) {
 		t.Errorf("the page says %q", got)
 	}
 	if got := eval[string](p, `JSON.stringify(sessionStorage) + location.pathname + location.search`); got !=
-		`{"user":"bea"}/reset/several` {
+		`{"user":"bea"}/reset/several?lang=en` {
 		t.Errorf("the tab keeps %s", got)
 	}
 	if len(forms()) != 1 {
@@ -146,7 +148,8 @@ func TestResetPage(t *testing.T) {
 // TestNotMePage checks that only the button sends something, and leads to the next page.
 func TestNotMePage(t *testing.T) {
 	s := newPageServer(t)
-	forms := s.onPost("/not-me.ashx", reply(200, `{"ok":true,"reset":"/reset.html?token=next"}`))
+	forms := s.onPost("/not-me.ashx", reply(200,
+		`{"ok":true,"user":"alex","email":"a***@example.org","reset":"/reset.html?token=next"}`))
 	p := openTab(t, s, "/not-me.html?token=secret")
 	p.ready()
 	p.wait(`!location.href.includes("secret")`)
@@ -154,6 +157,12 @@ func TestNotMePage(t *testing.T) {
 		t.Fatalf("the page sent %d forms by itself", n)
 	}
 	p.submit()
+	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	if got := p.text("done"); !strings.Contains(got, "alex@example.org") || !strings.Contains(got, "is kept") ||
+		!strings.Contains(got, "authenticator app") || !strings.Contains(got, "for the account alex") {
+		t.Errorf("the page says %q", got)
+	}
+	p.do(chromedp.Click(chromedp.ID("choose")))
 	p.wait(`location.pathname === "/reset.html" && !location.href.includes("next")`)
 	if got := fmt.Sprint(forms()); got != "[map[token:[secret]]]" {
 		t.Errorf("the server got %s", got)

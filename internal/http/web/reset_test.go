@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -326,6 +327,10 @@ func TestNotMeEndpoint(t *testing.T) {
 	for range 2 {
 		page := v.get(t, link)
 		page.wantStatus(t, 200)
+		wantWords(t, page, who.user, `data-did="sessions"`, `action="/not-me.ashx"`)
+		if start, _, _ := strings.Cut(page.body, `id="lost"`); strings.Count(start, "data-did") != 1 {
+			t.Errorf("the page says that more is undone than sessions:\n%s", start)
+		}
 		if strings.Contains(page.body, token) || page.header.Get("Referrer-Policy") != "no-referrer" {
 			t.Errorf("headers %v, page %s", page.header, page.body)
 		}
@@ -344,14 +349,23 @@ func TestNotMeEndpoint(t *testing.T) {
 	a := v.postForm(t, "/not-me.ashx", "token="+token)
 	a.wantJSON(t, 200)
 	var got struct {
-		OK    bool
-		Reset string
+		OK                 bool
+		User, Email, Reset string
 	}
-	if err := json.Unmarshal([]byte(a.body), &got); err != nil || !got.OK {
+	if err := json.Unmarshal([]byte(a.body), &got); err != nil || !got.OK || got.User != who.user ||
+		got.Email != audit.MaskEmail(who.email) {
 		t.Fatalf("body %q", a.body)
 	}
 	v.get(t, "/account.html", "Cookie", session).wantStatus(t, 303)
 	v.postForm(t, "/not-me.ashx", "token="+token).wantError(t, 404, "not_found")
+	for _, dead := range []string{link, "/not-me.html", "/not-me.html?token=x"} {
+		page := v.get(t, dead)
+		page.wantStatus(t, 404)
+		wantWords(t, page, "This link no longer works", `href="/forgot.html"`)
+		if strings.Contains(page.body, who.user) || strings.Contains(page.body, `action="/not-me.ashx"`) {
+			t.Errorf("the page of a dead link has a name or a form:\n%s", page.body)
+		}
+	}
 	next, ok := strings.CutPrefix(got.Reset, "/reset.html?token=")
 	if !ok {
 		t.Fatalf("the next page is %q", got.Reset)

@@ -57,12 +57,15 @@ func proved[F any](
 			}
 		}
 		a, challenge, err := s.deps.Authenticator.Authenticate(r.Context(), r.tenant, at)
+		if errors.Is(err, session.ErrLeaving) {
+			return leaving(a, err)
+		}
 		if err == nil {
 			err = do(w, r, a, form)
 			if errors.Is(err, account.ErrHeld) || errors.Is(err, account.ErrPasswordChanged) ||
 				fault.Is(err, fault.NotFound) {
-				// The account was disabled, has another password or is gone since the proof. The
-				// answer is the same as to a proof that comes a moment later.
+				// The account was disabled, has left, has another password or is gone since the proof. The
+				// answer is that to a wrong proof. The next right one of an account that has left gets its own.
 				challenge, err = s.deps.Authenticator.Deny(r.tenant)
 			}
 		}
@@ -168,6 +171,23 @@ func (s *Site) notActivated(r *request, a account.Account, err error) error {
 	}}
 }
 
+// leaving adds to the error since when the account is leaving, when it is erased, and where the message about
+// that was sent. The owner, who has proved the password, may know all of it.
+func leaving(a account.Account, err error) error {
+	since, _, _ := a.Since()
+	return &customError{err, func(w http.ResponseWriter, status int) error {
+		return answer.JSON(w, status, struct {
+			answer.Error
+			Since time.Time `json:"since"`
+			Until time.Time `json:"until"`
+			Email string    `json:"email"`
+		}{
+			answer.ErrorOf(err, ""), since.UTC().Truncate(time.Second), a.Leaving.UTC().Truncate(time.Second),
+			audit.MaskEmail(a.Email),
+		})
+	}}
+}
+
 // delivery returns the state of the newest message to the account, or "" if it cannot be read: it
 // is an optional part of an answer.
 func (s *Site) delivery(r *request, a account.Account) delivery.State {
@@ -223,18 +243,24 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// toLogin redirects to the page for signing in. The fragment is the ID of the text there that says why,
-// or empty.
+// toLogin redirects to the page for signing in, and from there back to the page of the request, if it is one of
+// ownPages. The fragment is the ID of the text there that says why, or empty.
 func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
-	login := s.newFrame(r.tenant, s.pageLanguage(r)).To("/login.html")
-	if slices.Contains(ownPages, r.URL.Path) {
-		separator := "?"
-		if strings.Contains(login, "?") {
-			separator = "&"
-		}
-		login += separator + nextPrefix + r.URL.Path
+	s.toLoginFor(w, r, r.URL.Path, fragment)
+}
+
+// toLoginFor is toLogin for another page than that of the request.
+func (s *Site) toLoginFor(w http.ResponseWriter, r *request, next, fragment string) {
+	f := s.newFrame(r.tenant, s.pageLanguage(r))
+	http.Redirect(w, r.Request, f.ToLogin(next)+fragment, http.StatusSeeOther)
+}
+
+// ended is the fragment for toLogin of somebody whose session has ended, or who has none.
+func ended(r *request) string {
+	if cookie(r, sessionCookie) != "" {
+		return "#ended"
 	}
-	http.Redirect(w, r.Request, login+fragment, http.StatusSeeOther)
+	return ""
 }
 
 // ownPages are the pages that a person gets after signing in who was redirected from there. All others
@@ -264,9 +290,11 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 }
 
 // signedIn returns the account of the person who is signed in. Where the platform requires a second factor that
-// the account does not have, it fails with session.ErrFactorMissing, except for the pages that set one up.
+// the account does not have, it fails with session.ErrFactorMissing, except for the pages that set one up, and
+// that for a forgotten password, which they link to.
 func (s *Site) signedIn(r *request) (account.Account, error) {
-	if strings.HasPrefix(r.URL.Path, "/two-step.") || strings.HasPrefix(r.URL.Path, "/passkeys.") {
+	path, _, _ := strings.Cut(r.URL.Path, ".")
+	if slices.Contains([]string{"/two-step", "/passkeys", "/forgot"}, path) {
 		return s.deps.Authenticator.SignedInToSetUp(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
 	}
 	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)

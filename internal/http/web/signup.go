@@ -104,6 +104,10 @@ func (s *Site) activationPage(
 	switch state {
 	case activationDone, activationConfirm, activationAlready:
 		p.User, p.Confirmed = a.User, !a.Confirmed.IsZero()
+		// If a session cannot be read, it counts as none.
+		if owner, err := s.signedIn(r); state != activationConfirm && err == nil && owner.UID == a.UID {
+			p.SignedIn = a.User
+		}
 	case activationExpired:
 		p.Expired = i18n.In(sp.tag).Day(a.Expires)
 	}

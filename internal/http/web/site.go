@@ -148,7 +148,9 @@ func (s *Site) routes() map[string]route {
 		"/profile.html": {get: s.personal(s.profilePage)},
 
 		"/forgot.ashx": {post: s.forgot, api: true},
-		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
+		"/forgot.html": {get: s.unlessSignedIn(
+			s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} }),
+			"forgot", func(f frame) any { return forgotPage{f} })},
 		"/reset.ashx":  {get: s.resetLink, post: s.reset, api: true},
 		"/reset.html":  {get: s.resetPage},
 		"/not-me.ashx": {post: s.notMe, api: true},
@@ -174,9 +176,10 @@ func (s *Site) routes() map[string]route {
 		"/account.html":  {get: s.personal(s.accountPage)},
 		"/password.html": {get: s.personal(s.passwordPage)},
 		sessionsPage:     {get: s.personal(s.showSessions)},
-		"/activated.html": {get: s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
-			return activationPage{frame: f, State: activationDone}
-		})},
+		"/activated.html": {get: s.unlessSignedIn(
+			s.cachedPage("activation", func(_ *tenant.Tenant, f frame) any {
+				return activationPage{frame: f, State: activationDone}
+			}), "signedin", func(f frame) any { return signedInPage{f} })},
 
 		"/.well-known/change-password": {get: s.toPasswordPage},
 

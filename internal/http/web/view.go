@@ -142,11 +142,7 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 	return func(w http.ResponseWriter, r *request) error {
 		a, err := s.signedIn(r)
 		if fault.Is(err, fault.Unauthorized) {
-			why := ""
-			if cookie(r, sessionCookie) != "" {
-				why = "#ended"
-			}
-			s.toLogin(w, r, why)
+			s.toLogin(w, r, ended(r))
 			return nil
 		} else if errors.Is(err, session.ErrFactorMissing) {
 			s.toTwoStep(w, r)

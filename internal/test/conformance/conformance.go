@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Forgotten passwords", forgottenTests}, {"Not me", notMeTests},
 		{"Address changes", emailTests}, {"Profile", profileTests},
 		{"Leaving", leaveTests},
+		{"Link reads", linkReadTests},
 		{"Authenticator apps", appTests}, {"Codes", codeTests},
 		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
 		{"Messages about wrong codes", wrongCodeTests},

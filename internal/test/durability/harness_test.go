@@ -128,7 +128,7 @@ func (u *recordingStore) AddResetLink(
 
 func (u *recordingStore) NotMe(
 	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
-	limits ...func(account.UID) throttle.Allowance,
+	limits ...throttle.Allowance,
 ) (account.Account, error) {
 	a, err := u.Store.NotMe(ctx, tenant, token, n, now, limits...)
 	notify(ctx, a.User, n, err)
@@ -577,7 +577,7 @@ func (t *transcript) endOthers(h *harness, user, token string) *request {
 func (t *transcript) notMe(h *harness, user, token string) *request {
 	d := t.begin(h, &request{what: "not-me", user: user, token: token})
 	ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
-	_, err := h.accounts.NotMe(ctx, h.tenant, token, account.Origin{})
+	_, _, err := h.accounts.NotMe(ctx, h.tenant, token, account.Origin{})
 	t.end(h, d, err)
 	return d
 }
@@ -1168,7 +1168,7 @@ func (h *harness) use(t *transcript) error {
 			continue
 		}
 		_, _, there := h.store.ResetLink(ctx, h.tenant.ID, d.notice.Token, h.now())
-		_, err := h.accounts.NotMe(ctx, h.tenant, d.token, account.Origin{})
+		_, _, err := h.accounts.NotMe(ctx, h.tenant, d.token, account.Origin{})
 		if used := errors.Is(err, account.ErrLinkUsed); err != nil && !used || used != (there == nil) {
 			return fmt.Errorf("%s was answered %v, and left a reset link (%v); again: %v", d, d.err, there, err)
 		}

@@ -11,4 +11,4 @@ if (user) {
   remember(user, new URLSearchParams(location.search).get("token"));
   history.replaceState(null, "", after);
 }
-startSignIn();
+if (byId("login")) startSignIn(); // somebody who is signed in has none

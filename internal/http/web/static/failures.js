@@ -49,13 +49,19 @@ const limits = {
 const factors = { passkey: "passkey_needed", factor: "factor_needed" };
 
 /**
- * Shows an answer that says nothing about the form: a rate limit, an overloaded server, or a fault. If the
+ * Shows an answer that says nothing about the form: a rate limit, an account whose owner has left, an overloaded
+ * server, or a fault. If the
  * server asks for a code, it shows the field for that.
  */
 export function showFailure(answer) {
   const { status, headers } = answer;
   const rule = headers.get("Dialtone-Rule");
   if (askCode(answer)) return;
+  if (answer.body.error === "leaving") {
+    const { since, email } = answer.body;
+    showProblems([{ text: say("left", { time: clock(new Date(since)), email }) }]);
+    return;
+  }
   if (status === 403 && factors[rule]) {
     showProblems([{ text: say(factors[rule]) }]);
     return;

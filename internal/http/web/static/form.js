@@ -40,6 +40,7 @@ export function onSubmit(form, submit) {
       form.removeAttribute("aria-busy");
       button.removeAttribute("aria-disabled");
       if (button.textContent === say("busy")) button.textContent = label;
+      if (byId("status").textContent === say("busy")) announce("");
     }
   });
   byId("stalled")?.remove();

@@ -34,6 +34,8 @@ async function submit(showBusy) {
   if (status === 200 && body.ok === true && proven) {
     byId("left-until").textContent = moment(new Date(body.until));
     signOut();
+    // Loaded again, the page says what has happened on the page for signing in.
+    history.replaceState(null, "", byId("left").dataset.after);
     showPanel("left");
   } else if (status === 401 && proven) {
     showProblems([{ field: "current", text: say("current_wrong") }]);

@@ -1,7 +1,23 @@
-// The token of the link that led to this page. It leaves the address bar and the history, so that nobody
-// reads it there later.
+// The token of the link that led to this page. It leaves the address bar and the history of the browser, so that
+// nobody reads it there later. The tab keeps it until the link is used, so that the page can be loaded again.
+
+import { byId } from "./page.js";
+
+const kept = history.state ?? {};
+// A page that is loaded again has the language of the message, as before.
+const address = `${location.pathname}?lang=${document.documentElement.lang}`;
 
 /** The token of the link, or "". */
 export const token = new URLSearchParams(location.search).get("token") ?? "";
 
-if (token) history.replaceState(null, "", location.pathname);
+/** What finish kept, or undefined. */
+export const outcome = kept.outcome;
+
+/** Keeps what the link has led to instead of its token, for a page that is loaded again. */
+export function finish(result, fragment = "") {
+  history.replaceState({ outcome: result }, "", address + fragment);
+}
+
+if (token) history.replaceState({ token }, "", address);
+if (!token && kept.token) location.replace(`${location.pathname}?token=${encodeURIComponent(kept.token)}`);
+else if (!outcome) byId("start").classList.remove("late");

@@ -1,16 +1,15 @@
 // The page for signing in.
 
-import { byId, announce } from "./page.js";
+import { announce } from "./page.js";
+import { notice } from "./notice.js";
 import { startSignIn, focusFirst } from "./signin.js";
 import { offerPasskeys } from "./passkeylogin.js";
 
-// Says why the person is here: they have signed out, or their session has ended. The address has the
-// id of the text, which is shown without this script too. Until the page has loaded, the browser moves
-// the focus to that text.
+// Says why the person is here: they have signed out or left, or their session has ended. Until the page has
+// loaded, the browser moves the focus to that text.
 function sayWhy() {
-  const text = location.hash && byId(location.hash.slice(1));
-  if (!text || !text.matches(".said")) return;
-  announce(text.textContent);
+  if (!notice) return;
+  announce(notice.textContent);
   addEventListener("load", () => setTimeout(() => {
     if (!document.activeElement.matches("input")) focusFirst();
   }, 0), { once: true });

@@ -1,11 +1,25 @@
-// The page for somebody who did not change the password. Only the button uses the link up.
+// The page for somebody who did not make a change. Only the button uses the link up.
 
 import { byId, showPanel } from "./page.js";
+import { writeBreakable } from "./texts.js";
 import { clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit } from "./form.js";
 import { send } from "./http.js";
-import { token } from "./link.js";
+import { token, outcome, finish } from "./link.js";
+
+const form = byId("not-me"); // there is none if the link does not work
+
+const leads = (path) => typeof path === "string" && path.startsWith("/reset.html?");
+
+/** Says what was done, and leads to another password. */
+function showDone({ user, did, email, reset }) {
+  writeBreakable(byId("done").querySelector("bdi.host"), user);
+  writeBreakable(byId("done").querySelector("bdi.address"), email);
+  for (const item of document.querySelectorAll("#done [data-did]")) item.hidden = !did.includes(item.dataset.did);
+  byId("choose").href = leads(reset) ? reset : "/forgot.html";
+  showPanel("done");
+}
 
 async function submit(showBusy) {
   clearProblems();
@@ -13,9 +27,11 @@ async function submit(showBusy) {
   const answer = await answerTo(send("/not-me.ashx", { method: "POST", body: new URLSearchParams({ token }) }));
   if (!answer) return;
   const { status, body } = answer;
-  if (status === 200 && typeof body.reset === "string" && body.reset.startsWith("/reset.html?")) {
-    location.replace(body.reset);
-    await new Promise((left) => { addEventListener("pagehide", left, { once: true }); });
+  if (status === 200 && leads(body.reset)) {
+    const did = [...document.querySelectorAll("#start [data-did]")].map((item) => item.dataset.did);
+    const result = { ...form.dataset, did, reset: body.reset };
+    finish(result);
+    showDone(result);
   } else if (status === 404 || status === 400) {
     showPanel("lost");
   } else {
@@ -23,4 +39,5 @@ async function submit(showBusy) {
   }
 }
 
-onSubmit(byId("not-me"), submit);
+if (outcome) showDone(outcome);
+else if (form) onSubmit(form, submit);

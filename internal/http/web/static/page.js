@@ -2,9 +2,13 @@
 
 export const byId = (id) => document.getElementById(id);
 
-/** Tells people who use a screen reader. */
+let old; // the timer that removes what was announced last
+
+/** Tells people who use a screen reader. They do not find the text later, when it may no longer be true. */
 export function announce(text) {
+  clearTimeout(old);
   byId("status").textContent = text;
+  if (text) old = setTimeout(() => announce(""), 10_000);
 }
 
 /**
@@ -12,7 +16,7 @@ export function announce(text) {
  * title and takes the focus. The heading has the id of the panel and "-title".
  */
 export function showPanel(id) {
-  byId("start").remove();
+  byId("start")?.remove();
   byId("languages")?.remove(); // its links lead back to an empty form
   byId(id).hidden = false;
   const title = byId(`${id}-title`);

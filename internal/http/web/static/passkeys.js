@@ -1,6 +1,7 @@
 // The page of passkeys. Adding and removing one needs the password, or to remove one, any passkey.
 
 import { byId, announce } from "./page.js";
+import "./notice.js";
 import { say, has } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";

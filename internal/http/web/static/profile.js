@@ -11,6 +11,7 @@ import { exchangeTyped } from "./exchange.js";
 import { sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { isEmail } from "./fields.js";
+import { saveTyped, restoreTyped } from "./storage.js";
 
 const profile = byId("profile");
 const { email: present } = byId("email-form").dataset;
@@ -32,6 +33,13 @@ async function showSaved(lang) {
   await new Promise((left) => { addEventListener("pagehide", left, { once: true }); });
 }
 
+/** Leads to the page for signing in, and from there back to the form as it is. */
+async function signInAgain() {
+  saveTyped(byId("user").value, "name", "lang");
+  location.assign(profile.dataset.signin);
+  await new Promise((left) => { addEventListener("pagehide", left, { once: true }); });
+}
+
 async function save(showBusy) {
   clearProblems();
   if (!byId("name").value.trim()) {
@@ -45,7 +53,7 @@ async function save(showBusy) {
   if (!answer) return;
   const { status, headers, body } = answer;
   if (status === 200 && body.ok === true) await showSaved(body.lang);
-  else if (status === 401) showProblems([{ text: say("ended") }]);
+  else if (status === 401) await signInAgain();
   else if (status === 400) showProblems([refusal(headers, ["name", "lang"])]);
   else showFailure(answer);
 }
@@ -100,6 +108,7 @@ if (location.hash === "#mailed" && history.state?.mailed) {
   // Loaded again, the page does not say so.
   const kept = new URL(profile.dataset.saved, location.href);
   if (location.href !== kept.href) history.replaceState(null, "", kept);
+  restoreTyped(byId("user").value);
   onSubmit(profile, save);
   if (sound) {
     attach();

@@ -11,13 +11,13 @@ import { forget, remember } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
-import { token } from "./link.js";
+import { token, outcome, finish } from "./link.js";
 
-const form = byId("reset");
+const form = byId("reset"); // there is none if the link does not work
 const user = () => byId("user").value;
 const personal = () => [user(), form.dataset.realm];
 
-const choices = [...form.querySelectorAll("input[type=radio]")];
+const choices = [...document.querySelectorAll("#reset input[type=radio]")];
 
 const show = (text) => showProblems([{ field: "password", text }]);
 
@@ -28,6 +28,11 @@ function check(password) {
   const text = passwordProblem(password, user(), personal());
   if (text) problems.push({ field: "password", text });
   return problems;
+}
+
+function showDone(name) {
+  writeBreakable(byId("done-title").querySelector("bdi"), name);
+  showPanel("done");
 }
 
 async function submit(showBusy) {
@@ -49,9 +54,8 @@ async function submit(showBusy) {
     remember(name);
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
-    history.replaceState(null, "", `${location.pathname}#done`);
-    writeBreakable(byId("done-title").querySelector("bdi"), name);
-    showPanel("done");
+    finish({ user: name }, "#done");
+    showDone(name);
   } else if (answer.status === 404) {
     showPanel("lost");
   } else if (answer.status === 400) {
@@ -63,7 +67,9 @@ async function submit(showBusy) {
   }
 }
 
-if (sound) {
+if (outcome) {
+  showDone(outcome.user);
+} else if (form && sound) {
   attach();
   attachMeter(personal);
   attachNote();
@@ -73,6 +79,6 @@ if (sound) {
   }
   onSubmit(form, submit);
   (choices[0] ?? byId("password")).focus({ preventScroll: true });
-} else {
+} else if (form) {
   refuse();
 }

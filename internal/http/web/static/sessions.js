@@ -1,3 +1,4 @@
 // The list of sessions.
 
 import "./ago.js";
+import "./notice.js";

@@ -1,8 +1,9 @@
 // The sign-in form. A right password for an account that is not active yet shows the panel that
-// sends the message again.
+// sends the message again, and one for an account whose owner has left says so.
 
 import { byId, showPanel } from "./page.js";
 import { say, writeBreakable } from "./texts.js";
+import { moment } from "./moment.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
@@ -39,6 +40,14 @@ function showInactive(user, password, { email = "", delivery }) {
     },
   });
   showPanel("inactive");
+}
+
+/** Says that the owner of the account has left, and how to keep it. */
+function showLeaving({ since, until, email }) {
+  byId("leaving-since").textContent = moment(new Date(since));
+  byId("leaving-until").textContent = moment(new Date(until));
+  writeBreakable(byId("leaving-email"), email);
+  showPanel("leaving");
 }
 
 /**
@@ -94,6 +103,8 @@ async function submit(showBusy) {
     showProblems([{ text: say("wrong") }]);
   } else if (body.error === "not_activated") {
     showInactive(user, password, body);
+  } else if (body.error === "leaving") {
+    showLeaving(body);
   } else {
     showFailure(answer);
   }

@@ -71,6 +71,23 @@ export function keepTyped(...ids) {
   });
 }
 
+/** Keeps the text of fields of a person who has to sign in again, for the next time that this page is loaded. */
+export function saveTyped(user, ...ids) {
+  const typed = Object.fromEntries(ids.map((id) => [id, byId(id).value]));
+  stored((storage) => storage.setItem(`unsaved ${location.pathname}`, JSON.stringify({ user, typed })));
+}
+
+/** Puts what saveTyped kept into its fields, once, if the same person has signed in. */
+export function restoreTyped(user) {
+  const key = `unsaved ${location.pathname}`;
+  stored((storage) => {
+    const kept = JSON.parse(storage.getItem(key) ?? "{}");
+    storage.removeItem(key);
+    if (kept.user !== user) return;
+    for (const [id, value] of Object.entries(kept.typed)) byId(id).value = value;
+  });
+}
+
 /**
  * Keeps which details of the page are open, by their ids, when the page is loaded again. It returns a
  * function that also keeps how far the page is scrolled, for the next time that it is loaded.

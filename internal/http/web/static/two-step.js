@@ -2,6 +2,7 @@
 // too if the second step is on.
 
 import { byId, showPanel } from "./page.js";
+import "./notice.js";
 import "./copy.js";
 import { say } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";

@@ -1,0 +1,188 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"dialtone/internal/i18n"
+)
+
+// onLink makes the server show a page for the link with the token secret, until it is used, and the page
+// of a link that does not work otherwise. used marks the link as used.
+func (s *pageServer) onLink(t *testing.T, path, lost string) (used func()) {
+	t.Helper()
+	gone := false
+	site, err := loadTestSite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		v, status := site.views[path], 200
+		if gone || tokenOf(r.URL) != "secret" {
+			v, status = site.views[lost], 404
+		}
+		s.mu.Unlock()
+		tag, _ := requestedLanguage(r.URL)
+		if status == 200 {
+			tag = i18n.German // that of the message
+		}
+		page, err := site.pages.render(tag, v.page, v.data)
+		if err != nil {
+			t.Error(err)
+		}
+		writePage(w, status, page)
+	})
+	return func() {
+		s.mu.Lock()
+		gone = true
+		s.mu.Unlock()
+	}
+}
+
+// TestLinkPagesLoadedAgain checks that a page which a link led to can be loaded again before the link is used,
+// and says what was done afterwards.
+func TestLinkPagesLoadedAgain(t *testing.T) {
+	for _, c := range []struct {
+		name, path, lost, endpoint, answer string
+		fill                               []string
+		done                               []string
+	}{
+		{"reset", "/reset.html", "/reset/lost", "/reset.ashx", `{"ok":true,"user":"alex"}`,
+			[]string{"password", testPassword}, []string{"alex", "Anmelden"}},
+		{"not-me", "/not-me.html", "/not-me/lost", "/not-me.ashx",
+			`{"ok":true,"user":"alex","email":"a***@example.org","reset":"/reset.html?token=next"}`,
+			nil, []string{"alex@example.org", "alex", "Neues Passwort"}},
+		{"stay", "/stay.html", "/stay/lost", "/stay.ashx", `{"ok":true,"user":"alex"}`, nil, []string{"Sie behalten"}},
+		{"confirm-email", "/confirm-email.html", "/confirm-email/lost", "/confirm-email.ashx",
+			`{"ok":true,"user":"alex"}`, nil, []string{"new@example.org", "alex"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newPageServer(t)
+			used := s.onLink(t, c.path, c.lost)
+			forms := s.onPost(c.endpoint, func(w http.ResponseWriter, _ *http.Request) {
+				used()
+				writeReply(w, 200, c.answer)
+			})
+			p := openTab(t, s, c.path+"?token=secret")
+			p.ready()
+			entries := eval[int](p, `history.length`)
+			for range 2 {
+				p.wait(`location.search === "?lang=de"`)
+				p.do(chromedp.Reload())
+				p.ready()
+			}
+			p.wait(`document.documentElement.lang === "de" && !location.href.includes("secret")`)
+			if n := eval[int](p, `history.length`); n != entries {
+				t.Errorf("the history has %d entries, and %d before", n, entries)
+			}
+			if c.fill != nil {
+				p.fill(c.fill...)
+			}
+			p.submit()
+			p.wait(`!done.hidden`)
+			said := p.text("done")
+			for _, want := range c.done {
+				if !strings.Contains(said, want) {
+					t.Errorf("the page does not say %q:\n%s", want, said)
+				}
+			}
+			if n := len(forms()); n != 1 || forms()[0].Get("token") != "secret" {
+				t.Errorf("the server got %v", forms())
+			}
+			p.do(chromedp.Reload())
+			p.wait(`!done.hidden && !document.getElementById("start") && document.activeElement.id === "done-title"`)
+			if got := p.text("done"); got != said {
+				t.Errorf("loaded again, the page says\n%s\nwant\n%s", got, said)
+			}
+			if state := eval[string](p, `JSON.stringify(history.state)`); strings.Contains(state, "secret") {
+				t.Errorf("the tab keeps %s", state)
+			}
+			if c.name == "not-me" && eval[string](p, `choose.getAttribute("href")`) != "/reset.html?token=next" {
+				t.Error("loaded again, the page does not lead to another password")
+			}
+
+			// The link in the message, once more.
+			p.do(chromedp.Navigate(s.URL + c.path + "?token=secret"))
+			p.wait(`document.getElementById("lost-title")?.checkVisibility() && done.hidden`)
+			p.do(chromedp.Reload())
+			p.wait(`document.getElementById("lost-title")?.checkVisibility() && done.hidden`)
+		})
+	}
+}
+
+// TestLeavingOnPages checks what forms say about an account whose owner has left.
+func TestLeavingOnPages(t *testing.T) {
+	s := newPageServer(t)
+	leaving := reply(403, `{"error":"leaving","error_description":"x","since":"2026-03-01T12:00:00Z",`+
+		`"until":"2026-03-08T12:00:00Z","email":"a***@example.org"}`)
+	for _, path := range []string{"/login.html", "/activate/done?token=secret"} {
+		s.onSignIn("MD5", 0, leaving)
+		p := openTab(t, s, path)
+		p.ready()
+		p.fill("user", "alex", "password", testPassword)
+		p.submit()
+		p.wait(`!leaving.hidden && document.activeElement.id === "leaving-title"`)
+		for _, want := range []string{
+			"Sunday, 1 March 2026, 12:00 UTC", "Sunday, 8 March 2026, 12:00 UTC", "a***@example.org",
+			"the operator of Dialtone",
+		} {
+			if got := p.text("leaving"); !strings.Contains(got, want) {
+				t.Errorf("%s does not say %q:\n%s", path, want, got)
+			}
+		}
+	}
+	s.onLeave(leaving)
+	p := openTab(t, s, "/leave.html")
+	p.ready()
+	p.fill("current", testPassword)
+	p.do(chromedp.Click(chromedp.ID("sure")))
+	p.submit()
+	p.wait(`!summary.hidden`)
+	if got := p.text("summary"); !strings.Contains(got, "asked to have this account erased") ||
+		!strings.Contains(got, "a***@example.org") {
+		t.Errorf("the form says %q", got)
+	}
+}
+
+// TestNotices checks that a page says what has happened once.
+func TestNotices(t *testing.T) {
+	s := newPageServer(t)
+	for _, address := range []string{
+		"/passkeys.html#added", "/passkeys.html#removed", "/sessions.html#ended", "/two-step.html#recovery",
+		"/two-step.html#off", "/login.html#signed-out", "/login.html#left",
+	} {
+		path, id, _ := strings.Cut(address, "#")
+		p := openTab(t, s, path)
+		p.do(chromedp.Navigate("about:blank"), chromedp.Navigate(s.URL+address))
+		shown := `document.getElementById("` + id + `")?.checkVisibility()`
+		p.wait(`document.readyState === "complete" && location.hash === ""`)
+		if !eval[bool](p, shown) {
+			t.Errorf("%s does not show its notice", address)
+		}
+		p.do(chromedp.Reload())
+		p.wait(`document.readyState === "complete"`)
+		if eval[bool](p, shown) {
+			t.Errorf("%s shows its notice again", address)
+		}
+	}
+	p := openTab(t, s, "/two-step.html#required")
+	p.wait(`document.readyState === "complete"`)
+	p.do(chromedp.Reload())
+	p.wait(`document.readyState === "complete" && document.getElementById("required").checkVisibility()`)
+}
+
+// TestBusyIsNotAnnouncedLonger checks that a screen reader does not find the text of a form that is busy later.
+func TestBusyIsNotAnnouncedLonger(t *testing.T) {
+	s := newPageServer(t)
+	s.onLeave(replyError(500, "server_error", "x"))
+	p := openTab(t, s, "/leave.html")
+	p.ready()
+	p.fill("current", testPassword)
+	p.do(chromedp.Click(chromedp.ID("sure")))
+	p.submit()
+	p.wait(`!summary.hidden && document.getElementById("status").textContent === ""`)
+}
