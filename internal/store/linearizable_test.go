@@ -226,8 +226,11 @@ func (s *roundRobin) UsePasskey(
 // testLinearizable tests five histories. newDatabase makes an empty database for each and returns a
 // function that opens it as a store.
 func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (closableStore, error))) {
-	for seed := range uint64(5) {
+	const seeds = 5
+	ran, successes := 0, make(conformance.Successes)
+	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			ran++
 			openDatabase := newDatabase(t)
 			var s closableStore
 			open := func(t *testing.T) conformance.Store {
@@ -241,7 +244,10 @@ func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (c
 			conformance.Linearizable(t, open, func(t *testing.T, _ conformance.Store) conformance.Store {
 				closeStore(t, s)
 				return open(t)
-			}, seed, 6000)
+			}, seed, 6000, successes)
 		})
+	}
+	if ran == seeds && !t.Failed() {
+		successes.Check(t)
 	}
 }

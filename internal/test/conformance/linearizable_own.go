@@ -95,7 +95,7 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 			return none, err
 		}
 	case 2, 3, 4, 5:
-		l, ok := recent(o.emails, rng, 3)
+		l, ok := recent(o.emails, rng, 2)
 		if !ok {
 			return nil
 		}
@@ -204,8 +204,12 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 		c.op, c.passkey, c.now = addPasskey, rng.IntN(passkeysOfUser), fmt.Sprintf("state %x", newID())
 		k := newPasskey(a, fmt.Sprint(a.User, " ", c.passkey), c.at)
 		k.Passkey.Sealed, k.Notice = []byte(c.now), ownNotice(c, mailmsg.FactorChanged)
-		o.passkeys = append(o.passkeys, ownPasskey{a.User, c.passkey, k.Passkey})
-		return func() (account.Account, error) { return h.AddPasskey(h.ctx, k, c.at) }
+		return func() (_ account.Account, err error) {
+			if a, err = h.AddPasskey(h.ctx, k, c.at); err == nil {
+				h.stored(ownPasskey{c.user, c.passkey, k.Passkey})
+			}
+			return a, err
+		}
 	}
 	k, ok := recent(o.passkeys, rng, 4)
 	if !ok {
@@ -222,8 +226,20 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 	c.op, c.was, c.now = usePasskey, string(k.row.Sealed), fmt.Sprintf("state %x", newID())
 	next := k
 	next.row.Sealed = []byte(c.now)
-	o.passkeys = append(o.passkeys, next)
-	return func() (account.Account, error) { return none, h.UsePasskey(h.ctx, k.row, []byte(c.now), c.at) }
+	return func() (account.Account, error) {
+		err := h.UsePasskey(h.ctx, k.row, []byte(c.now), c.at)
+		if err == nil {
+			h.stored(next)
+		}
+		return none, err
+	}
+}
+
+// stored adds a passkey that clients may use. A client replaces a state only after it has read it.
+func (h *history) stored(k ownPasskey) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.passkeys = append(h.passkeys, k)
 }
 
 // ownNotice returns the message of a request's change, which has a link for a week.
