@@ -90,7 +90,7 @@ func (h *history) logIllegal() {
 			_, state = oneName.Step(state, op.Input, op.Output)
 			explained[op] = true
 		}
-		h.Logf("the calls that are marked + lead to %+v", state)
+		h.Logf("the calls that are marked + lead to %q", fmt.Sprintf("%+v", state))
 		slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
 		for _, op := range part {
 			c, out := op.Input.(request), op.Output.(result)
