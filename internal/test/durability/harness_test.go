@@ -842,7 +842,8 @@ func (h *harness) promiseMessage(d *request, f *found, running bool, wrong func(
 func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong func(string, ...any)) {
 	handled := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		_, message := f.changes[later.notice.Message.String()]
-		return later.what == "link" && (message || !later.open()) || later.what == "disable" || later.what == "delete"
+		return later.what == "link" && (message || !later.open()) ||
+			slices.Contains([]string{"disable", "delete", "leave", "set-email", "not-me"}, later.what)
 	})
 	if _, there := f.accounts[signupAddress(d.email)]; !d.done() || handled || !there {
 		return
