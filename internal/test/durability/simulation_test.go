@@ -590,8 +590,10 @@ func (l *simulation) own(n int) {
 			l.usedOnce(l.transcript.stay(l.h, user, token))
 		}
 	case 1:
-		l.logf("the grace of those who have left passes")
-		time.Sleep(account.Grace + 25*time.Hour)
+		if l.IntN(4) > 0 {
+			l.logf("the grace of those who have left passes")
+			time.Sleep(account.Grace + 25*time.Hour)
+		}
 		if l.h.outbox.Flush(ctx) != nil { // as before a delete
 			return
 		}
