@@ -23,7 +23,7 @@ import (
 
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
-	Show    accountShow    `cmd:"" help:"Show one account, and when phone servers asked for it."`
+	Show    accountShow    `cmd:"" help:"Show one account and its look-ups."`
 	Data    accountData    `cmd:"" help:"Print all data about the owner of an account."`
 	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`

@@ -37,8 +37,7 @@ func TestBrowserConfirm(t *testing.T) {
 				` && document.getElementById("submit")?.disabled === false`)
 			b.want(`document.documentElement.lang + " " + document.documentElement.dir + " " +
 				user.value + " " + user.readOnly`, string(tag)+" "+w.Dir+" "+user+" true")
-			if s := shown(); !strings.Contains(s, "activated  not yet") ||
-				!strings.Contains(s, "confirmed  not yet") {
+			if s := shown(); !hasLine(s, "activated not yet") || !hasLine(s, "confirmed not yet") {
 				t.Errorf("the account: %s", s)
 			}
 			b.check(string(tag) + " confirm")

@@ -66,11 +66,16 @@ var elsewhere = map[string]string{
 	"docs/directory.md: POST /dialtone HTTP/1.1":                  "an example of what is sent",
 	`docs/integrating.md: {"username":"1795712400:alex@`:          "an example of an answer; TestPhones gets one",
 	"docs/integrating.md: [{\"id\":":                              "an answer; TestSessionList",
-	"docs/integrating.md: curl -d token=THE_TOKEN_OF_THE_LINK":    "TestDecline and TestBrowserDecline have a token",
+	"docs/integrating.md: 403 {\"error\":\"second_factor\"":        "an answer; TestTwoStep",
+	"docs/integrating.md: [{\"server\":":                          "an answer; TestPhones",
+	"docs/integrating.md: curl --digest -u alex -H 'Dialtone-Cod": "TestTwoStep has codes",
+	"docs/integrating.md: curl --digest -u alex -d '' https://ph": "TestLeave; it ends the account",
+	"docs/integrating.md: curl -d token=THE_TOKEN_OF_THE_LINK":    "TestDecline and TestConfirmEmail have a token",
 	"docs/integrating.md: curl 'https://phone.example.org/reset.": "TestResetEndpoint has a link and the hashes",
 	"docs/integrating.md: const { uris, username, password } =":   "TestPhones runs the same in a browser",
 	"docs/integrating.md: host=phone.example.org user=alex":       "TestSignupScript",
 	"docs/mail.md: #!/bin/sh":                                     "TestPickupScript",
+	"docs/operating.md: look-up 2026":                             "a line of account show; account.txtar",
 	"docs/operating.md: pg_dump --format=custom --file=/backup/":  "TestRestorePostgres",
 }
 
@@ -319,6 +324,8 @@ func TestRecipes(t *testing.T) {
 		s.serve()
 		s.activate(s.signup("alex"))
 		s.configure()
+		s.run("docs/operating.md", "dialtone account second-factor alex --tenant phone.example.org --remove")
+		s.run("docs/operating.md", "--require-second-factor")
 		if out := s.run("docs/operating.md", "dialtone account delete"); !strings.Contains(out, `"alex"`) {
 			s.Errorf("the commands print %s", out)
 		}
@@ -368,7 +375,7 @@ func TestRecipes(t *testing.T) {
 	run("tokens and hooks", testTokensAndHooks)
 	run("mail", testMailRecipes)
 	run("HTTP API", testIntegratingRecipes, "-u alex ", "-u 'alex:"+password("alex")+"' ",
-		"a***@example.org", "a***@example.test")
+		"a***@example.org", "a***@example.test", "Alex Example", "Someone of alex")
 	for _, c := range []struct{ document, containing string }{
 		{"docs/export.md", "chgrp kamailio"}, {"deploy/kamailio/README.md", "kamailio-sqlite-modules"},
 	} {
@@ -597,6 +604,10 @@ func testIntegratingRecipes(s *sandbox) {
 	s.replace = append(s.replace, "THE_TOKEN_OF_THE_LINK", link.Query().Get("token"))
 	expect("/activate.ashx")
 	expect("/signin.ashx")
+	expect("/email.ashx")
+	expect("/profile.ashx")
+	s.run(document, "/data.ashx")
+	s.shell(`grep -q '"email": "right@example.org"' alex@*.json`)
 	s.write("new-password", "ha1="+strings.Repeat("5e", 16)+"&ha1b="+strings.Repeat("5e", 16)+
 		"&ha1_sha256="+strings.Repeat("5e", 32), 0o600)
 	expect("/password.ashx")

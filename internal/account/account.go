@@ -141,7 +141,8 @@
 //
 // Somebody who has proved the password can add passkeys, up to MaxPasskeys, and sign in with them on the web
 // (package session). Adding or removing one, the account's Factors, the audit trail's row and the message to
-// the owner are one transaction. The link of that message removes the passkeys that were added since.
+// the owner are one transaction. The link of any message about a change
+// removes the second factors that were added since, as it sets the address back.
 //
 // The credential of a passkey is sealed, bound to the tenant, the account's UID, the RP ID and the credential
 // ID. With a copy of the database, with or without the key file, nobody can sign in with a passkey: it has
@@ -150,22 +151,22 @@
 // can add one.
 //
 // Somebody with the password can add a passkey of their own, and keeps it when the password is changed. The
-// message tells the owner, and the list of passkeys shows it.
+// message tells the owner, whose "this was not me" removes it, and the list of passkeys shows it.
 //
 // # Another address
 //
 // A person who has proved the password can have a message sent to another address, whose link makes it the
 // account's (ProfileStore). The link is for the address, so it proves that mailbox and confirms the account.
-// It ends with every change of the password or of the address. The message to the address before has a link
+// It ends with every change of the password or of the address. The message to the previous address has a link
 // that sets it back, ends all sessions, and makes a reset link. It works for 7 days, through any number of
 // later changes, and ends the links that went to addresses which the account got later: of several people who
 // say that they did not change the address, the one whose address the account had first is right.
 //
 // Somebody who has learned the password can so move the account to a mailbox of their own. The owner learns of
-// it from the message to the address before, and has those 7 days. After them, or with the mailbox of the
-// address before in the hands of the attacker too, only an operator can help. Somebody with a stolen message to
-// the new address can do what its owner asked for, and no more. Somebody with a stolen message to the address
-// before can take the account over, as with a stolen reset message.
+// it from the message to the previous address, and has those 7 days. After them, or with the mailbox of the
+// previous address in the hands of the attacker too, only an operator can help. Somebody with a stolen message to
+// the new address can do what its owner asked for, and no more. Somebody with a stolen message to the previous
+// address can take the account over, as with a stolen reset message.
 //
 // Neither the answer nor its time says whether another account has the address. An address whose owner has
 // declined an account within 24 hours gets no message, and the answer does not say so either.
@@ -288,8 +289,11 @@ type Account struct {
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
-	// Passwords is how often the password was changed.
+	// Passwords is how often the password was changed, or its owner said that somebody else uses the account
+	// (NotMe). Both end device tokens and proofs of the password.
 	Passwords int64
+	// Emails is how often the address was changed since the activation.
+	Emails int64
 	// Leaving is when the account is to be erased, because its owner has left, or zero. Until then it is held.
 	// An operator who disables it meanwhile changes neither.
 	Leaving time.Time

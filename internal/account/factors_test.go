@@ -18,7 +18,7 @@ func (o *fixture) withFactors(user string) (app totp.Secret, codes []string, key
 	app, err := o.Accounts.StartApp(o.Context(), o.Tenant, o.find(user), from(1))
 	o.Must(err)
 	step := totp.Step(o.Now())
-	codes, err = o.Accounts.FinishApp(o.Context(), o.Tenant, o.find(user), app.Code(step), from(1))
+	codes, _, err = o.Accounts.FinishApp(o.Context(), o.Tenant, o.find(user), app.Code(step), from(1))
 	o.Must(err)
 	c := passkey.Credential{ID: []byte("key of " + user), Key: []byte("public")}
 	key, err = o.Accounts.AddPasskey(o.Context(), o.Tenant, o.find(user), c, "Key", from(1))

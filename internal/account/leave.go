@@ -2,11 +2,9 @@ package account
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"dialtone/internal/audit"
-	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
@@ -75,10 +73,7 @@ func (s *Service) Stay(ctx context.Context, t *tenant.Tenant, text string, from 
 		a, err = s.deps.Store.Stay(byOwner(ctx), t.ID, token.Hash(), s.deps.Now())
 	}
 	s.record(ctx, audit.AccountStay, t, a, from, err)
-	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed
-	}
-	return a, err
+	return a, refusedLink(err)
 }
 
 // EraseOverdue erases the accounts whose grace is over, a day later in case the clock is ahead. It returns how

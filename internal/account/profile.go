@@ -35,7 +35,7 @@ type ProfileStore interface {
 	EmailLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, string, error)
 
 	// SetEmail uses up a link of AddEmailLink, sets the address, and confirms the account. It ends the reset
-	// links that went to the address before. The notice goes to that address too, and its link
+	// links that went to the previous address. The notice goes to that address too, and its link
 	// sets the address back (NotMe). Of concurrent calls with one link, one succeeds. It fails with
 	// ErrLinkUsed and ErrHeld, and with fault.NotFound for an account that is not there.
 	SetEmail(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
@@ -141,14 +141,11 @@ func (s *Service) EmailLink(ctx context.Context, t *tenant.Tenant, text string) 
 }
 
 // ConfirmEmail sets the address of an account, for somebody who got the message of RequestEmail. A message to the
-// address before has a link that sets it back. ConfirmEmail fails with ErrLinkUsed.
+// previous address has a link that sets it back. ConfirmEmail fails with ErrLinkUsed.
 func (s *Service) ConfirmEmail(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	a, err := s.confirmEmail(byOwner(ctx), t, text, from)
 	s.record(ctx, audit.EmailChange, t, a, from, err)
-	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed // the account was disabled or deleted since the link was read
-	}
-	return a, err
+	return a, refusedLink(err)
 }
 
 func (s *Service) confirmEmail(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {

@@ -64,7 +64,8 @@ type ResetStore interface {
 	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
 	// owner's name, the account is active again. If the address was changed since, it is the one again that
 	// the message went to, and links that went to later ones end. A change of the address that waits for its
-	// link ends. The second factors that were added within NoticeLife are removed. It fails with ErrLinkUsed
+	// link ends. The second factors that were added since are removed. Device
+	// tokens and proofs of the password end. It fails with ErrLinkUsed
 	// and ErrHeld, and with fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
 }
@@ -338,10 +339,16 @@ func (s *Service) Reset(
 ) (Account, error) {
 	a, err := s.reset(ctx, t, text, user, p, from)
 	s.record(ctx, audit.PasswordReset, t, a, from, err)
+	return a, refusedLink(err)
+}
+
+// refusedLink returns ErrLinkUsed for an error that says that the account was disabled or deleted since the
+// link was read, and other errors as they are.
+func refusedLink(err error) error {
 	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed // the account was disabled or deleted since the link was read
+		return ErrLinkUsed
 	}
-	return a, err
+	return err
 }
 
 func (s *Service) reset(
@@ -390,8 +397,5 @@ func (s *Service) NotMe(ctx context.Context, t *tenant.Tenant, text string, from
 		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now())
 	}
 	s.record(ctx, audit.PasswordNotMe, t, a, from, err)
-	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
-		err = ErrLinkUsed
-	}
-	return mailmsg.Path(mailmsg.Reset, next), err
+	return mailmsg.Path(mailmsg.Reset, next), refusedLink(err)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -191,18 +192,19 @@ func (s *Service) StartApp(
 }
 
 // FinishApp turns an authenticator app on, with a code that proves that the app has the secret. It returns
-// recovery codes, which cannot be had again. The owner gets a message, which appears together with the
+// recovery codes, which cannot be had again, and the account as it is then: all its sessions have ended. The owner
+// gets a message, which appears together with the
 // change, as that of ChangePassword. It fails with fault.Invalid for a code that is not that of the app.
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
-) (codes []string, err error) {
+) (codes []string, a Account, err error) {
 	c := s.newAppChange(t, proved, from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
-		err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
+		a, err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
 	}
 	s.record(ctx, audit.TwoStepOn, t, proved, from, err)
-	return codes, err
+	return codes, a, err
 }
 
 // matchNew returns the sealed secret of the app that is being set up, and the step of a code of it.
@@ -255,7 +257,7 @@ func (s *Service) RenewCodes(
 ) (codes []string, err error) {
 	c := AppChange{Account: proved}
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
-	err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
+	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
 	return codes, err
 }
@@ -263,7 +265,7 @@ func (s *Service) RenewCodes(
 // RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
-	err := s.changeApp(ctx, s.newAppChange(t, proved, from), s.deps.Store.RemoveApp)
+	_, err := s.changeApp(ctx, s.newAppChange(t, proved, from), s.deps.Store.RemoveApp)
 	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
 	return err
 }
@@ -271,28 +273,33 @@ func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Accoun
 // newAppChange returns a change that sends a message.
 func (s *Service) newAppChange(t *tenant.Tenant, proved Account, from Origin) AppChange {
 	return AppChange{
-		Account: proved,
-		Allowances: []throttle.Allowance{{
-			Bucket: s.buckets.Of("factors", t.ID, proved.UID.String()),
-			Rule:   throttle.FactorChangesPerAccount,
-			Limit:  throttle.LimitFactors,
-		}},
-		Notice: s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Account:    proved,
+		Allowances: s.factorChange(proved),
+		Notice:     s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
 	}
+}
+
+// factorChange is the limit of changes of an account's second factors, each of which sends a message.
+func (s *Service) factorChange(a Account) []throttle.Allowance {
+	return []throttle.Allowance{{
+		Bucket: s.buckets.Of("factors", a.Tenant, a.UID.String()),
+		Rule:   throttle.FactorChangesPerAccount,
+		Limit:  throttle.LimitFactors,
+	}}
 }
 
 // changeApp makes a change, and has its message written.
 func (s *Service) changeApp(
 	ctx context.Context, c AppChange, change func(context.Context, AppChange, time.Time) (Account, error),
-) error {
+) (Account, error) {
 	if c.Account.Pending() {
-		return ErrNotActivated
+		return Account{}, ErrNotActivated
 	}
 	a, err := change(byOwner(ctx), c, s.deps.Now())
 	if c.Message != (mailmsg.ID{}) {
 		s.writeAfter(a, c.Notice, err)
 	}
-	return err
+	return a, err
 }
 
 // UseCode uses up a code of the authenticator app of an account, or a recovery code, for somebody who has
@@ -302,8 +309,13 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 		Account: a,
 		Allowances: []throttle.Allowance{{
 			// Somebody who guesses has the password. A new one ends that, and the wait of the owner too.
-			Bucket: s.buckets.Of("code", t.ID, a.UID.String()+" "+time.Duration(a.Passwords).String()),
+			Bucket: s.buckets.Of("code", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
 			Rule:   throttle.WrongCodes,
+			Limit:  throttle.LimitCode,
+		}, {
+			// Somebody with the mailbox can choose a new password any number of times.
+			Bucket: s.buckets.Of("codes", t.ID, a.UID.String()),
+			Rule:   throttle.WrongCodesInAll,
 			Limit:  throttle.LimitCode,
 		}},
 	}

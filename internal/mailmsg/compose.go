@@ -26,7 +26,7 @@ const (
 	PasswordChanged Kind = "password_changed"
 	// ConfirmEmail goes to another address than the account has, and has a link to make it the account's.
 	ConfirmEmail Kind = "confirm_email"
-	// EmailChanged goes to the address before, and says that there is another one. Its link sets the
+	// EmailChanged goes to the previous address, and says that there is another one. Its link sets the
 	// account's address back too.
 	EmailChanged Kind = "email_changed"
 	// FactorChanged says that a second factor was added or removed. Its link removes those that were

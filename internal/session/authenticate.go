@@ -115,8 +115,13 @@ func (a *Authenticator) secondStep(
 			fault.Is(err, fault.NotFound): // since the proof
 			err, outcome = ErrDenied, "denied"
 		}
-	case requiresFactor(t, owner) && owner.Factors.Has(account.FactorPasskey):
-		// A session of this account began with the passkey.
+	case !requiresFactor(t, owner):
+	case owner.Factors == 0:
+		if !setsUpFactor[at.Action] {
+			err, outcome = ErrFactorMissing, "factor_needed"
+		}
+	case owner.Factors.Has(account.FactorPasskey):
+		// Its sessions that count began with the passkey.
 		if !a.hasSession(ctx, t, owner, at) {
 			err, outcome = ErrPasskey, "passkey_needed"
 		}
@@ -125,6 +130,11 @@ func (a *Authenticator) secondStep(
 		a.record(ctx, at.Action, t, owner.User, at.From, outcome)
 	}
 	return err
+}
+
+// setsUpFactor are the actions of a proof by an account that must have a second factor and has none yet.
+var setsUpFactor = map[audit.Action]bool{
+	audit.SignIn: true, audit.TwoStepBegin: true, audit.TwoStepOn: true, audit.PasskeyAdd: true,
 }
 
 // requiresFactor reports whether the platform requires a second factor for an account.

@@ -45,6 +45,31 @@ func (a *Authenticator) Sessions(
 	return list, k.ID, nil
 }
 
+// SessionsOf returns the listed sessions of an account, the last used one first.
+func (a *Authenticator) SessionsOf(ctx context.Context, owner account.Account) ([]Record, error) {
+	return a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
+}
+
+// EndOf ends one session of an account, by its ID. It fails with ErrNoSession.
+func (a *Authenticator) EndOf(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, id [16]byte, from account.Origin,
+) error {
+	err := a.deps.Store.End(context.WithoutCancel(ctx), owner.UID, owner.Epoch, id)
+	a.recordEnd(ctx, t, owner, from, "one", err)
+	return err
+}
+
+// EndAllOf ends all sessions of an account, listed or not. It fails with ErrDenied if the account's sessions
+// were ended in the meantime.
+func (a *Authenticator) EndAllOf(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+) error {
+	none := Record{Account: owner.UID, Epoch: owner.Epoch + 1}
+	err := a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), none, a.deps.Now())
+	a.recordEnd(ctx, t, owner, from, "all", err)
+	return err
+}
+
 // End ends one session of the account of a session, by its ID. It fails with ErrNoSession if the
 // account has none with this ID, and otherwise as SignedIn does.
 func (a *Authenticator) End(

@@ -22,7 +22,7 @@ import (
 var _ account.Store = (*Store)(nil)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
-	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors`
+	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors, email_n`
 
 // live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -39,13 +39,13 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 		created, expires, setAt  int64
 		activatedAt, confirmedAt sql.NullInt64
 		leaving                  sql.NullInt64
-		dst                      [30]any
+		dst                      [31]any
 	}
 	a := &v.Account
 	err := row.Scan(append(append(v.dst[:0], first...), &v.uid, &a.Tenant, &a.User, &a.Name, &a.Email, &v.role, &a.Held,
 		&v.created, &v.expires, &v.activatedAt, &a.Epoch, &a.Sealed, &a.HasSHA256, &v.language, &v.confirmedAt,
 		&v.setState, &v.setAt, &a.Set.By, &a.Set.Reason, &a.Passwords,
-		&v.leaving, &a.Factors)...)
+		&v.leaving, &a.Factors, &a.Emails)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return *a, errNoAccount
 	} else if err != nil {
@@ -305,6 +305,48 @@ func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (accoun
 	return account.Account{}, errKeepsChanging
 }
 
+// lockActive is lockAccount for a change by the account's owner. was is the account as it was when the
+// owner proved to be there. It fails as checkActive does.
+func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Account, error) {
+	a, err := lockAccount(tx, was.Tenant, was.User, now)
+	if err == nil {
+		err = checkActive(a, was)
+	}
+	return a, err
+}
+
+// lockProved is lockActive for an account whose password was proved. It also fails with
+// account.ErrPasswordChanged.
+func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Account, error) {
+	a, err := lockActive(tx, proved, now)
+	if err == nil {
+		err = checkProved(a, proved)
+	}
+	return a, err
+}
+
+// checkActive fails with account.ErrHeld, and with fault.NotFound if the account is not active or is not
+// was, but has its user name.
+func checkActive(a, was account.Account) error {
+	switch {
+	case a.UID != was.UID:
+		return errNoAccount
+	case a.Held:
+		return account.ErrHeld
+	case a.Pending():
+		return errNoAccount
+	}
+	return nil
+}
+
+// checkProved fails with account.ErrPasswordChanged if the proof was of an older password.
+func checkProved(a, proved account.Account) error {
+	if a.Passwords != proved.Passwords {
+		return account.ErrPasswordChanged
+	}
+	return nil
+}
+
 func stateOf(a account.Account) string { return string(a.State()) }
 
 // setState returns an update to a state, in which the account is not yet.
@@ -403,7 +445,7 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 	}
 	if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
 		has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
-		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0 WHERE uid = $2`,
+		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0, email_n = 0 WHERE uid = $2`,
 		engine.Micros(now), a.UID[:], []byte{}); err != nil {
 		return nil, err
 	}

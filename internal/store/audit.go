@@ -41,6 +41,12 @@ func (e *trailEntry) of(a account.Account) *trailEntry {
 	return e
 }
 
+// added reports whether the entry is in the trail.
+func (e *trailEntry) added(q engine.Querier) (bool, error) {
+	n, err := engine.Count(q, `SELECT count(*) FROM audit WHERE event = $1`, e.event[:])
+	return n > 0, err
+}
+
 // about sets what was changed.
 func (e *trailEntry) about(subject string) *trailEntry {
 	e.Subject = subject

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -25,15 +26,8 @@ func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (
 					return update{}, err
 				}
 			}
-			switch {
-			case a.UID != d.Account.UID:
-				return update{}, errNoAccount
-			case a.Held:
-				return update{}, account.ErrHeld
-			case a.Pending():
-				return update{}, errNoAccount
-			case a.Passwords != d.Account.Passwords:
-				return update{}, account.ErrPasswordChanged
+			if err := cmp.Or(checkActive(a, d.Account), checkProved(a, d.Account)); err != nil {
+				return update{}, err
 			}
 			// The links for changes that the owner did not make stay.
 			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind NOT IN (`+notMeKinds+`) AND kind <> $2`,

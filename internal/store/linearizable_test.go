@@ -212,9 +212,9 @@ func (s *roundRobin) AddPasskey(
 }
 
 func (s *roundRobin) RemovePasskey(
-	ctx context.Context, a account.Account, id []byte, n account.Notice, now time.Time,
+	ctx context.Context, r account.PasskeyRemoval, now time.Time,
 ) (account.Account, error) {
-	return s.next().RemovePasskey(ctx, a, id, n, now)
+	return s.next().RemovePasskey(ctx, r, now)
 }
 
 func (s *roundRobin) UsePasskey(

@@ -28,23 +28,6 @@ func scanPasskey(row engine.Scanner) (k account.Passkey, err error) {
 	return k, err
 }
 
-// lockActive returns an account for a change by its owner, and locks its row. was is the account as it
-// was when the owner proved to be there. It fails with fault.NotFound and account.ErrHeld.
-func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Account, error) {
-	a, err := lockAccount(tx, was.Tenant, was.User, now)
-	switch {
-	case err != nil:
-		return a, err
-	case a.UID != was.UID:
-		return a, errNoAccount
-	case a.Held:
-		return a, account.ErrHeld
-	case a.Pending():
-		return a, errNoAccount
-	}
-	return a, nil
-}
-
 // AddPasskey implements account.PasskeyStore.
 func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 	now time.Time) (a account.Account, err error) {
@@ -60,6 +43,9 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		}
 		if a.Epoch != n.Account.Epoch {
 			return account.ErrPasskeyStale
+		}
+		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
+			return err
 		}
 		count, err := engine.Count(tx, `SELECT count(*) FROM passkey WHERE account = $1`, a.UID[:])
 		if err != nil {
@@ -82,6 +68,9 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 			return err
 		} else if added == 0 {
 			return account.ErrPasskeyKnown
+		}
+		if err := takePlaces(tx, n.Allowances, n.Message, now); err != nil {
+			return err
 		}
 		if a, err = setFactors(tx, a); err != nil {
 			return err
@@ -114,11 +103,11 @@ func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byt
 }
 
 // RemovePasskey implements account.PasskeyStore.
-func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byte, n account.Notice,
+func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
 	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockActive(tx, was, now); err != nil {
+		if a, err = lockActive(tx, n.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
@@ -126,8 +115,12 @@ func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byt
 				return err
 			}
 		}
+		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
+			return err
+		}
 		var name string
-		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`, id, a.UID[:]).Scan(&name)
+		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`,
+			n.ID, a.UID[:]).Scan(&name)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
 		} else if err != nil {
@@ -136,7 +129,10 @@ func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byt
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}
-		if err := s.addNotice(tx, a, n); err != nil {
+		if err := takePlaces(tx, n.Allowances, n.Message, now); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, n.Notice); err != nil {
 			return err
 		}
 		return e.of(a).about(name).add(tx)

@@ -117,9 +117,10 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 	if n.Message == (mailmsg.ID{}) {
 		a.Email = ""
 	}
-	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, made, until)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-		n.Token[:], a.UID[:], string(n.Kind), a.Email, engine.Micros(n.Made), engine.Micros(n.Until)); err != nil {
+	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, email_n, made, until)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		n.Token[:], a.UID[:], string(n.Kind), a.Email, a.Emails, engine.Micros(n.Made),
+		engine.Micros(n.Until)); err != nil {
 		return err
 	}
 	if n.Message == (mailmsg.ID{}) {

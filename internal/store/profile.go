@@ -20,16 +20,9 @@ var _ account.ProfileStore = (*Store)(nil)
 func (s *Store) AddEmailLink(_ context.Context, l account.NewEmailLink, now time.Time) (sent bool, err error) {
 	err = s.engine.Write(func(tx engine.Tx) error {
 		sent = false
-		a, err := lockAccount(tx, l.Account.Tenant, l.Account.User, now)
-		switch {
-		case err != nil:
+		a, err := lockActive(tx, l.Account, now)
+		if err != nil {
 			return err
-		case a.UID != l.Account.UID:
-			return errNoAccount
-		case a.Held:
-			return account.ErrHeld
-		case a.Pending():
-			return errNoAccount
 		}
 		if tx.Repeated() {
 			if sent, err = linkExists(tx, l.Token); err != nil || sent {
@@ -124,7 +117,7 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := tx.Lock(addressKeys(a, email)...); err != nil {
 			return err
 		}
-		// The links of activation messages, also those that went to the address before, end here: they must
+		// The links of activation messages, also those that went to the previous address, end here: they must
 		// not work again if the address is set back.
 		if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind IN ($2, $3)`,
 			a.UID[:], olderLink, string(mailmsg.ConfirmEmail)); err != nil {
@@ -136,7 +129,8 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := s.addNotice(tx, a, n); err != nil {
 			return err
 		}
-		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, confirmed = COALESCE(confirmed, $3)
+		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1,
+			confirmed = COALESCE(confirmed, $3)
 			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, engine.Micros(now))); err != nil {
 			return err
 		}
@@ -157,13 +151,8 @@ func (s *Store) SetProfile(ctx context.Context, p account.ProfileChange, now tim
 	none := func(account.Account) string { return "" }
 	return s.change(ctx, audit.ProfileChange, "", p.Account.Tenant, p.Account.User, now, none,
 		func(_ engine.Tx, e *trailEntry, a account.Account) (u update, err error) {
-			switch {
-			case a.UID != p.Account.UID:
-				return u, errNoAccount
-			case a.Held:
-				return u, account.ErrHeld
-			case a.Pending():
-				return u, errNoAccount
+			if err := checkActive(a, p.Account); err != nil {
+				return u, err
 			}
 			var changed []string
 			if p.Name != "" && p.Name != a.Name {

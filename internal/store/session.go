@@ -191,8 +191,7 @@ func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time
 		a, err := scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 AND epoch = $2
 			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))
 		if errors.Is(err, errNoAccount) && tx.Repeated() {
-			if n, err := engine.Count(tx, `SELECT count(*) FROM session WHERE account = $1 AND id = $2`,
-				own.Account[:], own.ID[:]); err != nil || n > 0 {
+			if done, err := e.added(tx); err != nil || done {
 				return err // an earlier run was committed
 			}
 		}
@@ -204,12 +203,13 @@ func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, own.Account[:]); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(`INSERT INTO session (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			own.ID[:], own.Account[:], own.Epoch, engine.Micros(own.Began), engine.Micros(own.Seen),
-			engine.Micros(own.Ends()), own.Net, own.Browser, string(own.How)); err != nil {
+		if err := e.of(a).add(tx); err != nil || own.ID == [16]byte{} {
 			return err
 		}
-		return e.of(a).add(tx)
+		_, err = tx.Exec(`INSERT INTO session (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			own.ID[:], own.Account[:], own.Epoch, engine.Micros(own.Began), engine.Micros(own.Seen),
+			engine.Micros(own.Ends()), own.Net, own.Browser, string(own.How))
+		return err
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
 )
 
 var _ account.TwoStepStore = (*Store)(nil)
@@ -30,24 +31,6 @@ func appOf(q engine.Querier, uid account.UID) (app account.App, err error) {
 		app.Since = engine.FromMicros(since.Int64)
 	}
 	return app, err
-}
-
-// lockProved is lockAccount for a change by somebody who has proved the password of an account.
-func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Account, error) {
-	a, err := lockAccount(tx, proved.Tenant, proved.User, now)
-	switch {
-	case err != nil:
-		return a, err
-	case a.UID != proved.UID:
-		return a, errNoAccount
-	case a.Held:
-		return a, account.ErrHeld
-	case a.Pending():
-		return a, errNoAccount
-	case a.Passwords != proved.Passwords:
-		return a, account.ErrPasswordChanged
-	}
-	return a, nil
 }
 
 // StartApp implements account.TwoStepStore.
@@ -80,15 +63,8 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 				return err
 			}
 		}
-		if err := tx.Lock(placeKeys(c.Allowances)...); err != nil {
+		if err := mayChangeFactors(tx, c.Allowances, now); err != nil {
 			return err
-		}
-		wait, err := longestWait(tx, c.Allowances, now)
-		if err != nil {
-			return err
-		}
-		if wait.For > 0 {
-			return account.FactorRefusal(wait)
 		}
 		if err := change(tx, a); err != nil {
 			return err
@@ -109,10 +85,16 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	return a, err
 }
 
-// added reports whether the entry is in the trail.
-func (e *trailEntry) added(q engine.Querier) (bool, error) {
-	n, err := engine.Count(q, `SELECT count(*) FROM audit WHERE event = $1`, e.event[:])
-	return n > 0, err
+// mayChangeFactors locks the places under limits, and fails with fault.Limited unless each has another one.
+func mayChangeFactors(tx engine.Tx, list []throttle.Allowance, now time.Time) error {
+	if err := tx.Lock(placeKeys(list)...); err != nil {
+		return err
+	}
+	wait, err := longestWait(tx, list, now)
+	if err == nil && wait.For > 0 {
+		err = account.FactorRefusal(wait)
+	}
+	return err
 }
 
 // FinishApp implements account.TwoStepStore.
@@ -130,7 +112,15 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if n == 0 {
 			return account.ErrAppReplaced
 		}
-		return setRecoveryCodes(tx, a, c.Codes)
+		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
+			return err
+		}
+		// Sessions that began with the password alone, and options for a new passkey, end.
+		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
+		if err == nil {
+			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+		}
+		return err
 	})
 }
 
@@ -232,6 +222,14 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		used, err := useCode(tx, a, u)
 		if err != nil {
 			return err
+		}
+		if !used && u.Step > 0 { // a code that was used is no guess: a request that is sent again has it
+			err := account.ErrCodeWrong
+			if app, appErr := appOf(tx, a.UID); appErr != nil && !errors.Is(appErr, errNoAccount) {
+				return appErr
+			} else if appErr == nil && string(app.Sealed) == string(u.Sealed) && app.Step >= u.Step {
+				return err
+			}
 		}
 		if !used {
 			if err := takePlaces(tx, u.Allowances, u.ID, now); err != nil {

@@ -53,6 +53,8 @@ var (
 	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
+	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
+	WrongCodesInAll = Rule{50, 24 * time.Hour}
 	// ResetsPerAccount holds for the messages with a reset link of one account.
 	ResetsPerAccount = Rule{3, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more

@@ -9,8 +9,7 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// listPhones answers with the phone servers that asked for the account of the person who is signed in. It
-// is for scripts on pages of this host, as turn is.
+// listPhones is listPhonesOf for a page of this host.
 func (s *Site) listPhones(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -19,6 +18,11 @@ func (s *Site) listPhones(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return signInFirst(w, err, "the list of phone servers is for people who are signed in")
 	}
+	return s.listPhonesOf(w, r, a, struct{}{})
+}
+
+// listPhonesOf answers with the phone servers that asked for an account.
+func (s *Site) listPhonesOf(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	list, _, err := s.lookups(r, a)
 	if err != nil {
 		return err

@@ -67,12 +67,10 @@ func TestPhones(t *testing.T) {
 	}
 
 	t.Run("is for people who are signed in, on this site", func(t *testing.T) {
-		for _, c := range []string{"", "__Host-dialtone-session=x"} {
-			a := v.get(t, "/phones.ashx", "Cookie", c)
-			a.wantError(t, 401, "unauthorized")
-			if a.header.Get("WWW-Authenticate") != "Cookie" {
-				t.Errorf("the challenge is %q", a.header.Get("WWW-Authenticate"))
-			}
+		a := v.get(t, "/phones.ashx", "Cookie", "__Host-dialtone-session=x")
+		a.wantError(t, 401, "unauthorized")
+		if a.header.Get("WWW-Authenticate") != "Cookie" {
+			t.Errorf("the challenge is %q", a.header.Get("WWW-Authenticate"))
 		}
 		s.visitor("b.test").get(t, "/phones.ashx", "Cookie", cookies).wantError(t, 401, "unauthorized")
 		v.do(t, "POST", "/phones.ashx", "", "Cookie", cookies).wantStatus(t, 405)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/http/answer"
 )
 
@@ -71,32 +70,20 @@ func (s *Site) stay(w http.ResponseWriter, r *request) error {
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 
-// dataHandler returns the handler that answers with everything that is held about a person: to the session of a
-// page of this host, or to a proof of the password. A browser that follows a link gets no challenge, since it would
-// open a password box of its own.
-func (s *Site) dataHandler() handler {
-	byProof := proved(s, audit.AccountData, readNothing,
-		func(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
-			return s.writeData(w, r, a)
-		})
-	return func(w http.ResponseWriter, r *request) error {
-		follows := r.Header.Get("Sec-Fetch-Mode") == "navigate"
-		if r.Header.Get("Authorization") != "" || cookie(r, sessionCookie) == "" && !follows {
-			return byProof(w, r)
-		}
-		if err := ownPage(r); err != nil {
-			return err
-		}
-		a, err := s.signedIn(r)
-		if err != nil {
-			return signInFirst(w, err, "the data of an account are for its owner")
-		}
-		return s.writeData(w, r, a)
+// data is writeData for a page of this host.
+func (s *Site) data(w http.ResponseWriter, r *request) error {
+	if err := ownPage(r); err != nil {
+		return err
 	}
+	a, err := s.signedIn(r)
+	if err != nil {
+		return signInFirst(w, err, "the data of an account are for its owner")
+	}
+	return s.writeData(w, r, a, struct{}{})
 }
 
 // writeData answers with a file of everything that is held about the owner of an account.
-func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account) error {
+func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	d, err := s.deps.Accounts.Data(r.Context(), r.tenant, a, r.from)
 	if err != nil {
 		return err

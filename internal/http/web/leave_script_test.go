@@ -38,7 +38,9 @@ func TestLeavePage(t *testing.T) {
 	p.ready()
 	fields := eval[[]string](p, `[...document.forms.leave.elements].filter((e) => e.autocomplete)
 		.map((e) => e.id + " " + e.autocomplete + " " + e.readOnly)`)
-	if want := []string{"user username true", "current current-password false"}; !slices.Equal(fields, want) {
+	if want := []string{
+		"user username true", "current current-password false", "code one-time-code false",
+	}; !slices.Equal(fields, want) {
 		t.Errorf("the fields are %q", fields)
 	}
 	p.submit()

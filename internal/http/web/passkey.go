@@ -95,6 +95,11 @@ func (s *Site) listPasskeys(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return signInFirst(w, err, passkeysOfPeople)
 	}
+	return s.listPasskeysOf(w, r, a, struct{}{})
+}
+
+// listPasskeysOf answers with the passkeys of an account.
+func (s *Site) listPasskeysOf(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	list, err := s.deps.Accounts.Passkeys(r.Context(), r.tenant, a)
 	if err != nil {
 		return err
@@ -190,12 +195,17 @@ func (s *Site) addPasskey(w http.ResponseWriter, r *request, name, response stri
 	if err != nil {
 		return err
 	}
+	continues, how := s.continues(r, owner)
 	k, err := s.deps.Accounts.AddPasskey(r.Context(), r.tenant, owner, made, name, r.from)
 	if fault.Is(err, fault.NotFound) { // the account was disabled or deleted since the proof
 		err = account.ErrPasskeyStale
 	}
 	if err != nil {
 		return err
+	}
+	if continues && how == session.ByPassword {
+		// Where a second factor is required, a session that began with the password alone counts no more.
+		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, owner, r.from, session.ByPasskey))
 	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool   `json:"ok"`

@@ -194,7 +194,7 @@ func TestChangePassword(t *testing.T) {
 			if strings.Contains(m.text, "https://a.test/not-me.html?token=") {
 				found++
 				if !strings.Contains(m.text, "127.") || !strings.Contains(m.text, "/24") ||
-					strings.Contains(m.text, old.user) || strings.Contains(m.text, old.name) {
+					!strings.Contains(m.text, old.user) || strings.Contains(m.text, old.name) {
 					t.Errorf("the message is %q", m.text)
 				}
 			}

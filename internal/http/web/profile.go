@@ -104,18 +104,7 @@ func readProfile(
 	return f, nil
 }
 
-// profile returns the handler that changes the name and the language of an account. A page of this host may
-// send the session cookie in place of a proof.
-func (s *Site) profile() handler {
-	withProof := proved(s, audit.ProfileChange, readProfile, s.changeProfile)
-	return func(w http.ResponseWriter, r *request) error {
-		if r.Header.Get("Authorization") != "" || cookie(r, sessionCookie) == "" {
-			return withProof(w, r)
-		}
-		return s.changeOwnProfile(w, r)
-	}
-}
-
+// changeOwnProfile is changeProfile for a page of this host.
 func (s *Site) changeOwnProfile(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err

@@ -140,7 +140,8 @@ func TestProfileForms(t *testing.T) {
 		p.ready()
 		fields := eval[[]string](p, `[...document.querySelectorAll("#email-form input")]
 			.map((e) => e.type + " " + e.autocomplete)`)
-		if want := []string{"text username", "email email", "password current-password"}; !slices.Equal(fields, want) {
+		want := []string{"text username", "email email", "password current-password", "text one-time-code"}
+		if !slices.Equal(fields, want) {
 			t.Errorf("the fields are %q", fields)
 		}
 	})

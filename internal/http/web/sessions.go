@@ -31,10 +31,9 @@ func signInFirst(w http.ResponseWriter, err error, why string) error {
 	return fault.New(fault.Unauthorized, "sign in first; %s", why)
 }
 
-const sessionsOfPeople = "the list of sessions is for people who are signed in"
+const sessionsOfPeople = "the list of sessions is for the owner of an account"
 
-// listSessions answers with the sessions of the person who is signed in. It is for scripts on pages of
-// this host, as turn is.
+// listSessions is listSessionsOf for a page of this host. It marks the session of the request.
 func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -43,6 +42,20 @@ func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return signInFirst(w, err, sessionsOfPeople)
 	}
+	return writeSessions(w, list, current)
+}
+
+// listSessionsOf answers with the sessions of an account.
+func (s *Site) listSessionsOf(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
+	list, err := s.deps.Authenticator.SessionsOf(r.Context(), a)
+	if err != nil {
+		return err
+	}
+	return writeSessions(w, list, [16]byte{})
+}
+
+// writeSessions answers with sessions. It marks the one with the ID current.
+func writeSessions(w http.ResponseWriter, list []session.Record, current [16]byte) error {
 	type member struct {
 		ID      string    `json:"id"`
 		Began   time.Time `json:"began"`
@@ -72,31 +85,24 @@ func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 	if r.URL.RawQuery == "lang="+string(sp.tag) {
 		r.URL.RawQuery = ""
 	}
-	end := form.Field{Name: "end"}
-	if err := readForm(w, r.Request, &end); err != nil {
+	end, err := readEnd(w, r.Request, nil)
+	if err != nil {
 		return err
 	}
 	token := cookie(r, sessionCookie)
-	var err error
-	if end.Value == endOthers {
+	if end.others {
 		var next string
 		if next, err = s.deps.Authenticator.EndOthers(r.Context(), r.tenant, token, r.from); err == nil {
 			setSession(w, r, next)
 		}
 	} else {
-		var id [16]byte
-		b, bad := hex.DecodeString(end.Value)
-		if bad != nil || len(b) != len(id) {
-			return fault.Field("end", "send the id of a session, or %s", endOthers)
-		}
-		copy(id[:], b)
-		err = s.deps.Authenticator.End(r.Context(), r.tenant, token, id, r.from)
+		err = s.deps.Authenticator.End(r.Context(), r.tenant, token, end.id, r.from)
 	}
 	if wantsPage(r.Request) {
 		switch {
 		case err == nil, errors.Is(err, session.ErrNoSession): // it has ended in any case
 			said := "#ended"
-			if end.Value == endOthers {
+			if end.others {
 				said = "#others-ended"
 			}
 			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+said, http.StatusSeeOther)
@@ -108,6 +114,49 @@ func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 	}
 	if err != nil {
 		return signInFirst(w, err, sessionsOfPeople)
+	}
+	return answer.JSON(w, http.StatusOK, struct {
+		OK bool `json:"ok"`
+	}{true})
+}
+
+// endForm says which session is to be ended: one, or all others.
+type endForm struct {
+	id     [16]byte
+	others bool
+}
+
+// readEnd reads which sessions are to be ended.
+func readEnd(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (f endForm, err error) {
+	end := form.Field{Name: "end"}
+	if err := readForm(w, r, &end); err != nil {
+		return f, err
+	}
+	if f.others = end.Value == endOthers; f.others {
+		return f, nil
+	}
+	b, err := hex.DecodeString(end.Value)
+	if err != nil || len(b) != len(f.id) {
+		return f, fault.Field("end", "send the id of a session, or %s", endOthers)
+	}
+	copy(f.id[:], b)
+	return f, nil
+}
+
+// endSessionsOf ends one session of an account, or all of them: a request with a proof has none of its own.
+func (s *Site) endSessionsOf(w http.ResponseWriter, r *request, a account.Account, f endForm) error {
+	var err error
+	if f.others {
+		err = s.deps.Authenticator.EndAllOf(r.Context(), r.tenant, a, r.from)
+	} else {
+		err = s.deps.Authenticator.EndOf(r.Context(), r.tenant, a, f.id, r.from)
+	}
+	if errors.Is(err, session.ErrNoSession) { // proved takes a 404 for an account that is gone
+		err = fault.Rule("end", "gone", "there is no such session of the account; it may have ended already, "+
+			"so load the list again")
+	}
+	if err != nil {
+		return err
 	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK bool `json:"ok"`

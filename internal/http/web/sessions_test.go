@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dialtone/internal/tenant"
 )
 
 // listedSession is a session in the answer of /sessions.ashx.
@@ -62,10 +64,8 @@ func TestSessionList(t *testing.T) {
 
 	t.Run("is for people who are signed in, on this site", func(t *testing.T) {
 		for name, a := range map[string]answer{
-			"without a cookie":     first.get(t, "/sessions.ashx"),
 			"with another cookie":  first.get(t, "/sessions.ashx", "Cookie", "__Host-dialtone-session=x"),
-			"ending without one":   end(t, first, "", "others"),
-			"ending one without":   end(t, first, "", list[0].ID),
+			"by a link":            first.get(t, "/sessions.ashx", "Sec-Fetch-Mode", "navigate"),
 			"at another tenant":    s.visitor("b.test").get(t, "/sessions.ashx", "Cookie", c1),
 			"ending at another":    end(t, s.visitor("b.test"), c1, "others"),
 			"ending one elsewhere": end(t, s.visitor("b.test"), c1, list[0].ID),
@@ -215,4 +215,54 @@ func TestSignInWithoutList(t *testing.T) {
 	v.get(t, "/sessions.html", "Cookie", cookies).wantStatus(t, 200)
 	s.exec(t, `DROP TRIGGER broken`)
 	s.sessions(t, v, cookies, 1)
+}
+
+// TestOwnerByProof checks endpoints that take a proof of the password in place of the session of a page of
+// this host.
+func TestOwnerByProof(t *testing.T) {
+	t.Parallel()
+	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Origins = []string{"https://shop.test"} }})
+	who, stranger, waiting := s.active(t, "a.test"), s.active(t, "a.test"), s.pending(t, "a.test")
+	v := s.visitor("a.test")
+	shop := []string{"Origin", "https://shop.test", "Sec-Fetch-Site", "cross-site"}
+	evil := []string{"Origin", "https://evil.test", "Sec-Fetch-Site", "cross-site"}
+	cookies := v.signIn(t, who.user, who.password).cookies()
+	other := v.signIn(t, who.user, who.password).cookies()
+	theirs := s.sessions(t, v, v.signIn(t, stranger.user, stranger.password).cookies(), 1)
+	id := ""
+	for _, x := range s.sessions(t, v, cookies, 2) {
+		if !x.Current {
+			id = x.ID
+		}
+	}
+
+	for _, path := range []string{"/sessions.ashx", "/phones.ashx", "/passkeys.ashx"} {
+		a := v.prove(t, "GET", path, who, shop...)
+		a.wantJSON(t, 200)
+		if got := a.header.Get("Access-Control-Allow-Origin"); got != "https://shop.test" {
+			t.Errorf("%s: Access-Control-Allow-Origin is %q", path, got)
+		}
+		v.get(t, path, evil...).wantError(t, 400, "invalid_request")
+		v.prove(t, "GET", path, waiting).wantError(t, 403, "not_activated")
+		s.visitor("b.test").prove(t, "GET", path, who).wantError(t, 401, "unauthorized")
+		c := v.get(t, path).challenge(t)
+		v.get(t, path, "Authorization", c.proof(who.user, "wrong", "GET", path, nil)).wantError(t, 401, "unauthorized")
+	}
+	list := v.prove(t, "GET", "/sessions.ashx", who).body
+	if strings.Count(list, `"id":`) != 2 || strings.Contains(list, `"current":true`) ||
+		strings.Contains(list, theirs[0].ID) {
+		t.Errorf("listed are %s", list)
+	}
+	wantRule(t, v.proveForm(t, who, "/sessions.ashx", "end="+theirs[0].ID), 400, "end.gone")
+	v.proveForm(t, who, "/sessions.ashx", "end=x").wantError(t, 400, "invalid_request")
+	v.proveForm(t, waiting, "/sessions.ashx", "end=others").wantError(t, 403, "not_activated")
+	v.do(t, "POST", "/sessions.ashx", "end=others", append(evil, "Content-Type", formType)...).
+		wantError(t, 400, "invalid_request")
+	v.proveForm(t, who, "/sessions.ashx", "end="+id, shop...).wantJSON(t, 200)
+	s.sessions(t, v, cookies, 1)
+	v.get(t, "/sessions.ashx", "Cookie", other).wantError(t, 401, "unauthorized")
+	v.proveForm(t, who, "/sessions.ashx", "end=others").wantJSON(t, 200)
+	for _, c := range []string{cookies, other} {
+		v.get(t, "/sessions.ashx", "Cookie", c).wantError(t, 401, "unauthorized")
+	}
 }

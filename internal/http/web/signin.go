@@ -76,6 +76,31 @@ func proved[F any](
 // codeHeader has the code of an authenticator app, or a recovery code.
 const codeHeader = "Dialtone-Code"
 
+// byOwner returns a handler for the owner of an account. A page of this host sends the session cookie, which
+// signedIn reads. Other programs, and pages of listed origins, send a proof of the password. A browser that
+// follows a link, or sends a form of a page, gets no challenge, since it would open a password box of its own.
+func byOwner(signedIn, byProof handler) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		navigates := r.Header.Get("Sec-Fetch-Mode") == "navigate" || wantsPage(r.Request)
+		if r.Header.Get("Authorization") != "" || cookie(r, sessionCookie) == "" && !navigates {
+			return byProof(w, r)
+		}
+		return signedIn(w, r)
+	}
+}
+
+// ofActive returns do for active accounts only.
+func ofActive[F any](
+	s *Site, do func(http.ResponseWriter, *request, account.Account, F) error,
+) func(http.ResponseWriter, *request, account.Account, F) error {
+	return func(w http.ResponseWriter, r *request, a account.Account, form F) error {
+		if a.Pending() {
+			return s.notActivated(r, a, account.ErrNotActivated)
+		}
+		return do(w, r, a, form)
+	}
+}
+
 // scriptScheme is the name of the scheme Digest for scripts. Alone, without a proof, it is the
 // Authorization of a script that asks for a challenge: a header of its own keeps the browser from
 // adding one, with a name and password that it got from a link.

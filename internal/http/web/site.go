@@ -107,13 +107,20 @@ func (s *Site) routes() map[string]route {
 		"/activate.ashx": {
 			get: s.activate, post: proved(s, audit.Confirm, readToken, s.confirm), api: true,
 		},
-		"/signin.ashx":   {get: signin, post: signin, api: true},
-		"/resend.ashx":   {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
-		"/signout.ashx":  {post: s.signout},
-		"/sessions.ashx": {get: s.listSessions, post: s.endSessions},
-		"/phones.ashx":   {get: s.listPhones},
-		"/decline.ashx":  {post: s.decline, api: true},
-		"/decline.html":  {get: s.declinePage, post: s.declineByPage},
+		"/signin.ashx":  {get: signin, post: signin, api: true},
+		"/resend.ashx":  {post: proved(s, audit.Resend, readEmail, s.resend), api: true},
+		"/signout.ashx": {post: s.signout},
+		"/sessions.ashx": {
+			get:  byOwner(s.listSessions, proved(s, audit.AccountData, readNothing, ofActive(s, s.listSessionsOf))),
+			post: byOwner(s.endSessions, proved(s, audit.SessionsEnd, readEnd, ofActive(s, s.endSessionsOf))),
+			api:  true,
+		},
+		"/phones.ashx": {
+			get: byOwner(s.listPhones, proved(s, audit.AccountData, readNothing, ofActive(s, s.listPhonesOf))),
+			api: true,
+		},
+		"/decline.ashx": {post: s.decline, api: true},
+		"/decline.html": {get: s.declinePage, post: s.declineByPage},
 		"/password.ashx": {
 			post: proved(s, audit.PasswordChange, readPassword, s.changePassword), api: true,
 		},
@@ -122,17 +129,23 @@ func (s *Site) routes() map[string]route {
 		twoStepPage:             {get: s.personal(s.showTwoStep)},
 		"/passkey-options.ashx": {get: s.passkeyOptions},
 		"/passkey.ashx":         {post: s.passkeySignIn},
-		"/passkeys.ashx":        {get: s.listPasskeys, post: s.changePasskeys},
-		"/passkey-new.ashx":     {post: proved(s, audit.PasskeyAdd, readNothing, s.newPasskey), api: true},
-		"/passkey-remove.ashx":  {post: proved(s, audit.PasskeyRemove, readPasskeyID, s.removePasskey), api: true},
-		passkeysPage:            {get: s.personal(s.showPasskeys)},
+		"/passkeys.ashx": {
+			get:  byOwner(s.listPasskeys, proved(s, audit.AccountData, readNothing, ofActive(s, s.listPasskeysOf))),
+			post: s.changePasskeys, api: true,
+		},
+		"/passkey-new.ashx":    {post: proved(s, audit.PasskeyAdd, readNothing, s.newPasskey), api: true},
+		"/passkey-remove.ashx": {post: proved(s, audit.PasskeyRemove, readPasskeyID, s.removePasskey), api: true},
+		passkeysPage:           {get: s.personal(s.showPasskeys)},
 		"/email.ashx": {
 			post: proved(s, audit.EmailRequest, readNewEmail, s.requestEmail), api: true,
 		},
 		"/confirm-email.ashx": {post: s.confirmEmail, api: true},
 		"/confirm-email.html": {get: s.confirmEmailPage},
-		"/profile.ashx":       {post: s.profile(), api: true},
-		"/profile.html":       {get: s.personal(s.profilePage)},
+		"/profile.ashx": {
+			post: byOwner(s.changeOwnProfile, proved(s, audit.ProfileChange, readProfile, s.changeProfile)),
+			api:  true,
+		},
+		"/profile.html": {get: s.personal(s.profilePage)},
 
 		"/forgot.ashx": {post: s.forgot, api: true},
 		"/forgot.html": {get: s.cachedPage("forgot", func(_ *tenant.Tenant, f frame) any { return forgotPage{f} })},
@@ -141,7 +154,9 @@ func (s *Site) routes() map[string]route {
 		"/not-me.ashx": {post: s.notMe, api: true},
 		"/not-me.html": {get: s.notMePage},
 
-		"/data.ashx":  {get: s.dataHandler(), api: true},
+		"/data.ashx": {
+			get: byOwner(s.data, proved(s, audit.AccountData, readNothing, s.writeData)), api: true,
+		},
 		"/leave.ashx": {post: proved(s, audit.AccountLeave, readNothing, s.leave), api: true},
 		"/leave.html": {get: s.personal(s.leavePage)},
 		"/stay.ashx":  {post: s.stay, api: true},

@@ -187,7 +187,7 @@ func TestOwnChangeWithoutAnswer(t *testing.T) {
 				Passkey: account.Passkey{
 					ID: []byte(user), Account: find(user).UID, RP: "phone.test", Name: "Key", Made: noon, Sealed: []byte("1"),
 				},
-				Notice: notice(mailmsg.FactorChanged),
+				Notice: notice(mailmsg.FactorChanged), Allowances: limit(),
 			}
 			succeeds("add a passkey", func() error { _, err := proxied.AddPasskey(ctx, k, noon); return err })
 			succeeds("use a passkey", func() error { return proxied.UsePasskey(ctx, k.Passkey, []byte("2"), noon) })
@@ -195,7 +195,9 @@ func TestOwnChangeWithoutAnswer(t *testing.T) {
 				t.Errorf("a passkey is used twice in one state: %v", err)
 			}
 			succeeds("remove a passkey", func() error {
-				_, err := proxied.RemovePasskey(ctx, find(user), k.Passkey.ID, notice(mailmsg.FactorChanged), noon)
+				_, err := proxied.RemovePasskey(ctx, account.PasskeyRemoval{
+					Account: find(user), ID: k.Passkey.ID, Notice: notice(mailmsg.FactorChanged), Allowances: limit(),
+				}, noon)
 				return err
 			})
 

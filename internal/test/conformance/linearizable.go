@@ -584,30 +584,33 @@ type nameState struct {
 
 // withNotMe returns a state with another link of a message about a change, which goes to the account's address.
 func (s nameState) withNotMe(l notMeLink) nameState {
-	list := append(strings.Fields(s.notMe), fmt.Sprintf("%x:%016x:%016x:%s", l.link, l.made, l.until, s.email))
+	list := append(strings.Fields(s.notMe), fmt.Sprintf("%x:%016x:%016x:%016x:%s", l.link, l.made, l.until,
+		s.emails, s.email))
 	slices.Sort(list)
 	s.notMe = strings.Join(list, " ")
 	return s
 }
 
-// openNotMe returns a state without such a link, and without those that went to other addresses later. It returns
-// the address that the message went to, and reports whether the link was there and had not expired.
-func (s nameState) openNotMe(link [32]byte, at time.Time) (next nameState, email string, ok bool) {
+// openNotMe returns a state without such a link, and without those that went to later addresses. It returns the
+// address that the message went to and when it was made, and reports whether the link was there and had not
+// expired.
+func (s nameState) openNotMe(link [32]byte, at time.Time) (next nameState, email string, made int64, ok bool) {
 	list := strings.Fields(s.notMe)
 	i := slices.IndexFunc(list, func(one string) bool { return strings.HasPrefix(one, fmt.Sprintf("%x:", link)) })
 	if i < 0 {
-		return s, "", false
+		return s, "", 0, false
 	}
 	opened := strings.Split(list[i], ":")
 	if opened[2] <= fmt.Sprintf("%016x", at.UnixMicro()) {
-		return s, "", false
+		return s, "", 0, false
 	}
 	list = slices.DeleteFunc(list, func(text string) bool {
 		one := strings.Split(text, ":")
-		return one[0] == opened[0] || one[1] > opened[1] && one[3] != opened[3]
+		return one[0] == opened[0] || one[3] > opened[3] && one[4] != opened[4]
 	})
 	s.notMe = strings.Join(list, " ")
-	return s, opened[3], true
+	fmt.Sscanf(opened[1], "%x", &made)
+	return s, opened[4], made, true
 }
 
 // has reports whether an ID is one of several that are concatenated.
@@ -765,16 +768,18 @@ func (s nameState) after(c request) (nameState, error) {
 		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
 		return s, nil
 	case notMe:
-		next, email, ok := s.openNotMe(c.link, c.at)
+		next, email, made, ok := s.openNotMe(c.link, c.at)
 		switch {
 		case !ok:
 			return s, account.ErrLinkUsed
 		case s.byOperator:
 			return s, account.ErrHeld
 		}
-		next.email, next.emailLink = email, reset{}
-		next.ownState = next.withoutFactorsSince(c.at.Add(-account.NoticeLife))
-		next.epoch, next.sessions = s.epoch+1, ""
+		if next.emailLink = (reset{}); next.email != email {
+			next.email, next.emails = email, s.emails+1
+		}
+		next.ownState = next.withoutFactorsSince(made)
+		next.epoch, next.passwords, next.sessions = s.epoch+1, s.passwords+1, ""
 		next.mailed, next.unsent = reset{}, reset{c.next, c.until}
 		next.held, next.leaving, next.stayLink = false, 0, reset{}
 		return next, nil

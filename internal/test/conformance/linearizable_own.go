@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
@@ -221,7 +220,8 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 		a = h.known[k.user]
 		a.UID = c.uid
 		m := ownNotice(c, mailmsg.FactorChanged)
-		return func() (account.Account, error) { return h.RemovePasskey(h.ctx, a, k.row.ID, m, c.at) }
+		r := account.PasskeyRemoval{Account: a, ID: k.row.ID, Notice: m}
+		return func() (account.Account, error) { return h.RemovePasskey(h.ctx, r, c.at) }
 	}
 	c.op, c.was, c.now = usePasskey, string(k.row.Sealed), fmt.Sprintf("state %x", newID())
 	next := k
@@ -281,6 +281,7 @@ func newestApp(apps []ownApp, user string, rng *rand.Rand) (app ownApp, ok bool)
 type ownState struct {
 	emailLink  reset
 	newAddress string // that emailLink sets
+	emails     int64  // how often the address was changed
 	leaving    int64  // when the account is to be erased, as UnixMicro, or 0
 	byOperator bool   // an operator holds the account
 	stayLink   reset
@@ -313,12 +314,12 @@ func (s ownState) factors() (f account.Factors) {
 }
 
 // withoutFactorsSince returns a state without the factors that were made at a time or later.
-func (s ownState) withoutFactorsSince(at time.Time) ownState {
-	if s.app.made >= at.UnixMicro() {
+func (s ownState) withoutFactorsSince(at int64) ownState {
+	if s.app.made >= at {
 		s.app = appState{}
 	}
 	for i := range s.passkeys {
-		if s.passkeys[i].made >= at.UnixMicro() {
+		if s.passkeys[i].made >= at {
 			s.passkeys[i] = passkeyState{}
 		}
 	}
@@ -370,7 +371,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 			out.email = s.newAddress
 		default:
 			s = s.withNotMe(c.notice)
-			s.email, s.confirmed = s.newAddress, true
+			s.email, s.emails, s.confirmed = s.newAddress, s.emails+1, true
 			s.emailLink, s.newAddress, s.mailed, s.sameAddress = reset{}, "", reset{}, ""
 		}
 	case leave:
@@ -405,6 +406,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 			want = account.ErrAppReplaced
 		default:
 			s.app = appState{c.secret, true, c.at.UnixMicro(), c.step, c.codes}
+			s.epoch, s.sessions = s.epoch+1, ""
 			s = s.withNotMe(c.notice)
 		}
 	case renewCodes, removeApp:

@@ -194,6 +194,9 @@ var listTests = []testCase{
 		t.wantSessions(b, noon, others...)
 		again := newRecord(a, noon)
 		t.wantErr(t.EndOthers(ctx, again, noon), session.ErrDenied)
+		t.must(t.EndOthers(ctx, session.Record{Account: b.UID, Epoch: b.Epoch + 1}, noon))
+		t.wantSessions(b, noon)
+		t.wantSessions(t.find("bob", noon), noon)
 		var trail []audit.Change
 		t.must(t.Changes(t.ctx, audit.Filter{User: "ann"}, func(c audit.Change) error {
 			trail = append(trail, c)

@@ -82,6 +82,7 @@ var appTests = []testCase{
 		t.must(err)
 		want := a
 		want.Factors = account.FactorApp
+		want.Epoch++
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", at), want)
 		app, err = t.App(t.ctx, a.UID)
@@ -165,7 +166,7 @@ var appTests = []testCase{
 		}
 		_, err = t.NotMe(t.ctx, t.tenant, c.Token, unsent(noon), noon.Add(time.Minute))
 		t.must(err)
-		if got := t.find("ann", noon); got.Factors != 0 || got.Epoch != a.Epoch+1 {
+		if got := t.find("ann", noon); got.Factors != 0 || got.Epoch != a.Epoch+2 {
 			t.Errorf("got %+v", got)
 		}
 		_, err = t.App(t.ctx, a.UID)
@@ -193,6 +194,24 @@ var appTests = []testCase{
 			t.Errorf("%d codes are left, and %d messages wait", left, len(t.pendingUsers()))
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "two-step.codes", "two-step.recovery"})
+	}},
+	{"are no guess if the code was used before", func(t *test) {
+		a, _ := t.withApp("ann")
+		t.must(t.use(step(a, 200)))
+		again := func(n int64) error {
+			u := step(a, n)
+			u.Allowances = []throttle.Allowance{allowance(newBucket(), 1)}
+			for range 2 { // the second time, a guess would be refused by the limit
+				u.ID = newID()
+				if err := t.use(u); !errors.Is(err, account.ErrCodeWrong) {
+					return err
+				}
+			}
+			return nil
+		}
+		t.must(again(200))
+		t.must(again(199))
+		t.wantKind(again(0), fault.Limited)
 	}},
 	{"change under a limit", func(t *test) {
 		a, _ := t.withApp("ann")

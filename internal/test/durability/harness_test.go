@@ -263,6 +263,8 @@ type request struct {
 	rightCaptcha bool
 	resent       bool // whether a resend for the account was requested later
 
+	made time.Time // when the message of not-me was made
+
 	// token is that of an activation, confirmation, reset, not-me, set-email or stay, or of the valid link before a
 	// resend, or a code, or the ID of a passkey.
 	token string
@@ -340,10 +342,12 @@ func (d *request) mayRemain(running bool) bool {
 type transcript struct {
 	mu       sync.Mutex
 	requests []*request
-	tokens   map[string]string // from messages, by user
-	past     map[string]bool   // addresses of accounts that no longer exist
-	sent     map[string]bool   // IDs of messages about changes before the last restart
-	closed   map[string]bool   // names that may be refused, since their accounts were deleted
+	tokens   map[string]string    // from messages, by user
+	messages map[string]message   // about changes, by kind and user
+	made     map[string]time.Time // when messages about changes were made, by ID
+	past     map[string]bool      // addresses of accounts that no longer exist
+	sent     map[string]bool      // IDs of messages about changes before the last restart
+	closed   map[string]bool      // names that may be refused, since their accounts were deleted
 	asked    int
 }
 
@@ -371,6 +375,7 @@ func (t *transcript) key() string {
 
 func (t *transcript) copy() *transcript {
 	return &transcript{requests: slices.Clone(t.requests), tokens: t.tokens, closed: t.closed, past: t.past,
+		messages: t.messages, made: maps.Clone(t.made),
 		asked: t.asked}
 }
 
@@ -585,30 +590,35 @@ func (t *transcript) endOthers(h *harness, user, token string) *request {
 	return d
 }
 
-// notMe opens the link in a message to an address about a change to the account of a user.
-func (t *transcript) notMe(h *harness, user, email, token string) *request {
-	d := t.begin(h, &request{what: "not-me", user: user, email: email, token: token})
+// notMe opens the link in a message about a change to the account of a user.
+func (t *transcript) notMe(h *harness, user string, m message) *request {
+	d := t.begin(h, &request{what: "not-me", user: user, email: m.to, token: m.token, made: t.made[m.id]})
 	ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
-	_, err := h.accounts.NotMe(ctx, h.tenant, token, account.Origin{})
+	_, err := h.accounts.NotMe(ctx, h.tenant, m.token, account.Origin{})
 	t.end(h, d, err)
 	return d
 }
 
 // linkTo returns the token in the message of a kind to a user, or "".
 func (t *transcript) linkTo(h *harness, user string, kind mailmsg.Kind) string {
-	if token := t.tokens[string(kind)+" "+user]; token != "" {
-		return token
+	return t.messageTo(h, user, kind).token
+}
+
+// messageTo returns a message of a kind to a user, or zero.
+func (t *transcript) messageTo(h *harness, user string, kind mailmsg.Kind) message {
+	if m, ok := t.messages[string(kind)+" "+user]; ok {
+		return m
 	}
 	f, err := h.inspect()
 	if err != nil {
-		return ""
+		return message{}
 	}
 	for _, m := range f.changes {
 		if a := f.accounts[signupAddress(m.to)]; a.User == user && m.kind == kind {
-			return m.token
+			return m
 		}
 	}
-	return ""
+	return message{}
 }
 
 // noted records the message of a change.
@@ -616,6 +626,10 @@ func (t *transcript) noted(d *request, n account.Notice) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.notice = n
+	if t.made == nil {
+		t.made = make(map[string]time.Time)
+	}
+	t.made[n.Message.String()] = n.Made
 }
 
 // forgot has the owner of an address ask for a new password, and the server look for the account. A user
@@ -922,7 +936,7 @@ func (h *harness) promiseSessions(
 			continue
 		}
 		switch d.what {
-		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave":
+		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave", "app-on":
 			if d.what == "not-me" {
 				notMe, before = d, slices.Clone(list)
 			} else if d.what != "password" {

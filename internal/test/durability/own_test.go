@@ -70,10 +70,10 @@ func (u *recordingStore) AddPasskey(
 }
 
 func (u *recordingStore) RemovePasskey(
-	ctx context.Context, was account.Account, id []byte, n account.Notice, now time.Time,
+	ctx context.Context, r account.PasskeyRemoval, now time.Time,
 ) (account.Account, error) {
-	a, err := u.Store.RemovePasskey(ctx, was, id, n, now)
-	notify(ctx, was.User, n, err)
+	a, err := u.Store.RemovePasskey(ctx, r, now)
+	notify(ctx, r.Account.User, r.Notice, err)
 	return a, err
 }
 
@@ -155,7 +155,7 @@ func (t *transcript) appOn(h *harness, user string) *request {
 		if d.app, err = h.accounts.StartApp(ctx, h.tenant, a, from); err != nil {
 			return err
 		}
-		d.codes, err = h.accounts.FinishApp(ctx, h.tenant, a, d.app.Code(totp.Step(h.now())), from)
+		d.codes, _, err = h.accounts.FinishApp(ctx, h.tenant, a, d.app.Code(totp.Step(h.now())), from)
 		return err
 	})
 }
@@ -228,7 +228,7 @@ func (f ownFacts) after(d *request) ownFacts {
 		f.leaving = 0
 	case "not-me":
 		f.email, f.link, f.leaving = d.email, [32]byte{}, 0
-		since := d.when.Add(-account.NoticeLife).UnixMicro()
+		since := d.made.UnixMicro()
 		if f.app && f.made >= since {
 			f.app, f.codes, f.made = false, 0, 0
 		}

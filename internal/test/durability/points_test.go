@@ -278,7 +278,7 @@ var scenarios = []scenario{
 			h.outbox.Flush(ctx)
 		},
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
-			tr.notMe(h, "karl", tr.requests[0].email, tr.linkTo(h, "karl", mailmsg.PasswordChanged))
+			tr.notMe(h, "karl", tr.messageTo(h, "karl", mailmsg.PasswordChanged))
 		},
 	},
 	{
@@ -311,7 +311,7 @@ var scenarios = []scenario{
 			h.outbox.Flush(ctx)
 		},
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
-			tr.notMe(h, "karl", tr.requests[0].email, tr.linkTo(h, "karl", mailmsg.EmailChanged))
+			tr.notMe(h, "karl", tr.messageTo(h, "karl", mailmsg.EmailChanged))
 		},
 	},
 	{
@@ -486,14 +486,14 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	if sc.before != nil {
 		sc.before(t, h, tr)
 	}
-	tr.tokens = make(map[string]string)
+	tr.tokens, tr.messages = make(map[string]string), make(map[string]message)
 	for _, d := range tr.requests {
 		tr.tokens[d.user] = tr.tokenOf(h, d.user)
 		for _, kind := range []mailmsg.Kind{
 			mailmsg.Reset, mailmsg.PasswordChanged, mailmsg.ConfirmEmail, mailmsg.EmailChanged, mailmsg.Leaving,
 		} {
-			if token := tr.linkTo(h, d.user, kind); token != "" {
-				tr.tokens[string(kind)+" "+d.user] = token
+			if m := tr.messageTo(h, d.user, kind); m.token != "" {
+				tr.messages[string(kind)+" "+d.user] = m
 			}
 		}
 	}

@@ -537,19 +537,18 @@ func (l *simulation) person(n int) {
 		if err != nil {
 			return
 		}
-		var links []string
+		var list []message
 		for _, m := range l.mail.changes {
 			if signupAddress(m.to) == signupAddress(a.Email) && slices.Contains(mailmsg.NotMe, m.kind) {
-				links = append(links, m.token+" "+m.to)
+				list = append(list, m)
 			}
 		}
-		if len(links) == 0 {
+		if len(list) == 0 {
 			l.transcript.signIn(l.h, user)
 			return
 		}
-		slices.Sort(links)
-		token, to, _ := strings.Cut(links[l.IntN(len(links))], " ")
-		l.usedOnce(l.transcript.notMe(l.h, user, to, token))
+		slices.SortFunc(list, func(a, b message) int { return strings.Compare(a.token, b.token) })
+		l.usedOnce(l.transcript.notMe(l.h, user, list[l.IntN(len(list))]))
 	}
 }
 
