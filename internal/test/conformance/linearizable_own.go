@@ -82,7 +82,8 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 	o.calls++
 	switch n := rng.IntN(28); n {
 	case 0, 1:
-		l := account.NewEmailLink{Account: a, Email: h.anyAddress(rng, a.User), Notice: notice(mailmsg.ConfirmEmail, c.at)}
+		l := account.NewEmailLink{Account: a, Email: h.anyAddress(rng, a.User)}
+		l.Notice = notice(mailmsg.ConfirmEmail, c.at)
 		l.Until = c.at.AddDate(0, 0, 1)
 		c.op, c.link, c.until, c.was, c.email = addEmail, l.Token, l.Until, a.Email, l.Email
 		return func() (_ account.Account, err error) {

@@ -424,8 +424,8 @@ func (h *harness) useCodes(t *transcript) error {
 // isOwnKind reports whether messages of a kind have the subject.
 func isOwnKind(kind mailmsg.Kind, subject string) bool {
 	part, ok := map[mailmsg.Kind]string{
-		mailmsg.NewBrowser: "sign-in", mailmsg.EmailChanged: "e-mail address at", mailmsg.FactorChanged: "second factors",
-		mailmsg.PasswordChanged: "Your password",
+		mailmsg.NewBrowser: "sign-in", mailmsg.EmailChanged: "e-mail address at",
+		mailmsg.FactorChanged: "second factors", mailmsg.PasswordChanged: "Your password",
 	}[kind]
 	return !ok || strings.Contains(subject, part)
 }

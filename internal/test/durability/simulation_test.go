@@ -48,7 +48,8 @@ func TestSimulation(t *testing.T) {
 	for seed := from; seed < from+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { total.add(simulate(t, seed)) })
 	}
-	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days, %d accounts erased",
+	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days, "+
+		"%d accounts erased",
 		n, total.requests, total.restarts, total.exits, total.faults, total.time.Hours()/24, total.erased)
 	for _, what := range counted {
 		t.Logf("%s: %+v", what, *total.of(what))
