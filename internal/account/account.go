@@ -289,8 +289,8 @@ type Account struct {
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
-	// Passwords is how often the password was changed, or its owner said that somebody else uses the account
-	// (NotMe). Both end device tokens and proofs of the password.
+	// Passwords is how often the password was changed, the owner said that somebody else uses the account
+	// (NotMe), or an operator set the address. Each ends device tokens and proofs of the password.
 	Passwords int64
 	// Emails is how often the address was changed since the activation.
 	Emails int64

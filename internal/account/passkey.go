@@ -51,9 +51,11 @@ type PasskeyStore interface {
 	// epoch, with ErrPasskeyKnown if there is a passkey with this ID, and with ErrTooManyPasskeys.
 	AddPasskey(ctx context.Context, n NewPasskey, now time.Time) (Account, error)
 
-	// RenamePasskey gives a passkey of an account another name. It fails with ErrNoPasskey, and as
-	// AddPasskey does for the account.
-	RenamePasskey(ctx context.Context, a Account, id []byte, name string, now time.Time) error
+	// RenamePasskey gives a passkey of an account another name, and takes a place under each limit. It
+	// changes nothing if the passkey has the name. It fails with ErrNoPasskey and fault.Limited, and as AddPasskey
+	// does for the account.
+	RenamePasskey(ctx context.Context, a Account, id []byte, name string, now time.Time,
+		limits ...throttle.Allowance) error
 
 	// RemovePasskey removes a passkey of an account, with a message and an entry in the trail. Of concurrent
 	// calls one succeeds. It fails with ErrNoPasskey, and as AddPasskey does for the account.
@@ -165,7 +167,7 @@ func (s *Service) AddPasskey(
 	n := NewPasskey{
 		Account: proved,
 		Passkey: Passkey{ID: c.ID, Account: proved.UID, RP: t.Host},
-		Notice:  s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Notice:  s.newFactorNotice(proved, mailmsg.PasskeyAdded, audit.Network(from.Addr)),
 
 		Allowances: s.factorChange(proved),
 	}
@@ -194,7 +196,7 @@ func (s *Service) RenamePasskey(
 ) error {
 	name, err := CleanPasskeyName(name)
 	if err == nil {
-		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now())
+		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(), s.changeLimit(owner))
 	}
 	s.record(ctx, audit.PasskeyRename, t, owner, from, err)
 	return err
@@ -209,8 +211,7 @@ func (s *Service) RemovePasskey(
 	if !proved.Pending() {
 		n := PasskeyRemoval{
 			Account: proved, ID: id,
-			Notice: s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
-
+			Notice:     s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr)),
 			Allowances: s.factorChange(proved),
 		}
 		var a Account

@@ -116,7 +116,7 @@ func (a *Authenticator) secondStep(
 			err, outcome = ErrDenied, "denied"
 		}
 	case !requiresFactor(t, owner):
-	case owner.Factors == 0:
+	case FactorMissing(t, owner):
 		if !setsUpFactor[at.Action] {
 			err, outcome = ErrFactorMissing, "factor_needed"
 		}
@@ -140,6 +140,11 @@ var setsUpFactor = map[audit.Action]bool{
 // requiresFactor reports whether the platform requires a second factor for an account.
 func requiresFactor(t *tenant.Tenant, a account.Account) bool {
 	return t.RequireFactor == tenant.RequireAdmin && a.Role == account.Admin
+}
+
+// FactorMissing reports whether the platform requires a second factor of an account that has none.
+func FactorMissing(t *tenant.Tenant, a account.Account) bool {
+	return requiresFactor(t, a) && a.Factors == 0
 }
 
 // hasSession reports whether a request came with a session of an account.

@@ -387,7 +387,7 @@ func (a *Authenticator) signedIn(
 		return owner, k, err
 	}
 	how := ByPassword
-	if owner.Factors == 0 {
+	if FactorMissing(t, owner) {
 		err = ErrFactorMissing
 	} else if how, err = a.how(ctx, owner, k.ID); err == nil && how == ByPassword {
 		// It began before the factor was there or required, or its record is lost: another sign-in is needed.

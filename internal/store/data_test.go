@@ -25,14 +25,14 @@ var dataTables = map[string]struct{ in, out, row string }{
 		out: "tenant closed set_by epoch password_n email_n credential has_sha256 token factors",
 	},
 	"outbox": {
-		in: "account message made kind address until net", out: "token node turn",
+		in: "account message made kind address until net", out: "token node turn detail",
 		row: `(account, message, token, made, kind, address, until, net)
-			VALUES ($1, x'01', x'', 1, 'marker kind', 'marker address', 2, 'marker net')`,
+			VALUES ($1, x'01', x'', 1, 'marker kind', 'ann@mail.test', 2, 'marker net')`,
 	},
 	"delivery": {
 		in: "message account state since expires attempts answer email", out: "node due",
 		row: `(message, account, state, since, expires, attempts, answer, email)
-			VALUES (x'02', $1, 'marker state', 1, 2, 3, 'marker answer', 'marker to')`,
+			VALUES (x'02', $1, 'marker state', 1, 2, 3, 'marker answer', 'ann@mail.test')`,
 	},
 	"replaced": {
 		in: "account email until", out: "token message",

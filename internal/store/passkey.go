@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
 )
 
 var _ account.PasskeyStore = (*Store)(nil)
@@ -85,18 +86,26 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 
 // RenamePasskey implements account.PasskeyStore.
 func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byte, name string,
-	now time.Time) error {
+	now time.Time, limits ...throttle.Allowance) error {
 	e := entry(ctx, audit.PasskeyRename, now).about(name)
 	return s.engine.Write(func(tx engine.Tx) error {
 		a, err := lockActive(tx, was, now)
 		if err != nil {
 			return err
 		}
-		n, err := tx.Exec(`UPDATE passkey SET name = $3 WHERE id = $1 AND account = $2`, id, a.UID[:], name)
-		if err != nil {
-			return err
-		} else if n == 0 {
+		var before string
+		err = tx.Row(`SELECT name FROM passkey WHERE id = $1 AND account = $2`, id, a.UID[:]).Scan(&before)
+		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
+		} else if err != nil || before == name {
+			return err
+		}
+		if err := takeChange(tx, limits, now); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`UPDATE passkey SET name = $3 WHERE id = $1 AND account = $2`,
+			id, a.UID[:], name); err != nil {
+			return err
 		}
 		return e.of(a).add(tx)
 	})

@@ -126,9 +126,10 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 	if n.Message == (mailmsg.ID{}) {
 		return nil
 	}
-	_, err := tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn, kind, address, until, net)
-		VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+	_, err := tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn, kind, address, until, net,
+			detail)
+		VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
 		a.UID[:], n.Message[:], n.SealedToken, s.nodeName(), engine.Micros(n.Made), string(n.Kind), a.Email,
-		engine.Micros(n.Until), n.Net)
+		engine.Micros(n.Until), n.Net, n.Detail)
 	return err
 }

@@ -221,8 +221,8 @@ func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time
 }
 
 // NotMe implements account.ResetStore.
-func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice,
-	now time.Time) (a account.Account, err error) {
+func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+	limits ...func(account.UID) throttle.Allowance) (a account.Account, err error) {
 	e := entry(ctx, audit.PasswordNotMe, now)
 	var user string
 	// A bad link is refused by a read, without a write.
@@ -247,13 +247,31 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if before == account.Disabled {
 			return nil, account.ErrHeld
 		}
+		// A refusal keeps what was written before it, so it comes before the link is used up.
+		var places []throttle.Allowance
+		for _, limit := range limits {
+			places = append(places, limit(a.UID))
+		}
+		if err := tx.Lock(placeKeys(places)...); err != nil {
+			return nil, err
+		}
+		wait, err := longestWait(tx, places, now)
+		if err != nil {
+			return nil, err
+		}
+		if wait.For > 0 {
+			return nil, account.NotMeRefusal(wait)
+		}
 		var email string
 		var emails, made int64
-		err := tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
+		err = tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
 			RETURNING email, email_n, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &emails, &made)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, account.ErrLinkUsed
 		} else if err != nil {
+			return nil, err
+		}
+		if err := takePlaces(tx, places, [16]byte(n.Token[:16]), now); err != nil {
 			return nil, err
 		}
 		if err := tx.Lock(addressKey(a), addressKey(account.Account{Tenant: a.Tenant, Email: email})); err != nil {

@@ -34,7 +34,8 @@ func appOf(q engine.Querier, uid account.UID) (app account.App, err error) {
 }
 
 // StartApp implements account.TwoStepStore.
-func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byte, now time.Time) error {
+func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byte, now time.Time,
+	limits ...throttle.Allowance) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		a, err := lockProved(tx, proved, now)
 		if err != nil {
@@ -42,6 +43,15 @@ func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byt
 		}
 		if a.Factors.Has(account.FactorApp) {
 			return account.ErrAppOn
+		}
+		if tx.Repeated() {
+			n, err := engine.Count(tx, `SELECT count(*) FROM totp WHERE account = $1 AND sealed = $2`, a.UID[:], sealed)
+			if err != nil || n > 0 {
+				return err
+			}
+		}
+		if err := takeChange(tx, limits, now); err != nil {
+			return err
 		}
 		_, err = tx.Exec(`INSERT INTO totp (account, sealed, made, since, step) VALUES ($1, $2, $3, NULL, 0)
 			ON CONFLICT (account) DO UPDATE SET sealed = $2, made = $3, since = NULL, step = 0`,
@@ -223,16 +233,20 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		if err != nil {
 			return err
 		}
-		if !used && u.Step > 0 { // a code that was used is no guess: a request that is sent again has it
-			err := account.ErrCodeWrong
-			if app, appErr := appOf(tx, a.UID); appErr != nil && !errors.Is(appErr, errNoAccount) {
-				return appErr
-			} else if appErr == nil && string(app.Sealed) == string(u.Sealed) && app.Step >= u.Step {
+		if !used && u.Step > 0 {
+			app, err := appOf(tx, a.UID)
+			switch {
+			case err != nil && !errors.Is(err, errNoAccount):
 				return err
+			case err == nil && string(app.Sealed) == string(u.Sealed) && app.Step >= u.Step:
+				return account.ErrCodeWrong // it was used: a request that is sent again has it, and no guess
 			}
 		}
 		if !used {
 			if err := takePlaces(tx, u.Allowances, u.ID, now); err != nil {
+				return err
+			}
+			if err := s.noticeWrongCode(tx, a, u, now); err != nil {
 				return err
 			}
 			return account.ErrCodeWrong
@@ -247,6 +261,28 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		return nil
 	})
 	return left, err
+}
+
+// noticeWrongCode counts a wrong code, and adds the notice about several.
+func (s *Store) noticeWrongCode(tx engine.Tx, a account.Account, u account.CodeUse, now time.Time) error {
+	if u.Message == (mailmsg.ID{}) {
+		return nil
+	}
+	if err := takePlaces(tx, []throttle.Allowance{u.Noticed}, u.ID, now); err != nil {
+		return err
+	}
+	since := engine.Micros(now.Add(-u.Noticed.Rule.Per))
+	wrong, err := engine.Count(tx, `SELECT count(*) FROM taken WHERE bucket = $1 AND at > $2`,
+		u.Noticed.Bucket[:], since)
+	if err != nil || wrong < int64(u.Noticed.Rule.Limit) {
+		return err
+	}
+	said, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
+		a.UID[:], string(u.Kind), since)
+	if err != nil || said > 0 {
+		return err
+	}
+	return s.addNotice(tx, a, u.Notice)
 }
 
 // repeatedUse reports whether an earlier run of UseCode was committed, as far as the tables show it. The use

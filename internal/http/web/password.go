@@ -43,7 +43,10 @@ func (s *Site) changePassword(
 	} else {
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	}
-	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+	return answer.JSON(w, http.StatusOK, struct {
+		okUser
+		SignedIn bool `json:"signed_in"`
+	}{okUser{true, a.User}, continues})
 }
 
 // continues reports whether a request came with a session of an account that was proved, so that the browser

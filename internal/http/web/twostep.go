@@ -111,6 +111,7 @@ func (s *Site) showTwoStep(w http.ResponseWriter, r *request, a account.Account)
 	sp := s.pageLanguage(r)
 	v := twoStepView{
 		frame: s.switching(r.tenant, sp), On: !state.Since.IsZero(), Since: state.Since, Codes: state.Codes,
+		Required: session.FactorMissing(r.tenant, a),
 	}
 	v.SignedIn = a.User
 	return s.show(w, sp, "two-step", v)

@@ -18,6 +18,10 @@ CREATE INDEX account_leaving ON account (leaving) WHERE leaving IS NOT NULL;
 -- How a person signed in: '' for a password, 'code' for a password and a code, 'passkey'.
 ALTER TABLE session ADD COLUMN how TEXT NOT NULL DEFAULT '';
 
+-- What a message about a change says of it: which one it was, or the browser of a sign-in. The program has a
+-- fixed list of these.
+ALTER TABLE outbox ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+
 -- Authenticator apps (TOTP, RFC 6238).
 CREATE TABLE totp (
 	account BLOB PRIMARY KEY REFERENCES account (uid) ON DELETE CASCADE,

@@ -42,8 +42,8 @@ var frozen = map[string]string{
 	"0014_instance.sqlite.sql":        "f2dba8acfbdbcf3fc68d2fbd7eb1ffa1093a2c4db5e5ab1d361ff2960210f302",
 	"0015_people.postgres.sql":        "a204bb960b74f82f4843ab7bdfb79300798a150240cf0169d9d91a636b45387b",
 	"0015_people.sqlite.sql":          "51ea0dff15cccd20c70f5bc7b89d0c588ab0214479d09c7805204db6cb4b794d",
-	"0016_selfservice.postgres.sql":   "3b8259c59c81a143ab6981167830e055d610a03ea0b3e60f440770e89dbbc5c3",
-	"0016_selfservice.sqlite.sql":     "985d53ce5a8dd535c190f60fa07d27d05b086ab7613f4c78f6bb9e9deafc9278",
+	"0016_selfservice.postgres.sql":   "c705abd5c346912de11162bda9e4c8aa6713b4577640747ab38deb97d2d6ba30",
+	"0016_selfservice.sqlite.sql":     "dfe80c5e09bf4c84cfd892444234a40b6daa5fde637fcada1dfae6cdfa1630c8",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

@@ -45,7 +45,7 @@ var copied = []table{
 		"expires", "activated", "confirmed", "closed", "epoch", "credential", "has_sha256", "token", "lang",
 		"password_n", "password_at", "leaving", "factors", "email_n", "set_state", "set_at", "set_by", "set_why"}},
 	{"outbox", []string{"account", "message"}, []string{"account", "message", "token", "turn", "made",
-		"kind", "address", "until", "net"}},
+		"kind", "address", "until", "net", "detail"}},
 	{"replaced", []string{"token"}, []string{"token", "account", "message", "email", "until"}},
 	{"link", []string{"token"}, []string{"token", "account", "kind", "email", "email_n", "made",
 		"until"}},

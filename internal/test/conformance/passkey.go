@@ -20,7 +20,7 @@ func newPasskey(a account.Account, id string, at time.Time) account.NewPasskey {
 			ID: []byte(id), Account: a.UID, RP: "phone.test", Name: "Key " + id, Made: at,
 			Sealed: []byte("sealed " + id),
 		},
-		Notice: notice(mailmsg.FactorChanged, at),
+		Notice: factorNotice(mailmsg.PasskeyAdded, at),
 	}
 }
 
@@ -75,7 +75,8 @@ var passkeyTests = []testCase{
 		}
 		list, err := t.Pending(t.ctx)
 		t.must(err)
-		if len(list) != 1 || list[0].Message != n.Message || list[0].Kind != mailmsg.FactorChanged {
+		if len(list) != 1 || list[0].Message != n.Message || list[0].Kind != mailmsg.FactorChanged ||
+			list[0].Detail != mailmsg.PasskeyAdded {
 			t.Errorf("the messages are %+v", list)
 		}
 		changes := t.changes(audit.Filter{User: "ann"})

@@ -26,7 +26,8 @@ func newCodes(n int) [][32]byte {
 // finished returns what FinishApp takes for the secret of a user's app, with three recovery codes.
 func (t *test) finished(a account.Account, sealed string, at time.Time) account.AppChange {
 	return account.AppChange{
-		Account: a, Sealed: []byte(sealed), Step: 100, Codes: newCodes(3), Notice: notice(mailmsg.FactorChanged, at),
+		Account: a, Sealed: []byte(sealed), Step: 100, Codes: newCodes(3),
+		Notice: factorNotice(mailmsg.AppOn, at),
 	}
 }
 
@@ -161,7 +162,8 @@ var appTests = []testCase{
 		t.must(err)
 		list, err := t.Pending(t.ctx)
 		t.must(err)
-		if len(list) != 1 || list[0].Kind != mailmsg.FactorChanged || list[0].Message != c.Message {
+		if len(list) != 1 || list[0].Kind != mailmsg.FactorChanged || list[0].Message != c.Message ||
+			list[0].Detail != mailmsg.AppOn {
 			t.Errorf("got %+v", list)
 		}
 		_, err = t.NotMe(t.ctx, t.tenant, c.Token, unsent(noon), noon.Add(time.Minute))
@@ -277,7 +279,7 @@ var appTests = []testCase{
 		a, c := t.withApp("ann")
 		h := t.addHook("all")
 		list := t.begin(a, 1, noon)
-		n := notice(mailmsg.FactorChanged, noon)
+		n := factorNotice(mailmsg.FactorsRemoved, noon)
 		got, err := t.RemoveFactors(t.ctx, t.tenant, "ann", n, noon)
 		t.must(err)
 		want := a
@@ -299,7 +301,7 @@ var appTests = []testCase{
 		t.must(err)
 		found := 0
 		for _, e := range taken {
-			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged {
+			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged && e.Detail == n.Detail {
 				found++
 			}
 		}
