@@ -17,6 +17,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
+	"dialtone/internal/throttle"
 )
 
 func TestLinearizableOnSQLite(t *testing.T) {
@@ -175,8 +176,10 @@ func (s *roundRobin) EraseOverdue(ctx context.Context, a account.Account, by, no
 	return s.next().EraseOverdue(ctx, a, by, now)
 }
 
-func (s *roundRobin) StartApp(ctx context.Context, a account.Account, sealed []byte, now time.Time) error {
-	return s.next().StartApp(ctx, a, sealed, now)
+func (s *roundRobin) StartApp(
+	ctx context.Context, a account.Account, sealed []byte, now time.Time, limits ...throttle.Allowance,
+) error {
+	return s.next().StartApp(ctx, a, sealed, now, limits...)
 }
 
 func (s *roundRobin) FinishApp(
