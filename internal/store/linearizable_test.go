@@ -17,7 +17,6 @@ import (
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
-	"dialtone/internal/throttle"
 )
 
 func TestLinearizableOnSQLite(t *testing.T) {

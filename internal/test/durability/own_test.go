@@ -421,11 +421,19 @@ func (h *harness) useCodes(t *transcript) error {
 	return nil
 }
 
-// isOwnKind reports whether messages of a kind have the subject.
+// isOwnKind reports whether a message with the subject may be of a kind. Those of mailmsg.FactorChanged have
+// several subjects.
 func isOwnKind(kind mailmsg.Kind, subject string) bool {
-	part, ok := map[mailmsg.Kind]string{
-		mailmsg.NewBrowser: "sign-in", mailmsg.EmailChanged: "e-mail address at",
-		mailmsg.FactorChanged: "second factors", mailmsg.PasswordChanged: "Your password",
-	}[kind]
-	return !ok || strings.Contains(subject, part)
+	if !slices.Contains(mailmsg.NotMe, kind) {
+		return true
+	}
+	for other, part := range map[mailmsg.Kind]string{
+		mailmsg.NewBrowser: "New sign-in", mailmsg.EmailChanged: "Your email address",
+		mailmsg.PasswordChanged: "Your password",
+	} {
+		if strings.HasPrefix(subject, part) {
+			return kind == other
+		}
+	}
+	return kind == mailmsg.FactorChanged
 }
