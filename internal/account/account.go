@@ -456,9 +456,9 @@ func NewService(d Deps) *Service {
 		buckets:        throttle.NewBuckets(d.SealRing),
 		credentials:    NewSealer(d.SealRing),
 		forgottenNames: secret.NewVault(d.SealRing, "forgotten name"),
-		appSecrets:     secret.NewVault(d.SealRing, "totp secret"),
+		appSecrets:     newAppSecrets(d.SealRing),
 		recoveryCodes:  secret.NewMAC(d.SealRing, "recovery code"),
-		passkeys:       secret.NewVault(d.SealRing, "passkey"),
+		passkeys:       newPasskeyVault(d.SealRing),
 		started:        d.Now(),
 		failures:       throttle.NewSignups(d.Now),
 	}

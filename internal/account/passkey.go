@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/passkey"
+	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -143,7 +144,14 @@ func (s *Service) sealPasskey(tenant int64, k Passkey, c passkey.Credential) []b
 // OpenPasskey returns the credential of a passkey. It fails with secret.ErrSeal if the row was made or
 // changed by something else than a Service.
 func (s *Service) OpenPasskey(tenant int64, k Passkey) (passkey.Credential, error) {
-	b, err := s.passkeys.Open(tenant, passkeyPlace(k), k.Sealed)
+	return openPasskey(s.passkeys, tenant, k)
+}
+
+// newPasskeyVault returns the vault that seals passkeys.
+func newPasskeyVault(ring *secret.Ring) *secret.Vault { return secret.NewVault(ring, "passkey") }
+
+func openPasskey(vault *secret.Vault, tenant int64, k Passkey) (passkey.Credential, error) {
+	b, err := vault.Open(tenant, passkeyPlace(k), k.Sealed)
 	if err != nil {
 		return passkey.Credential{}, err
 	}

@@ -240,8 +240,16 @@ func (s *Service) matchNew(ctx context.Context, a Account, code string) (sealed 
 	return app.Sealed, step, nil
 }
 
-func (s *Service) openApp(a Account, app App) (shared totp.Secret, err error) {
-	b, err := s.appSecrets.Open(a.Tenant, place(a), app.Sealed)
+func (s *Service) openApp(a Account, app App) (totp.Secret, error) {
+	return openApp(s.appSecrets, a, app)
+}
+
+// newAppSecrets returns the vault that seals the secrets of authenticator apps.
+func newAppSecrets(ring *secret.Ring) *secret.Vault { return secret.NewVault(ring, "totp secret") }
+
+// openApp returns the secret of an app. It fails with secret.ErrSeal.
+func openApp(vault *secret.Vault, a Account, app App) (shared totp.Secret, err error) {
+	b, err := vault.Open(a.Tenant, place(a), app.Sealed)
 	if err == nil && len(b) != len(shared) {
 		err = secret.ErrSeal
 	}

@@ -22,6 +22,10 @@ type Inspector interface {
 	// EachLink calls f for every link that is not the activation link of an account, with the hash of its
 	// token. Some are activation links that were replaced.
 	EachLink(ctx context.Context, f func(token []byte, user string) error) error
+	// EachApp calls f for every authenticator app, finished or not, with its account.
+	EachApp(ctx context.Context, f func(Account, App) error) error
+	// EachPasskey calls f for every passkey, with its account.
+	EachPasskey(ctx context.Context, f func(Account, Passkey) error) error
 	// Binding returns how far the credentials are bound to their user names.
 	Binding(ctx context.Context) (Binding, error)
 	// Pending returns the outbox entries.
@@ -99,6 +103,9 @@ func Verify(
 	if err != nil {
 		return v.Report, err
 	}
+	if err := v.factors(ctx, store); err != nil {
+		return v.Report, err
+	}
 	if v.old > 0 {
 		v.note("credentials that are not bound to their user names: %d; exchanged names would not be found; "+
 			"run dialtone keys bind", v.old)
@@ -147,6 +154,26 @@ func (v *verifier) account(a Account, token []byte, sealer Sealer) {
 	if len(token) == len(secret.Token{}) {
 		v.owners[[32]byte(token)] = a.User
 	}
+}
+
+// factors checks the sealed values of second factors.
+func (v *verifier) factors(ctx context.Context, store Inspector) error {
+	apps, passkeys := newAppSecrets(v.ring), newPasskeyVault(v.ring)
+	err := store.EachApp(ctx, func(a Account, app App) error {
+		if _, err := openApp(apps, a, app); err != nil {
+			v.fault("account %s: its authenticator app: %v", a.User, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return store.EachPasskey(ctx, func(a Account, k Passkey) error {
+		if _, err := openPasskey(passkeys, a.Tenant, k); err != nil {
+			v.fault("account %s: its passkey %q: %v", a.User, k.Name, err)
+		}
+		return nil
+	})
 }
 
 func (v *verifier) outbox(entries []outbox.Entry) {

@@ -41,3 +41,30 @@ func (s *Store) Each(ctx context.Context, f func(account.Account, []byte, bool) 
 		return f(a, token, closed)
 	}, `SELECT token, closed IS NOT NULL, `+accountColumns+` FROM account`)
 }
+
+// EachApp implements account.Inspector.
+func (s *Store) EachApp(ctx context.Context, f func(account.Account, account.App) error) error {
+	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var app account.App
+		a, err := scanAccount(row, &app.Sealed)
+		if err != nil {
+			return err
+		}
+		return f(a, app)
+	}, `SELECT app, `+accountColumns+` FROM account JOIN (SELECT account AS owner, sealed AS app FROM totp) t
+		ON owner = uid`)
+}
+
+// EachPasskey implements account.Inspector.
+func (s *Store) EachPasskey(ctx context.Context, f func(account.Account, account.Passkey) error) error {
+	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var k account.Passkey
+		a, err := scanAccount(row, &k.ID, &k.RP, &k.Name, &k.Sealed)
+		if err != nil {
+			return err
+		}
+		k.Account = a.UID
+		return f(a, k)
+	}, `SELECT id, rp, label, sealed, `+accountColumns+` FROM account
+		JOIN (SELECT id, account AS owner, rp, name AS label, sealed FROM passkey) p ON owner = uid`)
+}

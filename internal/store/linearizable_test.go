@@ -145,11 +145,96 @@ func (s *roundRobin) EndOthers(ctx context.Context, own session.Record, now time
 	return s.next().EndOthers(ctx, own, now)
 }
 
+func (s *roundRobin) EmailLink(
+	ctx context.Context, tenant int64, token [32]byte, now time.Time,
+) (account.Account, string, error) {
+	return s.next().EmailLink(ctx, tenant, token, now)
+}
+
+func (s *roundRobin) AddEmailLink(ctx context.Context, l account.NewEmailLink, now time.Time) (bool, error) {
+	return s.next().AddEmailLink(ctx, l, now)
+}
+
+func (s *roundRobin) SetEmail(
+	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+) (account.Account, error) {
+	return s.next().SetEmail(ctx, tenant, token, n, now)
+}
+
+func (s *roundRobin) Leave(ctx context.Context, d account.Departure, now time.Time) (account.Account, error) {
+	return s.next().Leave(ctx, d, now)
+}
+
+func (s *roundRobin) Stay(
+	ctx context.Context, tenant int64, token [32]byte, now time.Time,
+) (account.Account, error) {
+	return s.next().Stay(ctx, tenant, token, now)
+}
+
+func (s *roundRobin) EraseOverdue(ctx context.Context, a account.Account, by, now time.Time) (bool, error) {
+	return s.next().EraseOverdue(ctx, a, by, now)
+}
+
+func (s *roundRobin) StartApp(
+	ctx context.Context, a account.Account, sealed []byte, now time.Time, limits ...throttle.Allowance,
+) error {
+	return s.next().StartApp(ctx, a, sealed, now, limits...)
+}
+
+func (s *roundRobin) FinishApp(
+	ctx context.Context, c account.AppChange, now time.Time,
+) (account.Account, error) {
+	return s.next().FinishApp(ctx, c, now)
+}
+
+func (s *roundRobin) RenewCodes(
+	ctx context.Context, c account.AppChange, now time.Time,
+) (account.Account, error) {
+	return s.next().RenewCodes(ctx, c, now)
+}
+
+func (s *roundRobin) RemoveApp(
+	ctx context.Context, c account.AppChange, now time.Time,
+) (account.Account, error) {
+	return s.next().RemoveApp(ctx, c, now)
+}
+
+func (s *roundRobin) RemoveFactors(
+	ctx context.Context, tenant int64, user string, n account.Notice, now time.Time,
+) (account.Account, error) {
+	return s.next().RemoveFactors(ctx, tenant, user, n, now)
+}
+
+func (s *roundRobin) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (int, error) {
+	return s.next().UseCode(ctx, u, now)
+}
+
+func (s *roundRobin) AddPasskey(
+	ctx context.Context, n account.NewPasskey, now time.Time,
+) (account.Account, error) {
+	return s.next().AddPasskey(ctx, n, now)
+}
+
+func (s *roundRobin) RemovePasskey(
+	ctx context.Context, r account.PasskeyRemoval, now time.Time,
+) (account.Account, error) {
+	return s.next().RemovePasskey(ctx, r, now)
+}
+
+func (s *roundRobin) UsePasskey(
+	ctx context.Context, was account.Passkey, sealed []byte, now time.Time,
+) error {
+	return s.next().UsePasskey(ctx, was, sealed, now)
+}
+
 // testLinearizable tests five histories. newDatabase makes an empty database for each and returns a
 // function that opens it as a store.
 func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (closableStore, error))) {
-	for seed := range uint64(5) {
+	const seeds = 5
+	ran, successes := 0, make(conformance.Successes)
+	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			ran++
 			openDatabase := newDatabase(t)
 			var s closableStore
 			open := func(t *testing.T) conformance.Store {
@@ -163,7 +248,10 @@ func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (c
 			conformance.Linearizable(t, open, func(t *testing.T, _ conformance.Store) conformance.Store {
 				closeStore(t, s)
 				return open(t)
-			}, seed, 3000)
+			}, seed, 6000, successes)
 		})
+	}
+	if ran == seeds && !t.Failed() {
+		successes.Check(t)
 	}
 }

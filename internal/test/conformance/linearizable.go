@@ -24,13 +24,15 @@ import (
 // Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
 // had been executed at one moment between its start and its end. Clients create, activate, confirm,
 // decline, enable, disable, delete and find accounts with a few user names, replace links and undo
-// that, set passwords by proof and by link, say that a change was not theirs, and record, list and end
-// sessions, some with a message about a new browser, while days pass. The store
+// that, set passwords by proof and by link, change addresses, leave, stay and are erased, change and use second
+// factors, say that a change was not theirs, and record, list and end sessions, some with a message about a new
+// browser, while days pass. The store
 // is closed and opened again several times. Then porcupine searches the history of each user name for an
-// order of the calls that explains all answers, and the test fails if there is none.
+// order of the calls that explains all answers, and the test fails if there is none. The calls that succeeded
+// are added to successes.
 func Linearizable(
 	t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store,
-	seed uint64, operations int,
+	seed uint64, operations int, successes Successes,
 ) {
 	const clients, restarts, names = 8, 4, 4
 	steps := operations / clients / restarts
@@ -42,8 +44,12 @@ func Linearizable(
 			all.Go(func() {
 				for i := range steps {
 					// A name is never free again after the delete of an active account, so names change.
-					first := (round*steps + i) / 16
-					h.step(client, rng, fmt.Sprintf("user%d", first+rng.IntN(names)))
+					first := (round*steps + i) / 32
+					var users []string
+					for i := range names {
+						users = append(users, fmt.Sprintf("user%d", first+i))
+					}
+					h.step(client, rng, users)
 				}
 			})
 		}
@@ -56,7 +62,7 @@ func Linearizable(
 	switch porcupine.CheckOperationsTimeout(oneName, h.operations, time.Minute) {
 	case porcupine.Ok:
 		t.Logf("%d operations of %d clients over %d restarts, seed %d", len(h.operations), clients, restarts, seed)
-		h.wantSuccess()
+		successes.add(h.operations)
 	case porcupine.Illegal:
 		t.Errorf("seed %d: no order of the calls explains the answers", seed)
 		h.logIllegal()
@@ -71,30 +77,59 @@ func (h *history) logIllegal() {
 		if porcupine.CheckOperations(oneName, part) {
 			continue
 		}
+		_, info := porcupine.CheckOperationsVerbose(oneName, part, time.Minute)
+		var longest []porcupine.Operation
+		for _, one := range info.PartialLinearizationsOperations()[0] {
+			if len(one) > len(longest) {
+				longest = one
+			}
+		}
+		state := oneName.Init()
+		explained := make(map[porcupine.Operation]bool)
+		for _, op := range longest {
+			_, state = oneName.Step(state, op.Input, op.Output)
+			explained[op] = true
+		}
+		h.Logf("the calls that are marked + lead to %q", fmt.Sprintf("%+v", state))
 		slices.SortFunc(part, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
 		for _, op := range part {
 			c, out := op.Input.(request), op.Output.(result)
-			h.Logf("%v to %v: %s %s %.4x link %.4x, %s to %s, password %d, %q, session %.4x of epoch %d, at %v: "+
-				"%.4x %s, active %v, disabled %v, confirmed %v, password %d, %q, epoch %d, sessions %.4x, %v",
-				time.Duration(op.Call), time.Duration(op.Return), c.op, c.user, c.uid[8:], c.link, c.was, c.email,
+			mark := " "
+			if explained[op] {
+				mark = "+"
+			}
+			h.Logf("%s %v to %v: %s %s %.4x link %.4x, %s to %s, password %d, %q, session %.4x of epoch %d, at %v: "+
+				"%.4x %s, active %v, disabled %v, confirmed %v, password %d, %q, epoch %d, sessions %.4x, %v; %+v, %+v",
+				mark, time.Duration(op.Call), time.Duration(op.Return), c.op, c.user, c.uid[8:], c.link, c.was, c.email,
 				c.passwords, c.sealed, c.session.id, c.session.epoch, c.at.Format(time.StampMicro),
 				out.uid[8:], out.email, out.active, out.disabled, out.confirmed, out.passwords, out.sealed,
-				out.epoch, out.sessions, out.err)
+				out.epoch, out.sessions, out.err, c.ownRequest, out.ownResult)
 		}
 	}
 }
 
-// wantSuccess fails the test if calls of an account's owner never succeeded.
-func (h *history) wantSuccess() {
-	succeeded := make(map[operation]int)
-	for _, op := range h.operations {
-		if op.Output.(result).err == nil {
-			succeeded[op.Input.(request).op]++
+// Successes counts how often calls succeeded.
+type Successes map[operation]int
+
+func (n Successes) add(history []porcupine.Operation) {
+	for _, op := range history {
+		if out := op.Output.(result); out.err == nil && (out.done || op.Input.(request).op != erase) {
+			n[op.Input.(request).op]++
 		}
 	}
-	byLink, ended := succeeded[readReset]+succeeded[resetPassword], succeeded[end]+succeeded[endOthers]
-	if succeeded[notMe] == 0 || succeeded[setPassword] == 0 || succeeded[addReset] == 0 || byLink == 0 || ended == 0 {
-		h.Errorf("some calls never succeeded: %v", succeeded)
+}
+
+// Check fails the test if calls of an account's owner never succeeded.
+func (n Successes) Check(t *testing.T) {
+	t.Logf("successes: %v", n)
+	for _, op := range []operation{
+		notMe, setPassword, addReset, readReset, resetPassword, end, endOthers,
+		addEmail, setEmail, leave, stay, erase, startApp, finishApp, removeApp, useStep, useRecovery, addPasskey,
+		removePasskey, usePasskey,
+	} {
+		if n[op] == 0 {
+			t.Errorf("%s never succeeded", op)
+		}
 	}
 }
 
@@ -142,16 +177,18 @@ type request struct {
 	notice    notMeLink // in the message of setPassword, resetPassword and record, or zero
 	unsent    bool      // addReset makes a link without a message
 	session   listed    // that record and endOthers add and end ends; sessions lists those of its epoch
+	ownRequest
 }
 
-// notMeLink is the link in a message about a change. A later kind of message whose link undoes more (the
-// change of an address, or of a second factor) needs a field for that here.
+// notMeLink is the link in a message about a change.
 type notMeLink struct {
-	link  [32]byte
-	until int64 // as UnixMicro
+	link        [32]byte
+	made, until int64 // as UnixMicro
 }
 
-func notMeOf(n account.Notice) notMeLink { return notMeLink{n.Token, n.Until.UnixMicro()} }
+func notMeOf(n account.Notice) notMeLink {
+	return notMeLink{n.Token, n.Made.UnixMicro(), n.Until.UnixMicro()}
+}
 
 // listed is a session in the list of an account.
 type listed struct {
@@ -170,6 +207,7 @@ type result struct {
 	sealed           string
 	sessions         string // the IDs of listed sessions, sorted and concatenated
 	noticed          bool   // record added a message about a new browser
+	ownResult
 }
 
 // history records the calls of all clients. They share a clock, which sometimes jumps by days.
@@ -185,6 +223,7 @@ type history struct {
 	notMe      []ownLink // in messages about changes
 	sessions   []ownSession
 	known      map[string]account.Account // the active accounts that were returned last, by user
+	ownLinks
 }
 
 // resetLink is a reset link that a client may open.
@@ -212,17 +251,19 @@ type link struct {
 	newer   *account.LinkReplacement // or nil for the link of a signup
 }
 
-// step makes one random call and records it. Some calls are for the user, others for the account of
+// step makes one random call and records it. Some calls are for one of the users, others for the account of
 // a random link.
-func (h *history) step(client int, rng *rand.Rand, user string) {
+func (h *history) step(client int, rng *rand.Rand, users []string) {
+	user := users[rng.IntN(len(users))]
 	if rng.IntN(50) == 0 {
 		h.days.Add(int64(rng.IntN(8)))
 	}
 	c := request{user: user, at: noon.AddDate(0, 0, int(h.days.Load())).Add(time.Since(h.start).Truncate(tick))}
 	var do func() (account.Account, error)
-	switch n := rng.IntN(24); {
+	var own ownResult
+	switch n := rng.IntN(38); {
 	case n > 14:
-		if do = h.person(&c, rng); do == nil {
+		if do = h.person(&c, &own, rng, users); do == nil {
 			return
 		}
 	case n < 3:
@@ -278,7 +319,7 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 	case n == 6:
 		c.op = enable
 		do = func() (account.Account, error) { return h.Enable(h.ctx, h.tenant, user, c.at) }
-	case n == 7:
+	case n == 7 && rng.IntN(3) == 0:
 		c.op = disable
 		do = func() (account.Account, error) { return h.Disable(h.ctx, h.tenant, user, c.at) }
 	case n == 8 && rng.IntN(4) == 0:
@@ -306,7 +347,11 @@ func (h *history) step(client int, rng *rand.Rand, user string) {
 	}
 	out := result{
 		err: canonical(err), uid: a.UID, disabled: a.Disabled, active: !a.Pending(), confirmed: !a.Confirmed.IsZero(),
-		email: a.Email, passwords: a.Passwords, epoch: a.Epoch, sealed: string(a.Sealed),
+		email: a.Email, passwords: a.Passwords, epoch: a.Epoch, sealed: string(a.Sealed), ownResult: own,
+	}
+	out.factors = a.Factors
+	if !a.Leaving.IsZero() {
+		out.leaving = a.Leaving.UnixMicro()
 	}
 	switch c.op {
 	case sessions:
@@ -344,13 +389,25 @@ func (h *history) anyAddress(rng *rand.Rand, user string) string {
 
 // person sets a call that an active account's owner makes, and returns it, or nil if there is nothing to
 // call it for.
-func (h *history) person(c *request, rng *rand.Rand) func() (account.Account, error) {
+func (h *history) person(
+	c *request, out *ownResult, rng *rand.Rand, users []string,
+) func() (account.Account, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	none := account.Account{}
 	a, known := h.known[c.user]
+	for _, i := range rng.Perm(len(users)) { // mostly an account that is active
+		if other := h.known[users[i]]; a.State() != account.Active && rng.IntN(4) > 0 {
+			a, c.user, known = other, users[i], other.User != ""
+		}
+	}
 	c.uid, c.session.epoch, c.passwords = a.UID, a.Epoch, a.Passwords
-	switch n := rng.IntN(10); {
+	switch n := rng.IntN(26); {
+	case n >= 10:
+		if !known {
+			return nil
+		}
+		return h.own(c, out, rng, a)
 	case n < 2 && known:
 		c.op, c.sealed = setPassword, fmt.Sprintf("new %x", newID())
 		p := h.password(c, a)
@@ -490,7 +547,8 @@ func canonical(err error) error {
 	case err == nil || slices.Contains([]error{
 		account.ErrActive, account.ErrExpired, account.ErrHeld, account.ErrWaiting, account.ErrReplaced,
 		account.ErrAddressChanged, account.ErrPasswordChanged, account.ErrLinkUsed, session.ErrNoSession,
-		session.ErrDenied,
+		session.ErrDenied, account.ErrAppOn, account.ErrAppOff, account.ErrAppReplaced, account.ErrCodeWrong,
+		account.ErrPasskeyStale, account.ErrPasskeyKnown, account.ErrNoPasskey, account.ErrPasskeyChanged,
 	}, err):
 		return err
 	case fault.Is(err, fault.NotFound):
@@ -520,33 +578,39 @@ type nameState struct {
 	mailed, unsent   reset  // the reset links with and without a message
 	sessions         string // the recorded ones of the epoch, sorted and concatenated
 	ended            string // those that End has ended, sorted and concatenated
-	notMe            string // the links in messages about changes, each with its end, sorted and concatenated
+	notMe            string // the links in messages about changes, each with its times and its address, sorted
+	ownState
 }
 
-// withNotMe returns a state with another link of a message about a change.
+// withNotMe returns a state with another link of a message about a change, which goes to the account's address.
 func (s nameState) withNotMe(l notMeLink) nameState {
-	list := append(splitNotMe(s.notMe), fmt.Sprintf("%s%016x", l.link[:], l.until))
+	list := append(strings.Fields(s.notMe), fmt.Sprintf("%x:%016x:%016x:%016x:%s", l.link, l.made, l.until,
+		s.emails, s.email))
 	slices.Sort(list)
-	s.notMe = strings.Join(list, "")
+	s.notMe = strings.Join(list, " ")
 	return s
 }
 
-// withoutNotMe returns a state without such a link, and reports whether it was there and had not expired.
-func (s nameState) withoutNotMe(link [32]byte, at time.Time) (nameState, bool) {
-	list := splitNotMe(s.notMe)
-	i := slices.IndexFunc(list, func(one string) bool { return strings.HasPrefix(one, string(link[:])) })
-	if i < 0 || list[i][32:] <= fmt.Sprintf("%016x", at.UnixMicro()) {
-		return s, false
+// openNotMe returns a state without such a link, and without those that went to later addresses. It returns the
+// address that the message went to and when it was made, and reports whether the link was there and had not
+// expired.
+func (s nameState) openNotMe(link [32]byte, at time.Time) (next nameState, email string, made int64, ok bool) {
+	list := strings.Fields(s.notMe)
+	i := slices.IndexFunc(list, func(one string) bool { return strings.HasPrefix(one, fmt.Sprintf("%x:", link)) })
+	if i < 0 {
+		return s, "", 0, false
 	}
-	s.notMe = strings.Join(slices.Delete(list, i, i+1), "")
-	return s, true
-}
-
-func splitNotMe(links string) (list []string) {
-	for one := range slices.Chunk([]byte(links), 32+16) {
-		list = append(list, string(one))
+	opened := strings.Split(list[i], ":")
+	if opened[2] <= fmt.Sprintf("%016x", at.UnixMicro()) {
+		return s, "", 0, false
 	}
-	return list
+	list = slices.DeleteFunc(list, func(text string) bool {
+		one := strings.Split(text, ":")
+		return one[0] == opened[0] || one[3] > opened[3] && one[4] != opened[4]
+	})
+	s.notMe = strings.Join(list, " ")
+	fmt.Sscanf(opened[1], "%x", &made)
+	return s, opened[4], made, true
 }
 
 // has reports whether an ID is one of several that are concatenated.
@@ -612,15 +676,19 @@ var oneName = porcupine.Model{
 	Init: func() any { return nameState{} },
 	Step: func(state, input, output any) (bool, any) {
 		s, c, out := state.(nameState), input.(request), output.(result)
-		next, want := s.after(c)
+		next, want, own, ok := s.afterOwn(c)
+		if !ok {
+			next, want = s.after(c)
+		}
 		if c.op == end && (c.session.epoch != s.epoch || has(s.ended, c.session.id)) {
 			// A call that recorded the session when it ended may have left its record, which nothing lists.
 			return out.err == nil || out.err == session.ErrNoSession, s
 		}
-		if c.op == notMe && want != nil && (s.held && out.err == account.ErrHeld || s.closed && out.err == errAbsent) {
-			return true, s // the account was disabled or deleted after its link was read
+		if want != nil && s.mayAnswer(c, out.err) {
+			return true, s
 		}
-		if want != out.err {
+		if want != out.err || want == nil && (own.email != out.ownResult.email || own.done != out.done ||
+			own.left != out.left) {
 			return false, s
 		}
 		if out.noticed {
@@ -633,6 +701,7 @@ var oneName = porcupine.Model{
 			if out.email != next.email || out.uid != next.uid || out.active != next.active ||
 				out.confirmed != next.confirmed ||
 				out.passwords != next.passwords || out.epoch != next.epoch || out.sealed != next.sealed ||
+				out.factors != next.factors() || out.leaving != next.leaving ||
 				out.disabled != (next.held || !next.active) {
 				return false, s
 			}
@@ -699,12 +768,20 @@ func (s nameState) after(c request) (nameState, error) {
 		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
 		return s, nil
 	case notMe:
-		next, ok := s.withoutNotMe(c.link, c.at)
-		if !ok {
+		next, email, made, ok := s.openNotMe(c.link, c.at)
+		switch {
+		case !ok:
 			return s, account.ErrLinkUsed
+		case s.byOperator:
+			return s, account.ErrHeld
 		}
+		if next.emailLink = (reset{}); next.email != email {
+			next.email, next.emails = email, s.emails+1
+		}
+		next.ownState = next.withoutFactorsSince(made)
 		next.epoch, next.passwords, next.sessions = s.epoch+1, s.passwords+1, ""
 		next.mailed, next.unsent = reset{}, reset{c.next, c.until}
+		next.held, next.leaving, next.stayLink = false, 0, reset{}
 		return next, nil
 	case readReset:
 		if !s.exists(c.at) || s.held || !s.mailed.opens(c) && !s.unsent.opens(c) {
@@ -739,7 +816,7 @@ func (s nameState) after(c request) (nameState, error) {
 			s.confirmed, s.unsent = s.confirmed || s.mailed.opens(c), reset{}
 		}
 		s.passwords, s.epoch, s.sealed = s.passwords+1, s.epoch+1, c.sealed
-		s.mailed, s.sessions = reset{}, ""
+		s.mailed, s.sessions, s.emailLink = reset{}, "", reset{}
 		s = s.withNotMe(c.notice)
 	case resend:
 		switch {
@@ -774,17 +851,17 @@ func (s nameState) after(c request) (nameState, error) {
 		if !s.held && !s.active {
 			return s, account.ErrWaiting
 		}
-		s.held = false
+		s.held, s.byOperator, s.leaving = false, false, 0
 	case enableNow:
-		s.active, s.held = true, false
+		s.active, s.held, s.byOperator, s.leaving = true, false, false, 0
 	case disable:
-		s.held, s.epoch, s.sessions = true, s.epoch+1, ""
-		s.mailed, s.unsent, s.notMe = reset{}, reset{}, ""
+		s.held, s.byOperator, s.epoch, s.sessions = true, true, s.epoch+1, ""
+		s.mailed, s.unsent, s.notMe, s.emailLink, s.stayLink = reset{}, reset{}, "", reset{}, reset{}
 	case remove:
 		if !s.active {
 			return nameState{}, nil
 		}
-		s.closed, s.epoch, s.sessions, s.notMe = true, s.epoch+1, "", ""
+		return s.erased(), nil
 	}
 	return s, nil
 }

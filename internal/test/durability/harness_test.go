@@ -32,6 +32,7 @@ import (
 	"dialtone/internal/test/crashfs"
 	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
+	"dialtone/internal/totp"
 )
 
 const (
@@ -58,6 +59,7 @@ type harness struct {
 	tenant   *tenant.Tenant
 	issuer   *captcha.Issuer
 	now      func() time.Time
+	ahead    time.Duration // of the clock that open was called with
 	closed   bool
 	undo     *recordingStore
 }
@@ -180,7 +182,8 @@ func open(f *crashfs.FS, now func() time.Time) (h *harness, flushErr, err error)
 func openWith(
 	f *crashfs.FS, now func() time.Time, relayed bool,
 ) (h *harness, flushErr, err error) {
-	h = &harness{fs: f, now: now, issuer: captcha.NewIssuer(ring, now)}
+	h = &harness{fs: f, issuer: captcha.NewIssuer(ring, now)}
+	h.now = func() time.Time { return now().Add(h.ahead) }
 	// As sqlite.Open does.
 	if err := f.SyncFile(database + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
@@ -245,13 +248,15 @@ func (h *harness) newSessions() {
 // request is a request of a client or an operator.
 type request struct {
 	// signup, activate, confirm, resend, decline, disable, enable, delete, backup, password (a change by
-	// proof), reset (one by a link), forgot, link (the server made a reset link), not-me, signin, or
-	// end-others (the end of all other sessions)
+	// proof), reset (one by a link), forgot, link (the server made a reset link), not-me, signin,
+	// end-others (the end of all other sessions), email-link, set-email, leave, stay, erase, app-on, code, app-off,
+	// passkey or passkey-off
 	what string
 	user string
 
 	// The input of a signup. It is unique, so that everything found on the disk can be traced to it. A
-	// forgot request has an e-mail address and an address too.
+	// forgot request has an e-mail address and an address too, an email-link has the other address, and a not-me
+	// the address that its message went to.
 	email        string
 	form         account.Form
 	proof        captcha.Proof
@@ -259,7 +264,13 @@ type request struct {
 	rightCaptcha bool
 	resent       bool // whether a resend for the account was requested later
 
-	token string // of an activation, confirmation, reset or not-me, or of the valid link before a resend
+	made time.Time // when the message of not-me was made
+
+	// token is that of an activation, confirmation, reset, not-me, set-email or stay, or of the valid link before a
+	// resend, or a code, or the ID of a passkey.
+	token string
+	app   totp.Secret // of app-on
+	codes []string    // the recovery codes of app-on
 	// session is the token of the session that signin began, or that goes on after end-others.
 	session string
 
@@ -271,8 +282,11 @@ type request struct {
 
 	when time.Time
 	// The account after the last restart.
-	base    state
-	baseHA1 digest.HA1
+	base      state
+	baseHA1   digest.HA1
+	baseFacts ownFacts
+	// facts are those that the account had when they were checked last.
+	facts ownFacts
 
 	// The moments of the journal at which it began and ended. They are before all others if nothing
 	// was recorded then.
@@ -329,15 +343,17 @@ func (d *request) mayRemain(running bool) bool {
 type transcript struct {
 	mu       sync.Mutex
 	requests []*request
-	tokens   map[string]string // from messages, by user
-	past     map[string]bool   // addresses of accounts that no longer exist
-	sent     map[string]bool   // IDs of messages about changes before the last restart
-	closed   map[string]bool   // names that may be refused, since their accounts were deleted
+	tokens   map[string]string    // from messages, by user
+	messages map[string]message   // about changes, by kind and user
+	made     map[string]time.Time // when messages about changes were made, by ID
+	past     map[string]bool      // addresses of accounts that no longer exist
+	sent     map[string]bool      // IDs of messages about changes before the last restart
+	closed   map[string]bool      // names that may be refused, since their accounts were deleted
 	asked    int
 }
 
 func (t *transcript) at(moment int) *transcript {
-	then := &transcript{}
+	then := &transcript{past: maps.Clone(t.past)}
 	for _, d := range t.requests {
 		if c := d.as(moment); c != nil {
 			then.requests = append(then.requests, c)
@@ -359,7 +375,9 @@ func (t *transcript) key() string {
 }
 
 func (t *transcript) copy() *transcript {
-	return &transcript{requests: slices.Clone(t.requests), tokens: t.tokens, closed: t.closed, asked: t.asked}
+	return &transcript{requests: slices.Clone(t.requests), tokens: t.tokens, closed: t.closed, past: t.past,
+		messages: t.messages, made: maps.Clone(t.made),
+		asked: t.asked}
 }
 
 // resends records at the signup that a later message counts towards the limits too.
@@ -399,7 +417,8 @@ func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 			may, must = may || d.done() || d.mayRemain(false), must || d.done()
 		}
 	}
-	return may, must
+	mayErase, mustErase := t.erased(signup)
+	return may || mayErase, must || mustErase
 }
 
 // tokenOf returns the token in the last message to a user, or an empty string.
@@ -572,31 +591,35 @@ func (t *transcript) endOthers(h *harness, user, token string) *request {
 	return d
 }
 
-// notMe opens the link in a message about a change to the account of a user. Messages of later kinds, whose
-// links also undo the change of an address or of a second factor, need a promise of their own.
-func (t *transcript) notMe(h *harness, user, token string) *request {
-	d := t.begin(h, &request{what: "not-me", user: user, token: token})
+// notMe opens the link in a message about a change to the account of a user.
+func (t *transcript) notMe(h *harness, user string, m message) *request {
+	d := t.begin(h, &request{what: "not-me", user: user, email: m.to, token: m.token, made: t.made[m.id]})
 	ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
-	_, _, err := h.accounts.NotMe(ctx, h.tenant, token, account.Origin{})
+	_, _, err := h.accounts.NotMe(ctx, h.tenant, m.token, account.Origin{})
 	t.end(h, d, err)
 	return d
 }
 
 // linkTo returns the token in the message of a kind to a user, or "".
 func (t *transcript) linkTo(h *harness, user string, kind mailmsg.Kind) string {
-	if token := t.tokens[string(kind)+" "+user]; token != "" {
-		return token
+	return t.messageTo(h, user, kind).token
+}
+
+// messageTo returns a message of a kind to a user, or zero.
+func (t *transcript) messageTo(h *harness, user string, kind mailmsg.Kind) message {
+	if m, ok := t.messages[string(kind)+" "+user]; ok {
+		return m
 	}
 	f, err := h.inspect()
 	if err != nil {
-		return ""
+		return message{}
 	}
 	for _, m := range f.changes {
-		if a := f.accounts[m.to]; a.User == user && m.kind == kind {
-			return m.token
+		if a := f.accounts[signupAddress(m.to)]; a.User == user && m.kind == kind {
+			return m
 		}
 	}
-	return ""
+	return message{}
 }
 
 // noted records the message of a change.
@@ -604,6 +627,10 @@ func (t *transcript) noted(d *request, n account.Notice) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.notice = n
+	if t.made == nil {
+		t.made = make(map[string]time.Time)
+	}
+	t.made[n.Message.String()] = n.Made
 }
 
 // forgot has the owner of an address ask for a new password, and the server look for the account. A user
@@ -644,7 +671,7 @@ func (h *harness) linked(token string) (account.Account, error) {
 
 // found is the state of the store and the pickup directory.
 type found struct {
-	accounts map[string]account.Account // by e-mail address
+	accounts map[string]account.Account // by the e-mail address that they signed up with
 	tokens   map[string]string          // of activation messages that were not replaced, by address
 	changes  map[string]message         // the messages about changes, by ID
 	stray    []string                   // other files in the pickup directory
@@ -656,7 +683,7 @@ func (h *harness) inspect() (*found, error) {
 		changes: make(map[string]message),
 	}
 	if err := h.store.List(ctx, h.tenant.ID, account.Filter{}, h.now(), func(a account.Account) error {
-		f.accounts[a.Email] = a
+		f.accounts[signupAddress(a.Email)] = a
 		return nil
 	}); err != nil {
 		return nil, err
@@ -717,8 +744,10 @@ func readMessage(f *crashfs.FS, p string) (message, error) {
 	for kind, before := range map[mailmsg.Kind]string{
 		mailmsg.Activation: "/activate.ashx?token=", mailmsg.Reset: "/reset.html?token=",
 		mailmsg.PasswordChanged: "/not-me.html?token=", mailmsg.NewBrowser: "/not-me.html?token=",
+		mailmsg.EmailChanged: "/not-me.html?token=", mailmsg.FactorChanged: "/not-me.html?token=",
+		mailmsg.ConfirmEmail: "/confirm-email.html?token=", mailmsg.Leaving: "/stay.html?token=",
 	} {
-		if strings.Contains(read.Header.Get("Subject"), "sign-in") != (kind == mailmsg.NewBrowser) {
+		if !isOwnKind(kind, read.Header.Get("Subject")) {
 			continue
 		}
 		_, rest, found := strings.Cut(text, before)
@@ -775,7 +804,7 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) er
 	}
 	for _, d := range t.requests {
 		switch d.what {
-		case "signin":
+		case "signin", "email-link", "set-email", "leave", "app-on", "app-off", "passkey", "passkey-off":
 			changes[d.notice.Message.String()] = true
 			if d.notice.Kind != "" {
 				h.promiseMessage(d, f, running, wrong)
@@ -828,9 +857,10 @@ func (h *harness) promiseMessage(d *request, f *found, running bool, wrong func(
 func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong func(string, ...any)) {
 	handled := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		_, message := f.changes[later.notice.Message.String()]
-		return later.what == "link" && (message || !later.open()) || later.what == "disable" || later.what == "delete"
+		return later.what == "link" && (message || !later.open()) ||
+			slices.Contains([]string{"disable", "delete", "leave", "set-email", "not-me"}, later.what)
 	})
-	if _, there := f.accounts[d.email]; !d.done() || handled || !there {
+	if _, there := f.accounts[signupAddress(d.email)]; !d.done() || handled || !there {
 		return
 	}
 	rows, err := h.store.Forgotten(ctx, 0, 1000)
@@ -907,7 +937,7 @@ func (h *harness) promiseSessions(
 			continue
 		}
 		switch d.what {
-		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline":
+		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave", "app-on":
 			if d.what == "not-me" {
 				notMe, before = d, slices.Clone(list)
 			} else if d.what != "password" {
@@ -927,7 +957,7 @@ func (h *harness) promiseSessions(
 	}
 	messages := 0
 	for _, m := range f.changes {
-		if m.kind == mailmsg.NewBrowser && m.to == a.Email {
+		if m.kind == mailmsg.NewBrowser && signupAddress(m.to) == signup.email {
 			messages++
 		}
 	}
@@ -1045,6 +1075,7 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	}
 	h.promisePassword(t, d, a, f, running, wrong)
 	h.promiseSessions(t, d, a, f, running, wrong)
+	h.promiseOwn(t, d, a, f, running, wrong)
 	var last *request
 	for _, r := range t.after(d) {
 		if r.what == "resend" && !(r.answered && r.err != nil && !r.open()) {
@@ -1060,7 +1091,7 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 		}
 	}
 	states := t.states(d, running)
-	if got := (state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}); !states[got] {
+	if got := stateOf(a); !states[got] {
 		wrong("the account of %s is %v, want one of %v", d.user, got, states)
 	}
 }
@@ -1109,24 +1140,46 @@ func (h *harness) taken(al throttle.Allowance) bool {
 }
 
 // state is the state of an account.
-type state struct{ active, held, confirmed bool }
+type state struct{ active, held, confirmed, leaving bool }
+
+func stateOf(a account.Account) state {
+	return state{!a.Pending(), a.Held, !a.Confirmed.IsZero(), a.State() == account.Leaving}
+}
 
 // states returns the states that the account of a signup may be in.
 func (t *transcript) states(signup *request, running bool) map[state]bool {
 	now := map[state]bool{signup.base: true}
 	for _, d := range t.after(signup) {
 		var step func(state) state
+		free := func(s state) state {
+			if s.leaving {
+				s.held, s.leaving = false, false
+			}
+			return s
+		}
 		switch d.what {
 		case "activate":
-			step = func(s state) state { return state{s.active || !s.held, s.held, s.confirmed} }
+			step = func(s state) state { s.active = s.active || !s.held; return s }
 		case "confirm":
-			step = func(s state) state { return state{s.active || !s.held, s.held, s.confirmed || !s.held} }
-		case "reset":
-			step = func(s state) state { return state{s.active, s.held, s.confirmed || s.active && !s.held} }
+			step = func(s state) state {
+				s.active, s.confirmed = s.active || !s.held, s.confirmed || !s.held
+				return s
+			}
+		case "reset", "set-email":
+			step = func(s state) state { s.confirmed = s.confirmed || s.active && !s.held; return s }
 		case "disable":
-			step = func(s state) state { return state{s.active, true, s.confirmed} }
+			step = func(s state) state { s.held, s.leaving = true, false; return s }
 		case "enable":
-			step = func(s state) state { return state{true, false, s.confirmed} }
+			step = func(s state) state { return state{true, false, s.confirmed, false} }
+		case "leave":
+			step = func(s state) state {
+				if s.active && !s.held {
+					s.held, s.leaving = true, true
+				}
+				return s
+			}
+		case "stay", "not-me":
+			step = free
 		default:
 			continue
 		}
@@ -1162,6 +1215,9 @@ func (h *harness) use(t *transcript) error {
 				return fmt.Errorf("%s failed and cannot be sent again: %w", d, err)
 			}
 		}
+	}
+	if err := h.useCodes(t); err != nil {
+		return err
 	}
 	for _, d := range t.requests {
 		if d.what != "not-me" {

@@ -2,7 +2,6 @@ package durability
 
 import (
 	"database/sql"
-	"dialtone/internal/account"
 	"errors"
 	"fmt"
 	"os"
@@ -18,8 +17,10 @@ import (
 
 	_ "modernc.org/sqlite"
 
+	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/test/crashfs"
+	"dialtone/internal/totp"
 )
 
 // noon is the time of these tests. The clock of a synctest bubble starts there.
@@ -43,8 +44,8 @@ type scenario struct {
 	valid func(journal []crashfs.Op) bool
 	// empty says that it begins with an empty disk.
 	empty bool
-	// sampled says that make test stops it at every third moment, and without faults: the simulation has all
-	// its requests, with faults.
+	// sampled says that make test stops it at every third moment and after each answer, and without faults: the
+	// simulation has all its requests, with faults.
 	sampled bool
 }
 
@@ -277,7 +278,87 @@ var scenarios = []scenario{
 			h.outbox.Flush(ctx)
 		},
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
-			tr.notMe(h, "karl", tr.linkTo(h, "karl", mailmsg.PasswordChanged))
+			tr.notMe(h, "karl", tr.messageTo(h, "karl", mailmsg.PasswordChanged))
+		},
+	},
+	{
+		name: "request of another address", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.requestEmail(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "another address", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.requestEmail(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.setEmail(h, "karl", tr.linkTo(h, "karl", mailmsg.ConfirmEmail))
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "not me, after another address and an app", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.requestEmail(h, "karl")
+			h.outbox.Flush(ctx)
+			tr.setEmail(h, "karl", tr.linkTo(h, "karl", mailmsg.ConfirmEmail))
+			tr.appOn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.notMe(h, "karl", tr.messageTo(h, "karl", mailmsg.EmailChanged))
+		},
+	},
+	{
+		name: "leave", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.leave(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "stay", sampled: true, before: departed,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.stay(h, "karl", tr.linkTo(h, "karl", mailmsg.Leaving))
+		},
+	},
+	{
+		name: "erasure", sampled: true, before: departed,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			h.ahead = account.Grace + 25*time.Hour
+			tr.erase(h)
+		},
+	},
+	{
+		name: "app, and its recovery codes", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.appOn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "codes of an app", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.appOn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			on := tr.requests[len(tr.requests)-1]
+			tr.useCode(h, "karl", on.app.Code(totp.Step(h.now())+1))
+			tr.useCode(h, "karl", on.codes[0])
+		},
+	},
+	{
+		name: "passkey", sampled: true, before: member,
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.addPasskey(h, "karl")
+			h.outbox.Flush(ctx)
 		},
 	},
 	{
@@ -309,6 +390,13 @@ func member(t *testing.T, h *harness, tr *transcript) {
 	tr.signup(h, "karl", true)
 	tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
 	tr.signIn(h, "karl")
+	h.outbox.Flush(ctx)
+}
+
+// departed has karl be a member who has left.
+func departed(t *testing.T, h *harness, tr *transcript) {
+	member(t, h, tr)
+	tr.leave(h, "karl")
 	h.outbox.Flush(ctx)
 }
 
@@ -381,7 +469,7 @@ func group(f *crashfs.FS, h *harness, tr *transcript, users ...string) {
 // prepare returns the disk that a scenario begins with, where everything is durable, and the
 // transcript.
 func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
-	f, tr := crashfs.New(), &transcript{}
+	f, tr := crashfs.New(), &transcript{past: make(map[string]bool)}
 	if err := f.MakeDir("/data"); err != nil {
 		t.Fatal(err)
 	}
@@ -398,12 +486,14 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	if sc.before != nil {
 		sc.before(t, h, tr)
 	}
-	tr.tokens = make(map[string]string)
+	tr.tokens, tr.messages = make(map[string]string), make(map[string]message)
 	for _, d := range tr.requests {
 		tr.tokens[d.user] = tr.tokenOf(h, d.user)
-		for _, kind := range []mailmsg.Kind{mailmsg.Reset, mailmsg.PasswordChanged} {
-			if token := tr.linkTo(h, d.user, kind); token != "" {
-				tr.tokens[string(kind)+" "+d.user] = token
+		for _, kind := range []mailmsg.Kind{
+			mailmsg.Reset, mailmsg.PasswordChanged, mailmsg.ConfirmEmail, mailmsg.EmailChanged, mailmsg.Leaving,
+		} {
+			if m := tr.messageTo(h, d.user, kind); m.token != "" {
+				tr.messages[string(kind)+" "+d.user] = m
 			}
 		}
 	}
@@ -444,9 +534,15 @@ func TestEveryPoint(t *testing.T) {
 			if sc.valid != nil && !sc.valid(f.Journal()) {
 				t.Errorf("the scenario lacks the operations that it is about:\n%s", history(f.Journal(), f.Now()))
 			}
+			for _, d := range tr.requests {
+				if sc.sampled && d.err != nil {
+					t.Errorf("%s: %v", d, d.err)
+				}
+			}
 			var p points
 			f.Moments(func(at int, then *crashfs.FS) bool {
-				if sc.sampled && chances <= defaultChances && at%3 != 0 {
+				answered := at > 0 && f.Journal()[at-1].Kind == crashfs.Mark
+				if sc.sampled && chances <= defaultChances && at%3 != 0 && !answered {
 					return true
 				}
 				p.moments++

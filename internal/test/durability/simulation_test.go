@@ -19,14 +19,16 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/test/crashfs"
+	"dialtone/internal/totp"
 )
 
 // defaultSeeds is the number of simulations without DIALTONE_SEEDS.
 const defaultSeeds = 300
 
 // TestSimulation simulates years of a platform: people sign up, open links, answer captchas wrong, sign in,
-// change and forget their passwords, end other sessions, say that a change was not theirs, are disabled and
-// deleted; days pass; the disk fails and works again; the machine loses power. The answers are recorded, and
+// change and forget their passwords, change their addresses, end other sessions, turn authenticator apps on and
+// off and use their codes, add passkeys, leave and stay, say that a change was not theirs, are disabled, deleted
+// and erased; days pass; the disk fails and works again; the machine loses power. The answers are recorded, and
 // the state is compared with them.
 //
 // A seed always leads to the same simulation. The clock is that of a synctest bubble, all random
@@ -46,22 +48,28 @@ func TestSimulation(t *testing.T) {
 	for seed := from; seed < from+n; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { total.add(simulate(t, seed)) })
 	}
-	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days",
-		n, total.requests, total.restarts, total.exits, total.faults, total.time.Hours()/24)
-	t.Logf("password changes: %+v; resets: %+v; reset links: %+v; not me: %+v; sign-ins: %+v; ends of others: %+v",
-		total.passwords, total.resets, total.links, total.notMe, total.signIns, total.ends)
+	t.Logf("%d seeds: %d requests, %d restarts, %d of them after a failed commit, %d faults, %.0f days, "+
+		"%d accounts erased",
+		n, total.requests, total.restarts, total.exits, total.faults, total.time.Hours()/24, total.erased)
+	for _, what := range counted {
+		t.Logf("%s: %+v", what, *total.of(what))
+	}
 	if n < defaultSeeds {
 		return
 	}
 	if total.restarts == 0 || total.exits == 0 || total.faults == 0 || total.requests == 0 {
 		t.Error("there were no requests, restarts, exits or faults")
 	}
-	for _, c := range []changes{
-		total.passwords, total.resets, total.links, total.notMe, total.signIns, total.ends,
-	} {
-		if c.done == 0 || c.failed == 0 || c.open == 0 {
-			t.Errorf("changes with some outcome are missing: %+v", c)
+	var all changes
+	for _, what := range counted {
+		c := total.of(what)
+		if rare := n < 10*defaultSeeds; c.done == 0 || !rare && (c.failed == 0 || c.open == 0) {
+			t.Errorf("%s: some outcome is missing: %+v", what, *c)
 		}
+		all.add(*c)
+	}
+	if total.erased == 0 || all.failed == 0 || all.open == 0 {
+		t.Errorf("%d accounts were erased; all changes: %+v", total.erased, all)
 	}
 }
 
@@ -91,10 +99,27 @@ func number(t *testing.T, text string) uint64 {
 // tally counts what happened in a simulation.
 type tally struct {
 	requests, restarts, exits, faults int
-	passwords, resets, links          changes
-	notMe, signIns, ends              changes
+	erased                            int // accounts
+	changes                           map[string]*changes
 	time                              time.Duration
 	digest                            string
+}
+
+// counted are the requests whose outcomes are counted.
+var counted = []string{
+	"password", "reset", "link", "not-me", "signin", "end-others", "email-link", "set-email", "leave", "stay", "app-on",
+	"code", "app-off", "passkey", "passkey-off",
+}
+
+// of returns the counts of requests.
+func (a *tally) of(what string) *changes {
+	if a.changes == nil {
+		a.changes = make(map[string]*changes)
+	}
+	if a.changes[what] == nil {
+		a.changes[what] = new(changes)
+	}
+	return a.changes[what]
 }
 
 // changes counts changes that succeeded, that failed, and whose outcome was not known at first.
@@ -116,12 +141,10 @@ func (c *changes) add(b changes) {
 }
 
 func (a *tally) add(b tally) {
-	a.passwords.add(b.passwords)
-	a.resets.add(b.resets)
-	a.links.add(b.links)
-	a.notMe.add(b.notMe)
-	a.signIns.add(b.signIns)
-	a.ends.add(b.ends)
+	for what, c := range b.changes {
+		a.of(what).add(*c)
+	}
+	a.erased += b.erased
 	a.requests, a.restarts, a.exits = a.requests+b.requests, a.restarts+b.restarts, a.exits+b.exits
 	a.faults, a.time = a.faults+b.faults, a.time+b.time
 }
@@ -132,8 +155,9 @@ type simulation struct {
 	h          *harness
 	transcript *transcript
 	mail       mailbox
-	reset      map[string]string // tokens of the reset links that were delivered last, by address
-	used       map[string]bool   // tokens of messages about changes that were used
+	reset      map[string]string   // tokens of the reset links that were delivered last, by address
+	used       map[string]bool     // codes, and tokens of messages about changes, that were used
+	apps       map[string]*request // that turned on an app, by user
 	tally      tally
 	log        []string
 }
@@ -150,6 +174,7 @@ func simulate(t *testing.T, seed uint64) (done tally) {
 			},
 			reset: make(map[string]string),
 			used:  make(map[string]bool),
+			apps:  make(map[string]*request),
 			mail:  mailbox{tokens: make(map[string]string), changes: make(map[string]message)},
 		}
 		begin := time.Now()
@@ -187,7 +212,7 @@ func (l *simulation) run() error {
 	if err := l.start(f.Clone()); err != nil {
 		return err
 	}
-	for range 12 + l.IntN(12) {
+	for range 16 + l.IntN(16) {
 		if err := l.step(); err != nil {
 			return err
 		}
@@ -247,7 +272,8 @@ func (l *simulation) restartTranscript() error {
 		switch {
 		case there:
 			c := *d
-			c.answered, c.err, c.base = true, nil, state{!a.Pending(), a.Held, !a.Confirmed.IsZero()}
+			c.answered, c.err, c.base = true, nil, stateOf(a)
+			c.baseFacts = d.facts
 			credential, err := l.h.accounts.Credential(a)
 			if err != nil {
 				return err
@@ -327,20 +353,7 @@ func (l *simulation) step() error {
 	l.act()
 	for _, d := range l.transcript.requests[before:] {
 		l.tally.requests++
-		switch d.what {
-		case "password":
-			l.tally.passwords.count(d)
-		case "reset":
-			l.tally.resets.count(d)
-		case "link":
-			l.tally.links.count(d)
-		case "not-me":
-			l.tally.notMe.count(d)
-		case "signin":
-			l.tally.signIns.count(d)
-		case "end-others":
-			l.tally.ends.count(d)
-		}
+		l.tally.of(d.what).count(d)
 		l.logf("%v %v: %v", time.Now().Format(time.DateTime), d, d.err)
 		if d.answered && d.err != nil && disarm == nil && d.open() {
 			return fmt.Errorf("%s: %w", d, d.err)
@@ -432,7 +445,9 @@ func (l *simulation) crash() error {
 // act makes one request, lets time pass, or delivers messages.
 func (l *simulation) act() {
 	user := users[l.IntN(len(users))]
-	switch n := l.IntN(34); {
+	switch n := l.IntN(46); {
+	case n >= 34:
+		l.own(n - 34)
 	case n >= 28:
 		l.person(n - 28)
 	case n >= 20:
@@ -485,10 +500,13 @@ func (l *simulation) act() {
 }
 
 // active returns a user with an active account, or an empty string if there is none.
-func (l *simulation) active() string {
+func (l *simulation) active() string { return l.inState(account.Active) }
+
+// inState returns a user whose account is in a state, or an empty string.
+func (l *simulation) inState(s account.State) string {
 	for _, i := range l.Perm(len(users)) {
 		a, err := l.h.store.Find(ctx, l.h.tenant.ID, users[i], time.Now())
-		if err == nil && !a.Disabled {
+		if err == nil && a.State() == s {
 			return users[i]
 		}
 	}
@@ -520,25 +538,140 @@ func (l *simulation) person(n int) {
 		if err != nil {
 			return
 		}
-		var links []string
+		var list []message
 		for _, m := range l.mail.changes {
-			if m.to == a.Email && slices.Contains(mailmsg.NotMe, m.kind) {
-				links = append(links, m.token)
+			if signupAddress(m.to) == signupAddress(a.Email) && slices.Contains(mailmsg.NotMe, m.kind) {
+				list = append(list, m)
 			}
 		}
-		if len(links) == 0 {
+		if len(list) == 0 {
 			l.transcript.signIn(l.h, user)
 			return
 		}
-		slices.Sort(links)
-		token := links[l.IntN(len(links))]
-		if d := l.transcript.notMe(l.h, user, token); d.done() {
-			if l.used[token] {
-				d.err = errors.New("the link works twice")
+		slices.SortFunc(list, func(a, b message) int { return strings.Compare(a.token, b.token) })
+		l.usedOnce(l.transcript.notMe(l.h, user, list[l.IntN(len(list))]))
+	}
+}
+
+// usedOnce makes a request with a token or a code fail that succeeded before.
+func (l *simulation) usedOnce(d *request) {
+	if d.done() {
+		if l.used[d.token] {
+			d.err = errors.New("the link or the code works twice")
+		}
+		l.used[d.token] = true
+	}
+}
+
+// own has the user of an account change the address, an app or a passkey, use a code, leave or stay. Sometimes the
+// accounts are erased whose owners left.
+func (l *simulation) own(n int) {
+	user, left := l.active(), l.inState(account.Leaving)
+	switch {
+	case left != "" && n < 6:
+		n, user = n%3, left // stays, or is erased
+		if n == 2 {
+			n = 0
+		}
+	case n < 2 && user != "":
+		n = 2 // leaves
+	case user == "":
+		user = users[l.IntN(len(users))]
+		l.transcript.act(l.h, "activate", user, l.token(user))
+		return
+	}
+	a, err := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
+	if err != nil {
+		return
+	}
+	switch n {
+	case 0:
+		if token := l.sent(a, mailmsg.Leaving); token != "" {
+			l.usedOnce(l.transcript.stay(l.h, user, token))
+		}
+	case 1:
+		if l.IntN(4) > 0 {
+			l.logf("the grace of those who have left passes")
+			time.Sleep(account.Grace + 25*time.Hour)
+		}
+		if l.h.outbox.Flush(ctx) != nil { // as before a delete
+			return
+		}
+		before := l.accounts()
+		if l.transcript.erase(l.h); !l.h.failed() {
+			l.tally.erased += before - l.accounts()
+		}
+	case 2, 3:
+		l.transcript.leave(l.h, user)
+		l.h.outbox.Flush(ctx)
+		l.deliver()
+	case 4, 5, 6:
+		if token := l.sent(a, mailmsg.ConfirmEmail); token != "" && l.IntN(3) > 0 {
+			l.usedOnce(l.transcript.setEmail(l.h, user, token))
+			return
+		}
+		l.transcript.requestEmail(l.h, user)
+		l.h.outbox.Flush(ctx)
+		l.deliver()
+	case 7, 8, 9:
+		switch on := l.apps[user]; {
+		case on == nil || !a.Factors.Has(account.FactorApp):
+			if d := l.transcript.appOn(l.h, user); d.codes != nil {
+				l.apps[user] = d
 			}
-			l.used[token] = true
+		case l.IntN(4) == 0:
+			l.transcript.appOff(l.h, user)
+		case l.IntN(2) == 0:
+			l.usedOnce(l.transcript.useCode(l.h, user, on.codes[l.IntN(3)]))
+		default:
+			if l.IntN(3) > 0 {
+				time.Sleep(totp.Period)
+			}
+			// A code is new in each step; 6 digits may repeat.
+			code := on.app.Code(totp.Step(time.Now()))
+			step := fmt.Sprintf("%s %d %s", user, totp.Step(time.Now()), code)
+			if d := l.transcript.useCode(l.h, user, code); d.done() && l.used[step] {
+				d.err = errors.New("the code works twice")
+			} else if d.done() {
+				l.used[step] = true
+			}
+		}
+	default:
+		list, err := l.h.store.Passkeys(ctx, a.UID)
+		if err == nil && len(list) > 0 && l.IntN(2) == 0 {
+			id := string(list[l.IntN(len(list))].ID)
+			l.transcript.removePasskey(l.h, user, id)
+			if l.IntN(8) == 0 {
+				l.transcript.removePasskey(l.h, user, id) // which fails
+			}
+			return
+		}
+		l.transcript.addPasskey(l.h, user)
+	}
+}
+
+// accounts returns the number of accounts.
+func (l *simulation) accounts() int {
+	f, err := l.h.inspect()
+	if err != nil {
+		return 0
+	}
+	return len(f.accounts)
+}
+
+// sent returns the token of a message of a kind about an account that was delivered, or an empty string.
+func (l *simulation) sent(a account.Account, kind mailmsg.Kind) string {
+	var tokens []string
+	for _, m := range l.mail.changes {
+		if m.kind == kind && signupAddress(m.to) == signupAddress(a.Email) {
+			tokens = append(tokens, m.token)
 		}
 	}
+	if len(tokens) == 0 {
+		return ""
+	}
+	slices.Sort(tokens)
+	return tokens[l.IntN(len(tokens))]
 }
 
 // forgot has the user of an active account open the reset link that was delivered last, or ask for one.

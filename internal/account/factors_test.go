@@ -1,0 +1,91 @@
+package account_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/passkey"
+	"dialtone/internal/secret"
+	"dialtone/internal/totp"
+)
+
+// withFactors adds an active account with an authenticator app and a passkey.
+func (o *fixture) withFactors(user string) (app totp.Secret, codes []string, key account.Passkey) {
+	o.Helper()
+	o.Member(user)
+	app, err := o.Accounts.StartApp(o.Context(), o.Tenant, o.find(user), from(1))
+	o.Must(err)
+	step := totp.Step(o.Now())
+	codes, _, err = o.Accounts.FinishApp(o.Context(), o.Tenant, o.find(user), app.Code(step), from(1))
+	o.Must(err)
+	c := passkey.Credential{ID: []byte("key of " + user), Key: []byte("public")}
+	key, err = o.Accounts.AddPasskey(o.Context(), o.Tenant, o.find(user), c, "Key", from(1))
+	o.Must(err)
+	return app, codes, key
+}
+
+// A new key in seal.key does not change what an older one sealed: authenticator apps, recovery codes and passkeys
+// work on, and only without the older key they do not.
+func TestFactorsWithNewSealKey(t *testing.T) {
+	o := newFixture(t)
+	app, codes, key := o.withFactors("ann")
+	older := o.SealRing
+	newer := older.Rotated(o.Now(), 2)
+	o.AccountDeps.SealRing, o.OutboxDeps.SealRing = newer, newer
+	o.Rebuild()
+	if _, err := o.Accounts.OpenPasskey(o.Tenant.ID, key); err != nil {
+		t.Errorf("the passkey: %v", err)
+	}
+	o.Advance(time.Minute)
+	for _, code := range []string{app.Code(totp.Step(o.Now())), codes[0]} {
+		if err := o.Accounts.UseCode(o.Context(), o.Tenant, o.find("ann"), code, from(1)); err != nil {
+			t.Errorf("%s: %v", code, err)
+		}
+		o.Is(o.Accounts.UseCode(o.Context(), o.Tenant, o.find("ann"), code, from(1)), account.ErrCodeWrong)
+	}
+	o.withFactors("bob") // with the new key
+	faults := func(ring *secret.Ring) (list []string) {
+		t.Helper()
+		r, err := account.Verify(o.Context(), o.Store, o.Pickup, ring)
+		o.Must(err)
+		for _, text := range r.Faults {
+			if strings.Contains(text, "authenticator app") || strings.Contains(text, "passkey") {
+				list = append(list, text)
+			}
+		}
+		return list
+	}
+	if list := faults(newer); len(list) > 0 {
+		t.Errorf("with both keys: %q", list)
+	}
+	if list := faults(older); len(list) != 2 || !strings.HasPrefix(list[0], "account bob: ") {
+		t.Errorf("with the older key: %q", list)
+	}
+}
+
+// A sealed value that belongs to another account, or was damaged, is a fault.
+func TestVerifyFactors(t *testing.T) {
+	o := newFixture(t)
+	o.withFactors("ann")
+	o.withFactors("bob")
+	for _, c := range []struct{ change, want string }{
+		{`UPDATE totp SET sealed = (SELECT min(sealed) FROM totp)`, "its authenticator app"},
+		{`UPDATE totp SET sealed = x'00'`, "its authenticator app"},
+		{`UPDATE passkey SET sealed = (SELECT min(sealed) FROM passkey)`, `its passkey "Key"`},
+		{`UPDATE passkey SET rp = 'other.test'`, `its passkey "Key"`},
+	} {
+		t.Run(c.change, func(t *testing.T) {
+			r, err := account.Verify(o.Context(), o.Store, o.Pickup, o.SealRing)
+			o.Must(err)
+			before := len(r.Faults)
+			o.exec(c.change)
+			r, err = account.Verify(o.Context(), o.Store, o.Pickup, o.SealRing)
+			o.Must(err)
+			if n := len(r.Faults); n <= before || !strings.Contains(strings.Join(r.Faults, "\n"), c.want) {
+				t.Errorf("the faults are %q", r.Faults)
+			}
+		})
+	}
+}
