@@ -134,9 +134,10 @@ func TestBrowserTwoStep(t *testing.T) {
 		b.fill("first", secret.Code(step))
 		b.click("#submit")
 		b.until(`document.getElementById("codes").checkVisibility()`)
-		said := string(mustOutput(t, "account", "second-factor", "alex", "--remove", "--tenant", "localhost", "--data", data))
-		if !strings.HasSuffix(said, "removed: app\nall sessions of the account have ended, and a message about it goes "+
-			"to alex@example.org\n") {
+		said := string(mustOutput(t, "account", "second-factor", "alex", "--remove", "--tenant", "localhost",
+			"--data", data))
+		if !strings.HasSuffix(said, "removed: app\nall sessions of the account have ended, and a message "+
+			"about it goes to alex@example.org\n") {
 			t.Errorf("the command says %s", said)
 		}
 		b.visit("/account.html")

@@ -94,8 +94,9 @@ type DataMessage struct {
 	Attempts int        `json:"attempts"`
 	// Answer is that of the mail server to the last attempt.
 	Answer string `json:"answer"`
-	// Net is the network that the change came from.
-	Net string `json:"net"`
+	// Net is the network that the change came from, and Detail that of a mailmsg.Link.
+	Net    string `json:"net"`
+	Detail string `json:"detail,omitempty"`
 }
 
 // DataLink is a link that works until a time. One of the kind activation_replaced only says why it does not

@@ -105,7 +105,7 @@ func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, err
 		var id []byte
 		var kind string
 		var made, until int64
-		err := row.Scan(&id, &kind, &made, &until, &x.To, &x.Net)
+		err := row.Scan(&id, &kind, &made, &until, &x.To, &x.Net, &x.Detail)
 		x.ID, x.Kind, x.State = hex.EncodeToString(id), account.KindName(mailmsg.Kind(kind)), "writing"
 		x.Since, x.Expires = a.Created, &a.Expires
 		if made > 0 {
@@ -115,7 +115,8 @@ func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, err
 			x.Expires = timeOf(sql.NullInt64{Int64: until, Valid: true})
 		}
 		return err
-	}, `SELECT o.message, o.kind, o.made, o.until, COALESCE(NULLIF(o.address, ''), a.email), o.net
+	}, `SELECT o.message, o.kind, o.made, o.until, COALESCE(NULLIF(o.address, ''), a.email), o.net,
+			o.detail
 		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1
 			AND o.address IN ('', a.email) ORDER BY o.made, o.message`, a.UID[:])
 	if err != nil {

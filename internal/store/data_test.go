@@ -25,9 +25,9 @@ var dataTables = map[string]struct{ in, out, row string }{
 		out: "tenant closed set_by epoch password_n email_n credential has_sha256 token factors",
 	},
 	"outbox": {
-		in: "account message made kind address until net", out: "token node turn detail",
-		row: `(account, message, token, made, kind, address, until, net)
-			VALUES ($1, x'01', x'', 1, 'marker kind', 'ann@mail.test', 2, 'marker net')`,
+		in: "account message made kind address until net detail", out: "token node turn",
+		row: `(account, message, token, made, kind, address, until, net, detail)
+			VALUES ($1, x'01', x'', 1, 'marker kind', 'ann@mail.test', 2, 'marker net', 'marker detail')`,
 	},
 	"delivery": {
 		in: "message account state since expires attempts answer email", out: "node due",

@@ -69,8 +69,8 @@ var newBrowserTests = []testCase{
 		n := r.New.Notice
 		got := list[slices.IndexFunc(list, func(e outbox.Entry) bool { return e.Message == n.Message })]
 		if got.Kind != mailmsg.NewBrowser || got.Message != n.Message || got.Account != a.UID || got.Net != n.Net ||
-			got.Detail != n.Detail || string(got.SealedToken) != "sealed" || !got.Made.Equal(n.Made) || !got.Expires.Equal(n.Until) ||
-			got.Email != a.Email || got.User != "ann" {
+			got.Detail != n.Detail || string(got.SealedToken) != "sealed" || !got.Made.Equal(n.Made) ||
+			!got.Expires.Equal(n.Until) || got.Email != a.Email || got.User != "ann" {
 			t.Errorf("the outbox has %+v", got)
 		}
 		r.New = nil
