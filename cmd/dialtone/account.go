@@ -169,7 +169,7 @@ func (v accountView) lines() [][2]string {
 		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
 	}
 	if v.Erased != nil {
-		lines = append(lines, [2]string{"erased", formatTime(v.Erased)})
+		lines = append(lines, [2]string{"erased after", formatTime(v.Erased)})
 	}
 	return lines
 }
@@ -468,12 +468,19 @@ func (c *accountSecondFactor) Run(p *program) error {
 		return err
 	}
 	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		if c.Remove {
-			a, err := accounts.RemoveFactors(ctx, t, c.User)
-			return c.print(p, a, err)
+		before, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		if err != nil || !c.Remove {
+			return c.print(p, before, err)
 		}
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
-		return c.print(p, a, err)
+		a, err := accounts.RemoveFactors(ctx, t, c.User)
+		if err := c.print(p, a, err); err != nil || c.JSON {
+			return err
+		}
+		if before.Factors == 0 {
+			return p.say("nothing was changed: the account has no second factor")
+		}
+		return p.say("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
+			before.Factors, a.Email)
 	})
 }
 

@@ -64,9 +64,9 @@ type ResetStore interface {
 	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
 	// owner's name, the account is active again. If the address was changed since, it is the one again that
 	// the message went to, and links that went to later ones end. A change of the address that waits for its
-	// link ends. The second factors that were added within NoticeLife are removed. It takes a place under each
-	// limit of the account. It fails with ErrLinkUsed, ErrHeld and fault.Limited, and with fault.NotFound for an
-	// account that is not there.
+	// link ends. The second factors that were added since are removed. Device tokens and proofs of the password
+	// end. It takes a place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and
+	// fault.Limited, and with fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time,
 		limits ...func(UID) throttle.Allowance) (Account, error)
 }

@@ -198,18 +198,19 @@ func (s *Service) StartApp(
 }
 
 // FinishApp turns an authenticator app on, with a code that proves that the app has the secret. It returns
-// recovery codes, which cannot be had again. The owner gets a message, which appears together with the
+// recovery codes, which cannot be had again, and the account as it is then: all its sessions have ended. The owner
+// gets a message, which appears together with the
 // change, as that of ChangePassword. It fails with fault.Invalid for a code that is not that of the app.
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
-) (codes []string, err error) {
-	c := s.newAppChange(t, proved, from)
+) (codes []string, a Account, err error) {
+	c := s.newAppChange(t, proved, mailmsg.AppOn, from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
-		err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
+		a, err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
 	}
 	s.record(ctx, audit.TwoStepOn, t, proved, from, err)
-	return codes, err
+	return codes, a, err
 }
 
 // matchNew returns the sealed secret of the app that is being set up, and the step of a code of it.
@@ -254,7 +255,7 @@ func (s *Service) RenewCodes(
 ) (codes []string, err error) {
 	c := AppChange{Account: proved}
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
-	err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
+	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
 	return codes, err
 }
@@ -262,36 +263,49 @@ func (s *Service) RenewCodes(
 // RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
-	err := s.changeApp(ctx, s.newAppChange(t, proved, from), s.deps.Store.RemoveApp)
+	_, err := s.changeApp(ctx, s.newAppChange(t, proved, mailmsg.AppOff, from), s.deps.Store.RemoveApp)
 	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
 	return err
 }
 
-// newAppChange returns a change that sends a message.
-func (s *Service) newAppChange(t *tenant.Tenant, proved Account, from Origin) AppChange {
+// newAppChange returns a change that sends a message with a detail.
+func (s *Service) newAppChange(t *tenant.Tenant, proved Account, detail string, from Origin) AppChange {
 	return AppChange{
-		Account: proved,
-		Allowances: []throttle.Allowance{{
-			Bucket: s.buckets.Of("factors", t.ID, proved.UID.String()),
-			Rule:   throttle.FactorChangesPerAccount,
-			Limit:  throttle.LimitFactors,
-		}},
-		Notice: s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Account:    proved,
+		Allowances: s.factorChange(proved),
+		Notice:     s.newFactorNotice(proved, detail, audit.Network(from.Addr)),
 	}
+}
+
+// factorChange is the limit of changes of the authenticator app and the passkeys of an account, each of which
+// sends a message.
+func (s *Service) factorChange(a Account) []throttle.Allowance {
+	return []throttle.Allowance{{
+		Bucket: s.buckets.Of("factors", a.Tenant, a.UID.String()),
+		Rule:   throttle.FactorChangesPerAccount,
+		Limit:  throttle.LimitFactors,
+	}}
+}
+
+// newFactorNotice returns a message about a change of the authenticator app or the passkeys of an account.
+func (s *Service) newFactorNotice(a Account, detail, net string) Notice {
+	n := s.newNotice(a, mailmsg.FactorChanged, NoticeLife, net)
+	n.Detail = detail
+	return n
 }
 
 // changeApp makes a change, and has its message written.
 func (s *Service) changeApp(
 	ctx context.Context, c AppChange, change func(context.Context, AppChange, time.Time) (Account, error),
-) error {
+) (Account, error) {
 	if c.Account.Pending() {
-		return ErrNotActivated
+		return Account{}, ErrNotActivated
 	}
 	a, err := change(byOwner(ctx), c, s.deps.Now())
 	if c.Message != (mailmsg.ID{}) {
 		s.writeAfter(a, c.Notice, err)
 	}
-	return err
+	return a, err
 }
 
 // UseCode uses up a code of the authenticator app of an account, or a recovery code, for somebody who has
@@ -303,6 +317,11 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 			// Somebody who guesses has the password. A new one ends that, and the wait of the owner too.
 			Bucket: s.buckets.Of("code", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
 			Rule:   throttle.WrongCodes,
+			Limit:  throttle.LimitCode,
+		}, {
+			// Somebody with the mailbox can choose a new password any number of times.
+			Bucket: s.buckets.Of("codes", t.ID, a.UID.String()),
+			Rule:   throttle.WrongCodesInAll,
 			Limit:  throttle.LimitCode,
 		}},
 	}
@@ -339,6 +358,6 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 // RemoveFactors removes all second factors of an account, for an operator, and ends its sessions. The owner gets
 // a message, which a server writes within seconds. It changes nothing of an account without any.
 func (s *Service) RemoveFactors(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.FactorChanged, NoticeLife, "")
+	n := s.newFactorNotice(Account{Tenant: t.ID}, mailmsg.FactorsRemoved, "")
 	return s.deps.Store.RemoveFactors(ctx, t.ID, user, n, s.deps.Now())
 }

@@ -39,8 +39,8 @@ func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (
 	q := s.engine.Reads(ctx)
 	var changed sql.NullInt64
 	var token bool
-	if err := q.Row(`SELECT password_n, password_at, token IS NOT NULL FROM account WHERE uid = $1`, a.UID[:]).
-		Scan(&d.Account.Passwords, &changed, &token); err != nil {
+	if err := q.Row(`SELECT password_at, token IS NOT NULL FROM account WHERE uid = $1`, a.UID[:]).
+		Scan(&changed, &token); err != nil {
 		return d, err
 	}
 	d.Account.PasswordChanged = timeOf(changed)

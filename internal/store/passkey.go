@@ -45,6 +45,9 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		if a.Epoch != n.Account.Epoch {
 			return account.ErrPasskeyStale
 		}
+		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
+			return err
+		}
 		count, err := engine.Count(tx, `SELECT count(*) FROM passkey WHERE account = $1`, a.UID[:])
 		if err != nil {
 			return err
@@ -66,6 +69,9 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 			return err
 		} else if added == 0 {
 			return account.ErrPasskeyKnown
+		}
+		if err := takePlaces(tx, n.Allowances, n.Message, now); err != nil {
+			return err
 		}
 		if a, err = setFactors(tx, a); err != nil {
 			return err
@@ -106,11 +112,11 @@ func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byt
 }
 
 // RemovePasskey implements account.PasskeyStore.
-func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byte, n account.Notice,
+func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
 	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockActive(tx, was, now); err != nil {
+		if a, err = lockActive(tx, n.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
@@ -118,8 +124,12 @@ func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byt
 				return err
 			}
 		}
+		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
+			return err
+		}
 		var name string
-		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`, id, a.UID[:]).Scan(&name)
+		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`,
+			n.ID, a.UID[:]).Scan(&name)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
 		} else if err != nil {
@@ -128,7 +138,10 @@ func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byt
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}
-		if err := s.addNotice(tx, a, n); err != nil {
+		if err := takePlaces(tx, n.Allowances, n.Message, now); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, n.Notice); err != nil {
 			return err
 		}
 		return e.of(a).about(name).add(tx)

@@ -131,7 +131,8 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := s.addNotice(tx, a, n); err != nil {
 			return err
 		}
-		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, confirmed = COALESCE(confirmed, $3)
+		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1,
+			confirmed = COALESCE(confirmed, $3)
 			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, engine.Micros(now))); err != nil {
 			return err
 		}

@@ -263,9 +263,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 			return nil, account.NotMeRefusal(wait)
 		}
 		var email string
-		var made int64
+		var emails, made int64
 		err = tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
-			RETURNING email, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &made)
+			RETURNING email, email_n, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &emails, &made)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, account.ErrLinkUsed
 		} else if err != nil {
@@ -283,14 +283,14 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := removeEmailLinks(tx, a); err != nil {
 			return nil, err
 		}
-		if a, err = restoreEmail(tx, a, email, made); err != nil {
+		if a, err = restoreEmail(tx, a, email, emails); err != nil {
 			return nil, err
 		}
-		if a, err = removeFactorsSince(tx, a, now.Add(-account.NoticeLife)); err != nil {
+		if a, err = removeFactorsSince(tx, a, made); err != nil {
 			return nil, err
 		}
-		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
-			a.UID[:])); err != nil {
+		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1, password_n = password_n + 1
+			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:])); err != nil {
 			return nil, err
 		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
@@ -325,22 +325,24 @@ var notMeKinds = func() string {
 	return strings.Join(list, ", ")
 }()
 
-// restoreEmail sets the address to the one that a message went to which was made at the time made. It ends all
-// links that went to addresses which the account got later, so that nobody can use them to undo this.
-func restoreEmail(tx engine.Tx, a account.Account, email string, made int64) (account.Account, error) {
-	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND made > $3 AND email <> $4`,
-		a.UID[:], olderLink, made, email); err != nil {
+// restoreEmail sets the address to the one that a message went to, when the address had been changed emails
+// times. It ends all links that went to addresses which the account got later, so that nobody can use them to
+// undo this. Clocks do not matter.
+func restoreEmail(tx engine.Tx, a account.Account, email string, emails int64) (account.Account, error) {
+	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND email_n > $3 AND email <> $4`,
+		a.UID[:], olderLink, emails, email); err != nil || a.Email == email {
 		return a, err
 	}
-	return scanAccount(tx.Row(`UPDATE account SET email = $2 WHERE uid = $1 RETURNING `+accountColumns,
-		a.UID[:], email))
+	return scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1 WHERE uid = $1
+		RETURNING `+accountColumns, a.UID[:], email))
 }
 
-// removeFactorsSince removes the second factors that were added at a time or later.
-func removeFactorsSince(tx engine.Tx, a account.Account, since time.Time) (account.Account, error) {
+// removeFactorsSince removes the second factors that were added when a message was made or later. Those that
+// are older stay: a message about a reset by mail must not be enough to get around them.
+func removeFactorsSince(tx engine.Tx, a account.Account, made int64) (account.Account, error) {
 	for _, table := range []string{"totp", "passkey"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`,
-			a.UID[:], engine.Micros(since)); err != nil {
+			a.UID[:], made); err != nil {
 			return a, err
 		}
 	}

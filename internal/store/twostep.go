@@ -73,15 +73,8 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 				return err
 			}
 		}
-		if err := tx.Lock(placeKeys(c.Allowances)...); err != nil {
+		if err := mayChangeFactors(tx, c.Allowances, now); err != nil {
 			return err
-		}
-		wait, err := longestWait(tx, c.Allowances, now)
-		if err != nil {
-			return err
-		}
-		if wait.For > 0 {
-			return account.FactorRefusal(wait)
 		}
 		if err := change(tx, a); err != nil {
 			return err
@@ -102,6 +95,18 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	return a, err
 }
 
+// mayChangeFactors locks the places under limits, and fails with fault.Limited unless each has another one.
+func mayChangeFactors(tx engine.Tx, list []throttle.Allowance, now time.Time) error {
+	if err := tx.Lock(placeKeys(list)...); err != nil {
+		return err
+	}
+	wait, err := longestWait(tx, list, now)
+	if err == nil && wait.For > 0 {
+		err = account.FactorRefusal(wait)
+	}
+	return err
+}
+
 // FinishApp implements account.TwoStepStore.
 func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Time) (account.Account, error) {
 	return s.changeApp(ctx, audit.TwoStepOn, c, now, func(tx engine.Tx, a account.Account) error {
@@ -117,7 +122,15 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if n == 0 {
 			return account.ErrAppReplaced
 		}
-		return setRecoveryCodes(tx, a, c.Codes)
+		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
+			return err
+		}
+		// Sessions that began with the password alone, and options for a new passkey, end.
+		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
+		if err == nil {
+			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+		}
+		return err
 	})
 }
 
@@ -219,6 +232,15 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		used, err := useCode(tx, a, u)
 		if err != nil {
 			return err
+		}
+		if !used && u.Step > 0 {
+			app, err := appOf(tx, a.UID)
+			switch {
+			case err != nil && !errors.Is(err, errNoAccount):
+				return err
+			case err == nil && string(app.Sealed) == string(u.Sealed) && app.Step >= u.Step:
+				return account.ErrCodeWrong // it was used: a request that is sent again has it, and no guess
+			}
 		}
 		if !used {
 			if err := takePlaces(tx, u.Allowances, u.ID, now); err != nil {

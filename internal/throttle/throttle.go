@@ -53,6 +53,8 @@ var (
 	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
+	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
+	WrongCodesInAll = Rule{50, 24 * time.Hour}
 	// WrongCodesNoticed is for how many wrong codes the owner of an account gets a message, with the right
 	// password.
 	WrongCodesNoticed = Rule{3, 24 * time.Hour}

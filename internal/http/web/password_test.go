@@ -86,7 +86,7 @@ func TestChangePassword(t *testing.T) {
 		who := s.newPassword(old)
 		a := s.visitor("a.test").changePassword(t, old, passwordForm(who))
 		a.wantJSON(t, 200)
-		if want := fmt.Sprintf(`{"ok":true,"user":%q}`, who.user) + "\n"; a.body != want {
+		if want := fmt.Sprintf(`{"ok":true,"user":%q,"signed_in":false}`, who.user) + "\n"; a.body != want {
 			t.Errorf("body %q, want %q", a.body, want)
 		}
 		if got := a.cookies(); !strings.HasPrefix(got, "__Host-dialtone-device=") || strings.Contains(got, "; ") {

@@ -122,7 +122,7 @@ var ownerLimitTests = []testCase{
 // wrongCode enters a wrong code, as the service does.
 func (t *test) wrongCode(a account.Account, bucket throttle.Bucket, at time.Time) account.Notice {
 	t.Helper()
-	u := step(a, 1)
+	u := step(a, 0)
 	u.Noticed = throttle.Allowance{Bucket: bucket, Rule: throttle.WrongCodesNoticed}
 	u.Notice = notice(mailmsg.WrongCodes, at)
 	u.Until = at.Add(account.NoticeLife)

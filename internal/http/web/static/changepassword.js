@@ -11,7 +11,7 @@ import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
 
-const { realm, name, email } = byId("change").dataset;
+const { realm, name, email, changed } = byId("change").dataset;
 const user = byId("user").value;
 
 /** Words that make this person's password weak. */
@@ -55,7 +55,11 @@ async function submit(showBusy) {
     exchangeTyped("/password.ashx", { user, password: current }, { method: "POST", body }));
   if (!answer) return;
   const { status, headers, proven } = answer;
-  if (status === 200 && answer.body.ok === true && proven) {
+  if (status === 200 && answer.body.ok === true && proven && answer.body.signed_in) {
+    byId("start").hidden = true;
+    location.replace(changed);
+    await new Promise(() => {}); // the form stays busy
+  } else if (status === 200 && answer.body.ok === true && proven) {
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
     history.pushState({ changed: true }, "", "#changed");
