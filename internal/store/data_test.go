@@ -189,7 +189,7 @@ func TestDataOfOtherAddresses(t *testing.T) {
 	}
 	defer db.Close()
 	for _, row := range []string{
-		`link VALUES (x'01', $1, 'confirm_email', 'other@mail.test', 1, 2)`,
+		`link (token, account, kind, email, made, until) VALUES (x'01', $1, 'confirm_email', 'other@mail.test', 1, 2)`,
 		`outbox (account, message, token, made, kind, address, until, net)
 			VALUES ($1, x'01', x'', 1, 'confirm_email', 'other@mail.test', 2, '')`,
 		`delivery (message, account, state, since, expires, attempts, answer, email)

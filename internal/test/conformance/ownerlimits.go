@@ -198,7 +198,7 @@ var wrongCodeTests = []testCase{
 		a, _ := t.withApp("ann")
 		b := newBucket()
 		t.concurrently(8, func(int) error {
-			u := step(a, 1)
+			u := step(a, 0)
 			u.Noticed = throttle.Allowance{Bucket: b, Rule: throttle.WrongCodesNoticed}
 			u.Notice = notice(mailmsg.WrongCodes, noon)
 			_, err := t.UseCode(t.ctx, u, noon)
