@@ -34,7 +34,7 @@ type accountCommand struct {
 
 	SecondFactor accountSecondFactor `cmd:"" help:"Show or remove an account's second factors."`
 
-	Email accountEmail `cmd:"" help:"Set the e-mail address of an account; sessions and links end."`
+	Email accountEmail `cmd:"" help:"Set the e-mail address, and end all links."`
 
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`

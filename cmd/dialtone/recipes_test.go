@@ -325,6 +325,7 @@ func TestRecipes(t *testing.T) {
 		s.activate(s.signup("alex"))
 		s.configure()
 		s.run("docs/operating.md", "dialtone account second-factor alex --tenant phone.example.org --remove")
+		s.run("docs/operating.md", "dialtone account disable alex --tenant phone.example.org --reason \"taken over")
 		s.run("docs/operating.md", "--require-second-factor")
 		if out := s.run("docs/operating.md", "dialtone account delete"); !strings.Contains(out, `"alex"`) {
 			s.Errorf("the commands print %s", out)

@@ -99,11 +99,10 @@
 // Somebody with a stolen reset message can set the password within that hour, and no later. They cannot do it
 // unnoticed: the owner gets a message about the change, whose link ends all sessions and makes another reset
 // link. That works for 7 days, however often the password was changed in the meantime, so with both messages
-// stolen, or the mailbox itself, the account is lost until an operator disables it. The link of the second
-// message alone gives a reset link too, as that of a message about a new browser does: they are as valuable
-// as a reset message. Neither works on a disabled
-// account, at another tenant, or twice. The store has only the hashes of their tokens; the outbox has the
-// tokens, sealed, until the files of the messages are on disk.
+// stolen, or the mailbox itself, the account is lost until an operator sets another address. The link of the second
+// message alone gives a reset link too, as that of a message about a new browser or wrong codes does: they are as
+// valuable as a reset message. Neither works on a disabled account, at another tenant, or twice. The store has
+// only the hashes of their tokens; the outbox has the tokens, sealed, until the files of the messages are on disk.
 //
 // An operator can make a reset link without a message. It is for one account, and does not confirm it. The
 // same holds for the one that somebody gets who did not change the password. Neither ends with a change by
@@ -164,9 +163,9 @@
 //
 // Somebody who has learned the password can so move the account to a mailbox of their own. The owner learns of
 // it from the message to the previous address, and has those 7 days. After them, or with the mailbox of the
-// previous address in the hands of the attacker too, only an operator can help. Somebody with a stolen message to
-// the new address can do what its owner asked for, and no more. Somebody with a stolen message to the previous
-// address can take the account over, as with a stolen reset message.
+// previous address in the hands of the attacker too, only an operator can help (Service.ReplaceEmail). Somebody
+// with a stolen message to the new address can do what its owner asked for, and no more. Somebody with a stolen
+// message to the previous address can take the account over, as with a stolen reset message.
 //
 // Neither the answer nor its time says whether another account has the address. An address whose owner has
 // declined an account within 24 hours gets no message, and the answer does not say so either.

@@ -360,8 +360,8 @@ func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) 
 }
 
 // Reset sets a new password for one of the accounts of a reset link. It starts no session. It fails with
-// fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong together, whether or not
-// there is such an account.
+// fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong together,
+// whether or not there is such an account.
 func (s *Service) Reset(
 	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
 ) (Account, error) {

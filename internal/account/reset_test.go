@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -218,33 +219,60 @@ func TestForgotLimit(t *testing.T) {
 	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", one))
 }
 
-// TestResetLimit checks that an account gets three messages a day, and the log says why there is no
-// other.
+// TestResetLimit checks that an account gets three messages a day for the people of one network, who cannot keep
+// those of others from theirs, and ten in all. The log says why there is no other.
 func TestResetLimit(t *testing.T) {
 	o := newFixture(t)
-	o.Member("ann")
-	ask := func() int {
+	o.Member("ann", withEmail("home@mail.test"))
+	o.Member("ben", withEmail("home@mail.test"))
+	host := byte(0)
+	ask := func(user string, network byte) int {
 		messages, _ := o.sent(func() {
-			o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+			host++ // each person asks from another address, because of the limits of addresses
+			origin := account.Origin{Addr: netip.AddrFrom4([4]byte{192, 0, network, host})}
+			o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, user, origin))
 			o.answerForgotten()
 		})
 		o.wantForgotten(0)
 		return len(messages)
 	}
-	for range 3 {
-		if n := ask(); n != 1 {
-			t.Fatalf("%d messages, want one", n)
+	refused := 0
+	want := func(user string, network byte, messages ...int) {
+		t.Helper()
+		for i, n := range messages {
+			if got := ask(user, network); got != n {
+				t.Fatalf("message %d of %s for network %d: %d, want %d", i, user, network, got, n)
+			}
+			refused += 1 - n
+		}
+		if n := o.Log.Count(`"msg":"password.link","outcome":"rate_limited"`); n != refused {
+			t.Errorf("the log says %d times that a limit was reached, want %d", n, refused)
 		}
 	}
-	if n := ask(); n != 0 {
-		t.Errorf("%d messages beyond the limit", n)
-	}
-	if o.Log.Count(`"msg":"password.link","outcome":"rate_limited"`) != 1 {
-		t.Error("the log does not say that a limit was reached")
-	}
+	want("ann", 1, 1, 1, 1, 0)
+	want("ann", 2, 1, 1, 1, 0)
+	want("ben", 1, 1, 1, 1, 0)
+	want("ann", 3, 1, 0) // the tenth to the address
+	want("ben", 4, 0)
 	o.Advance(24 * time.Hour)
-	if n := ask(); n != 1 {
-		t.Errorf("%d messages after a day, want one", n)
+	want("ann", 1, 1, 1, 1, 0)
+}
+
+// TestResetLimitOfAccount checks the limit of an account, whose address changes.
+func TestResetLimitOfAccount(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	for i := range byte(12) {
+		_, err := o.Accounts.ReplaceEmail(o.Context(), o.Tenant, "ann", fmt.Sprintf("ann%d@mail.test", i))
+		o.Must(err)
+		messages, _ := o.sent(func() {
+			origin := account.Origin{Addr: netip.AddrFrom4([4]byte{192, 0, i, 1})}
+			o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", origin))
+			o.answerForgotten()
+		})
+		if got, want := len(messages), i < 10; (got == 1) != want {
+			t.Errorf("message %d: %d, want one: %v", i, got, want)
+		}
 	}
 }
 

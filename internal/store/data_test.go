@@ -160,3 +160,60 @@ func TestDataIsComplete(t *testing.T) {
 		t.Errorf("the data are %s", b)
 	}
 }
+
+// TestDataOfOtherAddresses checks that the data have no message to another address, and no link that sets one:
+// nobody may learn from them whether a request to use an address sent a message.
+func TestDataOfOtherAddresses(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "dialtone.db")
+	s := open(t, path, secret.NewRing(noon))
+	a := teststore.Signup(addTenant(t, s, "phone.test"), "ann")
+	if err := s.Create(ctx, a, noon); err != nil {
+		t.Fatal(err)
+	}
+	data := func() string {
+		t.Helper()
+		d, err := s.HeldAbout(ctx, a.Account, "phone.test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := data()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, row := range []string{
+		`link (token, account, kind, email, made, until) VALUES (x'01', $1, 'confirm_email', 'other@mail.test', 1, 2)`,
+		`outbox (account, message, token, made, kind, address, until, net)
+			VALUES ($1, x'01', x'', 1, 'confirm_email', 'other@mail.test', 2, '')`,
+		`delivery (message, account, state, since, expires, attempts, answer, email)
+			VALUES (x'02', $1, 'sent', 1, 2, 3, '', 'other@mail.test')`,
+	} {
+		if _, err := db.Exec(`INSERT INTO `+row, a.Account.UID[:]); err != nil {
+			t.Fatal(err)
+		}
+		if got := data(); got != before {
+			t.Errorf("after %s:\n%s\nbefore:\n%s", row, got, before)
+		}
+	}
+	for _, row := range []string{
+		`outbox (account, message, token, made, kind, address, until, net)
+			VALUES ($1, x'03', x'', 1, 'reset', 'ann@mail.test', 2, '')`,
+		`delivery (message, account, state, since, expires, attempts, answer, email)
+			VALUES (x'04', $1, 'sent', 1, 2, 3, '', '')`,
+	} {
+		last := data()
+		if _, err := db.Exec(`INSERT INTO `+row, a.Account.UID[:]); err != nil {
+			t.Fatal(err)
+		}
+		if data() == last {
+			t.Errorf("the data lack %s", row)
+		}
+	}
+}

@@ -184,7 +184,8 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 			return err
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, token = $3, epoch = epoch + 1,
-			password_n = password_n + 1 WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, token[:])); err != nil {
+			password_n = password_n + 1 WHERE uid = $1 RETURNING `+accountColumns,
+			a.UID[:], email, token[:])); err != nil {
 			return err
 		}
 		if err := removeResetLinks(tx, a, false); err != nil {

@@ -3,6 +3,7 @@ package web_test
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,40 @@ func TestRequestEmail(t *testing.T) {
 		s.Advance(25 * time.Hour)
 		s.emailToken(t, s.active(t, "a.test"), declined.email)
 	})
+}
+
+// TestDataBesideRequests checks that the data about a person do not say whether a request to use another address
+// sent a message.
+func TestDataBesideRequests(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	for range throttle.MessagesPerRecipient.Limit {
+		s.visitor("a.test").requestEmail(t, s.active(t, "a.test"), "full@mail.test").wantStatus(t, 200)
+	}
+	who := s.active(t, "a.test")
+	s.Must(s.Outbox.Flush(t.Context()))
+	v := s.visitor("a.test")
+	times := regexp.MustCompile(`"\d{4}-\d\d-\d\dT[0-9:.]+Z"`)
+	data := func() string {
+		t.Helper()
+		a := v.prove(t, "GET", "/data.ashx", who)
+		a.wantJSON(t, 200)
+		return times.ReplaceAllString(a.body, "TIME")
+	}
+	before := data()
+	for _, email := range []string{"full@mail.test", "free@mail.test"} {
+		v.requestEmail(t, who, email).wantStatus(t, 200)
+		if got := data(); got != before {
+			t.Errorf("after a request for %s:\n%s\nbefore:\n%s", email, got, before)
+		}
+	}
+	s.Must(s.Outbox.Flush(t.Context()))
+	if n := len(s.messages(t, "free@mail.test")); n != 1 {
+		t.Errorf("%d messages to the free address", n)
+	}
+	if got := data(); got != before {
+		t.Errorf("after the message was written:\n%s\nbefore:\n%s", got, before)
+	}
 }
 
 func TestConfirmEmail(t *testing.T) {

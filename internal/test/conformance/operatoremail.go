@@ -1,8 +1,6 @@
 package conformance
 
 import (
-	"time"
-
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -129,8 +127,7 @@ var replacedEmailTests = []testCase{
 				l := account.NewEmailLink{Account: a, Email: "b@mail.test", Notice: notice(mailmsg.ConfirmEmail, noon)}
 				_, errs[2] = t.AddEmailLink(t.ctx, l, noon)
 				if errs[2] == nil {
-					_, err := t.SetEmail(t.ctx, t.tenant, l.Token, notice(mailmsg.EmailChanged, noon), noon.Add(time.Minute))
-					t.Logf("its link: %v", err)
+					_, _ = t.SetEmail(t.ctx, t.tenant, l.Token, notice(mailmsg.EmailChanged, noon), noon)
 				}
 			}
 			return errs[i]

@@ -1,0 +1,93 @@
+package account_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+)
+
+// wantLimit checks that an error is the refusal of a limit that pages know as "changes".
+func (o *fixture) wantLimit(err error, limit string) {
+	o.Helper()
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok || f.Kind != fault.Limited || f.Rule != "changes" || f.Limit != limit || f.RetryAfter <= 0 {
+		o.Errorf("got %#v", err)
+	}
+}
+
+// TestPasswordLimits checks that changes by proof, resets by link and uses of links of those who did not make a
+// change have ten places a day each.
+func TestPasswordLimits(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	o.Must(o.Outbox.Flush(o.Context()))
+	_, tokens := o.sent(func() {
+		for i := range 10 {
+			_, err := o.change("ann", fmt.Sprint(newPassword, i))
+			o.Must(err)
+		}
+		_, err := o.change("ann", newPassword)
+		o.wantLimit(err, "password")
+		reset := func(i int) error {
+			link, _, err := o.Accounts.MakeResetLink(o.Context(), o.Tenant, "ann", time.Hour)
+			o.Must(err)
+			_, token, _ := strings.Cut(link, "token=")
+			_, err = o.Accounts.Reset(o.Context(), o.Tenant, token, "ann",
+				o.newPassword("ann", fmt.Sprint(newWords, i)), from(1))
+			return err
+		}
+		for i := range 10 {
+			o.Must(reset(i))
+		}
+		o.wantLimit(reset(10), "password")
+		o.wantPassword("ann", fmt.Sprint(newWords, 9))
+		o.Must(o.Outbox.Flush(o.Context()))
+	})
+	if len(tokens) != 20 {
+		t.Fatalf("%d messages", len(tokens))
+	}
+	for _, token := range tokens[:10] {
+		_, _, err := o.Accounts.NotMe(o.Context(), o.Tenant, token, from(1))
+		o.Must(err)
+	}
+	_, _, err := o.Accounts.NotMe(o.Context(), o.Tenant, tokens[10], from(1))
+	o.wantLimit(err, "not_me")
+	_, _, err = o.Accounts.NotMe(o.Context(), o.Tenant, secret.NewToken().Text(), from(1))
+	o.Is(err, account.ErrLinkUsed)
+	o.Advance(24 * time.Hour)
+	_, _, err = o.Accounts.NotMe(o.Context(), o.Tenant, tokens[10], from(1))
+	o.Must(err)
+}
+
+// TestChangeLimit checks that changes without a message have a hundred places a day together.
+func TestChangeLimit(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	o.Member("ben")
+	rename := func(user, name string) error {
+		form := account.ProfileForm{Name: &name}
+		_, err := o.Accounts.ChangeProfile(o.Context(), o.Tenant, o.find(user), form, from(1))
+		return err
+	}
+	for i := range 99 {
+		o.Must(rename("ann", fmt.Sprint("Ann ", i)))
+	}
+	_, err := o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
+	o.Must(err)
+	o.wantLimit(rename("ann", "Ann"), "changes")
+	_, err = o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
+	o.wantLimit(err, "changes")
+	o.Must(rename("ann", "Ann 98"))
+	o.Must(rename("ben", "Ben"))
+	if n := o.count(`SELECT count(*) FROM audit WHERE username = 'ann' AND action = 'account.profile'`); n != 99 {
+		t.Errorf("the trail has %d changes", n)
+	}
+	o.Advance(24 * time.Hour)
+	o.Must(rename("ann", "Ann"))
+}
